@@ -1,0 +1,3 @@
+"""Vera: edit layers for untouched plates."""
+
+__version__ = "0.1.0"

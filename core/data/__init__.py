@@ -1,0 +1,1 @@
+"""Layered clips with exact alpha, made on the fly."""

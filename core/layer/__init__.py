@@ -1,0 +1,1 @@
+"""From decoded layers to delivered files."""

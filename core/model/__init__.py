@@ -1,0 +1,1 @@
+"""The three-branch transformer, its codec and its text encoder."""

@@ -1,0 +1,1 @@
+"""Frames in files, and colour on the way to the model."""
