@@ -1,0 +1,294 @@
+"""The three-branch diffusion transformer: a Mixture-of-Transformers grown out of Wan2.1.
+
+Three transformers, edit, alpha and composite, keep their own weights for every
+projection, feed-forward and modulation, and meet in one self-attention a block.
+Hidden states are (B, 3, L, D): batch, branch, tokens of one branch, width.
+
+Parameters carry diffusers' names for Wan, so a Wan checkpoint maps by rule:
+`blocks.7.attn1.to_q.weight` -> `blocks.7.edit.attn1.to_q.weight`, and
+`proj_out.weight` -> `edit.proj_out.weight`; see wan.py. A Vera whose branches all
+hold one Wan's weights, fed three equal streams, computes what that Wan computes:
+attention over three copies of the keys is attention over one.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from core.model.config import BRANCHES, TransformerConfig
+from kernels.joint_attention import joint_attention
+
+
+class Transformer(nn.Module):
+    """Predicts the flow-matching velocity of the three layers' latents.
+
+    forward(latents, timestep, text, source, mask=None):
+        latents   (B, 3, C, T, H, W)  noisy latents, branch order edit, alpha, composite
+        timestep  (B,)                noise level times 1000, in [0, 1000]
+        text      (B, N, text_dim)    text states; positions past the prompt are zeros
+        source    (B, C, T, H, W)     latents of the plate
+        mask      (B, C, T, H, W)     latents of the mask, or None
+        times     (T,)                latent-time positions, default 0 .. T-1
+    returns the velocity (noise - clean), (B, 3, C, T, H, W).
+    H and W must be multiples of the patch.
+    """
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.config = config
+        if config.share_embedders:
+            self.shared = Embedders(config, text=True)
+        for name in BRANCHES:
+            self.add_module(name, Branch(config, config.text_of(name)))
+        channels, patch = config.latent_channels, config.patch
+        # New beside Wan: zero at first, so that a fresh Vera still computes Wan.
+        self.source_embedding = zero_init(nn.Conv3d(channels, config.dim, patch, patch))
+        self.mask_embedding = zero_init(nn.Conv3d(channels, config.dim, patch, patch)) if config.mask_input else None
+        self.layer_embedding = nn.Parameter(torch.zeros(2, config.dim))  # alpha, composite
+        self.blocks = nn.ModuleList(JointBlock(config) for _ in range(config.layers))
+
+    def forward(self, latents, timestep, text, source, mask=None, times=None):
+        branches = [getattr(self, name) for name in BRANCHES]
+        _, _, _, frames, height, width = latents.shape
+        grid = tuple(n // p for n, p in zip((frames, height, width), self.config.patch))
+        rotary = rotary_table(grid, self.config.head_dim, latents.device, times)
+
+        tokens = [flatten(b.patch_embedding(latents[:, i])) for i, b in enumerate(branches)]
+        tokens[1] = tokens[1] + self.layer_embedding[0]
+        tokens[2] = tokens[2] + self.layer_embedding[1] + flatten(self.source_embedding(source))
+        if mask is not None:
+            tokens[1] = tokens[1] + flatten(self.mask_embedding(mask))
+        hidden = torch.stack(tokens, dim=1)
+
+        if self.config.share_embedders:
+            conditions = [self.shared(timestep, text)] * 3
+        else:
+            conditions = [b.condition_embedder(timestep, text) for b in branches]
+        modulation = torch.stack([c.modulation for c in conditions], dim=1)  # (B, 3, 6, D)
+        texts = [c.text for c in conditions]
+        for block in self.blocks:
+            hidden = block(hidden, texts, modulation, rotary)
+
+        out = [b.head(hidden[:, i], c.time) for i, (b, c) in enumerate(zip(branches, conditions))]
+        return torch.stack([unpatchify(o, grid, self.config) for o in out], dim=1)
+
+
+class Branch(nn.Module):
+    """What one branch has outside the blocks: patch embedding, embedders, head."""
+
+    def __init__(self, config: TransformerConfig, text: bool):
+        super().__init__()
+        self.patch_embedding = nn.Conv3d(config.latent_channels, config.dim, config.patch, config.patch)
+        if not config.share_embedders:
+            self.condition_embedder = Embedders(config, text)
+        self.norm_out = Float32LayerNorm(config.dim, config.eps)
+        self.proj_out = nn.Linear(config.dim, config.latent_channels * math.prod(config.patch))
+        self.scale_shift_table = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
+
+    def head(self, hidden, time):
+        """hidden (B, L, D), time embedding (B, D) -> (B, L, C * patch volume)."""
+        shift, scale = (self.scale_shift_table.float() + time.float()[:, None]).chunk(2, dim=1)
+        return self.proj_out((self.norm_out(hidden.float()) * (1 + scale) + shift).type_as(hidden))
+
+
+class JointBlock(nn.Module):
+    """One block of the three branches: joint self-attention, then each its own text and feed-forward."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        for name in BRANCHES:
+            self.add_module(name, BranchBlock(config, config.text_of(name)))
+
+    def forward(self, hidden, texts, modulation, rotary):
+        """hidden (B, 3, L, D), texts three of (B, N, D) or None, modulation (B, 3, 6, D)."""
+        branches = [getattr(self, name) for name in BRANCHES]
+        mods = [b.modulate(modulation[:, i]) for i, b in enumerate(branches)]
+        streams = hidden.unbind(1)
+        qkv = [b.qkv(x, m, rotary) for b, x, m in zip(branches, streams, mods)]
+        query, key, value = (torch.stack(part, dim=1) for part in zip(*qkv))
+        attended = joint_attention(query, key, value).flatten(3)
+        return torch.stack(
+            [
+                b.after_attention(x, attended[:, i], m, t)
+                for i, (b, x, m, t) in enumerate(zip(branches, streams, mods, texts))
+            ],
+            dim=1,
+        )
+
+
+class BranchBlock(nn.Module):
+    """One branch's weights in one block; names as in Wan."""
+
+    def __init__(self, config: TransformerConfig, text: bool):
+        super().__init__()
+        self.norm1 = Float32LayerNorm(config.dim, config.eps)
+        self.attn1 = Attention(config)
+        self.norm2 = Float32LayerNorm(config.dim, config.eps, affine=True) if text else None
+        self.attn2 = Attention(config) if text else None
+        self.norm3 = Float32LayerNorm(config.dim, config.eps)
+        self.ffn = FeedForward(config.dim, config.ffn_dim)
+        self.scale_shift_table = nn.Parameter(torch.randn(1, 6, config.dim) / config.dim**0.5)
+
+    def modulate(self, modulation):
+        """(B, 6, D) of the time embedder -> shift, scale, gate of attention, then of the feed-forward; fp32."""
+        return (self.scale_shift_table.float() + modulation.float()).chunk(6, dim=1)
+
+    def qkv(self, x, mods, rotary):
+        shift, scale = mods[:2]
+        x = (self.norm1(x.float()) * (1 + scale) + shift).type_as(x)
+        query, key, value = self.attn1.project(x, x)
+        return rotate(query, rotary), rotate(key, rotary), value
+
+    def after_attention(self, x, attended, mods, text):
+        gate, ffn_shift, ffn_scale, ffn_gate = mods[2:]
+        x = (x.float() + self.attn1.to_out[0](attended).float() * gate).type_as(x)
+        if self.attn2 is not None:
+            x = x + self.attn2(self.norm2(x.float()).type_as(x), text)
+        y = (self.norm3(x.float()) * (1 + ffn_scale) + ffn_shift).type_as(x)
+        return (x.float() + self.ffn(y).float() * ffn_gate).type_as(x)
+
+
+class Attention(nn.Module):
+    """Wan's projections; query and key are RMS-normed over the full width, before the split into heads."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        dim = config.dim
+        self.heads = config.heads
+        self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim) for _ in range(3))
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
+        self.norm_q, self.norm_k = (nn.RMSNorm(dim, eps=config.eps) for _ in range(2))
+
+    def project(self, x, context):
+        """(B, L, D) and (B, N, D) -> query (B, L, H, K), key and value (B, N, H, K)."""
+        q = self.norm_q(self.to_q(x))
+        k = self.norm_k(self.to_k(context))
+        return tuple(y.unflatten(-1, (self.heads, -1)) for y in (q, k, self.to_v(context)))
+
+    def forward(self, x, context):
+        """Cross-attention of x (B, L, D) to context (B, N, D)."""
+        q, k, v = (y.transpose(1, 2) for y in self.project(x, context))
+        return self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """Linear, tanh-GELU, linear; `net.0.proj` and `net.2` as in diffusers."""
+
+    def __init__(self, dim: int, inner: int):
+        super().__init__()
+        first = nn.Module()
+        first.proj = nn.Linear(dim, inner)
+        self.net = nn.ModuleList([first, nn.Identity(), nn.Linear(inner, dim)])
+
+    def forward(self, x):
+        return self.net[2](F.gelu(self.net[0].proj(x), approximate="tanh"))
+
+
+class Embedders(nn.Module):
+    """Time and text on their way into a branch."""
+
+    def __init__(self, config: TransformerConfig, text: bool):
+        super().__init__()
+        self.freq_dim = config.freq_dim
+        self.time_embedder = TwoLinear(config.freq_dim, config.dim)
+        self.time_proj = nn.Linear(config.dim, 6 * config.dim)
+        self.text_embedder = TwoLinear(config.text_dim, config.dim) if text else None
+
+    def forward(self, timestep, text):
+        dtype = self.time_proj.weight.dtype
+        wave = sinusoids(timestep, self.freq_dim).to(self.time_embedder.linear_1.weight.dtype)
+        time = self.time_embedder(wave, F.silu)
+        modulation = self.time_proj(F.silu(time).to(dtype)).unflatten(1, (6, -1))
+        states = None if self.text_embedder is None else self.text_embedder(text, gelu_tanh)
+        return Condition(time, modulation, states)
+
+
+class Condition:
+    """time (B, D), modulation (B, 6, D), text (B, N, D) or None."""
+
+    def __init__(self, time, modulation, text):
+        self.time, self.modulation, self.text = time, modulation, text
+
+
+class TwoLinear(nn.Module):
+    def __init__(self, inner: int, dim: int):
+        super().__init__()
+        self.linear_1 = nn.Linear(inner, dim)
+        self.linear_2 = nn.Linear(dim, dim)
+
+    def forward(self, x, activation):
+        return self.linear_2(activation(self.linear_1(x)))
+
+
+class Float32LayerNorm(nn.Module):
+    """Layer norm computed in fp32 whatever the weights' type."""
+
+    def __init__(self, dim: int, eps: float, affine: bool = False):
+        super().__init__()
+        self.dim, self.eps = dim, eps
+        self.weight = nn.Parameter(torch.ones(dim)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(dim)) if affine else None
+
+    def forward(self, x):
+        weight, bias = (None if p is None else p.float() for p in (self.weight, self.bias))
+        return F.layer_norm(x.float(), (self.dim,), weight, bias, self.eps)
+
+
+def gelu_tanh(x):
+    return F.gelu(x, approximate="tanh")
+
+
+def zero_init(module):
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def flatten(x):
+    """(B, D, t, h, w) -> (B, t*h*w, D)."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def unpatchify(x, grid, config):
+    """(B, L, patch volume * C) -> (B, C, T, H, W)."""
+    t, h, w = grid
+    pt, ph, pw = config.patch
+    x = x.reshape(x.shape[0], t, h, w, pt, ph, pw, config.latent_channels)
+    return x.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(x.shape[0], -1, t * pt, h * ph, w * pw)
+
+
+def sinusoids(timestep, dim):
+    """(B,) -> (B, dim): cosines, then sines, of frequencies 10000^(-i / (dim/2)); fp32."""
+    rates = torch.exp(-math.log(10000) / (dim // 2) * torch.arange(dim // 2, device=timestep.device))
+    angles = timestep.float()[:, None] * rates
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def rotary_table(grid, head_dim, device, times=None):
+    """Angles of the 3-D rotary embedding as (cos, sin), each (t*h*w, head_dim/2), fp32.
+
+    A third of the dimensions (rounded as Wan does: 44 time, 42 height, 42 width
+    of 128) turns with each axis. The layers are aligned, so all share the table.
+    """
+    side = 2 * (head_dim // 6)
+    sizes = (head_dim - 2 * side, side, side)
+    positions = [torch.arange(n, dtype=torch.float64, device=device) for n in grid]
+    if times is not None:
+        positions[0] = torch.as_tensor(times, dtype=torch.float64, device=device)
+    angles = []
+    for axis, (size, position) in enumerate(zip(sizes, positions)):
+        rates = 10000.0 ** (-torch.arange(0, size, 2, dtype=torch.float64, device=device) / size)
+        shape = [1, 1, 1, size // 2]
+        shape[axis] = grid[axis]
+        angles.append((position[:, None] * rates).reshape(shape).expand(*grid, size // 2))
+    table = torch.cat(angles, dim=-1).reshape(-1, head_dim // 2)
+    return table.cos().float(), table.sin().float()
+
+
+def rotate(x, rotary):
+    """Turn the interleaved pairs of x (B, L, H, K) by the table's angles."""
+    cos, sin = (part[:, None] for part in rotary)
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).type_as(x)
