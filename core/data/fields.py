@@ -1,0 +1,78 @@
+"""Random fields and views that plates, backgrounds and effects are built from."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+def noise(gen, height, width, coarsest=2, octaves=5, roughness=0.55):
+    """Smooth noise of several octaves, (height, width), about zero mean and unit variance."""
+    total = torch.zeros(height, width)
+    for i in range(octaves):
+        cells = coarsest * 2**i
+        grid = torch.randn(1, 1, cells + 3, max(2, round(cells * width / height)) + 3, generator=gen)
+        up = F.interpolate(grid, size=(height, width), mode="bicubic", align_corners=False)[0, 0]
+        total += roughness**i * up
+    return (total - total.mean()) / total.std().clamp_min(1e-6)
+
+
+def plane(height, width):
+    """Pixel centres as x (right) and y (down), in units of the frame height, zero in the middle."""
+    y = (torch.arange(height) + 0.5) / height - 0.5
+    x = ((torch.arange(width) + 0.5) / width - 0.5) * (width / height)
+    return torch.meshgrid(y, x, indexing="ij")[::-1]
+
+
+def mix(a, b, t):
+    """Colours a, b as triples or (3, ...), weight t -> (3, ...)."""
+    a, b = (torch.as_tensor(c, dtype=torch.float32).reshape(3, *[1] * t.dim()) if not torch.is_tensor(c) else c for c in (a, b))
+    return a + (b - a) * t
+
+
+def smoothstep(low, high, x):
+    t = ((x - low) / (high - low)).clamp(0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def view(texture, offsets, zoom, height, width, wrap=False):
+    """Look at a texture through a moving camera.
+
+    texture (C, h, w) covers the frame magnified by its own size over the frame's;
+    offsets (T, 2) in frame heights (x, y), zoom (T,). Returns (T, C, height, width).
+    wrap repeats the texture (for particles), else its edge is held.
+    """
+    x, y = plane(height, width)
+    c, th, tw = texture.shape
+    gx = (x * zoom[:, None, None] + offsets[:, 0, None, None]) * (2 * height / tw)
+    gy = (y * zoom[:, None, None] + offsets[:, 1, None, None]) * (2 * height / th)
+    if wrap:
+        gx, gy = (torch.remainder(g + 1, 2) - 1 for g in (gx, gy))
+    grid = torch.stack([gx, gy], dim=-1)
+    batch = texture[None].expand(len(zoom), -1, -1, -1)
+    return F.grid_sample(batch, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def extend_color(premultiplied, alpha, levels=6):
+    """Straight colour, held outward from the layer where there is none, grey in the far distance.
+
+    premultiplied (T, 3, H, W), alpha (T, 1, H, W) -> (T, 3, H, W). A pyramid of
+    averages, filled from the coarsest level down: no hard cut to train on.
+    """
+    colors, weights = [premultiplied], [alpha]
+    for _ in range(levels):
+        if min(colors[-1].shape[-2:]) < 2:
+            break
+        colors.append(F.avg_pool2d(colors[-1], 2, ceil_mode=True, count_include_pad=False))
+        weights.append(F.avg_pool2d(weights[-1], 2, ceil_mode=True, count_include_pad=False))
+    filled = torch.full_like(colors[-1], 0.5)
+    for color, weight in zip(reversed(colors), reversed(weights)):
+        below = F.interpolate(filled, size=color.shape[-2:], mode="bilinear", align_corners=False)
+        w = weight.clamp(0, 1)
+        trust = (w * 8).clamp(max=1)  # straight colour of a thin alpha is still its colour
+        filled = torch.lerp(below, color / w.clamp_min(1e-4), trust)
+    return filled.clamp(0, 1)
+
+
+def turn(angle):
+    return math.cos(angle), math.sin(angle)

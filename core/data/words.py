@@ -1,0 +1,86 @@
+"""The world that mini knows, in words. Each entry: the name first, then its synonyms."""
+
+COLORS = {  # display-encoded sRGB
+    "red": (0.85, 0.10, 0.10),
+    "orange": (0.95, 0.50, 0.08),
+    "yellow": (0.95, 0.85, 0.12),
+    "green": (0.15, 0.65, 0.20),
+    "cyan": (0.15, 0.80, 0.85),
+    "blue": (0.12, 0.25, 0.85),
+    "purple": (0.50, 0.15, 0.70),
+    "pink": (0.97, 0.50, 0.70),
+    "white": (0.94, 0.94, 0.94),
+    "black": (0.07, 0.07, 0.08),
+}
+
+# The kinds that stand on something cast a contact shadow; the others float.
+OBJECTS = {
+    "ball": ("ball", "sphere"),
+    "balloon": ("balloon", "party balloon"),
+    "cube": ("cube", "box", "crate"),
+    "star": ("star", "five pointed star"),
+    "heart": ("heart", "love heart"),
+    "ring": ("ring", "hoop", "donut"),
+    "kite": ("kite", "diamond kite"),
+    "lantern": ("lantern", "paper lantern"),
+    "mushroom": ("mushroom", "toadstool"),
+    "fish": ("fish", "goldfish"),
+    "umbrella": ("umbrella", "parasol"),
+    "butterfly": ("butterfly", "moth"),
+}
+STANDING = ("ball", "cube", "mushroom", "ring")
+
+SIZES = {"small": ("small", "tiny", "little"), "medium": ("", "medium"), "large": ("large", "big", "huge")}
+
+PLACES = {  # x and y of the middle of the way, in halves of the frame, y down
+    "left": (-0.55, 0.0),
+    "right": (0.55, 0.0),
+    "centre": (0.0, 0.0),
+    "top": (0.0, -0.5),
+    "bottom": (0.0, 0.5),
+    "top left": (-0.55, -0.5),
+    "top right": (0.55, -0.5),
+    "bottom left": (-0.55, 0.5),
+    "bottom right": (0.55, 0.5),
+}
+PLACE_PHRASES = {
+    "left": ("on the left", "at the left side", "to the left"),
+    "right": ("on the right", "at the right side", "to the right"),
+    "centre": ("in the centre", "in the middle", "in the center"),
+    "top": ("at the top", "in the upper part"),
+    "bottom": ("at the bottom", "in the lower part"),
+    "top left": ("in the top left corner", "in the upper left"),
+    "top right": ("in the top right corner", "in the upper right"),
+    "bottom left": ("in the bottom left corner", "in the lower left"),
+    "bottom right": ("in the bottom right corner", "in the lower right"),
+}
+
+MOTIONS = {
+    "still": ("", "still", "resting", "hovering"),
+    "rising": ("rising", "floating up", "going up", "drifting up"),
+    "falling": ("falling", "sinking", "going down", "floating down"),
+    "drifting left": ("drifting left", "moving to the left"),
+    "drifting right": ("drifting right", "moving to the right"),
+    "bouncing": ("bouncing", "jumping up and down"),
+    "circling": ("circling", "going round in circles"),
+}
+
+EFFECTS = {
+    "snow": ("snow", "falling snow", "snowfall", "snowflakes"),
+    "rain": ("rain", "falling rain", "rainfall", "a shower of rain"),
+    "fog": ("fog", "mist", "drifting fog"),
+    "smoke": ("smoke", "rising smoke", "a plume of smoke"),
+}
+
+BACKGROUNDS = {
+    "sunset": ("a sunset", "a sunset sky", "an orange evening sky"),
+    "night": ("a starry night", "a night sky with stars"),
+    "sea": ("the sea", "a calm sea", "an ocean"),
+    "desert": ("a desert", "desert dunes", "sand dunes"),
+    "mountains": ("snowy mountains", "mountains", "mountain peaks"),
+    "studio": ("a studio gradient", "a grey studio", "a plain studio backdrop"),
+}
+SUBJECTS = ("person", "dancer", "man", "woman", "subject", "figure", "animal", "rabbit")
+SHOTS = ("Medium shot", "Wide shot", "Close-up", "Full shot")
+ANGLES = ("eye-level", "low angle", "high angle")
+CAMERAS = ("static camera", "sharp focus", "shallow focus", "slow pan")

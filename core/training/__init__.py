@@ -1,0 +1,1 @@
+"""Training of mini: the codec, then the transformer with its text encoder."""
