@@ -20,15 +20,14 @@ class LayeredClip:
     """Frames T at H x W, all in [0, 1], display-encoded.
 
     source, edit (straight colour), composite: (T, 3, H, W); alpha: (T, 1, H, W);
-    mask: (T, 1, H, W), 1 where the edit may go, or None; labels: what the
-    instruction names.
+    mask: (T, 1, H, W), 1 where the edit may go; labels: what the instruction names.
     """
 
     source: torch.Tensor
     edit: torch.Tensor
     alpha: torch.Tensor
     composite: torch.Tensor
-    mask: torch.Tensor | None
+    mask: torch.Tensor
     instruction: str
     labels: dict
 
@@ -81,7 +80,7 @@ def make_clip(seed: int, height: int, width: int, times, labels: dict | None = N
         edit = extend_color(premultiplied, alpha)
         mask = _loose_mask(alpha, rng)
     composite = alpha * edit + (1 - alpha) * source
-    return LayeredClip(source, edit, alpha, composite, mask if rng.random() < 0.5 else None, text, labels)
+    return LayeredClip(source, edit, alpha, composite, mask, text, labels)
 
 
 def added_object(labels, rng, cam, times, height, width):

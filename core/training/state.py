@@ -17,7 +17,7 @@ def save_state(folder: Path, step: int, modules: dict, optimizer, extra: dict | 
     for name, module in modules.items():
         tensors |= {f"{name}/{k}": v.detach().contiguous() for k, v in module.state_dict().items()}
     for index, entry in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v) for k, v in entry.items()}
+        tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v).contiguous() for k, v in entry.items()}
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / (STATE + ".part")
     save_file(tensors, part, {"step": str(step), "extra": json.dumps(extra or {})})

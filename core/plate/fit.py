@@ -1,0 +1,34 @@
+"""From plate size to model size."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+def model_size(width: int, height: int, pixel_aspect: float, pixels: int, multiple: int) -> tuple[int, int]:
+    """Width and height at which the model sees a plate.
+
+    Both are multiples of `multiple`, their product is near `pixels`, and the picture's
+    shape (pixel aspect included) is kept as nearly as the multiples allow. The plate
+    is scaled to fill this size exactly; the layer is scaled back the same way.
+    """
+    shape = width * pixel_aspect / height
+    ideal = math.sqrt(pixels / shape)
+    rows = max(1, round(ideal / multiple))
+
+    def error(h, w):
+        return abs(math.log(w / h / shape)) + 0.5 * abs(math.log(w * h * multiple**2 / pixels))
+
+    candidates = [
+        (h, max(1, w))
+        for h in {max(1, rows - 1), rows, rows + 1}
+        for w in {math.floor(h * shape), math.ceil(h * shape)}
+    ]
+    h, w = min(sorted(candidates), key=lambda c: error(*c))
+    return w * multiple, h * multiple
+
+
+def shrink(image: torch.Tensor, width: int, height: int) -> torch.Tensor:
+    """(H, W, C) in [0, 1] -> (C, height, width): averaged, so nothing rings and nothing aliases."""
+    return F.interpolate(image.movedim(-1, 0)[None], (height, width), mode="area")[0]

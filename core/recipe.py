@@ -1,0 +1,115 @@
+"""EditRecipe: all that determines the pixels of an edit. Its hash is the job's identity."""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from core.errors import InputError
+
+SCHEMA = "vera.recipe/1"
+BLEND_SPACES = ("linear", "encoded")
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class EditRecipe:
+    """What to do, as the user says it; None is 'as the plate or the model has it'.
+
+    plate, mask: paths as patterns (see plate/source.py). frames: "1001-1049".
+    steps, guidance: of the sampler; color_space: of the plate; blend_space: the
+    space in which the layer will be laid over the plate.
+    """
+
+    plate: str
+    prompt: str
+    out: str
+    mask: str | None = None
+    frames: str | None = None
+    model: str = "mini"
+    seed: int = 0
+    steps: int | None = None
+    guidance: float | None = None
+    color_space: str | None = None
+    blend_space: str = "linear"
+
+    def __post_init__(self):
+        for name in ("plate", "prompt", "out", "model", "blend_space"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
+                raise InputError(f"{name} is empty; say {_HINTS[name]}")
+        for name in ("mask", "frames", "color_space"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value.strip()):
+                raise InputError(f"{name} {value!r} is not a text; leave it out or give {_HINTS[name]}")
+        if self.blend_space not in BLEND_SPACES:
+            raise InputError(f"blend space '{self.blend_space}' is unknown; choose {' or '.join(BLEND_SPACES)}")
+        _whole("seed", self.seed, 0, MAX_SEED)
+        if self.steps is not None:
+            _whole("steps", self.steps, 1, 1000)
+        if self.guidance is not None:
+            number = isinstance(self.guidance, (int, float)) and not isinstance(self.guidance, bool)
+            if not number or not math.isfinite(self.guidance) or not 0 <= self.guidance <= 30:
+                raise InputError(f"guidance {self.guidance} is out of range; give a number from 0 to 30")
+
+    @classmethod
+    def from_file(cls, path: str, **changes) -> "EditRecipe":
+        """A job file: JSON with this class's fields, relative paths taken from the file's folder."""
+        file = Path(path)
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such job file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read ({error.__class__.__name__}); give a JSON job file") from None
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}: not JSON, line {error.lineno}: {error.msg}") from None
+        if not isinstance(values, dict):
+            raise InputError(f"{path}: a job file is one JSON object with plate, prompt and out")
+        schema = values.pop("schema", SCHEMA)
+        if schema != SCHEMA:
+            raise InputError(f"{path}: schema '{schema}' is unknown; this version reads {SCHEMA}")
+        for name in ("plate", "mask", "out"):
+            if isinstance(values.get(name), str) and values[name]:
+                values[name] = str(file.parent / values[name])
+        return cls.from_values(values | changes, path)
+
+    @classmethod
+    def from_values(cls, values: dict, where: str = "the command") -> "EditRecipe":
+        known = {f.name for f in fields(cls)}
+        surplus = sorted(set(values) - known)
+        if surplus:
+            raise InputError(f"{where}: unknown '{surplus[0]}'; known are {', '.join(sorted(known))}")
+        missing = [n for n in ("plate", "prompt", "out") if values.get(n) is None]
+        if missing:
+            raise InputError(f"{where}: {missing[0]} is missing; say {_HINTS[missing[0]]}")
+        return cls(**values)
+
+    def to_json(self) -> dict:
+        return {"schema": SCHEMA} | asdict(self)
+
+
+def identity(**determinants) -> str:
+    """The job's hash, 32 hex digits, over everything that determines the pixels.
+
+    Paths are not among it, contents are: the same plate under another path is the same job.
+    """
+    text = json.dumps(determinants, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _whole(name, value, low, high):
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InputError(f"{name} {value} is out of range; give a whole number from {low} to {high}")
+
+
+_HINTS = {
+    "plate": "which frames to edit, such as plate.####.exr or plate.mov",
+    "prompt": "what should change, such as 'Add a red balloon on the left'",
+    "out": "the folder for the results",
+    "model": "mini or a model directory",
+    "blend_space": "linear or encoded",
+    "mask": "a sequence, a movie or a still",
+    "frames": "a range such as 1001-1049",
+    "color_space": "the plate's colour space",
+}

@@ -1,0 +1,134 @@
+"""`python -m core.render`: plate and prompt in, edit layer out."""
+
+import argparse
+import signal
+import sys
+import traceback
+
+from core.errors import InputError, Stopped
+
+DONE, FAULT, WRONG_INPUT, STOPPED = 0, 1, 2, 3
+
+DESCRIPTION = """\
+Adds or changes what the prompt says, as an RGBA edit layer over the untouched plate.
+Where the layer's alpha is 0 the plate stays as filmed, bit for bit."""
+
+EPILOG = """\
+results in OUT:
+  edit/edit.####.exr            the layer: RGBA half, premultiplied, for an 'over' on the plate
+  composite/composite.####.*    the layer laid over the plate, in the plate's own type
+  preview.mp4  contact_sheet.png  recipe.json  manifest.json (written last: it marks a whole delivery)
+
+examples:
+  python -m core.render --plate shot.####.exr --prompt "Add a red balloon rising on the right" --out out/balloon
+  python -m core.render --plate shot.mov --frames 1-49 --prompt "Add falling snow" --out out/snow
+  python -m core.render --plate shot.%04d.png --mask sky.%04d.png --out out/sea \\
+      --prompt "Change the background to the sea. Keep the dancer intact."
+  python -m core.render job.json        the same as JSON: {"plate": ..., "prompt": ..., "out": ...}
+
+The same command again goes on where it stopped, and does nothing when all is done.
+exit codes: 0 done; 2 the input is wrong, nothing was written; 3 stopped, can be resumed; 1 our fault."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong arguments are wrong input: one line."""
+
+    def error(self, message):
+        raise InputError(f"{message}; see python -m core.render --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    p = Parser(
+        prog="python -m core.render",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    p.add_argument("job", nargs="?", help="a job file (JSON); options given beside it replace its values")
+    p.add_argument("--plate", help="frames to edit: plate.####.exr, plate.%%04d.dpx, one still, or a movie")
+    p.add_argument("--prompt", help="what should change, in words")
+    p.add_argument("--out", help="folder for the results")
+    p.add_argument("--mask", help="white where the edit may go: a sequence, a movie, or one still for all frames")
+    p.add_argument("--frames", help="a range such as 1001-1049 (default: all there are)")
+    p.add_argument("--model", help="mini (default), or the folder of a full-size model")
+    p.add_argument("--seed", type=int, help="another seed gives another take (default 0)")
+    p.add_argument("--steps", type=int, help="denoising steps: more is slower and finer (default: the model's)")
+    p.add_argument("--guidance", type=float, help="how hard to follow the prompt; 1 is fastest (default: the model's)")
+    p.add_argument("--color-space", help="of the plate: srgb or linear (default: linear for half and float, else srgb)")
+    p.add_argument(
+        "--blend-space",
+        choices=("linear", "encoded"),
+        help="where the layer will be laid over the plate: in linear light (default), or in display-encoded values",
+    )
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
+    return p
+
+
+def recipe_of(args):
+    from core.recipe import EditRecipe
+
+    names = ("plate", "prompt", "out", "mask", "frames", "model", "seed", "steps", "guidance")
+    values = {n: getattr(args, n) for n in (*names, "color_space", "blend_space")}
+    values = {n: v for n, v in values.items() if v is not None}
+    return EditRecipe.from_file(args.job, **values) if args.job else EditRecipe.from_values(values)
+
+
+def stop_request():
+    """A function that says whether Ctrl-C or a termination was asked for; the first one waits for a safe place."""
+    asked = []
+
+    def note(number, frame):
+        if asked:
+            signal.signal(number, signal.SIG_DFL)
+        asked.append(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, note)
+    return lambda: bool(asked)
+
+
+def main(argv=None) -> int:
+    progress = None
+    try:
+        args = parser().parse_args(argv)
+        recipe = recipe_of(args)
+        stopping = stop_request()
+
+        # Only now, so that --help and wrong arguments answer at once.
+        from core.edit import edit, prepare
+        from core.progress import Progress
+
+        progress = Progress(args.progress)
+        job = prepare(recipe, args.device)
+        for warning in job.warnings:
+            progress.warn(warning)
+        if job.delivery.complete():
+            progress.say(f"nothing to do: {recipe.out} holds this edit, whole", event="done", out=recipe.out)
+            return DONE
+        report = edit(job, progress, stopping)
+        progress.say(
+            f"{len(job.plate.frames)} frames in {recipe.out}; layer covers {report['coverage']:.1%} of the picture;"
+            f" layers agree with the model's composite to {report['agreement_psnr']} dB",
+            event="done",
+            out=recipe.out,
+        )
+        return DONE
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_INPUT
+    except Stopped as stop:
+        print(f"{stop}; the same command goes on from here", file=sys.stderr)
+        return STOPPED
+    except Exception as error:
+        traceback.print_exc()
+        print(f"fault: {error.__class__.__name__}: {error}", file=sys.stderr)
+        return FAULT
+    finally:
+        if progress is not None:
+            progress.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""Fixed prompts on fixed plates, drawn as a sheet: how far is the model?"""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from core.data.clips import make_clip
+from core.sampling.denoise import denoise
+
+PROMPTS = (
+    "Add a red balloon rising on the right",
+    "Add a large blue star in the centre",
+    "Put a yellow cube on the left",
+    "Add a small green ball bouncing at the bottom",
+    "Add a pink heart in the top left corner",
+    "Add a purple umbrella drifting left",
+    "Add falling snow",
+    "Change the background to the sea. Keep the person intact.",
+)
+HEIGHT, WIDTH, FRAMES = 80, 144, 49
+
+
+def sample_sheet(transformer, text, codec, path, steps=12, guidance=3.0, shift=2.0) -> None:
+    """Rows: prompts; columns: plate, edit, alpha, composed, model's composite, composed at the last frame."""
+    rows = []
+    empty = text.encode([""])
+    for i, prompt in enumerate(PROMPTS):
+        labels = {"edit": "background", "background": "sea"} if "background" in prompt else {"edit": "effect", "effect": "fog", "amount": "light"}
+        source = make_clip(900 + i, HEIGHT, WIDTH, torch.arange(FRAMES), labels).source
+        with torch.inference_mode():
+            latents = codec.encode(source.transpose(0, 1)[None])
+            with torch.autocast("cpu", torch.bfloat16):
+                out = denoise(
+                    transformer, text.encode([prompt]), empty, latents, None,
+                    seed=i, steps=steps, guidance=guidance, shift=shift,
+                )  # fmt: skip
+            edit, alpha, composite = (codec.decode(out[:, b], FRAMES)[0].clamp(0, 1) for b in range(3))
+        alpha = alpha.mean(0, keepdim=True)
+        plate = source.transpose(0, 1)
+        composed = alpha * edit + (1 - alpha) * plate
+        cells = [plate[:, 24], edit[:, 24], alpha[:, 24].expand(3, -1, -1), composed[:, 24], composite[:, 24], composed[:, 0], composed[:, -1]]
+        rows.append(torch.cat(cells, dim=2))
+    sheet = torch.cat(rows, dim=1)
+    Image.fromarray((sheet.permute(1, 2, 0).float().numpy() * 255).round().astype(np.uint8)).save(path)
