@@ -98,10 +98,8 @@ def load_directory(root: Path, device, dtype) -> Model:
             raise InputError(f"{root / part}: missing; a model directory holds {', '.join(PARTS)}")
     limits = Limits.load(root / "model.json")
     config = TransformerConfig.load(root / "transformer" / "config.json")
-    vae = on_meta(lambda: AutoencoderKLWan.from_config(read_json(root / "vae" / "config.json")), root / "vae")
-    encoder = on_meta(
-        lambda: UMT5EncoderModel(UMT5Config.from_dict(read_json(root / "text_encoder" / "config.json"))), root / "text_encoder"
-    )
+    vae = on_meta(AutoencoderKLWan.from_config, root / "vae")
+    encoder = on_meta(lambda raw: UMT5EncoderModel(UMT5Config.from_dict(raw)), root / "text_encoder")
     tokenizer = load_tokenizer(root / "tokenizer")
     if config.latent_channels != vae.config.z_dim:
         raise InputError(f"{root}: transformer of {config.latent_channels} latent channels, vae of {vae.config.z_dim}")
@@ -122,16 +120,16 @@ def load_directory(root: Path, device, dtype) -> Model:
     return Model(str(root), transformer, WanCodec(vae), WanText(tokenizer, encoder), fingerprint(root), limits)
 
 
-def on_meta(build: Callable[[], nn.Module], where: Path) -> nn.Module:
-    """Build a module without its weights; what its library says of a wrong configuration is the user's to read."""
+def on_meta(build: Callable[[dict], nn.Module], folder: Path) -> nn.Module:
+    """Build a module from its config.json, without weights; its library's word on a wrong one is passed on."""
+    path = folder / "config.json"
+    raw = read_json(path)
     try:
         with torch.device("meta"):
-            return build()
-    except InputError:
-        raise
+            return build(raw)
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{where / 'config.json'}: not this part's configuration ({reason})") from None
+        raise InputError(f"{path}: not this part's configuration ({reason[:200]})") from None
 
 
 def read_json(path: Path) -> dict:

@@ -8,8 +8,8 @@ HEADS, HEAD_DIM, TEXT_DIM, CHANNELS = 3, 20, 32, 4
 
 
 @pytest.fixture(autouse=True, scope="session")
-def two_threads():
-    torch.set_num_threads(2)
+def one_thread():
+    torch.set_num_threads(1)
 
 
 def randomise(module, seed):

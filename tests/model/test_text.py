@@ -46,7 +46,7 @@ def test_a_prompt_too_long_is_refused_not_cut(text):
         text.encode(["boat " * 13])
 
 
-@pytest.mark.parametrize("prompt", ["  add\t a\n boat ", "snow &amp;amp; sea", "a&nbsp;boat", "“red” boat – €", ""])
+@pytest.mark.parametrize("prompt", ["  add\t a\n boat ", "snow &amp;amp; sea", "a&nbsp;boat", "“red” – €", ""])
 def test_prompts_are_cleaned_as_wan_does(prompt, monkeypatch):
     monkeypatch.setattr(pipeline_wan, "is_ftfy_available", lambda: False)
     assert clean(prompt) == pipeline_wan.prompt_clean(prompt)

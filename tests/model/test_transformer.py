@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed, WanTransformer3DModel
+from torch.nn.functional import scaled_dot_product_attention
 
 from core.model.config import BRANCHES, PRESETS, TransformerConfig
 from core.model.transformer import Transformer, kept_in_float32, rotary_table, rotate
@@ -78,13 +79,11 @@ def test_one_branchs_values_reach_the_others_through_attention_alone(sample, bra
 
 def test_branches_meet_nowhere_but_in_attention(sample, monkeypatch):
     """With attention cut to each layer's own tokens, a change in one branch stays there."""
-    from core.model import transformer as module
 
-    monkeypatch.setattr(
-        module,
-        "joint_attention",
-        lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(*(x.transpose(2, 3) for x in (q, k, v))).transpose(2, 3),
-    )
+    def separate(*qkv):
+        return scaled_dot_product_attention(*(x.transpose(2, 3) for x in qkv)).transpose(2, 3)
+
+    monkeypatch.setattr("core.model.transformer.joint_attention", separate)
     vera = random_vera()
     before = run(vera, sample)
     with torch.no_grad():
@@ -103,7 +102,7 @@ def test_source_and_mask_reach_every_branch(sample):
 
 
 def test_branches_change_places_with_their_weights(sample):
-    """Edit and composite swapped, weights and latents: the outputs swap. Alpha and composite carry their extras along."""
+    """All three in another order, weights and latents; source, mask and layer embeddings are what tells them apart."""
     vera = random_vera()
     with torch.no_grad():
         vera.layer_embedding.zero_()
