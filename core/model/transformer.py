@@ -31,8 +31,8 @@ class Transformer(nn.Module):
         source    (B, C, T, H, W)     latents of the plate
         mask      (B, C, T, H, W)     latents of the mask, or None
         times     (T,)                latent-time positions, default 0 .. T-1
-    returns the velocity (noise - clean), (B, 3, C, T, H, W).
-    H and W must be multiples of the patch.
+    returns the velocity (noise - clean), (B, 3, C, T, H, W), in the latents' type.
+    H and W must be multiples of the patch. Inputs may be fp32 whatever the weights' type.
     """
 
     def __init__(self, config: TransformerConfig):
@@ -51,6 +51,8 @@ class Transformer(nn.Module):
 
     def forward(self, latents, timestep, text, source, mask=None, times=None):
         branches = [getattr(self, name) for name in BRANCHES]
+        given, dtype = latents.dtype, self.source_embedding.weight.dtype
+        latents, text, source = latents.to(dtype), text.to(dtype), source.to(dtype)
         _, _, _, frames, height, width = latents.shape
         grid = tuple(n // p for n, p in zip((frames, height, width), self.config.patch))
         rotary = rotary_table(grid, self.config.head_dim, latents.device, times)
@@ -59,7 +61,7 @@ class Transformer(nn.Module):
         tokens[1] = tokens[1] + self.layer_embedding[0]
         tokens[2] = tokens[2] + self.layer_embedding[1] + flatten(self.source_embedding(source))
         if mask is not None:
-            tokens[1] = tokens[1] + flatten(self.mask_embedding(mask))
+            tokens[1] = tokens[1] + flatten(self.mask_embedding(mask.to(dtype)))
         hidden = torch.stack(tokens, dim=1)
 
         if self.config.share_embedders:
@@ -72,7 +74,7 @@ class Transformer(nn.Module):
             hidden = block(hidden, texts, modulation, rotary)
 
         out = [b.head(hidden[:, i], c.time) for i, (b, c) in enumerate(zip(branches, conditions))]
-        return torch.stack([unpatchify(o, grid, self.config) for o in out], dim=1)
+        return torch.stack([unpatchify(o, grid, self.config) for o in out], dim=1).to(given)
 
 
 class Branch(nn.Module):
@@ -234,6 +236,15 @@ class Float32LayerNorm(nn.Module):
     def forward(self, x):
         weight, bias = (None if p is None else p.float() for p in (self.weight, self.bias))
         return F.layer_norm(x.float(), (self.dim,), weight, bias, self.eps)
+
+
+def kept_in_float32(name: str) -> bool:
+    """Whether a parameter stays fp32 in a lower-precision model: modulation, its time embedder, text's norm.
+
+    As diffusers keeps them; query and key norms are of the model's type.
+    """
+    parts = name.split(".")
+    return any(kept in parts for kept in ("scale_shift_table", "time_embedder", "norm2"))
 
 
 def gelu_tanh(x):

@@ -1,0 +1,87 @@
+"""Video to latents and back: the contract of every codec, and the full-size one.
+
+A codec has
+    time_stride = 4, space_stride = 8, channels
+    encode(video)          (B, 3, T, H, W) -> (B, C, latent_frames(T), H/8, W/8)
+    decode_stream(latents) -> iterator of (B, 3, n, H, W), one latent frame at a
+                              time: n = 1 for the first, 4 for each one after it
+    decode(latents, frames)  (B, 3, frames, H, W): the stream, joined and trimmed
+
+Video is encoded (display-referred) colour in [0, 1], float, any T >= 1; H and W are
+multiples of 8. Time is causal: the first frame is a latent frame of its own, then
+every four frames are one, so T is padded to 4k + 1 by repeating the last frame, and
+the decoder trims. Latents are normalised to about unit variance. Decoded values are
+not clamped. All tensors come back fp32, on the codec's device.
+"""
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
+
+from core.errors import InputError
+
+TIME_STRIDE = 4
+SPACE_STRIDE = 8
+
+
+def latent_frames(frames: int) -> int:
+    """How many latent frames hold that many frames: 1 + ceil((frames - 1) / 4)."""
+    return 1 + (frames - 1 + TIME_STRIDE - 1) // TIME_STRIDE
+
+
+def pad_frames(video: torch.Tensor) -> torch.Tensor:
+    """Repeat the last frame of (B, C, T, H, W) until T is 4k + 1."""
+    missing = 1 + TIME_STRIDE * (latent_frames(video.shape[2]) - 1) - video.shape[2]
+    return torch.cat([video, video[:, :, -1:].expand(-1, -1, missing, -1, -1)], dim=2)
+
+
+class Codec:
+    """What codecs share; a codec gives channels, encode and decode_stream."""
+
+    time_stride = TIME_STRIDE
+    space_stride = SPACE_STRIDE
+    channels: int
+
+    def decode(self, latents: torch.Tensor, frames: int) -> torch.Tensor:
+        """Latents (B, C, t, h, w) of that many frames -> (B, 3, frames, 8h, 8w)."""
+        if latent_frames(frames) != latents.shape[2]:
+            raise ValueError(f"{latents.shape[2]} latent frames are not {frames} frames")
+        return torch.cat(list(self.decode_stream(latents)), dim=2)[:, :, :frames]
+
+
+class WanCodec(Codec):
+    """Wan2.1's video VAE (diffusers' AutoencoderKLWan).
+
+    Encodes to the distribution's mode. The VAE works on [-1, 1] and does not apply its
+    latents_mean and latents_std; both are done here. Its own decode() clamps to
+    [-1, 1]; the stream here does not, and equals it bit for bit once clamped. Memory of
+    the stream: the latents and one latent frame's work.
+    """
+
+    def __init__(self, vae):
+        config = vae.config
+        strides = (config.scale_factor_temporal, config.scale_factor_spatial)
+        if strides != (TIME_STRIDE, SPACE_STRIDE) or config.patch_size is not None:
+            raise InputError(f"video codec with strides {strides}: only Wan2.1's, 4 in time and 8 in space, is taken")
+        self.vae = vae.eval()
+        self.channels = config.z_dim
+        self._mean, self._std = (
+            torch.tensor(values, dtype=torch.float32, device=vae.device).view(1, -1, 1, 1, 1)
+            for values in (config.latents_mean, config.latents_std)
+        )
+
+    @torch.no_grad()
+    def encode(self, video):
+        video = pad_frames(video.to(self.vae.device, self.vae.dtype) * 2 - 1)
+        mode = self.vae.encode(video).latent_dist.mode()
+        return (mode.float() - self._mean) / self._std
+
+    @torch.no_grad()
+    def decode_stream(self, latents):
+        latents = latents.to(self.vae.device, torch.float32) * self._std + self._mean
+        hidden = self.vae.post_quant_conv(latents.to(self.vae.dtype))
+        # The decoder's causal convolutions keep their past in this list, one slot each,
+        # so that streams do not disturb one another.
+        past = [None] * sum(isinstance(m, WanCausalConv3d) for m in self.vae.decoder.modules())
+        for i in range(hidden.shape[2]):
+            frames = self.vae.decoder(hidden[:, :, i : i + 1], feat_cache=past, feat_idx=[0], first_chunk=i == 0)
+            yield (frames.float() + 1) / 2

@@ -1,0 +1,201 @@
+"""A model by name: the embedded `mini`, or a Vera directory of safetensors.
+
+A Vera directory, as `python -m core.model.wan` and training write it:
+    transformer/config.json     TransformerConfig
+    transformer/*.safetensors   any number of shards
+    vae/ text_encoder/ tokenizer/   as in diffusers' Wan2.1 directories
+    model.json                  optional: max_frames, pixels, multiple (see Limits)
+All is checked from headers before a weight is read.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan
+from torch import nn
+from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
+
+from core.errors import InputError
+from core.model.codec import Codec, WanCodec
+from core.model.config import PRESETS, TransformerConfig
+from core.model.tensors import TensorFiles, check_shapes
+from core.model.text import WanText
+from core.model.transformer import Transformer, kept_in_float32
+from core.model.wan import parameter_shapes
+
+PARTS = ("transformer", "vae", "text_encoder", "tokenizer")
+SAMPLE_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a model was trained for: frames in one window, area in pixels, sides a multiple of `multiple`."""
+
+    max_frames: int = 81
+    pixels: int = 832 * 480
+    multiple: int = 16
+
+    @classmethod
+    def load(cls, path: Path) -> "Limits":
+        """Of model.json, or the full-size ones where there is none."""
+        if not path.is_file():
+            return cls()
+        try:
+            limits = cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: not a model's limits ({error})") from None
+        if any(type(value) is not int or value < 1 for value in asdict(limits).values()):
+            raise InputError(f"{path}: max_frames, pixels and multiple must be whole numbers above 0")
+        return limits
+
+
+@dataclass(frozen=True)
+class Model:
+    """All that turns noise into layers. fingerprint is the same for the same configuration and weights."""
+
+    name: str
+    transformer: nn.Module
+    codec: Codec
+    text: object
+    fingerprint: str
+    limits: Limits
+
+
+def load_model(name: str, device, dtype: torch.dtype | None = None) -> Model:
+    """`mini`, or a Vera directory, onto a device.
+
+    dtype is that of the transformer and the text encoder; None keeps the files' own. The
+    parameters that must stay fp32 do, and so does the codec. mini is small and runs as
+    it was saved. Memory is one copy of the weights. Raises InputError before any weight
+    is read when a part is missing or does not fit.
+    """
+    if name == "mini":
+        from core.model.mini import load_mini
+
+        return load_mini(device)
+    root = Path(name)
+    if not root.is_dir():
+        raise unknown_model(name)
+    return load_directory(root, device, dtype)
+
+
+def unknown_model(name: str) -> InputError:
+    if name in PRESETS:
+        return InputError(
+            f"model '{name}': no weights of that size are public; make a directory from Wan2.1 with "
+            "`python -m core.model.wan SOURCE TARGET`, train it, and name that directory"
+        )
+    return InputError(f"model '{name}': neither 'mini' nor a directory")
+
+
+def load_directory(root: Path, device, dtype) -> Model:
+    for part in PARTS:
+        if not (root / part).is_dir():
+            raise InputError(f"{root / part}: missing; a model directory holds {', '.join(PARTS)}")
+    limits = Limits.load(root / "model.json")
+    config = TransformerConfig.load(root / "transformer" / "config.json")
+    vae = on_meta(AutoencoderKLWan.from_config, root / "vae")
+    encoder = on_meta(lambda raw: UMT5EncoderModel(UMT5Config.from_dict(raw)), root / "text_encoder")
+    tokenizer = load_tokenizer(root / "tokenizer")
+    if config.latent_channels != vae.config.z_dim:
+        raise InputError(f"{root}: transformer of {config.latent_channels} latent channels, vae of {vae.config.z_dim}")
+    if config.text_dim != encoder.config.d_model:
+        raise InputError(f"{root}: transformer for text of width {config.text_dim}, encoder {encoder.config.d_model}")
+
+    files = {part: TensorFiles(root / part, device) for part in PARTS if part != "tokenizer"}
+    check_shapes(files["transformer"].shapes, parameter_shapes(config), root / "transformer")
+    check_shapes(files["vae"].shapes, shapes_of(vae), root / "vae")
+    tie_embedding(files["text_encoder"])
+    check_shapes(files["text_encoder"].shapes, shapes_of(encoder), root / "text_encoder")
+
+    with torch.device("meta"):
+        transformer = Transformer(config)
+    fill(transformer, files["transformer"], dtype, kept_in_float32)
+    fill(vae, files["vae"], torch.float32)
+    fill(encoder, files["text_encoder"], dtype)
+    return Model(str(root), transformer, WanCodec(vae), WanText(tokenizer, encoder), fingerprint(root), limits)
+
+
+def on_meta(build: Callable[[dict], nn.Module], folder: Path) -> nn.Module:
+    """Build a module from its config.json, without weights; its library's word on a wrong one is passed on."""
+    path = folder / "config.json"
+    raw = read_json(path)
+    try:
+        with torch.device("meta"):
+            return build(raw)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not this part's configuration ({reason[:200]})") from None
+
+
+def read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; a model directory needs it") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error})") from None
+
+
+def load_tokenizer(folder: Path):
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder}: not a tokenizer ({reason[:200]})") from None
+
+
+def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def tie_embedding(files: TensorFiles) -> None:
+    """UMT5's input embedding has two names and is stored under either; let both be found."""
+    pair = ("shared.weight", "encoder.embed_tokens.weight")
+    for here, there in (pair, pair[::-1]):
+        if here in files.shapes and there not in files.shapes:
+            files.alias(there, here)
+
+
+def fill(module: nn.Module, files: TensorFiles, dtype, keep: Callable[[str], bool] = lambda name: False) -> None:
+    """Give a module built on `meta` its weights, one tensor at a time; keep(name) stays fp32 when dtype is set."""
+    state = {}
+    for name in module.state_dict():
+        tensor = files.get(name)
+        state[name] = tensor if dtype is None else tensor.to(torch.float32 if keep(name) else dtype)
+    module.load_state_dict(state, assign=True)
+    module.eval()
+
+
+def fingerprint(root: Path) -> str:
+    """SHA-256 of a model directory, cheap on 50 GB, as 64 hex digits.
+
+    Over every .json, .txt, .model and .safetensors file of the four parts, in order of name:
+    its path, size and contents; of safetensors, the whole header and up to 4 KiB from the
+    middle of every tensor. A training step moves every weight of a tensor, so it shows;
+    a change of a few values elsewhere in a tensor does not. Limits are not part of it.
+    """
+    digest = hashlib.sha256()
+    for part in PARTS:
+        for file in sorted((root / part).rglob("*"), key=lambda f: f.relative_to(root).as_posix()):
+            if file.suffix in (".json", ".txt", ".model", ".safetensors"):
+                digest.update(f"{file.relative_to(root).as_posix()}\n{file.stat().st_size}\n".encode())
+                hash_tensors(file, digest) if file.suffix == ".safetensors" else digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def hash_tensors(path: Path, digest) -> None:
+    """The header (8 bytes of its length, then JSON with each tensor's byte range), then the samples."""
+    with open(path, "rb") as file:
+        length = file.read(8)
+        header = file.read(int.from_bytes(length, "little"))
+        digest.update(length + header)
+        for name, entry in json.loads(header).items():
+            if name != "__metadata__":
+                start, end = entry["data_offsets"]
+                file.seek(8 + len(header) + max(start, (start + end - SAMPLE_BYTES) // 2))
+                digest.update(file.read(min(SAMPLE_BYTES, end - start)))

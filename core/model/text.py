@@ -1,0 +1,51 @@
+"""The instruction as text states, for full-size models: Wan's tokenizer and UMT5 encoder."""
+
+import html
+
+import torch
+
+from core.errors import InputError
+
+
+class WanText:
+    """encode(prompts) -> (B, max_length, width), zero past each prompt's end, as Wan was trained.
+
+    States keep the encoder's type and device. tokenizer and encoder are transformers'
+    (T5 tokenizer, UMT5EncoderModel).
+    """
+
+    def __init__(self, tokenizer, encoder, max_length: int = 512):
+        self.tokenizer, self.encoder, self.max_length = tokenizer, encoder.eval(), max_length
+        self.width = encoder.config.d_model
+
+    @torch.no_grad()
+    def encode(self, prompts: list[str]) -> torch.Tensor:
+        """Raises InputError for a prompt longer than max_length tokens: cut short, it would say something else."""
+        rows = self.tokenizer([clean(p) for p in prompts], add_special_tokens=True).input_ids
+        for prompt, row in zip(prompts, rows):
+            if len(row) > self.max_length:
+                raise InputError(
+                    f"prompt '{prompt[:40]}...': {len(row)} tokens, the model reads {self.max_length}; shorten it"
+                )
+        ids = torch.full((len(rows), self.max_length), self.tokenizer.pad_token_id)
+        mask = torch.zeros_like(ids)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = 1
+        device = self.encoder.device
+        ids, mask = ids.to(device), mask.to(device)
+        states = self.encoder(ids, mask).last_hidden_state
+        return torch.where(mask[..., None].bool(), states, 0)
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Words outside the vocabulary: none, it is open."""
+        return []
+
+
+def clean(prompt: str) -> str:
+    """HTML entities resolved (twice, as Wan does), runs of white space to one blank.
+
+    Wan's pipeline also mends broken Unicode where ftfy happens to be installed; left
+    out, so that a prompt means the same on every machine.
+    """
+    return " ".join(html.unescape(html.unescape(prompt)).split())
