@@ -21,7 +21,7 @@ class MiniCodec(nn.Module):
     time_stride = TIME
     space_stride = SPACE
 
-    def __init__(self, channels=16, encoder_width=192, encoder_blocks=2, decoder_width=256, decoder_blocks=4):
+    def __init__(self, channels=16, encoder_width=160, encoder_blocks=2, decoder_width=192, decoder_blocks=3):
         super().__init__()
         self.channels = channels
         self.encoder = nn.Sequential(
@@ -76,7 +76,7 @@ class MiniCodec(nn.Module):
 class Mix(nn.Module):
     """A residual block: depthwise 5x5, norm, pointwise expansion."""
 
-    def __init__(self, width: int, expand: int = 3):
+    def __init__(self, width: int, expand: int = 2):
         super().__init__()
         self.spatial = nn.Conv2d(width, width, 5, padding=2, groups=width)
         self.norm = nn.GroupNorm(1, width)
