@@ -76,7 +76,7 @@ def prepare(recipe: EditRecipe, device: str) -> Job:
     delivery = Delivery(Path(recipe.out), plate, recipe.to_json(), job_hash, recipe.blend_space, space)
     delivery.preflight()
     size = model_size(plate.width, plate.height, plate.pixel_aspect, model.limits.pixels, model.limits.multiple)
-    warnings = tuple(model.text.warnings(recipe.prompt))
+    warnings = tuple(model.text.check(recipe.prompt))
     return Job(recipe, plate, mask, model, space, size, steps, guidance, job_hash, delivery, warnings)
 
 

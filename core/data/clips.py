@@ -86,7 +86,7 @@ def make_clip(seed: int, height: int, width: int, times, labels: dict | None = N
 def added_object(labels, rng, cam, times, height, width):
     """Premultiplied colour (T, 3, H, W) and alpha (T, 1, H, W) of the object and its shadow."""
     half = {"small": 0.12, "medium": 0.18, "large": 0.27}[labels["size"]] * rng.uniform(0.9, 1.1)
-    path_x, path_y = _path(labels, rng, times, half, width / height)
+    path_x, path_y, floor = _path(labels, rng, times, half, width / height)
     # What is added is attached to the scene: it moves with the plate's camera.
     offsets, zoom = cam
     px = (path_x - offsets[:, 0]) / zoom
@@ -104,13 +104,13 @@ def added_object(labels, rng, cam, times, height, width):
     alpha = (0.5 - distance * size[:, None, None] * height).clamp(0, 1)[:, None]
     premultiplied = rgb.movedim(-1, 1).clamp(0, 1) * alpha
     if labels["object"] in words.STANDING:
-        shadow = _shadow(labels, rng, x, y, px, py, path_y, size)[:, None] * (1 - alpha)
+        shadow = _shadow(rng, x, y, px, py, (floor - path_y) / zoom, size)[:, None] * (1 - alpha)
         alpha = alpha + shadow  # black, so the premultiplied colour stays
     return premultiplied, alpha
 
 
 def _path(labels, rng, times, half, aspect):
-    """Middle of the object in frame heights, x and y at each time; kept inside the frame."""
+    """Middle of the object in frame heights: x and y at each time, kept inside the frame, and y at rest."""
     reach_x, reach_y = aspect / 2 - half, 0.5 - half
     if labels["place"]:
         cx, cy = words.PLACES[labels["place"]]
@@ -129,12 +129,15 @@ def _path(labels, rng, times, half, aspect):
         x = x - 0.5 * speed * t
     elif motion == "drifting right":
         x = x + 0.5 * speed * t
-    elif motion == "bouncing":
-        y = y + 0.1 - 0.22 * speed * torch.sin((t + 0.5) * 2 * math.pi * speed).abs()
     elif motion == "circling":
         phase = (t + 0.5) * 2 * math.pi * speed + rng.uniform(0, 2 * math.pi)
         x, y = x + 0.13 * phase.cos(), y + 0.13 * phase.sin()
-    return x.clamp(-reach_x, reach_x), y.clamp(-reach_y, reach_y)
+    floor = y
+    if motion == "bouncing":
+        floor = (y + 0.1).clamp(-reach_y, reach_y)
+        y = floor - 0.22 * speed * torch.sin((t + 0.5) * 2 * math.pi * speed).abs()
+    x, y = x.clamp(-reach_x, reach_x), y.clamp(-reach_y, reach_y)
+    return x, y, floor if motion == "bouncing" else y
 
 
 def _tilt(labels, rng, times):
@@ -142,15 +145,10 @@ def _tilt(labels, rng, times):
     return rock if labels["object"] not in words.STANDING else rock * 0
 
 
-def _shadow(labels, rng, x, y, px, py, path_y, size):
-    """A soft black contact shadow under the object; lower alpha when it is in the air."""
-    ground = py + size
-    if labels["motion"] == "bouncing":
-        floor = path_y.max()
-        lift = (floor - path_y) / 0.25
-        ground = ground + (floor - path_y)
-    else:
-        lift = torch.zeros_like(py)
+def _shadow(rng, x, y, px, py, lift, size):
+    """A soft black contact shadow where the object stands; wider and fainter the higher it is (lift, frame heights)."""
+    ground = py + size + lift
+    lift = lift / 0.25
     wide = (size * (1.05 + 0.4 * lift))[:, None, None]
     u = (x - px[:, None, None] - 0.15 * wide) / wide
     v = (y - ground[:, None, None] + 0.02) / (wide * 0.3)

@@ -4,7 +4,7 @@ A Vera directory, as `python -m core.model.wan` and training write it:
     transformer/config.json     TransformerConfig
     transformer/*.safetensors   any number of shards
     vae/ text_encoder/ tokenizer/   as in diffusers' Wan2.1 directories
-    model.json                  optional: max_frames, pixels, multiple (see Limits)
+    model.json                  optional: the fields of Limits
 All is checked from headers before a weight is read.
 """
 
@@ -27,29 +27,39 @@ from core.model.text import WanText
 from core.model.transformer import Transformer, kept_in_float32
 from core.model.wan import parameter_shapes
 
+MINI = Path(__file__).parents[1] / "weights" / "mini"
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer")
 SAMPLE_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a model was trained for: frames in one window, area in pixels, sides a multiple of `multiple`."""
+    """What a model was trained for, and how it is best sampled.
+
+    max_frames in one window; pixels: area at model size, sides a multiple of `multiple`;
+    steps, guidance and the noise schedule's shift unless the user says otherwise.
+    """
 
     max_frames: int = 81
     pixels: int = 832 * 480
     multiple: int = 16
+    steps: int = 50
+    guidance: float = 5.0
+    shift: float = 3.0
 
     @classmethod
     def load(cls, path: Path) -> "Limits":
-        """Of model.json, or the full-size ones where there is none."""
+        """Of model.json, or Wan's own where there is none."""
         if not path.is_file():
             return cls()
         try:
             limits = cls(**json.loads(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: not a model's limits ({error})") from None
-        if any(type(value) is not int or value < 1 for value in asdict(limits).values()):
-            raise InputError(f"{path}: max_frames, pixels and multiple must be whole numbers above 0")
+        for field, value in asdict(limits).items():
+            whole = isinstance(getattr(cls, field), int)
+            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not value > 0:
+                raise InputError(f"{path}: {field} must be a {'whole ' if whole else ''}number above 0")
         return limits
 
 
@@ -64,6 +74,10 @@ class Model:
     fingerprint: str
     limits: Limits
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.transformer.parameters()).device
+
 
 def load_model(name: str, device, dtype: torch.dtype | None = None) -> Model:
     """`mini`, or a Vera directory, onto a device.
@@ -76,7 +90,7 @@ def load_model(name: str, device, dtype: torch.dtype | None = None) -> Model:
     if name == "mini":
         from core.model.mini import load_mini
 
-        return load_mini(device)
+        return load_mini(MINI, device)
     root = Path(name)
     if not root.is_dir():
         raise unknown_model(name)

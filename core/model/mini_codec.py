@@ -1,76 +1,80 @@
-"""mini's codec: 4x8x8, 16 channels, causal, trained for layers.
+"""mini's codec: 4x8x8, 16 channels, causal, made for layers.
 
 It follows the codec contract (codec.py). A latent frame stands for four frames,
-the first one for the clip's first frame alone, held four times. All convolution
-happens at latent resolution, between a space-to-depth fold and its inverse, so
-that it runs on a CPU; neighbouring cells overlap through the convolutions, so
-no block edges show. The decoder looks one latent frame back.
+the first one for the clip's first frame alone, held four times. Frames are folded
+into cells of 4x8x8 pixels. The encoder is in closed form: the whitened principal
+components of cells of layered clips, so latents have mean 0, variance 1 and no
+correlation. The decoder adds a small convolutional network to the components'
+inverse; it sees neighbouring cells and one latent frame back, which mends the
+seams between cells. All of it works at latent resolution, which suits a CPU.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-TIME, SPACE = 4, 8
+from core.model.codec import SPACE_STRIDE as SPACE
+from core.model.codec import TIME_STRIDE as TIME
+from core.model.codec import Codec, pad_frames
+
 CELL = 3 * TIME * SPACE * SPACE
 
 
-class MiniCodec(nn.Module):
-    """See the module; `latent_mean` and `latent_std` (C,) bring latents to unit variance."""
+class MiniCodec(nn.Module, Codec):
+    """Fit the encoder with fit(), then train `refiner` (training/codec.py)."""
 
-    time_stride = TIME
-    space_stride = SPACE
-
-    def __init__(self, channels=16, encoder_width=160, encoder_blocks=2, decoder_width=192, decoder_blocks=3):
+    def __init__(self, channels=16, width=192, blocks=3):
         super().__init__()
         self.channels = channels
-        self.encoder = nn.Sequential(
-            nn.Conv2d(CELL, encoder_width, 1),
-            *(Mix(encoder_width) for _ in range(encoder_blocks)),
-            nn.Conv2d(encoder_width, channels, 1),
+        self.encoder = nn.Conv2d(CELL, channels, 1)
+        self.inverse = nn.Conv2d(channels, CELL, 1)
+        self.refiner = nn.Sequential(
+            nn.Conv2d(2 * channels, width, 3, padding=1),
+            *(Mix(width) for _ in range(blocks)),
+            nn.Conv2d(width, CELL, 1),
         )
-        self.decoder = nn.Sequential(
-            nn.Conv2d(2 * channels, decoder_width, 3, padding=1),
-            *(Mix(decoder_width) for _ in range(decoder_blocks)),
-            nn.Conv2d(decoder_width, CELL, 1),
-        )
-        self.register_buffer("latent_mean", torch.zeros(channels))
-        self.register_buffer("latent_std", torch.ones(channels))
+        for parameter in self.refiner[-1].parameters():
+            nn.init.zeros_(parameter)
+        for module in (self.encoder, self.inverse):
+            module.requires_grad_(False)
+
+    @torch.no_grad()
+    def fit(self, cells, weights):
+        """Principal components of folded cells (N, CELL) in [-1, 1], each with its weight (N,)."""
+        cells, weights = cells.double(), (weights / weights.sum()).double()[:, None]
+        mean = (cells * weights).sum(0)
+        covariance = ((cells - mean) * weights).T @ (cells - mean)
+        variance, directions = torch.linalg.eigh(covariance)
+        variance, directions = (x.flip(-1)[..., : self.channels] for x in (variance, directions))
+        forward = (directions / variance.sqrt()).T
+        self.encoder.weight.copy_(forward[:, :, None, None])
+        self.encoder.bias.copy_(-forward @ mean)
+        self.inverse.weight.copy_((directions * variance.sqrt())[:, :, None, None])
+        self.inverse.bias.copy_(mean)
 
     def encode(self, video):
         """(B, 3, T, H, W) encoded colour in [0, 1] -> latents (B, C, 1 + ceil((T-1)/4), H/8, W/8)."""
-        first, rest = video[:, :, :1], video[:, :, 1:]
-        short = -rest.shape[2] % TIME
-        if short:
-            rest = torch.cat([rest, rest[:, :, -1:].expand(-1, -1, short, -1, -1)], dim=2)
-        return self.encode_groups(torch.cat([first.expand(-1, -1, TIME, -1, -1), rest], dim=2))
+        video = pad_frames(video)
+        held = video[:, :, :1].expand(-1, -1, TIME - 1, -1, -1)
+        return self.encode_groups(torch.cat([held, video], dim=2))
 
     def encode_groups(self, video):
         """(B, 3, 4t, H, W), four frames a latent, each group by itself -> (B, C, t, H/8, W/8)."""
         b, t = video.shape[0], video.shape[2] // TIME
-        latents = self.raw_latents(fold(video * 2 - 1))
-        latents = (latents - self._row(self.latent_mean)) / self._row(self.latent_std)
-        return latents.unflatten(0, (b, t)).transpose(1, 2)
+        return self.encoder(fold(video * 2 - 1)).unflatten(0, (b, t)).transpose(1, 2)
 
-    def raw_latents(self, cells):
-        """Folded frames (B*t, CELL, h, w) in [-1, 1] -> (B*t, C, h, w), not yet normalised."""
-        return self.encoder(cells)
+    def decode_cells(self, before, now):
+        """Latents (N, C, h, w) of the frame before and of this one -> folded cells (N, CELL, h, w)."""
+        return self.inverse(now) + self.refiner(torch.cat([before, now], dim=1))
 
     def decode_stream(self, latents):
         """Yield (B, 3, n, H, W) a latent frame: n is 1 for the first, then 4. Values are not clamped."""
         before = torch.zeros_like(latents[:, :, 0])
         for i in range(latents.shape[2]):
             now = latents[:, :, i]
-            frames = unfold(self.decoder(torch.cat([before, now], dim=1)), 1)
+            frames = unfold(self.decode_cells(before, now), 1)
             yield frames[:, :, -1:] if i == 0 else frames
             before = now
-
-    def decode(self, latents, frames):
-        """The stream, joined and cut to exactly `frames`: (B, 3, frames, H, W)."""
-        return torch.cat(list(self.decode_stream(latents)), dim=2)[:, :, :frames]
-
-    def _row(self, x):
-        return x[None, :, None, None]
 
 
 class Mix(nn.Module):

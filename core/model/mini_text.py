@@ -29,6 +29,16 @@ class MiniText(nn.Module):
         """Words that this model never saw, in the prompt's order, each once."""
         return list(dict.fromkeys(w for w in tokenize(prompt) if w not in self.index))
 
+    def check(self, prompt: str) -> list[str]:
+        """Warnings about a prompt: words outside the vocabulary, words past the limit."""
+        notes, unknown = [], self.unknown_words(prompt)
+        if unknown:
+            notes.append(f"mini does not know {', '.join(repr(w) for w in unknown)} and leaves it out")
+        count = len(tokenize(prompt))
+        if count > MAX_WORDS:
+            notes.append(f"mini reads the first {MAX_WORDS} of the prompt's {count} words")
+        return notes
+
     def ids(self, prompts: list[str]) -> torch.Tensor:
         rows = [[self.index.get(w, UNKNOWN) for w in tokenize(p)][:MAX_WORDS] for p in prompts]
         return torch.tensor([r + [PAD] * (MAX_WORDS - len(r)) for r in rows], device=self.embedding.weight.device)

@@ -18,15 +18,27 @@ class WanText:
         self.tokenizer, self.encoder, self.max_length = tokenizer, encoder.eval(), max_length
         self.width = encoder.config.d_model
 
-    @torch.no_grad()
-    def encode(self, prompts: list[str]) -> torch.Tensor:
-        """Raises InputError for a prompt longer than max_length tokens: cut short, it would say something else."""
+    def check(self, prompt: str) -> list[str]:
+        """Warnings about a prompt: none, the vocabulary is open.
+
+        Raises InputError for a prompt longer than max_length tokens: cut short, it would say something else.
+        """
+        self._rows([prompt])
+        return []
+
+    def _rows(self, prompts):
         rows = self.tokenizer([clean(p) for p in prompts], add_special_tokens=True).input_ids
         for prompt, row in zip(prompts, rows):
             if len(row) > self.max_length:
                 raise InputError(
                     f"prompt '{prompt[:40]}...': {len(row)} tokens, the model reads {self.max_length}; shorten it"
                 )
+        return rows
+
+    @torch.no_grad()
+    def encode(self, prompts: list[str]) -> torch.Tensor:
+        """Raises InputError as check() does."""
+        rows = self._rows(prompts)
         ids = torch.full((len(rows), self.max_length), self.tokenizer.pad_token_id)
         mask = torch.zeros_like(ids)
         for i, row in enumerate(rows):
@@ -36,10 +48,6 @@ class WanText:
         ids, mask = ids.to(device), mask.to(device)
         states = self.encoder(ids, mask).last_hidden_state
         return torch.where(mask[..., None].bool(), states, 0)
-
-    def unknown_words(self, prompt: str) -> list[str]:
-        """Words outside the vocabulary: none, it is open."""
-        return []
 
 
 def clean(prompt: str) -> str:

@@ -5,12 +5,11 @@ import time
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
 from core.data.clips import SPAN, make_clip
-from core.model.mini_codec import MiniCodec, fold, unfold
-from core.training.state import load_state, log_line, save_state, trapezoid
+from core.model.mini_codec import CELL, MiniCodec, fold, unfold
+from core.training.state import STATE, load_state, log_line, save_state, trapezoid
 
 FRAMES = 5  # a first frame and one group of four
 
@@ -33,43 +32,52 @@ class Videos(IterableDataset):
             seed += 1
 
 
+def fit(codec, seed: int, clips: int = 200) -> None:
+    """The closed-form encoder, from the cells of some clips; alpha counts double, its edges are what is seen."""
+    cells, weights = [], []
+    videos = iter(Videos(seed, 96))
+    for _ in range(clips):
+        folded = fold(groups(next(videos)) * 2 - 1)
+        cells.append(folded.permute(0, 2, 3, 1).reshape(-1, CELL))
+        each = torch.tensor([1.0, 0.5, 2.0, 1.0, 1.0]).repeat_interleave(len(cells[-1]) // 5)
+        weights.append(each)
+    codec.fit(torch.cat(cells), torch.cat(weights))
+
+
+def groups(video):
+    """(B, 3, 5, H, W), a first frame and four, -> (B, 3, 8, H, W): the first frame held four times."""
+    return torch.cat([video[:, :, :1].expand(-1, -1, 4, -1, -1), video[:, :, 1:]], dim=2)
+
+
 def losses(codec, video, noise):
-    """L1 of pixels and of their differences; video (B, 3, 5, H, W) -> loss, PSNR a video (B,)."""
-    b = video.shape[0]
-    held = torch.cat([video[:, :, :1].expand(-1, -1, 4, -1, -1), video[:, :, 1:]], dim=2)
-    raw = codec.raw_latents(fold(held * 2 - 1)).float()
-    if codec.training:
-        with torch.no_grad():  # running statistics, so that the latents the decoder sees have unit variance
-            codec.latent_mean.lerp_(raw.mean((0, 2, 3)), 0.02)
-            codec.latent_std.lerp_(raw.std((0, 2, 3)), 0.02)
-    mean, std = codec.latent_mean[None, :, None, None], codec.latent_std[None, :, None, None]
-    latents = ((raw - mean) / std).unflatten(0, (b, 2))
-    scale = raw.new_zeros(()) if codec.training else 0.0
-    if codec.training:
-        # Keep the scale from drifting away from its running statistics.
-        scale = 0.01 * (latents.pow(2).mean() - 1).pow(2)
-    latents = latents + noise * torch.rand(b, 1, 1, 1, 1) * torch.randn_like(latents)
-    first, second = latents.unbind(1)
+    """L1 of pixels and of their differences; video (B, 3, 5, H, W) -> loss, PSNR a video (B,).
+
+    Latents are spoiled by up to `noise`: the decoder must bear a sampler's small errors.
+    """
+    held = groups(video)
+    latents = codec.encode_groups(held)
+    latents = latents + noise * torch.rand(len(video), 1, 1, 1, 1) * torch.randn_like(latents)
+    first, second = latents.unbind(2)
     before = torch.stack([torch.zeros_like(first), first], 1).flatten(0, 1)
-    out = unfold(codec.decoder(torch.cat([before, latents.flatten(0, 1)], 1)), 2).float()
-    error = out - held
-    weight = torch.ones(1, 1, 8, 1, 1)
-    weight[:, :, :3] = 0  # only the last of the first frame's copies is ever used
-    loss = (error.abs() * weight).mean()
-    for dim in (3, 4):
-        loss = loss + (error.diff(dim=dim).abs() * weight).mean()
-    loss = loss + 0.5 * error[:, :, 4:].diff(dim=2).abs().mean()
-    psnr = -10 * error[:, :, 3:].clamp(-1, 1).pow(2).mean((1, 2, 3, 4)).log10()
-    return loss + scale, psnr.detach()
+    out = unfold(codec.decode_cells(before, torch.stack([first, second], 1).flatten(0, 1)), 2).float()
+    error = (out - held)[:, :, 3:]  # of the first frame's four copies only the last is ever used
+    loss = error.abs().mean() + sum(error.diff(dim=d).abs().mean() for d in (3, 4))
+    loss = loss + 0.5 * error[:, :, 1:].diff(dim=2).abs().mean()
+    return loss, -10 * error.detach().pow(2).mean((1, 2, 3, 4)).log10()
 
 
 def train(config: dict, folder: Path, stop) -> None:
     """Run until config['steps'] or until stop() says so; the codec so far is in folder."""
     torch.manual_seed(0)
-    codec = MiniCodec().to(memory_format=torch.channels_last)  # ten times faster on a CPU
-    optimizer = torch.optim.AdamW(codec.parameters(), lr=config["rate"], betas=(0.9, 0.99), weight_decay=1e-4)
+    codec = MiniCodec()
+    if not (folder / STATE).exists():
+        fit(codec, config["seed"])
+    codec = codec.to(memory_format=torch.channels_last)  # ten times faster on a CPU
+    optimizer = torch.optim.AdamW(codec.refiner.parameters(), lr=config["rate"], betas=(0.9, 0.99), weight_decay=1e-4)
     step, extra = load_state(folder, {"codec": codec}, optimizer)
     clips = extra.get("clips", 0)
+    if step == 0:
+        save_state(folder, 0, {"codec": codec}, optimizer)
     loader = iter(DataLoader(Videos(config["seed"] + clips, config["size"]), config["batch"], num_workers=1))
     started, psnrs = time.time(), []
     while step < config["steps"] and not stop():
@@ -80,7 +88,7 @@ def train(config: dict, folder: Path, stop) -> None:
             loss, psnr = losses(codec, video, config["noise"])
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(codec.refiner.parameters(), 1.0)
         optimizer.step()
         step, clips = step + 1, clips + config["batch"]
         psnrs.append(psnr.unflatten(0, (-1, 5)).mean(0))

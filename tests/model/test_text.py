@@ -44,6 +44,8 @@ def test_the_encoders_type_is_kept(tokenizer, encoder):
 def test_a_prompt_too_long_is_refused_not_cut(text):
     with pytest.raises(InputError, match="14 tokens, the model reads 12"):
         text.encode(["boat " * 13])
+    with pytest.raises(InputError, match="14 tokens, the model reads 12"):
+        text.check("boat " * 13)
 
 
 @pytest.mark.parametrize("prompt", ["  add\t a\n boat ", "snow &amp;amp; sea", "a&nbsp;boat", "“red” – €", ""])
@@ -52,5 +54,5 @@ def test_prompts_are_cleaned_as_wan_does(prompt, monkeypatch):
     assert clean(prompt) == pipeline_wan.prompt_clean(prompt)
 
 
-def test_every_word_is_known(text):
-    assert text.unknown_words("xyzzy") == []
+def test_every_word_is_taken(text):
+    assert text.check("xyzzy") == []

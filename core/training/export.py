@@ -1,0 +1,38 @@
+"""An edition of mini from its training state: `python -m core.training.export runs/mini runs/mini-codec`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from core.data.phrases import vocabulary
+from core.model.config import PRESETS
+from core.model.load import MINI
+from core.model.mini import save_mini
+from core.model.mini_text import MiniText
+from core.model.transformer import Transformer
+from core.training.state import STATE
+from core.training.transformer import load_codec
+
+LIMITS = {"max_frames": 49, "pixels": 144 * 80, "multiple": 16, "steps": 16, "guidance": 3.0, "shift": 2.0}
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m core.training.export", description=__doc__)
+    parser.add_argument("transformer", type=Path, help="training state of the transformer")
+    parser.add_argument("codec", type=Path, help="training state of the codec")
+    parser.add_argument("--to", type=Path, default=MINI)
+    args = parser.parse_args(argv)
+    tensors = load_file(args.transformer / STATE)
+    transformer = Transformer(PRESETS["mini"])
+    text = MiniText(vocabulary(), transformer.config.text_dim)
+    for name, module in (("transformer", transformer), ("text", text)):
+        prefix = f"ema_{name}/"
+        module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+    save_mini(args.to, transformer, text, load_codec(args.codec), LIMITS)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

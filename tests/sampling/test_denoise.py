@@ -1,0 +1,66 @@
+"""The sampler against what it must do on fields whose answer is known."""
+
+import pytest
+import torch
+from torch import nn
+
+from core.errors import Stopped
+from core.sampling.denoise import denoise, seeded_noise
+
+CLEAN = torch.linspace(-1, 1, 3 * 2 * 3 * 4 * 4).reshape(1, 3, 2, 3, 4, 4)
+SOURCE = torch.zeros(1, 2, 3, 4, 4)
+SETTINGS = {"seed": 5, "steps": 8, "guidance": 1, "shift": 2.0}
+
+
+class Straight(nn.Module):
+    """The exact velocity field of one clean sample: (x - clean) / sigma. Text scales the sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.seen = []
+
+    def forward(self, latents, timestep, text, source, mask=None):
+        self.seen.append(float(timestep[0]))
+        return (latents - CLEAN * text.mean()) / (timestep / 1000).reshape(-1, 1, 1, 1, 1, 1)
+
+
+def sample(model=None, text=1.0, **changes):
+    states = torch.full((1, 1, 1), text)
+    return denoise(model or Straight(), states, torch.zeros(1, 1, 1), SOURCE, None, **(SETTINGS | changes))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 8, 30])
+def test_finds_the_sample_that_the_field_points_to(steps):
+    torch.testing.assert_close(sample(steps=steps), CLEAN, atol=2e-4, rtol=0)
+
+
+def test_guidance_goes_past_the_prompt():
+    torch.testing.assert_close(sample(guidance=3.0), 3 * CLEAN, atol=1e-3, rtol=0)
+
+
+def test_guidance_of_one_asks_once_a_step():
+    one, two = Straight(), Straight()
+    sample(one)
+    sample(two, guidance=2.0)
+    assert len(one.seen) == 8 and len(two.seen) == 16
+
+
+def test_noise_levels_fall_from_the_top():
+    model = Straight()
+    sample(model)
+    assert model.seen == sorted(model.seen, reverse=True) and model.seen[0] > 990
+
+
+def test_same_seed_same_noise():
+    assert torch.equal(seeded_noise(7, (2, 3)), seeded_noise(7, (2, 3)))
+    assert not torch.equal(seeded_noise(7, (2, 3)), seeded_noise(8, (2, 3)))
+    noise = seeded_noise(1, (100000,))
+    assert abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01
+
+
+def test_stops_when_asked():
+    model = Straight()
+    with pytest.raises(Stopped, match="after step 3 of 8"):
+        sample(model, step_done=lambda i: i == 3)
+    assert len(model.seen) == 3
