@@ -106,9 +106,19 @@ def to_model(pixels: np.ndarray, space: str, pixel_type: str) -> np.ndarray:
     """
     if space not in ("srgb", "linear"):
         raise ValueError(f"space is srgb or linear, not {space!r}")
-    rgb = to_unit(pixels[..., :3], pixel_type)
-    rgb = np.clip(np.where(np.isnan(rgb), np.float32(0), rgb), 0, 1)
-    return np.clip(encode_srgb(rgb), 0, 1) if space == "linear" else rgb
+    rgb = np.ascontiguousarray(pixels[..., :3])
+    if rgb.dtype.itemsize > 2:
+        return _to_encoded(rgb, space, pixel_type)
+    # Up to 16 bits a table of all values gives the same numbers, at 4K many times as fast.
+    code = np.dtype(f"u{rgb.dtype.itemsize}")
+    every = np.arange(256**code.itemsize).astype(code)
+    return _to_encoded(every.view(rgb.dtype), space, pixel_type)[rgb.view(code)]
+
+
+def _to_encoded(values: np.ndarray, space: str, pixel_type: str) -> np.ndarray:
+    unit = to_unit(values, pixel_type)
+    unit = np.clip(np.where(np.isnan(unit), np.float32(0), unit), 0, 1)
+    return np.clip(encode_srgb(unit), 0, 1) if space == "linear" else unit
 
 
 def _floating(values: np.ndarray) -> np.ndarray:

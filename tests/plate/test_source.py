@@ -290,7 +290,7 @@ def test_movie_reads_the_same_in_any_order(tmp_path):
 def test_lossless_rgb_movies_keep_their_codes(tmp_path):
     rng = np.random.default_rng(9)
     pictures = rng.integers(0, 256, (2, 48, 64, 3), dtype=np.uint8)
-    plate = open_plate(str(write_movie(tmp_path / "8.mkv", list(pictures), codec="png", pix_fmt="rgb24")))
+    plate = open_plate(str(write_movie(tmp_path / "8.mov", list(pictures), codec="png", pix_fmt="rgb24")))
     assert plate.pixel_type == "uint8"
     np.testing.assert_array_equal([plate.read(1), plate.read(2)], pictures)
     for pix_fmt, bits in (("gbrp10le", 10), ("gbrp12le", 12), ("gbrp16le", 16)):
@@ -717,7 +717,7 @@ def test_movie_alpha_keeps_exact_ends(tmp_path, plate, pix_fmt, bits, kind):
     codes = np.random.default_rng(14).integers(0, 2**bits, (48, 64))
     codes[0, :2] = [0, 2**bits - 1]
     if kind is None:
-            rgba = np.full((48, 64, 4), 2**15, np.uint16)
+        rgba = np.full((48, 64, 4), 2**15, np.uint16)
         rgba[..., 3] = codes
         frame = av.VideoFrame.from_ndarray(rgba, "rgba64le")
     else:
