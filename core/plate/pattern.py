@@ -111,8 +111,9 @@ def choose_frames(asked: range | None, there: list[int], what: str) -> range:
     if missing:
         # Counted first: two files may lie a billion frames apart.
         named = ", ".join(str(f) for f in islice((f for f in frames if f not in present), 5))
+        more = ", ..." if missing > 5 else ""
         raise InputError(
-            f"{what}: frame {named}{', ...' if missing > 5 else ''} missing ({missing} in {show_frames(frames)});"
+            f"{what}: frame {named}{more} missing ({missing} in {show_frames(frames)});"
             " supply the files or ask for a range without a gap"
         )
     return frames

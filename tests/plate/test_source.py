@@ -495,11 +495,11 @@ def test_header_bomb(tmp_path):
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    size = struct.pack(">IIBBBBB", 900_000, 900_000, 16, 2, 0, 0, 0)
+    size = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
     (tmp_path / "p.png").write_bytes(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"0" * 100)) + chunk(b"IEND", b"")
     )
-    refusal(lambda: open_plate(str(tmp_path / "p.png")), "frame 1", "p.png", "not a readable image")
+    refusal(lambda: open_plate(str(tmp_path / "p.png")), "frame 1", "p.png", "not a readable image", "4096 MB limit")
 
 
 def test_zero_size_header(tmp_path):
