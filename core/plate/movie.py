@@ -1,0 +1,287 @@
+"""Movies through PyAV: frames counted by decoding, decoded one after the other."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from core.errors import InputError
+from core.plate.pattern import choose_frames
+
+MOVIES = ("avi", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mxf", "webm")
+
+# Containers only, and local files only: a playlist named .mp4 must not open other files.
+_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,mp4,matroska,webm,avi,mxf,mpeg,mpegts,mpegvideo",
+}
+
+# Code of the matrix (ITU-T H.273, table 4) -> PyAV's name. 2 is "unspecified".
+_MATRICES = {
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    5: Colorspace.ITU601,
+    6: Colorspace.ITU601,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+}
+
+# Luma weights of red and blue (H.273, table 4).
+_LUMA = {
+    Colorspace.ITU709: (0.2126, 0.0722),
+    Colorspace.FCC: (0.30, 0.11),
+    Colorspace.ITU601: (0.299, 0.114),
+    Colorspace.SMPTE240M: (0.212, 0.087),
+    Colorspace.BT2020: (0.2627, 0.0593),
+}
+
+# The faster defaults are off by several codes.
+_EXACT = (
+    Interpolation.BICUBIC
+    | Interpolation.ACCURATE_RND
+    | Interpolation.BITEXACT
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.FULL_CHR_H_INP
+)
+
+
+class Movie:
+    """The frames of one video stream, numbered from 1.
+
+    Opening decodes as far as the last frame asked for: no header says reliably how many frames
+    there are. Reading in order decodes each frame once more and holds one; going back starts
+    over from the first, because only that gives the same bits for every codec. Not for use by
+    several threads at once.
+
+    8-bit sources become rgb24 (uint8); deeper ones 16-bit RGB (`pixel_type` "uint16", full
+    scale 65535). The stream's matrix and range are respected; a matrix that is not stated is
+    BT.709 from 720 lines and BT.601 below, a range that is not stated is limited for YUV. Values
+    beyond nominal black and white are clipped. RGB streams keep their codes exactly.
+    """
+
+    def __init__(self, file: Path, asked: range | None):
+        self.file = file
+        if file.stat().st_size == 0:
+            raise InputError(f"{file}: the file is empty (0 bytes); write it again")
+        self._refuse_truncated()
+        self._rewind()
+        # A range that starts before frame 1 is refused; its message wants the full count.
+        first, count = self._survey(asked[-1] if asked and asked[0] > 0 else None)
+        self.frames = choose_frames(asked, list(range(1, count + 1)), str(file))
+        self.width, self.height = first.width, first.height
+        self.pixel_type = "uint8" if _bits(first) == 8 else "uint16"
+        self.has_alpha = _alpha(first) is not None
+        self.color_codes = (int(first.color_primaries), int(first.color_trc))
+        self.fps, self.pixel_aspect = self._rate_and_aspect()
+        self._rewind()
+
+    def read(self, frame: int) -> np.ndarray:
+        """RGB as (H, W, 3), uint8 or uint16. Raises InputError if decoding fails."""
+        return _rgb(self._decoded(frame))
+
+    def read_alpha(self, frame: int) -> np.ndarray | None:
+        """Alpha as stored, (H, W) float32 in [0, 1], or None if the stream has none."""
+        return _alpha(self._decoded(frame))
+
+    def close(self) -> None:
+        self._stream.close()
+        self._container.close()
+
+    def _refuse_truncated(self) -> None:
+        size = self.file.stat().st_size
+        with _open(self.file) as container:
+            stream = _video_stream(container, self.file)
+            end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
+        if end > size:
+            raise InputError(
+                f"{self.file}: breaks off at {size} bytes of at least {end}; write or copy it again"
+            )
+
+    def _survey(self, last: int | None) -> tuple[av.VideoFrame, int]:
+        """Decode up to frame `last`, or to the end: the first frame and the count."""
+        count = 0
+        first = None
+        for count, frame in enumerate(self._stream, 1):
+            first = first or frame
+            _refuse_frame(frame, f"frame {count}: {self.file}")
+            shape, was = (f"{f.width}x{f.height} {f.format.name}" for f in (frame, first))
+            if shape != was:
+                raise InputError(
+                    f"frame {count}: {self.file}: {shape}, but frame 1 is {was}; write it in one size"
+                )
+            if count == last:
+                break
+        if first is None:
+            raise InputError(f"{self.file}: its video stream holds no frame; write it again")
+        return first, count
+
+    def _rate_and_aspect(self) -> tuple[Fraction | None, float]:
+        stream = _video_stream(self._container, self.file)
+        rate = stream.average_rate or stream.guessed_rate
+        aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+        return (Fraction(rate) if rate else None), float(aspect or 1)
+
+    def _decoded(self, frame: int) -> av.VideoFrame:
+        if frame < self._number:
+            self._rewind()
+        while self._number < frame:
+            self._current = next(self._stream, None)
+            self._number += 1
+            if self._current is None:
+                self._rewind()
+                raise InputError(f"frame {frame}: {self.file}: gone; the file has changed, start again")
+        return self._current
+
+    def _rewind(self) -> None:
+        if hasattr(self, "_container"):
+            self.close()
+        self._container = _open(self.file)
+        self._stream = self._decode()
+        self._number, self._current = 0, None
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        stream = _video_stream(self._container, self.file)
+        stream.thread_type = "AUTO"
+        number = 0
+        try:
+            for number, frame in enumerate(self._container.decode(stream), 1):
+                yield frame
+        except (av.FFmpegError, OSError) as error:
+            raise InputError(
+                f"frame {number + 1}: {self.file}: cannot be decoded ({error.strerror}); write it again"
+            ) from None
+
+
+def _open(file: Path) -> av.container.InputContainer:
+    try:
+        return av.open(str(file), options=_OPTIONS)
+    except (av.FFmpegError, OSError) as error:
+        raise InputError(f"{file}: not a readable movie ({error.strerror}); write it again") from None
+
+
+def _video_stream(container: av.container.InputContainer, file: Path) -> av.VideoStream:
+    cover = av.stream.Disposition.attached_pic
+    streams = [s for s in container.streams.video if not s.disposition & cover]
+    if not streams:
+        raise InputError(f"{file}: has no video stream; supply a movie with a picture")
+    return streams[0]
+
+
+def _refuse_frame(frame: av.VideoFrame, where: str) -> None:
+    if frame.is_corrupt:
+        raise InputError(f"{where}: damaged; write it again")
+    if frame.rotation:
+        raise InputError(
+            f"{where}: a rotation of {frame.rotation} degrees is not supported yet; bake it in"
+        )
+    name = frame.format.name
+    if _bits(frame) > 16 or "f16" in name or name.startswith(("xyz", "bayer")):
+        raise InputError(f"{where}: pixels of format {name} are not supported yet; write 8 to 16 bits")
+    if not frame.format.is_rgb and _matrix(frame) is None:
+        raise InputError(
+            f"{where}: YUV matrix {frame.colorspace} (H.273) is not supported yet; write BT.709"
+        )
+
+
+def _bits(frame: av.VideoFrame) -> int:
+    return max(8, *(c.bits for c in frame.format.components))
+
+
+def _is_grey(frame: av.VideoFrame) -> bool:
+    return frame.format.name.startswith(("gray", "ya", "mono", "pal"))
+
+
+def _matrix(frame: av.VideoFrame) -> Colorspace | None:
+    """The stream's matrix, the usual one if it states none, None if it is not known here."""
+    if frame.colorspace in (2, 3) or _is_grey(frame):
+        return Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
+    return _MATRICES.get(frame.colorspace)
+
+
+def _is_full_range(frame: av.VideoFrame) -> bool:
+    if frame.color_range == ColorRange.UNSPECIFIED:
+        return frame.format.name.startswith("yuvj") or _is_grey(frame)
+    return frame.color_range == ColorRange.JPEG
+
+
+def _rgb(frame: av.VideoFrame) -> np.ndarray:
+    if frame.format.is_rgb:
+        target = "rgb24" if _bits(frame) == 8 else "rgb48le"
+        return _packed(_convert(frame, target, dst_color_range=ColorRange.JPEG))
+    if _bits(frame) > 8:
+        return _deep_yuv_to_rgb(frame)
+    rgb = _convert(
+        frame,
+        "rgb24",
+        src_colorspace=_matrix(frame),
+        src_color_range=ColorRange.JPEG if _is_full_range(frame) else ColorRange.MPEG,
+        dst_color_range=ColorRange.JPEG,
+    )
+    return _packed(rgb)
+
+
+def _deep_yuv_to_rgb(frame: av.VideoFrame) -> np.ndarray:
+    """YUV of 9 to 16 bits to 16-bit RGB by the equations of H.273, section 8.3.
+
+    swscale only brings chroma to full size: its own conversion puts limited-range white at
+    65283 of 65535.
+    """
+    bits, matrix, full = _bits(frame), _matrix(frame), _is_full_range(frame)
+    range_ = ColorRange.JPEG if full else ColorRange.MPEG
+    whole = _convert(
+        frame,
+        f"yuv444p{bits}le",
+        src_colorspace=matrix,
+        dst_colorspace=matrix,
+        src_color_range=range_,
+        dst_color_range=range_,
+    )
+    y, u, v = (_plane(whole, i, bits).astype(np.float32) for i in range(3))
+    step = 2 ** (bits - 8)
+    black, luma, chroma = (0, 2**bits - 1, 2**bits - 1) if full else (16 * step, 219 * step, 224 * step)
+    y = (y - black) / luma
+    u = (u - 128 * step) / chroma
+    v = (v - 128 * step) / chroma
+    red, blue = _LUMA[matrix]
+    r = y + 2 * (1 - red) * v
+    b = y + 2 * (1 - blue) * u
+    g = (y - red * r - blue * b) / (1 - red - blue)
+    rgb = np.stack([r, g, b], axis=-1)
+    return np.rint(np.clip(rgb, 0, 1) * 65535).astype(np.uint16)
+
+
+def _alpha(frame: av.VideoFrame) -> np.ndarray | None:
+    """Taken from the stored plane where there is one: conversions lose exact 0 and 1."""
+    parts = [c for c in frame.format.components if c.is_alpha]
+    if not parts:
+        return None
+    alpha, full_scale = parts[0], np.float32(2 ** parts[0].bits - 1)
+    if alpha.plane == 3:
+        return _plane(frame, 3, alpha.bits).astype(np.float32) / full_scale
+    packed = _packed(_convert(frame, "rgba" if alpha.bits == 8 else "rgba64le"))
+    return packed[..., 3].astype(np.float32) / full_scale
+
+
+def _plane(frame: av.VideoFrame, index: int, bits: int) -> np.ndarray:
+    big_endian = frame.format.name.endswith("be")
+    kind = np.dtype(np.uint8 if bits == 8 else np.uint16).newbyteorder(">" if big_endian else "<")
+    plane = frame.planes[index]
+    rows = np.frombuffer(plane, kind).reshape(plane.height, plane.line_size // kind.itemsize)
+    return rows[:, : plane.width]
+
+
+def _packed(frame: av.VideoFrame) -> np.ndarray:
+    """The one plane of rgb24, rgba, rgb48le or rgba64le as (H, W, C)."""
+    channels, bits = len(frame.format.components), _bits(frame)
+    kind = np.dtype(np.uint8 if bits == 8 else "<u2")
+    plane = frame.planes[0]
+    rows = np.frombuffer(plane, kind).reshape(plane.height, plane.line_size // kind.itemsize)
+    pixels = rows[:, : frame.width * channels].reshape(frame.height, frame.width, channels)
+    return pixels.astype(kind.newbyteorder("="))
+
+
+def _convert(frame: av.VideoFrame, target: str, **color) -> av.VideoFrame:
+    return VideoReformatter().reformat(frame, format=target, interpolation=_EXACT, threads=1, **color)

@@ -1,0 +1,43 @@
+"""Pixel types: how a file's numbers are stored and what their full scale is."""
+
+import numpy as np
+
+# name -> (type of the array, significant bits of an integer). 10 and 12 bits come in 16,
+# as OpenImageIO delivers them: the code in the upper bits, the lower ones filled up.
+_TYPES = {
+    "uint8": (np.uint8, 8),
+    "uint10": (np.uint16, 10),
+    "uint12": (np.uint16, 12),
+    "uint16": (np.uint16, 16),
+    "uint32": (np.uint32, 32),
+    "half": (np.float16, None),
+    "float": (np.float32, None),
+}
+
+PIXEL_TYPES = tuple(_TYPES)
+
+
+def dtype_of(pixel_type: str) -> np.dtype:
+    """The numpy type of an array of such pixels."""
+    return np.dtype(_TYPES[pixel_type][0])
+
+
+def is_float(pixel_type: str) -> bool:
+    return _TYPES[pixel_type][1] is None
+
+
+def to_unit(pixels: np.ndarray, pixel_type: str) -> np.ndarray:
+    """Pixels as float32: integers divided by their type's maximum, floats as they are.
+
+    For 10 and 12 bits the code itself is recovered first, because the ways to fill the lower
+    bits differ (DPX repeats the upper bits, TIFF rounds down): code 1023 of 10 bits is 1.0, code
+    512 is 512/1023, nearest float32.
+    """
+    dtype, bits = _TYPES[pixel_type]
+    if pixels.dtype != dtype:
+        raise TypeError(f"{pixel_type} pixels come as {np.dtype(dtype)}, not {pixels.dtype}")
+    if bits is None:
+        return pixels.astype(np.float32)
+    codes = pixels >> (16 - bits) if bits in (10, 12) else pixels
+    wide = np.float64 if bits == 32 else np.float32  # float32 does not hold every 32-bit code
+    return (codes.astype(wide) / wide(2**bits - 1)).astype(np.float32)
