@@ -1,0 +1,2 @@
+from kernels import over
+def test_native(): assert over.IMPLEMENTATION == "native"
