@@ -1,2 +1,0 @@
-from kernels import over
-def test_native(): assert over.IMPLEMENTATION == "native"
