@@ -20,6 +20,12 @@ from kernels.pixel_hash import pixel_hash
 
 SCHEMA = "vera.manifest/1"
 
+# What a killed write can have left behind.
+_PARTS = (
+    "edit/edit.*.part.exr", "composite/composite.*.part.*", ".job/frames/*.part.json",
+    "recipe.part.json", "manifest.part.json", "preview.part.mp4", "contact_sheet.part.png",
+)  # fmt: skip
+
 # Estimated bytes on the disk for a byte of pixels, compressed.
 _LAYER_PACKS_TO, _COMPOSITE_PACKS_TO = 0.4, 0.7
 
@@ -67,21 +73,22 @@ class Delivery:
         )
         for folder in ("edit", "composite", ".job/frames"):
             (self.dir / folder).mkdir(parents=True, exist_ok=True)
-        for path in self.dir.rglob("*.part.*"):
-            path.unlink()
+        for pattern in _PARTS:
+            for path in self.dir.glob(pattern):
+                path.unlink()
         self._reopen_manifest()
 
     def done(self, frame):
         """Whether both files of the frame are there and hold the pixels noted, and
         the plate's frame is still the one they were made from."""
         try:
-            note = json.loads(self._note_path(frame).read_text(encoding="utf-8"))
+            note = _read_json(self._note_path(frame))
             return (
                 note["plate"] == self.plate.fingerprint(frame)
                 and note["edit"] == _file_hash(self.edit_path(frame))
                 and note["composite"] == _file_hash(self.composite_path(frame))
             )
-        except (OSError, ValueError, KeyError):
+        except (OSError, KeyError):
             return False
 
     def write(self, frame, layer, composite):
@@ -96,19 +103,19 @@ class Delivery:
         if composite.shape != (*size, len(self.plate.channels)) or composite.dtype != self.plate.dtype:
             raise ValueError(f"frame {frame}: the composite is {composite.shape} {composite.dtype}")
         names = (self.recipe_hash, self.blend_space, self.plate_space)
-        edit_path, composite_path = self.edit_path(frame), self.composite_path(frame)
-        exact_file.write_image(edit_path, layer, layer_header(self.plate, frame, *names))
-        header = composite_header(self.plate, frame, self.composite_extension)
-        exact_file.write_image(composite_path, composite, header)
+        codes = {
+            "edit": exact_file.write_image(
+                self.edit_path(frame), layer, layer_header(self.plate, frame, *names)
+            ),
+            "composite": exact_file.write_image(
+                self.composite_path(frame),
+                composite,
+                composite_header(self.plate, frame, self.composite_extension),
+            ),
+        }
         # Last, so that a frame with a note is whole.
-        self._write_note(
-            frame,
-            {
-                "edit": _file_hash(edit_path),
-                "composite": _file_hash(composite_path),
-                "plate": self.plate.fingerprint(frame),
-            },
-        )
+        note = {name: pixel_hash(array) for name, array in codes.items()}
+        self._write_note(frame, {**note, "plate": self.plate.fingerprint(frame)})
 
     def finish(self, extra):
         """Preview, contact sheet and, last, the manifest, which carries `extra`.
@@ -165,7 +172,7 @@ class Delivery:
         }
 
     def _manifest_frame(self, frame):
-        note = json.loads(self._note_path(frame).read_text(encoding="utf-8"))
+        note = _read_json(self._note_path(frame))
         return {
             "frame": frame,
             "edit": {"file": self._within(self.edit_path(frame)), "pixels": note["edit"]},
@@ -245,7 +252,7 @@ def _file_hash(path):
 
 def _nearest_there(path):
     path = path.absolute()
-    while not path.exists():
+    while not path.exists() and path != path.parent:
         path = path.parent
     return path
 

@@ -16,15 +16,17 @@ import OpenImageIO as oiio
 def write_image(path, pixels, spec):
     """Write pixels (H, W, C) under the header `spec`, and be sure of every bit.
 
-    `spec` has the size, type and channels of `pixels`. Raises OSError, and
-    leaves neither `path` nor a part of it, when the file does not hold exactly
-    `pixels` afterwards.
+    `spec` has the size, type and channels of `pixels`. Returns what `read_codes`
+    will read. Raises OSError when the file would not hold exactly `pixels`; what
+    was there before then stays, and no part of the new file does.
     """
     with replacing(path) as part:
         _write(part, np.ascontiguousarray(pixels), spec)
+        codes = read_codes(part)
         bits = spec.get_int_attribute("oiio:BitsPerSample")
-        if not _same_bits(_codes(read_image(part), bits), _codes(pixels, bits)):
+        if not _same_bits(codes, _codes(pixels, bits)):
             raise OSError(f"{path}: the file does not read back as it was written")
+    return codes
 
 
 def read_image(path):
@@ -32,17 +34,7 @@ def read_image(path):
 
     Raises OSError if the file is not there, broken off or otherwise unreadable.
     """
-    config = oiio.ImageSpec()
-    config.attribute("oiio:UnassociatedAlpha", 1)
-    file = oiio.ImageInput.open(str(path), config)
-    if file is None:
-        raise OSError(f"{path}: cannot be read ({_one_line(oiio.geterror())})")
-    pixels = file.read_image(file.spec().format)
-    error = file.geterror()
-    file.close()
-    if pixels is None or error:
-        raise OSError(f"{path}: cannot be read ({_one_line(error)})")
-    return pixels
+    return _read(path)[0]
 
 
 def read_codes(path):
@@ -51,9 +43,8 @@ def read_codes(path):
     How their spare bits are filled on reading is the format's affair, and not
     part of the pixel.
     """
-    file = oiio.ImageInput.open(str(path))
-    bits = file.spec().get_int_attribute("oiio:BitsPerSample") if file else 0
-    return _codes(read_image(path), bits)
+    pixels, spec = _read(path)
+    return _codes(pixels, spec.get_int_attribute("oiio:BitsPerSample"))
 
 
 def write_json(path, data):
@@ -77,9 +68,19 @@ def replacing(path):
         raise
 
 
-def is_part(path):
-    """Whether a file is what a killed write left behind."""
-    return path.stem.endswith(".part")
+def _read(path):
+    config = oiio.ImageSpec()
+    config.attribute("oiio:UnassociatedAlpha", 1)
+    file = oiio.ImageInput.open(str(path), config)
+    if file is None:
+        raise OSError(f"{path}: cannot be read ({_one_line(oiio.geterror())})")
+    spec = file.spec()
+    pixels = file.read_image(spec.format)
+    error = file.geterror()
+    file.close()
+    if pixels is None or error:
+        raise OSError(f"{path}: cannot be read ({_one_line(error)})")
+    return pixels, spec
 
 
 def _write(path, pixels, spec):

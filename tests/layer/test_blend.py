@@ -6,7 +6,7 @@ from core.layer.blend import LEAST_ALPHA, layer_for_blending
 from core.plate.color import decode_srgb, encode_srgb
 
 SPACES = ["linear", "encoded"]
-SIZE = (500, 400)
+SIZE = (300, 400)
 
 # name: (range of the edit's colour, alpha from a random number, range of the plate)
 PICTURES = {
