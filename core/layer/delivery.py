@@ -35,7 +35,7 @@ class Delivery:
 
     plate: see `core.plate.source.Plate`. recipe: what was asked for, as JSON
     can hold it; recipe_hash: the job's identity. blend_space: "linear" or
-    "encoded". plate_space: the plate's colour space by name.
+    "encoded". plate_space: the plate's codes are "linear" light or "srgb".
 
     Call `preflight`, `start`, then `done` and `write` a frame, `finish` at the
     end. A job killed anywhere goes on from there when the same is called again.
@@ -102,11 +102,9 @@ class Delivery:
             raise ValueError(f"frame {frame}: the layer is {layer.shape} {layer.dtype}")
         if composite.shape != (*size, len(self.plate.channels)) or composite.dtype != self.plate.dtype:
             raise ValueError(f"frame {frame}: the composite is {composite.shape} {composite.dtype}")
-        names = (self.recipe_hash, self.blend_space, self.plate_space)
+        header = layer_header(self.plate, frame, self.recipe_hash, self.blend_space)
         codes = {
-            "edit": exact_file.write_image(
-                self.edit_path(frame), layer, layer_header(self.plate, frame, *names)
-            ),
+            "edit": exact_file.write_image(self.edit_path(frame), layer, header),
             "composite": exact_file.write_image(
                 self.composite_path(frame),
                 composite,

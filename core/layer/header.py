@@ -14,24 +14,16 @@ _STORAGE = (
 # What the plate's colours mean; the layer's mean something else.
 _COLOR = ("ICCProfile*", "CICP", "colorInteropID", "Exif:ColorSpace", "dpx:*")
 
-_LINEAR_NAMES = ("acescg", "aces2065-1", "scene_linear")
+# What OpenImageIO calls them; Rec.709 primaries both.
+_LAYER_SPACES = {"linear": "lin_rec709", "encoded": "srgb_tx"}
 
 
-def is_linear(space):
-    """Whether a colour space of this name is scene-linear."""
-    return space.lower().startswith("lin") or space.lower() in _LINEAR_NAMES
-
-
-def layer_header(plate, frame, recipe_hash, blend_space, plate_space):
-    """EXR, RGBA half, ZIP. Linear layers have the plate's primaries."""
+def layer_header(plate, frame, recipe_hash, blend_space):
+    """EXR, RGBA half, ZIP, for the space that the layer is laid over in."""
     spec = _plate_header(plate, frame, drop=(*_STORAGE, *_COLOR, "oiio:*"))
     _set_pixels(spec, "half", ("R", "G", "B", "A"))
     spec.attribute("compression", "zip")
-    if blend_space == "encoded":
-        space = "srgb_tx"
-    else:
-        space = plate_space if is_linear(plate_space) else "lin_rec709"
-    spec.attribute("oiio:ColorSpace", space)
+    spec.attribute("oiio:ColorSpace", _LAYER_SPACES[blend_space])
     spec.attribute("vera/recipe", recipe_hash)
     spec.attribute("vera/blendSpace", blend_space)
     return spec

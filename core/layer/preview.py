@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
 from core.layer.exact_file import replacing
-from core.layer.header import is_linear
 from core.plate.color import decode_srgb, encode_srgb
 
 _MOVIE_WIDTH = 1280
@@ -33,14 +32,14 @@ class Shown:
 def plate_for_display(pixels, space):
     """Plate pixels of any type as sRGB display values (H, W, 3) float32 in [0, 1].
 
-    Linear light gets the sRGB curve, cut at white; other spaces are shown as
-    stored. No primaries are converted: this is a preview.
+    space: "linear" light gets the sRGB curve, cut at white; "srgb" is shown as
+    it is.
     """
     pixels = pixels[..., :3]
     if pixels.dtype.kind == "u":
         pixels = pixels / np.float32(np.iinfo(pixels.dtype).max)
     values = np.clip(np.nan_to_num(pixels.astype(np.float32)), 0, 1)
-    return encode_srgb(values) if is_linear(space) else values
+    return encode_srgb(values) if space == "linear" else values
 
 
 def write_movie(path, shown_frames, plate):

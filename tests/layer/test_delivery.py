@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import OpenImageIO as oiio
 import pytest
-from stand_in import StandInPlate, make_frame
+from tests.layer.stand_in import StandInPlate, make_frame
 
 from core.errors import InputError
 from core.layer import delivery as delivery_module
@@ -14,7 +14,7 @@ from core.layer.delivery import Delivery
 from kernels.pixel_hash import pixel_hash
 
 
-def make(path, plate=None, recipe_hash="abc", space="lin_rec709"):
+def make(path, plate=None, recipe_hash="abc", space="linear"):
     return Delivery(path, plate or StandInPlate(), {"prompt": "a boat"}, recipe_hash, "linear", space)
 
 
@@ -104,7 +104,7 @@ def test_composites_hold_every_plate_type_exactly(
 ):
     movie = extension == "mov"
     plate = StandInPlate(pixel_type, extension, (1,), channels, is_movie=movie)
-    delivery = make(tmp_path / "out", plate, space="srgb_tx")
+    delivery = make(tmp_path / "out", plate, space="srgb")
     run(delivery, make_frame)
     path = delivery.composite_path(1)
     assert path.suffix == f".{expected}"

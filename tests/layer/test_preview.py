@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from stand_in import StandInPlate
+from tests.layer.stand_in import StandInPlate
 
 from core.layer import preview
 from core.layer.preview import Shown, plate_for_display
@@ -84,11 +84,11 @@ def test_the_layer_is_laid_in_its_blending_space(blend_space):
 
 def test_plates_are_encoded_for_the_display():
     linear = np.array([[[0.18, 1.0, 40.0], [np.nan, -np.inf, np.inf]]], np.float32)
-    shown = plate_for_display(linear, "lin_rec709")
+    shown = plate_for_display(linear, "linear")
     assert shown[0, 0] == pytest.approx([0.4613561, 1, 1], abs=1e-6)
     assert shown[0, 1] == pytest.approx([0, 0, 1], abs=1e-6)
     codes = np.array([[[0, 128, 255]]], np.uint8)
-    assert plate_for_display(codes, "srgb_tx")[0, 0] == pytest.approx([0, 128 / 255, 1])
+    assert plate_for_display(codes, "srgb")[0, 0] == pytest.approx([0, 128 / 255, 1])
 
 
 def test_frames_lost_on_the_way_are_noticed(tmp_path):
