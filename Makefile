@@ -1,0 +1,29 @@
+# make test: install all and pass the tests. make demo: install all and run the
+# main job on the embedded model. Everything lands in .venv and out/.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+STAMP := .venv/.installed
+# What an editable install does not follow by itself.
+INSTALLED_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernels/native/*)
+
+.PHONY: setup test demo clean
+
+setup: $(STAMP)
+
+# torch goes first and alone, so that nothing else chooses its build; the
+# constraints hold inside pip's build environment too.
+$(STAMP): $(INSTALLED_FROM)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt torch==2.13.0
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -c constraints.txt -e '.[test]'
+	touch $(STAMP)
+
+test: setup
+	$(BIN)/python -m pytest -q
+
+demo: setup
+	$(BIN)/python -m core.render demo/job.json
+
+clean:
+	rm -rf .venv build out .pytest_cache kernels/_native*.so
+	find core kernels tests -name __pycache__ -type d -prune -exec rm -rf {} +

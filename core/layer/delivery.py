@@ -1,0 +1,268 @@
+"""The delivery: edit layer, composite, manifest, preview. Resumable, never half-written.
+
+    DIR/edit/edit.####.exr            RGBA half, premultiplied, the plate's numbering
+    DIR/composite/composite.####.*    the plate's type, its bits where alpha is 0
+    DIR/recipe.json                   what was asked for; written first
+    DIR/preview.mp4, contact_sheet.png
+    DIR/manifest.json                 a pixel hash a frame; written last
+    DIR/.job/frames/*.json            a note for each frame that is done, until the manifest
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from core.errors import InputError
+from core.layer import exact_file, preview
+from core.layer.header import composite_header, layer_header
+from kernels.pixel_hash import pixel_hash
+
+SCHEMA = "vera.manifest/1"
+
+# What a killed write can have left behind.
+_PARTS = (
+    "edit/edit.*.part.exr", "composite/composite.*.part.*", ".job/frames/*.part.json",
+    "recipe.part.json", "manifest.part.json", "preview.part.mp4", "contact_sheet.part.png",
+)  # fmt: skip
+
+# Estimated bytes on the disk for a byte of pixels, compressed.
+_LAYER_PACKS_TO, _COMPOSITE_PACKS_TO = 0.4, 0.7
+
+
+class Delivery:
+    """One job's files in one directory.
+
+    plate: see `core.plate.source.Plate`. recipe: what was asked for, as JSON
+    can hold it; recipe_hash: the job's identity. blend_space: "linear" or
+    "encoded". plate_space: the plate's codes are "linear" light or "srgb".
+
+    Call `preflight`, `start`, then `done` and `write` a frame, `finish` at the
+    end. A job killed anywhere goes on from there when the same is called again.
+    """
+
+    def __init__(self, out_dir, plate, recipe, recipe_hash, blend_space, plate_space):
+        self.dir = Path(out_dir)
+        self.plate = plate
+        self.recipe = recipe
+        self.recipe_hash = recipe_hash
+        self.blend_space = blend_space
+        self.plate_space = plate_space
+        self.composite_extension = _composite_extension(plate)
+
+    def preflight(self):
+        """Refuse what cannot end well. Writes nothing. Raises InputError."""
+        ground = _nearest_there(self.dir)
+        if not ground.is_dir():
+            raise InputError(f"--out {self.dir}: {ground} is not a directory; choose another --out")
+        if not os.access(ground, os.W_OK | os.X_OK):
+            raise InputError(f"--out {self.dir}: {ground} is not writable; choose another --out")
+        self._refuse_other_work()
+        need, free = self._bytes_to_write(), shutil.disk_usage(ground).free
+        if need > free:
+            raise InputError(
+                f"--out {self.dir}: about {_size(need)} will be written and {_size(free)} are free;"
+                " make room or choose another --out"
+            )
+
+    def start(self):
+        """Make the directory ready. Raises OSError."""
+        self.dir.mkdir(parents=True, exist_ok=True)
+        exact_file.write_json(
+            self.dir / "recipe.json", {**self.recipe, "recipe_hash": self.recipe_hash}
+        )
+        for folder in ("edit", "composite", ".job/frames"):
+            (self.dir / folder).mkdir(parents=True, exist_ok=True)
+        for pattern in _PARTS:
+            for path in self.dir.glob(pattern):
+                path.unlink()
+        self._reopen_manifest()
+
+    def done(self, frame):
+        """Whether both files of the frame are there and hold the pixels noted, and
+        the plate's frame is still the one they were made from."""
+        try:
+            note = _read_json(self._note_path(frame))
+            return (
+                note["plate"] == self.plate.fingerprint(frame)
+                and note["edit"] == _file_hash(self.edit_path(frame))
+                and note["composite"] == _file_hash(self.composite_path(frame))
+            )
+        except (OSError, KeyError):
+            return False
+
+    def write(self, frame, layer, composite):
+        """Deliver one frame: layer (H, W, 4) float16 premultiplied, composite
+        (H, W, C) of the plate's type and channels.
+
+        Raises OSError when a file cannot be written whole; it is then not there.
+        """
+        size = (self.plate.height, self.plate.width)
+        if layer.shape != (*size, 4) or layer.dtype != "float16":
+            raise ValueError(f"frame {frame}: the layer is {layer.shape} {layer.dtype}")
+        if composite.shape != (*size, len(self.plate.channels)) or composite.dtype != self.plate.dtype:
+            raise ValueError(f"frame {frame}: the composite is {composite.shape} {composite.dtype}")
+        header = layer_header(self.plate, frame, self.recipe_hash, self.blend_space)
+        codes = {
+            "edit": exact_file.write_image(self.edit_path(frame), layer, header),
+            "composite": exact_file.write_image(
+                self.composite_path(frame),
+                composite,
+                composite_header(self.plate, frame, self.composite_extension),
+            ),
+        }
+        # Last, so that a frame with a note is whole.
+        note = {name: pixel_hash(array) for name, array in codes.items()}
+        self._write_note(frame, {**note, "plate": self.plate.fingerprint(frame)})
+
+    def finish(self, extra):
+        """Preview, contact sheet and, last, the manifest, which carries `extra`.
+
+        Raises RuntimeError if a frame is missing, OSError if a write fails.
+        """
+        missing = [frame for frame in self.plate.frames if not self._note_path(frame).exists()]
+        if missing:
+            raise RuntimeError(f"frames not delivered yet: {missing}")
+        preview.write_movie(self.dir / "preview.mp4", self._shown_frames, self.plate)
+        preview.write_contact_sheet(self.dir / "contact_sheet.png", self._shown_frames, self.plate)
+        exact_file.write_json(self.dir / "manifest.json", self._manifest(extra))
+        shutil.rmtree(self.dir / ".job")
+
+    def edit_path(self, frame):
+        return self.dir / "edit" / f"edit.{_number(frame)}.exr"
+
+    def composite_path(self, frame):
+        return self.dir / "composite" / f"composite.{_number(frame)}.{self.composite_extension}"
+
+    def _shown_frames(self, frames):
+        """Of each frame, from the files: plate, layer and composite for display."""
+        for frame in frames:
+            yield preview.Shown(
+                frame,
+                preview.plate_for_display(self.plate.read(frame), self.plate_space),
+                exact_file.read_image(self.edit_path(frame)).astype("float32"),
+                preview.plate_for_display(
+                    exact_file.read_image(self.composite_path(frame)), self.plate_space
+                ),
+                self.blend_space,
+            )
+
+    def _manifest(self, extra):
+        return {
+            "schema": SCHEMA,
+            "recipe_hash": self.recipe_hash,
+            "size": [self.plate.width, self.plate.height],
+            "blend_space": self.blend_space,
+            "plate": {
+                "path": str(self.plate.path),
+                "pixel_type": self.plate.pixel_type,
+                "channels": list(self.plate.channels),
+                "space": self.plate_space,
+            },
+            "edit": {"pixel_type": "half", "channels": ["R", "G", "B", "A"], "premultiplied": True},
+            "composite": {
+                "pixel_type": self.plate.pixel_type,
+                "channels": list(self.plate.channels),
+                "format": self.composite_extension,
+            },
+            "frames": [self._manifest_frame(frame) for frame in self.plate.frames],
+            "extra": extra,
+        }
+
+    def _manifest_frame(self, frame):
+        note = _read_json(self._note_path(frame))
+        return {
+            "frame": frame,
+            "edit": {"file": self._within(self.edit_path(frame)), "pixels": note["edit"]},
+            "composite": {
+                "file": self._within(self.composite_path(frame)),
+                "pixels": note["composite"],
+            },
+            "plate": note["plate"],
+        }
+
+    def _reopen_manifest(self):
+        """A finished job begun again: back to notes, until it is finished again."""
+        path = self.dir / "manifest.json"
+        for entry in _read_json(path).get("frames", []):
+            note = {key: entry[key]["pixels"] for key in ("edit", "composite")}
+            self._write_note(entry["frame"], {**note, "plate": entry["plate"]})
+        path.unlink(missing_ok=True)
+
+    def _refuse_other_work(self):
+        for name in ("manifest.json", "recipe.json"):
+            theirs = _read_json(self.dir / name).get("recipe_hash")
+            if theirs not in (None, self.recipe_hash):
+                raise InputError(
+                    f"--out {self.dir}: holds another job's delivery (recipe {theirs}, this is"
+                    f" {self.recipe_hash}); choose another --out"
+                )
+        if (self.dir / "recipe.json").exists():
+            return
+        for folder in ("edit", "composite"):
+            if (self.dir / folder).exists() and any((self.dir / folder).iterdir()):
+                raise InputError(
+                    f"--out {self.dir}: {folder}/ holds files of an unknown job;"
+                    " choose another --out"
+                )
+
+    def _bytes_to_write(self):
+        todo = sum(
+            not (self.edit_path(frame).exists() and self.composite_path(frame).exists())
+            for frame in self.plate.frames
+        )
+        composite = len(self.plate.channels) * self.plate.dtype.itemsize * _COMPOSITE_PACKS_TO
+        return int(todo * self.plate.width * self.plate.height * (8 * _LAYER_PACKS_TO + composite))
+
+    def _note_path(self, frame):
+        return self.dir / ".job" / "frames" / f"{frame}.json"
+
+    def _write_note(self, frame, note):
+        exact_file.write_json(self._note_path(frame), note)
+
+    def _within(self, path):
+        return path.relative_to(self.dir).as_posix()
+
+
+def _composite_extension(plate):
+    """A format that holds the plate's type exactly: its own where that does."""
+    if plate.pixel_type in ("half", "float"):
+        return "exr"
+    extension = plate.extension.lstrip(".").lower()
+    holders = {
+        "uint8": ("png", "tif", "tiff", "dpx"),
+        "uint16": ("png", "tif", "tiff", "dpx"),
+        "uint10": ("dpx", "tif", "tiff"),
+        "uint12": ("dpx", "tif", "tiff"),
+        "uint32": ("tif", "tiff"),
+    }[plate.pixel_type]
+    return extension if extension in holders else holders[0]
+
+
+def _number(frame):
+    """Four digits at least, the sign apart: 1001, 0007, -0005."""
+    return f"{'-' if frame < 0 else ''}{abs(frame):04d}"
+
+
+def _file_hash(path):
+    return pixel_hash(exact_file.read_codes(path))
+
+
+def _nearest_there(path):
+    path = path.absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _read_json(path):
+    """A JSON object, or an empty one if there is none to be read."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _size(count):
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

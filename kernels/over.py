@@ -1,0 +1,62 @@
+"""A premultiplied layer over a plate, in the plate's own pixel type."""
+
+import numpy as np
+
+from kernels import over_reference
+
+try:
+    from kernels import _native
+except ImportError:  # not built: the numpy reference does the same, slower
+    _native = None
+
+IMPLEMENTATION = "numpy reference" if _native is None else "native"
+SPACES = {"plate_encoding": ("linear", "srgb"), "blend_space": ("linear", "encoded")}
+
+
+def over(plate, layer, plate_encoding, blend_space, code_bits=None):
+    """Lay `layer` over `plate`: layer.rgb + (1 - alpha) * plate.
+
+    plate: (H, W, 3 or 4) uint8, uint16, uint32, float16 or float32. Integers
+        mean 0 to 1. A fourth channel is an alpha A and becomes a + (1 - a) A.
+    layer: (H, W, 4) float16 or float32, premultiplied, alpha in [0, 1], its
+        colour in `blend_space`.
+    plate_encoding: how plate codes relate to light: "linear", or "srgb" (IEC
+        61966-2-1, mirrored for negatives, its power going on above 1).
+    blend_space: where the sum is taken: "linear" light or sRGB-"encoded".
+    code_bits: 10 or 12 for a uint16 plate that holds such codes widened by
+        OpenImageIO; new codes are then rounded to that many bits.
+
+    Returns an array of the plate's shape and type. Where alpha is 0 it holds
+    the plate's bits (NaN, infinity, -0.0 and denormals too, in every channel);
+    where alpha is 1 the layer's colour, whatever the plate. In between a NaN
+    plate stays NaN. Integers are rounded to the nearest code and clamped,
+    halves to the nearest, ties to even.
+
+    Raises ValueError on other shapes, types or names.
+    """
+    _check(plate, layer, plate_encoding, blend_space, code_bits)
+    if _native is None:
+        return over_reference.over(plate, layer, plate_encoding, blend_space, code_bits)
+    return _native.over(
+        np.ascontiguousarray(plate),
+        np.ascontiguousarray(layer),
+        plate_encoding == "srgb",
+        blend_space == "encoded",
+        code_bits or 0,
+    )
+
+
+def _check(plate, layer, plate_encoding, blend_space, code_bits):
+    for name, value in (("plate_encoding", plate_encoding), ("blend_space", blend_space)):
+        if value not in SPACES[name]:
+            raise ValueError(f"{name} is {value!r}; use one of {', '.join(SPACES[name])}")
+    if plate.dtype not in (np.uint8, np.uint16, np.uint32, np.float16, np.float32):
+        raise ValueError(f"no plate type: {plate.dtype}")
+    if layer.dtype not in (np.float16, np.float32):
+        raise ValueError(f"the layer is {layer.dtype}, not float16 or float32")
+    if plate.ndim != 3 or plate.shape[2] not in (3, 4):
+        raise ValueError(f"the plate's shape {plate.shape} is not (H, W, 3 or 4)")
+    if layer.shape != (*plate.shape[:2], 4):
+        raise ValueError(f"the layer's shape {layer.shape} does not fit the plate's {plate.shape}")
+    if code_bits is not None and (plate.dtype != np.uint16 or not 8 <= code_bits < 16):
+        raise ValueError(f"code_bits {code_bits} does not fit a {plate.dtype} plate")

@@ -1,0 +1,314 @@
+import json
+import shutil
+from fractions import Fraction
+
+import numpy as np
+import OpenImageIO as oiio
+import pytest
+from tests.layer.stand_in import StandInPlate, make_frame
+
+from core.errors import InputError
+from core.layer import delivery as delivery_module
+from core.layer import exact_file
+from core.layer.delivery import Delivery
+from kernels.pixel_hash import pixel_hash
+
+
+def make(path, plate=None, recipe_hash="abc", space="linear"):
+    return Delivery(path, plate or StandInPlate(), {"prompt": "a boat"}, recipe_hash, "linear", space)
+
+
+def run(delivery, make_frame, extra=None):
+    """A whole job; which frames it had to write."""
+    delivery.preflight()
+    delivery.start()
+    todo = [frame for frame in delivery.plate.frames if not delivery.done(frame)]
+    for frame in todo:
+        delivery.write(frame, *make_frame(delivery.plate, frame))
+    delivery.finish(extra or {})
+    return todo
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Preview and contact sheet as empty files, for the tests that finish many jobs."""
+
+    def write(path, shown_frames, plate):
+        with exact_file.replacing(path) as part:
+            part.write_bytes(b"")
+
+    monkeypatch.setattr(delivery_module.preview, "write_movie", write)
+    monkeypatch.setattr(delivery_module.preview, "write_contact_sheet", write)
+
+
+def files(path):
+    return sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+
+
+def pixels(path):
+    """Hashes of all pixels in a delivery."""
+    images = [p for f in ("edit", "composite") for p in sorted((path / f).iterdir())]
+    return {p.name: pixel_hash(exact_file.read_image(p)) for p in images}
+
+
+def manifest(path):
+    return json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+
+
+# ---- What is delivered ----------------------------------------------------------
+
+
+def test_exactly_the_files_that_were_promised(tmp_path):
+    plate = StandInPlate(frames=(-5, 7, 1001, 12345))
+    run(make(tmp_path / "out", plate), make_frame)
+    names = ["-0005", "0007", "1001", "12345"]
+    assert files(tmp_path / "out") == sorted(
+        [f"edit/edit.{n}.exr" for n in names]
+        + [f"composite/composite.{n}.exr" for n in names]
+        + ["manifest.json", "recipe.json", "preview.mp4", "contact_sheet.png"]
+    )
+    assert not (tmp_path / "out/.job").exists()
+
+
+def test_the_manifest_names_every_pixel(tmp_path):
+    plate = StandInPlate()
+    run(make(tmp_path / "out", plate), make_frame, {"model": "mini"})
+    found = manifest(tmp_path / "out")
+    assert found["schema"] == "vera.manifest/1" and found["recipe_hash"] == "abc"
+    assert found["size"] == [30, 20] and found["blend_space"] == "linear"
+    assert found["extra"] == {"model": "mini"}
+    assert [entry["frame"] for entry in found["frames"]] == [1001, 1002, 1003]
+    for entry in found["frames"]:
+        layer, composite = make_frame(plate, entry["frame"])
+        assert entry["edit"]["pixels"] == pixel_hash(layer)
+        assert entry["composite"]["pixels"] == pixel_hash(composite)
+        assert entry["plate"] == plate.fingerprint(entry["frame"])
+        assert (tmp_path / "out" / entry["edit"]["file"]).is_file()
+    recipe = json.loads((tmp_path / "out/recipe.json").read_text())
+    assert recipe == {"prompt": "a boat", "recipe_hash": "abc"}
+
+
+@pytest.mark.parametrize(
+    "pixel_type, extension, channels, expected",
+    [
+        ("half", "exr", 3, "exr"), ("float", ".exr", 4, "exr"), ("half", "tif", 3, "exr"),
+        ("uint8", "png", 4, "png"), ("uint8", "dpx", 3, "dpx"), ("uint8", "tif", 4, "tif"),
+        ("uint8", "jpg", 3, "png"), ("uint8", "tga", 3, "png"), ("uint8", "mov", 3, "png"),
+        ("uint16", "png", 3, "png"), ("uint16", "dpx", 3, "dpx"), ("uint16", "mov", 3, "png"),
+        ("uint10", "dpx", 3, "dpx"), ("uint12", "dpx", 4, "dpx"), ("uint12", "tiff", 3, "tiff"),
+        ("uint32", "tif", 3, "tif"),
+    ],
+)  # fmt: skip
+def test_composites_hold_every_plate_type_exactly(
+    tmp_path, no_pictures, pixel_type, extension, channels, expected
+):
+    movie = extension == "mov"
+    plate = StandInPlate(pixel_type, extension, (1,), channels, is_movie=movie)
+    delivery = make(tmp_path / "out", plate, space="srgb")
+    run(delivery, make_frame)
+    path = delivery.composite_path(1)
+    assert path.suffix == f".{expected}"
+    found, (layer, composite) = exact_file.read_codes(path), make_frame(plate, 1)
+    spare = {"uint10": 6, "uint12": 4}.get(pixel_type, 0)
+    meant, filmed = (a >> spare if spare else a for a in (composite, plate.read(1)))
+    assert found.dtype == plate.dtype and np.array_equal(found, meant)
+    clear = layer[..., 3] == 0
+    assert 0.1 < clear.mean() < 0.9
+    assert np.array_equal(found[clear].view(np.uint8), filmed[clear].view(np.uint8))
+
+
+def test_frames_of_the_wrong_shape_or_type_are_refused(tmp_path):
+    delivery = make(tmp_path / "out")
+    delivery.start()
+    layer, composite = make_frame(delivery.plate, 1001)
+    for bad in [(layer[:5], composite), (layer.astype(np.float32), composite),
+                (layer, composite[..., :2]), (layer, composite.astype(np.float32))]:  # fmt: skip
+        with pytest.raises(ValueError):
+            delivery.write(1001, *bad)
+    assert files(tmp_path / "out") == ["recipe.json"]
+
+
+# ---- Before the work --------------------------------------------------------------
+
+
+def test_preflight_creates_nothing(tmp_path):
+    make(tmp_path / "a/b/c").preflight()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "out").write_text("")
+    for path in (tmp_path / "out", tmp_path / "out/deeper"):
+        with pytest.raises(InputError, match="not a directory; choose another --out"):
+            make(path).preflight()
+
+
+def test_an_output_without_permission_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(delivery_module.os, "access", lambda path, mode: False)
+    with pytest.raises(InputError, match="not writable"):
+        make(tmp_path / "out").preflight()
+
+
+def test_too_small_a_disk_is_refused(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(delivery_module.shutil, "disk_usage", lambda path: usage._replace(free=2 << 20))
+    with pytest.raises(InputError, match=r"about \d+ MiB will be written and 2 MiB are free"):
+        make(tmp_path / "out", StandInPlate(size=(2160, 3840))).preflight()
+    make(tmp_path / "out", StandInPlate(size=(20, 30))).preflight()
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_another_jobs_delivery_is_refused(tmp_path, no_pictures, finished):
+    other = make(tmp_path / "out", recipe_hash="other")
+    other.start()
+    if finished:
+        run(other, make_frame)
+    with pytest.raises(InputError, match="recipe other.*choose another --out"):
+        make(tmp_path / "out").preflight()
+
+
+def test_files_of_an_unknown_job_are_refused(tmp_path):
+    (tmp_path / "out/edit").mkdir(parents=True)
+    (tmp_path / "out/edit/edit.0001.exr").write_bytes(b"by hand")
+    with pytest.raises(InputError, match="unknown job"):
+        make(tmp_path / "out").preflight()
+
+
+# ---- Faults and resuming ------------------------------------------------------------
+
+
+def test_resuming_writes_only_what_is_missing_and_ends_the_same(tmp_path, whole, no_pictures):
+    half_way = make(tmp_path / "resumed")
+    half_way.start()
+    half_way.write(1002, *make_frame(half_way.plate, 1002))
+    with pytest.raises(RuntimeError, match="1001, 1003"):
+        half_way.finish({})
+    assert not (tmp_path / "resumed/manifest.json").exists()
+
+    assert run(make(tmp_path / "resumed"), make_frame) == [1001, 1003]
+    assert pixels(tmp_path / "resumed") == pixels(whole)
+    assert files(tmp_path / "resumed") == files(whole)
+    assert manifest(tmp_path / "resumed") == manifest(whole)
+
+
+def test_a_finished_job_has_nothing_left_to_do(tmp_path, no_pictures):
+    run(make(tmp_path / "out"), make_frame)
+    before = manifest(tmp_path / "out")
+    assert run(make(tmp_path / "out"), make_frame) == []
+    assert manifest(tmp_path / "out") == before
+
+
+class Killed(BaseException):
+    """Stops a job where it stands."""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A delivery that nothing disturbed."""
+    path = tmp_path_factory.mktemp("whole") / "out"
+    run(make(path), make_frame)
+    return path
+
+
+STEPS = ["edit.1002.exr", "composite.1002.exr", "1002.json", "preview.mp4", "contact_sheet.png", "manifest.json"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("done", [False, True], ids=["writing", "written"])
+def test_killed_at_any_step_it_resumes_to_the_same(tmp_path, whole, no_pictures, monkeypatch, step, done):
+    out = tmp_path / "out"
+    replace = exact_file.os.replace
+
+    def killed_at_step(part, path):
+        if path.name != step or done:
+            replace(part, path)
+        if path.name == step:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(exact_file.os, "replace", killed_at_step)
+        run(make(out), make_frame)
+    found = list(out.rglob(step))
+    assert len(found) == done
+    assert (out / "manifest.json").exists() == (done and step == "manifest.json")
+    if not done:  # a real kill leaves the half-written part
+        folder = next(whole.rglob(step), whole / ".job/frames/1002.json").parent
+        stale = out / folder.relative_to(whole) / step
+        stale.with_name(f"{stale.stem}.part{stale.suffix}").write_bytes(b"half")
+
+    run(make(out), make_frame)
+    assert files(out) == files(whole)
+    assert pixels(out) == pixels(whole)
+    assert manifest(out) == manifest(whole)
+
+
+def test_a_write_that_fails_leaves_no_note_and_no_part(tmp_path, monkeypatch):
+    delivery = make(tmp_path / "out")
+    delivery.start()
+
+    def full(path, pixels, spec):
+        path.write_bytes(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    good = exact_file._write
+    monkeypatch.setattr(exact_file, "_write", lambda p, *a: full(p, *a) if "composite" in p.name else good(p, *a))
+    with pytest.raises(OSError, match="No space left"):
+        delivery.write(1001, *make_frame(delivery.plate, 1001))
+    assert not delivery.done(1001)
+    assert files(tmp_path / "out") == ["edit/edit.1001.exr", "recipe.json"]
+
+
+@pytest.mark.parametrize("kind", ["edit", "composite"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "other pixels", "garbage"])
+def test_a_damaged_frame_is_noticed_and_made_again(tmp_path, no_pictures, kind, damage):
+    out = tmp_path / "out"
+    run(make(out), make_frame)
+    whole = pixels(out)
+    path = out / kind / f"{kind}.1002.exr"
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:-200])
+    elif damage == "garbage":
+        path.write_bytes(b"not an image")
+    else:
+        changed = exact_file.read_image(path)
+        changed.view(np.uint16)[3, 4, 1] ^= 1
+        spec = oiio.ImageInput.open(str(path)).spec()
+        exact_file.write_image(path, changed, spec)
+    assert run(make(out), make_frame) == [1002]
+    assert pixels(out) == whole
+
+
+def test_a_plate_that_has_changed_is_noticed(tmp_path, no_pictures):
+    plate = StandInPlate()
+    run(make(tmp_path / "out", plate), make_frame)
+    plate.changed.add(1003)
+    assert run(make(tmp_path / "out", plate), make_frame) == [1003]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"edit": "x"}'])
+def test_a_broken_note_is_no_note(tmp_path, text):
+    delivery = make(tmp_path / "out")
+    delivery.start()
+    delivery.write(1001, *make_frame(delivery.plate, 1001))
+    assert delivery.done(1001)
+    (tmp_path / "out/.job/frames/1001.json").write_text(text)
+    assert not delivery.done(1001)
+
+
+def test_starting_removes_only_stale_parts(tmp_path):
+    delivery = make(tmp_path / "out")
+    delivery.start()
+    delivery.write(1001, *make_frame(delivery.plate, 1001))
+    before = files(tmp_path / "out")
+    for name in ("edit/edit.1002.part.exr", "composite/composite.1002.part.exr",
+                 ".job/frames/1002.part.json", "preview.part.mp4", "manifest.part.json"):  # fmt: skip
+        (tmp_path / "out" / name).write_bytes(b"half")
+    make(tmp_path / "out").start()
+    assert files(tmp_path / "out") == before
+
+
+def test_without_a_frame_rate_the_preview_still_comes(tmp_path):
+    run(make(tmp_path / "out", StandInPlate(fps=None, frames=(1,))), make_frame)
+    run(make(tmp_path / "odd", StandInPlate(fps=Fraction(0), frames=(1,), size=(31, 17))), make_frame)

@@ -1,0 +1,121 @@
+from fractions import Fraction
+
+import OpenImageIO as oiio
+import pytest
+from tests.layer.stand_in import StandInPlate, make_frame
+
+from core.layer.delivery import Delivery
+
+REC709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
+
+
+def rich_spec(frame):
+    """A plate's header with what must be carried and what would lie."""
+    spec = oiio.ImageSpec(30, 20, 5, "half")
+    spec.channelnames, spec.alpha_channel, spec.z_channel = ("R", "G", "B", "A", "Z"), 3, 4
+    spec.x, spec.y, spec.full_x, spec.full_y = -4, 7, -4, 7
+    spec.full_width, spec.full_height = 30, 20
+    spec.tile_width = spec.tile_height = 16
+    spec.attribute("smpte:TimeCode", oiio.TypeTimeCode, (0x01020300 + frame % 24, 0))
+    spec.attribute("FramesPerSecond", oiio.TypeRational, (24000, 1001))
+    spec.attribute("chromaticities", oiio.TypeDesc("float[8]"), REC709)
+    spec.attribute("PixelAspectRatio", 2.0)
+    spec.attribute("camera/reel", "A003")
+    spec.attribute("Exif:FNumber", 2.8)
+    lies = {
+        "compression": "dwaa", "openexr:lineOrder": "decreasingY", "oiio:SHA-1": "0000",
+        "Exif:PixelXDimension": 7, "acesImageContainerFlag": 1, "textureformat": "Plain Texture",
+        "view": "left", "oiio:ColorSpace": "g22_rec709_scene", "thumbnail_width": 3,
+    }  # fmt: skip
+    for name, value in lies.items():
+        spec.attribute(name, value)
+    return spec
+
+
+def deliver(tmp_path, plate, blend_space="linear", plate_space="linear"):
+    delivery = Delivery(tmp_path / "out", plate, {}, "abc", blend_space, plate_space)
+    delivery.start()
+    for frame in plate.frames:
+        delivery.write(frame, *make_frame(plate, frame))
+    return delivery
+
+
+def read_spec(path):
+    return oiio.ImageInput.open(str(path)).spec()
+
+
+@pytest.fixture
+def rich(tmp_path):
+    plate = StandInPlate(spec=rich_spec, frames=(-5, -4), channels=4, pixel_aspect=2.0)
+    return deliver(tmp_path, plate)
+
+
+def test_the_layer_carries_what_is_true_of_the_shot(rich):
+    for frame in (-5, -4):
+        spec = read_spec(rich.edit_path(frame))
+        assert (spec.x, spec.y, spec.full_x, spec.full_y) == (-4, 7, -4, 7)
+        assert (spec.full_width, spec.full_height) == (30, 20)
+        assert spec.getattribute("smpte:TimeCode") == (0x01020300 + frame % 24, 0)
+        assert spec.getattribute("FramesPerSecond") == (24000, 1001)
+        assert spec.getattribute("PixelAspectRatio") == 2.0
+        assert spec.getattribute("chromaticities") == pytest.approx(REC709)
+        assert spec.getattribute("camera/reel") == "A003"
+
+
+def test_the_layer_says_what_it_is(rich):
+    spec = read_spec(rich.edit_path(-5))
+    assert spec.channelnames == ("R", "G", "B", "A") and spec.alpha_channel == 3
+    assert spec.format == oiio.HALF and spec.tile_width == 0
+    assert spec.getattribute("compression") == "zip"
+    assert spec.getattribute("vera/recipe") == "abc"
+    assert spec.getattribute("vera/blendSpace") == "linear"
+    assert spec.getattribute("oiio:ColorSpace") == "lin_rec709_scene"
+
+
+def test_nothing_that_would_lie_is_carried(rich):
+    for path in (rich.edit_path(-5), rich.composite_path(-5)):
+        spec = read_spec(path)
+        names = {attribute.name for attribute in spec.extra_attribs}
+        lies = {"oiio:SHA-1", "Exif:PixelXDimension", "acesImageContainerFlag", "textureformat",
+                "view", "thumbnail_width"}  # fmt: skip
+        assert not names & lies
+        assert spec.getattribute("openexr:lineOrder") == "increasingY"
+        assert spec.getattribute("compression") == "zip"
+
+
+@pytest.mark.parametrize("plate_space", ["linear", "srgb"])
+def test_an_encoded_layer_says_so(tmp_path, plate_space):
+    delivery = deliver(tmp_path, StandInPlate(frames=(1,)), "encoded", plate_space)
+    spec = read_spec(delivery.edit_path(1))
+    assert spec.getattribute("oiio:ColorSpace") == "srgb_rec709_scene"
+    assert spec.getattribute("vera/blendSpace") == "encoded"
+
+
+def test_a_movies_layer_has_its_rate_and_aspect(tmp_path):
+    plate = StandInPlate("uint8", "mov", (1, 2), is_movie=True, fps=Fraction(25), pixel_aspect=1.5)
+    delivery = deliver(tmp_path, plate, plate_space="srgb")
+    spec = read_spec(delivery.edit_path(2))
+    assert spec.getattribute("FramesPerSecond") == (25, 1)
+    assert spec.getattribute("PixelAspectRatio") == 1.5
+
+
+def test_dpx_keeps_its_timecode_and_transfer(tmp_path):
+    def dpx_spec(frame):
+        spec = oiio.ImageSpec(30, 20, 3, "uint16")
+        spec.attribute("oiio:BitsPerSample", 10)
+        spec.attribute("smpte:TimeCode", oiio.TypeTimeCode, (0x01020304, 0))
+        spec.attribute("dpx:Transfer", "Printing density")
+        file = oiio.ImageOutput.create("a.dpx")
+        path = str(tmp_path / "plate.dpx")
+        plain = StandInPlate("uint10").read(frame)
+        assert file.open(path, spec) and file.write_image(plain) and file.close()
+        return read_spec(path)
+
+    delivery = deliver(tmp_path, StandInPlate("uint10", "dpx", (7,), spec=dpx_spec), plate_space="srgb")
+    composite, layer = read_spec(delivery.composite_path(7)), read_spec(delivery.edit_path(7))
+    assert composite.getattribute("oiio:BitsPerSample") == 10
+    assert composite.getattribute("dpx:Transfer") == "Printing density"
+    assert layer.getattribute("dpx:Transfer") is None
+    plate_code = dpx_spec(7).getattribute("smpte:TimeCode")
+    assert plate_code[0] == 0x01020304
+    assert composite.getattribute("smpte:TimeCode")[0] == layer.getattribute("smpte:TimeCode")[0] == plate_code[0]

@@ -1,0 +1,99 @@
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from tests.layer.stand_in import StandInPlate
+
+from core.layer import preview
+from core.layer.preview import Shown, plate_for_display
+from core.plate.color import decode_srgb, encode_srgb
+
+
+def shown_frames(plate, blend_space="linear"):
+    """Grey plate, its frame's number told by the composite; a layer of half red on the left."""
+
+    def generate(frames):
+        for frame in frames:
+            size = (plate.height, plate.width)
+            layer = np.zeros((*size, 4), np.float32)
+            layer[:, : plate.width // 2] = [0.5, 0, 0, 0.5]
+            level = 0.1 * (plate.frames.index(frame) + 1)
+            composite = np.full((*size, 3), level, np.float32)
+            yield Shown(frame, np.full((*size, 3), 0.5, np.float32), layer, composite, blend_space)
+
+    return generate
+
+
+def test_the_movie_shows_every_frame_at_the_plates_rate(tmp_path):
+    plate = StandInPlate(size=(240, 400), frames=tuple(range(5)), fps=Fraction(24000, 1001))
+    preview.write_movie(tmp_path / "a.mp4", shown_frames(plate), plate)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+    with av.open(str(tmp_path / "a.mp4")) as movie:
+        stream = movie.streams.video[0]
+        assert stream.codec_context.name == "h264" and stream.pix_fmt == "yuv420p"
+        assert stream.average_rate == Fraction(24000, 1001)
+        pictures = [f.to_ndarray(format="rgb24") / 255 for f in movie.decode(stream)]
+    assert len(pictures) == 5
+    for number, picture in enumerate(pictures):
+        assert picture.shape == (240, 600, 3)
+        assert picture[100:140, 150:250].mean() == pytest.approx(0.1 * (number + 1), abs=0.02)
+        assert picture[40:80, 450:550].mean() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("size, aspect", [((1080, 1920), 1.0), ((17, 31), 1.0), ((486, 720), 0.9), ((64, 2), 1.0)])
+def test_the_movies_size_is_even_and_bounded(tmp_path, size, aspect):
+    plate = StandInPlate(size=size, frames=(1,), pixel_aspect=aspect)
+    preview.write_movie(tmp_path / "a.mp4", shown_frames(plate), plate)
+    with av.open(str(tmp_path / "a.mp4")) as movie:
+        context = movie.streams.video[0].codec_context
+        assert context.width <= 1280 and context.width % 2 == 0 and context.height % 2 == 0
+        if min(size) > 400:
+            shape = context.height / (context.width / 1.5)
+            assert shape == pytest.approx(size[0] / (size[1] * aspect), rel=0.02)
+
+
+def test_the_contact_sheet_spreads_over_the_shot(tmp_path, monkeypatch):
+    asked = []
+    plate = StandInPlate(size=(90, 160), frames=tuple(range(1001, 1050)))
+    make = shown_frames(plate)
+    preview.write_contact_sheet(tmp_path / "a.png", lambda f: asked.extend(f) or make(f), plate)
+    assert asked == [1001, 1013, 1025, 1037, 1049]
+    sheet = np.asarray(Image.open(tmp_path / "a.png"))
+    step = 300 + 8
+    assert sheet.shape[1] == 5 * step + 8
+    height = round(300 * 90 / 160)
+    row = height + 8 + 16
+    alpha = sheet[8 + 2 * row + 16 :][:height, 8:308]
+    assert alpha[10:-10, 10:140].mean() == pytest.approx(127.5, abs=1) and alpha[:, 160:].max() == 0
+
+
+@pytest.mark.parametrize("blend_space", ["linear", "encoded"])
+def test_the_layer_is_laid_in_its_blending_space(blend_space):
+    plate = StandInPlate(size=(48, 96), frames=(1,))
+    shown = next(shown_frames(plate, blend_space)([1]))
+    picture, alpha = preview._layer_views(shown, (48, 96))
+    decode, encode = (decode_srgb, encode_srgb) if blend_space == "linear" else (lambda x: x,) * 2
+    assert sorted({round(float(v), 4) for v in picture[:, 48:, 0].ravel()}) == list(preview._GREYS)
+    for grey in preview._GREYS:
+        expected = encode(np.array([0.5, 0, 0]) + 0.5 * decode(np.float64(grey)))
+        assert np.abs(picture[:, :48] - expected).max(axis=-1).min() < 1e-5
+    assert (alpha[:, :48] == 0.5).all() and (alpha[:, 48:] == 0).all()
+
+
+def test_plates_are_encoded_for_the_display():
+    linear = np.array([[[0.18, 1.0, 40.0], [np.nan, -np.inf, np.inf]]], np.float32)
+    shown = plate_for_display(linear, "linear")
+    assert shown[0, 0] == pytest.approx([0.4613561, 1, 1], abs=1e-6)
+    assert shown[0, 1] == pytest.approx([0, 0, 1], abs=1e-6)
+    codes = np.array([[[0, 128, 255]]], np.uint8)
+    assert plate_for_display(codes, "srgb")[0, 0] == pytest.approx([0, 128 / 255, 1])
+
+
+def test_frames_lost_on_the_way_are_noticed(tmp_path):
+    plate = StandInPlate(size=(64, 64), frames=(1, 2, 3))
+    make = shown_frames(plate)
+    with pytest.raises(OSError, match="holds 2 of 3 frames"):
+        preview.write_movie(tmp_path / "a.mp4", lambda frames: make(frames[:2]), plate)
+    assert not list(tmp_path.iterdir())
