@@ -24,6 +24,8 @@ def joint_attention_reference(query, key, value):
 
 def joint_attention(query, key, value):
     """The same through torch's fused attention. Shapes (B, 3, L, H, K) in and out."""
+    if query.device.type == "cpu" and query.requires_grad:
+        return joint_attention_reference(query, key, value)  # the fused backward is slower on a CPU
     b, layers, length, heads, dim = query.shape
     q, k, v = (x.reshape(b, layers * length, heads, dim).transpose(1, 2) for x in (query, key, value))
     out = F.scaled_dot_product_attention(q, k, v)

@@ -61,7 +61,7 @@ class TransformerConfig:
 
 
 PRESETS = {
-    "mini": TransformerConfig(dim=192, heads=6, layers=6, ffn_dim=768, text_dim=192, freq_dim=128),
+    "mini": TransformerConfig(dim=192, heads=3, layers=6, ffn_dim=768, text_dim=192, freq_dim=128, latent_channels=24),
     "1.3b": TransformerConfig(dim=1536, heads=12, layers=30, ffn_dim=8960),
     "14b": TransformerConfig(dim=5120, heads=40, layers=40, ffn_dim=13824),
 }

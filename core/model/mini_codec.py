@@ -1,4 +1,4 @@
-"""mini's codec: 4x8x8, 16 channels, causal, made for layers.
+"""mini's codec: 4x8x8, 24 channels, causal, made for layers.
 
 It follows the codec contract (codec.py). A latent frame stands for four frames,
 the first one for the clip's first frame alone, held four times. Frames are folded
@@ -23,7 +23,7 @@ CELL = 3 * TIME * SPACE * SPACE
 class MiniCodec(nn.Module, Codec):
     """Fit the encoder with fit(), then train `refiner` (training/codec.py)."""
 
-    def __init__(self, channels=16, width=192, blocks=3):
+    def __init__(self, channels=24, width=192, blocks=3):
         super().__init__()
         self.channels = channels
         self.encoder = nn.Conv2d(CELL, channels, 1)
