@@ -6,11 +6,11 @@
 prepare() refuses what can be refused and writes nothing; edit() does the work.
 """
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -25,7 +25,10 @@ from core.plate.fit import model_size, shrink
 from core.plate.source import Mask, Plate, open_mask, open_plate
 from core.recipe import EditRecipe, identity
 from core.sampling.denoise import denoise
-from kernels.over import over, pixel_hash
+from kernels.over import over
+from kernels.pixel_hash import pixel_hash
+
+CODE_BITS = {"uint10": 10, "uint12": 12}  # kept in 16 bits in memory, rounded to their own depth
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def prepare(recipe: EditRecipe, device: str) -> Job:
     plate = open_plate(recipe.plate, recipe.frames)
     mask = open_mask(recipe.mask, plate, plate.frames) if recipe.mask else None
     space = resolve_space(recipe.color_space, plate)
-    model = load_model(recipe.model, device)
+    model = load_model(recipe.model, choose_device(device))
     longest = model.limits.max_frames
     if len(plate.frames) > longest:
         first = plate.frames[0]
@@ -80,6 +83,14 @@ def prepare(recipe: EditRecipe, device: str) -> Job:
     return Job(recipe, plate, mask, model, space, size, steps, guidance, job_hash, delivery, warnings)
 
 
+def choose_device(name: str) -> str:
+    """auto takes CUDA where there is one. Raises InputError for a device that is not there."""
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu")
+    return ("cuda" if there else "cpu") if name == "auto" else name
+
+
 def edit(job: Job, progress, stopping) -> dict:
     """Make and deliver the layer of every frame; returns the report that goes into the manifest.
 
@@ -89,31 +100,22 @@ def edit(job: Job, progress, stopping) -> dict:
     plate, delivery = job.plate, job.delivery
     delivery.start()
     layers = _sampled_layers(job, progress, stopping)
-    done = [delivery.done(f) for f in plate.frames]
-    progress.stage("deliver", len(done))
-    agreement, coverage = [], []
-    for frame, finished, decoded in zip(plate.frames, done, _decoded_frames(job.model.codec, layers, len(done))):
+    progress.stage("deliver", len(plate.frames))
+    for frame, decoded in zip(plate.frames, _decoded_frames(job.model.codec, layers, len(plate.frames)), strict=True):
         if stopping():
             raise Stopped(f"stopped before frame {frame}")
-        color, alpha, composite = decoded
-        pixels = plate.read(frame)
-        source = to_model(pixels, job.space, plate.pixel_type)
-        agreement.append(_squared_error(color, alpha, composite, shrink(torch.from_numpy(source), *job.size)))
-        if finished:
-            coverage.append(delivery.coverage(frame))
-        else:
-            layer = _plate_sized_layer(color, alpha, source, job.recipe.blend_space)
-            coverage.append(float((layer[..., 3] > 0).mean()))
-            delivery.write(frame, layer, over(pixels, layer, job.space, job.recipe.blend_space))
+        if not delivery.done(frame):
+            _deliver_frame(job, frame, *decoded)
         progress.advance()
     progress.close()
+    facts = [delivery.facts(f) for f in plate.frames]
     report = {
         "model": job.model.name,
         "steps": job.steps,
         "guidance": job.guidance,
         "model_size": list(job.size),
-        "agreement_psnr": round(float(-10 * np.log10(max(np.mean(agreement), 1e-12))), 2),
-        "coverage": round(float(np.mean(coverage)), 4),
+        "agreement_psnr": round(-10 * math.log10(max(_mean(facts, "agreement_error"), 1e-12)), 2),
+        "coverage": round(_mean(facts, "coverage"), 4),
         "warnings": list(job.warnings),
     }
     delivery.finish(report)
@@ -181,14 +183,29 @@ def _decoded_frames(codec, layers, count):
                 yield color[:, i], alpha[:, i].mean(0), composite[:, i]
 
 
+def _deliver_frame(job: Job, frame, color, alpha, composite):
+    """One frame's layers at model size -> layer and composite at plate size, written."""
+    plate = job.plate
+    pixels = plate.read(frame)
+    source = to_model(pixels, job.space, plate.pixel_type)
+    layer = _plate_sized_layer(color, alpha, source, job.recipe.blend_space)
+    over_plate = over(pixels, layer, job.space, job.recipe.blend_space, CODE_BITS.get(plate.pixel_type))
+    at_model_size = shrink(torch.from_numpy(source), *job.size)
+    composed = alpha * color + (1 - alpha) * at_model_size
+    facts = {
+        "agreement_error": float((composed - composite).pow(2).mean()),  # mean square, encoded [0, 1]
+        "coverage": float((layer[..., 3] > 0).mean()),
+    }
+    job.delivery.write(frame, layer, over_plate, facts)
+
+
 def _plate_sized_layer(color, alpha, source, blend_space):
     """Model-size straight colour (3, h, w) and alpha (h, w) -> the layer (H, W, 4), premultiplied half."""
-    height, width = source.shape[:2]
-    color = resize(extend_color(color, alpha), (height, width)).clamp(0, 1)
-    alpha = snap(refine_alpha(alpha, (height, width)))
-    return layer_for_blending(color.movedim(0, -1).numpy(), alpha.numpy(), source, blend_space)
+    size = source.shape[:2]
+    color, alpha = color.movedim(0, -1).numpy(), alpha.numpy()
+    color = resize(extend_color(color, alpha), size).clip(0, 1)
+    return layer_for_blending(color, snap(refine_alpha(alpha, size)), source, blend_space)
 
 
-def _squared_error(color, alpha, composite, source):
-    """How far the composed layers are from the model's own composite, at model size."""
-    return float((alpha * color + (1 - alpha) * source - composite).pow(2).mean())
+def _mean(facts, name):
+    return sum(f[name] for f in facts) / len(facts)

@@ -66,6 +66,7 @@ class EditRecipe:
             raise InputError(f"{path}: not JSON, line {error.lineno}: {error.msg}") from None
         if not isinstance(values, dict):
             raise InputError(f"{path}: a job file is one JSON object with plate, prompt and out")
+        values.pop("recipe_hash", None)  # a delivery's recipe.json is a job file too
         schema = values.pop("schema", SCHEMA)
         if schema != SCHEMA:
             raise InputError(f"{path}: schema '{schema}' is unknown; this version reads {SCHEMA}")
@@ -86,7 +87,12 @@ class EditRecipe:
         return cls(**values)
 
     def to_json(self) -> dict:
-        return {"schema": SCHEMA} | asdict(self)
+        """As a job file holds it; paths are absolute, so that it can be run from anywhere."""
+        values = {"schema": SCHEMA} | asdict(self)
+        for name in ("plate", "mask", "out"):
+            if values[name] is not None:
+                values[name] = str(Path(values[name]).absolute())
+        return values
 
 
 def identity(**determinants) -> str:

@@ -49,6 +49,7 @@ class Delivery:
         self.blend_space = blend_space
         self.plate_space = plate_space
         self.composite_extension = _composite_extension(plate)
+        self.job_dir = self.dir / ".job"
 
     def preflight(self):
         """Refuse what cannot end well. Writes nothing. Raises InputError."""
@@ -78,11 +79,28 @@ class Delivery:
                 path.unlink()
         self._reopen_manifest()
 
+    def complete(self):
+        """Whether this job's whole delivery is there, every pixel as the manifest says."""
+        manifest = _read_json(self.dir / "manifest.json")
+        entries = {entry["frame"]: entry for entry in manifest.get("frames", [])}
+        return (
+            manifest.get("recipe_hash") == self.recipe_hash
+            and all((self.dir / name).is_file() for name in ("preview.mp4", "contact_sheet.png"))
+            and set(entries) == set(self.plate.frames)
+            and all(self._holds(frame, _note_of(entry)) for frame, entry in entries.items())
+        )
+
     def done(self, frame):
         """Whether both files of the frame are there and hold the pixels noted, and
         the plate's frame is still the one they were made from."""
+        return self._holds(frame, _read_json(self._note_path(frame)))
+
+    def facts(self, frame):
+        """What `write` was told about a frame that is done."""
+        return _read_json(self._note_path(frame))["facts"]
+
+    def _holds(self, frame, note):
         try:
-            note = _read_json(self._note_path(frame))
             return (
                 note["plate"] == self.plate.fingerprint(frame)
                 and note["edit"] == _file_hash(self.edit_path(frame))
@@ -91,9 +109,10 @@ class Delivery:
         except (OSError, KeyError):
             return False
 
-    def write(self, frame, layer, composite):
+    def write(self, frame, layer, composite, facts):
         """Deliver one frame: layer (H, W, 4) float16 premultiplied, composite
-        (H, W, C) of the plate's type and channels.
+        (H, W, C) of the plate's type and channels; facts, as JSON can hold them, go
+        into the manifest beside its hashes.
 
         Raises OSError when a file cannot be written whole; it is then not there.
         """
@@ -113,7 +132,7 @@ class Delivery:
         }
         # Last, so that a frame with a note is whole.
         note = {name: pixel_hash(array) for name, array in codes.items()}
-        self._write_note(frame, {**note, "plate": self.plate.fingerprint(frame)})
+        self._write_note(frame, {**note, "plate": self.plate.fingerprint(frame), "facts": facts})
 
     def finish(self, extra):
         """Preview, contact sheet and, last, the manifest, which carries `extra`.
@@ -126,7 +145,7 @@ class Delivery:
         preview.write_movie(self.dir / "preview.mp4", self._shown_frames, self.plate)
         preview.write_contact_sheet(self.dir / "contact_sheet.png", self._shown_frames, self.plate)
         exact_file.write_json(self.dir / "manifest.json", self._manifest(extra))
-        shutil.rmtree(self.dir / ".job")
+        shutil.rmtree(self.job_dir)
 
     def edit_path(self, frame):
         return self.dir / "edit" / f"edit.{_number(frame)}.exr"
@@ -179,14 +198,14 @@ class Delivery:
                 "pixels": note["composite"],
             },
             "plate": note["plate"],
+            "facts": note["facts"],
         }
 
     def _reopen_manifest(self):
         """A finished job begun again: back to notes, until it is finished again."""
         path = self.dir / "manifest.json"
         for entry in _read_json(path).get("frames", []):
-            note = {key: entry[key]["pixels"] for key in ("edit", "composite")}
-            self._write_note(entry["frame"], {**note, "plate": entry["plate"]})
+            self._write_note(entry["frame"], _note_of(entry))
         path.unlink(missing_ok=True)
 
     def _refuse_other_work(self):
@@ -215,13 +234,19 @@ class Delivery:
         return int(todo * self.plate.width * self.plate.height * (8 * _LAYER_PACKS_TO + composite))
 
     def _note_path(self, frame):
-        return self.dir / ".job" / "frames" / f"{frame}.json"
+        return self.job_dir / "frames" / f"{frame}.json"
 
     def _write_note(self, frame, note):
         exact_file.write_json(self._note_path(frame), note)
 
     def _within(self, path):
         return path.relative_to(self.dir).as_posix()
+
+
+def _note_of(entry):
+    """A frame's note, from its entry in a manifest."""
+    pixels = {key: entry[key]["pixels"] for key in ("edit", "composite")}
+    return {**pixels, "plate": entry["plate"], "facts": entry["facts"]}
 
 
 def _composite_extension(plate):

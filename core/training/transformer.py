@@ -103,14 +103,17 @@ def train(config: dict, folder: Path, stop) -> None:
     torch.manual_seed(step)
     rng = random.Random(step)
 
-    data = LatentClips(codec, config["seed"] + clips, config["batch"], config["latents"])
-    loader = iter(DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=4))
+    stage, loader = None, None
     started, sums, window = time.time(), torch.zeros(3), []
     while step < config["steps"] and not stop():
+        if stage is not (now := next(s for s in config["stages"] if step < s["until"])):
+            stage = now
+            data = LatentClips(codec, config["seed"] + clips, stage["batch"], config["latents"])
+            loader = iter(DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=4))
         latents, texts, times = next(loader)
-        clips += config["batch"]
+        clips += stage["batch"]
         for _ in range(config["repeats"]):
-            chosen = sorted(rng.sample(range(len(times)), config["keep"]))
+            chosen = sorted(rng.sample(range(len(times)), stage["keep"]))
             dropped = ["" if rng.random() < config["text_drop"] else t for t in texts]
             for group in optimizer.param_groups:
                 group["lr"] = trapezoid(step, config["steps"], config["rate"])

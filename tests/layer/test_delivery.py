@@ -11,6 +11,7 @@ from core.errors import InputError
 from core.layer import delivery as delivery_module
 from core.layer import exact_file
 from core.layer.delivery import Delivery
+from core.layer.header import layer_header
 from kernels.pixel_hash import pixel_hash
 
 
@@ -24,7 +25,7 @@ def run(delivery, make_frame, extra=None):
     delivery.start()
     todo = [frame for frame in delivery.plate.frames if not delivery.done(frame)]
     for frame in todo:
-        delivery.write(frame, *make_frame(delivery.plate, frame))
+        delivery.write(frame, *make_frame(delivery.plate, frame), {"seen": frame})
     delivery.finish(extra or {})
     return todo
 
@@ -117,6 +118,22 @@ def test_composites_hold_every_plate_type_exactly(
     assert np.array_equal(found[clear].view(np.uint8), filmed[clear].view(np.uint8))
 
 
+def test_a_whole_delivery_is_known_and_a_damaged_one_too(tmp_path):
+    run(make(tmp_path / "out"), make_frame)
+    delivery = make(tmp_path / "out")
+    assert delivery.complete()
+    assert not make(tmp_path / "out", recipe_hash="other").complete()
+    seen = {e["frame"]: e["facts"]["seen"] for e in json.loads((tmp_path / "out/manifest.json").read_text())["frames"]}
+    assert seen == {f: f for f in delivery.plate.frames}
+    exact_file.write_image(delivery.edit_path(1002), *_another_layer(delivery))
+    assert not make(tmp_path / "out").complete()
+
+
+def _another_layer(delivery):
+    layer, _ = make_frame(delivery.plate, 1001)
+    return layer, layer_header(delivery.plate, 1002, "abc", "linear")
+
+
 def test_frames_of_the_wrong_shape_or_type_are_refused(tmp_path):
     delivery = make(tmp_path / "out")
     delivery.start()
@@ -124,7 +141,7 @@ def test_frames_of_the_wrong_shape_or_type_are_refused(tmp_path):
     for bad in [(layer[:5], composite), (layer.astype(np.float32), composite),
                 (layer, composite[..., :2]), (layer, composite.astype(np.float32))]:  # fmt: skip
         with pytest.raises(ValueError):
-            delivery.write(1001, *bad)
+            delivery.write(1001, *bad, {})
     assert files(tmp_path / "out") == ["recipe.json"]
 
 
@@ -180,7 +197,7 @@ def test_files_of_an_unknown_job_are_refused(tmp_path):
 def test_resuming_writes_only_what_is_missing_and_ends_the_same(tmp_path, whole, no_pictures):
     half_way = make(tmp_path / "resumed")
     half_way.start()
-    half_way.write(1002, *make_frame(half_way.plate, 1002))
+    half_way.write(1002, *make_frame(half_way.plate, 1002), {"seen": 1002})
     with pytest.raises(RuntimeError, match="1001, 1003"):
         half_way.finish({})
     assert not (tmp_path / "resumed/manifest.json").exists()
@@ -253,7 +270,7 @@ def test_a_write_that_fails_leaves_no_note_and_no_part(tmp_path, monkeypatch):
     good = exact_file._write
     monkeypatch.setattr(exact_file, "_write", lambda p, *a: full(p, *a) if "composite" in p.name else good(p, *a))
     with pytest.raises(OSError, match="No space left"):
-        delivery.write(1001, *make_frame(delivery.plate, 1001))
+        delivery.write(1001, *make_frame(delivery.plate, 1001), {"seen": 1001})
     assert not delivery.done(1001)
     assert files(tmp_path / "out") == ["edit/edit.1001.exr", "recipe.json"]
 
@@ -291,7 +308,7 @@ def test_a_plate_that_has_changed_is_noticed(tmp_path, no_pictures):
 def test_a_broken_note_is_no_note(tmp_path, text):
     delivery = make(tmp_path / "out")
     delivery.start()
-    delivery.write(1001, *make_frame(delivery.plate, 1001))
+    delivery.write(1001, *make_frame(delivery.plate, 1001), {"seen": 1001})
     assert delivery.done(1001)
     (tmp_path / "out/.job/frames/1001.json").write_text(text)
     assert not delivery.done(1001)
@@ -300,7 +317,7 @@ def test_a_broken_note_is_no_note(tmp_path, text):
 def test_starting_removes_only_stale_parts(tmp_path):
     delivery = make(tmp_path / "out")
     delivery.start()
-    delivery.write(1001, *make_frame(delivery.plate, 1001))
+    delivery.write(1001, *make_frame(delivery.plate, 1001), {"seen": 1001})
     before = files(tmp_path / "out")
     for name in ("edit/edit.1002.part.exr", "composite/composite.1002.part.exr",
                  ".job/frames/1002.part.json", "preview.part.mp4", "manifest.part.json"):  # fmt: skip
