@@ -130,8 +130,8 @@ def test_a_whole_delivery_is_known_and_a_damaged_one_too(tmp_path):
 
 
 def _another_layer(delivery):
-    layer, _ = make_frame(delivery.plate, 1001)
-    return layer, layer_header(delivery.plate, 1002, "abc", "linear")
+    layer, _ = make_frame(delivery.plate, 1002)
+    return layer * layer.dtype.type(0.5), layer_header(delivery.plate, 1002, "abc", "linear")
 
 
 def test_frames_of_the_wrong_shape_or_type_are_refused(tmp_path):

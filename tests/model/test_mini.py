@@ -15,9 +15,8 @@ from core.model.transformer import Transformer
 @pytest.fixture
 def codec():
     torch.manual_seed(0)
-    codec = MiniCodec(channels=4, encoder_width=8, encoder_blocks=1, decoder_width=8, decoder_blocks=1).eval()
-    codec.latent_mean.normal_()
-    codec.latent_std.uniform_(0.5, 2)
+    codec = MiniCodec(channels=4, width=8, blocks=1).eval()
+    torch.nn.init.normal_(codec.refiner[-1].weight)
     return codec
 
 
@@ -118,7 +117,7 @@ def test_another_edition_has_another_fingerprint(folder):
     path, modules = folder
     before = load_mini(path, "cpu").fingerprint
     with torch.no_grad():
-        modules[2].decoder[0].bias[0] += 1
+        modules[2].inverse.bias[0] += 1
     save_mini(path, *modules, {"max_frames": 49})
     assert load_mini(path, "cpu").fingerprint != before
 

@@ -1,4 +1,7 @@
-"""The sampler against what it must do on fields whose answer is known."""
+"""The sampler against what it must do on fields whose answer is known.
+
+The scheduler rounds noise levels to thousandths, as Wan's does: hence the tolerances.
+"""
 
 import pytest
 import torch
@@ -32,11 +35,11 @@ def sample(model=None, text=1.0, **changes):
 
 @pytest.mark.parametrize("steps", [1, 2, 8, 30])
 def test_finds_the_sample_that_the_field_points_to(steps):
-    torch.testing.assert_close(sample(steps=steps), CLEAN, atol=2e-4, rtol=0)
+    torch.testing.assert_close(sample(steps=steps), CLEAN, atol=5e-3, rtol=0)
 
 
 def test_guidance_goes_past_the_prompt():
-    torch.testing.assert_close(sample(guidance=3.0), 3 * CLEAN, atol=1e-3, rtol=0)
+    torch.testing.assert_close(sample(guidance=3.0), 3 * CLEAN, atol=1.5e-2, rtol=0)
 
 
 def test_guidance_of_one_asks_once_a_step():
