@@ -17,10 +17,10 @@ PROMPTS = (
     "Add falling snow",
     "Change the background to the sea. Keep the person intact.",
 )
-HEIGHT, WIDTH, FRAMES = 80, 144, 49
+HEIGHT, WIDTH, FRAMES = 80, 144, 17
 
 
-def sample_sheet(transformer, text, codec, path, steps=12, guidance=3.0, shift=2.0) -> None:
+def sample_sheet(transformer, text, codec, path, steps=8, guidance=3.0, shift=2.0) -> None:
     """Rows: prompts; columns: plate, edit, alpha, composed, model's composite, composed at the last frame."""
     rows = []
     empty = text.encode([""])
@@ -38,7 +38,7 @@ def sample_sheet(transformer, text, codec, path, steps=12, guidance=3.0, shift=2
         alpha = alpha.mean(0, keepdim=True)
         plate = source.transpose(0, 1)
         composed = alpha * edit + (1 - alpha) * plate
-        cells = [plate[:, 24], edit[:, 24], alpha[:, 24].expand(3, -1, -1), composed[:, 24], composite[:, 24], composed[:, 0], composed[:, -1]]
+        cells = [plate[:, 8], edit[:, 8], alpha[:, 8].expand(3, -1, -1), composed[:, 8], composite[:, 8], composed[:, 0], composed[:, -1]]
         rows.append(torch.cat(cells, dim=2))
     sheet = torch.cat(rows, dim=1)
     Image.fromarray((sheet.permute(1, 2, 0).float().numpy() * 255).round().astype(np.uint8)).save(path)

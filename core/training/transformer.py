@@ -6,12 +6,14 @@ model meets every distance in time that a whole clip has, at a quarter of the co
 """
 
 import random
+import signal
+import tempfile
 import time
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch.utils.data import DataLoader, IterableDataset
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from core.data.clips import SPAN, make_clip
 from core.data.phrases import vocabulary
@@ -40,30 +42,22 @@ def pick_times(rng, count: int) -> list[int]:
     return sorted([0 if rng.random() < 0.5 else rng.choice([i for i in range(LAST + 1) if i not in scattered])] + scattered)
 
 
-class LatentClips(IterableDataset):
-    """Endless batches: latents (B, 5, C, t, h, w) of source, edit, alpha, composite, mask; texts; latent times."""
-
-    def __init__(self, codec, first: int, batch: int, latents: int):
-        self.codec, self.first, self.batch, self.latents = codec.eval(), first, batch, latents
-
-    @torch.inference_mode()
-    def __iter__(self):
-        torch.set_num_threads(1)
-        seed = self.first
-        while True:
-            rng = random.Random(seed)
-            height, width = rng.choice(SHAPES)
-            times = pick_times(rng, self.latents)
-            frames = [f for t in times for f in frames_of(t)]
-            stacks, texts = [], []
-            for k in range(self.batch):
-                clip = make_clip(seed + k, height, width, frames)
-                rgb = (1, 3, 1, 1)
-                layers = [clip.source, clip.edit, clip.alpha.repeat(rgb), clip.composite, clip.mask.repeat(rgb)]
-                stacks.append(self.codec.encode_groups(torch.stack(layers).transpose(1, 2)))
-                texts.append(clip.instruction)
-            yield torch.stack(stacks), texts, times
-            seed += self.batch
+@torch.inference_mode()
+def latent_clips(codec, seed: int, count: int, latents: int):
+    """Clips seed .. seed + count - 1 of one shape and one choice of times: latents
+    (count, 5, C, t, h, w) of source, edit, alpha, composite, mask; instructions; latent times."""
+    rng = random.Random(seed)
+    height, width = rng.choice(SHAPES)
+    times = pick_times(rng, latents)
+    frames = [f for t in times for f in frames_of(t)]
+    stacks, texts = [], []
+    for k in range(count):
+        clip = make_clip(seed + k, height, width, frames)
+        rgb = (1, 3, 1, 1)
+        layers = [clip.source, clip.edit, clip.alpha.repeat(rgb), clip.composite, clip.mask.repeat(rgb)]
+        stacks.append(codec.encode_groups(torch.stack(layers).transpose(1, 2)))
+        texts.append(clip.instruction)
+    return torch.stack(stacks), texts, times
 
 
 def flow_loss(transformer, states, latents, times, with_mask, shift):
@@ -88,7 +82,27 @@ def load_codec(folder: Path) -> MiniCodec:
 
 
 def train(config: dict, folder: Path, stop) -> None:
-    """Run until config['steps'] or until stop() says so; weights, EMA and samples are in folder."""
+    """Run until config['steps'] or until stop() says so; weights, EMA and samples are in folder.
+
+    config['processes'] of one thread each share a batch: on a busy CPU that is far
+    quicker than one process of several threads, which wait for one another all the time.
+    """
+    count = config["processes"]
+    asked = mp.get_context("spawn").Event()
+    with tempfile.TemporaryDirectory() as meeting:
+        ranks = mp.spawn(_train_rank, (count, config, folder, meeting, asked), count, join=False)
+        while not ranks.join(timeout=0.5):
+            if stop():
+                asked.set()
+
+
+def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str, asked) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the first process hears it, and asks
+    torch.set_num_threads(1)
+    store = dist.FileStore(str(Path(meeting) / "store"), count)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
+
     torch.manual_seed(0)
     codec = load_codec(Path(config["codec"]))
     geometry = PRESETS["mini"]
@@ -100,42 +114,55 @@ def train(config: dict, folder: Path, stop) -> None:
     optimizer = torch.optim.AdamW(parameters, lr=config["rate"], betas=(0.9, 0.98), weight_decay=0.01)
     step, extra = load_state(folder, saved, optimizer)
     clips = extra.get("clips", 0)
-    torch.manual_seed(step)
-    rng = random.Random(step)
+    torch.manual_seed(step * count + rank)
+    rng = random.Random(step)  # the same choices on every rank
 
-    stage, loader = None, None
-    started, sums, window = time.time(), torch.zeros(3), []
-    while step < config["steps"] and not stop():
-        if stage is not (now := next(s for s in config["stages"] if step < s["until"])):
-            stage = now
-            data = LatentClips(codec, config["seed"] + clips, stage["batch"], config["latents"])
-            loader = iter(DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=4))
-        latents, texts, times = next(loader)
+    started, sums, window, going = time.time(), torch.zeros(3), 0, True
+    while step < config["steps"] and going:
+        stage = next(s for s in config["stages"] if step < s["until"])
+        mine = stage["batch"] // count
+        latents, texts, times = latent_clips(codec, config["seed"] + clips + rank * mine, mine, config["latents"])
         clips += stage["batch"]
         for _ in range(config["repeats"]):
             chosen = sorted(rng.sample(range(len(times)), stage["keep"]))
-            dropped = ["" if rng.random() < config["text_drop"] else t for t in texts]
-            for group in optimizer.param_groups:
-                group["lr"] = trapezoid(step, config["steps"], config["rate"])
+            with_mask = rng.random() < config["mask_keep"]
+            dropped = ["" if random.random() < config["text_drop"] else t for t in texts]
             with torch.autocast("cpu", torch.bfloat16):
-                part = latents[:, :, :, chosen]
-                at = [times[i] for i in chosen]
-                losses = flow_loss(
-                    transformer, text.encode(dropped), part, at, rng.random() < config["mask_keep"], config["shift"]
-                )
+                part, at = latents[:, :, :, chosen], [times[i] for i in chosen]
+                losses = flow_loss(transformer, text.encode(dropped), part, at, with_mask, config["shift"])
             optimizer.zero_grad()
             losses.mean().backward()
+            average_gradients(parameters, count)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            for group in optimizer.param_groups:
+                group["lr"] = trapezoid(step, config["steps"], config["rate"])
             optimizer.step()
-            step += 1
+            step, window, sums = step + 1, window + 1, sums + losses.detach()
             ema.update(modules, step)
-            sums += losses.detach()
-            window.append(step)
-            if step % 50 == 0:
-                log_line(folder, step=step, losses=(sums / len(window)).tolist(), clips=clips, seconds=round(time.time() - started, 1))
-                sums, window = torch.zeros(3), []
-            if step % config["save_every"] == 0:
+            if rank == 0 and step % 50 == 0:
+                means = (sums / window).tolist()
+                log_line(folder, step=step, losses=means, clips=clips, seconds=round(time.time() - started, 1))
+                sums, window = torch.zeros(3), 0
+            if rank == 0 and step % config["save_every"] == 0:
                 save_state(folder, step, saved, optimizer, {"clips": clips})
-            if step % config["sample_every"] == 0:
+            if rank == 0 and step % config["sample_every"] == 0:
                 sample_sheet(ema.modules["transformer"], ema.modules["text"], codec, folder / f"samples-{step:06d}.png")
-    save_state(folder, step, saved, optimizer, {"clips": clips})
+        flag = torch.tensor([int(asked.is_set())])
+        dist.all_reduce(flag)
+        going = not flag
+    if rank == 0:
+        save_state(folder, step, saved, optimizer, {"clips": clips})
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def average_gradients(parameters, count: int) -> None:
+    """Mean of every gradient over the ranks; one that has none on this step counts as zero."""
+    for p in parameters:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    if count > 1:
+        flat = torch._utils._flatten_dense_tensors([p.grad for p in parameters])
+        dist.all_reduce(flat.div_(count))
+        for p, g in zip(parameters, torch._utils._unflatten_dense_tensors(flat, [p.grad for p in parameters])):
+            p.grad.copy_(g)
