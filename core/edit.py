@@ -51,7 +51,7 @@ class Job:
 def prepare(recipe: EditRecipe, device: str) -> Job:
     """Open everything that the recipe names. Raises InputError; nothing is written."""
     plate = open_plate(recipe.plate, recipe.frames)
-    mask = open_mask(recipe.mask, plate, plate.frames) if recipe.mask else None
+    mask = open_mask(recipe.mask, plate) if recipe.mask else None
     space = resolve_space(recipe.color_space, plate)
     model = load_model(recipe.model, choose_device(device))
     longest = model.limits.max_frames

@@ -1,0 +1,445 @@
+"""The command, end to end on the embedded model: plates in, deliveries out, wrong input refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import OpenImageIO as oiio
+import pytest
+import torch
+
+from core import render
+from core.edit import choose_device
+from tests.plate.media import grey_levels, write_image, write_movie, write_sequence
+
+SIZE = (48, 64)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def textured(frame, kind=np.float16, planted=False):
+    """A frame of noise; planted: with every special value a plate may hold."""
+    rng = np.random.default_rng(frame)
+    pixels = rng.random((*SIZE, 3))
+    if np.issubdtype(kind, np.integer):
+        return (pixels * np.iinfo(kind).max).astype(kind)
+    pixels = (pixels * 4).astype(kind)
+    if planted:
+        special = [np.nan, np.inf, -np.inf, -0.0, np.finfo(kind).smallest_subnormal, np.finfo(kind).max, -3.0]
+        flat = pixels.reshape(-1)
+        at = rng.choice(flat.size, 40 * len(special), replace=False)
+        flat[at] = np.tile(np.array(special, kind), 40)
+    return pixels
+
+
+def sequence(folder, frames, kind=np.float16, extension="exr", planted=False):
+    folder.mkdir(exist_ok=True)
+    for f in frames:
+        write_image(folder / f"plate.{f:04d}.{extension}", textured(f, kind, planted))
+    return str(folder / f"plate.####.{extension}")
+
+
+def run(*args, prompt="Add a red ball on the left", steps="1"):
+    return render.main([*args, "--prompt", prompt, "--steps", steps, "--progress", "none", "--device", "cpu"])
+
+
+def pixels(path):
+    image = oiio.ImageInput.open(str(path))
+    spec = image.spec()
+    found = image.read_image(0, 0, 0, spec.nchannels, spec.format)
+    image.close()
+    return found
+
+
+def read(out, frames):
+    return {f: (pixels(out / f"edit/edit.{f:04d}.exr"), pixels(next(out.glob(f"composite/composite.{f:04d}.*")))) for f in frames}
+
+
+# What is delivered
+
+
+@pytest.mark.parametrize(
+    "kind, extension",
+    [(np.float16, "exr"), (np.float32, "exr"), (np.uint8, "png"), (np.uint16, "tif")],
+)
+@pytest.mark.parametrize("blend_space", ["linear", "encoded"])
+def test_the_plate_stays_where_alpha_is_zero(tmp_path, kind, extension, blend_space, monkeypatch):
+    """With an alpha that is 0 in places, whatever the model draws: bits of the plate, special values included."""
+    keep_half_of(monkeypatch)
+    frames = (1001, 1002)
+    plate = sequence(tmp_path / "in", frames, kind, extension, planted=extension == "exr")
+    out = tmp_path / "out"
+    assert run("--plate", plate, "--out", str(out), "--blend-space", blend_space) == 0
+    for frame, (layer, composite) in read(out, frames).items():
+        filmed = pixels(tmp_path / f"in/plate.{frame}.{extension}")
+        kept = layer[..., 3] == 0
+        assert 0.2 < kept.mean() < 0.9
+        assert composite.dtype == filmed.dtype == kind
+        assert composite[kept].tobytes() == filmed[kept].tobytes()
+        assert not layer[kept].any()
+        assert not np.array_equal(composite[~kept], filmed[~kept])
+
+
+def keep_half_of(monkeypatch):
+    """Cut the decoded alpha off on the right, so that the test does not hang on what the model draws."""
+    from core import edit
+
+    decoded = edit._decoded_frames
+
+    def cut(*args):
+        for color, alpha, composite in decoded(*args):
+            alpha = alpha.clone()
+            alpha[:, : alpha.shape[1] // 3] = 0.8
+            alpha[:, alpha.shape[1] // 2 :] = 0
+            yield color, alpha, composite
+
+    monkeypatch.setattr(edit, "_decoded_frames", cut)
+
+
+@pytest.mark.parametrize("count", [1, 2, 16, 17, 18, 49])
+def test_exactly_as_many_frames_as_asked_for(tmp_path, count):
+    plate = str(write_movie(tmp_path / "in.mp4", grey_levels(49)))
+    out = tmp_path / "out"
+    assert run("--plate", plate, "--out", str(out), "--frames", f"1-{count}") == 0
+    names = [f"{i:04d}" for i in range(1, count + 1)]
+    assert sorted(p.name for p in (out / "edit").iterdir()) == [f"edit.{n}.exr" for n in names]
+    assert sorted(p.name for p in (out / "composite").iterdir()) == [f"composite.{n}.png" for n in names]
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert [e["frame"] for e in manifest["frames"]] == list(range(1, count + 1))
+
+
+def test_the_same_recipe_gives_the_same_pixels(tmp_path):
+    plate = sequence(tmp_path / "in", range(3))
+    outs = [tmp_path / name for name in ("one", "two", "three")]
+    for out, seed in zip(outs, "778"):
+        assert run("--plate", plate, "--out", str(out), "--seed", seed, steps="2") == 0
+    one, two, three = (json.loads((o / "manifest.json").read_text()) for o in outs)
+    assert one["frames"] == two["frames"] and one["recipe_hash"] == two["recipe_hash"]
+    assert one["frames"] != three["frames"] and one["recipe_hash"] != three["recipe_hash"]
+
+
+def test_a_delivery_is_a_job_that_can_be_run_again(tmp_path, capsys):
+    plate = sequence(tmp_path / "in", [5])
+    assert run("--plate", plate, "--out", str(tmp_path / "a")) == 0
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("*.*")}
+    assert render.main([str(tmp_path / "a/recipe.json"), "--progress", "none", "--device", "cpu"]) == 0
+    assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("*.*")}  # nothing to do
+    again = [str(tmp_path / "a/recipe.json"), "--out", str(tmp_path / "b"), "--progress", "none", "--device", "cpu"]
+    assert render.main(again) == 0
+    a, b = (json.loads((tmp_path / x / "manifest.json").read_text()) for x in "ab")
+    assert a["frames"] == b["frames"]
+
+
+def test_a_mask_changes_the_edit(tmp_path):
+    plate = sequence(tmp_path / "in", [1, 2])
+    white = np.zeros((*SIZE, 3), np.uint8)
+    white[:, 32:] = 255
+    write_image(tmp_path / "mask.png", white)
+    assert run("--plate", plate, "--out", str(tmp_path / "a")) == 0
+    assert run("--plate", plate, "--out", str(tmp_path / "b"), "--mask", str(tmp_path / "mask.png")) == 0
+    a, b = (json.loads((tmp_path / x / "manifest.json").read_text()) for x in "ab")
+    assert a["recipe_hash"] != b["recipe_hash"] and a["frames"] != b["frames"]
+
+
+def test_jsonl_progress_is_json_and_reaches_the_end(tmp_path, capsys):
+    plate = sequence(tmp_path / "in", [1, 2])
+    args = ["--plate", plate, "--out", str(tmp_path / "out"), "--prompt", "Add a zebra", "--steps", "2"]
+    assert render.main([*args, "--progress", "jsonl", "--device", "cpu"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert any(e["event"] == "warning" and "'zebra'" in e["text"] for e in lines)
+    for stage, total in (("read", 2), ("denoise", 2), ("deliver", 2)):
+        seen = [(e["done"], e["total"]) for e in lines if e.get("stage") == stage]
+        assert seen == [(i, total) for i in range(1, total + 1)]
+    assert lines[-1]["event"] == "done"
+
+
+# Stopping
+
+
+def start(plate, out, *more):
+    command = [sys.executable, "-m", "core.render", "--plate", plate, "--out", str(out), "--prompt", "Add fog"]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*command, "--steps", "2", "--progress", "jsonl", "--device", "cpu", *more],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)  # fmt: skip
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 3), (signal.SIGKILL, -signal.SIGKILL)])
+def test_stopped_half_way_and_resumed_is_identical(tmp_path, number, code):
+    plate = sequence(tmp_path / "in", range(1, 10))
+    assert run("--plate", plate, "--out", str(tmp_path / "whole"), prompt="Add fog", steps="2") == 0
+
+    process = start(plate, tmp_path / "part")
+    for line in process.stdout:
+        if json.loads(line).get("stage") == "deliver":
+            process.send_signal(number)
+            break
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == code, errors
+    assert not (tmp_path / "part/manifest.json").exists()
+    written = {p: p.stat().st_mtime_ns for p in (tmp_path / "part/edit").glob("edit.????.exr")}
+    assert 1 <= len(written) < 9
+
+    assert run("--plate", plate, "--out", str(tmp_path / "part"), prompt="Add fog", steps="2") == 0
+    assert all(p.stat().st_mtime_ns == t for p, t in list(written.items())[:-1])  # done frames are not made again
+    whole, part = (json.loads((tmp_path / x / "manifest.json").read_text()) for x in ("whole", "part"))
+    assert whole["frames"] == part["frames"]
+    assert not list((tmp_path / "part").rglob("*.part*")) and not (tmp_path / "part/.job").exists()
+
+
+# Wrong input: one line, exit code 2, nothing written
+
+
+def wrong(name):
+    def register(make):
+        CASES.append(pytest.param(make, id=name))
+        return make
+
+    return register
+
+
+CASES = []
+RED = ["--prompt", "Add a red ball"]
+
+
+def plate_of(t, frames=(1, 2)):
+    return ["--plate", str(write_sequence(t, frames, size=(*SIZE, 3))), *RED]
+
+
+def simple(name, expected, *args, prompt=True):
+    """A case in which only the arguments beside a good plate are wrong."""
+
+    @wrong(name)
+    def make(t, monkeypatch):
+        base = plate_of(t)
+        return (base if prompt else base[:2]) + [a.format(t=t) for a in args], expected
+
+
+simple("empty prompt", "prompt is empty", "--prompt", "", prompt=False)
+simple("blank prompt", "prompt is empty", "--prompt", " \t ", prompt=False)
+simple("no prompt", "prompt is missing", prompt=False)
+simple("range outside", "1-9", "--frames", "1-9")
+simple("range reversed", "2-1", "--frames", "2-1")
+simple("range of words", "'some'", "--frames", "some")
+simple("unknown model", "neither 'mini' nor a directory", "--model", "maxi")
+simple("model without weights", "no weights of that size are public", "--model", "14b")
+simple("seed below zero", "seed -1", "--seed", "-1")
+simple("seed too large", "seed 9223372036854775808", "--seed", "9223372036854775808")
+simple("seed of letters", "--seed", "--seed", "x")
+simple("no steps", "steps 0", "--steps", "0")
+simple("guidance not a number", "guidance nan", "--guidance", "nan")
+simple("guidance too strong", "guidance 99", "--guidance", "99")
+simple("colour space", "ACEScg", "--color-space", "ACEScg")
+simple("blend space", "--blend-space", "--blend-space", "log")
+simple("unknown option", "--colour", "--colour", "red")
+simple("mask missing", "mask.png", "--mask", "{t}/mask.png")
+
+
+@wrong("no plate")
+def _(t, monkeypatch):
+    return RED, "plate is missing"
+
+
+@wrong("plate missing")
+def _(t, monkeypatch):
+    return ["--plate", str(t / "none.mp4"), *RED], "none.mp4"
+
+
+@wrong("pattern without files")
+def _(t, monkeypatch):
+    return ["--plate", str(t / "none.####.exr"), *RED], "none.####.exr"
+
+
+@wrong("a gap")
+def _(t, monkeypatch):
+    return plate_of(t, (1, 2, 4)), "3"
+
+
+@wrong("truncated EXR")
+def _(t, monkeypatch):
+    args = plate_of(t)
+    file = t / "plate.0002.exr"
+    file.write_bytes(file.read_bytes()[:-40])
+    return args, "plate.0002.exr"
+
+
+@wrong("text named exr")
+def _(t, monkeypatch):
+    args = plate_of(t)
+    (t / "plate.0001.exr").write_text("not a picture")
+    return args, "plate.0001.exr"
+
+
+@wrong("a directory")
+def _(t, monkeypatch):
+    (t / "in.exr").mkdir()
+    return ["--plate", str(t / "in.exr"), *RED], "directory"
+
+
+@wrong("zero bytes")
+def _(t, monkeypatch):
+    (t / "in.png").touch()
+    return ["--plate", str(t / "in.png"), *RED], "in.png"
+
+
+@wrong("unknown extension")
+def _(t, monkeypatch):
+    (t / "in.doc").write_text("x")
+    return ["--plate", str(t / "in.doc"), *RED], "doc"
+
+
+@wrong("a frame of another size")
+def _(t, monkeypatch):
+    args = plate_of(t)
+    write_image(t / "plate.0002.exr", np.zeros((10, 10, 3), np.float16))
+    return args, "plate.0002.exr"
+
+
+@wrong("overscan")
+def _(t, monkeypatch):
+    def hook(spec):
+        spec.full_width = spec.width - 8
+
+    write_image(t / "plate.0001.exr", textured(1), spec_hook=hook)
+    return ["--plate", str(t / "plate.####.exr"), *RED], "not supported yet"
+
+
+@wrong("ACES primaries")
+def _(t, monkeypatch):
+    ap1 = (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)
+    write_image(t / "plate.0001.exr", textured(1), chromaticities=(oiio.TypeDesc("float[8]"), ap1))
+    return ["--plate", str(t / "plate.####.exr"), *RED], "ACES"
+
+
+@wrong("more frames than the model takes")
+def _(t, monkeypatch):
+    return plate_of(t, range(1, 51)), "--frames 1-49"
+
+
+@wrong("mask of another size")
+def _(t, monkeypatch):
+    write_image(t / "mask.png", np.zeros((9, 9, 3), np.uint8))
+    return [*plate_of(t), "--mask", str(t / "mask.png")], "9x9"
+
+
+@wrong("mask of another length")
+def _(t, monkeypatch):
+    (t / "m").mkdir()
+    mask = write_sequence(t / "m", [1], "mask.{:04d}.exr", size=(*SIZE, 3))
+    return [*plate_of(t), "--mask", str(mask)], "mask"
+
+
+@wrong("mask with NaN")
+def _(t, monkeypatch):
+    write_image(t / "mask.exr", np.full((*SIZE, 3), np.nan, np.float16))
+    return [*plate_of(t), "--mask", str(t / "mask.exr")], "NaN"
+
+
+@wrong("pickled weights")
+def _(t, monkeypatch):
+    (t / "model/transformer").mkdir(parents=True)
+    for part in ("vae", "text_encoder", "tokenizer"):
+        (t / "model" / part).mkdir()
+    (t / "model/transformer/weights.pt").write_bytes(b"pickle")
+    return [*plate_of(t), "--model", str(t / "model")], "model"
+
+
+@wrong("no CUDA")
+def _(t, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    return [*plate_of(t), "--device", "cuda"], "--device cpu"
+
+
+@wrong("disk full")
+def _(t, monkeypatch):
+    import shutil
+
+    usage = shutil.disk_usage(t)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    return plate_of(t), "make room"
+
+
+@wrong("out cannot be written")
+def _(t, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    return plate_of(t), "not writable"
+
+
+def job(t, text):
+    (t / "job.json").write_text(text)
+    return [str(t / "job.json")]
+
+
+@wrong("job file missing")
+def _(t, monkeypatch):
+    return [str(t / "job.json")], "no such job file"
+
+
+@wrong("job file not JSON")
+def _(t, monkeypatch):
+    return job(t, '{"plate": '), "not JSON, line 1"
+
+
+@wrong("job file with a surplus key")
+def _(t, monkeypatch):
+    return job(t, '{"plate": "x", "prompt": "y", "colour": 1}'), "unknown 'colour'"
+
+
+@wrong("job file of another schema")
+def _(t, monkeypatch):
+    return job(t, '{"schema": "vera.recipe/9"}'), "vera.recipe/1"
+
+
+@wrong("job file with a number for a text")
+def _(t, monkeypatch):
+    return job(t, '{"plate": 5, "prompt": "y"}'), "plate"
+
+
+@pytest.mark.parametrize("make", CASES)
+def test_wrong_input_is_one_line_and_nothing_is_written(tmp_path, monkeypatch, capsys, make):
+    args, expected = make(tmp_path, monkeypatch)
+    before = sorted(tmp_path.rglob("*"))
+    out = tmp_path / "out"
+    assert render.main([*args, "--out", str(out), "--progress", "none"]) == 2
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert line.startswith("error: ") and expected in line and printed.out == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_out_that_is_a_file(tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    assert run("--plate", sequence(tmp_path / "in", [1]), "--out", str(tmp_path / "out")) == 2
+    assert "not a directory" in capsys.readouterr().err and (tmp_path / "out").read_text() == "mine"
+
+
+def test_an_out_that_holds_another_job(tmp_path, capsys):
+    plate = sequence(tmp_path / "in", [1])
+    assert run("--plate", plate, "--out", str(tmp_path / "out")) == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*.*")}
+    assert run("--plate", plate, "--out", str(tmp_path / "out"), prompt="Add snow") == 2
+    assert "another job" in capsys.readouterr().err
+    assert before == {p: p.read_bytes() for p in (tmp_path / "out").rglob("*.*")}
+
+
+def test_help_names_what_matters(capsys):
+    with pytest.raises(SystemExit) as stop:
+        render.main(["--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    for word in ("plate.####.exr", "--mask", "--frames", "--seed", "premultiplied", "exit codes", "goes on where it stopped"):
+        assert word in text
+
+
+def test_auto_takes_what_is_there(monkeypatch):
+    for there, device in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert choose_device("auto") == device and choose_device("cpu") == "cpu"
