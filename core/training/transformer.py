@@ -100,6 +100,7 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the first process hears it, and asks
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # sharp attention is full of them, and they are slow
     store = dist.FileStore(str(Path(meeting) / "store"), count)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
 
