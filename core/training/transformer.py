@@ -9,6 +9,7 @@ import random
 import signal
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -106,7 +107,7 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
 
     torch.manual_seed(0)
     codec = load_codec(Path(config["codec"]))
-    geometry = PRESETS["mini"]
+    geometry = replace(PRESETS["mini"], **config.get("geometry", {}))
     modules = {"transformer": Transformer(geometry), "text": MiniText(vocabulary(), geometry.text_dim)}
     transformer, text = modules["transformer"], modules["text"]
     ema = Ema(modules, config["ema"])
@@ -115,19 +116,21 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
     optimizer = torch.optim.AdamW(parameters, lr=config["rate"], betas=(0.9, 0.98), weight_decay=0.01)
     step, extra = load_state(folder, saved, optimizer)
     clips = extra.get("clips", 0)
-    torch.manual_seed(step * count + rank)
-    rng = random.Random(step)  # the same choices on every rank
 
-    started, sums, window, going = time.time(), torch.zeros(3), 0, True
+    started, going = time.time(), True
     while step < config["steps"] and going:
+        # All chance of a round hangs on its first step: a resumed run is the uninterrupted one.
+        rng = random.Random(step)  # the same choices on every rank
+        torch.manual_seed(step * count + rank)
         stage = next(s for s in config["stages"] if step < s["until"])
         mine = stage["batch"] // count
         latents, texts, times = latent_clips(codec, config["seed"] + clips + rank * mine, mine, config["latents"])
         clips += stage["batch"]
+        before, sums = step, torch.zeros(3)
         for _ in range(config["repeats"]):
             chosen = sorted(rng.sample(range(len(times)), stage["keep"]))
             with_mask = rng.random() < config["mask_keep"]
-            dropped = ["" if random.random() < config["text_drop"] else t for t in texts]
+            dropped = ["" if torch.rand(()) < config["text_drop"] else t for t in texts]
             with torch.autocast("cpu", torch.bfloat16):
                 part, at = latents[:, :, :, chosen], [times[i] for i in chosen]
                 losses = flow_loss(transformer, text.encode(dropped), part, at, with_mask, config["shift"])
@@ -138,15 +141,14 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
             for group in optimizer.param_groups:
                 group["lr"] = trapezoid(step, config["steps"], config["rate"])
             optimizer.step()
-            step, window, sums = step + 1, window + 1, sums + losses.detach()
+            step, sums = step + 1, sums + losses.detach()
             ema.update(modules, step)
-            if rank == 0 and step % 50 == 0:
-                means = (sums / window).tolist()
-                log_line(folder, step=step, losses=means, clips=clips, seconds=round(time.time() - started, 1))
-                sums, window = torch.zeros(3), 0
-            if rank == 0 and step % config["save_every"] == 0:
+        if rank == 0:
+            means = (sums / config["repeats"]).tolist()
+            log_line(folder, step=step, losses=means, clips=clips, seconds=round(time.time() - started, 1))
+            if crossed(before, step, config["save_every"]):
                 save_state(folder, step, saved, optimizer, {"clips": clips})
-            if rank == 0 and step % config["sample_every"] == 0:
+            if crossed(before, step, config["sample_every"]):
                 sample_sheet(ema.modules["transformer"], ema.modules["text"], codec, folder / f"samples-{step:06d}.png")
         flag = torch.tensor([int(asked.is_set())])
         dist.all_reduce(flag)
@@ -155,6 +157,11 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
         save_state(folder, step, saved, optimizer, {"clips": clips})
     dist.barrier()
     dist.destroy_process_group()
+
+
+def crossed(before: int, now: int, every: int) -> bool:
+    """Whether a multiple of `every` lies in (before, now]."""
+    return now // every > before // every
 
 
 def average_gradients(parameters, count: int) -> None:

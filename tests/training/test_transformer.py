@@ -1,0 +1,79 @@
+"""Training of the transformer: its objective, its choice of times, its resume."""
+
+import json
+import random
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from core.data.clips import SPAN
+from core.model.mini_codec import MiniCodec
+from core.training.state import save_state
+from core.training.transformer import LAST, crossed, flow_loss, frames_of, pick_times, train
+
+
+class Exact(nn.Module):
+    """Knows the clean latents, so its velocity is exact."""
+
+    def __init__(self, clean):
+        super().__init__()
+        self.clean = clean
+
+    def forward(self, noisy, timestep, text, source, mask, times):
+        self.masked = mask is not None
+        sigma = (timestep / 1000)[:, None, None, None, None, None]
+        return (noisy - self.clean) / sigma
+
+
+@pytest.mark.parametrize("with_mask", [True, False])
+def test_the_exact_velocity_has_no_loss(with_mask):
+    latents = torch.randn(3, 5, 4, 2, 2, 2)
+    exact = Exact(latents[:, 1:4])
+    losses = flow_loss(exact, None, latents, [0, 1], with_mask, 2.0)
+    assert losses.shape == (3,) and losses.max() < 1e-6 and exact.masked == with_mask
+    wrong = flow_loss(Exact(latents[:, [1, 3, 2]]), None, latents, [0, 1], with_mask, 2.0)
+    assert wrong[0] < 1e-6 and wrong[1:].min() > 0.5
+
+
+def test_latents_cover_all_frames_once():
+    frames = [f for t in range(1, LAST + 1) for f in frames_of(t)]
+    assert frames == list(range(1, SPAN + 1)) and frames_of(0) == [0] * 4
+
+
+def test_times_are_of_every_kind():
+    rng = random.Random(0)
+    picked = [pick_times(rng, 5) for _ in range(500)]
+    assert all(len(set(p)) == 5 and p == sorted(p) and 0 <= p[0] and p[-1] <= LAST for p in picked)
+    assert {b - a for p in picked for a in p for b in p if b > a} == set(range(1, LAST + 1))
+    runs = sum(p[-1] - p[0] == 4 for p in picked)
+    assert 150 < runs < 350 and sum(p[0] == 0 for p in picked) > 150
+
+
+def test_crossed():
+    assert crossed(95, 103, 100) and crossed(99, 100, 100) and not crossed(100, 108, 100)
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
+    torch.manual_seed(0)
+    codec = MiniCodec(width=8, blocks=1)
+    wide = MiniCodec()
+    nn.init.normal_(wide.encoder.weight, std=0.05)
+    optimizer = torch.optim.AdamW(codec.parameters())
+    save_state(tmp_path / "codec", 0, {"codec": wide}, optimizer)
+    config = {
+        "codec": str(tmp_path / "codec"), "seed": 9, "latents": 3, "repeats": 2, "processes": 1, "steps": 4,
+        "stages": [{"until": 2, "batch": 2, "keep": 1}, {"until": 4, "batch": 1, "keep": 2}],
+        "geometry": {"layers": 1}, "rate": 0.001, "ema": 0.9, "text_drop": 0.3, "mask_keep": 0.5, "shift": 2.0,
+        "save_every": 2, "sample_every": 100,
+    }  # fmt: skip
+    train(config, tmp_path / "whole", lambda: False)
+    train(config | {"steps": 2}, tmp_path / "part", lambda: False)
+    config_rate = json.loads((tmp_path / "part/log.jsonl").read_text().splitlines()[-1])
+    assert config_rate["step"] == 2
+    train(config, tmp_path / "part", lambda: False)
+    logs = [[json.loads(line)["losses"] for line in (tmp_path / x / "log.jsonl").open()] for x in ("whole", "part")]
+    assert len(logs[0]) == 2 and logs[0][1] != logs[0][0]
+    whole, part = (load_file(tmp_path / x / "state.safetensors") for x in ("whole", "part"))
+    assert logs[0] == logs[1] and all(torch.equal(whole[k], part[k]) for k in whole)
