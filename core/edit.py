@@ -8,6 +8,8 @@ prepare() refuses what can be refused and writes nothing; edit() does the work.
 
 import math
 import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,11 +103,7 @@ def edit(job: Job, progress, stopping) -> dict:
     delivery.start()
     layers = _sampled_layers(job, progress, stopping)
     progress.stage("deliver", len(plate.frames))
-    for frame, decoded in zip(plate.frames, _decoded_frames(job.model.codec, layers, len(plate.frames)), strict=True):
-        if stopping():
-            raise Stopped(f"stopped before frame {frame}")
-        if not delivery.done(frame):
-            _deliver_frame(job, frame, *decoded)
+    for _ in _delivered_frames(job, layers, stopping):
         progress.advance()
     progress.close()
     facts = [delivery.facts(f) for f in plate.frames]
@@ -120,6 +118,31 @@ def edit(job: Job, progress, stopping) -> dict:
     }
     delivery.finish(report)
     return report
+
+
+def _delivered_frames(job: Job, layers, stopping):
+    """Yield each frame once its files are there, in order; a few are worked on at a time."""
+    plate, workers = job.plate, min(4, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:
+        pending = deque()
+        decoded = _decoded_frames(job.model.codec, layers, len(plate.frames))
+        for frame, parts in zip(plate.frames, decoded, strict=True):
+            if stopping():
+                raise Stopped(f"stopped before frame {frame}")
+            if job.delivery.done(frame):
+                pending.append((frame, None))
+            else:
+                pending.append((frame, pool.submit(_deliver_frame, job, frame, plate.read(frame), *parts)))
+            while len(pending) > workers:
+                yield _finished(*pending.popleft())
+        while pending:
+            yield _finished(*pending.popleft())
+
+
+def _finished(frame, work):
+    if work is not None:
+        work.result()
+    return frame
 
 
 def _sampled_layers(job: Job, progress, stopping) -> torch.Tensor:
@@ -183,10 +206,9 @@ def _decoded_frames(codec, layers, count):
                 yield color[:, i], alpha[:, i].mean(0), composite[:, i]
 
 
-def _deliver_frame(job: Job, frame, color, alpha, composite):
-    """One frame's layers at model size -> layer and composite at plate size, written."""
+def _deliver_frame(job: Job, frame, pixels, color, alpha, composite):
+    """One frame's pixels and layers at model size -> layer and composite at plate size, written."""
     plate = job.plate
-    pixels = plate.read(frame)
     source = to_model(pixels, job.space, plate.pixel_type)
     layer = _plate_sized_layer(color, alpha, source, job.recipe.blend_space)
     over_plate = over(pixels, layer, job.space, job.recipe.blend_space, CODE_BITS.get(plate.pixel_type))

@@ -2,8 +2,8 @@
 
 It follows the codec contract (codec.py). A latent frame stands for four frames,
 the first one for the clip's first frame alone, held four times. Frames are folded
-into cells of 4x8x8 pixels. The encoder is in closed form: the whitened principal
-components of cells of layered clips, so latents have mean 0, variance 1 and no
+into cells of 4x8x8 pixels. The encoder is in closed form: the principal components of
+cells of layered clips, half whitened, so latents have mean 0, mean square 1 and no
 correlation. The decoder adds a small convolutional network to the components'
 inverse; it sees neighbouring cells and one latent frame back, which mends the
 seams between cells. All of it works at latent resolution, which suits a CPU.
@@ -46,10 +46,12 @@ class MiniCodec(nn.Module, Codec):
         covariance = ((cells - mean) * weights).T @ (cells - mean)
         variance, directions = torch.linalg.eigh(covariance)
         variance, directions = (x.flip(-1)[..., : self.channels] for x in (variance, directions))
-        forward = (directions / variance.sqrt()).T
+        # Half-way to white: coarse components stay louder, so a sampler settles them first.
+        scale = variance**0.25 / variance.sqrt().mean().sqrt()
+        forward = (directions * scale / variance.sqrt()).T
         self.encoder.weight.copy_(forward[:, :, None, None])
         self.encoder.bias.copy_(-forward @ mean)
-        self.inverse.weight.copy_((directions * variance.sqrt())[:, :, None, None])
+        self.inverse.weight.copy_((directions * variance.sqrt() / scale)[:, :, None, None])
         self.inverse.bias.copy_(mean)
 
     def encode(self, video):
