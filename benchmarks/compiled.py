@@ -17,6 +17,7 @@ from triton.compiler import ASTSource
 
 from kernels.flash import _flash, tiles
 from kernels.norm_rotary_pack import _norm_rotary_pack, launch_warps
+from kernels.windowed import _across, across_tiles
 
 TYPES = {"bf16": "*bf16", "fp16": "*fp16"}
 
@@ -37,11 +38,19 @@ def flash(capability, dim, ragged=True, dtype="bf16") -> Compiled:
     """The dense kernel with the tiles it is launched with on this compute capability."""
     block_m, block_n, warps, stages, specialise = tiles(capability, dim)
     data = dict.fromkeys(("query", "key", "value", "out"), TYPES[dtype])
-    constants = dict(
-        DIM=dim, BLOCK_M=block_m, BLOCK_N=block_n, RAGGED=ragged, SPECIALISE=specialise, STAGES=stages
-    )  # fmt: skip
+    constants = dict(DIM=dim, BLOCK_M=block_m, BLOCK_N=block_n, RAGGED=ragged, SPECIALISE=specialise, STAGES=stages)
     signature = data | {"lse": "*fp32", "heads": "i32", "tokens": "i32", "scale": "fp32"}
     return build(_flash, signature, constants, capability, warps, stages)
+
+
+def across(capability, dim, dtype="bf16") -> Compiled:
+    """The windowed kernel's second pass."""
+    block_m, block_n, warps, stages, specialise = across_tiles(capability, dim)
+    data = dict.fromkeys(("query", "key", "value", "within", "out"), TYPES[dtype])
+    lists = {"lse": "*fp32", "starts": "*i32", "counts": "*i32", "scale": "fp32"}
+    numbers = ("heads", "length", "lines", "width", "reach_times", "reach_lines", "longest")
+    constants = dict(DIM=dim, BLOCK_M=block_m, BLOCK_N=block_n, SPECIALISE=specialise, STAGES=stages)
+    return build(_across, data | lists | dict.fromkeys(numbers, "i32"), constants, capability, warps, stages)
 
 
 def norm_rotary_pack(capability, width, dim, dtype="bf16") -> Compiled:
@@ -100,14 +109,16 @@ def rows():
         for dim in (32, 64, 128):
             yield "dense", arch, f"head {dim}, ragged", flash(capability, dim)
         yield "dense", arch, "head 128, even", flash(capability, 128, ragged=False)
+        yield "window, across", arch, "head 128", across(capability, 128)
         for width in (1536, 5120):
             yield "norm, rotary, pack", arch, f"width {width}", norm_rotary_pack(capability, width, 128)
 
 
 def main():
     print(f"Triton {triton.__version__}, bf16\n")
-    print("| kernel | architecture | form | registers | stack | spills | shared KiB | tensor core | instructions | warps |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    titles = "kernel, architecture, form, registers, stack, spills, shared KiB, tensor core, instructions, warps".split(", ")
+    print("|", " | ".join(titles), "|")
+    print("|" + "---|" * len(titles))
     for kernel, arch, form, c in rows():
         warps = "specialised" if c.specialised else "alike"
         counts = f"{c.registers} | {c.stack} | {c.spills} | {c.shared / 1024:.0f} | {c.tensor_core} | {c.instructions}"

@@ -52,6 +52,14 @@ def test_older_cards_keep_tensor_cores_and_registers(capability, dim):
     assert "cp.async" in made.ptx
 
 
+@pytest.mark.parametrize("capability", [(9, 0), (8, 0), (8, 9)])
+def test_windowed(capability):
+    made = compiled.across(capability, 128)
+    fits(made, capability)
+    assert made.specialised == (capability == (9, 0))
+    assert made.tensor_core > 0
+
+
 @pytest.mark.parametrize("capability", [(9, 0), (8, 0)])
 @pytest.mark.parametrize("width", [1536, 5120])
 def test_packing_moves_sixteen_bytes_at_a_time(capability, width):
