@@ -15,6 +15,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from kernels import int8
 from kernels.flash import _flash, tiles
 from kernels.norm_rotary_pack import _norm_rotary_pack, launch_warps
 from kernels.windowed import _across, across_tiles
@@ -51,6 +52,21 @@ def across(capability, dim, dtype="bf16") -> Compiled:
     numbers = ("heads", "length", "lines", "width", "reach_times", "reach_lines", "longest")
     constants = dict(DIM=dim, BLOCK_M=block_m, BLOCK_N=block_n, SPECIALISE=specialise, STAGES=stages)
     return build(_across, data | lists | dict.fromkeys(numbers, "i32"), constants, capability, warps, stages)
+
+
+def eight_bit(capability, dim, ragged=True, dtype="bf16") -> Compiled:
+    """Attention from int8 queries and keys."""
+    warps, stages, specialise = int8.schedule(capability)
+    data = {"query": "*i8", "key": "*i8"} | dict.fromkeys(("value", "out"), TYPES[dtype])
+    rest = {"query_scale": "*fp32", "key_scale": "*fp32", "heads": "i32", "tokens": "i32", "scale": "fp32"}
+    constants = dict(DIM=dim, BLOCK_M=int8.QUERY_GROUP, BLOCK_N=int8.KEY_GROUP, RAGGED=ragged)
+    constants |= dict(SPECIALISE=specialise, STAGES=stages)
+    return build(int8._flash_int8, data | rest, constants, capability, warps, stages)
+
+
+def quantise(capability, dim, group, dtype="bf16") -> Compiled:
+    signature = {"x": TYPES[dtype], "mean": "*fp32", "whole": "*i8", "scale": "*fp32", "heads": "i32", "tokens": "i32"}
+    return build(int8._quantise, signature, dict(DIM=dim, GROUP=group), capability, 8, 3)
 
 
 def norm_rotary_pack(capability, width, dim, dtype="bf16") -> Compiled:
@@ -110,6 +126,8 @@ def rows():
             yield "dense", arch, f"head {dim}, ragged", flash(capability, dim)
         yield "dense", arch, "head 128, even", flash(capability, 128, ragged=False)
         yield "window, across", arch, "head 128", across(capability, 128)
+        yield "8-bit", arch, "head 128, ragged", eight_bit(capability, 128)
+        yield "8-bit, quantise", arch, "head 128, groups of 128", quantise(capability, 128, 128)
         for width in (1536, 5120):
             yield "norm, rotary, pack", arch, f"width {width}", norm_rotary_pack(capability, width, 128)
 

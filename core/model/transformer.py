@@ -20,6 +20,7 @@ from torch import nn
 from core.model.config import BRANCHES, TransformerConfig
 from kernels.joint_attention import joint_attention
 from kernels.norm_rotary_pack import can_pack, norm_rotary_pack, rotate
+from kernels.variants import attention_variant
 
 
 class Transformer(nn.Module):
@@ -32,13 +33,16 @@ class Transformer(nn.Module):
         source    (B, C, T, H, W)     latents of the plate
         mask      (B, C, T, H, W)     latents of the mask, or None
         times     (T,)                latent-time positions, default 0 .. T-1
+        cache     keeps blocks' work between steps, see core/sampling/cache.py
     returns the velocity (noise - clean), (B, 3, C, T, H, W), in the latents' type.
     H and W must be multiples of the patch. Inputs may be fp32 whatever the weights' type.
+    The attribute `attention` names the joint attention, one of kernels.variants.VARIANTS.
     """
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.config = config
+        self.attention = "dense"
         if config.share_embedders:
             self.shared = Embedders(config, text=True)
         for name in BRANCHES:
@@ -50,7 +54,7 @@ class Transformer(nn.Module):
         self.layer_embedding = nn.Parameter(torch.zeros(2, config.dim))  # alpha, composite
         self.blocks = nn.ModuleList(JointBlock(config) for _ in range(config.layers))
 
-    def forward(self, latents, timestep, text, source, mask=None, times=None):
+    def forward(self, latents, timestep, text, source, mask=None, times=None, cache=None):
         branches = [getattr(self, name) for name in BRANCHES]
         given, dtype = latents.dtype, self.source_embedding.weight.dtype
         latents, text, source = latents.to(dtype), text.to(dtype), source.to(dtype)
@@ -71,8 +75,8 @@ class Transformer(nn.Module):
             conditions = [b.condition_embedder(timestep, text) for b in branches]
         modulation = torch.stack([c.modulation for c in conditions], dim=1)  # (B, 3, 6, D)
         texts = [c.text for c in conditions]
-        for block in self.blocks:
-            hidden = block(hidden, texts, modulation, rotary)
+        run = run_blocks if cache is None else cache.run
+        hidden = run(self.blocks, hidden, texts, modulation, rotary, attention_variant(self.attention, grid))
 
         out = [b.head(hidden[:, i], c.time) for i, (b, c) in enumerate(zip(branches, conditions))]
         return torch.stack([unpatchify(o, grid, self.config) for o in out], dim=1).to(given)
@@ -104,7 +108,7 @@ class JointBlock(nn.Module):
         for name in BRANCHES:
             self.add_module(name, BranchBlock(config, config.text_of(name)))
 
-    def forward(self, hidden, texts, modulation, rotary):
+    def forward(self, hidden, texts, modulation, rotary, attend=joint_attention):
         """hidden (B, 3, L, D), texts three of (B, N, D) or None, modulation (B, 3, 6, D)."""
         branches = [getattr(self, name) for name in BRANCHES]
         mods = [b.modulate(modulation[:, i]) for i, b in enumerate(branches)]
@@ -112,7 +116,7 @@ class JointBlock(nn.Module):
         inputs = [b.attention_input(x, m) for b, x, m in zip(branches, streams, mods)]
         project = packed_projections if can_pack(hidden) else stacked_projections
         query, key, value = project([b.attn1 for b in branches], inputs, rotary)
-        attended = joint_attention(query, key, value).flatten(3)
+        attended = attend(query, key, value).flatten(3)
         return torch.stack(
             [
                 b.after_attention(x, attended[:, i], m, t)
@@ -120,6 +124,12 @@ class JointBlock(nn.Module):
             ],
             dim=1,
         )
+
+
+def run_blocks(blocks, hidden, *given):
+    for block in blocks:
+        hidden = block(hidden, *given)
+    return hidden
 
 
 class BranchBlock(nn.Module):

@@ -60,6 +60,16 @@ def test_windowed(capability):
     assert made.tensor_core > 0
 
 
+@pytest.mark.parametrize("capability", [(9, 0), (8, 0), (8, 9)])
+def test_eight_bit(capability):
+    made = compiled.eight_bit(capability, 128)
+    fits(made, capability)
+    assert made.specialised == (capability == (9, 0))
+    whole = "wgmma.mma_async.sync.aligned.m64n64k32.s32.s8.s8" if made.specialised else "m16n8k32.row.col.satfinite.s32"
+    assert whole in made.ptx, "scores are not from integers"
+    fits(compiled.quantise(capability, 128, 128), capability)
+
+
 @pytest.mark.parametrize("capability", [(9, 0), (8, 0)])
 @pytest.mark.parametrize("width", [1536, 5120])
 def test_packing_moves_sixteen_bytes_at_a_time(capability, width):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from kernels import int8, windowed
 from kernels.joint_attention import joint_attention, joint_attention_reference
 from kernels.language import installed
 from kernels.norm_rotary_pack import norm_rotary_pack, norm_rotary_pack_reference
@@ -61,6 +62,27 @@ def test_dense_at_the_length_of_a_real_clip():
         scores = q[:, :, rows] @ k.transpose(-1, -2) / 128**0.5
         wanted = (torch.softmax(scores, dim=-1) @ v).transpose(1, 2)
         assert truth.error(attended[:, rows], wanted) < 2e-3
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("dim", [32, 64, 128])
+@pytest.mark.parametrize("grid, window", [((3, 5, 7), (1, 3)), ((5, 9, 13), (3, 5)), ((7, 30, 4), (3, 11))])
+def test_windowed(dtype, dim, grid, window):
+    given = on_gpu((2, 3, grid[0] * grid[1] * grid[2], 2, dim), dtype, sharpness=2.0)
+    wanted, _ = truth.attention(*given, allowed=windowed.window_mask(grid, window, "cuda"))
+    baseline = windowed.windowed_attention_reference(*given, grid, window)
+    near(windowed.windowed_attention(*given, grid, window), baseline, wanted)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("dim, length", [(32, 1001), (64, 128), (128, 43), (128, 2000)])
+def test_eight_bit(dtype, dim, length):
+    query, key, value = on_gpu((2, 3, length, 2, dim), dtype, sharpness=2.0)
+    key = key + 3 * key[:, :1, :1]
+    error = int8.quantisation_error(query, key, value)
+    assert error.passes, str(error)
+    wanted = int8.int8_attention_reference(query.float(), key.float(), value.float()).double()
+    assert truth.error(int8.int8_attention(query, key, value), wanted) < 2e-2 * wanted.abs().max().item()
 
 
 @pytest.mark.parametrize("kind", [None, "cudnn", "sdpa", "triton", "reference"])
