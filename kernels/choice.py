@@ -37,12 +37,12 @@ def choose(device, dtype, dim, *, needs_gradient=False, kind=None) -> Choice:
     ValueError if that one cannot run here. Without either there is always a choice.
     """
     device = torch.device(device)
-    kind, forced_by = (kind, "asked for") if kind else (os.environ.get(VARIABLE), f"{VARIABLE} says so")
-    if kind:
-        problem = obstacle(kind, device, dtype, dim, needs_gradient)
+    wanted = forced(kind)
+    if wanted:
+        problem = obstacle(wanted, device, dtype, dim, needs_gradient)
         if problem:
-            raise ValueError(f"attention {kind!r} was forced but {problem}")
-        return Choice(kind, forced_by)
+            raise ValueError(f"attention {wanted!r} was forced but {problem}")
+        return Choice(wanted, "asked for" if kind else f"{VARIABLE} says so")
     if device.type != "cuda":
         return Choice("sdpa", f"no CUDA device ({device.type})")
     major, minor = torch.cuda.get_device_capability(device)
@@ -53,6 +53,11 @@ def choose(device, dtype, dim, *, needs_gradient=False, kind=None) -> Choice:
             return Choice(kind, "; ".join([f"first choice left for compute capability {major}.{minor}", *passed]))
         passed.append(f"not {kind}: {problem}")
     return Choice("sdpa", "; ".join(passed))
+
+
+def forced(kind):
+    """The kind that an argument, or else the environment, asks for; None leaves it to `choose`."""
+    return kind or os.environ.get(VARIABLE)
 
 
 def explain(device, dtype, shape, *, needs_gradient=False, kind=None) -> str:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from kernels.choice import chosen_kind
+from kernels.choice import chosen_kind, forced
 from kernels.flash import flash_attention
 
 CUDNN_FIRST = [
@@ -63,7 +63,7 @@ def _attend(query, key, value, kind, needs_gradient):
     if chosen == "sdpa":
         return sdpa(query, key, value)
     # Where cuDNN finds no plan for a shape torch takes the next, unless cuDNN was asked for.
-    with sdpa_kernel(CUDNN_FIRST[:1] if kind else CUDNN_FIRST, set_priority=True):
+    with sdpa_kernel(CUDNN_FIRST[:1] if forced(kind) else CUDNN_FIRST, set_priority=True):
         return sdpa(query, key, value)
 
 
