@@ -134,9 +134,8 @@ def rows():
 
 def main():
     print(f"Triton {triton.__version__}, bf16\n")
-    titles = "kernel, architecture, form, registers, stack, spills, shared KiB, tensor core, instructions, warps".split(", ")
-    print("|", " | ".join(titles), "|")
-    print("|" + "---|" * len(titles))
+    print("| kernel | architecture | form | registers | stack | spills ", end="")
+    print("| shared KiB | tensor core | instructions | warps |\n|" + "---|" * 10)
     for kernel, arch, form, c in rows():
         warps = "specialised" if c.specialised else "alike"
         counts = f"{c.registers} | {c.stack} | {c.spills} | {c.shared / 1024:.0f} | {c.tensor_core} | {c.instructions}"

@@ -28,7 +28,7 @@ from kernels.joint_attention import CUDNN_FIRST
 
 CLIPS = {"49 frames": (13, 60, 104), "81 frames": (21, 60, 104)}
 TINY = {"tiny": (2, 4, 6)}
-TINY_CONFIG = TransformerConfig(dim=64, heads=2, layers=2, ffn_dim=96, text_dim=24, freq_dim=32, latent_channels=4)
+TINY_CONFIG = TransformerConfig(dim=64, heads=2, layers=1, ffn_dim=96, text_dim=24, freq_dim=32, latent_channels=4)
 BASE = "eager, stacked, sdpa"
 SINGLE = "one-branch Wan, compiled, cuDNN first"
 

@@ -80,7 +80,8 @@ def machine(device):
     if device == "cuda":
         properties = torch.cuda.get_device_properties(0)
         facts |= {"device": properties.name, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
-        facts |= {"memory_gib": round(properties.total_memory / 2**30, 1), "processors": properties.multi_processor_count}
+        facts["memory_gib"] = round(properties.total_memory / 2**30, 1)
+        facts["processors"] = properties.multi_processor_count
     else:
         facts |= {"device": "CPU, dry run: no figure here means anything"}
     return facts

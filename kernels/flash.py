@@ -61,11 +61,12 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tupl
     block_m, block_n, warps, stages, specialise = tiles(capability, dim)
     give_scratch(query.device)
     # Query tiles run fastest, so that one head's keys and values stay in the cache.
-    _flash[(triton.cdiv(tokens, block_m), batch * heads)](
-        query, key, value, out, lse, heads, tokens, math.log2(math.e) / math.sqrt(dim),
-        DIM=dim, BLOCK_M=block_m, BLOCK_N=block_n, RAGGED=tokens % block_n != 0, SPECIALISE=specialise,
-        STAGES=stages, **launch_options(num_warps=warps, num_stages=stages),
-    )  # fmt: skip
+    with torch.cuda.device_of(query):
+        _flash[(triton.cdiv(tokens, block_m), batch * heads)](
+            query, key, value, out, lse, heads, tokens, math.log2(math.e) / math.sqrt(dim),
+            DIM=dim, BLOCK_M=block_m, BLOCK_N=block_n, RAGGED=tokens % block_n != 0, SPECIALISE=specialise,
+            STAGES=stages, **launch_options(num_warps=warps, num_stages=stages),
+        )  # fmt: skip
     return out, lse
 
 

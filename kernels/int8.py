@@ -108,11 +108,12 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torc
     capability = torch.cuda.get_device_capability(query.device) if query.is_cuda else (9, 0)
     warps, stages, specialise = schedule(capability)
     give_scratch(query.device)
-    _flash_int8[(triton.cdiv(tokens, QUERY_GROUP), batch * heads)](
-        q, k, value, q_scale, k_scale, out, heads, tokens, math.log2(math.e) / math.sqrt(dim),
-        DIM=dim, BLOCK_M=QUERY_GROUP, BLOCK_N=KEY_GROUP, RAGGED=tokens % KEY_GROUP != 0,
-        SPECIALISE=specialise, STAGES=stages, **launch_options(num_warps=warps, num_stages=stages),
-    )  # fmt: skip
+    with torch.cuda.device_of(query):
+        _flash_int8[(triton.cdiv(tokens, QUERY_GROUP), batch * heads)](
+            q, k, value, q_scale, k_scale, out, heads, tokens, math.log2(math.e) / math.sqrt(dim),
+            DIM=dim, BLOCK_M=QUERY_GROUP, BLOCK_N=KEY_GROUP, RAGGED=tokens % KEY_GROUP != 0,
+            SPECIALISE=specialise, STAGES=stages, **launch_options(num_warps=warps, num_stages=stages),
+        )  # fmt: skip
     return out
 
 
@@ -128,9 +129,10 @@ def quantise(x, mean, group):
     groups = triton.cdiv(tokens, group)
     whole = torch.empty((batch, tokens, heads, dim), dtype=torch.int8, device=x.device)
     scale = torch.empty((batch, heads, groups), dtype=torch.float32, device=x.device)
-    _quantise[(groups, batch * heads)](
-        x, mean, whole, scale, heads, tokens, DIM=dim, GROUP=group, **launch_options(num_warps=8)
-    )
+    with torch.cuda.device_of(x):
+        _quantise[(groups, batch * heads)](
+            x, mean, whole, scale, heads, tokens, DIM=dim, GROUP=group, **launch_options(num_warps=8)
+        )
     return whole, scale
 
 

@@ -4,6 +4,8 @@ Kernel files import `tl` and `jit` from here and postpone their annotations
 (`from __future__ import annotations`), so `tl.constexpr` is never looked up.
 """
 
+import torch
+
 try:
     import triton
     import triton.language as tl
@@ -20,9 +22,13 @@ def installed() -> bool:
     return triton is not None
 
 
+# Triton settles it when kernels are defined; a constant also lets torch.compile see through.
+_INTERPRETING = triton is not None and triton.knobs.runtime.interpret
+
+
 def interpreting() -> bool:
     """Whether kernels run in Triton's interpreter, which takes CPU tensors (for tests)."""
-    return installed() and triton.knobs.runtime.interpret
+    return _INTERPRETING
 
 
 def runs_on(device) -> bool:
@@ -43,6 +49,4 @@ def give_scratch(device) -> None:
 
     Triton keeps the allocator per thread, so this is set again before each launch.
     """
-    import torch
-
     triton.set_allocator(lambda size, alignment, stream: torch.empty(size, dtype=torch.int8, device=device))

@@ -73,10 +73,11 @@ def _packed(
     block = triton.next_power_of_2(heads * dim)
     options = launch_options(num_warps=launch_warps(block))
     for layer in range(layers):
-        _norm_rotary_pack[(length, batch)](
-            query[layer], key[layer], query_weight[layer], key_weight[layer], cos, sin, joint_query, joint_key,
-            layer, length, eps, WIDTH=heads * dim, DIM=dim, BLOCK=block, **options,
-        )  # fmt: skip
+        with torch.cuda.device_of(joint_query):
+            _norm_rotary_pack[(length, batch)](
+                query[layer], key[layer], query_weight[layer], key_weight[layer], cos, sin, joint_query, joint_key,
+                layer, length, eps, WIDTH=heads * dim, DIM=dim, BLOCK=block, **options,
+            )  # fmt: skip
     return joint_query, joint_key
 
 

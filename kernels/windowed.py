@@ -123,11 +123,12 @@ def _attend(
     give_scratch(query.device)
     out = torch.empty_like(query)
     _, lines, width = grid
-    _across[(len(counts), batch * heads)](
-        query, key, value, within, lse, out, starts, counts, heads, length, math.log2(math.e) / math.sqrt(dim),
-        lines, width, window[0] // 2, window[1] // 2, starts.shape[1], DIM=dim, BLOCK_M=block_m, BLOCK_N=block_n,
-        SPECIALISE=specialise, STAGES=stages, **launch_options(num_warps=warps, num_stages=stages),
-    )  # fmt: skip
+    with torch.cuda.device_of(query):
+        _across[(len(counts), batch * heads)](
+            query, key, value, within, lse, out, starts, counts, heads, length, math.log2(math.e) / math.sqrt(dim),
+            lines, width, window[0] // 2, window[1] // 2, starts.shape[1], DIM=dim, BLOCK_M=block_m, BLOCK_N=block_n,
+            SPECIALISE=specialise, STAGES=stages, **launch_options(num_warps=warps, num_stages=stages),
+        )  # fmt: skip
     return out
 
 

@@ -108,10 +108,12 @@ def test_gradients_come_through_and_agree_with_the_reference():
 @pytest.mark.parametrize("gradient", [False, True])
 def test_compiles_into_one_graph(gradient):
     given = [x.requires_grad_(gradient) for x in truth.inputs((1, 3, 7, 2, 8), torch.float32)]
-    compiled = torch.compile(lambda q, k, v: joint_attention(q * 2, k, v).flatten(3), fullgraph=True, backend="aot_eager")
-    query, key, value = given
-    wanted = joint_attention(query * 2, key, value).flatten(3)
-    torch.testing.assert_close(compiled(*given), wanted, rtol=0, atol=1e-6)
+
+    def attend(query, key, value):
+        return joint_attention(query * 2, key, value).flatten(3)
+
+    compiled = torch.compile(attend, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*given), attend(*given), rtol=0, atol=1e-6)
 
 
 def test_the_registered_shapes_are_right():

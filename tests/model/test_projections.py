@@ -13,8 +13,8 @@ def block_and_inputs(batch=2):
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.2)
     text = torch.randn(batch, 4, 48)
-    given = (torch.randn(batch, 3, 24, 48), [text] * 3, torch.randn(batch, 3, 6, 48), rotary_table((2, 3, 4), 16, "cpu"))
-    return block, given
+    rotary = rotary_table((2, 3, 4), 16, "cpu")
+    return block, (torch.randn(batch, 3, 24, 48), [text] * 3, torch.randn(batch, 3, 6, 48), rotary)
 
 
 @torch.no_grad()
