@@ -132,7 +132,9 @@ def test_without_guidance_there_is_one_pass(transformer, calls):
     assert len(calls) == STEPS * 4
 
 
-@pytest.mark.parametrize("given, message", [({"attention": "fast"}, "dense, int8, window"), ({"cache": -1}, "negative")])
+@pytest.mark.parametrize(
+    "given, message", [({"attention": "fast"}, "dense, int8, window"), ({"cache": -1}, "negative")]
+)
 def test_savers_that_do_not_exist_are_refused(given, message):
     with pytest.raises(InputError, match=message):
         Savers(**given)
