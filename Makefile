@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 # What an editable install does not follow by itself.
 INSTALLED_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernels/native/*)
 
-.PHONY: setup test demo clean
+.PHONY: setup test gpu-test gpu-bench demo clean
 
 setup: $(STAMP)
 
@@ -20,6 +20,15 @@ $(STAMP): $(INSTALLED_FROM)
 
 test: setup
 	$(BIN)/python -m pytest -q
+
+# On a machine with a GPU: the kernels' tests in bf16, and the benchmarks' tables and JSON.
+gpu-test: setup
+	$(BIN)/python -m pytest -q -m gpu
+
+gpu-bench: setup
+	mkdir -p out
+	$(BIN)/python -m benchmarks.attention --json out/attention.json
+	$(BIN)/python -m benchmarks.step --json out/step.json
 
 demo: setup
 	$(BIN)/python -m core.render demo/job.json

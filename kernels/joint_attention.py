@@ -9,6 +9,17 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from kernels.choice import chosen_kind, forced
+from kernels.flash import flash_attention
+
+CUDNN_FIRST = [
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
 
 
 def joint_attention_reference(query, key, value):
@@ -22,10 +33,42 @@ def joint_attention_reference(query, key, value):
     return (weights @ v).transpose(1, 2).reshape(b, layers, length, heads, dim)
 
 
-def joint_attention(query, key, value):
-    """The same through torch's fused attention. Shapes (B, 3, L, H, K) in and out."""
-    if query.device.type == "cpu" and query.requires_grad:
-        return joint_attention_reference(query, key, value)  # the fused backward is slower on a CPU
+def joint_attention(query, key, value, kind=None):
+    """The same by the attention that `kernels.choice` picks. Shapes (B, 3, L, H, K) in and out.
+
+    kind forces one of `kernels.choice.KINDS`; ValueError if it cannot run here.
+    """
+    if torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value)):
+        return _attend(query, key, value, kind, needs_gradient=True)
+    return torch.ops.vera.joint_attention(query, key, value, kind)
+
+
+@torch.library.custom_op("vera::joint_attention", mutates_args=())
+def _without_gradient(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, kind: str | None) -> torch.Tensor:
+    """One opaque node, so that a compiled block neither breaks at the choice nor bakes it in."""
+    return _attend(query, key, value, kind, needs_gradient=False).contiguous()
+
+
+@_without_gradient.register_fake
+def _empty(query, key, value, kind):
+    return torch.empty_like(query, memory_format=torch.contiguous_format)
+
+
+def _attend(query, key, value, kind, needs_gradient):
+    chosen = chosen_kind(query.device, query.dtype, query.shape[-1], needs_gradient, kind)
+    if chosen == "triton":
+        return flash_attention(query, key, value)[0]
+    if chosen == "reference":
+        return joint_attention_reference(query, key, value)
+    if chosen == "sdpa":
+        return sdpa(query, key, value)
+    # Where cuDNN finds no plan for a shape torch takes the next, unless cuDNN was asked for.
+    with sdpa_kernel(CUDNN_FIRST[:1] if forced(kind) else CUDNN_FIRST, set_priority=True):
+        return sdpa(query, key, value)
+
+
+def sdpa(query, key, value):
+    """torch's fused attention. Shapes (B, 3, L, H, K) in and out."""
     b, layers, length, heads, dim = query.shape
     q, k, v = (x.reshape(b, layers * length, heads, dim).transpose(1, 2) for x in (query, key, value))
     out = F.scaled_dot_product_attention(q, k, v)

@@ -19,6 +19,8 @@ from torch import nn
 
 from core.model.config import BRANCHES, TransformerConfig
 from kernels.joint_attention import joint_attention
+from kernels.norm_rotary_pack import can_pack, norm_rotary_pack, rotate
+from kernels.variants import attention_variant
 
 
 class Transformer(nn.Module):
@@ -31,13 +33,16 @@ class Transformer(nn.Module):
         source    (B, C, T, H, W)     latents of the plate
         mask      (B, C, T, H, W)     latents of the mask, or None
         times     (T,)                latent-time positions, default 0 .. T-1
+        cache     keeps blocks' work between steps, see core/sampling/cache.py
     returns the velocity (noise - clean), (B, 3, C, T, H, W), in the latents' type.
     H and W must be multiples of the patch. Inputs may be fp32 whatever the weights' type.
+    The attribute `attention` names the joint attention, one of kernels.variants.VARIANTS.
     """
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.config = config
+        self.attention = "dense"
         if config.share_embedders:
             self.shared = Embedders(config, text=True)
         for name in BRANCHES:
@@ -49,7 +54,7 @@ class Transformer(nn.Module):
         self.layer_embedding = nn.Parameter(torch.zeros(2, config.dim))  # alpha, composite
         self.blocks = nn.ModuleList(JointBlock(config) for _ in range(config.layers))
 
-    def forward(self, latents, timestep, text, source, mask=None, times=None):
+    def forward(self, latents, timestep, text, source, mask=None, times=None, cache=None):
         branches = [getattr(self, name) for name in BRANCHES]
         given, dtype = latents.dtype, self.source_embedding.weight.dtype
         latents, text, source = latents.to(dtype), text.to(dtype), source.to(dtype)
@@ -70,8 +75,8 @@ class Transformer(nn.Module):
             conditions = [b.condition_embedder(timestep, text) for b in branches]
         modulation = torch.stack([c.modulation for c in conditions], dim=1)  # (B, 3, 6, D)
         texts = [c.text for c in conditions]
-        for block in self.blocks:
-            hidden = block(hidden, texts, modulation, rotary)
+        run = run_blocks if cache is None else cache.run
+        hidden = run(self.blocks, hidden, texts, modulation, rotary, attention_variant(self.attention, grid))
 
         out = [b.head(hidden[:, i], c.time) for i, (b, c) in enumerate(zip(branches, conditions))]
         return torch.stack([unpatchify(o, grid, self.config) for o in out], dim=1).to(given)
@@ -103,14 +108,15 @@ class JointBlock(nn.Module):
         for name in BRANCHES:
             self.add_module(name, BranchBlock(config, config.text_of(name)))
 
-    def forward(self, hidden, texts, modulation, rotary):
+    def forward(self, hidden, texts, modulation, rotary, attend=joint_attention):
         """hidden (B, 3, L, D), texts three of (B, N, D) or None, modulation (B, 3, 6, D)."""
         branches = [getattr(self, name) for name in BRANCHES]
         mods = [b.modulate(modulation[:, i]) for i, b in enumerate(branches)]
         streams = hidden.unbind(1)
-        qkv = [b.qkv(x, m, rotary) for b, x, m in zip(branches, streams, mods)]
-        query, key, value = (torch.stack(part, dim=1) for part in zip(*qkv))
-        attended = joint_attention(query, key, value).flatten(3)
+        inputs = [b.attention_input(x, m) for b, x, m in zip(branches, streams, mods)]
+        project = packed_projections if can_pack(hidden) else stacked_projections
+        query, key, value = project([b.attn1 for b in branches], inputs, rotary)
+        attended = attend(query, key, value).flatten(3)
         return torch.stack(
             [
                 b.after_attention(x, attended[:, i], m, t)
@@ -118,6 +124,12 @@ class JointBlock(nn.Module):
             ],
             dim=1,
         )
+
+
+def run_blocks(blocks, hidden, *given):
+    for block in blocks:
+        hidden = block(hidden, *given)
+    return hidden
 
 
 class BranchBlock(nn.Module):
@@ -137,11 +149,9 @@ class BranchBlock(nn.Module):
         """(B, 6, D) of the time embedder -> shift, scale, gate of attention, then of the feed-forward; fp32."""
         return (self.scale_shift_table.float() + modulation.float()).chunk(6, dim=1)
 
-    def qkv(self, x, mods, rotary):
+    def attention_input(self, x, mods):
         shift, scale = mods[:2]
-        x = (self.norm1(x.float()) * (1 + scale) + shift).type_as(x)
-        query, key, value = self.attn1.project(x, x)
-        return rotate(query, rotary), rotate(key, rotary), value
+        return (self.norm1(x.float()) * (1 + scale) + shift).type_as(x)
 
     def after_attention(self, x, attended, mods, text):
         gate, ffn_shift, ffn_scale, ffn_gate = mods[2:]
@@ -173,6 +183,48 @@ class Attention(nn.Module):
         """Cross-attention of x (B, L, D) to context (B, N, D)."""
         q, k, v = (y.transpose(1, 2) for y in self.project(x, context))
         return self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+def stacked_projections(attentions, inputs, rotary):
+    """Query, key and value of the branches' tokens, inputs three (B, L, D); each result (B, 3, L, H, K)."""
+    parts = []
+    for attention, x in zip(attentions, inputs):
+        query, key, value = attention.project(x, x)
+        parts.append((rotate(query, rotary), rotate(key, rotary), value))
+    return tuple(torch.stack(part, dim=1) for part in zip(*parts))
+
+
+def packed_projections(attentions, inputs, rotary):
+    """The same through the fused kernel; no gradient."""
+    heads = attentions[0].heads
+    query, key = norm_rotary_pack(
+        [a.to_q(x) for a, x in zip(attentions, inputs)],
+        [a.to_k(x) for a, x in zip(attentions, inputs)],
+        [a.norm_q.weight for a in attentions],
+        [a.norm_k.weight for a in attentions],
+        *rotary,
+        heads,
+        attentions[0].norm_q.eps,
+    )
+    return query, key, joint_linear([a.to_v for a in attentions], inputs).unflatten(-1, (heads, -1))
+
+
+def joint_linear(linears, inputs):
+    """Each branch's projection of its (B, L, D), as one (B, 3, L, D); in place where the layers are plain."""
+    if torch.compiler.is_compiling() or not all(is_plain(linear) for linear in linears):
+        return torch.stack([linear(x) for linear, x in zip(linears, inputs)], dim=1)
+    batch, length, _ = inputs[0].shape
+    out = inputs[0].new_empty(batch, len(linears), length, linears[0].out_features)
+    for i, (linear, x) in enumerate(zip(linears, inputs)):
+        for sample in range(batch):
+            torch.addmm(linear.bias, x[sample], linear.weight.t(), out=out[sample, i])
+    return out
+
+
+def is_plain(linear):
+    """Whether calling the layer is its weight and bias alone: no hook, adapter, offload or quantised weight."""
+    hooked = linear._forward_hooks or linear._forward_pre_hooks or "forward" in vars(linear)
+    return type(linear) is nn.Linear and type(linear.weight) is nn.Parameter and not hooked
 
 
 class FeedForward(nn.Module):
@@ -296,10 +348,3 @@ def rotary_table(grid, head_dim, device, times=None):
         angles.append((position[:, None] * rates).reshape(shape).expand(*grid, size // 2))
     table = torch.cat(angles, dim=-1).reshape(-1, head_dim // 2)
     return table.cos().float(), table.sin().float()
-
-
-def rotate(x, rotary):
-    """Turn the interleaved pairs of x (B, L, H, K) by the table's angles."""
-    cos, sin = (part[:, None] for part in rotary)
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).type_as(x)

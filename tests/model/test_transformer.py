@@ -83,7 +83,7 @@ def test_branches_meet_nowhere_but_in_attention(sample, monkeypatch):
     def separate(*qkv):
         return scaled_dot_product_attention(*(x.transpose(2, 3) for x in qkv)).transpose(2, 3)
 
-    monkeypatch.setattr("core.model.transformer.joint_attention", separate)
+    monkeypatch.setattr("core.model.transformer.attention_variant", lambda name, grid: separate)
     vera = random_vera()
     before = run(vera, sample)
     with torch.no_grad():

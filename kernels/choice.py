@@ -1,0 +1,103 @@
+"""Which attention computes joint attention on a device, and why.
+
+triton     kernels/flash.py; forward only
+cudnn      cuDNN's fused attention, through torch
+sdpa       torch's own choice among its fused attentions; runs everywhere
+reference  written out in plain torch; the truth, and far too large for real clips
+"""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from kernels.flash import HEAD_DIMS
+from kernels.language import installed, runs_on
+
+KINDS = ("triton", "cudnn", "sdpa", "reference")
+VARIABLE = "VERA_ATTENTION"
+HALVES = (torch.float16, torch.bfloat16)
+
+# Fastest first, by the compute capability's major number, from figures others published
+# (on H100: cuDNN 600, Triton 500, torch's default 350 TFLOP/s). Our own measurements go
+# above these once there are any: see benchmarks/attention.py.
+PREFERENCE = {8: ("sdpa",), 9: ("cudnn", "triton", "sdpa"), 10: ("cudnn", "sdpa")}
+
+
+@dataclass(frozen=True)
+class Choice:
+    kind: str
+    why: str
+
+
+def choose(device, dtype, dim, *, needs_gradient=False, kind=None) -> Choice:
+    """The attention for inputs of this device, type and head size.
+
+    kind, or else the environment variable VERA_ATTENTION, forces one of KINDS;
+    ValueError if that one cannot run here. Without either there is always a choice.
+    """
+    device = torch.device(device)
+    wanted = forced(kind)
+    if wanted:
+        problem = obstacle(wanted, device, dtype, dim, needs_gradient)
+        if problem:
+            raise ValueError(f"attention {wanted!r} was forced but {problem}")
+        return Choice(wanted, "asked for" if kind else f"{VARIABLE} says so")
+    if device.type == "cpu" and needs_gradient:
+        return Choice("reference", "the backward of torch's fused attention is the slower one on a CPU")
+    if device.type != "cuda":
+        return Choice("sdpa", f"no CUDA device ({device.type})")
+    major, minor = torch.cuda.get_device_capability(device)
+    passed = []
+    for kind in PREFERENCE.get(major, ("sdpa",)):
+        problem = obstacle(kind, device, dtype, dim, needs_gradient)
+        if problem is None:
+            return Choice(kind, "; ".join([f"first choice left for compute capability {major}.{minor}", *passed]))
+        passed.append(f"not {kind}: {problem}")
+    return Choice("sdpa", "; ".join(passed))
+
+
+def forced(kind):
+    """The kind that an argument, or else the environment, asks for; None leaves it to `choose`."""
+    return kind or os.environ.get(VARIABLE)
+
+
+def explain(device, dtype, shape, *, needs_gradient=False, kind=None) -> str:
+    """One line: which attention inputs of this shape (B, 3, L, H, K) take, and why; else as for `choose`."""
+    _, layers, length, heads, dim = shape
+    choice = choose(device, dtype, dim, needs_gradient=needs_gradient, kind=kind)
+    name = str(dtype).removeprefix("torch.")
+    return f"joint attention: {choice.kind} ({choice.why}); {layers} x {length} tokens, {heads} heads of {dim}, {name}"
+
+
+@torch.compiler.assume_constant_result
+def chosen_kind(device, dtype, dim, needs_gradient, kind) -> str:
+    """The kind alone; asked once per compiled graph, not once per call."""
+    return choose(device, dtype, dim, needs_gradient=needs_gradient, kind=kind).kind
+
+
+def obstacle(kind, device, dtype, dim, needs_gradient):
+    """Why this attention cannot take such inputs, or None."""
+    if kind in ("sdpa", "reference"):
+        return None
+    if kind == "cudnn":
+        if device.type != "cuda" or not torch.backends.cudnn.is_available():
+            return "there is no cuDNN here"
+        if not torch.backends.cuda.cudnn_sdp_enabled():
+            return "torch has its cuDNN attention switched off"
+        if dtype not in HALVES or dim % 8 or dim > 128:
+            return f"cuDNN takes fp16 and bf16 with head sizes in eights up to 128, not {dtype} with {dim}"
+        return None
+    if kind == "triton":
+        if not installed():
+            return "Triton is not installed"
+        if not runs_on(device):
+            return f"Triton needs a CUDA device, not {device.type}"
+        if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+            return "the kernel needs compute capability 8.0"
+        if needs_gradient:
+            return "the Triton kernel has no backward"
+        if device.type == "cuda" and dtype not in HALVES or dim not in HEAD_DIMS:
+            return f"the Triton kernel takes fp16 and bf16 with head sizes {HEAD_DIMS}, not {dtype} with {dim}"
+        return None
+    return f"there is no such attention; there are {', '.join(KINDS)}"

@@ -1,0 +1,132 @@
+"""Query and key on their way into joint attention: norm, rotary embedding, joint buffer.
+
+Each branch projects its own tokens, norms query and key over the full width with
+weights of its own, and turns them by the 3-D rotary table all layers share. The
+joint attention wants the three layers' result in one buffer, (B, 3, L, H, K).
+In plain torch that is a norm, a rotation and a stack, each reading and writing all of
+Q and K; the kernel reads each projection once and writes each slice once.
+
+Forward only: training takes the reference.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from kernels.language import jit, launch_options, runs_on, tl, triton
+
+
+def norm_rotary_pack_reference(query, key, query_weight, key_weight, cos, sin, heads, eps):
+    """RMS norm, rotation and stack, written out; arguments as for `norm_rotary_pack`."""
+    return tuple(
+        torch.stack([rotate(rms_norm(x, w, eps).unflatten(-1, (heads, -1)), (cos, sin)) for x, w in zip(xs, ws)], dim=1)
+        for xs, ws in ((query, query_weight), (key, key_weight))
+    )
+
+
+def norm_rotary_pack(query, key, query_weight, key_weight, cos, sin, heads, eps):
+    """Projections of the branches -> joint query and key, each (B, 3, L, H, K), in the projections' type.
+
+    query, key                three (B, L, D) each, one a branch
+    query_weight, key_weight  three (D,) each, the branches' norm weights
+    cos, sin                  (L, K/2) fp32, the rotary table; K = D / heads
+    The kernel computes in fp32 and rounds once; the reference rounds after each step.
+    """
+    if not runs_on(query[0].device):
+        return norm_rotary_pack_reference(query, key, query_weight, key_weight, cos, sin, heads, eps)
+    return torch.ops.vera.norm_rotary_pack(query, key, query_weight, key_weight, cos, sin, heads, eps)
+
+
+def can_pack(hidden) -> bool:
+    """Whether a block should take the kernel: on CUDA with Triton, and no gradient wanted."""
+    return hidden.is_cuda and runs_on(hidden.device) and not torch.is_grad_enabled()
+
+
+def rms_norm(x, weight, eps):
+    return F.rms_norm(x, (x.shape[-1],), weight, eps)
+
+
+def rotate(x, rotary):
+    """Turn the interleaved pairs of x (B, L, H, K) by the angles of the table, cos and sin (L, K/2)."""
+    cos, sin = (part[:, None] for part in rotary)
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).type_as(x)
+
+
+@torch.library.custom_op("vera::norm_rotary_pack", mutates_args=())
+def _packed(
+    query: list[torch.Tensor],
+    key: list[torch.Tensor],
+    query_weight: list[torch.Tensor],
+    key_weight: list[torch.Tensor],
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    heads: int,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    query, key, query_weight, key_weight, (cos, sin) = (
+        [x.contiguous() for x in part] for part in (query, key, query_weight, key_weight, (cos, sin))
+    )
+    joint_query, joint_key = _empty(query, key, query_weight, key_weight, cos, sin, heads, eps)
+    batch, layers, length, _, dim = joint_query.shape
+    block = triton.next_power_of_2(heads * dim)
+    options = launch_options(num_warps=launch_warps(block))
+    for layer in range(layers):
+        with torch.cuda.device_of(joint_query):
+            _norm_rotary_pack[(length, batch)](
+                query[layer], key[layer], query_weight[layer], key_weight[layer], cos, sin, joint_query, joint_key,
+                layer, length, eps, WIDTH=heads * dim, DIM=dim, BLOCK=block, **options,
+            )  # fmt: skip
+    return joint_query, joint_key
+
+
+@_packed.register_fake
+def _empty(query, key, query_weight, key_weight, cos, sin, heads, eps):
+    batch, length, width = query[0].shape
+    shape = (batch, len(query), length, heads, width // heads)
+    return query[0].new_empty(shape), key[0].new_empty(shape)
+
+
+def launch_warps(block):
+    """Warps for a row of this many elements: 16 elements a thread."""
+    return max(1, min(8, block // 512))
+
+
+@jit
+def _norm_rotary_pack(
+    query, key, query_weight, key_weight, cos, sin, joint_query, joint_key,
+    layer, length, eps, WIDTH: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One token of one branch: its query and its key, which share the table's row."""
+    token = tl.program_id(0)
+    batch = tl.program_id(1)
+    source = (batch.to(tl.int64) * length + token) * WIDTH
+    target = ((batch.to(tl.int64) * 3 + layer) * length + token) * WIDTH
+    pair = tl.arange(0, BLOCK // 2)
+    angle = token * (DIM // 2) + pair % (DIM // 2)
+    inside = pair < WIDTH // 2
+    c = tl.load(cos + angle, mask=inside, other=0.0)
+    s = tl.load(sin + angle, mask=inside, other=0.0)
+    # Both rows are asked for before either is summed, so that their loads overlap.
+    q = _load_row(query + source, WIDTH, BLOCK)
+    k = _load_row(key + source, WIDTH, BLOCK)
+    _store_row(q, query_weight, joint_query + target, c, s, eps, WIDTH, BLOCK)
+    _store_row(k, key_weight, joint_key + target, c, s, eps, WIDTH, BLOCK)
+
+
+@jit
+def _load_row(row, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    column = tl.arange(0, BLOCK)
+    return tl.load(row + column, mask=column < WIDTH, other=0.0).to(tl.float32)
+
+
+@jit
+def _store_row(x, weight, out, c, s, eps, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    """Norm, turn the pairs, round once, store."""
+    column = tl.arange(0, BLOCK)
+    w = _load_row(weight, WIDTH, BLOCK)
+    x = x * tl.rsqrt(tl.sum(x * x, 0) / WIDTH + eps) * w
+    even, odd = tl.split(tl.reshape(x, (BLOCK // 2, 2)))
+    turned = tl.join(even * c - odd * s, even * s + odd * c)
+    tl.store(out + column, tl.reshape(turned, (BLOCK,)).to(out.dtype.element_ty), mask=column < WIDTH)

@@ -1,0 +1,20 @@
+"""Joint attention by name: the dense one, and the opt-ins that trade exactness for speed."""
+
+from functools import partial
+
+from kernels.int8 import int8_attention
+from kernels.joint_attention import joint_attention
+from kernels.windowed import windowed_attention
+
+VARIANTS = ("dense", "int8", "window")
+
+
+def attention_variant(name, grid):
+    """A function of query, key and value (B, 3, L, H, K), for a (T, H, W) grid of tokens; ValueError if unknown."""
+    if name == "dense":
+        return joint_attention
+    if name == "int8":
+        return int8_attention
+    if name == "window":
+        return partial(windowed_attention, grid=grid)
+    raise ValueError(f"no joint attention is called {name!r}; there are {', '.join(VARIANTS)}")

@@ -1,0 +1,38 @@
+"""The benchmarks need a GPU to mean anything; their code paths do not."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def run(*command):
+    command = [sys.executable, "-m", *command]
+    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("benchmark, tables", [("attention", 2), ("step", 1)])
+def test_dry_run_goes_through(benchmark, tables, tmp_path):
+    target = tmp_path / "made" / "results.json"
+    done = run(f"benchmarks.{benchmark}", "--dry-run", "--json", str(target))
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads(target.read_text(encoding="utf-8"))
+    assert results["machine"]["torch"] == torch.__version__
+    assert len({row["table"] for row in results["rows"]}) == tables
+    reasons = [row["failed"] for row in results["rows"] if "failed" in row]
+    # Nothing is left out but what needs the GPU.
+    assert reasons and all("was forced but" in reason for reason in reasons)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu_it_says_so_in_one_line():
+    done = run("benchmarks.attention")
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1 and "no CUDA device" in done.stderr
