@@ -28,6 +28,7 @@ def kind(dtype=torch.bfloat16, dim=128, **given):
 def test_on_the_cpu_torch_chooses(monkeypatch):
     monkeypatch.delenv(choice.VARIABLE, raising=False)
     assert choose("cpu", torch.float32, 32).kind == "sdpa"
+    assert choose("cpu", torch.float32, 32, needs_gradient=True).kind == "reference"
 
 
 def test_on_hopper_cudnn_then_triton_then_torch(gpu):

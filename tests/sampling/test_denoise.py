@@ -23,7 +23,7 @@ class Straight(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1))
         self.seen = []
 
-    def forward(self, latents, timestep, text, source, mask=None):
+    def forward(self, latents, timestep, text, source, mask=None, cache=None):
         self.seen.append(float(timestep[0]))
         return (latents - CLEAN * text.mean()) / (timestep / 1000).reshape(-1, 1, 1, 1, 1, 1)
 
