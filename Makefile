@@ -1,4 +1,4 @@
-# make test: install all and pass the tests. make demo: install all and run the
+# make test: install all and pass the tests. make fault-test: the service's at full length. make demo: install all and run the
 # main job on the embedded model. Everything lands in .venv and out/.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 # What an editable install does not follow by itself.
 INSTALLED_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernels/native/*)
 
-.PHONY: setup test demo clean
+.PHONY: setup test fault-test demo clean
 
 setup: $(STAMP)
 
@@ -20,6 +20,10 @@ $(STAMP): $(INSTALLED_FROM)
 
 test: setup
 	$(BIN)/python -m pytest -q
+
+# The service's fault tests at full length; `make test` runs a short form.
+fault-test: setup
+	VERA_FAULTS=100 VERA_FUZZ=5000 $(BIN)/python -m pytest -q tests/service
 
 demo: setup
 	$(BIN)/python -m core.render demo/job.json
