@@ -24,6 +24,7 @@ CONTRACT = 1  # of the requests and answers below; the service says its own in `
 OPEN_STATES = ("queued", "running")
 ENDED_STATES = ("done", "failed", "cancelled")
 START_SECONDS, ANSWER_SECONDS, POLL_SECONDS = 60, 30, 25
+BUSY, BUSY_TRIES = 503, 20  # the service has too many connections
 
 
 class ServiceError(Exception):
@@ -242,18 +243,24 @@ class Client:
         }
 
     def _ask(self, method, path, body=None, seconds=ANSWER_SECONDS):
-        """Ask; a service that has gone is found or started once more, which is safe for every request."""
-        try:
-            return self._exchange(discover(self.folder), method, path, body, seconds)
-        except (NotRunning, OSError, http.client.HTTPException) as error:
-            if self.starter:
-                self.starter()
-            elif isinstance(error, NotRunning):
-                raise
-        try:
-            return self._exchange(discover(self.folder), method, path, body, seconds)
-        except (OSError, http.client.HTTPException) as error:
-            raise NotRunning(f"the service does not answer ({error}); start it with python -m core.serve") from None
+        """Ask; a service that has gone is found or started once more. Every request may be sent twice."""
+        looked_again = False
+        for _ in range(BUSY_TRIES):
+            try:
+                return self._exchange(discover(self.folder), method, path, body, seconds)
+            except (NotRunning, OSError, http.client.HTTPException) as error:
+                if isinstance(error, NotRunning) and not self.starter:
+                    raise
+                if looked_again:
+                    raise NotRunning(f"the service does not answer ({error}); start it with python -m core.serve") from None
+                looked_again = True
+                if self.starter:
+                    self.starter()
+            except ServiceError as error:
+                if error.status != BUSY:
+                    raise
+                time.sleep(0.3)
+        raise ServiceError("the service has too many clients; try again later", BUSY)
 
     def _exchange(self, entry, method, path, body, seconds):
         # http.client takes no proxy from the environment: this never leaves the machine.

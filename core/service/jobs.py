@@ -128,9 +128,11 @@ class Queue:
             )
 
     def cancel(self, job):
-        """A queued job is cancelled; a running one is marked, for the worker to stop."""
+        """A queued job is cancelled; a running one is marked, for the worker to stop. Twice is as once."""
         with self._change():
             now = self._known(job)
+            if now["state"] == "cancelled":
+                return now
             if now["state"] == "queued":
                 return self._set(job, state="cancelled", ended=time.time())
             if now["state"] == "running":
@@ -138,9 +140,11 @@ class Queue:
             raise Refused(f"job {job} is {now['state']}; only a job that waits or runs can be cancelled")
 
     def retry(self, job):
-        """A failed or cancelled job back to the end of the queue; it goes on where it had come to."""
+        """A failed or cancelled job back to the end of the queue; it goes on where it had come to. Twice is as once."""
         with self._change():
             now = self._known(job)
+            if now["state"] == "queued":
+                return now
             if now["state"] not in ("failed", "cancelled"):
                 raise Refused(f"job {job} is {now['state']}; only a failed or cancelled job can be tried again")
             return self._set(

@@ -13,6 +13,7 @@ from pathlib import Path
 from core.errors import InputError
 
 MAX_BODY = 64 * 1024  # bytes
+MAX_HEADERS = 16 * 1024
 MAX_DEPTH = 8
 MAX_TEXT = 4096  # characters of one path or prompt
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -74,6 +75,8 @@ class Guard:
 
     def _check(self, scope):
         headers = {}
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADERS:
+            raise Refusal(431, f"the headers are larger than {MAX_HEADERS} bytes")
         for name, value in scope["headers"]:
             if name in headers and name in (b"host", b"origin", b"authorization", b"content-type", b"sec-fetch-site"):
                 raise Refusal(400, f"the header {name.decode('latin-1')} is there twice")

@@ -19,7 +19,7 @@ from core.service import client
 from core.service.web import application
 from core.service.lock import FileLock, Held
 from core.service.jobs import Queue
-from core.service.security import Guard, Roots, new_token, private_folder, write_private
+from core.service.security import MAX_HEADERS, Guard, Roots, new_token, private_folder, write_private
 from core.service.supervisor import WORKER, Supervisor
 
 MAX_CONNECTIONS = 256
@@ -113,7 +113,8 @@ async def _serve(settings, started):
     service.server = uvicorn.Server(
         uvicorn.Config(
             app, http="h11", ws="none", lifespan="off", log_level="warning", access_log=False, server_header=False,
-            proxy_headers=False, limit_concurrency=MAX_CONNECTIONS, timeout_graceful_shutdown=2,
+            proxy_headers=False, limit_concurrency=MAX_CONNECTIONS,
+            h11_max_incomplete_event_size=2 * MAX_HEADERS, timeout_graceful_shutdown=2,
         )
     )  # fmt: skip
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -109,3 +109,14 @@ def recipe(tmp_path):
         return {"plate": str(tmp_path / "plate.####.exr"), "prompt": prompt, "out": str(tmp_path / name), **values}
 
     return make
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One service with the stand-in worker for a module's tests, which leave it as it is; `home` is its one root."""
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "root").mkdir()
+    running = Running(folder / "state", [folder / "root"], worker=[sys.executable, str(STAND_IN)]).start()
+    running.home = folder / "root"
+    yield running
+    running.stop()
