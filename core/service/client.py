@@ -105,6 +105,8 @@ def start(python, root=None, folder=None, wait=START_SECONDS):
         try:
             entry = discover(folder)
             Client(folder)._exchange(entry, "GET", "/v1/health", None, ANSWER_SECONDS)
+            if os.name == "posix" and entry["pid"] != process.pid:
+                process.terminate()  # another one was first: ours must not come up after that one ends
             return
         except (NotRunning, OSError, http.client.HTTPException):
             pass
