@@ -195,7 +195,8 @@ def failure(error, limit):
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or "can't allocate memory" in text:
         where = "the GPU's memory" if type(error).__name__ == "OutOfMemoryError" else f"memory ({limit / 2**30:.1f} GiB allowed)"
         return "memory", f"out of {where}; free some, give fewer frames with --frames, or use --device cpu or a smaller model"
-    if isinstance(error, OSError):
+    # Libraries wrap the system's refusals in errors of their own.
+    if isinstance(error, OSError) or "(os error " in text:
         return "system", f"{text}; mend that and retry: finished frames are kept"
     return "fault", f"{type(error).__name__}: {text}; the service's log has more"
 
