@@ -110,6 +110,10 @@ def start(python, root=None, folder=None, wait=START_SECONDS):
             return
         except (NotRunning, OSError, http.client.HTTPException):
             pass
+        except ServiceError as error:
+            if not error.status:
+                raise
+            # Something else answers at the port of a service that has gone.
         if process.poll() not in (None, 3):  # 3: another one was there first
             raise ServiceError(
                 f"the service ended at once (exit code {process.returncode});"

@@ -14,7 +14,6 @@ from pathlib import Path
 import uvicorn
 
 from core import __version__
-from core.errors import InputError
 from core.service import client
 from core.service.web import application
 from core.service.lock import FileLock, Held
@@ -172,6 +171,3 @@ def log_to(path):
         os.dup2(descriptor, stream)
     os.close(descriptor)
     print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} service {__version__}, process {os.getpid()}", file=sys.stderr, flush=True)
-
-
-__all__ = ["AlreadyRunning", "InputError", "Settings", "default_memory_limit", "log_to", "run"]

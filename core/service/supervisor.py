@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from core.errors import InputError
+
 ROOT = Path(__file__).parents[2]
 WORKER = (sys.executable, "-m", "core.service.worker")
 CANCEL_SECONDS = 1.5  # that a worker is given at least, to stop by itself
@@ -30,7 +32,8 @@ class Supervisor:
         self.running = None  # its id
         self.cancelling = False
         self.worker = None
-        self.model = self.device = self.memory = self.trouble = None
+        self.model = self.device = self.trouble = None
+        self.memory = {}
         self.unload_asked = self.ending = False
         self._thumbnails = {}
         self._event, self._wake = asyncio.Event(), asyncio.Event()
@@ -133,7 +136,10 @@ class Supervisor:
         last = time.monotonic()
         while True:
             if worker.ready and not sent and not self._stop_asked:
-                worker.send(self._command(job))
+                try:
+                    worker.send(self._command(job))
+                except InputError as error:
+                    return {"state": "failed", "kind": "system", "reason": str(error)}
                 sent = True
             event = await worker.next(TICK_SECONDS / 4 if self._stop_asked else TICK_SECONDS)
             # A machine that slept is no worker that hung: no tick counts for more than two.
@@ -196,9 +202,11 @@ class Supervisor:
         kind = event["event"]
         if kind == "prepared":
             facts = {name: event[name] for name in ("identity", "warnings")}
+            donors = []
             with contextlib.suppress(sqlite3.Error):  # said again by the next run
+                donors = self.queue.rendered(event["identity"])
                 self.queue.note(job["id"], **facts)
-            self.worker.send({"do": "go", "donors": self.queue.rendered(event["identity"])})
+            self.worker.send({"do": "go", "donors": donors})
         elif kind == "progress":
             self.progress |= {n: event[n] for n in ("stage", "done", "total", "seconds_left")}
             if event["frame"] is not None:
@@ -220,8 +228,9 @@ class Supervisor:
         self.unload_asked = False
         if self.worker is not None:
             worker, self.worker = self.worker, None
+            self.model = self.device = None
+            self.memory = {}
             await worker.end()
-            self.model = self.device = self.memory = None
             self.notify()
 
     async def _kill(self):

@@ -55,7 +55,7 @@ class Answers:
             "worker_pid": supervisor.worker.process.pid if supervisor.worker else None,
             "device": supervisor.device or self.service.settings.device,
             "model": supervisor.model,
-            "memory": {**(supervisor.memory or {}), "limit": self.service.settings.memory_limit},
+            "memory": {**supervisor.memory, "limit": self.service.settings.memory_limit},
             "jobs": {state: self.queue.count(state) for state in api.STATES},
             "roots": [str(folder) for folder in self.service.roots.folders()],
             "trouble": supervisor.trouble,

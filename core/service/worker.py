@@ -189,7 +189,8 @@ def _manifest(delivery):
 
 def failure(error, limit):
     """(kind, reason) of what went wrong, the reason in one line with its mend."""
-    text = " ".join(str(error).split())[:1000]
+    # File names may hold bytes that are no text.
+    text = " ".join(str(error).split())[:1000].encode("utf-8", "replace").decode()
     if isinstance(error, InputError):
         return "input", text
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or "can't allocate memory" in text:
@@ -211,12 +212,17 @@ def limit_memory(limit):
 
 
 def memory_used():
-    """Bytes of this process in memory, or None where that is not told."""
+    """{"worker": bytes of this process in memory, "gpu": bytes that it holds there}; None where that is not told."""
+    used = {"worker": None, "gpu": None}
     try:
         with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            used["worker"] = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
-        return None
+        pass
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        used["gpu"] = torch.cuda.memory_reserved()
+    return used
 
 
 def wait_for_lock(path, line):

@@ -38,7 +38,7 @@ def read():
 def beat():
     while True:
         beating.wait()
-        send("beat", memory={"process": 1})
+        send("beat", memory={"worker": 1, "gpu": None})
         time.sleep(0.1)
 
 

@@ -219,3 +219,14 @@ def test_errors_of_the_client_are_one_line(service):
     with pytest.raises(ServiceError, match="prompt is missing") as caught:
         service.client.submit({"plate": "/a.exr", "out": "/b"})
     assert caught.value.status == 400
+
+
+def test_health_tells_of_the_worker(service, recipe):
+    job = service.client.submit(recipe("steps=600 pause=0.05"))["id"]
+    working = until(lambda: (h := service.client.health())["memory"].get("worker") and h, 30, "a beat")
+    assert working["worker"] == "working" and working["worker_pid"] and working["jobs"]["running"] == 1
+    service.client.cancel(job)
+    service.client.wait(job, 30)
+    service.client.unload()
+    off = until(lambda: (h := service.client.health())["worker"] == "off" and h, 30, "the worker to go")
+    assert off["memory"] == {"limit": None} and off["worker_pid"] is None and off["trouble"] is None
