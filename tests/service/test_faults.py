@@ -119,7 +119,7 @@ def real(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("real")
     disk = pathlib.Path("/tmp") / f"vera-test-disk-{os.getpid()}"
-    running = Running(folder / "state", [folder, disk], hang=120, memory_limit=4 * 2**30).start()
+    running = Running(folder / "state", [folder, disk], hang=120, memory_limit=2 * 2**30).start()
     running.home, running.disk = folder, disk
     first = running.client.wait(running.client.submit(recipe(plate(folder / "warm"), folder / "warm-out"))["id"], 300)
     assert first["state"] == "done", first
@@ -251,7 +251,7 @@ BOMBS = {
     "magic.exr": lambda: struct.pack("<ii", 20000630, 2) + b"\xff" * 1000,
     "empty.exr": lambda: b"",
     "size.png": lambda: b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + struct.pack(">II", 2**31 - 1, 2**31 - 1) + b"\x10\x06\0\0\0" * 2,
-    "zeros.png": lambda: png(20000, 20000),
+    "zeros.png": lambda: png(12000, 12000),
     "text.mp4": lambda: b"#EXTM3U\nfile:///etc/passwd\n",
     "concat.mov": lambda: b"ffconcat version 1.0\nfile /etc/passwd\n",
     "box.mp4": lambda: struct.pack(">I4sQ", 1, b"moov", 2**62) + b"\0" * 64,
