@@ -69,7 +69,7 @@ SCHEMAS = {
             "stage": {**_MAYBE_TEXT, "description": "of a running job: start, prepare, read, denoise, deliver"},
             "done": {**_MAYBE_WHOLE, "description": "frames or steps of the stage"},
             "total": _MAYBE_WHOLE,
-            "frame": {**_MAYBE_WHOLE, "description": "the latest frame read or delivered"},
+            "frame": {**_MAYBE_WHOLE, "description": "the frame just read or delivered"},
             "seconds_left": {**_MAYBE_NUMBER, "description": "of this stage, as it has gone so far"},
             "thumbnails": {"type": "array", "items": {"type": "integer"}, "description": "frames that have one"},
             "identity": {**_MAYBE_TEXT, "description": "hash of all that determines the pixels"},

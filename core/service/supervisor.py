@@ -208,9 +208,7 @@ class Supervisor:
                 self.queue.note(job["id"], **facts)
             self.worker.send({"do": "go", "donors": donors})
         elif kind == "progress":
-            self.progress |= {n: event[n] for n in ("stage", "done", "total", "seconds_left")}
-            if event["frame"] is not None:
-                self.progress["frame"] = event["frame"]
+            self.progress = {n: event[n] for n in ("stage", "done", "total", "seconds_left", "frame")}
         elif kind == "thumbnail":
             self._thumbnails.setdefault(job["id"], set()).add(event["frame"])
         elif kind == "model":
