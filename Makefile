@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 # What an editable install does not follow by itself.
 INSTALLED_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernels/native/*)
 
-.PHONY: setup test gpu-test gpu-bench demo clean
+.PHONY: setup test fault-test gpu-test gpu-bench demo clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,10 @@ gpu-bench: setup
 	mkdir -p out
 	$(BIN)/python -m benchmarks.attention --json out/attention.json
 	$(BIN)/python -m benchmarks.step --json out/step.json
+
+# The service's fault tests at full length; `make test` runs a short form.
+fault-test: setup
+	VERA_FAULTS=100 VERA_FUZZ=5000 $(BIN)/python -m pytest -q tests/service
 
 demo: setup
 	$(BIN)/python -m core.render demo/job.json

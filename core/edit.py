@@ -46,16 +46,20 @@ class Job:
     steps: int
     guidance: float
     hash: str
+    fingerprints: dict[int, str]
     delivery: Delivery
     warnings: tuple[str, ...]
 
 
-def prepare(recipe: EditRecipe, device: str) -> Job:
-    """Open everything that the recipe names. Raises InputError; nothing is written."""
+def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
+    """Open everything that the recipe names. Raises InputError; nothing is written.
+
+    load(name, device) gives the Model; the service's keeps it from job to job.
+    """
     plate = open_plate(recipe.plate, recipe.frames)
     mask = open_mask(recipe.mask, plate) if recipe.mask else None
     space = resolve_space(recipe.color_space, plate)
-    model = load_model(recipe.model, choose_device(device))
+    model = load(recipe.model, choose_device(device))
     longest = model.limits.max_frames
     if len(plate.frames) > longest:
         first = plate.frames[0]
@@ -65,9 +69,10 @@ def prepare(recipe: EditRecipe, device: str) -> Job:
         )
     steps = model.limits.steps if recipe.steps is None else recipe.steps
     guidance = float(model.limits.guidance if recipe.guidance is None else recipe.guidance)
+    fingerprints = {f: plate.fingerprint(f) for f in plate.frames}
     job_hash = identity(
         version=__version__,
-        plate=[plate.fingerprint(f) for f in plate.frames],
+        plate=list(fingerprints.values()),
         mask=[pixel_hash(mask.read(f)) for f in plate.frames] if mask else None,
         frames=[plate.frames[0], plate.frames[-1]],
         model=model.fingerprint,
@@ -82,7 +87,7 @@ def prepare(recipe: EditRecipe, device: str) -> Job:
     delivery.preflight()
     size = model_size(plate.width, plate.height, plate.pixel_aspect, model.limits.pixels, model.limits.multiple)
     warnings = tuple(model.text.check(recipe.prompt))
-    return Job(recipe, plate, mask, model, space, size, steps, guidance, job_hash, delivery, warnings)
+    return Job(recipe, plate, mask, model, space, size, steps, guidance, job_hash, fingerprints, delivery, warnings)
 
 
 def choose_device(name: str) -> str:
@@ -132,7 +137,7 @@ def _delivered_frames(job: Job, layers, stopping):
             if job.delivery.done(frame):
                 pending.append((frame, None))
             else:
-                pending.append((frame, pool.submit(_deliver_frame, job, frame, plate.read(frame), *parts)))
+                pending.append((frame, pool.submit(_deliver_frame, job, frame, _frame_as_prepared(job, frame), *parts)))
             while len(pending) > workers:
                 yield _finished(*pending.popleft())
         while pending:
@@ -184,7 +189,7 @@ def _latents_of_plate(job: Job, progress, stopping):
     for frame in job.plate.frames:
         if stopping():
             raise Stopped(f"stopped while reading frame {frame}")
-        source = to_model(job.plate.read(frame), job.space, job.plate.pixel_type)
+        source = to_model(_frame_as_prepared(job, frame), job.space, job.plate.pixel_type)
         frames.append(shrink(torch.from_numpy(source), *job.size))
         if job.mask is not None:
             masks.append(shrink(torch.from_numpy(job.mask.read(frame))[..., None], *job.size).expand(3, -1, -1))
@@ -219,6 +224,18 @@ def _deliver_frame(job: Job, frame, pixels, color, alpha, composite):
         "coverage": float((layer[..., 3] > 0).mean()),
     }
     job.delivery.write(frame, layer, over_plate, facts)
+
+
+def _frame_as_prepared(job: Job, frame):
+    """The frame's pixels, which are those of the job's hash. Raises InputError if they have changed."""
+    pixels = job.plate.read(frame)
+    try:
+        same = job.plate.fingerprint(frame) == job.fingerprints[frame]
+    except OSError as error:
+        raise InputError(f"frame {frame}: {job.plate.file(frame)}: cannot be read ({error.strerror}); supply the file") from None
+    if not same:
+        raise InputError(f"frame {frame}: {job.plate.file(frame)}: has changed since the job began; start again with another --out")
+    return pixels
 
 
 def _plate_sized_layer(color, alpha, source, blend_space):

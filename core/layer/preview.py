@@ -14,6 +14,7 @@ from core.plate.color import decode_srgb, encode_srgb
 
 _MOVIE_WIDTH = 1280
 _SHEET_FRAMES, _SHEET_WIDTH, _MARGIN, _LABEL = 5, 300, 8, 16
+THUMBNAIL = 320
 _GREYS, _SQUARE = (0.32, 0.48), 12  # the checkerboard: display values, pixels
 
 
@@ -76,6 +77,15 @@ def write_contact_sheet(path, shown_frames, plate):
     sheet = _sheet(frames, columns, height)
     with replacing(path) as part:
         sheet.save(part, format="PNG")
+
+
+def write_thumbnail(path, layer, plate, blend_space):
+    """PNG of one delivered layer (H, W, 4) over a checkerboard, THUMBNAIL pixels on its longer side."""
+    scale = THUMBNAIL / max(plate.width * plate.pixel_aspect, plate.height)
+    size = (max(1, round(plate.height * scale)), max(1, round(plate.width * plate.pixel_aspect * scale)))
+    picture, _ = _layer_views(Shown(0, None, layer.astype("float32"), None, blend_space), size)
+    with replacing(path) as part:
+        Image.fromarray(_bytes(picture)).save(part, format="PNG")
 
 
 def _movie_picture(shown, size):

@@ -1,0 +1,1 @@
+"""The resident service: one warm model, a queue that loses nothing."""

@@ -1,0 +1,248 @@
+"""The API in one table: requests are checked against it, and its OpenAPI description is made of it."""
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass, field, fields
+
+from core import __version__
+from core.recipe import EditRecipe
+from core.service.client import CONTRACT
+from core.service.security import MAX_TEXT, Refusal
+
+MAX_WAIT = 30  # seconds of one long poll
+STATES = ("queued", "running", "done", "failed", "cancelled")
+
+_TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
+_MAYBE_TEXT = {"type": ["string", "null"]}
+_MAYBE_NUMBER = {"type": ["number", "null"]}
+_MAYBE_WHOLE = {"type": ["integer", "null"]}
+_RECIPE_TYPES = {
+    "seed": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+    "steps": {"type": ["integer", "null"], "minimum": 1, "maximum": 1000},
+    "guidance": {"type": ["number", "null"], "minimum": 0, "maximum": 30},
+    "blend_space": {"type": "string", "enum": ["linear", "encoded"]},
+    **{name: {**_TEXT, "type": ["string", "null"]} for name in ("mask", "frames", "color_space")},
+}
+_WAITING = {
+    "after": {"type": "string", "maxLength": 64, "description": "the revision known already"},
+    "wait": {"type": "number", "minimum": 0, "maximum": MAX_WAIT, "description": "seconds to wait for another one"},
+}
+
+SCHEMAS = {
+    "Recipe": {
+        "type": "object",
+        "description": "An EditRecipe (vera.recipe/1): paths are absolute, on the service's machine.",
+        "properties": {f.name: _RECIPE_TYPES.get(f.name, _TEXT) for f in fields(EditRecipe)},
+        "required": ["plate", "prompt", "out"],
+        "additionalProperties": False,
+    },
+    "Submission": {
+        "type": "object",
+        "properties": {
+            "recipe": {"$ref": "#/components/schemas/Recipe"},
+            "request": {
+                "type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$",
+                "description": "the client's own name for this submission: sent twice, it is one job",
+            },
+        },
+        "required": ["recipe"],
+        "additionalProperties": False,
+    },
+    "Move": {
+        "type": "object",
+        "properties": {"before": {"type": ["integer", "null"], "minimum": 1, "maximum": 2**53}},
+        "required": ["before"],
+        "additionalProperties": False,
+    },
+    "Nothing": {"type": "object", "properties": {}, "additionalProperties": False},
+    "Job": {
+        "type": "object",
+        "properties": {
+            "id": {"type": "integer"},
+            "state": {"type": "string", "enum": list(STATES)},
+            "revision": {"type": "string", "description": "changes whenever anything here does"},
+            "position": {**_MAYBE_WHOLE, "description": "in the queue, from 1"},
+            "cancelling": {"type": "boolean"},
+            "recipe": {"type": "object"},
+            "stage": {**_MAYBE_TEXT, "description": "of a running job: start, prepare, read, denoise, deliver"},
+            "done": {**_MAYBE_WHOLE, "description": "frames or steps of the stage"},
+            "total": _MAYBE_WHOLE,
+            "frame": {**_MAYBE_WHOLE, "description": "the frame just read or delivered"},
+            "seconds_left": {**_MAYBE_NUMBER, "description": "of this stage, as it has gone so far"},
+            "thumbnails": {"type": "array", "items": {"type": "integer"}, "description": "frames that have one"},
+            "identity": {**_MAYBE_TEXT, "description": "hash of all that determines the pixels"},
+            "kind": {**_MAYBE_TEXT, "description": "of a failure: input, memory, system, crash, hang, fault"},
+            "reason": {**_MAYBE_TEXT, "description": "of a failure: one line with the mend"},
+            "warnings": {"type": "array", "items": {"type": "string"}},
+            "report": {"type": ["object", "null"]},
+            "submitted": {"type": "number", "description": "seconds since 1970, by the wall clock"},
+            "started": _MAYBE_NUMBER,
+            "ended": _MAYBE_NUMBER,
+        },
+    },
+    "Jobs": {
+        "type": "object",
+        "properties": {
+            "revision": {"type": "string"},
+            "jobs": {"type": "array", "items": {"$ref": "#/components/schemas/Job"}},
+        },
+    },
+    "Health": {
+        "type": "object",
+        "properties": {
+            "contract": {"type": "integer"},
+            "version": {"type": "string"},
+            "pid": {"type": "integer"},
+            "worker": {"type": "string", "enum": ["off", "starting", "ready", "working"]},
+            "worker_pid": _MAYBE_WHOLE,
+            "device": {"type": "string"},
+            "model": _MAYBE_TEXT,
+            "memory": {"type": "object"},
+            "jobs": {"type": "object"},
+            "roots": {"type": "array", "items": {"type": "string"}},
+            "trouble": _MAYBE_TEXT,
+        },
+    },
+    "Error": {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Operation:
+    name: str
+    method: str
+    path: str
+    summary: str
+    answer: str = "Job"
+    body: str | None = None
+    query: dict = field(default_factory=dict)
+    statuses: tuple[int, ...] = ()  # beside 200, and those that every operation may answer
+
+
+OPERATIONS = (
+    Operation("health", "GET", "/v1/health", "Contract, version, device, memory, model, worker", "Health"),
+    Operation("submit", "POST", "/v1/jobs", "Put a recipe into the queue", body="Submission", statuses=(201, 409, 507)),
+    Operation("list", "GET", "/v1/jobs", "The running job, the queue in its order, then what ended", "Jobs", query={
+        **_WAITING, "ended": {"type": "integer", "minimum": 0, "maximum": 2000}}),
+    Operation("watch", "GET", "/v1/jobs/{id}", "One job, at once or when it has changed", query=_WAITING, statuses=(404,)),
+    Operation("preview", "GET", "/v1/jobs/{id}/preview", "The layer of a frame over a checkerboard", "image/png", query={
+        "frame": {"type": "integer", "minimum": -(10**9), "maximum": 10**9}}, statuses=(404,)),
+    Operation("cancel", "POST", "/v1/jobs/{id}/cancel", "Cancel a job that waits or runs", body="Nothing", statuses=(404, 409, 507)),
+    Operation("retry", "POST", "/v1/jobs/{id}/retry", "Try a failed or cancelled job again", body="Nothing", statuses=(404, 409, 507)),
+    Operation("move", "POST", "/v1/jobs/{id}/move", "Put a waiting job before another, or (null) last", body="Move", statuses=(404, 409, 507)),
+    Operation("unload", "POST", "/v1/model/unload", "Give the model's memory back, after the job that runs", "Health", body="Nothing"),
+    Operation("shutdown", "POST", "/v1/shutdown", "End the service; the queue stays", "Health", body="Nothing"),
+    Operation("description", "GET", "/v1/openapi.json", "This description", "Description"),
+)  # fmt: skip
+
+_ALWAYS = {400: "not a request of this API", 401: "the token is missing or wrong", 403: "foreign Host or Origin"}
+_STATUSES = {
+    200: "as asked", 201: "a new job", 404: "no such job", 409: "the job's state does not allow it",
+    413: "too large", 415: "not JSON", 507: "the queue cannot be written",
+}  # fmt: skip
+
+
+def description():
+    """The OpenAPI 3.1 document."""
+    paths = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Vera's service", "version": f"{CONTRACT}", "description": f"Contract {CONTRACT}, Vera {__version__}"},
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {"schemas": SCHEMAS, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+    }
+
+
+def check_body(operation, value):
+    """Raises Refusal when the body is not as described."""
+    _check(value, SCHEMAS[operation.body], "the body")
+
+
+def check_query(operation, given):
+    """The query's values in their types. Raises Refusal."""
+    values = {}
+    for name, text in given:
+        if name not in operation.query or name in values:
+            raise Refusal(400, f"query: '{name[:40]}' is unknown, or there twice")
+        kind = operation.query[name]["type"]
+        try:
+            values[name] = text if kind == "string" else int(text) if kind == "integer" else float(text)
+        except ValueError:
+            raise Refusal(400, f"query: {name} is no {kind}") from None
+        _check(values[name], operation.query[name], f"query: {name}")
+    return values
+
+
+def _described(operation):
+    parameters = [{"name": n, "in": "query", "schema": s} for n, s in operation.query.items()]
+    if "{id}" in operation.path:
+        parameters.append({"name": "id", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1}})
+    statuses = {200, *operation.statuses, *_ALWAYS, *((413, 415) if operation.body else ())}
+    described = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "parameters": parameters,
+        "responses": {str(s): _response(s, operation.answer) for s in sorted(statuses)},
+    }
+    if operation.body:
+        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(operation.body)}}}
+    return described
+
+
+def _response(status, answer):
+    if status >= 400:
+        content = {"application/json": {"schema": _ref("Error")}}
+    elif answer == "image/png":
+        content = {"image/png": {}}
+    else:
+        content = {"application/json": {"schema": _ref(answer) if answer in SCHEMAS else {"type": "object"}}}
+    return {"description": {**_ALWAYS, **_STATUSES}[status], "content": content}
+
+
+def _ref(name):
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_TYPES = {
+    "string": str, "object": dict, "array": list, "null": type(None), "boolean": bool, "integer": int, "number": (int, float),
+}  # fmt: skip
+
+
+def _check(value, schema, where):
+    """The part of JSON Schema that SCHEMAS uses for requests."""
+    if "$ref" in schema:
+        schema = SCHEMAS[schema["$ref"].rsplit("/", 1)[1]]
+    kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    # JSON's true is no number, though Python's is.
+    if not any(isinstance(value, _TYPES[k]) and (k == "boolean" or not isinstance(value, bool)) for k in kinds):
+        raise Refusal(400, f"{where} is not {' or '.join(kinds)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Refusal(400, f"{where} is not a finite number")
+    if isinstance(value, (int, float)) and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
+        raise Refusal(400, f"{where} is outside {schema.get('minimum')} to {schema.get('maximum')}")
+    if isinstance(value, str):
+        if not schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value)):
+            raise Refusal(400, f"{where} has {len(value)} characters; {schema.get('maxLength')} are the most, one the least")
+        if "pattern" in schema and not re.fullmatch(schema["pattern"].strip("^$"), value):
+            raise Refusal(400, f"{where} does not fit {schema['pattern']}")
+        if value not in schema.get("enum", [value]):
+            raise Refusal(400, f"{where} is none of {', '.join(schema['enum'])}")
+    if isinstance(value, dict):
+        for name in schema.get("required", ()):
+            if name not in value:
+                raise Refusal(400, f"{where}: {name} is missing")
+        for name, part in value.items():
+            if name not in schema["properties"]:
+                raise Refusal(400, f"{where}: '{name[:40]}' is unknown")
+            _check(part, schema["properties"][name], f"{where}: {name}")
+
+
+def revision(job):
+    """A short name for a job as it is: another one whenever something in it changes."""
+    text = json.dumps(job, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,244 @@
+"""The queue: jobs and their states in SQLite, which survive whatever happens to the service.
+
+    queued -> running -> done | failed | cancelled;  failed | cancelled -> queued (retry)
+
+One process writes it. Every change is one transaction, on the disk before it is answered.
+"""
+
+import json
+import sqlite3
+import time
+from contextlib import contextmanager
+
+from core.errors import InputError
+
+OPEN, ENDED = ("queued", "running"), ("done", "failed", "cancelled")
+MAX_OPEN = 10_000  # jobs waiting
+MAX_ENDED = 2_000  # jobs remembered after their end
+MAX_INTERRUPTIONS = 5
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  request TEXT NOT NULL UNIQUE,      -- the client's own name for this submission
+  recipe TEXT NOT NULL,
+  state TEXT NOT NULL,
+  place INTEGER NOT NULL,            -- the order of the queue; wall clocks have no say
+  cancelling INTEGER NOT NULL DEFAULT 0,
+  interruptions INTEGER NOT NULL DEFAULT 0,
+  identity TEXT,                     -- hash of all that determines the pixels
+  kind TEXT,                         -- of a failure: input, memory, system, crash, hang, fault
+  reason TEXT,
+  warnings TEXT NOT NULL DEFAULT '[]',
+  report TEXT,
+  submitted REAL NOT NULL, started REAL, ended REAL   -- wall clock, for people
+);
+CREATE INDEX IF NOT EXISTS by_state ON jobs (state, place);
+CREATE INDEX IF NOT EXISTS by_identity ON jobs (identity, state);
+"""
+_VERSION = 1
+_JSON = ("recipe", "warnings", "report")
+
+
+class Refused(Exception):
+    """The job's state does not allow that: one line."""
+
+
+class Queue:
+    """Jobs as dictionaries of the table's columns, with recipe, warnings and report unpacked.
+
+    Raises InputError when the file is no queue, sqlite3.OperationalError when it cannot be written.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        try:
+            self.db = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
+            self.db.row_factory = sqlite3.Row
+            self.db.execute("PRAGMA journal_mode=WAL")
+            self.db.execute("PRAGMA synchronous=FULL")
+            self.db.execute("PRAGMA journal_size_limit=4194304")
+            version = self.db.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, _VERSION):
+                raise InputError(f"{path}: of another version ({version}); start that version, or move the file away")
+            self.db.executescript(_SCHEMA)
+            self.db.execute(f"PRAGMA user_version={_VERSION}")
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"{path}: not a queue, or damaged ({error}); move it away and start again") from None
+
+    def close(self):
+        self.db.close()
+
+    def submit(self, recipe, request):
+        """The job, and whether it is new: the same request, and a recipe that waits already, are the same job."""
+        text = _pack(recipe)
+        with self._change():
+            known = self._row("request = ?", request) or self._row("state = 'queued' AND recipe = ?", text)
+            if known:
+                return known, False
+            if self.count("queued") >= MAX_OPEN:
+                raise Refused(f"{MAX_OPEN} jobs wait already; try again later")
+            self.db.execute(
+                "INSERT INTO jobs (request, recipe, state, place, submitted) VALUES (?, ?, 'queued', ?, ?)",
+                (request, text, self._last_place() + 1, time.time()),
+            )
+            self._forget_old()
+            return self._row("request = ?", request), True
+
+    def get(self, job):
+        return self._row("id = ?", job)
+
+    def list(self, ended=200):
+        """The running job, the queue in its order, then what ended, latest first."""
+        rows = self.db.execute("SELECT * FROM jobs WHERE state IN ('running', 'queued') ORDER BY state = 'queued', place")
+        jobs = [_unpack(row) for row in rows]
+        rows = self.db.execute(
+            "SELECT * FROM jobs WHERE state NOT IN ('running', 'queued') ORDER BY place DESC LIMIT ?", (ended,)
+        )
+        return jobs + [_unpack(row) for row in rows]
+
+    def count(self, state):
+        return self.db.execute("SELECT COUNT(*) FROM jobs WHERE state = ?", (state,)).fetchone()[0]
+
+    def position(self, job):
+        """In the queue, from 1."""
+        place = "(SELECT place FROM jobs WHERE id = ?)"
+        return self.db.execute(f"SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND place <= {place}", (job,)).fetchone()[0]
+
+    def take(self):
+        """The next job, now running; None when none waits."""
+        with self._change():
+            row = self.db.execute("SELECT id FROM jobs WHERE state = 'queued' ORDER BY place LIMIT 1").fetchone()
+            if row is None:
+                return None
+            return self._set(row["id"], state="running", started=time.time(), ended=None)
+
+    def note(self, job, **values):
+        """Facts about a running job: identity, warnings."""
+        with self._change():
+            return self._set(job, **values)
+
+    def end(self, job, state, kind=None, reason=None, report=None):
+        """A running job has come to its end."""
+        with self._change():
+            return self._set(
+                job, state=state, kind=kind, reason=reason, report=report, cancelling=0, interruptions=0, ended=time.time()
+            )
+
+    def cancel(self, job):
+        """A queued job is cancelled; a running one is marked, for the worker to stop. Twice is as once."""
+        with self._change():
+            now = self._known(job)
+            if now["state"] == "cancelled":
+                return now
+            if now["state"] == "queued":
+                return self._set(job, state="cancelled", ended=time.time())
+            if now["state"] == "running":
+                return self._set(job, cancelling=1)
+            raise Refused(f"job {job} is {now['state']}; only a job that waits or runs can be cancelled")
+
+    def retry(self, job):
+        """A failed or cancelled job back to the end of the queue; it goes on where it had come to. Twice is as once."""
+        with self._change():
+            now = self._known(job)
+            if now["state"] == "queued":
+                return now
+            if now["state"] not in ("failed", "cancelled"):
+                raise Refused(f"job {job} is {now['state']}; only a failed or cancelled job can be tried again")
+            return self._set(
+                job, state="queued", place=self._last_place() + 1, kind=None, reason=None, interruptions=0, ended=None
+            )
+
+    def move(self, job, before):
+        """A queued job before another, or (None) to the end."""
+        with self._change():
+            for each in (job, before):
+                if each is not None and self._known(each)["state"] != "queued":
+                    raise Refused(f"job {each} does not wait in the queue; only waiting jobs have an order")
+            rows = self.db.execute("SELECT id, place FROM jobs WHERE state = 'queued' ORDER BY place").fetchall()
+            order = [row["id"] for row in rows if row["id"] != job]
+            order.insert(len(order) if before is None or before == job else order.index(before), job)
+            self.db.executemany("UPDATE jobs SET place = ? WHERE id = ?", zip((r["place"] for r in rows), order))
+            return self._row("id = ?", job)
+
+    def reopen(self):
+        """After a start: what ran when the last service ended goes back to the head of the queue.
+
+        A job that was cancelled meanwhile is; one that was interrupted again and again fails,
+        in case it is what ends the service.
+        """
+        with self._change():
+            for row in self.db.execute("SELECT * FROM jobs WHERE state = 'running'").fetchall():
+                count = row["interruptions"] + 1
+                if row["cancelling"]:
+                    self._set(row["id"], state="cancelled", cancelling=0, ended=time.time())
+                elif count > MAX_INTERRUPTIONS:
+                    reason = f"the service ended {count} times during this job; retry goes on where it had come to"
+                    self._set(row["id"], state="failed", kind="crash", reason=reason, ended=time.time())
+                else:
+                    self._set(row["id"], state="queued", place=self._first_place() - 1, interruptions=count)
+
+    def put_back(self, job):
+        """A running job back to the head of the queue, through no fault of its own."""
+        with self._change():
+            return self._set(job, state="queued", place=self._first_place() - 1)
+
+    def rendered(self, identity):
+        """Folders of done jobs with these pixels, latest first."""
+        rows = self.db.execute(
+            "SELECT recipe FROM jobs WHERE identity = ? AND state = 'done' ORDER BY place DESC LIMIT 8", (identity,)
+        )
+        return list(dict.fromkeys(json.loads(row["recipe"])["out"] for row in rows))
+
+    def _known(self, job):
+        return self._row("id = ?", job) or _raise(KeyError(job))
+
+    def _row(self, where, *values):
+        row = self.db.execute(f"SELECT * FROM jobs WHERE {where} ORDER BY id DESC LIMIT 1", values).fetchone()
+        return row and _unpack(row)
+
+    def _set(self, job, **values):
+        values = {n: _pack(v) if n in _JSON and v is not None else v for n, v in values.items()}
+        names = ", ".join(f"{name} = ?" for name in values)
+        self.db.execute(f"UPDATE jobs SET {names} WHERE id = ?", (*values.values(), job))
+        return self._row("id = ?", job)
+
+    def _first_place(self):
+        return self.db.execute("SELECT COALESCE(MIN(place), 0) FROM jobs WHERE state = 'queued'").fetchone()[0]
+
+    def _last_place(self):
+        return self.db.execute("SELECT COALESCE(MAX(place), 0) FROM jobs").fetchone()[0]
+
+    def _forget_old(self):
+        self.db.execute(
+            "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE state NOT IN ('running', 'queued')"
+            " ORDER BY place DESC LIMIT -1 OFFSET ?)",
+            (MAX_ENDED,),
+        )
+
+    @contextmanager
+    def _change(self):
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.db.execute("COMMIT")
+        except BaseException:
+            # A full disk may have rolled back by itself.
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+
+
+def _pack(value):
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def _unpack(row):
+    job = dict(row)
+    return {name: json.loads(value) if name in _JSON and value is not None else value for name, value in job.items()}
+
+
+def _raise(error):
+    raise error

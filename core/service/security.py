@@ -1,0 +1,241 @@
+"""Who may ask, and for what: the token, the request's origin, strict JSON, allowed folders."""
+
+import getpass
+import hmac
+import json
+import os
+import re
+import secrets
+import stat
+import subprocess
+from pathlib import Path
+
+from core.errors import InputError
+
+MAX_BODY = 64 * 1024  # bytes
+MAX_HEADERS = 16 * 1024
+MAX_DEPTH = 8
+MAX_TEXT = 4096  # characters of one path or prompt
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Refusal(Exception):
+    """An answer of `status` with one line."""
+
+    def __init__(self, status, text):
+        super().__init__(text)
+        self.status = status
+
+
+def new_token():
+    return secrets.token_urlsafe(32)
+
+
+def private_folder(path):
+    """Make a folder that only this user can enter. Raises OSError."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if os.name == "posix":
+        path.chmod(0o700)
+
+
+def write_private(path, text):
+    """Write a file that only this user can read, whole or not at all. Raises OSError."""
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        if os.name == "nt":
+            # Modes mean nothing there: take away inherited rights, before there is a secret in it.
+            rights = f"{getpass.getuser()}:F"
+            subprocess.run(["icacls", str(part), "/inheritance:r", "/grant:r", rights], check=True, capture_output=True)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+class Guard:
+    """ASGI: refuses what is not this user's own client or page, before anything is read.
+
+    Host must be this loopback address (DNS rebinding); a browser's Origin must be the page
+    itself, and Sec-Fetch-Site too; everything but the page's own files needs the token.
+    """
+
+    def __init__(self, app, token, port):
+        self.app, self.token = app, token
+        self.hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        try:
+            self._check(scope)
+        except Refusal as refusal:
+            return await _answer(send, refusal)
+        await self.app(scope, receive, send)
+
+    def _check(self, scope):
+        headers = {}
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADERS:
+            raise Refusal(431, f"the headers are larger than {MAX_HEADERS} bytes")
+        for name, value in scope["headers"]:
+            if name in headers and name in (b"host", b"origin", b"authorization", b"content-type", b"sec-fetch-site"):
+                raise Refusal(400, f"the header {name.decode('latin-1')} is there twice")
+            headers[name] = value.decode("latin-1")
+        host, origin = headers.get(b"host", ""), headers.get(b"origin")
+        if host not in self.hosts:
+            raise Refusal(403, "Host is not this service")
+        if origin is not None and origin != f"http://{host}":
+            raise Refusal(403, "requests from other origins are refused")
+        site = headers.get(b"sec-fetch-site", "none")
+        is_api = scope["path"].startswith("/v1/")
+        # The page itself holds no secret, and may be opened by a link.
+        link = not is_api and scope["method"] == "GET" and headers.get(b"sec-fetch-mode") == "navigate"
+        link = link and headers.get(b"sec-fetch-dest") == "document"
+        if site not in ("none", "same-origin") and not link:
+            raise Refusal(403, "cross-site requests are refused")
+        if is_api:
+            scheme, _, given = headers.get(b"authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), self.token.encode()):
+                raise Refusal(401, "the token is missing or wrong")
+        if scope["method"] not in ("GET", "HEAD"):
+            kind = headers.get(b"content-type", "").split(";")[0].strip().lower()
+            if kind != "application/json":
+                raise Refusal(415, "only application/json is accepted")
+
+
+async def read_json(request):
+    """The body of a request as a JSON object. Raises Refusal for anything else."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise Refusal(413, f"the body is larger than {MAX_BODY} bytes")
+    return parse_json(bytes(body))
+
+
+def parse_json(body):
+    """Strict: UTF-8, at most MAX_DEPTH deep, no NaN, no name twice, an object at the top."""
+    try:
+        text = body.decode("utf-8")
+        _check_depth(text)
+        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_repeats)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # lone surrogates
+    except UnicodeError:
+        raise Refusal(400, "the body is not UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, f"the body is not plain JSON ({' '.join(str(error).split())[:100]})") from None
+    if not isinstance(value, dict):
+        raise Refusal(400, "the body is not a JSON object")
+    return value
+
+
+def check_recipe(recipe, roots):
+    """Refuse paths outside the allowed folders: plate, mask, out and model, links followed.
+
+    Existing files of a sequence count one by one. Raises InputError.
+    """
+    for name in ("plate", "mask", "out", "model"):
+        path = recipe.get(name)
+        if path is None or (name == "model" and path == "mini"):
+            continue
+        if len(path) > MAX_TEXT or _CONTROL.search(path):
+            raise InputError(f"{name}: longer than {MAX_TEXT} characters, or holds control characters")
+        if not Path(path).is_absolute():
+            raise InputError(f"{name} {path}: not an absolute path; the service has no current folder")
+        _check_inside(name, path, roots)
+    if len(recipe["prompt"]) > MAX_TEXT:
+        raise InputError(f"prompt: longer than {MAX_TEXT} characters; shorten it")
+
+
+def check_files(recipe, roots):
+    """As `check_recipe`, for every file that the job will read or write into. Raises InputError."""
+    from core.plate.pattern import find_pattern
+
+    check_recipe(recipe, roots)
+    for name in ("plate", "mask"):
+        if recipe.get(name) is None:
+            continue
+        path = Path(recipe[name])
+        pattern = None if path.is_file() else find_pattern(path)
+        try:
+            files = [path] if pattern is None else [pattern.file(frame) for frame in pattern.frames()]
+        except OSError:
+            files = []  # the plate's own message is better
+        for file in files:
+            _check_inside(name, file, roots)
+            if file.exists() and not stat.S_ISREG(file.stat().st_mode) and not file.is_dir():
+                raise InputError(f"{name} {file}: not a regular file; supply a file")
+    for folder in ("edit", "composite", ".job", ".job/frames"):
+        _check_inside("out", Path(recipe["out"]) / folder, roots)
+
+
+def _check_inside(name, path, roots):
+    try:
+        real = Path(os.path.realpath(path))
+    except (OSError, ValueError):
+        raise InputError(f"{name} {path}: not a usable path") from None
+    if not any(real == root or root in real.parents for root in map(Path, roots)):
+        raise InputError(
+            f"{name} {path}: outside the folders that the service may use ({', '.join(map(str, roots))});"
+            f" allow one with python -m core.serve --allow FOLDER"
+        )
+
+
+class Roots:
+    """The folders that the user allowed, in a file; the home folder until any is named."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def folders(self):
+        """Real paths. Raises InputError if the file is damaged."""
+        try:
+            named = json.loads(self.path.read_text(encoding="utf-8"))["folders"]
+            return [os.path.realpath(str(folder)) for folder in named]
+        except FileNotFoundError:
+            return [os.path.realpath(Path.home())]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise InputError(f"{self.path}: damaged; delete it and allow the folders again") from None
+
+    def allow(self, folder):
+        """Add a folder. Raises InputError if it is not there."""
+        real = os.path.realpath(folder)
+        if not os.path.isdir(real):
+            raise InputError(f"--allow {folder}: no such folder")
+        folders = list(dict.fromkeys([*self.folders(), real]))
+        write_private(self.path, json.dumps({"folders": folders}, indent=2) + "\n")
+        return folders
+
+
+def _check_depth(text):
+    depth, quoted, escaped = 0, False, False
+    for character in text:
+        if quoted:
+            quoted = escaped or character != '"'
+            escaped = character == "\\" and not escaped
+        elif character == '"':
+            quoted = True
+        elif character in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise Refusal(400, f"the body is nested deeper than {MAX_DEPTH}")
+        elif character in "]}":
+            depth -= 1
+
+
+def _refuse_constant(name):
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+def _without_repeats(pairs):
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a name is there twice")
+    return values
+
+
+async def _answer(send, refusal):
+    body = json.dumps({"error": str(refusal)}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

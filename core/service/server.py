@@ -1,0 +1,173 @@
+"""The server: one a user, on this machine only, from its start to its end."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from core import __version__
+from core.service import client
+from core.service.web import application
+from core.service.lock import FileLock, Held
+from core.service.jobs import Queue
+from core.service.security import MAX_HEADERS, Guard, Roots, new_token, private_folder, write_private
+from core.service.supervisor import WORKER, Supervisor
+
+MAX_CONNECTIONS = 256
+MAX_LOG = 4 * 2**20  # bytes; then the log of before is kept once
+
+
+@dataclass(frozen=True)
+class Settings:
+    """folder: the queue, the token, the log. Times in seconds; memory_limit in bytes, or None."""
+
+    folder: Path
+    device: str = "auto"
+    idle: float = 1800  # without a job and a request: the service ends
+    model_idle: float = 300  # without a job: the model's memory is given back
+    hang: float = 60  # without a sign of life: the worker is ended
+    stall: float = 1800  # without progress
+    memory_limit: int | None = None
+    worker: tuple = WORKER
+
+
+class AlreadyRunning(Exception):
+    """Another server of this user runs: one line that says where."""
+
+
+class Service:
+    """All that the answers need: queue, roots, supervisor, and when the last request came."""
+
+    def __init__(self, settings):
+        self.settings = settings
+        self.loop = asyncio.get_running_loop()
+        self.roots = Roots(settings.folder / "roots.json")
+        self.roots.folders()
+        self.queue = Queue(settings.folder / "queue.sqlite")
+        self.queue.reopen()
+        self.supervisor = Supervisor(self.queue, self.roots, settings)
+        self.epoch = os.urandom(4).hex()
+        self.ending = False
+        self.requests, self.last_request = 0, time.monotonic()
+        self.server = None
+
+    def end(self):
+        """Answer what is being asked, stop the worker, and go; the queue stays."""
+        self.ending = self.server.should_exit = True
+        self.supervisor.end()
+
+    def counted(self, app):
+        """ASGI: the app, with its requests counted."""
+
+        async def count(scope, receive, send):
+            self.requests += 1
+            try:
+                await app(scope, receive, send)
+            finally:
+                self.requests -= 1
+                self.last_request = time.monotonic()
+
+        return count
+
+    async def end_when_idle(self):
+        """Nothing to do, nobody there: end after the idle time."""
+        while not self.ending:
+            await asyncio.sleep(min(max(self.settings.idle / 10, 0.2), 30))
+            busy = self.requests or self.supervisor.running or self.queue.count("queued")
+            if busy:
+                self.last_request = time.monotonic()
+            elif time.monotonic() - self.last_request > self.settings.idle:
+                self.end()
+
+
+def run(settings, started=print):
+    """Serve until asked to end, or idle. Raises AlreadyRunning, InputError, OSError."""
+    folder = settings.folder
+    private_folder(folder)
+    try:
+        lock = FileLock(folder / "server.lock")
+    except Held:
+        raise AlreadyRunning(_where_it_runs(folder)) from None
+    try:
+        _turn_log(folder / "service.log")
+        asyncio.run(_serve(settings, started))
+    finally:
+        lock.release()
+
+
+async def _serve(settings, started):
+    service = Service(settings)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind(("127.0.0.1", 0))
+    port, token = listener.getsockname()[1], new_token()
+    app = service.counted(Guard(application(service), token, port))
+    service.server = uvicorn.Server(
+        uvicorn.Config(
+            app, http="h11", ws="none", lifespan="off", log_level="warning", access_log=False, server_header=False,
+            proxy_headers=False, limit_concurrency=MAX_CONNECTIONS,
+            h11_max_incomplete_event_size=2 * MAX_HEADERS, timeout_graceful_shutdown=2,
+        )
+    )  # fmt: skip
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: service.loop.call_soon_threadsafe(service.end))
+    work = asyncio.create_task(service.supervisor.run())
+    work.add_done_callback(lambda _: service.end())
+    idle = asyncio.create_task(service.end_when_idle())
+    entry = {"port": port, "pid": os.getpid(), "token": token, "contract": client.CONTRACT, "version": __version__}
+    write_private(settings.folder / "service.json", json.dumps(entry) + "\n")
+    write_private(settings.folder / "open.html", _opener(port, token))
+    try:
+        started(f"http://127.0.0.1:{port}/")
+        await service.server.serve(sockets=[listener])
+    finally:
+        for name in ("service.json", "open.html"):
+            (settings.folder / name).unlink(missing_ok=True)
+        idle.cancel()
+        service.supervisor.end()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+        service.queue.close()
+
+
+def _opener(port, token):
+    """A page that takes a browser to the service's page, with the token behind the # that is never sent."""
+    return f'<!doctype html><meta charset="utf-8"><script>location.replace("http://127.0.0.1:{port}/#token={token}")</script>\n'
+
+
+def _where_it_runs(folder):
+    try:
+        entry = client.discover(folder)
+        return f"the service runs already: http://127.0.0.1:{entry['port']}/ (process {entry['pid']})"
+    except client.ServiceError:
+        return f"the service of {folder} is starting or ending just now"
+
+
+def _turn_log(path):
+    with contextlib.suppress(OSError):
+        if path.stat().st_size > MAX_LOG:
+            os.replace(path, path.with_suffix(".log.1"))
+
+
+def default_memory_limit():
+    """Three quarters of the machine's memory, in bytes; None where that is not told."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 4
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def log_to(path):
+    """Send this process's own output to the log: for a service that nobody looks at."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)
+    print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} service {__version__}, process {os.getpid()}", file=sys.stderr, flush=True)

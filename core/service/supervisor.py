@@ -1,0 +1,321 @@
+"""The supervisor: takes jobs from the queue to the worker, and watches, stops and restarts it."""
+
+import asyncio
+import contextlib
+import json
+import shutil
+import signal
+import sqlite3
+import sys
+import time
+from pathlib import Path
+
+from core.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+WORKER = (sys.executable, "-m", "core.service.worker")
+CANCEL_SECONDS = 1.5  # that a worker is given at least, to stop by itself
+TICK_SECONDS = 1.0
+RETRY_SECONDS = 2.0  # between attempts to write a queue that cannot be written
+
+
+class Supervisor:
+    """Runs in the server's event loop, one job at a time.
+
+    settings: see `core.service.server.Settings`. `changed()` waits for any change of any job.
+    """
+
+    def __init__(self, queue, roots, settings):
+        self.queue, self.roots, self.settings = queue, roots, settings
+        self.turn = 0
+        self.progress = {}  # of the running job
+        self.running = None  # its id
+        self.cancelling = False
+        self.worker = None
+        self.model = self.device = self.trouble = None
+        self.memory = {}
+        self.unload_asked = self.ending = False
+        self._thumbnails = {}
+        self._event, self._wake = asyncio.Event(), asyncio.Event()
+        self._forget_thumbnails()
+
+    # What the API asks for.
+
+    def submitted(self):
+        self._wake.set()
+        self.notify()
+
+    def cancel(self, job):
+        """Mark and stop. Raises Refused, KeyError."""
+        self.queue.cancel(job)
+        if job == self.running:
+            self.cancelling = True
+            if self.worker:
+                self.worker.send({"do": "stop"})
+        self._wake.set()
+        self.notify()
+
+    def unload(self):
+        self.unload_asked = True
+        self._wake.set()
+
+    def end(self):
+        self.ending = True
+        if self.running and self.worker:
+            self.worker.send({"do": "stop"})
+        self._wake.set()
+        self.notify()
+
+    @property
+    def worker_state(self):
+        if self.worker is None:
+            return "off"
+        return "starting" if not self.worker.ready else "working" if self.running else "ready"
+
+    def thumbnails(self, job):
+        """Frames of a job that have a thumbnail, in order."""
+        if job not in self._thumbnails:
+            with contextlib.suppress(OSError):
+                self._thumbnails[job] = {int(p.stem) for p in self.thumbnail_folder(job).glob("*.png") if ".part" not in p.name}
+        return sorted(self._thumbnails.get(job, ()))
+
+    def thumbnail_folder(self, job):
+        return self.settings.folder / "thumbnails" / str(job)
+
+    def notify(self):
+        """Something has changed: wake whoever waits in changed()."""
+        self.turn += 1
+        event, self._event = self._event, asyncio.Event()
+        event.set()
+
+    async def changed(self, seconds):
+        """Wait for a change, at most so long."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._event.wait(), seconds)
+
+    # The work.
+
+    async def run(self):
+        """Until end() is called: one job after the other; without jobs the model goes after its time."""
+        try:
+            while not self.ending:
+                self._wake.clear()
+                if self.unload_asked:
+                    await self._unload()
+                job = await self._written(self.queue.take)
+                if job is not None:
+                    await self._run_job(job)
+                    continue
+                try:
+                    await asyncio.wait_for(self._wake.wait(), self.settings.model_idle if self.worker else None)
+                except asyncio.TimeoutError:
+                    await self._unload()
+        finally:
+            await self._unload()
+
+    async def _run_job(self, job):
+        self.running, self.cancelling = job["id"], bool(job["cancelling"])
+        self._show(stage="start")
+        values = await self._outcome(job)
+        if values is None:
+            await self._written(lambda: self.queue.put_back(job["id"]))
+        else:
+            await self._written(lambda: self.queue.end(job["id"], **values))
+        self.running, self.progress = None, {}
+        self.notify()
+
+    async def _outcome(self, job):
+        """What Queue.end is to be told of the job; None when it is to go on after the next start."""
+        if self.worker is None:
+            try:
+                self.worker = await Worker.start(self.settings)
+            except OSError as error:
+                return {"state": "failed", "kind": "system", "reason": f"the worker cannot be started ({error}); retry"}
+        worker, sent = self.worker, False
+        silent = still = stopping = 0.0
+        last = time.monotonic()
+        while True:
+            if worker.ready and not sent and not self._stop_asked:
+                try:
+                    worker.send(self._command(job))
+                except InputError as error:
+                    return {"state": "failed", "kind": "system", "reason": str(error)}
+                sent = True
+            event = await worker.next(TICK_SECONDS / 4 if self._stop_asked else TICK_SECONDS)
+            # A machine that slept is no worker that hung: no tick counts for more than two.
+            passed, last = min(time.monotonic() - last, 2 * TICK_SECONDS), time.monotonic()
+            kind = event and event["event"]
+            silent = 0 if event else silent + passed
+            still = 0 if kind in ("progress", "prepared", "model") else still + passed
+            stopping = stopping + passed if self._stop_asked else 0
+            if kind in ("done", "stopped", "failed"):
+                if kind == "failed" and event["kind"] in ("memory", "fault"):
+                    await self._unload()  # it ends by itself, and a new one starts clean
+                return self._ended(event)
+            if kind == "gone":
+                await self._unload()
+                return self._interrupted("crash", _how_it_ended(event["code"]))
+            if kind:
+                self._note(job, event)
+            if self._stop_asked and (not sent or stopping > max(CANCEL_SECONDS, worker.load_seconds)):
+                if sent:
+                    await self._kill()
+                return self._interrupted(None, None)
+            limit = self.settings.hang if worker.ready else self.settings.stall
+            if silent > limit:
+                await self._kill()
+                return self._interrupted("hang", f"the worker gave no sign of life for {silent:.0f} s and was ended")
+            if still > self.settings.stall:
+                stage = self.progress["stage"]
+                await self._kill()
+                return self._interrupted("hang", f"no progress for {still:.0f} s at '{stage}'; the worker was ended")
+
+    @property
+    def _stop_asked(self):
+        return self.cancelling or self.ending
+
+    def _ended(self, event):
+        if event["event"] == "done":
+            return {"state": "done", "report": event["report"]}
+        if event["event"] == "failed":
+            return {"state": "failed", "kind": event["kind"], "reason": event["reason"]}
+        return self._interrupted("fault", "stopped without having been asked")
+
+    def _interrupted(self, kind, reason):
+        if self.cancelling:
+            return {"state": "cancelled"}
+        if self.ending:
+            return None
+        return {"state": "failed", "kind": kind, "reason": f"{reason}; retry goes on where the job had come to"}
+
+    def _command(self, job):
+        return {
+            "do": "job",
+            "recipe": job["recipe"],
+            "device": self.settings.device,
+            "roots": self.roots.folders(),
+            "thumbnails": str(self.thumbnail_folder(job["id"])),
+        }
+
+    def _note(self, job, event):
+        """What a running job tells of itself."""
+        kind = event["event"]
+        if kind == "prepared":
+            facts = {name: event[name] for name in ("identity", "warnings")}
+            donors = []
+            with contextlib.suppress(sqlite3.Error):  # said again by the next run
+                donors = self.queue.rendered(event["identity"])
+                self.queue.note(job["id"], **facts)
+            self.worker.send({"do": "go", "donors": donors})
+        elif kind == "progress":
+            self.progress = {n: event[n] for n in ("stage", "done", "total", "seconds_left", "frame")}
+        elif kind == "thumbnail":
+            self._thumbnails.setdefault(job["id"], set()).add(event["frame"])
+        elif kind == "model":
+            self.model, self.device = event["model"], event["device"]
+        elif kind == "beat":
+            self.memory = event["memory"]
+            return
+        self.notify()
+
+    def _show(self, **values):
+        self.progress = values
+        self.notify()
+
+    async def _unload(self):
+        self.unload_asked = False
+        if self.worker is not None:
+            worker, self.worker = self.worker, None
+            self.model = self.device = None
+            self.memory = {}
+            await worker.end()
+            self.notify()
+
+    async def _kill(self):
+        self.worker.kill()
+        await self._unload()
+
+    async def _written(self, change):
+        """Write the queue; a full disk is waited out, and said in `health` meanwhile."""
+        while True:
+            try:
+                result = change()
+                self.trouble = None
+                return result
+            except sqlite3.OperationalError as error:
+                self.trouble = f"the queue cannot be written ({error}); make room at {self.settings.folder}"
+                self.notify()
+            if self.ending:
+                return None
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def _forget_thumbnails(self):
+        """Of jobs that the queue has forgotten."""
+        with contextlib.suppress(OSError):
+            for folder in (self.settings.folder / "thumbnails").iterdir():
+                if not (folder.name.isdigit() and self.queue.get(int(folder.name))):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+class Worker:
+    """The worker's process, seen from here. `next` gives its events; the last one is "gone"."""
+
+    @classmethod
+    async def start(cls, settings):
+        """Raises OSError."""
+        self = cls()
+        self.ready, self.load_seconds = False, 0.0
+        self.events = asyncio.Queue()
+        with open(settings.folder / "service.log", "ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *settings.worker, str(settings.folder), str(settings.memory_limit or 0), cwd=ROOT,
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log, limit=2**20,
+            )  # fmt: skip
+        self.reading = asyncio.create_task(self._read())
+        return self
+
+    async def _read(self):
+        try:
+            async for line in self.process.stdout:
+                event = json.loads(line)
+                if event["event"] == "ready":
+                    self.ready = True
+                if event["event"] == "model":
+                    self.load_seconds = event["seconds"]
+                self.events.put_nowait(event)
+        except ValueError:  # half a line: it died while it wrote
+            self.kill()
+        self.events.put_nowait({"event": "gone", "code": await self.process.wait()})
+
+    async def next(self, seconds):
+        """The next event, or None after so long."""
+        try:
+            return await asyncio.wait_for(self.events.get(), seconds)
+        except asyncio.TimeoutError:
+            return None
+
+    def send(self, command):
+        with contextlib.suppress(OSError):
+            self.process.stdin.write(json.dumps(command).encode() + b"\n")
+
+    def kill(self):
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
+    async def end(self):
+        """Its input closes, and it goes; it is made to if it does not."""
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        try:
+            await asyncio.wait_for(asyncio.shield(self.reading), 2)
+        except asyncio.TimeoutError:
+            self.kill()
+            await self.reading
+
+
+def _how_it_ended(code):
+    if code >= 0:
+        return f"the worker ended with exit code {code}; the service's log has more"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    hint = " (for want of memory, or from outside)" if name == "SIGKILL" else ""
+    return f"the worker was ended by {name}{hint}"

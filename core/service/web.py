@@ -1,0 +1,195 @@
+"""The server's answers: the API of `core.service.api`, and the page for people."""
+
+import os
+import sqlite3
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from core import __version__
+from core.errors import InputError
+from core.recipe import EditRecipe
+from core.service import api
+from core.service.client import CONTRACT
+from core.service.jobs import Refused
+from core.service.security import Refusal, check_recipe, read_json
+
+PAGE = Path(__file__).parent / "page"
+PAGE_FILES = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:;"
+    " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+MAX_ID = 2**53
+
+
+def application(service):
+    """The ASGI application, without its guard. service: see `core.service.server.Service`."""
+    answers = Answers(service)
+    routes = [_route(operation, getattr(answers, operation.name)) for operation in api.OPERATIONS]
+    routes += [Route(path, _file(name), methods=["GET"]) for path, name in PAGE_FILES.items()]
+    handlers = {HTTPException: _refused, Exception: _fault}
+    return Starlette(routes=routes, exception_handlers=handlers)
+
+
+class Answers:
+    """One method an operation: answer(id, query, body) -> a dictionary or a Response."""
+
+    def __init__(self, service):
+        self.service, self.queue, self.supervisor = service, service.queue, service.supervisor
+
+    async def health(self, job, query, body):
+        supervisor = self.supervisor
+        return {
+            "contract": CONTRACT,
+            "version": __version__,
+            "pid": os.getpid(),
+            "worker": supervisor.worker_state,
+            "worker_pid": supervisor.worker.process.pid if supervisor.worker else None,
+            "device": supervisor.device or self.service.settings.device,
+            "model": supervisor.model,
+            "memory": {**supervisor.memory, "limit": self.service.settings.memory_limit},
+            "jobs": {state: self.queue.count(state) for state in api.STATES},
+            "roots": [str(folder) for folder in self.service.roots.folders()],
+            "trouble": supervisor.trouble,
+        }
+
+    async def submit(self, job, query, body):
+        recipe = {name: value for name, value in body["recipe"].items() if value is not None}
+        EditRecipe.from_values(recipe, "the recipe")
+        # The disk may be far away: not in the loop.
+        await run_in_threadpool(check_recipe, recipe, self.service.roots.folders())
+        row, is_new = self.queue.submit(recipe, body.get("request") or os.urandom(16).hex())
+        self.supervisor.submitted()
+        return JSONResponse(self._job(row), 201 if is_new else 200)
+
+    async def list(self, job, query, body):
+        await self._until_changed(query, lambda: self._turn())
+        jobs = self.queue.list(query.get("ended", 200))
+        waiting = [row["id"] for row in jobs if row["state"] == "queued"]
+        positions = {number: place for place, number in enumerate(waiting, 1)}
+        return {"revision": self._turn(), "jobs": [self._job(row, positions) for row in jobs]}
+
+    async def watch(self, job, query, body):
+        await self._until_changed(query, lambda: self._job(self._row(job))["revision"])
+        return self._job(self._row(job))
+
+    async def preview(self, job, query, body):
+        self._row(job)
+        frames = self.supervisor.thumbnails(job)
+        frame = query.get("frame", frames[-1] if frames else None)
+        if frame not in frames:
+            raise Refusal(404, "there is no thumbnail of that")
+        file = self.supervisor.thumbnail_folder(job) / f"{frame}.png"
+        try:
+            return Response(file.read_bytes(), media_type="image/png", headers={"Cache-Control": "no-store"})
+        except OSError:
+            raise Refusal(404, "the thumbnail has gone") from None
+
+    async def cancel(self, job, query, body):
+        self._row(job)
+        self.supervisor.cancel(job)
+        return self._job(self._row(job))
+
+    async def retry(self, job, query, body):
+        self._row(job)
+        self.queue.retry(job)
+        self.supervisor.submitted()
+        return self._job(self._row(job))
+
+    async def move(self, job, query, body):
+        for each in (job, body["before"]):
+            if each is not None:
+                self._row(each)
+        self.queue.move(job, body["before"])
+        self.supervisor.submitted()
+        return self._job(self._row(job))
+
+    async def unload(self, job, query, body):
+        self.supervisor.unload()
+        return await self.health(None, {}, None)
+
+    async def shutdown(self, job, query, body):
+        answer = await self.health(None, {}, None)
+        self.service.end()
+        return answer
+
+    async def description(self, job, query, body):
+        return api.description()
+
+    def _row(self, job):
+        row = self.queue.get(job) if job <= MAX_ID else None
+        if row is None:
+            raise Refusal(404, f"there is no job {job}")
+        return row
+
+    def _turn(self):
+        return f"{self.service.epoch}.{self.supervisor.turn}"
+
+    def _job(self, row, positions=None):
+        """A job as the API shows it."""
+        place = None
+        if row["state"] == "queued":
+            place = positions[row["id"]] if positions else self.queue.position(row["id"])
+        running = self.supervisor.progress if row["id"] == self.supervisor.running else {}
+        names = ("id", "state", "recipe", "identity", "kind", "reason", "warnings", "report", "submitted", "started", "ended")
+        job = {name: row[name] for name in names}
+        job |= {name: running.get(name) for name in ("stage", "done", "total", "frame", "seconds_left")}
+        job |= {"position": place, "cancelling": bool(row["cancelling"]), "thumbnails": self.supervisor.thumbnails(row["id"])}
+        return job | {"revision": api.revision(job)}
+
+    async def _until_changed(self, query, revision):
+        """A long poll: while the revision is the known one, and there is time."""
+        loop = self.service.loop
+        end = loop.time() + query.get("wait", 0)
+        while not self.service.ending and query.get("after") == revision() and loop.time() < end:
+            await self.supervisor.changed(end - loop.time())
+
+
+def _route(operation, answer):
+    async def respond(request):
+        try:
+            query = api.check_query(operation, request.query_params.multi_items())
+            body = None
+            if operation.body:
+                body = await read_json(request)
+                api.check_body(operation, body)
+            result = await answer(request.path_params.get("id"), query, body)
+        except Refusal as refusal:
+            return _error(refusal.status, refusal)
+        except InputError as error:
+            return _error(400, error)
+        except Refused as refused:
+            return _error(409, refused)
+        except sqlite3.Error as error:
+            return _error(507, f"the queue cannot be written ({error}); make room for it, then ask again")
+        return result if isinstance(result, Response) else JSONResponse(result)
+
+    return Route(operation.path.replace("{id}", "{id:int}"), respond, methods=[operation.method])
+
+
+def _file(name):
+    async def respond(request):
+        return FileResponse(PAGE / name, headers=PAGE_HEADERS)
+
+    return respond
+
+
+def _error(status, words):
+    # As the words may quote what was asked for, lone surrogates are taken out.
+    return JSONResponse({"error": str(words).encode("utf-8", "replace").decode()}, status)
+
+
+async def _refused(request, error):
+    return _error(error.status_code, error.detail)
+
+
+async def _fault(request, error):
+    return _error(500, f"fault: {type(error).__name__}; the service's log has more")

@@ -1,0 +1,269 @@
+"""The worker: a process of its own that keeps the model warm and makes one job at a time.
+
+It reads commands from standard input, one JSON object a line: {"do": "job", ...}, {"do": "go", ...},
+{"do": "stop"}; and writes events to standard output. When its input ends, the server has gone,
+and so does the worker, at once: files are whole or not there, whenever that is.
+"""
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+from core.errors import InputError, Stopped
+from core.service.lock import FileLock, Held
+from core.service.security import check_files
+
+BEAT_SECONDS = 1.0
+THUMBNAILS = 6  # of one job, evenly over its frames
+
+
+class Line:
+    """The way to the server: commands in, events out. Nothing else may write there."""
+
+    def __init__(self):
+        self.out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)  # whatever a library prints goes to the log
+        self.commands = queue.Queue()
+        self.stopping = threading.Event()
+        self.working = threading.Event()
+        self.writing = threading.Lock()
+        for target in (self._read, self._beat):
+            threading.Thread(target=target, daemon=True).start()
+
+    def send(self, event, **values):
+        try:
+            with self.writing:
+                self.out.write(json.dumps({"event": event, **values}) + "\n")
+                self.out.flush()
+        except OSError:
+            os._exit(0)
+
+    def _read(self):
+        for line in sys.stdin:
+            command = json.loads(line)
+            if command["do"] == "job":
+                self.stopping.clear()
+            if command["do"] == "stop":
+                self.stopping.set()
+            else:
+                self.commands.put(command)
+        os._exit(0)
+
+    def _beat(self):
+        while True:
+            self.working.wait()
+            self.send("beat", memory=memory_used())
+            time.sleep(BEAT_SECONDS)
+
+
+class JobProgress:
+    """core.progress.Progress's face: says stages and steps to the server, and makes thumbnails."""
+
+    def __init__(self, line, thumbnails):
+        self.line, self.thumbnails = line, thumbnails
+        self.name, self.made = None, {}
+
+    def begin(self, job):
+        self.job = job
+        frames = job.plate.frames
+        count = min(THUMBNAILS, len(frames))
+        self.shown = {frames[round(i * (len(frames) - 1) / max(count - 1, 1))] for i in range(count)}
+
+    def stage(self, name, total, done=0):
+        self.name, self.total, self.done, self.skipped, self.started = name, total, done, done, time.monotonic()
+        self._say(None, None)
+
+    def advance(self, count=1):
+        self.done += count
+        left = (time.monotonic() - self.started) / (self.done - self.skipped) * (self.total - self.done)
+        frame = self.job.plate.frames[self.done - 1] if self.name in ("read", "deliver") else None
+        if self.name == "deliver":
+            self.thumbnail(frame)
+        self._say(round(left, 1), frame)
+
+    def thumbnail(self, frame):
+        if frame not in self.shown:
+            return
+        from core.layer.exact_file import read_image
+        from core.layer.preview import write_thumbnail
+
+        try:
+            self.thumbnails.mkdir(parents=True, exist_ok=True)
+            layer = read_image(self.job.delivery.edit_path(frame))
+            write_thumbnail(self.thumbnails / f"{frame}.png", layer, self.job.plate, self.job.recipe.blend_space)
+            self.line.send("thumbnail", frame=frame)
+        except OSError:
+            traceback.print_exc()  # a picture for the queue is no reason to fail a job
+
+    def say(self, text, event="message", **values):
+        pass
+
+    def warn(self, text):
+        pass
+
+    def close(self):
+        pass
+
+    def _say(self, left, frame):
+        self.line.send("progress", stage=self.name, done=self.done, total=self.total, seconds_left=left, frame=frame)
+
+
+class WarmModel:
+    """core.model.load.load_model, which keeps the latest model as long as its files are the same."""
+
+    def __init__(self, line):
+        self.line, self.key, self.model = line, None, None
+
+    def __call__(self, name, device):
+        from core.model.load import MINI, load_model
+
+        key = (name, device, _state_of(MINI if name == "mini" else Path(name)))
+        if key != self.key:
+            self.key = self.model = None  # never two at once
+            started = time.monotonic()
+            self.model = load_model(name, device)
+            self.key = key
+            self.line.send("model", model=name, device=str(self.model.device), seconds=time.monotonic() - started)
+        return self.model
+
+
+def make(command, line, load):
+    """One job, from its recipe to the delivery; returns the report. Raises what core.edit raises."""
+    from core.edit import edit, prepare
+    from core.recipe import EditRecipe
+
+    progress = JobProgress(line, Path(command["thumbnails"]))
+    recipe = EditRecipe.from_values(command["recipe"], "the job")
+    progress.stage("prepare", 1)
+    check_files(command["recipe"], command["roots"])
+    job = prepare(recipe, command["device"], load)
+    progress.begin(job)
+    line.send("prepared", identity=job.hash, warnings=list(job.warnings))
+    donors = line.commands.get()["donors"]
+    if line.stopping.is_set():
+        raise Stopped("stopped before the first frame")
+    if not job.delivery.complete():
+        donor = next((d for d in map(lambda out: _delivery_in(out, job), donors) if d and d.complete()), None)
+        return edit(job, progress, line.stopping.is_set) if donor is None else copy(donor, job, progress, line.stopping)
+    for frame in job.plate.frames:
+        progress.thumbnail(frame)
+    return _manifest(job.delivery)["extra"]
+
+
+def copy(donor, job, progress, stopping):
+    """Deliver what another folder holds of the same pixels: written and read back like new ones."""
+    from core.layer.exact_file import read_image
+
+    manifest = _manifest(donor)
+    facts = {entry["frame"]: entry["facts"] for entry in manifest["frames"]}
+    job.delivery.start()
+    progress.stage("deliver", len(job.plate.frames))
+    for frame in job.plate.frames:
+        if stopping.is_set():
+            raise Stopped(f"stopped before frame {frame}")
+        if not job.delivery.done(frame):
+            layer, composite = read_image(donor.edit_path(frame)), read_image(donor.composite_path(frame))
+            job.delivery.write(frame, layer, composite, facts[frame])
+        progress.advance()
+    job.delivery.finish(manifest["extra"])
+    return manifest["extra"]
+
+
+def _delivery_in(out, job):
+    from core.layer.delivery import Delivery
+
+    own = job.delivery
+    if Path(out) == own.dir:
+        return None
+    return Delivery(Path(out), own.plate, own.recipe, own.recipe_hash, own.blend_space, own.plate_space)
+
+
+def _manifest(delivery):
+    return json.loads((delivery.dir / "manifest.json").read_text(encoding="utf-8"))
+
+
+def failure(error, limit):
+    """(kind, reason) of what went wrong, the reason in one line with its mend."""
+    # File names may hold bytes that are no text.
+    text = " ".join(str(error).split())[:1000].encode("utf-8", "replace").decode()
+    if isinstance(error, InputError):
+        return "input", text
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or "can't allocate memory" in text:
+        where = "the GPU's memory" if type(error).__name__ == "OutOfMemoryError" else f"memory ({limit / 2**30:.1f} GiB allowed)"
+        return "memory", f"out of {where}; free some, give fewer frames with --frames, or use --device cpu or a smaller model"
+    # Libraries wrap the system's refusals in errors of their own.
+    if isinstance(error, OSError) or "(os error " in text:
+        return "system", f"{text}; mend that and retry: finished frames are kept"
+    return "fault", f"{type(error).__name__}: {text}; the service's log has more"
+
+
+def limit_memory(limit):
+    """Let allocations beyond `limit` bytes fail, where the system can (Linux): a bomb then
+    ends this process at most, and leaves the machine alone."""
+    if limit and sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def memory_used():
+    """{"worker": bytes of this process in memory, "gpu": bytes that it holds there}; None where that is not told."""
+    used = {"worker": None, "gpu": None}
+    try:
+        with open("/proc/self/statm") as file:
+            used["worker"] = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        pass
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        used["gpu"] = torch.cuda.memory_reserved()
+    return used
+
+
+def wait_for_lock(path, line):
+    """One worker at a time, also when a killed server's last one still ends."""
+    while True:
+        try:
+            return FileLock(path)
+        except Held:
+            line.send("waiting")
+            time.sleep(0.2)
+
+
+def main(folder, limit):
+    line = Line()
+    lock = wait_for_lock(Path(folder) / "worker.lock", line)  # noqa: F841  held to the end
+    limit_memory(limit)
+    load = WarmModel(line)
+    import core.edit  # noqa: F401  now, so that the first job need not wait for it
+
+    line.send("ready", pid=os.getpid())
+    while True:
+        command = line.commands.get()
+        line.working.set()
+        try:
+            line.send("done", report=make(command, line, load))
+        except Stopped:
+            line.send("stopped")
+        except Exception as error:
+            traceback.print_exc()
+            kind, reason = failure(error, limit)
+            line.send("failed", kind=kind, reason=reason)
+            if kind in ("memory", "fault"):
+                return  # a new process has all its memory, and no doubtful state
+        finally:
+            line.working.clear()
+
+
+def _state_of(folder):
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

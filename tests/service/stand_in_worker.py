@@ -1,0 +1,112 @@
+"""A worker of the standard library, which does what the prompt says; the protocol is the real one's.
+
+A prompt is words: "steps=3" and "pause=0.1" (seconds a step), then at the last step one of
+"crash", "hang" (no beats), "stall" (beats only), "garbage", "input", "memory".
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+commands, stopping = [], threading.Event()
+arrived = threading.Condition()
+beating = threading.Event()
+
+
+def send(event, **values):
+    sys.stdout.write(json.dumps({"event": event, **values}) + "\n")
+    sys.stdout.flush()
+
+
+def read():
+    for line in sys.stdin:
+        command = json.loads(line)
+        if command["do"] == "stop":
+            stopping.set()
+            continue
+        if command["do"] == "job":
+            stopping.clear()
+        with arrived:
+            commands.append(command)
+            arrived.notify()
+    os._exit(0)
+
+
+def beat():
+    while True:
+        beating.wait()
+        send("beat", memory={"worker": 1, "gpu": None})
+        time.sleep(0.1)
+
+
+def next_command():
+    with arrived:
+        arrived.wait_for(lambda: commands)
+        return commands.pop(0)
+
+
+def work(job):
+    recipe = job["recipe"]
+    words = recipe["prompt"].split()
+    asked = dict(word.split("=") for word in words if "=" in word)
+    send("prepared", identity=recipe["prompt"], warnings=[])
+    donors = next_command()["donors"]
+    steps = int(asked.get("steps", 1))
+    for step in range(1, steps + 1):
+        time.sleep(float(asked.get("pause", 0)))
+        if stopping.is_set() and "deaf" not in words:
+            return send("stopped")
+        send("progress", stage="denoise", done=step, total=steps, seconds_left=0.0, frame=step)
+    if "crash" in words:
+        os.abort()
+    if "garbage" in words:
+        print("this is not an event", flush=True)
+        time.sleep(60)
+    if "hang" in words:
+        beating.clear()
+        time.sleep(600)
+    if "stall" in words:
+        time.sleep(600)
+    for kind in ("input", "memory"):
+        if kind in words:
+            send("failed", kind=kind, reason=f"a {kind} failure; mend it")
+            return kind == "memory" and sys.exit(0)
+    thumbnails = Path(job["thumbnails"])
+    if "picture" in words:
+        thumbnails.mkdir(parents=True, exist_ok=True)
+        for frame in (1, 2, 3):
+            (thumbnails / f"{frame}.png").write_bytes(picture(frame))
+            send("thumbnail", frame=frame)
+    with open(Path(job["thumbnails"]).parents[1] / "worked.txt", "a") as file:
+        file.write(f"{recipe['out']}\n")
+    send("done", report={"donors": donors})
+
+
+def picture(frame):
+    """A PNG of 160x120: a checkerboard with a coloured disc that moves."""
+    import io
+
+    from PIL import Image, ImageDraw
+
+    image = Image.new("RGB", (160, 120))
+    draw = ImageDraw.Draw(image)
+    for y in range(0, 120, 12):
+        for x in range(0, 160, 12):
+            draw.rectangle((x, y, x + 11, y + 11), fill=(82,) * 3 if (x + y) // 12 % 2 else (122,) * 3)
+    draw.ellipse((20 * frame, 30, 20 * frame + 60, 90), fill=(220, 70, 40))
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+threading.Thread(target=read, daemon=True).start()
+threading.Thread(target=beat, daemon=True).start()
+send("ready", pid=os.getpid())
+while True:
+    job = next_command()
+    beating.set()
+    work(job)
+    beating.clear()

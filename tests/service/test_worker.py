@@ -1,0 +1,118 @@
+"""The worker's parts, without its process; the whole of it is in test_faults.py."""
+
+import errno
+
+import numpy as np
+import pytest
+import torch
+
+from core.errors import InputError
+from core.service import worker
+from core.service.lock import FileLock, Held
+
+
+class Heard:
+    """A line to a server that only listens."""
+
+    def __init__(self):
+        self.said = []
+
+    def send(self, event, **values):
+        self.said.append((event, values))
+
+
+@pytest.mark.parametrize(
+    "error, kind, words",
+    [
+        (InputError("plate.exr: no such file; check the name"), "input", "check the name"),
+        (MemoryError(), "memory", "2.0 GiB allowed"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "memory", "--frames"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "memory", "the GPU's memory"),
+        (OSError(errno.ENOSPC, "No space left on device"), "system", "retry"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "system", "retry"),
+        (ZeroDivisionError("two\nlines"), "fault", "ZeroDivisionError: two lines"),
+        (InputError("a\udcff.exr: odd name"), "input", "a?.exr"),
+    ],
+)
+def test_a_failure_says_what_and_the_mend_in_one_line(error, kind, words):
+    found, reason = worker.failure(error, 2 * 2**30)
+    assert found == kind and words in reason and "\n" not in reason
+    reason.encode("utf-8")
+
+
+def test_the_model_is_kept_until_its_files_change(tmp_path, monkeypatch):
+    from core.model import load
+
+    loads = []
+
+    class Model:
+        device = "cpu"
+
+    monkeypatch.setattr(load, "load_model", lambda name, device: loads.append((name, device)) or Model())
+    (tmp_path / "weights").write_bytes(b"1")
+    warm = worker.WarmModel(Heard())
+    first = warm(str(tmp_path), "cpu")
+    assert warm(str(tmp_path), "cpu") is first and len(loads) == 1
+    (tmp_path / "weights").write_bytes(b"22")
+    assert warm(str(tmp_path), "cpu") is not first
+    warm(str(tmp_path), "other")
+    assert loads[1:] == [(str(tmp_path), "cpu"), (str(tmp_path), "other")]
+
+
+@pytest.mark.parametrize("count, shown", [(1, {1}), (3, {1, 2, 3}), (6, {1, 2, 3, 4, 5, 6}), (101, {1, 21, 41, 61, 81, 101})])
+def test_thumbnails_are_evenly_over_the_frames(tmp_path, count, shown):
+    class Plate:
+        frames = tuple(range(1, count + 1))
+
+    class Job:
+        plate = Plate
+
+    progress = worker.JobProgress(Heard(), tmp_path)
+    progress.begin(Job)
+    assert progress.shown == shown
+
+
+def test_a_thumbnail_is_the_layer_over_a_checkerboard(tmp_path):
+    from PIL import Image
+
+    from core.layer.preview import THUMBNAIL, write_thumbnail
+
+    class Plate:
+        width, height, pixel_aspect = 40, 20, 1.0
+
+    layer = np.zeros((20, 40, 4), np.float16)
+    layer[:, 20:] = (1, 0, 0, 1)
+    write_thumbnail(tmp_path / "1.png", layer, Plate, "linear")
+    picture = np.asarray(Image.open(tmp_path / "1.png"))
+    assert picture.shape == (THUMBNAIL // 2, THUMBNAIL, 3)
+    assert (picture[:, 200:] == (255, 0, 0)).all()
+    left = picture[:, :120]
+    assert len(np.unique(left.reshape(-1, 3), axis=0)) == 2 and (left[..., 0] == left[..., 1]).all()
+
+
+def test_progress_tells_stage_frame_and_time_left(tmp_path):
+    class Plate:
+        frames = (1001, 1002)
+
+    class Job:
+        plate = Plate
+
+    line = Heard()
+    progress = worker.JobProgress(line, tmp_path)
+    progress.begin(Job)
+    progress.stage("read", 2)
+    progress.advance()
+    event, said = line.said[-1]
+    assert event == "progress" and said["seconds_left"] >= 0
+    assert (said["stage"], said["done"], said["total"], said["frame"]) == ("read", 1, 2, 1001)
+    progress.stage("denoise", 20)
+    progress.advance()
+    assert line.said[-1][1]["frame"] is None
+
+
+def test_a_lock_has_one_holder(tmp_path):
+    lock = FileLock(tmp_path / "lock")
+    with pytest.raises(Held):
+        FileLock(tmp_path / "lock")
+    lock.release()
+    FileLock(tmp_path / "lock").release()
