@@ -18,7 +18,9 @@ class TransformerConfig:
     (time, height, width) in latent pixels. share_embedders keeps one time and text
     embedder for all branches; alpha_text=False removes the alpha branch's text
     cross-attention (the published parameter counts suggest both; the default is
-    three full copies). mask_input adds the mask's patch embedding.
+    three full copies). mask_input adds the mask's patch embedding. place_input tells
+    each token where in the frame it is: rotary positions are relative, and a small model
+    learns words such as "left" too slowly from them alone. Wan has none.
     """
 
     dim: int
@@ -33,6 +35,7 @@ class TransformerConfig:
     share_embedders: bool = False
     alpha_text: bool = True
     mask_input: bool = True
+    place_input: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "patch", tuple(self.patch))
@@ -61,7 +64,7 @@ class TransformerConfig:
 
 
 PRESETS = {
-    "mini": TransformerConfig(dim=192, heads=3, layers=6, ffn_dim=768, text_dim=192, freq_dim=128, latent_channels=24),
+    "mini": TransformerConfig(dim=192, heads=3, layers=6, ffn_dim=768, text_dim=192, freq_dim=128, latent_channels=24, place_input=True),
     "1.3b": TransformerConfig(dim=1536, heads=12, layers=30, ffn_dim=8960),
     "14b": TransformerConfig(dim=5120, heads=40, layers=40, ffn_dim=13824),
 }

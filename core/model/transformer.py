@@ -23,6 +23,9 @@ from kernels.norm_rotary_pack import can_pack, norm_rotary_pack, rotate
 from kernels.variants import attention_variant
 
 
+PLACE_FEATURES = 18
+
+
 class Transformer(nn.Module):
     """Predicts the flow-matching velocity of the three layers' latents.
 
@@ -67,6 +70,9 @@ class Transformer(nn.Module):
         tokens[2] = tokens[2] + self.layer_embedding[1] + flatten(self.source_embedding(source))
         if mask is not None:
             tokens[1] = tokens[1] + flatten(self.mask_embedding(mask.to(dtype)))
+        if self.config.place_input:
+            places = place_features(grid, latents.device).to(dtype)
+            tokens = [t + b.place_embedding(places) for t, b in zip(tokens, branches)]
         hidden = torch.stack(tokens, dim=1)
 
         if self.config.share_embedders:
@@ -88,6 +94,7 @@ class Branch(nn.Module):
     def __init__(self, config: TransformerConfig, text: bool):
         super().__init__()
         self.patch_embedding = nn.Conv3d(config.latent_channels, config.dim, config.patch, config.patch)
+        self.place_embedding = zero_init(nn.Linear(PLACE_FEATURES, config.dim)) if config.place_input else None
         if not config.share_embedders:
             self.condition_embedder = Embedders(config, text)
         self.norm_out = Float32LayerNorm(config.dim, config.eps)
@@ -327,6 +334,19 @@ def sinusoids(timestep, dim):
     rates = torch.exp(-math.log(10000) / (dim // 2) * torch.arange(dim // 2, device=timestep.device))
     angles = timestep.float()[:, None] * rates
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def place_features(grid, device):
+    """Where each token is in the frame, (t*h*w, PLACE_FEATURES): x and y in [-1, 1] across the
+    frame whatever its size, and sines and cosines of one to four half turns of each."""
+    features = []
+    for axis in (1, 2):
+        at = (torch.arange(grid[axis], device=device) + 0.5) / grid[axis] * 2 - 1
+        turns = at[:, None] * math.pi / 2 * torch.arange(1, 5, device=device)
+        shape = [1, 1, 1, 9]
+        shape[axis] = grid[axis]
+        features.append(torch.cat([at[:, None], turns.sin(), turns.cos()], dim=1).reshape(shape).expand(*grid, 9))
+    return torch.cat(features, dim=-1).reshape(-1, PLACE_FEATURES)
 
 
 def rotary_table(grid, head_dim, device, times=None):

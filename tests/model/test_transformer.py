@@ -198,3 +198,32 @@ def test_times_are_the_positions_of_a_window(sample):
     shifted = run(vera, sample, times=[40, 41, 42])
     torch.testing.assert_close(shifted, run(vera, sample), rtol=0, atol=2e-5)
     assert min(change(shifted, run(vera, sample, times=[0, 2, 4]))) > 1e-3
+
+
+def test_place_features_tell_left_from_right_whatever_the_size():
+    from core.model.transformer import PLACE_FEATURES, place_features
+
+    small, large = (place_features((2, h, w), "cpu").reshape(2, h, w, PLACE_FEATURES) for h, w in ((4, 6), (8, 12)))
+    assert torch.equal(small[0], small[1])  # the same at all times
+    assert small[0, 0, 0, 9] == -small[0, 0, -1, 9] < 0 and small[0, 0, 0, 0] == -small[0, -1, 0, 0] < 0
+    middle = large.unflatten(1, (4, 2)).unflatten(3, (6, 2)).mean((2, 4))[..., [0, 9]]
+    torch.testing.assert_close(middle, small[..., [0, 9]])
+
+
+def test_place_input_starts_at_nothing_and_then_counts(inputs):
+    from dataclasses import replace
+
+    from core.model.config import PRESETS
+    from core.model.transformer import Transformer
+
+    config = replace(PRESETS["mini"], layers=1, latent_channels=4, text_dim=32)
+    torch.manual_seed(0)
+    model = Transformer(config).eval()
+    x = inputs["latents"][:, None].expand(-1, 3, -1, -1, -1, -1)
+    call = lambda: model(x, inputs["timestep"], inputs["text"], inputs["latents"])  # noqa: E731
+    with torch.no_grad():
+        before = call()
+        model.edit.place_embedding.weight.normal_()
+        after = call()
+        model.edit.place_embedding.weight.zero_()
+        assert torch.equal(call(), before) and not torch.allclose(after, before)
