@@ -258,6 +258,12 @@ BOMBS = {
 }
 
 
+# Those that cost the worker, or seconds, are for the full length; one bomb of memory is for every run.
+if KILLS < 20:
+    BOMBS.pop("magic.exr")
+    BOMBS.pop("channels.exr")
+
+
 def test_bombs_end_their_job_at_most(real):
     """Each is refused in words, or takes the worker with it; the service answers, and the next job is made."""
     ids = {}
