@@ -167,7 +167,7 @@ def _open(file: Path, where: str) -> oiio.ImageInput:
     config.attribute("oiio:UnassociatedAlpha", 1)
     image = oiio.ImageInput.open(str(file), config)
     if image is None:
-        raise InputError(f"{where}: not a readable image ({_line(oiio.geterror())}); write it again")
+        raise InputError(f"{where}: not a readable image ({_opening_error()}); write it again")
     wanted = STILLS[file.suffix[1:].lower()]
     if image.format_name() != wanted:
         raise InputError(f"{where}: holds {image.format_name()}, not {wanted}; rename the file")
@@ -258,6 +258,13 @@ def _oiio_type(header: Header) -> str:
     return {"float16": "half", "float32": "float", "uint32": "uint"}.get(
         name := str(dtype_of(header.pixel_type)), name
     )
+
+
+def _opening_error() -> str:
+    try:
+        return _line(oiio.geterror())
+    except UnicodeDecodeError:  # a damaged header's bytes, quoted
+        return "damaged header"
 
 
 def _line(text: str) -> str:

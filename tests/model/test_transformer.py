@@ -8,7 +8,14 @@ from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed, Wan
 from torch.nn.functional import scaled_dot_product_attention
 
 from core.model.config import BRANCHES, PRESETS, TransformerConfig
-from core.model.transformer import Transformer, kept_in_float32, rotary_table, rotate
+from core.model.transformer import (
+    PLACE_FEATURES,
+    Transformer,
+    kept_in_float32,
+    place_features,
+    rotary_table,
+    rotate,
+)
 from core.model.wan import config_from_wan, parameter_shapes, vera_state_dict
 
 CONFIG = TransformerConfig(dim=60, heads=3, layers=2, ffn_dim=72, text_dim=32, freq_dim=16, latent_channels=4)
@@ -201,21 +208,15 @@ def test_times_are_the_positions_of_a_window(sample):
 
 
 def test_place_features_tell_left_from_right_whatever_the_size():
-    from core.model.transformer import PLACE_FEATURES, place_features
-
     small, large = (place_features((2, h, w), "cpu").reshape(2, h, w, PLACE_FEATURES) for h, w in ((4, 6), (8, 12)))
     assert torch.equal(small[0], small[1])  # the same at all times
-    assert small[0, 0, 0, 9] == -small[0, 0, -1, 9] < 0 and small[0, 0, 0, 0] == -small[0, -1, 0, 0] < 0
+    left, right, top, bottom = small[0, 0, 0, 9], small[0, 0, -1, 9], small[0, 0, 0, 0], small[0, -1, 0, 0]
+    assert -1 < left == pytest.approx(-right) and -1 < top == pytest.approx(-bottom) and left < 0 and top < 0
     middle = large.unflatten(1, (4, 2)).unflatten(3, (6, 2)).mean((2, 4))[..., [0, 9]]
     torch.testing.assert_close(middle, small[..., [0, 9]])
 
 
 def test_place_input_starts_at_nothing_and_then_counts(inputs):
-    from dataclasses import replace
-
-    from core.model.config import PRESETS
-    from core.model.transformer import Transformer
-
     config = replace(PRESETS["mini"], layers=1, latent_channels=4, text_dim=32)
     torch.manual_seed(0)
     model = Transformer(config).eval()
