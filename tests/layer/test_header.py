@@ -36,7 +36,7 @@ def deliver(tmp_path, plate, blend_space="linear", plate_space="linear"):
     delivery = Delivery(tmp_path / "out", plate, {}, "abc", blend_space, plate_space)
     delivery.start()
     for frame in plate.frames:
-        delivery.write(frame, *make_frame(plate, frame))
+        delivery.write(frame, *make_frame(plate, frame), {})
     return delivery
 
 
