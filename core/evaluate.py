@@ -113,11 +113,10 @@ def main(argv=None) -> int:
     parser.add_argument("--json", help="write all figures to this file")
     parser.add_argument("--progress", choices=KINDS, default="bar")
     args = parser.parse_args(argv)
-    from core.edit import choose_device
     from core.model.load import load_model
 
     try:
-        model = load_model(args.model, choose_device("cpu"))
+        model = load_model(args.model, "cpu")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
