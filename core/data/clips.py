@@ -85,7 +85,7 @@ def make_clip(seed: int, height: int, width: int, times, labels: dict | None = N
 
 def added_object(labels, rng, cam, times, height, width):
     """Premultiplied colour (T, 3, H, W) and alpha (T, 1, H, W) of the object and its shadow."""
-    half = {"small": 0.12, "medium": 0.18, "large": 0.27}[labels["size"]] * rng.uniform(0.9, 1.1)
+    half = {"small": 0.15, "medium": 0.22, "large": 0.31}[labels["size"]] * rng.uniform(0.9, 1.1)
     path_x, path_y, floor = _path(labels, rng, times, half, width / height)
     # What is added is attached to the scene: it moves with the plate's camera.
     offsets, zoom = cam

@@ -20,7 +20,12 @@ class TransformerConfig:
     cross-attention (the published parameter counts suggest both; the default is
     three full copies). mask_input adds the mask's patch embedding. place_input tells
     each token where in the frame it is: rotary positions are relative, and a small model
-    learns words such as "left" too slowly from them alone. Wan has none.
+    learns words such as "left" too slowly from them alone. text_modulation adds the mean of
+    the text states to the time embedding, so that what is asked for steers every norm.
+    latent_std: the heads give what the noisy latents leave open of clean ones of this standard
+    deviation, at unit size (Karras et al., "Elucidating the Design Space of Diffusion-Based
+    Generative Models", 2022), the composite's relative to the plate; None: they give the
+    velocity. Wan has none of these three.
     """
 
     dim: int
@@ -36,6 +41,8 @@ class TransformerConfig:
     alpha_text: bool = True
     mask_input: bool = True
     place_input: bool = False
+    text_modulation: bool = False
+    latent_std: float | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "patch", tuple(self.patch))
@@ -64,7 +71,10 @@ class TransformerConfig:
 
 
 PRESETS = {
-    "mini": TransformerConfig(dim=192, heads=3, layers=6, ffn_dim=768, text_dim=192, freq_dim=128, latent_channels=24, place_input=True),
+    "mini": TransformerConfig(
+        dim=192, heads=3, layers=6, ffn_dim=768, text_dim=192, freq_dim=128, latent_channels=24,
+        place_input=True, text_modulation=True, latent_std=0.65,
+    ),
     "1.3b": TransformerConfig(dim=1536, heads=12, layers=30, ffn_dim=8960),
     "14b": TransformerConfig(dim=5120, heads=40, layers=40, ffn_dim=13824),
 }

@@ -24,6 +24,7 @@ from kernels.variants import attention_variant
 
 
 PLACE_FEATURES = 18
+LEAST_NOISE = 0.02  # no velocity is divided by less
 
 
 class Transformer(nn.Module):
@@ -85,7 +86,10 @@ class Transformer(nn.Module):
         hidden = run(self.blocks, hidden, texts, modulation, rotary, attention_variant(self.attention, grid))
 
         out = [b.head(hidden[:, i], c.time) for i, (b, c) in enumerate(zip(branches, conditions))]
-        return torch.stack([unpatchify(o, grid, self.config) for o in out], dim=1).to(given)
+        out = torch.stack([unpatchify(o, grid, self.config) for o in out], dim=1)
+        if self.config.latent_std is not None:
+            out = velocity_of(out, latents, timestep, source, self.config.latent_std)
+        return out.to(given)
 
 
 class Branch(nn.Module):
@@ -189,7 +193,14 @@ class Attention(nn.Module):
     def forward(self, x, context):
         """Cross-attention of x (B, L, D) to context (B, N, D)."""
         q, k, v = (y.transpose(1, 2) for y in self.project(x, context))
-        return self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.to_out[0](cross_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+def cross_attention(q, k, v):
+    """softmax(q k^T / sqrt(K)) v of (B, H, L, K) and (B, H, N, K)."""
+    if q.device.type == "cpu" and q.requires_grad:  # torch's fused one is four times slower to train there
+        return torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1) @ v
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 def stacked_projections(attentions, inputs, rotary):
@@ -256,11 +267,14 @@ class Embedders(nn.Module):
         self.time_embedder = TwoLinear(config.freq_dim, config.dim)
         self.time_proj = nn.Linear(config.dim, 6 * config.dim)
         self.text_embedder = TwoLinear(config.text_dim, config.dim) if text else None
+        self.text_pooler = zero_init(nn.Linear(config.text_dim, config.dim)) if config.text_modulation and text else None
 
     def forward(self, timestep, text):
         dtype = self.time_proj.weight.dtype
         wave = sinusoids(timestep, self.freq_dim).to(self.time_embedder.linear_1.weight.dtype)
         time = self.time_embedder(wave, F.silu)
+        if self.text_pooler is not None:
+            time = time + self.text_pooler(mean_of_words(text))
         modulation = self.time_proj(F.silu(time).to(dtype)).unflatten(1, (6, -1))
         states = None if self.text_embedder is None else self.text_embedder(text, gelu_tanh)
         return Condition(time, modulation, states)
@@ -304,6 +318,28 @@ def kept_in_float32(name: str) -> bool:
     """
     parts = name.split(".")
     return any(kept in parts for kept in ("scale_shift_table", "time_embedder", "norm2"))
+
+
+def velocity_of(out, latents, timestep, source, std):
+    """Velocity from preconditioned heads: out, latents (B, 3, C, T, H, W), source (B, C, T, H, W); fp32.
+
+    Noisy latents are x = (1 - s) c + s n, with c of deviation std about its base: the plate for
+    the composite, else 0. The best linear guess of c is base + k (x - (1 - s) base), where
+    k = (1 - s) std^2 / v and v = (1 - s)^2 std^2 + s^2; its error's deviation, s std / sqrt(v), is
+    the unit of out.
+    """
+    s = (timestep / 1000).clamp_min(LEAST_NOISE)[:, None, None, None, None, None]
+    v = ((1 - s) * std) ** 2 + s**2
+    x = latents.float()
+    base = torch.stack([torch.zeros_like(source), torch.zeros_like(source), source], dim=1).float()
+    clean = base + (1 - s) * std**2 / v * (x - (1 - s) * base) + s * std / v.sqrt() * out.float()
+    return (x - clean) / s
+
+
+def mean_of_words(text):
+    """Text states (B, N, D) -> (B, D), over the positions that are not zeros; zeros where none is."""
+    there = (text != 0).any(-1, keepdim=True)
+    return text.sum(1) / there.sum(1).clamp_min(1)
 
 
 def gelu_tanh(x):

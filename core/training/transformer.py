@@ -15,9 +15,12 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+import torch.nn.functional as F
 
 from core.data.clips import SPAN, make_clip
 from core.data.phrases import vocabulary
+from core.model.codec import SPACE_STRIDE as SPACE
+from core.model.codec import TIME_STRIDE as TIME
 from core.model.config import PRESETS
 from core.model.mini_codec import MiniCodec
 from core.model.mini_text import MiniText
@@ -46,31 +49,42 @@ def pick_times(rng, count: int) -> list[int]:
 @torch.inference_mode()
 def latent_clips(codec, seed: int, count: int, latents: int):
     """Clips seed .. seed + count - 1 of one shape and one choice of times: latents
-    (count, 5, C, t, h, w) of source, edit, alpha, composite, mask; instructions; latent times."""
+    (count, 5, C, t, h, w) of source, edit, alpha, composite, mask; each latent pixel's
+    largest alpha (count, t, h, w); instructions; latent times."""
     rng = random.Random(seed)
     height, width = rng.choice(SHAPES)
     times = pick_times(rng, latents)
     frames = [f for t in times for f in frames_of(t)]
-    stacks, texts = [], []
+    stacks, seen, texts = [], [], []
     for k in range(count):
         clip = make_clip(seed + k, height, width, frames)
         rgb = (1, 3, 1, 1)
         layers = [clip.source, clip.edit, clip.alpha.repeat(rgb), clip.composite, clip.mask.repeat(rgb)]
         stacks.append(codec.encode_groups(torch.stack(layers).transpose(1, 2)))
+        seen.append(F.max_pool3d(clip.alpha.transpose(0, 1), (TIME, SPACE, SPACE))[0])
         texts.append(clip.instruction)
-    return torch.stack(stacks), texts, times
+    return torch.stack(stacks), torch.stack(seen), texts, times
 
 
-def flow_loss(transformer, states, latents, times, with_mask, shift):
-    """Mean squared error of the velocity, a branch; latents as LatentClips gives them -> (3,)."""
+def flow_loss(transformer, states, latents, seen, times, with_mask, shift, std):
+    """Mean squared error of the velocity, a branch -> (3,); latents and seen as latent_clips gives them.
+
+    Each noise level is weighted so that a linear guess of latents of deviation std would have a
+    loss of 1 (Karras et al. 2022). Of the edit branch, what alpha hides counts a fifth. Noise
+    levels are spread evenly over the batch.
+    """
     source, clean, mask = latents[:, 0], latents[:, 1:4], latents[:, 4]
-    u = torch.rand(len(latents))
+    u = (torch.arange(len(latents)) + torch.rand(len(latents))) / len(latents)
     sigma = shift * u / (1 + (shift - 1) * u)
     noise = torch.randn_like(clean)
     s = sigma[:, None, None, None, None, None]
     noisy = (1 - s) * clean + s * noise
     velocity = transformer(noisy, sigma * 1000, states, source, mask if with_mask else None, times)
-    return (velocity.float() - (noise - clean)).pow(2).mean((0, 2, 3, 4, 5))
+    s = s[:, 0]
+    error = (velocity.float() - (noise - clean)).pow(2).mean(2) * (((1 - s) * std) ** 2 + s**2) / std**2
+    visible = 0.2 + 0.8 * seen
+    weight = torch.stack([visible / visible.mean(), torch.ones_like(seen), torch.ones_like(seen)], dim=1)
+    return (error * weight).mean((0, 2, 3, 4))
 
 
 def load_codec(folder: Path) -> MiniCodec:
@@ -124,16 +138,19 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
         torch.manual_seed(step * count + rank)
         stage = next(s for s in config["stages"] if step < s["until"])
         mine = stage["batch"] // count
-        latents, texts, times = latent_clips(codec, config["seed"] + clips + rank * mine, mine, config["latents"])
+        latents, seen, texts, times = latent_clips(codec, config["seed"] + clips + rank * mine, mine, stage["latents"])
         clips += stage["batch"]
         before, sums = step, torch.zeros(3)
-        for _ in range(config["repeats"]):
+        for _ in range(stage["repeats"]):
             chosen = sorted(rng.sample(range(len(times)), stage["keep"]))
             with_mask = rng.random() < config["mask_keep"]
             dropped = ["" if torch.rand(()) < config["text_drop"] else t for t in texts]
             with torch.autocast("cpu", torch.bfloat16):
                 part, at = latents[:, :, :, chosen], [times[i] for i in chosen]
-                losses = flow_loss(transformer, text.encode(dropped), part, at, with_mask, config["shift"])
+                states = text.encode(dropped)
+                losses = flow_loss(
+                    transformer, states, part, seen[:, chosen], at, with_mask, config["shift"], geometry.latent_std
+                )
             optimizer.zero_grad()
             losses.mean().backward()
             average_gradients(parameters, count)
@@ -144,7 +161,7 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
             step, sums = step + 1, sums + losses.detach()
             ema.update(modules, step)
         if rank == 0:
-            means = (sums / config["repeats"]).tolist()
+            means = (sums / stage["repeats"]).tolist()
             log_line(folder, step=step, losses=means, clips=clips, seconds=round(time.time() - started, 1))
             if crossed(before, step, config["save_every"]):
                 save_state(folder, step, saved, optimizer, {"clips": clips})

@@ -15,6 +15,7 @@ from core.model.transformer import (
     place_features,
     rotary_table,
     rotate,
+    velocity_of,
 )
 from core.model.wan import config_from_wan, parameter_shapes, vera_state_dict
 
@@ -228,3 +229,50 @@ def test_place_input_starts_at_nothing_and_then_counts(inputs):
         after = call()
         model.edit.place_embedding.weight.zero_()
         assert torch.equal(call(), before) and not torch.allclose(after, before)
+
+
+def test_heads_that_give_nothing_give_the_best_linear_guess():
+    """Of latents of the stated deviation about the base, by least squares over many draws, in fp64."""
+    generator = torch.Generator().manual_seed(8)
+    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    std, shape = 0.65, (2, 3, 4, 2, 40, 40)
+    source = draw(2, 4, 2, 40, 40)
+    base = torch.stack([0 * source, 0 * source, source], dim=1)
+    clean, noise, s = base + std * draw(*shape), draw(*shape), torch.tensor([0.3, 0.9])
+    sigma = s.double()[:, None, None, None, None, None]
+    noisy = (1 - sigma) * clean + sigma * noise
+    guess = noisy - sigma * velocity_of(torch.zeros(shape), noisy, s * 1000, source, std)
+    for b in range(2):
+        seen = (noisy - (1 - sigma) * base)[b].flatten()
+        gain = (seen @ (clean - base)[b].flatten()) / (seen @ seen)
+        fitted = base[b].flatten() + gain * seen
+        assert (guess[b].flatten() - fitted).abs().max() < 0.03
+    # ... and heads of 1 add the deviation of its error.
+    ones = noisy - sigma * velocity_of(torch.ones(shape), noisy, s * 1000, source, std)
+    error = (guess - clean).flatten(1).std(1)
+    torch.testing.assert_close((ones - guess)[:, 0, 0, 0, 0, 0], error, rtol=0.02, atol=0)
+
+
+def test_a_preconditioned_vera_that_knows_nothing_returns_the_plate_in_the_end(sample):
+    vera = random_vera(replace(CONFIG, latent_std=0.65))
+    with torch.no_grad():
+        for name in BRANCHES:
+            for p in getattr(vera, name).proj_out.parameters():
+                p.zero_()
+    source, s = sample["source"], 0.02
+    noisy = torch.stack([0 * source, 0 * source, (1 - s) * source], dim=1)
+    out = run(vera, sample, latents=noisy, timestep=torch.tensor([20.0, 20.0]))
+    torch.testing.assert_close(noisy - s * out, torch.stack([0 * source, 0 * source, source], dim=1))
+
+
+def test_words_steer_the_modulation_at_once_and_padding_does_not(sample):
+    vera = random_vera(replace(CONFIG, text_modulation=True))
+    embedders = vera.edit.condition_embedder
+    with torch.no_grad():
+        before = embedders(sample["timestep"], sample["text"]).modulation
+        assert (embedders(sample["timestep"], -sample["text"]).modulation - before).abs().min() > 1e-4
+        padded = torch.cat([sample["text"], torch.zeros(2, 5, 32)], dim=1)
+        torch.testing.assert_close(embedders(sample["timestep"], padded).modulation, before)
+        assert embedders(sample["timestep"], torch.zeros(2, 5, 32)).modulation.isfinite().all()
+    # A fresh one leaves the modulation as it is.
+    assert not Transformer(replace(CONFIG, text_modulation=True)).edit.condition_embedder.text_pooler.weight.any()

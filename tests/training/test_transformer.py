@@ -30,11 +30,44 @@ class Exact(nn.Module):
 @pytest.mark.parametrize("with_mask", [True, False])
 def test_the_exact_velocity_has_no_loss(with_mask):
     latents = torch.randn(3, 5, 4, 2, 2, 2)
+    seen = torch.rand(3, 2, 2, 2)
     exact = Exact(latents[:, 1:4])
-    losses = flow_loss(exact, None, latents, [0, 1], with_mask, 2.0)
+    losses = flow_loss(exact, None, latents, seen, [0, 1], with_mask, 2.0, 0.65)
     assert losses.shape == (3,) and losses.max() < 1e-6 and exact.masked == with_mask
-    wrong = flow_loss(Exact(latents[:, [1, 3, 2]]), None, latents, [0, 1], with_mask, 2.0)
+    wrong = flow_loss(Exact(latents[:, [1, 3, 2]]), None, latents, seen, [0, 1], with_mask, 2.0, 0.65)
     assert wrong[0] < 1e-6 and wrong[1:].min() > 0.5
+
+
+class Linear(nn.Module):
+    """The best linear guess of clean latents of deviation 0.65."""
+
+    def forward(self, noisy, timestep, text, source, mask, times):
+        s = (timestep / 1000)[:, None, None, None, None, None]
+        gain = (1 - s) * 0.65**2 / (((1 - s) * 0.65) ** 2 + s**2)
+        return (noisy - gain * noisy) / s
+
+
+def test_a_linear_guess_costs_one_at_every_noise_level():
+    torch.manual_seed(1)
+    latents = 0.65 * torch.randn(64, 5, 4, 2, 8, 8)
+    seen = torch.ones(64, 2, 8, 8)
+    for shift in (0.1, 1.0, 8.0):
+        losses = flow_loss(Linear(), None, latents, seen, [0, 1], False, shift, 0.65)
+        torch.testing.assert_close(losses, torch.ones(3), atol=0.03, rtol=0)
+
+
+def test_what_alpha_hides_counts_a_fifth_in_the_edit_branch():
+    torch.manual_seed(1)
+    latents = torch.randn(8, 5, 4, 1, 2, 2)
+    spoiled = latents[:, 1:4].clone()
+    spoiled[..., 0] += 1  # an error in the left column
+    left, right = torch.zeros(8, 1, 2, 2), torch.zeros(8, 1, 2, 2)
+    left[..., 0], right[..., 1] = 1, 1
+    losses = []
+    for seen in (left, right):
+        torch.manual_seed(2)
+        losses.append(flow_loss(Exact(spoiled), None, latents, seen, [0], False, 1.0, 0.65))
+    torch.testing.assert_close(losses[0] / losses[1], torch.tensor([5.0, 1.0, 1.0]))
 
 
 def test_latents_cover_all_frames_once():
@@ -63,8 +96,11 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
     optimizer = torch.optim.AdamW(codec.parameters())
     save_state(tmp_path / "codec", 0, {"codec": wide}, optimizer)
     config = {
-        "codec": str(tmp_path / "codec"), "seed": 9, "latents": 3, "repeats": 2, "processes": 1, "steps": 4,
-        "stages": [{"until": 2, "batch": 2, "keep": 1}, {"until": 4, "batch": 1, "keep": 2}],
+        "codec": str(tmp_path / "codec"), "seed": 9, "processes": 1, "steps": 4,
+        "stages": [
+            {"until": 2, "batch": 2, "latents": 1, "keep": 1, "repeats": 2},
+            {"until": 4, "batch": 1, "latents": 3, "keep": 2, "repeats": 2},
+        ],
         "geometry": {"layers": 1}, "rate": 0.001, "ema": 0.9, "text_drop": 0.3, "mask_keep": 0.5, "shift": 2.0,
         "save_every": 2, "sample_every": 100,
     }  # fmt: skip
