@@ -55,15 +55,17 @@ def test_noise_levels_fall_from_the_top():
     assert model.seen == sorted(model.seen, reverse=True) and model.seen[0] > 990
 
 
-def test_same_seed_same_noise():
-    assert torch.equal(seeded_noise(7, (2, 3)), seeded_noise(7, (2, 3)))
-    assert not torch.equal(seeded_noise(7, (2, 3)), seeded_noise(8, (2, 3)))
-    noise = seeded_noise(1, (100000,))
-    assert abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01
+def test_noise_of_a_frame_hangs_on_the_seed_and_its_number_only():
+    whole = seeded_noise(7, 0, 9, (2, 3))
+    assert whole.shape == (9, 2, 3) and torch.equal(whole[4:6], seeded_noise(7, 4, 6, (2, 3)))
+    assert not torch.equal(whole[0], whole[1]) and not torch.equal(whole, seeded_noise(8, 0, 9, (2, 3)))
+    assert len({float(seeded_noise(seed, at, at + 1, (1,))) for seed in (0, 1, 2**63 - 1) for at in range(9)}) == 27
+    noise = seeded_noise(1, 0, 10, (10000,))
+    assert abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01 and abs(noise[:-1].mul(noise[1:]).mean()) < 0.02
 
 
 def test_stops_when_asked():
     model = Straight()
-    with pytest.raises(Stopped, match="after step 3 of 8"):
-        sample(model, step_done=lambda i: i == 3)
+    with pytest.raises(Stopped, match="in step 4 of 8"):
+        sample(model, stopping=lambda: len(model.seen) == 3)
     assert len(model.seen) == 3
