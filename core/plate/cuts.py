@@ -1,7 +1,7 @@
 """Cuts: where one shot ends and the next one begins."""
 
 from collections import deque
-from itertools import chain, repeat
+from itertools import chain, pairwise, repeat
 
 import numpy as np
 import torch.nn.functional as F
@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from core.errors import InputError
 
 AHEAD = 8  # frames that are looked at on either side
-# A cut changes most of the picture more than this (encoded values), and so many times more than usual.
-LEAST, TIMES_USUAL = 0.04, 4.0
+# A cut changes most of the picture by more than this factor (its logarithm), and so many times more than usual.
+LEAST, TIMES_USUAL = 0.08, 2.5
+_BLACK = 0.1  # added to values, so that noise in the dark is no change
 # The difference of two pictures is this quantile over their cells: what moves in less than the rest does not count.
 QUANTILE = 0.7
 _CELLS = (14, 24)
@@ -35,8 +36,8 @@ def with_cuts(items, picture_of, cuts="auto", number_of=None):
 
     Found is a cut where each picture of the two before differs from each of the two after,
     so a flash is none, and differs much more than neighbouring pictures here usually do, so fast
-    motion is none. A change of brightness as a whole is taken out first. Dissolves are not
-    found, nor shots of one frame.
+    motion is none. A change of light as a whole is taken out first. Dissolves are not found,
+    nor cuts within a whip pan, nor shots of one frame.
     """
     found = _found(items, picture_of) if cuts == "auto" else ((item, number_of(item) in cuts) for item in items)
     shot = 0
@@ -46,7 +47,7 @@ def with_cuts(items, picture_of, cuts="auto", number_of=None):
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two pictures' cells, (N, 3) each."""
+    """Of two pictures' cells, (N, 3) each: how much most of the picture changes, beside all of it."""
     change = b - a
     change = np.abs(change - np.median(change, axis=0)).mean(axis=1)
     return float(np.quantile(change, QUANTILE))
@@ -70,10 +71,12 @@ def _begins(seen):
     before, after = ([seen[AHEAD + k][1] for k in offsets] for offsets in ((-2, -1), (0, 1)))
     if any(cells is None for cells in (*before, *after)):
         return False
-    usual = [d for k, (_, _, d) in enumerate(seen) if d is not None and k != AHEAD]
     apart = min(difference(a, b) for a in before for b in after)
-    return apart > max(LEAST, TIMES_USUAL * float(np.median(usual)))
+    steps = [d for k, (_, _, d) in enumerate(seen) if d is not None and k != AHEAD]
+    # The larger of two neighbours: pictures drawn on twos, or doubled by a pulldown, stand still in between.
+    usual = np.median([max(pair) for pair in pairwise(steps)])
+    return apart > max(LEAST, TIMES_USUAL * usual)
 
 
 def _cells(picture):
-    return F.interpolate(picture[None], _CELLS, mode="area")[0].flatten(1).T.numpy()
+    return np.log(_BLACK + F.interpolate(picture[None], _CELLS, mode="area")[0].flatten(1).T.numpy())

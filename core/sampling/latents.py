@@ -51,20 +51,19 @@ class LatentFile:
         try:
             with open(path, "rb") as file:
                 (length,) = struct.unpack("<Q", file.read(8))
-                header = json.loads(file.read(length))
+                header = json.loads(file.read(_HEADER))
             self.shape, self.facts = tuple(header["latents"]["shape"]), header["__metadata__"]
-            whole = 8 + length + 4 * math.prod(self.shape)
-            if header["latents"]["dtype"] != "F32" or os.stat(path).st_size != whole:
+            whole = 8 + _HEADER + 4 * math.prod(self.shape)
+            if length != _HEADER or header["latents"]["dtype"] != "F32" or os.stat(path).st_size != whole:
                 raise ValueError
-        except (OSError, ValueError, KeyError, TypeError, struct.error, MemoryError):
+        except (OSError, ValueError, KeyError, TypeError, struct.error):
             raise InputError(f"{path}: not a whole file of latents; remove it") from None
-        self._data = 8 + length
 
     def read(self, start, stop):
         stop = min(stop, self.shape[0])
         latents = torch.empty(max(stop - start, 0), *self.shape[1:])
         with open(self.path, "rb") as file:
-            file.seek(self._data + start * 4 * math.prod(self.shape[1:]))
+            file.seek(8 + _HEADER + start * 4 * math.prod(self.shape[1:]))
             if file.readinto(latents.numpy().reshape(-1).view("uint8")) != latents.nbytes:
                 raise OSError(f"{self.path}: breaks off")
         return latents
