@@ -3,7 +3,8 @@
     recipe -> plate frames -> model range -> latents -> joint denoising of three layers
            -> decoded layers -> matte and colour at plate size -> delivery
 
-prepare() refuses what can be refused and writes nothing; edit() does the work.
+prepare() refuses what can be refused and writes nothing; edit() does the work. Frames stream through each
+step, latents wait on the disk between them: memory does not grow with the shot.
 """
 
 import math
@@ -11,22 +12,25 @@ import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from core import __version__
 from core.errors import InputError, Stopped
+from core.generate import generated_shots
 from core.layer.blend import layer_for_blending
 from core.layer.delivery import Delivery
 from core.layer.matte import extend_color, refine_alpha, resize, snap
 from core.model.load import Model, load_model
 from core.plate.color import resolve_space, to_model
+from core.plate.cuts import refuse_cuts_outside
 from core.plate.fit import model_size, shrink
+from core.plate.region import Region, region_of
 from core.plate.source import Mask, Plate, open_mask, open_plate
-from core.recipe import EditRecipe, identity
-from core.sampling.denoise import denoise
+from core.recipe import EditRecipe, identity, parse_cuts, parse_region
+from core.sampling.latents import OneLayer, Shelf
 from kernels.over import over
 from kernels.pixel_hash import pixel_hash
 
@@ -42,13 +46,36 @@ class Job:
     mask: Mask | None
     model: Model
     space: str
+    region: Region
+    cuts: str | tuple[int, ...]
     size: tuple[int, int]
     steps: int
     guidance: float
     hash: str
     fingerprints: dict[int, str]
     delivery: Delivery
+    latents: Shelf
+    kept: Shelf
     warnings: tuple[str, ...]
+
+    def pixels(self, frame: int):
+        """The frame as filmed, which is that of the job's hash. Raises InputError if it has changed."""
+        pixels = self.plate.read(frame)
+        try:
+            same = self.plate.fingerprint(frame) == self.fingerprints[frame]
+        except OSError as error:
+            raise InputError(
+                f"frame {frame}: {self.plate.file(frame)}: cannot be read ({error.strerror}); supply the file"
+            ) from None
+        if not same:
+            raise InputError(
+                f"frame {frame}: {self.plate.file(frame)}: has changed since the job began; start again with another --out"
+            )
+        return pixels
+
+    def source(self, pixels):
+        """The region of a frame's pixels at plate size in the model's range, (H, W, 3) float32."""
+        return to_model(self.region.crop(pixels), self.space, self.plate.pixel_type)
 
 
 def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
@@ -59,18 +86,14 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
     plate = open_plate(recipe.plate, recipe.frames)
     mask = open_mask(recipe.mask, plate) if recipe.mask else None
     space = resolve_space(recipe.color_space, plate)
+    region = region_of(plate, parse_region(recipe.region) if recipe.region else None)
+    cuts = parse_cuts(recipe.cuts)
+    refuse_cuts_outside(cuts, plate.frames)
     model = load(recipe.model, choose_device(device))
-    longest = model.limits.max_frames
-    if len(plate.frames) > longest:
-        first = plate.frames[0]
-        raise InputError(
-            f"{recipe.plate}: {len(plate.frames)} frames are more than the {longest} that {model.name} takes at once;"
-            f" give a part, such as --frames {first}-{first + longest - 1}"
-        )
     steps = model.limits.steps if recipe.steps is None else recipe.steps
     guidance = float(model.limits.guidance if recipe.guidance is None else recipe.guidance)
     fingerprints = {f: plate.fingerprint(f) for f in plate.frames}
-    job_hash = identity(
+    generation = identity(
         version=__version__,
         plate=list(fingerprints.values()),
         mask=[pixel_hash(mask.read(f)) for f in plate.frames] if mask else None,
@@ -81,13 +104,33 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
         steps=steps,
         guidance=guidance,
         space=space,
-        blend_space=recipe.blend_space,
+        region=[region.x, region.y, region.width, region.height],
+        cuts=cuts,
     )
-    delivery = Delivery(Path(recipe.out), plate, recipe.to_json(), job_hash, recipe.blend_space, space)
+    job_hash = identity(generation=generation, blend_space=recipe.blend_space)
+    delivery = Delivery(Path(recipe.out), plate, recipe.to_json(), job_hash, recipe.blend_space, space, generation)
     delivery.preflight()
-    size = model_size(plate.width, plate.height, plate.pixel_aspect, model.limits.pixels, model.limits.multiple)
-    warnings = tuple(model.text.check(recipe.prompt))
-    return Job(recipe, plate, mask, model, space, size, steps, guidance, job_hash, fingerprints, delivery, warnings)
+    latents, kept = Shelf(delivery.job_dir / "latents", generation), Shelf(delivery.kept_dir, generation)
+    kept.refuse_others()
+    size = model_size(region.width, region.height, plate.pixel_aspect, model.limits.pixels, model.limits.multiple)
+    return Job(
+        recipe=recipe,
+        plate=plate,
+        mask=mask,
+        model=model,
+        space=space,
+        region=region,
+        cuts=cuts,
+        size=size,
+        steps=steps,
+        guidance=guidance,
+        hash=job_hash,
+        fingerprints=fingerprints,
+        delivery=delivery,
+        latents=latents,
+        kept=kept,
+        warnings=tuple(model.text.check(recipe.prompt)),
+    )
 
 
 def choose_device(name: str) -> str:
@@ -101,14 +144,14 @@ def choose_device(name: str) -> str:
 def edit(job: Job, progress, stopping) -> dict:
     """Make and deliver the layer of every frame; returns the report that goes into the manifest.
 
-    stopping() is asked between steps and between frames; when true, Stopped is raised
-    and the same command goes on from there. Finished frames are not made again.
+    stopping() is asked between windows and between frames; when true, Stopped is raised
+    and the same command goes on from there. Finished steps and frames are not made again.
     """
     plate, delivery = job.plate, job.delivery
     delivery.start()
-    layers = _sampled_layers(job, progress, stopping)
+    shots = generated_shots(job, progress, stopping)
     progress.stage("deliver", len(plate.frames))
-    for _ in _delivered_frames(job, layers, stopping):
+    for _ in _delivered_frames(job, shots, stopping):
         progress.advance()
     progress.close()
     facts = [delivery.facts(f) for f in plate.frames]
@@ -117,6 +160,7 @@ def edit(job: Job, progress, stopping) -> dict:
         "steps": job.steps,
         "guidance": job.guidance,
         "model_size": list(job.size),
+        "shots": [[shot[0], shot[-1]] for shot in shots],
         "agreement_psnr": round(-10 * math.log10(max(_mean(facts, "agreement_error"), 1e-12)), 2),
         "coverage": round(_mean(facts, "coverage"), 4),
         "warnings": list(job.warnings),
@@ -125,19 +169,19 @@ def edit(job: Job, progress, stopping) -> dict:
     return report
 
 
-def _delivered_frames(job: Job, layers, stopping):
+def _delivered_frames(job: Job, shots, stopping):
     """Yield each frame once its files are there, in order; a few are worked on at a time."""
-    plate, workers = job.plate, min(4, os.cpu_count() or 1)
+    workers = min(4, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
         pending = deque()
-        decoded = _decoded_frames(job.model.codec, layers, len(plate.frames))
-        for frame, parts in zip(plate.frames, decoded, strict=True):
+        decoded = (_decoded_frames(job.model, layers, len(shot)) for shot, layers in shots.items())
+        for frame, parts in zip(job.plate.frames, chain.from_iterable(decoded), strict=True):
             if stopping():
                 raise Stopped(f"stopped before frame {frame}")
             if job.delivery.done(frame):
                 pending.append((frame, None))
             else:
-                pending.append((frame, pool.submit(_deliver_frame, job, frame, _frame_as_prepared(job, frame), *parts)))
+                pending.append((frame, pool.submit(_deliver_frame, job, frame, job.pixels(frame), *parts)))
             while len(pending) > workers:
                 yield _finished(*pending.popleft())
         while pending:
@@ -150,58 +194,10 @@ def _finished(frame, work):
     return frame
 
 
-def _sampled_layers(job: Job, progress, stopping) -> torch.Tensor:
-    """Latents (1, 3, C, T, H, W) of the three layers; kept in the job's folder, so that a resume finds them."""
-    kept = job.delivery.job_dir / "layers.safetensors"
-    if kept.exists():
-        return load_file(kept)["layers"].to(job.model.device)
-    model = job.model
-    with torch.inference_mode():
-        source, mask = _latents_of_plate(job, progress, stopping)
-        progress.stage("denoise", job.steps)
-
-        def step_done(_):
-            progress.advance()
-            return stopping()
-
-        layers = denoise(
-            model.transformer,
-            model.text.encode([job.recipe.prompt]),
-            model.text.encode([""]),
-            source,
-            mask,
-            seed=job.recipe.seed,
-            steps=job.steps,
-            guidance=job.guidance,
-            shift=model.limits.shift,
-            step_done=step_done,
-        )
-    part = kept.with_suffix(".part")
-    save_file({"layers": layers.cpu().contiguous()}, part)
-    os.replace(part, kept)
-    return layers
-
-
-def _latents_of_plate(job: Job, progress, stopping):
-    """The plate and the mask as the model sees them: latents (1, C, T, H, W), and the same or None."""
-    progress.stage("read", len(job.plate.frames))
-    frames, masks = [], []
-    for frame in job.plate.frames:
-        if stopping():
-            raise Stopped(f"stopped while reading frame {frame}")
-        source = to_model(_frame_as_prepared(job, frame), job.space, job.plate.pixel_type)
-        frames.append(shrink(torch.from_numpy(source), *job.size))
-        if job.mask is not None:
-            masks.append(shrink(torch.from_numpy(job.mask.read(frame))[..., None], *job.size).expand(3, -1, -1))
-        progress.advance()
-    encode = lambda images: job.model.codec.encode(torch.stack(images, dim=1)[None].to(job.model.device))  # noqa: E731
-    return encode(frames), encode(masks) if masks else None
-
-
-def _decoded_frames(codec, layers, count):
+def _decoded_frames(model, layers, count):
     """Yield (colour (3, h, w), alpha (h, w), composite (3, h, w)), clamped to [0, 1], exactly `count` times."""
     with torch.inference_mode():
-        streams = [codec.decode_stream(layers[:, i]) for i in range(3)]
+        streams = [model.codec.decode_stream(OneLayer(layers, i, model.device)) for i in range(3)]
         for chunk in zip(*streams):
             color, alpha, composite = (c[0].float().clamp(0, 1).cpu() for c in chunk)
             for i in range(color.shape[1]):
@@ -213,10 +209,9 @@ def _decoded_frames(codec, layers, count):
 
 def _deliver_frame(job: Job, frame, pixels, color, alpha, composite):
     """One frame's pixels and layers at model size -> layer and composite at plate size, written."""
-    plate = job.plate
-    source = to_model(pixels, job.space, plate.pixel_type)
-    layer = _plate_sized_layer(color, alpha, source, job.recipe.blend_space)
-    over_plate = over(pixels, layer, job.space, job.recipe.blend_space, CODE_BITS.get(plate.pixel_type))
+    source = job.source(pixels)
+    layer = job.region.place(_plate_sized_layer(color, alpha, source, job.recipe.blend_space))
+    over_plate = over(pixels, layer, job.space, job.recipe.blend_space, CODE_BITS.get(job.plate.pixel_type))
     at_model_size = shrink(torch.from_numpy(source), *job.size)
     composed = alpha * color + (1 - alpha) * at_model_size
     facts = {
@@ -224,18 +219,6 @@ def _deliver_frame(job: Job, frame, pixels, color, alpha, composite):
         "coverage": float((layer[..., 3] > 0).mean()),
     }
     job.delivery.write(frame, layer, over_plate, facts)
-
-
-def _frame_as_prepared(job: Job, frame):
-    """The frame's pixels, which are those of the job's hash. Raises InputError if they have changed."""
-    pixels = job.plate.read(frame)
-    try:
-        same = job.plate.fingerprint(frame) == job.fingerprints[frame]
-    except OSError as error:
-        raise InputError(f"frame {frame}: {job.plate.file(frame)}: cannot be read ({error.strerror}); supply the file") from None
-    if not same:
-        raise InputError(f"frame {frame}: {job.plate.file(frame)}: has changed since the job began; start again with another --out")
-    return pixels
 
 
 def _plate_sized_layer(color, alpha, source, blend_space):

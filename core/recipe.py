@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -19,7 +20,9 @@ class EditRecipe:
 
     plate, mask: paths as patterns (see plate/source.py). frames: "1001-1049".
     steps, guidance: of the sampler; color_space: of the plate; blend_space: the
-    space in which the layer will be laid over the plate.
+    space in which the layer will be laid over the plate. region: "X,Y,W,H", the pixels to
+    edit, from the top left of the display window. cuts: "auto", "none" or first frames of new
+    shots, "1013,1040". keep: leave the generated latents in the results' folder.
     """
 
     plate: str
@@ -33,17 +36,25 @@ class EditRecipe:
     guidance: float | None = None
     color_space: str | None = None
     blend_space: str = "linear"
+    region: str | None = None
+    cuts: str | None = None
+    keep: bool = False
 
     def __post_init__(self):
         for name in ("plate", "prompt", "out", "model", "blend_space"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
                 raise InputError(f"{name} is empty; say {_HINTS[name]}")
-        for name in ("mask", "frames", "color_space"):
+        for name in ("mask", "frames", "color_space", "region", "cuts"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value.strip()):
                 raise InputError(f"{name} {value!r} is not a text; leave it out or give {_HINTS[name]}")
         if self.blend_space not in BLEND_SPACES:
             raise InputError(f"blend space '{self.blend_space}' is unknown; choose {' or '.join(BLEND_SPACES)}")
+        if not isinstance(self.keep, bool):
+            raise InputError(f"keep {self.keep!r} is not true or false")
+        if self.region is not None:
+            parse_region(self.region)
+        parse_cuts(self.cuts)
         _whole("seed", self.seed, 0, MAX_SEED)
         if self.steps is not None:
             _whole("steps", self.steps, 1, 1000)
@@ -66,7 +77,8 @@ class EditRecipe:
             raise InputError(f"{path}: not JSON, line {error.lineno}: {error.msg}") from None
         if not isinstance(values, dict):
             raise InputError(f"{path}: a job file is one JSON object with plate, prompt and out")
-        values.pop("recipe_hash", None)  # a delivery's recipe.json is a job file too
+        for name in ("recipe_hash", "generation"):  # a delivery's recipe.json is a job file too
+            values.pop(name, None)
         schema = values.pop("schema", SCHEMA)
         if schema != SCHEMA:
             raise InputError(f"{path}: schema '{schema}' is unknown; this version reads {SCHEMA}")
@@ -84,7 +96,7 @@ class EditRecipe:
         missing = [n for n in ("plate", "prompt", "out") if values.get(n) is None]
         if missing:
             raise InputError(f"{where}: {missing[0]} is missing; say {_HINTS[missing[0]]}")
-        return cls(**values)
+        return cls(**{name: value for name, value in values.items() if value is not None})
 
     def to_json(self) -> dict:
         """As a job file holds it; paths are absolute, so that it can be run from anywhere."""
@@ -96,12 +108,37 @@ class EditRecipe:
 
 
 def identity(**determinants) -> str:
-    """The job's hash, 32 hex digits, over everything that determines the pixels.
+    """A hash, 32 hex digits, over everything that determines the pixels.
 
-    Paths are not among it, contents are: the same plate under another path is the same job.
+    A job has two: its generation's, over all that the latents hang on, and its own, over that
+    and over all that delivery does with them. Paths are not among it, contents are: the same
+    plate under another path is the same job.
     """
     text = json.dumps(determinants, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def parse_region(text: str) -> tuple[int, int, int, int]:
+    """"X,Y,W,H" -> four whole numbers. Raises InputError."""
+    match = re.fullmatch(r"\s*(-?\d+)\s*,\s*(-?\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*", text)
+    if not match:
+        raise InputError(f"region '{text}' is not X,Y,W,H in whole pixels; write for example 640,200,512,512")
+    return tuple(int(number) for number in match.groups())
+
+
+def parse_cuts(text: str | None) -> str | tuple[int, ...]:
+    """ "auto" (also None), or the first frames of new shots, rising; () for "none". Raises InputError."""
+    plain = "auto" if text is None else text.strip().lower()
+    if plain == "auto":
+        return "auto"
+    if plain == "none":
+        return ()
+    if not re.fullmatch(r"-?\d{1,9}(\s*,\s*-?\d{1,9})*", plain):
+        raise InputError(f"cuts '{text}' are not frame numbers; write auto, none, or first frames such as 1013,1040")
+    numbers = tuple(int(n) for n in plain.split(","))
+    if list(numbers) != sorted(set(numbers)):
+        raise InputError(f"cuts '{text}' do not rise; write each first frame once, in order")
+    return numbers
 
 
 def _whole(name, value, low, high):
@@ -118,4 +155,6 @@ _HINTS = {
     "mask": "a sequence, a movie or a still",
     "frames": "a range such as 1001-1049",
     "color_space": "the plate's colour space",
+    "region": "X,Y,W,H in pixels of the plate",
+    "cuts": "auto, none, or first frames such as 1013,1040",
 }

@@ -61,6 +61,11 @@ def parser() -> argparse.ArgumentParser:
         choices=("linear", "encoded"),
         help="where the layer will be laid over the plate: in linear light (default), or in display-encoded values",
     )
+    p.add_argument("--region", metavar="X,Y,W,H", help="edit only these pixels of the plate, seen larger by the model")
+    p.add_argument("--cuts", help="first frames of new shots, such as 1013,1040; auto (default) finds them; or none")
+    p.add_argument(
+        "--keep", action="store_true", default=None, help="keep what was generated, to deliver again in another way"
+    )
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
     return p
@@ -70,7 +75,7 @@ def recipe_of(args):
     from core.recipe import EditRecipe
 
     names = ("plate", "prompt", "out", "mask", "frames", "model", "seed", "steps", "guidance")
-    values = {n: getattr(args, n) for n in (*names, "color_space", "blend_space")}
+    values = {n: getattr(args, n) for n in (*names, "color_space", "blend_space", "region", "cuts", "keep")}
     values = {n: v for n, v in values.items() if v is not None}
     return EditRecipe.from_file(args.job, **values) if args.job else EditRecipe.from_values(values)
 

@@ -240,6 +240,14 @@ simple("guidance too strong", "guidance 99", "--guidance", "99")
 simple("colour space", "ACEScg", "--color-space", "ACEScg")
 simple("blend space", "--blend-space", "--blend-space", "log")
 simple("unknown option", "--colour", "--colour", "red")
+simple("region of words", "not X,Y,W,H", "--region", "left")
+simple("region of three numbers", "not X,Y,W,H", "--region", "1,2,3")
+simple("region outside", "not inside the plate, which has x 0 to 63 and y 0 to 47", "--region", "40,0,30,30")
+simple("region too small", "at least 16 pixels", "--region", "0,0,15,40")
+simple("cuts of words", "not frame numbers", "--cuts", "here")
+simple("cuts that do not rise", "do not rise", "--cuts", "2,2")
+simple("cut outside", "cut 3 is not among the frames 1 to 2", "--cuts", "3")
+simple("cut at the first frame", "cut 1 is not among the frames", "--cuts", "1")
 simple("mask missing", "mask.png", "--mask", "{t}/mask.png")
 
 
@@ -303,25 +311,11 @@ def _(t, monkeypatch):
     return args, "plate.0002.exr"
 
 
-@wrong("overscan")
-def _(t, monkeypatch):
-    def hook(spec):
-        spec.full_width = spec.width - 8
-
-    write_image(t / "plate.0001.exr", textured(1), spec_hook=hook)
-    return ["--plate", str(t / "plate.####.exr"), *RED], "not supported yet"
-
-
 @wrong("ACES primaries")
 def _(t, monkeypatch):
     ap1 = (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)
     write_image(t / "plate.0001.exr", textured(1), chromaticities=(oiio.TypeDesc("float[8]"), ap1))
     return ["--plate", str(t / "plate.####.exr"), *RED], "ACES"
-
-
-@wrong("more frames than the model takes")
-def _(t, monkeypatch):
-    return plate_of(t, range(1, 51)), "--frames 1-49"
 
 
 @wrong("mask of another size")

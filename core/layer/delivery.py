@@ -6,6 +6,7 @@
     DIR/preview.mp4, contact_sheet.png
     DIR/manifest.json                 a pixel hash a frame; written last
     DIR/.job/frames/*.json            a note for each frame that is done, until the manifest
+    DIR/.job/latents/, DIR/kept/      what was generated, see `core.sampling.latents`; `kept` stays
 """
 
 import json
@@ -23,6 +24,7 @@ SCHEMA = "vera.manifest/1"
 # What a killed write can have left behind.
 _PARTS = (
     "edit/edit.*.part.exr", "composite/composite.*.part.*", ".job/frames/*.part.json",
+    ".job/latents/*.part.safetensors", "kept/*.part.safetensors",
     "recipe.part.json", "manifest.part.json", "preview.part.mp4", "contact_sheet.part.png",
 )  # fmt: skip
 
@@ -36,20 +38,24 @@ class Delivery:
     plate: see `core.plate.source.Plate`. recipe: what was asked for, as JSON
     can hold it; recipe_hash: the job's identity. blend_space: "linear" or
     "encoded". plate_space: the plate's codes are "linear" light or "srgb".
+    generation: the identity of what the layers are made from. A delivery of the same one
+    beside its kept latents is replaced; any other is refused.
 
     Call `preflight`, `start`, then `done` and `write` a frame, `finish` at the
     end. A job killed anywhere goes on from there when the same is called again.
     """
 
-    def __init__(self, out_dir, plate, recipe, recipe_hash, blend_space, plate_space):
+    def __init__(self, out_dir, plate, recipe, recipe_hash, blend_space, plate_space, generation=None):
         self.dir = Path(out_dir)
         self.plate = plate
         self.recipe = recipe
         self.recipe_hash = recipe_hash
         self.blend_space = blend_space
         self.plate_space = plate_space
+        self.generation = generation
         self.composite_extension = _composite_extension(plate)
         self.job_dir = self.dir / ".job"
+        self.kept_dir = self.dir / "kept"
 
     def preflight(self):
         """Refuse what cannot end well. Writes nothing. Raises InputError."""
@@ -69,9 +75,11 @@ class Delivery:
     def start(self):
         """Make the directory ready. Raises OSError."""
         self.dir.mkdir(parents=True, exist_ok=True)
-        exact_file.write_json(
-            self.dir / "recipe.json", {**self.recipe, "recipe_hash": self.recipe_hash}
-        )
+        if _read_json(self.dir / "recipe.json").get("recipe_hash") not in (None, self.recipe_hash):
+            (self.dir / "manifest.json").unlink(missing_ok=True)
+            shutil.rmtree(self.job_dir / "frames", ignore_errors=True)
+        hashes = {"recipe_hash": self.recipe_hash} | ({"generation": self.generation} if self.generation else {})
+        exact_file.write_json(self.dir / "recipe.json", {**self.recipe, **hashes})
         for folder in ("edit", "composite", ".job/frames"):
             (self.dir / folder).mkdir(parents=True, exist_ok=True)
         for pattern in _PARTS:
@@ -209,6 +217,9 @@ class Delivery:
         path.unlink(missing_ok=True)
 
     def _refuse_other_work(self):
+        generation = _read_json(self.dir / "recipe.json").get("generation")
+        if self.generation and generation == self.generation and self.kept_dir.is_dir():
+            return
         for name in ("manifest.json", "recipe.json"):
             theirs = _read_json(self.dir / name).get("recipe_hash")
             if theirs not in (None, self.recipe_hash):

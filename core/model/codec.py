@@ -3,8 +3,11 @@
 A codec has
     time_stride = 4, space_stride = 8, channels
     encode(video)          (B, 3, T, H, W) -> (B, C, latent_frames(T), H/8, W/8)
+    encode_stream()        -> a function of the next frames of one video, (B, 3, n, H, W), first 1,
+                              then up to 4 at a time, that returns their latent frame (B, C, 1, H/8, W/8)
     decode_stream(latents) -> iterator of (B, 3, n, H, W), one latent frame at a
-                              time: n = 1 for the first, 4 for each one after it
+                              time: n = 1 for the first, 4 for each one after it. Of the
+                              latents only shape and [:, :, i] are asked for, so they may be on disk
     decode(latents, frames)  (B, 3, frames, H, W): the stream, joined and trimmed
 
 Video is encoded (display-referred) colour in [0, 1], float, any T >= 1; H and W are
@@ -13,6 +16,8 @@ every four frames are one, so T is padded to 4k + 1 by repeating the last frame,
 the decoder trims. Latents are normalised to about unit variance. Decoded values are
 not clamped. All tensors come back fp32, on the codec's device.
 """
+
+from itertools import islice
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
@@ -30,16 +35,33 @@ def latent_frames(frames: int) -> int:
 
 def pad_frames(video: torch.Tensor) -> torch.Tensor:
     """Repeat the last frame of (B, C, T, H, W) until T is 4k + 1."""
-    missing = 1 + TIME_STRIDE * (latent_frames(video.shape[2]) - 1) - video.shape[2]
-    return torch.cat([video, video[:, :, -1:].expand(-1, -1, missing, -1, -1)], dim=2)
+    return hold_last(video, 1 + TIME_STRIDE * (latent_frames(video.shape[2]) - 1))
+
+
+def latent_groups(frames):
+    """Lists of the frames that are one latent frame each: the first alone, then up to four."""
+    frames = iter(frames)
+    size = 1
+    while group := list(islice(frames, size)):
+        yield group
+        size = TIME_STRIDE
+
+
+def hold_last(video: torch.Tensor, frames: int) -> torch.Tensor:
+    """Repeat the last frame of (B, C, T, H, W) until there are that many."""
+    return torch.cat([video, video[:, :, -1:].expand(-1, -1, frames - video.shape[2], -1, -1)], dim=2)
 
 
 class Codec:
-    """What codecs share; a codec gives channels, encode and decode_stream."""
+    """What codecs share; a codec gives channels, encode and decode_stream, and encode_groups or encode_stream."""
 
     time_stride = TIME_STRIDE
     space_stride = SPACE_STRIDE
     channels: int
+
+    def encode_stream(self):
+        """For a codec that encodes four frames by themselves, encode_groups(video (B, 3, 4t, H, W))."""
+        return lambda frames: self.encode_groups(hold_last(frames, TIME_STRIDE))
 
     def decode(self, latents: torch.Tensor, frames: int) -> torch.Tensor:
         """Latents (B, C, t, h, w) of that many frames -> (B, 3, frames, 8h, 8w)."""
@@ -53,8 +75,8 @@ class WanCodec(Codec):
 
     Encodes to the distribution's mode. The VAE works on [-1, 1] and does not apply its
     latents_mean and latents_std; both are done here. Its own decode() clamps to
-    [-1, 1]; the stream here does not, and equals it bit for bit once clamped. Memory of
-    the stream: the latents and one latent frame's work.
+    [-1, 1]; the stream here does not, and equals it to rounding once clamped. Memory of
+    either stream: one latent frame's work.
     """
 
     def __init__(self, vae):
@@ -75,13 +97,29 @@ class WanCodec(Codec):
         mode = self.vae.encode(video).latent_dist.mode()
         return (mode.float() - self._mean) / self._std
 
+    def encode_stream(self):
+        past = no_past(self.vae.encoder)
+
+        @torch.no_grad()
+        def encode(frames):
+            first = all(slot is None for slot in past)
+            video = hold_last(frames.to(self.vae.device, self.vae.dtype) * 2 - 1, 1 if first else TIME_STRIDE)
+            hidden = self.vae.quant_conv(self.vae.encoder(video, feat_cache=past, feat_idx=[0]))
+            return (hidden.chunk(2, dim=1)[0].float() - self._mean) / self._std
+
+        return encode
+
     @torch.no_grad()
     def decode_stream(self, latents):
-        latents = latents.to(self.vae.device, torch.float32) * self._std + self._mean
-        hidden = self.vae.post_quant_conv(latents.to(self.vae.dtype))
-        # The decoder's causal convolutions keep their past in this list, one slot each,
-        # so that streams do not disturb one another.
-        past = [None] * sum(isinstance(m, WanCausalConv3d) for m in self.vae.decoder.modules())
-        for i in range(hidden.shape[2]):
-            frames = self.vae.decoder(hidden[:, :, i : i + 1], feat_cache=past, feat_idx=[0], first_chunk=i == 0)
+        past = no_past(self.vae.decoder)
+        for i in range(latents.shape[2]):
+            latent = latents[:, :, i].to(self.vae.device, torch.float32)[:, :, None] * self._std + self._mean
+            hidden = self.vae.post_quant_conv(latent.to(self.vae.dtype))
+            frames = self.vae.decoder(hidden, feat_cache=past, feat_idx=[0], first_chunk=i == 0)
             yield (frames.float() + 1) / 2
+
+
+def no_past(part):
+    """What the causal convolutions of a VAE's encoder or decoder keep, one slot each: one list a stream,
+    so that streams do not disturb one another."""
+    return [None] * sum(isinstance(m, WanCausalConv3d) for m in part.modules())

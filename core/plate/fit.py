@@ -30,5 +30,11 @@ def model_size(width: int, height: int, pixel_aspect: float, pixels: int, multip
 
 
 def shrink(image: torch.Tensor, width: int, height: int) -> torch.Tensor:
-    """(H, W, C) in [0, 1] -> (C, height, width): averaged, so nothing rings and nothing aliases."""
-    return F.interpolate(image.movedim(-1, 0)[None], (height, width), mode="area")[0]
+    """(H, W, C) in [0, 1] -> (C, height, width): averaged, so nothing rings and nothing aliases.
+
+    Where the image is smaller than that, it grows linearly.
+    """
+    planes = image.movedim(-1, 0)[None]
+    if image.shape[0] >= height and image.shape[1] >= width:
+        return F.interpolate(planes, (height, width), mode="area")[0]
+    return F.interpolate(planes, (height, width), mode="bilinear", antialias=True)[0]

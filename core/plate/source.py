@@ -32,7 +32,9 @@ class Plate:
 
     `frames` are contiguous frame numbers; a movie's count from 1. `channels` is R, G, B or
     R, G, B, A. `pixel_type` is one of `core.plate.pixel.PIXEL_TYPES`, `dtype` the numpy type of
-    what `read` returns: 10 and 12 bits come in uint16, scaled to its full range. `extension` is
+    what `read` returns: 10 and 12 bits come in uint16, scaled to its full range. `width` and `height`
+    are of the pixels there are, an EXR's data window; `offset` is where that begins, x and y from the
+    top left of the display window, negative for overscan. `extension` is
     in lower case, without the dot. `color_codes` are a movie's primaries and transfer (ITU-T
     H.273); None for stills, whose `spec` tells. `ignored_channels` are in the files and not read.
     """
@@ -45,6 +47,7 @@ class Plate:
     pixel_type: str
     fps: Fraction | None
     pixel_aspect: float
+    offset: tuple[int, int]
     is_movie: bool
     extension: str
     ignored_channels: tuple[str, ...]
@@ -143,6 +146,7 @@ def open_plate(path: str, frames: str | None = None) -> Plate:
             channels=("R", "G", "B"),
             fps=source.fps,
             pixel_aspect=source.pixel_aspect,
+            offset=(0, 0),
             is_movie=True,
             ignored_channels=("A",) if source.has_alpha else (),
             color_codes=source.color_codes,
@@ -153,6 +157,7 @@ def open_plate(path: str, frames: str | None = None) -> Plate:
         channels=source.header.channels,
         fps=frame_rate(spec),
         pixel_aspect=pixel_aspect(spec),
+        offset=source.header.offset,
         is_movie=False,
         ignored_channels=source.other_channels(),
         color_codes=None,

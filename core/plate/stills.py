@@ -36,16 +36,25 @@ Picker = Callable[[Sequence[str]], tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its pixels. `picks` are the indices of `channels` in the file."""
+    """What a file says of its pixels. `picks` are the indices of `channels` in the file.
+
+    Width and height are the data window's; `offset` is where it begins, x and y from the top left
+    of the display window, whose size is `display`.
+    """
 
     width: int
     height: int
     channels: tuple[str, ...]
     pixel_type: str
     picks: tuple[int, ...]
+    offset: tuple[int, int]
+    display: tuple[int, int]
 
     def __str__(self) -> str:
-        return f"{self.width}x{self.height} {self.pixel_type} {','.join(self.channels)}"
+        told = f"{self.width}x{self.height} {self.pixel_type} {','.join(self.channels)}"
+        if self.offset == (0, 0) and self.display == (self.width, self.height):
+            return told
+        return f"{told} at {self.offset[0]},{self.offset[1]} of {self.display[0]}x{self.display[1]}"
 
 
 def pick_plate(names: Sequence[str]) -> tuple[int, ...]:
@@ -185,17 +194,16 @@ def _header(image: oiio.ImageInput, where: str, pick: Picker) -> Header:
             f"{where}: has channels {', '.join(names)} but no R, G and B in its first part, which is"
             " not supported yet; write the picture as R, G, B"
         )
-    data = (spec.x, spec.y, spec.width, spec.height)
-    display = (spec.full_x, spec.full_y, spec.full_width, spec.full_height)
-    if data != display:
-        raise InputError(
-            f"{where}: the data window {data} differs from the display window {display}"
-            " (x, y, width, height), which is not supported yet; crop or extend it to match"
-        )
     if spec.get_int_attribute("Orientation", 1) != 1:
         raise InputError(f"{where}: a turned or mirrored Orientation is not supported yet; bake it in")
     return Header(
-        spec.width, spec.height, tuple(names[i] for i in picks), _pixel_type(spec, picks, where), picks
+        spec.width,
+        spec.height,
+        tuple(names[i] for i in picks),
+        _pixel_type(spec, picks, where),
+        picks,
+        (spec.x - spec.full_x, spec.y - spec.full_y),
+        (spec.full_width, spec.full_height),
     )
 
 

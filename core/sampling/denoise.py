@@ -1,60 +1,129 @@
-"""From noise to the latents of the three layers."""
+"""From noise to the latents of the three layers, for clips of any length."""
 
+from collections import defaultdict
+
+import numpy as np
 import torch
-from diffusers import UniPCMultistepScheduler
 
 from core.errors import Stopped
+from core.sampling.latents import InMemory, StatesInMemory
 from core.sampling.savers import Savers
+from core.sampling.solver import Solver
+from core.sampling.windows import windows
 
 
-def seeded_noise(seed: int, shape) -> torch.Tensor:
-    """Standard normal fp32 of this shape, drawn on the CPU: the same for every device."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+def seeded_noise(seed: int, start: int, stop: int, shape) -> torch.Tensor:
+    """Standard normal fp32 (stop - start, *shape) of latent frames start .. stop-1.
+
+    Each frame's is drawn by itself, from the seed and its number, on the CPU: the same for every
+    device, and whatever the length of the clip.
+    """
+    seeds = (np.random.SeedSequence([seed, frame]).generate_state(1, np.uint64)[0] for frame in range(start, stop))
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(int(s))) for s in seeds])
 
 
-def schedule(steps: int, shift: float) -> UniPCMultistepScheduler:
-    """Wan's scheduler: UniPC on the flow's noise levels, sigma' = s sigma / (1 + (s-1) sigma)."""
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift)
-    scheduler.set_timesteps(steps)
-    return scheduler
+def evaluations(length: int, window: int, steps) -> int:
+    """How many windows are looked at in these steps (a range)."""
+    return sum(len(windows(length, window, i)) for i in steps)
+
+
+def denoise(transformer, text, empty_text, source, mask, *, seed, steps, guidance, shift, **options):
+    """Sample the layers of one clip from tensors: as `sample`, with source and mask (1, C, T, H, W), mask or None.
+
+    One window, unless `window` is given. Returns latents (1, 3, C, T, H, W), fp32.
+    """
+    by_frame = [None if t is None else InMemory(t[0].movedim(1, 0)) for t in (source, mask)]
+    options = {"window": source.shape[2], "states": StatesInMemory()} | options
+    state = sample(
+        transformer, text, empty_text, *by_frame, seed=seed, steps=steps, guidance=guidance, shift=shift, **options
+    )
+    return state.read(0, source.shape[2])[:, 0].movedim(0, 2)[None]
 
 
 @torch.inference_mode()
-def denoise(
-    transformer, text, empty_text, source, mask, *, seed, steps, guidance, shift, step_done=None, savers=Savers()
+def sample(
+    transformer,
+    text,
+    empty_text,
+    source,
+    mask,
+    *,
+    seed,
+    steps,
+    guidance,
+    shift,
+    window,
+    states,
+    savers=Savers(),
+    advance=lambda: None,
+    stopping=lambda: False,
 ):
-    """Sample the layers of one clip.
+    """Sample the layers of one clip of any length, window by window.
 
     text, empty_text: states (1, N, D) of the instruction and of no instruction;
-    source, mask: latents (1, C, T, H, W) of the plate and of the mask (or None).
-    guidance 1 leaves out the second pass. step_done(i) is called after each step
-    and stops the work by returning True (raises Stopped). savers.prepare(transformer) is the caller's.
-    Returns latents (1, 3, C, T, H, W), fp32.
+    source, mask: latents by frame (T, C, H, W) of the plate and of the mask (or None), see
+    latents.py. window: how many latent frames the model sees at once. guidance 1 leaves out
+    the second pass. states keeps each step's state; steps that it holds are not done again.
+    advance() is called after each window, stopping() asked before each: true raises Stopped.
+    savers.prepare(transformer) is the caller's.
+
+    At each step the velocities of overlapping windows are blended, then one solver steps
+    the blended whole. A frame is stepped as soon as no window to come covers it, so that only one window and its
+    overlap are in memory. Returns the last state, (T, Solver.STATE, 3, C, H, W) by frame; [:, 0]
+    of it are the latents.
     """
-    scheduler = schedule(steps, shift)
     parameter = next(transformer.parameters())
-    latents = seeded_noise(seed, (1, 3, *source.shape[1:])).to(parameter.device)
-
-    def velocity(states, timestep, cache):
-        """Of the same latents under each of the states (B, N, D)."""
-        given = (latents.to(parameter.dtype), source, mask)
-        x, plate, matte = (t if t is None else t.expand(len(states), *t.shape[1:]) for t in given)
-        times = timestep.to(parameter.device).expand(len(states))
-        return transformer(x, times, states, plate, matte, cache=cache).float()
-
+    device, dtype = parameter.device, parameter.dtype
+    solver = Solver(steps, shift)
+    length, shape = source.shape[0], (3, *source.shape[1:])
     # One batch needs states of one length: padding would not be neutral.
     one_batch = savers.one_batch and text.shape == empty_text.shape
-    with_cache, without_cache = savers.new_cache(), savers.new_cache()
-    for i, timestep in enumerate(scheduler.timesteps):
+    caches = defaultdict(savers.new_cache)  # by pass and window; they hold hidden states, so they grow with the shot
+    if savers.cache:
+        states.clear()  # what a cache held is not kept: without it the pixels would be others
+
+    def velocity(instruction, latents, span, timestep):
+        """Of the latents (n, 3, C, H, W) of one window under each of the states (B, N, D)."""
+        batch = len(instruction)
+        x, plate, matte = (
+            None if t is None else _clip(t.to(device)).expand(batch, *[-1] * (t.ndim))
+            for t in (latents.to(dtype), source.read(*span), None if mask is None else mask.read(*span))
+        )
+        cache = caches[instruction is empty_text, span]
+        v = transformer(x, timestep.to(device).expand(batch), instruction, plate, matte, cache=cache)
+        return v.float().movedim(3, 1)
+
+    def guided(latents, span, timestep):
         if guidance == 1:
-            v = velocity(text, timestep, with_cache)
+            return velocity(text, latents, span, timestep)[0]
+        if one_batch:
+            with_text, without = velocity(torch.cat([text, empty_text]), latents, span, timestep)
         else:
-            if one_batch:
-                v, without = velocity(torch.cat([text, empty_text]), timestep, with_cache).split(1)
-            else:
-                v, without = velocity(text, timestep, with_cache), velocity(empty_text, timestep, without_cache)
-            v = without + guidance * (v - without)
-        latents = scheduler.step(v, timestep, latents, return_dict=False)[0]
-        if step_done is not None and step_done(i + 1):
-            raise Stopped(f"stopped after step {i + 1} of {steps}")
-    return latents
+            with_text, without = (velocity(t, latents, span, timestep)[0] for t in (text, empty_text))
+        return without + guidance * (with_text - without)
+
+    done, state = states.newest()
+    for i in range(done, steps):
+        looks = windows(length, window, i)
+        blended = torch.zeros(0, *shape, device=device)  # of the frames from this window's first on, so far
+        with states.writer(i + 1) as add:
+            for look, following in zip(looks, [*looks[1:], None]):
+                if stopping():
+                    raise Stopped(f"stopped in step {i + 1} of {steps}")
+                span = (look.start, look.stop)
+                now = solver.start(seeded_noise(seed, *span, shape)) if state is None else state.read(*span)
+                now = now.to(device)
+                v = guided(now[:, 0], span, solver.timesteps[i])
+                v = v * look.weights.to(device).view(-1, 1, 1, 1, 1)
+                v[: len(blended)] += blended
+                settled = (following.start if following else look.stop) - look.start
+                add(solver.step(i, v[:settled], now[:settled]))
+                blended = v[settled:]
+                advance()
+        _, state = states.newest()
+    return state
+
+
+def _clip(latents):
+    """By frame (n, ..., C, H, W) -> as the model takes them, (1, ..., C, n, H, W)."""
+    return latents.movedim(0, -3)[None]

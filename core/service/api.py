@@ -23,7 +23,8 @@ _RECIPE_TYPES = {
     "steps": {"type": ["integer", "null"], "minimum": 1, "maximum": 1000},
     "guidance": {"type": ["number", "null"], "minimum": 0, "maximum": 30},
     "blend_space": {"type": "string", "enum": ["linear", "encoded"]},
-    **{name: {**_TEXT, "type": ["string", "null"]} for name in ("mask", "frames", "color_space")},
+    **{name: {**_TEXT, "type": ["string", "null"]} for name in ("mask", "frames", "color_space", "region", "cuts")},
+    "keep": {"type": "boolean"},
 }
 _WAITING = {
     "after": {"type": "string", "maxLength": 64, "description": "the revision known already"},

@@ -165,7 +165,7 @@ def check_files(recipe, roots):
             _check_inside(name, file, roots)
             if file.exists() and not stat.S_ISREG(file.stat().st_mode) and not file.is_dir():
                 raise InputError(f"{name} {file}: not a regular file; supply a file")
-    for folder in ("edit", "composite", ".job", ".job/frames"):
+    for folder in ("edit", "composite", "kept", ".job", ".job/frames", ".job/latents"):
         _check_inside("out", Path(recipe["out"]) / folder, roots)
 
 

@@ -48,6 +48,14 @@ def test_encoding_is_causal(codec):
     assert torch.equal(a[:, :, :2], b[:, :, :2]) and not torch.equal(a[:, :, 2], b[:, :, 2])
 
 
+@pytest.mark.parametrize("frames", [1, 2, 5, 16])
+def test_frames_streamed_in_are_the_whole_encode(codec, frames):
+    given, encode = torch.rand(1, 3, frames, 16, 24), codec.encode_stream()
+    groups = [given[:, :, :1], *given[:, :, 1:].split(4, dim=2)] if frames > 1 else [given]
+    streamed = torch.cat([encode(g) for g in groups], dim=2)
+    torch.testing.assert_close(streamed, codec.encode(given), rtol=0, atol=1e-6)
+
+
 def test_decoding_looks_one_latent_frame_back(codec):
     z = torch.randn(1, 4, 5, 2, 2)
     changed = z.clone()

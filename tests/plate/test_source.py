@@ -131,6 +131,23 @@ def test_a_moved_window_is_fine_as_long_as_both_agree(tmp_path):
     assert (plate.spec(1).full_x, plate.spec(1).full_y) == (10, -20)
 
 
+def windows(x, y, width, height):
+    """The data window begins at x, y of a display window of that size."""
+
+    def hook(spec):
+        spec.x, spec.y, spec.full_width, spec.full_height = x, y, width, height
+
+    return hook
+
+
+@pytest.mark.parametrize("x, y, width, height", [(-2, -3, 5, 4), (1, 0, 40, 30), (0, 0, 6, 9)])
+def test_a_data_window_of_its_own_is_read_whole(tmp_path, x, y, width, height):
+    pixels = np.random.default_rng(8).random((9, 7, 3)).astype(np.float32)
+    plate = open_plate(str(write_image(tmp_path / "p.exr", pixels, spec_hook=windows(x, y, width, height))))
+    assert_same_bits(plate.read(1), pixels)
+    assert plate.offset == (x, y) and (plate.width, plate.height) == (7, 9)
+
+
 # ---- sequences ---------------------------------------------------------------------------
 
 
@@ -455,12 +472,10 @@ def test_grey_png(tmp_path):
     refusal(lambda: open_plate(str(file)), "p.png", "no R, G and B")
 
 
-def test_overscan(tmp_path):
-    def crop(spec):
-        spec.full_width, spec.full_x = spec.width + 4, -2
-
-    file = write_image(tmp_path / "p.exr", np.zeros((4, 4, 3), np.float16), spec_hook=crop)
-    refusal(lambda: open_plate(str(file)), "p.exr", "data window", "display window", "not supported yet")
+def test_windows_that_change_from_frame_to_frame(tmp_path):
+    for frame in (1, 2):
+        write_image(tmp_path / f"p.{frame}.exr", np.zeros((4, 4, 3), np.float16), spec_hook=windows(frame, 0, 9, 9))
+    refusal(lambda: open_plate(str(tmp_path / "p.#.exr")), "frame 2", "at 2,0 of 9x9", "at 1,0 of 9x9")
 
 
 def test_mixed_channel_types(tmp_path):

@@ -9,6 +9,10 @@ from torch import nn
 
 from core.errors import Stopped
 from core.sampling.denoise import denoise, seeded_noise
+from core.sampling.denoise import sample as sample_frames
+from core.sampling.latents import InMemory, States, StatesInMemory
+from core.sampling.savers import Savers
+from core.sampling.windows import windows
 
 CLEAN = torch.linspace(-1, 1, 3 * 2 * 3 * 4 * 4).reshape(1, 3, 2, 3, 4, 4)
 SOURCE = torch.zeros(1, 2, 3, 4, 4)
@@ -55,15 +59,117 @@ def test_noise_levels_fall_from_the_top():
     assert model.seen == sorted(model.seen, reverse=True) and model.seen[0] > 990
 
 
-def test_same_seed_same_noise():
-    assert torch.equal(seeded_noise(7, (2, 3)), seeded_noise(7, (2, 3)))
-    assert not torch.equal(seeded_noise(7, (2, 3)), seeded_noise(8, (2, 3)))
-    noise = seeded_noise(1, (100000,))
-    assert abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01
+def test_noise_of_a_frame_hangs_on_the_seed_and_its_number_only():
+    whole = seeded_noise(7, 0, 9, (2, 3))
+    assert whole.shape == (9, 2, 3) and torch.equal(whole[4:6], seeded_noise(7, 4, 6, (2, 3)))
+    assert not torch.equal(whole[0], whole[1]) and not torch.equal(whole, seeded_noise(8, 0, 9, (2, 3)))
+    assert len({float(seeded_noise(seed, at, at + 1, (1,))) for seed in (0, 1, 2**63 - 1) for at in range(9)}) == 27
+    noise = seeded_noise(1, 0, 10, (10000,))
+    assert abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01 and abs(noise[:-1].mul(noise[1:]).mean()) < 0.02
 
 
 def test_stops_when_asked():
     model = Straight()
-    with pytest.raises(Stopped, match="after step 3 of 8"):
-        sample(model, step_done=lambda i: i == 3)
+    with pytest.raises(Stopped, match="in step 4 of 8"):
+        sample(model, stopping=lambda: len(model.seen) == 3)
     assert len(model.seen) == 3
+
+
+# Clips longer than a window
+
+LONG = torch.linspace(-1, 1, 2 * 30 * 4 * 4).reshape(1, 2, 30, 4, 4).sin()
+
+
+class Pointwise(Straight):
+    """The exact field of the sample source x (1, 2, 3) for the three layers, whatever the window."""
+
+    def forward(self, latents, timestep, text, source, mask=None, cache=None):
+        self.seen.append(latents.shape[3])
+        clean = torch.stack([source, 2 * source, 3 * source], dim=1)
+        return (latents - clean) / (timestep / 1000).reshape(-1, 1, 1, 1, 1, 1)
+
+
+class Opinionated(Straight):
+    """Each window wants all its frames to be its own constant: its first frame's number, as the source tells it."""
+
+    def forward(self, latents, timestep, text, source, mask=None, cache=None):
+        self.seen.append(float(source[0, 0, 0, 0, 0]))
+        return (latents - self.seen[-1]) / (timestep / 1000).reshape(-1, 1, 1, 1, 1, 1)
+
+
+def long(model, source=LONG, **changes):
+    states = torch.ones(1, 1, 1)
+    return denoise(model, states, torch.zeros(1, 1, 1), source, None, **(SETTINGS | changes))
+
+
+def test_windows_that_agree_give_what_one_window_gives():
+    model = Pointwise()
+    windowed = long(model, window=7)
+    assert set(model.seen) == {7} and len(model.seen) > 8 * 4
+    torch.testing.assert_close(windowed, long(Pointwise()), rtol=0, atol=1e-5)
+    torch.testing.assert_close(windowed[:, 2], 3 * LONG, rtol=0, atol=2e-2)
+
+
+def test_windows_that_disagree_leave_no_seam():
+    """Butted together, windows of 9 would jump by 6 and more where they meet."""
+    numbers = torch.arange(60.0).reshape(1, 1, 60, 1, 1)
+    made = long(Opinionated(), numbers, window=9, steps=8)[0, 0, 0, :, 0, 0]
+    jumps = made.diff().abs()
+    assert made[-1] - made[0] > 45  # they do disagree
+    assert jumps.max() < 2.5
+
+
+def test_a_clip_sees_the_same_noise_whatever_the_length_of_the_shot():
+    class Still(Straight):
+        def forward(self, latents, *given, **named):
+            return torch.zeros_like(latents)
+
+    whole, part = long(Still(), steps=1, window=7), long(Still(), LONG[:, :, :11], steps=1, window=7)
+    assert torch.equal(whole[:, :, :, :11], part)
+
+
+def test_the_sampler_asks_for_no_more_than_a_window():
+    class Watched(InMemory):
+        def read(self, start, stop):
+            asked.append(stop - start)
+            return super().read(start, stop)
+
+    asked = []
+    source = Watched(LONG[0].movedim(1, 0))
+    text = torch.ones(1, 1, 1)
+    sample_frames(Pointwise(), text, text, source, source, **(SETTINGS | {"steps": 2}), window=7, states=StatesInMemory())
+    assert set(asked) == {7}
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5, 6, 7, 23])
+def test_stopped_anywhere_it_goes_on_to_the_same_bits(tmp_path, stop_at):
+    source, text = InMemory(LONG[0].movedim(1, 0)), torch.ones(1, 1, 1)
+
+    def run(states, model, stopping=lambda: False):
+        settings = SETTINGS | {"steps": 4, "guidance": 1}
+        state = sample_frames(model, text, text, source, None, **settings, window=7, states=states, stopping=stopping)
+        return state.read(0, 30)
+
+    whole, first, second = Opinionated(), Opinionated(), Opinionated()
+    expected = run(StatesInMemory(), whole)
+    with pytest.raises(Stopped):
+        run(States(tmp_path, "state", {}), first, lambda: len(first.seen) == stop_at)
+    assert torch.equal(run(States(tmp_path, "state", {}), second), expected)
+    # No more than one step's windows are looked at twice.
+    assert len(whole.seen) <= len(first.seen) + len(second.seen) < len(whole.seen) + max(
+        len(windows(30, 7, i)) for i in range(4)
+    )
+
+
+def test_each_window_of_each_pass_has_its_own_cache():
+    class Noting(Straight):
+        def forward(self, latents, timestep, text, source, mask=None, cache=None):
+            caches.setdefault(id(cache), set()).add((float(source[0, 0, 0, 0, 0]), float(text.mean())))
+            return latents
+
+    caches = {}
+    numbers = torch.arange(20.0).reshape(1, 1, 20, 1, 1)
+    long(Noting(), numbers, window=9, guidance=3.0, steps=9, savers=Savers(cache=0.1))
+    assert all(len(served) == 1 for served in caches.values())
+    starts = {w.start for i in range(4) for w in windows(20, 9, i)}
+    assert len(caches) == 2 * len(starts)

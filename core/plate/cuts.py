@@ -1,0 +1,82 @@
+"""Cuts: where one shot ends and the next one begins."""
+
+from collections import deque
+from itertools import chain, pairwise, repeat
+
+import numpy as np
+import torch.nn.functional as F
+
+from core.errors import InputError
+
+AHEAD = 8  # frames that are looked at on either side
+# A cut changes most of the picture by more than this factor (its logarithm), and so many times more than usual.
+LEAST, TIMES_USUAL = 0.08, 2.5
+_BLACK = 0.1  # added to values, so that noise in the dark is no change
+# The difference of two pictures is this quantile over their cells: what moves in less than the rest does not count.
+QUANTILE = 0.7
+_CELLS = (14, 24)
+
+
+def refuse_cuts_outside(cuts, frames) -> None:
+    """Raises InputError if a cut is not the first frame of a new shot among these frames; "auto" is fine."""
+    for cut in cuts if cuts != "auto" else ():
+        if not frames[0] < cut <= frames[-1]:
+            raise InputError(
+                f"cut {cut} is not among the frames {frames[0]} to {frames[-1]}, or is their first;"
+                " name the first frame of each shot but the first"
+            )
+
+
+def with_cuts(items, picture_of, cuts="auto", number_of=None):
+    """Yield (item, the number of its shot, from 0), in order.
+
+    picture_of(item): (3, H, W) tensor in [0, 1]. cuts: "auto", or the numbers of first frames, as
+    number_of(item) gives them. Finding cuts looks AHEAD items ahead, and holds no more than that
+    on either side.
+
+    Found is a cut where each picture of the two before differs from each of the two after,
+    so a flash is none, and differs much more than neighbouring pictures here usually do, so fast
+    motion is none. A change of light as a whole is taken out first. Dissolves are not found,
+    nor cuts within a whip pan, nor shots of one frame.
+    """
+    found = _found(items, picture_of) if cuts == "auto" else ((item, number_of(item) in cuts) for item in items)
+    shot = 0
+    for item, begins in found:
+        shot += begins
+        yield item, shot
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two pictures' cells, (N, 3) each: how much most of the picture changes, beside all of it."""
+    change = b - a
+    change = np.abs(change - np.median(change, axis=0)).mean(axis=1)
+    return float(np.quantile(change, QUANTILE))
+
+
+def _found(items, picture_of):
+    """Yield (item, whether a new shot begins with it)."""
+    none = (None, None, None)
+    seen = deque([none] * AHEAD, maxlen=2 * AHEAD + 1)  # item, its cells, their difference from those before
+    for item in chain(items, repeat(None, AHEAD)):
+        if item is None:
+            seen.append(none)
+        else:
+            cells, before = _cells(picture_of(item)), seen[-1][1]
+            seen.append((item, cells, None if before is None else difference(before, cells)))
+        if len(seen) == seen.maxlen and seen[AHEAD][0] is not None:
+            yield seen[AHEAD][0], _begins(seen)
+
+
+def _begins(seen):
+    before, after = ([seen[AHEAD + k][1] for k in offsets] for offsets in ((-2, -1), (0, 1)))
+    if any(cells is None for cells in (*before, *after)):
+        return False
+    apart = min(difference(a, b) for a in before for b in after)
+    steps = [d for k, (_, _, d) in enumerate(seen) if d is not None and k != AHEAD]
+    # The larger of two neighbours: pictures drawn on twos, or doubled by a pulldown, stand still in between.
+    usual = np.median([max(pair) for pair in pairwise(steps)])
+    return apart > max(LEAST, TIMES_USUAL * usual)
+
+
+def _cells(picture):
+    return np.log(_BLACK + F.interpolate(picture[None], _CELLS, mode="area")[0].flatten(1).T.numpy())

@@ -1,0 +1,29 @@
+"""The solver in portions against the library's scheduler on the whole."""
+
+import pytest
+import torch
+from diffusers import UniPCMultistepScheduler
+
+from core.sampling.solver import Solver
+
+
+def field(latents, sigma):
+    """Some velocity that is not linear in the latents, frame by frame its own."""
+    frames = torch.arange(len(latents)).view(-1, 1, 1, 1, 1)
+    return torch.sin(3 * latents + frames) * (0.2 + sigma) + latents
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 8, 21])
+def test_portions_are_the_whole_bit_for_bit(steps):
+    noise = torch.randn(7, 3, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+    whole = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    whole.set_timesteps(steps)
+    solver = Solver(steps, 3.0)
+    assert torch.equal(solver.timesteps, whole.timesteps)
+    latents, state = noise, solver.start(noise)
+    for i, timestep in enumerate(whole.timesteps):
+        latents = whole.step(field(latents, timestep / 1000), timestep, latents, return_dict=False)[0]
+        velocity = field(state[:, 0], timestep / 1000)
+        portions = [solver.step(i, velocity[a:b], state[a:b]) for a, b in ((0, 1), (1, 4), (4, 7))]
+        state = torch.cat(portions)
+        assert torch.equal(state[:, 0], latents), f"step {i}"

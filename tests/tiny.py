@@ -1,0 +1,41 @@
+"""A whole model with random weights, small enough for tests of the way of a shot."""
+
+import torch
+from torch import nn
+
+from core.edit import edit, prepare
+from core.model.config import TransformerConfig
+from core.model.load import Limits, Model
+from core.model.mini_codec import MiniCodec
+from core.model.mini_text import MiniText
+from core.model.transformer import Transformer
+from core.progress import Progress
+from core.recipe import EditRecipe
+
+WINDOW = 13  # frames, 4 latent frames
+
+
+def tiny_model(pixels=48 * 32) -> Model:
+    """Of the embedded model's kind; sees 13 frames of about 48x32 at a time, in two steps."""
+    torch.manual_seed(0)
+    config = TransformerConfig(dim=24, heads=2, layers=1, ffn_dim=24, text_dim=8, freq_dim=8, latent_channels=4, place_input=True)
+    transformer, text = Transformer(config).eval(), MiniText(["add", "a", "red", "ball"], 8).eval()
+    codec = MiniCodec(channels=4, width=8, blocks=1).eval()
+    nn.init.normal_(codec.refiner[-1].weight, std=0.05)
+    for name, parameter in transformer.named_parameters():
+        if name.startswith(("source_embedding", "mask_embedding", "layer_embedding")):
+            nn.init.normal_(parameter, std=0.5)
+    limits = Limits(max_frames=WINDOW, pixels=pixels, multiple=16, steps=2, guidance=2.0, shift=3.0)
+    return Model("tiny", transformer, codec, text, "tiny", limits)
+
+
+class Quiet(Progress):
+    def __init__(self):
+        super().__init__("none")
+
+
+def make(model, plate, out, stopping=lambda: False, **values):
+    """Prepare and edit; returns the job and its report."""
+    recipe = EditRecipe(str(plate), "Add a red ball", str(out), **values)
+    job = prepare(recipe, "cpu", lambda name, device: model)
+    return job, edit(job, Quiet(), stopping)
