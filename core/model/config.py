@@ -22,10 +22,10 @@ class TransformerConfig:
     each token where in the frame it is: rotary positions are relative, and a small model
     learns words such as "left" too slowly from them alone. text_modulation adds the mean of
     the text states to the time embedding, so that what is asked for steers every norm.
-    latent_std: the heads give what the noisy latents leave open of clean ones of this standard
-    deviation, at unit size (Karras et al., "Elucidating the Design Space of Diffusion-Based
-    Generative Models", 2022), the composite's relative to the plate; None: they give the
-    velocity. Wan has none of these three.
+    latent_std: the heads give the clean latents, in units of this standard deviation, the
+    composite's relative to the plate; None: they give the velocity. A narrow model cannot carry
+    the noise through that a velocity holds (Li and He, "Back to Basics: Let Denoising
+    Generative Models Denoise", 2025). Wan has none of these three.
     """
 
     dim: int

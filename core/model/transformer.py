@@ -24,7 +24,7 @@ from kernels.variants import attention_variant
 
 
 PLACE_FEATURES = 18
-LEAST_NOISE = 0.02  # no velocity is divided by less
+LEAST_NOISE = 0.05  # no velocity is divided by less
 
 
 class Transformer(nn.Module):
@@ -73,7 +73,7 @@ class Transformer(nn.Module):
             tokens[1] = tokens[1] + flatten(self.mask_embedding(mask.to(dtype)))
         if self.config.place_input:
             places = place_features(grid, latents.device).to(dtype)
-            tokens = [t + b.place_embedding(places) for t, b in zip(tokens, branches)]
+            tokens = [t + b.place(places, text) for t, b in zip(tokens, branches)]
         hidden = torch.stack(tokens, dim=1)
 
         if self.config.share_embedders:
@@ -99,16 +99,41 @@ class Branch(nn.Module):
         super().__init__()
         self.patch_embedding = nn.Conv3d(config.latent_channels, config.dim, config.patch, config.patch)
         self.place_embedding = zero_init(nn.Linear(PLACE_FEATURES, config.dim)) if config.place_input else None
+        words = config.place_input and config.text_modulation and text
+        self.place_words = PlaceWords(config.text_dim, config.dim) if words else None
         if not config.share_embedders:
             self.condition_embedder = Embedders(config, text)
         self.norm_out = Float32LayerNorm(config.dim, config.eps)
         self.proj_out = nn.Linear(config.dim, config.latent_channels * math.prod(config.patch))
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
 
+    def place(self, features, text):
+        """Place features (L, PLACE_FEATURES) and text states -> what they add to the tokens, (L, D) or (B, L, D)."""
+        place = self.place_embedding(features)
+        return place if self.place_words is None else place + self.place_words(features, text)
+
     def head(self, hidden, time):
         """hidden (B, L, D), time embedding (B, D) -> (B, L, C * patch volume)."""
         shift, scale = (self.scale_shift_table.float() + time.float()[:, None]).chunk(2, dim=1)
         return self.proj_out((self.norm_out(hidden.float()) * (1 + scale) + shift).type_as(hidden))
+
+
+class PlaceWords(nn.Module):
+    """What is asked for, met with where a token is: features weighed by the text, `sets` times over.
+
+    "Left" and x are each without meaning alone; a small model is slow to find their product by itself.
+    """
+
+    def __init__(self, text_dim: int, dim: int, sets: int = 4):
+        super().__init__()
+        self.sets = sets
+        self.weigh = nn.Linear(text_dim, sets * PLACE_FEATURES)
+        self.proj = zero_init(nn.Linear(sets * PLACE_FEATURES, dim))
+
+    def forward(self, features, text):
+        """(L, PLACE_FEATURES) and (B, N, text_dim) -> (B, L, D)."""
+        weights = self.weigh(mean_of_words(text)).to(features.dtype)
+        return self.proj(weights[:, None] * features.repeat(1, self.sets))
 
 
 class JointBlock(nn.Module):
@@ -321,19 +346,14 @@ def kept_in_float32(name: str) -> bool:
 
 
 def velocity_of(out, latents, timestep, source, std):
-    """Velocity from preconditioned heads: out, latents (B, 3, C, T, H, W), source (B, C, T, H, W); fp32.
+    """Velocity from heads that give clean latents: out, latents (B, 3, C, T, H, W), source (B, C, T, H, W); fp32.
 
-    Noisy latents are x = (1 - s) c + s n, with c of deviation std about its base: the plate for
-    the composite, else 0. The best linear guess of c is base + k (x - (1 - s) base), where
-    k = (1 - s) std^2 / v and v = (1 - s)^2 std^2 + s^2; its error's deviation, s std / sqrt(v), is
-    the unit of out.
+    Clean latents are std x out, the composite's beside the plate; noisy ones (1 - s) clean + s noise,
+    so the velocity, noise - clean, is (noisy - clean) / s.
     """
     s = (timestep / 1000).clamp_min(LEAST_NOISE)[:, None, None, None, None, None]
-    v = ((1 - s) * std) ** 2 + s**2
-    x = latents.float()
     base = torch.stack([torch.zeros_like(source), torch.zeros_like(source), source], dim=1).float()
-    clean = base + (1 - s) * std**2 / v * (x - (1 - s) * base) + s * std / v.sqrt() * out.float()
-    return (x - clean) / s
+    return (latents.float() - base - std * out.float()) / s
 
 
 def mean_of_words(text):

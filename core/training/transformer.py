@@ -28,6 +28,7 @@ from core.model.transformer import Transformer
 from core.training.state import Ema, load_state, log_line, save_state, trapezoid
 from core.training.samples import sample_sheet
 
+LOUDEST = 0.4  # a loss counts no more at lower noise levels
 LAST = SPAN // 4  # index of the last latent frame of a clip
 SHAPES = ((80, 144), (80, 144), (112, 112), (144, 80))  # height, width
 
@@ -66,12 +67,12 @@ def latent_clips(codec, seed: int, count: int, latents: int):
     return torch.stack(stacks), torch.stack(seen), texts, times
 
 
-def flow_loss(transformer, states, latents, seen, times, with_mask, shift, std):
-    """Mean squared error of the velocity, a branch -> (3,); latents and seen as latent_clips gives them.
+def flow_loss(transformer, states, latents, seen, times, with_mask, shift, scale):
+    """Mean squared error of the clean latents, a branch -> (3,); latents and seen as latent_clips gives them.
 
-    Each noise level is weighted so that a linear guess of latents of deviation std would have a
-    loss of 1 (Karras et al. 2022). Of the edit branch, what alpha hides counts a fifth. Noise
-    levels are spread evenly over the batch.
+    scale (C,): what an error of each channel is counted by, see `in_pixels`. By 1 / s^2 of the
+    noise level s, as a velocity's error is, down to LOUDEST.
+    Of the edit branch, what alpha hides counts a fifth. Noise levels are spread evenly over the batch.
     """
     source, clean, mask = latents[:, 0], latents[:, 1:4], latents[:, 4]
     u = (torch.arange(len(latents)) + torch.rand(len(latents))) / len(latents)
@@ -81,10 +82,20 @@ def flow_loss(transformer, states, latents, seen, times, with_mask, shift, std):
     noisy = (1 - s) * clean + s * noise
     velocity = transformer(noisy, sigma * 1000, states, source, mask if with_mask else None, times)
     s = s[:, 0]
-    error = (velocity.float() - (noise - clean)).pow(2).mean(2) * (((1 - s) * std) ** 2 + s**2) / std**2
+    error = (velocity.float() - (noise - clean)) * scale.view(1, 1, -1, 1, 1, 1)
+    error = error.pow(2).mean(2) * (s / s.clamp_min(LOUDEST)) ** 2
     visible = 0.2 + 0.8 * seen
     weight = torch.stack([visible / visible.mean(), torch.ones_like(seen), torch.ones_like(seen)], dim=1)
     return (error * weight).mean((0, 2, 3, 4))
+
+
+def in_pixels(codec, std):
+    """(C,): scales under which a squared error of latents is one of pixels, whose mean is 1 / std.
+
+    Where a thing is stands in the coarsest channel; without these the finest ones drown it.
+    """
+    scale = codec.inverse.weight.detach().pow(2).sum((0, 2, 3)).sqrt()
+    return scale / scale.pow(2).mean().sqrt() / std
 
 
 def load_codec(folder: Path) -> MiniCodec:
@@ -124,6 +135,7 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
     geometry = replace(PRESETS["mini"], **config.get("geometry", {}))
     modules = {"transformer": Transformer(geometry), "text": MiniText(vocabulary(), geometry.text_dim)}
     transformer, text = modules["transformer"], modules["text"]
+    scale = in_pixels(codec, geometry.latent_std)
     ema = Ema(modules, config["ema"])
     saved = modules | {f"ema_{k}": m for k, m in ema.modules.items()}
     parameters = [p for m in modules.values() for p in m.parameters()]
@@ -149,7 +161,7 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
                 part, at = latents[:, :, :, chosen], [times[i] for i in chosen]
                 states = text.encode(dropped)
                 losses = flow_loss(
-                    transformer, states, part, seen[:, chosen], at, with_mask, config["shift"], geometry.latent_std
+                    transformer, states, part, seen[:, chosen], at, with_mask, config["shift"], scale
                 )
             optimizer.zero_grad()
             losses.mean().backward()

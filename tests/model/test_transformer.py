@@ -231,38 +231,42 @@ def test_place_input_starts_at_nothing_and_then_counts(inputs):
         assert torch.equal(call(), before) and not torch.allclose(after, before)
 
 
-def test_heads_that_give_nothing_give_the_best_linear_guess():
-    """Of latents of the stated deviation about the base, by least squares over many draws, in fp64."""
+def test_heads_of_clean_latents_give_the_flows_velocity():
     generator = torch.Generator().manual_seed(8)
-    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
-    std, shape = 0.65, (2, 3, 4, 2, 40, 40)
-    source = draw(2, 4, 2, 40, 40)
-    base = torch.stack([0 * source, 0 * source, source], dim=1)
-    clean, noise, s = base + std * draw(*shape), draw(*shape), torch.tensor([0.3, 0.9])
-    sigma = s.double()[:, None, None, None, None, None]
+    draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
+    clean, noise, source = draw(2, 3, 4, 2, 6, 4), draw(2, 3, 4, 2, 6, 4), draw(2, 4, 2, 6, 4)
+    s = torch.tensor([0.06, 1.0])
+    sigma = s[:, None, None, None, None, None]
     noisy = (1 - sigma) * clean + sigma * noise
-    guess = noisy - sigma * velocity_of(torch.zeros(shape), noisy, s * 1000, source, std)
-    for b in range(2):
-        seen = (noisy - (1 - sigma) * base)[b].flatten()
-        gain = (seen @ (clean - base)[b].flatten()) / (seen @ seen)
-        fitted = base[b].flatten() + gain * seen
-        assert (guess[b].flatten() - fitted).abs().max() < 0.03
-    # ... and heads of 1 add the deviation of its error.
-    ones = noisy - sigma * velocity_of(torch.ones(shape), noisy, s * 1000, source, std)
-    error = (guess - clean).flatten(1).std(1)
-    torch.testing.assert_close((ones - guess)[:, 0, 0, 0, 0, 0], error, rtol=0.02, atol=0)
+    heads = clean / 0.65
+    heads[:, 2] -= source / 0.65
+    torch.testing.assert_close(velocity_of(heads, noisy, s * 1000, source, 0.65), noise - clean, atol=1e-4, rtol=0)
+    # At the end of a schedule nothing is divided by zero.
+    assert velocity_of(heads, clean, torch.zeros(2), source, 0.65).abs().max() < 1e-4
 
 
-def test_a_preconditioned_vera_that_knows_nothing_returns_the_plate_in_the_end(sample):
+def test_a_vera_of_clean_latents_that_knows_nothing_leaves_the_plate(sample):
     vera = random_vera(replace(CONFIG, latent_std=0.65))
     with torch.no_grad():
         for name in BRANCHES:
             for p in getattr(vera, name).proj_out.parameters():
                 p.zero_()
-    source, s = sample["source"], 0.02
-    noisy = torch.stack([0 * source, 0 * source, (1 - s) * source], dim=1)
-    out = run(vera, sample, latents=noisy, timestep=torch.tensor([20.0, 20.0]))
-    torch.testing.assert_close(noisy - s * out, torch.stack([0 * source, 0 * source, source], dim=1))
+    sigma = (sample["timestep"] / 1000)[:, None, None, None, None, None]
+    clean = sample["latents"] - sigma * run(vera, sample)
+    plate = torch.stack([0 * sample["source"], 0 * sample["source"], sample["source"]], dim=1)
+    torch.testing.assert_close(clean, plate)
+
+
+def test_words_meet_places_in_their_product(sample):
+    """What the text adds to a token depends on where it is; a fresh one adds nothing."""
+    fresh = Transformer(replace(CONFIG, place_input=True, text_modulation=True))
+    assert not any(getattr(fresh, name).place_words.proj.weight.any() for name in BRANCHES)
+    words = random_vera(fresh.config).alpha.place_words
+    features = place_features((1, 2, 3), "cpu")
+    added = words(features, sample["text"]) - words.proj.bias
+    assert added.shape == (2, 6, 60)
+    torch.testing.assert_close(words(3 * features, sample["text"]) - words.proj.bias, 3 * added)
+    assert (added[:, 0] - added[:, 5]).abs().min() > 1e-4 and (added[0] - added[1]).abs().amax() > 1e-2
 
 
 def test_words_steer_the_modulation_at_once_and_padding_does_not(sample):

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from core.data.clips import SPAN
-from core.model.mini_codec import MiniCodec
+from core.model.mini_codec import CELL, MiniCodec
 from core.training.state import save_state
-from core.training.transformer import LAST, crossed, flow_loss, frames_of, pick_times, train
+from core.training.transformer import LAST, crossed, flow_loss, frames_of, in_pixels, pick_times, train
 
 
 class Exact(nn.Module):
@@ -32,28 +32,36 @@ def test_the_exact_velocity_has_no_loss(with_mask):
     latents = torch.randn(3, 5, 4, 2, 2, 2)
     seen = torch.rand(3, 2, 2, 2)
     exact = Exact(latents[:, 1:4])
-    losses = flow_loss(exact, None, latents, seen, [0, 1], with_mask, 2.0, 0.65)
+    losses = flow_loss(exact, None, latents, seen, [0, 1], with_mask, 2.0, torch.ones(4))
     assert losses.shape == (3,) and losses.max() < 1e-6 and exact.masked == with_mask
-    wrong = flow_loss(Exact(latents[:, [1, 3, 2]]), None, latents, seen, [0, 1], with_mask, 2.0, 0.65)
+    wrong = flow_loss(Exact(latents[:, [1, 3, 2]]), None, latents, seen, [0, 1], with_mask, 2.0, torch.ones(4))
     assert wrong[0] < 1e-6 and wrong[1:].min() > 0.5
 
 
-class Linear(nn.Module):
-    """The best linear guess of clean latents of deviation 0.65."""
-
-    def forward(self, noisy, timestep, text, source, mask, times):
-        s = (timestep / 1000)[:, None, None, None, None, None]
-        gain = (1 - s) * 0.65**2 / (((1 - s) * 0.65) ** 2 + s**2)
-        return (noisy - gain * noisy) / s
-
-
-def test_a_linear_guess_costs_one_at_every_noise_level():
+def test_an_error_counts_by_its_channel_and_by_its_noise_level_down_to_the_loudest():
     torch.manual_seed(1)
-    latents = 0.65 * torch.randn(64, 5, 4, 2, 8, 8)
-    seen = torch.ones(64, 2, 8, 8)
-    for shift in (0.1, 1.0, 8.0):
-        losses = flow_loss(Linear(), None, latents, seen, [0, 1], False, shift, 0.65)
-        torch.testing.assert_close(losses, torch.ones(3), atol=0.03, rtol=0)
+    latents = torch.randn(4000, 5, 2, 1, 1, 1)
+    spoiled = latents[:, 1:4].clone()
+    spoiled[:, 0, 0] += 0.1  # the edit's first channel, the alpha's second
+    spoiled[:, 1, 1] += 0.1
+    seen, scale = torch.ones(4000, 1, 1, 1), torch.tensor([3.0, 1.0])
+    losses = flow_loss(Exact(spoiled), None, latents, seen, [0], False, 1.0, scale)
+    # Noise levels u are even in [0, 1]: the mean of 1 / max(u, 0.4)^2 is 0.4 / 0.16 + (1 / 0.4 - 1).
+    expected = torch.tensor([9.0, 1.0, 0.0]) * 0.01 / 2 * (0.4 / 0.16 + 1 / 0.4 - 1)
+    torch.testing.assert_close(losses, expected, rtol=0.01, atol=1e-6)
+
+
+def test_errors_of_latents_count_as_those_of_pixels():
+    """The codec's linear inverse of an error, per channel, in one number less a common factor."""
+    torch.manual_seed(0)
+    codec = MiniCodec(width=8, blocks=1)
+    basis = torch.linalg.qr(torch.randn(CELL, codec.channels))[0] * (1 + torch.arange(codec.channels))
+    codec.inverse.weight.data.copy_(basis[:, :, None, None])
+    error = torch.randn(5, codec.channels, 2, 2)
+    pixels = (codec.inverse(error) - codec.inverse(0 * error)).pow(2).mean((1, 2, 3))
+    latents = (error * in_pixels(codec, 0.5)[:, None, None]).pow(2).mean((1, 2, 3))
+    torch.testing.assert_close(latents / pixels, (latents / pixels).mean().expand(5))
+    torch.testing.assert_close(in_pixels(codec, 0.5).pow(2).mean(), torch.tensor(4.0))
 
 
 def test_what_alpha_hides_counts_a_fifth_in_the_edit_branch():
@@ -66,7 +74,7 @@ def test_what_alpha_hides_counts_a_fifth_in_the_edit_branch():
     losses = []
     for seen in (left, right):
         torch.manual_seed(2)
-        losses.append(flow_loss(Exact(spoiled), None, latents, seen, [0], False, 1.0, 0.65))
+        losses.append(flow_loss(Exact(spoiled), None, latents, seen, [0], False, 1.0, torch.ones(4)))
     torch.testing.assert_close(losses[0] / losses[1], torch.tensor([5.0, 1.0, 1.0]))
 
 
