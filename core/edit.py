@@ -34,6 +34,7 @@ from core.sampling.latents import OneLayer, Shelf
 from kernels.over import over
 from kernels.pixel_hash import pixel_hash
 
+LIFTED = ("lift:", "vace:")  # models that give a whole video, from which the layer is lifted
 CODE_BITS = {"uint10": 10, "uint12": 12}  # kept in 16 bits in memory, rounded to their own depth
 
 
@@ -83,6 +84,10 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
 
     load(name, device) gives the Model; the service's keeps it from job to job.
     """
+    if recipe.model.startswith(LIFTED):
+        from core.lifting.shot import prepare_lift
+
+        return prepare_lift(recipe, device)
     plate = open_plate(recipe.plate, recipe.frames)
     mask = open_mask(recipe.mask, plate) if recipe.mask else None
     space = resolve_space(recipe.color_space, plate)
@@ -147,11 +152,16 @@ def edit(job: Job, progress, stopping) -> dict:
     stopping() is asked between windows and between frames; when true, Stopped is raised
     and the same command goes on from there. Finished steps and frames are not made again.
     """
+    if job.recipe.model.startswith(LIFTED):
+        from core.lifting.shot import lift
+
+        return lift(job, progress, stopping)
     plate, delivery = job.plate, job.delivery
     delivery.start()
     shots = generated_shots(job, progress, stopping)
     progress.stage("deliver", len(plate.frames))
-    for _ in _delivered_frames(job, shots, stopping):
+    decoded = (_decoded_frames(job.model, layers, len(shot)) for shot, layers in shots.items())
+    for _ in delivered_frames(job, chain.from_iterable(decoded), _deliver_frame, stopping):
         progress.advance()
     progress.close()
     facts = [delivery.facts(f) for f in plate.frames]
@@ -169,19 +179,21 @@ def edit(job: Job, progress, stopping) -> dict:
     return report
 
 
-def _delivered_frames(job: Job, shots, stopping):
-    """Yield each frame once its files are there, in order; a few are worked on at a time."""
+def delivered_frames(job, layers, deliver, stopping):
+    """Yield each frame once its files are there, in order; a few are worked on at a time.
+
+    layers: of each frame what deliver(job, frame, pixels, *layers) takes.
+    """
     workers = min(4, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
         pending = deque()
-        decoded = (_decoded_frames(job.model, layers, len(shot)) for shot, layers in shots.items())
-        for frame, parts in zip(job.plate.frames, chain.from_iterable(decoded), strict=True):
+        for frame, parts in zip(job.plate.frames, layers, strict=True):
             if stopping():
                 raise Stopped(f"stopped before frame {frame}")
             if job.delivery.done(frame):
                 pending.append((frame, None))
             else:
-                pending.append((frame, pool.submit(_deliver_frame, job, frame, job.pixels(frame), *parts)))
+                pending.append((frame, pool.submit(deliver, job, frame, job.pixels(frame), *parts)))
             while len(pending) > workers:
                 yield _finished(*pending.popleft())
         while pending:

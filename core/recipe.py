@@ -104,6 +104,9 @@ class EditRecipe:
         for name in ("plate", "mask", "out"):
             if values[name] is not None:
                 values[name] = str(Path(values[name]).absolute())
+        door, colon, path = values["model"].partition(":")
+        if colon and door in ("lift", "vace"):
+            values["model"] = f"{door}:{Path(path).absolute()}"
         return values
 
 
@@ -150,7 +153,7 @@ _HINTS = {
     "plate": "which frames to edit, such as plate.####.exr or plate.mov",
     "prompt": "what should change, such as 'Add a red balloon on the left'",
     "out": "the folder for the results",
-    "model": "mini or a model directory",
+    "model": "mini, a model directory, vace:DIRECTORY, or lift:VIDEO",
     "blend_space": "linear or encoded",
     "mask": "a sequence, a movie or a still",
     "frames": "a range such as 1001-1049",

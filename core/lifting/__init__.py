@@ -1,0 +1,1 @@
+"""Lifting: the edit layer between a plate and any edited version of it."""

@@ -1,0 +1,75 @@
+"""One clip, in memory and at one size: position, colour, noise, change, layers, in this order."""
+
+from dataclasses import dataclass
+
+import torch
+
+from core.layer.matte import refine_alpha, resize, snap
+from core.lifting.change import find_change
+from core.lifting.channel import as_seen
+from core.lifting.drift import find_drift, without_drift
+from core.lifting.layers import find_layers
+from core.lifting.noise import Noise, features
+from core.lifting.position import find_moves, moved
+from core.lifting.smooth import blur, grown, luma, spread
+
+ROUNDS = 2  # what changed is found twice: the second time with drift measured beside it
+
+
+@dataclass
+class Lifted:
+    """color (T, 3, H, W) straight, alpha (T, 1, H, W), clean (T, 3, H, W): the edited video without
+    its drift; all encoded, in [0, 1]. moves (T, 2, 3) in pixels, gain and offset (T, 3, H, W):
+    the drift that was taken away. region (T, 1, H, W): where a change was seen."""
+
+    color: torch.Tensor
+    alpha: torch.Tensor
+    clean: torch.Tensor
+    region: torch.Tensor
+    moves: torch.Tensor
+    gain: torch.Tensor
+    offset: torch.Tensor
+
+
+def lift_clip(plate, edited, mask=None) -> Lifted:
+    """plate and edited (T, 3, H, W) of one size, encoded [0, 1]; mask (T, 1, H, W): 1 where the edit may be."""
+    moves = find_moves(plate, edited)
+    placed = moved(edited, moves)
+    trust = first_trust(plate, placed)
+    if mask is not None:
+        trust = torch.where(mask > 0, trust, torch.ones_like(trust))
+    of_plate = features(plate)
+    for _ in range(ROUNDS):
+        gain, offset = find_drift(plate, placed, trust)
+        clean = without_drift(placed, gain, offset)
+        seen = as_seen(plate, clean, trust)
+        region = find_change(clean - seen, of_plate, trust)
+        if mask is not None:
+            region = region * (mask > 0)
+        trust = 1 - grown(region, 1)
+    variance = Noise(of_plate, (clean - seen).square().mean(1, keepdim=True), trust)(of_plate)
+    color, alpha = find_layers(seen, clean, region, variance)
+    return Lifted(color, alpha, clean, region, moves, gain, offset)
+
+
+def first_trust(plate, edited):
+    """How likely each pixel is unchanged, (T, 1, H, W): as bright to within drift, and of the same structure."""
+    far = blur(edited - plate, 2.0, 0.7).abs().amax(1, keepdim=True)
+    close = torch.exp(-((far / 0.06) ** 2))
+    a, b = (blur(luma(v), 1.0) for v in (plate, edited))
+    a, b = a - blur(a, 4.0), b - blur(b, 4.0)
+    aa, bb, ab = (blur(x * y, 3.0, 0.7) for x, y in ((a, a), (b, b), (a, b)))
+    alike = ((ab / (aa * bb + 1e-10).sqrt() - 0.3) / 0.5).clamp(0, 1)
+    textured = (torch.maximum(aa, bb) / 0.015**2).clamp(max=1)
+    trust = close * (1 - textured * (1 - alike))
+    return trust * (2 * blur(trust, 3.0, 0.7) - 0.6).clamp(0, 1)  # lone look-alikes in a new background are chance
+
+
+def plate_sized(color, alpha, size):
+    """One frame's straight colour (3, h, w) and alpha (1, h, w) at the plate's `size` (height, width)."""
+    large = torch.from_numpy(snap(refine_alpha(alpha[0].numpy(), size)))[None]
+    if tuple(color.shape[1:]) != tuple(size):
+        # Colour of thin edges is the inside's; nothing of what lies behind may come along.
+        color = spread(color[None], (alpha[None] > 0.5 * grown(alpha[None], 2).clamp_min(0.02)).float())[0]
+        color = torch.from_numpy(resize(color.movedim(0, -1).numpy(), size)).movedim(-1, 0).clamp(0, 1)
+    return color, large

@@ -1,0 +1,159 @@
+"""From what changed to a layer: translucent parts, opaque parts over them, their alpha and colour.
+
+In encoded colour C = a E + (1 - a) S, with the plate S known and C the cleaned edited
+video. That is one equation a channel for a and E: what is opaque, what is translucent and
+of which colour has to be told from how the plate shows through.
+"""
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+
+from core.lifting.smooth import blur, grown, shrunk, spread, weighted
+
+BLOCK = 6  # pixels in which a translucent layer's alpha is taken as one value, to find its colour
+FITS = 4.0  # mean chi-square a channel up to which a translucent layer explains a pixel
+DARKEST = 0.85  # a shadow's alpha; darker is opaque
+OPAQUE_PRIOR = 1.2  # nats
+SAMPLES = 8.0  # independent ones in a window of transmission()
+UNSEEN = 1.5  # mean chi-square a channel below which a pixel is the plate's
+SLACK = 0.008  # error of colours that the noise model does not know of
+
+
+def find_layers(seen, clean, region, variance):
+    """Straight colour (T, 3, H, W) and alpha (T, 1, H, W), both in [0, 1]; alpha is 0 outside the region.
+
+    seen: the plate as the edited video shows it; clean: the edited video without its drift;
+    region (T, 1, H, W): 1 where something changed; variance: of the noise a channel.
+    """
+    variance = 2 * variance + SLACK**2
+    black = torch.zeros(3)
+    veil = find_veil(seen, clean, region, variance)
+    thin, color, misfit = _translucent(seen, clean, variance, [black, veil])
+    through = transmission(seen, clean, thin, region, variance)
+    opaque = _smooth_labels(((blur(misfit, 1.2, 0.5) > FITS) | (through < 0)).float() * region)
+    thin = spread(thin, (1 - grown(opaque, 2)) * region) * region
+    color = spread(color, (1 - grown(opaque, 2)) * region)
+    behind = thin * color + (1 - thin) * seen
+    solid, solid_color = _opaque(behind, clean, opaque, variance)
+    alpha = 1 - (1 - solid) * (1 - thin)
+    premultiplied = solid * solid_color + (1 - solid) * thin * color
+    return (premultiplied / alpha.clamp_min(1e-4)).clamp(0, 1), alpha.clamp(0, 1)
+
+
+def find_veil(seen, clean, region, variance):
+    """The one colour (3,) that explains most of the change as a translucent layer of it.
+
+    Per block, alpha is the least-squares solution for a given colour; the colour is the one
+    that leaves least, with a bound on what one block can cost, over a grid and then by
+    alternating least squares.
+    """
+    inside = F.avg_pool2d(region, BLOCK)
+    mean = lambda v: F.avg_pool2d(v * region, BLOCK)[inside.expand(-1, v.shape[1], -1, -1) > 0.5]  # noqa: E731
+    if not (inside > 0.5).any():
+        return torch.ones(3)
+    planes = lambda v: torch.stack([mean(v[:, i : i + 1]) for i in range(3)], 1)  # noqa: E731
+    s, c = planes(seen), planes(clean)
+    ss, cs, cc = (mean((x * y).sum(1, keepdim=True)) for x, y in ((seen, seen), (clean, seen), (clean, clean)))
+    n, noise = mean(torch.ones_like(region)), mean(variance)
+
+    def solve(e):
+        """Alpha of each block for colour e, and its bounded misfit."""
+        ee = (e * e).sum() * n
+        size = (ee - 2 * s @ e + ss).clamp_min(1e-6)
+        a = (((c - s) @ e - cs + ss) / size).clamp(0, 1)
+        left = cc - 2 * cs + ss - 2 * a * ((c - s) @ e - cs + ss) + a * a * size
+        return a, (left / noise / 3).clamp(max=30)
+
+    levels = (0.05, 0.3, 0.55, 0.8, 0.97)
+    grid = [torch.tensor(e) for e in itertools.product(levels, repeat=3)]
+    best = min(grid, key=lambda e: float(solve(e)[1].sum()))
+    for _ in range(20):
+        a, cost = solve(best)
+        w = ((cost < 25) / noise * a)[:, None]
+        total = (w * a[:, None] * n[:, None]).sum()
+        if total < 1e-6:
+            break
+        best = ((w * (c - s + a[:, None] * s)).sum(0) / total).clamp(0, 1)
+    return best
+
+
+def _translucent(seen, clean, variance, colors):
+    """Of the colours, a pixel, the one that explains it best: alpha, colour (T, 3, H, W) and chi-square a channel."""
+    found = []
+    for e in colors:
+        towards = e[:, None, None] - seen
+        along = ((clean - seen) * towards).sum(1, keepdim=True)
+        size = (towards * towards).sum(1, keepdim=True)
+        fine, coarse = (blur(along / variance, *s) / blur(size / variance, *s).clamp_min(1e-6) for s in ((0.7, 0), (2.5, 0.7)))
+        sure = blur(size / variance, 0.7)
+        sure = sure / (sure + 100)
+        a = (sure * fine + (1 - sure) * coarse).clamp(0, DARKEST if not e.any() else 1)
+        left = (clean - seen - a * towards).square().mean(1, keepdim=True) / variance
+        found.append((a, left, e[:, None, None].expand_as(seen)))
+    (a, left, color), *others = found
+    for b, other, e in others:
+        better = (blur(other, 1.5, 0.5) < blur(left, 1.5, 0.5)).float()
+        a, left, color = torch.lerp(a, b, better), torch.lerp(left, other, better), torch.lerp(color, e, better)
+    return a, color, left
+
+
+def transmission(seen, clean, thin, region, variance):
+    """Evidence for translucent against opaque, (T, 1, H, W), in nats: does the plate's texture show through?
+
+    In windows the slope of C on S, both high-passed, is 1 - a where the layer is translucent and 0
+    where it is opaque. Its error comes from noise and from texture that the layer itself has.
+    Where the plate is plain the wider surroundings count; without any evidence a thing is opaque.
+    """
+    asked = region * (thin > 0.2)  # of less nobody would think that it is opaque
+    nats = 0.0
+    for fine, window in ((2.0, 2.5), (6.0, 6.0)):
+        mean = lambda v: weighted(v, asked, window, 0.7)  # noqa: B023, E731
+        s, c = (v - weighted(v, asked, fine) for v in (seen, clean))
+        ss, sc, cc = (mean((x * y).sum(1, keepdim=True)) for x, y in ((s, s), (s, c), (c, c)))
+        slope, kept = sc / ss.clamp_min(1e-8), mean(1 - thin)
+        own = (cc - slope * sc).clamp_min(0) / 3 + mean(variance)  # of the layer itself, a channel
+        found = 0.5 * SAMPLES * ss / 3 * (slope**2 - (slope - kept) ** 2) / own
+        nats = nats + found.clamp(-4, 4) * asked
+    wide = seen.shape[2] / 8
+    far = blur(nats, wide, 2.0) / (blur(nats.abs(), wide, 2.0) + 0.3 * blur(asked, wide, 2.0)).clamp_min(1e-3)
+    whole = nats.sum() / (nats.abs().sum() + 0.3 * asked.sum()).clamp_min(1)
+    return blur(nats, 1.5, 0.7) + 1.5 * far + 2.5 * whole - OPAQUE_PRIOR
+
+
+def _smooth_labels(opaque):
+    """Holes closed and specks removed: a pixel follows its neighbourhood in space and time."""
+    for _ in range(2):
+        opaque = (blur(opaque, 1.2, 0.7) > 0.5).float()
+    closed = torch.maximum(opaque, shrunk(grown(opaque, 1), 1))
+    radius = _reach(opaque) - 1
+    return torch.minimum(closed, grown(shrunk(closed, radius), radius + 1))  # what has no inside is not opaque
+
+
+def _reach(video):
+    """How wide a soft edge can be, in pixels; in tiny frames everything is smaller."""
+    return 3 if video.shape[2] >= 100 else 2
+
+
+def _opaque(behind, clean, opaque, variance):
+    """Alpha and straight colour of opaque parts over what lies behind them.
+
+    Deep inside alpha is 1. At edges it is the share of the part's own colour, carried there from
+    the pixels nearby that differ most from what is behind: the purest.
+    """
+    far = (clean - behind).square().sum(1, keepdim=True)
+    purity = opaque * (far / grown(far * opaque, 2).clamp_min(1e-5)).clamp(0, 1) ** 3
+    color = spread(clean, torch.maximum(shrunk(opaque, 4), purity))
+    towards = color - behind
+    along = ((clean - behind) * towards).sum(1, keepdim=True) / variance
+    size = towards.square().sum(1, keepdim=True) / variance
+    edge = (blur(along + 2 * opaque, 0.5) / (blur(size, 0.5) + 2)).clamp(0, 1)  # as labelled where both sides are alike
+    differs = (blur(far / variance, 0.7) > 3 * UNSEEN).float()
+    edge = edge * grown(opaque, 1) * differs
+    # Inside, shading that comes near the plate's colour leaves no hole.
+    radius = _reach(opaque)
+    core = shrunk(shrunk(grown((edge > 0.6).float(), 2), 2) * opaque, 1)
+    deep = shrunk(opaque * shrunk(grown(differs, radius), radius), radius)
+    core = torch.maximum(core, deep)
+    return torch.maximum(core, edge), torch.lerp(color, clean, core)

@@ -1,0 +1,49 @@
+"""What noise can do: the variance of an unchanged pixel's residual, by what the plate shows there."""
+
+import torch
+
+from core.lifting.channel import bands
+from core.lifting.smooth import blur, luma
+
+ROUNDS = 40
+SAMPLES = 40_000
+
+
+class Noise:
+    """Variance = a + b * level + c * fine detail + d * coarse detail + e * movement, all coefficients >= 0.
+
+    A codec errs where there is detail and movement, a sensor where there is light. Fitted on
+    trusted pixels for one residual; call it with the features of the same plate.
+    """
+
+    def __init__(self, features, squares, trust):
+        """features (T, N, H, W) from `features`, squares (T, 1, H, W) of the residual, trust (T, 1, H, W)."""
+        keep = (trust[:, 0] > 0.3).nonzero()
+        keep = keep[:: max(1, len(keep) // SAMPLES)]
+        at = keep[:, 0], slice(None), keep[:, 1], keep[:, 2]
+        x, y, w = features[at], squares[at][:, 0], trust[at][:, 0]
+        self.coefficients = torch.full((x.shape[1],), 1e-6)
+        if len(y) < 50:
+            self.coefficients[0] = 1e-3
+            return
+        # Maximum likelihood of Gaussian noise, by multiplicative steps (Itakura-Saito divergence).
+        self.coefficients = y.mean() / x.mean(0).clamp_min(1e-6) / x.shape[1]
+        for _ in range(ROUNDS):
+            variance = (x @ self.coefficients).clamp_min(1e-8)
+            # Of heavy tails only so much: they are the edit's, or rare.
+            capped = torch.minimum(y, 9 * variance)
+            up, down = x.T @ (w * capped / variance**2), x.T @ (w / variance)
+            self.coefficients = self.coefficients * (up / down.clamp_min(1e-8)).sqrt()
+
+    def __call__(self, features):
+        return torch.einsum("n,tnhw->thw", self.coefficients, features)[:, None].clamp_min(1e-7)
+
+
+def features(plate):
+    """(T, 5, H, W), each of about unit size: 1, level, fine and coarse detail, movement."""
+    fine, middle, coarse, _ = (luma(b) for b in bands(plate))
+    level = blur(luma(plate), 1.0)
+    step = luma(plate).diff(dim=0)
+    step = torch.cat([step[:1], step]) if len(step) else torch.zeros_like(level)
+    energy = lambda v: blur(v * v, 1.5) * 100  # noqa: E731
+    return torch.cat([torch.ones_like(level), level, energy(fine) + energy(middle), energy(coarse), energy(step)], 1)

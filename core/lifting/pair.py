@@ -1,0 +1,88 @@
+"""Plate and edited video belong together: frame by frame, and in what they show. Refused in one line if not."""
+
+import torch
+import torch.nn.functional as F
+
+from core.errors import InputError
+from core.lifting.position import best_shift, details
+from core.lifting.smooth import blur
+
+LONGEST_STEP = 4  # of frame rates
+LEAST_ALIKE = 0.12  # share of the plate's details found again; below it is another shot
+
+
+def match_frames(plate_count: int, edited_count: int, where: str) -> tuple[list[int], int]:
+    """Which of the plate's frames have an edited one, and the step between them.
+
+    Equal counts are step 1. An edited video of every k-th frame has ceil(n / k); one of k times
+    the rate has k n or k (n - 1) + 1 frames and is thinned: the step is then -k. Returns plate
+    indices, one for each edited frame that is used. Raises InputError.
+    """
+    n, m = plate_count, edited_count
+    if n == m:
+        return list(range(n)), 1
+    for k in range(2, LONGEST_STEP + 1):
+        if m == -(-n // k) and m > 1:
+            return list(range(0, n, k)), k
+        if m in (k * n, k * (n - 1) + 1):
+            return list(range(n)), -k
+    raise InputError(
+        f"{where}: {m} frames for a plate of {n}; give the same count, every 2nd to {LONGEST_STEP}th frame of the"
+        f" plate, or as many times more"
+    )
+
+
+def refuse_other_picture(plate, edited, where):
+    """Raise InputError unless the edited video shows the plate's scene.
+
+    plate, edited: some frames, (T, 3, H, W) of one size, encoded. What is compared is how many
+    of the plate's details are found again at their places, beside the same for plates that
+    are surely wrong: mirrored, upside down.
+    """
+    right = likeness(plate, edited)
+    if right is None:
+        return
+    wrong = {"mirrored": likeness(plate.flip(3), edited), "upside down": likeness(plate.flip(2), edited)}
+    for name, share in wrong.items():
+        if share > 1.5 * right and share > LEAST_ALIKE:
+            raise InputError(f"{where}: shows the plate {name}; flip it back")
+    if right < LEAST_ALIKE or right < 1.3 * max(wrong.values()):
+        raise InputError(
+            f"{where}: shows another shot than the plate ({right:.0%} of its details are found again, by chance up"
+            f" to {max(wrong.values()):.0%}); give the edited version of this plate"
+        )
+
+
+def likeness(plate, edited) -> float | None:
+    """Share of the plate's textured area whose details the edited video shows too, 0 to 1; None where the plate
+    has next to no texture to tell by."""
+    ours, theirs = details(plate), details(edited)
+    dx, dy = (round(float(v)) for v in best_shift(ours, theirs)[0, :, 0])
+    theirs = theirs.roll((-dy, -dx), (2, 3))
+    both, a, b = (blur(x, 3.0) for x in (ours * theirs, ours * ours, theirs * theirs))
+    alike = both / (a * b).sqrt().clamp_min(1e-6)
+    textured = a > 0.1
+    return float((alike[textured] > 0.7).float().mean()) if textured.float().mean() > 0.01 else None
+
+
+def same_size(video, size):
+    """(T, 3, H, W) averaged or interpolated to `size` (height, width)."""
+    if tuple(video.shape[2:]) == tuple(size):
+        return video
+    shrinks = video.shape[2] >= size[0] and video.shape[3] >= size[1]
+    options = {"mode": "area"} if shrinks else {"mode": "bicubic", "align_corners": False, "antialias": True}
+    return F.interpolate(video, size, **options).clamp(0, 1)
+
+
+def spread_over(layers: torch.Tensor, indices: list[int], count: int) -> torch.Tensor:
+    """Layers (M, C, H, W) of frames `indices` -> (count, C, H, W): between two, mixed by distance."""
+    if indices == list(range(count)):
+        return layers
+    full = torch.empty(count, *layers.shape[1:], dtype=layers.dtype)
+    for i in range(count):
+        after = next((j for j, at in enumerate(indices) if at >= i), len(indices) - 1)
+        before = max(0, after - 1) if indices[after] > i else after
+        span = indices[after] - indices[before]
+        part = (i - indices[before]) / span if span > 0 else 0.0
+        full[i] = torch.lerp(layers[before].float(), layers[after].float(), min(1.0, part)).to(layers.dtype)
+    return full

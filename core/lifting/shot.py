@@ -1,0 +1,266 @@
+"""The way of a shot that is lifted, from a recipe to the delivered layer.
+
+    recipe -> plate and edited frames at working size -> windows in time, each lifted -> layers
+           -> plate size -> delivery, with a report picture
+
+The edited video comes from a file (model lift:FILE) or is made by VACE (model vace:DIR).
+"""
+
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from core import __version__, edit
+from core.errors import InputError, Stopped
+from core.layer.blend import layer_for_blending
+from core.layer.delivery import Delivery
+from core.lifting import report
+from core.lifting.clip import lift_clip, plate_sized
+from core.lifting.pair import match_frames, refuse_other_picture, same_size, spread_over
+from core.lifting.vace import Vace, open_vace
+from core.plate.color import resolve_space, to_model
+from core.plate.fit import shrink
+from core.plate.source import Mask, Plate, open_mask, open_plate
+from core.recipe import EditRecipe, identity
+from kernels.over import over
+from kernels.pixel_hash import pixel_hash
+
+WORK_PIXELS = 832 * 480  # a frame is lifted at the edited video's size, at most this many pixels
+WINDOW_PIXELS = 20_000_000  # in one window: some 4 GB while it is worked on
+OVERLAP = 8  # frames that two windows share and mix
+LOOKED_AT = 9  # frames of the shot by which a wrong pair is told
+
+
+@dataclass(frozen=True)
+class Named:
+    name: str
+
+
+@dataclass(frozen=True)
+class LiftJob:
+    """As core.edit.Job, with the edited video or the model that will make it.
+
+    size: (width, height) at which the shot is lifted. indices: of the plate's frames, those
+    that have an edited one. step: see `match_frames`.
+    """
+
+    recipe: EditRecipe
+    plate: Plate
+    mask: Mask | None
+    model: Named
+    space: str
+    size: tuple[int, int]
+    steps: int | None
+    guidance: float | None
+    hash: str
+    fingerprints: dict[int, str]
+    delivery: Delivery
+    warnings: tuple[str, ...]
+    edited: Plate | None
+    edited_space: str | None
+    indices: list[int]
+    step: int
+    vace: Vace | None = field(default=None, repr=False)
+
+    pixels = edit.Job.pixels
+
+
+def prepare_lift(recipe: EditRecipe, device: str) -> LiftJob:
+    """Open everything that the recipe names. Raises InputError; nothing is written."""
+    for name in ("region", "cuts", "keep"):
+        if getattr(recipe, name, None):
+            raise InputError(f"{name}: lifting looks at whole frames and keeps nothing; leave it out")
+    plate = open_plate(recipe.plate, recipe.frames)
+    mask = open_mask(recipe.mask, plate) if recipe.mask else None
+    space = resolve_space(recipe.color_space, plate)
+    fingerprints = {f: plate.fingerprint(f) for f in plate.frames}
+    door, _, path = recipe.model.partition(":")
+    common = dict(
+        version=__version__,
+        plate=list(fingerprints.values()),
+        mask=[pixel_hash(mask.read(f)) for f in plate.frames] if mask else None,
+        frames=[plate.frames[0], plate.frames[-1]],
+        space=space,
+        blend_space=recipe.blend_space,
+    )
+    if door == "vace":
+        vace = open_vace(path, recipe, plate, mask, edit.choose_device(device))
+        parts = dict(edited=None, edited_space=None, indices=list(range(len(plate.frames))), step=1, vace=vace)
+        parts |= dict(model=Named(recipe.model), size=vace.size, steps=vace.steps, guidance=vace.guidance, warnings=())
+        job_hash = identity(model=vace.fingerprint, prompt=recipe.prompt, seed=recipe.seed, steps=vace.steps,
+                            guidance=vace.guidance, **common)  # fmt: skip
+    else:
+        edited = _open_edited(path, plate)
+        edited_space = resolve_space(None, edited)
+        indices, step = match_frames(len(plate.frames), len(edited.frames), path)
+        parts = dict(edited=edited, edited_space=edited_space, indices=indices, step=step)
+        parts |= dict(model=Named("lift"), size=_work_size(plate, edited), steps=None, guidance=None, warnings=_warnings(step))
+        job_hash = identity(model="lift", edited=[edited.fingerprint(f) for f in edited.frames], edited_space=edited_space,
+                            **common)  # fmt: skip
+    delivery = Delivery(Path(recipe.out), plate, recipe.to_json(), job_hash, recipe.blend_space, space)
+    delivery.preflight()
+    job = LiftJob(recipe, plate, mask, space=space, hash=job_hash, fingerprints=fingerprints, delivery=delivery, **parts)
+    if job.edited is not None:
+        chosen = sorted({round(i * (len(job.indices) - 1) / (LOOKED_AT - 1)) for i in range(LOOKED_AT)})
+        refuse_other_picture(read_plate(job, chosen), _read_edited(job, chosen), path)
+    return job
+
+
+def lift(job: LiftJob, progress, stopping) -> dict:
+    """Lift and deliver every frame; returns the report that goes into the manifest. As core.edit.edit."""
+    delivery, plate = job.delivery, job.plate
+    delivery.start()
+    kept = delivery.job_dir / "lifted.safetensors"
+    if not kept.exists():
+        _keep(kept, *_lifted(job, progress, stopping))
+    progress.stage("deliver", len(plate.frames))
+    with safe_open(kept, "pt") as file:
+        found = json.loads(file.metadata()["found"])
+        layers = (tuple(file.get_slice("layers")[i].float().split((3, 1, 3))) for i in range(len(plate.frames)))
+        for _ in edit.delivered_frames(job, layers, _deliver_frame, stopping):
+            progress.advance()
+        report.write(delivery, job, file.get_slice("layers"), found, lambda i: _read_edited(job, [i])[0])
+    progress.close()
+    facts = [delivery.facts(f) for f in plate.frames]
+    mean = lambda name: sum(f[name] for f in facts) / len(facts)  # noqa: E731
+    told = {
+        "model": job.model.name,
+        "steps": job.steps,
+        "guidance": job.guidance,
+        "model_size": list(job.size),
+        "agreement_psnr": round(-10 * math.log10(max(mean("agreement_error"), 1e-12)), 2),
+        "coverage": round(mean("coverage"), 4),
+        "removed": found,
+        "warnings": list(job.warnings),
+    }
+    delivery.finish(told)
+    return told
+
+
+def _open_edited(path: str, plate: Plate) -> Plate:
+    """Of a longer sequence with the plate's numbers, the plate's part; else all of it."""
+    try:
+        edited = open_plate(path)
+        if not edited.is_movie and set(plate.frames) < set(edited.frames):
+            edited = open_plate(path, f"{plate.frames[0]}-{plate.frames[-1]}")
+    except InputError as error:
+        raise InputError(f"edited video: {error}") from None
+    shape = lambda p: p.width * p.pixel_aspect / p.height  # noqa: E731
+    if abs(math.log(shape(edited) / shape(plate))) > 0.03:
+        raise InputError(
+            f"{path}: {edited.width}x{edited.height} is not of the plate's shape ({plate.width}x{plate.height});"
+            " give it uncropped, without bars"
+        )
+    return edited
+
+
+def _work_size(plate, edited) -> tuple[int, int]:
+    """(width, height): the edited video's, if that is not above the plate's or too many pixels."""
+    width, height = min((edited.width, edited.height), (plate.width, plate.height))
+    scale = min(1.0, math.sqrt(WORK_PIXELS / (width * height)))
+    return round(width * scale), round(height * scale)
+
+
+def _warnings(step):
+    if step > 1:
+        return (f"the edited video has one frame in {step}; layers of the frames between are mixed from their neighbours",)
+    if step < -1:
+        return (f"the edited video has {-step} frames for one of the plate; the first of each is used",)
+    return ()
+
+
+def read_plate(job, positions):
+    """Plate frames at working size, (T, 3, h, w); positions are indices into job.indices."""
+    frames = []
+    for i in positions:
+        frame = job.plate.frames[job.indices[i]]
+        pixels = to_model(job.pixels(frame), job.space, job.plate.pixel_type)
+        frames.append(shrink(torch.from_numpy(pixels), *job.size))
+    return torch.stack(frames)
+
+
+def _read_edited(job, positions):
+    """Edited frames at working size, (T, 3, h, w)."""
+    if job.vace is not None:
+        return job.vace.video(job.delivery.job_dir)[list(positions)]
+    thinned = -job.step if job.step < 0 else 1
+    frames = []
+    for i in positions:
+        pixels = to_model(job.edited.read(job.edited.frames[i * thinned]), job.edited_space, job.edited.pixel_type)
+        frames.append(same_size(torch.from_numpy(pixels).movedim(-1, 0)[None], job.size[::-1])[0])
+    return torch.stack(frames)
+
+
+def read_mask(job, positions):
+    if job.mask is None:
+        return None
+    masks = [torch.from_numpy(job.mask.read(job.plate.frames[job.indices[i]]))[..., None] for i in positions]
+    return torch.stack([shrink(m, *job.size) for m in masks])
+
+
+def _lifted(job, progress, stopping):
+    """Layers (N, 7, h, w) half: straight colour, alpha, clean edited video, of every plate frame; and what was removed."""
+    if job.vace is not None:
+        job.vace.make(job, progress, stopping)
+    count = len(job.indices)
+    windows = _windows(count, max(2 * OVERLAP, WINDOW_PIXELS // (job.size[0] * job.size[1])))
+    progress.stage("lift", count)
+    total = torch.zeros(count, 7, *job.size[::-1], dtype=torch.float16)
+    moves, gains, done = [], [], 0
+    for start, end in windows:
+        if stopping():
+            raise Stopped(f"stopped before frame {job.plate.frames[job.indices[start]]}")
+        positions = range(start, end)
+        with torch.inference_mode():
+            found = lift_clip(read_plate(job, positions), _read_edited(job, positions), read_mask(job, positions))
+        layers = torch.cat([found.color * found.alpha, found.alpha, found.clean], 1)
+        shared = done - start  # frames that the window before has made too
+        for k in range(end - start):
+            part = (k + 1) / (shared + 1) if k < shared else 1.0
+            total[start + k] = torch.lerp(total[start + k].float(), layers[k], part).half()
+        moves.append(found.moves[..., 0].norm(dim=1).mean())
+        gains.append((found.gain.abs() + found.offset.abs()).mean())
+        progress.advance(end - max(start, done))
+        done = end
+    total = spread_over(total, job.indices, len(job.plate.frames))
+    total[:, :3] = (total[:, :3].float() / total[:, 3:4].float().clamp_min(1e-3)).clamp(0, 1).half()
+    mean = lambda values: round(float(sum(values) / len(values)), 4)  # noqa: E731
+    return total, {"shift_pixels": mean(moves), "color_drift": mean(gains)}
+
+
+def _windows(count, longest):
+    """[start, end) of windows that share OVERLAP frames and are about as long as one another."""
+    if count <= longest:
+        return [(0, count)]
+    number = math.ceil((count - OVERLAP) / (longest - OVERLAP))
+    step = (count - OVERLAP) / number
+    return [(round(i * step), min(count, round((i + 1) * step) + OVERLAP)) for i in range(number)]
+
+
+def _keep(path, layers, found):
+    part = path.with_suffix(".part")
+    save_file({"layers": layers.contiguous()}, part, {"found": json.dumps(found)})
+    os.replace(part, path)
+
+
+def _deliver_frame(job, frame, pixels, color, alpha, clean):
+    """One frame's layer at working size -> layer and composite at plate size, written."""
+    source = to_model(pixels, job.space, job.plate.pixel_type)
+    color, alpha = plate_sized(color, alpha, source.shape[:2])
+    color, alpha = color.movedim(0, -1).contiguous().numpy(), alpha[0].numpy()
+    if job.mask is not None:
+        alpha = alpha * (job.mask.read(frame) > 0)
+    layer = layer_for_blending(color, alpha, source, job.recipe.blend_space)
+    over_plate = over(pixels, layer, job.space, job.recipe.blend_space, edit.CODE_BITS.get(job.plate.pixel_type))
+    composed = torch.from_numpy(alpha[..., None] * color + (1 - alpha[..., None]) * source)
+    facts = {
+        "agreement_error": float((shrink(composed, *job.size) - clean).pow(2).mean()),  # mean square, encoded [0, 1]
+        "coverage": float((layer[..., 3] > 0).mean()),
+    }
+    job.delivery.write(frame, layer, over_plate, facts)

@@ -1,0 +1,76 @@
+"""Smoothing of videos (T, C, H, W): the few filters that lifting is built from."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+def blur(video, space, time=0.0):
+    """Gaussian means, sigma in pixels and in frames; beyond a border nothing counts."""
+    for axis, sigma in ((3, space), (2, space), (0, time)):
+        if sigma > 0 and video.shape[axis] > 1:
+            video = _along(video, axis, _gaussian(sigma))
+    return video
+
+
+def weighted(video, weight, space, time=0.0):
+    """Gaussian means of the values that count: blur(weight * video) / blur(weight)."""
+    return blur(weight * video, space, time) / blur(weight, space, time).clamp_min(1e-8)
+
+
+def grown(video, space, time=0):
+    """Maximum within `space` pixels and `time` frames each way."""
+    if space:
+        window = 2 * space + 1
+        video = F.max_pool2d(video, (window, 1), stride=1, padding=(space, 0))
+        video = F.max_pool2d(video, (1, window), stride=1, padding=(0, space))
+    if time:
+        flat = video.flatten(1).T[:, None]
+        video = F.max_pool1d(flat, 2 * time + 1, stride=1, padding=time)[:, 0].T.reshape(video.shape)
+    return video
+
+
+def shrunk(video, space, time=0):
+    """Minimum, as grown() is the maximum."""
+    return -grown(-video, space, time)
+
+
+def spread(video, weight):
+    """Values carried outward from where weight is near 1 into where it is 0, by a pyramid of means.
+
+    video (T, C, H, W), weight (T, 1, H, W) in [0, 1]. Where the whole frame has no weight: 0.
+    """
+    sums, weights = [video * weight], [weight]
+    while max(sums[-1].shape[-2:]) > 1:
+        sums.append(F.avg_pool2d(sums[-1], 2, ceil_mode=True, count_include_pad=False))
+        weights.append(F.avg_pool2d(weights[-1], 2, ceil_mode=True, count_include_pad=False))
+    filled = sums[-1] / weights[-1].clamp_min(1e-8)
+    for total, w in zip(sums[-2::-1], weights[-2::-1]):
+        below = F.interpolate(filled, size=total.shape[-2:], mode="bilinear", align_corners=False)
+        filled = torch.lerp(below, total / w.clamp_min(1e-8), (4 * w).clamp(max=1))
+    return filled
+
+
+def luma(video):
+    """Rec.709 luma of encoded colour, (T, 1, H, W)."""
+    return (video * video.new_tensor([0.2126, 0.7152, 0.0722])[:, None, None]).sum(1, keepdim=True)
+
+
+def _gaussian(sigma):
+    reach = max(1, math.ceil(2.5 * sigma))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+    return kernel / kernel.sum()
+
+
+def _along(video, axis, kernel):
+    """A sum of shifted copies: on a CPU ten times as fast as a convolution of one channel."""
+    reach, size = len(kernel) // 2, video.shape[axis]
+    total, count = torch.zeros_like(video), torch.zeros(size)
+    for shift, weight in zip(range(-reach, reach + 1), kernel.tolist()):
+        length = size - abs(shift)
+        if length > 0:
+            to, source = max(0, -shift), max(0, shift)
+            total.narrow(axis, to, length).add_(video.narrow(axis, source, length), alpha=weight)
+            count[to : to + length] += weight
+    return total.div_(count.reshape([-1 if d == axis else 1 for d in range(video.ndim)]))

@@ -1,0 +1,166 @@
+"""VACE as an editor: diffusers' WanVACEPipeline regenerates what the mask shows; the layer is lifted from it.
+
+A VACE directory, as published in diffusers' layout:
+    transformer/ vae/ text_encoder/ tokenizer/ scheduler/     safetensors and their configurations
+    model.json                                                optional: the fields of core.model.load.Limits
+Nothing is fetched and no pickle is opened.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+    WanVACEPipeline,
+    WanVACETransformer3DModel,
+)
+from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
+from safetensors.torch import load_file, save_file
+from transformers import UMT5Config, UMT5EncoderModel
+
+from core.errors import InputError, Stopped
+from core.model.codec import pad_frames
+from core.model.load import Limits, fill, fingerprint, load_tokenizer, on_meta, read_json, shapes_of, tie_embedding
+from core.model.tensors import TensorFiles, check_shapes
+from core.model.text import WanText
+from core.plate.fit import model_size
+
+SCHEDULERS = {c.__name__: c for c in (UniPCMultistepScheduler, FlowMatchEulerDiscreteScheduler)}
+PARTS = {
+    "transformer": WanVACETransformer3DModel.from_config,
+    "vae": AutoencoderKLWan.from_config,
+    "text_encoder": lambda raw: UMT5EncoderModel(UMT5Config.from_dict(raw)),
+}
+CARRIED = 5  # frames of a window that the next one is given to go on from
+
+
+@dataclass(frozen=True)
+class Vace:
+    """A directory that has been checked, and how it will be run. size is (width, height)."""
+
+    root: Path
+    limits: Limits
+    size: tuple[int, int]
+    steps: int
+    guidance: float
+    device: str
+    fingerprint: str
+
+    def make(self, job, progress, stopping) -> None:
+        """Make the edited video of the job, window by window; each is kept as it is done. Raises Stopped."""
+        todo = [(k, w) for k, w in enumerate(self.windows(len(job.plate.frames))) if not _file(job, k).exists()]
+        if not todo:
+            return
+        pipeline, text = self._load()
+        with torch.inference_mode():
+            states, empty = (text.encode([p]) for p in (job.recipe.prompt, ""))
+        progress.stage("denoise", len(todo) * self.steps)
+        for k, (start, end) in todo:
+            before = load_file(_file(job, k - 1))["video"][-CARRIED:].float() if k else None
+            video = self._window(job, pipeline, states, empty, range(start, end), before, progress, stopping)
+            part = _file(job, k).with_suffix(".part")
+            save_file({"video": video.half().contiguous()}, part)
+            os.replace(part, _file(job, k))
+
+    def video(self, job_dir) -> torch.Tensor:
+        """The whole edited video, (T, 3, h, w), encoded [0, 1]."""
+        files = sorted(job_dir.glob("vace-*.safetensors"))
+        videos = [load_file(f)["video"].float() for f in files]
+        return torch.cat([videos[0], *(v[CARRIED:] for v in videos[1:])])
+
+    def windows(self, count) -> list[tuple[int, int]]:
+        """[start, end) of each; a later one begins CARRIED frames before the one before it ends."""
+        longest, found = max(self.limits.max_frames, CARRIED + 4), [(0, min(count, self.limits.max_frames))]
+        while found[-1][1] < count:
+            start = found[-1][1] - CARRIED
+            found.append((start, min(count, start + longest)))
+        return found
+
+    def _window(self, job, pipeline, states, empty, positions, before, progress, stopping):
+        from core.lifting.shot import read_mask, read_plate
+
+        video, mask = read_plate(job, positions), (read_mask(job, positions) > 0).float()
+        if before is not None:
+            video[: len(before)], mask[: len(before)] = before, 0
+        # The codec takes 4k + 1 frames; the last one is repeated, and trimmed again.
+        video, mask = (pad_frames(v.transpose(0, 1)[None])[0].transpose(0, 1) for v in (video, mask.expand(-1, 3, -1, -1)))
+
+        def step_done(pipe, index, time, state):
+            progress.advance()
+            if stopping():
+                raise Stopped(f"stopped while denoising from frame {job.plate.frames[positions[0]]}")
+            return state
+
+        made = pipeline(
+            prompt_embeds=states,
+            negative_prompt_embeds=empty,
+            video=[video],
+            mask=[mask],
+            height=self.size[1],
+            width=self.size[0],
+            num_frames=len(video),
+            num_inference_steps=self.steps,
+            guidance_scale=self.guidance,
+            generator=torch.Generator("cpu").manual_seed(job.recipe.seed),
+            callback_on_step_end=step_done,
+            output_type="pt",
+        ).frames[0]
+        return made[: len(positions)].float().cpu().clamp(0, 1)
+
+    def _load(self):
+        wide = None if self.device == "cpu" else torch.bfloat16
+        modules = {part: on_meta(build, self.root / part) for part, build in PARTS.items()}
+        transformer = modules["transformer"]
+        # Rotary tables are in no file; those built on meta have no values.
+        config = transformer.config
+        transformer.rope = WanRotaryPosEmbed(config.attention_head_dim, config.patch_size, config.rope_max_seq_len)
+        keep = {"transformer": _kept_in_float32, "vae": lambda name: True, "text_encoder": lambda name: False}
+        for part, module in modules.items():
+            files = TensorFiles(self.root / part, self.device)
+            if part == "text_encoder":
+                tie_embedding(files)
+            fill(module, files, torch.float32 if wide is None else wide, keep[part])
+        tokenizer = load_tokenizer(self.root / "tokenizer")
+        scheduler = read_json(self.root / "scheduler" / "scheduler_config.json")
+        scheduler = SCHEDULERS[scheduler["_class_name"]].from_config(scheduler)
+        pipeline = WanVACEPipeline(tokenizer=tokenizer, scheduler=scheduler, **modules).to(self.device)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline, WanText(tokenizer, modules["text_encoder"])
+
+
+def _kept_in_float32(name):
+    return any(part in name for part in WanVACETransformer3DModel._keep_in_fp32_modules)
+
+
+def open_vace(path: str, recipe, plate, mask, device: str) -> Vace:
+    """Check a VACE directory and the recipe for it, from configurations and headers only. Raises InputError."""
+    if mask is None:
+        raise InputError(
+            "VACE regenerates what a mask shows, and without one the whole frame, of which nothing would be the plate's;"
+            " give --mask, white where the edit may be"
+        )
+    root = Path(path)
+    for part in (*PARTS, "tokenizer", "scheduler"):
+        if not (root / part).is_dir():
+            raise InputError(f"{root / part}: missing; a VACE directory holds {', '.join(PARTS)}, tokenizer, scheduler")
+    for part, build in PARTS.items():
+        files = TensorFiles(root / part)
+        if part == "text_encoder":
+            tie_embedding(files)
+        check_shapes(files.shapes, shapes_of(on_meta(build, root / part)), root / part)
+    scheduler = read_json(root / "scheduler" / "scheduler_config.json").get("_class_name")
+    if scheduler not in SCHEDULERS:
+        raise InputError(f"{root / 'scheduler'}: scheduler '{scheduler}' is not one of {', '.join(SCHEDULERS)}")
+    limits = Limits.load(root / "model.json")
+    steps = limits.steps if recipe.steps is None else recipe.steps
+    guidance = float(limits.guidance if recipe.guidance is None else recipe.guidance)
+    size = model_size(plate.width, plate.height, plate.pixel_aspect, limits.pixels, limits.multiple)
+    return Vace(root, limits, size, steps, guidance, device, f"vace {fingerprint(root)} {scheduler}")
+
+
+def _file(job, window):
+    return job.delivery.job_dir / f"vace-{window:04d}.safetensors"

@@ -1,0 +1,140 @@
+"""The VACE door on tiny random weights: the whole way, on the CPU, from a directory of safetensors."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanVACETransformer3DModel
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+from core import render
+from core.lifting import shot as shot_module
+from tests.plate.media import write_image
+from tests.test_render import pixels
+
+SIZE = (48, 64)
+
+
+@pytest.fixture(scope="module")
+def vace(tmp_path_factory):
+    """A VACE directory as diffusers writes it."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    root = tmp_path_factory.mktemp("vace")
+    WanVACETransformer3DModel(
+        num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=32, freq_dim=16, ffn_dim=32,
+        num_layers=3, vace_layers=[0, 2], vace_in_channels=8 + 64, rope_max_seq_len=32,
+    ).save_pretrained(root / "transformer")  # fmt: skip
+    AutoencoderKLWan(
+        base_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, z_dim=4, latents_mean=[0.0] * 4, latents_std=[1.0] * 4
+    ).save_pretrained(root / "vae")
+    config = UMT5Config(vocab_size=40, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4)
+    UMT5EncoderModel(config).save_pretrained(root / "text_encoder")
+    words = "<pad> </s> <unk> add a red boat".split()
+    raw = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    raw.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=raw, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(root / "tokenizer")
+    FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(root / "scheduler")
+    (root / "model.json").write_text(json.dumps({"max_frames": 9, "pixels": 48 * 64, "multiple": 16, "steps": 2}))
+    return root
+
+
+@pytest.fixture
+def shot(tmp_path):
+    """Twelve half frames, more than one window, and a mask of the left third."""
+    for frame in range(1001, 1013):
+        values = np.random.default_rng(frame).random((*SIZE, 3))
+        write_image(tmp_path / f"in/plate.{frame}.exr", (values * 2).astype(np.float16))
+    mask = np.zeros((*SIZE, 3), np.uint8)
+    mask[:, : SIZE[1] // 3] = 255
+    write_image(tmp_path / "mask.png", mask)
+    return tmp_path
+
+
+def run(shot, vace, *more):
+    given = ["--plate", str(shot / "in/plate.####.exr"), "--out", str(shot / "out"), "--prompt", "add a red boat"]
+    return render.main([*given, "--model", f"vace:{vace}", "--progress", "none", "--device", "cpu", *more])
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path):
+    (tmp_path / "in").mkdir()
+
+
+def test_the_whole_door_is_exact_where_alpha_is_zero(shot, vace, monkeypatch):
+    """Random weights spoil all alike, so that no change stands out: an alpha is planted."""
+
+    def planted(plate, edited, mask):
+        found = lift_clip(plate, edited, mask)
+        found.alpha = 0.6 * (mask > 0)
+        return found
+
+    lift_clip = shot_module.lift_clip
+    monkeypatch.setattr(shot_module, "lift_clip", planted)
+    assert run(shot, vace, "--mask", str(shot / "mask.png")) == 0
+    changed = 0
+    for frame in range(1001, 1013):
+        filmed = pixels(shot / f"in/plate.{frame}.exr")
+        layer = pixels(shot / f"out/edit/edit.{frame}.exr")
+        composite = pixels(shot / f"out/composite/composite.{frame}.exr")
+        kept = layer[..., 3] == 0
+        assert composite[kept].tobytes() == filmed[kept].tobytes() and not layer[kept].any()
+        assert kept[:, SIZE[1] // 3 :].all()  # nothing outside the mask
+        changed += (~kept).sum()
+    assert changed > 12 * 48 * 5
+    manifest = json.loads((shot / "out/manifest.json").read_text())
+    assert [f["frame"] for f in manifest["frames"]] == list(range(1001, 1013))
+    assert (shot / "out/report.png").is_file()
+
+
+def test_a_stop_keeps_the_windows_made_and_goes_on(shot, vace, monkeypatch):
+    """Stopped in the second window, the command goes on there and ends as an undisturbed one does."""
+    mask = ("--mask", str(shot / "mask.png"))
+    assert run(shot, vace, *mask) == 0
+    whole = json.loads((shot / "out/manifest.json").read_text())["frames"]
+    (shot / "out").rename(shot / "undisturbed")
+    asked = []
+
+    def stop_request():
+        return lambda: asked.append(1) or len(asked) == 4  # two windows of two steps each, the last of them
+
+    monkeypatch.setattr(render, "stop_request", stop_request)
+    assert run(shot, vace, *mask) == 3
+    assert len(list((shot / "out/.job").glob("vace-*.safetensors"))) == 1
+    assert run(shot, vace, *mask) == 0
+    assert json.loads((shot / "out/manifest.json").read_text())["frames"] == whole
+
+
+def refused(capsys, shot, vace, *more):
+    before = sorted(shot.rglob("*"))
+    assert run(shot, vace, *more) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert sorted(shot.rglob("*")) == before
+    return line
+
+
+def test_without_a_mask_it_is_refused_with_the_reason(shot, vace, capsys):
+    assert "whole frame" in refused(capsys, shot, vace)
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder", "tokenizer", "scheduler"])
+def test_a_missing_part_is_named(shot, vace, capsys, part):
+    (vace / part).rename(vace / "away")
+    try:
+        assert part in refused(capsys, shot, vace, "--mask", str(shot / "mask.png"))
+    finally:
+        (vace / "away").rename(vace / part)
+
+
+def test_pickles_are_refused(shot, vace, capsys):
+    file = vace / "vae/diffusion_pytorch_model.safetensors"
+    file.rename(file.with_suffix(".bin"))
+    try:
+        assert "safetensors" in refused(capsys, shot, vace, "--mask", str(shot / "mask.png"))
+    finally:
+        file.with_suffix(".bin").rename(file)
