@@ -15,7 +15,8 @@ from core.lifting.smooth import blur, grown, shrunk, spread, weighted
 BLOCK = 6  # pixels in which a translucent layer's alpha is taken as one value, to find its colour
 FITS = 4.0  # mean chi-square a channel up to which a translucent layer explains a pixel
 DARKEST = 0.85  # a shadow's alpha; darker is opaque
-OPAQUE_PRIOR = 1.2  # nats
+DEEPEST_SHADOW = 0.7
+SHARPER = 1.5  # edges of the layer than of the edited video, which has been through a codec
 SAMPLES = 8.0  # independent ones in a window of transmission()
 UNSEEN = 1.5  # mean chi-square a channel below which a pixel is the plate's
 SLACK = 0.008  # error of colours that the noise model does not know of
@@ -31,15 +32,19 @@ def find_layers(seen, clean, region, variance):
     black = torch.zeros(3)
     veil = find_veil(seen, clean, region, variance)
     thin, color, misfit = _translucent(seen, clean, variance, [black, veil])
-    through = transmission(seen, clean, thin, region, variance)
+    through = transmission(seen, clean, thin, region, variance) + _prior(thin, color)
     opaque = _smooth_labels(((blur(misfit, 1.2, 0.5) > FITS) | (through < 0)).float() * region)
     thin = spread(thin, (1 - grown(opaque, 2)) * region) * region
     color = spread(color, (1 - grown(opaque, 2)) * region)
     behind = thin * color + (1 - thin) * seen
     solid, solid_color = _opaque(behind, clean, opaque, variance)
     alpha = 1 - (1 - solid) * (1 - thin)
-    premultiplied = solid * solid_color + (1 - solid) * thin * color
-    return (premultiplied / alpha.clamp_min(1e-4)).clamp(0, 1), alpha.clamp(0, 1)
+    color = (solid * solid_color + (1 - solid) * thin * color) / alpha.clamp_min(1e-4)
+    # Where no edge is, the colour takes what is left, so that the layer composes what was seen.
+    left = clean - alpha * color - (1 - alpha) * seen
+    open_ = alpha * (1 - grown(opaque, 1) * (solid < 1))
+    color = color + open_ * blur(open_ * left, 0.7) / (blur(open_ * alpha, 0.7) + 0.03)
+    return color.clamp(0, 1), alpha
 
 
 def find_veil(seen, clean, region, variance):
@@ -113,13 +118,19 @@ def transmission(seen, clean, thin, region, variance):
         s, c = (v - weighted(v, asked, fine) for v in (seen, clean))
         ss, sc, cc = (mean((x * y).sum(1, keepdim=True)) for x, y in ((s, s), (s, c), (c, c)))
         slope, kept = sc / ss.clamp_min(1e-8), mean(1 - thin)
-        own = (cc - slope * sc).clamp_min(0) / 3 + mean(variance)  # of the layer itself, a channel
+        own = (cc - slope * sc).clamp_min(0) / 3 + mean(variance).clamp_min(SLACK**2)  # of the layer itself, a channel
         found = 0.5 * SAMPLES * ss / 3 * (slope**2 - (slope - kept) ** 2) / own
         nats = nats + found.clamp(-4, 4) * asked
     wide = seen.shape[2] / 8
     far = blur(nats, wide, 2.0) / (blur(nats.abs(), wide, 2.0) + 0.3 * blur(asked, wide, 2.0)).clamp_min(1e-3)
     whole = nats.sum() / (nats.abs().sum() + 0.3 * asked.sum()).clamp_min(1)
-    return blur(nats, 1.5, 0.7) + 1.5 * far + 2.5 * whole - OPAQUE_PRIOR
+    return blur(nats, 1.5, 0.7) + 1.5 * far + 1.5 * whole
+
+
+def _prior(thin, color):
+    """What to think without evidence, in nats, (T, 1, H, W): that a thing is opaque, unless it only darkens the plate."""
+    dims = (color.amax(1, keepdim=True) == 0) & (thin < DEEPEST_SHADOW)
+    return 2.0 * dims - 1.2 - 2.0 * (thin > 0.8)
 
 
 def _smooth_labels(opaque):
@@ -150,7 +161,7 @@ def _opaque(behind, clean, opaque, variance):
     size = towards.square().sum(1, keepdim=True) / variance
     edge = (blur(along + 2 * opaque, 0.5) / (blur(size, 0.5) + 2)).clamp(0, 1)  # as labelled where both sides are alike
     differs = (blur(far / variance, 0.7) > 3 * UNSEEN).float()
-    edge = edge * grown(opaque, 1) * differs
+    edge = (0.5 + SHARPER * (edge - 0.5)).clamp(0, 1) * grown(opaque, 1) * differs
     # Inside, shading that comes near the plate's colour leaves no hole.
     radius = _reach(opaque)
     core = shrunk(shrunk(grown((edge > 0.6).float(), 2), 2) * opaque, 1)
