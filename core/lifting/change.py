@@ -7,7 +7,7 @@ from core.lifting.smooth import blur, grown
 
 # Gaussian sigmas in pixels and frames; the finest sees stars, the coarsest faint shadows.
 SCALES = ((0.0, 0.0), (0.8, 0.7), (1.6, 1.0), (3.5, 1.5))
-SURE, LIKELY = 45.0, 14.0  # of a chi-square with three degrees of freedom: 6 and 3 sigma
+SURE, LIKELY = 50.0, 14.0  # of a chi-square with three degrees of freedom: 6.4 and 2.9 sigma of one
 
 
 def find_change(residual, of_plate, trust):
@@ -33,7 +33,7 @@ def find_change(residual, of_plate, trust):
 def _grow(region, likely):
     """The region and every likely pixel that is joined to it through likely ones."""
     while True:
-        wider = torch.maximum(region, grown(region, 1, 1) * likely)
+        wider = torch.maximum(region, grown(region, 2, 1) * likely)
         if torch.equal(wider, region):
             return region
         region = wider

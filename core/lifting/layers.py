@@ -14,6 +14,7 @@ from core.lifting.smooth import blur, grown, shrunk, spread, weighted
 
 BLOCK = 6  # pixels in which a translucent layer's alpha is taken as one value, to find its colour
 FITS = 4.0  # mean chi-square a channel up to which a translucent layer explains a pixel
+SURELY_THIN = 2.0  # nats: then a misfit is the layer's own variety of colour
 DARKEST = 0.85  # a shadow's alpha; darker is opaque
 DEEPEST_SHADOW = 0.7
 SHARPER = 1.5  # edges of the layer than of the edited video, which has been through a codec
@@ -33,18 +34,34 @@ def find_layers(seen, clean, region, variance):
     veil = find_veil(seen, clean, region, variance)
     thin, color, misfit = _translucent(seen, clean, variance, [black, veil])
     through = transmission(seen, clean, thin, region, variance) + _prior(thin, color)
-    opaque = _smooth_labels(((blur(misfit, 1.2, 0.5) > FITS) | (through < 0)).float() * region)
+    opaque = _smooth_labels(((through < 0) | (blur(misfit, 1.2, 0.5) > FITS) & (through < SURELY_THIN)).float() * region)
     thin = spread(thin, (1 - grown(opaque, 2)) * region) * region
     color = spread(color, (1 - grown(opaque, 2)) * region)
     behind = thin * color + (1 - thin) * seen
     solid, solid_color = _opaque(behind, clean, opaque, variance)
     alpha = 1 - (1 - solid) * (1 - thin)
+    alpha, solid, thin = _steady([alpha, solid, thin], seen, clean, variance)
     color = (solid * solid_color + (1 - solid) * thin * color) / alpha.clamp_min(1e-4)
     # Where no edge is, the colour takes what is left, so that the layer composes what was seen.
     left = clean - alpha * color - (1 - alpha) * seen
     open_ = alpha * (1 - grown(opaque, 1) * (solid < 1))
     color = color + open_ * blur(open_ * left, 0.7) / (blur(open_ * alpha, 0.7) + 0.03)
     return color.clamp(0, 1), alpha
+
+
+def _steady(mattes, seen, clean, variance):
+    """Mattes (T, 1, H, W), each averaged over two frames each way as far as plate and edited video stand still there."""
+    total, weights = [m.clone() for m in mattes], torch.ones_like(variance)
+    for lag in range(1, min(3, len(seen))):
+        step = [v[lag:] - v[:-lag] for v in (seen, clean)]
+        moved = sum(blur(d.square().mean(1, keepdim=True), 1.0) for d in step) / (variance[lag:] + variance[:-lag])
+        alike = torch.exp(-((0.7 * moved) ** 2))
+        for sums, m in zip(total, mattes):
+            sums[lag:] += alike * m[:-lag]
+            sums[:-lag] += alike * m[lag:]
+        weights[lag:] += alike
+        weights[:-lag] += alike
+    return [sums / weights for sums in total]
 
 
 def find_veil(seen, clean, region, variance):
@@ -166,5 +183,7 @@ def _opaque(behind, clean, opaque, variance):
     radius = _reach(opaque)
     core = shrunk(shrunk(grown((edge > 0.6).float(), 2), 2) * opaque, 1)
     deep = shrunk(opaque * shrunk(grown(differs, radius), radius), radius)
-    core = torch.maximum(core, deep)
+    # ... unless it is the plate's beyond doubt: what is behind a new background's edge.
+    kept = (blur(along, 0.5) < 0.3 * blur(size, 0.5)) & (blur(size, 0.5) > 100)
+    core = torch.maximum(core, deep) * ~kept
     return torch.maximum(core, edge), torch.lerp(color, clean, core)
