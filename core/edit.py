@@ -29,12 +29,11 @@ from core.plate.cuts import refuse_cuts_outside
 from core.plate.fit import model_size, shrink
 from core.plate.region import Region, region_of
 from core.plate.source import Mask, Plate, open_mask, open_plate
-from core.recipe import EditRecipe, identity, parse_cuts, parse_region
+from core.recipe import EditRecipe, identity, parse_cuts, parse_region, split_model
 from core.sampling.latents import OneLayer, Shelf
 from kernels.over import over
 from kernels.pixel_hash import pixel_hash
 
-LIFTED = ("lift:", "vace:")  # models that give a whole video, from which the layer is lifted
 CODE_BITS = {"uint10": 10, "uint12": 12}  # kept in 16 bits in memory, rounded to their own depth
 
 
@@ -84,7 +83,7 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
 
     load(name, device) gives the Model; the service's keeps it from job to job.
     """
-    if recipe.model.startswith(LIFTED):
+    if split_model(recipe.model)[0]:
         from core.lifting.shot import prepare_lift
 
         return prepare_lift(recipe, device)
@@ -152,7 +151,7 @@ def edit(job: Job, progress, stopping) -> dict:
     stopping() is asked between windows and between frames; when true, Stopped is raised
     and the same command goes on from there. Finished steps and frames are not made again.
     """
-    if job.recipe.model.startswith(LIFTED):
+    if split_model(job.recipe.model)[0]:
         from core.lifting.shot import lift
 
         return lift(job, progress, stopping)

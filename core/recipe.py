@@ -104,10 +104,16 @@ class EditRecipe:
         for name in ("plate", "mask", "out"):
             if values[name] is not None:
                 values[name] = str(Path(values[name]).absolute())
-        door, colon, path = values["model"].partition(":")
-        if colon and door in ("lift", "vace"):
+        door, path = split_model(self.model)
+        if door:
             values["model"] = f"{door}:{Path(path).absolute()}"
         return values
+
+
+def split_model(model: str) -> tuple[str, str]:
+    """("lift", an edited video) and ("vace", a directory), from which layers are lifted; else ("", the model's name)."""
+    door, colon, path = model.partition(":")
+    return (door, path) if colon and door in ("lift", "vace") else ("", model)
 
 
 def identity(**determinants) -> str:

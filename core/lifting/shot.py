@@ -27,7 +27,7 @@ from core.lifting.vace import Vace, open_vace
 from core.plate.color import resolve_space, to_model
 from core.plate.fit import shrink
 from core.plate.source import Mask, Plate, open_mask, open_plate
-from core.recipe import EditRecipe, identity
+from core.recipe import EditRecipe, identity, split_model
 from kernels.over import over
 from kernels.pixel_hash import pixel_hash
 
@@ -80,7 +80,7 @@ def prepare_lift(recipe: EditRecipe, device: str) -> LiftJob:
     mask = open_mask(recipe.mask, plate) if recipe.mask else None
     space = resolve_space(recipe.color_space, plate)
     fingerprints = {f: plate.fingerprint(f) for f in plate.frames}
-    door, _, path = recipe.model.partition(":")
+    door, path = split_model(recipe.model)
     common = dict(
         version=__version__,
         plate=list(fingerprints.values()),

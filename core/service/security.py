@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 from core.errors import InputError
+from core.recipe import split_model
 
 MAX_BODY = 64 * 1024  # bytes
 MAX_HEADERS = 16 * 1024
@@ -138,6 +139,8 @@ def check_recipe(recipe, roots):
         path = recipe.get(name)
         if path is None or (name == "model" and path == "mini"):
             continue
+        if name == "model":
+            path = split_model(path)[1]
         if len(path) > MAX_TEXT or _CONTROL.search(path):
             raise InputError(f"{name}: longer than {MAX_TEXT} characters, or holds control characters")
         if not Path(path).is_absolute():
@@ -152,10 +155,11 @@ def check_files(recipe, roots):
     from core.plate.pattern import find_pattern
 
     check_recipe(recipe, roots)
-    for name in ("plate", "mask"):
-        if recipe.get(name) is None:
+    door, edited = split_model(recipe.get("model") or "")
+    for name, given in (("plate", recipe["plate"]), ("mask", recipe.get("mask")), ("model", edited if door == "lift" else None)):
+        if given is None:
             continue
-        path = Path(recipe[name])
+        path = Path(given)
         pattern = None if path.is_file() else find_pattern(path)
         try:
             files = [path] if pattern is None else [pattern.file(frame) for frame in pattern.frames()]

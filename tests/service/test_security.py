@@ -153,6 +153,9 @@ CHANGES = {
     "mask elsewhere": {"mask": "/etc/shadow"},
     "model elsewhere": {"model": "/etc"},
     "model by relative path": {"model": "../../weights"},
+    "edited video elsewhere": {"model": "lift:/etc/passwd"},
+    "edited video by relative path": {"model": "lift:edited.mp4"},
+    "VACE elsewhere": {"model": "vace:/etc"},
     "url as plate": {"plate": "http://169.254.169.254/latest/plate.mp4"},
     "long prompt": {"prompt": "x" * 5000},
     "blank prompt": {"prompt": "  "},
@@ -329,6 +332,15 @@ class TestFiles:
         (root / "plate.0005.exr").symlink_to(root.parent / "outside.exr")
         with pytest.raises(InputError, match="plate.0005.exr: outside"):
             self.check(root)
+
+    def test_one_linked_frame_of_an_edited_video_is_refused(self, root):
+        for n in (1, 2):
+            (root / f"plate.{n:04d}.exr").write_bytes(b"x")
+            (root / f"edited.{n:04d}.exr").write_bytes(b"x")
+        self.check(root, model=f"lift:{root / 'edited.####.exr'}")
+        (root / "edited.0003.exr").symlink_to(root.parent / "outside.exr")
+        with pytest.raises(InputError, match="edited.0003.exr: outside"):
+            self.check(root, model=f"lift:{root / 'edited.####.exr'}")
 
     def test_a_link_that_stays_inside_passes(self, root):
         (root / "plate.0001.exr").write_bytes(b"x")
