@@ -73,7 +73,7 @@ def judge(seed, kind, way, height=144, width=256, frames=17):
         figures["unedited"] = float((lifted(clip.source, spoil(clip.source, seed, way))[1] > 0).float().mean())
     if untouched.any():
         figures["exact"] = float((alpha[untouched] == 0).float().mean())
-    if shadow.any():
+    if shadow.any() and kind in ("object", "shadow"):
         figures["shadow"] = float(wrong[shadow].mean())
     if kind in ("object", "shadow"):
         figures["inside"] = float(wrong[(clip.alpha > 0) & ~shadow].mean())

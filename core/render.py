@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", help="folder for the results")
     p.add_argument("--mask", help="white where the edit may go: a sequence, a movie, or one still for all frames")
     p.add_argument("--frames", help="a range such as 1001-1049 (default: all there are)")
-    p.add_argument("--model", help="mini (default), or the folder of a full-size model")
+    p.add_argument("--model", help="mini (default), a full-size model's folder, vace:FOLDER, or lift:EDITED_VIDEO")
     p.add_argument("--seed", type=int, help="another seed gives another take (default 0)")
     p.add_argument("--steps", type=int, help="denoising steps: more is slower and finer (default: the model's)")
     p.add_argument("--guidance", type=float, help="how hard to follow the prompt; 1 is fastest (default: the model's)")

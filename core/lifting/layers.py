@@ -33,7 +33,8 @@ def find_layers(seen, clean, region, variance):
     black = torch.zeros(3)
     veil = find_veil(seen, clean, region, variance)
     thin, color, misfit = _translucent(seen, clean, variance, [black, veil])
-    through = transmission(seen, clean, thin, region, variance) + _prior(thin, color)
+    dims = ((color.amax(1, keepdim=True) == 0) & (thin < DEEPEST_SHADOW)).float()
+    through = transmission(seen, clean, thin, dims, region, variance)
     opaque = _smooth_labels(((through < 0) | (blur(misfit, 1.2, 0.5) > FITS) & (through < SURELY_THIN)).float() * region)
     thin = spread(thin, (1 - grown(opaque, 2)) * region) * region
     color = spread(color, (1 - grown(opaque, 2)) * region)
@@ -121,12 +122,13 @@ def _translucent(seen, clean, variance, colors):
     return a, color, left
 
 
-def transmission(seen, clean, thin, region, variance):
+def transmission(seen, clean, thin, dims, region, variance):
     """Evidence for translucent against opaque, (T, 1, H, W), in nats: does the plate's texture show through?
 
     In windows the slope of C on S, both high-passed, is 1 - a where the layer is translucent and 0
     where it is opaque. Its error comes from noise and from texture that the layer itself has.
-    Where the plate is plain the wider surroundings count; without any evidence a thing is opaque.
+    Where the plate is plain the wider surroundings count; without any evidence a thing is opaque,
+    unless it only dims the plate (dims, (T, 1, H, W) of 0 and 1).
     """
     asked = region * (thin > 0.2)  # of less nobody would think that it is opaque
     nats = 0.0
@@ -138,16 +140,13 @@ def transmission(seen, clean, thin, region, variance):
         own = (cc - slope * sc).clamp_min(0) / 3 + mean(variance).clamp_min(SLACK**2)  # of the layer itself, a channel
         found = 0.5 * SAMPLES * ss / 3 * (slope**2 - (slope - kept) ** 2) / own
         nats = nats + found.clamp(-4, 4) * asked
-    wide = seen.shape[2] / 8
-    far = blur(nats, wide, 2.0) / (blur(nats.abs(), wide, 2.0) + 0.3 * blur(asked, wide, 2.0)).clamp_min(1e-3)
-    whole = nats.sum() / (nats.abs().sum() + 0.3 * asked.sum()).clamp_min(1)
-    return blur(nats, 1.5, 0.7) + 1.5 * far + 1.5 * whole
-
-
-def _prior(thin, color):
-    """What to think without evidence, in nats, (T, 1, H, W): that a thing is opaque, unless it only darkens the plate."""
-    dims = (color.amax(1, keepdim=True) == 0) & (thin < DEEPEST_SHADOW)
-    return 2.0 * dims - 1.2 - 2.0 * (thin > 0.8)
+    wide, found = seen.shape[2] / 8, blur(nats, 1.5, 0.7)
+    for kind in (dims, 1 - dims):  # a shadow and what casts it are two things
+        n, a = nats * kind, asked * kind
+        far = blur(n, wide, 2.0) / (blur(n.abs(), wide, 2.0) + 0.3 * blur(a, wide, 2.0)).clamp_min(1e-3)
+        whole = n.sum() / (n.abs().sum() + 0.3 * a.sum()).clamp_min(1)
+        found = found + kind * (1.5 * far + 3 * whole)
+    return found + 2.0 * dims - 1.2 - 2.0 * (thin > 0.8)
 
 
 def _smooth_labels(opaque):
@@ -184,6 +183,6 @@ def _opaque(behind, clean, opaque, variance):
     core = shrunk(shrunk(grown((edge > 0.6).float(), 2), 2) * opaque, 1)
     deep = shrunk(opaque * shrunk(grown(differs, radius), radius), radius)
     # ... unless it is the plate's beyond doubt: what is behind a new background's edge.
-    kept = (blur(along, 0.5) < 0.3 * blur(size, 0.5)) & (blur(size, 0.5) > 100)
+    kept = (differs == 0) & (blur(size, 0.5) > 100)
     core = torch.maximum(core, deep) * ~kept
     return torch.maximum(core, edge), torch.lerp(color, clean, core)
