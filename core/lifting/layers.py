@@ -16,7 +16,7 @@ BLOCK = 6  # pixels in which a translucent layer's alpha is taken as one value, 
 FITS = 4.0  # mean chi-square a channel up to which a translucent layer explains a pixel
 SURELY_THIN = 2.0  # nats: then a misfit is the layer's own variety of colour
 DARKEST = 0.85  # a shadow's alpha; darker is opaque
-DEEPEST_SHADOW = 0.7
+DEEPEST_SHADOW, LARGEST_SHADOW = 0.7, 0.2  # alpha; share of the frame
 SHARPER = 1.5  # edges of the layer than of the edited video, which has been through a codec
 SAMPLES = 8.0  # independent ones in a window of transmission()
 UNSEEN = 1.5  # mean chi-square a channel below which a pixel is the plate's
@@ -34,6 +34,8 @@ def find_layers(seen, clean, region, variance):
     veil = find_veil(seen, clean, region, variance)
     thin, color, misfit = _translucent(seen, clean, variance, [black, veil])
     dims = ((color.amax(1, keepdim=True) == 0) & (thin < DEEPEST_SHADOW)).float()
+    if (dims * region).mean() > LARGEST_SHADOW:
+        dims = torch.zeros_like(dims)
     through = transmission(seen, clean, thin, dims, region, variance)
     opaque = _smooth_labels(((through < 0) | (blur(misfit, 1.2, 0.5) > FITS) & (through < SURELY_THIN)).float() * region)
     thin = spread(thin, (1 - grown(opaque, 2)) * region) * region

@@ -39,6 +39,8 @@ LOOKED_AT = 9  # frames of the shot by which a wrong pair is told
 
 @dataclass(frozen=True)
 class Named:
+    """What has a model's name where there is no model."""
+
     name: str
 
 
@@ -229,7 +231,8 @@ def _lifted(job, progress, stopping):
         progress.advance(end - max(start, done))
         done = end
     total = spread_over(total, job.indices, len(job.plate.frames))
-    total[:, :3] = (total[:, :3].float() / total[:, 3:4].float().clamp_min(1e-3)).clamp(0, 1).half()
+    for layer in total:  # straight again
+        layer[:3] = (layer[:3].float() / layer[3:4].float().clamp_min(1e-3)).clamp(0, 1).half()
     mean = lambda values: round(float(sum(values) / len(values)), 4)  # noqa: E731
     return total, {"shift_pixels": mean(moves), "color_drift": mean(gains)}
 

@@ -146,6 +146,14 @@ def test_a_wrong_pair_is_refused_in_one_line(tmp_path, clip, capsys, wrong):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_what_a_lift_cannot_do_is_refused(tmp_path, clip, capsys):
+    plate = write_sequence(tmp_path / "in", clip.source[:1])
+    given = ["--plate", plate, "--prompt", "x", "--out", str(tmp_path / "out"), "--model", f"lift:{plate}"]
+    assert render.main([*given, "--region", "0,0,9,9"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: region: ") and not (tmp_path / "out").exists()
+
+
 def test_wrong_arguments_name_this_door(capsys):
     assert lift.main(["--plate", "x"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
