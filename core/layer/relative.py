@@ -33,7 +33,7 @@ def relative_share(color: torch.Tensor, reconstruction: torch.Tensor, alpha: tor
     noise = _mean(trust, AROUND).clamp_min(1e-6) * FAINT**2
     alike = both.clamp_min(0).square() / ((own + noise) * (plate + noise))
     t = ((alike - ALIKE[0]) / (ALIKE[1] - ALIKE[0])).clamp(0, 1)
-    return t * t * (3 - 2 * t)
+    return _mean(t * t * (3 - 2 * t), AROUND // 2)
 
 
 def _mean(image, radius):

@@ -15,7 +15,7 @@ DTYPES = {"uint8": np.uint8, "uint10": np.uint16, "uint12": np.uint16, "uint16":
 @dataclass(frozen=True)
 class Kind:
     """space: as the file states it, or as --color-space says (named). stops: how far from a shot that is
-    exposed like a display's its light is."""
+    exposed like a display's its light is. overscan: pixels of the data window beyond the display window."""
 
     name: str
     space: str
@@ -26,6 +26,7 @@ class Kind:
     pixel_aspect: float = 1.0
     channels: int = 3
     stops: float = 0.0
+    overscan: int = 0
     metadata: dict = field(default_factory=dict, hash=False)
 
     def found(self) -> ColorSpace:
@@ -61,7 +62,7 @@ KINDS = [
     Kind("ACEScg half", "ACEScg", "half", "exr", named=False, metadata={"chromaticities": "AP1"}),
     Kind("ACEScg float, anamorphic", "ACEScg", "float", "exr", size=(60, 36), pixel_aspect=2.0),
     Kind("ACEScg half, three stops under", "ACEScg", "half", "exr", stops=-3.0),
-    Kind("ACES2065-1 half, two stops over", "ACES2065-1", "half", "exr", stops=2.0),
+    Kind("ACES2065-1 half, two stops over", "ACES2065-1", "half", "exr", stops=2.0, overscan=4),
     Kind("ACES container", "ACES2065-1", "half", "exr", named=False, metadata={"acesImageContainerFlag": 1}),
     Kind("linear Rec.2020 half", "Linear Rec.2020", "half", "exr", named=False, metadata={"chromaticities": "REC2020"}),
     Kind("ACEScct half", "ACEScct", "half", "exr"),
