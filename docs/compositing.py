@@ -48,7 +48,7 @@ def sheet(name, panels):
         left, top = margin + (i % 2) * (width + margin), margin + (i // 2) * (height + label + margin)
         draw.text((left, top), title, fill=(220, 220, 220))
         page.paste(Image.fromarray(np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)), (left, top + label))
-    page.save(HERE / f"compositing-{name}.png", optimize=True)
+    page.quantize(256, dither=Image.Dither.NONE).save(HERE / f"compositing-{name}.png", optimize=True)
 
 
 def steps(picture, truth):
@@ -96,15 +96,19 @@ def relative():
     """Day for night by a codec that loses grain and highlights: its colour, and the plate's own."""
     rng = np.random.default_rng(0)
     smooth = decode_srgb(frame())
-    plate = (smooth * 2 ** (0.5 * rng.standard_normal((*SIZE, 1)))).astype(np.float32)
+    plate = (smooth * 2 ** (0.3 * rng.standard_normal((*SIZE, 1)))).astype(np.float32)
     color, blending = PlateColor(LINEAR, "float"), find_blending("linear", None, LINEAR)
-    low = lambda x: np.asarray(Image.fromarray(np.rint(255 * SCENE.encode(x)).astype(np.uint8)).resize((80, 45), 4).resize(SIZE[::-1], 2), np.float32) / 255  # noqa: E731
+    
+    def low(light):
+        codes = Image.fromarray(np.rint(255 * SCENE.encode(light)).astype(np.uint8)).resize((80, 45), Image.Resampling.BOX)
+        return np.asarray(codes.resize(SIZE[::-1], Image.Resampling.BILINEAR), np.float32) / 255
+
     codec, night = low(plate), low(plate * np.float32([0.25, 0.35, 0.6]))
     alpha, one = np.ones(SIZE, np.float32), np.ones(SIZE, np.float32)
     source = color.to_model(plate)
     lay = lambda change: composite(plate, layer_for_blending(night, alpha, source, color, blending, change), color, blending)  # noqa: E731
     sheet("relative", [
-        ("plate with grain", DISPLAY.encode(plate)), ("what comes out of a codec", DISPLAY.encode(SCENE.decode(night))),
+        ("plate with grain", DISPLAY.encode(plate)), ("the plate, out of a codec", DISPLAY.encode(SCENE.decode(codec))),
         ("replace: the decoded colour", DISPLAY.encode(lay(None))),
         ("relative: the plate, changed as much", DISPLAY.encode(lay(Change(plate, codec, one)))),
     ])  # fmt: skip
