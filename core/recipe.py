@@ -62,6 +62,7 @@ class EditRecipe:
         if self.region is not None:
             parse_region(self.region)
         parse_cuts(self.cuts)
+        object.__setattr__(self, "layer_mode", self.layer_mode or "auto")
         if self.layer_mode not in LAYER_MODES:
             raise InputError(f"layer mode {self.layer_mode!r} is unknown; choose {', '.join(LAYER_MODES)}")
         object.__setattr__(self, "exposure", _stops(self.exposure))
@@ -157,9 +158,9 @@ def _whole(name, value, low, high):
 
 
 def _stops(value) -> float | str:
-    """"auto", or a number of stops; text that is a number counts as one."""
-    if value == "auto":
-        return value
+    """"auto" (also None), or a number of stops; text that is a number counts as one."""
+    if value is None or value == "auto":
+        return "auto"
     try:
         stops = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
     except ValueError:

@@ -71,6 +71,10 @@ class Change:
     reconstruction: np.ndarray
     share: np.ndarray
 
+    def at(self, where) -> "Change":
+        """Of some rows, or of pixels by a mask (H, W)."""
+        return Change(self.light[where], self.reconstruction[where], self.share[where])
+
 
 def layer_for_blending(edit, alpha, source, color: PlateColor, blending: Blending, change: Change | None = None):
     """The premultiplied layer (H, W, 4) float16 that makes the model's composite.
@@ -102,11 +106,10 @@ def layer_for_blending(edit, alpha, source, color: PlateColor, blending: Blendin
     layer = np.zeros((*alpha.shape, 4), np.float16)
     touched = alpha >= LEAST_ALPHA
     e, a, s = edit[touched], alpha[touched][:, None], np.nan_to_num(source[touched])
-    part = change and Change(change.light[touched], change.reconstruction[touched], change.share[touched][:, None])
-    if blending.name == "encoded" and color.curve is DISPLAY and part is None:
+    if blending.name == "encoded" and color.curve is DISPLAY and change is None:
         layer[touched] = np.concatenate([a * e, a], axis=1)
     else:
-        layer[touched] = _made_anew(e, a, s, color, blending, part)
+        layer[touched] = _made_anew(e, a, s, color, blending, change and change.at(touched))
     return layer
 
 
@@ -123,7 +126,7 @@ def _made_anew(e, a, s, color, blending, change):
         relative = curve.encode(np.maximum((behind + _DARK) * ratio - _DARK, 0))
         composed = curve.decode(a * relative + (1 - a) * s) * above / gain
         as_changed = _difference(composed, rest, behind * above / gain, blending)
-        made = made + change.share * (as_changed - made)
+        made = made + change.share[:, None] * (as_changed - made)
     made = np.clip(made, 0, _MOST_HALF)
     if blending.name == "linear" and blending.space.curve is None:
         return np.concatenate([_halves_least_seen(made, rest * behind, gain, blending), alpha], axis=1)

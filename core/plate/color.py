@@ -17,6 +17,7 @@ from core.plate.pixel import to_unit
 
 __all__ = ["PlateColor", "decode_srgb", "encode_srgb", "resolve_space"]
 
+_BAND = 16  # rows worked on at a time, which stay in the processor's cache
 _MOST = np.float32(1e30)  # stands for infinity where sums are taken
 
 
@@ -52,7 +53,10 @@ class PlateColor:
         """A plate's pixels (H, W, 3 or 4) in the model's range: (H, W, 3) float32 in [0, 1]."""
         rgb = np.ascontiguousarray(pixels[..., :3])
         if rgb.dtype.itemsize > 2 or not self.space.curve:
-            return self._codes(rgb)
+            codes = np.empty(rgb.shape, np.float32)
+            for top in range(0, len(rgb), _BAND):
+                codes[top : top + _BAND] = self._codes(rgb[top : top + _BAND])
+            return codes
         # Up to 16 bits a table of all values gives the same numbers, at 4K many times as fast.
         code = np.dtype(f"u{rgb.dtype.itemsize}")
         every = np.arange(256**code.itemsize).astype(code)

@@ -8,6 +8,7 @@ config, which has ACES, the cameras' logs and the displays. Two spaces need neit
 import difflib
 import functools
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -86,20 +87,20 @@ class ColorSpace:
     is_linear: bool
     is_scene: bool
     light_name: str
-    _to_rec709: ocio.CPUProcessor | None = field(default=None, repr=False, compare=False)
-    _from_rec709: ocio.CPUProcessor | None = field(default=None, repr=False, compare=False)
+    _to_rec709: Callable | None = field(default=None, repr=False, compare=False)
+    _from_rec709: Callable | None = field(default=None, repr=False, compare=False)
 
     def to_rec709(self, numbers: np.ndarray) -> np.ndarray:
         """This space's numbers (..., 3) to linear light with Rec.709 primaries, both float32."""
         if self.curve:
             return decode_srgb(numbers) if self.curve == "srgb" else numbers
-        return _applied(self._to_rec709, numbers)
+        return self._to_rec709(numbers)
 
     def from_rec709(self, light: np.ndarray) -> np.ndarray:
         """The inverse of `to_rec709`, as exact as OpenColorIO has it (1e-5 of a log's range)."""
         if self.curve:
             return encode_srgb(light) if self.curve == "srgb" else light
-        return _applied(self._from_rec709, light)
+        return self._from_rec709(light)
 
     @property
     def primaries(self) -> tuple[float, ...] | None:
@@ -156,6 +157,11 @@ def _applied(processor, values):
     if out.size:
         processor.applyRGB(out.reshape(1, -1, 3))
     return out
+
+
+def _product(matrix, values):
+    with np.errstate(invalid="ignore"):  # infinities of a plate
+        return np.asarray(values, np.float32) @ matrix
 
 
 # ---- Configs ----------------------------------------------------------------------------------
@@ -230,11 +236,12 @@ def _measure(config, edition: str, name: str) -> ColorSpace:
     if config.getColorSpace(name).isData():
         raise InputError(f"{title}: holds data, not colour; name the space that the plate is in")
     try:
-        back_and_forth = [_processor(config, name, to_rec709) for to_rec709 in (True, False)]
+        to_rec709, from_rec709 = (functools.partial(_applied, _processor(config, name, to)) for to in (True, False))
     except _FAILURES as error:
         raise InputError(f"{title}: cannot be related to Rec.709 ({_line(error)}); name another") from None
-    to_rec709 = functools.partial(_applied, back_and_forth[0])
     is_linear = _is_linear(to_rec709)
+    if is_linear:  # a matrix then, and numpy's product is thirty times as fast
+        to_rec709, from_rec709 = (functools.partial(_product, f(np.eye(3, dtype=np.float32))) for f in (to_rec709, from_rec709))
     return ColorSpace(
         name=name,
         config=edition,
@@ -242,8 +249,8 @@ def _measure(config, edition: str, name: str) -> ColorSpace:
         is_linear=is_linear,
         is_scene=is_linear or float(to_rec709(np.ones((1, 3), np.float32)).max()) > 1.01,
         light_name=name if is_linear else _light_name(config, name),
-        _to_rec709=back_and_forth[0],
-        _from_rec709=back_and_forth[1],
+        _to_rec709=to_rec709,
+        _from_rec709=from_rec709,
     )
 
 

@@ -24,7 +24,7 @@ _RECIPE_TYPES = {
     "guidance": {"type": ["number", "null"], "minimum": 0, "maximum": 30},
     "blend_space": {"type": "string", "enum": ["linear", "encoded"]},
     **{name: {**_TEXT, "type": ["string", "null"]} for name in ("mask", "frames", "color_space", "layer_space", "region", "cuts")},
-    "exposure": {"type": ["number", "string"]},
+    "exposure": {"type": ["number", "string", "null"]},
     "layer_mode": {"type": "string", "enum": ["auto", "replace", "relative"]},
     "keep": {"type": "boolean"},
 }
