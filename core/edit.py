@@ -26,6 +26,7 @@ from core.layer.matte import extend_color, refine_alpha, resize, snap
 from core.layer.relative import relative_share
 from core.model.load import Model, load_model
 from core.plate.color import PlateColor
+from core.plate.color_curve import CURVES
 from core.plate.color_exposure import shot_exposure
 from core.plate.color_space import resolve_space
 from core.plate.cuts import refuse_cuts_outside
@@ -87,12 +88,13 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
     plate = open_plate(recipe.plate, recipe.frames)
     mask = open_mask(recipe.mask, plate) if recipe.mask else None
     space = resolve_space(recipe.color_space, plate)
-    color = PlateColor(space, plate.pixel_type, 0.0 if recipe.exposure == "auto" else recipe.exposure)
     blending = find_blending(recipe.blend_space, recipe.layer_space, space)
     region = region_of(plate, parse_region(recipe.region) if recipe.region else None)
     cuts = parse_cuts(recipe.cuts)
     refuse_cuts_outside(cuts, plate.frames)
     model = load(recipe.model, choose_device(device))
+    stops = 0.0 if recipe.exposure == "auto" else recipe.exposure
+    color = PlateColor(space, plate.pixel_type, stops, CURVES[model.limits.light_curve])
     steps = model.limits.steps if recipe.steps is None else recipe.steps
     guidance = float(model.limits.guidance if recipe.guidance is None else recipe.guidance)
     fingerprints = {f: plate.fingerprint(f) for f in plate.frames}
@@ -108,6 +110,7 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
         guidance=guidance,
         space=[space.config, space.name],
         exposure=recipe.exposure,
+        curve=color.curve.name,
         region=[region.x, region.y, region.width, region.height],
         cuts=cuts,
     )

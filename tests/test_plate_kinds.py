@@ -1,6 +1,7 @@
 """Twenty kinds of plate, and a movie, end to end: files in, delivery out, on a model of random weights."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import OpenImageIO as oiio
@@ -27,8 +28,15 @@ def surroundings(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def model():
+def plain_model():
+    """Trained on pictures made for a display, as far as it says."""
     return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def model(plain_model):
+    """The same, trained through the range curve."""
+    return replace(plain_model, limits=replace(plain_model.limits, light_curve="range"))
 
 
 def draw(monkeypatch, layers):
@@ -97,7 +105,7 @@ def test_twenty_kinds_of_plate(kind, tmp_path, monkeypatch, model):
     job, report = make(model, plate, tmp_path / "out", color_space=kind.space if kind.named else None)
     assert job.color.space.name == find_space(kind.space).name
     assert job.delivery.complete()
-    assert report["color"]["curve"] == ("range" if job.color.space.is_scene else "sRGB")
+    assert report["color"]["curve"] == ("range" if job.color.space.is_scene else "srgb")
     if job.color.space.is_scene and kind.stops:
         assert np.sign(report["color"]["exposure"]) == -np.sign(kind.stops)
     filmed = read(tmp_path / f"in/plate.1001.{kind.extension}")
@@ -115,6 +123,20 @@ def test_twenty_kinds_of_plate(kind, tmp_path, monkeypatch, model):
         seen = find_space(kind.space).to_rec709(composite[2:6, 4:8, :3].astype(np.float32)) * 2.0**-kind.stops
         passing = 1 - layer[2:6, 4:8, 3:].astype(np.float32)
         assert (seen > 0.98 * passing * 20).all()
+
+
+@pytest.mark.parametrize("kind", [KINDS[6], KINDS[11], KINDS[17]], ids=lambda k: k.name)
+def test_a_model_of_display_pictures_draws_nothing_brighter_than_white(kind, tmp_path, monkeypatch, plain_model):
+    """White fog over a plate of light, at the shot's exposure; the highlight shows through it as light does."""
+    draw(monkeypatch, lambda color, alpha, plate: (torch.ones_like(color), a_band(color, alpha, plate)[1]))
+    job, report = make(plain_model, write(kind, tmp_path / "in"), tmp_path / "out", color_space=kind.space, layer_mode="replace")
+    assert report["color"]["curve"] == "srgb" and report["color"]["clipped"]["above"] > 0
+    layer = read(tmp_path / "out/edit/edit.1001.exr").astype(np.float32)
+    fog = job.blending.space.to_rec709(layer[..., :3]) * np.float32(job.color.gain)
+    assert 0.6 < fog.max() < 1.01
+    composite = read(tmp_path / "out/composite/composite.1001.exr")
+    seen = find_space(kind.space).to_rec709(composite[2:6, 4:8, :3].astype(np.float32)) * 2.0**-kind.stops
+    assert (seen > 0.98 * (1 - layer[2:6, 4:8, 3:]) * 20).all()
 
 
 def test_a_pq_movie(tmp_path, monkeypatch, model):

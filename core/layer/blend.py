@@ -5,6 +5,7 @@ another space would be another picture, so alpha and colour are made anew for th
 against the plate S that the layer will lie on.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,8 +88,8 @@ def layer_for_blending(edit, alpha, source, color: PlateColor, blending: Blendin
     has an alpha a' that depends on a alone, 1 - a' being the share of white that black of alpha a leaves
     (of any darker plate it leaves more), and the colour B(f(C)) - (1 - a') B(f(S)), which is therefore
     never negative. So laid over the plate it gives C; above white, where codes are no guide, the plate
-    passes by 1 - a', as light dims. On a display's plate for linear blending 1 - a' is (1 - a)^2.4; for
-    encoded blending the layer is a E and a, as the model made it.
+    passes by 1 - a', as light dims. Through sRGB's curve 1 - a' is (1 - a)^2.4 for linear blending; for
+    encoded blending, without an exposure, the layer is a E and a, as the model made it.
 
     With `change`, E is taken relative to the plate where its share says so: E_r = plate x f(E) / f(R),
     R the reconstruction. Then what the codec lost, grain and detail, comes from the plate, and all of it
@@ -106,7 +107,7 @@ def layer_for_blending(edit, alpha, source, color: PlateColor, blending: Blendin
     layer = np.zeros((*alpha.shape, 4), np.float16)
     touched = alpha >= LEAST_ALPHA
     e, a, s = edit[touched], alpha[touched][:, None], np.nan_to_num(source[touched])
-    if blending.name == "encoded" and color.curve is DISPLAY and change is None:
+    if blending.name == "encoded" and color.curve is DISPLAY and color.exposure == 0 and change is None:
         layer[touched] = np.concatenate([a * e, a], axis=1)
     else:
         layer[touched] = _made_anew(e, a, s, color, blending, change and change.at(touched))
@@ -134,11 +135,20 @@ def _made_anew(e, a, s, color, blending, change):
 
 
 def _passes(rest, curve, gain, blending):
-    """What passes of white, in the blending space, where black leaves the share `rest` of its code."""
-    light = curve.passes(rest)
+    """`curve.passes` in the blending space: no more than passes of any plate up to white."""
     if blending.name == "linear":
-        return light
-    return encode_srgb(light / gain) / encode_srgb(1 / np.full(1, gain))
+        return curve.passes(rest)
+    shares, passing = _encoded_passes(curve, float(gain))
+    return np.interp(rest, shares, passing).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=16)
+def _encoded_passes(curve, gain):
+    """A table of what passes in sRGB's encoding. With an exposure between the two encodings the least is not
+    always at white, so it is looked for."""
+    shares, codes = np.linspace(0, 1, 1025), np.linspace(0, curve.white, 257)[1:]
+    black_over = encode_srgb(curve.decode(shares[:, None] * codes) / gain)
+    return shares, (black_over / encode_srgb(curve.decode(codes) / gain)).min(1)
 
 
 def _difference(composed, rest, behind, blending):

@@ -2,16 +2,17 @@
 
     plate's numbers -> linear Rec.709 -> one exposure for the shot -> curve -> the model's range [0, 1]
 
-Which curve: plates made for a display get sRGB's (`DISPLAY`), so that an sRGB plate's codes are the
-model's; plates of light, linear or log, get the range curve (`SCENE`), which holds up to 64 times white.
-Plate pixels never take this way into the delivery: only what the model made does.
+Which curve: plates made for a display get sRGB's, so that an sRGB plate's codes are the model's. Plates of
+light, linear or log, get that of their model (`Limits.light_curve`): the range curve, which holds up to 64
+times white, is for models that were trained through it. To one trained on pictures made for a display code 1
+is white: through the range curve its white fog would be 64 times as bright as white. Plate pixels never take this way into the delivery: only what the model made does.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from core.plate.color_curve import DISPLAY, SCENE, decode_srgb, encode_srgb
+from core.plate.color_curve import DISPLAY, SCENE, DisplayCurve, RangeCurve, decode_srgb, encode_srgb
 from core.plate.color_space import ColorSpace, resolve_space
 from core.plate.pixel import to_unit
 
@@ -26,15 +27,17 @@ class PlateColor:
     """How one plate's pixels become the model's, and back.
 
     space: of the plate. pixel_type: of `core.plate.pixel`. exposure: stops added on the way in.
+    light_curve: what light goes through, where the plate is of light.
     """
 
     space: ColorSpace
     pixel_type: str
     exposure: float = 0.0
+    light_curve: DisplayCurve | RangeCurve = SCENE
 
     @property
-    def curve(self):
-        return SCENE if self.space.is_scene else DISPLAY
+    def curve(self) -> DisplayCurve | RangeCurve:
+        return self.light_curve if self.space.is_scene else DISPLAY
 
     @property
     def gain(self) -> float:

@@ -1,8 +1,7 @@
 """The two curves between light and the model's range [0, 1], and sRGB's on which both stand.
 
-`DISPLAY`, for plates made for a display: sRGB's, code 1 is display white. `SCENE`, for light as a
-camera or a renderer saw it: sRGB's up to a knee at mid-grey, then a log shoulder that puts 64 times
-white at code 1.
+`DISPLAY` is sRGB's: code 1 is display white. `SCENE` holds light as a camera or a renderer saw it:
+sRGB's up to a knee at mid-grey, then a log shoulder that puts 64 times white at code 1.
 """
 
 import numpy as np
@@ -29,7 +28,7 @@ def decode_srgb(encoded: np.ndarray) -> np.ndarray:
 class DisplayCurve:
     """sRGB's. `top` is the light at code 1, `white` the code of display white (light 1)."""
 
-    name, top, white = "sRGB", 1.0, 1.0
+    name, top, white = "srgb", 1.0, 1.0
 
     def encode(self, light: np.ndarray) -> np.ndarray:
         """Light to codes, cut to [0, 1]; float32 or float64 in and out."""
@@ -95,3 +94,4 @@ def _floating(values: np.ndarray) -> np.ndarray:
 
 
 DISPLAY, SCENE = DisplayCurve(), RangeCurve()
+CURVES = {curve.name: curve for curve in (DISPLAY, SCENE)}

@@ -31,7 +31,7 @@ def shot_exposure(plate, color: PlateColor, read=None) -> float:
         return 0.0
     median = _BINS[np.searchsorted(np.cumsum(counts), counts.sum() / 2)] + 1 / 32
     wanted = np.log2(MID_GREY) - median
-    return float(np.sign(wanted) * np.round(4 * max(0.0, abs(wanted) - FREE_STOPS)) / 4)
+    return float(np.sign(wanted) * np.round(4 * max(0.0, abs(wanted) - FREE_STOPS)) / 4) + 0.0  # no -0.0
 
 
 def _spread(frames):

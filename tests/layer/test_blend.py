@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import OpenImageIO as oiio
 import PyOpenColorIO as ocio
@@ -6,7 +8,7 @@ import pytest
 from core.errors import InputError
 from core.layer.blend import LEAST_ALPHA, Change, composite, find_blending, layer_for_blending
 from core.plate.color import PlateColor
-from core.plate.color_curve import SCENE, decode_srgb, encode_srgb
+from core.plate.color_curve import DISPLAY, SCENE, decode_srgb, encode_srgb
 from core.plate.color_space import LINEAR, SRGB, find_space
 from tests.plate.kinds import KINDS, color_of
 
@@ -128,12 +130,15 @@ def independent_light(kind, pixels, target):
     return out.astype(np.float64)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.name)
+OF_LIGHT = [kind for kind in KINDS if kind.found().is_scene]
+
+
+@pytest.mark.parametrize("kind, curve", [(k, SCENE) for k in KINDS] + [(k, DISPLAY) for k in OF_LIGHT[3:12:2]], ids=lambda x: x.name)
 @pytest.mark.parametrize("space", SPACES)
-def test_over_every_kind_of_plate_it_is_the_models_composite(kind, space):
+def test_over_every_kind_of_plate_it_is_the_models_composite(kind, curve, space):
     """A host reads plate and layer, and adds them up in fp64: the worst pixel in 8-bit steps of display."""
     rng, size = np.random.default_rng(8), (60, 80)
-    color, target = color_of(kind), kind.found().light().name
+    color, target = replace(color_of(kind), light_curve=curve), kind.found().light().name
     blending = find_blending(space, None, kind.found())
     worst = 0.0
     for name in PICTURES:
@@ -157,7 +162,7 @@ def test_over_every_kind_of_plate_it_is_the_models_composite(kind, space):
         assert within.mean() > 0.5
         expected = encode_srgb(np.clip(color.curve.decode(composed(edit, alpha, source)), 0, 1))
         worst = max(worst, 255 * np.abs(shown - expected)[within].max())
-    print(f"{kind.name}, {space}: {worst:.2f}")
+    print(f"{kind.name}, {curve.name}, {space}: {worst:.2f}")
     assert worst < 1
 
 
@@ -204,10 +209,11 @@ def test_any_linear_working_space_gives_the_same_over(name):
 
 @pytest.mark.parametrize("stops", [-4.0, 3.0])
 @pytest.mark.parametrize("space", SPACES)
-def test_exposure_is_undone(stops, space):
+@pytest.mark.parametrize("curve", [SCENE, DISPLAY], ids=lambda c: c.name)
+def test_exposure_is_undone(stops, space, curve):
     light = display_light(np.random.default_rng(4), (40, 50)).astype(np.float32)
     edit, alpha, _ = random_picture("random", size=(40, 50))
-    color = PlateColor(LINEAR, "float", stops)
+    color = PlateColor(LINEAR, "float", stops, curve)
     pixels = light / np.float32(color.gain)
     blending = find_blending(space, None, LINEAR)
     layer = layer_for_blending(edit, alpha, color.to_model(pixels), color, blending).astype(np.float32)
@@ -222,19 +228,21 @@ def test_exposure_is_undone(stops, space):
 
 
 @pytest.mark.parametrize("mode", ["replace", "relative"])
-def test_half_a_shadow_over_a_highlight_dims_it_as_light_does(mode):
+@pytest.mark.parametrize("curve", [SCENE, DISPLAY], ids=lambda c: c.name)
+def test_half_a_shadow_over_a_highlight_dims_it_as_light_does(mode, curve):
+    plate = PlateColor(LINEAR, "float", light_curve=curve)
     white, highlight = np.ones((1, 1, 3), np.float32), np.full((1, 1, 3), 30, np.float32)
     edit, alpha = np.zeros((1, 1, 3), np.float32), np.full((1, 1), 0.5, np.float32)
     left = {}
     for name, pixels in (("white", white), ("highlight", highlight)):
-        source = SCENE_PLATE.to_model(pixels)
-        share = np.ones((1, 1), np.float32)
-        change = Change(SCENE_PLATE.light(pixels), source, share) if mode == "relative" else None
-        layer = made(edit, alpha, source, "linear", SCENE_PLATE, change).astype(np.float64)
+        source = plate.to_model(pixels)
+        change = Change(plate.light(pixels), source, np.ones((1, 1), np.float32)) if mode == "relative" else None
+        layer = made(edit, alpha, source, "linear", plate, change).astype(np.float64)
         left[name] = float((layer[..., :3] + (1 - layer[..., 3:]) * pixels)[0, 0, 0])
     crushed = SCENE.decode(0.5 * SCENE.encode(np.float64([30.0])))[0]
-    print(f"{mode}: {left['highlight']:.3f} of 30, {left['white']:.4f} of 1; composed in codes {crushed:.3f}")
-    assert left["highlight"] == pytest.approx(30 * left["white"], rel=1e-2)
+    print(f"{curve.name}, {mode}: {left['highlight']:.3f} of 30, {left['white']:.4f} of 1; composed in codes {crushed:.3f}")
+    share = left["white"] if mode == "relative" else curve.passes(np.float64([0.5]))[0]
+    assert left["highlight"] == pytest.approx(30 * share, rel=1e-2)
     assert left["highlight"] > 10 * crushed
 
 
