@@ -132,7 +132,7 @@ def test_a_model_of_display_pictures_draws_nothing_brighter_than_white(kind, tmp
     job, report = make(plain_model, write(kind, tmp_path / "in"), tmp_path / "out", color_space=kind.space, layer_mode="replace")
     assert report["color"]["curve"] == "srgb" and report["color"]["clipped"]["above"] > 0
     layer = read(tmp_path / "out/edit/edit.1001.exr").astype(np.float32)
-    fog = job.blending.space.to_rec709(layer[..., :3]) * np.float32(job.color.gain)
+    fog = job.blending.space.to_rec709(layer[..., :3]) * np.float32(2 ** report["color"]["exposure"])
     assert 0.6 < fog.max() < 1.01
     composite = read(tmp_path / "out/composite/composite.1001.exr")
     seen = find_space(kind.space).to_rec709(composite[2:6, 4:8, :3].astype(np.float32)) * 2.0**-kind.stops
