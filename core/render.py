@@ -126,7 +126,8 @@ def main(argv=None) -> int:
             return DONE
         report = edit(job, progress, stopping)
         progress.say(
-            f"{len(job.plate.frames)} frames in {recipe.out}; plate read as {job.color.space.name}; layer covers {report['coverage']:.1%} of the picture;"
+            f"{len(job.plate.frames)} frames in {recipe.out}, read as {job.color.space.name};"
+            f" layer covers {report['coverage']:.1%} of the picture;"
             f" layers agree with the model's composite to {report['agreement_psnr']} dB",
             event="done",
             out=recipe.out,

@@ -61,7 +61,12 @@ def blending_space():
     plate, (edit, alpha) = frame(), drawn()
     color, a = PlateColor(SRGB, "float"), alpha[..., None]
     truth = a * edit + (1 - a) * plate
-    ours = composite(plate, layer_for_blending(edit, alpha, plate, color, find_blending("linear", None, SRGB)), color, find_blending("linear", None, SRGB))
+    ours = composite(
+        plate,
+        layer_for_blending(edit, alpha, plate, color, find_blending("linear", None, SRGB)),
+        color,
+        find_blending("linear", None, SRGB),
+    )
     naive = encode_srgb((a * decode_srgb(edit) + (1 - a) * decode_srgb(plate)).astype(np.float32))
     print("blending space: made for it", steps(ours, truth), "| unchanged", steps(naive, truth))
     sheet("space", [
@@ -81,8 +86,11 @@ def highlights():
     source, blending = color.to_model(plate), find_blending("linear", None, LINEAR)
     ours = composite(plate, layer_for_blending(edit, alpha, source, color, blending), color, blending)
     crushed = SCENE.decode((1 - alpha[..., None]) * source)
-    print(f"highlight of 30 under half a shadow: {ours[60, 225, 0]:.2f}; white keeps {SCENE.passes(np.float32([0.5]))[0]:.4f};"
-          f" composed in codes {crushed[60, 225, 0]:.2f}")
+    print(
+        f"highlight of 30 under half a shadow: {ours[60, 225, 0]:.2f};"
+        f" white keeps {SCENE.passes(np.float32([0.5]))[0]:.4f};"
+        f" composed in codes {crushed[60, 225, 0]:.2f}"
+    )
     down = lambda light: DISPLAY.encode((light / np.float32(8)).astype(np.float32))  # noqa: E731
     sheet("highlights", [
         ("plate, two windows of 30 x white, three stops down", down(plate)),
@@ -98,15 +106,19 @@ def relative():
     smooth = decode_srgb(frame())
     plate = (smooth * 2 ** (0.3 * rng.standard_normal((*SIZE, 1)))).astype(np.float32)
     color, blending = PlateColor(LINEAR, "float"), find_blending("linear", None, LINEAR)
-    
+
     def low(light):
-        codes = Image.fromarray(np.rint(255 * SCENE.encode(light)).astype(np.uint8)).resize((80, 45), Image.Resampling.BOX)
+        codes = Image.fromarray(np.rint(255 * SCENE.encode(light)).astype(np.uint8)).resize(
+            (80, 45), Image.Resampling.BOX
+        )
         return np.asarray(codes.resize(SIZE[::-1], Image.Resampling.BILINEAR), np.float32) / 255
 
     codec, night = low(plate), low(plate * np.float32([0.25, 0.35, 0.6]))
     alpha, one = np.ones(SIZE, np.float32), np.ones(SIZE, np.float32)
     source = color.to_model(plate)
-    lay = lambda change: composite(plate, layer_for_blending(night, alpha, source, color, blending, change), color, blending)  # noqa: E731
+    lay = lambda change: composite(
+        plate, layer_for_blending(night, alpha, source, color, blending, change), color, blending
+    )  # noqa: E731
     sheet("relative", [
         ("plate with grain", DISPLAY.encode(plate)), ("the plate, out of a codec", DISPLAY.encode(SCENE.decode(codec))),
         ("replace: the decoded colour", DISPLAY.encode(lay(None))),

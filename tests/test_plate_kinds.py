@@ -129,7 +129,9 @@ def test_twenty_kinds_of_plate(kind, tmp_path, monkeypatch, model):
 def test_a_model_of_display_pictures_draws_nothing_brighter_than_white(kind, tmp_path, monkeypatch, plain_model):
     """White fog over a plate of light, at the shot's exposure; the highlight shows through it as light does."""
     draw(monkeypatch, lambda color, alpha, plate: (torch.ones_like(color), a_band(color, alpha, plate)[1]))
-    job, report = make(plain_model, write(kind, tmp_path / "in"), tmp_path / "out", color_space=kind.space, layer_mode="replace")
+    job, report = make(
+        plain_model, write(kind, tmp_path / "in"), tmp_path / "out", color_space=kind.space, layer_mode="replace"
+    )
     assert report["color"]["curve"] == "srgb" and report["color"]["clipped"]["above"] > 0
     layer = read(tmp_path / "out/edit/edit.1001.exr").astype(np.float32)
     fog = job.blending.space.to_rec709(layer[..., :3]) * np.float32(2 ** report["color"]["exposure"])
@@ -151,13 +153,19 @@ def test_a_pq_movie(tmp_path, monkeypatch, model):
         assert 0.1 < kept.mean() < 0.9 and np.array_equal(composite[kept], filmed[kept])
 
 
-UNCHANGED = [Kind("ACEScg", "ACEScg", "half", "exr", size=(48, 64)), Kind("LogC3", "ARRI LogC3 (EI800)", "float", "exr", size=(48, 64))]
+UNCHANGED = [
+    Kind("ACEScg", "ACEScg", "half", "exr", size=(48, 64)),
+    Kind("LogC3", "ARRI LogC3 (EI800)", "float", "exr", size=(48, 64)),
+]
 
 
 @pytest.mark.parametrize("kind", UNCHANGED, ids=lambda k: k.name)
 def test_a_model_that_returns_the_plate_unchanged_leaves_it_unchanged(kind, tmp_path, monkeypatch, model):
     """An alpha of a decoder's usual noise: no coverage at all, and every bit of the plate."""
-    noise = lambda color, alpha, plate: (plate, 0.015 * torch.rand(alpha.shape, generator=torch.Generator().manual_seed(1)))  # noqa: E731
+
+    def noise(color, alpha, plate):
+        return plate, 0.015 * torch.rand(alpha.shape, generator=torch.Generator().manual_seed(1))
+
     draw(monkeypatch, noise)
     _, report = make(model, write(kind, tmp_path / "in"), tmp_path / "out", color_space=kind.space)
     assert report["coverage"] == 0
@@ -175,7 +183,10 @@ def test_even_if_its_layer_is_opaque(kind, mode, tmp_path, monkeypatch, model):
     _, report = make(model, write(kind, tmp_path / "in"), tmp_path / "out", color_space=kind.space, layer_mode=mode)
     assert report["color"]["relative"] > (0.5 if mode == "auto" else 0.999) and report["coverage"] == 1
     space = find_space(kind.space)
-    filmed, composite = (space.to_rec709(read(p).astype(np.float32)) for p in (tmp_path / "in/plate.1001.exr", tmp_path / "out/composite/composite.1001.exr"))
+    filmed, composite = (
+        space.to_rec709(read(p).astype(np.float32))
+        for p in (tmp_path / "in/plate.1001.exr", tmp_path / "out/composite/composite.1001.exr")
+    )
     stops = np.abs(np.log2(np.maximum(composite, 1e-6) / np.maximum(filmed, 1e-6)))[filmed > 2.0**-10]
     print(f"{kind.name}, {mode}: {stops.mean():.1e} stops on average, {stops.max():.1e} at worst")
     if mode == "relative":

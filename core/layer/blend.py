@@ -130,7 +130,7 @@ def _made_anew(e, a, s, color, blending, change):
         made = made + change.share[:, None] * (as_changed - made)
     made = np.clip(made, 0, _MOST_HALF)
     if blending.name == "linear" and blending.space.curve is None:
-        return np.concatenate([_halves_least_seen(made, rest * behind, gain, blending), alpha], axis=1)
+        return np.concatenate([_halves_least_seen(made, rest * behind / gain, gain, blending), alpha], axis=1)
     return np.concatenate([made, alpha], axis=1)
 
 

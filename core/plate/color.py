@@ -5,18 +5,17 @@
 Which curve: plates made for a display get sRGB's, so that an sRGB plate's codes are the model's. Plates of
 light, linear or log, get that of their model (`Limits.light_curve`): the range curve, which holds up to 64
 times white, is for models that were trained through it. To one trained on pictures made for a display code 1
-is white: through the range curve its white fog would be 64 times as bright as white. Plate pixels never take this way into the delivery: only what the model made does.
+is white: through the range curve its white fog would be 64 times as bright as white. Plate pixels never
+take this way into the delivery: only what the model made does.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from core.plate.color_curve import DISPLAY, SCENE, DisplayCurve, RangeCurve, decode_srgb, encode_srgb
-from core.plate.color_space import ColorSpace, resolve_space
+from core.plate.color_curve import DISPLAY, SCENE, DisplayCurve, RangeCurve
+from core.plate.color_space import ColorSpace
 from core.plate.pixel import to_unit
-
-__all__ = ["PlateColor", "decode_srgb", "encode_srgb", "resolve_space"]
 
 _BAND = 16  # rows worked on at a time, which stay in the processor's cache
 _MOST = np.float32(1e30)  # stands for infinity where sums are taken

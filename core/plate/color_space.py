@@ -62,11 +62,15 @@ _BUILTIN = "studio-config-v5.0.0_aces-v2.1_ocio-v2.6"  # pinned: a job must mean
 
 # Codes of ITU-T H.273 in a movie; 2 is "unspecified". A video transfer is read as sRGB's, as
 # displays show it and as hosts do.
-_VIDEO_TRANSFERS = {1, 2, 4, 5, 6, 7, 11, 13, 14, 15}
+_VIDEO_TRANSFERS = {1, 2, 4, 6, 7, 11, 13, 14, 15}
 _VIDEO_SPACES = {
-    **dict.fromkeys((1, 2, 5, 6, 7), "srgb"), 9: "sRGB Encoded Rec.2020", 11: "sRGB Encoded P3-D65", 12: "sRGB Encoded P3-D65"
+    **dict.fromkeys((1, 2, 5, 6, 7), "srgb"), 9: "sRGB Encoded Rec.2020", 12: "sRGB Encoded P3-D65"
 }  # fmt: skip
-_MOVIE_SPACES = {(9, 16): "Rec.2100-PQ - Display", (9, 18): "Rec.2100-HLG - Display", (12, 16): "ST2084-P3-D65 - Display"}
+_MOVIE_SPACES = {
+    (9, 16): "Rec.2100-PQ - Display",
+    (9, 18): "Rec.2100-HLG - Display",
+    (12, 16): "ST2084-P3-D65 - Display",
+}
 _TRANSFERS = {8: "linear", 9: "log", 10: "log", 16: "PQ (SMPTE ST 2084)", 17: "DCI (SMPTE ST 428)", 18: "HLG"}
 
 
@@ -130,11 +134,15 @@ def find_space(name: str) -> ColorSpace:
         if found:
             return _measured(config, found)
     if _plain(name) in ("scene_linear", "scenelinear"):
-        raise InputError(f"color space {name!r}: a role, and $OCIO names no config that says which; name ACEScg or linear")
+        raise InputError(
+            f"color space {name!r}: a role, and $OCIO names no config that says which; name ACEScg or linear"
+        )
     known = {_plain(n): n for config in _configs() for n in _names(config)}
     near = [known[n] for n in difflib.get_close_matches(_plain(name), known, 3, 0.5)]
     looked = " nor in ".join(_title(config) for config in _configs())
-    raise InputError(f"color space {name!r}: not in {looked}; " + (f"is it {' or '.join(near)}?" if near else "check its name"))
+    raise InputError(
+        f"color space {name!r}: not in {looked}; " + (f"is it {' or '.join(near)}?" if near else "check its name")
+    )
 
 
 def resolve_space(name: str | None, plate: "Plate") -> ColorSpace:
@@ -241,7 +249,9 @@ def _measure(config, edition: str, name: str) -> ColorSpace:
         raise InputError(f"{title}: cannot be related to Rec.709 ({_line(error)}); name another") from None
     is_linear = _is_linear(to_rec709)
     if is_linear:  # a matrix then, and numpy's product is thirty times as fast
-        to_rec709, from_rec709 = (functools.partial(_product, f(np.eye(3, dtype=np.float32))) for f in (to_rec709, from_rec709))
+        to_rec709, from_rec709 = (
+            functools.partial(_product, f(np.eye(3, dtype=np.float32))) for f in (to_rec709, from_rec709)
+        )
     return ColorSpace(
         name=name,
         config=edition,
@@ -349,7 +359,12 @@ def space_of_primaries(xy: tuple[float, ...]) -> ColorSpace:
         _PRIMARIES[name] = tuple(xy)
         full = np.eye(4)
         full[:3, :3] = matrix
-        _add(config, name, ocio.MatrixTransform(full.ravel().tolist()), ocio.ColorSpaceTransform(src=_XYZ, dst="ACES2065-1"))
+        _add(
+            config,
+            name,
+            ocio.MatrixTransform(full.ravel().tolist()),
+            ocio.ColorSpaceTransform(src=_XYZ, dst="ACES2065-1"),
+        )
     return find_space(name)
 
 
@@ -388,7 +403,8 @@ def _found_in_file(name, plate, what) -> ColorSpace:
         return find_space(name)
     except InputError:
         raise InputError(
-            f"{plate.path}: its files state {what} {name!r}, which no config has; pass --color-space with the space's name"
+            f"{plate.path}: its files state {what} {name!r}, which no config has;"
+            " pass --color-space with the space's name"
         ) from None
 
 

@@ -133,7 +133,9 @@ def independent_light(kind, pixels, target):
 OF_LIGHT = [kind for kind in KINDS if kind.found().is_scene]
 
 
-@pytest.mark.parametrize("kind, curve", [(k, SCENE) for k in KINDS] + [(k, DISPLAY) for k in OF_LIGHT[3:12:2]], ids=lambda x: x.name)
+@pytest.mark.parametrize(
+    "kind, curve", [(k, SCENE) for k in KINDS] + [(k, DISPLAY) for k in OF_LIGHT[3:12:2]], ids=lambda x: x.name
+)
 @pytest.mark.parametrize("space", SPACES)
 def test_over_every_kind_of_plate_it_is_the_models_composite(kind, curve, space):
     """A host reads plate and layer, and adds them up in fp64: the worst pixel in 8-bit steps of display."""
@@ -240,7 +242,10 @@ def test_half_a_shadow_over_a_highlight_dims_it_as_light_does(mode, curve):
         layer = made(edit, alpha, source, "linear", plate, change).astype(np.float64)
         left[name] = float((layer[..., :3] + (1 - layer[..., 3:]) * pixels)[0, 0, 0])
     crushed = SCENE.decode(0.5 * SCENE.encode(np.float64([30.0])))[0]
-    print(f"{curve.name}, {mode}: {left['highlight']:.3f} of 30, {left['white']:.4f} of 1; composed in codes {crushed:.3f}")
+    print(
+        f"{curve.name}, {mode}: {left['highlight']:.3f} of 30, {left['white']:.4f} of 1;"
+        f" composed in codes {crushed:.3f}"
+    )
     share = left["white"] if mode == "relative" else curve.passes(np.float64([0.5]))[0]
     assert left["highlight"] == pytest.approx(30 * share, rel=1e-2)
     assert left["highlight"] > 10 * crushed
@@ -313,14 +318,16 @@ def test_share_mixes_the_two():
     edit, alpha, plate = random_picture("random", size=(20, 30))
     codec = random_picture("random", seed=9, size=(20, 30))[2]
     light = SCENE.decode(plate)
-    with_share = lambda s: made(edit, alpha, plate, "linear", SCENE_PLATE, Change(light, codec, np.full((20, 30), s, np.float32)))  # noqa: E731
+    with_share = lambda s: made(
+        edit, alpha, plate, "linear", SCENE_PLATE, Change(light, codec, np.full((20, 30), s, np.float32))
+    )  # noqa: E731
     none, half, full = (with_share(s).astype(np.float64) for s in (0, 0.5, 1))
     assert np.array_equal(none, made(edit, alpha, plate, "linear", SCENE_PLATE).astype(np.float64))
     np.testing.assert_allclose(half, (none + full) / 2, rtol=2e-3, atol=1e-5)
     assert full.min() >= 0 and not np.allclose(none, full, rtol=0.1)
 
 
-# ---- Ends and what cannot be ----------------------------------------------------------------------------------------------
+# ---- Ends and what cannot be ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("color", [DISPLAY_PLATE, SCENE_PLATE], ids=["display", "scene"])
@@ -371,7 +378,7 @@ def test_what_cannot_be_is_refused():
         find_blending("encoded", "ACEScg", LINEAR)
 
 
-# ---- Laid over by ourselves ------------------------------------------------------------------------------------------------
+# ---- Laid over by ourselves ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.name)
@@ -382,7 +389,9 @@ def test_our_composite_is_the_hosts_over_and_the_plates_bits_elsewhere(kind, spa
     edit, alpha, _ = random_picture("ends", size=size)
     pixels = kind.numbers(display_light(rng, size))
     if pixels.dtype.kind == "f":
-        pixels.reshape(-1)[rng.choice(pixels.size, 60, replace=False)] = np.tile(np.array([np.nan, np.inf, -np.inf, -0.0, 6e-8, -3], pixels.dtype), 10)
+        pixels.reshape(-1)[rng.choice(pixels.size, 60, replace=False)] = np.tile(
+            np.array([np.nan, np.inf, -np.inf, -0.0, 6e-8, -3], pixels.dtype), 10
+        )
     layer = layer_for_blending(edit * np.float32(color.curve.white), alpha, color.to_model(pixels), color, blending)
     result = composite(pixels, layer, color, blending)
     assert result.dtype == pixels.dtype and result.shape == pixels.shape
@@ -395,8 +404,16 @@ def test_our_composite_is_the_hosts_over_and_the_plates_bits_elsewhere(kind, spa
     values = layer.astype(np.float32)
     with np.errstate(all="ignore"):
         expected = kind.found().from_rec709(blending.to_light(values[..., :3] + (1 - values[..., 3:]) * behind))
-        error = np.abs(numbers_of(result, kind) - np.clip(expected, 0, 1) if pixels.dtype.kind == "u" else numbers_of(result, kind) - expected)
-    steps = error / (1 / (2.0 ** int(kind.pixel_type[4:]) - 1) if pixels.dtype.kind == "u" else np.maximum(np.abs(expected), 2**-6) * 2**-10)
+        error = np.abs(
+            numbers_of(result, kind) - np.clip(expected, 0, 1)
+            if pixels.dtype.kind == "u"
+            else numbers_of(result, kind) - expected
+        )
+    steps = error / (
+        1 / (2.0 ** int(kind.pixel_type[4:]) - 1)
+        if pixels.dtype.kind == "u"
+        else np.maximum(np.abs(expected), 2**-6) * 2**-10
+    )
     sound = np.isfinite(pixels.astype(np.float64)).all(-1) if pixels.dtype.kind == "f" else np.ones(size, bool)
     most = {"uint32": 1024}.get(kind.pixel_type, 0.55)
     assert steps[sound & ~clear].max() < most

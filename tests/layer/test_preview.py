@@ -8,7 +8,7 @@ from tests.layer.stand_in import BLENDINGS, StandInPlate
 
 from core.layer import preview
 from core.layer.preview import Shown
-from core.plate.color import decode_srgb, encode_srgb
+from core.plate.color_curve import decode_srgb, encode_srgb
 
 
 def shown_frames(plate, blend_space="linear"):

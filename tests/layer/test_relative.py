@@ -17,7 +17,16 @@ PLATE = textured(0)
 ALL = torch.ones(SIZE)
 
 
-@pytest.mark.parametrize("regrade", [lambda x: x, lambda x: 0.5 * x, lambda x: 0.3 + 0.6 * x, lambda x: x**1.6, lambda x: x * torch.tensor([1, 0.7, 0.4]).view(3, 1, 1)])
+@pytest.mark.parametrize(
+    "regrade",
+    [
+        lambda x: x,
+        lambda x: 0.5 * x,
+        lambda x: 0.3 + 0.6 * x,
+        lambda x: x**1.6,
+        lambda x: x * torch.tensor([1, 0.7, 0.4]).view(3, 1, 1),
+    ],
+)
 def test_the_plate_drawn_again_is_known(regrade):
     """Day for night, a veil, a contrast, a tint; with a decoder's error."""
     edit = regrade(PLATE) + 0.005 * torch.randn(PLATE.shape, generator=torch.Generator().manual_seed(1))
@@ -29,8 +38,14 @@ def shaded_ball():
     return (0.8 - 0.5 * (x**2 + y**2)).clamp(0, 1) * torch.tensor([0.9, 0.2, 0.1]).view(3, 1, 1)
 
 
-@pytest.mark.parametrize("edit", [torch.zeros(3, *SIZE), torch.full((3, *SIZE), 0.7), shaded_ball(), textured(7)], ids=["shadow", "fog", "ball", "another picture"])
-@pytest.mark.parametrize("plate", [PLATE, torch.full((3, *SIZE), 0.4), shaded_ball()], ids=["textured", "flat", "smooth"])
+@pytest.mark.parametrize(
+    "edit",
+    [torch.zeros(3, *SIZE), torch.full((3, *SIZE), 0.7), shaded_ball(), textured(7)],
+    ids=["shadow", "fog", "ball", "another picture"],
+)
+@pytest.mark.parametrize(
+    "plate", [PLATE, torch.full((3, *SIZE), 0.4), shaded_ball()], ids=["textured", "flat", "smooth"]
+)
 def test_what_was_not_there_is_new(edit, plate):
     noise = 0.005 * torch.randn(3, *SIZE, generator=torch.Generator().manual_seed(2))
     assert relative_share(edit + noise, plate, ALL).max() < 0.05

@@ -77,7 +77,8 @@ def test_exposure_is_in_stops():
 WAYS = [
     ("srgb", 0.0, 1e-7), ("Rec.1886 Rec.709 - Display", 0.0, 2e-6), ("linear", 0.0, 1e-6), ("linear", -3.0, 1e-6),
     ("ACEScg", 1.5, 2e-6), ("ACES2065-1", 0.0, 2e-6), ("Linear Rec.2020", 0.0, 2e-6), ("ACEScct", 0.0, 5e-5),
-    ("ARRI LogC3 (EI800)", 0.0, 5e-5), ("ARRI LogC4", 1.0, 5e-5), ("S-Log3 S-Gamut3.Cine", 0.0, 5e-5), ("Cineon", 0.0, 5e-5),
+    ("ARRI LogC3 (EI800)", 0.0, 5e-5), ("ARRI LogC4", 1.0, 5e-5), ("S-Log3 S-Gamut3.Cine", 0.0, 5e-5),
+    ("Cineon", 0.0, 5e-5),
 ]  # fmt: skip
 
 
@@ -112,7 +113,10 @@ def test_the_clipped_share_says_which_end():
     pixels[0, :, 1], pixels[1, :3, 2], pixels[2, 0] = 65, -0.01, np.nan
     assert PlateColor(LINEAR, "float").clipped(pixels) == {"above": 0.1, "below": 0.03}
     assert PlateColor(LINEAR, "float", -1.0).clipped(pixels) == {"above": 0.0, "below": 0.03}
-    assert PlateColor(SRGB, "float").clipped(pixels) == {"above": 0.1, "below": 0.0}  # -0.01 of code is less than 1e-3 of light
+    assert PlateColor(SRGB, "float").clipped(pixels) == {
+        "above": 0.1,
+        "below": 0.0,
+    }  # -0.01 of code is less than 1e-3 of light
     green = np.full((1, 1, 3), [0, 1, 0], np.float32)  # beyond Rec.709
     assert PlateColor(find_space("ACEScg"), "float").clipped(green)["below"] == 1.0
 

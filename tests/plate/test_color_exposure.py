@@ -13,11 +13,16 @@ COLOR = PlateColor(LINEAR, "float")
 def shot(level, frames=5, spread=1.5, size=(40, 60)):
     """Frames of log-normal luminance about `level`."""
     rng = np.random.default_rng(0)
-    pictures = {f: (level * 2 ** rng.normal(0, spread, (*size, 1))).astype(np.float32).repeat(3, 2) for f in range(1, frames + 1)}
+    pictures = {
+        f: (level * 2 ** rng.normal(0, spread, (*size, 1))).astype(np.float32).repeat(3, 2)
+        for f in range(1, frames + 1)
+    }
     return SimpleNamespace(frames=tuple(pictures), read=pictures.__getitem__, pictures=pictures)
 
 
-@pytest.mark.parametrize("level, stops", [(0.18, 0), (0.1, 0), (0.35, 0), (0.18 / 16, 3), (0.18 * 32, -4), (0.18 / 2**2.5, 1.5)])
+@pytest.mark.parametrize(
+    "level, stops", [(0.18, 0), (0.1, 0), (0.35, 0), (0.18 / 16, 3), (0.18 * 32, -4), (0.18 / 2**2.5, 1.5)]
+)
 def test_the_shots_median_comes_to_within_a_stop_of_mid_grey(level, stops):
     assert shot_exposure(shot(level), COLOR) == pytest.approx(stops, abs=0.25)
 
@@ -47,7 +52,9 @@ def test_one_for_the_shot_whatever_space_it_is_in_and_none_for_displays():
 
 def test_frames_pass_one_at_a_time_and_no_more_than_needed():
     asked = []
-    long = SimpleNamespace(frames=tuple(range(1001, 1801)), read=lambda f: asked.append(f) or np.full((4, 4, 3), 0.01, np.float32))
+    long = SimpleNamespace(
+        frames=tuple(range(1001, 1801)), read=lambda f: asked.append(f) or np.full((4, 4, 3), 0.01, np.float32)
+    )
     shot_exposure(long, COLOR)
     assert len(asked) <= 48 and asked == sorted(asked) and (asked[0], asked[-1]) == (1001, 1800)
 

@@ -69,7 +69,13 @@ def test_spaces_are_measured(name, found, light, scene):
 
 @pytest.mark.parametrize(
     "name, expected",
-    [("ACES cg.", "ACEScg"), ("sRGBB", "srgb"), ("Raw", "holds data"), ("scene_linear", "$OCIO"), ("qwxyz", "check its name")],
+    [
+        ("ACES cg.", "ACEScg"),
+        ("sRGBB", "srgb"),
+        ("Raw", "holds data"),
+        ("scene_linear", "$OCIO"),
+        ("qwxyz", "check its name"),
+    ],
 )
 def test_other_names_are_refused_by_name(name, expected):
     with pytest.raises(InputError) as error:
@@ -103,7 +109,9 @@ def test_values_of_cineon():
     assert got == pytest.approx([0, (10 ** (-240 / 300) - black) / (1 - black), 1], abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["ACEScg", "ACEScct", "ARRI LogC4", "Cineon", "Rec.2100-HLG - Display", "Display P3 - Display"])
+@pytest.mark.parametrize(
+    "name", ["ACEScg", "ACEScct", "ARRI LogC4", "Cineon", "Rec.2100-HLG - Display", "Display P3 - Display"]
+)
 def test_spaces_come_back(name):
     space = find_space(name)
     numbers = np.random.default_rng(1).uniform(0.1, 0.9, (200, 3)).astype(np.float32)
@@ -162,7 +170,9 @@ def test_what_no_config_has_is_refused_with_its_mend(attributes, named):
     spec = oiio.ImageSpec(4, 4, 3, "half")
     for name, value in attributes.items():
         spec.attribute(name, *([value] if isinstance(value, str) else [oiio.TypeDesc("float[8]"), value]))
-    plate = SimpleNamespace(path="p.exr", is_movie=False, frames=(1,), spec=lambda frame: spec, extension="exr", pixel_type="half")
+    plate = SimpleNamespace(
+        path="p.exr", is_movie=False, frames=(1,), spec=lambda frame: spec, extension="exr", pixel_type="half"
+    )
     with pytest.raises(InputError) as error:
         resolve_space(None, plate)
     assert named in str(error.value) and "--color-space" in str(error.value) and "\n" not in str(error.value)
@@ -173,7 +183,12 @@ def test_odd_primaries_are_light_with_their_white_kept():
     assert space_of_primaries(ODD).to_rec709(rgb(1, 1, 1)) == pytest.approx(np.ones((1, 3)), abs=1e-5)
     wide = space_of_primaries((0.70, 0.30, 0.20, 0.75, 0.14, 0.05, 0.3127, 0.3290))  # D65: nothing to adapt
     red = wide.to_rec709(rgb(1, 0, 0))[0].astype(np.float64)
-    xyz = np.array([[0.4123908, 0.3575843, 0.1804808], [0.2126390, 0.7151687, 0.0721923], [0.0193308, 0.1191948, 0.9505322]]) @ red
+    xyz = (
+        np.array(
+            [[0.4123908, 0.3575843, 0.1804808], [0.2126390, 0.7151687, 0.0721923], [0.0193308, 0.1191948, 0.9505322]]
+        )
+        @ red
+    )
     assert xyz[:2] / xyz.sum() == pytest.approx([0.70, 0.30], abs=1e-4)
 
 
