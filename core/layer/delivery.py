@@ -12,6 +12,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from core.errors import InputError
@@ -36,8 +37,8 @@ class Delivery:
     """One job's files in one directory.
 
     plate: see `core.plate.source.Plate`. recipe: what was asked for, as JSON
-    can hold it; recipe_hash: the job's identity. blend_space: "linear" or
-    "encoded". plate_space: the plate's codes are "linear" light or "srgb".
+    can hold it; recipe_hash: the job's identity. blending: how a host lays the layer
+    over (`core.layer.blend.Blending`). color: of the plate (`core.plate.color.PlateColor`).
     generation: the identity of what the layers are made from. A delivery of the same one
     beside its kept latents is replaced; any other is refused.
 
@@ -45,13 +46,13 @@ class Delivery:
     end. A job killed anywhere goes on from there when the same is called again.
     """
 
-    def __init__(self, out_dir, plate, recipe, recipe_hash, blend_space, plate_space, generation=None):
+    def __init__(self, out_dir, plate, recipe, recipe_hash, blending, color, generation=None):
         self.dir = Path(out_dir)
         self.plate = plate
         self.recipe = recipe
         self.recipe_hash = recipe_hash
-        self.blend_space = blend_space
-        self.plate_space = plate_space
+        self.blending = blending
+        self.color = color
         self.generation = generation
         self.composite_extension = _composite_extension(plate)
         self.job_dir = self.dir / ".job"
@@ -129,7 +130,7 @@ class Delivery:
             raise ValueError(f"frame {frame}: the layer is {layer.shape} {layer.dtype}")
         if composite.shape != (*size, len(self.plate.channels)) or composite.dtype != self.plate.dtype:
             raise ValueError(f"frame {frame}: the composite is {composite.shape} {composite.dtype}")
-        header = layer_header(self.plate, frame, self.recipe_hash, self.blend_space)
+        header = layer_header(self.plate, frame, self.recipe_hash, self.blending)
         codes = {
             "edit": exact_file.write_image(self.edit_path(frame), layer, header),
             "composite": exact_file.write_image(
@@ -143,13 +144,15 @@ class Delivery:
         self._write_note(frame, {**note, "plate": self.plate.fingerprint(frame), "facts": facts})
 
     def finish(self, extra):
-        """Preview, contact sheet and, last, the manifest, which carries `extra`.
+        """Preview, contact sheet and, last, the manifest, which carries `extra`; what is to be
+        looked at has the exposure that `extra` says the model had.
 
         Raises RuntimeError if a frame is missing, OSError if a write fails.
         """
         missing = [frame for frame in self.plate.frames if not self._note_path(frame).exists()]
         if missing:
             raise RuntimeError(f"frames not delivered yet: {missing}")
+        self.color = replace(self.color, exposure=extra.get("color", {}).get("exposure", 0.0))
         preview.write_movie(self.dir / "preview.mp4", self._shown_frames, self.plate)
         preview.write_contact_sheet(self.dir / "contact_sheet.png", self._shown_frames, self.plate)
         exact_file.write_json(self.dir / "manifest.json", self._manifest(extra))
@@ -166,12 +169,11 @@ class Delivery:
         for frame in frames:
             yield preview.Shown(
                 frame,
-                preview.plate_for_display(self.plate.read(frame), self.plate_space),
+                self.color.for_display(self.plate.read(frame)),
                 exact_file.read_image(self.edit_path(frame)).astype("float32"),
-                preview.plate_for_display(
-                    exact_file.read_image(self.composite_path(frame)), self.plate_space
-                ),
-                self.blend_space,
+                self.color.for_display(exact_file.read_image(self.composite_path(frame))),
+                self.blending,
+                self.color.gain,
             )
 
     def _manifest(self, extra):
@@ -179,14 +181,20 @@ class Delivery:
             "schema": SCHEMA,
             "recipe_hash": self.recipe_hash,
             "size": [self.plate.width, self.plate.height],
-            "blend_space": self.blend_space,
+            "blend_space": self.blending.name,
             "plate": {
                 "path": str(self.plate.path),
                 "pixel_type": self.plate.pixel_type,
                 "channels": list(self.plate.channels),
-                "space": self.plate_space,
+                "space": self.color.space.name,
+                "config": self.color.space.config,
             },
-            "edit": {"pixel_type": "half", "channels": ["R", "G", "B", "A"], "premultiplied": True},
+            "edit": {
+                "pixel_type": "half",
+                "channels": ["R", "G", "B", "A"],
+                "premultiplied": True,
+                "space": "srgb" if self.blending.name == "encoded" else self.blending.space.name,
+            },
             "composite": {
                 "pixel_type": self.plate.pixel_type,
                 "channels": list(self.plate.channels),

@@ -23,7 +23,9 @@ _RECIPE_TYPES = {
     "steps": {"type": ["integer", "null"], "minimum": 1, "maximum": 1000},
     "guidance": {"type": ["number", "null"], "minimum": 0, "maximum": 30},
     "blend_space": {"type": "string", "enum": ["linear", "encoded"]},
-    **{name: {**_TEXT, "type": ["string", "null"]} for name in ("mask", "frames", "color_space", "region", "cuts")},
+    **{name: {**_TEXT, "type": ["string", "null"]} for name in ("mask", "frames", "color_space", "layer_space", "region", "cuts")},
+    "exposure": {"type": ["number", "string", "null"]},
+    "layer_mode": {"type": "string", "enum": ["auto", "replace", "relative"]},
     "keep": {"type": "boolean"},
 }
 _WAITING = {

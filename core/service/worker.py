@@ -95,7 +95,7 @@ class JobProgress:
         try:
             self.thumbnails.mkdir(parents=True, exist_ok=True)
             layer = read_image(self.job.delivery.edit_path(frame))
-            write_thumbnail(self.thumbnails / f"{frame}.png", layer, self.job.plate, self.job.recipe.blend_space)
+            write_thumbnail(self.thumbnails / f"{frame}.png", layer, self.job.plate, self.job.blending)
             self.line.send("thumbnail", frame=frame)
         except OSError:
             traceback.print_exc()  # a picture for the queue is no reason to fail a job
@@ -180,7 +180,7 @@ def _delivery_in(out, job):
     own = job.delivery
     if Path(out) == own.dir:
         return None
-    return Delivery(Path(out), own.plate, own.recipe, own.recipe_hash, own.blend_space, own.plate_space)
+    return Delivery(Path(out), own.plate, own.recipe, own.recipe_hash, own.blending, own.color)
 
 
 def _manifest(delivery):

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import OpenImageIO as oiio
 import pytest
-from tests.layer.stand_in import StandInPlate, make_frame
+from tests.layer.stand_in import BLENDINGS, StandInPlate, color_of, make_frame
 
 from core.errors import InputError
 from core.layer import delivery as delivery_module
@@ -16,7 +16,8 @@ from kernels.pixel_hash import pixel_hash
 
 
 def make(path, plate=None, recipe_hash="abc", space="linear"):
-    return Delivery(path, plate or StandInPlate(), {"prompt": "a boat"}, recipe_hash, "linear", space)
+    plate = plate or StandInPlate()
+    return Delivery(path, plate, {"prompt": "a boat"}, recipe_hash, BLENDINGS["linear"], color_of(plate, space))
 
 
 def run(delivery, make_frame, extra=None):
@@ -131,7 +132,7 @@ def test_a_whole_delivery_is_known_and_a_damaged_one_too(tmp_path):
 
 def _another_layer(delivery):
     layer, _ = make_frame(delivery.plate, 1002)
-    return layer * layer.dtype.type(0.5), layer_header(delivery.plate, 1002, "abc", "linear")
+    return layer * layer.dtype.type(0.5), layer_header(delivery.plate, 1002, "abc", BLENDINGS["linear"])
 
 
 def test_frames_of_the_wrong_shape_or_type_are_refused(tmp_path):
