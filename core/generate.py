@@ -18,6 +18,7 @@ from core.sampling.denoise import evaluations, sample
 from core.sampling.latents import States, latent_writer
 
 
+@torch.inference_mode()
 def generated_shots(job, progress, stopping):
     """Latents (T, 3, C, h, w) of the three layers in files, by the frames of each shot between cuts.
 
@@ -74,7 +75,6 @@ def _encoded_shots(job, progress, stopping):
     return job.latents.shots("plate", frames)
 
 
-@torch.inference_mode()
 def _encode_shot(job, shot):
     """Write the latents of (frame, picture, mask or None) of one shot, four frames at a time."""
     first = next(shot)
