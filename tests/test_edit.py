@@ -171,6 +171,27 @@ def test_kept_latents_are_delivered_again_in_another_way(tmp_path, model, looked
     assert looked == []
 
 
+def test_what_a_stopped_job_generated_is_kept_if_asked_for_later(tmp_path, model, looked):
+    plate, out = write_plate(tmp_path / "in", [1, 2]), tmp_path / "out"
+    with pytest.raises(Stopped):
+        make(model, plate, out, lambda: len(looked) == 4)
+    make(model, plate, out, keep=True)
+    assert len(looked) == 4 and [p.name for p in (out / "kept").iterdir()] == ["layers.1.safetensors"]
+
+
+def test_a_mask_is_taken_up_again_with_the_plate(tmp_path, model, looked):
+    """Stopped between reading and sampling: what was read is not read again, the mask included."""
+    plate = write_plate(tmp_path / "in", [1, 2, 3])
+    mask = str(write_image(tmp_path / "mask.png", np.tile(np.uint8([[[0], [255]]]), (SIZE[0], SIZE[1] // 2, 3))))
+    make(model, plate, tmp_path / "whole", mask=mask)
+    with pytest.raises(Stopped):
+        make(model, plate, tmp_path / "part", lambda: (tmp_path / "part/.job/latents/plate.1.safetensors").exists(), mask=mask)
+    assert (tmp_path / "part/.job/latents/mask.1.safetensors").exists()
+    make(model, plate, tmp_path / "part", mask=mask)
+    make(model, plate, tmp_path / "none")
+    assert delivered(tmp_path / "part") == delivered(tmp_path / "whole") != delivered(tmp_path / "none")
+
+
 def test_a_redelivery_that_was_stopped_is_never_of_two_kinds(tmp_path, model):
     plate, out = write_plate(tmp_path / "in", range(1, 7)), tmp_path / "out"
     make(model, plate, out, keep=True)

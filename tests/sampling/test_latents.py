@@ -62,10 +62,14 @@ def test_a_shelf_gives_shots_that_are_all_the_frames_and_nothing_else(tmp_path):
     shelf, frames = Shelf(tmp_path, "abc"), range(-3, 20)
     for shot in (range(9, 20), range(-3, 9)):
         assert shelf.shots("layers", frames) == {}
-        write(shelf.path("layers", shot), facts=shelf.facts(shot))
+        write(shelf.path("layers", shot[0]), facts=shelf.facts(shot))
     assert list(shelf.shots("layers", frames)) == [range(-3, 9), range(9, 20)]
     assert shelf.shots("plate", frames) == {} == shelf.shots("layers", range(-3, 21))
     shelf.refuse_others()
+    kept = Shelf(tmp_path / "kept", "abc")
+    shelf.give("layers", kept)
+    assert list(kept.shots("layers", frames)) == [range(-3, 9), range(9, 20)] and not list(tmp_path.glob("*.safetensors"))
+    kept.give("layers", shelf)
     other = Shelf(tmp_path, "abd")
     assert other.shots("layers", frames) == {}
     with pytest.raises(InputError, match="generated from another plate, prompt, seed"):
