@@ -40,6 +40,8 @@ def generated_shots(job, progress, stopping):
     if shots:
         return shots
     plates = _encoded_shots(job, progress, stopping)
+    if len(plates) > 1:
+        progress.say(f"{len(plates)} shots; new ones begin at {', '.join(str(shot[0]) for shot in list(plates)[1:])}")
     masks = job.latents.shots("mask", frames)
     window = latent_frames(job.model.limits.max_frames)
     states = {shot: States(job.latents.folder, f"state.{shot[0]}", job.latents.facts(shot)) for shot in plates}
