@@ -21,7 +21,11 @@ from core.plate.source import open_plate
 from core.sampling import denoise as sampler
 from core.sampling.windows import Window, windows
 
-PROMPTS = ("Add a large red balloon on the right", "Add fog", "Change the background to the sea. Keep the animal intact.")
+PROMPTS = (
+    "Add a large red balloon on the right",
+    "Add fog",
+    "Change the background to the sea. Keep the animal intact.",
+)
 
 
 def butted(length, size, step):
@@ -37,7 +41,7 @@ WAYS = {"butted": butted, "overlapped": unmoved, "overlapped, moving": windows}
 
 @torch.inference_mode()
 def compose(model, picture, frames, prompt, way, steps):
-    """(3, frames, h, w): the layers over the plate, and the latent frames where windows of the last step begin or end."""
+    """The layers over the plate, (3, frames, h, w), and the latent frames where windows of the last step meet."""
     codec = model.codec
     source = codec.encode(picture[:, None].expand(-1, frames, -1, -1)[None])
     size = 1 + (model.limits.max_frames - 1) // codec.time_stride
@@ -61,7 +65,8 @@ def seam_ratio(made, seams):
 
 def sheet(lines, path):
     """One line of the picture over time (down the sheet), for each way beside each other."""
-    pictures = [np.kron((line.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8), np.ones((3, 2, 1), np.uint8)) for line in lines.values()]
+    pictures = [(line.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8) for line in lines.values()]
+    pictures = [picture.repeat(3, axis=0).repeat(2, axis=1) for picture in pictures]
     height, width = pictures[0].shape[:2]
     image = Image.new("RGB", (len(lines) * (width + 8) + 8, height + 28), (24, 24, 24))
     draw = ImageDraw.Draw(image)

@@ -181,12 +181,13 @@ def test_what_a_stopped_job_generated_is_kept_if_asked_for_later(tmp_path, model
 
 def test_a_mask_is_taken_up_again_with_the_plate(tmp_path, model, looked):
     """Stopped between reading and sampling: what was read is not read again, the mask included."""
+    latents = tmp_path / "part/.job/latents"
     plate = write_plate(tmp_path / "in", [1, 2, 3])
     mask = str(write_image(tmp_path / "mask.png", np.tile(np.uint8([[[0], [255]]]), (SIZE[0], SIZE[1] // 2, 3))))
     make(model, plate, tmp_path / "whole", mask=mask)
     with pytest.raises(Stopped):
-        make(model, plate, tmp_path / "part", lambda: (tmp_path / "part/.job/latents/plate.1.safetensors").exists(), mask=mask)
-    assert (tmp_path / "part/.job/latents/mask.1.safetensors").exists()
+        make(model, plate, tmp_path / "part", (latents / "plate.1.safetensors").exists, mask=mask)
+    assert (latents / "mask.1.safetensors").exists()
     make(model, plate, tmp_path / "part", mask=mask)
     make(model, plate, tmp_path / "none")
     assert delivered(tmp_path / "part") == delivered(tmp_path / "whole") != delivered(tmp_path / "none")
@@ -311,13 +312,14 @@ def test_a_mask_is_seen_in_the_region(tmp_path, model):
 def test_a_composite_is_the_next_edits_plate(tmp_path, model, kind, extension):
     plate = write_plate(tmp_path / "in", range(1001, 1004), kind=kind, extension=extension)
     make(model, plate, tmp_path / "one", region="0,0,30,36")
-    job, _ = make(model, tmp_path / f"one/composite/composite.####.{extension}", tmp_path / "two", seed=3, region="34,0,30,36")
+    below = tmp_path / f"one/composite/composite.####.{extension}"
+    job, _ = make(model, below, tmp_path / "two", seed=3, region="34,0,30,36")
     for frame in (1001, 1002, 1003):
         filmed = read_image(tmp_path / f"in/plate.{frame}.{extension}")
         result = composite(tmp_path / "two", frame)
         layers = layer(tmp_path / "one", frame), layer(tmp_path / "two", frame)
         untouched = (layers[0][..., 3] == 0) & (layers[1][..., 3] == 0)
         assert untouched[:, 30:34].all() and result[untouched].tobytes() == filmed[untouched].tobytes()
-        for below in layers:
-            filmed = over(filmed, below, job.space, "linear")
+        for made in layers:
+            filmed = over(filmed, made, job.space, "linear")
         assert result.tobytes() == filmed.tobytes()

@@ -21,7 +21,7 @@ _HEADER = 4096  # bytes, padded with spaces: the length is written when it is kn
 
 
 class OneLayer:
-    """One of the three layers by frame, (T, 3, C, H, W), as Codec.decode_stream reads it: [:, :, i] of (1, C, T, H, W)."""
+    """One of three layers by frame, (T, 3, C, H, W), as Codec.decode_stream reads it: [:, :, i] of (1, C, T, H, W)."""
 
     def __init__(self, latents, index: int, device):
         frames, _, *shape = latents.shape

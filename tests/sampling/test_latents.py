@@ -43,7 +43,9 @@ def test_a_write_that_breaks_leaves_what_was_there(tmp_path):
     assert torch.equal(LatentFile(tmp_path / "x.safetensors").read(0, 9), LATENTS)
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:5], lambda b: b"\xff" * 8 + b[8:], lambda b: b + b"0"])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-1], lambda b: b[:5], lambda b: b"\xff" * 8 + b[8:], lambda b: b + b"0"]
+)
 def test_a_damaged_file_is_refused(tmp_path, damage):
     path = write(tmp_path / "x.safetensors").path
     path.write_bytes(damage(path.read_bytes()))
@@ -68,7 +70,8 @@ def test_a_shelf_gives_shots_that_are_all_the_frames_and_nothing_else(tmp_path):
     shelf.refuse_others()
     kept = Shelf(tmp_path / "kept", "abc")
     shelf.give("layers", kept)
-    assert list(kept.shots("layers", frames)) == [range(-3, 9), range(9, 20)] and not list(tmp_path.glob("*.safetensors"))
+    assert list(kept.shots("layers", frames)) == [range(-3, 9), range(9, 20)]
+    assert not list(tmp_path.glob("*.safetensors"))
     kept.give("layers", shelf)
     other = Shelf(tmp_path, "abd")
     assert other.shots("layers", frames) == {}
