@@ -1,9 +1,13 @@
 """`python -m benchmarks.seams`: is a seam seen where windows meet?
 
-A still plate, so that all change from frame to frame is the edit's. For three ways of making a long clip, windows
-butted together, overlapped, and overlapped with moving offsets (ours), the change of the composed picture across
-the places where two windows of the last step begin or end, against the change elsewhere: 1 is no seam. Both are taken
-where two latent frames meet, since a codec's own joints are there. A picture of one line over time can be written.
+Three ways of making a long clip: windows butted together, overlapped, and overlapped with moving offsets (ours).
+
+With a model: a still plate, so that all change from frame to frame is the edit's. The change of the composed picture
+across the places where two windows of the last step begin or end, against the change elsewhere: 1 is no seam. Both are
+taken where two latent frames meet, since a codec's own joints are there.
+
+With --model stand-in: a field that is as bad as can be, where every window has its own will and knows nothing of the
+others. The largest change between neighbouring latent frames. A picture of one line over time can be written of either.
 """
 
 import argparse
@@ -14,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from torch import nn
 
 from core.model.load import load_model
 from core.plate.fit import model_size, shrink
@@ -63,10 +68,38 @@ def seam_ratio(made, seams):
     return np.mean([joints[k] for k in seams]) / np.mean([joints[k] for k in joints if k not in seams])
 
 
+class Wilful(nn.Module):
+    """Each window wants a bar of its own colour at its own place, told by the number of its first frame, which
+    the source holds; less so as noise falls, when it goes by what it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, latents, timestep, text, source, mask=None, cache=None):
+        level = float(timestep[0]) / 1000
+        rng = np.random.default_rng(int(source[0, 0, 0, 0, 0]))
+        wanted, at = torch.full((3, 1, 1, latents.shape[-1]), 0.35), rng.integers(5, latents.shape[-1] - 20)
+        wanted[..., at : at + 16] = torch.from_numpy(rng.random((3, 1, 1, 1), np.float32))
+        seen = nn.functional.avg_pool1d(latents.mean((0, 3, 4)), 15, 1, 7, count_include_pad=False)
+        return (latents - level * wanted[None, None] - seen[None, :, :, None, None]) / level
+
+
+def stand_in(frames, steps):
+    """The lines over time (3, latent frames, width) of the three ways."""
+    source = torch.arange(float(frames)).view(1, 1, frames, 1, 1).expand(1, 3, frames, 1, 96)
+    lines, text = {}, torch.ones(1, 1, 1)
+    for name, way in WAYS.items():
+        sampler.windows = way
+        made = sampler.denoise(Wilful(), text, text, source, None, seed=1, steps=steps, guidance=1, shift=3.0, window=13)
+        lines[name] = made[0, 0, :, :, 0]
+    return lines
+
+
 def sheet(lines, path):
     """One line of the picture over time (down the sheet), for each way beside each other."""
-    pictures = [(line.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8) for line in lines.values()]
-    pictures = [picture.repeat(3, axis=0).repeat(2, axis=1) for picture in pictures]
+    pictures = [(line.clamp(0, 1).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8) for line in lines.values()]
+    pictures = [picture.repeat(max(1, 290 // len(picture)), axis=0).repeat(3, axis=1) for picture in pictures]
     height, width = pictures[0].shape[:2]
     image = Image.new("RGB", (len(lines) * (width + 8) + 8, height + 28), (24, 24, 24))
     draw = ImageDraw.Draw(image)
@@ -79,12 +112,19 @@ def sheet(lines, path):
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.seams", description=__doc__.splitlines()[0])
     parser.add_argument("--plate", default="demo/plate.mp4")
-    parser.add_argument("--model", default="mini")
-    parser.add_argument("--frames", type=int, default=145)
+    parser.add_argument("--model", default="mini", help="mini, a model's folder, or stand-in")
+    parser.add_argument("--frames", type=int, default=145, help="of the stand-in, latent frames")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--prompts", nargs="+", default=PROMPTS)
-    parser.add_argument("--picture", type=Path, help="write the first prompt's line over time here")
+    parser.add_argument("--picture", type=Path, help="write one line of the first clips over time here")
     args = parser.parse_args(argv)
+    if args.model == "stand-in":
+        lines = stand_in(args.frames, args.steps or 16)
+        largest = {name: round(float(line.diff(dim=1).abs().mean(dim=(0, 2)).max()), 4) for name, line in lines.items()}
+        print(json.dumps({"stand-in": args.frames, "largest_change": largest}))
+        if args.picture:
+            sheet(lines, args.picture)
+        return 0
     model, plate = load_model(args.model, "cpu"), open_plate(args.plate)
     size = model_size(plate.width, plate.height, plate.pixel_aspect, model.limits.pixels, model.limits.multiple)
     picture = shrink(torch.from_numpy(plate.read(plate.frames[0])[..., :3] / np.float32(255)), *size)
