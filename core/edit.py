@@ -62,17 +62,13 @@ class Job:
 
     def pixels(self, frame: int):
         """The frame as filmed, which is that of the job's hash. Raises InputError if it has changed."""
-        pixels = self.plate.read(frame)
+        pixels, where = self.plate.read(frame), f"frame {frame}: {self.plate.file(frame)}"
         try:
             same = self.plate.fingerprint(frame) == self.fingerprints[frame]
         except OSError as error:
-            raise InputError(
-                f"frame {frame}: {self.plate.file(frame)}: cannot be read ({error.strerror}); supply the file"
-            ) from None
+            raise InputError(f"{where}: cannot be read ({error.strerror}); supply the file") from None
         if not same:
-            raise InputError(
-                f"frame {frame}: {self.plate.file(frame)}: has changed since the job began; start again with another --out"
-            )
+            raise InputError(f"{where}: has changed since the job began; start again with another --out")
         return pixels
 
     def source(self, pixels):

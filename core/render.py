@@ -17,6 +17,7 @@ EPILOG = """\
 results in OUT:
   edit/edit.####.exr            the layer: RGBA half, premultiplied, for an 'over' on the plate
   composite/composite.####.*    the layer laid over the plate, in the plate's own type
+  kept/                         with --keep: what was generated, for another delivery of it
   preview.mp4  contact_sheet.png  recipe.json  manifest.json (written last: it marks a whole delivery)
 
 examples:
@@ -24,6 +25,7 @@ examples:
   python -m core.render --plate shot.mov --frames 1-49 --prompt "Add falling snow" --out out/snow
   python -m core.render --plate shot.%04d.png --mask sky.%04d.png --out out/sea \\
       --prompt "Change the background to the sea. Keep the dancer intact."
+  python -m core.render --plate shot.####.exr --region 640,200,512,512 --out out/ring --prompt "Add a small gold ring"
   python -m core.render job.json        the same as JSON: {"plate": ..., "prompt": ..., "out": ...}
 
 The same command again goes on where it stopped, and does nothing when all is done.

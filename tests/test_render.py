@@ -172,21 +172,24 @@ def start(plate, out, *more):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)  # fmt: skip
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 3), (signal.SIGKILL, -signal.SIGKILL)])
-def test_stopped_half_way_and_resumed_is_identical(tmp_path, number, code):
+@pytest.mark.parametrize(
+    "stage, number, code",
+    [("deliver", signal.SIGINT, 3), ("deliver", signal.SIGKILL, -signal.SIGKILL), ("denoise", signal.SIGKILL, -signal.SIGKILL)],
+)
+def test_stopped_half_way_and_resumed_is_identical(tmp_path, stage, number, code):
     plate = sequence(tmp_path / "in", range(1, 10))
     assert run("--plate", plate, "--out", str(tmp_path / "whole"), prompt="Add fog", steps="2") == 0
 
     process = start(plate, tmp_path / "part")
     for line in process.stdout:
-        if json.loads(line).get("stage") == "deliver":
+        if json.loads(line).get("stage") == stage:
             process.send_signal(number)
             break
     _, errors = process.communicate(timeout=120)
     assert process.returncode == code, errors
     assert not (tmp_path / "part/manifest.json").exists()
     written = {p: p.stat().st_mtime_ns for p in (tmp_path / "part/edit").glob("edit.????.exr")}
-    assert 1 <= len(written) < 9
+    assert 1 <= len(written) < 9 if stage == "deliver" else not written
 
     assert run("--plate", plate, "--out", str(tmp_path / "part"), prompt="Add fog", steps="2") == 0
     assert all(p.stat().st_mtime_ns == t for p, t in list(written.items())[:-1])  # done frames are not made again
@@ -389,6 +392,11 @@ def _(t, monkeypatch):
 @wrong("job file with a surplus key")
 def _(t, monkeypatch):
     return job(t, '{"plate": "x", "prompt": "y", "colour": 1}'), "unknown 'colour'"
+
+
+@wrong("job file with a word for yes")
+def _(t, monkeypatch):
+    return job(t, '{"plate": "x", "prompt": "y", "keep": "yes"}'), "keep 'yes' is not true or false"
 
 
 @wrong("job file of another schema")

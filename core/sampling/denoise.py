@@ -68,9 +68,9 @@ def sample(
     savers.prepare(transformer) is the caller's.
 
     At each step the velocities of overlapping windows are blended, then one solver steps
-    the blended whole. A frame is stepped as soon as no window to come covers it, so that only one window and its
-    overlap are in memory. Returns the last state, (T, Solver.STATE, 3, C, H, W) by frame; [:, 0]
-    of it are the latents.
+    the blended whole. A frame is stepped as soon as no window to come covers it, so that only
+    one window and its overlap are in memory. Returns the last state, (T, Solver.STATE, 3, C, H, W)
+    by frame; [:, 0] of it are the latents.
     """
     parameter = next(transformer.parameters())
     device, dtype = parameter.device, parameter.dtype

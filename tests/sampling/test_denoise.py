@@ -137,7 +137,8 @@ def test_the_sampler_asks_for_no_more_than_a_window():
     asked = []
     source = Watched(LONG[0].movedim(1, 0))
     text = torch.ones(1, 1, 1)
-    sample_frames(Pointwise(), text, text, source, source, **(SETTINGS | {"steps": 2}), window=7, states=StatesInMemory())
+    settings = SETTINGS | {"steps": 2}
+    sample_frames(Pointwise(), text, text, source, source, **settings, window=7, states=StatesInMemory())
     assert set(asked) == {7}
 
 
