@@ -31,6 +31,7 @@ from core.plate.region import Region, region_of
 from core.plate.source import Mask, Plate, open_mask, open_plate
 from core.recipe import EditRecipe, identity, parse_cuts, parse_region
 from core.sampling.latents import OneLayer, Shelf
+from core.sampling.savers import Savers
 from kernels.over import over
 from kernels.pixel_hash import pixel_hash
 
@@ -51,6 +52,7 @@ class Job:
     size: tuple[int, int]
     steps: int
     guidance: float
+    savers: Savers
     hash: str
     fingerprints: dict[int, str]
     delivery: Delivery
@@ -92,6 +94,8 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
     model = load(recipe.model, choose_device(device))
     steps = model.limits.steps if recipe.steps is None else recipe.steps
     guidance = float(model.limits.guidance if recipe.guidance is None else recipe.guidance)
+    savers = Savers.of(recipe)
+    notes = savers.check(model.transformer)
     fingerprints = {f: plate.fingerprint(f) for f in plate.frames}
     generation = identity(
         version=__version__,
@@ -106,6 +110,9 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
         space=space,
         region=[region.x, region.y, region.width, region.height],
         cuts=cuts,
+        # compile and one_batch are not part of it: like the device, they change the rounding only.
+        attention=savers.attention,
+        cache=savers.cache,
     )
     job_hash = identity(generation=generation, blend_space=recipe.blend_space)
     delivery = Delivery(Path(recipe.out), plate, recipe.to_json(), job_hash, recipe.blend_space, space, generation)
@@ -124,12 +131,13 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
         size=size,
         steps=steps,
         guidance=guidance,
+        savers=savers,
         hash=job_hash,
         fingerprints=fingerprints,
         delivery=delivery,
         latents=latents,
         kept=kept,
-        warnings=tuple(model.text.check(recipe.prompt)),
+        warnings=(*model.text.check(recipe.prompt), *notes),
     )
 
 

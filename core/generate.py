@@ -37,6 +37,7 @@ def generated_shots(job, progress, stopping):
         return sum(evaluations(plate.shape[0], window, range(steps_of(shot))) for shot, plate in plates.items())
 
     progress.stage("denoise", looks(lambda shot: steps), looks(done.get))
+    job.savers.prepare(job.model.transformer)
     for shot, plate in plates.items():
         if shelf.path("layers", shot).exists():
             continue
@@ -52,6 +53,7 @@ def generated_shots(job, progress, stopping):
             shift=job.model.limits.shift,
             window=window,
             states=states[shot],
+            savers=job.savers,
             advance=progress.advance,
             stopping=stopping,
         )

@@ -11,6 +11,7 @@ from core.errors import InputError
 
 SCHEMA = "vera.recipe/1"
 BLEND_SPACES = ("linear", "encoded")
+ATTENTIONS = ("dense", "int8", "window")
 MAX_SEED = 2**63 - 1
 
 
@@ -22,7 +23,8 @@ class EditRecipe:
     steps, guidance: of the sampler; color_space: of the plate; blend_space: the
     space in which the layer will be laid over the plate. region: "X,Y,W,H", the pixels to
     edit, from the top left of the display window. cuts: "auto", "none" or first frames of new
-    shots, "1013,1040". keep: leave the generated latents in the results' folder.
+    shots, "1013,1040". keep: leave the generated latents in the results' folder. attention,
+    cache (a threshold), compile, one_batch: what may make it cheaper, see sampling/savers.py.
     """
 
     plate: str
@@ -39,9 +41,13 @@ class EditRecipe:
     region: str | None = None
     cuts: str | None = None
     keep: bool = False
+    attention: str = "dense"
+    cache: float | None = None
+    compile: bool = False
+    one_batch: bool = False
 
     def __post_init__(self):
-        for name in ("plate", "prompt", "out", "model", "blend_space"):
+        for name in ("plate", "prompt", "out", "model", "blend_space", "attention"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
                 raise InputError(f"{name} is empty; say {_HINTS[name]}")
         for name in ("mask", "frames", "color_space", "region", "cuts"):
@@ -50,18 +56,21 @@ class EditRecipe:
                 raise InputError(f"{name} {value!r} is not a text; leave it out or give {_HINTS[name]}")
         if self.blend_space not in BLEND_SPACES:
             raise InputError(f"blend space '{self.blend_space}' is unknown; choose {' or '.join(BLEND_SPACES)}")
-        if not isinstance(self.keep, bool):
-            raise InputError(f"keep {self.keep!r} is not true or false")
         if self.region is not None:
             parse_region(self.region)
         parse_cuts(self.cuts)
+        if self.attention not in ATTENTIONS:
+            raise InputError(f"attention '{self.attention}' is unknown; choose {', '.join(ATTENTIONS)}")
+        for name in ("keep", "compile", "one_batch"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} {getattr(self, name)!r} is not true or false")
         _whole("seed", self.seed, 0, MAX_SEED)
         if self.steps is not None:
             _whole("steps", self.steps, 1, 1000)
         if self.guidance is not None:
-            number = isinstance(self.guidance, (int, float)) and not isinstance(self.guidance, bool)
-            if not number or not math.isfinite(self.guidance) or not 0 <= self.guidance <= 30:
-                raise InputError(f"guidance {self.guidance} is out of range; give a number from 0 to 30")
+            _number("guidance", self.guidance, 0, 30)
+        if self.cache is not None:
+            _number("cache", self.cache, 0, 1)
 
     @classmethod
     def from_file(cls, path: str, **changes) -> "EditRecipe":
@@ -146,12 +155,19 @@ def _whole(name, value, low, high):
         raise InputError(f"{name} {value} is out of range; give a whole number from {low} to {high}")
 
 
+def _number(name, value, low, high):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        raise InputError(f"{name} {value} is out of range; give a number from {low} to {high}")
+
+
 _HINTS = {
     "plate": "which frames to edit, such as plate.####.exr or plate.mov",
     "prompt": "what should change, such as 'Add a red balloon on the left'",
     "out": "the folder for the results",
     "model": "mini or a model directory",
     "blend_space": "linear or encoded",
+    "attention": "dense, int8 or window",
     "mask": "a sequence, a movie or a still",
     "frames": "a range such as 1001-1049",
     "color_space": "the plate's colour space",

@@ -20,8 +20,9 @@ import math
 
 import torch
 
+from kernels.choice import has_kernel
 from kernels.flash import flash_attention, tiles
-from kernels.language import give_scratch, jit, launch_options, runs_on, tl, triton
+from kernels.language import give_scratch, jit, launch_options, tl, triton
 
 WINDOW = (3, 11)
 
@@ -31,11 +32,11 @@ def windowed_attention(query, key, value, grid, window=WINDOW):
 
     grid    (T, H, W) tokens of one layer, in raster order: L = T * H * W
     window  odd (times, lines) that a token sees of another layer, centred on its own
-    Without a CUDA device and Triton the reference computes it, mask and all.
+    Where the kernel cannot run (see kernels/choice.py) the reference computes it, mask and all.
     """
     check_window(grid, window, query.shape[2])
     wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
-    if wants_gradient or not runs_on(query.device):
+    if not has_kernel(query.device, query.dtype, query.shape[-1], wants_gradient):
         return windowed_attention_reference(query, key, value, grid, window)
     return torch.ops.vera.windowed_attention(query, key, value, list(grid), list(window))
 

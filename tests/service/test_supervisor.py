@@ -56,6 +56,11 @@ def test_a_failure_has_its_reason_and_the_queue_goes_on(make_service, recipe, pr
     assert words in bad["reason"] and "\n" not in bad["reason"]
 
 
+def test_cheaper_means_are_among_the_jobs_warnings(service, recipe):
+    job = service.client.wait(service.client.submit(recipe("cheaper"))["id"], 60)
+    assert job["state"] == "done" and job["warnings"] == ["memory ran out; once more with less"]
+
+
 def test_cancel_of_a_running_job_keeps_the_worker(service, recipe):
     job = service.client.submit(recipe("steps=600 pause=0.1"))["id"]
     until(lambda: service.client.job(job)["done"], 60, "progress")
