@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     )
     saving = p.add_argument_group("cheaper than the full computation (docs/kernels.md has each one's error)")
     saving.add_argument("--attention", choices=("dense", "int8", "window"), help="int8 and window are faster on a GPU")
-    saving.add_argument("--cache", type=float, metavar="THRESHOLD", help="skip work that changes less than this; 0.05 is careful, 0.2 bold")
+    saving.add_argument("--cache", type=float, metavar="THRESHOLD", help="skip work that changes less than this; 0.1 is careful, 0.4 bold")
     saving.add_argument("--compile", action="store_true", default=None, help="compile the model: slow to start, then faster")
     saving.add_argument("--one-batch", action="store_true", default=None, help="both guidance passes at once: takes more memory")
     p.add_argument("--verbose", action="store_true", help="say what was chosen (device, attention, cache, ...), and why")

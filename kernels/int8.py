@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from kernels.choice import has_kernel
+from kernels.flash import softmax_step
 from kernels.joint_attention import joint_attention
 from kernels.language import give_scratch, jit, launch_options, tl, triton
 
@@ -181,13 +182,9 @@ def _flash_int8(
         scores = tl.dot(q, k.T).to(tl.float32)
         if RAGGED:
             scores = tl.where((start + column)[None, :] < tokens, scores, -float("inf"))
-        new_top = tl.maximum(top, tl.max(scores, 1) * step)
-        weights = tl.exp2(scores * step - new_top[:, None])
-        fade = tl.exp2(top - new_top)
-        total = total * fade + tl.sum(weights, 1)
+        weights, fade, total, top = softmax_step(scores, step, total, top)
         sums = sums * fade[:, None]
         v = v_tiles.load([start, 0])
         sums = tl.dot(weights.to(v.dtype), v, sums, input_precision="ieee")
-        top = new_top
 
     o_tiles.store([first, 0], (sums / total[:, None]).to(out.dtype.element_ty))

@@ -21,7 +21,7 @@ import math
 import torch
 
 from kernels.choice import has_kernel
-from kernels.flash import flash_attention, tiles
+from kernels.flash import flash_attention, softmax_step, tiles
 from kernels.language import give_scratch, jit, launch_options, tl, triton
 
 WINDOW = (3, 11)
@@ -185,13 +185,9 @@ def _across(
         end = tl.where(tl.abs(time - here) <= reach_times, high, 0)
         place = (start - base + column)[None, :]
         scores = tl.where((place >= low[:, None]) & (place < end[:, None]), scores, -float("inf"))
-        new_top = tl.maximum(top, tl.max(scores, 1) * scale)
-        weights = tl.exp2(scores * scale - new_top[:, None])
-        fade = tl.exp2(top - new_top)
-        total = total * fade + tl.sum(weights, 1)
+        weights, fade, total, top = softmax_step(scores, scale, total, top)
         sums = sums * fade[:, None]
         v = v_tiles.load([start, 0])
         sums = tl.dot(weights.to(v.dtype), v, sums, input_precision="ieee")
-        top = new_top
 
     o_tiles.store([first, 0], (sums / total[:, None]).to(out.dtype.element_ty))
