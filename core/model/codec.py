@@ -20,7 +20,6 @@ not clamped. All tensors come back fp32, on the codec's device.
 from itertools import islice
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 
 from core.errors import InputError
 
@@ -103,13 +102,14 @@ class WanCodec(Codec):
         return self._mean.to(self.vae.device), self._std.to(self.vae.device)
 
     def encode_stream(self):
-        past, mean, std = no_past(self.vae.encoder), *self._statistics()
+        past = no_past(self.vae.encoder)
 
         @torch.no_grad()
         def encode(frames):
             first = all(slot is None for slot in past)
             video = hold_last(frames.to(self.vae.device, self.vae.dtype) * 2 - 1, 1 if first else TIME_STRIDE)
             hidden = self.vae.quant_conv(self.vae.encoder(video, feat_cache=past, feat_idx=[0]))
+            mean, std = self._statistics()
             return (hidden.chunk(2, dim=1)[0].float() - mean) / std
 
         return encode
@@ -127,4 +127,6 @@ class WanCodec(Codec):
 def no_past(part):
     """What the causal convolutions of a VAE's encoder or decoder keep, one slot each: one list a stream,
     so that streams do not disturb one another."""
+    from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d  # slow to import; mini goes without
+
     return [None] * sum(isinstance(m, WanCausalConv3d) for m in part.modules())

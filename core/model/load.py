@@ -5,7 +5,8 @@ A Vera directory, as `python -m core.model.wan` and training write it:
     transformer/*.safetensors   any number of shards
     vae/ text_encoder/ tokenizer/   as in diffusers' Wan2.1 directories
     model.json                  optional: the fields of Limits
-All is checked from headers before a weight is read.
+All is checked from headers before a weight is read. diffusers and transformers are slow to import,
+and only such a directory needs them.
 """
 
 import hashlib
@@ -15,9 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLWan
 from torch import nn
-from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
 
 from core.errors import InputError
 from core.model.codec import Codec, WanCodec
@@ -118,6 +117,9 @@ def unknown_model(name: str) -> InputError:
 
 
 def load_directory(root: Path, device, dtype, offload=False) -> Model:
+    from diffusers import AutoencoderKLWan
+    from transformers import UMT5Config, UMT5EncoderModel
+
     for part in PARTS:
         if not (root / part).is_dir():
             raise InputError(f"{root / part}: missing; a model directory holds {', '.join(PARTS)}")
@@ -169,6 +171,8 @@ def read_json(path: Path) -> dict:
 
 
 def load_tokenizer(folder: Path):
+    from transformers import AutoTokenizer
+
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:

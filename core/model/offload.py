@@ -55,6 +55,15 @@ class VisitingCodec(Codec):
         with self.visitor.there():
             return self.codec.encode(video)
 
+    def encode_stream(self):
+        encode = self.codec.encode_stream()
+
+        def visit_and_encode(frames):
+            with self.visitor.there():
+                return encode(frames)
+
+        return visit_and_encode
+
     def decode_stream(self, latents):
         with self.visitor.there():
             yield from self.codec.decode_stream(latents)

@@ -27,6 +27,9 @@ class Traveller(nn.Module):
         self.log.append("encode")
         return given
 
+    def encode_stream(self):
+        return self.encode
+
     def decode_stream(self, latents):
         for i in range(latents):
             self.log.append(i)
@@ -54,6 +57,13 @@ def test_streams_side_by_side_share_one_stay():
     assert list(zip(*(codec.decode_stream(2) for _ in range(3)))) == [(0, 0, 0), (1, 1, 1)]
     assert part.log[:4] == ["made", "cpu", "gpu", 0]
     assert part.log.index("cpu", 2) == len(part.log) - 1, "left while a stream was open"
+
+
+def test_a_stream_of_frames_visits_for_each_group():
+    part = Traveller()
+    encode = offload.VisitingCodec(part, part, "gpu").encode_stream()
+    assert (encode("a"), encode("b")) == ("a", "b")
+    assert part.log == ["made", "cpu"] + ["gpu", "encode", "cpu"] * 2
 
 
 def test_mini_computes_the_same():
