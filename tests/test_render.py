@@ -231,11 +231,18 @@ def start(plate, out, *more):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)  # fmt: skip
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 3), (signal.SIGKILL, -signal.SIGKILL)])
-def test_stopped_half_way_and_resumed_is_identical(tmp_path, number, code):
-    plate = sequence(tmp_path / "in", range(1, 10))
-    assert run("--plate", plate, "--out", str(tmp_path / "whole"), prompt="Add fog", steps="2") == 0
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A plate, and its delivery made in one go."""
+    folder = tmp_path_factory.mktemp("whole")
+    plate = sequence(folder / "in", range(1, 10))
+    assert run("--plate", plate, "--out", str(folder / "out"), prompt="Add fog", steps="2") == 0
+    return plate, json.loads((folder / "out/manifest.json").read_text())
 
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 3), (signal.SIGKILL, -signal.SIGKILL)])
+def test_stopped_half_way_and_resumed_is_identical(tmp_path, whole, number, code):
+    plate, made_in_one_go = whole
     process = start(plate, tmp_path / "part")
     for line in process.stdout:
         if json.loads(line).get("stage") == "deliver":
@@ -249,8 +256,8 @@ def test_stopped_half_way_and_resumed_is_identical(tmp_path, number, code):
 
     assert run("--plate", plate, "--out", str(tmp_path / "part"), prompt="Add fog", steps="2") == 0
     assert all(p.stat().st_mtime_ns == t for p, t in list(written.items())[:-1])  # done frames are not made again
-    whole, part = (json.loads((tmp_path / x / "manifest.json").read_text()) for x in ("whole", "part"))
-    assert whole["frames"] == part["frames"]
+    part = json.loads((tmp_path / "part/manifest.json").read_text())
+    assert made_in_one_go["frames"] == part["frames"]
     assert not list((tmp_path / "part").rglob("*.part*")) and not (tmp_path / "part/.job").exists()
 
 

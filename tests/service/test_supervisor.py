@@ -118,9 +118,9 @@ def test_unload_gives_the_memory_back_now(service, recipe):
 
 
 def test_an_idle_service_ends_and_one_that_works_does_not(make_service, recipe):
-    service = make_service(idle=1.0).start()
-    job = service.client.submit(recipe("steps=30 pause=0.1"))["id"]
-    time.sleep(2)
+    service = make_service(idle=0.5).start()
+    job = service.client.submit(recipe("steps=15 pause=0.1"))["id"]
+    time.sleep(1)
     assert service.process.poll() is None
     service.client.wait(job, 60)
     assert service.process.wait(20) == 0
@@ -128,7 +128,7 @@ def test_an_idle_service_ends_and_one_that_works_does_not(make_service, recipe):
 
 
 def test_shutdown_keeps_the_queue_and_the_running_job_is_first_again(service, recipe):
-    ids = [service.client.submit(recipe(f"steps=30 pause=0.1 {n}", n))["id"] for n in "ab"]
+    ids = [service.client.submit(recipe(f"steps=10 pause=0.1 {n}", n))["id"] for n in "ab"]
     until(lambda: service.client.job(ids[0])["done"], 60, "progress")
     pid = service.client.health()["worker_pid"]
     service.client.shutdown()
