@@ -15,7 +15,7 @@ def explain(job, device_asked) -> list[str]:
     for count, patch in zip(grid, config.patch):
         length *= count // patch
     return [
-        f"device: {model.device} ({_why(device_asked)}), {torch.get_num_threads()} CPU threads",
+        f"device: {model.device} ({_why(device_asked, model.device)}), {torch.get_num_threads()} CPU threads",
         f"model: {model.name}, {_size(model.transformer)}; text encoder and codec"
         f" {'visit the device' if hasattr(model.text, 'visitor') else 'stay on the device'}",
         f"sampling: {width}x{height}, {frames} frames at once, {job.steps} steps, guidance {job.guidance:g}",
@@ -23,10 +23,12 @@ def explain(job, device_asked) -> list[str]:
     ]
 
 
-def _why(asked):
+def _why(asked, device):
     if asked != "auto":
         return "asked for"
-    return "auto: there is CUDA" if torch.cuda.is_available() else "auto: torch finds no CUDA device"
+    if device.type == "cuda":
+        return "auto: there is CUDA"
+    return "auto: the GPU's memory ran out" if torch.cuda.is_available() else "auto: torch finds no CUDA device"
 
 
 def _size(transformer):

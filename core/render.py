@@ -120,13 +120,12 @@ def main(argv=None) -> int:
 
         warned = set()
 
-        def work(means):
-            job = means.prepare()
+        def work(job):
             for warning in job.warnings:
                 if warning not in warned:
                     progress.warn(warning)
                     warned.add(warning)
-            for line in explain(job, means.device) if args.verbose else ():
+            for line in explain(job, args.device) if args.verbose else ():
                 progress.note(line)
             if job.delivery.complete():
                 return f"nothing to do: {recipe.out} holds this edit, whole"

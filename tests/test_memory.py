@@ -2,6 +2,8 @@
 
 import json
 import weakref
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from core import memory, render
 from core.errors import InputError, OutOfMemory
 from core.memory import within_memory
+from core.model.load import Limits
 from core.model.transformer import Transformer
 from core.recipe import EditRecipe
 from tests.plate.media import write_sequence
@@ -16,54 +19,98 @@ from tests.plate.media import write_sequence
 BOTH = EditRecipe("plate.exr", "Add fog", "out", one_batch=True)
 
 
+@dataclass(frozen=True)
+class Job:
+    """What the ladder knows of one, and by which means it was prepared."""
+
+    recipe: EditRecipe
+    device: str
+    model: object
+    warnings: tuple = ()
+    plate = SimpleNamespace(frames=range(1, 101))
+
+
+@dataclass(frozen=True)
+class Model:
+    limits: Limits
+    offload: bool
+
+
+def load(name, device, offload=False):
+    return Model(Limits(max_frames=49), offload)
+
+
 @pytest.fixture
 def gpu(monkeypatch):
     """As if there were one."""
     monkeypatch.setattr(memory, "choose_device", lambda name: "cpu" if name == "cpu" else "cuda")
+    monkeypatch.setattr(memory, "prepare", lambda recipe, device, load: Job(recipe, device, load("mini", device)))
 
 
 def failing(times, error=torch.OutOfMemoryError("CUDA out of memory")):
     """Work that runs out of memory so many times, and notes by which means."""
     tried = []
 
-    def work(means):
-        tried.append((means.recipe.one_batch, means.offload, means.device))
+    def work(job):
+        tried.append((job.recipe.one_batch, job.model.offload, job.model.limits.max_frames, job.device))
         if len(tried) <= times:
             raise error
-        return means.said
+        return job.warnings
 
     return work, tried
 
 
 def test_each_cheaper_means_is_tried_in_order(gpu):
-    work, tried = failing(3)
-    said = within_memory(work, BOTH, "auto")
-    assert tried == [(True, False, "auto"), (False, False, "auto"), (False, True, "auto"), (False, False, "cpu")]
-    assert len(said) == 3 and "one after the other" in said[0] and "outside the GPU" in said[1] and "CPU" in said[2]
+    work, tried = failing(6)
+    said = within_memory(work, BOTH, "auto", load)
+    assert tried == [
+        (True, False, 49, "auto"),
+        (False, False, 49, "auto"),
+        (False, True, 49, "auto"),
+        (False, True, 25, "auto"),
+        (False, True, 13, "auto"),
+        (False, True, 9, "auto"),
+        (False, False, 49, "cpu"),
+    ]
+    words = ("one after the other", "outside the GPU", "of 25 frames", "of 13 frames", "of 9 frames", "CPU")
+    assert all(word in line for word, line in zip(words, said, strict=True))
 
 
 def test_what_is_enough_is_enough(gpu):
     work, tried = failing(1)
-    assert len(within_memory(work, BOTH, "auto")) == 1 and len(tried) == 2
+    assert len(within_memory(work, BOTH, "auto", load)) == 1 and len(tried) == 2
     work, tried = failing(0)
-    assert within_memory(work, BOTH, "auto") == () and len(tried) == 1
+    assert within_memory(work, BOTH, "auto", load) == () and len(tried) == 1
 
 
-@pytest.mark.parametrize("device, tries", [("auto", 4), ("cuda", 3), ("cpu", 2)])
-def test_at_the_end_the_reason_names_all_that_was_tried(gpu, device, tries):
+@pytest.mark.parametrize("device, tries, last", [("auto", 10, "cpu"), ("cuda", 6, "cuda"), ("cpu", 5, "cpu")])
+def test_at_the_end_the_reason_names_all_that_was_tried(gpu, device, tries, last):
     """The CPU is taken only where the device was left open."""
     work, tried = failing(99)
     with pytest.raises(OutOfMemory, match="^out of the GPU's memory, also with both guidance passes.*--frames") as caught:
-        within_memory(work, BOTH, device)
-    assert len(tried) == tries and "\n" not in str(caught.value)
-    assert all(where in ("cuda", device) for *_, where in tried) or device == "auto"
+        within_memory(work, BOTH, device, load)
+    assert len(tried) == tries and tried[-1][-1] == last and "\n" not in str(caught.value)
+
+
+def test_windows_are_not_cut_below_the_shot_nor_where_nothing_was_seen(gpu, monkeypatch):
+    monkeypatch.setattr(Job, "plate", SimpleNamespace(frames=range(9)))
+    work, tried = failing(99)
+    with pytest.raises(OutOfMemory):
+        within_memory(work, BOTH, "cpu", load)
+    assert len(tried) == 2
+
+    def never(name, device, offload=False):
+        raise torch.OutOfMemoryError("CUDA out of memory while it is loaded")
+
+    with pytest.raises(OutOfMemory, match="passes one after the other and text encoder and codec outside the GPU while they wait;"):
+        within_memory(work, BOTH, "cuda", never)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")])
 def test_the_hosts_memory_is_not_spared_by_what_spares_the_gpus(gpu, error):
     work, tried = failing(99, error)
     with pytest.raises(OutOfMemory, match="^out of memory; free some"):
-        within_memory(work, BOTH, "cuda")
+        within_memory(work, BOTH, "cuda", load)
     assert len(tried) == 1
 
 
@@ -71,7 +118,7 @@ def test_the_hosts_memory_is_not_spared_by_what_spares_the_gpus(gpu, error):
 def test_other_failures_are_not_tried_again(gpu, error):
     work, tried = failing(99, error)
     with pytest.raises(type(error), match=str(error)):
-        within_memory(work, BOTH, "auto")
+        within_memory(work, BOTH, "auto", load)
     assert len(tried) == 1
 
 
@@ -81,14 +128,14 @@ def test_what_the_failed_attempt_held_is_free_before_the_next(gpu):
 
     held = []
 
-    def work(means):
+    def work(job):
         if held:
             return held[0]()
         tensor = Tensor()
         held.append(weakref.ref(tensor))
         raise torch.OutOfMemoryError("with the tensor in this frame")
 
-    assert within_memory(work, BOTH, "auto") is None
+    assert within_memory(work, BOTH, "auto", load) is None
 
 
 def run(plate, out, *more):

@@ -141,14 +141,13 @@ def make(command, line, load):
     recipe = EditRecipe.from_values(command["recipe"], "the job")
     progress.stage("prepare", 1)
     check_files(command["recipe"], command["roots"])
-    return within_memory(lambda means: attempt(means, line, progress, load), recipe, command["device"])
+    return within_memory(lambda job: attempt(job, line, progress), recipe, command["device"], load)
 
 
-def attempt(means, line, progress, load):
-    """The job by these means: what was rendered already is taken, the rest is made."""
+def attempt(job, line, progress):
+    """The job, once: what was rendered already is taken, the rest is made."""
     from core.edit import edit
 
-    job = means.prepare(load)
     progress.begin(job)
     line.send("prepared", identity=job.hash, warnings=list(job.warnings))
     donors = line.commands.get()["donors"]
