@@ -201,6 +201,24 @@ def test_cancel_stops_within_two_seconds_and_retry_goes_on(real):
     assert len(noted) == 40 and all(file.stat().st_mtime_ns == date for file, date in kept.items())
 
 
+def test_sampling_goes_on_at_the_step_it_had_reached(real):
+    path = plate(real.home / "steps", range(1, 10))
+    job = real.client.submit(recipe(path, real.home / "steps-out", steps=100))["id"]
+
+    def sampled():
+        seen = real.client.job(job)
+        return seen["stage"] == "denoise" and seen["done"]
+
+    reached = until(lambda: (done := sampled()) and done > 10 and done, 120, "ten steps")
+    os.kill(real.client.health()["worker_pid"], signal.SIGKILL)
+    assert real.client.wait(job, 60)["kind"] == "crash"
+    real.client.retry(job)
+    first = next(seen["done"] for seen in real.client.watch(job, 120) if seen["stage"] == "denoise")
+    assert reached - 1 <= first < 100  # the step that was killed is made again
+    real.client.cancel(job)
+    assert real.client.wait(job, 60)["state"] == "cancelled"
+
+
 def test_a_linked_frame_is_refused_by_the_worker(real):
     path = plate(real.home / "linked")
     outside = real.home.parent / "outside.exr"
