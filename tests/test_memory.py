@@ -164,6 +164,25 @@ def test_a_render_without_room_for_one_batch_is_made_in_two_passes(tmp_path, mon
     assert "one after the other" in one["extra"]["warnings"][-1] and two["extra"]["warnings"] == []
 
 
+def test_a_render_without_room_for_its_window_is_made_in_smaller_ones(tmp_path, monkeypatch, capsys):
+    """13 frames are 4 latent ones; there is room for 3, which 9 frames are."""
+    plate = str(write_sequence(tmp_path, range(1, 14), size=(48, 64, 3)))
+    forward, seen = Transformer.forward, []
+
+    def small(self, latents, *given, **more):
+        seen.append(latents.shape[3])
+        if latents.shape[3] > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, latents, *given, **more)
+
+    monkeypatch.setattr(Transformer, "forward", small)
+    assert run(plate, tmp_path / "out") == 0
+    assert seen[0] == 4 and set(seen[1:]) == {3}
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert len(manifest["frames"]) == 13 and "windows of 9 frames" in manifest["extra"]["warnings"][0]
+    assert "once more with windows of 9 frames" in capsys.readouterr().err
+
+
 def test_a_render_without_any_room_is_one_line(tmp_path, monkeypatch, capsys):
     def never(*given, **more):
         raise torch.OutOfMemoryError("CUDA out of memory")
