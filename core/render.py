@@ -29,7 +29,7 @@ examples:
 The same command again goes on where it stopped, and does nothing when all is done.
 Out of GPU memory it tries cheaper ways by itself, and says so. VERA_ATTENTION=triton, cudnn,
 sdpa or reference forces what computes dense attention; --verbose tells what was chosen.
-exit codes: 0 done; 2 the input is wrong, nothing was written; 3 stopped, can be resumed; 1 our fault."""
+exit codes: 0 done; 2 the input is wrong, nothing was written; 3 stopped, can be resumed; 1 out of memory, or our fault."""
 
 
 class Parser(argparse.ArgumentParser):

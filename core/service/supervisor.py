@@ -157,7 +157,7 @@ class Supervisor:
                 return self._interrupted("crash", _how_it_ended(event["code"]))
             if kind:
                 self._note(job, event)
-            if self._stop_asked and (not sent or stopping > max(CANCEL_SECONDS, worker.load_seconds)):
+            if self._stop_asked and (not sent or stopping > max(CANCEL_SECONDS, worker.load_seconds / 2)):
                 if sent:
                     await self._kill()
                 return self._interrupted(None, None)
