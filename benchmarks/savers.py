@@ -80,9 +80,10 @@ def main(argv=None) -> int:
     steps = given.steps or model.limits.steps
     chosen = {n: c for n, c in contenders().items() if n in (FULL, OTHER) or given.only in n}
     rows = measure(model, chosen, given.clips, given.frames, steps)
+    machine = f"{model.device} ({platform.machine()}, torch {torch.__version__})"
     print(
-        f"{model.name}, fingerprint {model.fingerprint[:12]}, on {model.device} ({platform.machine()}, torch {torch.__version__}):"
-        f" {given.clips} clips of {given.frames} frames, {steps} steps, guidance {model.limits.guidance:g}\n"
+        f"{model.name}, fingerprint {model.fingerprint[:12]}, on {machine}: {given.clips} clips of {given.frames} frames,"
+        f" {steps} steps, guidance {model.limits.guidance:g}\n"
     )
     print(table(rows))
     if given.json:

@@ -70,9 +70,15 @@ def parser() -> argparse.ArgumentParser:
     )
     saving = p.add_argument_group("cheaper than the full computation (docs/kernels.md has each one's error)")
     saving.add_argument("--attention", choices=("dense", "int8", "window"), help="int8 and window are faster on a GPU")
-    saving.add_argument("--cache", type=float, metavar="THRESHOLD", help="skip work that changes less than this; 0.1 is careful, 0.4 bold")
-    saving.add_argument("--compile", action="store_true", default=None, help="compile the model: slow to start, then faster")
-    saving.add_argument("--one-batch", action="store_true", default=None, help="both guidance passes at once: takes more memory")
+    saving.add_argument(
+        "--cache", type=float, metavar="THRESHOLD", help="skip work that changes less than this; 0.1 is careful, 0.4 bold"
+    )
+    saving.add_argument(
+        "--compile", action="store_true", default=None, help="compile the model: slow to start, then faster"
+    )
+    saving.add_argument(
+        "--one-batch", action="store_true", default=None, help="both guidance passes at once: takes more memory"
+    )
     p.add_argument("--verbose", action="store_true", help="say what was chosen (device, attention, cache, ...), and why")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
@@ -116,9 +122,7 @@ def main(argv=None) -> int:
         from core.memory import within_memory
         from core.progress import Progress
 
-        progress = Progress(args.progress)
-
-        warned = set()
+        progress, warned = Progress(args.progress), set()
 
         def work(job):
             for warning in job.warnings:

@@ -102,7 +102,7 @@ def test_windows_are_not_cut_below_the_shot_nor_where_nothing_was_seen(gpu, monk
     def never(name, device, offload=False):
         raise torch.OutOfMemoryError("CUDA out of memory while it is loaded")
 
-    with pytest.raises(OutOfMemory, match="passes one after the other and text encoder and codec outside the GPU while they wait;"):
+    with pytest.raises(OutOfMemory, match="one after the other and text encoder and codec outside the GPU while they wait;"):
         within_memory(work, BOTH, "cuda", never)
 
 

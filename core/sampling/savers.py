@@ -90,4 +90,5 @@ def obstacle_to_compiling(device):
     if device.type == "cuda":
         return None if installed() else "Triton is not installed, which torch.compile needs on a GPU"
     names = [os.environ.get("CXX"), *(("cl",) if sys.platform == "win32" else ("g++", "clang++", "c++"))]
-    return None if any(name and shutil.which(name) for name in names) else "there is no C++ compiler here, which torch.compile needs"
+    there = any(name and shutil.which(name) for name in names)
+    return None if there else "there is no C++ compiler here, which torch.compile needs"

@@ -176,7 +176,8 @@ def test_explained_in_a_line_each(transformer, monkeypatch):
     lines = Savers(cache=0.1, compile=True).explain(transformer, 90)
     assert lines[0] == "joint attention: sdpa (no CUDA device (cpu)); 3 x 90 tokens, 2 heads of 32, float32"
     assert "threshold 0.1" in lines[1] and "repeated block" in lines[2] and "two passes" in lines[3]
-    assert Savers("window").explain(transformer, 90)[0] == "joint attention: window (asked for), written out, without a kernel on cpu"
+    window = Savers("window").explain(transformer, 90)[0]
+    assert window == "joint attention: window (asked for), written out, without a kernel on cpu"
     monkeypatch.setenv("VERA_ATTENTION", "reference")
     assert "reference (VERA_ATTENTION says so)" in Savers().explain(transformer, 90)[0]
 

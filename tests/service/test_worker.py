@@ -88,10 +88,25 @@ def test_out_of_memory_is_tried_by_cheaper_means_and_said(tmp_path, monkeypatch)
     assert second["warnings"] == report["warnings"] and "one after the other" in report["warnings"][0]
     assert [event for event, _ in line.said].count("model") == 1, "the model was loaded again for no reason"
     assert json.loads((tmp_path / "out/manifest.json").read_text())["extra"] == report
-    monkeypatch.setattr(Transformer, "forward", lambda *given, **more: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+
+
+def test_out_of_memory_to_the_end_is_the_jobs_failure(tmp_path, monkeypatch):
+    from core.model.transformer import Transformer
+    from tests.plate.media import write_sequence
+
+    def never(*given, **more):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Transformer, "forward", never)
+    line = Heard()
+    line.commands, line.stopping = queue.Queue(), threading.Event()
     line.commands.put({"do": "go", "donors": []})
-    with pytest.raises(OutOfMemory, match="out of the GPU's memory"):
-        worker.make({**command, "recipe": {**recipe, "one_batch": False, "seed": 1, "out": str(tmp_path / "b")}}, line, worker.WarmModel(line))
+    plate = str(write_sequence(tmp_path, (1, 2), size=(48, 64, 3)))
+    recipe = {"plate": plate, "prompt": "Add fog", "out": str(tmp_path / "out"), "steps": 1}
+    command = {"recipe": recipe, "device": "cpu", "roots": [str(tmp_path)], "thumbnails": str(tmp_path / "thumbnails")}
+    with pytest.raises(OutOfMemory) as caught:
+        worker.make(command, line, worker.WarmModel(line))
+    assert worker.failure(caught.value, None) == ("memory", str(caught.value))
 
 
 @pytest.mark.parametrize("count, shown", [(1, {1}), (3, {1, 2, 3}), (6, {1, 2, 3, 4, 5, 6}), (101, {1, 21, 41, 61, 81, 101})])
