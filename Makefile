@@ -18,8 +18,9 @@ $(STAMP): $(INSTALLED_FROM)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -c constraints.txt -e '.[test]'
 	touch $(STAMP)
 
+# Two processes, one thread each: threads of torch that wait for one another are slower than one alone.
 test: setup
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope
 
 # On a machine with a GPU: the kernels' tests in bf16, and the benchmarks' tables and JSON.
 gpu-test: setup

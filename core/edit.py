@@ -35,6 +35,7 @@ from core.plate.region import Region, region_of
 from core.plate.source import Mask, Plate, open_mask, open_plate
 from core.recipe import EditRecipe, identity, parse_cuts, parse_region
 from core.sampling.latents import OneClip, OneLayer, Shelf
+from core.sampling.savers import Savers
 from kernels.pixel_hash import pixel_hash
 
 
@@ -53,6 +54,7 @@ class Job:
     size: tuple[int, int]
     steps: int
     guidance: float
+    savers: Savers
     hash: str
     fingerprints: dict[int, str]
     delivery: Delivery
@@ -93,6 +95,8 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
     color = PlateColor(space, plate.pixel_type, stops, CURVES[model.limits.light_curve])
     steps = model.limits.steps if recipe.steps is None else recipe.steps
     guidance = float(model.limits.guidance if recipe.guidance is None else recipe.guidance)
+    savers = Savers.of(recipe)
+    notes = savers.check(model.transformer)
     fingerprints = {f: plate.fingerprint(f) for f in plate.frames}
     generation = identity(
         version=__version__,
@@ -109,6 +113,9 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
         curve=color.curve.name,
         region=[region.x, region.y, region.width, region.height],
         cuts=cuts,
+        # compile and one_batch are not part of it: like the device, they change the rounding only.
+        attention=savers.attention,
+        cache=savers.cache,
     )
     job_hash = identity(
         generation=generation,
@@ -133,12 +140,13 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
         size=size,
         steps=steps,
         guidance=guidance,
+        savers=savers,
         hash=job_hash,
         fingerprints=fingerprints,
         delivery=delivery,
         latents=latents,
         kept=kept,
-        warnings=tuple(model.text.check(recipe.prompt)),
+        warnings=(*model.text.check(recipe.prompt), *notes),
     )
 
 

@@ -54,6 +54,7 @@ def generated_shots(job, progress, stopping):
 
     done = {shot: job.steps if ready(shot) else states[shot].newest()[0] for shot in plates}
     progress.stage("denoise", sum(looks(s, job.steps) for s in plates), sum(looks(s, done[s]) for s in plates))
+    job.savers.prepare(job.model.transformer)
     for shot, plate in plates.items():
         if ready(shot):
             continue
@@ -69,6 +70,7 @@ def generated_shots(job, progress, stopping):
             shift=job.model.limits.shift,
             window=window,
             states=states[shot],
+            savers=job.savers,
             advance=progress.advance,
             stopping=stopping,
         )

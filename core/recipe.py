@@ -13,6 +13,7 @@ SCHEMA = "vera.recipe/1"
 BLEND_SPACES = ("linear", "encoded")
 LAYER_MODES = ("auto", "replace", "relative")
 MAX_STOPS = 20
+ATTENTIONS = ("dense", "int8", "window")
 MAX_SEED = 2**63 - 1
 
 
@@ -26,7 +27,8 @@ class EditRecipe:
     blend_space: how the layer will be laid over the plate; layer_space: the linear space of
     its RGB; layer_mode: whether its colour is the model's or relative to the plate. region: "X,Y,W,H", the pixels to
     edit, from the top left of the display window. cuts: "auto", "none" or first frames of new
-    shots, "1013,1040". keep: leave the generated latents in the results' folder.
+    shots, "1013,1040". keep: leave the generated latents in the results' folder. attention,
+    cache (a threshold), compile, one_batch: what may make it cheaper, see sampling/savers.py.
     """
 
     plate: str
@@ -46,9 +48,13 @@ class EditRecipe:
     layer_space: str | None = None
     layer_mode: str = "auto"
     exposure: float | str = "auto"
+    attention: str = "dense"
+    cache: float | None = None
+    compile: bool = False
+    one_batch: bool = False
 
     def __post_init__(self):
-        for name in ("plate", "prompt", "out", "model", "blend_space"):
+        for name in ("plate", "prompt", "out", "model", "blend_space", "attention"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
                 raise InputError(f"{name} is empty; say {_HINTS[name]}")
         for name in ("mask", "frames", "color_space", "layer_space", "region", "cuts"):
@@ -57,8 +63,6 @@ class EditRecipe:
                 raise InputError(f"{name} {value!r} is not a text; leave it out or give {_HINTS[name]}")
         if self.blend_space not in BLEND_SPACES:
             raise InputError(f"blend space '{self.blend_space}' is unknown; choose {' or '.join(BLEND_SPACES)}")
-        if not isinstance(self.keep, bool):
-            raise InputError(f"keep {self.keep!r} is not true or false")
         if self.region is not None:
             parse_region(self.region)
         parse_cuts(self.cuts)
@@ -66,13 +70,18 @@ class EditRecipe:
         if self.layer_mode not in LAYER_MODES:
             raise InputError(f"layer mode {self.layer_mode!r} is unknown; choose {', '.join(LAYER_MODES)}")
         object.__setattr__(self, "exposure", _stops(self.exposure))
+        if self.attention not in ATTENTIONS:
+            raise InputError(f"attention '{self.attention}' is unknown; choose {', '.join(ATTENTIONS)}")
+        for name in ("keep", "compile", "one_batch"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} {getattr(self, name)!r} is not true or false")
         _whole("seed", self.seed, 0, MAX_SEED)
         if self.steps is not None:
             _whole("steps", self.steps, 1, 1000)
         if self.guidance is not None:
-            number = isinstance(self.guidance, (int, float)) and not isinstance(self.guidance, bool)
-            if not number or not math.isfinite(self.guidance) or not 0 <= self.guidance <= 30:
-                raise InputError(f"guidance {self.guidance} is out of range; give a number from 0 to 30")
+            _number("guidance", self.guidance, 0, 30)
+        if self.cache is not None:
+            _number("cache", self.cache, 0, 1)
 
     @classmethod
     def from_file(cls, path: str, **changes) -> "EditRecipe":
@@ -168,6 +177,10 @@ def _stops(value) -> float | str:
     if not abs(stops) <= MAX_STOPS:
         raise InputError(f"exposure {value} is out of range; give auto, or stops from {-MAX_STOPS} to {MAX_STOPS}")
     return stops
+def _number(name, value, low, high):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        raise InputError(f"{name} {value} is out of range; give a number from {low} to {high}")
 
 
 _HINTS = {
@@ -176,6 +189,7 @@ _HINTS = {
     "out": "the folder for the results",
     "model": "mini or a model directory",
     "blend_space": "linear or encoded",
+    "attention": "dense, int8 or window",
     "mask": "a sequence, a movie or a still",
     "frames": "a range such as 1001-1049",
     "color_space": "the plate's colour space",

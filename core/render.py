@@ -5,7 +5,7 @@ import signal
 import sys
 import traceback
 
-from core.errors import InputError, Stopped
+from core.errors import InputError, OutOfMemory, Stopped
 
 DONE, FAULT, WRONG_INPUT, STOPPED = 0, 1, 2, 3
 
@@ -29,7 +29,9 @@ examples:
   python -m core.render job.json        the same as JSON: {"plate": ..., "prompt": ..., "out": ...}
 
 The same command again goes on where it stopped, and does nothing when all is done.
-exit codes: 0 done; 2 the input is wrong, nothing was written; 3 stopped, can be resumed; 1 our fault."""
+Out of GPU memory it tries cheaper ways by itself, and says so. VERA_ATTENTION=triton, cudnn,
+sdpa or reference forces what computes dense attention; --verbose tells what was chosen.
+exit codes: 0 done; 2 the input is wrong, nothing was written; 3 stopped, can be resumed; 1 out of memory, or our fault."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -79,6 +81,18 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--keep", action="store_true", default=None, help="keep what was generated, to deliver again in another way"
     )
+    saving = p.add_argument_group("cheaper than the full computation (docs/kernels.md has each one's error)")
+    saving.add_argument("--attention", choices=("dense", "int8", "window"), help="int8 and window are faster on a GPU")
+    saving.add_argument(
+        "--cache", type=float, metavar="THRESHOLD", help="skip work that changes less than this; 0.1 is careful, 0.4 bold"
+    )
+    saving.add_argument(
+        "--compile", action="store_true", default=None, help="compile the model: slow to start, then faster"
+    )
+    saving.add_argument(
+        "--one-batch", action="store_true", default=None, help="both guidance passes at once: takes more memory"
+    )
+    p.add_argument("--verbose", action="store_true", help="say what was chosen (device, attention, cache, ...), and why")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
     return p
@@ -88,8 +102,9 @@ def recipe_of(args):
     from core.recipe import EditRecipe
 
     names = ("plate", "prompt", "out", "mask", "frames", "model", "seed", "steps", "guidance")
-    color = ("color_space", "exposure", "blend_space", "layer_space", "layer_mode")
-    values = {n: getattr(args, n) for n in (*names, *color, "region", "cuts", "keep")}
+    names += ("color_space", "exposure", "blend_space", "layer_space", "layer_mode", "region", "cuts", "keep")
+    names += ("attention", "cache", "compile", "one_batch")
+    values = {n: getattr(args, n) for n in names}
     values = {n: v for n, v in values.items() if v is not None}
     return EditRecipe.from_file(args.job, **values) if args.job else EditRecipe.from_values(values)
 
@@ -116,28 +131,37 @@ def main(argv=None) -> int:
         stopping = stop_request()
 
         # Only now, so that --help and wrong arguments answer at once.
-        from core.edit import edit, prepare
+        from core.edit import edit
+        from core.explain import explain
+        from core.memory import within_memory
         from core.progress import Progress
 
-        progress = Progress(args.progress)
-        job = prepare(recipe, args.device)
-        for warning in job.warnings:
-            progress.warn(warning)
-        if job.delivery.complete():
-            progress.say(f"nothing to do: {recipe.out} holds this edit, whole", event="done", out=recipe.out)
-            return DONE
-        report = edit(job, progress, stopping)
-        progress.say(
-            f"{len(job.plate.frames)} frames in {recipe.out}, read as {job.color.space.name};"
-            f" layer covers {report['coverage']:.1%} of the picture;"
-            f" layers agree with the model's composite to {report['agreement_psnr']} dB",
-            event="done",
-            out=recipe.out,
-        )
+        progress, warned = Progress(args.progress), set()
+
+        def work(job):
+            for warning in job.warnings:
+                if warning not in warned:
+                    progress.warn(warning)
+                    warned.add(warning)
+            for line in explain(job, args.device) if args.verbose else ():
+                progress.note(line)
+            if job.delivery.complete():
+                return f"nothing to do: {recipe.out} holds this edit, whole"
+            report = edit(job, progress, stopping)
+            return (
+                f"{len(job.plate.frames)} frames in {recipe.out}, read as {job.color.space.name};"
+                f" layer covers {report['coverage']:.1%} of the picture;"
+                f" layers agree with the model's composite to {report['agreement_psnr']} dB"
+            )
+
+        progress.say(within_memory(work, recipe, args.device), event="done", out=recipe.out)
         return DONE
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_INPUT
+    except OutOfMemory as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAULT
     except Stopped as stop:
         print(f"{stop}; the same command goes on from here", file=sys.stderr)
         return STOPPED

@@ -49,6 +49,25 @@ def test_lower_precision_leaves_the_islands_and_the_codec(vera):
     assert model.text.encode(["boat"]).dtype == torch.bfloat16
 
 
+def test_offloaded_parts_are_read_outside_the_device(vera, monkeypatch):
+    from core.model import load
+
+    read, files = {}, load.TensorFiles
+    monkeypatch.setattr(load, "TensorFiles", lambda folder, device: read.update({folder.name: device}) or files(folder, "cpu"))
+    monkeypatch.setattr(load, "visiting", lambda model, vae, encoder, device: {"name": f"to {device}"})
+    assert load_model(str(vera), "cuda", offload=True).name == "to cuda"
+    assert read == {"transformer": "cuda", "vae": "cpu", "text_encoder": "cpu"}
+
+
+def test_an_offloaded_directory_computes_the_same(vera):
+    plain, visiting = load_model(str(vera), "cpu"), load_model(str(vera), "cpu", offload=True)
+    assert torch.equal(plain.text.encode(["add a boat"]), visiting.text.encode(["add a boat"]))
+    video = torch.rand(1, 3, 5, 16, 16, generator=torch.Generator().manual_seed(0))
+    latents = plain.codec.encode(video)
+    assert torch.equal(visiting.codec.encode(video), latents)
+    assert torch.equal(visiting.codec.decode(latents, 5), plain.codec.decode(latents, 5))
+
+
 def test_branches_do_not_share_weights(vera):
     model = load_model(str(vera), "cpu")
     block = model.transformer.blocks[0]

@@ -75,6 +75,13 @@ def test_stops_when_asked():
     assert len(model.seen) == 3
 
 
+def test_stops_between_the_passes_of_a_step():
+    model = Straight()
+    with pytest.raises(Stopped, match="in step 2 of 8"):
+        sample(model, guidance=2.0, stopping=lambda: len(model.seen) == 3)
+    assert len(model.seen) == 3
+
+
 # Clips longer than a window
 
 LONG = torch.linspace(-1, 1, 2 * 30 * 4 * 4).reshape(1, 2, 30, 4, 4).sin()

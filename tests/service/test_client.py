@@ -143,6 +143,8 @@ def resident(pid):
         ([("/Volumes/proj", "/mnt/proj")], "/Volumes/proj", "/mnt/proj"),
         ([("/mnt", "D:\\data")], "/mnt/a/b.exr", "D:\\data\\a\\b.exr"),
         ([("/a", "/x"), ("/a/b", "/y")], "/a/b/c", "/y/c"),
+        ([("Z:\\", "/mnt/z")], "Z:\\shot\\a.%04d.exr", "/mnt/z/shot/a.%04d.exr"),
+        ([("\\\\nas\\proj", "/mnt/proj")], "\\\\nas\\proj\\a.mov", "/mnt/proj/a.mov"),
     ],
 )
 def test_paths_go_to_the_service_and_come_back(pairs, here, there):
