@@ -41,7 +41,7 @@ def plate_files(source: nuke.Node, first, last, folder, working):
             gone = versions.missing(pattern, first, last)
             if gone:
                 raise VeraError(
-                    f"{read.fullName()}: {pattern}: frame {versions.show_frames(gone)} not on the disk;"
+                    f"{read.fullName()}: {pattern}: {versions.show_frames(gone)} not on the disk;"
                     " supply the files or choose other frames"
                 )
             return Files(pattern, space, _state_of_files([versions.file_of(pattern, f) for f in range(first, last + 1)]), False)
@@ -164,7 +164,7 @@ def _write(node: nuke.Gizmo, which, pattern, first, last):
             nuke.root()["proxy"].setValue(proxy)
     gone = versions.missing(pattern, first, last)
     if gone:
-        raise VeraError(f"the {which} was not written whole: frame {versions.show_frames(gone)} missing; press Render again")
+        raise VeraError(f"the {which} was not written whole: {versions.show_frames(gone)} missing; press Render again")
 
 
 def _is_retimed(read: nuke.Node):

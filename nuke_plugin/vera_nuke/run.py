@@ -92,7 +92,13 @@ def _refuse_second(node: nuke.Gizmo):
 
 
 def _of(node: nuke.Gizmo):
-    return next((run for run in _running.values() if run.name == node.fullName()), None)
+    for run in list(_running.values()):
+        try:
+            if run.node == node:  # it may have another name by now
+                return run
+        except ValueError:
+            pass  # that one has been deleted
+    return None
 
 
 def _start(run, wait):

@@ -17,7 +17,7 @@ def show(node: nuke.Gizmo, base, number):
     if delivery is None:
         raise VeraError(f"{out}: is not rendered; press Render, or choose another version")
     if delivery.missing:
-        raise VeraError(f"{out}: frame {versions.show_frames(delivery.missing)} gone since it was rendered; press Render")
+        raise VeraError(f"{out}: {versions.show_frames(delivery.missing)} gone since it was rendered; press Render")
     request = versions.asked(out)
     with undo_step("VeraEdit: show a version"):
         node["result_file"].setValue(delivery.edit)
@@ -59,7 +59,7 @@ def trouble(node: nuke.Gizmo):
     pattern = str(node["result_file"].value())
     gone = versions.missing(pattern, int(node["result_first"].value()), int(node["result_last"].value()))
     if gone:
-        return f"{pattern}: frame {versions.show_frames(gone)} missing here; bring the files, or press Render"
+        return f"{pattern}: {versions.show_frames(gone)} missing here; bring the files, or press Render"
     return "; ".join(_other_space(node)) or None
 
 

@@ -113,9 +113,9 @@ def _width(token):
 
 
 def show_frames(frames):
-    """A list of frames in few words: "1003, 1005 (2 frames)"."""
-    named = ", ".join(map(str, frames[:3]))
-    return named + (", ..." if len(frames) > 3 else "") + f" ({len(frames)} frame{'s' if len(frames) > 1 else ''})"
+    """A list of frames in few words: "frame 1003", "frames 1003, 1004, 1005, ... (12 in all)"."""
+    named = ("frames " if len(frames) > 1 else "frame ") + ", ".join(map(str, frames[:3]))
+    return named + (f", ... ({len(frames)} in all)" if len(frames) > 3 else "")
 
 
 def mark_written(folder, first, last):

@@ -506,7 +506,7 @@ def scriptSave(file):
     """Gizmos with their own knobs only, as Nuke does."""
     _on_main("scriptSave")
     root()._knobs["name"].raw = file
-    lines = ["#! nuke", "version 13.0 v1", "Root {", " inputs 0", *(" " + line for line in root().writeKnobs(0).split("\n")), "}"]
+    lines = ["#! nuke", "version 14.0 v1", "Root {", " inputs 0", *(" " + line for line in root().writeKnobs(0).split("\n")), "}"]
     for node in _by_depth(root()._nodes):
         lines += _saved(node)
     with open(file, "w", encoding="utf-8") as stream:
