@@ -21,8 +21,12 @@ Files = namedtuple("Files", "path space state write")
 
 # What the core reads bit for bit as Nuke does. Movies and JPEGs are decoded by other code there.
 _DIRECT = ("exr", "dpx", "tif", "tiff", "png")
+CLASS = "VeraEdit"
 # Knobs that change no pixel.
 _LAYOUT = re.compile(r"(?:xpos|ypos|selected|label|note_font\S*|tile_color|gl_color|hide_input|postage_stamp|cached|dope_sheet|name)\b")
+
+
+_RESULT = re.compile(r"(?:result_\w+|output|disable)\b")
 
 
 def root_knob(name):
@@ -35,8 +39,9 @@ def plate_files(source: nuke.Node, first, last, folder, working):
     """Files of the plate stream `source`. Raises VeraError."""
     read = untouched_read(source, first, last)
     if read is not None:
-        space = color.of_read(*_colorspace(read))
-        if not read["raw"].value() and space in ("linear", "srgb"):
+        space = working if read["raw"].value() else color.of_read(*_colorspace(read))
+        # In the working space Nuke converts nothing; the other two it decodes as the core does.
+        if space in (working, "linear", "srgb"):
             pattern = file_pattern(read)
             gone = versions.missing(pattern, first, last)
             if gone:
@@ -100,9 +105,20 @@ def file_pattern(node: nuke.Node):
     return name.replace("\\", "/")
 
 
+def upstream(node: nuke.Node, links):
+    """The nodes that a node is directly made with: into groups, and out of the group that it is in."""
+    found = list(nuke.dependencies([node], links))
+    if isinstance(node, nuke.Group):
+        found += node.nodes()
+    if node.Class() == "Input":
+        found += nuke.dependencies([node.parent()], links)
+    return found
+
+
 def state_of_stream(node: nuke.Node, first, last):
     """A hash that changes with anything upstream: nodes, knobs, connections, and the files that are read."""
-    digest = hashlib.sha256(f"{first}-{last} {root_knob('workingSpaceLUT')}".encode())
+    colors = [root_knob(name) for name in ("colorManagement", "OCIO_config", "customOCIOConfigPath", "workingSpaceLUT")]
+    digest = hashlib.sha256(f"{first}-{last} {colors}".encode())
     seen = set()
 
     def add(node: nuke.Node):
@@ -111,17 +127,18 @@ def state_of_stream(node: nuke.Node, first, last):
         seen.add(node.fullName())
         knobs = node.writeKnobs(nuke.TO_SCRIPT | nuke.WRITE_NON_DEFAULT_ONLY).split("\n")
         lines = [line for line in knobs if not _LAYOUT.match(line.strip())]
+        if node.Class() == CLASS:  # of another edit its result counts, not what its status says
+            lines = [line for line in knobs if _RESULT.match(line.strip())]
+        if node.Class() == "Write":  # it hands its input on, whatever it writes
+            lines = []
         digest.update("\n".join([node.fullName(), node.Class(), *lines]).encode())
         if node.knob("file") is not None and node.Class() != "Write":
             every = re.sub(r"%(0\d+)?d|#+", "*", glob.escape(file_pattern(node)))
             digest.update(_state_of_files(sorted(glob.glob(every))).encode())
-        if isinstance(node, nuke.Group):
-            for part in node.nodes():
-                add(part)
         for index in range(node.inputs()):
             source = node.input(index)
             digest.update(f"{index} {source.fullName() if source else '-'}".encode())
-        for other in nuke.dependencies([node], nuke.INPUTS | nuke.HIDDEN_INPUTS | nuke.EXPRESSIONS):
+        for other in upstream(node, nuke.INPUTS | nuke.HIDDEN_INPUTS | nuke.EXPRESSIONS):
             add(other)
 
     add(node)

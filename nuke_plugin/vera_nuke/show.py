@@ -7,8 +7,6 @@ import nuke
 from . import color, plate, versions
 from .host import VeraError, inner, say, set_status, undo_step
 
-CLASS = "VeraEdit"
-
 
 def show(node: nuke.Gizmo, base, number):
     """Let the node's Read see a version that is there. Raises VeraError."""
@@ -35,7 +33,7 @@ def show(node: nuke.Gizmo, base, number):
 
 def edits():
     """All VeraEdit nodes of the script, in groups too."""
-    return nuke.allNodes(CLASS, recurseGroups=True)
+    return nuke.allNodes(plate.CLASS, recurseGroups=True)
 
 
 def edits_upstream(node: Optional[nuke.Node]):
@@ -46,9 +44,9 @@ def edits_upstream(node: Optional[nuke.Node]):
         if node is None or node.fullName() in seen:
             continue
         seen.add(node.fullName())
-        if node.Class() == CLASS and not node["disable"].value():
+        if node.Class() == plate.CLASS and not node["disable"].value():
             found.append(node)
-        waiting += nuke.dependencies([node], nuke.INPUTS | nuke.HIDDEN_INPUTS)
+        waiting += plate.upstream(node, nuke.INPUTS | nuke.HIDDEN_INPUTS)
     return found
 
 
@@ -85,7 +83,7 @@ def check_before_render():
     """
     writer = nuke.thisNode()
     parent = writer.parent()
-    if parent is not None and parent.Class() == CLASS:
+    if parent is not None and parent.Class() == plate.CLASS:
         return  # the node writes its own plate
     for node in edits_upstream(writer):
         words = trouble(node)

@@ -162,7 +162,7 @@ def test_cancel_then_the_service_is_killed_then_the_script_is_opened_again(nuke,
     assert nuke.pump(lambda: "step" in status(edit), PATIENCE), status(edit)
     edit.setName("Balloon")
     edit["cancel"].execute()
-    assert nuke.pump(lambda: "cancelled; press Render to go on" in status(edit), 30), status(edit)
+    assert nuke.pump(lambda: "cancelled; press Render to go on" in status(edit), PATIENCE), status(edit)
     assert not edit["result_shown"].value() and service.jobs()[0]["state"] == "cancelled"
     edit.setName("VeraEdit1")
 
@@ -181,7 +181,7 @@ def test_cancel_then_the_service_is_killed_then_the_script_is_opened_again(nuke,
     assert edit["prompt"].value().startswith("Add a large red balloon")
     assert nuke.pump(lambda: "v001: step" in status(edit), PATIENCE), status(edit)
     nuke.tasks[-1].cancelled = True  # the progress window's own button
-    assert nuke.pump(lambda: "cancelled" in status(edit), 30), status(edit)
+    assert nuke.pump(lambda: "cancelled" in status(edit), PATIENCE), status(edit)
     assert [p.name for p in Path(edit["folder"].value()).iterdir()] == ["v001"]
     assert not [text for text in nuke.printed if "PythonObject" not in text]
 

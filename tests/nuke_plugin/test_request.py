@@ -47,7 +47,7 @@ def test_dots_between_change_nothing(nuke, plate, edit):
 @pytest.mark.parametrize(
     "knob, value",
     [
-        ("raw", True), ("frame_mode", "offset"), ("frame", "frame*2"), ("colorspace", "ACES - ACEScct"), ("disable", True),
+        ("frame_mode", "offset"), ("frame", "frame*2"), ("colorspace", "ACES - ACEScct"), ("disable", True),
         ("format", "128 96 0 0 128 96 1 twice"), ("file_facts", {"bbox": (-8, -8, 80, 64)}), ("file_facts", {"bbox": (4, 4, 20, 20)}),
         ("file_facts", {"input/width": None}), ("colorspace", "default"),
     ],
@@ -89,8 +89,12 @@ def test_the_layer_is_made_for_the_working_space(nuke, plate, edit):
     root["workingSpaceLUT"].setValue("scene_linear (ACES - ACEScg)")
     asked = request(edit)
     assert asked.recipe["layer_space"] == "ACES - ACEScg" and asked.recipe["color_space"] == "linear"
-    plate["raw"].setValue(True)
-    assert request(edit).recipe["color_space"] == "ACES - ACEScg"
+    plate["colorspace"].setValue("ACES - ACEScct")
+    assert request(edit).recipe["color_space"] == "ACES - ACEScg" and request(edit).plate_write
+    for knob, value in (("colorspace", "ACES - ACEScg"), ("raw", True)):  # nothing is converted: its own files
+        plate[knob].setValue(value)
+        asked = request(edit)
+        assert asked.recipe["color_space"] == "ACES - ACEScg" and not asked.plate_write
     edit["working_space"].setValue("ACEScg")
     assert request(edit).recipe["layer_space"] == "ACEScg"
     root["colorManagement"].setValue("Nuke")
@@ -178,6 +182,30 @@ def test_whatever_changes_upstream_changes_the_state(nuke, plate, edit, tmp_path
     assert is_new()
 
 
+def test_groups_hide_nothing(nuke, plate, edit):
+    """An edit inside a group, and a plate through one."""
+    nuke.scriptReadText(
+        "Group {\n inputs 0\n name Inner\n}\n Input {\n inputs 0\n name In\n }\n Grade {\n name Inside\n }\n"
+        " VeraEdit {\n prompt snow\n name Deep\n }\n Output {\n name Output1\n }\nend_group\n"
+    )
+    group = nuke.toNode("Inner")
+    group.setInput(0, plate)
+    edit.setInput(0, group)
+    assert "Inner.Deep before it is not rendered yet" in refused(nuke, edit)
+    deep = group.node("Deep")
+    deep.setInput(0, group.node("In"))
+    before = request(deep).state
+    plate["label"].setValue("a label")
+    deep["status"].setValue("in words")
+    assert request(deep).state == before
+    plate["first"].setValue(1002)
+    assert request(deep).state != before
+    deep["disable"].setValue(True)
+    state = request(edit).state
+    group.node("Inside")["white"].setValue(2.0)
+    assert request(edit).state != state
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
@@ -214,14 +242,14 @@ def test_a_folder_that_cannot_be_written(nuke, plate, edit, tmp_path):
     (tmp_path / "taken").write_text("")
     edit["folder"].setValue(str(tmp_path / "taken" / "here"))
     assert "cannot be written" in refused(nuke, edit)
-    plate["raw"].setValue(True)
+    plate["frame"].setValue("frame/2")
     assert "cannot be written" in refused(nuke, edit)
     assert not edit["writing"].value()
 
 
 @pytest.mark.parametrize("error, words", [(RuntimeError("Cancelled"), "could not be written (Cancelled)"), (None, "was not written whole")])
 def test_a_plate_that_nuke_does_not_write_whole(nuke, plate, edit, error, words):
-    plate["raw"].setValue(True)
+    plate["frame"].setValue("frame/2")
 
     def paint(write, frame, file):
         if frame == 1003:

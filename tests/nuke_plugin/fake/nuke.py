@@ -178,7 +178,7 @@ class Knob:
         if self.expression is not None:
             return "{{" + self.expression + "}}"
         if isinstance(self.raw, list):
-            return "{" + " ".join(f"{v:g}" for v in self.raw) + "}"
+            return "{" + " ".join(v if isinstance(v, str) else f"{v:g}" for v in self.raw) + "}"
         if isinstance(self.raw, bool):
             return str(self.raw).lower()
         return _quoted(self.raw) if isinstance(self.raw, str) else f"{self.raw:g}" if isinstance(self.raw, float) else str(self.raw)
