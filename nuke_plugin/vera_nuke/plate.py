@@ -30,9 +30,11 @@ _RESULT = re.compile(r"(?:result_\w+|output|disable)\b")
 
 
 def root_knob(name):
-    """The text of a knob of the script, None if there is no such knob."""
+    """The text of a knob of the script, expressions in it evaluated; None if there is no such knob."""
     knob = nuke.root().knob(name)
-    return None if knob is None else str(knob.value())
+    if knob is None:
+        return None
+    return str((knob.evaluate() if hasattr(knob, "evaluate") else knob.value()) or "")
 
 
 def plate_files(source: nuke.Node, first, last, folder, working):

@@ -128,7 +128,7 @@ class Run:
         try:
             words = self._ended(self._watched())
         except HostGone:
-            _running.pop(self.out, None)
+            self._leave()
             return
         except VeraError as error:
             words = str(error)
@@ -140,7 +140,11 @@ class Run:
         except (HostGone, ValueError):
             pass  # the node, the script or Nuke has gone; the result is found by the next Render
         finally:
-            _running.pop(self.out, None)
+            self._leave()
+
+    def _leave(self):
+        if _running.get(self.out) is self:  # a script that was opened again may have another in its place
+            del _running[self.out]
 
     def _watched(self):
         """The job, once it has ended."""
@@ -198,7 +202,7 @@ class Run:
         return job["reason"] or "failed; the service's log has more"
 
     def _finish(self, words):
-        _running.pop(self.out, None)  # before the artist sees the end, and may press Render again
+        self._leave()  # before the artist sees the end, and may press Render again
         if words is None:
             try:
                 show.show(self.node, self.base, self.number)

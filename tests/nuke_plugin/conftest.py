@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,8 @@ def nuke(stand_in, built, tmp_path, monkeypatch):
 
     for each in run._running.values():
         each.cancelled.set()
-    stand_in.pump(lambda: not run._running, 30)
+    watching = lambda: [t for t in threading.enumerate() if t.name.startswith("Vera")]  # noqa: E731
+    assert stand_in.pump(lambda: not watching(), 60), watching()
     assert not stand_in.violations
     assert stand_in.Undo.depth == stand_in.Undo.disabled_depth == 0
 
@@ -91,6 +93,21 @@ def read_node(nuke, pattern, first=1001, last=1005, **facts):
     for name, value in {"file": pattern, "first": first, "last": last, "origfirst": first, "origlast": last}.items():
         read[name].setValue(value)
     return read
+
+
+def delivery(base, request):
+    """A version as the core delivers it, with empty files; returns its number."""
+    from vera_nuke import versions
+
+    number = versions.begin(base, request)
+    out = Path(versions.path(base, number))
+    (out / "edit").mkdir()
+    entries = []
+    for frame in range(request.first, request.last + 1):
+        (out / "edit" / f"edit.{frame}.exr").touch()
+        entries.append({"frame": frame, "edit": {"file": f"edit/edit.{frame}.exr"}})
+    (out / "manifest.json").write_text(json.dumps({"frames": entries, "extra": {"warnings": ["no word 'zebra'"]}}))
+    return number
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from tests.nuke_plugin.conftest import edit_node, read_node
+from tests.nuke_plugin.conftest import delivery, edit_node, read_node
 from tests.nuke_plugin.pixels import write_exr
 
 
@@ -245,6 +245,24 @@ def test_a_folder_that_cannot_be_written(nuke, plate, edit, tmp_path):
     plate["frame"].setValue("frame/2")
     assert "cannot be written" in refused(nuke, edit)
     assert not edit["writing"].value()
+
+
+def test_a_read_only_folder_still_shows_what_is_in_it(nuke, edit, tmp_path, monkeypatch):
+    from vera_nuke import gather
+
+    edit["folder"].setValue(str(tmp_path / "r"))
+    delivery(str(tmp_path / "r"), gather.request(edit))
+
+    def refuse(*arguments, **options):
+        raise OSError(30, "Read-only file system")
+
+    for name in ("mkdir", "makedirs", "replace", "unlink"):
+        monkeypatch.setattr(os, name, refuse)
+    edit["render"].execute()
+    assert edit["status"].value() == "v001: frames 1001-1005; no word 'zebra'" and edit["result_shown"].value() == 1
+    edit["prompt"].setValue("Add snow")
+    assert "cannot be written (Read-only file system); choose another folder" in refused(nuke, edit)
+    assert edit["result_shown"].value() == 1
 
 
 @pytest.mark.parametrize("error, words", [(RuntimeError("Cancelled"), "could not be written (Cancelled)"), (None, "was not written whole")])

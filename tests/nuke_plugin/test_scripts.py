@@ -1,6 +1,5 @@
 """What is written for Nuke to read: the gizmo, the toolset, baked Groups, saved scripts."""
 
-import json
 import os
 import re
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import nkparser
 import pytest
 
-from tests.nuke_plugin.conftest import PLUGIN
+from tests.nuke_plugin.conftest import PLUGIN, delivery
 from tests.nuke_plugin.tcl import every, record, tkinter
 
 GIZMO = PLUGIN / "VeraEdit.gizmo"
@@ -133,22 +132,14 @@ def test_the_toolset_loads_as_it_says(nuke):
     assert not nuke.printed
 
 
-def delivered(edit, folder, prompt="Add snow", frames=(1001, 1005)):
-    """A version as the core delivers it, and as the node shows it."""
+def delivered(edit, folder, prompt="Add snow"):
+    """A version that the node shows."""
     from vera_nuke import show, versions
 
     recipe = {"prompt": prompt, "model": "mini", "seed": 7, "layer_space": "linear", "plate": "p"}
-    number = versions.begin(str(folder), versions.Request(recipe, "state", None, None, *frames))
-    out = Path(versions.path(str(folder), number))
-    (out / "edit").mkdir()
-    entries = []
-    for frame in range(frames[0], frames[1] + 1):
-        (out / "edit" / f"edit.{frame}.exr").touch()
-        entries.append({"frame": frame, "edit": {"file": f"edit/edit.{frame}.exr"}})
-    (out / "manifest.json").write_text(json.dumps({"frames": entries, "extra": {"warnings": ["no word 'zebra'"]}}))
+    number = delivery(str(folder), versions.Request(recipe, "state", None, None, 1001, 1005))
     edit["folder"].setValue(str(folder))
     show.show(edit, str(folder), number)
-    return out
 
 
 def test_a_baked_group_is_golden_and_needs_nothing_of_vera(nuke, gizmo_knobs, edit, tmp_path):
