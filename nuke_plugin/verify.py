@@ -50,10 +50,15 @@ class Scene:
         self._files(full, self.out + "/edit/edit.####.exr", "rgba", "16 bit half")
         entries = [{"frame": f, "edit": {"file": f"edit/edit.{f}.exr"}} for f in range(FIRST, LAST + 1)]
         _write(self.out + "/manifest.json", {"frames": entries, "extra": {"warnings": []}})
-        _write(self.out + "/request.json", {"recipe": {"prompt": "Add a red balloon", "layer_space": "linear"}, "state": ""})
+        _write(
+            self.out + "/request.json",
+            {"recipe": {"prompt": "Add a red balloon", "layer_space": "linear"}, "state": ""},
+        )
 
     def _files(self, node, pattern, channels, datatype="32 bit float"):
-        write = nuke.nodes.Write(inputs=[node], file=pattern, file_type="exr", channels=channels, raw=True, create_directories=True)
+        write = nuke.nodes.Write(
+            inputs=[node], file=pattern, file_type="exr", channels=channels, raw=True, create_directories=True
+        )
         write["datatype"].setValue(datatype)
         nuke.execute(write, FIRST, LAST, 1)
         nuke.delete(write)
@@ -192,7 +197,9 @@ def saved(scene):
     os.rename(gone, gone + ".away")
     try:
         assert f"frame {LAST}" in (show.trouble(scene.edit) or "")
-        write = nuke.nodes.Write(inputs=[scene.edit], file=scene.work + "/comp/comp.####.exr", file_type="exr", create_directories=True)
+        write = nuke.nodes.Write(
+            inputs=[scene.edit], file=scene.work + "/comp/comp.####.exr", file_type="exr", create_directories=True
+        )
         try:
             nuke.execute(write, FIRST, FIRST, 1)
             raise AssertionError("a render with a missing frame was not aborted by beforeRender")
@@ -205,8 +212,8 @@ def saved(scene):
 
 @check(8, "a render of all Writes leaves the node's own, which are switched off, alone")
 def all_writes(scene):
-    inner = [n for n in nuke.allNodes("Write", recurseGroups=True) if n.parent() == scene.edit] if hasattr(scene.edit, "parent") else []
-    assert all(n["disable"].value() for n in inner)
+    inner = [n for n in nuke.allNodes("Write", recurseGroups=True) if n.parent() == scene.edit]
+    assert len(inner) == 2 and all(n["disable"].value() for n in inner)
 
 
 @check(9, "Bake to Group makes a Group that needs nothing of Vera")

@@ -77,5 +77,5 @@ def quoted(value):
 
 
 def _made(asked, version):
-    parts = [f"version {version}", *(f"{name} {asked[name]}" for name in ("model", "seed", "layer_space") if name in asked)]
-    return ", ".join(parts)
+    told = [f"{name} {asked[name]}" for name in ("model", "seed", "layer_space") if name in asked]
+    return ", ".join([f"version {version}", *told])

@@ -92,7 +92,9 @@ def _frames(node: nuke.Gizmo, source):
     else:
         first, last = int(source.firstFrame()), int(source.lastFrame())
     if first < 0:
-        raise VeraError(f"frames {first}-{last}: frames below 0 are not supported; choose your own range, or shift the plate")
+        raise VeraError(
+            f"frames {first}-{last}: frames below 0 are not supported; choose your own range, or shift the plate"
+        )
     if last < first:
         raise VeraError(f"frames {first}-{last} run backwards; change first and last")
     return first, last

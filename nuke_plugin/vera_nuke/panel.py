@@ -19,8 +19,12 @@ class Panel(nukescripts.PythonPanel):
         self.paths = nuke.Multiline_Eval_String_Knob("paths", "paths: here = there")
         self.python.setTooltip("Such as /opt/vera/.venv/bin/python. Empty: the service is started by hand")
         self.root.setTooltip("Empty where the core is installed in that Python")
-        self.folders.setTooltip("One a line: the service reads and writes inside these only; your home folder if there is none")
-        self.paths.setTooltip("One pair a line, where the service's machine writes paths otherwise: Z:/shots = /mnt/shots")
+        self.folders.setTooltip(
+            "One a line: the service reads and writes inside these only; your home folder if there is none"
+        )
+        self.paths.setTooltip(
+            "One pair a line, where the service's machine writes paths otherwise: Z:/shots = /mnt/shots"
+        )
         for knob, value in (
             (self.python, values.python), (self.root, values.root), (self.cache, values.cache),
             (self.folders, "\n".join(values.folders)), (self.paths, "\n".join(f"{a} = {b}" for a, b in values.paths)),
@@ -37,7 +41,11 @@ class Panel(nukescripts.PythonPanel):
                 raise VeraError(f"paths: '{line}' is no pair; write here = there")
             pairs.append((here, there))
         return settings.Settings(
-            _one(self.python), _one(self.root), _one(self.cache) or settings.load().cache, tuple(_lines(self.folders.value())), tuple(pairs)
+            _one(self.python),
+            _one(self.root),
+            _one(self.cache) or settings.load().cache,
+            tuple(_lines(self.folders.value())),
+            tuple(pairs),
         )
 
 

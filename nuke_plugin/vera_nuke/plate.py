@@ -23,7 +23,9 @@ Files = namedtuple("Files", "path space state write")
 _DIRECT = ("exr", "dpx", "tif", "tiff", "png")
 CLASS = "VeraEdit"
 # Knobs that change no pixel.
-_LAYOUT = re.compile(r"(?:xpos|ypos|selected|label|note_font\S*|tile_color|gl_color|hide_input|postage_stamp|cached|dope_sheet|name)\b")
+_LAYOUT = re.compile(
+    r"(?:xpos|ypos|selected|label|note_font\S*|tile_color|gl_color|hide_input|postage_stamp|cached|dope_sheet|name)\b"
+)
 
 
 _RESULT = re.compile(r"(?:result_\w+|output|disable)\b")
@@ -51,7 +53,8 @@ def plate_files(source: nuke.Node, first, last, folder, working):
                     f"{read.fullName()}: {pattern}: {versions.show_frames(gone)} not on the disk;"
                     " supply the files or choose other frames"
                 )
-            return Files(pattern, space, _state_of_files([versions.file_of(pattern, f) for f in range(first, last + 1)]), False)
+            files = [versions.file_of(pattern, frame) for frame in range(first, last + 1)]
+            return Files(pattern, space, _state_of_files(files), False)
     state = state_of_stream(source, first, last)
     return Files(f"{folder}/plates/{state[:12]}/plate.####.exr", working, state, True)
 
@@ -153,11 +156,11 @@ def write(node: nuke.Gizmo, request):
         if pattern is None:
             continue
         mark = os.path.dirname(pattern) + "/" + which
-        if versions.is_written(mark, request.first, request.last) and not versions.missing(pattern, request.first, request.last):
-            continue
-        _write(node, which, pattern, request.first, request.last)
-        os.makedirs(mark, exist_ok=True)
-        versions.mark_written(mark, request.first, request.last)
+        first, last = request.first, request.last
+        if not versions.is_written(mark, first, last) or versions.missing(pattern, first, last):
+            _write(node, which, pattern, first, last)
+            os.makedirs(mark, exist_ok=True)
+            versions.mark_written(mark, first, last)
 
 
 def _write(node: nuke.Gizmo, which, pattern, first, last):
@@ -173,7 +176,9 @@ def _write(node: nuke.Gizmo, which, pattern, first, last):
             node["writing"].setValue(True)
         nuke.execute(writer, first, last, 1)
     except OSError as error:
-        raise VeraError(f"{os.path.dirname(pattern)}: cannot be written ({error.strerror}); choose another folder") from None
+        raise VeraError(
+            f"{os.path.dirname(pattern)}: cannot be written ({error.strerror}); choose another folder"
+        ) from None
     except RuntimeError as error:
         reason = " ".join(str(error).split()) or "no reason given"
         raise VeraError(f"the {which} could not be written ({reason}); nothing was submitted") from None

@@ -75,7 +75,9 @@ def fitting(recipe, known):
         del recipe["layer_space"]  # what it makes anyway
     for name in _NEW_FIELDS:
         if name in recipe and name not in known:
-            raise VeraError(f"this version of the core has no {name.replace('_', ' ')} ({recipe[name]}); update Vera, or do without")
+            raise VeraError(
+                f"this version of the core has no {name.replace('_', ' ')} ({recipe[name]}); update Vera, or do without"
+            )
     return {name: value for name, value in recipe.items() if value != ""}
 
 

@@ -57,7 +57,13 @@ def allow(values):
         command = [values.python, "-m", "core.serve", "--allow", there]
         try:
             done = subprocess.run(
-                command, cwd=values.root or None, env=environment, capture_output=True, text=True, timeout=60, creationflags=no_window
+                command,
+                cwd=values.root or None,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                creationflags=no_window,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise VeraError(f"{values.python}: cannot be started ({error}); name the Python of the core") from None

@@ -100,4 +100,6 @@ def _other_space(node: nuke.Gizmo):
     made = str(node["result_space"].value())
     own = color.known(str(node["working_space"].value()).strip())
     now = own or color.of_script(plate.root_knob)
-    return [f"made for the working space {made}, but the script now works in {now}: press Render"] if made and made != now else []
+    if not made or made == now:
+        return []
+    return [f"made for the working space {made}, but the script now works in {now}: press Render"]

@@ -70,7 +70,9 @@ def begin(base, request):
                 number += 1
         _write_json(path(base, number) + "/request.json", _noted(request))
     except OSError as error:
-        raise VeraError(f"{base}: cannot be written ({error.strerror}); choose another folder for the results") from None
+        raise VeraError(
+            f"{base}: cannot be written ({error.strerror}); choose another folder for the results"
+        ) from None
     return number
 
 

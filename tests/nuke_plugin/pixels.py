@@ -56,7 +56,9 @@ class Pictures:
 
     def _CheckerBoard2(self, node, frame, size):
         y, x = np.indices(size)
-        return np.repeat((((x // 8 + y // 8) % 2) * 0.4 + 0.1 + frame % 7 * 0.01).astype("float32")[..., None], 4, axis=-1)
+        return np.repeat(
+            (((x // 8 + y // 8) % 2) * 0.4 + 0.1 + frame % 7 * 0.01).astype("float32")[..., None], 4, axis=-1
+        )
 
     def _Constant(self, node, frame, size):
         return np.broadcast_to(np.float32(node["color"].value()), (*size, 4))

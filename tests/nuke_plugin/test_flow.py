@@ -136,7 +136,9 @@ def test_a_touched_plate_and_a_mask_are_written_once_and_without_loss(nuke, plat
     assert len(nuke.pictures.written) == 10
     grade["white"].setValue(1.5)
     press_and_wait(nuke, edit, 3)
-    assert nuke.pictures.written[10:] == [("VeraEdit1.PlateWrite", f) for f in range(1001, 1006)]  # the mask is as it was
+    assert nuke.pictures.written[10:] == [
+        ("VeraEdit1.PlateWrite", f) for f in range(1001, 1006)
+    ]  # the mask is as it was
 
 
 def test_two_nodes_at_once(nuke, plate, service):

@@ -45,8 +45,19 @@ def test_mypy_finds_nothing_against_nukes_stubs(built, tmp_path):
         "[mypy]\npython_version = 3.10\ncheck_untyped_defs = True\n"
         "[mypy-nukescripts]\nignore_missing_imports = True\n[mypy-vera_nuke.client]\nignore_errors = True\n"
     )
-    command = [sys.executable, "-m", "mypy", "--config-file", settings, "--cache-dir", tmp_path / "cache", "--no-color-output"]
-    done = subprocess.run([*map(str, command), "vera_nuke", "init.py", "menu.py", "verify.py"], cwd=built, capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--config-file",
+        settings,
+        "--cache-dir",
+        tmp_path / "cache",
+        "--no-color-output",
+    ]
+    done = subprocess.run(
+        [*map(str, command), "vera_nuke", "init.py", "menu.py", "verify.py"], cwd=built, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     # That it would find something: a function that Nuke does not have.
     (tmp_path / "wrong.py").write_text("import nuke\n\ndef f():\n    nuke.scriptReadTxt(1)\n")
@@ -56,7 +67,9 @@ def test_mypy_finds_nothing_against_nukes_stubs(built, tmp_path):
 
 def calls_in_the_gizmo():
     text = (PLUGIN / "VeraEdit.gizmo").read_text()
-    return re.findall(r'"(import vera_nuke[^"]*)"', text) + re.findall(r'"(import vera_nuke[^"]*)"', (PLUGIN / "menu.py").read_text())
+    return re.findall(r'"(import vera_nuke[^"]*)"', text) + re.findall(
+        r'"(import vera_nuke[^"]*)"', (PLUGIN / "menu.py").read_text()
+    )
 
 
 def test_every_button_calls_what_exists(nuke):
@@ -79,9 +92,22 @@ def test_every_knob_that_is_named_exists(nuke):
     named = set()
     for file in INSIDE:
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
+            if (
+                isinstance(node, ast.Subscript)
+                and isinstance(node.slice, ast.Constant)
+                and isinstance(node.slice.value, str)
+            ):
                 owner = ast.unparse(node.value)
-                if owner.split(".")[-1].split("(")[0] in ("node", "edit", "read", "inner", "root", "input", "group", "writer"):
+                if owner.split(".")[-1].split("(")[0] in (
+                    "node",
+                    "edit",
+                    "read",
+                    "inner",
+                    "root",
+                    "input",
+                    "group",
+                    "writer",
+                ):
                     named.add(node.slice.value)
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("root_knob", "_value", "whole")):
                 named |= {a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
@@ -107,11 +133,20 @@ def test_the_buttons_of_a_new_node(nuke, edit):
 def test_settings_are_kept_and_wrong_ones_refused(nuke, edit, tmp_path, monkeypatch):
     from vera_nuke import settings
 
-    filled = {"python": "/opt/vera/bin/python", "folders": "", "paths": "Z:/shots = /mnt/shots\n", "cache": str(tmp_path)}
+    filled = {
+        "python": "/opt/vera/bin/python",
+        "folders": "",
+        "paths": "Z:/shots = /mnt/shots\n",
+        "cache": str(tmp_path),
+    }
     nuke.answers += [filled, {"paths": "Z:/shots"}, None]
     edit["settings"].execute()
     kept = settings.load()
-    assert kept.paths == (("Z:/shots", "/mnt/shots"),) and kept.python == "/opt/vera/bin/python" and kept.cache == str(tmp_path)
+    assert (
+        kept.paths == (("Z:/shots", "/mnt/shots"),)
+        and kept.python == "/opt/vera/bin/python"
+        and kept.cache == str(tmp_path)
+    )
     edit["settings"].execute()
     assert "write here = there" in nuke.messages.pop() and settings.load() == kept
     edit["settings"].execute()
@@ -196,5 +231,10 @@ def test_what_is_built_is_whole_and_carries_the_one_client(built):
     for file in built.rglob("*"):
         if file.is_file() and "__pycache__" not in file.parts:
             assert str(file.relative_to(built.parent)) in names
-    assert {"vera-nuke/init.py", "vera-nuke/menu.py", "vera-nuke/VeraEdit.gizmo", "vera-nuke/ToolSets/Vera/VeraEdit.nk"} <= names
+    assert {
+        "vera-nuke/init.py",
+        "vera-nuke/menu.py",
+        "vera-nuke/VeraEdit.gizmo",
+        "vera-nuke/ToolSets/Vera/VeraEdit.nk",
+    } <= names
     assert not [n for n in names if "__pycache__" in n]

@@ -121,13 +121,47 @@ def test_an_older_core_gets_what_it_knows_and_no_more(nuke):
     from vera_nuke import run
     from vera_nuke.host import VeraError
 
-    old = {"plate", "prompt", "out", "mask", "frames", "model", "seed", "steps", "guidance", "color_space", "blend_space"}
+    old = {
+        "plate",
+        "prompt",
+        "out",
+        "mask",
+        "frames",
+        "model",
+        "seed",
+        "steps",
+        "guidance",
+        "color_space",
+        "blend_space",
+    }
     recipe = {"prompt": "p", "layer_space": "linear", "color_space": ""}
     assert run.fitting(recipe, old) == {"prompt": "p"}
     assert run.fitting(recipe, old | {"layer_space"}) == {"prompt": "p", "layer_space": "linear"}
     for new in ({"layer_space": "ACEScg"}, {"layer_space": "linear", "region": "0,0,8,8"}):
         with pytest.raises(VeraError, match="has no .*update Vera"):
             run.fitting(new, old)
+
+
+@pytest.mark.parametrize(
+    "job, words, percent",
+    [
+        ({"state": "queued", "position": 2}, "waits in the queue, place 2", 0),
+        ({"stage": "start"}, "the model is being loaded", 0),
+        ({"stage": "prepare"}, "the plate is being checked", 0),
+        ({"stage": "read", "done": 24, "total": 48, "seconds_left": 0.2}, "plate read: 24 of 48, 0 s left", 6),
+        ({"stage": "denoise", "done": 3, "total": 8, "seconds_left": 12.4}, "step 3 of 8, 12 s left", 38),
+        ({"stage": "denoise", "done": 0, "total": 8}, "step 0 of 8", 10),
+        ({"stage": "deliver", "done": 48, "total": 48, "seconds_left": 600}, "layers delivered: 48 of 48, 10 min left", 100),
+        ({"stage": "a later core's"}, "running", 0),
+        ({"stage": "denoise", "cancelling": True, "done": 3, "total": 8}, "being cancelled", 38),
+    ],
+)
+def test_a_job_in_words(nuke, job, words, percent):
+    from vera_nuke import run
+
+    none = {"stage": None, "done": None, "total": None, "seconds_left": None, "position": None, "cancelling": False}
+    job = {"state": "running", **none, **job}
+    assert (run.progress(job), run.percent(job)) == (words, percent)
 
 
 def test_a_region_is_counted_from_the_top(nuke, edit):
@@ -220,9 +254,18 @@ def test_groups_hide_nothing(nuke, plate, edit):
         (lambda nuke, edit: own(edit, "1001.5", 1003), "first 1001.5 is not a whole number"),
         (lambda nuke, edit: own(edit, -3, 3), "first -3 is not a whole number from 0"),
         (lambda nuke, edit: edit["seed"].setValue(-1), "seed -1 is not a whole number from 0"),
-        (lambda nuke, edit: edit["quality"].setValue("own") and edit["steps"].setValue(0), "steps 0 is not a whole number from 1"),
-        (lambda nuke, edit: edit.setInput(0, edit_node(nuke, edit.input(0))), "VeraEdit2 before it is not rendered yet"),
-        (lambda nuke, edit: os.unlink(edit.input(0)["file"].value().replace("####", "1002")), "frame 1002 not on the disk"),
+        (
+            lambda nuke, edit: edit["quality"].setValue("own") and edit["steps"].setValue(0),
+            "steps 0 is not a whole number from 1",
+        ),
+        (
+            lambda nuke, edit: edit.setInput(0, edit_node(nuke, edit.input(0))),
+            "VeraEdit2 before it is not rendered yet",
+        ),
+        (
+            lambda nuke, edit: os.unlink(edit.input(0)["file"].value().replace("####", "1002")),
+            "frame 1002 not on the disk",
+        ),
     ],
 )
 def test_what_cannot_be_edited_is_refused_in_words(nuke, edit, change, words):
@@ -265,7 +308,9 @@ def test_a_read_only_folder_still_shows_what_is_in_it(nuke, edit, tmp_path, monk
     assert edit["result_shown"].value() == 1
 
 
-@pytest.mark.parametrize("error, words", [(RuntimeError("Cancelled"), "could not be written (Cancelled)"), (None, "was not written whole")])
+@pytest.mark.parametrize(
+    "error, words", [(RuntimeError("Cancelled"), "could not be written (Cancelled)"), (None, "was not written whole")]
+)
 def test_a_plate_that_nuke_does_not_write_whole(nuke, plate, edit, error, words):
     plate["frame"].setValue("frame/2")
 
@@ -286,7 +331,9 @@ def test_a_plate_that_nuke_does_not_write_whole(nuke, plate, edit, error, words)
 def test_without_a_service_it_says_how_to_have_one(nuke, edit, tmp_path, monkeypatch):
     monkeypatch.setenv("VERA_SERVICE_DIR", str(tmp_path / "none"))
     edit["render"].execute()
-    assert nuke.pump(lambda: "press Settings and name the core's Python" in edit["status"].value(), 20), edit["status"].value()
+    assert nuke.pump(lambda: "press Settings and name the core's Python" in edit["status"].value(), 20), edit[
+        "status"
+    ].value()
     assert os.listdir(edit["folder"].value()) == [] and edit["pending"].value() == 0
 
 

@@ -64,7 +64,9 @@ def known_knobs(nuke, kind, user=()):
 
 def check_knobs(nuke, nodes, gizmo_knobs):
     for node in every(nodes):
-        user = {w[0].split()[1] for w in node.values("addUserKnob")} | (gizmo_knobs if node.kind == "VeraEdit" else set())
+        user = {w[0].split()[1] for w in node.values("addUserKnob")} | (
+            gizmo_knobs if node.kind == "VeraEdit" else set()
+        )
         unknown = {name for name, _ in node.knobs} - known_knobs(nuke, node.kind, user)
         assert not unknown, f"{node.kind} {node.name}: {unknown}"
         assert node.kind in nuke.KNOBS or node.kind in ("Gizmo", "VeraEdit"), node.kind
