@@ -15,7 +15,7 @@ from core.service import client
 from tests.nuke_plugin.conftest import FAKE, ROOT, edit_node, old_python
 from tests.nuke_plugin.pixels import read_exr, write_exr
 
-PATIENCE = 240  # seconds for a job, on a busy machine
+PATIENCE = 600  # seconds for a job, on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -192,10 +192,15 @@ def test_without_an_interface(nuke, plate, service, tmp_path):
     """nuke -t: render waits; the script that it saves needs no service and no core (nuke -x)."""
     import vera_nuke
 
-    edit = quick(edit_node(nuke, plate, "Add falling snow"))
+    edit = quick(edit_node(nuke, plate, "Add fog"))
+    edit["use_region"].setValue(True)
+    edit["region"].setValue([0, 24, 40, 48])  # from the bottom left: the upper left of the picture
     with nuke.headless():
         vera_nuke.render(edit)
         assert shown(edit, 1)() and not nuke.tasks
+        alpha = read_exr(layer_files(edit)[0])[..., 3]
+        assert service.jobs()[0]["recipe"]["region"] == "0,0,40,24"
+        assert not alpha[24:].any() and not alpha[:, 40:].any()
         assert vera_nuke.render_all() == []
         writer = nuke.createNode("Write")
         writer.setInput(0, edit)
