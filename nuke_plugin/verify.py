@@ -192,11 +192,11 @@ def saved(scene):
     scene.edit = nuke.toNode(name)
     scene.read = scene.edit.input(0)
     assert scene.edit["prompt"].value() == prompt, scene.edit["prompt"].value()
-    assert show.trouble(scene.edit) is None, show.trouble(scene.edit)
+    assert show.missing(scene.edit) is None, show.missing(scene.edit)
     gone = f"{scene.out}/edit/edit.{LAST}.exr"
     os.rename(gone, gone + ".away")
     try:
-        assert f"frame {LAST}" in (show.trouble(scene.edit) or "")
+        assert f"frame {LAST}" in (show.missing(scene.edit) or "")
         write = nuke.nodes.Write(
             inputs=[scene.edit], file=scene.work + "/comp/comp.####.exr", file_type="exr", create_directories=True
         )

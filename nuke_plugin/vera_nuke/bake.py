@@ -15,7 +15,7 @@ _BLOCK = re.compile(r"^ (\w+) \{\n(.*?)^ \}\n", re.DOTALL | re.MULTILINE)
 
 def bake(node: nuke.Gizmo):
     """Put the Group beside the node and give it the node's connections. Returns it. Raises VeraError."""
-    words = show.trouble(node)
+    words = show.missing(node)
     if words:
         raise VeraError(f"{words}; there is nothing to bake")
     parent = node.parent() or nuke.root()

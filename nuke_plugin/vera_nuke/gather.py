@@ -47,7 +47,7 @@ def request(node: nuke.Gizmo, write=True):
     drawn = node.input(1)
     if drawn is not None:
         _refuse_other_size(drawn, source)
-        mask = plate.mask_files(drawn, first, last, base)
+        mask = plate.mask_files(drawn, first, last, base, working)
         recipe["mask"] = mask.path
     return versions.Request(
         recipe, files.state + (mask.state if mask else ""), files.path if files.write else None,

@@ -26,8 +26,7 @@ CLASS = "VeraEdit"
 _LAYOUT = re.compile(
     r"(?:xpos|ypos|selected|label|note_font\S*|tile_color|gl_color|hide_input|postage_stamp|cached|dope_sheet|name)\b"
 )
-
-
+# Of another VeraEdit: those that do.
 _RESULT = re.compile(r"(?:result_\w+|output|disable)\b")
 
 
@@ -59,11 +58,11 @@ def plate_files(source: nuke.Node, first, last, folder, working):
     return Files(f"{folder}/plates/{state[:12]}/plate.####.exr", working, state, True)
 
 
-def mask_files(source: nuke.Node, first, last, folder):
+def mask_files(source: nuke.Node, first, last, folder, working):
     """Files of the mask stream. The core takes alpha, or the brightness where alpha is 1 everywhere."""
     read = untouched_read(source, first, last, still=True)
     # What the file holds and what the artist sees are the same only if Nuke converts nothing.
-    if read is not None and (read["raw"].value() or color.of_read(*_colorspace(read)) == "linear"):
+    if read is not None and (read["raw"].value() or color.of_read(*_colorspace(read)) in (working, "linear")):
         pattern = file_pattern(read)
         frames = range(first, last + 1)
         if not versions.missing(pattern, first, last):
@@ -88,10 +87,10 @@ def untouched_read(node: Optional[nuke.Node], first, last, still=False):
         return None  # colour and alpha of other formats may be multiplied on reading
     if not numbered and not still:
         return None
-    if numbered and not _value(node, "first") <= first <= last <= _value(node, "last"):
-        return None if still else _refuse_range(node, first, last)
     if _is_retimed(node):
         return None
+    if numbered and not _value(node, "first") <= first <= last <= _value(node, "last"):
+        return None if still else _refuse_range(node, first, last)
     width, height = node.metadata("input/width"), node.metadata("input/height")
     form, box = node.format(), node.bbox()
     if (form.width(), form.height()) != (width, height):

@@ -43,7 +43,7 @@ def render(node: nuke.Gizmo, wait=False):
 
 def changed(node: nuke.Gizmo):
     """Whether the node asks for something else than it shows. Raises VeraError."""
-    if show.trouble(node):
+    if show.missing(node):
         return True
     number = int(node["version"].value())
     return versions.find(gather.folder(node), gather.request(node, write=False), number) != number

@@ -28,7 +28,7 @@ def show(node: nuke.Gizmo, base, number):
     cast("nuke.Script_Knob", inner(node, "Layer")["reload"]).execute()  # the same names may hold other pixels now
     words = [f"v{number:03d}: frames {delivery.first}-{delivery.last}"]
     words += [str(warning) for warning in delivery.warnings]
-    set_status(node, "; ".join(words + _other_space(node)))
+    set_status(node, "; ".join(filter(None, [*words, other_space(node)])))
 
 
 def edits():
@@ -50,15 +50,25 @@ def edits_upstream(node: Optional[nuke.Node]):
     return found
 
 
-def trouble(node: nuke.Gizmo):
-    """What keeps this node from showing what it should, in one line; None if nothing does."""
+def missing(node: nuke.Gizmo):
+    """What this node has no picture of, in one line; None if all is there."""
     if not node["result_shown"].value():
         return "not rendered yet"
     pattern = str(node["result_file"].value())
     gone = versions.missing(pattern, int(node["result_first"].value()), int(node["result_last"].value()))
     if gone:
         return f"{pattern}: {versions.show_frames(gone)} missing here; bring the files, or press Render"
-    return "; ".join(_other_space(node)) or None
+    return None
+
+
+def other_space(node: nuke.Gizmo):
+    """A layer is right in the space that it was made for only: what to say of another; None if it is the same."""
+    made = str(node["result_space"].value())
+    own = color.known(str(node["working_space"].value()).strip())
+    now = own or color.of_script(plate.root_knob)
+    if not made or made == now:
+        return None
+    return f"made for the working space {made}, but the script now works in {now}: press Render"
 
 
 def check_script():
@@ -67,10 +77,14 @@ def check_script():
 
     for node in edits():
         pending = int(node["pending"].value())
-        words = trouble(node)
-        if nuke.GUI and pending:
-            run.resume(node, pending)
-        elif words and not (words == "not rendered yet" and nuke.GUI):
+        try:
+            if nuke.GUI and pending:
+                run.resume(node, pending)
+                continue
+            words = missing(node) or other_space(node)
+        except VeraError as error:
+            words = str(error)
+        if words and not (words == "not rendered yet" and nuke.GUI):
             set_status(node, words)
             if nuke.GUI:
                 nuke.warning(f"Vera: {node.fullName()}: {words}")
@@ -86,20 +100,10 @@ def check_before_render():
     if parent is not None and parent.Class() == plate.CLASS:
         return  # the node writes its own plate
     for node in edits_upstream(writer):
-        words = trouble(node)
-        if words and not words.startswith("made for"):
-            message = f"{node.fullName()}: {words}"
-            say(message)
-            raise RuntimeError("Vera: " + message + ", or disable the node")
+        words = missing(node)
         if words:
             say(f"{node.fullName()}: {words}")
-
-
-def _other_space(node: nuke.Gizmo):
-    """A layer is right in the space that it was made for only."""
-    made = str(node["result_space"].value())
-    own = color.known(str(node["working_space"].value()).strip())
-    now = own or color.of_script(plate.root_knob)
-    if not made or made == now:
-        return []
-    return [f"made for the working space {made}, but the script now works in {now}: press Render"]
+            raise RuntimeError(f"Vera: {node.fullName()}: {words}, or disable the node")
+        words = other_space(node)
+        if words:
+            say(f"{node.fullName()}: {words}")

@@ -76,6 +76,16 @@ def test_a_retimed_or_shifted_plate_is_asked_for_at_the_frames_of_the_script(nuk
     assert asked.recipe["frames"] == "1011-1015" and asked.plate_write
 
 
+def test_a_read_that_starts_elsewhere_is_asked_for_at_the_frames_of_the_script(nuke, plate, edit):
+    plate["frame_mode"].setValue("start at")
+    plate["frame"].setValue("1")
+    own(edit, 1, 5)
+    assert request(edit).plate_write and request(edit).recipe["frames"] == "1-5"
+    plate["frame"].setValue("1001")  # where it starts anyway
+    own(edit, 1001, 1005)
+    assert request(edit).plate_write is None
+
+
 def test_default_colour_spaces_are_those_of_the_script(nuke, plate, edit):
     plate["colorspace"].setValue("default")
     assert request(edit).recipe["color_space"] == "linear" and request(edit).plate_write is None

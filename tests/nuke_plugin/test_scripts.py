@@ -200,6 +200,31 @@ def test_a_saved_script_holds_the_result_and_opens_as_it_was(nuke, edit, tmp_pat
     assert "edit.####.exr: frame 1002 missing here" in nuke.warnings[0]
 
 
+def test_another_working_space_is_told_and_renders(nuke, edit, tmp_path):
+    """The layer is wrong in it, but it is there: the artist decides. A node that has nothing stops the render."""
+    writer = nuke.createNode("Write")
+    writer.setInput(0, edit)
+    nuke.painter = lambda node, frame, file: None
+    with nuke.headless():
+        try:
+            nuke.execute(writer, 1001, 1001)
+            raise AssertionError("a render without its edit")
+        except RuntimeError as error:
+            assert "VeraEdit1: not rendered yet, or disable the node" in str(error)
+        edit["disable"].setValue(True)
+        nuke.execute(writer, 1001, 1001)
+        edit["disable"].setValue(False)
+        delivered(edit, tmp_path / "r")
+        nuke.root()["colorManagement"].setValue("OCIO")
+        nuke.root()["workingSpaceLUT"].setValue("ACEScg")
+        nuke.printed.clear()
+        nuke.execute(writer, 1001, 1001)
+        assert "made for the working space linear, but the script now works in ACEScg" in nuke.printed[-1]
+        nuke.scriptSave(str(tmp_path / "comp.nk"))
+        nuke.scriptOpen(str(tmp_path / "comp.nk"))
+    assert "now works in ACEScg: press Render" in nuke.toNode("VeraEdit1")["status"].value()
+
+
 def test_frames_outside_the_result_are_empty_not_held():
     (gizmo,) = record(GIZMO.read_text())
     layer = next(n for n in gizmo.nodes if n.name == "Layer")
