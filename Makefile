@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 # What an editable install does not follow by itself.
 INSTALLED_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernels/native/*)
 
-.PHONY: setup test fault-test gpu-test gpu-bench demo clean
+.PHONY: setup test fault-test gpu-test gpu-bench demo nuke-plugin clean
 
 setup: $(STAMP)
 
@@ -38,6 +38,10 @@ fault-test: setup
 demo: setup
 	$(BIN)/python -m core.render demo/job.json
 
+# Needs Python alone: a zip, and a folder for NUKE_PATH, in dist/.
+nuke-plugin:
+	$(PYTHON) nuke_plugin/build.py dist
+
 clean:
-	rm -rf .venv build out .pytest_cache kernels/_native*.so
+	rm -rf .venv build dist out .pytest_cache kernels/_native*.so
 	find core kernels tests -name __pycache__ -type d -prune -exec rm -rf {} +

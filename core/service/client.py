@@ -166,6 +166,10 @@ class Client:
             )
         return answer
 
+    def recipe_fields(self):
+        """Names that this service's recipes may have; a host leaves others out."""
+        return set(self._ask("GET", "/v1/openapi.json")["components"]["schemas"]["Recipe"]["properties"])
+
     def submit(self, recipe, request=None):
         """Put a recipe into the queue. Sent again under the same `request` it is the same job."""
         recipe = {k: v for k, v in dict(recipe).items() if v is not None}
