@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from core import __version__
@@ -22,7 +23,9 @@ from core.errors import InputError, Stopped
 from core.generate import generated_shots
 from core.layer.blend import layer_for_blending
 from core.layer.delivery import Delivery
-from core.layer.matte import extend_color, refine_alpha, resize, snap
+from core.layer.foreground import clean_color
+from core.layer.header import Formats
+from core.layer.matte import clean_alpha, refine_alpha, steady
 from core.model.load import Model, load_model
 from core.plate.color import resolve_space, to_model
 from core.plate.cuts import refuse_cuts_outside
@@ -31,9 +34,12 @@ from core.plate.region import Region, region_of
 from core.plate.source import Mask, Plate, open_mask, open_plate
 from core.recipe import EditRecipe, identity, parse_cuts, parse_region
 from core.sampling.latents import OneLayer, Shelf
+from kernels.matte import plate_color
 from kernels.over import over
 from kernels.pixel_hash import pixel_hash
+from kernels.subject import free_subject
 
+BAND = 32  # rows of a frame that are blended at a time
 CODE_BITS = {"uint10": 10, "uint12": 12}  # kept in 16 bits in memory, rounded to their own depth
 
 
@@ -107,8 +113,15 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
         region=[region.x, region.y, region.width, region.height],
         cuts=cuts,
     )
-    job_hash = identity(generation=generation, blend_space=recipe.blend_space)
-    delivery = Delivery(Path(recipe.out), plate, recipe.to_json(), job_hash, recipe.blend_space, space, generation)
+    formats = Formats(recipe.layer_type, recipe.compression, recipe.also)
+    job_hash = identity(
+        generation=generation,
+        blend_space=recipe.blend_space,
+        formats=[formats.layer_type, formats.compression, formats.also],
+    )
+    delivery = Delivery(
+        Path(recipe.out), plate, recipe.to_json(), job_hash, recipe.blend_space, space, generation, formats
+    )
     delivery.preflight()
     latents, kept = Shelf(delivery.job_dir / "latents", generation), Shelf(delivery.kept_dir, generation)
     kept.refuse_others()
@@ -174,7 +187,7 @@ def _delivered_frames(job: Job, shots, stopping):
     workers = min(4, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
         pending = deque()
-        decoded = (_decoded_frames(job.model, layers, len(shot)) for shot, layers in shots.items())
+        decoded = (steady(_decoded_frames(job.model, layers, len(shot))) for shot, layers in shots.items())
         for frame, parts in zip(job.plate.frames, chain.from_iterable(decoded), strict=True):
             if stopping():
                 raise Stopped(f"stopped before frame {frame}")
@@ -210,23 +223,33 @@ def _decoded_frames(model, layers, count):
 def _deliver_frame(job: Job, frame, pixels, color, alpha, composite):
     """One frame's pixels and layers at model size -> layer and composite at plate size, written."""
     source = job.source(pixels)
-    layer = job.region.place(_plate_sized_layer(color, alpha, source, job.recipe.blend_space))
-    over_plate = over(pixels, layer, job.space, job.recipe.blend_space, CODE_BITS.get(job.plate.pixel_type))
     at_model_size = shrink(torch.from_numpy(source), *job.size)
+    layer, matte = _plate_sized_layer(color, alpha, at_model_size, source, job.recipe.blend_space)
+    layer, matte = job.region.place(layer), job.region.place(matte)
+    over_plate = over(pixels, layer, job.space, job.recipe.blend_space, CODE_BITS.get(job.plate.pixel_type))
     composed = alpha * color + (1 - alpha) * at_model_size
     facts = {
         "agreement_error": float((composed - composite).pow(2).mean()),  # mean square, encoded [0, 1]
         "coverage": float((layer[..., 3] > 0).mean()),
     }
-    job.delivery.write(frame, layer, over_plate, facts)
+    job.delivery.write(frame, layer, over_plate, facts, matte)
 
 
-def _plate_sized_layer(color, alpha, source, blend_space):
-    """Model-size straight colour (3, h, w) and alpha (h, w) -> the layer (H, W, 4), premultiplied half."""
-    size = source.shape[:2]
-    color, alpha = color.movedim(0, -1).numpy(), alpha.numpy()
-    color = resize(extend_color(color, alpha), size).clip(0, 1)
-    return layer_for_blending(color, snap(refine_alpha(alpha, size)), source, blend_space)
+def _plate_sized_layer(color, alpha, guide, source, blend_space):
+    """Decoded straight colour (3, h, w) and alpha (h, w), and the plate (H, W, 3) with its likeness at model size,
+    guide (3, h, w) -> the layer (H, W, 4), premultiplied half, and the matte (H, W) as the model meant it."""
+    plate = torch.from_numpy(source)
+    alpha = clean_alpha(alpha)
+    matte, kept = refine_alpha(alpha, guide, plate)
+    edit = plate_color(clean_color(color, alpha).movedim(0, -1), matte)
+    edit, raised = free_subject(edit, matte, kept, plate)
+    edit, raised = edit.numpy(), raised.numpy()
+    layer = np.zeros((*matte.shape, 4), np.float16)
+    for top in range(0, len(layer), BAND):  # what is worked on stays in the processor's cache
+        rows = slice(top, top + BAND)
+        if raised[rows].any():
+            layer[rows] = layer_for_blending(edit[rows], raised[rows], source[rows], blend_space)
+    return layer, matte.numpy()
 
 
 def _mean(facts, name):

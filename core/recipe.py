@@ -11,6 +11,9 @@ from core.errors import InputError
 
 SCHEMA = "vera.recipe/1"
 BLEND_SPACES = ("linear", "encoded")
+LAYER_TYPES = ("half", "float")
+COMPRESSIONS = ("zip", "zips", "piz", "rle", "none")  # of EXR; lossless for half and float
+ALSO = ("prores", "png", "matte")
 MAX_SEED = 2**63 - 1
 
 
@@ -23,6 +26,8 @@ class EditRecipe:
     space in which the layer will be laid over the plate. region: "X,Y,W,H", the pixels to
     edit, from the top left of the display window. cuts: "auto", "none" or first frames of new
     shots, "1013,1040". keep: leave the generated latents in the results' folder.
+    layer_type, compression: of the EXR files. also: what else is delivered of the layer (see
+    layer/also.py): "prores", "png", "matte"; a text with commas counts as a list.
     """
 
     plate: str
@@ -39,6 +44,9 @@ class EditRecipe:
     region: str | None = None
     cuts: str | None = None
     keep: bool = False
+    layer_type: str = "half"
+    compression: str = "zip"
+    also: tuple[str, ...] = ()
 
     def __post_init__(self):
         for name in ("plate", "prompt", "out", "model", "blend_space"):
@@ -55,6 +63,11 @@ class EditRecipe:
         if self.region is not None:
             parse_region(self.region)
         parse_cuts(self.cuts)
+        for name, known in (("layer_type", LAYER_TYPES), ("compression", COMPRESSIONS)):
+            if getattr(self, name) not in known:
+                value = f"{name.replace('_', ' ')} {getattr(self, name)!r}"
+                raise InputError(f"{value} is unknown; choose {', '.join(known)}")
+        object.__setattr__(self, "also", _names(self.also))
         _whole("seed", self.seed, 0, MAX_SEED)
         if self.steps is not None:
             _whole("steps", self.steps, 1, 1000)
@@ -144,6 +157,15 @@ def parse_cuts(text: str | None) -> str | tuple[int, ...]:
 def _whole(name, value, low, high):
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise InputError(f"{name} {value} is out of range; give a whole number from {low} to {high}")
+
+
+def _names(also) -> tuple[str, ...]:
+    """Each once, in the order of ALSO, so that the same wish has the same name."""
+    names = [n.strip() for n in also.split(",") if n.strip()] if isinstance(also, str) else also or ()
+    for name in names:
+        if name not in ALSO:
+            raise InputError(f"also {name!r} is unknown; choose from {', '.join(ALSO)}")
+    return tuple(n for n in ALSO if n in names)
 
 
 _HINTS = {

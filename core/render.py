@@ -6,6 +6,7 @@ import sys
 import traceback
 
 from core.errors import InputError, Stopped
+from core.recipe import COMPRESSIONS, LAYER_TYPES, EditRecipe
 
 DONE, FAULT, WRONG_INPUT, STOPPED = 0, 1, 2, 3
 
@@ -66,16 +67,19 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--keep", action="store_true", default=None, help="keep what was generated, to deliver again in another way"
     )
+    p.add_argument("--layer-type", choices=LAYER_TYPES, help="of the layer's EXR files (default half)")
+    p.add_argument("--compression", choices=COMPRESSIONS, help="of the EXR files, all lossless (default zip)")
+    p.add_argument("--also", metavar="LIST", help="more of the layer, such as prores,png,matte: OUT/edit.mov (ProRes"
+                   " 4444), OUT/png (16 bit), and the plain matte as matte.A in the EXR files")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
     return p
 
 
 def recipe_of(args):
-    from core.recipe import EditRecipe
-
     names = ("plate", "prompt", "out", "mask", "frames", "model", "seed", "steps", "guidance")
-    values = {n: getattr(args, n) for n in (*names, "color_space", "blend_space", "region", "cuts", "keep")}
+    names = (*names, "color_space", "blend_space", "region", "cuts", "keep", "layer_type", "compression", "also")
+    values = {n: getattr(args, n) for n in names}
     values = {n: v for n, v in values.items() if v is not None}
     return EditRecipe.from_file(args.job, **values) if args.job else EditRecipe.from_values(values)
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field, fields
 
 from core import __version__
-from core.recipe import EditRecipe
+from core.recipe import ALSO, COMPRESSIONS, LAYER_TYPES, EditRecipe
 from core.service.client import CONTRACT
 from core.service.security import MAX_TEXT, Refusal
 
@@ -23,6 +23,9 @@ _RECIPE_TYPES = {
     "steps": {"type": ["integer", "null"], "minimum": 1, "maximum": 1000},
     "guidance": {"type": ["number", "null"], "minimum": 0, "maximum": 30},
     "blend_space": {"type": "string", "enum": ["linear", "encoded"]},
+    "layer_type": {"type": "string", "enum": list(LAYER_TYPES)},
+    "compression": {"type": "string", "enum": list(COMPRESSIONS)},
+    "also": {"type": "array", "items": {"type": "string", "enum": list(ALSO)}},
     **{name: {**_TEXT, "type": ["string", "null"]} for name in ("mask", "frames", "color_space", "region", "cuts")},
     "keep": {"type": "boolean"},
 }
