@@ -79,7 +79,8 @@ def clean_alpha(alpha):
     low, high = kernel.SNAP
     area = int(SPECK_AREA * alpha.numel())
     kept = remove_specks(alpha.cpu().numpy(), low, SPECK_PEAK, area)
-    kept = 1 - remove_specks(1 - kept, 1 - high, SPECK_PEAK, area)
+    hollow = 1 - kept
+    kept[(hollow > 0) & (remove_specks(hollow, 1 - high, SPECK_PEAK, area) == 0)] = 1
     return torch.from_numpy(kept).to(alpha.device)
 
 
@@ -104,7 +105,7 @@ def plate_fit(alpha, guide):
     variance = moments[16] - mean_a**2
     slope = _solve(covariance + FIT_NOISE * torch.eye(3, device=guide.device)[..., None, None], shared)
     left = variance - 2 * (slope * shared).sum(0) + (slope[:, None] * covariance * slope[None]).sum((0, 1))
-    explained = 1 - left / (variance + 1e-5)
+    explained = (variance - left) / (variance + 1e-5)
     fit = torch.cat([slope, (mean_a - (slope * mean).sum(0))[None], explained[None]])
     fit = blur(fit[None], 1)[0]
     fit[4] = smoothstep(fit[4], *EXPLAINED)
