@@ -51,7 +51,7 @@ def test_clean_colour_stays():
     matte = scenes.subject()
     own, color, alpha = as_decoded(matte, "its own colour")
     left = halo(at_plate_size(clean_color(color, alpha)), matte, own)
-    assert left < 1.4 * halo(scenes.plain(color.movedim(0, -1).numpy()), matte, own)
+    assert left < 0.004 and halo(scenes.plain(color.movedim(0, -1).numpy()), matte, own) < 0.003
 
 
 def test_colour_fills_the_plane_from_the_layer():

@@ -62,7 +62,7 @@ def test_a_plate_that_knows_nothing_of_an_edge_is_not_asked(strength, grain):
     found, alone = refined(alpha, plate.clip(0, 1))[0], refined(alpha, flat(scenes.PLATE))[0]
     error, best, peer = (np.abs(a - matte)[edge].mean() for a in (found, alone, scenes.plain(alpha)))
     print(f"{1e3 * peer:.1f}e-3 -> {1e3 * error:.1f}e-3, over a flat plate {1e3 * best:.1f}e-3")
-    assert error < 1.1 * best and error < 0.3 * peer
+    assert error < 1.2 * best and error < 0.3 * peer
 
 
 def test_the_fit_is_that_of_least_squares():
