@@ -1,5 +1,6 @@
 """Small tools on planes (B, C, H, W), in torch on any device."""
 
+import torch
 import torch.nn.functional as F
 
 
@@ -21,17 +22,35 @@ def _fill(weighted, weight):
 
 
 def dilate(planes, radius):
-    """Maximum within (2 radius + 1)^2 pixels, a column and then a row."""
-    window = 2 * radius + 1
-    planes = F.max_pool2d(planes, (window, 1), stride=1, padding=(radius, 0))
-    return F.max_pool2d(planes, (1, window), stride=1, padding=(0, radius))
+    """Maximum within (2 radius + 1)^2 pixels."""
+    for axis in (2, 3):
+        planes = _over_window(torch.maximum, planes, axis, radius, -torch.inf)
+    return planes
 
 
 def blur(planes, radius):
     """Mean within (2 radius + 1)^2 pixels; beyond the border nothing counts."""
-    window, options = 2 * radius + 1, {"stride": 1, "count_include_pad": False}
-    planes = F.avg_pool2d(planes, (window, 1), padding=(radius, 0), **options)
-    return F.avg_pool2d(planes, (1, window), padding=(0, radius), **options)
+    for axis in (2, 3):
+        ones = planes.new_ones([1] * axis + [planes.shape[axis]] + [1] * (3 - axis))
+        planes = _over_window(torch.add, planes, axis, radius, 0) / _over_window(torch.add, ones, axis, radius, 0)
+    return planes
+
+
+def _over_window(join, planes, axis, radius, outside):
+    """join over 2 radius + 1 neighbours along an axis: of runs of 1, 2, 4, ... each joined from two of half its length."""
+    count, window = planes.shape[axis], 2 * radius + 1
+    edge = planes.new_full([*planes.shape[:axis], radius, *planes.shape[axis + 1 :]], outside)
+    run, length, joined, start = torch.cat([edge, planes, edge], axis), 1, None, 0
+    while length <= window:
+        if window & length:
+            part = run.narrow(axis, start, count)
+            joined = part if joined is None else join(joined, part)
+            start += length
+        if 2 * length <= window:
+            rest = run.shape[axis] - length
+            run = join(run.narrow(axis, 0, rest), run.narrow(axis, length, rest))
+        length *= 2
+    return joined
 
 
 def grow(planes, size):

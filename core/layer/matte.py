@@ -44,7 +44,7 @@ HARD_EDGE = (0.35, 0.7)
 # ... and does not go on rising farther out, as a ramp does: the rise within the
 # reach beside that within twice the reach (a ramp 0.5, an edge 1).
 ENDS_HERE = (0.7, 0.9)
-# Edges are looked for in tiles of so many model pixels; most hold none.
+# Work goes in tiles of so many model pixels; most hold no edge.
 TILE = 24
 
 
@@ -95,28 +95,34 @@ def refine_alpha(alpha, guide, plate):
 
 
 def plate_fit(alpha, guide):
-    """(h, w, 5): A and b of alpha = A.plate + b within FIT_REACH, and 1 where the plate explains alpha, 0 where not."""
-    a = alpha[None]
-    moments = torch.cat([guide, a, guide[:, None].mul(guide[None]).flatten(0, 1), guide * a, a * a])
-    moments = blur(moments[None], FIT_REACH)[0]
-    mean, mean_a = moments[:3], moments[3]
-    covariance = moments[4:13].unflatten(0, (3, 3)) - mean[:, None] * mean[None]
-    shared = moments[13:16] - mean * mean_a
-    variance = moments[16] - mean_a**2
-    slope = _solve(covariance + FIT_NOISE * torch.eye(3, device=guide.device)[..., None, None], shared)
-    left = variance - 2 * (slope * shared).sum(0) + (slope[:, None] * covariance * slope[None]).sum((0, 1))
+    """(h, w, 5): A and b of alpha = A.plate + b within FIT_REACH, and 1 where the plate explains alpha, 0 where not.
+
+    Where alpha is everywhere the same, as far as the decoder's noise goes, there is nothing to explain: all is 0.
+    """
+    return _where_alpha_changes(_fit, torch.cat([alpha[None], guide]), 5, TILE, FIT_REACH + 1, kernel.SNAP[0])
+
+
+def _fit(planes):
+    """(n, 4, y, x), alpha and plate -> (n, 5, y, x)."""
+    a, guide = planes[:, :1], planes[:, 1:]
+    moments = blur(torch.cat([guide, a, (guide[:, :, None] * guide[:, None]).flatten(1, 2), guide * a, a * a], 1), FIT_REACH)
+    mean, mean_a = moments[:, :3], moments[:, 3:4]
+    covariance = moments[:, 4:13].unflatten(1, (3, 3)) - mean[:, :, None] * mean[:, None]
+    shared = moments[:, 13:16] - mean * mean_a
+    variance = moments[:, 16:] - mean_a**2
+    regular = covariance + FIT_NOISE * torch.eye(3, device=a.device, dtype=a.dtype)[..., None, None]
+    slope = _solve(regular, shared)
+    left = variance - 2 * (slope * shared).sum(1, True) + (slope[:, None] * covariance * slope[:, :, None]).sum((1, 2))[:, None]
     explained = (variance - left) / (variance + 1e-5)
-    fit = torch.cat([slope, (mean_a - (slope * mean).sum(0))[None], explained[None]])
-    fit = blur(fit[None], 1)[0]
-    fit[4] = smoothstep(fit[4], *EXPLAINED)
-    return fit.movedim(0, -1)
+    fit = blur(torch.cat([slope, mean_a - (slope * mean).sum(1, True), explained], 1), 1)
+    return torch.cat([fit[:, :4], smoothstep(fit[:, 4:], *EXPLAINED)], 1)
 
 
 def _solve(matrix, vector):
-    """x of matrix (3, 3, h, w) x = vector (3, h, w), the matrix symmetric and positive, by cofactors."""
-    rows = [matrix[i] for i in range(3)]
-    cofactors = torch.stack([torch.linalg.cross(rows[(i + 1) % 3], rows[(i + 2) % 3], dim=0) for i in range(3)])
-    return (cofactors * vector[:, None]).sum(0) / (cofactors[0] * rows[0]).sum(0)
+    """x of matrix (n, 3, 3, y, x) x = vector (n, 3, y, x), the matrix symmetric and positive, by cofactors."""
+    rows = matrix.unbind(1)
+    cofactors = torch.stack([torch.linalg.cross(rows[(i + 1) % 3], rows[(i + 2) % 3], dim=1) for i in range(3)], 1)
+    return (cofactors * vector[:, :, None]).sum(1) / (cofactors[:, 0] * rows[0]).sum(1, True)
 
 
 def new_edges(alpha):
@@ -125,24 +131,33 @@ def new_edges(alpha):
     Between the minimum m and maximum M of the neighbourhood, t = (a - m)/(M - m) is to be steepened about
     0.5. A wide ramp has t = 0.5 all along, a soft shadow a small M - m: neither is hard.
     """
-    size = [GUIDE * n for n in alpha.shape]
-    fine = kernel.resize(alpha[..., None], size)[..., 0].clamp(0, 1)
-    tile, reach = GUIDE * TILE, round(2 * GUIDE * REACH)
-    margin = 2 * reach
-    spare = [-n % tile for n in size]
-    padded = F.pad(fine[None, None], (margin, margin + spare[1], margin, margin + spare[0]), mode="replicate")[0, 0]
+    reach = 2 * round(2 * GUIDE * REACH)  # of a minimum or maximum, and of its blur
+    return _where_alpha_changes(_edges, alpha[None], 3, TILE, -(-reach // GUIDE) + 2, HARD_EDGE[0], GUIDE)
+
+
+def _where_alpha_changes(work, planes, channels, tile, margin, least, scale=1):
+    """work((n, c, y, x)) -> (n, channels, scale y, scale x), in tiles in which the first plane changes by `least`.
+
+    planes (c, h, w); margin: how far work looks. Returns (scale h, scale w, channels), 0 in the other tiles:
+    edges are few.
+    """
+    height, width = planes.shape[1:]
+    down, right = -height % tile, -width % tile
+    padded = F.pad(planes[None], (margin, margin + right, margin, margin + down), mode="replicate")[0]
     window = tile + 2 * margin
-    tiles = padded.unfold(0, window, tile).unfold(1, window, tile)
-    busy = tiles.amax((2, 3)) - tiles.amin((2, 3)) > HARD_EDGE[0]
-    found = torch.zeros(*busy.shape, tile, tile, 3, device=alpha.device)
+    tiles = padded.unfold(1, window, tile).unfold(2, window, tile).movedim(0, 2)
+    busy = tiles[:, :, 0].amax((2, 3)) - tiles[:, :, 0].amin((2, 3)) > least
+    found = planes.new_zeros(*busy.shape, scale * tile, scale * tile, channels)
     if busy.any():
-        found[busy] = _edges(tiles[busy][:, None])[..., margin:-margin, margin:-margin].movedim(1, -1)
-    whole = found.transpose(1, 2).flatten(2, 3).flatten(0, 1)
-    return whole[: size[0], : size[1]].contiguous()
+        inner = slice(scale * margin, -scale * margin)
+        found[busy] = work(tiles[busy])[..., inner, inner].movedim(1, -1)
+    return found.transpose(1, 2).flatten(2, 3).flatten(0, 1)[: scale * height, : scale * width].contiguous()
 
 
-def _edges(fine):
-    """(n, 1, y, x) -> (n, 3, y, x)."""
+def _edges(alpha):
+    """(n, 1, y, x) -> (n, 3, GUIDE y, GUIDE x)."""
+    size = [GUIDE * n for n in alpha.shape[2:]]
+    fine = F.interpolate(alpha, size, mode="bicubic", antialias=True).clamp(0, 1)
     low, high = _surroundings(fine, round(GUIDE * REACH))
     farther_low, farther_high = _surroundings(fine, round(2 * GUIDE * REACH))
     ends_here = (high - low) / (farther_high - farther_low).clamp_min(1e-6)
