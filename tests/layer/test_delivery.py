@@ -155,7 +155,7 @@ def test_frames_of_the_wrong_shape_or_type_are_refused(tmp_path):
 def deliver(path, formats, plate=None):
     """A whole delivery in these formats, with a matte of its own."""
     plate = plate or StandInPlate(frames=(1, 2))
-    delivery = Delivery(path, plate, {"prompt": "a boat"}, "abc", "linear", "linear", formats)
+    delivery = Delivery(path, plate, {"prompt": "a boat"}, "abc", "linear", "linear", formats=formats)
     delivery.preflight()
     delivery.start()
     todo = [frame for frame in plate.frames if not delivery.done(frame)]
@@ -186,7 +186,7 @@ def test_every_type_and_compression_is_what_the_files_say(tmp_path, no_pictures,
 
 
 def test_a_compression_that_became_another_is_noticed(tmp_path, monkeypatch):
-    delivery = Delivery(tmp_path / "out", StandInPlate(), {}, "abc", "linear", "linear", Formats(compression="zipp"))
+    delivery = Delivery(tmp_path / "out", StandInPlate(), {}, "abc", "linear", "linear", formats=Formats(compression="zipp"))
     delivery.start()
     with pytest.raises(OSError, match="compression is zip, not zipp"):
         delivery.write(1001, *make_frame(delivery.plate, 1001), {})
