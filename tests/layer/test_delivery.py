@@ -273,6 +273,19 @@ def test_other_files_are_resumed_and_made_again(tmp_path, no_pictures, monkeypat
     assert after["frames"] == before["frames"] and delivery.complete()
 
 
+def test_delivered_again_in_other_formats_nothing_old_stays(tmp_path, no_pictures):
+    plate, out = StandInPlate(frames=(1, 2)), tmp_path / "out"
+    for recipe_hash, more in (("abc", ("prores", "png")), ("def", ())):
+        (out / "kept").mkdir(parents=True, exist_ok=True)
+        delivery = Delivery(out, plate, {}, recipe_hash, "linear", "linear", "one generation", Formats(also=more))
+        run(delivery, make_frame)
+        assert delivery.complete()
+    assert files(out) == sorted(
+        ["manifest.json", "recipe.json", "preview.mp4", "contact_sheet.png"]
+        + [f"{kind}/{kind}.000{n}.exr" for kind in ("edit", "composite") for n in (1, 2)]
+    )
+
+
 # ---- Before the work --------------------------------------------------------------
 
 
