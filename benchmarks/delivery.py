@@ -37,7 +37,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         results = [measure(Path(folder) / edit, edit, width, height, args.runs) for edit in ("object", "background")]
     for result in results:
-        print(f"\n{result['edit']}: {result['ratio']:.2f} times {result['peer']} by processor, {result['ratio_wall']:.2f} by the clock")
+        by = f"{result['ratio']:.2f} times {result['peer']} by processor, {result['ratio_wall']:.2f} by the clock"
+        print(f"\n{result['edit']}: {by}")
         for name, seconds in result["seconds"].items():
             print(f"  {name:12s} {1e3 * seconds[0]:7.0f} ms of the processor, {1e3 * seconds[1]:7.0f} ms on the clock")
     if args.json:

@@ -69,8 +69,12 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--layer-type", choices=LAYER_TYPES, help="of the layer's EXR files (default half)")
     p.add_argument("--compression", choices=COMPRESSIONS, help="of the EXR files, all lossless (default zip)")
-    p.add_argument("--also", metavar="LIST", help="more of the layer, such as prores,png,matte: OUT/edit.mov (ProRes"
-                   " 4444), OUT/png (16 bit), and the plain matte as matte.A in the EXR files")
+    p.add_argument(
+        "--also",
+        metavar="LIST",
+        help="more of the layer, such as prores,png,matte: OUT/edit.mov (ProRes 4444), OUT/png (16 bit), matte.A in"
+        " the EXR files",
+    )
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
     return p

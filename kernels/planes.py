@@ -37,7 +37,8 @@ def blur(planes, radius):
 
 
 def _over_window(join, planes, axis, radius, outside):
-    """join over 2 radius + 1 neighbours along an axis: of runs of 1, 2, 4, ... each joined from two of half its length."""
+    """join over 2 radius + 1 neighbours along an axis: of runs of 1, 2, 4, ..., each joined from two of half its
+    length."""
     count, window = planes.shape[axis], 2 * radius + 1
     edge = planes.new_full([*planes.shape[:axis], radius, *planes.shape[axis + 1 :]], outside)
     run, length, joined, start = torch.cat([edge, planes, edge], axis), 1, None, 0

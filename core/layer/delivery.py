@@ -150,7 +150,8 @@ class Delivery:
             images["png"] = (also.png_codes(layer, self.blend_space), also.png_header(self.plate))
         # The note comes last, so that a frame with a note is whole.
         note = {
-            name: pixel_hash(exact_file.write_image(self._images[name](frame), *image)) for name, image in images.items()
+            name: pixel_hash(exact_file.write_image(self._images[name](frame), *image))
+            for name, image in images.items()
         }
         self._write_note(frame, {**note, "plate": self.plate.fingerprint(frame), "facts": facts})
 

@@ -105,14 +105,16 @@ def plate_fit(alpha, guide):
 def _fit(planes):
     """(n, 4, y, x), alpha and plate -> (n, 5, y, x)."""
     a, guide = planes[:, :1], planes[:, 1:]
-    moments = blur(torch.cat([guide, a, (guide[:, :, None] * guide[:, None]).flatten(1, 2), guide * a, a * a], 1), FIT_REACH)
+    pairs = (guide[:, :, None] * guide[:, None]).flatten(1, 2)
+    moments = blur(torch.cat([guide, a, pairs, guide * a, a * a], 1), FIT_REACH)
     mean, mean_a = moments[:, :3], moments[:, 3:4]
     covariance = moments[:, 4:13].unflatten(1, (3, 3)) - mean[:, :, None] * mean[:, None]
     shared = moments[:, 13:16] - mean * mean_a
     variance = moments[:, 16:] - mean_a**2
     regular = covariance + FIT_NOISE * torch.eye(3, device=a.device, dtype=a.dtype)[..., None, None]
     slope = _solve(regular, shared)
-    left = variance - 2 * (slope * shared).sum(1, True) + (slope[:, None] * covariance * slope[:, :, None]).sum((1, 2))[:, None]
+    fitted = (slope[:, None] * covariance * slope[:, :, None]).sum((1, 2))[:, None]
+    left = variance - 2 * (slope * shared).sum(1, True) + fitted
     explained = (variance - left) / (variance + 1e-5)
     fit = blur(torch.cat([slope, mean_a - (slope * mean).sum(1, True), explained], 1), 1)
     return torch.cat([fit[:, :4], smoothstep(fit[:, 4:], *EXPLAINED)], 1)
