@@ -27,7 +27,7 @@ def generated_shots(job, progress, stopping):
     shots = job.kept.shots("layers", frames) or job.latents.shots("layers", frames)
     if shots:
         return shots
-    plates = _encoded_shots(job, progress, stopping)
+    plates = encoded_shots(job, progress, stopping)
     masks = job.latents.shots("mask", frames)
     window, steps = latent_frames(job.model.limits.max_frames), job.steps
     states = {shot: States(job.latents.folder, f"state.{shot[0]}", job.latents.facts(shot)) for shot in plates}
@@ -62,7 +62,7 @@ def generated_shots(job, progress, stopping):
     return shelf.shots("layers", frames)
 
 
-def _encoded_shots(job, progress, stopping):
+def encoded_shots(job, progress, stopping):
     """Latents (T, C, h, w) of the plate in files, by the frames of each shot; those of the mask beside them."""
     frames = job.plate.frames
     if shots := job.latents.shots("plate", frames):

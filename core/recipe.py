@@ -14,6 +14,8 @@ BLEND_SPACES = ("linear", "encoded")
 LAYER_TYPES = ("half", "float")
 COMPRESSIONS = ("zip", "zips", "piz", "rle", "none")  # of EXR; lossless for half and float
 ALSO = ("prores", "png", "matte")
+LAYER_MODES = ("auto", "replace", "relative")
+MAX_STOPS = 20
 MAX_SEED = 2**63 - 1
 
 
@@ -22,8 +24,10 @@ class EditRecipe:
     """What to do, as the user says it; None is 'as the plate or the model has it'.
 
     plate, mask: paths as patterns (see plate/source.py). frames: "1001-1049".
-    steps, guidance: of the sampler; color_space: of the plate; blend_space: the
-    space in which the layer will be laid over the plate. region: "X,Y,W,H", the pixels to
+    steps, guidance: of the sampler; color_space: of the plate, any name of OpenColorIO's;
+    exposure: stops added to a plate of light before the model sees it, or "auto";
+    blend_space: how the layer will be laid over the plate; layer_space: the linear space of
+    its RGB; layer_mode: whether its colour is the model's or relative to the plate. region: "X,Y,W,H", the pixels to
     edit, from the top left of the display window. cuts: "auto", "none" or first frames of new
     shots, "1013,1040". keep: leave the generated latents in the results' folder.
     layer_type, compression: of the EXR files. also: what else is delivered of the layer (see
@@ -47,12 +51,15 @@ class EditRecipe:
     layer_type: str = "half"
     compression: str = "zip"
     also: tuple[str, ...] = ()
+    layer_space: str | None = None
+    layer_mode: str = "auto"
+    exposure: float | str = "auto"
 
     def __post_init__(self):
         for name in ("plate", "prompt", "out", "model", "blend_space"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
                 raise InputError(f"{name} is empty; say {_HINTS[name]}")
-        for name in ("mask", "frames", "color_space", "region", "cuts"):
+        for name in ("mask", "frames", "color_space", "layer_space", "region", "cuts"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value.strip()):
                 raise InputError(f"{name} {value!r} is not a text; leave it out or give {_HINTS[name]}")
@@ -68,6 +75,10 @@ class EditRecipe:
                 value = f"{name.replace('_', ' ')} {getattr(self, name)!r}"
                 raise InputError(f"{value} is unknown; choose {', '.join(known)}")
         object.__setattr__(self, "also", _names(self.also))
+        object.__setattr__(self, "layer_mode", self.layer_mode or "auto")
+        if self.layer_mode not in LAYER_MODES:
+            raise InputError(f"layer mode {self.layer_mode!r} is unknown; choose {', '.join(LAYER_MODES)}")
+        object.__setattr__(self, "exposure", _stops(self.exposure))
         _whole("seed", self.seed, 0, MAX_SEED)
         if self.steps is not None:
             _whole("steps", self.steps, 1, 1000)
@@ -168,6 +179,19 @@ def _names(also) -> tuple[str, ...]:
     return tuple(n for n in ALSO if n in names)
 
 
+def _stops(value) -> float | str:
+    """"auto" (also None), or a number of stops; text that is a number counts as one."""
+    if value is None or value == "auto":
+        return "auto"
+    try:
+        stops = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        stops = math.nan
+    if not abs(stops) <= MAX_STOPS:
+        raise InputError(f"exposure {value} is out of range; give auto, or stops from {-MAX_STOPS} to {MAX_STOPS}")
+    return stops
+
+
 _HINTS = {
     "plate": "which frames to edit, such as plate.####.exr or plate.mov",
     "prompt": "what should change, such as 'Add a red balloon on the left'",
@@ -177,6 +201,7 @@ _HINTS = {
     "mask": "a sequence, a movie or a still",
     "frames": "a range such as 1001-1049",
     "color_space": "the plate's colour space",
+    "layer_space": "a linear colour space",
     "region": "X,Y,W,H in pixels of the plate",
     "cuts": "auto, none, or first frames such as 1013,1040",
 }

@@ -56,11 +56,22 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, help="another seed gives another take (default 0)")
     p.add_argument("--steps", type=int, help="denoising steps: more is slower and finer (default: the model's)")
     p.add_argument("--guidance", type=float, help="how hard to follow the prompt; 1 is fastest (default: the model's)")
-    p.add_argument("--color-space", help="of the plate: srgb or linear (default: linear for half and float, else srgb)")
+    p.add_argument(
+        "--color-space",
+        help="of the plate: any name in $OCIO's config or OpenColorIO's ACES one, such as ACEScg (default: as its files"
+        " tell, else linear for half and float, srgb for integers)",
+    )
+    p.add_argument("--exposure", help="stops added to a plate of light before the model sees it (default: auto)")
     p.add_argument(
         "--blend-space",
         choices=("linear", "encoded"),
         help="where the layer will be laid over the plate: in linear light (default), or in display-encoded values",
+    )
+    p.add_argument("--layer-space", help="linear space of the layer's RGB (default: the plate's primaries)")
+    p.add_argument(
+        "--layer-mode",
+        choices=("auto", "replace", "relative"),
+        help="colour as the model made it, relative to the plate, or whichever serves, pixel by pixel (default)",
     )
     p.add_argument("--region", metavar="X,Y,W,H", help="edit only these pixels of the plate, seen larger by the model")
     p.add_argument("--cuts", help="first frames of new shots, such as 1013,1040; auto (default) finds them; or none")
@@ -82,7 +93,8 @@ def parser() -> argparse.ArgumentParser:
 
 def recipe_of(args):
     names = ("plate", "prompt", "out", "mask", "frames", "model", "seed", "steps", "guidance")
-    names = (*names, "color_space", "blend_space", "region", "cuts", "keep", "layer_type", "compression", "also")
+    color = ("color_space", "exposure", "blend_space", "layer_space", "layer_mode")
+    names = (*names, *color, "region", "cuts", "keep", "layer_type", "compression", "also")
     values = {n: getattr(args, n) for n in names}
     values = {n: v for n, v in values.items() if v is not None}
     return EditRecipe.from_file(args.job, **values) if args.job else EditRecipe.from_values(values)
@@ -122,7 +134,8 @@ def main(argv=None) -> int:
             return DONE
         report = edit(job, progress, stopping)
         progress.say(
-            f"{len(job.plate.frames)} frames in {recipe.out}; layer covers {report['coverage']:.1%} of the picture;"
+            f"{len(job.plate.frames)} frames in {recipe.out}, read as {job.color.space.name};"
+            f" layer covers {report['coverage']:.1%} of the picture;"
             f" layers agree with the model's composite to {report['agreement_psnr']} dB",
             event="done",
             out=recipe.out,

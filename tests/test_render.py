@@ -115,11 +115,11 @@ def keep_half_of(monkeypatch):
     decoded = edit._decoded_frames
 
     def cut(*args):
-        for color, alpha, composite in decoded(*args):
+        for color, alpha, *others in decoded(*args):
             alpha = alpha.clone()
             alpha[:, : alpha.shape[1] // 3] = 0.8
             alpha[:, alpha.shape[1] // 2 :] = 0
-            yield color, alpha, composite
+            yield color, alpha, *others
 
     monkeypatch.setattr(edit, "_decoded_frames", cut)
 
@@ -256,7 +256,11 @@ simple("seed of letters", "--seed", "--seed", "x")
 simple("no steps", "steps 0", "--steps", "0")
 simple("guidance not a number", "guidance nan", "--guidance", "nan")
 simple("guidance too strong", "guidance 99", "--guidance", "99")
-simple("colour space", "ACEScg", "--color-space", "ACEScg")
+simple("colour space", "is it ACEScg", "--color-space", "ACES cg.")
+simple("layer space that is no light", "not linear", "--layer-space", "ACEScct")
+simple("exposure of letters", "exposure bright", "--exposure", "bright")
+simple("exposure out of range", "exposure 99", "--exposure", "99")
+simple("layer mode", "--layer-mode", "--layer-mode", "add")
 simple("blend space", "--blend-space", "--blend-space", "log")
 simple("unknown option", "--colour", "--colour", "red")
 simple("region of words", "not X,Y,W,H", "--region", "left")
@@ -330,11 +334,11 @@ def _(t, monkeypatch):
     return args, "plate.0002.exr"
 
 
-@wrong("ACES primaries")
+@wrong("OCIO that is no config")
 def _(t, monkeypatch):
-    ap1 = (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)
-    write_image(t / "plate.0001.exr", textured(1), chromaticities=(oiio.TypeDesc("float[8]"), ap1))
-    return ["--plate", str(t / "plate.####.exr"), *RED], "ACES"
+    (t / "c.ocio").write_text("x")
+    monkeypatch.setenv("OCIO", str(t / "c.ocio"))
+    return plate_of(t), "$OCIO"
 
 
 @wrong("mask of another size")

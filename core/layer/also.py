@@ -12,7 +12,7 @@ import OpenImageIO as oiio
 import torch
 
 from core.layer.exact_file import replacing
-from core.plate.color import encode_srgb
+from core.plate.color_curve import encode_srgb
 from kernels.planes import pull_push
 
 # Luma of BT.709 (H.273), 10 bits, limited range.
@@ -21,16 +21,16 @@ _BLACK, _LUMA, _CHROMA, _GREY = 64, 876, 896, 512
 _ALPHA_BITS, _DECODED_BITS = 10, 12  # what goes into ProRes, and what its decoder gives
 
 
-def straight(layer, blend_space):
+def straight(layer, blending):
     """Layer (H, W, 4) premultiplied -> straight display colour (H, W, 3) float32 in [0, 1], 0 where alpha is 0."""
     color, alpha = layer[..., :3].astype(np.float32), layer[..., 3:].astype(np.float32)
     color = np.divide(color, alpha, out=np.zeros_like(color), where=alpha > 0)
-    return np.clip(encode_srgb(color) if blend_space == "linear" else color, 0, 1)
+    return np.clip(encode_srgb(blending.to_light(color)) if blending.name == "linear" else color, 0, 1)
 
 
-def png_codes(layer, blend_space):
+def png_codes(layer, blending):
     """The layer as a 16-bit PNG holds it: (H, W, 4) uint16, straight; exact 0 and 65535 where alpha is 0 and 1."""
-    values = np.concatenate([straight(layer, blend_space), layer[..., 3:].astype(np.float32)], -1)
+    values = np.concatenate([straight(layer, blending), layer[..., 3:].astype(np.float32)], -1)
     return np.rint(values * 65535).astype(np.uint16)
 
 
@@ -42,7 +42,7 @@ def png_header(plate):
     return spec
 
 
-def write_prores(path, layers, plate, blend_space):
+def write_prores(path, layers, plate, blending):
     """ProRes 4444 with alpha, of premultiplied layers (H, W, 4), one a frame of the plate.
 
     Where alpha is 0 the colour of the layer's edge goes on, so that the codec mixes nothing foreign into an
@@ -59,7 +59,7 @@ def write_prores(path, layers, plate, blend_space):
             context.sample_aspect_ratio = Fraction(plate.pixel_aspect).limit_denominator(1000)
             context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1
             for number, layer in enumerate(layers):
-                codes = _prores_codes(layer, blend_space)
+                codes = _prores_codes(layer, blending)
                 alphas.append(_ends(codes[3], 2**_ALPHA_BITS - 1))
                 frame = av.VideoFrame(plate.width, plate.height, "yuva444p10le")
                 frame.pts = number
@@ -72,10 +72,10 @@ def write_prores(path, layers, plate, blend_space):
         _verify(part, path, alphas, len(plate.frames))
 
 
-def _prores_codes(layer, blend_space):
+def _prores_codes(layer, blending):
     """Y, U, V and alpha, (H, W) uint16 of 10 bits each."""
     alpha = layer[..., 3].astype(np.float32)
-    planes = torch.from_numpy(straight(layer, blend_space)).movedim(-1, 0)[None]
+    planes = torch.from_numpy(straight(layer, blending)).movedim(-1, 0)[None]
     r, g, b = pull_push(planes, torch.from_numpy((alpha > 0).astype(np.float32))[None, None])[0].numpy()
     y = _RED * r + (1 - _RED - _BLUE) * g + _BLUE * b
     u, v = (b - y) / (2 * (1 - _BLUE)), (r - y) / (2 * (1 - _RED))

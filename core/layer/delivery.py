@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +42,8 @@ class Delivery:
     """One job's files in one directory.
 
     plate: see `core.plate.source.Plate`. recipe: what was asked for, as JSON
-    can hold it; recipe_hash: the job's identity. blend_space: "linear" or
-    "encoded". plate_space: the plate's codes are "linear" light or "srgb".
+    can hold it; recipe_hash: the job's identity. blending: how a host lays the layer
+    over (`core.layer.blend.Blending`). color: of the plate (`core.plate.color.PlateColor`).
     generation: the identity of what the layers are made from. A delivery of the same one
     beside its kept latents is replaced; any other is refused.
     formats: of the files.
@@ -51,15 +52,13 @@ class Delivery:
     end. A job killed anywhere goes on from there when the same is called again.
     """
 
-    def __init__(
-        self, out_dir, plate, recipe, recipe_hash, blend_space, plate_space, generation=None, formats=Formats()
-    ):
+    def __init__(self, out_dir, plate, recipe, recipe_hash, blending, color, generation=None, formats=Formats()):
         self.dir = Path(out_dir)
         self.plate = plate
         self.recipe = recipe
         self.recipe_hash = recipe_hash
-        self.blend_space = blend_space
-        self.plate_space = plate_space
+        self.blending = blending
+        self.color = color
         self.generation = generation
         self.formats = formats
         self.composite_extension = _composite_extension(plate)
@@ -140,14 +139,14 @@ class Delivery:
             raise ValueError(f"frame {frame}: the layer is {layer.shape} {layer.dtype}")
         if composite.shape != (*size, len(self.plate.channels)) or composite.dtype != self.plate.dtype:
             raise ValueError(f"frame {frame}: the composite is {composite.shape} {composite.dtype}")
-        header = layer_header(self.plate, frame, self.recipe_hash, self.blend_space, self.formats)
+        header = layer_header(self.plate, frame, self.recipe_hash, self.blending, self.formats)
         behind = composite_header(self.plate, frame, self.composite_extension, self.formats.compression)
         images = {
             "edit": (self._as_delivered(frame, layer, matte), header),
             "composite": (composite, behind),
         }
         if "png" in self.formats.also:
-            images["png"] = (also.png_codes(layer, self.blend_space), also.png_header(self.plate))
+            images["png"] = (also.png_codes(layer, self.blending), also.png_header(self.plate))
         # The note comes last, so that a frame with a note is whole.
         note = {
             name: pixel_hash(exact_file.write_image(self._images[name](frame), *image))
@@ -169,13 +168,15 @@ class Delivery:
         return pixels[..., :4], pixels[..., 4] if pixels.shape[-1] > 4 else None
 
     def finish(self, extra):
-        """Preview, contact sheet and, last, the manifest, which carries `extra`.
+        """Preview, contact sheet and, last, the manifest, which carries `extra`; what is to be
+        looked at has the exposure that `extra` says the model had.
 
         Raises RuntimeError if a frame is missing, OSError if a write fails.
         """
         missing = [frame for frame in self.plate.frames if not self._note_path(frame).exists()]
         if missing:
             raise RuntimeError(f"frames not delivered yet: {missing}")
+        self.color = replace(self.color, exposure=extra.get("color", {}).get("exposure", 0.0))
         preview.write_movie(self.dir / "preview.mp4", self._shown_frames, self.plate)
         preview.write_contact_sheet(self.dir / "contact_sheet.png", self._shown_frames, self.plate)
         if "prores" in self.formats.also:
@@ -209,7 +210,7 @@ class Delivery:
         if self._holds_prores(_read_json(self._prores_note), edits):
             return
         layers = (self.read_layer(frame)[0] for frame in self.plate.frames)
-        also.write_prores(self.movie_path, layers, self.plate, self.blend_space)
+        also.write_prores(self.movie_path, layers, self.plate, self.blending)
         note = {"file": self.movie_path.name, "sha256": _sha256(self.movie_path), "of": _hash_of_edits(edits)}
         exact_file.write_json(self._prores_note, note)
 
@@ -228,12 +229,11 @@ class Delivery:
         for frame in frames:
             yield preview.Shown(
                 frame,
-                preview.plate_for_display(self.plate.read(frame), self.plate_space),
+                self.color.for_display(self.plate.read(frame)),
                 self.read_layer(frame)[0].astype("float32"),
-                preview.plate_for_display(
-                    exact_file.read_image(self.composite_path(frame)), self.plate_space
-                ),
-                self.blend_space,
+                self.color.for_display(exact_file.read_image(self.composite_path(frame))),
+                self.blending,
+                self.color.gain,
             )
 
     def _manifest(self, extra):
@@ -242,18 +242,20 @@ class Delivery:
             "schema": SCHEMA,
             "recipe_hash": self.recipe_hash,
             "size": [self.plate.width, self.plate.height],
-            "blend_space": self.blend_space,
+            "blend_space": self.blending.name,
             "plate": {
                 "path": str(self.plate.path),
                 "pixel_type": self.plate.pixel_type,
                 "channels": list(self.plate.channels),
-                "space": self.plate_space,
+                "space": self.color.space.name,
+                "config": self.color.space.config,
             },
             "edit": {
                 "pixel_type": self.formats.layer_type,
                 "channels": list(self.formats.channels),
-                "premultiplied": True,
                 "compression": self.formats.compression,
+                "premultiplied": True,
+                "space": "srgb" if self.blending.name == "encoded" else self.blending.space.name,
             },
             "composite": {
                 "pixel_type": self.plate.pixel_type,

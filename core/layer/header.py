@@ -13,10 +13,10 @@ _STORAGE = (
     "textureformat", "acesImageContainerFlag", "Exif:Pixel[XY]Dimension",
 )  # fmt: skip
 # What the plate's colours mean; the layer's mean something else.
-_COLOR = ("ICCProfile*", "CICP", "colorInteropID", "Exif:ColorSpace", "dpx:*")
+_COLOR = ("ICCProfile*", "CICP", "colorInteropID", "Exif:ColorSpace", "dpx:*", "chromaticities")
 
 # What OpenImageIO calls them; Rec.709 primaries both.
-_LAYER_SPACES = {"linear": "lin_rec709", "encoded": "srgb_tx"}
+_LAYER_SPACES = {"linear": "lin_rec709", "srgb": "srgb_tx"}
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,18 @@ class Formats:
         return ("R", "G", "B", "A", "matte.A") if "matte" in self.also else ("R", "G", "B", "A")
 
 
-def layer_header(plate, frame, recipe_hash, blend_space, formats=Formats()):
+def layer_header(plate, frame, recipe_hash, blending, formats=Formats()):
     """EXR, for the space that the layer is laid over in."""
     spec = _plate_header(plate, frame, drop=(*_STORAGE, *_COLOR, "oiio:*"))
     _set_pixels(spec, formats.layer_type, formats.channels)
     spec.attribute("compression", formats.compression)
-    spec.attribute("oiio:ColorSpace", _LAYER_SPACES[blend_space])
+    space = "srgb" if blending.name == "encoded" else blending.space.name
+    if blending.space.primaries:
+        spec.attribute("chromaticities", oiio.TypeDesc("float[8]"), blending.space.primaries)
+    spec.attribute("oiio:ColorSpace", _LAYER_SPACES.get(space, space))
     spec.attribute("vera/recipe", recipe_hash)
-    spec.attribute("vera/blendSpace", blend_space)
+    spec.attribute("vera/blendSpace", blending.name)
+    spec.attribute("vera/colorSpace", space)
     return spec
 
 

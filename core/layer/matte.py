@@ -49,7 +49,7 @@ TILE = 24
 
 
 def steady(frames):
-    """(colour, alpha (h, w), composite) of a shot, frame by frame, with alpha freed from the decoder's flicker.
+    """(colour, alpha (h, w), whatever else) of a shot, frame by frame, with alpha freed from the decoder's flicker.
 
     Alpha becomes a mean with the frames before and after, each weighed down by its difference: noise is
     averaged, a moving edge differs by more than noise and stays where it is. Before and after count alike,
@@ -65,13 +65,13 @@ def steady(frames):
 
 
 def _steadied(before, here, after):
-    color, alpha, composite = here
+    color, alpha, *rest = here
     if before is None or after is None:  # a mean of one side would lag
         return here
     # One weight for both: were one side in and one out, a slow edge would be drawn to that side.
     apart = torch.maximum((before[1] - alpha).abs(), (after[1] - alpha).abs())
     weight = torch.exp(-((apart / NOISE) ** 2))
-    return color, (alpha + weight * (before[1] + after[1])) / (1 + 2 * weight), composite
+    return color, (alpha + weight * (before[1] + after[1])) / (1 + 2 * weight), *rest
 
 
 def clean_alpha(alpha):

@@ -37,7 +37,8 @@ class Limits:
     """What a model was trained for, and how it is best sampled.
 
     max_frames in one window; pixels: area at model size, sides a multiple of `multiple`;
-    steps, guidance and the noise schedule's shift unless the user says otherwise.
+    steps, guidance and the noise schedule's shift unless the user says otherwise. light_curve: how it
+    was taught to see scene-referred light, "srgb" (cut at display white) or "range" (up to 64 times white).
     """
 
     max_frames: int = 81
@@ -46,6 +47,7 @@ class Limits:
     steps: int = 50
     guidance: float = 5.0
     shift: float = 3.0
+    light_curve: str = "srgb"
 
     @classmethod
     def load(cls, path: Path) -> "Limits":
@@ -56,7 +58,11 @@ class Limits:
             limits = cls(**json.loads(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: not a model's limits ({error})") from None
+        if limits.light_curve not in ("srgb", "range"):
+            raise InputError(f"{path}: light_curve must be srgb or range")
         for field, value in asdict(limits).items():
+            if field == "light_curve":
+                continue
             whole = isinstance(getattr(cls, field), int)
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not value > 0:
                 raise InputError(f"{path}: {field} must be a {'whole ' if whole else ''}number above 0")

@@ -33,6 +33,19 @@ class OneLayer:
         return self.latents.read(i, i + 1)[:, self.index].to(self.device)
 
 
+class OneClip:
+    """Latents by frame, (T, C, H, W), as Codec.decode_stream reads them."""
+
+    def __init__(self, latents, device):
+        frames, *shape = latents.shape
+        self.latents, self.device = latents, device
+        self.shape = (1, shape[0], frames, *shape[1:])
+
+    def __getitem__(self, key):
+        i = key[2]
+        return self.latents.read(i, i + 1).to(self.device)
+
+
 class InMemory:
     """Latents (T, ...) in memory."""
 

@@ -26,7 +26,9 @@ _RECIPE_TYPES = {
     "layer_type": {"type": "string", "enum": list(LAYER_TYPES)},
     "compression": {"type": "string", "enum": list(COMPRESSIONS)},
     "also": {"type": "array", "items": {"type": "string", "enum": list(ALSO)}},
-    **{name: {**_TEXT, "type": ["string", "null"]} for name in ("mask", "frames", "color_space", "region", "cuts")},
+    **{name: {**_TEXT, "type": ["string", "null"]} for name in ("mask", "frames", "color_space", "layer_space", "region", "cuts")},
+    "exposure": {"type": ["number", "string", "null"]},
+    "layer_mode": {"type": "string", "enum": ["auto", "replace", "relative"]},
     "keep": {"type": "boolean"},
 }
 _WAITING = {

@@ -94,7 +94,7 @@ class JobProgress:
         try:
             self.thumbnails.mkdir(parents=True, exist_ok=True)
             layer, _ = self.job.delivery.read_layer(frame)
-            write_thumbnail(self.thumbnails / f"{frame}.png", layer, self.job.plate, self.job.recipe.blend_space)
+            write_thumbnail(self.thumbnails / f"{frame}.png", layer, self.job.plate, self.job.blending)
             self.line.send("thumbnail", frame=frame)
         except OSError:
             traceback.print_exc()  # a picture for the queue is no reason to fail a job
@@ -180,7 +180,7 @@ def _delivery_in(out, job):
     if Path(out) == own.dir:
         return None
     return Delivery(
-        Path(out), own.plate, own.recipe, own.recipe_hash, own.blend_space, own.plate_space, own.generation, own.formats
+        Path(out), own.plate, own.recipe, own.recipe_hash, own.blending, own.color, own.generation, own.formats
     )
 
 

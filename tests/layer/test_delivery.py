@@ -7,7 +7,7 @@ import av
 import numpy as np
 import OpenImageIO as oiio
 import pytest
-from tests.layer.stand_in import StandInPlate, make_frame, soft_disc
+from tests.layer.stand_in import BLENDINGS, StandInPlate, color_of, make_frame, soft_disc
 
 from core.errors import InputError
 from core.layer import delivery as delivery_module
@@ -20,7 +20,8 @@ from kernels.pixel_hash import pixel_hash
 
 
 def make(path, plate=None, recipe_hash="abc", space="linear"):
-    return Delivery(path, plate or StandInPlate(), {"prompt": "a boat"}, recipe_hash, "linear", space)
+    plate = plate or StandInPlate()
+    return Delivery(path, plate, {"prompt": "a boat"}, recipe_hash, BLENDINGS["linear"], color_of(plate, space))
 
 
 def run(delivery, make_frame, extra=None):
@@ -135,7 +136,7 @@ def test_a_whole_delivery_is_known_and_a_damaged_one_too(tmp_path):
 
 def _another_layer(delivery):
     layer, _ = make_frame(delivery.plate, 1002)
-    return layer * layer.dtype.type(0.5), layer_header(delivery.plate, 1002, "abc", "linear")
+    return layer * layer.dtype.type(0.5), layer_header(delivery.plate, 1002, "abc", BLENDINGS["linear"])
 
 
 def test_frames_of_the_wrong_shape_or_type_are_refused(tmp_path):
@@ -155,7 +156,7 @@ def test_frames_of_the_wrong_shape_or_type_are_refused(tmp_path):
 def deliver(path, formats, plate=None):
     """A whole delivery in these formats, with a matte of its own."""
     plate = plate or StandInPlate(frames=(1, 2))
-    delivery = Delivery(path, plate, {"prompt": "a boat"}, "abc", "linear", "linear", formats=formats)
+    delivery = Delivery(path, plate, {"prompt": "a boat"}, "abc", BLENDINGS["linear"], color_of(plate, "linear"), formats=formats)
     delivery.preflight()
     delivery.start()
     todo = [frame for frame in plate.frames if not delivery.done(frame)]
@@ -186,7 +187,8 @@ def test_every_type_and_compression_is_what_the_files_say(tmp_path, no_pictures,
 
 
 def test_a_compression_that_became_another_is_noticed(tmp_path, monkeypatch):
-    delivery = Delivery(tmp_path / "out", StandInPlate(), {}, "abc", "linear", "linear", formats=Formats(compression="zipp"))
+    plate = StandInPlate()
+    delivery = Delivery(tmp_path / "out", plate, {}, "abc", BLENDINGS["linear"], color_of(plate, "linear"), formats=Formats(compression="zipp"))
     delivery.start()
     with pytest.raises(OSError, match="compression is zip, not zipp"):
         delivery.write(1001, *make_frame(delivery.plate, 1001), {})
@@ -245,15 +247,15 @@ def test_prores_holds_straight_colour_and_exact_alpha(tmp_path, no_pictures):
 def test_prores_with_another_alpha_is_refused(tmp_path, monkeypatch):
     right = also._prores_codes
 
-    def wrong(layer, blend_space):
-        *color, alpha = right(layer, blend_space)
+    def wrong(layer, blending):
+        *color, alpha = right(layer, blending)
         return [*color, np.maximum(alpha, 1)]
 
     monkeypatch.setattr(also, "_prores_codes", wrong)
     monkeypatch.setattr(also, "_ends", lambda a, top, ends=also._ends: ends(np.where(a == 1, 0, a), top))
     plate = StandInPlate(frames=(1,), size=(48, 64))
     with pytest.raises(OSError, match="alpha does not read back"):
-        also.write_prores(tmp_path / "edit.mov", [make_frame(plate, 1)[0]], plate, "linear")
+        also.write_prores(tmp_path / "edit.mov", [make_frame(plate, 1)[0]], plate, BLENDINGS["linear"])
     assert not list(tmp_path.iterdir())
 
 
@@ -277,7 +279,7 @@ def test_delivered_again_in_other_formats_nothing_old_stays(tmp_path, no_picture
     plate, out = StandInPlate(frames=(1, 2)), tmp_path / "out"
     for recipe_hash, more in (("abc", ("prores", "png")), ("def", ())):
         (out / "kept").mkdir(parents=True, exist_ok=True)
-        delivery = Delivery(out, plate, {}, recipe_hash, "linear", "linear", "one generation", Formats(also=more))
+        delivery = Delivery(out, plate, {}, recipe_hash, BLENDINGS["linear"], color_of(plate, "linear"), "one generation", Formats(also=more))
         run(delivery, make_frame)
         assert delivery.complete()
     assert files(out) == sorted(

@@ -101,11 +101,11 @@ def test_the_fingerprint_sees_the_configuration(vera):
 
 
 def test_limits_are_read(vera):
-    (vera / "model.json").write_text('{"max_frames": 49, "pixels": 4096}')
-    assert load_model(str(vera), "cpu").limits == Limits(49, 4096, 16)
+    (vera / "model.json").write_text('{"max_frames": 49, "pixels": 4096, "light_curve": "range"}')
+    assert load_model(str(vera), "cpu").limits == Limits(49, 4096, 16, light_curve="range")
 
 
-@pytest.mark.parametrize("text", ['{"max_frames": 0}', '{"pixels": 1.5}', '{"speed": 1}', "[]x", "3"])
+@pytest.mark.parametrize("text", ['{"max_frames": 0}', '{"light_curve": "log"}', '{"pixels": 1.5}', '{"speed": 1}', "[]x", "3"])
 def test_wrong_limits_are_refused(vera, text):
     (vera / "model.json").write_text(text)
     with pytest.raises(InputError, match="model.json"):

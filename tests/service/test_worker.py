@@ -75,14 +75,16 @@ def test_thumbnails_are_evenly_over_the_frames(tmp_path, count, shown):
 def test_a_thumbnail_is_the_layer_over_a_checkerboard(tmp_path):
     from PIL import Image
 
+    from core.layer.blend import Blending
     from core.layer.preview import THUMBNAIL, write_thumbnail
+    from core.plate.color_space import LINEAR
 
     class Plate:
         width, height, pixel_aspect = 40, 20, 1.0
 
     layer = np.zeros((20, 40, 4), np.float16)
     layer[:, 20:] = (1, 0, 0, 1)
-    write_thumbnail(tmp_path / "1.png", layer, Plate, "linear")
+    write_thumbnail(tmp_path / "1.png", layer, Plate, Blending("linear", LINEAR))
     picture = np.asarray(Image.open(tmp_path / "1.png"))
     assert picture.shape == (THUMBNAIL // 2, THUMBNAIL, 3)
     assert (picture[:, 200:] == (255, 0, 0)).all()
