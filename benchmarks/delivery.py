@@ -13,17 +13,19 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import OpenImageIO as oiio
 import torch
 
 from core.edit import _plate_sized_layer
+from core.layer.blend import Blending, composite
 from core.layer.delivery import Delivery
-from core.plate.color import to_model
+from core.plate.color import PlateColor
+from core.plate.color_space import LINEAR
 from core.plate.fit import shrink
 from core.plate.source import open_plate
-from kernels.over import over
 
 
 def main():
@@ -56,20 +58,22 @@ def measure(folder, edit, width, height, runs):
     small = torch.from_numpy(disc(model))
     alpha = 1 - small if edit == "background" else small
     color = torch.rand(3, *model, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.3
-    delivery = Delivery(folder / "out", plate, {}, "benchmark", "linear", "linear")
+    job = SimpleNamespace(color=PlateColor(LINEAR, "half"), blending=Blending("linear", LINEAR))
+    delivery = Delivery(folder / "out", plate, {}, "benchmark", job.blending, job.color)
     delivery.start()
 
     def refine():
-        source = to_model(plate.read(1001), "linear", "half")
-        return _plate_sized_layer(color, alpha, shrink(torch.from_numpy(source), model[1], model[0]), source, "linear")
+        source = job.color.to_model(plate.read(1001))
+        guide = shrink(torch.from_numpy(source), model[1], model[0])
+        return _plate_sized_layer(job, color, alpha, guide, source, None)
 
     layer, _ = refine()
-    composite = over(pixels, layer, "linear", "linear", None)
+    laid = composite(pixels, layer, job.color, job.blending)
     files = [delivery.edit_path(1001), delivery.composite_path(1001)]
     steps = {
         "read, refine": refine,
-        "over": lambda: over(pixels, layer, "linear", "linear", None),
-        "write": lambda: delivery.write(1001, layer, composite, {}),
+        "over": lambda: composite(pixels, layer, job.color, job.blending),
+        "write": lambda: delivery.write(1001, layer, laid, {}),
     }
     tool = shutil.which("oiiotool")
     steps["peer"] = lambda: [copy_with_tool(f, folder) if tool else copy(f, folder) for f in files]
