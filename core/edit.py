@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from core import __version__
@@ -22,7 +23,9 @@ from core.errors import InputError, Stopped
 from core.generate import encoded_shots, generated_shots
 from core.layer.blend import Blending, Change, composite, find_blending, layer_for_blending
 from core.layer.delivery import Delivery
-from core.layer.matte import extend_color, refine_alpha, resize, snap
+from core.layer.foreground import clean_color
+from core.layer.header import Formats
+from core.layer.matte import clean_alpha, refine_alpha, steady
 from core.layer.relative import relative_share
 from core.model.load import Model, load_model
 from core.plate.color import PlateColor
@@ -36,7 +39,11 @@ from core.plate.source import Mask, Plate, open_mask, open_plate
 from core.recipe import EditRecipe, identity, parse_cuts, parse_region
 from core.sampling.latents import OneClip, OneLayer, Shelf
 from core.sampling.savers import Savers
+from kernels.matte import plate_color, resize
 from kernels.pixel_hash import pixel_hash
+from kernels.subject import free_subject
+
+BAND = 32  # rows of a frame that are blended at a time
 
 
 @dataclass(frozen=True)
@@ -117,13 +124,15 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
         attention=savers.attention,
         cache=savers.cache,
     )
+    formats = Formats(recipe.layer_type, recipe.compression, recipe.also)
     job_hash = identity(
         generation=generation,
         blend_space=recipe.blend_space,
         layer_space=[blending.space.config, blending.space.name],
         layer_mode=recipe.layer_mode,
+        formats=[formats.layer_type, formats.compression, formats.also],
     )
-    delivery = Delivery(Path(recipe.out), plate, recipe.to_json(), job_hash, blending, color, generation)
+    delivery = Delivery(Path(recipe.out), plate, recipe.to_json(), job_hash, blending, color, generation, formats)
     delivery.preflight()
     latents, kept = Shelf(delivery.job_dir / "latents", generation), Shelf(delivery.kept_dir, generation)
     kept.refuse_others()
@@ -212,7 +221,8 @@ def _delivered_frames(job: Job, shots, seen_again, stopping):
     with ThreadPoolExecutor(workers) as pool:
         pending = deque()
         decoded = (
-            _decoded_frames(job.model, layers, seen_again.get(shot), len(shot)) for shot, layers in shots.items()
+            steady(_decoded_frames(job.model, layers, seen_again.get(shot), len(shot)))
+            for shot, layers in shots.items()
         )
         for frame, parts in zip(job.plate.frames, chain.from_iterable(decoded), strict=True):
             if stopping():
@@ -254,8 +264,9 @@ def _deliver_frame(job: Job, frame, pixels, color, alpha, composed_by_model, rec
     source = job.source(pixels)
     share = _share_of_plate(job, color, alpha, reconstruction)
     change = None if share is None else _change(job, pixels, reconstruction, share)
-    layer = job.region.place(_plate_sized_layer(job, color, alpha, source, change))
     at_model_size = shrink(torch.from_numpy(source), *job.size)
+    layer, matte = _plate_sized_layer(job, color, alpha, at_model_size, source, change)
+    layer, matte = job.region.place(layer), job.region.place(matte)
     composed = alpha * color + (1 - alpha) * at_model_size
     facts = {
         "agreement_error": float((composed - composed_by_model).pow(2).mean()),  # mean square, encoded [0, 1]
@@ -263,7 +274,7 @@ def _deliver_frame(job: Job, frame, pixels, color, alpha, composed_by_model, rec
         "relative": 0.0 if share is None else float((share * alpha).sum() / alpha.sum().clamp_min(1e-6)),
         "clipped": job.color.clipped(job.region.crop(pixels)),
     }
-    job.delivery.write(frame, layer, composite(pixels, layer, job.color, job.blending), facts)
+    job.delivery.write(frame, layer, composite(pixels, layer, job.color, job.blending), facts, matte)
 
 
 def _share_of_plate(job: Job, color, alpha, reconstruction):
@@ -279,16 +290,26 @@ def _share_of_plate(job: Job, color, alpha, reconstruction):
 def _change(job: Job, pixels, reconstruction, share) -> Change:
     light = job.color.light(job.region.crop(pixels))
     size = light.shape[:2]
-    reconstruction = resize(reconstruction.movedim(0, -1).numpy(), size).clip(0, 1)
-    return Change(light, reconstruction, resize(share.numpy(), size).clip(0, 1))
+    reconstruction, share = (resize(x, size).clamp(0, 1).numpy() for x in (reconstruction.movedim(0, -1), share[..., None]))
+    return Change(light, reconstruction, share[..., 0])
 
 
-def _plate_sized_layer(job: Job, color, alpha, source, change):
-    """Model-size straight colour (3, h, w) and alpha (h, w) -> the layer (H, W, 4), premultiplied half."""
-    size = source.shape[:2]
-    color, alpha = color.movedim(0, -1).numpy(), alpha.numpy()
-    color = resize(extend_color(color, alpha), size).clip(0, 1)
-    return layer_for_blending(color, snap(refine_alpha(alpha, size)), source, job.color, job.blending, change)
+def _plate_sized_layer(job: Job, color, alpha, guide, source, change):
+    """Decoded straight colour (3, h, w) and alpha (h, w), and the plate (H, W, 3) with its likeness at model size,
+    guide (3, h, w) -> the layer (H, W, 4), premultiplied half, and the matte (H, W) as the model meant it."""
+    plate = torch.from_numpy(source)
+    alpha = clean_alpha(alpha)
+    matte, kept = refine_alpha(alpha, guide, plate)
+    edit = plate_color(clean_color(color, alpha).movedim(0, -1), matte)
+    edit, raised = free_subject(edit, matte, kept, plate)
+    edit, raised = edit.numpy(), raised.numpy()
+    layer = np.zeros((*matte.shape, 4), np.float16)
+    for top in range(0, len(layer), BAND):  # what is worked on stays in the processor's cache
+        rows = slice(top, top + BAND)
+        if raised[rows].any():
+            part = change and Change(change.light[rows], change.reconstruction[rows], change.share[rows])
+            layer[rows] = layer_for_blending(edit[rows], raised[rows], source[rows], job.color, job.blending, part)
+    return layer, matte.numpy()
 
 
 def _mean(facts, name):

@@ -11,6 +11,9 @@ from core.errors import InputError
 
 SCHEMA = "vera.recipe/1"
 BLEND_SPACES = ("linear", "encoded")
+LAYER_TYPES = ("half", "float")
+COMPRESSIONS = ("zip", "zips", "piz", "rle", "none")  # of EXR; lossless for half and float
+ALSO = ("prores", "png", "matte")
 LAYER_MODES = ("auto", "replace", "relative")
 MAX_STOPS = 20
 ATTENTIONS = ("dense", "int8", "window")
@@ -27,7 +30,9 @@ class EditRecipe:
     blend_space: how the layer will be laid over the plate; layer_space: the linear space of
     its RGB; layer_mode: whether its colour is the model's or relative to the plate. region: "X,Y,W,H", the pixels to
     edit, from the top left of the display window. cuts: "auto", "none" or first frames of new
-    shots, "1013,1040". keep: leave the generated latents in the results' folder. attention,
+    shots, "1013,1040". keep: leave the generated latents in the results' folder.
+    layer_type, compression: of the EXR files. also: what else is delivered of the layer (see
+    layer/also.py): "prores", "png", "matte"; a text with commas counts as a list. attention,
     cache (a threshold), compile, one_batch: what may make it cheaper, see sampling/savers.py.
     """
 
@@ -45,6 +50,9 @@ class EditRecipe:
     region: str | None = None
     cuts: str | None = None
     keep: bool = False
+    layer_type: str = "half"
+    compression: str = "zip"
+    also: tuple[str, ...] = ()
     layer_space: str | None = None
     layer_mode: str = "auto"
     exposure: float | str = "auto"
@@ -66,6 +74,11 @@ class EditRecipe:
         if self.region is not None:
             parse_region(self.region)
         parse_cuts(self.cuts)
+        for name, known in (("layer_type", LAYER_TYPES), ("compression", COMPRESSIONS)):
+            if getattr(self, name) not in known:
+                value = f"{name.replace('_', ' ')} {getattr(self, name)!r}"
+                raise InputError(f"{value} is unknown; choose {', '.join(known)}")
+        object.__setattr__(self, "also", _names(self.also))
         object.__setattr__(self, "layer_mode", self.layer_mode or "auto")
         if self.layer_mode not in LAYER_MODES:
             raise InputError(f"layer mode {self.layer_mode!r} is unknown; choose {', '.join(LAYER_MODES)}")
@@ -164,6 +177,15 @@ def parse_cuts(text: str | None) -> str | tuple[int, ...]:
 def _whole(name, value, low, high):
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise InputError(f"{name} {value} is out of range; give a whole number from {low} to {high}")
+
+
+def _names(also) -> tuple[str, ...]:
+    """Each once, in the order of ALSO, so that the same wish has the same name."""
+    names = [n.strip() for n in also.split(",") if n.strip()] if isinstance(also, str) else also or ()
+    for name in names:
+        if name not in ALSO:
+            raise InputError(f"also {name!r} is unknown; choose from {', '.join(ALSO)}")
+    return tuple(n for n in ALSO if n in names)
 
 
 def _stops(value) -> float | str:

@@ -6,6 +6,7 @@ import sys
 import traceback
 
 from core.errors import InputError, OutOfMemory, Stopped
+from core.recipe import ATTENTIONS, COMPRESSIONS, LAYER_TYPES, EditRecipe
 
 DONE, FAULT, WRONG_INPUT, STOPPED = 0, 1, 2, 3
 
@@ -81,8 +82,16 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--keep", action="store_true", default=None, help="keep what was generated, to deliver again in another way"
     )
+    p.add_argument("--layer-type", choices=LAYER_TYPES, help="of the layer's EXR files (default half)")
+    p.add_argument("--compression", choices=COMPRESSIONS, help="of the EXR files, all lossless (default zip)")
+    p.add_argument(
+        "--also",
+        metavar="LIST",
+        help="more of the layer, such as prores,png,matte: OUT/edit.mov (ProRes 4444), OUT/png (16 bit), matte.A in"
+        " the EXR files",
+    )
     saving = p.add_argument_group("cheaper than the full computation (docs/kernels.md has each one's error)")
-    saving.add_argument("--attention", choices=("dense", "int8", "window"), help="int8 and window are faster on a GPU")
+    saving.add_argument("--attention", choices=ATTENTIONS, help="int8 and window are faster on a GPU")
     saving.add_argument(
         "--cache", type=float, metavar="THRESHOLD", help="skip work that changes less than this; 0.1 is careful, 0.4 bold"
     )
@@ -99,11 +108,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def recipe_of(args):
-    from core.recipe import EditRecipe
-
     names = ("plate", "prompt", "out", "mask", "frames", "model", "seed", "steps", "guidance")
     names += ("color_space", "exposure", "blend_space", "layer_space", "layer_mode", "region", "cuts", "keep")
     names += ("attention", "cache", "compile", "one_batch")
+    names += ("layer_type", "compression", "also")
     values = {n: getattr(args, n) for n in names}
     values = {n: v for n, v in values.items() if v is not None}
     return EditRecipe.from_file(args.job, **values) if args.job else EditRecipe.from_values(values)

@@ -89,6 +89,25 @@ def test_the_plate_stays_where_alpha_is_zero(tmp_path, kind, extension, blend_sp
         assert not np.array_equal(composite[~kept], filmed[~kept])
 
 
+def test_other_types_and_files_come_on_request_and_once(tmp_path, monkeypatch):
+    keep_half_of(monkeypatch)
+    plate = sequence(tmp_path / "in", (1001, 1002), planted=True)
+    out = tmp_path / "out"
+    asked = ("--plate", plate, "--out", str(out), "--layer-type", "float", "--compression", "piz", "--also", "matte,png,prores")
+    assert run(*asked) == 0
+    layer, composite = read(out, (1001,))[1001]
+    assert layer.dtype == np.float32 and layer.shape[2] == 5 and composite.dtype == np.float16
+    kept = layer[..., 3] == 0
+    assert 0.2 < kept.mean() < 0.9 and not layer[kept].any() and (layer[..., 4] > 0)[~kept].all()
+    filmed = pixels(tmp_path / "in/plate.1001.exr")
+    assert composite[kept].tobytes() == filmed[kept].tobytes()
+    made = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
+    assert {out / "edit.mov", out / "png/edit.1001.png", out / "png/edit.1002.png"} < set(made)
+    assert run(*asked) == 0
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == made
+    assert run(*asked[:-1], "matte") == 2  # another delivery is there
+
+
 def keep_half_of(monkeypatch):
     """Cut the decoded alpha off on the right, so that the test does not hang on what the model draws."""
     from core import edit

@@ -1,5 +1,6 @@
 """File headers of the delivery: what of the plate's metadata stays true, and what is new."""
 
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import OpenImageIO as oiio
@@ -18,11 +19,24 @@ _COLOR = ("ICCProfile*", "CICP", "colorInteropID", "Exif:ColorSpace", "dpx:*", "
 _LAYER_SPACES = {"linear": "lin_rec709", "srgb": "srgb_tx"}
 
 
-def layer_header(plate, frame, recipe_hash, blending):
-    """EXR, RGBA half, ZIP, for the space that the layer is laid over in."""
+@dataclass(frozen=True)
+class Formats:
+    """How files hold the layer: see `core.recipe.EditRecipe`."""
+
+    layer_type: str = "half"
+    compression: str = "zip"
+    also: tuple[str, ...] = ()
+
+    @property
+    def channels(self):
+        return ("R", "G", "B", "A", "matte.A") if "matte" in self.also else ("R", "G", "B", "A")
+
+
+def layer_header(plate, frame, recipe_hash, blending, formats=Formats()):
+    """EXR, for the space that the layer is laid over in."""
     spec = _plate_header(plate, frame, drop=(*_STORAGE, *_COLOR, "oiio:*"))
-    _set_pixels(spec, "half", ("R", "G", "B", "A"))
-    spec.attribute("compression", "zip")
+    _set_pixels(spec, formats.layer_type, formats.channels)
+    spec.attribute("compression", formats.compression)
     space = "srgb" if blending.name == "encoded" else blending.space.name
     if blending.space.primaries:
         spec.attribute("chromaticities", oiio.TypeDesc("float[8]"), blending.space.primaries)
@@ -33,8 +47,8 @@ def layer_header(plate, frame, recipe_hash, blending):
     return spec
 
 
-def composite_header(plate, frame, extension):
-    """The plate's type and channels, in a file with this extension."""
+def composite_header(plate, frame, extension, compression="zip"):
+    """The plate's type and channels, in a file with this extension; the compression is EXR's."""
     spec = _plate_header(plate, frame, drop=_STORAGE)
     keeps_alpha_apart = spec.get_int_attribute("oiio:UnassociatedAlpha") or extension == "png"
     color_space = spec.get_string_attribute("oiio:ColorSpace")
@@ -49,7 +63,7 @@ def composite_header(plate, frame, extension):
     if keeps_alpha_apart and "A" in plate.channels:
         spec.attribute("oiio:UnassociatedAlpha", 1)
     if extension in ("exr", "tif", "tiff"):
-        spec.attribute("compression", "zip")
+        spec.attribute("compression", compression if extension == "exr" else "zip")
     return spec
 
 

@@ -9,7 +9,7 @@ import typing
 from dataclasses import dataclass, field
 
 from core import __version__
-from core.recipe import ATTENTIONS, BLEND_SPACES, LAYER_MODES, MAX_SEED, EditRecipe
+from core.recipe import ALSO, ATTENTIONS, BLEND_SPACES, COMPRESSIONS, LAYER_MODES, LAYER_TYPES, MAX_SEED, EditRecipe
 from core.service.client import CONTRACT
 from core.service.security import MAX_TEXT, Refusal
 
@@ -26,6 +26,9 @@ _RECIPE_LIMITS = {  # beside the types, which are EditRecipe's own
     "cache": {"minimum": 0, "maximum": 1},
     "blend_space": {"enum": list(BLEND_SPACES)},
     "layer_mode": {"enum": list(LAYER_MODES)},
+    "layer_type": {"enum": list(LAYER_TYPES)},
+    "compression": {"enum": list(COMPRESSIONS)},
+    "also": {"items": {"type": "string", "enum": list(ALSO)}},
     "attention": {"enum": list(ATTENTIONS)},
 }
 _JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", types.NoneType: "null"}

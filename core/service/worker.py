@@ -89,12 +89,11 @@ class JobProgress:
     def thumbnail(self, frame):
         if frame not in self.shown:
             return
-        from core.layer.exact_file import read_image
         from core.layer.preview import write_thumbnail
 
         try:
             self.thumbnails.mkdir(parents=True, exist_ok=True)
-            layer = read_image(self.job.delivery.edit_path(frame))
+            layer, _ = self.job.delivery.read_layer(frame)
             write_thumbnail(self.thumbnails / f"{frame}.png", layer, self.job.plate, self.job.blending)
             self.line.send("thumbnail", frame=frame)
         except OSError:
@@ -174,8 +173,8 @@ def copy(donor, job, progress, stopping):
         if stopping.is_set():
             raise Stopped(f"stopped before frame {frame}")
         if not job.delivery.done(frame):
-            layer, composite = read_image(donor.edit_path(frame)), read_image(donor.composite_path(frame))
-            job.delivery.write(frame, layer, composite, facts[frame])
+            layer, matte = donor.read_layer(frame)
+            job.delivery.write(frame, layer, read_image(donor.composite_path(frame)), facts[frame], matte)
         progress.advance()
     job.delivery.finish(manifest["extra"])
     return manifest["extra"]
@@ -187,7 +186,9 @@ def _delivery_in(out, job):
     own = job.delivery
     if Path(out) == own.dir:
         return None
-    return Delivery(Path(out), own.plate, own.recipe, own.recipe_hash, own.blending, own.color)
+    return Delivery(
+        Path(out), own.plate, own.recipe, own.recipe_hash, own.blending, own.color, own.generation, own.formats
+    )
 
 
 def _manifest(delivery):

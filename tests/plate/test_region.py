@@ -77,3 +77,9 @@ def test_the_fade_has_no_step():
     flat = np.ones((120, 240, 4), np.float16)
     alpha = Region(10, 10, 240, 120, (200, 300)).place(flat)[..., 3].astype(np.float32)
     assert np.abs(np.diff(alpha, axis=0)).max() < 0.16 and np.abs(np.diff(alpha, axis=1)).max() < 0.16
+
+
+def test_a_matte_fades_as_its_layer_does():
+    region = Region(10, 10, 240, 120, (200, 300))
+    layer = region.place(np.ones((120, 240, 4), np.float32))
+    assert np.array_equal(region.place(np.ones((120, 240), np.float32)), layer[..., 3])
