@@ -53,7 +53,7 @@ def why_rendered(strip, frames):
         return "a speed effect"
     if strip.type == "IMAGE":
         return "a still held" if len(strip.elements) == 1 and len(frames) > 1 else _unplain_names(strip)
-    if strip.strobe != 1 or _retimed(strip):
+    if strip.strobe > 1 or _retimed(strip):
         return "its speed"
     return None
 

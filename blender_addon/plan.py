@@ -146,7 +146,7 @@ def _lies_plain(scene, strip):
     return (
         (t.scale_x, t.scale_y, t.offset_x, t.offset_y, t.rotation) == (1, 1, 0, 0, 0)
         and not any((c.min_x, c.max_x, c.min_y, c.max_y, strip.use_flip_x, strip.use_flip_y, strip.use_reverse_frames))
-        and strip.strobe == 1
+        and strip.strobe <= 1
         and not len(getattr(strip, "retiming_keys", ()))
         and (element.orig_width, element.orig_height) == (settings.resolution_x, settings.resolution_y)
     )
@@ -191,9 +191,11 @@ def redelivery(scene, layer, blend_space):
     before = version["recipe"]
     folder = os.path.dirname(before["out"])
     number = tickets.new_id()
+    mark = place.data_of(layer)["source"]
+    source = place.source_of(scene, {"mark": mark, "name": ""})
     return Ticket(
         id=number, document=tickets.document_of(scene), blend=bpy.data.filepath, scene=scene.name,
-        source={"mark": place.data_of(layer)["source"], "name": "", "start": version["source_start"],
+        source={"mark": mark, "name": source.name if source else layer.name, "start": version["source_start"],
                 "rendered": version["rendered"], "colorspace": version["colorspace"]},
         recipe={**before, "blend_space": blend_space, "out": os.path.join(folder, blend_space)},
         shown={"plate": before["plate"], "first": version["first"], "numbers": version["numbers"], "color_space": None},

@@ -32,12 +32,12 @@ def part(name):
     return sys.modules[f"{PACKAGE}.{name}"]
 
 
-def scene_of(plate_size=(96, 64), frames=(1, 3), blending="sRGB"):
-    """A fresh scene whose render writes what the sequencer shows, as 8-bit codes."""
-    bpy.ops.wm.read_factory_settings(use_empty=True) if False else None
-    scene = bpy.context.scene
+def scene_of(name="edit", size=(96, 64), frames=(1, 3), blending="sRGB"):
+    """A scene whose render writes what the sequencer shows, as 8-bit codes."""
+    scene = bpy.data.scenes.new(name)
+    show(scene)
     settings = scene.render
-    settings.resolution_x, settings.resolution_y, settings.resolution_percentage = *plate_size, 100
+    settings.resolution_x, settings.resolution_y, settings.resolution_percentage = *size, 100
     settings.dither_intensity = 0
     if hasattr(settings.image_settings, "media_type"):
         settings.image_settings.media_type = "IMAGE"
@@ -48,6 +48,14 @@ def scene_of(plate_size=(96, 64), frames=(1, 3), blending="sRGB"):
     scene.frame_start, scene.frame_end = frames
     scene.sequence_editor_create()
     return scene
+
+
+def show(scene):
+    """In the window, and in its sequencer, which from 5.0 has a scene of its own."""
+    window = bpy.context.window_manager.windows[0]
+    window.scene = scene
+    if hasattr(window.workspace, "sequencer_scene"):
+        window.workspace.sequencer_scene = scene
 
 
 def strips(scene):
@@ -86,48 +94,200 @@ def values(path):
     return pixels
 
 
-def layer_of(scene):
-    found = [s for s in part("host").all_strips(scene) if "vera" in s]
-    assert found, "no layer strip"
-    return found[-1]
+def layers(scene):
+    return [s for s in part("host").all_strips(scene) if "vera" in s]
 
 
-def check_pixels(scene, out, timeline_to_number):
-    """The sequence is the core's composite, within one code value; exactly itself where alpha is 0."""
-    layer = layer_of(scene)
-    clear_seen = touched = 0
-    for frame, number in timeline_to_number.items():
+def composite(out, number):
+    """Codes of the core's composite, for a display: a plate that was rendered first is scene-linear EXR."""
+    path = next((out / "composite").glob(f"composite.{number:04d}.*"))
+    if path.suffix == ".png":
+        return codes(path)
+    linear = np.maximum(values(path)[..., :3], 0)
+    encoded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055)
+    return np.rint(np.clip(encoded, 0, 1) * 255).astype(int)
+
+
+counted = {"clear": 0, "partly": 0, "changed": 0}
+
+
+def check_pixels(scene, layer, turned=lambda picture: picture):
+    """The sequence is the core's composite, within one code value; exactly itself where alpha is 0.
+
+    Counts the pixels that are clear, partly covered, and changed: a check of none proves nothing.
+    """
+    place, host = part("place"), part("host")
+    version = place.current(layer)
+    out = Path(version["deliveries"][part("color").blending_space(scene)])
+    assert Path(bpy.path.abspath(layer.directory)).resolve() == (out / "edit").resolve(), "another delivery is shown"
+    for frame in range(host.left(layer), host.right(layer)):
+        number = version["numbers"][frame - host.content_start(layer)]
         seen = rendered(scene, frame)
         layer.mute = True
         without = rendered(scene, frame)
         layer.mute = False
-        composite = codes(out / "composite" / f"composite.{number:04d}.png")
-        alpha = values(out / "edit" / f"edit.{number:04d}.exr")[..., 3]
-        worst = abs(seen - composite).max()
-        assert worst <= 1, f"frame {frame}: {worst} code values from the core's composite"
+        worst = abs(seen - turned(composite(out, number))).max()
+        assert worst <= 1, f"frame {frame} shows plate {number}: {worst} code values from the core's composite"
+        alpha = turned(values(out / "edit" / f"edit.{number:04d}.exr")[..., 3])
         clear = alpha == 0
         assert (seen[clear] == without[clear]).all(), f"frame {frame}: changed where alpha is 0"
-        clear_seen, touched = clear_seen + clear.sum(), touched + (seen != without).sum()
-    assert touched, "the layer changes nothing: the check would prove nothing"
-    return clear_seen
+        counted["clear"] += clear.sum()
+        counted["partly"] += ((alpha > 0.02) & (alpha < 0.98)).sum()
+        counted["changed"] += (seen != without).any(-1).sum()
+
+
+def select(scene, *strips):
+    for strip in part("host").all_strips(scene):
+        strip.select = strip in strips
+    scene.sequence_editor.active_strip = strips[0]
+
+
+def edit(scene, *strips, prompt="Add heavy falling snow", **values):
+    """Generate, wait, and return the layer strips that this made or changed."""
+    select(scene, *strips)
+    for name, value in {"steps": 3, "quality": "STEPS", **values}.items():
+        setattr(scene.vera, name, value)
+    before = {s.name: s["vera"] for s in layers(scene)}
+    assert bpy.ops.vera.edit(prompt=prompt) == {"FINISHED"}
+    return [s for s in layers(scene) if before.get(s.name) != s["vera"]]
+
+
+def refused(words, **values):
+    """The operator says these words, and nothing was queued."""
+    session = part("session").session
+    count = len(session.tickets)
+    try:
+        bpy.ops.vera.edit(**{"prompt": "Add thick fog", "steps": 1, "quality": "STEPS", **values})
+    except RuntimeError as error:
+        assert words in str(error), f"said {error}, not {words!r}"
+        assert "\n" not in str(error).replace("Error: ", "").strip(), f"more than one line: {error}"
+    else:
+        raise AssertionError(f"not refused: {words!r} was to be said")
+    assert len(session.tickets) == count, "a refused job was queued"
 
 
 def case_flow():
-    session = install()
-    scene = scene_of()
-    strip = add_images(scene, told["plate"], (1001, 1002, 1003))
+    """Sequences, movies, scenes; both blending spaces; versions; compositor; reload."""
+    install()
+    scene = scene_of(frames=(1, 40))
+    host, place = part("host"), part("place")
+    plate = add_images(scene, told["plate"], range(1001, 1006), start=11)
+    host.set_timing(plate, 11, 1, 1)
+    strips(scene).new_effect("title", "COLOR", 2, 12, **end_or_length(14, 2)).mute = True
     bpy.ops.wm.save_as_mainfile(filepath=str(WORK / "flow.blend"))
-    strip.select = True
-    scene.vera.prompt = "Add a red balloon"
-    t = time.time()
-    bpy.ops.vera.edit("EXEC_DEFAULT", steps=1, quality="STEPS")
-    print("edit", time.time() - t)
-    layer = layer_of(scene)
-    print(layer.name, layer.channel, layer.frame_final_start, layer.frame_final_end, layer.directory, [e.filename for e in layer.elements])
-    out = Path(bpy.path.abspath(layer.directory)).parent
-    if out.name == "edit":
-        out = out.parent
-    print(out, check_pixels(scene, out, {1: 1001, 2: 1002, 3: 1003}))
+
+    # A trimmed sequence, with a handle; the channel above is taken.
+    (layer,) = edit(scene, plate, handles=1)
+    assert (layer.channel, host.left(layer), host.right(layer), host.content_start(layer)) == (3, 12, 15, 11), place_of(layer)
+    assert [e.filename for e in layer.elements] == [f"edit.{n}.exr" for n in range(1001, 1006)]
+    assert layer.directory.startswith("//"), "an absolute path in a saved file"
+    check_pixels(scene, layer)
+
+    # The sequencer is set to linear light: noticed, delivered anew, and back at once.
+    scene.sequencer_colorspace_settings.name = "Linear Rec.709"
+    assert place.wrong_space(scene) == [layer]
+    bpy.ops.vera.match_blending()
+    assert not place.wrong_space(scene) and len(layers(scene)) == 1
+    assert set(place.current(layer)["deliveries"]) == {"encoded", "linear"}
+    check_pixels(scene, layer)
+    in_compositor(scene, layer)
+    if bpy.app.version >= (5, 0, 0):
+        as_modifier(scene, layer, plate)
+    scene.sequencer_colorspace_settings.name = "sRGB"
+    assert place.shows_other_space(scene) == [layer]
+    bpy.ops.vera.match_blending()
+    check_pixels(scene, layer)
+
+    # Another prompt on the same strip is a version.
+    assert edit(scene, plate, prompt="Add a large red balloon", handles=0) == [layer]
+    data = place.data_of(layer)
+    assert (len(data["versions"]), data["current"]) == (2, 1) and host.content_start(layer) == 12
+    check_pixels(scene, layer)
+    bpy.ops.vera.version(step=-1, layer=layer.name)
+    assert place.data_of(layer)["current"] == 0 and host.content_start(layer) == 11
+    check_pixels(scene, layer)
+
+    # The strip is moved and trimmed, the layer follows.
+    host.set_timing(plate, 21, 2, 0)
+    bpy.ops.vera.align()
+    assert (host.left(layer), host.right(layer)) == (23, 25), place_of(layer)
+    check_pixels(scene, layer)
+
+    # A movie, backwards, mirrored, trimmed, and a sequence at once; range Scene In/Out.
+    for strip in list(strips(scene)):
+        strips(scene).remove(strip)
+    movie = strips(scene).new_movie("movie", told["movie"], 1, 1)
+    movie.use_reverse_frames = movie.use_flip_x = True
+    other = add_images(scene, told["plate"], range(1001, 1006), channel=3, start=31, name="other")
+    other.strobe = 2.0
+    scene.frame_start, scene.frame_end = 4, 33
+    first, second = sorted(edit(scene, movie, other, range="SCENE"), key=host.left)
+    assert (first.channel, host.left(first), host.right(first)) == (2, 4, 7), place_of(first)
+    assert place.current(first)["numbers"] == [3, 2, 1], (place.current(first), place_of(movie), host.trims(movie), host.content_length(movie))
+    check_pixels(scene, first, turned=lambda p: p[:, ::-1])
+    assert (second.channel, host.left(second), host.right(second)) == (4, 31, 34), place_of(second)
+    assert len(set(place.current(second)["numbers"])) == 2, "the strobe is not in it"
+    check_pixels(scene, second)
+
+    # A scene, turned, is rendered first.
+    inner = scene_of("inner", frames=(1, 2))
+    add_images(inner, told["plate"], range(1001, 1004))
+    show(scene)
+    scene.frame_start, scene.frame_end = 1, 60
+    strip = strips(scene).new_scene("inner", inner, 1, 51)
+    strip.scene_input = "SEQUENCER"
+    strip.transform.rotation = 0.3
+    (layer,) = edit(scene, strip, range="STRIP")
+    assert place.current(layer)["rendered"] and place.current(layer)["numbers"] == [51, 52]
+    check_pixels(scene, layer)
+
+    # The strip keeps its layers and the list its jobs in the saved file.
+    bpy.ops.wm.save_mainfile()
+    count = len(part("session").session.tickets)
+    bpy.ops.wm.open_mainfile(filepath=str(WORK / "flow.blend"))
+    assert len(part("session").session.tickets) == count > 5
+    assert len(layers(bpy.data.scenes["edit"])) == 3
+    assert all(counted.values()), f"some of it was not seen, so nothing is proven: {counted}"
+
+
+def end_or_length(end, length):
+    """new_effect asks for the end up to 4.5, and for the length from 5.0."""
+    names = strips(bpy.context.scene).bl_rna.functions["new_effect"].parameters.keys() if bpy.context.scene.sequence_editor else ()
+    return {"length": length} if "length" in names else {"frame_end": end}
+
+
+def place_of(strip):
+    host = part("host")
+    return strip.channel, host.left(strip), host.right(strip), host.content_start(strip)
+
+
+def in_compositor(scene, layer):
+    """The scene's compositor gives the core's composite too, and its plate outside the layer's range."""
+    place = part("place")
+    tree = part("host").compositor_tree(scene)
+    for node in [n for n in tree.nodes if n not in part("host").compositor_outputs(tree)]:
+        tree.nodes.remove(node)  # there is no camera; with nothing to lie on, the layer brings its plate
+    bpy.ops.vera.compositor(layer=layer.name, scene=scene.name)
+    scene.render.use_sequencer = False
+    out = Path(place.current(layer)["deliveries"]["linear"])
+    for frame, number in ((12, 1002), (14, 1004)):
+        worst = abs(rendered(scene, frame) - composite(out, number)).max()
+        assert worst <= 1, f"compositor, frame {frame}: {worst} code values from the core's composite"
+    outside = rendered(scene, 30)
+    assert abs(outside - codes(told["plate"].replace("####", "1005"))).max() <= 1, "a layer outside its range"
+    scene.render.use_sequencer = True
+
+
+def as_modifier(scene, layer, plate):
+    place = part("place")
+    bpy.ops.vera.modifier(layer=layer.name)
+    assert layer.mute
+    out = Path(place.current(layer)["deliveries"]["linear"])
+    for frame, number in ((12, 1002), (14, 1004)):
+        worst = abs(rendered(scene, frame) - composite(out, number)).max()
+        assert worst <= 1, f"modifier, frame {frame}: {worst} code values from the core's composite"
+    plate.modifiers.clear()
+    layer.mute = False
 
 
 def disable():
