@@ -234,7 +234,10 @@ def case_flow():
     add_images(inner, told["plate"], range(1001, 1004))
     show(scene)
     scene.frame_start, scene.frame_end = 1, 60
-    strip = strips(scene).new_scene("inner", inner, 1, 51)
+    # Over black: soft edges over nothing are another picture in Blender's 8-bit and float ways.
+    black = strips(scene).new_effect("black", "COLOR", 1, 51, **end_or_length(53, 2))
+    black.color = (0, 0, 0)
+    strip = strips(scene).new_scene("inner", inner, 2, 51)
     strip.scene_input = "SEQUENCER"
     strip.transform.rotation = 0.3
     (layer,) = edit(scene, strip, range="STRIP")
