@@ -58,8 +58,24 @@ def why_rendered(strip, frames):
     return None
 
 
+def check_files(strip, frames):
+    """Refuse media that are not there: Blender shows nothing in their place, without a word. Raises Refused."""
+    if strip.type == "MOVIE":
+        missing = [path for path in [bpy.path.abspath(strip.filepath)] if not os.path.isfile(path)]
+    elif strip.type == "IMAGE":
+        elements = (strip.strip_elem_from_frame(frame) for frame in frames)
+        names = dict.fromkeys(element.filename for element in elements if element)
+        paths = [os.path.join(bpy.path.abspath(strip.directory), name) for name in names]
+        missing = [path for path in paths if not os.path.isfile(path)]
+    else:
+        missing = []
+    if missing:
+        more = f" and {len(missing) - 1} more are not there" if len(missing) > 1 else " is not there"
+        raise Refused(f"{strip.name}: {missing[0]}{more}; relink the strip or supply the files")
+
+
 def shown(strip, frames):
-    """The `Shown` of a movie or image strip for a range of timeline frames. Raises Refused.
+    """The `Shown` of a movie or image strip for a range of timeline frames.
 
     Frames before and after the media show its first and last frame, as the sequencer does.
     """
@@ -74,8 +90,6 @@ def content_frames(strip):
 
 def _movie(strip, frames):
     path = bpy.path.abspath(strip.filepath)
-    if not os.path.isfile(path):
-        raise Refused(f"{strip.name}: {path} is not there; relink the strip")
     length, start, skipped = host.content_length(strip), host.content_start(strip), host.animation_offset(strip)
 
     def number(frame):
@@ -88,10 +102,6 @@ def _movie(strip, frames):
 def _images(strip, frames):
     folder = bpy.path.abspath(strip.directory)
     names = [strip.strip_elem_from_frame(frame).filename for frame in frames]
-    missing = [n for n in dict.fromkeys(names) if not os.path.isfile(os.path.join(folder, n))]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise Refused(f"{strip.name}: {os.path.join(folder, missing[0])}{more} not there; relink or supply the files")
     if len(strip.elements) == 1:
         return Shown(os.path.join(folder, names[0]), frames[0], [_number_of_still(names[0])], plate_space(strip))
     numbers = [int(_NUMBERED.fullmatch(name)[2]) for name in names]

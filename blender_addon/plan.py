@@ -72,6 +72,7 @@ def _ticket(scene, strip, limits, ask, blend_space):
     if first >= end:
         raise Refused(f"{strip.name}: none of its frames lies in the range; move the strip or the range")
     frames = range(first, end)
+    _check_media(scene, strip, frames)
     number = tickets.new_id()
     folder = _folder(scene, strip, ask, number)
     why = "as asked" if ask.plate == "SEEN" else media.why_rendered(strip, frames)
@@ -86,8 +87,10 @@ def _ticket(scene, strip, limits, ask, blend_space):
         shown = media.Shown(plate, first, list(frames), "linear")
     else:
         wanted = media.content_frames(strip)
-        shown = media.shown(strip, range(
-            min(first, max(first - ask.handles, wanted[0])), max(end, min(end + ask.handles, wanted[-1] + 1))))
+        begin = min(first, max(first - ask.handles, wanted[0]))
+        stop = max(end, min(end + ask.handles, wanted[-1] + 1))
+        media.check_files(strip, range(begin, stop))
+        shown = media.shown(strip, range(begin, stop))
     mask = _mask(scene, ask, folder, shown, frames if why else None, passes)
     recipe = {
         "plate": shown.plate, "prompt": ask.prompt.strip(), "mask": mask, "model": ask.model.strip() or "mini",
@@ -107,6 +110,15 @@ def _ticket(scene, strip, limits, ask, blend_space):
         blend_space=blend_space, folder=folder, stage=render, target="" if ask.result == "LAYER" else None,
         version=number, state="stage" if render else "submit", created=tickets.now(),
     )  # fmt: skip
+
+
+def _check_media(scene, strip, frames):
+    """Of the strip and of all that lies in it, at the frames that are seen."""
+    names = set(stage.seen(strip, scene))
+    for part in host.all_strips(scene):
+        if part.name in names:
+            there = range(max(frames[0], host.left(part)), min(frames[-1] + 1, host.right(part)))
+            media.check_files(part, there)
 
 
 def steps_of(ask):
