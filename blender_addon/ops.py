@@ -10,7 +10,7 @@ import bpy
 from . import color, host, nodes, place, plan, preferences, settings, tickets
 from .client import Client, ServiceError
 from .errors import Refused
-from .session import push_undo, redraw, service, session
+from .session import redraw, service, session
 
 
 class Sequencer:
@@ -179,24 +179,9 @@ class VERA_OT_match(Sequencer, bpy.types.Operator):
     bl_description = "Deliver layers for the space in which this sequencer blends now"
 
     def act(self, context, scene):
-        match_blending(scene)
-
-
-def match_blending(scene):
-    """Every layer true for the space in which the scene blends; what has to be delivered is queued."""
-    space = color.blending_space(scene)
-    shown = place.shows_other_space(scene)
-    for layer in shown:
-        place.show(scene, layer)
-    if shown:
-        push_undo("Vera: Match Blending Space")
-    new = [plan.redelivery(scene, layer, space) for layer in place.wrong_space(scene)]
-    waiting = {(t.version, t.blend_space) for t in session.open()}
-    new = [t for t in new if (t.version, t.blend_space) not in waiting]
-    session.add(new)
-    if bpy.app.background:
-        session.run(new, print)
-    return new
+        session.match(scene)
+        if bpy.app.background:
+            session.run(session.open(), print)
 
 
 class VERA_OT_compositor(Sequencer, bpy.types.Operator):

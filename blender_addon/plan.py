@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from dataclasses import dataclass
 
 import bpy
@@ -139,6 +140,20 @@ def prepare(ticket):
         raise Refused(f"{ticket.folder}: is read-only; choose another folder for results, or mend its rights")
     if ticket.stage:
         ticket.stage["blend"] = stage.copy_file(ticket.folder)
+    kept = os.path.join(ticket.recipe["out"], "kept")
+    if os.path.isdir(ticket.kept) and not os.path.exists(kept):
+        try:
+            shutil.copytree(ticket.kept, kept, copy_function=_link)
+        except OSError as error:
+            raise Refused(f"{kept}: cannot be written ({error}); make room or mend the rights") from None
+
+
+def _link(source, target):
+    """The same file under a second name, where the disk can; a copy elsewhere."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _folder(scene, strip, ask, number):
@@ -197,6 +212,12 @@ def _numbered(pattern, frame):
     return pattern.replace("####", f"{frame:04d}")
 
 
+def kept_of(version):
+    """The folder of what was generated for a version, "" if it was not kept."""
+    folders = (os.path.join(out, "kept") for out in version["deliveries"].values())
+    return next((folder for folder in folders if os.path.isdir(folder)), "")
+
+
 def redelivery(scene, layer, blend_space):
     """A ticket for a layer's current version in another blending space: the same edit, laid over elsewhere."""
     version = place.current(layer)
@@ -211,5 +232,6 @@ def redelivery(scene, layer, blend_space):
                 "rendered": version["rendered"], "colorspace": version["colorspace"]},
         recipe={**before, "blend_space": blend_space, "out": os.path.join(folder, blend_space)},
         shown={"plate": before["plate"], "first": version["first"], "numbers": version["numbers"], "color_space": None},
-        visible=version["visible"], blend_space=blend_space, folder=folder, version=version["id"], created=tickets.now(),
+        visible=version["visible"], blend_space=blend_space, folder=folder, version=version["id"], kept=kept_of(version),
+        created=tickets.now(),
     )  # fmt: skip

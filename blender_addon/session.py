@@ -14,7 +14,7 @@ import time
 
 import bpy
 
-from . import host, place, plan, stage, tickets
+from . import color, place, plan, stage, tickets
 from .client import ENDED_STATES, Client, NotRunning, ServiceError, connect
 from .errors import Refused
 from .preferences import connection
@@ -78,6 +78,19 @@ class Session:
             self.documents.add(ticket.document)
             self.tickets[ticket.id] = ticket
         self.wake()
+
+    def match(self, scene, generate=True):
+        """Every layer true for the space in which the scene blends: shown at once if it was delivered before, else
+        queued; without `generate` only where nothing has to be generated anew. Raises Refused."""
+        space = color.blending_space(scene)
+        shown = place.shows_other_space(scene)
+        for layer in shown:
+            place.show(scene, layer)
+        if shown:
+            push_undo("Vera: Match Blending Space")
+        waiting = {(t.version, t.blend_space) for t in self.open()}
+        wrong = [s for s in place.wrong_space(scene) if (place.current(s)["id"], space) not in waiting]
+        self.add([plan.redelivery(scene, s, space) for s in wrong if generate or plan.kept_of(place.current(s))])
 
     def cancel(self, ticket):
         if ticket.ended:
@@ -409,6 +422,7 @@ def _handler(what, begins):
         if what == "load" and not begins:
             session.busy.clear()
             session.opened()
+            _listen()
         if what == "save" and not begins:
             session.saved()
 
@@ -425,16 +439,30 @@ _HANDLERS = [
 ]  # fmt: skip
 
 
-def _forget_gone(*_):
+@bpy.app.handlers.persistent
+def _undone(*_):
     """After undo or redo the marks may be others: tickets stay, and those that were away come back."""
     session.refresh()
 
 
-_forget_gone = bpy.app.handlers.persistent(_forget_gone)
+def _listen():
+    """Be told when a sequencer is set to blend in another space. Opening a file ends that."""
+    bpy.msgbus.clear_by_owner(session)
+    bpy.msgbus.subscribe_rna(
+        key=(bpy.types.ColorManagedSequencerColorspaceSettings, "name"), owner=session, args=(), notify=_space_changed)
+
+
+def _space_changed():
+    for scene in bpy.data.scenes:
+        try:
+            session.match(scene, generate=False)
+        except Refused as error:
+            session.trouble = str(error)
+    redraw()
 
 
 def register():
-    for name, handler in (*_HANDLERS, ("undo_post", _forget_gone), ("redo_post", _forget_gone)):
+    for name, handler in (*_HANDLERS, ("undo_post", _undone), ("redo_post", _undone)):
         getattr(bpy.app.handlers, name).append(handler)
     if not bpy.app.background:
         bpy.app.timers.register(_first, first_interval=0.2)
@@ -443,11 +471,13 @@ def register():
 def _first():
     """Enabled with a file open: its data may be read only now."""
     session.opened()
+    _listen()
 
 
 def unregister():
+    bpy.msgbus.clear_by_owner(session)
     session.close()
-    for name, handler in (*_HANDLERS, ("undo_post", _forget_gone), ("redo_post", _forget_gone)):
+    for name, handler in (*_HANDLERS, ("undo_post", _undone), ("redo_post", _undone)):
         handlers = getattr(bpy.app.handlers, name)
         if handler in handlers:
             handlers.remove(handler)

@@ -30,7 +30,8 @@ class Ticket:
     recipe: what the service is asked for. shown: see media.Shown. visible: the first timeline frame to be seen
     and the one after the last. source: mark, name and start of the strip that is edited. stage: what
     render_stage.py is told, or None. job: the service's last words on it. blend_space: of the layer. target:
-    mark of the layer strip whose version this is ("" for a strip of its own, None for the source's).
+    "" for a strip of its own, None for the one that keeps the source's versions. version: id of the version that
+    this delivers, another ticket's where it is delivered anew; kept: what that one generated, to be used again.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Ticket:
     stage: dict = None
     target: str = None
     version: str = ""
+    kept: str = ""
     state: str = "submit"
     number: int = None
     job: dict = field(default_factory=dict)

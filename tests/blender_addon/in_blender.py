@@ -187,7 +187,12 @@ def case_flow():
     # The sequencer is set to linear light: noticed, delivered anew, and back at once.
     scene.sequencer_colorspace_settings.name = "Linear Rec.709"
     assert place.wrong_space(scene) == [layer]
+    kept = Path(place.current(layer)["deliveries"]["encoded"]) / "kept"
+    kept.mkdir(exist_ok=True)
+    (kept / "note.txt").write_text("generated")
     bpy.ops.vera.match_blending()
+    again = Path(place.current(layer)["deliveries"]["linear"]) / "kept" / "note.txt"
+    assert again.read_text() == "generated", "what was generated is not handed on"
     assert not place.wrong_space(scene) and len(layers(scene)) == 1
     assert set(place.current(layer)["deliveries"]) == {"encoded", "linear"}
     check_pixels(scene, layer)
