@@ -107,8 +107,7 @@ class VERA_PT_queue(Sidebar, bpy.types.Panel):
         if session.trouble:
             box = layout.box()
             box.alert = True
-            for line in _wrapped(session.trouble, context.region.width):
-                box.label(text=line)
+            _draw_text(box, session.trouble, context.region.width)
         entries = list(session.tickets.values())[::-1]
         if not entries:
             layout.label(text="Empty")
@@ -142,8 +141,14 @@ def _draw_entry(layout, ticket, width):
         buttons.operator("vera.remove", text="", icon="TRASH").ticket = ticket.id
     notes = [words] if ticket.state == "failed" else (ticket.job.get("warnings") or ())
     for note in notes:
-        for line in _wrapped(note, width):
-            box.label(text=line)
+        _draw_text(box, note, width)
+
+
+def _draw_text(layout, text, width):
+    column = layout.column(align=True)
+    column.scale_y = 0.8
+    for line in _wrapped(text, width):
+        column.label(text=line)
 
 
 def _wrapped(text, width):
