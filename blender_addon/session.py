@@ -20,6 +20,7 @@ from .errors import Refused
 from .preferences import connection
 
 TICK_SECONDS, QUIET_SECONDS, JOIN_SECONDS = 0.5, 3.0, 10.0
+PATIENCE = 4  # failures to start or reach the service until a farm's job gives up
 
 
 class Session:
@@ -31,6 +32,7 @@ class Session:
         self.thread = None
         self.busy = set()  # what Blender is at: "render", "save", "load"
         self.trouble = ""  # why the service cannot be reached, one line
+        self.failures = 0  # to reach it, one after another
         self.words = ""  # what the last test of the service said
         self.asked = 0.0
 
@@ -165,7 +167,7 @@ class Session:
                 if words.get(ticket.id) != now:
                     words[ticket.id] = now
                     said(f"Vera: {ticket.source['name']}: {now}")
-            if self.trouble and not connection().python:
+            if self.failures >= (PATIENCE if connection().python else 1):
                 raise Refused(self.trouble)
             time.sleep(0.1)
 
@@ -253,6 +255,7 @@ class Session:
                 continue
             changed |= self.trouble != answer["trouble"]
             self.trouble = answer["trouble"]
+            self.failures = self.failures + 1 if self.trouble else 0
             for number, news in answer["news"].items():
                 ticket = self.tickets.get(number)
                 if ticket is not None and not ticket.ended:
@@ -304,11 +307,10 @@ def _exchange(settings, errands, answers):
     trouble, news = "", {}
     try:
         client = service(settings)
-        fields = client.recipe_fields()
         jobs = None
         for errand in errands:
             try:
-                news[errand["id"]] = _errand(client, fields, errand)
+                news[errand["id"]] = _errand(client, errand)
                 number = news[errand["id"]].get("job", {}).get("id")
                 if number is None and errand["number"] is not None:
                     jobs = jobs or {j["id"]: j for j in client.jobs()}
@@ -330,12 +332,13 @@ def _exchange(settings, errands, answers):
     answers.put({"trouble": trouble, "news": news})
 
 
-def _errand(client, fields, errand):
+def _errand(client, errand):
     if errand["retry"]:
         job = client.job(errand["number"])
         return {"job": client.retry(errand["number"]) if job["state"] in ("failed", "cancelled") else job}
     if errand["submit"]:
-        recipe = {k: v for k, v in {"keep": True, **errand["submit"]}.items() if k in fields}
+        known = client.recipe_fields()
+        recipe = {k: v for k, v in {"keep": True, **errand["submit"]}.items() if k in known}
         return {"job": client.submit(recipe, errand["id"])}
     if errand["cancel"] and errand["number"] is not None:
         job = client.job(errand["number"])
