@@ -154,7 +154,7 @@ def attempt(job, line, progress):
         raise Stopped("stopped before the first frame")
     if not job.delivery.complete():
         donor = next((d for d in map(lambda out: _delivery_in(out, job), donors) if d and d.complete()), None)
-        donor = None if recipe.keep else donor  # another's delivery has no latents to keep
+        donor = None if job.recipe.keep else donor  # another's delivery has no latents to keep
         return edit(job, progress, line.stopping.is_set) if donor is None else copy(donor, job, progress, line.stopping)
     for frame in job.plate.frames:
         progress.thumbnail(frame)
