@@ -1,7 +1,8 @@
 """Runs inside Blender's module, with a case's name: installs the built zip as a user would, and checks.
 
 Each process ends by os._exit, after the add-on was disabled: the module does not end cleanly by itself.
-`told` is what test_addon.py says: {"zip", "work", "plate", "movie", "python", "root", ...}.
+`told` is what test_addon.py says: {"zip", "work", "plate", "movie", "python", "root", ...}; `seed` is each Blender's
+own, so that the service cannot answer from what another one had made.
 """
 
 import json
@@ -146,7 +147,7 @@ def select(scene, *strips):
 def edit(scene, *strips, prompt="Add heavy falling snow", **values):
     """Generate, wait, and return the layer strips that this made or changed."""
     select(scene, *strips)
-    for name, value in {"steps": 3, "quality": "STEPS", **values}.items():
+    for name, value in {"steps": 3, "quality": "STEPS", "seed": told["seed"], **values}.items():
         setattr(scene.vera, name, value)
     before = {s.name: s["vera"] for s in layers(scene)}
     assert bpy.ops.vera.edit(prompt=prompt) == {"FINISHED"}

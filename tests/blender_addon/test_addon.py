@@ -127,6 +127,7 @@ def test_in_blender(blender, case, zip_file, service, plates, read_only, tmp_pat
     told = {
         "zip": str(zip_file), "work": str(tmp_path), "plate": str(plates / "p.####.png"), "movie": str(plates / "plate.mov"),
         "python": sys.executable, "root": str(ROOT), "bare_python": sys._base_executable, "read_only": read_only,
+        "seed": int(blender),
     }  # fmt: skip
     environment = {
         **os.environ, "VERA_SERVICE_DIR": str(service), "BLENDER_USER_RESOURCES": str(tmp_path / "user"), "OMP_NUM_THREADS": "1",
