@@ -78,7 +78,7 @@ def _ticket(scene, strip, limits, ask, blend_space):
     folder = _folder(scene, strip, ask, number)
     why = "as asked" if ask.plate == "SEEN" else media.why_rendered(strip, frames)
     mask_in_scene = ask.mask_kind in ("STRIP", "MASK")
-    if mask_in_scene and not why and not _lies_plain(scene, strip):
+    if mask_in_scene and not why and not _lies_plain(scene, strip, frames):
         why = "a mask of the scene over a strip that is moved, scaled or turned"
     passes = []
     if why:
@@ -165,16 +165,15 @@ def _folder(scene, strip, ask, number):
     return os.path.join(os.path.abspath(bpy.path.abspath(base)), f"{name}_{number[:8]}")
 
 
-def _lies_plain(scene, strip):
-    """Whether the strip's pixels are the frame's pixels, at one frame of media a frame."""
+def _lies_plain(scene, strip, frames):
+    """Whether the strip's pixels are the scene's pixels, and no frame of the media is seen twice."""
     t, c = strip.transform, strip.crop
     element = strip.elements[0]
     settings = scene.render
     return (
         (t.scale_x, t.scale_y, t.offset_x, t.offset_y, t.rotation) == (1, 1, 0, 0, 0)
-        and not any((c.min_x, c.max_x, c.min_y, c.max_y, strip.use_flip_x, strip.use_flip_y, strip.use_reverse_frames))
-        and strip.strobe <= 1
-        and not len(getattr(strip, "retiming_keys", ()))
+        and not any((c.min_x, c.max_x, c.min_y, c.max_y, strip.use_flip_x, strip.use_flip_y))
+        and len(set(media.shown(strip, frames).numbers)) == len(frames)
         and (element.orig_width, element.orig_height) == (settings.resolution_x, settings.resolution_y)
     )
 
