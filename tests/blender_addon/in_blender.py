@@ -419,19 +419,6 @@ def case_refusals():
     assert media.why_rendered(plate, frames) == "a speed effect"
     assert part("stage").seen(plate, scene)[0] == "plate" and "faster" in part("stage").seen(plate, scene)
 
-    # Speed keys: of a sequence they are in the numbers, a movie is rendered first.
-    slow = add_images(scene, told["plate"], range(1001, 1006), channel=12, start=21)
-    if hasattr(slow, "retiming_keys") and bpy.app.version < (5, 0, 0):
-        film = strips(scene).new_movie("film", told["movie"], 13, 21)
-        for strip in (slow, film):
-            assert media.why_rendered(strip, range(21, 26)) is None
-            slow_down(scene, strip)
-        assert host.right(slow) > 26, "nothing was slowed down"
-        seen_range = range(21, host.right(slow))
-        assert media.why_rendered(slow, seen_range) is None and media.why_rendered(film, seen_range) == "its speed"
-        numbers = media.shown(slow, seen_range).numbers
-        assert numbers == sorted(numbers) and len(set(numbers)) == 5 < len(numbers), numbers
-
     # While Blender renders or saves, the session keeps its hands off.
     seen = []
     for name in ("render_pre", "save_pre"):
@@ -451,18 +438,6 @@ def case_refusals():
         preferences.python, preferences.root = python, root
         bpy.ops.vera.test_service()
         assert words in session.words, session.words
-
-
-def slow_down(scene, strip):
-    """As the user's hand does: keys at both ends, the last one moved. (retiming_keys.add() crashes the module.)"""
-    select(scene, strip)
-    window = bpy.context.window_manager.windows[0]
-    area = window.screen.areas[0]
-    area.type = "SEQUENCE_EDITOR"
-    region = next(r for r in area.regions if r.type == "WINDOW")
-    with bpy.context.temp_override(window=window, area=area, region=region):
-        bpy.ops.sequencer.retiming_key_add(timeline_frame=23)
-    strip.retiming_keys[-1].timeline_frame += 6
 
 
 def input_of(strip):
