@@ -132,7 +132,9 @@ def check_pixels(scene, layer, turned=lambda picture: picture):
         assert worst <= 1, f"frame {frame} shows plate {number}: {worst} code values from the core's composite"
         alpha = turned(values(out / "edit" / f"edit.{number:04d}.exr")[..., 3])
         clear = alpha == 0
-        assert (seen[clear] == without[clear]).all(), f"frame {frame}: changed where alpha is 0"
+        # Blender 5.2 rounds an over on a rendered scene's floats: by one code value, in a pixel here and there.
+        allowed = int(bool(version["rendered"]) and bpy.app.version >= (5, 1, 0))
+        assert abs(seen - without)[clear].max(initial=0) <= allowed, f"frame {frame}: changed where alpha is 0"
         counted["clear"] += clear.sum()
         counted["partly"] += ((alpha > 0.02) & (alpha < 0.98)).sum()
         counted["changed"] += (seen != without).any(-1).sum()
