@@ -6,7 +6,16 @@ STAMP := .venv/.installed
 # What an editable install does not follow by itself.
 INSTALLED_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernels/native/*)
 
-.PHONY: setup test fault-test gpu-test gpu-bench demo clean
+# Blender as a Python module, for the tests that run in it: an environment each, because each pins its numpy.
+# `make bpy BLENDERS="42 45 50 52"` and then VERA_BLENDERS=42,45,50,52 test more of them; 5.2 wants Python 3.13.
+BLENDERS ?= 45 50
+BPY_42 := 4.2.23
+BPY_45 := 4.5.15
+BPY_50 := 5.0.1
+BPY_52 := 5.2.3
+PYTHON_52 ?= python3.13
+
+.PHONY: setup test fault-test gpu-test gpu-bench bpy blender-addon demo nuke-plugin clean
 
 setup: $(STAMP)
 
@@ -18,8 +27,21 @@ $(STAMP): $(INSTALLED_FROM)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -c constraints.txt -e '.[test]'
 	touch $(STAMP)
 
-test: setup
-	$(BIN)/python -m pytest -q
+# Two processes, one thread each: threads of torch that wait for one another are slower than one alone.
+test: setup bpy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope
+
+bpy: $(BLENDERS:%=.venv-bpy%/.installed)
+
+# Where it cannot be had, its tests are skipped and say why.
+.venv-bpy%/.installed:
+	@test -x $(@D)/bin/python || $(or $(PYTHON_$*),$(PYTHON)) -m venv $(@D) || mkdir -p $(@D)
+	@if $(@D)/bin/python -m pip install bpy==$(BPY_$*) > $(@D)/install.log 2>&1; then touch $@; \
+	else echo "Blender $(BPY_$*) was not installed, its tests will be skipped; see $(@D)/install.log"; fi
+
+# dist/vera-VERSION.zip, to drop onto Blender.
+blender-addon:
+	$(PYTHON) blender_addon/build.py dist
 
 # On a machine with a GPU: the kernels' tests in bf16, and the benchmarks' tables and JSON.
 gpu-test: setup
@@ -37,6 +59,10 @@ fault-test: setup
 demo: setup
 	$(BIN)/python -m core.render demo/job.json
 
+# Needs Python alone: a zip, and a folder for NUKE_PATH, in dist/.
+nuke-plugin:
+	$(PYTHON) nuke_plugin/build.py dist
+
 clean:
-	rm -rf .venv build out .pytest_cache kernels/_native*.so
+	rm -rf .venv .venv-bpy* build dist out .pytest_cache kernels/_native*.so
 	find core kernels tests -name __pycache__ -type d -prune -exec rm -rf {} +

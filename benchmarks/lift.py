@@ -83,7 +83,7 @@ def judge(seed, kind, way, height=144, width=256, frames=17):
 def lifted(plate, edited):
     """Straight colour and alpha at the plate's size."""
     found = lift_clip(same_size(plate, edited.shape[2:]), edited)
-    sized = [plate_sized(c, a, plate.shape[2:]) for c, a in zip(found.color, found.alpha)]
+    sized = [plate_sized(c, a, p.movedim(0, -1)) for c, a, p in zip(found.color, found.alpha, plate)]
     return torch.stack([c for c, _ in sized]), torch.stack([a for _, a in sized])
 
 

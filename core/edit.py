@@ -11,30 +11,39 @@ import math
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from core import __version__
 from core.errors import InputError, Stopped
-from core.generate import generated_shots
-from core.layer.blend import layer_for_blending
+from core.generate import encoded_shots, generated_shots
+from core.layer.blend import Blending, Change, composite, find_blending, layer_for_blending
 from core.layer.delivery import Delivery
-from core.layer.matte import extend_color, refine_alpha, resize, snap
+from core.layer.foreground import clean_color
+from core.layer.header import Formats
+from core.layer.matte import clean_alpha, refine_alpha, steady
+from core.layer.relative import relative_share
 from core.model.load import Model, load_model
-from core.plate.color import resolve_space, to_model
+from core.plate.color import PlateColor
+from core.plate.color_curve import CURVES
+from core.plate.color_exposure import shot_exposure
+from core.plate.color_space import resolve_space
 from core.plate.cuts import refuse_cuts_outside
 from core.plate.fit import model_size, shrink
 from core.plate.region import Region, region_of
 from core.plate.source import Mask, Plate, open_mask, open_plate
 from core.recipe import EditRecipe, identity, parse_cuts, parse_region, split_model
-from core.sampling.latents import OneLayer, Shelf
-from kernels.over import over
+from core.sampling.latents import OneClip, OneLayer, Shelf
+from core.sampling.savers import Savers
+from kernels.matte import plate_color, resize
 from kernels.pixel_hash import pixel_hash
+from kernels.subject import free_subject
 
-CODE_BITS = {"uint10": 10, "uint12": 12}  # kept in 16 bits in memory, rounded to their own depth
+BAND = 32  # rows of a frame that are blended at a time
 
 
 @dataclass(frozen=True)
@@ -45,12 +54,14 @@ class Job:
     plate: Plate
     mask: Mask | None
     model: Model
-    space: str
+    color: PlateColor
+    blending: Blending
     region: Region
     cuts: str | tuple[int, ...]
     size: tuple[int, int]
     steps: int
     guidance: float
+    savers: Savers
     hash: str
     fingerprints: dict[int, str]
     delivery: Delivery
@@ -60,22 +71,18 @@ class Job:
 
     def pixels(self, frame: int):
         """The frame as filmed, which is that of the job's hash. Raises InputError if it has changed."""
-        pixels = self.plate.read(frame)
+        pixels, where = self.plate.read(frame), f"frame {frame}: {self.plate.file(frame)}"
         try:
             same = self.plate.fingerprint(frame) == self.fingerprints[frame]
         except OSError as error:
-            raise InputError(
-                f"frame {frame}: {self.plate.file(frame)}: cannot be read ({error.strerror}); supply the file"
-            ) from None
+            raise InputError(f"{where}: cannot be read ({error.strerror}); supply the file") from None
         if not same:
-            raise InputError(
-                f"frame {frame}: {self.plate.file(frame)}: has changed since the job began; start again with another --out"
-            )
+            raise InputError(f"{where}: has changed since the job began; start again with another --out")
         return pixels
 
     def source(self, pixels):
         """The region of a frame's pixels at plate size in the model's range, (H, W, 3) float32."""
-        return to_model(self.region.crop(pixels), self.space, self.plate.pixel_type)
+        return self.color.to_model(self.region.crop(pixels))
 
 
 def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
@@ -90,12 +97,17 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
     plate = open_plate(recipe.plate, recipe.frames)
     mask = open_mask(recipe.mask, plate) if recipe.mask else None
     space = resolve_space(recipe.color_space, plate)
+    blending = find_blending(recipe.blend_space, recipe.layer_space, space)
     region = region_of(plate, parse_region(recipe.region) if recipe.region else None)
     cuts = parse_cuts(recipe.cuts)
     refuse_cuts_outside(cuts, plate.frames)
     model = load(recipe.model, choose_device(device))
+    stops = 0.0 if recipe.exposure == "auto" else recipe.exposure
+    color = PlateColor(space, plate.pixel_type, stops, CURVES[model.limits.light_curve])
     steps = model.limits.steps if recipe.steps is None else recipe.steps
     guidance = float(model.limits.guidance if recipe.guidance is None else recipe.guidance)
+    savers = Savers.of(recipe)
+    notes = savers.check(model.transformer)
     fingerprints = {f: plate.fingerprint(f) for f in plate.frames}
     generation = identity(
         version=__version__,
@@ -107,12 +119,24 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
         seed=recipe.seed,
         steps=steps,
         guidance=guidance,
-        space=space,
+        space=[space.config, space.name],
+        exposure=recipe.exposure,
+        curve=color.curve.name,
         region=[region.x, region.y, region.width, region.height],
         cuts=cuts,
+        # compile and one_batch are not part of it: like the device, they change the rounding only.
+        attention=savers.attention,
+        cache=savers.cache,
     )
-    job_hash = identity(generation=generation, blend_space=recipe.blend_space)
-    delivery = Delivery(Path(recipe.out), plate, recipe.to_json(), job_hash, recipe.blend_space, space, generation)
+    formats = Formats(recipe.layer_type, recipe.compression, recipe.also)
+    job_hash = identity(
+        generation=generation,
+        blend_space=recipe.blend_space,
+        layer_space=[blending.space.config, blending.space.name],
+        layer_mode=recipe.layer_mode,
+        formats=[formats.layer_type, formats.compression, formats.also],
+    )
+    delivery = Delivery(Path(recipe.out), plate, recipe.to_json(), job_hash, blending, color, generation, formats)
     delivery.preflight()
     latents, kept = Shelf(delivery.job_dir / "latents", generation), Shelf(delivery.kept_dir, generation)
     kept.refuse_others()
@@ -122,18 +146,20 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
         plate=plate,
         mask=mask,
         model=model,
-        space=space,
+        color=color,
+        blending=blending,
         region=region,
         cuts=cuts,
         size=size,
         steps=steps,
         guidance=guidance,
+        savers=savers,
         hash=job_hash,
         fingerprints=fingerprints,
         delivery=delivery,
         latents=latents,
         kept=kept,
-        warnings=tuple(model.text.check(recipe.prompt)),
+        warnings=(*model.text.check(recipe.prompt), *notes),
     )
 
 
@@ -157,9 +183,13 @@ def edit(job: Job, progress, stopping) -> dict:
         return lift(job, progress, stopping)
     plate, delivery = job.plate, job.delivery
     delivery.start()
+    job = _exposed(job)
     shots = generated_shots(job, progress, stopping)
+    seen_again = encoded_shots(job, progress, stopping) if _may_be_relative(job) else {}
     progress.stage("deliver", len(plate.frames))
-    decoded = (_decoded_frames(job.model, layers, len(shot)) for shot, layers in shots.items())
+    decoded = (
+        steady(_decoded_frames(job.model, layers, seen_again.get(shot), len(shot))) for shot, layers in shots.items()
+    )
     for _ in delivered_frames(job, chain.from_iterable(decoded), _deliver_frame, stopping):
         progress.advance()
     progress.close()
@@ -172,10 +202,28 @@ def edit(job: Job, progress, stopping) -> dict:
         "shots": [[shot[0], shot[-1]] for shot in shots],
         "agreement_psnr": round(-10 * math.log10(max(_mean(facts, "agreement_error"), 1e-12)), 2),
         "coverage": round(_mean(facts, "coverage"), 4),
+        "color": {
+            "curve": job.color.curve.name,
+            "exposure": job.color.exposure,
+            "clipped": {side: _mean([f["clipped"] for f in facts], side) for side in ("above", "below")},
+            "relative": round(_mean(facts, "relative"), 4),
+        },
         "warnings": list(job.warnings),
     }
     delivery.finish(report)
     return report
+
+
+def _exposed(job: Job) -> Job:
+    """The job with the shot's exposure, where the recipe leaves that to the shot."""
+    if job.recipe.exposure != "auto":
+        return job
+    return replace(job, color=replace(job.color, exposure=shot_exposure(job.plate, job.color, job.pixels)))
+
+
+def _may_be_relative(job: Job) -> bool:
+    """A display's plate has neither the highlights nor the depth that decoded colour lacks: there auto is replace."""
+    return job.recipe.layer_mode == "relative" or (job.recipe.layer_mode == "auto" and job.color.space.is_scene)
 
 
 def delivered_frames(job, layers, deliver, stopping):
@@ -205,39 +253,73 @@ def _finished(frame, work):
     return frame
 
 
-def _decoded_frames(model, layers, count):
-    """Yield (colour (3, h, w), alpha (h, w), composite (3, h, w)), clamped to [0, 1], exactly `count` times."""
+def _decoded_frames(model, layers, plate, count):
+    """Yield (colour (3, h, w), alpha (h, w), composite (3, h, w), the plate's reconstruction (3, h, w) or None
+    without the plate's latents), clamped to [0, 1], exactly `count` times."""
+    sources = [OneLayer(layers, i, model.device) for i in range(3)]
+    if plate is not None:
+        sources.append(OneClip(plate, model.device))
     with torch.inference_mode():
-        streams = [model.codec.decode_stream(OneLayer(layers, i, model.device)) for i in range(3)]
-        for chunk in zip(*streams):
-            color, alpha, composite = (c[0].float().clamp(0, 1).cpu() for c in chunk)
+        for chunk in zip(*map(model.codec.decode_stream, sources)):
+            color, alpha, composed, *rest = (c[0].float().clamp(0, 1).cpu() for c in chunk)
             for i in range(color.shape[1]):
                 if count == 0:
                     return
                 count -= 1
-                yield color[:, i], alpha[:, i].mean(0), composite[:, i]
+                yield color[:, i], alpha[:, i].mean(0), composed[:, i], rest[0][:, i] if rest else None
 
 
-def _deliver_frame(job: Job, frame, pixels, color, alpha, composite):
+def _deliver_frame(job: Job, frame, pixels, color, alpha, composed_by_model, reconstruction):
     """One frame's pixels and layers at model size -> layer and composite at plate size, written."""
     source = job.source(pixels)
-    layer = job.region.place(_plate_sized_layer(color, alpha, source, job.recipe.blend_space))
-    over_plate = over(pixels, layer, job.space, job.recipe.blend_space, CODE_BITS.get(job.plate.pixel_type))
+    share = _share_of_plate(job, color, alpha, reconstruction)
+    change = None if share is None else _change(job, pixels, reconstruction, share)
     at_model_size = shrink(torch.from_numpy(source), *job.size)
+    layer, matte = _plate_sized_layer(job, color, alpha, at_model_size, source, change)
+    layer, matte = job.region.place(layer), job.region.place(matte)
     composed = alpha * color + (1 - alpha) * at_model_size
     facts = {
-        "agreement_error": float((composed - composite).pow(2).mean()),  # mean square, encoded [0, 1]
+        "agreement_error": float((composed - composed_by_model).pow(2).mean()),  # mean square, encoded [0, 1]
         "coverage": float((layer[..., 3] > 0).mean()),
+        "relative": 0.0 if share is None else float((share * alpha).sum() / alpha.sum().clamp_min(1e-6)),
+        "clipped": job.color.clipped(job.region.crop(pixels)),
     }
-    job.delivery.write(frame, layer, over_plate, facts)
+    job.delivery.write(frame, layer, composite(pixels, layer, job.color, job.blending), facts, matte)
 
 
-def _plate_sized_layer(color, alpha, source, blend_space):
-    """Model-size straight colour (3, h, w) and alpha (h, w) -> the layer (H, W, 4), premultiplied half."""
-    size = source.shape[:2]
-    color, alpha = color.movedim(0, -1).numpy(), alpha.numpy()
-    color = resize(extend_color(color, alpha), size).clip(0, 1)
-    return layer_for_blending(color, snap(refine_alpha(alpha, size)), source, blend_space)
+def _share_of_plate(job: Job, color, alpha, reconstruction):
+    """How far the colour is taken relative to the plate, (h, w) in [0, 1]; None where it is nowhere."""
+    if reconstruction is None:
+        return None
+    if job.recipe.layer_mode == "relative":
+        return torch.ones_like(alpha)
+    share = relative_share(color, reconstruction, alpha)
+    return share if share.max() > 0 else None
+
+
+def _change(job: Job, pixels, reconstruction, share) -> Change:
+    light = job.color.light(job.region.crop(pixels))
+    size = light.shape[:2]
+    reconstruction, share = (resize(x, size).clamp(0, 1).numpy() for x in (reconstruction.movedim(0, -1), share[..., None]))
+    return Change(light, reconstruction, share[..., 0])
+
+
+def _plate_sized_layer(job: Job, color, alpha, guide, source, change):
+    """Decoded straight colour (3, h, w) and alpha (h, w), and the plate (H, W, 3) with its likeness at model size,
+    guide (3, h, w) -> the layer (H, W, 4), premultiplied half, and the matte (H, W) as the model meant it."""
+    plate = torch.from_numpy(source)
+    alpha = clean_alpha(alpha)
+    matte, kept = refine_alpha(alpha, guide, plate)
+    edit = plate_color(clean_color(color, alpha).movedim(0, -1), matte)
+    edit, raised = free_subject(edit, matte, kept, plate)
+    edit, raised = edit.numpy(), raised.numpy()
+    layer = np.zeros((*matte.shape, 4), np.float16)
+    for top in range(0, len(layer), BAND):  # what is worked on stays in the processor's cache
+        rows = slice(top, top + BAND)
+        if raised[rows].any():
+            part = change and Change(change.light[rows], change.reconstruction[rows], change.share[rows])
+            layer[rows] = layer_for_blending(edit[rows], raised[rows], source[rows], job.color, job.blending, part)
+    return layer, matte.numpy()
 
 
 def _mean(facts, name):

@@ -8,5 +8,9 @@ class InputError(ValueError):
     """
 
 
+class OutOfMemory(Exception):
+    """Memory ran out, and with every cheaper means too: one line that names them and the mend. Exit code 1."""
+
+
 class Stopped(Exception):
     """The user stopped the work; the same command resumes it. Exit code 3."""

@@ -7,6 +7,7 @@ memory does not grow, and a run that was stopped goes on at the step it had reac
 from contextlib import ExitStack
 from itertools import chain, groupby
 from operator import itemgetter
+from typing import NamedTuple
 
 import torch
 
@@ -18,27 +19,44 @@ from core.sampling.denoise import evaluations, sample
 from core.sampling.latents import States, latent_writer
 
 
+class Seen(NamedTuple):
+    """A frame as the model sees it: plate and mask (3, h, w) in [0, 1]; no mask is None."""
+
+    frame: int
+    plate: torch.Tensor
+    mask: torch.Tensor | None
+
+
+@torch.inference_mode()
 def generated_shots(job, progress, stopping):
     """Latents (T, 3, C, h, w) of the three layers in files, by the frames of each shot between cuts.
 
-    Those that an earlier run left are taken, be it the kept ones or those of a job that was stopped.
+    What an earlier run left is taken, be it kept or of a job that was stopped.
     """
     frames, shelf = job.plate.frames, job.kept if job.recipe.keep else job.latents
+    if job.recipe.keep:
+        job.latents.give("layers", job.kept)
     shots = job.kept.shots("layers", frames) or job.latents.shots("layers", frames)
     if shots:
         return shots
-    plates = _encoded_shots(job, progress, stopping)
+    plates = encoded_shots(job, progress, stopping)
+    if len(plates) > 1:
+        progress.say(f"{len(plates)} shots; new ones begin at {', '.join(str(shot[0]) for shot in list(plates)[1:])}")
     masks = job.latents.shots("mask", frames)
-    window, steps = latent_frames(job.model.limits.max_frames), job.steps
+    window = latent_frames(job.model.limits.max_frames)
     states = {shot: States(job.latents.folder, f"state.{shot[0]}", job.latents.facts(shot)) for shot in plates}
-    done = {shot: steps if shelf.path("layers", shot).exists() else states[shot].newest()[0] for shot in plates}
 
-    def looks(steps_of):
-        return sum(evaluations(plate.shape[0], window, range(steps_of(shot))) for shot, plate in plates.items())
+    def ready(shot):
+        return shelf.path("layers", shot[0]).exists()
 
-    progress.stage("denoise", looks(lambda shot: steps), looks(done.get))
+    def looks(shot, steps):
+        return evaluations(plates[shot].shape[0], window, range(steps))
+
+    done = {shot: job.steps if ready(shot) else states[shot].newest()[0] for shot in plates}
+    progress.stage("denoise", sum(looks(s, job.steps) for s in plates), sum(looks(s, done[s]) for s in plates))
+    job.savers.prepare(job.model.transformer)
     for shot, plate in plates.items():
-        if shelf.path("layers", shot).exists():
+        if ready(shot):
             continue
         state = sample(
             job.model.transformer,
@@ -47,62 +65,61 @@ def generated_shots(job, progress, stopping):
             plate,
             masks.get(shot),
             seed=job.recipe.seed,
-            steps=steps,
+            steps=job.steps,
             guidance=job.guidance,
             shift=job.model.limits.shift,
             window=window,
             states=states[shot],
+            savers=job.savers,
             advance=progress.advance,
             stopping=stopping,
         )
-        with latent_writer(shelf.path("layers", shot), shelf.facts(shot)) as add:
+        with latent_writer(shelf.path("layers", shot[0]), shelf.facts(shot)) as add:
             for start in range(0, state.shape[0], window):
                 add(state.read(start, start + window)[:, 0])
         states[shot].clear()
     return shelf.shots("layers", frames)
 
 
-def _encoded_shots(job, progress, stopping):
+def encoded_shots(job, progress, stopping):
     """Latents (T, C, h, w) of the plate in files, by the frames of each shot; those of the mask beside them."""
     frames = job.plate.frames
     if shots := job.latents.shots("plate", frames):
         return shots
     progress.stage("read", len(frames))
-    seen = with_cuts(_seen_frames(job, progress, stopping), itemgetter(1), job.cuts, number_of=itemgetter(0))
-    for _, shot in groupby(seen, key=itemgetter(1)):
-        _encode_shot(job, (item for item, _ in shot))
+    seen = _seen_frames(job, progress, stopping)
+    numbered = with_cuts(seen, lambda s: s.plate, job.cuts, number_of=lambda s: s.frame)
+    for _, shot in groupby(numbered, key=itemgetter(1)):
+        _encode_shot(job, (seen for seen, _ in shot))
     return job.latents.shots("plate", frames)
 
 
-@torch.inference_mode()
 def _encode_shot(job, shot):
-    """Write the latents of (frame, picture, mask or None) of one shot, four frames at a time."""
-    first = next(shot)
-    kinds = ["plate"] if job.mask is None else ["mask", "plate"]
-    facts, frame = {}, first[0]
+    """Write the latents of one shot's plate and mask as its frames, each a Seen, come in."""
+    groups = latent_groups(shot)
+    group = next(groups)
+    first, facts = group[0].frame, {}
+    # The plate's file is opened first and so closed last: where it is, the mask's is too.
+    kinds = ["plate"] if job.mask is None else ["plate", "mask"]
     with ExitStack() as files:
-        writers = {}
-        for kind in kinds:
-            path = job.latents.path(kind, range(frame, frame + 1))
-            writers[kind] = files.enter_context(latent_writer(path, facts)), job.model.codec.encode_stream()
-        for group in latent_groups(chain([first], shot)):
-            pictures = {"plate": [picture for _, picture, _ in group], "mask": [mask for _, _, mask in group]}
-            for kind, (add, encode) in writers.items():
-                video = torch.stack(pictures[kind], dim=1)[None]
-                add(encode(video.to(job.model.device))[0].movedim(1, 0))
-            last = group[-1][0]
-        facts.update(job.latents.facts(range(first[0], last + 1)))
+        writers = {k: files.enter_context(latent_writer(job.latents.path(k, first), facts)) for k in kinds}
+        encoders = {k: job.model.codec.encode_stream() for k in kinds}
+        for group in chain([group], groups):
+            for kind in kinds:
+                video = torch.stack([getattr(seen, kind) for seen in group], dim=1)[None]
+                writers[kind](encoders[kind](video.to(job.model.device))[0].movedim(1, 0))
+        facts.update(job.latents.facts(range(first, group[-1].frame + 1)))
 
 
 def _seen_frames(job, progress, stopping):
-    """Yield (frame, picture, mask or None) as the model sees them, (3, h, w) in [0, 1]."""
+    """Yield a Seen for each frame of the plate."""
     for frame in job.plate.frames:
         if stopping():
             raise Stopped(f"stopped while reading frame {frame}")
-        picture = shrink(torch.from_numpy(job.source(job.pixels(frame))), *job.size)
+        plate = shrink(torch.from_numpy(job.source(job.pixels(frame))), *job.size)
         mask = None
         if job.mask is not None:
-            mask = torch.from_numpy(job.region.crop(job.mask.read(frame))[..., None].copy())
-            mask = shrink(mask, *job.size).expand(3, -1, -1)
-        yield frame, picture, mask
+            cropped = torch.from_numpy(job.region.crop(job.mask.read(frame)).copy())
+            mask = shrink(cropped[..., None], *job.size).expand(3, -1, -1)
+        yield Seen(frame, plate, mask)
         progress.advance()

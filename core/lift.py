@@ -37,6 +37,7 @@ def parser():
     p.add_argument("--note", default="Lift the edit", help="words to keep in the recipe")
     p.add_argument("--color-space", help="of the plate, as for core.render")
     p.add_argument("--blend-space", choices=("linear", "encoded"), default="linear", help="as for core.render")
+    p.add_argument("--layer-space", help="as for core.render")
     p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
     return p
 
@@ -49,7 +50,7 @@ def main(argv=None) -> int:
         print(f"error: {str(error).replace('core.render', 'core.lift')}", file=sys.stderr)
         return render.WRONG_INPUT
     given = ["--plate", args.plate, "--out", args.out, "--prompt", args.note, "--model", f"lift:{args.edited}"]
-    for name in ("mask", "frames", "color_space", "blend_space", "progress"):
+    for name in ("mask", "frames", "color_space", "blend_space", "layer_space", "progress"):
         value = getattr(args, name)
         given += [f"--{name.replace('_', '-')}={value}"] if value is not None else []
     return render.main(given)

@@ -42,6 +42,13 @@ class Progress:
         elif self.kind == "bar":
             tqdm.write(text, file=sys.stderr)
 
+    def note(self, text: str) -> None:
+        """What was asked to be told, shown whatever the kind."""
+        if self.kind == "jsonl":
+            self._line(event="message", text=text)
+        else:
+            tqdm.write(text, file=sys.stderr)
+
     def warn(self, text: str) -> None:
         """Warnings are shown whatever the kind."""
         if self.kind == "jsonl":

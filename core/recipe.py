@@ -11,6 +11,12 @@ from core.errors import InputError
 
 SCHEMA = "vera.recipe/1"
 BLEND_SPACES = ("linear", "encoded")
+LAYER_TYPES = ("half", "float")
+COMPRESSIONS = ("zip", "zips", "piz", "rle", "none")  # of EXR; lossless for half and float
+ALSO = ("prores", "png", "matte")
+LAYER_MODES = ("auto", "replace", "relative")
+MAX_STOPS = 20
+ATTENTIONS = ("dense", "int8", "window")
 MAX_SEED = 2**63 - 1
 
 
@@ -19,10 +25,15 @@ class EditRecipe:
     """What to do, as the user says it; None is 'as the plate or the model has it'.
 
     plate, mask: paths as patterns (see plate/source.py). frames: "1001-1049".
-    steps, guidance: of the sampler; color_space: of the plate; blend_space: the
-    space in which the layer will be laid over the plate. region: "X,Y,W,H", the pixels to
+    steps, guidance: of the sampler; color_space: of the plate, any name of OpenColorIO's;
+    exposure: stops added to a plate of light before the model sees it, or "auto";
+    blend_space: how the layer will be laid over the plate; layer_space: the linear space of
+    its RGB; layer_mode: whether its colour is the model's or relative to the plate. region: "X,Y,W,H", the pixels to
     edit, from the top left of the display window. cuts: "auto", "none" or first frames of new
     shots, "1013,1040". keep: leave the generated latents in the results' folder.
+    layer_type, compression: of the EXR files. also: what else is delivered of the layer (see
+    layer/also.py): "prores", "png", "matte"; a text with commas counts as a list. attention,
+    cache (a threshold), compile, one_batch: what may make it cheaper, see sampling/savers.py.
     """
 
     plate: str
@@ -39,29 +50,51 @@ class EditRecipe:
     region: str | None = None
     cuts: str | None = None
     keep: bool = False
+    layer_type: str = "half"
+    compression: str = "zip"
+    also: tuple[str, ...] = ()
+    layer_space: str | None = None
+    layer_mode: str = "auto"
+    exposure: float | str = "auto"
+    attention: str = "dense"
+    cache: float | None = None
+    compile: bool = False
+    one_batch: bool = False
 
     def __post_init__(self):
-        for name in ("plate", "prompt", "out", "model", "blend_space"):
+        for name in ("plate", "prompt", "out", "model", "blend_space", "attention"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
                 raise InputError(f"{name} is empty; say {_HINTS[name]}")
-        for name in ("mask", "frames", "color_space", "region", "cuts"):
+        for name in ("mask", "frames", "color_space", "layer_space", "region", "cuts"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value.strip()):
                 raise InputError(f"{name} {value!r} is not a text; leave it out or give {_HINTS[name]}")
         if self.blend_space not in BLEND_SPACES:
             raise InputError(f"blend space '{self.blend_space}' is unknown; choose {' or '.join(BLEND_SPACES)}")
-        if not isinstance(self.keep, bool):
-            raise InputError(f"keep {self.keep!r} is not true or false")
         if self.region is not None:
             parse_region(self.region)
         parse_cuts(self.cuts)
+        for name, known in (("layer_type", LAYER_TYPES), ("compression", COMPRESSIONS)):
+            if getattr(self, name) not in known:
+                value = f"{name.replace('_', ' ')} {getattr(self, name)!r}"
+                raise InputError(f"{value} is unknown; choose {', '.join(known)}")
+        object.__setattr__(self, "also", _names(self.also))
+        object.__setattr__(self, "layer_mode", self.layer_mode or "auto")
+        if self.layer_mode not in LAYER_MODES:
+            raise InputError(f"layer mode {self.layer_mode!r} is unknown; choose {', '.join(LAYER_MODES)}")
+        object.__setattr__(self, "exposure", _stops(self.exposure))
+        if self.attention not in ATTENTIONS:
+            raise InputError(f"attention '{self.attention}' is unknown; choose {', '.join(ATTENTIONS)}")
+        for name in ("keep", "compile", "one_batch"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} {getattr(self, name)!r} is not true or false")
         _whole("seed", self.seed, 0, MAX_SEED)
         if self.steps is not None:
             _whole("steps", self.steps, 1, 1000)
         if self.guidance is not None:
-            number = isinstance(self.guidance, (int, float)) and not isinstance(self.guidance, bool)
-            if not number or not math.isfinite(self.guidance) or not 0 <= self.guidance <= 30:
-                raise InputError(f"guidance {self.guidance} is out of range; give a number from 0 to 30")
+            _number("guidance", self.guidance, 0, 30)
+        if self.cache is not None:
+            _number("cache", self.cache, 0, 1)
 
     @classmethod
     def from_file(cls, path: str, **changes) -> "EditRecipe":
@@ -155,15 +188,43 @@ def _whole(name, value, low, high):
         raise InputError(f"{name} {value} is out of range; give a whole number from {low} to {high}")
 
 
+def _names(also) -> tuple[str, ...]:
+    """Each once, in the order of ALSO, so that the same wish has the same name."""
+    names = [n.strip() for n in also.split(",") if n.strip()] if isinstance(also, str) else also or ()
+    for name in names:
+        if name not in ALSO:
+            raise InputError(f"also {name!r} is unknown; choose from {', '.join(ALSO)}")
+    return tuple(n for n in ALSO if n in names)
+
+
+def _stops(value) -> float | str:
+    """"auto" (also None), or a number of stops; text that is a number counts as one."""
+    if value is None or value == "auto":
+        return "auto"
+    try:
+        stops = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        stops = math.nan
+    if not abs(stops) <= MAX_STOPS:
+        raise InputError(f"exposure {value} is out of range; give auto, or stops from {-MAX_STOPS} to {MAX_STOPS}")
+    return stops
+def _number(name, value, low, high):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        raise InputError(f"{name} {value} is out of range; give a number from {low} to {high}")
+
+
 _HINTS = {
     "plate": "which frames to edit, such as plate.####.exr or plate.mov",
     "prompt": "what should change, such as 'Add a red balloon on the left'",
     "out": "the folder for the results",
     "model": "mini, a model directory, vace:DIRECTORY, or lift:VIDEO",
     "blend_space": "linear or encoded",
+    "attention": "dense, int8 or window",
     "mask": "a sequence, a movie or a still",
     "frames": "a range such as 1001-1049",
     "color_space": "the plate's colour space",
+    "layer_space": "a linear colour space",
     "region": "X,Y,W,H in pixels of the plate",
     "cuts": "auto, none, or first frames such as 1013,1040",
 }

@@ -5,7 +5,8 @@ import signal
 import sys
 import traceback
 
-from core.errors import InputError, Stopped
+from core.errors import InputError, OutOfMemory, Stopped
+from core.recipe import ATTENTIONS, COMPRESSIONS, LAYER_TYPES, EditRecipe
 
 DONE, FAULT, WRONG_INPUT, STOPPED = 0, 1, 2, 3
 
@@ -17,6 +18,7 @@ EPILOG = """\
 results in OUT:
   edit/edit.####.exr            the layer: RGBA half, premultiplied, for an 'over' on the plate
   composite/composite.####.*    the layer laid over the plate, in the plate's own type
+  kept/                         with --keep: what was generated, for another delivery of it
   preview.mp4  contact_sheet.png  recipe.json  manifest.json (written last: it marks a whole delivery)
 
 examples:
@@ -24,10 +26,13 @@ examples:
   python -m core.render --plate shot.mov --frames 1-49 --prompt "Add falling snow" --out out/snow
   python -m core.render --plate shot.%04d.png --mask sky.%04d.png --out out/sea \\
       --prompt "Change the background to the sea. Keep the dancer intact."
+  python -m core.render --plate shot.####.exr --region 640,200,512,512 --out out/ring --prompt "Add a small gold ring"
   python -m core.render job.json        the same as JSON: {"plate": ..., "prompt": ..., "out": ...}
 
 The same command again goes on where it stopped, and does nothing when all is done.
-exit codes: 0 done; 2 the input is wrong, nothing was written; 3 stopped, can be resumed; 1 our fault."""
+Out of GPU memory it tries cheaper ways by itself, and says so. VERA_ATTENTION=triton, cudnn,
+sdpa or reference forces what computes dense attention; --verbose tells what was chosen.
+exit codes: 0 done; 2 the input is wrong, nothing was written; 3 stopped, can be resumed; 1 out of memory, or our fault."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,27 +60,59 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, help="another seed gives another take (default 0)")
     p.add_argument("--steps", type=int, help="denoising steps: more is slower and finer (default: the model's)")
     p.add_argument("--guidance", type=float, help="how hard to follow the prompt; 1 is fastest (default: the model's)")
-    p.add_argument("--color-space", help="of the plate: srgb or linear (default: linear for half and float, else srgb)")
+    p.add_argument(
+        "--color-space",
+        help="of the plate: any name in $OCIO's config or OpenColorIO's ACES one, such as ACEScg (default: as its files"
+        " tell, else linear for half and float, srgb for integers)",
+    )
+    p.add_argument("--exposure", help="stops added to a plate of light before the model sees it (default: auto)")
     p.add_argument(
         "--blend-space",
         choices=("linear", "encoded"),
         help="where the layer will be laid over the plate: in linear light (default), or in display-encoded values",
+    )
+    p.add_argument("--layer-space", help="linear space of the layer's RGB (default: the plate's primaries)")
+    p.add_argument(
+        "--layer-mode",
+        choices=("auto", "replace", "relative"),
+        help="colour as the model made it, relative to the plate, or whichever serves, pixel by pixel (default)",
     )
     p.add_argument("--region", metavar="X,Y,W,H", help="edit only these pixels of the plate, seen larger by the model")
     p.add_argument("--cuts", help="first frames of new shots, such as 1013,1040; auto (default) finds them; or none")
     p.add_argument(
         "--keep", action="store_true", default=None, help="keep what was generated, to deliver again in another way"
     )
+    p.add_argument("--layer-type", choices=LAYER_TYPES, help="of the layer's EXR files (default half)")
+    p.add_argument("--compression", choices=COMPRESSIONS, help="of the EXR files, all lossless (default zip)")
+    p.add_argument(
+        "--also",
+        metavar="LIST",
+        help="more of the layer, such as prores,png,matte: OUT/edit.mov (ProRes 4444), OUT/png (16 bit), matte.A in"
+        " the EXR files",
+    )
+    saving = p.add_argument_group("cheaper than the full computation (docs/kernels.md has each one's error)")
+    saving.add_argument("--attention", choices=ATTENTIONS, help="int8 and window are faster on a GPU")
+    saving.add_argument(
+        "--cache", type=float, metavar="THRESHOLD", help="skip work that changes less than this; 0.1 is careful, 0.4 bold"
+    )
+    saving.add_argument(
+        "--compile", action="store_true", default=None, help="compile the model: slow to start, then faster"
+    )
+    saving.add_argument(
+        "--one-batch", action="store_true", default=None, help="both guidance passes at once: takes more memory"
+    )
+    p.add_argument("--verbose", action="store_true", help="say what was chosen (device, attention, cache, ...), and why")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
     return p
 
 
 def recipe_of(args):
-    from core.recipe import EditRecipe
-
     names = ("plate", "prompt", "out", "mask", "frames", "model", "seed", "steps", "guidance")
-    values = {n: getattr(args, n) for n in (*names, "color_space", "blend_space", "region", "cuts", "keep")}
+    names += ("color_space", "exposure", "blend_space", "layer_space", "layer_mode", "region", "cuts", "keep")
+    names += ("attention", "cache", "compile", "one_batch")
+    names += ("layer_type", "compression", "also")
+    values = {n: getattr(args, n) for n in names}
     values = {n: v for n, v in values.items() if v is not None}
     return EditRecipe.from_file(args.job, **values) if args.job else EditRecipe.from_values(values)
 
@@ -102,27 +139,37 @@ def main(argv=None) -> int:
         stopping = stop_request()
 
         # Only now, so that --help and wrong arguments answer at once.
-        from core.edit import edit, prepare
+        from core.edit import edit
+        from core.explain import explain
+        from core.memory import within_memory
         from core.progress import Progress
 
-        progress = Progress(args.progress)
-        job = prepare(recipe, args.device)
-        for warning in job.warnings:
-            progress.warn(warning)
-        if job.delivery.complete():
-            progress.say(f"nothing to do: {recipe.out} holds this edit, whole", event="done", out=recipe.out)
-            return DONE
-        report = edit(job, progress, stopping)
-        progress.say(
-            f"{len(job.plate.frames)} frames in {recipe.out}; layer covers {report['coverage']:.1%} of the picture;"
-            f" layers agree with the model's composite to {report['agreement_psnr']} dB",
-            event="done",
-            out=recipe.out,
-        )
+        progress, warned = Progress(args.progress), set()
+
+        def work(job):
+            for warning in job.warnings:
+                if warning not in warned:
+                    progress.warn(warning)
+                    warned.add(warning)
+            for line in explain(job, args.device) if args.verbose else ():
+                progress.note(line)
+            if job.delivery.complete():
+                return f"nothing to do: {recipe.out} holds this edit, whole"
+            report = edit(job, progress, stopping)
+            return (
+                f"{len(job.plate.frames)} frames in {recipe.out}, read as {job.color.space.name};"
+                f" layer covers {report['coverage']:.1%} of the picture;"
+                f" layers agree with the model's composite to {report['agreement_psnr']} dB"
+            )
+
+        progress.say(within_memory(work, recipe, args.device), event="done", out=recipe.out)
         return DONE
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_INPUT
+    except OutOfMemory as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAULT
     except Stopped as stop:
         print(f"{stop}; the same command goes on from here", file=sys.stderr)
         return STOPPED

@@ -76,6 +76,12 @@ def chosen_kind(device, dtype, dim, needs_gradient, kind) -> str:
     return choose(device, dtype, dim, needs_gradient=needs_gradient, kind=kind).kind
 
 
+@torch.compiler.assume_constant_result
+def has_kernel(device, dtype, dim, needs_gradient=False) -> bool:
+    """Whether our Triton attention, and so each opt-in, takes such inputs; asked once per compiled graph."""
+    return obstacle("triton", device, dtype, dim, needs_gradient) is None
+
+
 def obstacle(kind, device, dtype, dim, needs_gradient):
     """Why this attention cannot take such inputs, or None."""
     if kind in ("sdpa", "reference"):

@@ -78,6 +78,18 @@ def _empty(query, key, value):
 
 
 @jit
+def softmax_step(scores, scale, total, top):
+    """One tile of scores into the running softmax of its rows: (weights, what the sums so far fade by, total, top).
+
+    scale makes a score an exponent of two; top is the largest so far, total the sum of weights under it.
+    """
+    new_top = tl.maximum(top, tl.max(scores, 1) * scale)
+    weights = tl.exp2(scores * scale - new_top[:, None])
+    fade = tl.exp2(top - new_top)
+    return weights, fade, total * fade + tl.sum(weights, 1), new_top
+
+
+@jit
 def _flash(
     query, key, value, out, lse, heads, tokens, scale, DIM: tl.constexpr, BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr, RAGGED: tl.constexpr, SPECIALISE: tl.constexpr, STAGES: tl.constexpr,
@@ -103,14 +115,10 @@ def _flash(
         scores = tl.dot(q, k.T, input_precision="ieee")
         if RAGGED:
             scores = tl.where((start + column)[None, :] < tokens, scores, -float("inf"))
-        new_top = tl.maximum(top, tl.max(scores, 1) * scale)
-        weights = tl.exp2(scores * scale - new_top[:, None])
-        fade = tl.exp2(top - new_top)
-        total = total * fade + tl.sum(weights, 1)
+        weights, fade, total, top = softmax_step(scores, scale, total, top)
         sums = sums * fade[:, None]
         v = v_tiles.load([start, 0])
         sums = tl.dot(weights.to(v.dtype), v, sums, input_precision="ieee")
-        top = new_top
 
     o_tiles.store([first, 0], (sums / total[:, None]).to(out.dtype.element_ty))
     row = first + tl.arange(0, BLOCK_M)

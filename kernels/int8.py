@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels.flash import HEAD_DIMS
+from kernels.choice import has_kernel
+from kernels.flash import softmax_step
 from kernels.joint_attention import joint_attention
-from kernels.language import give_scratch, jit, launch_options, runs_on, tl, triton
+from kernels.language import give_scratch, jit, launch_options, tl, triton
 
 QUERY_GROUP, KEY_GROUP = 128, 64
 
@@ -29,10 +30,10 @@ LEAST_COSINE, MOST_RELATIVE_L1 = 0.999, 0.03
 def int8_attention(query, key, value):
     """Attention (B, 3, L, H, K) -> the same, scores from int8; fp16 or bf16, K of 32, 64 or 128.
 
-    No gradient through the kernel. Without a CUDA device and Triton the reference computes it.
+    No gradient through the kernel. Where it cannot run (see kernels/choice.py) the reference computes it.
     """
     wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
-    if wants_gradient or not runs_on(query.device) or query.shape[-1] not in HEAD_DIMS:
+    if not has_kernel(query.device, query.dtype, query.shape[-1], wants_gradient):
         return int8_attention_reference(query, key, value)
     return torch.ops.vera.int8_attention(query, key, value)
 
@@ -181,13 +182,9 @@ def _flash_int8(
         scores = tl.dot(q, k.T).to(tl.float32)
         if RAGGED:
             scores = tl.where((start + column)[None, :] < tokens, scores, -float("inf"))
-        new_top = tl.maximum(top, tl.max(scores, 1) * step)
-        weights = tl.exp2(scores * step - new_top[:, None])
-        fade = tl.exp2(top - new_top)
-        total = total * fade + tl.sum(weights, 1)
+        weights, fade, total, top = softmax_step(scores, step, total, top)
         sums = sums * fade[:, None]
         v = v_tiles.load([start, 0])
         sums = tl.dot(weights.to(v.dtype), v, sums, input_precision="ieee")
-        top = new_top
 
     o_tiles.store([first, 0], (sums / total[:, None]).to(out.dtype.element_ty))

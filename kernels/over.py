@@ -46,6 +46,31 @@ def over(plate, layer, plate_encoding, blend_space, code_bits=None):
     )
 
 
+def over_through(plate, layer, to_blend, from_blend, code_bits=None):
+    """As `over`, for a plate whose encoding no curve of ours tells.
+
+    to_blend: numbers of the plate (N, 3) float32, integers as 0 to 1, to the values in which the layer
+        is laid over; from_blend: the way back. Both are asked for touched pixels only.
+
+    The sum is taken in float64; the ways in and out are as exact as they are, in float32.
+    """
+    _check(plate, layer, "linear", "linear", code_bits)
+    result = np.array(plate, order="C")
+    touched = layer[..., 3] != 0
+    behind = over_reference.number(plate[touched], code_bits)
+    values = layer[touched].astype(np.float64)
+    alpha = values[:, 3:]
+    with np.errstate(all="ignore"):
+        color = to_blend(behind[:, :3].astype(np.float32)).astype(np.float64)
+        color = np.where(alpha == 1, values[:, :3], values[:, :3] + (1 - alpha) * color)
+        numbers = from_blend(color.astype(np.float32)).astype(np.float64)
+        if plate.shape[2] == 4:
+            coverage = np.where(alpha == 1, 1, alpha + (1 - alpha) * behind[:, 3:])
+            numbers = np.concatenate([numbers, coverage], axis=1)
+        result[touched] = over_reference.code(numbers, plate.dtype, code_bits)
+    return result
+
+
 def _check(plate, layer, plate_encoding, blend_space, code_bits):
     for name, value in (("plate_encoding", plate_encoding), ("blend_space", blend_space)):
         if value not in SPACES[name]:

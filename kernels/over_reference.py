@@ -22,14 +22,14 @@ def over(plate, layer, plate_encoding, blend_space, code_bits=None):
     with np.errstate(all="ignore"):  # NaN and infinite plates are let through
         values = layer.astype(np.float64)
         alpha = values[..., 3:]
-        behind = _number(plate, code_bits)
+        behind = number(plate, code_bits)
         color = _to_blend_space(behind[..., :3], plate_encoding, blend_space)
         color = np.where(alpha == 1, values[..., :3], values[..., :3] + (1 - alpha) * color)
         result = _from_blend_space(color, plate_encoding, blend_space)
         if plate.shape[2] == 4:
             coverage = np.where(alpha == 1, 1, alpha + (1 - alpha) * behind[..., 3:])
             result = np.concatenate([result, coverage], axis=-1)
-        return np.where(alpha == 0, plate, _code(result, plate.dtype, code_bits))
+        return np.where(alpha == 0, plate, code(result, plate.dtype, code_bits))
 
 
 def _to_blend_space(color, plate_encoding, blend_space):
@@ -48,7 +48,7 @@ def _from_blend_space(color, plate_encoding, blend_space):
     return color
 
 
-def _number(plate, code_bits):
+def number(plate, code_bits):
     """Plate codes as float64; integers become 0 to 1."""
     if plate.dtype.kind == "f":
         return plate.astype(np.float64)
@@ -57,7 +57,7 @@ def _number(plate, code_bits):
     return (plate >> (width - bits)) / (2.0**bits - 1)
 
 
-def _code(number, dtype, code_bits):
+def code(number, dtype, code_bits):
     """float64 to plate codes, rounded once, ties to even."""
     if dtype.kind == "f":
         return number.astype(dtype)

@@ -20,8 +20,9 @@ import math
 
 import torch
 
-from kernels.flash import flash_attention, tiles
-from kernels.language import give_scratch, jit, launch_options, runs_on, tl, triton
+from kernels.choice import has_kernel
+from kernels.flash import flash_attention, softmax_step, tiles
+from kernels.language import give_scratch, jit, launch_options, tl, triton
 
 WINDOW = (3, 11)
 
@@ -31,11 +32,11 @@ def windowed_attention(query, key, value, grid, window=WINDOW):
 
     grid    (T, H, W) tokens of one layer, in raster order: L = T * H * W
     window  odd (times, lines) that a token sees of another layer, centred on its own
-    Without a CUDA device and Triton the reference computes it, mask and all.
+    Where the kernel cannot run (see kernels/choice.py) the reference computes it, mask and all.
     """
     check_window(grid, window, query.shape[2])
     wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
-    if wants_gradient or not runs_on(query.device):
+    if not has_kernel(query.device, query.dtype, query.shape[-1], wants_gradient):
         return windowed_attention_reference(query, key, value, grid, window)
     return torch.ops.vera.windowed_attention(query, key, value, list(grid), list(window))
 
@@ -184,13 +185,9 @@ def _across(
         end = tl.where(tl.abs(time - here) <= reach_times, high, 0)
         place = (start - base + column)[None, :]
         scores = tl.where((place >= low[:, None]) & (place < end[:, None]), scores, -float("inf"))
-        new_top = tl.maximum(top, tl.max(scores, 1) * scale)
-        weights = tl.exp2(scores * scale - new_top[:, None])
-        fade = tl.exp2(top - new_top)
-        total = total * fade + tl.sum(weights, 1)
+        weights, fade, total, top = softmax_step(scores, scale, total, top)
         sums = sums * fade[:, None]
         v = v_tiles.load([start, 0])
         sums = tl.dot(weights.to(v.dtype), v, sums, input_precision="ieee")
-        top = new_top
 
     o_tiles.store([first, 0], (sums / total[:, None]).to(out.dtype.element_ty))

@@ -89,6 +89,25 @@ def test_the_plate_stays_where_alpha_is_zero(tmp_path, kind, extension, blend_sp
         assert not np.array_equal(composite[~kept], filmed[~kept])
 
 
+def test_other_types_and_files_come_on_request_and_once(tmp_path, monkeypatch):
+    keep_half_of(monkeypatch)
+    plate = sequence(tmp_path / "in", (1001, 1002), planted=True)
+    out = tmp_path / "out"
+    asked = ("--plate", plate, "--out", str(out), "--layer-type", "float", "--compression", "piz", "--also", "matte,png,prores")
+    assert run(*asked) == 0
+    layer, composite = read(out, (1001,))[1001]
+    assert layer.dtype == np.float32 and layer.shape[2] == 5 and composite.dtype == np.float16
+    kept = layer[..., 3] == 0
+    assert 0.2 < kept.mean() < 0.9 and not layer[kept].any() and (layer[..., 4] > 0)[~kept].all()
+    filmed = pixels(tmp_path / "in/plate.1001.exr")
+    assert composite[kept].tobytes() == filmed[kept].tobytes()
+    made = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
+    assert {out / "edit.mov", out / "png/edit.1001.png", out / "png/edit.1002.png"} < set(made)
+    assert run(*asked) == 0
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == made
+    assert run(*asked[:-1], "matte") == 2  # another delivery is there
+
+
 def keep_half_of(monkeypatch):
     """Cut the decoded alpha off on the right, so that the test does not hang on what the model draws."""
     from core import edit
@@ -96,11 +115,11 @@ def keep_half_of(monkeypatch):
     decoded = edit._decoded_frames
 
     def cut(*args):
-        for color, alpha, composite in decoded(*args):
+        for color, alpha, *others in decoded(*args):
             alpha = alpha.clone()
             alpha[:, : alpha.shape[1] // 3] = 0.8
             alpha[:, alpha.shape[1] // 2 :] = 0
-            yield color, alpha, composite
+            yield color, alpha, *others
 
     monkeypatch.setattr(edit, "_decoded_frames", cut)
 
@@ -162,6 +181,65 @@ def test_jsonl_progress_is_json_and_reaches_the_end(tmp_path, capsys):
     assert lines[-1]["event"] == "done"
 
 
+def test_verbose_tells_what_was_chosen_and_why(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("VERA_ATTENTION", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    plate = sequence(tmp_path / "in", [1, 2])
+    args = ["--plate", plate, "--out", str(tmp_path / "out"), "--prompt", "Add fog", "--steps", "1", "--progress", "none"]
+    assert render.main([*args, "--verbose", "--cache", "0.1", "--one-batch"]) == 0
+    said = capsys.readouterr().err
+    for words in (
+        "device: cpu (auto: torch finds no CUDA device)",
+        "model: mini,",
+        "million weights of float32",
+        "2 frames at once, 1 steps",
+        "joint attention: sdpa (no CUDA device (cpu)); 3 x ",
+        "cache: first block, threshold 0.1 (asked for)",
+        "compile: off",
+        "both passes in one batch (asked for)",
+    ):
+        assert words in said
+    assert render.main([*args, "--verbose", "--cache", "0.1", "--progress", "jsonl"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert any(e["event"] == "message" and "guidance: two passes" in e["text"] for e in events)
+
+
+def test_a_saver_that_changes_the_picture_is_of_the_jobs_hash(tmp_path, monkeypatch):
+    """The cache and the opt-ins of attention are; what changes rounding only, as the device does, is not."""
+    from core.edit import prepare
+    from core.model.load import load_model
+    from core.recipe import EditRecipe
+
+    monkeypatch.delenv("VERA_ATTENTION", raising=False)
+    plate, mini = sequence(tmp_path / "in", [1]), load_model("mini", "cpu")
+
+    def hash_with(**savers):
+        return prepare(EditRecipe(plate, "Add fog", str(tmp_path / "out"), **savers), "cpu", lambda *_: mini).hash
+
+    changing = [{}, {"cache": 0.1}, {"cache": 0.2}, {"attention": "int8"}, {"attention": "window"}]
+    assert len({hash_with(**savers) for savers in changing}) == len(changing)
+    assert {hash_with(**savers) for savers in ({"cache": 0.0}, {"compile": True}, {"one_batch": True})} == {hash_with()}
+
+
+def test_each_saver_reaches_the_model(tmp_path, monkeypatch):
+    """The flags change what is computed: other pixels under the cache, one pass of two under one batch."""
+    from core.model.transformer import Transformer
+
+    forward, seen = Transformer.forward, []
+
+    def noting(self, latents, *given, cache=None, **more):
+        compiled = self.blocks[0]._compiled_call_impl is not None
+        seen.append((len(latents), self.attention, cache and cache.threshold, compiled))
+        return forward(self, latents, *given, cache=cache, **more)
+
+    monkeypatch.setattr(Transformer, "forward", noting)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: setattr(self, "_compiled_call_impl", self._call_impl))
+    plate = sequence(tmp_path / "in", [1])
+    for name, flags in (("a", []), ("b", ["--attention", "window", "--cache", "0.3", "--one-batch", "--compile"])):
+        assert run("--plate", plate, "--out", str(tmp_path / name), *flags) == 0
+    assert seen == [(1, "dense", None, False)] * 2 + [(2, "window", 0.3, True)]
+
+
 # Stopping
 
 
@@ -172,26 +250,36 @@ def start(plate, out, *more):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)  # fmt: skip
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 3), (signal.SIGKILL, -signal.SIGKILL)])
-def test_stopped_half_way_and_resumed_is_identical(tmp_path, number, code):
-    plate = sequence(tmp_path / "in", range(1, 10))
-    assert run("--plate", plate, "--out", str(tmp_path / "whole"), prompt="Add fog", steps="2") == 0
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A plate, and its delivery made in one go."""
+    folder = tmp_path_factory.mktemp("whole")
+    plate = sequence(folder / "in", range(1, 10))
+    assert run("--plate", plate, "--out", str(folder / "out"), prompt="Add fog", steps="2") == 0
+    return plate, json.loads((folder / "out/manifest.json").read_text())
 
+
+@pytest.mark.parametrize(
+    "stage, number, code",
+    [("deliver", signal.SIGINT, 3), ("deliver", signal.SIGKILL, -signal.SIGKILL), ("denoise", signal.SIGKILL, -signal.SIGKILL)],
+)
+def test_stopped_half_way_and_resumed_is_identical(tmp_path, whole, stage, number, code):
+    plate, made_in_one_go = whole
     process = start(plate, tmp_path / "part")
     for line in process.stdout:
-        if json.loads(line).get("stage") == "deliver":
+        if json.loads(line).get("stage") == stage:
             process.send_signal(number)
             break
     _, errors = process.communicate(timeout=120)
     assert process.returncode == code, errors
     assert not (tmp_path / "part/manifest.json").exists()
     written = {p: p.stat().st_mtime_ns for p in (tmp_path / "part/edit").glob("edit.????.exr")}
-    assert 1 <= len(written) < 9
+    assert 1 <= len(written) < 9 if stage == "deliver" else not written
 
     assert run("--plate", plate, "--out", str(tmp_path / "part"), prompt="Add fog", steps="2") == 0
     assert all(p.stat().st_mtime_ns == t for p, t in list(written.items())[:-1])  # done frames are not made again
-    whole, part = (json.loads((tmp_path / x / "manifest.json").read_text()) for x in ("whole", "part"))
-    assert whole["frames"] == part["frames"]
+    part = json.loads((tmp_path / "part/manifest.json").read_text())
+    assert made_in_one_go["frames"] == part["frames"]
     assert not list((tmp_path / "part").rglob("*.part*")) and not (tmp_path / "part/.job").exists()
 
 
@@ -237,8 +325,15 @@ simple("seed of letters", "--seed", "--seed", "x")
 simple("no steps", "steps 0", "--steps", "0")
 simple("guidance not a number", "guidance nan", "--guidance", "nan")
 simple("guidance too strong", "guidance 99", "--guidance", "99")
-simple("colour space", "ACEScg", "--color-space", "ACEScg")
+simple("colour space", "is it ACEScg", "--color-space", "ACES cg.")
+simple("layer space that is no light", "not linear", "--layer-space", "ACEScct")
+simple("exposure of letters", "exposure bright", "--exposure", "bright")
+simple("exposure out of range", "exposure 99", "--exposure", "99")
+simple("layer mode", "--layer-mode", "--layer-mode", "add")
 simple("blend space", "--blend-space", "--blend-space", "log")
+simple("cache above one", "cache 2", "--cache", "2")
+simple("cache not a number", "cache nan", "--cache", "nan")
+simple("attention of another kind", "--attention", "--attention", "sparse")
 simple("unknown option", "--colour", "--colour", "red")
 simple("region of words", "not X,Y,W,H", "--region", "left")
 simple("region of three numbers", "not X,Y,W,H", "--region", "1,2,3")
@@ -311,11 +406,11 @@ def _(t, monkeypatch):
     return args, "plate.0002.exr"
 
 
-@wrong("ACES primaries")
+@wrong("OCIO that is no config")
 def _(t, monkeypatch):
-    ap1 = (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)
-    write_image(t / "plate.0001.exr", textured(1), chromaticities=(oiio.TypeDesc("float[8]"), ap1))
-    return ["--plate", str(t / "plate.####.exr"), *RED], "ACES"
+    (t / "c.ocio").write_text("x")
+    monkeypatch.setenv("OCIO", str(t / "c.ocio"))
+    return plate_of(t), "$OCIO"
 
 
 @wrong("mask of another size")
@@ -344,6 +439,19 @@ def _(t, monkeypatch):
         (t / "model" / part).mkdir()
     (t / "model/transformer/weights.pt").write_bytes(b"pickle")
     return [*plate_of(t), "--model", str(t / "model")], "model"
+
+
+@wrong("attention forced that cannot be")
+def _(t, monkeypatch):
+    monkeypatch.setenv("VERA_ATTENTION", "triton")
+    return [*plate_of(t), "--device", "cpu"], "VERA_ATTENTION: attention 'triton' was forced but"
+
+
+@wrong("nothing to compile with")
+def _(t, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    return [*plate_of(t), "--compile", "--device", "cpu"], "--compile: there is no C++ compiler"
 
 
 @wrong("no CUDA")
@@ -385,6 +493,11 @@ def _(t, monkeypatch):
 @wrong("job file with a surplus key")
 def _(t, monkeypatch):
     return job(t, '{"plate": "x", "prompt": "y", "colour": 1}'), "unknown 'colour'"
+
+
+@wrong("job file with a word for yes")
+def _(t, monkeypatch):
+    return job(t, '{"plate": "x", "prompt": "y", "keep": "yes"}'), "keep 'yes' is not true or false"
 
 
 @wrong("job file of another schema")

@@ -12,14 +12,16 @@ from core.model.transformer import Transformer
 from core.progress import Progress
 from core.recipe import EditRecipe
 
-WINDOW = 13  # frames, 4 latent frames
+WINDOW = 9  # frames, 3 latent frames
 
 
 def tiny_model(pixels=48 * 32) -> Model:
-    """Of the embedded model's kind; sees 13 frames of about 48x32 at a time, in two steps."""
+    """Of the embedded model's kind; sees 9 frames of about 48x32 at a time, in two steps."""
     torch.manual_seed(0)
-    config = TransformerConfig(dim=24, heads=2, layers=1, ffn_dim=24, text_dim=8, freq_dim=8, latent_channels=4, place_input=True)
-    transformer, text = Transformer(config).eval(), MiniText(["add", "a", "red", "ball"], 8).eval()
+    config = TransformerConfig(
+        dim=24, heads=2, layers=1, ffn_dim=24, text_dim=8, freq_dim=8, latent_channels=4, place_input=True
+    )
+    transformer, text = Transformer(config).eval(), MiniText(["add", "a", "red", "ball"], 8, heads=2).eval()
     codec = MiniCodec(channels=4, width=8, blocks=1).eval()
     nn.init.normal_(codec.refiner[-1].weight, std=0.05)
     for name, parameter in transformer.named_parameters():

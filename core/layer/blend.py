@@ -1,60 +1,189 @@
-"""The model's layer, made for the space in which a host will lay it over.
+"""The model's layer, made for the space in which a host will lay it over, and laid over there.
 
-The model composes C = a E + (1 - a) S in encoded space. The same alpha in
-linear light would be another picture, so for linear blending both alpha and
-colour are made anew, against the plate S that the layer will lie on.
+The model composes C = a E + (1 - a) S in its own range, which is encoded. The same alpha in
+another space would be another picture, so alpha and colour are made anew for the host's space,
+against the plate S that the layer will lie on.
 """
+
+import functools
+from dataclasses import dataclass
 
 import numpy as np
 
-from core.plate.color import decode_srgb
+from core.errors import InputError
+from core.plate.color import PlateColor
+from core.plate.color_curve import DISPLAY, decode_srgb, encode_srgb
+from core.plate.color_space import LINEAR, ColorSpace, find_space
+from kernels.over import over, over_through
 
 # Below this an alpha adds at most 1/16 of an 8-bit step: the plate is left alone.
 LEAST_ALPHA = 2.0**-12
+_MOST_HALF = 65504.0
+# Of light: where the plate is darker than this, what an edit did to it is a difference, not a ratio.
+_DARK = np.float32(2.0**-9)
+_CODE_BITS = {"uint10": 10, "uint12": 12}  # kept in 16 bits in memory, rounded to their own depth
 
 
-def layer_for_blending(edit, alpha, plate_encoded, blend_space):
+@dataclass(frozen=True)
+class Blending:
+    """How a host lays the layer over the plate.
+
+    name: "linear" light, or sRGB-"encoded" display values of Rec.709. space: the layer's, whose RGB
+    hosts add up; for linear blending any linear space, because a matrix does not change an over.
+    """
+
+    name: str
+    space: ColorSpace
+
+    def from_light(self, light: np.ndarray) -> np.ndarray:
+        """Linear Rec.709 (..., 3) float32 to the values that the host adds up."""
+        return encode_srgb(light) if self.name == "encoded" else self.space.from_rec709(light)
+
+    def to_light(self, values: np.ndarray) -> np.ndarray:
+        return decode_srgb(values) if self.name == "encoded" else self.space.to_rec709(values)
+
+
+def find_blending(name: str, layer_space: str | None, plate_space: ColorSpace) -> Blending:
+    """name: "linear" or "encoded". layer_space: of linear layers, by default linear light of the plate's
+    primaries. Raises InputError for a space that is not linear or is not known."""
+    if name == "encoded":
+        if layer_space is not None:
+            raise InputError(
+                "layer space: an encoded layer is sRGB as the host's sequencer adds it up; leave --layer-space out"
+            )
+        return Blending(name, LINEAR)
+    space = plate_space.light() if layer_space is None else find_space(layer_space)
+    if not space.is_linear:
+        raise InputError(f"layer space {layer_space!r}: not linear; name its light, such as {space.light_name!r}")
+    return Blending(name, space)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What the edit did to the plate, for colour that is brought back relative to it.
+
+    light: (H, W, 3) float32, the plate's exposed light, uncut (`PlateColor.light`).
+    reconstruction: (H, W, 3) float32, what the model's codec makes of the plate, resampled as the
+        edit's colour was, in the model's range.
+    share: (H, W) float32 in [0, 1]: 1 takes the relative colour, 0 the decoded one.
+    """
+
+    light: np.ndarray
+    reconstruction: np.ndarray
+    share: np.ndarray
+
+    def at(self, where) -> "Change":
+        """Of some rows, or of pixels by a mask (H, W)."""
+        return Change(self.light[where], self.reconstruction[where], self.share[where])
+
+
+def layer_for_blending(edit, alpha, source, color: PlateColor, blending: Blending, change: Change | None = None):
     """The premultiplied layer (H, W, 4) float16 that makes the model's composite.
 
-    edit: (H, W, 3) float32, straight colour E, encoded sRGB in [0, 1].
+    edit: (H, W, 3) float32, straight colour E, in the model's range [0, 1].
     alpha: (H, W) float32, a in [0, 1], as the model composes.
-    plate_encoded: (H, W, 3) float32, the plate S, encoded sRGB clipped to
-        [0, 1]; a NaN counts as 0, so that no layer ever holds one.
-    blend_space: "encoded": colour a E, alpha a. "linear", with f the sRGB
-        decoding: alpha a' = 1 - (1 - a)^2.4 and colour f(C) - (1 - a') f(S),
-        which is never negative, because f(kx) >= k^2.4 f(x) for 0 <= k <= 1.
+    source: (H, W, 3) float32, the plate S in the model's range (`PlateColor.to_model`).
 
-    Exactly 0 in all channels where alpha is below 2^-12; alpha exactly 1 where
-    it was 1. In linear light a' is rounded *up* to a half and the colour is
-    taken against the rounded a', so that half's coarse steps near 1 (2^-11)
-    do not show: laid over S the layer gives C to within 0.07 of an 8-bit
-    display step in linear light and 0.13 in encoded space (worst of nine
-    million random, dark, near-clear and near-opaque pixels each). Over
-    highlights above 1 the rounding of 1 - a' remains: light of at most 2^-11
-    of the highlight is lost, all of what passes where a > 0.958 and a' is 1.
+    With f the range's decoding to light and B the blending space, and S cut at display white, the layer
+    has an alpha a' that depends on a alone, 1 - a' being the share of white that black of alpha a leaves
+    (of any darker plate it leaves more), and the colour B(f(C)) - (1 - a') B(f(S)), which is therefore
+    never negative. So laid over the plate it gives C; above white, where codes are no guide, the plate
+    passes by 1 - a', as light dims. Through sRGB's curve 1 - a' is (1 - a)^2.4 for linear blending; for
+    encoded blending, without an exposure, the layer is a E and a, as the model made it.
 
-    Raises ValueError on an unknown space or a NaN in edit or alpha.
+    With `change`, E is taken relative to the plate where its share says so: E_r = plate x f(E) / f(R),
+    R the reconstruction. Then what the codec lost, grain and detail, comes from the plate, and all of it
+    is scaled by how far the plate is above white.
+
+    Exactly 0 in all channels where alpha is below 2^-12; alpha exactly 1 where it was 1. In linear
+    light a' is rounded *up* to a half and the colour is taken against the rounded a', so that half's
+    coarse steps near 1 (2^-11) do not show. Over highlights above 1 the rounding of 1 - a' remains:
+    light of at most 2^-11 of the highlight is lost.
+
+    Raises ValueError on a NaN or an infinity in edit or alpha.
     """
-    if blend_space not in ("linear", "encoded"):
-        raise ValueError(f"blend_space is {blend_space!r}; use linear or encoded")
     if not (np.isfinite(alpha).all() and np.isfinite(edit).all()):
         raise ValueError("the edit or its alpha holds a NaN or an infinity")
     layer = np.zeros((*alpha.shape, 4), np.float16)
     touched = alpha >= LEAST_ALPHA
-    e, a, s = edit[touched], alpha[touched][:, None], np.nan_to_num(plate_encoded[touched])
-    layer[touched] = _encoded(e, a) if blend_space == "encoded" else _linear(e, a, s)
+    e, a, s = edit[touched], alpha[touched][:, None], np.nan_to_num(source[touched])
+    if blending.name == "encoded" and color.curve is DISPLAY and color.exposure == 0 and change is None:
+        layer[touched] = np.concatenate([a * e, a], axis=1)
+    else:
+        layer[touched] = _made_anew(e, a, s, color, blending, change and change.at(touched))
     return layer
 
 
-def _encoded(e, a):
-    return np.concatenate([a * e, a], axis=1).astype(np.float16)
+def _made_anew(e, a, s, color, blending, change):
+    curve, gain = color.curve, np.float32(color.gain)
+    s = np.minimum(s, np.float32(curve.white))
+    behind = curve.decode(s)
+    alpha = _half_not_below(1 - _passes(1 - a, curve, gain, blending))
+    rest = 1 - alpha.astype(np.float32)
+    made = _difference(curve.decode(a * e + (1 - a) * s) / gain, rest, behind / gain, blending)
+    if change is not None:
+        above = np.maximum(change.light, 1)
+        ratio = (curve.decode(e) + _DARK) / (curve.decode(change.reconstruction) + _DARK)
+        relative = curve.encode(np.maximum((behind + _DARK) * ratio - _DARK, 0))
+        composed = curve.decode(a * relative + (1 - a) * s) * above / gain
+        as_changed = _difference(composed, rest, behind * above / gain, blending)
+        made = made + change.share[:, None] * (as_changed - made)
+    made = np.clip(made, 0, _MOST_HALF)
+    if blending.name == "linear" and blending.space.curve is None:
+        return np.concatenate([_halves_least_seen(made, rest * behind / gain, gain, blending), alpha], axis=1)
+    return np.concatenate([made, alpha], axis=1)
 
 
-def _linear(e, a, s):
-    alpha = _half_not_below(1 - (1 - a) ** np.float32(2.4))
-    composite = a * e + (1 - a) * s
-    color = decode_srgb(composite) - (1 - alpha.astype(np.float32)) * decode_srgb(s)
-    return np.concatenate([np.maximum(color, 0).astype(np.float16), alpha], axis=1)
+def _passes(rest, curve, gain, blending):
+    """`curve.passes` in the blending space: no more than passes of any plate up to white."""
+    if blending.name == "linear":
+        return curve.passes(rest)
+    shares, passing = _encoded_passes(curve, float(gain))
+    return np.interp(rest, shares, passing).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=16)
+def _encoded_passes(curve, gain):
+    """A table of what passes in sRGB's encoding. With an exposure between the two encodings the least is not
+    always at white, so it is looked for."""
+    shares, codes = np.linspace(0, 1, 1025), np.linspace(0, curve.white, 257)[1:]
+    black_over = encode_srgb(curve.decode(shares[:, None] * codes) / gain)
+    return shares, (black_over / encode_srgb(curve.decode(codes) / gain)).min(1)
+
+
+def _difference(composed, rest, behind, blending):
+    """B(composed) - rest B(behind)."""
+    if blending.name == "linear":  # linear: one conversion does
+        return blending.from_light(composed - rest * behind)
+    return blending.from_light(composed) - rest * blending.from_light(behind)
+
+
+def _halves_least_seen(made, behind, gain, blending):
+    """Halves of values in a space of other primaries than the display's, over `behind` (light, Rec.709).
+
+    There a dark part of a saturated colour is the difference of large numbers, whose halves are coarse:
+    up to 3 of 8-bit display's steps in ACES2065-1. Where rounding to the nearest shows, the best of the
+    eight ways to round up or down is taken.
+    """
+
+    def shown(values):
+        return encode_srgb(np.clip((blending.to_light(values.astype(np.float32)) + beneath) * gain, 0, 1))
+
+    beneath = behind
+    halves = made.astype(np.float16)
+    wanted = shown(made)
+    error = np.abs(shown(halves) - wanted).max(1)
+    seen = np.flatnonzero(error > 0.3 / 255)
+    beneath, wanted, error = behind[seen], wanted[seen], error[seen]
+    low = halves[seen]
+    low = np.where(low > made[seen], np.nextafter(low, np.float16(0)), low)
+    high = np.nextafter(low, np.float16(_MOST_HALF))
+    for way in np.ndindex(2, 2, 2):
+        tried = np.where(np.array(way, bool), high, low)
+        off = np.abs(shown(tried) - wanted).max(1)
+        better = off < error
+        halves[seen[better]], error[better] = tried[better], off[better]
+    return halves
 
 
 def _half_not_below(values):
@@ -62,3 +191,20 @@ def _half_not_below(values):
     halves = values.astype(np.float16)
     low = halves.astype(np.float32) < values
     return np.where(low, np.nextafter(halves, np.float16(2)), halves)
+
+
+def composite(pixels, layer, color: PlateColor, blending: Blending):
+    """The layer over the plate in the plate's own numbers: its bits where alpha is 0. See `kernels.over`."""
+    bits = _CODE_BITS.get(color.pixel_type)
+    own = color.space.curve
+    if blending.name == "linear" and color.space == blending.space:
+        return over(pixels, layer, "linear", "linear", bits)
+    if own and (blending.name == "encoded" or blending.space.curve == "linear"):
+        return over(pixels, layer, own, blending.name, bits)
+    return over_through(
+        pixels,
+        layer,
+        lambda numbers: blending.from_light(color.space.to_rec709(numbers)),
+        lambda values: color.space.from_rec709(blending.to_light(values)),
+        bits,
+    )

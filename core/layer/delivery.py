@@ -1,7 +1,8 @@
 """The delivery: edit layer, composite, manifest, preview. Resumable, never half-written.
 
-    DIR/edit/edit.####.exr            RGBA half, premultiplied, the plate's numbering
+    DIR/edit/edit.####.exr            RGBA, premultiplied, the plate's numbering; on request matte.A
     DIR/composite/composite.####.*    the plate's type, its bits where alpha is 0
+    DIR/png/edit.####.png, edit.mov   on request: the layer, straight and encoded
     DIR/recipe.json                   what was asked for; written first
     DIR/preview.mp4, contact_sheet.png
     DIR/manifest.json                 a pixel hash a frame; written last
@@ -9,50 +10,57 @@
     DIR/.job/latents/, DIR/kept/      what was generated, see `core.sampling.latents`; `kept` stays
 """
 
+import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from core.errors import InputError
-from core.layer import exact_file, preview
-from core.layer.header import composite_header, layer_header
+from core.layer import also, exact_file, preview
+from core.layer.header import Formats, composite_header, layer_header
 from kernels.pixel_hash import pixel_hash
 
 SCHEMA = "vera.manifest/1"
 
 # What a killed write can have left behind.
 _PARTS = (
-    "edit/edit.*.part.exr", "composite/composite.*.part.*", ".job/frames/*.part.json",
-    ".job/latents/*.part.safetensors", "kept/*.part.safetensors",
+    "edit/edit.*.part.exr", "composite/composite.*.part.*", "png/edit.*.part.png", "edit.part.mov",
+    ".job/frames/*.part.json", ".job/prores.part.json", ".job/latents/*.part.safetensors", "kept/*.part.safetensors",
     "recipe.part.json", "manifest.part.json", "preview.part.mp4", "contact_sheet.part.png",
 )  # fmt: skip
 
 # Estimated bytes on the disk for a byte of pixels, compressed.
 _LAYER_PACKS_TO, _COMPOSITE_PACKS_TO = 0.4, 0.7
+_PRORES_BYTES_A_PIXEL = 2.0
 
 
 class Delivery:
     """One job's files in one directory.
 
     plate: see `core.plate.source.Plate`. recipe: what was asked for, as JSON
-    can hold it; recipe_hash: the job's identity. blend_space: "linear" or
-    "encoded". plate_space: the plate's codes are "linear" light or "srgb".
+    can hold it; recipe_hash: the job's identity. blending: how a host lays the layer
+    over (`core.layer.blend.Blending`). color: of the plate (`core.plate.color.PlateColor`).
     generation: the identity of what the layers are made from. A delivery of the same one
     beside its kept latents is replaced; any other is refused.
+    formats: of the files.
 
     Call `preflight`, `start`, then `done` and `write` a frame, `finish` at the
     end. A job killed anywhere goes on from there when the same is called again.
     """
 
-    def __init__(self, out_dir, plate, recipe, recipe_hash, blend_space, plate_space, generation=None):
+    def __init__(self, out_dir, plate, recipe, recipe_hash, blending, color, generation=None, formats=Formats()):
         self.dir = Path(out_dir)
         self.plate = plate
         self.recipe = recipe
         self.recipe_hash = recipe_hash
-        self.blend_space = blend_space
-        self.plate_space = plate_space
+        self.blending = blending
+        self.color = color
         self.generation = generation
+        self.formats = formats
         self.composite_extension = _composite_extension(plate)
         self.job_dir = self.dir / ".job"
         self.kept_dir = self.dir / "kept"
@@ -78,9 +86,11 @@ class Delivery:
         if _read_json(self.dir / "recipe.json").get("recipe_hash") not in (None, self.recipe_hash):
             (self.dir / "manifest.json").unlink(missing_ok=True)
             shutil.rmtree(self.job_dir / "frames", ignore_errors=True)
+            shutil.rmtree(self.dir / "png", ignore_errors=True)
+            self.movie_path.unlink(missing_ok=True)
         hashes = {"recipe_hash": self.recipe_hash} | ({"generation": self.generation} if self.generation else {})
         exact_file.write_json(self.dir / "recipe.json", {**self.recipe, **hashes})
-        for folder in ("edit", "composite", ".job/frames"):
+        for folder in (*self._images, ".job/frames"):
             (self.dir / folder).mkdir(parents=True, exist_ok=True)
         for pattern in _PARTS:
             for path in self.dir.glob(pattern):
@@ -94,12 +104,13 @@ class Delivery:
         return (
             manifest.get("recipe_hash") == self.recipe_hash
             and all((self.dir / name).is_file() for name in ("preview.mp4", "contact_sheet.png"))
+            and ("prores" not in self.formats.also or self._holds_prores(manifest.get("prores", {}), entries))
             and set(entries) == set(self.plate.frames)
             and all(self._holds(frame, _note_of(entry)) for frame, entry in entries.items())
         )
 
     def done(self, frame):
-        """Whether both files of the frame are there and hold the pixels noted, and
+        """Whether the files of the frame are there and hold the pixels noted, and
         the plate's frame is still the one they were made from."""
         return self._holds(frame, _read_json(self._note_path(frame)))
 
@@ -109,18 +120,17 @@ class Delivery:
 
     def _holds(self, frame, note):
         try:
-            return (
-                note["plate"] == self.plate.fingerprint(frame)
-                and note["edit"] == _file_hash(self.edit_path(frame))
-                and note["composite"] == _file_hash(self.composite_path(frame))
+            return note["plate"] == self.plate.fingerprint(frame) and all(
+                note[name] == _file_hash(path(frame)) for name, path in self._images.items()
             )
         except (OSError, KeyError):
             return False
 
-    def write(self, frame, layer, composite, facts):
+    def write(self, frame, layer, composite, facts, matte=None):
         """Deliver one frame: layer (H, W, 4) float16 premultiplied, composite
         (H, W, C) of the plate's type and channels; facts, as JSON can hold them, go
-        into the manifest beside its hashes.
+        into the manifest beside its hashes. matte: (H, W) in [0, 1], the model's alpha
+        before it was made for the blending space; needed where the formats have one.
 
         Raises OSError when a file cannot be written whole; it is then not there.
         """
@@ -129,29 +139,48 @@ class Delivery:
             raise ValueError(f"frame {frame}: the layer is {layer.shape} {layer.dtype}")
         if composite.shape != (*size, len(self.plate.channels)) or composite.dtype != self.plate.dtype:
             raise ValueError(f"frame {frame}: the composite is {composite.shape} {composite.dtype}")
-        header = layer_header(self.plate, frame, self.recipe_hash, self.blend_space)
-        codes = {
-            "edit": exact_file.write_image(self.edit_path(frame), layer, header),
-            "composite": exact_file.write_image(
-                self.composite_path(frame),
-                composite,
-                composite_header(self.plate, frame, self.composite_extension),
-            ),
+        header = layer_header(self.plate, frame, self.recipe_hash, self.blending, self.formats)
+        behind = composite_header(self.plate, frame, self.composite_extension, self.formats.compression)
+        images = {
+            "edit": (self._as_delivered(frame, layer, matte), header),
+            "composite": (composite, behind),
         }
-        # Last, so that a frame with a note is whole.
-        note = {name: pixel_hash(array) for name, array in codes.items()}
+        if "png" in self.formats.also:
+            images["png"] = (also.png_codes(layer, self.blending), also.png_header(self.plate))
+        # The note comes last, so that a frame with a note is whole.
+        note = {
+            name: pixel_hash(exact_file.write_image(self._images[name](frame), *image))
+            for name, image in images.items()
+        }
         self._write_note(frame, {**note, "plate": self.plate.fingerprint(frame), "facts": facts})
 
+    def _as_delivered(self, frame, layer, matte):
+        if "matte" in self.formats.also:
+            if matte is None or matte.shape != layer.shape[:2]:
+                raise ValueError(f"frame {frame}: the matte lacks, or is not of the layer's size")
+            matte = np.where(layer[..., 3] == 0, 0, matte).astype(np.float16)
+            layer = np.concatenate([layer, matte[..., None]], -1)
+        return layer.astype(np.float32) if self.formats.layer_type == "float" else layer
+
+    def read_layer(self, frame):
+        """Of a delivered frame, what `write` was given: the layer, and the matte or None."""
+        pixels = exact_file.read_image(self.edit_path(frame)).astype(np.float16)
+        return pixels[..., :4], pixels[..., 4] if pixels.shape[-1] > 4 else None
+
     def finish(self, extra):
-        """Preview, contact sheet and, last, the manifest, which carries `extra`.
+        """Preview, contact sheet and, last, the manifest, which carries `extra`; what is to be
+        looked at has the exposure that `extra` says the model had.
 
         Raises RuntimeError if a frame is missing, OSError if a write fails.
         """
         missing = [frame for frame in self.plate.frames if not self._note_path(frame).exists()]
         if missing:
             raise RuntimeError(f"frames not delivered yet: {missing}")
+        self.color = replace(self.color, exposure=extra.get("color", {}).get("exposure", 0.0))
         preview.write_movie(self.dir / "preview.mp4", self._shown_frames, self.plate)
         preview.write_contact_sheet(self.dir / "contact_sheet.png", self._shown_frames, self.plate)
+        if "prores" in self.formats.also:
+            self._write_prores()
         exact_file.write_json(self.dir / "manifest.json", self._manifest(extra))
         shutil.rmtree(self.job_dir)
 
@@ -161,59 +190,98 @@ class Delivery:
     def composite_path(self, frame):
         return self.dir / "composite" / f"composite.{_number(frame)}.{self.composite_extension}"
 
+    def png_path(self, frame):
+        return self.dir / "png" / f"edit.{_number(frame)}.png"
+
+    @property
+    def movie_path(self):
+        return self.dir / "edit.mov"
+
+    @property
+    def _images(self):
+        """The images of a frame, by what notes and the manifest call them."""
+        images = {"edit": self.edit_path, "composite": self.composite_path, "png": self.png_path}
+        return {name: path for name, path in images.items() if name != "png" or "png" in self.formats.also}
+
+    def _write_prores(self):
+        """The movie, unless it is there, of these very layers."""
+        notes = {frame: _read_json(self._note_path(frame)) for frame in self.plate.frames}
+        edits = {frame: {"edit": {"pixels": note["edit"]}} for frame, note in notes.items()}
+        if self._holds_prores(_read_json(self._prores_note), edits):
+            return
+        layers = (self.read_layer(frame)[0] for frame in self.plate.frames)
+        also.write_prores(self.movie_path, layers, self.plate, self.blending)
+        note = {"file": self.movie_path.name, "sha256": _sha256(self.movie_path), "of": _hash_of_edits(edits)}
+        exact_file.write_json(self._prores_note, note)
+
+    def _holds_prores(self, note, entries):
+        try:
+            return note["of"] == _hash_of_edits(entries) and note["sha256"] == _sha256(self.movie_path)
+        except (OSError, KeyError):
+            return False
+
+    @property
+    def _prores_note(self):
+        return self.job_dir / "prores.json"
+
     def _shown_frames(self, frames):
         """Of each frame, from the files: plate, layer and composite for display."""
         for frame in frames:
             yield preview.Shown(
                 frame,
-                preview.plate_for_display(self.plate.read(frame), self.plate_space),
-                exact_file.read_image(self.edit_path(frame)).astype("float32"),
-                preview.plate_for_display(
-                    exact_file.read_image(self.composite_path(frame)), self.plate_space
-                ),
-                self.blend_space,
+                self.color.for_display(self.plate.read(frame)),
+                self.read_layer(frame)[0].astype("float32"),
+                self.color.for_display(exact_file.read_image(self.composite_path(frame))),
+                self.blending,
+                self.color.gain,
             )
 
     def _manifest(self, extra):
+        movie = {"prores": _read_json(self._prores_note)} if "prores" in self.formats.also else {}
         return {
             "schema": SCHEMA,
             "recipe_hash": self.recipe_hash,
             "size": [self.plate.width, self.plate.height],
-            "blend_space": self.blend_space,
+            "blend_space": self.blending.name,
             "plate": {
                 "path": str(self.plate.path),
                 "pixel_type": self.plate.pixel_type,
                 "channels": list(self.plate.channels),
-                "space": self.plate_space,
+                "space": self.color.space.name,
+                "config": self.color.space.config,
             },
-            "edit": {"pixel_type": "half", "channels": ["R", "G", "B", "A"], "premultiplied": True},
+            "edit": {
+                "pixel_type": self.formats.layer_type,
+                "channels": list(self.formats.channels),
+                "compression": self.formats.compression,
+                "premultiplied": True,
+                "space": "srgb" if self.blending.name == "encoded" else self.blending.space.name,
+            },
             "composite": {
                 "pixel_type": self.plate.pixel_type,
                 "channels": list(self.plate.channels),
                 "format": self.composite_extension,
             },
             "frames": [self._manifest_frame(frame) for frame in self.plate.frames],
+            **movie,
             "extra": extra,
         }
 
     def _manifest_frame(self, frame):
         note = _read_json(self._note_path(frame))
-        return {
-            "frame": frame,
-            "edit": {"file": self._within(self.edit_path(frame)), "pixels": note["edit"]},
-            "composite": {
-                "file": self._within(self.composite_path(frame)),
-                "pixels": note["composite"],
-            },
-            "plate": note["plate"],
-            "facts": note["facts"],
+        images = {
+            name: {"file": self._within(path(frame)), "pixels": note[name]} for name, path in self._images.items()
         }
+        return {"frame": frame, **images, "plate": note["plate"], "facts": note["facts"]}
 
     def _reopen_manifest(self):
         """A finished job begun again: back to notes, until it is finished again."""
         path = self.dir / "manifest.json"
-        for entry in _read_json(path).get("frames", []):
+        manifest = _read_json(path)
+        for entry in manifest.get("frames", []):
             self._write_note(entry["frame"], _note_of(entry))
+        if "prores" in manifest:
+            exact_file.write_json(self._prores_note, manifest["prores"])
         path.unlink(missing_ok=True)
 
     def _refuse_other_work(self):
@@ -229,7 +297,7 @@ class Delivery:
                 )
         if (self.dir / "recipe.json").exists():
             return
-        for folder in ("edit", "composite"):
+        for folder in self._images:
             if (self.dir / folder).exists() and any((self.dir / folder).iterdir()):
                 raise InputError(
                     f"--out {self.dir}: {folder}/ holds files of an unknown job;"
@@ -238,11 +306,15 @@ class Delivery:
 
     def _bytes_to_write(self):
         todo = sum(
-            not (self.edit_path(frame).exists() and self.composite_path(frame).exists())
-            for frame in self.plate.frames
+            not all(path(frame).exists() for path in self._images.values()) for frame in self.plate.frames
         )
-        composite = len(self.plate.channels) * self.plate.dtype.itemsize * _COMPOSITE_PACKS_TO
-        return int(todo * self.plate.width * self.plate.height * (8 * _LAYER_PACKS_TO + composite))
+        packed = self.formats.compression != "none"
+        layer = len(self.formats.channels) * (4 if self.formats.layer_type == "float" else 2)
+        composite = len(self.plate.channels) * self.plate.dtype.itemsize
+        a_pixel = layer * (_LAYER_PACKS_TO if packed else 1) + composite * (_COMPOSITE_PACKS_TO if packed else 1)
+        a_pixel += 8 * _LAYER_PACKS_TO * ("png" in self.formats.also)
+        a_pixel += _PRORES_BYTES_A_PIXEL * ("prores" in self.formats.also)
+        return int(todo * self.plate.width * self.plate.height * a_pixel)
 
     def _note_path(self, frame):
         return self.job_dir / "frames" / f"{frame}.json"
@@ -256,7 +328,7 @@ class Delivery:
 
 def _note_of(entry):
     """A frame's note, from its entry in a manifest."""
-    pixels = {key: entry[key]["pixels"] for key in ("edit", "composite")}
+    pixels = {key: entry[key]["pixels"] for key in ("edit", "composite", "png") if key in entry}
     return {**pixels, "plate": entry["plate"], "facts": entry["facts"]}
 
 
@@ -282,6 +354,17 @@ def _number(frame):
 
 def _file_hash(path):
     return pixel_hash(exact_file.read_codes(path))
+
+
+def _sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash_of_edits(entries):
+    """One name for all frames' layers, from entries as the manifest has them."""
+    pixels = "".join(f"{frame} {entries[frame]['edit']['pixels']}\n" for frame in sorted(entries))
+    return hashlib.sha256(pixels.encode()).hexdigest()
 
 
 def _nearest_there(path):

@@ -16,14 +16,19 @@ import OpenImageIO as oiio
 def write_image(path, pixels, spec):
     """Write pixels (H, W, C) under the header `spec`, and be sure of every bit.
 
-    `spec` has the size, type and channels of `pixels`. Returns what `read_codes`
-    will read. Raises OSError when the file would not hold exactly `pixels`; what
+    `spec` has the size, type and channels of `pixels`; its compression must be that of the file.
+    Returns what `read_codes` will read. Raises OSError when the file would not hold exactly `pixels`; what
     was there before then stays, and no part of the new file does.
     """
     with replacing(path) as part:
         _write(part, np.ascontiguousarray(pixels), spec)
-        codes = read_codes(part)
+        pixels_read, spec_read = _read(part)
+        # An unknown name of a compression becomes another one without a word.
+        asked, found = (s.get_string_attribute("compression") for s in (spec, spec_read))
+        if path.suffix == ".exr" and asked and asked != found:
+            raise OSError(f"{path}: compression is {found}, not {asked}")
         bits = spec.get_int_attribute("oiio:BitsPerSample")
+        codes = _codes(pixels_read, spec_read.get_int_attribute("oiio:BitsPerSample"))
         if not _same_bits(codes, _codes(pixels, bits)):
             raise OSError(f"{path}: the file does not read back as it was written")
     return codes

@@ -1,5 +1,6 @@
 """File headers of the delivery: what of the plate's metadata stays true, and what is new."""
 
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import OpenImageIO as oiio
@@ -12,25 +13,42 @@ _STORAGE = (
     "textureformat", "acesImageContainerFlag", "Exif:Pixel[XY]Dimension",
 )  # fmt: skip
 # What the plate's colours mean; the layer's mean something else.
-_COLOR = ("ICCProfile*", "CICP", "colorInteropID", "Exif:ColorSpace", "dpx:*")
+_COLOR = ("ICCProfile*", "CICP", "colorInteropID", "Exif:ColorSpace", "dpx:*", "chromaticities")
 
 # What OpenImageIO calls them; Rec.709 primaries both.
-_LAYER_SPACES = {"linear": "lin_rec709", "encoded": "srgb_tx"}
+_LAYER_SPACES = {"linear": "lin_rec709", "srgb": "srgb_tx"}
 
 
-def layer_header(plate, frame, recipe_hash, blend_space):
-    """EXR, RGBA half, ZIP, for the space that the layer is laid over in."""
+@dataclass(frozen=True)
+class Formats:
+    """How files hold the layer: see `core.recipe.EditRecipe`."""
+
+    layer_type: str = "half"
+    compression: str = "zip"
+    also: tuple[str, ...] = ()
+
+    @property
+    def channels(self):
+        return ("R", "G", "B", "A", "matte.A") if "matte" in self.also else ("R", "G", "B", "A")
+
+
+def layer_header(plate, frame, recipe_hash, blending, formats=Formats()):
+    """EXR, for the space that the layer is laid over in."""
     spec = _plate_header(plate, frame, drop=(*_STORAGE, *_COLOR, "oiio:*"))
-    _set_pixels(spec, "half", ("R", "G", "B", "A"))
-    spec.attribute("compression", "zip")
-    spec.attribute("oiio:ColorSpace", _LAYER_SPACES[blend_space])
+    _set_pixels(spec, formats.layer_type, formats.channels)
+    spec.attribute("compression", formats.compression)
+    space = "srgb" if blending.name == "encoded" else blending.space.name
+    if blending.space.primaries:
+        spec.attribute("chromaticities", oiio.TypeDesc("float[8]"), blending.space.primaries)
+    spec.attribute("oiio:ColorSpace", _LAYER_SPACES.get(space, space))
     spec.attribute("vera/recipe", recipe_hash)
-    spec.attribute("vera/blendSpace", blend_space)
+    spec.attribute("vera/blendSpace", blending.name)
+    spec.attribute("vera/colorSpace", space)
     return spec
 
 
-def composite_header(plate, frame, extension):
-    """The plate's type and channels, in a file with this extension."""
+def composite_header(plate, frame, extension, compression="zip"):
+    """The plate's type and channels, in a file with this extension; the compression is EXR's."""
     spec = _plate_header(plate, frame, drop=_STORAGE)
     keeps_alpha_apart = spec.get_int_attribute("oiio:UnassociatedAlpha") or extension == "png"
     color_space = spec.get_string_attribute("oiio:ColorSpace")
@@ -45,7 +63,7 @@ def composite_header(plate, frame, extension):
     if keeps_alpha_apart and "A" in plate.channels:
         spec.attribute("oiio:UnassociatedAlpha", 1)
     if extension in ("exr", "tif", "tiff"):
-        spec.attribute("compression", "zip")
+        spec.attribute("compression", compression if extension == "exr" else "zip")
     return spec
 
 

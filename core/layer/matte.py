@@ -1,8 +1,36 @@
-"""From the model's resolution to the plate's: alpha with crisp edges, clean colour."""
+"""The decoded alpha on its way to the plate's size: made clean and steady, its edges drawn anew.
 
-import numpy as np
+An edge is drawn in one of two ways, chosen pixel by pixel. Where it *is in the plate* (a kept subject
+before a new background) the plate tells where: alpha is, near by, a linear function of the plate's three
+colours, fitted at model size and evaluated at plate size (the colour guided filter of He, Sun and Tang, in
+its fast form). Where it is *new* (an added object) the plate knows nothing of it, the fit explains little,
+and the edge is made steep about its middle.
+"""
+
 import torch
 import torch.nn.functional as F
+
+from kernels import matte as kernel
+from kernels.planes import blur, dilate, smoothstep
+from kernels.specks import remove_specks
+
+# ---- Clean and steady, at model size
+
+# A speck: an island no more than this share of the frame, fainter than this, alone. A hole: the same
+# of 1 - alpha. Snow and sparks are small, but not faint; a wide faint shadow is not small.
+SPECK_AREA, SPECK_PEAK = 0.0005, 0.08
+# Between frames, a change of alpha by this much is as likely movement as the decoder's noise.
+NOISE = 0.03
+
+# ---- The plate's edges: the fit of alpha by the plate's colours
+
+FIT_REACH = 3  # model pixels
+FIT_NOISE = 1e-4  # variance of the plate's colours that explains nothing
+# The share of alpha's variance which the plate explains: below the first the edge is new, above the
+# second the plate's own.
+EXPLAINED = (0.8, 0.95)
+
+# ---- New edges
 
 # Each pixel looks for an edge's two sides this far, in model pixels, on a grid
 # of GUIDE pixels to a model pixel.
@@ -16,114 +44,129 @@ HARD_EDGE = (0.35, 0.7)
 # ... and does not go on rising farther out, as a ramp does: the rise within the
 # reach beside that within twice the reach (a ramp 0.5, an edge 1).
 ENDS_HERE = (0.7, 0.9)
+# Work goes in tiles of so many model pixels; most hold no edge.
+TILE = 24
 
 
-def resize(image, size):
-    """Bicubic resampling of (H, W) or (H, W, C) float32 to `size` (height, width).
+def steady(frames):
+    """(colour, alpha (h, w), whatever else) of a shot, frame by frame, with alpha freed from the decoder's flicker.
 
-    The kernel widens when shrinking, so nothing aliases. It can overshoot by
-    some percent beside hard edges: clip where a range matters.
+    Alpha becomes a mean with the frames before and after, each weighed down by its difference: noise is
+    averaged, a moving edge differs by more than noise and stays where it is. Before and after count alike,
+    so nothing lags. One frame is held back; as many come out as went in.
     """
-    planes = _planes(image)
-    # antialias=True is plain Catmull-Rom when growing; torch's other bicubic
-    # (a = -0.75) overshoots more.
-    resized = F.interpolate(planes, size=tuple(size), mode="bicubic", antialias=True)
-    return _image(resized, image.ndim)
+    before, here = None, None
+    for after in frames:
+        if here is not None:
+            yield _steadied(before, here, after)
+        before, here = here, after
+    if here is not None:
+        yield _steadied(before, here, None)
 
 
-def refine_alpha(alpha, size):
-    """Alpha (h, w) in [0, 1] at model resolution to float32 (H, W) at `size`.
+def _steadied(before, here, after):
+    color, alpha, *rest = here
+    if before is None or after is None:  # a mean of one side would lag
+        return here
+    # One weight for both: were one side in and one out, a slow edge would be drawn to that side.
+    apart = torch.maximum((before[1] - alpha).abs(), (after[1] - alpha).abs())
+    weight = torch.exp(-((apart / NOISE) ** 2))
+    return color, (alpha + weight * (before[1] + after[1])) / (1 + 2 * weight), *rest
 
-    Bicubic, then hard edges are tightened to a few plate pixels: between the
-    minimum m and maximum M of the neighbourhood, t = (a - m)/(M - m) is
-    steepened about 0.5. A wide ramp has t = 0.5 all along, a soft shadow a
-    small M - m: both stay as they are.
+
+def clean_alpha(alpha):
+    """Alpha (h, w) at model size without faint stray specks and faint small holes in what is solid."""
+    low, high = kernel.SNAP
+    area = int(SPECK_AREA * alpha.numel())
+    kept = remove_specks(alpha.cpu().numpy(), low, SPECK_PEAK, area)
+    hollow = 1 - kept
+    kept[(hollow > 0) & (remove_specks(hollow, 1 - high, SPECK_PEAK, area) == 0)] = 1
+    return torch.from_numpy(kept).to(alpha.device)
+
+
+def refine_alpha(alpha, guide, plate):
+    """Alpha (h, w) at model size to plate size (H, W), exact 0 and 1 at its ends; and how far the plate explains it.
+
+    guide: (3, h, w), the plate at model size; plate: (H, W, 3); encoded, in [0, 1]. float32 on one device.
     """
-    fine = _planes(resize(alpha, size)).clamp(0, 1)
-    guide = _planes(resize(alpha, [GUIDE * n for n in alpha.shape])).clamp(0, 1)
-    low, high = _surroundings(guide, round(GUIDE * REACH))
-    farther_low, farther_high = _surroundings(guide, round(2 * GUIDE * REACH))
-    ends_here = (high - low) / (farther_high - farther_low).clamp_min(1e-6)
-    hard = _smoothstep(high - low, *HARD_EDGE) * _smoothstep(ends_here, *ENDS_HERE)
-    low, rise, hard = (_grow(x, size) for x in (low, high - low, hard))
     # An edge of two model pixels is two scales wide before the tightening.
-    steepness = max(1.0, 2 * max(n / o for n, o in zip(size, alpha.shape)) / EDGE_WIDTH)
-    t = (0.5 + steepness * ((fine - low) / rise.clamp_min(1e-6) - 0.5)).clamp(0, 1)
-    tight = fine + hard * (low + t * rise - fine)
-    return _image(tight.clamp(0, 1), 2)
+    scale = max(n / o for n, o in zip(plate.shape, alpha.shape))
+    return kernel.plate_alpha(alpha, plate_fit(alpha, guide), new_edges(alpha), plate, max(1.0, 2 * scale / EDGE_WIDTH))
 
 
-def _surroundings(guide, radius):
+def plate_fit(alpha, guide):
+    """(h, w, 5): A and b of alpha = A.plate + b within FIT_REACH, and 1 where the plate explains alpha, 0 where not.
+
+    Where alpha is everywhere the same, as far as the decoder's noise goes, there is nothing to explain: all is 0.
+    """
+    return _where_alpha_changes(_fit, torch.cat([alpha[None], guide]), 5, TILE, FIT_REACH + 1, kernel.SNAP[0])
+
+
+def _fit(planes):
+    """(n, 4, y, x), alpha and plate -> (n, 5, y, x)."""
+    a, guide = planes[:, :1], planes[:, 1:]
+    pairs = (guide[:, :, None] * guide[:, None]).flatten(1, 2)
+    moments = blur(torch.cat([guide, a, pairs, guide * a, a * a], 1), FIT_REACH)
+    mean, mean_a = moments[:, :3], moments[:, 3:4]
+    covariance = moments[:, 4:13].unflatten(1, (3, 3)) - mean[:, :, None] * mean[:, None]
+    shared = moments[:, 13:16] - mean * mean_a
+    variance = moments[:, 16:] - mean_a**2
+    regular = covariance + FIT_NOISE * torch.eye(3, device=a.device, dtype=a.dtype)[..., None, None]
+    slope = _solve(regular, shared)
+    fitted = (slope[:, None] * covariance * slope[:, :, None]).sum((1, 2))[:, None]
+    left = variance - 2 * (slope * shared).sum(1, True) + fitted
+    explained = (variance - left) / (variance + 1e-5)
+    fit = blur(torch.cat([slope, mean_a - (slope * mean).sum(1, True), explained], 1), 1)
+    return torch.cat([fit[:, :4], smoothstep(fit[:, 4:], *EXPLAINED)], 1)
+
+
+def _solve(matrix, vector):
+    """x of matrix (n, 3, 3, y, x) x = vector (n, 3, y, x), the matrix symmetric and positive, by cofactors."""
+    rows = matrix.unbind(1)
+    cofactors = torch.stack([torch.linalg.cross(rows[(i + 1) % 3], rows[(i + 2) % 3], dim=1) for i in range(3)], 1)
+    return (cofactors * vector[:, :, None]).sum(1) / (cofactors[:, 0] * rows[0]).sum(1, True)
+
+
+def new_edges(alpha):
+    """(GUIDE h, GUIDE w, 3): the lower side of an edge near by, its rise, and how hard it is, 0 to 1.
+
+    Between the minimum m and maximum M of the neighbourhood, t = (a - m)/(M - m) is to be steepened about
+    0.5. A wide ramp has t = 0.5 all along, a soft shadow a small M - m: neither is hard.
+    """
+    reach = 2 * round(2 * GUIDE * REACH)  # of a minimum or maximum, and of its blur
+    return _where_alpha_changes(_edges, alpha[None], 3, TILE, -(-reach // GUIDE) + 2, HARD_EDGE[0], GUIDE)
+
+
+def _where_alpha_changes(work, planes, channels, tile, margin, least, scale=1):
+    """work((n, c, y, x)) -> (n, channels, scale y, scale x), in tiles in which the first plane changes by `least`.
+
+    planes (c, h, w); margin: how far work looks. Returns (scale h, scale w, channels), 0 in the other tiles:
+    edges are few.
+    """
+    height, width = planes.shape[1:]
+    down, right = -height % tile, -width % tile
+    padded = F.pad(planes[None], (margin, margin + right, margin, margin + down), mode="replicate")[0]
+    window = tile + 2 * margin
+    tiles = padded.unfold(1, window, tile).unfold(2, window, tile).movedim(0, 2)
+    busy = tiles[:, :, 0].amax((2, 3)) - tiles[:, :, 0].amin((2, 3)) > least
+    found = planes.new_zeros(*busy.shape, scale * tile, scale * tile, channels)
+    if busy.any():
+        inner = slice(scale * margin, -scale * margin)
+        found[busy] = work(tiles[busy])[..., inner, inner].movedim(1, -1)
+    return found.transpose(1, 2).flatten(2, 3).flatten(0, 1)[: scale * height, : scale * width].contiguous()
+
+
+def _edges(alpha):
+    """(n, 1, y, x) -> (n, 3, GUIDE y, GUIDE x)."""
+    size = [GUIDE * n for n in alpha.shape[2:]]
+    fine = F.interpolate(alpha, size, mode="bicubic", antialias=True).clamp(0, 1)
+    low, high = _surroundings(fine, round(GUIDE * REACH))
+    farther_low, farther_high = _surroundings(fine, round(2 * GUIDE * REACH))
+    ends_here = (high - low) / (farther_high - farther_low).clamp_min(1e-6)
+    hard = smoothstep(high - low, *HARD_EDGE) * smoothstep(ends_here, *ENDS_HERE)
+    return torch.cat([low, high - low, hard], 1)
+
+
+def _surroundings(fine, radius):
     """Minimum and maximum within the radius, smoothed so that they make no corners."""
-    return -_blur(_dilate(-guide, radius), radius), _blur(_dilate(guide, radius), radius)
-
-
-def snap(alpha, low=0.02, high=0.98):
-    """Alpha with exact 0 below `low` and exact 1 above `high`, linear between.
-
-    A decoder never gives exact ends; the stretch between them leaves no step.
-    """
-    return np.clip((alpha - np.float32(low)) / np.float32(high - low), 0, 1)
-
-
-def extend_color(edit, alpha):
-    """Straight colour (h, w, 3) carried outward past the layer's edge, float32.
-
-    At an edge the decoder's colour holds a tint of the background. A pixel is
-    trusted by its alpha beside the largest of its neighbours', to the fourth; where
-    trust lacks, colour comes from a pyramid of trusted means (pull-push). The
-    inside of a translucent layer is its neighbours' equal and stays.
-    """
-    planes, alpha = _planes(edit), _planes(alpha)
-    trust = (alpha / _dilate(alpha, 2).clamp_min(1e-4)).clamp(0, 1) ** 4
-    trust = torch.where(alpha > 0.02, trust, 0.0)
-    return _image(_pull_push(planes * trust, trust), 3)
-
-
-def _pull_push(weighted, weight):
-    """Fill where weight < 1 from coarser means; weighted = colour x weight."""
-    if max(weight.shape[-2:]) == 1:
-        return weighted / weight.clamp_min(1e-6)
-    # Sums of 2 x 2, so that a coarse pixel is as sure as its four together.
-    padded = [F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2)) for x in (weighted, weight)]
-    sums = [4 * F.avg_pool2d(x, 2) for x in padded]
-    scale = sums[1].clamp_min(1.0)
-    coarse = _pull_push(sums[0] / scale, sums[1] / scale)
-    grown = _grow(coarse, [2 * n for n in coarse.shape[-2:]])
-    grown = grown[..., : weight.shape[-2], : weight.shape[-1]]
-    return weighted + (1 - weight) * grown
-
-
-def _dilate(planes, radius):
-    """Maximum within (2 radius + 1)^2 pixels, a column and then a row."""
-    window = 2 * radius + 1
-    planes = F.max_pool2d(planes, (window, 1), stride=1, padding=(radius, 0))
-    return F.max_pool2d(planes, (1, window), stride=1, padding=(0, radius))
-
-
-def _blur(planes, radius):
-    """Mean within (2 radius + 1)^2 pixels; beyond the border nothing counts."""
-    window, options = 2 * radius + 1, {"stride": 1, "count_include_pad": False}
-    planes = F.avg_pool2d(planes, (window, 1), padding=(radius, 0), **options)
-    return F.avg_pool2d(planes, (1, window), padding=(0, radius), **options)
-
-
-def _grow(planes, size):
-    return F.interpolate(planes, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def _smoothstep(x, low, high):
-    t = ((x - low) / (high - low)).clamp(0, 1)
-    return t * t * (3 - 2 * t)
-
-
-def _planes(image):
-    """(H, W) or (H, W, C) numpy to (1, C, H, W) torch, float32."""
-    tensor = torch.from_numpy(np.ascontiguousarray(image, np.float32))
-    return (tensor[..., None] if tensor.ndim == 2 else tensor).permute(2, 0, 1)[None]
-
-
-def _image(planes, dimensions):
-    """(1, C, H, W) torch back to numpy of two or three dimensions."""
-    image = planes[0].permute(1, 2, 0).contiguous().numpy()
-    return image[..., 0] if dimensions == 2 else image
+    return -blur(dilate(-fine, radius), radius), blur(dilate(fine, radius), radius)

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
+from core.layer.blend import Blending
 from core.layer.exact_file import replacing
-from core.plate.color import decode_srgb, encode_srgb
+from core.plate.color_curve import decode_srgb, encode_srgb
 
 _MOVIE_WIDTH = 1280
 _SHEET_FRAMES, _SHEET_WIDTH, _MARGIN, _LABEL = 5, 300, 8, 16
@@ -21,26 +22,14 @@ _GREYS, _SQUARE = (0.32, 0.48), 12  # the checkerboard: display values, pixels
 @dataclass
 class Shown:
     """One frame: plate and composite (H, W, 3) float32 display values in [0, 1];
-    layer (H, W, 4) float32 premultiplied, as delivered for `blend_space`."""
+    layer (H, W, 4) float32 premultiplied, as delivered for `blending`; gain: the shot's exposure."""
 
     frame: int
     plate: np.ndarray
     layer: np.ndarray
     composite: np.ndarray
-    blend_space: str
-
-
-def plate_for_display(pixels, space):
-    """Plate pixels of any type as sRGB display values (H, W, 3) float32 in [0, 1].
-
-    space: "linear" light gets the sRGB curve, cut at white; "srgb" is shown as
-    it is.
-    """
-    pixels = pixels[..., :3]
-    if pixels.dtype.kind == "u":
-        pixels = pixels / np.float32(np.iinfo(pixels.dtype).max)
-    values = np.clip(np.nan_to_num(pixels.astype(np.float32)), 0, 1)
-    return encode_srgb(values) if space == "linear" else values
+    blending: Blending
+    gain: float = 1.0
 
 
 def write_movie(path, shown_frames, plate):
@@ -79,11 +68,11 @@ def write_contact_sheet(path, shown_frames, plate):
         sheet.save(part, format="PNG")
 
 
-def write_thumbnail(path, layer, plate, blend_space):
+def write_thumbnail(path, layer, plate, blending):
     """PNG of one delivered layer (H, W, 4) over a checkerboard, THUMBNAIL pixels on its longer side."""
     scale = THUMBNAIL / max(plate.width * plate.pixel_aspect, plate.height)
     size = (max(1, round(plate.height * scale)), max(1, round(plate.width * plate.pixel_aspect * scale)))
-    picture, _ = _layer_views(Shown(0, None, layer.astype("float32"), None, blend_space), size)
+    picture, _ = _layer_views(Shown(0, None, layer.astype("float32"), None, blending), size)
     with replacing(path) as part:
         Image.fromarray(_bytes(picture)).save(part, format="PNG")
 
@@ -97,13 +86,11 @@ def _movie_picture(shown, size):
 
 def _layer_views(shown, size):
     """The layer over a checkerboard, laid in its blending space, and its alpha."""
-    layer = np.clip(_shrink(shown.layer, size), 0, None)
+    layer = _shrink(shown.layer, size)
     color, alpha = layer[..., :3], layer[..., 3:]
-    board = _checkerboard(size)
-    if shown.blend_space == "linear":
-        picture = encode_srgb(color + (1 - alpha) * decode_srgb(board))
-    else:
-        picture = color + (1 - alpha) * board
+    behind = shown.blending.from_light(decode_srgb(_checkerboard(size)) / np.float32(shown.gain))
+    light = shown.blending.to_light(color + (1 - alpha) * behind) * np.float32(shown.gain)
+    picture = encode_srgb(np.maximum(light, 0))
     return picture, np.broadcast_to(alpha, picture.shape)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from core.layer.matte import refine_alpha, resize, snap
+from core.layer.matte import EDGE_WIDTH, new_edges
 from core.lifting.change import find_change
 from core.lifting.channel import as_seen
 from core.lifting.drift import find_drift, without_drift
@@ -12,6 +12,7 @@ from core.lifting.layers import find_layers
 from core.lifting.noise import Noise, features
 from core.lifting.position import find_moves, moved
 from core.lifting.smooth import blur, grown, luma, spread
+from kernels.matte import plate_alpha, resize
 
 ROUNDS = 2  # what changed is found twice: the second time with drift measured beside it
 
@@ -65,11 +66,15 @@ def first_trust(plate, edited):
     return trust * (2 * blur(trust, 3.0, 0.7) - 0.6).clamp(0, 1)  # lone look-alikes in a new background are chance
 
 
-def plate_sized(color, alpha, size):
-    """One frame's straight colour (3, h, w) and alpha (1, h, w) at the plate's `size` (height, width)."""
-    large = torch.from_numpy(snap(refine_alpha(alpha[0].numpy(), size)))[None]
+def plate_sized(color, alpha, plate):
+    """One frame's straight colour (3, h, w) and alpha (1, h, w) at the size of the plate (H, W, 3), encoded."""
+    size = plate.shape[:2]
+    # Hard edges are made steep. They are not fitted to the plate's colours, as a model's are: not measured here.
+    no_fit = torch.zeros(*alpha.shape[1:], 5)
+    steepness = max(1.0, 2 * max(n / o for n, o in zip(size, alpha.shape[1:])) / EDGE_WIDTH)
+    large = plate_alpha(alpha[0], no_fit, new_edges(alpha[0]), plate, steepness)[0][None]
     if tuple(color.shape[1:]) != tuple(size):
         # Colour of thin edges is the inside's; nothing of what lies behind may come along.
         color = spread(color[None], (alpha[None] > 0.5 * grown(alpha[None], 2).clamp_min(0.02)).float())[0]
-        color = torch.from_numpy(resize(color.movedim(0, -1).numpy(), size)).movedim(-1, 0).clamp(0, 1)
+        color = resize(color.movedim(0, -1), size).movedim(-1, 0).clamp(0, 1)
     return color, large

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
 from core.layer.exact_file import replacing
-from core.layer.preview import plate_for_display
 
 WIDTH, MARGIN, LABEL, COLUMNS = 300, 8, 16, 4
 SHOWN_TIMES = 8  # how much what was thrown away is enlarged about grey
@@ -28,7 +27,7 @@ def write(delivery, job, layers, found, read_edited):
     for column, position in enumerate(positions):
         index = job.indices[position]
         frame = job.plate.frames[index]
-        plate = plate_for_display(job.plate.read(frame), job.space)
+        plate = job.color.for_display(job.plate.read(frame))
         layer = layers[index].float()
         color, alpha = layer[:3].movedim(0, -1).numpy(), layer[3:4].movedim(0, -1).numpy()
         edited = read_edited(position)

@@ -18,17 +18,19 @@ from safetensors.torch import save_file
 
 from core import __version__, edit
 from core.errors import InputError, Stopped
-from core.layer.blend import layer_for_blending
+from core.layer.blend import Blending, composite, find_blending, layer_for_blending
 from core.layer.delivery import Delivery
+from core.layer.header import Formats
 from core.lifting import report
 from core.lifting.clip import lift_clip, plate_sized
 from core.lifting.pair import match_frames, refuse_other_picture, same_size, spread_over
 from core.lifting.vace import Vace, open_vace
-from core.plate.color import resolve_space, to_model
+from core.plate.color import PlateColor
+from core.plate.color_curve import DISPLAY
+from core.plate.color_space import resolve_space
 from core.plate.fit import shrink
 from core.plate.source import Mask, Plate, open_mask, open_plate
-from core.recipe import EditRecipe, identity, split_model
-from kernels.over import over
+from core.recipe import EditRecipe, identity, parse_cuts, split_model
 from kernels.pixel_hash import pixel_hash
 
 WORK_PIXELS = 832 * 480  # a frame is lifted at the edited video's size, at most this many pixels
@@ -39,9 +41,10 @@ LOOKED_AT = 9  # frames of the shot by which a wrong pair is told
 
 @dataclass(frozen=True)
 class Named:
-    """What has a model's name where there is no model."""
+    """What has a model's name where there is no model, and so no limits."""
 
     name: str
+    limits: None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class LiftJob:
     plate: Plate
     mask: Mask | None
     model: Named
-    space: str
+    color: PlateColor
+    blending: Blending
     size: tuple[int, int]
     steps: int | None
     guidance: float | None
@@ -65,7 +69,7 @@ class LiftJob:
     delivery: Delivery
     warnings: tuple[str, ...]
     edited: Plate | None
-    edited_space: str | None
+    edited_color: PlateColor | None
     indices: list[int]
     step: int
     vace: Vace | None = field(default=None, repr=False)
@@ -75,12 +79,12 @@ class LiftJob:
 
 def prepare_lift(recipe: EditRecipe, device: str) -> LiftJob:
     """Open everything that the recipe names. Raises InputError; nothing is written."""
-    for name in ("region", "cuts", "keep"):
-        if getattr(recipe, name, None):
-            raise InputError(f"{name}: lifting looks at whole frames and keeps nothing; leave it out")
+    _refuse_what_is_not_lifted(recipe)
     plate = open_plate(recipe.plate, recipe.frames)
     mask = open_mask(recipe.mask, plate) if recipe.mask else None
-    space = resolve_space(recipe.color_space, plate)
+    color = _display_color(recipe.color_space, plate)
+    blending = find_blending(recipe.blend_space, recipe.layer_space, color.space)
+    formats = Formats(recipe.layer_type, recipe.compression, recipe.also)
     fingerprints = {f: plate.fingerprint(f) for f in plate.frames}
     door, path = split_model(recipe.model)
     common = dict(
@@ -88,26 +92,29 @@ def prepare_lift(recipe: EditRecipe, device: str) -> LiftJob:
         plate=list(fingerprints.values()),
         mask=[pixel_hash(mask.read(f)) for f in plate.frames] if mask else None,
         frames=[plate.frames[0], plate.frames[-1]],
-        space=space,
+        space=[color.space.config, color.space.name],
         blend_space=recipe.blend_space,
+        layer_space=[blending.space.config, blending.space.name],
+        formats=[formats.layer_type, formats.compression, formats.also],
     )
     if door == "vace":
         vace = open_vace(path, recipe, plate, mask, edit.choose_device(device))
-        parts = dict(edited=None, edited_space=None, indices=list(range(len(plate.frames))), step=1, vace=vace)
+        parts = dict(edited=None, edited_color=None, indices=list(range(len(plate.frames))), step=1, vace=vace)
         parts |= dict(model=Named(recipe.model), size=vace.size, steps=vace.steps, guidance=vace.guidance, warnings=())
         job_hash = identity(model=vace.fingerprint, prompt=recipe.prompt, seed=recipe.seed, steps=vace.steps,
                             guidance=vace.guidance, **common)  # fmt: skip
     else:
         edited = _open_edited(path, plate)
-        edited_space = resolve_space(None, edited)
+        edited_color = _display_color(None, edited)
         indices, step = match_frames(len(plate.frames), len(edited.frames), path)
-        parts = dict(edited=edited, edited_space=edited_space, indices=indices, step=step)
+        parts = dict(edited=edited, edited_color=edited_color, indices=indices, step=step)
         parts |= dict(model=Named("lift"), size=_work_size(plate, edited), steps=None, guidance=None, warnings=_warnings(step))
-        job_hash = identity(model="lift", edited=[edited.fingerprint(f) for f in edited.frames], edited_space=edited_space,
-                            **common)  # fmt: skip
-    delivery = Delivery(Path(recipe.out), plate, recipe.to_json(), job_hash, recipe.blend_space, space)
+        job_hash = identity(model="lift", edited=[edited.fingerprint(f) for f in edited.frames],
+                            edited_space=[edited_color.space.config, edited_color.space.name], **common)  # fmt: skip
+    delivery = Delivery(Path(recipe.out), plate, recipe.to_json(), job_hash, blending, color, formats=formats)
     delivery.preflight()
-    job = LiftJob(recipe, plate, mask, space=space, hash=job_hash, fingerprints=fingerprints, delivery=delivery, **parts)
+    parts |= dict(color=color, blending=blending, hash=job_hash, fingerprints=fingerprints, delivery=delivery)
+    job = LiftJob(recipe, plate, mask, **parts)
     if job.edited is not None:
         chosen = sorted({round(i * (len(job.indices) - 1) / (LOOKED_AT - 1)) for i in range(LOOKED_AT)})
         refuse_other_picture(read_plate(job, chosen), _read_edited(job, chosen), path)
@@ -138,11 +145,35 @@ def lift(job: LiftJob, progress, stopping) -> dict:
         "model_size": list(job.size),
         "agreement_psnr": round(-10 * math.log10(max(mean("agreement_error"), 1e-12)), 2),
         "coverage": round(mean("coverage"), 4),
+        "color": {"curve": job.color.curve.name, "exposure": job.color.exposure},
         "removed": found,
         "warnings": list(job.warnings),
     }
     delivery.finish(told)
     return told
+
+
+def _refuse_what_is_not_lifted(recipe):
+    """Raise InputError for fields of a render that say nothing to a lift, where they are set."""
+    asked = {
+        "region": (recipe.region is not None, "looks at whole frames"),
+        "cuts": (parse_cuts(recipe.cuts) != "auto", "takes the plate as one shot"),
+        "keep": (recipe.keep, "has no latents to keep"),
+        "layer mode": (recipe.layer_mode == "relative", "has colour of the edited video only"),
+        "exposure": (recipe.exposure != "auto", "compares pictures as a display shows them"),
+        "attention": (recipe.attention != "dense", "has no such attention"),
+        "cache": (recipe.cache is not None, "has no such cache"),
+        "compile": (recipe.compile, "compiles nothing"),
+        "one batch": (recipe.one_batch, "has no such passes"),
+    }
+    for name, (is_set, reason) in asked.items():
+        if is_set:
+            raise InputError(f"{name}: a lift {reason}; leave it out")
+
+
+def _display_color(name: str | None, plate: Plate) -> PlateColor:
+    """Edited videos are made for a display: the plate, and what is of light among them, is seen as one shows it."""
+    return PlateColor(resolve_space(name, plate), plate.pixel_type, light_curve=DISPLAY)
 
 
 def _open_edited(path: str, plate: Plate) -> Plate:
@@ -182,7 +213,7 @@ def read_plate(job, positions):
     frames = []
     for i in positions:
         frame = job.plate.frames[job.indices[i]]
-        pixels = to_model(job.pixels(frame), job.space, job.plate.pixel_type)
+        pixels = job.color.to_model(job.pixels(frame))
         frames.append(shrink(torch.from_numpy(pixels), *job.size))
     return torch.stack(frames)
 
@@ -194,7 +225,7 @@ def _read_edited(job, positions):
     thinned = -job.step if job.step < 0 else 1
     frames = []
     for i in positions:
-        pixels = to_model(job.edited.read(job.edited.frames[i * thinned]), job.edited_space, job.edited.pixel_type)
+        pixels = job.edited_color.to_model(job.edited.read(job.edited.frames[i * thinned]))
         frames.append(same_size(torch.from_numpy(pixels).movedim(-1, 0)[None], job.size[::-1])[0])
     return torch.stack(frames)
 
@@ -254,16 +285,15 @@ def _keep(path, layers, found):
 
 def _deliver_frame(job, frame, pixels, color, alpha, clean):
     """One frame's layer at working size -> layer and composite at plate size, written."""
-    source = to_model(pixels, job.space, job.plate.pixel_type)
-    color, alpha = plate_sized(color, alpha, source.shape[:2])
+    source = job.color.to_model(pixels)
+    color, alpha = plate_sized(color, alpha, torch.from_numpy(source))
     color, alpha = color.movedim(0, -1).contiguous().numpy(), alpha[0].numpy()
     if job.mask is not None:
         alpha = alpha * (job.mask.read(frame) > 0)
-    layer = layer_for_blending(color, alpha, source, job.recipe.blend_space)
-    over_plate = over(pixels, layer, job.space, job.recipe.blend_space, edit.CODE_BITS.get(job.plate.pixel_type))
+    layer = layer_for_blending(color, alpha, source, job.color, job.blending)
     composed = torch.from_numpy(alpha[..., None] * color + (1 - alpha[..., None]) * source)
     facts = {
         "agreement_error": float((shrink(composed, *job.size) - clean).pow(2).mean()),  # mean square, encoded [0, 1]
         "coverage": float((layer[..., 3] > 0).mean()),
     }
-    job.delivery.write(frame, layer, over_plate, facts)
+    job.delivery.write(frame, layer, composite(pixels, layer, job.color, job.blending), facts, alpha)

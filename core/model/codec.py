@@ -20,7 +20,6 @@ not clamped. All tensors come back fp32, on the codec's device.
 from itertools import islice
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 
 from core.errors import InputError
 
@@ -87,7 +86,7 @@ class WanCodec(Codec):
         self.vae = vae.eval()
         self.channels = config.z_dim
         self._mean, self._std = (
-            torch.tensor(values, dtype=torch.float32, device=vae.device).view(1, -1, 1, 1, 1)
+            torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1, 1)
             for values in (config.latents_mean, config.latents_std)
         )
 
@@ -95,7 +94,12 @@ class WanCodec(Codec):
     def encode(self, video):
         video = pad_frames(video.to(self.vae.device, self.vae.dtype) * 2 - 1)
         mode = self.vae.encode(video).latent_dist.mode()
-        return (mode.float() - self._mean) / self._std
+        mean, std = self._statistics()
+        return (mode.float() - mean) / std
+
+    def _statistics(self):
+        """Mean and deviation of the latents, where the VAE now is."""
+        return self._mean.to(self.vae.device), self._std.to(self.vae.device)
 
     def encode_stream(self):
         past = no_past(self.vae.encoder)
@@ -105,15 +109,16 @@ class WanCodec(Codec):
             first = all(slot is None for slot in past)
             video = hold_last(frames.to(self.vae.device, self.vae.dtype) * 2 - 1, 1 if first else TIME_STRIDE)
             hidden = self.vae.quant_conv(self.vae.encoder(video, feat_cache=past, feat_idx=[0]))
-            return (hidden.chunk(2, dim=1)[0].float() - self._mean) / self._std
+            mean, std = self._statistics()
+            return (hidden.chunk(2, dim=1)[0].float() - mean) / std
 
         return encode
 
     @torch.no_grad()
     def decode_stream(self, latents):
-        past = no_past(self.vae.decoder)
+        past, mean, std = no_past(self.vae.decoder), *self._statistics()
         for i in range(latents.shape[2]):
-            latent = latents[:, :, i].to(self.vae.device, torch.float32)[:, :, None] * self._std + self._mean
+            latent = latents[:, :, i].to(self.vae.device, torch.float32)[:, :, None] * std + mean
             hidden = self.vae.post_quant_conv(latent.to(self.vae.dtype))
             frames = self.vae.decoder(hidden, feat_cache=past, feat_idx=[0], first_chunk=i == 0)
             yield (frames.float() + 1) / 2
@@ -122,4 +127,6 @@ class WanCodec(Codec):
 def no_past(part):
     """What the causal convolutions of a VAE's encoder or decoder keep, one slot each: one list a stream,
     so that streams do not disturb one another."""
+    from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d  # slow to import; mini goes without
+
     return [None] * sum(isinstance(m, WanCausalConv3d) for m in part.modules())

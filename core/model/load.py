@@ -5,23 +5,23 @@ A Vera directory, as `python -m core.model.wan` and training write it:
     transformer/*.safetensors   any number of shards
     vae/ text_encoder/ tokenizer/   as in diffusers' Wan2.1 directories
     model.json                  optional: the fields of Limits
-All is checked from headers before a weight is read.
+All is checked from headers before a weight is read. diffusers and transformers are slow to import,
+and only such a directory needs them.
 """
 
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLWan
 from torch import nn
-from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
 
 from core.errors import InputError
 from core.model.codec import Codec, WanCodec
 from core.model.config import PRESETS, TransformerConfig
+from core.model.offload import VisitingCodec, VisitingText
 from core.model.tensors import TensorFiles, check_shapes
 from core.model.text import WanText
 from core.model.transformer import Transformer, kept_in_float32
@@ -37,7 +37,8 @@ class Limits:
     """What a model was trained for, and how it is best sampled.
 
     max_frames in one window; pixels: area at model size, sides a multiple of `multiple`;
-    steps, guidance and the noise schedule's shift unless the user says otherwise.
+    steps, guidance and the noise schedule's shift unless the user says otherwise. light_curve: how it
+    was taught to see scene-referred light, "srgb" (cut at display white) or "range" (up to 64 times white).
     """
 
     max_frames: int = 81
@@ -46,6 +47,7 @@ class Limits:
     steps: int = 50
     guidance: float = 5.0
     shift: float = 3.0
+    light_curve: str = "srgb"
 
     @classmethod
     def load(cls, path: Path) -> "Limits":
@@ -56,7 +58,11 @@ class Limits:
             limits = cls(**json.loads(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: not a model's limits ({error})") from None
+        if limits.light_curve not in ("srgb", "range"):
+            raise InputError(f"{path}: light_curve must be srgb or range")
         for field, value in asdict(limits).items():
+            if field == "light_curve":
+                continue
             whole = isinstance(getattr(cls, field), int)
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not value > 0:
                 raise InputError(f"{path}: {field} must be a {'whole ' if whole else ''}number above 0")
@@ -79,22 +85,32 @@ class Model:
         return next(self.transformer.parameters()).device
 
 
-def load_model(name: str, device, dtype: torch.dtype | None = None) -> Model:
+def load_model(name: str, device, dtype: torch.dtype | None = None, offload: bool = False) -> Model:
     """`mini`, or a Vera directory, onto a device.
 
     dtype is that of the transformer and the text encoder; None keeps the files' own. The
     parameters that must stay fp32 do, and so does the codec. mini is small and runs as
-    it was saved. Memory is one copy of the weights. Raises InputError before any weight
-    is read when a part is missing or does not fit.
+    it was saved. Memory is one copy of the weights. offload keeps the text encoder and the
+    codec in the host's memory, and brings each to the device only while it works. Raises
+    InputError before any weight is read when a part is missing or does not fit.
     """
     if name == "mini":
         from core.model.mini import load_mini
 
-        return load_mini(MINI, device)
+        model = load_mini(MINI, device)
+        return replace(model, **visiting(model, model.codec, model.text, device)) if offload else model
     root = Path(name)
     if not root.is_dir():
         raise unknown_model(name)
-    return load_directory(root, device, dtype)
+    return load_directory(root, device, dtype, offload)
+
+
+def visiting(model, codec_module, text_module, device):
+    """The codec and the text encoder of a model, to be kept outside the device."""
+    return {
+        "codec": VisitingCodec(model.codec, codec_module, device),
+        "text": VisitingText(model.text, text_module, device),
+    }
 
 
 def unknown_model(name: str) -> InputError:
@@ -106,7 +122,10 @@ def unknown_model(name: str) -> InputError:
     return InputError(f"model '{name}': neither 'mini' nor a directory")
 
 
-def load_directory(root: Path, device, dtype) -> Model:
+def load_directory(root: Path, device, dtype, offload=False) -> Model:
+    from diffusers import AutoencoderKLWan
+    from transformers import UMT5Config, UMT5EncoderModel
+
     for part in PARTS:
         if not (root / part).is_dir():
             raise InputError(f"{root / part}: missing; a model directory holds {', '.join(PARTS)}")
@@ -120,7 +139,8 @@ def load_directory(root: Path, device, dtype) -> Model:
     if config.text_dim != encoder.config.d_model:
         raise InputError(f"{root}: transformer for text of width {config.text_dim}, encoder {encoder.config.d_model}")
 
-    files = {part: TensorFiles(root / part, device) for part in PARTS if part != "tokenizer"}
+    at = {part: "cpu" if offload and part != "transformer" else device for part in PARTS if part != "tokenizer"}
+    files = {part: TensorFiles(root / part, at[part]) for part in at}
     check_shapes(files["transformer"].shapes, parameter_shapes(config), root / "transformer")
     check_shapes(files["vae"].shapes, shapes_of(vae), root / "vae")
     tie_embedding(files["text_encoder"])
@@ -131,7 +151,8 @@ def load_directory(root: Path, device, dtype) -> Model:
     fill(transformer, files["transformer"], dtype, kept_in_float32)
     fill(vae, files["vae"], torch.float32)
     fill(encoder, files["text_encoder"], dtype)
-    return Model(str(root), transformer, WanCodec(vae), WanText(tokenizer, encoder), fingerprint(root), limits)
+    model = Model(str(root), transformer, WanCodec(vae), WanText(tokenizer, encoder), fingerprint(root), limits)
+    return replace(model, **visiting(model, vae, encoder, device)) if offload else model
 
 
 def on_meta(build: Callable[[dict], nn.Module], folder: Path) -> nn.Module:
@@ -156,6 +177,8 @@ def read_json(path: Path) -> dict:
 
 
 def load_tokenizer(folder: Path):
+    from transformers import AutoTokenizer
+
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:

@@ -121,19 +121,21 @@ class Branch(nn.Module):
 class PlaceWords(nn.Module):
     """What is asked for, met with where a token is: features weighed by the text, `sets` times over.
 
-    "Left" and x are each without meaning alone; a small model is slow to find their product by itself.
+    "Left" and x are each without meaning alone; a small model is slow to find their product by
+    itself. Height and width share a projection: what was learned of top and bottom holds for the sides.
     """
 
     def __init__(self, text_dim: int, dim: int, sets: int = 4):
         super().__init__()
         self.sets = sets
         self.weigh = nn.Linear(text_dim, sets * PLACE_FEATURES)
-        self.proj = zero_init(nn.Linear(sets * PLACE_FEATURES, dim))
+        self.proj = zero_init(nn.Linear(sets * PLACE_FEATURES // 2, dim))
 
     def forward(self, features, text):
         """(L, PLACE_FEATURES) and (B, N, text_dim) -> (B, L, D)."""
         weights = self.weigh(mean_of_words(text)).to(features.dtype)
-        return self.proj(weights[:, None] * features.repeat(1, self.sets))
+        weighed = weights[:, None] * features.repeat(1, self.sets)
+        return self.proj(weighed.unflatten(-1, (self.sets, 2, -1)).sum(-2).flatten(-2))
 
 
 class JointBlock(nn.Module):

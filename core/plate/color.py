@@ -1,180 +1,103 @@
-"""Colour on the way to the model: which space a plate is in, and sRGB's curve.
+"""Colour on the way to the model and back.
 
-Two spaces are known: `"srgb"`, encoded for an sRGB display, and `"linear"`, scene-linear light
-with Rec.709 primaries. Any other is refused by name.
+    plate's numbers -> linear Rec.709 -> one exposure for the shot -> curve -> the model's range [0, 1]
+
+Which curve: plates made for a display get sRGB's, so that an sRGB plate's codes are the model's. Plates of
+light, linear or log, get that of their model (`Limits.light_curve`): the range curve, which holds up to 64
+times white, is for models that were trained through it. To one trained on pictures made for a display code 1
+is white: through the range curve its white fog would be 64 times as bright as white. Plate pixels never
+take this way into the delivery: only what the model made does.
 """
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
-from core.errors import InputError
-from core.plate.pixel import is_float, to_unit
+from core.plate.color_curve import DISPLAY, SCENE, DisplayCurve, RangeCurve
+from core.plate.color_space import ColorSpace
+from core.plate.pixel import to_unit
 
-if TYPE_CHECKING:
-    from core.plate.source import Plate
-
-# Spellings in lower case without spaces; the *_rec709_scene names are those of the Color
-# Interop Forum, which OpenImageIO reports.
-_SPACES = {
-    "srgb": "srgb",
-    "srgb_texture": "srgb",
-    "srgb-texture": "srgb",
-    "srgb(texture)": "srgb",
-    "srgb_tx": "srgb",
-    "utility-srgb-texture": "srgb",
-    "srgb_rec709_scene": "srgb",
-    "srgb_rec709_display": "srgb",
-    "srgb-display": "srgb",
-    "linear": "linear",
-    "scene_linear": "linear",
-    "lin_rec709": "linear",
-    "lin_rec709_srgb": "linear",
-    "lin_rec709_scene": "linear",
-    "lin_srgb": "linear",
-    "linear_rec709": "linear",
-    "linearrec.709": "linear",
-    "linearrec.709(srgb)": "linear",
-    "utility-linear-rec.709": "linear",
-    "utility-linear-srgb": "linear",
-}
-
-_COMMON_NAMES = {"lin_ap0_scene": "ACES2065-1 (lin_ap0_scene)", "lin_ap1_scene": "ACEScg (lin_ap1_scene)"}
-
-# Red, green, blue and white, x and y each.
-_REC709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
-_PRIMARIES = {
-    "ACES AP0 (ACES2065-1)": (0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077, 0.32168, 0.33767),
-    "ACES AP1 (ACEScg)": (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767),
-    "Rec.2020": (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, 0.3127, 0.3290),
-    "P3-D65": (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.3127, 0.3290),
-}
-
-# Codes of ITU-T H.273 that a movie encoded for a display may carry; 2 is "unspecified".
-_DISPLAY_PRIMARIES = {1, 2, 5, 6, 7}
-_DISPLAY_TRANSFERS = {1, 2, 4, 6, 7, 11, 13, 14, 15}
-_NAMED_CODES = {9: "Rec.2020", 11: "DCI-P3", 12: "Display P3"}
-_NAMED_TRANSFERS = {8: "linear", 9: "log", 10: "log", 16: "PQ (SMPTE ST 2084)", 18: "HLG"}
+_BAND = 16  # rows worked on at a time, which stay in the processor's cache
+_MOST = np.float32(1e30)  # stands for infinity where sums are taken
 
 
-def resolve_space(name: str | None, plate: "Plate") -> str:
-    """The plate's colour space, `"srgb"` or `"linear"`: as named, else as its files tell.
+@dataclass(frozen=True)
+class PlateColor:
+    """How one plate's pixels become the model's, and back.
 
-    A given name is taken at its word, in many spellings (`sRGB - Texture`, `lin_rec709`,
-    `Linear Rec.709 (sRGB)`; case and spaces do not matter). Without one, what the first frame's
-    metadata states counts, then its type: half and float are linear, integers and movies sRGB.
-    Raises InputError, naming it, for any other space.
+    space: of the plate. pixel_type: of `core.plate.pixel`. exposure: stops added on the way in.
+    light_curve: what light goes through, where the plate is of light.
     """
-    if name is not None:
-        space = _SPACES.get(_plain(name))
-        if space is None:
-            raise InputError(
-                f"color space {name!r}: not supported yet; convert the plate to linear Rec.709 or sRGB,"
-                " or name srgb or linear"
-            )
-        return space
-    if plate.is_movie:
-        return _movie_space(plate)
-    spec = plate.spec(plate.frames[0])
-    _refuse_primaries(spec, plate)
-    return _stated_space(spec, plate) or ("linear" if is_float(plate.pixel_type) else "srgb")
+
+    space: ColorSpace
+    pixel_type: str
+    exposure: float = 0.0
+    light_curve: DisplayCurve | RangeCurve = SCENE
+
+    @property
+    def curve(self) -> DisplayCurve | RangeCurve:
+        return self.light_curve if self.space.is_scene else DISPLAY
+
+    @property
+    def gain(self) -> float:
+        return 2.0**self.exposure
+
+    def light(self, pixels: np.ndarray) -> np.ndarray:
+        """A plate's pixels (..., 3 or 4) as exposed linear light, Rec.709, (..., 3) float32.
+
+        White is 1; nothing is cut, so colours beyond Rec.709 have negative parts. NaN becomes 0,
+        infinities 1e30. Integers are divided by their type's maximum; alpha is dropped.
+        """
+        numbers = _finite(to_unit(np.ascontiguousarray(pixels[..., :3]), self.pixel_type))
+        return _finite(self.space.to_rec709(numbers)) * np.float32(self.gain)
+
+    def to_model(self, pixels: np.ndarray) -> np.ndarray:
+        """A plate's pixels (H, W, 3 or 4) in the model's range: (H, W, 3) float32 in [0, 1]."""
+        rgb = np.ascontiguousarray(pixels[..., :3])
+        if rgb.dtype.itemsize > 2 or not self.space.curve:
+            codes = np.empty(rgb.shape, np.float32)
+            for top in range(0, len(rgb), _BAND):
+                codes[top : top + _BAND] = self._codes(rgb[top : top + _BAND])
+            return codes
+        # Up to 16 bits a table of all values gives the same numbers, at 4K many times as fast.
+        code = np.dtype(f"u{rgb.dtype.itemsize}")
+        every = np.arange(256**code.itemsize).astype(code)
+        table = self._codes(np.repeat(every.view(rgb.dtype)[:, None], 3, 1))[:, 0]
+        return np.ascontiguousarray(table)[rgb.view(code)]
+
+    def from_model(self, codes: np.ndarray) -> np.ndarray:
+        """The inverse of `to_model`: (..., 3) float32 in [0, 1] to the plate's numbers, integers' in [0, 1]."""
+        if self._is_plain():
+            return codes
+        return self.space.from_rec709(self.curve.decode(codes) / np.float32(self.gain))
+
+    def clipped(self, pixels: np.ndarray) -> dict[str, float]:
+        """The shares of pixels that the model's range does not hold: `above` it, `below` black.
+
+        A pixel is out by its worst channel; below black are noise under a log's black and colours
+        beyond Rec.709's primaries, counted from a thousandth of white on. Of large frames every so many
+        rows and columns are looked at, 270 of the shorter side at least.
+        """
+        step = max(1, min(pixels.shape[:2]) // 270)
+        light = self.light(pixels[::step, ::step])
+        above = (light > self.curve.top * (1 + 1e-6)).any(-1).mean()
+        below = (light < -1e-3).any(-1).mean()
+        return {"above": float(above), "below": float(below)}
+
+    def for_display(self, pixels: np.ndarray) -> np.ndarray:
+        """As sRGB display values (H, W, 3) float32 in [0, 1], exposed, cut at white: to look at."""
+        return self.to_model(pixels) if self.curve is DISPLAY else DISPLAY.encode(self.light(pixels))
+
+    def _codes(self, rgb: np.ndarray) -> np.ndarray:
+        if self._is_plain():
+            unit = to_unit(rgb, self.pixel_type)
+            return np.clip(np.where(np.isnan(unit), np.float32(0), unit), 0, 1)
+        return self.curve.encode(self.light(rgb))
+
+    def _is_plain(self) -> bool:
+        """Whether the plate's codes are the model's."""
+        return self.space.curve == "srgb" and self.exposure == 0
 
 
-def encode_srgb(linear: np.ndarray) -> np.ndarray:
-    """Linear light to sRGB's encoding (IEC 61966-2-1), float32 or float64 in and out.
-
-    Odd about zero; above 1 the power curve goes on; NaN and infinities pass.
-    """
-    x = np.abs(_floating(linear))
-    # The power of the toe's values is unused, but must not be of denormals: that is slow.
-    power = np.maximum(x, 0.0031308) ** (1 / 2.4) * 1.055 - 0.055
-    return np.copysign(np.where(x <= 0.0031308, x * 12.92, power), linear).astype(linear.dtype)
-
-
-def decode_srgb(encoded: np.ndarray) -> np.ndarray:
-    """The inverse of `encode_srgb`."""
-    x = np.abs(_floating(encoded))
-    power = ((np.maximum(x, 0.04045) + 0.055) / 1.055) ** 2.4
-    return np.copysign(np.where(x <= 0.04045, x / 12.92, power), encoded).astype(encoded.dtype)
-
-
-def to_model(pixels: np.ndarray, space: str, pixel_type: str) -> np.ndarray:
-    """A plate's pixels (H, W, 3 or 4) as the model sees them: sRGB-encoded (H, W, 3) float32.
-
-    Clipped to [0, 1]; NaN becomes 0, infinities 0 and 1; alpha is dropped, and integers are
-    divided by their type's maximum. `space` is what `resolve_space` returned.
-    """
-    if space not in ("srgb", "linear"):
-        raise ValueError(f"space is srgb or linear, not {space!r}")
-    rgb = np.ascontiguousarray(pixels[..., :3])
-    if rgb.dtype.itemsize > 2:
-        return _to_encoded(rgb, space, pixel_type)
-    # Up to 16 bits a table of all values gives the same numbers, at 4K many times as fast.
-    code = np.dtype(f"u{rgb.dtype.itemsize}")
-    every = np.arange(256**code.itemsize).astype(code)
-    return _to_encoded(every.view(rgb.dtype), space, pixel_type)[rgb.view(code)]
-
-
-def _to_encoded(values: np.ndarray, space: str, pixel_type: str) -> np.ndarray:
-    unit = to_unit(values, pixel_type)
-    unit = np.clip(np.where(np.isnan(unit), np.float32(0), unit), 0, 1)
-    return np.clip(encode_srgb(unit), 0, 1) if space == "linear" else unit
-
-
-def _floating(values: np.ndarray) -> np.ndarray:
-    if values.dtype not in (np.float32, np.float64):
-        raise TypeError(f"the sRGB curve takes float32 or float64, not {values.dtype}")
-    return values
-
-
-def _plain(name: str) -> str:
-    return "".join(name.lower().split())
-
-
-def _refuse(space: str, plate: "Plate") -> None:
-    raise InputError(
-        f"{plate.path}: its files state color space {space}, not supported yet; convert to linear"
-        " Rec.709, or pass --color-space linear (or srgb) if they state it wrongly"
-    )
-
-
-def _movie_space(plate: "Plate") -> str:
-    primaries, transfer = plate.color_codes
-    if transfer not in _DISPLAY_TRANSFERS:
-        _refuse(_NAMED_TRANSFERS.get(transfer, f"transfer {transfer} of H.273"), plate)
-    if primaries not in _DISPLAY_PRIMARIES:
-        _refuse(_NAMED_CODES.get(primaries, f"primaries {primaries} of H.273"), plate)
-    return "srgb"
-
-
-def _refuse_primaries(spec, plate: "Plate") -> None:
-    if spec.get_int_attribute("acesImageContainerFlag"):
-        _refuse("ACES AP0 (ACES2065-1)", plate)
-    stated = spec.getattribute("chromaticities")
-    if stated is None or _alike(stated, _REC709):
-        return
-    for name, primaries in _PRIMARIES.items():
-        if _alike(stated, primaries):
-            _refuse(name, plate)
-    _refuse("with chromaticities " + " ".join(f"{v:.4g}" for v in stated), plate)
-
-
-def _alike(a, b) -> bool:
-    return len(a) == len(b) and np.allclose(a, b, rtol=0, atol=1e-3)
-
-
-def _stated_space(spec, plate: "Plate") -> str | None:
-    """The space that metadata names, None if it names none."""
-    transfer = spec.get_string_attribute("dpx:Transfer")
-    if transfer in ("Printing density", "Logarithmic"):
-        _refuse(f"DPX {transfer}", plate)
-    profile = spec.get_string_attribute("ICCProfile:profile_description")
-    if profile and "srgb" not in _plain(profile):
-        _refuse(f"of the ICC profile {profile}", plate)
-    name = spec.get_string_attribute("oiio:ColorSpace")
-    # A PNG gamma of 1/2.2 is how the PNG specification has sRGB files marked for old readers.
-    if _plain(name) in ("", "unknown", "data", "raw") or (
-        plate.extension == "png" and name.startswith("g22_rec709")
-    ):
-        return None
-    return _SPACES.get(_plain(name)) or _refuse(_COMMON_NAMES.get(name, name), plate)
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.clip(np.where(np.isnan(values), np.float32(0), values), -_MOST, _MOST)

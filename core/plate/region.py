@@ -26,16 +26,21 @@ class Region:
         return pixels[self.y : self.y + self.height, self.x : self.x + self.width]
 
     def place(self, layer: np.ndarray) -> np.ndarray:
-        """The premultiplied layer (height, width, 4) in one of the frame's size, 0 outside the region.
+        """The premultiplied layer (height, width, 4), or its matte (height, width), in one of the frame's size, 0
+        outside the region.
 
         Towards borders inside the picture the layer fades out, so that the composite dissolves into the plate,
         in whatever space it is laid over; at the picture's own borders it does not.
         """
         if (self.height, self.width) == self.frame:
             return layer
-        faded = (layer.astype(np.float32) * self._taper()[..., None]).astype(layer.dtype)
-        faded[faded[..., 3] == 0] = 0
-        placed = np.zeros((*self.frame, 4), layer.dtype)
+        taper = self._taper()
+        if layer.ndim == 2:
+            faded = (layer * taper).astype(layer.dtype)
+        else:
+            faded = (layer.astype(np.float32) * taper[..., None]).astype(layer.dtype)
+            faded[faded[..., 3] == 0] = 0
+        placed = np.zeros((*self.frame, *layer.shape[2:]), layer.dtype)
         self.crop(placed)[:] = faded
         return placed
 

@@ -5,24 +5,26 @@ class FirstBlockCache:
     """Skips all blocks but the first in steps where the first changes the tokens as it last did.
 
     The first block is always run. While its change differs from that of the last full
-    step by less than `threshold` (mean absolute difference over mean absolute value),
-    the other blocks' change of that step is added again. 0.05 is careful, 0.1 bold; 0
-    never skips. Keeps two tensors of the hidden states' size. One cache serves one run
-    of one guidance pass, or of both in one batch.
+    step by less than `threshold` in every branch (mean absolute difference over mean
+    absolute value), the other blocks' change of that step is added again. 0 never skips.
+    The branches meet in every block, so they are skipped together, and the one that
+    changes most decides. Keeps two tensors of the hidden states' size. One cache serves
+    one run of one window and one guidance pass, or of both passes in one batch.
 
     After ParaAttention's first-block cache (Cheng 2024), itself after TeaCache (Liu et al. 2024).
     """
 
     def __init__(self, threshold: float):
         self.threshold = threshold
-        self.skipped = 0
+        self.steps = self.skipped = 0
         self._change = self._rest = None
 
     def run(self, blocks, hidden, *given):
         """Hidden states (B, 3, L, D) through the blocks; `given` is what each block takes beside them."""
+        self.steps += 1
         first = blocks[0](hidden, *given)
         change = first - hidden
-        if self._change is not None and relative_change(change, self._change) < self.threshold:
+        if self._change is not None and largest_change(change, self._change) < self.threshold:
             self.skipped += 1
             return first + self._rest
         out = first
@@ -32,5 +34,7 @@ class FirstBlockCache:
         return out
 
 
-def relative_change(now, before) -> float:
-    return ((now - before).abs().mean() / before.abs().mean()).item()
+def largest_change(now, before) -> float:
+    """Of the branches (and of the batch's samples), the largest relative change; (B, 3, L, D) each."""
+    apart = (now - before).abs().mean(dim=(2, 3))
+    return (apart / before.abs().mean(dim=(2, 3))).max().item()

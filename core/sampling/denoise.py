@@ -64,13 +64,13 @@ def sample(
     source, mask: latents by frame (T, C, H, W) of the plate and of the mask (or None), see
     latents.py. window: how many latent frames the model sees at once. guidance 1 leaves out
     the second pass. states keeps each step's state; steps that it holds are not done again.
-    advance() is called after each window, stopping() asked before each: true raises Stopped.
+    advance() is called after each window, stopping() asked before each pass: true raises Stopped.
     savers.prepare(transformer) is the caller's.
 
     At each step the velocities of overlapping windows are blended, then one solver steps
-    the blended whole. A frame is stepped as soon as no window to come covers it, so that only one window and its
-    overlap are in memory. Returns the last state, (T, Solver.STATE, 3, C, H, W) by frame; [:, 0]
-    of it are the latents.
+    the blended whole. A frame is stepped as soon as no window to come covers it, so that only
+    one window and its overlap are in memory. Returns the last state, (T, Solver.STATE, 3, C, H, W)
+    by frame; [:, 0] of it are the latents.
     """
     parameter = next(transformer.parameters())
     device, dtype = parameter.device, parameter.dtype
@@ -84,6 +84,8 @@ def sample(
 
     def velocity(instruction, latents, span, timestep):
         """Of the latents (n, 3, C, H, W) of one window under each of the states (B, N, D)."""
+        if stopping():
+            raise Stopped(f"stopped in step {i + 1} of {steps}")
         batch = len(instruction)
         x, plate, matte = (
             None if t is None else _clip(t.to(device)).expand(batch, *[-1] * (t.ndim))
@@ -108,8 +110,6 @@ def sample(
         blended = torch.zeros(0, *shape, device=device)  # of the frames from this window's first on, so far
         with states.writer(i + 1) as add:
             for look, following in zip(looks, [*looks[1:], None]):
-                if stopping():
-                    raise Stopped(f"stopped in step {i + 1} of {steps}")
                 span = (look.start, look.stop)
                 now = solver.start(seeded_noise(seed, *span, shape)) if state is None else state.read(*span)
                 now = now.to(device)

@@ -21,7 +21,7 @@ _HEADER = 4096  # bytes, padded with spaces: the length is written when it is kn
 
 
 class OneLayer:
-    """One of the three layers by frame, (T, 3, C, H, W), as Codec.decode_stream reads it: [:, :, i] of (1, C, T, H, W)."""
+    """One of three layers by frame, (T, 3, C, H, W), as Codec.decode_stream reads it: [:, :, i] of (1, C, T, H, W)."""
 
     def __init__(self, latents, index: int, device):
         frames, _, *shape = latents.shape
@@ -31,6 +31,19 @@ class OneLayer:
     def __getitem__(self, key):
         i = key[2]
         return self.latents.read(i, i + 1)[:, self.index].to(self.device)
+
+
+class OneClip:
+    """Latents by frame, (T, C, H, W), as Codec.decode_stream reads them."""
+
+    def __init__(self, latents, device):
+        frames, *shape = latents.shape
+        self.latents, self.device = latents, device
+        self.shape = (1, shape[0], frames, *shape[1:])
+
+    def __getitem__(self, key):
+        i = key[2]
+        return self.latents.read(i, i + 1).to(self.device)
 
 
 class InMemory:
@@ -75,8 +88,8 @@ class Shelf:
     def __init__(self, folder: Path, generation: str):
         self.folder, self.generation = Path(folder), generation
 
-    def path(self, kind: str, frames: range) -> Path:
-        return self.folder / f"{kind}.{frames[0]}.safetensors"
+    def path(self, kind: str, first: int) -> Path:
+        return self.folder / f"{kind}.{first}.safetensors"
 
     def facts(self, frames: range) -> dict[str, str]:
         return {"generation": self.generation, "frames": f"{frames[0]} {frames[-1]}"}
@@ -87,6 +100,12 @@ class Shelf:
         there = {_frames(file): file for file in files if file.facts["generation"] == self.generation}
         there = dict(sorted(there.items(), key=lambda item: item[0][0]))
         return there if [f for shot in there for f in shot] == list(frames) else {}
+
+    def give(self, kind: str, other: "Shelf") -> None:
+        """Move what there is of a kind to another shelf."""
+        for path in self._files(kind):
+            other.folder.mkdir(parents=True, exist_ok=True)
+            os.replace(path, other.folder / path.name)
 
     def refuse_others(self) -> None:
         """Raises InputError if the folder holds another generation's latents."""

@@ -1,9 +1,17 @@
-"""What may make a run cheaper than the full computation, each a flag."""
+"""What may make a run cheaper than the full computation, each a flag.
 
+Their errors against the full computation: `python -m benchmarks.savers`.
+"""
+
+import os
+import shutil
+import sys
 from dataclasses import dataclass
 
 from core.errors import InputError
 from core.sampling.cache import FirstBlockCache
+from kernels.choice import VARIABLE, choose, explain, has_kernel
+from kernels.language import installed
 from kernels.variants import VARIANTS
 
 
@@ -26,13 +34,61 @@ class Savers:
         if self.cache < 0:
             raise InputError(f"cache threshold {self.cache} is negative; 0 turns the cache off")
 
+    @classmethod
+    def of(cls, recipe):
+        return cls(recipe.attention, recipe.cache or 0.0, recipe.compile, recipe.one_batch)
+
+    def check(self, transformer):
+        """Before a run: warnings about what saves nothing there. Raises InputError for what cannot be had."""
+        parameter = next(transformer.parameters())
+        device, dim = parameter.device, transformer.config.head_dim
+        try:
+            choose(device, parameter.dtype, dim)
+        except ValueError as error:
+            raise InputError(f"{VARIABLE}: {error}; set it to another one, or not at all") from None
+        problem = obstacle_to_compiling(device) if self.compile else None
+        if problem:
+            raise InputError(f"--compile: {problem}; leave it out")
+        if self.attention != "dense" and not has_kernel(device, parameter.dtype, dim):
+            return [f"attention {self.attention} is written out on this device ({device.type}): it saves nothing here"]
+        return []
+
+    def explain(self, transformer, length):
+        """One line each on attention and the other choices, for L = `length` tokens of one layer."""
+        parameter, config = next(transformer.parameters()), transformer.config
+        shape = (1, 3, length, config.heads, config.head_dim)
+        if self.attention == "dense":
+            attention = explain(parameter.device, parameter.dtype, shape)
+        else:
+            kernel = has_kernel(parameter.device, parameter.dtype, config.head_dim)
+            how = "its Triton kernel" if kernel else f"written out, without a kernel on {parameter.device.type}"
+            attention = f"joint attention: {self.attention} (asked for), {how}"
+        off = "off (not asked for)"
+        return [
+            attention,
+            f"cache: first block, threshold {self.cache:g} (asked for)" if self.cache else f"cache: {off}",
+            "compile: the repeated block (asked for)" if self.compile else f"compile: {off}",
+            "guidance: both passes in one batch (asked for)" if self.one_batch else "guidance: two passes, one after the other",
+        ]
+
     def prepare(self, transformer, backend="inductor"):
-        """Set the transformer to the wanted attention, its blocks compiled if wanted; done once before a run."""
+        """Set the transformer to the wanted attention, its blocks compiled or not; done once before a run."""
         transformer.attention = self.attention
-        if self.compile:
-            for block in transformer.blocks:
+        for block in transformer.blocks:
+            if self.compile:
                 block.compile(fullgraph=True, backend=backend)
+            else:
+                block._compiled_call_impl = None  # of an earlier run that wanted it; torch has no other way back
 
     def new_cache(self):
-        """A cache for one guidance pass of one run, or None."""
+        """A cache for one guidance pass of one window's run, or None."""
         return FirstBlockCache(self.cache) if self.cache else None
+
+
+def obstacle_to_compiling(device):
+    """Why torch.compile cannot make code for this device, or None."""
+    if device.type == "cuda":
+        return None if installed() else "Triton is not installed, which torch.compile needs on a GPU"
+    names = [os.environ.get("CXX"), *(("cl",) if sys.platform == "win32" else ("g++", "clang++", "c++"))]
+    there = any(name and shutil.which(name) for name in names)
+    return None if there else "there is no C++ compiler here, which torch.compile needs"

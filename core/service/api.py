@@ -4,28 +4,52 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass, field, fields
+import types
+import typing
+from dataclasses import dataclass, field
 
 from core import __version__
-from core.recipe import EditRecipe
+from core.recipe import ALSO, ATTENTIONS, BLEND_SPACES, COMPRESSIONS, LAYER_MODES, LAYER_TYPES, MAX_SEED, EditRecipe
 from core.service.client import CONTRACT
 from core.service.security import MAX_TEXT, Refusal
 
 MAX_WAIT = 30  # seconds of one long poll
 STATES = ("queued", "running", "done", "failed", "cancelled")
 
-_TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
 _MAYBE_TEXT = {"type": ["string", "null"]}
 _MAYBE_NUMBER = {"type": ["number", "null"]}
 _MAYBE_WHOLE = {"type": ["integer", "null"]}
-_RECIPE_TYPES = {
-    "seed": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
-    "steps": {"type": ["integer", "null"], "minimum": 1, "maximum": 1000},
-    "guidance": {"type": ["number", "null"], "minimum": 0, "maximum": 30},
-    "blend_space": {"type": "string", "enum": ["linear", "encoded"]},
-    **{name: {**_TEXT, "type": ["string", "null"]} for name in ("mask", "frames", "color_space", "region", "cuts")},
-    "keep": {"type": "boolean"},
+_RECIPE_LIMITS = {  # beside the types, which are EditRecipe's own
+    "seed": {"minimum": 0, "maximum": MAX_SEED},
+    "steps": {"minimum": 1, "maximum": 1000},
+    "guidance": {"minimum": 0, "maximum": 30},
+    "cache": {"minimum": 0, "maximum": 1},
+    "blend_space": {"enum": list(BLEND_SPACES)},
+    "layer_mode": {"enum": list(LAYER_MODES)},
+    "layer_type": {"enum": list(LAYER_TYPES)},
+    "compression": {"enum": list(COMPRESSIONS)},
+    "also": {"items": {"type": "string", "enum": list(ALSO)}},
+    "attention": {"enum": list(ATTENTIONS)},
 }
+_JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", types.NoneType: "null"}
+_MOST_ITEMS = 64  # of one list
+
+
+def _schema(kind):
+    """JSON Schema of a field's annotation: plain types, lists or tuples of texts, and unions of these."""
+    parts = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    text = {"minLength": 1, "maxLength": MAX_TEXT}
+    schema, names = {}, []
+    for part in parts:
+        if typing.get_origin(part) in (list, tuple):
+            names.append("array")
+            schema |= {"maxItems": _MOST_ITEMS, "items": {"type": "string", **text}}
+        else:
+            names.append(_JSON_TYPES[part])
+            schema |= text if part is str else {}
+    return {"type": names[0] if len(names) == 1 else names, **schema}
+
+
 _WAITING = {
     "after": {"type": "string", "maxLength": 64, "description": "the revision known already"},
     "wait": {"type": "number", "minimum": 0, "maximum": MAX_WAIT, "description": "seconds to wait for another one"},
@@ -35,7 +59,7 @@ SCHEMAS = {
     "Recipe": {
         "type": "object",
         "description": "An EditRecipe (vera.recipe/1): paths are absolute, on the service's machine.",
-        "properties": {f.name: _RECIPE_TYPES.get(f.name, _TEXT) for f in fields(EditRecipe)},
+        "properties": {n: _schema(t) | _RECIPE_LIMITS.get(n, {}) for n, t in typing.get_type_hints(EditRecipe).items()},
         "required": ["plate", "prompt", "out"],
         "additionalProperties": False,
     },
@@ -99,6 +123,10 @@ SCHEMAS = {
             "worker": {"type": "string", "enum": ["off", "starting", "ready", "working"]},
             "worker_pid": _MAYBE_WHOLE,
             "device": {"type": "string"},
+            "recipe": {
+                "type": "array", "items": {"type": "string"},
+                "description": "the fields of a recipe that this version knows; it refuses others",
+            },
             "model": _MAYBE_TEXT,
             "memory": {"type": "object"},
             "jobs": {"type": "object"},
@@ -233,6 +261,11 @@ def _check(value, schema, where):
             raise Refusal(400, f"{where} does not fit {schema['pattern']}")
         if value not in schema.get("enum", [value]):
             raise Refusal(400, f"{where} is none of {', '.join(schema['enum'])}")
+    if isinstance(value, list):
+        if len(value) > schema["maxItems"]:
+            raise Refusal(400, f"{where} has {len(value)} items; {schema['maxItems']} are the most")
+        for item in value:
+            _check(item, schema["items"], f"{where}: an item")
     if isinstance(value, dict):
         for name in schema.get("required", ()):
             if name not in value:

@@ -68,18 +68,19 @@ def discover(folder=None):
         raise NotRunning(f"no service: {path} is not there; start it with python -m core.serve") from None
 
 
-def connect(python=None, root=None, folder=None, path_map=(), wait=START_SECONDS):
+def connect(python=None, root=None, folder=None, path_map=(), wait=START_SECONDS, options=()):
     """A Client of the running service; starts one if `python` names an interpreter that has torch.
 
     root: the folder that holds Vera's `core`, where it is not installed in that environment.
-    folder: the service's state folder. path_map: see PathMap. Raises ServiceError.
+    folder: the service's state folder. path_map: see PathMap. options: of core.serve, for a service
+    that is started, such as ("--device", "cpu"). Raises ServiceError.
     """
-    client = Client(folder, path_map, python and (lambda: start(python, root, folder, wait)))
+    client = Client(folder, path_map, python and (lambda: start(python, root, folder, wait, options)))
     client.health()
     return client
 
 
-def start(python, root=None, folder=None, wait=START_SECONDS):
+def start(python, root=None, folder=None, wait=START_SECONDS, options=()):
     """Start the service apart from this process and wait until it answers. Raises ServiceError.
 
     Several clients may do so at once: one service stays, and all find it.
@@ -95,7 +96,7 @@ def start(python, root=None, folder=None, wait=START_SECONDS):
         apart = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
     try:
         process = subprocess.Popen(
-            [str(python), "-m", "core.serve"], cwd=root, env=environment, stdin=subprocess.DEVNULL,
+            [str(python), "-m", "core.serve", *options], cwd=root, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **apart,
         )  # fmt: skip
     except OSError as error:
@@ -165,6 +166,10 @@ class Client:
                 f"the service speaks contract {answer['contract']}, this client {CONTRACT}; install the same version of both"
             )
         return answer
+
+    def recipe_fields(self):
+        """Names that this service's recipes may have; a host leaves others out."""
+        return set(self._ask("GET", "/v1/openapi.json")["components"]["schemas"]["Recipe"]["properties"])
 
     def submit(self, recipe, request=None):
         """Put a recipe into the queue. Sent again under the same `request` it is the same job."""

@@ -14,7 +14,7 @@ from core.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 WORKER = (sys.executable, "-m", "core.service.worker")
-CANCEL_SECONDS = 1.5  # that a worker is given at least, to stop by itself
+CANCEL_SECONDS = 1.25  # that a worker is given at least, to stop by itself
 TICK_SECONDS = 1.0
 RETRY_SECONDS = 2.0  # between attempts to write a queue that cannot be written
 
@@ -157,7 +157,7 @@ class Supervisor:
                 return self._interrupted("crash", _how_it_ended(event["code"]))
             if kind:
                 self._note(job, event)
-            if self._stop_asked and (not sent or stopping > max(CANCEL_SECONDS, worker.load_seconds)):
+            if self._stop_asked and (not sent or stopping > max(CANCEL_SECONDS, worker.load_seconds / 2)):
                 if sent:
                     await self._kill()
                 return self._interrupted(None, None)

@@ -54,6 +54,7 @@ class Answers:
             "worker": supervisor.worker_state,
             "worker_pid": supervisor.worker.process.pid if supervisor.worker else None,
             "device": supervisor.device or self.service.settings.device,
+            "recipe": list(api.SCHEMAS["Recipe"]["properties"]),
             "model": supervisor.model,
             "memory": {**supervisor.memory, "limit": self.service.settings.memory_limit},
             "jobs": {state: self.queue.count(state) for state in api.STATES},

@@ -14,7 +14,7 @@ import time
 import traceback
 from pathlib import Path
 
-from core.errors import InputError, Stopped
+from core.errors import InputError, OutOfMemory, Stopped
 from core.service.lock import FileLock, Held
 from core.service.security import check_files
 
@@ -89,13 +89,12 @@ class JobProgress:
     def thumbnail(self, frame):
         if frame not in self.shown:
             return
-        from core.layer.exact_file import read_image
         from core.layer.preview import write_thumbnail
 
         try:
             self.thumbnails.mkdir(parents=True, exist_ok=True)
-            layer = read_image(self.job.delivery.edit_path(frame))
-            write_thumbnail(self.thumbnails / f"{frame}.png", layer, self.job.plate, self.job.recipe.blend_space)
+            layer, _ = self.job.delivery.read_layer(frame)
+            write_thumbnail(self.thumbnails / f"{frame}.png", layer, self.job.plate, self.job.blending)
             self.line.send("thumbnail", frame=frame)
         except OSError:
             traceback.print_exc()  # a picture for the queue is no reason to fail a job
@@ -114,34 +113,40 @@ class JobProgress:
 
 
 class WarmModel:
-    """core.model.load.load_model, which keeps the latest model as long as its files are the same."""
+    """core.model.load.load_model, which keeps the latest model while its files and what is asked are the same."""
 
     def __init__(self, line):
         self.line, self.key, self.model = line, None, None
 
-    def __call__(self, name, device):
+    def __call__(self, name, device, offload=False):
         from core.model.load import MINI, load_model
 
-        key = (name, device, _state_of(MINI if name == "mini" else Path(name)))
+        key = (name, device, offload, _state_of(MINI if name == "mini" else Path(name)))
         if key != self.key:
             self.key = self.model = None  # never two at once
             started = time.monotonic()
-            self.model = load_model(name, device)
+            self.model = load_model(name, device, offload=offload)
             self.key = key
             self.line.send("model", model=name, device=str(self.model.device), seconds=time.monotonic() - started)
         return self.model
 
 
 def make(command, line, load):
-    """One job, from its recipe to the delivery; returns the report. Raises what core.edit raises."""
-    from core.edit import edit, prepare
+    """One job, from its recipe to the delivery; returns the report. Raises what core.edit raises, and OutOfMemory."""
+    from core.memory import within_memory
     from core.recipe import EditRecipe
 
     progress = JobProgress(line, Path(command["thumbnails"]))
     recipe = EditRecipe.from_values(command["recipe"], "the job")
     progress.stage("prepare", 1)
     check_files(command["recipe"], command["roots"])
-    job = prepare(recipe, command["device"], load)
+    return within_memory(lambda job: attempt(job, line, progress), recipe, command["device"], load)
+
+
+def attempt(job, line, progress):
+    """The job, once: what was rendered already is taken, the rest is made."""
+    from core.edit import edit
+
     progress.begin(job)
     line.send("prepared", identity=job.hash, warnings=list(job.warnings))
     donors = line.commands.get()["donors"]
@@ -149,6 +154,7 @@ def make(command, line, load):
         raise Stopped("stopped before the first frame")
     if not job.delivery.complete():
         donor = next((d for d in map(lambda out: _delivery_in(out, job), donors) if d and d.complete()), None)
+        donor = None if job.recipe.keep else donor  # another's delivery has no latents to keep
         return edit(job, progress, line.stopping.is_set) if donor is None else copy(donor, job, progress, line.stopping)
     for frame in job.plate.frames:
         progress.thumbnail(frame)
@@ -167,8 +173,8 @@ def copy(donor, job, progress, stopping):
         if stopping.is_set():
             raise Stopped(f"stopped before frame {frame}")
         if not job.delivery.done(frame):
-            layer, composite = read_image(donor.edit_path(frame)), read_image(donor.composite_path(frame))
-            job.delivery.write(frame, layer, composite, facts[frame])
+            layer, matte = donor.read_layer(frame)
+            job.delivery.write(frame, layer, read_image(donor.composite_path(frame)), facts[frame], matte)
         progress.advance()
     job.delivery.finish(manifest["extra"])
     return manifest["extra"]
@@ -180,7 +186,9 @@ def _delivery_in(out, job):
     own = job.delivery
     if Path(out) == own.dir:
         return None
-    return Delivery(Path(out), own.plate, own.recipe, own.recipe_hash, own.blend_space, own.plate_space)
+    return Delivery(
+        Path(out), own.plate, own.recipe, own.recipe_hash, own.blending, own.color, own.generation, own.formats
+    )
 
 
 def _manifest(delivery):
@@ -193,9 +201,9 @@ def failure(error, limit):
     text = " ".join(str(error).split())[:1000].encode("utf-8", "replace").decode()
     if isinstance(error, InputError):
         return "input", text
-    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or "can't allocate memory" in text:
-        where = "the GPU's memory" if type(error).__name__ == "OutOfMemoryError" else f"memory ({limit / 2**30:.1f} GiB allowed)"
-        return "memory", f"out of {where}; free some, give fewer frames with --frames, or use --device cpu or a smaller model"
+    if isinstance(error, OutOfMemory):
+        allowed = f" (the worker may take {limit / 2**30:.1f} GiB)" if limit and "GPU" not in text else ""
+        return "memory", text + allowed
     # Libraries wrap the system's refusals in errors of their own.
     if isinstance(error, OSError) or "(os error " in text:
         return "system", f"{text}; mend that and retry: finished frames are kept"
@@ -240,7 +248,7 @@ def main(folder, limit):
     lock = wait_for_lock(Path(folder) / "worker.lock", line)  # noqa: F841  held to the end
     limit_memory(limit)
     load = WarmModel(line)
-    import core.edit  # noqa: F401  now, so that the first job need not wait for it
+    import core.memory  # noqa: F401  and with it all of core.edit: now, so that the first job need not wait for it
 
     line.send("ready", pid=os.getpid())
     while True:

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
+from torch import nn
 
 from core.data.clips import SPAN, make_clip
 from core.data.phrases import vocabulary
@@ -24,7 +25,7 @@ from core.model.codec import TIME_STRIDE as TIME
 from core.model.config import PRESETS
 from core.model.mini_codec import MiniCodec
 from core.model.mini_text import MiniText
-from core.model.transformer import Transformer
+from core.model.transformer import Transformer, mean_of_words
 from core.training.state import Ema, load_state, log_line, save_state, trapezoid
 from core.training.samples import sample_sheet
 
@@ -89,6 +90,23 @@ def flow_loss(transformer, states, latents, seen, times, with_mask, shift, scale
     return (error * weight).mean((0, 2, 3, 4))
 
 
+def centre_loss(reader, states, seen):
+    """Squared error, in halves of the frame, of where alpha's centre is as a linear reading of the text tells it.
+
+    Without it the text encoder lets "left" and "right" become one word, before the rest has a use for them.
+    reader: Linear of the text's width to (y, x); states (B, N, D); seen (B, t, h, w). What fills
+    half the frame has no place and does not count.
+    """
+    weight = seen.sum(1)
+    _, height, width = weight.shape
+    y, x = (torch.linspace(-1, 1, n) for n in (height, width))
+    total = weight.sum((1, 2)).clamp_min(1e-3)
+    centre = torch.stack([(weight.sum(2) * y).sum(1), (weight.sum(1) * x).sum(1)], dim=1) / total[:, None]
+    counts = (weight.mean((1, 2)) < 0.5 * seen.shape[1]) & (states != 0).any(-1).any(-1)
+    error = (reader(mean_of_words(states)).float() - centre).pow(2).sum(1)
+    return (error * counts).sum() / counts.sum().clamp_min(1)
+
+
 def in_pixels(codec, std):
     """(C,): scales under which a squared error of latents is one of pixels, whose mean is 1 / std.
 
@@ -133,7 +151,11 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
     torch.manual_seed(0)
     codec = load_codec(Path(config["codec"]))
     geometry = replace(PRESETS["mini"], **config.get("geometry", {}))
-    modules = {"transformer": Transformer(geometry), "text": MiniText(vocabulary(), geometry.text_dim)}
+    modules = {
+        "transformer": Transformer(geometry),
+        "text": MiniText(vocabulary(), geometry.text_dim),
+        "reader": nn.Linear(geometry.text_dim, 2),
+    }
     transformer, text = modules["transformer"], modules["text"]
     scale = in_pixels(codec, geometry.latent_std)
     ema = Ema(modules, config["ema"])
@@ -152,7 +174,7 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
         mine = stage["batch"] // count
         latents, seen, texts, times = latent_clips(codec, config["seed"] + clips + rank * mine, mine, stage["latents"])
         clips += stage["batch"]
-        before, sums = step, torch.zeros(3)
+        before, sums = step, torch.zeros(4)
         for _ in range(stage["repeats"]):
             chosen = sorted(rng.sample(range(len(times)), stage["keep"]))
             with_mask = rng.random() < config["mask_keep"]
@@ -163,14 +185,15 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
                 losses = flow_loss(
                     transformer, states, part, seen[:, chosen], at, with_mask, config["shift"], scale
                 )
+                told = centre_loss(modules["reader"], states, seen[:, chosen])
             optimizer.zero_grad()
-            losses.mean().backward()
+            (losses.mean() + config["told"] * told).backward()
             average_gradients(parameters, count)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             for group in optimizer.param_groups:
                 group["lr"] = trapezoid(step, config["steps"], config["rate"])
             optimizer.step()
-            step, sums = step + 1, sums + losses.detach()
+            step, sums = step + 1, sums + torch.cat([losses, told[None]]).detach()
             ema.update(modules, step)
         if rank == 0:
             means = (sums / stage["repeats"]).tolist()

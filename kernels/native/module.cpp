@@ -1,5 +1,5 @@
 // The Python face of the native kernels: kernels._native. Arguments are checked
-// in kernels/over.py; here only what memory safety needs.
+// in kernels/*.py; here only what memory safety needs.
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -8,7 +8,10 @@
 #include <string>
 
 #include "half.hpp"
+#include "matte.hpp"
 #include "over.hpp"
+#include "specks.hpp"
+#include "subject.hpp"
 
 namespace py = pybind11;
 using namespace vera;
@@ -69,12 +72,73 @@ py::array py_over(const py::array& plate, const py::array& layer, bool plate_enc
     return result;
 }
 
+using Floats = py::array_t<float, py::array::c_style>;
+
+// Height and width of an array of `channels` (0: of two dimensions).
+Extent extent(const Floats& array, py::ssize_t channels) {
+    require(array.ndim() == (channels ? 3 : 2) && (!channels || array.shape(2) == channels) && array.size() > 0,
+            "an array has the wrong shape");
+    return {array.shape(0), array.shape(1)};
+}
+
+void require_same(Extent a, Extent b) {
+    require(a.height == b.height && a.width == b.width, "arrays differ in size");
+}
+
+py::tuple py_plate_alpha(const Floats& alpha, const Floats& fit, const Floats& edge, const Floats& plate,
+                         float steepness) {
+    const Extent model = extent(alpha, 0), edges = extent(edge, 3), size = extent(plate, 3);
+    require_same(model, extent(fit, 5));
+    Floats result({size.height, size.width}), kept({size.height, size.width});
+    const float *a = alpha.data(), *f = fit.data(), *e = edge.data(), *p = plate.data();
+    float *r = result.mutable_data(), *k = kept.mutable_data();
+    {
+        py::gil_scoped_release released;
+        plate_alpha(a, model, f, e, edges, p, size, steepness, r, k);
+    }
+    return py::make_tuple(result, kept);
+}
+
+Floats py_plate_color(const Floats& color, const Floats& alpha) {
+    const Extent model = extent(color, 3), size = extent(alpha, 0);
+    Floats result({size.height, size.width, std::ptrdiff_t(3)});
+    const float *c = color.data(), *a = alpha.data();
+    float* r = result.mutable_data();
+    py::gil_scoped_release released;
+    plate_color(c, model, a, size, r);
+    return result;
+}
+
+void py_free_subject(Floats& edit, Floats& alpha, const Floats& kept, const Floats& plate) {
+    const Extent size = extent(alpha, 0);
+    for (const auto& other : {extent(edit, 3), extent(kept, 0), extent(plate, 3)}) require_same(size, other);
+    float *e = edit.mutable_data(), *a = alpha.mutable_data();
+    const float *k = kept.data(), *p = plate.data();
+    py::gil_scoped_release released;
+    free_subject(e, a, k, p, size);
+}
+
+void py_remove_specks(Floats& alpha, float low, float high, long area) {
+    const Extent size = extent(alpha, 0);
+    float* a = alpha.mutable_data();
+    py::gil_scoped_release released;
+    remove_specks(a, size, low, high, area);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, module) {
-    module.doc() = "Native kernels of Vera; use kernels.over.";
+    module.doc() = "Native kernels of Vera; each has its Python face and its reference in kernels/.";
     module.def("over", &py_over, py::arg("plate"), py::arg("layer"), py::arg("plate_encoded"),
                py::arg("blend_encoded"), py::arg("code_bits"));
+    module.def("plate_alpha", &py_plate_alpha, py::arg("alpha"), py::arg("fit"), py::arg("edge"), py::arg("plate"),
+               py::arg("steepness"));
+    module.def("plate_color", &py_plate_color, py::arg("color"), py::arg("alpha"));
+    // In place: noconvert, so that no copy is changed instead.
+    module.def("free_subject", &py_free_subject, py::arg("edit").noconvert(), py::arg("alpha").noconvert(),
+               py::arg("kept"), py::arg("plate"));
+    module.def("remove_specks", &py_remove_specks, py::arg("alpha").noconvert(), py::arg("low"), py::arg("high"),
+               py::arg("area"));
     module.def("half_to_double", py::vectorize(half_to_double), py::arg("bits"));
     module.def("double_to_half", py::vectorize(double_to_half), py::arg("value"));
 }

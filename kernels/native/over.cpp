@@ -10,12 +10,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <system_error>
-#include <thread>
 #include <type_traits>
 #include <vector>
 
 #include "half.hpp"
+#include "rows.hpp"
 
 namespace vera {
 namespace {
@@ -119,26 +118,6 @@ class Decoder {
     Space from_, to_;
     std::vector<double> table_;
 };
-
-// ---- Rows, in bands over threads -------------------------------------------
-
-template <class Work>
-void for_row_bands(std::ptrdiff_t rows, std::ptrdiff_t row_pixels, Work work) {
-    const std::ptrdiff_t enough = std::max<std::ptrdiff_t>(1, rows * row_pixels / 65536);
-    const std::ptrdiff_t cores = std::max(1u, std::thread::hardware_concurrency());
-    const std::ptrdiff_t bands = std::min({rows, enough, cores});
-    std::vector<std::thread> threads;
-    for (std::ptrdiff_t band = 1; band < bands; ++band) {
-        const std::ptrdiff_t begin = rows * band / bands, end = rows * (band + 1) / bands;
-        try {
-            threads.emplace_back(work, begin, end);
-        } catch (const std::system_error&) {  // no thread to be had: do it here
-            work(begin, end);
-        }
-    }
-    if (bands > 0) work(0, rows / bands);
-    for (auto& thread : threads) thread.join();
-}
 
 }  // namespace
 

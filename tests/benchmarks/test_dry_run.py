@@ -31,6 +31,26 @@ def test_dry_run_goes_through(benchmark, tables, tmp_path):
     assert reasons and all("was forced but" in reason for reason in reasons)
 
 
+def test_savers_are_held_against_the_full_computation(tmp_path, capsys):
+    from benchmarks import savers
+
+    target = tmp_path / "savers.json"
+    given = ["--device", "cpu", "--clips", "1", "--frames", "9", "--steps", "3", "--only", "-", "--json", str(target)]
+    chosen = savers.contenders
+    wanted = ("full", "another", "--cache 0.4", "--one-batch", "--attention window")
+    savers.contenders = lambda: {name: c for name, c in chosen().items() if name.startswith(wanted)}
+    try:
+        assert savers.main(given) == 0
+    finally:
+        savers.contenders = chosen
+    full, other, cache, one_batch, window = json.loads(target.read_text(encoding="utf-8"))["rows"]
+    assert full["latents"] == full["largest"] == 0 and full["blocks_run"] == 1
+    assert one_batch["latents"] < 1e-4 < window["latents"] < other["latents"]
+    assert cache["blocks_run"] == 1 or cache["latents"] > 0
+    assert capsys.readouterr().out.count("\n| `") == 5
+    assert savers.main(["--model", "nothing"]) == 2
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_a_gpu_it_says_so_in_one_line():
     done = run("benchmarks.attention")

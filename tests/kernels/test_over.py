@@ -6,7 +6,7 @@ import pytest
 
 from kernels import over as over_module
 from kernels import over_reference
-from kernels.over import over
+from kernels.over import over, over_through
 
 PLATE_TYPES = [np.uint8, np.uint16, np.uint32, np.float16, np.float32]
 LAYER_TYPES = [np.float16, np.float32]
@@ -200,6 +200,82 @@ def write_short(path, pixels, bits):
     spec.attribute("oiio:BitsPerSample", bits)
     file = oiio.ImageOutput.create(path)
     assert file.open(path, spec) and file.write_image(pixels) and file.close()
+
+# ---- Through conversions of others --------------------------------------------------------------
+
+
+def a_log(numbers):
+    return np.exp2(numbers * np.float32(12) - np.float32(8)).astype(np.float32)
+
+
+def a_log_back(light):
+    return ((np.log2(np.maximum(light, 1e-12)) + 8) / 12).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", PLATE_TYPES)
+@pytest.mark.parametrize("layer_type", LAYER_TYPES)
+@pytest.mark.parametrize("channels", [3, 4])
+def test_through_a_conversion_alpha_zero_keeps_every_bit(dtype, layer_type, channels):
+    rng = np.random.default_rng(9)
+    plate = every_kind_of_bits(dtype, 64 * 64 * channels, rng).reshape(64, 64, channels)
+    layer = random_layer(layer_type, (64, 64), rng)
+    layer[1::2] = 0
+    layer[1::2, :, 3] = -0.0
+    with np.errstate(all="ignore"):
+        result = over_through(plate, layer, a_log, a_log_back)
+    clear = layer[..., 3] == 0
+    assert result.dtype == plate.dtype and 0.5 < clear.mean() < 1
+    assert np.array_equal(unsigned(result)[clear], unsigned(plate)[clear])
+
+
+@pytest.mark.parametrize(
+    "dtype, bits, most",
+    [
+        (np.uint8, None, 0.5), (np.uint16, 10, 0.5), (np.uint16, None, 0.6),
+        (np.float16, None, 2**-11), (np.float32, None, 1e-6),
+    ],
+)  # fmt: skip
+def test_through_a_conversion_it_is_the_sum_in_light(dtype, bits, most):
+    """Against fp64, in codes of integers and in parts of floats."""
+    rng = np.random.default_rng(10)
+    top = 2.0 ** (bits or 8 * np.dtype(dtype).itemsize) - 1
+    numbers = rng.uniform(0.3, 0.9, (40, 50, 3))
+    if np.dtype(dtype).kind == "u":
+        codes = np.rint(numbers * top).astype(dtype)
+        numbers = codes / top
+        plate = codes << 6 | codes >> 4 if bits else codes
+    else:
+        plate = numbers.astype(dtype)
+        numbers = plate.astype(np.float64)
+    layer = random_layer(np.float16, (40, 50), rng)
+    layer[..., :3] *= 0.5
+    result = over_through(plate, layer, a_log, a_log_back, bits)
+    values = layer.astype(np.float64)
+    exact = (np.log2(values[..., :3] + (1 - values[..., 3:]) * np.exp2(numbers * 12 - 8)) + 8) / 12
+    touched = layer[..., 3] > 0
+    if plate.dtype.kind == "u":
+        error = np.abs((result >> 6 if bits else result) - np.clip(exact, 0, 1) * top)
+    else:
+        error = np.abs(result - exact) / np.maximum(np.abs(exact), 0.1)
+    assert error[touched].max() <= most + 1e-3 * (plate.dtype.kind == "u")
+
+
+def test_through_nothing_it_is_over():
+    rng = np.random.default_rng(11)
+    same = lambda x: x  # noqa: E731
+    for dtype in (np.uint8, np.uint16, np.float16, np.float32):
+        plate, layer = random_plate(dtype, (30, 40, 4), rng), random_layer(np.float16, (30, 40), rng)
+        difference = over_through(plate, layer, same, same).astype(np.float64) - over(plate, layer, "linear", "linear")
+        assert np.abs(difference).max() <= (1e-6 if dtype == np.float32 else 1e-3 if dtype == np.float16 else 1)
+        assert (difference != 0).mean() < 0.01
+
+
+def test_only_touched_pixels_go_through():
+    asked = []
+    layer = np.zeros((10, 10, 4), np.float16)
+    layer[2, 3] = layer[4, 5] = (0.1, 0.1, 0.1, 0.5)
+    over_through(np.ones((10, 10, 3), np.uint8), layer, lambda x: asked.append(x) or x, lambda x: x)
+    assert asked[0].shape == (2, 3) and asked[0].dtype == np.float32
 
 
 # ---- Halves by hand ------------------------------------------------------------

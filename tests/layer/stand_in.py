@@ -6,12 +6,21 @@ from fractions import Fraction
 import numpy as np
 import OpenImageIO as oiio
 
+from core.layer.blend import Blending
+from core.plate.color import PlateColor
+from core.plate.color_space import LINEAR, SRGB
 from kernels.over import over
+
+BLENDINGS = {name: Blending(name, LINEAR) for name in ("linear", "encoded")}
 
 DTYPES = {
     "uint8": np.uint8, "uint10": np.uint16, "uint12": np.uint16, "uint16": np.uint16,
     "uint32": np.uint32, "half": np.float16, "float": np.float32,
 }  # fmt: skip
+
+
+def color_of(plate, space):
+    return PlateColor({"linear": LINEAR, "srgb": SRGB}[space], plate.pixel_type)
 
 
 class StandInPlate:

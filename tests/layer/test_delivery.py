@@ -1,22 +1,27 @@
+import hashlib
 import json
 import shutil
 from fractions import Fraction
 
+import av
 import numpy as np
 import OpenImageIO as oiio
 import pytest
-from tests.layer.stand_in import StandInPlate, make_frame
+from tests.layer.stand_in import BLENDINGS, StandInPlate, color_of, make_frame, soft_disc
 
 from core.errors import InputError
 from core.layer import delivery as delivery_module
-from core.layer import exact_file
+from core.layer import also, exact_file
 from core.layer.delivery import Delivery
-from core.layer.header import layer_header
+from core.layer.header import Formats, layer_header
+from core.recipe import COMPRESSIONS, LAYER_TYPES
+from kernels import over_reference
 from kernels.pixel_hash import pixel_hash
 
 
 def make(path, plate=None, recipe_hash="abc", space="linear"):
-    return Delivery(path, plate or StandInPlate(), {"prompt": "a boat"}, recipe_hash, "linear", space)
+    plate = plate or StandInPlate()
+    return Delivery(path, plate, {"prompt": "a boat"}, recipe_hash, BLENDINGS["linear"], color_of(plate, space))
 
 
 def run(delivery, make_frame, extra=None):
@@ -131,7 +136,7 @@ def test_a_whole_delivery_is_known_and_a_damaged_one_too(tmp_path):
 
 def _another_layer(delivery):
     layer, _ = make_frame(delivery.plate, 1002)
-    return layer * layer.dtype.type(0.5), layer_header(delivery.plate, 1002, "abc", "linear")
+    return layer * layer.dtype.type(0.5), layer_header(delivery.plate, 1002, "abc", BLENDINGS["linear"])
 
 
 def test_frames_of_the_wrong_shape_or_type_are_refused(tmp_path):
@@ -143,6 +148,144 @@ def test_frames_of_the_wrong_shape_or_type_are_refused(tmp_path):
         with pytest.raises(ValueError):
             delivery.write(1001, *bad, {})
     assert files(tmp_path / "out") == ["recipe.json"]
+
+
+# ---- Other types, compressions and files ------------------------------------------
+
+
+def deliver(path, formats, plate=None):
+    """A whole delivery in these formats, with a matte of its own."""
+    plate = plate or StandInPlate(frames=(1, 2))
+    delivery = Delivery(path, plate, {"prompt": "a boat"}, "abc", BLENDINGS["linear"], color_of(plate, "linear"), formats=formats)
+    delivery.preflight()
+    delivery.start()
+    todo = [frame for frame in plate.frames if not delivery.done(frame)]
+    for frame in todo:
+        delivery.write(frame, *make_frame(plate, frame), {}, matte_of(plate))
+    delivery.finish({})
+    return delivery, todo
+
+
+def matte_of(plate):
+    return np.clip(soft_disc(plate.height, plate.width)[..., 3].astype(np.float32) * 1.5, 0, 1)
+
+
+@pytest.mark.parametrize("layer_type", LAYER_TYPES)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_every_type_and_compression_is_what_the_files_say(tmp_path, no_pictures, layer_type, compression):
+    delivery, _ = deliver(tmp_path / "out", Formats(layer_type, compression))
+    layer, composite = make_frame(delivery.plate, 1)
+    for path in (delivery.edit_path(1), delivery.composite_path(1)):
+        assert oiio.ImageInput.open(str(path)).spec().getattribute("compression") == compression
+    found = exact_file.read_image(delivery.edit_path(1))
+    assert found.dtype == (np.float32 if layer_type == "float" else np.float16)
+    assert np.array_equal(found, layer.astype(found.dtype))
+    assert np.array_equal(exact_file.read_image(delivery.composite_path(1)), composite)
+    assert np.array_equal(delivery.read_layer(1)[0], layer) and delivery.read_layer(1)[1] is None
+    edit = manifest(tmp_path / "out")["edit"]
+    assert (edit["pixel_type"], edit["compression"]) == (layer_type, compression)
+
+
+def test_a_compression_that_became_another_is_noticed(tmp_path, monkeypatch):
+    plate = StandInPlate()
+    delivery = Delivery(tmp_path / "out", plate, {}, "abc", BLENDINGS["linear"], color_of(plate, "linear"), formats=Formats(compression="zipp"))
+    delivery.start()
+    with pytest.raises(OSError, match="compression is zip, not zipp"):
+        delivery.write(1001, *make_frame(delivery.plate, 1001), {})
+    assert files(tmp_path / "out") == ["recipe.json"]
+
+
+def test_the_matte_comes_as_a_layer_of_its_own(tmp_path, no_pictures):
+    delivery, _ = deliver(tmp_path / "out", Formats(also=("matte",)))
+    spec = oiio.ImageInput.open(str(delivery.edit_path(1))).spec()
+    assert tuple(spec.channelnames) == ("R", "G", "B", "A", "matte.A")
+    layer, matte = delivery.read_layer(1)
+    wanted = np.where(layer[..., 3] == 0, 0, matte_of(delivery.plate)).astype(np.float16)
+    assert np.array_equal(layer, make_frame(delivery.plate, 1)[0]) and np.array_equal(matte, wanted)
+    assert (matte == 1).any() and (matte == 0).any()
+    with pytest.raises(ValueError, match="matte lacks"):
+        delivery.write(1, *make_frame(delivery.plate, 1), {})
+
+
+def test_png_is_straight_with_exact_ends(tmp_path, no_pictures):
+    delivery, _ = deliver(tmp_path / "out", Formats(also=("png",)))
+    layer = make_frame(delivery.plate, 2)[0].astype(np.float64)
+    found = exact_file.read_image(delivery.png_path(2))
+    color, alpha = layer[..., :3], layer[..., 3:]
+    assert found.dtype == np.uint16
+    assert np.array_equal(found[..., 3:], np.rint(alpha * 65535))
+    straight = over_reference.encode_srgb(np.divide(color, alpha, out=np.zeros_like(color), where=alpha > 0))
+    assert np.abs(found[..., :3] - 65535 * straight.clip(0, 1)).max() < 0.51
+    assert not found[..., :3][alpha[..., 0] == 0].any()
+    assert manifest(tmp_path / "out")["frames"][1]["png"]["pixels"] == pixel_hash(found)
+
+
+def decoded_movie(path):
+    """Straight display colour (H, W, 3) and alpha (H, W) of each frame, by the equations of H.273."""
+    with av.open(str(path)) as movie:
+        for frame in movie.decode(video=0):
+            y, u, v, a = (np.frombuffer(p, "<u2").reshape(p.height, -1)[:, : frame.width] / 1.0 for p in frame.planes)
+            y, u, v = (y - 256) / 3504, (u - 2048) / 3584, (v - 2048) / 3584
+            r, b = y + 2 * (1 - 0.2126) * v, y + 2 * (1 - 0.0722) * u
+            yield np.stack([r, (y - 0.2126 * r - 0.0722 * b) / 0.7152, b], -1), a / 4095
+
+
+def test_prores_holds_straight_colour_and_exact_alpha(tmp_path, no_pictures):
+    plate = StandInPlate(frames=(1, 2), size=(48, 64))
+    delivery, _ = deliver(tmp_path / "out", Formats(also=("prores",)), plate)
+    with av.open(str(delivery.movie_path)) as movie:
+        assert movie.streams.video[0].average_rate == plate.fps and movie.streams.video[0].frames == 2
+    for color, alpha in decoded_movie(delivery.movie_path):
+        layer = make_frame(plate, 1)[0].astype(np.float64)
+        assert np.abs(alpha - layer[..., 3]).max() < 0.0007
+        assert ((alpha == 0) == (layer[..., 3] < 0.5 / 1023)).all() and ((alpha == 1) == (layer[..., 3] > 1 - 0.5 / 1023)).all()
+        straight = over_reference.encode_srgb(np.float64([0.8, 0.3, 0.05]))  # the disc's, and past its edge too
+        assert np.abs(color - straight).max() < 0.02
+    assert manifest(tmp_path / "out")["prores"]["sha256"] == hashlib.sha256(delivery.movie_path.read_bytes()).hexdigest()
+
+
+def test_prores_with_another_alpha_is_refused(tmp_path, monkeypatch):
+    right = also._prores_codes
+
+    def wrong(layer, blending):
+        *color, alpha = right(layer, blending)
+        return [*color, np.maximum(alpha, 1)]
+
+    monkeypatch.setattr(also, "_prores_codes", wrong)
+    monkeypatch.setattr(also, "_ends", lambda a, top, ends=also._ends: ends(np.where(a == 1, 0, a), top))
+    plate = StandInPlate(frames=(1,), size=(48, 64))
+    with pytest.raises(OSError, match="alpha does not read back"):
+        also.write_prores(tmp_path / "edit.mov", [make_frame(plate, 1)[0]], plate, BLENDINGS["linear"])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damaged", ["png/edit.0002.png", "edit.mov", None])
+def test_other_files_are_resumed_and_made_again(tmp_path, no_pictures, monkeypatch, damaged):
+    formats, out = Formats(also=("prores", "png", "matte")), tmp_path / "out"
+    delivery, todo = deliver(out, formats)
+    assert todo == [1, 2] and delivery.complete()
+    before, made = manifest(out), []
+    monkeypatch.setattr(also, "write_prores", lambda *a, write=also.write_prores: (made.append(1), write(*a)))
+    if damaged:
+        (out / damaged).write_bytes((out / damaged).read_bytes()[:-100])
+        assert not delivery.complete()
+    _, todo = deliver(out, formats)
+    assert todo == ([2] if damaged == "png/edit.0002.png" else []) and len(made) == (damaged == "edit.mov")
+    after = manifest(out)
+    assert after["frames"] == before["frames"] and delivery.complete()
+
+
+def test_delivered_again_in_other_formats_nothing_old_stays(tmp_path, no_pictures):
+    plate, out = StandInPlate(frames=(1, 2)), tmp_path / "out"
+    for recipe_hash, more in (("abc", ("prores", "png")), ("def", ())):
+        (out / "kept").mkdir(parents=True, exist_ok=True)
+        delivery = Delivery(out, plate, {}, recipe_hash, BLENDINGS["linear"], color_of(plate, "linear"), "one generation", Formats(also=more))
+        run(delivery, make_frame)
+        assert delivery.complete()
+    assert files(out) == sorted(
+        ["manifest.json", "recipe.json", "preview.mp4", "contact_sheet.png"]
+        + [f"{kind}/{kind}.000{n}.exr" for kind in ("edit", "composite") for n in (1, 2)]
+    )
 
 
 # ---- Before the work --------------------------------------------------------------

@@ -2,9 +2,13 @@ from fractions import Fraction
 
 import OpenImageIO as oiio
 import pytest
-from tests.layer.stand_in import StandInPlate, make_frame
 
+from tests.layer.stand_in import BLENDINGS, StandInPlate, color_of, make_frame
+
+from core.layer.blend import find_blending
 from core.layer.delivery import Delivery
+from core.plate.color_space import LINEAR, resolve_space
+from core.plate.source import open_plate
 
 REC709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
 
@@ -32,8 +36,9 @@ def rich_spec(frame):
     return spec
 
 
-def deliver(tmp_path, plate, blend_space="linear", plate_space="linear"):
-    delivery = Delivery(tmp_path / "out", plate, {}, "abc", blend_space, plate_space)
+def deliver(tmp_path, plate, blend_space="linear", plate_space="linear", blending=None):
+    blending = blending or BLENDINGS[blend_space]
+    delivery = Delivery(tmp_path / "out", plate, {}, "abc", blending, color_of(plate, plate_space))
     delivery.start()
     for frame in plate.frames:
         delivery.write(frame, *make_frame(plate, frame), {})
@@ -89,6 +94,25 @@ def test_an_encoded_layer_says_so(tmp_path, plate_space):
     spec = read_spec(delivery.edit_path(1))
     assert spec.getattribute("oiio:ColorSpace") == "srgb_rec709_scene"
     assert spec.getattribute("vera/blendSpace") == "encoded"
+
+
+@pytest.mark.parametrize("name, interop, primaries", [
+    ("ACEScg", "lin_ap1_scene", (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)),
+    ("ACES2065-1", "lin_ap0_scene", (0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077, 0.32168, 0.33767)),
+    ("Linear ARRI Wide Gamut 3", None, None),
+])  # fmt: skip
+def test_a_layer_in_other_primaries_says_which(tmp_path, name, interop, primaries):
+    """And a reader of it, ours too, finds the same space."""
+    plate = StandInPlate(spec=rich_spec, frames=(-5,), channels=4)
+    delivery = deliver(tmp_path, plate, blending=find_blending("linear", name, LINEAR))
+    spec = read_spec(delivery.edit_path(-5))
+    assert spec.getattribute("vera/colorSpace") == name
+    if primaries:
+        assert spec.getattribute("oiio:ColorSpace") == interop
+        assert spec.getattribute("chromaticities") == pytest.approx(primaries)
+        assert resolve_space(None, open_plate(str(delivery.edit_path(-5)))).name == name
+    else:
+        assert spec.getattribute("chromaticities") is None  # the plate's Rec.709 would be a lie
 
 
 def test_a_movies_layer_has_its_rate_and_aspect(tmp_path):

@@ -4,11 +4,11 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from tests.layer.stand_in import StandInPlate
+from tests.layer.stand_in import BLENDINGS, StandInPlate
 
 from core.layer import preview
-from core.layer.preview import Shown, plate_for_display
-from core.plate.color import decode_srgb, encode_srgb
+from core.layer.preview import Shown
+from core.plate.color_curve import decode_srgb, encode_srgb
 
 
 def shown_frames(plate, blend_space="linear"):
@@ -21,7 +21,7 @@ def shown_frames(plate, blend_space="linear"):
             layer[:, : plate.width // 2] = [0.5, 0, 0, 0.5]
             level = 0.1 * (plate.frames.index(frame) + 1)
             composite = np.full((*size, 3), level, np.float32)
-            yield Shown(frame, np.full((*size, 3), 0.5, np.float32), layer, composite, blend_space)
+            yield Shown(frame, np.full((*size, 3), 0.5, np.float32), layer, composite, BLENDINGS[blend_space])
 
     return generate
 
@@ -80,15 +80,6 @@ def test_the_layer_is_laid_in_its_blending_space(blend_space):
         expected = encode(np.array([0.5, 0, 0]) + 0.5 * decode(np.float64(grey)))
         assert np.abs(picture[:, :48] - expected).max(axis=-1).min() < 1e-5
     assert (alpha[:, :48] == 0.5).all() and (alpha[:, 48:] == 0).all()
-
-
-def test_plates_are_encoded_for_the_display():
-    linear = np.array([[[0.18, 1.0, 40.0], [np.nan, -np.inf, np.inf]]], np.float32)
-    shown = plate_for_display(linear, "linear")
-    assert shown[0, 0] == pytest.approx([0.4613561, 1, 1], abs=1e-6)
-    assert shown[0, 1] == pytest.approx([0, 0, 1], abs=1e-6)
-    codes = np.array([[[0, 128, 255]]], np.uint8)
-    assert plate_for_display(codes, "srgb")[0, 0] == pytest.approx([0, 128 / 255, 1])
 
 
 def test_frames_lost_on_the_way_are_noticed(tmp_path):

@@ -49,6 +49,25 @@ def test_lower_precision_leaves_the_islands_and_the_codec(vera):
     assert model.text.encode(["boat"]).dtype == torch.bfloat16
 
 
+def test_offloaded_parts_are_read_outside_the_device(vera, monkeypatch):
+    from core.model import load
+
+    read, files = {}, load.TensorFiles
+    monkeypatch.setattr(load, "TensorFiles", lambda folder, device: read.update({folder.name: device}) or files(folder, "cpu"))
+    monkeypatch.setattr(load, "visiting", lambda model, vae, encoder, device: {"name": f"to {device}"})
+    assert load_model(str(vera), "cuda", offload=True).name == "to cuda"
+    assert read == {"transformer": "cuda", "vae": "cpu", "text_encoder": "cpu"}
+
+
+def test_an_offloaded_directory_computes_the_same(vera):
+    plain, visiting = load_model(str(vera), "cpu"), load_model(str(vera), "cpu", offload=True)
+    assert torch.equal(plain.text.encode(["add a boat"]), visiting.text.encode(["add a boat"]))
+    video = torch.rand(1, 3, 5, 16, 16, generator=torch.Generator().manual_seed(0))
+    latents = plain.codec.encode(video)
+    assert torch.equal(visiting.codec.encode(video), latents)
+    assert torch.equal(visiting.codec.decode(latents, 5), plain.codec.decode(latents, 5))
+
+
 def test_branches_do_not_share_weights(vera):
     model = load_model(str(vera), "cpu")
     block = model.transformer.blocks[0]
@@ -101,11 +120,11 @@ def test_the_fingerprint_sees_the_configuration(vera):
 
 
 def test_limits_are_read(vera):
-    (vera / "model.json").write_text('{"max_frames": 49, "pixels": 4096}')
-    assert load_model(str(vera), "cpu").limits == Limits(49, 4096, 16)
+    (vera / "model.json").write_text('{"max_frames": 49, "pixels": 4096, "light_curve": "range"}')
+    assert load_model(str(vera), "cpu").limits == Limits(49, 4096, 16, light_curve="range")
 
 
-@pytest.mark.parametrize("text", ['{"max_frames": 0}', '{"pixels": 1.5}', '{"speed": 1}', "[]x", "3"])
+@pytest.mark.parametrize("text", ['{"max_frames": 0}', '{"light_curve": "log"}', '{"pixels": 1.5}', '{"speed": 1}', "[]x", "3"])
 def test_wrong_limits_are_refused(vera, text):
     (vera / "model.json").write_text(text)
     with pytest.raises(InputError, match="model.json"):

@@ -20,7 +20,7 @@ def backdrop(seed, height=27, width=144):
 
 
 def shot(seed, count, pan=0.0, noise=0.01, ball=0.0, light=lambda t: 1.0, hold=1):
-    """Frames (3, 27, 48): pan in pixels a frame, a ball of that radius that wanders, each picture held for some frames."""
+    """Frames (3, 27, 48): pan in pixels a frame, a ball of that radius that wanders, pictures held for some frames."""
     back, frames = backdrop(seed), []
     generator = torch.Generator().manual_seed(seed + 1000)
     y, x = torch.meshgrid(torch.arange(27.0), torch.arange(48.0), indexing="ij")

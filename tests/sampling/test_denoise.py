@@ -75,6 +75,13 @@ def test_stops_when_asked():
     assert len(model.seen) == 3
 
 
+def test_stops_between_the_passes_of_a_step():
+    model = Straight()
+    with pytest.raises(Stopped, match="in step 2 of 8"):
+        sample(model, guidance=2.0, stopping=lambda: len(model.seen) == 3)
+    assert len(model.seen) == 3
+
+
 # Clips longer than a window
 
 LONG = torch.linspace(-1, 1, 2 * 30 * 4 * 4).reshape(1, 2, 30, 4, 4).sin()
@@ -137,7 +144,8 @@ def test_the_sampler_asks_for_no_more_than_a_window():
     asked = []
     source = Watched(LONG[0].movedim(1, 0))
     text = torch.ones(1, 1, 1)
-    sample_frames(Pointwise(), text, text, source, source, **(SETTINGS | {"steps": 2}), window=7, states=StatesInMemory())
+    settings = SETTINGS | {"steps": 2}
+    sample_frames(Pointwise(), text, text, source, source, **settings, window=7, states=StatesInMemory())
     assert set(asked) == {7}
 
 

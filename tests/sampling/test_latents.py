@@ -43,7 +43,9 @@ def test_a_write_that_breaks_leaves_what_was_there(tmp_path):
     assert torch.equal(LatentFile(tmp_path / "x.safetensors").read(0, 9), LATENTS)
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:5], lambda b: b"\xff" * 8 + b[8:], lambda b: b + b"0"])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-1], lambda b: b[:5], lambda b: b"\xff" * 8 + b[8:], lambda b: b + b"0"]
+)
 def test_a_damaged_file_is_refused(tmp_path, damage):
     path = write(tmp_path / "x.safetensors").path
     path.write_bytes(damage(path.read_bytes()))
@@ -62,10 +64,15 @@ def test_a_shelf_gives_shots_that_are_all_the_frames_and_nothing_else(tmp_path):
     shelf, frames = Shelf(tmp_path, "abc"), range(-3, 20)
     for shot in (range(9, 20), range(-3, 9)):
         assert shelf.shots("layers", frames) == {}
-        write(shelf.path("layers", shot), facts=shelf.facts(shot))
+        write(shelf.path("layers", shot[0]), facts=shelf.facts(shot))
     assert list(shelf.shots("layers", frames)) == [range(-3, 9), range(9, 20)]
     assert shelf.shots("plate", frames) == {} == shelf.shots("layers", range(-3, 21))
     shelf.refuse_others()
+    kept = Shelf(tmp_path / "kept", "abc")
+    shelf.give("layers", kept)
+    assert list(kept.shots("layers", frames)) == [range(-3, 9), range(9, 20)]
+    assert not list(tmp_path.glob("*.safetensors"))
+    kept.give("layers", shelf)
     other = Shelf(tmp_path, "abd")
     assert other.shots("layers", frames) == {}
     with pytest.raises(InputError, match="generated from another plate, prompt, seed"):

@@ -7,7 +7,7 @@ from torch import nn
 from core.errors import InputError
 from core.model.config import TransformerConfig
 from core.model.transformer import JointBlock, Transformer
-from core.sampling.cache import FirstBlockCache, relative_change
+from core.sampling.cache import FirstBlockCache, largest_change
 from core.sampling.denoise import denoise
 from core.sampling.savers import Savers
 
@@ -47,7 +47,7 @@ def sample(model, savers=Savers(), guidance=4.0, empty_length=5):
 
 
 def off(result, full):
-    return relative_change(result, full)
+    return ((result - full).abs().mean() / full.abs().mean()).item()
 
 
 def test_a_cache_that_never_skips_changes_no_bit(transformer, calls):
@@ -90,6 +90,20 @@ def test_a_skipped_step_adds_the_last_full_steps_change():
     assert torch.equal(FirstBlockCache(0).run(blocks, first), 2 * (first + 1) - 3)
 
 
+def test_the_branch_that_changes_most_decides():
+    """A change that only the alpha branch sees, a ninth of all branches' mean, still runs the blocks."""
+    before = torch.ones(1, 3, 4, 5)
+    now = before.clone()
+    now[:, 1] += 0.3
+    assert largest_change(now, before) == pytest.approx(0.3)
+    ran = []
+    blocks = [lambda x: 2 * x, lambda x: ran.append(1) or x]
+    cache = FirstBlockCache(0.2)
+    cache.run(blocks, before)
+    cache.run(blocks, now)
+    assert len(ran) == 2 and (cache.steps, cache.skipped) == (2, 0)
+
+
 def test_one_batch_is_two_passes_up_to_rounding(transformer, calls):
     full = sample(transformer)
     assert len(calls) == STEPS * 2 * 4
@@ -130,6 +144,49 @@ def test_attention_that_is_not_exact(transformer, attention, most):
 def test_without_guidance_there_is_one_pass(transformer, calls):
     sample(transformer, Savers(one_batch=True), guidance=1)
     assert len(calls) == STEPS * 4
+
+
+def test_a_compiled_model_is_plain_again_for_who_does_not_ask(transformer):
+    """The service keeps one model for jobs of all kinds."""
+    full = sample(transformer)
+    Savers(compile=True).prepare(transformer, backend="eager")
+    assert all(block._compiled_call_impl is not None for block in transformer.blocks)
+    Savers().prepare(transformer)
+    assert all(block._compiled_call_impl is None for block in transformer.blocks)
+    assert torch.equal(sample(transformer), full)
+
+
+def test_what_saves_nothing_here_is_said_and_what_cannot_be_is_refused(transformer, monkeypatch):
+    monkeypatch.delenv("VERA_ATTENTION", raising=False)
+    assert Savers(cache=0.1, one_batch=True).check(transformer) == []
+    (warning,) = Savers("int8").check(transformer)
+    assert "saves nothing here" in warning
+    monkeypatch.setenv("VERA_ATTENTION", "triton")
+    with pytest.raises(InputError, match="VERA_ATTENTION: attention 'triton' was forced but Triton needs a CUDA device"):
+        Savers().check(transformer)
+    monkeypatch.setenv("VERA_ATTENTION", "reference")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(InputError, match="--compile: there is no C"):
+        Savers(compile=True).check(transformer)
+
+
+def test_explained_in_a_line_each(transformer, monkeypatch):
+    monkeypatch.delenv("VERA_ATTENTION", raising=False)
+    lines = Savers(cache=0.1, compile=True).explain(transformer, 90)
+    assert lines[0] == "joint attention: sdpa (no CUDA device (cpu)); 3 x 90 tokens, 2 heads of 32, float32"
+    assert "threshold 0.1" in lines[1] and "repeated block" in lines[2] and "two passes" in lines[3]
+    window = Savers("window").explain(transformer, 90)[0]
+    assert window == "joint attention: window (asked for), written out, without a kernel on cpu"
+    monkeypatch.setenv("VERA_ATTENTION", "reference")
+    assert "reference (VERA_ATTENTION says so)" in Savers().explain(transformer, 90)[0]
+
+
+def test_the_recipe_names_what_there_is():
+    from core.recipe import ATTENTIONS
+    from kernels.variants import VARIANTS
+
+    assert ATTENTIONS == VARIANTS
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """A worker of the standard library, which does what the prompt says; the protocol is the real one's.
 
 A prompt is words: "steps=3" and "pause=0.1" (seconds a step), then at the last step one of
-"crash", "hang" (no beats), "stall" (beats only), "garbage", "input", "memory".
+"crash", "hang" (no beats), "stall" (beats only), "garbage", "input", "memory". "cheaper" says at
+the start that memory ran out and that the job is tried once more.
 """
 
 import json
@@ -54,6 +55,9 @@ def work(job):
     asked = dict(word.split("=") for word in words if "=" in word)
     send("prepared", identity=recipe["prompt"], warnings=[])
     donors = next_command()["donors"]
+    if "cheaper" in words:  # memory ran out: prepared again
+        send("prepared", identity=recipe["prompt"], warnings=["memory ran out; once more with less"])
+        donors = next_command()["donors"]
     steps = int(asked.get("steps", 1))
     for step in range(1, steps + 1):
         time.sleep(float(asked.get("pause", 0)))

@@ -38,6 +38,10 @@ def drawn(schema, rng, document):
         length = min(schema.get("maxLength", 20), rng.choice([1, 8, 40]))
         alphabet = "abc012._-" if "pattern" in schema else "abc/\\.:#%д \n\t\"'{}"
         return "".join(rng.choice(alphabet) for _ in range(length))
+    if kind == "boolean":
+        return rng.random() < 0.5
+    if kind == "array":
+        return [drawn(schema["items"], rng, document) for _ in range(rng.choice([0, 1, 3, schema["maxItems"] + 1]))]
     if kind in ("integer", "number"):
         low, high = schema.get("minimum", -5), schema.get("maximum", 5)
         value = rng.choice([low, high, rng.uniform(low, high), low - 1])
@@ -102,6 +106,26 @@ def test_bodies_are_checked_against_the_description(value):
     with pytest.raises(Refusal):
         api.check_body(move, value)
     api.check_body(move, {"before": None})
+
+
+def test_a_recipes_schema_follows_its_fields():
+    """Whatever a recipe gains is described, checked and drawn above without another word here."""
+    assert api._schema(bool) == {"type": "boolean"}
+    assert api._schema(float | None) == {"type": ["number", "null"]}
+    assert api._schema(float | str | None)["type"] == ["number", "string", "null"]
+    texts = api._schema(tuple[str, ...] | None)
+    assert texts["type"] == ["array", "null"] and texts["items"]["type"] == "string"
+    api._check(["a", "b"], texts, "it")
+    api._check(None, texts, "it")
+    for wrong in ("a", [1], [""], ["a"] * 65, [["a"]]):
+        with pytest.raises(Refusal):
+            api._check(wrong, texts, "it")
+
+
+def test_health_names_the_fields_that_a_recipe_may_have(shared):
+    known = shared.client.health()["recipe"]
+    assert {"plate", "prompt", "out", "attention", "cache", "compile", "one_batch"} <= set(known)
+    assert known == list(json.loads(ask(shared, path="/v1/openapi.json")[1])["components"]["schemas"]["Recipe"]["properties"])
 
 
 def test_a_revision_changes_with_anything():

@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from core.recipe import EditRecipe
 from core.service import client
 from core.service.client import Client, NotRunning, PathMap, ServiceError, connect
 from tests.service.conftest import ROOT, until
@@ -84,6 +86,20 @@ def test_a_service_that_cannot_start_is_one_line(tmp_path):
         connect(folder=tmp_path)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="the stand-in for Python is a shell script")
+def test_options_go_to_the_service_that_is_started(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho "$@" > "{tmp_path}/asked"\nexit 1\n')
+    python.chmod(0o700)
+    with pytest.raises(ServiceError, match="ended at once"):
+        connect(python, folder=tmp_path, options=("--device", "cpu"))
+    assert (tmp_path / "asked").read_text() == "-m core.serve --device cpu\n"
+
+
+def test_it_tells_which_fields_a_recipe_may_have(service):
+    assert service.client.recipe_fields() == {f.name for f in fields(EditRecipe)}
+
+
 def test_a_service_that_ended_is_started_again_for_the_next_request(make_service, recipe):
     service = make_service().start()
     again = Client(service.folder, starter=service.start)
@@ -143,6 +159,8 @@ def resident(pid):
         ([("/Volumes/proj", "/mnt/proj")], "/Volumes/proj", "/mnt/proj"),
         ([("/mnt", "D:\\data")], "/mnt/a/b.exr", "D:\\data\\a\\b.exr"),
         ([("/a", "/x"), ("/a/b", "/y")], "/a/b/c", "/y/c"),
+        ([("Z:\\", "/mnt/z")], "Z:\\shot\\a.%04d.exr", "/mnt/z/shot/a.%04d.exr"),
+        ([("\\\\nas\\proj", "/mnt/proj")], "\\\\nas\\proj\\a.mov", "/mnt/proj/a.mov"),
     ],
 )
 def test_paths_go_to_the_service_and_come_back(pairs, here, there):

@@ -22,6 +22,7 @@ from tests.plate.media import write_image, write_sequence
 from tests.service.conftest import until
 
 KILLS = int(os.environ.get("VERA_FAULTS", 3))
+PATIENCE = 300 if KILLS < 20 else 3600  # seconds for the queue to be done with
 FRAMES = 3
 
 pytestmark = pytest.mark.faults
@@ -95,11 +96,11 @@ def test_kills_at_random_moments(make_service, tmp_path):
             n = len(ids)
             ids.append(service.client.submit(recipe(path, tmp_path / "out" / str(n), seed=n))["id"])
     for number in ids:
-        job = service.client.wait(number, 300)
+        job = service.client.wait(number, PATIENCE)
         while job["state"] == "failed" and job["kind"] == "crash":
             service.client.retry(number)
-            job = service.client.wait(number, 300)
-        assert job["state"] == "done", job
+            job = service.client.wait(number, PATIENCE)
+        assert job["state"] == "done", (job, service.client.health())
     by_seed = {}
     for job in service.client.jobs():
         out = tmp_path / "out" / os.path.basename(job["recipe"]["out"])
@@ -198,6 +199,24 @@ def test_cancel_stops_within_two_seconds_and_retry_goes_on(real):
     assert real.client.job(job)["state"] == "done" and "denoise" not in seen
     noted = set(pixels(out))
     assert len(noted) == 40 and all(file.stat().st_mtime_ns == date for file, date in kept.items())
+
+
+def test_sampling_goes_on_at_the_step_it_had_reached(real):
+    path = plate(real.home / "steps", range(1, 10))
+    job = real.client.submit(recipe(path, real.home / "steps-out", steps=100))["id"]
+
+    def sampled():
+        seen = real.client.job(job)
+        return seen["stage"] == "denoise" and seen["done"]
+
+    reached = until(lambda: (done := sampled()) and done > 10 and done, 120, "ten steps")
+    os.kill(real.client.health()["worker_pid"], signal.SIGKILL)
+    assert real.client.wait(job, 60)["kind"] == "crash"
+    real.client.retry(job)
+    first = next(seen["done"] for seen in real.client.watch(job, 120) if seen["stage"] == "denoise")
+    assert reached - 1 <= first < 100  # the step that was killed is made again
+    real.client.cancel(job)
+    assert real.client.wait(job, 60)["state"] == "cancelled"
 
 
 def test_a_linked_frame_is_refused_by_the_worker(real):

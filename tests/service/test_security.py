@@ -170,6 +170,11 @@ CHANGES = {
     "guidance too large": {"guidance": 31},
     "blend space": {"blend_space": "evil"},
     "frames as list": {"frames": [1, 2]},
+    "cache as text": {"cache": "0.1"},
+    "cache below zero": {"cache": -0.1},
+    "compile as number": {"compile": 1},
+    "one batch as text": {"one_batch": "yes"},
+    "attention of another kind": {"attention": "evil"},
     "prototype": {"__proto__": {"x": 1}},
 }
 

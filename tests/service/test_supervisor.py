@@ -56,6 +56,11 @@ def test_a_failure_has_its_reason_and_the_queue_goes_on(make_service, recipe, pr
     assert words in bad["reason"] and "\n" not in bad["reason"]
 
 
+def test_cheaper_means_are_among_the_jobs_warnings(service, recipe):
+    job = service.client.wait(service.client.submit(recipe("cheaper"))["id"], 60)
+    assert job["state"] == "done" and job["warnings"] == ["memory ran out; once more with less"]
+
+
 def test_cancel_of_a_running_job_keeps_the_worker(service, recipe):
     job = service.client.submit(recipe("steps=600 pause=0.1"))["id"]
     until(lambda: service.client.job(job)["done"], 60, "progress")
@@ -113,9 +118,9 @@ def test_unload_gives_the_memory_back_now(service, recipe):
 
 
 def test_an_idle_service_ends_and_one_that_works_does_not(make_service, recipe):
-    service = make_service(idle=1.0).start()
-    job = service.client.submit(recipe("steps=30 pause=0.1"))["id"]
-    time.sleep(2)
+    service = make_service(idle=0.5).start()
+    job = service.client.submit(recipe("steps=15 pause=0.1"))["id"]
+    time.sleep(1)
     assert service.process.poll() is None
     service.client.wait(job, 60)
     assert service.process.wait(20) == 0
@@ -123,7 +128,7 @@ def test_an_idle_service_ends_and_one_that_works_does_not(make_service, recipe):
 
 
 def test_shutdown_keeps_the_queue_and_the_running_job_is_first_again(service, recipe):
-    ids = [service.client.submit(recipe(f"steps=30 pause=0.1 {n}", n))["id"] for n in "ab"]
+    ids = [service.client.submit(recipe(f"steps=10 pause=0.1 {n}", n))["id"] for n in "ab"]
     until(lambda: service.client.job(ids[0])["done"], 60, "progress")
     pid = service.client.health()["worker_pid"]
     service.client.shutdown()

@@ -1,0 +1,139 @@
+"""`python -m benchmarks.delivery`: one 4K frame from decoded layers to files, against oiiotool copying those files.
+
+Times are of the processor (user and system, all threads and children), in one run, the least of a few; on a
+quiet machine with two cores the clock shows about half. oiiotool starts a process a file, as it does for
+everyone; without oiiotool the peer is OpenImageIO's own copy in this process.
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import OpenImageIO as oiio
+import torch
+
+from core.edit import _plate_sized_layer
+from core.layer.blend import Blending, composite
+from core.layer.delivery import Delivery
+from core.plate.color import PlateColor
+from core.plate.color_space import LINEAR
+from core.plate.fit import shrink
+from core.plate.source import open_plate
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="benchmarks.delivery", description=__doc__.splitlines()[0])
+    parser.add_argument("--size", default="3840x2160")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # several frames are delivered at a time, each on a thread of its own
+    width, height = map(int, args.size.split("x"))
+    with tempfile.TemporaryDirectory() as folder:
+        results = [measure(Path(folder) / edit, edit, width, height, args.runs) for edit in ("object", "background")]
+    for result in results:
+        by = f"{result['ratio']:.2f} times {result['peer']} by processor, {result['ratio_wall']:.2f} by the clock"
+        print(f"\n{result['edit']}: {by}")
+        for name, seconds in result["seconds"].items():
+            print(f"  {name:12s} {1e3 * seconds[0]:7.0f} ms of the processor, {1e3 * seconds[1]:7.0f} ms on the clock")
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def measure(folder, edit, width, height, runs):
+    """An added object that covers a tenth, or a new background behind a kept subject."""
+    folder.mkdir()
+    size, model = (height, width), (round(height / 4.5 / 8) * 8, round(width / 4.5 / 8) * 8)
+    matte = disc(size)
+    pixels = filmed(size, matte if edit == "background" else 0)
+    write(folder / "plate.1001.exr", pixels)
+    plate = open_plate(str(folder / "plate.####.exr"))
+    small = torch.from_numpy(disc(model))
+    alpha = 1 - small if edit == "background" else small
+    color = torch.rand(3, *model, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.3
+    job = SimpleNamespace(color=PlateColor(LINEAR, "half"), blending=Blending("linear", LINEAR))
+    delivery = Delivery(folder / "out", plate, {}, "benchmark", job.blending, job.color)
+    delivery.start()
+
+    def refine():
+        source = job.color.to_model(plate.read(1001))
+        guide = shrink(torch.from_numpy(source), model[1], model[0])
+        return _plate_sized_layer(job, color, alpha, guide, source, None)
+
+    layer, _ = refine()
+    laid = composite(pixels, layer, job.color, job.blending)
+    files = [delivery.edit_path(1001), delivery.composite_path(1001)]
+    steps = {
+        "read, refine": refine,
+        "over": lambda: composite(pixels, layer, job.color, job.blending),
+        "write": lambda: delivery.write(1001, layer, laid, {}),
+    }
+    tool = shutil.which("oiiotool")
+    steps["peer"] = lambda: [copy_with_tool(f, folder) if tool else copy(f, folder) for f in files]
+    seconds = {name: (np.inf, np.inf) for name in steps}
+    for _ in range(runs):
+        for name, step in steps.items():
+            seconds[name] = min(seconds[name], timed(step))
+    ours = [sum(seconds[name][i] for name in steps if name != "peer") for i in (0, 1)]
+    return {
+        "edit": edit,
+        "size": [width, height],
+        "coverage": float((layer[..., 3] > 0).mean()),
+        "peer": "oiiotool" if tool else "OpenImageIO's copy",
+        "seconds": seconds,
+        "ratio": ours[0] / seconds["peer"][0],
+        "ratio_wall": ours[1] / seconds["peer"][1],
+    }
+
+
+def timed(step):
+    """Seconds of the processor, children included, and on the clock."""
+    start, clock = spent(), time.perf_counter()
+    step()
+    return spent() - start, time.perf_counter() - clock
+
+
+def spent():
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def copy_with_tool(file, folder):
+    subprocess.run(["oiiotool", "--threads", "2", str(file), "-o", str(folder / f"copy-{file.name}")], check=True)
+
+
+def copy(file, folder):
+    oiio.ImageBuf(str(file)).write(str(folder / f"copy-{file.name}"))
+
+
+def disc(size):
+    y, x = np.indices(size).astype(np.float32)
+    radius = np.hypot((y + 0.5) / size[0] - 0.5, ((x + 0.5) / size[1] - 0.5) * size[1] / size[0])
+    return np.clip((0.24 - radius) * size[0] / 2 + 0.5, 0, 1)
+
+
+def filmed(size, subject):
+    """A smooth picture with grain, half."""
+    rng = np.random.default_rng(0)
+    y, x = np.indices(size).astype(np.float32)
+    light = 0.3 + 0.1 * np.sin(x / 300) + 0.07 * np.cos(y / 170) - 0.12 * subject
+    grain = 0.01 * rng.standard_normal((*size, 3), np.float32) * np.sqrt(light)[..., None]
+    return (light[..., None] * np.float32([1.1, 1, 0.8]) + grain).astype(np.float16)
+
+
+def write(path, pixels):
+    spec = oiio.ImageSpec(pixels.shape[1], pixels.shape[0], 3, "half")
+    spec.attribute("compression", "zip")
+    file = oiio.ImageOutput.create(str(path))
+    if not (file.open(str(path), spec) and file.write_image(pixels) and file.close()):
+        raise OSError(f"{path}: could not be written")
+
+
+if __name__ == "__main__":
+    main()

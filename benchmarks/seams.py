@@ -1,0 +1,144 @@
+"""`python -m benchmarks.seams`: is a seam seen where windows meet?
+
+Three ways of making a long clip: windows butted together, overlapped, and overlapped with moving offsets (ours).
+
+With a model: a still plate, so that all change from frame to frame is the edit's. The change of the composed picture
+across the places where two windows of the last step begin or end, against the change elsewhere: 1 is no seam. Both are
+taken where two latent frames meet, since a codec's own joints are there.
+
+With --model stand-in: a field that is as bad as can be, where every window has its own will and knows nothing of the
+others. The largest change between neighbouring latent frames. A picture of one line over time can be written of either.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import nn
+
+from core.model.load import load_model
+from core.plate.fit import model_size, shrink
+from core.plate.source import open_plate
+from core.sampling import denoise as sampler
+from core.sampling.windows import Window, windows
+
+PROMPTS = (
+    "Add a large red balloon on the right",
+    "Add fog",
+    "Change the background to the sea. Keep the animal intact.",
+)
+
+
+def butted(length, size, step):
+    return [Window(start, torch.ones(min(size, length - start))) for start in range(0, length, size)]
+
+
+def unmoved(length, size, step):
+    return windows(length, size, 0)
+
+
+WAYS = {"butted": butted, "overlapped": unmoved, "overlapped, moving": windows}
+
+
+@torch.inference_mode()
+def compose(model, picture, frames, prompt, way, steps):
+    """The layers over the plate, (3, frames, h, w), and the latent frames where windows of the last step meet."""
+    codec = model.codec
+    source = codec.encode(picture[:, None].expand(-1, frames, -1, -1)[None])
+    size = 1 + (model.limits.max_frames - 1) // codec.time_stride
+    sampler.windows = way
+    layers = sampler.denoise(
+        model.transformer, model.text.encode([prompt]), model.text.encode([""]), source, None, window=size,
+        seed=1, steps=steps, guidance=model.limits.guidance, shift=model.limits.shift,
+    )  # fmt: skip
+    color, alpha, _ = (codec.decode(layers[:, i], frames)[0].clamp(0, 1) for i in range(3))
+    alpha = alpha.mean(0, keepdim=True)
+    looks = way(source.shape[2], size, steps - 1)
+    return alpha * color + (1 - alpha) * picture[:, None], {w.start for w in looks[1:]} | {w.stop for w in looks[:-1]}
+
+
+def seam_ratio(made, seams):
+    """Mean change into the first frame of the latent frames in `seams`, against that of all the others."""
+    changes = made.diff(dim=1).abs().mean(dim=(0, 2, 3))
+    joints = {k: float(changes[4 * (k - 1)]) for k in range(1, 1 + (made.shape[1] - 1) // 4)}
+    return np.mean([joints[k] for k in seams]) / np.mean([joints[k] for k in joints if k not in seams])
+
+
+class Wilful(nn.Module):
+    """Each window wants a bar of its own colour at its own place, told by the number of its first frame, which
+    the source holds; less so as noise falls, when it goes by what it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, latents, timestep, text, source, mask=None, cache=None):
+        level = float(timestep[0]) / 1000
+        rng = np.random.default_rng(int(source[0, 0, 0, 0, 0]))
+        wanted, at = torch.full((3, 1, 1, latents.shape[-1]), 0.35), rng.integers(5, latents.shape[-1] - 20)
+        wanted[..., at : at + 16] = torch.from_numpy(rng.random((3, 1, 1, 1), np.float32))
+        seen = nn.functional.avg_pool1d(latents.mean((0, 3, 4)), 15, 1, 7, count_include_pad=False)
+        return (latents - level * wanted[None, None] - seen[None, :, :, None, None]) / level
+
+
+def stand_in(frames, steps):
+    """The lines over time (3, latent frames, width) of the three ways."""
+    source = torch.arange(float(frames)).view(1, 1, frames, 1, 1).expand(1, 3, frames, 1, 96)
+    lines, text = {}, torch.ones(1, 1, 1)
+    for name, way in WAYS.items():
+        sampler.windows = way
+        made = sampler.denoise(Wilful(), text, text, source, None, seed=1, steps=steps, guidance=1, shift=3.0, window=13)
+        lines[name] = made[0, 0, :, :, 0]
+    return lines
+
+
+def sheet(lines, path):
+    """One line of the picture over time (down the sheet), for each way beside each other."""
+    pictures = [(line.clamp(0, 1).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8) for line in lines.values()]
+    pictures = [picture.repeat(max(1, 290 // len(picture)), axis=0).repeat(3, axis=1) for picture in pictures]
+    height, width = pictures[0].shape[:2]
+    image = Image.new("RGB", (len(lines) * (width + 8) + 8, height + 28), (24, 24, 24))
+    draw = ImageDraw.Draw(image)
+    for i, (name, picture) in enumerate(zip(lines, pictures)):
+        draw.text((8 + i * (width + 8), 6), name, fill=(210, 210, 210))
+        image.paste(Image.fromarray(picture), (8 + i * (width + 8), 22))
+    image.save(path)
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.seams", description=__doc__.splitlines()[0])
+    parser.add_argument("--plate", default="demo/plate.mp4")
+    parser.add_argument("--model", default="mini", help="mini, a model's folder, or stand-in")
+    parser.add_argument("--frames", type=int, default=145, help="of the stand-in, latent frames")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--prompts", nargs="+", default=PROMPTS)
+    parser.add_argument("--picture", type=Path, help="write one line of the first clips over time here")
+    args = parser.parse_args(argv)
+    if args.model == "stand-in":
+        lines = stand_in(args.frames, args.steps or 16)
+        largest = {name: round(float(line.diff(dim=1).abs().mean(dim=(0, 2)).max()), 4) for name, line in lines.items()}
+        print(json.dumps({"stand-in": args.frames, "largest_change": largest}))
+        if args.picture:
+            sheet(lines, args.picture)
+        return 0
+    model, plate = load_model(args.model, "cpu"), open_plate(args.plate)
+    size = model_size(plate.width, plate.height, plate.pixel_aspect, model.limits.pixels, model.limits.multiple)
+    picture = shrink(torch.from_numpy(plate.read(plate.frames[0])[..., :3] / np.float32(255)), *size)
+    for prompt in args.prompts:
+        lines, ratios = {}, {}
+        for name, way in WAYS.items():
+            made, seams = compose(model, picture, args.frames, prompt, way, args.steps or model.limits.steps)
+            ratios[name] = round(float(seam_ratio(made, seams)), 3)
+            lines[name] = made[:, :, size[1] // 2]
+        print(json.dumps({"prompt": prompt, "frames": args.frames, "seam_ratio": ratios}), flush=True)
+        if args.picture and prompt == args.prompts[0]:
+            sheet(lines, args.picture)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

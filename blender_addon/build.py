@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Build the extension: `python blender_addon/build.py [DIST]` writes DIST/vera-VERSION.zip.
+
+The zip is this folder with one file more: the core's client, copied as it is. With Blender's own
+blender_ext.py at hand (it comes with `bpy`) the zip is validated.
+"""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CLIENT = HERE.parent / "core" / "service" / "client.py"
+DATE = (2026, 1, 1, 0, 0, 0)  # of all files, so that the same source makes the same zip
+
+
+def build(dist):
+    """Write the zip; returns its path."""
+    manifest = (HERE / "blender_manifest.toml").read_text(encoding="utf-8")
+    name, version = (re.search(rf'^{key} = "(.+)"$', manifest, re.M)[1] for key in ("id", "version"))
+    contents = {p.name: p for p in HERE.iterdir() if p.suffix in (".py", ".toml") or p.name == "LICENSE"}
+    contents.pop(Path(__file__).name)
+    contents["client.py"] = CLIENT
+    dist.mkdir(parents=True, exist_ok=True)
+    target = dist / f"{name}-{version}.zip"
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for inside in sorted(contents):
+            info = zipfile.ZipInfo(inside, DATE)
+            info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            archive.writestr(info, contents[inside].read_bytes())
+    return target
+
+
+def validator():
+    """Blender's checker of extensions in one of this repository's environments, or None."""
+    found = sorted(HERE.parent.glob(".venv-bpy*/lib/python*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py"))
+    return found[-1] if found else None
+
+
+def main(arguments):
+    target = build(Path(arguments[0] if arguments else HERE.parent / "dist"))
+    print(target)
+    checker = validator()
+    if checker is None:
+        print("not validated: no Blender module is installed here (make bpy)")
+        return 0
+    return subprocess.run([sys.executable, str(checker), "validate", str(target)]).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

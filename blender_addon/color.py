@@ -1,0 +1,48 @@
+"""The space in which a sequence blends, and how a layer is to be read for it."""
+
+from .errors import Refused
+
+# The sequencer's space -> the layer's blending space. ALPHA_OVER works on values in the sequencer's
+# space, so a layer must be made for it; any space of linear light serves the layer for linear light.
+ENCODED, LINEAR = "encoded", "linear"
+_LINEAR_NAMES = ("ACEScg", "ACES2065-1", "Linear", "scene_linear", "lin_rec709")
+
+# Blender's name of a strip's colour space -> the core's.
+_PLATE_SPACES = {"sRGB": "srgb", "Linear Rec.709": "linear", "Linear": "linear"}
+
+
+def is_linear(name):
+    return name in _LINEAR_NAMES or name.startswith("Linear ")
+
+
+def blending_space(scene):
+    """"encoded" or "linear". Raises Refused for another space, in which no layer of ours would be true."""
+    name = scene.sequencer_colorspace_settings.name
+    if name == "sRGB":
+        return ENCODED
+    if is_linear(name):
+        return LINEAR
+    raise Refused(
+        f"{scene.name}: the sequencer blends in {name}, for which no layer can be made;"
+        " choose sRGB or Linear Rec.709 under Render > Color Management > Sequencer"
+    )
+
+
+def plate_space(strip):
+    """The strip's colour space as the core names it; None where the file itself tells."""
+    name = strip.colorspace_settings.name
+    if strip.type == "MOVIE" and name == "sRGB" or not name or name in ("Non-Color", "Raw"):
+        return None
+    return _PLATE_SPACES.get(name, name)
+
+
+def read_layer_as(strip, blend_space, plate_colorspace=None):
+    """Set a layer strip so that the sequencer's over gives what the core composed.
+
+    An encoded layer is in the sequencer's own sRGB: said so, Blender does not touch it. A layer for
+    linear light has the plate's primaries.
+    """
+    linear = plate_colorspace if plate_colorspace and is_linear(plate_colorspace) else "Linear Rec.709"
+    strip.colorspace_settings.name = "sRGB" if blend_space == ENCODED else linear
+    strip.alpha_mode = "PREMUL"
+    strip.blend_type = "ALPHA_OVER"

@@ -1,0 +1,160 @@
+"""Which frames of which file a strip shows, so that the core reads the media itself, untouched."""
+
+import os
+import re
+from dataclasses import asdict, dataclass
+
+import bpy
+
+from . import host
+from .color import plate_space
+from .errors import Refused
+
+_NUMBERED = re.compile(r"(.*?)(\d+)(\.[^.]+)")
+_PATTERN_SIGNS = "#@%"  # the core would read them as a frame pattern
+
+
+@dataclass
+class Shown:
+    """What a stretch of timeline shows.
+
+    plate: a file or a padded pattern, as the core names it. first: the timeline frame of
+    numbers[0]. numbers: for each timeline frame the plate's frame that is seen, so speed,
+    direction and held frames are in it. color_space: of the plate, None for the core's own choice.
+    """
+
+    plate: str
+    first: int
+    numbers: list
+    color_space: str = None
+
+    def frames(self):
+        """The plate's frames as a recipe has them: "1001-1049"."""
+        return f"{min(self.numbers)}-{max(self.numbers)}"
+
+    def to_json(self):
+        return asdict(self)
+
+
+def why_rendered(strip, frames):
+    """Why the strip's picture is not simply that of its files, as one word or two; None if it is.
+
+    Such a strip is rendered first, and the plate is what is seen (see stage.py).
+    """
+    if strip.type not in ("MOVIE", "IMAGE"):
+        return f"a {strip.type.lower()} strip"
+    if any(not modifier.mute for modifier in strip.modifiers):
+        return "modifiers"
+    if strip.color_multiply != 1 or strip.color_saturation != 1 or getattr(strip, "multiply_alpha", False):
+        return "colour settings"
+    if strip.use_deinterlace:
+        return "deinterlacing"
+    if any(other.type == "SPEED" and strip in _inputs(other) for other in host.all_strips(strip.id_data)):
+        return "a speed effect"
+    if strip.type == "IMAGE":
+        return "a still held" if len(strip.elements) == 1 and len(frames) > 1 else _unplain_names(strip)
+    if strip.strobe > 1 or _retimed(strip):
+        return "its speed"
+    return None
+
+
+def check_files(strip, frames):
+    """Refuse media that are not there: Blender shows nothing in their place, without a word. Raises Refused."""
+    if strip.type == "MOVIE":
+        missing = [path for path in [bpy.path.abspath(strip.filepath)] if not os.path.isfile(path)]
+    elif strip.type == "IMAGE":
+        elements = (strip.strip_elem_from_frame(frame) for frame in frames)
+        names = dict.fromkeys(element.filename for element in elements if element)
+        paths = [os.path.join(bpy.path.abspath(strip.directory), name) for name in names]
+        missing = [path for path in paths if not os.path.isfile(path)]
+    else:
+        missing = []
+    if missing:
+        more = f" and {len(missing) - 1} more are not there" if len(missing) > 1 else " is not there"
+        raise Refused(f"{strip.name}: {missing[0]}{more}; relink the strip or supply the files")
+
+
+def shown(strip, frames):
+    """The `Shown` of a movie or image strip for a range of timeline frames.
+
+    Frames before and after the media show its first and last frame, as the sequencer does.
+    """
+    return _movie(strip, frames) if strip.type == "MOVIE" else _images(strip, frames)
+
+
+def content_frames(strip):
+    """The timeline frames for which the strip has media, whatever its handles hide."""
+    start = host.content_start(strip)
+    return range(start, start + host.content_length(strip))
+
+
+def _movie(strip, frames):
+    path = bpy.path.abspath(strip.filepath)
+    length, start, skipped = host.content_length(strip), host.content_start(strip), host.animation_offset(strip)
+
+    def number(frame):
+        index = min(max(frame - start, 0), length - 1)
+        return 1 + skipped + (length - 1 - index if strip.use_reverse_frames else index)
+
+    return Shown(path, frames[0], [number(f) for f in frames], plate_space(strip))
+
+
+def _images(strip, frames):
+    folder = bpy.path.abspath(strip.directory)
+    names = [strip.strip_elem_from_frame(frame).filename for frame in frames]
+    if len(strip.elements) == 1:
+        return Shown(os.path.join(folder, names[0]), frames[0], [_number_of_still(names[0])], plate_space(strip))
+    numbers = [int(_NUMBERED.fullmatch(name)[2]) for name in names]
+    return Shown(os.path.join(folder, _pattern(strip)), frames[0], numbers, plate_space(strip))
+
+
+def _number_of_still(name):
+    """As the core numbers a lone still: plate.1001.exr is frame 1001, any other is frame 1."""
+    match = re.fullmatch(r".*[._](-?[0-9]{1,7})", os.path.splitext(name)[0])
+    return int(match[1]) if match else 1
+
+
+def _unplain_names(strip):
+    """Why the strip's files are not one padded sequence, or None."""
+    if len(strip.elements) == 1:
+        name = strip.elements[0].filename
+        return "the file's name" if any(sign in name for sign in _PATTERN_SIGNS) else None
+    pattern = _pattern(strip)
+    if pattern is None:
+        return "the files' names"
+    prefix, width, suffix = re.fullmatch(r"([^#]*)(#+)([^#]*)", pattern).groups()
+    numbers = [int(_NUMBERED.fullmatch(e.filename)[2]) for e in strip.elements]
+    folder = bpy.path.abspath(strip.directory)
+    used = set(numbers)
+    for number in range(min(numbers), max(numbers) + 1):
+        name = f"{prefix}{number:0{len(width)}d}{suffix}"
+        if number not in used and not os.path.isfile(os.path.join(folder, name)):
+            return "gaps in its files' numbers"
+    return None
+
+
+def _pattern(strip):
+    """"shot.####.exr" if every file of the strip fits it, else None."""
+    matches = [_NUMBERED.fullmatch(e.filename) for e in strip.elements]
+    if not all(matches) or any(sign in matches[0][0] for sign in _PATTERN_SIGNS):
+        return None
+    if len({(m[1], m[3]) for m in matches}) > 1:
+        return None
+    widths = {len(m[2]) for m in matches}
+    padded = any(m[2].startswith("0") and len(m[2]) > 1 for m in matches)
+    if len(widths) > 1 and padded:
+        return None
+    width = widths.pop() if len(widths) == 1 else 1
+    return f"{matches[0][1]}{'#' * width}{matches[0][3]}"
+
+
+def _retimed(strip):
+    """Whether a timeline frame is not one frame of the media: speed keys, or the media's own rate."""
+    if len(getattr(strip, "retiming_keys", ())):
+        return True
+    hidden_left, hidden_right = host.trims(strip)
+    return host.right(strip) - host.left(strip) + hidden_left + hidden_right != host.content_length(strip)
+
+
+def _inputs(effect):
+    return [getattr(effect, name) for name in ("input_1", "input_2") if getattr(effect, name, None)]

@@ -1,0 +1,363 @@
+"""What the user can do. Each operator reads the context, calls one of the other modules, and reports."""
+
+import subprocess
+import threading
+from dataclasses import fields, replace
+from pathlib import Path
+
+import bpy
+
+from . import color, host, nodes, place, plan, preferences, settings, tickets
+from .client import Client, ServiceError
+from .errors import Refused
+from .session import redraw, service, session
+
+
+class Sequencer:
+    """In the sequencer, with a scene that has strips."""
+
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context):
+        scene = host.sequencer_scene(context)
+        return scene is not None and scene.sequence_editor is not None and not session.paused()
+
+    def execute(self, context):
+        try:
+            return self.act(context, host.sequencer_scene(context)) or {"FINISHED"}
+        except (Refused, ServiceError) as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+
+
+class VERA_OT_edit(Sequencer, bpy.types.Operator):
+    bl_idname = "vera.edit"
+    bl_label = "Vera Edit Layer"
+    bl_description = "Generate an edit layer for the selected strips; it appears above each when it is done"
+
+    prompt: bpy.props.StringProperty(name="Prompt", options={"SKIP_SAVE"})
+    strips: bpy.props.StringProperty(name="Strips", description="Names with commas; empty: the selected ones", options={"SKIP_SAVE"})
+    mask_kind: bpy.props.EnumProperty(items=settings.MASKS, options={"SKIP_SAVE"})
+    mask_file: bpy.props.StringProperty(options={"SKIP_SAVE"})
+    mask_strip: bpy.props.StringProperty(options={"SKIP_SAVE"})
+    mask: bpy.props.StringProperty(options={"SKIP_SAVE"})
+    range: bpy.props.EnumProperty(items=settings.RANGES, options={"SKIP_SAVE"})
+    handles: bpy.props.IntProperty(min=0, max=1000, options={"SKIP_SAVE"})
+    model: bpy.props.StringProperty(options={"SKIP_SAVE"})
+    quality: bpy.props.EnumProperty(items=settings.QUALITIES, options={"SKIP_SAVE"})
+    steps: bpy.props.IntProperty(min=1, max=1000, default=16, options={"SKIP_SAVE"})
+    seed: bpy.props.IntProperty(min=0, options={"SKIP_SAVE"})
+    plate: bpy.props.EnumProperty(items=settings.PLATES, options={"SKIP_SAVE"})
+    result: bpy.props.EnumProperty(items=settings.RESULTS, options={"SKIP_SAVE"})
+    folder: bpy.props.StringProperty(options={"SKIP_SAVE"})
+
+    def act(self, context, scene):
+        given = {f.name: getattr(self, f.name) for f in fields(plan.Ask) if self.properties.is_property_set(f.name)}
+        ask = replace(settings.ask_of(scene), **given)
+        new = plan.plan(scene, self._strips(scene), ask)
+        session.add(new)
+        if not bpy.app.background:
+            count = "" if len(new) == 1 else f" for {len(new)} strips"
+            self.report({"INFO"}, f"Queued{count}; the layer appears above when it is done")
+            return
+        session.run(new, print)
+        failed = [t for t in new if t.state != "placed"]
+        if failed:
+            raise Refused("; ".join(f"{t.source['name']}: {t.reason or t.state}" for t in failed))
+
+    def _strips(self, scene):
+        if not self.strips:
+            return [s for s in host.open_strips(scene) if s.select]
+        named = [name.strip() for name in self.strips.split(",") if name.strip()]
+        there = {s.name: s for s in host.all_strips(scene)}
+        for name in named:
+            if name not in there:
+                raise Refused(f"no strip is named '{name}'; there are {', '.join(sorted(there))}")
+        return [there[name] for name in named]
+
+
+class OnTicket:
+    """For one entry of the queue."""
+
+    bl_options = {"INTERNAL"}
+    ticket: bpy.props.StringProperty(options={"SKIP_SAVE"})
+
+    def execute(self, context):
+        ticket = session.tickets.get(self.ticket)
+        if ticket is None:
+            self.report({"WARNING"}, "This job is not in the list any more")
+            return {"CANCELLED"}
+        self.act(ticket)
+        redraw()
+        return {"FINISHED"}
+
+
+class VERA_OT_cancel(OnTicket, bpy.types.Operator):
+    bl_idname = "vera.cancel"
+    bl_label = "Cancel"
+    bl_description = "Stop this job; what is finished stays for a retry"
+    ticket: bpy.props.StringProperty(options={"SKIP_SAVE"})
+
+    def act(self, ticket):
+        session.cancel(ticket)
+
+
+class VERA_OT_retry(OnTicket, bpy.types.Operator):
+    bl_idname = "vera.retry"
+    bl_label = "Retry"
+    bl_description = "Go on with this job where it stopped"
+    ticket: bpy.props.StringProperty(options={"SKIP_SAVE"})
+
+    def act(self, ticket):
+        session.retry(ticket)
+
+
+class VERA_OT_place(OnTicket, bpy.types.Operator):
+    bl_idname = "vera.place"
+    bl_label = "Place Again"
+    bl_description = "Put this job's layer into the sequencer once more"
+    ticket: bpy.props.StringProperty(options={"SKIP_SAVE"})
+
+    def act(self, ticket):
+        session.retry(ticket)
+
+
+class VERA_OT_remove(OnTicket, bpy.types.Operator):
+    bl_idname = "vera.remove"
+    bl_label = "Remove from List"
+    bl_description = "Take this job off the list; its files stay"
+    ticket: bpy.props.StringProperty(options={"SKIP_SAVE"})
+
+    def act(self, ticket):
+        session.remove(ticket)
+
+
+def active_layer(scene, name=""):
+    """The layer strip that is named, active, or that of the active strip. Raises Refused."""
+    layers = place.layers(scene)
+    if name:
+        found = [s for s in layers if s.name == name]
+    else:
+        active = scene.sequence_editor.active_strip if scene.sequence_editor else None
+        mark = active.get(tickets.STRIP) if active else None
+        found = [s for s in layers if s == active] or [s for s in layers if mark and place.data_of(s)["source"] == mark]
+        found = found or (layers if len(layers) == 1 else [])
+    if not found:
+        raise Refused(f"no layer strip is named '{name}'" if name else "make a layer strip of Vera's active")
+    return found[-1]
+
+
+class VERA_OT_version(Sequencer, bpy.types.Operator):
+    bl_idname = "vera.version"
+    bl_label = "Show Version"
+    bl_description = "Show the version before or after this one"
+    bl_options = {"REGISTER", "UNDO"}
+
+    step: bpy.props.IntProperty(default=1, options={"SKIP_SAVE"})
+    layer: bpy.props.StringProperty(options={"SKIP_SAVE"})
+
+    def act(self, context, scene):
+        layer = active_layer(scene, self.layer)
+        place.choose(scene, layer, place.data_of(layer)["current"] + self.step)
+
+
+class VERA_OT_align(Sequencer, bpy.types.Operator):
+    bl_idname = "vera.align"
+    bl_label = "Follow Strip"
+    bl_description = "Align layers to their source strips again, after these were moved, trimmed or transformed"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def act(self, context, scene):
+        for layer in place.layers(scene):
+            place.show(scene, layer)
+
+
+class VERA_OT_match(Sequencer, bpy.types.Operator):
+    bl_idname = "vera.match_blending"
+    bl_label = "Match Blending Space"
+    bl_description = "Deliver layers for the space in which this sequencer blends now"
+
+    def act(self, context, scene):
+        session.match(scene)
+        if bpy.app.background:
+            session.run(session.open(), print)
+
+
+class VERA_OT_compositor(Sequencer, bpy.types.Operator):
+    bl_idname = "vera.compositor"
+    bl_label = "Layer in Compositor"
+    bl_description = "Lay the active layer over what leaves this scene's compositor"
+    bl_options = {"REGISTER", "UNDO"}
+
+    layer: bpy.props.StringProperty(options={"SKIP_SAVE"})
+    scene: bpy.props.StringProperty(description="Scene whose compositor it is; empty: the window's", options={"SKIP_SAVE"})
+
+    def act(self, context, scene):
+        layer = with_linear_delivery(self, scene, active_layer(scene, self.layer))
+        target = bpy.data.scenes.get(self.scene) or context.scene
+        tree = None
+        space = context.space_data
+        if space is not None and space.type == "NODE_EDITOR" and space.tree_type == "CompositorNodeTree":
+            tree = space.edit_tree
+        nodes.build(target, layer, tree)
+
+
+class VERA_OT_modifier(Sequencer, bpy.types.Operator):
+    bl_idname = "vera.modifier"
+    bl_label = "Layer as Strip Modifier"
+    bl_description = "Lay the active layer over its source within a compositor modifier of the strip, and hide the layer strip"
+    bl_options = {"REGISTER", "UNDO"}
+
+    layer: bpy.props.StringProperty(options={"SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, context):
+        return bpy.app.version >= (5, 0, 0) and super().poll(context)
+
+    def act(self, context, scene):
+        layer = with_linear_delivery(self, scene, active_layer(scene, self.layer))
+        nodes.add_modifier(scene, layer)
+        layer.mute = True
+
+
+def with_linear_delivery(operator, scene, layer):
+    """The layer, once it has a delivery for linear light. Raises Refused while that is being made."""
+    if color.LINEAR in place.current(layer)["deliveries"]:
+        return layer
+    version = place.current(layer)["id"]
+    if any((t.version, t.blend_space) == (version, color.LINEAR) for t in session.open()):
+        raise Refused("the layer for linear light is being made; try again when it is done")
+    ticket = plan.redelivery(scene, layer, color.LINEAR)
+    session.add([ticket])
+    if not bpy.app.background:
+        raise Refused("a layer for linear light is being made for the compositor; try again when it is done")
+    session.run([ticket], print)
+    if ticket.state != "placed":
+        raise Refused(ticket.reason or ticket.state)
+    return layer
+
+
+class VERA_OT_test_service(bpy.types.Operator):
+    bl_idname = "vera.test_service"
+    bl_label = "Test"
+    bl_description = "Find or start the service, and say what is wrong if something is"
+
+    def execute(self, context):
+        if bpy.app.background:
+            session.words = _test(preferences.connection())
+            print(session.words)
+        else:
+            _aside(_test)
+        return {"FINISHED"}
+
+
+def _test(connection):
+    wrong = preferences.what_is_wrong(connection) if connection.python else ""
+    if wrong:
+        return wrong
+    try:
+        client = service(connection)
+        health = client.health()
+    except ServiceError as error:
+        return f"{error}" + ("" if connection.python else "\n" + preferences.what_is_wrong(connection))
+    lines = [
+        f"Works: service {health['version']} on {health['device']}; model {health['model'] or 'not loaded yet'}.",
+        "It may use: " + ", ".join(health["roots"]),
+    ]
+    return "\n".join(lines + ([f"Trouble: {health['trouble']}"] if health["trouble"] else []))
+
+
+class VERA_OT_allow_folder(bpy.types.Operator):
+    bl_idname = "vera.allow_folder"
+    bl_label = "Allow Folder"
+    bl_description = "Let the service read and write in a folder"
+
+    directory: bpy.props.StringProperty(subtype="DIR_PATH")
+
+    def invoke(self, context, event):
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def execute(self, context):
+        folder = bpy.path.abspath(self.directory)
+        if not Path(folder).is_dir():
+            self.report({"ERROR"}, f"{folder}: no such folder")
+            return {"CANCELLED"}
+
+        def allow(connection):
+            if not connection.python:
+                return f"Name a Python first, or run: python -m core.serve --allow {folder}"
+            try:
+                answer = preferences.ask(connection, "-m", "core.serve", "--allow", folder)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                return f"{connection.python}: {error}"
+            return (answer.stdout or answer.stderr).strip()
+
+        if bpy.app.background:
+            session.words = allow(preferences.connection())
+            print(session.words)
+        else:
+            _aside(allow)
+        return {"FINISHED"}
+
+
+class VERA_OT_stop_service(bpy.types.Operator):
+    bl_idname = "vera.stop_service"
+    bl_label = "Stop Service"
+    bl_description = "End the service now; its queue stays"
+
+    def execute(self, context):
+        def stop(connection):
+            try:
+                Client().shutdown()
+                return "The service is ending; its queue stays."
+            except ServiceError as error:
+                return str(error)
+
+        if bpy.app.background:
+            session.words = stop(None)
+        else:
+            _aside(stop)
+        return {"FINISHED"}
+
+
+def _aside(work):
+    """Do something slow with the service in a thread; its words are shown in the preferences."""
+    connection = preferences.connection()
+    session.words = "Asking ..."
+
+    def run():
+        try:
+            words = work(connection)
+        except Exception as error:
+            words = f"{type(error).__name__}: {error}"
+        session.answers.put({"words": words})
+
+    thread = threading.Thread(target=run, name="vera-aside", daemon=True)
+    thread.start()
+
+    def look():
+        if thread.is_alive():
+            return 0.3
+        session.tick()
+        redraw()
+        return None
+
+    bpy.app.timers.register(look, first_interval=0.3)
+
+
+CLASSES = (
+    VERA_OT_edit, VERA_OT_cancel, VERA_OT_retry, VERA_OT_place, VERA_OT_remove, VERA_OT_version, VERA_OT_align,
+    VERA_OT_match, VERA_OT_compositor, VERA_OT_modifier, VERA_OT_test_service, VERA_OT_allow_folder, VERA_OT_stop_service,
+)  # fmt: skip
+
+
+def register():
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister():
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,238 @@
+"""The sidebar of the sequencer, and the entries in menus."""
+
+import bpy
+import bpy.utils.previews
+
+from . import host, place, tickets
+from .session import factor, session, words_of
+
+LISTED = 12  # entries of the queue that are drawn, the latest first
+
+_pictures = None  # thumbnails by ticket id
+_dated = {}  # ticket id -> when its picture was written, as loaded
+
+
+class Sidebar:
+    bl_space_type = "SEQUENCE_EDITOR"
+    bl_region_type = "UI"
+    bl_category = "Vera"
+
+
+class VERA_PT_edit(Sidebar, bpy.types.Panel):
+    bl_label = "Vera"
+
+    def draw(self, context):
+        scene = host.sequencer_scene(context)
+        layout = self.layout
+        if scene is None or scene.sequence_editor is None:
+            layout.label(text="Add a strip to edit")
+            return
+        s = scene.vera
+        layout.prop(s, "prompt", text="", placeholder="What should change")
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        column = layout.column()
+        column.prop(s, "range")
+        column.prop(s, "mask_kind")
+        if s.mask_kind == "FILE":
+            column.prop(s, "mask_file")
+        elif s.mask_kind == "MASK":
+            column.prop(s, "mask")
+        elif s.mask_kind == "STRIP":
+            editor = scene.sequence_editor
+            column.prop_search(s, "mask_strip", editor, "strips_all" if hasattr(editor, "strips_all") else "sequences_all")
+        column.prop(s, "quality")
+        if s.quality == "STEPS":
+            column.prop(s, "steps")
+        column.prop(s, "seed")
+        row = layout.row()
+        row.scale_y = 1.4
+        row.operator("vera.edit", text="Generate Edit Layer", icon="SHADERFX")
+
+
+class VERA_PT_more(Sidebar, bpy.types.Panel):
+    bl_label = "More"
+    bl_parent_id = "VERA_PT_edit"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context):
+        scene = host.sequencer_scene(context)
+        if scene is None:
+            return
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        for name in ("model", "plate", "handles", "result", "folder"):
+            layout.prop(scene.vera, name)
+
+
+class VERA_PT_layer(Sidebar, bpy.types.Panel):
+    bl_label = "Layer"
+
+    @classmethod
+    def poll(cls, context):
+        scene = host.sequencer_scene(context)
+        return scene is not None and bool(place.layers(scene))
+
+    def draw(self, context):
+        scene = host.sequencer_scene(context)
+        layout = self.layout
+        wrong = place.wrong_space(scene) + place.shows_other_space(scene)
+        if wrong:
+            box = layout.box()
+            box.alert = True
+            box.label(text=f"{len(wrong)} made for another blending space", icon="ERROR")
+            box.operator("vera.match_blending")
+        active = scene.sequence_editor.active_strip
+        if active is not None and place.DATA in active:
+            data = place.data_of(active)
+            version = data["versions"][data["current"]]
+            row = layout.row(align=True)
+            row.operator("vera.version", text="", icon="TRIA_LEFT").step = -1
+            row.label(text=f"Version {data['current'] + 1} of {len(data['versions'])}, seed {version['seed']}")
+            row.operator("vera.version", text="", icon="TRIA_RIGHT").step = 1
+            layout.label(text=version["prompt"])
+        row = layout.row(align=True)
+        row.operator("vera.align")
+        row.operator("vera.compositor")
+        if bpy.app.version >= (5, 0, 0):
+            layout.operator("vera.modifier")
+
+
+class VERA_PT_queue(Sidebar, bpy.types.Panel):
+    bl_label = "Queue"
+
+    def draw(self, context):
+        layout = self.layout
+        if session.trouble:
+            box = layout.box()
+            box.alert = True
+            _draw_text(box, session.trouble, context.region.width)
+        entries = list(session.tickets.values())[::-1]
+        if not entries:
+            layout.label(text="Empty")
+        for ticket in entries[:LISTED]:
+            _draw_entry(layout, ticket, context.region.width)
+        if len(entries) > LISTED:
+            layout.label(text=f"and {len(entries) - LISTED} earlier")
+
+
+def _draw_entry(layout, ticket, width):
+    box = layout.box()
+    row = box.row()
+    picture = _picture(ticket)
+    if picture:
+        row.template_icon(icon_value=picture, scale=3.0)
+    column = row.column(align=True)
+    column.label(text=ticket.recipe["prompt"])
+    words = words_of(ticket)
+    if ticket.state in ("stage", "open") and ticket.job.get("total"):
+        column.progress(factor=factor(ticket), text=words)
+    elif ticket.state == "failed":
+        column.label(text="Failed", icon="ERROR")
+    else:
+        column.label(text=words)
+    buttons = row.row(align=True)
+    if not ticket.ended:
+        buttons.operator("vera.cancel", text="", icon="X").ticket = ticket.id
+    else:
+        again = "vera.place" if ticket.state == "placed" else "vera.retry"
+        buttons.operator(again, text="", icon="FILE_REFRESH").ticket = ticket.id
+        buttons.operator("vera.remove", text="", icon="TRASH").ticket = ticket.id
+    notes = [words] if ticket.state == "failed" else (ticket.job.get("warnings") or ())
+    for note in notes:
+        _draw_text(box, note, width)
+
+
+def _draw_text(layout, text, width):
+    column = layout.column(align=True)
+    column.scale_y = 0.8
+    for line in _wrapped(text, width):
+        column.label(text=line)
+
+
+def _wrapped(text, width):
+    """Lines that fit a region of so many pixels."""
+    scale = bpy.context.preferences.system.ui_scale
+    room = max(20, int((width / scale - 60) / 6.4))
+    lines, line = [], ""
+    for word in text.split():
+        while len(word) > room:  # a path
+            head, word = word[:room], word[room:]
+            if line:
+                lines.append(line)
+            lines.append(head)
+            line = ""
+        if line and len(line) + 1 + len(word) > room:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    return lines + [line] if line else lines
+
+
+def _picture(ticket):
+    """Icon of the latest frame, or 0."""
+    if _pictures is None:
+        return 0
+    try:
+        path = tickets.store() / f"{ticket.id}.png"
+        date = path.stat().st_mtime_ns
+    except (OSError, tickets.Refused):
+        return 0
+    if _dated.get(ticket.id) != date:
+        _pictures.pop(ticket.id, None)
+        _pictures.load(ticket.id, str(path), "IMAGE")
+        _dated[ticket.id] = date
+    return _pictures[ticket.id].icon_id
+
+
+class VERA_PT_compositor(bpy.types.Panel):
+    bl_space_type = "NODE_EDITOR"
+    bl_region_type = "UI"
+    bl_category = "Vera"
+    bl_label = "Vera"
+
+    @classmethod
+    def poll(cls, context):
+        return context.space_data.tree_type == "CompositorNodeTree"
+
+    def draw(self, context):
+        self.layout.operator("vera.compositor")
+
+
+def _in_add_menu(self, context):
+    self.layout.separator()
+    self.layout.operator("vera.edit", icon="SHADERFX")
+
+
+def _in_node_menu(self, context):
+    if context.space_data.tree_type == "CompositorNodeTree":
+        self.layout.separator()
+        self.layout.operator("vera.compositor")
+
+
+CLASSES = (VERA_PT_edit, VERA_PT_more, VERA_PT_layer, VERA_PT_queue, VERA_PT_compositor)
+MENUS = (("SEQUENCER_MT_add", _in_add_menu), ("NODE_MT_add", _in_node_menu))
+
+
+def register():
+    global _pictures
+    if not bpy.app.background:
+        _pictures = bpy.utils.previews.new()
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+    for name, draw in MENUS:
+        getattr(bpy.types, name).append(draw)
+
+
+def unregister():
+    global _pictures
+    for name, draw in MENUS:
+        getattr(bpy.types, name).remove(draw)
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)
+    if _pictures is not None:
+        bpy.utils.previews.remove(_pictures)
+        _pictures = None
+    _dated.clear()

@@ -1,0 +1,236 @@
+"""From what the user asks for to tickets, one for each strip. Nothing is started here."""
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+
+import bpy
+
+from . import color, host, media, place, stage, tickets
+from .errors import Refused
+from .tickets import Ticket
+
+EDITABLE = ("MOVIE", "IMAGE", "SCENE", "META", "MOVIECLIP")
+DRAFT_STEPS, FINE_STEPS = 8, 50
+
+
+@dataclass
+class Ask:
+    """The panel's values, or an operator's. mask_kind: NONE, FILE, STRIP or MASK."""
+
+    prompt: str
+    mask_kind: str = "NONE"
+    mask_file: str = ""
+    mask_strip: str = ""
+    mask: str = ""
+    range: str = "STRIP"
+    handles: int = 0
+    model: str = "mini"
+    quality: str = "STANDARD"
+    steps: int = 0
+    seed: int = 0
+    plate: str = "AUTO"
+    result: str = "VERSION"
+    folder: str = "//vera/"
+
+
+def plan(scene, strips, ask):
+    """Tickets for strips. Raises Refused before anything is written, where that can be known."""
+    if not ask.prompt.strip():
+        raise Refused("the prompt is empty; write what should change")
+    blend_space = color.blending_space(scene)
+    if ask.range == "SELECTION":
+        strips, limits = _within_selection(scene, strips)
+    else:
+        strips, limits = [s for s in strips if s.type in EDITABLE], None
+        strips = [s for s in strips if s.name != ask.mask_strip and not is_layer(s)]
+    if ask.range == "SCENE":
+        preview = scene.use_preview_range
+        limits = (scene.frame_preview_start, scene.frame_preview_end + 1) if preview else (scene.frame_start, scene.frame_end + 1)
+    if not strips:
+        raise Refused("no strip to edit is selected; select movie, image, scene or meta strips")
+    return [_ticket(scene, strip, limits, ask, blend_space) for strip in strips]
+
+
+def is_layer(strip):
+    return "vera" in strip
+
+
+def _within_selection(scene, strips):
+    """The active strip, and the stretch of the other selected ones."""
+    active = scene.sequence_editor.active_strip
+    others = [s for s in strips if s != active]
+    if active is None or active.type not in EDITABLE or not others:
+        raise Refused("range Selection: make the strip to edit active, and select others that span the range")
+    return [active], (min(map(host.left, others)), max(map(host.right, others)))
+
+
+def _ticket(scene, strip, limits, ask, blend_space):
+    first, end = host.left(strip), host.right(strip)
+    if limits:
+        first, end = max(first, limits[0]), min(end, limits[1])
+    if first >= end:
+        raise Refused(f"{strip.name}: none of its frames lies in the range; move the strip or the range")
+    frames = range(first, end)
+    _check_media(scene, strip, frames)
+    number = tickets.new_id()
+    folder = _folder(scene, strip, ask, number)
+    why = "as asked" if ask.plate == "SEEN" else media.why_rendered(strip, frames)
+    mask_in_scene = ask.mask_kind in ("STRIP", "MASK")
+    if mask_in_scene and not why and not _lies_plain(scene, strip, frames):
+        why = "a mask of the scene over a strip that is moved, scaled or turned"
+    passes = []
+    if why:
+        plate = os.path.join(folder, "plate", "plate.####.exr")
+        passes.append({"kind": "plate", "strips": stage.seen(strip, scene), "mask": None, "frames": list(frames),
+                       "files": [_numbered(plate, f) for f in frames]})  # fmt: skip
+        shown = media.Shown(plate, first, list(frames), "linear")
+    else:
+        wanted = media.content_frames(strip)
+        begin = min(first, max(first - ask.handles, wanted[0]))
+        stop = max(end, min(end + ask.handles, wanted[-1] + 1))
+        media.check_files(strip, range(begin, stop))
+        shown = media.shown(strip, range(begin, stop))
+    mask = _mask(scene, ask, folder, shown, frames if why else None, passes)
+    recipe = {
+        "plate": shown.plate, "prompt": ask.prompt.strip(), "mask": mask, "model": ask.model.strip() or "mini",
+        "seed": ask.seed, "steps": steps_of(ask), "blend_space": blend_space, "color_space": shown.color_space,
+        "frames": shown.frames() if "#" in shown.plate or strip.type == "MOVIE" else None,
+        "out": os.path.join(folder, blend_space),
+    }  # fmt: skip
+    source = {"mark": tickets.mark_of(strip), "name": strip.name, "start": host.content_start(strip), "rendered": why or "",
+              "colorspace": getattr(getattr(strip, "colorspace_settings", None), "name", "") if not why else ""}  # fmt: skip
+    render = None
+    if passes:
+        render = {"folder": folder, "scene": scene.name, "passes": passes,
+                  "scripts": bpy.context.preferences.filepaths.use_scripts_auto_execute}  # fmt: skip
+    return Ticket(
+        id=number, document=tickets.document_of(scene), blend=bpy.data.filepath, scene=scene.name, source=source,
+        recipe={k: v for k, v in recipe.items() if v is not None}, shown=shown.to_json(), visible=[first, end],
+        blend_space=blend_space, folder=folder, stage=render, target="" if ask.result == "LAYER" else None,
+        version=number, state="stage" if render else "submit", created=tickets.now(),
+    )  # fmt: skip
+
+
+def _check_media(scene, strip, frames):
+    """Of the strip and of all that lies in it, at the frames that are seen."""
+    names = set(stage.seen(strip, scene))
+    for part in host.all_strips(scene):
+        if part.name in names:
+            there = range(max(frames[0], host.left(part)), min(frames[-1] + 1, host.right(part)))
+            media.check_files(part, there)
+
+
+def steps_of(ask):
+    """Denoising steps; None is the model's own number."""
+    return {"DRAFT": DRAFT_STEPS, "FINE": FINE_STEPS, "STEPS": ask.steps}.get(ask.quality)
+
+
+def prepare(ticket):
+    """Make the folder, and the copy to render from. Raises Refused."""
+    try:
+        for part in ("", *(p["kind"] for p in ticket.stage["passes"])) if ticket.stage else ("",):
+            os.makedirs(os.path.join(ticket.folder, part), exist_ok=True)
+    except OSError as error:
+        raise Refused(
+            f"{ticket.folder}: cannot be made ({error.strerror}); choose another folder for results, or mend its rights"
+        ) from None
+    if not os.access(ticket.folder, os.W_OK):
+        raise Refused(f"{ticket.folder}: is read-only; choose another folder for results, or mend its rights")
+    if ticket.stage:
+        ticket.stage["blend"] = stage.copy_file(ticket.folder)
+    kept = os.path.join(ticket.recipe["out"], "kept")
+    if os.path.isdir(ticket.kept) and not os.path.exists(kept):
+        try:
+            shutil.copytree(ticket.kept, kept, copy_function=_link)
+        except OSError as error:
+            raise Refused(f"{kept}: cannot be written ({error}); make room or mend the rights") from None
+
+
+def _link(source, target):
+    """The same file under a second name, where the disk can; a copy elsewhere."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _folder(scene, strip, ask, number):
+    """A new folder for the results; that of the user's extension while the file has never been saved."""
+    base = ask.folder.strip() or "//vera/"
+    if base.startswith("//") and not bpy.data.filepath:
+        base = tickets.user_folder("edits")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", os.path.splitext(strip.name)[0]).strip("_") or "strip"
+    return os.path.join(os.path.abspath(bpy.path.abspath(base)), f"{name}_{number[:8]}")
+
+
+def _lies_plain(scene, strip, frames):
+    """Whether the strip's pixels are the scene's pixels, and no frame of the media is seen twice."""
+    t, c = strip.transform, strip.crop
+    element = strip.elements[0]
+    settings = scene.render
+    return (
+        (t.scale_x, t.scale_y, t.offset_x, t.offset_y, t.rotation) == (1, 1, 0, 0, 0)
+        and not any((c.min_x, c.max_x, c.min_y, c.max_y, strip.use_flip_x, strip.use_flip_y))
+        and len(set(media.shown(strip, frames).numbers)) == len(frames)
+        and (element.orig_width, element.orig_height) == (settings.resolution_x, settings.resolution_y)
+    )
+
+
+def _mask(scene, ask, folder, shown, seen_frames, passes):
+    """The mask's path; a mask of the scene becomes a pass to render, with the plate's numbers."""
+    if ask.mask_kind == "NONE":
+        return None
+    if ask.mask_kind == "FILE":
+        path = os.path.abspath(bpy.path.abspath(ask.mask_file)) if ask.mask_file.strip() else ""
+        if not path:
+            raise Refused("the mask's file is empty; choose one, or Mask: None")
+        pattern = any(sign in os.path.basename(path) for sign in "#@%")
+        if not pattern and not os.path.isfile(path):
+            raise Refused(f"mask: {path} is not there; choose another file")
+        return path
+    if ask.mask_kind == "STRIP":
+        strip = next((s for s in host.all_strips(scene) if s.name == ask.mask_strip), None)
+        if strip is None:
+            raise Refused(f"mask: no strip is named '{ask.mask_strip}'; choose a mask strip")
+        strips, mask = stage.seen(strip, scene), None
+    else:
+        if ask.mask not in bpy.data.masks:
+            raise Refused(f"mask: no mask is named '{ask.mask}'; choose one")
+        strips, mask = [], ask.mask
+    pattern = os.path.join(folder, "mask", "mask.####.png")
+    timeline = list(seen_frames or range(shown.first, shown.first + len(shown.numbers)))
+    passes.append({"kind": "mask", "strips": strips, "mask": mask, "frames": timeline,
+                   "files": [_numbered(pattern, n) for n in shown.numbers]})  # fmt: skip
+    return pattern
+
+
+def _numbered(pattern, frame):
+    """`####` as the core counts: a minus sign is one of the characters."""
+    return pattern.replace("####", f"{frame:04d}")
+
+
+def kept_of(version):
+    """The folder of what was generated for a version, "" if it was not kept."""
+    folders = (os.path.join(out, "kept") for out in version["deliveries"].values())
+    return next((folder for folder in folders if os.path.isdir(folder)), "")
+
+
+def redelivery(scene, layer, blend_space):
+    """A ticket for a layer's current version in another blending space: the same edit, laid over elsewhere."""
+    version = place.current(layer)
+    before = version["recipe"]
+    folder = os.path.dirname(before["out"])
+    number = tickets.new_id()
+    mark = place.data_of(layer)["source"]
+    source = place.source_of(scene, {"mark": mark, "name": ""})
+    return Ticket(
+        id=number, document=tickets.document_of(scene), blend=bpy.data.filepath, scene=scene.name,
+        source={"mark": mark, "name": source.name if source else layer.name, "start": version["source_start"],
+                "rendered": version["rendered"], "colorspace": version["colorspace"]},
+        recipe={**before, "blend_space": blend_space, "out": os.path.join(folder, blend_space)},
+        shown={"plate": before["plate"], "first": version["first"], "numbers": version["numbers"], "color_space": None},
+        visible=version["visible"], blend_space=blend_space, folder=folder, version=version["id"], kept=kept_of(version),
+        created=tickets.now(),
+    )  # fmt: skip

@@ -1,0 +1,115 @@
+"""Where Vera's core is, and how its service is run."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+
+import bpy
+
+ASK_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Connection:
+    """python: the interpreter that has the core, "" to use a service that already runs. root: the folder that
+    holds `core`, where it is not installed. options: of core.serve, for a service that is started here."""
+
+    python: str = ""
+    root: str = ""
+    options: tuple = ()
+
+
+class VeraPreferences(bpy.types.AddonPreferences):
+    bl_idname = __package__
+
+    python: bpy.props.StringProperty(
+        name="Python", subtype="FILE_PATH",
+        description="The Python that has Vera's core, such as /opt/vera/.venv/bin/python. It starts the service; empty: use one that runs",
+    )  # fmt: skip
+    root: bpy.props.StringProperty(
+        name="Core Folder", subtype="DIR_PATH", description="The folder that holds 'core', where it is not installed in that Python"
+    )
+    device: bpy.props.EnumProperty(
+        name="Device",
+        items=(("auto", "Auto", "The GPU where there is one"), ("cuda", "GPU", "CUDA"), ("cpu", "CPU", "Slow, works everywhere")),
+    )
+    idle: bpy.props.IntProperty(
+        name="Service Ends After", default=30, min=1, max=1440, description="Minutes without jobs and clients until the service ends"
+    )
+    model_idle: bpy.props.IntProperty(
+        name="Memory Freed After", default=5, min=1, max=1440, description="Minutes without a job until the model's memory is given back"
+    )
+
+    def draw(self, context):
+        from .session import session
+
+        layout = self.layout
+        layout.use_property_split = True
+        layout.prop(self, "python")
+        layout.prop(self, "root")
+        layout.prop(self, "device")
+        layout.prop(self, "idle", text="Service Ends After (min)")
+        layout.prop(self, "model_idle", text="Memory Freed After (min)")
+        layout.label(text="Device and times hold for a service that is started from here.", icon="INFO")
+        row = layout.row(align=True)
+        row.operator("vera.test_service")
+        row.operator("vera.allow_folder")
+        row.operator("vera.stop_service")
+        for line in session.words.splitlines():
+            layout.label(text=line)
+
+
+def preferences():
+    addon = bpy.context.preferences.addons.get(__package__)
+    return addon.preferences if addon else None
+
+
+def connection():
+    """As plain values, for threads."""
+    p = preferences()
+    if p is None:
+        return Connection()
+    options = ("--device", p.device, "--idle", str(p.idle * 60), "--model-idle", str(p.model_idle * 60))
+    return Connection(bpy.path.abspath(p.python.strip()), bpy.path.abspath(p.root.strip()), options)
+
+
+def what_is_wrong(settings):
+    """Why this Python cannot run the service, in words with the mend; "" if it can. Takes seconds."""
+    if not settings.python:
+        return "No Python is named: only a service that already runs is used (python -m core.serve)."
+    if not os.path.isfile(settings.python):
+        return f"{settings.python}: no such file. Name the Python of the environment that Vera's core is installed in."
+    if settings.root and not os.path.isdir(os.path.join(settings.root, "core")):
+        return f"{settings.root}: holds no folder 'core'. Name Vera's own folder, or leave it empty if the core is installed."
+    try:
+        answer = ask(settings, "-c", "import core.serve, torch; print(torch.__version__)")
+    except OSError as error:
+        return f"{settings.python}: cannot be run ({error.strerror}). Name a Python."
+    except subprocess.TimeoutExpired:
+        return f"{settings.python}: does not answer. Try it in a terminal: python -m core.serve --status."
+    if answer.returncode == 0:
+        return ""
+    last = (answer.stderr.strip().splitlines() or ["it says nothing"])[-1]
+    if "No module named 'core" in last:
+        return f"{settings.python}: has no Vera. Install it there, or name its folder under Core Folder."
+    if "No module named" in last:
+        return f"{settings.python}: has Vera, but not all it needs: {last}. Run its set-up again."
+    return f"{settings.python}: cannot load Vera's core: {last}"
+
+
+def ask(settings, *arguments):
+    """Run the core's Python apart from Blender's own settings; the finished process."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP")}
+    flags = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {}
+    return subprocess.run(
+        [settings.python, *arguments], cwd=settings.root or None, env=environment, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=ASK_SECONDS, **flags,
+    )  # fmt: skip
+
+
+def register():
+    bpy.utils.register_class(VeraPreferences)
+
+
+def unregister():
+    bpy.utils.unregister_class(VeraPreferences)

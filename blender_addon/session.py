@@ -1,0 +1,488 @@
+"""The work between Blender and the service: one turn at a time, on Blender's main thread.
+
+    stage (another Blender renders) -> submit -> open (the service works) -> place -> placed
+                                   any of these -> failed | cancelled -> (retry) again
+
+`tick` is called by a timer; where no timer runs (background, Blender as a module) `run` calls it. Words with
+the service are exchanged by a short-lived thread that knows nothing of Blender: it is given plain values and
+its answer is taken up at a later tick. Nothing is touched while Blender renders, saves or loads.
+"""
+
+import queue
+import threading
+import time
+
+import bpy
+
+from . import color, place, plan, stage, tickets
+from .client import ENDED_STATES, Client, NotRunning, ServiceError, connect
+from .errors import Refused
+from .preferences import connection
+
+TICK_SECONDS, QUIET_SECONDS, JOIN_SECONDS = 0.5, 3.0, 10.0
+PATIENCE = 4  # failures to start or reach the service until a farm's job gives up
+
+
+class Session:
+    def __init__(self):
+        self.tickets = {}  # by id, oldest first
+        self.documents = set()  # marks seen since the file was opened: undo may take them from the scenes
+        self.renders = {}  # ticket id -> process
+        self.answers = queue.SimpleQueue()
+        self.thread = None
+        self.busy = set()  # what Blender is at: "render", "save", "load"
+        self.trouble = ""  # why the service cannot be reached, one line
+        self.failures = 0  # to reach it, one after another
+        self.words = ""  # what the last test of the service said
+        self.asked = 0.0
+
+    # The file that is open
+
+    def opened(self):
+        """A file was opened: its tickets are taken up."""
+        self.documents = set()
+        self.tickets = {}
+        self.refresh()
+
+    def refresh(self):
+        self.documents |= {s[tickets.DOCUMENT] for s in bpy.data.scenes if tickets.DOCUMENT in s}
+        try:
+            found = tickets.load(bpy.data.filepath, self.documents)
+        except Refused as error:
+            self.trouble = str(error)
+            return
+        for ticket in found:
+            self.tickets.setdefault(ticket.id, ticket)
+        self.wake()
+
+    def saved(self):
+        """The file may have got its first name, or another."""
+        for ticket in self.tickets.values():
+            if not ticket.blend and bpy.data.filepath:
+                ticket.blend = bpy.data.filepath
+                self._keep(ticket)
+
+    # What the user does
+
+    def add(self, new):
+        """Prepare and take tickets on. Raises Refused; then none of them is left."""
+        started = []
+        try:
+            for ticket in new:
+                plan.prepare(ticket)
+                ticket.save()
+                started.append(ticket)
+        except Refused:
+            for ticket in started:
+                ticket.forget()
+            raise
+        for ticket in started:
+            self.documents.add(ticket.document)
+            self.tickets[ticket.id] = ticket
+        self.wake()
+
+    def match(self, scene, generate=True):
+        """Every layer true for the space in which the scene blends: shown at once if it was delivered before, else
+        queued; without `generate` only where nothing has to be generated anew. Raises Refused."""
+        space = color.blending_space(scene)
+        shown = place.shows_other_space(scene)
+        for layer in shown:
+            place.show(scene, layer)
+        if shown:
+            push_undo("Vera: Match Blending Space")
+        waiting = {(t.version, t.blend_space) for t in self.open()}
+        wrong = [s for s in place.wrong_space(scene) if (place.current(s)["id"], space) not in waiting]
+        self.add([plan.redelivery(scene, s, space) for s in wrong if generate or plan.kept_of(place.current(s))])
+
+    def cancel(self, ticket):
+        if ticket.ended:
+            return
+        process = self.renders.pop(ticket.id, None)
+        if process:
+            process.kill()
+            process.wait()
+        if ticket.state in ("stage", "place") or (ticket.state == "submit" and not self._asking()):
+            ticket.state = "cancelled"
+        else:
+            ticket.cancelling = True
+        self._keep(ticket)
+        self.wake()
+
+    def retry(self, ticket):
+        """From the step that it had reached; a placed one is placed once more."""
+        if not ticket.ended:
+            return
+        ticket.cancelling, ticket.reason = False, ""
+        if ticket.state == "placed" or ticket.job.get("state") == "done":
+            ticket.state = "place"
+        elif ticket.stage and stage.progress(ticket.stage)[0] < stage.progress(ticket.stage)[1]:
+            ticket.state = "stage"
+        else:
+            ticket.state = "submit"
+        self._keep(ticket)
+        self.wake()
+
+    def remove(self, ticket):
+        """From the list; files that were delivered stay."""
+        if ticket.ended:
+            self.tickets.pop(ticket.id, None)
+            ticket.forget()
+
+    def open(self):
+        return [t for t in self.tickets.values() if not t.ended]
+
+    # The turn
+
+    def wake(self):
+        """See to it that `tick` is called while there is something to do."""
+        if not bpy.app.background and self.open() and not bpy.app.timers.is_registered(_timer):
+            bpy.app.timers.register(_timer, first_interval=0.1, persistent=True)
+
+    def tick(self):
+        """One turn; returns whether anything is left to do. Never waits."""
+        if self.paused():
+            return True
+        changed = self._take_answers()
+        for ticket in self.open():
+            if ticket.state == "stage":
+                changed |= self._render(ticket)
+            elif ticket.state == "place":
+                changed |= self._place(ticket)
+        self._ask()
+        if changed:
+            redraw()
+        return bool(self.open()) or self._asking()
+
+    def paused(self):
+        """While Blender renders, saves or loads, nothing of it may be touched."""
+        return bool(self.busy) or bpy.app.is_job_running("RENDER")
+
+    def run(self, only, said=lambda text: None):
+        """Until these tickets have ended, here and now: for `blender -b`."""
+        words = {}
+        while not all(t.ended for t in only):
+            self.tick()
+            for ticket in only:
+                now = words_of(ticket)
+                if words.get(ticket.id) != now:
+                    words[ticket.id] = now
+                    said(f"Vera: {ticket.source['name']}: {now}")
+            if self.failures >= (PATIENCE if connection().python else 1):
+                raise Refused(self.trouble)
+            time.sleep(0.1)
+
+    def close(self):
+        """No thread, process or timer stays; tickets do."""
+        if bpy.app.timers.is_registered(_timer):
+            bpy.app.timers.unregister(_timer)
+        for process in self.renders.values():
+            process.kill()
+            process.wait()
+        self.renders = {}
+        if self._asking():
+            self.thread.join(JOIN_SECONDS)
+
+    # Parts of the turn
+
+    def _render(self, ticket):
+        process = self.renders.get(ticket.id)
+        there, wanted = stage.progress(ticket.stage)
+        before = (ticket.state, ticket.job.get("done"))
+        ticket.job = {**ticket.job, "stage": "plate", "done": there, "total": wanted}
+        if there == wanted:
+            if process:
+                process.wait()
+            self.renders.pop(ticket.id, None)
+            ticket.state, ticket.job = "submit", {}
+        elif process is None:
+            if not self.renders:  # one at a time
+                try:
+                    self.renders[ticket.id] = stage.start(ticket.stage)
+                except OSError as error:
+                    self._fail(ticket, f"the plate cannot be rendered: {error}")
+        elif process.poll() is not None:
+            self.renders.pop(ticket.id)
+            if stage.progress(ticket.stage)[0] < wanted:
+                self._fail(ticket, f"the plate was not rendered: {stage.last_words(ticket.stage)}; see {ticket.folder}")
+        if before != (ticket.state, ticket.job.get("done")):
+            self._keep(ticket)
+            return True
+        return False
+
+    def _place(self, ticket):
+        scene = bpy.data.scenes.get(ticket.scene)
+        if scene is None:
+            marked = [s for s in bpy.data.scenes if s.get(tickets.DOCUMENT) == ticket.document]
+            scene = marked[0] if marked else None
+        try:
+            if scene is None:
+                raise Refused(f"the scene '{ticket.scene}' has gone; the layer is in {ticket.recipe['out']}")
+            place.place(scene, ticket)
+        except Refused as error:
+            self._fail(ticket, str(error))
+            return True
+        ticket.state = "placed"
+        self._keep(ticket)
+        push_undo("Vera: Edit Layer")
+        return True
+
+    def _ask(self):
+        """Start an exchange with the service if there is something to say or to hear."""
+        due = [t for t in self.open() if t.state in ("submit", "open")]
+        quiet = QUIET_SECONDS if self.trouble else 0
+        if not due or self._asking() or time.monotonic() - self.asked < quiet:
+            return
+        errands = [
+            {"id": t.id, "submit": t.recipe if t.state == "submit" and not t.cancelling else None, "number": t.number,
+             "cancel": t.cancelling, "retry": t.state == "submit" and t.number is not None,
+             "frame": (t.job.get("thumbnails") or [None])[-1]}
+            for t in due
+        ]  # fmt: skip
+        self.thread = threading.Thread(
+            target=_exchange, args=(connection(), errands, self.answers), name="vera-exchange", daemon=True)
+        self.thread.start()
+
+    def _asking(self):
+        return self.thread is not None and self.thread.is_alive()
+
+    def _take_answers(self):
+        changed = False
+        while not self.answers.empty():
+            answer = self.answers.get()
+            self.asked = time.monotonic()
+            if "words" in answer:
+                self.words, changed = answer["words"], True
+                continue
+            changed |= self.trouble != answer["trouble"]
+            self.trouble = answer["trouble"]
+            self.failures = self.failures + 1 if self.trouble else 0
+            for number, news in answer["news"].items():
+                ticket = self.tickets.get(number)
+                if ticket is not None and not ticket.ended:
+                    changed |= self._hear(ticket, news)
+        return changed
+
+    def _hear(self, ticket, news):
+        if "refused" in news:
+            self._fail(ticket, news["refused"])
+            return True
+        if news.get("lost"):  # the service's queue is a new one
+            ticket.state, ticket.number = "submit", None
+            return True
+        if news.get("preview"):
+            try:
+                (tickets.store() / f"{ticket.id}.png").write_bytes(news["preview"])
+            except (OSError, Refused):
+                pass  # a picture less
+        job = news.get("job")
+        if job is None:
+            if ticket.cancelling:
+                ticket.state = "cancelled"
+                self._keep(ticket)
+            return ticket.ended
+        if job.get("revision") == ticket.job.get("revision"):
+            return False
+        ticket.number, ticket.job = job["id"], {k: job.get(k) for k in _KEPT}
+        ticket.state = {"done": "place", "failed": "failed", "cancelled": "cancelled"}.get(job["state"], "open")
+        ticket.reason = job.get("reason") or ""
+        self._keep(ticket)
+        return True
+
+    def _fail(self, ticket, reason):
+        ticket.state, ticket.reason = "failed", reason
+        self._keep(ticket)
+
+    def _keep(self, ticket):
+        try:
+            ticket.save()
+        except Refused as error:
+            self.trouble = str(error)
+
+
+_KEPT = ("state", "revision", "position", "stage", "done", "total", "frame", "seconds_left", "thumbnails", "warnings")
+
+
+def _exchange(settings, errands, answers):
+    """In a thread: say what is to be said, hear how the jobs are. Touches nothing of Blender."""
+    trouble, news = "", {}
+    try:
+        client = service(settings)
+        jobs = None
+        for errand in errands:
+            try:
+                news[errand["id"]] = _errand(client, errand)
+                number = news[errand["id"]].get("job", {}).get("id")
+                if number is None and errand["number"] is not None:
+                    jobs = jobs or {j["id"]: j for j in client.jobs()}
+                    job = jobs.get(errand["number"])
+                    news[errand["id"]] = {"job": job} if job else {"lost": True}
+                job = news[errand["id"]].get("job")
+                if job and job.get("thumbnails") and job["thumbnails"][-1] != errand["frame"]:
+                    news[errand["id"]]["preview"] = client.preview(job["id"], job["thumbnails"][-1])
+            except NotRunning:
+                raise
+            except ServiceError as error:
+                if not 400 <= error.status < 500:
+                    raise
+                news[errand["id"]] = {"refused": str(error)}
+    except ServiceError as error:
+        trouble = str(error)
+    except Exception as error:  # whatever it is, the timer must live on and the user must read it
+        trouble = f"{type(error).__name__}: {error}"
+    answers.put({"trouble": trouble, "news": news})
+
+
+def _errand(client, errand):
+    if errand["retry"]:
+        job = client.job(errand["number"])
+        return {"job": client.retry(errand["number"]) if job["state"] in ("failed", "cancelled") else job}
+    if errand["submit"]:
+        known = client.recipe_fields()
+        recipe = {k: v for k, v in {"keep": True, **errand["submit"]}.items() if k in known}
+        return {"job": client.submit(recipe, errand["id"])}
+    if errand["cancel"] and errand["number"] is not None:
+        job = client.job(errand["number"])
+        return {"job": job if job["state"] in ENDED_STATES else client.cancel(errand["number"])}
+    return {}
+
+
+def service(settings):
+    """A client of the running service; one is started if the preferences name a Python. Raises ServiceError."""
+    if settings.python:
+        return connect(settings.python, settings.root or None, options=settings.options)
+    client = Client()
+    client.health()
+    return client
+
+
+def words_of(ticket):
+    """How far a ticket is, for people."""
+    job = ticket.job
+    if ticket.state == "failed":
+        return ticket.reason or "failed"
+    if ticket.cancelling and not ticket.ended:
+        return "cancelling"
+    if ticket.state == "stage":
+        return f"rendering the plate, {job.get('done', 0)} of {job.get('total', '?')}"
+    if ticket.state == "submit":
+        return "waiting for the service"
+    if ticket.state == "open" and job.get("state") == "queued":
+        return f"in the queue, {job['position']}" if job.get("position") else "in the queue"
+    if ticket.state == "open":
+        name = {"start": "starting", "prepare": "preparing", "read": "reading", "denoise": "generating",
+                "deliver": "writing"}.get(job.get("stage"), "working")  # fmt: skip
+        count = f" {job['done']} of {job['total']}" if job.get("total") else ""
+        left = f", {time_left(job['seconds_left'])}" if job.get("seconds_left") else ""
+        return name + count + left
+    return {"place": "placing", "placed": "done"}.get(ticket.state, ticket.state)
+
+
+def time_left(seconds):
+    minutes = int(seconds + 59) // 60
+    return f"{int(seconds + 0.5)} s left" if seconds < 100 else f"{minutes} min left"
+
+
+def factor(ticket):
+    """How far the present step is, in [0, 1]."""
+    return min(1.0, (ticket.job.get("done") or 0) / ticket.job["total"]) if ticket.job.get("total") else 0.0
+
+
+def push_undo(message):
+    """One step that takes back what was just done. There is no undo in the background."""
+    if bpy.app.background:
+        return
+    windows = bpy.context.window_manager.windows
+    if windows:
+        with bpy.context.temp_override(window=windows[0]):
+            bpy.ops.ed.undo_push(message=message)
+
+
+def redraw():
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type in ("SEQUENCE_EDITOR", "PREFERENCES", "NODE_EDITOR"):
+                area.tag_redraw()
+
+
+session = Session()
+
+
+def _timer():
+    try:
+        return TICK_SECONDS if session.tick() else None
+    except Exception as error:  # a timer that raises is removed, and with it the queue
+        session.trouble = f"{type(error).__name__}: {error}"
+        return QUIET_SECONDS
+
+
+# Handlers: Blender calls them whatever happens; they only take note.
+
+
+def _handler(what, begins):
+    @bpy.app.handlers.persistent
+    def note(*_):
+        (session.busy.add if begins else session.busy.discard)(what)
+        if what == "load" and not begins:
+            session.busy.clear()
+            session.opened()
+            _listen()
+        if what == "save" and not begins:
+            session.saved()
+
+    return note
+
+
+_HANDLERS = [
+    (name, _handler(what, begins))
+    for name, what, begins in (
+        ("render_init", "render", True), ("render_complete", "render", False), ("render_cancel", "render", False),
+        ("save_pre", "save", True), ("save_post", "save", False), ("save_post_fail", "save", False),
+        ("load_pre", "load", True), ("load_post", "load", False), ("load_post_fail", "load", False),
+    )
+]  # fmt: skip
+
+
+@bpy.app.handlers.persistent
+def _undone(*_):
+    """After undo or redo the marks may be others: tickets stay, and those that were away come back."""
+    session.refresh()
+
+
+def _listen():
+    """Be told when a sequencer is set to blend in another space. Opening a file ends that."""
+    bpy.msgbus.clear_by_owner(session)
+    bpy.msgbus.subscribe_rna(
+        key=(bpy.types.ColorManagedSequencerColorspaceSettings, "name"), owner=session, args=(), notify=_space_changed)
+
+
+def _space_changed():
+    for scene in bpy.data.scenes:
+        try:
+            session.match(scene, generate=False)
+        except Refused as error:
+            session.trouble = str(error)
+    redraw()
+
+
+def register():
+    for name, handler in (*_HANDLERS, ("undo_post", _undone), ("redo_post", _undone)):
+        getattr(bpy.app.handlers, name).append(handler)
+    if not bpy.app.background:
+        bpy.app.timers.register(_first, first_interval=0.2)
+
+
+def _first():
+    """Enabled with a file open: its data may be read only now."""
+    session.opened()
+    _listen()
+
+
+def unregister():
+    bpy.msgbus.clear_by_owner(session)
+    session.close()
+    for name, handler in (*_HANDLERS, ("undo_post", _undone), ("redo_post", _undone)):
+        handlers = getattr(bpy.app.handlers, name)
+        if handler in handlers:
+            handlers.remove(handler)
+    if bpy.app.timers.is_registered(_first):
+        bpy.app.timers.unregister(_first)

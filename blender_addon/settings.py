@@ -1,0 +1,71 @@
+"""What the panel keeps in the scene."""
+
+import bpy
+
+from . import plan
+
+MASKS = (
+    ("NONE", "None", "The edit may go anywhere"),
+    ("FILE", "File", "White where the edit may go: a sequence (####), a movie or a still of the plate's size"),
+    ("STRIP", "Strip", "A mask strip, or any strip that shows white where the edit may go; it is rendered first"),
+    ("MASK", "Blender Mask", "A mask of this file; it is rendered first"),
+)
+RANGES = (
+    ("STRIP", "Strip", "All that each selected strip shows"),
+    ("SELECTION", "Selection", "The part of the active strip that the other selected strips span"),
+    ("SCENE", "Scene In/Out", "What of it lies in the scene's range, or in the preview range if there is one"),
+)
+QUALITIES = (
+    ("DRAFT", "Draft", f"{plan.DRAFT_STEPS} steps"),
+    ("STANDARD", "Standard", "As many steps as the model is made for"),
+    ("FINE", "Fine", f"{plan.FINE_STEPS} steps"),
+    ("STEPS", "Steps", "As many as you say"),
+)
+PLATES = (
+    ("AUTO", "Media if Plain", "The strip's own files, unless modifiers, effects or a changed speed make it another picture"),
+    ("SEEN", "As Seen", "What the strip shows at the scene's size is rendered first, and edited"),
+)
+RESULTS = (
+    ("VERSION", "Version", "Another version on the strip's layer, if it has one there"),
+    ("LAYER", "New Layer", "A layer strip of its own, above"),
+)
+
+
+class VeraSettings(bpy.types.PropertyGroup):
+    prompt: bpy.props.StringProperty(name="Prompt", description="What should change, such as: Add falling snow")
+    mask_kind: bpy.props.EnumProperty(name="Mask", items=MASKS)
+    mask_file: bpy.props.StringProperty(name="File", subtype="FILE_PATH")
+    mask_strip: bpy.props.StringProperty(name="Strip")
+    mask: bpy.props.PointerProperty(name="Mask", type=bpy.types.Mask)
+    range: bpy.props.EnumProperty(name="Range", items=RANGES)
+    handles: bpy.props.IntProperty(
+        name="Handles", min=0, max=1000, description="Frames more on both sides, where the media has them, hidden behind the layer's handles"
+    )
+    model: bpy.props.StringProperty(name="Model", default="mini", description="mini, or the folder of a full-size model")
+    quality: bpy.props.EnumProperty(name="Quality", items=QUALITIES, default="STANDARD")
+    steps: bpy.props.IntProperty(name="Steps", min=1, max=1000, default=16)
+    seed: bpy.props.IntProperty(name="Seed", min=0, description="Another seed gives another take")
+    plate: bpy.props.EnumProperty(name="Plate", items=PLATES)
+    result: bpy.props.EnumProperty(name="Result", items=RESULTS)
+    folder: bpy.props.StringProperty(
+        name="Folder", subtype="DIR_PATH", default="//vera/",
+        description="Where layers are written. Of a file that was never saved: Vera's folder in Blender's user folder",
+    )  # fmt: skip
+
+
+def ask_of(scene):
+    s = scene.vera
+    return plan.Ask(
+        s.prompt, s.mask_kind, s.mask_file, s.mask_strip, s.mask.name if s.mask else "", s.range, s.handles, s.model,
+        s.quality, s.steps, s.seed, s.plate, s.result, s.folder,
+    )  # fmt: skip
+
+
+def register():
+    bpy.utils.register_class(VeraSettings)
+    bpy.types.Scene.vera = bpy.props.PointerProperty(type=VeraSettings)
+
+
+def unregister():
+    del bpy.types.Scene.vera
+    bpy.utils.unregister_class(VeraSettings)

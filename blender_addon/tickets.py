@@ -1,0 +1,124 @@
+"""Tickets: what was asked for and how far it is, each in a file of its own.
+
+A ticket outlives undo, reload, a closed file and a crash, because nothing of it lives in the scene but an
+identifier of the document. No reference to Blender's data is kept: strips are found again by their mark.
+"""
+
+import json
+import os
+import time
+import uuid
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import bpy
+
+from .errors import Refused
+
+# stage: the plate is being rendered; submit: to be sent; open: in the service's queue; place: done, not yet
+# in the sequencer. The rest have ended.
+OPEN_STATES = ("stage", "submit", "open", "place")
+ENDED_STATES = ("placed", "failed", "cancelled")
+
+DOCUMENT, STRIP = "vera_document", "vera_strip"  # marks: custom properties of a scene and of a strip
+
+
+@dataclass
+class Ticket:
+    """id is also the name of the request: sent twice, it stays one job.
+
+    recipe: what the service is asked for. shown: see media.Shown. visible: the first timeline frame to be seen
+    and the one after the last. source: mark, name and start of the strip that is edited. stage: what
+    render_stage.py is told, or None. job: the service's last words on it. blend_space: of the layer. target:
+    "" for a strip of its own, None for the one that keeps the source's versions. version: id of the version that
+    this delivers, another ticket's where it is delivered anew; kept: what that one generated, to be used again.
+    """
+
+    id: str
+    document: str
+    blend: str
+    scene: str
+    source: dict
+    recipe: dict
+    shown: dict
+    visible: list
+    blend_space: str
+    folder: str
+    stage: dict = None
+    target: str = None
+    version: str = ""
+    kept: str = ""
+    state: str = "submit"
+    number: int = None
+    job: dict = field(default_factory=dict)
+    reason: str = ""
+    cancelling: bool = False
+    created: float = 0.0
+
+    @property
+    def ended(self):
+        return self.state in ENDED_STATES
+
+    def save(self):
+        """Write, then rename: a crash leaves the old ticket or the new one. Raises Refused."""
+        path = store() / f"{self.id}.json"
+        part = path.with_suffix(".part")
+        try:
+            part.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+            os.replace(part, path)
+        except OSError as error:
+            raise Refused(f"{path}: cannot be written ({error.strerror}); make room or mend the rights") from None
+
+    def forget(self):
+        for suffix in (".json", ".png"):
+            (store() / (self.id + suffix)).unlink(missing_ok=True)
+
+
+def new_id():
+    return uuid.uuid4().hex[:16]
+
+
+def store():
+    """The user's folder of tickets."""
+    return Path(user_folder("tickets"))
+
+
+def user_folder(name):
+    """A folder of this extension that updates leave alone. Raises Refused."""
+    try:
+        return bpy.utils.extension_path_user(__package__, path=name, create=True)
+    except (OSError, ValueError) as error:
+        raise Refused(f"Vera's own folder cannot be made ({error}); mend the rights of Blender's user folder") from None
+
+
+def load(blend, documents):
+    """The tickets of a file: by its path, or by the marks of its scenes; oldest first. Broken ones are left out."""
+    found = []
+    known = {f.name for f in fields(Ticket)}
+    for path in store().glob("*.json"):
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            ticket = Ticket(**{k: v for k, v in values.items() if k in known})
+        except (OSError, ValueError, TypeError):
+            continue
+        if ticket.document in documents or (blend and ticket.blend and os.path.normcase(ticket.blend) == os.path.normcase(blend)):
+            found.append(ticket)
+    return sorted(found, key=lambda t: t.created)
+
+
+def document_of(scene):
+    """The scene's mark, made if it has none."""
+    if DOCUMENT not in scene:
+        scene[DOCUMENT] = new_id()
+    return scene[DOCUMENT]
+
+
+def mark_of(strip):
+    """The strip's mark, made if it has none."""
+    if STRIP not in strip:
+        strip[STRIP] = new_id()
+    return strip[STRIP]
+
+
+def now():
+    return time.time()

@@ -1,0 +1,44 @@
+"""The layer's own colour at its edges, where the decoder mixed it with what lay outside."""
+
+import torch
+
+from kernels.planes import dilate, pull_push, smoothstep
+
+# Coverage below which a colour is not worked back from its mixture: that would multiply noise.
+LEAST_SHARE = 0.25
+# What counts as outside of the layer, to learn what was mixed in.
+OUTSIDE = (0.01, 0.05)
+
+
+def clean_color(edit: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """Straight colour (3, h, w) freed from the tint of its surroundings, carried past the layer's edge.
+
+    edit in [0, 1], alpha (h, w) in [0, 1]. Just inside an edge a decoder gives E = t F + (1 - t) O: the
+    layer's colour F mixed with O, whatever it drew outside, and the share t is about alpha. O is seen
+    outside and carried in; then F = (E - (1 - t) O) / t. Where the decoder kept colour and alpha apart, E
+    lies near the cleaned colour already: t is the larger of alpha and of E's place on the way from O to
+    that. Last, colour is carried outward, so that an edge lies over a colour of the layer.
+    """
+    a = alpha[None]
+    outside = pull_push(edit[None], (1 - smoothstep(a, *OUTSIDE))[None])[0]
+    cleaned = extend_color(_without(outside, edit, a), alpha)
+    way = cleaned - outside
+    along = ((edit - outside) * way).sum(0, keepdim=True) / (way * way).sum(0, keepdim=True).clamp_min(1e-3)
+    return extend_color(_without(outside, edit, torch.maximum(a, along)), alpha)
+
+
+def extend_color(edit: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """Straight colour (3, h, w) carried outward past the layer's edge.
+
+    A pixel is trusted by its alpha beside the largest of its neighbours', to the fourth; where trust
+    lacks, colour comes from a pyramid of trusted means (pull-push). The inside of a translucent layer
+    is its neighbours' equal and stays.
+    """
+    planes, a = edit[None], alpha[None, None]
+    trust = (a / dilate(a, 2).clamp_min(1e-4)).clamp(0, 1) ** 4
+    return pull_push(planes, torch.where(a > 0.02, trust, 0.0))[0]
+
+
+def _without(outside, edit, share):
+    share = share.clamp(LEAST_SHARE, 1)
+    return ((edit - (1 - share) * outside) / share).clamp(0, 1)

@@ -1,0 +1,107 @@
+"""The two curves between light and the model's range [0, 1], and sRGB's on which both stand.
+
+`DISPLAY` is sRGB's: code 1 is display white. `SCENE` holds light as a camera or a renderer saw it:
+sRGB's up to a knee at mid-grey, then a log shoulder that puts 64 times white at code 1.
+"""
+
+import numpy as np
+
+
+def encode_srgb(linear: np.ndarray) -> np.ndarray:
+    """Linear light to sRGB's encoding (IEC 61966-2-1), float32 or float64 in and out.
+
+    Odd about zero; above 1 the power curve goes on; NaN and infinities pass.
+    """
+    x, edge = np.abs(_floating(linear)), linear.dtype.type(0.0031308)
+    # In place, for speed. The power of the toe's values is unused, but must not be of denormals: that is slow.
+    code = np.asarray(np.maximum(x, edge))
+    code **= 1 / 2.4
+    code *= 1.055
+    code -= 0.055
+    low = x <= edge
+    np.multiply(x, linear.dtype.type(12.92), out=code, where=low)
+    return np.copysign(code, linear, out=code)
+
+
+def decode_srgb(encoded: np.ndarray) -> np.ndarray:
+    """The inverse of `encode_srgb`."""
+    x, edge = np.abs(_floating(encoded)), encoded.dtype.type(0.04045)
+    light = np.asarray(np.maximum(x, edge))
+    light += 0.055
+    light /= 1.055
+    light **= 2.4
+    low = x <= edge
+    np.divide(x, encoded.dtype.type(12.92), out=light, where=low)
+    return np.copysign(light, encoded, out=light)
+
+
+class DisplayCurve:
+    """sRGB's. `top` is the light at code 1, `white` the code of display white (light 1)."""
+
+    name, top, white = "srgb", 1.0, 1.0
+
+    def encode(self, light: np.ndarray) -> np.ndarray:
+        """Light to codes, cut to [0, 1]; float32 or float64 in and out."""
+        return np.clip(encode_srgb(np.clip(light, 0, 1)), 0, 1)
+
+    def decode(self, code: np.ndarray) -> np.ndarray:
+        return decode_srgb(code)
+
+    def passes(self, rest: np.ndarray) -> np.ndarray:
+        """How much light passes where black leaves the share `rest` of every code.
+
+        Black over a code s leaves the light f(rest s) of f(s): what passes depends on s. This is no
+        more than the least of it over all s up to white, so that f(a e + rest s) - passes f(s), the
+        colour of a layer with this transmission, is nowhere negative. rest^2.4 is below
+        f(rest s) / f(s) for every s.
+        """
+        return rest ** rest.dtype.type(2.4)
+
+
+class RangeCurve:
+    """sRGB's to the knee, then white + b ln((x + c) / (1 + c)): C1 at the knee, 1 at `top`."""
+
+    name, top, knee = "range", 64.0, 0.18
+
+    def __init__(self):
+        x = np.float64([self.knee])
+        self._code = float(encode_srgb(x)[0])
+        slope = 1.055 / 2.4 * self.knee ** (1 / 2.4 - 1)
+        # b = slope u with u = knee + c, from the slopes; u by bisection, from the value at the top.
+        low, high = 1e-6, 1.0
+        for _ in range(200):
+            u = (low + high) / 2
+            short = self._code + slope * u * np.log1p((self.top - self.knee) / u) < 1
+            low, high = (u, high) if short else (low, u)
+        self._b, self._c = slope * u, u - self.knee
+        self.white = float(self._code + self._b * np.log((1 + self._c) / u))
+
+    def encode(self, light: np.ndarray) -> np.ndarray:
+        """Light to codes, cut to [0, 1]; float32 or float64 in and out."""
+        light = np.clip(_floating(light), 0, self.top)
+        code = encode_srgb(np.minimum(light, light.dtype.type(self.knee)))
+        above = light > self.knee
+        # In float64: ten times as exact, and few pixels of a plate are up here.
+        code[above] = self.white + self._b * np.log((light[above].astype(np.float64) + self._c) / (1 + self._c))
+        return np.minimum(code, 1)
+
+    def decode(self, code: np.ndarray) -> np.ndarray:
+        """The inverse of `encode`: exact to 1e-14 of the light in float64, to 1e-6 in float32."""
+        light = decode_srgb(np.minimum(_floating(code), code.dtype.type(self._code)))
+        above = code > self._code
+        light[above] = (1 + self._c) * np.exp((code[above].astype(np.float64) - self.white) / self._b) - self._c
+        return light
+
+    def passes(self, rest: np.ndarray) -> np.ndarray:
+        """As `DisplayCurve.passes`. Here f(rest s) / f(s) falls with s, and is least at white."""
+        return np.minimum(self.decode(rest * rest.dtype.type(self.white)), rest)
+
+
+def _floating(values: np.ndarray) -> np.ndarray:
+    if values.dtype not in (np.float32, np.float64):
+        raise TypeError(f"the sRGB curve takes float32 or float64, not {values.dtype}")
+    return values
+
+
+DISPLAY, SCENE = DisplayCurve(), RangeCurve()
+CURVES = {curve.name: curve for curve in (DISPLAY, SCENE)}

@@ -1,0 +1,39 @@
+"""One exposure for a whole shot: the model's world is lit for a display, plates need not be."""
+
+import numpy as np
+
+from core.plate.color import PlateColor
+
+MID_GREY = 0.18
+# Left alone: a shot within a stop of mid-grey, so that night stays night and small changes stay small.
+FREE_STOPS = 1.0
+_FRAMES, _PIXELS = 48, 2**16
+_LUMINANCE = np.float32([0.2126, 0.7152, 0.0722])
+_BINS = np.linspace(-13, 27, 40 * 16 + 1)  # log2 of light, 16 to a stop; darker is black and says nothing
+
+
+def shot_exposure(plate, color: PlateColor, read=None) -> float:
+    """Stops that bring the shot's median luminance to within one stop of mid-grey, in quarters.
+
+    The median over up to 48 frames, evenly spread, and all pixels above black: highlights, letterbox
+    and single odd frames do not move it. Frames pass one at a time. A plate made for a display is
+    exposed already: 0. `read` gives a frame's pixels, `plate.read` by default.
+    """
+    if not color.space.is_scene:
+        return 0.0
+    counts = np.zeros(len(_BINS) - 1, np.int64)
+    for frame in _spread(plate.frames):
+        pixels = (read or plate.read)(frame)
+        step = max(1, int(np.sqrt(pixels.shape[0] * pixels.shape[1] / _PIXELS)))
+        light = color.light(pixels[::step, ::step]) @ _LUMINANCE / np.float32(color.gain)
+        counts += np.histogram(np.log2(light[light > 2.0 ** _BINS[0]]), _BINS)[0]
+    if not counts.any():
+        return 0.0
+    median = _BINS[np.searchsorted(np.cumsum(counts), counts.sum() / 2)] + 1 / 32
+    wanted = np.log2(MID_GREY) - median
+    return float(np.sign(wanted) * np.round(4 * max(0.0, abs(wanted) - FREE_STOPS)) / 4) + 0.0  # no -0.0
+
+
+def _spread(frames):
+    places = np.linspace(0, len(frames) - 1, min(_FRAMES, len(frames)))
+    return [frames[round(place)] for place in places]

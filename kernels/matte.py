@@ -1,0 +1,71 @@
+"""The layer's alpha and colour brought from the model's size to the plate's."""
+
+import torch
+import torch.nn.functional as F
+
+from kernels.planes import grow
+
+try:
+    from kernels import _native
+except ImportError:  # not built: the torch reference does the same, slower
+    _native = None
+
+# A decoder never gives exact ends: alpha below the first is 0, above the second 1, linear between.
+SNAP = (0.02, 0.98)
+# The fit blurs a little; what it gives is stretched about 1/2 by so much at either end.
+FIT_STRETCH = 0.03
+
+
+def plate_alpha(alpha, fit, edge, plate, steepness):
+    """Alpha at plate size, and how far the plate explains it.
+
+    alpha: (h, w) in [0, 1], at model size. It is grown bicubically, and then drawn in one of two ways:
+    edge: (eh, ew, 3), low, rise, hard: where hard is above 0, the place t of alpha between low and
+        low + rise is made `steepness` times as steep about 1/2.
+    fit: (h, w, 5), A_r, A_g, A_b, b, weight: alpha as the plate draws it, A.plate + b, stretched, by this weight.
+    plate: (H, W, 3) in [0, 1], encoded.
+
+    All float32 tensors on one device. Returns alpha (H, W), exact 0 and 1 at its ends, and the weight (H, W).
+    """
+    if _native is None or plate.is_cuda:
+        return reference_alpha(alpha, fit, edge, plate, steepness)
+    alpha, fit, edge, plate = (x.contiguous().numpy() for x in (alpha, fit, edge, plate))
+    return tuple(map(torch.from_numpy, _native.plate_alpha(alpha, fit, edge, plate, steepness)))
+
+
+def plate_color(color, alpha):
+    """Colour (h, w, 3) grown bicubically to (H, W, 3) in [0, 1]; 0 where alpha (H, W) is 0."""
+    if _native is None or color.is_cuda:
+        return reference_color(color, alpha)
+    return torch.from_numpy(_native.plate_color(color.contiguous().numpy(), alpha.contiguous().numpy()))
+
+
+def reference_alpha(alpha, fit, edge, plate, steepness):
+    """`plate_alpha` in plain torch, on any device."""
+    size = plate.shape[:2]
+    value = resize(alpha[..., None], size)[..., 0].clamp(0, 1)
+    low, rise, hard = (grow(x[None, None], size)[0, 0] for x in edge.unbind(-1))
+    t = (0.5 + steepness * ((value - low) / rise.clamp_min(1e-6) - 0.5)).clamp(0, 1)
+    value = (value + hard * (low + t * rise - value)).clamp(0, 1)
+    fine = grow(fit.movedim(-1, 0)[None], size)[0].movedim(0, -1)
+    guided = (fine[..., :3] * plate).sum(-1) + fine[..., 3]
+    guided = ((guided - FIT_STRETCH) / (1 - 2 * FIT_STRETCH)).clamp(0, 1)
+    value = value + fine[..., 4] * (guided - value)
+    return ((value - SNAP[0]) / (SNAP[1] - SNAP[0])).clamp(0, 1), fine[..., 4]
+
+
+def reference_color(color, alpha):
+    """`plate_color` in plain torch, on any device."""
+    return resize(color, alpha.shape).clamp(0, 1) * (alpha != 0)[..., None]
+
+
+def resize(image, size):
+    """Bicubic resampling of (h, w, C) float32 to `size` (height, width).
+
+    The kernel widens when shrinking, so nothing aliases. It can overshoot by
+    some percent beside hard edges: clip where a range matters.
+    """
+    # antialias=True is plain Catmull-Rom when growing; torch's other bicubic
+    # (a = -0.75) overshoots more.
+    planes = image.movedim(-1, 0)[None]
+    return F.interpolate(planes, size=tuple(size), mode="bicubic", antialias=True)[0].movedim(0, -1)

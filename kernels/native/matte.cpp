@@ -1,0 +1,91 @@
+// Plate-size alpha and colour from model-size fields, a row at a time; kernels/matte.py says the
+// same in torch. Long runs without an edge cost little: their weights are 0.
+
+#include "matte.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include "rows.hpp"
+#include "taps.hpp"
+
+namespace vera {
+namespace {
+
+// kernels/matte.py: SNAP, FIT_STRETCH.
+constexpr float kLow = 0.02f, kHigh = 0.98f, kStretch = 0.03f;
+
+float unit(float x) { return std::min(std::max(x, 0.0f), 1.0f); }
+
+float at(const float* row, Pair p, std::ptrdiff_t channels, std::ptrdiff_t c) {
+    const float a = row[p.a * channels + c], b = row[p.b * channels + c];
+    return a + p.t * (b - a);
+}
+
+float sum(const float* row, const CubicTaps& taps, std::ptrdiff_t x, std::ptrdiff_t channels, std::ptrdiff_t c) {
+    const auto run = taps.runs[x];
+    const float* weights = &taps.weights[run.weights];
+    float total = 0;
+    for (std::ptrdiff_t k = 0; k < run.count; ++k) total += weights[k] * row[(run.first + k) * channels + c];
+    return total;
+}
+
+}  // namespace
+
+void plate_alpha(const float* alpha, Extent model, const float* fit, const float* edge, Extent edges,
+                 const float* plate, Extent size, float steepness, float* result, float* kept) {
+    const CubicTaps down(model.height, size.height), along(model.width, size.width);
+    const auto fit_down = linear_taps(model.height, size.height), fit_along = linear_taps(model.width, size.width);
+    const auto edge_down = linear_taps(edges.height, size.height), edge_along = linear_taps(edges.width, size.width);
+
+    for_row_bands(size.height, size.width, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+        std::vector<float> a(model.width), f(model.width * 5), e(edges.width * 3);
+        for (auto i = begin; i < end; ++i) {
+            blend_rows(alpha, model.width, down, i, a.data());
+            blend_rows(fit, model.width * 5, fit_down[i], f.data());
+            blend_rows(edge, edges.width * 3, edge_down[i], e.data());
+            for (std::ptrdiff_t x = 0; x < size.width; ++x) {
+                const auto place = i * size.width + x;
+                float value = unit(sum(a.data(), along, x, 1, 0));
+                const float hard = at(e.data(), edge_along[x], 3, 2);
+                if (hard > 0) {
+                    const float low = at(e.data(), edge_along[x], 3, 0);
+                    const float rise = at(e.data(), edge_along[x], 3, 1);
+                    const float t = unit(0.5f + steepness * ((value - low) / std::max(rise, 1e-6f) - 0.5f));
+                    value = unit(value + hard * (low + t * rise - value));
+                }
+                const Pair p = fit_along[x];
+                const float weight = at(f.data(), p, 5, 4);
+                if (weight > 0) {
+                    float guided = at(f.data(), p, 5, 3);
+                    for (int c = 0; c < 3; ++c) guided += at(f.data(), p, 5, c) * plate[place * 3 + c];
+                    guided = unit((guided - kStretch) / (1 - 2 * kStretch));
+                    value += weight * (guided - value);
+                }
+                result[place] = unit((value - kLow) / (kHigh - kLow));
+                kept[place] = weight;
+            }
+        }
+    });
+}
+
+void plate_color(const float* color, Extent model, const float* alpha, Extent size, float* result) {
+    const CubicTaps down(model.height, size.height), along(model.width, size.width);
+    for_row_bands(size.height, size.width, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+        std::vector<float> row(model.width * 3);
+        for (auto i = begin; i < end; ++i) {
+            const float* here = alpha + i * size.width;
+            float* to = result + i * size.width * 3;
+            if (std::all_of(here, here + size.width, [](float v) { return v == 0; })) {
+                std::fill(to, to + size.width * 3, 0.0f);
+                continue;
+            }
+            blend_rows(color, model.width * 3, down, i, row.data());
+            for (std::ptrdiff_t x = 0; x < size.width; ++x)
+                for (int c = 0; c < 3; ++c)
+                    to[x * 3 + c] = here[x] == 0 ? 0.0f : unit(sum(row.data(), along, x, 3, c));
+        }
+    });
+}
+
+}  // namespace vera

@@ -1,0 +1,65 @@
+"""Small tools on planes (B, C, H, W), in torch on any device."""
+
+import torch
+import torch.nn.functional as F
+
+
+def pull_push(planes, trust):
+    """Planes where trust (B, 1, H, W) is 1; where it lacks, means of trusted neighbours, near before far."""
+    return _fill(planes * trust, trust)
+
+
+def _fill(weighted, weight):
+    if max(weight.shape[-2:]) == 1:
+        return weighted / weight.clamp_min(1e-6)
+    # Sums of 2 x 2, so that a coarse pixel is as sure as its four together.
+    padded = [F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2)) for x in (weighted, weight)]
+    sums = [4 * F.avg_pool2d(x, 2) for x in padded]
+    scale = sums[1].clamp_min(1.0)
+    coarse = _fill(sums[0] / scale, sums[1] / scale)
+    grown = grow(coarse, [2 * n for n in coarse.shape[-2:]])
+    return weighted + (1 - weight) * grown[..., : weight.shape[-2], : weight.shape[-1]]
+
+
+def dilate(planes, radius):
+    """Maximum within (2 radius + 1)^2 pixels."""
+    for axis in (2, 3):
+        planes = _over_window(torch.maximum, planes, axis, radius, -torch.inf)
+    return planes
+
+
+def blur(planes, radius):
+    """Mean within (2 radius + 1)^2 pixels; beyond the border nothing counts."""
+    for axis in (2, 3):
+        ones = planes.new_ones([1] * axis + [planes.shape[axis]] + [1] * (3 - axis))
+        planes = _over_window(torch.add, planes, axis, radius, 0) / _over_window(torch.add, ones, axis, radius, 0)
+    return planes
+
+
+def _over_window(join, planes, axis, radius, outside):
+    """join over 2 radius + 1 neighbours along an axis: of runs of 1, 2, 4, ..., each joined from two of half its
+    length."""
+    count, window = planes.shape[axis], 2 * radius + 1
+    edge = planes.new_full([*planes.shape[:axis], radius, *planes.shape[axis + 1 :]], outside)
+    run, length, joined, start = torch.cat([edge, planes, edge], axis), 1, None, 0
+    while length <= window:
+        if window & length:
+            part = run.narrow(axis, start, count)
+            joined = part if joined is None else join(joined, part)
+            start += length
+        if 2 * length <= window:
+            rest = run.shape[axis] - length
+            run = join(run.narrow(axis, 0, rest), run.narrow(axis, length, rest))
+        length *= 2
+    return joined
+
+
+def grow(planes, size):
+    """Bilinear, pixel centres aligned as areas."""
+    return F.interpolate(planes, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def smoothstep(x, low, high):
+    """0 below low, 1 above high, smooth between."""
+    t = ((x - low) / (high - low)).clamp(0, 1)
+    return t * t * (3 - 2 * t)

@@ -1,0 +1,66 @@
+"""A kept subject's own colour, freed from the old background that shines through it."""
+
+import torch
+
+from kernels.planes import pull_push, smoothstep
+
+try:
+    from kernels import _native
+except ImportError:  # not built: the torch reference does the same, slower
+    _native = None
+
+# A pixel shows the subject, or the background, alone from this share on: a little, and wholly at 1.
+TRUST = 0.9
+# Plate pixels around the translucent part in which the two colours are looked for.
+MARGIN = 96
+
+
+def free_subject(edit, alpha, kept, plate):
+    """The layer that shows the subject over the new background without the old one.
+
+    The plate is S = m F + (1 - m) B, with m = 1 - alpha the subject's matte. The layer laid over it as it
+    is gives a E + m S, in which m (1 - m) B is left of the old background B. Here F and B are carried into
+    the translucent part from where each is alone, S is shared out between them (to the part that both leave
+    unexplained F gets m, B the rest), and the layer is made anew so that over S it gives a E + m F. Where
+    that is out of the reach of straight colours in [0, 1], alpha rises, by no more than it must.
+
+    edit (H, W, 3) straight colour E, alpha (H, W), kept (H, W) weight of the correction, plate (H, W, 3)
+    S: float32 tensors in [0, 1], encoded, on one device. Returns edit and alpha; unchanged, to the bit,
+    where alpha is 0 or 1 or kept is 0. For light that mixes on encoded values, as the model composes.
+    """
+    mixed = (kept > 0) & (alpha > 0) & (alpha < 1)
+    rows, columns = (mixed.any(d).nonzero()[:, 0] for d in (1, 0))
+    if not len(rows):
+        return edit, alpha
+    box = tuple(slice(max(0, int(x[0]) - MARGIN), int(x[-1]) + 1 + MARGIN) for x in (rows, columns))
+    parts = (edit[box].contiguous(), alpha[box].contiguous(), kept[box].contiguous(), plate[box].contiguous())
+    edit, alpha = edit.clone(), alpha.clone()
+    edit[box], alpha[box] = _free(*parts)
+    return edit, alpha
+
+
+def _free(edit, alpha, kept, plate):
+    if _native is None or plate.is_cuda:
+        return reference(edit, alpha, kept, plate)
+    edit, alpha = edit.clone(), alpha.clone()
+    _native.free_subject(edit.numpy(), alpha.numpy(), kept.numpy(), plate.numpy())
+    return edit, alpha
+
+
+def reference(edit, alpha, kept, plate):
+    """`free_subject` of one box, in plain torch, on any device."""
+    a, s, k = alpha[..., None], plate, kept[..., None]
+    m = 1 - a
+    subject, behind = (_carried(s, share) for share in (m, a))
+    own = (subject + m * (s - m * subject - a * behind)).clamp(0, 1)
+    composite = a * edit + m * (s + k * (own - s))
+    room = torch.where(composite < s, s, 1 - s).clamp_min(1e-6)
+    raised = torch.maximum(a, ((composite - s).abs() / room).amax(-1, keepdim=True)).clamp_max(1)
+    freed = ((composite - (1 - raised) * s) / raised.clamp_min(1e-6)).clamp(0, 1)
+    mixed = (k > 0) & (a > 0) & (a < 1)
+    return torch.where(mixed, freed, edit), torch.where(mixed, raised, a)[..., 0]
+
+
+def _carried(plate, share):
+    trust = smoothstep(share.movedim(-1, 0)[None], TRUST, 1)
+    return pull_push(plate.movedim(-1, 0)[None], trust)[0].movedim(0, -1)

@@ -1,0 +1,32 @@
+"""The plug-in as a folder for NUKE_PATH and as a zip: python nuke_plugin/build.py [DIST]."""
+
+import shutil
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CLIENT = HERE.parent / "core" / "service" / "client.py"
+NAME = "vera-nuke"
+PARTS = ("init.py", "menu.py", "VeraEdit.gizmo", "VERIFY.md", "verify.py", "vera_nuke", "icons", "ToolSets")
+
+
+def build(dist):
+    """Write DIST/vera-nuke and DIST/vera-nuke.zip; returns both paths."""
+    folder = Path(dist) / NAME
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    for part in PARTS:
+        source = HERE / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / part)
+    shutil.copy(CLIENT, folder / "vera_nuke" / "client.py")
+    shutil.copy(HERE.parent / "LICENSE", folder / "LICENSE")
+    return folder, Path(shutil.make_archive(str(folder), "zip", dist, NAME))
+
+
+if __name__ == "__main__":
+    made, archive = build(sys.argv[1] if len(sys.argv) > 1 else HERE.parent / "dist")
+    print(f"{archive}\nor, without unpacking: add {made} to NUKE_PATH")

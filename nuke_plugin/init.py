@@ -1,0 +1,15 @@
+"""Run by Nuke for each folder in NUKE_PATH, without an interface too. It must never keep Nuke from starting."""
+
+import traceback
+
+try:
+    import nuke
+
+    from vera_nuke import show
+
+    nuke.pluginAddPath("./icons")
+    nuke.addOnScriptLoad(show.check_script)
+    nuke.addBeforeRender(show.check_before_render)
+except Exception:
+    traceback.print_exc()
+    print("Vera: could not be set up; Nuke goes on without it")

@@ -1,0 +1,16 @@
+"""Run by Nuke with an interface only. It must never keep Nuke from starting."""
+
+import traceback
+
+try:
+    import nuke
+
+    icon = "vera_edit.png"
+    menu = nuke.menu("Nodes").addMenu("Vera", icon=icon)
+    menu.addCommand("VeraEdit", "nuke.createNode('VeraEdit')", "ctrl+alt+e", icon=icon)
+    menu = nuke.menu("Nuke").addMenu("Vera")
+    menu.addCommand("Re-render all changed", "import vera_nuke.buttons; vera_nuke.buttons.render_all_changed()")
+    menu.addCommand("Settings...", "import vera_nuke.buttons; vera_nuke.buttons.settings()")
+except Exception:
+    traceback.print_exc()
+    print("Vera: its menu could not be made; Nuke goes on without it")

@@ -1,0 +1,124 @@
+"""Node and script -> a Request, pure data, on the main thread. What cannot be edited is refused in words."""
+
+import math
+import os
+import re
+from typing import cast
+
+import nuke
+
+from . import color, plate, settings, show, versions
+from .host import VeraError, no_undo
+
+
+def request(node: nuke.Gizmo, write=True):
+    """What this node asks for now. Raises VeraError.
+
+    With write, an empty results folder is filled in, to stay as it is when the script moves.
+    """
+    source = node.input(0)
+    if source is None:
+        raise VeraError("there is no plate; connect one to the first input")
+    prompt = " ".join(str(node["prompt"].value()).split())
+    if not prompt:
+        raise VeraError("the prompt is empty; write what should change")
+    if len(nuke.views()) > 1:
+        raise VeraError("a script with several views is not supported yet; edit one view in a script of its own")
+    _refuse_unrendered(node)
+    first, last = _frames(node, source)
+    base = folder(node, write)
+    working = color.known(str(node["working_space"].value()).strip()) or color.of_script(plate.root_knob)
+    files = plate.plate_files(source, first, last, base, working)
+    recipe = {
+        "plate": files.path,
+        "prompt": prompt,
+        "frames": f"{first}-{last}",
+        "model": str(node["model"].value()).strip() or "mini",
+        "seed": whole(node, "seed", 0, 2**31 - 1),
+        "color_space": files.space,
+        "layer_space": working,
+    }
+    if node["quality"].value() == "own":
+        recipe["steps"] = whole(node, "steps", 1, 1000)
+        recipe["guidance"] = float(node["guidance"].value())
+    if node["use_region"].value():
+        recipe["region"] = region(node["region"], source.format())
+    mask = None
+    drawn = node.input(1)
+    if drawn is not None:
+        _refuse_other_size(drawn, source)
+        mask = plate.mask_files(drawn, first, last, base, working)
+        recipe["mask"] = mask.path
+    return versions.Request(
+        recipe, files.state + (mask.state if mask else ""), files.path if files.write else None,
+        mask.path if mask and mask.write else None, first, last,
+    )  # fmt: skip
+
+
+def folder(node: nuke.Gizmo, fill_in=False):
+    """Where this node's versions are: the absolute path that its knob says, or the one it would get."""
+    base = str(cast("nuke.File_Knob", node["folder"]).evaluate() or "").strip().replace("\\", "/")
+    if not base:
+        base = _default_folder(node)
+        versions.check_base(base)
+        if fill_in:
+            with no_undo():
+                node["folder"].setValue(base)
+    base = base.rstrip("/")
+    versions.check_base(base)
+    return base
+
+
+def region(knob, form):
+    """The core's "X,Y,W,H" from the top left, of a box in Nuke's pixels from the bottom left."""
+    left, right = max(0, math.floor(knob.x())), min(form.width(), math.ceil(knob.r()))
+    bottom, top = max(0, math.floor(knob.y())), min(form.height(), math.ceil(knob.t()))
+    if right <= left or top <= bottom:
+        raise VeraError("the region is empty or outside the plate; draw it on the plate, or switch it off")
+    return f"{left},{form.height() - top},{right - left},{top - bottom}"
+
+
+def whole(node: nuke.Node, name, low, high):
+    """A whole number of a knob, which an expression may have made another one."""
+    value = node[name].getValue()
+    if value != int(value) or not low <= value <= high:
+        raise VeraError(f"{name} {value:g} is not a whole number from {low} to {high}; change it")
+    return int(value)
+
+
+def _frames(node: nuke.Gizmo, source):
+    if node["range"].value() == "own":
+        first, last = whole(node, "first", 0, 10**7), whole(node, "last", 0, 10**7)
+    else:
+        first, last = int(source.firstFrame()), int(source.lastFrame())
+    if first < 0:
+        raise VeraError(
+            f"frames {first}-{last}: frames below 0 are not supported; choose your own range, or shift the plate"
+        )
+    if last < first:
+        raise VeraError(f"frames {first}-{last} run backwards; change first and last")
+    return first, last
+
+
+def _default_folder(node: nuke.Gizmo):
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", node.fullName())
+    script = (plate.root_knob("name") or "").replace("\\", "/")
+    if not script:
+        return f"{settings.load().cache}/unsaved/{name}-{os.urandom(4).hex()}"
+    stem = re.sub(r"[^A-Za-z0-9_.-]", "_", os.path.splitext(os.path.basename(script))[0])
+    return f"{os.path.dirname(os.path.abspath(script))}/vera/{stem}/{name}".replace("\\", "/")
+
+
+def _refuse_unrendered(node: nuke.Gizmo):
+    for index in (0, 1):
+        for edit in show.edits_upstream(node.input(index)):
+            if not edit["result_shown"].value():
+                raise VeraError(f"{edit.fullName()} before it is not rendered yet; render that one first")
+
+
+def _refuse_other_size(mask, source):
+    a, b = mask.format(), source.format()
+    if (a.width(), a.height()) != (b.width(), b.height()):
+        raise VeraError(
+            f"the mask is {a.width()}x{a.height()}, but the plate is {b.width()}x{b.height()}; reformat the mask to the plate"
+        )

@@ -1,0 +1,86 @@
+"""Nuke's main thread, and words to the artist."""
+
+import contextlib
+import threading
+
+import nuke
+
+
+class VeraError(Exception):
+    """One line for the artist: what, where, the mend."""
+
+
+class HostGone(Exception):
+    """The main thread did not run what it was asked to: Nuke is closing."""
+
+
+def on_main(call, *args):
+    """Run `call` on the main thread, wait, and return or raise what it did.
+
+    Nuke's own function prints an error and returns None; here errors come back.
+    """
+    if not nuke.GUI or threading.current_thread() is threading.main_thread():
+        return call(*args)
+    outcome = {}
+
+    def run():
+        try:
+            outcome["value"] = call(*args)
+        except BaseException as error:
+            outcome["error"] = error
+
+    nuke.executeInMainThreadWithResult(run)
+    if "error" in outcome:
+        raise outcome["error"]
+    if "value" not in outcome:
+        raise HostGone("the main thread did not answer")
+    return outcome["value"]
+
+
+def say(text):
+    """Into the terminal, where a farm's log finds it."""
+    nuke.tprint("Vera: " + text)
+
+
+def complain(text):
+    """To the artist who pressed a button, or into the terminal."""
+    if nuke.GUI:
+        nuke.message(text)
+    else:
+        say(text)
+
+
+@contextlib.contextmanager
+def no_undo():
+    """What this package notes in its own knobs is nothing to undo."""
+    nuke.Undo.disable()
+    try:
+        yield
+    finally:
+        nuke.Undo.enable()
+
+
+@contextlib.contextmanager
+def undo_step(name):
+    """What is done inside is one step back for the artist."""
+    nuke.Undo.begin(name)
+    try:
+        yield
+    finally:
+        nuke.Undo.end()
+
+
+def inner(node: nuke.Group, name):
+    """A node inside. Raises VeraError."""
+    found = node.node(name)
+    if found is None:
+        raise VeraError(f"{node.fullName()} has no {name} inside; make the node anew")
+    return found
+
+
+def set_status(node: nuke.Node, text):
+    """The node's status line. On the main thread."""
+    with no_undo():
+        node["status"].setValue(text)
+    if not nuke.GUI:
+        say(node.fullName() + ": " + text)

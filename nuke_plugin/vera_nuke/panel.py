@@ -1,0 +1,75 @@
+"""The settings to look at. Only where there is an interface."""
+
+import threading
+
+import nuke
+import nukescripts
+
+from . import settings
+from .host import VeraError, complain, on_main
+
+
+class Panel(nukescripts.PythonPanel):
+    def __init__(self, values):
+        super().__init__("Vera settings", "vera.settings")
+        self.python = nuke.File_Knob("python", "Python of the core")
+        self.root = nuke.File_Knob("root", "folder that holds core")
+        self.cache = nuke.File_Knob("cache", "results of unsaved scripts")
+        self.folders = nuke.Multiline_Eval_String_Knob("folders", "folders it may use")
+        self.paths = nuke.Multiline_Eval_String_Knob("paths", "paths: here = there")
+        self.python.setTooltip("Such as /opt/vera/.venv/bin/python. Empty: the service is started by hand")
+        self.root.setTooltip("Empty where the core is installed in that Python")
+        self.folders.setTooltip(
+            "One a line: the service reads and writes inside these only; your home folder if there is none"
+        )
+        self.paths.setTooltip(
+            "One pair a line, where the service's machine writes paths otherwise: Z:/shots = /mnt/shots"
+        )
+        for knob, value in (
+            (self.python, values.python), (self.root, values.root), (self.cache, values.cache),
+            (self.folders, "\n".join(values.folders)), (self.paths, "\n".join(f"{a} = {b}" for a, b in values.paths)),
+        ):  # fmt: skip
+            self.addKnob(knob)
+            knob.setValue(value)
+
+    def values(self):
+        """What is in the panel. Raises VeraError."""
+        pairs = []
+        for line in _lines(self.paths.value()):
+            here, equals, there = (part.strip() for part in line.partition("="))
+            if not (equals and here and there):
+                raise VeraError(f"paths: '{line}' is no pair; write here = there")
+            pairs.append((here, there))
+        return settings.Settings(
+            _one(self.python),
+            _one(self.root),
+            _one(self.cache) or settings.load().cache,
+            tuple(_lines(self.folders.value())),
+            tuple(pairs),
+        )
+
+
+def show():
+    """Ask, keep, and let the service have its folders. Raises VeraError."""
+    panel = Panel(settings.load())
+    if not panel.showModalDialog():
+        return
+    values = panel.values()
+    settings.save(values)
+    if values.python and values.folders:
+        threading.Thread(target=_allow, args=(values,), name="Vera allow", daemon=True).start()
+
+
+def _allow(values):
+    try:
+        settings.allow(values)
+    except VeraError as error:
+        on_main(complain, f"Vera settings: {error}")
+
+
+def _one(knob):
+    return str(knob.value() or "").strip()
+
+
+def _lines(text):
+    return [line.strip() for line in str(text or "").split("\n") if line.strip()]

@@ -1,0 +1,224 @@
+"""The plate and the mask as files: the Read's own where nothing has touched them, else written by Nuke.
+
+All of it runs on the main thread.
+"""
+
+import glob
+import hashlib
+import os
+import re
+from collections import namedtuple
+from typing import Optional
+
+import nuke
+
+from . import color, versions
+from .host import VeraError, inner, no_undo
+
+# path: a pattern. space: as the core takes it, "" if not known. state: a hash of what it is made of.
+# write: whether Nuke has to write it to path first.
+Files = namedtuple("Files", "path space state write")
+
+# What the core reads bit for bit as Nuke does. Movies and JPEGs are decoded by other code there.
+_DIRECT = ("exr", "dpx", "tif", "tiff", "png")
+CLASS = "VeraEdit"
+# Knobs that change no pixel.
+_LAYOUT = re.compile(
+    r"(?:xpos|ypos|selected|label|note_font\S*|tile_color|gl_color|hide_input|postage_stamp|cached|dope_sheet|name)\b"
+)
+# Of another VeraEdit: those that do.
+_RESULT = re.compile(r"(?:result_\w+|output|disable)\b")
+
+
+def root_knob(name):
+    """The text of a knob of the script, expressions in it evaluated; None if there is no such knob."""
+    knob = nuke.root().knob(name)
+    if knob is None:
+        return None
+    return str((knob.evaluate() if hasattr(knob, "evaluate") else knob.value()) or "")
+
+
+def plate_files(source: nuke.Node, first, last, folder, working):
+    """Files of the plate stream `source`. Raises VeraError."""
+    read = untouched_read(source, first, last)
+    if read is not None:
+        space = working if read["raw"].value() else color.of_read(*_colorspace(read))
+        # In the working space Nuke converts nothing; the other two it decodes as the core does.
+        if space in (working, "linear", "srgb"):
+            pattern = file_pattern(read)
+            gone = versions.missing(pattern, first, last)
+            if gone:
+                raise VeraError(
+                    f"{read.fullName()}: {pattern}: {versions.show_frames(gone)} not on the disk;"
+                    " supply the files or choose other frames"
+                )
+            files = [versions.file_of(pattern, frame) for frame in range(first, last + 1)]
+            return Files(pattern, space, _state_of_files(files), False)
+    state = state_of_stream(source, first, last)
+    return Files(f"{folder}/plates/{state[:12]}/plate.####.exr", working, state, True)
+
+
+def mask_files(source: nuke.Node, first, last, folder, working):
+    """Files of the mask stream. The core takes alpha, or the brightness where alpha is 1 everywhere."""
+    read = untouched_read(source, first, last, still=True)
+    # What the file holds and what the artist sees are the same only if Nuke converts nothing.
+    if read is not None and (read["raw"].value() or color.of_read(*_colorspace(read)) in (working, "linear")):
+        pattern = file_pattern(read)
+        frames = range(first, last + 1)
+        if not versions.missing(pattern, first, last):
+            return Files(pattern, "", _state_of_files(sorted({versions.file_of(pattern, f) for f in frames})), False)
+    state = state_of_stream(source, first, last)
+    return Files(f"{folder}/plates/{state[:12]}/mask.####.exr", "", state, True)
+
+
+def untouched_read(node: Optional[nuke.Node], first, last, still=False):
+    """The Read whose files are what the stream shows, frame by frame and pixel by pixel; else None.
+
+    In doubt it is None, and Nuke writes the stream: that is always right, and only slower.
+    """
+    while node is not None and node.Class() == "Dot":
+        node = node.input(0)
+    if node is None or node.Class() != "Read" or node["disable"].value():
+        return None
+    pattern = file_pattern(node)
+    numbered = versions.file_of(pattern, 1) != versions.file_of(pattern, 2)
+    extension = os.path.splitext(pattern)[1][1:].lower()
+    if extension not in _DIRECT or (extension != "exr" and "rgba.alpha" in node.channels()):
+        return None  # colour and alpha of other formats may be multiplied on reading
+    if not numbered and not still:
+        return None
+    if _is_retimed(node):
+        return None
+    if numbered and not _value(node, "first") <= first <= last <= _value(node, "last"):
+        return None if still else _refuse_range(node, first, last)
+    width, height = node.metadata("input/width"), node.metadata("input/height")
+    form, box = node.format(), node.bbox()
+    if (form.width(), form.height()) != (width, height):
+        return None  # another format was chosen for it
+    if (box.x(), box.y(), box.w(), box.h()) != (0, 0, width, height):
+        return None  # overscan, or a data window that is smaller
+    return node
+
+
+def file_pattern(node: nuke.Node):
+    """The absolute file pattern of a Read, expressions evaluated."""
+    name = nuke.filename(node) or ""
+    if name and not os.path.isabs(name):
+        folder = root_knob("project_directory") or os.path.dirname(root_knob("name") or "")
+        name = os.path.abspath(os.path.join(folder, name))
+    return name.replace("\\", "/")
+
+
+def upstream(node: nuke.Node, links):
+    """The nodes that a node is directly made with: into groups, and out of the group that it is in."""
+    found = list(nuke.dependencies([node], links))
+    if isinstance(node, nuke.Group):
+        found += node.nodes()
+    if node.Class() == "Input":
+        found += nuke.dependencies([node.parent()], links)
+    return found
+
+
+def state_of_stream(node: nuke.Node, first, last):
+    """A hash that changes with anything upstream: nodes, knobs, connections, and the files that are read."""
+    colors = [root_knob(name) for name in ("colorManagement", "OCIO_config", "customOCIOConfigPath", "workingSpaceLUT")]
+    digest = hashlib.sha256(f"{first}-{last} {colors}".encode())
+    seen = set()
+
+    def add(node: nuke.Node):
+        if node.fullName() in seen:
+            return
+        seen.add(node.fullName())
+        knobs = node.writeKnobs(nuke.TO_SCRIPT | nuke.WRITE_NON_DEFAULT_ONLY).split("\n")
+        lines = [line for line in knobs if not _LAYOUT.match(line.strip())]
+        if node.Class() == CLASS:  # of another edit its result counts, not what its status says
+            lines = [line for line in knobs if _RESULT.match(line.strip())]
+        if node.Class() == "Write":  # it hands its input on, whatever it writes
+            lines = []
+        digest.update("\n".join([node.fullName(), node.Class(), *lines]).encode())
+        if node.knob("file") is not None and node.Class() != "Write":
+            every = re.sub(r"%(0\d+)?d|#+", "*", glob.escape(file_pattern(node)))
+            digest.update(_state_of_files(sorted(glob.glob(every))).encode())
+        for index in range(node.inputs()):
+            source = node.input(index)
+            digest.update(f"{index} {source.fullName() if source else '-'}".encode())
+        for other in upstream(node, nuke.INPUTS | nuke.HIDDEN_INPUTS | nuke.EXPRESSIONS):
+            add(other)
+
+    add(node)
+    return digest.hexdigest()
+
+
+def write(node: nuke.Gizmo, request):
+    """Write what the request needs and is not there yet: lossless EXR, all pixels as they are. Raises VeraError."""
+    for which, pattern in (("plate", request.plate_write), ("mask", request.mask_write)):
+        if pattern is None:
+            continue
+        mark = os.path.dirname(pattern) + "/" + which
+        first, last = request.first, request.last
+        if not versions.is_written(mark, first, last) or versions.missing(pattern, first, last):
+            _write(node, which, pattern, first, last)
+            os.makedirs(mark, exist_ok=True)
+            versions.mark_written(mark, first, last)
+
+
+def _write(node: nuke.Gizmo, which, pattern, first, last):
+    writer = inner(node, {"plate": "PlateWrite", "mask": "MaskWrite"}[which])
+    proxy = nuke.root()["proxy"].value()
+    try:
+        os.makedirs(os.path.dirname(pattern), exist_ok=True)
+        with no_undo():
+            if which == "mask":
+                writer["channels"].setValue("rgba" if "rgba.alpha" in inner(node, "mask").channels() else "rgb")
+            nuke.root()["proxy"].setValue(False)  # the plate is edited at its full size
+            node[which + "_file"].setValue(pattern)
+            node["writing"].setValue(True)
+        nuke.execute(writer, first, last, 1)
+    except OSError as error:
+        raise VeraError(
+            f"{os.path.dirname(pattern)}: cannot be written ({error.strerror}); choose another folder"
+        ) from None
+    except RuntimeError as error:
+        reason = " ".join(str(error).split()) or "no reason given"
+        raise VeraError(f"the {which} could not be written ({reason}); nothing was submitted") from None
+    finally:
+        with no_undo():
+            node["writing"].setValue(False)
+            nuke.root()["proxy"].setValue(proxy)
+    gone = versions.missing(pattern, first, last)
+    if gone:
+        raise VeraError(f"the {which} was not written whole: {versions.show_frames(gone)} missing; press Render again")
+
+
+def _is_retimed(read: nuke.Node):
+    mode, frame = str(_value(read, "frame_mode")), str(_value(read, "frame") or "").strip()
+    if mode == "start at":
+        return frame not in ("", str(int(_value(read, "first"))))
+    return frame not in ("", "0", "frame") if mode == "offset" else frame not in ("", "frame")
+
+
+def _colorspace(read: nuke.Node):
+    bits = read.metadata("input/bitsperchannel") or ""
+    return str(read["colorspace"].value()), root_knob, str(bits)
+
+
+def _refuse_range(read: nuke.Node, first, last):
+    has = f"{int(_value(read, 'first'))}-{int(_value(read, 'last'))}"
+    raise VeraError(f"frames {first}-{last} are not all within {read.fullName()}'s {has}; choose frames that it has")
+
+
+def _state_of_files(files):
+    """By names, sizes and dates: looking at them all costs nothing."""
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            status = os.stat(file)
+            digest.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
+        except OSError:
+            digest.update(f"{file} -\n".encode())
+    return digest.hexdigest()
+
+
+def _value(node: nuke.Node, name):
+    knob = node.knob(name)
+    return None if knob is None else knob.value()

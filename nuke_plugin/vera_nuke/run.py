@@ -1,0 +1,245 @@
+"""One job of the service: from the button to the layer in the node.
+
+The node and the disk are looked at on the main thread; the service is asked in a thread of its own,
+which touches no node. Without an interface all of it happens where it is called.
+"""
+
+import threading
+import traceback
+
+import nuke
+
+from . import gather, plate, settings, show, versions
+from .host import HostGone, VeraError, no_undo, on_main, set_status
+
+_LOOK_SECONDS = 0.5  # between two looks at the cancel buttons
+_NEW_FIELDS = ("region", "layer_space")  # those that an older core's recipe lacks
+_running: "dict[str, Run]" = {}  # by the folder of the version
+
+
+def render(node: nuke.Gizmo, wait=False):
+    """Show what this node asks for: at once if it is on the disk, else after a job. Raises VeraError.
+
+    wait: return when it is shown; else at once, and the job is watched from a thread.
+    """
+    _refuse_second(node)
+    asked = gather.request(node)
+    with no_undo():
+        node["spaces"].setValue(spaces(asked))
+    base = gather.folder(node)
+    number = versions.find(base, asked, int(node["version"].value()))
+    if number is not None:
+        out = versions.path(base, number)
+        if out in _running:
+            raise VeraError(f"v{number:03d}: another node renders the same just now; press Render when it is done")
+        delivery = versions.delivered(out)
+        if delivery and not delivery.missing:
+            return show.show(node, base, number)
+    plate.write(node, asked)
+    if number is None:
+        number = versions.begin(base, asked)
+    _start(Run(node, base, number, asked.recipe), wait)
+
+
+def changed(node: nuke.Gizmo):
+    """Whether the node asks for something else than it shows. Raises VeraError."""
+    if show.missing(node):
+        return True
+    number = int(node["version"].value())
+    return versions.find(gather.folder(node), gather.request(node, write=False), number) != number
+
+
+def cancel(node: nuke.Gizmo):
+    """Stop this node's job; what is finished stays. Raises VeraError."""
+    run = _of(node)
+    if run is None:
+        raise VeraError("nothing is being rendered for this node")
+    run.cancelled.set()
+    set_status(node, "being cancelled")
+
+
+def resume(node: nuke.Gizmo, number):
+    """After a script was opened: a job that it had begun is shown, or watched on; none is started."""
+    base = gather.folder(node)
+    delivery = versions.delivered(versions.path(base, number))
+    if delivery and not delivery.missing:
+        show.show(node, base, number)
+    elif _of(node) is None:
+        _start(Run(node, base, number, None), wait=False)
+
+
+def fitting(recipe, known):
+    """The recipe in the fields that the service knows. Raises VeraError for what an older one cannot do."""
+    recipe = dict(recipe)
+    if "layer_space" not in known and recipe["layer_space"] == "linear":
+        del recipe["layer_space"]  # what it makes anyway
+    for name in _NEW_FIELDS:
+        if name in recipe and name not in known:
+            raise VeraError(
+                f"this version of the core has no {name.replace('_', ' ')} ({recipe[name]}); update Vera, or do without"
+            )
+    return {name: value for name, value in recipe.items() if value != ""}
+
+
+def spaces(asked):
+    """What is known of colour, for the artist to read."""
+    plate_is = "written as EXR" if asked.plate_write else "its own files"
+    return f"plate in {asked.recipe['color_space']} ({plate_is}), layer in {asked.recipe['layer_space']}"
+
+
+def _refuse_second(node: nuke.Gizmo):
+    run = _of(node)
+    if run is not None:
+        raise VeraError(f"v{run.number:03d} of this node is being rendered; cancel it first, or wait")
+
+
+def _of(node: nuke.Gizmo):
+    for run in list(_running.values()):
+        try:
+            if run.node == node:  # it may have another name by now
+                return run
+        except ValueError:
+            pass  # that one has been deleted
+    return None
+
+
+def _start(run, wait):
+    _running[run.out] = run
+    with no_undo():
+        run.node["pending"].setValue(run.number)
+    if wait:
+        run.work()
+        if run.failure:
+            raise VeraError(run.failure)
+    else:
+        set_status(run.node, f"v{run.number:03d}: looking for the service")
+        threading.Thread(target=run.work, name="Vera " + run.out, daemon=True).start()
+
+
+class Run:
+    """A version on its way. recipe: None where a job is only looked for, not submitted."""
+
+    def __init__(self, node: nuke.Gizmo, base, number, recipe):
+        self.node, self.base, self.number, self.recipe = node, base, number, recipe
+        self.name, self.out = node.fullName(), versions.path(base, number)
+        self.cancelled = threading.Event()
+        self.failure = self.said = ""
+
+    def work(self):
+        """All of it; what went wrong is in `failure` and in the node's status."""
+        try:
+            words = self._ended(self._watched())
+        except HostGone:
+            self._leave()
+            return
+        except VeraError as error:
+            words = str(error)
+        except Exception as error:
+            traceback.print_exc()
+            words = f"fault: {type(error).__name__}: {error}; the terminal has more"
+        try:
+            on_main(self._finish, words)
+        except (HostGone, ValueError):
+            pass  # the node, the script or Nuke has gone; the result is found by the next Render
+        finally:
+            self._leave()
+
+    def _leave(self):
+        if _running.get(self.out) is self:  # a script that was opened again may have another in its place
+            del _running[self.out]
+
+    def _watched(self):
+        """The job, once it has ended."""
+        from . import client
+
+        task = nuke.ProgressTask(f"Vera: {self.name} v{self.number:03d}") if nuke.GUI else None
+        try:
+            service = settings.connect(may_start=self.recipe is not None)
+            job, told = self._job(service), False
+            while job["state"] in client.OPEN_STATES:
+                for job in service.watch(job["id"], _LOOK_SECONDS):
+                    if job["state"] in client.OPEN_STATES:
+                        self._report(job, task)
+                if not told and (self.cancelled.is_set() or (task and task.isCancelled())):
+                    told = True
+                    try:
+                        service.cancel(job["id"])
+                    except client.ServiceError as error:
+                        if error.status != 409:  # it has just ended
+                            raise
+            return job
+        except client.ServiceError as error:
+            raise VeraError(str(error)) from None
+        finally:
+            del task  # its window closes
+
+    def _job(self, service):
+        if self.recipe is not None:
+            return service.submit({**fitting(self.recipe, service.recipe_fields()), "out": self.out})
+        there = service.paths.to_service(self.out)
+        for job in service.jobs():
+            if job["recipe"]["out"] == there:
+                return job
+        raise VeraError("was not finished; press Render to go on")
+
+    def _report(self, job, task):
+        words = f"v{self.number:03d}: {progress(job)}"
+        if words == self.said:
+            return
+        self.said = words
+        if task:
+            task.setMessage(progress(job))
+            task.setProgress(percent(job))
+        try:
+            on_main(set_status, self.node, words)
+        except ValueError:
+            raise HostGone("the node has gone") from None
+
+    def _ended(self, job):
+        """What to say in place of a result; None if there is one."""
+        if job["state"] == "done":
+            return None
+        if job["state"] == "cancelled":
+            return "cancelled; press Render to go on"
+        return job["reason"] or "failed; the service's log has more"
+
+    def _finish(self, words):
+        self._leave()  # before the artist sees the end, and may press Render again
+        if words is None:
+            try:
+                show.show(self.node, self.base, self.number)
+                return
+            except VeraError as error:
+                words = f"{error}; the service says it is done: do the paths in Settings fit?"
+        self.failure = words
+        versions.forget_if_empty(self.out)
+        with no_undo():
+            self.node["pending"].setValue(0)
+        set_status(self.node, f"v{self.number:03d}: {words}")
+
+
+def progress(job):
+    """A job's state in a few words."""
+    stage, done, total, left = job["stage"], job["done"], job["total"], job["seconds_left"]
+    if job["cancelling"]:
+        return "being cancelled"
+    if job["state"] == "queued":
+        return f"waits in the queue, place {job['position']}"
+    time_left = f", {_duration(left)} left" if left else ""
+    if stage == "denoise":
+        return f"step {done} of {total}{time_left}"
+    if stage in ("read", "deliver") and total:
+        verb = {"read": "plate read", "deliver": "layers delivered"}[stage]
+        return f"{verb}: {done} of {total}{time_left}"
+    return {"start": "the model is being loaded", "prepare": "the plate is being checked"}.get(stage, job["state"])
+
+
+def percent(job):
+    """How far a job is, 0 to 100: by its stages, of which the denoising is the longest."""
+    low, high = {"read": (2, 10), "denoise": (10, 85), "deliver": (85, 100)}.get(job["stage"], (0, 2))
+    return int(low + (high - low) * job["done"] / job["total"]) if job["total"] else low
+
+
+def _duration(seconds):
+    seconds = int(seconds + 0.5)
+    return f"{seconds} s" if seconds < 90 else f"{seconds // 60} min"

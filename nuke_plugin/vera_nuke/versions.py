@@ -1,0 +1,149 @@
+"""Versions on the disk, with no word of Nuke.
+
+    FOLDER/v003/request.json       what the node asked for; written before the job
+    FOLDER/v003/edit/, manifest.json, ...    the core's delivery; its manifest is written last
+    FOLDER/plates/STATE/           the plate and the mask, where Nuke had to write them
+"""
+
+import json
+import os
+import re
+from collections import namedtuple
+
+from .host import VeraError
+
+# recipe: the core's fields, without `out`. state: a hash that changes with the plate's and the mask's files.
+# plate_write, mask_write: where Nuke has to write them first, or None. first, last: frames.
+Request = namedtuple("Request", "recipe state plate_write mask_write first last")
+Delivery = namedtuple("Delivery", "first last edit missing warnings")
+
+_VERSION = re.compile(r"v(\d{3,})")
+_SPECIAL = re.compile(r'[\[\]{}$"\\#%]')  # what Tcl or a frame pattern would take for its own
+
+
+def path(base, number):
+    return f"{base}/v{number:03d}"
+
+
+def check_base(base):
+    """Refuse a folder whose name would mean something else in a Read's file name."""
+    if not os.path.isabs(base):
+        raise VeraError(f"results in {base}: not an absolute path; choose a folder")
+    special = _SPECIAL.search(base)
+    if special:
+        raise VeraError(f"results in {base}: {special[0]} in a folder's name would be misread; choose another folder")
+
+
+def numbers(base):
+    """The versions that are there, in order."""
+    try:
+        found = [_VERSION.fullmatch(name) for name in os.listdir(base)]
+    except OSError:
+        return []
+    return sorted(int(match[1]) for match in found if match)
+
+
+def find(base, request, shown):
+    """The version that was asked for the same; the one shown is looked at first. None if there is none."""
+    wanted = _noted(request)
+    for number in sorted(numbers(base), key=lambda n: (n != shown, -n)):
+        if _read_json(path(base, number) + "/request.json") == wanted:
+            return number
+    return None
+
+
+def asked(out):
+    """The recipe that a version was asked for."""
+    return _read_json(out + "/request.json").get("recipe", {})
+
+
+def begin(base, request):
+    """A new version for this request; never one that someone else makes at the same time."""
+    try:
+        os.makedirs(base, exist_ok=True)
+        number = max(numbers(base), default=0) + 1
+        while True:
+            try:
+                os.mkdir(path(base, number))
+                break
+            except FileExistsError:
+                number += 1
+        _write_json(path(base, number) + "/request.json", _noted(request))
+    except OSError as error:
+        raise VeraError(
+            f"{base}: cannot be written ({error.strerror}); choose another folder for the results"
+        ) from None
+    return number
+
+
+def forget_if_empty(out):
+    """Take a version away that was refused before anything was written into it."""
+    try:
+        if os.listdir(out) == ["request.json"]:
+            os.unlink(out + "/request.json")
+            os.rmdir(out)
+    except OSError:
+        pass
+
+
+def delivered(out):
+    """The whole delivery in `out`, or None. Its `missing` are frames whose file has gone since."""
+    manifest = _read_json(out + "/manifest.json")
+    try:
+        files = {entry["frame"]: entry["edit"]["file"] for entry in manifest["frames"]}
+        first, last = min(files), max(files)
+        missing = [f for f in range(first, last + 1) if f not in files or not os.path.isfile(f"{out}/{files[f]}")]
+        return Delivery(first, last, f"{out}/edit/edit.####.exr", missing, manifest["extra"].get("warnings", []))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def missing(pattern, first, last):
+    """The frames of a sequence that are not on the disk."""
+    return [frame for frame in range(first, last + 1) if not os.path.isfile(file_of(pattern, frame))]
+
+
+def file_of(pattern, frame):
+    """The file of a frame: `plate.####.exr`, `plate.%04d.exr`, or a name without a pattern."""
+    folder, name = os.path.split(pattern)
+    name = re.sub(r"%(0\d+)?d|#+", lambda m: f"{frame:{_width(m[0])}d}", name)
+    return os.path.join(folder, name)
+
+
+def _width(token):
+    return token[1:-1] if token.startswith("%") else f"0{len(token)}"
+
+
+def show_frames(frames):
+    """A list of frames in few words: "frame 1003", "frames 1003, 1004, 1005, ... (12 in all)"."""
+    named = ("frames " if len(frames) > 1 else "frame ") + ", ".join(map(str, frames[:3]))
+    return named + (f", ... ({len(frames)} in all)" if len(frames) > 3 else "")
+
+
+def mark_written(folder, first, last):
+    """Plate and mask in `folder` are whole."""
+    _write_json(folder + "/written.json", {"first": first, "last": last})
+
+
+def is_written(folder, first, last):
+    return _read_json(folder + "/written.json") == {"first": first, "last": last}
+
+
+def _noted(request):
+    return {"recipe": request.recipe, "state": request.state}
+
+
+def _read_json(file):
+    """A JSON object, or an empty one if there is none to be read."""
+    try:
+        with open(file, encoding="utf-8") as stream:
+            value = json.load(stream)
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _write_json(file, value):
+    with open(file + ".part", "w", encoding="utf-8") as stream:
+        json.dump(value, stream, indent=1, sort_keys=True)
+    os.replace(file + ".part", file)

@@ -1,0 +1,140 @@
+"""The add-on in real Blender, against the real service and `mini`; see in_blender.py for what is done there.
+
+VERA_BLENDERS=42,45,50,52 runs every case in each of those that are installed (make bpy); without it 4.5 runs
+every case, and 5.0 the whole flow.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import av
+import numpy as np
+import OpenImageIO as oiio
+import pytest
+
+from core.service import client
+
+ROOT = Path(__file__).parents[2]
+CASES = ("flow", "refusals", "masks", "faults")
+ASKED = os.environ.get("VERA_BLENDERS")
+RUNS = (
+    [(blender, case) for blender in ASKED.split(",") for case in CASES]
+    if ASKED
+    else [*(("45", case) for case in CASES), ("50", "flow")]
+)
+
+
+# The folder is a package for Blender only: its __init__ wants bpy.
+_spec = importlib.util.spec_from_file_location("build", ROOT / "blender_addon" / "build.py")
+build = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(build)
+
+
+def blender_python(blender):
+    folder = ROOT / f".venv-bpy{blender}"
+    if not (folder / ".installed").exists():
+        log = folder / "install.log"
+        words = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else ["make bpy was not run"]
+        pytest.skip(f"Blender {blender[0]}.{blender[1]} is not installed: {''.join(words)}")
+    return folder / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def zip_file(tmp_path_factory):
+    return build.build(tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    """A folder for the service's state. Blender starts the service; here it is ended."""
+    folder = tmp_path_factory.mktemp("service")
+    (folder / "roots.json").write_text(json.dumps({"folders": [str(tmp_path_factory.getbasetemp())]}))
+    yield folder
+    try:
+        pid = client.discover(folder)["pid"]
+        os.kill(pid, signal.SIGTERM)
+        end = time.monotonic() + 30
+        while client.discover(folder) and time.monotonic() < end:
+            time.sleep(0.1)
+        os.kill(pid, signal.SIGKILL)
+    except (client.ServiceError, OSError):
+        pass
+
+
+@pytest.fixture(scope="module")
+def plates(tmp_path_factory):
+    """Five frames of a textured gradient that moves, as PNG and as a lossless movie of 8-bit RGB."""
+    folder = tmp_path_factory.mktemp("plates")
+    noise = np.random.default_rng(1).integers(-8, 8, (64, 96, 3))
+    y, x = np.mgrid[0:64, 0:96]
+    with av.open(str(folder / "plate.mov"), "w") as movie:
+        stream = movie.add_stream("qtrle", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "rgb24"
+        for number in range(1001, 1007):
+            ramp = np.stack([(x * 2 + number * 3) % 256, y * 4, np.full_like(x, 90 + number % 10)], -1)
+            frame = np.clip(ramp + noise, 0, 255).astype(np.uint8)
+            image = oiio.ImageOutput.create("x.png")
+            image.open(str(folder / f"p.{number}.png"), oiio.ImageSpec(96, 64, 3, "uint8"))
+            image.write_image(frame)
+            image.close()
+            movie.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        movie.mux(stream.encode())
+    return folder
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    """A disk that can only be read, where the user may mount one; None elsewhere."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(folder)]
+    mounted = shutil.which("mount") and subprocess.run(command, capture_output=True).returncode == 0
+    yield str(folder) if mounted else None
+    if mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_zip_carries_the_core_s_client_as_it_is(zip_file):
+    with zipfile.ZipFile(zip_file) as archive:
+        assert archive.read("client.py") == (ROOT / "core" / "service" / "client.py").read_bytes()
+        names = set(archive.namelist())
+    assert {"blender_manifest.toml", "__init__.py", "LICENSE"} <= names
+    assert "build.py" not in names and not any("/" in name for name in names)
+
+
+def test_same_source_makes_the_same_zip(zip_file, tmp_path):
+    assert build.build(tmp_path).read_bytes() == zip_file.read_bytes()
+
+
+@pytest.mark.parametrize("blender", sorted({blender for blender, _ in RUNS}))
+def test_zip_is_valid_for_blender(blender, zip_file):
+    python = blender_python(blender)
+    checker = next((python.parents[1] / "lib").glob("python*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py"))
+    answer = subprocess.run([python, checker, "validate", zip_file], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize("blender, case", RUNS)
+def test_in_blender(blender, case, zip_file, service, plates, read_only, tmp_path):
+    told = {
+        "zip": str(zip_file), "work": str(tmp_path), "plate": str(plates / "p.####.png"), "movie": str(plates / "plate.mov"),
+        "python": sys.executable, "root": str(ROOT), "bare_python": sys._base_executable, "read_only": read_only,
+        "seed": int(blender),
+    }  # fmt: skip
+    environment = {
+        **os.environ, "VERA_SERVICE_DIR": str(service), "BLENDER_USER_RESOURCES": str(tmp_path / "user"), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    environment.pop("PYTHONPATH", None)
+    script = Path(__file__).with_name("in_blender.py")
+    answer = subprocess.run(
+        [blender_python(blender), script, case, json.dumps(told)], env=environment, capture_output=True, text=True, timeout=900
+    )  # fmt: skip
+    assert answer.returncode == 0 and "case passed" in answer.stdout, (answer.stdout + answer.stderr)[-6000:]
