@@ -85,8 +85,8 @@ def test_bits_stay_where_alpha_is_zero_after_windows(tmp_path, model, monkeypatc
     decoded = edit._decoded_frames
 
     def with_holes(*given):
-        for color, alpha, composed in decoded(*given):
-            yield color, torch.where(torch.arange(alpha.shape[1]) < alpha.shape[1] // 2, 0.0, alpha), composed
+        for color, alpha, *rest in decoded(*given):
+            yield color, torch.where(torch.arange(alpha.shape[1]) < alpha.shape[1] // 2, 0.0, alpha), *rest
 
     monkeypatch.setattr(edit, "_decoded_frames", with_holes)
     plate, out = write_plate(tmp_path / "in", range(1, 15)), tmp_path / "out"
@@ -266,7 +266,7 @@ def test_the_layer_is_of_the_plates_size_and_windows(tmp_path, model, shape):
     width, height = report["model_size"]
     seen, is_ = width / height, filmed.width * job.plate.pixel_aspect / filmed.height
     assert abs(np.log(seen / is_)) < 0.35 or shape in ("wide", "one line")
-    made = over(job.plate.read(7), layer(out, 7), job.space, "linear")
+    made = over(job.plate.read(7), layer(out, 7), job.color.space.curve, "linear")
     assert composite(out, 7).tobytes() == made.tobytes()
 
 
@@ -321,5 +321,5 @@ def test_a_composite_is_the_next_edits_plate(tmp_path, model, kind, extension):
         untouched = (layers[0][..., 3] == 0) & (layers[1][..., 3] == 0)
         assert untouched[:, 30:34].all() and result[untouched].tobytes() == filmed[untouched].tobytes()
         for made in layers:
-            filmed = over(filmed, made, job.space, "linear")
+            filmed = over(filmed, made, job.color.space.curve, "linear")
         assert result.tobytes() == filmed.tobytes()
