@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,9 +10,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from core.data.clips import SPAN
+from core.data.phrases import vocabulary
+from core.model.config import PRESETS
+from core.model.mini import save_mini
 from core.model.mini_codec import CELL, MiniCodec
+from core.model.mini_text import MiniText
+from core.model.transformer import Transformer
 from core.training.state import save_state
-from core.training.transformer import LAST, centre_loss, crossed, flow_loss, frames_of, in_pixels, pick_times, train
+from core.training.transformer import LAST, centre_loss, crossed, flow_loss, frames_of, in_pixels, load_codec, pick_times, train
 
 
 class Exact(nn.Module):
@@ -138,3 +144,22 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
     assert len(logs[0]) == 2 and logs[0][1] != logs[0][0]
     whole, part = (load_file(tmp_path / x / "state.safetensors") for x in ("whole", "part"))
     assert logs[0] == logs[1] and all(torch.equal(whole[k], part[k]) for k in whole)
+
+
+def test_a_run_may_start_from_an_edition(tmp_path):
+    """Transformer, text encoder and codec are the edition's, in the weights and in their average."""
+    torch.manual_seed(3)
+    config = {
+        "codec": str(tmp_path / "edition"), "start": str(tmp_path / "edition"), "processes": 1, "steps": 0,
+        "geometry": {"layers": 1}, "rate": 0.001, "ema": 0.9,
+    }  # fmt: skip
+    edition = Transformer(replace(PRESETS["mini"], layers=1)), MiniText(vocabulary(), PRESETS["mini"].text_dim), MiniCodec()
+    save_mini(tmp_path / "edition", *edition, {})
+    train(config, tmp_path / "run", lambda: False)
+    state = load_file(tmp_path / "run/state.safetensors")
+    for name, module in zip(("transformer", "text"), edition):
+        for key, value in module.state_dict().items():
+            assert torch.equal(state[f"{name}/{key}"], value.bfloat16().float())
+            assert torch.equal(state[f"ema_{name}/{key}"], value.bfloat16().float())
+    codec = load_codec(tmp_path / "edition")
+    assert all(torch.equal(codec.state_dict()[k], v) for k, v in edition[2].state_dict().items())
