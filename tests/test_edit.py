@@ -293,6 +293,20 @@ def test_a_region_leaves_the_rest_of_the_plate_alone(tmp_path, model):
         assert layer(out, frame)[rows, columns][middle].tobytes() == layer(tmp_path / "alone", frame)[middle].tobytes()
 
 
+def test_nothing_is_laid_outside_the_mask(tmp_path, model):
+    """White where the edit may go: where the mask is black the plate stays, to the bit; grey lets half through."""
+    plate = write_plate(tmp_path / "in", range(1, 3))
+    mask = np.zeros((*SIZE, 3), np.uint8)
+    mask[:, 20:], mask[:, 40:] = 128, 255
+    file = str(write_image(tmp_path / "mask.png", mask))
+    make(model, plate, tmp_path / "out", mask=file, also="matte", blend_space="encoded")
+    for frame in (1, 2):
+        alpha, filmed = layer(tmp_path / "out", frame)[..., 3], read_image(tmp_path / f"in/plate.{frame:04d}.exr")
+        assert not alpha[:, :20].any() and alpha[:, 40:].max() > 0.5
+        assert composite(tmp_path / "out", frame)[:, :20].tobytes() == filmed[:, :20].tobytes()
+        assert alpha[:, 20:40].max() <= 0.51
+
+
 def test_a_mask_is_seen_in_the_region(tmp_path, model):
     plate = write_plate(tmp_path / "in", [1])
     masks = np.zeros((2, *SIZE, 3), np.uint8)
