@@ -80,6 +80,10 @@ class Job:
             raise InputError(f"{where}: has changed since the job began; start again with another --out")
         return pixels
 
+    def allowed(self, frame: int):
+        """The region of the frame's mask, (H, W) float32 in [0, 1]; None without a mask."""
+        return None if self.mask is None else torch.from_numpy(self.region.crop(self.mask.read(frame)).copy())
+
     def source(self, pixels):
         """The region of a frame's pixels at plate size in the model's range, (H, W, 3) float32."""
         return self.color.to_model(self.region.crop(pixels))
@@ -275,7 +279,7 @@ def _deliver_frame(job: Job, frame, pixels, color, alpha, composed_by_model, rec
     share = _share_of_plate(job, color, alpha, reconstruction)
     change = None if share is None else _change(job, pixels, reconstruction, share)
     at_model_size = shrink(torch.from_numpy(source), *job.size)
-    layer, matte = _plate_sized_layer(job, color, alpha, at_model_size, source, change)
+    layer, matte = _plate_sized_layer(job, color, alpha, at_model_size, source, change, job.allowed(frame))
     layer, matte = job.region.place(layer), job.region.place(matte)
     composed = alpha * color + (1 - alpha) * at_model_size
     facts = {
@@ -304,12 +308,15 @@ def _change(job: Job, pixels, reconstruction, share) -> Change:
     return Change(light, reconstruction, share[..., 0])
 
 
-def _plate_sized_layer(job: Job, color, alpha, guide, source, change):
+def _plate_sized_layer(job: Job, color, alpha, guide, source, change, allowed):
     """Decoded straight colour (3, h, w) and alpha (h, w), and the plate (H, W, 3) with its likeness at model size,
-    guide (3, h, w) -> the layer (H, W, 4), premultiplied half, and the matte (H, W) as the model meant it."""
+    guide (3, h, w) -> the layer (H, W, 4), premultiplied half, and the matte (H, W) as the model meant it, both
+    within the mask `allowed` (H, W): to the model a mask is a hint, to the user it is a promise."""
     plate = torch.from_numpy(source)
     alpha = clean_alpha(alpha)
     matte, kept = refine_alpha(alpha, guide, plate)
+    if allowed is not None:
+        matte = matte * allowed
     edit = plate_color(clean_color(color, alpha).movedim(0, -1), matte)
     edit, raised = free_subject(edit, matte, kept, plate)
     edit, raised = edit.numpy(), raised.numpy()

@@ -52,7 +52,9 @@ def generated_shots(job, progress, stopping):
     def looks(shot, steps):
         return evaluations(plates[shot].shape[0], window, range(steps))
 
-    done = {shot: job.steps if ready(shot) else states[shot].newest()[0] for shot in plates}
+    # With a cache, sampling begins anew: what it held is not kept.
+    reached = {shot: 0 if job.savers.cache else states[shot].newest()[0] for shot in plates}
+    done = {shot: job.steps if ready(shot) else reached[shot] for shot in plates}
     progress.stage("denoise", sum(looks(s, job.steps) for s in plates), sum(looks(s, done[s]) for s in plates))
     job.savers.prepare(job.model.transformer)
     for shot, plate in plates.items():
@@ -117,9 +119,8 @@ def _seen_frames(job, progress, stopping):
         if stopping():
             raise Stopped(f"stopped while reading frame {frame}")
         plate = shrink(torch.from_numpy(job.source(job.pixels(frame))), *job.size)
-        mask = None
-        if job.mask is not None:
-            cropped = torch.from_numpy(job.region.crop(job.mask.read(frame)).copy())
-            mask = shrink(cropped[..., None], *job.size).expand(3, -1, -1)
+        mask = job.allowed(frame)
+        if mask is not None:
+            mask = shrink(mask[..., None], *job.size).expand(3, -1, -1)
         yield Seen(frame, plate, mask)
         progress.advance()

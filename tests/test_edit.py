@@ -85,8 +85,8 @@ def test_bits_stay_where_alpha_is_zero_after_windows(tmp_path, model, monkeypatc
     decoded = edit._decoded_frames
 
     def with_holes(*given):
-        for color, alpha, composed in decoded(*given):
-            yield color, torch.where(torch.arange(alpha.shape[1]) < alpha.shape[1] // 2, 0.0, alpha), composed
+        for color, alpha, *rest in decoded(*given):
+            yield color, torch.where(torch.arange(alpha.shape[1]) < alpha.shape[1] // 2, 0.0, alpha), *rest
 
     monkeypatch.setattr(edit, "_decoded_frames", with_holes)
     plate, out = write_plate(tmp_path / "in", range(1, 15)), tmp_path / "out"
@@ -266,7 +266,7 @@ def test_the_layer_is_of_the_plates_size_and_windows(tmp_path, model, shape):
     width, height = report["model_size"]
     seen, is_ = width / height, filmed.width * job.plate.pixel_aspect / filmed.height
     assert abs(np.log(seen / is_)) < 0.35 or shape in ("wide", "one line")
-    made = over(job.plate.read(7), layer(out, 7), job.space, "linear")
+    made = over(job.plate.read(7), layer(out, 7), job.color.space.curve, "linear")
     assert composite(out, 7).tobytes() == made.tobytes()
 
 
@@ -291,6 +291,20 @@ def test_a_region_leaves_the_rest_of_the_plate_alone(tmp_path, model):
     middle = np.s_[4:-4, :-4]
     for frame in (1, 2):
         assert layer(out, frame)[rows, columns][middle].tobytes() == layer(tmp_path / "alone", frame)[middle].tobytes()
+
+
+def test_nothing_is_laid_outside_the_mask(tmp_path, model):
+    """White where the edit may go: where the mask is black the plate stays, to the bit; grey lets half through."""
+    plate = write_plate(tmp_path / "in", range(1, 3))
+    mask = np.zeros((*SIZE, 3), np.uint8)
+    mask[:, 20:], mask[:, 40:] = 128, 255
+    file = str(write_image(tmp_path / "mask.png", mask))
+    make(model, plate, tmp_path / "out", mask=file, also="matte", blend_space="encoded")
+    for frame in (1, 2):
+        alpha, filmed = layer(tmp_path / "out", frame)[..., 3], read_image(tmp_path / f"in/plate.{frame:04d}.exr")
+        assert not alpha[:, :20].any() and alpha[:, 40:].max() > 0.5
+        assert composite(tmp_path / "out", frame)[:, :20].tobytes() == filmed[:, :20].tobytes()
+        assert alpha[:, 20:40].max() <= 0.51
 
 
 def test_a_mask_is_seen_in_the_region(tmp_path, model):
@@ -321,5 +335,5 @@ def test_a_composite_is_the_next_edits_plate(tmp_path, model, kind, extension):
         untouched = (layers[0][..., 3] == 0) & (layers[1][..., 3] == 0)
         assert untouched[:, 30:34].all() and result[untouched].tobytes() == filmed[untouched].tobytes()
         for made in layers:
-            filmed = over(filmed, made, job.space, "linear")
+            filmed = over(filmed, made, job.color.space.curve, "linear")
         assert result.tobytes() == filmed.tobytes()

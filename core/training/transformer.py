@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import nn
 
 from core.data.clips import SPAN, make_clip
@@ -26,7 +27,7 @@ from core.model.config import PRESETS
 from core.model.mini_codec import MiniCodec
 from core.model.mini_text import MiniText
 from core.model.transformer import Transformer, mean_of_words
-from core.training.state import Ema, load_state, log_line, save_state, trapezoid
+from core.training.state import STATE, Ema, load_state, log_line, save_state, trapezoid
 from core.training.samples import sample_sheet
 
 LOUDEST = 0.4  # a loss counts no more at lower noise levels
@@ -117,11 +118,10 @@ def in_pixels(codec, std):
 
 
 def load_codec(folder: Path) -> MiniCodec:
-    from safetensors.torch import load_file
-
-    tensors = load_file(folder / "state.safetensors")
+    """The codec of an edition, or of its own training state."""
+    tensors = load_file(folder / ("codec.safetensors" if (folder / "codec.safetensors").exists() else STATE))
     codec = MiniCodec()
-    codec.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("codec/")})
+    codec.load_state_dict({k.removeprefix("codec/"): v for k, v in tensors.items() if not k.startswith("optimizer/")})
     return codec.eval().requires_grad_(False)
 
 
@@ -157,6 +157,9 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
         "reader": nn.Linear(geometry.text_dim, 2),
     }
     transformer, text = modules["transformer"], modules["text"]
+    if config.get("start"):  # an edition; a state that is there already goes before it
+        for name in ("transformer", "text"):
+            modules[name].load_state_dict(load_file(Path(config["start"]) / f"{name}.safetensors"))
     scale = in_pixels(codec, geometry.latent_std)
     ema = Ema(modules, config["ema"])
     saved = modules | {f"ema_{k}": m for k, m in ema.modules.items()}

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,9 +10,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from core.data.clips import SPAN
+from core.data.phrases import vocabulary
+from core.model.config import PRESETS
+from core.model.mini import save_mini
 from core.model.mini_codec import CELL, MiniCodec
+from core.model.mini_text import MiniText
+from core.model.transformer import Transformer
 from core.training.state import save_state
-from core.training.transformer import LAST, crossed, flow_loss, frames_of, in_pixels, pick_times, train
+from core.training.transformer import LAST, centre_loss, crossed, flow_loss, frames_of, in_pixels, load_codec, pick_times, train
 
 
 class Exact(nn.Module):
@@ -78,6 +84,23 @@ def test_what_alpha_hides_counts_a_fifth_in_the_edit_branch():
     torch.testing.assert_close(losses[0] / losses[1], torch.tensor([5.0, 1.0, 1.0]))
 
 
+def test_what_the_text_tells_of_the_centre():
+    """An exact reading has no error; one that is half the frame off, a squared error of one, a place a clip."""
+    seen = torch.zeros(3, 2, 5, 9)
+    seen[0, :, 0, 8] = 0.7  # top right
+    seen[1, 0, 2, 4], seen[1, 1, 4, 4] = 1, 1  # on the middle line, between centre and bottom
+    seen[2] = 1  # all over: no place
+    states = torch.zeros(3, 4, 2)
+    states[:, :2] = torch.tensor([[-1.0, 1.0], [0.5, 0.0], [5.0, 5.0]])[:, None]
+    reader = nn.Linear(2, 2)
+    with torch.no_grad():
+        reader.weight.copy_(torch.eye(2))
+        reader.bias.zero_()
+        assert centre_loss(reader, states, seen) < 1e-10
+        reader.bias.copy_(torch.tensor([1.0, 0.0]))
+        torch.testing.assert_close(centre_loss(reader, states, seen), torch.tensor(1.0))
+
+
 def test_latents_cover_all_frames_once():
     frames = [f for t in range(1, LAST + 1) for f in frames_of(t)]
     assert frames == list(range(1, SPAN + 1)) and frames_of(0) == [0] * 4
@@ -109,7 +132,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
             {"until": 2, "batch": 2, "latents": 1, "keep": 1, "repeats": 2},
             {"until": 4, "batch": 1, "latents": 3, "keep": 2, "repeats": 2},
         ],
-        "geometry": {"layers": 1}, "rate": 0.001, "ema": 0.9, "text_drop": 0.3, "mask_keep": 0.5, "shift": 2.0,
+        "geometry": {"layers": 1}, "rate": 0.001, "ema": 0.9, "text_drop": 0.3, "mask_keep": 0.5, "shift": 2.0, "told": 0.5,
         "save_every": 2, "sample_every": 100,
     }  # fmt: skip
     train(config, tmp_path / "whole", lambda: False)
@@ -121,3 +144,22 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
     assert len(logs[0]) == 2 and logs[0][1] != logs[0][0]
     whole, part = (load_file(tmp_path / x / "state.safetensors") for x in ("whole", "part"))
     assert logs[0] == logs[1] and all(torch.equal(whole[k], part[k]) for k in whole)
+
+
+def test_a_run_may_start_from_an_edition(tmp_path):
+    """Transformer, text encoder and codec are the edition's, in the weights and in their average."""
+    torch.manual_seed(3)
+    config = {
+        "codec": str(tmp_path / "edition"), "start": str(tmp_path / "edition"), "processes": 1, "steps": 0,
+        "geometry": {"layers": 1}, "rate": 0.001, "ema": 0.9,
+    }  # fmt: skip
+    edition = Transformer(replace(PRESETS["mini"], layers=1)), MiniText(vocabulary(), PRESETS["mini"].text_dim), MiniCodec()
+    save_mini(tmp_path / "edition", *edition, {})
+    train(config, tmp_path / "run", lambda: False)
+    state = load_file(tmp_path / "run/state.safetensors")
+    for name, module in zip(("transformer", "text"), edition):
+        for key, value in module.state_dict().items():
+            assert torch.equal(state[f"{name}/{key}"], value.bfloat16().float())
+            assert torch.equal(state[f"ema_{name}/{key}"], value.bfloat16().float())
+    codec = load_codec(tmp_path / "edition")
+    assert all(torch.equal(codec.state_dict()[k], v) for k, v in edition[2].state_dict().items())
