@@ -193,3 +193,11 @@ def test_a_render_without_any_room_is_one_line(tmp_path, monkeypatch, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: out of the GPU's memory; free some")
     assert not (tmp_path / "out/manifest.json").exists()
+
+
+def test_a_lift_has_no_means_of_a_models_but_the_cpu(monkeypatch):
+    monkeypatch.setattr(memory, "choose_device", lambda name: "cpu" if name == "cpu" else "cuda")
+    means = memory.Means(EditRecipe("plate.exr", "Add fog", "out", model="vace:folder"), "auto")
+    cheaper = memory.next_cheaper(means, True, None)
+    assert cheaper.device == "cpu" and not cheaper.offload and cheaper.said == ("the CPU, which is slow",)
+    assert memory.next_cheaper(cheaper, False, None) is None

@@ -10,8 +10,13 @@ from benchmarks import lift as benchmark
 from benchmarks.spoil import spoil
 from core import lift, render
 from core.data.clips import make_clip
+from core.errors import OutOfMemory
 from core.lifting.clip import lift_clip
 from core.lifting.pair import match_frames, spread_over
+from core.memory import within_memory
+from core.plate.color_curve import decode_srgb, encode_srgb
+from core.plate.color_space import find_space
+from core.recipe import EditRecipe
 from tests.plate.media import write_image, write_movie
 from tests.test_render import pixels
 
@@ -148,12 +153,60 @@ def test_a_wrong_pair_is_refused_in_one_line(tmp_path, clip, capsys, wrong):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_a_lift_cannot_do_is_refused(tmp_path, clip, capsys):
+REFUSED = {
+    "region": ["--region", "0,0,9,9"], "cuts": ["--cuts", "1003"], "keep": ["--keep"], "layer mode": ["--layer-mode", "relative"],
+    "exposure": ["--exposure", "1"], "attention": ["--attention", "int8"], "cache": ["--cache", "0.1"],
+    "compile": ["--compile"], "one batch": ["--one-batch"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_lift_cannot_do_is_refused(tmp_path, clip, capsys, name):
     plate = write_sequence(tmp_path / "in", clip.source[:1])
     given = ["--plate", plate, "--prompt", "x", "--out", str(tmp_path / "out"), "--model", f"lift:{plate}"]
-    assert render.main([*given, "--region", "0,0,9,9"]) == 2
+    assert render.main([*given, *REFUSED[name]]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: region: ") and not (tmp_path / "out").exists()
+    assert line.startswith(f"error: {name}: ") and not (tmp_path / "out").exists()
+
+
+def test_colour_and_layer_spaces_and_formats_are_a_renders(tmp_path, clip, capsys):
+    """A plate of ACEScg light, an edited video for a display, a layer of Rec.709 light: laid over, it shows the edit."""
+    acescg, (height, width) = find_space("ACEScg"), SIZE
+    (tmp_path / "in").mkdir()
+    light = acescg.from_rec709(decode_srgb(clip.source[:2].movedim(1, -1).contiguous().numpy())).astype(np.float16)
+    for k, picture in enumerate(light):
+        write_image(tmp_path / f"in/v.{1001 + k}.exr", picture)
+    edited, out = write_sequence(tmp_path / "ed", clip.composite[:2]), tmp_path / "out"
+    given = ["--plate", str(tmp_path / "in/v.####.exr"), "--model", f"lift:{edited}", "--prompt", "x", "--out", str(out)]
+    given += ["--color-space", "ACEScg", "--layer-space", "linear", "--also", "matte", "--verbose", "--progress", "none"]
+    assert render.main(given) == 0
+    assert f"lift: {width}x{height}, 2 edited frames" in capsys.readouterr().err
+    for k, filmed in enumerate(light):
+        layer, composite = (pixels(out / f"{n}/{n}.{1001 + k}.exr") for n in ("edit", "composite"))
+        kept = layer[..., 3] == 0
+        assert 0.7 < kept.mean() < 0.99 and composite[kept].tobytes() == filmed[kept].tobytes()
+        assert layer.shape[2] == 5 and ((layer[..., 4] > 0) == ~kept).mean() > 0.999
+        shown = encode_srgb(acescg.to_rec709(composite.astype(np.float32)).clip(0, 1))
+        wanted = clip.composite[k].movedim(0, -1).numpy()
+        inside = layer[..., 3] > 0.9
+        assert inside.mean() > 0.01 and np.abs(shown - wanted)[inside].mean() < 0.02
+        over = layer[..., :3] + (1 - layer[..., 3:4]) * acescg.to_rec709(filmed.astype(np.float32))
+        assert np.abs(encode_srgb(over.clip(0, 1).astype(np.float32)) - shown)[inside].mean() < 0.004
+    assert json.loads((out / "manifest.json").read_text())["plate"]["space"] == "ACEScg"
+
+
+def test_memory_that_runs_out_is_said_at_once(tmp_path, clip):
+    """No means of a model's spares it: nothing is tried again."""
+    plate = write_sequence(tmp_path / "in", clip.source[:1])
+    tried = []
+
+    def work(job):
+        tried.append(job)
+        raise MemoryError
+
+    with pytest.raises(OutOfMemory):
+        within_memory(work, EditRecipe(plate, "x", str(tmp_path / "out"), model=f"lift:{plate}"), "cpu")
+    assert len(tried) == 1
 
 
 def test_wrong_arguments_name_this_door(capsys):

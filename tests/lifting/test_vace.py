@@ -66,7 +66,7 @@ def folder(tmp_path):
     (tmp_path / "in").mkdir()
 
 
-def test_the_whole_door_is_exact_where_alpha_is_zero(shot, vace, monkeypatch):
+def test_the_whole_door_is_exact_where_alpha_is_zero(shot, vace, monkeypatch, capsys):
     """Random weights spoil all alike, so that no change stands out: an alpha is planted."""
 
     def planted(plate, edited, mask):
@@ -76,7 +76,9 @@ def test_the_whole_door_is_exact_where_alpha_is_zero(shot, vace, monkeypatch):
 
     lift_clip = shot_module.lift_clip
     monkeypatch.setattr(shot_module, "lift_clip", planted)
-    assert run(shot, vace, "--mask", str(shot / "mask.png")) == 0
+    assert run(shot, vace, "--mask", str(shot / "mask.png"), "--verbose") == 0
+    said = capsys.readouterr().err
+    assert f"model: VACE of {vace}" in said and "64x48, 9 frames at once, 2 steps" in said
     changed = 0
     for frame in range(1001, 1013):
         filmed = pixels(shot / f"in/plate.{frame}.exr")
