@@ -19,7 +19,7 @@ FILES = ("transformer.safetensors", "text.safetensors", "codec.safetensors")
 
 
 def load_mini(folder: Path, device) -> Model:
-    """Read a folder as save_mini() writes it; the weights are stored in bf16 and computed in fp32."""
+    """Read a folder as save_mini() writes it; computed in fp32."""
     for name in ("config.json", "model.json", *FILES):
         if not (folder / name).is_file():
             raise InputError(f"{folder / name}: missing; the embedded model is incomplete, install again")
@@ -30,7 +30,7 @@ def load_mini(folder: Path, device) -> Model:
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     for module, name in zip(modules, FILES):
         try:
-            module.load_state_dict(load_file(folder / name))
+            module.load_state_dict(read_weights(folder / name))
         except (SafetensorError, RuntimeError) as error:
             raise InputError(f"{folder / name}: damaged ({str(error).splitlines()[0]}); install again") from None
         digest.update((folder / name).read_bytes())
@@ -40,11 +40,31 @@ def load_mini(folder: Path, device) -> Model:
 
 
 def save_mini(folder: Path, transformer: Transformer, text: MiniText, codec: MiniCodec, limits: dict) -> None:
-    """Write an edition: weights in bf16, the codec in fp32 (it is small, and its error is seen)."""
+    """Write an edition: weights in 8 bits, the codec in fp32 (it is small, and its error is seen)."""
     folder.mkdir(parents=True, exist_ok=True)
     transformer.config.save(folder / "config.json")
     (folder / "model.json").write_text(json.dumps(limits, indent=2) + "\n", encoding="utf-8")
     for module, name in zip((transformer, text, codec), FILES):
-        dtype = torch.float32 if module is codec else torch.bfloat16
-        state = {k: v.detach().to(dtype).contiguous() for k, v in module.state_dict().items()}
+        state = {k: v.detach().float().contiguous() for k, v in module.state_dict().items()}
+        state = state if module is codec else in_8_bits(state)
         save_file(state, folder / name, {"words": json.dumps(text.words)} if module is text else None)
+
+
+def in_8_bits(state: dict) -> dict:
+    """Matrices as int8, each row in 127ths of its largest value, which stands in NAME.scale; the rest in bf16."""
+    packed = {}
+    for name, value in state.items():
+        if value.ndim < 2:
+            packed[name] = value.bfloat16()
+            continue
+        scale = value.flatten(1).abs().amax(1).clamp_min(1e-12) / 127
+        steps = value / scale.view(-1, *[1] * (value.ndim - 1))
+        packed |= {name: steps.round().to(torch.int8), f"{name}.scale": scale}
+    return packed
+
+
+def read_weights(path: Path) -> dict:
+    """The tensors of an edition's file, 8-bit ones in fp32. Raises SafetensorError if it is damaged."""
+    state = load_file(path)
+    scales = {n.removesuffix(".scale"): state.pop(n) for n in list(state) if n.endswith(".scale")}
+    return state | {n: state[n].float() * s.view(-1, *[1] * (state[n].ndim - 1)) for n, s in scales.items()}

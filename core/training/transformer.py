@@ -24,6 +24,7 @@ from core.data.phrases import vocabulary
 from core.model.codec import SPACE_STRIDE as SPACE
 from core.model.codec import TIME_STRIDE as TIME
 from core.model.config import PRESETS
+from core.model.mini import read_weights
 from core.model.mini_codec import MiniCodec
 from core.model.mini_text import MiniText
 from core.model.transformer import Transformer, mean_of_words
@@ -159,7 +160,7 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
     transformer, text = modules["transformer"], modules["text"]
     if config.get("start"):  # an edition; a state that is there already goes before it
         for name in ("transformer", "text"):
-            modules[name].load_state_dict(load_file(Path(config["start"]) / f"{name}.safetensors"))
+            modules[name].load_state_dict(read_weights(Path(config["start"]) / f"{name}.safetensors"))
     scale = in_pixels(codec, geometry.latent_std)
     ema = Ema(modules, config["ema"])
     saved = modules | {f"ema_{k}": m for k, m in ema.modules.items()}

@@ -114,7 +114,12 @@ def test_an_edition_is_read_as_it_was_written(folder):
     model = load_mini(path, "cpu")
     for mine, theirs in ((model.transformer, transformer), (model.text, text)):
         for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
-            assert torch.equal(a, b.bfloat16().float())
+            if b.ndim < 2:
+                assert torch.equal(a, b.bfloat16().float())
+                continue
+            # 8 bits a weight: off by no more than half a step of its row.
+            rows, largest = (a - b).flatten(1).abs().amax(1), b.flatten(1).abs().amax(1)
+            assert (rows <= largest / 254 * 1.001 + 1e-12).all()
     for a, b in zip(model.codec.state_dict().values(), codec.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     assert model.limits == Limits(49, 11520, 16, 9, 2.5, 2.0) and model.text.words == ["red"]
