@@ -355,7 +355,8 @@ def case_masks():
 def look_at_mask(pattern, number):
     seen = values(pattern.replace("####", f"{number:04d}"))[..., 0]
     wrong = (seen[:, :46] != 1).sum(), (seen[:, 50:] != 0).sum()
-    assert wrong == (0, 0), f"the mask is not the left half: {wrong} pixels wrong left and right, first row {seen[0].tolist()}"
+    # Blender's rasteriser leaves a stray pixel now and then; a mask of another place has hundreds.
+    assert sum(wrong) <= 2, f"the mask is not the left half: {wrong} pixels wrong left and right, first row {seen[0].tolist()}"
 
 
 def case_refusals():
