@@ -22,7 +22,7 @@ import torch
 
 from kernels.choice import has_kernel
 from kernels.flash import flash_attention, softmax_step, tiles
-from kernels.language import give_scratch, jit, launch_options, tl, triton
+from kernels.language import give_scratch, jit, launch_options, tl
 
 WINDOW = (3, 11)
 

@@ -1,7 +1,5 @@
 """How much detail the edited video has left: the plate is looked at through the same loss."""
 
-import torch
-
 from core.lifting.smooth import blur
 
 SCALES = (0.6, 1.2, 2.4)  # sigmas that part the bands

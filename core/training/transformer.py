@@ -2,7 +2,7 @@
 
 Clips are 49 frames long, 13 latent frames; a training sample holds a few of
 them at their true positions in time, next to each other or far apart. So the
-model meets every distance in time that a whole clip has, at a quarter of the cost.
+model meets every distance in time that a whole clip has, at a part of the cost.
 """
 
 import random

@@ -362,7 +362,7 @@ def look_at_mask(pattern, number):
 def case_refusals():
     """What cannot end well is said in one line, before anything is written or queued."""
     session = install()
-    place, host, tickets = part("place"), part("host"), part("tickets")
+    tickets = part("tickets")
     scene = scene_of(frames=(1, 10))
     plate = add_images(scene, told["plate"], range(1001, 1004))
     select(scene, plate)
@@ -452,7 +452,7 @@ def input_of(strip):
 def case_faults():
     """Never saved, cancelled, retried, the service killed, the file opened anew, source and files gone."""
     session = install()
-    place, host, plan = part("place"), part("host"), part("plan")
+    place, host = part("place"), part("host")
     scene = scene_of(frames=(1, 3))
     plate = add_images(scene, told["plate"], range(1001, 1003))
 
