@@ -19,8 +19,8 @@ class TransformerConfig:
     embedder for all branches; alpha_text=False removes the alpha branch's text
     cross-attention (the published parameter counts suggest both; the default is
     three full copies). mask_input adds the mask's patch embedding. place_input tells
-    each token where in the frame it is: rotary positions are relative, and a small model
-    learns words such as "left" too slowly from them alone. text_modulation adds the mean of
+    each token where in the frame it is, and where beside the thing that the text asks for (aim.py):
+    rotary positions are relative, and a small model learns words such as "left" too slowly from them alone. text_modulation adds the mean of
     the text states to the time embedding, so that what is asked for steers every norm.
     latent_std: the heads give the clean latents, in units of this standard deviation, the
     composite's relative to the plate; None: they give the velocity. A narrow model cannot carry

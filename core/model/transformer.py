@@ -17,7 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from core.model.aim import Aim, AimEmbedding, offset_features
 from core.model.config import BRANCHES, TransformerConfig
+from core.model.parts import gelu_tanh, halves, mean_of_words, zero_init
 from kernels.joint_attention import joint_attention
 from kernels.norm_rotary_pack import can_pack, norm_rotary_pack, rotate
 from kernels.variants import attention_variant
@@ -37,6 +39,8 @@ class Transformer(nn.Module):
         source    (B, C, T, H, W)     latents of the plate
         mask      (B, C, T, H, W)     latents of the mask, or None
         times     (T,)                latent-time positions, default 0 .. T-1
+        progress  (T,)                how far through the shot's motion each latent frame is,
+                                      default 0 .. 1; only an aim asks for it
         cache     keeps blocks' work between steps, see core/sampling/cache.py
     returns the velocity (noise - clean), (B, 3, C, T, H, W), in the latents' type.
     H and W must be multiples of the patch. Inputs may be fp32 whatever the weights' type.
@@ -56,9 +60,10 @@ class Transformer(nn.Module):
         self.source_embedding = zero_init(nn.Conv3d(channels, config.dim, patch, patch))
         self.mask_embedding = zero_init(nn.Conv3d(channels, config.dim, patch, patch)) if config.mask_input else None
         self.layer_embedding = nn.Parameter(torch.zeros(2, config.dim))  # alpha, composite
+        self.aim = Aim(config.text_dim, channels) if config.place_input else None
         self.blocks = nn.ModuleList(JointBlock(config) for _ in range(config.layers))
 
-    def forward(self, latents, timestep, text, source, mask=None, times=None, cache=None):
+    def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None):
         branches = [getattr(self, name) for name in BRANCHES]
         given, dtype = latents.dtype, self.source_embedding.weight.dtype
         latents, text, source = latents.to(dtype), text.to(dtype), source.to(dtype)
@@ -71,9 +76,10 @@ class Transformer(nn.Module):
         tokens[2] = tokens[2] + self.layer_embedding[1] + flatten(self.source_embedding(source))
         if mask is not None:
             tokens[1] = tokens[1] + flatten(self.mask_embedding(mask.to(dtype)))
-        if self.config.place_input:
+        if self.aim is not None:
             places = place_features(grid, latents.device).to(dtype)
-            tokens = [t + b.place(places, text) for t, b in zip(tokens, branches)]
+            offsets = self.offsets(text, mask, progress, grid).to(dtype)
+            tokens = [t + b.place_embedding(places) + b.aim_embedding(offsets) for t, b in zip(tokens, branches)]
         hidden = torch.stack(tokens, dim=1)
 
         if self.config.share_embedders:
@@ -91,6 +97,13 @@ class Transformer(nn.Module):
             out = velocity_of(out, latents, timestep, source, self.config.latent_std)
         return out.to(given)
 
+    def offsets(self, text, mask, progress, grid):
+        """Each token's offset from where the text or the mask aims, (B, L, F); zeros where nothing is said."""
+        if progress is None:
+            progress = torch.linspace(0, 1, grid[0], device=text.device)
+        said = (text != 0).flatten(1).any(1)
+        return offset_features(self.aim.path(text, mask, progress), grid) * said[:, None, None]
+
 
 class Branch(nn.Module):
     """What one branch has outside the blocks: patch embedding, embedders, head."""
@@ -99,43 +112,17 @@ class Branch(nn.Module):
         super().__init__()
         self.patch_embedding = nn.Conv3d(config.latent_channels, config.dim, config.patch, config.patch)
         self.place_embedding = zero_init(nn.Linear(PLACE_FEATURES, config.dim)) if config.place_input else None
-        words = config.place_input and config.text_modulation and text
-        self.place_words = PlaceWords(config.text_dim, config.dim) if words else None
+        self.aim_embedding = AimEmbedding(config.dim) if config.place_input else None
         if not config.share_embedders:
             self.condition_embedder = Embedders(config, text)
         self.norm_out = Float32LayerNorm(config.dim, config.eps)
         self.proj_out = nn.Linear(config.dim, config.latent_channels * math.prod(config.patch))
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
 
-    def place(self, features, text):
-        """Place features (L, PLACE_FEATURES) and text states -> what they add to the tokens, (L, D) or (B, L, D)."""
-        place = self.place_embedding(features)
-        return place if self.place_words is None else place + self.place_words(features, text)
-
     def head(self, hidden, time):
         """hidden (B, L, D), time embedding (B, D) -> (B, L, C * patch volume)."""
         shift, scale = (self.scale_shift_table.float() + time.float()[:, None]).chunk(2, dim=1)
         return self.proj_out((self.norm_out(hidden.float()) * (1 + scale) + shift).type_as(hidden))
-
-
-class PlaceWords(nn.Module):
-    """What is asked for, met with where a token is: features weighed by the text, `sets` times over.
-
-    "Left" and x are each without meaning alone; a small model is slow to find their product by
-    itself. Height and width share a projection: what was learned of top and bottom holds for the sides.
-    """
-
-    def __init__(self, text_dim: int, dim: int, sets: int = 4):
-        super().__init__()
-        self.sets = sets
-        self.weigh = nn.Linear(text_dim, sets * PLACE_FEATURES)
-        self.proj = zero_init(nn.Linear(sets * PLACE_FEATURES // 2, dim))
-
-    def forward(self, features, text):
-        """(L, PLACE_FEATURES) and (B, N, text_dim) -> (B, L, D)."""
-        weights = self.weigh(mean_of_words(text)).to(features.dtype)
-        weighed = weights[:, None] * features.repeat(1, self.sets)
-        return self.proj(weighed.unflatten(-1, (self.sets, 2, -1)).sum(-2).flatten(-2))
 
 
 class JointBlock(nn.Module):
@@ -358,22 +345,6 @@ def velocity_of(out, latents, timestep, source, std):
     return (latents.float() - base - std * out.float()) / s
 
 
-def mean_of_words(text):
-    """Text states (B, N, D) -> (B, D), over the positions that are not zeros; zeros where none is."""
-    there = (text != 0).any(-1, keepdim=True)
-    return text.sum(1) / there.sum(1).clamp_min(1)
-
-
-def gelu_tanh(x):
-    return F.gelu(x, approximate="tanh")
-
-
-def zero_init(module):
-    for parameter in module.parameters():
-        nn.init.zeros_(parameter)
-    return module
-
-
 def flatten(x):
     """(B, D, t, h, w) -> (B, t*h*w, D)."""
     return x.flatten(2).transpose(1, 2)
@@ -399,7 +370,7 @@ def place_features(grid, device):
     frame whatever its size, and sines and cosines of one to four half turns of each."""
     features = []
     for axis in (1, 2):
-        at = (torch.arange(grid[axis], device=device) + 0.5) / grid[axis] * 2 - 1
+        at = halves(grid[axis], device)
         turns = at[:, None] * math.pi / 2 * torch.arange(1, 5, device=device)
         shape = [1, 1, 1, 9]
         shape[axis] = grid[axis]

@@ -92,7 +92,8 @@ def sample(
             for t in (latents.to(dtype), source.read(*span), None if mask is None else mask.read(*span))
         )
         cache = caches[instruction is empty_text, span]
-        v = transformer(x, timestep.to(device).expand(batch), instruction, plate, matte, cache=cache)
+        at = torch.arange(*span, device=device) / max(length - 1, window - 1, 1)
+        v = transformer(x, timestep.to(device).expand(batch), instruction, plate, matte, progress=at, cache=cache)
         return v.float().movedim(3, 1)
 
     def guided(latents, span, timestep):

@@ -32,7 +32,7 @@ def sample_sheet(transformer, text, codec, path, steps=8, guidance=3.0, shift=2.
             with torch.autocast("cpu", torch.bfloat16):
                 out = denoise(
                     transformer, text.encode([prompt]), empty, latents, None,
-                    seed=i, steps=steps, guidance=guidance, shift=shift,
+                    seed=i, steps=steps, guidance=guidance, shift=shift, window=13,
                 )  # fmt: skip
             edit, alpha, composite = (codec.decode(out[:, b], FRAMES)[0].clamp(0, 1) for b in range(3))
         alpha = alpha.mean(0, keepdim=True)

@@ -5,6 +5,8 @@ them at their true positions in time, next to each other or far apart. So the
 model meets every distance in time that a whole clip has, at a part of the cost.
 """
 
+import json
+import math
 import random
 import signal
 import tempfile
@@ -16,8 +18,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import nn
 
 from core.data.clips import SPAN, make_clip
 from core.data.phrases import vocabulary
@@ -27,7 +29,8 @@ from core.model.config import PRESETS
 from core.model.mini import read_weights
 from core.model.mini_codec import MiniCodec
 from core.model.mini_text import MiniText
-from core.model.transformer import Transformer, mean_of_words
+from core.model.parts import halves
+from core.model.transformer import Transformer
 from core.training.state import STATE, Ema, load_state, log_line, save_state, trapezoid
 from core.training.samples import sample_sheet
 
@@ -54,20 +57,34 @@ def pick_times(rng, count: int) -> list[int]:
 def latent_clips(codec, seed: int, count: int, latents: int):
     """Clips seed .. seed + count - 1 of one shape and one choice of times: latents
     (count, 5, C, t, h, w) of source, edit, alpha, composite, mask; each latent pixel's
-    largest alpha (count, t, h, w); instructions; latent times."""
+    largest alpha (count, t, h, w); where the object is, see `truth` (count, t, 3); instructions; latent times."""
     rng = random.Random(seed)
     height, width = rng.choice(SHAPES)
     times = pick_times(rng, latents)
     frames = [f for t in times for f in frames_of(t)]
-    stacks, seen, texts = [], [], []
+    stacks, seen, wheres, texts = [], [], [], []
     for k in range(count):
         clip = make_clip(seed + k, height, width, frames)
         rgb = (1, 3, 1, 1)
         layers = [clip.source, clip.edit, clip.alpha.repeat(rgb), clip.composite, clip.mask.repeat(rgb)]
         stacks.append(codec.encode_groups(torch.stack(layers).transpose(1, 2)))
         seen.append(F.max_pool3d(clip.alpha.transpose(0, 1), (TIME, SPACE, SPACE))[0])
+        wheres.append(where(clip))
         texts.append(clip.instruction)
-    return torch.stack(stacks), torch.stack(seen), texts, times
+    return torch.stack(stacks), torch.stack(seen), torch.stack(wheres), texts, times
+
+
+def where(clip):
+    """An object's middle (x, y in halves of the frame) and the log of its radius (in halves of the height), for each
+    four frames: (t, 3), as `Aim.path` tells them. NaN for what has no place: effects, backgrounds."""
+    count, _, height, width = clip.alpha.shape
+    if clip.labels["edit"] != "object":
+        return torch.full((count // TIME, 3), float("nan"))
+    alpha = clip.alpha[:, 0].unflatten(0, (-1, TIME)).mean(1)
+    area = alpha.sum((1, 2)).clamp_min(1e-3)
+    x = alpha.sum(1) @ halves(width, alpha.device) / area
+    y = alpha.sum(2) @ halves(height, alpha.device) / area
+    return torch.stack([x, y, (area / math.pi).sqrt().div(height / 2).log()], dim=1)
 
 
 def flow_loss(transformer, states, latents, seen, times, with_mask, shift, scale):
@@ -83,7 +100,8 @@ def flow_loss(transformer, states, latents, seen, times, with_mask, shift, scale
     noise = torch.randn_like(clean)
     s = sigma[:, None, None, None, None, None]
     noisy = (1 - s) * clean + s * noise
-    velocity = transformer(noisy, sigma * 1000, states, source, mask if with_mask else None, times)
+    progress = torch.tensor(times) / LAST
+    velocity = transformer(noisy, sigma * 1000, states, source, mask if with_mask else None, times, progress)
     s = s[:, 0]
     error = (velocity.float() - (noise - clean)) * scale.view(1, 1, -1, 1, 1, 1)
     error = error.pow(2).mean(2) * (s / s.clamp_min(LOUDEST)) ** 2
@@ -92,21 +110,13 @@ def flow_loss(transformer, states, latents, seen, times, with_mask, shift, scale
     return (error * weight).mean((0, 2, 3, 4))
 
 
-def centre_loss(reader, states, seen):
-    """Squared error, in halves of the frame, of where alpha's centre is as a linear reading of the text tells it.
-
-    Without it the text encoder lets "left" and "right" become one word, before the rest has a use for them.
-    reader: Linear of the text's width to (y, x); states (B, N, D); seen (B, t, h, w). What fills
-    half the frame has no place and does not count.
-    """
-    weight = seen.sum(1)
-    _, height, width = weight.shape
-    y, x = (torch.linspace(-1, 1, n) for n in (height, width))
-    total = weight.sum((1, 2)).clamp_min(1e-3)
-    centre = torch.stack([(weight.sum(2) * y).sum(1), (weight.sum(1) * x).sum(1)], dim=1) / total[:, None]
-    counts = (weight.mean((1, 2)) < 0.5 * seen.shape[1]) & (states != 0).any(-1).any(-1)
-    error = (reader(mean_of_words(states)).float() - centre).pow(2).sum(1)
-    return (error * counts).sum() / counts.sum().clamp_min(1)
+def aim_loss(aim, states, mask, truth, times):
+    """Squared error of the path that the text, or the mask (B, C, t, h, w) or None, tells: truth (B, t, 3) as `where`
+    gives it. Where the truth is NaN or the text was dropped, nothing is asked."""
+    path = aim.path(states, mask, torch.tensor(times) / LAST)
+    counts = truth.isfinite() & (states != 0).flatten(1).any(1)[:, None, None]
+    error = torch.where(counts, path - truth.nan_to_num(), 0.0).pow(2)
+    return error.sum() / counts[..., 0].sum().clamp_min(1)
 
 
 def in_pixels(codec, std):
@@ -116,6 +126,20 @@ def in_pixels(codec, std):
     """
     scale = codec.inverse.weight.detach().pow(2).sum((0, 2, 3)).sqrt()
     return scale / scale.pow(2).mean().sqrt() / std
+
+
+def start_from(edition: Path, transformer, text) -> None:
+    """Weights of an edition. Words that it does not know keep the embedding they have."""
+    transformer.load_state_dict(read_weights(edition / "transformer.safetensors"))
+    weights = read_weights(edition / "text.safetensors")
+    with safe_open(edition / "text.safetensors", "pt") as file:
+        known = json.loads(file.metadata()["words"])
+    rows = text.embedding.weight.detach().clone()
+    rows[:2] = weights["embedding.weight"][:2]  # padding, unknown
+    for word, row in zip(known, weights["embedding.weight"][2:]):
+        if word in text.index:
+            rows[text.index[word]] = row
+    text.load_state_dict(weights | {"embedding.weight": rows})
 
 
 def load_codec(folder: Path) -> MiniCodec:
@@ -155,12 +179,10 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
     modules = {
         "transformer": Transformer(geometry),
         "text": MiniText(vocabulary(), geometry.text_dim),
-        "reader": nn.Linear(geometry.text_dim, 2),
     }
     transformer, text = modules["transformer"], modules["text"]
     if config.get("start"):  # an edition; a state that is there already goes before it
-        for name in ("transformer", "text"):
-            modules[name].load_state_dict(read_weights(Path(config["start"]) / f"{name}.safetensors"))
+        start_from(Path(config["start"]), transformer, text)
     scale = in_pixels(codec, geometry.latent_std)
     ema = Ema(modules, config["ema"])
     saved = modules | {f"ema_{k}": m for k, m in ema.modules.items()}
@@ -176,7 +198,7 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
         torch.manual_seed(step * count + rank)
         stage = next(s for s in config["stages"] if step < s["until"])
         mine = stage["batch"] // count
-        latents, seen, texts, times = latent_clips(codec, config["seed"] + clips + rank * mine, mine, stage["latents"])
+        latents, seen, truth, texts, times = latent_clips(codec, config["seed"] + clips + rank * mine, mine, stage["latents"])
         clips += stage["batch"]
         before, sums = step, torch.zeros(4)
         for _ in range(stage["repeats"]):
@@ -189,7 +211,7 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
                 losses = flow_loss(
                     transformer, states, part, seen[:, chosen], at, with_mask, config["shift"], scale
                 )
-                told = centre_loss(modules["reader"], states, seen[:, chosen])
+                told = aim_loss(transformer.aim, states, part[:, 4] if with_mask else None, truth[:, chosen], at)
             optimizer.zero_grad()
             (losses.mean() + config["told"] * told).backward()
             average_gradients(parameters, count)

@@ -257,18 +257,6 @@ def test_a_vera_of_clean_latents_that_knows_nothing_leaves_the_plate(sample):
     torch.testing.assert_close(clean, plate)
 
 
-def test_words_meet_places_in_their_product(sample):
-    """What the text adds to a token depends on where it is; a fresh one adds nothing."""
-    fresh = Transformer(replace(CONFIG, place_input=True, text_modulation=True))
-    assert not any(getattr(fresh, name).place_words.proj.weight.any() for name in BRANCHES)
-    words = random_vera(fresh.config).alpha.place_words
-    features = place_features((1, 2, 3), "cpu")
-    added = words(features, sample["text"]) - words.proj.bias
-    assert added.shape == (2, 6, 60)
-    torch.testing.assert_close(words(3 * features, sample["text"]) - words.proj.bias, 3 * added)
-    assert (added[:, 0] - added[:, 5]).abs().min() > 1e-4 and (added[0] - added[1]).abs().amax() > 1e-2
-
-
 def test_words_steer_the_modulation_at_once_and_padding_does_not(sample):
     vera = random_vera(replace(CONFIG, text_modulation=True))
     embedders = vera.edit.condition_embedder

@@ -1,6 +1,7 @@
 """Training of the transformer: its objective, its choice of times, its resume."""
 
 import json
+import math
 import random
 from dataclasses import replace
 
@@ -9,15 +10,28 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from core.data.clips import SPAN
+from core.data.clips import SPAN, LayeredClip
 from core.data.phrases import vocabulary
 from core.model.config import PRESETS
 from core.model.mini import read_weights, save_mini
 from core.model.mini_codec import CELL, MiniCodec
 from core.model.mini_text import MiniText
+from core.model.parts import halves
 from core.model.transformer import Transformer
 from core.training.state import save_state
-from core.training.transformer import LAST, centre_loss, crossed, flow_loss, frames_of, in_pixels, load_codec, pick_times, train
+from core.training.transformer import (
+    LAST,
+    aim_loss,
+    crossed,
+    flow_loss,
+    frames_of,
+    in_pixels,
+    load_codec,
+    pick_times,
+    start_from,
+    train,
+    where,
+)
 
 
 class Exact(nn.Module):
@@ -27,7 +41,7 @@ class Exact(nn.Module):
         super().__init__()
         self.clean = clean
 
-    def forward(self, noisy, timestep, text, source, mask, times):
+    def forward(self, noisy, timestep, text, source, mask, times, progress):
         self.masked = mask is not None
         sigma = (timestep / 1000)[:, None, None, None, None, None]
         return (noisy - self.clean) / sigma
@@ -84,21 +98,42 @@ def test_what_alpha_hides_counts_a_fifth_in_the_edit_branch():
     torch.testing.assert_close(losses[0] / losses[1], torch.tensor([5.0, 1.0, 1.0]))
 
 
-def test_what_the_text_tells_of_the_centre():
-    """An exact reading has no error; one that is half the frame off, a squared error of one, a place a clip."""
-    seen = torch.zeros(3, 2, 5, 9)
-    seen[0, :, 0, 8] = 0.7  # top right
-    seen[1, 0, 2, 4], seen[1, 1, 4, 4] = 1, 1  # on the middle line, between centre and bottom
-    seen[2] = 1  # all over: no place
-    states = torch.zeros(3, 4, 2)
-    states[:, :2] = torch.tensor([[-1.0, 1.0], [0.5, 0.0], [5.0, 5.0]])[:, None]
-    reader = nn.Linear(2, 2)
-    with torch.no_grad():
-        reader.weight.copy_(torch.eye(2))
-        reader.bias.zero_()
-        assert centre_loss(reader, states, seen) < 1e-10
-        reader.bias.copy_(torch.tensor([1.0, 0.0]))
-        torch.testing.assert_close(centre_loss(reader, states, seen), torch.tensor(1.0))
+def test_where_a_clip_s_object_is():
+    """A disc's middle and radius, each four frames; nothing of an effect."""
+    y, x = torch.meshgrid(halves(60, "cpu"), halves(120, "cpu") * 2, indexing="ij")  # in halves of the height
+    alpha = torch.stack([((x - 0.5) ** 2 + (y + 0.25) ** 2 < 0.09)] * 4 + [(x + 1) ** 2 + y**2 < 0.25] * 4).float()[:, None]
+    clip = LayeredClip(None, None, alpha, None, None, "", {"edit": "object"})
+    expected = torch.tensor([[0.25, -0.25, math.log(0.3)], [-0.5, 0, math.log(0.5)]])
+    torch.testing.assert_close(where(clip), expected, atol=0.01, rtol=0)
+    clip.labels["edit"] = "effect"
+    assert where(clip).shape == (2, 3) and where(clip).isnan().all()
+
+
+def test_the_aim_s_error_is_of_what_has_a_place_and_an_instruction():
+    class Told(nn.Module):
+        def path(self, states, mask, progress):
+            self.progress = progress
+            return torch.tensor([[[0.5, 0.0, -1.0]], [[9.0, 9.0, 9.0]], [[9.0, 9.0, 9.0]], [[0.0, 0.5, -1.0]]])
+
+    states = torch.ones(4, 3, 2)
+    states[1] = 0  # its text was dropped
+    truth = torch.tensor([[[0.5, 0.0, -1.0]], [[0.0, 0.0, 0.0]], [[float("nan")] * 3], [[0.0, 0.1, -1.3]]])
+    told = Told()
+    torch.testing.assert_close(aim_loss(told, states, None, truth, [6]), torch.tensor((0.16 + 0.09) / 2))
+    assert told.progress == 6 / LAST
+
+
+def test_an_edition_of_fewer_words_teaches_those_it_has(tmp_path):
+    torch.manual_seed(4)
+    config = replace(PRESETS["mini"], layers=1)
+    old = MiniText(["add", "blue", "red"], config.text_dim)
+    save_mini(tmp_path, Transformer(config), old, MiniCodec(width=8, blocks=1), {})
+    new = MiniText(["add", "a", "red"], config.text_dim)
+    fresh = new.embedding.weight.detach().clone()
+    start_from(tmp_path, Transformer(config), new)
+    theirs, mine = read_weights(tmp_path / "text.safetensors")["embedding.weight"], new.embedding.weight
+    assert torch.equal(mine[[0, 1, 2, 4]], theirs[[0, 1, 2, 4]]) and torch.equal(mine[3], fresh[3])
+    assert torch.equal(new.norm.weight, read_weights(tmp_path / "text.safetensors")["norm.weight"].float())
 
 
 def test_latents_cover_all_frames_once():
