@@ -85,7 +85,7 @@ def make_clip(seed: int, height: int, width: int, times, labels: dict | None = N
 
 def added_object(labels, rng, cam, times, height, width):
     """Premultiplied colour (T, 3, H, W) and alpha (T, 1, H, W) of the object and its shadow."""
-    half = {"small": 0.15, "medium": 0.22, "large": 0.31}[labels["size"]] * rng.uniform(0.9, 1.1)
+    half = {"small": 0.15, "medium": 0.22, "large": 0.31}[labels["size"]] * rng.uniform(0.97, 1.03)
     path_x, path_y, floor = _path(labels, rng, times, half, width / height)
     # What is added is attached to the scene: it moves with the plate's camera.
     offsets, zoom = cam
@@ -114,11 +114,11 @@ def _path(labels, rng, times, half, aspect):
     reach_x, reach_y = aspect / 2 - half, 0.5 - half
     if labels["place"]:
         cx, cy = words.PLACES[labels["place"]]
-        cx, cy = cx * aspect / 2 * rng.uniform(0.8, 1.2), cy / 2 * rng.uniform(0.8, 1.2)
+        cx, cy = cx * aspect / 2 * rng.uniform(0.94, 1.06), cy / 2 * rng.uniform(0.94, 1.06)
     else:
-        cx, cy = rng.uniform(-reach_x, reach_x), rng.uniform(-reach_y, reach_y)
+        cx, cy = rng.uniform(-reach_x, reach_x) / 4, rng.uniform(-reach_y, reach_y) / 4
     t = times / SPAN - 0.5
-    speed = rng.uniform(0.8, 1.2)
+    speed = rng.uniform(0.95, 1.05)
     x, y = torch.full_like(t, cx), torch.full_like(t, cy)
     motion = labels["motion"]
     if motion == "rising":
@@ -130,7 +130,7 @@ def _path(labels, rng, times, half, aspect):
     elif motion == "drifting right":
         x = x + 0.5 * speed * t
     elif motion == "circling":
-        phase = (t + 0.5) * 2 * math.pi * speed + rng.uniform(0, 2 * math.pi)
+        phase = (t + 0.5) * 2 * math.pi * speed
         x, y = x + 0.13 * phase.cos(), y + 0.13 * phase.sin()
     floor = y
     if motion == "bouncing":
@@ -141,7 +141,7 @@ def _path(labels, rng, times, half, aspect):
 
 
 def _tilt(labels, rng, times):
-    rock = rng.uniform(-0.12, 0.12) + rng.uniform(0, 0.1) * torch.sin(times * 0.2 + rng.uniform(0, 6))
+    rock = rng.uniform(-0.04, 0.04) + rng.uniform(0, 0.04) * torch.sin(times * 0.2 + rng.uniform(0, 6))
     return rock if labels["object"] not in words.STANDING else rock * 0
 
 

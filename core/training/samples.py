@@ -23,18 +23,19 @@ HEIGHT, WIDTH, FRAMES = 80, 144, 17
 def sample_sheet(transformer, text, codec, path, steps=8, guidance=3.0, shift=2.0) -> None:
     """Rows: prompts; columns: plate, edit, alpha, composed, model's composite, composed at the last frame."""
     rows = []
+    device = next(transformer.parameters()).device
     empty = text.encode([""])
     for i, prompt in enumerate(PROMPTS):
         labels = {"edit": "background", "background": "sea"} if "background" in prompt else {"edit": "effect", "effect": "fog", "amount": "light"}
         source = make_clip(900 + i, HEIGHT, WIDTH, torch.arange(FRAMES), labels).source
         with torch.inference_mode():
-            latents = codec.encode(source.transpose(0, 1)[None])
-            with torch.autocast("cpu", torch.bfloat16):
+            latents = codec.encode(source.transpose(0, 1)[None].to(device))
+            with torch.autocast(device.type, torch.bfloat16):
                 out = denoise(
                     transformer, text.encode([prompt]), empty, latents, None,
                     seed=i, steps=steps, guidance=guidance, shift=shift, window=13,
                 )  # fmt: skip
-            edit, alpha, composite = (codec.decode(out[:, b], FRAMES)[0].clamp(0, 1) for b in range(3))
+            edit, alpha, composite = (codec.decode(out[:, b], FRAMES)[0].clamp(0, 1).cpu() for b in range(3))
         alpha = alpha.mean(0, keepdim=True)
         plate = source.transpose(0, 1)
         composed = alpha * edit + (1 - alpha) * plate

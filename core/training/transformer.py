@@ -5,6 +5,7 @@ them at their true positions in time, next to each other or far apart. So the
 model meets every distance in time that a whole clip has, at a part of the cost.
 """
 
+import itertools
 import json
 import math
 import random
@@ -20,6 +21,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from core.data.clips import SPAN, make_clip
 from core.data.phrases import vocabulary
@@ -31,6 +33,7 @@ from core.model.mini_codec import MiniCodec
 from core.model.mini_text import MiniText
 from core.model.parts import halves
 from core.model.transformer import Transformer
+from core.training.curve import draw_curve
 from core.training.state import STATE, Ema, load_state, log_line, save_state, trapezoid
 from core.training.samples import sample_sheet
 
@@ -53,25 +56,56 @@ def pick_times(rng, count: int) -> list[int]:
     return sorted([0 if rng.random() < 0.5 else rng.choice([i for i in range(LAST + 1) if i not in scattered])] + scattered)
 
 
-@torch.inference_mode()
-def latent_clips(codec, seed: int, count: int, latents: int):
-    """Clips seed .. seed + count - 1 of one shape and one choice of times: latents
-    (count, 5, C, t, h, w) of source, edit, alpha, composite, mask; each latent pixel's
-    largest alpha (count, t, h, w); where the object is, see `truth` (count, t, 3); instructions; latent times."""
+class Rounds(IterableDataset):
+    """The clips of the rounds from `step` on, made where they are asked for: in this process, or in a loader's workers.
+
+    Yields, a round: pictures (count, 5, 3, 4 t, H, W) of source, edit, alpha, composite, mask; where the object is,
+    see `where`, (count, t, 3); instructions; latent times. All of a round hangs on the number of its first clip.
+    """
+
+    def __init__(self, config: dict, step: int, clips: int, rank: int, ranks: int):
+        self.config, self.step, self.clips, self.rank, self.ranks = config, step, clips, rank, ranks
+
+    def __iter__(self):
+        torch.set_num_threads(1)
+        worker = get_worker_info()
+        number, of = (worker.id, worker.num_workers) if worker else (0, 1)
+        step, clips = self.step, self.clips
+        for turn in itertools.count():
+            if step >= self.config["steps"]:
+                return
+            stage = stage_of(self.config, step)
+            if turn % of == number:
+                mine = stage["batch"] // self.ranks
+                yield clips_of(self.config["seed"] + clips + self.rank * mine, mine, stage["latents"])
+            step, clips = step + stage["repeats"], clips + stage["batch"]
+
+
+def stage_of(config: dict, step: int) -> dict:
+    return next(s for s in config["stages"] if step < s["until"])
+
+
+def clips_of(seed: int, count: int, latents: int):
+    """Clips seed .. seed + count - 1 of one shape and one choice of times, as Rounds yields them."""
     rng = random.Random(seed)
     height, width = rng.choice(SHAPES)
     times = pick_times(rng, latents)
     frames = [f for t in times for f in frames_of(t)]
-    stacks, seen, wheres, texts = [], [], [], []
+    stacks, truth, texts = [], [], []
     for k in range(count):
         clip = make_clip(seed + k, height, width, frames)
-        rgb = (1, 3, 1, 1)
-        layers = [clip.source, clip.edit, clip.alpha.repeat(rgb), clip.composite, clip.mask.repeat(rgb)]
-        stacks.append(codec.encode_groups(torch.stack(layers).transpose(1, 2)))
-        seen.append(F.max_pool3d(clip.alpha.transpose(0, 1), (TIME, SPACE, SPACE))[0])
-        wheres.append(where(clip))
+        layers = torch.stack([x.expand(-1, 3, -1, -1) for x in (clip.source, clip.edit, clip.alpha, clip.composite, clip.mask)])
+        stacks.append(layers.transpose(1, 2))
+        truth.append(where(clip))
         texts.append(clip.instruction)
-    return torch.stack(stacks), torch.stack(seen), torch.stack(wheres), texts, times
+    return torch.stack(stacks), torch.stack(truth), texts, times
+
+
+@torch.inference_mode()
+def latents_of(codec, pictures):
+    """Of clips as Rounds yields them: latents (count, 5, C, t, h, w), and each latent pixel's largest alpha (count, t, h, w)."""
+    seen = F.max_pool3d(pictures[:, 2, 0], (TIME, SPACE, SPACE))
+    return torch.stack([codec.encode_groups(clip) for clip in pictures]), seen
 
 
 def where(clip):
@@ -88,19 +122,19 @@ def where(clip):
 
 
 def flow_loss(transformer, states, latents, seen, times, with_mask, shift, scale):
-    """Mean squared error of the clean latents, a branch -> (3,); latents and seen as latent_clips gives them.
+    """Mean squared error of the clean latents, a branch -> (3,); latents and seen as `latents_of` gives them.
 
     scale (C,): what an error of each channel is counted by, see `in_pixels`. By 1 / s^2 of the
     noise level s, as a velocity's error is, down to LOUDEST.
     Of the edit branch, what alpha hides counts a fifth. Noise levels are spread evenly over the batch.
     """
     source, clean, mask = latents[:, 0], latents[:, 1:4], latents[:, 4]
-    u = (torch.arange(len(latents)) + torch.rand(len(latents))) / len(latents)
+    u = ((torch.arange(len(latents)) + torch.rand(len(latents))) / len(latents)).to(latents.device)
     sigma = shift * u / (1 + (shift - 1) * u)
     noise = torch.randn_like(clean)
     s = sigma[:, None, None, None, None, None]
     noisy = (1 - s) * clean + s * noise
-    progress = torch.tensor(times) / LAST
+    progress = torch.tensor(times, device=latents.device) / LAST
     velocity = transformer(noisy, sigma * 1000, states, source, mask if with_mask else None, times, progress)
     s = s[:, 0]
     error = (velocity.float() - (noise - clean)) * scale.view(1, 1, -1, 1, 1, 1)
@@ -113,7 +147,7 @@ def flow_loss(transformer, states, latents, seen, times, with_mask, shift, scale
 def aim_loss(aim, states, mask, truth, times):
     """Squared error of the path that the text, or the mask (B, C, t, h, w) or None, tells: truth (B, t, 3) as `where`
     gives it. Where the truth is NaN or the text was dropped, nothing is asked."""
-    path = aim.path(states, mask, torch.tensor(times) / LAST)
+    path = aim.path(states, mask, torch.tensor(times, device=states.device) / LAST)
     counts = truth.isfinite() & (states != 0).flatten(1).any(1)[:, None, None]
     error = torch.where(counts, path - truth.nan_to_num(), 0.0).pow(2)
     return error.sum() / counts[..., 0].sum().clamp_min(1)
@@ -153,8 +187,9 @@ def load_codec(folder: Path) -> MiniCodec:
 def train(config: dict, folder: Path, stop) -> None:
     """Run until config['steps'] or until stop() says so; weights, EMA and samples are in folder.
 
-    config['processes'] of one thread each share a batch: on a busy CPU that is far
-    quicker than one process of several threads, which wait for one another all the time.
+    config['device'] is cpu or cuda, by default cuda where there is one. On a CPU, config['processes'] of one
+    thread each share a batch: that is far quicker than one process of several threads, which wait for one
+    another all the time. On a GPU one process trains, and config['workers'] make the clips.
     """
     count = config["processes"]
     asked = mp.get_context("spawn").Event()
@@ -173,8 +208,10 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
     store = dist.FileStore(str(Path(meeting) / "store"), count)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
 
+    device = torch.device(config.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
+
     torch.manual_seed(0)
-    codec = load_codec(Path(config["codec"]))
+    codec = load_codec(Path(config["codec"])).to(device)
     geometry = replace(PRESETS["mini"], **config.get("geometry", {}))
     modules = {
         "transformer": Transformer(geometry),
@@ -183,6 +220,8 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
     transformer, text = modules["transformer"], modules["text"]
     if config.get("start"):  # an edition; a state that is there already goes before it
         start_from(Path(config["start"]), transformer, text)
+    for module in modules.values():
+        module.to(device)
     scale = in_pixels(codec, geometry.latent_std)
     ema = Ema(modules, config["ema"])
     saved = modules | {f"ema_{k}": m for k, m in ema.modules.items()}
@@ -191,26 +230,26 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
     step, extra = load_state(folder, saved, optimizer)
     clips = extra.get("clips", 0)
 
-    started, going = time.time(), True
-    while step < config["steps"] and going:
+    rounds = Rounds(config, step, clips, rank, count)
+    rounds = DataLoader(rounds, batch_size=None, num_workers=config.get("workers", 0), pin_memory=device.type == "cuda")
+    started = time.time()
+    for pictures, truth, texts, times in rounds:
         # All chance of a round hangs on its first step: a resumed run is the uninterrupted one.
         rng = random.Random(step)  # the same choices on every rank
         torch.manual_seed(step * count + rank)
-        stage = next(s for s in config["stages"] if step < s["until"])
-        mine = stage["batch"] // count
-        latents, seen, truth, texts, times = latent_clips(codec, config["seed"] + clips + rank * mine, mine, stage["latents"])
+        stage = stage_of(config, step)
+        latents, seen = latents_of(codec, pictures.to(device, non_blocking=True))
+        truth = truth.to(device)
         clips += stage["batch"]
-        before, sums = step, torch.zeros(4)
+        before, sums = step, torch.zeros(4, device=device)
         for _ in range(stage["repeats"]):
             chosen = sorted(rng.sample(range(len(times)), stage["keep"]))
             with_mask = rng.random() < config["mask_keep"]
             dropped = ["" if torch.rand(()) < config["text_drop"] else t for t in texts]
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(device.type, torch.bfloat16):
                 part, at = latents[:, :, :, chosen], [times[i] for i in chosen]
                 states = text.encode(dropped)
-                losses = flow_loss(
-                    transformer, states, part, seen[:, chosen], at, with_mask, config["shift"], scale
-                )
+                losses = flow_loss(transformer, states, part, seen[:, chosen], at, with_mask, config["shift"], scale)
                 told = aim_loss(transformer.aim, states, part[:, 4] if with_mask else None, truth[:, chosen], at)
             optimizer.zero_grad()
             (losses.mean() + config["told"] * told).backward()
@@ -226,11 +265,13 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
             log_line(folder, step=step, losses=means, clips=clips, seconds=round(time.time() - started, 1))
             if crossed(before, step, config["save_every"]):
                 save_state(folder, step, saved, optimizer, {"clips": clips})
+                draw_curve(folder / "log.jsonl", folder / "curve.png")
             if crossed(before, step, config["sample_every"]):
                 sample_sheet(ema.modules["transformer"], ema.modules["text"], codec, folder / f"samples-{step:06d}.png")
         flag = torch.tensor([int(asked.is_set())])
         dist.all_reduce(flag)
-        going = not flag
+        if flag:
+            break
     if rank == 0:
         save_state(folder, step, saved, optimizer, {"clips": clips})
     dist.barrier()

@@ -1,0 +1,49 @@
+"""The loss curve of a run, drawn as it goes: `python -m core.training.curve runs/mini`."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+NAMES = ("edit", "alpha", "composite", "aim")
+COLORS = ("#c8502d", "#303030", "#2d6ec8", "#7a9a3a")
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 800, 420, 60, 40, 40
+POINTS = 200
+
+
+def draw_curve(log: Path, picture: Path) -> None:
+    """log.jsonl -> a PNG of the losses against the step, on a logarithmic scale, means of up to POINTS stretches."""
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    if len(rows) < 2:
+        return
+    stretch = -(-len(rows) // POINTS)
+    groups = [rows[i : i + stretch] for i in range(0, len(rows), stretch)]
+    steps = [group[-1]["step"] for group in groups]
+    curves = list(zip(*([sum(v) / len(v) for v in zip(*(r["losses"] for r in group))] for group in groups)))
+    low, high = min(v for c in curves for v in c if v > 0), max(v for c in curves for v in c)
+    ratio = (high / low) ** (1 / (HEIGHT - TOP - BOTTOM)) if high > low else 2.0
+
+    def at(step, value):
+        x = LEFT + (WIDTH - LEFT - 20) * (step - steps[0]) / max(1, steps[-1] - steps[0])
+        return x, HEIGHT - BOTTOM - math.log(max(value, low) / low) / math.log(ratio)
+
+    image = Image.new("RGB", (WIDTH, HEIGHT), "white")
+    draw = ImageDraw.Draw(image)
+    for i in range(5):
+        value = low * (high / low) ** (i / 4)
+        y = at(steps[0], value)[1]
+        draw.line([(LEFT, y), (WIDTH - 20, y)], fill="#dddddd")
+        draw.text((8, y - 6), f"{value:.3g}", fill="black")
+    for step in (steps[0], (steps[0] + steps[-1]) // 2, steps[-1]):
+        draw.text((at(step, low)[0] - 14, HEIGHT - BOTTOM + 10), str(step), fill="black")
+    for i, curve in enumerate(curves):
+        draw.line([at(s, v) for s, v in zip(steps, curve)], fill=COLORS[i], width=2)
+        draw.text((LEFT + 120 * i, 12), NAMES[i], fill=COLORS[i])
+    draw.text((WIDTH - 180, 12), "loss against step", fill="black")
+    image.save(picture)
+
+
+if __name__ == "__main__":
+    draw_curve(Path(sys.argv[1]) / "log.jsonl", Path(sys.argv[1]) / "curve.png")

@@ -1,0 +1,26 @@
+"""The loss curve: lines where the losses are."""
+
+import json
+
+import numpy as np
+from PIL import Image, ImageColor
+
+from core.training.curve import BOTTOM, COLORS, HEIGHT, TOP, draw_curve
+
+
+def test_losses_stand_at_their_height(tmp_path):
+    """Constant losses a decade apart: flat lines, in order, evenly spaced."""
+    rows = [{"step": i, "losses": [10.0, 1.0, 0.1]} for i in range(500)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    draw_curve(tmp_path / "log.jsonl", tmp_path / "curve.png")
+    pixels = np.asarray(Image.open(tmp_path / "curve.png"))
+    middle = pixels[TOP - 5 :, 400]
+    heights = [np.flatnonzero((middle == ImageColor.getrgb(c)).all(-1)).mean() + TOP - 5 for c in COLORS[:3]]
+    expected = [TOP, (TOP + HEIGHT - BOTTOM) / 2, HEIGHT - BOTTOM]
+    assert np.abs(np.subtract(heights, expected)).max() <= 1.5
+
+
+def test_a_run_of_one_line_has_no_curve_yet(tmp_path):
+    (tmp_path / "log.jsonl").write_text(json.dumps({"step": 4, "losses": [1.0]}) + "\n")
+    draw_curve(tmp_path / "log.jsonl", tmp_path / "curve.png")
+    assert not (tmp_path / "curve.png").exists()
