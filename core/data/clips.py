@@ -13,6 +13,7 @@ from core.data import backgrounds, effects, phrases, plates, shapes, words
 from core.data.fields import extend_color, plane, smoothstep
 
 SPAN = 48  # motions are laid out over the frames 0 .. SPAN
+STRAIGHT = ("rising", "falling", "drifting left", "drifting right")  # the motions that may be slow or fast
 FACING = ("fish", "bird", "paper plane")  # look the way they go; to the right if they do not
 
 
@@ -61,7 +62,7 @@ def draw_object(rng) -> dict:
         "depth": None,
         "reflection": rng.random() < 0.08,
     }
-    if labels["motion"] != "still":
+    if labels["motion"] in STRAIGHT:
         labels["pace"] = rng.choice(("usual", "usual", "slow", "fast"))
     if (labels["material"], labels["color"]) == ("glowing", "black"):
         labels["material"] = None

@@ -135,7 +135,7 @@ def test_scenes_are_told_apart_and_vary(scene):
 
 def test_what_the_words_tell_varies_little():
     """Two clips of the same words: the layer is at the same place, of the same size, throughout its motion."""
-    asked = labels_of("star", place="left", motion="circling", pace="slow")
+    asked = labels_of("star", place="left", motion="circling")
     y, x = torch.meshgrid(torch.arange(SIZE[0]) / SIZE[0], torch.arange(SIZE[1]) / SIZE[0], indexing="ij")
     centres, areas = [], []
     for seed in range(40):
