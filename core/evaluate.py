@@ -50,12 +50,13 @@ def judge(clip, color, alpha, composite) -> dict:
 
 
 def nearest_color(color, alpha) -> str | None:
-    """The named colour nearest to the layer's median where it is solid; None where nothing is."""
+    """The named colour, in light or in shade, nearest to the layer's median where it is solid; None where nothing is."""
     inside = color[:, alpha > 0.8]
     if inside.shape[1] < 8:
         return None
     median = inside.median(dim=1).values
-    return min(words.COLORS, key=lambda name: float((torch.tensor(words.COLORS[name]) - median).abs().sum()))
+    shades = torch.linspace(0.6, 1.1, 11)[:, None]
+    return min(words.COLORS, key=lambda name: float((shades * torch.tensor(words.COLORS[name]) - median).abs().sum(1).min()))
 
 
 def centre(alpha):

@@ -13,6 +13,8 @@ from core.data import backgrounds, effects, phrases, plates, shapes, words
 from core.data.fields import extend_color, plane, smoothstep
 
 SPAN = 48  # motions are laid out over the frames 0 .. SPAN
+STRAIGHT = ("rising", "falling", "drifting left", "drifting right")  # the motions that may be slow or fast
+FACING = ("fish", "bird", "paper plane")  # look the way they go; to the right if they do not
 
 
 @dataclass
@@ -35,17 +37,9 @@ class LayeredClip:
 def draw_labels(rng) -> dict:
     """What to ask for: the edit and its named properties."""
     kind = rng.random()
-    if kind < 0.72:
-        named = rng.random() < 0.75
-        return {
-            "edit": "object",
-            "object": rng.choice(list(words.OBJECTS)),
-            "color": rng.choice(list(words.COLORS)),
-            "size": rng.choice(("small", "medium", "medium", "large")),
-            "place": rng.choice(list(words.PLACES)) if named else None,
-            "motion": rng.choice(("still", "still", *list(words.MOTIONS)[1:])),
-        }
-    if kind < 0.84:
+    if kind < 0.70:
+        return draw_object(rng)
+    if kind < 0.85:
         return {
             "edit": "effect",
             "effect": rng.choice(list(words.EFFECTS)),
@@ -54,18 +48,44 @@ def draw_labels(rng) -> dict:
     return {"edit": "background", "background": rng.choice(list(words.BACKGROUNDS))}
 
 
-def make_clip(seed: int, height: int, width: int, times, labels: dict | None = None) -> LayeredClip:
-    """Clip number `seed` at the given frame times (any subset of 0 .. SPAN, in any spacing)."""
+def draw_object(rng) -> dict:
+    """Labels of an object to add. What is None or usual is not told in the instruction."""
+    labels = {
+        "edit": "object",
+        "object": rng.choice(list(words.OBJECTS)),
+        "color": rng.choice(list(words.COLORS)),
+        "material": rng.choice(list(words.MATERIALS)) if rng.random() < 0.3 else None,
+        "size": rng.choice(("small", "medium", "medium", "large")),
+        "place": rng.choice(list(words.PLACES)) if rng.random() < 0.8 else None,
+        "motion": rng.choice(("still", "still", *list(words.MOTIONS)[1:])),
+        "pace": "usual",
+        "depth": None,
+        "reflection": rng.random() < 0.08,
+    }
+    if labels["motion"] in STRAIGHT:
+        labels["pace"] = rng.choice(("usual", "usual", "slow", "fast"))
+    if (labels["material"], labels["color"]) == ("glowing", "black"):
+        labels["material"] = None
+    if not labels["place"] and rng.random() < 0.3:
+        labels["depth"] = rng.choice(list(words.DEPTHS))
+    return labels
+
+
+def make_clip(seed: int, height: int, width: int, times, labels: dict | None = None, held_out=False) -> LayeredClip:
+    """Clip number `seed` at the given frame times (any subset of 0 .. SPAN, in any spacing).
+
+    labels: what to ask for, drawn if None; held_out: over real pictures that training never sees.
+    """
     rng = random.Random(seed)
     gen = torch.Generator().manual_seed(seed)
     times = torch.as_tensor(times, dtype=torch.float32)
     drawn = draw_labels(rng)
     labels = drawn if labels is None else labels
     text = phrases.instruction(labels, rng)
-    source, cam = plates.plate(rng, gen, times, height, width)
+    source, cam = plates.plate(rng, gen, times, height, width, held_out)
 
     if labels["edit"] == "background":
-        matte, rgb = plates.subject(rng, gen, times, height, width)
+        matte, rgb, _ = plates.subject(rng, gen, times, height, width)
         source = source + (rgb - source) * matte
         edit, alpha = backgrounds.background(labels["background"], rng, gen, times, height, width), 1 - matte
         mask = alpha
@@ -73,52 +93,84 @@ def make_clip(seed: int, height: int, width: int, times, labels: dict | None = N
         edit, alpha = effects.effect(labels["effect"], labels["amount"], rng, gen, times, height, width)
         mask = torch.ones_like(alpha)
     else:
-        if rng.random() < 0.35:
-            matte, rgb = plates.subject(rng, gen, times, height, width)
+        depth, middle = labels.get("depth"), None
+        if depth or rng.random() < 0.3:
+            matte, rgb, middle = plates.subject(rng, gen, times, height, width)
             source = source + (rgb - source) * matte
-        premultiplied, alpha = added_object(labels, rng, cam, times, height, width)
-        edit = extend_color(premultiplied, alpha)
+        premultiplied, alpha = added_object(labels, rng, cam, times, height, width, middle if depth else None)
         mask = _loose_mask(alpha, rng)
+        edit = extend_color(premultiplied, alpha)
+        if depth == "behind":  # the mask says what is in front
+            alpha, mask = alpha * (1 - matte), mask * (1 - matte)
     composite = alpha * edit + (1 - alpha) * source
     return LayeredClip(source, edit, alpha, composite, mask, text, labels)
 
 
-def added_object(labels, rng, cam, times, height, width):
-    """Premultiplied colour (T, 3, H, W) and alpha (T, 1, H, W) of the object and its shadow."""
-    half = {"small": 0.15, "medium": 0.22, "large": 0.31}[labels["size"]] * rng.uniform(0.97, 1.03)
-    path_x, path_y, floor = _path(labels, rng, times, half, width / height)
+def added_object(labels, rng, cam, times, height, width, subject=None):
+    """Premultiplied colour (T, 3, H, W) and alpha (T, 1, H, W) of the object with its shadow, halo and reflection.
+
+    subject: where the one is, (x, y), whom the words put the object behind or in front of.
+    """
+    half = {"small": 0.15, "medium": 0.22, "large": 0.31}[labels["size"]] * rng.uniform(0.96, 1.04)
+    path_x, path_y, floor = _path(labels, rng, times, half, width / height, subject)
     # What is added is attached to the scene: it moves with the plate's camera.
     offsets, zoom = cam
     px = (path_x - offsets[:, 0]) / zoom
     py = (path_y - offsets[:, 1]) / zoom
     size = half / zoom
+    lift = (floor - path_y) / zoom
 
     x, y = (p[None] for p in plane(height, width))
-    u, v = ((p - c[:, None, None]) / size[:, None, None] for p, c in ((x, px), (y, py)))
-    tilt = _tilt(labels, rng, times)[:, None, None]
-    u, v = u * tilt.cos() + v * tilt.sin(), v * tilt.cos() - u * tilt.sin()
-    if labels["object"] == "fish" and labels["motion"] == "drifting left":
-        u = -u
-    base = tuple(min(1.0, max(0.0, c + rng.uniform(-0.04, 0.04))) for c in words.COLORS[labels["color"]])
-    distance, rgb = shapes.SHAPES[labels["object"]](u, v, base, times[:, None, None])
-    alpha = (0.5 - distance * size[:, None, None] * height).clamp(0, 1)[:, None]
-    premultiplied = rgb.movedim(-1, 1).clamp(0, 1) * alpha
+    tilt = _tilt(labels, rng, times)
+    base = tuple(min(1.0, max(0.0, c + rng.uniform(-0.03, 0.03))) for c in words.COLORS[labels["color"]])
+    premultiplied, alpha = _drawn(labels, base, x, y, px, py, size, tilt, times)
     if labels["object"] in words.STANDING:
-        shadow = _shadow(rng, x, y, px, py, (floor - path_y) / zoom, size)[:, None] * (1 - alpha)
+        shadow = _shadow(x, y, px, py, lift, size)[:, None] * (1 - alpha)
         alpha = alpha + shadow  # black, so the premultiplied colour stays
+    if labels.get("reflection"):
+        ground = (py + size * 1.02 + lift)[:, None, None]
+        wave = 0.012 * torch.sin((y - ground) * 70 - times[:, None, None] * 0.3) * (y > ground)
+        below, covered = _drawn(labels, base, x + wave, 2 * ground - y, px, py, size, tilt, times)
+        share = (0.45 * smoothstep(2.2, 0.0, (y - ground) / size[:, None, None]) * (y > ground))[:, None] * (1 - alpha)
+        premultiplied, alpha = premultiplied + share * below, alpha + share * covered
     return premultiplied, alpha
 
 
-def _path(labels, rng, times, half, aspect):
-    """Middle of the object in frame heights: x and y at each time, kept inside the frame, and y at rest."""
+def _drawn(labels, color, x, y, px, py, size, tilt, times):
+    """The object itself, antialiased, at (px, py) in the frame, with the halo of a glowing one."""
+    u, v = ((p - c[:, None, None]) / size[:, None, None] for p, c in ((x, px), (y, py)))
+    cos, sin = tilt.cos()[:, None, None], tilt.sin()[:, None, None]
+    u, v = u * cos + v * sin, v * cos - u * sin
+    if labels["object"] in FACING and labels["motion"] == "drifting left":
+        u = -u
+    distance, rgb = shapes.SHAPES[labels["object"]](u, v, color, times[:, None, None])
+    rgb = shapes.finish(labels.get("material"), u, v, color, rgb).movedim(-1, 1).clamp(0, 1)
+    alpha = (0.5 - distance * size[:, None, None] * x.shape[-2]).clamp(0, 1)[:, None]
+    premultiplied = rgb * alpha
+    if labels.get("material") == "glowing":
+        halo = 0.5 * smoothstep(0.55, 0.0, distance)[:, None] ** 2 * (1 - alpha)
+        light = torch.tensor([min(1.0, 0.3 + c) for c in color])[:, None, None]
+        premultiplied, alpha = premultiplied + halo * light, alpha + halo
+    return premultiplied, alpha
+
+
+def _path(labels, rng, times, half, aspect, subject):
+    """Middle of the object in frame heights: x and y at each time, kept inside the frame, and y at rest.
+
+    What the words tell is kept to closely, and what they leave open is mostly the middle: a model cannot know more.
+    """
     reach_x, reach_y = aspect / 2 - half, 0.5 - half
     if labels["place"]:
         cx, cy = words.PLACES[labels["place"]]
-        cx, cy = cx * aspect / 2 * rng.uniform(0.94, 1.06), cy / 2 * rng.uniform(0.94, 1.06)
+        cx, cy = cx * aspect / 2 * rng.uniform(0.92, 1.08), cy / 2 * rng.uniform(0.92, 1.08)
+    elif subject is not None:
+        cx, cy = subject[0] + rng.choice((-1, 1)) * 0.6 * half, subject[1] - 0.1
+    elif rng.random() < 0.6:
+        cx, cy = 0.0, 0.0
     else:
-        cx, cy = rng.uniform(-reach_x, reach_x) / 4, rng.uniform(-reach_y, reach_y) / 4
+        cx, cy = rng.uniform(-aspect / 6, aspect / 6), rng.uniform(-1 / 6, 1 / 6)
     t = times / SPAN - 0.5
-    speed = rng.uniform(0.95, 1.05)
+    speed = rng.uniform(0.95, 1.05) * {"slow": 0.5, "usual": 1.0, "fast": 1.6}[labels.get("pace", "usual")]
     x, y = torch.full_like(t, cx), torch.full_like(t, cy)
     motion = labels["motion"]
     if motion == "rising":
@@ -135,24 +187,24 @@ def _path(labels, rng, times, half, aspect):
     floor = y
     if motion == "bouncing":
         floor = (y + 0.1).clamp(-reach_y, reach_y)
-        y = floor - 0.22 * speed * torch.sin((t + 0.5) * 2 * math.pi * speed).abs()
+        y = floor - 0.22 * torch.sin((t + 0.5) * 2 * math.pi * speed).abs()
     x, y = x.clamp(-reach_x, reach_x), y.clamp(-reach_y, reach_y)
     return x, y, floor if motion == "bouncing" else y
 
 
 def _tilt(labels, rng, times):
-    rock = rng.uniform(-0.04, 0.04) + rng.uniform(0, 0.04) * torch.sin(times * 0.2 + rng.uniform(0, 6))
+    rock = rng.uniform(-0.05, 0.05) + 0.06 * torch.sin(times * 0.2)
     return rock if labels["object"] not in words.STANDING else rock * 0
 
 
-def _shadow(rng, x, y, px, py, lift, size):
+def _shadow(x, y, px, py, lift, size):
     """A soft black contact shadow where the object stands; wider and fainter the higher it is (lift, frame heights)."""
     ground = py + size + lift
     lift = lift / 0.25
     wide = (size * (1.05 + 0.4 * lift))[:, None, None]
     u = (x - px[:, None, None] - 0.15 * wide) / wide
     v = (y - ground[:, None, None] + 0.02) / (wide * 0.3)
-    depth = rng.uniform(0.5, 0.65) * (1 - 0.6 * lift.clamp(0, 1))
+    depth = 0.58 * (1 - 0.6 * lift.clamp(0, 1))
     return depth[:, None, None] * smoothstep(1.15, 0.2, torch.hypot(u, v))
 
 

@@ -17,6 +17,14 @@ def noise(gen, height, width, coarsest=2, octaves=5, roughness=0.55):
     return (total - total.mean()) / total.std().clamp_min(1e-6)
 
 
+def tiling(texture, dim):
+    """A texture (h, w) that repeats without a seam along dim: blended with itself, half its size further."""
+    size = texture.shape[dim]
+    w = 0.5 - 0.5 * torch.cos(2 * math.pi * (torch.arange(size) + 0.5) / size)
+    w = w[:, None] if dim == 0 else w
+    return (texture * w + texture.roll(size // 2, dim) * (1 - w)) / (w * w + (1 - w) ** 2).sqrt()
+
+
 def plane(height, width):
     """Pixel centres as x (right) and y (down), in units of the frame height, zero in the middle."""
     y = (torch.arange(height) + 0.5) / height - 0.5

@@ -6,6 +6,7 @@ import torch
 
 from core.data import shapes
 from core.data.fields import mix, noise, plane, smoothstep, turn, view
+from core.data.footage import footage
 
 
 def color(rng, low=0.05, high=0.95):
@@ -57,7 +58,7 @@ def _leaf(rng, picture, x, y):
 def camera(rng, times):
     """Offsets (T, 2) and zoom (T,) at the given frames: still, pan, zoom or hand-held."""
     t = times / 48.0
-    offsets, zoom = torch.zeros(len(times), 2), torch.ones(len(times))
+    offsets, zoom = camera_at_rest(times)
     move = rng.random()
     if move > 0.85:
         for axis in (0, 1):
@@ -71,22 +72,38 @@ def camera(rng, times):
     return offsets, zoom
 
 
-def plate(rng, gen, times, height, width):
-    """Frames (T, 3, H, W) and their camera; the scenery is larger than the frame."""
-    big = scenery(rng, gen, round(height * 1.4), round(width * 1.4))
+def camera_at_rest(times):
+    return torch.zeros(len(times), 2), torch.ones(len(times))
+
+
+def plate(rng, gen, times, height, width, held_out=False):
+    """Frames (T, 3, H, W) and their camera; the scenery is larger than the frame.
+
+    A fifth are real pictures; of held-out plates two fifths, others than in training.
+    """
     cam = camera(rng, times)
+    tall, wide = round(height * 1.4), round(width * 1.4)
+    if rng.random() >= (0.4 if held_out else 0.2):
+        return view(scenery(rng, gen, tall, wide), *cam, height, width), cam
+    big = footage(rng, times, tall, wide, held_out)
+    if big.ndim == 4:  # a film has its own camera
+        return big[:, :, tall - height :, wide - width :], camera_at_rest(times)
+    if (big[0] - big[2]).abs().max() < 0.02:  # a texture without colour gets some
+        low, high = natural(rng), natural(rng)
+        big = mix(low, high, big[0])
     return view(big, *cam, height, width), cam
 
 
 def subject(rng, gen, times, height, width):
-    """Somebody in front: matte (T, 1, H, W) with soft edges, colour (T, 3, H, W)."""
+    """Somebody in front: matte (T, 1, H, W) with soft edges, colour (T, 3, H, W), and where, (x, y), half-way in time."""
     x, y = (p[None] for p in plane(height, width))
     t = times[:, None, None]
     scale = rng.uniform(0.22, 0.36)
-    cx = rng.uniform(-0.45, 0.45) + rng.uniform(-0.15, 0.15) * (t / 48 - 0.5)
+    middle = rng.uniform(-0.45, 0.45), rng.uniform(-0.02, 0.2)
+    cx = middle[0] + rng.uniform(-0.15, 0.15) * (t / 48 - 0.5)
     sway = rng.uniform(0, 0.35) * torch.sin(t * rng.uniform(0.1, 0.3) + rng.uniform(0, 6))
     u = (x - cx) / scale
-    v = (y - rng.uniform(-0.02, 0.2)) / scale
+    v = (y - middle[1]) / scale
     u = u - sway * (0.9 - v) * 0.3
     parts = [
         shapes.ellipse(u, v, 0, -1.0, 0.3, 0.36),
@@ -106,7 +123,7 @@ def subject(rng, gen, times, height, width):
     shade = (0.85 - 0.25 * u + 0.12 * texture).clamp(0.2, 1.3)
     head = smoothstep(-0.55, -0.65, v).expand_as(matte[:, 0])
     rgb = mix(cloth, skin, head).transpose(0, 1) * shade[:, None]
-    return matte, rgb.clamp(0, 1)
+    return matte, rgb.clamp(0, 1), middle
 
 
 def _limb(u, v, x0, y0, x1, y1, radius):

@@ -92,21 +92,25 @@ def cube(u, v, color, time):
 
 
 def star(u, v, color, time):
-    points = []
-    for i in range(10):
-        r, a = (1.0 if i % 2 == 0 else 0.42), math.pi * i / 5
-        points.append((r * math.sin(a), -r * math.cos(a)))
-    return polygon(u, v, points), slope(u, v, color, 0.35)
+    sector = 2 * math.pi / 5
+    angle, radius = torch.atan2(u, -v), torch.hypot(u, v)
+    off = torch.remainder(angle + sector / 2, sector) - sector / 2
+    x, y = radius * off.abs().sin(), radius * off.cos()  # the tip is at (0, 1), the notch beside it below
+    nx, ny = 0.42 * math.sin(sector / 2), 0.42 * math.cos(sector / 2)
+    ex, ey = nx, ny - 1
+    t = ((x * ex + (y - 1) * ey) / (ex * ex + ey * ey)).clamp(0, 1)
+    distance = torch.hypot(x - t * ex, y - 1 - t * ey) * (x * ey - (y - 1) * ex).sign()
+    facing = angle - off + off.sign() * 1.2  # ten facets about a raised middle
+    light = 0.95 + 0.17 * (facing.sin() * LIGHT[0] - facing.cos() * LIGHT[1]) / 0.79
+    return -distance, flat(u, color) * light[..., None]
 
 
 def heart(u, v, color, time):
-    points = []
-    for i in range(28):
-        a = 2 * math.pi * i / 28
-        x = 16 * math.sin(a) ** 3
-        y = 13 * math.cos(a) - 5 * math.cos(2 * a) - 2 * math.cos(3 * a) - math.cos(4 * a)
-        points.append((x / 17, -(y + 2.5) / 15))
-    return polygon(u, v, points), lit(u, v, color, gloss=0.25)
+    """A square on its tip and two discs on its upper sides."""
+    h = 0.64
+    x, y, k = u.abs(), v - 0.095, h / math.sqrt(2)
+    square = box((u + y) / math.sqrt(2), (u - y) / math.sqrt(2), 0, 0, h, h)
+    return torch.minimum(square, circle(x, y, k, -k, h)), lit(u * 0.9, v * 0.9, color, gloss=0.3)
 
 
 def ring(u, v, color, time):
@@ -172,17 +176,121 @@ def umbrella(u, v, color, time):
 def butterfly(u, v, color, time):
     flap = 0.65 + 0.35 * (torch.cos(time * 0.55) if torch.is_tensor(time) else math.cos(time * 0.55))
     x = u.abs() / flap
-    upper = ellipse(x * 0.86 + v * 0.5, v * 0.86 - x * 0.5, 0.28, -0.72, 0.52, 0.42)
-    lower = ellipse(x, v, 0.42, 0.42, 0.38, 0.4)
+    upper = ellipse(x * 0.75 + v * 0.66, v * 0.75 - x * 0.66, 0.06, -0.68, 0.42, 0.66)
+    lower = ellipse(x * 0.8 - v * 0.6, v * 0.8 + x * 0.6, 0.04, 0.52, 0.36, 0.48)
     body = ellipse(u, v, 0, 0, 0.09, 0.55)
     wings = torch.minimum(upper, lower)
     rgb = slope(u, v, color, 0.2)
-    rgb = paint(flat(u, [c * 0.35 for c in color]), rgb, wings + 0.1)
-    rgb = paint(rgb, flat(u, (0.95, 0.93, 0.8)), circle(x, v, 0.55, -0.5, 0.1))
+    rgb = paint(flat(u, [c * 0.35 for c in color]), rgb, wings + 0.09)
+    rgb = paint(rgb, flat(u, (0.95, 0.93, 0.8)), circle(x, v, 0.62, -0.66, 0.09))
     return torch.minimum(wings, body), paint(rgb, flat(u, (0.08, 0.06, 0.05)), body)
 
 
+def bird(u, v, color, time):
+    flap = torch.sin(torch.as_tensor(time) * 0.5)
+    body = ellipse(u, v + 0.12 * u, 0.05, 0.1, 0.72, 0.32)
+    head = circle(u, v, 0.68, -0.14, 0.26)
+    beak = polygon(u, v, [(0.88, -0.26), (1.25, -0.1), (0.88, -0.02)])
+    tail = polygon(u, v, [(-0.5, 0.0), (-1.2, 0.02), (-1.1, 0.42), (-0.45, 0.3)])
+    x = u + 0.12
+    w = x.abs() * 0.15 + (v - 0.02) / (0.75 + 0.2 * flap)  # the wing is up, and beats
+    wing = polygon(x, w, [(0.34, 0.1), (-0.42, -1.25), (-0.62, -0.75), (-0.4, 0.1)])
+    dark = [c * 0.62 for c in color]
+    rgb = lit(u / 0.9, v * 1.3, color, 0.15)
+    rgb = paint(rgb, slope(u, v, dark), torch.minimum(tail, wing))
+    rgb = paint(rgb, flat(u, (0.95, 0.6, 0.1) if color[0] < 0.8 or color[1] > 0.7 else (0.25, 0.2, 0.15)), beak)
+    rgb = paint(rgb, flat(u, (0.97, 0.97, 0.97)), circle(u, v, 0.76, -0.2, 0.1))
+    rgb = paint(rgb, flat(u, (0.03, 0.03, 0.03)), circle(u, v, 0.78, -0.2, 0.055))
+    return torch.stack(torch.broadcast_tensors(body, head, beak, tail, wing)).amin(0), rgb
+
+
+def leaf(u, v, color, time):
+    c, s = math.cos(0.6), math.sin(0.6)
+    x, y = u * c + v * s, v * c - u * s  # along y, from the stem below to the tip above
+    blade = torch.maximum(circle(x, y, 0.55, -0.12, 1.04), circle(x, y, -0.55, -0.12, 1.04))
+    stem = box(x, y, 0, 0.9, 0.04, 0.22)
+    veins = torch.minimum(x.abs() - 0.02, (torch.remainder(y + 0.75 * x.abs(), 0.3) - 0.15).abs() - 0.012)
+    rgb = flat(u, color) * (0.92 - 0.16 * x.sign() * (x.abs() / 0.1).clamp(0, 1))[..., None]
+    rgb = paint(rgb, flat(u, [c * 0.55 + 0.03 for c in color]), torch.maximum(veins, blade))
+    return torch.minimum(blade, stem), paint(rgb, flat(u, (0.35, 0.25, 0.12)), torch.maximum(stem, -blade))
+
+
+def paper_plane(u, v, color, time):
+    far = polygon(u, v, [(1.25, -0.6), (-0.75, -0.85), (-0.3, -0.2)])
+    near = polygon(u, v, [(1.25, -0.6), (-1.25, 0.1), (-0.3, 0.3)])
+    keel = polygon(u, v, [(1.25, -0.6), (-0.3, -0.2), (-0.6, 0.85), (-0.1, 0.35)])
+    rgb = flat(u, color)
+    rgb = paint(rgb, flat(u, [c * 0.5 for c in color]), keel)
+    rgb = paint(rgb, slope(u, v, [c * 0.78 for c in color], 0.2), far)
+    rgb = paint(rgb, slope(u, v, [min(1.0, c * 1.05 + 0.05) for c in color], 0.2), near)
+    return torch.minimum(torch.minimum(far, near), keel), rgb
+
+
+def rocket(u, v, color, time):
+    half = 0.36 * (1 - ((v + 0.1) / 0.92) ** 2).clamp_min(0).sqrt()
+    body = torch.maximum(torch.maximum((u.abs() - half) * 0.9, v - 0.5), -1.02 - v)
+    fins = polygon(u.abs(), v, [(0.2, 0.05), (0.62, 0.5), (0.6, 0.78), (0.2, 0.5)])
+    flicker = 0.9 + 0.1 * torch.sin(torch.as_tensor(time) * 0.9)
+    flame = ellipse(u, v, 0, 0.5, 0.2, 0.5 * flicker)
+    across = u / 0.38
+    rgb = flat(u, color) * (1.02 - 0.35 * (across + 0.4).abs())[..., None] + 0.3 * torch.exp(-((across + 0.4) ** 2) / 0.02)[..., None]
+    rgb = paint(rgb, flat(u, [c * 0.55 for c in color]), v + 0.62)
+    rgb = paint(rgb, flat(u, [c * 0.6 for c in color]), torch.maximum(fins, -body))
+    rgb = paint(rgb, flat(u, (0.85, 0.87, 0.9)), circle(u, v, 0, -0.25, 0.2))
+    rgb = paint(rgb, flat(u, (0.12, 0.25, 0.4)), circle(u, v, 0, -0.25, 0.13))
+    fire = paint(flat(u, (0.98, 0.55, 0.1)), flat(u, (1.0, 0.92, 0.5)), ellipse(u, v, 0, 0.5, 0.1, 0.3))
+    rgb = paint(rgb, fire, torch.maximum(flame, -torch.minimum(body, fins)))
+    return torch.minimum(torch.minimum(body, fins), flame), rgb
+
+
+def apple(u, v, color, time):
+    x = u.abs()
+    body = torch.minimum(ellipse(x, v, 0.36, 0.12, 0.6, 0.74), ellipse(u, v, 0, 0.42, 0.62, 0.58))
+    stem = box(u - 0.15 * (v + 0.6), v, 0, -0.68, 0.05, 0.27)
+    blade = torch.maximum(circle(u, v, 0.32, -0.42, 0.42), circle(u, v, 0.36, -1.06, 0.42))
+    rgb = lit(u * 0.95, (v - 0.15) * 1.05, color, 0.5)
+    rgb = rgb * (1 - 0.45 * torch.exp(-(u * u * 6 + (v + 0.52) ** 2 * 18)))[..., None]  # the hollow about the stem
+    rgb = paint(rgb, flat(u, (0.30, 0.19, 0.09)), stem)
+    rgb = paint(rgb, flat(u, (0.22, 0.55, 0.15) if color[1] < 0.6 or color[0] > 0.5 else (0.5, 0.4, 0.1)), blade)
+    return torch.minimum(torch.minimum(body, stem), blade), rgb
+
+
+def flower(u, v, color, time):
+    y, sector = v + 0.33, math.pi / 3
+    radius, angle = torch.hypot(u, y), torch.atan2(u, -y)
+    off = torch.remainder(angle + sector / 2, sector) - sector / 2
+    petal = ellipse(radius * off.sin(), radius * off.cos(), 0, 0.4, 0.2, 0.27)
+    stem = box(u - 0.08 * torch.sin(v * 3), v, 0, 0.5, 0.045, 0.5)
+    blade = torch.maximum(circle(u, v, 0.12, 0.9, 0.42), circle(u, v, 0.42, 0.4, 0.42))
+    green = torch.minimum(stem, blade)
+    rgb = flat(u, color) * (0.72 + 0.42 * radius.clamp(0, 0.67) + 0.08 * y * LIGHT[1])[..., None]
+    rgb = paint(flat(u, (0.2, 0.5, 0.15)), rgb, torch.minimum(petal, radius - 0.25))
+    middle = (0.98, 0.8, 0.15) if color[2] > 0.15 or color[0] < 0.8 else (0.4, 0.22, 0.1)
+    rgb = paint(rgb, lit(u / 0.25, y / 0.25, middle, 0.1), radius - 0.2)
+    return torch.minimum(torch.minimum(petal, radius - 0.25), green), rgb
+
+
+def finish(material, u, v, color, rgb):
+    """What a material makes of a shape's own shading; rgb and the result (..., 3)."""
+    if material == "matte":
+        return 0.4 * rgb + 0.6 * flat(u, color) * (0.88 - 0.12 * v)[..., None]
+    if material == "glossy":  # a window's reflection, and the ground's along the lower edge
+        window = (torch.maximum((u + 0.3).abs() / 0.2, (v + 0.32 + 0.3 * u).abs() / 0.16) - 1) * 0.2
+        rgb = rgb * 0.95 + 0.15 * torch.exp(-(((u * u + v * v).sqrt() - 0.85) ** 2) / 0.01)[..., None] * (v > 0)[..., None]
+        return paint(rgb, 0.15 * rgb + 0.85, window, 0.06)
+    if material == "metallic":  # sky above, a dark horizon, bright ground
+        wave = torch.cos((v + 0.3 * u * u) * 6.5 + 0.8)
+        return rgb * (0.85 + 0.3 * wave)[..., None] + 0.45 * wave.clamp_min(0)[..., None] ** 4
+    if material == "glowing":
+        heart = torch.exp(-(u * u + v * v) / 0.3)[..., None]
+        return flat(u, color) * 0.8 + 0.2 * rgb + (0.04 + 0.25 * heart) * (1 - flat(u, color))
+    return rgb
+
+
 SHAPES = {
-    f.__name__: f
-    for f in (ball, balloon, cube, star, heart, ring, kite, lantern, mushroom, fish, umbrella, butterfly)
+    f.__name__.replace("_", " "): f
+    for f in (
+        *(ball, balloon, cube, star, heart, ring, kite, lantern, mushroom, fish, umbrella, butterfly),
+        *(bird, leaf, paper_plane, rocket, apple, flower),
+    )
 }

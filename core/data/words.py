@@ -13,7 +13,6 @@ COLORS = {  # display-encoded sRGB
     "black": (0.07, 0.07, 0.08),
 }
 
-# The kinds that stand on something cast a contact shadow; the others float.
 OBJECTS = {
     "ball": ("ball", "sphere"),
     "balloon": ("balloon", "party balloon"),
@@ -27,8 +26,23 @@ OBJECTS = {
     "fish": ("fish", "goldfish"),
     "umbrella": ("umbrella", "parasol"),
     "butterfly": ("butterfly", "moth"),
+    "bird": ("bird", "flying bird"),
+    "leaf": ("leaf", "tree leaf"),
+    "paper plane": ("paper plane", "paper airplane"),
+    "rocket": ("rocket", "space rocket"),
+    "apple": ("apple", "ripe apple"),
+    "flower": ("flower", "daisy", "blossom"),
 }
-STANDING = ("ball", "cube", "mushroom", "ring")
+# The kinds that stand on something cast a contact shadow; the others float.
+STANDING = ("ball", "cube", "mushroom", "ring", "apple")
+
+MATERIALS = {  # None: as the kind is by itself
+    None: ("",),
+    "matte": ("matte", "chalky"),
+    "glossy": ("glossy", "shiny"),
+    "metallic": ("metallic", "metal"),
+    "glowing": ("glowing", "luminous"),
+}
 
 SIZES = {"small": ("small", "tiny", "little"), "medium": ("", "medium"), "large": ("large", "big", "huge")}
 
@@ -54,6 +68,13 @@ PLACE_PHRASES = {
     "bottom left": ("in the bottom left corner", "in the lower left"),
     "bottom right": ("in the bottom right corner", "in the lower right"),
 }
+DEPTHS = {"behind": "behind the {subject}", "in front": "in front of the {subject}"}
+REFLECTIONS = (
+    "reflected in the water",
+    "with a reflection in the water",
+    "reflected on the floor",
+    "with its reflection on the shiny floor",
+)
 
 MOTIONS = {
     "still": ("", "still", "resting", "hovering"),
@@ -64,12 +85,18 @@ MOTIONS = {
     "bouncing": ("bouncing", "jumping up and down"),
     "circling": ("circling", "going round in circles"),
 }
+PACES = {"slow": "slowly", "usual": "", "fast": "quickly"}
 
 EFFECTS = {
     "snow": ("snow", "falling snow", "snowfall", "snowflakes"),
     "rain": ("rain", "falling rain", "rainfall", "a shower of rain"),
     "fog": ("fog", "mist", "drifting fog"),
     "smoke": ("smoke", "rising smoke", "a plume of smoke"),
+    "fire": ("fire", "flames", "burning fire", "fire and embers"),
+    "confetti": ("confetti", "falling confetti", "paper confetti"),
+    "bubbles": ("bubbles", "soap bubbles", "rising bubbles"),
+    "sparks": ("sparks", "flying sparks", "a spray of sparks"),
+    "light rays": ("light rays", "rays of light", "sun rays", "god rays"),
 }
 
 BACKGROUNDS = {
@@ -79,6 +106,12 @@ BACKGROUNDS = {
     "desert": ("a desert", "desert dunes", "sand dunes"),
     "mountains": ("snowy mountains", "mountains", "mountain peaks"),
     "studio": ("a studio gradient", "a grey studio", "a plain studio backdrop"),
+    "forest": ("a forest", "a misty forest", "the woods"),
+    "city": ("a city at night", "a city skyline at night", "night lights of a city"),
+    "bricks": ("a brick wall", "red bricks", "a wall of bricks"),
+    "storm": ("a storm", "a stormy sea", "storm clouds over the sea"),
+    "meadow": ("a meadow", "a green field", "a grassy field"),
+    "clouds": ("a blue sky with clouds", "white clouds", "a cloudy sky"),
 }
 SUBJECTS = ("person", "dancer", "man", "woman", "subject", "figure", "animal", "rabbit")
 SHOTS = ("Medium shot", "Wide shot", "Close-up", "Full shot")

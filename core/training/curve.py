@@ -14,20 +14,26 @@ POINTS = 200
 
 
 def draw_curve(log: Path, picture: Path) -> None:
-    """log.jsonl -> a PNG of the losses against the step, on a logarithmic scale, means of up to POINTS stretches."""
+    """log.jsonl -> a PNG of the losses against the step, means of up to POINTS stretches."""
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     if len(rows) < 2:
         return
     stretch = -(-len(rows) // POINTS)
     groups = [rows[i : i + stretch] for i in range(0, len(rows), stretch)]
-    steps = [group[-1]["step"] for group in groups]
-    curves = list(zip(*([sum(v) / len(v) for v in zip(*(r["losses"] for r in group))] for group in groups)))
-    low, high = min(v for c in curves for v in c if v > 0), max(v for c in curves for v in c)
-    ratio = (high / low) ** (1 / (HEIGHT - TOP - BOTTOM)) if high > low else 2.0
+    means = zip(*([sum(v) / len(v) for v in zip(*(r["losses"] for r in group))] for group in groups))
+    draw_curves([group[-1]["step"] for group in groups], dict(zip(NAMES, means)), picture)
+
+
+def draw_curves(steps, curves: dict, picture: Path) -> None:
+    """Named curves of positive values at these steps, on a logarithmic scale; a PNG."""
+    values = [v for curve in curves.values() for v in curve if v > 0]
+    low, high = min(values), max(values)
+    high = high if high > low else 2 * low
 
     def at(step, value):
-        x = LEFT + (WIDTH - LEFT - 20) * (step - steps[0]) / max(1, steps[-1] - steps[0])
-        return x, HEIGHT - BOTTOM - math.log(max(value, low) / low) / math.log(ratio)
+        x = (step - steps[0]) / max(1, steps[-1] - steps[0])
+        y = math.log(max(value, low) / low) / math.log(high / low)
+        return LEFT + (WIDTH - LEFT - 20) * x, HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * y
 
     image = Image.new("RGB", (WIDTH, HEIGHT), "white")
     draw = ImageDraw.Draw(image)
@@ -38,9 +44,9 @@ def draw_curve(log: Path, picture: Path) -> None:
         draw.text((8, y - 6), f"{value:.3g}", fill="black")
     for step in (steps[0], (steps[0] + steps[-1]) // 2, steps[-1]):
         draw.text((at(step, low)[0] - 14, HEIGHT - BOTTOM + 10), str(step), fill="black")
-    for i, curve in enumerate(curves):
+    for i, (name, curve) in enumerate(curves.items()):
         draw.line([at(s, v) for s, v in zip(steps, curve)], fill=COLORS[i], width=2)
-        draw.text((LEFT + 120 * i, 12), NAMES[i], fill=COLORS[i])
+        draw.text((LEFT + 120 * i, 12), name, fill=COLORS[i])
     draw.text((WIDTH - 180, 12), "loss against step", fill="black")
     image.save(picture)
 
