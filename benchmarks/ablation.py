@@ -25,7 +25,7 @@ from core.model.mini_text import MiniText
 from core.model.transformer import Transformer
 from core.sampling.denoise import denoise
 from core.training.curve import draw_curves
-from core.training.transformer import aim_loss, clips_of, flow_loss, in_pixels, latents_of, load_codec
+from core.training.transformer import DRAWING_WEIGHTS, clips_of, drawing_losses, flow_loss, in_pixels, latents_of, load_codec
 from core.training.state import trapezoid
 
 GEOMETRY = replace(PRESETS["mini"], dim=96, heads=3, layers=4, ffn_dim=384, text_dim=96)
@@ -67,12 +67,13 @@ class Learner:
         states = self.text.encode(texts)
         mask = with_mask and self.variant.mask
         losses = flow_loss(self.transformer, states, latents, seen, times, mask, 3.0, scale)
-        return losses, aim_loss(self.transformer.aim, states, latents[:, 4] if mask else None, truth, times)
+        mask = latents[:, 4] if mask else None
+        return losses, drawing_losses(self.transformer.drawing, states, latents, seen, mask, truth, times, scale)
 
     def learn(self, batch, with_mask, scale, rate):
-        losses, aim = self.losses(batch, with_mask, scale)
+        losses, drawn = self.losses(batch, with_mask, scale)
         self.optimizer.zero_grad()
-        ((losses * torch.tensor(self.variant.weights)).mean() + 0.5 * aim).backward()
+        ((losses * torch.tensor(self.variant.weights)).mean() + drawn @ torch.tensor(DRAWING_WEIGHTS)).backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = rate

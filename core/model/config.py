@@ -19,13 +19,14 @@ class TransformerConfig:
     embedder for all branches; alpha_text=False removes the alpha branch's text
     cross-attention (the published parameter counts suggest both; the default is
     three full copies). mask_input adds the mask's patch embedding. place_input tells
-    each token where in the frame it is, and where beside the thing that the text asks for (aim.py):
-    rotary positions are relative, and a small model learns words such as "left" too slowly from them alone. text_modulation adds the mean of
+    each token where in the frame it is: rotary positions are relative, and a small model
+    learns words such as "left" too slowly from them alone. drawing starts edit and alpha from what the words
+    alone would draw (drawing.py); it needs latent_std. text_modulation adds the mean of
     the text states to the time embedding, so that what is asked for steers every norm.
     latent_std: the heads give the clean latents, in units of this standard deviation, the
-    composite's relative to the plate; None: they give the velocity. A narrow model cannot carry
+    composite's relative to the plate, the others' to the drawing; None: they give the velocity. A narrow model cannot carry
     the noise through that a velocity holds (Li and He, "Back to Basics: Let Denoising
-    Generative Models Denoise", 2025). Wan has none of these three.
+    Generative Models Denoise", 2025). Wan has none of these four.
     """
 
     dim: int
@@ -43,11 +44,15 @@ class TransformerConfig:
     place_input: bool = False
     text_modulation: bool = False
     latent_std: float | None = None
+    drawing: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "patch", tuple(self.patch))
         if self.dim % self.heads or (self.dim // self.heads) % 2:
             raise InputError(f"width {self.dim} does not split into {self.heads} heads of even size")
+
+        if self.drawing and self.latent_std is None:
+            raise InputError("a drawing needs heads of clean latents, latent_std")
 
     @property
     def head_dim(self) -> int:
@@ -73,7 +78,7 @@ class TransformerConfig:
 PRESETS = {
     "mini": TransformerConfig(
         dim=192, heads=3, layers=6, ffn_dim=768, text_dim=192, freq_dim=128, latent_channels=24,
-        place_input=True, text_modulation=True, latent_std=0.65,
+        place_input=True, text_modulation=True, latent_std=0.65, drawing=True,
     ),
     "1.3b": TransformerConfig(dim=1536, heads=12, layers=30, ffn_dim=8960),
     "14b": TransformerConfig(dim=5120, heads=40, layers=40, ffn_dim=13824),

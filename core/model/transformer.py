@@ -17,15 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from core.model.aim import Aim, AimEmbedding, offset_features
 from core.model.config import BRANCHES, TransformerConfig
-from core.model.parts import gelu_tanh, halves, mean_of_words, zero_init
+from core.model.drawing import PLACE_FEATURES, Drawing, place_features
+from core.model.parts import gelu_tanh, mean_of_words, zero_init
 from kernels.joint_attention import joint_attention
 from kernels.norm_rotary_pack import can_pack, norm_rotary_pack, rotate
 from kernels.variants import attention_variant
 
 
-PLACE_FEATURES = 18
 LEAST_NOISE = 0.05  # no velocity is divided by less
 
 
@@ -40,7 +39,7 @@ class Transformer(nn.Module):
         mask      (B, C, T, H, W)     latents of the mask, or None
         times     (T,)                latent-time positions, default 0 .. T-1
         progress  (T,)                how far through the shot's motion each latent frame is,
-                                      default 0 .. 1; only an aim asks for it
+                                      default 0 .. 1; only a drawing asks for it
         cache     keeps blocks' work between steps, see core/sampling/cache.py
     returns the velocity (noise - clean), (B, 3, C, T, H, W), in the latents' type.
     H and W must be multiples of the patch. Inputs may be fp32 whatever the weights' type.
@@ -60,7 +59,7 @@ class Transformer(nn.Module):
         self.source_embedding = zero_init(nn.Conv3d(channels, config.dim, patch, patch))
         self.mask_embedding = zero_init(nn.Conv3d(channels, config.dim, patch, patch)) if config.mask_input else None
         self.layer_embedding = nn.Parameter(torch.zeros(2, config.dim))  # alpha, composite
-        self.aim = Aim(config.text_dim, channels) if config.place_input else None
+        self.drawing = Drawing(config.text_dim, channels) if config.drawing else None
         self.blocks = nn.ModuleList(JointBlock(config) for _ in range(config.layers))
 
     def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None):
@@ -76,10 +75,15 @@ class Transformer(nn.Module):
         tokens[2] = tokens[2] + self.layer_embedding[1] + flatten(self.source_embedding(source))
         if mask is not None:
             tokens[1] = tokens[1] + flatten(self.mask_embedding(mask.to(dtype)))
-        if self.aim is not None:
+        if self.config.place_input:
             places = place_features(grid, latents.device).to(dtype)
-            offsets = self.offsets(text, mask, progress, grid).to(dtype)
-            tokens = [t + b.place_embedding(places) + b.aim_embedding(offsets) for t, b in zip(tokens, branches)]
+            tokens = [t + b.place_embedding(places) for t, b in zip(tokens, branches)]
+        guess = [0, 0, source.float()]  # what the heads of clean latents start from
+        if self.drawing is not None:
+            drawn = self.drawing(text, mask, progress_of(progress, frames, text.device), (frames, height, width)).detach()
+            guess[:2] = drawn.unbind(1)
+            drawn = drawn.flatten(1, 2).to(dtype)
+            tokens = [t + flatten(b.drawing_embedding(drawn)) for t, b in zip(tokens, branches)]
         hidden = torch.stack(tokens, dim=1)
 
         if self.config.share_embedders:
@@ -94,15 +98,8 @@ class Transformer(nn.Module):
         out = [b.head(hidden[:, i], c.time) for i, (b, c) in enumerate(zip(branches, conditions))]
         out = torch.stack([unpatchify(o, grid, self.config) for o in out], dim=1)
         if self.config.latent_std is not None:
-            out = velocity_of(out, latents, timestep, source, self.config.latent_std)
+            out = velocity_of(out, latents, timestep, guess, self.config.latent_std)
         return out.to(given)
-
-    def offsets(self, text, mask, progress, grid):
-        """Each token's offset from where the text or the mask aims, (B, L, F); zeros where nothing is said."""
-        if progress is None:
-            progress = torch.linspace(0, 1, grid[0], device=text.device)
-        said = (text != 0).flatten(1).any(1)
-        return offset_features(self.aim.path(text, mask, progress), grid) * said[:, None, None]
 
 
 class Branch(nn.Module):
@@ -112,7 +109,8 @@ class Branch(nn.Module):
         super().__init__()
         self.patch_embedding = nn.Conv3d(config.latent_channels, config.dim, config.patch, config.patch)
         self.place_embedding = zero_init(nn.Linear(PLACE_FEATURES, config.dim)) if config.place_input else None
-        self.aim_embedding = AimEmbedding(config.dim) if config.place_input else None
+        drawn = zero_init(nn.Conv3d(2 * config.latent_channels, config.dim, config.patch, config.patch))
+        self.drawing_embedding = drawn if config.drawing else None
         if not config.share_embedders:
             self.condition_embedder = Embedders(config, text)
         self.norm_out = Float32LayerNorm(config.dim, config.eps)
@@ -334,15 +332,19 @@ def kept_in_float32(name: str) -> bool:
     return any(kept in parts for kept in ("scale_shift_table", "time_embedder", "norm2"))
 
 
-def velocity_of(out, latents, timestep, source, std):
-    """Velocity from heads that give clean latents: out, latents (B, 3, C, T, H, W), source (B, C, T, H, W); fp32.
+def velocity_of(out, latents, timestep, guess, std):
+    """Velocity from heads that give clean latents: out, latents (B, 3, C, T, H, W); guess, a branch (B, C, T, H, W) or 0; fp32.
 
-    Clean latents are std x out, the composite's beside the plate; noisy ones (1 - s) clean + s noise,
-    so the velocity, noise - clean, is (noisy - clean) / s.
+    Clean latents are guess + std x out; noisy ones (1 - s) clean + s noise, so the velocity,
+    noise - clean, is (noisy - clean) / s.
     """
-    s = (timestep / 1000).clamp_min(LEAST_NOISE)[:, None, None, None, None, None]
-    base = torch.stack([torch.zeros_like(source), torch.zeros_like(source), source], dim=1).float()
-    return (latents.float() - base - std * out.float()) / s
+    s = (timestep / 1000).clamp_min(LEAST_NOISE)[:, None, None, None, None]
+    branches = zip(latents.float().unbind(1), out.float().unbind(1), guess)
+    return torch.stack([(noisy - (base + std * new)) / s for noisy, new, base in branches], dim=1)
+
+
+def progress_of(progress, frames: int, device):
+    return torch.linspace(0, 1, frames, device=device) if progress is None else progress
 
 
 def flatten(x):
@@ -363,19 +365,6 @@ def sinusoids(timestep, dim):
     rates = torch.exp(-math.log(10000) / (dim // 2) * torch.arange(dim // 2, device=timestep.device))
     angles = timestep.float()[:, None] * rates
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
-
-
-def place_features(grid, device):
-    """Where each token is in the frame, (t*h*w, PLACE_FEATURES): x and y in [-1, 1] across the
-    frame whatever its size, and sines and cosines of one to four half turns of each."""
-    features = []
-    for axis in (1, 2):
-        at = halves(grid[axis], device)
-        turns = at[:, None] * math.pi / 2 * torch.arange(1, 5, device=device)
-        shape = [1, 1, 1, 9]
-        shape[axis] = grid[axis]
-        features.append(torch.cat([at[:, None], turns.sin(), turns.cos()], dim=1).reshape(shape).expand(*grid, 9))
-    return torch.cat(features, dim=-1).reshape(-1, PLACE_FEATURES)
 
 
 def rotary_table(grid, head_dim, device, times=None):

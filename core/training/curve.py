@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-NAMES = ("edit", "alpha", "composite", "aim")
-COLORS = ("#c8502d", "#303030", "#2d6ec8", "#7a9a3a")
+NAMES = ("edit", "alpha", "composite", "drawing", "aim")
+COLORS = ("#c8502d", "#303030", "#2d6ec8", "#7a9a3a", "#9a3a8a")
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 800, 420, 60, 40, 40
 POINTS = 200
 
@@ -26,6 +26,7 @@ def draw_curve(log: Path, picture: Path) -> None:
 
 def draw_curves(steps, curves: dict, picture: Path) -> None:
     """Named curves of positive values at these steps, on a logarithmic scale; a PNG."""
+    curves = {n: c for n, c in curves.items() if max(c) > 0}
     values = [v for curve in curves.values() for v in curve if v > 0]
     low, high = min(values), max(values)
     high = high if high > low else 2 * low

@@ -37,6 +37,7 @@ from core.training.curve import draw_curve
 from core.training.state import STATE, Ema, load_state, log_line, save_state, trapezoid
 from core.training.samples import sample_sheet
 
+DRAWING_WEIGHTS = (0.2, 0.5)  # of the drawing's error and its aim's beside the mean of the branches' losses
 LOUDEST = 0.4  # a loss counts no more at lower noise levels
 LAST = SPAN // 4  # index of the last latent frame of a clip
 SHAPES = ((80, 144), (80, 144), (112, 112), (144, 80))  # height, width
@@ -144,13 +145,21 @@ def flow_loss(transformer, states, latents, seen, times, with_mask, shift, scale
     return (error * weight).mean((0, 2, 3, 4))
 
 
-def aim_loss(aim, states, mask, truth, times):
-    """Squared error of the path that the text, or the mask (B, C, t, h, w) or None, tells: truth (B, t, 3) as `where`
-    gives it. Where the truth is NaN or the text was dropped, nothing is asked."""
-    path = aim.path(states, mask, torch.tensor(times, device=states.device) / LAST)
-    counts = truth.isfinite() & (states != 0).flatten(1).any(1)[:, None, None]
-    error = torch.where(counts, path - truth.nan_to_num(), 0.0).pow(2)
-    return error.sum() / counts[..., 0].sum().clamp_min(1)
+def drawing_losses(drawing, states, latents, seen, mask, truth, times, scale):
+    """What the words alone draw, and where they aim: mean squared errors (2,); latents and seen as `latents_of`
+    gives them, mask (B, C, t, h, w) or None, truth (B, t, 3) as `where` gives it, scale as in flow_loss.
+
+    Clips whose text was dropped count for neither, clips that are nowhere (NaN) not for the second.
+    """
+    progress = torch.tensor(times, device=states.device) / LAST
+    told = (states != 0).flatten(1).any(1)
+    drawn = drawing(states, mask, progress, latents.shape[-3:])
+    error = ((drawn - latents[:, 1:3]) * scale.view(1, 1, -1, 1, 1, 1)).pow(2).mean(2)
+    visible = 0.2 + 0.8 * seen
+    weight = torch.stack([visible / visible.mean(), torch.ones_like(seen)], dim=1) * told.view(-1, 1, 1, 1, 1)
+    counts = truth.isfinite() & told[:, None, None]
+    aim = torch.where(counts, drawing.aim.path(states, mask, progress) - truth.nan_to_num(), 0.0).pow(2)
+    return torch.stack([(error * weight).mean(), aim.sum() / counts[..., 0].sum().clamp_min(1)])
 
 
 def in_pixels(codec, std):
@@ -241,7 +250,7 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
         latents, seen = latents_of(codec, pictures.to(device, non_blocking=True))
         truth = truth.to(device)
         clips += stage["batch"]
-        before, sums = step, torch.zeros(4, device=device)
+        before, sums = step, torch.zeros(5, device=device)
         for _ in range(stage["repeats"]):
             chosen = sorted(rng.sample(range(len(times)), stage["keep"]))
             with_mask = rng.random() < config["mask_keep"]
@@ -249,16 +258,22 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
             with torch.autocast(device.type, torch.bfloat16):
                 part, at = latents[:, :, :, chosen], [times[i] for i in chosen]
                 states = text.encode(dropped)
-                losses = flow_loss(transformer, states, part, seen[:, chosen], at, with_mask, config["shift"], scale)
-                told = aim_loss(transformer.aim, states, part[:, 4] if with_mask else None, truth[:, chosen], at)
+                mask = part[:, 4] if with_mask else None
+                drawn = drawing_losses(
+                    transformer.drawing, states, part, seen[:, chosen], mask, truth[:, chosen], at, scale
+                )
+                if stage.get("only") == "drawing":  # it is quick to learn by itself
+                    losses = drawn.new_zeros(3)
+                else:
+                    losses = flow_loss(transformer, states, part, seen[:, chosen], at, with_mask, config["shift"], scale)
             optimizer.zero_grad()
-            (losses.mean() + config["told"] * told).backward()
+            (losses.mean() + drawn @ drawn.new_tensor(DRAWING_WEIGHTS)).backward()
             average_gradients(parameters, count)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             for group in optimizer.param_groups:
                 group["lr"] = trapezoid(step, config["steps"], config["rate"])
             optimizer.step()
-            step, sums = step + 1, sums + torch.cat([losses, told[None]]).detach()
+            step, sums = step + 1, sums + torch.cat([losses, drawn]).detach()
             ema.update(modules, step)
         if rank == 0:
             means = (sums / stage["repeats"]).tolist()

@@ -7,12 +7,11 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed, WanTransformer3DModel
 from torch.nn.functional import scaled_dot_product_attention
 
+from core.errors import InputError
 from core.model.config import BRANCHES, PRESETS, TransformerConfig
 from core.model.transformer import (
-    PLACE_FEATURES,
     Transformer,
     kept_in_float32,
-    place_features,
     rotary_table,
     rotate,
     velocity_of,
@@ -208,15 +207,6 @@ def test_times_are_the_positions_of_a_window(sample):
     assert min(change(shifted, run(vera, sample, times=[0, 2, 4]))) > 1e-3
 
 
-def test_place_features_tell_left_from_right_whatever_the_size():
-    small, large = (place_features((2, h, w), "cpu").reshape(2, h, w, PLACE_FEATURES) for h, w in ((4, 6), (8, 12)))
-    assert torch.equal(small[0], small[1])  # the same at all times
-    left, right, top, bottom = small[0, 0, 0, 9], small[0, 0, -1, 9], small[0, 0, 0, 0], small[0, -1, 0, 0]
-    assert -1 < left == pytest.approx(-right) and -1 < top == pytest.approx(-bottom) and left < 0 and top < 0
-    middle = large.unflatten(1, (4, 2)).unflatten(3, (6, 2)).mean((2, 4))[..., [0, 9]]
-    torch.testing.assert_close(middle, small[..., [0, 9]])
-
-
 def test_place_input_starts_at_nothing_and_then_counts(inputs):
     config = replace(PRESETS["mini"], layers=1, latent_channels=4, text_dim=32)
     torch.manual_seed(0)
@@ -240,9 +230,11 @@ def test_heads_of_clean_latents_give_the_flows_velocity():
     noisy = (1 - sigma) * clean + sigma * noise
     heads = clean / 0.65
     heads[:, 2] -= source / 0.65
-    torch.testing.assert_close(velocity_of(heads, noisy, s * 1000, source, 0.65), noise - clean, atol=1e-4, rtol=0)
+    heads[:, 1] -= 0.5 / 0.65
+    guess = [0, torch.full_like(source, 0.5), source]
+    torch.testing.assert_close(velocity_of(heads, noisy, s * 1000, guess, 0.65), noise - clean, atol=1e-4, rtol=0)
     # At the end of a schedule nothing is divided by zero.
-    assert velocity_of(heads, clean, torch.zeros(2), source, 0.65).abs().max() < 1e-4
+    assert velocity_of(heads, clean, torch.zeros(2), guess, 0.65).abs().max() < 1e-4
 
 
 def test_a_vera_of_clean_latents_that_knows_nothing_leaves_the_plate(sample):
@@ -255,6 +247,36 @@ def test_a_vera_of_clean_latents_that_knows_nothing_leaves_the_plate(sample):
     clean = sample["latents"] - sigma * run(vera, sample)
     plate = torch.stack([0 * sample["source"], 0 * sample["source"], sample["source"]], dim=1)
     torch.testing.assert_close(clean, plate)
+
+
+def test_a_vera_that_knows_nothing_more_lays_what_the_words_draw(sample):
+    """Heads of zeros: edit and alpha are the drawing, the composite the plate; and the drawing has no gradient here."""
+    vera = random_vera(replace(CONFIG, latent_std=0.65, drawing=True))
+    with torch.no_grad():
+        for name in BRANCHES:
+            for p in getattr(vera, name).proj_out.parameters():
+                p.zero_()
+    sigma = (sample["timestep"] / 1000)[:, None, None, None, None, None]
+    progress = torch.tensor([0.2, 0.3, 0.7])
+    velocity = vera(**sample, progress=progress)
+    drawn = vera.drawing(sample["text"], sample["mask"], progress, (3, 6, 4))
+    assert drawn.abs().max() > 0.1
+    clean = sample["latents"] - sigma * velocity
+    torch.testing.assert_close(clean, torch.cat([drawn, sample["source"][:, None]], dim=1), atol=1e-5, rtol=1e-5)
+    velocity.sum().backward()
+    assert all(p.grad is None for p in vera.drawing.parameters())
+
+
+def test_the_transformer_is_told_the_drawing(sample):
+    vera = random_vera(replace(CONFIG, latent_std=0.65, drawing=True))
+    with torch.no_grad():
+        told = run(vera, sample)
+        for name in BRANCHES:
+            getattr(vera, name).drawing_embedding.weight.zero_()
+        untold = run(vera, sample)
+    assert min(change(told, untold)) > 1e-3  # the guess itself is the same in both
+    with pytest.raises(InputError, match="latent_std"):
+        replace(CONFIG, drawing=True)
 
 
 def test_words_steer_the_modulation_at_once_and_padding_does_not(sample):

@@ -21,8 +21,8 @@ from core.model.transformer import Transformer
 from core.training.state import save_state
 from core.training.transformer import (
     LAST,
-    aim_loss,
     crossed,
+    drawing_losses,
     flow_loss,
     frames_of,
     in_pixels,
@@ -109,18 +109,30 @@ def test_where_a_clip_s_object_is():
     assert where(clip).shape == (2, 3) and where(clip).isnan().all()
 
 
-def test_the_aim_s_error_is_of_what_has_a_place_and_an_instruction():
+def test_the_drawing_s_error_is_of_what_was_asked_for():
+    """Errors by channel, hidden edit a fifth; nothing of a clip whose text was dropped; the aim only of what is somewhere."""
+    latents, seen = torch.randn(4, 5, 2, 1, 2, 2), torch.ones(4, 1, 2, 2)
+    seen[..., 1] = 0
+    spoiled = latents[:, 1:3].clone()
+    spoiled[:, 0, 0, ..., 0] += 0.1  # the edit's first channel, where it is seen
+    spoiled[:, 1, 1] += 0.2  # the alpha's second, all over
+    spoiled[1] += 100
+    states = torch.ones(4, 3, 2)
+    states[1] = 0  # its text was dropped
+    truth = torch.tensor([[[0.5, 0.0, -1.0]], [[0.0, 0.0, 0.0]], [[float("nan")] * 3], [[0.0, 0.1, -1.3]]])
+
     class Told(nn.Module):
         def path(self, states, mask, progress):
             self.progress = progress
             return torch.tensor([[[0.5, 0.0, -1.0]], [[9.0, 9.0, 9.0]], [[9.0, 9.0, 9.0]], [[0.0, 0.5, -1.0]]])
 
-    states = torch.ones(4, 3, 2)
-    states[1] = 0  # its text was dropped
-    truth = torch.tensor([[[0.5, 0.0, -1.0]], [[0.0, 0.0, 0.0]], [[float("nan")] * 3], [[0.0, 0.1, -1.3]]])
-    told = Told()
-    torch.testing.assert_close(aim_loss(told, states, None, truth, [6]), torch.tensor((0.16 + 0.09) / 2))
-    assert told.progress == 6 / LAST
+    told = lambda states, mask, progress, grid: spoiled  # noqa: E731
+    told.aim = Told()
+    losses = drawing_losses(told, states, latents, seen, None, truth, [6], torch.tensor([3.0, 1.0]))
+    edit = 9 * 0.01 / 2 * (1 / 0.6) / 2  # seen cells weigh 1 / mean(1, 0.2), and are half of all
+    torch.testing.assert_close(losses[0], torch.tensor((edit + 0.04 / 2) / 2 * 3 / 4))
+    torch.testing.assert_close(losses[1], torch.tensor((0.16 + 0.09) / 2))
+    assert told.aim.progress == 6 / LAST
 
 
 def test_an_edition_of_fewer_words_teaches_those_it_has(tmp_path):
@@ -164,10 +176,10 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
     config = {
         "codec": str(tmp_path / "codec"), "seed": 9, "processes": 1, "steps": 4,
         "stages": [
-            {"until": 2, "batch": 2, "latents": 1, "keep": 1, "repeats": 2},
+            {"until": 2, "batch": 2, "latents": 1, "keep": 1, "repeats": 2, "only": "drawing"},
             {"until": 4, "batch": 1, "latents": 3, "keep": 2, "repeats": 2},
         ],
-        "geometry": {"layers": 1}, "rate": 0.001, "ema": 0.9, "text_drop": 0.3, "mask_keep": 0.5, "shift": 2.0, "told": 0.5,
+        "geometry": {"layers": 1}, "rate": 0.001, "ema": 0.9, "text_drop": 0.3, "mask_keep": 0.5, "shift": 2.0,
         "save_every": 2, "sample_every": 100,
     }  # fmt: skip
     train(config, tmp_path / "whole", lambda: False)

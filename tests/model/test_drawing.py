@@ -1,11 +1,11 @@
-"""The aim: a path read from the text or the mask, and what each token is told of it."""
+"""The drawing: a path read from the text or the mask, and what is drawn around it."""
 
 import math
 
 import pytest
 import torch
 
-from core.model.aim import FEATURES, MOTIONS, Aim, AimEmbedding, motions, offset_features
+from core.model.drawing import FEATURES, MOTIONS, PLACE_FEATURES, Aim, Drawing, motions, offset_features, place_features
 
 
 @pytest.fixture
@@ -24,10 +24,33 @@ def test_only_the_rest_has_a_middle():
     assert torch.linalg.matrix_rank(motions(torch.linspace(0, 1, 13))) == MOTIONS
 
 
-def test_a_fresh_one_aims_at_the_middle_and_adds_nothing():
-    path = Aim(6, 4).path(torch.randn(2, 3, 6), None, torch.tensor([0.0, 1.0]))
+def test_a_fresh_one_aims_at_the_middle_and_draws_nothing():
+    text, progress = torch.randn(2, 3, 6), torch.tensor([0.0, 1.0])
+    drawing = Drawing(6, 4, dim=8)
+    path = drawing.aim.path(text, None, progress)
     assert not path[..., :2].any() and path.shape == (2, 2, 3)
-    assert not AimEmbedding(8)(torch.randn(1, 5, FEATURES)).any()
+    drawn = drawing(text, None, progress, (2, 3, 5))
+    assert drawn.shape == (2, 2, 4, 2, 3, 5) and not drawn.any()
+
+
+def test_the_drawing_goes_where_the_aim_goes_and_nothing_is_drawn_unasked():
+    """The same picture, moved by two cells with the mask; what hangs on the place in the frame is taken out."""
+    torch.manual_seed(1)
+    drawing = Drawing(6, 4, dim=8)
+    for p in drawing.parameters():
+        torch.nn.init.normal_(p, std=0.4)
+    text, progress = torch.randn(1, 3, 6), torch.zeros(1)
+    masks = torch.zeros(2, 1, 4, 1, 9, 9)
+    masks[0, ..., 4, 3], masks[1, ..., 4, 5] = 1, 1
+    with torch.no_grad():
+        drawing.aim.mask.weight.fill_(50.0)
+        drawing.aim.outer.weight[-1] = 0
+        drawing.aim.outer.bias[-1] = 0  # a radius of about two cells
+        drawing.inner.weight[:, FEATURES:] = 0
+        left, right = (drawing(text, mask, progress, (1, 9, 9)) for mask in masks)
+        torch.testing.assert_close(right[..., 3:], left[..., 1:-2], atol=1e-4, rtol=1e-3)
+        assert (right - left).abs().max() > 0.1
+        assert not drawing(0 * text, masks[0], progress, (1, 9, 9)).any()
 
 
 def test_a_mask_moves_the_middle_and_the_text_the_rest(aim):
@@ -60,3 +83,12 @@ def test_offsets_are_in_the_object_s_own_sizes():
 def test_what_is_far_is_told_nothing():
     features = offset_features(torch.tensor([[[-0.9, 0.0, math.log(0.05)]]]), (1, 3, 9))
     assert features[0, 1 * 9 + 8].abs().max() < 1e-6 and features[0, 1 * 9].abs().max() > 0.3
+
+
+def test_place_features_tell_left_from_right_whatever_the_size():
+    small, large = (place_features((2, h, w), "cpu").reshape(2, h, w, PLACE_FEATURES) for h, w in ((4, 6), (8, 12)))
+    assert torch.equal(small[0], small[1])  # the same at all times
+    left, right, top, bottom = small[0, 0, 0, 9], small[0, 0, -1, 9], small[0, 0, 0, 0], small[0, -1, 0, 0]
+    assert -1 < left == pytest.approx(-right) and -1 < top == pytest.approx(-bottom) and left < 0 and top < 0
+    middle = large.unflatten(1, (4, 2)).unflatten(3, (6, 2)).mean((2, 4))[..., [0, 9]]
+    torch.testing.assert_close(middle, small[..., [0, 9]])
