@@ -52,6 +52,11 @@ class Ema:
         self.decay = decay
         self.modules = {name: copy.deepcopy(m).eval().requires_grad_(False) for name, m in modules.items()}
 
+    def copy(self, modules: dict) -> None:
+        """Begin again from the modules as they are."""
+        for name, module in modules.items():
+            self.modules[name].load_state_dict(module.state_dict())
+
     @torch.no_grad()
     def update(self, modules: dict, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))

@@ -7,7 +7,6 @@ model meets every distance in time that a whole clip has, at a part of the cost.
 
 import itertools
 import json
-import math
 import random
 import signal
 import tempfile
@@ -31,8 +30,8 @@ from core.model.config import PRESETS
 from core.model.mini import read_weights
 from core.model.mini_codec import MiniCodec
 from core.model.mini_text import MiniText
-from core.model.parts import halves
 from core.model.transformer import Transformer
+from core.training.aim import aim_error, teach_aim, where
 from core.training.curve import draw_curve
 from core.training.state import STATE, Ema, load_state, log_line, save_state, trapezoid
 from core.training.samples import sample_sheet
@@ -97,7 +96,7 @@ def clips_of(seed: int, count: int, latents: int):
         clip = make_clip(seed + k, height, width, frames)
         layers = torch.stack([x.expand(-1, 3, -1, -1) for x in (clip.source, clip.edit, clip.alpha, clip.composite, clip.mask)])
         stacks.append(layers.transpose(1, 2))
-        truth.append(where(clip))
+        truth.append(where(clip, TIME))
         texts.append(clip.instruction)
     return torch.stack(stacks), torch.stack(truth), texts, times
 
@@ -107,19 +106,6 @@ def latents_of(codec, pictures):
     """Of clips as Rounds yields them: latents (count, 5, C, t, h, w), and each latent pixel's largest alpha (count, t, h, w)."""
     seen = F.max_pool3d(pictures[:, 2, 0], (TIME, SPACE, SPACE))
     return torch.stack([codec.encode_groups(clip) for clip in pictures]), seen
-
-
-def where(clip):
-    """An object's middle (x, y in halves of the frame) and the log of its radius (in halves of the height), for each
-    four frames: (t, 3), as `Aim.path` tells them. NaN for what has no place: effects, backgrounds."""
-    count, _, height, width = clip.alpha.shape
-    if clip.labels["edit"] != "object":
-        return torch.full((count // TIME, 3), float("nan"))
-    alpha = clip.alpha[:, 0].unflatten(0, (-1, TIME)).mean(1)
-    area = alpha.sum((1, 2)).clamp_min(1e-3)
-    x = alpha.sum(1) @ halves(width, alpha.device) / area
-    y = alpha.sum(2) @ halves(height, alpha.device) / area
-    return torch.stack([x, y, (area / math.pi).sqrt().div(height / 2).log()], dim=1)
 
 
 def flow_loss(transformer, states, latents, seen, times, with_mask, shift, scale):
@@ -157,9 +143,8 @@ def drawing_losses(drawing, states, latents, seen, mask, truth, times, scale):
     error = ((drawn - latents[:, 1:3]) * scale.view(1, 1, -1, 1, 1, 1)).pow(2).mean(2)
     visible = 0.2 + 0.8 * seen
     weight = torch.stack([visible / visible.mean(), torch.ones_like(seen)], dim=1) * told.view(-1, 1, 1, 1, 1)
-    counts = truth.isfinite() & told[:, None, None]
-    aim = torch.where(counts, drawing.aim.path(states, mask, progress) - truth.nan_to_num(), 0.0).pow(2)
-    return torch.stack([(error * weight).mean(), aim.sum() / counts[..., 0].sum().clamp_min(1)])
+    aim = aim_error(drawing.aim.path(states, mask, progress), truth, told)
+    return torch.stack([(error * weight).mean(), aim])
 
 
 def in_pixels(codec, std):
@@ -238,6 +223,9 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
     optimizer = torch.optim.AdamW(parameters, lr=config["rate"], betas=(0.9, 0.98), weight_decay=0.01)
     step, extra = load_state(folder, saved, optimizer)
     clips = extra.get("clips", 0)
+    if step == 0 and config.get("aim_steps"):  # the same on every rank
+        teach_aim(transformer.drawing.aim, text, config["seed"] - 10_000_000, config["aim_steps"])
+        ema.copy(modules)
 
     rounds = Rounds(config, step, clips, rank, count)
     rounds = DataLoader(rounds, batch_size=None, num_workers=config.get("workers", 0), pin_memory=device.type == "cuda")
@@ -299,12 +287,10 @@ def crossed(before: int, now: int, every: int) -> bool:
 
 
 def average_gradients(parameters, count: int) -> None:
-    """Mean of every gradient over the ranks; one that has none on this step counts as zero."""
-    for p in parameters:
-        if p.grad is None:
-            p.grad = torch.zeros_like(p)
+    """Mean of every gradient over the ranks. What a step leaves out has none, on every rank the same."""
+    grads = [p.grad for p in parameters if p.grad is not None]
     if count > 1:
-        flat = torch._utils._flatten_dense_tensors([p.grad for p in parameters])
+        flat = torch._utils._flatten_dense_tensors(grads)
         dist.all_reduce(flat.div_(count))
-        for p, g in zip(parameters, torch._utils._unflatten_dense_tensors(flat, [p.grad for p in parameters])):
-            p.grad.copy_(g)
+        for mine, mean in zip(grads, torch._utils._unflatten_dense_tensors(flat, grads)):
+            mine.copy_(mean)

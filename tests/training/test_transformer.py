@@ -1,7 +1,6 @@
 """Training of the transformer: its objective, its choice of times, its resume."""
 
 import json
-import math
 import random
 from dataclasses import replace
 
@@ -10,13 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from core.data.clips import SPAN, LayeredClip
+from core.data.clips import SPAN
 from core.data.phrases import vocabulary
 from core.model.config import PRESETS
 from core.model.mini import read_weights, save_mini
 from core.model.mini_codec import CELL, MiniCodec
 from core.model.mini_text import MiniText
-from core.model.parts import halves
 from core.model.transformer import Transformer
 from core.training.state import save_state
 from core.training.transformer import (
@@ -30,7 +28,6 @@ from core.training.transformer import (
     pick_times,
     start_from,
     train,
-    where,
 )
 
 
@@ -96,17 +93,6 @@ def test_what_alpha_hides_counts_a_fifth_in_the_edit_branch():
         torch.manual_seed(2)
         losses.append(flow_loss(Exact(spoiled), None, latents, seen, [0], False, 1.0, torch.ones(4)))
     torch.testing.assert_close(losses[0] / losses[1], torch.tensor([5.0, 1.0, 1.0]))
-
-
-def test_where_a_clip_s_object_is():
-    """A disc's middle and radius, each four frames; nothing of an effect."""
-    y, x = torch.meshgrid(halves(60, "cpu"), halves(120, "cpu") * 2, indexing="ij")  # in halves of the height
-    alpha = torch.stack([((x - 0.5) ** 2 + (y + 0.25) ** 2 < 0.09)] * 4 + [(x + 1) ** 2 + y**2 < 0.25] * 4).float()[:, None]
-    clip = LayeredClip(None, None, alpha, None, None, "", {"edit": "object"})
-    expected = torch.tensor([[0.25, -0.25, math.log(0.3)], [-0.5, 0, math.log(0.5)]])
-    torch.testing.assert_close(where(clip), expected, atol=0.01, rtol=0)
-    clip.labels["edit"] = "effect"
-    assert where(clip).shape == (2, 3) and where(clip).isnan().all()
 
 
 def test_the_drawing_s_error_is_of_what_was_asked_for():
