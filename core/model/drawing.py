@@ -40,7 +40,7 @@ class Drawing(nn.Module):
         self.outer = zero_init(nn.Linear(dim, 2 * channels))
 
     def forward(self, text, mask, progress, grid):
-        offsets = offset_features(self.aim.path(text, mask, progress), grid)
+        offsets = offset_features(self.aim.path(text, mask, progress).detach(), grid)  # the truth alone teaches it
         places = place_features(grid, text.device).expand(len(text), -1, -1)
         x = gelu_tanh(self.inner(torch.cat([offsets, places], dim=-1).to(text.dtype)))
         words = self.words(gelu_tanh(self.read(mean_of_words(text)))).unflatten(1, (len(self.layers), 2, 1, -1))
@@ -68,7 +68,7 @@ class Aim(nn.Module):
         steps = told[:, :-1].unflatten(1, (2, MOTIONS))
         path = (steps @ motions(progress.to(text.device)).T).transpose(1, 2)
         if mask is not None:
-            path = path + self.centre_of(mask) - steps[:, None, :, 0]
+            path = path.detach() + self.centre_of(mask) - steps[:, None, :, 0].detach()  # it teaches its own reading only
         size = told[:, None, -1:] - 1.5
         return torch.cat([path, size.expand(-1, path.shape[1], 1)], dim=-1)
 

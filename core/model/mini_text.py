@@ -1,4 +1,4 @@
-"""mini's text encoder: a small vocabulary, words embedded and mixed by two attention layers.
+"""mini's text encoder: a small vocabulary, words embedded, met with their neighbours, and mixed by two attention layers.
 
 It is trained together with the transformer and follows the contract of text.py.
 """
@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from core.data.phrases import tokenize
+from core.model.parts import zero_init
 from core.model.transformer import sinusoids
 
 PAD, UNKNOWN = 0, 1
@@ -22,6 +23,8 @@ class MiniText(nn.Module):
         self.words = list(words)
         self.index = {w: i + 2 for i, w in enumerate(self.words)}
         self.embedding = nn.Embedding(len(self.words) + 2, dim)
+        # "Drifting left" and "on the left": what a word means hangs on the one before it.
+        self.neighbours = zero_init(nn.Conv1d(dim, dim, 3, padding=1))
         self.layers = nn.ModuleList(TextLayer(dim, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
 
@@ -50,6 +53,7 @@ class MiniText(nn.Module):
         there = ids != PAD
         x = self.embedding(ids)
         x = x + 0.1 * sinusoids(torch.arange(ids.shape[1], device=ids.device), x.shape[-1]).to(x.dtype)
+        x = x + self.neighbours((x * there[..., None]).transpose(1, 2)).transpose(1, 2)
         # An empty prompt has nothing to attend to: let it see its padding, then zero it.
         seen = (there | ~there.any(1, keepdim=True))[:, None, None]
         for layer in self.layers:

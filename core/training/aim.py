@@ -1,7 +1,8 @@
 """Teach the text encoder and the aim which path an instruction tells: words and paths alone, no pictures learned.
 
 A clip's path is known from a small rendering of it, at all its times at once, so that a minute shows more
-instructions than an hour of training on pictures. `core.train` does this before its first step.
+instructions than an hour of training on pictures. `core.train` does this before its first step, and keeps a lesson
+beside every later one: pictures of one time alone would teach that nothing moves.
 """
 
 import math
@@ -37,18 +38,27 @@ def aim_error(path, truth, told):
     return error.sum() / counts[..., 0].sum().clamp_min(1)
 
 
+def lesson(seed: int, count: int):
+    """Instructions of clips seed .. seed + count - 1, and their paths (count, T, 3) at TIMES."""
+    clips = [make_clip(seed + k, *SMALL, TIMES) for k in range(count)]
+    return [clip.instruction for clip in clips], torch.stack([where(clip) for clip in clips])
+
+
+def lesson_error(aim, text, texts, truth):
+    """Of a lesson, what `aim_error` says."""
+    states = text.encode(texts)
+    truth = truth.to(states.device)
+    progress = torch.tensor(TIMES, device=states.device) / SPAN
+    return aim_error(aim.path(states, None, progress), truth, (states != 0).flatten(1).any(1))
+
+
 def teach_aim(aim, text, seed: int, steps: int, batch: int = 64, rate: float = 0.002) -> float:
     """Train both in place on clips seed .. seed + steps * batch - 1; the mean error of the last fifty steps."""
     parameters = [*aim.inner.parameters(), *aim.outer.parameters(), *text.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
-    device = aim.inner.weight.device
-    progress = torch.tensor(TIMES, device=device) / SPAN
     errors, started = [], time.time()
     for step in range(steps):
-        clips = [make_clip(seed + step * batch + k, *SMALL, TIMES) for k in range(batch)]
-        truth = torch.stack([where(clip) for clip in clips]).to(device)
-        states = text.encode([clip.instruction for clip in clips])
-        error = aim_error(aim.path(states, None, progress), truth, (states != 0).flatten(1).any(1))
+        error = lesson_error(aim, text, *lesson(seed + step * batch, batch))
         optimizer.zero_grad()
         error.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -31,12 +31,13 @@ from core.model.mini import read_weights
 from core.model.mini_codec import MiniCodec
 from core.model.mini_text import MiniText
 from core.model.transformer import Transformer
-from core.training.aim import aim_error, teach_aim, where
+from core.training.aim import aim_error, lesson, lesson_error, teach_aim, where
 from core.training.curve import draw_curve
 from core.training.state import STATE, Ema, load_state, log_line, save_state, trapezoid
 from core.training.samples import sample_sheet
 
 DRAWING_WEIGHTS = (0.2, 0.5)  # of the drawing's error and its aim's beside the mean of the branches' losses
+LESSON = 24  # instructions beside each round's clips
 LOUDEST = 0.4  # a loss counts no more at lower noise levels
 LAST = SPAN // 4  # index of the last latent frame of a clip
 SHAPES = ((80, 144), (80, 144), (112, 112), (144, 80))  # height, width
@@ -60,7 +61,7 @@ class Rounds(IterableDataset):
     """The clips of the rounds from `step` on, made where they are asked for: in this process, or in a loader's workers.
 
     Yields, a round: pictures (count, 5, 3, 4 t, H, W) of source, edit, alpha, composite, mask; where the object is,
-    see `where`, (count, t, 3); instructions; latent times. All of a round hangs on the number of its first clip.
+    see `where`, (count, t, 3); instructions; latent times; a lesson of the aim. All of a round hangs on the number of its first clip.
     """
 
     def __init__(self, config: dict, step: int, clips: int, rank: int, ranks: int):
@@ -77,7 +78,8 @@ class Rounds(IterableDataset):
             stage = stage_of(self.config, step)
             if turn % of == number:
                 mine = stage["batch"] // self.ranks
-                yield clips_of(self.config["seed"] + clips + self.rank * mine, mine, stage["latents"])
+                first = self.config["seed"] + clips + self.rank * mine
+                yield *clips_of(first, mine, stage["latents"]), lesson(first, LESSON // self.ranks)
             step, clips = step + stage["repeats"], clips + stage["batch"]
 
 
@@ -132,7 +134,7 @@ def flow_loss(transformer, states, latents, seen, times, with_mask, shift, scale
 
 
 def drawing_losses(drawing, states, latents, seen, mask, truth, times, scale):
-    """What the words alone draw, and where they aim: mean squared errors (2,); latents and seen as `latents_of`
+    """What the words alone draw, and where the mask aims (0 without one): mean squared errors (2,); latents and seen as `latents_of`
     gives them, mask (B, C, t, h, w) or None, truth (B, t, 3) as `where` gives it, scale as in flow_loss.
 
     Clips whose text was dropped count for neither, clips that are nowhere (NaN) not for the second.
@@ -143,8 +145,9 @@ def drawing_losses(drawing, states, latents, seen, mask, truth, times, scale):
     error = ((drawn - latents[:, 1:3]) * scale.view(1, 1, -1, 1, 1, 1)).pow(2).mean(2)
     visible = 0.2 + 0.8 * seen
     weight = torch.stack([visible / visible.mean(), torch.ones_like(seen)], dim=1) * told.view(-1, 1, 1, 1, 1)
-    aim = aim_error(drawing.aim.path(states, mask, progress), truth, told)
-    return torch.stack([(error * weight).mean(), aim])
+    error = (error * weight).mean()
+    aim = error.new_zeros(()) if mask is None else aim_error(drawing.aim.path(states, mask, progress), truth, told)
+    return torch.stack([error, aim])
 
 
 def in_pixels(codec, std):
@@ -230,7 +233,7 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
     rounds = Rounds(config, step, clips, rank, count)
     rounds = DataLoader(rounds, batch_size=None, num_workers=config.get("workers", 0), pin_memory=device.type == "cuda")
     started = time.time()
-    for pictures, truth, texts, times in rounds:
+    for pictures, truth, texts, times, taught in rounds:
         # All chance of a round hangs on its first step: a resumed run is the uninterrupted one.
         rng = random.Random(step)  # the same choices on every rank
         torch.manual_seed(step * count + rank)
@@ -254,6 +257,8 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
                     losses = drawn.new_zeros(3)
                 else:
                     losses = flow_loss(transformer, states, part, seen[:, chosen], at, with_mask, config["shift"], scale)
+                aim = lesson_error(transformer.drawing.aim, text, *taught)
+                drawn = torch.stack([drawn[0], drawn[1] + aim])
             optimizer.zero_grad()
             (losses.mean() + drawn @ drawn.new_tensor(DRAWING_WEIGHTS)).backward()
             average_gradients(parameters, count)

@@ -27,7 +27,7 @@ def test_words_are_learned_as_paths():
     """Left of right after a few steps, in words that no clip of the lesson had in this order."""
     torch.manual_seed(0)
     aim, text = Aim(24, 4), MiniText(vocabulary(), 24, heads=2)
-    teach_aim(aim, text, 5_000_000, steps=30, batch=24, rate=0.01)
+    teach_aim(aim, text, 5_000_000, steps=40, batch=24, rate=0.01)
     states = text.encode([f"Put a red star {side}" for side in ("on the left", "at the right side")])
     with torch.no_grad():
         x = aim.path(states, None, torch.tensor([0.5]))[:, 0, 0]

@@ -114,11 +114,15 @@ def test_the_drawing_s_error_is_of_what_was_asked_for():
 
     told = lambda states, mask, progress, grid: spoiled  # noqa: E731
     told.aim = Told()
-    losses = drawing_losses(told, states, latents, seen, None, truth, [6], torch.tensor([3.0, 1.0]))
+    scale = torch.tensor([3.0, 1.0])
+    losses = drawing_losses(told, states, latents, seen, latents[:, 4], truth, [6], scale)
     edit = 9 * 0.01 / 2 * (1 / 0.6) / 2  # seen cells weigh 1 / mean(1, 0.2), and are half of all
     torch.testing.assert_close(losses[0], torch.tensor((edit + 0.04 / 2) / 2 * 3 / 4))
     torch.testing.assert_close(losses[1], torch.tensor((0.16 + 0.09) / 2))
     assert told.aim.progress == 6 / LAST
+    # Without a mask, lessons teach the aim and pictures do not.
+    unmasked = drawing_losses(told, states, latents, seen, None, truth, [6], scale)
+    assert unmasked[0] == losses[0] and unmasked[1] == 0
 
 
 def test_an_edition_of_fewer_words_teaches_those_it_has(tmp_path):
