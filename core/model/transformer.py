@@ -109,8 +109,9 @@ class Branch(nn.Module):
         super().__init__()
         self.patch_embedding = nn.Conv3d(config.latent_channels, config.dim, config.patch, config.patch)
         self.place_embedding = zero_init(nn.Linear(PLACE_FEATURES, config.dim)) if config.place_input else None
-        drawn = zero_init(nn.Conv3d(2 * config.latent_channels, config.dim, config.patch, config.patch))
-        self.drawing_embedding = drawn if config.drawing else None
+        self.drawing_embedding = None
+        if config.drawing:
+            self.drawing_embedding = zero_init(nn.Conv3d(2 * config.latent_channels, config.dim, config.patch, config.patch))
         if not config.share_embedders:
             self.condition_embedder = Embedders(config, text)
         self.norm_out = Float32LayerNorm(config.dim, config.eps)
