@@ -93,7 +93,7 @@ def sample(
         )
         cache = caches[instruction is empty_text, span]
         at = torch.arange(*span, device=device) / max(length - 1, window - 1, 1)
-        v = transformer(x, timestep.to(device).expand(batch), instruction, plate, matte, progress=at, cache=cache)
+        v = transformer(x, timestep.to(device).expand(batch), instruction, plate, matte, None, at, cache=cache)
         return v.float().movedim(3, 1)
 
     def guided(latents, span, timestep):

@@ -27,7 +27,7 @@ class Straight(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1))
         self.seen = []
 
-    def forward(self, latents, timestep, text, source, mask=None, progress=None, cache=None):
+    def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None):
         self.seen.append(float(timestep[0]))
         return (latents - CLEAN * text.mean()) / (timestep / 1000).reshape(-1, 1, 1, 1, 1, 1)
 
@@ -90,7 +90,7 @@ LONG = torch.linspace(-1, 1, 2 * 30 * 4 * 4).reshape(1, 2, 30, 4, 4).sin()
 class Pointwise(Straight):
     """The exact field of the sample source x (1, 2, 3) for the three layers, whatever the window."""
 
-    def forward(self, latents, timestep, text, source, mask=None, progress=None, cache=None):
+    def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None):
         self.seen.append(latents.shape[3])
         clean = torch.stack([source, 2 * source, 3 * source], dim=1)
         return (latents - clean) / (timestep / 1000).reshape(-1, 1, 1, 1, 1, 1)
@@ -99,7 +99,7 @@ class Pointwise(Straight):
 class Opinionated(Straight):
     """Each window wants all its frames to be its own constant: its first frame's number, as the source tells it."""
 
-    def forward(self, latents, timestep, text, source, mask=None, progress=None, cache=None):
+    def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None):
         self.seen.append(float(source[0, 0, 0, 0, 0]))
         return (latents - self.seen[-1]) / (timestep / 1000).reshape(-1, 1, 1, 1, 1, 1)
 
@@ -171,7 +171,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(tmp_path, stop_at):
 
 def test_each_window_of_each_pass_has_its_own_cache():
     class Noting(Straight):
-        def forward(self, latents, timestep, text, source, mask=None, progress=None, cache=None):
+        def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None):
             caches.setdefault(id(cache), set()).add((float(source[0, 0, 0, 0, 0]), float(text.mean())))
             return latents
 
