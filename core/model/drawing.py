@@ -18,6 +18,7 @@ from core.model.parts import gelu_tanh, halves, mean_of_words, zero_init
 MOTIONS = 5  # functions of time that a path is made of
 RATES = (0.7, 1.4, 2.8, 5.6, 11.2)  # radians per radius of the object
 FEATURES = 1 + 4 * len(RATES) + 1
+USUAL_SIZE = 0.7  # log of a radius in cells
 REACH = 3.0  # radii within which an offset is told
 TURNS = 4
 PLACE_FEATURES = 2 + 4 * TURNS
@@ -90,8 +91,8 @@ def motions(progress):
 def offset_features(path, grid):
     """A path (B, T, 3) and a grid (T, h, w) -> (B, T * h * w, FEATURES), fp32.
 
-    Sines and cosines of a cell's offset from the path in sizes of the object, and that size, all fading with
-    the distance: what is far away is told nothing.
+    Sines and cosines of a cell's offset from the path in sizes of the object, and that size in cells, all fading
+    with the distance: what is far away is told nothing.
     """
     _, height, width = grid
     y, x = halves(height, path.device)[:, None], halves(width, path.device)[None]
@@ -99,7 +100,7 @@ def offset_features(path, grid):
     radius = size.exp()
     dx, dy = torch.broadcast_tensors((x - centre_x) * (width / height) / radius, (y - centre_y) / radius)
     waves = [f(rate * d) for rate in RATES for d in (dx, dy) for f in (torch.sin, torch.cos)]
-    features = torch.stack([torch.ones_like(dx), *waves, (size + 1.5).expand_as(dx)], dim=-1)
+    features = torch.stack([torch.ones_like(dx), *waves, (size + math.log(height / 2) - USUAL_SIZE).expand_as(dx)], dim=-1)
     near = torch.exp(-(dx**2 + dy**2) / (2 * REACH**2))
     return (features * near[..., None]).flatten(1, 3)
 

@@ -36,7 +36,7 @@ from core.training.curve import draw_curve
 from core.training.state import STATE, Ema, load_state, log_line, save_state, trapezoid
 from core.training.samples import sample_sheet
 
-DRAWING_WEIGHTS = (0.2, 0.5)  # of the drawing's error and its aim's beside the mean of the branches' losses
+DRAWING_WEIGHTS = (0.5, 0.5)  # of the drawing's error and its aim's beside the mean of the branches' losses
 LESSON = 24  # instructions beside each round's clips
 LOUDEST = 0.4  # a loss counts no more at lower noise levels
 LAST = SPAN // 4  # index of the last latent frame of a clip
@@ -134,7 +134,8 @@ def flow_loss(transformer, states, latents, seen, times, with_mask, shift, scale
 
 
 def drawing_losses(drawing, states, latents, seen, mask, truth, times, scale):
-    """What the words alone draw, and where the mask aims (0 without one): mean squared errors (2,); latents and seen as `latents_of`
+    """What the words alone draw, and where the mask aims (0 without one): errors (2,), of a clip's drawing the root
+    mean square, so that clips of which the words tell little do not drown the others; latents and seen as `latents_of`
     gives them, mask (B, C, t, h, w) or None, truth (B, t, 3) as `where` gives it, scale as in flow_loss.
 
     Clips whose text was dropped count for neither, clips that are nowhere (NaN) not for the second.
@@ -145,7 +146,7 @@ def drawing_losses(drawing, states, latents, seen, mask, truth, times, scale):
     error = ((drawn - latents[:, 1:3]) * scale.view(1, 1, -1, 1, 1, 1)).pow(2).mean(2)
     visible = 0.2 + 0.8 * seen
     weight = torch.stack([visible / visible.mean(), torch.ones_like(seen)], dim=1) * told.view(-1, 1, 1, 1, 1)
-    error = (error * weight).mean()
+    error = ((error * weight).mean((1, 2, 3, 4)) + 1e-4).sqrt().mean()
     aim = error.new_zeros(()) if mask is None else aim_error(drawing.aim.path(states, mask, progress), truth, told)
     return torch.stack([error, aim])
 
