@@ -9,8 +9,9 @@ from core.errors import InputError, Stopped
 from core.render import DONE, FAULT, STOPPED, WRONG_INPUT, Parser, stop_request
 
 DESCRIPTION = """\
-Runs models over the rows of a test set, takes other editors' finished results beside them, and puts both into one
-table, with the published figures of the paper below and a report to look at. docs/evaluation.md explains every figure."""
+Runs models over the rows of a test set, takes other editors' finished results beside them, and puts
+both into one table, with the published figures of the paper below and a report to look at.
+docs/evaluation.md explains every figure."""
 
 EPILOG = """\
 results in OUT:
@@ -78,6 +79,8 @@ def main(argv=None) -> int:
 
         out = Path(args.out)
         rows, broken = read_rows(args.test, args.root)
+        if args.clips is not None and args.clips < 1:
+            raise InputError(f"--clips {args.clips}: give 1 or more")
         rows, load = rows[: args.clips], kept_model()
         settings = {n: v for n in ("steps", "guidance", "seed") if (v := getattr(args, n)) is not None}
         methods = [
@@ -91,9 +94,8 @@ def main(argv=None) -> int:
         progress = Progress(args.progress)
         result = compare(rows, broken, methods, out, progress, stopping, args.alpha_of, lpips, judge)
         failed = sum("error" in c for c in result["clips"])
-        measured = len(result["clips"]) - failed
-        text = f"{measured} results measured, {failed} failed, {len(broken)} rows of no use; {out / 'report' / 'index.html'}"
-        progress.say(text, event="done", out=str(out))
+        text = f"{len(result['clips']) - failed} results measured, {failed} failed, {len(broken)} rows of no use"
+        progress.say(f"{text}; {out / 'report' / 'index.html'}", event="done", out=str(out))
         return DONE
     except InputError as error:
         print(f"error: {str(error).replace('core.render --help', 'core.compare --help')}", file=sys.stderr)

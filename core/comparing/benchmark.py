@@ -1,6 +1,7 @@
 """The way of the benchmark: every row by every method, measured once and remembered, then the table and the report."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from core.comparing import report, table
@@ -43,11 +44,11 @@ def compare(rows, broken, methods, out: Path, progress, stopping, alpha_of="laye
     result = {
         "schema": SCHEMA,
         "published": {n: table.PUBLISHED[n] for n in ("source", "note")},
-        "figures": {f.name: {"title": f.title, "group": f.group, "better": f.better, "digits": f.digits, "what": f.what} for f in FIGURES},
+        "figures": {f.name: asdict(f) for f in FIGURES},
         "tables": table.rows_of(clips),
         "clips": clips,
         "broken": broken,
-    }  # fmt: skip
+    }
     write_json(out / "table.json", result)
     (out / "table.md").write_text(table.markdown(result["tables"], broken, clips), encoding="utf-8")
     report.write(out / "report", result)
@@ -55,40 +56,45 @@ def compare(rows, broken, methods, out: Path, progress, stopping, alpha_of="laye
 
 
 def _measured(row, method, media, out, alpha_of, lpips, judge) -> dict:
-    """figures, note and pairs of a clip: remembered, where neither media nor measures have changed."""
+    """figures, note, frames and media of a clip: remembered, where neither files nor measures have changed."""
     case = Case(row, alpha_of)
     result = method.result(case)
-    copy_plate(case, media)
-    known = identity(
-        version=VERSION,
-        case=case.fingerprint(),
-        result=result.fingerprint(),
-        lpips=lpips and lpips[0],
-        prompt=[row.prompt, row.caption],
-        judge=judge and [judge[0], QUESTIONS],
-    )
+    of_case = case.fingerprint()
+    copy_plate(case, media, identity(case=of_case))
+    known = identity(version=VERSION, case=of_case, result=result.fingerprint(), lpips=lpips and lpips[0])
     path = out / "figures" / method.name / f"{row.key}.json"
     kept = _read(path)
-    if kept.get("identity") == known and all((media / name).is_file() for name in kept["clip"]["media"]):
-        return kept["clip"]
-    figures = measure(case, result, media, method.name, lpips and lpips[1])
-    notes = [result.note] if result.note else []
-    for question in QUESTIONS if judge else ():
-        try:
-            figures[question["id"]] = ask(judge[1], question, row.prompt, row.caption, media / "plate.mp4", media / f"{method.name}.mp4")
-        except ValueError as error:
-            notes.append(str(error))
-    clip = {
-        "figures": figures,
-        "note": "; ".join(notes),
-        "frames": [len(result.pairs), case.count],
-        "fps": float(rate_of(case)),
-        "has_truth": case.has_alpha,
-        "media": [f"{method.name}.mp4"] + [f"{method.name}.alpha.mp4"] * (result.matte(0) is not None),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"identity": known, "clip": clip})
+    if kept.get("identity") != known or not all((media / name).is_file() for name in kept["clip"]["media"]):
+        clip = {
+            "figures": measure(case, result, media, method.name, lpips and lpips[1]),
+            "note": result.note,
+            "frames": [len(result.pairs), case.count],
+            "fps": float(rate_of(case)),
+            "has_truth": case.has_alpha,
+            "media": [f"{method.name}.mp4"] + [f"{method.name}.alpha.mp4"] * (result.matte(0) is not None),
+        }
+        kept = {"identity": known, "clip": clip, "judged": {}}
+        _write(path, kept)
+    clip = kept["clip"]
+    if judge:
+        scores, faults = _judged(row, judge, media / "plate.mp4", media / clip["media"][0], kept["judged"])
+        _write(path, kept)
+        clip = {**clip, "figures": clip["figures"] | scores, "note": "; ".join([clip["note"], *faults]).strip("; ")}
     return clip
+
+
+def _judged(row, judge, plate, result, known) -> tuple[dict, list[str]]:
+    """Scores by question, and what failed. known: answers by identity, to which new ones are added; faults are not."""
+    scores, faults = {}, []
+    for question in QUESTIONS:
+        asked = identity(judge=judge[0], question=question, prompt=row.prompt, caption=row.caption)
+        try:
+            if asked not in known:
+                known[asked] = ask(judge[1], question, row.prompt, row.caption, plate, result)
+            scores[question["id"]] = known[asked]
+        except ValueError as error:
+            faults.append(str(error))
+    return scores, faults
 
 
 def _read(path: Path) -> dict:
@@ -96,6 +102,11 @@ def _read(path: Path) -> dict:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+
+
+def _write(path: Path, data: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, data)
 
 
 def named_lpips(path, device):

@@ -1,5 +1,6 @@
 """One clip's figures: every frame of plate and result is decoded once, measured, and copied to look at."""
 
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,10 +10,10 @@ import av
 import numpy as np
 
 from core.comparing.clips import Case
-from core.layer.exact_file import replacing
+from core.layer.exact_file import replacing, write_json
 from core.measure.matting import Matting
 from core.measure.planes import Means
-from core.measure.preservation import Preservation
+from core.measure.preservation import MARGIN, Preservation
 from core.measure.video import Video
 
 VERSION = 1  # of what is measured: another one measures again
@@ -31,8 +32,9 @@ class Figure:
 
 
 def _three(name, title, better, digits, what):
-    places = (("", "", "the whole frame"), ("_outside", " out", "where the alpha is 0"), ("_away", " away", "8 pixels from any alpha"))
-    return [Figure(name + s, title + t, "preservation", better, digits, f"{what}, {w}") for s, t, w in places]
+    places = {"": "the whole frame", "_outside": "where the alpha is 0", "_away": f"{MARGIN} pixels from any alpha"}
+    titles = {"": title, "_outside": f"{title} out", "_away": f"{title} away"}
+    return [Figure(name + p, titles[p], "preservation", better, digits, f"{what}, {w}") for p, w in places.items()]
 
 
 FIGURES = (
@@ -42,10 +44,10 @@ FIGURES = (
     Figure("changed", "changed", "exactness", -1, 4, "share of pixels with alpha 0 that differ from the plate"),
     Figure("worst", "worst", "exactness", -1, 4, "largest difference there, of a value in [0, 1]"),
     Figure("drift", "drift", "exactness", -1, 5, "of the mean colour there, the channel that moved most"),
-    Figure("spilled", "spilled", "exactness", -1, 6, "share of pixels that differ from the plate's bits under the result's own alpha 0"),
+    Figure("spilled", "spilled", "exactness", -1, 6, "share of pixels that are not the plate's bits under the result's own alpha 0"),
     Figure("flicker", "TF", "video", 1, 4, "1 minus the mean change from frame to frame"),
     Figure("flicker_plate", "TF plate", "video", 0, 4, "the plate's own TF"),
-    Figure("unsteady", "unsteady", "video", -1, 3, "change from frame to frame of what was added where the alpha is 0, x100"),
+    Figure("unsteady", "unsteady", "video", -1, 3, "change in time of what was added where the alpha is 0, x100"),
     Figure("sharpness", "sharp", "video", 1, 3, "variance of the Laplacian, over the plate's"),
     Figure("mad", "MAD", "matting", -1, 2, "mean absolute difference of the result's alpha from the test set's, x1000"),
     Figure("mse", "MSE", "matting", -1, 2, "mean squared difference, x1000"),
@@ -98,16 +100,18 @@ def spilled(composite, plate, laid) -> float | None:
     return float(differs[untouched].mean())
 
 
-def copy_plate(case: Case, media: Path) -> None:
-    """plate.mp4, and truth.mp4 of the row's alpha, unless they are there."""
-    truth = media / "truth.mp4" if case.has_alpha else None
-    if (media / "plate.mp4").is_file() and (truth is None or truth.is_file()):
+def copy_plate(case: Case, media: Path, identity: str) -> None:
+    """plate.mp4, and truth.mp4 of the row's alpha, unless those of this identity are there."""
+    note = media / "plate.json"
+    if note.is_file() and json.loads(note.read_text(encoding="utf-8")) == identity:
         return
+    truth = media / "truth.mp4" if case.has_alpha else None
     with copy(media / "plate.mp4", rate_of(case)) as show, copy(truth, rate_of(case)) as show_truth:
         for index in range(case.count):
             show(case.show(case.pixels(index)))
             if truth:
                 show_truth(case.alpha(index)[..., None].repeat(3, -1))
+    write_json(note, identity)
 
 
 def rate_of(case: Case) -> Fraction:

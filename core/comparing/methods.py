@@ -37,7 +37,8 @@ class Folder:
         for stems in self._stems(row):
             found = [m for stem in stems for m in self._movies(stem)]
             if len(found) > 1:
-                raise InputError(f"{self.folder}: {' and '.join(m.name for m in found)} are both of {row.key}; keep one")
+                names = " and ".join(m.name for m in found)
+                raise InputError(f"{self.folder}: {names} are both of {row.key}; keep one")
             if found:
                 alphas = self._movies(found[0].with_suffix("").relative_to(self.folder).as_posix() + "_alpha")
                 return Video(found[0], alphas[0] if alphas else None, case)
@@ -46,7 +47,7 @@ class Folder:
     def _stems(self, row):
         if row.prompt_id is None:
             return [(row.video_id,)]
-        stems = [(f"{row.video_id}_{row.prompt_id}", f"{row.video_id}-{row.prompt_id}", f"{row.video_id}/{row.prompt_id}")]
+        stems = [tuple(f"{row.video_id}{mark}{row.prompt_id}" for mark in "_-/")]
         for name in ("prompt_id", "video_id"):
             if sum(getattr(r, name) == getattr(row, name) for r in self.rows) == 1:
                 stems.append((getattr(row, name),))

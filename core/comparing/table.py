@@ -51,10 +51,9 @@ def markdown(tables: dict, broken: list[str], clips: list[dict]) -> str:
     lines = ["# Comparison", "", f"*Italics: published, not measured here. {PUBLISHED['source']}. {PUBLISHED['note']}*", ""]
     for kind, rows in tables.items():
         lines += [f"## {TITLES[kind]}", ""]
-        for number, names in enumerate(TABLES):
-            shown = [r for r in rows if number != 1 and any(r.get(n) is not None for n in names) or not r["published"]]
-            lines += _table(shown, names) + [""]
-    notes = [f"- {c['key']}, {c['method']}: {c['error'] if 'error' in c else c['note']}" for c in clips if c.get("error") or c.get("note")]
+        for names in TABLES:
+            lines += _table([r for r in rows if not r["published"] or any(n in r for n in names)], names) + [""]
+    notes = [f"- {c['key']}, {c['method']}: {said}" for c in clips if (said := c.get("error") or c["note"])]
     if notes:
         lines += ["## Failed or matched", "", *notes, ""]
     if broken:

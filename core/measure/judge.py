@@ -1,7 +1,7 @@
 """Questions to a vision-language model that the user brings: a command, or a Python function. None is part of this.
 
 A command gets one JSON object on its standard input for each question, {"id", "question", "scale", "plate", "result",
-"prompt"}, the paths being of two videos, and its last line of output is the score. A function, named
+"prompt"}, the paths being of two videos, and the last word of its output is the score. A function, named
 `module:function`, gets the same object as a dict and returns the score. Any failure, and any score off its scale, is a
 ValueError: that one figure is then not measured.
 """
@@ -50,8 +50,8 @@ def ask(judge, question: dict, prompt: str, caption: str, plate: Path, result: P
 
 
 def _answer_of(argv, asked):
-    done = subprocess.run(argv, input=json.dumps(asked), capture_output=True, text=True, encoding="utf-8", timeout=PATIENCE)
-    lines = done.stdout.split("\n")
+    question = json.dumps(asked)
+    done = subprocess.run(argv, input=question, capture_output=True, text=True, encoding="utf-8", timeout=PATIENCE)
     if done.returncode:
         raise ValueError(f"the judge ended with {done.returncode}: {' '.join(done.stderr.split())[-200:]}")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return (done.stdout.split() or [""])[-1]

@@ -3,7 +3,7 @@
 MAD, MSE, Grad, Conn: Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009;
 dtSSD: Erofeev et al., "Perceptually Motivated Benchmark for Video Matting", BMVC 2015. Scales and parameters are
 those of the video matting papers since Lin et al., "Robust High-Resolution Video Matting", WACV 2022. All are
-errors: 0 is a perfect matte. alpha, truth: (H, W) in [0, 1]. Each raises ValueError for NaN, other values, or two sizes.
+errors: 0 is a perfect matte. alpha, truth: (H, W) in [0, 1]. Each raises ValueError for NaN, values outside, two sizes.
 """
 
 import math

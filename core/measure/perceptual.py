@@ -16,6 +16,7 @@ _ALEX = ((0,), ("pool", 3), ("pool", 6), (8,), (10,))
 _VGG = ((0, 2), ("pool", 5, 7), ("pool", 10, 12, 14), ("pool", 17, 19, 21), ("pool", 24, 26, 28))
 # What ImageNet's mean and deviation are for values in [-1, 1].
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+_MEND = "docs/evaluation.md says how it is made"
 
 
 class Lpips:
@@ -29,20 +30,17 @@ class Lpips:
         try:
             weights = load_file(path, device=str(device))
         except Exception as error:  # safetensors has an error of its own for each fault
-            raise InputError(f"--lpips {path}: not a readable safetensors file ({error}); see docs/evaluation.md") from None
+            raise InputError(f"--lpips {path}: not a readable safetensors file ({error}); {_MEND}") from None
         self.is_vgg = "net.slice1.2.weight" in weights
         self.device = device
         try:
             self.stages = [
-                [
-                    step if step == "pool" else tuple(weights[f"net.slice{n}.{step}.{part}"] for part in ("weight", "bias"))
-                    for step in stage
-                ]
+                [step if step == "pool" else _convolution(weights, f"net.slice{n}.{step}") for step in stage]
                 for n, stage in enumerate(_VGG if self.is_vgg else _ALEX, 1)
             ]
             self.heads = [weights[f"lin{n}.model.1.weight"] for n in range(len(self.stages))]
         except KeyError as error:
-            raise InputError(f"--lpips {path}: lacks {error}; see docs/evaluation.md for how it is made") from None
+            raise InputError(f"--lpips {path}: lacks {error}; {_MEND}") from None
 
     @torch.inference_mode()
     def __call__(self, image, plate) -> float:
@@ -65,3 +63,7 @@ class Lpips:
         first = stage == 0 and not self.is_vgg
         padding = 2 if first else weight.shape[-1] // 2
         return F.conv2d(values, weight, bias, stride=4 if first else 1, padding=padding).relu()
+
+
+def _convolution(weights, name):
+    return weights[f"{name}.weight"], weights[f"{name}.bias"]

@@ -18,7 +18,7 @@ MARGIN = 8  # pixels; more than SSIM's window reaches, and a codec's chroma
 
 
 def psnr(image, plate, where=None) -> float | None:
-    """Peak signal-to-noise ratio in dB, at most 100; `where` (H, W) of bools: of those pixels, None if there are none."""
+    """Peak signal-to-noise ratio in dB, at most 100; `where` (H, W) of bools: of those pixels, None without any."""
     error = (picture(image) - picture(plate)).square().mean(-1)
     if where is not None:
         error = error[torch.as_tensor(where)]

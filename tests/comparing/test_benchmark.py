@@ -121,8 +121,12 @@ def test_a_clip_that_fails_is_named_and_the_others_measured(made, tmp_path):
         of_folder(made, tmp_path)
 
 
+ASKED = []
+
+
 def judge_by_name(asked):
     """For the tests of --judge: depends on everything that a judge is told."""
+    ASKED.append(asked["id"])
     assert asked["plate"].endswith("plate.mp4") and asked["result"].endswith("off.mp4")
     if asked["id"] == "CT":
         raise RuntimeError("no memory")
@@ -137,6 +141,10 @@ def test_a_judge_is_asked_and_its_faults_are_not_figures(made, tmp_path):
     figures, note = result["clips"][0]["figures"], result["clips"][0]["note"]
     assert (figures["IS"], figures["CS"]) == (4.5, 2) and "CT" not in figures and "OSC" not in figures
     assert "CT not judged: no memory" in note and "OSC not judged: 7 is not from 0 to 1" in note
+    del ASKED[:]
+    assert of_folder(made, tmp_path, judge=judge) == result
+    assert ASKED == ["CT", "OSC"] * 2  # answers are kept, faults are asked again
+    assert "IS" not in of_folder(made, tmp_path)["clips"][0]["figures"]
 
 
 def test_a_judge_may_be_a_command(tmp_path):
@@ -187,6 +195,7 @@ def test_the_model_stays_loaded(monkeypatch):
         (["--results", "../off/.."], "is no name for a method"),
         (["--results", "off", "--lpips", "gone.safetensors"], "--lpips gone.safetensors: not a readable"),
         (["--results", "off", "--judge", "nowhere:judge"], "--judge nowhere:judge"),
+        (["--results", "off", "--clips", "0"], "--clips 0: give 1 or more"),
         (["--nonsense"], "see python -m core.compare --help"),
     ],
 )

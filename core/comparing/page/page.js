@@ -77,6 +77,7 @@ class Player {
   addVideo(key, file, name, figures) {
     const video = make("video", "", { preload: "auto", playsinline: "", "data-src": ["media", key, file].map(encodeURIComponent).join("/") });
     video.muted = true;
+    video.addEventListener("loadedmetadata", () => this.place(video));
     const caption = make("figcaption", name), figure = document.createElement("figure");
     caption.append(make("span", figures));
     figure.append(video, caption);
@@ -92,11 +93,12 @@ class Player {
   // The middle of a frame, so that no rounding shows its neighbour; held by shorter videos at their last.
   seek(frame) {
     this.load();
-    for (const video of this.videos) {
-      const at = (frame + 0.5) / this.fps;
-      video.currentTime = Number.isFinite(video.duration) ? Math.min(at, video.duration - 0.001) : at;
-    }
     this.show(frame);
+    for (const video of this.videos) if (video.readyState) this.place(video);
+  }
+
+  place(video) {
+    video.currentTime = Math.min((this.frame + 0.5) / this.fps, video.duration - 0.001);
   }
 
   async play() {
