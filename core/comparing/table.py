@@ -9,7 +9,7 @@ from core.measure.planes import mean
 
 PUBLISHED = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
 TITLES = {"obj_add": "Object addition", "background_replace": "Background change"}
-# Figures that stand in one table; the published ones are in the first.
+# Figures that stand in one table.
 TABLES = (
     ("psnr", "ssim", "lpips", "psnr_outside", "ssim_outside", "lpips_outside", "psnr_away", "ssim_away", "lpips_away"),
     ("changed", "worst", "drift", "spilled", "flicker", "flicker_plate", "unsteady", "sharpness"),

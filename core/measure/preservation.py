@@ -56,7 +56,10 @@ def ssim_map(image, plate) -> torch.Tensor:
 def outside(alpha, margin: int = 0) -> torch.Tensor:
     """(H, W) of bools: where alpha is exactly 0, and within `margin` pixels in each direction too."""
     edited = (plane(alpha) > 0).float()[None, None]
-    return F.max_pool2d(edited, 2 * margin + 1, stride=1, padding=margin)[0, 0] == 0
+    along, across = ((2 * margin + 1, 1), (margin, 0)), ((1, 2 * margin + 1), (0, margin))
+    for size, padding in (along, across):
+        edited = F.max_pool2d(edited, size, stride=1, padding=padding)
+    return edited[0, 0] == 0
 
 
 class Preservation:
