@@ -48,7 +48,7 @@ FIGURES = (
     Figure("flicker", "TF", "video", 1, 4, "1 minus the mean change from frame to frame"),
     Figure("flicker_plate", "TF plate", "video", 0, 4, "the plate's own TF"),
     Figure("unsteady", "unsteady", "video", -1, 3, "change in time of what was added where the alpha is 0, x100"),
-    Figure("sharpness", "sharp", "video", 1, 3, "variance of the Laplacian, over the plate's"),
+    Figure("sharpness", "sharp", "video", 0, 3, f"variance of the Laplacian {MARGIN} pixels from any alpha, over the plate's"),
     Figure("mad", "MAD", "matting", -1, 2, "mean absolute difference of the result's alpha from the test set's, x1000"),
     Figure("mse", "MSE", "matting", -1, 2, "mean squared difference, x1000"),
     Figure("grad", "Grad", "matting", -1, 2, "difference of gradients, /1000"),

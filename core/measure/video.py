@@ -1,13 +1,13 @@
 """Quality of a result as a video, where no weights are needed.
 
 `flicker` alone cannot tell movement from flicker, nor `sharpness` detail from noise; both are to be read beside the
-plate's own, which is why the plate is measured along.
+plate's own, which is measured along.
 """
 
 import torch
 
 from core.measure.planes import Means, filtered, picture, same_size
-from core.measure.preservation import outside
+from core.measure.preservation import MARGIN, outside
 
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -17,16 +17,20 @@ def flicker(image, before) -> float:
     return 1 - float((picture(image) - picture(before)).abs().mean())
 
 
-def sharpness(image) -> float:
-    """Variance of the 4-neighbour Laplacian of luma (Pech-Pacheco et al., ICPR 2000), of values in [0, 1]."""
+def sharpness(image, where=None) -> float | None:
+    """Variance of the 4-neighbour Laplacian of luma (Pech-Pacheco et al., ICPR 2000), of values in [0, 1]; `where`
+    (H, W) of bools: centred on those pixels, None if there are none."""
     luma = picture(image) @ torch.tensor(_LUMA, dtype=torch.float64)
     second = [1.0, -2.0, 1.0]
-    return float((filtered(luma, [0.0, 1.0, 0.0], second) + filtered(luma, second, [0.0, 1.0, 0.0])).var(correction=0))
+    values = filtered(luma, [0.0, 1.0, 0.0], second) + filtered(luma, second, [0.0, 1.0, 0.0])
+    if where is not None:
+        values = values[where[1:-1, 1:-1]]
+    return float(values.var(correction=0)) if values.numel() else None
 
 
 class Video:
     """A clip's figures. flicker: see above, in [0, 1], 1 is still. flicker_plate: the plate's. sharpness: the result's
-    over the plate's, 1 is as sharp. unsteady: root mean square of the change from frame to frame of what was added to
+    over the plate's, MARGIN pixels from any alpha, so that no edit's own detail counts; 1 is as sharp. unsteady: root mean square of the change from frame to frame of what was added to
     the plate, where alpha is 0 in both, times 100: dtSSD's form, on colour; what swims where nothing should.
     """
 
@@ -37,8 +41,9 @@ class Video:
     def add(self, image, plate, alpha=None) -> None:
         image, plate = picture(image), picture(plate)
         same_size(image, plate)
-        detail = sharpness(plate)
-        self.means.add(sharpness=sharpness(image) / detail if detail else None)
+        away = None if alpha is None else outside(alpha, MARGIN)
+        detail = sharpness(plate, away)
+        self.means.add(sharpness=sharpness(image, away) / detail if detail else None)
         where = None if alpha is None else outside(alpha)
         now = (image, plate, where)
         if self.before is None:

@@ -30,8 +30,14 @@ def test_sharpness_is_the_laplacians_variance(size):
 
 def test_a_blurred_result_is_less_sharp_than_its_plate():
     plate = RNG.random((30, 30, 3))
-    figures = measured([ndimage.gaussian_filter(plate, (1, 1, 0))], [plate], [np.zeros((30, 30))])
+    blurred, alpha = ndimage.gaussian_filter(plate, (1, 1, 0)), np.zeros((30, 30))
+    figures = measured([blurred], [plate], [alpha])
     assert figures["sharpness"] < 0.2
+    alpha[:, :10] = 1
+    detail = [ndimage.laplace(p @ [0.299, 0.587, 0.114])[1:-1, 18:-1].var() for p in (blurred, plate)]
+    assert measured([blurred], [plate], [alpha])["sharpness"] == pytest.approx(detail[0] / detail[1])
+    edited = np.where(alpha[..., None] > 0, RNG.random((30, 30, 3)), plate)
+    assert measured([edited], [plate], [alpha])["sharpness"] == 1  # the edit's own detail is not the plate's
     assert figures["flicker"] is None and figures["unsteady"] is None  # of one frame
 
 
