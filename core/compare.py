@@ -81,7 +81,7 @@ def main(argv=None) -> int:
         rows, broken = read_rows(args.test, args.root)
         if args.clips is not None and args.clips < 1:
             raise InputError(f"--clips {args.clips}: give 1 or more")
-        rows, load = rows[: args.clips], kept_model()
+        load = kept_model()
         settings = {n: v for n in ("steps", "guidance", "seed") if (v := getattr(args, n)) is not None}
         methods = [
             Renderer(name, model, out / "results" / name, settings, not args.no_masks, args.device, load)
@@ -89,6 +89,7 @@ def main(argv=None) -> int:
         ]
         methods += [Folder(name, Path(folder), tuple(rows)) for name, folder in named(args.results, "results")]
         refuse(methods)
+        rows = rows[: args.clips]
         lpips = named_lpips(args.lpips, choose_device(args.device)) if args.lpips else None
         judge = (args.judge, find_judge(args.judge)) if args.judge else None
         progress = Progress(args.progress)

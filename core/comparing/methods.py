@@ -100,7 +100,7 @@ def kept_model():
     kept = {}
 
     def load(name, device, **options):
-        key = (name, str(device), *sorted(options.items()))
+        key = (name, str(device), repr(sorted(options.items())))
         if key not in kept:
             kept.clear()  # never two at once
             kept[key] = load_model(name, device, **options)

@@ -209,7 +209,17 @@ def test_wrong_input_is_one_line_before_anything_is_written(made, tmp_path, monk
 
 def test_the_command(made, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    for name in ("v0_p0.mp4", "v0_p0_alpha.mp4"):
+        (tmp_path / "off" / name).rename(tmp_path / "off" / name.replace("_p0", "", 1))
     assert door.main([str(made[0]), "--out", "out", "--results", "x=off", "--clips", "1", "--progress", "jsonl"]) == door.DONE
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[-1]["event"] == "done" and "1 results measured, 0 failed" in events[-1]["text"]
     assert json.loads((tmp_path / "out/table.json").read_text())["schema"] == "vera.compare/1"
+
+
+def test_fewer_clips_make_no_name_less_ambiguous(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file, truth = make_set(tmp_path / "set", video_id="same")
+    movie(tmp_path / "off/same.mp4", truth["v0_p0"][0])
+    assert door.main([str(file), "--out", "out", "--results", "off", "--clips", "1", "--progress", "none"]) == door.WRONG_INPUT
+    assert "no movie named same_p0" in capsys.readouterr().err
