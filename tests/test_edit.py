@@ -1,7 +1,9 @@
 """The way of a shot on a tiny random model: any length, cuts, regions, windows of every kind, kept latents."""
 
 import json
+import os
 import shutil
+import threading
 
 import numpy as np
 import OpenImageIO as oiio
@@ -11,8 +13,9 @@ import torch
 from core import generate
 from core.errors import InputError, Stopped
 from core.layer.exact_file import read_image
+from core.plate.movie import Movie
 from kernels.over import over
-from tests.plate.media import write_image
+from tests.plate.media import write_image, write_movie
 from tests.tiny import WINDOW, make, tiny_model
 
 SIZE = (36, 64)
@@ -305,6 +308,23 @@ def test_nothing_is_laid_outside_the_mask(tmp_path, model):
         assert not alpha[:, :20].any() and alpha[:, 40:].max() > 0.5
         assert composite(tmp_path / "out", frame)[:, :20].tobytes() == filmed[:, :20].tobytes()
         assert alpha[:, 20:40].max() <= 0.51
+
+
+def test_a_movie_as_mask_is_read_by_one_thread(tmp_path, model, monkeypatch):
+    """Several threads deliver, and a movie's decoder is for one; each frame is under its own mask."""
+    plate = write_plate(tmp_path / "in", range(1, 10))
+    masks = [np.zeros((*SIZE, 3), np.uint8) for _ in range(9)]
+    for k, mask in enumerate(masks):
+        mask[:, 5 * k + 10 :] = 255
+    file = write_movie(tmp_path / "mask.mp4", masks, codec="libx264rgb", pix_fmt="rgb24", options={"qp": "0"})
+    threads, decoded = set(), Movie._decoded
+    monkeypatch.setattr(Movie, "_decoded", lambda *a: threads.add(threading.get_ident()) or decoded(*a))
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    make(model, plate, tmp_path / "out", mask=str(file))
+    assert threads == {threading.get_ident()}
+    for k in range(9):
+        alpha = layer(tmp_path / "out", k + 1)[..., 3]
+        assert not alpha[:, : 5 * k + 10].any() and alpha[:, 5 * k + 10 :].any()
 
 
 def test_a_mask_is_seen_in_the_region(tmp_path, model):

@@ -1,0 +1,115 @@
+"""The way of the benchmark: every row by every method, measured once and remembered, then the table and the report."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from core.comparing import report, table
+from core.comparing.clips import Case, file_hash
+from core.comparing.figures import FIGURES, VERSION, copy_plate, measure, rate_of
+from core.errors import InputError, OutOfMemory, Stopped
+from core.layer.exact_file import write_json
+from core.measure.judge import QUESTIONS, ask
+from core.measure.perceptual import Lpips
+from core.recipe import identity
+
+SCHEMA = "vera.compare/1"
+
+
+def compare(rows, broken, methods, out: Path, progress, stopping, alpha_of="layer", lpips=None, judge=None) -> dict:
+    """Everything into `out`: figures/METHOD/KEY.json, table.md, table.json and report/. Returns table.json's content.
+
+    rows, broken: of read_rows. methods: Folder or Renderer. lpips, judge: (name, function) or None. A clip that fails
+    is named in the table and the next one taken; what was rendered or measured before is not done again. Raises
+    Stopped, and InputError where nothing could be measured.
+    """
+    clips = []
+    for row in rows:
+        media = out / "report" / "media" / row.key
+        for method in methods:
+            if stopping():
+                raise Stopped(f"stopped before {row.key} of {method.name}")
+            clip = {"key": row.key, "method": method.name, "edit_type": row.edit_type, "prompt": row.prompt}
+            progress.say(f"{row.key}: {method.name}", event="clip", key=row.key, method=method.name)
+            try:
+                if hasattr(method, "make"):
+                    method.make(row, progress, stopping)
+                clip |= _measured(row, method, media, out, alpha_of, lpips, judge)
+            except (ValueError, OutOfMemory) as error:  # InputError is a ValueError
+                clip["error"] = " ".join(str(error).split())
+                progress.warn(f"{row.key}, {method.name}: {clip['error']}")
+            clips.append(clip)
+    if all("error" in c for c in clips):
+        raise InputError(f"no clip could be measured; the first: {clips[0]['error']}")
+    result = {
+        "schema": SCHEMA,
+        "published": {n: table.PUBLISHED[n] for n in ("source", "note")},
+        "figures": {f.name: asdict(f) for f in FIGURES},
+        "tables": table.rows_of(clips),
+        "clips": clips,
+        "broken": broken,
+    }
+    write_json(out / "table.json", result)
+    (out / "table.md").write_text(table.markdown(result["tables"], broken, clips), encoding="utf-8")
+    report.write(out / "report", result)
+    return result
+
+
+def _measured(row, method, media, out, alpha_of, lpips, judge) -> dict:
+    """figures, note, frames and media of a clip: remembered, where neither files nor measures have changed."""
+    case = Case(row, alpha_of)
+    result = method.result(case)
+    of_case = case.fingerprint()
+    copy_plate(case, media, identity(case=of_case))
+    known = identity(version=VERSION, case=of_case, result=result.fingerprint(), lpips=lpips and lpips[0])
+    path = out / "figures" / method.name / f"{row.key}.json"
+    kept = _read(path)
+    if kept.get("identity") != known or not all((media / name).is_file() for name in kept["clip"]["media"]):
+        clip = {
+            "figures": measure(case, result, media, method.name, lpips and lpips[1]),
+            "note": result.note,
+            "frames": [len(result.pairs), case.count],
+            "fps": float(rate_of(case)),
+            "has_truth": case.has_alpha,
+            "media": [f"{method.name}.mp4"] + [f"{method.name}.alpha.mp4"] * (result.matte(0) is not None),
+        }
+        kept = {"identity": known, "clip": clip, "judged": {}}
+        _write(path, kept)
+    clip = kept["clip"]
+    if judge:
+        scores, faults = _judged(row, judge, media / "plate.mp4", media / clip["media"][0], kept["judged"])
+        _write(path, kept)
+        clip = {**clip, "figures": clip["figures"] | scores, "note": "; ".join([clip["note"], *faults]).strip("; ")}
+    return clip
+
+
+def _judged(row, judge, plate, result, known) -> tuple[dict, list[str]]:
+    """Scores by question, and what failed. known: answers by identity, to which new ones are added; faults are not."""
+    scores, faults = {}, []
+    for question in QUESTIONS:
+        asked = identity(judge=judge[0], question=question, prompt=row.prompt, caption=row.caption)
+        try:
+            if asked not in known:
+                known[asked] = ask(judge[1], question, row.prompt, row.caption, plate, result)
+            scores[question["id"]] = known[asked]
+        except ValueError as error:
+            faults.append(str(error))
+    return scores, faults
+
+
+def _read(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _write(path: Path, data: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, data)
+
+
+def named_lpips(path, device):
+    """LPIPS by its weights' hash, for `compare`. Raises InputError."""
+    lpips = Lpips(path, device)  # which refuses a file that is not there
+    return file_hash(Path(path)), lpips

@@ -1,0 +1,204 @@
+"""The plate and a result as frames that belong together.
+
+Other editors change what they please. What is undone here, and said in the table's notes:
+
+size    the plate's shape within 3 %: scaled to the plate's size. Anything else was cropped or padded: refused.
+rate    as many frames as the plate: frame by frame, whatever the header says. A rate that is a whole multiple of the
+        plate's, or a whole part of it: frames of one time. Any other is refused: frames would have to be invented.
+length  from 80 % to 120 % of the plate's: what both have from the start is measured. Anything else is refused.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from core.comparing.rows import Row
+from core.errors import InputError
+from core.layer import exact_file
+from core.plate.color import PlateColor
+from core.plate.color_space import resolve_space
+from core.plate.source import open_mask, open_plate
+
+SHAPE_TOLERANCE, RATE_TOLERANCE, LENGTH_TOLERANCE = 0.03, 0.01, 0.2
+
+
+class Case:
+    """A row's plate, and the alpha of the edit where the row has one.
+
+    alpha_of: "layer" where the test set's alpha is 1 on what is edited, "subject" where it is 1 on what a changed
+    background keeps. Raises InputError.
+    """
+
+    def __init__(self, row: Row, alpha_of: str = "layer"):
+        self.row = row
+        self.plate = open_plate(str(row.input))
+        self.color = PlateColor(resolve_space(None, self.plate), self.plate.pixel_type)
+        self.size = (self.plate.height, self.plate.width)
+        self.count = len(self.plate.frames)
+        self._alpha = open_mask(str(row.alpha), self.plate) if row.alpha else None
+        self._mask = open_mask(str(row.mask), self.plate) if row.mask else None
+        self._inverted = alpha_of == "subject" and row.edit_type == "background_replace"
+        self._refuse_inverse()
+
+    @property
+    def has_alpha(self) -> bool:
+        return self._alpha is not None
+
+    def show(self, pixels) -> np.ndarray:
+        """Pixels of the plate's type as display values (H, W, 3) float32 in [0, 1]."""
+        return self.color.for_display(pixels)
+
+    def pixels(self, index: int) -> np.ndarray:
+        return self.plate.read(self.plate.frames[index])
+
+    def alpha(self, index: int) -> np.ndarray | None:
+        """1 where the edit is, (H, W) float32; None where the row has none."""
+        if self._alpha is None:
+            return None
+        alpha = self._alpha.read(self.plate.frames[index])
+        return 1 - alpha if self._inverted else alpha
+
+    def untouched(self, index: int) -> np.ndarray | None:
+        """What decides where a result should have kept the plate: the alpha, else the mask, else nothing."""
+        if self._alpha is not None or self._mask is None:
+            return self.alpha(index)
+        return self._mask.read(self.plate.frames[index])
+
+    def fingerprint(self) -> list[str]:
+        of_plate = [self.plate.fingerprint(f) for f in self.plate.frames]
+        others = [file_hash(p) for p in (self.row.alpha, self.row.mask) if p]
+        return [*of_plate, *others, str(self._inverted)]
+
+    def _refuse_inverse(self):
+        """An alpha read the wrong way round would turn every figure outside it into its opposite."""
+        if self._alpha is None or self._mask is None:
+            return
+        mask, alpha = self._mask.read(self.plate.frames[0]), self.alpha(0)
+        if np.mean((alpha > 0.5) == (mask > 0.5)) < 0.1:
+            other = "layer" if self._inverted else "subject"
+            raise InputError(f"{self.row.alpha}: is the inverse of the mask; say --alpha-of {other}")
+
+
+class Delivery:
+    """A result of core.render: its folder."""
+
+    def __init__(self, folder: Path, case: Case):
+        self.folder, self.case = folder, case
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            self.entries = manifest["frames"]
+            plates = [entry["plate"] for entry in self.entries]
+            self.has_matte = "matte.A" in manifest["edit"]["channels"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise InputError(f"{folder / 'manifest.json'}: not a delivery's manifest; render it again") from None
+        if plates != [case.plate.fingerprint(f) for f in case.plate.frames]:
+            raise InputError(f"{folder}: a delivery of another plate than {case.row.input}; render it again")
+        self.count, self.note, self.pairs = len(plates), "", [(i, i) for i in range(len(plates))]
+
+    def pixels(self, index: int) -> np.ndarray:
+        """The composite, in the plate's type."""
+        return self._image(index, "composite")
+
+    def picture(self, index: int) -> np.ndarray:
+        return self.case.show(self.pixels(index))
+
+    def matte(self, index: int) -> np.ndarray | None:
+        """The alpha as the model meant it, for encoded values; None where it was not delivered."""
+        return np.clip(self._image(index, "edit")[..., 4].astype(np.float32), 0, 1) if self.has_matte else None
+
+    def laid(self, index: int) -> np.ndarray:
+        """The delivered layer's alpha."""
+        return self._image(index, "edit")[..., 3]
+
+    def fingerprint(self) -> list[str]:
+        return [file_hash(self.folder / "manifest.json")]
+
+    def _image(self, index, kind):
+        path = self.folder / self.entries[index][kind]["file"]
+        try:
+            return exact_file.read_image(path)
+        except OSError as error:
+            raise InputError(f"{error}; render it again") from None
+
+
+class Video:
+    """A result of any editor: a movie, and, if it has one, its alpha as another of the same size and length."""
+
+    def __init__(self, path: Path, alpha: Path | None, case: Case):
+        self.case, self.files = case, [p for p in (path, alpha) if p]
+        self.video = open_plate(str(path))
+        self.color = PlateColor(resolve_space(None, self.video), self.video.pixel_type)
+        size = (self.video.height, self.video.width)
+        self.pairs, notes = pairing(case.count, case.plate.fps, len(self.video.frames), self.video.fps, str(path))
+        self.count = len(self.pairs)
+        if size != case.size:
+            refuse_other_shape(size, case.size, str(path))
+            notes.append(f"{size[1]}x{size[0]} scaled to {case.size[1]}x{case.size[0]}")
+        self.note = "; ".join(notes)
+        self._alpha = open_mask(str(alpha), self.video) if alpha else None
+
+    def picture(self, index: int) -> np.ndarray:
+        picture = self.color.for_display(self.video.read(self.video.frames[index]))
+        return scaled(picture, self.case.size)
+
+    def matte(self, index: int) -> np.ndarray | None:
+        if self._alpha is None:
+            return None
+        return scaled(self._alpha.read(self.video.frames[index])[..., None], self.case.size)[..., 0]
+
+    def laid(self, index: int) -> None:
+        return None
+
+    def fingerprint(self) -> list[str]:
+        frames = [self.video.fingerprint(f) for f in self.video.frames]
+        return frames + [file_hash(p) for p in self.files[1:]]
+
+
+def pairing(plate_count, plate_fps, count, fps, name) -> tuple[list[tuple[int, int]], list[str]]:
+    """(index in the plate, index in the result) of the frames of one time, and what is to be said about it.
+
+    Raises InputError by the rules above; name: of the result, for its words.
+    """
+    notes, every, each = [], 1, 1  # every: of the result's frames; each: of the plate's
+    if count != plate_count and fps and plate_fps:
+        ratio = float(fps / plate_fps)
+        whole = round(ratio if ratio >= 1 else 1 / ratio)
+        if abs((ratio if ratio >= 1 else 1 / ratio) / whole - 1) > RATE_TOLERANCE:
+            mend = f"convert it to {float(plate_fps):g} fps"
+            raise InputError(f"{name}: {float(fps):g} fps beside the plate's {float(plate_fps):g}; {mend}")
+        every, each = (whole, 1) if ratio >= 1 else (1, whole)
+        if whole > 1:
+            notes.append(f"{float(fps):g} fps beside {float(plate_fps):g}: frames of one time")
+    lasts = -(-count // every) * each  # frames of the plate that the result lasts
+    if abs(lasts / plate_count - 1) > LENGTH_TOLERANCE:
+        raise InputError(f"{name}: lasts {lasts} frames beside the plate's {plate_count}; another clip, or cut off")
+    pairs = [(i, i // each * every) for i in range(0, min(plate_count, lasts), each)]
+    if lasts != plate_count and not (each > 1 and 0 <= lasts - plate_count < each):
+        notes.append(f"lasts {lasts} of {plate_count} frames")
+    return pairs, notes
+
+
+def refuse_other_shape(size, plate_size, name) -> None:
+    """size, plate_size: (height, width). Raises InputError."""
+    shape, plate_shape = (width / height for height, width in (size, plate_size))
+    if abs(shape / plate_shape - 1) > SHAPE_TOLERANCE:
+        sizes = f"{size[1]}x{size[0]} beside the plate's {plate_size[1]}x{plate_size[0]}"
+        raise InputError(f"{name}: {sizes} was cropped or padded; undo that, scaling alone is undone here")
+
+
+def scaled(picture: np.ndarray, size) -> np.ndarray:
+    """(H, W, C) in [0, 1] at another size: bicubic, filtered against aliasing, clamped. The same size is untouched."""
+    if picture.shape[:2] == size:
+        return picture
+    planes = torch.from_numpy(np.ascontiguousarray(picture)).movedim(-1, 0)[None]
+    planes = F.interpolate(planes, size, mode="bicubic", antialias=True, align_corners=False)
+    return planes[0].movedim(0, -1).clamp(0, 1).numpy()
+
+
+def file_hash(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,121 @@
+"""Where a method's results come from: a model that renders them, or a folder of what an editor made."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.comparing.clips import Case, Delivery, Video
+from core.comparing.rows import Row
+from core.edit import edit
+from core.errors import InputError
+from core.memory import within_memory
+from core.model.load import load_model
+from core.plate.movie import MOVIES
+from core.recipe import EditRecipe
+
+_NAME = re.compile(r"[\w][\w.+-]*")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Finished results: deliveries of core.render, or videos, named by video_id and prompt_id.
+
+    Looked for, in this order: KEY/ with a manifest.json; then movies called VIDEO_PROMPT, VIDEO-PROMPT or
+    VIDEO/PROMPT; then those called by one of the two ids alone, where that names one row only. Beside a movie, one
+    called the same with _alpha is its alpha.
+    """
+
+    name: str
+    folder: Path
+    rows: tuple[Row, ...]
+
+    def result(self, case: Case):
+        """Raises InputError where there is none, or more than one."""
+        row = case.row
+        if (self.folder / row.key / "manifest.json").is_file():
+            return Delivery(self.folder / row.key, case)
+        for stems in self._stems(row):
+            found = [m for stem in stems for m in self._movies(stem)]
+            if len(found) > 1:
+                names = " and ".join(m.name for m in found)
+                raise InputError(f"{self.folder}: {names} are both of {row.key}; keep one")
+            if found:
+                alphas = self._movies(found[0].with_suffix("").relative_to(self.folder).as_posix() + "_alpha")
+                return Video(found[0], alphas[0] if alphas else None, case)
+        raise InputError(f"{self.folder}: no movie named {row.key}")
+
+    def _stems(self, row):
+        if row.prompt_id is None:
+            return [(row.video_id,)]
+        stems = [tuple(f"{row.video_id}{mark}{row.prompt_id}" for mark in "_-/")]
+        for name in ("prompt_id", "video_id"):
+            if sum(getattr(r, name) == getattr(row, name) for r in self.rows) == 1:
+                stems.append((getattr(row, name),))
+        return stems
+
+    def _movies(self, stem):
+        return [p for e in MOVIES if (p := self.folder / f"{stem}.{e}").is_file()]
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """A model of ours: results are deliveries in `folder`/KEY, made as core.render makes them, and only once.
+
+    settings: of the recipe, beside plate, prompt and mask. load: of core.model.load, or one that keeps its model.
+    """
+
+    name: str
+    model: str
+    folder: Path
+    settings: dict
+    masks: bool
+    device: str
+    load: object
+
+    def make(self, row: Row, progress, stopping) -> None:
+        """Render the clip, or go on with it. Raises InputError, OutOfMemory, Stopped."""
+        mask = {"mask": str(row.mask)} if self.masks and row.mask else {}
+        recipe = EditRecipe(
+            plate=str(row.input),
+            prompt=row.prompt,
+            out=str(self.folder / row.key),
+            model=self.model,
+            also=("matte",),
+            **mask,
+            **self.settings,
+        )
+
+        def work(job):
+            if not job.delivery.complete():
+                edit(job, progress, stopping)
+
+        within_memory(work, recipe, self.device, self.load)
+
+    def result(self, case: Case):
+        return Delivery(self.folder / case.row.key, case)
+
+
+def kept_model():
+    """core.model.load.load_model, which loads again only when something else is asked for."""
+    kept = {}
+
+    def load(name, device, **options):
+        key = (name, str(device), repr(sorted(options.items())))
+        if key not in kept:
+            kept.clear()  # never two at once
+            kept[key] = load_model(name, device, **options)
+        return kept[key]
+
+    return load
+
+
+def named(texts, kind: str) -> list[tuple[str, str]]:
+    """NAME=VALUE, or VALUE alone, whose last part is then the name. Raises InputError for what names no file."""
+    pairs = []
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        name = name or Path(value).name
+        if not _NAME.fullmatch(name):
+            raise InputError(f"--{kind} {text}: {name!r} is no name for a method; say --{kind} NAME={value}")
+        pairs.append((name, value))
+    return pairs

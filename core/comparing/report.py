@@ -1,0 +1,19 @@
+"""The report: one folder that a browser opens as it is, from the disk, without a server."""
+
+import json
+from pathlib import Path
+
+from core.layer.exact_file import replacing
+
+PAGE = Path(__file__).with_name("page")
+
+
+def write(folder: Path, result: dict) -> None:
+    """index.html with its style and script, and data.js with table.json's content; media/ is there already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {file.name: file.read_text(encoding="utf-8") for file in PAGE.iterdir() if file.is_file()}
+    # A script, because a page from the disk may not fetch; index.html last.
+    texts = {"data.js": f"const REPORT = {json.dumps(result)};\n", **dict(sorted(texts.items(), reverse=True))}
+    for name, text in texts.items():
+        with replacing(folder / name) as part:
+            part.write_text(text, encoding="utf-8")

@@ -1,0 +1,103 @@
+"""The public test set's rows, as published: JSON lines that name the media."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import InputError
+
+EDIT_TYPES = ("obj_add", "background_replace")
+_NAME = re.compile(r"[\w][\w.+=, -]*")  # of a file, on any system
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip and what to do with it. key names it in files: video_id, with prompt_id where there is one."""
+
+    key: str
+    video_id: str
+    prompt_id: str | None
+    edit_type: str
+    prompt: str
+    caption: str
+    input: Path
+    mask: Path | None
+    alpha: Path | None
+
+
+def read_rows(files, root=None) -> tuple[list[Row], list[str]]:
+    """The rows of JSONL files, and a line for each that is of no use: where, and why.
+
+    Paths are relative to `root`, or to the row's file. Raises InputError for a file that cannot be read, and where no
+    row is of use.
+    """
+    rows, broken, seen = [], [], {}
+    for file in map(Path, files):
+        try:
+            lines = file.read_bytes().splitlines()
+        except OSError as error:
+            raise InputError(f"{file}: cannot be read ({error.strerror}); name the test set's JSONL file") from None
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            where = f"{file.name} line {number}"
+            try:
+                row = _row(line, Path(root) if root else file.parent)
+                if row.key in seen:
+                    raise ValueError(f"{row.key} was in {seen[row.key]} already")
+            except ValueError as error:
+                broken.append(f"{where}: {error}")
+                continue
+            seen[row.key] = where
+            rows.append(row)
+    if not rows:
+        raise InputError(f"no row of use; {broken[0] if broken else f'{files[0]}: no rows'}")
+    return rows, broken
+
+
+def _row(line: bytes, folder: Path) -> Row:
+    try:
+        values = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg}") from None
+    if not isinstance(values, dict):
+        raise ValueError("not an object")
+
+    def text(name, needed=True):
+        value = values.get(name)
+        value = str(value) if isinstance(value, int) and name.endswith("_id") else value
+        if not value and not needed:
+            return None
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(f"{name} is missing" if value is None else f"{name} {value!r} is not a text")
+        return value
+
+    def file(name, needed=True):
+        value = text(name, needed)
+        if value is None:
+            return None
+        if not (folder / value).is_file():
+            raise ValueError(f"{name} {folder / value}: no such file; see --root")
+        return folder / value
+
+    video_id, prompt_id = text("video_id"), text("prompt_id", needed=False)
+    key = video_id if prompt_id is None else f"{video_id}_{prompt_id}"
+    if not _NAME.fullmatch(key):
+        raise ValueError(f"{key!r} cannot name a file")
+    if text("edit_type") not in EDIT_TYPES:
+        raise ValueError(f"edit_type {values['edit_type']!r} is not one of {', '.join(EDIT_TYPES)}")
+    prompt = text("prompt")
+    return Row(
+        key=key,
+        video_id=video_id,
+        prompt_id=prompt_id,
+        edit_type=values["edit_type"],
+        prompt=prompt,
+        caption=text("target_caption", needed=False) or prompt,
+        input=file("input_path"),
+        mask=file("mask_path", needed=False),
+        alpha=file("alpha_path", needed=False),
+    )

@@ -1,0 +1,118 @@
+"""Video matting metrics, over the whole frame, with the scales in which the literature prints them.
+
+MAD, MSE, Grad, Conn: Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009;
+dtSSD: Erofeev et al., "Perceptually Motivated Benchmark for Video Matting", BMVC 2015. Scales and parameters are
+those of the video matting papers since Lin et al., "Robust High-Resolution Video Matting", WACV 2022. All are
+errors: 0 is a perfect matte. alpha, truth: (H, W) in [0, 1]. Each raises ValueError for NaN, values outside, two sizes.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from core.measure.planes import Means, filtered, plane, same_size
+
+GRAD_SIGMA = 1.4
+CONN_STEPS = 10
+CONN_LEAST = 0.15  # differences from a level below this count as connected
+
+
+def mad(alpha, truth) -> float:
+    """Mean absolute difference, times 1000."""
+    alpha, truth = _pair(alpha, truth)
+    return 1e3 * float((alpha - truth).abs().mean())
+
+
+def mse(alpha, truth) -> float:
+    """Mean squared difference, times 1000."""
+    alpha, truth = _pair(alpha, truth)
+    return 1e3 * float((alpha - truth).square().mean())
+
+
+def grad(alpha, truth) -> float:
+    """Sum of squared differences of gradient magnitudes, divided by 1000.
+
+    Gradients are by first derivatives of a Gaussian of sigma 1.4, 9x9 taps whose squares add up to 1, borders
+    repeated, after each matte was stretched to [0, 1].
+    """
+    alpha, truth = _pair(alpha, truth)
+    return float((_gradient(_stretched(alpha)) - _gradient(_stretched(truth))).square().sum()) / 1e3
+
+
+def conn(alpha, truth) -> float:
+    """Sum of differences in connectivity, divided by 1000.
+
+    A pixel's level is the highest tenth at which it still belongs to the largest 4-connected region where both mattes
+    reach it; what either matte rises above that level, if by 0.15 or more, is not connected.
+    """
+    alpha, truth = _pair(alpha, truth)
+    level = torch.full_like(truth, -1)
+    for step in range(1, CONN_STEPS + 1):
+        largest = _largest((alpha >= step / CONN_STEPS) & (truth >= step / CONN_STEPS))
+        level[(level == -1) & ~largest] = (step - 1) / CONN_STEPS
+    level[level == -1] = 1
+
+    def disconnected(matte):
+        above = matte - level
+        return torch.where(above >= CONN_LEAST, above, 0)
+
+    return float((disconnected(alpha) - disconnected(truth)).abs().sum()) / 1e3
+
+
+def dtssd(alpha, before, truth, truth_before) -> float:
+    """Root mean square of the difference between the two mattes' changes since the frame before, times 100."""
+    (alpha, truth), (before, truth_before) = _pair(alpha, truth), _pair(before, truth_before)
+    same_size(alpha, before)
+    return 1e2 * math.sqrt(float(((alpha - before) - (truth - truth_before)).square().mean()))
+
+
+class Matting:
+    """A clip's figures: means over frames; dtssd over the changes between them, None for a single frame."""
+
+    def __init__(self):
+        self.means = Means()
+        self.before = None
+
+    def add(self, alpha, truth) -> None:
+        change = None if self.before is None else dtssd(alpha, self.before[0], truth, self.before[1])
+        self.before = _pair(alpha, truth)
+        alpha, truth = self.before
+        self.means.add(mad=mad(alpha, truth), mse=mse(alpha, truth), grad=grad(alpha, truth))
+        self.means.add(conn=conn(alpha, truth), dtssd=change)
+
+    def figures(self) -> dict:
+        return self.means.figures()
+
+
+def _pair(alpha, truth):
+    alpha, truth = plane(alpha), plane(truth)
+    same_size(alpha, truth)
+    return alpha, truth
+
+
+def _stretched(matte):
+    low, high = matte.min(), matte.max()
+    return (matte - low) / (high - low) if high > low else torch.zeros_like(matte)
+
+
+def _gradient(matte):
+    # As wide as the derivative is above a hundredth; two 1-D filters make the 2-D one.
+    s = GRAD_SIGMA
+    half = math.ceil(s * math.sqrt(-2 * math.log(math.sqrt(2 * math.pi) * s * 1e-2)))
+    bell = torch.tensor([math.exp(-(x**2) / (2 * s**2)) for x in range(-half, half + 1)], dtype=torch.float64)
+    slope = bell * torch.arange(half, -half - 1, -1)
+    bell, slope = ((taps / taps.norm()).tolist() for taps in (bell, slope))
+    padded = F.pad(matte[None, None], (half,) * 4, mode="replicate")[0, 0]
+    return torch.hypot(filtered(padded, bell, slope), filtered(padded, slope, bell))
+
+
+def _largest(inside):
+    """Of the 4-connected regions of a mask, the one with most pixels; nothing if there is none."""
+    from scipy import ndimage  # slow to import, and needed here only
+
+    labels, count = ndimage.label(inside.cpu().numpy())
+    if not count:
+        return torch.zeros_like(inside)
+    labels = torch.from_numpy(labels).to(inside.device)
+    return labels == labels.flatten().bincount()[1:].argmax() + 1

@@ -1,0 +1,133 @@
+"""The report in a real browser, opened from the disk."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.comparing import benchmark
+from core.comparing.methods import Folder
+from core.comparing.rows import read_rows
+from core.progress import Progress
+from tests.comparing.media import FPS, FRAMES, make_set, movie
+from tests.service.conftest import until
+from tests.service.test_page import BROWSER, DRIVER, Browser
+
+pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs chromium and chromedriver")
+
+SIZE = (48, 64)
+
+
+def level(frame):
+    """Of a frame that is one grey, so that a screenshot tells which it is."""
+    return 0.1 + 0.09 * frame
+
+
+def flats(frames, off=0.0):
+    return [np.full((*SIZE, 3), level(k) + off) for k in frames]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """Three rows: one kept, one changed by a tenth, one failed; and a method at half the rate."""
+    folder = tmp_path_factory.mktemp("a report #1")  # a name that a URL has to quote
+    file, _ = make_set(folder / "set", 3, kinds=("obj_add",), prompt="<img src=x onerror=alert(1)>")
+    for n in range(3):
+        movie(folder / f"set/videos/v{n}.mp4", flats(range(FRAMES)))
+    movie(folder / "whole/v0.mp4", flats(range(FRAMES)))
+    movie(folder / "whole/v0_alpha.mp4", flats(range(FRAMES)))
+    movie(folder / "whole/v1.mp4", flats(range(FRAMES), off=0.1))
+    for n in range(2):
+        movie(folder / f"half/v{n}.mp4", flats(range(0, FRAMES, 2)), fps=FPS // 2)
+    rows, _ = read_rows([file])
+    found = [Folder(name, folder / name, tuple(rows)) for name in ("whole", "half")]
+    benchmark.compare(rows, ["test.jsonl line 4: <b>not JSON</b>"], found, folder / "out", Progress("none"), lambda: False)
+    return folder / "out" / "report" / "index.html"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory, report):
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    browser.open(report.as_uri())
+    yield browser
+    browser.close()
+
+
+def clips(browser):
+    return browser.run("return [...document.querySelectorAll('.clip')].map(c => c.dataset.key)")
+
+
+def ready(browser, key):
+    script = f"return players.get({json.dumps(key)}).videos.map(v => v.readyState >= 2 && !v.seeking)"
+    return until(lambda: (s := browser.run(script)) and all(s) and s, 60, "videos that are loaded")
+
+
+def greys(browser, key):
+    """The middle of each of a clip's videos, as the screen has it, in [0, 1]."""
+    browser.run(f"players.get({json.dumps(key)}).element.scrollIntoView()")
+    places = browser.run(
+        f"return players.get({json.dumps(key)}).videos.map(v => v.getBoundingClientRect())"
+        ".map(r => [r.x + r.width / 2, r.y + r.height / 2])"
+    )
+    screen = np.asarray(Image.open(io.BytesIO(browser.screenshot())).convert("L")) / 255
+    return [screen[round(y), round(x)] for x, y in places]
+
+
+def test_the_worst_comes_first_and_the_order_can_be_changed(browser):
+    assert clips(browser) == ["v2_p2", "v1_p1", "v0_p0"]  # failed, changed, kept
+    browser.run("const s = document.querySelector('#method'); s.value = 'half'; s.dispatchEvent(new Event('change'))")
+    assert clips(browser) == ["v2_p2", "v0_p0", "v1_p1"]  # alike: as in the test set
+    browser.run("const s = document.querySelector('#method'); s.value = 'whole'; s.dispatchEvent(new Event('change'))")
+    assert clips(browser) == ["v2_p2", "v1_p1", "v0_p0"]
+
+
+def test_it_says_what_was_measured_and_what_published(browser):
+    rows = browser.run("return [...document.querySelectorAll('tr')].map(r => [r.className, r.innerText.split('\\t')])")
+    assert ["measured", "whole", "2 of 3"] in [[kind, *cells[:2]] for kind, cells in rows]
+    published = [cells for kind, cells in rows if kind == "published"]
+    assert any(c[0] == "Vera-14B, published" and "26.1" in c and "4.13" in c for c in published)
+    assert "not measured here" in browser.run("return document.querySelector('#published').textContent")
+    failed = browser.run("return [...document.querySelectorAll('.failed')].map(e => e.textContent)")
+    assert len(failed) == 2 and "no movie named v2_p2" in failed[0]
+    # Text stays text.
+    assert browser.run("return document.querySelectorAll('img, .prompt *, #broken b').length") == 0
+    assert "<img" in browser.run("return document.querySelector('.prompt').textContent")
+
+
+@pytest.mark.parametrize("frame", (0, 5, FRAMES - 1))
+def test_all_videos_show_the_frame_that_is_asked_for(browser, frame):
+    browser.run(f"players.get('v0_p0').seek({frame})")
+    ready(browser, "v0_p0")
+    names = browser.run("return players.get('v0_p0').videos.map(v => decodeURIComponent(v.dataset.src.split('/').pop()))")
+    assert names == ["plate.mp4", "truth.mp4", "whole.mp4", "whole.alpha.mp4", "half.mp4"]
+    expected = dict.fromkeys(names, level(frame)) | {"half.mp4": level(frame // 2 * 2)}
+    del expected["truth.mp4"]  # a disc
+
+    def right():
+        seen = dict(zip(names, greys(browser, "v0_p0")))
+        return all(abs(seen[n] - expected[n]) < 0.03 for n in expected) and seen
+
+    until(right, 30, f"frame {frame} in every video")
+    assert browser.run("return players.get('v0_p0').element.querySelector('output').textContent") == f"{frame + 1} of {FRAMES}"
+
+
+def test_they_play_together_and_stop_on_one_frame(browser):
+    browser.run("players.get('v1_p1').element.scrollIntoView(); players.get('v1_p1').element.querySelector('button').click()")
+    until(lambda: browser.run("return players.get('v1_p1').frame") > 1, 60, "frames that pass")
+    browser.run("players.get('v1_p1').element.querySelector('button').click()")
+    ready(browser, "v1_p1")
+    frame, times = browser.run("const p = players.get('v1_p1'); return [p.frame, p.videos.map(v => v.currentTime)]")
+    assert times == pytest.approx([(frame + 0.5) / FPS] * len(times), abs=0.01)
+    assert browser.run("return players.get('v1_p1').videos.every(v => v.paused)")
+    assert browser.errors() == []
+
+
+def test_the_folder_can_be_moved(report):
+    """Nothing in it names a place outside it."""
+    page, data = report.read_text(), (report.parent / "data.js").read_text()
+    assert "http" not in page.replace("http-equiv", "") and "src=\"/" not in page and str(report.parent) not in page
+    result = json.loads(data.removeprefix("const REPORT = ").rstrip().rstrip(";"))
+    media = [report.parent / "media" / c["key"] / m for c in result["clips"] for m in c.get("media", ())]
+    assert len(media) == 5 and all(m.is_file() for m in media)

@@ -1,0 +1,60 @@
+"""Temporal and sharpness figures beside plain references."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from core.measure.video import Video, flicker, sharpness
+
+RNG = np.random.default_rng(2)
+
+
+def measured(frames, plates, alphas):
+    video = Video()
+    for triple in zip(frames, plates, alphas):
+        video.add(*triple)
+    return video.figures()
+
+
+def test_flicker_is_vbenchs():
+    a, b = (np.round(RNG.random((19, 23, 3)) * 255) for _ in range(2))
+    assert flicker(a / 255, b / 255) == pytest.approx((255 - np.mean(np.abs(a - b))) / 255, abs=1e-9)
+
+
+@pytest.mark.parametrize("size", ((19, 23), (3, 3), (40, 5)))
+def test_sharpness_is_the_laplacians_variance(size):
+    image = RNG.random((*size, 3))
+    luma = image @ [0.299, 0.587, 0.114]
+    assert sharpness(image) == pytest.approx(ndimage.laplace(luma)[1:-1, 1:-1].var(), rel=1e-6, abs=1e-12)
+
+
+def test_a_blurred_result_is_less_sharp_than_its_plate():
+    plate = RNG.random((30, 30, 3))
+    blurred, alpha = ndimage.gaussian_filter(plate, (1, 1, 0)), np.zeros((30, 30))
+    figures = measured([blurred], [plate], [alpha])
+    assert figures["sharpness"] < 0.2
+    alpha[:, :10] = 1
+    detail = [ndimage.laplace(p @ [0.299, 0.587, 0.114])[1:-1, 18:-1].var() for p in (blurred, plate)]
+    assert measured([blurred], [plate], [alpha])["sharpness"] == pytest.approx(detail[0] / detail[1])
+    edited = np.where(alpha[..., None] > 0, RNG.random((30, 30, 3)), plate)
+    assert measured([edited], [plate], [alpha])["sharpness"] == 1  # the edit's own detail is not the plate's
+    assert figures["flicker"] is None and figures["unsteady"] is None  # of one frame
+
+
+def test_unsteady_is_what_swims_outside_the_edit():
+    plates = [RNG.random((12, 14, 3)) for _ in range(4)]
+    alpha = np.zeros((12, 14))
+    alpha[3:6, 4:9] = 0.5
+    still = np.zeros((12, 14, 3)) + 0.02  # a constant shift of colour is no flicker
+    moved = [p + still + (alpha[..., None] > 0) * RNG.random((12, 14, 3)) for p in plates]
+    assert measured(moved, plates, [alpha] * 4)["unsteady"] == pytest.approx(0, abs=1e-12)
+    noise = [RNG.normal(0, 0.01, (12, 14, 3)) for _ in plates]
+    expected = np.mean([100 * np.sqrt(np.square((b - a)[alpha == 0]).mean()) for a, b in zip(noise, noise[1:])])
+    noisy = [p + n for p, n in zip(plates, noise)]
+    assert measured(noisy, plates, [alpha] * 4)["unsteady"] == pytest.approx(expected)
+    assert measured(noisy, plates, [None] * 4)["unsteady"] is None
+    assert measured(noisy, plates, [np.ones((12, 14))] * 4)["unsteady"] is None
+
+
+def test_a_flat_plate_has_no_sharpness_to_compare_with():
+    assert measured([RNG.random((9, 9, 3))], [np.full((9, 9, 3), 0.5)], [None])["sharpness"] is None
