@@ -1,0 +1,15 @@
+"""Command lines of the doors."""
+
+import argparse
+
+from core.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong arguments are wrong input: one line. Options are not abbreviated, the epilog keeps its lines."""
+
+    def __init__(self, **named):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **named)
+
+    def error(self, message):
+        raise InputError(f"{message}; see {self.prog} --help")
