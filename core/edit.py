@@ -143,10 +143,10 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
     delivery = Delivery(Path(recipe.out), plate, recipe.to_json(), job_hash, blending, color, generation, formats)
     size = model_size(region.width, region.height, plate.pixel_aspect, model.limits.pixels, model.limits.multiple)
     latents, kept = Shelf(delivery.job_dir / "latents", generation), Shelf(delivery.kept_dir, generation)
-    kept.refuse_others()
     generated = kept.shots("layers", plate.frames) or latents.shots("layers", plate.frames)
     room = 0 if generated else room_for_latents(model, len(plate.frames), size, mask is not None)
     delivery.preflight(max(0, room - latents.bytes_there()))
+    kept.refuse_others()
     return Job(
         recipe=recipe,
         plate=plate,

@@ -2,28 +2,20 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import OpenImageIO as oiio
 import pytest
-import torch
 
 from core import generate
 from core.errors import InputError, Stopped
 from core.layer.exact_file import read_image
 from kernels.over import over
-from tests.plate.media import write_image
-from tests.tiny import WINDOW, make, tiny_model
+from tests.plate.media import write_image, write_noise
+from tests.tiny import WINDOW, composite_file, draw, keep_some, make, tiny_model
 
 SIZE = (36, 64)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +36,7 @@ def looked(model, monkeypatch):
     return seen
 
 
-def write_plate(folder, frames, size=SIZE, kind=np.float16, extension="exr", **how):
-    folder.mkdir(exist_ok=True)
-    for f in frames:
-        rng = np.random.default_rng(f)
-        pixels = rng.random((*size, 3)) * (2 if extension == "exr" else 255)
-        write_image(folder / f"plate.{f:04d}.{extension}", pixels.astype(kind), **how)
-    return folder / f"plate.####.{extension}"
+write_plate = partial(write_noise, size=SIZE)
 
 
 def delivered(out):
@@ -64,7 +50,7 @@ def layer(out, frame):
 
 
 def composite(out, frame):
-    return read_image(next(out.glob(f"composite/composite.{frame:04d}.*")))
+    return read_image(composite_file(out, frame))
 
 
 # Length
@@ -80,15 +66,7 @@ def test_exactly_as_many_frames_as_there_are(tmp_path, model, looked, count):
 
 
 def test_bits_stay_where_alpha_is_zero_after_windows(tmp_path, model, monkeypatch):
-    from core import edit
-
-    decoded = edit._decoded_frames
-
-    def with_holes(*given):
-        for color, alpha, *rest in decoded(*given):
-            yield color, torch.where(torch.arange(alpha.shape[1]) < alpha.shape[1] // 2, 0.0, alpha), *rest
-
-    monkeypatch.setattr(edit, "_decoded_frames", with_holes)
+    draw(monkeypatch, keep_some)
     plate, out = write_plate(tmp_path / "in", range(1, 15)), tmp_path / "out"
     make(model, plate, out)
     for frame in range(1, 15):
@@ -174,7 +152,7 @@ def test_kept_latents_are_delivered_again_in_another_way(tmp_path, model, looked
 def test_what_a_stopped_job_generated_is_kept_if_asked_for_later(tmp_path, model, looked):
     plate, out = write_plate(tmp_path / "in", [1, 2]), tmp_path / "out"
     with pytest.raises(Stopped):
-        make(model, plate, out, lambda: len(looked) == 4)
+        make(model, plate, out, (out / ".job/latents/layers.1.safetensors").exists)
     make(model, plate, out, keep=True)
     assert len(looked) == 4 and [p.name for p in (out / "kept").iterdir()] == ["layers.1.safetensors"]
 
