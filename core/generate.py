@@ -30,7 +30,7 @@ class Seen(NamedTuple):
 
 
 def room_for_latents(model, count: int, size: tuple[int, int], mask: bool) -> int:
-    """Bytes on the disk of `count` frames' latents at most: of the plate, of a mask, and of the sampler's last two states."""
+    """Bytes on the disk of `count` frames' latents at most: plate, mask, and the sampler's last two states."""
     values = latent_frames(count) * model.codec.channels * math.prod(n // SPACE_STRIDE for n in size)
     return 4 * values * (1 + mask + 2 * 3 * Solver.STATE)
 

@@ -96,7 +96,7 @@ def parser() -> Parser:
     saving.add_argument(
         "--one-batch", action="store_true", default=None, help="both guidance passes at once: takes more memory"
     )
-    p.add_argument("--verbose", action="store_true", help="say what was chosen (device, attention, cache, ...), and why")
+    p.add_argument("--verbose", action="store_true", help="say what was chosen (device, attention, ...), and why")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
     return p

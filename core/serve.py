@@ -44,8 +44,8 @@ def parser():
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--idle", type=seconds, default=1800, help="seconds without work and clients until it ends (1800)")
     p.add_argument("--model-idle", type=seconds, default=300, help="seconds without work until the model goes (300)")
-    p.add_argument("--hang", type=seconds, default=60, help="seconds without a sign of life until a worker is ended (60)")
-    p.add_argument("--stall", type=seconds, default=1800, help="seconds without progress until a job is given up (1800)")
+    p.add_argument("--hang", type=seconds, default=60, help="seconds without a sign of life until the worker ends (60)")
+    p.add_argument("--stall", type=seconds, default=1800, help="seconds without progress until a job ends (1800)")
     p.add_argument("--memory-limit", type=seconds, metavar="GIB", help="for the worker (three quarters of all; Linux)")
     return p
 

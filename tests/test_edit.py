@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,7 @@ from core import generate
 from core.errors import InputError, Stopped
 from core.layer.exact_file import read_image
 from kernels.over import over
-from tests.plate.media import write_image, write_noise
+from tests.plate.media import noise, write_image, write_noise
 from tests.tiny import WINDOW, composite_file, draw, keep_some, make, tiny_model
 
 SIZE = (36, 64)
@@ -74,6 +75,34 @@ def test_bits_stay_where_alpha_is_zero_after_windows(tmp_path, model, monkeypatc
         assert 0.2 < kept.mean() < 0.9
         filmed = read_image(tmp_path / f"in/plate.{frame:04d}.exr")
         assert composite(out, frame)[kept].tobytes() == filmed[kept].tobytes()
+
+
+@pytest.mark.parametrize(
+    "kind, extension, count, region",
+    [
+        (np.float16, "exr", 2, "700,300,1500,900"),
+        (np.float32, "exr", 1, "1000,300,1500,900"),
+        (np.uint16, "dpx", 1, "0,0,1777,1001"),
+    ],
+)
+def test_bits_stay_at_4k(tmp_path, model, monkeypatch, kind, extension, count, region):
+    """NaN, infinities, -0.0 and denormals included, after windows: one in space, and of halves two in time."""
+    draw(monkeypatch, keep_some)
+    one_by_one = replace(model, limits=replace(model.limits, max_frames=1))
+    (tmp_path / "in").mkdir()
+    for frame in range(1, 1 + count):
+        pixels = np.tile(noise(frame, kind, (216, 384), planted=extension == "exr"), (10, 10, 1))
+        write_image(tmp_path / f"in/plate.{frame:04d}.{extension}", pixels, compression="none")
+    plate, out = tmp_path / f"in/plate.####.{extension}", tmp_path / "out"
+    make(one_by_one, plate, out, region=region, compression="none", steps=1, guidance=1.0, cuts="none")
+    for frame in range(1, 1 + count):
+        filmed, laid = read_image(tmp_path / f"in/plate.{frame:04d}.{extension}"), composite(out, frame)
+        kept = layer(out, frame)[..., 3] == 0
+        assert laid.shape == (2160, 3840, 3) and laid.dtype == kind and 0.8 < kept.mean() < 0.98
+        same = (laid.view(f"u{laid.itemsize}") == filmed.view(f"u{laid.itemsize}")).all(-1)
+        assert same[kept].all() and not same[~kept].all()
+        if extension == "exr":
+            assert np.isnan(filmed[kept]).any() and (filmed[kept].view(f"u{filmed.itemsize}") == 1).any()
 
 
 def test_shots_between_cuts_are_what_they_would_be_alone(tmp_path, model):

@@ -1,7 +1,9 @@
 """The command, end to end on the embedded model: plates in, deliveries out, wrong input refused."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -181,7 +183,7 @@ def test_each_saver_reaches_the_model(tmp_path, monkeypatch):
 
     def noting(self, latents, *given, cache=None, **more):
         compiled = self.blocks[0]._compiled_call_impl is not None
-        seen.append((len(latents), self.attention, cache and cache.threshold, compiled))
+        seen.append((len(latents), self.attention, cache.cache and cache.cache.threshold, compiled))
         return forward(self, latents, *given, cache=cache, **more)
 
     monkeypatch.setattr(Transformer, "forward", noting)
@@ -472,6 +474,47 @@ def test_wrong_input_is_one_line_and_nothing_is_written(tmp_path, monkeypatch, c
     (line,) = printed.err.splitlines()
     assert line.startswith("error: ") and expected in line and printed.out == ""
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("full", [".job/latents/plate.1", ".job/latents/state.1.step0001", "preview"])
+def test_a_disk_that_fills_is_one_line_that_names_the_file(tmp_path, monkeypatch, capsys, full):
+    from core.layer import exact_file
+
+    fsync, there = os.fsync, lambda: [p.name for p in (tmp_path / "out").rglob("*.part*")]
+
+    def failing(number):
+        if any(name.startswith(full.rsplit("/")[-1] + ".part") for name in there()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(number)
+
+    monkeypatch.setattr(exact_file.os, "fsync", failing)
+    plate = shot(tmp_path / "in", [1])
+    assert run("--plate", plate, "--out", str(tmp_path / "out")) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and full in line and "could not be written (No space left on device)" in line
+    assert "MiB are free" in line and not there()
+    monkeypatch.undo()
+    assert run("--plate", plate, "--out", str(tmp_path / "out")) == 0
+
+
+def test_a_whole_delivery_is_generated_again_to_be_kept(tmp_path):
+    plate, out = shot(tmp_path / "in", [1]), tmp_path / "out"
+    assert run("--plate", plate, "--out", str(out)) == 0
+    date = (out / "edit/edit.0001.exr").stat().st_mtime_ns
+    assert run("--plate", plate, "--out", str(out), "--keep") == 0
+    assert (out / "kept/layers.1.safetensors").exists() and (out / "manifest.json").exists()
+    assert (out / "edit/edit.0001.exr").stat().st_mtime_ns == date
+
+
+def test_latents_are_among_what_must_fit_on_the_disk(tmp_path, monkeypatch, capsys):
+    """Without them 1 MiB would do for 49 small frames."""
+    from core.layer import delivery
+
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(delivery.shutil, "disk_usage", lambda path: usage._replace(free=1 << 20))
+    plate = str(write_sequence(tmp_path, range(1, 50), size=(*SIZE, 3)))
+    assert run("--plate", plate, "--out", str(tmp_path / "out")) == 2
+    assert "will be written and 1 MiB are free" in capsys.readouterr().err
 
 
 def test_an_out_that_is_a_file(tmp_path, capsys):

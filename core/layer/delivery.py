@@ -30,7 +30,8 @@ SCHEMA = "vera.manifest/1"
 # What a killed write can have left behind.
 _PARTS = (
     "edit/edit.*.part.exr", "composite/composite.*.part.*", "png/edit.*.part.png", "edit.part.mov",
-    ".job/frames/*.part.json", ".job/preview/*.part.png", ".job/prores.part.json", ".job/latents/*.part.safetensors", "kept/*.part.safetensors",
+    ".job/frames/*.part.json", ".job/preview/*.part.png", ".job/prores.part.json",
+    ".job/latents/*.part.safetensors", "kept/*.part.safetensors",
     "recipe.part.json", "manifest.part.json", "preview.part.mp4", "contact_sheet.part.png",
 )  # fmt: skip
 
@@ -151,8 +152,7 @@ class Delivery:
         if "png" in self.formats.also:
             images["png"] = (also.png_codes(layer, self.blending), also.png_header(self.plate))
         if filmed is not None:
-            picture = preview.movie_picture(self._shown(frame, filmed, layer, composite), self.plate)
-            preview.write_picture(self._picture_path(frame), picture)
+            self._write_picture(frame, filmed, layer, composite)
         # The note comes last, so that a frame with a note is whole.
         note = {
             name: pixel_hash(exact_file.write_image(self._images[name](frame), *image))
@@ -247,6 +247,10 @@ class Delivery:
         for frame in self.plate.frames:
             picture = preview.read_picture(self._picture_path(frame))
             yield preview.movie_picture(self._shown_from_files(frame), self.plate) if picture is None else picture
+
+    def _write_picture(self, frame, filmed, layer, composite):
+        picture = preview.movie_picture(self._shown(frame, filmed, layer, composite), self.plate)
+        preview.write_picture(self._picture_path(frame), picture)
 
     def _picture_path(self, frame):
         return self.job_dir / "preview" / f"{frame}.png"

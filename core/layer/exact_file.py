@@ -18,8 +18,9 @@ def write_image(path, pixels, *specs):
     """Write pixels (H, W, C) under the header of `specs`, and be sure of every bit.
 
     It has the size, type and channels of `pixels`; its compression must be that of the file. Of several
-    headers each is a part of an EXR file, with its channels in their order. Returns what `read_codes` will read. Raises OSError when the file would not hold exactly `pixels`; what
-    was there before then stays, and no part of the new file does.
+    headers each is a part of an EXR file, with its channels in their order. Returns what `read_codes` will
+    read. Raises OSError when the file would not hold exactly `pixels`; what was there before then stays, and
+    no part of the new file does.
     """
     with replacing(path) as part:
         _write(part, pixels, specs)

@@ -76,7 +76,8 @@ class Supervisor:
         """Frames of a job that have a thumbnail, in order."""
         if job not in self._thumbnails:
             with contextlib.suppress(OSError):
-                self._thumbnails[job] = {int(p.stem) for p in self.thumbnail_folder(job).glob("*.png") if ".part" not in p.name}
+                there = self.thumbnail_folder(job).glob("*.png")
+                self._thumbnails[job] = {int(path.stem) for path in there if ".part" not in path.name}
         return sorted(self._thumbnails.get(job, ()))
 
     def thumbnail_folder(self, job):

@@ -19,9 +19,9 @@ from kernels import over_reference
 from kernels.pixel_hash import pixel_hash
 
 
-def make(path, plate=None, recipe_hash="abc", space="linear"):
+def make(path, plate=None, recipe_hash="abc", space="linear", **more):
     plate = plate or StandInPlate()
-    return Delivery(path, plate, {"prompt": "a boat"}, recipe_hash, BLENDINGS["linear"], color_of(plate, space))
+    return Delivery(path, plate, {"prompt": "a boat"}, recipe_hash, BLENDINGS["linear"], color_of(plate, space), **more)
 
 
 def run(delivery, make_frame, extra=None):
@@ -156,7 +156,7 @@ def test_frames_of_the_wrong_shape_or_type_are_refused(tmp_path):
 def deliver(path, formats, plate=None):
     """A whole delivery in these formats, with a matte of its own."""
     plate = plate or StandInPlate(frames=(1, 2))
-    delivery = Delivery(path, plate, {"prompt": "a boat"}, "abc", BLENDINGS["linear"], color_of(plate, "linear"), formats=formats)
+    delivery = make(path, plate, formats=formats)
     delivery.preflight()
     delivery.start()
     todo = [frame for frame in plate.frames if not delivery.done(frame)]
@@ -189,7 +189,7 @@ def test_every_type_and_compression_is_what_the_files_say(tmp_path, no_pictures,
 
 def test_a_compression_that_became_another_is_noticed(tmp_path, monkeypatch):
     plate = StandInPlate()
-    delivery = Delivery(tmp_path / "out", plate, {}, "abc", BLENDINGS["linear"], color_of(plate, "linear"), formats=Formats(compression="zipp"))
+    delivery = make(tmp_path / "out", plate, formats=Formats(compression="zipp"))
     delivery.start()
     with pytest.raises(OSError, match="compression is zip, not zipp"):
         delivery.write(1001, *make_frame(delivery.plate, 1001), {})
@@ -246,10 +246,12 @@ def test_prores_holds_straight_colour_and_exact_alpha(tmp_path, no_pictures):
     for color, alpha in decoded_movie(delivery.movie_path):
         layer = make_frame(plate, 1)[0].astype(np.float64)
         assert np.abs(alpha - layer[..., 3]).max() < 0.0007
-        assert ((alpha == 0) == (layer[..., 3] < 0.5 / 1023)).all() and ((alpha == 1) == (layer[..., 3] > 1 - 0.5 / 1023)).all()
+        assert ((alpha == 0) == (layer[..., 3] < 0.5 / 1023)).all()
+        assert ((alpha == 1) == (layer[..., 3] > 1 - 0.5 / 1023)).all()
         straight = over_reference.encode_srgb(np.float64([0.8, 0.3, 0.05]))  # the disc's, and past its edge too
         assert np.abs(color - straight).max() < 0.02
-    assert manifest(tmp_path / "out")["prores"]["sha256"] == hashlib.sha256(delivery.movie_path.read_bytes()).hexdigest()
+    sha256 = hashlib.sha256(delivery.movie_path.read_bytes()).hexdigest()
+    assert manifest(tmp_path / "out")["prores"]["sha256"] == sha256
 
 
 def test_prores_with_another_alpha_is_refused(tmp_path, monkeypatch):
@@ -287,7 +289,7 @@ def test_delivered_again_in_other_formats_nothing_old_stays(tmp_path, no_picture
     plate, out = StandInPlate(frames=(1, 2)), tmp_path / "out"
     for recipe_hash, more in (("abc", ("prores", "png")), ("def", ())):
         (out / "kept").mkdir(parents=True, exist_ok=True)
-        delivery = Delivery(out, plate, {}, recipe_hash, BLENDINGS["linear"], color_of(plate, "linear"), "one generation", Formats(also=more))
+        delivery = make(out, plate, recipe_hash, generation="one generation", formats=Formats(also=more))
         run(delivery, make_frame)
         assert delivery.complete()
     assert files(out) == sorted(
@@ -305,7 +307,7 @@ def test_a_part_that_does_not_read_back_is_noticed(tmp_path, monkeypatch, part):
         pixels[3, 4, 4 * part] = 0.125
         return pixels, spec
 
-    delivery = Delivery(tmp_path / "out", plate, {}, "abc", BLENDINGS["linear"], color_of(plate, "linear"), formats=Formats(also=("matte",)))
+    delivery = make(tmp_path / "out", plate, formats=Formats(also=("matte",)))
     delivery.start()
     monkeypatch.setattr(exact_file, "_read", flipped)
     with pytest.raises(OSError, match="does not read back"):
@@ -315,8 +317,9 @@ def test_a_part_that_does_not_read_back_is_noticed(tmp_path, monkeypatch, part):
 
 def test_pictures_written_with_the_frames_are_those_made_from_the_files(tmp_path, monkeypatch):
     plate = StandInPlate(frames=(1, 2), size=(60, 80))
-    shown = []
-    monkeypatch.setattr(delivery_module.preview, "write_movie", lambda path, pictures, plate: shown.append(list(pictures)))
+    shown, read_image = [], exact_file.read_image
+    show = lambda path, pictures, plate: shown.append(list(pictures))  # noqa: E731
+    monkeypatch.setattr(delivery_module.preview, "write_movie", show)
     for filmed in (True, False):
         delivery = make(tmp_path / str(filmed), plate)
         delivery.start()
@@ -324,7 +327,7 @@ def test_pictures_written_with_the_frames_are_those_made_from_the_files(tmp_path
             delivery.write(frame, *make_frame(plate, frame), {}, filmed=plate.read(frame) if filmed else None)
         read = []
         with monkeypatch.context() as patch:
-            patch.setattr(exact_file, "read_image", lambda path, read_=exact_file.read_image: read.append(path) or read_(path))
+            patch.setattr(exact_file, "read_image", lambda path: read.append(path) or read_image(path))
             list(delivery._pictures())
         assert bool(read) != filmed
         delivery.finish({})

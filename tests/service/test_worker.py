@@ -127,10 +127,12 @@ def test_the_next_job_begins_with_what_had_room(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Transformer, "forward", small)
     line, load = Heard(), worker.WarmModel(Heard())
-    reports = [worker.make(job(tmp_path, f"out{seed}", frames=13, seed=seed), *line.ready(2 - seed), load) for seed in (0, 1)]
+    commands = [job(tmp_path, f"out{seed}", frames=13, seed=seed) for seed in (0, 1)]
+    reports = [worker.make(command, *line.ready(goes), load) for command, goes in zip(commands, (2, 1))]
     assert seen[0] == 4 and set(seen[1:]) == {3}
     first, second = (report["warnings"] for report in reports)
-    assert "ran out; once more with windows of 9" in first[0] and "in a job before; this one too with windows of 9" in second[0]
+    assert "ran out; once more with windows of 9" in first[0]
+    assert "in a job before; this one too with windows of 9" in second[0]
     load.key = ("another", *load.key[1:])
     load("mini", "cpu")
     assert not load.learned
@@ -154,7 +156,8 @@ def test_a_copy_whose_source_goes_meanwhile_is_rendered(tmp_path, monkeypatch, a
 
     monkeypatch.setattr(worker.JobProgress, "thumbnail", lambda self, frame: None)
     monkeypatch.setattr(Delivery, "read_layer", vanishing)
-    monkeypatch.setattr(Delivery, "write", lambda self, frame, *more: written.append(frame) or write(self, frame, *more))
+    noting = lambda self, frame, *more: written.append(frame) or write(self, frame, *more)  # noqa: E731
+    monkeypatch.setattr(Delivery, "write", noting)
     again = job(tmp_path, "second", frames=3)
     worker.make(again, *line.ready(donors=[str(tmp_path / "first")]), load)
     assert sorted(written) == [1, 2, 3], "each once"
