@@ -248,6 +248,9 @@ def delivered_frames(job, layers, deliver, stopping):
         pending = deque()
         for frame, parts in zip(job.plate.frames, layers, strict=True):
             if stopping():
+                for _, work in pending:  # those that no thread has begun
+                    if work is not None:
+                        work.cancel()
                 raise Stopped(f"stopped before frame {frame}")
             if job.delivery.done(frame):
                 pending.append((frame, None))

@@ -14,7 +14,7 @@ from core.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 WORKER = (sys.executable, "-m", "core.service.worker")
-CANCEL_SECONDS = 1.25  # that a worker is given at least, to stop by itself
+CANCEL_SECONDS = 0.75  # that a worker is given at least, to stop by itself
 TICK_SECONDS = 0.25
 RETRY_SECONDS = 2.0  # between attempts to write a queue that cannot be written
 
