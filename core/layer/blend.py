@@ -21,6 +21,7 @@ LEAST_ALPHA = 2.0**-12
 _MOST_HALF = 65504.0
 # Of light: where the plate is darker than this, what an edit did to it is a difference, not a ratio.
 _DARK = np.float32(2.0**-9)
+_SEEN = 0.3 / 255  # of a display's range: an error of rounding that is worth another look
 _CODE_BITS = {"uint10": 10, "uint12": 12}  # kept in 16 bits in memory, rounded to their own depth
 
 
@@ -173,12 +174,13 @@ def _halves_least_seen(made, behind, gain, blending):
     def shown(values):
         return encode_srgb(np.clip((blending.to_light(values.astype(np.float32)) + beneath) * gain, 0, 1))
 
-    beneath = behind
     halves = made.astype(np.float16)
-    wanted = shown(made)
-    error = np.abs(shown(halves) - wanted).max(1)
-    seen = np.flatnonzero(error > 0.3 / 255)
-    beneath, wanted, error = behind[seen], wanted[seen], error[seen]
+    seen = np.flatnonzero(_may_show(made, halves, behind, gain, blending))
+    beneath = behind[seen]
+    wanted = shown(made[seen])
+    error = np.abs(shown(halves[seen]) - wanted).max(1)
+    shows = error > _SEEN
+    seen, beneath, wanted, error = seen[shows], beneath[shows], wanted[shows], error[shows]
     low = halves[seen]
     low = np.where(low > made[seen], np.nextafter(low, np.float16(0)), low)
     high = np.nextafter(low, np.float16(_MOST_HALF))
@@ -188,6 +190,15 @@ def _halves_least_seen(made, behind, gain, blending):
         better = off < error
         halves[seen[better]], error[better] = tried[better], off[better]
     return halves
+
+
+def _may_show(made, halves, behind, gain, blending):
+    """Where the rounding may be off by more than _SEEN of display codes: a bound without powers, because nearly
+    nowhere it is. sRGB's slope is nowhere above 0.73 / sqrt(light), nor its line's, 12.92, above that at its end."""
+    off = np.abs(blending.to_light(halves.astype(np.float32) - made)) * gain
+    light = (blending.to_light(made) + behind) * gain
+    shows = off * off * np.float32((0.73 / _SEEN) ** 2) > np.maximum(light - off, np.float32(0.0031308))
+    return shows[:, 0] | shows[:, 1] | shows[:, 2]  # numpy is slow at any() of three
 
 
 def _half_not_below(values):

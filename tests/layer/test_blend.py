@@ -137,8 +137,17 @@ OF_LIGHT = [kind for kind in KINDS if kind.found().is_scene]
     "kind, curve", [(k, SCENE) for k in KINDS] + [(k, DISPLAY) for k in OF_LIGHT[3:12:2]], ids=lambda x: x.name
 )
 @pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize("dtype, limit", [(np.float16, 1), (np.float32, 0.2)], ids=["half", "float"])
-def test_over_every_kind_of_plate_it_is_the_models_composite(kind, curve, space, dtype, limit):
+def test_over_every_kind_of_plate_it_is_the_models_composite(kind, curve, space):
+    assert worst_pixel(kind, curve, space, np.float16) < 1
+
+
+@pytest.mark.parametrize("kind", [KINDS[i] for i in (0, 4, 9, 13, 16)], ids=lambda kind: kind.name)
+def test_a_layer_of_floats_is_nearer(kind):
+    """Of halves 0.82 in the ACES container; measured for all kinds: 0.16 at most."""
+    assert worst_pixel(kind, SCENE, "linear", np.float32) < 0.2
+
+
+def worst_pixel(kind, curve, space, dtype):
     """A host reads plate and layer, and adds them up in fp64: the worst pixel in 8-bit steps of display."""
     rng, size = np.random.default_rng(8), (60, 80)
     color, target = replace(color_of(kind), light_curve=curve), kind.found().light().name
@@ -166,7 +175,7 @@ def test_over_every_kind_of_plate_it_is_the_models_composite(kind, curve, space,
         expected = encode_srgb(np.clip(color.curve.decode(composed(edit, alpha, source)), 0, 1))
         worst = max(worst, 255 * np.abs(shown - expected)[within].max())
     print(f"{kind.name}, {curve.name}, {space}: {worst:.2f}")
-    assert worst < limit
+    return worst
 
 
 def worst_of_doing_nothing(color):

@@ -127,7 +127,7 @@ def test_the_next_job_begins_with_what_had_room(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Transformer, "forward", small)
     line, load = Heard(), worker.WarmModel(Heard())
-    commands = [job(tmp_path, f"out{seed}", frames=13, seed=seed) for seed in (0, 1)]
+    commands = [job(tmp_path, f"out{seed}", frames=13, seed=seed, guidance=1) for seed in (0, 1)]
     reports = [worker.make(command, *line.ready(goes), load) for command, goes in zip(commands, (2, 1))]
     assert seen[0] == 4 and set(seen[1:]) == {3}
     first, second = (report["warnings"] for report in reports)
