@@ -19,12 +19,13 @@ import numpy as np
 import OpenImageIO as oiio
 import torch
 
-from core.edit import _plate_sized_layer
-from core.layer.blend import Blending, composite
+from core.edit import _change, _plate_sized_layer
+from core.layer.blend import composite, find_blending
 from core.layer.delivery import Delivery
 from core.plate.color import PlateColor
-from core.plate.color_space import LINEAR
+from core.plate.color_space import find_space
 from core.plate.fit import shrink
+from core.plate.region import whole
 from core.plate.source import open_plate
 
 
@@ -32,22 +33,25 @@ def main():
     parser = argparse.ArgumentParser(prog="benchmarks.delivery", description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="3840x2160")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--space", default="linear", help="of the plate, and by its primaries of the layer")
+    parser.add_argument("--relative", action="store_true", help="colour relative to the plate, all of it")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)  # several frames are delivered at a time, each on a thread of its own
     width, height = map(int, args.size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
-        results = [measure(Path(folder) / edit, edit, width, height, args.runs) for edit in ("object", "background")]
+        space, edits = find_space(args.space), ("object", "background")
+        results = [measure(Path(folder) / edit, edit, width, height, args.runs, space, args.relative) for edit in edits]
     for result in results:
         by = f"{result['ratio']:.2f} times {result['peer']} by processor, {result['ratio_wall']:.2f} by the clock"
-        print(f"\n{result['edit']}: {by}")
+        print(f"\n{result['edit']}, {result['space']}, {result['mode']}: {by}")
         for name, seconds in result["seconds"].items():
             print(f"  {name:12s} {1e3 * seconds[0]:7.0f} ms of the processor, {1e3 * seconds[1]:7.0f} ms on the clock")
     if args.json:
         args.json.write_text(json.dumps(results, indent=2) + "\n")
 
 
-def measure(folder, edit, width, height, runs):
+def measure(folder, edit, width, height, runs, space, relative):
     """An added object that covers a tenth, or a new background behind a kept subject."""
     folder.mkdir()
     size, model = (height, width), (round(height / 4.5 / 8) * 8, round(width / 4.5 / 8) * 8)
@@ -58,22 +62,27 @@ def measure(folder, edit, width, height, runs):
     small = torch.from_numpy(disc(model))
     alpha = 1 - small if edit == "background" else small
     color = torch.rand(3, *model, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.3
-    job = SimpleNamespace(color=PlateColor(LINEAR, "half"), blending=Blending("linear", LINEAR))
-    delivery = Delivery(folder / "out", plate, {}, "benchmark", job.blending, job.color)
+    color_of, blending = PlateColor(space, "half"), find_blending("linear", None, space)
+    delivery = Delivery(folder / "out", plate, {}, "benchmark", blending, color_of)
+    job = SimpleNamespace(color=color_of, blending=blending, delivery=delivery, region=whole(plate))
+    reconstruction = (color * 0.9 + 0.05).clamp(0, 1)
     delivery.start()
 
     def refine():
-        source = job.color.to_model(plate.read(1001))
+        filmed = plate.read(1001)
+        source = job.color.to_model(filmed)
         guide = shrink(torch.from_numpy(source), model[1], model[0])
-        return _plate_sized_layer(job, color, alpha, guide, source, None)
+        change = _change(job, filmed, reconstruction, torch.ones_like(alpha)) if relative else None
+        return _plate_sized_layer(job, color, alpha, guide, source, change, None)[0]
 
-    layer, _ = refine()
+    layer = refine()
     laid = composite(pixels, layer, job.color, job.blending)
     files = [delivery.edit_path(1001), delivery.composite_path(1001)]
     steps = {
         "read, refine": refine,
         "over": lambda: composite(pixels, layer, job.color, job.blending),
         "write": lambda: delivery.write(1001, layer, laid, {}),
+        "preview": lambda: delivery._write_picture(1001, pixels, layer, laid),
     }
     tool = shutil.which("oiiotool")
     steps["peer"] = lambda: [copy_with_tool(f, folder) if tool else copy(f, folder) for f in files]
@@ -81,9 +90,11 @@ def measure(folder, edit, width, height, runs):
     for _ in range(runs):
         for name, step in steps.items():
             seconds[name] = min(seconds[name], timed(step))
-    ours = [sum(seconds[name][i] for name in steps if name != "peer") for i in (0, 1)]
+    ours = [sum(seconds[name][i] for name in steps if name not in ("peer", "preview")) for i in (0, 1)]
     return {
         "edit": edit,
+        "space": space.name,
+        "mode": "relative" if relative else "replace",
         "size": [width, height],
         "coverage": float((layer[..., 3] > 0).mean()),
         "peer": "oiiotool" if tool else "OpenImageIO's copy",

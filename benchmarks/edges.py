@@ -72,7 +72,13 @@ def added_object():
     halos = [np.mean([error(lay(c, m, p), lay(own, m, p), edge) for p in plates]) for c in (plain, clean)]
     dark = np.broadcast_to(np.float32(PLATES[0]), own.shape)
     before, after = lay(plain, scenes.plain(alpha), dark), lay(clean, matte.numpy(), dark)
-    figures = edge_errors(matte, alpha, m) | {
+    near = scenes.at_edges(m, 20)
+    small_own, small_behind = scenes.boxed(own, scenes.MODEL), scenes.boxed(behind, scenes.MODEL)
+    way = small_own - small_behind
+    told = (((color - small_behind) * way).sum(-1) / (way * way).sum(-1)).clip(0, 1)  # alpha, by composite and edit
+    bounds = {"exact at model size": scenes.boxed(m, scenes.MODEL), "of colours": told, "both": (alpha + told) / 2}
+    found = {n: error(at_plate_size(a.astype(np.float32), behind)[0].numpy(), m, near) for n, a in bounds.items()}
+    figures = edge_errors(matte, alpha, m) | {"alpha within 20 pixels, from another alpha": found} | {
         "halo before": round(float(halos[0]), 5), "halo after": round(float(halos[1]), 5),
         "halo ratio": round(float(halos[1] / halos[0]), 3),
     }  # fmt: skip

@@ -20,7 +20,7 @@ import torch
 
 from core import __version__
 from core.errors import InputError, Stopped
-from core.generate import encoded_shots, generated_shots
+from core.generate import encoded_shots, generated_shots, room_for_latents
 from core.layer.blend import Blending, Change, composite, find_blending, layer_for_blending
 from core.layer.delivery import Delivery
 from core.layer.foreground import clean_color
@@ -141,10 +141,12 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
         formats=[formats.layer_type, formats.compression, formats.also],
     )
     delivery = Delivery(Path(recipe.out), plate, recipe.to_json(), job_hash, blending, color, generation, formats)
-    delivery.preflight()
-    latents, kept = Shelf(delivery.job_dir / "latents", generation), Shelf(delivery.kept_dir, generation)
-    kept.refuse_others()
     size = model_size(region.width, region.height, plate.pixel_aspect, model.limits.pixels, model.limits.multiple)
+    latents, kept = Shelf(delivery.job_dir / "latents", generation), Shelf(delivery.kept_dir, generation)
+    generated = kept.shots("layers", plate.frames) or latents.shots("layers", plate.frames)
+    room = 0 if generated else room_for_latents(model, len(plate.frames), size, mask is not None)
+    delivery.preflight(max(0, room - latents.bytes_there()))
+    kept.refuse_others()
     return Job(
         recipe=recipe,
         plate=plate,
@@ -175,6 +177,11 @@ def choose_device(name: str) -> str:
     return ("cuda" if there else "cpu") if name == "auto" else name
 
 
+def nothing_to_do(job) -> bool:
+    """Whether the delivery is whole, and what is to be kept is there."""
+    return job.delivery.complete() and (not job.recipe.keep or bool(job.kept.shots("layers", job.plate.frames)))
+
+
 def edit(job: Job, progress, stopping) -> dict:
     """Make and deliver the layer of every frame; returns the report that goes into the manifest.
 
@@ -188,6 +195,7 @@ def edit(job: Job, progress, stopping) -> dict:
     plate, delivery = job.plate, job.delivery
     delivery.start()
     job = _exposed(job)
+    delivery.color = job.color
     shots = generated_shots(job, progress, stopping)
     seen_again = encoded_shots(job, progress, stopping) if _may_be_relative(job) else {}
     progress.stage("deliver", len(plate.frames))
@@ -242,6 +250,9 @@ def delivered_frames(job, layers, deliver, stopping):
         pending = deque()
         for frame, parts in zip(job.plate.frames, layers, strict=True):
             if stopping():
+                for _, work in pending:  # those that no thread has begun
+                    if work is not None:
+                        work.cancel()
                 raise Stopped(f"stopped before frame {frame}")
             if job.delivery.done(frame):
                 pending.append((frame, None))
@@ -290,7 +301,7 @@ def _deliver_frame(job: Job, frame, pixels, color, alpha, composed_by_model, rec
         "relative": 0.0 if share is None else float((share * alpha).sum() / alpha.sum().clamp_min(1e-6)),
         "clipped": job.color.clipped(job.region.crop(pixels)),
     }
-    job.delivery.write(frame, layer, composite(pixels, layer, job.color, job.blending), facts, matte)
+    job.delivery.write(frame, layer, composite(pixels, layer, job.color, job.blending), facts, matte, pixels)
 
 
 def _share_of_plate(job: Job, color, alpha, reconstruction):
@@ -306,13 +317,14 @@ def _share_of_plate(job: Job, color, alpha, reconstruction):
 def _change(job: Job, pixels, reconstruction, share) -> Change:
     light = job.color.light(job.region.crop(pixels))
     size = light.shape[:2]
-    reconstruction, share = (resize(x, size).clamp(0, 1).numpy() for x in (reconstruction.movedim(0, -1), share[..., None]))
+    planes = (reconstruction.movedim(0, -1), share[..., None])
+    reconstruction, share = (resize(plane, size).clamp(0, 1).numpy() for plane in planes)
     return Change(light, reconstruction, share[..., 0])
 
 
 def _plate_sized_layer(job: Job, color, alpha, guide, source, change, allowed):
     """Decoded straight colour (3, h, w) and alpha (h, w), and the plate (H, W, 3) with its likeness at model size,
-    guide (3, h, w) -> the layer (H, W, 4), premultiplied half, and the matte (H, W) as the model meant it, both
+    guide (3, h, w) -> the layer (H, W, 4), premultiplied, and the matte (H, W) as the model meant it, both
     within the mask `allowed` (H, W): to the model a mask is a hint, to the user it is a promise."""
     plate = torch.from_numpy(source)
     alpha = clean_alpha(alpha)
@@ -322,12 +334,13 @@ def _plate_sized_layer(job: Job, color, alpha, guide, source, change, allowed):
     edit = plate_color(clean_color(color, alpha).movedim(0, -1), matte)
     edit, raised = free_subject(edit, matte, kept, plate)
     edit, raised = edit.numpy(), raised.numpy()
-    layer = np.zeros((*matte.shape, 4), np.float16)
+    dtype = job.delivery.formats.dtype
+    layer = np.zeros((*matte.shape, 4), dtype)
     for top in range(0, len(layer), BAND):  # what is worked on stays in the processor's cache
         rows = slice(top, top + BAND)
         if raised[rows].any():
-            part = change and Change(change.light[rows], change.reconstruction[rows], change.share[rows])
-            layer[rows] = layer_for_blending(edit[rows], raised[rows], source[rows], job.color, job.blending, part)
+            shown = edit[rows], raised[rows], source[rows]
+            layer[rows] = layer_for_blending(*shown, job.color, job.blending, change and change.at(rows), dtype)
     return layer, matte.numpy()
 
 

@@ -32,10 +32,11 @@ def _explain_lift(job, device_asked):
         return lines
     vace = job.vace
     frames = min(len(job.plate.frames), vace.limits.max_frames)
+    why, (width, height) = _why(device_asked, torch.device(vace.device)), vace.size
     return [
-        f"device: {vace.device} ({_why(device_asked, torch.device(vace.device))}), {torch.get_num_threads()} CPU threads",
+        f"device: {vace.device} ({why}), {torch.get_num_threads()} CPU threads",
         f"model: VACE of {vace.root}",
-        f"sampling: {vace.size[0]}x{vace.size[1]}, {frames} frames at once, {vace.steps} steps, guidance {vace.guidance:g}",
+        f"sampling: {width}x{height}, {frames} frames at once, {vace.steps} steps, guidance {vace.guidance:g}",
         *lines,
     ]
 

@@ -4,6 +4,7 @@ Frames stream in and latents are written shot by shot (what lies between two cut
 memory does not grow, and a run that was stopped goes on at the step it had reached.
 """
 
+import math
 from contextlib import ExitStack
 from itertools import chain, groupby
 from operator import itemgetter
@@ -12,11 +13,12 @@ from typing import NamedTuple
 import torch
 
 from core.errors import Stopped
-from core.model.codec import latent_frames, latent_groups
+from core.model.codec import SPACE_STRIDE, latent_frames, latent_groups
 from core.plate.cuts import with_cuts
 from core.plate.fit import shrink
 from core.sampling.denoise import evaluations, sample
 from core.sampling.latents import States, latent_writer
+from core.sampling.solver import Solver
 
 
 class Seen(NamedTuple):
@@ -25,6 +27,12 @@ class Seen(NamedTuple):
     frame: int
     plate: torch.Tensor
     mask: torch.Tensor | None
+
+
+def room_for_latents(model, count: int, size: tuple[int, int], mask: bool) -> int:
+    """Bytes on the disk of `count` frames' latents at most: plate, mask, and the sampler's last two states."""
+    values = latent_frames(count) * model.codec.channels * math.prod(n // SPACE_STRIDE for n in size)
+    return 4 * values * (1 + mask + 2 * 3 * Solver.STATE)
 
 
 @torch.inference_mode()
@@ -53,7 +61,10 @@ def generated_shots(job, progress, stopping):
         return evaluations(plates[shot].shape[0], window, range(steps))
 
     # With a cache, sampling begins anew: what it held is not kept.
-    reached = {shot: 0 if job.savers.cache else states[shot].newest()[0] for shot in plates}
+    reached = {shot: states[shot].newest()[0] for shot in plates}
+    if job.savers.cache and any(reached.values()):
+        progress.say("with a cache, a shot whose sampling was stopped is sampled from its first step")
+        reached = dict.fromkeys(reached, 0)
     done = {shot: job.steps if ready(shot) else reached[shot] for shot in plates}
     progress.stage("denoise", sum(looks(s, job.steps) for s in plates), sum(looks(s, done[s]) for s in plates))
     job.savers.prepare(job.model.transformer)

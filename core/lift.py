@@ -3,6 +3,7 @@
 import sys
 
 from core import render
+from core.arguments import Parser
 
 DESCRIPTION = """\
 Finds the edit layer between a plate and any edited version of it, whatever made that: another
@@ -22,13 +23,7 @@ exit codes: 0 done; 2 the input is wrong, nothing was written; 3 stopped, can be
 
 
 def parser():
-    p = render.Parser(
-        prog="python -m core.lift",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=render.argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    p = Parser(prog="python -m core.lift", description=DESCRIPTION, epilog=EPILOG)
     p.add_argument("--plate", required=True, help="the untouched frames: plate.####.exr, plate.%%04d.dpx, or a movie")
     p.add_argument("--edited", required=True, help="the edited version: a movie or a sequence, of any size")
     p.add_argument("--out", required=True, help="folder for the results")
@@ -47,7 +42,7 @@ def main(argv=None) -> int:
     try:
         args = parser().parse_args(argv)
     except render.InputError as error:
-        print(f"error: {str(error).replace('core.render', 'core.lift')}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return render.WRONG_INPUT
     given = ["--plate", args.plate, "--out", args.out, "--prompt", args.note, "--model", f"lift:{args.edited}"]
     for name in ("mask", "frames", "color_space", "blend_space", "layer_space", "progress"):

@@ -19,7 +19,7 @@ class Means:
 
     recipe, device: as asked for, or cheaper. offload: whether text encoder and codec wait outside
     the device. window: frames that the model sees at once at most, None for its own number.
-    said: in words, what was changed to save memory.
+    said: in words, what was changed to save memory; the first `known` of it because of an earlier job.
     """
 
     recipe: EditRecipe
@@ -27,6 +27,16 @@ class Means:
     offload: bool = False
     window: int | None = None
     said: tuple[str, ...] = ()
+    known: int = 0
+
+    def of_next_job(self, recipe):
+        """These means for another job of the same model."""
+        return replace(self, recipe=replace(recipe, one_batch=False), known=len(self.said))
+
+    def warnings(self):
+        """What to tell of the job."""
+        began = "memory had run out in a job before; this one too with"
+        return [f"{began if i < self.known else 'memory ran out; once more with'} {s}" for i, s in enumerate(self.said)]
 
     def model(self, load):
         """load, for core.edit.prepare, with these means."""
@@ -39,20 +49,22 @@ class Means:
         return load_so
 
 
-def within_memory(work, recipe, device, load=load_model):
+def within_memory(work, recipe, device, load=load_model, learned=None):
     """Prepare the job and return work(job), again by cheaper means while memory runs out.
 
-    The job's warnings, and so its report, say what was changed. Raises OutOfMemory once nothing is
-    left to change, and what prepare() and `work` raise for other reasons.
+    The job's warnings, and so its report, say what was changed. learned: a dictionary, in which the means
+    that a model was brought to are kept, for its next job to begin with; but for the CPU, which is no
+    place to stay. Raises OutOfMemory once nothing is left to change, and what prepare() and `work` raise
+    for other reasons.
     """
-    means = Means(recipe, device)
+    learned, model = {} if learned is None else learned, (recipe.model, device)
+    means = learned[model].of_next_job(recipe) if model in learned else Means(recipe, device)
     while True:
         window = None
         try:
             job = prepare(means.recipe, means.device, means.model(load))
             window = job.model.limits and min(len(job.plate.frames), job.model.limits.max_frames)
-            said = tuple(f"memory ran out; once more with {words}" for words in means.said)
-            return work(replace(job, warnings=(*job.warnings, *said)))
+            return work(replace(job, warnings=(*job.warnings, *means.warnings())))
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -67,6 +79,8 @@ def within_memory(work, recipe, device, load=load_model):
         job = None
         release()
         means = cheaper
+        if means.device == device:
+            learned[model] = means
 
 
 def next_cheaper(means, of_gpu, window) -> Means | None:

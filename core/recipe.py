@@ -144,7 +144,7 @@ class EditRecipe:
 
 
 def split_model(model: str) -> tuple[str, str]:
-    """("lift", an edited video) and ("vace", a directory), from which layers are lifted; else ("", the model's name)."""
+    """("lift", an edited video) and ("vace", a directory), from which layers are lifted; else ("", the model)."""
     door, colon, path = model.partition(":")
     return (door, path) if colon and door in ("lift", "vace") else ("", model)
 
@@ -208,6 +208,8 @@ def _stops(value) -> float | str:
     if not abs(stops) <= MAX_STOPS:
         raise InputError(f"exposure {value} is out of range; give auto, or stops from {-MAX_STOPS} to {MAX_STOPS}")
     return stops
+
+
 def _number(name, value, low, high):
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not low <= value <= high:

@@ -1,10 +1,10 @@
 """`python -m core.render`: plate and prompt in, edit layer out."""
 
-import argparse
 import signal
 import sys
 import traceback
 
+from core.arguments import Parser
 from core.errors import InputError, OutOfMemory, Stopped
 from core.recipe import ATTENTIONS, COMPRESSIONS, LAYER_TYPES, EditRecipe
 
@@ -32,23 +32,15 @@ examples:
 The same command again goes on where it stopped, and does nothing when all is done.
 Out of GPU memory it tries cheaper ways by itself, and says so. VERA_ATTENTION=triton, cudnn,
 sdpa or reference forces what computes dense attention; --verbose tells what was chosen.
-exit codes: 0 done; 2 the input is wrong, nothing was written; 3 stopped, can be resumed; 1 out of memory, or our fault."""
+exit codes: 0 done; 2 the input is wrong, nothing was written; 3 stopped, can be resumed; 1 out of memory, no room
+on the disk, or our fault."""
 
 
-class Parser(argparse.ArgumentParser):
-    """Wrong arguments are wrong input: one line."""
-
-    def error(self, message):
-        raise InputError(f"{message}; see python -m core.render --help")
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     p = Parser(
         prog="python -m core.render",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     p.add_argument("job", nargs="?", help="a job file (JSON); options given beside it replace its values")
     p.add_argument("--plate", help="frames to edit: plate.####.exr, plate.%%04d.dpx, one still, or a movie")
@@ -87,13 +79,16 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--also",
         metavar="LIST",
-        help="more of the layer, such as prores,png,matte: OUT/edit.mov (ProRes 4444), OUT/png (16 bit), matte.A in"
-        " the EXR files",
+        help="more of the layer, such as prores,png,matte: OUT/edit.mov (ProRes 4444), OUT/png (16 bit), matte.A as a"
+        " second part of the EXR files",
     )
     saving = p.add_argument_group("cheaper than the full computation (docs/kernels.md has each one's error)")
     saving.add_argument("--attention", choices=ATTENTIONS, help="int8 and window are faster on a GPU")
     saving.add_argument(
-        "--cache", type=float, metavar="THRESHOLD", help="skip work that changes less than this; 0.1 is careful, 0.4 bold"
+        "--cache",
+        type=float,
+        metavar="THRESHOLD",
+        help="skip work that changes less than this; 0.1 is careful, 0.4 bold",
     )
     saving.add_argument(
         "--compile", action="store_true", default=None, help="compile the model: slow to start, then faster"
@@ -101,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
     saving.add_argument(
         "--one-batch", action="store_true", default=None, help="both guidance passes at once: takes more memory"
     )
-    p.add_argument("--verbose", action="store_true", help="say what was chosen (device, attention, cache, ...), and why")
+    p.add_argument("--verbose", action="store_true", help="say what was chosen (device, attention, ...), and why")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
     return p
@@ -139,7 +134,7 @@ def main(argv=None) -> int:
         stopping = stop_request()
 
         # Only now, so that --help and wrong arguments answer at once.
-        from core.edit import edit
+        from core.edit import edit, nothing_to_do
         from core.explain import explain
         from core.memory import within_memory
         from core.progress import Progress
@@ -153,7 +148,7 @@ def main(argv=None) -> int:
                     warned.add(warning)
             for line in explain(job, args.device) if args.verbose else ():
                 progress.note(line)
-            if job.delivery.complete():
+            if nothing_to_do(job):
                 return f"nothing to do: {recipe.out} holds this edit, whole"
             report = edit(job, progress, stopping)
             return (
@@ -169,6 +164,9 @@ def main(argv=None) -> int:
         return WRONG_INPUT
     except OutOfMemory as error:
         print(f"error: {error}", file=sys.stderr)
+        return FAULT
+    except OSError as error:  # a disk that is full or gone; it names the file
+        print(f"error: {error}; mend that and give the same command again: finished frames are kept", file=sys.stderr)
         return FAULT
     except Stopped as stop:
         print(f"{stop}; the same command goes on from here", file=sys.stderr)

@@ -5,6 +5,7 @@ import sys
 import webbrowser
 from pathlib import Path
 
+from core.arguments import Parser
 from core.errors import InputError
 from core.service import client
 
@@ -26,20 +27,11 @@ It ends by itself when idle. State: one folder a user, with the queue, the token
 exit codes: 0 done; 2 the input is wrong; 3 another one runs already; 1 our fault."""
 
 
-class Parser(argparse.ArgumentParser):
-    """Wrong arguments are wrong input: one line."""
-
-    def error(self, message):
-        raise InputError(f"{message}; see python -m core.serve --help")
-
-
 def parser():
     p = Parser(
         prog="python -m core.serve",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     ask = p.add_mutually_exclusive_group()
     ask.add_argument("--open", action="store_true", help="open the running service's page in a browser")
@@ -52,9 +44,9 @@ def parser():
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--idle", type=seconds, default=1800, help="seconds without work and clients until it ends (1800)")
     p.add_argument("--model-idle", type=seconds, default=300, help="seconds without work until the model goes (300)")
-    p.add_argument("--hang", type=seconds, default=60, help="seconds without a sign of life until the worker is ended (60)")
-    p.add_argument("--stall", type=seconds, default=1800, help="seconds without progress until a job is given up (1800)")
-    p.add_argument("--memory-limit", type=seconds, metavar="GIB", help="memory for the worker (three quarters of all; Linux)")
+    p.add_argument("--hang", type=seconds, default=60, help="seconds without a sign of life until the worker ends (60)")
+    p.add_argument("--stall", type=seconds, default=1800, help="seconds without progress until a job ends (1800)")
+    p.add_argument("--memory-limit", type=seconds, metavar="GIB", help="for the worker (three quarters of all; Linux)")
     return p
 
 

@@ -4,29 +4,22 @@ import json
 import os
 import shutil
 import threading
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import OpenImageIO as oiio
 import pytest
-import torch
 
 from core import generate
 from core.errors import InputError, Stopped
 from core.layer.exact_file import read_image
 from core.plate.movie import Movie
 from kernels.over import over
-from tests.plate.media import write_image, write_movie
-from tests.tiny import WINDOW, make, tiny_model
+from tests.plate.media import noise, write_image, write_movie, write_noise
+from tests.tiny import WINDOW, composite_file, draw, keep_some, make, tiny_model
 
 SIZE = (36, 64)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +40,7 @@ def looked(model, monkeypatch):
     return seen
 
 
-def write_plate(folder, frames, size=SIZE, kind=np.float16, extension="exr", **how):
-    folder.mkdir(exist_ok=True)
-    for f in frames:
-        rng = np.random.default_rng(f)
-        pixels = rng.random((*size, 3)) * (2 if extension == "exr" else 255)
-        write_image(folder / f"plate.{f:04d}.{extension}", pixels.astype(kind), **how)
-    return folder / f"plate.####.{extension}"
+write_plate = partial(write_noise, size=SIZE)
 
 
 def delivered(out):
@@ -67,7 +54,7 @@ def layer(out, frame):
 
 
 def composite(out, frame):
-    return read_image(next(out.glob(f"composite/composite.{frame:04d}.*")))
+    return read_image(composite_file(out, frame))
 
 
 # Length
@@ -83,15 +70,7 @@ def test_exactly_as_many_frames_as_there_are(tmp_path, model, looked, count):
 
 
 def test_bits_stay_where_alpha_is_zero_after_windows(tmp_path, model, monkeypatch):
-    from core import edit
-
-    decoded = edit._decoded_frames
-
-    def with_holes(*given):
-        for color, alpha, *rest in decoded(*given):
-            yield color, torch.where(torch.arange(alpha.shape[1]) < alpha.shape[1] // 2, 0.0, alpha), *rest
-
-    monkeypatch.setattr(edit, "_decoded_frames", with_holes)
+    draw(monkeypatch, keep_some)
     plate, out = write_plate(tmp_path / "in", range(1, 15)), tmp_path / "out"
     make(model, plate, out)
     for frame in range(1, 15):
@@ -99,6 +78,34 @@ def test_bits_stay_where_alpha_is_zero_after_windows(tmp_path, model, monkeypatc
         assert 0.2 < kept.mean() < 0.9
         filmed = read_image(tmp_path / f"in/plate.{frame:04d}.exr")
         assert composite(out, frame)[kept].tobytes() == filmed[kept].tobytes()
+
+
+@pytest.mark.parametrize(
+    "kind, extension, count, region",
+    [
+        (np.float16, "exr", 2, "700,300,1500,900"),
+        (np.float32, "exr", 1, "1000,300,1500,900"),
+        (np.uint16, "dpx", 1, "0,0,1777,1001"),
+    ],
+)
+def test_bits_stay_at_4k(tmp_path, model, monkeypatch, kind, extension, count, region):
+    """NaN, infinities, -0.0 and denormals included, after windows: one in space, and of halves two in time."""
+    draw(monkeypatch, keep_some)
+    one_by_one = replace(model, limits=replace(model.limits, max_frames=1))
+    (tmp_path / "in").mkdir()
+    for frame in range(1, 1 + count):
+        pixels = np.tile(noise(frame, kind, (216, 384), planted=extension == "exr"), (10, 10, 1))
+        write_image(tmp_path / f"in/plate.{frame:04d}.{extension}", pixels, compression="none")
+    plate, out = tmp_path / f"in/plate.####.{extension}", tmp_path / "out"
+    make(one_by_one, plate, out, region=region, compression="none", steps=1, guidance=1.0, cuts="none")
+    for frame in range(1, 1 + count):
+        filmed, laid = read_image(tmp_path / f"in/plate.{frame:04d}.{extension}"), composite(out, frame)
+        kept = layer(out, frame)[..., 3] == 0
+        assert laid.shape == (2160, 3840, 3) and laid.dtype == kind and 0.8 < kept.mean() < 0.98
+        same = (laid.view(f"u{laid.itemsize}") == filmed.view(f"u{laid.itemsize}")).all(-1)
+        assert same[kept].all() and not same[~kept].all()
+        if extension == "exr":
+            assert np.isnan(filmed[kept]).any() and (filmed[kept].view(f"u{filmed.itemsize}") == 1).any()
 
 
 def test_shots_between_cuts_are_what_they_would_be_alone(tmp_path, model):
@@ -177,7 +184,7 @@ def test_kept_latents_are_delivered_again_in_another_way(tmp_path, model, looked
 def test_what_a_stopped_job_generated_is_kept_if_asked_for_later(tmp_path, model, looked):
     plate, out = write_plate(tmp_path / "in", [1, 2]), tmp_path / "out"
     with pytest.raises(Stopped):
-        make(model, plate, out, lambda: len(looked) == 4)
+        make(model, plate, out, (out / ".job/latents/layers.1.safetensors").exists)
     make(model, plate, out, keep=True)
     assert len(looked) == 4 and [p.name for p in (out / "kept").iterdir()] == ["layers.1.safetensors"]
 

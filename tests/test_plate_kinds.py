@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from core import edit as way
+from core.layer.exact_file import read_image as read
 from core.plate.color_space import find_space
 from tests.plate.kinds import KINDS, Kind
 from tests.plate.media import grey_levels, write_image, write_movie
 from tests.plate.test_color_space import AP1, REC2020, mark
-from tests.tiny import make, tiny_model
+from tests.tiny import composite_file, draw, make, tiny_model
 
 PRIMARIES = {"AP1": AP1, "REC2020": REC2020}
 
@@ -21,10 +22,6 @@ PRIMARIES = {"AP1": AP1, "REC2020": REC2020}
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch):
     monkeypatch.delenv("OCIO", raising=False)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +34,6 @@ def plain_model():
 def model(plain_model):
     """The same, trained through the range curve."""
     return replace(plain_model, limits=replace(plain_model.limits, light_curve="range"))
-
-
-def draw(monkeypatch, layers):
-    """Instead of what the model decodes: layers(color, alpha, reconstruction) -> color, alpha."""
-    decoded = way._decoded_frames
-
-    def drawn(*args):
-        for color, alpha, composed, reconstruction in decoded(*args):
-            yield *layers(color, alpha.clone(), reconstruction), composed, reconstruction
-
-    monkeypatch.setattr(way, "_decoded_frames", drawn)
 
 
 def a_band(color, alpha, reconstruction):
@@ -67,7 +53,6 @@ def light_of(size, seed=0):
 
 
 def write(kind: Kind, folder):
-    pixels = kind.numbers(light_of(kind.size))
     attributes, hook = {}, None
     for name, value in kind.metadata.items():
         value = (oiio.TypeDesc("float[8]"), PRIMARIES[value]) if name == "chromaticities" else value
@@ -83,41 +68,42 @@ def write(kind: Kind, folder):
             spec.x = spec.y = -kind.overscan
             spec.full_width, spec.full_height = (n - 2 * kind.overscan for n in (spec.width, spec.height))
 
-    if kind.channels == 4:
-        alpha = np.full_like(pixels[..., :1], 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max)
-        pixels = np.concatenate([pixels, alpha], axis=-1)
     folder.mkdir()
-    write_image(folder / f"plate.1001.{kind.extension}", pixels, spec_hook=hook, **attributes)
+    for frame in range(kind.frames):
+        pixels = kind.numbers(light_of(kind.size, seed=frame))
+        if kind.channels == 4:
+            alpha = np.full_like(pixels[..., :1], 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max)
+            pixels = np.concatenate([pixels, alpha], axis=-1)
+        write_image(folder / f"plate.{1001 + frame}.{kind.extension}", pixels, spec_hook=hook, **attributes)
     return folder / f"plate.####.{kind.extension}"
-
-
-def read(path):
-    config = oiio.ImageSpec()
-    config.attribute("oiio:UnassociatedAlpha", 1)
-    image = oiio.ImageInput.open(str(path), config)
-    return image.read_image(0, 0, 0, image.spec().nchannels, image.spec().format)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.name)
 def test_twenty_kinds_of_plate(kind, tmp_path, monkeypatch, model):
     draw(monkeypatch, a_band)
     plate = write(kind, tmp_path / "in")
-    job, report = make(model, plate, tmp_path / "out", color_space=kind.space if kind.named else None)
+    named = kind.space if kind.named else None
+    job, report = make(model, plate, tmp_path / "out", color_space=named, region=kind.region, cuts="none")
     assert job.color.space.name == find_space(kind.space).name
     assert job.delivery.complete()
     assert report["color"]["curve"] == ("range" if job.color.space.is_scene else "srgb")
     if job.color.space.is_scene and kind.stops:
         assert np.sign(report["color"]["exposure"]) == -np.sign(kind.stops)
-    filmed = read(tmp_path / f"in/plate.1001.{kind.extension}")
-    layer = read(tmp_path / "out/edit/edit.1001.exr")
-    composite = read(next((tmp_path / "out/composite").iterdir()))
-    assert composite.dtype == filmed.dtype and composite.shape == filmed.shape
-    kept = layer[..., 3] == 0
-    assert 0.1 < kept.mean() < 0.9 and layer.min() >= 0
-    assert composite[kept].tobytes() == filmed[kept].tobytes() and not layer[kept].any()
-    # Laid over again out of the files: within the plate's own steps.
-    again = way.composite(filmed, layer, job.color, job.blending)
-    assert np.array_equal(again, composite)
+    region = np.zeros(kind.size, bool)
+    job.region.crop(region)[:] = True
+    assert region.all() == (kind.region is None)
+    assert len(list((tmp_path / "out/composite").iterdir())) == kind.frames
+    for frame in reversed(range(1001, 1001 + kind.frames)):
+        filmed = read(tmp_path / f"in/plate.{frame}.{kind.extension}")
+        layer = read(tmp_path / f"out/edit/edit.{frame}.exr")
+        composite = read(composite_file(tmp_path / "out", frame))
+        assert composite.dtype == filmed.dtype and composite.shape == filmed.shape
+        kept = layer[..., 3] == 0
+        assert 0.1 < kept.mean() < 0.9 and layer.min() >= 0 and kept[~region].all()
+        assert composite[kept].tobytes() == filmed[kept].tobytes() and not layer[kept].any()
+        # Laid over again out of the files: within the plate's own steps.
+        again = way.composite(filmed, layer, job.color, job.blending)
+        assert np.array_equal(again, composite)
     # The highlight under the translucent part is dimmed as light is, not cut to white.
     if job.color.space.is_scene and kind.pixel_type in ("half", "float"):
         seen = find_space(kind.space).to_rec709(composite[2:6, 4:8, :3].astype(np.float32)) * 2.0**-kind.stops

@@ -1,7 +1,9 @@
 """The command, end to end on the embedded model: plates in, deliveries out, wrong input refused."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,55 +15,23 @@ import torch
 
 from core import render
 from core.edit import choose_device
-from tests.plate.media import grey_levels, write_image, write_movie, write_sequence
+from core.layer.exact_file import read_image as pixels
+from tests.plate.media import grey_levels, write_image, write_movie, write_noise, write_sequence
+from tests.tiny import composite_file, draw, keep_some
 
 SIZE = (48, 64)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def textured(frame, kind=np.float16, planted=False):
-    """A frame of noise; planted: with every special value a plate may hold."""
-    rng = np.random.default_rng(frame)
-    pixels = rng.random((*SIZE, 3))
-    if np.issubdtype(kind, np.integer):
-        return (pixels * np.iinfo(kind).max).astype(kind)
-    pixels = (pixels * 4).astype(kind)
-    if planted:
-        special = [np.nan, np.inf, -np.inf, -0.0, np.finfo(kind).smallest_subnormal, np.finfo(kind).max, -3.0]
-        flat = pixels.reshape(-1)
-        at = rng.choice(flat.size, 40 * len(special), replace=False)
-        flat[at] = np.tile(np.array(special, kind), 40)
-    return pixels
-
-
-def sequence(folder, frames, kind=np.float16, extension="exr", planted=False):
-    folder.mkdir(exist_ok=True)
-    for f in frames:
-        write_image(folder / f"plate.{f:04d}.{extension}", textured(f, kind, planted))
-    return str(folder / f"plate.####.{extension}")
+def shot(folder, frames, *kind, **how):
+    return str(write_noise(folder, frames, *kind, size=SIZE, **how))
 
 
 def run(*args, prompt="Add a red ball on the left", steps="1"):
     return render.main([*args, "--prompt", prompt, "--steps", steps, "--progress", "none", "--device", "cpu"])
 
 
-def pixels(path):
-    image = oiio.ImageInput.open(str(path))
-    spec = image.spec()
-    found = image.read_image(0, 0, 0, spec.nchannels, spec.format)
-    image.close()
-    return found
-
-
 def read(out, frames):
-    return {f: (pixels(out / f"edit/edit.{f:04d}.exr"), pixels(next(out.glob(f"composite/composite.{f:04d}.*")))) for f in frames}
+    return {f: (pixels(out / f"edit/edit.{f:04d}.exr"), pixels(composite_file(out, f))) for f in frames}
 
 
 # What is delivered
@@ -74,9 +44,9 @@ def read(out, frames):
 @pytest.mark.parametrize("blend_space", ["linear", "encoded"])
 def test_the_plate_stays_where_alpha_is_zero(tmp_path, kind, extension, blend_space, monkeypatch):
     """With an alpha that is 0 in places, whatever the model draws: bits of the plate, special values included."""
-    keep_half_of(monkeypatch)
+    draw(monkeypatch, keep_some)
     frames = (1001, 1002)
-    plate = sequence(tmp_path / "in", frames, kind, extension, planted=extension == "exr")
+    plate = shot(tmp_path / "in", frames, kind, extension, planted=extension == "exr")
     out = tmp_path / "out"
     assert run("--plate", plate, "--out", str(out), "--blend-space", blend_space) == 0
     for frame, (layer, composite) in read(out, frames).items():
@@ -90,8 +60,8 @@ def test_the_plate_stays_where_alpha_is_zero(tmp_path, kind, extension, blend_sp
 
 
 def test_other_types_and_files_come_on_request_and_once(tmp_path, monkeypatch):
-    keep_half_of(monkeypatch)
-    plate = sequence(tmp_path / "in", (1001, 1002), planted=True)
+    draw(monkeypatch, keep_some)
+    plate = shot(tmp_path / "in", (1001, 1002), planted=True)
     out = tmp_path / "out"
     asked = ("--plate", plate, "--out", str(out), "--layer-type", "float", "--compression", "piz", "--also", "matte,png,prores")
     assert run(*asked) == 0
@@ -108,22 +78,6 @@ def test_other_types_and_files_come_on_request_and_once(tmp_path, monkeypatch):
     assert run(*asked[:-1], "matte") == 2  # another delivery is there
 
 
-def keep_half_of(monkeypatch):
-    """Cut the decoded alpha off on the right, so that the test does not hang on what the model draws."""
-    from core import edit
-
-    decoded = edit._decoded_frames
-
-    def cut(*args):
-        for color, alpha, *others in decoded(*args):
-            alpha = alpha.clone()
-            alpha[:, : alpha.shape[1] // 3] = 0.8
-            alpha[:, alpha.shape[1] // 2 :] = 0
-            yield color, alpha, *others
-
-    monkeypatch.setattr(edit, "_decoded_frames", cut)
-
-
 @pytest.mark.parametrize("count", [1, 2, 16, 17, 18, 49])
 def test_exactly_as_many_frames_as_asked_for(tmp_path, count):
     plate = str(write_movie(tmp_path / "in.mp4", grey_levels(49)))
@@ -137,7 +91,7 @@ def test_exactly_as_many_frames_as_asked_for(tmp_path, count):
 
 
 def test_the_same_recipe_gives_the_same_pixels(tmp_path):
-    plate = sequence(tmp_path / "in", range(3))
+    plate = shot(tmp_path / "in", range(3))
     outs = [tmp_path / name for name in ("one", "two", "three")]
     for out, seed in zip(outs, "778"):
         assert run("--plate", plate, "--out", str(out), "--seed", seed, steps="2") == 0
@@ -147,7 +101,7 @@ def test_the_same_recipe_gives_the_same_pixels(tmp_path):
 
 
 def test_a_delivery_is_a_job_that_can_be_run_again(tmp_path, capsys):
-    plate = sequence(tmp_path / "in", [5])
+    plate = shot(tmp_path / "in", [5])
     assert run("--plate", plate, "--out", str(tmp_path / "a")) == 0
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("*.*")}
     assert render.main([str(tmp_path / "a/recipe.json"), "--progress", "none", "--device", "cpu"]) == 0
@@ -159,7 +113,7 @@ def test_a_delivery_is_a_job_that_can_be_run_again(tmp_path, capsys):
 
 
 def test_a_mask_changes_the_edit(tmp_path):
-    plate = sequence(tmp_path / "in", [1, 2])
+    plate = shot(tmp_path / "in", [1, 2])
     white = np.zeros((*SIZE, 3), np.uint8)
     white[:, 32:] = 255
     write_image(tmp_path / "mask.png", white)
@@ -170,7 +124,7 @@ def test_a_mask_changes_the_edit(tmp_path):
 
 
 def test_jsonl_progress_is_json_and_reaches_the_end(tmp_path, capsys):
-    plate = sequence(tmp_path / "in", [1, 2])
+    plate = shot(tmp_path / "in", [1, 2])
     args = ["--plate", plate, "--out", str(tmp_path / "out"), "--prompt", "Add a zebra", "--steps", "2"]
     assert render.main([*args, "--progress", "jsonl", "--device", "cpu"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -184,7 +138,7 @@ def test_jsonl_progress_is_json_and_reaches_the_end(tmp_path, capsys):
 def test_verbose_tells_what_was_chosen_and_why(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("VERA_ATTENTION", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    plate = sequence(tmp_path / "in", [1, 2])
+    plate = shot(tmp_path / "in", [1, 2])
     args = ["--plate", plate, "--out", str(tmp_path / "out"), "--prompt", "Add fog", "--steps", "1", "--progress", "none"]
     assert render.main([*args, "--verbose", "--cache", "0.1", "--one-batch"]) == 0
     said = capsys.readouterr().err
@@ -211,7 +165,7 @@ def test_a_saver_that_changes_the_picture_is_of_the_jobs_hash(tmp_path, monkeypa
     from core.recipe import EditRecipe
 
     monkeypatch.delenv("VERA_ATTENTION", raising=False)
-    plate, mini = sequence(tmp_path / "in", [1]), load_model("mini", "cpu")
+    plate, mini = shot(tmp_path / "in", [1]), load_model("mini", "cpu")
 
     def hash_with(**savers):
         return prepare(EditRecipe(plate, "Add fog", str(tmp_path / "out"), **savers), "cpu", lambda *_: mini).hash
@@ -229,12 +183,12 @@ def test_each_saver_reaches_the_model(tmp_path, monkeypatch):
 
     def noting(self, latents, *given, cache=None, **more):
         compiled = self.blocks[0]._compiled_call_impl is not None
-        seen.append((len(latents), self.attention, cache and cache.threshold, compiled))
+        seen.append((len(latents), self.attention, cache.cache and cache.cache.threshold, compiled))
         return forward(self, latents, *given, cache=cache, **more)
 
     monkeypatch.setattr(Transformer, "forward", noting)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: setattr(self, "_compiled_call_impl", self._call_impl))
-    plate = sequence(tmp_path / "in", [1])
+    plate = shot(tmp_path / "in", [1])
     for name, flags in (("a", []), ("b", ["--attention", "window", "--cache", "0.3", "--one-batch", "--compile"])):
         assert run("--plate", plate, "--out", str(tmp_path / name), *flags) == 0
     assert seen == [(1, "dense", None, False)] * 2 + [(2, "window", 0.3, True)]
@@ -254,7 +208,7 @@ def start(plate, out, *more):
 def whole(tmp_path_factory):
     """A plate, and its delivery made in one go."""
     folder = tmp_path_factory.mktemp("whole")
-    plate = sequence(folder / "in", range(1, 10))
+    plate = shot(folder / "in", range(1, 10))
     assert run("--plate", plate, "--out", str(folder / "out"), prompt="Add fog", steps="2") == 0
     return plate, json.loads((folder / "out/manifest.json").read_text())
 
@@ -522,14 +476,55 @@ def test_wrong_input_is_one_line_and_nothing_is_written(tmp_path, monkeypatch, c
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("full", [".job/latents/plate.1", ".job/latents/state.1.step0001", "preview"])
+def test_a_disk_that_fills_is_one_line_that_names_the_file(tmp_path, monkeypatch, capsys, full):
+    from core.layer import exact_file
+
+    fsync, there = os.fsync, lambda: [p.name for p in (tmp_path / "out").rglob("*.part*")]
+
+    def failing(number):
+        if any(name.startswith(full.rsplit("/")[-1] + ".part") for name in there()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(number)
+
+    monkeypatch.setattr(exact_file.os, "fsync", failing)
+    plate = shot(tmp_path / "in", [1])
+    assert run("--plate", plate, "--out", str(tmp_path / "out")) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and full in line and "could not be written (No space left on device)" in line
+    assert "MiB are free" in line and not there()
+    monkeypatch.undo()
+    assert run("--plate", plate, "--out", str(tmp_path / "out")) == 0
+
+
+def test_a_whole_delivery_is_generated_again_to_be_kept(tmp_path):
+    plate, out = shot(tmp_path / "in", [1]), tmp_path / "out"
+    assert run("--plate", plate, "--out", str(out)) == 0
+    date = (out / "edit/edit.0001.exr").stat().st_mtime_ns
+    assert run("--plate", plate, "--out", str(out), "--keep") == 0
+    assert (out / "kept/layers.1.safetensors").exists() and (out / "manifest.json").exists()
+    assert (out / "edit/edit.0001.exr").stat().st_mtime_ns == date
+
+
+def test_latents_are_among_what_must_fit_on_the_disk(tmp_path, monkeypatch, capsys):
+    """Without them 1 MiB would do for 49 small frames."""
+    from core.layer import delivery
+
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(delivery.shutil, "disk_usage", lambda path: usage._replace(free=1 << 20))
+    plate = str(write_sequence(tmp_path, range(1, 50), size=(*SIZE, 3)))
+    assert run("--plate", plate, "--out", str(tmp_path / "out")) == 2
+    assert "will be written and 1 MiB are free" in capsys.readouterr().err
+
+
 def test_an_out_that_is_a_file(tmp_path, capsys):
     (tmp_path / "out").write_text("mine")
-    assert run("--plate", sequence(tmp_path / "in", [1]), "--out", str(tmp_path / "out")) == 2
+    assert run("--plate", shot(tmp_path / "in", [1]), "--out", str(tmp_path / "out")) == 2
     assert "not a directory" in capsys.readouterr().err and (tmp_path / "out").read_text() == "mine"
 
 
 def test_an_out_that_holds_another_job(tmp_path, capsys):
-    plate = sequence(tmp_path / "in", [1])
+    plate = shot(tmp_path / "in", [1])
     assert run("--plate", plate, "--out", str(tmp_path / "out")) == 0
     before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*.*")}
     assert run("--plate", plate, "--out", str(tmp_path / "out"), prompt="Add snow") == 2

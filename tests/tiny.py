@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from core import edit as edit_module
 from core.edit import edit, prepare
 from core.model.config import TransformerConfig
 from core.model.load import Limits, Model
@@ -34,6 +35,27 @@ def tiny_model(pixels=48 * 32) -> Model:
 class Quiet(Progress):
     def __init__(self):
         super().__init__("none")
+
+
+def draw(monkeypatch, layers):
+    """Instead of what a model decodes: layers(color, alpha, reconstruction) -> color, alpha, each at model size."""
+    decoded = edit_module._decoded_frames
+
+    def drawn(*given):
+        for color, alpha, composed, reconstruction in decoded(*given):
+            yield *layers(color, alpha.clone(), reconstruction), composed, reconstruction
+
+    monkeypatch.setattr(edit_module, "_decoded_frames", drawn)
+
+
+def keep_some(color, alpha, reconstruction):
+    """For `draw`: opaque in places as the model drew, 0.8 on the left, 0 on the right half."""
+    alpha[:, : alpha.shape[1] // 3], alpha[:, alpha.shape[1] // 2 :] = 0.8, 0
+    return color, alpha
+
+
+def composite_file(out, frame):
+    return next(out.glob(f"composite/composite.{frame:04d}.*"))
 
 
 def make(model, plate, out, stopping=lambda: False, **values):

@@ -21,6 +21,7 @@ LEAST_ALPHA = 2.0**-12
 _MOST_HALF = 65504.0
 # Of light: where the plate is darker than this, what an edit did to it is a difference, not a ratio.
 _DARK = np.float32(2.0**-9)
+_SEEN = 0.3 / 255  # of a display's range: an error of rounding that is worth another look
 _CODE_BITS = {"uint10": 10, "uint12": 12}  # kept in 16 bits in memory, rounded to their own depth
 
 
@@ -77,8 +78,10 @@ class Change:
         return Change(self.light[where], self.reconstruction[where], self.share[where])
 
 
-def layer_for_blending(edit, alpha, source, color: PlateColor, blending: Blending, change: Change | None = None):
-    """The premultiplied layer (H, W, 4) float16 that makes the model's composite.
+def layer_for_blending(
+    edit, alpha, source, color: PlateColor, blending: Blending, change: Change | None = None, dtype=np.float16
+):
+    """The premultiplied layer (H, W, 4) of `dtype`, float16 or float32, that makes the model's composite.
 
     edit: (H, W, 3) float32, straight colour E, in the model's range [0, 1].
     alpha: (H, W) float32, a in [0, 1], as the model composes.
@@ -95,8 +98,8 @@ def layer_for_blending(edit, alpha, source, color: PlateColor, blending: Blendin
     R the reconstruction. Then what the codec lost, grain and detail, comes from the plate, and all of it
     is scaled by how far the plate is above white.
 
-    Exactly 0 in all channels where alpha is below 2^-12; alpha exactly 1 where it was 1. In linear
-    light a' is rounded *up* to a half and the colour is taken against the rounded a', so that half's
+    Exactly 0 in all channels where alpha is below 2^-12; alpha exactly 1 where it was 1. Of halves, in
+    linear light, a' is rounded *up* and the colour is taken against the rounded a', so that half's
     coarse steps near 1 (2^-11) do not show. Over highlights above 1 the rounding of 1 - a' remains:
     light of at most 2^-11 of the highlight is lost.
 
@@ -104,21 +107,23 @@ def layer_for_blending(edit, alpha, source, color: PlateColor, blending: Blendin
     """
     if not (np.isfinite(alpha).all() and np.isfinite(edit).all()):
         raise ValueError("the edit or its alpha holds a NaN or an infinity")
-    layer = np.zeros((*alpha.shape, 4), np.float16)
+    layer = np.zeros((*alpha.shape, 4), dtype)
     touched = alpha >= LEAST_ALPHA
     e, a, s = edit[touched], alpha[touched][:, None], np.nan_to_num(source[touched])
     if blending.name == "encoded" and color.curve is DISPLAY and color.exposure == 0 and change is None:
         layer[touched] = np.concatenate([a * e, a], axis=1)
     else:
-        layer[touched] = _made_anew(e, a, s, color, blending, change and change.at(touched))
+        layer[touched] = _made_anew(e, a, s, color, blending, change and change.at(touched), layer.dtype)
     return layer
 
 
-def _made_anew(e, a, s, color, blending, change):
+def _made_anew(e, a, s, color, blending, change, dtype):
     curve, gain = color.curve, np.float32(color.gain)
     s = np.minimum(s, np.float32(curve.white))
     behind = curve.decode(s)
-    alpha = _half_not_below(1 - _passes(1 - a, curve, gain, blending))
+    half = dtype == np.float16
+    alpha = 1 - _passes(1 - a, curve, gain, blending)
+    alpha = _half_not_below(alpha) if half else alpha
     rest = 1 - alpha.astype(np.float32)
     made = _difference(curve.decode(a * e + (1 - a) * s) / gain, rest, behind / gain, blending)
     if change is not None:
@@ -128,8 +133,8 @@ def _made_anew(e, a, s, color, blending, change):
         composed = curve.decode(a * relative + (1 - a) * s) * above / gain
         as_changed = _difference(composed, rest, behind * above / gain, blending)
         made = made + change.share[:, None] * (as_changed - made)
-    made = np.clip(made, 0, _MOST_HALF)
-    if blending.name == "linear" and blending.space.curve is None:
+    made = np.clip(made, 0, _MOST_HALF if half else None)
+    if half and blending.name == "linear" and blending.space.curve is None:
         return np.concatenate([_halves_least_seen(made, rest * behind / gain, gain, blending), alpha], axis=1)
     return np.concatenate([made, alpha], axis=1)
 
@@ -169,12 +174,13 @@ def _halves_least_seen(made, behind, gain, blending):
     def shown(values):
         return encode_srgb(np.clip((blending.to_light(values.astype(np.float32)) + beneath) * gain, 0, 1))
 
-    beneath = behind
     halves = made.astype(np.float16)
-    wanted = shown(made)
-    error = np.abs(shown(halves) - wanted).max(1)
-    seen = np.flatnonzero(error > 0.3 / 255)
-    beneath, wanted, error = behind[seen], wanted[seen], error[seen]
+    seen = np.flatnonzero(_may_show(made, halves, behind, gain, blending))
+    beneath = behind[seen]
+    wanted = shown(made[seen])
+    error = np.abs(shown(halves[seen]) - wanted).max(1)
+    shows = error > _SEEN
+    seen, beneath, wanted, error = seen[shows], beneath[shows], wanted[shows], error[shows]
     low = halves[seen]
     low = np.where(low > made[seen], np.nextafter(low, np.float16(0)), low)
     high = np.nextafter(low, np.float16(_MOST_HALF))
@@ -184,6 +190,15 @@ def _halves_least_seen(made, behind, gain, blending):
         better = off < error
         halves[seen[better]], error[better] = tried[better], off[better]
     return halves
+
+
+def _may_show(made, halves, behind, gain, blending):
+    """Where the rounding may be off by more than _SEEN of display codes: a bound without powers, because nearly
+    nowhere it is. sRGB's slope is nowhere above 0.73 / sqrt(light), nor its line's, 12.92, above that at its end."""
+    off = np.abs(blending.to_light(halves.astype(np.float32) - made)) * gain
+    light = (blending.to_light(made) + behind) * gain
+    shows = off * off * np.float32((0.73 / _SEEN) ** 2) > np.maximum(light - off, np.float32(0.0031308))
+    return shows[:, 0] | shows[:, 1] | shows[:, 2]  # numpy is slow at any() of three
 
 
 def _half_not_below(values):

@@ -1,12 +1,13 @@
 """The delivery: edit layer, composite, manifest, preview. Resumable, never half-written.
 
-    DIR/edit/edit.####.exr            RGBA, premultiplied, the plate's numbering; on request matte.A
+    DIR/edit/edit.####.exr            RGBA, premultiplied, the plate's numbering; on request a part with matte.A
     DIR/composite/composite.####.*    the plate's type, its bits where alpha is 0
     DIR/png/edit.####.png, edit.mov   on request: the layer, straight and encoded
     DIR/recipe.json                   what was asked for; written first
     DIR/preview.mp4, contact_sheet.png
     DIR/manifest.json                 a pixel hash a frame; written last
     DIR/.job/frames/*.json            a note for each frame that is done, until the manifest
+    DIR/.job/preview/*.png            the frame's picture for preview.mp4, until the manifest
     DIR/.job/latents/, DIR/kept/      what was generated, see `core.sampling.latents`; `kept` stays
 """
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from core.errors import InputError
 from core.layer import also, exact_file, preview
-from core.layer.header import Formats, composite_header, layer_header
+from core.layer.header import Formats, composite_header, layer_headers
 from kernels.pixel_hash import pixel_hash
 
 SCHEMA = "vera.manifest/1"
@@ -29,7 +30,8 @@ SCHEMA = "vera.manifest/1"
 # What a killed write can have left behind.
 _PARTS = (
     "edit/edit.*.part.exr", "composite/composite.*.part.*", "png/edit.*.part.png", "edit.part.mov",
-    ".job/frames/*.part.json", ".job/prores.part.json", ".job/latents/*.part.safetensors", "kept/*.part.safetensors",
+    ".job/frames/*.part.json", ".job/preview/*.part.png", ".job/prores.part.json",
+    ".job/latents/*.part.safetensors", "kept/*.part.safetensors",
     "recipe.part.json", "manifest.part.json", "preview.part.mp4", "contact_sheet.part.png",
 )  # fmt: skip
 
@@ -65,15 +67,16 @@ class Delivery:
         self.job_dir = self.dir / ".job"
         self.kept_dir = self.dir / "kept"
 
-    def preflight(self):
-        """Refuse what cannot end well. Writes nothing. Raises InputError."""
+    def preflight(self, more=0):
+        """Refuse what cannot end well. more: bytes that will be written there beside the files of the
+        delivery. Writes nothing. Raises InputError."""
         ground = _nearest_there(self.dir)
         if not ground.is_dir():
             raise InputError(f"--out {self.dir}: {ground} is not a directory; choose another --out")
         if not os.access(ground, os.W_OK | os.X_OK):
             raise InputError(f"--out {self.dir}: {ground} is not writable; choose another --out")
         self._refuse_other_work()
-        need, free = self._bytes_to_write(), shutil.disk_usage(ground).free
+        need, free = self._bytes_to_write() + more, shutil.disk_usage(ground).free
         if need > free:
             raise InputError(
                 f"--out {self.dir}: about {_size(need)} will be written and {_size(free)} are free;"
@@ -85,12 +88,12 @@ class Delivery:
         self.dir.mkdir(parents=True, exist_ok=True)
         if _read_json(self.dir / "recipe.json").get("recipe_hash") not in (None, self.recipe_hash):
             (self.dir / "manifest.json").unlink(missing_ok=True)
-            shutil.rmtree(self.job_dir / "frames", ignore_errors=True)
-            shutil.rmtree(self.dir / "png", ignore_errors=True)
+            for folder in (".job/frames", ".job/preview", "png"):
+                shutil.rmtree(self.dir / folder, ignore_errors=True)
             self.movie_path.unlink(missing_ok=True)
         hashes = {"recipe_hash": self.recipe_hash} | ({"generation": self.generation} if self.generation else {})
         exact_file.write_json(self.dir / "recipe.json", {**self.recipe, **hashes})
-        for folder in (*self._images, ".job/frames"):
+        for folder in (*self._images, ".job/frames", ".job/preview"):
             (self.dir / folder).mkdir(parents=True, exist_ok=True)
         for pattern in _PARTS:
             for path in self.dir.glob(pattern):
@@ -126,27 +129,30 @@ class Delivery:
         except (OSError, KeyError):
             return False
 
-    def write(self, frame, layer, composite, facts, matte=None):
-        """Deliver one frame: layer (H, W, 4) float16 premultiplied, composite
+    def write(self, frame, layer, composite, facts, matte=None, filmed=None):
+        """Deliver one frame: layer (H, W, 4) premultiplied, of the formats' type, composite
         (H, W, C) of the plate's type and channels; facts, as JSON can hold them, go
         into the manifest beside its hashes. matte: (H, W) in [0, 1], the model's alpha
         before it was made for the blending space; needed where the formats have one.
+        filmed: the plate's pixels, where they are at hand: then `finish` need not read the frame again.
 
         Raises OSError when a file cannot be written whole; it is then not there.
         """
         size = (self.plate.height, self.plate.width)
-        if layer.shape != (*size, 4) or layer.dtype != "float16":
+        if layer.shape != (*size, 4) or layer.dtype != self.formats.dtype:
             raise ValueError(f"frame {frame}: the layer is {layer.shape} {layer.dtype}")
         if composite.shape != (*size, len(self.plate.channels)) or composite.dtype != self.plate.dtype:
             raise ValueError(f"frame {frame}: the composite is {composite.shape} {composite.dtype}")
-        header = layer_header(self.plate, frame, self.recipe_hash, self.blending, self.formats)
+        headers = layer_headers(self.plate, frame, self.recipe_hash, self.blending, self.formats)
         behind = composite_header(self.plate, frame, self.composite_extension, self.formats.compression)
         images = {
-            "edit": (self._as_delivered(frame, layer, matte), header),
+            "edit": (self._as_delivered(frame, layer, matte), *headers),
             "composite": (composite, behind),
         }
         if "png" in self.formats.also:
             images["png"] = (also.png_codes(layer, self.blending), also.png_header(self.plate))
+        if filmed is not None:
+            self._write_picture(frame, filmed, layer, composite)
         # The note comes last, so that a frame with a note is whole.
         note = {
             name: pixel_hash(exact_file.write_image(self._images[name](frame), *image))
@@ -158,14 +164,17 @@ class Delivery:
         if "matte" in self.formats.also:
             if matte is None or matte.shape != layer.shape[:2]:
                 raise ValueError(f"frame {frame}: the matte lacks, or is not of the layer's size")
-            matte = np.where(layer[..., 3] == 0, 0, matte).astype(np.float16)
+            matte = np.where(layer[..., 3] == 0, 0, matte).astype(layer.dtype)
             layer = np.concatenate([layer, matte[..., None]], -1)
-        return layer.astype(np.float32) if self.formats.layer_type == "float" else layer
+        return layer
 
     def read_layer(self, frame):
         """Of a delivered frame, what `write` was given: the layer, and the matte or None."""
-        pixels = exact_file.read_image(self.edit_path(frame)).astype(np.float16)
+        pixels = exact_file.read_image(self.edit_path(frame))
         return pixels[..., :4], pixels[..., 4] if pixels.shape[-1] > 4 else None
+
+    def read_composite(self, frame):
+        return exact_file.read_image(self.composite_path(frame))
 
     def finish(self, extra):
         """Preview, contact sheet and, last, the manifest, which carries `extra`; what is to be
@@ -177,8 +186,8 @@ class Delivery:
         if missing:
             raise RuntimeError(f"frames not delivered yet: {missing}")
         self.color = replace(self.color, exposure=extra.get("color", {}).get("exposure", 0.0))
-        preview.write_movie(self.dir / "preview.mp4", self._shown_frames, self.plate)
-        preview.write_contact_sheet(self.dir / "contact_sheet.png", self._shown_frames, self.plate)
+        preview.write_movie(self.dir / "preview.mp4", self._pictures(), self.plate)
+        preview.write_contact_sheet(self.dir / "contact_sheet.png", self._shown_from_files, self.plate)
         if "prores" in self.formats.also:
             self._write_prores()
         exact_file.write_json(self.dir / "manifest.json", self._manifest(extra))
@@ -224,17 +233,27 @@ class Delivery:
     def _prores_note(self):
         return self.job_dir / "prores.json"
 
-    def _shown_frames(self, frames):
-        """Of each frame, from the files: plate, layer and composite for display."""
-        for frame in frames:
-            yield preview.Shown(
-                frame,
-                self.color.for_display(self.plate.read(frame)),
-                self.read_layer(frame)[0].astype("float32"),
-                self.color.for_display(exact_file.read_image(self.composite_path(frame))),
-                self.blending,
-                self.color.gain,
-            )
+    def _shown(self, frame, filmed, layer, composite):
+        """Plate, layer and composite for display, no larger than the preview needs them."""
+        filmed, layer, composite = preview.thinned(self.plate, filmed, layer, composite)
+        filmed, composite = self.color.for_display(filmed), self.color.for_display(composite)
+        return preview.Shown(frame, filmed, layer.astype("float32"), composite, self.blending, self.color.gain)
+
+    def _shown_from_files(self, frame):
+        return self._shown(frame, self.plate.read(frame), self.read_layer(frame)[0], self.read_composite(frame))
+
+    def _pictures(self):
+        """The preview's pictures, as they were written with the frames; from the files where there is none."""
+        for frame in self.plate.frames:
+            picture = preview.read_picture(self._picture_path(frame))
+            yield preview.movie_picture(self._shown_from_files(frame), self.plate) if picture is None else picture
+
+    def _write_picture(self, frame, filmed, layer, composite):
+        picture = preview.movie_picture(self._shown(frame, filmed, layer, composite), self.plate)
+        preview.write_picture(self._picture_path(frame), picture)
+
+    def _picture_path(self, frame):
+        return self.job_dir / "preview" / f"{frame}.png"
 
     def _manifest(self, extra):
         movie = {"prores": _read_json(self._prores_note)} if "prores" in self.formats.also else {}

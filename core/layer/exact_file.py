@@ -4,6 +4,7 @@ Everything goes to a `.part` beside its place, is read back and compared, is
 flushed to the disk and only then takes its name.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -13,21 +14,22 @@ import numpy as np
 import OpenImageIO as oiio
 
 
-def write_image(path, pixels, spec):
-    """Write pixels (H, W, C) under the header `spec`, and be sure of every bit.
+def write_image(path, pixels, *specs):
+    """Write pixels (H, W, C) under the header of `specs`, and be sure of every bit.
 
-    `spec` has the size, type and channels of `pixels`; its compression must be that of the file.
-    Returns what `read_codes` will read. Raises OSError when the file would not hold exactly `pixels`; what
-    was there before then stays, and no part of the new file does.
+    It has the size, type and channels of `pixels`; its compression must be that of the file. Of several
+    headers each is a part of an EXR file, with its channels in their order. Returns what `read_codes` will
+    read. Raises OSError when the file would not hold exactly `pixels`; what was there before then stays, and
+    no part of the new file does.
     """
     with replacing(path) as part:
-        _write(part, np.ascontiguousarray(pixels), spec)
+        _write(part, pixels, specs)
         pixels_read, spec_read = _read(part)
         # An unknown name of a compression becomes another one without a word.
-        asked, found = (s.get_string_attribute("compression") for s in (spec, spec_read))
+        asked, found = (s.get_string_attribute("compression") for s in (specs[0], spec_read))
         if path.suffix == ".exr" and asked and asked != found:
             raise OSError(f"{path}: compression is {found}, not {asked}")
-        bits = spec.get_int_attribute("oiio:BitsPerSample")
+        bits = specs[0].get_int_attribute("oiio:BitsPerSample")
         codes = _codes(pixels_read, spec_read.get_int_attribute("oiio:BitsPerSample"))
         if not _same_bits(codes, _codes(pixels, bits)):
             raise OSError(f"{path}: the file does not read back as it was written")
@@ -35,7 +37,7 @@ def write_image(path, pixels, spec):
 
 
 def read_image(path):
-    """All channels of an image (H, W, C) in its own type; alpha not multiplied in.
+    """All channels of an image (H, W, C) in its own type, of all parts if it has several; alpha not multiplied in.
 
     Raises OSError if the file is not there, broken off or otherwise unreadable.
     """
@@ -61,15 +63,18 @@ def write_json(path, data):
 
 @contextmanager
 def replacing(path):
-    """A name to write to (same extension); takes the place of `path` if all went well."""
+    """A name to write to (same extension); takes the place of `path` if all went well. Raises OSError, which
+    names `path` where the disk is full."""
     part = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
         yield part
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(f"{path}: could not be written ({error.strerror}); {_free(path)}") from None
         raise
 
 
@@ -80,25 +85,33 @@ def _read(path):
     if file is None:
         raise OSError(f"{path}: cannot be read ({_one_line(oiio.geterror())})")
     spec = file.spec()
-    pixels = file.read_image(spec.format)
+    parts = []
+    for i in range(spec.get_int_attribute("oiio:subimages", 1)):
+        parts.append(file.read_image(i, 0, 0, 10_000, spec.format) if file.seek_subimage(i, 0) else None)
     error = file.geterror()
     file.close()
-    if pixels is None or error:
+    if error or any(part is None for part in parts):
         raise OSError(f"{path}: cannot be read ({_one_line(error)})")
-    return pixels, spec
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1), spec
 
 
-def _write(path, pixels, spec):
+def _write(path, pixels, specs):
     # ImageOutput reports a full disk once, at any of the three calls.
     file = oiio.ImageOutput.create(str(path))
     if file is None:
         raise OSError(f"{path}: no writer for this kind of file")
-    written = file.open(str(path), spec) and file.write_image(pixels)
+    starts = np.cumsum([0, *(spec.nchannels for spec in specs)])
+    written = file.open(str(path), specs[0] if len(specs) == 1 else specs)
+    for i, spec in enumerate(specs):
+        written = written and (i == 0 or file.open(str(path), spec, "AppendSubimage"))
+        written = written and file.write_image(np.ascontiguousarray(pixels[..., starts[i] : starts[i + 1]]))
     error = file.geterror()
     if not (file.close() and written):
-        free = shutil.disk_usage(path.parent).free
-        reason = _one_line(error or file.geterror())
-        raise OSError(f"{path}: could not be written ({reason}); {free >> 20} MiB are free there")
+        raise OSError(f"{path}: could not be written ({_one_line(error or file.geterror())}); {_free(path)}")
+
+
+def _free(path):
+    return f"{shutil.disk_usage(path.parent).free >> 20} MiB are free there"
 
 
 def _codes(pixels, bits):

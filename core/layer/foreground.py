@@ -8,6 +8,10 @@ from kernels.planes import dilate, pull_push, smoothstep
 LEAST_SHARE = 0.25
 # What counts as outside of the layer, to learn what was mixed in.
 OUTSIDE = (0.01, 0.05)
+# How far, in pixels, colour is carried outward, and how sharply a pixel is trusted by its share of alpha. First
+# only to tell what the decoder mixed: from the solid inside, as far as motion blur reaches. What is delivered is
+# carried less far, so that an object does not tint the shadow beside it.
+INSIDE, EDGE = (8, 16), (3, 4)
 
 
 def clean_color(edit: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
@@ -21,21 +25,21 @@ def clean_color(edit: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     """
     a = alpha[None]
     outside = pull_push(edit[None], (1 - smoothstep(a, *OUTSIDE))[None])[0]
-    cleaned = extend_color(_without(outside, edit, a), alpha)
+    cleaned = extend_color(_without(outside, edit, a), alpha, *INSIDE)
     way = cleaned - outside
     along = ((edit - outside) * way).sum(0, keepdim=True) / (way * way).sum(0, keepdim=True).clamp_min(1e-3)
     return extend_color(_without(outside, edit, torch.maximum(a, along)), alpha)
 
 
-def extend_color(edit: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+def extend_color(edit: torch.Tensor, alpha: torch.Tensor, reach: int = EDGE[0], power: int = EDGE[1]) -> torch.Tensor:
     """Straight colour (3, h, w) carried outward past the layer's edge.
 
-    A pixel is trusted by its alpha beside the largest of its neighbours', to the fourth; where trust
+    A pixel is trusted by its alpha beside the largest within `reach`, to the given power; where trust
     lacks, colour comes from a pyramid of trusted means (pull-push). The inside of a translucent layer
     is its neighbours' equal and stays.
     """
     planes, a = edit[None], alpha[None, None]
-    trust = (a / dilate(a, 2).clamp_min(1e-4)).clamp(0, 1) ** 4
+    trust = (a / dilate(a, reach).clamp_min(1e-4)).clamp(0, 1) ** power
     return pull_push(planes, torch.where(a > 0.02, trust, 0.0))[0]
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import numpy as np
 import OpenImageIO as oiio
 
 # How the plate's own file was stored, and figures of its pixels.
@@ -28,14 +29,33 @@ class Formats:
     also: tuple[str, ...] = ()
 
     @property
+    def dtype(self):
+        return {"half": np.dtype(np.float16), "float": np.dtype(np.float32)}[self.layer_type]
+
+    @property
     def channels(self):
         return ("R", "G", "B", "A", "matte.A") if "matte" in self.also else ("R", "G", "B", "A")
 
 
-def layer_header(plate, frame, recipe_hash, blending, formats=Formats()):
-    """EXR, for the space that the layer is laid over in."""
-    spec = _plate_header(plate, frame, drop=(*_STORAGE, *_COLOR, "oiio:*"))
-    _set_pixels(spec, formats.layer_type, formats.channels)
+def layer_headers(plate, frame, recipe_hash, blending, formats=Formats()):
+    """EXR, for the space that the layer is laid over in: of one part, or of two where the matte is asked for.
+
+    The matte's channel has its layer's name in its own, `matte.A`, as OpenEXR advises; to Nuke, which else
+    takes the parts' names for layers', that one dot says that it need not.
+    """
+    layer = _layer_header(plate, frame, recipe_hash, blending, formats)
+    if "matte" not in formats.also:
+        return [layer]
+    matte = layer.copy()
+    _set_pixels(matte, formats.layer_type, ("matte.A",))
+    for part, name in ((layer, "rgba"), (matte, "matte")):
+        part.attribute("oiio:subimagename", name)
+    return [layer, matte]
+
+
+def _layer_header(plate, frame, recipe_hash, blending, formats):
+    spec = _plate_header(plate, frame, drop=(*_STORAGE, *_COLOR, "oiio:*", "nuke/full_layer_names"))
+    _set_pixels(spec, formats.layer_type, "RGBA")
     spec.attribute("compression", formats.compression)
     space = "srgb" if blending.name == "encoded" else blending.space.name
     if blending.space.primaries:

@@ -22,7 +22,8 @@ _GREYS, _SQUARE = (0.32, 0.48), 12  # the checkerboard: display values, pixels
 @dataclass
 class Shown:
     """One frame: plate and composite (H, W, 3) float32 display values in [0, 1];
-    layer (H, W, 4) float32 premultiplied, as delivered for `blending`; gain: the shot's exposure."""
+    layer (H, W, 4) float32 premultiplied, as delivered for `blending`; gain: the shot's exposure.
+    The three may differ in size."""
 
     frame: int
     plate: np.ndarray
@@ -32,20 +33,46 @@ class Shown:
     gain: float = 1.0
 
 
-def write_movie(path, shown_frames, plate):
-    """H.264: the composite large, beside it the plate and the layer over a checkerboard.
+def thinned(plate, filmed, layer, composite):
+    """The three with so many rows and columns left out that twice what the movie's picture shows is left."""
+    height, width = _small(plate)
+    shown = [(filmed, 1), (layer, 1), (composite, 2)]
+    steps = [max(1, min(len(i) // (2 * n * height), i.shape[1] // (2 * n * width))) for i, n in shown]
+    return [image[::step, ::step] for (image, _), step in zip(shown, steps)]
 
-    `shown_frames(frames)` yields a Shown for each. Raises OSError.
-    """
-    width = _even(min(_MOVIE_WIDTH / 3, plate.width / 2))
-    size = (_even(width * _shape(plate)), width)
+
+def movie_picture(shown, plate):
+    """The composite large, beside it the plate and the layer over a checkerboard: (2 h, 3 w, 3) uint8."""
+    height, width = size = _small(plate)
+    checkered, _ = _layer_views(shown, size)
+    beside = np.concatenate([_shrink(shown.plate, size), checkered])
+    return _bytes(np.concatenate([_shrink(shown.composite, (2 * height, 2 * width)), beside], axis=1))
+
+
+def write_picture(path, picture):
+    """PNG, quickly. Raises OSError."""
+    with replacing(path) as part:
+        Image.fromarray(picture).save(part, format="PNG", compress_level=1)
+
+
+def read_picture(path):
+    """(H, W, 3) uint8; None where there is none."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image)
+    except (OSError, SyntaxError):  # Pillow's word for a broken PNG
+        return None
+
+
+def write_movie(path, pictures, plate):
+    """H.264 of pictures as `movie_picture` gives them, one a frame of the plate. Raises OSError."""
+    height, width = _small(plate)
     rate = plate.fps if plate.fps and plate.fps > 0 else Fraction(24)
     with replacing(path) as part:
         with av.open(str(part), "w") as movie:
-            stream = _h264(movie, rate, 3 * size[1], 2 * size[0])
-            for shown in shown_frames(plate.frames):
-                frame = av.VideoFrame.from_ndarray(_bytes(_movie_picture(shown, size)), "rgb24")
-                movie.mux(stream.encode(_bt709(frame)))
+            stream = _h264(movie, rate, 3 * width, 2 * height)
+            for picture in pictures:
+                movie.mux(stream.encode(_bt709(av.VideoFrame.from_ndarray(picture, "rgb24"))))
             movie.mux(stream.encode())
         with av.open(str(part)) as movie:
             count = sum(1 for _ in movie.decode(video=0))
@@ -53,15 +80,18 @@ def write_movie(path, shown_frames, plate):
             raise OSError(f"{path}: holds {count} of {len(plate.frames)} frames")
 
 
-def write_contact_sheet(path, shown_frames, plate):
-    """PNG: plate, layer over a checkerboard, alpha and composite, for frames over the shot."""
+def write_contact_sheet(path, shown, plate):
+    """PNG: plate, layer over a checkerboard, alpha and composite, for frames over the shot.
+
+    shown(frame) gives the frame's Shown.
+    """
     places = np.linspace(0, len(plate.frames) - 1, min(_SHEET_FRAMES, len(plate.frames)))
     frames = [plate.frames[round(place)] for place in places]
     height = max(1, round(_SHEET_WIDTH * _shape(plate)))
     columns = [
-        [_shrink(shown.plate, (height, _SHEET_WIDTH)), *_layer_views(shown, (height, _SHEET_WIDTH)),
-         _shrink(shown.composite, (height, _SHEET_WIDTH))]
-        for shown in shown_frames(frames)
+        [_shrink(one.plate, (height, _SHEET_WIDTH)), *_layer_views(one, (height, _SHEET_WIDTH)),
+         _shrink(one.composite, (height, _SHEET_WIDTH))]
+        for one in map(shown, frames)
     ]  # fmt: skip
     sheet = _sheet(frames, columns, height)
     with replacing(path) as part:
@@ -77,11 +107,10 @@ def write_thumbnail(path, layer, plate, blending):
         Image.fromarray(_bytes(picture)).save(part, format="PNG")
 
 
-def _movie_picture(shown, size):
-    height, width = size
-    checkered, _ = _layer_views(shown, size)
-    beside = np.concatenate([_shrink(shown.plate, size), checkered])
-    return np.concatenate([_shrink(shown.composite, (2 * height, 2 * width)), beside], axis=1)
+def _small(plate):
+    """(height, width) of the movie's small pictures."""
+    width = _even(min(_MOVIE_WIDTH / 3, plate.width / 2))
+    return _even(width * _shape(plate)), width
 
 
 def _layer_views(shown, size):

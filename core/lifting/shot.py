@@ -290,10 +290,11 @@ def _deliver_frame(job, frame, pixels, color, alpha, clean):
     color, alpha = color.movedim(0, -1).contiguous().numpy(), alpha[0].numpy()
     if job.mask is not None:
         alpha = alpha * (job.mask.read(frame) > 0)
-    layer = layer_for_blending(color, alpha, source, job.color, job.blending)
+    dtype = job.delivery.formats.dtype
+    layer = layer_for_blending(color, alpha, source, job.color, job.blending, dtype=dtype)
     composed = torch.from_numpy(alpha[..., None] * color + (1 - alpha[..., None]) * source)
     facts = {
         "agreement_error": float((shrink(composed, *job.size) - clean).pow(2).mean()),  # mean square, encoded [0, 1]
         "coverage": float((layer[..., 3] > 0).mean()),
     }
-    job.delivery.write(frame, layer, composite(pixels, layer, job.color, job.blending), facts, alpha)
+    job.delivery.write(frame, layer, composite(pixels, layer, job.color, job.blending), facts, alpha, pixels)

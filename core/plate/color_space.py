@@ -168,8 +168,13 @@ def _applied(processor, values):
 
 
 def _product(matrix, values):
+    """values (..., 3) @ matrix, by columns. BLAS would wake threads for it; frames have threads already."""
+    planes = [np.ascontiguousarray(plane, np.float32) for plane in np.moveaxis(np.asarray(values), -1, 0)]
+    out = np.empty((*np.shape(values)[:-1], 3), np.float32)
     with np.errstate(invalid="ignore"):  # infinities of a plate
-        return np.asarray(values, np.float32) @ matrix
+        for c in range(3):
+            out[..., c] = sum(plane * np.float32(m) for plane, m in zip(planes, matrix[:, c]))
+    return out
 
 
 # ---- Configs ----------------------------------------------------------------------------------

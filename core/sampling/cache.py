@@ -1,4 +1,28 @@
-"""Blocks' work kept from one denoising step to the next."""
+"""How the transformer's blocks are run: asked to stop in between, their work kept from one step to the next."""
+
+from core.model.transformer import run_blocks
+
+
+class Watched:
+    """Runs the blocks, through a cache where there is one, and calls `check` before each.
+
+    At full size a pass takes seconds to minutes: between its blocks it can be stopped, by an exception.
+    """
+
+    def __init__(self, check, cache=None):
+        self.check, self.cache = check, cache
+
+    def run(self, blocks, hidden, *given):
+        """As `run_blocks`."""
+        watched = [self._watched(block) for block in blocks]
+        return (self.cache.run if self.cache else run_blocks)(watched, hidden, *given)
+
+    def _watched(self, block):
+        def run(*given):
+            self.check()
+            return block(*given)
+
+        return run
 
 
 class FirstBlockCache:

@@ -1,15 +1,19 @@
 """From noise to the latents of the three layers, for clips of any length."""
 
-from collections import defaultdict
-
 import numpy as np
 import torch
 
 from core.errors import Stopped
+from core.sampling.cache import Watched
 from core.sampling.latents import InMemory, StatesInMemory
 from core.sampling.savers import Savers
 from core.sampling.solver import Solver
 from core.sampling.windows import windows
+
+
+# Windows' caches of one shot, each pass's its own, hold hidden states: so many are kept, and the windows of a
+# longer shot that come after are computed in full, so that memory does not grow with the shot.
+MOST_CACHES = 16
 
 
 def seeded_noise(seed: int, start: int, stop: int, shape) -> torch.Tensor:
@@ -64,7 +68,7 @@ def sample(
     source, mask: latents by frame (T, C, H, W) of the plate and of the mask (or None), see
     latents.py. window: how many latent frames the model sees at once. guidance 1 leaves out
     the second pass. states keeps each step's state; steps that it holds are not done again.
-    advance() is called after each window, stopping() asked before each pass: true raises Stopped.
+    advance() is called after each window, stopping() asked before each block: true raises Stopped.
     savers.prepare(transformer) is the caller's.
 
     At each step the velocities of overlapping windows are blended, then one solver steps
@@ -78,22 +82,30 @@ def sample(
     length, shape = source.shape[0], (3, *source.shape[1:])
     # One batch needs states of one length: padding would not be neutral.
     one_batch = savers.one_batch and text.shape == empty_text.shape
-    caches = defaultdict(savers.new_cache)  # by pass and window; they hold hidden states, so they grow with the shot
+    caches = {}  # by pass and window
     if savers.cache:
         states.clear()  # what a cache held is not kept: without it the pixels would be others
 
-    def velocity(instruction, latents, span, timestep):
-        """Of the latents (n, 3, C, H, W) of one window under each of the states (B, N, D)."""
+    def check():
         if stopping():
             raise Stopped(f"stopped in step {i + 1} of {steps}")
+
+    def cache(*key):
+        if key not in caches and len(caches) < MOST_CACHES:
+            caches[key] = savers.new_cache()
+        return caches.get(key)
+
+    def velocity(instruction, latents, span, timestep):
+        """Of the latents (n, 3, C, H, W) of one window under each of the states (B, N, D)."""
+        check()
         batch = len(instruction)
         x, plate, matte = (
             None if t is None else _clip(t.to(device)).expand(batch, *[-1] * (t.ndim))
             for t in (latents.to(dtype), source.read(*span), None if mask is None else mask.read(*span))
         )
-        cache = caches[instruction is empty_text, span]
+        blocks = Watched(check, cache(instruction is empty_text, span))
         at = torch.arange(*span, device=device) / max(length - 1, window - 1, 1)
-        v = transformer(x, timestep.to(device).expand(batch), instruction, plate, matte, None, at, cache=cache)
+        v = transformer(x, timestep.to(device).expand(batch), instruction, plate, matte, None, at, cache=blocks)
         return v.float().movedim(3, 1)
 
     def guided(latents, span, timestep):

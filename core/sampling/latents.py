@@ -107,6 +107,10 @@ class Shelf:
             other.folder.mkdir(parents=True, exist_ok=True)
             os.replace(path, other.folder / path.name)
 
+    def bytes_there(self) -> int:
+        """What the folder's files take on the disk."""
+        return sum(path.stat().st_size for path in self._files("*"))
+
     def refuse_others(self) -> None:
         """Raises InputError if the folder holds another generation's latents."""
         for path in self._files("*"):

@@ -64,11 +64,12 @@ class Savers:
             how = "its Triton kernel" if kernel else f"written out, without a kernel on {parameter.device.type}"
             attention = f"joint attention: {self.attention} (asked for), {how}"
         off = "off (not asked for)"
+        passes = "both passes in one batch (asked for)" if self.one_batch else "two passes, one after the other"
         return [
             attention,
             f"cache: first block, threshold {self.cache:g} (asked for)" if self.cache else f"cache: {off}",
             "compile: the repeated block (asked for)" if self.compile else f"compile: {off}",
-            "guidance: both passes in one batch (asked for)" if self.one_batch else "guidance: two passes, one after the other",
+            f"guidance: {passes}",
         ]
 
     def prepare(self, transformer, backend="inductor"):

@@ -150,18 +150,24 @@ class Operation:
     statuses: tuple[int, ...] = ()  # beside 200, and those that every operation may answer
 
 
+_CHANGES = (404, 409, 507)  # what a change of a job may answer beside
 OPERATIONS = (
     Operation("health", "GET", "/v1/health", "Contract, version, device, memory, model, worker", "Health"),
     Operation("submit", "POST", "/v1/jobs", "Put a recipe into the queue", body="Submission", statuses=(201, 409, 507)),
     Operation("list", "GET", "/v1/jobs", "The running job, the queue in its order, then what ended", "Jobs", query={
         **_WAITING, "ended": {"type": "integer", "minimum": 0, "maximum": 2000}}),
-    Operation("watch", "GET", "/v1/jobs/{id}", "One job, at once or when it has changed", query=_WAITING, statuses=(404,)),
-    Operation("preview", "GET", "/v1/jobs/{id}/preview", "The layer of a frame over a checkerboard", "image/png", query={
+    Operation("watch", "GET", "/v1/jobs/{id}", "One job, at once or when it has changed", query=_WAITING,
+              statuses=(404,)),
+    Operation("preview", "GET", "/v1/jobs/{id}/preview", "A frame's layer over a checkerboard", "image/png", query={
         "frame": {"type": "integer", "minimum": -(10**9), "maximum": 10**9}}, statuses=(404,)),
-    Operation("cancel", "POST", "/v1/jobs/{id}/cancel", "Cancel a job that waits or runs", body="Nothing", statuses=(404, 409, 507)),
-    Operation("retry", "POST", "/v1/jobs/{id}/retry", "Try a failed or cancelled job again", body="Nothing", statuses=(404, 409, 507)),
-    Operation("move", "POST", "/v1/jobs/{id}/move", "Put a waiting job before another, or (null) last", body="Move", statuses=(404, 409, 507)),
-    Operation("unload", "POST", "/v1/model/unload", "Give the model's memory back, after the job that runs", "Health", body="Nothing"),
+    Operation("cancel", "POST", "/v1/jobs/{id}/cancel", "Cancel a job that waits or runs", body="Nothing",
+              statuses=_CHANGES),
+    Operation("retry", "POST", "/v1/jobs/{id}/retry", "Try a failed or cancelled job again", body="Nothing",
+              statuses=_CHANGES),
+    Operation("move", "POST", "/v1/jobs/{id}/move", "Put a waiting job before another, or (null) last", body="Move",
+              statuses=_CHANGES),
+    Operation("unload", "POST", "/v1/model/unload", "Give the model's memory back, after the job that runs", "Health",
+              body="Nothing"),
     Operation("shutdown", "POST", "/v1/shutdown", "End the service; the queue stays", "Health", body="Nothing"),
     Operation("description", "GET", "/v1/openapi.json", "This description", "Description"),
 )  # fmt: skip
@@ -180,7 +186,11 @@ def description():
         paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Vera's service", "version": f"{CONTRACT}", "description": f"Contract {CONTRACT}, Vera {__version__}"},
+        "info": {
+            "title": "Vera's service",
+            "version": f"{CONTRACT}",
+            "description": f"Contract {CONTRACT}, Vera {__version__}",
+        },
         "security": [{"token": []}],
         "paths": paths,
         "components": {"schemas": SCHEMAS, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
@@ -238,7 +248,8 @@ def _ref(name):
 
 
 _TYPES = {
-    "string": str, "object": dict, "array": list, "null": type(None), "boolean": bool, "integer": int, "number": (int, float),
+    "string": str, "object": dict, "array": list, "null": type(None), "boolean": bool, "integer": int,
+    "number": (int, float),
 }  # fmt: skip
 
 
@@ -256,7 +267,8 @@ def _check(value, schema, where):
         raise Refusal(400, f"{where} is outside {schema.get('minimum')} to {schema.get('maximum')}")
     if isinstance(value, str):
         if not schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value)):
-            raise Refusal(400, f"{where} has {len(value)} characters; {schema.get('maxLength')} are the most, one the least")
+            most = schema.get("maxLength")
+            raise Refusal(400, f"{where} has {len(value)} characters; {most} are the most, one the least")
         if "pattern" in schema and not re.fullmatch(schema["pattern"].strip("^$"), value):
             raise Refusal(400, f"{where} does not fit {schema['pattern']}")
         if value not in schema.get("enum", [value]):

@@ -163,7 +163,7 @@ class Client:
         answer = self._ask("GET", "/v1/health")
         if answer["contract"] != CONTRACT:
             raise ServiceError(
-                f"the service speaks contract {answer['contract']}, this client {CONTRACT}; install the same version of both"
+                f"the service speaks contract {answer['contract']}, this client {CONTRACT}; install one version of both"
             )
         return answer
 
@@ -196,7 +196,8 @@ class Client:
             if left <= 0:
                 return
             before = job["revision"]
-            job = self._ask("GET", f"/v1/jobs/{int(number)}?after={before}&wait={left:.1f}", seconds=left + ANSWER_SECONDS)
+            path = f"/v1/jobs/{int(number)}?after={before}&wait={left:.1f}"
+            job = self._ask("GET", path, seconds=left + ANSWER_SECONDS)
             if job["revision"] != before:
                 yield job
 
@@ -263,7 +264,8 @@ class Client:
                 if isinstance(error, NotRunning) and not self.starter:
                     raise
                 if looked_again:
-                    raise NotRunning(f"the service does not answer ({error}); start it with python -m core.serve") from None
+                    words = f"the service does not answer ({error}); start it with python -m core.serve"
+                    raise NotRunning(words) from None
                 looked_again = True
                 if self.starter:
                     self.starter()
@@ -312,7 +314,8 @@ def main(arguments):
             print(client.submit({**recipe, **numbers})["id"])
         elif command == "watch":
             for job in client.watch(rest[0]):
-                print(json.dumps({k: job[k] for k in ("state", "stage", "done", "total", "frame", "reason")}), flush=True)
+                shown = ("state", "stage", "done", "total", "frame", "reason")
+                print(json.dumps({name: job[name] for name in shown}), flush=True)
         else:
             print(getattr(client, command)(rest[0])["state"])
     except (ServiceError, ValueError, IndexError) as error:

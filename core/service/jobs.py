@@ -92,7 +92,9 @@ class Queue:
 
     def list(self, ended=200):
         """The running job, the queue in its order, then what ended, latest first."""
-        rows = self.db.execute("SELECT * FROM jobs WHERE state IN ('running', 'queued') ORDER BY state = 'queued', place")
+        rows = self.db.execute(
+            "SELECT * FROM jobs WHERE state IN ('running', 'queued') ORDER BY state = 'queued', place"
+        )
         jobs = [_unpack(row) for row in rows]
         rows = self.db.execute(
             "SELECT * FROM jobs WHERE state NOT IN ('running', 'queued') ORDER BY place DESC LIMIT ?", (ended,)
@@ -105,7 +107,8 @@ class Queue:
     def position(self, job):
         """In the queue, from 1."""
         place = "(SELECT place FROM jobs WHERE id = ?)"
-        return self.db.execute(f"SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND place <= {place}", (job,)).fetchone()[0]
+        count = f"SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND place <= {place}"
+        return self.db.execute(count, (job,)).fetchone()[0]
 
     def take(self):
         """The next job, now running; None when none waits."""
@@ -123,9 +126,8 @@ class Queue:
     def end(self, job, state, kind=None, reason=None, report=None):
         """A running job has come to its end."""
         with self._change():
-            return self._set(
-                job, state=state, kind=kind, reason=reason, report=report, cancelling=0, interruptions=0, ended=time.time()
-            )
+            ended = {"cancelling": 0, "interruptions": 0, "ended": time.time()}
+            return self._set(job, state=state, kind=kind, reason=reason, report=report, **ended)
 
     def cancel(self, job):
         """A queued job is cancelled; a running one is marked, for the worker to stop. Twice is as once."""

@@ -156,7 +156,8 @@ def check_files(recipe, roots):
 
     check_recipe(recipe, roots)
     door, edited = split_model(recipe.get("model") or "")
-    for name, given in (("plate", recipe["plate"]), ("mask", recipe.get("mask")), ("model", edited if door == "lift" else None)):
+    lifted = edited if door == "lift" else None
+    for name, given in (("plate", recipe["plate"]), ("mask", recipe.get("mask")), ("model", lifted)):
         if given is None:
             continue
         path = Path(given)
@@ -240,6 +241,7 @@ def _without_repeats(pairs):
 
 async def _answer(send, refusal):
     body = json.dumps({"error": str(refusal)}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+    length = str(len(body)).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -139,7 +139,8 @@ async def _serve(settings, started):
 
 def _opener(port, token):
     """A page that takes a browser to the service's page, with the token behind the # that is never sent."""
-    return f'<!doctype html><meta charset="utf-8"><script>location.replace("http://127.0.0.1:{port}/#token={token}")</script>\n'
+    address = f"http://127.0.0.1:{port}/#token={token}"
+    return f'<!doctype html><meta charset="utf-8"><script>location.replace("{address}")</script>\n'
 
 
 def _where_it_runs(folder):
@@ -170,4 +171,5 @@ def log_to(path):
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.close(descriptor)
-    print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} service {__version__}, process {os.getpid()}", file=sys.stderr, flush=True)
+    words = f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} service {__version__}, process {os.getpid()}"
+    print(words, file=sys.stderr, flush=True)

@@ -14,8 +14,8 @@ from core.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 WORKER = (sys.executable, "-m", "core.service.worker")
-CANCEL_SECONDS = 1.25  # that a worker is given at least, to stop by itself
-TICK_SECONDS = 1.0
+CANCEL_SECONDS = 0.75  # that a worker is given at least, to stop by itself
+TICK_SECONDS = 0.25
 RETRY_SECONDS = 2.0  # between attempts to write a queue that cannot be written
 
 
@@ -76,7 +76,8 @@ class Supervisor:
         """Frames of a job that have a thumbnail, in order."""
         if job not in self._thumbnails:
             with contextlib.suppress(OSError):
-                self._thumbnails[job] = {int(p.stem) for p in self.thumbnail_folder(job).glob("*.png") if ".part" not in p.name}
+                there = self.thumbnail_folder(job).glob("*.png")
+                self._thumbnails[job] = {int(path.stem) for path in there if ".part" not in path.name}
         return sorted(self._thumbnails.get(job, ()))
 
     def thumbnail_folder(self, job):
@@ -141,9 +142,9 @@ class Supervisor:
                 except InputError as error:
                     return {"state": "failed", "kind": "system", "reason": str(error)}
                 sent = True
-            event = await worker.next(TICK_SECONDS / 4 if self._stop_asked else TICK_SECONDS)
-            # A machine that slept is no worker that hung: no tick counts for more than two.
-            passed, last = min(time.monotonic() - last, 2 * TICK_SECONDS), time.monotonic()
+            event = await worker.next(TICK_SECONDS)
+            # A machine that slept is no worker that hung: no tick counts for more than two seconds.
+            passed, last = min(time.monotonic() - last, 2), time.monotonic()
             kind = event and event["event"]
             silent = 0 if event else silent + passed
             still = 0 if kind in ("progress", "prepared", "model") else still + passed
@@ -157,7 +158,8 @@ class Supervisor:
                 return self._interrupted("crash", _how_it_ended(event["code"]))
             if kind:
                 self._note(job, event)
-            if self._stop_asked and (not sent or stopping > max(CANCEL_SECONDS, worker.load_seconds / 2)):
+            # A model that takes long to load is worth some patience; one of seconds is soon loaded again.
+            if self._stop_asked and (not sent or stopping > max(CANCEL_SECONDS, worker.load_seconds / 4)):
                 if sent:
                     await self._kill()
                 return self._interrupted(None, None)

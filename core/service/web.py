@@ -140,10 +140,12 @@ class Answers:
         if row["state"] == "queued":
             place = positions[row["id"]] if positions else self.queue.position(row["id"])
         running = self.supervisor.progress if row["id"] == self.supervisor.running else {}
-        names = ("id", "state", "recipe", "identity", "kind", "reason", "warnings", "report", "submitted", "started", "ended")
+        names = ("id", "state", "recipe", "identity", "kind", "reason", "warnings", "report")
+        names += ("submitted", "started", "ended")
         job = {name: row[name] for name in names}
         job |= {name: running.get(name) for name in ("stage", "done", "total", "frame", "seconds_left")}
-        job |= {"position": place, "cancelling": bool(row["cancelling"]), "thumbnails": self.supervisor.thumbnails(row["id"])}
+        job |= {"position": place, "cancelling": bool(row["cancelling"])}
+        job["thumbnails"] = self.supervisor.thumbnails(row["id"])
         return job | {"revision": api.revision(job)}
 
     async def _until_changed(self, query, revision):

@@ -113,16 +113,22 @@ class JobProgress:
 
 
 class WarmModel:
-    """core.model.load.load_model, which keeps the latest model while its files and what is asked are the same."""
+    """core.model.load.load_model, which keeps the latest model while its files and what is asked are the same.
+
+    learned: by which means jobs of this model had room (`core.memory`), as long as its files are the same.
+    """
 
     def __init__(self, line):
         self.line, self.key, self.model = line, None, None
+        self.learned = {}
 
     def __call__(self, name, device, offload=False):
         from core.model.load import MINI, load_model
 
-        key = (name, device, offload, _state_of(MINI if name == "mini" else Path(name)))
+        key = (name, device, _state_of(MINI if name == "mini" else Path(name)), offload)
         if key != self.key:
+            if self.key and key[:-1] != self.key[:-1]:
+                self.learned.clear()
             self.key = self.model = None  # never two at once
             started = time.monotonic()
             self.model = load_model(name, device, offload=offload)
@@ -140,32 +146,42 @@ def make(command, line, load):
     recipe = EditRecipe.from_values(command["recipe"], "the job")
     progress.stage("prepare", 1)
     check_files(command["recipe"], command["roots"])
-    return within_memory(lambda job: attempt(job, line, progress), recipe, command["device"], load)
+    return within_memory(lambda job: attempt(job, line, progress), recipe, command["device"], load, load.learned)
 
 
 def attempt(job, line, progress):
     """The job, once: what was rendered already is taken, the rest is made."""
-    from core.edit import edit
+    from core.edit import edit, nothing_to_do
 
     progress.begin(job)
     line.send("prepared", identity=job.hash, warnings=list(job.warnings))
     donors = line.commands.get()["donors"]
     if line.stopping.is_set():
         raise Stopped("stopped before the first frame")
-    if not job.delivery.complete():
-        donor = next((d for d in map(lambda out: _delivery_in(out, job), donors) if d and d.complete()), None)
-        donor = None if job.recipe.keep else donor  # another's delivery has no latents to keep
-        return edit(job, progress, line.stopping.is_set) if donor is None else copy(donor, job, progress, line.stopping)
-    for frame in job.plate.frames:
-        progress.thumbnail(frame)
-    return _manifest(job.delivery)["extra"]
+    if nothing_to_do(job):
+        for frame in job.plate.frames:
+            progress.thumbnail(frame)
+        return _manifest(job.delivery)["extra"]
+    if not job.recipe.keep:  # another's delivery has no latents to keep
+        for donor in (_delivery_in(out, job) for out in donors):
+            try:
+                if donor and donor.complete():
+                    return copy(donor, job, progress, line.stopping)
+            except Vanished:
+                pass  # what was copied stays, the rest is made
+    return edit(job, progress, line.stopping.is_set)
+
+
+class Vanished(Exception):
+    """A delivery that was whole a moment ago cannot be read."""
 
 
 def copy(donor, job, progress, stopping):
-    """Deliver what another folder holds of the same pixels: written and read back like new ones."""
-    from core.layer.exact_file import read_image
+    """Deliver what another folder holds of the same pixels: written and read back like new ones.
 
-    manifest = _manifest(donor)
+    Raises Vanished when it goes meanwhile.
+    """
+    manifest = _still_there(lambda: _manifest(donor))
     facts = {entry["frame"]: entry["facts"] for entry in manifest["frames"]}
     job.delivery.start()
     progress.stage("deliver", len(job.plate.frames))
@@ -173,11 +189,18 @@ def copy(donor, job, progress, stopping):
         if stopping.is_set():
             raise Stopped(f"stopped before frame {frame}")
         if not job.delivery.done(frame):
-            layer, matte = donor.read_layer(frame)
-            job.delivery.write(frame, layer, read_image(donor.composite_path(frame)), facts[frame], matte)
+            layer, matte, composite = _still_there(lambda: (*donor.read_layer(frame), donor.read_composite(frame)))
+            job.delivery.write(frame, layer, composite, facts[frame], matte)
         progress.advance()
     job.delivery.finish(manifest["extra"])
     return manifest["extra"]
+
+
+def _still_there(read):
+    try:
+        return read()
+    except (OSError, ValueError) as error:
+        raise Vanished from error
 
 
 def _delivery_in(out, job):

@@ -35,7 +35,7 @@ def subject(hair=True, blur=True, size=PLATE, seed=0):
         bent = rng.uniform(-0.9, -0.1) * np.pi + rng.uniform(-0.3, 0.3) * along.clip(0, 1) ** 2
         thick = rng.uniform(1.0, 4.0) * (1 - 0.7 * along.clip(0, 1))
         matte |= (np.abs(radius * (angle - bent)) < thick) & (along > -0.3) & (along < 1)
-    matte = _boxed(matte.astype(np.float32), size)
+    matte = boxed(matte.astype(np.float32), size)
     if blur:
         moved = F.avg_pool2d(F.pad(torch.from_numpy(matte)[None, None], (12, 12, 0, 0)), (1, 25), 1)[0, 0].numpy()
         right = (x[0, ::2] / 20).clip(0, 1)
@@ -46,7 +46,7 @@ def subject(hair=True, blur=True, size=PLATE, seed=0):
 def decoded(image, seed=1, size=MODEL):
     """What a model gives of (H, W) or (H, W, C) in [0, 1] at its own size: averaged, softened, noisy."""
     rng = np.random.default_rng(seed)
-    planes = _planes(_boxed(image, size))
+    planes = _planes(boxed(image, size))
     soft = torch.tensor([0.1, 0.8, 0.1])
     kernel = (soft[:, None] * soft)[None, None].expand(planes.shape[1], 1, 3, 3)
     planes = F.conv2d(F.pad(planes, (1, 1, 1, 1), mode="replicate"), kernel, groups=planes.shape[1])
@@ -66,7 +66,7 @@ def at_edges(matte, reach=6):
     return (high - low > 0.05)[0, 0].numpy()
 
 
-def _boxed(image, size):
+def boxed(image, size):
     return _image(F.interpolate(_planes(image), size, mode="area"), image.ndim)
 
 

@@ -138,6 +138,16 @@ OF_LIGHT = [kind for kind in KINDS if kind.found().is_scene]
 )
 @pytest.mark.parametrize("space", SPACES)
 def test_over_every_kind_of_plate_it_is_the_models_composite(kind, curve, space):
+    assert worst_pixel(kind, curve, space, np.float16) < 1
+
+
+@pytest.mark.parametrize("kind", [KINDS[i] for i in (0, 4, 9, 13, 16)], ids=lambda kind: kind.name)
+def test_a_layer_of_floats_is_nearer(kind):
+    """Of halves 0.82 in the ACES container; measured for all kinds: 0.16 at most."""
+    assert worst_pixel(kind, SCENE, "linear", np.float32) < 0.2
+
+
+def worst_pixel(kind, curve, space, dtype):
     """A host reads plate and layer, and adds them up in fp64: the worst pixel in 8-bit steps of display."""
     rng, size = np.random.default_rng(8), (60, 80)
     color, target = replace(color_of(kind), light_curve=curve), kind.found().light().name
@@ -148,8 +158,8 @@ def test_over_every_kind_of_plate_it_is_the_models_composite(kind, curve, space)
         edit = edit * np.float32(color.curve.white)
         pixels = kind.numbers(display_light(rng, size))
         source = color.to_model(pixels)
-        layer = layer_for_blending(edit, alpha, source, color, blending)
-        assert layer.dtype == np.float16 and layer.min() >= 0
+        layer = layer_for_blending(edit, alpha, source, color, blending, dtype=dtype)
+        assert layer.dtype == dtype and layer.min() >= 0
         values = layer.astype(np.float64)
         if space == "linear":
             behind = independent_light(kind, pixels, target)
@@ -165,7 +175,7 @@ def test_over_every_kind_of_plate_it_is_the_models_composite(kind, curve, space)
         expected = encode_srgb(np.clip(color.curve.decode(composed(edit, alpha, source)), 0, 1))
         worst = max(worst, 255 * np.abs(shown - expected)[within].max())
     print(f"{kind.name}, {curve.name}, {space}: {worst:.2f}")
-    assert worst < 1
+    return worst
 
 
 def worst_of_doing_nothing(color):

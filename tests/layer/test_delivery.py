@@ -13,15 +13,15 @@ from core.errors import InputError
 from core.layer import delivery as delivery_module
 from core.layer import also, exact_file
 from core.layer.delivery import Delivery
-from core.layer.header import Formats, layer_header
+from core.layer.header import Formats, layer_headers
 from core.recipe import COMPRESSIONS, LAYER_TYPES
 from kernels import over_reference
 from kernels.pixel_hash import pixel_hash
 
 
-def make(path, plate=None, recipe_hash="abc", space="linear"):
+def make(path, plate=None, recipe_hash="abc", space="linear", **more):
     plate = plate or StandInPlate()
-    return Delivery(path, plate, {"prompt": "a boat"}, recipe_hash, BLENDINGS["linear"], color_of(plate, space))
+    return Delivery(path, plate, {"prompt": "a boat"}, recipe_hash, BLENDINGS["linear"], color_of(plate, space), **more)
 
 
 def run(delivery, make_frame, extra=None):
@@ -136,7 +136,7 @@ def test_a_whole_delivery_is_known_and_a_damaged_one_too(tmp_path):
 
 def _another_layer(delivery):
     layer, _ = make_frame(delivery.plate, 1002)
-    return layer * layer.dtype.type(0.5), layer_header(delivery.plate, 1002, "abc", BLENDINGS["linear"])
+    return layer * layer.dtype.type(0.5), *layer_headers(delivery.plate, 1002, "abc", BLENDINGS["linear"])
 
 
 def test_frames_of_the_wrong_shape_or_type_are_refused(tmp_path):
@@ -156,12 +156,13 @@ def test_frames_of_the_wrong_shape_or_type_are_refused(tmp_path):
 def deliver(path, formats, plate=None):
     """A whole delivery in these formats, with a matte of its own."""
     plate = plate or StandInPlate(frames=(1, 2))
-    delivery = Delivery(path, plate, {"prompt": "a boat"}, "abc", BLENDINGS["linear"], color_of(plate, "linear"), formats=formats)
+    delivery = make(path, plate, formats=formats)
     delivery.preflight()
     delivery.start()
     todo = [frame for frame in plate.frames if not delivery.done(frame)]
     for frame in todo:
-        delivery.write(frame, *make_frame(plate, frame), {}, matte_of(plate))
+        layer, composite = make_frame(plate, frame)
+        delivery.write(frame, layer.astype(formats.dtype), composite, {}, matte_of(plate))
     delivery.finish({})
     return delivery, todo
 
@@ -188,23 +189,30 @@ def test_every_type_and_compression_is_what_the_files_say(tmp_path, no_pictures,
 
 def test_a_compression_that_became_another_is_noticed(tmp_path, monkeypatch):
     plate = StandInPlate()
-    delivery = Delivery(tmp_path / "out", plate, {}, "abc", BLENDINGS["linear"], color_of(plate, "linear"), formats=Formats(compression="zipp"))
+    delivery = make(tmp_path / "out", plate, formats=Formats(compression="zipp"))
     delivery.start()
     with pytest.raises(OSError, match="compression is zip, not zipp"):
         delivery.write(1001, *make_frame(delivery.plate, 1001), {})
     assert files(tmp_path / "out") == ["recipe.json"]
 
 
-def test_the_matte_comes_as_a_layer_of_its_own(tmp_path, no_pictures):
-    delivery, _ = deliver(tmp_path / "out", Formats(also=("matte",)))
-    spec = oiio.ImageInput.open(str(delivery.edit_path(1))).spec()
-    assert tuple(spec.channelnames) == ("R", "G", "B", "A", "matte.A")
+@pytest.mark.parametrize("layer_type", LAYER_TYPES)
+@pytest.mark.parametrize("compression", ["zip", "none"])
+def test_the_matte_comes_as_a_part_of_its_own(tmp_path, no_pictures, layer_type, compression):
+    """The first part is what hosts that know of one read: RGBA alone."""
+    formats = Formats(layer_type, compression, also=("matte",))
+    delivery, _ = deliver(tmp_path / "out", formats)
+    file = oiio.ImageInput.open(str(delivery.edit_path(1)))
+    assert tuple(file.spec(0).channelnames) == ("R", "G", "B", "A") and tuple(file.spec(1).channelnames) == ("matte.A",)
+    assert [file.spec(i).getattribute("oiio:subimagename") for i in (0, 1)] == ["rgba", "matte"]
+    assert not file.seek_subimage(2, 0)
     layer, matte = delivery.read_layer(1)
-    wanted = np.where(layer[..., 3] == 0, 0, matte_of(delivery.plate)).astype(np.float16)
+    assert layer.dtype == matte.dtype == formats.dtype
+    wanted = np.where(layer[..., 3] == 0, 0, matte_of(delivery.plate)).astype(formats.dtype)
     assert np.array_equal(layer, make_frame(delivery.plate, 1)[0]) and np.array_equal(matte, wanted)
     assert (matte == 1).any() and (matte == 0).any()
     with pytest.raises(ValueError, match="matte lacks"):
-        delivery.write(1, *make_frame(delivery.plate, 1), {})
+        delivery.write(1, layer, make_frame(delivery.plate, 1)[1], {})
 
 
 def test_png_is_straight_with_exact_ends(tmp_path, no_pictures):
@@ -238,10 +246,12 @@ def test_prores_holds_straight_colour_and_exact_alpha(tmp_path, no_pictures):
     for color, alpha in decoded_movie(delivery.movie_path):
         layer = make_frame(plate, 1)[0].astype(np.float64)
         assert np.abs(alpha - layer[..., 3]).max() < 0.0007
-        assert ((alpha == 0) == (layer[..., 3] < 0.5 / 1023)).all() and ((alpha == 1) == (layer[..., 3] > 1 - 0.5 / 1023)).all()
+        assert ((alpha == 0) == (layer[..., 3] < 0.5 / 1023)).all()
+        assert ((alpha == 1) == (layer[..., 3] > 1 - 0.5 / 1023)).all()
         straight = over_reference.encode_srgb(np.float64([0.8, 0.3, 0.05]))  # the disc's, and past its edge too
         assert np.abs(color - straight).max() < 0.02
-    assert manifest(tmp_path / "out")["prores"]["sha256"] == hashlib.sha256(delivery.movie_path.read_bytes()).hexdigest()
+    sha256 = hashlib.sha256(delivery.movie_path.read_bytes()).hexdigest()
+    assert manifest(tmp_path / "out")["prores"]["sha256"] == sha256
 
 
 def test_prores_with_another_alpha_is_refused(tmp_path, monkeypatch):
@@ -279,13 +289,50 @@ def test_delivered_again_in_other_formats_nothing_old_stays(tmp_path, no_picture
     plate, out = StandInPlate(frames=(1, 2)), tmp_path / "out"
     for recipe_hash, more in (("abc", ("prores", "png")), ("def", ())):
         (out / "kept").mkdir(parents=True, exist_ok=True)
-        delivery = Delivery(out, plate, {}, recipe_hash, BLENDINGS["linear"], color_of(plate, "linear"), "one generation", Formats(also=more))
+        delivery = make(out, plate, recipe_hash, generation="one generation", formats=Formats(also=more))
         run(delivery, make_frame)
         assert delivery.complete()
     assert files(out) == sorted(
         ["manifest.json", "recipe.json", "preview.mp4", "contact_sheet.png"]
         + [f"{kind}/{kind}.000{n}.exr" for kind in ("edit", "composite") for n in (1, 2)]
     )
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_part_that_does_not_read_back_is_noticed(tmp_path, monkeypatch, part):
+    plate, read = StandInPlate(frames=(1,)), exact_file._read
+
+    def flipped(path):
+        pixels, spec = read(path)
+        pixels[3, 4, 4 * part] = 0.125
+        return pixels, spec
+
+    delivery = make(tmp_path / "out", plate, formats=Formats(also=("matte",)))
+    delivery.start()
+    monkeypatch.setattr(exact_file, "_read", flipped)
+    with pytest.raises(OSError, match="does not read back"):
+        delivery.write(1, *make_frame(plate, 1), {}, matte_of(plate))
+    assert files(tmp_path / "out") == ["recipe.json"]
+
+
+def test_pictures_written_with_the_frames_are_those_made_from_the_files(tmp_path, monkeypatch):
+    plate = StandInPlate(frames=(1, 2), size=(60, 80))
+    shown, read_image = [], exact_file.read_image
+    show = lambda path, pictures, plate: shown.append(list(pictures))  # noqa: E731
+    monkeypatch.setattr(delivery_module.preview, "write_movie", show)
+    for filmed in (True, False):
+        delivery = make(tmp_path / str(filmed), plate)
+        delivery.start()
+        for frame in plate.frames:
+            delivery.write(frame, *make_frame(plate, frame), {}, filmed=plate.read(frame) if filmed else None)
+        read = []
+        with monkeypatch.context() as patch:
+            patch.setattr(exact_file, "read_image", lambda path: read.append(path) or read_image(path))
+            list(delivery._pictures())
+        assert bool(read) != filmed
+        delivery.finish({})
+    assert len(shown[0]) == 2 and all(np.array_equal(a, b) for a, b in zip(*shown))
+    assert not (tmp_path / "True/.job").exists()
 
 
 # ---- Before the work --------------------------------------------------------------

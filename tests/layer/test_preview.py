@@ -11,32 +11,30 @@ from core.layer.preview import Shown
 from core.plate.color_curve import decode_srgb, encode_srgb
 
 
-def shown_frames(plate, blend_space="linear"):
+def show(plate, frame, blend_space="linear"):
     """Grey plate, its frame's number told by the composite; a layer of half red on the left."""
+    size = (plate.height, plate.width)
+    layer = np.zeros((*size, 4), np.float32)
+    layer[:, : plate.width // 2] = [0.5, 0, 0, 0.5]
+    composite = np.full((*size, 3), 0.1 * (plate.frames.index(frame) + 1), np.float32)
+    return Shown(frame, np.full((*size, 3), 0.5, np.float32), layer, composite, BLENDINGS[blend_space])
 
-    def generate(frames):
-        for frame in frames:
-            size = (plate.height, plate.width)
-            layer = np.zeros((*size, 4), np.float32)
-            layer[:, : plate.width // 2] = [0.5, 0, 0, 0.5]
-            level = 0.1 * (plate.frames.index(frame) + 1)
-            composite = np.full((*size, 3), level, np.float32)
-            yield Shown(frame, np.full((*size, 3), 0.5, np.float32), layer, composite, BLENDINGS[blend_space])
 
-    return generate
+def pictures(plate):
+    return [preview.movie_picture(show(plate, frame), plate) for frame in plate.frames]
 
 
 def test_the_movie_shows_every_frame_at_the_plates_rate(tmp_path):
     plate = StandInPlate(size=(240, 400), frames=tuple(range(5)), fps=Fraction(24000, 1001))
-    preview.write_movie(tmp_path / "a.mp4", shown_frames(plate), plate)
+    preview.write_movie(tmp_path / "a.mp4", pictures(plate), plate)
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
     with av.open(str(tmp_path / "a.mp4")) as movie:
         stream = movie.streams.video[0]
         assert stream.codec_context.name == "h264" and stream.pix_fmt == "yuv420p"
         assert stream.average_rate == Fraction(24000, 1001)
-        pictures = [f.to_ndarray(format="rgb24") / 255 for f in movie.decode(stream)]
-    assert len(pictures) == 5
-    for number, picture in enumerate(pictures):
+        found = [f.to_ndarray(format="rgb24") / 255 for f in movie.decode(stream)]
+    assert len(found) == 5
+    for number, picture in enumerate(found):
         assert picture.shape == (240, 600, 3)
         assert picture[100:140, 150:250].mean() == pytest.approx(0.1 * (number + 1), abs=0.02)
         assert picture[40:80, 450:550].mean() == pytest.approx(0.5, abs=0.02)
@@ -45,7 +43,7 @@ def test_the_movie_shows_every_frame_at_the_plates_rate(tmp_path):
 @pytest.mark.parametrize("size, aspect", [((1080, 1920), 1.0), ((17, 31), 1.0), ((486, 720), 0.9), ((64, 2), 1.0)])
 def test_the_movies_size_is_even_and_bounded(tmp_path, size, aspect):
     plate = StandInPlate(size=size, frames=(1,), pixel_aspect=aspect)
-    preview.write_movie(tmp_path / "a.mp4", shown_frames(plate), plate)
+    preview.write_movie(tmp_path / "a.mp4", pictures(plate), plate)
     with av.open(str(tmp_path / "a.mp4")) as movie:
         context = movie.streams.video[0].codec_context
         assert context.width <= 1280 and context.width % 2 == 0 and context.height % 2 == 0
@@ -57,8 +55,7 @@ def test_the_movies_size_is_even_and_bounded(tmp_path, size, aspect):
 def test_the_contact_sheet_spreads_over_the_shot(tmp_path, monkeypatch):
     asked = []
     plate = StandInPlate(size=(90, 160), frames=tuple(range(1001, 1050)))
-    make = shown_frames(plate)
-    preview.write_contact_sheet(tmp_path / "a.png", lambda f: asked.extend(f) or make(f), plate)
+    preview.write_contact_sheet(tmp_path / "a.png", lambda f: asked.append(f) or show(plate, f), plate)
     assert asked == [1001, 1013, 1025, 1037, 1049]
     sheet = np.asarray(Image.open(tmp_path / "a.png"))
     step = 300 + 8
@@ -72,7 +69,7 @@ def test_the_contact_sheet_spreads_over_the_shot(tmp_path, monkeypatch):
 @pytest.mark.parametrize("blend_space", ["linear", "encoded"])
 def test_the_layer_is_laid_in_its_blending_space(blend_space):
     plate = StandInPlate(size=(48, 96), frames=(1,))
-    shown = next(shown_frames(plate, blend_space)([1]))
+    shown = show(plate, 1, blend_space)
     picture, alpha = preview._layer_views(shown, (48, 96))
     decode, encode = (decode_srgb, encode_srgb) if blend_space == "linear" else (lambda x: x,) * 2
     assert sorted({round(float(v), 4) for v in picture[:, 48:, 0].ravel()}) == list(preview._GREYS)
@@ -84,7 +81,22 @@ def test_the_layer_is_laid_in_its_blending_space(blend_space):
 
 def test_frames_lost_on_the_way_are_noticed(tmp_path):
     plate = StandInPlate(size=(64, 64), frames=(1, 2, 3))
-    make = shown_frames(plate)
     with pytest.raises(OSError, match="holds 2 of 3 frames"):
-        preview.write_movie(tmp_path / "a.mp4", lambda frames: make(frames[:2]), plate)
+        preview.write_movie(tmp_path / "a.mp4", pictures(plate)[:2], plate)
     assert not list(tmp_path.iterdir())
+
+
+def test_large_frames_are_thinned_before_they_are_shrunk_and_look_the_same():
+    plate = StandInPlate(size=(2160, 3840), frames=(1,))
+    y, x = np.mgrid[:2160, :3840].astype(np.float32)
+    wave = (0.5 + 0.4 * np.sin(x / 60) * np.cos(y / 45))[..., None]
+    layer = np.concatenate([0.5 * wave, 0 * wave, 0 * wave, wave], -1)
+    images = (wave.repeat(3, -1), layer, 1 - wave.repeat(3, -1))
+    few = preview.thinned(plate, *images)
+    assert [i.shape[:2] for i in few] == [(540, 960), (540, 960), (1080, 1920)]
+    whole, thin = (
+        preview.movie_picture(Shown(1, plate_, layer_, composite, BLENDINGS["linear"]), plate).astype(int)
+        for plate_, layer_, composite in (images, few)
+    )
+    assert np.abs(whole - thin).mean() < 1.5  # of 255; up to half a pixel of the thinned apart
+    assert all(a is b or np.shares_memory(a, b) for a, b in zip(images, few))

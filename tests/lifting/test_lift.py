@@ -18,7 +18,7 @@ from core.plate.color_curve import decode_srgb, encode_srgb
 from core.plate.color_space import find_space
 from core.recipe import EditRecipe
 from tests.plate.media import write_image, write_movie
-from tests.test_render import pixels
+from core.layer.exact_file import read_image as pixels
 
 SIZE = (80, 144)
 FRAMES = 5

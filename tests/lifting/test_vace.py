@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 from core import render
 from core.lifting import shot as shot_module
 from tests.plate.media import write_image
-from tests.test_render import pixels
+from core.layer.exact_file import read_image as pixels
 
 SIZE = (48, 64)
 

@@ -32,6 +32,28 @@ def write_image(file: Path, pixels: np.ndarray, names=None, spec_hook=None, **at
     return file
 
 
+def noise(frame: int, kind=np.float16, size=(48, 64), planted=False) -> np.ndarray:
+    """A frame (H, W, 3) of noise, floats up to 4; planted: floats with every special value that a plate may hold."""
+    rng = np.random.default_rng(frame)
+    pixels = rng.random((*size, 3), np.float32)
+    if np.issubdtype(kind, np.integer):
+        return (pixels * np.iinfo(kind).max).astype(kind)
+    pixels = (pixels * 4).astype(kind)
+    if planted:
+        special = [np.nan, np.inf, -np.inf, -0.0, np.finfo(kind).smallest_subnormal, np.finfo(kind).max, -3.0]
+        some = pixels.reshape(-1)[::32]
+        some[:] = np.resize(np.array(special, kind), some.shape)
+    return pixels
+
+
+def write_noise(folder: Path, frames, kind=np.float16, extension="exr", size=(48, 64), planted=False, **how) -> Path:
+    """A sequence of `noise`; how: of write_image. Returns the pattern."""
+    folder.mkdir(exist_ok=True)
+    for frame in frames:
+        write_image(folder / f"plate.{frame:04d}.{extension}", noise(frame, kind, size, planted), **how)
+    return folder / f"plate.####.{extension}"
+
+
 def write_sequence(folder: Path, frames, name="plate.{:04d}.exr", kind=np.float16, size=(6, 8, 3)) -> Path:
     """Files of one value each: the frame number over 1024. Returns the pattern."""
     for frame in frames:

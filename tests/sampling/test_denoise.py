@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from core.errors import Stopped
-from core.sampling.denoise import denoise, seeded_noise
+from core.sampling.denoise import MOST_CACHES, denoise, seeded_noise
 from core.sampling.denoise import sample as sample_frames
 from core.sampling.latents import InMemory, States, StatesInMemory
 from core.sampling.savers import Savers
@@ -169,15 +169,31 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(tmp_path, stop_at):
     )
 
 
-def test_each_window_of_each_pass_has_its_own_cache():
+@pytest.mark.parametrize("length", [12, 60])
+def test_each_window_of_each_pass_has_its_own_cache_and_they_do_not_grow_with_the_shot(length):
     class Noting(Straight):
         def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None):
-            caches.setdefault(id(cache), set()).add((float(source[0, 0, 0, 0, 0]), float(text.mean())))
+            if cache.cache:
+                caches.setdefault(id(cache.cache), set()).add((float(source[0, 0, 0, 0, 0]), float(text.mean())))
             return latents
 
     caches = {}
-    numbers = torch.arange(20.0).reshape(1, 1, 20, 1, 1)
+    numbers = torch.arange(float(length)).reshape(1, 1, length, 1, 1)
     long(Noting(), numbers, window=9, guidance=3.0, steps=9, savers=Savers(cache=0.1))
     assert all(len(served) == 1 for served in caches.values())
-    starts = {w.start for i in range(4) for w in windows(20, 9, i)}
-    assert len(caches) == 2 * len(starts)
+    starts = {w.start for i in range(4) for w in windows(length, 9, i)}
+    assert len(caches) == min(2 * len(starts), MOST_CACHES) and (length == 12) == (2 * len(starts) <= MOST_CACHES)
+
+
+def test_it_stops_between_the_blocks_of_a_pass():
+    """At full size a pass takes a minute on its own."""
+
+    class Blocks(Straight):
+        def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None):
+            cache.run([lambda x: seen.append("block") or x] * 40, latents)
+            return latents
+
+    seen = []
+    with pytest.raises(Stopped):
+        long(Blocks(), torch.zeros(1, 1, 3, 1, 1), window=3, guidance=1.0, steps=2, stopping=lambda: len(seen) >= 7)
+    assert len(seen) == 7

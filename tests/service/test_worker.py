@@ -12,6 +12,7 @@ import torch
 from core.errors import InputError, OutOfMemory
 from core.service import worker
 from core.service.lock import FileLock, Held
+from tests.plate.media import write_sequence
 
 
 class Heard:
@@ -20,8 +21,26 @@ class Heard:
     def __init__(self):
         self.said = []
 
+        self.commands, self.stopping = queue.Queue(), threading.Event()
+
     def send(self, event, **values):
         self.said.append((event, values))
+
+    def ready(self, goes=1, donors=()):
+        """With the server's answers to so many "prepared"."""
+        for _ in range(goes):
+            self.commands.put({"do": "go", "donors": list(donors)})
+        return (self,)
+
+
+def job(folder, out, frames=2, **values):
+    """A command for the worker, of frames of one grey each."""
+    plate = folder / "in"
+    if not plate.exists():
+        plate.mkdir()
+        write_sequence(plate, range(1, 1 + frames), size=(48, 64, 3))
+    recipe = {"plate": str(plate / "plate.####.exr"), "prompt": "Add fog", "out": str(folder / out), "steps": 1, **values}
+    return {"recipe": recipe, "device": "cpu", "roots": [str(folder)], "thumbnails": str(folder / "thumbnails")}
 
 
 @pytest.mark.parametrize(
@@ -65,8 +84,6 @@ def test_the_model_is_kept_until_its_files_change(tmp_path, monkeypatch):
 def test_out_of_memory_is_tried_by_cheaper_means_and_said(tmp_path, monkeypatch):
     """The model has no room for two passes at once: the job is made in two, and its report says why."""
     from core.model.transformer import Transformer
-    from tests.plate.media import write_sequence
-
     forward = Transformer.forward
 
     def small(self, latents, *given, **more):
@@ -76,13 +93,7 @@ def test_out_of_memory_is_tried_by_cheaper_means_and_said(tmp_path, monkeypatch)
 
     monkeypatch.setattr(Transformer, "forward", small)
     line = Heard()
-    line.commands, line.stopping = queue.Queue(), threading.Event()
-    for _ in range(2):
-        line.commands.put({"do": "go", "donors": []})
-    plate = str(write_sequence(tmp_path, (1, 2), size=(48, 64, 3)))
-    recipe = {"plate": plate, "prompt": "Add fog", "out": str(tmp_path / "out"), "steps": 1, "one_batch": True}
-    command = {"recipe": recipe, "device": "cpu", "roots": [str(tmp_path)], "thumbnails": str(tmp_path / "thumbnails")}
-    report = worker.make(command, line, worker.WarmModel(line))
+    report = worker.make(job(tmp_path, "out", one_batch=True), *line.ready(2), worker.WarmModel(line))
     first, second = (said for event, said in line.said if event == "prepared")
     assert first["identity"] == second["identity"] and first["warnings"] == []
     assert second["warnings"] == report["warnings"] and "one after the other" in report["warnings"][0]
@@ -92,21 +103,80 @@ def test_out_of_memory_is_tried_by_cheaper_means_and_said(tmp_path, monkeypatch)
 
 def test_out_of_memory_to_the_end_is_the_jobs_failure(tmp_path, monkeypatch):
     from core.model.transformer import Transformer
-    from tests.plate.media import write_sequence
-
     def never(*given, **more):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Transformer, "forward", never)
     line = Heard()
-    line.commands, line.stopping = queue.Queue(), threading.Event()
-    line.commands.put({"do": "go", "donors": []})
-    plate = str(write_sequence(tmp_path, (1, 2), size=(48, 64, 3)))
-    recipe = {"plate": plate, "prompt": "Add fog", "out": str(tmp_path / "out"), "steps": 1}
-    command = {"recipe": recipe, "device": "cpu", "roots": [str(tmp_path)], "thumbnails": str(tmp_path / "thumbnails")}
     with pytest.raises(OutOfMemory) as caught:
-        worker.make(command, line, worker.WarmModel(line))
+        worker.make(job(tmp_path, "out"), *line.ready(), worker.WarmModel(line))
     assert worker.failure(caught.value, None) == ("memory", str(caught.value))
+
+
+def test_the_next_job_begins_with_what_had_room(tmp_path, monkeypatch):
+    """Three latent frames fit, four do not: the second job's first pass has three, and its warning says why."""
+    from core.model.transformer import Transformer
+
+    forward, seen = Transformer.forward, []
+
+    def small(self, latents, *given, **more):
+        seen.append(latents.shape[3])
+        if latents.shape[3] > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, latents, *given, **more)
+
+    monkeypatch.setattr(Transformer, "forward", small)
+    line, load = Heard(), worker.WarmModel(Heard())
+    commands = [job(tmp_path, f"out{seed}", frames=13, seed=seed, guidance=1) for seed in (0, 1)]
+    reports = [worker.make(command, *line.ready(goes), load) for command, goes in zip(commands, (2, 1))]
+    assert seen[0] == 4 and set(seen[1:]) == {3}
+    first, second = (report["warnings"] for report in reports)
+    assert "ran out; once more with windows of 9" in first[0]
+    assert "in a job before; this one too with windows of 9" in second[0]
+    load.key = ("another", *load.key[1:])
+    load("mini", "cpu")
+    assert not load.learned
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_copy_whose_source_goes_meanwhile_is_rendered(tmp_path, monkeypatch, after):
+    """The donor's frame after so many is gone: what was copied stays, the rest is made, the pixels are the same."""
+    from core.layer.delivery import Delivery
+
+    line, load = Heard(), worker.WarmModel(Heard())
+    command = job(tmp_path, "first", frames=3)
+    worker.make(command, *line.ready(), load)
+    read, write, gone, written = Delivery.read_layer, Delivery.write, [], []
+
+    def vanishing(self, frame):
+        if self.dir.name == "first" and len(gone) == after:
+            raise OSError("first/edit/edit.0001.exr: cannot be read")
+        gone.append(frame)
+        return read(self, frame)
+
+    monkeypatch.setattr(worker.JobProgress, "thumbnail", lambda self, frame: None)
+    monkeypatch.setattr(Delivery, "read_layer", vanishing)
+    noting = lambda self, frame, *more: written.append(frame) or write(self, frame, *more)  # noqa: E731
+    monkeypatch.setattr(Delivery, "write", noting)
+    again = job(tmp_path, "second", frames=3)
+    worker.make(again, *line.ready(donors=[str(tmp_path / "first")]), load)
+    assert sorted(written) == [1, 2, 3], "each once"
+    first, second = (json.loads((tmp_path / out / "manifest.json").read_text()) for out in ("first", "second"))
+    assert first["frames"] == second["frames"]
+
+
+def test_keep_after_a_whole_delivery_generates_again_and_delivers_no_frame_again(tmp_path):
+    line, load = Heard(), worker.WarmModel(Heard())
+    worker.make(job(tmp_path, "out", frames=2), *line.ready(), load)
+    dates = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.exr")}
+    before = json.loads((tmp_path / "out/manifest.json").read_text())["frames"]
+    for _ in range(2):  # the second time there is nothing to do
+        worker.make(job(tmp_path, "out", frames=2, keep=True), *line.ready(), load)
+        assert [p.name for p in (tmp_path / "out/kept").iterdir()] == ["layers.1.safetensors"]
+    stages = [said["stage"] for event, said in line.said if event == "progress"]
+    assert len(dates) == 4 and [s for s, before in zip(stages, ["", *stages]) if s != before].count("denoise") == 2
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.exr")} == dates
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["frames"] == before
 
 
 @pytest.mark.parametrize("count, shown", [(1, {1}), (3, {1, 2, 3}), (6, {1, 2, 3, 4, 5, 6}), (101, {1, 21, 41, 61, 81, 101})])
