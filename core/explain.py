@@ -50,5 +50,5 @@ def _why(asked, device):
 
 def _size(transformer):
     parameters = list(transformer.parameters())
-    types = sorted({str(p.dtype).removeprefix("torch.") for p in parameters})
+    types = sorted({str(getattr(p, "qdata", p).dtype).removeprefix("torch.") for p in parameters})
     return f"{sum(p.numel() for p in parameters) / 1e6:.1f} million weights of {' and '.join(types)}"

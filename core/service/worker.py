@@ -118,14 +118,16 @@ class WarmModel:
     def __init__(self, line):
         self.line, self.key, self.model = line, None, None
 
-    def __call__(self, name, device, offload=False):
+    def __call__(self, name, device, **asked):
         from core.model.load import MINI, load_model
+        from core.recipe import parse_lora
 
-        key = (name, device, offload, _state_of(MINI if name == "mini" else Path(name)))
+        folders = [MINI if name == "mini" else Path(name), *(Path(parse_lora(text)[0]) for text in asked.get("lora", ()))]
+        key = (name, device, tuple(sorted(asked.items())), tuple(map(_state_of, folders)))
         if key != self.key:
             self.key = self.model = None  # never two at once
             started = time.monotonic()
-            self.model = load_model(name, device, offload=offload)
+            self.model = load_model(name, device, **asked)
             self.key = key
             self.line.send("model", model=name, device=str(self.model.device), seconds=time.monotonic() - started)
         return self.model
@@ -269,7 +271,7 @@ def main(folder, limit):
 
 
 def _state_of(folder):
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
     return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
