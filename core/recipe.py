@@ -195,7 +195,7 @@ def parse_lora(text: str) -> tuple[str, float]:
 def _beside(folder: Path, text: str) -> str:
     """A LoRA's text with its path taken from a folder."""
     path, strength = parse_lora(text)
-    return f"{folder / path}:{strength:g}"
+    return f"{folder / path}:{strength!r}"
 
 
 def parse_region(text: str) -> tuple[int, int, int, int]:

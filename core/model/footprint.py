@@ -65,7 +65,7 @@ class FusedAttention(TorchFunctionMode):
 def weight_bytes(config: TransformerConfig, weights: str) -> dict[str, int]:
     """Of a Transformer: "blocks", "block" (one of them) and "rest". weights: "fp32", "bf16", "fp8" or "int8".
 
-    8-bit matrices have a scale a row, of bf16 (int8) or fp32 (fp8).
+    8-bit matrices have a scale a row, fp32.
     """
     with torch.device("meta"):
         transformer = Transformer(replace(config, layers=1))
@@ -75,7 +75,7 @@ def weight_bytes(config: TransformerConfig, weights: str) -> dict[str, int]:
         size = 4 if weights == "fp32" or kept_in_float32(name) else 2
         count = value.numel() * size
         if weights in KINDS and is_quantised(name, owner):
-            count = value.numel() + value.shape[0] * (2 if weights == "int8" else 4)
+            count = value.numel() + value.shape[0] * 4
         total["block" if name.startswith("blocks.") else "rest"] += count
     return total | {"blocks": total["block"] * config.layers}
 

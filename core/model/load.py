@@ -196,7 +196,7 @@ def load_directory(root: Path, device, dtype, weights, offload, loras) -> Model:
 
     with torch.device("meta"):
         transformer = Transformer(config)
-    fill(transformer, files["transformer"], dtype, kept_in_float32, changes.changed, put)
+    fill(transformer, files["transformer"], dtype, kept_in_float32, changes.changed if loras else None, put)
     fill(vae, files["vae"], torch.float32)
     fill(encoder, files["text_encoder"], dtype)
     encoder.tie_weights()
@@ -248,18 +248,21 @@ def tie_embedding(files: TensorFiles) -> None:
             files.alias(there, here)
 
 
-def fill(module: nn.Module, files: TensorFiles, dtype, keep=lambda name: False, changed=lambda name, t: t, put=None):
+def fill(module: nn.Module, files: TensorFiles, dtype, keep=lambda name: False, changed=None, put=None):
     """Give a module built on `meta` its weights, one tensor at a time.
 
-    keep(name) stays fp32 when dtype is set; changed(name, tensor) is what is stored instead; put(linear), if
-    given, puts a block's projection into fewer bits as soon as its weight is there.
+    keep(name) stays fp32 when dtype is set. If given, changed(name, tensor) is what is stored instead, and
+    put(linear) puts a block's projection into fewer bits as soon as its weight is there. Where all is as in the
+    files, the tensors stay mapped to them; else they are copies, since one that is mapped holds its whole file.
     """
     for name in files.by_file(module.state_dict()):
         tensor = files.get(name)
         kind = tensor.dtype if dtype is None else torch.float32 if keep(name) else dtype
         path, _, leaf = name.rpartition(".")
         owner = module.get_submodule(path)
-        owner.load_state_dict({leaf: changed(name, tensor).to(kind)}, strict=False, assign=True)
+        tensor = changed(name, tensor) if changed else tensor
+        tensor = tensor.to(kind, copy=bool(dtype or changed))
+        owner.load_state_dict({leaf: tensor}, strict=False, assign=True)
         if put and is_quantised(name, owner):
             put(owner)
         del tensor

@@ -54,19 +54,24 @@ def write_transformer(
     get: Callable[[str], torch.Tensor],
     shard_bytes: int,
 ) -> None:
-    """config.json, shards of at most shard_bytes (a larger tensor has one of its own), and their index.
+    """config.json and shards, see write_shards."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {"_class_name": "Transformer", **asdict(config)}
+    (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write_shards(folder, tensors, get, shard_bytes, STEM)
+
+
+def write_shards(folder: Path, tensors, get, shard_bytes: int, stem: str) -> None:
+    """Shards of at most shard_bytes (a larger tensor has one of its own), and their index where there are several.
 
     Of `tensors` only names, shapes and types are looked at, so they may be on the meta device; get(name)
     is asked for each when its shard is written. Memory: one shard.
     """
     from huggingface_hub import split_torch_state_dict_into_shards
 
-    folder.mkdir(parents=True, exist_ok=True)
-    values = {"_class_name": "Transformer", **asdict(config)}
-    (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     layout = split_torch_state_dict_into_shards(
         {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()},
-        filename_pattern=STEM + "{suffix}.safetensors",
+        filename_pattern=stem + "{suffix}.safetensors",
         max_shard_size=shard_bytes,
     )
     for file, names in layout.filename_to_tensors.items():
@@ -76,7 +81,7 @@ def write_transformer(
         del shard
     if layout.is_sharded:
         index = {"metadata": layout.metadata, "weight_map": layout.tensor_to_filename}
-        path = folder / f"{STEM}.safetensors.index.json"
+        path = folder / f"{stem}.safetensors.index.json"
         path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -25,13 +25,13 @@ class TensorFiles:
     what was read of the others is in memory only where its tensors still are.
     """
 
-    def __init__(self, path: Path, device="cpu"):
+    def __init__(self, path: Path, device="cpu", apart=()):
         self.path, self.device = Path(path), str(device)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.types: dict[str, torch.dtype] = {}
         self._at: dict[str, tuple[Path, str]] = {}  # name -> (file, name in it)
         self._open = (None, None)
-        for file in weight_files(self.path):
+        for file in weight_files(self.path, apart):
             handle = self._opened(file)
             for name in handle.keys():
                 if name in self.shapes:
@@ -65,18 +65,18 @@ class TensorFiles:
         return self._open[1]
 
 
-def weight_files(path: Path) -> list[Path]:
+def weight_files(path: Path, apart=()) -> list[Path]:
     """The safetensors of a folder, those that its index names if it has one, or the one file.
 
-    Raises InputError where there are none, or not all that the index names.
+    apart: stems of files that belong to something else. Raises InputError where there are none, or not all that the index names.
     """
     if path.is_file():
         if path.suffix in PICKLES:
             raise refused_pickle(path)
         return [path]
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else []
+    files = sorted(f for f in path.glob("*.safetensors") if f.stem not in apart) if path.is_dir() else []
     if not files:
-        pickles = [f for f in sorted(path.glob("*")) if f.suffix in PICKLES]
+        pickles = [f for f in sorted(path.glob("*")) if f.suffix in PICKLES and f.stem not in apart]
         raise refused_pickle(pickles[0]) if pickles else InputError(f"{path}: no safetensors files here")
     indices = sorted(path.glob("*.safetensors.index.json"))
     if len(indices) > 1:

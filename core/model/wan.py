@@ -16,12 +16,15 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
 
 from core.errors import InputError
 from core.model.config import BRANCHES, TransformerConfig
+from core.model.release import TEXT, VAE, parts_of_release
 from core.model.save import SHARD_BYTES, new_directory, write_index, write_transformer
 from core.model.tensors import PICKLES, TensorFiles, check_shapes, weight_files
 from core.model.transformer import Transformer, kept_in_float32
@@ -81,7 +84,7 @@ def own_name(name: str, layout: str) -> str:
         return name
     block, stem, leaf = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.*?)((?:\.weight|\.bias)?)", name).groups()
     pattern = stem if block is None else "blocks.{}." + stem
-    return TO_ORIGINAL[pattern].format(block) + leaf
+    return TO_ORIGINAL.get(pattern, pattern).format(block) + leaf
 
 
 def wan_name(name: str) -> str | None:
@@ -93,6 +96,7 @@ def wan_name(name: str) -> str | None:
     return re.sub(rf"^(blocks\.\d+\.)?(?:{'|'.join(BRANCHES)})\.", lambda m: m.group(1) or "", name)
 
 
+@cache
 def parameter_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a Vera's parameters, without allocating any."""
     with torch.device("meta"):
@@ -159,9 +163,9 @@ def branch_wan(
 ) -> list[str]:
     """Turn a Wan2.1 T2V directory into a Vera directory, or write a Vera's anew; returns the parts SOURCE did not have.
 
-    source is a diffusers directory (`transformer/`, `vae/`, `text_encoder/`, `tokenizer/`), or a folder or file of
-    safetensors with the transformer alone, in either layout, in shards or whole; or a Vera directory. target must not
-    exist. dtype None keeps the weights' types; a lower one leaves in fp32 what the transformer computes in fp32.
+    source is a diffusers directory (`transformer/`, `vae/`, `text_encoder/`, `tokenizer/`), a folder of the original
+    release (see release.py), or a file of safetensors with the transformer alone, in either layout, in shards or
+    whole; or a Vera directory. target must not exist. dtype None keeps the weights' types; a lower one leaves in fp32 what the transformer computes in fp32.
     loras: (path, strength) each, merged in. switches: share_embedders, alpha_text, mask_input, of a Wan.
     Written shard by shard beside target and renamed when whole, so memory stays at a shard that is read and
     one that is written, and no half directory is left. Raises InputError.
@@ -172,11 +176,11 @@ def branch_wan(
     if (source / "transformer_2").exists():
         raise InputError(f"{source}: two transformers, as in Wan2.2" + ONLY_T2V)
     folder = source / "transformer" if (source / "transformer").is_dir() else source
-    files = TensorFiles(folder)
+    files = TensorFiles(folder, apart=(VAE, TEXT))
     if is_vera(files.shapes):
-        if any(switches.values()):
-            raise InputError(f"{source}: a Vera already; its geometry is not changed")
         config = TransformerConfig.load(folder / "config.json")
+        if replace(config, **switches) != config:
+            raise InputError(f"{source}: a Vera already; its geometry is not changed")
         check_shapes(files.shapes, parameter_shapes(config), folder)
         sources = {name: name for name in files.shapes}
     else:
@@ -184,10 +188,9 @@ def branch_wan(
         sources = vera_sources(files.shapes, config, folder)
     shapes = parameter_shapes(config)
     changes = Loras(loras, shapes)
-    present = [part for part in COPIED if source.is_dir() and (source / part).is_dir()]
-    for part in present:
-        if part != "tokenizer":
-            weight_files(source / part)
+    present = {part: copied(source / part) for part in COPIED if (source / part).is_dir()}
+    if source.is_dir():
+        present = parts_of_release(source, shard_bytes) | present
     stored = next(iter(files.types.values()))
 
     def type_of(name):
@@ -201,12 +204,19 @@ def branch_wan(
     with new_directory(target) as work:
         tensors = {name: torch.empty(shape, dtype=type_of(name), device="meta") for name, shape in shapes.items()}
         write_transformer(work / "transformer", config, tensors, start, shard_bytes)
-        for part in present:
-            shutil.copytree(source / part, work / part, ignore=shutil.ignore_patterns(*("*" + p for p in PICKLES)))
+        for part, write in present.items():
+            write(work / part)
         if (source / "model.json").is_file():
             shutil.copy(source / "model.json", work)
         write_index(work)
     return [part for part in COPIED if part not in present]
+
+
+def copied(folder: Path):
+    """A function that copies a part into another folder. Raises InputError for one without safetensors."""
+    if folder.name != "tokenizer":
+        weight_files(folder)
+    return lambda target: shutil.copytree(folder, target, ignore=shutil.ignore_patterns(*("*" + p for p in PICKLES)))
 
 
 def settings(folder: Path) -> dict:

@@ -272,7 +272,6 @@ def test_saved_loaded_merged_and_added_are_one(vera, small, tmp_path):
     assert vera.state_dict().keys() == base.keys() and (run(vera, small) - truth).abs().max() < 1e-5
     loras = Loras([(file, 1.0)], {n: tuple(t.shape) for n, t in base.items()})
     assert all((loras.changed(n, t) - vera.state_dict()[n]).abs().max() < 1e-6 for n, t in base.items())
-    assert (truth - run(resumed.requires_grad_(False), small)).abs().max() == 0
     add_lora(vera, rank=1)  # there is room again
 
 

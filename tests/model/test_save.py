@@ -112,12 +112,12 @@ print(sum(p.numel() * p.element_size() for p in vera.parameters()))
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("fault", [False, True])
 def test_a_checkpoint_streams_within_one_shard_and_the_model(tmp_path, fault):
-    """94 MB of fp32 in shards of 12 MB become 283 MB, then 142 MB in memory; peaks as the system counts them."""
+    """57 MB of fp32 in shards of 13 become 170 MB, then 87 MB in memory; peaks as the system counts them."""
     from diffusers import WanTransformer3DModel
 
     mib, shard, slack = 2**20, 13, 20
     with torch.device("meta"):
-        wan = WanTransformer3DModel(num_attention_heads=3, ffn_dim=1536, num_layers=10, text_dim=64)
+        wan = WanTransformer3DModel(num_attention_heads=3, ffn_dim=1536, num_layers=6, text_dim=64)
     state = wan.state_dict()
     (tmp_path / "wan").mkdir()
     numbers, size, written = [[]], 0, 0
@@ -130,12 +130,12 @@ def test_a_checkpoint_streams_within_one_shard_and_the_model(tmp_path, fault):
     for number, names in enumerate(numbers):
         save_file({n: torch.ones(state[n].shape) for n in names}, tmp_path / f"wan/{number}.safetensors")
         written += sum(state[n].numel() * 4 for n in names)
-    assert len(numbers) > 6 and written > 90 * mib
+    assert len(numbers) > 4 and written > 54 * mib
 
     command = [sys.executable, "-c", STREAM, tmp_path / "wan", str(tmp_path / "vera"), "keep" if fault else "close"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     branching, loading, model = map(int, done.stdout.split())
-    assert model > 130 * mib
+    assert model > 80 * mib
     fits = branching < (shard + 24 + slack) * mib, loading < model + (24 + slack) * mib
     assert fits == ((False, False) if fault else (True, True)), (branching / mib, loading / mib, model / mib)
 
