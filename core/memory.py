@@ -9,12 +9,10 @@ import torch
 from core.edit import choose_device, prepare
 from core.errors import OutOfMemory
 from core.model.load import load_model
-from core.plan import LEAST_WINDOW, Geometry, Planner, host_memory, lacking
+from core.plan import GIB, LEAST_WINDOW, Geometry, Planner, host_memory, lacking
 from core.plate.region import region_of
 from core.plate.source import open_plate
 from core.recipe import EditRecipe, parse_region, split_model
-
-GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -56,10 +54,9 @@ def planned_means(recipe, device) -> Means:
     region = region_of(plate, parse_region(recipe.region) if recipe.region else None)
     geometry, memory = Geometry.of(recipe.model), torch.cuda.get_device_properties(0).total_memory
     planner = Planner(geometry, (region.width, region.height), len(plate.frames), plate.pixel_aspect, recipe.one_batch)
-    plan = planner.choose(memory, host_memory(), recipe.weights, recipe.offload)
-    if plan is None:  # arithmetic may be wrong: let memory run out first
-        weights, offload = planner.ways(recipe.weights, recipe.offload)[-1]
-        return replace(means, weights=weights, offload=offload, window=LEAST_WINDOW)
+    asked = recipe.weights, recipe.offload
+    # Where nothing fits, the count may be wrong: let memory run out first.
+    plan = planner.choose(memory, host_memory(), *asked) or planner.least(*asked)
     words = [f"weights of 8 bits ({plan.weights})"] if plan.weights != "bf16" and recipe.weights == "auto" else []
     words += [f"windows of {plan.window} frames"] if plan.window < planner.window else []
     planned = (f"to fit {memory / GIB:.0f} GiB: {' and '.join(words)}, which is another picture",) if words else ()

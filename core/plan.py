@@ -18,6 +18,7 @@ from core.model.codec import latent_frames
 from core.model.config import PRESETS, TransformerConfig
 from core.model.footprint import GIB, decoding_bytes, denoising_bytes, encoding_bytes, weight_bytes
 from core.model.load import Limits, described
+from core.model.quantise import quietly
 from core.plate.fit import model_size
 from core.recipe import OFFLOADS, WEIGHTS
 
@@ -135,11 +136,17 @@ class Planner:
                     return plan
         return None
 
+    def least(self, weights: str = "auto", offload: str = "auto") -> Plan:
+        """The plan of the smallest peak; of several the one with the longest window, then the first way."""
+        plans = [self.plan(*way, window) for window in self.windows() for way in self.ways(weights, offload)]
+        return min(plans, key=lambda plan: plan.peak)
+
 
 def wans_parts():
     """Wan2.1's codec and text encoder on the meta device."""
-    from diffusers import AutoencoderKLWan
-    from transformers import UMT5Config, UMT5EncoderModel
+    with quietly():
+        from diffusers import AutoencoderKLWan
+        from transformers import UMT5Config, UMT5EncoderModel
 
     config = UMT5Config(
         vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu"
@@ -179,7 +186,11 @@ def lines(planner: Planner, memory: int | None, chosen: Plan | None):
             f" {chosen.window} frames{smaller}: {chosen.peak / GIB:.1f} GiB, and {chosen.host / GIB:.1f} GiB of the host's"
         )
     elif memory is not None:
-        yield f"nothing fits {memory / GIB:g} GiB, not with windows of {LEAST_WINDOW} frames either"
+        least = planner.least()
+        yield (
+            f"nothing fits {memory / GIB:g} GiB; least of all, {least.peak / GIB:.1f} GiB, takes --weights {least.weights}"
+            f" --offload {least.offload} with windows of {least.window} frames"
+        )
 
 
 def pair(text):

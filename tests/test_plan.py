@@ -22,7 +22,7 @@ SMALL = TransformerConfig(dim=128, heads=4, layers=3, ffn_dim=512, text_dim=64, 
 def small_vae():
     from diffusers import AutoencoderKLWan
 
-    return AutoencoderKLWan(base_dim=16, dim_mult=[1, 2, 2, 2], num_res_blocks=1).eval()
+    return AutoencoderKLWan(base_dim=8, dim_mult=[1, 2, 2, 2], num_res_blocks=1).eval()
 
 
 def on_meta(build):
@@ -81,13 +81,13 @@ def test_a_step_takes_what_its_rehearsal_says():
 def test_the_codecs_work_takes_what_its_rehearsal_says():
     from core.model.codec import WanCodec
 
-    vae, size = small_vae(), (96, 64)
-    codec, latents = WanCodec(vae), torch.zeros(1, 16, 3, 8, 12)
+    vae, size = small_vae(), (48, 32)
+    codec, latents = WanCodec(vae), torch.zeros(1, 16, 3, 4, 6)
     with LiveBytes() as live:  # of real tensors: what a CPU's convolution needs beside them no GPU's does
         for _ in zip(*(codec.decode_stream(latents) for _ in range(3))):
             pass
     assert 0.98 < decoding_bytes(on_meta(small_vae), size, streams=3) / live.peak < 1.02
-    video = torch.zeros(1, 3, 9, 64, 96)
+    video = torch.zeros(1, 3, 9, 32, 48)
 
     def encode():
         streams = [codec.encode_stream() for _ in range(2)]
@@ -145,6 +145,14 @@ def test_what_was_asked_for_is_kept_and_what_is_missing_left_out(planner, monkey
     assert planner.ways() == [("bf16", "none"), ("bf16", "parts")]
 
 
+def test_where_nothing_fits_no_frame_is_given_up_for_nothing(planner, monkeypatch):
+    """When decoding alone is too much, a shorter window would not help."""
+    monkeypatch.setitem(planner._work, (plan.decoding_bytes, (planner.size,)), 10 * GIB)
+    assert planner.choose(GIB) is None
+    least = planner.least()
+    assert (least.weights, least.offload, least.window) == ("bf16", "blocks", 81)
+
+
 def test_the_hosts_memory_counts(planner):
     tight = planner.plan("bf16", "blocks", 81)
     assert planner.choose(tight.peak) == tight
@@ -178,6 +186,10 @@ def test_wrong_arguments(capsys):
 def gpu(monkeypatch, tmp_path):
     """As if there were one, of so many bytes; a shot of 30 frames."""
     monkeypatch.setattr(memory, "choose_device", lambda name: "cpu" if name == "cpu" else "cuda")
+    for name in ("decoding_bytes", "encoding_bytes"):  # so that it is the window that counts
+        monkeypatch.setattr(plan, name, lambda *given: 0)
+    for name in ("CONTEXT", "TEXT_WORK"):
+        monkeypatch.setattr(plan, name, 0)
     geometry = Geometry(SMALL, Limits(max_frames=21, pixels=160 * 96), on_meta(small_vae), on_meta(lambda: nn.Linear(64, 64)))
     monkeypatch.setattr(Geometry, "of", lambda name: geometry)
     (tmp_path / "plate").mkdir()
@@ -196,11 +208,11 @@ def test_a_render_begins_with_the_plan(gpu):
     means, planner = gpu
     ample = means(24 * GIB)
     assert (ample.weights, ample.offload, ample.window, ample.planned) == ("bf16", "none", 21, ())
-    least = planner.plan("bf16", "blocks", 9).peak
-    tight = means(least)
+    tight = means(min(planner.plan(*way, 9).peak for way in WAYS))
     assert tight.window == 9 and "windows of 9 frames, which is another picture" in tight.planned[0]
     hopeless = means(1)
     assert (hopeless.weights, hopeless.offload, hopeless.window) == ("int8", "blocks", 9)
+    assert "weights of 8 bits (int8) and windows of 9 frames" in hopeless.planned[0]
     assert means(24 * GIB, weights="fp8").weights == "fp8" and means(24 * GIB, weights="fp8").planned == ()
 
 

@@ -11,6 +11,7 @@ import torch
 
 from core.errors import InputError
 from core.model.codec import Codec
+from core.model.quantise import quietly
 
 
 class Visitor:
@@ -74,10 +75,11 @@ class VisitingCodec(Codec):
 
 def offload_blocks(transformer, device):
     """Keep a Transformer, on the CPU, there: each block is on the device while it works. Raises InputError."""
-    from diffusers.hooks import apply_group_offloading
-
     if find_spec("accelerate") is None:
         raise InputError("--offload blocks needs accelerate; pip install 'vera-edit[full-size]', or use --offload parts")
+
+    with quietly():
+        from diffusers.hooks import apply_group_offloading
 
     device = torch.device(device)
     apply_group_offloading(

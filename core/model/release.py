@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from core.errors import InputError
+from core.model.quantise import quietly
 from core.model.save import write_shards
 from core.model.tensors import TensorFiles, check_shapes
 
@@ -72,8 +73,9 @@ def tensors_of(file: Path) -> Mapping[str, torch.Tensor]:
 
 
 def codec_writer(file: Path):
-    from diffusers import AutoencoderKLWan
-    from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+    with quietly():
+        from diffusers import AutoencoderKLWan
+        from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
     state = convert_wan_vae_to_diffusers(dict(tensors_of(file)))
     with torch.device("meta"):

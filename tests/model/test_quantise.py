@@ -42,6 +42,7 @@ def test_the_error_against_bf16(vera, inputs, kind):
     full = output(load_model(vera, "cpu", weights="bf16"), inputs)
     model = load_model(vera, "cpu", weights=kind)
     error = off(output(model, inputs), full)
+    print("ERROR", kind, error)
     assert ERROR[kind] / 10 < error < ERROR[kind]
     parameters = dict(model.transformer.named_parameters())
     small = {n for n, p in parameters.items() if hasattr(p, "qdata")}
