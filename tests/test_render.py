@@ -214,7 +214,7 @@ def test_a_saver_that_changes_the_picture_is_of_the_jobs_hash(tmp_path, monkeypa
     plate, mini = sequence(tmp_path / "in", [1]), load_model("mini", "cpu")
 
     def hash_with(**savers):
-        return prepare(EditRecipe(plate, "Add fog", str(tmp_path / "out"), **savers), "cpu", lambda *_: mini).hash
+        return prepare(EditRecipe(plate, "Add fog", str(tmp_path / "out"), **savers), "cpu", lambda *_, **asked: mini).hash
 
     changing = [{}, {"cache": 0.1}, {"cache": 0.2}, {"attention": "int8"}, {"attention": "window"}, {"weights": "int8"}]
     assert len({hash_with(**savers) for savers in changing}) == len(changing)

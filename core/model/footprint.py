@@ -81,9 +81,10 @@ def weight_bytes(config: TransformerConfig, weights: str) -> dict[str, int]:
 
 
 @torch.no_grad()
-def denoising_bytes(config: TransformerConfig, size, frames: int, batch: int = 1, dtype=torch.bfloat16, device="meta") -> int:
-    """Beside the weights, of one step of a window: size (width, height) and number of its frames."""
+def denoising_bytes(config: TransformerConfig, size, frames: int, batch: int = 1) -> int:
+    """Beside the weights, of one step of a window in bf16: size (width, height) and number of its frames."""
     shape = (config.latent_channels, latent_frames(frames), size[1] // 8, size[0] // 8)
+    dtype, device = torch.bfloat16, "meta"
     with torch.device(device):
         transformer = Transformer(replace(config, layers=2)).to(dtype)  # two hold at once what any number holds
     for name, value in transformer.named_parameters():
@@ -100,7 +101,7 @@ def denoising_bytes(config: TransformerConfig, size, frames: int, batch: int = 1
 
 @torch.no_grad()
 def decoding_bytes(vae, size, streams: int = 4) -> int:
-    """Beside the weights, of decoding that many streams side by side: three layers, and the plate where it is seen again."""
+    """Beside the weights, of decoding that many side by side: three layers, and the plate where it is seen again."""
     latents = torch.empty(1, vae.config.z_dim, 3, size[1] // 8, size[0] // 8, device=vae.device)
     codec = WanCodec(vae)
     with FusedAttention(), LiveBytes() as live:

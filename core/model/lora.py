@@ -33,7 +33,7 @@ METADATA = "lora_adapter_metadata"  # diffusers' name for a file's ranks and alp
 _PREFIXES = re.compile(r"(?:(?:base_model\.model|diffusion_model|transformer|model|unet)\.)+|lora_unet_")
 _KEY = re.compile(
     r"(?P<module>.+)\.(?:"
-    r"lora_?(?:\.)?(?P<low>A|down)(?:\.default)?\.weight|lora_?(?:\.)?(?P<high>B|up)(?:\.default)?\.weight"
+    r"lora[_.](?P<low>A|down)(?:\.default)?\.weight|lora[_.](?P<high>B|up)(?:\.default)?\.weight"
     r"|(?P<alpha>alpha)|(?P<weight>diff)|(?P<bias>diff_b|lora_B(?:\.default)?\.bias))"
 )
 
@@ -79,10 +79,10 @@ class Loras:
                 f"--lora {path}: {len(strange)} of {len(files.shapes)} tensors match nothing in this model:"
                 f" {listed(strange)}; LoRAs of Wan2.1 text-to-video of the same size are taken, and those of this Vera"
             )
-        alphas = stated_alpha(path)
+        alpha = stated_alpha(path)
         for module, keys in parts.items():
             for own in modules[module]:
-                for leaf, change, size in changes_of(files, keys, alphas, strength, path, module):
+                for leaf, change, size in changes_of(files, keys, alpha, strength, path):
                     self._expect(path, keys, shapes, f"{own}.{leaf}", size)
                     self._changes[f"{own}.{leaf}"].append(in_shape(change, shapes[f"{own}.{leaf}"]))
 
@@ -95,14 +95,15 @@ class Loras:
             raise InputError(f"--lora {path}: {listed(keys.values())} change {size} of {name}, which is {there}")
 
 
-def changes_of(files, keys, alpha, strength, path, module):
+def changes_of(files, keys, alpha, strength, path):
     """Yield (leaf, function that gives the change in fp32, its size) of one module's tensors in a file."""
+    scale = strength
     if ("low" in keys) != ("high" in keys):
         raise InputError(f"--lora {path}: {next(iter(keys.values()))} is one of a pair, the other is missing")
     if "low" in keys:
         low, high = files.shapes[keys["low"]], files.shapes[keys["high"]]
-        rank = low[0]
-        if torch.Size(high[1:]).numel() != rank:
+        rank = low[0] if low else 0
+        if len(low) < 2 or len(high) < 2 or torch.Size(high[1:]).numel() != rank or not rank:
             raise InputError(f"--lora {path}: {keys['low']} {low} and {keys['high']} {high} are of different rank")
         if "alpha" in keys:
             alpha = float(files.get(keys["alpha"]))
@@ -116,7 +117,8 @@ def changes_of(files, keys, alpha, strength, path, module):
         if role in keys:
             shape = files.shapes[keys[role]]
             size = (shape[0], torch.Size(shape[1:]).numel()) if len(shape) > 1 else shape
-            yield role, lambda key=keys[role]: strength * files.get(key).float(), size
+            factor = scale if "lora_B" in keys[role] else strength  # PEFT's bias is of the low-rank path
+            yield role, lambda key=keys[role], factor=factor: factor * files.get(key).float(), size
 
 
 def in_shape(change, shape):
@@ -130,15 +132,17 @@ def modules_by_name(shapes) -> dict[str, list[str]]:
         module, dot, leaf = name.rpartition(".")
         if leaf != "weight":
             continue
-        wan = wan_name(name)
-        names = {module} | ({own_name(wan, layout).removesuffix(".weight") for layout in ("diffusers", "original")} if wan else set())
+        names, wan = {module}, wan_name(name)
+        if wan:
+            names |= {own_name(wan, layout).removesuffix(".weight") for layout in ("diffusers", "original")}
         for each in names | {n.replace(".", "_") for n in names}:
             called[each].append(module)
     return called
 
 
 def module_name(key: str) -> str:
-    return _PREFIXES.sub("", key, count=1) if _PREFIXES.match(key) else key
+    """A module's name in a file without what tools put before it."""
+    return key[match.end() :] if (match := _PREFIXES.match(key)) else key
 
 
 def stated_alpha(path: Path) -> float | None:

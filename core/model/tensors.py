@@ -68,7 +68,8 @@ class TensorFiles:
 def weight_files(path: Path, apart=()) -> list[Path]:
     """The safetensors of a folder, those that its index names if it has one, or the one file.
 
-    apart: stems of files that belong to something else. Raises InputError where there are none, or not all that the index names.
+    apart: stems of files that belong to something else. Raises InputError where there are none, or not all
+    that the index names.
     """
     if path.is_file():
         if path.suffix in PICKLES:

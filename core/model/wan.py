@@ -165,12 +165,13 @@ def branch_wan(
 
     source is a diffusers directory (`transformer/`, `vae/`, `text_encoder/`, `tokenizer/`), a folder of the original
     release (see release.py), or a file of safetensors with the transformer alone, in either layout, in shards or
-    whole; or a Vera directory. target must not exist. dtype None keeps the weights' types; a lower one leaves in fp32 what the transformer computes in fp32.
+    whole; or a Vera directory. target must not exist. dtype None keeps the weights' types; a lower one leaves in
+    fp32 what the transformer computes in fp32.
     loras: (path, strength) each, merged in. switches: share_embedders, alpha_text, mask_input, of a Wan.
     Written shard by shard beside target and renamed when whole, so memory stays at a shard that is read and
     one that is written, and no half directory is left. Raises InputError.
     """
-    from core.model.lora import Loras
+    from core.model.lora import Loras  # which is made of the names here
 
     source, target = Path(source), Path(target)
     if (source / "transformer_2").exists():
@@ -234,9 +235,10 @@ def settings(folder: Path) -> dict:
 
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m core.model.wan", description="Turn a Wan2.1 T2V directory into a Vera directory, or write a Vera's anew."
+        prog="python -m core.model.wan",
+        description="Turn a Wan2.1 T2V directory into a Vera directory, or write a Vera's anew.",
     )
-    parser.add_argument("source", help="Wan2.1 T2V directory (diffusers or original layout), a safetensors file, or a Vera directory")
+    parser.add_argument("source", help="Wan2.1 T2V (diffusers' or original layout, or a safetensors file), or a Vera")
     parser.add_argument("target", help="the Vera directory to make")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: the weights' own")
     parser.add_argument("--max-shard-size", type=float, default=SHARD_BYTES / 1e9, metavar="GB", help="default: 5")

@@ -139,6 +139,27 @@ def test_the_alpha_of_a_whole_file(wan, tmp_path, form):
     assert (found - scale * high @ low).abs().max() < 1e-5
 
 
+def test_a_bias_of_the_low_rank_path_is_scaled_with_it(wan, tmp_path):
+    """As PEFT's own layer computes it."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    module = "blocks.0.attn1.to_q"
+    low, high = pairs(wan)[module]
+    bias = torch.linspace(-1, 1, 60)
+    state = {"lora_A.weight": low, "lora_B.weight": high, "lora_B.bias": bias}
+    facts = json.dumps({"transformer.lora_alpha": 6})
+    file = tmp_path / "lora.safetensors"
+    save_file({f"transformer.{module}.{n}": t for n, t in state.items()}, file, {"lora_adapter_metadata": facts})
+    ours = vera_with(wan, [(file, 1.0)]).blocks[0].edit.attn1.to_q
+    inject_adapter_in_model(LoraConfig(r=RANK, lora_alpha=6, lora_bias=True, target_modules=module), wan)
+    theirs = wan.get_submodule(module)
+    with torch.no_grad():
+        for name, value in state.items():
+            dict(theirs.named_parameters())[name.replace(".", ".default.")].copy_(value)
+        x = torch.randn(5, 60, generator=torch.Generator().manual_seed(0))
+        assert (ours(x) - theirs(x)).abs().max() < 1e-4
+
+
 FAULTS = {
     "image to video": ({"diffusion_model.blocks.0.cross_attn.k_img.lora_A.weight": (3, 60)}, "1 of 21.*k_img"),
     "another depth": ({"diffusion_model.blocks.2.self_attn.q.lora_A.weight": (3, 60)}, "match nothing.*blocks.2"),
@@ -147,6 +168,9 @@ FAULTS = {
     "one of a pair": ({"transformer.condition_embedder.time_proj.lora_A.weight": (3, 60)}, "time_proj.*other is missing"),
     "two ranks": (
         {f"transformer.proj_out.lora_{x}.weight": s for x, s in (("A", (2, 60)), ("B", (16, 3)))}, "different rank",
+    ),
+    "no matrix": (
+        {f"transformer.proj_out.lora_{x}.weight": s for x, s in (("A", ()), ("B", (16, 3)))}, "different rank",
     ),
     "another width": (
         {f"transformer.proj_out.lora_{x}.weight": s for x, s in (("A", (2, 61)), ("B", (16, 2)))},
@@ -158,7 +182,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_does_not_match_is_refused_by_name(wan, tmp_path, fault):
     extra, said = FAULTS[fault]
-    base = {} if fault in ("two ranks", "another width") else written("diffusers", pairs(wan))
+    base = {} if fault in ("two ranks", "no matrix", "another width") else written("diffusers", pairs(wan))
     save_file(base | {n: torch.zeros(s) for n, s in extra.items()}, tmp_path / "lora.safetensors")
     said = said.replace("of 21", f"of {len(base) + 1}")
     with pytest.raises(InputError, match=f"--lora .*lora.safetensors: .*{said}") as caught:
