@@ -123,3 +123,22 @@ def test_blocks_need_accelerate(vera, monkeypatch):
     monkeypatch.setattr("core.model.offload.find_spec", lambda name: None)
     with pytest.raises(InputError, match="needs accelerate"):
         load_model(vera, "cpu", offload="blocks")
+
+
+def test_a_shot_by_all_of_these_means(vera, tmp_path, capsys):
+    """The command, with a directory in 8 bits whose blocks wait: a whole delivery, and --verbose says how."""
+    import json
+    from pathlib import Path
+
+    from core import render
+    from tests.plate.media import write_sequence
+
+    (Path(vera) / "model.json").write_text(json.dumps({"max_frames": 9, "pixels": 48 * 32, "steps": 1, "guidance": 1.0}))
+    plate = write_sequence(tmp_path, range(1, 4), size=(32, 48, 3))
+    args = ["--plate", str(plate), "--prompt", "add a boat", "--out", str(tmp_path / "out"), "--model", vera]
+    args += ["--weights", "int8", "--offload", "blocks", "--device", "cpu", "--progress", "none", "--verbose"]
+    assert render.main(args) == 0
+    said = capsys.readouterr().err
+    assert "bfloat16 and float32 and int8" in said and "so do its blocks" in said
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert len(manifest["frames"]) == 3 and manifest["extra"]["warnings"] == []
