@@ -7,6 +7,7 @@ library allocates inside one operation (a convolution's workspace), nor of a GPU
 
 import weakref
 from dataclasses import replace
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +63,7 @@ class FusedAttention(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
+@cache
 def weight_bytes(config: TransformerConfig, weights: str) -> dict[str, int]:
     """Of a Transformer: "blocks", "block" (one of them) and "rest". weights: "fp32", "bf16", "fp8" or "int8".
 
