@@ -92,7 +92,7 @@ class Job:
 def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
     """Open everything that the recipe names. Raises InputError; nothing is written.
 
-    load(name, device) gives the Model; the service's keeps it from job to job.
+    load(name, device, **recipe.loading()) gives the Model; the service's keeps it from job to job.
     """
     if split_model(recipe.model)[0]:
         from core.lifting.shot import prepare_lift
@@ -105,7 +105,7 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
     region = region_of(plate, parse_region(recipe.region) if recipe.region else None)
     cuts = parse_cuts(recipe.cuts)
     refuse_cuts_outside(cuts, plate.frames)
-    model = load(recipe.model, choose_device(device))
+    model = load(recipe.model, choose_device(device), **recipe.loading())
     stops = 0.0 if recipe.exposure == "auto" else recipe.exposure
     color = PlateColor(space, plate.pixel_type, stops, CURVES[model.limits.light_curve])
     steps = model.limits.steps if recipe.steps is None else recipe.steps
@@ -131,6 +131,8 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
         # compile and one_batch are not part of it: like the device, they change the rounding only.
         attention=savers.attention,
         cache=savers.cache,
+        # As asked for: what "auto" chose for a machine is said, as the device is.
+        weights=recipe.weights,
     )
     formats = Formats(recipe.layer_type, recipe.compression, recipe.also)
     job_hash = identity(

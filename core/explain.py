@@ -20,7 +20,8 @@ def explain(job, device_asked) -> list[str]:
     return [
         f"device: {model.device} ({_why(device_asked, model.device)}), {torch.get_num_threads()} CPU threads",
         f"model: {model.name}, {_size(model.transformer)}; text encoder and codec"
-        f" {'visit the device' if hasattr(model.text, 'visitor') else 'stay on the device'}",
+        f" {'visit the device' if hasattr(model.text, 'visitor') else 'stay on the device'}"
+        f"{', so do its blocks' if hasattr(model.transformer, 'computes_on') else ''}",
         f"sampling: {width}x{height}, {frames} frames at once, {job.steps} steps, guidance {job.guidance:g}",
         *job.savers.explain(model.transformer, length),
     ]
@@ -51,5 +52,5 @@ def _why(asked, device):
 
 def _size(transformer):
     parameters = list(transformer.parameters())
-    types = sorted({str(p.dtype).removeprefix("torch.") for p in parameters})
+    types = sorted({str(getattr(p, "qdata", p).dtype).removeprefix("torch.") for p in parameters})
     return f"{sum(p.numel() for p in parameters) / 1e6:.1f} million weights of {' and '.join(types)}"

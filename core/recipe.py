@@ -17,7 +17,10 @@ ALSO = ("prores", "png", "matte")
 LAYER_MODES = ("auto", "replace", "relative")
 MAX_STOPS = 20
 ATTENTIONS = ("dense", "int8", "window")
+WEIGHTS = ("auto", "bf16", "fp8", "int8")
+OFFLOADS = ("auto", "none", "parts", "blocks")
 MAX_SEED = 2**63 - 1
+MAX_STRENGTH = 10
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class EditRecipe:
     layer_type, compression: of the EXR files. also: what else is delivered of the layer (see
     layer/also.py): "prores", "png", "matte"; a text with commas counts as a list. attention,
     cache (a threshold), compile, one_batch: what may make it cheaper, see sampling/savers.py.
+    weights, offload: how the model is kept in memory, see model/load.py; lora: files whose changes are
+    added to its weights, "FILE" or "FILE:STRENGTH" each.
     """
 
     plate: str
@@ -60,6 +65,9 @@ class EditRecipe:
     cache: float | None = None
     compile: bool = False
     one_batch: bool = False
+    weights: str = "auto"
+    offload: str = "auto"
+    lora: tuple[str, ...] = ()
 
     def __post_init__(self):
         for name in ("plate", "prompt", "out", "model", "blend_space", "attention"):
@@ -85,6 +93,12 @@ class EditRecipe:
         object.__setattr__(self, "exposure", _stops(self.exposure))
         if self.attention not in ATTENTIONS:
             raise InputError(f"attention '{self.attention}' is unknown; choose {', '.join(ATTENTIONS)}")
+        for name, known in (("weights", WEIGHTS), ("offload", OFFLOADS)):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} {getattr(self, name)!r} is unknown; choose {', '.join(known)}")
+        object.__setattr__(self, "lora", _texts("lora", self.lora))
+        for text in self.lora:
+            parse_lora(text)
         for name in ("keep", "compile", "one_batch"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} {getattr(self, name)!r} is not true or false")
@@ -118,6 +132,8 @@ class EditRecipe:
         for name in ("plate", "mask", "out"):
             if isinstance(values.get(name), str) and values[name]:
                 values[name] = str(file.parent / values[name])
+        if "lora" in values:
+            values["lora"] = [_beside(file.parent, text) for text in _texts("lora", values["lora"])]
         return cls.from_values(values | changes, path)
 
     @classmethod
@@ -131,12 +147,18 @@ class EditRecipe:
             raise InputError(f"{where}: {missing[0]} is missing; say {_HINTS[missing[0]]}")
         return cls(**{name: value for name, value in values.items() if value is not None})
 
+    def loading(self) -> dict:
+        """What load_model is told beside the model's name and the device: what was asked for."""
+        asked = {"weights": self.weights, "offload": self.offload, "lora": self.lora}
+        return {name: value for name, value in asked.items() if value not in ("auto", ())}
+
     def to_json(self) -> dict:
         """As a job file holds it; paths are absolute, so that it can be run from anywhere."""
         values = {"schema": SCHEMA} | asdict(self)
         for name in ("plate", "mask", "out"):
             if values[name] is not None:
                 values[name] = str(Path(values[name]).absolute())
+        values["lora"] = [_beside(Path.cwd(), text) for text in self.lora]
         door, path = split_model(self.model)
         if door:
             values["model"] = f"{door}:{Path(path).absolute()}"
@@ -158,6 +180,22 @@ def identity(**determinants) -> str:
     """
     text = json.dumps(determinants, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def parse_lora(text: str) -> tuple[str, float]:
+    """"FILE" or "FILE:STRENGTH" -> the path and the strength, 1 unless given. Raises InputError."""
+    path, colon, number = text.rpartition(":")
+    if not colon or not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)", number):
+        path, number = text, "1"  # a colon may be a drive's
+    if not path.strip() or not abs(float(number)) <= MAX_STRENGTH:
+        raise InputError(f"lora '{text}' is not FILE or FILE:STRENGTH, a number up to {MAX_STRENGTH}")
+    return path, float(number)
+
+
+def _beside(folder: Path, text: str) -> str:
+    """A LoRA's text with its path taken from a folder."""
+    path, strength = parse_lora(text)
+    return f"{folder / path}:{strength!r}"
 
 
 def parse_region(text: str) -> tuple[int, int, int, int]:
@@ -186,6 +224,12 @@ def parse_cuts(text: str | None) -> str | tuple[int, ...]:
 def _whole(name, value, low, high):
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise InputError(f"{name} {value} is out of range; give a whole number from {low} to {high}")
+
+
+def _texts(name, values) -> tuple[str, ...]:
+    if isinstance(values, str) or not all(isinstance(v, str) for v in values or ()):
+        raise InputError(f"{name} {values!r} is not a list of texts")
+    return tuple(values or ())
 
 
 def _names(also) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import traceback
 
 from core.arguments import Parser
 from core.errors import InputError, OutOfMemory, Stopped
-from core.recipe import ATTENTIONS, COMPRESSIONS, LAYER_TYPES, EditRecipe
+from core.recipe import ATTENTIONS, COMPRESSIONS, LAYER_TYPES, OFFLOADS, WEIGHTS, EditRecipe
 
 DONE, FAULT, WRONG_INPUT, STOPPED = 0, 1, 2, 3
 
@@ -96,6 +96,20 @@ def parser() -> Parser:
     saving.add_argument(
         "--one-batch", action="store_true", default=None, help="both guidance passes at once: takes more memory"
     )
+    large = p.add_argument_group("full-size models (docs/full-size.md)")
+    large.add_argument(
+        "--weights",
+        choices=WEIGHTS,
+        help="of the transformer: bf16, or 8 bits, which is another picture (default: auto, bf16 if that fits the GPU)",
+    )
+    large.add_argument(
+        "--offload",
+        choices=OFFLOADS,
+        help="what waits in the host's memory: text encoder and codec (parts), the transformer's blocks too (default: auto)",
+    )
+    large.add_argument(
+        "--lora", action="append", metavar="FILE[:STRENGTH]", help="a LoRA for Wan2.1 or this Vera; may be given again"
+    )
     p.add_argument("--verbose", action="store_true", help="say what was chosen (device, attention, ...), and why")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
@@ -106,7 +120,7 @@ def recipe_of(args):
     names = ("plate", "prompt", "out", "mask", "frames", "model", "seed", "steps", "guidance")
     names += ("color_space", "exposure", "blend_space", "layer_space", "layer_mode", "region", "cuts", "keep")
     names += ("attention", "cache", "compile", "one_batch")
-    names += ("layer_type", "compression", "also")
+    names += ("layer_type", "compression", "also", "weights", "offload", "lora")
     values = {n: getattr(args, n) for n in names}
     values = {n: v for n, v in values.items() if v is not None}
     return EditRecipe.from_file(args.job, **values) if args.job else EditRecipe.from_values(values)

@@ -33,11 +33,12 @@ class Job:
 @dataclass(frozen=True)
 class Model:
     limits: Limits
-    offload: bool
+    offload: str
+    weights: str
 
 
-def load(name, device, offload=False):
-    return Model(Limits(max_frames=49), offload)
+def load(name, device, offload="none", weights="auto"):
+    return Model(Limits(max_frames=49), offload, weights)
 
 
 @pytest.fixture
@@ -64,16 +65,45 @@ def test_each_cheaper_means_is_tried_in_order(gpu):
     work, tried = failing(6)
     said = within_memory(work, BOTH, "auto", load)
     assert tried == [
-        (True, False, 49, "auto"),
-        (False, False, 49, "auto"),
-        (False, True, 49, "auto"),
-        (False, True, 25, "auto"),
-        (False, True, 13, "auto"),
-        (False, True, 9, "auto"),
-        (False, False, 49, "cpu"),
+        (True, "none", 49, "auto"),
+        (False, "none", 49, "auto"),
+        (False, "parts", 49, "auto"),
+        (False, "parts", 25, "auto"),
+        (False, "parts", 13, "auto"),
+        (False, "parts", 9, "auto"),
+        (False, "none", 49, "cpu"),
     ]
     words = ("one after the other", "outside the GPU", "of 25 frames", "of 13 frames", "of 9 frames", "CPU")
     assert all(word in line for word, line in zip(words, said, strict=True))
+
+
+def test_a_full_size_model_has_two_means_more(gpu, monkeypatch, tmp_path):
+    """Its blocks leave the GPU before its weights are rounded; what was asked for is not changed."""
+    monkeypatch.setattr(memory, "planned_means", memory.Means)
+    monkeypatch.setattr(memory, "prepare", lambda recipe, device, load: Job(recipe, device, load("vera", device)))
+
+    def tried(**asked):
+        recipe, seen = EditRecipe("plate.exr", "Add fog", "out", model=str(tmp_path), **asked), []
+
+        def work(job):
+            seen.append((job.model.offload, job.model.weights, job.model.limits.max_frames))
+            raise torch.OutOfMemoryError
+
+        with pytest.raises(OutOfMemory):
+            within_memory(work, recipe, "cuda", load)
+        return seen
+
+    assert tried()[:5] == [
+        ("none", "auto", 49),
+        ("parts", "auto", 49),
+        ("blocks", "auto", 49),
+        ("blocks", "int8", 49),
+        ("blocks", "int8", 25),
+    ]
+    assert {weights for _, weights, _ in tried(weights="fp8")} == {"auto"}
+    assert {offload for offload, _, _ in tried(offload="parts")} == {"none"}
+    monkeypatch.setattr(memory, "lacking", lambda weights, offload: "torchao")
+    assert [window for *_, window in tried()] == [49, 49, 25, 13, 9], "a means whose library is missing was tried"
 
 
 def test_what_is_enough_is_enough(gpu):
@@ -99,7 +129,7 @@ def test_windows_are_not_cut_below_the_shot_nor_where_nothing_was_seen(gpu, monk
         within_memory(work, BOTH, "cpu", load)
     assert len(tried) == 2
 
-    def never(name, device, offload=False):
+    def never(name, device, offload="none"):
         raise torch.OutOfMemoryError("CUDA out of memory while it is loaded")
 
     with pytest.raises(OutOfMemory, match="one after the other and text encoder and codec outside the GPU while they wait;"):
@@ -199,5 +229,5 @@ def test_a_lift_has_no_means_of_a_models_but_the_cpu(monkeypatch):
     monkeypatch.setattr(memory, "choose_device", lambda name: "cpu" if name == "cpu" else "cuda")
     means = memory.Means(EditRecipe("plate.exr", "Add fog", "out", model="vace:folder"), "auto")
     cheaper = memory.next_cheaper(means, True, None)
-    assert cheaper.device == "cpu" and not cheaper.offload and cheaper.said == ("the CPU, which is slow",)
+    assert cheaper.device == "cpu" and cheaper.offload == "auto" and cheaper.said == ("the CPU, which is slow",)
     assert memory.next_cheaper(cheaper, False, None) is None

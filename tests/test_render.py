@@ -168,11 +168,38 @@ def test_a_saver_that_changes_the_picture_is_of_the_jobs_hash(tmp_path, monkeypa
     plate, mini = shot(tmp_path / "in", [1]), load_model("mini", "cpu")
 
     def hash_with(**savers):
-        return prepare(EditRecipe(plate, "Add fog", str(tmp_path / "out"), **savers), "cpu", lambda *_: mini).hash
+        return prepare(EditRecipe(plate, "Add fog", str(tmp_path / "out"), **savers), "cpu", lambda *_, **asked: mini).hash
 
-    changing = [{}, {"cache": 0.1}, {"cache": 0.2}, {"attention": "int8"}, {"attention": "window"}]
+    changing = [{}, {"cache": 0.1}, {"cache": 0.2}, {"attention": "int8"}, {"attention": "window"}, {"weights": "int8"}]
     assert len({hash_with(**savers) for savers in changing}) == len(changing)
-    assert {hash_with(**savers) for savers in ({"cache": 0.0}, {"compile": True}, {"one_batch": True})} == {hash_with()}
+    rounding = ({"cache": 0.0}, {"compile": True}, {"one_batch": True}, {"offload": "parts"})
+    assert {hash_with(**savers) for savers in rounding} == {hash_with()}
+
+
+def test_a_lora_is_of_the_jobs_hash_by_its_content(tmp_path):
+    """Wherever it lies; a job file keeps it beside itself, a delivery's recipe by its whole path."""
+    from safetensors.torch import save_file
+
+    from core.edit import prepare
+    from core.recipe import EditRecipe
+
+    plate = sequence(tmp_path / "in", [1])
+    name, files = "transformer.blocks.0.edit.attn1.to_q.lora_{}.weight", []
+    for folder, value in (("a", 1.0), ("b", 1.0), ("c", 2.0)):
+        (tmp_path / folder).mkdir()
+        files.append(str(tmp_path / folder / "l.safetensors"))
+        save_file({name.format("A"): torch.full((2, 192), value), name.format("B"): torch.ones(192, 2)}, files[-1])
+
+    def hash_with(*lora):
+        return prepare(EditRecipe(plate, "Add fog", str(tmp_path / "out"), lora=lora), "cpu").hash
+
+    a, b, c = files
+    assert hash_with(a) == hash_with(b) == hash_with(f"{a}:1")
+    assert len({hash_with(*lora) for lora in ((), (a,), (c,), (f"{a}:0.5",), (a, c))}) == 5
+
+    (tmp_path / "job.json").write_text(json.dumps({"plate": "p.png", "prompt": "x", "out": "o", "lora": ["a/l.safetensors:0.5"]}))
+    recipe = EditRecipe.from_file(str(tmp_path / "job.json"))
+    assert recipe.lora == (f"{tmp_path / 'a/l.safetensors'}:0.5",) == tuple(recipe.to_json()["lora"])
 
 
 def test_each_saver_reaches_the_model(tmp_path, monkeypatch):
@@ -287,6 +314,9 @@ simple("layer mode", "--layer-mode", "--layer-mode", "add")
 simple("blend space", "--blend-space", "--blend-space", "log")
 simple("cache above one", "cache 2", "--cache", "2")
 simple("cache not a number", "cache nan", "--cache", "nan")
+simple("weights of another kind", "choose from", "--weights", "int4")
+simple("LoRA that is not there", "--lora away.safetensors: no such file", "--lora", "away.safetensors:0.5")
+simple("LoRA of another strength", "a number up to 10", "--lora", "x.safetensors:99")
 simple("attention of another kind", "--attention", "--attention", "sparse")
 simple("unknown option", "--colour", "--colour", "red")
 simple("region of words", "not X,Y,W,H", "--region", "left")

@@ -165,6 +165,9 @@ def _refuse_what_is_not_lifted(recipe):
         "cache": (recipe.cache is not None, "has no such cache"),
         "compile": (recipe.compile, "compiles nothing"),
         "one batch": (recipe.one_batch, "has no such passes"),
+        "weights": (recipe.weights != "auto", "has no such weights"),
+        "offload": (recipe.offload != "auto", "has nothing to keep elsewhere"),
+        "lora": (bool(recipe.lora), "has no weights to change"),
     }
     for name, (is_set, reason) in asked.items():
         if is_set:

@@ -67,11 +67,13 @@ class TransformerConfig:
 
     @classmethod
     def load(cls, path: Path) -> "TransformerConfig":
+        """Names that begin with _ are notes of the libraries'. Raises InputError."""
         try:
-            return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls(**{name: value for name, value in values.items() if not name.startswith("_")})
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; a model directory needs it") from None
-        except (TypeError, json.JSONDecodeError) as error:
+        except (TypeError, AttributeError, json.JSONDecodeError) as error:
             raise InputError(f"{path}: not a transformer configuration ({error})") from None
 
 

@@ -1,8 +1,8 @@
 """A model by name: the embedded `mini`, or a Vera directory of safetensors.
 
-A Vera directory, as `python -m core.model.wan` and training write it:
+A Vera directory, as `python -m core.model.wan` and save.py write it:
     transformer/config.json     TransformerConfig
-    transformer/*.safetensors   any number of shards
+    transformer/*.safetensors   any number of shards, with their index
     vae/ text_encoder/ tokenizer/   as in diffusers' Wan2.1 directories
     model.json                  optional: the fields of Limits
 All is checked from headers before a weight is read. diffusers and transformers are slow to import,
@@ -21,11 +21,14 @@ from torch import nn
 from core.errors import InputError
 from core.model.codec import Codec, WanCodec
 from core.model.config import PRESETS, TransformerConfig
-from core.model.offload import VisitingCodec, VisitingText
+from core.model.lora import Loras
+from core.model.offload import VisitingCodec, VisitingText, computing_device, offload_blocks
+from core.model.quantise import KINDS, is_quantised, quantise, quantiser, quietly
 from core.model.tensors import TensorFiles, check_shapes
 from core.model.text import WanText
 from core.model.transformer import Transformer, kept_in_float32
 from core.model.wan import parameter_shapes
+from core.recipe import parse_lora
 
 MINI = Path(__file__).parents[1] / "weights" / "mini"
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer")
@@ -82,27 +85,62 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        return next(self.transformer.parameters()).device
+        return computing_device(self.transformer)
 
 
-def load_model(name: str, device, dtype: torch.dtype | None = None, offload: bool = False) -> Model:
+def load_model(
+    name: str,
+    device,
+    dtype: torch.dtype | None = None,
+    weights: str = "auto",
+    offload: str = "none",
+    lora: tuple[str, ...] = (),
+) -> Model:
     """`mini`, or a Vera directory, onto a device.
 
-    dtype is that of the transformer and the text encoder; None keeps the files' own. The
-    parameters that must stay fp32 do, and so does the codec. mini is small and runs as
-    it was saved. Memory is one copy of the weights. offload keeps the text encoder and the
-    codec in the host's memory, and brings each to the device only while it works. Raises
-    InputError before any weight is read when a part is missing or does not fit.
+    dtype is that of the transformer and the text encoder; None keeps the files' own. The parameters that must
+    stay fp32 do, and so does the codec. weights: "auto" leaves it at that; "bf16", or "fp8" and "int8", with which
+    the transformer's projections take 8 bits (see quantise.py) and the rest is bf16. mini is small: it is computed
+    in fp32, whatever its weights are kept in. lora: "FILE[:STRENGTH]" each, added to the weights as these are read.
+    offload: "parts" keeps the text encoder and the codec in the host's memory, and brings each to the device only
+    while it works; "blocks" the transformer's blocks too. Host memory is one copy of what stays there, and
+    one file's tensors while they are read. Raises InputError before any weight is read when a part is missing or
+    does not fit.
     """
+    loras = [parse_lora(text) for text in lora]
     if name == "mini":
         from core.model.mini import load_mini
 
-        model = load_mini(MINI, device)
-        return replace(model, **visiting(model, model.codec, model.text, device)) if offload else model
+        model = load_mini(MINI, "cpu" if offload == "blocks" else device)
+        model = replace(model, fingerprint=adapt(model.transformer, loras, model.fingerprint))
+        if weights in KINDS:
+            quantise(model.transformer, weights)
+        return offloaded(model, model.codec, model.text, offload, device)
     root = Path(name)
     if not root.is_dir():
         raise unknown_model(name)
-    return load_directory(root, device, dtype, offload)
+    dtype = dtype if weights == "auto" else torch.bfloat16
+    return load_directory(root, device, dtype, weights, offload, loras)
+
+
+def offloaded(model, codec_module, text_module, offload, device):
+    """The model with what waits outside the device."""
+    if offload == "blocks":
+        offload_blocks(model.transformer, device)
+    return model if offload == "none" else replace(model, **visiting(model, codec_module, text_module, device))
+
+
+def adapt(transformer, loras, fingerprint) -> str:
+    """Add LoRAs to a transformer in memory; the fingerprint of what it is then."""
+    state = transformer.state_dict()
+    changes = Loras(loras, {name: tuple(value.shape) for name, value in state.items()})
+    for name, value in state.items():
+        value.copy_(changes.changed(name, value))
+    return adapted(fingerprint, changes)
+
+
+def adapted(fingerprint: str, loras: Loras) -> str:
+    return hashlib.sha256(f"{fingerprint} {loras.digest}".encode()).hexdigest() if loras.digest else fingerprint
 
 
 def visiting(model, codec_module, text_module, device):
@@ -122,9 +160,11 @@ def unknown_model(name: str) -> InputError:
     return InputError(f"model '{name}': neither 'mini' nor a directory")
 
 
-def load_directory(root: Path, device, dtype, offload=False) -> Model:
-    from diffusers import AutoencoderKLWan
-    from transformers import UMT5Config, UMT5EncoderModel
+def described(root: Path):
+    """A Vera directory's configuration, limits, codec and text encoder, both without weights. Raises InputError."""
+    with quietly():
+        from diffusers import AutoencoderKLWan
+        from transformers import UMT5Config, UMT5EncoderModel
 
     for part in PARTS:
         if not (root / part).is_dir():
@@ -133,26 +173,36 @@ def load_directory(root: Path, device, dtype, offload=False) -> Model:
     config = TransformerConfig.load(root / "transformer" / "config.json")
     vae = on_meta(AutoencoderKLWan.from_config, root / "vae")
     encoder = on_meta(lambda raw: UMT5EncoderModel(UMT5Config.from_dict(raw)), root / "text_encoder")
-    tokenizer = load_tokenizer(root / "tokenizer")
     if config.latent_channels != vae.config.z_dim:
         raise InputError(f"{root}: transformer of {config.latent_channels} latent channels, vae of {vae.config.z_dim}")
     if config.text_dim != encoder.config.d_model:
         raise InputError(f"{root}: transformer for text of width {config.text_dim}, encoder {encoder.config.d_model}")
+    return config, limits, vae, encoder
 
-    at = {part: "cpu" if offload and part != "transformer" else device for part in PARTS if part != "tokenizer"}
+
+def load_directory(root: Path, device, dtype, weights, offload, loras) -> Model:
+    config, limits, vae, encoder = described(root)
+    tokenizer = load_tokenizer(root / "tokenizer")
+    waiting = {"none": (), "parts": ("vae", "text_encoder"), "blocks": ("transformer", "vae", "text_encoder")}[offload]
+    at = {part: "cpu" if part in waiting else device for part in PARTS if part != "tokenizer"}
     files = {part: TensorFiles(root / part, at[part]) for part in at}
-    check_shapes(files["transformer"].shapes, parameter_shapes(config), root / "transformer")
+    shapes = parameter_shapes(config)
+    check_shapes(files["transformer"].shapes, shapes, root / "transformer")
     check_shapes(files["vae"].shapes, shapes_of(vae), root / "vae")
     tie_embedding(files["text_encoder"])
     check_shapes(files["text_encoder"].shapes, shapes_of(encoder), root / "text_encoder")
+    changes = Loras(loras, shapes)
+    put = quantiser(weights) if weights in KINDS else None
 
     with torch.device("meta"):
         transformer = Transformer(config)
-    fill(transformer, files["transformer"], dtype, kept_in_float32)
+    fill(transformer, files["transformer"], dtype, kept_in_float32, changes.changed if loras else None, put)
     fill(vae, files["vae"], torch.float32)
     fill(encoder, files["text_encoder"], dtype)
-    model = Model(str(root), transformer, WanCodec(vae), WanText(tokenizer, encoder), fingerprint(root), limits)
-    return replace(model, **visiting(model, vae, encoder, device)) if offload else model
+    encoder.tie_weights()
+    print_of = adapted(fingerprint(root), changes)
+    model = Model(str(root), transformer, WanCodec(vae), WanText(tokenizer, encoder), print_of, limits)
+    return offloaded(model, vae, encoder, offload, device)
 
 
 def on_meta(build: Callable[[dict], nn.Module], folder: Path) -> nn.Module:
@@ -198,13 +248,24 @@ def tie_embedding(files: TensorFiles) -> None:
             files.alias(there, here)
 
 
-def fill(module: nn.Module, files: TensorFiles, dtype, keep: Callable[[str], bool] = lambda name: False) -> None:
-    """Give a module built on `meta` its weights, one tensor at a time; keep(name) stays fp32 when dtype is set."""
-    state = {}
-    for name in module.state_dict():
+def fill(module: nn.Module, files: TensorFiles, dtype, keep=lambda name: False, changed=None, put=None):
+    """Give a module built on `meta` its weights, one tensor at a time.
+
+    keep(name) stays fp32 when dtype is set. If given, changed(name, tensor) is what is stored instead, and
+    put(linear) puts a block's projection into fewer bits as soon as its weight is there. Where all is as in the
+    files, the tensors stay mapped to them; else they are copies, since one that is mapped holds its whole file.
+    """
+    for name in files.by_file(module.state_dict()):
         tensor = files.get(name)
-        state[name] = tensor if dtype is None else tensor.to(torch.float32 if keep(name) else dtype)
-    module.load_state_dict(state, assign=True)
+        kind = tensor.dtype if dtype is None else torch.float32 if keep(name) else dtype
+        path, _, leaf = name.rpartition(".")
+        owner = module.get_submodule(path)
+        tensor = changed(name, tensor) if changed else tensor
+        tensor = tensor.to(kind, copy=bool(dtype or changed))
+        owner.load_state_dict({leaf: tensor}, strict=False, assign=True)
+        if put and is_quantised(name, owner):
+            put(owner)
+        del tensor
     module.eval()
 
 

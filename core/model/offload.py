@@ -1,13 +1,17 @@
-"""Text encoder and codec outside the GPU's memory, on the device only while they work.
+"""Parts of a model outside the GPU's memory, on the device only while they work.
 
-The transformer stays where it is: it works step after step, and the others a few times in a shot.
+First the text encoder and the codec, which work a few times in a shot. Then the transformer's blocks,
+which come and go at every step: through diffusers' group offloading, the next one while one works.
 """
 
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
 
+from core.errors import InputError
 from core.model.codec import Codec
+from core.model.quantise import quietly
 
 
 class Visitor:
@@ -67,3 +71,29 @@ class VisitingCodec(Codec):
     def decode_stream(self, latents):
         with self.visitor.there():
             yield from self.codec.decode_stream(latents)
+
+
+def offload_blocks(transformer, device):
+    """Keep a Transformer, on the CPU, there: each block is on the device while it works. Raises InputError."""
+    if find_spec("accelerate") is None:
+        raise InputError("--offload blocks needs accelerate; pip install 'vera-edit[full-size]', or use --offload parts")
+
+    with quietly():
+        from diffusers.hooks import apply_group_offloading
+
+    device = torch.device(device)
+    apply_group_offloading(
+        transformer,
+        onload_device=device,
+        offload_device="cpu",
+        offload_type="block_level",
+        num_blocks_per_group=1,
+        use_stream=device.type == "cuda",
+        low_cpu_mem_usage=True,  # pinned when it is their turn: pinned for good they would be in memory twice
+    )
+    transformer.computes_on = device
+
+
+def computing_device(transformer) -> torch.device:
+    """Where a transformer computes, which is not where its weights wait."""
+    return getattr(transformer, "computes_on", None) or next(transformer.parameters()).device

@@ -4,8 +4,8 @@ Only safetensors are read. Pickled checkpoints can run code when they are opened
 so they are refused, with the way to convert them.
 """
 
-import math
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -19,50 +19,83 @@ PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 class TensorFiles:
     """The tensors of one safetensors file, or of all of a folder's (the shards of one model).
 
-    shapes maps each name to its shape; only headers have been read then. get(name)
-    reads one tensor onto the device. On the CPU it is a private mapping of the file:
-    pages are read when they are first used.
+    shapes and types map each name to its shape and type; only headers have been read then. get(name)
+    reads one tensor onto the device. On the CPU it is a private mapping of the file: pages are read
+    when they are first used, and are let go with the file. One file is open at a time, so that
+    what was read of the others is in memory only where its tensors still are.
     """
 
-    def __init__(self, path: Path, device="cpu"):
-        self.path = Path(path)
+    def __init__(self, path: Path, device="cpu", apart=()):
+        self.path, self.device = Path(path), str(device)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.types: dict[str, torch.dtype] = {}
-        self._holder = {}  # name -> (open file, name in it)
-        for file in weight_files(self.path):
-            try:
-                handle = safe_open(file, "pt", device=str(device))
-            except (SafetensorError, OSError) as error:
-                raise InputError(f"{file}: not a readable safetensors file ({error})") from None
+        self._at: dict[str, tuple[Path, str]] = {}  # name -> (file, name in it)
+        self._open = (None, None)
+        for file in weight_files(self.path, apart):
+            handle = self._opened(file)
             for name in handle.keys():
                 if name in self.shapes:
                     raise InputError(f"{file}: '{name}' is in another file of the folder too; keep one checkpoint")
                 part = handle.get_slice(name)
                 self.shapes[name] = tuple(part.get_shape())
                 self.types[name] = torch_type(file, part.get_dtype())
-                self._holder[name] = (handle, name)
+                self._at[name] = (file, name)
+        self._open = (None, None)
 
     def get(self, name: str) -> torch.Tensor:
-        handle, stored = self._holder[name]
-        return handle.get_tensor(stored)
+        file, stored = self._at[name]
+        return self._opened(file).get_tensor(stored)
+
+    def by_file(self, names: Iterable[str]) -> Iterator[str]:
+        """The names, those of one file together, so that no file is opened twice."""
+        return iter(sorted(names, key=lambda name: self._at[name][0]))
 
     def alias(self, name: str, of: str) -> None:
         """Let a tensor be found under another name too."""
-        for table in (self.shapes, self.types, self._holder):
+        for table in (self.shapes, self.types, self._at):
             table[name] = table[of]
 
+    def _opened(self, file: Path):
+        if self._open[0] != file:
+            self._open = (None, None)
+            try:
+                self._open = (file, safe_open(file, "pt", device=self.device))
+            except (SafetensorError, OSError) as error:
+                raise InputError(f"{file}: not a readable safetensors file ({error})") from None
+        return self._open[1]
 
-def weight_files(path: Path) -> list[Path]:
-    """The safetensors of a folder, or the one file; InputError where there are none."""
+
+def weight_files(path: Path, apart=()) -> list[Path]:
+    """The safetensors of a folder, those that its index names if it has one, or the one file.
+
+    apart: stems of files that belong to something else. Raises InputError where there are none, or not all
+    that the index names.
+    """
     if path.is_file():
         if path.suffix in PICKLES:
             raise refused_pickle(path)
         return [path]
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else []
+    files = sorted(f for f in path.glob("*.safetensors") if f.stem not in apart) if path.is_dir() else []
     if not files:
-        pickles = [f for f in sorted(path.glob("*")) if f.suffix in PICKLES]
+        pickles = [f for f in sorted(path.glob("*")) if f.suffix in PICKLES and f.stem not in apart]
         raise refused_pickle(pickles[0]) if pickles else InputError(f"{path}: no safetensors files here")
-    return files
+    indices = sorted(path.glob("*.safetensors.index.json"))
+    if len(indices) > 1:
+        raise InputError(f"{path}: two indices, {indices[0].name} and {indices[1].name}; keep one checkpoint")
+    return shards_of(indices[0]) if indices else files
+
+
+def shards_of(index: Path) -> list[Path]:
+    """The files that an index names, which lie beside it."""
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        outside = [name for name in names if Path(name).name != name]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{index}: not an index of safetensors files; copy it again") from None
+    missing = outside or [name for name in names if not (index.parent / name).is_file()]
+    if missing or not names:
+        raise InputError(f"{index}: names {listed(missing) or 'no file'}, not beside it; copy all files of the checkpoint")
+    return [index.parent / name for name in names]
 
 
 def refused_pickle(path: Path) -> InputError:
@@ -98,7 +131,3 @@ def listed(names: Iterable[str], limit: int = 3) -> str:
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
-
-
-def byte_count(shape: tuple, dtype: torch.dtype) -> int:
-    return math.prod(shape) * dtype.itemsize

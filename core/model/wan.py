@@ -1,6 +1,6 @@
 """From Wan2.1 text-to-video weights to a Vera: names, geometry, and a model directory.
 
-    python -m core.model.wan SOURCE TARGET
+    python -m core.model.wan SOURCE TARGET      (SOURCE may be a Vera too: other types, LoRAs merged)
 
 Every Vera parameter starts from one Wan tensor, the same for all three branches,
 or at zero where Wan has none. A checkpoint may carry the names of the original
@@ -16,15 +16,19 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from core.errors import InputError
 from core.model.config import BRANCHES, TransformerConfig
-from core.model.tensors import PICKLES, TensorFiles, byte_count, check_shapes, weight_files
+from core.model.release import TEXT, VAE, parts_of_release
+from core.model.save import SHARD_BYTES, new_directory, write_index, write_transformer
+from core.model.tensors import PICKLES, TensorFiles, check_shapes, weight_files
 from core.model.transformer import Transformer, kept_in_float32
+from core.recipe import parse_lora
 
 # (original release, diffusers); {} is the block's number, `.weight` and `.bias` follow.
 NAMES = (
@@ -70,13 +74,17 @@ def detect_layout(names) -> str:
     raise InputError("these tensor names are neither the original release's of Wan nor diffusers'" + ONLY_T2V)
 
 
+def is_vera(names) -> bool:
+    return any(name.startswith(f"blocks.0.{branch}.") for name in names for branch in BRANCHES)
+
+
 def own_name(name: str, layout: str) -> str:
     """A tensor's diffusers name -> its name in a checkpoint of that layout."""
     if layout == "diffusers":
         return name
     block, stem, leaf = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.*?)((?:\.weight|\.bias)?)", name).groups()
     pattern = stem if block is None else "blocks.{}." + stem
-    return TO_ORIGINAL[pattern].format(block) + leaf
+    return TO_ORIGINAL.get(pattern, pattern).format(block) + leaf
 
 
 def wan_name(name: str) -> str | None:
@@ -88,6 +96,7 @@ def wan_name(name: str) -> str | None:
     return re.sub(rf"^(blocks\.\d+\.)?(?:{'|'.join(BRANCHES)})\.", lambda m: m.group(1) or "", name)
 
 
+@cache
 def parameter_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a Vera's parameters, without allocating any."""
     with torch.device("meta"):
@@ -149,44 +158,66 @@ def vera_state_dict(wan: Mapping[str, torch.Tensor], config: TransformerConfig) 
     return {name: wan[source] if source else torch.zeros(shapes[name]) for name, source in sources.items()}
 
 
-def branch_wan(source, target, dtype: torch.dtype | None = None, shard_bytes: int = 4 << 30, **switches) -> list[str]:
-    """Turn a Wan2.1 T2V directory into a Vera directory; returns the parts SOURCE did not have.
+def branch_wan(
+    source, target, dtype: torch.dtype | None = None, shard_bytes: int = SHARD_BYTES, loras=(), **switches
+) -> list[str]:
+    """Turn a Wan2.1 T2V directory into a Vera directory, or write a Vera's anew; returns the parts SOURCE did not have.
 
-    source is a diffusers directory (`transformer/`, `vae/`, `text_encoder/`, `tokenizer/`),
-    or a folder or file of safetensors with the transformer alone, in either layout.
-    target must not exist. dtype None keeps the weights' types; a lower one leaves in fp32
-    what the transformer computes in fp32. switches: share_embedders, alpha_text,
-    mask_input. Written shard by shard beside target and renamed when whole, so memory
-    stays at one shard and no half directory is left.
+    source is a diffusers directory (`transformer/`, `vae/`, `text_encoder/`, `tokenizer/`), a folder of the original
+    release (see release.py), or a file of safetensors with the transformer alone, in either layout, in shards or
+    whole; or a Vera directory. target must not exist. dtype None keeps the weights' types; a lower one leaves in
+    fp32 what the transformer computes in fp32.
+    loras: (path, strength) each, merged in. switches: share_embedders, alpha_text, mask_input, of a Wan.
+    Written shard by shard beside target and renamed when whole, so memory stays at a shard that is read and
+    one that is written, and no half directory is left. Raises InputError.
     """
+    from core.model.lora import Loras  # which is made of the names here
+
     source, target = Path(source), Path(target)
-    if target.exists():
-        raise InputError(f"{target}: exists already; name a new directory")
     if (source / "transformer_2").exists():
         raise InputError(f"{source}: two transformers, as in Wan2.2" + ONLY_T2V)
     folder = source / "transformer" if (source / "transformer").is_dir() else source
-    files = TensorFiles(folder)
-    config = config_from_wan(files.shapes, **settings(folder), **switches)
-    sources = vera_sources(files.shapes, config, folder)
-    present = [part for part in COPIED if source.is_dir() and (source / part).is_dir()]
-    for part in present:
-        if part != "tokenizer":
-            weight_files(source / part)
+    files = TensorFiles(folder, apart=(VAE, TEXT))
+    if is_vera(files.shapes):
+        config = TransformerConfig.load(folder / "config.json")
+        if replace(config, **switches) != config:
+            raise InputError(f"{source}: a Vera already; its geometry is not changed")
+        check_shapes(files.shapes, parameter_shapes(config), folder)
+        sources = {name: name for name in files.shapes}
+    else:
+        config = config_from_wan(files.shapes, **settings(folder), **switches)
+        sources = vera_sources(files.shapes, config, folder)
+    shapes = parameter_shapes(config)
+    changes = Loras(loras, shapes)
+    present = {part: copied(source / part) for part in COPIED if (source / part).is_dir()}
+    if source.is_dir():
+        present = parts_of_release(source, shard_bytes) | present
+    stored = next(iter(files.types.values()))
 
-    work = target.with_name(target.name + ".partial")
-    if work.exists():
-        raise InputError(f"{work}: left by a run that was cut short; remove it")
-    try:
-        (work / "transformer").mkdir(parents=True)
-        config.save(work / "transformer" / "config.json")
-        write_shards(files, sources, config, work / "transformer", dtype, shard_bytes)
-        for part in present:
-            shutil.copytree(source / part, work / part, ignore=shutil.ignore_patterns(*("*" + p for p in PICKLES)))
-        work.rename(target)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
+    def type_of(name):
+        if dtype is None:
+            return files.types[sources[name]] if sources[name] else stored
+        return torch.float32 if kept_in_float32(name) else dtype
+
+    def start(name):
+        return changes.changed(name, files.get(sources[name]) if sources[name] else torch.zeros(shapes[name]))
+
+    with new_directory(target) as work:
+        tensors = {name: torch.empty(shape, dtype=type_of(name), device="meta") for name, shape in shapes.items()}
+        write_transformer(work / "transformer", config, tensors, start, shard_bytes)
+        for part, write in present.items():
+            write(work / part)
+        if (source / "model.json").is_file():
+            shutil.copy(source / "model.json", work)
+        write_index(work)
     return [part for part in COPIED if part not in present]
+
+
+def copied(folder: Path):
+    """A function that copies a part into another folder. Raises InputError for one without safetensors."""
+    if folder.name != "tokenizer":
+        weight_files(folder)
+    return lambda target: shutil.copytree(folder, target, ignore=shutil.ignore_patterns(*("*" + p for p in PICKLES)))
 
 
 def settings(folder: Path) -> dict:
@@ -202,36 +233,16 @@ def settings(folder: Path) -> dict:
         raise InputError(f"{path}: not a Wan configuration ({error})") from None
 
 
-def write_shards(files, sources, config, folder, dtype, shard_bytes) -> None:
-    """Write the Vera's parameters as `model-00001-of-0000N.safetensors`, each at most about shard_bytes."""
-    shapes = parameter_shapes(config)
-    types = {}
-    for name, source in sources.items():
-        stored = files.types[source] if source else next(iter(files.types.values()))
-        types[name] = stored if dtype is None else torch.float32 if kept_in_float32(name) else dtype
-    shards, size = [[]], 0
-    for name in sources:
-        count = byte_count(shapes[name], types[name])
-        if shards[-1] and size + count > shard_bytes:
-            shards.append([])
-            size = 0
-        shards[-1].append(name)
-        size += count
-    for number, names in enumerate(shards, start=1):
-        tensors = {}
-        for name in names:
-            start = files.get(sources[name]) if sources[name] else torch.zeros(shapes[name])
-            tensors[name] = start.to(types[name], copy=True)  # safetensors refuses shared storage
-        save_file(tensors, folder / f"model-{number:05}-of-{len(shards):05}.safetensors", {"format": "pt"})
-
-
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m core.model.wan", description="Turn a Wan2.1 T2V directory into a Vera directory."
+        prog="python -m core.model.wan",
+        description="Turn a Wan2.1 T2V directory into a Vera directory, or write a Vera's anew.",
     )
-    parser.add_argument("source", help="Wan2.1 T2V directory (diffusers or original layout), or a safetensors file")
+    parser.add_argument("source", help="Wan2.1 T2V (diffusers' or original layout, or a safetensors file), or a Vera")
     parser.add_argument("target", help="the Vera directory to make")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: the weights' own")
+    parser.add_argument("--max-shard-size", type=float, default=SHARD_BYTES / 1e9, metavar="GB", help="default: 5")
+    parser.add_argument("--lora", action="append", default=[], metavar="FILE[:STRENGTH]", help="merge it in")
     parser.add_argument("--share-embedders", action="store_true", help="one time and text embedder for all branches")
     parser.add_argument("--alpha-without-text", action="store_true", help="no text cross-attention in the alpha branch")
     options = parser.parse_args(arguments)
@@ -240,6 +251,8 @@ def main(arguments=None) -> int:
             options.source,
             options.target,
             options.dtype and getattr(torch, options.dtype),
+            int(options.max_shard_size * 1e9),
+            [parse_lora(text) for text in options.lora],
             share_embedders=options.share_embedders,
             alpha_text=not options.alpha_without_text,
         )

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from core.errors import Stopped
+from core.model.offload import computing_device
 from core.sampling.cache import Watched
 from core.sampling.latents import InMemory, StatesInMemory
 from core.sampling.savers import Savers
@@ -76,8 +77,7 @@ def sample(
     one window and its overlap are in memory. Returns the last state, (T, Solver.STATE, 3, C, H, W)
     by frame; [:, 0] of it are the latents.
     """
-    parameter = next(transformer.parameters())
-    device, dtype = parameter.device, parameter.dtype
+    device, dtype = computing_device(transformer), next(transformer.parameters()).dtype
     solver = Solver(steps, shift)
     length, shape = source.shape[0], (3, *source.shape[1:])
     # One batch needs states of one length: padding would not be neutral.

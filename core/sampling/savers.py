@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 
 from core.errors import InputError
+from core.model.offload import computing_device
 from core.sampling.cache import FirstBlockCache
 from kernels.choice import VARIABLE, choose, explain, has_kernel
 from kernels.language import installed
@@ -41,7 +42,7 @@ class Savers:
     def check(self, transformer):
         """Before a run: warnings about what saves nothing there. Raises InputError for what cannot be had."""
         parameter = next(transformer.parameters())
-        device, dim = parameter.device, transformer.config.head_dim
+        device, dim = computing_device(transformer), transformer.config.head_dim
         try:
             choose(device, parameter.dtype, dim)
         except ValueError as error:
@@ -55,13 +56,13 @@ class Savers:
 
     def explain(self, transformer, length):
         """One line each on attention and the other choices, for L = `length` tokens of one layer."""
-        parameter, config = next(transformer.parameters()), transformer.config
+        dtype, config, device = next(transformer.parameters()).dtype, transformer.config, computing_device(transformer)
         shape = (1, 3, length, config.heads, config.head_dim)
         if self.attention == "dense":
-            attention = explain(parameter.device, parameter.dtype, shape)
+            attention = explain(device, dtype, shape)
         else:
-            kernel = has_kernel(parameter.device, parameter.dtype, config.head_dim)
-            how = "its Triton kernel" if kernel else f"written out, without a kernel on {parameter.device.type}"
+            kernel = has_kernel(device, dtype, config.head_dim)
+            how = "its Triton kernel" if kernel else f"written out, without a kernel on {device.type}"
             attention = f"joint attention: {self.attention} (asked for), {how}"
         off = "off (not asked for)"
         passes = "both passes in one batch (asked for)" if self.one_batch else "two passes, one after the other"

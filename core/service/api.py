@@ -9,7 +9,9 @@ import typing
 from dataclasses import dataclass, field
 
 from core import __version__
-from core.recipe import ALSO, ATTENTIONS, BLEND_SPACES, COMPRESSIONS, LAYER_MODES, LAYER_TYPES, MAX_SEED, EditRecipe
+from core.recipe import (
+    ALSO, ATTENTIONS, BLEND_SPACES, COMPRESSIONS, LAYER_MODES, LAYER_TYPES, MAX_SEED, OFFLOADS, WEIGHTS, EditRecipe,
+)  # fmt: skip
 from core.service.client import CONTRACT
 from core.service.security import MAX_TEXT, Refusal
 
@@ -30,6 +32,8 @@ _RECIPE_LIMITS = {  # beside the types, which are EditRecipe's own
     "compression": {"enum": list(COMPRESSIONS)},
     "also": {"items": {"type": "string", "enum": list(ALSO)}},
     "attention": {"enum": list(ATTENTIONS)},
+    "weights": {"enum": list(WEIGHTS)},
+    "offload": {"enum": list(OFFLOADS)},
 }
 _JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", types.NoneType: "null"}
 _MOST_ITEMS = 64  # of one list

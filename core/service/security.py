@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 from core.errors import InputError
-from core.recipe import split_model
+from core.recipe import parse_lora, split_model
 
 MAX_BODY = 64 * 1024  # bytes
 MAX_HEADERS = 16 * 1024
@@ -131,12 +131,12 @@ def parse_json(body):
 
 
 def check_recipe(recipe, roots):
-    """Refuse paths outside the allowed folders: plate, mask, out and model, links followed.
+    """Refuse paths outside the allowed folders: plate, mask, out, model and LoRAs, links followed.
 
     Existing files of a sequence count one by one. Raises InputError.
     """
-    for name in ("plate", "mask", "out", "model"):
-        path = recipe.get(name)
+    paths = [(name, recipe.get(name)) for name in ("plate", "mask", "out", "model")]
+    for name, path in [*paths, *(("lora", parse_lora(text)[0]) for text in recipe.get("lora") or ())]:
         if path is None or (name == "model" and path == "mini"):
             continue
         if name == "model":

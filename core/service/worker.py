@@ -122,16 +122,18 @@ class WarmModel:
         self.line, self.key, self.model = line, None, None
         self.learned = {}
 
-    def __call__(self, name, device, offload=False):
+    def __call__(self, name, device, **asked):
         from core.model.load import MINI, load_model
+        from core.recipe import parse_lora
 
-        key = (name, device, _state_of(MINI if name == "mini" else Path(name)), offload)
+        folders = [MINI if name == "mini" else Path(name), *(Path(parse_lora(text)[0]) for text in asked.get("lora", ()))]
+        key = (name, device, tuple(map(_state_of, folders)), tuple(sorted(asked.items())))
         if key != self.key:
             if self.key and key[:-1] != self.key[:-1]:
                 self.learned.clear()
             self.key = self.model = None  # never two at once
             started = time.monotonic()
-            self.model = load_model(name, device, offload=offload)
+            self.model = load_model(name, device, **asked)
             self.key = key
             self.line.send("model", model=name, device=str(self.model.device), seconds=time.monotonic() - started)
         return self.model
@@ -292,7 +294,7 @@ def main(folder, limit):
 
 
 def _state_of(folder):
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
     return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 

@@ -55,12 +55,12 @@ def test_offloaded_parts_are_read_outside_the_device(vera, monkeypatch):
     read, files = {}, load.TensorFiles
     monkeypatch.setattr(load, "TensorFiles", lambda folder, device: read.update({folder.name: device}) or files(folder, "cpu"))
     monkeypatch.setattr(load, "visiting", lambda model, vae, encoder, device: {"name": f"to {device}"})
-    assert load_model(str(vera), "cuda", offload=True).name == "to cuda"
+    assert load_model(str(vera), "cuda", offload="parts").name == "to cuda"
     assert read == {"transformer": "cuda", "vae": "cpu", "text_encoder": "cpu"}
 
 
 def test_an_offloaded_directory_computes_the_same(vera):
-    plain, visiting = load_model(str(vera), "cpu"), load_model(str(vera), "cpu", offload=True)
+    plain, visiting = load_model(str(vera), "cpu"), load_model(str(vera), "cpu", offload="parts")
     assert torch.equal(plain.text.encode(["add a boat"]), visiting.text.encode(["add a boat"]))
     video = torch.rand(1, 3, 5, 16, 16, generator=torch.Generator().manual_seed(0))
     latents = plain.codec.encode(video)

@@ -194,7 +194,6 @@ def test_the_original_layout_and_lower_precision(layouts, tmp_path, capsys):
     source.mkdir()
     save_file(layouts["original"], source / "diffusion_pytorch_model.safetensors")
     (source / "config.json").write_text(json.dumps({"num_heads": 3, "eps": 1e-5}))
-    (source / "Wan2.1_VAE.pth").write_bytes(b"not looked at")
     assert main([str(source), str(tmp_path / "vera"), "--dtype", "bfloat16", "--share-embedders"]) == 0
     assert "vae, text_encoder, tokenizer" in capsys.readouterr().out
     config = TransformerConfig.load(tmp_path / "vera" / "transformer" / "config.json")
@@ -248,7 +247,29 @@ def test_a_damaged_file_is_refused(wan_directory, tmp_path):
 
 
 def test_the_same_tensor_twice_is_refused(wan_directory, tmp_path):
-    shard = sorted((wan_directory / "transformer").glob("*.safetensors"))[0]
-    (wan_directory / "transformer" / "copy.safetensors").write_bytes(shard.read_bytes())
+    folder = wan_directory / "transformer"
+    shard = sorted(folder.glob("*.safetensors"))[0]
+    (folder / "copy.safetensors").write_bytes(shard.read_bytes())
+    branch_wan(wan_directory, tmp_path / "by_index")
+    next(folder.glob("*.index.json")).unlink()
     with pytest.raises(InputError, match="in another file"):
         branch_wan(wan_directory, tmp_path / "vera")
+
+
+@pytest.mark.parametrize("fault", ["shard missing", "path", "empty", "not an index", "two"])
+def test_a_wrong_index_is_one_line(wan_directory, tmp_path, fault):
+    folder = wan_directory / "transformer"
+    index = next(folder.glob("*.index.json"))
+    shard = sorted(folder.glob("*.safetensors"))[1]
+    outside = {"weight_map": {"x": "../vae/diffusion_pytorch_model.safetensors"}}
+    texts = {"path": json.dumps(outside), "empty": '{"weight_map": {}}', "not an index": "[]"}
+    if fault == "shard missing":
+        shard.unlink()
+    elif fault == "two":
+        (folder / "other.safetensors.index.json").write_text(index.read_text())
+    else:
+        index.write_text(texts[fault])
+    said = {"shard missing": shard.name, "path": "vae", "empty": "no file", "two": "two indices"}.get(fault, "not an index")
+    with pytest.raises(InputError, match=said) as caught:
+        branch_wan(wan_directory, tmp_path / "vera")
+    assert "\n" not in str(caught.value)

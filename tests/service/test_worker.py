@@ -101,6 +101,22 @@ def test_out_of_memory_is_tried_by_cheaper_means_and_said(tmp_path, monkeypatch)
     assert json.loads((tmp_path / "out/manifest.json").read_text())["extra"] == report
 
 
+def test_the_warm_model_is_of_what_was_asked_and_of_its_files(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    loads, lora = [], tmp_path / "lora.safetensors"
+    monkeypatch.setattr("core.model.load.load_model", lambda *g, **a: loads.append(a) or SimpleNamespace(device="cpu"))
+    warm = worker.WarmModel(Heard())
+    lora.write_bytes(b"a")
+    for asked in ({}, {}, {"lora": (f"{lora}:0.5",)}, {"lora": (f"{lora}:0.5",)}, {"lora": (f"{lora}:1",)}, {"weights": "int8"}):
+        warm("mini", "cpu", **asked)
+    assert [a.get("lora") for a in loads] == [None, (f"{lora}:0.5",), (f"{lora}:1",), None]
+    warm("mini", "cpu", lora=(str(lora),))
+    lora.write_bytes(b"other")
+    warm("mini", "cpu", lora=(str(lora),))
+    assert len(loads) == 6
+
+
 def test_out_of_memory_to_the_end_is_the_jobs_failure(tmp_path, monkeypatch):
     from core.model.transformer import Transformer
     def never(*given, **more):

@@ -1,0 +1,237 @@
+"""LoRA: low-rank changes of weights, of all three branches at once or of each by itself.
+
+Files of stock Wan LoRAs, which know no branches, and of those trained here, which do, are added to the weights
+while these are read: `Loras`. Key styles: diffusers' and PEFT's (`transformer.blocks.0.attn1.to_q.lora_A.weight`),
+the original release's (`diffusion_model.blocks.0.self_attn.q.lora_down.weight`, also `.diff` and `.diff_b`, whole
+changes of a weight and of a bias), kohya's (`lora_unet_blocks_0_self_attn_q.lora_down.weight`); a branch stands
+before the module's name, `transformer.blocks.0.edit.attn1.to_q.lora_A.weight`.
+
+Training goes through PEFT: add_lora, save_lora, load_lora, merge_lora.
+"""
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from core.errors import InputError
+from core.model.config import BRANCHES
+from core.model.tensors import TensorFiles, listed
+from core.model.wan import own_name, wan_name
+
+TARGETS = ("attn[12].to_[qkv]", "attn[12].to_out.0", "ffn.net.0.proj", "ffn.net.2")
+PREFIX = "transformer."
+METADATA = "lora_adapter_metadata"  # diffusers' name for a file's ranks and alphas
+
+_PREFIXES = re.compile(r"(?:(?:base_model\.model|diffusion_model|transformer|model|unet)\.)+|lora_unet_")
+_KEY = re.compile(
+    r"(?P<module>.+)\.(?:"
+    r"lora[_.](?P<low>A|down)(?:\.default)?\.weight|lora[_.](?P<high>B|up)(?:\.default)?\.weight"
+    r"|(?P<alpha>alpha)|(?P<weight>diff)|(?P<bias>diff_b|lora_B(?:\.default)?\.bias))"
+)
+
+
+class Loras:
+    """LoRA files for a model whose parameters have these shapes, each at a strength.
+
+    files: (path, strength) each. Only headers are read; changed() reads what a parameter needs.
+    digest: of contents and strengths, "" without files. Raises InputError, naming them, where tensors match no
+    module of the model, or not its shape.
+    """
+
+    def __init__(self, files, shapes: Mapping[str, tuple[int, ...]]):
+        self._changes = defaultdict(list)  # parameter -> functions of nothing that give what is added to it
+        said = []
+        for path, strength in files:
+            if not Path(path).is_file():
+                raise InputError(f"--lora {path}: no such file")
+            self._add(Path(path), strength, shapes)
+            with open(path, "rb") as file:
+                said.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}:{strength!r}")
+        self.digest = " ".join(said)
+
+    def changed(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """The parameter with what the files add: in fp32 where they change it, else as it is."""
+        for change in self._changes.get(name, ()):
+            tensor = tensor.float() + change().to(tensor.device)
+        return tensor
+
+    def _add(self, path, strength, shapes):
+        files, modules = TensorFiles(path), modules_by_name(shapes)
+        parts, strange = defaultdict(dict), []
+        for key in files.shapes:
+            match = _KEY.fullmatch(key)
+            module = match and module_name(match["module"])
+            if not match or module not in modules:
+                strange.append(key)
+                continue
+            role = next(role for role, found in match.groupdict().items() if found and role != "module")
+            parts[module][role] = key
+        if strange or not parts:
+            raise InputError(
+                f"--lora {path}: {len(strange)} of {len(files.shapes)} tensors match nothing in this model:"
+                f" {listed(strange)}; LoRAs of Wan2.1 text-to-video of the same size are taken, and those of this Vera"
+            )
+        alpha = stated_alpha(path)
+        for module, keys in parts.items():
+            for own in modules[module]:
+                for leaf, change, size in changes_of(files, keys, alpha, strength, path):
+                    self._expect(path, keys, shapes, f"{own}.{leaf}", size)
+                    self._changes[f"{own}.{leaf}"].append(in_shape(change, shapes[f"{own}.{leaf}"]))
+
+    def _expect(self, path, keys, shapes, name, size):
+        """Refuse a change of another size than the parameter, (rows, columns) or (rows,)."""
+        shape = shapes.get(name)
+        needed = shape and ((shape[0], torch.Size(shape[1:]).numel()) if len(size) == 2 else tuple(shape))
+        if needed != size:
+            there = f"{tuple(shape)} in this model" if shape else "not in this model"
+            raise InputError(f"--lora {path}: {listed(keys.values())} change {size} of {name}, which is {there}")
+
+
+def changes_of(files, keys, alpha, strength, path):
+    """Yield (leaf, function that gives the change in fp32, its size) of one module's tensors in a file."""
+    scale = strength
+    if ("low" in keys) != ("high" in keys):
+        raise InputError(f"--lora {path}: {next(iter(keys.values()))} is one of a pair, the other is missing")
+    if "low" in keys:
+        low, high = files.shapes[keys["low"]], files.shapes[keys["high"]]
+        rank = low[0] if low else 0
+        if len(low) < 2 or len(high) < 2 or torch.Size(high[1:]).numel() != rank or not rank:
+            raise InputError(f"--lora {path}: {keys['low']} {low} and {keys['high']} {high} are of different rank")
+        if "alpha" in keys:
+            alpha = float(files.get(keys["alpha"]))
+        scale = strength * (1.0 if alpha is None else alpha / rank)
+
+        def product():
+            return scale * (files.get(keys["high"]).float().flatten(1) @ files.get(keys["low"]).float().flatten(1))
+
+        yield "weight", product, (high[0], torch.Size(low[1:]).numel())
+    for role in ("weight", "bias"):
+        if role in keys:
+            shape = files.shapes[keys[role]]
+            size = (shape[0], torch.Size(shape[1:]).numel()) if len(shape) > 1 else shape
+            factor = scale if "lora_B" in keys[role] else strength  # PEFT's bias is of the low-rank path
+            yield role, lambda key=keys[role], factor=factor: factor * files.get(key).float(), size
+
+
+def in_shape(change, shape):
+    return lambda: change().reshape(shape)
+
+
+def modules_by_name(shapes) -> dict[str, list[str]]:
+    """All that a Vera's modules are called, by the original release, diffusers, kohya and here -> the modules."""
+    called = defaultdict(list)
+    for name in shapes:
+        module, dot, leaf = name.rpartition(".")
+        if leaf != "weight":
+            continue
+        names, wan = {module}, wan_name(name)
+        if wan:
+            names |= {own_name(wan, layout).removesuffix(".weight") for layout in ("diffusers", "original")}
+        for each in names | {n.replace(".", "_") for n in names}:
+            called[each].append(module)
+    return called
+
+
+def module_name(key: str) -> str:
+    """A module's name in a file without what tools put before it."""
+    return key[match.end() :] if (match := _PREFIXES.match(key)) else key
+
+
+def stated_alpha(path: Path) -> float | None:
+    """One alpha for all of a file: of its metadata (diffusers'), or of PEFT's adapter_config.json beside it."""
+    with safe_open(path, "pt") as file:
+        text = (file.metadata() or {}).get(METADATA)
+    beside = path.with_name("adapter_config.json")
+    if text is None and path.name == "adapter_model.safetensors" and beside.is_file():
+        text = beside.read_text(encoding="utf-8")
+    try:
+        values = {} if text is None else json.loads(text)
+        alpha = values.get(PREFIX + "lora_alpha", values.get("lora_alpha"))
+        odd = [k for k in values if values[k] and re.search(r"use_(?:rslora|dora)$|alpha_pattern$", k)]
+        alpha = None if alpha is None else float(alpha)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"--lora {path}: its metadata are no adapter's ({error})") from None
+    if odd:
+        raise InputError(f"--lora {path}: made with {odd[0]}, which is not read; merge it with the tool that made it")
+    return alpha
+
+
+# Training
+
+
+def add_lora(transformer: nn.Module, rank: int, alpha: float | None = None, branches=BRANCHES, targets=TARGETS):
+    """Add adapters to these branches' projections and freeze all else; at first they change nothing.
+
+    alpha: the change is scaled by alpha / rank; None is rank. targets: patterns of module names
+    within a branch's block. Returns the trained parameters, fp32. Raises InputError without PEFT.
+    """
+    pattern = rf"blocks\.\d+\.(?:{'|'.join(branches)})\.(?:{'|'.join(t.replace('.', '[.]') for t in targets)})"
+    return _inject(transformer, pattern, rank, rank if alpha is None else alpha)
+
+
+def lora_state(transformer: nn.Module) -> dict[str, torch.Tensor]:
+    """The adapters' tensors, under the names they have in a file."""
+    from peft import get_peft_model_state_dict
+
+    return {PREFIX + name: value for name, value in get_peft_model_state_dict(transformer).items()}
+
+
+def save_lora(transformer: nn.Module, path: Path, state: dict[str, torch.Tensor] | None = None) -> None:
+    """Write the adapters. state: lora_state, where a trainer has gathered it from several ranks."""
+    config = transformer.peft_config["default"]
+    facts = {PREFIX + "r": config.r, PREFIX + "lora_alpha": config.lora_alpha}
+    state = {n: t.detach().cpu().contiguous() for n, t in (state or lora_state(transformer)).items()}
+    save_file(state, path, {"format": "pt", METADATA: json.dumps(facts)})
+
+
+def load_lora(transformer: nn.Module, path: Path):
+    """Add the adapters that save_lora wrote, to train on; returns the trained parameters. Raises InputError."""
+    from peft import set_peft_model_state_dict
+
+    files, modules = TensorFiles(path), set(dict(transformer.named_modules()))
+    state = {n.removeprefix(PREFIX): files.get(n) for n in files.shapes}
+    adapted = {n.removesuffix(".lora_A.weight") for n in state if n.endswith(".lora_A.weight")}
+    strange = sorted(adapted - modules) or [n for n in state if n.partition(".lora_")[0] not in adapted]
+    if strange or not adapted:
+        raise InputError(f"{path}: not adapters of this model's branches: {listed(strange or files.shapes)}")
+    rank = next(t.shape[0] for n, t in state.items() if n.endswith(".lora_A.weight"))
+    alpha = stated_alpha(Path(path))
+    parameters = _inject(transformer, "|".join(map(re.escape, sorted(adapted))), rank, rank if alpha is None else alpha)
+    try:
+        set_peft_model_state_dict(transformer, state)
+    except RuntimeError as error:
+        raise InputError(f"{path}: does not fit this model ({' '.join(str(error).split())[:200]})") from None
+    return parameters
+
+
+def merge_lora(transformer: nn.Module) -> None:
+    """Add the adapters to the weights, and take them out."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in list(transformer.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge(safe_merge=True)
+            transformer.set_submodule(name, module.get_base_layer())
+    del transformer.peft_config
+
+
+def _inject(transformer, pattern, rank, alpha):
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise InputError("training LoRA needs PEFT; pip install 'vera-edit[full-size]'") from None
+    if getattr(transformer, "peft_config", None):
+        raise InputError("this model has adapters already; merge them first")
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern), transformer)
+    trained = [p for p in transformer.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.data = parameter.data.float()
+    return trained

@@ -1,0 +1,110 @@
+"""A Vera onto the disk, as diffusers lays its models out: other tools read the parts, and the shards by their index.
+
+    model_index.json   which library's class each part is
+    model.json         Limits
+    transformer/       config.json, diffusion_pytorch_model*.safetensors, and their index where there are several
+    vae/ text_encoder/ tokenizer/   as diffusers and transformers save them
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from shutil import rmtree
+
+import torch
+from safetensors.torch import save_file
+
+from core.errors import InputError
+from core.model.config import TransformerConfig
+
+SHARD_BYTES = 5 * 10**9
+STEM = "diffusion_pytorch_model"
+CLASSES = {
+    "transformer": ("core.model.transformer", "Transformer"),
+    "vae": ("diffusers", "AutoencoderKLWan"),
+    "text_encoder": ("transformers", "UMT5EncoderModel"),
+    "tokenizer": ("transformers", "AutoTokenizer"),
+}
+
+
+def save_model(model, target: Path, shard_bytes: int = SHARD_BYTES) -> None:
+    """Write a full-size Model (see load.py) as a new directory; read again, every bit is the same.
+
+    Of its own types; adapters have to be merged before (see lora.py), and weights may not be quantised.
+    Raises InputError.
+    """
+    state = model.transformer.state_dict()
+    if any(".base_layer." in name or type(value) is not torch.Tensor for name, value in state.items()):
+        raise InputError(f"{target}: adapted or quantised weights are not saved; merge adapters, load with --weights bf16")
+    with new_directory(target) as work:
+        write_transformer(work / "transformer", model.transformer.config, state, state.get, shard_bytes)
+        model.codec.vae.save_pretrained(work / "vae", max_shard_size=shard_bytes)
+        model.text.encoder.save_pretrained(work / "text_encoder", max_shard_size=shard_bytes)
+        model.text.tokenizer.save_pretrained(work / "tokenizer")
+        (work / "model.json").write_text(json.dumps(asdict(model.limits), indent=2) + "\n", encoding="utf-8")
+        write_index(work)
+
+
+def write_transformer(
+    folder: Path,
+    config: TransformerConfig,
+    tensors: Mapping[str, torch.Tensor],
+    get: Callable[[str], torch.Tensor],
+    shard_bytes: int,
+) -> None:
+    """config.json and shards, see write_shards."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {"_class_name": "Transformer", **asdict(config)}
+    (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write_shards(folder, tensors, get, shard_bytes, STEM)
+
+
+def write_shards(folder: Path, tensors, get, shard_bytes: int, stem: str) -> None:
+    """Shards of at most shard_bytes (a larger tensor has one of its own), and their index where there are several.
+
+    Of `tensors` only names, shapes and types are looked at, so they may be on the meta device; get(name)
+    is asked for each when its shard is written. Memory: one shard.
+    """
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    layout = split_torch_state_dict_into_shards(
+        {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()},
+        filename_pattern=stem + "{suffix}.safetensors",
+        max_shard_size=shard_bytes,
+    )
+    for file, names in layout.filename_to_tensors.items():
+        # Copies where branches share one storage: safetensors refuses that.
+        shard = {name: get(name).to("cpu", tensors[name].dtype, copy=True).contiguous() for name in names}
+        save_file(shard, folder / file, {"format": "pt"})
+        del shard
+    if layout.is_sharded:
+        index = {"metadata": layout.metadata, "weight_map": layout.tensor_to_filename}
+        path = folder / f"{stem}.safetensors.index.json"
+        path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def write_index(root: Path) -> None:
+    """model_index.json, of the parts that are there."""
+    parts = {part: list(names) for part, names in CLASSES.items() if (root / part).is_dir()}
+    text = json.dumps({"_class_name": "Vera", **parts}, indent=2)
+    (root / "model_index.json").write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def new_directory(target: Path):
+    """A directory to fill, which gets its name when it is whole. Raises InputError if that is taken."""
+    target = Path(target)
+    if target.exists():
+        raise InputError(f"{target}: exists already; name a new directory")
+    work = target.with_name(target.name + ".partial")
+    if work.exists():
+        raise InputError(f"{work}: left by a run that was cut short; remove it")
+    try:
+        work.mkdir(parents=True)
+        yield work
+        work.rename(target)
+    except BaseException:
+        rmtree(work, ignore_errors=True)
+        raise
