@@ -3,6 +3,7 @@
 import argparse
 import sys
 import traceback
+from contextlib import redirect_stdout
 
 from core.errors import InputError, Stopped
 from core.farm.shots import read_shots
@@ -54,39 +55,40 @@ def check(args) -> None:
         raise InputError(f"--retries {args.retries} is out of range; give a whole number from 0 to 1000")
 
 
-def main(argv=None) -> int:
-    report = engine = None
+def farm(args) -> int:
+    """Render what was asked for and say how it went; returns the exit code. Raises InputError."""
+    check(args)
+    shots = read_shots(args.shots)
     try:
-        args = parser().parse_args(argv)
-        check(args)
-        shots = read_shots(args.shots)
-        try:
-            from core.farm import engine
-        except ModuleNotFoundError as error:
-            if error.name != "ray":
-                raise
-            raise InputError("Ray is not installed here; pip install 'vera-edit[farm]'") from None
-        from core.farm.report import Report
+        from core.farm import engine
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise InputError("Ray is not installed here; pip install 'vera-edit[farm]'") from None
+    from core.farm.report import Report
 
-        engine.connect(args.address)
-        stopping = stop_request()  # after Ray, which takes signals for itself
-        gpus = args.gpus if args.gpus is not None else float(engine.gpus_there())
-        means = engine.Means(args.cpus, gpus, args.retries, args.share_windows)
-        engine.places(means)
-        report = Report(shots, args.progress)
-        engine.run(shots, means, report, stopping)
-        return report.close()
+    report = Report(shots, args.progress)
+    with redirect_stdout(sys.stderr):  # Ray prints, and standard output is the report's alone
+        try:
+            engine.connect(args.address)
+            stopping = stop_request()  # after Ray, which takes signals for itself
+            gpus = args.gpus if args.gpus is not None else float(engine.gpus_there())
+            engine.run(shots, engine.Means(args.cpus, gpus, args.retries, args.share_windows), report, stopping)
+            return report.close()
+        finally:
+            report.progress.close()
+            engine.ray.shutdown()
+
+
+def main(argv=None) -> int:
+    try:
+        return farm(parser().parse_args(argv))
     except (Exception, KeyboardInterrupt) as error:
         code, line = told(Stopped("stopped before the first shot") if isinstance(error, KeyboardInterrupt) else error)
         if line.startswith("fault"):
             traceback.print_exc()
         print(line, file=sys.stderr)
         return code
-    finally:
-        if report is not None:
-            report.progress.close()
-        if engine is not None:
-            engine.ray.shutdown()
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ def gpus_there() -> bool:
 def run(shots, means: Means, report, stopping) -> list[Outcome]:
     """Render the shots; an outcome for each, in their order. report: core.farm.report.Report. Raises InputError."""
     workers = places(means)
+    report.begin()
     ask = ray.remote(max_calls=0)(render_shot).options(**means.options)  # max_calls: processes are kept, with a GPU too
     board = ray.remote(Board).options(num_cpus=0, max_restarts=-1).remote()
     outcomes, running = {}, {}

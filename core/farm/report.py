@@ -18,7 +18,9 @@ class Report:
         self.progress = Progress(kind)
         self.begun, self.faults, self.outcomes = Counter(), {}, []
         self.now, self.since, self.warned = {}, {}, set()
-        self.progress.stage("shots", len(shots))
+
+    def begin(self):
+        self.progress.stage("shots", len(self.shots))
 
     def heard(self, events):
         """What workers wrote: dicts with event, shot, host and pid."""

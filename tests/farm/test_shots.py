@@ -142,6 +142,7 @@ class Outcome:
 def test_the_gravest_outcome_is_the_exit_code(codes, exit_code, capsys):
     shots = [Shot(n, "here") for n in range(1, len(codes) + 1)]
     report = Report(shots, "jsonl")
+    report.begin()
     for shot, code in zip(shots, codes):
         report.ended(Outcome(shot, code, made=True))
     assert report.close() == exit_code
@@ -151,6 +152,7 @@ def test_the_gravest_outcome_is_the_exit_code(codes, exit_code, capsys):
 
 def test_shots_begun_again_are_counted_and_warnings_said_once(capsys):
     report = Report([Shot(1, "here")], "bar")
+    report.begin()
     worker = {"shot": 1, "host": "node", "pid": 7}
     for _ in range(2):
         report.heard([{"event": "begun", **worker}, {"event": "warning", "text": "mind this", **worker}])
