@@ -17,7 +17,7 @@ class Report:
         self.shots = {shot.number: shot for shot in shots}
         self.progress = Progress(kind)
         self.begun, self.faults, self.outcomes = Counter(), {}, []
-        self.now, self.since, self.warned = {}, {}, set()
+        self.now, self.since, self.warned, self.over = {}, {}, set(), set()
 
     def begin(self):
         self.progress.stage("shots", len(self.shots))
@@ -32,7 +32,7 @@ class Report:
                 self.since[number] = time.monotonic()
                 again = f" again ({self.begun[number] - 1} workers ended)" if self.begun[number] > 1 else ""
                 self._say(number, f"begun{again} {where}", kind, **event)
-            elif kind == "progress":
+            elif kind == "progress" and number not in self.over:
                 self.now[number] = f"{number}: {event['stage']} {event['done']}/{event['total']}"
                 if self.progress.kind == "jsonl":
                     self._say(number, self.now[number], kind, **event)
@@ -50,6 +50,7 @@ class Report:
     def ended(self, outcome):
         number = outcome.shot.number
         self.outcomes.append(outcome)
+        self.over.add(number)  # of which a worker's last words may come later
         self.now.pop(number, None)
         took = f" in {time.monotonic() - self.since[number]:.0f} s" if outcome.made and number in self.since else ""
         state = "whole" if outcome.code == DONE and not outcome.made else STATES[outcome.code]

@@ -98,8 +98,9 @@ def test_shots_are_whole_and_as_of_a_single_run_though_workers_are_killed(tmp_pa
     assert farm.process.returncode == 2 and not moments, farm.errors  # of the wrong one
     said = Counter(e["state"] for e in events if e["event"] == "shot")
     assert said["done"] + said["whole"] == SHOTS and said["wrong"] == 1 and said["failed"] == 0
-    # Each kill hit a worker at work, which had to load the model again; else one model a worker.
-    assert SHOTS + 1 < said["begun"] <= SHOTS + 1 + KILLS and said["model"] <= 2 + KILLS
+    # A shot that was killed is begun again, in a process that has to load the model; else there is one model a worker.
+    begun = sum(e.get("state") == "begun" and e["shot"] != 3 for e in events)
+    assert SHOTS < begun <= SHOTS + KILLS and said["model"] <= 2 + KILLS
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     truth = [single(tmp_path, **job(plate, tmp_path / f"single/{seed}", seed=seed)) for seed in range(SEEDS)]
     assert truth[0] != truth[1]

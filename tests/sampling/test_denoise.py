@@ -3,6 +3,8 @@
 The scheduler rounds noise levels to thousandths, as Wan's does: hence the tolerances.
 """
 
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -181,3 +183,14 @@ def test_each_window_of_each_pass_has_its_own_cache():
     assert all(len(served) == 1 for served in caches.values())
     starts = {w.start for i in range(4) for w in windows(20, 9, i)}
     assert len(caches) == 2 * len(starts)
+
+
+def test_windows_of_a_step_may_be_looked_at_in_any_order():
+    """What lets other machines look at them: the same bits from last to first, by a copy of all that a look needs."""
+
+    def backwards(guided, transformer, looks, caches, before_pass):
+        looks, again = list(looks), pickle.loads(pickle.dumps(guided))
+        return reversed([again(transformer, *look, caches, before_pass) for look in reversed(looks)])
+
+    one_by_one = long(Opinionated(), window=7, guidance=2.0)
+    assert torch.equal(long(Opinionated(), window=7, guidance=2.0, each=backwards), one_by_one)
