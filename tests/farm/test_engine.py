@@ -7,8 +7,10 @@ import json
 import os
 import pickle
 import random
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 EARNEST = int(os.environ.get("VERA_FAULTS", 0)) >= 20
 SHOTS, KILLS, SEEDS = (20, 5, 4) if EARNEST else (4, 1, 2)
 FRAMES = range(1001, 1006)
+EARNESTLY = pytest.mark.skipif(not EARNEST, reason="takes a while: VERA_FAULTS=20")
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +46,8 @@ def one_thread():
 
 class Farm:
     """`python -m core.farm` on two workers of this machine; iterates over what it says."""
+
+    told = False
 
     def __init__(self, shots, *more):
         # Ray makes its workers give way to all else, and in a test there is nothing else.
@@ -114,7 +119,44 @@ def test_shots_are_whole_and_as_of_a_single_run_though_workers_are_killed(tmp_pa
         assert again["whole"] == SHOTS and again["done"] == 0 and stamps(tmp_path / "out") == made
 
 
-@pytest.mark.skipif(not EARNEST, reason="takes a while: VERA_FAULTS=20")
+@EARNESTLY
+def test_what_fails_always_is_told_after_its_retries(tmp_path):
+    plate = write_sequence(tmp_path, FRAMES, size=(48, 64, 3))
+    (tmp_path / "out/broken").mkdir(parents=True)
+    (tmp_path / "out/broken/edit").write_text("not a folder")
+    (tmp_path / "shots.json").write_text(json.dumps([job(plate, "out/broken"), job(plate, "out/good")]))
+    farm = Farm(tmp_path / "shots.json", "--retries", "1")
+    events = list(farm)
+    assert farm.process.returncode == 1, farm.errors
+    failed = next(e for e in events if e.get("state") == "failed")
+    assert failed["shot"] == 1 and "begun 2 times" in failed["text"] and "NotADirectoryError" in failed["text"]
+    assert events[-1]["failed"] == events[-1]["done"] == 1
+
+
+@EARNESTLY
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_or_killed_it_leaves_no_process_and_goes_on(tmp_path, number):
+    plate = write_sequence(tmp_path, FRAMES, size=(48, 64, 3))
+    (tmp_path / "shots.json").write_text(json.dumps([job(plate, f"out/{n}") for n in range(3)]))
+    farm, workers = Farm(tmp_path / "shots.json"), set()
+    for event in farm:
+        workers |= {event["pid"]} if "pid" in event else set()
+        if event.get("stage") == "denoise" and not farm.told:
+            farm.told = True
+            farm.process.send_signal(number)
+    assert farm.process.returncode == (3 if number == signal.SIGINT else -number), farm.errors
+    end = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert workers and not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    again = Farm(tmp_path / "shots.json")
+    list(again)
+    assert again.process.returncode == 0, again.errors
+    truth = single(tmp_path, **job(plate, tmp_path / "single"))
+    assert all(frames_of(tmp_path / f"out/{n}") == truth for n in range(3))
+
+
+@EARNESTLY
 def test_windows_on_two_workers_give_the_bits_of_one(tmp_path):
     plate = write_movie(tmp_path / "in.mp4", grey_levels(120))
     hero = job(plate, "shared", guidance=3.0, steps=3)
