@@ -64,10 +64,15 @@ def connect(address: str | None) -> None:
 
     Raises InputError.
     """
+    where = address or os.environ.get("RAY_ADDRESS") or "this machine"
     try:
-        ray.init(address=address, include_dashboard=None if address else False, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RayError) as error:
-        raise InputError(f"--address {address}: {' '.join(str(error).split())[:300]}") from None
+        if where.rpartition(":")[2].isdecimal():  # Ray would knock for minutes
+            host, _, port = where.rpartition("/")[2].rpartition(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    except (OSError, OverflowError, RuntimeError, ValueError, RayError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"--address {where}: no Ray there that takes us in ({reason}); see docs/farm.md") from None
 
 
 def places(means: Means) -> int:
@@ -94,7 +99,7 @@ def run(shots, means: Means, report, stopping) -> list[Outcome]:
     outcomes, running = {}, {}
 
     def ended(outcome):
-        outcomes[outcome.shot] = outcome
+        outcomes[outcome.shot.number] = outcome
         report.ended(outcome)
 
     for shot in shots:
@@ -118,7 +123,7 @@ def run(shots, means: Means, report, stopping) -> list[Outcome]:
         ended(_outcome(ref, shot, report))
     for shot in waiting:
         ended(Outcome(shot, STOPPED, "not begun"))
-    return [outcomes[shot] for shot in shots]
+    return [outcomes[shot.number] for shot in shots]
 
 
 def _outcome(ref, shot, report):

@@ -23,6 +23,7 @@ pytest.importorskip("ray")
 
 from core import render  # noqa: E402
 from core.edit import edit, prepare  # noqa: E402
+from core.farm import __main__ as door  # noqa: E402
 from core.farm import engine  # noqa: E402
 from core.recipe import EditRecipe  # noqa: E402
 from tests.plate.media import grey_levels, write_movie, write_sequence  # noqa: E402
@@ -209,6 +210,14 @@ def test_windows_looked_at_elsewhere_give_the_same_bits(tmp_path, monkeypatch, g
         edit(job, Quiet(), lambda: False)
         made[name] = frames_of(tmp_path / name)
     assert made["single"] == made["shared"] and ray.calls == ["look_at"] * 4
+
+
+@pytest.mark.parametrize("port", ["1", "99999"])
+def test_an_address_where_nothing_answers_is_one_line(tmp_path, port, capsys):
+    (tmp_path / "shots.json").write_text(json.dumps([job("plate.mov", "out")]))
+    assert door.main([str(tmp_path / "shots.json"), "--address", f"127.0.0.1:{port}"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and "no Ray there" in said.err
 
 
 def test_room_is_counted_machine_by_machine(monkeypatch):
