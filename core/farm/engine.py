@@ -17,6 +17,7 @@ os.environ.setdefault("RAY_task_oom_retries", "3")
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError, TaskCancelledError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from core.errors import InputError
 from core.recipe import split_model
@@ -95,8 +96,9 @@ def run(shots, means: Means, report, stopping) -> list[Outcome]:
     workers = places(means)
     report.begin()
     ask = ray.remote(max_calls=0)(render_shot).options(**means.options)  # max_calls: processes are kept, with a GPU too
-    board = ray.remote(Board).options(num_cpus=0, max_restarts=-1).remote()
-    outcomes, running = {}, {}
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    board = ray.remote(Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+    outcomes, running, events = {}, {}, board.read.remote()
 
     def ended(outcome):
         outcomes[outcome.shot.number] = outcome
@@ -111,7 +113,9 @@ def run(shots, means: Means, report, stopping) -> list[Outcome]:
             shot = waiting.pop(0)
             running[ask.remote(shot, means, workers, board)] = shot
         done, _ = ray.wait(list(running), timeout=LOOK_SECONDS)
-        report.heard(_read(board))
+        if ray.wait([events], timeout=0)[0]:
+            report.heard(_read(events))
+            events = board.read.remote()
         for ref in done:
             ended(_outcome(ref, running.pop(ref), report))
     for ref in running:
@@ -136,9 +140,9 @@ def _outcome(ref, shot, report):
         return Outcome(shot, FAULT, f"fault: begun {report.begun[shot.number]} times, and its worker ended; {reason}")
 
 
-def _read(board):
+def _read(events):
     try:
-        return ray.get(board.read.remote(), timeout=5)
+        return ray.get(events)
     except RayError:
         return []  # it begins again, and what it knew is told again as the work goes on
 
