@@ -197,7 +197,10 @@ def edit(job: Job, progress, stopping) -> dict:
     decoded = (
         steady(_decoded_frames(job.model, layers, seen_again.get(shot), len(shot))) for shot, layers in shots.items()
     )
-    for _ in delivered_frames(job, chain.from_iterable(decoded), _deliver_frame, stopping):
+    # The mask is read here, in order and by one thread: it may be a movie.
+    layers = zip(chain.from_iterable(decoded), map(job.allowed, plate.frames), strict=True)
+    layers = ((*parts, allowed) for parts, allowed in layers)
+    for _ in delivered_frames(job, layers, _deliver_frame, stopping):
         progress.advance()
     progress.close()
     facts = [delivery.facts(f) for f in plate.frames]
@@ -276,13 +279,13 @@ def _decoded_frames(model, layers, plate, count):
                 yield color[:, i], alpha[:, i].mean(0), composed[:, i], rest[0][:, i] if rest else None
 
 
-def _deliver_frame(job: Job, frame, pixels, color, alpha, composed_by_model, reconstruction):
+def _deliver_frame(job: Job, frame, pixels, color, alpha, composed_by_model, reconstruction, allowed):
     """One frame's pixels and layers at model size -> layer and composite at plate size, written."""
     source = job.source(pixels)
     share = _share_of_plate(job, color, alpha, reconstruction)
     change = None if share is None else _change(job, pixels, reconstruction, share)
     at_model_size = shrink(torch.from_numpy(source), *job.size)
-    layer, matte = _plate_sized_layer(job, color, alpha, at_model_size, source, change, job.allowed(frame))
+    layer, matte = _plate_sized_layer(job, color, alpha, at_model_size, source, change, allowed)
     layer, matte = job.region.place(layer), job.region.place(matte)
     composed = alpha * color + (1 - alpha) * at_model_size
     facts = {

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 
 import numpy as np
 import OpenImageIO as oiio
@@ -11,8 +12,9 @@ import torch
 from core import generate
 from core.errors import InputError, Stopped
 from core.layer.exact_file import read_image
+from core.plate.source import Mask
 from kernels.over import over
-from tests.plate.media import write_image
+from tests.plate.media import grey_levels, write_image, write_movie
 from tests.tiny import WINDOW, make, tiny_model
 
 SIZE = (36, 64)
@@ -305,6 +307,21 @@ def test_nothing_is_laid_outside_the_mask(tmp_path, model):
         assert not alpha[:, :20].any() and alpha[:, 40:].max() > 0.5
         assert composite(tmp_path / "out", frame)[:, :20].tobytes() == filmed[:, :20].tobytes()
         assert alpha[:, 20:40].max() <= 0.51
+
+
+def test_a_masks_frames_are_read_in_order_by_one_thread(tmp_path, model, monkeypatch):
+    """It may be a movie, whose decoder has one place: read from several threads it failed, or gave another frame's."""
+    read, readers = Mask.read, []
+
+    def noted(self, frame):
+        readers.append((threading.get_ident(), frame))
+        return read(self, frame)
+
+    monkeypatch.setattr(Mask, "read", noted)
+    plate = write_movie(tmp_path / "in.mp4", grey_levels(WINDOW + 4))
+    job, _ = make(model, plate, tmp_path / "out", mask=str(plate), cuts="none")
+    assert {thread for thread, _ in readers} == {threading.get_ident()}
+    assert [frame for _, frame in readers] == 3 * list(job.plate.frames)  # hashed, seen, laid
 
 
 def test_a_mask_is_seen_in_the_region(tmp_path, model):
