@@ -193,11 +193,11 @@ class Elsewhere:
 
 @pytest.mark.parametrize("guidance, one_batch, masked", [(1, False, False), (2.0, False, True), (2.0, True, False)])
 def test_windows_looked_at_elsewhere_give_the_same_bits(tmp_path, monkeypatch, guidance, one_batch, masked):
-    """29 frames, of which the model sees 9 at a time; every third window here, the others by a model of their own."""
+    """21 frames, of which the model sees 9 at a time; every third window here, the others by a model of their own."""
     ray = Elsewhere()
     monkeypatch.setattr(engine, "ray", ray)
     monkeypatch.setattr(engine, "WARM", lambda name, device: tiny_model())
-    plate = write_movie(tmp_path / "in.mp4", grey_levels(29))
+    plate = write_movie(tmp_path / "in.mp4", grey_levels(21))
     mask = str(plate) if masked else None
     made = {}
     for name in ("single", "shared"):
