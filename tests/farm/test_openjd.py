@@ -71,7 +71,7 @@ HOSTILE = [
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a script")
 def test_hostile_values_arrive_as_they_are(tmp_path, stand_in):
-    """Each of them, in every place of a text: through the runner, and into the recipe."""
+    """Through the runner, six at a time, each as another parameter."""
     python, given = stand_in
     names = {"Plate": "plate", "Prompt": "prompt", "Frames": "frames", "Mask": "mask", "Region": "region", "ColorSpace": "color_space"}
     pwned = tmp_path / "pwned"
