@@ -52,9 +52,9 @@ gpu-bench: setup
 	$(BIN)/python -m benchmarks.attention --json out/attention.json
 	$(BIN)/python -m benchmarks.step --json out/step.json
 
-# The service's fault tests at full length; `make test` runs a short form.
+# The service's and the farm's fault tests at full length; `make test` runs a short form.
 fault-test: setup
-	VERA_FAULTS=100 VERA_FUZZ=5000 $(BIN)/python -m pytest -q tests/service
+	VERA_FAULTS=100 VERA_FUZZ=5000 $(BIN)/python -m pytest -q tests/service tests/farm
 
 demo: setup
 	$(BIN)/python -m core.render demo/job.json

@@ -10,6 +10,7 @@ step, latents wait on the disk between them: memory does not grow with the shot.
 import math
 import os
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -37,6 +38,7 @@ from core.plate.fit import model_size, shrink
 from core.plate.region import Region, region_of
 from core.plate.source import Mask, Plate, open_mask, open_plate
 from core.recipe import EditRecipe, identity, parse_cuts, parse_region, split_model
+from core.sampling.denoise import one_by_one
 from core.sampling.latents import OneClip, OneLayer, Shelf
 from core.sampling.savers import Savers
 from kernels.matte import plate_color, resize
@@ -68,6 +70,7 @@ class Job:
     latents: Shelf
     kept: Shelf
     warnings: tuple[str, ...]
+    each_window: Callable = one_by_one  # how the windows of a step are looked at, see sampling/denoise.py
 
     def pixels(self, frame: int):
         """The frame as filmed, which is that of the job's hash. Raises InputError if it has changed."""

@@ -86,6 +86,7 @@ def generated_shots(job, progress, stopping):
             savers=job.savers,
             advance=progress.advance,
             stopping=stopping,
+            each=job.each_window,
         )
         with latent_writer(shelf.path("layers", shot[0]), shelf.facts(shot)) as add:
             for start in range(0, state.shape[0], window):

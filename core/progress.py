@@ -19,6 +19,7 @@ class Progress:
 
     def __init__(self, kind: str = "bar"):
         self.kind = kind
+        self.out = sys.stdout
         self.bar = None
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
@@ -62,4 +63,4 @@ class Progress:
             self.bar = None
 
     def _line(self, **values):
-        print(json.dumps(values), flush=True)
+        print(json.dumps(values), file=self.out, flush=True)

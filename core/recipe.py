@@ -70,6 +70,9 @@ class EditRecipe:
     lora: tuple[str, ...] = ()
 
     def __post_init__(self):
+        for name, value in vars(self).items():
+            if isinstance(value, str) and ("\0" in value or value.encode("utf-8", "ignore").decode() != value):
+                raise InputError(f"{name} {value!r} holds what is no text; write it in Unicode, without NUL")
         for name in ("plate", "prompt", "out", "model", "blend_space", "attention"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
                 raise InputError(f"{name} is empty; say {_HINTS[name]}")
@@ -113,28 +116,26 @@ class EditRecipe:
     @classmethod
     def from_file(cls, path: str, **changes) -> "EditRecipe":
         """A job file: JSON with this class's fields, relative paths taken from the file's folder."""
-        file = Path(path)
-        try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such job file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: cannot be read ({error.__class__.__name__}); give a JSON job file") from None
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}: not JSON, line {error.lineno}: {error.msg}") from None
+        values = read_json(path)
         if not isinstance(values, dict):
             raise InputError(f"{path}: a job file is one JSON object with plate, prompt and out")
+        return cls.from_job(values, Path(path).parent, path, **changes)
+
+    @classmethod
+    def from_job(cls, values: dict, folder: Path, where: str, **changes) -> "EditRecipe":
+        """The object of a job file in `folder`; `where` names it when something is wrong."""
+        values = dict(values)
         for name in ("recipe_hash", "generation"):  # a delivery's recipe.json is a job file too
             values.pop(name, None)
         schema = values.pop("schema", SCHEMA)
         if schema != SCHEMA:
-            raise InputError(f"{path}: schema '{schema}' is unknown; this version reads {SCHEMA}")
+            raise InputError(f"{where}: schema '{schema}' is unknown; this version reads {SCHEMA}")
         for name in ("plate", "mask", "out"):
             if isinstance(values.get(name), str) and values[name]:
-                values[name] = str(file.parent / values[name])
+                values[name] = str(folder / values[name])
         if "lora" in values:
-            values["lora"] = [_beside(file.parent, text) for text in _texts("lora", values["lora"])]
-        return cls.from_values(values | changes, path)
+            values["lora"] = [_beside(folder, text) for text in _texts("lora", values["lora"])]
+        return cls.from_values(values | changes, where)
 
     @classmethod
     def from_values(cls, values: dict, where: str = "the command") -> "EditRecipe":
@@ -163,6 +164,18 @@ class EditRecipe:
         if door:
             values["model"] = f"{door}:{Path(path).absolute()}"
         return values
+
+
+def read_json(path: str):
+    """What a job file, or a list of jobs, holds. Raises InputError."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such job file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error.__class__.__name__}); give a JSON job file") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: not JSON, line {error.lineno}: {error.msg}") from None
 
 
 def split_model(model: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 import signal
 import sys
 import traceback
+from dataclasses import replace
 
 from core.arguments import Parser
 from core.errors import InputError, OutOfMemory, Stopped
@@ -140,6 +141,51 @@ def stop_request():
     return lambda: bool(asked)
 
 
+def render(recipe, device, progress, stopping, verbose=False, load=None, each_window=None) -> tuple[bool, str]:
+    """Make the recipe's delivery where it is not yet whole; returns whether there was anything to do, and a sentence.
+
+    Raises InputError, OutOfMemory, Stopped. load: see core.edit.prepare; each_window: see core.edit.Job.
+    """
+    # Only now, so that --help and wrong arguments answer at once.
+    from core.edit import edit, nothing_to_do
+    from core.explain import explain
+    from core.memory import within_memory
+    from core.model.load import load_model
+
+    warned = set()
+
+    def work(job):
+        for warning in job.warnings:
+            if warning not in warned:
+                progress.warn(warning)
+                warned.add(warning)
+        for line in explain(job, device) if verbose else ():
+            progress.note(line)
+        if nothing_to_do(job):
+            return False, f"nothing to do: {recipe.out} holds this edit, whole"
+        report = edit(replace(job, each_window=each_window) if each_window else job, progress, stopping)
+        return True, (
+            f"{len(job.plate.frames)} frames in {recipe.out}, read as {job.color.space.name};"
+            f" layer covers {report['coverage']:.1%} of the picture;"
+            f" layers agree with the model's composite to {report['agreement_psnr']} dB"
+        )
+
+    return within_memory(work, recipe, device, load or load_model)
+
+
+def told(error) -> tuple[int, str]:
+    """The exit code for what was raised, and a line on it."""
+    if isinstance(error, InputError):
+        return WRONG_INPUT, f"error: {error}"
+    if isinstance(error, OutOfMemory):
+        return FAULT, f"error: {error}"
+    if isinstance(error, Stopped):
+        return STOPPED, f"{error}; the same command goes on from here"
+    if isinstance(error, OSError):  # a disk that is full or gone; it names the file
+        return FAULT, f"error: {error}; mend that and give the same command again: finished frames are kept"
+    return FAULT, f"fault: {error.__class__.__name__}: {error}"
+
+
 def main(argv=None) -> int:
     progress = None
     try:
@@ -147,48 +193,18 @@ def main(argv=None) -> int:
         recipe = recipe_of(args)
         stopping = stop_request()
 
-        # Only now, so that --help and wrong arguments answer at once.
-        from core.edit import edit, nothing_to_do
-        from core.explain import explain
-        from core.memory import within_memory
         from core.progress import Progress
 
-        progress, warned = Progress(args.progress), set()
-
-        def work(job):
-            for warning in job.warnings:
-                if warning not in warned:
-                    progress.warn(warning)
-                    warned.add(warning)
-            for line in explain(job, args.device) if args.verbose else ():
-                progress.note(line)
-            if nothing_to_do(job):
-                return f"nothing to do: {recipe.out} holds this edit, whole"
-            report = edit(job, progress, stopping)
-            return (
-                f"{len(job.plate.frames)} frames in {recipe.out}, read as {job.color.space.name};"
-                f" layer covers {report['coverage']:.1%} of the picture;"
-                f" layers agree with the model's composite to {report['agreement_psnr']} dB"
-            )
-
-        progress.say(within_memory(work, recipe, args.device), event="done", out=recipe.out)
+        progress = Progress(args.progress)
+        _, said = render(recipe, args.device, progress, stopping, args.verbose)
+        progress.say(said, event="done", out=recipe.out)
         return DONE
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG_INPUT
-    except OutOfMemory as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAULT
-    except OSError as error:  # a disk that is full or gone; it names the file
-        print(f"error: {error}; mend that and give the same command again: finished frames are kept", file=sys.stderr)
-        return FAULT
-    except Stopped as stop:
-        print(f"{stop}; the same command goes on from here", file=sys.stderr)
-        return STOPPED
     except Exception as error:
-        traceback.print_exc()
-        print(f"fault: {error.__class__.__name__}: {error}", file=sys.stderr)
-        return FAULT
+        code, line = told(error)
+        if line.startswith("fault"):
+            traceback.print_exc()
+        print(line, file=sys.stderr)
+        return code
     finally:
         if progress is not None:
             progress.close()

@@ -1,5 +1,7 @@
 """From noise to the latents of the three layers, for clips of any length."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
@@ -45,6 +47,73 @@ def denoise(transformer, text, empty_text, source, mask, *, seed, steps, guidanc
     return state.read(0, source.shape[2])[:, 0].movedim(0, 2)[None]
 
 
+@dataclass(frozen=True)
+class Guided:
+    """The velocity that a window is given under the instruction: all that a step asks of the model, but the model.
+
+    text, empty_text, source, mask, guidance: as for `sample`. one_batch: both passes at once.
+    whole: latent frames over which the motion of the shot is laid out.
+    """
+
+    text: torch.Tensor
+    empty_text: torch.Tensor
+    source: object
+    mask: object
+    guidance: float
+    one_batch: bool
+    whole: int
+
+    def __call__(self, transformer, latents, span, timestep, caches, check=lambda: None):
+        """Of latents (n, 3, C, H, W), frames span[0] .. span[1]-1; fp32 (n, 3, C, H, W) on the transformer's device.
+
+        caches: by pass and window, or None. check() is called before each block; it may raise.
+        """
+
+        def velocity(instruction, empty=False):
+            check()
+            device, dtype = computing_device(transformer), next(transformer.parameters()).dtype
+            batch = len(instruction)
+            x, plate, matte = (
+                None if t is None else _clip(t.to(device)).expand(batch, *[-1] * (t.ndim))
+                for t in (
+                    latents.to(dtype),
+                    self.source.read(*span),
+                    None if self.mask is None else self.mask.read(*span),
+                )
+            )
+            progress = torch.arange(*span, device=device) / max(self.whole - 1, 1)
+            blocks = Watched(check, caches[empty, span] if caches else None)
+            time = timestep.to(device).expand(batch)
+            v = transformer(x, time, instruction, plate, matte, None, progress, cache=blocks)
+            return v.float().movedim(3, 1)
+
+        if self.guidance == 1:
+            return velocity(self.text)[0]
+        if self.one_batch:
+            with_text, without = velocity(torch.cat([self.text, self.empty_text]))
+        else:
+            with_text, without = velocity(self.text)[0], velocity(self.empty_text, empty=True)[0]
+        return without + self.guidance * (with_text - without)
+
+
+def one_by_one(guided, transformer, looks, caches, check):
+    """Yield the velocity of each look (latents, span, timestep), in order."""
+    for look in looks:
+        yield guided(transformer, *look, caches, check)
+
+
+class Caches:
+    """By pass and window: a cache each, of the first MOST_CACHES that ask, None for the others."""
+
+    def __init__(self, new_cache):
+        self.new_cache, self.kept = new_cache, {}
+
+    def __getitem__(self, key):
+        if key not in self.kept and len(self.kept) < MOST_CACHES:
+            self.kept[key] = self.new_cache()
+        return self.kept.get(key)
+
+
 @torch.inference_mode()
 def sample(
     transformer,
@@ -62,6 +131,7 @@ def sample(
     savers=Savers(),
     advance=lambda: None,
     stopping=lambda: False,
+    each=one_by_one,
 ):
     """Sample the layers of one clip of any length, window by window.
 
@@ -70,19 +140,21 @@ def sample(
     latents.py. window: how many latent frames the model sees at once. guidance 1 leaves out
     the second pass. states keeps each step's state; steps that it holds are not done again.
     advance() is called after each window, stopping() asked before each block: true raises Stopped.
-    savers.prepare(transformer) is the caller's.
+    savers.prepare(transformer) is the caller's. each: how a step's windows are looked at, `one_by_one` or
+    its like: the windows of a step do not hang on one another.
 
     At each step the velocities of overlapping windows are blended, then one solver steps
     the blended whole. A frame is stepped as soon as no window to come covers it, so that only
     one window and its overlap are in memory. Returns the last state, (T, Solver.STATE, 3, C, H, W)
     by frame; [:, 0] of it are the latents.
     """
-    device, dtype = computing_device(transformer), next(transformer.parameters()).dtype
+    device = computing_device(transformer)
     solver = Solver(steps, shift)
     length, shape = source.shape[0], (3, *source.shape[1:])
     # One batch needs states of one length: padding would not be neutral.
     one_batch = savers.one_batch and text.shape == empty_text.shape
-    caches = {}  # by pass and window
+    guided = Guided(text, empty_text, source, mask, guidance, one_batch, max(length, window))
+    caches = Caches(savers.new_cache)
     if savers.cache:
         states.clear()  # what a cache held is not kept: without it the pixels would be others
 
@@ -90,47 +162,22 @@ def sample(
         if stopping():
             raise Stopped(f"stopped in step {i + 1} of {steps}")
 
-    def cache(*key):
-        if key not in caches and len(caches) < MOST_CACHES:
-            caches[key] = savers.new_cache()
-        return caches.get(key)
-
-    def velocity(instruction, latents, span, timestep):
-        """Of the latents (n, 3, C, H, W) of one window under each of the states (B, N, D)."""
-        check()
-        batch = len(instruction)
-        x, plate, matte = (
-            None if t is None else _clip(t.to(device)).expand(batch, *[-1] * (t.ndim))
-            for t in (latents.to(dtype), source.read(*span), None if mask is None else mask.read(*span))
-        )
-        blocks = Watched(check, cache(instruction is empty_text, span))
-        at = torch.arange(*span, device=device) / max(length - 1, window - 1, 1)
-        v = transformer(x, timestep.to(device).expand(batch), instruction, plate, matte, None, at, cache=blocks)
-        return v.float().movedim(3, 1)
-
-    def guided(latents, span, timestep):
-        if guidance == 1:
-            return velocity(text, latents, span, timestep)[0]
-        if one_batch:
-            with_text, without = velocity(torch.cat([text, empty_text]), latents, span, timestep)
-        else:
-            with_text, without = (velocity(t, latents, span, timestep)[0] for t in (text, empty_text))
-        return without + guidance * (with_text - without)
+    def now(span):
+        there = solver.start(seeded_noise(seed, *span, shape)) if state is None else state.read(*span)
+        return there.to(device)
 
     done, state = states.newest()
     for i in range(done, steps):
-        looks = windows(length, window, i)
+        windowed = windows(length, window, i)
+        looks = ((now(w.span)[:, 0], w.span, solver.timesteps[i]) for w in windowed)
+        velocities = each(guided, transformer, looks, caches, check)
         blended = torch.zeros(0, *shape, device=device)  # of the frames from this window's first on, so far
         with states.writer(i + 1) as add:
-            for look, following in zip(looks, [*looks[1:], None]):
-                span = (look.start, look.stop)
-                now = solver.start(seeded_noise(seed, *span, shape)) if state is None else state.read(*span)
-                now = now.to(device)
-                v = guided(now[:, 0], span, solver.timesteps[i])
+            for look, following, v in zip(windowed, [*windowed[1:], None], velocities):
                 v = v * look.weights.to(device).view(-1, 1, 1, 1, 1)
                 v[: len(blended)] += blended
                 settled = (following.start if following else look.stop) - look.start
-                add(solver.step(i, v[:settled], now[:settled]))
+                add(solver.step(i, v[:settled], now((look.start, look.start + settled))))
                 blended = v[settled:]
                 advance()
         _, state = states.newest()

@@ -21,6 +21,10 @@ class Window:
     def stop(self) -> int:
         return self.start + len(self.weights)
 
+    @property
+    def span(self) -> tuple[int, int]:
+        return self.start, self.stop
+
 
 def windows(length: int, size: int, step: int) -> list[Window]:
     """Windows that cover `length` latent frames at one step, in order, each of `size` frames.

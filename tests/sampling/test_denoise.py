@@ -3,6 +3,8 @@
 The scheduler rounds noise levels to thousandths, as Wan's does: hence the tolerances.
 """
 
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -197,3 +199,14 @@ def test_it_stops_between_the_blocks_of_a_pass():
     with pytest.raises(Stopped):
         long(Blocks(), torch.zeros(1, 1, 3, 1, 1), window=3, guidance=1.0, steps=2, stopping=lambda: len(seen) >= 7)
     assert len(seen) == 7
+
+
+def test_windows_of_a_step_may_be_looked_at_in_any_order():
+    """What lets other machines look at them: the same bits from last to first, by a copy of all that a look needs."""
+
+    def backwards(guided, transformer, looks, caches, check):
+        looks, again = list(looks), pickle.loads(pickle.dumps(guided))
+        return reversed([again(transformer, *look, caches, check) for look in reversed(looks)])
+
+    one_by_one = long(Opinionated(), window=7, guidance=2.0)
+    assert torch.equal(long(Opinionated(), window=7, guidance=2.0, each=backwards), one_by_one)

@@ -1,0 +1,95 @@
+"""Lists of shots, in files and over machines whose folders have other names."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from core.errors import InputError
+from core.recipe import EditRecipe, read_json, split_model
+
+RULES_VERSION = "pathmapping-1.0"
+
+
+@dataclass(frozen=True)
+class Shot:
+    """number: from 1, over all that was given. where: of which file. recipe, or error, why there is none."""
+
+    number: int
+    where: str
+    recipe: EditRecipe | None = None
+    error: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"shot {self.number}" + (f" ({Path(self.recipe.out).name})" if self.recipe else "")
+
+
+def read_shots(paths, rules=None) -> list[Shot]:
+    """The shots of files that hold one job or a list of them; a shot that is wrong has an error instead of a recipe.
+
+    rules: see `Mapping`. Raises InputError for a file that is no such list.
+    """
+    shots, outs = [], {}
+    for path in paths:
+        found = read_json(path)
+        for index, values in enumerate(found if isinstance(found, list) else [found], 1):
+            where = f"{path}, shot {index}" if isinstance(found, list) else str(path)
+            number = len(shots) + 1
+            try:
+                if not isinstance(values, dict):
+                    raise InputError(f"{where}: not a job; write an object with plate, prompt and out")
+                recipe = EditRecipe.from_job(rules(values) if rules else values, Path(path).absolute().parent, where)
+                out = os.path.normcase(os.path.realpath(recipe.out))
+                if out in outs:
+                    raise InputError(f"{where}: its out {recipe.out} is that of shot {outs[out]} too; give it its own")
+                outs[out] = number
+                shots.append(Shot(number, where, recipe))
+            except InputError as error:
+                shots.append(Shot(number, where, error=_with_place(error, where)))
+    if not shots:
+        raise InputError(f"{', '.join(map(str, paths))}: no shots; write a list of objects with plate, prompt and out")
+    return shots
+
+
+class Mapping:
+    """Paths of the machine where a list was written to those of this one: OpenJD's path mapping rules.
+
+    Given an object of a job file, its absolute plate, mask, out and model directory are mapped; of several rules
+    that fit, the longest is taken.
+    """
+
+    def __init__(self, path):
+        """From the file {"version": "pathmapping-1.0", "path_mapping_rules": [...]}; one without rules maps nothing."""
+        found = read_json(path)
+        try:
+            if found.get("version", RULES_VERSION) != RULES_VERSION:
+                raise ValueError(f"version {found['version']!r} is unknown")
+            rules = [
+                (kinds[rule["source_path_format"].upper()](rule["source_path"]), Path(rule["destination_path"]))
+                for rule in found.get("path_mapping_rules", [])
+            ]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: not OpenJD's path mapping rules ({json.dumps(str(error))})") from None
+        self.rules = sorted(rules, key=lambda rule: len(rule[0].parts), reverse=True)
+
+    def __call__(self, values: dict) -> dict:
+        mapped = {n: self.path(v) if n in ("plate", "mask", "out") else v for n, v in values.items()}
+        if isinstance(values.get("model"), str):
+            door, path = split_model(values["model"])
+            mapped["model"] = f"{door}:{self.path(path)}" if door else self.path(path)
+        return mapped
+
+    def path(self, text):
+        for source, destination in self.rules if isinstance(text, str) else ():
+            there = type(source)(text)
+            if there.is_relative_to(source):
+                return str(destination.joinpath(*there.relative_to(source).parts))
+        return text
+
+
+kinds = {"POSIX": PurePosixPath, "WINDOWS": PureWindowsPath}
+
+
+def _with_place(error, where):
+    return str(error) if str(error).startswith(where) else f"{where}: {error}"

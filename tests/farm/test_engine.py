@@ -1,0 +1,230 @@
+"""Ray as the engine: workers killed at work, and windows shared out, each against a run in one process.
+
+A short form by default; 20 shots, 5 kills and shared windows in earnest with VERA_FAULTS=20 or more (`make fault-test`).
+"""
+
+import json
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+pytest.importorskip("ray")
+
+from core import render  # noqa: E402
+from core.edit import edit, prepare  # noqa: E402
+from core.farm import __main__ as door  # noqa: E402
+from core.farm import engine  # noqa: E402
+from core.recipe import EditRecipe  # noqa: E402
+from tests.plate.media import grey_levels, write_movie, write_sequence  # noqa: E402
+from tests.tiny import Quiet, tiny_model  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+EARNEST = int(os.environ.get("VERA_FAULTS", 0)) >= 20
+SHOTS, KILLS, SEEDS = (20, 5, 4) if EARNEST else (4, 1, 2)
+FRAMES = range(1001, 1006)
+EARNESTLY = pytest.mark.skipif(not EARNEST, reason="takes a while: VERA_FAULTS=20")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As the workers have: another number of threads rounds otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Farm:
+    """`python -m core.farm` on two workers of this machine; iterates over what it says."""
+
+    told = False
+
+    def __init__(self, shots, *more):
+        # Ray makes its workers give way to all else, and in a test there is nothing else.
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"}
+        cpus = ["--cpus", str(os.cpu_count() / 2), "--gpus", "0", "--address", "local"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "core.farm", str(shots), *cpus, "--retries", "20", "--progress", "jsonl", *more],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+
+    def __iter__(self):
+        for line in self.process.stdout:
+            yield json.loads(line)
+        self.errors = self.process.communicate()[1]
+
+
+def job(plate, out, **changes):
+    return {"plate": str(plate), "prompt": "Add fog", "out": str(out), "steps": 3, "guidance": 1} | changes
+
+
+def single(tmp_path, **values):
+    """The frames in the manifest of a run by core.render, in this process."""
+    (tmp_path / "job.json").write_text(json.dumps(values))
+    assert render.main([str(tmp_path / "job.json"), "--progress", "none", "--device", "cpu"]) == 0
+    return frames_of(values["out"])
+
+
+def frames_of(out):
+    return json.loads(Path(out, "manifest.json").read_text())["frames"]
+
+
+def stamps(folder, pattern="*"):
+    return {path: path.stat().st_mtime_ns for path in Path(folder).rglob(pattern) if path.is_file()}
+
+
+def test_shots_are_whole_and_as_of_a_single_run_though_workers_are_killed(tmp_path):
+    plate = write_sequence(tmp_path, FRAMES, size=(48, 64, 3))
+    jobs = [job(plate, f"out/{n}", seed=n % SEEDS) for n in range(SHOTS)]
+    jobs.insert(2, job("none.####.exr", "out/wrong"))
+    (tmp_path / "shots.json").write_text(json.dumps(jobs))
+    rng, events, kept = random.Random(SHOTS), [], {}
+    moments = sorted(rng.sample(range(5, 8 * SHOTS - 20), KILLS))
+    farm = Farm(tmp_path / "shots.json")
+    for event in farm:
+        events.append(event)
+        heard = sum(e.get("state") == "progress" for e in events)
+        if moments and heard >= moments[0] and event.get("state") == "progress":
+            moments.pop(0)
+            # The newest frame of a shot may have its file and not yet its note: that one may be made again.
+            for edits in Path(tmp_path, "out").glob("*/edit"):
+                kept |= dict(sorted(stamps(edits, "edit.????.exr").items())[:-1])
+            os.kill(event["pid"], 9)
+    assert farm.process.returncode == 2 and not moments, farm.errors  # of the wrong one
+    said = Counter(e["state"] for e in events if e["event"] == "shot")
+    assert said["done"] + said["whole"] == SHOTS and said["wrong"] == 1 and said["failed"] == 0
+    # A shot that was killed is begun again, in a process that has to load the model; else there is one model a worker.
+    begun = sum(e.get("state") == "begun" and e["shot"] != 3 for e in events)
+    assert SHOTS < begun <= SHOTS + KILLS and said["model"] <= 2 + KILLS
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    truth = [single(tmp_path, **job(plate, tmp_path / f"single/{seed}", seed=seed)) for seed in range(SEEDS)]
+    assert truth[0] != truth[1]
+    for n in range(SHOTS):
+        assert frames_of(tmp_path / f"out/{n}") == truth[n % SEEDS]
+    assert not list(tmp_path.rglob("*.part*")) and not list(tmp_path.rglob(".job"))
+    assert "none.####.exr" in next(e["text"] for e in events if e.get("state") == "wrong")
+    if EARNEST:  # the same again: nothing is rendered twice
+        made = stamps(tmp_path / "out")
+        again = Counter(e["state"] for e in Farm(tmp_path / "shots.json") if e["event"] == "shot")
+        assert again["whole"] == SHOTS and again["done"] == 0 and stamps(tmp_path / "out") == made
+
+
+@EARNESTLY
+def test_what_fails_always_is_told_after_its_retries(tmp_path):
+    plate = write_sequence(tmp_path, FRAMES, size=(48, 64, 3))
+    (tmp_path / "out/broken").mkdir(parents=True)
+    (tmp_path / "out/broken/edit").write_text("not a folder")
+    (tmp_path / "shots.json").write_text(json.dumps([job(plate, "out/broken"), job(plate, "out/good")]))
+    farm = Farm(tmp_path / "shots.json", "--retries", "1")
+    events = list(farm)
+    assert farm.process.returncode == 1, farm.errors
+    failed = next(e for e in events if e.get("state") == "failed")
+    assert failed["shot"] == 1 and "begun 2 times" in failed["text"] and "NotADirectoryError" in failed["text"]
+    assert events[-1]["failed"] == events[-1]["done"] == 1
+
+
+@EARNESTLY
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_or_killed_it_leaves_no_process_and_goes_on(tmp_path, number):
+    plate = write_sequence(tmp_path, FRAMES, size=(48, 64, 3))
+    (tmp_path / "shots.json").write_text(json.dumps([job(plate, f"out/{n}") for n in range(3)]))
+    farm, workers = Farm(tmp_path / "shots.json"), set()
+    for event in farm:
+        workers |= {event["pid"]} if "pid" in event else set()
+        if event.get("stage") == "denoise" and not farm.told:
+            farm.told = True
+            farm.process.send_signal(number)
+    assert farm.process.returncode == (3 if number == signal.SIGINT else -number), farm.errors
+    end = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert workers and not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    again = Farm(tmp_path / "shots.json")
+    list(again)
+    assert again.process.returncode == 0, again.errors
+    truth = single(tmp_path, **job(plate, tmp_path / "single"))
+    assert all(frames_of(tmp_path / f"out/{n}") == truth for n in range(3))
+
+
+@EARNESTLY
+def test_windows_on_two_workers_give_the_bits_of_one(tmp_path):
+    plate = write_movie(tmp_path / "in.mp4", grey_levels(120))
+    hero = job(plate, "shared", guidance=3.0, steps=3)
+    (tmp_path / "hero.json").write_text(json.dumps(hero))
+    farm = Farm(tmp_path / "hero.json", "--share-windows")
+    workers = {e["pid"] for e in farm if e.get("state") == "model"}
+    assert farm.process.returncode == 0, farm.errors
+    assert frames_of(tmp_path / "shared") == single(tmp_path, **hero | {"out": str(tmp_path / "single")})
+    assert len(workers) == 1  # those that only look say nothing
+
+
+class Elsewhere:
+    """Ray's face, at once and in this process: whatever goes there and comes back is pickled."""
+
+    def __init__(self):
+        self.calls = []
+
+    def put(self, value):
+        return pickle.loads(pickle.dumps(value))
+
+    get = put
+
+    def remote(self, **_):
+        return lambda function: SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self.calling(function)))
+
+    def calling(self, function):
+        def call(*given):
+            self.calls.append(function.__name__)
+            return self.put(function(*self.put(given)))
+
+        return call
+
+
+@pytest.mark.parametrize("guidance, one_batch, masked", [(1, False, False), (2.0, False, True), (2.0, True, False)])
+def test_windows_looked_at_elsewhere_give_the_same_bits(tmp_path, monkeypatch, guidance, one_batch, masked):
+    """21 frames, of which the model sees 9 at a time; every third window here, the others by a model of their own."""
+    ray = Elsewhere()
+    monkeypatch.setattr(engine, "ray", ray)
+    monkeypatch.setattr(engine, "WARM", lambda name, device: tiny_model())
+    plate = write_movie(tmp_path / "in.mp4", grey_levels(21))
+    mask = str(plate) if masked else None
+    made = {}
+    for name in ("single", "shared"):
+        recipe = EditRecipe(
+            str(plate), "Add a red ball", str(tmp_path / name), mask, guidance=guidance, one_batch=one_batch, cuts="none"
+        )
+        job = prepare(recipe, "cpu", lambda *_: tiny_model())
+        if name == "shared":
+            job = replace(job, each_window=engine.SharedWindows("tiny", engine.Means(1, 0), 3))
+        edit(job, Quiet(), lambda: False)
+        made[name] = frames_of(tmp_path / name)
+    assert made["single"] == made["shared"] and ray.calls == ["look_at"] * 4
+
+
+@pytest.mark.parametrize("port", ["1", "99999"])
+def test_an_address_where_nothing_answers_is_one_line(tmp_path, port, capsys):
+    (tmp_path / "shots.json").write_text(json.dumps([job("plate.mov", "out")]))
+    assert door.main([str(tmp_path / "shots.json"), "--address", f"127.0.0.1:{port}"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and "no Ray there" in said.err
+
+
+def test_room_is_counted_machine_by_machine(monkeypatch):
+    machines = [({"CPU": 8, "GPU": 2}, True), ({"CPU": 3}, True), ({"CPU": 64, "GPU": 8}, False)]
+    nodes = [{"Resources": resources, "Alive": alive} for resources, alive in machines]
+    monkeypatch.setattr(engine.ray, "nodes", lambda: nodes)
+    assert engine.places(engine.Means(1, 0)) == 11 and engine.places(engine.Means(2, 0)) == 5
+    assert engine.places(engine.Means(1, 1)) == 2 and engine.places(engine.Means(1, 0.5)) == 4
+    with pytest.raises(engine.InputError, match="--cpus 9 --gpus 0: no machine has that; the most are 8 CPU, 2 GPU"):
+        engine.places(engine.Means(9, 0))
