@@ -10,7 +10,6 @@ import json
 import random
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -44,6 +43,9 @@ ROWS = (  # figure, what it says, goal, how it is written; a goal below 0 is one
     ("dtssd", "effects' dtSSD to the true ones", None, "{:.2f}"),
     ("flicker", "flicker of objects at rest, beside the codec's own", -1.3, "{:.2f}x"),
     ("phrasings", f"same object and colour in {PHRASINGS} phrasings", 0.90, "{:.1%}"),
+    ("kept", "plate kept over the whole frame, PSNR", None, "{:.1f} dB"),
+    ("kept_outside", "plate kept where alpha is 0, PSNR; 100 is exact", 100, "{:.1f} dB"),
+    ("anew_outside", "... by the composite branch alone", None, "{:.1f} dB"),
     ("seconds", "seconds for 17 frames of 256x256, 8 steps", -20, "{:.1f}"),
     ("megabytes", "weights, MB", -64, "{:.1f}"),
 )
@@ -77,10 +79,13 @@ def delivered(alpha, source):
 
 
 class Evaluation:
-    """A model under its judges; clips and their figures gather in `results`."""
+    """A model under its judges; clips and their figures gather in `results`.
 
-    def __init__(self, model, steps, guidance):
-        self.model, self.steps, self.guidance = model, steps, guidance
+    truth: the true layers, through the model's codec, stand in for the model's: the best that can be had.
+    """
+
+    def __init__(self, model, steps, guidance, truth=False):
+        self.model, self.steps, self.guidance, self.truth = model, steps, guidance, truth
         self.classifier = load_classifier()
         self.times = torch.arange(FRAMES)
         self.results = []
@@ -91,7 +96,7 @@ class Evaluation:
 
     def rendered(self, folder) -> None:
         """A clip that Cycles rendered."""
-        self._add(first_frames(read_clip(folder), FRAMES), folder.name)
+        self._add(read_clip(folder), folder.name)
 
     def _add(self, clip, name) -> None:
         figures, layers = self._judged(clip, clip.instruction)
@@ -99,7 +104,8 @@ class Evaluation:
             figures["background"] = figures.pop("mad")
             figures["background_masked"] = self._judged(clip, clip.instruction, clip.mask)[0]["mad"]
         if clip.labels.get("motion") == "still":
-            figures["flickers"] = flicker(*layers), flicker(*through(self.model.codec, clip))
+            color, alpha, _ = through(self.model.codec, clip)
+            figures["flickers"] = flicker(*layers), flicker(color, delivered(alpha, clip.source))
         self.results.append({"clip": name, "prompt": clip.instruction, "labels": clip.labels, **figures})
 
     def phrasings(self, seed) -> None:
@@ -111,23 +117,20 @@ class Evaluation:
         self.results.append({"clip": seed, "prompts": said, "labels": clip.labels, "seen": seen, "phrasings": share})
 
     def _judged(self, clip, instruction, mask=None):
-        color, alpha, composite = run(self.model, clip.source, instruction, mask, self.steps, self.guidance)
+        if self.truth:
+            color, alpha, composite = through(self.model.codec, clip)
+        else:
+            color, alpha, composite = run(self.model, clip.source, instruction, mask, self.steps, self.guidance)
         alpha = delivered(alpha, clip.source)
-        return judge(clip, self.times, color, alpha, composite, self.classifier), (color, alpha)
+        return judge(clip, self.times[: len(alpha)], color, alpha, composite, self.classifier), (color, alpha)
 
 
 @torch.inference_mode()
-def through(codec, clip):
-    """The true layer as the codec gives it back, delivered: colour (3, T, H, W) and alpha (T, H, W)."""
-    both = torch.stack([clip.edit, clip.alpha.expand(-1, 3, -1, -1)]).transpose(1, 2)
-    color, alpha = codec.decode(codec.encode(both), len(clip.edit)).clamp(0, 1)
-    return color, delivered(alpha.mean(0), clip.source)
-
-
-def first_frames(clip, count):
-    """The clip's first frames."""
-    tensors = {n: v[:count] for n, v in vars(clip).items() if torch.is_tensor(v)}
-    return replace(clip, **tensors)
+def through(codec, clip) -> tuple:
+    """The true layers as the codec gives them back, shaped as those of `run`."""
+    layers = torch.stack([clip.edit, clip.alpha.expand(-1, 3, -1, -1), clip.composite]).transpose(1, 2)
+    color, alpha, composite = codec.decode(codec.encode(layers), len(clip.edit)).clamp(0, 1)
+    return color, alpha.mean(0), composite
 
 
 def seconds(model, guidance) -> float:
@@ -169,6 +172,7 @@ def main(argv=None) -> int:
     parser.add_argument("--count", type=int, default=256, help="held-out prompts (default 256)")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--guidance", type=float)
+    parser.add_argument("--truth", action="store_true", help="judge the true layers, through the model's codec, in its place")
     parser.add_argument("--json", help="write all figures to this file")
     parser.add_argument("--progress", choices=KINDS, default="bar")
     args = parser.parse_args(argv)
@@ -181,7 +185,7 @@ def main(argv=None) -> int:
         return 2
     steps = args.steps or model.limits.steps
     guidance = model.limits.guidance if args.guidance is None else args.guidance
-    evaluation, progress = Evaluation(model, steps, guidance), Progress(args.progress)
+    evaluation, progress = Evaluation(model, steps, guidance, args.truth), Progress(args.progress)
     seeds = range(FIRST_SEED, FIRST_SEED + args.count)
     more = args.count // 16
     parts = (
@@ -195,11 +199,13 @@ def main(argv=None) -> int:
             work(each)
             progress.advance()
     progress.close()
-    rows = means(evaluation.results) | {"seconds": (seconds(model, guidance), 1)}
+    rows = means(evaluation.results)
+    if not args.truth:
+        rows["seconds"] = seconds(model, guidance), 1
     folder = MINI if args.model == "mini" else Path(args.model)
     rows["megabytes"] = sum(f.stat().st_size for f in folder.rglob("*.safetensors")) / 1e6, 1
     threads = torch.get_num_threads()
-    print(f"{args.model}: {args.count} held-out prompts, {FRAMES} frames of {WIDTH}x{HEIGHT}, {steps} steps, guidance {guidance:g}, {threads} threads")
+    print(f"{'the truth through the codec of ' if args.truth else ''}{args.model}: {args.count} held-out prompts, {FRAMES} frames of {WIDTH}x{HEIGHT}, {steps} steps, guidance {guidance:g}, {threads} threads")
     print(table(rows))
     if args.json:
         Path(args.json).write_text(json.dumps({"rows": rows, "clips": evaluation.results}, indent=1), encoding="utf-8")

@@ -267,7 +267,7 @@ def main(argv=None) -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--clips", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1, help="of the first clip")
-    parser.add_argument("--frames", type=int, default=17)
+    parser.add_argument("--frames", type=int, default=9)
     parser.add_argument("--size", default="144x80")
     parser.add_argument("--samples", type=int, default=24)
     args = parser.parse_args(argv)

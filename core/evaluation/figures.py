@@ -23,7 +23,14 @@ def judge(clip, times, color, alpha, composite, classifier) -> dict:
     source = clip.source.transpose(0, 1)
     composed = alpha * color + (1 - alpha) * source
     truth, edit = clip.alpha[:, 0], clip.labels["edit"]
-    figures = {"agreement": psnr(composed, composite), "mad": float((alpha - truth).abs().mean())}
+    figures = {
+        "agreement": psnr(composed, composite),
+        "mad": float((alpha - truth).abs().mean()),
+        "kept": psnr(composed, source),
+    }
+    where = (alpha == 0).expand_as(source)
+    if where.any():
+        figures |= {"kept_outside": psnr(composed[where], source[where]), "anew_outside": psnr(composite[where], source[where])}
     if edit == "object":
         kind, hue = kind_of(classifier, color, alpha), nearest_color(color, alpha)
         figures |= {
@@ -36,7 +43,8 @@ def judge(clip, times, color, alpha, composite, classifier) -> dict:
         }
         if clip.labels["place"]:
             figures["place"] = float(nearest_place(clip, alpha) == clip.labels["place"])
-        if solid := share_of_solid(alpha):
+        solid = share_of_solid(alpha)
+        if solid is not None and clip.labels["object"] != "ring" and clip.labels.get("depth") != "behind":
             figures["solid"] = solid
     if edit == "effect":
         mean = float(alpha.mean())
@@ -114,9 +122,15 @@ def share_of_zeros(alpha) -> float:
 
 
 def share_of_solid(alpha) -> float | None:
-    """Share of alpha above 0.98 inside the outline, small gaps closed, two pixels from its edge; None without an inside."""
-    outline = -_grown(-_grown((alpha > 0.5).float(), 4), 4)
-    inside = -_grown(-outline, 2) > 0
+    """Share of alpha above 0.98 inside the outline, two pixels from its edge, gaps that it encloses counted as inside."""
+    free = alpha <= 0.5
+    outside = F.pad(torch.zeros_like(free[:, 2:, 2:]), (1, 1, 1, 1), value=True) & free
+    while True:  # from the frame's edge inward, through what is free
+        reached = (_grown(outside.float(), 1) > 0) & free
+        if torch.equal(reached, outside):
+            break
+        outside = reached
+    inside = _grown(outside.float(), 2) == 0
     return float((alpha[inside] > 0.98).float().mean()) if inside.sum() >= LEAST_SOLID else None
 
 

@@ -30,6 +30,7 @@ def test_truth_is_perfect(clip, classifier):
     found = figures.judge(clip, TIMES, *layers(clip), classifier)
     assert found.pop("kind") == "star" and found.pop("hue") == "green"
     assert found.pop("agreement") > 99 and found.pop("mad") == 0
+    assert found.pop("kept_outside") == found.pop("anew_outside") == 100 and 5 < found.pop("kept") < 30
     assert set(found) == {"object", "color", "motion", "place", "zeros", "solid"} and set(found.values()) == {1.0}
 
 
@@ -44,6 +45,8 @@ def test_planted_faults_are_seen(clip, classifier):
     assert faint["solid"] == 0 and faint["mad"] > 0.005
     assert judge(color, alpha.clamp_min(0.001), composite)["zeros"] == 0
     assert abs(judge(color, alpha, composite + 0.1)["agreement"] - 20) < 0.1
+    drifted = judge(color, alpha, composite + 0.01)
+    assert abs(drifted["anew_outside"] - 40) < 0.1 and drifted["kept_outside"] == 100
     hole = alpha.clone()
     hole[:, 35:45, 30:33] *= 0.5
     assert 0.8 < judge(color, hole, composite)["solid"] < 1
