@@ -122,8 +122,11 @@ def share_of_zeros(alpha) -> float:
 
 
 def share_of_solid(alpha) -> float | None:
-    """Share of alpha above 0.98 inside the outline, two pixels from its edge, gaps that it encloses counted as inside."""
-    free = alpha <= 0.5
+    """Share of alpha above 0.9 inside the outline, two pixels from its edge; None without an inside.
+
+    The outline is where alpha passes 0.65, above any shadow's or reflection's; gaps that it encloses are inside.
+    """
+    free = alpha <= 0.65
     outside = F.pad(torch.zeros_like(free[:, 2:, 2:]), (1, 1, 1, 1), value=True) & free
     while True:  # from the frame's edge inward, through what is free
         reached = (_grown(outside.float(), 1) > 0) & free
@@ -131,7 +134,7 @@ def share_of_solid(alpha) -> float | None:
             break
         outside = reached
     inside = _grown(outside.float(), 2) == 0
-    return float((alpha[inside] > 0.98).float().mean()) if inside.sum() >= LEAST_SOLID else None
+    return float((alpha[inside] > 0.9).float().mean()) if inside.sum() >= LEAST_SOLID else None
 
 
 def _grown(planes, radius):

@@ -41,7 +41,7 @@ def test_planted_faults_are_seen(clip, classifier):
     assert judge(color.flip(0), alpha, composite)["color"] == 1  # green stays green with red and blue swapped
     assert judge(color.flip(2), alpha.flip(2), composite)["place"] == 0
     assert judge(color.flip(1), alpha.flip(0), composite)["motion"] == 0
-    faint = judge(color, alpha * 0.9, composite)
+    faint = judge(color, alpha * 0.85, composite)
     assert faint["solid"] == 0 and faint["mad"] > 0.005
     assert judge(color, alpha.clamp_min(0.001), composite)["zeros"] == 0
     assert abs(judge(color, alpha, composite + 0.1)["agreement"] - 20) < 0.1
