@@ -18,7 +18,7 @@ from core.data import phrases
 from core.data.clips import draw_labels, make_clip
 from core.data.rendered import folders, read_clip
 from core.errors import InputError
-from core.evaluation.classifier import load_classifier
+from core.evaluation.classifier import NOTHING, load_classifier
 from core.evaluation.figures import flicker, judge
 from core.layer.matte import clean_alpha, refine_alpha, steady
 from core.model.codec import latent_frames
@@ -109,11 +109,13 @@ class Evaluation:
         self.results.append({"clip": name, "prompt": clip.instruction, "labels": clip.labels, **figures})
 
     def phrasings(self, seed) -> None:
-        """An object in five phrasings over one plate: the share that shows what most of them show."""
+        """An object in five phrasings over one plate: the share that shows what most of them show, if that is something."""
         clip = make_clip(seed, HEIGHT, WIDTH, self.times, held_out=True)
         said = [phrases.instruction(clip.labels, random.Random(k)) for k in range(PHRASINGS)]
-        seen = [tuple(self._judged(clip, text)[0][n] for n in ("kind", "hue")) for text in said]
-        share = max(map(seen.count, seen)) / PHRASINGS
+        figures = [self._judged(clip, text)[0] for text in said]
+        seen = [(f["kind"], f["hue"]) for f in figures]
+        something = [s for s in seen if s[0] != NOTHING and s[1] is not None] or [None]
+        share = max(map(seen.count, something)) / PHRASINGS
         self.results.append({"clip": seed, "prompts": said, "labels": clip.labels, "seen": seen, "phrasings": share})
 
     def _judged(self, clip, instruction, mask=None):

@@ -46,6 +46,18 @@ def test_the_whole_evaluation(tmp_path, monkeypatch, capsys):
     assert {name for name, *_ in evaluate.ROWS} - set(found["rows"]) <= {"solid", "flicker"}
 
 
+def test_phrasings_count_what_most_show_and_nothing_for_nothing(monkeypatch):
+    evaluation = evaluate.Evaluation(None, 1, 1)
+    for seen, share in (
+        ([("star", "red")] * 3 + [("star", "blue"), ("nothing", None)], 0.6),
+        ([("nothing", "red")] * 5, 0),
+    ):
+        answers = iter(seen)
+        monkeypatch.setattr(evaluation, "_judged", lambda *_: (dict(zip(("kind", "hue"), next(answers))), None))
+        evaluation.phrasings(evaluate.objects_after(0, 1)[0])
+        assert evaluation.results[-1]["phrasings"] == share
+
+
 def test_an_unknown_model_is_refused(capsys):
     assert evaluate.main(["--model", "nosuch"]) == 2
     assert "nosuch" in capsys.readouterr().err
