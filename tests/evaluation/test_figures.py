@@ -8,7 +8,7 @@ from core.data.clips import make_clip
 from core.evaluation import figures
 from core.evaluation.classifier import NOTHING, SIZE, WEIGHTS, accuracy, kind_of, load_classifier, pictures
 
-TIMES = torch.arange(17)
+TIMES = torch.arange(0, 48, 8)
 LABELS = {"edit": "object", "object": "star", "color": "green", "size": "large", "place": "left", "motion": "rising"}
 
 
@@ -62,13 +62,13 @@ def test_nothing_there_is_wrong(clip, classifier):
 @pytest.mark.parametrize("motion", words.MOTIONS)
 def test_each_motion_is_told_from_the_others_under_a_moving_camera(motion):
     right = 0
-    for seed in range(8):
+    for seed in range(4):
         labels = LABELS | {"motion": motion, "place": "centre", "size": "small"}
         clip = make_clip(500 + seed, 40, 72, TIMES, labels)
         right += figures.moves_as_named(clip, TIMES, clip.alpha[:, 0])
         other = make_clip(500 + seed, 40, 72, TIMES, labels | {"motion": "falling" if motion == "still" else "still"})
         right += not figures.moves_as_named(clip, TIMES, other.alpha[:, 0])
-    assert right == 16
+    assert right == 8
 
 
 @pytest.mark.parametrize("name", words.COLORS)
@@ -103,7 +103,7 @@ def test_flicker_of_a_layer_that_blinks():
 
 def test_the_classifier_is_small_and_mostly_right(classifier):
     assert WEIGHTS.stat().st_size < 1e6
-    assert accuracy(classifier, 40, None) >= 0.9
+    assert accuracy(classifier, 20, None) >= 0.9
 
 
 def test_the_classifier_knows_nothing_from_something(classifier):
