@@ -1,60 +1,63 @@
-"""The judge must say what is true of results that are known."""
+"""The table is honest, and the whole evaluation runs."""
+
+import json
 
 import pytest
 import torch
 
-from core.data import words
+from core import evaluate
 from core.data.clips import make_clip
-from core.evaluate import centre, judge, mean_figures, nearest_color, table
-
-LABELS = {"edit": "object", "object": "star", "color": "green", "size": "large", "place": "left", "motion": "still"}
+from core.model.load import load_model
 
 
-@pytest.fixture(scope="module")
-def clip():
-    return make_clip(77, 48, 80, [0, 24], LABELS)
+def test_table_tells_what_was_met():
+    rows = evaluate.means([{"color": 1.0, "kind": "star", "background": 0.05}, {"color": 0.0, "flickers": (0.3, 0.2)}])
+    assert rows == {"color": (0.5, 2), "background": (0.05, 1), "flicker": (pytest.approx(1.5), 1)}
+    head, color, background, flicker = evaluate.table(rows).splitlines()
+    assert len(head) == len(color) == len(background)
+    assert color.split()[-4:] == ["50.0%", "95.0%", "missed", "2"]
+    assert background.split()[-2:] == ["met", "1"] and "at most 0.060" in background
+    assert flicker.split()[-2:] == ["missed", "1"] and "1.50x" in flicker
 
 
-def layers(clip):
-    return clip.edit.transpose(0, 1), clip.alpha[:, 0], clip.composite.transpose(0, 1)
+def test_the_seeds_of_objects():
+    seeds = evaluate.objects_after(100, 4)
+    assert seeds == sorted(set(seeds)) and all(make_clip(s, 16, 32, [0]).labels["edit"] == "object" for s in seeds)
 
 
-def test_truth_is_perfect(clip):
-    figures = judge(clip, *layers(clip))
-    assert figures["agreement_psnr"] > 100 and figures["color_right"] == 1
-    assert figures["place_error"] == 0 and figures["alpha_error"] == 0
-    assert abs(figures["coverage"] - float((clip.alpha > 0.02).float().mean())) < 1e-6
+def test_the_codec_alone_brings_the_true_layer_back():
+    labels = {"edit": "object", "object": "star", "color": "red", "size": "large", "place": "centre", "motion": "still"}
+    clip = make_clip(3, 80, 144, torch.arange(5), labels)
+    color, alpha, composite = evaluate.through(load_model("mini", "cpu").codec, clip)
+    alpha = evaluate.delivered(alpha, clip.source)
+    assert (composite.transpose(0, 1) - clip.composite).abs().mean() < 0.02
+    assert (alpha - clip.alpha[:, 0]).abs().mean() < 0.01 and (alpha == 0).float().mean() > 0.8
 
 
-def test_planted_faults_are_seen(clip):
-    color, alpha, composite = layers(clip)
-    assert judge(clip, color.flip(0), alpha, composite)["color_right"] == 1  # green stays green with red and blue swapped
-    assert judge(clip, color.roll(1, 0), alpha, composite)["color_right"] == 0
-    assert judge(clip, color, alpha.flip(2), composite)["place_error"] > 0.5
-    assert judge(clip, color, alpha * 0.5, composite)["alpha_error"] > 0.01
-    off = judge(clip, color, alpha, (composite + 0.1))["agreement_psnr"]
-    assert abs(off - 20) < 0.1
+def test_the_whole_evaluation(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(evaluate, "seconds", lambda *_: 1.0)
+    monkeypatch.setattr(evaluate, "FRAMES", 5)
+    monkeypatch.setattr(evaluate, "PHRASINGS", 2)
+    assert evaluate.main(["--count", "16", "--steps", "1", "--guidance", "1", "--progress", "none", "--json", str(tmp_path / "f.json")]) == 0
+    found = json.loads((tmp_path / "f.json").read_text())
+    assert len(found["clips"]) == 18 and sum(found["rows"][n][1] for n in ("color", "translucent", "background")) == 17
+    out = capsys.readouterr().out
+    assert all(text in out for name, text, *_ in evaluate.ROWS if name in found["rows"])
+    assert {name for name, *_ in evaluate.ROWS} - set(found["rows"]) <= {"solid", "flicker"}
 
 
-def test_nothing_there_is_wrong(clip):
-    color, alpha, composite = layers(clip)
-    figures = judge(clip, color, alpha * 0, composite)
-    assert figures["color_right"] == 0 and not figures["place_error"] < 10
+def test_phrasings_count_what_most_show_and_nothing_for_nothing(monkeypatch):
+    evaluation = evaluate.Evaluation(None, 1, 1)
+    for seen, share in (
+        ([("star", "red")] * 3 + [("star", "blue"), ("nothing", None)], 0.6),
+        ([("nothing", "red")] * 5, 0),
+    ):
+        answers = iter(seen)
+        monkeypatch.setattr(evaluation, "_judged", lambda *_: (dict(zip(("kind", "hue"), next(answers))), None))
+        evaluation.phrasings(evaluate.objects_after(0, 1)[0])
+        assert evaluation.results[-1]["phrasings"] == share
 
 
-@pytest.mark.parametrize("name", words.COLORS)
-def test_each_colour_is_nearest_to_itself(name):
-    flat = torch.tensor(words.COLORS[name])[:, None, None, None].expand(3, 1, 8, 8)
-    assert nearest_color(flat, torch.ones(1, 8, 8)) == name
-
-
-def test_centre_of_one_pixel():
-    alpha = torch.zeros(2, 10, 20)
-    alpha[:, 3, 15] = 1
-    assert torch.allclose(centre(alpha), torch.tensor([1.5, 0.3]))
-
-
-def test_table_is_aligned_and_honest():
-    rows = {"object": mean_figures([{"coverage": 0.1}, {"coverage": 0.3, "color_right": 1.0}])}
-    head, line = table(rows).splitlines()
-    assert len(head) == len(line) and "20.0%" in line and "100%" in line and line.split()[1] == "2" and "-" in line
+def test_an_unknown_model_is_refused(capsys):
+    assert evaluate.main(["--model", "nosuch"]) == 2
+    assert "nosuch" in capsys.readouterr().err

@@ -98,7 +98,7 @@ def make_clip(seed: int, height: int, width: int, times, labels: dict | None = N
             matte, rgb, middle = plates.subject(rng, gen, times, height, width)
             source = source + (rgb - source) * matte
         premultiplied, alpha = added_object(labels, rng, cam, times, height, width, middle if depth else None)
-        mask = _loose_mask(alpha, rng)
+        mask = loose_mask(alpha, rng)
         edit = extend_color(premultiplied, alpha)
         if depth == "behind":  # the mask says what is in front
             alpha, mask = alpha * (1 - matte), mask * (1 - matte)
@@ -112,7 +112,7 @@ def added_object(labels, rng, cam, times, height, width, subject=None):
     subject: where the one is, (x, y), whom the words put the object behind or in front of.
     """
     half = {"small": 0.15, "medium": 0.22, "large": 0.31}[labels["size"]] * rng.uniform(0.96, 1.04)
-    path_x, path_y, floor = _path(labels, rng, times, half, width / height, subject)
+    path_x, path_y, floor = path_of(labels, rng, times, half, width / height, subject)
     # What is added is attached to the scene: it moves with the plate's camera.
     offsets, zoom = cam
     px = (path_x - offsets[:, 0]) / zoom
@@ -154,7 +154,7 @@ def _drawn(labels, color, x, y, px, py, size, tilt, times):
     return premultiplied, alpha
 
 
-def _path(labels, rng, times, half, aspect, subject):
+def path_of(labels, rng, times, half, aspect, subject):
     """Middle of the object in frame heights: x and y at each time, kept inside the frame, and y at rest.
 
     What the words tell is kept to closely, and what they leave open is mostly the middle: a model cannot know more.
@@ -208,7 +208,7 @@ def _shadow(x, y, px, py, lift, size):
     return depth[:, None, None] * smoothstep(1.15, 0.2, torch.hypot(u, v))
 
 
-def _loose_mask(alpha, rng):
+def loose_mask(alpha, rng):
     """What a user might draw: the bounding box of the layer over the whole clip, with a margin."""
     where = alpha.amax(0)[0] > 0.02
     mask = torch.zeros_like(alpha)

@@ -33,7 +33,7 @@ def _scroll(tile, times, dx, dy, height, width):
 
 
 def snow(rng, gen, times, height, width, strength):
-    clear = torch.full((len(times), 1, height, width), 1 - 0.05 * strength**0.5)
+    clear = torch.full((len(times), 1, height, width), 1 - 0.075 * strength**0.5)  # far flakes are a veil
     for near in (0.45, 0.7, 1.0):
         tile = _flakes(gen, height, width, round(strength * 40 / near), 0.011 * near * height)
         drift = rng.uniform(-0.004, 0.004)

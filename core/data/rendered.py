@@ -1,0 +1,35 @@
+"""Clips that Cycles rendered ahead, as with_cycles.py writes them; a held-out few are in rendered/."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from core.data.clips import LayeredClip, loose_mask
+from core.data.fields import extend_color
+
+HELD_OUT = Path(__file__).parent / "rendered"
+
+
+def folders(root: Path = HELD_OUT) -> list[Path]:
+    return sorted(p.parent for p in root.glob("*/clip.json"))
+
+
+def read_clip(folder: Path) -> LayeredClip:
+    """One clip, all its frames; composite = alpha * edit + (1 - alpha) * source, exactly."""
+    said = json.loads((folder / "clip.json").read_text(encoding="utf-8"))
+    layers = torch.stack([_pixels(p) for p in sorted(folder.glob("layer.*.png"))])
+    color, alpha = layers[:, :3], layers[:, 3:]
+    source = _pixels(folder / "plate.png")[None, :3].expand_as(color)
+    # Where alpha is 0 the file has no colour: what is there is held outward, as in the engine's own clips.
+    edit = torch.where(alpha > 0, color, extend_color(color * alpha, alpha))
+    composite = alpha * edit + (1 - alpha) * source
+    mask = loose_mask(alpha, random.Random(said["seed"]))
+    return LayeredClip(source, edit, alpha, composite, mask, said["instruction"], said["labels"])
+
+
+def _pixels(path):
+    return torch.from_numpy(np.array(Image.open(path))).movedim(-1, 0) / 255

@@ -1,0 +1,124 @@
+"""The judges must say what is true of results that are known."""
+
+import pytest
+import torch
+
+from core.data import words
+from core.data.clips import make_clip
+from core.evaluation import figures
+from core.evaluation.classifier import NOTHING, SIZE, WEIGHTS, accuracy, kind_of, load_classifier, pictures
+
+TIMES = torch.arange(0, 48, 8)
+LABELS = {"edit": "object", "object": "star", "color": "green", "size": "large", "place": "left", "motion": "rising"}
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return load_classifier()
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return make_clip(77, 80, 144, TIMES, LABELS)
+
+
+def layers(clip):
+    return clip.edit.transpose(0, 1), clip.alpha[:, 0], clip.composite.transpose(0, 1)
+
+
+def test_truth_is_perfect(clip, classifier):
+    found = figures.judge(clip, TIMES, *layers(clip), classifier)
+    assert found.pop("kind") == "star" and found.pop("hue") == "green"
+    assert found.pop("agreement") > 99 and found.pop("mad") == 0
+    assert found.pop("kept_outside") == found.pop("anew_outside") == 100 and 5 < found.pop("kept") < 30
+    assert set(found) == {"object", "color", "motion", "place", "zeros", "solid"} and set(found.values()) == {1.0}
+
+
+def test_planted_faults_are_seen(clip, classifier):
+    color, alpha, composite = layers(clip)
+    judge = lambda *parts: figures.judge(clip, TIMES, *parts, classifier)  # noqa: E731
+    assert judge(color.roll(1, 0), alpha, composite)["color"] == 0
+    assert judge(color.flip(0), alpha, composite)["color"] == 1  # green stays green with red and blue swapped
+    assert judge(color.flip(2), alpha.flip(2), composite)["place"] == 0
+    assert judge(color.flip(1), alpha.flip(0), composite)["motion"] == 0
+    faint = judge(color, alpha * 0.85, composite)
+    assert faint["solid"] == 0 and faint["mad"] > 0.005
+    assert judge(color, alpha.clamp_min(0.001), composite)["zeros"] == 0
+    assert abs(judge(color, alpha, composite + 0.1)["agreement"] - 20) < 0.1
+    drifted = judge(color, alpha, composite + 0.01)
+    assert abs(drifted["anew_outside"] - 40) < 0.1 and drifted["kept_outside"] == 100
+    hole = alpha.clone()
+    hole[:, 35:45, 30:33] *= 0.5
+    assert 0.8 < judge(color, hole, composite)["solid"] < 1
+
+
+def test_nothing_there_is_wrong(clip, classifier):
+    color, alpha, composite = layers(clip)
+    found = figures.judge(clip, TIMES, color, alpha * 0, composite, classifier)
+    assert [found[n] for n in ("color", "object", "place", "motion")] == [0] * 4 and found["kind"] == NOTHING
+    assert "solid" not in found and found["zeros"] == 1
+
+
+@pytest.mark.parametrize("motion", words.MOTIONS)
+def test_each_motion_is_told_from_the_others_under_a_moving_camera(motion):
+    right = 0
+    for seed in range(4):
+        labels = LABELS | {"motion": motion, "place": "centre", "size": "small"}
+        clip = make_clip(500 + seed, 40, 72, TIMES, labels)
+        right += figures.moves_as_named(clip, TIMES, clip.alpha[:, 0])
+        other = make_clip(500 + seed, 40, 72, TIMES, labels | {"motion": "falling" if motion == "still" else "still"})
+        right += not figures.moves_as_named(clip, TIMES, other.alpha[:, 0])
+    assert right == 8
+
+
+@pytest.mark.parametrize("name", words.COLORS)
+def test_each_colour_is_nearest_to_itself_in_light_and_in_shade(name):
+    for light in (0.65, 1.0):
+        flat = (light * torch.tensor(words.COLORS[name]))[:, None, None, None].expand(3, 1, 8, 8)
+        assert figures.nearest_color(flat, torch.ones(1, 8, 8)) == name
+
+
+def test_centre_of_one_pixel():
+    alpha = torch.zeros(2, 10, 20)
+    alpha[0, 3, 15] = 1
+    found = figures.centres(alpha)
+    assert torch.allclose(found[0], torch.tensor([1.5, 0.3])) and found[1].isnan().all()
+
+
+def test_dtssd_is_of_changes_only():
+    truth = torch.rand(5, 8, 8)
+    assert figures.dtssd(truth * 1.0 + 0.2, truth) < 1e-4
+    flash = truth.clone()
+    flash[2] += 0.1
+    assert abs(figures.dtssd(flash, truth) - 100 * 0.1 * 2 / 4) < 1e-3
+
+
+def test_flicker_of_a_layer_that_blinks():
+    color, alpha = torch.full((3, 4, 6, 6), 0.5), torch.zeros(4, 6, 6)
+    alpha[:, 2:4, 2:4] = 1
+    assert figures.flicker(color, alpha) == 0
+    color[:, 1::2] += 0.1
+    assert abs(figures.flicker(color, alpha) - 0.1 * 3 / 4) < 1e-6
+
+
+def test_the_classifier_is_small_and_mostly_right(classifier):
+    assert WEIGHTS.stat().st_size < 1e6
+    assert accuracy(classifier, 20, None) >= 0.9
+
+
+def test_the_classifier_knows_nothing_from_something(classifier):
+    x, y = torch.meshgrid(torch.linspace(-1, 1, 144), torch.linspace(-1, 1, 80), indexing="xy")
+    smear = torch.exp(-((x * 3 + y) ** 2) * 8 - (y - 0.3 * torch.sin(x * 9)) ** 2 * 2)[None]
+    color = torch.tensor([0.2, 0.6, 0.2])[:, None, None, None].expand(3, 1, 80, 144)
+    assert kind_of(classifier, color, smear * 0.7) == NOTHING
+    assert kind_of(classifier, color, smear * 0) == NOTHING
+
+
+def test_a_cut_out_holds_what_is_there():
+    color, alpha = torch.zeros(1, 3, 40, 60), torch.zeros(1, 1, 40, 60)
+    alpha[..., 10:30, 5:25] = 1
+    cut = pictures(color, alpha)[0]
+    inside = round(SIZE / 1.2)
+    rows = (cut[3] > 0.5).any(1).nonzero().flatten()
+    assert abs(len(rows) - inside) <= 1 and abs(float(rows.float().mean()) - (SIZE - 1) / 2) < 1
+    assert cut[:3, SIZE // 2, SIZE // 2].max() < 1e-5 and torch.allclose(cut[:3, 0, 0], torch.tensor(0.5), atol=1e-5)
