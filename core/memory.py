@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from core.edit import choose_device, prepare
+from core.edit import prepare
 from core.errors import OutOfMemory
+from core.model.device import choose_device
 from core.model.load import load_model
 from core.recipe import EditRecipe, split_model
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from core import render
-from core.edit import choose_device
+from core.model.device import choose_device
 from tests.plate.media import grey_levels, write_image, write_movie, write_sequence
 
 SIZE = (48, 64)
