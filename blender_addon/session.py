@@ -370,7 +370,7 @@ def words_of(ticket):
         return f"in the queue, {job['position']}" if job.get("position") else "in the queue"
     if ticket.state == "open":
         name = {"start": "starting", "prepare": "preparing", "read": "reading", "denoise": "generating",
-                "deliver": "writing"}.get(job.get("stage"), "working")  # fmt: skip
+                "lift": "lifting", "deliver": "writing"}.get(job.get("stage"), "working")  # fmt: skip
         count = f" {job['done']} of {job['total']}" if job.get("total") else ""
         left = f", {time_left(job['seconds_left'])}" if job.get("seconds_left") else ""
         return name + count + left
