@@ -338,7 +338,9 @@ def _errand(client, errand):
         return {"job": client.retry(errand["number"]) if job["state"] in ("failed", "cancelled") else job}
     if errand["submit"]:
         known = client.recipe_fields()
-        recipe = {k: v for k, v in {"keep": True, **errand["submit"]}.items() if k in known}
+        # Kept latents spare a second generation; where a layer is lifted there are none.
+        keeps = not errand["submit"].get("model", "").startswith(("lift:", "vace:"))
+        recipe = {k: v for k, v in {"keep": keeps, **errand["submit"]}.items() if k in known}
         return {"job": client.submit(recipe, errand["id"])}
     if errand["cancel"] and errand["number"] is not None:
         job = client.job(errand["number"])
