@@ -127,7 +127,7 @@ def prepare_lift(recipe: EditRecipe, device: str) -> LiftJob:
     job = LiftJob(recipe, plate, mask, **parts)
     if job.edited is not None:
         chosen = sorted({round(i * (len(job.indices) - 1) / (LOOKED_AT - 1)) for i in range(LOOKED_AT)})
-        refuse_other_picture(read_plate(job, chosen), read_edited(job, chosen), path)
+        refuse_other_picture(read_plate(job, chosen), read_edited(job, chosen), path, read_mask(job, chosen))
     return job
 
 
