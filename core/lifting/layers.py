@@ -40,7 +40,8 @@ def find_layers(seen, clean, region, variance):
     through = transmission(seen, clean, thin, dims, region, variance)
     least = least_alpha(seen, clean, variance)
     denser = blur(least - thin, 1.0, 0.5) > DENSER  # than a layer of that colour can be here
-    misfit = (blur(misfit, 1.2, 0.5) > FITS) & (through < SURELY_THIN)
+    # A shadow lies beside what casts it, whose edges a codec smears into it.
+    misfit = (blur(misfit, 1.2, 0.5) > FITS * (1 + 3 * dims)) & (through < SURELY_THIN)
     opaque = _smooth_labels(((through < 0) | misfit | denser).float() * region)
     thin = spread(thin, (1 - grown(opaque, 2)) * region) * region
     color = spread(color, (1 - grown(opaque, 2)) * region)
@@ -159,7 +160,7 @@ def transmission(seen, clean, thin, dims, region, variance):
         far = blur(n, wide, 2.0) / (blur(n.abs(), wide, 2.0) + 0.3 * blur(a, wide, 2.0)).clamp_min(1e-3)
         whole = n.sum() / (n.abs().sum() + 0.3 * a.sum()).clamp_min(1)
         found = found + kind * (1.5 * far + 3 * whole)
-    return found + 2.0 * dims - 1.2 - 2.0 * (thin > 0.8)
+    return found + 4.0 * dims - 1.2 - 2.0 * (thin > 0.8)
 
 
 def _smooth_labels(opaque):
