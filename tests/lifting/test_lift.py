@@ -14,6 +14,7 @@ from core import lift, render
 from core.data.clips import make_clip
 from core.errors import InputError, OutOfMemory
 from core.lifting.clip import lift_clip
+from core.lifting.layers import least_alpha
 from core.lifting.pair import match_frames, refuse_other_picture, same_size, spread_over
 from core.memory import within_memory
 from core.plate.color_curve import decode_srgb, encode_srgb
@@ -97,6 +98,17 @@ def test_the_shift_and_the_drift_are_found(clip):
     assert (found.moves[:, :, 0] - torch.tensor([-0.5, 0.0])).abs().max() < 0.06
     left = (found.gain * clip.source + found.offset - ramp * clip.source)[..., 8:-8, 8:-8]
     assert left.abs().mean() < 0.1 * (ramp * clip.source).abs().mean()
+
+
+def test_the_least_alpha_is_the_one_at_which_a_colour_leaves_its_range():
+    """Nothing thinner makes the picture; at it the straight colour is just 0 or 1 in some channel."""
+    seen, color = torch.rand(2, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).mul(0.9).add(0.05)
+    alpha = torch.linspace(0.1, 1, 256).reshape(1, 1, 16, 16)
+    clean = alpha * color + (1 - alpha) * seen
+    least = least_alpha(seen, clean, torch.zeros(1, 1, 16, 16))
+    straight = (clean - (1 - least) * seen) / least
+    assert (least <= alpha + 1e-5).all() and straight.min() > -1e-4 and straight.max() < 1 + 1e-4
+    assert torch.minimum(straight, 1 - straight).amin(1).abs().max() < 1e-4
 
 
 def test_a_mask_bounds_the_layer(clip):
