@@ -9,7 +9,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from benchmarks.spoil import WAYS, spoil
+from benchmarks.spoil import WAYS, spoil, unspoil
 from core.data.clips import draw_labels, make_clip
 from core.lifting.clip import lift_clip, plate_sized
 from core.lifting.pair import same_size
@@ -50,8 +50,10 @@ def judge(seed, kind, way, height=144, width=256, frames=17):
     alpha, inside, shadow: mean absolute error of alpha over the frame, where the truth has an
     opaque thing, where it has a shadow. exact: share of the untouched area with alpha exactly 0.
     gain: PSNR of the layer over the plate, in dB above the spoiled video's own (psnr: the same,
-    absolute). steps: root mean square of alpha's changes from frame to frame, beside the
-    truth's; dtssd: of their difference. unedited: coverage where nothing had been edited.
+    absolute). ceiling: the gain with the true alpha, and as colour what the edited video holds, its
+    shift and drift taken away exactly: what a lift that invents nothing can hope for. steps: root
+    mean square of alpha's changes from frame to frame, beside the truth's; dtssd: of their
+    difference. unedited: coverage where nothing had been edited.
     """
     torch.set_num_threads(1)
     clip = make_clip(seed, height, width, torch.arange(frames))
@@ -60,10 +62,12 @@ def judge(seed, kind, way, height=144, width=256, frames=17):
     composite = alpha * color + (1 - alpha) * clip.source
     shown = F.interpolate(edited, (height, width), mode="bicubic").clamp(0, 1)
     untouched, shadow = clip.alpha == 0, shadow_of(clip)
+    best = torch.lerp(clip.composite, unspoil(edited, seed, (height, width)), clip.alpha)
     wrong = (alpha - clip.alpha).abs()
     figures = {
         "alpha": float(wrong.mean()),
         "gain": psnr(composite, clip.composite) - psnr(shown, clip.composite),
+        "ceiling": psnr(best, clip.composite) - psnr(shown, clip.composite),
         "psnr": psnr(composite, clip.composite),
         "steps": change(alpha),
         "true_steps": change(clip.alpha),
@@ -97,7 +101,7 @@ def change(alpha):
 
 
 COLUMNS = {
-    "alpha": "{:.4f}", "inside": "{:.3f}", "shadow": "{:.3f}", "exact": "{:.2%}", "gain": "{:+.1f}", "psnr": "{:.1f}",
+    "alpha": "{:.4f}", "inside": "{:.3f}", "shadow": "{:.3f}", "exact": "{:.2%}", "gain": "{:+.1f}", "ceiling": "{:+.1f}", "psnr": "{:.1f}",
     "flicker": "{:.2f}", "dtssd": "{:.4f}", "unedited": "{:.3%}",
 }  # fmt: skip
 

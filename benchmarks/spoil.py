@@ -27,15 +27,24 @@ def spoil(video, seed, way):
     return (video * 255).round() / 255
 
 
+def unspoil(edited, seed, size):
+    """The spoiled video at `size` (height, width) with the shift and the drift that spoil() gave it taken away exactly."""
+    gen = torch.Generator().manual_seed(seed)
+    video = F.interpolate(edited, size, mode="bicubic").clamp(0, 1)
+    video = shifted(video, gen, back=True)
+    return (video / (1 + drift(gen, len(video), *size))).clamp(0, 1)
+
+
 WAYS = ("vae", "h264", "quarter")
 
 
-def shifted(video, gen):
+def shifted(video, gen, back=False):
     """By half a pixel, the same on every frame: what a resize with another convention of pixel centres does."""
     t, _, h, w = video.shape
     angle = 2 * math.pi * float(torch.rand((), generator=gen))
     y, x = torch.meshgrid(torch.arange(h, dtype=torch.float32), torch.arange(w, dtype=torch.float32), indexing="ij")
-    x, y = x + 0.5 * math.cos(angle), y + 0.5 * math.sin(angle)
+    far = -0.5 if back else 0.5
+    x, y = x + far * math.cos(angle), y + far * math.sin(angle)
     grid = torch.stack([(2 * x + 1) / w - 1, (2 * y + 1) / h - 1], -1).expand(t, -1, -1, -1)
     return F.grid_sample(video, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
 

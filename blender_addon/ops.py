@@ -51,6 +51,9 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
     plate: bpy.props.EnumProperty(items=settings.PLATES, options={"SKIP_SAVE"})
     result: bpy.props.EnumProperty(items=settings.RESULTS, options={"SKIP_SAVE"})
     folder: bpy.props.StringProperty(options={"SKIP_SAVE"})
+    door: bpy.props.EnumProperty(items=settings.DOORS, options={"SKIP_SAVE"})
+    edited: bpy.props.StringProperty(options={"SKIP_SAVE"})
+    vace: bpy.props.StringProperty(options={"SKIP_SAVE"})
 
     def act(self, context, scene):
         given = {f.name: getattr(self, f.name) for f in fields(plan.Ask) if self.properties.is_property_set(f.name)}

@@ -62,8 +62,11 @@ class VERA_PT_more(Sidebar, bpy.types.Panel):
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
-        for name in ("model", "plate", "handles", "result", "folder"):
-            layout.prop(scene.vera, name)
+        s = scene.vera
+        layout.prop(s, "door")
+        layout.prop(s, {"VERA": "model", "VACE": "vace", "LIFT": "edited"}[s.door])
+        for name in ("plate", "handles", "result", "folder"):
+            layout.prop(s, name)
 
 
 class VERA_PT_layer(Sidebar, bpy.types.Panel):

@@ -17,7 +17,7 @@ DRAFT_STEPS, FINE_STEPS = 8, 50
 
 @dataclass
 class Ask:
-    """The panel's values, or an operator's. mask_kind: NONE, FILE, STRIP or MASK."""
+    """The panel's values, or an operator's. mask_kind: NONE, FILE, STRIP or MASK. door: VERA, VACE or LIFT."""
 
     prompt: str
     mask_kind: str = "NONE"
@@ -33,12 +33,16 @@ class Ask:
     plate: str = "AUTO"
     result: str = "VERSION"
     folder: str = "//vera/"
+    door: str = "VERA"
+    edited: str = ""
+    vace: str = ""
 
 
 def plan(scene, strips, ask):
     """Tickets for strips. Raises Refused before anything is written, where that can be known."""
-    if not ask.prompt.strip():
+    if not prompt_of(ask):
         raise Refused("the prompt is empty; write what should change")
+    model_of(ask)
     blend_space = color.blending_space(scene)
     if ask.range == "SELECTION":
         strips, limits = _within_selection(scene, strips)
@@ -51,6 +55,24 @@ def plan(scene, strips, ask):
     if not strips:
         raise Refused("no strip to edit is selected; select movie, image, scene or meta strips")
     return [_ticket(scene, strip, limits, ask, blend_space) for strip in strips]
+
+
+def prompt_of(ask):
+    """A lift needs none, but a layer has a name."""
+    return ask.prompt.strip() or ("Lift the edit" if ask.door == "LIFT" else "")
+
+
+def model_of(ask):
+    """The recipe's model: a Vera's name or folder, vace:FOLDER or lift:FILES. Raises Refused."""
+    if ask.door == "VERA":
+        return ask.model.strip() or "mini"
+    given, what = (ask.edited, "the edited video") if ask.door == "LIFT" else (ask.vace, "the folder of VACE's weights")
+    if not given.strip():
+        raise Refused(f"{what} is not named; choose it, or Model: Vera")
+    path = os.path.abspath(bpy.path.abspath(given.strip()))
+    if not os.path.exists(path) and not any(sign in os.path.basename(path) for sign in "#@%"):
+        raise Refused(f"{what}: {path} is not there; choose another")
+    return f"{ask.door.lower()}:{path}"
 
 
 def is_layer(strip):
@@ -94,7 +116,7 @@ def _ticket(scene, strip, limits, ask, blend_space):
         shown = media.shown(strip, range(begin, stop))
     mask = _mask(scene, ask, folder, shown, frames if why else None, passes)
     recipe = {
-        "plate": shown.plate, "prompt": ask.prompt.strip(), "mask": mask, "model": ask.model.strip() or "mini",
+        "plate": shown.plate, "prompt": prompt_of(ask), "mask": mask, "model": model_of(ask),
         "seed": ask.seed, "steps": steps_of(ask), "blend_space": blend_space, "color_space": shown.color_space,
         "frames": shown.frames() if "#" in shown.plate or strip.type == "MOVIE" else None,
         "out": os.path.join(folder, blend_space),

@@ -338,7 +338,9 @@ def _errand(client, errand):
         return {"job": client.retry(errand["number"]) if job["state"] in ("failed", "cancelled") else job}
     if errand["submit"]:
         known = client.recipe_fields()
-        recipe = {k: v for k, v in {"keep": True, **errand["submit"]}.items() if k in known}
+        # Kept latents spare a second generation; where a layer is lifted there are none.
+        keeps = not errand["submit"].get("model", "").startswith(("lift:", "vace:"))
+        recipe = {k: v for k, v in {"keep": keeps, **errand["submit"]}.items() if k in known}
         return {"job": client.submit(recipe, errand["id"])}
     if errand["cancel"] and errand["number"] is not None:
         job = client.job(errand["number"])
@@ -370,7 +372,7 @@ def words_of(ticket):
         return f"in the queue, {job['position']}" if job.get("position") else "in the queue"
     if ticket.state == "open":
         name = {"start": "starting", "prepare": "preparing", "read": "reading", "denoise": "generating",
-                "deliver": "writing"}.get(job.get("stage"), "working")  # fmt: skip
+                "lift": "lifting", "deliver": "writing"}.get(job.get("stage"), "working")  # fmt: skip
         count = f" {job['done']} of {job['total']}" if job.get("total") else ""
         left = f", {time_left(job['seconds_left'])}" if job.get("seconds_left") else ""
         return name + count + left

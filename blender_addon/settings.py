@@ -25,6 +25,11 @@ PLATES = (
     ("AUTO", "Media if Plain", "The strip's own files, unless modifiers, effects or a changed speed make it another picture"),
     ("SEEN", "As Seen", "What the strip shows at the scene's size is rendered first, and edited"),
 )
+DOORS = (
+    ("VERA", "Vera", "A model that makes layers"),
+    ("VACE", "VACE", "VACE's public weights: what the mask shows is made anew, and the layer is lifted from that"),
+    ("LIFT", "Lift from File", "A video of the plate that was edited elsewhere; the layer is what differs"),
+)
 RESULTS = (
     ("VERSION", "Version", "Another version on the strip's layer, if it has one there"),
     ("LAYER", "New Layer", "A layer strip of its own, above"),
@@ -41,7 +46,13 @@ class VeraSettings(bpy.types.PropertyGroup):
     handles: bpy.props.IntProperty(
         name="Handles", min=0, max=1000, description="Frames more on both sides, where the media has them, hidden behind the layer's handles"
     )
-    model: bpy.props.StringProperty(name="Model", default="mini", description="mini, or the folder of a full-size model")
+    model: bpy.props.StringProperty(name="Vera", default="mini", description="mini, or the folder of a full-size model")
+    door: bpy.props.EnumProperty(name="Model", items=DOORS)
+    edited: bpy.props.StringProperty(
+        name="Edited Video", subtype="FILE_PATH",
+        description="As many frames as are edited here, of any size: a movie, or a sequence (####) with the plate's numbers",
+    )  # fmt: skip
+    vace: bpy.props.StringProperty(name="VACE", subtype="DIR_PATH", description="The folder of VACE's weights")
     quality: bpy.props.EnumProperty(name="Quality", items=QUALITIES, default="STANDARD")
     steps: bpy.props.IntProperty(name="Steps", min=1, max=1000, default=16)
     seed: bpy.props.IntProperty(name="Seed", min=0, description="Another seed gives another take")
@@ -57,7 +68,7 @@ def ask_of(scene):
     s = scene.vera
     return plan.Ask(
         s.prompt, s.mask_kind, s.mask_file, s.mask_strip, s.mask.name if s.mask else "", s.range, s.handles, s.model,
-        s.quality, s.steps, s.seed, s.plate, s.result, s.folder,
+        s.quality, s.steps, s.seed, s.plate, s.result, s.folder, s.door, s.edited, s.vace,
     )  # fmt: skip
 
 

@@ -73,7 +73,7 @@ def main(argv=None) -> int:
         from core.comparing.benchmark import compare, named_lpips
         from core.comparing.methods import Folder, Renderer, kept_model, named
         from core.comparing.rows import read_rows
-        from core.edit import choose_device
+        from core.model.device import choose_device
         from core.measure.judge import find_judge
         from core.progress import Progress
 

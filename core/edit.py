@@ -8,10 +8,7 @@ step, latents wait on the disk between them: memory does not grow with the shot.
 """
 
 import math
-import os
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -20,7 +17,6 @@ import numpy as np
 import torch
 
 from core import __version__
-from core.errors import InputError, Stopped
 from core.generate import encoded_shots, generated_shots, room_for_latents
 from core.layer.blend import Blending, Change, composite, find_blending, layer_for_blending
 from core.layer.delivery import Delivery
@@ -28,6 +24,9 @@ from core.layer.foreground import clean_color
 from core.layer.header import Formats
 from core.layer.matte import clean_alpha, refine_alpha, steady
 from core.layer.relative import relative_share
+from core.layer.stream import as_filmed, delivered_frames
+from core.lifting.shot import lift, prepare_lift
+from core.model.device import choose_device
 from core.model.load import Model, load_model
 from core.plate.color import PlateColor
 from core.plate.color_curve import CURVES
@@ -74,14 +73,7 @@ class Job:
 
     def pixels(self, frame: int):
         """The frame as filmed, which is that of the job's hash. Raises InputError if it has changed."""
-        pixels, where = self.plate.read(frame), f"frame {frame}: {self.plate.file(frame)}"
-        try:
-            same = self.plate.fingerprint(frame) == self.fingerprints[frame]
-        except OSError as error:
-            raise InputError(f"{where}: cannot be read ({error.strerror}); supply the file") from None
-        if not same:
-            raise InputError(f"{where}: has changed since the job began; start again with another --out")
-        return pixels
+        return as_filmed(self.plate, frame, self.fingerprints[frame])
 
     def allowed(self, frame: int):
         """The region of the frame's mask, (H, W) float32 in [0, 1]; None without a mask."""
@@ -98,8 +90,6 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
     load(name, device, **recipe.loading()) gives the Model; the service's keeps it from job to job.
     """
     if split_model(recipe.model)[0]:
-        from core.lifting.shot import prepare_lift
-
         return prepare_lift(recipe, device)
     plate = open_plate(recipe.plate, recipe.frames)
     mask = open_mask(recipe.mask, plate) if recipe.mask else None
@@ -174,14 +164,6 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
     )
 
 
-def choose_device(name: str) -> str:
-    """auto takes CUDA where there is one. Raises InputError for a device that is not there."""
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu")
-    return ("cuda" if there else "cpu") if name == "auto" else name
-
-
 def nothing_to_do(job) -> bool:
     """Whether the delivery is whole, and what is to be kept is there."""
     return job.delivery.complete() and (not job.recipe.keep or bool(job.kept.shots("layers", job.plate.frames)))
@@ -194,8 +176,6 @@ def edit(job: Job, progress, stopping) -> dict:
     and the same command goes on from there. Finished steps and frames are not made again.
     """
     if split_model(job.recipe.model)[0]:
-        from core.lifting.shot import lift
-
         return lift(job, progress, stopping)
     plate, delivery = job.plate, job.delivery
     delivery.start()
@@ -243,36 +223,6 @@ def _exposed(job: Job) -> Job:
 def _may_be_relative(job: Job) -> bool:
     """A display's plate has neither the highlights nor the depth that decoded colour lacks: there auto is replace."""
     return job.recipe.layer_mode == "relative" or (job.recipe.layer_mode == "auto" and job.color.space.is_scene)
-
-
-def delivered_frames(job, layers, deliver, stopping):
-    """Yield each frame once its files are there, in order; a few are worked on at a time.
-
-    layers: of each frame what deliver(job, frame, pixels, *layers) takes.
-    """
-    workers = min(4, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers) as pool:
-        pending = deque()
-        for frame, parts in zip(job.plate.frames, layers, strict=True):
-            if stopping():
-                for _, work in pending:  # those that no thread has begun
-                    if work is not None:
-                        work.cancel()
-                raise Stopped(f"stopped before frame {frame}")
-            if job.delivery.done(frame):
-                pending.append((frame, None))
-            else:
-                pending.append((frame, pool.submit(deliver, job, frame, job.pixels(frame), *parts)))
-            while len(pending) > workers:
-                yield _finished(*pending.popleft())
-        while pending:
-            yield _finished(*pending.popleft())
-
-
-def _finished(frame, work):
-    if work is not None:
-        work.result()
-    return frame
 
 
 def _decoded_frames(model, layers, plate, count):

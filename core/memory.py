@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from core.edit import choose_device, prepare
+from core.edit import prepare
 from core.errors import OutOfMemory
+from core.model.device import choose_device
 from core.model.load import load_model
 from core.plan import GIB, LEAST_WINDOW, Geometry, Planner, host_memory, lacking
 from core.plate.region import region_of

@@ -88,7 +88,7 @@ def gizmo(scene):
     assert scene.edit["prompt"].value() == "Add a red balloon"
     for name in ("PlateWrite", "MaskWrite", "Layer", "Result", "Chosen"):
         assert scene.edit.node(name) is not None, name
-    for name in ("range", "quality", "region", "status", "spaces", "result_shown"):
+    for name in ("range", "quality", "door", "model", "model_path", "region", "status", "spaces", "result_shown"):
         assert scene.edit.knob(name) is not None, name
 
 

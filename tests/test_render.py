@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from core import render
-from core.edit import choose_device
 from core.layer.exact_file import read_image as pixels
+from core.model.device import choose_device
 from tests.plate.media import grey_levels, write_image, write_movie, write_noise, write_sequence
 from tests.tiny import composite_file, draw, keep_some
 

@@ -4,16 +4,18 @@ from dataclasses import dataclass
 
 import torch
 
-from core.layer.matte import EDGE_WIDTH, new_edges
+from core.layer.matte import refine_alpha
 from core.lifting.change import find_change
 from core.lifting.channel import as_seen
 from core.lifting.drift import find_drift, without_drift
 from core.lifting.layers import find_layers
 from core.lifting.noise import Noise, features
+from core.lifting.pair import same_size
 from core.lifting.position import find_moves, moved
 from core.lifting.smooth import blur, grown, luma, spread
-from kernels.matte import plate_alpha, resize
+from kernels.matte import resize
 
+MOST_NOISE = 0.08  # of a neighbourhood's mean
 ROUNDS = 2  # what changed is found twice: the second time with drift measured beside it
 
 
@@ -47,7 +49,7 @@ def lift_clip(plate, edited, mask=None) -> Lifted:
         region = find_change(clean - seen, of_plate, trust)
         if mask is not None:
             region = region * (mask > 0)
-        trust = 1 - grown(region, 1)
+        trust = (1 - grown(region, 1)) * _near(clean, seen)
     variance = Noise(of_plate, (clean - seen).square().mean(1, keepdim=True), trust)(of_plate)
     color, alpha = find_layers(seen, clean, region, variance)
     return Lifted(color, alpha, clean, region, moves, gain, offset)
@@ -55,24 +57,30 @@ def lift_clip(plate, edited, mask=None) -> Lifted:
 
 def first_trust(plate, edited):
     """How likely each pixel is unchanged, (T, 1, H, W): as bright to within drift, and of the same structure."""
-    far = blur(edited - plate, 2.0, 0.7).abs().amax(1, keepdim=True)
+    reach = min(1.0, plate.shape[2] / 100)  # in tiny frames everything is smaller
+    far = blur(edited - plate, 2.0 * reach, 0.7).abs().amax(1, keepdim=True)
     close = torch.exp(-((far / 0.06) ** 2))
     a, b = (blur(luma(v), 1.0) for v in (plate, edited))
     a, b = a - blur(a, 4.0), b - blur(b, 4.0)
-    aa, bb, ab = (blur(x * y, 3.0, 0.7) for x, y in ((a, a), (b, b), (a, b)))
+    aa, bb, ab = (blur(x * y, 3.0 * reach, 0.7) for x, y in ((a, a), (b, b), (a, b)))
     alike = ((ab / (aa * bb + 1e-10).sqrt() - 0.3) / 0.5).clamp(0, 1)
     textured = (torch.maximum(aa, bb) / 0.015**2).clamp(max=1)
     trust = close * (1 - textured * (1 - alike))
-    return trust * (2 * blur(trust, 3.0, 0.7) - 0.6).clamp(0, 1)  # lone look-alikes in a new background are chance
+    # Lone look-alikes in a new background are chance.
+    return trust * (2 * blur(trust, 3.0 * reach, 0.7) - 0.6).clamp(0, 1)
+
+
+def _near(clean, seen):
+    """1 where what is left can be noise at all, to 0 for what no codec does: a change that was overlooked teaches nothing."""
+    far = blur(clean - seen, 1.0, 0.7).abs().amax(1, keepdim=True)
+    return torch.exp(-((far / MOST_NOISE) ** 2))
 
 
 def plate_sized(color, alpha, plate):
     """One frame's straight colour (3, h, w) and alpha (1, h, w) at the size of the plate (H, W, 3), encoded."""
     size = plate.shape[:2]
-    # Hard edges are made steep. They are not fitted to the plate's colours, as a model's are: not measured here.
-    no_fit = torch.zeros(*alpha.shape[1:], 5)
-    steepness = max(1.0, 2 * max(n / o for n, o in zip(size, alpha.shape[1:])) / EDGE_WIDTH)
-    large = plate_alpha(alpha[0], no_fit, new_edges(alpha[0]), plate, steepness)[0][None]
+    guide = same_size(plate.movedim(-1, 0)[None], alpha.shape[1:])[0]
+    large = refine_alpha(alpha[0], guide, plate)[0][None]
     if tuple(color.shape[1:]) != tuple(size):
         # Colour of thin edges is the inside's; nothing of what lies behind may come along.
         color = spread(color[None], (alpha[None] > 0.5 * grown(alpha[None], 2).clamp_min(0.02)).float())[0]

@@ -19,6 +19,7 @@ DARKEST = 0.85  # a shadow's alpha; darker is opaque
 DEEPEST_SHADOW, LARGEST_SHADOW = 0.7, 0.2  # alpha; share of the frame
 SHARPER = 1.5  # edges of the layer than of the edited video, which has been through a codec
 SAMPLES = 8.0  # independent ones in a window of transmission()
+DENSER = 0.15  # alpha beyond which what is called translucent cannot be
 UNSEEN = 1.5  # mean chi-square a channel below which a pixel is the plate's
 SLACK = 0.008  # error of colours that the noise model does not know of
 
@@ -37,12 +38,16 @@ def find_layers(seen, clean, region, variance):
     if (dims * region).mean() > LARGEST_SHADOW:
         dims = torch.zeros_like(dims)
     through = transmission(seen, clean, thin, dims, region, variance)
-    opaque = _smooth_labels(((through < 0) | (blur(misfit, 1.2, 0.5) > FITS) & (through < SURELY_THIN)).float() * region)
+    least = least_alpha(seen, clean, variance)
+    denser = blur(least - thin, 1.0, 0.5) > DENSER  # than a layer of that colour can be here
+    # A shadow lies beside what casts it, whose edges a codec smears into it.
+    misfit = (blur(misfit, 1.2, 0.5) > FITS * (1 + 3 * dims)) & (through < SURELY_THIN)
+    opaque = _smooth_labels(((through < 0) | misfit | denser).float() * region)
     thin = spread(thin, (1 - grown(opaque, 2)) * region) * region
     color = spread(color, (1 - grown(opaque, 2)) * region)
     behind = thin * color + (1 - thin) * seen
     solid, solid_color = _opaque(behind, clean, opaque, variance)
-    alpha = 1 - (1 - solid) * (1 - thin)
+    alpha = torch.maximum(1 - (1 - solid) * (1 - thin), least * region)
     alpha, solid, thin = _steady([alpha, solid, thin], seen, clean, variance)
     color = (solid * solid_color + (1 - solid) * thin * color) / alpha.clamp_min(1e-4)
     # Where no edge is, the colour takes what is left, so that the layer composes what was seen.
@@ -50,6 +55,13 @@ def find_layers(seen, clean, region, variance):
     open_ = alpha * (1 - grown(opaque, 1) * (solid < 1))
     color = color + open_ * blur(open_ * left, 0.7) / (blur(open_ * alpha, 0.7) + 0.03)
     return color.clamp(0, 1), alpha
+
+
+def least_alpha(seen, clean, variance):
+    """The least alpha with which any colour in [0, 1] makes what is seen, noise aside, (T, 1, H, W)."""
+    change = clean - seen
+    room = torch.where(change > 0, 1 - seen, seen).clamp_min(0.02)
+    return ((change.abs() - 2 * variance.sqrt()).clamp_min(0) / room).amax(1, keepdim=True).clamp(0, 1)
 
 
 def _steady(mattes, seen, clean, variance):
@@ -148,7 +160,7 @@ def transmission(seen, clean, thin, dims, region, variance):
         far = blur(n, wide, 2.0) / (blur(n.abs(), wide, 2.0) + 0.3 * blur(a, wide, 2.0)).clamp_min(1e-3)
         whole = n.sum() / (n.abs().sum() + 0.3 * a.sum()).clamp_min(1)
         found = found + kind * (1.5 * far + 3 * whole)
-    return found + 2.0 * dims - 1.2 - 2.0 * (thin > 0.8)
+    return found + 4.0 * dims - 1.2 - 2.0 * (thin > 0.8)
 
 
 def _smooth_labels(opaque):

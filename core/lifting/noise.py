@@ -7,6 +7,7 @@ from core.lifting.smooth import blur, luma
 
 ROUNDS = 40
 SAMPLES = 40_000
+QUIET = 0.4  # the lower quartile of a chi-square with three degrees of freedom, over its mean
 
 
 class Noise:
@@ -27,7 +28,9 @@ class Noise:
             self.coefficients[0] = 1e-3
             return
         # Maximum likelihood of Gaussian noise, by multiplicative steps (Itakura-Saito divergence).
-        self.coefficients = y.mean() / x.mean(0).clamp_min(1e-6) / x.shape[1]
+        # Begun low, at what the quieter pixels show: look-alikes in a new background are no noise.
+        quiet = (y / x.sum(1)).quantile(0.25) / QUIET
+        self.coefficients = torch.full((x.shape[1],), float(quiet.clamp_min(1e-6)))
         for _ in range(ROUNDS):
             variance = (x @ self.coefficients).clamp_min(1e-8)
             # Of heavy tails only so much: they are the edit's, or rare.

@@ -5,10 +5,11 @@ import torch.nn.functional as F
 
 from core.errors import InputError
 from core.lifting.position import best_shift, details
-from core.lifting.smooth import blur
+from core.lifting.smooth import blur, grown
 
 LONGEST_STEP = 4  # of frame rates
-LEAST_ALIKE = 0.12  # share of the plate's details found again; below it is another shot
+LEAST_ALIKE = 0.1  # share of the plate's details found again; below it is another shot
+SURELY_ALIKE = 0.5  # share at which a plate that is its own mirror image is believed
 
 
 def match_frames(plate_count: int, edited_count: int, where: str) -> tuple[list[int], int]:
@@ -32,36 +33,37 @@ def match_frames(plate_count: int, edited_count: int, where: str) -> tuple[list[
     )
 
 
-def refuse_other_picture(plate, edited, where):
+def refuse_other_picture(plate, edited, where, mask=None):
     """Raise InputError unless the edited video shows the plate's scene.
 
-    plate, edited: some frames, (T, 3, H, W) of one size, encoded. What is compared is how many
-    of the plate's details are found again at their places, beside the same for plates that
-    are surely wrong: mirrored, upside down.
+    plate, edited: some frames, (T, 3, H, W) of one size, encoded; mask (T, 1, H, W): 1 where the edit may be, and
+    nothing is compared. How many of the plate's details are found again at their places is held against the
+    same for plates that are surely wrong: mirrored, upside down.
     """
-    right = likeness(plate, edited)
+    right = likeness(plate, edited, mask)
     if right is None:
         return
-    wrong = {"mirrored": likeness(plate.flip(3), edited), "upside down": likeness(plate.flip(2), edited)}
+    flips = {"mirrored": 3, "upside down": 2}
+    wrong = {n: likeness(plate.flip(d), edited, mask if mask is None else mask.flip(d)) or 0.0 for n, d in flips.items()}
     for name, share in wrong.items():
-        if share > 1.5 * right and share > LEAST_ALIKE:
+        if share > 1.2 * right and share > 2 * LEAST_ALIKE:
             raise InputError(f"{where}: shows the plate {name}; flip it back")
-    if right < LEAST_ALIKE or right < 1.3 * max(wrong.values()):
+    if right < LEAST_ALIKE or right < min(1.3 * max(wrong.values()), SURELY_ALIKE):
         raise InputError(
             f"{where}: shows another shot than the plate ({right:.0%} of its details are found again, by chance up"
-            f" to {max(wrong.values()):.0%}); give the edited version of this plate"
+            f" to {max(wrong.values()):.0%}); give the edited version of this plate, or a mask if hardly any of it was kept"
         )
 
 
-def likeness(plate, edited) -> float | None:
-    """Share of the plate's textured area whose details the edited video shows too, 0 to 1; None where the plate
-    has next to no texture to tell by."""
+def likeness(plate, edited, mask=None) -> float | None:
+    """Share of the plate's textured area outside the mask whose details the edited video shows too, 0 to 1; None
+    where the plate has next to no texture to tell by."""
     ours, theirs = details(plate), details(edited)
     dx, dy = (round(float(v)) for v in best_shift(ours, theirs)[0, :, 0])
     theirs = theirs.roll((-dy, -dx), (2, 3))
     both, a, b = (blur(x, 3.0) for x in (ours * theirs, ours * ours, theirs * theirs))
     alike = both / (a * b).sqrt().clamp_min(1e-6)
-    textured = a > 0.1
+    textured = a > 0.1 if mask is None else (a > 0.1) & (grown(mask, 8) == 0)
     return float((alike[textured] > 0.7).float().mean()) if textured.float().mean() > 0.01 else None
 
 

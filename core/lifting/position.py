@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from core.lifting.smooth import blur, luma
 
 ROUNDS = 5
+REACH, SURELY_BETTER = 2, 1.2  # whole pixels that are tried at first, and how much better one has to fit than none
 MOST = 4.0  # pixels; farther is another picture, not drift
 FLOOR = 0.01  # of details: below it is noise
 
@@ -36,7 +37,7 @@ def find_moves(plate, edited):
         left, right = blur(left[:, None], 0, 3.0)[:, 0], blur(right[:, None, None], 0, 3.0)[:, 0, 0]
         noise = (weight * error**2).sum() / weight.sum().clamp_min(1) + 1e-6
         # Prior: shifts of a pixel or two, stretch and turn far less; many errors of neighbours count as one.
-        prior = torch.diag(torch.tensor([0.3, 10, 10, 0.3, 10, 10])) * 20 * noise
+        prior = torch.diag(torch.tensor([6, 100, 100, 6, 100, 100])) * 20 * noise
         step = torch.linalg.solve(left + prior, right[..., None] + prior @ moves.reshape(-1, 6, 1))
         moves = (moves - step.reshape(-1, 2, 3)).clamp(-MOST, MOST)
     return moves
@@ -68,14 +69,21 @@ def tukey(error, trust, width=5.0):
 
 
 def best_shift(fixed, other):
-    """The whole-pixel shift of the shot, (1, 2, 3), under which most details fit: no local minimum to fall into."""
-    reach = 2
+    """The whole-pixel shift of the shot, (1, 2, 3), under which most details are alike: no local minimum to fall into.
+
+    Every textured place counts alike, so that what an edit adds, however strong, has one voice among many.
+    """
+    fixed, other = (v[:: max(1, len(v) // 8)] for v in (fixed, other))
+    strength, theirs = blur(fixed * fixed, 2.0), blur(other * other, 2.0)
+    textured = strength / (strength + 0.1)
     score = {}
-    for dy in range(-reach, reach + 1):
-        for dx in range(-reach, reach + 1):
-            fit = fixed * other.roll((-dy, -dx), (2, 3))
-            fit = fit[:: max(1, len(fit) // 8), :, reach:-reach, reach:-reach]
-            score[dx, dy] = float(blur(fit, 2.0).clamp_min(0).square().mean())
+    for dy in range(-REACH, REACH + 1):
+        for dx in range(-REACH, REACH + 1):
+            to = (-dy, -dx), (2, 3)
+            alike = blur(fixed * other.roll(*to), 2.0) / (strength * theirs.roll(*to) + 1e-6).sqrt()
+            fit = (textured * alike.clamp_min(0) ** 4)[..., REACH:-REACH, REACH:-REACH].mean()
+            score[dx, dy] = float(fit)
+    score[0, 0] *= SURELY_BETTER
     dx, dy = max(score, key=score.get)
     return torch.tensor([[[float(dx), 0, 0], [float(dy), 0, 0]]])
 

@@ -11,20 +11,23 @@ import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from core import __version__, edit
+from core import __version__
 from core.errors import InputError, Stopped
 from core.layer.blend import Blending, composite, find_blending, layer_for_blending
 from core.layer.delivery import Delivery
 from core.layer.header import Formats
+from core.layer.stream import as_filmed, delivered_frames
 from core.lifting import report
 from core.lifting.clip import lift_clip, plate_sized
-from core.lifting.pair import match_frames, refuse_other_picture, same_size, spread_over
-from core.lifting.vace import Vace, open_vace
+from core.lifting.frames import read_edited, read_mask, read_plate
+from core.lifting.pair import match_frames, refuse_other_picture, spread_over
+from core.model.device import choose_device
 from core.plate.color import PlateColor
 from core.plate.color_curve import DISPLAY
 from core.plate.color_space import resolve_space
@@ -32,6 +35,9 @@ from core.plate.fit import shrink
 from core.plate.source import Mask, Plate, open_mask, open_plate
 from core.recipe import EditRecipe, identity, parse_cuts, split_model
 from kernels.pixel_hash import pixel_hash
+
+if TYPE_CHECKING:
+    from core.lifting.vace import Vace
 
 WORK_PIXELS = 832 * 480  # a frame is lifted at the edited video's size, at most this many pixels
 WINDOW_PIXELS = 20_000_000  # in one window: some 4 GB while it is worked on
@@ -72,9 +78,11 @@ class LiftJob:
     edited_color: PlateColor | None
     indices: list[int]
     step: int
-    vace: Vace | None = field(default=None, repr=False)
+    vace: "Vace | None" = field(default=None, repr=False)
 
-    pixels = edit.Job.pixels
+    def pixels(self, frame: int):
+        """The frame as filmed, which is that of the job's hash. Raises InputError if it has changed."""
+        return as_filmed(self.plate, frame, self.fingerprints[frame])
 
 
 def prepare_lift(recipe: EditRecipe, device: str) -> LiftJob:
@@ -98,7 +106,9 @@ def prepare_lift(recipe: EditRecipe, device: str) -> LiftJob:
         formats=[formats.layer_type, formats.compression, formats.also],
     )
     if door == "vace":
-        vace = open_vace(path, recipe, plate, mask, edit.choose_device(device))
+        from core.lifting.vace import open_vace  # diffusers takes seconds to import: only those who want it wait
+
+        vace = open_vace(path, recipe, plate, mask, choose_device(device))
         parts = dict(edited=None, edited_color=None, indices=list(range(len(plate.frames))), step=1, vace=vace)
         parts |= dict(model=Named(recipe.model), size=vace.size, steps=vace.steps, guidance=vace.guidance, warnings=())
         job_hash = identity(model=vace.fingerprint, prompt=recipe.prompt, seed=recipe.seed, steps=vace.steps,
@@ -117,7 +127,7 @@ def prepare_lift(recipe: EditRecipe, device: str) -> LiftJob:
     job = LiftJob(recipe, plate, mask, **parts)
     if job.edited is not None:
         chosen = sorted({round(i * (len(job.indices) - 1) / (LOOKED_AT - 1)) for i in range(LOOKED_AT)})
-        refuse_other_picture(read_plate(job, chosen), _read_edited(job, chosen), path)
+        refuse_other_picture(read_plate(job, chosen), read_edited(job, chosen), path, read_mask(job, chosen))
     return job
 
 
@@ -132,9 +142,9 @@ def lift(job: LiftJob, progress, stopping) -> dict:
     with safe_open(kept, "pt") as file:
         found = json.loads(file.metadata()["found"])
         layers = (tuple(file.get_slice("layers")[i].float().split((3, 1, 3))) for i in range(len(plate.frames)))
-        for _ in edit.delivered_frames(job, layers, _deliver_frame, stopping):
+        for _ in delivered_frames(job, layers, _deliver_frame, stopping):
             progress.advance()
-        report.write(delivery, job, file.get_slice("layers"), found, lambda i: _read_edited(job, [i])[0])
+        report.write(delivery, job, file.get_slice("layers"), found, lambda i: read_edited(job, [i])[0])
     progress.close()
     facts = [delivery.facts(f) for f in plate.frames]
     mean = lambda name: sum(f[name] for f in facts) / len(facts)  # noqa: E731
@@ -211,35 +221,6 @@ def _warnings(step):
     return ()
 
 
-def read_plate(job, positions):
-    """Plate frames at working size, (T, 3, h, w); positions are indices into job.indices."""
-    frames = []
-    for i in positions:
-        frame = job.plate.frames[job.indices[i]]
-        pixels = job.color.to_model(job.pixels(frame))
-        frames.append(shrink(torch.from_numpy(pixels), *job.size))
-    return torch.stack(frames)
-
-
-def _read_edited(job, positions):
-    """Edited frames at working size, (T, 3, h, w)."""
-    if job.vace is not None:
-        return job.vace.video(job.delivery.job_dir)[list(positions)]
-    thinned = -job.step if job.step < 0 else 1
-    frames = []
-    for i in positions:
-        pixels = job.edited_color.to_model(job.edited.read(job.edited.frames[i * thinned]))
-        frames.append(same_size(torch.from_numpy(pixels).movedim(-1, 0)[None], job.size[::-1])[0])
-    return torch.stack(frames)
-
-
-def read_mask(job, positions):
-    if job.mask is None:
-        return None
-    masks = [torch.from_numpy(job.mask.read(job.plate.frames[job.indices[i]]))[..., None] for i in positions]
-    return torch.stack([shrink(m, *job.size) for m in masks])
-
-
 def _lifted(job, progress, stopping):
     """Layers (N, 7, h, w) half: straight colour, alpha, clean edited video, of every plate frame; and what was removed."""
     if job.vace is not None:
@@ -254,7 +235,7 @@ def _lifted(job, progress, stopping):
             raise Stopped(f"stopped before frame {job.plate.frames[job.indices[start]]}")
         positions = range(start, end)
         with torch.inference_mode():
-            found = lift_clip(read_plate(job, positions), _read_edited(job, positions), read_mask(job, positions))
+            found = lift_clip(read_plate(job, positions), read_edited(job, positions), read_mask(job, positions))
         layers = torch.cat([found.color * found.alpha, found.alpha, found.clean], 1)
         shared = done - start  # frames that the window before has made too
         for k in range(end - start):

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from transformers import UMT5Config, UMT5EncoderModel
 
 from core.errors import InputError, Stopped
+from core.lifting.frames import read_mask, read_plate
 from core.model.codec import pad_frames
 from core.model.load import Limits, fill, fingerprint, load_tokenizer, on_meta, read_json, shapes_of, tie_embedding
 from core.model.tensors import TensorFiles, check_shapes
@@ -81,8 +82,6 @@ class Vace:
         return found
 
     def _window(self, job, pipeline, states, empty, positions, before, progress, stopping):
-        from core.lifting.shot import read_mask, read_plate
-
         video, mask = read_plate(job, positions), (read_mask(job, positions) > 0).float()
         if before is not None:
             video[: len(before)], mask[: len(before)] = before, 0

@@ -177,6 +177,9 @@ class Client:
         for name in ("plate", "mask", "out"):
             if name in recipe:
                 recipe[name] = self.paths.to_service(recipe[name])
+        door, _, path = recipe.get("model", "").partition(":")
+        if door in ("lift", "vace"):
+            recipe["model"] = f"{door}:{self.paths.to_service(path)}"
         return self._ask("POST", "/v1/jobs", {"recipe": recipe, "request": request or uuid.uuid4().hex})
 
     def jobs(self):

@@ -71,7 +71,7 @@ def settings():
 
 def knob_changed():
     name = nuke.thisKnob().name()
-    if name in ("range", "quality", "use_region", "showPanel"):
+    if name in ("range", "quality", "use_region", "door", "showPanel"):
         _enable(nuke.thisNode())
     elif name == "version":
         with _told(quietly=True) as node:
@@ -88,9 +88,10 @@ def _show_version(node: nuke.Gizmo):
 def _enable(node: nuke.Node):
     for name, switch, on in (
         ("first", "range", "own"), ("last", "range", "own"), ("steps", "quality", "own"), ("guidance", "quality", "own"),
-        ("region", "use_region", True),
+        ("region", "use_region", True), ("model", "door", "Vera"),
     ):  # fmt: skip
         node[name].setEnabled(node[switch].value() == on)
+    node["model_path"].setEnabled(node["door"].value() != "Vera")
 
 
 @contextlib.contextmanager

@@ -10,6 +10,8 @@ import nuke
 from . import color, plate, settings, show, versions
 from .host import VeraError, no_undo
 
+_LIFT = "lift from file"
+
 
 def request(node: nuke.Gizmo, write=True):
     """What this node asks for now. Raises VeraError.
@@ -20,6 +22,8 @@ def request(node: nuke.Gizmo, write=True):
     if source is None:
         raise VeraError("there is no plate; connect one to the first input")
     prompt = " ".join(str(node["prompt"].value()).split())
+    if not prompt and node["door"].value() == _LIFT:
+        prompt = "Lift the edit"
     if not prompt:
         raise VeraError("the prompt is empty; write what should change")
     if len(nuke.views()) > 1:
@@ -33,7 +37,7 @@ def request(node: nuke.Gizmo, write=True):
         "plate": files.path,
         "prompt": prompt,
         "frames": f"{first}-{last}",
-        "model": str(node["model"].value()).strip() or "mini",
+        "model": model(node),
         "seed": whole(node, "seed", 0, 2**31 - 1),
         "color_space": files.space,
         "layer_space": working,
@@ -49,10 +53,23 @@ def request(node: nuke.Gizmo, write=True):
         _refuse_other_size(drawn, source)
         mask = plate.mask_files(drawn, first, last, base, working)
         recipe["mask"] = mask.path
+    edited = plate.state_of_pattern(recipe["model"].partition(":")[2]) if node["door"].value() == _LIFT else ""
     return versions.Request(
-        recipe, files.state + (mask.state if mask else ""), files.path if files.write else None,
+        recipe, files.state + (mask.state if mask else "") + edited, files.path if files.write else None,
         mask.path if mask and mask.write else None, first, last,
     )  # fmt: skip
+
+
+def model(node: nuke.Gizmo):
+    """The recipe's model: a Vera's name or folder, vace:FOLDER or lift:FILES. Raises VeraError."""
+    door = str(node["door"].value())
+    if door == "Vera":
+        return str(node["model"].value()).strip() or "mini"
+    path = plate.absolute(str(node["model_path"].value() or "").strip())
+    if not path:
+        what = "the edited video" if door == _LIFT else "the folder of VACE's weights"
+        raise VeraError(f"model {door} needs a path; choose {what}")
+    return f"{'lift' if door == _LIFT else 'vace'}:{path}"
 
 
 def folder(node: nuke.Gizmo, fill_in=False):

@@ -102,7 +102,11 @@ def untouched_read(node: Optional[nuke.Node], first, last, still=False):
 
 def file_pattern(node: nuke.Node):
     """The absolute file pattern of a Read, expressions evaluated."""
-    name = nuke.filename(node) or ""
+    return absolute(nuke.filename(node) or "")
+
+
+def absolute(name):
+    """A path as an artist writes it, from the project's folder or the script's, with forward slashes; "" stays."""
     if name and not os.path.isabs(name):
         folder = root_knob("project_directory") or os.path.dirname(root_knob("name") or "")
         name = os.path.abspath(os.path.join(folder, name))
@@ -137,8 +141,7 @@ def state_of_stream(node: nuke.Node, first, last):
             lines = []
         digest.update("\n".join([node.fullName(), node.Class(), *lines]).encode())
         if node.knob("file") is not None and node.Class() != "Write":
-            every = re.sub(r"%(0\d+)?d|#+", "*", glob.escape(file_pattern(node)))
-            digest.update(_state_of_files(sorted(glob.glob(every))).encode())
+            digest.update(state_of_pattern(file_pattern(node)).encode())
         for index in range(node.inputs()):
             source = node.input(index)
             digest.update(f"{index} {source.fullName() if source else '-'}".encode())
@@ -205,6 +208,11 @@ def _colorspace(read: nuke.Node):
 def _refuse_range(read: nuke.Node, first, last):
     has = f"{int(_value(read, 'first'))}-{int(_value(read, 'last'))}"
     raise VeraError(f"frames {first}-{last} are not all within {read.fullName()}'s {has}; choose frames that it has")
+
+
+def state_of_pattern(pattern):
+    """A hash that changes with any file of a sequence, or with the one file."""
+    return _state_of_files(sorted(glob.glob(re.sub(r"%(0\d+)?d|#+", "*", glob.escape(pattern)))))
 
 
 def _state_of_files(files):

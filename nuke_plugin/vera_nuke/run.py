@@ -228,15 +228,15 @@ def progress(job):
     time_left = f", {_duration(left)} left" if left else ""
     if stage == "denoise":
         return f"step {done} of {total}{time_left}"
-    if stage in ("read", "deliver") and total:
-        verb = {"read": "plate read", "deliver": "layers delivered"}[stage]
+    if stage in ("read", "lift", "deliver") and total:
+        verb = {"read": "plate read", "lift": "layers lifted", "deliver": "layers delivered"}[stage]
         return f"{verb}: {done} of {total}{time_left}"
     return {"start": "the model is being loaded", "prepare": "the plate is being checked"}.get(stage, job["state"])
 
 
 def percent(job):
     """How far a job is, 0 to 100: by its stages, of which the denoising is the longest."""
-    low, high = {"read": (2, 10), "denoise": (10, 85), "deliver": (85, 100)}.get(job["stage"], (0, 2))
+    low, high = {"read": (2, 10), "denoise": (10, 85), "lift": (80, 85), "deliver": (85, 100)}.get(job["stage"], (0, 2))
     return int(low + (high - low) * job["done"] / job["total"]) if job["total"] else low
 
 

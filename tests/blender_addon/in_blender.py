@@ -307,7 +307,7 @@ def as_modifier(scene, layer, plate):
 
 
 def case_masks():
-    """Masks of the scene, and a scene that a camera sees."""
+    """Masks of the scene, a scene that a camera sees, and a video that was edited elsewhere."""
     session = install()
     inner = scene_of("inner", frames=(1, 2))
     camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
@@ -348,6 +348,14 @@ def case_masks():
     assert not version["rendered"] and version["recipe"]["plate"] == told["plate"]
     look_at_mask(version["recipe"]["mask"], 1002)
     check_pixels(scene, layer)
+
+    # A block that was added elsewhere, through the same mask; no prompt.
+    (layer,) = edit(scene, plate, prompt="", door="LIFT", edited=told["edited"])
+    version = part("place").current(layer)
+    assert version["recipe"]["model"] == f"lift:{told['edited']}" and version["prompt"] == "Lift the edit"
+    alpha = values(Path(version["deliveries"]["encoded"]) / "edit" / "edit.1002.exr")[::-1, :, 3]
+    assert (alpha[24:40, 34:46] > 0.9).all() and not alpha[:, 50:].any() and not alpha[:16].any(), alpha[::4, ::6].tolist()
+    check_pixels(scene, layer)
     assert all(t.state == "placed" for t in session.tickets.values())
     assert all(counted.values()), f"some of it was not seen, so nothing is proven: {counted}"
 
@@ -367,6 +375,9 @@ def case_refusals():
     plate = add_images(scene, told["plate"], range(1001, 1004))
     select(scene, plate)
     refused("the prompt is empty", prompt=" ")
+    refused("the edited video is not named; choose it", door="LIFT", prompt="")
+    refused("/nowhere.mp4 is not there", door="LIFT", edited="/nowhere.mp4")
+    refused("the folder of VACE's weights is not named", door="VACE")
     refused("no strip is named 'nothing'", strips="nothing")
     refused("choose one, or Mask: None", mask_kind="FILE")
     refused("nowhere.png is not there", mask_kind="FILE", mask_file="/nowhere.png")
@@ -401,6 +412,8 @@ def case_refusals():
     # A range by selection; which strips are rendered first, and why.
     marker = strips(scene).new_effect("marker", "COLOR", 6, 2, **end_or_length(4, 2))
     select(scene, plate, marker)
+    vace = part("plan").Ask(prompt="Add snow", door="VACE", vace=str(WORK))
+    assert part("plan").model_of(vace) == f"vace:{WORK}"
     ask = part("plan").Ask(prompt="Add snow", range="SELECTION")
     (ticket,) = part("plan").plan(scene, [plate, marker], ask)
     assert ticket.visible == [2, 4] and ticket.recipe["frames"] == "1002-1003" and ticket.state == "submit"

@@ -71,7 +71,8 @@ def service(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plates(tmp_path_factory):
-    """Five frames of a textured gradient that moves, as PNG and as a lossless movie of 8-bit RGB."""
+    """Frames of a textured gradient that moves, as PNG and as a lossless movie of 8-bit RGB; edited.####.png: with a
+    red block added elsewhere."""
     folder = tmp_path_factory.mktemp("plates")
     noise = np.random.default_rng(1).integers(-8, 8, (64, 96, 3))
     y, x = np.mgrid[0:64, 0:96]
@@ -81,10 +82,13 @@ def plates(tmp_path_factory):
         for number in range(1001, 1007):
             ramp = np.stack([(x * 2 + number * 3) % 256, y * 4, np.full_like(x, 90 + number % 10)], -1)
             frame = np.clip(ramp + noise, 0, 255).astype(np.uint8)
-            image = oiio.ImageOutput.create("x.png")
-            image.open(str(folder / f"p.{number}.png"), oiio.ImageSpec(96, 64, 3, "uint8"))
-            image.write_image(frame)
-            image.close()
+            edited = frame.copy()
+            edited[20:44, 30:60] = (250, 20, 20)
+            for name, picture in (("p", frame), ("edited", edited)):
+                image = oiio.ImageOutput.create("x.png")
+                image.open(str(folder / f"{name}.{number}.png"), oiio.ImageSpec(96, 64, 3, "uint8"))
+                image.write_image(picture)
+                image.close()
             movie.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         movie.mux(stream.encode())
     return folder
@@ -125,7 +129,7 @@ def test_zip_is_valid_for_blender(blender, zip_file):
 @pytest.mark.parametrize("blender, case", RUNS)
 def test_in_blender(blender, case, zip_file, service, plates, read_only, tmp_path):
     told = {
-        "zip": str(zip_file), "work": str(tmp_path), "plate": str(plates / "p.####.png"), "movie": str(plates / "plate.mov"),
+        "zip": str(zip_file), "work": str(tmp_path), "plate": str(plates / "p.####.png"), "movie": str(plates / "plate.mov"), "edited": str(plates / "edited.####.png"),
         "python": sys.executable, "root": str(ROOT), "bare_python": sys._base_executable, "read_only": read_only,
         "seed": int(blender),
     }  # fmt: skip

@@ -1,7 +1,9 @@
 """Lifting: edits of known alpha, spoiled as editors spoil them, through the door and out of it."""
 
 import json
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,10 @@ from benchmarks import lift as benchmark
 from benchmarks.spoil import spoil
 from core import lift, render
 from core.data.clips import make_clip
-from core.errors import OutOfMemory
+from core.errors import InputError, OutOfMemory
 from core.lifting.clip import lift_clip
-from core.lifting.pair import match_frames, spread_over
+from core.lifting.layers import least_alpha
+from core.lifting.pair import match_frames, refuse_other_picture, same_size, spread_over
 from core.memory import within_memory
 from core.plate.color_curve import decode_srgb, encode_srgb
 from core.plate.color_space import find_space
@@ -22,6 +25,7 @@ from core.layer.exact_file import read_image as pixels
 
 SIZE = (80, 144)
 FRAMES = 5
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -96,6 +100,17 @@ def test_the_shift_and_the_drift_are_found(clip):
     assert left.abs().mean() < 0.1 * (ramp * clip.source).abs().mean()
 
 
+def test_the_least_alpha_is_the_one_at_which_a_colour_leaves_its_range():
+    """Nothing thinner makes the picture; at it the straight colour is just 0 or 1 in some channel."""
+    seen, color = torch.rand(2, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).mul(0.9).add(0.05)
+    alpha = torch.linspace(0.1, 1, 256).reshape(1, 1, 16, 16)
+    clean = alpha * color + (1 - alpha) * seen
+    least = least_alpha(seen, clean, torch.zeros(1, 1, 16, 16))
+    straight = (clean - (1 - least) * seen) / least
+    assert (least <= alpha + 1e-5).all() and straight.min() > -1e-4 and straight.max() < 1 + 1e-4
+    assert torch.minimum(straight, 1 - straight).amin(1).abs().max() < 1e-4
+
+
 def test_a_mask_bounds_the_layer(clip):
     mask = torch.zeros(FRAMES, 1, *SIZE)
     mask[..., : SIZE[0] // 2, :] = 1
@@ -151,6 +166,59 @@ def test_a_wrong_pair_is_refused_in_one_line(tmp_path, clip, capsys, wrong):
     told = {"frames": "4 frames for a plate of 5", "missing": "no.####.png"}
     assert line.startswith("error: ") and told.get(wrong, wrong) in line and printed.out == ""
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.fixture(scope="module")
+def filmed():
+    """Five frames of the demo's footage, its left and its right part, (T, 3, 144, 144) each."""
+    with av.open(str(ROOT / "demo" / "plate.mp4")) as movie:
+        pictures = [f.to_ndarray(format="rgb24") for k, f in enumerate(movie.decode(video=0)) if k % 10 == 0]
+    video = torch.from_numpy(np.stack(pictures[:5])).movedim(-1, 1).float() / 255
+    video = torch.nn.functional.interpolate(video, (144, 256), mode="area")
+    return video[..., :144], video[..., 112:]
+
+
+def with_block(video):
+    video = video.clone()
+    video[..., 40:80, 50:90] = torch.tensor([0.8, 0.1, 0.1])[:, None, None]
+    return video
+
+
+@pytest.mark.parametrize("way", ["vae", "h264", "quarter"])
+def test_real_footage_is_known_again(filmed, way):
+    edited = spoil(with_block(filmed[0]), 3, way)
+    refuse_other_picture(same_size(filmed[0], edited.shape[2:]), edited, "v.mp4")
+
+
+@pytest.mark.parametrize(
+    "words, wrong",
+    [
+        ("mirrored; flip", lambda left, right: with_block(left).flip(3)), ("upside down; flip", lambda left, right: left.flip(2)),
+        ("another shot", lambda left, right: right), ("another shot", lambda left, right: right.flip(3)),
+        ("another shot", lambda left, right: same_size(left[..., 24:-24, 24:-24], (144, 144))),
+        ("another shot", lambda left, right: make_clip(3, 144, 144, torch.arange(5)).composite),
+    ],
+)  # fmt: skip
+def test_another_picture_than_the_filmed_one_is_refused(filmed, words, wrong):
+    edited = spoil(wrong(*filmed), 3, "h264")
+    with pytest.raises(InputError, match=f"^v.mp4: shows [^\\n]*{words}[^\\n]*$"):
+        refuse_other_picture(filmed[0], edited, "v.mp4")
+
+
+def test_a_plate_that_is_its_own_mirror_image_is_believed():
+    noise = torch.rand(3, 1, 96, 64, generator=torch.Generator().manual_seed(1)).expand(-1, 3, -1, -1)
+    plate = torch.cat([noise, noise.flip(3)], 3)
+    refuse_other_picture(plate, spoil(with_block(plate), 3, "h264"), "v.mp4")
+
+
+def test_with_a_mask_only_what_must_be_kept_is_compared(filmed):
+    """A new background: what lies under the mask says neither yes nor no."""
+    mask = torch.ones(5, 1, 144, 144)
+    mask[..., 50:100, 60:100] = 0
+    edited = spoil(torch.lerp(filmed[0], make_clip(3, 144, 144, torch.arange(5)).composite, mask), 3, "h264")
+    refuse_other_picture(filmed[0], edited, "v.mp4", mask)
+    with pytest.raises(InputError, match="mirrored"):
+        refuse_other_picture(filmed[0], edited.flip(3), "v.mp4", mask)
 
 
 REFUSED = {

@@ -219,6 +219,23 @@ def test_without_an_interface(nuke, plate, service, tmp_path):
         assert any("1003" in text and "bring the files" in text for text in nuke.printed)
 
 
+def test_a_video_edited_elsewhere_is_lifted(nuke, edit, service, tmp_path):
+    """Drifted in colour, with a block added: the layer is the block."""
+    for frame in range(1001, 1006):
+        picture = read_exr(tmp_path / "shot" / f"plate.{frame}.exr") * 1.03
+        picture[12:28, 30:50] = (0.8, 0.1, 0.1)
+        write_exr(tmp_path / f"edited.{frame}.exr", picture)
+    edit["door"].setValue("lift from file")
+    edit["model_path"].setValue(str(tmp_path / "edited.####.exr"))
+    press_and_wait(nuke, edit, 1)
+    alpha = read_exr(layer_files(edit)[2])[..., 3]
+    assert (alpha[14:26, 32:48] > 0.9).all() and (alpha > 0).mean() < 0.15
+
+    edit["model_path"].setValue(str(ROOT / "demo" / "plate.mp4"))  # not within the folders that the service may use
+    edit["render"].execute()
+    assert nuke.pump(lambda: "outside the folders that the service may use" in status(edit), PATIENCE), status(edit)
+
+
 def test_a_refused_job_leaves_no_version_behind(nuke, edit, service, tmp_path):
     edit["model"].setValue(str(tmp_path / "no-such-model"))
     edit["render"].execute()

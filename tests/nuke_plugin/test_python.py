@@ -127,6 +127,8 @@ def test_the_buttons_of_a_new_node(nuke, edit):
     assert edit["seed"].value() > 0
     edit["quality"].setValue("own")
     assert edit["steps"].enabled and not edit["first"].enabled
+    edit["door"].setValue("VACE")
+    assert edit["model_path"].enabled and not edit["model"].enabled
     assert not nuke.printed and not nuke.messages
 
 

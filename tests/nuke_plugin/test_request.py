@@ -161,6 +161,7 @@ def test_an_older_core_gets_what_it_knows_and_no_more(nuke):
         ({"stage": "read", "done": 24, "total": 48, "seconds_left": 0.2}, "plate read: 24 of 48, 0 s left", 6),
         ({"stage": "denoise", "done": 3, "total": 8, "seconds_left": 12.4}, "step 3 of 8, 12 s left", 38),
         ({"stage": "denoise", "done": 0, "total": 8}, "step 0 of 8", 10),
+        ({"stage": "lift", "done": 24, "total": 48, "seconds_left": 3}, "layers lifted: 24 of 48, 3 s left", 82),
         ({"stage": "deliver", "done": 48, "total": 48, "seconds_left": 600}, "layers delivered: 48 of 48, 10 min left", 100),
         ({"stage": "a later core's"}, "running", 0),
         ({"stage": "denoise", "cancelling": True, "done": 3, "total": 8}, "being cancelled", 38),
@@ -250,9 +251,37 @@ def test_groups_hide_nothing(nuke, plate, edit):
     assert request(edit).state != state
 
 
+def test_an_edited_video_is_lifted_and_a_new_one_is_another_version(nuke, edit, tmp_path):
+    """Its path goes as it is written, frame signs and all; no prompt is needed."""
+    for frame in (1001, 1002):
+        write_exr(tmp_path / f"edited.{frame}.exr", np.ones((48, 64, 3)))
+    edit["door"].setValue("lift from file")
+    edit["model_path"].setValue(f" {tmp_path}/edited.####.exr")
+    edit["prompt"].setValue("")
+    asked = request(edit)
+    assert asked.recipe["model"] == f"lift:{tmp_path}/edited.####.exr" and asked.recipe["prompt"]
+    assert request(edit) == asked
+    os.utime(tmp_path / "edited.1002.exr", ns=(1, 1))
+    assert request(edit).state != asked.state
+    nuke.root()["project_directory"].setValue(str(tmp_path / "show"))
+    edit["model_path"].setValue("edited.mov")
+    assert request(edit).recipe["model"] == f"lift:{tmp_path}/show/edited.mov"
+
+
+def test_vace_is_a_folder_and_the_prompt_says_what(nuke, edit):
+    edit["door"].setValue("VACE")
+    edit["model_path"].setValue("/models/vace")
+    asked = request(edit).recipe
+    assert asked["model"] == "vace:/models/vace" and asked["prompt"].startswith("Add a large red")
+    edit["door"].setValue("Vera")
+    assert request(edit).recipe["model"] == "mini"
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
+        (lambda nuke, edit: edit["door"].setValue("lift from file"), "model lift from file needs a path; choose the edited video"),
+        (lambda nuke, edit: edit["door"].setValue("VACE"), "model VACE needs a path; choose the folder of VACE's weights"),
         (lambda nuke, edit: edit.setInput(0, None), "there is no plate; connect one"),
         (lambda nuke, edit: edit["prompt"].setValue(" \n "), "the prompt is empty; write what should change"),
         (lambda nuke, edit: nuke._view_names.append("right"), "several views is not supported yet"),

@@ -181,6 +181,8 @@ def test_recipes_and_results_are_mapped(service, tmp_path):
     mapped = Client(service.folder, [("/here", tmp_path / "there")])
     job = mapped.submit({"plate": "/here/p.exr", "prompt": "one", "out": "/here/out", "mask": None})
     assert job["recipe"]["out"] == str(tmp_path / "there" / "out")
+    lifted = mapped.submit({"plate": "/here/p.exr", "prompt": "one", "out": "/here/lifted", "model": "lift:/here/e.mp4"})
+    assert lifted["recipe"]["model"] == f"lift:{tmp_path / 'there' / 'e.mp4'}"
     with pytest.raises(ServiceError, match="/here/out"):
         mapped.results(mapped.wait(job["id"], 60))
 
