@@ -4,9 +4,10 @@ import argparse
 import signal
 import sys
 import traceback
+from contextlib import contextmanager
 
 from core.errors import InputError, OutOfMemory, Stopped
-from core.recipe import ATTENTIONS, COMPRESSIONS, LAYER_TYPES, EditRecipe
+from core.recipe import ATTENTIONS, COMPRESSIONS, LAYER_TYPES, EditRecipe, split_model
 
 DONE, FAULT, WRONG_INPUT, STOPPED = 0, 1, 2, 3
 
@@ -103,6 +104,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--verbose", action="store_true", help="say what was chosen (device, attention, cache, ...), and why")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="GPUs that share each step (with --device cpu: processes)"
+    )
     p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
     return p
 
@@ -129,6 +133,25 @@ def stop_request():
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, note)
     return lambda: bool(asked)
+
+
+@contextmanager
+def crew_of(processes, recipe):
+    """What loads a model onto so many processes."""
+    from core.model.load import load_model
+    from core.sampling.savers import Savers
+
+    if processes < 1:
+        raise InputError(f"--processes {processes}: give 1 or more")
+    if processes == 1:
+        yield load_model
+        return
+    if split_model(recipe.model)[0]:
+        raise InputError(f"--processes: model {recipe.model} runs on one; leave it out")
+    from core.parallel import Crew
+
+    with Crew(processes, Savers.of(recipe)) as crew:
+        yield crew.load
 
 
 def main(argv=None) -> int:
@@ -162,7 +185,8 @@ def main(argv=None) -> int:
                 f" layers agree with the model's composite to {report['agreement_psnr']} dB"
             )
 
-        progress.say(within_memory(work, recipe, args.device), event="done", out=recipe.out)
+        with crew_of(args.processes, recipe) as load:
+            progress.say(within_memory(work, recipe, args.device, load), event="done", out=recipe.out)
         return DONE
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
