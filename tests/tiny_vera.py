@@ -33,7 +33,7 @@ def vera_directory(root: Path, limits: dict | None = None, spread=0.0, **geometr
     save_file(transformer.state_dict(), root / "transformer/model-00001-of-00001.safetensors")
     AutoencoderKLWan(
         base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1, z_dim=CHANNELS,
-        latents_mean=[0.0] * CHANNELS, latents_std=[0.05] * CHANNELS,
+        latents_mean=[0.24, -0.18, -0.25, 0.11], latents_std=[0.09] * CHANNELS,
     ).save_pretrained(root / "vae")  # fmt: skip
     text = UMT5Config(vocab_size=len(WORDS), d_model=TEXT_DIM, d_kv=8, d_ff=24, num_layers=1, num_heads=2)
     UMT5EncoderModel(text).save_pretrained(root / "text_encoder")

@@ -154,10 +154,9 @@ class Run:
         self.model = FullModel(
             Path(settings.model), init_device_mesh(device, (ranks,)), settings.bf16, settings.lora, settings.seed
         )
-        groups = [list(group.values()) for group in (self.model.cut, self.model.whole) if group]
         self.optimizer = torch.optim.AdamW(
-            [{"params": group} for group in groups], lr=settings.rate, betas=tuple(settings.betas),
-            weight_decay=settings.weight_decay,
+            self.model.masters.values(), lr=settings.rate, betas=tuple(settings.betas),
+            weight_decay=settings.weight_decay, foreach=True,
         )  # fmt: skip
         self.step = load_state(folder, self.model, self.optimizer)
         inner = Recomputed() if settings.recompute else None
@@ -177,9 +176,8 @@ class Run:
                 errors = self._errors_of_draw(self._shared(next(coming) if self.leads else None), at)
                 self._loss(errors).div(len(mine)).backward()
                 sums[: len(BRANCHES)] += errors.detach() / settings.batch / settings.context
-            norm = self.model.clip_gradients(settings.clip)
+            norm = self.model.take_gradients(settings.clip)
             self.optimizer.step()
-            self.optimizer.zero_grad()
             self.model.follow(self.step, settings.ema)
             self.step += 1
 

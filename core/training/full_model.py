@@ -4,7 +4,9 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 from core.model.config import TransformerConfig
@@ -15,7 +17,7 @@ from core.model.wan import NEW, parameter_shapes
 
 
 class FullModel:
-    """The transformer under FSDP2, its trained parameters by name, and their moving average.
+    """The transformer under FSDP2; by name, its trained parameters, this rank's shares of them, and of their average.
 
     Each block is a unit of its own, gathered when it works; the rest is one. What must compute in fp32 (modulation,
     time embedder, text's norm) stays whole and fp32 on every rank: FSDP2 has one working type a unit.
@@ -44,48 +46,61 @@ class FullModel:
         for unit in (*transformer.blocks, transformer):
             # Only now onto the device and to fp32: one unit at a time is whole there.
             for parameter in unit.parameters():
-                if not isinstance(parameter, dist.tensor.DTensor):
+                if not isinstance(parameter, DTensor):
                     parameter.data = parameter.data.to(device, torch.float32)
             fully_shard(unit, mesh=mesh, mp_policy=policy, ignored_params=islands, reshard_after_forward=True)
-        trained = {name: p for name, p in transformer.named_parameters() if p.requires_grad}
-        self.whole = {name: p for name, p in trained.items() if p in islands}
-        self.cut = {name: p for name, p in trained.items() if p not in islands}
-        self.trained = self.cut | self.whole
-        self.average = {name: p.detach().clone() for name, p in self.trained.items()}
+        self.parameters = {name: p for name, p in transformer.named_parameters() if p.requires_grad}
+        # The optimiser works on this rank's shares as plain tensors: to DTensor each of its operations is a new one.
+        self.masters = {name: nn.Parameter(local(p.detach())) for name, p in self.parameters.items()}
+        self.average = {name: p.detach().clone() for name, p in self.masters.items()}
+
+    def as_cut(self, name: str, share: torch.Tensor) -> torch.Tensor:
+        """A tensor of a parameter's shape, of which this rank holds `share`; the same memory."""
+        whole = self.parameters[name]
+        if not isinstance(whole, DTensor):
+            return share
+        how = {"shape": whole.shape, "stride": whole.stride(), "run_check": False}
+        return DTensor.from_local(share, whole.device_mesh, whole.placements, **how)
 
     def show_mask(self, shown: bool) -> None:
         """Whether the mask given is seen. Not to see it is to the model as none given; it is embedded all the
         same, because all ranks must have gradients of the same parameters."""
         self.shown.fill_(float(shown))
 
-    def clip_gradients(self, most: float) -> torch.Tensor:
-        """Average the whole parameters' gradients over the ranks (FSDP did the others'), then cut all of them to a
-        norm of `most` together; the norm they had."""
-        for parameter in self.whole.values():
-            dist.all_reduce(parameter.grad)
-            parameter.grad /= dist.get_world_size()
-        cut = torch.nn.utils.get_total_norm([p.grad for p in self.cut.values()]).full_tensor()
-        whole = torch.nn.utils.get_total_norm([p.grad for p in self.whole.values()]) if self.whole else 0 * cut
-        norm = (cut**2 + whole**2).sqrt()
-        for group in (self.cut, self.whole):
-            for parameter in group.values():
-                parameter.grad.mul_((most / norm).clamp(max=1.0))
+    def take_gradients(self, most: float) -> torch.Tensor:
+        """Hand the parameters' gradients to the masters, averaged over the ranks and cut to a norm of `most` together;
+        the norm they had. FSDP has averaged those of the parameters that are cut."""
+        cut, whole = [], []
+        for name, parameter in self.parameters.items():
+            self.masters[name].grad = gradient = local(parameter.grad)
+            (cut if isinstance(parameter, DTensor) else whole).append(gradient)
+            parameter.grad = None
+        for gradient in whole:
+            dist.all_reduce(gradient.div_(dist.get_world_size()))
+        square = torch.nn.utils.get_total_norm(cut) ** 2
+        dist.all_reduce(square)
+        norm = (square + torch.nn.utils.get_total_norm(whole).to(square) ** 2).sqrt()
+        torch._foreach_mul_(cut + whole, (most / norm).clamp(max=1.0))
         return norm
 
     @torch.no_grad()
     def follow(self, step: int, decay: float) -> None:
         """Let the average follow the weights; it forgets its start sooner in the first steps."""
         weight = 1 - min(decay, (1 + step) / (10 + step))
-        for name, parameter in self.trained.items():
-            self.average[name].lerp_(parameter, weight)
+        torch._foreach_lerp_(list(self.average.values()), list(self.masters.values()), weight)
 
     @torch.no_grad()
     def swap_average(self) -> None:
         """Put the average in place of the weights, and the weights in place of the average."""
-        for name, parameter in self.trained.items():
-            weights = parameter.detach().clone()
-            parameter.copy_(self.average[name])
-            self.average[name].copy_(weights)
+        for average, weights in zip(self.average.values(), self.masters.values()):
+            kept = weights.clone()
+            weights.copy_(average)
+            average.copy_(kept)
+
+
+def local(tensor):
+    """This rank's share of a tensor, or the whole of one that is not cut; the same memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def from_directory(root: Path) -> Transformer:

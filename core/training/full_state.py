@@ -9,21 +9,24 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
+from torch.distributed.tensor import DTensor
+
+from core.model.transformer import kept_in_float32
 
 KEPT = 2  # states; the one before the last is there if the last cannot be read
 
 
 def saved_tensors(model, optimizer) -> dict[str, torch.Tensor]:
     """Every tensor of a run by name: weights, average, moments; those that are cut are cut."""
-    tensors = {f"weights/{k}": v for k, v in model.trained.items()} | {f"average/{k}": v for k, v in model.average.items()}
-    for name, parameter in model.trained.items():
-        if not optimizer.state[parameter]:  # before the first step
-            optimizer.state[parameter] = {
-                "step": torch.zeros(()),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
-        tensors |= {f"{k}/{name}": v for k, v in optimizer.state[parameter].items()}
+    tensors = {}
+    for name, master in model.masters.items():
+        state = optimizer.state[master]
+        if not state:  # before the first step
+            state |= {k: torch.zeros_like(master) for k in ("exp_avg", "exp_avg_sq")} | {"step": torch.zeros(())}
+        shares = {"weights": master.detach(), "average": model.average[name]}
+        shares |= {k: state[k] for k in ("exp_avg", "exp_avg_sq")}
+        tensors |= {f"{kind}/{name}": model.as_cut(name, share) for kind, share in shares.items()}
+        tensors[f"step/{name}"] = state["step"]
     return tensors
 
 
@@ -49,8 +52,7 @@ def load_state(folder: Path, model, optimizer) -> int:
     if not found:
         return 0
     tensors = saved_tensors(model, optimizer)
-    with torch.no_grad():
-        dcp.load(tensors, checkpoint_id=found[-1])
+    dcp.load(tensors, checkpoint_id=found[-1])
     return int(found[-1].name.removeprefix("step-"))
 
 
@@ -64,10 +66,8 @@ def export(model, start: Path, target: Path, shard_bytes: int = 5 << 30) -> None
 
     Every rank must call it, tensors are gathered one by one; the first writes. `target` must not be there.
     """
-    from core.model.transformer import kept_in_float32
-
     first = dist.get_rank() == 0
-    whole = len(model.trained) == len(list(model.transformer.parameters()))
+    whole = len(model.masters) == len(list(model.transformer.parameters()))
     work = target.with_name(target.name + ".part")
     if first:
         shutil.rmtree(work, ignore_errors=True)
@@ -76,8 +76,9 @@ def export(model, start: Path, target: Path, shard_bytes: int = 5 << 30) -> None
         (work / "transformer").mkdir(exist_ok=True)
         shutil.copy(start / "transformer/config.json", work / "transformer/config.json")
     shards, size = [{}], 0
-    for name, value in model.average.items():
-        value = value.full_tensor() if hasattr(value, "full_tensor") else value
+    for name, share in model.average.items():
+        value = model.as_cut(name, share)
+        value = value.full_tensor() if isinstance(value, DTensor) else value
         value = value.to("cpu", torch.float32 if kept_in_float32(name) else torch.bfloat16)
         if not first:
             continue
