@@ -114,7 +114,7 @@ class Crew:
             raise OutOfMemory(f"out of memory on {self.count} processes; use more of them, or give fewer frames")
         model = load_model(name, device, **options)
         self._check(model.transformer, device)
-        given = (self.count, name, device, self.savers, self.meeting.name)
+        given = (self.count, name, device, options, self.savers, self.meeting.name)
         self.followers = mp.spawn(_follow, given, self.count - 1, join=False, daemon=True)
         _meet(0, self.count, device, self.meeting.name)
         model.transformer.register_forward_pre_hook(self._lead, with_kwargs=True)
@@ -149,12 +149,12 @@ class Crew:
         self.meeting.cleanup()
 
 
-def _follow(index, count, name, device, savers, meeting):
+def _follow(index, count, name, device, options, savers, meeting):
     """A follower's life: the leader's calls, one after the other, until it says that there are no more."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the leader hears it, and ends this one
     _meet(index + 1, count, device, meeting)
-    transformer = load_model(name, device, offload=True).transformer
+    transformer = load_model(name, device, **options).transformer  # and nothing else is kept
     savers.prepare(transformer)
     device, caches = next(transformer.parameters()).device, {}
     with torch.inference_mode():

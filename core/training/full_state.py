@@ -11,6 +11,7 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
+from core.model.tensors import TensorFiles
 from core.model.transformer import kept_in_float32
 
 KEPT = 2  # states; the one before the last is there if the last cannot be read
@@ -61,45 +62,46 @@ def states(folder: Path) -> list[Path]:
 
 
 def export(model, start: Path, target: Path, shard_bytes: int = 5 << 30) -> None:
-    """Write the average as a Vera directory (bf16, fp32 where it must be), with the other parts of `start`; of a LoRA
-    run, `transformer/lora.safetensors` of what was trained beside the start's own weights.
+    """Write the average as a Vera directory (bf16, fp32 where it must be) with the other parts of `start`.
 
-    Every rank must call it, tensors are gathered one by one; the first writes. `target` must not be there.
+    Of a LoRA run the adapters are `lora.safetensors` in it, beside the weights they belong to. Every rank must call it:
+    tensors are gathered one by one, the first rank writes. `target` must not be there.
     """
-    first = dist.get_rank() == 0
-    whole = len(model.masters) == len(list(model.transformer.parameters()))
-    work = target.with_name(target.name + ".part")
+    first, work = dist.get_rank() == 0, target.with_name(target.name + ".part")
     if first:
         shutil.rmtree(work, ignore_errors=True)
-        skipped = shutil.ignore_patterns("transformer") if whole else None
-        shutil.copytree(start, work, ignore=skipped)
-        (work / "transformer").mkdir(exist_ok=True)
+        shutil.copytree(start, work, ignore=lambda folder, names: [n for n in names if (Path(folder) / n) == start / "transformer"])
+        (work / "transformer").mkdir()
         shutil.copy(start / "transformer/config.json", work / "transformer/config.json")
-    shards, size = [{}], 0
-    for name, share in model.average.items():
-        value = model.as_cut(name, share)
-        value = value.full_tensor() if isinstance(value, DTensor) else value
-        value = value.to("cpu", torch.float32 if kept_in_float32(name) else torch.bfloat16)
+    files, shard, shards, adapters = TensorFiles(start / "transformer"), {}, 0, {}
+    for name in [*files.shapes, *(n for n in model.average if n not in files.shapes)]:
+        if name in model.average:
+            value = model.as_cut(name, model.average[name])
+            value = value.full_tensor() if isinstance(value, DTensor) else value
+        else:  # as it was
+            value = files.get(name)
         if not first:
             continue
-        if whole and shards[-1] and size + value.nbytes > shard_bytes:
-            write_shard(work, shards)
-            shards.append({})
-            size = 0
-        shards[-1][name] = value.contiguous()
-        size += value.nbytes
+        if name not in files.shapes:
+            adapters[name] = value.to("cpu").contiguous()
+            continue
+        if sum(v.nbytes for v in shard.values()) > shard_bytes:
+            save_file(shard, work / f"transformer/model-{(shards := shards + 1):05}.safetensors", {"format": "pt"})
+            shard = {}
+        shard[name] = value.to("cpu", torch.float32 if kept_in_float32(name) else torch.bfloat16).contiguous()
     if first:
-        if whole:
-            write_shard(work, shards)
-        else:
-            save_file(shards[-1], work / "transformer/lora.safetensors", {"format": "pt"})
+        save_file(shard, work / f"transformer/model-{shards + 1:05}.safetensors", {"format": "pt"})
+        if adapters:
+            from core.model.lora import save_lora
+
+            save_lora(model.transformer, work / "lora.safetensors", {file_name(n): v for n, v in adapters.items()})
         os.replace(work, target)
     dist.barrier()
 
 
-def write_shard(work, shards):
-    save_file(shards[-1], work / f"transformer/model-{len(shards):05}.safetensors", {"format": "pt"})
-    shards[-1] = {}
+def file_name(adapter: str) -> str:
+    """An adapter's name in PEFT's model -> in a file."""
+    return "transformer." + adapter.replace(".default.", ".")
 
 
 def log(folder: Path, board, **values) -> None:

@@ -2,16 +2,21 @@
 
 import json
 import shutil
+import sys
 import tempfile
+import types
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from core.errors import InputError
 from core.model.load import load_model
+from core.model.wan import NEW
 from core.train import main
 from core.training.full import Run, Settings, noise_level, train, world
 from core.training.full_state import states
@@ -52,11 +57,9 @@ def losses(folder):
 
 def state(folder):
     """All tensors of a run's newest state, whole."""
-    import torch.distributed.checkpoint.state_dict_loader as loader
-
     metadata = dcp.FileSystemReader(states(folder)[-1]).read_metadata().state_dict_metadata
     tensors = {name: torch.empty(m.size, dtype=m.properties.dtype) for name, m in metadata.items()}
-    loader.load(tensors, checkpoint_id=states(folder)[-1], no_dist=True)
+    dcp.load(tensors, checkpoint_id=states(folder)[-1], no_dist=True)
     return tensors
 
 
@@ -183,6 +186,50 @@ def test_what_was_reached_is_exported_as_a_model(place, one):
         torch.testing.assert_close(value.float(), reached[f"average/{name}"], atol=1e-2, rtol=1e-2)
     assert exported.transformer.blocks[0].edit.scale_shift_table.dtype == torch.float32
     assert exported.limits.max_frames == 49
+
+
+def stand_in():
+    """What core/model/lora.py gives a trainer: adapters under PEFT's names, all else frozen."""
+    class Adapted(nn.Module):
+        def __init__(self, layer, rank, alpha):
+            super().__init__()
+            self.base_layer, self.scale = layer, alpha / rank
+            self.lora_A = nn.ModuleDict({"default": nn.Linear(layer.in_features, rank, bias=False)})
+            self.lora_B = nn.ModuleDict({"default": nn.Linear(rank, layer.out_features, bias=False)})
+            nn.init.zeros_(self.lora_B["default"].weight)
+
+        def forward(self, x):
+            return self.base_layer(x) + self.scale * self.lora_B["default"](self.lora_A["default"](x))
+
+    def add_lora(transformer, rank, alpha=None, branches=("edit", "alpha", "composite")):
+        transformer.requires_grad_(False)
+        for name, module in list(transformer.named_modules()):
+            if name.endswith(("to_q", "to_v")) and name.split(".")[2] in branches:
+                transformer.set_submodule(name, Adapted(module, rank, alpha or rank))
+
+    def save_lora(transformer, path, state):
+        save_file(state, path)
+
+    return types.SimpleNamespace(add_lora=add_lora, save_lora=save_lora)
+
+
+def test_lora_trains_adapters_and_what_is_new_alone(place, monkeypatch):
+    """Stopped, resumed, exported: the base's weights beside adapters that were learned in one branch."""
+    monkeypatch.setitem(sys.modules, "core.model.lora", stand_in())
+    lora = {"rank": 2, "alpha": 4, "branches": ["edit"]}
+    whole = go(place, "lora", lora=lora, rate=0.01)
+    go(place, "lora-stopped", stop_after(2), lora=lora, rate=0.01)
+    assert (go(place, "lora-stopped", lora=lora, rate=0.01) - whole).abs().max() < 1e-6
+    trained = {k.removeprefix("weights/") for k in state(place / "lora") if k.startswith("weights/")}
+    assert all(".edit." in k and "lora_" in k or k.startswith(NEW) for k in trained) and len(trained) == 8 + 5
+    train(config(place, lora=lora), place / "lora", lambda: False, place / "adapted")
+    start, now = (load_model(str(place / name), "cpu").transformer.state_dict() for name in ("vera", "adapted"))
+    for name, value in start.items():
+        moved = (now[name].float() - value).abs().max()
+        assert moved > 1e-4 if name.startswith(NEW) and "layer" not in name else moved < 2e-2, name
+    adapters = load_file(place / "adapted/lora.safetensors")
+    assert set(adapters) == {f"transformer.{k.replace('.default.', '.')}" for k in trained if "lora_" in k}
+    assert min(v.abs().max() for k, v in adapters.items() if "lora_B" in k) > 1e-4
 
 
 def test_curves_where_tensorboard_is_installed(place, one):
