@@ -165,7 +165,7 @@ class Run:
 
     def train(self, stop) -> None:
         settings = self.settings
-        source, held = self._rows()
+        source, held = self._rows(stop)
         mine = range(self.place, settings.batch, self.places)
         coming, started = self._draws(source, mine), time.time()
         while self.step < settings.steps:
@@ -204,8 +204,9 @@ class Run:
         steps = range(self.step, self.settings.steps)
         return source.samples([step * self.settings.batch + at for step in steps for at in mine] if self.leads else [])
 
-    def _rows(self):
-        """(source of the rows to train on, this group's held-out samples); all rows have been encoded by then."""
+    def _rows(self, stop=lambda: False):
+        """(source of the rows to train on, this group's held-out samples); all rows have been encoded by then,
+        unless stop() said so: what is left then is encoded when it is drawn."""
         settings, root = self.settings, Path(self.settings.data)
         rows, broken = self._told_by_first(self._find_rows)
         source = Source(Straight(rows), self.cache, self.encoders, broken, settings.workers)
@@ -214,6 +215,8 @@ class Run:
         for number, _ in enumerate(source.samples(share), 1):
             if number % 100 == 0:
                 self._log(encoded=number, of=len(share))
+            if stop():
+                break
         self.nothing = text_states("", self.cache, self.encoders)
         self._tell_faults(source)
         trained, held = split(rows, settings.held_out, root)

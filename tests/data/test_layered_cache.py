@@ -74,7 +74,8 @@ def test_an_entry_hangs_on_all_that_determines_it(place, rows, cache, tmp_path):
 
 
 def test_other_encoders_are_another_fingerprint(place, encoders):
-    vera_directory(place / "other", dim=12)  # another transformer alone
+    shutil.copytree(place / "vera", place / "other")
+    (place / "other/transformer/config.json").write_text("{}")  # another transformer alone
     assert Encoders(place / "other", "cpu").fingerprint == encoders.fingerprint
     (place / "other/vae/config.json").write_text((place / "other/vae/config.json").read_text() + " ")
     assert Encoders(place / "other", "cpu").fingerprint != encoders.fingerprint

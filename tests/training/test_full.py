@@ -64,7 +64,8 @@ def state(folder):
 
 
 def stop_after(steps):
-    asked = iter([False] * (steps - 1) + [True])
+    """Of the eight questions while rows are encoded, none is said yes to."""
+    asked = iter([False] * (8 + steps - 1) + [True])
     return lambda: next(asked)
 
 
@@ -130,14 +131,15 @@ def test_a_row_that_breaks_late_is_replaced_and_told(place):
 
     def lose():
         steps.append(1)
-        for clip in range(3) if len(steps) == 1 else ():
+        for clip in range(3) if len(steps) == 9 else ():  # asked for each of the eight rows, then for each step
             (place / f"losing/clip{clip}/alpha.mp4").unlink()
         return False
 
     course = go(place, "losing-run", lose, data=str(place / "losing"), steps=6, batch=2)
     told = lines(place / "losing-run", "broken_row")
     assert len(course) == 6 and course.isfinite().all()
-    assert {line["broken_row"] for line in told} == {"train.jsonl:1", "train.jsonl:2", "train.jsonl:3"}
+    named = [line["broken_row"] for line in told]  # of the lost ones, those that were drawn again, once each
+    assert len(named) == len(set(named)) >= 2 and set(named) <= {"train.jsonl:1", "train.jsonl:2", "train.jsonl:3"}
     assert all("alpha.mp4" in line["file"] and line["step"] >= 1 for line in told)
 
 
@@ -225,8 +227,8 @@ def test_lora_trains_adapters_and_what_is_new_alone(place, monkeypatch):
     train(config(place, lora=lora), place / "lora", lambda: False, place / "adapted")
     start, now = (load_model(str(place / name), "cpu").transformer.state_dict() for name in ("vera", "adapted"))
     for name, value in start.items():
-        moved = (now[name].float() - value).abs().max()
-        assert moved > 1e-4 if name.startswith(NEW) and "layer" not in name else moved < 2e-2, name
+        moved = now[name].float().sub(value).abs().max()
+        assert moved > 1e-3 if name.startswith(NEW) else torch.equal(now[name], value.to(now[name].dtype)), name
     adapters = load_file(place / "adapted/lora.safetensors")
     assert set(adapters) == {f"transformer.{k.replace('.default.', '.')}" for k in trained if "lora_" in k}
     assert min(v.abs().max() for k, v in adapters.items() if "lora_B" in k) > 1e-4
