@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from core.data.layered import LAYERS, Broken, Row
 from core.data.layered_media import model_layers, read_layers
 from core.errors import InputError
-from core.model.load import fingerprint, load_model, visiting
+from core.model.load import fingerprint, load_model
 
 WAY = "1"  # of making latents out of layers; another way is another number
 ENCODERS = ("vae", "text_encoder", "tokenizer")
@@ -76,7 +76,7 @@ def checksum(values: torch.Tensor) -> str:
 
 
 class Encoders:
-    """The codec and the text encoder of a Vera directory, loaded when they are first needed."""
+    """The codec and the text encoder of a Vera directory, on the device from when they are first needed."""
 
     def __init__(self, root: Path, device):
         self.root, self.device, self.parts = Path(root), device, None
@@ -84,22 +84,24 @@ class Encoders:
 
     def latents(self, row: Row, layers: dict) -> torch.Tensor:
         """Of a row's decoded layers, in order of LAYERS: (4 or 5, C, t, h, w) fp16. Raises Broken."""
-        unit = model_layers(row, layers, self.device)
-        codec = self._loaded()["codec"]
+        unit, (codec, _) = model_layers(row, layers, self.device), self._loaded()
         return torch.cat([codec.encode(unit[k][None]) for k in LAYERS if k in unit]).to("cpu", torch.float16)
 
     def text(self, instruction: str) -> torch.Tensor:
-        """States (N, D) of an instruction's own tokens, in the encoder's type."""
-        states = self._loaded()["text"].encode([instruction])[0].cpu()
+        """States (N, D) of an instruction's own tokens, in the encoder's type. Raises InputError as WanText does."""
+        states = self._loaded()[1].encode([instruction])[0].cpu()
         return states[: int((states != 0).any(-1).sum())].contiguous()
 
     def _loaded(self):
         if self.parts is None:
             model = load_model(str(self.root), "cpu")  # mapped, not read: the transformer costs nothing here
-            self.parts = visiting(model, model.codec.vae, model.text.encoder, self.device)
+            model.codec.vae.to(self.device)
+            model.text.encoder.to(self.device)
+            self.parts = model.codec, model.text
         return self.parts
 
     def release(self) -> None:
+        """Give their memory back until they are needed again."""
         self.parts = None
 
 

@@ -87,8 +87,10 @@ class Settings:
             value, usual = getattr(settings, name), field.default
             if isinstance(usual, (int, float)) and not isinstance(usual, bool):
                 kind = int if isinstance(usual, int) else (int, float)
-                if isinstance(value, bool) or not isinstance(value, kind) or value < 0:
-                    raise InputError(f"{name!r}: {value!r} is not {'a whole number' if kind is int else 'a number'} from 0")
+                least = 1 if name in ("frames", "steps", "save_every", "evaluate_every") else 0
+                if isinstance(value, bool) or not isinstance(value, kind) or value < least:
+                    a_number = "a whole number" if kind is int else "a number"
+                    raise InputError(f"{name!r}: {value!r} is not {a_number} from {least}")
         if len(settings.weights) != len(BRANCHES) or sum(settings.weights) <= 0:
             raise InputError(f"'weights': {settings.weights!r} are not three weights, of {', '.join(BRANCHES)}")
         return settings
@@ -179,6 +181,7 @@ class Run:
             norm = self.model.take_gradients(settings.clip)
             self.optimizer.step()
             self.model.follow(self.step, settings.ema)
+            self.encoders.release()  # if an entry had to be made again
             self.step += 1
 
             sums[-2:] = torch.tensor([len(source.faults), bool(stop())])
@@ -225,6 +228,9 @@ class Run:
             raise InputError(f"{root}: leaves no row to train on; see `python -m core.data.check`, and 'held_out'")
         here = [held[i % len(held)] for i in range(self.place, -(-len(held) // self.places) * self.places, self.places)]
         samples = list(Source(Straight(here), self.cache, self.encoders, broken, 0).samples(range(len(here))))
+        least = torch.tensor(len(samples), device=self.device)  # one may have vanished on a rank just now
+        dist.all_reduce(least, dist.ReduceOp.MIN)
+        samples = samples[: int(least)]
         self.encoders.release()
         self.counts = [1.0 if self.place + k * self.places < len(held) else 0.0 for k in range(len(samples))]
         return Source(Order(trained, settings.seed), self.cache, self.encoders, broken, settings.workers), samples

@@ -1,6 +1,7 @@
 """Rows of the public dataset as published, and broken in every way we could think of."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -65,7 +66,7 @@ def sound(file):
 
 @pytest.fixture
 def root(library, tmp_path):
-    shutil.copytree(library, tmp_path / "media")
+    shutil.copytree(library, tmp_path / "media", copy_function=os.link)
     return tmp_path
 
 

@@ -36,7 +36,7 @@ def place(tmp_path_factory):
 def config(place, **changes):
     usual = dict(
         train="vera", model=str(place / "vera"), data=str(place / "data"), cache=str(place / "cache"), bf16=False,
-        workers=0, batch=4, steps=4, rate=2e-3, warmup=2, held_out=0, save_every=2, evaluate_every=100,
+        workers=0, batch=2, steps=4, rate=2e-3, warmup=2, held_out=0, save_every=2, evaluate_every=100,
     )  # fmt: skip
     return usual | changes
 
