@@ -31,9 +31,10 @@ def vera_directory(root: Path, limits: dict | None = None, spread=0.0, **geometr
     (root / "transformer").mkdir(parents=True)
     config.save(root / "transformer/config.json")
     save_file(transformer.state_dict(), root / "transformer/model-00001-of-00001.safetensors")
+    torch.manual_seed(6)  # whatever the transformer is; the statistics are those of these weights on tests.data.layers
     AutoencoderKLWan(
         base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1, z_dim=CHANNELS,
-        latents_mean=[0.24, -0.18, -0.25, 0.11], latents_std=[0.09] * CHANNELS,
+        latents_mean=[0.242, 0.43, 0.205, -0.079], latents_std=[0.07, 0.132, 0.121, 0.119],
     ).save_pretrained(root / "vae")  # fmt: skip
     text = UMT5Config(vocab_size=len(WORDS), d_model=TEXT_DIM, d_kv=8, d_ff=24, num_layers=1, num_heads=2)
     UMT5EncoderModel(text).save_pretrained(root / "text_encoder")
