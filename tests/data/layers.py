@@ -41,14 +41,14 @@ def movie(file: Path, frames, rate=16, codec="libx264", faststart=True) -> Path:
     return file
 
 
-def layers(seed: int, frames=49, size=32) -> dict:
+def layers(seed: int, frames=49, size=32, drift=0.2) -> dict:
     """A smooth plate and a coloured square that drifts over it: layer -> (T, H, W, 3)."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] / size
     turn = rng.uniform(0, 6, 3)
     source = np.stack([0.5 + 0.3 * np.sin(3 * x + 2 * y + t) for t in turn], -1)[None].repeat(frames, 0)
     colour, (left, top) = rng.uniform(0.1, 0.9, 3), rng.uniform(0.1, 0.5, 2)
-    drift = np.linspace(0, 0.2, frames)[:, None, None]
+    drift = np.linspace(0, drift, frames)[:, None, None]
     inside = (abs(x - left - drift - 0.15) < 0.15) & (abs(y - top - 0.15) < 0.15)
     alpha = inside[..., None].astype(float).repeat(3, -1)
     edit = np.broadcast_to(colour, source.shape) * alpha
@@ -70,10 +70,10 @@ def write_rows(file: Path, *rows) -> Path:
 
 
 def dataset(root: Path, count=8, size=32) -> Path:
-    """`count` train rows, each with layers of its own."""
+    """`count` train rows, each with layers of its own, which stand still: easily learned by heart."""
     rows = []
     for i in range(count):
-        write_layers(root / f"clip{i}", layers(i, size=size))
+        write_layers(root / f"clip{i}", layers(i, size=size, drift=0.0))
         paths = {k: v.replace("media", f"clip{i}") for k, v in TRAIN.items() if k.endswith("_path")}
         rows.append(paths | {"edit_instruction": ["Add a red boat", "Add snow to the sea", "Add a boat"][i % 3] + " a" * i})
     write_rows(root / "train.jsonl", *rows)
