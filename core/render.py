@@ -3,11 +3,12 @@
 import signal
 import sys
 import traceback
+from contextlib import contextmanager
 from dataclasses import replace
 
 from core.arguments import Parser
 from core.errors import InputError, OutOfMemory, Stopped
-from core.recipe import ATTENTIONS, COMPRESSIONS, LAYER_TYPES, OFFLOADS, WEIGHTS, EditRecipe
+from core.recipe import ATTENTIONS, COMPRESSIONS, LAYER_TYPES, OFFLOADS, WEIGHTS, EditRecipe, split_model
 
 DONE, FAULT, WRONG_INPUT, STOPPED = 0, 1, 2, 3
 
@@ -113,6 +114,9 @@ def parser() -> Parser:
     )
     p.add_argument("--verbose", action="store_true", help="say what was chosen (device, attention, ...), and why")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="GPUs that share each step (with --device cpu: processes)"
+    )
     p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
     return p
 
@@ -186,6 +190,25 @@ def told(error) -> tuple[int, str]:
     return FAULT, f"fault: {error.__class__.__name__}: {error}"
 
 
+@contextmanager
+def crew_of(processes, recipe):
+    """What loads a model onto so many processes."""
+    from core.model.load import load_model
+    from core.sampling.savers import Savers
+
+    if processes < 1:
+        raise InputError(f"--processes {processes}: give 1 or more")
+    if processes == 1:
+        yield load_model
+        return
+    if split_model(recipe.model)[0]:
+        raise InputError(f"--processes: model {recipe.model} runs on one; leave it out")
+    from core.parallel import Crew
+
+    with Crew(processes, Savers.of(recipe)) as crew:
+        yield crew.load
+
+
 def main(argv=None) -> int:
     progress = None
     try:
@@ -196,8 +219,9 @@ def main(argv=None) -> int:
         from core.progress import Progress
 
         progress = Progress(args.progress)
-        _, said = render(recipe, args.device, progress, stopping, args.verbose)
-        progress.say(said, event="done", out=recipe.out)
+        with crew_of(args.processes, recipe) as load:
+            _, said = render(recipe, args.device, progress, stopping, args.verbose, load)
+            progress.say(said, event="done", out=recipe.out)
         return DONE
     except Exception as error:
         code, line = told(error)

@@ -1,6 +1,7 @@
-"""Train mini: `python -m core.train CONFIG.json [--out DIR] [--minutes M]`.
+"""Train mini or a full-size Vera: `python -m core.train CONFIG.json [--out DIR] [--minutes M]`.
 
-The same command again resumes. Ctrl-C saves and stops.
+The same command again resumes. Ctrl-C saves and stops. A full-size one on several GPUs:
+`torchrun --nproc-per-node 8 -m core.train CONFIG.json` (docs/training.md).
 """
 
 import argparse
@@ -8,19 +9,34 @@ import json
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from core.errors import InputError
+
 
 def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m core.train", description="Train mini; resumes where it stopped.")
+    parser = argparse.ArgumentParser(prog="python -m core.train", description="Train; resumes where it stopped.")
     parser.add_argument("config", type=Path, help="a JSON file, such as core/training/mini.json")
     parser.add_argument("--out", type=Path, help="training state (default: runs/<name of the config>)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="save and stop after this long")
     parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--export", type=Path, metavar="DIR", help="full size: write what was reached as a model, and end")
     args = parser.parse_args(argv)
-    config = json.loads(args.config.read_text(encoding="utf-8"))
+    try:
+        return run(args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(args) -> int:
+    try:
+        config = json.loads(args.config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{args.config}: not a readable configuration ({error})") from None
     folder = args.out or Path("runs") / args.config.stem
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -30,7 +46,13 @@ def main(argv=None) -> int:
         signal.signal(number, lambda *_: stopped.append(True))
     until = time.time() + 60 * args.minutes
 
-    if config["train"] == "codec":
+    if config["train"] == "vera":
+        from core.training.full import train
+
+        if args.export is not None and args.export.exists():
+            raise InputError(f"{args.export}: is there already; export to a new folder")
+        train = partial(train, target=args.export)
+    elif config["train"] == "codec":
         from core.training.codec import train
     else:
         from core.training.transformer import train

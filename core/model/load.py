@@ -269,16 +269,16 @@ def fill(module: nn.Module, files: TensorFiles, dtype, keep=lambda name: False, 
     module.eval()
 
 
-def fingerprint(root: Path) -> str:
+def fingerprint(root: Path, parts=PARTS) -> str:
     """SHA-256 of a model directory, cheap on 50 GB, as 64 hex digits.
 
-    Over every .json, .txt, .model and .safetensors file of the four parts, in order of name:
+    Over every .json, .txt, .model and .safetensors file of the parts, in order of name:
     its path, size and contents; of safetensors, the whole header and up to 4 KiB from the
     middle of every tensor. A training step moves every weight of a tensor, so it shows;
     a change of a few values elsewhere in a tensor does not. Limits are not part of it.
     """
     digest = hashlib.sha256()
-    for part in PARTS:
+    for part in parts:
         for file in sorted((root / part).rglob("*"), key=lambda f: f.relative_to(root).as_posix()):
             if file.suffix in (".json", ".txt", ".model", ".safetensors"):
                 digest.update(f"{file.relative_to(root).as_posix()}\n{file.stat().st_size}\n".encode())

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -48,6 +49,37 @@ _EXACT = (
 )
 
 
+class Header(NamedTuple):
+    """What a movie says of itself; fps 0 where it says nothing."""
+
+    width: int
+    height: int
+    frames: int
+    fps: Fraction
+
+
+def movie_header(file: Path) -> Header:
+    """Of a movie, without decoding: quick, and only as true as the file is. Raises InputError if broken off."""
+    refuse_truncated(file)
+    with _open(file) as container:
+        stream = _video_stream(container, file)
+        rate = stream.average_rate or stream.guessed_rate or 0
+        frames = stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
+        return Header(stream.width, stream.height, frames, Fraction(rate))
+
+
+def refuse_truncated(file: Path) -> None:
+    """Raises InputError for an empty file, and for one that ends before its index does."""
+    size = file.stat().st_size
+    if size == 0:
+        raise InputError(f"{file}: the file is empty (0 bytes); write it again")
+    with _open(file) as container:
+        stream = _video_stream(container, file)
+        end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
+    if end > size:
+        raise InputError(f"{file}: breaks off at {size} bytes of at least {end}; write or copy it again")
+
+
 class Movie:
     """The frames of one video stream, numbered from 1.
 
@@ -64,9 +96,7 @@ class Movie:
 
     def __init__(self, file: Path, asked: range | None):
         self.file = file
-        if file.stat().st_size == 0:
-            raise InputError(f"{file}: the file is empty (0 bytes); write it again")
-        self._refuse_truncated()
+        refuse_truncated(file)
         self._rewind()
         # A range that starts before frame 1 is refused; its message wants the full count.
         first, count = self._survey(asked[-1] if asked and asked[0] > 0 else None)
@@ -89,16 +119,6 @@ class Movie:
     def close(self) -> None:
         self._stream.close()
         self._container.close()
-
-    def _refuse_truncated(self) -> None:
-        size = self.file.stat().st_size
-        with _open(self.file) as container:
-            stream = _video_stream(container, self.file)
-            end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
-        if end > size:
-            raise InputError(
-                f"{self.file}: breaks off at {size} bytes of at least {end}; write or copy it again"
-            )
 
     def _survey(self, last: int | None) -> tuple[av.VideoFrame, int]:
         """Decode up to frame `last`, or to the end: the first frame and the count."""
