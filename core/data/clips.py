@@ -111,7 +111,7 @@ def added_object(labels, rng, cam, times, height, width, subject=None):
 
     subject: where the one is, (x, y), whom the words put the object behind or in front of.
     """
-    half = {"small": 0.15, "medium": 0.22, "large": 0.31}[labels["size"]] * rng.uniform(0.96, 1.04)
+    half = {"small": 0.15, "medium": 0.22, "large": 0.31}[labels["size"]] * rng.uniform(0.99, 1.01)
     path_x, path_y, floor = path_of(labels, rng, times, half, width / height, subject)
     # What is added is attached to the scene: it moves with the plate's camera.
     offsets, zoom = cam
@@ -162,7 +162,7 @@ def path_of(labels, rng, times, half, aspect, subject):
     reach_x, reach_y = aspect / 2 - half, 0.5 - half
     if labels["place"]:
         cx, cy = words.PLACES[labels["place"]]
-        cx, cy = cx * aspect / 2 * rng.uniform(0.92, 1.08), cy / 2 * rng.uniform(0.92, 1.08)
+        cx, cy = cx * aspect / 2 * rng.uniform(0.98, 1.02), cy / 2 * rng.uniform(0.98, 1.02)
     elif subject is not None:
         cx, cy = subject[0] + rng.choice((-1, 1)) * 0.6 * half, subject[1] - 0.1
     elif rng.random() < 0.6:
@@ -170,7 +170,7 @@ def path_of(labels, rng, times, half, aspect, subject):
     else:
         cx, cy = rng.uniform(-aspect / 6, aspect / 6), rng.uniform(-1 / 6, 1 / 6)
     t = times / SPAN - 0.5
-    speed = rng.uniform(0.95, 1.05) * {"slow": 0.5, "usual": 1.0, "fast": 1.6}[labels.get("pace", "usual")]
+    speed = rng.uniform(0.98, 1.02) * {"slow": 0.5, "usual": 1.0, "fast": 1.6}[labels.get("pace", "usual")]
     x, y = torch.full_like(t, cx), torch.full_like(t, cy)
     motion = labels["motion"]
     if motion == "rising":
