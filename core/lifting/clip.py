@@ -52,6 +52,8 @@ def lift_clip(plate, edited, mask=None) -> Lifted:
         trust = (1 - grown(region, 1)) * _near(clean, seen)
     variance = Noise(of_plate, (clean - seen).square().mean(1, keepdim=True), trust)(of_plate)
     color, alpha = find_layers(seen, clean, region, variance)
+    if mask is not None:  # edges reach a pixel out of the region
+        alpha = alpha * (mask > 0)
     return Lifted(color, alpha, clean, region, moves, gain, offset)
 
 

@@ -47,7 +47,7 @@ def find_layers(seen, clean, region, variance):
     color = spread(color, (1 - grown(opaque, 2)) * region)
     behind = thin * color + (1 - thin) * seen
     solid, solid_color = _opaque(behind, clean, opaque, variance)
-    alpha = torch.maximum(1 - (1 - solid) * (1 - thin), least * region)
+    alpha = 1 - (1 - solid) * (1 - thin)
     alpha, solid, thin = _steady([alpha, solid, thin], seen, clean, variance)
     color = (solid * solid_color + (1 - solid) * thin * color) / alpha.clamp_min(1e-4)
     # Where no edge is, the colour takes what is left, so that the layer composes what was seen.
