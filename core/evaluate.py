@@ -124,7 +124,7 @@ class Evaluation:
         else:
             color, alpha, composite = run(self.model, clip.source, instruction, mask, self.steps, self.guidance)
         alpha = delivered(alpha, clip.source)
-        return judge(clip, self.times[: len(alpha)], color, alpha, composite, self.classifier), (color, alpha)
+        return judge(clip, torch.arange(len(alpha)), color, alpha, composite, self.classifier), (color, alpha)
 
 
 @torch.inference_mode()

@@ -169,7 +169,7 @@ def test_what_the_failed_attempt_held_is_free_before_the_next(gpu):
 
 
 def run(plate, out, *more):
-    given = ["--plate", plate, "--out", str(out), "--prompt", "Add a red ball", "--steps", "1", "--device", "cpu"]
+    given = ["--plate", plate, "--out", str(out), "--prompt", "Add a red ball", "--steps", "1", "--guidance", "2", "--device", "cpu"]
     return render.main([*given, "--progress", "none", *more])
 
 

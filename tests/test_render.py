@@ -183,7 +183,7 @@ def test_a_lora_is_of_the_jobs_hash_by_its_content(tmp_path):
     from core.edit import prepare
     from core.recipe import EditRecipe
 
-    plate = sequence(tmp_path / "in", [1])
+    plate = shot(tmp_path / "in", [1])
     name, files = "transformer.blocks.0.edit.attn1.to_q.lora_{}.weight", []
     for folder, value in (("a", 1.0), ("b", 1.0), ("c", 2.0)):
         (tmp_path / folder).mkdir()
@@ -217,7 +217,7 @@ def test_each_saver_reaches_the_model(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: setattr(self, "_compiled_call_impl", self._call_impl))
     plate = shot(tmp_path / "in", [1])
     for name, flags in (("a", []), ("b", ["--attention", "window", "--cache", "0.3", "--one-batch", "--compile"])):
-        assert run("--plate", plate, "--out", str(tmp_path / name), *flags) == 0
+        assert run("--plate", plate, "--out", str(tmp_path / name), "--steps", "1", "--guidance", "2", *flags) == 0
     assert seen == [(1, "dense", None, False)] * 2 + [(2, "window", 0.3, True)]
 
 

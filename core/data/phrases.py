@@ -3,6 +3,7 @@
 import re
 
 from core.data import words
+from core.model.mini_text import tokenize
 
 VERBS = ("Add", "Add", "Add", "Put", "Place", "Insert", "Create", "Show", "Draw")
 BACKGROUND_FORMS = (
@@ -14,11 +15,6 @@ BACKGROUND_FORMS = (
     "Keep the {keep} and change the background to {scene}.",
     "Make the background {scene}.",
 )
-
-
-def tokenize(text: str) -> list[str]:
-    """Lower-case words; punctuation and hyphens part them."""
-    return re.findall(r"[a-z]+", text.lower())
 
 
 def instruction(labels: dict, rng) -> str:

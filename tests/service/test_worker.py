@@ -69,7 +69,7 @@ def test_the_model_is_kept_until_its_files_change(tmp_path, monkeypatch):
     class Model:
         device = "cpu"
 
-    monkeypatch.setattr(load, "load_model", lambda name, device, offload: loads.append((name, device, offload)) or Model())
+    monkeypatch.setattr(load, "load_model", lambda name, device, **asked: loads.append((name, device, asked)) or Model())
     (tmp_path / "weights").write_bytes(b"1")
     warm = worker.WarmModel(Heard())
     first = warm(str(tmp_path), "cpu")
@@ -77,8 +77,8 @@ def test_the_model_is_kept_until_its_files_change(tmp_path, monkeypatch):
     (tmp_path / "weights").write_bytes(b"22")
     assert warm(str(tmp_path), "cpu") is not first
     warm(str(tmp_path), "other")
-    warm(str(tmp_path), "other", offload=True)
-    assert loads[1:] == [(str(tmp_path), "cpu", False), (str(tmp_path), "other", False), (str(tmp_path), "other", True)]
+    warm(str(tmp_path), "other", offload="parts")
+    assert loads[1:] == [(str(tmp_path), "cpu", {}), (str(tmp_path), "other", {}), (str(tmp_path), "other", {"offload": "parts"})]
 
 
 def test_out_of_memory_is_tried_by_cheaper_means_and_said(tmp_path, monkeypatch):
@@ -93,7 +93,7 @@ def test_out_of_memory_is_tried_by_cheaper_means_and_said(tmp_path, monkeypatch)
 
     monkeypatch.setattr(Transformer, "forward", small)
     line = Heard()
-    report = worker.make(job(tmp_path, "out", one_batch=True), *line.ready(2), worker.WarmModel(line))
+    report = worker.make(job(tmp_path, "out", one_batch=True, guidance=2.0), *line.ready(2), worker.WarmModel(line))
     first, second = (said for event, said in line.said if event == "prepared")
     assert first["identity"] == second["identity"] and first["warnings"] == []
     assert second["warnings"] == report["warnings"] and "one after the other" in report["warnings"][0]
