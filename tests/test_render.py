@@ -9,7 +9,6 @@ import subprocess
 import sys
 
 import numpy as np
-import OpenImageIO as oiio
 import pytest
 import torch
 

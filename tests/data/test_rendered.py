@@ -1,7 +1,6 @@
 """The clips that Cycles rendered ahead are exact layers too, of what their labels say."""
 
 import pytest
-import torch
 
 from core.data import words
 from core.data.rendered import folders, read_clip
