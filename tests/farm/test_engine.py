@@ -105,8 +105,9 @@ def test_shots_are_whole_and_as_of_a_single_run_though_workers_are_killed(tmp_pa
     said = Counter(e["state"] for e in events if e["event"] == "shot")
     assert said["done"] + said["whole"] == SHOTS and said["wrong"] == 1 and said["failed"] == 0
     # A shot that was killed is begun again, in a process that has to load the model; else there is one model a worker.
+    # One kill may come just as a shot is whole, and then nothing is to be begun again; of five some come before.
     begun = sum(e.get("state") == "begun" and e["shot"] != 3 for e in events)
-    assert SHOTS < begun <= SHOTS + KILLS and said["model"] <= 2 + KILLS
+    assert SHOTS + (KILLS > 1) <= begun <= SHOTS + KILLS and said["model"] <= 2 + KILLS
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     truth = [single(tmp_path, **job(plate, tmp_path / f"single/{seed}", seed=seed)) for seed in range(SEEDS)]
     assert truth[0] != truth[1]
