@@ -14,6 +14,7 @@ from core.data.fields import extend_color, plane, smoothstep
 
 SPAN = 48  # motions are laid out over the frames 0 .. SPAN
 STRAIGHT = ("rising", "falling", "drifting left", "drifting right")  # the motions that may be slow or fast
+ASPECTS = (1.8, 1.8, 1.0, 5 / 9)  # of the frames that instructions alone are thought over
 FACING = ("fish", "bird", "paper plane")  # look the way they go; to the right if they do not
 
 
@@ -22,7 +23,9 @@ class LayeredClip:
     """Frames T at H x W, all in [0, 1], display-encoded.
 
     source, edit (straight colour), composite: (T, 3, H, W); alpha: (T, 1, H, W);
-    mask: (T, 1, H, W), 1 where the edit may go; labels: what the instruction names.
+    mask: (T, 1, H, W), 1 where the edit may go; labels: what the instruction names;
+    path (T, 3): of an object's own middle x and y in halves of the frame, right and down, and the log of its
+    size, half its height in halves of the frame's; 0 of what fills the frame. None of a rendered clip.
     """
 
     source: torch.Tensor
@@ -32,14 +35,15 @@ class LayeredClip:
     mask: torch.Tensor
     instruction: str
     labels: dict
+    path: torch.Tensor | None
 
 
-def draw_labels(rng) -> dict:
-    """What to ask for: the edit and its named properties."""
+def draw_labels(rng, objects=0.7) -> dict:
+    """What to ask for: the edit and its named properties; this share of objects, effects and backgrounds half of the rest each."""
     kind = rng.random()
-    if kind < 0.70:
+    if kind < objects:
         return draw_object(rng)
-    if kind < 0.85:
+    if kind < (1 + objects) / 2:
         return {
             "edit": "effect",
             "effect": rng.choice(list(words.EFFECTS)),
@@ -83,6 +87,7 @@ def make_clip(seed: int, height: int, width: int, times, labels: dict | None = N
     labels = drawn if labels is None else labels
     text = phrases.instruction(labels, rng)
     source, cam = plates.plate(rng, gen, times, height, width, held_out)
+    path = torch.zeros(len(times), 3)
 
     if labels["edit"] == "background":
         matte, rgb, _ = plates.subject(rng, gen, times, height, width)
@@ -97,29 +102,54 @@ def make_clip(seed: int, height: int, width: int, times, labels: dict | None = N
         if depth or rng.random() < 0.3:
             matte, rgb, middle = plates.subject(rng, gen, times, height, width)
             source = source + (rgb - source) * matte
-        premultiplied, alpha = added_object(labels, rng, cam, times, height, width, middle if depth else None)
+        premultiplied, alpha, path = added_object(labels, rng, cam, times, height, width, middle if depth else None)
         mask = loose_mask(alpha, rng)
         edit = extend_color(premultiplied, alpha)
         if depth == "behind":  # the mask says what is in front
             alpha, mask = alpha * (1 - matte), mask * (1 - matte)
     composite = alpha * edit + (1 - alpha) * source
-    return LayeredClip(source, edit, alpha, composite, mask, text, labels)
+    return LayeredClip(source, edit, alpha, composite, mask, text, labels, path)
+
+
+def told_path(seed: int, times) -> tuple[str, float, torch.Tensor]:
+    """An instruction, a frame's width over height, and the path told, (T, 3) as a clip has it, under a camera at rest.
+
+    Of this world but of no clip: no picture is made.
+    """
+    rng = random.Random(seed)
+    times = torch.as_tensor(times, dtype=torch.float32)
+    labels = draw_labels(rng)
+    text, aspect = phrases.instruction(labels, rng), rng.choice(ASPECTS)
+    if labels["edit"] != "object":
+        return text, aspect, torch.zeros(len(times), 3)
+    subject = plates.place_of_subject(rng) if labels["depth"] else None
+    px, py, size, _ = attached(labels, rng, plates.camera_at_rest(times), times, aspect, subject)
+    return text, aspect, in_halves(px, py, size, aspect)
+
+
+def in_halves(px, py, size, aspect):
+    """Middle and half height in frame heights, (T,) each -> (T, 3), as `LayeredClip.path`."""
+    return torch.stack([px * 2 / aspect, py * 2, (size * 2).log()], dim=1)
+
+
+def attached(labels, rng, cam, times, aspect, subject=None):
+    """The object's middle x and y, half height, and height above the ground where it rests, all (T,) in frame heights.
+
+    What is added is attached to the scene: it moves with the plate's camera.
+    """
+    half = {"small": 0.15, "medium": 0.22, "large": 0.31}[labels["size"]] * rng.uniform(0.99, 1.01)
+    path_x, path_y, floor = path_of(labels, rng, times, half, aspect, subject)
+    offsets, zoom = cam
+    return (path_x - offsets[:, 0]) / zoom, (path_y - offsets[:, 1]) / zoom, half / zoom, (floor - path_y) / zoom
 
 
 def added_object(labels, rng, cam, times, height, width, subject=None):
-    """Premultiplied colour (T, 3, H, W) and alpha (T, 1, H, W) of the object with its shadow, halo and reflection.
+    """Premultiplied colour (T, 3, H, W) and alpha (T, 1, H, W) of the object with its shadow, halo and reflection, and
+    its path, see LayeredClip.
 
     subject: where the one is, (x, y), whom the words put the object behind or in front of.
     """
-    half = {"small": 0.15, "medium": 0.22, "large": 0.31}[labels["size"]] * rng.uniform(0.99, 1.01)
-    path_x, path_y, floor = path_of(labels, rng, times, half, width / height, subject)
-    # What is added is attached to the scene: it moves with the plate's camera.
-    offsets, zoom = cam
-    px = (path_x - offsets[:, 0]) / zoom
-    py = (path_y - offsets[:, 1]) / zoom
-    size = half / zoom
-    lift = (floor - path_y) / zoom
-
+    px, py, size, lift = attached(labels, rng, cam, times, width / height, subject)
     x, y = (p[None] for p in plane(height, width))
     tilt = _tilt(labels, rng, times)
     base = tuple(min(1.0, max(0.0, c + rng.uniform(-0.03, 0.03))) for c in words.COLORS[labels["color"]])
@@ -133,7 +163,7 @@ def added_object(labels, rng, cam, times, height, width, subject=None):
         below, covered = _drawn(labels, base, x + wave, 2 * ground - y, px, py, size, tilt, times)
         share = (0.45 * smoothstep(2.2, 0.0, (y - ground) / size[:, None, None]) * (y > ground))[:, None] * (1 - alpha)
         premultiplied, alpha = premultiplied + share * below, alpha + share * covered
-    return premultiplied, alpha
+    return premultiplied, alpha, in_halves(px, py, size, width / height)
 
 
 def _drawn(labels, color, x, y, px, py, size, tilt, times):

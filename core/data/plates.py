@@ -94,12 +94,16 @@ def plate(rng, gen, times, height, width, held_out=False):
     return view(big, *cam, height, width), cam
 
 
+def place_of_subject(rng):
+    return rng.uniform(-0.45, 0.45), rng.uniform(-0.02, 0.2)
+
+
 def subject(rng, gen, times, height, width):
     """Somebody in front: matte (T, 1, H, W) with soft edges, colour (T, 3, H, W), and where, (x, y), half-way in time."""
     x, y = (p[None] for p in plane(height, width))
     t = times[:, None, None]
     scale = rng.uniform(0.22, 0.36)
-    middle = rng.uniform(-0.45, 0.45), rng.uniform(-0.02, 0.2)
+    middle = place_of_subject(rng)
     cx = middle[0] + rng.uniform(-0.15, 0.15) * (t / 48 - 0.5)
     sway = rng.uniform(0, 0.35) * torch.sin(t * rng.uniform(0.1, 0.3) + rng.uniform(0, 6))
     u = (x - cx) / scale

@@ -28,7 +28,7 @@ def read_clip(folder: Path) -> LayeredClip:
     edit = torch.where(alpha > 0, color, extend_color(color * alpha, alpha))
     composite = alpha * edit + (1 - alpha) * source
     mask = loose_mask(alpha, random.Random(said["seed"]))
-    return LayeredClip(source, edit, alpha, composite, mask, said["instruction"], said["labels"])
+    return LayeredClip(source, edit, alpha, composite, mask, said["instruction"], said["labels"], None)
 
 
 def _pixels(path):

@@ -2,10 +2,10 @@
 
 "A large red star on the left, rising" is one path through the frame and one shape around it. A
 large model finds that by itself; a small one would spend its training on it and still draw one object
-in pieces that do not meet. So the path is read from the text in one place, or its middle from the mask,
-taught by the truth, and a small network draws each latent pixel from where it lies beside that path. It sees no
-noise, so it learns quickly, and it gives the mean of all that the words allow: the transformer,
-told the drawing, decides the rest.
+in pieces that do not meet. So a path is told first, read from the text in one place or its middle from the mask, and a
+small network draws each latent pixel from where it lies beside that path. In training the path is the true one: what
+the words leave open of a path then blurs no drawing, and what is drawn is sharp wherever the path goes. The
+drawing sees no noise, so it learns quickly; the transformer, told the drawing, decides the rest.
 """
 
 import math
@@ -13,43 +13,55 @@ import math
 import torch
 from torch import nn
 
+from core.model.codec import TIME_STRIDE
 from core.model.parts import gelu_tanh, halves, mean_of_words, zero_init
 
 MOTIONS = 5  # functions of time that a path is made of
-RATES = (0.7, 1.4, 2.8, 5.6, 11.2)  # radians per radius of the object
-FEATURES = 1 + 4 * len(RATES) + 1
-USUAL_SIZE = 0.7  # log of a radius in cells
-REACH = 3.0  # radii within which an offset is told
+RATES = (0.7, 1.4, 2.8, 5.6, 11.2, 22.4)  # radians per size of the object
+FEATURES = 1 + 2 * 4 * len(RATES) + 1
+USUAL_SIZE = 0.7  # log of a size in cells
+REACH = 2.5  # sizes within which an offset is told
 TURNS = 4
 PLACE_FEATURES = 2 + 4 * TURNS
 
 
 class Drawing(nn.Module):
-    """forward(text, mask, progress, grid): the mean latents (B, 2, C, T, H, W) of edit and alpha that the words allow.
+    """The mean latents of edit and alpha that the words allow around a path, (B, 2, C, T, H, W), fp32.
 
-    text (B, N, D), mask (B, C, T, H, W) or None, progress as `Aim.path` has it, grid (T, H, W) in
-    latent pixels. Zeros where nothing is said.
+    forward(text, mask, progress, grid, path=None, cells=None):
+        text      (B, N, D)        text states
+        mask      (B, C, T, H, W)  latents of the mask, or None
+        progress  (T, 2)           how far through the shot each latent frame begins and ends, see `moments`
+        grid      (T, H, W)        in latent pixels
+        path      (B, T, 2, 3)     as `Aim.path` tells it, where it is known
+        cells     (B, K)           indices into the flattened grid; then only those are drawn, (B, 2, C, K)
+    Zeros where nothing is said.
     """
 
-    def __init__(self, text_dim: int, channels: int, dim: int = 384, layers: int = 3):
+    def __init__(self, text_dim: int, channels: int, dim: int = 512, layers: int = 4, words: int = 256):
         super().__init__()
         self.aim = Aim(text_dim, channels)
         self.inner = nn.Linear(FEATURES + PLACE_FEATURES, dim)
-        self.read = nn.Linear(text_dim, dim)
-        self.words = zero_init(nn.Linear(dim, 2 * layers * dim))
+        self.read = nn.Linear(text_dim, words)
+        self.words = zero_init(nn.Linear(words, 2 * layers * dim))
         self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(layers))
         self.outer = zero_init(nn.Linear(dim, 2 * channels))
 
-    def forward(self, text, mask, progress, grid):
-        offsets = offset_features(self.aim.path(text, mask, progress).detach(), grid)  # the truth alone teaches it
+    def forward(self, text, mask, progress, grid, path=None, cells=None):
+        if path is None:
+            path = self.aim.path(text, mask, progress, grid[2] / grid[1])
         places = place_features(grid, text.device).expand(len(text), -1, -1)
-        x = gelu_tanh(self.inner(torch.cat([offsets, places], dim=-1).to(text.dtype)))
+        x = torch.cat([offset_features(path, grid), places], dim=-1)
+        if cells is not None:
+            x = x.gather(1, cells[:, :, None].expand(-1, -1, x.shape[2]))
+        x = gelu_tanh(self.inner(x.to(text.dtype)))
         words = self.words(gelu_tanh(self.read(mean_of_words(text)))).unflatten(1, (len(self.layers), 2, 1, -1))
         for i, layer in enumerate(self.layers):
             scale, shift = words[:, i].unbind(1)
             x = x + gelu_tanh(layer(x) * (1 + scale) + shift)
         drawn = self.outer(x).float() * (text != 0).flatten(1).any(1)[:, None, None]
-        return drawn.unflatten(2, (2, -1)).permute(0, 2, 3, 1).unflatten(3, grid)
+        drawn = drawn.unflatten(2, (2, -1)).permute(0, 2, 3, 1)
+        return drawn if cells is not None else drawn.unflatten(3, grid)
 
 
 class Aim(nn.Module):
@@ -61,17 +73,23 @@ class Aim(nn.Module):
         self.outer = zero_init(nn.Linear(text_dim, 2 * MOTIONS + 1))
         self.mask = zero_init(nn.Conv3d(channels, 1, 1))
 
-    def path(self, text, mask, progress):
-        """(B, T, 3) fp32: x and y of the layer's middle in halves of the frame, right and down, and the log of
-        its size, a radius in halves of the frame's height. text (B, N, D), mask (B, C, T, H, W) or None,
-        progress (T,): how far through the shot's motion each latent frame is, 0 to 1."""
-        told = self.outer(gelu_tanh(self.inner(mean_of_words(text)))).float()
-        steps = told[:, :-1].unflatten(1, (2, MOTIONS))
-        path = (steps @ motions(progress.to(text.device)).T).transpose(1, 2)
-        if mask is not None:
-            path = path.detach() + self.centre_of(mask) - steps[:, None, :, 0].detach()  # it teaches its own reading only
-        size = told[:, None, -1:] - 1.5
-        return torch.cat([path, size.expand(-1, path.shape[1], 1)], dim=-1)
+    def path(self, text, mask, progress, aspect):
+        """(B, *progress.shape, 3) fp32: x and y of an object's middle in halves of the frame, right and down, and the
+        log of its size, half its height in halves of the frame's. text (B, N, D), mask (B, C, T, H, W) or None;
+        progress (T, ...): how far through the shot, 0 to 1; aspect: the frame's width over its height, or one for each
+        of B. Where it rests is told in halves of the frame, how it moves in those of the height, and the frame holds it in.
+        """
+        told, more = self.outer(gelu_tanh(self.inner(mean_of_words(text)))).float(), (1,) * progress.ndim
+        steps, size = told[:, :-1].unflatten(1, (2, MOTIONS)), told[:, -1].view(-1, *more, 1) - 1
+        aspect = torch.as_tensor(aspect, dtype=torch.float32, device=told.device).expand(len(told))
+        shape = torch.stack([aspect, torch.ones_like(aspect)], dim=-1)  # halves of the height in the frame's own
+        rest = steps[..., 0].view(-1, *more, 2)
+        moved = torch.einsum("bcm,t...m->bt...c", steps[..., 1:] / shape[..., None], motions(progress.to(told.device))[..., 1:])
+        if mask is not None:  # it teaches its own reading only
+            rest, moved, size = self.centre_of(mask).unflatten(1, (-1, *more[1:])), moved.detach(), size.detach()
+        reach = (1 - size.exp() / shape.view(-1, *more, 2)).clamp_min(0)
+        path = torch.minimum(torch.maximum(rest + moved, -reach), reach)
+        return torch.cat([path, size.expand(*path.shape[:-1], 1)], dim=-1)
 
     def centre_of(self, mask):
         """Middle of the mask, frame by frame: latents (B, C, T, H, W) -> (B, T, 2)."""
@@ -80,8 +98,16 @@ class Aim(nn.Module):
         return torch.stack([weight.sum(2) @ x, weight.sum(3) @ y], dim=-1)
 
 
+def moments(latents, whole: int):
+    """How far through a shot of `whole` latent frames those numbered `latents` (T,) begin and end, (T, 2), 0 to 1:
+    the first holds one frame alone, each other one four."""
+    ends = torch.as_tensor(latents, dtype=torch.float32)
+    begins = (ends - (TIME_STRIDE - 1) / TIME_STRIDE).clamp_min(0)
+    return torch.stack([begins, ends], dim=1) / max(whole - 1, 1)
+
+
 def motions(progress):
-    """(T,) -> (T, MOTIONS): rest, straight on, once round, and two bounces; all but the first of zero mean over 0 .. 1."""
+    """(...) -> (..., MOTIONS): rest, straight on, once round, and two bounces; all but the first of zero mean over 0 .. 1."""
     turn = 2 * math.pi * progress.float()
     return torch.stack(
         [torch.ones_like(turn), progress.float() - 0.5, turn.sin(), turn.cos(), turn.sin().abs() - 2 / math.pi], dim=-1
@@ -89,19 +115,20 @@ def motions(progress):
 
 
 def offset_features(path, grid):
-    """A path (B, T, 3) and a grid (T, h, w) -> (B, T * h * w, FEATURES), fp32.
+    """A path (B, T, 2, 3) and a grid (T, h, w) -> (B, T * h * w, FEATURES), fp32.
 
-    Sines and cosines of a cell's offset from the path in sizes of the object, and that size in cells, all fading
-    with the distance: what is far away is told nothing.
+    Sines and cosines of a cell's offset from where the path is as the latent frame begins and as it ends, in sizes of
+    the object, and that size in cells, all fading with the distance: what is far away is told nothing.
     """
     _, height, width = grid
     y, x = halves(height, path.device)[:, None], halves(width, path.device)[None]
-    centre_x, centre_y, size = (path[:, :, None, None, i] for i in range(3))
-    radius = size.exp()
-    dx, dy = torch.broadcast_tensors((x - centre_x) * (width / height) / radius, (y - centre_y) / radius)
-    waves = [f(rate * d) for rate in RATES for d in (dx, dy) for f in (torch.sin, torch.cos)]
-    features = torch.stack([torch.ones_like(dx), *waves, (size + math.log(height / 2) - USUAL_SIZE).expand_as(dx)], dim=-1)
-    near = torch.exp(-(dx**2 + dy**2) / (2 * REACH**2))
+    center = path.unflatten(2, (2, 1, 1))  # (B, T, 2, 1, 1, 3)
+    radius = center[..., 2].exp()
+    dx, dy = torch.broadcast_tensors((x - center[..., 0]) * (width / height) / radius, (y - center[..., 1]) / radius)
+    waves = [f(rate * d) for rate in RATES for both in (dx, dy) for d in both.unbind(2) for f in (torch.sin, torch.cos)]
+    size = center[..., 2].mean(2) + math.log(height / 2) - USUAL_SIZE
+    features = torch.stack([torch.ones_like(waves[0]), *waves, size.expand_as(waves[0])], dim=-1)
+    near = torch.exp(-(dx**2 + dy**2) / (2 * REACH**2)).mean(2)
     return (features * near[..., None]).flatten(1, 3)
 
 

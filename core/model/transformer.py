@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from core.model.config import BRANCHES, TransformerConfig
-from core.model.drawing import PLACE_FEATURES, Drawing, place_features
+from core.model.drawing import PLACE_FEATURES, Drawing, moments, place_features
 from core.model.parts import gelu_tanh, mean_of_words, zero_init
 from kernels.joint_attention import joint_attention
 from kernels.norm_rotary_pack import can_pack, norm_rotary_pack, rotate
@@ -38,8 +38,9 @@ class Transformer(nn.Module):
         source    (B, C, T, H, W)     latents of the plate
         mask      (B, C, T, H, W)     latents of the mask, or None
         times     (T,)                latent-time positions, default 0 .. T-1
-        progress  (T,)                how far through the shot's motion each latent frame is,
-                                      default 0 .. 1; only a drawing asks for it
+        progress  (T, 2)              how far through the shot each latent frame begins and ends, default
+                                      that of a whole shot; only a drawing asks for it, and for
+        path      (B, T, 2, 3)        where an object goes, if that is known, see drawing.py
         cache     keeps blocks' work between steps, see core/sampling/cache.py
     returns the velocity (noise - clean), (B, 3, C, T, H, W), in the latents' type.
     H and W must be multiples of the patch. Inputs may be fp32 whatever the weights' type.
@@ -62,7 +63,7 @@ class Transformer(nn.Module):
         self.drawing = Drawing(config.text_dim, channels) if config.drawing else None
         self.blocks = nn.ModuleList(JointBlock(config) for _ in range(config.layers))
 
-    def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None):
+    def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None, path=None):
         branches = [getattr(self, name) for name in BRANCHES]
         given, dtype = latents.dtype, self.source_embedding.weight.dtype
         latents, text, source = latents.to(dtype), text.to(dtype), source.to(dtype)
@@ -80,7 +81,8 @@ class Transformer(nn.Module):
             tokens = [t + b.place_embedding(places) for t, b in zip(tokens, branches)]
         guess = [0, 0, source.float()]  # what the heads of clean latents start from
         if self.drawing is not None:
-            drawn = self.drawing(text, mask, progress_of(progress, frames, text.device), (frames, height, width)).detach()
+            progress = moments(range(frames), frames) if progress is None else progress
+            drawn = self.drawing(text, mask, progress, (frames, height, width), path).detach()
             guess[:2] = drawn.unbind(1)
             drawn = drawn.flatten(1, 2).to(dtype)
             tokens = [t + flatten(b.drawing_embedding(drawn)) for t, b in zip(tokens, branches)]
@@ -342,10 +344,6 @@ def velocity_of(out, latents, timestep, guess, std):
     s = (timestep / 1000).clamp_min(LEAST_NOISE)[:, None, None, None, None]
     branches = zip(latents.float().unbind(1), out.float().unbind(1), guess)
     return torch.stack([(noisy - (base + std * new)) / s for noisy, new, base in branches], dim=1)
-
-
-def progress_of(progress, frames: int, device):
-    return torch.linspace(0, 1, frames, device=device) if progress is None else progress
 
 
 def flatten(x):

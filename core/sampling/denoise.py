@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from core.errors import Stopped
+from core.model.drawing import moments
 from core.model.offload import computing_device
 from core.sampling.cache import Watched
 from core.sampling.latents import InMemory, StatesInMemory
@@ -81,7 +82,7 @@ class Guided:
                     None if self.mask is None else self.mask.read(*span),
                 )
             )
-            progress = torch.arange(*span, device=device) / max(self.whole - 1, 1)
+            progress = moments(range(*span), self.whole)
             blocks = Watched(check, caches[empty, span] if caches else None)
             time = timestep.to(device).expand(batch)
             v = transformer(x, time, instruction, plate, matte, None, progress, cache=blocks)

@@ -22,24 +22,25 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from core.data.clips import SPAN, make_clip
+from core.data.clips import SPAN, draw_labels, make_clip
 from core.data.phrases import vocabulary
 from core.model.codec import SPACE_STRIDE as SPACE
 from core.model.codec import TIME_STRIDE as TIME
 from core.model.config import PRESETS
+from core.model.drawing import moments
 from core.model.mini import read_weights
 from core.model.mini_codec import MiniCodec
 from core.model.mini_text import MiniText
 from core.model.transformer import Transformer
-from core.training.aim import aim_error, lesson, lesson_error, teach_aim, where
+from core.training.aim import aim_error, lesson, lesson_error, teach_aim
 from core.training.curve import draw_curve
 from core.training.state import STATE, Ema, load_state, log_line, save_state, trapezoid
 from core.training.samples import sample_sheet
 
 DRAWING_WEIGHTS = (0.5, 0.5)  # of the drawing's error and its aim's beside the mean of the branches' losses
-LESSON = 24  # instructions beside each round's clips
+LESSON = 32  # instructions beside each round's clips
 LOUDEST = 0.4  # a loss counts no more at lower noise levels
-LAST = SPAN // 4  # index of the last latent frame of a clip
+LAST = SPAN // TIME  # index of the last latent frame of a clip
 SHAPES = ((80, 144), (80, 144), (112, 112), (144, 80))  # height, width
 
 
@@ -60,8 +61,9 @@ def pick_times(rng, count: int) -> list[int]:
 class Rounds(IterableDataset):
     """The clips of the rounds from `step` on, made where they are asked for: in this process, or in a loader's workers.
 
-    Yields, a round: pictures (count, 5, 3, 4 t, H, W) of source, edit, alpha, composite, mask; where the object is,
-    see `where`, (count, t, 3); instructions; latent times; a lesson of the aim. All of a round hangs on the number of its first clip.
+    Yields, a round: pictures (count, 5, 3, 4 t, H, W) of source, edit, alpha, composite, mask; where the object is as
+    each latent frame begins and ends, (count, t, 2, 3), as `LayeredClip.path`; instructions; latent times; a lesson of
+    the aim. All of a round hangs on the number of its first clip.
     """
 
     def __init__(self, config: dict, step: int, clips: int, rank: int, ranks: int):
@@ -79,7 +81,7 @@ class Rounds(IterableDataset):
             if turn % of == number:
                 mine = stage["batch"] // self.ranks
                 first = self.config["seed"] + clips + self.rank * mine
-                yield *clips_of(first, mine, stage["latents"]), lesson(first, LESSON // self.ranks)
+                yield *clips_of(first, mine, stage["latents"], stage.get("objects", 0.7)), lesson(first, LESSON // self.ranks)
             step, clips = step + stage["repeats"], clips + stage["batch"]
 
 
@@ -87,20 +89,21 @@ def stage_of(config: dict, step: int) -> dict:
     return next(s for s in config["stages"] if step < s["until"])
 
 
-def clips_of(seed: int, count: int, latents: int):
-    """Clips seed .. seed + count - 1 of one shape and one choice of times, as Rounds yields them."""
+def clips_of(seed: int, count: int, latents: int, objects: float = 0.7):
+    """Clips seed .. seed + count - 1 of one shape and one choice of times, as Rounds yields them; this share adds objects."""
     rng = random.Random(seed)
     height, width = rng.choice(SHAPES)
     times = pick_times(rng, latents)
     frames = [f for t in times for f in frames_of(t)]
-    stacks, truth, texts = [], [], []
+    stacks, paths, texts = [], [], []
     for k in range(count):
-        clip = make_clip(seed + k, height, width, frames)
+        labels = draw_labels(random.Random(seed + k), objects)
+        clip = make_clip(seed + k, height, width, frames, labels)
         layers = torch.stack([x.expand(-1, 3, -1, -1) for x in (clip.source, clip.edit, clip.alpha, clip.composite, clip.mask)])
         stacks.append(layers.transpose(1, 2))
-        truth.append(where(clip, TIME))
+        paths.append(clip.path.unflatten(0, (-1, TIME))[:, [0, -1]])
         texts.append(clip.instruction)
-    return torch.stack(stacks), torch.stack(truth), texts, times
+    return torch.stack(stacks), torch.stack(paths), texts, times
 
 
 @torch.inference_mode()
@@ -110,7 +113,7 @@ def latents_of(codec, pictures):
     return torch.stack([codec.encode_groups(clip) for clip in pictures]), seen
 
 
-def flow_loss(transformer, states, latents, seen, times, with_mask, shift, scale):
+def flow_loss(transformer, states, latents, seen, times, progress, path, with_mask, shift, scale):
     """Mean squared error of the clean latents, a branch -> (3,); latents and seen as `latents_of` gives them.
 
     scale (C,): what an error of each channel is counted by, see `in_pixels`. By 1 / s^2 of the
@@ -123,8 +126,7 @@ def flow_loss(transformer, states, latents, seen, times, with_mask, shift, scale
     noise = torch.randn_like(clean)
     s = sigma[:, None, None, None, None, None]
     noisy = (1 - s) * clean + s * noise
-    progress = torch.tensor(times, device=latents.device) / LAST
-    velocity = transformer(noisy, sigma * 1000, states, source, mask if with_mask else None, times, progress)
+    velocity = transformer(noisy, sigma * 1000, states, source, mask if with_mask else None, times, progress, path=path)
     s = s[:, 0]
     error = (velocity.float() - (noise - clean)) * scale.view(1, 1, -1, 1, 1, 1)
     error = error.pow(2).mean(2) * (s / s.clamp_min(LOUDEST)) ** 2
@@ -133,22 +135,27 @@ def flow_loss(transformer, states, latents, seen, times, with_mask, shift, scale
     return (error * weight).mean((0, 2, 3, 4))
 
 
-def drawing_losses(drawing, states, latents, seen, mask, truth, times, scale):
-    """What the words alone draw, and where the mask aims (0 without one): errors (2,), of a clip's drawing the root
-    mean square, so that clips of which the words tell little do not drown the others; latents and seen as `latents_of`
-    gives them, mask (B, C, t, h, w) or None, truth (B, t, 3) as `where` gives it, scale as in flow_loss.
+def drawing_losses(drawing, states, latents, seen, mask, progress, path, scale):
+    """What is drawn around the true path, and where the mask aims (0 without one): errors (2,), of a clip's drawing the
+    root mean square, so that clips of which the words tell little do not drown the others; latents and seen as
+    `latents_of` gives them, mask (B, C, t, h, w) or None, progress (t, 2), path (B, t, 2, 3), scale as in flow_loss.
 
-    Clips whose text was dropped count for neither, clips that are nowhere (NaN) not for the second.
+    Only a third of the cells is drawn, more of those near the layer.
+    Clips whose text was dropped count for neither.
     """
-    progress = torch.tensor(times, device=states.device) / LAST
     told = (states != 0).flatten(1).any(1)
-    drawn = drawing(states, mask, progress, latents.shape[-3:])
-    error = ((drawn - latents[:, 1:3]) * scale.view(1, 1, -1, 1, 1, 1)).pow(2).mean(2)
-    visible = 0.2 + 0.8 * seen
-    weight = torch.stack([visible / visible.mean(), torch.ones_like(seen)], dim=1) * told.view(-1, 1, 1, 1, 1)
-    error = ((error * weight).mean((1, 2, 3, 4)) + 1e-4).sqrt().mean()
-    aim = error.new_zeros(()) if mask is None else aim_error(drawing.aim.path(states, mask, progress), truth, told)
-    return torch.stack([error, aim])
+    near = F.max_pool3d(seen, (1, 3, 3), 1, (0, 1, 1)).flatten(1)
+    cells = (torch.rand_like(near) + near).topk(near.shape[1] // 3).indices
+    drawn = drawing(states, mask, progress, latents.shape[-3:], path, cells)
+    wanted = latents[:, 1:3].flatten(3).gather(3, cells[:, None, None].expand(-1, *drawn.shape[1:3], -1))
+    error = ((drawn - wanted) * scale.view(1, 1, -1, 1)).pow(2).mean(2)
+    visible = 0.2 + 0.8 * seen.flatten(1).gather(1, cells)
+    weight = torch.stack([visible / visible.mean(), torch.ones_like(visible)], dim=1) * told.view(-1, 1, 1)
+    error = ((error * weight).mean((1, 2)) + 1e-4).sqrt().mean()
+    if mask is None:
+        return torch.stack([error, error.new_zeros(())])
+    aspect = latents.shape[-1] / latents.shape[-2]
+    return torch.stack([error, aim_error(drawing.aim.path(states, mask, progress, aspect), path, told)])
 
 
 def in_pixels(codec, std):
@@ -234,13 +241,13 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
     rounds = Rounds(config, step, clips, rank, count)
     rounds = DataLoader(rounds, batch_size=None, num_workers=config.get("workers", 0), pin_memory=device.type == "cuda")
     started = time.time()
-    for pictures, truth, texts, times, taught in rounds:
+    for pictures, path, texts, times, taught in rounds:
         # All chance of a round hangs on its first step: a resumed run is the uninterrupted one.
         rng = random.Random(step)  # the same choices on every rank
         torch.manual_seed(step * count + rank)
         stage = stage_of(config, step)
         latents, seen = latents_of(codec, pictures.to(device, non_blocking=True))
-        truth = truth.to(device)
+        path = path.to(device)
         clips += stage["batch"]
         before, sums = step, torch.zeros(5, device=device)
         for _ in range(stage["repeats"]):
@@ -249,15 +256,17 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
             dropped = ["" if torch.rand(()) < config["text_drop"] else t for t in texts]
             with torch.autocast(device.type, torch.bfloat16):
                 part, at = latents[:, :, :, chosen], [times[i] for i in chosen]
+                progress = moments(at, LAST + 1)
                 states = text.encode(dropped)
                 mask = part[:, 4] if with_mask else None
                 drawn = drawing_losses(
-                    transformer.drawing, states, part, seen[:, chosen], mask, truth[:, chosen], at, scale
+                    transformer.drawing, states, part, seen[:, chosen], mask, progress, path[:, chosen], scale
                 )
                 if stage.get("only") == "drawing":  # it is quick to learn by itself
                     losses = drawn.new_zeros(3)
                 else:
-                    losses = flow_loss(transformer, states, part, seen[:, chosen], at, with_mask, config["shift"], scale)
+                    given = at, progress, path[:, chosen], with_mask, config["shift"], scale
+                    losses = flow_loss(transformer, states, part, seen[:, chosen], *given)
                 aim = lesson_error(transformer.drawing.aim, text, *taught)
                 drawn = torch.stack([drawn[0], drawn[1] + aim])
             optimizer.zero_grad()

@@ -257,9 +257,9 @@ def test_a_vera_that_knows_nothing_more_lays_what_the_words_draw(sample):
             for p in getattr(vera, name).proj_out.parameters():
                 p.zero_()
     sigma = (sample["timestep"] / 1000)[:, None, None, None, None, None]
-    progress = torch.tensor([0.2, 0.3, 0.7])
-    velocity = vera(**sample, progress=progress)
-    drawn = vera.drawing(sample["text"], sample["mask"], progress, (3, 6, 4))
+    told = torch.tensor([[0.1, 0.2], [0.2, 0.3], [0.6, 0.7]]), torch.rand(2, 3, 2, 3)  # progress, path
+    velocity = vera(**sample, progress=told[0], path=told[1])
+    drawn = vera.drawing(sample["text"], sample["mask"], told[0], (3, 6, 4), told[1])
     assert drawn.abs().max() > 0.1
     clean = sample["latents"] - sigma * velocity
     torch.testing.assert_close(clean, torch.cat([drawn, sample["source"][:, None]], dim=1), atol=1e-5, rtol=1e-5)

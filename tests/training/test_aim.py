@@ -1,44 +1,49 @@
-"""Paths of clips, and a text encoder that learns to tell them."""
-
-import math
+"""Paths that words tell, and a text encoder that learns them."""
 
 import torch
 
-from core.data.clips import SPAN, LayeredClip, make_clip
+from core.data.clips import SPAN, make_clip, told_path
 from core.data.phrases import vocabulary
 from core.model.drawing import Aim
 from core.model.mini_text import MiniText
 from core.model.parts import halves
-from core.training.aim import SMALL, TIMES, aim_error, teach_aim, where
-
-
-def test_where_a_clip_s_object_is():
-    """A disc's middle and radius, each four frames; nothing of an effect."""
-    y, x = torch.meshgrid(halves(60, "cpu"), halves(120, "cpu") * 2, indexing="ij")  # in halves of the height
-    alpha = torch.stack([((x - 0.5) ** 2 + (y + 0.25) ** 2 < 0.09)] * 4 + [(x + 1) ** 2 + y**2 < 0.25] * 4).float()[:, None]
-    clip = LayeredClip(None, None, alpha, None, None, "", {"edit": "object"})
-    expected = torch.tensor([[0.25, -0.25, math.log(0.3)], [-0.5, 0, math.log(0.5)]])
-    torch.testing.assert_close(where(clip, 4), expected, atol=0.01, rtol=0)
-    clip.labels["edit"] = "effect"
-    assert where(clip, 4).shape == (2, 3) and where(clip, 4).isnan().all()
+from core.training.aim import TIMES, aim_error, lesson, teach_aim
 
 
 def test_words_are_learned_as_paths():
-    """Left of right after a few steps, in words that no clip of the lesson had in this order."""
+    """Left of right after a few steps, in words that no lesson had in this order."""
     torch.manual_seed(0)
     aim, text = Aim(24, 4), MiniText(vocabulary(), 24, heads=2)
-    teach_aim(aim, text, 5_000_000, steps=40, batch=24, rate=0.01)
+    teach_aim(aim, text, 5_000_000, steps=60, batch=24, rate=0.01)
     states = text.encode([f"Put a red star {side}" for side in ("on the left", "at the right side")])
     with torch.no_grad():
-        x = aim.path(states, None, torch.tensor([0.5]))[:, 0, 0]
+        x = aim.path(states, None, torch.tensor([0.5]), 1.8)[:, 0, 0]
     assert x[0] < -0.15 and x[1] > 0.15
 
 
-def test_a_small_rendering_tells_the_path_of_the_large_one():
-    kinds = [k for k in range(9000, 9060) if make_clip(k, *SMALL, [0]).labels["edit"] == "object"][:8]
-    for k in kinds:
-        small, large = (where(make_clip(k, h, h * 5 // 3, TIMES[::6])) for h in (24, 96))
-        assert (small - large)[:, :2].abs().max() < 0.06 and (small - large)[:, 2].abs().max() < 0.25
+def test_a_path_is_where_the_picture_is():
+    """Middle and half height of round objects, from their alpha; the words' own path is of the same kind."""
+    for seed in range(8):
+        labels = {"edit": "object", "object": "star", "color": "red", "material": None, "size": "large", "place": "left"}
+        labels |= {"motion": "circling", "pace": "usual", "depth": None, "reflection": False}
+        clip = make_clip(seed, 72, 120, [5, 20], labels)
+        for alpha, (x, y, size) in zip(clip.alpha[:, 0], clip.path):
+            rows, columns = alpha.sum(1), alpha.sum(0)
+            center = (columns @ halves(120, "cpu") / alpha.sum(), rows @ halves(72, "cpu") / alpha.sum())
+            torch.testing.assert_close(torch.stack(center), torch.stack([x, y]), atol=0.03, rtol=0)
+            assert abs((rows > 0.3).sum() / 72 - size.exp()) < 0.12  # a star is a little less high than its circle
+
+
+def test_lessons_are_of_the_clips_world():
+    """As many tell of an object, and the objects are in the same places."""
+    told = torch.stack([told_path(k, [0, 24])[2] for k in range(3000)])
+    made = torch.stack([make_clip(k, 16, 28, [0, 24]).path for k in range(400)])
+    objects = [p[p[:, 0, 2] != 0][:, 1] for p in (told, made)]
+    assert abs(len(objects[0]) / 3000 - len(objects[1]) / 400) < 0.07
+    for moment in (1, 2):
+        torch.testing.assert_close(*(p.pow(moment).mean(0) for p in objects), atol=0.07, rtol=0)
+    texts, aspects, paths = lesson(4, 3)
+    assert texts[2] == told_path(6, TIMES)[0] and paths.shape == (3, len(TIMES), 3) and aspects.shape == (3,)
 
 
 def test_what_nobody_told_does_not_count():

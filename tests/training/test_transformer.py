@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from core.data.clips import SPAN
+from core.data.clips import SPAN, make_clip
 from core.data.phrases import vocabulary
 from core.model.config import PRESETS
+from core.model.drawing import moments
 from core.model.mini import read_weights, save_mini
 from core.model.mini_codec import CELL, MiniCodec
 from core.model.mini_text import MiniText
@@ -19,6 +20,7 @@ from core.model.transformer import Transformer
 from core.training.state import save_state
 from core.training.transformer import (
     LAST,
+    clips_of,
     crossed,
     drawing_losses,
     flow_loss,
@@ -38,7 +40,7 @@ class Exact(nn.Module):
         super().__init__()
         self.clean = clean
 
-    def forward(self, noisy, timestep, text, source, mask, times, progress):
+    def forward(self, noisy, timestep, text, source, mask, times, progress, path):
         self.masked = mask is not None
         sigma = (timestep / 1000)[:, None, None, None, None, None]
         return (noisy - self.clean) / sigma
@@ -49,9 +51,9 @@ def test_the_exact_velocity_has_no_loss(with_mask):
     latents = torch.randn(3, 5, 4, 2, 2, 2)
     seen = torch.rand(3, 2, 2, 2)
     exact = Exact(latents[:, 1:4])
-    losses = flow_loss(exact, None, latents, seen, [0, 1], with_mask, 2.0, torch.ones(4))
+    losses = flow_loss(exact, None, latents, seen, [0, 1], None, None, with_mask, 2.0, torch.ones(4))
     assert losses.shape == (3,) and losses.max() < 1e-6 and exact.masked == with_mask
-    wrong = flow_loss(Exact(latents[:, [1, 3, 2]]), None, latents, seen, [0, 1], with_mask, 2.0, torch.ones(4))
+    wrong = flow_loss(Exact(latents[:, [1, 3, 2]]), None, latents, seen, [0, 1], None, None, with_mask, 2.0, torch.ones(4))
     assert wrong[0] < 1e-6 and wrong[1:].min() > 0.5
 
 
@@ -62,7 +64,7 @@ def test_an_error_counts_by_its_channel_and_by_its_noise_level_down_to_the_loude
     spoiled[:, 0, 0] += 0.1  # the edit's first channel, the alpha's second
     spoiled[:, 1, 1] += 0.1
     seen, scale = torch.ones(4000, 1, 1, 1), torch.tensor([3.0, 1.0])
-    losses = flow_loss(Exact(spoiled), None, latents, seen, [0], False, 1.0, scale)
+    losses = flow_loss(Exact(spoiled), None, latents, seen, [0], None, None, False, 1.0, scale)
     # Noise levels u are even in [0, 1]: the mean of 1 / max(u, 0.4)^2 is 0.4 / 0.16 + (1 / 0.4 - 1).
     expected = torch.tensor([9.0, 1.0, 0.0]) * 0.01 / 2 * (0.4 / 0.16 + 1 / 0.4 - 1)
     torch.testing.assert_close(losses, expected, rtol=0.01, atol=1e-6)
@@ -91,38 +93,56 @@ def test_what_alpha_hides_counts_a_fifth_in_the_edit_branch():
     losses = []
     for seen in (left, right):
         torch.manual_seed(2)
-        losses.append(flow_loss(Exact(spoiled), None, latents, seen, [0], False, 1.0, torch.ones(4)))
+        losses.append(flow_loss(Exact(spoiled), None, latents, seen, [0], None, None, False, 1.0, torch.ones(4)))
     torch.testing.assert_close(losses[0] / losses[1], torch.tensor([5.0, 1.0, 1.0]))
 
 
 def test_the_drawing_s_error_is_of_what_was_asked_for():
-    """Errors by channel, hidden edit a fifth; nothing of a clip whose text was dropped; the aim only of what is somewhere."""
-    latents, seen = torch.randn(4, 5, 2, 1, 2, 2), torch.ones(4, 1, 2, 2)
-    seen[..., 1] = 0
+    """Errors by channel, hidden edit a fifth; nothing of a clip whose text was dropped."""
+    latents, seen = torch.randn(4, 5, 2, 1, 6, 2), torch.ones(4, 1, 6, 2)
+    seen[:, :, 3:] = 0  # the upper half
     spoiled = latents[:, 1:3].clone()
-    spoiled[:, 0, 0, ..., 0] += 0.1  # the edit's first channel, where it is seen
+    spoiled[:, 0, 0, :, :3] += 0.1  # the edit's first channel, where it is seen
     spoiled[:, 1, 1] += 0.2  # the alpha's second, all over
     spoiled[1] += 100
     states = torch.ones(4, 3, 2)
     states[1] = 0  # its text was dropped
-    truth = torch.tensor([[[0.5, 0.0, -1.0]], [[0.0, 0.0, 0.0]], [[float("nan")] * 3], [[0.0, 0.1, -1.3]]])
+    path = torch.tensor([[0.5, 0.0, -1.0], [0.0] * 3, [0.0] * 3, [0.0, 0.1, -1.3]])[:, None, None].expand(4, 1, 2, 3)
+    progress = moments([6], 13)
 
     class Told(nn.Module):
-        def path(self, states, mask, progress):
-            self.progress = progress
-            return torch.tensor([[[0.5, 0.0, -1.0]], [[9.0, 9.0, 9.0]], [[9.0, 9.0, 9.0]], [[0.0, 0.5, -1.0]]])
+        def path(self, states, mask, at, aspect):
+            assert at is progress and aspect == 2 / 6
+            told = torch.tensor([[0.5, 0.0, -1.0], [9.0] * 3, [0.0] * 3, [0.0, 0.5, -1.0]])
+            return told[:, None, None].expand(4, 1, 2, 3)
 
-    told = lambda states, mask, progress, grid: spoiled  # noqa: E731
-    told.aim = Told()
-    scale = torch.tensor([3.0, 1.0])
-    losses = drawing_losses(told, states, latents, seen, latents[:, 4], truth, [6], scale)
-    edit = 9 * 0.01 / 2 * (1 / 0.6) / 2  # seen cells weigh 1 / mean(1, 0.2), and are half of all
-    torch.testing.assert_close(losses[0], torch.tensor(((edit + 0.04 / 2) / 2) ** 0.5 * 3 / 4), atol=3e-3, rtol=0)
-    torch.testing.assert_close(losses[1], torch.tensor((0.16 + 0.09) / 2))
-    assert told.aim.progress == 6 / LAST
+    def told(states, mask, at, grid, led, cells):
+        assert at is progress and led is path and grid == (1, 6, 2) and cells.shape == (4, 4)
+        drawn.append(cells)
+        return spoiled.flatten(3).gather(3, cells[:, None, None].expand(-1, 2, 2, -1))
+
+    told.aim, drawn = Told(), []
+    losses = drawing_losses(told, states, latents, seen, latents[:, 4], progress, path, torch.tensor([3.0, 1.0]))
+    assert (drawn[0] < 8).all() and len(drawn[0][0].unique()) == 4  # near what is seen, in the upper four rows
+    shown = (drawn[0] < 6).float()  # in the upper three, of which the edit's errors are
+    visible = 0.2 + 0.8 * shown
+    edit = (9 * 0.01 / 2 * shown * visible / visible.mean()).mean(1)
+    each = ((edit + 0.04 / 2) / 2 + 1e-4).sqrt()
+    torch.testing.assert_close(losses[0], (each[0] + each[2] + each[3] + 0.01) / 4)
+    torch.testing.assert_close(losses[1], torch.tensor((0.16 + 0.09) / 3))
     # Without a mask, lessons teach the aim and pictures do not.
-    unmasked = drawing_losses(told, states, latents, seen, None, truth, [6], scale)
-    assert unmasked[0] == losses[0] and unmasked[1] == 0
+    assert drawing_losses(told, states, latents, seen, None, progress, path, torch.tensor([3.0, 1.0]))[1] == 0
+
+
+def test_a_clip_comes_with_its_object_s_path():
+    """Where each latent frame begins and ends, and how far through the shot that is."""
+    for seed in range(12):
+        pictures, paths, texts, times = clips_of(seed, 1, 3)
+        at = (moments(times, LAST + 1) * SPAN).round().int().flatten().tolist()
+        clip = make_clip(seed, *pictures.shape[-2:], at)
+        assert texts == [clip.instruction]
+        torch.testing.assert_close(paths[0], clip.path.unflatten(0, (-1, 2)))
+        torch.testing.assert_close(pictures[0, 2, 0, [0, 3]], clip.alpha[[0, 1], 0])
 
 
 def test_an_edition_of_fewer_words_teaches_those_it_has(tmp_path):
