@@ -13,6 +13,7 @@ import math
 import torch
 from torch import nn
 
+from core.model.camera import Camera, seen
 from core.model.codec import TIME_STRIDE
 from core.model.parts import gelu_tanh, halves, mean_of_words, zero_init
 
@@ -28,12 +29,13 @@ PLACE_FEATURES = 2 + 4 * TURNS
 class Drawing(nn.Module):
     """The mean latents of edit and alpha that the words allow around a path, (B, 2, C, T, H, W), fp32.
 
-    forward(text, mask, progress, grid, path=None, cells=None):
+    forward(text, mask, progress, grid, path=None, cells=None, views=None):
         text      (B, N, D)        text states
         mask      (B, C, T, H, W)  latents of the mask, or None
         progress  (T, 2)           how far through the shot each latent frame begins and ends, see `moments`
         grid      (T, H, W)        in latent pixels
-        path      (B, T, 2, 3)     as `Aim.path` tells it, where it is known
+        path      (B, T, 2, 3)     as `Aim.path` tells it, where it is known; else
+        views     (T, 2, 3)        how the plate's camera moved, see camera.py; default at rest
         cells     (B, K)           indices into the flattened grid; then only those are drawn, (B, 2, C, K)
     Zeros where nothing is said.
     """
@@ -41,15 +43,17 @@ class Drawing(nn.Module):
     def __init__(self, text_dim: int, channels: int, dim: int = 512, layers: int = 4, words: int = 256):
         super().__init__()
         self.aim = Aim(text_dim, channels)
+        self.camera = Camera(channels)
         self.inner = nn.Linear(FEATURES + PLACE_FEATURES, dim)
         self.read = nn.Linear(text_dim, words)
         self.words = zero_init(nn.Linear(words, 2 * layers * dim))
         self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(layers))
         self.outer = zero_init(nn.Linear(dim, 2 * channels))
 
-    def forward(self, text, mask, progress, grid, path=None, cells=None):
+    def forward(self, text, mask, progress, grid, path=None, cells=None, views=None):
         if path is None:
             path = self.aim.path(text, mask, progress, grid[2] / grid[1])
+            path = path if views is None else seen(path, views.to(path.device), grid[2] / grid[1])
         places = place_features(grid, text.device).expand(len(text), -1, -1)
         x = torch.cat([offset_features(path, grid), places], dim=-1)
         if cells is not None:

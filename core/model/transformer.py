@@ -40,7 +40,8 @@ class Transformer(nn.Module):
         times     (T,)                latent-time positions, default 0 .. T-1
         progress  (T, 2)              how far through the shot each latent frame begins and ends, default
                                       that of a whole shot; only a drawing asks for it, and for
-        path      (B, T, 2, 3)        where an object goes, if that is known, see drawing.py
+        path      (B, T, 2, 3)        where an object goes, if that is known, and
+        views     (T, 2, 3)           how the plate's camera moved, see drawing.py
         cache     keeps blocks' work between steps, see core/sampling/cache.py
     returns the velocity (noise - clean), (B, 3, C, T, H, W), in the latents' type.
     H and W must be multiples of the patch. Inputs may be fp32 whatever the weights' type.
@@ -63,7 +64,7 @@ class Transformer(nn.Module):
         self.drawing = Drawing(config.text_dim, channels) if config.drawing else None
         self.blocks = nn.ModuleList(JointBlock(config) for _ in range(config.layers))
 
-    def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None, path=None):
+    def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None, path=None, views=None):
         branches = [getattr(self, name) for name in BRANCHES]
         given, dtype = latents.dtype, self.source_embedding.weight.dtype
         latents, text, source = latents.to(dtype), text.to(dtype), source.to(dtype)
@@ -82,7 +83,7 @@ class Transformer(nn.Module):
         guess = [0, 0, source.float()]  # what the heads of clean latents start from
         if self.drawing is not None:
             progress = moments(range(frames), frames) if progress is None else progress
-            drawn = self.drawing(text, mask, progress, (frames, height, width), path).detach()
+            drawn = self.drawing(text, mask, progress, (frames, height, width), path, views=views).detach()
             guess[:2] = drawn.unbind(1)
             drawn = drawn.flatten(1, 2).to(dtype)
             tokens = [t + flatten(b.drawing_embedding(drawn)) for t, b in zip(tokens, branches)]

@@ -1,11 +1,12 @@
 """From noise to the latents of the three layers, for clips of any length."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from core.errors import Stopped
+from core.model.camera import follow
 from core.model.drawing import moments
 from core.model.offload import computing_device
 from core.sampling.cache import Watched
@@ -54,6 +55,7 @@ class Guided:
 
     text, empty_text, source, mask, guidance: as for `sample`. one_batch: both passes at once.
     whole: latent frames over which the motion of the shot is laid out.
+    views: (T, 2, 3) of the plate's camera, see model/camera.py, for a model that draws; or None.
     """
 
     text: torch.Tensor
@@ -63,6 +65,7 @@ class Guided:
     guidance: float
     one_batch: bool
     whole: int
+    views: torch.Tensor | None = None
 
     def __call__(self, transformer, latents, span, timestep, caches, check=lambda: None):
         """Of latents (n, 3, C, H, W), frames span[0] .. span[1]-1; fp32 (n, 3, C, H, W) on the transformer's device.
@@ -85,7 +88,8 @@ class Guided:
             progress = moments(range(*span), self.whole)
             blocks = Watched(check, caches[empty, span] if caches else None)
             time = timestep.to(device).expand(batch)
-            v = transformer(x, time, instruction, plate, matte, None, progress, cache=blocks)
+            seen = {} if self.views is None else {"views": self.views[slice(*span)]}
+            v = transformer(x, time, instruction, plate, matte, None, progress, cache=blocks, **seen)
             return v.float().movedim(3, 1)
 
         if self.guidance == 1:
@@ -155,6 +159,8 @@ def sample(
     # One batch needs states of one length: padding would not be neutral.
     one_batch = savers.one_batch and text.shape == empty_text.shape
     guided = Guided(text, empty_text, source, mask, guidance, one_batch, max(length, window))
+    if getattr(transformer, "drawing", None) is not None and is_still(mask):
+        guided = replace(guided, views=follow(transformer.drawing.camera, source))
     caches = Caches(savers.new_cache)
     if savers.cache:
         states.clear()  # what a cache held is not kept: without it the pixels would be others
@@ -183,6 +189,11 @@ def sample(
                 advance()
         _, state = states.newest()
     return state
+
+
+def is_still(mask) -> bool:
+    """Whether a mask, latents by frame or None, says nothing of how the plate moves."""
+    return mask is None or all(torch.equal(mask.read(k, k + 1), mask.read(0, 1)) for k in range(1, mask.shape[0]))
 
 
 def _clip(latents):

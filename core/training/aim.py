@@ -15,8 +15,11 @@ TIMES = list(range(0, SPAN + 1, 4))
 
 
 def aim_error(path, truth, told):
-    """Mean squared error of paths (B, ..., 3), of the clips that were told anything (B,)."""
-    error = (path - truth).pow(2).sum(-1).flatten(1).mean(1)
+    """Root mean square error of each of the paths (B, ..., 3), its mean over clips that were told anything (B,).
+
+    Roots, so that an instruction that leaves the place open does not drown those that tell it.
+    """
+    error = ((path - truth).pow(2).sum(-1).flatten(1).mean(1) + 1e-4).sqrt()
     return (error * told).sum() / told.sum().clamp_min(1)
 
 
@@ -33,9 +36,12 @@ def lesson_error(aim, text, texts, aspects, truth):
     return aim_error(path, truth.to(states.device), (states != 0).flatten(1).any(1))
 
 
-def teach_aim(aim, text, seed: int, steps: int, batch: int = 128, rate: float = 0.002) -> float:
-    """Train both in place on instructions seed .. seed + steps * batch - 1; the mean error of the last fifty steps."""
-    parameters = [*aim.inner.parameters(), *aim.outer.parameters(), *text.parameters()]
+def teach_aim(aim, text, seed: int, steps: int, batch: int = 128, rate: float = 0.002, aim_only=False) -> float:
+    """Train both in place, or the aim alone, on instructions seed .. seed + steps * batch - 1; the mean error of the
+    last fifty steps."""
+    parameters = [*aim.inner.parameters(), *aim.outer.parameters(), *([] if aim_only else text.parameters())]
+    for parameter in parameters:
+        parameter.requires_grad_()  # those of an average have none
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     errors, started = [], time.time()
     for step in range(steps):
@@ -44,7 +50,7 @@ def teach_aim(aim, text, seed: int, steps: int, batch: int = 128, rate: float = 
         error.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = trapezoid(step, steps, rate, warmup=20)
+            group["lr"] = trapezoid(step, steps, rate, warmup=20, decay=0.5)
         optimizer.step()
         errors.append(error.item())
         if step % 20 == 0:

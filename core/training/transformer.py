@@ -33,6 +33,7 @@ from core.model.mini_codec import MiniCodec
 from core.model.mini_text import MiniText
 from core.model.transformer import Transformer
 from core.training.aim import aim_error, lesson, lesson_error, teach_aim
+from core.training.camera import fit_camera
 from core.training.curve import draw_curve
 from core.training.state import STATE, Ema, load_state, log_line, save_state, trapezoid
 from core.training.samples import sample_sheet
@@ -234,7 +235,10 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
     optimizer = torch.optim.AdamW(parameters, lr=config["rate"], betas=(0.9, 0.98), weight_decay=0.01)
     step, extra = load_state(folder, saved, optimizer)
     clips = extra.get("clips", 0)
-    if step == 0 and config.get("aim_steps"):  # the same on every rank
+    if step == 0 and config.get("camera_plates"):  # the same on every rank
+        fit_camera(transformer.drawing.camera, codec, config["seed"] - 20_000_000, config["camera_plates"])
+        ema.copy(modules)
+    if step == 0 and config.get("aim_steps"):
         teach_aim(transformer.drawing.aim, text, config["seed"] - 10_000_000, config["aim_steps"])
         ema.copy(modules)
 
@@ -291,6 +295,9 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
         if flag:
             break
     if rank == 0:
+        if step >= config["steps"] and config.get("last_aim_steps"):  # to the text encoder as it has become
+            last = ema.modules["transformer"].drawing.aim, ema.modules["text"]
+            teach_aim(*last, config["seed"] - 5_000_000, config["last_aim_steps"], aim_only=True)
         save_state(folder, step, saved, optimizer, {"clips": clips})
     dist.barrier()
     dist.destroy_process_group()
