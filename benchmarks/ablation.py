@@ -1,6 +1,7 @@
 """Does what the paper says of its parts hold here? `python -m benchmarks.ablation --steps 1000 --out out/ablation`.
 
-Small models of one geometry, trained side by side on the same clips and the same noise:
+Small models of one geometry, without mini's drawing (it would do much of the work of all alike), trained side by side
+on the same clips and the same noise:
   separate    three transformers, one joint attention: Vera
   shared      one transformer's weights for all three layers, told apart by their embeddings
   no composite    as separate, the composite branch without a loss
@@ -25,10 +26,10 @@ from core.model.mini_text import MiniText
 from core.model.transformer import Transformer
 from core.sampling.denoise import denoise
 from core.training.curve import draw_curves
-from core.training.transformer import DRAWING_WEIGHTS, clips_of, drawing_losses, flow_loss, in_pixels, latents_of, load_codec
+from core.training.transformer import clips_of, flow_loss, in_pixels, latents_of, load_codec
 from core.training.state import trapezoid
 
-GEOMETRY = replace(PRESETS["mini"], dim=96, heads=3, layers=4, ffn_dim=384, text_dim=96)
+GEOMETRY = replace(PRESETS["mini"], dim=96, heads=3, layers=4, ffn_dim=384, text_dim=96, drawing=False)
 HELD_OUT, TRAINING = 7_000_000_000, 6_000_000_000
 RATE, MASKED = 0.002, 0.5
 
@@ -63,17 +64,15 @@ class Learner:
         self.optimizer = torch.optim.AdamW(self.parameters, lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
 
     def losses(self, batch, with_mask, scale):
-        latents, seen, truth, texts, times = batch
+        latents, seen, texts, times = batch
         states = self.text.encode(texts)
         mask = with_mask and self.variant.mask
-        losses = flow_loss(self.transformer, states, latents, seen, times, mask, 3.0, scale)
-        mask = latents[:, 4] if mask else None
-        return losses, drawing_losses(self.transformer.drawing, states, latents, seen, mask, truth, times, scale)
+        return flow_loss(self.transformer, states, latents, seen, times, None, None, mask, 3.0, scale)
 
     def learn(self, batch, with_mask, scale, rate):
-        losses, drawn = self.losses(batch, with_mask, scale)
+        losses = self.losses(batch, with_mask, scale)
         self.optimizer.zero_grad()
-        ((losses * torch.tensor(self.variant.weights)).mean() + drawn @ torch.tensor(DRAWING_WEIGHTS)).backward()
+        (losses * torch.tensor(self.variant.weights)).mean().backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -88,15 +87,15 @@ def share(transformer) -> None:
 
 
 def batch_of(codec, seed, count):
-    pictures, truth, texts, times = clips_of(seed, count, 1)
-    return *latents_of(codec, pictures), truth, texts, times
+    pictures, _, texts, times = clips_of(seed, count, 1)
+    return *latents_of(codec, pictures), texts, times
 
 
 @torch.inference_mode()
 def held_out_losses(learner, batches, scale, with_mask):
     """Mean of the branches' losses (3,) at the same noise for every variant."""
     torch.manual_seed(1)
-    return torch.stack([learner.losses(batch, with_mask, scale)[0] for batch in batches]).mean(0)
+    return torch.stack([learner.losses(batch, with_mask, scale) for batch in batches]).mean(0)
 
 
 @torch.inference_mode()
@@ -104,7 +103,7 @@ def sampled(learner, codec, batches, steps=8):
     """Layers from noise, without mask and guidance: errors of alpha and of the composed picture against the truth,
     agreement with the composite branch; means over the clips."""
     alpha_error, errors, disagreements = [], [], []
-    for latents, _, _, texts, _ in batches:
+    for latents, _, texts, _ in batches:
         for k in range(len(latents)):
             source, truth = latents[k : k + 1, 0], latents[k, 1:4]
             out = denoise(

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from core.errors import Stopped
+from core.model.camera import Camera, follow
+from core.model.drawing import moments
 from core.sampling.denoise import MOST_CACHES, denoise, seeded_noise
 from core.sampling.denoise import sample as sample_frames
 from core.sampling.latents import InMemory, States, StatesInMemory
@@ -117,6 +119,38 @@ def test_windows_that_agree_give_what_one_window_gives():
     assert set(model.seen) == {7} and len(model.seen) > 8 * 4
     torch.testing.assert_close(windowed, long(Pointwise()), rtol=0, atol=1e-5)
     torch.testing.assert_close(windowed[:, 2], 3 * LONG, rtol=0, atol=2e-2)
+
+
+class Drawer(Pointwise):
+    """A model that draws: each window is told the shot's views and progress there."""
+
+    def __init__(self):
+        super().__init__()
+        self.drawing = nn.Module()
+        self.drawing.camera = Camera(2)
+        nn.init.normal_(self.drawing.camera.along.weight)
+        self.told = []
+
+    def forward(self, *given, views=None, **options):
+        self.told.append((int(given[3][0, 0, 0, 0, 0] * 1000), views, given[6]))
+        return super().forward(*given, **options)
+
+
+def test_each_window_is_told_how_the_shot_s_camera_moved():
+    model, plate = Drawer(), LONG + torch.arange(30.0).view(30, 1, 1)
+    long(model, plate, window=9)
+    views = follow(model.drawing.camera, InMemory(plate[0].movedim(1, 0)))
+    starts = {int(plate[0, 0, k, 0, 0] * 1000): k for k in range(30)}
+    assert len({start for start, _, _ in model.told}) > 3
+    for start, told, progress in model.told:
+        at = slice(starts[start], starts[start] + 9)
+        assert torch.equal(told, views[at]) and torch.equal(progress, moments(range(30), 30)[at])
+    masks = torch.ones(1, 2, 30, 4, 4)
+    for moves in (False, True):  # a mask that moves says itself where things are
+        masks[:, :, 20:] = 1 + moves
+        model.told.clear()
+        denoise(model, torch.ones(1, 1, 1), None, plate, masks, **SETTINGS | {"window": 9})
+        assert all((views is None) == moves for _, views, _ in model.told)
 
 
 def test_windows_that_disagree_leave_no_seam():
