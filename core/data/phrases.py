@@ -3,7 +3,7 @@
 import re
 
 from core.data import words
-from core.model.mini_text import tokenize
+from core.model.mini_words import tokenize
 
 VERBS = ("Add", "Add", "Add", "Put", "Place", "Insert", "Create", "Show", "Draw")
 BACKGROUND_FORMS = (

@@ -3,22 +3,16 @@
 It is trained together with the transformer and follows the contract of text.py.
 """
 
-import re
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from core.model.mini_words import tokenize
 from core.model.parts import zero_init
 from core.model.transformer import sinusoids
 
 PAD, UNKNOWN = 0, 1
 MAX_WORDS = 32
-
-
-def tokenize(text: str) -> list[str]:
-    """Lower-case words; punctuation and hyphens part them."""
-    return re.findall(r"[a-z]+", text.lower())
 
 
 class MiniText(nn.Module):

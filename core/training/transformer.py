@@ -42,7 +42,7 @@ DRAWING_WEIGHTS = (0.5, 0.5)  # of the drawing's error and its aim's beside the 
 LESSON = 32  # instructions beside each round's clips
 LOUDEST = 0.4  # a loss counts no more at lower noise levels
 LAST = SPAN // TIME  # index of the last latent frame of a clip
-SHAPES = ((80, 144), (80, 144), (112, 112), (144, 80))  # height, width
+SHAPES = ((80, 144), (80, 144), (112, 112), (144, 80))  # height, width; a stage may have others
 
 
 def frames_of(latent: int) -> list[int]:
@@ -82,7 +82,8 @@ class Rounds(IterableDataset):
             if turn % of == number:
                 mine = stage["batch"] // self.ranks
                 first = self.config["seed"] + clips + self.rank * mine
-                yield *clips_of(first, mine, stage["latents"], stage.get("objects", 0.7)), lesson(first, LESSON // self.ranks)
+                made = clips_of(first, mine, stage["latents"], stage.get("objects", 0.7), stage.get("shapes", SHAPES))
+                yield *made, lesson(first, LESSON // self.ranks)
             step, clips = step + stage["repeats"], clips + stage["batch"]
 
 
@@ -90,10 +91,11 @@ def stage_of(config: dict, step: int) -> dict:
     return next(s for s in config["stages"] if step < s["until"])
 
 
-def clips_of(seed: int, count: int, latents: int, objects: float = 0.7):
-    """Clips seed .. seed + count - 1 of one shape and one choice of times, as Rounds yields them; this share adds objects."""
+def clips_of(seed: int, count: int, latents: int, objects: float = 0.7, shapes=SHAPES):
+    """Clips seed .. seed + count - 1 of one of the shapes (height, width) and one choice of times, as Rounds yields them;
+    this share of them adds objects."""
     rng = random.Random(seed)
-    height, width = rng.choice(SHAPES)
+    height, width = rng.choice(shapes)
     times = pick_times(rng, latents)
     frames = [f for t in times for f in frames_of(t)]
     stacks, paths, texts = [], [], []
