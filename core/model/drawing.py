@@ -13,6 +13,7 @@ import math
 import torch
 from torch import nn
 
+from core.model.blend import Blend
 from core.model.camera import Camera, seen
 from core.model.codec import TIME_STRIDE
 from core.model.parts import gelu_tanh, halves, mean_of_words, zero_init
@@ -44,6 +45,7 @@ class Drawing(nn.Module):
         super().__init__()
         self.aim = Aim(text_dim, channels)
         self.camera = Camera(channels)
+        self.blend = Blend(channels)
         self.inner = nn.Linear(FEATURES + PLACE_FEATURES, dim)
         self.read = nn.Linear(text_dim, words)
         self.words = zero_init(nn.Linear(words, 2 * layers * dim))

@@ -101,6 +101,9 @@ class Transformer(nn.Module):
         out = [b.head(hidden[:, i], c.time) for i, (b, c) in enumerate(zip(branches, conditions))]
         out = torch.stack([unpatchify(o, grid, self.config) for o in out], dim=1)
         if self.config.latent_std is not None:
+            if self.drawing is not None:  # what the layers compose, whatever the heads have made of them
+                layers = (base + self.config.latent_std * new for base, new in zip(guess[:2], out.float().unbind(1)))
+                guess[2] = self.drawing.blend(source, *layers).detach()
             out = velocity_of(out, latents, timestep, guess, self.config.latent_std)
         return out.to(given)
 

@@ -237,8 +237,9 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
     optimizer = torch.optim.AdamW(parameters, lr=config["rate"], betas=(0.9, 0.98), weight_decay=0.01)
     step, extra = load_state(folder, saved, optimizer)
     clips = extra.get("clips", 0)
-    if step == 0 and config.get("camera_plates"):  # the same on every rank
-        fit_camera(transformer.drawing.camera, codec, config["seed"] - 20_000_000, config["camera_plates"])
+    if step == 0 and not config.get("start"):  # in closed form, the same on every rank
+        transformer.drawing.blend.fit(codec.encoder, codec.inverse)
+        fit_camera(transformer.drawing.camera, codec, config["seed"] - 20_000_000, config.get("camera_plates", 400))
         ema.copy(modules)
     if step == 0 and config.get("aim_steps"):
         teach_aim(transformer.drawing.aim, text, config["seed"] - 10_000_000, config["aim_steps"])

@@ -1,0 +1,43 @@
+"""Latents composed as their pictures would be."""
+
+import torch
+from torch import nn
+
+from core.data.clips import make_clip
+from core.model.blend import Blend
+from core.model.load import MINI
+from core.training.transformer import load_codec
+
+
+def test_layers_of_a_linear_codec_are_composed_exactly():
+    """Cells of 3 colours and 4 pixels, as many latents, no two of them alike."""
+    torch.manual_seed(0)
+    encoder, inverse = nn.Conv2d(12, 12, 1), nn.Conv2d(12, 12, 1)
+    with torch.no_grad():
+        inverse.weight.copy_(torch.linalg.inv(encoder.weight.flatten(1).double()).float()[:, :, None, None])
+        inverse.bias.copy_(-(inverse.weight.flatten(1) @ encoder.bias))
+    blend = Blend(12)
+    blend.fit(encoder, inverse)
+    source, edit = torch.rand(2, 5, 12, 3, 2)
+    alpha = torch.rand(5, 1, 4, 3, 2).expand(-1, 3, -1, -1, -1).flatten(1, 2)  # one for the three colours
+    composite = alpha * edit + (1 - alpha) * source
+    with torch.no_grad():
+        *layers, wanted = (encoder(2 * x - 1)[:, :, None] for x in (source, edit, alpha, composite))
+        torch.testing.assert_close(blend(*layers), wanted, atol=1e-3, rtol=0)
+        assert torch.equal(Blend(12)(*layers), layers[0])  # before it is fitted
+
+
+def test_mini_s_codec_composes_nearly_as_its_pictures():
+    codec = load_codec(MINI)
+    blend = Blend(codec.channels)
+    blend.fit(codec.encoder, codec.inverse)
+    errors = []
+    for seed in range(8):
+        clip = make_clip(seed, 80, 144, range(5))
+        pictures = torch.stack([clip.source, clip.edit, clip.alpha.expand(-1, 3, -1, -1), clip.composite]).transpose(1, 2)
+        with torch.inference_mode():
+            *layers, wanted = codec.encode(pictures)[:, None]
+            composed, plate, wanted = (codec.decode(z, 5) for z in (blend(*layers), layers[0], wanted))
+        errors.append([(x - wanted).pow(2).mean() for x in (composed, plate)])
+    composed, plate = torch.tensor(errors).mean(0)
+    assert composed < 0.001 and composed < 0.05 * plate  # 30 dB
