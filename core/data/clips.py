@@ -13,7 +13,9 @@ from core.data import backgrounds, effects, phrases, plates, shapes, words
 from core.data.fields import extend_color, plane, smoothstep
 
 SPAN = 48  # motions are laid out over the frames 0 .. SPAN
-STRAIGHT = ("rising", "falling", "drifting left", "drifting right")  # the motions that may be slow or fast
+HALVES = {"small": 0.15, "medium": 0.22, "large": 0.31}  # half an object's height, in frame heights
+# The motions that may be slow or fast, as frame heights over a shot.
+STEPS = {"rising": (0, -0.4), "falling": (0, 0.4), "drifting left": (-0.5, 0), "drifting right": (0.5, 0)}
 ASPECTS = (1.8, 1.8, 1.0, 5 / 9)  # of the frames that instructions alone are thought over
 FACING = ("fish", "bird", "paper plane")  # look the way they go; to the right if they do not
 
@@ -25,7 +27,7 @@ class LayeredClip:
     source, edit (straight colour), composite: (T, 3, H, W); alpha: (T, 1, H, W);
     mask: (T, 1, H, W), 1 where the edit may go; labels: what the instruction names;
     path (T, 3): of an object's own middle x and y in halves of the frame, right and down, and the log of its
-    size, half its height in halves of the frame's; 0 of what fills the frame. None of a rendered clip.
+    size, half its height in halves of the frame's; 0 of what fills the frame.
     """
 
     source: torch.Tensor
@@ -35,7 +37,7 @@ class LayeredClip:
     mask: torch.Tensor
     instruction: str
     labels: dict
-    path: torch.Tensor | None
+    path: torch.Tensor
 
 
 def draw_labels(rng, objects=0.7) -> dict:
@@ -66,7 +68,7 @@ def draw_object(rng) -> dict:
         "depth": None,
         "reflection": rng.random() < 0.08,
     }
-    if labels["motion"] in STRAIGHT:
+    if labels["motion"] in STEPS:
         labels["pace"] = rng.choice(("usual", "usual", "slow", "fast"))
     if (labels["material"], labels["color"]) == ("glowing", "black"):
         labels["material"] = None
@@ -137,7 +139,7 @@ def attached(labels, rng, cam, times, aspect, subject=None):
 
     What is added is attached to the scene: it moves with the plate's camera.
     """
-    half = {"small": 0.15, "medium": 0.22, "large": 0.31}[labels["size"]] * rng.uniform(0.99, 1.01)
+    half = HALVES[labels["size"]] * rng.uniform(0.99, 1.01)
     path_x, path_y, floor = path_of(labels, rng, times, half, aspect, subject)
     offsets, zoom = cam
     return (path_x - offsets[:, 0]) / zoom, (path_y - offsets[:, 1]) / zoom, half / zoom, (floor - path_y) / zoom
@@ -203,14 +205,8 @@ def path_of(labels, rng, times, half, aspect, subject):
     speed = rng.uniform(0.98, 1.02) * {"slow": 0.5, "usual": 1.0, "fast": 1.6}[labels.get("pace", "usual")]
     x, y = torch.full_like(t, cx), torch.full_like(t, cy)
     motion = labels["motion"]
-    if motion == "rising":
-        y = y - 0.4 * speed * t
-    elif motion == "falling":
-        y = y + 0.4 * speed * t
-    elif motion == "drifting left":
-        x = x - 0.5 * speed * t
-    elif motion == "drifting right":
-        x = x + 0.5 * speed * t
+    if motion in STEPS:
+        x, y = x + STEPS[motion][0] * speed * t, y + STEPS[motion][1] * speed * t
     elif motion == "circling":
         phase = (t + 0.5) * 2 * math.pi * speed
         x, y = x + 0.13 * phase.cos(), y + 0.13 * phase.sin()

@@ -24,6 +24,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from core.data.clips import SPAN, draw_labels, make_clip
 from core.data.phrases import vocabulary
+from core.data.rendered import folders, read_clip
+from core.errors import InputError
 from core.model.codec import SPACE_STRIDE as SPACE
 from core.model.codec import TIME_STRIDE as TIME
 from core.model.config import PRESETS
@@ -82,7 +84,10 @@ class Rounds(IterableDataset):
             if turn % of == number:
                 mine = stage["batch"] // self.ranks
                 first = self.config["seed"] + clips + self.rank * mine
-                made = clips_of(first, mine, stage["latents"], stage.get("objects", 0.7), stage.get("shapes", SHAPES))
+                if random.Random(-first).random() < stage.get("rendered", 0):
+                    made = rendered_clips(Path(self.config["rendered"]), first, mine, stage["latents"])
+                else:
+                    made = clips_of(first, mine, stage["latents"], stage.get("objects", 0.7), stage.get("shapes", SHAPES))
                 yield *made, lesson(first, LESSON // self.ranks)
             step, clips = step + stage["repeats"], clips + stage["batch"]
 
@@ -98,15 +103,28 @@ def clips_of(seed: int, count: int, latents: int, objects: float = 0.7, shapes=S
     height, width = rng.choice(shapes)
     times = pick_times(rng, latents)
     frames = [f for t in times for f in frames_of(t)]
+    clips = (make_clip(k, height, width, frames, draw_labels(random.Random(k), objects)) for k in range(seed, seed + count))
+    return *_stacked(clips, slice(None)), times
+
+
+def rendered_clips(root: Path, seed: int, count: int, latents: int):
+    """The same of clips under a folder, as core/data/with_cycles.py renders them: of what latent frames they have."""
+    rng, there = random.Random(seed), folders(root)
+    clips = [read_clip(folder) for folder in rng.sample(there, min(count, len(there)))]
+    last = (min(len(clip.path) for clip in clips) - 1) // TIME
+    start = rng.randint(0, max(0, last + 1 - latents))
+    times = list(range(start, min(last + 1, start + latents)))
+    return *_stacked(clips, [f for t in times for f in frames_of(t)]), times
+
+
+def _stacked(clips, frames):
     stacks, paths, texts = [], [], []
-    for k in range(count):
-        labels = draw_labels(random.Random(seed + k), objects)
-        clip = make_clip(seed + k, height, width, frames, labels)
+    for clip in clips:
         layers = torch.stack([x.expand(-1, 3, -1, -1) for x in (clip.source, clip.edit, clip.alpha, clip.composite, clip.mask)])
-        stacks.append(layers.transpose(1, 2))
-        paths.append(clip.path.unflatten(0, (-1, TIME))[:, [0, -1]])
+        stacks.append(layers[:, frames].transpose(1, 2))
+        paths.append(clip.path[frames].unflatten(0, (-1, TIME))[:, [0, -1]])
         texts.append(clip.instruction)
-    return torch.stack(stacks), torch.stack(paths), texts, times
+    return torch.stack(stacks), torch.stack(paths), texts
 
 
 @torch.inference_mode()
@@ -197,8 +215,10 @@ def train(config: dict, folder: Path, stop) -> None:
 
     config['device'] is cpu or cuda, by default cuda where there is one. On a CPU, config['processes'] of one
     thread each share a batch: that is far quicker than one process of several threads, which wait for one
-    another all the time. On a GPU one process trains, and config['workers'] make the clips.
+    another all the time. On a GPU one process trains, and config['workers'] make the clips. Raises InputError.
     """
+    if any(stage.get("rendered") for stage in config["stages"]) and not folders(Path(config.get("rendered", ""))):
+        raise InputError("a stage wants rendered clips and there are none in the folder `rendered`; see core/data/with_cycles.py")
     count = config["processes"]
     asked = mp.get_context("spawn").Event()
     with tempfile.TemporaryDirectory() as meeting:
@@ -250,7 +270,6 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
     started = time.time()
     for pictures, path, texts, times, taught in rounds:
         # All chance of a round hangs on its first step: a resumed run is the uninterrupted one.
-        rng = random.Random(step)  # the same choices on every rank
         torch.manual_seed(step * count + rank)
         stage = stage_of(config, step)
         latents, seen = latents_of(codec, pictures.to(device, non_blocking=True))
@@ -258,8 +277,9 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
         clips += stage["batch"]
         before, sums = step, torch.zeros(5, device=device)
         for _ in range(stage["repeats"]):
-            chosen = sorted(rng.sample(range(len(times)), stage["keep"]))
-            with_mask = rng.random() < config["mask_keep"]
+            rng = random.Random(step)
+            with_mask = rng.random() < config["mask_keep"]  # the same on every rank, as what has gradients hangs on it
+            chosen = sorted(rng.sample(range(len(times)), min(stage["keep"], len(times))))
             dropped = ["" if torch.rand(()) < config["text_drop"] else t for t in texts]
             with torch.autocast(device.type, torch.bfloat16):
                 part, at = latents[:, :, :, chosen], [times[i] for i in chosen]

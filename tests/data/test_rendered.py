@@ -24,3 +24,14 @@ def test_a_rendered_clip(folder):
     middle = centres(clip.alpha[:, 0])[:, 0] * 2 / (144 / 80) - 1
     if clip.labels["motion"] in ("still", "rising", "falling"):
         assert (middle - words.PLACES[clip.labels["place"]][0]).abs().max() < 0.12
+
+
+@pytest.mark.parametrize("folder", HELD_OUT, ids=lambda f: f.name)
+def test_its_path_is_the_object_s(folder):
+    """Where alpha is above any shadow's, its box has the path's middle, and its height that of the size told."""
+    clip = read_clip(folder)
+    for alpha, (x, y, size) in zip(clip.alpha[:, 0], clip.path):
+        rows, columns = ((alpha > 0.75).any(d).nonzero().flatten().float() for d in (1, 0))
+        middle = (columns[0] + columns[-1] + 1) / 144 - 1, (rows[0] + rows[-1] + 1) / 80 - 1
+        assert abs(middle[0] - x) < 0.08 and abs(middle[1] - y) < 0.12
+        assert 0.55 < (rows[-1] + 1 - rows[0]) / 80 / size.exp() < 1.15

@@ -11,6 +11,8 @@ from torch import nn
 
 from core.data.clips import SPAN, make_clip
 from core.data.phrases import vocabulary
+from core.data.rendered import HELD_OUT, folders, read_clip
+from core.errors import InputError
 from core.model.config import PRESETS
 from core.model.drawing import moments
 from core.model.mini import read_weights, save_mini
@@ -28,6 +30,7 @@ from core.training.transformer import (
     in_pixels,
     load_codec,
     pick_times,
+    rendered_clips,
     start_from,
     train,
 )
@@ -143,6 +146,23 @@ def test_a_clip_comes_with_its_object_s_path():
         assert texts == [clip.instruction]
         torch.testing.assert_close(paths[0], clip.path.unflatten(0, (-1, 2)))
         torch.testing.assert_close(pictures[0, 2, 0, [0, 3]], clip.alpha[[0, 1], 0])
+
+
+def test_rendered_clips_come_as_the_engine_s_do():
+    pictures, paths, texts, times = rendered_clips(HELD_OUT, 3, 4, 2)
+    assert pictures.shape == (4, 5, 3, 8, 80, 144) and paths.shape == (4, 2, 2, 3) and len(times) == 2 and times[-1] <= 2
+    clips = {clip.instruction: clip for clip in map(read_clip, folders())}
+    frames = [f for t in times for f in frames_of(t)]
+    for made, path, text in zip(pictures, paths, texts):
+        assert torch.equal(made[1].transpose(0, 1), clips[text].edit[frames])
+        assert torch.equal(path[:, 1], clips[text].path[frames[3::4]])
+    assert len(set(texts)) == 4 and rendered_clips(HELD_OUT, 3, 4, 2)[2] == texts
+
+
+def test_rendered_clips_that_are_not_there_are_missed_before_the_start(tmp_path):
+    config = {"processes": 1, "stages": [{"until": 1, "rendered": 0.1}], "rendered": str(tmp_path)}
+    with pytest.raises(InputError, match="with_cycles"):
+        train(config, tmp_path / "run", lambda: False)
 
 
 def test_an_edition_of_fewer_words_teaches_those_it_has(tmp_path):
