@@ -217,7 +217,7 @@ def train(config: dict, folder: Path, stop) -> None:
     thread each share a batch: that is far quicker than one process of several threads, which wait for one
     another all the time. On a GPU one process trains, and config['workers'] make the clips. Raises InputError.
     """
-    if any(stage.get("rendered") for stage in config["stages"]) and not folders(Path(config.get("rendered", ""))):
+    if any(stage.get("rendered") for stage in config.get("stages", ())) and not folders(Path(config.get("rendered", ""))):
         raise InputError("a stage wants rendered clips and there are none in the folder `rendered`; see core/data/with_cycles.py")
     count = config["processes"]
     asked = mp.get_context("spawn").Event()
