@@ -16,6 +16,8 @@ from core.model.parts import halves, zero_init
 ROUNDS = 6
 PRIOR = (1e-4, 1e-4, 1e-3)  # of a plate without texture: at rest, above all without zoom
 RIDGE = 1e-3
+MOST = 1.0  # halves of the height; a camera that goes farther from its mean is not followed
+LARGEST = -0.478  # log size of the largest object, see data/clips.py; what is larger fills the frame
 
 
 class Camera(nn.Module):
@@ -77,7 +79,10 @@ def _mean(values, weight):
 @torch.inference_mode()
 def follow(camera, source):
     """The views of a plate's latents by frame (T, C, H, W), read as sampling/latents.py does: (T, 2, 3) fp32 as each
-    latent frame begins and ends, of no shift and no zoom in the mean of the shot."""
+    latent frame begins and ends, of no shift and no zoom in the mean of the shot.
+
+    At rest throughout where the camera goes far: what is added is to be seen all through the shot.
+    """
     device = camera.trust.device
     steps = [camera(*source.read(k - 1, k + 1)[:, None].to(device))[0].cpu() for k in range(1, source.shape[0])]
     views = [torch.zeros(3, dtype=torch.float64)]
@@ -88,13 +93,16 @@ def follow(camera, source):
     scales = (views[:, 2] - views[:, 2].mean()).exp()
     shifts = views[:, :2] - scales[:, None] * views[:, :2].mean(0) / scales.mean()
     views = torch.cat([shifts, scales.log()[:, None]], dim=1).float()
+    views = views * (views.abs().max() <= MOST)
     # A latent frame's picture is in the middle of its four: it begins and ends beside it.
     change = views.diff(dim=0, prepend=views[:1]) * (TIME_STRIDE - 1) / (2 * TIME_STRIDE)
     return torch.stack([views - change, views + change], dim=1)
 
 
 def seen(path, views, aspect: float):
-    """A path (B, T, 2, 3), see `Aim.path`, under views (T, 2, 3), in a frame of that width over its height."""
+    """A path (B, T, 2, 3), see `Aim.path`, under views (T, 2, 3), in a frame of that width over its height. What fills
+    the frame has no place in the scene and does not move with it."""
+    views = views * (path[..., 2:] / LARGEST).clamp(0, 1)
     shape = path.new_tensor([aspect, 1.0])
     places = path[..., :2] * views[..., 2:].exp() + views[..., :2] / shape
     return torch.cat([places, path[..., 2:] + views[..., 2:]], dim=-1)

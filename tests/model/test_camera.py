@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from core.data.clips import HALVES
 from core.model.camera import Camera, follow, seen
 from core.model.parts import halves
 from core.sampling.denoise import is_still
@@ -91,6 +92,20 @@ def test_a_path_is_seen_through_the_views():
     through = seen(path, views, 2.0)
     assert torch.equal(through[:, 0], path[:, 0])
     torch.testing.assert_close(through[0, 1, 0], torch.tensor([0.75 + 0.05, -0.3 + 0.2, -1 + math.log(1.5)]))
+
+
+def test_what_fills_the_frame_does_not_move_with_the_scene():
+    """Nor more than in part what is between the largest object and that."""
+    views = torch.tensor([0.1, 0.2, 0.3]).expand(1, 2, 3)
+    whole, large = (torch.tensor([0.1, 0.1, size]).expand(1, 1, 2, 3) for size in (0.0, math.log(2 * HALVES["large"])))
+    assert torch.equal(seen(whole, views, 1.0), whole)
+    torch.testing.assert_close(seen(large, views, 1.0)[..., 2] - large[..., 2], torch.full((1, 1, 2), 0.3), atol=1e-3, rtol=0)
+
+
+def test_a_camera_that_goes_far_is_not_followed(camera):
+    """What is added would leave the frame: it stays instead."""
+    near, far = (torch.stack([scene((step * k, 0.0, 0.0), 5)[0] for k in range(n)]) for step, n in ((0.1, 14), (0.1, 30)))
+    assert 0.5 < follow(camera, InMemory(near)).abs().max() <= 1 and not follow(camera, InMemory(far)).any()
 
 
 def test_a_mask_that_moves_says_itself_where():
