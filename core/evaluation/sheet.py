@@ -1,0 +1,80 @@
+"""What an edition makes of instructions, as a picture: `python -m core.evaluation.sheet docs/mini.png`.
+
+Each cell is the layer over a held-out plate, one frame at the model's own size, nothing chosen by hand but the words.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw
+
+from core.data.clips import make_clip
+from core.evaluate import delivered, run
+
+SUBJECT = {"edit": "background", "background": "sea"}  # of a plate with somebody in it
+BARE = {"edit": "effect", "effect": "fog", "amount": "light"}
+INSTRUCTIONS = (
+    "Add a large red balloon rising on the right",
+    "Add a yellow star at the top",
+    "Put a glossy green apple in the centre",
+    "Add a pink heart in the top left corner",
+    "Add a large blue umbrella on the left",
+    "Add an orange fish drifting right",
+    "Add a metallic cyan rocket rising",
+    "Place a purple mushroom at the bottom",
+    "Add a glowing white lantern on the right",
+    "Add a large red butterfly",
+    "Add a white paper plane in the upper part",
+    "Add a large yellow flower on the left",
+    "Add falling snow",
+    "Add heavy rain",
+    "Add a plume of smoke",
+    "Add fire and embers",
+    "Add confetti",
+    "Add sun rays",
+    "Change the background to a sunset. Keep the person intact.",
+    "Change the background to a brick wall. Keep the dancer intact.",
+    "Change the background to a starry night. Keep the woman intact.",
+    "Change the background to a green field. Keep the man intact.",
+    "Put snowy mountains behind the person.",
+    "Change the background to a stormy sea. Keep the dancer intact.",
+)
+FIRST_SEED, HEIGHT, WIDTH, FRAMES, SHOWN = 5_900_000, 80, 144, 13, 8
+COLUMNS, SCALE, CAPTION = 4, 2, 16
+
+
+def draw_sheet(model, steps: int, path: Path) -> None:
+    rows = -(-len(INSTRUCTIONS) // COLUMNS)
+    cell = WIDTH * SCALE + 6, HEIGHT * SCALE + CAPTION + 6
+    sheet = Image.new("RGB", (cell[0] * COLUMNS, cell[1] * rows), "white")
+    draw = ImageDraw.Draw(sheet)
+    for k, text in enumerate(INSTRUCTIONS):
+        labels = SUBJECT if "ackground" in text or "behind" in text else BARE
+        source = make_clip(FIRST_SEED + k, HEIGHT, WIDTH, torch.arange(FRAMES), labels, held_out=True).source
+        color, alpha, _ = run(model, source, text, None, steps, model.limits.guidance)
+        alpha = delivered(alpha, source)[SHOWN]
+        composed = alpha * color[:, SHOWN] + (1 - alpha) * source[SHOWN]
+        pixels = (composed.permute(1, 2, 0) * 255).round().clamp(0, 255).byte().numpy()
+        at = k % COLUMNS * cell[0], k // COLUMNS * cell[1]
+        sheet.paste(Image.fromarray(pixels).resize((WIDTH * SCALE, HEIGHT * SCALE), Image.Resampling.BICUBIC), at)
+        draw.text((at[0] + 2, at[1] + HEIGHT * SCALE + 2), text.split(". ")[0], fill="black")
+    sheet.save(path)
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m core.evaluation.sheet", description=__doc__.splitlines()[0])
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--steps", type=int)
+    args = parser.parse_args(argv)
+    from core.model.load import load_model
+
+    model = load_model(args.model, "cpu")
+    draw_sheet(model, args.steps or model.limits.steps, args.picture)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
