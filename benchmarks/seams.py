@@ -3,10 +3,10 @@
 Three ways of making a long clip: windows butted together, overlapped, and overlapped with moving offsets (ours).
 
 With a model: a still plate, so that all change from frame to frame is the edit's. The change of the composed picture
-at seams, against the change inside windows: 1 is no seam. A seam is wherever another window has a part in a latent
-frame than in the one before, and all of an overlap, in which one window's picture goes over into the next one's. Both
-are taken where two latent frames meet, since a codec's own joints are there. A model flickers by itself: every prompt
-is made with several seeds, the changes of all are summed, and the error is that of the clips' scatter.
+at seams, against the change inside of one window: 1 is no seam. Seams are the ends of windows, and all of an overlap,
+in which one window's picture goes over into the next one's; the ends are told by themselves too. All are taken where
+two latent frames meet, since a codec's own joints are there. A model flickers by itself: every prompt is made with
+several seeds, the changes of all are summed, and the error is that of the clips' scatter.
 
 With --model stand-in: a field that is as bad as can be, where every window has its own will and knows nothing of the
 others. The largest change between neighbouring latent frames. A picture of one line over time can be written of either.
@@ -65,21 +65,22 @@ def window_of(model):
 
 
 def seams_of(looks, length):
-    """Joints k, between latent frames k - 1 and k, that are not inside of one window alone."""
+    """Joints k, between latent frames k - 1 and k: those at windows' ends, and all that are not inside of one window."""
     seen = [[w.span for w in looks if w.start <= k < w.stop] for k in range(length)]
-    return {k for k in range(1, length) if len(seen[k - 1]) > 1 or len(seen[k]) > 1 or seen[k - 1] != seen[k]}
+    ends = {k for k in range(1, length) if seen[k - 1] != seen[k]}
+    return ends, ends | {k for k in range(1, length) if len(seen[k - 1]) > 1 or len(seen[k]) > 1}
 
 
-def changes(made, seams, stride):
-    """Mean change into the first frame of a latent frame, at seams and elsewhere."""
-    change = made.diff(dim=1).abs().mean(dim=(0, 2, 3))[::stride]  # joint k is change[k - 1]
-    at = torch.tensor([k + 1 in seams for k in range(len(change))])
-    return float(change[at].mean()), float(change[~at].mean())
+def changes(made, ends, seams, stride):
+    """Mean change into the first frame of a latent frame: at ends, at seams, and elsewhere."""
+    change = made.diff(dim=1).abs().mean(dim=(0, 2, 3))[::stride].tolist()  # joint k is change[k - 1]
+    inside = set(range(1, 1 + len(change))) - seams
+    return tuple(float(np.mean([change[k - 1] for k in joints])) for joints in (ends, seams, inside))
 
 
 def summed(pairs):
     """The ratio of all clips' changes together, and its standard error by leaving out one clip at a time."""
-    at, inside = np.array(pairs).T
+    at, inside = np.transpose(pairs)
     without = (at.sum() - at) / (inside.sum() - inside)
     error = np.sqrt((len(at) - 1) * without.var()) if len(at) > 1 else np.nan
     return round(float(at.sum() / inside.sum()), 3), round(float(error), 3)
@@ -149,23 +150,26 @@ def main(argv=None) -> int:
     steps, length = args.steps or model.limits.steps, 1 + (args.frames - 1) // model.codec.time_stride
     with torch.inference_mode():
         source = model.codec.encode(picture[:, None].expand(-1, args.frames, -1, -1)[None])
-    pairs = {name: [] for name in WAYS}
+    found = {name: [] for name in WAYS}
     for prompt in args.prompts:
         for seed in range(1, 1 + args.seeds):
             done, lines = {}, {}
             for name, way in WAYS.items():
-                looks = [tuple(w.span for w in way(length, window_of(model), step)) for step in range(steps)]
-                if str(looks) not in done:  # in one step nothing moves
-                    done[str(looks)] = compose(model, picture, source, prompt, way, steps, seed)
-                lines[name] = done[str(looks)][:, :, size[1] // 2]
-                seams = seams_of(way(length, window_of(model), steps - 1), length)
-                pairs[name].append(changes(done[str(looks)], seams, model.codec.time_stride))
-            if args.picture and len(pairs[name]) == 1:
+                looks = [way(length, window_of(model), step) for step in range(steps)]
+                spans = str([[w.span for w in look] for look in looks])
+                if spans not in done:  # in one step nothing moves
+                    done[spans] = compose(model, picture, source, prompt, way, steps, seed)
+                lines[name] = done[spans][:, :, size[1] // 2]
+                found[name].append(changes(done[spans], *seams_of(looks[-1], length), model.codec.time_stride))
+            if args.picture and len(found[name]) == 1:
                 sheet(lines, args.picture)
-        ratios = {name: summed(of[-args.seeds :])[0] for name, of in pairs.items()}
-        print(json.dumps({"prompt": prompt, "clips": args.seeds, "seam_ratio": ratios}), flush=True)
-    told = {name: "%.3f +- %.3f" % summed(of) for name, of in pairs.items()}
-    print(json.dumps({"all": len(pairs[name]), "frames": args.frames, "steps": steps, "seam_ratio": told}))
+        told = {name: summed([c[1:] for c in of[-args.seeds :]])[0] for name, of in found.items()}
+        print(json.dumps({"prompt": prompt, "clips": args.seeds, "seams": told}), flush=True)
+    told = {
+        at: {name: "%.3f +- %.3f" % summed([(c[i], c[2]) for c in of]) for name, of in found.items()}
+        for i, at in enumerate(("ends", "seams"))
+    }
+    print(json.dumps({"clips": len(found[name]), "frames": args.frames, "steps": steps, **told}))
     return 0
 
 

@@ -9,14 +9,14 @@ def test_changes_are_told_apart_where_windows_meet():
     steps[[8, 20]] = 0.2  # into frames 9 and 21, with which latent frames 3 and 6 begin
     steps[[11, 23]] = 0.3  # no joint: does not count
     made = torch.cat([torch.zeros(1), steps.cumsum(0)]).view(1, 33, 1, 1).expand(3, -1, 2, 2)
-    assert changes(made, {3, 6}, 4) == pytest.approx((0.2, 0.1), rel=1e-4)
-    assert changes(made, {2, 7}, 4) == pytest.approx((0.1, (0.1 * 4 + 0.4) / 6), rel=1e-4)
+    assert changes(made, {3, 6}, {3, 4, 6}, 4) == pytest.approx((0.2, 0.5 / 3, 0.1), rel=1e-4)
+    assert changes(made, {2}, {2, 7}, 4) == pytest.approx((0.1, 0.1, (0.1 * 4 + 0.4) / 6), rel=1e-4)
 
 
-def test_a_seam_is_what_is_not_inside_of_one_window():
-    assert seams_of(WAYS["butted"](25, 13, 0), 25) == {13}
+def test_seams_are_ends_and_what_is_not_inside_of_one_window():
+    assert seams_of(WAYS["butted"](25, 13, 0), 25) == ({13}, {13})
     assert [w.span for w in WAYS["overlapped"](22, 13, 0)] == [(0, 13), (9, 22)]
-    assert seams_of(WAYS["overlapped"](22, 13, 0), 22) == {9, 10, 11, 12, 13}
+    assert seams_of(WAYS["overlapped"](22, 13, 0), 22) == ({9, 13}, {9, 10, 11, 12, 13})
 
 
 def test_clips_are_summed_and_their_scatter_is_the_error():
