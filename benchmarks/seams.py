@@ -52,8 +52,8 @@ def compose(model, picture, source, prompt, way, steps, seed):
     codec, frames = model.codec, 1 + model.codec.time_stride * (source.shape[2] - 1)
     sampler.windows = way
     layers = sampler.denoise(
-        model.transformer, model.text.encode([prompt]), model.text.encode([""]), source, None, window=window_of(model),
-        seed=seed, steps=steps, guidance=model.limits.guidance, shift=model.limits.shift,
+        model.transformer, model.text.encode([prompt]), model.text.encode([""]), source, None,
+        window=window_of(model), seed=seed, steps=steps, guidance=model.limits.guidance, shift=model.limits.shift,
     )  # fmt: skip
     color, alpha = (codec.decode(layers[:, i], frames)[0].clamp(0, 1) for i in range(2))
     alpha = alpha.mean(0, keepdim=True)
