@@ -19,7 +19,7 @@ import numpy as np
 import OpenImageIO as oiio
 import torch
 
-from core.edit import _change, _plate_sized_layer
+from core.edit import _plate_sized_layer
 from core.layer.blend import composite, find_blending
 from core.layer.delivery import Delivery
 from core.plate.color import PlateColor
@@ -40,7 +40,7 @@ def main():
     torch.set_num_threads(1)  # several frames are delivered at a time, each on a thread of its own
     width, height = map(int, args.size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
-        space, edits = find_space(args.space), ("object", "background")
+        space, edits = find_space(args.space), ("object", "background", "veil")
         results = [measure(Path(folder) / edit, edit, width, height, args.runs, space, args.relative) for edit in edits]
     for result in results:
         by = f"{result['ratio']:.2f} times {result['peer']} by processor, {result['ratio_wall']:.2f} by the clock"
@@ -52,7 +52,7 @@ def main():
 
 
 def measure(folder, edit, width, height, runs, space, relative):
-    """An added object that covers a tenth, or a new background behind a kept subject."""
+    """An added object that covers a tenth, a new background behind a kept subject, or fog over everything."""
     folder.mkdir()
     size, model = (height, width), (round(height / 4.5 / 8) * 8, round(width / 4.5 / 8) * 8)
     matte = disc(size)
@@ -60,7 +60,7 @@ def measure(folder, edit, width, height, runs, space, relative):
     write(folder / "plate.1001.exr", pixels)
     plate = open_plate(str(folder / "plate.####.exr"))
     small = torch.from_numpy(disc(model))
-    alpha = 1 - small if edit == "background" else small
+    alpha = {"object": small, "background": 1 - small, "veil": 0.3 + 0.4 * small}[edit]
     color = torch.rand(3, *model, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.3
     color_of, blending = PlateColor(space, "half"), find_blending("linear", None, space)
     delivery = Delivery(folder / "out", plate, {}, "benchmark", blending, color_of)
@@ -72,8 +72,8 @@ def measure(folder, edit, width, height, runs, space, relative):
         filmed = plate.read(1001)
         source = job.color.to_model(filmed)
         guide = shrink(torch.from_numpy(source), model[1], model[0])
-        change = _change(job, filmed, reconstruction, torch.ones_like(alpha)) if relative else None
-        return _plate_sized_layer(job, color, alpha, guide, source, change, None)[0]
+        drawn_again = (reconstruction, torch.ones_like(alpha)) if relative else None
+        return _plate_sized_layer(job, filmed, source, color, alpha, guide, drawn_again, None)[0]
 
     layer = refine()
     laid = composite(pixels, layer, job.color, job.blending)

@@ -5,6 +5,7 @@ model gives of it (480p to 2160p). Before: bilinear alpha, decoded colour, laid 
 """
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def main():
     parser.add_argument("picture", type=Path, nargs="?")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    figures, rows = {}, []
+    figures, rows = {"alpha within 20 pixels, kinds of edges": kinds_of_edges()}, []
     for name, make in (("kept subject", kept_subject), ("added object", added_object)):
         figures[name], pictures = make()
         rows.append(pictures)
@@ -83,6 +84,20 @@ def added_object():
         "halo ratio": round(float(halos[1] / halos[0]), 3),
     }  # fmt: skip
     return figures, {"decoded, enlarged": plain, "before": before, "after": after, "truth": lay(own, m, dark)}
+
+
+def kinds_of_edges():
+    """Alpha's mean errors, bilinear's and ours: edges with and without hair and motion blur, in the plate and new."""
+    own, old = scenes.texture((0.35, 0.2, 0.15), 0), scenes.texture((0.62, 0.72, 0.82), 1)
+    grain, found = 0.008 * np.random.default_rng(3).standard_normal(own.shape), {}
+    for hair, blur in itertools.product((False, True), repeat=2):
+        m = scenes.subject(hair, blur)
+        for name, truth, plate in (("in the plate", 1 - m, lay(own, m, old)), ("new", m, old)):
+            alpha, near = scenes.decoded(truth), scenes.at_edges(m, 20)
+            ours = at_plate_size(alpha, (plate + grain).clip(0, 1).astype(np.float32))[0].numpy()
+            kind = name + ", hair" * hair + ", blur" * blur
+            found[kind] = error(scenes.plain(alpha), truth, near), error(ours, truth, near)
+    return found | {"mean": tuple(round(float(e), 5) for e in np.mean(list(found.values()), 0))}
 
 
 def at_plate_size(alpha, plate):

@@ -61,6 +61,7 @@ def main(argv=None) -> int:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             plate = write_plate(Path(folder) / "in", width, height, count)
             peaks[count] = peak(plate, Path(folder) / "out", args.steps)
+        print(json.dumps({"frames": count, "peak_mib": round(peaks[count] / 2**20)}), flush=True)
     short, long = args.frames
     growth = peaks[long] / peaks[short] - 1
     megabytes = {str(count): round(value / 2**20) for count, value in peaks.items()}

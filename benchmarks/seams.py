@@ -3,8 +3,10 @@
 Three ways of making a long clip: windows butted together, overlapped, and overlapped with moving offsets (ours).
 
 With a model: a still plate, so that all change from frame to frame is the edit's. The change of the composed picture
-across the places where two windows of the last step begin or end, against the change elsewhere: 1 is no seam. Both are
-taken where two latent frames meet, since a codec's own joints are there.
+at seams, against the change inside of one window: 1 is no seam. Seams are the ends of windows, and all of an overlap,
+in which one window's picture goes over into the next one's; the ends are told by themselves too. All are taken where
+two latent frames meet, since a codec's own joints are there. A model flickers by itself: every prompt is made with
+several seeds, the changes of all are summed, and the error is that of the clips' scatter.
 
 With --model stand-in: a field that is as bad as can be, where every window has its own will and knows nothing of the
 others. The largest change between neighbouring latent frames. A picture of one line over time can be written of either.
@@ -45,27 +47,43 @@ WAYS = {"butted": butted, "overlapped": unmoved, "overlapped, moving": windows}
 
 
 @torch.inference_mode()
-def compose(model, picture, frames, prompt, way, steps):
-    """The layers over the plate, (3, frames, h, w), and the latent frames where windows of the last step meet."""
-    codec = model.codec
-    source = codec.encode(picture[:, None].expand(-1, frames, -1, -1)[None])
-    size = 1 + (model.limits.max_frames - 1) // codec.time_stride
+def compose(model, picture, source, prompt, way, steps, seed):
+    """The layers over the plate, (3, frames, h, w)."""
+    codec, frames = model.codec, 1 + model.codec.time_stride * (source.shape[2] - 1)
     sampler.windows = way
     layers = sampler.denoise(
-        model.transformer, model.text.encode([prompt]), model.text.encode([""]), source, None, window=size,
-        seed=1, steps=steps, guidance=model.limits.guidance, shift=model.limits.shift,
+        model.transformer, model.text.encode([prompt]), model.text.encode([""]), source, None,
+        window=window_of(model), seed=seed, steps=steps, guidance=model.limits.guidance, shift=model.limits.shift,
     )  # fmt: skip
-    color, alpha, _ = (codec.decode(layers[:, i], frames)[0].clamp(0, 1) for i in range(3))
+    color, alpha = (codec.decode(layers[:, i], frames)[0].clamp(0, 1) for i in range(2))
     alpha = alpha.mean(0, keepdim=True)
-    looks = way(source.shape[2], size, steps - 1)
-    return alpha * color + (1 - alpha) * picture[:, None], {w.start for w in looks[1:]} | {w.stop for w in looks[:-1]}
+    return alpha * color + (1 - alpha) * picture[:, None]
 
 
-def seam_ratio(made, seams):
-    """Mean change into the first frame of the latent frames in `seams`, against that of all the others."""
-    changes = made.diff(dim=1).abs().mean(dim=(0, 2, 3))
-    joints = {k: float(changes[4 * (k - 1)]) for k in range(1, 1 + (made.shape[1] - 1) // 4)}
-    return np.mean([joints[k] for k in seams]) / np.mean([joints[k] for k in joints if k not in seams])
+def window_of(model):
+    return 1 + (model.limits.max_frames - 1) // model.codec.time_stride
+
+
+def seams_of(looks, length):
+    """Joints k, between latent frames k - 1 and k: those at windows' ends, and all that are not inside of one window."""
+    seen = [[w.span for w in looks if w.start <= k < w.stop] for k in range(length)]
+    ends = {k for k in range(1, length) if seen[k - 1] != seen[k]}
+    return ends, ends | {k for k in range(1, length) if len(seen[k - 1]) > 1 or len(seen[k]) > 1}
+
+
+def changes(made, ends, seams, stride):
+    """Mean change into the first frame of a latent frame: at ends, at seams, and elsewhere."""
+    change = made.diff(dim=1).abs().mean(dim=(0, 2, 3))[::stride].tolist()  # joint k is change[k - 1]
+    inside = set(range(1, 1 + len(change))) - seams
+    return tuple(float(np.mean([change[k - 1] for k in joints])) for joints in (ends, seams, inside))
+
+
+def summed(pairs):
+    """The ratio of all clips' changes together, and its standard error by leaving out one clip at a time."""
+    at, inside = np.transpose(pairs)
+    without = (at.sum() - at) / (inside.sum() - inside)
+    error = np.sqrt((len(at) - 1) * without.var()) if len(at) > 1 else np.nan
+    return round(float(at.sum() / inside.sum()), 3), round(float(error), 3)
 
 
 class Wilful(nn.Module):
@@ -116,6 +134,7 @@ def main(argv=None) -> int:
     parser.add_argument("--frames", type=int, default=145, help="of the stand-in, latent frames")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--prompts", nargs="+", default=PROMPTS)
+    parser.add_argument("--seeds", type=int, default=3, help="clips a prompt")
     parser.add_argument("--picture", type=Path, help="write one line of the first clips over time here")
     args = parser.parse_args(argv)
     if args.model == "stand-in":
@@ -128,15 +147,29 @@ def main(argv=None) -> int:
     model, plate = load_model(args.model, "cpu"), open_plate(args.plate)
     size = model_size(plate.width, plate.height, plate.pixel_aspect, model.limits.pixels, model.limits.multiple)
     picture = shrink(torch.from_numpy(plate.read(plate.frames[0])[..., :3] / np.float32(255)), *size)
+    steps, length = args.steps or model.limits.steps, 1 + (args.frames - 1) // model.codec.time_stride
+    with torch.inference_mode():
+        source = model.codec.encode(picture[:, None].expand(-1, args.frames, -1, -1)[None])
+    found = {name: [] for name in WAYS}
     for prompt in args.prompts:
-        lines, ratios = {}, {}
-        for name, way in WAYS.items():
-            made, seams = compose(model, picture, args.frames, prompt, way, args.steps or model.limits.steps)
-            ratios[name] = round(float(seam_ratio(made, seams)), 3)
-            lines[name] = made[:, :, size[1] // 2]
-        print(json.dumps({"prompt": prompt, "frames": args.frames, "seam_ratio": ratios}), flush=True)
-        if args.picture and prompt == args.prompts[0]:
-            sheet(lines, args.picture)
+        for seed in range(1, 1 + args.seeds):
+            done, lines = {}, {}
+            for name, way in WAYS.items():
+                looks = [way(length, window_of(model), step) for step in range(steps)]
+                spans = str([[w.span for w in look] for look in looks])
+                if spans not in done:  # in one step nothing moves
+                    done[spans] = compose(model, picture, source, prompt, way, steps, seed)
+                lines[name] = done[spans][:, :, size[1] // 2]
+                found[name].append(changes(done[spans], *seams_of(looks[-1], length), model.codec.time_stride))
+            if args.picture and len(found[name]) == 1:
+                sheet(lines, args.picture)
+        told = {name: summed([c[1:] for c in of[-args.seeds :]])[0] for name, of in found.items()}
+        print(json.dumps({"prompt": prompt, "clips": args.seeds, "seams": told}), flush=True)
+    told = {
+        at: {name: "%.3f +- %.3f" % summed([(c[i], c[2]) for c in of]) for name, of in found.items()}
+        for i, at in enumerate(("ends", "seams"))
+    }
+    print(json.dumps({"clips": len(found[name]), "frames": args.frames, "steps": steps, **told}))
     return 0
 
 

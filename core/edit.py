@@ -44,8 +44,6 @@ from kernels.matte import plate_color, resize
 from kernels.pixel_hash import pixel_hash
 from kernels.subject import free_subject
 
-BAND = 32  # rows of a frame that are blended at a time
-
 
 @dataclass(frozen=True)
 class Job:
@@ -245,9 +243,9 @@ def _deliver_frame(job: Job, frame, pixels, color, alpha, composed_by_model, rec
     """One frame's pixels and layers at model size -> layer and composite at plate size, written."""
     source = job.source(pixels)
     share = _share_of_plate(job, color, alpha, reconstruction)
-    change = None if share is None else _change(job, pixels, reconstruction, share)
+    drawn_again = None if share is None else (reconstruction, share)
     at_model_size = shrink(torch.from_numpy(source), *job.size)
-    layer, matte = _plate_sized_layer(job, color, alpha, at_model_size, source, change, allowed)
+    layer, matte = _plate_sized_layer(job, pixels, source, color, alpha, at_model_size, drawn_again, allowed)
     layer, matte = job.region.place(layer), job.region.place(matte)
     composed = alpha * color + (1 - alpha) * at_model_size
     facts = {
@@ -269,18 +267,14 @@ def _share_of_plate(job: Job, color, alpha, reconstruction):
     return share if share.max() > 0 else None
 
 
-def _change(job: Job, pixels, reconstruction, share) -> Change:
-    light = job.color.light(job.region.crop(pixels))
-    size = light.shape[:2]
-    planes = (reconstruction.movedim(0, -1), share[..., None])
-    reconstruction, share = (resize(plane, size).clamp(0, 1).numpy() for plane in planes)
-    return Change(light, reconstruction, share[..., 0])
+def _plate_sized_layer(job: Job, pixels, source, color, alpha, guide, drawn_again, allowed):
+    """The layer (H, W, 4), premultiplied, and the matte (H, W) as the model meant it, both within the mask
+    `allowed` (H, W): to the model a mask is a hint, to the user it is a promise.
 
-
-def _plate_sized_layer(job: Job, color, alpha, guide, source, change, allowed):
-    """Decoded straight colour (3, h, w) and alpha (h, w), and the plate (H, W, 3) with its likeness at model size,
-    guide (3, h, w) -> the layer (H, W, 4), premultiplied, and the matte (H, W) as the model meant it, both
-    within the mask `allowed` (H, W): to the model a mask is a hint, to the user it is a promise."""
+    pixels: the frame as filmed; source: its region (H, W, 3) in the model's range, and guide (3, h, w) that at model
+    size. color (3, h, w) and alpha (h, w): as decoded, straight. drawn_again: where some of the colour is relative
+    to the plate, the plate's reconstruction (3, h, w), and how much of it is (h, w).
+    """
     plate = torch.from_numpy(source)
     alpha = clean_alpha(alpha)
     matte, kept = refine_alpha(alpha, guide, plate)
@@ -288,15 +282,19 @@ def _plate_sized_layer(job: Job, color, alpha, guide, source, change, allowed):
         matte = matte * allowed
     edit = plate_color(clean_color(color, alpha).movedim(0, -1), matte)
     edit, raised = free_subject(edit, matte, kept, plate)
-    edit, raised = edit.numpy(), raised.numpy()
-    dtype = job.delivery.formats.dtype
-    layer = np.zeros((*matte.shape, 4), dtype)
-    for top in range(0, len(layer), BAND):  # what is worked on stays in the processor's cache
-        rows = slice(top, top + BAND)
-        if raised[rows].any():
-            shown = edit[rows], raised[rows], source[rows]
-            layer[rows] = layer_for_blending(*shown, job.color, job.blending, change and change.at(rows), dtype)
+    change = None
+    if drawn_again is not None:
+        reconstruction = plate_color(drawn_again[0].movedim(0, -1), raised).numpy()
+        change = Change(job.region.crop(pixels), reconstruction, _share_at_plate_size(drawn_again[1], raised.shape))
+    shown = edit.numpy(), raised.numpy(), source
+    layer = layer_for_blending(*shown, job.color, job.blending, change, job.delivery.formats.dtype)
     return layer, matte.numpy()
+
+
+def _share_at_plate_size(share, size):
+    if share.min() == 1:
+        return np.broadcast_to(np.float32(1), size)
+    return resize(share[..., None], size).clamp(0, 1).numpy()[..., 0]
 
 
 def _mean(facts, name):

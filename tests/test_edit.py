@@ -81,21 +81,24 @@ def test_bits_stay_where_alpha_is_zero_after_windows(tmp_path, model, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "kind, extension, count, region",
+    "kind, extension, bits, count, region",
     [
-        (np.float16, "exr", 2, "700,300,1500,900"),
-        (np.float32, "exr", 1, "1000,300,1500,900"),
-        (np.uint16, "dpx", 1, "0,0,1777,1001"),
+        (np.float16, "exr", 16, 2, "700,300,1500,900"),
+        (np.float32, "exr", 32, 1, "1000,300,1500,900"),
+        (np.uint16, "dpx", 16, 1, "0,0,1777,1001"),
+        (np.uint16, "dpx", 10, 1, "2001,1111,1777,1001"),
+        (np.uint8, "dpx", 8, 1, "2001,0,1777,1001"),
     ],
 )
-def test_bits_stay_at_4k(tmp_path, model, monkeypatch, kind, extension, count, region):
+def test_bits_stay_at_4k(tmp_path, model, monkeypatch, kind, extension, bits, count, region):
     """NaN, infinities, -0.0 and denormals included, after windows: one in space, and of halves two in time."""
     draw(monkeypatch, keep_some)
     one_by_one = replace(model, limits=replace(model.limits, max_frames=1))
     (tmp_path / "in").mkdir()
     for frame in range(1, 1 + count):
         pixels = np.tile(noise(frame, kind, (216, 384), planted=extension == "exr"), (10, 10, 1))
-        write_image(tmp_path / f"in/plate.{frame:04d}.{extension}", pixels, compression="none")
+        file = tmp_path / f"in/plate.{frame:04d}.{extension}"
+        write_image(file, pixels, compression="none", oiio__BitsPerSample=bits)
     plate, out = tmp_path / f"in/plate.####.{extension}", tmp_path / "out"
     make(one_by_one, plate, out, region=region, compression="none", steps=1, guidance=1.0, cuts="none")
     for frame in range(1, 1 + count):

@@ -14,11 +14,14 @@ from core.errors import InputError
 from core.plate.color import PlateColor
 from core.plate.color_curve import DISPLAY, decode_srgb, encode_srgb
 from core.plate.color_space import LINEAR, ColorSpace, find_space
+from kernels.halves import to_floats, to_halves
 from kernels.over import over, over_through
 
 # Below this an alpha adds at most 1/16 of an 8-bit step: the plate is left alone.
 LEAST_ALPHA = 2.0**-12
 _MOST_HALF = 65504.0
+# Less than what torch, which casts halves, would share out to several threads: frames have threads already.
+_TILE = (32, 320)
 # Of light: where the plate is darker than this, what an edit did to it is a difference, not a ratio.
 _DARK = np.float32(2.0**-9)
 _SEEN = 0.3 / 255  # of a display's range: an error of rounding that is worth another look
@@ -63,19 +66,15 @@ def find_blending(name: str, layer_space: str | None, plate_space: ColorSpace) -
 class Change:
     """What the edit did to the plate, for colour that is brought back relative to it.
 
-    light: (H, W, 3) float32, the plate's exposed light, uncut (`PlateColor.light`).
+    pixels: (H, W, 3 or 4), the plate's own.
     reconstruction: (H, W, 3) float32, what the model's codec makes of the plate, resampled as the
         edit's colour was, in the model's range.
     share: (H, W) float32 in [0, 1]: 1 takes the relative colour, 0 the decoded one.
     """
 
-    light: np.ndarray
+    pixels: np.ndarray
     reconstruction: np.ndarray
     share: np.ndarray
-
-    def at(self, where) -> "Change":
-        """Of some rows, or of pixels by a mask (H, W)."""
-        return Change(self.light[where], self.reconstruction[where], self.share[where])
 
 
 def layer_for_blending(
@@ -108,35 +107,69 @@ def layer_for_blending(
     if not (np.isfinite(alpha).all() and np.isfinite(edit).all()):
         raise ValueError("the edit or its alpha holds a NaN or an infinity")
     layer = np.zeros((*alpha.shape, 4), dtype)
-    touched = alpha >= LEAST_ALPHA
-    e, a, s = edit[touched], alpha[touched][:, None], np.nan_to_num(source[touched])
-    if blending.name == "encoded" and color.curve is DISPLAY and color.exposure == 0 and change is None:
-        layer[touched] = np.concatenate([a * e, a], axis=1)
-    else:
-        layer[touched] = _made_anew(e, a, s, color, blending, change and change.at(touched), layer.dtype)
+    images = [edit, alpha[..., None], source]
+    if change is not None:
+        images += [change.pixels[..., :3], change.reconstruction, change.share[..., None]]
+    anew = functools.partial(_made_anew, color=color, blending=blending, dtype=layer.dtype)
+    for tile in _tiles(*alpha.shape):
+        touched = (alpha[tile] >= LEAST_ALPHA).reshape(-1)
+        places = np.flatnonzero(touched)
+        if not len(places):
+            continue
+        here = [image[tile].reshape(len(touched), -1) for image in images]
+        if 2 * len(places) < len(touched):
+            made = np.zeros((len(touched), 4), dtype)
+            made[places] = anew(*(values.take(places, 0) for values in here))
+        else:  # all of them: quicker than to gather most
+            made = anew(*here)
+            made[np.flatnonzero(~touched)] = 0
+        layer[tile] = made.reshape(layer[tile].shape)
     return layer
 
 
-def _made_anew(e, a, s, color, blending, change, dtype):
+def _tiles(height, width):
+    """Of one size, in which all that is worked on stays in the processor's cache."""
+    for top in range(0, height, _TILE[0]):
+        for left in range(0, width, _TILE[1]):
+            yield slice(top, top + _TILE[0]), slice(left, left + _TILE[1])
+
+
+def _made_anew(e, a, s, filmed=None, reconstruction=None, share=None, *, color, blending, dtype):
+    """`layer_for_blending` of pixels (n, channels): (n, 4)."""
+    s = s if np.isfinite(s).all() else np.nan_to_num(s)
+    if blending.name == "encoded" and color.curve is DISPLAY and color.exposure == 0 and filmed is None:
+        return np.concatenate([a * e, a], axis=1).astype(dtype)
     curve, gain = color.curve, np.float32(color.gain)
+    half, opaque = dtype == np.float16, a.min() == 1  # opaque: nothing of the plate is in what is seen
     s = np.minimum(s, np.float32(curve.white))
-    behind = curve.decode(s)
-    half = dtype == np.float16
-    alpha = 1 - _passes(1 - a, curve, gain, blending)
+    alpha = a if opaque else 1 - _passes(1 - a, curve, gain, blending)
     alpha = _half_not_below(alpha) if half else alpha
-    rest = 1 - alpha.astype(np.float32)
-    made = _difference(curve.decode(a * e + (1 - a) * s) / gain, rest, behind / gain, blending)
-    if change is not None:
-        above = np.maximum(change.light, 1)
-        ratio = (curve.decode(e) + _DARK) / (curve.decode(change.reconstruction) + _DARK)
-        relative = curve.encode(np.maximum((behind + _DARK) * ratio - _DARK, 0))
-        composed = curve.decode(a * relative + (1 - a) * s) * above / gain
-        as_changed = _difference(composed, rest, behind * above / gain, blending)
-        made = made + change.share[:, None] * (as_changed - made)
+    rest = 1 - to_floats(alpha)
+
+    def composed(code):
+        return code if opaque else a * code + (1 - a) * s
+
+    def shown(light, behind):
+        """The light to be seen, and the colour that makes it over the light behind; both come exposed."""
+        light = light / gain
+        return light, blending.from_light(light) if opaque else _difference(light, rest, behind / gain, blending)
+
+    if filmed is None or share.max() == 0:
+        seen, made = shown(curve.decode(composed(e)), None if opaque else curve.decode(s))
+    else:
+        light = color.light(filmed)
+        behind, above = np.clip(light, 0, 1), np.maximum(light, 1)
+        ratio = (curve.decode(e) + _DARK) / (curve.decode(reconstruction) + _DARK)
+        relative = np.clip((behind + _DARK) * ratio - _DARK, 0, np.float32(curve.top))
+        relative = relative if opaque else curve.decode(composed(curve.encode(relative)))
+        seen, made = shown(relative * above, behind * above)
+        if share.min() < 1:
+            decoded = shown(curve.decode(composed(e)), behind)
+            seen, made = (one + share * (other - one) for one, other in zip(decoded, (seen, made)))
     made = np.clip(made, 0, _MOST_HALF if half else None)
     if half and blending.name == "linear" and blending.space.curve is None:
-        return np.concatenate([_halves_least_seen(made, rest * behind / gain, gain, blending), alpha], axis=1)
-    return np.concatenate([made, alpha], axis=1)
+        made = _halves_least_seen(made, seen, gain, blending)
+    return np.concatenate([to_halves(made) if half else made, alpha], axis=1)
 
 
 def _passes(rest, curve, gain, blending):
@@ -163,8 +196,8 @@ def _difference(composed, rest, behind, blending):
     return blending.from_light(composed) - rest * blending.from_light(behind)
 
 
-def _halves_least_seen(made, behind, gain, blending):
-    """Halves of values in a space of other primaries than the display's, over `behind` (light, Rec.709).
+def _halves_least_seen(made, seen, gain, blending):
+    """Halves of values in a space of other primaries than the display's, with which `seen` (light, Rec.709) is seen.
 
     There a dark part of a saturated colour is the difference of large numbers, whose halves are coarse:
     up to 3 of 8-bit display's steps in ACES2065-1. Where rounding to the nearest shows, the best of the
@@ -172,39 +205,40 @@ def _halves_least_seen(made, behind, gain, blending):
     """
 
     def shown(values):
-        return encode_srgb(np.clip((blending.to_light(values.astype(np.float32)) + beneath) * gain, 0, 1))
+        return encode_srgb(np.clip((blending.to_light(to_floats(values)) + beneath) * gain, 0, 1))
 
-    halves = made.astype(np.float16)
-    seen = np.flatnonzero(_may_show(made, halves, behind, gain, blending))
-    beneath = behind[seen]
-    wanted = shown(made[seen])
-    error = np.abs(shown(halves[seen]) - wanted).max(1)
+    halves = to_halves(made)
+    places = np.flatnonzero(_may_show(made, halves, seen, gain, blending))
+    if not len(places):
+        return halves
+    beneath = seen[places] - blending.to_light(made[places])
+    wanted = shown(made[places])
+    error = np.abs(shown(halves[places]) - wanted).max(1)
     shows = error > _SEEN
-    seen, beneath, wanted, error = seen[shows], beneath[shows], wanted[shows], error[shows]
-    low = halves[seen]
-    low = np.where(low > made[seen], np.nextafter(low, np.float16(0)), low)
+    places, beneath, wanted, error = places[shows], beneath[shows], wanted[shows], error[shows]
+    low = halves[places]
+    low = np.where(low > made[places], np.nextafter(low, np.float16(0)), low)
     high = np.nextafter(low, np.float16(_MOST_HALF))
     for way in np.ndindex(2, 2, 2):
         tried = np.where(np.array(way, bool), high, low)
         off = np.abs(shown(tried) - wanted).max(1)
         better = off < error
-        halves[seen[better]], error[better] = tried[better], off[better]
+        halves[places[better]], error[better] = tried[better], off[better]
     return halves
 
 
-def _may_show(made, halves, behind, gain, blending):
+def _may_show(made, halves, seen, gain, blending):
     """Where the rounding may be off by more than _SEEN of display codes: a bound without powers, because nearly
     nowhere it is. sRGB's slope is nowhere above 0.73 / sqrt(light), nor its line's, 12.92, above that at its end."""
-    off = np.abs(blending.to_light(halves.astype(np.float32) - made)) * gain
-    light = (blending.to_light(made) + behind) * gain
-    shows = off * off * np.float32((0.73 / _SEEN) ** 2) > np.maximum(light - off, np.float32(0.0031308))
+    off = np.abs(blending.to_light(to_floats(halves) - made)) * gain
+    shows = off * off * np.float32((0.73 / _SEEN) ** 2) > np.maximum(seen * gain - off, np.float32(0.0031308))
     return shows[:, 0] | shows[:, 1] | shows[:, 2]  # numpy is slow at any() of three
 
 
 def _half_not_below(values):
     """The least halves not below values in [0, 1]."""
-    halves = values.astype(np.float16)
-    low = halves.astype(np.float32) < values
+    halves = to_halves(values)
+    low = to_floats(halves) < values
     return np.where(low, np.nextafter(halves, np.float16(2)), halves)
 
 

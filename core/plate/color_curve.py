@@ -18,9 +18,7 @@ def encode_srgb(linear: np.ndarray) -> np.ndarray:
     code **= 1 / 2.4
     code *= 1.055
     code -= 0.055
-    low = x <= edge
-    np.multiply(x, linear.dtype.type(12.92), out=code, where=low)
-    return np.copysign(code, linear, out=code)
+    return _signed(_chosen(x <= edge, lambda: x * linear.dtype.type(12.92), code), linear)
 
 
 def decode_srgb(encoded: np.ndarray) -> np.ndarray:
@@ -30,9 +28,7 @@ def decode_srgb(encoded: np.ndarray) -> np.ndarray:
     light += 0.055
     light /= 1.055
     light **= 2.4
-    low = x <= edge
-    np.divide(x, encoded.dtype.type(12.92), out=light, where=low)
-    return np.copysign(light, encoded, out=light)
+    return _signed(_chosen(x <= edge, lambda: x / encoded.dtype.type(12.92), light), encoded)
 
 
 class DisplayCurve:
@@ -78,19 +74,33 @@ class RangeCurve:
 
     def encode(self, light: np.ndarray) -> np.ndarray:
         """Light to codes, cut to [0, 1]; float32 or float64 in and out."""
-        light = np.clip(_floating(light), 0, self.top)
-        code = encode_srgb(np.minimum(light, light.dtype.type(self.knee)))
-        above = light > self.knee
-        # In float64: ten times as exact, and few pixels of a plate are up here.
-        code[above] = self.white + self._b * np.log((light[above].astype(np.float64) + self._c) / (1 + self._c))
-        return np.minimum(code, 1)
+        light, knee = np.clip(_floating(light), 0, self.top), light.dtype.type(self.knee)
+
+        def shoulder():
+            code = np.maximum(light, knee).astype(np.float64)  # ten times as exact
+            code += self._c
+            code /= 1 + self._c
+            np.log(code, out=code)
+            code *= self._b
+            code += self.white
+            return code.astype(light.dtype)
+
+        return np.minimum(_chosen(light > knee, shoulder, encode_srgb(np.minimum(light, knee))), 1)
 
     def decode(self, code: np.ndarray) -> np.ndarray:
         """The inverse of `encode`: exact to 1e-14 of the light in float64, to 1e-6 in float32."""
-        light = decode_srgb(np.minimum(_floating(code), code.dtype.type(self._code)))
-        above = code > self._code
-        light[above] = (1 + self._c) * np.exp((code[above].astype(np.float64) - self.white) / self._b) - self._c
-        return light
+        knee = _floating(code).dtype.type(self._code)
+
+        def shoulder():
+            light = code.astype(np.float64)
+            light -= self.white
+            light /= self._b
+            np.exp(light, out=light)
+            light *= 1 + self._c
+            light -= self._c
+            return light.astype(code.dtype)
+
+        return _chosen(code > knee, shoulder, decode_srgb(np.minimum(code, knee)))
 
     def passes(self, rest: np.ndarray) -> np.ndarray:
         """As `DisplayCurve.passes`. Here f(rest s) / f(s) falls with s, and is least at white."""
@@ -101,6 +111,15 @@ def _floating(values: np.ndarray) -> np.ndarray:
     if values.dtype not in (np.float32, np.float64):
         raise TypeError(f"the sRGB curve takes float32 or float64, not {values.dtype}")
     return values
+
+
+def _chosen(where, values, others):
+    """values() where it says so, else others. Whole: to gather and scatter some takes longer than to compute all."""
+    return np.where(where, values(), others) if where.any() else others
+
+
+def _signed(values, signs):
+    return np.copysign(values, signs) if np.signbit(signs).any() else values
 
 
 DISPLAY, SCENE = DisplayCurve(), RangeCurve()

@@ -46,6 +46,7 @@ _OWN = {
     "utility-linear-rec.709": "linear",
     "utility-linear-srgb": "linear",
 }
+_PORTION = 10_000  # pixels
 _FAILURES = (ocio.Exception, ocio.ExceptionMissingFile)
 _REC709, _XYZ = "Linear Rec.709 (sRGB)", "CIE XYZ-D65 - Scene-referred"
 
@@ -168,13 +169,13 @@ def _applied(processor, values):
 
 
 def _product(matrix, values):
-    """values (..., 3) @ matrix, by columns. BLAS would wake threads for it; frames have threads already."""
-    planes = [np.ascontiguousarray(plane, np.float32) for plane in np.moveaxis(np.asarray(values), -1, 0)]
-    out = np.empty((*np.shape(values)[:-1], 3), np.float32)
+    """values (..., 3) @ matrix. In portions for which BLAS wakes no threads: frames have threads already."""
+    flat = np.ascontiguousarray(values, np.float32).reshape(-1, 3)
+    out = np.empty_like(flat)
     with np.errstate(invalid="ignore"):  # infinities of a plate
-        for c in range(3):
-            out[..., c] = sum(plane * np.float32(m) for plane, m in zip(planes, matrix[:, c]))
-    return out
+        for at in range(0, len(flat), _PORTION):
+            np.matmul(flat[at : at + _PORTION], matrix, out=out[at : at + _PORTION])
+    return out.reshape(np.shape(values))
 
 
 # ---- Configs ----------------------------------------------------------------------------------

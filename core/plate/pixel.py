@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from kernels.halves import to_floats
+
 # name -> (type of the array, significant bits of an integer). 10 and 12 bits come in 16,
 # as OpenImageIO delivers them: the code in the upper bits, the lower ones filled up.
 _TYPES = {
@@ -37,7 +39,7 @@ def to_unit(pixels: np.ndarray, pixel_type: str) -> np.ndarray:
     if pixels.dtype != dtype:
         raise TypeError(f"{pixel_type} pixels come as {np.dtype(dtype)}, not {pixels.dtype}")
     if bits is None:
-        return pixels.astype(np.float32)
+        return to_floats(pixels)
     codes = pixels >> (16 - bits) if bits in (10, 12) else pixels
     wide = np.float64 if bits == 32 else np.float32  # float32 does not hold every 32-bit code
     return (codes.astype(wide) / wide(2**bits - 1)).astype(np.float32)

@@ -22,11 +22,11 @@ float at(const float* row, Pair p, std::ptrdiff_t channels, std::ptrdiff_t c) {
     return a + p.t * (b - a);
 }
 
-float sum(const float* row, const CubicTaps& taps, std::ptrdiff_t x, std::ptrdiff_t channels, std::ptrdiff_t c) {
+float sum(const float* row, const CubicTaps& taps, std::ptrdiff_t x) {
     const auto run = taps.runs[x];
     const float* weights = &taps.weights[run.weights];
     float total = 0;
-    for (std::ptrdiff_t k = 0; k < run.count; ++k) total += weights[k] * row[(run.first + k) * channels + c];
+    for (std::ptrdiff_t k = 0; k < run.count; ++k) total += weights[k] * row[run.first + k];
     return total;
 }
 
@@ -46,7 +46,7 @@ void plate_alpha(const float* alpha, Extent model, const float* fit, const float
             blend_rows(edge, edges.width * 3, edge_down[i], e.data());
             for (std::ptrdiff_t x = 0; x < size.width; ++x) {
                 const auto place = i * size.width + x;
-                float value = unit(sum(a.data(), along, x, 1, 0));
+                float value = unit(sum(a.data(), along, x));
                 const float hard = at(e.data(), edge_along[x], 3, 2);
                 if (hard > 0) {
                     const float low = at(e.data(), edge_along[x], 3, 0);
@@ -81,9 +81,16 @@ void plate_color(const float* color, Extent model, const float* alpha, Extent si
                 continue;
             }
             blend_rows(color, model.width * 3, down, i, row.data());
-            for (std::ptrdiff_t x = 0; x < size.width; ++x)
-                for (int c = 0; c < 3; ++c)
-                    to[x * 3 + c] = here[x] == 0 ? 0.0f : unit(sum(row.data(), along, x, 3, c));
+            for (std::ptrdiff_t x = 0; x < size.width; ++x) {
+                float total[3] = {};
+                if (here[x] != 0) {
+                    const auto run = along.runs[x];
+                    const float *weight = &along.weights[run.weights], *from = &row[run.first * 3];
+                    for (std::ptrdiff_t k = 0; k < run.count; ++k, from += 3)
+                        for (int c = 0; c < 3; ++c) total[c] += weight[k] * from[c];
+                }
+                for (int c = 0; c < 3; ++c) to[x * 3 + c] = unit(total[c]);
+            }
         }
     });
 }

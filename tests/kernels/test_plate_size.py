@@ -95,3 +95,20 @@ def test_pull_push_keeps_what_is_trusted_and_fills_the_rest_between():
     sure = trust.expand_as(planes) > 0
     assert (filled - planes)[sure].abs().max() < 1e-6
     assert filled.min() >= planes[sure].min() - 1e-6 and filled.max() <= planes[sure].max() + 1e-6
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_it_is_as_on_the_cpu():
+    m, _, plate, new = mixed_scene()
+    alpha = torch.from_numpy(scenes.decoded(1 - m.numpy()))
+    small = shrink(plate, alpha.shape[1], alpha.shape[0])
+    made = []
+    for device in ("cpu", "cuda"):
+        a, p = alpha.to(device), plate.to(device)
+        found, kept = matte.plate_alpha(a, plate_fit(a, small.to(device)), new_edges(a), p, 3.6)
+        edit = matte.plate_color(small.to(device).movedim(0, -1), found)
+        freed = subject.free_subject(new.to(device), found, kept, p)
+        made.append([x.cpu() for x in (found, kept, edit, freed[0] * freed[1][..., None], freed[1])])
+    for on_cpu, on_cuda in zip(*made):
+        assert (on_cpu - on_cuda).abs().max() < 1e-3

@@ -216,6 +216,31 @@ def test_any_linear_working_space_gives_the_same_over(name):
         assert 255 * np.abs(encode_srgb(np.clip(other, 0, 1)) - encode_srgb(np.clip(results[0], 0, 1))).max() < 1
 
 
+@pytest.mark.parametrize("relative", [False, True], ids=["replace", "relative"])
+@pytest.mark.parametrize("name", ["linear", "ACEScg"])
+def test_how_the_work_is_cut_changes_nothing(name, relative):
+    """A picture with opaque, translucent, sparse and empty parts, and its pixels in any order, when no part is."""
+    space, rng, size = find_space(name), np.random.default_rng(1), (70, 700)
+    color, blending = PlateColor(space, "float"), find_blending("linear", None, space)
+    edit, alpha, _ = random_picture("random", size=size)
+    alpha[:, :330] = 1
+    alpha[:, 640:] = 0
+    alpha[32:, 320:] *= rng.random((38, 380)) < 0.02
+    pixels = space.from_rec709(3 * display_light(rng, size).astype(np.float32))
+    codec = np.clip(color.to_model(pixels) + 0.05 * rng.random((*size, 3)), 0, 1).astype(np.float32)
+    share = np.float32(0.7) * (rng.random(size) < 0.5) + np.float32(0.3)
+    order = rng.permutation(alpha.size)
+    layers = []
+    for cut in (lambda x: x, lambda x: x.reshape(-1, *x.shape[2:])[order].reshape(x.shape)):
+        change = Change(cut(pixels), cut(codec), cut(share)) if relative else None
+        given = cut(edit * np.float32(color.curve.white)), cut(alpha), color.to_model(cut(pixels))
+        layers.append(layer_for_blending(*given, color, blending, change, np.float32))
+    whole, mixed = layers
+    mixed = mixed.reshape(-1, 4)[np.argsort(order)].reshape(whole.shape)
+    assert np.array_equal(whole[..., 3], mixed[..., 3]) and not whole[alpha < LEAST_ALPHA].any()
+    np.testing.assert_allclose(whole, mixed, rtol=1e-5, atol=2e-6)
+
+
 # ---- Exposure -----------------------------------------------------------------------------------------------------
 
 
@@ -248,7 +273,7 @@ def test_half_a_shadow_over_a_highlight_dims_it_as_light_does(mode, curve):
     left = {}
     for name, pixels in (("white", white), ("highlight", highlight)):
         source = plate.to_model(pixels)
-        change = Change(plate.light(pixels), source, np.ones((1, 1), np.float32)) if mode == "relative" else None
+        change = Change(pixels, source, np.ones((1, 1), np.float32)) if mode == "relative" else None
         layer = made(edit, alpha, source, "linear", plate, change).astype(np.float64)
         left[name] = float((layer[..., :3] + (1 - layer[..., 3:]) * pixels)[0, 0, 0])
     crushed = SCENE.decode(0.5 * SCENE.encode(np.float64([30.0])))[0]
@@ -286,7 +311,7 @@ def test_an_edit_that_changes_nothing_leaves_the_plate_as_it_is(name):
     pixels = space.from_rec709(light)
     source = color.to_model(pixels)
     codec = np.clip(source + 0.05 * rng.standard_normal(source.shape), 0, 1).astype(np.float32)  # a poor codec
-    change = Change(color.light(pixels), codec, np.ones((30, 40), np.float32))
+    change = Change(pixels, codec, np.ones((30, 40), np.float32))
     for alpha in (1.0, 0.4):
         layer = made(codec, np.full((30, 40), alpha, np.float32), source, "linear", color, change).astype(np.float32)
         behind = find_blending("linear", None, space).space.from_rec709(space.to_rec709(pixels))
@@ -373,7 +398,7 @@ def test_a_broken_plate_pixel_does_not_break_the_layer(space):
     pixels = np.float32([[[np.nan, np.inf, -np.inf]]])
     for name in ("linear", "ACEScg"):
         color = PlateColor(find_space(name), "float")
-        change = Change(color.light(pixels), color.to_model(pixels), np.ones((1, 1), np.float32))
+        change = Change(pixels, color.to_model(pixels), np.ones((1, 1), np.float32))
         assert np.isfinite(made(edit[:1, :1], alpha[:1, :1], color.to_model(pixels), space, color, change)).all()
 
 
