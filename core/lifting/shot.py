@@ -39,7 +39,7 @@ from kernels.pixel_hash import pixel_hash
 if TYPE_CHECKING:
     from core.lifting.vace import Vace
 
-WORK_PIXELS = 832 * 480  # a frame is lifted at the edited video's size, at most this many pixels
+WORK_PIXELS = 832 * 480  # a frame is lifted at the plate's size, at most this many pixels
 WINDOW_PIXELS = 20_000_000  # in one window: some 4 GB while it is worked on
 OVERLAP = 8  # frames that two windows share and mix
 LOOKED_AT = 9  # frames of the shot by which a wrong pair is told
@@ -118,7 +118,7 @@ def prepare_lift(recipe: EditRecipe, device: str) -> LiftJob:
         edited_color = _display_color(None, edited)
         indices, step = match_frames(len(plate.frames), len(edited.frames), path)
         parts = dict(edited=edited, edited_color=edited_color, indices=indices, step=step)
-        parts |= dict(model=Named("lift"), size=_work_size(plate, edited), steps=None, guidance=None, warnings=_warnings(step))
+        parts |= dict(model=Named("lift"), size=_work_size(plate), steps=None, guidance=None, warnings=_warnings(step))
         job_hash = identity(model="lift", edited=[edited.fingerprint(f) for f in edited.frames],
                             edited_space=[edited_color.space.config, edited_color.space.name], **common)  # fmt: skip
     delivery = Delivery(Path(recipe.out), plate, recipe.to_json(), job_hash, blending, color, formats=formats)
@@ -206,11 +206,11 @@ def _open_edited(path: str, plate: Plate) -> Plate:
     return edited
 
 
-def _work_size(plate, edited) -> tuple[int, int]:
-    """(width, height): the edited video's, if that is not above the plate's or too many pixels."""
-    width, height = min((edited.width, edited.height), (plate.width, plate.height))
-    scale = min(1.0, math.sqrt(WORK_PIXELS / (width * height)))
-    return round(width * scale), round(height * scale)
+def _work_size(plate) -> tuple[int, int]:
+    """(width, height): the plate's, or the same shape of fewer pixels. A smaller edited video grows: thin limbs of
+    what was kept are the plate's to tell."""
+    scale = min(1.0, math.sqrt(WORK_PIXELS / (plate.width * plate.height)))
+    return round(plate.width * scale), round(plate.height * scale)
 
 
 def _warnings(step):
