@@ -26,7 +26,7 @@ from core.layer.stream import as_filmed, delivered_frames
 from core.lifting import report
 from core.lifting.clip import lift_clip, plate_sized
 from core.lifting.frames import read_edited, read_mask, read_plate
-from core.lifting.pair import match_frames, refuse_other_picture, spread_over
+from core.lifting.pair import match_frames, refuse_other_picture, same_size, spread_over
 from core.model.device import choose_device
 from core.plate.color import PlateColor
 from core.plate.color_curve import DISPLAY
@@ -126,8 +126,8 @@ def prepare_lift(recipe: EditRecipe, device: str) -> LiftJob:
     parts |= dict(color=color, blending=blending, hash=job_hash, fingerprints=fingerprints, delivery=delivery)
     job = LiftJob(recipe, plate, mask, **parts)
     if job.edited is not None:
-        chosen = sorted({round(i * (len(job.indices) - 1) / (LOOKED_AT - 1)) for i in range(LOOKED_AT)})
-        refuse_other_picture(read_plate(job, chosen), read_edited(job, chosen), path, read_mask(job, chosen))
+        plate_frames, edited_frames, masks = _looked_at(job)
+        refuse_other_picture(plate_frames, edited_frames, path, masks)
     return job
 
 
@@ -211,6 +211,14 @@ def _work_size(plate) -> tuple[int, int]:
     what was kept are the plate's to tell."""
     scale = min(1.0, math.sqrt(WORK_PIXELS / (plate.width * plate.height)))
     return round(plate.width * scale), round(plate.height * scale)
+
+
+def _looked_at(job):
+    """Some frames of plate, edited video and mask, at the smaller one's size: what has grown has no details to compare."""
+    last = len(job.indices) - 1
+    chosen = sorted({round(i * last / (LOOKED_AT - 1)) for i in range(LOOKED_AT)})
+    size = min(job.size, (job.edited.width, job.edited.height))[::-1]
+    return [v if v is None else same_size(v, size) for v in (read(job, chosen) for read in (read_plate, read_edited, read_mask))]
 
 
 def _warnings(step):
