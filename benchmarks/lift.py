@@ -86,7 +86,7 @@ def judge(seed, kind, way, height=144, width=256, frames=17):
 
 def lifted(plate, edited):
     """Straight colour and alpha at the plate's size."""
-    found = lift_clip(same_size(plate, edited.shape[2:]), edited)
+    found = lift_clip(plate, same_size(edited, plate.shape[2:]))
     sized = [plate_sized(c, a, p.movedim(0, -1)) for c, a, p in zip(found.color, found.alpha, plate)]
     return torch.stack([c for c, _ in sized]), torch.stack([a for _, a in sized])
 

@@ -7,7 +7,7 @@ import torch
 from core.layer.matte import refine_alpha
 from core.lifting.change import find_change
 from core.lifting.channel import as_seen
-from core.lifting.drift import find_drift, without_drift
+from core.lifting.drift import contrast_kept, find_drift, without_drift
 from core.lifting.layers import find_layers
 from core.lifting.noise import Noise, features
 from core.lifting.pair import same_size
@@ -15,6 +15,7 @@ from core.lifting.position import find_moves, moved
 from core.lifting.smooth import blur, grown, luma, spread
 from kernels.matte import resize
 
+LEAST_KEPT = 0.01  # share of the clip; of less nothing is known, and all of it is the edit's
 MOST_NOISE = 0.08  # of a neighbourhood's mean
 ROUNDS = 2  # what changed is found twice: the second time with drift measured beside it
 
@@ -41,15 +42,18 @@ def lift_clip(plate, edited, mask=None) -> Lifted:
     trust = first_trust(plate, placed)
     if mask is not None:
         trust = torch.where(mask > 0, trust, torch.ones_like(trust))
-    of_plate = features(plate)
+    intact = contrast_kept(plate, placed, trust)
+    trust, of_plate = trust * intact, features(plate)
     for _ in range(ROUNDS):
+        if trust.mean() < LEAST_KEPT:  # nothing to tell drift and noise by
+            trust = torch.zeros_like(trust)
         gain, offset = find_drift(plate, placed, trust)
         clean = without_drift(placed, gain, offset)
         seen = as_seen(plate, clean, trust)
-        region = find_change(clean - seen, of_plate, trust)
+        region = find_change(clean - seen, of_plate, trust) if trust.any() else torch.ones_like(trust)
         if mask is not None:
             region = region * (mask > 0)
-        trust = (1 - grown(region, 1)) * _near(clean, seen)
+        trust = (1 - grown(region, 1)) * _near(clean, seen) * intact
     variance = Noise(of_plate, (clean - seen).square().mean(1, keepdim=True), trust)(of_plate)
     color, alpha = find_layers(seen, clean, region, variance)
     if mask is not None:  # edges reach a pixel out of the region

@@ -6,10 +6,14 @@ import torch
 import torch.nn.functional as F
 
 from core.lifting.position import tukey
+from core.lifting.smooth import weighted
 
 CELL = 4  # pixels averaged before the fit
 MOST_GAIN, MOST_OFFSET = 0.08, 0.03  # what can pass as drift; more is an edit
 ROUNDS = 6
+ALIKE = 100  # cells whose errors are one: 20 pixels each way and four frames
+LEAST_CONTRAST, CONTRAST = 0.8, 0.9  # of the plate's: what drift never leaves, and what it may leave
+TEXTURE = 0.02  # least standard deviation by which contrast is told
 
 
 def find_drift(plate, edited, trust):
@@ -19,9 +23,7 @@ def find_drift(plate, edited, trust):
     one wave in 16 frames over time), with a prior towards no drift that grows with frequency.
     """
     t, _, h, w = plate.shape
-    weight = F.avg_pool2d(trust, CELL, ceil_mode=True)
-    p, e = (F.avg_pool2d(v * trust, CELL, ceil_mode=True) / weight.clamp_min(1e-4) for v in (plate, edited))
-    weight = weight * (weight > 0.25)
+    weight, p, e = _cells(plate, edited, trust)
     (slow, slow_order), (flat, flat_order) = _cosines(t, *weight.shape[2:], (2 + t // 16, 3, 4)), _cosines(t, *weight.shape[2:], (1, 2, 2))
     prior = torch.cat([(1 + slow_order) / 0.02, (1 + flat_order) / 0.004])
     gains, offsets = [], []
@@ -34,7 +36,7 @@ def find_drift(plate, edited, trust):
             robust = base * tukey(error, base, 4.0)
             noise = (robust * error**2).sum() / robust.sum().clamp_min(1e-6)
             # Errors of neighbours are alike: many cells count as one.
-            penalty = torch.diag(30 * noise.clamp_min(1e-6) * prior**2)
+            penalty = torch.diag(ALIKE * noise.clamp_min(1e-6) * prior**2)
             x = torch.linalg.solve((columns * robust[:, None]).T @ columns + penalty, columns.T @ (robust * target))
         n = len(slow)
         gains.append(torch.einsum("k,kthw->thw", x[:n], slow))
@@ -43,9 +45,30 @@ def find_drift(plate, edited, trust):
     return grow(gains).clamp(-MOST_GAIN, MOST_GAIN), grow(offsets).clamp(-MOST_OFFSET, MOST_OFFSET)
 
 
+def contrast_kept(plate, edited, trust):
+    """0 where the plate shows through with less contrast than drift would leave it, as through fog, to 1, (T, 1, H, W).
+
+    The slope of edited on plate, both without what is finer than a cell (a codec's to take) and coarser than ten;
+    where the plate is plain, 1.
+    """
+    weight, *both = _cells(plate, edited, trust)
+    s, c = (v - weighted(v, weight, 2.5) for v in both)
+    ss, sc = (weighted((s * v).mean(1, keepdim=True), weight, 2.0, 0.7) for v in (s, c))
+    kept = ((sc / ss.clamp_min(1e-8) - LEAST_CONTRAST) / (CONTRAST - LEAST_CONTRAST)).clamp(0, 1)
+    kept = 1 - (ss / TEXTURE**2).clamp(max=1) * (1 - kept)
+    return F.interpolate(kept, plate.shape[2:], mode="bilinear", align_corners=False)
+
+
 def without_drift(edited, gain, offset):
     """The edited video in the plate's colours, (T, 3, H, W) in [0, 1]."""
     return ((edited - offset) / (1 + gain)).clamp(0, 1)
+
+
+def _cells(plate, edited, trust):
+    """Weight of each cell, and the means of what is trusted there."""
+    weight = F.avg_pool2d(trust, CELL, ceil_mode=True)
+    means = (F.avg_pool2d(v * trust, CELL, ceil_mode=True) / weight.clamp_min(1e-4) for v in (plate, edited))
+    return weight * (weight > 0.25), *means
 
 
 def _cosines(frames, height, width, counts):

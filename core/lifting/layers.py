@@ -21,6 +21,7 @@ SHARPER = 1.5  # edges of the layer than of the edited video, which has been thr
 SAMPLES = 8.0  # independent ones in a window of transmission()
 DENSER = 0.15  # alpha beyond which what is called translucent cannot be
 UNSEEN = 1.5  # mean chi-square a channel below which a pixel is the plate's
+VARIETY = 0.15  # of a layer's colour from what its surroundings show
 SLACK = 0.008  # error of colours that the noise model does not know of
 
 
@@ -48,12 +49,12 @@ def find_layers(seen, clean, region, variance):
     behind = thin * color + (1 - thin) * seen
     solid, solid_color = _opaque(behind, clean, opaque, variance)
     alpha = 1 - (1 - solid) * (1 - thin)
+    alpha = torch.maximum(alpha, least * region)
     alpha, solid, thin = _steady([alpha, solid, thin], seen, clean, variance)
     color = (solid * solid_color + (1 - solid) * thin * color) / alpha.clamp_min(1e-4)
-    # Where no edge is, the colour takes what is left, so that the layer composes what was seen.
+    # The colour takes what is left, as far as noise lets it be known at that alpha: the layer composes what was seen.
     left = clean - alpha * color - (1 - alpha) * seen
-    open_ = alpha * (1 - grown(opaque, 1) * (solid < 1))
-    color = color + open_ * blur(open_ * left, 0.7) / (blur(open_ * alpha, 0.7) + 0.03)
+    color = color + alpha * left / (alpha**2 + variance / VARIETY**2)
     return color.clamp(0, 1), alpha
 
 

@@ -7,6 +7,8 @@ from core.lifting.smooth import blur, luma
 
 ROUNDS = 40
 SAMPLES = 40_000
+ENERGY = 100.0  # a detail of 0.1 counts one
+MOST_OF_DETAIL = 0.25  # what is kept or lost at random, a share g kept, errs by g (1 - g) of its energy
 QUIET = 0.4  # the lower quartile of a chi-square with three degrees of freedom, over its mean
 
 
@@ -37,6 +39,7 @@ class Noise:
             capped = torch.minimum(y, 9 * variance)
             up, down = x.T @ (w * capped / variance**2), x.T @ (w / variance)
             self.coefficients = self.coefficients * (up / down.clamp_min(1e-8)).sqrt()
+            self.coefficients[2:].clamp_(max=MOST_OF_DETAIL / ENERGY)
 
     def __call__(self, features):
         return torch.einsum("n,tnhw->thw", self.coefficients, features)[:, None].clamp_min(1e-7)
@@ -48,5 +51,5 @@ def features(plate):
     level = blur(luma(plate), 1.0)
     step = luma(plate).diff(dim=0)
     step = torch.cat([step[:1], step]) if len(step) else torch.zeros_like(level)
-    energy = lambda v: blur(v * v, 1.5) * 100  # noqa: E731
+    energy = lambda v: blur(v * v, 1.5) * ENERGY  # noqa: E731
     return torch.cat([torch.ones_like(level), level, energy(fine) + energy(middle), energy(coarse), energy(step)], 1)

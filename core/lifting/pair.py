@@ -68,12 +68,15 @@ def likeness(plate, edited, mask=None) -> float | None:
 
 
 def same_size(video, size):
-    """(T, 3, H, W) averaged or interpolated to `size` (height, width)."""
+    """(T, C, H, W) averaged, or grown so that made small again it is the video, to `size` (height, width)."""
     if tuple(video.shape[2:]) == tuple(size):
         return video
-    shrinks = video.shape[2] >= size[0] and video.shape[3] >= size[1]
-    options = {"mode": "area"} if shrinks else {"mode": "bicubic", "align_corners": False, "antialias": True}
-    return F.interpolate(video, size, **options).clamp(0, 1)
+    small = lambda v, to: F.interpolate(v, to, mode="area")  # noqa: E731
+    if video.shape[2] >= size[0] and video.shape[3] >= size[1]:
+        return small(video, size).clamp(0, 1)
+    grow = lambda v: F.interpolate(v, size, mode="bicubic", align_corners=False, antialias=True)  # noqa: E731
+    large = grow(video)
+    return (large + grow(video - small(large, video.shape[2:]))).clamp(0, 1)
 
 
 def spread_over(layers: torch.Tensor, indices: list[int], count: int) -> torch.Tensor:

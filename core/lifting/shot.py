@@ -26,7 +26,7 @@ from core.layer.stream import as_filmed, delivered_frames
 from core.lifting import report
 from core.lifting.clip import lift_clip, plate_sized
 from core.lifting.frames import read_edited, read_mask, read_plate
-from core.lifting.pair import match_frames, refuse_other_picture, spread_over
+from core.lifting.pair import match_frames, refuse_other_picture, same_size, spread_over
 from core.model.device import choose_device
 from core.plate.color import PlateColor
 from core.plate.color_curve import DISPLAY
@@ -39,7 +39,7 @@ from kernels.pixel_hash import pixel_hash
 if TYPE_CHECKING:
     from core.lifting.vace import Vace
 
-WORK_PIXELS = 832 * 480  # a frame is lifted at the edited video's size, at most this many pixels
+WORK_PIXELS = 832 * 480  # a frame is lifted at the plate's size, at most this many pixels
 WINDOW_PIXELS = 20_000_000  # in one window: some 4 GB while it is worked on
 OVERLAP = 8  # frames that two windows share and mix
 LOOKED_AT = 9  # frames of the shot by which a wrong pair is told
@@ -118,7 +118,7 @@ def prepare_lift(recipe: EditRecipe, device: str) -> LiftJob:
         edited_color = _display_color(None, edited)
         indices, step = match_frames(len(plate.frames), len(edited.frames), path)
         parts = dict(edited=edited, edited_color=edited_color, indices=indices, step=step)
-        parts |= dict(model=Named("lift"), size=_work_size(plate, edited), steps=None, guidance=None, warnings=_warnings(step))
+        parts |= dict(model=Named("lift"), size=_work_size(plate), steps=None, guidance=None, warnings=_warnings(step))
         job_hash = identity(model="lift", edited=[edited.fingerprint(f) for f in edited.frames],
                             edited_space=[edited_color.space.config, edited_color.space.name], **common)  # fmt: skip
     delivery = Delivery(Path(recipe.out), plate, recipe.to_json(), job_hash, blending, color, formats=formats)
@@ -126,8 +126,8 @@ def prepare_lift(recipe: EditRecipe, device: str) -> LiftJob:
     parts |= dict(color=color, blending=blending, hash=job_hash, fingerprints=fingerprints, delivery=delivery)
     job = LiftJob(recipe, plate, mask, **parts)
     if job.edited is not None:
-        chosen = sorted({round(i * (len(job.indices) - 1) / (LOOKED_AT - 1)) for i in range(LOOKED_AT)})
-        refuse_other_picture(read_plate(job, chosen), read_edited(job, chosen), path, read_mask(job, chosen))
+        plate_frames, edited_frames, masks = _looked_at(job)
+        refuse_other_picture(plate_frames, edited_frames, path, masks)
     return job
 
 
@@ -206,11 +206,19 @@ def _open_edited(path: str, plate: Plate) -> Plate:
     return edited
 
 
-def _work_size(plate, edited) -> tuple[int, int]:
-    """(width, height): the edited video's, if that is not above the plate's or too many pixels."""
-    width, height = min((edited.width, edited.height), (plate.width, plate.height))
-    scale = min(1.0, math.sqrt(WORK_PIXELS / (width * height)))
-    return round(width * scale), round(height * scale)
+def _work_size(plate) -> tuple[int, int]:
+    """(width, height): the plate's, or the same shape of fewer pixels. A smaller edited video grows: thin limbs of
+    what was kept are the plate's to tell."""
+    scale = min(1.0, math.sqrt(WORK_PIXELS / (plate.width * plate.height)))
+    return round(plate.width * scale), round(plate.height * scale)
+
+
+def _looked_at(job):
+    """Some frames of plate, edited video and mask, at the smaller one's size: what has grown has no details to compare."""
+    last = len(job.indices) - 1
+    chosen = sorted({round(i * last / (LOOKED_AT - 1)) for i in range(LOOKED_AT)})
+    size = min(job.size, (job.edited.width, job.edited.height))[::-1]
+    return [v if v is None else same_size(v, size) for v in (read(job, chosen) for read in (read_plate, read_edited, read_mask))]
 
 
 def _warnings(step):

@@ -14,8 +14,10 @@ from core import lift, render
 from core.data.clips import make_clip
 from core.errors import InputError, OutOfMemory
 from core.lifting.clip import lift_clip
+from core.lifting.drift import contrast_kept
 from core.lifting.layers import least_alpha
 from core.lifting.pair import match_frames, refuse_other_picture, same_size, spread_over
+from core.lifting.smooth import blur
 from core.memory import within_memory
 from core.plate.color_curve import decode_srgb, encode_srgb
 from core.plate.color_space import find_space
@@ -100,6 +102,31 @@ def test_the_shift_and_the_drift_are_found(clip):
     assert left.abs().mean() < 0.1 * (ramp * clip.source).abs().mean()
 
 
+def test_what_a_veil_covers_is_not_taken_for_drift(clip):
+    """Fog over the right half takes a quarter of the contrast; drift of 5 % and a codec's blur do not."""
+    plate = torch.rand(2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    plate = blur(plate, 3.0) * 2 - 0.5
+    edited = blur(1.05 * plate + 0.01, 1.0)
+    edited[..., 72:] = torch.lerp(edited[..., 72:], torch.tensor(0.8), 0.25)
+    kept = contrast_kept(plate, edited, torch.ones(2, 1, *SIZE))
+    assert kept[..., 8:60].mean() > 0.95 and kept[..., 84:-8].mean() < 0.05
+
+
+def test_fog_over_everything_is_a_veil_over_everything(clip):
+    """Nothing is left to learn drift and noise from: none is taken away, and the layer covers the frame."""
+    fog = torch.lerp(clip.source, torch.tensor([0.9, 0.88, 0.85])[:, None, None], 0.5)
+    found = lift_clip(clip.source, spoil(fog, 3, "h264"))
+    assert not found.gain.any() and (found.alpha > 0).float().mean() > 0.99
+    assert (found.alpha - 0.5).abs().mean() < 0.08
+
+
+def test_what_is_grown_made_small_again_is_the_video():
+    small = torch.rand(1, 3, 20, 36, generator=torch.Generator().manual_seed(0)).mul(0.5).add(0.25)
+    plain = torch.nn.functional.interpolate(small, SIZE, mode="bicubic")
+    left = [(same_size(v, (20, 36)) - small).square().mean().sqrt() for v in (same_size(small, SIZE), plain)]
+    assert left[0] < 0.5 * left[1]  # of white noise, the hardest
+
+
 def test_the_least_alpha_is_the_one_at_which_a_colour_leaves_its_range():
     """Nothing thinner makes the picture; at it the straight colour is just 0 or 1 in some channel."""
     seen, color = torch.rand(2, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).mul(0.9).add(0.05)
@@ -149,6 +176,15 @@ def test_every_second_frame_gives_a_layer_for_each(tmp_path, clip, capsys):
     assert "one frame in 2" in capsys.readouterr().err
     layers, _ = read(tmp_path / "out", FRAMES)
     assert all((layer[..., 3] > 0.9).mean() > 0.01 for layer in layers)
+
+
+def test_a_quarter_of_the_size_is_no_other_shot(tmp_path, filmed, capsys):
+    plate = write_sequence(tmp_path / "in", filmed[0])
+    small = write_sequence(tmp_path / "ed", spoil(with_block(filmed[0]), 3, "quarter"))
+    assert run(plate, small, tmp_path / "out") == 0
+    layers, _ = read(tmp_path / "out", 5)
+    inside = layers[:, 44:76, 54:86, 3]
+    assert (inside > 0.9).mean() > 0.98 and (layers[..., 3] == 0).mean() > 0.8
 
 
 @pytest.mark.parametrize("wrong", ["mirrored", "another shot", "frames", "shape", "missing"])
