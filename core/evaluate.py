@@ -20,10 +20,8 @@ from core.data.rendered import folders, read_clip
 from core.errors import InputError
 from core.evaluation.classifier import NOTHING, load_classifier
 from core.evaluation.figures import flicker, judge
-from core.layer.matte import clean_alpha, refine_alpha, steady
-from core.model.codec import latent_frames
+from core.evaluation.made import delivered, run
 from core.progress import KINDS, Progress
-from core.sampling.denoise import denoise
 
 FIRST_SEED = 5_000_000
 HEIGHT, WIDTH, FRAMES = 80, 144, 17
@@ -49,33 +47,6 @@ ROWS = (  # figure, what it says, goal, how it is written; a goal below 0 is one
     ("seconds", "seconds for 17 frames of 256x256, 8 steps", -20, "{:.1f}"),
     ("megabytes", "weights, MB", -64, "{:.1f}"),
 )
-
-
-@torch.inference_mode()
-def run(model, source, instruction, mask, steps, guidance) -> tuple:
-    """Sample one clip over source (T, 3, H, W), with its mask (T, 1, H, W) or None: colour and composite
-    (3, T, H, W), alpha (T, H, W), as decoded, in [0, 1]."""
-    codec, frames = model.codec, len(source)
-    layers = denoise(
-        model.transformer,
-        model.text.encode([instruction]),
-        model.text.encode([""]),
-        codec.encode(source.transpose(0, 1)[None]),
-        None if mask is None else codec.encode(mask.expand(-1, 3, -1, -1).transpose(0, 1)[None]),
-        seed=0,
-        steps=steps,
-        guidance=guidance,
-        shift=model.limits.shift,
-        window=latent_frames(model.limits.max_frames),
-    )
-    color, alpha, composite = (codec.decode(layers[:, i], frames)[0].clamp(0, 1) for i in range(3))
-    return color, alpha.mean(0), composite
-
-
-def delivered(alpha, source):
-    """Alpha (T, H, W) as a delivery at model size would hold it: steadied, cleaned, exact at its ends."""
-    steadied = steady((None, a) for a in alpha)
-    return torch.stack([refine_alpha(clean_alpha(a), s, s.movedim(0, -1))[0] for (_, a), s in zip(steadied, source)])
 
 
 class Evaluation:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from core.data.clips import make_clip
-from core.evaluate import delivered, run
+from core.evaluation.made import delivered, run
 
 SUBJECT = {"edit": "background", "background": "sea"}  # of a plate with somebody in it
 BARE = {"edit": "effect", "effect": "fog", "amount": "light"}
