@@ -12,10 +12,8 @@ import torch
 from core.data import backgrounds, effects, phrases, plates, shapes, words
 from core.data.fields import extend_color, plane, smoothstep
 
+OBJECTS = 0.7  # share of the clips that add one
 SPAN = 48  # motions are laid out over the frames 0 .. SPAN
-HALVES = {"small": 0.15, "medium": 0.22, "large": 0.31}  # half an object's height, in frame heights
-# The motions that may be slow or fast, as frame heights over a shot.
-STEPS = {"rising": (0, -0.4), "falling": (0, 0.4), "drifting left": (-0.5, 0), "drifting right": (0.5, 0)}
 ASPECTS = (1.8, 1.8, 1.0, 5 / 9)  # of the frames that instructions alone are thought over
 FACING = ("fish", "bird", "paper plane")  # look the way they go; to the right if they do not
 
@@ -40,7 +38,7 @@ class LayeredClip:
     path: torch.Tensor
 
 
-def draw_labels(rng, objects=0.7) -> dict:
+def draw_labels(rng, objects=OBJECTS) -> dict:
     """What to ask for: the edit and its named properties; this share of objects, effects and backgrounds half of the rest each."""
     kind = rng.random()
     if kind < objects:
@@ -68,7 +66,7 @@ def draw_object(rng) -> dict:
         "depth": None,
         "reflection": rng.random() < 0.08,
     }
-    if labels["motion"] in STEPS:
+    if labels["motion"] in words.STEPS:
         labels["pace"] = rng.choice(("usual", "usual", "slow", "fast"))
     if (labels["material"], labels["color"]) == ("glowing", "black"):
         labels["material"] = None
@@ -139,7 +137,7 @@ def attached(labels, rng, cam, times, aspect, subject=None):
 
     What is added is attached to the scene: it moves with the plate's camera.
     """
-    half = HALVES[labels["size"]] * rng.uniform(0.99, 1.01)
+    half = words.HALVES[labels["size"]] * rng.uniform(0.99, 1.01)
     path_x, path_y, floor = path_of(labels, rng, times, half, aspect, subject)
     offsets, zoom = cam
     return (path_x - offsets[:, 0]) / zoom, (path_y - offsets[:, 1]) / zoom, half / zoom, (floor - path_y) / zoom
@@ -205,8 +203,8 @@ def path_of(labels, rng, times, half, aspect, subject):
     speed = rng.uniform(0.98, 1.02) * {"slow": 0.5, "usual": 1.0, "fast": 1.6}[labels.get("pace", "usual")]
     x, y = torch.full_like(t, cx), torch.full_like(t, cy)
     motion = labels["motion"]
-    if motion in STEPS:
-        x, y = x + STEPS[motion][0] * speed * t, y + STEPS[motion][1] * speed * t
+    if motion in words.STEPS:
+        x, y = x + words.STEPS[motion][0] * speed * t, y + words.STEPS[motion][1] * speed * t
     elif motion == "circling":
         phase = (t + 0.5) * 2 * math.pi * speed
         x, y = x + 0.13 * phase.cos(), y + 0.13 * phase.sin()

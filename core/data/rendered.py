@@ -1,6 +1,5 @@
 """Clips that Cycles rendered ahead, as with_cycles.py writes them; a held-out few are in rendered/."""
 
-import functools
 import json
 import random
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from PIL import Image
 
 from core.data import words
-from core.data.clips import HALVES, SPAN, STEPS, LayeredClip, in_halves, loose_mask
+from core.data.clips import SPAN, LayeredClip, in_halves, loose_mask
 from core.data.fields import extend_color
 
 HELD_OUT = Path(__file__).parent / "rendered"
@@ -20,7 +19,6 @@ def folders(root: Path = HELD_OUT) -> list[Path]:
     return sorted(p.parent for p in root.glob("*/clip.json"))
 
 
-@functools.lru_cache(maxsize=400)
 def read_clip(folder: Path) -> LayeredClip:
     """One clip, all its frames; composite = alpha * edit + (1 - alpha) * source, exactly."""
     said = json.loads((folder / "clip.json").read_text(encoding="utf-8"))
@@ -37,8 +35,8 @@ def read_clip(folder: Path) -> LayeredClip:
 def _path(labels, alpha):
     """As with_cycles.py moves the object over the frames (T, 1, H, W)."""
     count, _, height, width = alpha.shape
-    half, aspect, t = HALVES[labels["size"]], width / height, torch.arange(count) / SPAN - 0.5
-    (x, y), (dx, dy) = words.PLACES[labels["place"]], STEPS.get(labels["motion"], (0, 0))
+    half, aspect, t = words.HALVES[labels["size"]], width / height, torch.arange(count) / SPAN - 0.5
+    (x, y), (dx, dy) = words.PLACES[labels["place"]], words.STEPS.get(labels["motion"], (0, 0))
     return in_halves(x * aspect / 2 + dx * t, min(y / 2, 0.48 - half) + dy * t, torch.full((count,), half), aspect)
 
 

@@ -26,7 +26,6 @@ KINDS = ("ball", "cube", "ring", "mushroom", "apple", "balloon", "star", "heart"
 VIEW = 4.0  # height of what the camera sees where the object is, metres
 FAR = 9.0  # the camera's distance from there
 SPAN = 48
-HALF = {"small": 0.15, "medium": 0.22, "large": 0.31}  # as clips.py has them, frame heights
 
 
 def draw_labels(rng) -> dict:
@@ -38,7 +37,7 @@ def draw_labels(rng) -> dict:
         "object": kind,
         "color": rng.choice(list(words.COLORS)),
         "material": rng.choice((None, None, "matte", "glossy", "metallic")),
-        "size": rng.choice(list(HALF)),
+        "size": rng.choice(list(words.HALVES)),
         "place": rng.choice(rows),
         "motion": rng.choice(motions),
         "pace": "usual",
@@ -52,13 +51,12 @@ def render_clip(folder: Path, seed: int, frames: int, width: int, height: int, s
     labels = draw_labels(rng)
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = set_up(bpy.context.scene, width, height, samples)
-    half, aspect = HALF[labels["size"]], width / height
+    half, aspect = words.HALVES[labels["size"]], width / height
     x, y = words.PLACES[labels["place"]]
     x, y = x * aspect / 2, min(y / 2, 0.48 - half)
     body = build(labels, half * VIEW)
     scenery = surroundings(rng, -y * VIEW - half * VIEW if labels["object"] in words.STANDING else -0.45 * VIEW)
-    step = {"rising": (0, -0.4), "falling": (0, 0.4), "drifting left": (-0.5, 0), "drifting right": (0.5, 0)}
-    dx, dy = step.get(labels["motion"], (0, 0))
+    dx, dy = words.STEPS.get(labels["motion"], (0, 0))
 
     folder.mkdir(parents=True, exist_ok=True)
     body.hide_render = True

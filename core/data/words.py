@@ -46,6 +46,8 @@ MATERIALS = {  # None: as the kind is by itself
 
 SIZES = {"small": ("small", "tiny", "little"), "medium": ("", "medium"), "large": ("large", "big", "huge")}
 
+HALVES = {"small": 0.15, "medium": 0.22, "large": 0.31}  # half an object's height, in frame heights
+
 PLACES = {  # x and y of the middle of the way, in halves of the frame, y down
     "left": (-0.55, 0.0),
     "right": (0.55, 0.0),
@@ -85,6 +87,8 @@ MOTIONS = {
     "bouncing": ("bouncing", "jumping up and down"),
     "circling": ("circling", "going round in circles"),
 }
+# The motions that may be slow or fast, x and y in frame heights over a shot.
+STEPS = {"rising": (0, -0.4), "falling": (0, 0.4), "drifting left": (-0.5, 0), "drifting right": (0.5, 0)}
 PACES = {"slow": "slowly", "usual": "", "fast": "quickly"}
 
 EFFECTS = {

@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from core.data.clips import SPAN, draw_labels, make_clip
+from core.data.clips import OBJECTS, SPAN, draw_labels, make_clip
 from core.data.phrases import vocabulary
 from core.data.rendered import folders, read_clip
 from core.errors import InputError
@@ -87,7 +87,7 @@ class Rounds(IterableDataset):
                 if random.Random(-first).random() < stage.get("rendered", 0):
                     made = rendered_clips(Path(self.config["rendered"]), first, mine, stage["latents"])
                 else:
-                    made = clips_of(first, mine, stage["latents"], stage.get("objects", 0.7), stage.get("shapes", SHAPES))
+                    made = clips_of(first, mine, stage["latents"], stage.get("objects", OBJECTS), stage.get("shapes", SHAPES))
                 yield *made, lesson(first, LESSON // self.ranks)
             step, clips = step + stage["repeats"], clips + stage["batch"]
 
@@ -96,7 +96,7 @@ def stage_of(config: dict, step: int) -> dict:
     return next(s for s in config["stages"] if step < s["until"])
 
 
-def clips_of(seed: int, count: int, latents: int, objects: float = 0.7, shapes=SHAPES):
+def clips_of(seed: int, count: int, latents: int, objects: float = OBJECTS, shapes=SHAPES):
     """Clips seed .. seed + count - 1 of one of the shapes (height, width) and one choice of times, as Rounds yields them;
     this share of them adds objects."""
     rng = random.Random(seed)
@@ -267,7 +267,7 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
 
     rounds = Rounds(config, step, clips, rank, count)
     rounds = DataLoader(rounds, batch_size=None, num_workers=config.get("workers", 0), pin_memory=device.type == "cuda")
-    started = time.time()
+    begun, started = step, time.time()
     for pictures, path, texts, times, taught in rounds:
         # All chance of a round hangs on its first step: a resumed run is the uninterrupted one.
         torch.manual_seed(step * count + rank)
@@ -318,7 +318,7 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
         if flag:
             break
     if rank == 0:
-        if step >= config["steps"] and config.get("last_aim_steps"):  # to the text encoder as it has become
+        if begun < config["steps"] <= step and config.get("last_aim_steps"):  # to the text encoder as it has become
             last = ema.modules["transformer"].drawing.aim, ema.modules["text"]
             teach_aim(*last, config["seed"] - 5_000_000, config["last_aim_steps"], aim_only=True)
         save_state(folder, step, saved, optimizer, {"clips": clips})

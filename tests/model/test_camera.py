@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from core.data.clips import HALVES
+from core.data.words import HALVES
 from core.model.camera import Camera, follow, seen
 from core.model.parts import halves
 from core.sampling.denoise import is_still

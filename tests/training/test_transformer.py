@@ -210,10 +210,11 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
             {"until": 4, "batch": 1, "latents": 3, "keep": 2, "repeats": 2},
         ],
         "geometry": {"layers": 1}, "rate": 0.001, "ema": 0.9, "text_drop": 0.3, "mask_keep": 0.5, "shift": 2.0,
-        "save_every": 2, "sample_every": 100, "camera_plates": 2,
+        "save_every": 2, "sample_every": 100, "camera_plates": 2, "last_aim_steps": 1,
     }  # fmt: skip
     train(config, tmp_path / "whole", lambda: False)
-    train(config | {"steps": 2}, tmp_path / "part", lambda: False)
+    train(config | {"last_aim_steps": 0}, tmp_path / "untaught", lambda: False)
+    train(config | {"steps": 2, "last_aim_steps": 0}, tmp_path / "part", lambda: False)
     last = json.loads((tmp_path / "part/log.jsonl").read_text().splitlines()[-1])
     assert last["step"] == 2
     train(config | {"workers": 2}, tmp_path / "part", lambda: False)  # clips from workers are the same clips
@@ -221,6 +222,11 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
     assert len(logs[0]) == 2 and logs[0][1] != logs[0][0]
     whole, part = (load_file(tmp_path / x / "state.safetensors") for x in ("whole", "part"))
     assert logs[0] == logs[1] and all(torch.equal(whole[k], part[k]) for k in whole)
+    taught = "drawing.aim.outer.bias"
+    assert not torch.equal(whole[f"ema_transformer/{taught}"], load_file(tmp_path / "untaught/state.safetensors")[f"ema_transformer/{taught}"])
+    train(config, tmp_path / "whole", lambda: False)  # what has ended is not taught again
+    again = load_file(tmp_path / "whole/state.safetensors")
+    assert all(torch.equal(whole[k], again[k]) for k in whole)
 
 
 def test_a_run_may_start_from_an_edition(tmp_path):
