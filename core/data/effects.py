@@ -34,10 +34,10 @@ def _scroll(tile, times, dx, dy, height, width):
 
 def snow(rng, gen, times, height, width, strength):
     clear = torch.full((len(times), 1, height, width), 1 - 0.075 * strength**0.5)  # far flakes are a veil
-    for near in (0.45, 0.7, 1.0):
-        tile = _flakes(gen, height, width, round(strength * 40 / near), 0.011 * near * height)
+    for near in (0.6, 1.0):
+        tile = _flakes(gen, height, width, round(strength * 26 / near), 0.02 * near * height)
         drift = rng.uniform(-0.004, 0.004)
-        clear = clear * (1 - 0.9 * _scroll(tile, times, drift, 0.014 * near, height, width))
+        clear = clear * (1 - 0.9 * _scroll(tile, times, drift, 0.009 * near, height, width))
     return torch.ones(len(times), 3, height, width) * 0.96, 1 - clear
 
 
@@ -45,8 +45,8 @@ def rain(rng, gen, times, height, width, strength):
     clear = torch.ones(len(times), 1, height, width)
     slant = rng.uniform(-0.006, 0.006)
     for near in (0.6, 1.0):
-        tile = _flakes(gen, height, width, round(strength * 45 / near), 0.004 * height, stretch=9)
-        clear = clear * (1 - 0.55 * _scroll(tile, times, slant, 0.075 * near, height, width))
+        tile = _flakes(gen, height, width, round(strength * 28 / near), 0.007 * height, stretch=16)
+        clear = clear * (1 - 0.6 * _scroll(tile, times, slant, 0.055 * near, height, width))
     veil = 0.08 * strength
     return torch.full((len(times), 3, height, width), 0.78), 1 - clear * (1 - veil)
 
@@ -69,7 +69,7 @@ def smoke(rng, gen, times, height, width, strength):
     curl = _scroll(tiling(noise(gen, height, width, 3, 3), 0)[None], times, 0.0, -0.008, height, width)
     body = smoothstep(1.3, 0.1, (across + 0.35 * curl).abs()) * smoothstep(1.05, 0.5, rise)
     alpha = (0.65 * strength**0.7 * body * (1 + 0.4 * puffs)).clamp(0, 0.9)
-    shade = (0.42 + 0.1 * puffs + 0.1 * rng.random()).clamp(0, 1)
+    shade = (0.6 + 0.1 * puffs + 0.1 * rng.random()).clamp(0, 1)
     return shade.expand(-1, 3, -1, -1), alpha
 
 
@@ -93,13 +93,13 @@ def fire(rng, gen, times, height, width, strength):
     ex = (torch.rand(count, generator=gen) - 0.5) * 1.6 * wide + 0.05 * torch.sin(t * 0.15 + sway)
     ey = 0.6 - 1.2 * torch.remainder(start + (0.006 + rate) * t, 1)
     dim = (0.35 + ey.add(0.5)).clamp(0.15, 1)[..., None, None]
-    embers = lambda dx, dy: dim * torch.exp(-(dx * dx + dy * dy) / 0.00012)  # noqa: E731
-    ember, glow = _splat(torch.stack([ex, ey], -1), 0.025, embers, torch.tensor([1.0, 0.62, 0.15]).expand(count, 3), height, width)
+    embers = lambda dx, dy: dim * torch.exp(-(dx * dx + dy * dy) / 0.0003)  # noqa: E731
+    ember, glow = _splat(torch.stack([ex, ey], -1), 0.04, embers, torch.tensor([1.0, 0.62, 0.15]).expand(count, 3), height, width)
     return _over(ember, glow, color, alpha)
 
 
 def confetti(rng, gen, times, height, width, strength):
-    count = round(85 * strength * width / height)
+    count = round(48 * strength * width / height)
     t = times[:, None]
     px, py, pace, turn, sway, size = torch.rand(6, count, generator=gen)
     x = (px - 0.5) * 1.1 * width / height + 0.03 * torch.sin(t * 0.12 + 6.3 * sway)
@@ -110,39 +110,39 @@ def confetti(rng, gen, times, height, width, strength):
 
     def piece(dx, dy):
         u, v = dx * angle.cos() + dy * angle.sin(), (dy * angle.cos() - dx * angle.sin()) / facing
-        inside = torch.minimum(0.024 * size - u.abs(), (0.017 * size - v.abs()) * facing)
+        inside = torch.minimum(0.034 * size - u.abs(), (0.024 * size - v.abs()) * facing)
         return (0.5 + inside * height).clamp(0, 1)
 
     palette = torch.tensor([c for n, c in words.COLORS.items() if n not in ("black", "white")])
     colors = palette[torch.randint(len(palette), (count,), generator=gen)]
-    return _splat(torch.stack([x, y], -1), 0.042, piece, colors * (0.75 + 0.25 * facing[..., 0]), height, width)
+    return _splat(torch.stack([x, y], -1), 0.058, piece, colors * (0.75 + 0.25 * facing[..., 0]), height, width)
 
 
 def bubbles(rng, gen, times, height, width, strength):
-    count = round(34 * strength**0.8 * width / height)
+    count = round(20 * strength**0.8 * width / height)
     t = times[:, None]
     px, py, pace, sway, size = torch.rand(5, count, generator=gen)
-    radius = (0.03 + 0.055 * size**2)[:, None, None]
+    radius = (0.05 + 0.075 * size**2)[:, None, None]
     x = (px - 0.5) * 1.1 * width / height + 0.025 * torch.sin(t * 0.1 + 6.3 * sway)
     y = 0.6 - 1.2 * torch.remainder(py + (0.003 + 0.004 * pace) * t, 1)
 
     def film(dx, dy):
         u, v = dx / radius, dy / radius
         r = torch.hypot(u, v)
-        rim = 0.6 * torch.exp(-(((r - 0.9) / 0.16) ** 2))
+        rim = 0.6 * torch.exp(-(((r - 0.88) / 0.18) ** 2))
         spot = 0.8 * torch.exp(-((u + 0.4) ** 2 + (v + 0.45) ** 2) / 0.03)
         return (0.16 + rim + spot).clamp(0, 0.9) * (0.5 + (1 - r) * radius * height).clamp(0, 1)
 
     colors = 0.78 + 0.22 * torch.rand(count, 3, generator=gen)
-    return _splat(torch.stack([x, y], -1), 0.09, film, colors, height, width)
+    return _splat(torch.stack([x, y], -1), 0.128, film, colors, height, width)
 
 
 def sparks(rng, gen, times, height, width, strength):
     """A fountain of glowing streaks, as from a grinding wheel, with the light about its mouth."""
     foot = torch.tensor([rng.uniform(-0.1, 0.1), 0.28])
-    count = round(110 * strength)
+    count = round(64 * strength)
     heading, speed, start, life = torch.rand(4, count, generator=gen)
-    age = torch.remainder(start + times[:, None] / (20 + 14 * life), 1)
+    age = torch.remainder(start + times[:, None] / (34 + 20 * life), 1)
     angle = (heading - 0.5) * 2.4
     velocity = torch.stack([angle.sin(), -angle.cos()], -1) * (0.35 + 0.65 * speed)[:, None]
     at = foot + velocity * age[..., None]
@@ -152,10 +152,10 @@ def sparks(rng, gen, times, height, width, strength):
 
     def streak(dx, dy):
         along, across = dx * way[..., 0, :, :] + dy * way[..., 1, :, :], dx * way[..., 1, :, :] - dy * way[..., 0, :, :]
-        return (1 - age[..., None, None] ** 2) * torch.exp(-((along / 0.024) ** 2) - (across / 0.007) ** 2)
+        return (1 - age[..., None, None] ** 2) * torch.exp(-((along / 0.042) ** 2) - (across / 0.013) ** 2)
 
     hue = torch.lerp(torch.tensor([1.0, 0.93, 0.6]), torch.tensor([1.0, 0.5, 0.1]), age[..., None])
-    color, alpha = _splat(at, 0.04, streak, hue, height, width)
+    color, alpha = _splat(at, 0.075, streak, hue, height, width)
     x, y = plane(height, width)
     flicker = (0.55 + 0.05 * torch.sin(times * 0.8))[:, None, None, None] * strength**0.5
     glow = flicker * torch.exp(-((x - foot[0]) ** 2 + (y - foot[1]) ** 2) / 0.075)
@@ -163,15 +163,15 @@ def sparks(rng, gen, times, height, width, strength):
 
 
 def light_rays(rng, gen, times, height, width, strength):
-    """Shafts fanning out from beyond the upper edge, slowly wandering."""
+    """Shafts fanning out from beyond the upper left corner, slowly wandering."""
     x, y = plane(height, width)
-    from_x = rng.choice((-0.5, 0.5)) * width / height * rng.uniform(0.9, 1.1)
+    from_x = -0.5 * width / height * rng.uniform(0.95, 1.05)
     dx, dy = x - from_x, y + 0.75
     angle, far = torch.atan2(dx, dy), torch.hypot(dx, dy)
     shafts = torch.zeros(len(times), height, width)
-    for waves in (9, 14, 23, 37):
-        phase = rng.uniform(0, 6.3) + times[:, None, None] * rng.uniform(-0.03, 0.03)
-        shafts += torch.sin(angle * waves + phase) / math.sqrt(waves / 9)
+    for waves in (7, 11, 17):
+        phase = waves + rng.uniform(-0.4, 0.4) + times[:, None, None] * rng.uniform(-0.015, 0.015)
+        shafts += torch.sin(angle * waves + phase) / math.sqrt(waves / 7)
     alpha = 0.7 * strength**0.7 * smoothstep(-1.2, 2.2, shafts) * smoothstep(2.1, 0.2, far)
     warm = torch.tensor([1.0, 0.94, 0.78])[None, :, None, None]
     return warm.expand(len(times), 3, height, width), alpha.clamp(0, 0.8)[:, None]
