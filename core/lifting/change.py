@@ -7,7 +7,7 @@ from core.lifting.smooth import blur, grown
 
 # Gaussian sigmas in pixels and frames; the finest sees stars, the coarsest faint shadows.
 SCALES = ((0.0, 0.0), (0.8, 0.7), (1.6, 1.0), (3.5, 1.5))
-SURE, LIKELY = 50.0, 14.0  # of a chi-square with three degrees of freedom: 6.4 and 2.9 sigma of one
+SURE, LIKELY = 50.0, 11.0  # of a chi-square with three degrees of freedom: 6.4 and 2.5 sigma of one
 
 
 def find_change(residual, of_plate, trust):

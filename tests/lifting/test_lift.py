@@ -120,6 +120,13 @@ def test_fog_over_everything_is_a_veil_over_everything(clip):
     assert (found.alpha - 0.5).abs().mean() < 0.08
 
 
+def test_a_faint_veil_with_thick_flakes_in_it_is_not_opaque():
+    """Flakes hide the plate and say so; the veil of a tenth between them, which nothing else tells of, stays a veil."""
+    clip = make_clip(7_000_091, *SIZE, torch.arange(FRAMES), {"edit": "effect", "effect": "snow", "amount": "heavy"})
+    _, alpha = benchmark.lifted(clip.source, spoil(clip.composite, 7_000_091, "vae"))
+    assert (alpha - clip.alpha).abs().mean() < 0.15 and (alpha[clip.alpha < 0.1] < 0.2).float().mean() > 0.9
+
+
 def test_what_is_grown_made_small_again_is_the_video():
     small = torch.rand(1, 3, 20, 36, generator=torch.Generator().manual_seed(0)).mul(0.5).add(0.25)
     plain = torch.nn.functional.interpolate(small, SIZE, mode="bicubic")
