@@ -7,7 +7,10 @@ from core.lifting.smooth import blur, grown
 
 # Gaussian sigmas in pixels and frames; the finest sees stars, the coarsest faint shadows.
 SCALES = ((0.0, 0.0), (0.8, 0.7), (1.6, 1.0), (3.5, 1.5))
-SURE, LIKELY = 50.0, 11.0  # of a chi-square with three degrees of freedom: 6.4 and 2.5 sigma of one
+# Of a chi-square with three degrees of freedom: 6.5, 3.0 and 2.5 sigma of one. Likely is sooner what lies beside a
+# change where much has changed: more than this share of the clip.
+SURE, LIKELY, LIKELY_AMONG_MUCH = 50.0, 14.0, 11.0
+MUCH = 0.03
 
 
 def find_change(residual, of_plate, trust):
@@ -26,7 +29,9 @@ def find_change(residual, of_plate, trust):
         chi = _chi_square(mean, of_plate, trust)
         sure = (chi > SURE).float() * open_
         sure = sure * (blur(torch.maximum(sure, region), max(space, 1.0), 0.7) > 0.3)
-        region = _grow(torch.maximum(region, sure), (chi > LIKELY).float() * open_)
+        region = torch.maximum(region, sure)
+        likely = LIKELY_AMONG_MUCH if region.mean() > MUCH else LIKELY
+        region = _grow(region, (chi > likely).float() * open_)
     return region
 
 
