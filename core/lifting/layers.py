@@ -19,7 +19,7 @@ DARKEST = 0.85  # a shadow's alpha; darker is opaque
 DEEPEST_SHADOW, LARGEST_SHADOW = 0.7, 0.2  # alpha; share of the frame
 SHARPER = 1.5  # edges of the layer than of the edited video, which has been through a codec
 SAMPLES = 8.0  # independent ones in a window of transmission()
-ASKED = 0.2  # alpha; nobody would take less for opaque
+THINNEST_OPAQUE = 0.2  # alpha as a veil; nobody would take less for opaque
 DENSER = 0.15  # alpha beyond which what is called translucent cannot be
 UNSEEN = 1.5  # mean chi-square a channel below which a pixel is the plate's
 VARIETY = 0.15  # of a layer's colour from what its surroundings show
@@ -44,7 +44,7 @@ def find_layers(seen, clean, region, variance):
     denser = blur(least - thin, 1.0, 0.5) > DENSER  # than a layer of that colour can be here
     # A shadow lies beside what casts it, whose edges a codec smears into it.
     misfit = (blur(misfit, 1.2, 0.5) > FITS * (1 + 3 * dims)) & (through < SURELY_THIN)
-    opaque = _smooth_labels((((through < 0) & (thin > ASKED)) | misfit | denser).float() * region)
+    opaque = _smooth_labels((((through < 0) & (thin > THINNEST_OPAQUE)) | misfit | denser).float() * region)
     thin = spread(thin, (1 - grown(opaque, 2)) * region) * region
     color = spread(color, (1 - grown(opaque, 2)) * region)
     behind = thin * color + (1 - thin) * seen
@@ -146,7 +146,7 @@ def transmission(seen, clean, thin, dims, region, variance):
     Where the plate is plain the wider surroundings count; without any evidence a thing is opaque,
     unless it only dims the plate (dims, (T, 1, H, W) of 0 and 1).
     """
-    asked = region * (thin > ASKED)
+    asked = region * (thin > THINNEST_OPAQUE)
     nats = 0.0
     for fine, window in ((2.0, 2.5), (6.0, 6.0)):
         mean = lambda v: weighted(v, asked, window, 0.7)  # noqa: B023, E731
