@@ -15,9 +15,12 @@ def gone(pid):
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    # A zombie is gone too.
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rsplit(")", 1)[1].split()[0] == "Z"
+    # A zombie is gone too; it may also be reaped before it is looked at.
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def test_a_job_runs_to_its_end(service, recipe):
