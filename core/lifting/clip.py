@@ -1,4 +1,4 @@
-"""One clip, in memory and at one size: position, colour, noise, change, layers, in this order."""
+"""One clip, in memory and at one size: position, haze, colour, noise, change, layers, in this order."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ from core.layer.matte import refine_alpha
 from core.lifting.change import find_change
 from core.lifting.channel import as_seen
 from core.lifting.drift import contrast_kept, find_drift, without_drift
+from core.lifting.haze import find_haze
 from core.lifting.layers import find_layers
 from core.lifting.noise import Noise, features
 from core.lifting.pair import same_size
@@ -17,6 +18,7 @@ from kernels.matte import resize
 
 LEAST_KEPT = 0.01  # share of the clip; of less nothing is known, and all of it is the edit's
 MOST_NOISE = 0.08  # of a neighbourhood's mean
+FAINTEST = 0.02  # alpha of haze; below it the plate is kept
 ROUNDS = 2  # what changed is found twice: the second time with drift measured beside it
 
 
@@ -39,23 +41,30 @@ def lift_clip(plate, edited, mask=None) -> Lifted:
     """plate and edited (T, 3, H, W) of one size, encoded [0, 1]; mask (T, 1, H, W): 1 where the edit may be."""
     moves = find_moves(plate, edited)
     placed = moved(edited, moves)
-    trust = first_trust(plate, placed)
+    haze = find_haze(plate, placed, _structure(plate, placed))
+    behind = haze.over(plate) if haze else plate
+    trust = first_trust(behind, placed)
     if mask is not None:
         trust = torch.where(mask > 0, trust, torch.ones_like(trust))
-    intact = contrast_kept(plate, placed, trust)
+    intact = contrast_kept(behind, placed, trust)
     trust, of_plate = trust * intact, features(plate)
     for _ in range(ROUNDS):
         if trust.mean() < LEAST_KEPT:  # nothing to tell drift and noise by
             trust = torch.zeros_like(trust)
-        gain, offset = find_drift(plate, placed, trust)
+        gain, offset = find_drift(behind, placed, trust)
         clean = without_drift(placed, gain, offset)
-        seen = as_seen(plate, clean, trust)
+        seen = as_seen(behind, clean, trust)
         region = find_change(clean - seen, of_plate, trust) if trust.any() else torch.ones_like(trust)
         if mask is not None:
             region = region * (mask > 0)
         trust = (1 - grown(region, 1)) * _near(clean, seen) * intact
     variance = Noise(of_plate, (clean - seen).square().mean(1, keepdim=True), trust)(of_plate)
-    color, alpha = find_layers(seen, clean, region, variance)
+    if haze:  # of the layer, as the rest of it
+        seen = haze.removed(seen)
+        region = torch.maximum(region, (haze.alpha > FAINTEST).float())
+        if mask is not None:
+            region = region * (mask > 0)
+    color, alpha = find_layers(seen, clean, region, variance, haze.alpha if haze else torch.zeros_like(region))
     if mask is not None:  # edges reach a pixel out of the region
         alpha = alpha * (mask > 0)
     return Lifted(color, alpha, clean, region, moves, gain, offset)
@@ -63,17 +72,36 @@ def lift_clip(plate, edited, mask=None) -> Lifted:
 
 def first_trust(plate, edited):
     """How likely each pixel is unchanged, (T, 1, H, W): as bright to within drift, and of the same structure."""
-    reach = min(1.0, plate.shape[2] / 100)  # in tiny frames everything is smaller
+    close, alike, textured = _likeness(plate, edited)
+    return _in_company(close * (1 - textured * (1 - alike)))
+
+
+def _structure(plate, edited):
+    """How likely each pixel shows the plate's structure, however veiled, (T, 1, H, W); where it is plain, its colour."""
+    close, alike, textured = _likeness(plate, edited)
+    return _in_company(torch.lerp(close, alike, textured))
+
+
+def _likeness(plate, edited):
+    """How near the pixels' brightness and structure are, and how much structure there is, each (T, 1, H, W) in [0, 1]."""
+    reach = _in_tiny(plate)
     far = blur(edited - plate, 2.0 * reach, 0.7).abs().amax(1, keepdim=True)
     close = torch.exp(-((far / 0.06) ** 2))
     a, b = (blur(luma(v), 1.0) for v in (plate, edited))
     a, b = a - blur(a, 4.0), b - blur(b, 4.0)
     aa, bb, ab = (blur(x * y, 3.0 * reach, 0.7) for x, y in ((a, a), (b, b), (a, b)))
     alike = ((ab / (aa * bb + 1e-10).sqrt() - 0.3) / 0.5).clamp(0, 1)
-    textured = (torch.maximum(aa, bb) / 0.015**2).clamp(max=1)
-    trust = close * (1 - textured * (1 - alike))
-    # Lone look-alikes in a new background are chance.
-    return trust * (2 * blur(trust, 3.0 * reach, 0.7) - 0.6).clamp(0, 1)
+    return close, alike, (torch.maximum(aa, bb) / 0.015**2).clamp(max=1)
+
+
+def _in_company(trust):
+    """Lone look-alikes in a new background are chance."""
+    return trust * (2 * blur(trust, 3.0 * _in_tiny(trust), 0.7) - 0.6).clamp(0, 1)
+
+
+def _in_tiny(video):
+    """In tiny frames everything is smaller."""
+    return min(1.0, video.shape[2] / 100)
 
 
 def _near(clean, seen):

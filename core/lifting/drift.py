@@ -23,8 +23,8 @@ def find_drift(plate, edited, trust):
     one wave in 16 frames over time), with a prior towards no drift that grows with frequency.
     """
     t, _, h, w = plate.shape
-    weight, p, e = _cells(plate, edited, trust)
-    (slow, slow_order), (flat, flat_order) = _cosines(t, *weight.shape[2:], (2 + t // 16, 3, 4)), _cosines(t, *weight.shape[2:], (1, 2, 2))
+    weight, p, e = cells(plate, edited, trust)
+    (slow, slow_order), (flat, flat_order) = cosines(t, *weight.shape[2:], (2 + t // 16, 3, 4)), cosines(t, *weight.shape[2:], (1, 2, 2))
     prior = torch.cat([(1 + slow_order) / 0.02, (1 + flat_order) / 0.004])
     gains, offsets = [], []
     for c in range(3):
@@ -51,7 +51,7 @@ def contrast_kept(plate, edited, trust):
     The slope of edited on plate, both without what is finer than a cell (a codec's to take) and coarser than ten;
     where the plate is plain, 1.
     """
-    weight, *both = _cells(plate, edited, trust)
+    weight, *both = cells(plate, edited, trust)
     s, c = (v - weighted(v, weight, 2.5) for v in both)
     ss, sc = (weighted((s * v).mean(1, keepdim=True), weight, 2.0, 0.7) for v in (s, c))
     kept = ((sc / ss.clamp_min(1e-8) - LEAST_CONTRAST) / (CONTRAST - LEAST_CONTRAST)).clamp(0, 1)
@@ -64,14 +64,14 @@ def without_drift(edited, gain, offset):
     return ((edited - offset) / (1 + gain)).clamp(0, 1)
 
 
-def _cells(plate, edited, trust):
+def cells(plate, edited, trust, size=CELL):
     """Weight of each cell, and the means of what is trusted there."""
-    weight = F.avg_pool2d(trust, CELL, ceil_mode=True)
-    means = (F.avg_pool2d(v * trust, CELL, ceil_mode=True) / weight.clamp_min(1e-4) for v in (plate, edited))
+    weight = F.avg_pool2d(trust, size, ceil_mode=True)
+    means = (F.avg_pool2d(v * trust, size, ceil_mode=True) / weight.clamp_min(1e-4) for v in (plate, edited))
     return weight * (weight > 0.25), *means
 
 
-def _cosines(frames, height, width, counts):
+def cosines(frames, height, width, counts):
     """Products of cosines, (N, T, H, W), and the order of each, (N,)."""
     waves = [
         torch.stack([torch.cos(math.pi * k * (torch.arange(n) + 0.5) / n) for k in range(min(count, n))])

@@ -22,15 +22,17 @@ SAMPLES = 8.0  # independent ones in a window of transmission()
 THINNEST_OPAQUE = 0.2  # alpha as a veil; nobody would take less for opaque
 DENSER = 0.15  # alpha beyond which what is called translucent cannot be
 UNSEEN = 1.5  # mean chi-square a channel below which a pixel is the plate's
-VARIETY = 0.15  # of a layer's colour from what its surroundings show
+VARIETY = 0.15  # at most, of a layer's colour from what its surroundings show
+FINE_ERROR = 0.2  # of the error of one pixel's alpha, what is left in the fine mean
 SLACK = 0.008  # error of colours that the noise model does not know of
 
 
-def find_layers(seen, clean, region, variance):
+def find_layers(seen, clean, region, variance, haze):
     """Straight colour (T, 3, H, W) and alpha (T, 1, H, W), both in [0, 1]; alpha is 0 outside the region.
 
     seen: the plate as the edited video shows it; clean: the edited video without its drift;
-    region (T, 1, H, W): 1 where something changed; variance: of the noise a channel.
+    region (T, 1, H, W): 1 where something changed; variance: of the noise a channel;
+    haze (T, 1, H, W): alpha that is known to be translucent.
     """
     variance = 2 * variance + SLACK**2
     black = torch.zeros(3)
@@ -39,12 +41,12 @@ def find_layers(seen, clean, region, variance):
     dims = ((color.amax(1, keepdim=True) == 0) & (thin < DEEPEST_SHADOW)).float()
     if (dims * region).mean() > LARGEST_SHADOW:
         dims = torch.zeros_like(dims)
-    through = transmission(seen, clean, thin, dims, region, variance)
+    through = transmission(seen, clean, thin, color, dims, region, variance, haze)
     least = least_alpha(seen, clean, variance)
     denser = blur(least - thin, 1.0, 0.5) > DENSER  # than a layer of that colour can be here
     # A shadow lies beside what casts it, whose edges a codec smears into it.
     misfit = (blur(misfit, 1.2, 0.5) > FITS * (1 + 3 * dims)) & (through < SURELY_THIN)
-    opaque = _smooth_labels((((through < 0) & (thin > THINNEST_OPAQUE)) | misfit | denser).float() * region)
+    opaque = _smooth_labels((((through < 0) & (thin - haze > THINNEST_OPAQUE)) | misfit | denser).float() * region)
     thin = spread(thin, (1 - grown(opaque, 2)) * region) * region
     color = spread(color, (1 - grown(opaque, 2)) * region)
     behind = thin * color + (1 - thin) * seen
@@ -55,7 +57,9 @@ def find_layers(seen, clean, region, variance):
     color = (solid * solid_color + (1 - solid) * thin * color) / alpha.clamp_min(1e-4)
     # The colour takes what is left, as far as noise lets it be known at that alpha: the layer composes what was seen.
     left = clean - alpha * color - (1 - alpha) * seen
-    color = color + alpha * left / (alpha**2 + variance / VARIETY**2)
+    own = (blur(left.square().mean(1, keepdim=True), 1.5, 0.5) - 0.5 * variance).clamp_min(0)
+    variety = (own / (alpha**2 + 1e-4)).clamp(1e-6, VARIETY**2)
+    color = color + alpha * left / (alpha**2 + variance / variety)
     return color.clamp(0, 1), alpha
 
 
@@ -126,8 +130,9 @@ def _translucent(seen, clean, variance, colors):
         along = ((clean - seen) * towards).sum(1, keepdim=True)
         size = (towards * towards).sum(1, keepdim=True)
         fine, coarse = (blur(along / variance, *s) / blur(size / variance, *s).clamp_min(1e-6) for s in ((0.7, 0), (2.5, 0.7)))
-        sure = blur(size / variance, 0.7)
-        sure = sure / (sure + 100)
+        error = FINE_ERROR / blur(size / variance, 0.7).clamp_min(1e-6)
+        own = (blur((fine - coarse).square(), 1.5, 0.5) - error).clamp_min(0)  # fine detail that is no noise
+        sure = own / (own + error)
         a = (sure * fine + (1 - sure) * coarse).clamp(0, DARKEST if not e.any() else 1)
         left = (clean - seen - a * towards).square().mean(1, keepdim=True) / variance
         found.append((a, left, e[:, None, None].expand_as(seen)))
@@ -138,7 +143,7 @@ def _translucent(seen, clean, variance, colors):
     return a, color, left
 
 
-def transmission(seen, clean, thin, dims, region, variance):
+def transmission(seen, clean, thin, color, dims, region, variance, haze):
     """Evidence for translucent against opaque, (T, 1, H, W), in nats: does the plate's texture show through?
 
     In windows the slope of C on S, both high-passed, is 1 - a where the layer is translucent and 0
@@ -146,7 +151,7 @@ def transmission(seen, clean, thin, dims, region, variance):
     Where the plate is plain the wider surroundings count; without any evidence a thing is opaque,
     unless it only dims the plate (dims, (T, 1, H, W) of 0 and 1).
     """
-    asked = region * (thin > THINNEST_OPAQUE)
+    asked = region * (thin - haze > THINNEST_OPAQUE)
     nats = 0.0
     for fine, window in ((2.0, 2.5), (6.0, 6.0)):
         mean = lambda v: weighted(v, asked, window, 0.7)  # noqa: B023, E731
@@ -156,6 +161,8 @@ def transmission(seen, clean, thin, dims, region, variance):
         own = (cc - slope * sc).clamp_min(0) / 3 + mean(variance).clamp_min(SLACK**2)  # of the layer itself, a channel
         found = 0.5 * SAMPLES * ss / 3 * (slope**2 - (slope - kept) ** 2) / own
         nats = nats + found.clamp(-4, 4) * asked
+        plain, hidden = (mean(_off_line(clean, base, color) / variance) for base in (weighted(seen, asked, fine), seen))
+        nats = nats + (SAMPLES * ((plain + 1) / (hidden + 1)).log()).clamp(-4, 4) * asked
     wide, found = seen.shape[2] / 8, blur(nats, 1.5, 0.7)
     for kind in (dims, 1 - dims):  # a shadow and what casts it are two things
         n, a = nats * kind, asked * kind
@@ -163,6 +170,13 @@ def transmission(seen, clean, thin, dims, region, variance):
         whole = n.sum() / (n.abs().sum() + 0.3 * a.sum()).clamp_min(1)
         found = found + kind * (1.5 * far + 3 * whole)
     return found + 4.0 * dims - 1.2 - 2.0 * (thin > 0.8)
+
+
+def _off_line(clean, base, color):
+    """How far what is seen lies off the line from base to the layer's colour, squared, a channel."""
+    towards, change = color - base, clean - base
+    a = ((change * towards).sum(1, keepdim=True) / towards.square().sum(1, keepdim=True).clamp_min(1e-6)).clamp(0, 1)
+    return (change - a * towards).square().mean(1, keepdim=True)
 
 
 def _smooth_labels(opaque):

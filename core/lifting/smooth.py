@@ -52,6 +52,13 @@ def spread(video, weight):
     return filled
 
 
+def weighted_median(values, weight):
+    """Of values (N,): half of the weight lies below."""
+    values, order = values.sort()
+    sums = weight[order].cumsum(0)
+    return values[int((sums < sums[-1] / 2).sum())]
+
+
 def luma(video):
     """Rec.709 luma of encoded colour, (T, 1, H, W)."""
     return (video * video.new_tensor([0.2126, 0.7152, 0.0722])[:, None, None]).sum(1, keepdim=True)
