@@ -23,8 +23,10 @@ ROUNDS = 20
 ALIKE = 25  # cells whose errors are one
 LOCAL, REACH = 0.1, 1.0  # how far alpha leaves its waves, and within how many cells it is told
 MOST = 0.9  # alpha
-# What makes it sure: nats; mean alpha; mean change it makes; share of the frame that it explains, and how well.
-EVIDENCE, LEAST, LEAST_CHANGE, EXPLAINED, WORST = 40.0, 0.02, 0.006, 0.2, 0.02
+THREE = 1.54  # median size of three Gaussians of standard deviation one
+LEAST_SHOWN = 0.2  # share of the frame in which the plate shows
+# What makes it sure: nats, and what a cell errs by at most; mean alpha and mean change; share of the frame that it explains.
+EVIDENCE, WORST, LEAST, LEAST_EFFECT, EXPLAINED = 40.0, 0.02, 0.02, 0.006, 0.6
 
 
 @dataclass(frozen=True)
@@ -53,22 +55,25 @@ def find_haze(plate, edited, trust):
     weight, p, e = cells(plate, edited, trust, CELL)
     waves = lambda counts: cosines(len(p), *p.shape[2:], (counts[0] + len(p) // 16, *counts[1:]))  # noqa: E731
     (slow, slow_order), (soft, soft_order) = waves(GAIN_WAVES), waves(HAZE_WAVES)
-    seen = weight[:, 0] > 0
-    if seen.float().mean() < EXPLAINED:
+    shown = weight[:, 0] > 0
+    if shown.float().mean() < LEAST_SHOWN:
         return None
-    thinned = lambda v: v.movedim(1, -1)[seen][:: -(-int(seen.sum()) // SAMPLES)]  # noqa: E731
+    thinned = lambda v: v.movedim(1, -1)[shown][:: -(-int(shown.sum()) // SAMPLES)]  # noqa: E731
     data = _Cells(thinned(slow.transpose(0, 1)), thinned(soft.transpose(0, 1)), thinned(p), thinned(e - p), thinned(weight)[:, 0])
     prior = [((1 + slow_order) / GAIN).repeat(3), torch.full((3,), 1 / OFFSET), (1 + soft_order) / ALPHA, torch.full((3,), 1 / STEP)]
     drift = _fit(data, torch.cat(prior[:2]) ** 2)
     haze = min((_fit(data, torch.cat(prior) ** 2, torch.tensor(c)) for c in COLORS), key=lambda fit: fit.cost)
-    evidence = data.misfit(drift.error, haze.scale) - data.misfit(haze.error, haze.scale)
-    if evidence < EVIDENCE or haze.scale > WORST:
+    if data.misfit(drift.error, haze.scale) - data.misfit(haze.error, haze.scale) < EVIDENCE or haze.scale > WORST:
         return None
-    waved = torch.einsum("k,kthw->thw", haze.alpha, soft)[:, None]
-    rest = e - p - torch.einsum("ck,kthw->tchw", haze.gain, slow) * p - haze.offset[:, None, None]
-    alpha = _by_cell(rest, haze.color[:, None, None] - p, weight, waved, haze.scale).clamp(0, MOST)
-    change = (alpha * (haze.color[:, None, None] - p)).abs().mean(1)[seen].mean()
-    if alpha.mean() < LEAST or change < LEAST_CHANGE:
+    drifted = lambda v: v + torch.einsum("ck,kthw->tchw", haze.gain, slow) * v + haze.offset[:, None, None]  # noqa: E731
+    towards = lambda v: haze.color[:, None, None] - v  # noqa: E731
+    alpha = _by_cell(e - drifted(p), towards(p), weight, torch.einsum("k,kthw->thw", haze.alpha, soft)[:, None], haze.scale)
+    alpha = alpha.clamp(0, MOST)
+    effect = (alpha * towards(p)).abs().mean(1)[shown].mean()
+    everywhere = [F.avg_pool2d(v, CELL, ceil_mode=True) for v in (plate, edited)]
+    left = everywhere[1] - drifted(everywhere[0]) - alpha * towards(everywhere[0])
+    explained = (left.square().sum(1).sqrt() < 5 * THREE * haze.scale).float().mean()
+    if alpha.mean() < LEAST or effect < LEAST_EFFECT or explained < EXPLAINED:
         return None
     return Haze(F.interpolate(alpha, plate.shape[2:], mode="bicubic", align_corners=False).clamp(0, MOST), haze.color)
 
@@ -126,7 +131,7 @@ def _fit(data, prior, color=None):
             color = (color + x[steps]).clamp(0, 1)
             error = error - (data.soft @ x[alphas])[:, None] * (color - data.plate)
         sizes = error.square().sum(1).sqrt()
-        scale = float(weighted_median(sizes, data.weight)) / 1.54 + 1e-3  # 1.54: of three Gaussians of size one
+        scale = float(weighted_median(sizes, data.weight)) / THREE + 1e-3
         robust, noise = data.weight * (1 - (sizes / (6 * scale)) ** 2).clamp_min(0) ** 2, scale**2
     known = slice(0, alphas.stop)
     cost = 3 * float(data.weight.sum()) / ALIKE * math.log(scale) + 0.5 * float((prior[known] * x[known] ** 2).sum())

@@ -161,8 +161,11 @@ def transmission(seen, clean, thin, color, dims, region, variance, haze):
         own = (cc - slope * sc).clamp_min(0) / 3 + mean(variance).clamp_min(SLACK**2)  # of the layer itself, a channel
         found = 0.5 * SAMPLES * ss / 3 * (slope**2 - (slope - kept) ** 2) / own
         nats = nats + found.clamp(-4, 4) * asked
-        plain, hidden = (mean(_off_line(clean, base, color) / variance) for base in (weighted(seen, asked, fine), seen))
-        nats = nats + (SAMPLES * ((plain + 1) / (hidden + 1)).log()).clamp(-4, 4) * asked
+        around = weighted(seen, asked, fine)
+        plain, here = (mean(_off_line(clean, base, color) / variance) for base in (around, seen))
+        most = mean((1 - thin) ** 2 * _off_line(seen, around, color) / variance)  # of what the place can tell
+        plain = torch.minimum(torch.maximum(plain, here - most), here + most)
+        nats = nats + (SAMPLES * ((plain + 1) / (here + 1)).log()).clamp(-4, 4) * asked
     wide, found = seen.shape[2] / 8, blur(nats, 1.5, 0.7)
     for kind in (dims, 1 - dims):  # a shadow and what casts it are two things
         n, a = nats * kind, asked * kind
