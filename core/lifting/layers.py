@@ -165,7 +165,8 @@ def transmission(seen, clean, thin, color, dims, region, variance, haze):
         plain, here = (mean(_off_line(clean, base, color) / variance) for base in (around, seen))
         most = mean((1 - thin) ** 2 * _off_line(seen, around, color) / variance)  # of what the place can tell
         plain = torch.minimum(torch.maximum(plain, here - most), here + most)
-        nats = nats + (SAMPLES * ((plain + 1) / (here + 1)).log()).clamp(-4, 4) * asked
+        found = SAMPLES * ((plain + 1) / (here + 1)).log() * (2 - 2 * thin).clamp(max=1)  # what is dense tells little
+        nats = nats + found.clamp(-4, 4) * asked
     wide, found = seen.shape[2] / 8, blur(nats, 1.5, 0.7)
     for kind in (dims, 1 - dims):  # a shadow and what casts it are two things
         n, a = nats * kind, asked * kind
