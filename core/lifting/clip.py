@@ -20,6 +20,7 @@ LEAST_KEPT = 0.01  # share of the clip; of less nothing is known, and all of it 
 MOST_NOISE = 0.08  # of a neighbourhood's mean
 FAINTEST = 0.02  # alpha of haze; below it the plate is kept
 ROUNDS = 2  # what changed is found twice: the second time with drift measured beside it
+STEPS = 3 + 2 * ROUNDS
 
 
 @dataclass
@@ -37,12 +38,17 @@ class Lifted:
     offset: torch.Tensor
 
 
-def lift_clip(plate, edited, mask=None) -> Lifted:
-    """plate and edited (T, 3, H, W) of one size, encoded [0, 1]; mask (T, 1, H, W): 1 where the edit may be."""
+def lift_clip(plate, edited, mask=None, step_done=lambda: None) -> Lifted:
+    """plate and edited (T, 3, H, W) of one size, encoded [0, 1]; mask (T, 1, H, W): 1 where the edit may be.
+
+    step_done is called STEPS times, after each piece of the work.
+    """
     moves = find_moves(plate, edited)
     placed = moved(edited, moves)
+    step_done()
     haze = find_haze(plate, placed, _structure(plate, placed))
     behind = haze.over(plate) if haze else plate
+    step_done()
     trust = first_trust(behind, placed)
     if mask is not None:
         trust = torch.where(mask > 0, trust, torch.ones_like(trust))
@@ -54,10 +60,12 @@ def lift_clip(plate, edited, mask=None) -> Lifted:
         gain, offset = find_drift(behind, placed, trust)
         clean = without_drift(placed, gain, offset)
         seen = as_seen(behind, clean, trust)
+        step_done()
         region = find_change(clean - seen, of_plate, trust) if trust.any() else torch.ones_like(trust)
         if mask is not None:
             region = region * (mask > 0)
         trust = (1 - grown(region, 1)) * _near(clean, seen) * intact
+        step_done()
     variance = Noise(of_plate, (clean - seen).square().mean(1, keepdim=True), trust)(of_plate)
     if haze:  # of the layer, as the rest of it
         seen = haze.removed(seen)
@@ -65,6 +73,7 @@ def lift_clip(plate, edited, mask=None) -> Lifted:
         if mask is not None:
             region = region * (mask > 0)
     color, alpha = find_layers(seen, clean, region, variance, haze.alpha if haze else torch.zeros_like(region))
+    step_done()
     if mask is not None:  # edges reach a pixel out of the region
         alpha = alpha * (mask > 0)
     return Lifted(color, alpha, clean, region, moves, gain, offset)

@@ -10,7 +10,7 @@ import itertools
 import torch
 import torch.nn.functional as F
 
-from core.lifting.smooth import blur, grown, shrunk, spread, weighted
+from core.lifting.smooth import blur, blur_widely, grown, shrunk, spread, weighted
 
 BLOCK = 6  # pixels in which a translucent layer's alpha is taken as one value, to find its colour
 FITS = 4.0  # mean chi-square a channel up to which a translucent layer explains a pixel
@@ -170,7 +170,7 @@ def transmission(seen, clean, thin, color, dims, region, variance, haze):
     wide, found = seen.shape[2] / 8, blur(nats, 1.5, 0.7)
     for kind in (dims, 1 - dims):  # a shadow and what casts it are two things
         n, a = nats * kind, asked * kind
-        far = blur(n, wide, 2.0) / (blur(n.abs(), wide, 2.0) + 0.3 * blur(a, wide, 2.0)).clamp_min(1e-3)
+        far = blur_widely(n, wide, 2.0) / blur_widely(n.abs() + 0.3 * a, wide, 2.0).clamp_min(1e-3)
         whole = n.sum() / (n.abs().sum() + 0.3 * a.sum()).clamp_min(1)
         found = found + kind * (1.5 * far + 3 * whole)
     return found + 4.0 * dims - 1.2 - 2.0 * (thin > 0.8)

@@ -77,17 +77,3 @@ def same_size(video, size):
     grow = lambda v: F.interpolate(v, size, mode="bicubic", align_corners=False, antialias=True)  # noqa: E731
     large = grow(video)
     return (large + grow(video - small(large, video.shape[2:]))).clamp(0, 1)
-
-
-def spread_over(layers: torch.Tensor, indices: list[int], count: int) -> torch.Tensor:
-    """Layers (M, C, H, W) of frames `indices` -> (count, C, H, W): between two, mixed by distance."""
-    if indices == list(range(count)):
-        return layers
-    full = torch.empty(count, *layers.shape[1:], dtype=layers.dtype)
-    for i in range(count):
-        after = next((j for j, at in enumerate(indices) if at >= i), len(indices) - 1)
-        before = max(0, after - 1) if indices[after] > i else after
-        span = indices[after] - indices[before]
-        part = (i - indices[before]) / span if span > 0 else 0.0
-        full[i] = torch.lerp(layers[before].float(), layers[after].float(), min(1.0, part)).to(layers.dtype)
-    return full

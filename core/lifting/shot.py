@@ -6,16 +6,12 @@
 The edited video comes from a file (model lift:FILE) or is made by VACE (model vace:DIR).
 """
 
-import json
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from core import __version__
 from core.errors import InputError, Stopped
@@ -24,9 +20,10 @@ from core.layer.delivery import Delivery
 from core.layer.header import Formats
 from core.layer.stream import as_filmed, delivered_frames
 from core.lifting import report
-from core.lifting.clip import lift_clip, plate_sized
+from core.lifting.clip import STEPS, lift_clip, plate_sized
 from core.lifting.frames import read_edited, read_mask, read_plate
-from core.lifting.pair import match_frames, refuse_other_picture, same_size, spread_over
+from core.lifting.pair import match_frames, refuse_other_picture, same_size
+from core.lifting.windows import KeptWindows
 from core.model.device import choose_device
 from core.plate.color import PlateColor
 from core.plate.color_curve import DISPLAY
@@ -41,7 +38,6 @@ if TYPE_CHECKING:
 
 WORK_PIXELS = 832 * 480  # a frame is lifted at the plate's size, at most this many pixels
 WINDOW_PIXELS = 20_000_000  # in one window: some 4 GB while it is worked on
-OVERLAP = 8  # frames that two windows share and mix
 LOOKED_AT = 9  # frames of the shot by which a wrong pair is told
 
 
@@ -135,16 +131,15 @@ def lift(job: LiftJob, progress, stopping) -> dict:
     """Lift and deliver every frame; returns the report that goes into the manifest. As core.edit.edit."""
     delivery, plate = job.delivery, job.plate
     delivery.start()
-    kept = delivery.job_dir / "lifted.safetensors"
-    if not kept.exists():
-        _keep(kept, *_lifted(job, progress, stopping))
+    kept = KeptWindows(delivery.job_dir, job.indices, WINDOW_PIXELS // (job.size[0] * job.size[1]))
+    _lift_windows(job, kept, progress, stopping)
     progress.stage("deliver", len(plate.frames))
-    with safe_open(kept, "pt") as file:
-        found = json.loads(file.metadata()["found"])
-        layers = (tuple(file.get_slice("layers")[i].float().split((3, 1, 3))) for i in range(len(plate.frames)))
+    with kept.opened() as video:
+        layers = (tuple(video[i].split((3, 1, 3))) for i in range(len(plate.frames)))
         for _ in delivered_frames(job, layers, _deliver_frame, stopping):
             progress.advance()
-        report.write(delivery, job, file.get_slice("layers"), found, lambda i: read_edited(job, [i])[0])
+        report.write(delivery, job, video, video.found, lambda i: read_edited(job, [i])[0])
+        found = video.found
     progress.close()
     facts = [delivery.facts(f) for f in plate.frames]
     mean = lambda name: sum(f[name] for f in facts) / len(facts)  # noqa: E731
@@ -229,50 +224,29 @@ def _warnings(step):
     return ()
 
 
-def _lifted(job, progress, stopping):
-    """Layers (N, 7, h, w) half: straight colour, alpha, clean edited video, of every plate frame; and what was removed."""
-    if job.vace is not None:
+def _lift_windows(job, kept, progress, stopping):
+    """Lift the windows that are missing yet. Raises Stopped between two steps."""
+    missing = kept.missing()
+    if missing and job.vace is not None:
         job.vace.make(job, progress, stopping)
-    count = len(job.indices)
-    windows = _windows(count, max(2 * OVERLAP, WINDOW_PIXELS // (job.size[0] * job.size[1])))
-    progress.stage("lift", count)
-    total = torch.zeros(count, 7, *job.size[::-1], dtype=torch.float16)
-    moves, gains, done = [], [], 0
-    for start, end in windows:
-        if stopping():
-            raise Stopped(f"stopped before frame {job.plate.frames[job.indices[start]]}")
+    progress.stage("lift", len(kept.windows) * STEPS, (len(kept.windows) - len(missing)) * STEPS)
+    for k in missing:
+        start, end = kept.windows[k]
+
+        def step_done():
+            progress.advance()
+            if stopping():
+                first, last = (job.plate.frames[job.indices[i]] for i in (start, end - 1))  # noqa: B023
+                raise Stopped(f"stopped while frames {first} to {last} were lifted")
+
         positions = range(start, end)
         with torch.inference_mode():
-            found = lift_clip(read_plate(job, positions), read_edited(job, positions), read_mask(job, positions))
-        layers = torch.cat([found.color * found.alpha, found.alpha, found.clean], 1)
-        shared = done - start  # frames that the window before has made too
-        for k in range(end - start):
-            part = (k + 1) / (shared + 1) if k < shared else 1.0
-            total[start + k] = torch.lerp(total[start + k].float(), layers[k], part).half()
-        moves.append(found.moves[..., 0].norm(dim=1).mean())
-        gains.append((found.gain.abs() + found.offset.abs()).mean())
-        progress.advance(end - max(start, done))
-        done = end
-    total = spread_over(total, job.indices, len(job.plate.frames))
-    for layer in total:  # straight again
-        layer[:3] = (layer[:3].float() / layer[3:4].float().clamp_min(1e-3)).clamp(0, 1).half()
-    mean = lambda values: round(float(sum(values) / len(values)), 4)  # noqa: E731
-    return total, {"shift_pixels": mean(moves), "color_drift": mean(gains)}
-
-
-def _windows(count, longest):
-    """[start, end) of windows that share OVERLAP frames and are about as long as one another."""
-    if count <= longest:
-        return [(0, count)]
-    number = math.ceil((count - OVERLAP) / (longest - OVERLAP))
-    step = (count - OVERLAP) / number
-    return [(round(i * step), min(count, round((i + 1) * step) + OVERLAP)) for i in range(number)]
-
-
-def _keep(path, layers, found):
-    part = path.with_suffix(".part")
-    save_file({"layers": layers.contiguous()}, part, {"found": json.dumps(found)})
-    os.replace(part, path)
+            lifted = lift_clip(read_plate(job, positions), read_edited(job, positions), read_mask(job, positions), step_done)
+        found = {
+            "shift_pixels": float(lifted.moves[..., 0].norm(dim=1).mean()),
+            "color_drift": float((lifted.gain.abs() + lifted.offset.abs()).mean()),
+        }
+        kept.keep(k, torch.cat([lifted.color * lifted.alpha, lifted.alpha, lifted.clean], 1), found)
 
 
 def _deliver_frame(job, frame, pixels, color, alpha, clean):

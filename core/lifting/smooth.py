@@ -14,6 +14,13 @@ def blur(video, space, time=0.0):
     return video
 
 
+def blur_widely(video, space, time=0.0):
+    """As blur(), for many pixels: at a size at which they are four."""
+    step = max(1, int(space / 4))
+    small = blur(F.avg_pool2d(video, step, ceil_mode=True, count_include_pad=False), space / step, time)
+    return F.interpolate(small, video.shape[2:], mode="bilinear", align_corners=False)
+
+
 def weighted(video, weight, space, time=0.0):
     """Gaussian means of the values that count: blur(weight * video) / blur(weight)."""
     return blur(weight * video, space, time) / blur(weight, space, time).clamp_min(1e-8)

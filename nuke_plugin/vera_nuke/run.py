@@ -228,8 +228,10 @@ def progress(job):
     time_left = f", {_duration(left)} left" if left else ""
     if stage == "denoise":
         return f"step {done} of {total}{time_left}"
-    if stage in ("read", "lift", "deliver") and total:
-        verb = {"read": "plate read", "lift": "layers lifted", "deliver": "layers delivered"}[stage]
+    if stage == "lift" and total:
+        return f"lifting, step {done} of {total}{time_left}"
+    if stage in ("read", "deliver") and total:
+        verb = {"read": "plate read", "deliver": "layers delivered"}[stage]
         return f"{verb}: {done} of {total}{time_left}"
     return {"start": "the model is being loaded", "prepare": "the plate is being checked"}.get(stage, job["state"])
 

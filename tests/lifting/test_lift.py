@@ -16,7 +16,7 @@ from core.errors import InputError, OutOfMemory
 from core.lifting.clip import lift_clip
 from core.lifting.drift import contrast_kept
 from core.lifting.layers import least_alpha
-from core.lifting.pair import match_frames, refuse_other_picture, same_size, spread_over
+from core.lifting.pair import match_frames, refuse_other_picture, same_size
 from core.lifting.smooth import blur
 from core.memory import within_memory
 from core.plate.color_curve import decode_srgb, encode_srgb
@@ -339,8 +339,3 @@ def test_wrong_arguments_name_this_door(capsys):
 )  # fmt: skip
 def test_frames_are_matched_by_a_whole_step(plate, edited, indices, step):
     assert match_frames(plate, edited, "v.mp4") == (indices, step)
-
-
-def test_layers_between_are_mixed_and_the_tail_is_held():
-    layers = torch.tensor([0.0, 1.0, 3.0]).reshape(3, 1, 1, 1)
-    assert spread_over(layers, [0, 2, 4], 6).flatten().tolist() == [0, 0.5, 1, 2, 3, 3]

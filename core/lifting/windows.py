@@ -1,0 +1,86 @@
+"""Windows of a long shot: each is lifted and kept in a file; read, they are one video again.
+
+So no more than a window is in memory, and a command that was stopped goes on with the next one.
+"""
+
+import contextlib
+import json
+import math
+import os
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+OVERLAP = 8  # frames that two windows share and mix
+
+
+def windows_of(count: int, longest: int) -> list[tuple[int, int]]:
+    """[start, end) of windows that share OVERLAP frames and are about as long as one another."""
+    longest = max(longest, 2 * OVERLAP)
+    if count <= longest:
+        return [(0, count)]
+    number = math.ceil((count - OVERLAP) / (longest - OVERLAP))
+    step = (count - OVERLAP) / number
+    return [(round(i * step), min(count, round((i + 1) * step) + OVERLAP)) for i in range(number)]
+
+
+def neighbours(indices: list[int], frame: int) -> tuple[int, int, float]:
+    """(before, after, part): the places in `indices`, ascending, between which a frame lies, and how near it is to the second."""
+    after = next((j for j, at in enumerate(indices) if at >= frame), len(indices) - 1)
+    before = max(0, after - 1) if indices[after] > frame else after
+    span = indices[after] - indices[before]
+    return before, after, min(1.0, (frame - indices[before]) / span) if span > 0 else 0.0
+
+
+class KeptWindows:
+    """The files of a shot's windows. indices: of the plate's frames, those that have an edited one, in the windows' order."""
+
+    def __init__(self, folder: Path, indices: list[int], longest: int):
+        self.indices, self.windows = indices, windows_of(len(indices), longest)
+        self.files = [folder / f"lifted-{k:04d}.safetensors" for k in range(len(self.windows))]
+
+    def missing(self) -> list[int]:
+        return [k for k, file in enumerate(self.files) if not file.exists()]
+
+    def keep(self, k: int, layers: torch.Tensor, found: dict[str, float]) -> None:
+        """layers (T, 7, h, w): colour times alpha, alpha, clean edited video, in [0, 1]; found: figures of the window."""
+        part = self.files[k].with_suffix(".part")
+        save_file({"layers": layers.half().contiguous()}, part, {"found": json.dumps(found)})
+        os.replace(part, self.files[k])
+
+    @contextlib.contextmanager
+    def opened(self):
+        """A context in which all is to be read, once nothing is missing."""
+        with contextlib.ExitStack() as stack:
+            yield LiftedVideo(self, [stack.enter_context(safe_open(file, "pt")) for file in self.files])
+
+
+class LiftedVideo:
+    """video[i] is the layer of the plate's i-th frame, (7, h, w): straight colour, alpha, clean edited video, in [0, 1].
+
+    Where windows overlap they are mixed, the later one more and more; frames between edited ones are mixed by distance.
+    """
+
+    def __init__(self, kept: KeptWindows, files):
+        self.kept, self.layers = kept, [file.get_slice("layers") for file in files]
+        found = [json.loads(file.metadata()["found"]) for file in files]
+        self.found = {name: round(sum(f[name] for f in found) / len(found), 4) for name in found[0]}
+
+    def __getitem__(self, frame: int) -> torch.Tensor:
+        before, after, part = neighbours(self.kept.indices, frame)
+        layer = self._mixed(before)
+        if part > 0:
+            layer = torch.lerp(layer, self._mixed(after), part)
+        return torch.cat([(layer[:3] / layer[3:4].clamp_min(1e-3)).clamp(0, 1), layer[3:]])
+
+    def _mixed(self, place):
+        layer, done = None, 0
+        for (start, end), layers in zip(self.kept.windows, self.layers):
+            if start <= place < end:
+                own = layers[place - start].float()
+                # `done` is where the window before ends: they share what lies between.
+                layer = own if layer is None else torch.lerp(layer, own, (place - start + 1) / (done - start + 1))
+            done = end
+        return layer
