@@ -22,6 +22,7 @@ from core.layer.stream import as_filmed, delivered_frames
 from core.lifting import report
 from core.lifting.clip import STEPS, lift_clip, plate_sized
 from core.lifting.frames import read_edited, read_mask, read_plate
+from core.lifting.heap import blocks_used_again
 from core.lifting.pair import match_frames, refuse_other_picture, same_size
 from core.lifting.windows import KeptWindows
 from core.model.device import choose_device
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from core.lifting.vace import Vace
 
 WORK_PIXELS = 832 * 480  # a frame is lifted at the plate's size, at most this many pixels
-WINDOW_PIXELS = 20_000_000  # in one window: some 4 GB while it is worked on
+WINDOW_PIXELS = 12_000_000  # in one window: some 6 GB while it is worked on
 LOOKED_AT = 9  # frames of the shot by which a wrong pair is told
 
 
@@ -127,6 +128,7 @@ def prepare_lift(recipe: EditRecipe, device: str) -> LiftJob:
     return job
 
 
+@blocks_used_again()
 def lift(job: LiftJob, progress, stopping) -> dict:
     """Lift and deliver every frame; returns the report that goes into the manifest. As core.edit.edit."""
     delivery, plate = job.delivery, job.plate
