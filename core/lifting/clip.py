@@ -27,7 +27,7 @@ STEPS = 3 + 2 * ROUNDS
 class Lifted:
     """color (T, 3, H, W) straight, alpha (T, 1, H, W), clean (T, 3, H, W): the edited video without
     its drift; all encoded, in [0, 1]. moves (T, 2, 3) in pixels, gain and offset (T, 3, H, W):
-    the drift that was taken away. region (T, 1, H, W): where a change was seen."""
+    the drift that was taken away. region (T, 1, H, W): where a change was seen. haze: its mean alpha, of the layer's."""
 
     color: torch.Tensor
     alpha: torch.Tensor
@@ -36,6 +36,7 @@ class Lifted:
     moves: torch.Tensor
     gain: torch.Tensor
     offset: torch.Tensor
+    haze: float
 
 
 def lift_clip(plate, edited, mask=None, step_done=lambda: None) -> Lifted:
@@ -76,7 +77,7 @@ def lift_clip(plate, edited, mask=None, step_done=lambda: None) -> Lifted:
     step_done()
     if mask is not None:  # edges reach a pixel out of the region
         alpha = alpha * (mask > 0)
-    return Lifted(color, alpha, clean, region, moves, gain, offset)
+    return Lifted(color, alpha, clean, region, moves, gain, offset, float(haze.alpha.mean()) if haze else 0.0)
 
 
 def first_trust(plate, edited):

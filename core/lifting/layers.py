@@ -15,6 +15,7 @@ from core.lifting.smooth import blur, blur_widely, grown, shrunk, spread, weight
 BLOCK = 6  # pixels in which a translucent layer's alpha is taken as one value, to find its colour
 FITS = 4.0  # mean chi-square a channel up to which a translucent layer explains a pixel
 SURELY_THIN = 2.0  # nats: then a misfit is the layer's own variety of colour
+LIKE_HAZE = 3.0  # nats: where there is haze, what is of one colour is rather more of it
 DARKEST = 0.85  # a shadow's alpha; darker is opaque
 DEEPEST_SHADOW, LARGEST_SHADOW = 0.7, 0.2  # alpha; share of the frame
 SHARPER = 1.5  # edges of the layer than of the edited video, which has been through a codec
@@ -41,7 +42,7 @@ def find_layers(seen, clean, region, variance, haze):
     dims = ((color.amax(1, keepdim=True) == 0) & (thin < DEEPEST_SHADOW)).float()
     if (dims * region).mean() > LARGEST_SHADOW:
         dims = torch.zeros_like(dims)
-    through = transmission(seen, clean, thin, color, dims, region, variance, haze)
+    through = transmission(seen, clean, thin, color, dims, region, variance, haze) + LIKE_HAZE * (haze > 0)
     least = least_alpha(seen, clean, variance)
     denser = blur(least - thin, 1.0, 0.5) > DENSER  # than a layer of that colour can be here
     # A shadow lies beside what casts it, whose edges a codec smears into it.

@@ -39,7 +39,8 @@ def write(delivery, job, layers, found, read_edited):
     covered = sum(delivery.facts(f)["coverage"] for f in job.plate.frames) / len(job.plate.frames)
     say(EDGE, EDGE, f"{1 - covered:.1%} of the picture stays as filmed, bit for bit; the layer covers {covered:.1%}", TITLE)
     away = f"{found['shift_pixels']:.2f} pixels of shift and {found['color_drift']:.1%} of colour drift (means)"
-    say(EDGE, EDGE + TITLE + 12, f"Taken out of the edited video: {away}, and its noise wherever the layer is clear.", ink=FAINT)
+    haze = f" A haze of {found['haze']:.0%} over the whole frame is part of the layer." if found["haze"] >= 0.01 else ""
+    say(EDGE, EDGE + TITLE + 12, f"Taken out of the edited video: {away}, and its noise wherever the layer is clear.{haze}", ink=FAINT)
     for column, (name, meaning) in enumerate(COLUMNS):
         x = EDGE + column * step_x
         say(x, top - TEXT - SMALL - 14, name)

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 WORK_PIXELS = 832 * 480  # a frame is lifted at the plate's size, at most this many pixels
 WINDOW_PIXELS = 12_000_000  # in one window: some 6 GB while it is worked on
+LEAST_TOLD = 0.01  # mean alpha of haze
+HAZY = "a haze of {:.0%} lies over the whole frame and is part of the layer; if none was asked for, the edited video's levels are wrong"
 LOOKED_AT = 9  # frames of the shot by which a wrong pair is told
 
 
@@ -145,6 +147,10 @@ def lift(job: LiftJob, progress, stopping) -> dict:
     progress.close()
     facts = [delivery.facts(f) for f in plate.frames]
     mean = lambda name: sum(f[name] for f in facts) / len(facts)  # noqa: E731
+    haze = found.pop("haze")
+    warnings = [*job.warnings, *([HAZY.format(haze)] if haze >= LEAST_TOLD else [])]
+    for warning in warnings[len(job.warnings) :]:
+        progress.warn(warning)
     told = {
         "model": job.model.name,
         "steps": job.steps,
@@ -154,7 +160,8 @@ def lift(job: LiftJob, progress, stopping) -> dict:
         "coverage": round(mean("coverage"), 4),
         "color": {"curve": job.color.curve.name, "exposure": job.color.exposure},
         "removed": found,
-        "warnings": list(job.warnings),
+        "haze": haze,
+        "warnings": warnings,
     }
     delivery.finish(told)
     return told
@@ -245,6 +252,7 @@ def _lift_windows(job, kept, progress, stopping):
         with torch.inference_mode():
             lifted = lift_clip(read_plate(job, positions), read_edited(job, positions), read_mask(job, positions), step_done)
         found = {
+            "haze": lifted.haze,
             "shift_pixels": float(lifted.moves[..., 0].norm(dim=1).mean()),
             "color_drift": float((lifted.gain.abs() + lifted.offset.abs()).mean()),
         }

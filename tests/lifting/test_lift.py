@@ -179,6 +179,17 @@ def test_the_delivery_is_a_renders(tmp_path, clip, capsys):
     assert stamps == {p: p.stat().st_mtime_ns for p in out.rglob("*.*")}
 
 
+def test_levels_that_are_wrong_are_told(tmp_path, clip, capsys):
+    """Full range taken for video range: the picture is washed out, which is what fog does, and the line says both."""
+    plate = write_sequence(tmp_path / "in", clip.source)
+    edited = write_sequence(tmp_path / "ed", 16 / 255 + 219 / 255 * clip.source)
+    assert run(plate, edited, tmp_path / "out") == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert "haze of 1" in line and "levels are wrong" in line
+    extra = json.loads((tmp_path / "out" / "manifest.json").read_text())["extra"]
+    assert extra["warnings"] == [line.removeprefix("warning: ")] and 0.1 < extra["haze"] < 0.2
+
+
 def test_every_second_frame_gives_a_layer_for_each(tmp_path, clip, capsys):
     plate = write_sequence(tmp_path / "in", clip.source)
     movie = write_movie(tmp_path / "half.mp4", bytes_of(clip.composite[::2]), options={"crf": "10"})
