@@ -1,8 +1,9 @@
 """Each step saver against the full computation: its error, and what it saves.
 
-    python -m benchmarks.savers [--model NAME] [--clips N] [--frames N] [--steps N] [--only ROW] [--json FILE]
+    python -m benchmarks.savers [--model NAME] [--clips N] [--frames N] [--steps N] [--guidance G]
+                              [--only ROW] [--json FILE]
 
-Held-out clips of the data engine at model size, the model's own guidance. Errors are of the
+Held-out clips of the data engine at model size. Errors are of the
 edit layer (premultiplied, encoded values, in steps of 255) and of the sampled latents.
 Another seed is there as a yardstick: what a different take of the same edit is away.
 Times are of sampling, after a first run where there is something to compile; contenders
@@ -69,6 +70,7 @@ def main(argv=None) -> int:
     parser.add_argument("--clips", type=int, default=3)
     parser.add_argument("--frames", type=int, default=17)
     parser.add_argument("--steps", type=int, help="default: the model's")
+    parser.add_argument("--guidance", type=float, help="default: the model's")
     parser.add_argument("--only", default="", help="only savers whose name holds this text")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     given = parser.parse_args(argv)
@@ -78,12 +80,13 @@ def main(argv=None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     steps = given.steps or model.limits.steps
+    guidance = model.limits.guidance if given.guidance is None else given.guidance
     chosen = {n: c for n, c in contenders().items() if n in (FULL, OTHER) or given.only in n}
-    rows = measure(model, chosen, given.clips, given.frames, steps)
+    rows = measure(model, chosen, given.clips, given.frames, steps, guidance)
     machine = f"{model.device} ({platform.machine()}, torch {torch.__version__})"
     print(
         f"{model.name}, fingerprint {model.fingerprint[:12]}, on {machine}: {given.clips} clips of {given.frames} frames,"
-        f" {steps} steps, guidance {model.limits.guidance:g}\n"
+        f" {steps} steps, guidance {guidance:g}\n"
     )
     print(table(rows))
     if given.json:
@@ -94,7 +97,7 @@ def main(argv=None) -> int:
 
 
 @torch.inference_mode()
-def measure(model, chosen, clips, frames, steps):
+def measure(model, chosen, clips, frames, steps, guidance):
     """One row of figures a contender, over all clips."""
     size = model_size(1280, 720, 1.0, model.limits.pixels, model.limits.multiple)
     spent, errors, full = dict.fromkeys(chosen, 0.0), {name: [] for name in chosen}, {}
@@ -104,9 +107,9 @@ def measure(model, chosen, clips, frames, steps):
         for name, (savers, seed) in chosen.items():
             savers.prepare(model.transformer)
             if savers.compile and k == 0:
-                sample(model, given, savers, seed, steps=2)
+                sample(model, given, savers, seed, 2, guidance)
             start = clock(model.device)
-            latents = sample(model, given, savers, seed, steps)
+            latents = sample(model, given, savers, seed, steps, guidance)
             spent[name] += clock(model.device) - start
             layer = premultiplied(model.codec, latents, frames)
             if name == FULL:
@@ -130,10 +133,10 @@ def inputs(model, clip):
     return model.text.encode([clip.instruction]), model.text.encode([""]), model.codec.encode(video)
 
 
-def sample(model, given, savers, seed, steps):
+def sample(model, given, savers, seed, steps, guidance):
     limits = model.limits
     return denoise(
-        model.transformer, *given, None, seed=seed, steps=steps, guidance=limits.guidance, shift=limits.shift, savers=savers
+        model.transformer, *given, None, seed=seed, steps=steps, guidance=guidance, shift=model.limits.shift, savers=savers
     )
 
 

@@ -27,6 +27,7 @@ THREE = 1.54  # median size of three Gaussians of standard deviation one
 LEAST_SHOWN = 0.2  # share of the frame in which the plate shows
 # What makes it sure: nats, and what a cell errs by at most; mean alpha and mean change; share of the frame that it explains.
 EVIDENCE, WORST, LEAST, LEAST_EFFECT, EXPLAINED = 40.0, 0.02, 0.02, 0.006, 0.6
+ENOUGH = 4000  # cells: of more, each has to bear as much, for what a codec does wrong everywhere adds up too
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def find_haze(plate, edited, trust):
     prior = [((1 + slow_order) / GAIN).repeat(3), torch.full((3,), 1 / OFFSET), (1 + soft_order) / ALPHA, torch.full((3,), 1 / STEP)]
     drift = _fit(data, torch.cat(prior[:2]) ** 2)
     haze = min((_fit(data, torch.cat(prior) ** 2, torch.tensor(c)) for c in COLORS), key=lambda fit: fit.cost)
-    if data.misfit(drift.error, haze.scale) - data.misfit(haze.error, haze.scale) < EVIDENCE or haze.scale > WORST:
+    evidence = data.misfit(drift.error, haze.scale) - data.misfit(haze.error, haze.scale)
+    if evidence < EVIDENCE * max(1, len(data.weight) / ENOUGH) or haze.scale > WORST:
         return None
     drifted = lambda v: v + torch.einsum("ck,kthw->tchw", haze.gain, slow) * v + haze.offset[:, None, None]  # noqa: E731
     towards = lambda v: haze.color[:, None, None] - v  # noqa: E731
