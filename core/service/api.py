@@ -95,7 +95,7 @@ SCHEMAS = {
             "position": {**_MAYBE_WHOLE, "description": "in the queue, from 1"},
             "cancelling": {"type": "boolean"},
             "recipe": {"type": "object"},
-            "stage": {**_MAYBE_TEXT, "description": "of a running job: start, prepare, read, denoise, deliver"},
+            "stage": {**_MAYBE_TEXT, "description": "of a running job: start, prepare, read, denoise, lift, deliver"},
             "done": {**_MAYBE_WHOLE, "description": "frames or steps of the stage"},
             "total": _MAYBE_WHOLE,
             "frame": {**_MAYBE_WHOLE, "description": "the frame just read or delivered"},

@@ -237,8 +237,10 @@ def progress(job):
 
 
 def percent(job):
-    """How far a job is, 0 to 100: by its stages, of which the denoising is the longest."""
-    low, high = {"read": (2, 10), "denoise": (10, 85), "lift": (80, 85), "deliver": (85, 100)}.get(job["stage"], (0, 2))
+    """How far a job is, 0 to 100: by its stages, of which the denoising is the longest, or the lift where nothing is denoised."""
+    from_file = (job.get("recipe") or {}).get("model", "").startswith("lift:")
+    lift = (2 if from_file else 80, 85)
+    low, high = {"read": (2, 10), "denoise": (10, 85), "lift": lift, "deliver": (85, 100)}.get(job["stage"], (0, 2))
     return int(low + (high - low) * job["done"] / job["total"]) if job["total"] else low
 
 

@@ -162,6 +162,7 @@ def test_an_older_core_gets_what_it_knows_and_no_more(nuke):
         ({"stage": "denoise", "done": 3, "total": 8, "seconds_left": 12.4}, "step 3 of 8, 12 s left", 38),
         ({"stage": "denoise", "done": 0, "total": 8}, "step 0 of 8", 10),
         ({"stage": "lift", "done": 7, "total": 14, "seconds_left": 3}, "lifting, step 7 of 14, 3 s left", 82),
+        ({"stage": "lift", "done": 7, "total": 14, "recipe": {"model": "lift:v.mp4"}}, "lifting, step 7 of 14", 43),
         ({"stage": "deliver", "done": 48, "total": 48, "seconds_left": 600}, "layers delivered: 48 of 48, 10 min left", 100),
         ({"stage": "a later core's"}, "running", 0),
         ({"stage": "denoise", "cancelling": True, "done": 3, "total": 8}, "being cancelled", 38),
