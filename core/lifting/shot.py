@@ -24,7 +24,7 @@ from core.lifting.clip import STEPS, lift_clip, plate_sized
 from core.lifting.frames import read_edited, read_mask, read_plate
 from core.lifting.heap import blocks_used_again
 from core.lifting.pair import match_frames, refuse_other_picture, same_size
-from core.lifting.windows import KeptWindows
+from core.lifting.windows import KeptWindows, LiftedVideo
 from core.model.device import choose_device
 from core.plate.color import PlateColor
 from core.plate.color_curve import DISPLAY
@@ -138,12 +138,12 @@ def lift(job: LiftJob, progress, stopping) -> dict:
     kept = KeptWindows(delivery.job_dir, job.indices, WINDOW_PIXELS // (job.size[0] * job.size[1]))
     _lift_windows(job, kept, progress, stopping)
     progress.stage("deliver", len(plate.frames))
-    with kept.opened() as video:
-        layers = (tuple(video[i].split((3, 1, 3))) for i in range(len(plate.frames)))
-        for _ in delivered_frames(job, layers, _deliver_frame, stopping):
-            progress.advance()
-        report.write(delivery, job, video, video.found, lambda i: read_edited(job, [i])[0])
-        found = video.found
+    video = LiftedVideo(kept)
+    layers = (tuple(video[i].split((3, 1, 3))) for i in range(len(plate.frames)))
+    for _ in delivered_frames(job, layers, _deliver_frame, stopping):
+        progress.advance()
+    report.write(delivery, job, video, video.found, lambda i: read_edited(job, [i])[0])
+    found = dict(video.found)
     progress.close()
     facts = [delivery.facts(f) for f in plate.frames]
     mean = lambda name: sum(f[name] for f in facts) / len(facts)  # noqa: E731

@@ -3,7 +3,6 @@
 So no more than a window is in memory, and a command that was stopped goes on with the next one.
 """
 
-import contextlib
 import json
 import math
 import os
@@ -50,12 +49,6 @@ class KeptWindows:
         save_file({"layers": layers.half().contiguous()}, part, {"found": json.dumps(found)})
         os.replace(part, self.files[k])
 
-    @contextlib.contextmanager
-    def opened(self):
-        """A context in which all is to be read, once nothing is missing."""
-        with contextlib.ExitStack() as stack:
-            yield LiftedVideo(self, [stack.enter_context(safe_open(file, "pt")) for file in self.files])
-
 
 class LiftedVideo:
     """video[i] is the layer of the plate's i-th frame, (7, h, w): straight colour, alpha, clean edited video, in [0, 1].
@@ -63,9 +56,13 @@ class LiftedVideo:
     Where windows overlap they are mixed, the later one more and more; frames between edited ones are mixed by distance.
     """
 
-    def __init__(self, kept: KeptWindows, files):
-        self.kept, self.layers = kept, [file.get_slice("layers") for file in files]
-        found = [json.loads(file.metadata()["found"]) for file in files]
+    def __init__(self, kept: KeptWindows):
+        """Once nothing is missing."""
+        self.kept = kept
+        found = []
+        for name in kept.files:
+            with safe_open(name, "pt") as file:
+                found.append(json.loads(file.metadata()["found"]))
         self.found = {name: round(sum(f[name] for f in found) / len(found), 4) for name in found[0]}
 
     def __getitem__(self, frame: int) -> torch.Tensor:
@@ -77,9 +74,10 @@ class LiftedVideo:
 
     def _mixed(self, place):
         layer, done = None, 0
-        for (start, end), layers in zip(self.kept.windows, self.layers):
+        for (start, end), name in zip(self.kept.windows, self.kept.files):
             if start <= place < end:
-                own = layers[place - start].float()
+                with safe_open(name, "pt") as file:  # closed at once: what stays mapped counts as the process's memory
+                    own = file.get_slice("layers")[place - start].float()
                 # `done` is where the window before ends: they share what lies between.
                 layer = own if layer is None else torch.lerp(layer, own, (place - start + 1) / (done - start + 1))
             done = end

@@ -11,7 +11,7 @@ from core import lift, render
 from core.data.clips import make_clip
 from core.lifting import shot
 from core.lifting.clip import STEPS, lift_clip
-from core.lifting.windows import OVERLAP, KeptWindows, neighbours, windows_of
+from core.lifting.windows import OVERLAP, KeptWindows, LiftedVideo, neighbours, windows_of
 from tests.plate.media import write_image
 
 SIZE = (64, 96)
@@ -49,9 +49,9 @@ def test_two_windows_are_mixed_where_they_overlap_and_nowhere_else(tmp_path):
     kept.keep(0, layers_of([0.25] * (b - a)), {"x": 1.0})
     assert kept.missing() == [1]
     kept.keep(1, layers_of([0.75] * (d - c)), {"x": 2.0})
-    with kept.opened() as video:
-        alphas = [float(video[i][3]) for i in range(count)]
-        assert all(torch.allclose(video[i][:3], torch.tensor(0.5)) for i in range(count)) and video.found == {"x": 1.5}
+    video = LiftedVideo(kept)
+    alphas = [float(video[i][3]) for i in range(count)]
+    assert all(torch.allclose(video[i][:3], torch.tensor(0.5)) for i in range(count)) and video.found == {"x": 1.5}
     mixed = [0.25 + 0.5 * (k + 1) / (OVERLAP + 1) for k in range(OVERLAP)]
     assert alphas == pytest.approx([0.25] * c + mixed + [0.75] * (count - b), abs=1e-6)
 
@@ -59,8 +59,8 @@ def test_two_windows_are_mixed_where_they_overlap_and_nowhere_else(tmp_path):
 def test_layers_between_are_mixed_by_distance(tmp_path):
     kept = KeptWindows(tmp_path, [0, 2, 4], 16)
     kept.keep(0, layers_of([0.0, 0.5, 1.0]), {"x": 0.0})
-    with kept.opened() as video:
-        assert [float(video[i][3]) for i in range(6)] == [0, 0.25, 0.5, 0.75, 1, 1]
+    video = LiftedVideo(kept)
+    assert [float(video[i][3]) for i in range(6)] == [0, 0.25, 0.5, 0.75, 1, 1]
 
 
 def test_every_step_is_told():
