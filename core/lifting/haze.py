@@ -27,6 +27,7 @@ THREE = 1.54  # median size of three Gaussians of standard deviation one
 LEAST_SHOWN = 0.2  # share of the frame in which the plate shows
 # What makes it sure: nats, and what a cell errs by at most; mean alpha and mean change; share of the frame that it explains.
 EVIDENCE, WORST, LEAST, LEAST_EFFECT, EXPLAINED = 40.0, 0.02, 0.02, 0.006, 0.6
+LEAST_TOLD = 0.01  # mean alpha of a shot's haze from which people are told of it
 ENOUGH = 4000  # cells: of more, each has to bear as much, for what a codec does wrong everywhere adds up too
 
 

@@ -6,12 +6,12 @@ import platform
 
 # Of glibc's mallopt: free memory at the end of the heap that is given back, blocks that are mapped one by one.
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
-NEVER, AS_BEFORE = (2**31 - 1, 0), (128 * 1024, 65536)
+NEVER, AS_BEFORE = (2**31 - 1, 0), (128 * 1024, 65536)  # its defaults, though they no longer adapt
 
 
 @contextlib.contextmanager
 def blocks_used_again():
-    """Within it, free memory stays with the process: on Linux half of a lift's time went into mapping pages anew.
+    """Within it, free memory stays with the process: on Linux two fifths of a lift's time went into mapping pages anew.
 
     What is free is given back at the end. Elsewhere than with glibc nothing is done.
     """

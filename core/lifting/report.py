@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
 from core.layer.exact_file import replacing
+from core.lifting.haze import LEAST_TOLD
 
 WIDTH, GAP, EDGE, ROWS = 256, 8, 20, 3
 TITLE, TEXT, SMALL = 20, 14, 12  # sizes of type
@@ -23,7 +24,7 @@ COLUMNS = (
 
 
 def write(delivery, job, layers, found, read_edited):
-    """layers[i]: (7, h, w) of the plate's i-th frame (colour, alpha, clean); found: the figures of the manifest;
+    """layers[i]: (7, h, w) of the plate's i-th frame (colour, alpha, clean); found: the windows' figures;
     read_edited(position): the edited frame (3, h, w) at that place in job.indices. Raises OSError."""
     count = len(job.indices)
     positions = sorted({round(k * (count - 1) / max(1, ROWS - 1)) for k in range(ROWS)})
@@ -39,7 +40,7 @@ def write(delivery, job, layers, found, read_edited):
     covered = sum(delivery.facts(f)["coverage"] for f in job.plate.frames) / len(job.plate.frames)
     say(EDGE, EDGE, f"{1 - covered:.1%} of the picture stays as filmed, bit for bit; the layer covers {covered:.1%}", TITLE)
     away = f"{found['shift_pixels']:.2f} pixels of shift and {found['color_drift']:.1%} of colour drift (means)"
-    haze = f" A haze of {found['haze']:.0%} over the whole frame is part of the layer." if found["haze"] >= 0.01 else ""
+    haze = f" A haze of {found['haze']:.0%} over the whole frame is part of the layer." if found["haze"] >= LEAST_TOLD else ""
     say(EDGE, EDGE + TITLE + 12, f"Taken out of the edited video: {away}, and its noise wherever the layer is clear.{haze}", ink=FAINT)
     for column, (name, meaning) in enumerate(COLUMNS):
         x = EDGE + column * step_x

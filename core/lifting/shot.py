@@ -22,6 +22,7 @@ from core.layer.stream import as_filmed, delivered_frames
 from core.lifting import report
 from core.lifting.clip import STEPS, lift_clip, plate_sized
 from core.lifting.frames import read_edited, read_mask, read_plate
+from core.lifting.haze import LEAST_TOLD
 from core.lifting.heap import blocks_used_again
 from core.lifting.pair import match_frames, refuse_other_picture, same_size
 from core.lifting.windows import KeptWindows, LiftedVideo
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 WORK_PIXELS = 832 * 480  # a frame is lifted at the plate's size, at most this many pixels
 WINDOW_PIXELS = 12_000_000  # in one window: some 6 GB while it is worked on
-LEAST_TOLD = 0.01  # mean alpha of haze
 HAZY = "a haze of {:.0%} lies over the whole frame and is part of the layer; if none was asked for, the edited video's levels are wrong"
 LOOKED_AT = 9  # frames of the shot by which a wrong pair is told
 
@@ -143,11 +143,10 @@ def lift(job: LiftJob, progress, stopping) -> dict:
     for _ in delivered_frames(job, layers, _deliver_frame, stopping):
         progress.advance()
     report.write(delivery, job, video, video.found, lambda i: read_edited(job, [i])[0])
-    found = dict(video.found)
     progress.close()
     facts = [delivery.facts(f) for f in plate.frames]
     mean = lambda name: sum(f[name] for f in facts) / len(facts)  # noqa: E731
-    haze = found.pop("haze")
+    haze = video.found["haze"]
     warnings = [*job.warnings, *([HAZY.format(haze)] if haze >= LEAST_TOLD else [])]
     for warning in warnings[len(job.warnings) :]:
         progress.warn(warning)
@@ -159,7 +158,7 @@ def lift(job: LiftJob, progress, stopping) -> dict:
         "agreement_psnr": round(-10 * math.log10(max(mean("agreement_error"), 1e-12)), 2),
         "coverage": round(mean("coverage"), 4),
         "color": {"curve": job.color.curve.name, "exposure": job.color.exposure},
-        "removed": found,
+        "removed": {name: value for name, value in video.found.items() if name != "haze"},
         "haze": haze,
         "warnings": warnings,
     }
