@@ -54,6 +54,8 @@ def run(args) -> int:
         train = partial(train, target=args.export)
     elif config["train"] == "codec":
         from core.training.codec import train
+    elif config["train"] == "vae":
+        from core.training.vae import train
     else:
         from core.training.transformer import train
     train(config, folder, lambda: bool(stopped) or time.time() > until)

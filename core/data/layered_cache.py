@@ -95,7 +95,7 @@ class Encoders:
     def _loaded(self):
         if self.parts is None:
             model = load_model(str(self.root), "cpu")  # mapped, not read: the transformer costs nothing here
-            model.codec.vae.to(self.device)
+            model.codec.to(self.device)
             model.text.encoder.to(self.device)
             self.parts = model.codec, model.text
         return self.parts

@@ -20,6 +20,7 @@ not clamped. All tensors come back fp32, on the codec's device.
 from itertools import islice
 
 import torch
+from torch import nn
 
 from core.errors import InputError
 
@@ -52,11 +53,15 @@ def hold_last(video: torch.Tensor, frames: int) -> torch.Tensor:
 
 
 class Codec:
-    """What codecs share; a codec gives channels, encode and decode_stream, and encode_groups or encode_stream."""
+    """What codecs share; a codec gives channels, encode and decode_stream, and encode_groups or encode_stream.
+
+    remembers: whether a latent frame hangs on the frames before its own.
+    """
 
     time_stride = TIME_STRIDE
     space_stride = SPACE_STRIDE
     channels: int
+    remembers: bool
 
     def encode_stream(self):
         """For a codec that encodes four frames by themselves, encode_groups(video (B, 3, 4t, H, W))."""
@@ -69,37 +74,36 @@ class Codec:
         return torch.cat(list(self.decode_stream(latents)), dim=2)[:, :, :frames]
 
 
-class WanCodec(Codec):
-    """Wan2.1's video VAE (diffusers' AutoencoderKLWan).
+class WanCodec(nn.Module, Codec):
+    """Wan2.1's video VAE (diffusers' AutoencoderKLWan), or a smaller one of its kind.
 
     Encodes to the distribution's mode. The VAE works on [-1, 1] and does not apply its
     latents_mean and latents_std; both are done here. Its own decode() clamps to
     [-1, 1]; the stream here does not, and equals it to rounding once clamped. Memory of
-    either stream: one latent frame's work.
+    either stream: one latent frame's work. A VAE may fold patches of pixels into its channels (Wan2.2's way),
+    as long as a latent pixel is 8x8 in all. Raises InputError if it is not 4x8x8.
     """
 
+    remembers = True
+
     def __init__(self, vae):
+        super().__init__()
         config = vae.config
-        strides = (config.scale_factor_temporal, config.scale_factor_spatial)
-        if strides != (TIME_STRIDE, SPACE_STRIDE) or config.patch_size is not None:
+        patch = config.patch_size or 1
+        strides = (2 ** sum(config.temperal_downsample), patch * 2 ** (len(config.dim_mult) - 1))
+        if strides != (TIME_STRIDE, SPACE_STRIDE):
             raise InputError(f"video codec with strides {strides}: only Wan2.1's, 4 in time and 8 in space, is taken")
         self.vae = vae.eval()
-        self.channels = config.z_dim
-        self._mean, self._std = (
-            torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1, 1)
-            for values in (config.latents_mean, config.latents_std)
-        )
+        self.channels, self.patch = config.z_dim, patch
+        for name, values in (("mean", config.latents_mean), ("std", config.latents_std)):
+            statistic = torch.tensor(values, dtype=torch.float32, device=vae.device)
+            self.register_buffer(name, statistic.view(1, -1, 1, 1, 1), persistent=False)
 
     @torch.no_grad()
     def encode(self, video):
-        video = pad_frames(video.to(self.vae.device, self.vae.dtype) * 2 - 1)
-        mode = self.vae.encode(video).latent_dist.mode()
-        mean, std = self._statistics()
-        return (mode.float() - mean) / std
-
-    def _statistics(self):
-        """Mean and deviation of the latents, where the VAE now is."""
-        return self._mean.to(self.vae.device), self._std.to(self.vae.device)
+        encode = self.encode_stream()
+        groups = pad_frames(video).split([1] + [TIME_STRIDE] * (latent_frames(video.shape[2]) - 1), dim=2)
+        return torch.cat([encode(group) for group in groups], dim=2)
 
     def encode_stream(self):
         past = no_past(self.vae.encoder)
@@ -108,20 +112,31 @@ class WanCodec(Codec):
         def encode(frames):
             first = all(slot is None for slot in past)
             video = hold_last(frames.to(self.vae.device, self.vae.dtype) * 2 - 1, 1 if first else TIME_STRIDE)
-            hidden = self.vae.quant_conv(self.vae.encoder(video, feat_cache=past, feat_idx=[0]))
-            mean, std = self._statistics()
-            return (hidden.chunk(2, dim=1)[0].float() - mean) / std
+            return (self.posterior(video, past).chunk(2, dim=1)[0].float() - self.mean) / self.std
 
         return encode
 
     @torch.no_grad()
     def decode_stream(self, latents):
-        past, mean, std = no_past(self.vae.decoder), *self._statistics()
+        past = no_past(self.vae.decoder)
         for i in range(latents.shape[2]):
-            latent = latents[:, :, i].to(self.vae.device, torch.float32)[:, :, None] * std + mean
-            hidden = self.vae.post_quant_conv(latent.to(self.vae.dtype))
-            frames = self.vae.decoder(hidden, feat_cache=past, feat_idx=[0], first_chunk=i == 0)
-            yield (frames.float() + 1) / 2
+            latent = latents[:, :, i].to(self.vae.device, torch.float32)[:, :, None] * self.std + self.mean
+            yield (self.pictures(latent.to(self.vae.dtype), past, i == 0).float() + 1) / 2
+
+    def posterior(self, video, past):
+        """The next frames of a video in [-1, 1], first 1, then 4 -> mean and log variance of their latent frame,
+        (B, 2C, 1, h, w), not normalised. `past` is no_past(vae.encoder) at first."""
+        from diffusers.models.autoencoders.autoencoder_kl_wan import patchify
+
+        return self.vae.quant_conv(self.vae.encoder(patchify(video, self.patch), feat_cache=past, feat_idx=[0]))
+
+    def pictures(self, latent, past, first):
+        """The next latent frame (B, C, 1, h, w), not normalised -> its frames in [-1, 1], not clamped: 1 of the first,
+        then 4. `past` is no_past(vae.decoder) at first."""
+        from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
+
+        hidden = self.vae.post_quant_conv(latent)
+        return unpatchify(self.vae.decoder(hidden, feat_cache=past, feat_idx=[0], first_chunk=first), self.patch)
 
 
 def no_past(part):

@@ -115,7 +115,7 @@ def load_model(
         model = replace(model, fingerprint=adapt(model.transformer, loras, model.fingerprint))
         if weights in KINDS:
             quantise(model.transformer, weights)
-        return offloaded(model, model.codec, model.text, offload, device)
+        return offloaded(model, model.text, offload, device)
     root = Path(name)
     if not root.is_dir():
         raise unknown_model(name)
@@ -123,11 +123,11 @@ def load_model(
     return load_directory(root, device, dtype, weights, offload, loras)
 
 
-def offloaded(model, codec_module, text_module, offload, device):
+def offloaded(model, text_module, offload, device):
     """The model with what waits outside the device."""
     if offload == "blocks":
         offload_blocks(model.transformer, device)
-    return model if offload == "none" else replace(model, **visiting(model, codec_module, text_module, device))
+    return model if offload == "none" else replace(model, **visiting(model, text_module, device))
 
 
 def adapt(transformer, loras, fingerprint) -> str:
@@ -143,10 +143,10 @@ def adapted(fingerprint: str, loras: Loras) -> str:
     return hashlib.sha256(f"{fingerprint} {loras.digest}".encode()).hexdigest() if loras.digest else fingerprint
 
 
-def visiting(model, codec_module, text_module, device):
+def visiting(model, text_module, device):
     """The codec and the text encoder of a model, to be kept outside the device."""
     return {
-        "codec": VisitingCodec(model.codec, codec_module, device),
+        "codec": VisitingCodec(model.codec, device),
         "text": VisitingText(model.text, text_module, device),
     }
 
@@ -202,7 +202,7 @@ def load_directory(root: Path, device, dtype, weights, offload, loras) -> Model:
     encoder.tie_weights()
     print_of = adapted(fingerprint(root), changes)
     model = Model(str(root), transformer, WanCodec(vae), WanText(tokenizer, encoder), print_of, limits)
-    return offloaded(model, vae, encoder, offload, device)
+    return offloaded(model, encoder, offload, device)
 
 
 def on_meta(build: Callable[[dict], nn.Module], folder: Path) -> nn.Module:

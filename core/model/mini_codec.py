@@ -23,6 +23,8 @@ CELL = 3 * TIME * SPACE * SPACE
 class MiniCodec(nn.Module, Codec):
     """Fit the encoder with fit(), then train `refiner` (training/codec.py)."""
 
+    remembers = False
+
     def __init__(self, channels=24, width=192, blocks=3):
         super().__init__()
         self.channels = channels

@@ -50,10 +50,11 @@ class VisitingText:
 
 
 class VisitingCodec(Codec):
-    """A codec (see codec.py) whose module visits the device; several streams may be open at once."""
+    """A codec (see codec.py) that visits the device; several streams may be open at once."""
 
-    def __init__(self, codec, module, device):
-        self.codec, self.visitor, self.channels = codec, Visitor(module, device), codec.channels
+    def __init__(self, codec, device):
+        self.codec, self.visitor, self.channels = codec, Visitor(codec, device), codec.channels
+        self.remembers = codec.remembers
 
     def encode(self, video):
         with self.visitor.there():

@@ -14,8 +14,17 @@ from core.training.state import STATE, load_state, log_line, save_state, trapezo
 FRAMES = 5  # a first frame and one group of four
 
 
+def layers_of(seed: int, size: int, frames: int = FRAMES):
+    """(5, 3, frames, size, size) in [0, 1]: source, edit, alpha, composite and mask of some moment of clip `seed`."""
+    start = random.Random(seed).randint(0, SPAN - frames + 1)
+    clip = make_clip(seed, size, size, torch.arange(start, start + frames))
+    rgb = (1, 3, 1, 1)
+    layers = [clip.source, clip.edit, clip.alpha.repeat(rgb), clip.composite, clip.mask.repeat(rgb)]
+    return torch.stack(layers).transpose(1, 2)
+
+
 class Videos(IterableDataset):
-    """Endless (5, 3, 5, S, S): source, edit, alpha, composite and mask of clip after clip."""
+    """Endless (5, 3, 5, S, S), layers_of clip after clip."""
 
     def __init__(self, first: int, size: int):
         self.first, self.size = first, size
@@ -24,11 +33,7 @@ class Videos(IterableDataset):
         torch.set_num_threads(1)
         seed = self.first
         while True:
-            start = random.Random(seed).randint(0, SPAN - FRAMES + 1)
-            clip = make_clip(seed, self.size, self.size, torch.arange(start, start + FRAMES))
-            rgb = (1, 3, 1, 1)
-            layers = [clip.source, clip.edit, clip.alpha.repeat(rgb), clip.composite, clip.mask.repeat(rgb)]
-            yield torch.stack(layers).transpose(1, 2)
+            yield layers_of(seed, self.size)
             seed += 1
 
 

@@ -24,7 +24,7 @@ def draw_curve(log: Path, picture: Path) -> None:
     draw_curves([group[-1]["step"] for group in groups], dict(zip(NAMES, means)), picture)
 
 
-def draw_curves(steps, curves: dict, picture: Path) -> None:
+def draw_curves(steps, curves: dict, picture: Path, title="loss against step") -> None:
     """Named curves of positive values at these steps, on a logarithmic scale; a PNG."""
     curves = {n: c for n, c in curves.items() if max(c) > 0}
     values = [v for curve in curves.values() for v in curve if v > 0]
@@ -48,7 +48,7 @@ def draw_curves(steps, curves: dict, picture: Path) -> None:
     for i, (name, curve) in enumerate(curves.items()):
         draw.line([at(s, v) for s, v in zip(steps, curve)], fill=COLORS[i], width=2)
         draw.text((LEFT + 120 * i, 12), name, fill=COLORS[i])
-    draw.text((WIDTH - 180, 12), "loss against step", fill="black")
+    draw.text((WIDTH - 20, 12), title, fill="black", anchor="ra")
     image.save(picture)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -25,12 +26,13 @@ def main(argv=None) -> int:
     parser.add_argument("--to", type=Path, default=MINI)
     args = parser.parse_args(argv)
     tensors = load_file(args.transformer / STATE)
-    transformer = Transformer(PRESETS["mini"])
+    codec = load_codec(args.codec)
+    transformer = Transformer(replace(PRESETS["mini"], latent_channels=codec.channels))
     text = MiniText(vocabulary(), transformer.config.text_dim)
     for name, module in (("transformer", transformer), ("text", text)):
         prefix = f"ema_{name}/"
         module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
-    save_mini(args.to, transformer, text, load_codec(args.codec), LIMITS)
+    save_mini(args.to, transformer, text, codec, LIMITS)
     return 0
 
 

@@ -41,5 +41,33 @@ def sample_sheet(transformer, text, codec, path, steps=8, guidance=3.0, shift=2.
         composed = alpha * edit + (1 - alpha) * plate
         cells = [plate[:, 8], edit[:, 8], alpha[:, 8].expand(3, -1, -1), composed[:, 8], composite[:, 8], composed[:, 0], composed[:, -1]]
         rows.append(torch.cat(cells, dim=2))
+    _write(rows, path)
+
+
+CODEC_LABELS = (
+    {"edit": "object", "object": "balloon", "color": "red", "material": None, "size": "large", "place": "centre", "motion": "still"},
+    {"edit": "object", "object": "butterfly", "color": "blue", "material": None, "size": "medium", "place": "left", "motion": "rising"},
+    {"edit": "effect", "effect": "snow", "amount": "medium"},
+    {"edit": "effect", "effect": "smoke", "amount": "heavy"},
+    {"edit": "background", "background": "forest"},
+)
+
+
+@torch.inference_mode()
+def codec_sheet(codec, path) -> None:
+    """Rows: clips; columns: edit, alpha and composite, each as it is and as the codec gives it back."""
+    rows = []
+    device = next(codec.parameters()).device
+    for i, labels in enumerate(CODEC_LABELS):
+        labels = {"depth": None, "pace": "usual", "reflection": False} | labels
+        clip = make_clip(950 + i, HEIGHT, WIDTH, torch.arange(9), labels, held_out=True)
+        given = torch.stack([clip.edit, clip.alpha.expand(-1, 3, -1, -1), clip.composite]).transpose(1, 2)
+        back = codec.decode(codec.encode(given.to(device)), 9).clamp(0, 1).cpu()
+        rows.append(torch.cat([x[:, 6] for pair in zip(given, back) for x in pair], dim=2))
+    _write(rows, path)
+
+
+def _write(rows, path) -> None:
+    """Pictures (3, H, W) in [0, 1], one below the other."""
     sheet = torch.cat(rows, dim=1)
     Image.fromarray((sheet.permute(1, 2, 0).float().numpy() * 255).round().astype(np.uint8)).save(path)

@@ -30,12 +30,14 @@ from core.model.codec import SPACE_STRIDE as SPACE
 from core.model.codec import TIME_STRIDE as TIME
 from core.model.config import PRESETS
 from core.model.drawing import moments
-from core.model.mini import read_weights
+from core.model.mini import CODEC, read_codec, read_weights
 from core.model.mini_codec import MiniCodec
 from core.model.mini_text import MiniText
 from core.model.transformer import Transformer
 from core.training.aim import aim_error, lesson, lesson_error, teach_aim
+from core.training.blend import fit_blend
 from core.training.camera import fit_camera
+from core.training.codec import FRAMES, layers_of
 from core.training.curve import draw_curve
 from core.training.state import STATE, Ema, load_state, log_line, save_state, trapezoid
 from core.training.samples import sample_sheet
@@ -66,11 +68,12 @@ class Rounds(IterableDataset):
 
     Yields, a round: pictures (count, 5, 3, 4 t, H, W) of source, edit, alpha, composite, mask; where the object is as
     each latent frame begins and ends, (count, t, 2, 3), as `LayeredClip.path`; instructions; latent times; a lesson of
-    the aim. All of a round hangs on the number of its first clip.
+    the aim. All of a round hangs on the number of its first clip. whole: latent times are the clip's first ones, without
+    a gap, for a codec that remembers.
     """
 
-    def __init__(self, config: dict, step: int, clips: int, rank: int, ranks: int):
-        self.config, self.step, self.clips, self.rank, self.ranks = config, step, clips, rank, ranks
+    def __init__(self, config: dict, step: int, clips: int, rank: int, ranks: int, whole: bool = False):
+        self.config, self.step, self.clips, self.rank, self.ranks, self.whole = config, step, clips, rank, ranks, whole
 
     def __iter__(self):
         torch.set_num_threads(1)
@@ -85,9 +88,10 @@ class Rounds(IterableDataset):
                 mine = stage["batch"] // self.ranks
                 first = self.config["seed"] + clips + self.rank * mine
                 if random.Random(-first).random() < stage.get("rendered", 0):
-                    made = rendered_clips(Path(self.config["rendered"]), first, mine, stage["latents"])
+                    made = rendered_clips(Path(self.config["rendered"]), first, mine, stage["latents"], self.whole)
                 else:
-                    made = clips_of(first, mine, stage["latents"], stage.get("objects", OBJECTS), stage.get("shapes", SHAPES))
+                    of_stage = stage.get("objects", OBJECTS), stage.get("shapes", SHAPES)
+                    made = clips_of(first, mine, stage["latents"], *of_stage, self.whole)
                 yield *made, lesson(first, LESSON // self.ranks)
             step, clips = step + stage["repeats"], clips + stage["batch"]
 
@@ -96,23 +100,23 @@ def stage_of(config: dict, step: int) -> dict:
     return next(s for s in config["stages"] if step < s["until"])
 
 
-def clips_of(seed: int, count: int, latents: int, objects: float = OBJECTS, shapes=SHAPES):
+def clips_of(seed: int, count: int, latents: int, objects: float = OBJECTS, shapes=SHAPES, whole=False):
     """Clips seed .. seed + count - 1 of one of the shapes (height, width) and one choice of times, as Rounds yields them;
     this share of them adds objects."""
     rng = random.Random(seed)
     height, width = rng.choice(shapes)
-    times = pick_times(rng, latents)
+    times = list(range(latents)) if whole else pick_times(rng, latents)
     frames = [f for t in times for f in frames_of(t)]
     clips = (make_clip(k, height, width, frames, draw_labels(random.Random(k), objects)) for k in range(seed, seed + count))
     return *_stacked(clips, slice(None)), times
 
 
-def rendered_clips(root: Path, seed: int, count: int, latents: int):
+def rendered_clips(root: Path, seed: int, count: int, latents: int, whole=False):
     """The same of clips under a folder, as core/data/with_cycles.py renders them: of what latent frames they have."""
     rng, there = random.Random(seed), folders(root)
     clips = [read_clip(folder) for folder in rng.sample(there, min(count, len(there)))]
     last = (min(len(clip.path) for clip in clips) - 1) // TIME
-    start = rng.randint(0, max(0, last + 1 - latents))
+    start = 0 if whole else rng.randint(0, max(0, last + 1 - latents))
     times = list(range(start, min(last + 1, start + latents)))
     return *_stacked(clips, [f for t in times for f in frames_of(t)]), times
 
@@ -131,6 +135,8 @@ def _stacked(clips, frames):
 def latents_of(codec, pictures):
     """Of clips as Rounds yields them: latents (count, 5, C, t, h, w), and each latent pixel's largest alpha (count, t, h, w)."""
     seen = F.max_pool3d(pictures[:, 2, 0], (TIME, SPACE, SPACE))
+    if codec.remembers:  # of the first frame, held four times, it wants one
+        return torch.stack([codec.encode(clip[:, :, TIME - 1 :]) for clip in pictures]), seen
     return torch.stack([codec.encode_groups(clip) for clip in pictures]), seen
 
 
@@ -179,12 +185,18 @@ def drawing_losses(drawing, states, latents, seen, mask, progress, path, scale):
     return torch.stack([error, aim_error(drawing.aim.path(states, mask, progress, aspect), path, told)])
 
 
-def in_pixels(codec, std):
+@torch.no_grad()
+def in_pixels(codec, std, step=0.1):
     """(C,): scales under which a squared error of latents is one of pixels, whose mean is 1 / std.
 
-    Where a thing is stands in the coarsest channel; without these the finest ones drown it.
+    Measured, by a step in each channel of a clip's latents.
+    Where a thing is stands in mini's coarsest channel; without these the finest ones drown it.
     """
-    scale = codec.inverse.weight.detach().pow(2).sum((0, 2, 3)).sqrt()
+    device = next(codec.parameters()).device
+    latents = codec.encode(layers_of(0, 80).to(device))
+    steps = step * torch.eye(latents.shape[1], device=device).view(latents.shape[1], 1, -1, 1, 1, 1)
+    still, *moved = (codec.decode(z, FRAMES)[:, :, 1:] for z in (latents, *(latents + steps)))
+    scale = torch.stack([(m - still).pow(2).mean().sqrt() for m in moved])
     return scale / scale.pow(2).mean().sqrt() / std
 
 
@@ -202,10 +214,12 @@ def start_from(edition: Path, transformer, text) -> None:
     text.load_state_dict(weights | {"embedding.weight": rows})
 
 
-def load_codec(folder: Path) -> MiniCodec:
-    """The codec of an edition, or of its own training state."""
-    tensors = load_file(folder / ("codec.safetensors" if (folder / "codec.safetensors").exists() else STATE))
+def load_codec(folder: Path):
+    """The codec of an edition or of a VAE's run; or of the training state of mini's own."""
+    if (folder / CODEC).exists():
+        return read_codec(folder / CODEC)
     codec = MiniCodec()
+    tensors = load_file(folder / STATE)
     codec.load_state_dict({k.removeprefix("codec/"): v for k, v in tensors.items() if not k.startswith("optimizer/")})
     return codec.eval().requires_grad_(False)
 
@@ -240,7 +254,7 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
 
     torch.manual_seed(0)
     codec = load_codec(Path(config["codec"])).to(device)
-    geometry = replace(PRESETS["mini"], **config.get("geometry", {}))
+    geometry = replace(PRESETS["mini"], latent_channels=codec.channels, **config.get("geometry", {}))
     modules = {
         "transformer": Transformer(geometry),
         "text": MiniText(vocabulary(), geometry.text_dim),
@@ -258,14 +272,14 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
     step, extra = load_state(folder, saved, optimizer)
     clips = extra.get("clips", 0)
     if step == 0 and not config.get("start"):  # in closed form, the same on every rank
-        transformer.drawing.blend.fit(codec.encoder, codec.inverse)
+        fit_blend(transformer.drawing.blend, codec, config["seed"] - 30_000_000, config.get("blend_clips", 300))
         fit_camera(transformer.drawing.camera, codec, config["seed"] - 20_000_000, config.get("camera_plates", 400))
         ema.copy(modules)
     if step == 0 and config.get("aim_steps"):
         teach_aim(transformer.drawing.aim, text, config["seed"] - 10_000_000, config["aim_steps"])
         ema.copy(modules)
 
-    rounds = Rounds(config, step, clips, rank, count)
+    rounds = Rounds(config, step, clips, rank, count, codec.remembers)
     rounds = DataLoader(rounds, batch_size=None, num_workers=config.get("workers", 0), pin_memory=device.type == "cuda")
     begun, started = step, time.time()
     for pictures, path, texts, times, taught in rounds:

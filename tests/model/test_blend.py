@@ -6,31 +6,35 @@ from torch import nn
 from core.data.clips import make_clip
 from core.model.blend import Blend
 from core.model.load import MINI
+from core.training.blend import fit_blend
 from core.training.transformer import load_codec
 
 
 def test_layers_of_a_linear_codec_are_composed_exactly():
-    """Cells of 3 colours and 4 pixels, as many latents, no two of them alike."""
+    """Cells of 3 colours and 4 pixels, as many latents, no two of them alike; told from other layers."""
     torch.manual_seed(0)
-    encoder, inverse = nn.Conv2d(12, 12, 1), nn.Conv2d(12, 12, 1)
-    with torch.no_grad():
-        inverse.weight.copy_(torch.linalg.inv(encoder.weight.flatten(1).double()).float()[:, :, None, None])
-        inverse.bias.copy_(-(inverse.weight.flatten(1) @ encoder.bias))
+    encoder = nn.Conv2d(12, 12, 1)
+    nn.init.orthogonal_(encoder.weight)
+
+    def latents():
+        source, edit = torch.rand(2, 20, 12, 6, 5)
+        alpha = torch.rand(20, 1, 4, 6, 5).expand(-1, 3, -1, -1, -1).flatten(1, 2)  # one for the three colours
+        composite = alpha * edit + (1 - alpha) * source
+        with torch.no_grad():
+            return [encoder(2 * x - 1)[:, :, None] for x in (source, edit, alpha, composite)]
+
     blend = Blend(12)
-    blend.fit(encoder, inverse)
-    source, edit = torch.rand(2, 5, 12, 3, 2)
-    alpha = torch.rand(5, 1, 4, 3, 2).expand(-1, 3, -1, -1, -1).flatten(1, 2)  # one for the three colours
-    composite = alpha * edit + (1 - alpha) * source
+    blend.fit(latents() for _ in range(4))
+    *layers, wanted = latents()
     with torch.no_grad():
-        *layers, wanted = (encoder(2 * x - 1)[:, :, None] for x in (source, edit, alpha, composite))
-        torch.testing.assert_close(blend(*layers), wanted, atol=1e-3, rtol=0)
+        torch.testing.assert_close(blend(*layers), wanted, atol=2e-3, rtol=0)
         assert torch.equal(Blend(12)(*layers), layers[0])  # before it is fitted
 
 
 def test_mini_s_codec_composes_nearly_as_its_pictures():
     codec = load_codec(MINI)
     blend = Blend(codec.channels)
-    blend.fit(codec.encoder, codec.inverse)
+    fit_blend(blend, codec, 1_000, count=40)
     errors = []
     for seed in range(8):
         clip = make_clip(seed, 80, 144, range(5))

@@ -6,6 +6,17 @@ from core.errors import InputError
 from core.model.codec import WanCodec, latent_frames, pad_frames
 
 
+@pytest.fixture(params=["pixels", "patches"])
+def vae(vae, request):
+    """Of Wan2.1's kind, and one that folds 2x2 pixels first as Wan2.2's does, 4x8x8 both."""
+    if request.param == "pixels":
+        return vae
+    statistics = {name: vae.config[name] for name in ("latents_mean", "latents_std")}
+    patches = dict(patch_size=2, in_channels=12, out_channels=12, dim_mult=[1, 1, 1], temperal_downsample=[True, True])
+    torch.manual_seed(3)
+    return AutoencoderKLWan(base_dim=8, num_res_blocks=1, z_dim=vae.config.z_dim, **patches, **statistics).eval()
+
+
 def video(frames, seed=1):
     return torch.rand(2, 3, frames, 16, 24, generator=torch.Generator().manual_seed(seed))
 
@@ -91,7 +102,7 @@ def test_the_decoder_is_causal(vae):
 
 
 def test_a_codec_of_other_strides_is_refused():
-    vae = AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1, z_dim=4, scale_factor_spatial=16)
+    vae = AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1, z_dim=4, patch_size=2, in_channels=12, out_channels=12)
     with pytest.raises(InputError, match="only Wan2.1's"):
         WanCodec(vae)
 

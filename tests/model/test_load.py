@@ -54,7 +54,7 @@ def test_offloaded_parts_are_read_outside_the_device(vera, monkeypatch):
 
     read, files = {}, load.TensorFiles
     monkeypatch.setattr(load, "TensorFiles", lambda folder, device: read.update({folder.name: device}) or files(folder, "cpu"))
-    monkeypatch.setattr(load, "visiting", lambda model, vae, encoder, device: {"name": f"to {device}"})
+    monkeypatch.setattr(load, "visiting", lambda model, encoder, device: {"name": f"to {device}"})
     assert load_model(str(vera), "cuda", offload="parts").name == "to cuda"
     assert read == {"transformer": "cuda", "vae": "cpu", "text_encoder": "cpu"}
 

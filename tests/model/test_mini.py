@@ -6,10 +6,11 @@ import torch
 from core.errors import InputError
 from core.model.config import PRESETS
 from core.model.load import Limits
-from core.model.mini import load_mini, save_mini
+from core.model.mini import load_mini, save_codec, save_mini
 from core.model.mini_codec import MiniCodec, fold, unfold
 from core.model.mini_text import MAX_WORDS, MiniText
 from core.model.transformer import Transformer
+from core.training.vae import new_codec
 
 
 @pytest.fixture
@@ -139,6 +140,16 @@ def test_another_edition_has_another_fingerprint(folder):
 def test_a_missing_part_is_named(folder, name):
     (folder[0] / name).unlink()
     with pytest.raises(InputError, match=name):
+        load_mini(folder[0], "cpu")
+
+
+def test_a_codec_of_another_model_is_named(folder):
+    save_codec(MiniCodec(channels=4), folder[0] / "codec.safetensors")
+    with pytest.raises(InputError, match="codec.safetensors: damaged"):
+        load_mini(folder[0], "cpu")
+    vae = new_codec({"base_dim": 8, "dim_mult": [1, 1, 1], "patch_size": 2, "temperal_downsample": [True, True], "z_dim": 4})
+    save_codec(vae, folder[0] / "codec.safetensors")
+    with pytest.raises(InputError, match="codec.safetensors: 4 channels, the transformer's latents have 24"):
         load_mini(folder[0], "cpu")
 
 

@@ -11,6 +11,8 @@ from core.model.load import load_model
 class Traveller(nn.Module):
     """Notes where it was sent, and what it was asked."""
 
+    remembers = True
+
     def __init__(self):
         super().__init__()
         self.log = ["made"]
@@ -47,13 +49,13 @@ def test_it_leaves_after_a_failure_too():
     part = Traveller()
     part.encode = lambda given: 1 / 0
     with pytest.raises(ZeroDivisionError):
-        offload.VisitingCodec(part, part, "gpu").encode("a")
+        offload.VisitingCodec(part, "gpu").encode("a")
     assert part.log[-1] == "cpu"
 
 
 def test_streams_side_by_side_share_one_stay():
     part = Traveller()
-    codec = offload.VisitingCodec(part, part, "gpu")
+    codec = offload.VisitingCodec(part, "gpu")
     assert list(zip(*(codec.decode_stream(2) for _ in range(3)))) == [(0, 0, 0), (1, 1, 1)]
     assert part.log[:4] == ["made", "cpu", "gpu", 0]
     assert part.log.index("cpu", 2) == len(part.log) - 1, "left while a stream was open"
@@ -61,7 +63,7 @@ def test_streams_side_by_side_share_one_stay():
 
 def test_a_stream_of_frames_visits_for_each_group():
     part = Traveller()
-    encode = offload.VisitingCodec(part, part, "gpu").encode_stream()
+    encode = offload.VisitingCodec(part, "gpu").encode_stream()
     assert (encode("a"), encode("b")) == ("a", "b")
     assert part.log == ["made", "cpu"] + ["gpu", "encode", "cpu"] * 2
 

@@ -210,7 +210,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
             {"until": 4, "batch": 1, "latents": 3, "keep": 2, "repeats": 2},
         ],
         "geometry": {"layers": 1}, "rate": 0.001, "ema": 0.9, "text_drop": 0.3, "mask_keep": 0.5, "shift": 2.0,
-        "save_every": 2, "sample_every": 100, "camera_plates": 2, "last_aim_steps": 1,
+        "save_every": 2, "sample_every": 100, "camera_plates": 2, "blend_clips": 2, "last_aim_steps": 1,
     }  # fmt: skip
     train(config, tmp_path / "whole", lambda: False)
     train(config | {"last_aim_steps": 0}, tmp_path / "untaught", lambda: False)
