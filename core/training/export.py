@@ -16,7 +16,7 @@ from core.model.transformer import Transformer
 from core.training.state import STATE
 from core.training.transformer import load_codec
 
-LIMITS = {"max_frames": 49, "pixels": 144 * 80, "multiple": 16, "steps": 4, "guidance": 1.0, "shift": 3.0}
+LIMITS = {"max_frames": 49, "pixels": 144 * 80, "multiple": 16, "steps": 5, "guidance": 1.0, "shift": 6.0}
 
 
 def main(argv=None) -> int:
