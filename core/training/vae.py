@@ -24,7 +24,8 @@ from core.training.state import Ema, load_state, log_line, save_state, trapezoid
 
 LAYERS = ("source", "edit", "alpha", "composite", "mask")
 HIDDEN = 0.2  # what an error of the edit's colour counts where alpha hides it
-COLOUR, MOTION = 1.0, 0.5  # of the errors of 8x8 pixels' mean colour, and of changes from frame to frame
+MEAN, HUE, MOTION = 1.0, 2.0, 0.5  # of errors of 8x8 pixels' mean, of 4x4 pixels' colour beside grey, of changes in time
+LOUD = 8.0  # how much louder than grey colours enter at first, see new_codec
 LOG_VARIANCE = -6.0  # of the posterior, at first
 STATISTICS = 32  # clips that latents are normalised by; no run trains on them
 
@@ -76,7 +77,9 @@ def losses(codec, clips, noise: float, kl: float):
     weight[:, edit] = HIDDEN + (1 - HIDDEN) * alpha
     error = error * weight.flatten(0, 1)
     loss = error.abs().mean() + sum(error.diff(dim=d).abs().mean() for d in (3, 4))
-    loss = loss + COLOUR * F.avg_pool3d(error, (1, 8, 8)).abs().mean() + MOTION * error.diff(dim=2).abs().mean()
+    hue = error - error.mean(1, keepdim=True)
+    loss = loss + MEAN * F.avg_pool3d(error, (1, 8, 8)).abs().mean() + HUE * F.avg_pool3d(hue, (1, 4, 4)).abs().mean()
+    loss = loss + MOTION * error.diff(dim=2).abs().mean()
     divergence = (mean.pow(2) + spread.pow(2) - 1) / 2 - spread.log()
     return loss + kl * divergence.mean(), psnr
 
@@ -110,9 +113,10 @@ def normalise(codec, seed: int, config: dict) -> None:
 def new_codec(geometry: dict) -> WanCodec:
     """A Wan-type VAE with weights as they begin, its latents not normalised yet; geometry: AutoencoderKLWan's arguments.
 
-    Its biases begin at 0: torch's usual ones outweigh a picture's colours, and twenty norms of direction later all
-    colours are one, which a thousand steps did not undo. Its posterior begins narrow: a unit deviation would drown
-    latents that are still small.
+    As torch begins them, all colours came out grey after two thousand steps: layers are mostly black, white and
+    edges, and behind twenty norms that keep nothing but a direction nothing else was left. So biases begin at 0,
+    colours enter louder than grey, and the posterior is narrow, for a unit deviation would drown latents that
+    are still small.
     """
     from diffusers import AutoencoderKLWan
 
@@ -127,6 +131,9 @@ def new_codec(geometry: dict) -> WanCodec:
             if name.endswith(".bias"):
                 parameter.zero_()
         vae.quant_conv.bias[channels:] = LOG_VARIANCE
+        first = vae.encoder.conv_in.weight.unflatten(1, (3, -1))  # red, green, blue, of each pixel of a patch
+        grey = first.mean(1, keepdim=True)
+        first.copy_(grey + LOUD * (first - grey))
     return WanCodec(vae)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.functional import pixel_unshuffle
 from torch.distributions import Normal, kl_divergence
 
 from core.evaluation.made import run
@@ -19,7 +20,7 @@ from core.training import export
 from core.training.codec import groups, layers_of
 from core.training.transformer import LAST, in_pixels, latents_of, load_codec
 from core.training.transformer import train as train_transformer
-from core.training.vae import HIDDEN, STATISTICS, Batches, cut_of, losses, new_codec, normalise, train, unclamped_error
+from core.training.vae import HIDDEN, HUE, MEAN, STATISTICS, Batches, cut_of, losses, new_codec, normalise, train, unclamped_error
 
 GEOMETRY = {"base_dim": 8, "dim_mult": [1, 1, 1], "num_res_blocks": 1, "patch_size": 2, "temperal_downsample": [True, True], "z_dim": 4}
 CONFIG = {
@@ -65,6 +66,23 @@ def test_a_shift_counts_as_what_it_is_and_a_fifth_where_alpha_hides_it():
         loss, psnr = losses(Exact(lambda frames: frames + 0.2 * hit), clips(alpha), noise=0, kl=0)
         torch.testing.assert_close(loss, torch.tensor(2 * 0.1 * share / 5), rtol=1e-3, atol=1e-5)
         assert abs(psnr[layer] - 20) < 0.01 and psnr.sum() - psnr[layer] > 400
+
+
+def test_a_wrong_hue_counts_more_than_a_wrong_grey():
+    """0.1 too much red and too little blue: two of three values, their means, and twice their colour."""
+    wrong = torch.tensor([0.2, 0.0, -0.2]).view(3, 1, 1, 1)
+    loss, _ = losses(Exact(lambda frames: frames + wrong), clips(), noise=0, kl=0)
+    share = (4 + (1 + HIDDEN) / 2) / 5  # alpha hides half of the edit's
+    torch.testing.assert_close(loss, torch.tensor((1 + MEAN + HUE) * 0.1 * 2 / 3 * share), rtol=1e-3, atol=1e-5)
+
+
+def test_colours_enter_louder_than_grey():
+    torch.manual_seed(1)
+    first = new_codec(GEOMETRY).vae.encoder.conv_in
+    grey, red = torch.ones(1, 3, 1, 8, 8), torch.zeros(1, 3, 1, 8, 8)
+    red[:, 0], red[:, 2] = 1, -1
+    grey, red = (first(pixel_unshuffle(x[:, :, 0], 2)[:, :, None]).pow(2).mean().sqrt() for x in (grey, red))
+    assert red > 3 * grey
 
 
 def test_flicker_counts_where_stillness_does_not():
