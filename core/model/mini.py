@@ -68,7 +68,7 @@ def save_codec(codec, path: Path) -> None:
 
 
 def read_codec(path: Path):
-    """A codec as save_codec() wrote it, on the CPU in fp32, not to be trained. Raises SafetensorError if it is damaged."""
+    """A codec as save_codec() wrote it, on the CPU in fp32, not to be trained. Raises InputError where its file is cut short."""
     codec = empty_codec(path)
     codec.load_state_dict(load_file(path))
     return codec.eval().requires_grad_(False)
@@ -85,8 +85,11 @@ def empty_codec(path: Path):
 
 
 def _metadata(path: Path) -> dict:
-    with safe_open(path, "pt") as file:
-        return file.metadata() or {}
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise InputError(f"{path}: damaged ({str(error).splitlines()[0]}); install again") from None
 
 
 def in_8_bits(state: dict) -> dict:

@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from core.model.codec import TIME_STRIDE, WanCodec, no_past
+from core.data.clips import SPAN
+from core.errors import InputError
+from core.model.codec import SPACE_STRIDE, TIME_STRIDE, WanCodec, no_past
 from core.model.mini import CODEC, save_codec
 from core.training.codec import layers_of
 from core.training.curve import draw_curves
@@ -146,13 +148,28 @@ def draw_errors(folder: Path) -> None:
         draw_curves([row["step"] for row in rows], errors, folder / "curve.png", "error against step")
 
 
+def check(config: dict) -> None:
+    """Raises InputError before any work."""
+    wanted = ("seed", "geometry", "size", "crop", "frames", "batch", "workers", "steps", "rate", "ema", "noise", "kl")
+    if missing := [name for name in (*wanted, "log_every", "save_every") if name not in config]:
+        raise InputError(f"a VAE's configuration lacks {', '.join(missing)}; see core/training/mini-vae.json")
+    size, crop, frames = config["size"], config["crop"], config["frames"]
+    if crop % SPACE_STRIDE or crop > size or frames % TIME_STRIDE != 1 or frames > SPAN + 1:
+        raise InputError(
+            f"a VAE's crop of {crop} and frames of {frames}: crop is to be a multiple of {SPACE_STRIDE} within size {size}, "
+            f"frames 4k + 1 up to {SPAN + 1}"
+        )
+
+
 def train(config: dict, folder: Path, stop) -> None:
     """Run until config['steps'] or until stop() says so; folder then holds the state, codec.safetensors (the
     average of the weights, as an edition takes it), the log, its curve and sheets of clips. config['frames'] must be
     several latent frames: one that has seen two alone drifts from the third on.
 
     config['device'] is cpu or cuda, by default cuda where there is one; config['workers'] processes make the clips.
+    Raises InputError.
     """
+    check(config)
     device = torch.device(config.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(0)
     codec = new_codec(config["geometry"]).to(device).train()

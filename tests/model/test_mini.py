@@ -153,8 +153,9 @@ def test_a_codec_of_another_model_is_named(folder):
         load_mini(folder[0], "cpu")
 
 
-def test_a_damaged_part_is_named(folder):
-    file = folder[0] / "transformer.safetensors"
+@pytest.mark.parametrize("part", ["transformer", "text", "codec"])
+def test_a_damaged_part_is_named(folder, part):
+    file = folder[0] / f"{part}.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(InputError, match="transformer.safetensors: damaged"):
+    with pytest.raises(InputError, match=f"{part}.safetensors: damaged"):
         load_mini(folder[0], "cpu")

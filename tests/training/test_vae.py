@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.functional import pixel_unshuffle
 from torch.distributions import Normal, kl_divergence
 
+from core.errors import InputError
 from core.evaluation.made import run
 from core.model.codec import WanCodec
 from core.model.config import PRESETS
@@ -25,7 +26,7 @@ from core.training.vae import HIDDEN, HUE, MEAN, STATISTICS, Batches, cut_of, lo
 GEOMETRY = {"base_dim": 8, "dim_mult": [1, 1, 1], "num_res_blocks": 1, "patch_size": 2, "temperal_downsample": [True, True], "z_dim": 4}
 CONFIG = {
     "train": "vae", "seed": 7, "geometry": GEOMETRY, "size": 24, "crop": 16, "frames": 5, "batch": 1, "workers": 0, "steps": 6,
-    "rate": 0.003, "ema": 0.9, "noise": 0.2, "kl": 1e-4, "log_every": 1, "save_every": 3,
+    "rate": 0.003, "ema": 0.9, "noise": 0.2, "kl": 1e-4, "log_every": 1, "save_every": 6,
 }  # fmt: skip
 
 
@@ -167,6 +168,15 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
     assert isinstance(codec, WanCodec) and not codec.training
     for name, value in codec.state_dict().items():
         assert torch.equal(value, average[f"ema_codec/{name}"].half().float())
+
+
+@pytest.mark.parametrize("wrong", [{"crop": 20}, {"crop": 32}, {"frames": 4}, {"frames": 53}])
+def test_sizes_that_do_not_fit_are_refused(tmp_path, wrong):
+    with pytest.raises(InputError, match="multiple of 8 within size 24, frames 4k"):
+        train(CONFIG | wrong, tmp_path / "run", lambda: False)
+    with pytest.raises(InputError, match="lacks noise, kl; see"):
+        train({k: v for k, v in CONFIG.items() if k not in ("noise", "kl")}, tmp_path / "run", lambda: False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_gradient_leads_down():
