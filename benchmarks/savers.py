@@ -3,7 +3,8 @@
     python -m benchmarks.savers [--model NAME] [--clips N] [--frames N] [--steps N] [--guidance G]
                               [--only ROW] [--json FILE]
 
-Held-out clips of the data engine at model size. Errors are of the edit layer (premultiplied, encoded values, in steps of 255) and of the sampled latents.
+Held-out clips of the data engine at model size. Errors are of the edit layer (premultiplied, encoded values, in steps
+of 255) and of the sampled latents.
 Another seed is there as a yardstick: what a different take of the same edit is away.
 Times are of sampling, after a first run where there is something to compile; contenders
 take turns over the clips, and on a CPU it is the process's own time, as machines are busy.

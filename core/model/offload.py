@@ -54,7 +54,6 @@ class VisitingCodec(Codec):
 
     def __init__(self, codec, device):
         self.codec, self.visitor, self.channels = codec, Visitor(codec, device), codec.channels
-        self.remembers = codec.remembers
 
     def encode(self, video):
         with self.visitor.there():

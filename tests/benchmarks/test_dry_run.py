@@ -31,6 +31,30 @@ def test_dry_run_goes_through(benchmark, tables, tmp_path):
     assert reasons and all("was forced but" in reason for reason in reasons)
 
 
+class Copies:
+    """A codec whose latents are the pixels, and what is planted into them on the way back."""
+
+    def __init__(self, planted=0.0):
+        self.planted = torch.tensor([planted, 0.0, planted]).view(3, 1, 1, 1, 1)  # edit, alpha, composite
+
+    def encode(self, video):
+        return video
+
+    def decode(self, latents, frames):
+        return latents + self.planted if len(latents) == 3 else latents
+
+
+def test_codecs_are_judged_by_what_they_change():
+    from benchmarks.codec import SPOILED, errors
+
+    exact, lighter = (errors(Copies(planted), 6) for planted in (0.0, 0.02))
+    assert exact["ends"] == 1 and all(exact[name] < 1e-5 for name in ("flat", "edges", "drift", "flicker"))
+    assert min(exact[name] for name in ("alpha", "color", "composite")) > 120  # a mean of three is rounded
+    assert 10 < exact["spoiled"] < -20 * torch.tensor(SPOILED * 0.1).log10()  # clamped noise of some deviation
+    assert lighter["alpha"] > 120 and 0 < lighter["drift"] <= 0.0201
+    assert 33.97 < lighter["composite"] < 36  # 0.02, less what the clamp takes
+
+
 def test_savers_are_held_against_the_full_computation(tmp_path, capsys):
     from benchmarks import savers
 

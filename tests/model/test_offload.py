@@ -11,8 +11,6 @@ from core.model.load import load_model
 class Traveller(nn.Module):
     """Notes where it was sent, and what it was asked."""
 
-    remembers = True
-
     def __init__(self):
         super().__init__()
         self.log = ["made"]

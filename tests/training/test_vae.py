@@ -1,6 +1,7 @@
 """A small Wan-type VAE for layers: its loss, its statistics, its resume, and its way into an edition."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -208,7 +209,7 @@ def test_mini_is_trained_and_used_with_a_vae_for_its_codec(tmp_path, monkeypatch
         "save_every": 2, "sample_every": 100, "camera_plates": 2, "blend_clips": 2,
     }  # fmt: skip
     train_transformer(config, tmp_path / "mini", lambda: False)
-    monkeypatch.setitem(PRESETS, "mini", export.replace(PRESETS["mini"], layers=1))
+    monkeypatch.setitem(PRESETS, "mini", replace(PRESETS["mini"], layers=1))
     assert export.main([str(tmp_path / "mini"), str(tmp_path / "vae"), "--to", str(tmp_path / "edition")]) == 0
     model = load_mini(tmp_path / "edition", "cpu")
     assert model.codec.channels == model.transformer.config.latent_channels == 4
