@@ -19,15 +19,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from core.data.phrases import vocabulary
-from core.model.config import BRANCHES, PRESETS
-from core.model.load import MINI
-from core.model.mini_text import MiniText
-from core.model.transformer import Transformer
-from core.sampling.denoise import denoise
-from core.training.curve import draw_curves
-from core.training.transformer import clips_of, flow_loss, in_pixels, latents_of, load_codec
-from core.training.state import trapezoid
+from vera.core.data.engine.phrases import vocabulary
+from vera.core.model.config import BRANCHES, PRESETS
+from vera.core.model.load import MINI
+from vera.core.model.mini.mini_text import MiniText
+from vera.core.model.transformer import Transformer
+from vera.core.sampling.denoise import denoise
+from vera.core.training.curve import draw_curves
+from vera.core.training.mini.transformer import clips_of, flow_loss, in_pixels, latents_of, load_codec
+from vera.core.training.state import trapezoid
 
 GEOMETRY = replace(PRESETS["mini"], dim=96, heads=3, layers=4, ffn_dim=384, text_dim=96, drawing=False)
 HELD_OUT, TRAINING = 7_000_000_000, 6_000_000_000

@@ -12,11 +12,11 @@ import math
 import torch
 
 from benchmarks.timing import Report, arguments, limits, measure, quantile, ratio
-from kernels.choice import explain
-from kernels.int8 import int8_attention, quantisation_error
-from kernels.joint_attention import joint_attention
-from kernels.norm_rotary_pack import norm_rotary_pack, norm_rotary_pack_reference
-from kernels.windowed import kept_share, windowed_attention
+from vera.kernels.choice import explain
+from vera.kernels.int8 import int8_attention, quantisation_error
+from vera.kernels.joint_attention import joint_attention
+from vera.kernels.norm_rotary_pack import norm_rotary_pack, norm_rotary_pack_reference
+from vera.kernels.windowed import kept_share, windowed_attention
 
 GRIDS = {"49 frames": (13, 30, 52), "81 frames": (21, 30, 52)}
 TINY = {"tiny": (2, 3, 5)}

@@ -1,6 +1,6 @@
 """`python -m benchmarks.codec [DIR ...]`: what a codec makes of layers, mini's own beside those of runs.
 
-Clips that no training sees, at 144x80; each DIR holds a codec.safetensors (core/training/vae.py), or the training
+Clips that no training sees, at 144x80; each DIR holds a codec.safetensors (core/training/mini/vae.py), or the training
 state of mini's own codec. Sizes, times and errors, each codec a column.
 """
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
-from core.data.clips import make_clip
-from core.evaluation.figures import dtssd
-from core.model.load import MINI
-from core.training.samples import codec_sheet
-from core.training.transformer import load_codec
+from vera.core.data.engine.clips import make_clip
+from vera.core.evaluation.figures import dtssd
+from vera.core.model.load import MINI
+from vera.core.training.mini.samples import codec_sheet
+from vera.core.training.mini.transformer import load_codec
 
 FIRST_SEED, HEIGHT, WIDTH, FRAMES = 8_000_000, 80, 144, 17
 SPOILED = 0.3  # of the latents' deviation, a sampler's small errors

@@ -15,10 +15,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from kernels import int8
-from kernels.flash import _flash, tiles
-from kernels.norm_rotary_pack import _norm_rotary_pack, launch_warps
-from kernels.windowed import _across, across_tiles
+from vera.kernels import int8
+from vera.kernels.flash import _flash, tiles
+from vera.kernels.norm_rotary_pack import _norm_rotary_pack, launch_warps
+from vera.kernels.windowed import _across, across_tiles
 
 TYPES = {"bf16": "*bf16", "fp16": "*fp16"}
 

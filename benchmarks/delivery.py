@@ -19,14 +19,14 @@ import numpy as np
 import OpenImageIO as oiio
 import torch
 
-from core.edit import _plate_sized_layer
-from core.layer.blend import composite, find_blending
-from core.layer.delivery import Delivery
-from core.plate.color import PlateColor
-from core.plate.color_space import find_space
-from core.plate.fit import shrink
-from core.plate.region import whole
-from core.plate.source import open_plate
+from vera.core.backends.generate import _plate_sized_layer
+from vera.core.layer.blend_space import composite, find_blending
+from vera.core.layer.delivery import Delivery
+from vera.core.plate.color import PlateColor
+from vera.core.plate.color_space import find_space
+from vera.core.plate.fit import shrink
+from vera.core.plate.region import whole
+from vera.core.plate.source import open_plate
 
 
 def main():

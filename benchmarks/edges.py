@@ -14,11 +14,11 @@ import torch
 from PIL import Image, ImageDraw
 from tests.layer import scenes
 
-from core.layer.foreground import clean_color
-from core.layer.matte import clean_alpha, refine_alpha
-from core.plate.fit import shrink
-from kernels.matte import plate_color
-from kernels.subject import free_subject
+from vera.core.layer.foreground import clean_color
+from vera.core.layer.matte import clean_alpha, refine_alpha
+from vera.core.plate.fit import shrink
+from vera.kernels.matte import plate_color
+from vera.kernels.subject import free_subject
 
 PLATES = [(0.05, 0.05, 0.06), (0.9, 0.9, 0.9), (0.2, 0.6, 0.2), (0.15, 0.2, 0.5), (0.5, 0.45, 0.4)]
 

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.spoil import WAYS, spoil, unspoil
-from core.data.clips import draw_labels, make_clip
-from core.lifting.clip import lift_clip, plate_sized
-from core.lifting.pair import same_size
+from vera.core.data.engine.clips import draw_labels, make_clip
+from vera.core.lifting.lift_window import lift_clip, plate_sized
+from vera.core.lifting.matching import same_size
 
 KINDS = ("object", "shadow", "effect", "background")
 FIRST_SEED = 7_000_000

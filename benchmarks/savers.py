@@ -20,13 +20,13 @@ from pathlib import Path
 
 import torch
 
-from core.data.clips import make_clip
-from core.errors import InputError
-from core.evaluate import FIRST_SEED
-from core.model.load import load_model
-from core.plate.fit import model_size
-from core.sampling.denoise import denoise
-from core.sampling.savers import Savers
+from vera.core.data.engine.clips import make_clip
+from vera.core.errors import InputError
+from vera.core.cli.evaluate import FIRST_SEED
+from vera.core.model.load import load_model
+from vera.core.plate.fit import model_size
+from vera.core.sampling.denoise import denoise
+from vera.core.sampling.speed_options import Savers
 
 FULL, OTHER = "full computation", "another seed"
 COLUMNS = ("saver", "blocks run", "times faster", "latents, relative L1", "layer, mean", "layer, 99.9 %", "layer, largest")

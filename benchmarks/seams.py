@@ -22,11 +22,11 @@ import torch
 from PIL import Image, ImageDraw
 from torch import nn
 
-from core.model.load import load_model
-from core.plate.fit import model_size, shrink
-from core.plate.source import open_plate
-from core.sampling import denoise as sampler
-from core.sampling.windows import Window, windows
+from vera.core.model.load import load_model
+from vera.core.plate.fit import model_size, shrink
+from vera.core.plate.source import open_plate
+from vera.core.sampling import denoise as sampler
+from vera.core.sampling.time_windows import Window, windows
 
 PROMPTS = (
     "Add a large red balloon on the right",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from core.model.load import load_model
+from vera.core.model.load import load_model
 
 MAX_DRIFT, NOISE = 0.05, 0.01
 

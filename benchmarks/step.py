@@ -19,12 +19,12 @@ from torch import nn
 from torch.nn.attention import sdpa_kernel
 
 from benchmarks.timing import Report, arguments, measure, ratio
-from core.model import transformer as model_file
-from core.model.config import PRESETS, TransformerConfig
-from core.model.transformer import Transformer, kept_in_float32
-from core.sampling.savers import Savers
-from kernels.choice import VARIABLE, explain
-from kernels.joint_attention import CUDNN_FIRST
+from vera.core.model import transformer as model_file
+from vera.core.model.config import PRESETS, TransformerConfig
+from vera.core.model.transformer import Transformer, kept_in_float32
+from vera.core.sampling.speed_options import Savers
+from vera.kernels.choice import VARIABLE, explain
+from vera.kernels.joint_attention import CUDNN_FIRST
 
 CLIPS = {"49 frames": (13, 60, 104), "81 frames": (21, 60, 104)}
 TINY = {"tiny": (2, 4, 6)}

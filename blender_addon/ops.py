@@ -290,9 +290,9 @@ class VERA_OT_allow_folder(bpy.types.Operator):
 
         def allow(connection):
             if not connection.python:
-                return f"Name a Python first, or run: python -m core.serve --allow {folder}"
+                return f"Name a Python first, or run: vera serve --allow {folder}"
             try:
-                answer = preferences.ask(connection, "-m", "core.serve", "--allow", folder)
+                answer = preferences.ask(connection, "-m", "vera", "serve", "--allow", folder)
             except (OSError, subprocess.TimeoutExpired) as error:
                 return f"{connection.python}: {error}"
             return (answer.stdout or answer.stderr).strip()

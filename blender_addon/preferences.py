@@ -12,7 +12,7 @@ ASK_SECONDS = 120
 @dataclass(frozen=True)
 class Connection:
     """python: the interpreter that has the core, "" to use a service that already runs. root: the folder that
-    holds `core`, where it is not installed. options: of core.serve, for a service that is started here."""
+    holds `core`, where it is not installed. options: of vera.core.cli.serve, for a service that is started here."""
 
     python: str = ""
     root: str = ""
@@ -76,17 +76,17 @@ def connection():
 def what_is_wrong(settings):
     """Why this Python cannot run the service, in words with the mend; "" if it can. Takes seconds."""
     if not settings.python:
-        return "No Python is named: only a service that already runs is used (python -m core.serve)."
+        return "No Python is named: only a service that already runs is used (vera serve)."
     if not os.path.isfile(settings.python):
         return f"{settings.python}: no such file. Name the Python of the environment that Vera's core is installed in."
     if settings.root and not os.path.isdir(os.path.join(settings.root, "core")):
         return f"{settings.root}: holds no folder 'core'. Name Vera's own folder, or leave it empty if the core is installed."
     try:
-        answer = ask(settings, "-c", "import core.serve, torch; print(torch.__version__)")
+        answer = ask(settings, "-c", "import vera.core.cli.serve, torch; print(torch.__version__)")
     except OSError as error:
         return f"{settings.python}: cannot be run ({error.strerror}). Name a Python."
     except subprocess.TimeoutExpired:
-        return f"{settings.python}: does not answer. Try it in a terminal: python -m core.serve --status."
+        return f"{settings.python}: does not answer. Try it in a terminal: vera serve --status."
     if answer.returncode == 0:
         return ""
     last = (answer.stderr.strip().splitlines() or ["it says nothing"])[-1]

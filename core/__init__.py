@@ -1,3 +1,1 @@
-"""Vera: edit layers for untouched plates."""
-
-__version__ = "0.1.0"
+"""Vera's library: everything but the kernels."""

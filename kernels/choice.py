@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels.flash import HEAD_DIMS
-from kernels.language import installed, runs_on
+from vera.kernels.flash import HEAD_DIMS
+from vera.kernels.language import installed, runs_on
 
 KINDS = ("triton", "cudnn", "sdpa", "reference")
 VARIABLE = "VERA_ATTENTION"

@@ -18,7 +18,7 @@ import math
 
 import torch
 
-from kernels.language import give_scratch, jit, launch_options, tl, triton
+from vera.kernels.language import give_scratch, jit, launch_options, tl, triton
 
 # Tile of queries, tile of keys, warps, pipeline stages, by architecture and head size.
 # Hopper has 227 KiB of shared memory a block, Ampere 163, Ada and consumer Ampere 99.

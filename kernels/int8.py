@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels.choice import has_kernel
-from kernels.flash import softmax_step
-from kernels.joint_attention import joint_attention
-from kernels.language import give_scratch, jit, launch_options, tl, triton
+from vera.kernels.choice import has_kernel
+from vera.kernels.flash import softmax_step
+from vera.kernels.joint_attention import joint_attention
+from vera.kernels.language import give_scratch, jit, launch_options, tl, triton
 
 QUERY_GROUP, KEY_GROUP = 128, 64
 
@@ -158,7 +158,7 @@ def _flash_int8(
     query, key, value, query_scale, key_scale, out, heads, tokens, scale, DIM: tl.constexpr, BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr, RAGGED: tl.constexpr, SPECIALISE: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """As `kernels.flash._flash`, from integers; a tile of queries or of keys has one scale."""
+    """As `vera.kernels.flash._flash`, from integers; a tile of queries or of keys has one scale."""
     tile = tl.program_id(0)
     head = tl.program_id(1)
     first = tile * BLOCK_M

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from kernels.choice import chosen_kind, forced
-from kernels.flash import flash_attention
+from vera.kernels.choice import chosen_kind, forced
+from vera.kernels.flash import flash_attention
 
 CUDNN_FIRST = [
     SDPBackend.CUDNN_ATTENTION,
@@ -34,9 +34,9 @@ def joint_attention_reference(query, key, value):
 
 
 def joint_attention(query, key, value, kind=None):
-    """The same by the attention that `kernels.choice` picks. Shapes (B, 3, L, H, K) in and out.
+    """The same by the attention that `vera.kernels.choice` picks. Shapes (B, 3, L, H, K) in and out.
 
-    kind forces one of `kernels.choice.KINDS`; ValueError if it cannot run here.
+    kind forces one of `vera.kernels.choice.KINDS`; ValueError if it cannot run here.
     """
     if torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value)):
         return _attend(query, key, value, kind, needs_gradient=True)

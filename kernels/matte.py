@@ -3,10 +3,10 @@
 import torch
 import torch.nn.functional as F
 
-from kernels.planes import grow
+from vera.kernels.planes import grow
 
 try:
-    from kernels import _native
+    from vera.kernels import _native
 except ImportError:  # not built: the torch reference does the same, slower
     _native = None
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from kernels.language import jit, launch_options, runs_on, tl, triton
+from vera.kernels.language import jit, launch_options, runs_on, tl, triton
 
 
 def norm_rotary_pack_reference(query, key, query_weight, key_weight, cos, sin, heads, eps):

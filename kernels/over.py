@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from kernels import over_reference
+from vera.kernels import over_reference
 
 try:
-    from kernels import _native
+    from vera.kernels import _native
 except ImportError:  # not built: the numpy reference does the same, slower
     _native = None
 

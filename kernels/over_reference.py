@@ -1,4 +1,4 @@
-"""`kernels.over` in plain numpy: the truth that the native kernel is held to."""
+"""`vera.kernels.over` in plain numpy: the truth that the native kernel is held to."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ def encode_srgb(light):
 
 
 def over(plate, layer, plate_encoding, blend_space, code_bits=None):
-    """Arguments, result and rules: see `kernels.over.over`."""
+    """Arguments, result and rules: see `vera.kernels.over.over`."""
     with np.errstate(all="ignore"):  # NaN and infinite plates are let through
         values = layer.astype(np.float64)
         alpha = values[..., 3:]

@@ -3,7 +3,7 @@
 import numpy as np
 
 try:
-    from kernels import _native
+    from vera.kernels import _native
 except ImportError:  # not built: the Python below does the same, slower
     _native = None
 

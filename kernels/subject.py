@@ -2,10 +2,10 @@
 
 import torch
 
-from kernels.planes import pull_push, smoothstep
+from vera.kernels.planes import pull_push, smoothstep
 
 try:
-    from kernels import _native
+    from vera.kernels import _native
 except ImportError:  # not built: the torch reference does the same, slower
     _native = None
 

@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from kernels.int8 import int8_attention
-from kernels.joint_attention import joint_attention
-from kernels.windowed import windowed_attention
+from vera.kernels.int8 import int8_attention
+from vera.kernels.joint_attention import joint_attention
+from vera.kernels.windowed import windowed_attention
 
 VARIANTS = ("dense", "int8", "window")
 

@@ -20,9 +20,9 @@ import math
 
 import torch
 
-from kernels.choice import has_kernel
-from kernels.flash import flash_attention, softmax_step, tiles
-from kernels.language import give_scratch, jit, launch_options, tl
+from vera.kernels.choice import has_kernel
+from vera.kernels.flash import flash_attention, softmax_step, tiles
+from vera.kernels.language import give_scratch, jit, launch_options, tl
 
 WINDOW = (3, 11)
 
@@ -73,7 +73,7 @@ def check_window(grid, window, length):
 
 
 def across_tiles(capability, dim):
-    """As `kernels.flash.tiles`, for the second pass: its masks leave older cards fewer registers."""
+    """As `vera.kernels.flash.tiles`, for the second pass: its masks leave older cards fewer registers."""
     return tiles(capability, dim) if capability[0] == 9 else (128, 32, 8, 3, False)
 
 

@@ -1,29 +1,76 @@
-"""Imports between the rooms of core point one way."""
+"""Imports point one way: no circle of packages, and no circle of files, hosts included."""
 
 import ast
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-CORE = Path(__file__).parents[1] / "core"
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Where each tree lies, and the dotted name of its root.
+TREES = {"core": "vera.core", "kernels": "vera.kernels", "blender_addon": "blender_addon", "nuke_plugin/vera_nuke": "vera_nuke"}
 
 
-def room(module):
-    """core.layer.matte is in the room core.layer; core.edit is one of its own."""
-    return ".".join(module.split(".")[:2])
+def modules_of(tree: str) -> dict[str, Path]:
+    """Dotted name -> file, of a tree."""
+    found = {}
+    for file in (ROOT / tree).rglob("*.py"):
+        parts = file.relative_to(ROOT / tree).with_suffix("").parts
+        name = ".".join([TREES[tree], *parts]).removesuffix(".__init__")
+        found[name] = file
+    return found
 
 
-def imported(file):
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield from [f"core.{n.name}" for n in node.names] if node.module == "core" else [node.module]
-        elif isinstance(node, ast.Import):
-            yield from (n.name for n in node.names)
+def imports_of(name: str, file: Path, known: set[str]) -> Iterator[str]:
+    """Known modules that a file imports anywhere, lazily too, but for types alone."""
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (n.name for n in node.names if n.name in known)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")
+                base = ".".join([*parents[: len(parents) - node.level + 1], *([node.module] if node.module else [])])
+            for imported in node.names:
+                full = f"{base}.{imported.name}"
+                if full in known:
+                    yield full
+                elif base in known:
+                    yield base
 
 
-def test_no_room_is_reached_back_into():
-    rooms = {}
-    for file in CORE.rglob("*.py"):
-        here = room(".".join(file.relative_to(CORE.parent).with_suffix("").parts))
-        rooms.setdefault(here, set()).update(room(m) for m in imported(file) if m.startswith("core.") and room(m) != here)
-    assert "core.lifting" in rooms["core.edit"] and "core.edit" not in rooms["core.lifting"]
-    list(TopologicalSorter(rooms).static_order())  # raises CycleError, which names the circle
+def graph_of(trees: list[str]) -> dict[str, set[str]]:
+    modules = {name: file for tree in trees for name, file in modules_of(tree).items()}
+    known = set(modules)
+    return {name: set(imports_of(name, file, known)) - {name} for name, file in modules.items()}
+
+
+@pytest.mark.xfail(strict=True, reason="one circle is left in each tree")
+@pytest.mark.parametrize("trees", [["core", "kernels"], ["blender_addon"], ["nuke_plugin/vera_nuke"]], ids=lambda t: t[0])
+def test_no_circle_of_files(trees):
+    list(TopologicalSorter(graph_of(trees)).static_order())  # raises CycleError, which names the circle
+
+
+def test_no_circle_of_packages():
+    """vera.core.layer.matte is in the package vera.core.layer; vera.core.errors is one of its own."""
+
+    def package(module: str) -> str:
+        return ".".join(module.split(".")[:3])
+
+    packages: dict[str, set[str]] = {}
+    for name, imported in graph_of(["core"]).items():
+        packages.setdefault(package(name), set()).update(package(m) for m in imported if package(m) != package(name))
+    assert "vera.core.lifting" in packages["vera.core.backends"]
+    assert "vera.core.backends" not in packages["vera.core.lifting"]
+    list(TopologicalSorter(packages).static_order())

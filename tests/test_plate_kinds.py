@@ -8,9 +8,9 @@ import OpenImageIO as oiio
 import pytest
 import torch
 
-from core import edit as way
-from core.layer.exact_file import read_image as read
-from core.plate.color_space import find_space
+from vera.core.backends import generate as way
+from vera.core.files import read_image as read
+from vera.core.plate.color_space import find_space
 from tests.plate.kinds import KINDS, Kind
 from tests.plate.media import grey_levels, write_image, write_movie
 from tests.plate.test_color_space import AP1, REC2020, mark
@@ -182,7 +182,7 @@ def test_even_if_its_layer_is_opaque(kind, mode, layer_type, tmp_path, monkeypat
 
 
 def test_kept_latents_are_delivered_relative_without_generating_again(tmp_path, monkeypatch, model):
-    from core import generate
+    from vera.core.sampling import shots as generate
 
     plate = write(KINDS[6], tmp_path / "in")
     make(model, plate, tmp_path / "out", layer_mode="replace", keep=True)

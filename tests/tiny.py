@@ -3,15 +3,15 @@
 import torch
 from torch import nn
 
-from core import edit as edit_module
-from core.edit import edit, prepare
-from core.model.config import TransformerConfig
-from core.model.load import Limits, Model
-from core.model.mini_codec import MiniCodec
-from core.model.mini_text import MiniText
-from core.model.transformer import Transformer
-from core.progress import Progress
-from core.recipe import EditRecipe
+from vera.core.backends import generate as edit_module
+from vera.core.backends.generate import edit, prepare
+from vera.core.model.config import TransformerConfig
+from vera.core.model.load import Limits, Model
+from vera.core.model.mini.mini_codec import MiniCodec
+from vera.core.model.mini.mini_text import MiniText
+from vera.core.model.transformer import Transformer
+from vera.core.progress import Progress
+from vera.core.recipe import EditRecipe
 
 WINDOW = 9  # frames, 3 latent frames
 

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from core.model.config import TransformerConfig
-from core.model.load import Limits
-from core.model.transformer import Transformer
+from vera.core.model.config import TransformerConfig
+from vera.core.model.load import Limits
+from vera.core.model.transformer import Transformer
 
 WORDS = "<pad> </s> <unk> add a red boat & snow to the sea".split()
 TEXT_DIM, CHANNELS = 16, 4

@@ -4,14 +4,14 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from core.comparing import report, table
-from core.comparing.clips import Case, file_hash
-from core.comparing.figures import FIGURES, VERSION, copy_plate, measure, rate_of
-from core.errors import InputError, OutOfMemory, Stopped
-from core.layer.exact_file import write_json
-from core.measure.judge import QUESTIONS, ask
-from core.measure.perceptual import Lpips
-from core.recipe import identity
+from vera.core.comparing import report, table
+from vera.core.comparing.clips import Case, file_hash
+from vera.core.comparing.figures import FIGURES, VERSION, copy_plate, measure, rate_of
+from vera.core.errors import InputError, OutOfMemory, Stopped
+from vera.core.files import write_json
+from vera.core.measure.judge import QUESTIONS, ask
+from vera.core.measure.perceptual import Lpips
+from vera.core.recipe import identity
 
 SCHEMA = "vera.compare/1"
 

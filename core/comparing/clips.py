@@ -16,12 +16,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from core.comparing.rows import Row
-from core.errors import InputError
-from core.layer import exact_file
-from core.plate.color import PlateColor
-from core.plate.color_space import resolve_space
-from core.plate.source import open_mask, open_plate
+from vera.core.comparing.rows import Row
+from vera.core.errors import InputError
+from vera.core import files as exact_file
+from vera.core.plate.color import PlateColor
+from vera.core.plate.color_space import resolve_space
+from vera.core.plate.source import open_mask, open_plate
 
 SHAPE_TOLERANCE, RATE_TOLERANCE, LENGTH_TOLERANCE = 0.03, 0.01, 0.2
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import av
 import numpy as np
 
-from core.comparing.clips import Case
-from core.layer.exact_file import replacing, write_json
-from core.measure.matting import Matting
-from core.measure.planes import Means
-from core.measure.preservation import MARGIN, Preservation
-from core.measure.video import Video
+from vera.core.comparing.clips import Case
+from vera.core.files import replacing, write_json
+from vera.core.measure.matting import Matting
+from vera.core.measure.planes import Means
+from vera.core.measure.preservation import MARGIN, Preservation
+from vera.core.measure.video import Video
 
 VERSION = 1  # of what is measured: another one measures again
 

@@ -4,14 +4,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.comparing.clips import Case, Delivery, Video
-from core.comparing.rows import Row
-from core.edit import edit
-from core.errors import InputError
-from core.memory import within_memory
-from core.model.load import load_model
-from core.plate.movie import MOVIES
-from core.recipe import EditRecipe
+from vera.core.comparing.clips import Case, Delivery, Video
+from vera.core.comparing.rows import Row
+from vera.core.backends.generate import edit
+from vera.core.errors import InputError
+from vera.core.job.memory import within_memory
+from vera.core.model.load import load_model
+from vera.core.plate.movie import MOVIES
+from vera.core.recipe import EditRecipe
 
 _NAME = re.compile(r"[\w][\w.+-]*")
 
@@ -61,7 +61,7 @@ class Folder:
 class Renderer:
     """A model of ours: results are deliveries in `folder`/KEY, made as core.render makes them, and only once.
 
-    settings: of the recipe, beside plate, prompt and mask. load: of core.model.load, or one that keeps its model.
+    settings: of the recipe, beside plate, prompt and mask. load: of vera.core.model.load, or one that keeps its model.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Renderer:
 
 
 def kept_model():
-    """core.model.load.load_model, which loads again only when something else is asked for."""
+    """vera.core.model.load.load_model, which loads again only when something else is asked for."""
     kept = {}
 
     def load(name, device, **options):

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from core.layer.exact_file import replacing
+from vera.core.files import replacing
 
 PAGE = Path(__file__).with_name("page")
 

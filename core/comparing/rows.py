@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import InputError
+from vera.core.errors import InputError
 
 EDIT_TYPES = ("obj_add", "background_replace")
 _NAME = re.compile(r"[\w][\w.+=, -]*")  # of a file, on any system

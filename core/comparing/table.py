@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from core.comparing.figures import FIGURES
-from core.comparing.rows import EDIT_TYPES
-from core.measure.planes import mean
+from vera.core.comparing.figures import FIGURES
+from vera.core.comparing.rows import EDIT_TYPES
+from vera.core.measure.planes import mean
 
 PUBLISHED = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
 TITLES = {"obj_add": "Object addition", "background_replace": "Background change"}

@@ -1,6 +1,6 @@
 """Which of the world's objects does a layer show? A small network, trained on layers of the data engine.
 
-`python -m core.evaluation.classifier` trains it, a few minutes on one core, and prints how often it is right on layers
+`python -m vera.core.evaluation.classifier` trains it, a few minutes on one core, and prints how often it is right on layers
 that it has not seen, as they are and as mini's codec gives them back. It never sees what a model made.
 """
 
@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from core.data import words
-from core.data.clips import SPAN, added_object, draw_object, make_clip
-from core.data.fields import extend_color, noise, plane
-from core.data.plates import camera_at_rest
+from vera.core.data.engine import words
+from vera.core.data.engine.clips import SPAN, added_object, draw_object, make_clip
+from vera.core.data.engine.fields import extend_color, noise, plane
+from vera.core.data.engine.plates import camera_at_rest
 
 WEIGHTS = Path(__file__).with_name("classifier.safetensors")
 NOTHING = "nothing"  # a layer without any shape of this world
@@ -167,13 +167,13 @@ def accuracy(classifier, count: int, codec, spoil=None) -> float:
 
 
 def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m core.evaluation.classifier", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m vera.core.evaluation.classifier", description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=5000, help="layers to learn from")
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--held-out", type=int, default=200)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     args = parser.parse_args(argv)
-    from core.model.load import load_model
+    from vera.core.model.load import load_model
 
     codec = load_model("mini", "cpu").codec
     classifier = train(args.count, args.epochs, codec, lambda text: print(text, flush=True))

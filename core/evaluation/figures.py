@@ -9,8 +9,9 @@ import random
 import torch
 import torch.nn.functional as F
 
-from core.data import clips, words
-from core.evaluation.classifier import kind_of
+from vera.core.data.engine import clips
+from vera.core.data.engine import words
+from vera.core.evaluation.classifier import kind_of
 
 SURROUNDINGS = 0.2  # frame heights about what is solid; halos, shadows and reflections end within it
 LEAST_SOLID = 8  # pixels without which a layer has no colour

@@ -1,4 +1,4 @@
-"""What an edition makes of instructions, as a picture: `python -m core.evaluation.sheet docs/mini.png`.
+"""What an edition makes of instructions, as a picture: `vera model sheet docs/mini.png`.
 
 Each cell is the layer over a held-out plate, one frame at the model's own size, nothing chosen by hand but the words.
 """
@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
-from core.data.clips import make_clip
-from core.evaluation.made import delivered, run
+from vera.core.data.engine.clips import make_clip
+from vera.core.evaluation.sample_clip import delivered, run
 
 SUBJECT = {"edit": "background", "background": "sea"}  # of a plate with somebody in it
 BARE = {"edit": "effect", "effect": "fog", "amount": "light"}
@@ -64,12 +64,12 @@ def draw_sheet(model, steps: int, path: Path) -> None:
 
 
 def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m core.evaluation.sheet", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="vera model sheet", description=__doc__.splitlines()[0])
     parser.add_argument("picture", type=Path)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--steps", type=int)
     args = parser.parse_args(argv)
-    from core.model.load import load_model
+    from vera.core.model.load import load_model
 
     model = load_model(args.model, "cpu")
     draw_sheet(model, args.steps or model.limits.steps, args.picture)

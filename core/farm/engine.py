@@ -18,11 +18,11 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, TaskCancelledError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from core.errors import InputError
-from core.model.offload import computing_device
-from core.recipe import split_model
-from core.render import DONE, FAULT, STOPPED, WRONG_INPUT, render
-from core.service.worker import WarmModel
+from vera.core.errors import InputError
+from vera.core.model.offload import computing_device
+from vera.core.recipe import split_model
+from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT, render
+from vera.core.service.worker import WarmModel
 
 LOOK_SECONDS = 0.5  # between looks at what the workers say
 PATIENCE_SECONDS = 60.0  # for workers to stop
@@ -92,7 +92,7 @@ def gpus_there() -> bool:
 
 
 def run(shots, means: Means, report, stopping) -> list[Outcome]:
-    """Render the shots; an outcome for each, in their order. report: core.farm.report.Report. Raises InputError."""
+    """Render the shots; an outcome for each, in their order. report: vera.core.farm.report.Report. Raises InputError."""
     workers = places(means)
     report.begin()
     ask = ray.remote(max_calls=0)(render_shot).options(**means.options)  # max_calls: processes are kept, with a GPU too
@@ -162,7 +162,7 @@ class Board:
 
 
 class Teller:
-    """core.progress.Progress's face in a worker: writes on the board, a few times a second at most."""
+    """vera.core.progress.Progress's face in a worker: writes on the board, a few times a second at most."""
 
     def __init__(self, board, shot):
         self.board, self.shot, self.written_at = board, shot.number, 0.0
@@ -234,7 +234,7 @@ def render_shot(shot, means, workers, board):
 
 @dataclass(frozen=True)
 class SharedWindows:
-    """The like of core.sampling.denoise.one_by_one: every so many-th window here, the others where there is room.
+    """The like of vera.core.sampling.denoise.one_by_one: every so many-th window here, the others where there is room.
 
     Only velocities are computed elsewhere, by the same code; they are blended here and in the same order.
     """
@@ -259,7 +259,7 @@ def look_at(given, latents, span, timestep):
     """The guided velocity of one window, (n, 3, C, H, W) fp32, on the CPU."""
     import torch
 
-    from core.sampling.savers import Savers
+    from vera.core.sampling.speed_options import Savers
 
     name, device, attention, compile, guided = given
     model = WARM(name, device)

@@ -3,15 +3,15 @@
 import time
 from collections import Counter
 
-from core.progress import Progress
-from core.render import DONE, FAULT, STOPPED, WRONG_INPUT
+from vera.core.progress import Progress
+from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT
 
 STATES = {DONE: "done", FAULT: "failed", WRONG_INPUT: "wrong", STOPPED: "stopped"}
 GRAVEST = (STOPPED, FAULT, WRONG_INPUT)  # of several exit codes, the first of these
 
 
 class Report:
-    """Of `shots`, told as core.progress.Progress's `kind` says; begun and faults by a shot's number."""
+    """Of `shots`, told as vera.core.progress.Progress's `kind` says; begun and faults by a shot's number."""
 
     def __init__(self, shots, kind):
         self.shots = {shot.number: shot for shot in shots}

@@ -5,8 +5,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from core.errors import InputError
-from core.recipe import EditRecipe, read_json, split_model
+from vera.core.errors import InputError
+from vera.core.recipe import EditRecipe, read_json, split_model
 
 RULES_VERSION = "pathmapping-1.0"
 

@@ -1,7 +1,7 @@
-"""One task of an OpenJD job: `python -m core.farm.task NAME=VALUE ...`, as the templates call it.
+"""One task of an OpenJD job: `python -m vera.core.farm.task NAME=VALUE ...`, as the templates call it.
 
 A value is all that follows its first `=`, whatever it holds; an empty one is not given. Names:
-    plate_folder, plate, mask_folder, mask, out, and all other fields of core.recipe.EditRecipe
+    plate_folder, plate, mask_folder, mask, out, and all other fields of vera.core.recipe.EditRecipe
     shots, shot, path_mapping    a list of shots, the number (from 1) of one in it, and OpenJD's path mapping rules
     device                       as core.render's --device
 Exit codes are core.render's. Progress and status are told as OpenJD's runners read them; whatever else is
@@ -14,10 +14,10 @@ import time
 import traceback
 from pathlib import Path
 
-from core.errors import InputError
-from core.progress import Progress
-from core.recipe import EditRecipe
-from core.render import DONE, render, stop_request, told
+from vera.core.errors import InputError
+from vera.core.progress import Progress
+from vera.core.recipe import EditRecipe
+from vera.core.job.run import DONE, exit_status, render, stop_request
 
 NUMBERS = {"seed": int, "steps": int, "guidance": float, "cache": float, "shot": int}
 OWN_DEFAULTS = ("steps", "guidance")  # 0 leaves them to the model: OpenJD's numbers cannot be empty
@@ -49,7 +49,7 @@ def recipe_of(values: dict) -> EditRecipe:
                 values[name] = str(Path(folder, values[name]))
         return EditRecipe.from_values(values, "the job")
 
-    from core.farm.shots import Mapping, read_shots
+    from vera.core.farm.shots import Mapping, read_shots
 
     rules = values.pop("path_mapping", None)
     path, number = values.pop("shots"), values.pop("shot", None)
@@ -125,7 +125,7 @@ def main(arguments=None) -> int:
         progress.say(said)
         return DONE
     except Exception as error:
-        code, line = told(error)
+        code, line = exit_status(error)
         if line.startswith("fault"):
             traceback.print_exc()
         print(line, file=sys.stderr, flush=True)

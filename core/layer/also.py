@@ -11,9 +11,9 @@ import numpy as np
 import OpenImageIO as oiio
 import torch
 
-from core.layer.exact_file import replacing
-from core.plate.color_curve import encode_srgb
-from kernels.planes import pull_push
+from vera.core.files import replacing
+from vera.core.plate.color_curve import encode_srgb
+from vera.kernels.planes import pull_push
 
 # Luma of BT.709 (H.273), 10 bits, limited range.
 _RED, _BLUE = 0.2126, 0.0722

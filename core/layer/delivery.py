@@ -8,7 +8,7 @@
     DIR/manifest.json                 a pixel hash a frame; written last
     DIR/.job/frames/*.json            a note for each frame that is done, until the manifest
     DIR/.job/preview/*.png            the frame's picture for preview.mp4, until the manifest
-    DIR/.job/latents/, DIR/kept/      what was generated, see `core.sampling.latents`; `kept` stays
+    DIR/.job/latents/, DIR/kept/      what was generated, see `vera.core.sampling.latent_store`; `kept` stays
 """
 
 import hashlib
@@ -20,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from core.errors import InputError
-from core.layer import also, exact_file, preview
-from core.layer.header import Formats, composite_header, layer_headers
-from kernels.pixel_hash import pixel_hash
+from vera.core.errors import InputError
+from vera.core import files as exact_file
+from vera.core.layer import also, preview
+from vera.core.layer.header import Formats, composite_header, layer_headers
+from vera.kernels.pixel_hash import pixel_hash
 
 SCHEMA = "vera.manifest/1"
 
@@ -43,9 +44,9 @@ _PRORES_BYTES_A_PIXEL = 2.0
 class Delivery:
     """One job's files in one directory.
 
-    plate: see `core.plate.source.Plate`. recipe: what was asked for, as JSON
+    plate: see `vera.core.plate.source.Plate`. recipe: what was asked for, as JSON
     can hold it; recipe_hash: the job's identity. blending: how a host lays the layer
-    over (`core.layer.blend.Blending`). color: of the plate (`core.plate.color.PlateColor`).
+    over (`vera.core.layer.blend_space.Blending`). color: of the plate (`vera.core.plate.color.PlateColor`).
     generation: the identity of what the layers are made from. A delivery of the same one
     beside its kept latents is replaced; any other is refused.
     formats: of the files.

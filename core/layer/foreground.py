@@ -2,7 +2,7 @@
 
 import torch
 
-from kernels.planes import dilate, pull_push, smoothstep
+from vera.kernels.planes import dilate, pull_push, smoothstep
 
 # Coverage below which a colour is not worked back from its mixture: that would multiply noise.
 LEAST_SHARE = 0.25

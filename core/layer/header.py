@@ -22,7 +22,7 @@ _LAYER_SPACES = {"linear": "lin_rec709", "srgb": "srgb_tx"}
 
 @dataclass(frozen=True)
 class Formats:
-    """How files hold the layer: see `core.recipe.EditRecipe`."""
+    """How files hold the layer: see `vera.core.recipe.EditRecipe`."""
 
     layer_type: str = "half"
     compression: str = "zip"

@@ -10,9 +10,9 @@ and the edge is made steep about its middle.
 import torch
 import torch.nn.functional as F
 
-from kernels import matte as kernel
-from kernels.planes import blur, dilate, smoothstep
-from kernels.specks import remove_specks
+from vera.kernels import matte as kernel
+from vera.kernels.planes import blur, dilate, smoothstep
+from vera.kernels.specks import remove_specks
 
 # ---- Clean and steady, at model size
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
-from core.layer.blend import Blending
-from core.layer.exact_file import replacing
-from core.plate.color_curve import decode_srgb, encode_srgb
+from vera.core.layer.blend_space import Blending
+from vera.core.files import replacing
+from vera.core.plate.color_curve import decode_srgb, encode_srgb
 
 _MOVIE_WIDTH = 1280
 _SHEET_FRAMES, _SHEET_WIDTH, _MARGIN, _LABEL = 5, 300, 8, 16

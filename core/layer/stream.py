@@ -4,7 +4,7 @@ import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
-from core.errors import InputError, Stopped
+from vera.core.errors import InputError, Stopped
 
 
 def as_filmed(plate, frame: int, fingerprint: str):

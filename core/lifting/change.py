@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from scipy.ndimage import binary_propagation
 
-from core.lifting.noise import Noise
-from core.lifting.smooth import blur
+from vera.core.lifting.noise import Noise
+from vera.core.lifting.smooth import blur
 
 # Gaussian sigmas in pixels and frames; the finest sees stars, the coarsest faint shadows.
 SCALES = ((0.0, 0.0), (0.8, 0.7), (1.6, 1.0), (3.5, 1.5))

@@ -5,8 +5,8 @@ import math
 import torch
 import torch.nn.functional as F
 
-from core.lifting.position import tukey
-from core.lifting.smooth import weighted
+from vera.core.lifting.registration import tukey
+from vera.core.lifting.smooth import weighted
 
 CELL = 4  # pixels averaged before the fit
 MOST_GAIN, MOST_OFFSET = 0.08, 0.03  # what can pass as drift; more is an edit

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from core.lifting.drift import cells, cosines
-from core.lifting.smooth import blur, weighted_median
+from vera.core.lifting.drift import cells, cosines
+from vera.core.lifting.smooth import blur, weighted_median
 
 CELL = 8  # pixels averaged: of contrast at that size a codec takes nothing
 SAMPLES = 20_000  # cells looked at

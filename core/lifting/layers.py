@@ -10,7 +10,7 @@ import itertools
 import torch
 import torch.nn.functional as F
 
-from core.lifting.smooth import blur, blur_widely, grown, shrunk, spread, weighted
+from vera.core.lifting.smooth import blur, blur_widely, grown, shrunk, spread, weighted
 
 BLOCK = 6  # pixels in which a translucent layer's alpha is taken as one value, to find its colour
 FITS = 4.0  # mean chi-square a channel up to which a translucent layer explains a pixel

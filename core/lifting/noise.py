@@ -2,8 +2,8 @@
 
 import torch
 
-from core.lifting.channel import bands
-from core.lifting.smooth import blur, luma
+from vera.core.lifting.frequency_response import bands
+from vera.core.lifting.smooth import blur, luma
 
 ROUNDS = 40
 SAMPLES = 40_000

@@ -2,7 +2,7 @@
 
 A VACE directory, as published in diffusers' layout:
     transformer/ vae/ text_encoder/ tokenizer/ scheduler/     safetensors and their configurations
-    model.json                                                optional: the fields of core.model.load.Limits
+    model.json                                                optional: the fields of vera.core.model.load.Limits
 Nothing is fetched and no pickle is opened.
 """
 
@@ -22,13 +22,13 @@ from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from safetensors.torch import load_file, save_file
 from transformers import UMT5Config, UMT5EncoderModel
 
-from core.errors import InputError, Stopped
-from core.lifting.frames import read_mask, read_plate
-from core.model.codec import pad_frames
-from core.model.load import Limits, fill, fingerprint, load_tokenizer, on_meta, read_json, shapes_of, tie_embedding
-from core.model.tensors import TensorFiles, check_shapes
-from core.model.text import WanText
-from core.plate.fit import model_size
+from vera.core.errors import InputError, Stopped
+from vera.core.lifting.read_frames import read_mask, read_plate
+from vera.core.model.codec import pad_frames
+from vera.core.model.load import Limits, fill, fingerprint, load_tokenizer, on_meta, read_json, shapes_of, tie_embedding
+from vera.core.model.tensors import TensorFiles, check_shapes
+from vera.core.model.text import WanText
+from vera.core.plate.fit import model_size
 
 SCHEDULERS = {c.__name__: c for c in (UniPCMultistepScheduler, FlowMatchEulerDiscreteScheduler)}
 PARTS = {

@@ -15,7 +15,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from core.errors import InputError
+from vera.core.errors import InputError
 
 QUESTIONS = json.loads(Path(__file__).with_name("questions.json").read_text(encoding="utf-8"))["questions"]
 PATIENCE = 600  # seconds for one answer

@@ -11,7 +11,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from core.measure.planes import Means, filtered, plane, same_size
+from vera.core.measure.planes import Means, filtered, plane, same_size
 
 GRAD_SIGMA = 1.4
 CONN_STEPS = 10

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from core.errors import InputError
-from core.measure.planes import picture
+from vera.core.errors import InputError
+from vera.core.measure.planes import picture
 
 # Indices of the convolutions in torchvision's `features`, a list a stage; "pool" goes before.
 _ALEX = ((0,), ("pool", 3), ("pool", 6), (8,), (10,))

@@ -10,7 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from core.measure.planes import Means, filtered, picture, plane, same_size
+from vera.core.measure.planes import Means, filtered, picture, plane, same_size
 
 WINDOW, SIGMA = 11, 1.5
 BEST_PSNR = 100.0  # what two equal frames count as, where a mean would otherwise be infinite

@@ -6,8 +6,8 @@ plate's own, which is measured along.
 
 import torch
 
-from core.measure.planes import Means, filtered, picture, same_size
-from core.measure.preservation import MARGIN, outside
+from vera.core.measure.planes import Means, filtered, picture, same_size
+from vera.core.measure.preservation import MARGIN, outside
 
 _LUMA = (0.299, 0.587, 0.114)
 

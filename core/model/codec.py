@@ -22,7 +22,7 @@ from itertools import islice
 import torch
 from torch import nn
 
-from core.errors import InputError
+from vera.core.errors import InputError
 
 TIME_STRIDE = 4
 SPACE_STRIDE = 8

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core.errors import InputError
+from vera.core.errors import InputError
 
 BRANCHES = ("edit", "alpha", "composite")
 

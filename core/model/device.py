@@ -2,7 +2,7 @@
 
 import torch
 
-from core.errors import InputError
+from vera.core.errors import InputError
 
 
 def choose_device(name: str) -> str:

@@ -15,10 +15,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from core.model.codec import TIME_STRIDE, WanCodec, latent_frames
-from core.model.config import TransformerConfig
-from core.model.quantise import KINDS, is_quantised
-from core.model.transformer import Transformer, kept_in_float32
+from vera.core.model.codec import TIME_STRIDE, WanCodec, latent_frames
+from vera.core.model.config import TransformerConfig
+from vera.core.model.quantise import KINDS, is_quantised
+from vera.core.model.transformer import Transformer, kept_in_float32
 
 GIB = 2**30
 TEXT_TOKENS = 512

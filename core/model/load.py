@@ -1,6 +1,6 @@
 """A model by name: the embedded `mini`, or a Vera directory of safetensors.
 
-A Vera directory, as `python -m core.model.wan` and save.py write it:
+A Vera directory, as `vera model from-wan` and save.py write it:
     transformer/config.json     TransformerConfig
     transformer/*.safetensors   any number of shards, with their index
     vae/ text_encoder/ tokenizer/   as in diffusers' Wan2.1 directories
@@ -18,17 +18,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from core.errors import InputError
-from core.model.codec import Codec, WanCodec
-from core.model.config import PRESETS, TransformerConfig
-from core.model.lora import Loras
-from core.model.offload import VisitingCodec, VisitingText, computing_device, offload_blocks
-from core.model.quantise import KINDS, is_quantised, quantise, quantiser, quietly
-from core.model.tensors import TensorFiles, check_shapes
-from core.model.text import WanText
-from core.model.transformer import Transformer, kept_in_float32
-from core.model.wan import parameter_shapes
-from core.recipe import parse_lora
+from vera.core.errors import InputError
+from vera.core.model.codec import Codec, WanCodec
+from vera.core.model.config import PRESETS, TransformerConfig
+from vera.core.model.lora import Loras
+from vera.core.model.offload import VisitingCodec, VisitingText, computing_device, offload_blocks
+from vera.core.model.quantise import KINDS, is_quantised, quantise, quantiser, quietly
+from vera.core.model.tensors import TensorFiles, check_shapes
+from vera.core.model.text import WanText
+from vera.core.model.transformer import Transformer, kept_in_float32
+from vera.core.model.wan.checkpoint import parameter_shapes
+from vera.core.recipe import parse_lora
 
 MINI = Path(__file__).parents[1] / "weights" / "mini"
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer")
@@ -109,7 +109,7 @@ def load_model(
     """
     loras = [parse_lora(text) for text in lora]
     if name == "mini":
-        from core.model.mini import load_mini
+        from vera.core.model.mini.edition import load_mini
 
         model = load_mini(MINI, "cpu" if offload == "blocks" else device)
         model = replace(model, fingerprint=adapt(model.transformer, loras, model.fingerprint))
@@ -155,7 +155,7 @@ def unknown_model(name: str) -> InputError:
     if name in PRESETS:
         return InputError(
             f"model '{name}': no weights of that size are public; make a directory from Wan2.1 with "
-            "`python -m core.model.wan SOURCE TARGET`, train it, and name that directory"
+            "`vera model from-wan SOURCE TARGET`, train it, and name that directory"
         )
     return InputError(f"model '{name}': neither 'mini' nor a directory")
 

@@ -21,10 +21,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from core.errors import InputError
-from core.model.config import BRANCHES
-from core.model.tensors import TensorFiles, listed
-from core.model.wan import own_name, wan_name
+from vera.core.errors import InputError
+from vera.core.model.config import BRANCHES
+from vera.core.model.tensors import TensorFiles, listed
+from vera.core.model.wan.checkpoint import own_name, wan_name
 
 TARGETS = ("attn[12].to_[qkv]", "attn[12].to_out.0", "ffn.net.0.proj", "ffn.net.2")
 PREFIX = "transformer."

@@ -9,9 +9,9 @@ from importlib.util import find_spec
 
 import torch
 
-from core.errors import InputError
-from core.model.codec import Codec
-from core.model.quantise import quietly
+from vera.core.errors import InputError
+from vera.core.model.codec import Codec
+from vera.core.model.quantise import quietly
 
 
 class Visitor:

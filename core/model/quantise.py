@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from core.errors import InputError
+from vera.core.errors import InputError
 
 KINDS = ("fp8", "int8")
 

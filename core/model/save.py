@@ -16,13 +16,13 @@ from shutil import rmtree
 import torch
 from safetensors.torch import save_file
 
-from core.errors import InputError
-from core.model.config import TransformerConfig
+from vera.core.errors import InputError
+from vera.core.model.config import TransformerConfig
 
 SHARD_BYTES = 5 * 10**9
 STEM = "diffusion_pytorch_model"
 CLASSES = {
-    "transformer": ("core.model.transformer", "Transformer"),
+    "transformer": ("vera.core.model.transformer", "Transformer"),
     "vae": ("diffusers", "AutoencoderKLWan"),
     "text_encoder": ("transformers", "UMT5EncoderModel"),
     "tokenizer": ("transformers", "AutoTokenizer"),

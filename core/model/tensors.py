@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from core.errors import InputError
+from vera.core.errors import InputError
 
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 

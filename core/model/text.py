@@ -4,7 +4,7 @@ import html
 
 import torch
 
-from core.errors import InputError
+from vera.core.errors import InputError
 
 
 class WanText:

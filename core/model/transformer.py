@@ -17,12 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from core.model.config import BRANCHES, TransformerConfig
-from core.model.drawing import PLACE_FEATURES, Drawing, moments, place_features
-from core.model.parts import gelu_tanh, mean_of_words, zero_init
-from kernels.joint_attention import joint_attention
-from kernels.norm_rotary_pack import can_pack, norm_rotary_pack, rotate
-from kernels.variants import attention_variant
+from vera.core.model.config import BRANCHES, TransformerConfig
+from vera.core.model.mini.drawing import PLACE_FEATURES, Drawing, moments, place_features
+from vera.core.model.functional import gelu_tanh, mean_of_words, zero_init
+from vera.kernels.joint_attention import joint_attention
+from vera.kernels.norm_rotary_pack import can_pack, norm_rotary_pack, rotate
+from vera.kernels.variants import attention_variant
 
 
 LEAST_NOISE = 0.05  # no velocity is divided by less
@@ -42,10 +42,10 @@ class Transformer(nn.Module):
                                       that of a whole shot; only a drawing asks for it, and for
         path      (B, T, 2, 3)        where an object goes, if that is known, and
         views     (T, 2, 3)           how the plate's camera moved, see drawing.py
-        cache     keeps blocks' work between steps, see core/sampling/cache.py
+        cache     keeps blocks' work between steps, see core/sampling/first_block_cache.py
     returns the velocity (noise - clean), (B, 3, C, T, H, W), in the latents' type.
     H and W must be multiples of the patch. Inputs may be fp32 whatever the weights' type.
-    The attribute `attention` names the joint attention, one of kernels.variants.VARIANTS.
+    The attribute `attention` names the joint attention, one of vera.kernels.variants.VARIANTS.
     """
 
     def __init__(self, config: TransformerConfig):

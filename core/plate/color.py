@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.plate.color_curve import DISPLAY, SCENE, DisplayCurve, RangeCurve
-from core.plate.color_space import ColorSpace
-from core.plate.pixel import to_unit
+from vera.core.plate.color_curve import DISPLAY, SCENE, DisplayCurve, RangeCurve
+from vera.core.plate.color_space import ColorSpace
+from vera.core.plate.pixel import to_unit
 
 _PORTION = 10_000  # pixels worked on at a time, which stay in the processor's cache
 _MOST = np.float32(1e30)  # stands for infinity where sums are taken
@@ -25,7 +25,7 @@ _MOST = np.float32(1e30)  # stands for infinity where sums are taken
 class PlateColor:
     """How one plate's pixels become the model's, and back.
 
-    space: of the plate. pixel_type: of `core.plate.pixel`. exposure: stops added on the way in.
+    space: of the plate. pixel_type: of `vera.core.plate.pixel`. exposure: stops added on the way in.
     light_curve: what light goes through, where the plate is of light.
     """
 

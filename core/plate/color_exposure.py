@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from core.plate.color import PlateColor
+from vera.core.plate.color import PlateColor
 
 MID_GREY = 0.18
 # Left alone: a shot within a stop of mid-grey, so that night stays night and small changes stay small.

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import PyOpenColorIO as ocio
 
-from core.errors import InputError
-from core.plate.color_curve import decode_srgb, encode_srgb
-from core.plate.pixel import is_float
+from vera.core.errors import InputError
+from vera.core.plate.color_curve import decode_srgb, encode_srgb
+from vera.core.plate.pixel import is_float
 
 if TYPE_CHECKING:
-    from core.plate.source import Plate
+    from vera.core.plate.source import Plate
 
 # Spellings in lower case without spaces; the *_rec709_scene names are those of the Color
 # Interop Forum, which OpenImageIO reports.

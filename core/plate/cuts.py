@@ -6,7 +6,7 @@ from itertools import chain, pairwise, repeat
 import numpy as np
 import torch.nn.functional as F
 
-from core.errors import InputError
+from vera.core.errors import InputError
 
 AHEAD = 8  # frames that are looked at on either side
 # A cut changes most of the picture by more than this factor (its logarithm), and so many times more than usual.

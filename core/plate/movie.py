@@ -9,8 +9,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from core.errors import InputError
-from core.plate.pattern import choose_frames
+from vera.core.errors import InputError
+from vera.core.plate.pattern import choose_frames
 
 MOVIES = ("avi", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mxf", "webm")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from core.errors import InputError
+from vera.core.errors import InputError
 
 _RANGE = re.compile(r"(-?[0-9]{1,9})(?:-(-?[0-9]{1,9}))?")
 _TOKEN = re.compile(r"#+|@+|%(?:0[0-9]{1,2})?d")

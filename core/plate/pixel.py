@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kernels.halves import to_floats
+from vera.kernels.halves import to_floats
 
 # name -> (type of the array, significant bits of an integer). 10 and 12 bits come in 16,
 # as OpenImageIO delivers them: the code in the upper bits, the lower ones filled up.

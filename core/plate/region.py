@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from core.errors import InputError
+from vera.core.errors import InputError
 
 # The layer fades out within this part of the region's shorter side, inside its border.
 TAPER = 1 / 12

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import OpenImageIO as oiio
 
-from core.errors import InputError
-from core.plate.movie import MOVIES, Movie
-from core.plate.pattern import (
+from vera.core.errors import InputError
+from vera.core.plate.movie import MOVIES, Movie
+from vera.core.plate.pattern import (
     Pattern,
     choose_frames,
     find_pattern,
@@ -19,8 +19,8 @@ from core.plate.pattern import (
     parse_frames,
     show_frames,
 )
-from core.plate.pixel import dtype_of, is_float, to_unit
-from core.plate.stills import STILLS, Picker, Stills, frame_rate, pick_mask, pick_plate, pixel_aspect
+from vera.core.plate.pixel import dtype_of, is_float, to_unit
+from vera.core.plate.stills import STILLS, Picker, Stills, frame_rate, pick_mask, pick_plate, pixel_aspect
 
 # Rec.709 luminance.
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
@@ -31,7 +31,7 @@ class Plate:
     """The frames of a shot as filmed. Made by `open_plate`.
 
     `frames` are contiguous frame numbers; a movie's count from 1. `channels` is R, G, B or
-    R, G, B, A. `pixel_type` is one of `core.plate.pixel.PIXEL_TYPES`, `dtype` the numpy type of
+    R, G, B, A. `pixel_type` is one of `vera.core.plate.pixel.PIXEL_TYPES`, `dtype` the numpy type of
     what `read` returns: 10 and 12 bits come in uint16, scaled to its full range. `width` and `height`
     are of the pixels there are, an EXR's data window; `offset` is where that begins, x and y from the
     top left of the display window, negative for overscan. `extension` is
@@ -63,7 +63,7 @@ class Plate:
         """The frame as (H, W, C) in the file's own type, bit for bit.
 
         Colour is not multiplied with alpha, nor divided by it: EXR holds it associated
-        (premultiplied), PNG unassociated. Movies: see `core.plate.movie.Movie`. Raises
+        (premultiplied), PNG unassociated. Movies: see `vera.core.plate.movie.Movie`. Raises
         InputError, naming frame and file, if the file is damaged or has changed.
         """
         self._check(frame)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import OpenImageIO as oiio
 
-from core.errors import InputError
-from core.plate.pixel import dtype_of
+from vera.core.errors import InputError
+from vera.core.plate.pixel import dtype_of
 
 # extension -> the format that must be inside
 STILLS = {

@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from core.errors import Stopped
-from core.model.camera import follow
-from core.model.drawing import moments
-from core.model.offload import computing_device
-from core.sampling.cache import Watched
-from core.sampling.latents import InMemory, StatesInMemory
-from core.sampling.savers import Savers
-from core.sampling.solver import Solver
-from core.sampling.windows import windows
+from vera.core.errors import Stopped
+from vera.core.model.mini.camera import follow
+from vera.core.model.mini.drawing import moments
+from vera.core.model.offload import computing_device
+from vera.core.sampling.first_block_cache import Watched
+from vera.core.sampling.latent_store import InMemory, StatesInMemory
+from vera.core.sampling.speed_options import Savers
+from vera.core.sampling.solver import Solver
+from vera.core.sampling.time_windows import windows
 
 
 # Windows' caches of one shot, each pass's its own, hold hidden states: so many are kept, and the windows of a

@@ -8,12 +8,12 @@ import types
 import typing
 from dataclasses import dataclass, field
 
-from core import __version__
-from core.recipe import (
+from vera import __version__
+from vera.core.recipe import (
     ALSO, ATTENTIONS, BLEND_SPACES, COMPRESSIONS, LAYER_MODES, LAYER_TYPES, MAX_SEED, OFFLOADS, WEIGHTS, EditRecipe,
 )  # fmt: skip
-from core.service.client import CONTRACT
-from core.service.security import MAX_TEXT, Refusal
+from vera.core.service.client import CONTRACT
+from vera.core.service.security import MAX_TEXT, Refusal
 
 MAX_WAIT = 30  # seconds of one long poll
 STATES = ("queued", "running", "done", "failed", "cancelled")

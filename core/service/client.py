@@ -65,14 +65,14 @@ def discover(folder=None):
         entry = json.loads(path.read_text(encoding="utf-8"))
         return {"port": int(entry["port"]), "token": str(entry["token"]), **entry}
     except (OSError, ValueError, KeyError, TypeError):
-        raise NotRunning(f"no service: {path} is not there; start it with python -m core.serve") from None
+        raise NotRunning(f"no service: {path} is not there; start it with vera serve") from None
 
 
 def connect(python=None, root=None, folder=None, path_map=(), wait=START_SECONDS, options=()):
     """A Client of the running service; starts one if `python` names an interpreter that has torch.
 
     root: the folder that holds Vera's `core`, where it is not installed in that environment.
-    folder: the service's state folder. path_map: see PathMap. options: of core.serve, for a service
+    folder: the service's state folder. path_map: see PathMap. options: of vera.core.cli.serve, for a service
     that is started, such as ("--device", "cpu"). Raises ServiceError.
     """
     client = Client(folder, path_map, python and (lambda: start(python, root, folder, wait, options)))
@@ -96,7 +96,7 @@ def start(python, root=None, folder=None, wait=START_SECONDS, options=()):
         apart = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
     try:
         process = subprocess.Popen(
-            [str(python), "-m", "core.serve", *options], cwd=root, env=environment, stdin=subprocess.DEVNULL,
+            [str(python), "-m", "vera", "serve", *options], cwd=root, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **apart,
         )  # fmt: skip
     except OSError as error:
@@ -118,7 +118,7 @@ def start(python, root=None, folder=None, wait=START_SECONDS, options=()):
         if process.poll() not in (None, 3):  # 3: another one was there first
             raise ServiceError(
                 f"the service ended at once (exit code {process.returncode});"
-                f" see {Path(folder or state_folder()) / 'service.log'}, or run {python} -m core.serve"
+                f" see {Path(folder or state_folder()) / 'service.log'}, or run {python} -m vera.core.cli.serve"
             )
         time.sleep(0.1)
     raise ServiceError(f"the service did not answer within {wait} s")
@@ -267,7 +267,7 @@ class Client:
                 if isinstance(error, NotRunning) and not self.starter:
                     raise
                 if looked_again:
-                    words = f"the service does not answer ({error}); start it with python -m core.serve"
+                    words = f"the service does not answer ({error}); start it with vera serve"
                     raise NotRunning(words) from None
                 looked_again = True
                 if self.starter:

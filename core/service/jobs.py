@@ -10,7 +10,7 @@ import sqlite3
 import time
 from contextlib import contextmanager
 
-from core.errors import InputError
+from vera.core.errors import InputError
 
 OPEN, ENDED = ("queued", "running"), ("done", "failed", "cancelled")
 MAX_OPEN = 10_000  # jobs waiting

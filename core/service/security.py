@@ -10,8 +10,8 @@ import stat
 import subprocess
 from pathlib import Path
 
-from core.errors import InputError
-from core.recipe import parse_lora, split_model
+from vera.core.errors import InputError
+from vera.core.recipe import parse_lora, split_model
 
 MAX_BODY = 64 * 1024  # bytes
 MAX_HEADERS = 16 * 1024
@@ -152,7 +152,7 @@ def check_recipe(recipe, roots):
 
 def check_files(recipe, roots):
     """As `check_recipe`, for every file that the job will read or write into. Raises InputError."""
-    from core.plate.pattern import find_pattern
+    from vera.core.plate.pattern import find_pattern
 
     check_recipe(recipe, roots)
     door, edited = split_model(recipe.get("model") or "")
@@ -182,7 +182,7 @@ def _check_inside(name, path, roots):
     if not any(real == root or root in real.parents for root in map(Path, roots)):
         raise InputError(
             f"{name} {path}: outside the folders that the service may use ({', '.join(map(str, roots))});"
-            f" allow one with python -m core.serve --allow FOLDER"
+            f" allow one with vera serve --allow FOLDER"
         )
 
 

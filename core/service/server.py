@@ -13,13 +13,13 @@ from pathlib import Path
 
 import uvicorn
 
-from core import __version__
-from core.service import client
-from core.service.web import application
-from core.service.lock import FileLock, Held
-from core.service.jobs import Queue
-from core.service.security import MAX_HEADERS, Guard, Roots, new_token, private_folder, write_private
-from core.service.supervisor import WORKER, Supervisor
+from vera import __version__
+from vera.core.service import client
+from vera.core.service.web import application
+from vera.core.service.lock import FileLock, Held
+from vera.core.service.jobs import Queue
+from vera.core.service.security import MAX_HEADERS, Guard, Roots, new_token, private_folder, write_private
+from vera.core.service.supervisor import WORKER, Supervisor
 
 MAX_CONNECTIONS = 256
 MAX_LOG = 4 * 2**20  # bytes; then the log of before is kept once

@@ -10,10 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-from core.errors import InputError
+from vera.core.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-WORKER = (sys.executable, "-m", "core.service.worker")
+WORKER = (sys.executable, "-m", "vera.core.service.worker")
 CANCEL_SECONDS = 0.75  # that a worker is given at least, to stop by itself
 TICK_SECONDS = 0.25
 RETRY_SECONDS = 2.0  # between attempts to write a queue that cannot be written
@@ -22,7 +22,7 @@ RETRY_SECONDS = 2.0  # between attempts to write a queue that cannot be written
 class Supervisor:
     """Runs in the server's event loop, one job at a time.
 
-    settings: see `core.service.server.Settings`. `changed()` waits for any change of any job.
+    settings: see `vera.core.service.server.Settings`. `changed()` waits for any change of any job.
     """
 
     def __init__(self, queue, roots, settings):

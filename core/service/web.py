@@ -1,4 +1,4 @@
-"""The server's answers: the API of `core.service.api`, and the page for people."""
+"""The server's answers: the API of `vera.core.service.api`, and the page for people."""
 
 import os
 import sqlite3
@@ -10,13 +10,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from core import __version__
-from core.errors import InputError
-from core.recipe import EditRecipe
-from core.service import api
-from core.service.client import CONTRACT
-from core.service.jobs import Refused
-from core.service.security import Refusal, check_recipe, read_json
+from vera import __version__
+from vera.core.errors import InputError
+from vera.core.recipe import EditRecipe
+from vera.core.service import api
+from vera.core.service.client import CONTRACT
+from vera.core.service.jobs import Refused
+from vera.core.service.security import Refusal, check_recipe, read_json
 
 PAGE = Path(__file__).parent / "page"
 PAGE_FILES = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
@@ -31,7 +31,7 @@ MAX_ID = 2**53
 
 
 def application(service):
-    """The ASGI application, without its guard. service: see `core.service.server.Service`."""
+    """The ASGI application, without its guard. service: see `vera.core.service.server.Service`."""
     answers = Answers(service)
     routes = [_route(operation, getattr(answers, operation.name)) for operation in api.OPERATIONS]
     routes += [Route(path, _file(name), methods=["GET"]) for path, name in PAGE_FILES.items()]

@@ -14,9 +14,9 @@ import time
 import traceback
 from pathlib import Path
 
-from core.errors import InputError, OutOfMemory, Stopped
-from core.service.lock import FileLock, Held
-from core.service.security import check_files
+from vera.core.errors import InputError, OutOfMemory, Stopped
+from vera.core.service.lock import FileLock, Held
+from vera.core.service.security import check_files
 
 BEAT_SECONDS = 1.0
 THUMBNAILS = 6  # of one job, evenly over its frames
@@ -62,7 +62,7 @@ class Line:
 
 
 class JobProgress:
-    """core.progress.Progress's face: says stages and steps to the server, and makes thumbnails."""
+    """vera.core.progress.Progress's face: says stages and steps to the server, and makes thumbnails."""
 
     def __init__(self, line, thumbnails):
         self.line, self.thumbnails = line, thumbnails
@@ -89,7 +89,7 @@ class JobProgress:
     def thumbnail(self, frame):
         if frame not in self.shown:
             return
-        from core.layer.preview import write_thumbnail
+        from vera.core.layer.preview import write_thumbnail
 
         try:
             self.thumbnails.mkdir(parents=True, exist_ok=True)
@@ -113,9 +113,9 @@ class JobProgress:
 
 
 class WarmModel:
-    """core.model.load.load_model, which keeps the latest model while its files and what is asked are the same.
+    """vera.core.model.load.load_model, which keeps the latest model while its files and what is asked are the same.
 
-    learned: by which means jobs of this model had room (`core.memory`), as long as its files are the same.
+    learned: by which means jobs of this model had room (`vera.core.job.memory`), as long as its files are the same.
     """
 
     def __init__(self, line):
@@ -123,8 +123,8 @@ class WarmModel:
         self.learned = {}
 
     def __call__(self, name, device, **asked):
-        from core.model.load import MINI, load_model
-        from core.recipe import parse_lora
+        from vera.core.model.load import MINI, load_model
+        from vera.core.recipe import parse_lora
 
         folders = [MINI if name == "mini" else Path(name), *(Path(parse_lora(text)[0]) for text in asked.get("lora", ()))]
         key = (name, device, tuple(map(_state_of, folders)), tuple(sorted(asked.items())))
@@ -140,9 +140,9 @@ class WarmModel:
 
 
 def make(command, line, load):
-    """One job, from its recipe to the delivery; returns the report. Raises what core.edit raises, and OutOfMemory."""
-    from core.memory import within_memory
-    from core.recipe import EditRecipe
+    """One job, from its recipe to the delivery; returns the report. Raises what vera.core.backends.generate raises, and OutOfMemory."""
+    from vera.core.job.memory import within_memory
+    from vera.core.recipe import EditRecipe
 
     progress = JobProgress(line, Path(command["thumbnails"]))
     recipe = EditRecipe.from_values(command["recipe"], "the job")
@@ -153,7 +153,7 @@ def make(command, line, load):
 
 def attempt(job, line, progress):
     """The job, once: what was rendered already is taken, the rest is made."""
-    from core.edit import edit, nothing_to_do
+    from vera.core.backends.generate import edit, nothing_to_do
 
     progress.begin(job)
     line.send("prepared", identity=job.hash, warnings=list(job.warnings))
@@ -206,7 +206,7 @@ def _still_there(read):
 
 
 def _delivery_in(out, job):
-    from core.layer.delivery import Delivery
+    from vera.core.layer.delivery import Delivery
 
     own = job.delivery
     if Path(out) == own.dir:
@@ -273,7 +273,7 @@ def main(folder, limit):
     lock = wait_for_lock(Path(folder) / "worker.lock", line)  # noqa: F841  held to the end
     limit_memory(limit)
     load = WarmModel(line)
-    import core.memory  # noqa: F401  and with it all of core.edit: now, so that the first job need not wait for it
+    import vera.core.job.memory  # noqa: F401  and with it all of vera.core.backends.generate: now, so that the first job need not wait for it
 
     line.send("ready", pid=os.getpid())
     while True:

@@ -1,4 +1,4 @@
-"""The loss curve of a run, drawn as it goes: `python -m core.training.curve runs/mini`."""
+"""The loss curve of a run, drawn as it goes: `python -m vera.core.training.curve runs/mini`."""
 
 import json
 import math

@@ -54,7 +54,7 @@ def allow(values):
     no_window = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows only
     for folder in values.folders:
         there = client.PathMap(values.paths).to_service(folder)
-        command = [values.python, "-m", "core.serve", "--allow", there]
+        command = [values.python, "-m", "vera", "serve", "--allow", there]
         try:
             done = subprocess.run(
                 command,

@@ -20,7 +20,7 @@ import numpy as np
 import OpenImageIO as oiio
 import pytest
 
-from core.service import client
+from vera.core.service import client
 
 ROOT = Path(__file__).parents[2]
 CASES = ("flow", "refusals", "masks", "faults")

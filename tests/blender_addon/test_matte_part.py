@@ -7,8 +7,8 @@ import numpy as np
 from tests.blender_addon.test_addon import blender_python
 from tests.layer.stand_in import BLENDINGS, StandInPlate, make_frame
 
-from core.layer.exact_file import read_image, write_image
-from core.layer.header import Formats, layer_headers
+from vera.core.files import read_image, write_image
+from vera.core.layer.header import Formats, layer_headers
 
 SCRIPT = """
 import bpy, sys

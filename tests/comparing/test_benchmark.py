@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from skimage import metrics
 
-from core import compare as door
-from core.comparing import benchmark, methods, table
-from core.comparing.methods import Folder, Renderer
-from core.comparing.rows import read_rows
-from core.errors import InputError, Stopped
-from core.measure.judge import find_judge
-from core.progress import Progress
+from vera.core.cli import compare as door
+from vera.core.comparing import benchmark, methods, table
+from vera.core.comparing.methods import Folder, Renderer
+from vera.core.comparing.rows import read_rows
+from vera.core.errors import InputError, Stopped
+from vera.core.measure.judge import find_judge
+from vera.core.progress import Progress
 from tests.comparing.media import FRAMES, edited, movie, make_set
 from tests.tiny import tiny_model
 
@@ -95,7 +95,7 @@ def test_a_model_is_rendered_once_and_its_layer_is_exact(made, tmp_path):
 
 
 def test_a_spilled_pixel_is_seen():
-    from core.comparing.figures import spilled
+    from vera.core.comparing.figures import spilled
 
     plate = np.random.default_rng(0).random((6, 7, 3)).astype(np.float16)
     laid, composite = np.zeros((6, 7), np.float16), plate.copy()
@@ -196,7 +196,7 @@ def test_the_model_stays_loaded(monkeypatch):
         (["--results", "off", "--lpips", "gone.safetensors"], "--lpips gone.safetensors: not a readable"),
         (["--results", "off", "--judge", "nowhere:judge"], "--judge nowhere:judge"),
         (["--results", "off", "--clips", "0"], "--clips 0: give 1 or more"),
-        (["--nonsense"], "see python -m core.compare --help"),
+        (["--nonsense"], "see vera compare --help"),
     ],
 )
 def test_wrong_input_is_one_line_before_anything_is_written(made, tmp_path, monkeypatch, capsys, more, words):

@@ -5,10 +5,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from core.comparing.clips import Case, Video, pairing, scaled
-from core.comparing.methods import Folder
-from core.comparing.rows import read_rows
-from core.errors import InputError
+from vera.core.comparing.clips import Case, Video, pairing, scaled
+from vera.core.comparing.methods import Folder
+from vera.core.comparing.rows import read_rows
+from vera.core.errors import InputError
 from tests.comparing.media import FPS, FRAMES, SIZE, disc, movie, plate, make_set
 
 

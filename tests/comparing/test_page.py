@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.comparing import benchmark
-from core.comparing.methods import Folder
-from core.comparing.rows import read_rows
-from core.progress import Progress
+from vera.core.comparing import benchmark
+from vera.core.comparing.methods import Folder
+from vera.core.comparing.rows import read_rows
+from vera.core.progress import Progress
 from tests.comparing.media import FPS, FRAMES, make_set, movie
 from tests.service.conftest import until
 from tests.service.test_page import BROWSER, DRIVER, Browser

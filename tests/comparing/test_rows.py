@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from core.comparing.rows import read_rows
-from core.errors import InputError
+from vera.core.comparing.rows import read_rows
+from vera.core.errors import InputError
 
 GOOD = {
     "video_id": "bear", "input_path": "bear.mp4", "subject_type": "animal", "prompt_id": 3, "prompt": "Add a hat",

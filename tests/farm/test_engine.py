@@ -21,11 +21,11 @@ import torch
 
 pytest.importorskip("ray")
 
-from core import render  # noqa: E402
-from core.edit import edit, prepare  # noqa: E402
-from core.farm import __main__ as door  # noqa: E402
-from core.farm import engine  # noqa: E402
-from core.recipe import EditRecipe  # noqa: E402
+from vera.core.cli import render  # noqa: E402
+from vera.core.backends.generate import edit, prepare  # noqa: E402
+from vera.core.cli import farm as door  # noqa: E402
+from vera.core.farm import engine  # noqa: E402
+from vera.core.recipe import EditRecipe  # noqa: E402
 from tests.plate.media import grey_levels, write_movie, write_sequence  # noqa: E402
 from tests.tiny import Quiet, tiny_model  # noqa: E402
 
@@ -46,7 +46,7 @@ def one_thread():
 
 
 class Farm:
-    """`python -m core.farm` on two workers of this machine; iterates over what it says."""
+    """`vera farm` on two workers of this machine; iterates over what it says."""
 
     told = False
 
@@ -55,7 +55,7 @@ class Farm:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"}
         cpus = ["--cpus", str(os.cpu_count() / 2), "--gpus", "0", "--address", "local"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "core.farm", str(shots), *cpus, "--retries", "20", "--progress", "jsonl", *more],
+            [sys.executable, "-m", "vera", "farm", str(shots), *cpus, "--retries", "20", "--progress", "jsonl", *more],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
 

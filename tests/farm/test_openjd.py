@@ -12,7 +12,7 @@ pytest.importorskip("openjd.model")
 
 from openjd.model import DocumentType, decode_job_template, document_string_to_object  # noqa: E402
 
-from core.farm import task  # noqa: E402
+from vera.core.farm import task  # noqa: E402
 from tests.plate.media import write_sequence  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -81,7 +81,7 @@ def test_hostile_values_arrive_as_they_are(tmp_path, stand_in):
         folders = {"PlateFolder": f"/in {hostile[first][:60]}", "OutFolder": f"/out {hostile[first + 1][:60]}"}
         done = job_run("shot", {"Python": python} | values | folders, tmp_path)
         assert done.returncode == 0, done.stdout
-        assert given()[-1][:3] == ["-P", "-m", "core.farm.task"] and not pwned.exists()
+        assert given()[-1][:3] == ["-P", "-m", "vera.core.farm.task"] and not pwned.exists()
         arrived = task.values_of(given()[-1][3:])
         assert {names[n]: v for n, v in values.items()} == {n: arrived[n] for n in names.values()}
         assert (arrived["plate_folder"], arrived["out"]) == tuple(folders.values())

@@ -1,14 +1,14 @@
-"""Lists of shots, their mapping, and what `python -m core.farm` refuses before Ray is asked."""
+"""Lists of shots, their mapping, and what `vera farm` refuses before Ray is asked."""
 
 import json
 
 import pytest
 
-from core.errors import InputError
-from core.farm import __main__ as door
-from core.farm.report import Report
-from core.farm.shots import Mapping, Shot, read_shots
-from core.render import DONE, FAULT, STOPPED, WRONG_INPUT
+from vera.core.errors import InputError
+from vera.core.cli import farm as door
+from vera.core.farm.report import Report
+from vera.core.farm.shots import Mapping, Shot, read_shots
+from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT
 
 
 def write(path, values):
@@ -70,8 +70,8 @@ def test_without_ray_it_says_how_to_have_it(tmp_path, monkeypatch, capsys):
     import sys
 
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "core.farm.engine", raising=False)
-    monkeypatch.delattr("core.farm.engine", raising=False)
+    monkeypatch.delitem(sys.modules, "vera.core.farm.engine", raising=False)
+    monkeypatch.delattr("vera.core.farm.engine", raising=False)
     assert door.main([write(tmp_path / "shots.json", [job("a")])]) == 2
     assert "pip install" in capsys.readouterr().err
 

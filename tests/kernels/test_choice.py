@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from kernels import choice, flash
-from kernels.choice import KINDS, choose, explain
-from kernels.joint_attention import joint_attention, joint_attention_reference
+from vera.kernels import choice, flash
+from vera.kernels.choice import KINDS, choose, explain
+from vera.kernels.joint_attention import joint_attention, joint_attention_reference
 from tests.kernels import truth
 
 

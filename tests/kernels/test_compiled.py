@@ -9,7 +9,7 @@ if sys.platform != "linux":
     pytest.skip("the disassembler comes with Triton on Linux only", allow_module_level=True)
 
 from benchmarks import compiled
-from kernels.language import interpreting
+from vera.kernels.language import interpreting
 
 if interpreting():
     pytest.skip("TRITON_INTERPRET is set: nothing is compiled", allow_module_level=True)

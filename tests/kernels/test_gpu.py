@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from kernels import int8, windowed
-from kernels.joint_attention import joint_attention, joint_attention_reference
-from kernels.language import installed
-from kernels.norm_rotary_pack import norm_rotary_pack, norm_rotary_pack_reference
+from vera.kernels import int8, windowed
+from vera.kernels.joint_attention import joint_attention, joint_attention_reference
+from vera.kernels.language import installed
+from vera.kernels.norm_rotary_pack import norm_rotary_pack, norm_rotary_pack_reference
 from tests.kernels import truth
 from tests.kernels.packing import exact, packing_inputs
 
@@ -32,7 +32,7 @@ def near(result, baseline, wanted):
 @pytest.mark.parametrize("dim", [32, 64, 128])
 @pytest.mark.parametrize("length", [1, 43, 128, 1001])
 def test_dense(dtype, dim, length):
-    from kernels.flash import flash_attention
+    from vera.kernels.flash import flash_attention
 
     given = on_gpu((2, 3, length, 3, dim), dtype)
     wanted, wanted_lse = truth.attention(*given)
@@ -101,8 +101,8 @@ def test_norm_rotary_pack(dtype, batch, length, heads, dim):
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_block_packs_as_it_stacks(compiled, monkeypatch):
-    from core.model import transformer
-    from core.model.config import TransformerConfig
+    from vera.core.model import transformer
+    from vera.core.model.config import TransformerConfig
 
     torch.manual_seed(0)
     config = TransformerConfig(dim=256, heads=4, layers=1, ffn_dim=512, text_dim=32, freq_dim=32)

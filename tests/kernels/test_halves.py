@@ -1,6 +1,6 @@
 import numpy as np
 
-from kernels.halves import to_floats, to_halves
+from vera.kernels.halves import to_floats, to_halves
 
 
 def test_casts_are_numpys():

@@ -1,6 +1,6 @@
 import torch
 
-from kernels import int8
+from vera.kernels import int8
 from tests.kernels import truth
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from kernels.joint_attention import joint_attention, joint_attention_reference
+from vera.kernels.joint_attention import joint_attention, joint_attention_reference
 
 
 def qkv(dtype=torch.float64, shape=(2, 3, 5, 2, 8)):

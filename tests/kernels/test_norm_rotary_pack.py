@@ -1,6 +1,6 @@
 import torch
 
-from kernels.norm_rotary_pack import can_pack, norm_rotary_pack, norm_rotary_pack_reference
+from vera.kernels.norm_rotary_pack import can_pack, norm_rotary_pack, norm_rotary_pack_reference
 from tests.kernels import truth
 from tests.kernels.packing import exact, packing_inputs
 

@@ -4,9 +4,9 @@ import numpy as np
 import OpenImageIO as oiio
 import pytest
 
-from kernels import over as over_module
-from kernels import over_reference
-from kernels.over import over, over_through
+from vera.kernels import over as over_module
+from vera.kernels import over_reference
+from vera.kernels.over import over, over_through
 
 PLATE_TYPES = [np.uint8, np.uint16, np.uint32, np.float16, np.float32]
 LAYER_TYPES = [np.float16, np.float32]

@@ -2,7 +2,7 @@ import hashlib
 
 import numpy as np
 
-from kernels.pixel_hash import pixel_hash
+from vera.kernels.pixel_hash import pixel_hash
 
 
 def test_every_bit_shape_and_type_counts():

@@ -5,10 +5,10 @@ import pytest
 import torch
 from tests.layer import scenes
 
-from core.layer.matte import new_edges, plate_fit
-from core.plate.fit import shrink
-from kernels import matte, specks, subject
-from kernels.planes import pull_push
+from vera.core.layer.matte import new_edges, plate_fit
+from vera.core.plate.fit import shrink
+from vera.kernels import matte, specks, subject
+from vera.kernels.planes import pull_push
 
 needs_native = pytest.mark.skipif(matte._native is None, reason="kernels._native is not built")
 

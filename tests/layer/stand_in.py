@@ -1,4 +1,4 @@
-"""A plate from memory with the face of `core.plate.source.Plate`."""
+"""A plate from memory with the face of `vera.core.plate.source.Plate`."""
 
 import hashlib
 from fractions import Fraction
@@ -6,10 +6,10 @@ from fractions import Fraction
 import numpy as np
 import OpenImageIO as oiio
 
-from core.layer.blend import Blending
-from core.plate.color import PlateColor
-from core.plate.color_space import LINEAR, SRGB
-from kernels.over import over
+from vera.core.layer.blend_space import Blending
+from vera.core.plate.color import PlateColor
+from vera.core.plate.color_space import LINEAR, SRGB
+from vera.kernels.over import over
 
 BLENDINGS = {name: Blending(name, LINEAR) for name in ("linear", "encoded")}
 

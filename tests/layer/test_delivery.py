@@ -9,14 +9,15 @@ import OpenImageIO as oiio
 import pytest
 from tests.layer.stand_in import BLENDINGS, StandInPlate, color_of, make_frame, soft_disc
 
-from core.errors import InputError
-from core.layer import delivery as delivery_module
-from core.layer import also, exact_file
-from core.layer.delivery import Delivery
-from core.layer.header import Formats, layer_headers
-from core.recipe import COMPRESSIONS, LAYER_TYPES
-from kernels import over_reference
-from kernels.pixel_hash import pixel_hash
+from vera.core.errors import InputError
+from vera.core.layer import delivery as delivery_module
+from vera.core import files as exact_file
+from vera.core.layer import also
+from vera.core.layer.delivery import Delivery
+from vera.core.layer.header import Formats, layer_headers
+from vera.core.recipe import COMPRESSIONS, LAYER_TYPES
+from vera.kernels import over_reference
+from vera.kernels.pixel_hash import pixel_hash
 
 
 def make(path, plate=None, recipe_hash="abc", space="linear", **more):

@@ -5,10 +5,10 @@ import pytest
 
 from tests.layer.stand_in import BLENDINGS, StandInPlate, color_of, make_frame
 
-from core.layer.blend import find_blending
-from core.layer.delivery import Delivery
-from core.plate.color_space import LINEAR, resolve_space
-from core.plate.source import open_plate
+from vera.core.layer.blend_space import find_blending
+from vera.core.layer.delivery import Delivery
+from vera.core.plate.color_space import LINEAR, resolve_space
+from vera.core.plate.source import open_plate
 
 REC709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 from tests.layer import scenes
 
-from core.layer.matte import NOISE, clean_alpha, plate_fit, refine_alpha, steady
-from core.plate.fit import shrink
-from kernels.matte import resize
+from vera.core.layer.matte import NOISE, clean_alpha, plate_fit, refine_alpha, steady
+from vera.core.plate.fit import shrink
+from vera.kernels.matte import resize
 
 MODEL, FINE = 48, 16  # model pixels a side, samples to a model pixel
 UPSCALES = [2, 4, 8]

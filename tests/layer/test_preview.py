@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 from tests.layer.stand_in import BLENDINGS, StandInPlate
 
-from core.layer import preview
-from core.layer.preview import Shown
-from core.plate.color_curve import decode_srgb, encode_srgb
+from vera.core.layer import preview
+from vera.core.layer.preview import Shown
+from vera.core.plate.color_curve import decode_srgb, encode_srgb
 
 
 def show(plate, frame, blend_space="linear"):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from core.layer.relative import relative_share
+from vera.core.layer.relative import relative_share
 
 SIZE = (80, 144)
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from core.lifting.change import LIKELY, LIKELY_AMONG_MUCH, MUCH, find_change
-from core.lifting.noise import features
+from vera.core.lifting.change import LIKELY, LIKELY_AMONG_MUCH, MUCH, find_change
+from vera.core.lifting.noise import features
 
 SIZE, FRAMES, SIGMA = (80, 120), 3, 0.02
 

@@ -5,9 +5,9 @@ import torch
 
 from benchmarks import lift as benchmark
 from benchmarks.spoil import spoil
-from core.data.clips import make_clip
-from core.lifting.haze import Haze, find_haze
-from core.lifting.smooth import blur
+from vera.core.data.engine.clips import make_clip
+from vera.core.lifting.haze import Haze, find_haze
+from vera.core.lifting.smooth import blur
 
 SIZE, FRAMES = (96, 160), 5
 GREY = (0.8, 0.8, 0.8)

@@ -10,20 +10,21 @@ import torch
 
 from benchmarks import lift as benchmark
 from benchmarks.spoil import spoil
-from core import lift, render
-from core.data.clips import make_clip
-from core.errors import InputError, OutOfMemory
-from core.lifting.clip import lift_clip
-from core.lifting.drift import contrast_kept
-from core.lifting.layers import least_alpha
-from core.lifting.pair import match_frames, refuse_other_picture, same_size
-from core.lifting.smooth import blur
-from core.memory import within_memory
-from core.plate.color_curve import decode_srgb, encode_srgb
-from core.plate.color_space import find_space
-from core.recipe import EditRecipe
+from vera.core.cli import lift
+from vera.core.cli import render
+from vera.core.data.engine.clips import make_clip
+from vera.core.errors import InputError, OutOfMemory
+from vera.core.lifting.lift_window import lift_clip
+from vera.core.lifting.drift import contrast_kept
+from vera.core.lifting.layers import least_alpha
+from vera.core.lifting.matching import match_frames, refuse_other_picture, same_size
+from vera.core.lifting.smooth import blur
+from vera.core.job.memory import within_memory
+from vera.core.plate.color_curve import decode_srgb, encode_srgb
+from vera.core.plate.color_space import find_space
+from vera.core.recipe import EditRecipe
 from tests.plate.media import write_image, write_movie
-from core.layer.exact_file import read_image as pixels
+from vera.core.files import read_image as pixels
 
 SIZE = (80, 144)
 FRAMES = 5
@@ -337,7 +338,7 @@ def test_memory_that_runs_out_is_said_at_once(tmp_path, clip):
 def test_wrong_arguments_name_this_door(capsys):
     assert lift.main(["--plate", "x"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "--edited" in line and "core.lift --help" in line
+    assert "--edited" in line and "vera lift --help" in line
 
 
 # Frame rates

@@ -9,10 +9,10 @@ from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanVACE
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from core import render
-from core.lifting import shot as shot_module
+from vera.core.cli import render
+from vera.core.backends import lift as shot_module
 from tests.plate.media import write_image
-from core.layer.exact_file import read_image as pixels
+from vera.core.files import read_image as pixels
 
 SIZE = (48, 64)
 

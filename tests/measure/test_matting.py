@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from skimage import measure
 
-from core.measure import matting
+from vera.core.measure import matting
 
 RNG = np.random.default_rng(5)
 

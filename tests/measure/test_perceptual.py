@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from core.errors import InputError
-from core.measure.perceptual import Lpips
+from vera.core.errors import InputError
+from vera.core.measure.perceptual import Lpips
 
 ALEX = [(3, 64, 11, 4, 2), "p", (64, 192, 5, 1, 2), "p", (192, 384, 3, 1, 1), (384, 256, 3, 1, 1), (256, 256, 3, 1, 1)]
 VGG = [(3, 8), (8, 8), "p", (8, 12), (12, 12), "p", (12, 16), (16, 16), (16, 16), "p"]

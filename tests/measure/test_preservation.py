@@ -6,8 +6,8 @@ import torch
 from scipy import ndimage
 from skimage import metrics
 
-from core.measure import preservation
-from core.measure.preservation import MARGIN, Preservation, outside, psnr, ssim, ssim_map
+from vera.core.measure import preservation
+from vera.core.measure.preservation import MARGIN, Preservation, outside, psnr, ssim, ssim_map
 
 RNG = np.random.default_rng(9)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from core.measure.video import Video, flicker, sharpness
+from vera.core.measure.video import Video, flicker, sharpness
 
 RNG = np.random.default_rng(2)
 

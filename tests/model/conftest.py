@@ -59,7 +59,7 @@ def vae():
 def original_names(state):
     """The original release's names for diffusers' state, written against the release's own module tree.
 
-    Independent of core.model.wan: built name by name from how the release declares its modules.
+    Independent of vera.core.model.wan.checkpoint: built name by name from how the release declares its modules.
     """
     out = {}
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
-from core.errors import InputError
-from core.model.codec import WanCodec, latent_frames, pad_frames
+from vera.core.errors import InputError
+from vera.core.model.codec import WanCodec, latent_frames, pad_frames
 
 
 @pytest.fixture(params=["pixels", "patches"])

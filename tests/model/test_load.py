@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from core.errors import InputError
-from core.model.load import Limits, fingerprint, load_model
-from core.model.wan import branch_wan
+from vera.core.errors import InputError
+from vera.core.model.load import Limits, fingerprint, load_model
+from vera.core.model.wan.checkpoint import branch_wan
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_lower_precision_leaves_the_islands_and_the_codec(vera):
 
 
 def test_offloaded_parts_are_read_outside_the_device(vera, monkeypatch):
-    from core.model import load
+    from vera.core.model import load
 
     read, files = {}, load.TensorFiles
     monkeypatch.setattr(load, "TensorFiles", lambda folder, device: read.update({folder.name: device}) or files(folder, "cpu"))
@@ -136,7 +136,7 @@ def test_wrong_limits_are_refused(vera, text):
 
 @pytest.mark.parametrize(
     "name, message",
-    [("nonsense", "neither 'mini' nor a directory"), ("1.3b", "core.model.wan"), ("14b", "no weights of that size")],
+    [("nonsense", "neither 'mini' nor a directory"), ("1.3b", "vera.core.model.wan.checkpoint"), ("14b", "no weights of that size")],
 )
 def test_unknown_names(name, message):
     with pytest.raises(InputError, match=message):
@@ -165,7 +165,7 @@ def test_tensors_that_do_not_fit_are_named_before_any_is_read(vera, part, monkey
 
     name = sorted(load_file(sorted((vera / part).glob("*.safetensors"))[0]))[0]
     edit(vera / part, spoil)
-    monkeypatch.setattr("core.model.tensors.TensorFiles.get", lambda *_: pytest.fail("a weight was read"))
+    monkeypatch.setattr("vera.core.model.tensors.TensorFiles.get", lambda *_: pytest.fail("a weight was read"))
     with pytest.raises(InputError, match=f"{part}: .*1 missing: {name}; 1 surplus: away"):
         load_model(str(vera), "cpu")
 

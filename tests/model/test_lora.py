@@ -7,12 +7,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from core.errors import InputError
-from core.model.config import BRANCHES, TransformerConfig
-from core.model.load import load_model
-from core.model.lora import Loras, add_lora, load_lora, lora_state, merge_lora, save_lora
-from core.model.transformer import Transformer
-from core.model.wan import TO_ORIGINAL, branch_wan, config_from_wan, main, vera_state_dict
+from vera.core.errors import InputError
+from vera.core.model.config import BRANCHES, TransformerConfig
+from vera.core.model.load import load_model
+from vera.core.model.lora import Loras, add_lora, load_lora, lora_state, merge_lora, save_lora
+from vera.core.model.transformer import Transformer
+from vera.core.model.wan.checkpoint import TO_ORIGINAL, branch_wan, config_from_wan, main, vera_state_dict
 from tests.model.conftest import randomise
 
 MODULES = [

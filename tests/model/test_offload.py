@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from core.model import offload
-from core.model.load import load_model
+from vera.core.model import offload
+from vera.core.model.load import load_model
 
 
 class Traveller(nn.Module):

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from core.model import transformer
-from core.model.config import TransformerConfig
-from core.model.transformer import JointBlock, joint_linear, rotary_table
+from vera.core.model import transformer
+from vera.core.model.config import TransformerConfig
+from vera.core.model.transformer import JointBlock, joint_linear, rotary_table
 
 
 def block_and_inputs(batch=2):

@@ -5,12 +5,12 @@ import sys
 import pytest
 import torch
 
-from core.errors import InputError
-from core.model import load
-from core.model.footprint import weight_bytes
-from core.model.load import load_model
-from core.model.offload import computing_device
-from core.model.wan import branch_wan
+from vera.core.errors import InputError
+from vera.core.model import load
+from vera.core.model.footprint import weight_bytes
+from vera.core.model.load import load_model
+from vera.core.model.offload import computing_device
+from vera.core.model.wan.checkpoint import branch_wan
 
 # Relative L1 of the output's change against bf16, on random weights of small geometry.
 ERROR = {"int8": 0.02, "fp8": 0.06}
@@ -120,7 +120,7 @@ def test_each_block_is_there_only_while_it_works(vera, inputs, monkeypatch):
 
 
 def test_blocks_need_accelerate(vera, monkeypatch):
-    monkeypatch.setattr("core.model.offload.find_spec", lambda name: None)
+    monkeypatch.setattr("vera.core.model.offload.find_spec", lambda name: None)
     with pytest.raises(InputError, match="needs accelerate"):
         load_model(vera, "cpu", offload="blocks")
 
@@ -130,7 +130,7 @@ def test_a_shot_by_all_of_these_means(vera, tmp_path, capsys):
     import json
     from pathlib import Path
 
-    from core import render
+    from vera.core.cli import render
     from tests.plate.media import write_sequence
 
     (Path(vera) / "model.json").write_text(json.dumps({"max_frames": 9, "pixels": 48 * 32, "steps": 1, "guidance": 1.0}))

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from core.errors import InputError
-from core.model.config import PRESETS
-from core.model.load import load_model
-from core.model.save import save_model, write_transformer
-from core.model.tensors import TensorFiles
-from core.model.wan import NEW, branch_wan, config_from_wan, main, vera_sources
+from vera.core.errors import InputError
+from vera.core.model.config import PRESETS
+from vera.core.model.load import load_model
+from vera.core.model.save import save_model, write_transformer
+from vera.core.model.tensors import TensorFiles
+from vera.core.model.wan.checkpoint import NEW, branch_wan, config_from_wan, main, vera_sources
 from tests.model.conftest import original_names
 
 GEOMETRY = {"1.3b": (12, 8960, 30, 1_418_996_800), "14b": (40, 13824, 40, 14_288_491_584)}
@@ -75,11 +75,11 @@ def test_a_sharded_checkpoint_of_14b_is_understood_from_its_headers(published, t
 
 STREAM = """
 import gc, sys, torch
-from core.model.load import fill
-from core.model.tensors import TensorFiles
-from core.model.config import TransformerConfig
-from core.model.transformer import Transformer, kept_in_float32
-from core.model.wan import branch_wan
+from vera.core.model.load import fill
+from vera.core.model.tensors import TensorFiles
+from vera.core.model.config import TransformerConfig
+from vera.core.model.transformer import Transformer, kept_in_float32
+from vera.core.model.wan.checkpoint import branch_wan
 import huggingface_hub.serialization
 
 source, target, keep_open = sys.argv[1], sys.argv[2], sys.argv[3] == "keep"
@@ -178,7 +178,7 @@ def test_other_tools_read_the_folder(vera):
     from huggingface_hub import load_torch_model
     from transformers import UMT5EncoderModel
 
-    from core.model.transformer import Transformer
+    from vera.core.model.transformer import Transformer
 
     model = load_model(str(vera), "cpu")
     other = Transformer(model.transformer.config)
@@ -218,7 +218,7 @@ def test_a_vera_is_written_anew_in_another_type(vera, tmp_path, capsys):
 
 def test_a_failed_write_leaves_nothing(vera, tmp_path, monkeypatch):
     model = load_model(str(vera), "cpu")
-    monkeypatch.setattr("core.model.save.write_index", lambda root: 1 / 0)
+    monkeypatch.setattr("vera.core.model.save.write_index", lambda root: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_model(model, tmp_path / "saved")
     assert not list(tmp_path.glob("saved*"))

@@ -2,8 +2,8 @@ import pytest
 import torch
 from diffusers.pipelines.wan import pipeline_wan
 
-from core.errors import InputError
-from core.model.text import WanText, clean
+from vera.core.errors import InputError
+from vera.core.model.text import WanText, clean
 
 
 @pytest.fixture

@@ -7,16 +7,16 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed, WanTransformer3DModel
 from torch.nn.functional import scaled_dot_product_attention
 
-from core.errors import InputError
-from core.model.config import BRANCHES, PRESETS, TransformerConfig
-from core.model.transformer import (
+from vera.core.errors import InputError
+from vera.core.model.config import BRANCHES, PRESETS, TransformerConfig
+from vera.core.model.transformer import (
     Transformer,
     kept_in_float32,
     rotary_table,
     rotate,
     velocity_of,
 )
-from core.model.wan import config_from_wan, parameter_shapes, vera_state_dict
+from vera.core.model.wan.checkpoint import config_from_wan, parameter_shapes, vera_state_dict
 
 CONFIG = TransformerConfig(dim=60, heads=3, layers=2, ffn_dim=72, text_dim=32, freq_dim=16, latent_channels=4)
 
@@ -90,7 +90,7 @@ def test_branches_meet_nowhere_but_in_attention(sample, monkeypatch):
     def separate(*qkv):
         return scaled_dot_product_attention(*(x.transpose(2, 3) for x in qkv)).transpose(2, 3)
 
-    monkeypatch.setattr("core.model.transformer.attention_variant", lambda name, grid: separate)
+    monkeypatch.setattr("vera.core.model.transformer.attention_variant", lambda name, grid: separate)
     vera = random_vera()
     before = run(vera, sample)
     with torch.no_grad():

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.service import client
+from vera.core.service import client
 from tests.nuke_plugin.conftest import FAKE, ROOT, edit_node, old_python
 from tests.nuke_plugin.pixels import read_exr, write_exr
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from core.plate.color import PlateColor
-from core.plate.color_space import ColorSpace, find_space
+from vera.core.plate.color import PlateColor
+from vera.core.plate.color_space import ColorSpace, find_space
 
 BITS = {"uint8": 8, "uint10": 10, "uint12": 12, "uint16": 16, "uint32": 32}
 DTYPES = {"uint8": np.uint8, "uint10": np.uint16, "uint12": np.uint16, "uint16": np.uint16, "uint32": np.uint32,

@@ -4,9 +4,9 @@ import numpy as np
 import OpenImageIO as oiio
 import pytest
 
-from core.plate.color import PlateColor
-from core.plate.color_curve import SCENE
-from core.plate.color_space import LINEAR, SRGB, find_space
+from vera.core.plate.color import PlateColor
+from vera.core.plate.color_curve import SCENE
+from vera.core.plate.color_space import LINEAR, SRGB, find_space
 
 
 def _encode_one(x: float) -> float:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from core.plate.color_curve import DISPLAY, SCENE, decode_srgb, encode_srgb
+from vera.core.plate.color_curve import DISPLAY, SCENE, decode_srgb, encode_srgb
 
 
 def _encode_one(x: float) -> float:

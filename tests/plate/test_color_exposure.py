@@ -3,9 +3,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from core.plate.color import PlateColor
-from core.plate.color_exposure import shot_exposure
-from core.plate.color_space import LINEAR, SRGB, find_space
+from vera.core.plate.color import PlateColor
+from vera.core.plate.color_exposure import shot_exposure
+from vera.core.plate.color_space import LINEAR, SRGB, find_space
 
 COLOR = PlateColor(LINEAR, "float")
 

@@ -5,10 +5,10 @@ import OpenImageIO as oiio
 import PyOpenColorIO as ocio
 import pytest
 
-from core.errors import InputError
-from core.plate.color_curve import decode_srgb
-from core.plate.color_space import LINEAR, SRGB, find_space, resolve_space, space_of_primaries
-from core.plate.source import open_plate
+from vera.core.errors import InputError
+from vera.core.plate.color_curve import decode_srgb
+from vera.core.plate.color_space import LINEAR, SRGB, find_space, resolve_space, space_of_primaries
+from vera.core.plate.source import open_plate
 from tests.plate.media import grey_levels, write_image, write_movie
 
 REC709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)

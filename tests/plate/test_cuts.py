@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from core.errors import InputError
-from core.plate.cuts import AHEAD, refuse_cuts_outside, with_cuts
-from core.recipe import parse_cuts
+from vera.core.errors import InputError
+from vera.core.plate.cuts import AHEAD, refuse_cuts_outside, with_cuts
+from vera.core.recipe import parse_cuts
 
 
 def backdrop(seed, height=27, width=144):

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import InputError
-from core.plate.pattern import choose_frames, find_pattern, frame_in_name, parse_frames, show_frames
+from vera.core.errors import InputError
+from vera.core.plate.pattern import choose_frames, find_pattern, frame_in_name, parse_frames, show_frames
 
 
 def test_every_range_reads_back():

@@ -3,7 +3,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from core.plate.pixel import PIXEL_TYPES, dtype_of, to_unit
+from vera.core.plate.pixel import PIXEL_TYPES, dtype_of, to_unit
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 16])

@@ -3,9 +3,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from core.errors import InputError
-from core.plate.region import Region, region_of
-from kernels.over import over
+from vera.core.errors import InputError
+from vera.core.plate.region import Region, region_of
+from vera.kernels.over import over
 
 
 def plate(width=60, height=40, offset=(0, 0)):

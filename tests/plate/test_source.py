@@ -10,8 +10,8 @@ import numpy as np
 import OpenImageIO as oiio
 import pytest
 
-from core.errors import InputError
-from core.plate.source import open_mask, open_plate
+from vera.core.errors import InputError
+from vera.core.plate.source import open_mask, open_plate
 from tests.plate.media import grey_levels, planar, write_image, write_movie, write_sequence
 
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from core.errors import Stopped
-from core.model.camera import Camera, follow
-from core.model.drawing import moments
-from core.sampling.denoise import MOST_CACHES, denoise, seeded_noise
-from core.sampling.denoise import sample as sample_frames
-from core.sampling.latents import InMemory, States, StatesInMemory
-from core.sampling.savers import Savers
-from core.sampling.windows import windows
+from vera.core.errors import Stopped
+from vera.core.model.mini.camera import Camera, follow
+from vera.core.model.mini.drawing import moments
+from vera.core.sampling.denoise import MOST_CACHES, denoise, seeded_noise
+from vera.core.sampling.denoise import sample as sample_frames
+from vera.core.sampling.latent_store import InMemory, States, StatesInMemory
+from vera.core.sampling.speed_options import Savers
+from vera.core.sampling.time_windows import windows
 
 CLEAN = torch.linspace(-1, 1, 3 * 2 * 3 * 4 * 4).reshape(1, 3, 2, 3, 4, 4)
 SOURCE = torch.zeros(1, 2, 3, 4, 4)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import UniPCMultistepScheduler
 
-from core.sampling.solver import Solver
+from vera.core.sampling.solver import Solver
 
 
 def field(latents, sigma):

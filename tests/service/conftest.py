@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from core.service import client
+from vera.core.service import client
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = Path(__file__).with_name("stand_in_worker.py")
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from core.service import server
+from vera.core.service import server
 values = json.loads(sys.argv[1])
 values["folder"] = Path(values["folder"])
 server.run(server.Settings(**values))

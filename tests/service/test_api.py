@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from core.service import api
-from core.service.security import Refusal
+from vera.core.service import api
+from vera.core.service.security import Refusal
 from tests.service.test_security import ask
 
 COUNT = int(os.environ.get("VERA_FUZZ", 300))

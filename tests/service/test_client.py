@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from core.recipe import EditRecipe
-from core.service import client
-from core.service.client import Client, NotRunning, PathMap, ServiceError, connect
+from vera.core.recipe import EditRecipe
+from vera.core.service import client
+from vera.core.service.client import Client, NotRunning, PathMap, ServiceError, connect
 from tests.service.conftest import ROOT, until
 
 FILE = Path(client.__file__)
@@ -82,7 +82,7 @@ def test_a_service_that_cannot_start_is_one_line(tmp_path):
         connect(tmp_path / "no-python", folder=tmp_path)
     with pytest.raises(ServiceError, match="ended at once"):
         connect("/bin/false", folder=tmp_path)
-    with pytest.raises(NotRunning, match="python -m core.serve"):
+    with pytest.raises(NotRunning, match="vera serve"):
         connect(folder=tmp_path)
 
 
@@ -93,7 +93,7 @@ def test_options_go_to_the_service_that_is_started(tmp_path):
     python.chmod(0o700)
     with pytest.raises(ServiceError, match="ended at once"):
         connect(python, folder=tmp_path, options=("--device", "cpu"))
-    assert (tmp_path / "asked").read_text() == "-m core.serve --device cpu\n"
+    assert (tmp_path / "asked").read_text() == "-m vera serve --device cpu\n"
 
 
 def test_it_tells_which_fields_a_recipe_may_have(service):

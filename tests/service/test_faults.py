@@ -16,8 +16,8 @@ import zlib
 import numpy as np
 import pytest
 
-from core.layer import exact_file
-from kernels.pixel_hash import pixel_hash
+from vera.core import files as exact_file
+from vera.kernels.pixel_hash import pixel_hash
 from tests.plate.media import write_image, write_sequence
 from tests.service.conftest import until
 

@@ -3,9 +3,9 @@ import threading
 
 import pytest
 
-from core.errors import InputError
-from core.service import jobs
-from core.service.jobs import Queue, Refused
+from vera.core.errors import InputError
+from vera.core.service import jobs
+from vera.core.service.jobs import Queue, Refused
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ def test_a_queue_is_watched_and_worked_with(browser, service, recipe):
 def test_without_the_key_it_says_what_to_do(browser, make_service):
     service = make_service().start()
     browser.open(page_of(service))
-    until(lambda: "core.serve --open" in browser.run("return document.querySelector('#trouble').textContent"), 30, "words")
+    until(lambda: "vera serve --open" in browser.run("return document.querySelector('#trouble').textContent"), 30, "words")
     assert jobs_on(browser) == []
 
 

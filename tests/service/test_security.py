@@ -8,9 +8,9 @@ import stat
 
 import pytest
 
-from core.errors import InputError
-from core.service import security
-from core.service.client import NotRunning, ServiceError, discover
+from vera.core.errors import InputError
+from vera.core.service import security
+from vera.core.service.client import NotRunning, ServiceError, discover
 
 OVER = security.MAX_BODY + 1
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from core.service.client import ServiceError
+from vera.core.service.client import ServiceError
 from tests.service.conftest import until
 
 
@@ -166,7 +166,7 @@ def test_two_servers_at_once_are_one(make_service, tmp_path):
 
     from tests.service.conftest import ROOT
 
-    command = [sys.executable, "-m", "core.serve", "--folder", str(tmp_path / "one")]
+    command = [sys.executable, "-m", "vera", "serve", "--folder", str(tmp_path / "one")]
     servers = [
         subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)
     ]
@@ -216,7 +216,7 @@ def test_a_damaged_queue_is_one_clear_message(make_service, tmp_path):
     folder.mkdir()
     (folder / "queue.sqlite").write_bytes(b"not a database " * 1000)
     done = subprocess.run(
-        [sys.executable, "-m", "core.serve", "--folder", str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "vera", "serve", "--folder", str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "move it away" in done.stderr
 

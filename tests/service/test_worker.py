@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from core.errors import InputError, OutOfMemory
-from core.service import worker
-from core.service.lock import FileLock, Held
+from vera.core.errors import InputError, OutOfMemory
+from vera.core.service import worker
+from vera.core.service.lock import FileLock, Held
 from tests.plate.media import write_sequence
 
 
@@ -62,7 +62,7 @@ def test_a_failure_says_what_and_the_mend_in_one_line(error, kind, words):
 
 
 def test_the_model_is_kept_until_its_files_change(tmp_path, monkeypatch):
-    from core.model import load
+    from vera.core.model import load
 
     loads = []
 
@@ -83,7 +83,7 @@ def test_the_model_is_kept_until_its_files_change(tmp_path, monkeypatch):
 
 def test_out_of_memory_is_tried_by_cheaper_means_and_said(tmp_path, monkeypatch):
     """The model has no room for two passes at once: the job is made in two, and its report says why."""
-    from core.model.transformer import Transformer
+    from vera.core.model.transformer import Transformer
     forward = Transformer.forward
 
     def small(self, latents, *given, **more):
@@ -105,7 +105,7 @@ def test_the_warm_model_is_of_what_was_asked_and_of_its_files(tmp_path, monkeypa
     from types import SimpleNamespace
 
     loads, lora = [], tmp_path / "lora.safetensors"
-    monkeypatch.setattr("core.model.load.load_model", lambda *g, **a: loads.append(a) or SimpleNamespace(device="cpu"))
+    monkeypatch.setattr("vera.core.model.load.load_model", lambda *g, **a: loads.append(a) or SimpleNamespace(device="cpu"))
     warm = worker.WarmModel(Heard())
     lora.write_bytes(b"a")
     for asked in ({}, {}, {"lora": (f"{lora}:0.5",)}, {"lora": (f"{lora}:0.5",)}, {"lora": (f"{lora}:1",)}, {"weights": "int8"}):
@@ -118,7 +118,7 @@ def test_the_warm_model_is_of_what_was_asked_and_of_its_files(tmp_path, monkeypa
 
 
 def test_out_of_memory_to_the_end_is_the_jobs_failure(tmp_path, monkeypatch):
-    from core.model.transformer import Transformer
+    from vera.core.model.transformer import Transformer
     def never(*given, **more):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -131,7 +131,7 @@ def test_out_of_memory_to_the_end_is_the_jobs_failure(tmp_path, monkeypatch):
 
 def test_the_next_job_begins_with_what_had_room(tmp_path, monkeypatch):
     """Three latent frames fit, four do not: the second job's first pass has three, and its warning says why."""
-    from core.model.transformer import Transformer
+    from vera.core.model.transformer import Transformer
 
     forward, seen = Transformer.forward, []
 
@@ -157,7 +157,7 @@ def test_the_next_job_begins_with_what_had_room(tmp_path, monkeypatch):
 @pytest.mark.parametrize("after", [0, 2])
 def test_a_copy_whose_source_goes_meanwhile_is_rendered(tmp_path, monkeypatch, after):
     """The donor's frame after so many is gone: what was copied stays, the rest is made, the pixels are the same."""
-    from core.layer.delivery import Delivery
+    from vera.core.layer.delivery import Delivery
 
     line, load = Heard(), worker.WarmModel(Heard())
     command = job(tmp_path, "first", frames=3)
@@ -211,9 +211,9 @@ def test_thumbnails_are_evenly_over_the_frames(tmp_path, count, shown):
 def test_a_thumbnail_is_the_layer_over_a_checkerboard(tmp_path):
     from PIL import Image
 
-    from core.layer.blend import Blending
-    from core.layer.preview import THUMBNAIL, write_thumbnail
-    from core.plate.color_space import LINEAR
+    from vera.core.layer.blend_space import Blending
+    from vera.core.layer.preview import THUMBNAIL, write_thumbnail
+    from vera.core.plate.color_space import LINEAR
 
     class Plate:
         width, height, pixel_aspect = 40, 20, 1.0

@@ -5,7 +5,7 @@ import json
 import numpy as np
 from PIL import Image, ImageColor
 
-from core.training.curve import BOTTOM, COLORS, HEIGHT, TOP, draw_curve
+from vera.core.training.curve import BOTTOM, COLORS, HEIGHT, TOP, draw_curve
 
 
 def test_losses_stand_at_their_height(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from core.training.state import Ema, load_state, save_state, trapezoid
+from vera.core.training.state import Ema, load_state, save_state, trapezoid
 
 
 def steps(model, optimizer, count, first):

@@ -142,7 +142,7 @@ async function watch() {
     } catch (error) {
       if (error.status === 401) {
         $("#state").textContent = "";
-        return say("This page needs the key of the running service: open it with python -m core.serve --open");
+        return say("This page needs the key of the running service: open it with vera serve --open");
       }
       $("#state").textContent = "the service does not answer";
       await new Promise((resume) => setTimeout(resume, 2000));

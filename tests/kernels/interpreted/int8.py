@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kernels import int8
+from vera.kernels import int8
 from tests.kernels import truth
 
 torch.set_num_threads(1)

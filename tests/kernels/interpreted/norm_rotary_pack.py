@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kernels.norm_rotary_pack import norm_rotary_pack, norm_rotary_pack_reference
+from vera.kernels.norm_rotary_pack import norm_rotary_pack, norm_rotary_pack_reference
 from tests.kernels import truth
 from tests.kernels.packing import exact, packing_inputs
 

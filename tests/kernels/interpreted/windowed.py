@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kernels.windowed import window_mask, windowed_attention, windowed_attention_reference
+from vera.kernels.windowed import window_mask, windowed_attention, windowed_attention_reference
 from tests.kernels import truth
 
 torch.set_num_threads(1)

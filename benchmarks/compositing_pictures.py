@@ -1,0 +1,132 @@
+"""The pictures and figures of compositing.md: `python benchmarks/compositing_pictures.py`, from the repository's root."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from vera.core.layer.blend_space import Change, composite, find_blending, layer_for_blending
+from vera.core.plate.color import PlateColor
+from vera.core.plate.color_curve import DISPLAY, SCENE, decode_srgb, encode_srgb
+from vera.core.plate.color_space import LINEAR, SRGB
+from vera.core.plate.source import open_plate
+
+HERE = Path(__file__).parent
+SIZE = (180, 320)
+
+
+def frame():
+    """A frame of the demo's plate, small: (h, w, 3) display values."""
+    pixels = open_plate("demo/plate.mp4", "20").read(20)
+    return np.asarray(Image.fromarray(pixels).resize(SIZE[::-1], Image.Resampling.BOX), np.float32) / 255
+
+
+def drawn():
+    """A layer as a model makes it, straight: a soft shadow on the left, smoke on the right, a ball between."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]] / SIZE[0]
+    at = lambda cx, cy, r: np.clip(1 - np.hypot(x - cx, y - cy) / r, 0, 1)  # noqa: E731
+    shadow = 0.75 * np.clip(2 * at(0.4, 0.6, 0.45), 0, 1)
+    smoke = 0.7 * np.clip(1.5 * at(1.35, 0.45, 0.45), 0, 1)
+    ball = np.clip(40 * at(0.88, 0.5, 0.2), 0, 1)
+    alpha = np.maximum(np.maximum(shadow, smoke), ball)
+    color = np.where((smoke > shadow)[..., None], [0.75, 0.75, 0.78], [0.02, 0.02, 0.04])
+    light = np.clip(1.1 - 3 * np.hypot(x - 0.83, y - 0.44), 0.1, 1)[..., None]
+    color = np.where((ball > 0.02)[..., None], light * [0.85, 0.12, 0.08], color)
+    return color.astype(np.float32), alpha.astype(np.float32)
+
+
+def sheet(name, panels):
+    """Panels (title, display values) side by side, two in a row."""
+    height, width, margin, label = *SIZE, 8, 16
+    rows = (len(panels) + 1) // 2
+    page = Image.new("RGB", (2 * (width + margin) + margin, rows * (height + label + margin) + margin), (24, 24, 24))
+    draw = ImageDraw.Draw(page)
+    for i, (title, picture) in enumerate(panels):
+        left, top = margin + (i % 2) * (width + margin), margin + (i // 2) * (height + label + margin)
+        draw.text((left, top), title, fill=(220, 220, 220))
+        page.paste(Image.fromarray(np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)), (left, top + label))
+    page.quantize(256, dither=Image.Dither.NONE).save(HERE / f"compositing-{name}.png", optimize=True)
+
+
+def steps(picture, truth):
+    error = 255 * np.abs(np.clip(picture, 0, 1) - truth)
+    return f"{error.mean():.2f} steps of 255 on average, {error.max():.0f} at worst"
+
+
+def blending_space():
+    """The layer laid over in linear light: made for it, and as the model had it."""
+    plate, (edit, alpha) = frame(), drawn()
+    color, a = PlateColor(SRGB, "float"), alpha[..., None]
+    truth = a * edit + (1 - a) * plate
+    ours = composite(
+        plate,
+        layer_for_blending(edit, alpha, plate, color, find_blending("linear", None, SRGB)),
+        color,
+        find_blending("linear", None, SRGB),
+    )
+    naive = encode_srgb((a * decode_srgb(edit) + (1 - a) * decode_srgb(plate)).astype(np.float32))
+    print("blending space: made for it", steps(ours, truth), "| unchanged", steps(naive, truth))
+    sheet("space", [
+        ("plate", plate), ("as the model composed it", truth),
+        ("the layer, laid over in linear light", ours), ("the same alpha and colour, not made for linear light", naive),
+    ])  # fmt: skip
+
+
+def highlights():
+    """A shadow of half the codes over a window of 30 times white; shown three stops down."""
+    plate = decode_srgb(frame()) * np.float32(0.7)
+    plate[30:90, 60:110] = 30
+    plate[30:90, 200:250] = 30
+    alpha = np.zeros(SIZE, np.float32)
+    alpha[:, 160:] = 0.5
+    edit, color = np.zeros((*SIZE, 3), np.float32), PlateColor(LINEAR, "float")
+    source, blending = color.to_model(plate), find_blending("linear", None, LINEAR)
+    ours = composite(plate, layer_for_blending(edit, alpha, source, color, blending), color, blending)
+    crushed = SCENE.decode((1 - alpha[..., None]) * source)
+    print(
+        f"highlight of 30 under half a shadow: {ours[60, 225, 0]:.2f};"
+        f" white keeps {SCENE.passes(np.float32([0.5]))[0]:.4f};"
+        f" composed in codes {crushed[60, 225, 0]:.2f}"
+    )
+    down = lambda light: DISPLAY.encode((light / np.float32(8)).astype(np.float32))  # noqa: E731
+    sheet("highlights", [
+        ("plate, two windows of 30 x white, three stops down", down(plate)),
+        ("half a shadow on the right: the layer", down(ours)),
+        ("the same, composed in codes: the window is gone", down(crushed)),
+        ("the layer, at its own exposure", DISPLAY.encode(ours)),
+    ])  # fmt: skip
+
+
+def relative():
+    """Day for night by a codec that loses grain and highlights: its colour, and the plate's own."""
+    rng = np.random.default_rng(0)
+    smooth = decode_srgb(frame())
+    plate = (smooth * 2 ** (0.3 * rng.standard_normal((*SIZE, 1)))).astype(np.float32)
+    color, blending = PlateColor(LINEAR, "float"), find_blending("linear", None, LINEAR)
+
+    def low(light):
+        codes = Image.fromarray(np.rint(255 * SCENE.encode(light)).astype(np.uint8)).resize(
+            (80, 45), Image.Resampling.BOX
+        )
+        return np.asarray(codes.resize(SIZE[::-1], Image.Resampling.BILINEAR), np.float32) / 255
+
+    codec, night = low(plate), low(plate * np.float32([0.25, 0.35, 0.6]))
+    alpha, one = np.ones(SIZE, np.float32), np.ones(SIZE, np.float32)
+    source = color.to_model(plate)
+    lay = lambda change: composite(
+        plate, layer_for_blending(night, alpha, source, color, blending, change), color, blending
+    )  # noqa: E731
+    sheet("relative", [
+        ("plate with grain", DISPLAY.encode(plate)), ("the plate, out of a codec", DISPLAY.encode(SCENE.decode(codec))),
+        ("replace: the decoded colour", DISPLAY.encode(lay(None))),
+        ("relative: the plate, changed as much", DISPLAY.encode(lay(Change(plate, codec, one)))),
+    ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    blending_space()
+    highlights()
+    relative()

@@ -1,0 +1,131 @@
+"""`vera compare`: the paper's benchmark for models of ours and for any editor's results."""
+
+import argparse
+import sys
+import traceback
+from pathlib import Path
+
+from vera.core.errors import InputError, Stopped
+from vera.core.cli.arguments import Parser
+from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT, stop_request
+
+DESCRIPTION = """\
+Runs models over the rows of a test set, takes other editors' finished results beside them, and puts
+both into one table, with the published figures of the paper below and a report to look at.
+docs/evaluation.md explains every figure."""
+
+EPILOG = """\
+results in OUT:
+  table.md  table.json      means by method, beside the published rows; what failed, by name
+  report/index.html         players side by side, worst clips first
+  results/METHOD/CLIP/      what models rendered, each a delivery of core.render
+  figures/METHOD/CLIP.json  one clip's figures
+
+examples:
+  vera compare test/obj-add.jsonl test/bg-change.jsonl --model vera=path/to/vera --out out/compare
+  vera compare test/obj-add.jsonl --model mini --results VACE=results/vace --clips 8 --out out/compare
+
+The same command again goes on where it stopped; a clip that is rendered or measured is not done again.
+exit codes: as of core.render; a clip that fails is named in the table, and the others go on."""
+
+
+def parser() -> argparse.ArgumentParser:
+    p = Parser(
+        prog="vera compare",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    p.add_argument("test", nargs="+", help="the test set's rows: JSONL files")
+    p.add_argument("--out", required=True, help="folder for the results")
+    p.add_argument("--root", help="what the rows' paths are relative to (default: each JSONL's folder)")
+    p.add_argument("--model", action="append", default=[], metavar="[NAME=]MODEL", help="render it; may be repeated")
+    p.add_argument(
+        "--results", action="append", default=[], metavar="[NAME=]FOLDER", help="videos of an editor; may be repeated"
+    )
+    p.add_argument("--clips", type=int, help="only this many rows, from the first on")
+    p.add_argument("--no-masks", action="store_true", help="render without the rows' masks")
+    p.add_argument("--steps", type=int, help="of rendering, as for core.render")
+    p.add_argument("--guidance", type=float, help="of rendering, as for core.render")
+    p.add_argument("--seed", type=int, help="of rendering, as for core.render")
+    p.add_argument(
+        "--alpha-of",
+        choices=("layer", "subject"),
+        default="layer",
+        help="what the rows' alphas of changed backgrounds are 1 on: what is edited (default), or the kept subject",
+    )
+    p.add_argument("--lpips", metavar="FILE", help="LPIPS weights (safetensors); without them it is not measured")
+    p.add_argument(
+        "--judge", metavar="COMMAND", help="a command or module:function that answers questions; else not measured"
+    )
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
+    return p
+
+
+def main(argv=None) -> int:
+    progress = None
+    try:
+        args = parser().parse_args(argv)
+        stopping = stop_request()
+
+        # Only now, so that --help and wrong arguments answer at once.
+        from vera.core.comparing.benchmark import compare, named_lpips
+        from vera.core.comparing.methods import Folder, Renderer, kept_model, named
+        from vera.core.comparing.rows import read_rows
+        from vera.core.model.device import choose_device
+        from vera.core.measure.judge import find_judge
+        from vera.core.progress import Progress
+
+        out = Path(args.out)
+        rows, broken = read_rows(args.test, args.root)
+        if args.clips is not None and args.clips < 1:
+            raise InputError(f"--clips {args.clips}: give 1 or more")
+        load = kept_model()
+        settings = {n: v for n in ("steps", "guidance", "seed") if (v := getattr(args, n)) is not None}
+        methods = [
+            Renderer(name, model, out / "results" / name, settings, not args.no_masks, args.device, load)
+            for name, model in named(args.model, "model")
+        ]
+        methods += [Folder(name, Path(folder), tuple(rows)) for name, folder in named(args.results, "results")]
+        refuse(methods)
+        rows = rows[: args.clips]
+        lpips = named_lpips(args.lpips, choose_device(args.device)) if args.lpips else None
+        judge = (args.judge, find_judge(args.judge)) if args.judge else None
+        progress = Progress(args.progress)
+        result = compare(rows, broken, methods, out, progress, stopping, args.alpha_of, lpips, judge)
+        failed = sum("error" in c for c in result["clips"])
+        text = f"{len(result['clips']) - failed} results measured, {failed} failed, {len(broken)} rows of no use"
+        progress.say(f"{text}; {out / 'report' / 'index.html'}", event="done", out=str(out))
+        return DONE
+    except InputError as error:
+        print(f"error: {str(error).replace('core.render --help', 'vera compare --help')}", file=sys.stderr)
+        return WRONG_INPUT
+    except Stopped as stop:
+        print(f"{stop}; the same command goes on from here", file=sys.stderr)
+        return STOPPED
+    except Exception as error:
+        traceback.print_exc()
+        print(f"fault: {error.__class__.__name__}: {error}", file=sys.stderr)
+        return FAULT
+    finally:
+        if progress is not None:
+            progress.close()
+
+
+def refuse(methods) -> None:
+    """What cannot be compared. Raises InputError."""
+    names = [m.name for m in methods]
+    if not names:
+        raise InputError("nothing to compare; give --model MODEL or --results NAME=FOLDER")
+    for name in names:
+        if names.count(name) > 1 or name in ("plate", "truth"):
+            raise InputError(f"method {name!r} is named twice, or is a word of the report; say --results OTHER=FOLDER")
+    for method in methods:
+        if not hasattr(method, "make") and not method.folder.is_dir():
+            raise InputError(f"--results {method.folder}: no such folder; name the one with the videos")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

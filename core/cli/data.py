@@ -1,0 +1,13 @@
+"""`vera data`: datasets and the data engine."""
+
+from vera.core.cli.group import run_group
+
+COMMANDS = {
+    "check": ("vera.core.data.datasets.check", "which rows of a layered dataset can be used"),
+    "sheet": ("vera.core.data.engine.sheet", "a contact sheet of what the data engine makes"),
+}
+
+
+def main(argv: list[str]) -> int:
+    """Run a subcommand; returns its exit code."""
+    return run_group("data", COMMANDS, argv)

@@ -1,0 +1,96 @@
+"""`vera farm`: shots of a list on one's own machines, by Ray."""
+
+import argparse
+import sys
+import traceback
+from contextlib import redirect_stdout
+
+from vera.core.errors import InputError, Stopped
+from vera.core.farm.shots import read_shots
+from vera.core.cli.arguments import Parser
+from vera.core.job.run import exit_status, stop_request
+
+DESCRIPTION = """\
+Renders shots on all the machines of a Ray cluster, or on this machine alone. A file holds one job, as core.render
+takes it, or a list of them. Shots whose delivery is whole are left alone, half ones go on, and those whose worker
+dies are begun again. An input that is wrong stops its own shot only."""
+
+EPILOG = """\
+examples:
+  vera farm shots.json
+  vera farm tonight/*.json --gpus 0.5           two workers a GPU
+  vera farm hero.json --share-windows           one long shot on all machines
+  ray start --head                                        a cluster: on one machine ...
+  ray start --address=HEAD:6379                           ... and on each of the others
+
+Ctrl-C stops at once, and the same command goes on. How to set up machines: docs/farm.md.
+exit codes: 0 all shots are whole; 2 the input of some is wrong; 3 stopped; 1 some failed, each after its retries."""
+
+
+def parser() -> argparse.ArgumentParser:
+    p = Parser(
+        prog="vera farm",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    p.add_argument("shots", nargs="+", metavar="FILE", help="job files (JSON), or lists of jobs")
+    p.add_argument(
+        "--address", help="of a Ray cluster, or local for none (default: $RAY_ADDRESS, this machine's, or none)"
+    )
+    p.add_argument("--cpus", type=float, default=1, help="CPU cores that a worker takes (default 1)")
+    p.add_argument("--gpus", type=float, help="GPUs that a worker takes, such as 0.5 (default 1, or 0 where there are none)")
+    p.add_argument("--retries", type=int, default=3, help="how often a shot is begun again (default 3)")
+    p.add_argument(
+        "--share-windows", action="store_true", help="shots one after the other, each one's windows on all workers"
+    )
+    p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
+    return p
+
+
+def check(args) -> None:
+    if not 0 < args.cpus < 10000 or args.gpus is not None and not 0 <= args.gpus < 10000:
+        raise InputError(f"--cpus {args.cpus:g}, --gpus {args.gpus}: give a number of cores above 0, and of GPUs from 0")
+    if not 0 <= args.retries <= 1000:
+        raise InputError(f"--retries {args.retries} is out of range; give a whole number from 0 to 1000")
+
+
+def farm(args) -> int:
+    """Render what was asked for and say how it went; returns the exit code. Raises InputError."""
+    check(args)
+    shots = read_shots(args.shots)
+    try:
+        from vera.core.farm import engine
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise InputError("Ray is not installed here; pip install 'vera-edit[farm]'") from None
+    from vera.core.farm.report import Report
+
+    report = Report(shots, args.progress)
+    with redirect_stdout(sys.stderr):  # Ray prints, and standard output is the report's alone
+        try:
+            engine.connect(args.address)
+            stopping = stop_request()  # after Ray, which takes signals for itself
+            gpus = args.gpus if args.gpus is not None else float(engine.gpus_there())
+            engine.run(shots, engine.Means(args.cpus, gpus, args.retries, args.share_windows), report, stopping)
+            return report.close()
+        finally:
+            report.progress.close()
+            engine.ray.shutdown()
+
+
+def main(argv=None) -> int:
+    try:
+        return farm(parser().parse_args(argv))
+    except (Exception, KeyboardInterrupt) as error:
+        code, line = exit_status(Stopped("stopped before the first shot") if isinstance(error, KeyboardInterrupt) else error)
+        if line.startswith("fault"):
+            traceback.print_exc()
+        print(line, file=sys.stderr)
+        return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

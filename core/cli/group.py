@@ -1,0 +1,17 @@
+"""A command with subcommands of its own, such as `vera data check`."""
+
+import importlib
+import sys
+from collections.abc import Mapping
+
+
+def run_group(name: str, commands: Mapping[str, tuple[str, str]], argv: list[str]) -> int:
+    """Run `vera NAME SUBCOMMAND ...`; commands: {subcommand: (module with a main, help line)}. Returns the exit code."""
+    usage = [f"usage: vera {name} COMMAND ...", "", *(f"  {n:12}{text}" for n, (_, text) in commands.items())]
+    if not argv or argv[0] in ("-h", "--help"):
+        print("\n".join(usage))
+        return 0 if argv else 2
+    if argv[0] not in commands:
+        print(f"error: vera {name} has no command {argv[0][:100]!r}; there are {', '.join(commands)}", file=sys.stderr)
+        return 2
+    return importlib.import_module(commands[argv[0]][0]).main(argv[1:])

@@ -1,0 +1,56 @@
+"""`vera plan`: what a shot takes of a GPU's memory, and how a full-size model is best kept there."""
+
+import argparse
+import sys
+
+from vera.core.cli.arguments import Parser
+from vera.core.errors import InputError
+from vera.core.recipe import OFFLOADS, WEIGHTS
+
+DESCRIPTION = "What a shot takes of a GPU's memory, and how a full-size model is best kept there."
+
+
+def pair(text):
+    width, x, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not WIDTHxHEIGHT, such as 1920x1080")
+    return int(width), int(height)
+
+
+def positive(kind):
+    def read(text):
+        value = kind(text)
+        if not 0 < value < 1e9:
+            raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+        return value
+
+    return read
+
+
+def main(argv=None) -> int:
+    parser = Parser(prog="vera plan", description=DESCRIPTION)
+    parser.add_argument("--model", default="1.3b", help="a model directory, 1.3b (default) or 14b")
+    parser.add_argument("--size", type=pair, default=(1920, 1080), metavar="WxH", help="of the plate, or the region")
+    parser.add_argument("--frames", type=positive(int), default=81, help="of the shot (81)")
+    parser.add_argument("--memory", type=positive(float), metavar="GIB", help="of the GPU (default: of the one here)")
+    parser.add_argument("--weights", choices=WEIGHTS, default="auto")
+    parser.add_argument("--offload", choices=OFFLOADS, default="auto")
+    parser.add_argument("--one-batch", action="store_true", help="both guidance passes at once")
+    try:
+        args = parser.parse_args(argv)
+        import torch
+
+        from vera.core.job.plan import GIB, Geometry, Planner, lines
+
+        memory = None if args.memory is None else int(args.memory * GIB)
+        if memory is None and torch.cuda.is_available():
+            memory = torch.cuda.get_device_properties(0).total_memory
+        planner = Planner(Geometry.of(args.model), args.size, args.frames, one_batch=args.one_batch)
+        chosen = planner.choose(memory, None, args.weights, args.offload) if memory else None
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for line in lines(planner, memory, chosen):
+        print(line)
+    return 0 if chosen or memory is None else 1
+

@@ -1,0 +1,130 @@
+"""`vera serve`: the resident service, and words with the one that runs."""
+
+import argparse
+import sys
+import webbrowser
+from pathlib import Path
+
+from vera.core.cli.arguments import Parser
+from vera.core.errors import InputError
+from vera.core.service import client
+
+DONE, FAULT, WRONG_INPUT, RUNS_ALREADY = 0, 1, 2, 3
+
+DESCRIPTION = """\
+Keeps a model warm and renders a queue of edits that survives crashes and reboots.
+Nuke and Blender start it by themselves; it listens on this machine only, and to you only."""
+
+EPILOG = """\
+  vera serve                     run it here until Ctrl-C (the queue stays)
+  vera serve --open              its page in your browser: queue, progress, cancel, retry
+  vera serve --submit job.json   put a job into its queue; the same file as for core.render
+  vera serve --allow /mnt/shots  let it read and write there (your home folder until any is named)
+  vera serve --status            what it does; --unload gives the model's memory back; --stop ends it
+
+It ends by itself when idle. State: one folder a user, with the queue, the token and service.log
+(VERA_SERVICE_DIR or --folder names another). docs/service.md has the API.
+exit codes: 0 done; 2 the input is wrong; 3 another one runs already; 1 our fault."""
+
+
+def parser():
+    p = Parser(
+        prog="vera serve",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+    )
+    ask = p.add_mutually_exclusive_group()
+    ask.add_argument("--open", action="store_true", help="open the running service's page in a browser")
+    ask.add_argument("--submit", metavar="JOB", help="put a job file into the running service's queue")
+    ask.add_argument("--status", action="store_true", help="say what the running service does")
+    ask.add_argument("--unload", action="store_true", help="make the running service give its model's memory back")
+    ask.add_argument("--stop", action="store_true", help="end the running service; its queue stays")
+    ask.add_argument("--allow", metavar="FOLDER", help="let the service use a folder, from now on")
+    p.add_argument("--folder", type=Path, help="the service's state (default: one folder a user)")
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--idle", type=seconds, default=1800, help="seconds without work and clients until it ends (1800)")
+    p.add_argument("--model-idle", type=seconds, default=300, help="seconds without work until the model goes (300)")
+    p.add_argument("--hang", type=seconds, default=60, help="seconds without a sign of life until the worker ends (60)")
+    p.add_argument("--stall", type=seconds, default=1800, help="seconds without progress until a job ends (1800)")
+    p.add_argument("--memory-limit", type=seconds, metavar="GIB", help="for the worker (three quarters of all; Linux)")
+    return p
+
+
+def seconds(text):
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def ask(args, folder):
+    """Words with the running service; returns what to print. Raises client.ServiceError, InputError."""
+    service = client.Client(folder)
+    if args.open:
+        service.health()
+        webbrowser.open((folder / "open.html").resolve().as_uri())
+        return f"opened {folder / 'open.html'}"
+    if args.submit:
+        from vera.core.recipe import EditRecipe
+
+        recipe = EditRecipe.from_file(args.submit).to_json()
+        recipe.pop("schema")
+        job = service.submit(recipe)
+        return f"job {job['id']}: {job['state']}"
+    if args.unload:
+        service.unload()
+        return "the model is unloaded, or will be after the job that runs"
+    if args.stop:
+        service.shutdown()
+        return "ending; the queue stays"
+    health = service.health()
+    counts = ", ".join(f"{count} {state}" for state, count in health["jobs"].items() if count) or "no jobs"
+    model = f"{health['model'] or 'no model'} on {health['device']}"
+    return f"service {health['version']}, process {health['pid']}: worker {health['worker']}, {model}; {counts}" + (
+        f"\ntrouble: {health['trouble']}" if health["trouble"] else ""
+    )
+
+
+def serve(args, folder):
+    from vera.core.service import server
+
+    limit = server.default_memory_limit() if args.memory_limit is None else int(args.memory_limit * 2**30)
+    settings = server.Settings(folder, args.device, args.idle, args.model_idle, args.hang, args.stall, limit)
+
+    def started(url):
+        print(f"Vera's service at {url}; its page: vera serve --open; end it with Ctrl-C", flush=True)
+        if not sys.stdout.isatty():
+            server.log_to(folder / "service.log")
+
+    try:
+        server.run(settings, started)
+        return DONE
+    except server.AlreadyRunning as error:
+        print(error, file=sys.stderr)
+        return RUNS_ALREADY
+
+
+def main(argv=None) -> int:
+    try:
+        args = parser().parse_args(argv)
+        folder = (args.folder or client.state_folder()).absolute()
+        if args.allow:
+            from vera.core.service.security import Roots, private_folder
+
+            private_folder(folder)
+            print("allowed: " + ", ".join(Roots(folder / "roots.json").allow(args.allow)))
+            return DONE
+        if args.open or args.submit or args.status or args.unload or args.stop:
+            print(ask(args, folder))
+            return DONE
+        return serve(args, folder)
+    except (InputError, client.ServiceError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_INPUT
+    except Exception as error:
+        print(f"fault: {type(error).__name__}: {error}", file=sys.stderr)
+        return FAULT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

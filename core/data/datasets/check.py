@@ -1,0 +1,59 @@
+"""`vera data check DIR`: which rows of a layered dataset can be used, and why the others cannot."""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from vera.core.data.datasets.layered import Broken, check_rows, read_rows
+from vera.core.errors import InputError
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="vera data check",
+        description="Name the rows of a layered dataset that cannot be used. Exit codes: 0 none, 1 some, 2 no dataset.",
+    )
+    parser.add_argument("dataset", type=Path, help="a folder of .jsonl files, or of clips (docs/training.md)")
+    parser.add_argument("--pixels", action="store_true", help="decode every frame too: slow, and certain")
+    parser.add_argument("--json", action="store_true", help="one JSON object a broken row")
+    parser.add_argument("--workers", type=int, default=8)
+    args = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a broken row may hold what no terminal can show
+    try:
+        rows, broken = read_rows(args.dataset)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    broken += check_rows(rows, args.workers)
+    bad = {fault.row for fault in broken}
+    good = [row for row in rows if row.name not in bad]
+    if args.pixels:
+        with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
+            broken += [fault for fault in pool.map(fault_in_pixels, good) if fault]
+    for fault in broken:
+        print(json.dumps(vars(fault)) if args.json else f"{fault}")
+    usable = len(rows) - len({fault.row for fault in broken} & {row.name for row in rows})
+    print(f"{usable} rows can be used, {len(broken)} cannot", file=sys.stderr)
+    for where, count in Counter(fault.row.rsplit(":", 1)[0] for fault in broken).most_common():
+        print(f"  {count} in {where}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def fault_in_pixels(row):
+    """What is broken in a row's frames, or None."""
+    from vera.core.data.datasets.layered_media import model_layers, read_layers
+
+    try:
+        layers = read_layers(row)
+        row.test or model_layers(row, layers)
+    except Broken as fault:
+        return fault
+
+
+if __name__ == "__main__":
+    sys.exit(main())

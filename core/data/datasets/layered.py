@@ -1,0 +1,235 @@
+"""Layered video on the disk: the public dataset's rows, and one's own folders of layers.
+
+A dataset is a folder. Every `*.jsonl` in it holds rows, one JSON object a line, of three shapes:
+
+    train    edit_instruction, input_video_path, edit_rgb_path, edit_alpha_path, mask_path, composite_path
+    preview  video_id, dataset_name, edit_instruction, input_video_path, edit_rgb_path, edit_alpha_path,
+             target_composite_path; no mask
+    test     video_id, input_path, prompt_id, prompt, edit_type, mask_path, alpha_path and captions;
+             mask and alpha may be null
+
+Paths lead from the JSONL's folder, or else from the dataset's. A folder with `instruction.txt` is one clip:
+
+    instruction.txt  source.mp4  edit.mp4  alpha.mp4  [composite.mp4]  [mask.mp4]
+
+(any movie ending; a composite that is not there is made from the layers). All layers of a row have one
+size, sides in sixteens, 49 or 81 frames (a folder `49-frames` or `81-frames` above it says which) at 16 a second.
+
+No row is an error: what cannot be used is named, with its file and the reason, and passed over.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from vera.core.errors import InputError
+from vera.core.plate.movie import MOVIES, movie_header
+
+LAYERS = ("source", "edit", "alpha", "composite", "mask")  # the order everywhere
+FRAMES = (49, 81)
+FPS = 16
+MULTIPLE = 16  # the codec's 8 times the transformer's patch of 2
+
+_TRAIN = {
+    "source": "input_video_path", "edit": "edit_rgb_path", "alpha": "edit_alpha_path",
+    "composite": "composite_path", "mask": "mask_path",
+}  # fmt: skip
+_PREVIEW = {k: v for k, v in _TRAIN.items() if k != "mask"} | {"composite": "target_composite_path"}
+_TEST = {"source": "input_path", "alpha": "alpha_path", "mask": "mask_path"}
+_MAY_BE_NULL = {"alpha_path", "mask_path"}  # in test rows
+_EDIT_TYPES = ("background_replace", "obj_add")
+
+
+@dataclass(frozen=True)
+class Row:
+    """name: `FILE.jsonl:LINE` or a clip's folder, from the dataset's folder; files: those of LAYERS that there
+    are; frames: how many may be in them."""
+
+    name: str
+    instruction: str
+    files: dict[str, Path]
+    frames: tuple[int, ...] = FRAMES
+    test: bool = False
+
+
+class Broken(Exception):
+    """A row that cannot be used: which, by which file ("" where it is the row itself), why."""
+
+    def __init__(self, row: str, file, reason: str):
+        super().__init__(row, str(file), reason)  # so that it can travel between processes
+        self.row, self.file, self.reason = row, str(file), reason
+
+    def __str__(self):
+        return ": ".join(part for part in (self.row, self.file, self.reason) if part)
+
+
+def read_rows(root: Path) -> tuple[list[Row], list[Broken]]:
+    """All rows of a dataset, in order of name and line; no movie is opened. Raises InputError if there is none."""
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; name a dataset's")
+    rows, broken = [], []
+    found = sorted([*root.rglob("*.jsonl"), *root.rglob("instruction.txt")], key=lambda p: p.as_posix())
+    for file in found:
+        for row in _jsonl_rows(root, file) if file.suffix == ".jsonl" else _folder_row(root, file):
+            (broken if isinstance(row, Broken) else rows).append(row)
+    if not rows and not broken:
+        raise InputError(f"{root}: holds no rows; a dataset has .jsonl files, or folders with an instruction.txt")
+    return rows, broken
+
+
+def check_rows(rows: list[Row], workers: int = 8) -> list[Broken]:
+    """The rows among these whose files are not there, or are not what they should be by their headers."""
+    with ThreadPoolExecutor(workers) as pool:
+        return [fault for fault in pool.map(_fault_of, rows) if fault]
+
+
+def check_files(row: Row) -> None:
+    """Look at the headers of a row's movies. Raises Broken."""
+    first = None
+    for layer, file in row.files.items():
+
+        def broken(reason):
+            return Broken(row.name, file, reason)
+
+        if file.is_dir():
+            raise broken("is a folder, not a movie")
+        if not file.is_file():
+            raise broken("no such file")
+        try:
+            header = movie_header(file)
+        except Exception as error:  # whatever a damaged file makes of the decoder
+            raise broken(str(error).removeprefix(f"{file}: ")) from None
+        size = (header.width, header.height)
+        if header.frames not in row.frames:
+            raise broken(f"{header.frames} frames, not {' or '.join(map(str, row.frames))}")
+        if abs(header.fps - FPS) > 0.01:
+            raise broken(f"{float(header.fps):g} frames a second, not {FPS}")
+        if any(side % MULTIPLE for side in size):
+            raise broken(f"{size[0]}x{size[1]}: sides must be multiples of {MULTIPLE}")
+        first = first or (layer, size, header.frames)
+        if size != first[1]:
+            raise broken(f"{size[0]}x{size[1]}, but the {first[0]} is {first[1][0]}x{first[1][1]}")
+        if header.frames != first[2]:
+            raise broken(f"{header.frames} frames, but the {first[0]} has {first[2]}")
+
+
+def _fault_of(row):
+    try:
+        check_files(row)
+    except Broken as fault:
+        return fault
+
+
+def _jsonl_rows(root: Path, file: Path) -> Iterator[Row | Broken]:
+    name = file.relative_to(root).as_posix()
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except OSError as error:
+        yield Broken(name, "", f"cannot be read ({error.strerror})")
+        return
+    seen = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{name}:{number}"
+        try:
+            row, identity = _parse(root, file, where, line)
+            if identity in seen:
+                raise Broken(where, "", f"the same as row {seen[identity]}")
+            seen[identity] = number
+            yield row
+        except Broken as fault:
+            yield fault
+
+
+def _parse(root, file, where, line):
+    """One line -> its Row, and what no other line may share with it."""
+
+    def text(key):
+        if key not in raw:
+            raise Broken(where, "", f"{key} is missing")
+        value = raw[key]
+        if not isinstance(value, str):
+            raise Broken(where, "", f"{key} is {_kind(value)}, not text")
+        if not value.strip():
+            raise Broken(where, "", f"{key} is empty")
+        return value
+
+    try:
+        raw = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise Broken(where, "", f"not UTF-8 (byte {error.start})") from None
+    except (ValueError, RecursionError) as error:
+        raise Broken(where, "", f"not JSON ({error})") from None
+    if not isinstance(raw, dict):
+        raise Broken(where, "", f"a row is {_kind(raw)}, not an object")
+    test = "input_path" in raw and "input_video_path" not in raw
+    keys = _TEST if test else _PREVIEW if "target_composite_path" in raw else _TRAIN
+    instruction = text("prompt" if test else "edit_instruction")
+    identity = [str(raw.get(key, "")) for key in ("dataset_name", "video_id", "prompt_id")] + [instruction]
+    if test:
+        text("video_id")
+        if text("edit_type") not in _EDIT_TYPES:
+            raise Broken(where, "", f"edit_type {raw['edit_type']!r} is not one of {', '.join(_EDIT_TYPES)}")
+    if keys is not _PREVIEW and "video_id" not in raw:
+        identity.append(str(raw.get("edit_rgb_path")))
+    files = {}
+    for layer in LAYERS:
+        key = keys.get(layer)
+        if key is not None and not (test and key in _MAY_BE_NULL and raw.get(key, 0) is None):
+            files[layer] = _locate(root, file, where, key, text(key))
+    frames = next((n for n in FRAMES if f"{n}-frames" in file.relative_to(root).parts), None)
+    return Row(where, instruction, files, (frames,) if frames else FRAMES, test), tuple(identity)
+
+
+def _locate(root, file, where, key, path) -> Path:
+    """A row's path in the dataset. A link may lead where its owner wants; the row's own words may not."""
+    if PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive or PureWindowsPath(path).root:
+        raise Broken(where, path, f"{key} is absolute; paths lead from the dataset's folder")
+    if ".." in re.split(r"[/\\]", path):
+        raise Broken(where, path, f"{key} leads upwards; paths stay in the dataset's folder")
+    if "\0" in path:
+        raise Broken(where, "", f"{key} holds a NUL")
+    beside = file.parent / path
+    try:
+        return beside if beside.exists() else root / path
+    except OSError as error:
+        raise Broken(where, path[:80], f"{key} cannot be a file's name ({error.strerror})") from None
+
+
+def _folder_row(root: Path, file: Path) -> Iterator[Row | Broken]:
+    folder = file.parent
+    name = folder.relative_to(root).as_posix()
+    try:
+        instruction = file.read_text(encoding="utf-8").strip()
+        if not instruction:
+            raise Broken(name, file, "is empty")
+        files = {}
+        for layer in LAYERS:
+            there = [p for p in sorted(folder.glob(f"{layer}.*")) if p.suffix[1:].lower() in MOVIES]
+            if len(there) > 1:
+                raise Broken(name, there[1], f"beside {there[0].name}: which is the {layer}?")
+            if there:
+                files[layer] = there[0]
+            elif layer in ("source", "edit", "alpha"):
+                raise Broken(name, folder / f"{layer}.mp4", "no such file")
+        yield Row(name, instruction, files)
+    except Broken as fault:
+        yield fault
+    except UnicodeDecodeError as error:
+        yield Broken(name, file, f"not UTF-8 (byte {error.start})")
+    except OSError as error:
+        yield Broken(name, file, f"cannot be read ({error.strerror})")
+
+
+def _refuse_constant(name):
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _kind(value) -> str:
+    kinds = {dict: "an object", list: "a list", str: "text", bool: "a truth value", type(None): "null"}
+    return kinds.get(type(value), "a number")

@@ -1,0 +1,154 @@
+"""Latents and text states of a dataset's rows, made once and kept on the disk.
+
+An entry's name is a digest of all that determines it: the movies' bytes, the encoders, how layers are prepared.
+It is there whole or not at all, several processes may make it at once, and one that was damaged is made again.
+"""
+
+import hashlib
+import os
+import uuid
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from vera.core.data.datasets.layered import LAYERS, Broken, Row
+from vera.core.data.datasets.layered_media import model_layers, read_layers
+from vera.core.errors import InputError
+from vera.core.model.load import fingerprint, load_model
+
+WAY = "1"  # of making latents out of layers; another way is another number
+ENCODERS = ("vae", "text_encoder", "tokenizer")
+
+
+class Cache:
+    """folder: where entries are; encoders: their fingerprint."""
+
+    def __init__(self, folder: Path, encoders: str):
+        self.folder, self.encoders = Path(folder), encoders
+
+    def key_of_row(self, row: Row) -> str:
+        """Raises Broken if a file of the row cannot be read."""
+        parts = []
+        for layer, file in row.files.items():
+            try:
+                with open(file, "rb") as opened:
+                    parts += [layer, hashlib.file_digest(opened, "sha256").hexdigest()]
+            except OSError as error:
+                raise Broken(row.name, file, f"cannot be read ({error.strerror})") from None
+        return self._key("latents", WAY, *parts)
+
+    def key_of_text(self, instruction: str) -> str:
+        return self._key("text", instruction)
+
+    def _key(self, kind, *parts):
+        digest = hashlib.sha256("\n".join([self.encoders, *parts]).encode("utf-8", "surrogatepass")).hexdigest()
+        return f"{kind}/{digest[:2]}/{digest}"
+
+    def get(self, key: str) -> torch.Tensor | None:
+        """What was kept, or None where there is nothing, or nothing whole."""
+        try:
+            with safe_open(self._path(key), "pt") as file:
+                values, crc = file.get_tensor("values"), file.metadata()["crc32"]
+        except (OSError, SafetensorError, KeyError, TypeError):
+            return None
+        return values if crc == checksum(values) else None
+
+    def put(self, key: str, values: torch.Tensor) -> None:
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{uuid.uuid4().hex}.part")
+        try:
+            save_file({"values": values}, part, {"crc32": checksum(values)})
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _path(self, key):
+        return self.folder / f"{key}.safetensors"
+
+
+def checksum(values: torch.Tensor) -> str:
+    return str(zlib.crc32(values.contiguous().view(-1).view(torch.uint8).numpy()))
+
+
+class Encoders:
+    """The codec and the text encoder of a Vera directory, on the device from when they are first needed."""
+
+    def __init__(self, root: Path, device):
+        self.root, self.device, self.parts = Path(root), device, None
+        self.fingerprint = fingerprint(self.root, ENCODERS)
+
+    def latents(self, row: Row, layers: dict) -> torch.Tensor:
+        """Of a row's decoded layers, in order of LAYERS: (4 or 5, C, t, h, w) fp16. Raises Broken."""
+        unit, (codec, _) = model_layers(row, layers, self.device), self._loaded()
+        return torch.cat([codec.encode(unit[k][None]) for k in LAYERS if k in unit]).to("cpu", torch.float16)
+
+    def text(self, instruction: str) -> torch.Tensor:
+        """States (N, D) of an instruction's own tokens, in the encoder's type. Raises InputError as WanText does."""
+        states = self._loaded()[1].encode([instruction])[0].cpu()
+        return states[: int((states != 0).any(-1).sum())].contiguous()
+
+    def _loaded(self):
+        if self.parts is None:
+            model = load_model(str(self.root), "cpu")  # mapped, not read: the transformer costs nothing here
+            model.codec.to(self.device)
+            model.text.encoder.to(self.device)
+            self.parts = model.codec, model.text
+        return self.parts
+
+    def release(self) -> None:
+        """Give their memory back until they are needed again."""
+        self.parts = None
+
+
+class Fetched(NamedTuple):
+    """What a row needs no encoder for: latents and states if they are kept, and else its layers as decoded."""
+
+    row: Row
+    key: str
+    latents: torch.Tensor | None
+    states: torch.Tensor | None
+    layers: dict | None
+
+
+class Sample(NamedTuple):
+    """latents (4 or 5, C, t, h, w) fp16, in order of LAYERS; text states (N, D) of the instruction's own tokens."""
+
+    latents: torch.Tensor
+    states: torch.Tensor
+
+
+def fetch(row: Row, cache: Cache) -> Fetched:
+    """For a worker process. Raises Broken."""
+    key = cache.key_of_row(row)
+    latents = cache.get(key)
+    states = cache.get(cache.key_of_text(row.instruction))
+    return Fetched(row, key, latents, states, read_layers(row) if latents is None else None)
+
+
+def finish(fetched: Fetched, cache: Cache, encoders: Encoders) -> Sample:
+    """Encode what was not kept, and keep it. Raises Broken."""
+    row, latents, states = fetched.row, fetched.latents, fetched.states
+    if latents is None:
+        latents = encoders.latents(row, fetched.layers)
+        cache.put(fetched.key, latents)
+    if states is None:
+        try:
+            states = text_states(row.instruction, cache, encoders)
+        except InputError as error:  # longer than the encoder reads
+            raise Broken(row.name, "", str(error)) from None
+    return Sample(latents, states)
+
+
+def text_states(instruction: str, cache: Cache, encoders: Encoders) -> torch.Tensor:
+    """States (N, D) of an instruction, kept if they were not. Raises InputError as WanText does."""
+    key = cache.key_of_text(instruction)
+    states = cache.get(key)
+    if states is None:
+        states = encoders.text(instruction)
+        cache.put(key, states)
+    return states

@@ -1,0 +1,248 @@
+"""Layered clips with exact alpha: clip k of this world, the same everywhere.
+
+In display-encoded colour, composite = alpha * edit + (1 - alpha) * source, exactly.
+"""
+
+import math
+import random
+from dataclasses import dataclass
+
+import torch
+
+from vera.core.data.engine import backgrounds
+from vera.core.data.engine import effects
+from vera.core.data.engine import phrases
+from vera.core.data.engine import plates
+from vera.core.data.engine import shapes
+from vera.core.data.engine import words
+from vera.core.data.engine.fields import extend_color, plane, smoothstep
+
+OBJECTS = 0.7  # share of the clips that add one
+SPAN = 48  # motions are laid out over the frames 0 .. SPAN
+ASPECTS = (1.8, 1.8, 1.0, 5 / 9)  # of the frames that instructions alone are thought over
+FACING = ("fish", "bird", "paper plane")  # look the way they go; to the right if they do not
+
+
+@dataclass
+class LayeredClip:
+    """Frames T at H x W, all in [0, 1], display-encoded.
+
+    source, edit (straight colour), composite: (T, 3, H, W); alpha: (T, 1, H, W);
+    mask: (T, 1, H, W), 1 where the edit may go; labels: what the instruction names;
+    path (T, 3): of an object's own middle x and y in halves of the frame, right and down, and the log of its
+    size, half its height in halves of the frame's; 0 of what fills the frame.
+    """
+
+    source: torch.Tensor
+    edit: torch.Tensor
+    alpha: torch.Tensor
+    composite: torch.Tensor
+    mask: torch.Tensor
+    instruction: str
+    labels: dict
+    path: torch.Tensor
+
+
+def draw_labels(rng, objects=OBJECTS) -> dict:
+    """What to ask for: the edit and its named properties; this share of objects, effects and backgrounds half of the rest each."""
+    kind = rng.random()
+    if kind < objects:
+        return draw_object(rng)
+    if kind < (1 + objects) / 2:
+        return {
+            "edit": "effect",
+            "effect": rng.choice(list(words.EFFECTS)),
+            "amount": rng.choice(("light", "medium", "medium", "heavy")),
+        }
+    return {"edit": "background", "background": rng.choice(list(words.BACKGROUNDS))}
+
+
+def draw_object(rng) -> dict:
+    """Labels of an object to add. What is None or usual is not told in the instruction."""
+    labels = {
+        "edit": "object",
+        "object": rng.choice(list(words.OBJECTS)),
+        "color": rng.choice(list(words.COLORS)),
+        "material": rng.choice(list(words.MATERIALS)) if rng.random() < 0.3 else None,
+        "size": rng.choice(("small", "medium", "medium", "large")),
+        "place": rng.choice(list(words.PLACES)) if rng.random() < 0.8 else None,
+        "motion": rng.choice(("still", "still", *list(words.MOTIONS)[1:])),
+        "pace": "usual",
+        "depth": None,
+        "reflection": rng.random() < 0.08,
+    }
+    if labels["motion"] in words.STEPS:
+        labels["pace"] = rng.choice(("usual", "usual", "slow", "fast"))
+    if (labels["material"], labels["color"]) == ("glowing", "black"):
+        labels["material"] = None
+    if not labels["place"] and rng.random() < 0.3:
+        labels["depth"] = rng.choice(list(words.DEPTHS))
+    return labels
+
+
+def make_clip(seed: int, height: int, width: int, times, labels: dict | None = None, held_out=False) -> LayeredClip:
+    """Clip number `seed` at the given frame times (any subset of 0 .. SPAN, in any spacing).
+
+    labels: what to ask for, drawn if None; held_out: over real pictures that training never sees.
+    """
+    rng = random.Random(seed)
+    gen = torch.Generator().manual_seed(seed)
+    times = torch.as_tensor(times, dtype=torch.float32)
+    drawn = draw_labels(rng)
+    labels = drawn if labels is None else labels
+    text = phrases.instruction(labels, rng)
+    source, cam = plates.plate(rng, gen, times, height, width, held_out)
+    path = torch.zeros(len(times), 3)
+
+    if labels["edit"] == "background":
+        matte, rgb, _ = plates.subject(rng, gen, times, height, width)
+        source = source + (rgb - source) * matte
+        edit, alpha = backgrounds.background(labels["background"], rng, gen, times, height, width), 1 - matte
+        mask = alpha
+    elif labels["edit"] == "effect":
+        edit, alpha = effects.effect(labels["effect"], labels["amount"], rng, gen, times, height, width)
+        mask = torch.ones_like(alpha)
+    else:
+        depth, middle = labels.get("depth"), None
+        if depth or rng.random() < 0.3:
+            matte, rgb, middle = plates.subject(rng, gen, times, height, width)
+            source = source + (rgb - source) * matte
+        premultiplied, alpha, path = added_object(labels, rng, cam, times, height, width, middle if depth else None)
+        mask = loose_mask(alpha, rng)
+        edit = extend_color(premultiplied, alpha)
+        if depth == "behind":  # the mask says what is in front
+            alpha, mask = alpha * (1 - matte), mask * (1 - matte)
+    composite = alpha * edit + (1 - alpha) * source
+    return LayeredClip(source, edit, alpha, composite, mask, text, labels, path)
+
+
+def told_path(seed: int, times) -> tuple[str, float, torch.Tensor]:
+    """An instruction, a frame's width over height, and the path told, (T, 3) as a clip has it, under a camera at rest.
+
+    Of this world but of no clip: no picture is made.
+    """
+    rng = random.Random(seed)
+    times = torch.as_tensor(times, dtype=torch.float32)
+    labels = draw_labels(rng)
+    text, aspect = phrases.instruction(labels, rng), rng.choice(ASPECTS)
+    if labels["edit"] != "object":
+        return text, aspect, torch.zeros(len(times), 3)
+    subject = plates.place_of_subject(rng) if labels["depth"] else None
+    px, py, size, _ = attached(labels, rng, plates.camera_at_rest(times), times, aspect, subject)
+    return text, aspect, in_halves(px, py, size, aspect)
+
+
+def in_halves(px, py, size, aspect):
+    """Middle and half height in frame heights, (T,) each -> (T, 3), as `LayeredClip.path`."""
+    return torch.stack([px * 2 / aspect, py * 2, (size * 2).log()], dim=1)
+
+
+def attached(labels, rng, cam, times, aspect, subject=None):
+    """The object's middle x and y, half height, and height above the ground where it rests, all (T,) in frame heights.
+
+    What is added is attached to the scene: it moves with the plate's camera.
+    """
+    half = words.HALVES[labels["size"]] * rng.uniform(0.99, 1.01)
+    path_x, path_y, floor = path_of(labels, rng, times, half, aspect, subject)
+    offsets, zoom = cam
+    return (path_x - offsets[:, 0]) / zoom, (path_y - offsets[:, 1]) / zoom, half / zoom, (floor - path_y) / zoom
+
+
+def added_object(labels, rng, cam, times, height, width, subject=None):
+    """Premultiplied colour (T, 3, H, W) and alpha (T, 1, H, W) of the object with its shadow, halo and reflection, and
+    its path, see LayeredClip.
+
+    subject: where the one is, (x, y), whom the words put the object behind or in front of.
+    """
+    px, py, size, lift = attached(labels, rng, cam, times, width / height, subject)
+    x, y = (p[None] for p in plane(height, width))
+    tilt = _tilt(labels, rng, times)
+    base = tuple(min(1.0, max(0.0, c + rng.uniform(-0.03, 0.03))) for c in words.COLORS[labels["color"]])
+    premultiplied, alpha = _drawn(labels, base, x, y, px, py, size, tilt, times)
+    if labels["object"] in words.STANDING:
+        shadow = _shadow(x, y, px, py, lift, size)[:, None] * (1 - alpha)
+        alpha = alpha + shadow  # black, so the premultiplied colour stays
+    if labels.get("reflection"):
+        ground = (py + size * 1.02 + lift)[:, None, None]
+        wave = 0.012 * torch.sin((y - ground) * 70 - times[:, None, None] * 0.3) * (y > ground)
+        below, covered = _drawn(labels, base, x + wave, 2 * ground - y, px, py, size, tilt, times)
+        share = (0.45 * smoothstep(2.2, 0.0, (y - ground) / size[:, None, None]) * (y > ground))[:, None] * (1 - alpha)
+        premultiplied, alpha = premultiplied + share * below, alpha + share * covered
+    return premultiplied, alpha, in_halves(px, py, size, width / height)
+
+
+def _drawn(labels, color, x, y, px, py, size, tilt, times):
+    """The object itself, antialiased, at (px, py) in the frame, with the halo of a glowing one."""
+    u, v = ((p - c[:, None, None]) / size[:, None, None] for p, c in ((x, px), (y, py)))
+    cos, sin = tilt.cos()[:, None, None], tilt.sin()[:, None, None]
+    u, v = u * cos + v * sin, v * cos - u * sin
+    if labels["object"] in FACING and labels["motion"] == "drifting left":
+        u = -u
+    distance, rgb = shapes.SHAPES[labels["object"]](u, v, color, times[:, None, None])
+    rgb = shapes.finish(labels.get("material"), u, v, color, rgb).movedim(-1, 1).clamp(0, 1)
+    alpha = (0.5 - distance * size[:, None, None] * x.shape[-2]).clamp(0, 1)[:, None]
+    premultiplied = rgb * alpha
+    if labels.get("material") == "glowing":
+        halo = 0.5 * smoothstep(0.55, 0.0, distance)[:, None] ** 2 * (1 - alpha)
+        light = torch.tensor([min(1.0, 0.3 + c) for c in color])[:, None, None]
+        premultiplied, alpha = premultiplied + halo * light, alpha + halo
+    return premultiplied, alpha
+
+
+def path_of(labels, rng, times, half, aspect, subject):
+    """Middle of the object in frame heights: x and y at each time, kept inside the frame, and y at rest.
+
+    What the words tell is kept to closely, and what they leave open is mostly the middle: a model cannot know more.
+    """
+    reach_x, reach_y = aspect / 2 - half, 0.5 - half
+    if labels["place"]:
+        cx, cy = words.PLACES[labels["place"]]
+        cx, cy = cx * aspect / 2 * rng.uniform(0.98, 1.02), cy / 2 * rng.uniform(0.98, 1.02)
+    elif subject is not None:
+        cx, cy = subject[0] + rng.choice((-1, 1)) * 0.6 * half, subject[1] - 0.1
+    elif rng.random() < 0.6:
+        cx, cy = 0.0, 0.0
+    else:
+        cx, cy = rng.uniform(-aspect / 6, aspect / 6), rng.uniform(-1 / 6, 1 / 6)
+    t = times / SPAN - 0.5
+    speed = rng.uniform(0.98, 1.02) * {"slow": 0.5, "usual": 1.0, "fast": 1.6}[labels.get("pace", "usual")]
+    x, y = torch.full_like(t, cx), torch.full_like(t, cy)
+    motion = labels["motion"]
+    if motion in words.STEPS:
+        x, y = x + words.STEPS[motion][0] * speed * t, y + words.STEPS[motion][1] * speed * t
+    elif motion == "circling":
+        phase = (t + 0.5) * 2 * math.pi * speed
+        x, y = x + 0.13 * phase.cos(), y + 0.13 * phase.sin()
+    floor = y
+    if motion == "bouncing":
+        floor = (y + 0.1).clamp(-reach_y, reach_y)
+        y = floor - 0.22 * torch.sin((t + 0.5) * 2 * math.pi * speed).abs()
+    x, y = x.clamp(-reach_x, reach_x), y.clamp(-reach_y, reach_y)
+    return x, y, floor if motion == "bouncing" else y
+
+
+def _tilt(labels, rng, times):
+    rock = rng.uniform(-0.05, 0.05) + 0.06 * torch.sin(times * 0.2)
+    return rock if labels["object"] not in words.STANDING else rock * 0
+
+
+def _shadow(x, y, px, py, lift, size):
+    """A soft black contact shadow where the object stands; wider and fainter the higher it is (lift, frame heights)."""
+    ground = py + size + lift
+    lift = lift / 0.25
+    wide = (size * (1.05 + 0.4 * lift))[:, None, None]
+    u = (x - px[:, None, None] - 0.15 * wide) / wide
+    v = (y - ground[:, None, None] + 0.02) / (wide * 0.3)
+    depth = 0.58 * (1 - 0.6 * lift.clamp(0, 1))
+    return depth[:, None, None] * smoothstep(1.15, 0.2, torch.hypot(u, v))
+
+
+def loose_mask(alpha, rng):
+    """What a user might draw: the bounding box of the layer over the whole clip, with a margin."""
+    where = alpha.amax(0)[0] > 0.02
+    mask = torch.zeros_like(alpha)
+    rows, cols = where.any(1).nonzero(), where.any(0).nonzero()
+    if len(rows):
+        m = rng.randint(1, 6)
+        mask[:, :, max(0, rows[0] - m) : rows[-1] + 1 + m, max(0, cols[0] - m) : cols[-1] + 1 + m] = 1
+    return mask

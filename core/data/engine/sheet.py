@@ -1,0 +1,93 @@
+"""`vera data sheet docs/data.png`: a contact sheet of what the data engine makes.
+
+Every object, effect and background once, then whole clips: plate, straight colour, alpha and composite.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from vera.core.data.engine import words
+from vera.core.data.engine.clips import make_clip
+
+HEIGHT, WIDTH, CAPTION, COLUMNS = 80, 144, 13, 6
+SEED = 4_000_000
+CLIPS = (
+    {"object": "balloon", "color": "red", "place": "right", "motion": "rising"},
+    {"object": "ball", "color": "cyan", "material": "metallic", "reflection": True},
+    {"object": "star", "color": "yellow", "material": "glowing", "size": "small", "place": "top left"},
+    {"object": "apple", "color": "green", "depth": "behind", "size": "large"},
+    {"edit": "effect", "effect": "smoke", "amount": "heavy"},
+    {"edit": "background", "background": "forest"},
+)
+
+
+def scenes():
+    """(caption, picture (H, W, 3)) of every object, effect and background."""
+    colors, materials = list(words.COLORS), list(words.MATERIALS)
+    for k, name in enumerate(words.OBJECTS):
+        labels = asked({"object": name, "color": colors[3 * k % 10], "size": "large", "material": materials[k % 5]})
+        yield " ".join(w for w in (labels["material"], labels["color"], name) if w), shown(make(k, labels).composite)
+    for k, name in enumerate(words.EFFECTS):
+        yield name, shown(make(40 + k, {"edit": "effect", "effect": name, "amount": "heavy"}).composite)
+    for k, name in enumerate(words.BACKGROUNDS):
+        yield words.BACKGROUNDS[name][0], shown(make(60 + k, {"edit": "background", "background": name}).composite)
+
+
+def strips():
+    """(instruction, [plate, edit, alpha, composite] and the composite at the clip's end) of some clips."""
+    for k, labels in enumerate(CLIPS):
+        clip = make(80 + k, asked(labels))
+        alpha = clip.alpha.expand(-1, 3, -1, -1)
+        yield clip.instruction, [shown(x) for x in (clip.source, clip.edit, alpha, clip.composite)] + [shown(clip.composite, -1)]
+
+
+def asked(labels):
+    plain = {"edit": "object", "size": "medium", "place": "centre", "motion": "still"}
+    return labels if "edit" in labels else plain | labels | ({"place": None} if labels.get("depth") else {})
+
+
+def make(number, labels):
+    return make_clip(SEED + number, HEIGHT, WIDTH, [12, 40], labels)
+
+
+def shown(frames, at=0):
+    return (frames[at].movedim(0, -1).numpy() * 255).round().astype(np.uint8)
+
+
+def sheet() -> Image.Image:
+    cells, clips = list(scenes()), list(strips())
+    rows = -(-len(cells) // COLUMNS)
+    high = HEIGHT + CAPTION
+    image = Image.new("RGB", (COLUMNS * WIDTH, (rows + len(clips)) * high), "white")
+    draw = ImageDraw.Draw(image)
+
+    def put(picture, caption, column, row):
+        image.paste(Image.fromarray(picture), (column * WIDTH, row * high))
+        draw.text((column * WIDTH + 3, row * high + HEIGHT), caption, "black")
+
+    for k, (caption, picture) in enumerate(cells):
+        put(picture, caption, k % COLUMNS, k // COLUMNS)
+    for k, (instruction, pictures) in enumerate(clips):
+        for column, picture in enumerate(pictures):
+            put(picture, instruction if column == 0 else "", column, rows + k)
+        names = ("plate", "edit", "alpha", "composite", "later")
+        draw.multiline_text((len(pictures) * WIDTH + 8, (rows + k) * high + 8), "\n".join(names), "black", spacing=2)
+    return image
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(prog="vera data sheet", description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, help="a PNG")
+    args = parser.parse_args(argv)
+    image = sheet()
+    palette = image.quantize(256, Image.Quantize.FASTOCTREE)
+    image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(args.out, optimize=True)  # a third of the size
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""What a model makes of a clip, at its own size."""
+
+import torch
+
+from vera.core.layer.matte import clean_alpha, refine_alpha, steady
+from vera.core.model.codec import latent_frames
+from vera.core.sampling.denoise import denoise
+
+
+@torch.inference_mode()
+def run(model, source, instruction, mask, steps, guidance) -> tuple:
+    """Sample one clip over source (T, 3, H, W), with its mask (T, 1, H, W) or None: colour and composite
+    (3, T, H, W), alpha (T, H, W), as decoded, in [0, 1]."""
+    codec, frames = model.codec, len(source)
+    layers = denoise(
+        model.transformer,
+        model.text.encode([instruction]),
+        model.text.encode([""]),
+        codec.encode(source.transpose(0, 1)[None]),
+        None if mask is None else codec.encode(mask.expand(-1, 3, -1, -1).transpose(0, 1)[None]),
+        seed=0,
+        steps=steps,
+        guidance=guidance,
+        shift=model.limits.shift,
+        window=latent_frames(model.limits.max_frames),
+    )
+    color, alpha, composite = (codec.decode(layers[:, i], frames)[0].clamp(0, 1) for i in range(3))
+    return color, alpha.mean(0), composite
+
+
+def delivered(alpha, source):
+    """Alpha (T, H, W) as a delivery at model size would hold it: steadied, cleaned, exact at its ends."""
+    steadied = steady((None, a) for a in alpha)
+    return torch.stack([refine_alpha(clean_alpha(a), s, s.movedim(0, -1))[0] for (_, a), s in zip(steadied, source)])

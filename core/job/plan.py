@@ -1,0 +1,191 @@
+"""`vera plan`: what a shot takes of a GPU's memory, and how a full-size model is best kept there.
+
+The same choice is made by itself where a render on CUDA leaves --weights and --offload at auto.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from vera.core.errors import InputError
+from vera.core.model.codec import latent_frames
+from vera.core.model.config import PRESETS, TransformerConfig
+from vera.core.model.footprint import GIB, decoding_bytes, denoising_bytes, encoding_bytes, weight_bytes
+from vera.core.model.load import Limits, described
+from vera.core.model.quantise import quietly
+from vera.core.plate.fit import model_size
+from vera.core.recipe import OFFLOADS, WEIGHTS
+
+LEAST_WINDOW = 9  # frames: in shorter ones there is little but overlap
+# Of these what comes first is taken first: first what changes nothing in the picture but rounding.
+WAYS = (("bf16", "none"), ("bf16", "parts"), ("bf16", "blocks"), ("int8", "parts"), ("int8", "blocks"))
+CONTEXT = GIB  # of the driver and the libraries; a guess, not measured
+FRAGMENTS = 1.05  # what the allocator holds for what is asked of it; a guess, not measured
+TEXT_WORK = GIB // 2  # of encoding one prompt
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What is to be known of a model before it is loaded; vae and encoder are on the meta device."""
+
+    config: TransformerConfig
+    limits: Limits
+    vae: torch.nn.Module
+    encoder: torch.nn.Module
+
+    @classmethod
+    def of(cls, name: str) -> "Geometry":
+        """Of a Vera directory, or of a published size. Raises InputError."""
+        if name in PRESETS and name != "mini":
+            return cls(PRESETS[name], Limits(), *wans_parts())
+        if not Path(name).is_dir():
+            raise InputError(f"--model {name}: neither a model directory nor 1.3b or 14b")
+        return cls(*described(Path(name)))
+
+    @cached_property
+    def text_bytes(self) -> int:
+        return sum(p.numel() for p in self.encoder.parameters()) * 2
+
+    @cached_property
+    def codec_bytes(self) -> int:
+        return sum(p.numel() for p in self.vae.parameters()) * 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model is kept, and what that costs.
+
+    weights, offload: as in a recipe. window: frames that the model sees at once. phases: bytes of the GPU's memory
+    at the most demanding moment of each step of the way; host: bytes of the host's.
+    """
+
+    weights: str
+    offload: str
+    window: int
+    phases: dict[str, int]
+    host: int
+
+    @property
+    def peak(self) -> int:
+        return max(self.phases.values())
+
+
+class Planner:
+    """Plans for one model and one shot: plate_size in pixels, frames of it, pixel aspect."""
+
+    def __init__(self, geometry: Geometry, plate_size, frames: int, aspect: float = 1.0, one_batch: bool = False):
+        self.geometry, limits = geometry, geometry.limits
+        self.size = model_size(*plate_size, aspect, limits.pixels, limits.multiple)
+        self.window = min(frames, limits.max_frames)
+        self.batch = 2 if one_batch else 1
+        self._work = {}
+
+    def plan(self, weights: str, offload: str, window: int) -> Plan:
+        """What one way costs."""
+        whole = weight_bytes(self.geometry.config, weights)
+        text, codec = self.geometry.text_bytes, self.geometry.codec_bytes
+        resting = 0 if offload == "blocks" else whole["blocks"] + whole["rest"]
+        # Streamed: while a block works, the next one arrives.
+        working = whole["rest"] + 2 * whole["block"] if offload == "blocks" else resting
+        stay = text + codec if offload == "none" else 0
+        visit = (lambda part: 0) if offload == "none" else (lambda part: part)
+        phases = {
+            "encode": resting + stay + visit(codec) + self._cached(encoding_bytes, self.geometry.vae, self.size),
+            "text": resting + stay + visit(text) + TEXT_WORK,
+            "denoise": working + stay + self._cached(denoising_bytes, self.geometry.config, self.size, window, self.batch),
+            "decode": resting + stay + visit(codec) + self._cached(decoding_bytes, self.geometry.vae, self.size),
+        }
+        phases = {name: int(size * FRAGMENTS) + CONTEXT for name, size in phases.items()}
+        host = (text + codec if stay == 0 else 0) + (whole["blocks"] + whole["rest"] if offload == "blocks" else 0)
+        return Plan(weights, offload, window, phases, host)
+
+    def _cached(self, count, subject, *given):
+        if (count, given) not in self._work:
+            self._work[count, given] = count(subject, *given)
+        return self._work[count, given]
+
+    def ways(self, weights: str = "auto", offload: str = "auto"):
+        """(weights, offload) that are left by what was asked for, the best first."""
+        asked = [w for w in WAYS if weights in ("auto", w[0]) and offload in ("auto", w[1])]
+        if not asked:  # fp8, or int8 that stays whole: never chosen unasked
+            kept = ("none", "parts", "blocks") if offload == "auto" else (offload,)
+            asked = [(weights, each) for each in kept]
+        return [w for w in asked if lacking(*w) is None] or asked[:1]
+
+    def windows(self):
+        """The model's own, or the shot's length, then half of it, and so on."""
+        window = self.window
+        while True:
+            yield window
+            if window <= LEAST_WINDOW:
+                return
+            window = max((window + 1) // 2, LEAST_WINDOW)
+
+    def choose(self, memory: int, host: int | None = None, weights: str = "auto", offload: str = "auto") -> Plan | None:
+        """The first plan that fits the GPU's and the host's memory, bytes; None where none does."""
+        for window in self.windows():
+            for way in self.ways(weights, offload):
+                plan = self.plan(*way, window)
+                if plan.peak <= memory and (host is None or plan.host <= host * 0.9):
+                    return plan
+        return None
+
+    def least(self, weights: str = "auto", offload: str = "auto") -> Plan:
+        """The plan of the smallest peak; of several the one with the longest window, then the first way."""
+        plans = [self.plan(*way, window) for window in self.windows() for way in self.ways(weights, offload)]
+        return min(plans, key=lambda plan: plan.peak)
+
+
+def wans_parts():
+    """Wan2.1's codec and text encoder on the meta device."""
+    with quietly():
+        from diffusers import AutoencoderKLWan
+        from transformers import UMT5Config, UMT5EncoderModel
+
+    config = UMT5Config(
+        vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu"
+    )
+    with torch.device("meta"):
+        return AutoencoderKLWan(), UMT5EncoderModel(config)
+
+
+def lacking(weights: str, offload: str) -> str | None:
+    """The library that this way needs and that is not installed; None where all is there."""
+    needed = {"fp8": "torchao", "int8": "torchao"}.get(weights), "accelerate" if offload == "blocks" else None
+    return next((name for name in needed if name and find_spec(name) is None), None)
+
+
+def host_memory() -> int | None:
+    """Bytes of the host's memory, where the system tells."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def lines(planner: Planner, memory: int | None, chosen: Plan | None):
+    """The table of all ways at the full window, and the choice."""
+    frames = f"{planner.window} frames ({latent_frames(planner.window)} latent ones)"
+    yield f"{planner.size[0]}x{planner.size[1]}, {frames} at once; GiB of the GPU's memory by step of the way"
+    yield f"{'weights':8} {'offload':8} {'encode':>7} {'text':>7} {'denoise':>8} {'decode':>7} {'peak':>7}   {'host':>6}"
+    for way in WAYS:
+        plan = planner.plan(*way, planner.window)
+        cells = " ".join(f"{plan.phases[p] / GIB:{width}.1f}" for p, width in zip(plan.phases, (7, 7, 8, 7)))
+        fits = "" if memory is None or plan.peak > memory else "  fits"
+        yield f"{plan.weights:8} {plan.offload:8} {cells} {plan.peak / GIB:7.1f}   {plan.host / GIB:6.1f}{fits}"
+    if chosen:
+        smaller = "" if chosen.window == planner.window else ", which is another picture where they meet"
+        yield (
+            f"chosen for {memory / GIB:g} GiB: --weights {chosen.weights} --offload {chosen.offload}, windows of"
+            f" {chosen.window} frames{smaller}: {chosen.peak / GIB:.1f} GiB, and {chosen.host / GIB:.1f} GiB of the host's"
+        )
+    elif memory is not None:
+        least = planner.least()
+        yield (
+            f"nothing fits {memory / GIB:g} GiB; least of all, {least.peak / GIB:.1f} GiB, takes --weights {least.weights}"
+            f" --offload {least.offload} with windows of {least.window} frames"
+        )

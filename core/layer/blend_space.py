@@ -1,0 +1,259 @@
+"""The model's layer, made for the space in which a host will lay it over, and laid over there.
+
+The model composes C = a E + (1 - a) S in its own range, which is encoded. The same alpha in
+another space would be another picture, so alpha and colour are made anew for the host's space,
+against the plate S that the layer will lie on.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from vera.core.errors import InputError
+from vera.core.plate.color import PlateColor
+from vera.core.plate.color_curve import DISPLAY, decode_srgb, encode_srgb
+from vera.core.plate.color_space import LINEAR, ColorSpace, find_space
+from vera.kernels.halves import to_floats, to_halves
+from vera.kernels.over import over, over_through
+
+# Below this an alpha adds at most 1/16 of an 8-bit step: the plate is left alone.
+LEAST_ALPHA = 2.0**-12
+_MOST_HALF = 65504.0
+# Less than what torch, which casts halves, would share out to several threads: frames have threads already.
+_TILE = (32, 320)
+# Of light: where the plate is darker than this, what an edit did to it is a difference, not a ratio.
+_DARK = np.float32(2.0**-9)
+_SEEN = 0.3 / 255  # of a display's range: an error of rounding that is worth another look
+_CODE_BITS = {"uint10": 10, "uint12": 12}  # kept in 16 bits in memory, rounded to their own depth
+
+
+@dataclass(frozen=True)
+class Blending:
+    """How a host lays the layer over the plate.
+
+    name: "linear" light, or sRGB-"encoded" display values of Rec.709. space: the layer's, whose RGB
+    hosts add up; for linear blending any linear space, because a matrix does not change an over.
+    """
+
+    name: str
+    space: ColorSpace
+
+    def from_light(self, light: np.ndarray) -> np.ndarray:
+        """Linear Rec.709 (..., 3) float32 to the values that the host adds up."""
+        return encode_srgb(light) if self.name == "encoded" else self.space.from_rec709(light)
+
+    def to_light(self, values: np.ndarray) -> np.ndarray:
+        return decode_srgb(values) if self.name == "encoded" else self.space.to_rec709(values)
+
+
+def find_blending(name: str, layer_space: str | None, plate_space: ColorSpace) -> Blending:
+    """name: "linear" or "encoded". layer_space: of linear layers, by default linear light of the plate's
+    primaries. Raises InputError for a space that is not linear or is not known."""
+    if name == "encoded":
+        if layer_space is not None:
+            raise InputError(
+                "layer space: an encoded layer is sRGB as the host's sequencer adds it up; leave --layer-space out"
+            )
+        return Blending(name, LINEAR)
+    space = plate_space.light() if layer_space is None else find_space(layer_space)
+    if not space.is_linear:
+        raise InputError(f"layer space {layer_space!r}: not linear; name its light, such as {space.light_name!r}")
+    return Blending(name, space)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What the edit did to the plate, for colour that is brought back relative to it.
+
+    pixels: (H, W, 3 or 4), the plate's own.
+    reconstruction: (H, W, 3) float32, what the model's codec makes of the plate, resampled as the
+        edit's colour was, in the model's range.
+    share: (H, W) float32 in [0, 1]: 1 takes the relative colour, 0 the decoded one.
+    """
+
+    pixels: np.ndarray
+    reconstruction: np.ndarray
+    share: np.ndarray
+
+
+def layer_for_blending(
+    edit, alpha, source, color: PlateColor, blending: Blending, change: Change | None = None, dtype=np.float16
+):
+    """The premultiplied layer (H, W, 4) of `dtype`, float16 or float32, that makes the model's composite.
+
+    edit: (H, W, 3) float32, straight colour E, in the model's range [0, 1].
+    alpha: (H, W) float32, a in [0, 1], as the model composes.
+    source: (H, W, 3) float32, the plate S in the model's range (`PlateColor.to_model`).
+
+    With f the range's decoding to light and B the blending space, and S cut at display white, the layer
+    has an alpha a' that depends on a alone, 1 - a' being the share of white that black of alpha a leaves
+    (of any darker plate it leaves more), and the colour B(f(C)) - (1 - a') B(f(S)), which is therefore
+    never negative. So laid over the plate it gives C; above white, where codes are no guide, the plate
+    passes by 1 - a', as light dims. Through sRGB's curve 1 - a' is (1 - a)^2.4 for linear blending; for
+    encoded blending, without an exposure, the layer is a E and a, as the model made it.
+
+    With `change`, E is taken relative to the plate where its share says so: E_r = plate x f(E) / f(R),
+    R the reconstruction. Then what the codec lost, grain and detail, comes from the plate, and all of it
+    is scaled by how far the plate is above white.
+
+    Exactly 0 in all channels where alpha is below 2^-12; alpha exactly 1 where it was 1. Of halves, in
+    linear light, a' is rounded *up* and the colour is taken against the rounded a', so that half's
+    coarse steps near 1 (2^-11) do not show. Over highlights above 1 the rounding of 1 - a' remains:
+    light of at most 2^-11 of the highlight is lost.
+
+    Raises ValueError on a NaN or an infinity in edit or alpha.
+    """
+    if not (np.isfinite(alpha).all() and np.isfinite(edit).all()):
+        raise ValueError("the edit or its alpha holds a NaN or an infinity")
+    layer = np.zeros((*alpha.shape, 4), dtype)
+    images = [edit, alpha[..., None], source]
+    if change is not None:
+        images += [change.pixels[..., :3], change.reconstruction, change.share[..., None]]
+    anew = functools.partial(_made_anew, color=color, blending=blending, dtype=layer.dtype)
+    for tile in _tiles(*alpha.shape):
+        touched = (alpha[tile] >= LEAST_ALPHA).reshape(-1)
+        places = np.flatnonzero(touched)
+        if not len(places):
+            continue
+        here = [image[tile].reshape(len(touched), -1) for image in images]
+        if 2 * len(places) < len(touched):
+            made = np.zeros((len(touched), 4), dtype)
+            made[places] = anew(*(values.take(places, 0) for values in here))
+        else:  # all of them: quicker than to gather most
+            made = anew(*here)
+            made[np.flatnonzero(~touched)] = 0
+        layer[tile] = made.reshape(layer[tile].shape)
+    return layer
+
+
+def _tiles(height, width):
+    """Of one size, in which all that is worked on stays in the processor's cache."""
+    for top in range(0, height, _TILE[0]):
+        for left in range(0, width, _TILE[1]):
+            yield slice(top, top + _TILE[0]), slice(left, left + _TILE[1])
+
+
+def _made_anew(e, a, s, filmed=None, reconstruction=None, share=None, *, color, blending, dtype):
+    """`layer_for_blending` of pixels (n, channels): (n, 4)."""
+    s = s if np.isfinite(s).all() else np.nan_to_num(s)
+    if blending.name == "encoded" and color.curve is DISPLAY and color.exposure == 0 and filmed is None:
+        return np.concatenate([a * e, a], axis=1).astype(dtype)
+    curve, gain = color.curve, np.float32(color.gain)
+    half, opaque = dtype == np.float16, a.min() == 1  # opaque: nothing of the plate is in what is seen
+    s = np.minimum(s, np.float32(curve.white))
+    alpha = a if opaque else 1 - _passes(1 - a, curve, gain, blending)
+    alpha = _half_not_below(alpha) if half else alpha
+    rest = 1 - to_floats(alpha)
+
+    def composed(code):
+        return code if opaque else a * code + (1 - a) * s
+
+    def shown(light, behind):
+        """The light to be seen, and the colour that makes it over the light behind; both come exposed."""
+        light = light / gain
+        return light, blending.from_light(light) if opaque else _difference(light, rest, behind / gain, blending)
+
+    if filmed is None or share.max() == 0:
+        seen, made = shown(curve.decode(composed(e)), None if opaque else curve.decode(s))
+    else:
+        light = color.light(filmed)
+        behind, above = np.clip(light, 0, 1), np.maximum(light, 1)
+        ratio = (curve.decode(e) + _DARK) / (curve.decode(reconstruction) + _DARK)
+        relative = np.clip((behind + _DARK) * ratio - _DARK, 0, np.float32(curve.top))
+        relative = relative if opaque else curve.decode(composed(curve.encode(relative)))
+        seen, made = shown(relative * above, behind * above)
+        if share.min() < 1:
+            decoded = shown(curve.decode(composed(e)), behind)
+            seen, made = (one + share * (other - one) for one, other in zip(decoded, (seen, made)))
+    made = np.clip(made, 0, _MOST_HALF if half else None)
+    if half and blending.name == "linear" and blending.space.curve is None:
+        made = _halves_least_seen(made, seen, gain, blending)
+    return np.concatenate([to_halves(made) if half else made, alpha], axis=1)
+
+
+def _passes(rest, curve, gain, blending):
+    """`curve.passes` in the blending space: no more than passes of any plate up to white."""
+    if blending.name == "linear":
+        return curve.passes(rest)
+    shares, passing = _encoded_passes(curve, float(gain))
+    return np.interp(rest, shares, passing).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=16)
+def _encoded_passes(curve, gain):
+    """A table of what passes in sRGB's encoding. With an exposure between the two encodings the least is not
+    always at white, so it is looked for."""
+    shares, codes = np.linspace(0, 1, 1025), np.linspace(0, curve.white, 257)[1:]
+    black_over = encode_srgb(curve.decode(shares[:, None] * codes) / gain)
+    return shares, (black_over / encode_srgb(curve.decode(codes) / gain)).min(1)
+
+
+def _difference(composed, rest, behind, blending):
+    """B(composed) - rest B(behind)."""
+    if blending.name == "linear":  # linear: one conversion does
+        return blending.from_light(composed - rest * behind)
+    return blending.from_light(composed) - rest * blending.from_light(behind)
+
+
+def _halves_least_seen(made, seen, gain, blending):
+    """Halves of values in a space of other primaries than the display's, with which `seen` (light, Rec.709) is seen.
+
+    There a dark part of a saturated colour is the difference of large numbers, whose halves are coarse:
+    up to 3 of 8-bit display's steps in ACES2065-1. Where rounding to the nearest shows, the best of the
+    eight ways to round up or down is taken.
+    """
+
+    def shown(values):
+        return encode_srgb(np.clip((blending.to_light(to_floats(values)) + beneath) * gain, 0, 1))
+
+    halves = to_halves(made)
+    places = np.flatnonzero(_may_show(made, halves, seen, gain, blending))
+    if not len(places):
+        return halves
+    beneath = seen[places] - blending.to_light(made[places])
+    wanted = shown(made[places])
+    error = np.abs(shown(halves[places]) - wanted).max(1)
+    shows = error > _SEEN
+    places, beneath, wanted, error = places[shows], beneath[shows], wanted[shows], error[shows]
+    low = halves[places]
+    low = np.where(low > made[places], np.nextafter(low, np.float16(0)), low)
+    high = np.nextafter(low, np.float16(_MOST_HALF))
+    for way in np.ndindex(2, 2, 2):
+        tried = np.where(np.array(way, bool), high, low)
+        off = np.abs(shown(tried) - wanted).max(1)
+        better = off < error
+        halves[places[better]], error[better] = tried[better], off[better]
+    return halves
+
+
+def _may_show(made, halves, seen, gain, blending):
+    """Where the rounding may be off by more than _SEEN of display codes: a bound without powers, because nearly
+    nowhere it is. sRGB's slope is nowhere above 0.73 / sqrt(light), nor its line's, 12.92, above that at its end."""
+    off = np.abs(blending.to_light(to_floats(halves) - made)) * gain
+    shows = off * off * np.float32((0.73 / _SEEN) ** 2) > np.maximum(seen * gain - off, np.float32(0.0031308))
+    return shows[:, 0] | shows[:, 1] | shows[:, 2]  # numpy is slow at any() of three
+
+
+def _half_not_below(values):
+    """The least halves not below values in [0, 1]."""
+    halves = to_halves(values)
+    low = to_floats(halves) < values
+    return np.where(low, np.nextafter(halves, np.float16(2)), halves)
+
+
+def composite(pixels, layer, color: PlateColor, blending: Blending):
+    """The layer over the plate in the plate's own numbers: its bits where alpha is 0. See `vera.kernels.over`."""
+    bits = _CODE_BITS.get(color.pixel_type)
+    own = color.space.curve
+    if blending.name == "linear" and color.space == blending.space:
+        return over(pixels, layer, "linear", "linear", bits)
+    if own and (blending.name == "encoded" or blending.space.curve == "linear"):
+        return over(pixels, layer, own, blending.name, bits)
+    return over_through(
+        pixels,
+        layer,
+        lambda numbers: blending.from_light(color.space.to_rec709(numbers)),
+        lambda values: color.space.from_rec709(blending.to_light(values)),
+        bits,
+    )

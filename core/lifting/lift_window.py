@@ -1,0 +1,132 @@
+"""One clip, in memory and at one size: position, haze, colour, noise, change, layers, in this order."""
+
+from dataclasses import dataclass
+
+import torch
+
+from vera.core.layer.matte import refine_alpha
+from vera.core.lifting.change import find_change
+from vera.core.lifting.frequency_response import as_seen
+from vera.core.lifting.drift import contrast_kept, find_drift, without_drift
+from vera.core.lifting.haze import find_haze
+from vera.core.lifting.layers import find_layers
+from vera.core.lifting.noise import Noise, features
+from vera.core.lifting.matching import same_size
+from vera.core.lifting.registration import find_moves, moved
+from vera.core.lifting.smooth import blur, grown, luma, spread
+from vera.kernels.matte import resize
+
+LEAST_KEPT = 0.01  # share of the clip; of less nothing is known, and all of it is the edit's
+MOST_NOISE = 0.08  # of a neighbourhood's mean
+FAINTEST = 0.02  # alpha of haze; below it the plate is kept
+ROUNDS = 2  # what changed is found twice: the second time with drift measured beside it
+STEPS = 3 + 2 * ROUNDS
+
+
+@dataclass
+class Lifted:
+    """color (T, 3, H, W) straight, alpha (T, 1, H, W), clean (T, 3, H, W): the edited video without
+    its drift; all encoded, in [0, 1]. moves (T, 2, 3) in pixels, gain and offset (T, 3, H, W):
+    the drift that was taken away. region (T, 1, H, W): where a change was seen. haze: its mean alpha, of the layer's."""
+
+    color: torch.Tensor
+    alpha: torch.Tensor
+    clean: torch.Tensor
+    region: torch.Tensor
+    moves: torch.Tensor
+    gain: torch.Tensor
+    offset: torch.Tensor
+    haze: float
+
+
+def lift_clip(plate, edited, mask=None, step_done=lambda: None) -> Lifted:
+    """plate and edited (T, 3, H, W) of one size, encoded [0, 1]; mask (T, 1, H, W): 1 where the edit may be.
+
+    step_done is called STEPS times, after each piece of the work.
+    """
+    moves = find_moves(plate, edited)
+    placed = moved(edited, moves)
+    step_done()
+    haze = find_haze(plate, placed, _structure(plate, placed))
+    behind = haze.over(plate) if haze else plate
+    step_done()
+    trust = first_trust(behind, placed)
+    if mask is not None:
+        trust = torch.where(mask > 0, trust, torch.ones_like(trust))
+    intact = contrast_kept(behind, placed, trust)
+    trust, of_plate = trust * intact, features(plate)
+    for _ in range(ROUNDS):
+        if trust.mean() < LEAST_KEPT:  # nothing to tell drift and noise by
+            trust = torch.zeros_like(trust)
+        gain, offset = find_drift(behind, placed, trust)
+        clean = without_drift(placed, gain, offset)
+        seen = as_seen(behind, clean, trust)
+        step_done()
+        region = find_change(clean - seen, of_plate, trust) if trust.any() else torch.ones_like(trust)
+        if mask is not None:
+            region = region * (mask > 0)
+        trust = (1 - grown(region, 1)) * _near(clean, seen) * intact
+        step_done()
+    variance = Noise(of_plate, (clean - seen).square().mean(1, keepdim=True), trust)(of_plate)
+    if haze:  # of the layer, as the rest of it
+        seen = haze.removed(seen)
+        region = torch.maximum(region, (haze.alpha > FAINTEST).float())
+        if mask is not None:
+            region = region * (mask > 0)
+    color, alpha = find_layers(seen, clean, region, variance, haze.alpha if haze else torch.zeros_like(region))
+    step_done()
+    if mask is not None:  # edges reach a pixel out of the region
+        alpha = alpha * (mask > 0)
+    return Lifted(color, alpha, clean, region, moves, gain, offset, float(haze.alpha.mean()) if haze else 0.0)
+
+
+def first_trust(plate, edited):
+    """How likely each pixel is unchanged, (T, 1, H, W): as bright to within drift, and of the same structure."""
+    close, alike, textured = _likeness(plate, edited)
+    return _in_company(close * (1 - textured * (1 - alike)))
+
+
+def _structure(plate, edited):
+    """How likely each pixel shows the plate's structure, however veiled, (T, 1, H, W); where it is plain, its colour."""
+    close, alike, textured = _likeness(plate, edited)
+    return _in_company(torch.lerp(close, alike, textured))
+
+
+def _likeness(plate, edited):
+    """How near the pixels' brightness and structure are, and how much structure there is, each (T, 1, H, W) in [0, 1]."""
+    reach = _in_tiny(plate)
+    far = blur(edited - plate, 2.0 * reach, 0.7).abs().amax(1, keepdim=True)
+    close = torch.exp(-((far / 0.06) ** 2))
+    a, b = (blur(luma(v), 1.0) for v in (plate, edited))
+    a, b = a - blur(a, 4.0), b - blur(b, 4.0)
+    aa, bb, ab = (blur(x * y, 3.0 * reach, 0.7) for x, y in ((a, a), (b, b), (a, b)))
+    alike = ((ab / (aa * bb + 1e-10).sqrt() - 0.3) / 0.5).clamp(0, 1)
+    return close, alike, (torch.maximum(aa, bb) / 0.015**2).clamp(max=1)
+
+
+def _in_company(trust):
+    """Lone look-alikes in a new background are chance."""
+    return trust * (2 * blur(trust, 3.0 * _in_tiny(trust), 0.7) - 0.6).clamp(0, 1)
+
+
+def _in_tiny(video):
+    """In tiny frames everything is smaller."""
+    return min(1.0, video.shape[2] / 100)
+
+
+def _near(clean, seen):
+    """1 where what is left can be noise at all, to 0 for what no codec does: a change that was overlooked teaches nothing."""
+    far = blur(clean - seen, 1.0, 0.7).abs().amax(1, keepdim=True)
+    return torch.exp(-((far / MOST_NOISE) ** 2))
+
+
+def plate_sized(color, alpha, plate):
+    """One frame's straight colour (3, h, w) and alpha (1, h, w) at the size of the plate (H, W, 3), encoded."""
+    size = plate.shape[:2]
+    guide = same_size(plate.movedim(-1, 0)[None], alpha.shape[1:])[0]
+    large = refine_alpha(alpha[0], guide, plate)[0][None]
+    if tuple(color.shape[1:]) != tuple(size):
+        # Colour of thin edges is the inside's; nothing of what lies behind may come along.
+        color = spread(color[None], (alpha[None] > 0.5 * grown(alpha[None], 2).clamp_min(0.02)).float())[0]
+        color = resize(color.movedim(0, -1), size).movedim(-1, 0).clamp(0, 1)
+    return color, large

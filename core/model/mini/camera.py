@@ -1,0 +1,108 @@
+"""Mini's sense of the plate's camera: what is added to a scene moves with it.
+
+A place p of the scene, in halves of the frame's height from the middle, is seen at exp(z) p + (a, b): (a, b, z) is a
+view. The camera reads how the view changes from one latent frame of the plate to the next.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vera.core.model.codec import TIME_STRIDE
+from vera.core.model.functional import halves, zero_init
+
+ROUNDS = 6
+PRIOR = (1e-4, 1e-4, 1e-3)  # of a plate without texture: at rest, above all without zoom
+RIDGE = 1e-3
+MOST = 1.0  # halves of the height; a camera that goes farther from its mean is not followed
+LARGEST = -0.478  # log size of the largest object, see data/clips.py; what is larger fills the frame
+
+
+class Camera(nn.Module):
+    """forward(before, now): latents (B, C, H, W) of frames next to each other -> the view of the second one, where the
+    first one's is (0, 0, 0), (B, 3) fp32.
+
+    Lucas and Kanade's method on latents: how they change with a move of a cell's width is linear in what lies about
+    the cell (`along`, see `fit`), and the view is the least squares' of all cells, with Geman and McClure's weights
+    so that what moves by itself counts little.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.along = zero_init(nn.Conv2d(channels, 2 * channels, 3, bias=False))
+        self.trust = nn.Parameter(torch.ones(channels))
+
+    def forward(self, before, now):
+        before, now = before.float(), now.float()
+        height, width = before.shape[2:]
+        slopes = self.slopes((before + now) / 2)  # (B, 2, C, h, w), without the outermost cells
+        change = (now - before)[:, :, 1:-1, 1:-1]
+        y, x = halves(height, now.device)[1:-1, None], halves(width, now.device)[None, 1:-1] * (width / height)
+        columns = torch.cat([slopes, (slopes[:, 0] * x + slopes[:, 1] * y)[:, None]], dim=1) * (height / 2)
+        trust = self.trust.float().view(1, -1, 1, 1)
+        weight = torch.ones_like(change[:, 0])
+        prior = torch.diag(change.new_tensor(PRIOR)) * columns.pow(2).mul(trust).sum((1, 2, 3, 4))[:, None, None].clamp_min(1e-6)
+        for _ in range(ROUNDS):
+            # What changes all over alike is light, not a move.
+            uneven, moves = (v - _mean(v, weight) for v in (change, columns))
+            weighed = moves * (trust * weight[:, None])[:, None]
+            left = torch.einsum("bichw,bjchw->bij", weighed, moves) + prior
+            view = torch.linalg.solve(left, torch.einsum("bichw,bchw->bi", weighed, uneven))
+            error = (trust * (uneven - torch.einsum("bichw,bi->bchw", moves, view)) ** 2).sum(1)
+            weight = (1 + error / error.flatten(1).median(1).values[:, None, None].clamp_min(1e-8)) ** -2
+        return torch.cat([view[:, :2], view[:, 2:].clamp(-0.5, 0.5).log1p()], dim=1)
+
+    def slopes(self, latents):
+        """(B, C, H, W) -> how they change as the picture moves a cell to the right, and down, (B, 2, C, H - 2, W - 2)."""
+        return F.conv2d(latents, self.along.weight.float()).unflatten(1, (2, -1))
+
+    @torch.no_grad()
+    def fit(self, latents, right, down):
+        """Closed form, from latents (N, C, H, W) and how each changed by a cell's move right and down, of that shape."""
+        about = F.unfold(latents.double(), 3).transpose(1, 2).flatten(0, 1)  # (cells, 9 C)
+        wanted = torch.cat([right, down], dim=1)[:, :, 1:-1, 1:-1].double().movedim(1, -1).flatten(0, 2)
+        square = about.T @ about
+        weight = torch.linalg.solve(square + RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype), about.T @ wanted)
+        self.along.weight.copy_(weight.T.unflatten(1, (-1, 3, 3)))
+        off = (wanted - about @ weight).pow(2).mean(0).unflatten(0, (2, -1)).mean(0)
+        self.trust.copy_(off.mean() / off)
+
+
+def _mean(values, weight):
+    """Of (B, ..., h, w) over the cells, weights (B, h, w) -> (B, ..., 1, 1)."""
+    weight = weight.view(len(weight), *[1] * (values.ndim - 3), *weight.shape[1:])
+    return (values * weight).sum((-2, -1), keepdim=True) / weight.sum((-2, -1), keepdim=True)
+
+
+@torch.inference_mode()
+def follow(camera, source):
+    """The views of a plate's latents by frame (T, C, H, W), read as sampling/latents.py does: (T, 2, 3) fp32 as each
+    latent frame begins and ends, of no shift and no zoom in the mean of the shot.
+
+    At rest throughout where the camera goes far: what is added is to be seen all through the shot.
+    """
+    device = camera.trust.device
+    steps = [camera(*source.read(k - 1, k + 1)[:, None].to(device))[0].cpu() for k in range(1, source.shape[0])]
+    views = [torch.zeros(3, dtype=torch.float64)]
+    for a, b, zoom in (step.double().tolist() for step in steps):
+        x, y, z = views[-1].tolist()
+        views.append(torch.tensor([x * math.exp(zoom) + a, y * math.exp(zoom) + b, z + zoom], dtype=torch.float64))
+    views = torch.stack(views)
+    scales = (views[:, 2] - views[:, 2].mean()).exp()
+    shifts = views[:, :2] - scales[:, None] * views[:, :2].mean(0) / scales.mean()
+    views = torch.cat([shifts, scales.log()[:, None]], dim=1).float()
+    views = views * (views.abs().max() <= MOST)
+    # A latent frame's picture is in the middle of its four: it begins and ends beside it.
+    change = views.diff(dim=0, prepend=views[:1]) * (TIME_STRIDE - 1) / (2 * TIME_STRIDE)
+    return torch.stack([views - change, views + change], dim=1)
+
+
+def seen(path, views, aspect: float):
+    """A path (B, T, 2, 3), see `Aim.path`, under views (T, 2, 3), in a frame of that width over its height. What fills
+    the frame has no place in the scene and does not move with it."""
+    views = views * (path[..., 2:] / LARGEST).clamp(0, 1)
+    shape = path.new_tensor([aspect, 1.0])
+    places = path[..., :2] * views[..., 2:].exp() + views[..., :2] / shape
+    return torch.cat([places, path[..., 2:] + views[..., 2:]], dim=-1)

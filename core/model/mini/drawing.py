@@ -1,0 +1,152 @@
+"""What the words alone would draw: mini's first guess of the edit and alpha layers.
+
+"A large red star on the left, rising" is one path through the frame and one shape around it. A
+large model finds that by itself; a small one would spend its training on it and still draw one object
+in pieces that do not meet. So a path is told first, read from the text in one place or its middle from the mask, and a
+small network draws each latent pixel from where it lies beside that path. In training the path is the true one: what
+the words leave open of a path then blurs no drawing, and what is drawn is sharp wherever the path goes. The
+drawing sees no noise, so it learns quickly; the transformer, told the drawing, decides the rest.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from vera.core.model.mini.latent_over import Blend
+from vera.core.model.mini.camera import Camera, seen
+from vera.core.model.codec import TIME_STRIDE
+from vera.core.model.functional import gelu_tanh, halves, mean_of_words, zero_init
+
+MOTIONS = 5  # functions of time that a path is made of
+RATES = (0.7, 1.4, 2.8, 5.6, 11.2, 22.4)  # radians per size of the object
+FEATURES = 1 + 2 * 4 * len(RATES) + 1
+USUAL_SIZE = 0.7  # log of a size in cells
+REACH = 2.5  # sizes within which an offset is told
+TURNS = 4
+PLACE_FEATURES = 2 + 4 * TURNS
+
+
+class Drawing(nn.Module):
+    """The mean latents of edit and alpha that the words allow around a path, (B, 2, C, T, H, W), fp32.
+
+    forward(text, mask, progress, grid, path=None, cells=None, views=None):
+        text      (B, N, D)        text states
+        mask      (B, C, T, H, W)  latents of the mask, or None
+        progress  (T, 2)           how far through the shot each latent frame begins and ends, see `moments`
+        grid      (T, H, W)        in latent pixels
+        path      (B, T, 2, 3)     as `Aim.path` tells it, where it is known; else
+        views     (T, 2, 3)        how the plate's camera moved, see camera.py; default at rest
+        cells     (B, K)           indices into the flattened grid; then only those are drawn, (B, 2, C, K)
+    Zeros where nothing is said.
+    """
+
+    def __init__(self, text_dim: int, channels: int, dim: int = 512, layers: int = 4, words: int = 256):
+        super().__init__()
+        self.aim = Aim(text_dim, channels)
+        self.camera = Camera(channels)
+        self.blend = Blend(channels)
+        self.inner = nn.Linear(FEATURES + PLACE_FEATURES, dim)
+        self.read = nn.Linear(text_dim, words)
+        self.words = zero_init(nn.Linear(words, 2 * layers * dim))
+        self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(layers))
+        self.outer = zero_init(nn.Linear(dim, 2 * channels))
+
+    def forward(self, text, mask, progress, grid, path=None, cells=None, views=None):
+        if path is None:
+            path = self.aim.path(text, mask, progress, grid[2] / grid[1])
+            path = path if views is None else seen(path, views.to(path.device), grid[2] / grid[1])
+        places = place_features(grid, text.device).expand(len(text), -1, -1)
+        x = torch.cat([offset_features(path, grid), places], dim=-1)
+        if cells is not None:
+            x = x.gather(1, cells[:, :, None].expand(-1, -1, x.shape[2]))
+        x = gelu_tanh(self.inner(x.to(text.dtype)))
+        words = self.words(gelu_tanh(self.read(mean_of_words(text)))).unflatten(1, (len(self.layers), 2, 1, -1))
+        for i, layer in enumerate(self.layers):
+            scale, shift = words[:, i].unbind(1)
+            x = x + gelu_tanh(layer(x) * (1 + scale) + shift)
+        drawn = self.outer(x).float() * (text != 0).flatten(1).any(1)[:, None, None]
+        drawn = drawn.unflatten(2, (2, -1)).permute(0, 2, 3, 1)
+        return drawn if cells is not None else drawn.unflatten(3, grid)
+
+
+class Aim(nn.Module):
+    """Reads a path from the text states, or its middle from the mask where there is one."""
+
+    def __init__(self, text_dim: int, channels: int):
+        super().__init__()
+        self.inner = nn.Linear(text_dim, text_dim)
+        self.outer = zero_init(nn.Linear(text_dim, 2 * MOTIONS + 1))
+        self.mask = zero_init(nn.Conv3d(channels, 1, 1))
+
+    def path(self, text, mask, progress, aspect):
+        """(B, *progress.shape, 3) fp32: x and y of an object's middle in halves of the frame, right and down, and the
+        log of its size, half its height in halves of the frame's. text (B, N, D), mask (B, C, T, H, W) or None;
+        progress (T, ...): how far through the shot, 0 to 1; aspect: the frame's width over its height, or one for each
+        of B. Where it rests is told in halves of the frame, how it moves in those of the height, and the frame holds it in.
+        """
+        told, more = self.outer(gelu_tanh(self.inner(mean_of_words(text)))).float(), (1,) * progress.ndim
+        steps, size = told[:, :-1].unflatten(1, (2, MOTIONS)), told[:, -1].view(-1, *more, 1) - 1
+        aspect = torch.as_tensor(aspect, dtype=torch.float32, device=told.device).expand(len(told))
+        shape = torch.stack([aspect, torch.ones_like(aspect)], dim=-1)  # halves of the height in the frame's own
+        rest = steps[..., 0].view(-1, *more, 2)
+        moved = torch.einsum("bcm,t...m->bt...c", steps[..., 1:] / shape[..., None], motions(progress.to(told.device))[..., 1:])
+        if mask is not None:  # it teaches its own reading only
+            rest, moved, size = self.centre_of(mask).unflatten(1, (-1, *more[1:])), moved.detach(), size.detach()
+        reach = (1 - size.exp() / shape.view(-1, *more, 2)).clamp_min(0)
+        path = torch.minimum(torch.maximum(rest + moved, -reach), reach)
+        return torch.cat([path, size.expand(*path.shape[:-1], 1)], dim=-1)
+
+    def centre_of(self, mask):
+        """Middle of the mask, frame by frame: latents (B, C, T, H, W) -> (B, T, 2)."""
+        weight = self.mask(mask)[:, 0].float().flatten(2).softmax(-1).unflatten(2, mask.shape[3:])
+        y, x = (halves(n, mask.device) for n in mask.shape[3:])
+        return torch.stack([weight.sum(2) @ x, weight.sum(3) @ y], dim=-1)
+
+
+def moments(latents, whole: int):
+    """How far through a shot of `whole` latent frames those numbered `latents` (T,) begin and end, (T, 2), 0 to 1:
+    the first holds one frame alone, each other one four."""
+    ends = torch.as_tensor(latents, dtype=torch.float32)
+    begins = (ends - (TIME_STRIDE - 1) / TIME_STRIDE).clamp_min(0)
+    return torch.stack([begins, ends], dim=1) / max(whole - 1, 1)
+
+
+def motions(progress):
+    """(...) -> (..., MOTIONS): rest, straight on, once round, and two bounces; all but the first of zero mean over 0 .. 1."""
+    turn = 2 * math.pi * progress.float()
+    return torch.stack(
+        [torch.ones_like(turn), progress.float() - 0.5, turn.sin(), turn.cos(), turn.sin().abs() - 2 / math.pi], dim=-1
+    )
+
+
+def offset_features(path, grid):
+    """A path (B, T, 2, 3) and a grid (T, h, w) -> (B, T * h * w, FEATURES), fp32.
+
+    Sines and cosines of a cell's offset from where the path is as the latent frame begins and as it ends, in sizes of
+    the object, and that size in cells, all fading with the distance: what is far away is told nothing.
+    """
+    _, height, width = grid
+    y, x = halves(height, path.device)[:, None], halves(width, path.device)[None]
+    center = path.unflatten(2, (2, 1, 1))  # (B, T, 2, 1, 1, 3)
+    radius = center[..., 2].exp()
+    dx, dy = torch.broadcast_tensors((x - center[..., 0]) * (width / height) / radius, (y - center[..., 1]) / radius)
+    waves = [f(rate * d) for rate in RATES for both in (dx, dy) for d in both.unbind(2) for f in (torch.sin, torch.cos)]
+    size = center[..., 2].mean(2) + math.log(height / 2) - USUAL_SIZE
+    features = torch.stack([torch.ones_like(waves[0]), *waves, size.expand_as(waves[0])], dim=-1)
+    near = torch.exp(-(dx**2 + dy**2) / (2 * REACH**2)).mean(2)
+    return (features * near[..., None]).flatten(1, 3)
+
+
+def place_features(grid, device):
+    """Where each cell of a grid (T, h, w) is in the frame, (T * h * w, PLACE_FEATURES): x and y in [-1, 1] across the
+    frame whatever its size, and sines and cosines of one to four half turns of each."""
+    features = []
+    for axis in (1, 2):
+        at = halves(grid[axis], device)
+        turns = at[:, None] * math.pi / 2 * torch.arange(1, TURNS + 1, device=device)
+        shape = [1, 1, 1, PLACE_FEATURES // 2]
+        shape[axis] = grid[axis]
+        one = torch.cat([at[:, None], turns.sin(), turns.cos()], dim=1).reshape(shape)
+        features.append(one.expand(*grid, PLACE_FEATURES // 2))
+    return torch.cat(features, dim=-1).flatten(0, 2)

@@ -1,0 +1,269 @@
+"""From Wan2.1 text-to-video weights to a Vera: names, geometry, and a model directory.
+
+    vera model from-wan SOURCE TARGET      (SOURCE may be a Vera too: other types, LoRAs merged)
+
+Every Vera parameter starts from one Wan tensor, the same for all three branches,
+or at zero where Wan has none. A checkpoint may carry the names of the original
+release or those of diffusers; NAMES is the whole difference. Note norm2 and
+norm3: the original numbers the norms as it declares them, diffusers in the order
+of use, so cross-attention's norm is norm3 there and norm2 here.
+"""
+
+import argparse
+import json
+import math
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from vera.core.errors import InputError
+from vera.core.model.config import BRANCHES, TransformerConfig
+from vera.core.model.wan.release import TEXT, VAE, parts_of_release
+from vera.core.model.save import SHARD_BYTES, new_directory, write_index, write_transformer
+from vera.core.model.tensors import PICKLES, TensorFiles, check_shapes, weight_files
+from vera.core.model.transformer import Transformer, kept_in_float32
+from vera.core.recipe import parse_lora
+
+# (original release, diffusers); {} is the block's number, `.weight` and `.bias` follow.
+NAMES = (
+    ("patch_embedding", "patch_embedding"),
+    ("text_embedding.0", "condition_embedder.text_embedder.linear_1"),
+    ("text_embedding.2", "condition_embedder.text_embedder.linear_2"),
+    ("time_embedding.0", "condition_embedder.time_embedder.linear_1"),
+    ("time_embedding.2", "condition_embedder.time_embedder.linear_2"),
+    ("time_projection.1", "condition_embedder.time_proj"),
+    ("blocks.{}.self_attn.q", "blocks.{}.attn1.to_q"),
+    ("blocks.{}.self_attn.k", "blocks.{}.attn1.to_k"),
+    ("blocks.{}.self_attn.v", "blocks.{}.attn1.to_v"),
+    ("blocks.{}.self_attn.o", "blocks.{}.attn1.to_out.0"),
+    ("blocks.{}.self_attn.norm_q", "blocks.{}.attn1.norm_q"),
+    ("blocks.{}.self_attn.norm_k", "blocks.{}.attn1.norm_k"),
+    ("blocks.{}.norm3", "blocks.{}.norm2"),
+    ("blocks.{}.cross_attn.q", "blocks.{}.attn2.to_q"),
+    ("blocks.{}.cross_attn.k", "blocks.{}.attn2.to_k"),
+    ("blocks.{}.cross_attn.v", "blocks.{}.attn2.to_v"),
+    ("blocks.{}.cross_attn.o", "blocks.{}.attn2.to_out.0"),
+    ("blocks.{}.cross_attn.norm_q", "blocks.{}.attn2.norm_q"),
+    ("blocks.{}.cross_attn.norm_k", "blocks.{}.attn2.norm_k"),
+    ("blocks.{}.ffn.0", "blocks.{}.ffn.net.0.proj"),
+    ("blocks.{}.ffn.2", "blocks.{}.ffn.net.2"),
+    ("blocks.{}.modulation", "blocks.{}.scale_shift_table"),
+    ("head.head", "proj_out"),
+    ("head.modulation", "scale_shift_table"),
+)
+TO_ORIGINAL = {diffusers: original for original, diffusers in NAMES}
+
+# What Vera has beside Wan; zero at first.
+NEW = ("source_embedding", "mask_embedding", "layer_embedding")
+
+COPIED = ("vae", "text_encoder", "tokenizer")
+ONLY_T2V = "; only Wan2.1 text-to-video (T2V) checkpoints are taken"
+
+
+def detect_layout(names) -> str:
+    """ "diffusers" or "original", by the name of the self-attention; InputError for neither."""
+    for layout, attention in (("diffusers", "attn1"), ("original", "self_attn")):
+        if any(name.startswith(f"blocks.0.{attention}.") for name in names):
+            return layout
+    raise InputError("these tensor names are neither the original release's of Wan nor diffusers'" + ONLY_T2V)
+
+
+def is_vera(names) -> bool:
+    return any(name.startswith(f"blocks.0.{branch}.") for name in names for branch in BRANCHES)
+
+
+def own_name(name: str, layout: str) -> str:
+    """A tensor's diffusers name -> its name in a checkpoint of that layout."""
+    if layout == "diffusers":
+        return name
+    block, stem, leaf = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.*?)((?:\.weight|\.bias)?)", name).groups()
+    pattern = stem if block is None else "blocks.{}." + stem
+    return TO_ORIGINAL.get(pattern, pattern).format(block) + leaf
+
+
+def wan_name(name: str) -> str | None:
+    """A Vera parameter's name -> the diffusers name of the Wan tensor it starts from; None for new ones."""
+    if name.startswith(NEW):
+        return None
+    if name.startswith("shared."):
+        return name.replace("shared", "condition_embedder", 1)
+    return re.sub(rf"^(blocks\.\d+\.)?(?:{'|'.join(BRANCHES)})\.", lambda m: m.group(1) or "", name)
+
+
+@cache
+def parameter_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a Vera's parameters, without allocating any."""
+    with torch.device("meta"):
+        return {name: tuple(p.shape) for name, p in Transformer(config).state_dict().items()}
+
+
+def config_from_wan(shapes: Mapping[str, tuple], heads: int | None = None, **switches) -> TransformerConfig:
+    """The geometry of a Wan checkpoint, read off its tensors' shapes, either layout.
+
+    heads is dim // 128 unless given (shapes do not tell it). switches are further
+    fields of TransformerConfig: eps, share_embedders, alpha_text, mask_input.
+    """
+    layout = detect_layout(shapes)
+
+    def shape(name, axes):
+        own = own_name(name, layout)
+        if own not in shapes or len(shapes[own]) != axes:
+            raise InputError(f"tensors do not fit the model; missing or misshapen: {own}" + ONLY_T2V)
+        return tuple(shapes[own])
+
+    dim, channels, *patch = shape("patch_embedding.weight", 5)
+    if shape("proj_out.weight", 2)[0] != channels * math.prod(patch):
+        raise InputError(f"the checkpoint takes {channels} latent channels but does not return as many" + ONLY_T2V)
+    return TransformerConfig(
+        dim=dim,
+        heads=heads or max(dim // 128, 1),
+        layers=1 + max(int(n.split(".")[1]) for n in shapes if re.match(r"blocks\.\d+\.", n)),
+        ffn_dim=shape("blocks.0.ffn.net.0.proj.weight", 2)[0],
+        text_dim=shape("condition_embedder.text_embedder.linear_1.weight", 2)[1],
+        freq_dim=shape("condition_embedder.time_embedder.linear_1.weight", 2)[1],
+        latent_channels=channels,
+        patch=tuple(patch),
+        **switches,
+    )
+
+
+def vera_sources(shapes: Mapping[str, tuple], config: TransformerConfig, where="checkpoint") -> dict[str, str | None]:
+    """Each Vera parameter -> the name of the checkpoint's tensor it starts from, None where it starts at zero.
+
+    Raises InputError, naming them, when tensors are missing, surplus or misshapen.
+    """
+    layout = detect_layout(shapes)
+    needed = parameter_shapes(config)
+    sources = {name: wan_name(name) for name in needed}
+    sources = {name: source and own_name(source, layout) for name, source in sources.items()}
+    expected = {source: needed[name] for name, source in sources.items() if source}
+    check_shapes(shapes, expected, where, ONLY_T2V)
+    return sources
+
+
+def vera_state_dict(wan: Mapping[str, torch.Tensor], config: TransformerConfig) -> dict[str, torch.Tensor]:
+    """Wan's weights, either layout, under Vera's names; new parameters are zeros.
+
+    The three branches' entries are one and the same tensor, so this costs no memory;
+    `load_state_dict` copies them apart (not with assign=True, which would tie them).
+    """
+    sources = vera_sources({name: tensor.shape for name, tensor in wan.items()}, config)
+    shapes = parameter_shapes(config)
+    return {name: wan[source] if source else torch.zeros(shapes[name]) for name, source in sources.items()}
+
+
+def branch_wan(
+    source, target, dtype: torch.dtype | None = None, shard_bytes: int = SHARD_BYTES, loras=(), **switches
+) -> list[str]:
+    """Turn a Wan2.1 T2V directory into a Vera directory, or write a Vera's anew; returns the parts SOURCE did not have.
+
+    source is a diffusers directory (`transformer/`, `vae/`, `text_encoder/`, `tokenizer/`), a folder of the original
+    release (see release.py), or a file of safetensors with the transformer alone, in either layout, in shards or
+    whole; or a Vera directory. target must not exist. dtype None keeps the weights' types; a lower one leaves in
+    fp32 what the transformer computes in fp32.
+    loras: (path, strength) each, merged in. switches: share_embedders, alpha_text, mask_input, of a Wan.
+    Written shard by shard beside target and renamed when whole, so memory stays at a shard that is read and
+    one that is written, and no half directory is left. Raises InputError.
+    """
+    from vera.core.model.lora import Loras  # which is made of the names here
+
+    source, target = Path(source), Path(target)
+    if (source / "transformer_2").exists():
+        raise InputError(f"{source}: two transformers, as in Wan2.2" + ONLY_T2V)
+    folder = source / "transformer" if (source / "transformer").is_dir() else source
+    files = TensorFiles(folder, apart=(VAE, TEXT))
+    if is_vera(files.shapes):
+        config = TransformerConfig.load(folder / "config.json")
+        if replace(config, **switches) != config:
+            raise InputError(f"{source}: a Vera already; its geometry is not changed")
+        check_shapes(files.shapes, parameter_shapes(config), folder)
+        sources = {name: name for name in files.shapes}
+    else:
+        config = config_from_wan(files.shapes, **settings(folder), **switches)
+        sources = vera_sources(files.shapes, config, folder)
+    shapes = parameter_shapes(config)
+    changes = Loras(loras, shapes)
+    present = {part: copied(source / part) for part in COPIED if (source / part).is_dir()}
+    if source.is_dir():
+        present = parts_of_release(source, shard_bytes) | present
+    stored = next(iter(files.types.values()))
+
+    def type_of(name):
+        if dtype is None:
+            return files.types[sources[name]] if sources[name] else stored
+        return torch.float32 if kept_in_float32(name) else dtype
+
+    def start(name):
+        return changes.changed(name, files.get(sources[name]) if sources[name] else torch.zeros(shapes[name]))
+
+    with new_directory(target) as work:
+        tensors = {name: torch.empty(shape, dtype=type_of(name), device="meta") for name, shape in shapes.items()}
+        write_transformer(work / "transformer", config, tensors, start, shard_bytes)
+        for part, write in present.items():
+            write(work / part)
+        if (source / "model.json").is_file():
+            shutil.copy(source / "model.json", work)
+        write_index(work)
+    return [part for part in COPIED if part not in present]
+
+
+def copied(folder: Path):
+    """A function that copies a part into another folder. Raises InputError for one without safetensors."""
+    if folder.name != "tokenizer":
+        weight_files(folder)
+    return lambda target: shutil.copytree(folder, target, ignore=shutil.ignore_patterns(*("*" + p for p in PICKLES)))
+
+
+def settings(folder: Path) -> dict:
+    """What the checkpoint's config.json, if it has one, tells beyond the shapes: heads and eps."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return {}
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        heads = raw.get("num_attention_heads", raw.get("num_heads"))
+        return {"heads": None if heads is None else int(heads), "eps": float(raw.get("eps", 1e-6))}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a Wan configuration ({error})") from None
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="vera model from-wan",
+        description="Turn a Wan2.1 T2V directory into a Vera directory, or write a Vera's anew.",
+    )
+    parser.add_argument("source", help="Wan2.1 T2V (diffusers' or original layout, or a safetensors file), or a Vera")
+    parser.add_argument("target", help="the Vera directory to make")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: the weights' own")
+    parser.add_argument("--max-shard-size", type=float, default=SHARD_BYTES / 1e9, metavar="GB", help="default: 5")
+    parser.add_argument("--lora", action="append", default=[], metavar="FILE[:STRENGTH]", help="merge it in")
+    parser.add_argument("--share-embedders", action="store_true", help="one time and text embedder for all branches")
+    parser.add_argument("--alpha-without-text", action="store_true", help="no text cross-attention in the alpha branch")
+    options = parser.parse_args(arguments)
+    try:
+        absent = branch_wan(
+            options.source,
+            options.target,
+            options.dtype and getattr(torch, options.dtype),
+            int(options.max_shard_size * 1e9),
+            [parse_lora(text) for text in options.lora],
+            share_embedders=options.share_embedders,
+            alpha_text=not options.alpha_without_text,
+        )
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {options.target}")
+    if absent:
+        print(f"still to be copied there from a diffusers Wan2.1 directory: {', '.join(absent)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""One clip on several processes: Ulysses context parallelism over the token axis that the layers share.
+
+Hidden states (B, 3, L, D) are cut at dim 2: each rank holds one region of the picture, of all three layers, so
+that all but attention needs no exchange. For attention each rank gives its region of the other ranks' heads
+and gets the other regions of its own heads, computes these over all 3L tokens, and gives them back. Neither
+L nor the heads need divide by the number of ranks; a rank without a head is refused.
+
+After Jacobs et al., "DeepSpeed Ulysses", 2023, with regions and heads of uneven size.
+"""
+
+import math
+import signal
+import tempfile
+import weakref
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from vera.core.errors import InputError, OutOfMemory
+from vera.core.model.load import load_model
+from vera.core.model.transformer import run_blocks
+
+BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}  # cuda: not measured
+
+
+def shares(count: int, ranks: int) -> list[int]:
+    """How many of `count` things each rank holds; they differ by one at most."""
+    return [count // ranks + (r < count % ranks) for r in range(ranks)]
+
+
+class Exchange(torch.autograd.Function):
+    """Part i to rank i; returns what each rank gave to this one. Its gradient goes the way back."""
+
+    @staticmethod
+    def forward(ctx, group, shapes, *parts):
+        """shapes: of what each rank will give."""
+        ctx.group, ctx.shapes = group, [part.shape for part in parts]
+        sizes = [math.prod(shape) for shape in shapes]
+        sent = torch.cat([part.reshape(-1) for part in parts])
+        got = sent.new_empty(sum(sizes))
+        dist.all_to_all_single(got, sent, sizes, [part.numel() for part in parts], group=group)
+        return tuple(part.view(shape) for part, shape in zip(got.split(sizes), shapes))
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        return None, None, *Exchange.apply(ctx.group, ctx.shapes, *gradients)
+
+
+class Regions:
+    """Runs a transformer's blocks on this rank's region: given as the `cache` of Transformer.forward.
+
+    inner: a first-block cache, or another way to run the blocks, or None. All ranks of the group must call it
+    together, with equal inputs; all get the whole result. The gradient of a loss that every rank computes
+    from that result is, averaged over the ranks, the loss's own.
+    """
+
+    def __init__(self, group=None, inner=None):
+        self.group, self.inner = group, inner
+        self.rank, self.ranks = dist.get_rank(group), dist.get_world_size(group)
+        cache = kept_in(inner)
+        if cache is not None:
+            cache.total = self._total  # its decisions are those of all regions
+
+    def run(self, blocks, hidden, texts, modulation, rotary, attend):
+        """Hidden states (B, 3, L, D), whole, in and out."""
+        lengths = shares(hidden.shape[2], self.ranks)
+        start = sum(lengths[: self.rank])
+        region = slice(start, start + lengths[self.rank])
+        run = run_blocks if self.inner is None else self.inner.run
+        attend = partial(self._attend, attend, lengths)
+        mine = run(blocks, hidden[:, :, region], texts, modulation, tuple(t[region] for t in rotary), attend)
+        batch, layers, _, width = hidden.shape
+        shapes = [(batch, layers, length, width) for length in lengths]
+        return torch.cat(Exchange.apply(self.group, shapes, *[mine] * self.ranks), dim=2)
+
+    def _attend(self, attend, lengths, query, key, value):
+        """Query, key and value of this region, all heads (B, 3, l, H, K), -> what they attend to, the same."""
+        packed = torch.stack([query, key, value])
+        three, batch, layers, length, all_heads, dim = packed.shape
+        heads = shares(all_heads, self.ranks)
+        mine = heads[self.rank]
+        shapes = [(three, batch, layers, n, mine, dim) for n in lengths]
+        whole = torch.cat(Exchange.apply(self.group, shapes, *packed.split(heads, dim=4)), dim=3)
+        attended = attend(*whole.unbind(0))
+        shapes = [(batch, layers, length, n, dim) for n in heads]
+        return torch.cat(Exchange.apply(self.group, shapes, *attended.split(lengths, dim=2)), dim=3)
+
+    def _total(self, sums):
+        dist.all_reduce(sums, group=self.group)
+        return sums
+
+
+def kept_in(runner):
+    """The first-block cache that a way to run the blocks works through, or None."""
+    cache = getattr(runner, "cache", runner)
+    return cache if hasattr(cache, "total") else None
+
+
+class Crew:
+    """Processes of this machine that compute each call of one transformer together; this one leads.
+
+    Only the leader reads, samples and writes: the others wait for the inputs of the next call. Use as a
+    context; `load` in it stands for load_model. Each follower loads the model's transformer by itself,
+    onto the GPU of its number or onto the CPU.
+    """
+
+    def __init__(self, count: int, savers):
+        self.count, self.savers = count, savers
+        self.followers, self.numbers, self.next = None, weakref.WeakKeyDictionary(), 0
+
+    def __enter__(self):
+        self.meeting = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        return self
+
+    def load(self, name, device, **options):
+        """As load_model. Raises InputError where the transformer cannot be shared by so many."""
+        if self.followers:
+            raise OutOfMemory(f"out of memory on {self.count} processes; use more of them, or give fewer frames")
+        model = load_model(name, device, **options)
+        self._check(model.transformer, device)
+        given = (self.count, name, device, options, self.savers, self.meeting.name)
+        self.followers = mp.spawn(_follow, given, self.count - 1, join=False, daemon=True)
+        _meet(0, self.count, device, self.meeting.name)
+        model.transformer.register_forward_pre_hook(self._lead, with_kwargs=True)
+        return model
+
+    def _check(self, transformer, device):
+        if transformer.config.heads < self.count:
+            raise InputError(f"--processes {self.count}: the model has {transformer.config.heads} heads to share; use no more")
+        if device == "cuda" and torch.cuda.device_count() < self.count:
+            raise InputError(f"--processes {self.count}: there are {torch.cuda.device_count()} GPUs; use no more")
+        if self.savers.compile:
+            raise InputError("--processes: the blocks cannot be compiled then; leave out --compile")
+
+    def _lead(self, module, inputs, named):
+        """Before each call of the transformer: give its inputs to the followers, and share the work."""
+        cache = kept_in(named.get("cache"))
+        if cache is not None and cache not in self.numbers:
+            self.numbers[cache] = self.next = self.next + 1
+        number = self.numbers.get(cache) if cache is not None else None
+        _give([*inputs], (number, list(self.numbers.values())), next(module.parameters()).device)
+        return inputs, {**named, "cache": Regions(inner=named.get("cache"))}
+
+    def __exit__(self, kind, error, trace):
+        if self.followers:
+            if error is None:
+                _give(None, None, None)
+                self.followers.join()
+            for process in self.followers.processes:
+                process.kill()
+                process.join()
+            dist.destroy_process_group()
+        self.meeting.cleanup()
+
+
+def _follow(index, count, name, device, options, savers, meeting):
+    """A follower's life: the leader's calls, one after the other, until it says that there are no more."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the leader hears it, and ends this one
+    _meet(index + 1, count, device, meeting)
+    transformer = load_model(name, device, **options).transformer  # and nothing else is kept
+    savers.prepare(transformer)
+    device, caches = next(transformer.parameters()).device, {}
+    with torch.inference_mode():
+        while (call := _take(device)) is not None:
+            inputs, (number, alive) = call
+            caches = {n: cache for n, cache in caches.items() if n in alive}
+            if number is not None and number not in caches:
+                caches[number] = savers.new_cache()
+            transformer(*inputs, cache=Regions(inner=caches.get(number)))
+    dist.destroy_process_group()
+
+
+def _meet(rank, count, device, meeting):
+    if device == "cuda":
+        torch.cuda.set_device(rank)
+    else:
+        torch.set_num_threads(max(1, torch.get_num_threads() // count))
+    store = dist.FileStore(str(Path(meeting) / "store"), count)
+    dist.init_process_group(BACKENDS[device], store=store, rank=rank, world_size=count)
+
+
+def _give(tensors, note, device):
+    """A list of tensors and Nones, and a note, to all followers; None ends them."""
+    told = None if tensors is None else ([None if t is None else (t.shape, t.dtype) for t in tensors], note)
+    dist.broadcast_object_list([told], src=0, device=torch.device("cpu"))
+    for tensor in tensors or ():
+        if tensor is not None:
+            dist.broadcast(tensor.to(device).contiguous(), src=0)
+
+
+def _take(device):
+    box = [None]
+    dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    if box[0] is None:
+        return None
+    tensors, note = [], box[0][1]
+    for told in box[0][0]:
+        tensors.append(None if told is None else torch.empty(told[0], dtype=told[1], device=device))
+        if told is not None:
+            dist.broadcast(tensors[-1], src=0)
+    return tensors, note

@@ -1,0 +1,138 @@
+"""From the plate's frames to the latents of the three layers: read, find cuts, encode, denoise.
+
+Frames stream in and latents are written shot by shot (what lies between two cuts), so that
+memory does not grow, and a run that was stopped goes on at the step it had reached.
+"""
+
+import math
+from contextlib import ExitStack
+from itertools import chain, groupby
+from operator import itemgetter
+from typing import NamedTuple
+
+import torch
+
+from vera.core.errors import Stopped
+from vera.core.model.codec import SPACE_STRIDE, latent_frames, latent_groups
+from vera.core.plate.cuts import with_cuts
+from vera.core.plate.fit import shrink
+from vera.core.sampling.denoise import evaluations, sample
+from vera.core.sampling.latent_store import States, latent_writer
+from vera.core.sampling.solver import Solver
+
+
+class Seen(NamedTuple):
+    """A frame as the model sees it: plate and mask (3, h, w) in [0, 1]; no mask is None."""
+
+    frame: int
+    plate: torch.Tensor
+    mask: torch.Tensor | None
+
+
+def room_for_latents(model, count: int, size: tuple[int, int], mask: bool) -> int:
+    """Bytes on the disk of `count` frames' latents at most: plate, mask, and the sampler's last two states."""
+    values = latent_frames(count) * model.codec.channels * math.prod(n // SPACE_STRIDE for n in size)
+    return 4 * values * (1 + mask + 2 * 3 * Solver.STATE)
+
+
+@torch.inference_mode()
+def generated_shots(job, progress, stopping):
+    """Latents (T, 3, C, h, w) of the three layers in files, by the frames of each shot between cuts.
+
+    What an earlier run left is taken, be it kept or of a job that was stopped.
+    """
+    frames, shelf = job.plate.frames, job.kept if job.recipe.keep else job.latents
+    if job.recipe.keep:
+        job.latents.give("layers", job.kept)
+    shots = job.kept.shots("layers", frames) or job.latents.shots("layers", frames)
+    if shots:
+        return shots
+    plates = encoded_shots(job, progress, stopping)
+    if len(plates) > 1:
+        progress.say(f"{len(plates)} shots; new ones begin at {', '.join(str(shot[0]) for shot in list(plates)[1:])}")
+    masks = job.latents.shots("mask", frames)
+    window = latent_frames(job.model.limits.max_frames)
+    states = {shot: States(job.latents.folder, f"state.{shot[0]}", job.latents.facts(shot)) for shot in plates}
+
+    def ready(shot):
+        return shelf.path("layers", shot[0]).exists()
+
+    def looks(shot, steps):
+        return evaluations(plates[shot].shape[0], window, range(steps))
+
+    # With a cache, sampling begins anew: what it held is not kept.
+    reached = {shot: states[shot].newest()[0] for shot in plates}
+    if job.savers.cache and any(reached.values()):
+        progress.say("with a cache, a shot whose sampling was stopped is sampled from its first step")
+        reached = dict.fromkeys(reached, 0)
+    done = {shot: job.steps if ready(shot) else reached[shot] for shot in plates}
+    progress.stage("denoise", sum(looks(s, job.steps) for s in plates), sum(looks(s, done[s]) for s in plates))
+    job.savers.prepare(job.model.transformer)
+    for shot, plate in plates.items():
+        if ready(shot):
+            continue
+        state = sample(
+            job.model.transformer,
+            job.model.text.encode([job.recipe.prompt]),
+            job.model.text.encode([""]),
+            plate,
+            masks.get(shot),
+            seed=job.recipe.seed,
+            steps=job.steps,
+            guidance=job.guidance,
+            shift=job.model.limits.shift,
+            window=window,
+            states=states[shot],
+            savers=job.savers,
+            advance=progress.advance,
+            stopping=stopping,
+            each=job.each_window,
+        )
+        with latent_writer(shelf.path("layers", shot[0]), shelf.facts(shot)) as add:
+            for start in range(0, state.shape[0], window):
+                add(state.read(start, start + window)[:, 0])
+        states[shot].clear()
+    return shelf.shots("layers", frames)
+
+
+def encoded_shots(job, progress, stopping):
+    """Latents (T, C, h, w) of the plate in files, by the frames of each shot; those of the mask beside them."""
+    frames = job.plate.frames
+    if shots := job.latents.shots("plate", frames):
+        return shots
+    progress.stage("read", len(frames))
+    seen = _seen_frames(job, progress, stopping)
+    numbered = with_cuts(seen, lambda s: s.plate, job.cuts, number_of=lambda s: s.frame)
+    for _, shot in groupby(numbered, key=itemgetter(1)):
+        _encode_shot(job, (seen for seen, _ in shot))
+    return job.latents.shots("plate", frames)
+
+
+def _encode_shot(job, shot):
+    """Write the latents of one shot's plate and mask as its frames, each a Seen, come in."""
+    groups = latent_groups(shot)
+    group = next(groups)
+    first, facts = group[0].frame, {}
+    # The plate's file is opened first and so closed last: where it is, the mask's is too.
+    kinds = ["plate"] if job.mask is None else ["plate", "mask"]
+    with ExitStack() as files:
+        writers = {k: files.enter_context(latent_writer(job.latents.path(k, first), facts)) for k in kinds}
+        encoders = {k: job.model.codec.encode_stream() for k in kinds}
+        for group in chain([group], groups):
+            for kind in kinds:
+                video = torch.stack([getattr(seen, kind) for seen in group], dim=1)[None]
+                writers[kind](encoders[kind](video.to(job.model.device))[0].movedim(1, 0))
+        facts.update(job.latents.facts(range(first, group[-1].frame + 1)))
+
+
+def _seen_frames(job, progress, stopping):
+    """Yield a Seen for each frame of the plate."""
+    for frame in job.plate.frames:
+        if stopping():
+            raise Stopped(f"stopped while reading frame {frame}")
+        plate = shrink(torch.from_numpy(job.source(job.pixels(frame))), *job.size)
+        mask = job.allowed(frame)
+        if mask is not None:
+            mask = shrink(mask[..., None], *job.size).expand(3, -1, -1)
+        yield Seen(frame, plate, mask)
+        progress.advance()

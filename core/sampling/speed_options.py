@@ -1,0 +1,96 @@
+"""What may make a run cheaper than the full computation, each a flag.
+
+Their errors against the full computation: `python -m benchmarks.savers`.
+"""
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+
+from vera.core.errors import InputError
+from vera.core.model.offload import computing_device
+from vera.core.sampling.first_block_cache import FirstBlockCache
+from vera.kernels.choice import VARIABLE, choose, explain, has_kernel
+from vera.kernels.language import installed
+from vera.kernels.variants import VARIANTS
+
+
+@dataclass(frozen=True)
+class Savers:
+    """attention  "dense", or the opt-ins "int8" and "window", which are not exact
+    cache      threshold of the first-block cache, see FirstBlockCache; 0 is off. Not exact
+    compile    torch.compile of the repeated block: exact up to rounding, slow to start
+    one_batch  both guidance passes in one batch: exact up to rounding, takes more memory
+    """
+
+    attention: str = "dense"
+    cache: float = 0.0
+    compile: bool = False
+    one_batch: bool = False
+
+    def __post_init__(self):
+        if self.attention not in VARIANTS:
+            raise InputError(f"attention {self.attention!r} is not one of {', '.join(VARIANTS)}")
+        if self.cache < 0:
+            raise InputError(f"cache threshold {self.cache} is negative; 0 turns the cache off")
+
+    @classmethod
+    def of(cls, recipe):
+        return cls(recipe.attention, recipe.cache or 0.0, recipe.compile, recipe.one_batch)
+
+    def check(self, transformer):
+        """Before a run: warnings about what saves nothing there. Raises InputError for what cannot be had."""
+        parameter = next(transformer.parameters())
+        device, dim = computing_device(transformer), transformer.config.head_dim
+        try:
+            choose(device, parameter.dtype, dim)
+        except ValueError as error:
+            raise InputError(f"{VARIABLE}: {error}; set it to another one, or not at all") from None
+        problem = obstacle_to_compiling(device) if self.compile else None
+        if problem:
+            raise InputError(f"--compile: {problem}; leave it out")
+        if self.attention != "dense" and not has_kernel(device, parameter.dtype, dim):
+            return [f"attention {self.attention} is written out on this device ({device.type}): it saves nothing here"]
+        return []
+
+    def explain(self, transformer, length):
+        """One line each on attention and the other choices, for L = `length` tokens of one layer."""
+        dtype, config, device = next(transformer.parameters()).dtype, transformer.config, computing_device(transformer)
+        shape = (1, 3, length, config.heads, config.head_dim)
+        if self.attention == "dense":
+            attention = explain(device, dtype, shape)
+        else:
+            kernel = has_kernel(device, dtype, config.head_dim)
+            how = "its Triton kernel" if kernel else f"written out, without a kernel on {device.type}"
+            attention = f"joint attention: {self.attention} (asked for), {how}"
+        off = "off (not asked for)"
+        passes = "both passes in one batch (asked for)" if self.one_batch else "two passes, one after the other"
+        return [
+            attention,
+            f"cache: first block, threshold {self.cache:g} (asked for)" if self.cache else f"cache: {off}",
+            "compile: the repeated block (asked for)" if self.compile else f"compile: {off}",
+            f"guidance: {passes}",
+        ]
+
+    def prepare(self, transformer, backend="inductor"):
+        """Set the transformer to the wanted attention, its blocks compiled or not; done once before a run."""
+        transformer.attention = self.attention
+        for block in transformer.blocks:
+            if self.compile:
+                block.compile(fullgraph=True, backend=backend)
+            else:
+                block._compiled_call_impl = None  # of an earlier run that wanted it; torch has no other way back
+
+    def new_cache(self):
+        """A cache for one guidance pass of one window's run, or None."""
+        return FirstBlockCache(self.cache) if self.cache else None
+
+
+def obstacle_to_compiling(device):
+    """Why torch.compile cannot make code for this device, or None."""
+    if device.type == "cuda":
+        return None if installed() else "Triton is not installed, which torch.compile needs on a GPU"
+    names = [os.environ.get("CXX"), *(("cl",) if sys.platform == "win32" else ("g++", "clang++", "c++"))]
+    there = any(name and shutil.which(name) for name in names)
+    return None if there else "there is no C++ compiler here, which torch.compile needs"

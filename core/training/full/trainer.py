@@ -1,0 +1,324 @@
+"""Train a full-size Vera by flow matching on layered video: on one GPU, or on many nodes with torchrun.
+
+    vera train CONFIG                             one process
+    torchrun --nproc-per-node 8 -m vera.core.cli.train CONFIG        eight GPUs
+
+Ranks form a grid of (batch, context): those of one context group share each clip's tokens, the groups share the
+batch. FSDP2 cuts the weights over all of them. All chance of a row (noise, its level, what is dropped) hangs on the
+seed, the step and its place in the batch: a run is the same on any number of ranks, up to rounding, and resumes as such.
+"""
+
+import os
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch.distributed.device_mesh import init_device_mesh
+
+from vera.core.data.datasets.layered import check_rows, read_rows
+from vera.core.data.datasets.layered_cache import Cache, Encoders, text_states
+from vera.core.errors import InputError
+from vera.core.model.config import BRANCHES
+from vera.core.sampling.parallel import BACKENDS, Regions
+from vera.core.training.full.model import FullModel, Recomputed
+from vera.core.training.full.rows import Order, Source, Straight, split
+from vera.core.training.full.state import export, load_state, log, save_state, tensorboard
+from vera.core.training.state import trapezoid
+
+TEXT_LENGTH = 512
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A configuration file; docs/training.md says which values are published, and which are our choice.
+
+    model: a Vera directory to start from. data: the dataset's folder. cache: where latents are kept (None: beside the
+    run). frames: only rows of that many. batch: rows a step. weights: of the branches' losses, edit, alpha, composite.
+    mask_drop, text_drop: how often mask and instruction are withheld. lora: {"rank", "alpha", "branches"}, or None
+    for all weights. context: ranks that share a clip. held_out: rows kept for evaluation.
+    """
+
+    train: str
+    model: str
+    data: str
+    cache: str | None = None
+    frames: int = 49
+    steps: int = 8000
+    batch: int = 16
+    rate: float = 2e-5
+    warmup: int = 200
+    decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.999
+    shift: float = 3.0
+    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    mask_drop: float = 0.5
+    text_drop: float = 0.1
+    lora: dict | None = None
+    bf16: bool = True
+    recompute: bool = True
+    context: int = 1
+    workers: int = 4
+    held_out: int = 32
+    evaluate_every: int = 500
+    save_every: int = 250
+    seed: int = 0
+
+    @classmethod
+    def of(cls, config: dict) -> "Settings":
+        """Raises InputError for what is missing, unknown or of the wrong kind."""
+        known = {f.name: f for f in fields(cls)}
+        for name in config:
+            if name not in known:
+                raise InputError(f"{name!r}: no such setting; there are {', '.join(known)}")
+        for name in ("train", "model", "data"):
+            if not isinstance(config.get(name), str):
+                raise InputError(f"{name!r}: missing from the configuration")
+        settings = cls(**config)
+        for name, field in known.items():
+            value, usual = getattr(settings, name), field.default
+            if isinstance(usual, (int, float)) and not isinstance(usual, bool):
+                kind = int if isinstance(usual, int) else (int, float)
+                least = 1 if name in ("frames", "steps", "save_every", "evaluate_every") else 0
+                if isinstance(value, bool) or not isinstance(value, kind) or value < least:
+                    a_number = "a whole number" if kind is int else "a number"
+                    raise InputError(f"{name!r}: {value!r} is not {a_number} from {least}")
+        if len(settings.weights) != len(BRANCHES) or sum(settings.weights) <= 0:
+            raise InputError(f"'weights': {settings.weights!r} are not three weights, of {', '.join(BRANCHES)}")
+        return settings
+
+    def check_ranks(self, ranks: int) -> None:
+        groups, rest = divmod(ranks, max(self.context, 1))
+        if rest or self.context < 1:
+            raise InputError(f"'context': {ranks} ranks are not groups of {self.context}")
+        if self.batch < 1 or self.batch % groups:
+            raise InputError(f"'batch': {self.batch} rows cannot be shared evenly by {groups} groups of ranks")
+
+
+@contextmanager
+def world():
+    """torchrun's process group, or one of this process alone; yields "cuda" or "cpu". One that is there is used."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dist.is_initialized():
+        yield device
+        return
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as meeting:
+        if "RANK" in os.environ:
+            if device == "cuda":
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+            dist.init_process_group(BACKENDS[device])
+        else:
+            store = dist.FileStore(str(Path(meeting) / "store"), 1)
+            dist.init_process_group(BACKENDS[device], store=store, rank=0, world_size=1)
+        try:
+            yield device
+        finally:
+            dist.destroy_process_group()
+
+
+def train(config: dict, folder: Path, stop, target: Path | None = None) -> None:
+    """Run until config['steps'] or until stop() says so on any rank; with a target, export what was reached instead.
+
+    In folder: step-NNNNNN (states), log.jsonl, tensorboard/. Raises InputError before any work for what is wrong.
+    """
+    settings = Settings.of(config)
+    with world() as device:
+        settings.check_ranks(dist.get_world_size())
+        run = Run(settings, folder, device)
+        if target is None:
+            run.train(stop)
+        else:
+            export(run.model, Path(settings.model), target)
+
+
+class Run:
+    """One run: model, optimiser, rows, and where it stands."""
+
+    def __init__(self, settings: Settings, folder: Path, device: str):
+        self.settings, self.folder, self.device = settings, folder, device
+        ranks = dist.get_world_size()
+        self.first = dist.get_rank() == 0
+        grid = init_device_mesh(device, (ranks // settings.context, settings.context), mesh_dim_names=("batch", "context"))
+        self.place, self.places = grid.get_local_rank("batch"), ranks // settings.context
+        self.context = grid.get_group("context")
+        self.leads = grid.get_local_rank("context") == 0
+
+        self.encoders = Encoders(Path(settings.model), device)
+        self.cache = Cache(Path(settings.cache or folder / "cache"), self.encoders.fingerprint)
+        self.model = FullModel(
+            Path(settings.model), init_device_mesh(device, (ranks,)), settings.bf16, settings.lora, settings.seed
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.model.masters.values(), lr=settings.rate, betas=tuple(settings.betas),
+            weight_decay=settings.weight_decay, foreach=True,
+        )  # fmt: skip
+        self.step = load_state(folder, self.model, self.optimizer)
+        inner = Recomputed() if settings.recompute else None
+        self.blocks = Regions(self.context, inner) if settings.context > 1 else inner
+        self.board = tensorboard(folder) if self.first else None
+
+    def train(self, stop) -> None:
+        settings = self.settings
+        source, held = self._rows(stop)
+        mine = range(self.place, settings.batch, self.places)
+        coming, started = self._draws(source, mine), time.time()
+        while self.step < settings.steps:
+            for group in self.optimizer.param_groups:
+                group["lr"] = trapezoid(self.step, settings.steps, settings.rate, settings.warmup, settings.decay)
+            sums = torch.zeros(len(BRANCHES) + 2, device=self.device)  # errors, new faults, whether to stop
+            for at in mine:
+                errors = self._errors_of_draw(self._shared(next(coming) if self.leads else None), at)
+                self._loss(errors).div(len(mine)).backward()
+                sums[: len(BRANCHES)] += errors.detach() / settings.batch / settings.context
+            norm = self.model.take_gradients(settings.clip)
+            self.optimizer.step()
+            self.model.follow(self.step, settings.ema)
+            self.encoders.release()  # if an entry had to be made again
+            self.step += 1
+
+            sums[-2:] = torch.tensor([len(source.faults), bool(stop())])
+            dist.all_reduce(sums)
+            *losses, faults, stopping = sums.tolist()
+            self._log(
+                losses=dict(zip(BRANCHES, losses)),
+                norm=norm.item(),
+                rate=self.optimizer.param_groups[0]["lr"],
+                seconds=round(time.time() - started, 1),
+            )
+            if faults:
+                self._tell_faults(source)
+            if held and self.step % settings.evaluate_every == 0:
+                self._log(held_out=dict(zip(BRANCHES, self._evaluate(held))))
+            if stopping or self.step % settings.save_every == 0 or self.step == settings.steps:
+                save_state(self.folder, self.step, self.model, self.optimizer)
+            if stopping:
+                break
+
+    def _draws(self, source, mine):
+        """The samples of this group's places in the steps to come."""
+        steps = range(self.step, self.settings.steps)
+        return source.samples([step * self.settings.batch + at for step in steps for at in mine] if self.leads else [])
+
+    def _rows(self, stop=lambda: False):
+        """(source of the rows to train on, this group's held-out samples); all rows have been encoded by then,
+        unless stop() said so: what is left then is encoded when it is drawn."""
+        settings, root = self.settings, Path(self.settings.data)
+        rows, broken = self._told_by_first(self._find_rows)
+        source = Source(Straight(rows), self.cache, self.encoders, broken, settings.workers)
+        whole = [i for i, row in enumerate(rows) if row.name not in broken]
+        share = whole[dist.get_rank() :: dist.get_world_size()]
+        for number, _ in enumerate(source.samples(share), 1):
+            if number % 100 == 0:
+                self._log(encoded=number, of=len(share))
+            if stop():
+                break
+        self.nothing = text_states("", self.cache, self.encoders)
+        self._tell_faults(source)
+        trained, held = split(rows, settings.held_out, root)
+        held = [row for row in held if row.name not in broken]
+        if not any(row.name not in broken for row in trained):
+            raise InputError(f"{root}: leaves no row to train on; see `vera data check`, and 'held_out'")
+        here = [held[i % len(held)] for i in range(self.place, -(-len(held) // self.places) * self.places, self.places)]
+        samples = list(Source(Straight(here), self.cache, self.encoders, broken, 0).samples(range(len(here))))
+        least = torch.tensor(len(samples), device=self.device)  # one may have vanished on a rank just now
+        dist.all_reduce(least, dist.ReduceOp.MIN)
+        samples = samples[: int(least)]
+        self.encoders.release()
+        self.counts = [1.0 if self.place + k * self.places < len(held) else 0.0 for k in range(len(samples))]
+        return Source(Order(trained, settings.seed), self.cache, self.encoders, broken, settings.workers), samples
+
+    def _find_rows(self):
+        """(train rows of the wanted length, names of the broken ones among them)."""
+        rows, unread = read_rows(Path(self.settings.data))
+        wanted = self.settings.frames
+        rows = [replace(row, frames=(wanted,)) for row in rows if not row.test and wanted in row.frames]
+        if not rows:
+            raise InputError(f"{self.settings.data}: holds no train rows of {wanted} frames")
+        faults = check_rows(rows)
+        for fault in unread + faults:
+            self._log(broken_row=fault.row, file=fault.file, reason=fault.reason)
+        return rows, {fault.row for fault in faults}
+
+    def _told_by_first(self, make):
+        """make() of the first rank, on all; so is the InputError that it raises."""
+        box = [None]
+        if self.first:
+            try:
+                box = [make()]
+            except InputError as error:
+                box = [error]
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        if isinstance(box[0], InputError):
+            raise box[0]
+        return box[0]
+
+    def _tell_faults(self, source) -> None:
+        """Let all ranks know, and the log name, the rows that were found broken on any since the last time."""
+        told = [None] * dist.get_world_size()
+        dist.all_gather_object(told, source.faults)
+        source.faults = []
+        for fault in {fault.row: fault for faults in told for fault in faults}.values():
+            source.broken.add(fault.row)
+            self._log(broken_row=fault.row, file=fault.file, reason=fault.reason)
+
+    def _shared(self, sample):
+        """The sample of the context group's first rank, on all of the group."""
+        box = [sample]
+        if self.settings.context > 1:
+            dist.broadcast_object_list(box, group=self.context, group_src=0, device=torch.device("cpu"))
+        return box[0]
+
+    def _errors_of_draw(self, sample, at):
+        """Of place `at` in this step's batch; noise levels are spread evenly over the batch."""
+        settings, chance = self.settings, np.random.default_rng([self.settings.seed, self.step, at])
+        level = noise_level((at + chance.random()) / settings.batch, settings.shift)
+        masked, told = chance.random() >= settings.mask_drop, chance.random() >= settings.text_drop
+        states = sample.states if told else self.nothing
+        return self._errors(sample.latents, states, level, masked, int(chance.integers(2**62)))
+
+    def _errors(self, latents, states, level, masked, seed):
+        """Mean squared error of the velocity, a branch: (3,) fp32."""
+        layers = latents.to(self.device, torch.float32)
+        source, clean, mask = layers[:1], layers[None, 1:4], layers[4:]
+        self.model.show_mask(masked and len(mask) > 0)
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
+        timestep = torch.tensor([1000 * level], device=self.device)
+        states = F.pad(states.to(self.device), (0, 0, 0, TEXT_LENGTH - len(states)))[None]
+        noisy, mask = (1 - level) * clean + level * noise, mask if len(mask) else torch.zeros_like(source)
+        velocity = self.model.transformer(noisy, timestep, states, source, mask, cache=self.blocks)
+        return (velocity - (noise - clean)).pow(2).mean((0, 2, 3, 4, 5))
+
+    def _loss(self, errors):
+        weights = torch.tensor(self.settings.weights, device=self.device)
+        return (weights * errors).sum() / weights.sum()
+
+    @torch.no_grad()
+    def _evaluate(self, held) -> list[float]:
+        """Errors of the averaged weights on the held-out rows, at noise and levels that are the same every time."""
+        self.model.swap_average()
+        sums = torch.zeros(len(BRANCHES) + 1, device=self.device)
+        for k, (sample, counts) in enumerate(zip(held, self.counts)):
+            sample, number = self._shared(sample), self.place + k * self.places
+            level = noise_level((number % 8 + 0.5) / 8, self.settings.shift)
+            errors = self._errors(sample.latents, sample.states, level, True, number)
+            sums += counts * torch.cat([errors, torch.ones_like(errors[:1])])
+        dist.all_reduce(sums)
+        self.model.swap_average()
+        return (sums[:-1] / sums[-1]).tolist()
+
+    def _log(self, **values) -> None:
+        if self.first:
+            log(self.folder, self.board, step=self.step, **values)
+
+
+def noise_level(u: float, shift: float) -> float:
+    """Evenly spread u in [0, 1) -> a noise level, as the sampler's schedule shifts them."""
+    return shift * u / (1 + (shift - 1) * u)

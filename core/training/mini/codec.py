@@ -1,0 +1,106 @@
+"""Train the small codec on layered clips: source, edit, alpha, composite and mask alike."""
+
+import random
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from vera.core.data.engine.clips import SPAN, make_clip
+from vera.core.model.mini.mini_codec import CELL, MiniCodec, fold, unfold
+from vera.core.training.state import STATE, load_state, log_line, save_state, trapezoid
+
+FRAMES = 5  # a first frame and one group of four
+
+
+def layers_of(seed: int, size: int, frames: int = FRAMES):
+    """(5, 3, frames, size, size) in [0, 1]: source, edit, alpha, composite and mask of some moment of clip `seed`."""
+    start = random.Random(seed).randint(0, SPAN - frames + 1)
+    clip = make_clip(seed, size, size, torch.arange(start, start + frames))
+    rgb = (1, 3, 1, 1)
+    layers = [clip.source, clip.edit, clip.alpha.repeat(rgb), clip.composite, clip.mask.repeat(rgb)]
+    return torch.stack(layers).transpose(1, 2)
+
+
+class Videos(IterableDataset):
+    """Endless (5, 3, 5, S, S), layers_of clip after clip."""
+
+    def __init__(self, first: int, size: int):
+        self.first, self.size = first, size
+
+    def __iter__(self):
+        torch.set_num_threads(1)
+        seed = self.first
+        while True:
+            yield layers_of(seed, self.size)
+            seed += 1
+
+
+def fit(codec, seed: int, clips: int = 200) -> None:
+    """The closed-form encoder, from the cells of some clips; alpha counts double, its edges are what is seen."""
+    cells, weights = [], []
+    videos = iter(Videos(seed, 96))
+    for _ in range(clips):
+        folded = fold(groups(next(videos)) * 2 - 1)
+        cells.append(folded.permute(0, 2, 3, 1).reshape(-1, CELL))
+        each = torch.tensor([1.0, 0.5, 2.0, 1.0, 1.0]).repeat_interleave(len(cells[-1]) // 5)
+        weights.append(each)
+    codec.fit(torch.cat(cells), torch.cat(weights))
+
+
+def groups(video):
+    """(B, 3, 5, H, W), a first frame and four, -> (B, 3, 8, H, W): the first frame held four times."""
+    return torch.cat([video[:, :, :1].expand(-1, -1, 4, -1, -1), video[:, :, 1:]], dim=2)
+
+
+def losses(codec, video, noise):
+    """L1 of pixels and of their differences; video (B, 3, 5, H, W) -> loss, PSNR a video (B,).
+
+    Latents are spoiled by up to `noise`: the decoder must bear a sampler's small errors.
+    """
+    held = groups(video)
+    latents = codec.encode_groups(held)
+    latents = latents + noise * torch.rand(len(video), 1, 1, 1, 1) * torch.randn_like(latents)
+    first, second = latents.unbind(2)
+    before = torch.stack([torch.zeros_like(first), first], 1).flatten(0, 1)
+    out = unfold(codec.decode_cells(before, torch.stack([first, second], 1).flatten(0, 1)), 2).float()
+    error = (out - held)[:, :, 3:]  # of the first frame's four copies only the last is ever used
+    loss = error.abs().mean() + sum(error.diff(dim=d).abs().mean() for d in (3, 4))
+    loss = loss + 0.5 * error[:, :, 1:].diff(dim=2).abs().mean()
+    return loss, -10 * error.detach().pow(2).mean((1, 2, 3, 4)).log10()
+
+
+def train(config: dict, folder: Path, stop) -> None:
+    """Run until config['steps'] or until stop() says so; the codec so far is in folder."""
+    torch.manual_seed(0)
+    codec = MiniCodec()
+    if not (folder / STATE).exists():
+        fit(codec, config["seed"])
+    codec = codec.to(memory_format=torch.channels_last)  # ten times faster on a CPU
+    optimizer = torch.optim.AdamW(codec.refiner.parameters(), lr=config["rate"], betas=(0.9, 0.99), weight_decay=1e-4)
+    step, extra = load_state(folder, {"codec": codec}, optimizer)
+    clips = extra.get("clips", 0)
+    if step == 0:
+        save_state(folder, 0, {"codec": codec}, optimizer)
+    loader = iter(DataLoader(Videos(config["seed"] + clips, config["size"]), config["batch"], num_workers=1))
+    started, psnrs = time.time(), []
+    while step < config["steps"] and not stop():
+        for group in optimizer.param_groups:
+            group["lr"] = trapezoid(step, config["steps"], config["rate"])
+        video = next(loader).flatten(0, 1)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, psnr = losses(codec, video, config["noise"])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(codec.refiner.parameters(), 1.0)
+        optimizer.step()
+        step, clips = step + 1, clips + config["batch"]
+        psnrs.append(psnr.unflatten(0, (-1, 5)).mean(0))
+        if step % 50 == 0:
+            mean = torch.stack(psnrs).mean(0).tolist()
+            log_line(folder, step=step, loss=loss.item(), psnr=mean, seconds=round(time.time() - started, 1))
+            psnrs = []
+        if step % 200 == 0:
+            save_state(folder, step, {"codec": codec}, optimizer, {"clips": clips})
+    save_state(folder, step, {"codec": codec}, optimizer, {"clips": clips})

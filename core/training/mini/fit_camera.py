@@ -1,0 +1,35 @@
+"""Fit mini's camera to its codec: how latents change as a picture moves, from plates looked at beside themselves."""
+
+import random
+
+import torch
+
+from vera.core.data.engine import plates
+from vera.core.model.codec import SPACE_STRIDE as SPACE
+from vera.core.model.codec import TIME_STRIDE as TIME
+
+SHAPE = (80, 144)
+
+
+@torch.inference_mode()
+def fit_camera(camera, codec, seed: int, count: int = 600) -> None:
+    """In place, from plates seed .. seed + count - 1, moved by a pixel each way."""
+    device = next(codec.parameters()).device
+    latents, right, down = [], [], []
+    for k in range(count):
+        rng, gen = random.Random(seed + k), torch.Generator().manual_seed(seed + k)
+        times = torch.arange(1 + TIME) + float(rng.randrange(40))
+        height, width = (n + 2 for n in SHAPE)
+        frames, _ = plates.plate(rng, gen, times, height, width)
+        at = {move: _cut(frames, *move) for move in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))}
+        z = codec.encode(torch.stack(list(at.values())).transpose(1, 2).to(device))[:, :, 1].cpu()
+        latents.append(z[0])
+        right.append((z[1] - z[2]) * SPACE / 2)
+        down.append((z[3] - z[4]) * SPACE / 2)
+    camera.fit(*(torch.stack(x).clone() for x in (latents, right, down)))
+
+
+def _cut(frames, right, down):
+    """(T, 3, H + 2, W + 2) moved by up to a pixel -> (T, 3, H, W)."""
+    height, width = SHAPE
+    return frames[..., 1 - down : 1 - down + height, 1 - right : 1 - right + width]

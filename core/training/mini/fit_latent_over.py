@@ -1,0 +1,20 @@
+"""Fit mini's compositing of latents to its codec: what layers become, from clips whose composite is known."""
+
+import torch
+
+from vera.core.training.mini.codec import layers_of
+
+SIZE, FRAMES = 96, 5
+
+
+def fit_blend(blend, codec, seed: int, count: int = 300) -> None:
+    """In place, from clips seed .. seed + count - 1."""
+    blend.fit(_examples(codec, seed, count))
+
+
+@torch.inference_mode()
+def _examples(codec, seed, count):
+    device = next(codec.parameters()).device
+    for k in range(seed, seed + count):
+        source, edit, alpha, composite, _ = codec.encode(layers_of(k, SIZE, FRAMES).to(device))[:, None]
+        yield source, edit, alpha, composite

@@ -1,0 +1,73 @@
+"""Fixed prompts on fixed plates, drawn as a sheet: how far is the model?"""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vera.core.data.engine.clips import make_clip
+from vera.core.sampling.denoise import denoise
+
+PROMPTS = (
+    "Add a red balloon rising on the right",
+    "Add a large blue star in the centre",
+    "Put a yellow cube on the left",
+    "Add a small green ball bouncing at the bottom",
+    "Add a pink heart in the top left corner",
+    "Add a purple umbrella drifting left",
+    "Add falling snow",
+    "Change the background to the sea. Keep the person intact.",
+)
+HEIGHT, WIDTH, FRAMES = 80, 144, 17
+
+
+def sample_sheet(transformer, text, codec, path, steps=8, guidance=3.0, shift=2.0) -> None:
+    """Rows: prompts; columns: plate, edit, alpha, composed, model's composite, composed at the last frame."""
+    rows = []
+    device = next(transformer.parameters()).device
+    empty = text.encode([""])
+    for i, prompt in enumerate(PROMPTS):
+        labels = {"edit": "background", "background": "sea"} if "background" in prompt else {"edit": "effect", "effect": "fog", "amount": "light"}
+        source = make_clip(900 + i, HEIGHT, WIDTH, torch.arange(FRAMES), labels).source
+        with torch.inference_mode():
+            latents = codec.encode(source.transpose(0, 1)[None].to(device))
+            with torch.autocast(device.type, torch.bfloat16):
+                out = denoise(
+                    transformer, text.encode([prompt]), empty, latents, None,
+                    seed=i, steps=steps, guidance=guidance, shift=shift, window=13,
+                )  # fmt: skip
+            edit, alpha, composite = (codec.decode(out[:, b], FRAMES)[0].clamp(0, 1).cpu() for b in range(3))
+        alpha = alpha.mean(0, keepdim=True)
+        plate = source.transpose(0, 1)
+        composed = alpha * edit + (1 - alpha) * plate
+        cells = [plate[:, 8], edit[:, 8], alpha[:, 8].expand(3, -1, -1), composed[:, 8], composite[:, 8], composed[:, 0], composed[:, -1]]
+        rows.append(torch.cat(cells, dim=2))
+    _write(rows, path)
+
+
+CODEC_LABELS = (
+    {"edit": "object", "object": "balloon", "color": "red", "material": None, "size": "large", "place": "centre", "motion": "still"},
+    {"edit": "object", "object": "butterfly", "color": "blue", "material": None, "size": "medium", "place": "left", "motion": "rising"},
+    {"edit": "effect", "effect": "snow", "amount": "medium"},
+    {"edit": "effect", "effect": "smoke", "amount": "heavy"},
+    {"edit": "background", "background": "forest"},
+)
+
+
+@torch.inference_mode()
+def codec_sheet(codec, path) -> None:
+    """Rows: clips; columns: edit, alpha and composite, each as it is and as the codec gives it back."""
+    rows = []
+    device = next(codec.parameters()).device
+    for i, labels in enumerate(CODEC_LABELS):
+        labels = {"depth": None, "pace": "usual", "reflection": False} | labels
+        clip = make_clip(950 + i, HEIGHT, WIDTH, torch.arange(9), labels, held_out=True)
+        given = torch.stack([clip.edit, clip.alpha.expand(-1, 3, -1, -1), clip.composite]).transpose(1, 2)
+        back = codec.decode(codec.encode(given.to(device)), 9).clamp(0, 1).cpu()
+        rows.append(torch.cat([x[:, 6] for pair in zip(given, back) for x in pair], dim=2))
+    _write(rows, path)
+
+
+def _write(rows, path) -> None:
+    """Pictures (3, H, W) in [0, 1], one below the other."""
+    sheet = torch.cat(rows, dim=1)
+    Image.fromarray((sheet.permute(1, 2, 0).float().numpy() * 255).round().astype(np.uint8)).save(path)

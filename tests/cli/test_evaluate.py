@@ -1,0 +1,63 @@
+"""The table is honest, and the whole evaluation runs."""
+
+import json
+
+import pytest
+import torch
+
+from vera.core.cli import evaluate
+from vera.core.data.engine.clips import make_clip
+from vera.core.model.load import load_model
+
+
+def test_table_tells_what_was_met():
+    rows = evaluate.means([{"color": 1.0, "kind": "star", "background": 0.05}, {"color": 0.0, "flickers": (0.3, 0.2)}])
+    assert rows == {"color": (0.5, 2), "background": (0.05, 1), "flicker": (pytest.approx(1.5), 1)}
+    head, color, background, flicker = evaluate.table(rows).splitlines()
+    assert len(head) == len(color) == len(background)
+    assert color.split()[-4:] == ["50.0%", "95.0%", "missed", "2"]
+    assert background.split()[-2:] == ["met", "1"] and "at most 0.060" in background
+    assert flicker.split()[-2:] == ["missed", "1"] and "1.50x" in flicker
+
+
+def test_the_seeds_of_objects():
+    seeds = evaluate.objects_after(100, 4)
+    assert seeds == sorted(set(seeds)) and all(make_clip(s, 16, 32, [0]).labels["edit"] == "object" for s in seeds)
+
+
+def test_the_codec_alone_brings_the_true_layer_back():
+    labels = {"edit": "object", "object": "star", "color": "red", "size": "large", "place": "centre", "motion": "still"}
+    clip = make_clip(3, 80, 144, torch.arange(5), labels)
+    color, alpha, composite = evaluate.through(load_model("mini", "cpu").codec, clip)
+    alpha = evaluate.delivered(alpha, clip.source)
+    assert (composite.transpose(0, 1) - clip.composite).abs().mean() < 0.02
+    assert (alpha - clip.alpha[:, 0]).abs().mean() < 0.01 and (alpha == 0).float().mean() > 0.8
+
+
+def test_the_whole_evaluation(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(evaluate, "seconds", lambda *_: 1.0)
+    monkeypatch.setattr(evaluate, "FRAMES", 5)
+    monkeypatch.setattr(evaluate, "PHRASINGS", 2)
+    assert evaluate.main(["--count", "16", "--steps", "1", "--guidance", "1", "--progress", "none", "--json", str(tmp_path / "f.json")]) == 0
+    found = json.loads((tmp_path / "f.json").read_text())
+    assert len(found["clips"]) == 18 and sum(found["rows"][n][1] for n in ("color", "translucent", "background")) == 17
+    out = capsys.readouterr().out
+    assert all(text in out for name, text, *_ in evaluate.ROWS if name in found["rows"])
+    assert {name for name, *_ in evaluate.ROWS} - set(found["rows"]) <= {"solid", "flicker"}
+
+
+def test_phrasings_count_what_most_show_and_nothing_for_nothing(monkeypatch):
+    evaluation = evaluate.Evaluation(None, 1, 1)
+    for seen, share in (
+        ([("star", "red")] * 3 + [("star", "blue"), ("nothing", None)], 0.6),
+        ([("nothing", "red")] * 5, 0),
+    ):
+        answers = iter(seen)
+        monkeypatch.setattr(evaluation, "_judged", lambda *_: (dict(zip(("kind", "hue"), next(answers))), None))
+        evaluation.phrasings(evaluate.objects_after(0, 1)[0])
+        assert evaluation.results[-1]["phrasings"] == share
+
+
+def test_an_unknown_model_is_refused(capsys):
+    assert evaluate.main(["--model", "nosuch"]) == 2
+    assert "nosuch" in capsys.readouterr().err

@@ -1,0 +1,133 @@
+"""What is kept of a row is what its files and the encoders make of it, whole or made again."""
+
+import dataclasses
+import shutil
+
+import pytest
+import torch
+
+from vera.core.data.datasets.layered import Broken, read_rows
+from vera.core.data.datasets.layered_cache import Cache, Encoders, fetch, finish
+from vera.core.training.full.rows import Order, Source, Straight, split
+from tests.data.datasets.layers import dataset, layers, movie
+from tests.tiny_vera import vera_directory
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    root = tmp_path_factory.mktemp("cache")
+    vera_directory(root / "vera")
+    dataset(root / "data", count=3)
+    return root
+
+
+@pytest.fixture(scope="module")
+def encoders(place):
+    return Encoders(place / "vera", "cpu")
+
+
+@pytest.fixture(scope="module")
+def made(place, encoders):
+    """The first row, encoded once."""
+    cache = Cache(place / "made", encoders.fingerprint)
+    return finish(fetch(read_rows(place / "data")[0][0], cache), cache, encoders)
+
+
+@pytest.fixture
+def cache(place, made, tmp_path, encoders):
+    """One that holds the first row."""
+    shutil.copytree(place / "made", tmp_path / "kept")
+    return Cache(tmp_path / "kept", encoders.fingerprint)
+
+
+@pytest.fixture
+def rows(place):
+    return read_rows(place / "data")[0]
+
+
+def entries(cache):
+    return sorted(p for p in cache.folder.rglob("*") if p.is_file())
+
+
+def test_made_once_then_read(rows, made, cache):
+    assert made.latents.shape == (5, 4, 13, 4, 4) and made.latents.dtype == torch.float16
+    assert 0 < len(made.states) < 20 and (made.states != 0).any(-1).all()
+    again = fetch(rows[0], cache)
+    assert again.layers is None and torch.equal(again.latents, made.latents) and torch.equal(again.states, made.states)
+    assert [p.suffix for p in entries(cache)] == [".safetensors"] * 2  # no part of a file is left
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped", "emptied"])
+def test_a_damaged_entry_is_made_again(rows, made, cache, encoders, harm, monkeypatch):
+    path = cache.folder / f"{cache.key_of_row(rows[0])}.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes({"cut": whole[:-9], "flipped": whole[:-1] + bytes([whole[-1] ^ 1]), "emptied": b""}[harm])
+    assert cache.get(cache.key_of_row(rows[0])) is None
+    again = fetch(rows[0], cache)
+    assert again.latents is None and len(again.layers) == 5
+    monkeypatch.setattr(encoders, "latents", lambda row, layers: made.latents)  # they are slow here, and the same
+    assert torch.equal(finish(again, cache, encoders).latents, made.latents) and path.read_bytes() == whole
+
+
+def test_an_entry_hangs_on_all_that_determines_it(place, rows, cache, tmp_path):
+    key = cache.key_of_row(rows[0])
+    assert key != Cache(cache.folder, "others").key_of_row(rows[0]) != cache.key_of_row(rows[1])
+    shutil.copytree(place / "data", tmp_path / "moved")
+    moved = read_rows(tmp_path / "moved")[0][0]
+    assert cache.key_of_row(moved) == key  # the same bytes elsewhere
+    movie(tmp_path / "moved/clip0/mask.mp4", layers(5)["mask"])
+    assert cache.key_of_row(moved) != key
+    (tmp_path / "moved/clip0/mask.mp4").unlink()
+    with pytest.raises(Broken, match="mask.mp4.*cannot be read"):
+        cache.key_of_row(moved)
+
+
+def test_other_encoders_are_another_fingerprint(place, encoders):
+    shutil.copytree(place / "vera", place / "other")
+    (place / "other/transformer/config.json").write_text("{}")  # another transformer alone
+    assert Encoders(place / "other", "cpu").fingerprint == encoders.fingerprint
+    (place / "other/vae/config.json").write_text((place / "other/vae/config.json").read_text() + " ")
+    assert Encoders(place / "other", "cpu").fingerprint != encoders.fingerprint
+
+
+def test_an_instruction_too_long_to_be_read_breaks_its_row(rows, cache, encoders):
+    long = dataclasses.replace(rows[0], instruction="a " * 600)
+    with pytest.raises(Broken, match="tokens, the model reads 512"):
+        finish(fetch(long, cache), cache, encoders)
+
+
+class Numbered:
+    """Rows that are names only."""
+
+    def __init__(self, number):
+        self.name = f"row {number}"
+
+
+def test_draws_are_permutations_and_substitutes_always_the_same():
+    rows = [Numbered(i) for i in range(10)]
+    order = Order(rows, seed=3)
+    epochs = [[order.row(e * 10 + i, set()).name for i in range(10)] for e in range(3)]
+    assert all(sorted(epoch) == sorted(r.name for r in rows) for epoch in epochs) and epochs[0] != epochs[1]
+    broken = {epochs[0][4], "row 9"}
+    names = [order.row(i, broken).name for i in range(10)]
+    assert names == [Order(rows, seed=3).row(i, broken).name for i in range(10)] and not broken & set(names)
+    # those whose rows are whole are as they were, so a row that breaks late changes no other draw
+    assert all(a == b for a, b in zip(names, epochs[0]) if b not in broken)
+
+
+def test_held_out_rows_share_no_plate_with_the_others(place, rows):
+    twins = [dataclasses.replace(row, name=f"{row.name} again") for row in rows]
+    trained, held = split(rows + twins, 1, place / "data")
+    assert len(held) == 2 and len(trained) == 4
+    assert not {r.files["source"] for r in trained} & {r.files["source"] for r in held}
+
+
+def test_worker_processes_bring_the_same(rows, made, cache, encoders):
+    """Read ahead by two processes, in order, with a broken row between."""
+    gone = rows[1].files["alpha"].with_name("gone.mp4")
+    broken = dataclasses.replace(rows[1], files=rows[1].files | {"alpha": gone})
+    order = Straight([rows[0], broken, rows[2]])
+    source = Source(order, cache, encoders, set(), 2)
+    first, last = source.samples([0, 1, 2])
+    assert [fault.row for fault in source.faults] == [broken.name] and torch.equal(first.latents, made.latents)
+    assert torch.equal(last.latents, cache.get(cache.key_of_row(rows[2])))  # encoded here, from what a worker decoded

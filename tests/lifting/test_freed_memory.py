@@ -1,0 +1,40 @@
+"""Memory that is used again: counted in page faults, and given back at the end."""
+
+import platform
+
+import pytest
+import torch
+
+from vera.core.lifting.freed_memory import blocks_used_again
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator only")
+SIZE = 64 * 2**20  # bytes, 16384 pages
+
+
+def faults(times):
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        torch.ones(SIZE, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+def test_blocks_are_used_again_within_and_given_back_after():
+    """The first dozens may lie beside one another, between small things; then they come for nothing."""
+    apart, before = faults(8), resident()
+    with blocks_used_again():
+        assert min(faults(8) for _ in range(10)) < 0.2 * apart and resident() - before > 0.9 * SIZE
+    assert resident() - before < 0.2 * SIZE
+
+
+def test_an_error_gives_them_back_too():
+    before = resident()
+    with pytest.raises(ValueError), blocks_used_again():
+        faults(1)
+        raise ValueError
+    assert resident() - before < 0.2 * SIZE

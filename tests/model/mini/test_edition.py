@@ -1,0 +1,161 @@
+"""mini's codec, text encoder and folder."""
+
+import pytest
+import torch
+
+from vera.core.errors import InputError
+from vera.core.model.config import PRESETS
+from vera.core.model.load import Limits
+from vera.core.model.mini.edition import load_mini, save_codec, save_mini
+from vera.core.model.mini.mini_codec import MiniCodec, fold, unfold
+from vera.core.model.mini.mini_text import MAX_WORDS, MiniText
+from vera.core.model.transformer import Transformer
+from vera.core.training.mini.vae import new_codec
+
+
+@pytest.fixture
+def codec():
+    torch.manual_seed(0)
+    codec = MiniCodec(channels=4, width=8, blocks=1).eval()
+    torch.nn.init.normal_(codec.refiner[-1].weight)
+    return codec
+
+
+def test_fold_puts_each_pixel_where_it_says():
+    video = torch.arange(2 * 3 * 8 * 16 * 24, dtype=torch.float64).reshape(2, 3, 8, 16, 24)
+    cells = fold(video)
+    b, c, t, y, x = 1, 2, 6, 13, 9
+    channel = ((c * 4 + t % 4) * 8 + y % 8) * 8 + x % 8
+    assert cells[b * 2 + t // 4, channel, y // 8, x // 8] == video[b, c, t, y, x]
+
+
+def test_unfold_undoes_fold():
+    video = torch.rand(2, 3, 8, 16, 24, dtype=torch.float64)
+    assert torch.equal(unfold(fold(video) * 2 - 1, 2).float(), video.float())
+
+
+@pytest.mark.parametrize("frames, latents", [(1, 1), (2, 2), (5, 2), (16, 5), (17, 5), (18, 6)])
+def test_exactly_as_many_frames(codec, frames, latents):
+    z = codec.encode(torch.rand(1, 3, frames, 16, 24))
+    assert z.shape == (1, 4, latents, 2, 3)
+    assert codec.decode(z, frames).shape == (1, 3, frames, 16, 24)
+
+
+def test_encoding_is_causal(codec):
+    video = torch.rand(1, 3, 13, 16, 16)
+    changed = video.clone()
+    changed[:, :, 5:] = 0
+    a, b = codec.encode(video), codec.encode(changed)
+    assert torch.equal(a[:, :, :2], b[:, :, :2]) and not torch.equal(a[:, :, 2], b[:, :, 2])
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 16])
+def test_frames_streamed_in_are_the_whole_encode(codec, frames):
+    given, encode = torch.rand(1, 3, frames, 16, 24), codec.encode_stream()
+    groups = [given[:, :, :1], *given[:, :, 1:].split(4, dim=2)] if frames > 1 else [given]
+    streamed = torch.cat([encode(g) for g in groups], dim=2)
+    torch.testing.assert_close(streamed, codec.encode(given), rtol=0, atol=1e-6)
+
+
+def test_decoding_looks_one_latent_frame_back(codec):
+    z = torch.randn(1, 4, 5, 2, 2)
+    changed = z.clone()
+    changed[:, :, 1] += 1
+    a, b = (list(codec.decode_stream(x)) for x in (z, changed))
+    same = [torch.equal(x, y) for x, y in zip(a, b)]
+    assert same == [True, False, False, True, True]
+
+
+def test_the_stream_can_stop_early(codec):
+    z = torch.randn(1, 4, 4, 2, 2)
+    stream = codec.decode_stream(z)
+    assert torch.equal(torch.cat([next(stream), next(stream)], 2), codec.decode(z[:, :, :2], 5))
+
+
+@pytest.fixture
+def text():
+    torch.manual_seed(0)
+    return MiniText(["add", "ball", "red"], dim=24, heads=2).eval()
+
+
+def test_states_end_with_the_prompt(text):
+    states = text.encode(["add red ball", ""])
+    assert states.shape == (2, MAX_WORDS, 24)
+    assert states[0, :3].abs().sum(-1).min() > 0 and not states[0, 3:].any() and not states[1].any()
+
+
+def test_batch_mates_do_not_matter(text):
+    alone = text.encode(["red ball"])
+    together = text.encode(["red ball", "add red red red ball"])
+    torch.testing.assert_close(together[:1], alone)
+
+
+def test_word_order_matters(text):
+    assert not torch.allclose(text.encode(["red ball add"]), text.encode(["add ball red"]))
+
+
+def test_warnings_name_the_words(text):
+    assert text.check("Add red, RED ball!") == []
+    (note,) = text.check("Add a zebra and a red zebra")
+    assert "'zebra'" in note and "'a'" in note and "'red'" not in note and note.count("zebra") == 1
+    assert "first 32" in text.check("red " * 33)[0]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    config = PRESETS["mini"]
+    modules = Transformer(config), MiniText(["red"], config.text_dim), MiniCodec()
+    save_mini(tmp_path, *modules, {"max_frames": 49, "pixels": 11520, "steps": 9, "guidance": 2.5, "shift": 2.0})
+    return tmp_path, modules
+
+
+def test_an_edition_is_read_as_it_was_written(folder):
+    path, (transformer, text, codec) = folder
+    model = load_mini(path, "cpu")
+    for mine, theirs in ((model.transformer, transformer), (model.text, text)):
+        for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
+            if b.ndim < 2:
+                assert torch.equal(a, b.bfloat16().float())
+                continue
+            # 8 bits a weight: off by no more than half a step of its row.
+            rows, largest = (a - b).flatten(1).abs().amax(1), b.flatten(1).abs().amax(1)
+            assert (rows <= largest / 254 * 1.001 + 1e-12).all()
+    for a, b in zip(model.codec.state_dict().values(), codec.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert model.limits == Limits(49, 11520, 16, 9, 2.5, 2.0) and model.text.words == ["red"]
+    assert load_mini(path, "cpu").fingerprint == model.fingerprint
+
+
+def test_another_edition_has_another_fingerprint(folder):
+    path, modules = folder
+    before = load_mini(path, "cpu").fingerprint
+    with torch.no_grad():
+        modules[2].inverse.bias[0] += 1
+    save_mini(path, *modules, {"max_frames": 49})
+    assert load_mini(path, "cpu").fingerprint != before
+
+
+@pytest.mark.parametrize("name", ["codec.safetensors", "config.json"])
+def test_a_missing_part_is_named(folder, name):
+    (folder[0] / name).unlink()
+    with pytest.raises(InputError, match=name):
+        load_mini(folder[0], "cpu")
+
+
+def test_a_codec_of_another_model_is_named(folder):
+    save_codec(MiniCodec(channels=4), folder[0] / "codec.safetensors")
+    with pytest.raises(InputError, match="codec.safetensors: damaged"):
+        load_mini(folder[0], "cpu")
+    vae = new_codec({"base_dim": 8, "dim_mult": [1, 1, 1], "patch_size": 2, "temperal_downsample": [True, True], "z_dim": 4})
+    save_codec(vae, folder[0] / "codec.safetensors")
+    with pytest.raises(InputError, match="codec.safetensors: 4 channels, the transformer's latents have 24"):
+        load_mini(folder[0], "cpu")
+
+
+@pytest.mark.parametrize("part", ["transformer", "text", "codec"])
+def test_a_damaged_part_is_named(folder, part):
+    file = folder[0] / f"{part}.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(InputError, match=f"{part}.safetensors: damaged"):
+        load_mini(folder[0], "cpu")

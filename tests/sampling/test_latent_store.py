@@ -1,0 +1,96 @@
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from vera.core.errors import InputError
+from vera.core.sampling.latent_store import InMemory, LatentFile, OneLayer, Shelf, States, latent_writer
+
+LATENTS = torch.randn(9, 3, 4, 2, 5, generator=torch.Generator().manual_seed(0))
+
+
+def write(path, latents=LATENTS, facts=None, portions=(4, 1, 4)):
+    with latent_writer(path, facts or {}) as add:
+        for part in latents.split(portions):
+            add(part)
+    return LatentFile(path)
+
+
+def test_what_was_written_in_portions_is_a_safetensors_file(tmp_path):
+    facts = {}
+    with latent_writer(tmp_path / "a/x.safetensors", facts) as add:
+        add(LATENTS[:4])
+        add(LATENTS[4:])
+        facts["frames"] = "1 33"  # known only now
+    assert torch.equal(load_file(tmp_path / "a/x.safetensors")["latents"], LATENTS)
+    assert safe_open(tmp_path / "a/x.safetensors", "pt").metadata() == {"frames": "1 33"}
+
+
+@pytest.mark.parametrize("start, stop", [(0, 9), (0, 1), (3, 7), (8, 9), (8, 12), (9, 12)])
+def test_any_frames_are_read_bit_for_bit(tmp_path, start, stop):
+    file = write(tmp_path / "x.safetensors")
+    assert file.shape == InMemory(LATENTS).shape == (9, 3, 4, 2, 5)
+    assert torch.equal(file.read(start, stop), LATENTS[start:stop])
+    assert torch.equal(file.read(start, stop), InMemory(LATENTS).read(start, stop))
+
+
+def test_a_write_that_breaks_leaves_what_was_there(tmp_path):
+    write(tmp_path / "x.safetensors")
+    with pytest.raises(RuntimeError), latent_writer(tmp_path / "x.safetensors", {}) as add:
+        add(LATENTS[:1])
+        raise RuntimeError
+    assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
+    assert torch.equal(LatentFile(tmp_path / "x.safetensors").read(0, 9), LATENTS)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-1], lambda b: b[:5], lambda b: b"\xff" * 8 + b[8:], lambda b: b + b"0"]
+)
+def test_a_damaged_file_is_refused(tmp_path, damage):
+    path = write(tmp_path / "x.safetensors").path
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match="not a whole file of latents; remove it"):
+        LatentFile(path)
+
+
+def test_one_layer_reads_like_its_tensor(tmp_path):
+    layer = OneLayer(write(tmp_path / "x.safetensors"), 2, "cpu")
+    tensor = LATENTS[:, 2].movedim(0, 1)[None]
+    assert layer.shape == tensor.shape
+    assert all(torch.equal(layer[:, :, i], tensor[:, :, i]) for i in range(9))
+
+
+def test_a_shelf_gives_shots_that_are_all_the_frames_and_nothing_else(tmp_path):
+    shelf, frames = Shelf(tmp_path, "abc"), range(-3, 20)
+    for shot in (range(9, 20), range(-3, 9)):
+        assert shelf.shots("layers", frames) == {}
+        write(shelf.path("layers", shot[0]), facts=shelf.facts(shot))
+    assert list(shelf.shots("layers", frames)) == [range(-3, 9), range(9, 20)]
+    assert shelf.shots("plate", frames) == {} == shelf.shots("layers", range(-3, 21))
+    shelf.refuse_others()
+    kept = Shelf(tmp_path / "kept", "abc")
+    shelf.give("layers", kept)
+    assert list(kept.shots("layers", frames)) == [range(-3, 9), range(9, 20)]
+    assert not list(tmp_path.glob("*.safetensors"))
+    kept.give("layers", shelf)
+    other = Shelf(tmp_path, "abd")
+    assert other.shots("layers", frames) == {}
+    with pytest.raises(InputError, match="generated from another plate, prompt, seed"):
+        other.refuse_others()
+
+
+def test_states_hold_the_newest_step_of_the_same_work(tmp_path):
+    facts = {"generation": "abc", "frames": "1 9"}
+    states = States(tmp_path, "state.1", facts)
+    assert states.newest() == (0, None)
+    for step in (1, 2):
+        with states.writer(step) as add:
+            add(LATENTS * step)
+    step, state = States(tmp_path, "state.1", facts).newest()
+    assert step == 2 and torch.equal(state.read(0, 9), LATENTS * 2) and len(list(tmp_path.iterdir())) == 1
+    (tmp_path / "state.1.step0003.part.safetensors").write_bytes(b"half")
+    assert states.newest()[0] == 2
+    assert States(tmp_path, "state.1", facts | {"generation": "abd"}).newest() == (0, None)
+    assert States(tmp_path, "state.10", facts).newest() == (0, None)
+    states.clear()
+    assert states.newest() == (0, None)

@@ -1,0 +1,30 @@
+"""A camera fitted to mini's codec reads how plates are seen."""
+
+import random
+
+import torch
+
+from vera.core.data.engine import plates
+from vera.core.model.mini.camera import Camera
+from vera.core.model.load import MINI
+from vera.core.training.mini.fit_camera import fit_camera
+from vera.core.training.mini.transformer import load_codec
+
+
+def test_a_fitted_camera_reads_pans_of_scenery():
+    """Of plates that it was not fitted to; half a pixel a frame, with somebody in front."""
+    codec, camera = load_codec(MINI), Camera(24)
+    fit_camera(camera, codec, 1_000, count=60)
+    times, errors = torch.arange(8.0), []
+    for seed in range(12):
+        rng, gen = random.Random(seed), torch.Generator().manual_seed(seed)
+        offsets, zoom = plates.camera_at_rest(times)
+        offsets[:, 0], offsets[:, 1] = times * rng.choice((-0.006, 0.006)), times * rng.uniform(-0.003, 0.003)
+        frames = plates.view(plates.scenery(rng, gen, 112, 200), offsets, zoom, 80, 144)
+        matte, color, _ = plates.subject(rng, gen, times, 80, 144)
+        with torch.inference_mode():
+            latents = codec.encode_groups((frames + (color - frames) * matte).transpose(0, 1)[None])
+            read = camera(latents[:, :, 0], latents[:, :, 1])[0]
+        errors.append(torch.stack([(read[:2] - 2 * (offsets[0] - offsets[4])).norm(), read[2].abs()]))
+    median = torch.stack(errors).median(0).values
+    assert median[0] < 0.004 and median[1] < 0.004  # of moves of 0.05

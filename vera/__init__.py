@@ -1,0 +1,13 @@
+"""Vera: generative edit layers for compositors.
+
+Installed, `vera.core` and `vera.kernels` lie in this folder. In a checkout they are the folders `core/` and
+`kernels/` beside it: then this package's path goes on to the checkout's root, and the names are the same.
+"""
+
+from pathlib import Path
+
+__version__ = "0.2.0"
+
+_checkout = Path(__file__).resolve().parent.parent
+if not (Path(__file__).parent / "core").is_dir() and (_checkout / "core").is_dir():
+    __path__.append(str(_checkout))
