@@ -21,6 +21,7 @@ from torch import nn
 
 from vera.core.data.engine.phrases import vocabulary
 from vera.core.model.config import BRANCHES, PRESETS
+from vera.core.model.device import mixed_precision
 from vera.core.model.load import MINI
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.transformer import Transformer
@@ -143,7 +144,7 @@ def main(argv=None) -> int:
         with_mask = torch.rand((), generator=torch.Generator().manual_seed(step)) < MASKED
         for learner in learners.values():
             torch.manual_seed(step)  # the same noise for all
-            with torch.autocast("cpu", torch.bfloat16):
+            with mixed_precision(torch.device("cpu")):
                 learner.learn(batch, with_mask, scale, trapezoid(step, args.steps, RATE, warmup=50))
         if (step + 1) % max(1, args.steps // 20) == 0:
             row = {n: held_out_losses(x, judge, scale, False)[:2].mean().item() for n, x in learners.items()}

@@ -1,8 +1,11 @@
-"""Where a model runs."""
+"""Where a model runs, and in which number format it is trained there."""
 
 import torch
 
 from vera.core.errors import InputError
+
+# Names in torch.cpu.get_capabilities(), of x86 and of ARM: instructions that multiply bfloat16 matrices.
+BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 
 
 def choose_device(name: str) -> str:
@@ -11,3 +14,21 @@ def choose_device(name: str) -> str:
     if name == "cuda" and not there:
         raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu")
     return ("cuda" if there else "cpu") if name == "auto" else name
+
+
+def has_bfloat16_units(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware.
+
+    A CPU without such instructions emulates them: training mini there is about twice as slow as in fp32.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if not hasattr(torch.cpu, "get_capabilities"):  # not in every torch that is supported
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in BFLOAT16_INSTRUCTIONS)
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """The context in which training computes: bfloat16 where the device has units for it, else fp32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16_units(device))

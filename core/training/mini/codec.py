@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from vera.core.data.engine.clips import SPAN, make_clip
+from vera.core.model.device import mixed_precision
 from vera.core.model.mini.mini_codec import CELL, MiniCodec, fold, unfold
 from vera.core.training.state import STATE, load_state, log_line, save_state, trapezoid
 
@@ -89,7 +90,7 @@ def train(config: dict, folder: Path, stop) -> None:
         for group in optimizer.param_groups:
             group["lr"] = trapezoid(step, config["steps"], config["rate"])
         video = next(loader).flatten(0, 1)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision(torch.device("cpu")):
             loss, psnr = losses(codec, video, config["noise"])
         optimizer.zero_grad()
         loss.backward()

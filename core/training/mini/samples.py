@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 from vera.core.data.engine.clips import make_clip
+from vera.core.model.device import mixed_precision
 from vera.core.sampling.denoise import denoise
 
 PROMPTS = (
@@ -30,7 +31,7 @@ def sample_sheet(transformer, text, codec, path, steps=8, guidance=3.0, shift=2.
         source = make_clip(900 + i, HEIGHT, WIDTH, torch.arange(FRAMES), labels).source
         with torch.inference_mode():
             latents = codec.encode(source.transpose(0, 1)[None].to(device))
-            with torch.autocast(device.type, torch.bfloat16):
+            with mixed_precision(device):
                 out = denoise(
                     transformer, text.encode([prompt]), empty, latents, None,
                     seed=i, steps=steps, guidance=guidance, shift=shift, window=13,

@@ -29,6 +29,7 @@ from vera.core.errors import InputError
 from vera.core.model.codec import SPACE_STRIDE as SPACE
 from vera.core.model.codec import TIME_STRIDE as TIME
 from vera.core.model.config import PRESETS
+from vera.core.model.device import mixed_precision
 from vera.core.model.mini.drawing import moments
 from vera.core.model.mini.edition import CODEC, read_codec, read_weights
 from vera.core.model.mini.mini_codec import MiniCodec
@@ -295,7 +296,7 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
             with_mask = rng.random() < config["mask_keep"]  # the same on every rank, as what has gradients hangs on it
             chosen = sorted(rng.sample(range(len(times)), min(stage["keep"], len(times))))
             dropped = ["" if torch.rand(()) < config["text_drop"] else t for t in texts]
-            with torch.autocast(device.type, torch.bfloat16):
+            with mixed_precision(device):
                 part, at = latents[:, :, :, chosen], [times[i] for i in chosen]
                 progress = moments(at, LAST + 1)
                 states = text.encode(dropped)

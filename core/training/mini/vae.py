@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from vera.core.data.engine.clips import SPAN
 from vera.core.errors import InputError
 from vera.core.model.codec import SPACE_STRIDE, TIME_STRIDE, WanCodec, no_past
+from vera.core.model.device import mixed_precision
 from vera.core.model.mini.edition import CODEC, save_codec
 from vera.core.training.mini.codec import layers_of
 from vera.core.training.curve import draw_curves
@@ -196,7 +197,7 @@ def train(config: dict, folder: Path, stop) -> None:
         torch.manual_seed(step)  # all chance of a step hangs on its number: a resumed run is the uninterrupted one
         for group in optimizer.param_groups:
             group["lr"] = trapezoid(step, config["steps"], config["rate"])
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):  # no quicker on a CPU
+        with mixed_precision(device):
             loss, psnr = losses(codec, video.to(device, non_blocking=True), config["noise"], config["kl"])
         optimizer.zero_grad()
         loss.backward()
