@@ -70,13 +70,19 @@ def explain(device, dtype, shape, *, needs_gradient=False, kind=None) -> str:
     return f"joint attention: {choice.kind} ({choice.why}); {layers} x {length} tokens, {heads} heads of {dim}, {name}"
 
 
-@torch.compiler.assume_constant_result
+def constant_when_compiled(function):
+    """As torch.compiler.assume_constant_result, which would import all of torch._dynamo, 1.3 CPU seconds."""
+    function._dynamo_marked_constant = True
+    return function
+
+
+@constant_when_compiled
 def chosen_kind(device, dtype, dim, needs_gradient, kind) -> str:
     """The kind alone; asked once per compiled graph, not once per call."""
     return choose(device, dtype, dim, needs_gradient=needs_gradient, kind=kind).kind
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def has_kernel(device, dtype, dim, needs_gradient=False) -> bool:
     """Whether our Triton attention, and so each opt-in, takes such inputs; asked once per compiled graph."""
     return obstacle("triton", device, dtype, dim, needs_gradient) is None

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -128,3 +131,18 @@ def test_flash_declares_its_outputs():
 
 
 CHECKS = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
+
+
+def test_the_mark_of_a_constant_is_torchs_own():
+    def ours():
+        pass
+
+    def torchs():
+        pass
+
+    assert vars(choice.constant_when_compiled(ours)) == vars(torch.compiler.assume_constant_result(torchs)) != {}
+
+
+def test_rendering_imports_neither_the_compiler_nor_a_scheduler_library():
+    code = "import sys, vera.core.backends.generate; print(*{'torch._dynamo', 'diffusers', 'scipy.stats'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""

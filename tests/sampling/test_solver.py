@@ -13,12 +13,15 @@ def field(latents, sigma):
     return torch.sin(3 * latents + frames) * (0.2 + sigma) + latents
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 8, 21])
-def test_portions_are_the_whole_bit_for_bit(steps):
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 8, 21, 50, 1000])
+@pytest.mark.parametrize("shift", [1.0, 3.0, 6.0, 16.0])
+def test_portions_are_the_librarys_whole_bit_for_bit(steps, shift):
     noise = torch.randn(7, 3, 2, 4, 4, generator=torch.Generator().manual_seed(1))
-    whole = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    whole = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift)
     whole.set_timesteps(steps)
-    solver = Solver(steps, 3.0)
+    whole.set_begin_index(0)  # two of 1000 timesteps are the same whole number, and it would begin at the second
+    solver = Solver(steps, shift)
+    assert torch.equal(solver.sigmas, whole.sigmas)
     assert torch.equal(solver.timesteps, whole.timesteps)
     latents, state = noise, solver.start(noise)
     for i, timestep in enumerate(whole.timesteps):
