@@ -1,17 +1,9 @@
 """Smoothing of videos (T, C, H, W): the few filters that lifting is built from."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 
-
-def blur(video, space, time=0.0):
-    """Gaussian means, sigma in pixels and in frames; beyond a border nothing counts."""
-    for axis, sigma in ((3, space), (2, space), (0, time)):
-        if sigma > 0 and video.shape[axis] > 1:
-            video = _along(video, axis, _gaussian(sigma))
-    return video
+from vera.kernels.blur import blur
 
 
 def blur_widely(video, space, time=0.0):
@@ -69,22 +61,3 @@ def weighted_median(values, weight):
 def luma(video):
     """Rec.709 luma of encoded colour, (T, 1, H, W)."""
     return (video * video.new_tensor([0.2126, 0.7152, 0.0722])[:, None, None]).sum(1, keepdim=True)
-
-
-def _gaussian(sigma):
-    reach = max(1, math.ceil(2.5 * sigma))
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
-    return kernel / kernel.sum()
-
-
-def _along(video, axis, kernel):
-    """A sum of shifted copies: on a CPU ten times as fast as a convolution of one channel."""
-    reach, size = len(kernel) // 2, video.shape[axis]
-    total, count = torch.zeros_like(video), torch.zeros(size)
-    for shift, weight in zip(range(-reach, reach + 1), kernel.tolist()):
-        length = size - abs(shift)
-        if length > 0:
-            to, source = max(0, -shift), max(0, shift)
-            total.narrow(axis, to, length).add_(video.narrow(axis, source, length), alpha=weight)
-            count[to : to + length] += weight
-    return total.div_(count.reshape([-1 if d == axis else 1 for d in range(video.ndim)]))

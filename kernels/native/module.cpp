@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "blur.hpp"
 #include "half.hpp"
 #include "matte.hpp"
 #include "over.hpp"
@@ -125,6 +126,18 @@ void py_remove_specks(Floats& alpha, float low, float high, long area) {
     remove_specks(a, size, low, high, area);
 }
 
+Floats py_blur_lines(const Floats& values, const Floats& weights, int threads) {
+    require(values.ndim() == 3 && weights.ndim() == 1 && weights.size() > 0, "an array has the wrong shape");
+    const Lines lines{values.shape(0), values.shape(1), values.shape(2)};
+    Floats result({lines.outer, lines.size, lines.inner});
+    const float *v = values.data(), *w = weights.data();
+    float* r = result.mutable_data();
+    const int reach = int(weights.size()) - 1;
+    py::gil_scoped_release released;
+    blur_lines(v, r, lines, w, reach, threads);
+    return result;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, module) {
@@ -139,6 +152,7 @@ PYBIND11_MODULE(_native, module) {
                py::arg("kept"), py::arg("plate"));
     module.def("remove_specks", &py_remove_specks, py::arg("alpha").noconvert(), py::arg("low"), py::arg("high"),
                py::arg("area"));
+    module.def("blur_lines", &py_blur_lines, py::arg("values"), py::arg("weights"), py::arg("threads"));
     module.def("half_to_double", py::vectorize(half_to_double), py::arg("bits"));
     module.def("double_to_half", py::vectorize(double_to_half), py::arg("value"));
 }

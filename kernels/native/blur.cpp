@@ -1,0 +1,117 @@
+// Separable Gaussian means; kernels/blur.py says the same in torch.
+
+#include "blur.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include "rows.hpp"
+
+// Wider vectors where the processor has them. Every element is computed by the same operations in the same order, and
+// none are fused (CMakeLists.txt), so the bits do not depend on which is taken.
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
+#define WIDEST __attribute__((target_clones("avx2", "default")))
+#else
+#define WIDEST
+#endif
+
+namespace vera {
+namespace {
+
+constexpr std::ptrdiff_t BLOCK = 2048;  // elements of a line worked on at once: 8 KB a source line stay in the nearest cache
+
+WIDEST void scaled(float* out, const float* a, float weight, std::ptrdiff_t n) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) out[i] = weight * a[i];
+}
+
+WIDEST void add_one(float* out, const float* a, float weight, std::ptrdiff_t n) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) out[i] += weight * a[i];
+}
+
+WIDEST void add_two(float* out, const float* a, const float* b, float weight, std::ptrdiff_t n) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) out[i] += weight * (a[i] + b[i]);
+}
+
+// Two pairs at once: half as many passes over `out`. The additions are those of add_two, one after the other.
+WIDEST void add_four(float* out, const float* a, const float* b, float weight, const float* c, const float* d,
+                     float farther, std::ptrdiff_t n) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+        const float near = out[i] + weight * (a[i] + b[i]);
+        out[i] = near + farther * (c[i] + d[i]);
+    }
+}
+
+WIDEST void times(float* out, const float* factors, std::ptrdiff_t n) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) out[i] *= factors[i];
+}
+
+// 1 over the sum of the weights that fall inside, for each place of a line.
+std::vector<float> inverse_sums(std::ptrdiff_t size, const float* weights, int reach) {
+    std::vector<float> inverse(size);
+    for (std::ptrdiff_t i = 0; i < size; ++i) {
+        float sum = weights[0];
+        for (int k = 1; k <= reach; ++k) sum += weights[k] * float((i >= k) + (i + k < size));
+        inverse[i] = 1 / sum;
+    }
+    return inverse;
+}
+
+// Along an axis whose neighbours lie `inner` elements apart: whole rows are added.
+void across(const float* values, float* result, Lines lines, std::ptrdiff_t i, const float* weights, int reach,
+            float inverse) {
+    for (std::ptrdiff_t start = 0; start < lines.inner; start += BLOCK) {
+        const std::ptrdiff_t n = std::min(BLOCK, lines.inner - start);
+        const float* here = values + i * lines.inner + start;
+        float* out = result + i * lines.inner + start;
+        scaled(out, here, weights[0], n);
+        for (int k = 1; k <= reach; ++k) {
+            const bool before = i >= k, after = i + k < lines.size;
+            const float *a = here - k * lines.inner, *b = here + k * lines.inner;
+            if (before && after && k < reach && i >= k + 1 && i + k + 1 < lines.size) {
+                add_four(out, a, b, weights[k], a - lines.inner, b + lines.inner, weights[k + 1], n);
+                ++k;
+            } else if (before && after) {
+                add_two(out, a, b, weights[k], n);
+            } else if (before || after) {
+                add_one(out, before ? a : b, weights[k], n);
+            }
+        }
+        scaled(out, out, inverse, n);
+    }
+}
+
+// Along the last axis: the line lies in `padded`, zeros at both ends.
+void within(const float* padded, float* out, std::ptrdiff_t size, const float* weights, int reach,
+            const float* inverse) {
+    const float* here = padded + reach;
+    scaled(out, here, weights[0], size);
+    int k = 1;
+    for (; k + 1 <= reach; k += 2)
+        add_four(out, here - k, here + k, weights[k], here - k - 1, here + k + 1, weights[k + 1], size);
+    if (k <= reach) add_two(out, here - k, here + k, weights[k], size);
+    times(out, inverse, size);
+}
+
+}  // namespace
+
+void blur_lines(const float* values, float* result, Lines lines, const float* weights, int reach, int threads) {
+    const std::vector<float> inverse = inverse_sums(lines.size, weights, reach);
+    const bool last = lines.inner == 1;
+    const auto work = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+        std::vector<float> padded(last ? lines.size + 2 * reach : 0);
+        for (std::ptrdiff_t row = begin; row < end; ++row) {
+            if (last) {
+                std::copy_n(values + row * lines.size, lines.size, padded.begin() + reach);
+                within(padded.data(), result + row * lines.size, lines.size, weights, reach, inverse.data());
+            } else {
+                const std::ptrdiff_t plane = row / lines.size, i = row % lines.size;
+                const std::ptrdiff_t offset = plane * lines.size * lines.inner;
+                across(values + offset, result + offset, lines, i, weights, reach, inverse[i]);
+            }
+        }
+    };
+    const std::ptrdiff_t rows = last ? lines.outer : lines.outer * lines.size;
+    for_row_bands(rows, last ? lines.size : lines.inner, work, threads);
+}
+
+}  // namespace vera
