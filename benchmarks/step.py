@@ -22,7 +22,7 @@ from benchmarks.timing import Report, arguments, measure, ratio
 from vera.core.model import transformer as model_file
 from vera.core.model.config import PRESETS, TransformerConfig
 from vera.core.model.transformer import Transformer, kept_in_float32
-from vera.core.sampling.speed_options import Savers
+from vera.core.sampling.speed_options import SpeedOptions
 from vera.kernels.choice import VARIABLE, explain
 from vera.kernels.joint_attention import CUDNN_FIRST
 
@@ -70,25 +70,25 @@ def joint(config, size, device, compiler):
     latents, source, mask, time, text = inputs(config, size, device)
 
     @contextmanager
-    def ready(savers, kind=None, pack=True, batch=1):
+    def ready(speed, kind=None, pack=True, batch=1):
         torch._dynamo.reset()
         for block in model.blocks:
             block._compiled_call_impl = None  # what an earlier contender compiled
-        savers.prepare(model, backend=compiler)
+        speed.prepare(model, backend=compiler)
         clip = [x.expand(batch, *x.shape[1:]) for x in (latents, source, mask)]
         times, states = time.expand(batch), text.expand(batch, -1, -1)
         with forced(kind), packing(pack):
             yield lambda: model(clip[0], times, states, *clip[1:])
 
     return {
-        BASE: lambda: ready(Savers(), "sdpa", pack=False),
-        "packed, the choice": lambda: ready(Savers()),
-        "packed, the choice, compiled": lambda: ready(Savers(compile=True)),
-        "packed, cudnn, compiled": lambda: ready(Savers(compile=True), "cudnn"),
-        "packed, ours, compiled": lambda: ready(Savers(compile=True), "triton"),
-        "packed, 8-bit, compiled": lambda: ready(Savers("int8", compile=True)),
-        "packed, window, compiled": lambda: ready(Savers("window", compile=True)),
-        "two passes in one batch, compiled": lambda: ready(Savers(compile=True), batch=2),
+        BASE: lambda: ready(SpeedOptions(), "sdpa", pack=False),
+        "packed, the choice": lambda: ready(SpeedOptions()),
+        "packed, the choice, compiled": lambda: ready(SpeedOptions(compile=True)),
+        "packed, cudnn, compiled": lambda: ready(SpeedOptions(compile=True), "cudnn"),
+        "packed, ours, compiled": lambda: ready(SpeedOptions(compile=True), "triton"),
+        "packed, 8-bit, compiled": lambda: ready(SpeedOptions("int8", compile=True)),
+        "packed, window, compiled": lambda: ready(SpeedOptions("window", compile=True)),
+        "two passes in one batch, compiled": lambda: ready(SpeedOptions(compile=True), batch=2),
     }
 
 

@@ -37,9 +37,9 @@ from vera.core.plate.fit import model_size, shrink
 from vera.core.plate.region import Region, region_of
 from vera.core.plate.source import Mask, Plate, open_mask, open_plate
 from vera.core.recipe import EditRecipe, identity, parse_cuts, parse_region, split_model
-from vera.core.sampling.denoise import one_by_one
-from vera.core.sampling.latent_store import OneClip, OneLayer, Shelf
-from vera.core.sampling.speed_options import Savers
+from vera.core.sampling.denoise import run_windows_serially
+from vera.core.sampling.latent_store import ClipLatents, LayerLatents, LatentStore
+from vera.core.sampling.speed_options import SpeedOptions
 from vera.kernels.matte import plate_color, resize
 from vera.kernels.pixel_hash import pixel_hash
 from vera.kernels.subject import free_subject
@@ -60,14 +60,14 @@ class Job:
     size: tuple[int, int]
     steps: int
     guidance: float
-    savers: Savers
+    speed: SpeedOptions
     hash: str
     fingerprints: dict[int, str]
     delivery: Delivery
-    latents: Shelf
-    kept: Shelf
+    latents: LatentStore
+    kept: LatentStore
     warnings: tuple[str, ...]
-    each_window: Callable = one_by_one  # how the windows of a step are looked at, see sampling/denoise.py
+    window_runner: Callable = run_windows_serially  # how the windows of a step are looked at, see sampling/denoise.py
 
     def pixels(self, frame: int):
         """The frame as filmed, which is that of the job's hash. Raises InputError if it has changed."""
@@ -101,8 +101,8 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
     color = PlateColor(space, plate.pixel_type, stops, CURVES[model.limits.light_curve])
     steps = model.limits.steps if recipe.steps is None else recipe.steps
     guidance = float(model.limits.guidance if recipe.guidance is None else recipe.guidance)
-    savers = Savers.of(recipe)
-    notes = savers.check(model.transformer)
+    speed = SpeedOptions.of(recipe)
+    notes = speed.check(model.transformer)
     fingerprints = {f: plate.fingerprint(f) for f in plate.frames}
     generation = identity(
         version=__version__,
@@ -120,8 +120,8 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
         region=[region.x, region.y, region.width, region.height],
         cuts=cuts,
         # compile and one_batch are not part of it: like the device, they change the rounding only.
-        attention=savers.attention,
-        cache=savers.cache,
+        attention=speed.attention,
+        cache=speed.cache,
         # As asked for: what "auto" chose for a machine is said, as the device is.
         weights=recipe.weights,
     )
@@ -135,7 +135,7 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
     )
     delivery = Delivery(Path(recipe.out), plate, recipe.to_json(), job_hash, blending, color, generation, formats)
     size = model_size(region.width, region.height, plate.pixel_aspect, model.limits.pixels, model.limits.multiple)
-    latents, kept = Shelf(delivery.job_dir / "latents", generation), Shelf(delivery.kept_dir, generation)
+    latents, kept = LatentStore(delivery.job_dir / "latents", generation), LatentStore(delivery.kept_dir, generation)
     generated = kept.shots("layers", plate.frames) or latents.shots("layers", plate.frames)
     room = 0 if generated else room_for_latents(model, len(plate.frames), size, mask is not None)
     delivery.preflight(max(0, room - latents.bytes_there()))
@@ -152,7 +152,7 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
         size=size,
         steps=steps,
         guidance=guidance,
-        savers=savers,
+        speed=speed,
         hash=job_hash,
         fingerprints=fingerprints,
         delivery=delivery,
@@ -226,9 +226,9 @@ def _may_be_relative(job: Job) -> bool:
 def _decoded_frames(model, layers, plate, count):
     """Yield (colour (3, h, w), alpha (h, w), composite (3, h, w), the plate's reconstruction (3, h, w) or None
     without the plate's latents), clamped to [0, 1], exactly `count` times."""
-    sources = [OneLayer(layers, i, model.device) for i in range(3)]
+    sources = [LayerLatents(layers, i, model.device) for i in range(3)]
     if plate is not None:
-        sources.append(OneClip(plate, model.device))
+        sources.append(ClipLatents(plate, model.device))
     with torch.inference_mode():
         for chunk in zip(*map(model.codec.decode_stream, sources)):
             color, alpha, composed, *rest = (c[0].float().clamp(0, 1).cpu() for c in chunk)

@@ -132,7 +132,7 @@ def recipe_of(args):
 def crew_of(processes, recipe):
     """What loads a model onto so many processes."""
     from vera.core.model.load import load_model
-    from vera.core.sampling.speed_options import Savers
+    from vera.core.sampling.speed_options import SpeedOptions
 
     if processes < 1:
         raise InputError(f"--processes {processes}: give 1 or more")
@@ -143,7 +143,7 @@ def crew_of(processes, recipe):
         raise InputError(f"--processes: model {recipe.model} runs on one; leave it out")
     from vera.core.sampling.parallel import Crew
 
-    with Crew(processes, Savers.of(recipe)) as crew:
+    with Crew(processes, SpeedOptions.of(recipe)) as crew:
         yield crew.load
 
 

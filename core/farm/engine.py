@@ -216,12 +216,12 @@ def render_shot(shot, means, workers, board):
     teller.send("begun")
     recipe = shot.recipe
     try:
-        each_window = None
+        window_runner = None
         if means.share_windows and not split_model(recipe.model)[0]:
             if recipe.cache:
                 raise InputError("--share-windows: a cache would have to stay with its window; leave one of them out")
-            each_window = SharedWindows(recipe.model, means, workers)
-        made, said = render(recipe, means.device, teller, lambda: False, load=WARM, each_window=each_window)
+            window_runner = SharedWindows(recipe.model, means, workers)
+        made, said = render(recipe, means.device, teller, lambda: False, load=WARM, window_runner=window_runner)
         return Outcome(shot, DONE, said, made)
     except InputError as error:
         return Outcome(shot, WRONG_INPUT, f"error: {error}")
@@ -234,7 +234,7 @@ def render_shot(shot, means, workers, board):
 
 @dataclass(frozen=True)
 class SharedWindows:
-    """The like of vera.core.sampling.denoise.one_by_one: every so many-th window here, the others where there is room.
+    """The like of vera.core.sampling.denoise.run_windows_serially: every so many-th window here, the others where there is room.
 
     Only velocities are computed elsewhere, by the same code; they are blended here and in the same order.
     """
@@ -259,12 +259,12 @@ def look_at(given, latents, span, timestep):
     """The guided velocity of one window, (n, 3, C, H, W) fp32, on the CPU."""
     import torch
 
-    from vera.core.sampling.speed_options import Savers
+    from vera.core.sampling.speed_options import SpeedOptions
 
     name, device, attention, compile, guided = given
     model = WARM(name, device)
     if model.transformer.attention != attention or compiled(model.transformer) != compile:
-        Savers(attention=attention, compile=compile).prepare(model.transformer)
+        SpeedOptions(attention=attention, compile=compile).prepare(model.transformer)
     with torch.inference_mode():
         guided = replace(guided, text=guided.text.to(model.device), empty_text=guided.empty_text.to(model.device))
         return guided(model.transformer, latents, span, timestep, None).cpu()

@@ -23,7 +23,7 @@ def explain(job, device_asked) -> list[str]:
         f" {'visit the device' if hasattr(model.text, 'visitor') else 'stay on the device'}"
         f"{', so do its blocks' if hasattr(model.transformer, 'computes_on') else ''}",
         f"sampling: {width}x{height}, {frames} frames at once, {job.steps} steps, guidance {job.guidance:g}",
-        *job.savers.explain(model.transformer, length),
+        *job.speed.explain(model.transformer, length),
     ]
 
 

@@ -22,10 +22,10 @@ def stop_request():
     return lambda: bool(asked)
 
 
-def render(recipe, device, progress, stopping, verbose=False, load=None, each_window=None) -> tuple[bool, str]:
+def render(recipe, device, progress, stopping, verbose=False, load=None, window_runner=None) -> tuple[bool, str]:
     """Make the recipe's delivery where it is not yet whole; returns whether there was anything to do, and a sentence.
 
-    Raises InputError, OutOfMemory, Stopped. load: see vera.core.backends.generate.prepare; each_window: see vera.core.backends.generate.Job.
+    Raises InputError, OutOfMemory, Stopped. load: see vera.core.backends.generate.prepare; window_runner: see vera.core.backends.generate.Job.
     """
     # Only now, so that --help and wrong arguments answer at once.
     from vera.core.backends.generate import edit, nothing_to_do
@@ -44,7 +44,7 @@ def render(recipe, device, progress, stopping, verbose=False, load=None, each_wi
             progress.note(line)
         if nothing_to_do(job):
             return False, f"nothing to do: {recipe.out} holds this edit, whole"
-        report = edit(replace(job, each_window=each_window) if each_window else job, progress, stopping)
+        report = edit(replace(job, window_runner=window_runner) if window_runner else job, progress, stopping)
         return True, (
             f"{len(job.plate.frames)} frames in {recipe.out}, read as {job.color.space.name};"
             f" layer covers {report['coverage']:.1%} of the picture;"

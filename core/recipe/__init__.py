@@ -36,7 +36,7 @@ class EditRecipe:
     shots, "1013,1040". keep: leave the generated latents in the results' folder.
     layer_type, compression: of the EXR files. also: what else is delivered of the layer (see
     layer/also.py): "prores", "png", "matte"; a text with commas counts as a list. attention,
-    cache (a threshold), compile, one_batch: what may make it cheaper, see sampling/savers.py.
+    cache (a threshold), compile, one_batch: what may make it cheaper, see sampling/speed_options.py.
     weights, offload: how the model is kept in memory, see model/load.py; lora: files whose changes are
     added to its weights, "FILE" or "FILE:STRENGTH" each.
     """

@@ -11,7 +11,7 @@ from vera.core.model.mini.drawing import moments
 from vera.core.model.offload import computing_device
 from vera.core.sampling.first_block_cache import Watched
 from vera.core.sampling.latent_store import InMemory, StatesInMemory
-from vera.core.sampling.speed_options import Savers
+from vera.core.sampling.speed_options import SpeedOptions
 from vera.core.sampling.solver import Solver
 from vera.core.sampling.time_windows import windows
 
@@ -101,7 +101,7 @@ class Guided:
         return without + self.guidance * (with_text - without)
 
 
-def one_by_one(guided, transformer, looks, caches, check):
+def run_windows_serially(guided, transformer, looks, caches, check):
     """Yield the velocity of each look (latents, span, timestep), in order."""
     for look in looks:
         yield guided(transformer, *look, caches, check)
@@ -133,10 +133,10 @@ def sample(
     shift,
     window,
     states,
-    savers=Savers(),
+    speed=SpeedOptions(),
     advance=lambda: None,
     stopping=lambda: False,
-    each=one_by_one,
+    each=run_windows_serially,
 ):
     """Sample the layers of one clip of any length, window by window.
 
@@ -145,7 +145,7 @@ def sample(
     latents.py. window: how many latent frames the model sees at once. guidance 1 leaves out
     the second pass. states keeps each step's state; steps that it holds are not done again.
     advance() is called after each window, stopping() asked before each block: true raises Stopped.
-    savers.prepare(transformer) is the caller's. each: how a step's windows are looked at, `one_by_one` or
+    speed.prepare(transformer) is the caller's. each: how a step's windows are looked at, `run_windows_serially` or
     its like: the windows of a step do not hang on one another.
 
     At each step the velocities of overlapping windows are blended, then one solver steps
@@ -157,12 +157,12 @@ def sample(
     solver = Solver(steps, shift)
     length, shape = source.shape[0], (3, *source.shape[1:])
     # One batch needs states of one length: padding would not be neutral.
-    one_batch = savers.one_batch and text.shape == empty_text.shape
+    one_batch = speed.one_batch and text.shape == empty_text.shape
     guided = Guided(text, empty_text, source, mask, guidance, one_batch, max(length, window))
     if getattr(transformer, "drawing", None) is not None and is_still(mask):
         guided = replace(guided, views=follow(transformer.drawing.camera, source))
-    caches = Caches(savers.new_cache)
-    if savers.cache:
+    caches = Caches(speed.new_cache)
+    if speed.cache:
         states.clear()  # what a cache held is not kept: without it the pixels would be others
 
     def check():

@@ -20,7 +20,7 @@ from vera.core.files import replacing
 _HEADER = 4096  # bytes, padded with spaces: the length is written when it is known
 
 
-class OneLayer:
+class LayerLatents:
     """One of three layers by frame, (T, 3, C, H, W), as Codec.decode_stream reads it: [:, :, i] of (1, C, T, H, W)."""
 
     def __init__(self, latents, index: int, device):
@@ -33,7 +33,7 @@ class OneLayer:
         return self.latents.read(i, i + 1)[:, self.index].to(self.device)
 
 
-class OneClip:
+class ClipLatents:
     """Latents by frame, (T, C, H, W), as Codec.decode_stream reads them."""
 
     def __init__(self, latents, device):
@@ -82,7 +82,7 @@ class LatentFile:
         return latents
 
 
-class Shelf:
+class LatentStore:
     """A folder for latents of one generation: files KIND.FIRST.safetensors, one for each shot between cuts."""
 
     def __init__(self, folder: Path, generation: str):
@@ -101,8 +101,8 @@ class Shelf:
         there = dict(sorted(there.items(), key=lambda item: item[0][0]))
         return there if [f for shot in there for f in shot] == list(frames) else {}
 
-    def give(self, kind: str, other: "Shelf") -> None:
-        """Move what there is of a kind to another shelf."""
+    def give(self, kind: str, other: "LatentStore") -> None:
+        """Move what there is of a kind to another store."""
         for path in self._files(kind):
             other.folder.mkdir(parents=True, exist_ok=True)
             os.replace(path, other.folder / path.name)

@@ -107,8 +107,8 @@ class Crew:
     onto the GPU of its number or onto the CPU.
     """
 
-    def __init__(self, count: int, savers):
-        self.count, self.savers = count, savers
+    def __init__(self, count: int, speed):
+        self.count, self.speed = count, speed
         self.followers, self.numbers, self.next = None, weakref.WeakKeyDictionary(), 0
 
     def __enter__(self):
@@ -121,7 +121,7 @@ class Crew:
             raise OutOfMemory(f"out of memory on {self.count} processes; use more of them, or give fewer frames")
         model = load_model(name, device, **options)
         self._check(model.transformer, device)
-        given = (self.count, name, device, options, self.savers, self.meeting.name)
+        given = (self.count, name, device, options, self.speed, self.meeting.name)
         self.followers = mp.spawn(_follow, given, self.count - 1, join=False, daemon=True)
         _meet(0, self.count, device, self.meeting.name)
         model.transformer.register_forward_pre_hook(self._lead, with_kwargs=True)
@@ -132,7 +132,7 @@ class Crew:
             raise InputError(f"--processes {self.count}: the model has {transformer.config.heads} heads to share; use no more")
         if device == "cuda" and torch.cuda.device_count() < self.count:
             raise InputError(f"--processes {self.count}: there are {torch.cuda.device_count()} GPUs; use no more")
-        if self.savers.compile:
+        if self.speed.compile:
             raise InputError("--processes: the blocks cannot be compiled then; leave out --compile")
 
     def _lead(self, module, inputs, named):
@@ -156,20 +156,20 @@ class Crew:
         self.meeting.cleanup()
 
 
-def _follow(index, count, name, device, options, savers, meeting):
+def _follow(index, count, name, device, options, speed, meeting):
     """A follower's life: the leader's calls, one after the other, until it says that there are no more."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the leader hears it, and ends this one
     _meet(index + 1, count, device, meeting)
     transformer = load_model(name, device, **options).transformer  # and nothing else is kept
-    savers.prepare(transformer)
+    speed.prepare(transformer)
     device, caches = next(transformer.parameters()).device, {}
     with torch.inference_mode():
         while (call := _take(device)) is not None:
             inputs, (number, alive) = call
             caches = {n: cache for n, cache in caches.items() if n in alive}
             if number is not None and number not in caches:
-                caches[number] = savers.new_cache()
+                caches[number] = speed.new_cache()
             transformer(*inputs, cache=Regions(inner=caches.get(number)))
     dist.destroy_process_group()
 

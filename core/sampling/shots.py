@@ -41,7 +41,7 @@ def generated_shots(job, progress, stopping):
 
     What an earlier run left is taken, be it kept or of a job that was stopped.
     """
-    frames, shelf = job.plate.frames, job.kept if job.recipe.keep else job.latents
+    frames, store = job.plate.frames, job.kept if job.recipe.keep else job.latents
     if job.recipe.keep:
         job.latents.give("layers", job.kept)
     shots = job.kept.shots("layers", frames) or job.latents.shots("layers", frames)
@@ -55,19 +55,19 @@ def generated_shots(job, progress, stopping):
     states = {shot: States(job.latents.folder, f"state.{shot[0]}", job.latents.facts(shot)) for shot in plates}
 
     def ready(shot):
-        return shelf.path("layers", shot[0]).exists()
+        return store.path("layers", shot[0]).exists()
 
     def looks(shot, steps):
         return evaluations(plates[shot].shape[0], window, range(steps))
 
     # With a cache, sampling begins anew: what it held is not kept.
     reached = {shot: states[shot].newest()[0] for shot in plates}
-    if job.savers.cache and any(reached.values()):
+    if job.speed.cache and any(reached.values()):
         progress.say("with a cache, a shot whose sampling was stopped is sampled from its first step")
         reached = dict.fromkeys(reached, 0)
     done = {shot: job.steps if ready(shot) else reached[shot] for shot in plates}
     progress.stage("denoise", sum(looks(s, job.steps) for s in plates), sum(looks(s, done[s]) for s in plates))
-    job.savers.prepare(job.model.transformer)
+    job.speed.prepare(job.model.transformer)
     for shot, plate in plates.items():
         if ready(shot):
             continue
@@ -83,16 +83,16 @@ def generated_shots(job, progress, stopping):
             shift=job.model.limits.shift,
             window=window,
             states=states[shot],
-            savers=job.savers,
+            speed=job.speed,
             advance=progress.advance,
             stopping=stopping,
-            each=job.each_window,
+            each=job.window_runner,
         )
-        with latent_writer(shelf.path("layers", shot[0]), shelf.facts(shot)) as add:
+        with latent_writer(store.path("layers", shot[0]), store.facts(shot)) as add:
             for start in range(0, state.shape[0], window):
                 add(state.read(start, start + window)[:, 0])
         states[shot].clear()
-    return shelf.shots("layers", frames)
+    return store.shots("layers", frames)
 
 
 def encoded_shots(job, progress, stopping):

@@ -1,6 +1,6 @@
 """What may make a run cheaper than the full computation, each a flag.
 
-Their errors against the full computation: `python -m benchmarks.savers`.
+Their errors against the full computation: `python -m benchmarks.speed_options`.
 """
 
 import os
@@ -17,7 +17,7 @@ from vera.kernels.variants import VARIANTS
 
 
 @dataclass(frozen=True)
-class Savers:
+class SpeedOptions:
     """attention  "dense", or the opt-ins "int8" and "window", which are not exact
     cache      threshold of the first-block cache, see FirstBlockCache; 0 is off. Not exact
     compile    torch.compile of the repeated block: exact up to rounding, slow to start

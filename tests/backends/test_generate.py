@@ -93,14 +93,14 @@ def test_bits_stay_where_alpha_is_zero_after_windows(tmp_path, model, monkeypatc
 def test_bits_stay_at_4k(tmp_path, model, monkeypatch, kind, extension, bits, count, region):
     """NaN, infinities, -0.0 and denormals included, after windows: one in space, and of halves two in time."""
     draw(monkeypatch, keep_some)
-    one_by_one = replace(model, limits=replace(model.limits, max_frames=1))
+    single_frames = replace(model, limits=replace(model.limits, max_frames=1))
     (tmp_path / "in").mkdir()
     for frame in range(1, 1 + count):
         pixels = np.tile(noise(frame, kind, (216, 384), planted=extension == "exr"), (10, 10, 1))
         file = tmp_path / f"in/plate.{frame:04d}.{extension}"
         write_image(file, pixels, compression="none", oiio__BitsPerSample=bits)
     plate, out = tmp_path / f"in/plate.####.{extension}", tmp_path / "out"
-    make(one_by_one, plate, out, region=region, compression="none", steps=1, guidance=1.0, cuts="none")
+    make(single_frames, plate, out, region=region, compression="none", steps=1, guidance=1.0, cuts="none")
     for frame in range(1, 1 + count):
         filmed, laid = read_image(tmp_path / f"in/plate.{frame:04d}.{extension}"), composite(out, frame)
         kept = layer(out, frame)[..., 3] == 0

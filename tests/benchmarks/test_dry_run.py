@@ -55,24 +55,24 @@ def test_codecs_are_judged_by_what_they_change():
     assert 33.97 < lighter["composite"] < 36  # 0.02, less what the clamp takes
 
 
-def test_savers_are_held_against_the_full_computation(tmp_path, capsys):
-    from benchmarks import savers
+def test_speed_options_are_held_against_the_full_computation(tmp_path, capsys):
+    from benchmarks import speed_options as speed
 
-    target = tmp_path / "savers.json"
+    target = tmp_path / "speed.json"
     given = ["--device", "cpu", "--clips", "1", "--frames", "9", "--steps", "3", "--only", "-", "--json", str(target)]
-    chosen = savers.contenders
+    chosen = speed.contenders
     wanted = ("full", "another", "--cache 0.4", "--one-batch", "--attention window")
-    savers.contenders = lambda: {name: c for name, c in chosen().items() if name.startswith(wanted)}
+    speed.contenders = lambda: {name: c for name, c in chosen().items() if name.startswith(wanted)}
     try:
-        assert savers.main(given) == 0
+        assert speed.main(given) == 0
     finally:
-        savers.contenders = chosen
+        speed.contenders = chosen
     full, other, cache, one_batch, window = json.loads(target.read_text(encoding="utf-8"))["rows"]
     assert full["latents"] == full["largest"] == 0 and full["blocks_run"] == 1
     assert one_batch["latents"] < 1e-4 < window["latents"] < other["latents"]
     assert cache["blocks_run"] == 1 or cache["latents"] > 0
     assert capsys.readouterr().out.count("\n| `") == 5
-    assert savers.main(["--model", "nothing"]) == 2
+    assert speed.main(["--model", "nothing"]) == 2
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

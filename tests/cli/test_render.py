@@ -166,13 +166,13 @@ def test_a_saver_that_changes_the_picture_is_of_the_jobs_hash(tmp_path, monkeypa
     monkeypatch.delenv("VERA_ATTENTION", raising=False)
     plate, mini = shot(tmp_path / "in", [1]), load_model("mini", "cpu")
 
-    def hash_with(**savers):
-        return prepare(EditRecipe(plate, "Add fog", str(tmp_path / "out"), **savers), "cpu", lambda *_, **asked: mini).hash
+    def hash_with(**speed):
+        return prepare(EditRecipe(plate, "Add fog", str(tmp_path / "out"), **speed), "cpu", lambda *_, **asked: mini).hash
 
     changing = [{}, {"cache": 0.1}, {"cache": 0.2}, {"attention": "int8"}, {"attention": "window"}, {"weights": "int8"}]
-    assert len({hash_with(**savers) for savers in changing}) == len(changing)
+    assert len({hash_with(**speed) for speed in changing}) == len(changing)
     rounding = ({"cache": 0.0}, {"compile": True}, {"one_batch": True}, {"offload": "parts"})
-    assert {hash_with(**savers) for savers in rounding} == {hash_with()}
+    assert {hash_with(**speed) for speed in rounding} == {hash_with()}
 
 
 def test_a_lora_is_of_the_jobs_hash_by_its_content(tmp_path):

@@ -207,7 +207,7 @@ def test_windows_looked_at_elsewhere_give_the_same_bits(tmp_path, monkeypatch, g
         )
         job = prepare(recipe, "cpu", lambda *_: tiny_model())
         if name == "shared":
-            job = replace(job, each_window=engine.SharedWindows("tiny", engine.Means(1, 0), 3))
+            job = replace(job, window_runner=engine.SharedWindows("tiny", engine.Means(1, 0), 3))
         edit(job, Quiet(), lambda: False)
         made[name] = frames_of(tmp_path / name)
     assert made["single"] == made["shared"] and ray.calls == ["look_at"] * 4

@@ -15,7 +15,7 @@ from vera.core.model.mini.drawing import moments
 from vera.core.sampling.denoise import MOST_CACHES, denoise, seeded_noise
 from vera.core.sampling.denoise import sample as sample_frames
 from vera.core.sampling.latent_store import InMemory, States, StatesInMemory
-from vera.core.sampling.speed_options import Savers
+from vera.core.sampling.speed_options import SpeedOptions
 from vera.core.sampling.time_windows import windows
 
 CLEAN = torch.linspace(-1, 1, 3 * 2 * 3 * 4 * 4).reshape(1, 3, 2, 3, 4, 4)
@@ -215,7 +215,7 @@ def test_each_window_of_each_pass_has_its_own_cache_and_they_do_not_grow_with_th
 
     caches = {}
     numbers = torch.arange(float(length)).reshape(1, 1, length, 1, 1)
-    long(Noting(), numbers, window=9, guidance=3.0, steps=9, savers=Savers(cache=0.1))
+    long(Noting(), numbers, window=9, guidance=3.0, steps=9, speed=SpeedOptions(cache=0.1))
     assert all(len(served) == 1 for served in caches.values())
     starts = {w.start for i in range(4) for w in windows(length, 9, i)}
     assert len(caches) == min(2 * len(starts), MOST_CACHES) and (length == 12) == (2 * len(starts) <= MOST_CACHES)
@@ -242,5 +242,5 @@ def test_windows_of_a_step_may_be_looked_at_in_any_order():
         looks, again = list(looks), pickle.loads(pickle.dumps(guided))
         return reversed([again(transformer, *look, caches, check) for look in reversed(looks)])
 
-    one_by_one = long(Opinionated(), window=7, guidance=2.0)
-    assert torch.equal(long(Opinionated(), window=7, guidance=2.0, each=backwards), one_by_one)
+    in_order = long(Opinionated(), window=7, guidance=2.0)
+    assert torch.equal(long(Opinionated(), window=7, guidance=2.0, each=backwards), in_order)

@@ -4,7 +4,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from vera.core.errors import InputError
-from vera.core.sampling.latent_store import InMemory, LatentFile, OneLayer, Shelf, States, latent_writer
+from vera.core.sampling.latent_store import InMemory, LatentFile, LayerLatents, LatentStore, States, latent_writer
 
 LATENTS = torch.randn(9, 3, 4, 2, 5, generator=torch.Generator().manual_seed(0))
 
@@ -54,26 +54,26 @@ def test_a_damaged_file_is_refused(tmp_path, damage):
 
 
 def test_one_layer_reads_like_its_tensor(tmp_path):
-    layer = OneLayer(write(tmp_path / "x.safetensors"), 2, "cpu")
+    layer = LayerLatents(write(tmp_path / "x.safetensors"), 2, "cpu")
     tensor = LATENTS[:, 2].movedim(0, 1)[None]
     assert layer.shape == tensor.shape
     assert all(torch.equal(layer[:, :, i], tensor[:, :, i]) for i in range(9))
 
 
 def test_a_shelf_gives_shots_that_are_all_the_frames_and_nothing_else(tmp_path):
-    shelf, frames = Shelf(tmp_path, "abc"), range(-3, 20)
+    store, frames = LatentStore(tmp_path, "abc"), range(-3, 20)
     for shot in (range(9, 20), range(-3, 9)):
-        assert shelf.shots("layers", frames) == {}
-        write(shelf.path("layers", shot[0]), facts=shelf.facts(shot))
-    assert list(shelf.shots("layers", frames)) == [range(-3, 9), range(9, 20)]
-    assert shelf.shots("plate", frames) == {} == shelf.shots("layers", range(-3, 21))
-    shelf.refuse_others()
-    kept = Shelf(tmp_path / "kept", "abc")
-    shelf.give("layers", kept)
+        assert store.shots("layers", frames) == {}
+        write(store.path("layers", shot[0]), facts=store.facts(shot))
+    assert list(store.shots("layers", frames)) == [range(-3, 9), range(9, 20)]
+    assert store.shots("plate", frames) == {} == store.shots("layers", range(-3, 21))
+    store.refuse_others()
+    kept = LatentStore(tmp_path / "kept", "abc")
+    store.give("layers", kept)
     assert list(kept.shots("layers", frames)) == [range(-3, 9), range(9, 20)]
     assert not list(tmp_path.glob("*.safetensors"))
-    kept.give("layers", shelf)
-    other = Shelf(tmp_path, "abd")
+    kept.give("layers", store)
+    other = LatentStore(tmp_path, "abd")
     assert other.shots("layers", frames) == {}
     with pytest.raises(InputError, match="generated from another plate, prompt, seed"):
         other.refuse_others()

@@ -8,7 +8,7 @@ from vera.core.errors import InputError
 from vera.core.sampling.parallel import Crew, shares
 from vera.core.cli.render import main
 from vera.core.sampling.latent_store import LatentFile
-from vera.core.sampling.speed_options import Savers
+from vera.core.sampling.speed_options import SpeedOptions
 from tests.plate.media import write_image
 from tests.tiny_vera import vera_directory
 
@@ -66,7 +66,7 @@ def test_what_cannot_be_shared_is_refused(shot, more, reason, capsys):
 
 
 def test_a_crew_that_is_not_needed_starts_nobody(shot):
-    with Crew(2, Savers()) as crew:
+    with Crew(2, SpeedOptions()) as crew:
         with pytest.raises(InputError, match="neither"):
             crew.load("gone", "cpu")
         assert crew.followers is None

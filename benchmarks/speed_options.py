@@ -1,6 +1,6 @@
 """Each step saver against the full computation: its error, and what it saves.
 
-    python -m benchmarks.savers [--model NAME] [--clips N] [--frames N] [--steps N] [--guidance G]
+    python -m benchmarks.speed_options [--model NAME] [--clips N] [--frames N] [--steps N] [--guidance G]
                               [--only ROW] [--json FILE]
 
 Held-out clips of the data engine at model size. Errors are of the edit layer (premultiplied, encoded values, in steps
@@ -26,15 +26,15 @@ from vera.core.cli.evaluate import FIRST_SEED
 from vera.core.model.load import load_model
 from vera.core.plate.fit import model_size
 from vera.core.sampling.denoise import denoise
-from vera.core.sampling.speed_options import Savers
+from vera.core.sampling.speed_options import SpeedOptions
 
 FULL, OTHER = "full computation", "another seed"
 COLUMNS = ("saver", "blocks run", "times faster", "latents, relative L1", "layer, mean", "layer, 99.9 %", "layer, largest")
 
 
 @dataclass(frozen=True)
-class Watched(Savers):
-    """Savers that remember their caches, so that skipped steps can be counted."""
+class Watched(SpeedOptions):
+    """SpeedOptions that remember their caches, so that skipped steps can be counted."""
 
     caches: list = field(default_factory=list)
 
@@ -51,7 +51,7 @@ class Watched(Savers):
 
 
 def contenders():
-    """name -> (savers, seed)"""
+    """name -> (speed, seed)"""
     return {
         FULL: (Watched(), 0),
         OTHER: (Watched(), 1),
@@ -64,14 +64,14 @@ def contenders():
 
 
 def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.savers", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed_options", description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="mini", help="mini, or a model directory")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--clips", type=int, default=3)
     parser.add_argument("--frames", type=int, default=17)
     parser.add_argument("--steps", type=int, help="default: the model's")
     parser.add_argument("--guidance", type=float, help="default: the model's")
-    parser.add_argument("--only", default="", help="only savers whose name holds this text")
+    parser.add_argument("--only", default="", help="only speed whose name holds this text")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     given = parser.parse_args(argv)
     try:
@@ -104,12 +104,12 @@ def measure(model, chosen, clips, frames, steps, guidance):
     for k in range(clips):
         clip = make_clip(FIRST_SEED + k, size[1], size[0], torch.arange(frames))
         given = inputs(model, clip)
-        for name, (savers, seed) in chosen.items():
-            savers.prepare(model.transformer)
-            if savers.compile and k == 0:
-                sample(model, given, savers, seed, 2, guidance)
+        for name, (speed, seed) in chosen.items():
+            speed.prepare(model.transformer)
+            if speed.compile and k == 0:
+                sample(model, given, speed, seed, 2, guidance)
             start = clock(model.device)
-            latents = sample(model, given, savers, seed, steps, guidance)
+            latents = sample(model, given, speed, seed, steps, guidance)
             spent[name] += clock(model.device) - start
             layer = premultiplied(model.codec, latents, frames)
             if name == FULL:
@@ -118,10 +118,10 @@ def measure(model, chosen, clips, frames, steps, guidance):
             errors[name].append(((latents - full["latents"]).abs().mean() / full["latents"].abs().mean(), apart))
     layers = model.transformer.config.layers
     rows = []
-    for name, (savers, _) in chosen.items():
+    for name, (speed, _) in chosen.items():
         apart = torch.stack([a for _, a in errors[name]])
         rows.append({
-            "saver": name, "blocks_run": savers.blocks_run(layers), "faster": spent[FULL] / spent[name],
+            "saver": name, "blocks_run": speed.blocks_run(layers), "faster": spent[FULL] / spent[name],
             "latents": torch.stack([e for e, _ in errors[name]]).mean().item(), "mean": apart.mean().item(),
             "most": apart.flatten().kthvalue(round(0.999 * apart.numel())).values.item(), "largest": apart.max().item(),
         })  # fmt: skip
@@ -133,9 +133,9 @@ def inputs(model, clip):
     return model.text.encode([clip.instruction]), model.text.encode([""]), model.codec.encode(video)
 
 
-def sample(model, given, savers, seed, steps, guidance):
+def sample(model, given, speed, seed, steps, guidance):
     return denoise(
-        model.transformer, *given, None, seed=seed, steps=steps, guidance=guidance, shift=model.limits.shift, savers=savers
+        model.transformer, *given, None, seed=seed, steps=steps, guidance=guidance, shift=model.limits.shift, speed=speed
     )
 
 
