@@ -1,0 +1,25 @@
+"""Which backend makes a recipe's edit, and which fields it takes."""
+
+from vera.core.errors import InputError
+from vera.core.recipe.field import BACKENDS, fields_of
+from vera.core.recipe.parse import split_model
+from vera.core.recipe.table import EditRecipe
+
+
+def backend_of(model: str) -> str:
+    """The backend that a model's name asks for: "lift" and "vace" by their prefix, else "generate"."""
+    return split_model(model)[0] or "generate"
+
+
+def refuse_unsupported(recipe: EditRecipe, backend: str) -> None:
+    """Raise InputError for a field that is set to another value than its default, and that the backend does not take.
+
+    backend: of vera.core.recipe.field.BACKENDS.
+    """
+    assert backend in BACKENDS, backend
+    for field in fields_of(type(recipe)):
+        value = getattr(recipe, field.name)
+        if backend in field.row.backends or value in (field.default, *field.row.same_as_default):
+            continue
+        what = f"a lift {field.row.left_out}" if field.row.left_out else f"{backend} does not take it"
+        raise InputError(f"{field.label}: {what}; leave it out")

@@ -1,0 +1,87 @@
+"""The texts of a recipe that hold more than one value, taken apart. All raise InputError."""
+
+import math
+import re
+
+from vera.core.errors import InputError
+
+ALSO = ("prores", "png", "matte")  # what else is delivered of a layer, see layer/also.py
+LIFTED_FROM = ("lift", "vace")  # model prefixes: an edited video's file, and a folder of VACE's
+MAX_STOPS = 20  # of exposure, either way
+MAX_STRENGTH = 10  # of a LoRA, either way
+MAX_SHOWN = 100  # characters of a wrong value that a message repeats
+
+
+def shown(value: object) -> str:
+    """A value for a message: text in quotes, at most MAX_SHOWN characters of it."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, a nest of thousands of lists
+        text = f"of {type(value).__name__}, too long to show,"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def split_model(model: str) -> tuple[str, str]:
+    """("lift", an edited video) and ("vace", a directory), from which layers are lifted; else ("", the model)."""
+    prefix, colon, path = model.partition(":")
+    return (prefix, path) if colon and prefix in LIFTED_FROM else ("", model)
+
+
+def parse_lora(text: str) -> tuple[str, float]:
+    """ "FILE" or "FILE:STRENGTH" -> the path and the strength, 1 unless given."""
+    path, colon, number = text.rpartition(":")
+    if not colon or not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)", number):
+        path, number = text, "1"  # a colon may be a drive's
+    if not path.strip() or not abs(float(number)) <= MAX_STRENGTH:
+        raise InputError(f"lora {shown(text)} is not FILE or FILE:STRENGTH, a number up to {MAX_STRENGTH}")
+    return path, float(number)
+
+
+def parse_region(text: str) -> tuple[int, int, int, int]:
+    """ "X,Y,W,H" -> four whole numbers."""
+    match = re.fullmatch(r"\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*(\d{1,9})\s*,\s*(\d{1,9})\s*", text)
+    if not match:
+        raise InputError(f"region {shown(text)} is not X,Y,W,H in whole pixels; write for example 640,200,512,512")
+    x, y, width, height = (int(number) for number in match.groups())
+    return x, y, width, height
+
+
+def parse_cuts(text: str | None) -> str | tuple[int, ...]:
+    """ "auto" (also None), or the first frames of new shots, rising; () for "none"."""
+    plain = "auto" if text is None else text.strip().lower()
+    if plain == "auto":
+        return "auto"
+    if plain == "none":
+        return ()
+    if not re.fullmatch(r"-?\d{1,9}(\s*,\s*-?\d{1,9})*", plain):
+        example = "write auto, none, or first frames such as 1013,1040"
+        raise InputError(f"cuts {shown(text)} are not frame numbers; {example}")
+    numbers = tuple(int(n) for n in plain.split(","))
+    if list(numbers) != sorted(set(numbers)):
+        raise InputError(f"cuts {shown(text)} do not rise; write each first frame once, in order")
+    return numbers
+
+
+def parse_also(value: object) -> tuple[str, ...]:
+    """A list, or a text with commas: each name once, in the order of ALSO, so that equal wishes are equal recipes."""
+    names = [n.strip() for n in value.split(",") if n.strip()] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)):
+        raise InputError(f"also {shown(value)} is not a list; choose from {', '.join(ALSO)}")
+    for name in names:
+        if name not in ALSO:
+            raise InputError(f"also {shown(name)} is unknown; choose from {', '.join(ALSO)}")
+    return tuple(n for n in ALSO if n in names)
+
+
+def parse_exposure(value: object) -> float | str:
+    """ "auto", or a number of stops; text that is a number counts as one."""
+    if value == "auto":
+        return "auto"
+    try:
+        stops = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        stops = math.nan
+    if not abs(stops) <= MAX_STOPS:
+        given = value if isinstance(value, str) and len(value) <= MAX_SHOWN else shown(value)
+        raise InputError(f"exposure {given} is out of range; give auto, or stops from {-MAX_STOPS} to {MAX_STOPS}")
+    return stops

@@ -1,0 +1,56 @@
+"""Paths of a recipe's values, by the table: to another machine, to a job file's folder, to whole paths."""
+
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from vera.core.errors import InputError
+from vera.core.recipe.field import Field, PathKind
+from vera.core.recipe.parse import parse_lora, split_model
+
+Change = Callable[[str, PathKind], str]  # a path and how its field holds it -> another path
+
+
+def change_paths(values: dict[str, Any], table: Iterable[Field], change: Change) -> dict[str, Any]:
+    """The values with every path changed. What is no path by its type or spelling stays: to be refused later.
+
+    A path within a model's name (lift:VIDEO) counts as a PATTERN or a FOLDER, a model's name or folder as MODEL.
+    """
+    changed = dict(values)
+    for field in table:
+        if field.row.path and values.get(field.name):
+            changed[field.name] = _changed(values[field.name], field.row.path, change)
+    return changed
+
+
+def paths_of(values: dict[str, Any], table: Iterable[Field]) -> list[tuple[str, str, PathKind]]:
+    """(field, path, kind) of every path, as `change_paths` finds them."""
+    found: list[tuple[str, str, PathKind]] = []
+    for field in table:
+
+        def note(path: str, kind: PathKind, name: str = field.name) -> str:
+            found.append((name, path, kind))
+            return path
+
+        change_paths(values, [field], note)
+    return found
+
+
+def _changed(value: Any, kind: PathKind, change: Change) -> Any:
+    if kind is PathKind.LORAS:
+        return [_lora(each, change) for each in value] if isinstance(value, (list, tuple)) else value
+    if not isinstance(value, str):
+        return value
+    if kind is not PathKind.MODEL:
+        return change(value, kind)
+    prefix, path = split_model(value)
+    if not prefix:
+        return change(value, PathKind.MODEL)
+    return f"{prefix}:{change(path, PathKind.PATTERN if prefix == 'lift' else PathKind.FOLDER)}"
+
+
+def _lora(text: Any, change: Change) -> Any:
+    with contextlib.suppress(InputError, AttributeError):
+        path, strength = parse_lora(text)
+        return f"{change(path, PathKind.LORAS)}:{strength!r}"
+    return text

@@ -1,0 +1,237 @@
+"""EditRecipe: all that determines an edit, one row a field.
+
+From this table come the checks of a recipe, the options of `vera render` and `vera lift`, the service's JSON Schema,
+the paths that client, farm and service map and check, the farm's templates, and docs/recipe.md.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vera.core.errors import InputError
+from vera.core.recipe.field import LARGE, SAVING, Field, Part, PathKind, Row, fields_of
+from vera.core.recipe.job_file import read_json
+from vera.core.recipe.parse import (
+    MAX_STOPS,
+    parse_also,
+    parse_cuts,
+    parse_exposure,
+    parse_lora,
+    parse_region,
+    shown,
+)
+from vera.core.recipe.paths import change_paths
+
+SCHEMA = "vera.recipe/1"
+BLEND_SPACES = ("linear", "encoded")
+LAYER_TYPES = ("half", "float")
+COMPRESSIONS = ("zip", "zips", "piz", "rle", "none")  # of EXR; lossless for half and float
+LAYER_MODES = ("auto", "replace", "relative")
+ATTENTIONS = ("dense", "int8", "window")
+WEIGHTS = ("auto", "bf16", "fp8", "int8")
+OFFLOADS = ("auto", "none", "parts", "blocks")
+MAX_SEED = 2**63 - 1
+MAX_STEPS = 1000
+MAX_GUIDANCE = 30
+_WRITTEN_BESIDE = ("recipe_hash", "generation")  # what a delivery's recipe.json holds beside the fields
+_OWN = ("generate",)
+_SAMPLED = ("generate", "vace")
+
+
+def row(**named: Any) -> dict[str, Row]:
+    """The metadata of a field."""
+    return {"row": Row(**named)}
+
+
+@dataclass(frozen=True)
+class EditRecipe:
+    """What to do, as the user says it; None is 'as the plate or the model has it'. Raises InputError."""
+
+    # fmt: off
+    plate: str = field(metadata=row(
+        help="frames to edit: plate.####.exr, plate.%04d.dpx, one still, or a movie",
+        hint="which frames to edit, such as plate.####.exr or plate.mov",
+        path=PathKind.PATTERN, part=Part.GENERATION,
+    ))
+    prompt: str = field(metadata=row(
+        help="what should change, in words",
+        hint="what should change, such as 'Add a red balloon on the left'",
+        part=Part.GENERATION,
+    ))
+    out: str = field(metadata=row(
+        help="folder for the results", hint="the folder for the results", path=PathKind.FOLDER,
+    ))
+    mask: str | None = field(default=None, metadata=row(
+        help="white where the edit may go: a sequence, a movie, or one still for all frames",
+        hint="a sequence, a movie or a still",
+        path=PathKind.PATTERN, part=Part.GENERATION,
+    ))
+    frames: str | None = field(default=None, metadata=row(
+        help="a range such as 1001-1049 (default: all there are)",
+        hint="a range such as 1001-1049",
+        part=Part.GENERATION,
+    ))
+    model: str = field(default="mini", metadata=row(
+        help="mini (default), a full-size model's folder, vace:FOLDER, or lift:EDITED_VIDEO",
+        hint="mini, a model directory, vace:DIRECTORY, or lift:VIDEO",
+        path=PathKind.MODEL, part=Part.GENERATION,
+    ))
+    seed: int = field(default=0, metadata=row(
+        help="another seed gives another take (default 0)",
+        bounds=(0, MAX_SEED), backends=_SAMPLED, left_out="draws no noise", part=Part.GENERATION,
+    ))
+    steps: int | None = field(default=None, metadata=row(
+        help="denoising steps: more is slower and finer (default: the model's)",
+        bounds=(1, MAX_STEPS), backends=_SAMPLED, left_out="takes no denoising steps", part=Part.GENERATION,
+    ))
+    guidance: float | None = field(default=None, metadata=row(
+        help="how hard to follow the prompt; 1 is fastest (default: the model's)",
+        bounds=(0, MAX_GUIDANCE), backends=_SAMPLED, left_out="follows the edited video, not the prompt",
+        part=Part.GENERATION,
+    ))
+    color_space: str | None = field(default=None, metadata=row(
+        help="of the plate: any name in $OCIO's config or OpenColorIO's ACES one, such as ACEScg (default: as its files"
+        " tell, else linear for half and float, srgb for integers)",
+        hint="the plate's colour space",
+        part=Part.GENERATION,
+    ))
+    exposure: float | str = field(default="auto", metadata=row(
+        help="stops added to a plate of light before the model sees it"
+        f" (from -{MAX_STOPS} to {MAX_STOPS}; default: auto)",
+        backends=_OWN, left_out="compares pictures as a display shows them", part=Part.GENERATION, read=parse_exposure,
+    ))
+    blend_space: str = field(default="linear", metadata=row(
+        help="where the layer will be laid over the plate: in linear light (default), or in display-encoded values",
+        choices=BLEND_SPACES, part=Part.DELIVERY,
+    ))
+    layer_space: str | None = field(default=None, metadata=row(
+        help="linear space of the layer's RGB (default: the plate's primaries)",
+        hint="a linear colour space",
+        part=Part.DELIVERY,
+    ))
+    layer_mode: str = field(default="auto", metadata=row(
+        help="colour as the model made it, relative to the plate, or whichever serves, pixel by pixel (default)",
+        choices=LAYER_MODES, backends=_OWN, left_out="has colour of the edited video only", part=Part.DELIVERY,
+    ))
+    region: str | None = field(default=None, metadata=row(
+        help="edit only these pixels of the plate, seen larger by the model",
+        hint="X,Y,W,H in pixels of the plate",
+        metavar="X,Y,W,H", check=parse_region,
+        backends=_OWN, left_out="looks at whole frames", part=Part.GENERATION,
+    ))
+    cuts: str | None = field(default=None, metadata=row(
+        help="first frames of new shots, such as 1013,1040; auto (default) finds them; or none",
+        hint="auto, none, or first frames such as 1013,1040",
+        check=parse_cuts, same_as_default=("auto",), backends=_OWN, left_out="takes the plate as one shot", part=Part.GENERATION,
+    ))
+    keep: bool = field(default=False, metadata=row(
+        help="keep what was generated, to deliver again in another way",
+        backends=_OWN, left_out="has no latents to keep",
+    ))
+    layer_type: str = field(default="half", metadata=row(
+        help="of the layer's EXR files (default half)", choices=LAYER_TYPES, part=Part.DELIVERY,
+    ))
+    compression: str = field(default="zip", metadata=row(
+        help="of the EXR files, all lossless (default zip)", choices=COMPRESSIONS, part=Part.DELIVERY,
+    ))
+    also: tuple[str, ...] = field(default=(), metadata=row(
+        help="more of the layer, such as prores,png,matte: OUT/edit.mov (ProRes 4444), OUT/png (16 bit), matte.A as a"
+        " second part of the EXR files",
+        metavar="LIST", read=parse_also, part=Part.DELIVERY,
+    ))
+    attention: str = field(default="dense", metadata=row(
+        help="int8 and window are faster on a GPU", group=SAVING, choices=ATTENTIONS,
+        backends=_OWN, left_out="has no such attention", part=Part.GENERATION,
+    ))
+    cache: float | None = field(default=None, metadata=row(
+        help="skip work that changes less than this; 0.1 is careful, 0.4 bold",
+        metavar="THRESHOLD", group=SAVING, bounds=(0, 1), same_as_default=(0,),
+        backends=_OWN, left_out="has no such cache", part=Part.GENERATION,
+    ))
+    compile: bool = field(default=False, metadata=row(
+        help="compile the model: slow to start, then faster", group=SAVING,
+        backends=_OWN, left_out="compiles nothing",
+    ))
+    one_batch: bool = field(default=False, metadata=row(
+        help="both guidance passes at once: takes more memory", group=SAVING,
+        backends=_OWN, left_out="has no such passes",
+    ))
+    weights: str = field(default="auto", metadata=row(
+        help="of the transformer: bf16, or 8 bits, which is another picture (default: auto, bf16 if that fits the GPU)",
+        group=LARGE, choices=WEIGHTS, backends=_OWN, left_out="has no such weights", part=Part.GENERATION,
+    ))
+    offload: str = field(default="auto", metadata=row(
+        help="what waits in the host's memory: text encoder and codec (parts), the transformer's blocks too"
+        " (default: auto)",
+        group=LARGE, choices=OFFLOADS, backends=_OWN, left_out="has nothing to keep elsewhere",
+    ))
+    lora: tuple[str, ...] = field(default=(), metadata=row(
+        help="a LoRA for Wan2.1 or this Vera; may be given again",
+        hint="a list of FILE or FILE:STRENGTH",
+        metavar="FILE[:STRENGTH]", group=LARGE, path=PathKind.LORAS, check=parse_lora,
+        backends=_OWN, left_out="has no weights to change", part=Part.GENERATION,
+    ))
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        for each in fields_of(type(self)):
+            object.__setattr__(self, each.name, each.checked(getattr(self, each.name)))
+
+    @classmethod
+    def from_file(cls, path: str, **changes: Any) -> "EditRecipe":
+        """A job file: JSON with this class's fields, relative paths taken from the file's folder."""
+        values = read_json(path)
+        if not isinstance(values, dict):
+            raise InputError(f"{path}: a job file is one JSON object with plate, prompt and out")
+        return cls.from_job(values, Path(path).parent, path, **changes)
+
+    @classmethod
+    def from_job(cls, values: dict, folder: Path, where: str, **changes: Any) -> "EditRecipe":
+        """The object of a job file in `folder`; `where` names it when something is wrong."""
+        values = {name: value for name, value in values.items() if name not in _WRITTEN_BESIDE}
+        schema = values.pop("schema", SCHEMA)
+        if schema != SCHEMA:
+            raise InputError(f"{where}: schema {shown(schema)} is unknown; this version reads {SCHEMA}")
+        return cls.from_values(change_paths(values, fields_of(cls), _beside(folder)) | changes, where)
+
+    @classmethod
+    def from_values(cls, values: dict, where: str = "the command") -> "EditRecipe":
+        """None is not given."""
+        table = {each.name: each for each in fields_of(cls)}
+        surplus = sorted(set(values) - set(table))
+        if surplus:
+            raise InputError(f"{where}: unknown '{surplus[0][:100]}'; known are {', '.join(sorted(table))}")
+        for each in table.values():
+            if each.required and values.get(each.name) is None:
+                raise InputError(f"{where}: {each.name} is missing; say {each.row.hint}")
+        return cls(**{name: value for name, value in values.items() if value is not None})
+
+    def loading(self) -> dict[str, Any]:
+        """What load_model is given beside the model's name and the device: what was asked for."""
+        asked = {"weights": self.weights, "offload": self.offload, "lora": self.lora}
+        return {name: value for name, value in asked.items() if value not in ("auto", ())}
+
+    def to_json(self) -> dict[str, Any]:
+        """As a job file holds it; paths are absolute, so that it can be run from anywhere."""
+        return {"schema": SCHEMA} | change_paths(asdict(self), fields_of(type(self)), _absolute)
+
+
+FIELDS: tuple[Field, ...] = fields_of(EditRecipe)
+
+
+def _beside(folder: Path):
+    """A path of a job file in this folder."""
+
+    def change(path: str, kind: PathKind) -> str:
+        # A model may be a name too, and recipes of full-size models up to 0.1.0 are relative to the current folder.
+        if kind is PathKind.MODEL and not (folder / path).is_dir():
+            return path
+        return str(folder / path)
+
+    return change
+
+
+def _absolute(path: str, kind: PathKind) -> str:
+    if kind is PathKind.MODEL and not Path(path).is_dir():
+        return path
+    return str(Path(path).absolute())
