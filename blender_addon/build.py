@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Build the extension: `python blender_addon/build.py [DIST]` writes DIST/vera-VERSION.zip.
 
-The zip is this folder with one file more: the core's client, copied as it is. With Blender's own
+The zip is this folder with two files more, copied as they are: the core's client, and the rules of all hosts. With Blender's own
 blender_ext.py at hand (it comes with `bpy`) the zip is validated.
 """
 
@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-CLIENT = HERE.parent / "core" / "service" / "client.py"
+CARRIED = [HERE.parent / "core" / "service" / name for name in ("client.py", "host_rules.py")]
 DATE = (2026, 1, 1, 0, 0, 0)  # of all files, so that the same source makes the same zip
 
 
@@ -22,7 +22,7 @@ def build(dist):
     name, version = (re.search(rf'^{key} = "(.+)"$', manifest, re.M)[1] for key in ("id", "version"))
     contents = {p.name: p for p in HERE.iterdir() if p.suffix in (".py", ".toml") or p.name == "LICENSE"}
     contents.pop(Path(__file__).name)
-    contents["client.py"] = CLIENT
+    contents.update({path.name: path for path in CARRIED})
     dist.mkdir(parents=True, exist_ok=True)
     target = dist / f"{name}-{version}.zip"
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -1,6 +1,6 @@
 """The space in which a sequence blends, and how a layer is to be read for it."""
 
-from .errors import Refused
+from .host_rules import RefusedError
 
 # The sequencer's space -> the layer's blending space. ALPHA_OVER works on values in the sequencer's
 # space, so a layer must be made for it; any space of linear light serves the layer for linear light.
@@ -16,13 +16,13 @@ def is_linear(name):
 
 
 def blending_space(scene):
-    """"encoded" or "linear". Raises Refused for another space, in which no layer of ours would be true."""
+    """"encoded" or "linear". Raises RefusedError for another space, in which no layer of ours would be true."""
     name = scene.sequencer_colorspace_settings.name
     if name == "sRGB":
         return ENCODED
     if is_linear(name):
         return LINEAR
-    raise Refused(
+    raise RefusedError(
         f"{scene.name}: the sequencer blends in {name}, for which no layer can be made;"
         " choose sRGB or Linear Rec.709 under Render > Color Management > Sequencer"
     )

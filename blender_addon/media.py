@@ -8,7 +8,7 @@ import bpy
 
 from . import host
 from .color import plate_space
-from .errors import Refused
+from .host_rules import RefusedError
 
 _NUMBERED = re.compile(r"(.*?)(\d+)(\.[^.]+)")
 _PATTERN_SIGNS = "#@%"  # the core would read them as a frame pattern
@@ -59,7 +59,7 @@ def why_rendered(strip, frames):
 
 
 def check_files(strip, frames):
-    """Refuse media that are not there: Blender shows nothing in their place, without a word. Raises Refused."""
+    """Refuse media that are not there: Blender shows nothing in their place, without a word. Raises RefusedError."""
     if strip.type == "MOVIE":
         missing = [path for path in [bpy.path.abspath(strip.filepath)] if not os.path.isfile(path)]
     elif strip.type == "IMAGE":
@@ -71,7 +71,7 @@ def check_files(strip, frames):
         missing = []
     if missing:
         more = f" and {len(missing) - 1} more are not there" if len(missing) > 1 else " is not there"
-        raise Refused(f"{strip.name}: {missing[0]}{more}; relink the strip or supply the files")
+        raise RefusedError(f"{strip.name}: {missing[0]}{more}; relink the strip or supply the files")
 
 
 def shown(strip, frames):

@@ -6,14 +6,14 @@ import re
 import bpy
 
 from . import color, host, place
-from .errors import Refused
+from .host_rules import RefusedError
 
 
 def build(scene, layer, tree=None):
     """Lay a layer over what leaves the tree; over its plate, where nothing does. Returns the alpha-over node.
 
     The compositor works in linear light: the version needs a delivery for it (see ops.VERA_OT_compositor).
-    Raises Refused.
+    Raises RefusedError.
     """
     version = place.current(layer)
     folder = linear_delivery(version)
@@ -21,7 +21,7 @@ def build(scene, layer, tree=None):
     tree = tree or host.compositor_tree(scene)
     outputs = host.compositor_outputs(tree)
     if not outputs:
-        raise Refused(f"{tree.name}: no node gives a picture out; add an output node")
+        raise RefusedError(f"{tree.name}: no node gives a picture out; add an output node")
     links = [link for node in outputs for link in tree.links if link.to_socket == node.inputs[0]]
     x, y = outputs[0].location
     if links:
@@ -45,17 +45,17 @@ def build(scene, layer, tree=None):
 
 
 def add_modifier(scene, layer):
-    """From 5.0: the layer as a compositor modifier of its source. Returns the modifier. Raises Refused."""
+    """From 5.0: the layer as a compositor modifier of its source. Returns the modifier. Raises RefusedError."""
     if bpy.app.version < (5, 0, 0):
-        raise Refused("strip compositor modifiers need Blender 5.0; use the layer strip")
+        raise RefusedError("strip compositor modifiers need Blender 5.0; use the layer strip")
     source = place.source_of(scene, {"mark": place.data_of(layer)["source"], "name": ""})
     if source is None:
-        raise Refused(f"{layer.name}: the strip that it was made for has gone; use the layer strip")
+        raise RefusedError(f"{layer.name}: the strip that it was made for has gone; use the layer strip")
     if getattr(bpy.context, "sequencer_scene", None) is None and bpy.app.version < (5, 1, 0):
         # new() would read it without looking and crash.
         window = bpy.context.window or next(iter(bpy.context.window_manager.windows), None)
         if window is None or not hasattr(window.workspace, "sequencer_scene"):
-            raise Refused("no workspace shows a sequencer; open the Video Editing workspace")
+            raise RefusedError("no workspace shows a sequencer; open the Video Editing workspace")
         window.workspace.sequencer_scene = scene
     tree = bpy.data.node_groups.new(f"Vera: {layer.name}", "CompositorNodeTree")
     tree.interface.new_socket("Image", in_out="INPUT", socket_type="NodeSocketColor")
@@ -72,15 +72,15 @@ def add_modifier(scene, layer):
 def linear_delivery(version):
     folder = version["deliveries"].get(color.LINEAR)
     if folder is None:
-        raise Refused("the compositor works in linear light, for which this version has no delivery yet")
+        raise RefusedError("the compositor works in linear light, for which this version has no delivery yet")
     return folder
 
 
 def _run(layer, version):
-    """(timeline frame, frames, first number) of a version whose numbers count up by one. Raises Refused."""
+    """(timeline frame, frames, first number) of a version whose numbers count up by one. Raises RefusedError."""
     numbers = version["numbers"]
     if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
-        raise Refused(f"{layer.name}: its source is retimed, reversed or held, which an image node cannot follow; use the layer strip")
+        raise RefusedError(f"{layer.name}: its source is retimed, reversed or held, which an image node cannot follow; use the layer strip")
     return host.content_start(layer), len(numbers), numbers[0]
 
 
@@ -90,7 +90,7 @@ def _picture(tree, pattern, number, first, count, location):
     try:
         image = bpy.data.images.load(file, check_existing=True)
     except RuntimeError:
-        raise Refused(f"{file}: cannot be read; bring the file back") from None
+        raise RefusedError(f"{file}: cannot be read; bring the file back") from None
     if image.source != "MOVIE" and count > 1:
         image.source = "SEQUENCE"
     node = tree.nodes.new("CompositorNodeImage")

@@ -9,7 +9,7 @@ import bpy
 
 from . import color, host, nodes, place, plan, preferences, settings, tickets
 from .client import Client, ServiceError
-from .errors import Refused
+from .host_rules import RefusedError
 from .session import redraw, service, session
 
 
@@ -26,7 +26,7 @@ class Sequencer:
     def execute(self, context):
         try:
             return self.act(context, host.sequencer_scene(context)) or {"FINISHED"}
-        except (Refused, ServiceError) as error:
+        except (RefusedError, ServiceError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
 
@@ -67,7 +67,7 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
         session.run(new, print)
         failed = [t for t in new if t.state != "placed"]
         if failed:
-            raise Refused("; ".join(f"{t.source['name']}: {t.reason or t.state}" for t in failed))
+            raise RefusedError("; ".join(f"{t.source['name']}: {t.reason or t.state}" for t in failed))
 
     def _strips(self, scene):
         if not self.strips:
@@ -76,7 +76,7 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
         there = {s.name: s for s in host.all_strips(scene)}
         for name in named:
             if name not in there:
-                raise Refused(f"no strip is named '{name}'; there are {', '.join(sorted(there))}")
+                raise RefusedError(f"no strip is named '{name}'; there are {', '.join(sorted(there))}")
         return [there[name] for name in named]
 
 
@@ -137,7 +137,7 @@ class VERA_OT_remove(OnTicket, bpy.types.Operator):
 
 
 def active_layer(scene, name=""):
-    """The layer strip that is named, active, or that of the active strip. Raises Refused."""
+    """The layer strip that is named, active, or that of the active strip. Raises RefusedError."""
     layers = place.layers(scene)
     if name:
         found = [s for s in layers if s.name == name]
@@ -147,7 +147,7 @@ def active_layer(scene, name=""):
         found = [s for s in layers if s == active] or [s for s in layers if mark and place.data_of(s)["source"] == mark]
         found = found or (layers if len(layers) == 1 else [])
     if not found:
-        raise Refused(f"no layer strip is named '{name}'" if name else "make a layer strip of Vera's active")
+        raise RefusedError(f"no layer strip is named '{name}'" if name else "make a layer strip of Vera's active")
     return found[-1]
 
 
@@ -225,19 +225,19 @@ class VERA_OT_modifier(Sequencer, bpy.types.Operator):
 
 
 def with_linear_delivery(operator, scene, layer):
-    """The layer, once it has a delivery for linear light. Raises Refused while that is being made."""
+    """The layer, once it has a delivery for linear light. Raises RefusedError while that is being made."""
     if color.LINEAR in place.current(layer)["deliveries"]:
         return layer
     version = place.current(layer)["id"]
     if any((t.version, t.blend_space) == (version, color.LINEAR) for t in session.open()):
-        raise Refused("the layer for linear light is being made; try again when it is done")
+        raise RefusedError("the layer for linear light is being made; try again when it is done")
     ticket = plan.redelivery(scene, layer, color.LINEAR)
     session.add([ticket])
     if not bpy.app.background:
-        raise Refused("a layer for linear light is being made for the compositor; try again when it is done")
+        raise RefusedError("a layer for linear light is being made for the compositor; try again when it is done")
     session.run([ticket], print)
     if ticket.state != "placed":
-        raise Refused(ticket.reason or ticket.state)
+        raise RefusedError(ticket.reason or ticket.state)
     return layer
 
 
@@ -248,8 +248,8 @@ class VERA_OT_test_service(bpy.types.Operator):
 
     def execute(self, context):
         if bpy.app.background:
-            session.words = _test(preferences.connection())
-            print(session.words)
+            preferences.last_test.words = _test(preferences.connection())
+            print(preferences.last_test.words)
         else:
             _aside(_test)
         return {"FINISHED"}
@@ -298,8 +298,8 @@ class VERA_OT_allow_folder(bpy.types.Operator):
             return (answer.stdout or answer.stderr).strip()
 
         if bpy.app.background:
-            session.words = allow(preferences.connection())
-            print(session.words)
+            preferences.last_test.words = allow(preferences.connection())
+            print(preferences.last_test.words)
         else:
             _aside(allow)
         return {"FINISHED"}
@@ -319,7 +319,7 @@ class VERA_OT_stop_service(bpy.types.Operator):
                 return str(error)
 
         if bpy.app.background:
-            session.words = stop(None)
+            preferences.last_test.words = stop(None)
         else:
             _aside(stop)
         return {"FINISHED"}
@@ -328,7 +328,7 @@ class VERA_OT_stop_service(bpy.types.Operator):
 def _aside(work):
     """Do something slow with the service in a thread; its words are shown in the preferences."""
     connection = preferences.connection()
-    session.words = "Asking ..."
+    preferences.last_test.words = "Asking ..."
 
     def run():
         try:

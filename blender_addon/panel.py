@@ -181,7 +181,7 @@ def _picture(ticket):
     try:
         path = tickets.store() / f"{ticket.id}.png"
         date = path.stat().st_mtime_ns
-    except (OSError, tickets.Refused):
+    except (OSError, tickets.RefusedError):
         return 0
     if _dated.get(ticket.id) != date:
         _pictures.pop(ticket.id, None)

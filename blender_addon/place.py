@@ -6,7 +6,7 @@ import os
 import bpy
 
 from . import color, host, tickets
-from .errors import Refused
+from .host_rules import RefusedError, layer_file
 
 DATA = "vera"  # custom property of a layer strip: JSON, see `data_of`
 
@@ -34,7 +34,7 @@ def source_of(scene, source):
 
 
 def place(scene, ticket):
-    """Put a done ticket's layer into the scene; returns its strip. Raises Refused; then nothing has changed."""
+    """Put a done ticket's layer into the scene; returns its strip. Raises RefusedError; then nothing has changed."""
     delivery = ticket.recipe["out"]
     _check_files(delivery, ticket.shown["numbers"])
     source = source_of(scene, ticket.source)
@@ -63,7 +63,7 @@ def place(scene, ticket):
 
 
 def show(scene, layer):
-    """Show the current version, in the delivery for the space in which the scene blends. Raises Refused."""
+    """Show the current version, in the delivery for the space in which the scene blends. Raises RefusedError."""
     data = data_of(layer)
     version = data["versions"][data["current"]]
     space = color.blending_space(scene)
@@ -72,7 +72,7 @@ def show(scene, layer):
     folder = version["deliveries"][space]
     _check_files(folder, version["numbers"])
     source = source_of(scene, {"mark": data["source"], "name": ""})
-    names = [_file(number) for number in version["numbers"]]
+    names = [layer_file(number) for number in version["numbers"]]
     directory = os.path.join(folder, "edit", "")
     if bpy.data.filepath:
         try:
@@ -92,13 +92,13 @@ def show(scene, layer):
 
 
 def choose(scene, layer, index):
-    """Show another version. Raises Refused."""
+    """Show another version. Raises RefusedError."""
     data = data_of(layer)
     before, data["current"] = data["current"], index % len(data["versions"])
     _store(layer, data)
     try:
         show(scene, layer)
-    except Refused:
+    except RefusedError:
         data["current"] = before
         _store(layer, data)
         raise
@@ -108,7 +108,7 @@ def wrong_space(scene):
     """Layers whose current version has no delivery for the space in which the scene now blends."""
     try:
         space = color.blending_space(scene)
-    except Refused:
+    except RefusedError:
         return []
     return [s for s in layers(scene) if space not in current(s)["deliveries"]]
 
@@ -117,10 +117,12 @@ def shows_other_space(scene):
     """Layers that have the right delivery, but show another."""
     try:
         space = color.blending_space(scene)
-    except Refused:
+    except RefusedError:
         return []
     encoded = [(s, s.colorspace_settings.name == "sRGB") for s in layers(scene)]
-    return [s for s, is_encoded in encoded if space in current(s)["deliveries"] and is_encoded != (space == color.ENCODED)]
+    return [
+        s for s, is_encoded in encoded if space in current(s)["deliveries"] and is_encoded != (space == color.ENCODED)
+    ]
 
 
 def current(layer):
@@ -150,7 +152,7 @@ def _strip_for(scene, source, ticket, mark):
     if scene.sequence_editor is None:
         scene.sequence_editor_create()
     collection = host.siblings(scene, source) if source else host.strips(scene.sequence_editor)
-    path = os.path.join(ticket.recipe["out"], "edit", _file(ticket.shown["numbers"][0]))
+    path = os.path.join(ticket.recipe["out"], "edit", layer_file(ticket.shown["numbers"][0]))
     channel = free_channel(collection, first, end, source.channel + 1 if source else 1)
     name = f"Vera: {ticket.recipe['prompt']}"[:60]
     return collection.new_image(name=name, filepath=path, channel=channel, frame_start=first, fit_method="ORIGINAL")
@@ -162,11 +164,11 @@ def _overlap(layer, ticket):
 
 
 def free_channel(collection, first, end, lowest):
-    """The lowest channel from `lowest` on which nothing lies from first up to end. Raises Refused."""
+    """The lowest channel from `lowest` on which nothing lies from first up to end. Raises RefusedError."""
     for channel in range(lowest, 129):
         if not any(s.channel == channel and host.left(s) < end and first < host.right(s) for s in collection):
             return channel
-    raise Refused("no channel above the strip is free; move strips away")
+    raise RefusedError("no channel above the strip is free; move strips away")
 
 
 def _align(layer, source, version):
@@ -196,12 +198,9 @@ def _look_like(layer, source, version):
     layer.use_flip_x, layer.use_flip_y = source.use_flip_x, source.use_flip_y
 
 
-def _file(number):
-    """As the core's delivery names frames."""
-    return f"edit.{'-' if number < 0 else ''}{abs(number):04d}.exr"
-
-
 def _check_files(folder, numbers):
-    missing = [n for n in sorted(set(numbers)) if not os.path.isfile(os.path.join(folder, "edit", _file(n)))]
+    missing = [n for n in sorted(set(numbers)) if not os.path.isfile(os.path.join(folder, "edit", layer_file(n)))]
     if missing:
-        raise Refused(f"{folder}: {_file(missing[0])} is not there ({len(missing)} missing); retry the job or bring the files back")
+        raise RefusedError(
+            f"{folder}: {layer_file(missing[0])} is not there ({len(missing)} missing); retry the job or bring the files back"
+        )

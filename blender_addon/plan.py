@@ -2,13 +2,12 @@
 
 import os
 import re
-import shutil
 from dataclasses import dataclass
 
 import bpy
 
 from . import color, host, media, place, stage, tickets
-from .errors import Refused
+from .host_rules import RefusedError, kept_in, model_of, prompt_of, take_over_kept
 from .tickets import Ticket
 
 EDITABLE = ("MOVIE", "IMAGE", "SCENE", "META", "MOVIECLIP")
@@ -39,10 +38,9 @@ class Ask:
 
 
 def plan(scene, strips, ask):
-    """Tickets for strips. Raises Refused before anything is written, where that can be known."""
-    if not prompt_of(ask):
-        raise Refused("the prompt is empty; write what should change")
-    model_of(ask)
+    """Tickets for strips. Raises RefusedError before anything is written, where that can be known."""
+    asked_prompt(ask)
+    asked_model(ask)
     blend_space = color.blending_space(scene)
     if ask.range == "SELECTION":
         strips, limits = _within_selection(scene, strips)
@@ -53,26 +51,23 @@ def plan(scene, strips, ask):
         preview = scene.use_preview_range
         limits = (scene.frame_preview_start, scene.frame_preview_end + 1) if preview else (scene.frame_start, scene.frame_end + 1)
     if not strips:
-        raise Refused("no strip to edit is selected; select movie, image, scene or meta strips")
+        raise RefusedError("no strip to edit is selected; select movie, image, scene or meta strips")
     return [_ticket(scene, strip, limits, ask, blend_space) for strip in strips]
 
 
-def prompt_of(ask):
-    """A lift needs none, but a layer has a name."""
-    return ask.prompt.strip() or ("Lift the edit" if ask.door == "LIFT" else "")
+def asked_prompt(ask):
+    """Raises RefusedError."""
+    return prompt_of(ask.door.lower(), ask.prompt)
 
 
-def model_of(ask):
-    """The recipe's model: a Vera's name or folder, vace:FOLDER or lift:FILES. Raises Refused."""
-    if ask.door == "VERA":
-        return ask.model.strip() or "mini"
-    given, what = (ask.edited, "the edited video") if ask.door == "LIFT" else (ask.vace, "the folder of VACE's weights")
-    if not given.strip():
-        raise Refused(f"{what} is not named; choose it, or Model: Vera")
-    path = os.path.abspath(bpy.path.abspath(given.strip()))
-    if not os.path.exists(path) and not any(sign in os.path.basename(path) for sign in "#@%"):
-        raise Refused(f"{what}: {path} is not there; choose another")
-    return f"{ask.door.lower()}:{path}"
+def asked_model(ask):
+    """The recipe's model: a Vera's name or folder, vace:FOLDER or lift:FILES. Raises RefusedError."""
+    given = {"VERA": "", "VACE": ask.vace, "LIFT": ask.edited}[ask.door].strip()
+    path = os.path.abspath(bpy.path.abspath(given)) if given else ""
+    model = model_of(ask.door.lower(), ask.model, path)
+    if path and not os.path.exists(path) and not any(sign in os.path.basename(path) for sign in "#@%"):
+        raise RefusedError(f"{path} is not there; choose another")
+    return model
 
 
 def is_layer(strip):
@@ -84,7 +79,7 @@ def _within_selection(scene, strips):
     active = scene.sequence_editor.active_strip
     others = [s for s in strips if s != active]
     if active is None or active.type not in EDITABLE or not others:
-        raise Refused("range Selection: make the strip to edit active, and select others that span the range")
+        raise RefusedError("range Selection: make the strip to edit active, and select others that span the range")
     return [active], (min(map(host.left, others)), max(map(host.right, others)))
 
 
@@ -93,7 +88,7 @@ def _ticket(scene, strip, limits, ask, blend_space):
     if limits:
         first, end = max(first, limits[0]), min(end, limits[1])
     if first >= end:
-        raise Refused(f"{strip.name}: none of its frames lies in the range; move the strip or the range")
+        raise RefusedError(f"{strip.name}: none of its frames lies in the range; move the strip or the range")
     frames = range(first, end)
     _check_media(scene, strip, frames)
     number = tickets.new_id()
@@ -116,7 +111,7 @@ def _ticket(scene, strip, limits, ask, blend_space):
         shown = media.shown(strip, range(begin, stop))
     mask = _mask(scene, ask, folder, shown, frames if why else None, passes)
     recipe = {
-        "plate": shown.plate, "prompt": prompt_of(ask), "mask": mask, "model": model_of(ask),
+        "plate": shown.plate, "prompt": asked_prompt(ask), "mask": mask, "model": asked_model(ask),
         "seed": ask.seed, "steps": steps_of(ask), "blend_space": blend_space, "color_space": shown.color_space,
         "frames": shown.frames() if "#" in shown.plate or strip.type == "MOVIE" else None,
         "out": os.path.join(folder, blend_space),
@@ -150,32 +145,19 @@ def steps_of(ask):
 
 
 def prepare(ticket):
-    """Make the folder, and the copy to render from. Raises Refused."""
+    """Make the folder, and the copy to render from. Raises RefusedError."""
     try:
         for part in ("", *(p["kind"] for p in ticket.stage["passes"])) if ticket.stage else ("",):
             os.makedirs(os.path.join(ticket.folder, part), exist_ok=True)
     except OSError as error:
-        raise Refused(
+        raise RefusedError(
             f"{ticket.folder}: cannot be made ({error.strerror}); choose another folder for results, or mend its rights"
         ) from None
     if not os.access(ticket.folder, os.W_OK):
-        raise Refused(f"{ticket.folder}: is read-only; choose another folder for results, or mend its rights")
+        raise RefusedError(f"{ticket.folder}: is read-only; choose another folder for results, or mend its rights")
     if ticket.stage:
         ticket.stage["blend"] = stage.copy_file(ticket.folder)
-    kept = os.path.join(ticket.recipe["out"], "kept")
-    if os.path.isdir(ticket.kept) and not os.path.exists(kept):
-        try:
-            shutil.copytree(ticket.kept, kept, copy_function=_link)
-        except OSError as error:
-            raise Refused(f"{kept}: cannot be written ({error}); make room or mend the rights") from None
-
-
-def _link(source, target):
-    """The same file under a second name, where the disk can; a copy elsewhere."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+    take_over_kept(ticket.kept, ticket.recipe["out"])
 
 
 def _folder(scene, strip, ask, number):
@@ -207,19 +189,19 @@ def _mask(scene, ask, folder, shown, seen_frames, passes):
     if ask.mask_kind == "FILE":
         path = os.path.abspath(bpy.path.abspath(ask.mask_file)) if ask.mask_file.strip() else ""
         if not path:
-            raise Refused("the mask's file is empty; choose one, or Mask: None")
+            raise RefusedError("the mask's file is empty; choose one, or Mask: None")
         pattern = any(sign in os.path.basename(path) for sign in "#@%")
         if not pattern and not os.path.isfile(path):
-            raise Refused(f"mask: {path} is not there; choose another file")
+            raise RefusedError(f"mask: {path} is not there; choose another file")
         return path
     if ask.mask_kind == "STRIP":
         strip = next((s for s in host.all_strips(scene) if s.name == ask.mask_strip), None)
         if strip is None:
-            raise Refused(f"mask: no strip is named '{ask.mask_strip}'; choose a mask strip")
+            raise RefusedError(f"mask: no strip is named '{ask.mask_strip}'; choose a mask strip")
         strips, mask = stage.seen(strip, scene), None
     else:
         if ask.mask not in bpy.data.masks:
-            raise Refused(f"mask: no mask is named '{ask.mask}'; choose one")
+            raise RefusedError(f"mask: no mask is named '{ask.mask}'; choose one")
         strips, mask = [], ask.mask
     pattern = os.path.join(folder, "mask", "mask.####.png")
     timeline = list(seen_frames or range(shown.first, shown.first + len(shown.numbers)))
@@ -235,8 +217,7 @@ def _numbered(pattern, frame):
 
 def kept_of(version):
     """The folder of what was generated for a version, "" if it was not kept."""
-    folders = (os.path.join(out, "kept") for out in version["deliveries"].values())
-    return next((folder for folder in folders if os.path.isdir(folder)), "")
+    return next(filter(None, map(kept_in, version["deliveries"].values())), "")
 
 
 def redelivery(scene, layer, blend_space):

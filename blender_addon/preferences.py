@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import bpy
 
+from .client import own_environment
+
 ASK_SECONDS = 120
 
 
@@ -17,6 +19,15 @@ class Connection:
     python: str = ""
     root: str = ""
     options: tuple = ()
+
+
+class _LastTest:
+    """What the last test of the service said; the panel shows it."""
+
+    words = ""
+
+
+last_test = _LastTest()
 
 
 class VeraPreferences(bpy.types.AddonPreferences):
@@ -41,8 +52,6 @@ class VeraPreferences(bpy.types.AddonPreferences):
     )
 
     def draw(self, context):
-        from .session import session
-
         layout = self.layout
         layout.use_property_split = True
         layout.prop(self, "python")
@@ -55,7 +64,7 @@ class VeraPreferences(bpy.types.AddonPreferences):
         row.operator("vera.test_service")
         row.operator("vera.allow_folder")
         row.operator("vera.stop_service")
-        for line in session.words.splitlines():
+        for line in last_test.words.splitlines():
             layout.label(text=line)
 
 
@@ -90,7 +99,7 @@ def what_is_wrong(settings):
     if answer.returncode == 0:
         return ""
     last = (answer.stderr.strip().splitlines() or ["it says nothing"])[-1]
-    if "No module named 'core" in last:
+    if "No module named 'vera" in last:
         return f"{settings.python}: has no Vera. Install it there, or name its folder under Core Folder."
     if "No module named" in last:
         return f"{settings.python}: has Vera, but not all it needs: {last}. Run its set-up again."
@@ -99,10 +108,9 @@ def what_is_wrong(settings):
 
 def ask(settings, *arguments):
     """Run the core's Python apart from Blender's own settings; the finished process."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP")}
     flags = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {}
     return subprocess.run(
-        [settings.python, *arguments], cwd=settings.root or None, env=environment, stdin=subprocess.DEVNULL,
+        [settings.python, *arguments], cwd=settings.root or None, env=own_environment(), stdin=subprocess.DEVNULL,
         capture_output=True, text=True, timeout=ASK_SECONDS, **flags,
     )  # fmt: skip
 

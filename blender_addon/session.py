@@ -16,8 +16,8 @@ import bpy
 
 from . import color, place, plan, stage, tickets
 from .client import ENDED_STATES, Client, NotRunning, ServiceError, connect
-from .errors import Refused
-from .preferences import connection
+from .host_rules import RefusedError, fitting, keeps, percent, progress_words
+from .preferences import connection, last_test
 
 TICK_SECONDS, QUIET_SECONDS, JOIN_SECONDS = 0.5, 3.0, 10.0
 PATIENCE = 4  # failures to start or reach the service until a farm's job gives up
@@ -33,7 +33,6 @@ class Session:
         self.busy = set()  # what Blender is at: "render", "save", "load"
         self.trouble = ""  # why the service cannot be reached, one line
         self.failures = 0  # to reach it, one after another
-        self.words = ""  # what the last test of the service said
         self.asked = 0.0
 
     # The file that is open
@@ -48,7 +47,7 @@ class Session:
         self.documents |= {s[tickets.DOCUMENT] for s in bpy.data.scenes if tickets.DOCUMENT in s}
         try:
             found = tickets.load(bpy.data.filepath, self.documents)
-        except Refused as error:
+        except RefusedError as error:
             self.trouble = str(error)
             return
         for ticket in found:
@@ -65,14 +64,14 @@ class Session:
     # What the user does
 
     def add(self, new):
-        """Prepare and take tickets on. Raises Refused; then none of them is left."""
+        """Prepare and take tickets on. Raises RefusedError; then none of them is left."""
         started = []
         try:
             for ticket in new:
                 plan.prepare(ticket)
                 ticket.save()
                 started.append(ticket)
-        except Refused:
+        except RefusedError:
             for ticket in started:
                 ticket.forget()
             raise
@@ -83,7 +82,7 @@ class Session:
 
     def match(self, scene, generate=True):
         """Every layer true for the space in which the scene blends: shown at once if it was delivered before, else
-        queued; without `generate` only where nothing has to be generated anew. Raises Refused."""
+        queued; without `generate` only where nothing has to be generated anew. Raises RefusedError."""
         space = color.blending_space(scene)
         shown = place.shows_other_space(scene)
         for layer in shown:
@@ -168,7 +167,7 @@ class Session:
                     words[ticket.id] = now
                     said(f"Vera: {ticket.source['name']}: {now}")
             if self.failures >= (PATIENCE if connection().python else 1):
-                raise Refused(self.trouble)
+                raise RefusedError(self.trouble)
             time.sleep(0.1)
 
     def close(self):
@@ -216,9 +215,9 @@ class Session:
             scene = marked[0] if marked else None
         try:
             if scene is None:
-                raise Refused(f"the scene '{ticket.scene}' has gone; the layer is in {ticket.recipe['out']}")
+                raise RefusedError(f"the scene '{ticket.scene}' has gone; the layer is in {ticket.recipe['out']}")
             place.place(scene, ticket)
-        except Refused as error:
+        except RefusedError as error:
             self._fail(ticket, str(error))
             return True
         ticket.state = "placed"
@@ -239,7 +238,8 @@ class Session:
             for t in due
         ]  # fmt: skip
         self.thread = threading.Thread(
-            target=_exchange, args=(connection(), errands, self.answers), name="vera-exchange", daemon=True)
+            target=_exchange, args=(connection(), errands, self.answers), name="vera-exchange", daemon=True
+        )
         self.thread.start()
 
     def _asking(self):
@@ -251,7 +251,7 @@ class Session:
             answer = self.answers.get()
             self.asked = time.monotonic()
             if "words" in answer:
-                self.words, changed = answer["words"], True
+                last_test.words, changed = answer["words"], True
                 continue
             changed |= self.trouble != answer["trouble"]
             self.trouble = answer["trouble"]
@@ -272,7 +272,7 @@ class Session:
         if news.get("preview"):
             try:
                 (tickets.store() / f"{ticket.id}.png").write_bytes(news["preview"])
-            except (OSError, Refused):
+            except (OSError, RefusedError):
                 pass  # a picture less
         job = news.get("job")
         if job is None:
@@ -295,7 +295,7 @@ class Session:
     def _keep(self, ticket):
         try:
             ticket.save()
-        except Refused as error:
+        except RefusedError as error:
             self.trouble = str(error)
 
 
@@ -321,6 +321,8 @@ def _exchange(settings, errands, answers):
                     news[errand["id"]]["preview"] = client.preview(job["id"], job["thumbnails"][-1])
             except NotRunning:
                 raise
+            except RefusedError as error:
+                news[errand["id"]] = {"refused": str(error)}
             except ServiceError as error:
                 if not 400 <= error.status < 500:
                     raise
@@ -337,11 +339,8 @@ def _errand(client, errand):
         job = client.job(errand["number"])
         return {"job": client.retry(errand["number"]) if job["state"] in ("failed", "cancelled") else job}
     if errand["submit"]:
-        known = client.recipe_fields()
-        # Kept latents spare a second generation; where a layer is lifted there are none.
-        keeps = not errand["submit"].get("model", "").startswith(("lift:", "vace:"))
-        recipe = {k: v for k, v in {"keep": keeps, **errand["submit"]}.items() if k in known}
-        return {"job": client.submit(recipe, errand["id"])}
+        recipe = {"keep": keeps(errand["submit"].get("model", "")), **errand["submit"]}
+        return {"job": client.submit(fitting(recipe, client.recipe_fields()), errand["id"])}
     if errand["cancel"] and errand["number"] is not None:
         job = client.job(errand["number"])
         return {"job": job if job["state"] in ENDED_STATES else client.cancel(errand["number"])}
@@ -368,24 +367,15 @@ def words_of(ticket):
         return f"rendering the plate, {job.get('done', 0)} of {job.get('total', '?')}"
     if ticket.state == "submit":
         return "waiting for the service"
-    if ticket.state == "open" and job.get("state") == "queued":
-        return f"in the queue, {job['position']}" if job.get("position") else "in the queue"
     if ticket.state == "open":
-        name = {"start": "starting", "prepare": "preparing", "read": "reading", "denoise": "generating",
-                "lift": "lifting", "deliver": "writing"}.get(job.get("stage"), "working")  # fmt: skip
-        count = f" {job['done']} of {job['total']}" if job.get("total") else ""
-        left = f", {time_left(job['seconds_left'])}" if job.get("seconds_left") else ""
-        return name + count + left
+        return progress_words({**job, "state": job.get("state") or "running"})
     return {"place": "placing", "placed": "done"}.get(ticket.state, ticket.state)
 
 
-def time_left(seconds):
-    minutes = int(seconds + 59) // 60
-    return f"{int(seconds + 0.5)} s left" if seconds < 100 else f"{minutes} min left"
-
-
 def factor(ticket):
-    """How far the present step is, in [0, 1]."""
+    """How far the ticket's step is, in [0, 1]: rendering the plate, or the whole job of the service."""
+    if ticket.state == "open":
+        return percent({**ticket.job, "recipe": ticket.recipe}) / 100
     return min(1.0, (ticket.job.get("done") or 0) / ticket.job["total"]) if ticket.job.get("total") else 0.0
 
 
@@ -454,14 +444,15 @@ def _listen():
     """Be told when a sequencer is set to blend in another space. Opening a file ends that."""
     bpy.msgbus.clear_by_owner(session)
     bpy.msgbus.subscribe_rna(
-        key=(bpy.types.ColorManagedSequencerColorspaceSettings, "name"), owner=session, args=(), notify=_space_changed)
+        key=(bpy.types.ColorManagedSequencerColorspaceSettings, "name"), owner=session, args=(), notify=_space_changed
+    )
 
 
 def _space_changed():
     for scene in bpy.data.scenes:
         try:
             session.match(scene, generate=False)
-        except Refused as error:
+        except RefusedError as error:
             session.trouble = str(error)
     redraw()
 

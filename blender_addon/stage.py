@@ -12,18 +12,18 @@ from pathlib import Path
 import bpy
 
 from . import host
-from .errors import Refused
+from .host_rules import RefusedError
 
 SCRIPT = Path(__file__).with_name("render_stage.py")
 
 
 def copy_file(folder):
-    """Save a copy of the open file into folder; returns its path. Raises Refused."""
+    """Save a copy of the open file into folder; returns its path. Raises RefusedError."""
     path = os.path.join(folder, "scene.blend")
     try:
         bpy.ops.wm.save_as_mainfile(filepath=path, copy=True, check_existing=False)
     except RuntimeError as error:
-        raise Refused(f"{path}: the copy to render from cannot be saved ({str(error).strip()})") from None
+        raise RefusedError(f"{path}: the copy to render from cannot be saved ({str(error).strip()})") from None
     return path
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import bpy
 
-from .errors import Refused
+from .host_rules import RefusedError
 
 # stage: the plate is being rendered; submit: to be sent; open: in the service's queue; place: done, not yet
 # in the sequencer. The rest have ended.
@@ -60,14 +60,14 @@ class Ticket:
         return self.state in ENDED_STATES
 
     def save(self):
-        """Write, then rename: a crash leaves the old ticket or the new one. Raises Refused."""
+        """Write, then rename: a crash leaves the old ticket or the new one. Raises RefusedError."""
         path = store() / f"{self.id}.json"
         part = path.with_suffix(".part")
         try:
             part.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
             os.replace(part, path)
         except OSError as error:
-            raise Refused(f"{path}: cannot be written ({error.strerror}); make room or mend the rights") from None
+            raise RefusedError(f"{path}: cannot be written ({error.strerror}); make room or mend the rights") from None
 
     def forget(self):
         for suffix in (".json", ".png"):
@@ -84,11 +84,11 @@ def store():
 
 
 def user_folder(name):
-    """A folder of this extension that updates leave alone. Raises Refused."""
+    """A folder of this extension that updates leave alone. Raises RefusedError."""
     try:
         return bpy.utils.extension_path_user(__package__, path=name, create=True)
     except (OSError, ValueError) as error:
-        raise Refused(f"Vera's own folder cannot be made ({error}); mend the rights of Blender's user folder") from None
+        raise RefusedError(f"Vera's own folder cannot be made ({error}); mend the rights of Blender's user folder") from None
 
 
 def load(blend, documents):

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-CLIENT = HERE.parent / "core" / "service" / "client.py"
+CARRIED = [HERE.parent / "core" / "service" / name for name in ("client.py", "host_rules.py")]
 NAME = "vera-nuke"
 PARTS = ("init.py", "menu.py", "VeraEdit.gizmo", "VERIFY.md", "verify.py", "vera_nuke", "icons", "ToolSets")
 
@@ -22,7 +22,8 @@ def build(dist):
             shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder / part)
-    shutil.copy(CLIENT, folder / "vera_nuke" / "client.py")
+    for path in CARRIED:
+        shutil.copy(path, folder / "vera_nuke" / path.name)
     shutil.copy(HERE.parent / "LICENSE", folder / "LICENSE")
     return folder, Path(shutil.make_archive(str(folder), "zip", dist, NAME))
 

@@ -5,11 +5,11 @@ import traceback
 try:
     import nuke
 
-    from vera_nuke import show
+    from vera_nuke import guard
 
     nuke.pluginAddPath("./icons")
-    nuke.addOnScriptLoad(show.check_script)
-    nuke.addBeforeRender(show.check_before_render)
+    nuke.addOnScriptLoad(guard.check_script)
+    nuke.addBeforeRender(guard.check_before_render)
 except Exception:
     traceback.print_exc()
     print("Vera: could not be set up; Nuke goes on without it")

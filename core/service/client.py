@@ -1,6 +1,6 @@
 """The client of Vera's service, in one file of the standard library (Python >= 3.9).
 
-Hosts carry a copy of this file and nothing else of Vera:
+Hosts carry a copy of this file and of host_rules.py, and nothing else of Vera:
 
     client = connect(python="/opt/vera/.venv/bin/python")   # finds the service, or starts it
     job = client.submit({"plate": "/shots/a.####.exr", "prompt": "Add falling snow", "out": "/shots/a_snow"})
@@ -8,23 +8,45 @@ Hosts carry a copy of this file and nothing else of Vera:
         print(job["state"], job["stage"], job["done"], job["total"])
     print(client.results(job)["edit"])
 
+It runs inside Nuke and Blender, so nothing that it reads is trusted: the discovery file, answers and manifests are
+limited in size, each request in its whole time, and what does not have the promised shape raises ServiceError.
+
 As a command: python client.py health | list | submit KEY=VALUE ... | watch ID | cancel ID | retry ID
 """
 
+from __future__ import annotations
+
 import http.client
+import io
 import json
+import math
 import os
+import re
+import socket
+import stat
 import subprocess
 import sys
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 CONTRACT = 1  # of the requests and answers below; the service says its own in `health`
 OPEN_STATES = ("queued", "running")
 ENDED_STATES = ("done", "failed", "cancelled")
 START_SECONDS, ANSWER_SECONDS, POLL_SECONDS = 60, 30, 25
 BUSY, BUSY_TRIES = 503, 20  # the service has too many connections
+BUSY_SECONDS = 0.3  # between two tries
+QUIET_SECONDS = 0.2  # before it is asked again, where an answer came at once and said nothing new
+# Limits on what is read. Higher ones cost the host memory: an answer of n bytes may take some 13 n.
+DISCOVERY_BYTES = 16 * 2**10
+ANSWER_BYTES = 3 * 2**20  # some thousand jobs
+ANSWER_PARTS = 300_000  # values, names and lists of one answer
+MANIFEST_BYTES, MANIFEST_PARTS = 32 * 2**20, 1_000_000  # some 20,000 frames
+LINE_CHARACTERS = 600  # of a text from the service that is shown to people
+PICTURE_PIXELS = 2048  # width and height of a preview
 
 
 class ServiceError(Exception):
@@ -43,7 +65,10 @@ def state_folder():
     """Where the user's service keeps its queue and its token; VERA_SERVICE_DIR names another."""
     if os.environ.get("VERA_SERVICE_DIR"):
         return Path(os.environ["VERA_SERVICE_DIR"])
-    home = Path.home()
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise ServiceError("the user has no home folder; name the service's folder in VERA_SERVICE_DIR") from None
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "vera"
     if sys.platform == "darwin":
@@ -52,20 +77,83 @@ def state_folder():
 
 
 def discover(folder=None):
-    """The running service's entry: {"port", "pid", "token", "contract"}. Raises NotRunning.
+    """The running service's entry: {"port", "pid", "token", "contract"}. Raises NotRunning, ServiceError.
 
-    A file that another user wrote, or can read, is not believed.
+    A file that another user wrote, or can read, is not believed; a damaged one counts as none.
     """
     path = Path(folder or state_folder()) / "service.json"
     try:
-        if os.name == "posix":
-            status = os.stat(path)
-            if status.st_uid != os.getuid() or status.st_mode & 0o077:
-                raise ServiceError(f"{path}: others can read or write it; delete it and start the service again")
-        entry = json.loads(path.read_text(encoding="utf-8"))
-        return {"port": int(entry["port"]), "token": str(entry["token"]), **entry}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise NotRunning(f"no service: {path} is not there; start it with vera serve") from None
+        entry = _strict_json(_read_own_file(path, DISCOVERY_BYTES), ANSWER_PARTS)
+        port, pid, token = entry["port"], entry["pid"], entry["token"]
+    except (OSError, ValueError, KeyError):
+        raise NotRunning(f"no service: {path} is not there or damaged; start it with vera serve") from None
+    fits = _is_whole(port, 1, 65535) and _is_whole(pid, 1, 2**31) and isinstance(token, str)
+    if not fits or not re.fullmatch(r"[!-~]{1,512}", token):
+        raise NotRunning(f"no service: {path} is damaged; start it with vera serve")
+    return {"port": port, "pid": pid, "token": token, "contract": entry.get("contract")}
+
+
+def _read_own_file(path, limit):
+    """Bytes of a regular file of this user's. Raises OSError, ValueError; ServiceError if others can read it."""
+    flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    number = os.open(path, os.O_RDONLY | flags)  # a pipe that stands in its place must not hold the host
+    with os.fdopen(number, "rb") as file:
+        status = os.fstat(number)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a file")
+        if os.name == "posix" and (status.st_uid != os.getuid() or status.st_mode & 0o077):
+            raise ServiceError(f"{path}: others can read or write it; delete it and start the service again")
+        return _read_at_most(file, limit)
+
+
+def _read_at_most(file, limit):
+    content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"more than {limit} bytes")
+    return content
+
+
+def _strict_json(content, parts):
+    """The JSON object in `content`: no NaN, no endless numbers, a limit on its parts. Raises ValueError."""
+    if sum(map(content.count, (b",", b":", b"[", b"{"))) > parts:
+        raise ValueError(f"more than {parts} parts")
+    try:
+        value = json.loads(
+            content.decode("utf-8"), parse_int=_whole_number, parse_float=_finite_number, parse_constant=_finite_number
+        )
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError("not an object")  # noqa: TRY004 - as all that JSON may be wrong in
+    return value
+
+
+def _whole_number(text):
+    if len(text) > 20:
+        raise ValueError("a number of more than 20 digits")
+    return int(text)
+
+
+def _finite_number(text):
+    value = float(text) if len(text) <= 40 else math.nan
+    if not math.isfinite(value):
+        raise ValueError("a number that is not finite")
+    return value
+
+
+def _is_whole(value, low, high):
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def one_line(text, limit=LINE_CHARACTERS):
+    """Text of a stranger as one line for people: no control characters, at most `limit` characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)[: 4 * limit]).split())
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def own_environment():
+    """This process's environment without the host's settings for its own Python."""
+    return {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP")}
 
 
 def connect(python=None, root=None, folder=None, path_map=(), wait=START_SECONDS, options=()):
@@ -85,10 +173,7 @@ def start(python, root=None, folder=None, wait=START_SECONDS, options=()):
 
     Several clients may do so at once: one service stays, and all find it.
     """
-    environment = dict(os.environ)
-    # A host's own Python settings are not for the other interpreter.
-    for name in ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP"):
-        environment.pop(name, None)
+    environment = own_environment()
     if folder:
         environment["VERA_SERVICE_DIR"] = str(folder)
     apart = {"start_new_session": True}
@@ -99,29 +184,35 @@ def start(python, root=None, folder=None, wait=START_SECONDS, options=()):
             [str(python), "-m", "vera", "serve", *options], cwd=root, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **apart,
         )  # fmt: skip
-    except OSError as error:
-        raise ServiceError(f"{python}: cannot be started ({error.strerror}); name the Python that has torch") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ServiceError(f"{python}: cannot be started ({reason}); name the Python that has torch") from None
     end = time.monotonic() + wait
     while time.monotonic() < end:
         try:
             entry = discover(folder)
-            Client(folder)._exchange(entry, "GET", "/v1/health", None, ANSWER_SECONDS)
+        except NotRunning:
+            entry = None
+        if entry and _answers(entry, end):
             if os.name == "posix" and entry["pid"] != process.pid:
                 process.terminate()  # another one was first: ours must not come up after that one ends
             return
-        except (NotRunning, OSError, http.client.HTTPException):
-            pass
-        except ServiceError as error:
-            if not error.status:
-                raise
-            # Something else answers at the port of a service that has gone.
         if process.poll() not in (None, 3):  # 3: another one was there first
             raise ServiceError(
                 f"the service ended at once (exit code {process.returncode});"
-                f" see {Path(folder or state_folder()) / 'service.log'}, or run {python} -m vera.core.cli.serve"
+                f" see {Path(folder or state_folder()) / 'service.log'}, or run {python} -m vera serve"
             )
         time.sleep(0.1)
     raise ServiceError(f"the service did not answer within {wait} s")
+
+
+def _answers(entry, end):
+    """Whether a service answers there. Something else may, at the port of a service that has gone."""
+    try:
+        _exchange(entry, Request("GET", "/v1/health"), min(end, time.monotonic() + ANSWER_SECONDS))
+    except ServiceError:
+        return False
+    return True
 
 
 class PathMap:
@@ -145,9 +236,9 @@ class PathMap:
         plain = str(path).replace("\\", "/")
         for source, target in sorted(pairs, key=lambda pair: -len(pair[0])):
             prefix = source.replace("\\", "/")
-            same = (str.lower if ":" in prefix[:2] else str)  # drive letters mean Windows: case is no matter
+            same = str.lower if ":" in prefix[:2] else str  # drive letters mean Windows: case is no matter
             if same(plain) == same(prefix) or same(plain).startswith(same(prefix) + "/"):
-                rest = plain[len(prefix):]
+                rest = plain[len(prefix) :]
                 return target + (rest.replace("/", "\\") if "\\" in target else rest)
         return str(path)
 
@@ -160,16 +251,18 @@ class Client:
 
     def health(self):
         """{"contract", "version", "device", "memory", "model", "worker", "jobs", ...}."""
-        answer = self._ask("GET", "/v1/health")
-        if answer["contract"] != CONTRACT:
+        answer = self._ask(Request("GET", "/v1/health"))
+        contract = answer.get("contract")
+        if contract != CONTRACT or isinstance(contract, bool):
+            words = one_line(contract, 40)
             raise ServiceError(
-                f"the service speaks contract {answer['contract']}, this client {CONTRACT}; install one version of both"
+                f"the service speaks contract {words}, this client {CONTRACT}; install one version of both"
             )
-        return answer
+        return checked(answer, HEALTH_SHAPE, "health")
 
     def recipe_fields(self):
         """Names that this service's recipes may have; a host leaves others out."""
-        return set(self._ask("GET", "/v1/openapi.json")["components"]["schemas"]["Recipe"]["properties"])
+        return set(self.health()["recipe"])
 
     def submit(self, recipe, request=None):
         """Put a recipe into the queue. Sent again under the same `request` it is the same job."""
@@ -180,14 +273,17 @@ class Client:
         door, _, path = recipe.get("model", "").partition(":")
         if door in ("lift", "vace"):
             recipe["model"] = f"{door}:{self.paths.to_service(path)}"
-        return self._ask("POST", "/v1/jobs", {"recipe": recipe, "request": request or uuid.uuid4().hex})
+        return self._job("POST", "/v1/jobs", {"recipe": recipe, "request": request or uuid.uuid4().hex})
 
     def jobs(self):
         """All jobs: those in the queue in its order, then those that ended, latest first."""
-        return self._ask("GET", "/v1/jobs")["jobs"]
+        jobs = self._ask(Request("GET", "/v1/jobs")).get("jobs")
+        if not isinstance(jobs, list):
+            raise ServiceError("the service's answer has no list of jobs; install one version of both")
+        return [checked_job(job) for job in jobs]
 
     def job(self, number):
-        return self._ask("GET", f"/v1/jobs/{int(number)}")
+        return self._job("GET", f"/v1/jobs/{int(number)}")
 
     def watch(self, number, seconds=None):
         """Yield the job now and at every change until it has ended (or `seconds` are over)."""
@@ -199,10 +295,13 @@ class Client:
             if left <= 0:
                 return
             before = job["revision"]
-            path = f"/v1/jobs/{int(number)}?after={before}&wait={left:.1f}"
-            job = self._ask("GET", path, seconds=left + ANSWER_SECONDS)
+            path = f"/v1/jobs/{int(number)}?after={quote(before)}&wait={left:.1f}"
+            asked = time.monotonic()
+            job = checked_job(self._ask(Request("GET", path), left + ANSWER_SECONDS))
             if job["revision"] != before:
                 yield job
+            elif time.monotonic() - asked < QUIET_SECONDS:
+                time.sleep(min(QUIET_SECONDS, left))  # it did not wait as it was asked to
 
     def wait(self, number, seconds=None):
         """The job once it has ended, or as it is after `seconds`."""
@@ -212,20 +311,20 @@ class Client:
         return job
 
     def cancel(self, number):
-        return self._ask("POST", f"/v1/jobs/{int(number)}/cancel", {})
+        return self._job("POST", f"/v1/jobs/{int(number)}/cancel", {})
 
     def retry(self, number):
-        return self._ask("POST", f"/v1/jobs/{int(number)}/retry", {})
+        return self._job("POST", f"/v1/jobs/{int(number)}/retry", {})
 
     def move(self, number, before=None):
         """Before another queued job, or to the end."""
-        return self._ask("POST", f"/v1/jobs/{int(number)}/move", {"before": before})
+        return self._job("POST", f"/v1/jobs/{int(number)}/move", {"before": before})
 
     def preview(self, number, frame=None):
         """PNG bytes: the layer of the latest (or of one) frame over a checkerboard; None if there is none."""
         try:
             where = f"/v1/jobs/{int(number)}/preview" + ("" if frame is None else f"?frame={int(frame)}")
-            return self._ask("GET", where)
+            return checked_picture(self._ask(Request("GET", where, picture=True)))
         except ServiceError as error:
             if error.status == 404:
                 return None
@@ -233,11 +332,11 @@ class Client:
 
     def unload(self):
         """Give the model's memory back now (after the job that runs)."""
-        return self._ask("POST", "/v1/model/unload", {})
+        return self._ask(Request("POST", "/v1/model/unload", {}))
 
     def shutdown(self):
         """End the service; the queue stays, and a running job goes on when it is started again."""
-        return self._ask("POST", "/v1/shutdown", {})
+        return self._ask(Request("POST", "/v1/shutdown", {}))
 
     def results(self, job):
         """Of a job that is done, as this machine writes paths: {"out", "edit", "composite", "manifest"}.
@@ -246,10 +345,13 @@ class Client:
         """
         out = Path(self.paths.to_host(job["recipe"]["out"]))
         try:
-            manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            with open(out / "manifest.json", "rb") as file:
+                manifest = _strict_json(_read_at_most(file, MANIFEST_BYTES), MANIFEST_PARTS)
+            kind = manifest["composite"]["format"]
+        except (OSError, ValueError, KeyError, TypeError):
             raise ServiceError(f"{out}: holds no whole delivery; is the job done, and the path mapped?") from None
-        kind = manifest["composite"]["format"]
+        if not isinstance(kind, str) or not re.fullmatch(r"[a-z0-9]{1,8}", kind):
+            raise ServiceError(f"{out / 'manifest.json'}: the composite's format is damaged; retry the job")
         return {
             "out": str(out),
             "edit": str(out / "edit" / "edit.####.exr"),
@@ -257,46 +359,203 @@ class Client:
             "manifest": manifest,
         }
 
-    def _ask(self, method, path, body=None, seconds=ANSWER_SECONDS):
-        """Ask; a service that has gone is found or started once more. Every request may be sent twice."""
+    def _job(self, method, path, body=None):
+        return checked_job(self._ask(Request(method, path, body)))
+
+    def _ask(self, request, seconds=None):
+        """Ask, within `seconds` in all and once more as many where a service has to be found or started anew.
+
+        Every request may be sent twice. Raises ServiceError.
+        """
         looked_again = False
+        seconds = ANSWER_SECONDS if seconds is None else seconds
+        end = time.monotonic() + seconds
         for _ in range(BUSY_TRIES):
             try:
-                return self._exchange(discover(self.folder), method, path, body, seconds)
-            except (NotRunning, OSError, http.client.HTTPException) as error:
-                if isinstance(error, NotRunning) and not self.starter:
-                    raise
+                return _exchange(discover(self.folder), request, end)
+            except NotRunning:
                 if looked_again:
-                    words = f"the service does not answer ({error}); start it with vera serve"
-                    raise NotRunning(words) from None
+                    raise
                 looked_again = True
                 if self.starter:
                     self.starter()
+                end = time.monotonic() + seconds
             except ServiceError as error:
-                if error.status != BUSY:
+                if error.status != BUSY or time.monotonic() + BUSY_SECONDS > end:
                     raise
-                time.sleep(0.3)
+                time.sleep(BUSY_SECONDS)
         raise ServiceError("the service has too many clients; try again later", BUSY)
 
-    def _exchange(self, entry, method, path, body, seconds):
-        # http.client takes no proxy from the environment: this never leaves the machine.
-        connection = http.client.HTTPConnection("127.0.0.1", entry["port"], timeout=seconds)
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of the service. picture: whether the answer is a PNG; else it is a JSON object."""
+
+    method: str
+    path: str
+    body: dict | None = None
+    picture: bool = False
+
+
+def _exchange(entry, request, end):
+    """One request and its answer, before the monotonic time `end`. Raises ServiceError; NotRunning without an answer.
+
+    No proxy is taken from the environment, no redirection is followed: this never leaves the machine.
+    """
+    headers = {"Authorization": f"Bearer {entry['token']}", "Content-Type": "application/json", "Connection": "close"}
+    try:
+        link = socket.create_connection(("127.0.0.1", entry["port"]), timeout=max(0.01, end - time.monotonic()))
+        with link:
+            connection = http.client.HTTPConnection("127.0.0.1", entry["port"])
+            connection.sock = link
+            body = None if request.body is None else json.dumps(request.body)
+            connection.request(request.method, request.path, body, headers)
+            response = http.client.HTTPResponse(_LimitedSocket(link, end), method=request.method)
+            response.begin()
+            kind = response.getheader("Content-Type", "")
+            content = bytearray()
+            while True:
+                part = response.read(65536)
+                if not part:
+                    break
+                content += part
+    except _TooMuch as error:
+        raise ServiceError(f"the service's answer {error}; is it Vera's service that runs there?") from None
+    except (OSError, http.client.HTTPException, ValueError, OverflowError) as error:
+        words = one_line(error, 200) or type(error).__name__
+        raise NotRunning(f"the service does not answer ({words}); start it with vera serve") from None
+    if request.picture and response.status == 200 and kind.startswith("image/"):
+        return bytes(content)
+    try:
+        answer = _strict_json(content, ANSWER_PARTS)
+    except ValueError:
+        words = "the service answered {} without words that can be read"
+        raise ServiceError(words.format(response.status), response.status) from None
+    if response.status >= 300:
+        words = answer.get("error")
+        raise ServiceError(
+            one_line(words if isinstance(words, str) else f"refused ({response.status})"), response.status
+        )
+    if request.picture:
+        raise ServiceError("the service answered without a picture")
+    return answer
+
+
+class _TooMuch(Exception):
+    """An answer over the limit of size or time."""
+
+
+class _LimitedSocket(io.RawIOBase):
+    """What http.client reads an answer from: no byte after the time `end`, and none beyond ANSWER_BYTES."""
+
+    def __init__(self, link, end):
+        self.link, self.end, self.left = link, end, ANSWER_BYTES
+
+    def makefile(self, mode):
+        return io.BufferedReader(self)
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        seconds = self.end - time.monotonic()
+        if seconds <= 0:
+            raise _TooMuch("takes too long")
+        self.link.settimeout(seconds)
         try:
-            headers = {"Authorization": f"Bearer {entry['token']}", "Content-Type": "application/json"}
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            response = connection.getresponse()
-            content = response.read()
-        finally:
-            connection.close()
-        if response.getheader("Content-Type", "").startswith("image/"):
-            return content
-        try:
-            answer = json.loads(content)
-        except ValueError:
-            raise ServiceError(f"the service answered {response.status} without words", response.status) from None
-        if response.status >= 400:
-            raise ServiceError(answer.get("error", f"refused ({response.status})"), response.status)
-        return answer
+            count = self.link.recv_into(buffer)
+        except socket.timeout:  # noqa: UP041 - two classes up to Python 3.9
+            raise _TooMuch("takes too long") from None
+        self.left -= count
+        if self.left < 0:
+            raise _TooMuch(f"is longer than {ANSWER_BYTES} bytes")
+        return count
+
+
+def _text(limit):
+    return lambda value: isinstance(value, str) and len(value) <= limit
+
+
+def _number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _whole(value):
+    return _is_whole(value, -(2**53), 2**53)
+
+
+def _list_of(fits, most):
+    return lambda value: isinstance(value, list) and len(value) <= most and all(map(fits, value))
+
+
+_LONG = 20_000  # characters of a text in a recipe
+# Name -> (what its value must be, what it is where the answer leaves it out). None is allowed where that is None;
+# a name without a second part must be there.
+JOB_SHAPE: dict[str, tuple[Any, ...]] = {
+    "id": (lambda value: _is_whole(value, 1, 2**53),),
+    "state": (lambda value: value in OPEN_STATES + ENDED_STATES,),
+    "revision": (_text(64),),
+    "recipe": (lambda value: isinstance(value, dict) and all(_text(_LONG)(value.get(n, "")) for n in _RECIPE_TEXTS),),
+    "position": (_whole, None),
+    "cancelling": (lambda value: isinstance(value, bool), False),
+    "stage": (_text(40), None),
+    "done": (_whole, None),
+    "total": (_whole, None),
+    "frame": (_whole, None),
+    "seconds_left": (_number, None),
+    "thumbnails": (_list_of(_whole, 1000), []),
+    "identity": (_text(200), None),
+    "kind": (_text(40), None),
+    "reason": (_text(_LONG), None),
+    "warnings": (_list_of(_text(_LONG), 1000), []),
+    "report": (lambda value: isinstance(value, dict), None),
+    "submitted": (_number, None),
+    "started": (_number, None),
+    "ended": (_number, None),
+}
+_RECIPE_TEXTS = ("plate", "prompt", "out", "model")
+HEALTH_SHAPE: dict[str, tuple[Any, ...]] = {
+    "version": (_text(100),),
+    "pid": (lambda value: _is_whole(value, 1, 2**31),),
+    "device": (_text(100),),
+    "model": (_text(_LONG), None),
+    "recipe": (_list_of(_text(100), 1000),),
+    "roots": (_list_of(_text(_LONG), 1000), []),
+    "trouble": (_text(_LONG), None),
+}
+
+
+def checked(answer, shape, what):
+    """The answer with the fields of `shape`; fields of a newer service stay. Raises ServiceError."""
+    if not isinstance(answer, dict):
+        raise ServiceError(f"the service's {what} is no object; install one version of both")
+    found = dict(answer)
+    for name, (fits, *default) in shape.items():
+        value = answer.get(name)
+        if value is None and default:
+            found[name] = default[0]
+        elif not fits(value):
+            raise ServiceError(f"the service's {what} has no {name} that can be read; install one version of both")
+    return found
+
+
+def checked_job(answer):
+    """A job as hosts may rely on it; its words are single lines. Raises ServiceError."""
+    job = checked(answer, JOB_SHAPE, "job")
+    job["reason"] = one_line(job["reason"]) if job["reason"] else job["reason"]
+    job["warnings"] = [one_line(text) for text in job["warnings"]]
+    job["recipe"] = {"prompt": "", "out": "", "model": "", **job["recipe"]}
+    return job
+
+
+def checked_picture(content):
+    """PNG bytes whose size a host can decode. Raises ServiceError."""
+    head = content[:24]
+    width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    is_png = head.startswith(b"\x89PNG\r\n\x1a\n") and head[12:16] == b"IHDR"
+    if not is_png or not (0 < width <= PICTURE_PIXELS and 0 < height <= PICTURE_PIXELS):
+        raise ServiceError("the service's picture cannot be read")
+    return content
 
 
 def main(arguments):
@@ -312,7 +571,7 @@ def main(arguments):
             for job in client.jobs():
                 print(f"{job['id']:>5}  {job['state']:9}  {job['recipe']['prompt']}")
         elif command == "submit":
-            recipe = dict(part.split("=", 1) for part in rest)
+            recipe: dict[str, Any] = dict(part.split("=", 1) for part in rest)
             numbers = {n: json.loads(recipe[n]) for n in ("seed", "steps", "guidance") if n in recipe}
             print(client.submit({**recipe, **numbers})["id"])
         elif command == "watch":

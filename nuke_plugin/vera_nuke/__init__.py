@@ -6,18 +6,19 @@
     color       colour spaces by name
     versions    v001, v002, ... on the disk
     run         one job of the service, watched from a thread
-    show        a finished version into the node; what is missing
+    show        a finished version into the node; what it lacks
+    guard       what is said when a script is opened, and before a Write renders
     bake        a Group with a plain Read
     settings    where the core is; panel: the same to look at
     host        Nuke's main thread, and words to the artist
-    client      a copy of core/service/client.py, put here when the plug-in is built
+    client, host_rules    copies of core/service/'s, put here when the plug-in is built
 
 For scripts without an interface (nuke -t): `import vera_nuke; vera_nuke.render(node)`.
 """
 
 
 def render(node):
-    """Render a VeraEdit node and wait: on the main thread. Raises vera_nuke.host.VeraError, in one line."""
+    """Render a VeraEdit node and wait: on the main thread. Raises vera_nuke.host_rules.RefusedError, in one line."""
     from . import run
 
     return run.render(node, wait=True)
@@ -26,7 +27,7 @@ def render(node):
 def render_all(changed_only=True):
     """Render every VeraEdit node of the script, or those that differ from what they show; returns their names.
 
-    Waits. Raises VeraError at the first that cannot be rendered.
+    Waits. Raises RefusedError at the first that cannot be rendered.
     """
     from . import run, show
 

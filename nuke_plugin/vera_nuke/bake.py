@@ -6,7 +6,8 @@ import re
 import nuke
 
 from . import show, versions
-from .host import VeraError, undo_step
+from .host import undo_step
+from .host_rules import RefusedError
 
 GIZMO = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "VeraEdit.gizmo")
 _LEFT_OUT = re.compile(r"^  name (?:mask|MaskFormat|MaskWrite|PlateFormat|PlateWrite)$", re.MULTILINE)
@@ -14,17 +15,17 @@ _BLOCK = re.compile(r"^ (\w+) \{\n(.*?)^ \}\n", re.DOTALL | re.MULTILINE)
 
 
 def bake(node: nuke.Gizmo):
-    """Put the Group beside the node and give it the node's connections. Returns it. Raises VeraError."""
+    """Put the Group beside the node and give it the node's connections. Returns it. Raises RefusedError."""
     words = show.missing(node)
     if words:
-        raise VeraError(f"{words}; there is nothing to bake")
+        raise RefusedError(f"{words}; there is nothing to bake")
     parent = node.parent() or nuke.root()
     name = free_name(parent, f"{node.name()}_v{int(node['version'].value()):03d}")
     with undo_step("VeraEdit: bake to Group"), parent:
         nuke.scriptReadText(group_text(node, name))
         group = nuke.toNode(name)
         if group is None:
-            raise VeraError("Nuke did not make the Group; the terminal has more")
+            raise RefusedError("Nuke did not make the Group; the terminal has more")
         group.setXYpos(node.xpos() + 110, node.ypos())
         group.setInput(0, node.input(0))
         for other in node.dependent(nuke.INPUTS | nuke.HIDDEN_INPUTS):

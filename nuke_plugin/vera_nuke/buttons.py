@@ -11,7 +11,8 @@ import nuke
 
 from . import bake as baking
 from . import gather, run, show, versions
-from .host import VeraError, complain, no_undo, set_status
+from .host import complain, no_undo, set_status
+from .host_rules import RefusedError
 
 
 def render():
@@ -49,7 +50,7 @@ def open_folder():
     with _told() as node:
         folder = gather.folder(node)
         if not os.path.isdir(folder):
-            raise VeraError(f"{folder}: not there yet; press Render")
+            raise RefusedError(f"{folder}: not there yet; press Render")
         if sys.platform == "win32":
             os.startfile(folder)
         else:
@@ -100,7 +101,7 @@ def _told(node=None, quietly=False):
     node = node or nuke.thisNode()
     try:
         yield node
-    except VeraError as error:
+    except RefusedError as error:
         if node.knob("status"):
             with no_undo():
                 node["status"].setValue(str(error))

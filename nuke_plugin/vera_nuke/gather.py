@@ -8,26 +8,23 @@ from typing import cast
 import nuke
 
 from . import color, plate, settings, show, versions
-from .host import VeraError, no_undo
+from .host import no_undo
+from .host_rules import LIFT, VACE, VERA, RefusedError, model_of, prompt_of
 
-_LIFT = "lift from file"
+_WAYS = {"Vera": VERA, "VACE": VACE, "lift from file": LIFT}  # the node's menu in the words of all hosts
 
 
 def request(node: nuke.Gizmo, write=True):
-    """What this node asks for now. Raises VeraError.
+    """What this node asks for now. Raises RefusedError.
 
     With write, an empty results folder is filled in, to stay as it is when the script moves.
     """
     source = node.input(0)
     if source is None:
-        raise VeraError("there is no plate; connect one to the first input")
-    prompt = " ".join(str(node["prompt"].value()).split())
-    if not prompt and node["door"].value() == _LIFT:
-        prompt = "Lift the edit"
-    if not prompt:
-        raise VeraError("the prompt is empty; write what should change")
+        raise RefusedError("there is no plate; connect one to the first input")
+    prompt = prompt_of(way(node), str(node["prompt"].value()))
     if len(nuke.views()) > 1:
-        raise VeraError("a script with several views is not supported yet; edit one view in a script of its own")
+        raise RefusedError("a script with several views is not supported yet; edit one view in a script of its own")
     _refuse_unrendered(node)
     first, last = _frames(node, source)
     base = folder(node, write)
@@ -53,23 +50,22 @@ def request(node: nuke.Gizmo, write=True):
         _refuse_other_size(drawn, source)
         mask = plate.mask_files(drawn, first, last, base, working)
         recipe["mask"] = mask.path
-    edited = plate.state_of_pattern(recipe["model"].partition(":")[2]) if node["door"].value() == _LIFT else ""
+    edited = plate.state_of_pattern(recipe["model"].partition(":")[2]) if way(node) == LIFT else ""
     return versions.Request(
         recipe, files.state + (mask.state if mask else "") + edited, files.path if files.write else None,
         mask.path if mask and mask.write else None, first, last,
     )  # fmt: skip
 
 
+def way(node: nuke.Gizmo):
+    """What makes the edit: one of host_rules' VERA, VACE, LIFT."""
+    return _WAYS[str(node["door"].value())]
+
+
 def model(node: nuke.Gizmo):
-    """The recipe's model: a Vera's name or folder, vace:FOLDER or lift:FILES. Raises VeraError."""
-    door = str(node["door"].value())
-    if door == "Vera":
-        return str(node["model"].value()).strip() or "mini"
+    """The recipe's model: a Vera's name or folder, vace:FOLDER or lift:FILES. Raises RefusedError."""
     path = plate.absolute(str(node["model_path"].value() or "").strip())
-    if not path:
-        what = "the edited video" if door == _LIFT else "the folder of VACE's weights"
-        raise VeraError(f"model {door} needs a path; choose {what}")
-    return f"{'lift' if door == _LIFT else 'vace'}:{path}"
+    return model_of(way(node), str(node["model"].value()), path)
 
 
 def folder(node: nuke.Gizmo, fill_in=False):
@@ -91,7 +87,7 @@ def region(knob, form):
     left, right = max(0, math.floor(knob.x())), min(form.width(), math.ceil(knob.r()))
     bottom, top = max(0, math.floor(knob.y())), min(form.height(), math.ceil(knob.t()))
     if right <= left or top <= bottom:
-        raise VeraError("the region is empty or outside the plate; draw it on the plate, or switch it off")
+        raise RefusedError("the region is empty or outside the plate; draw it on the plate, or switch it off")
     return f"{left},{form.height() - top},{right - left},{top - bottom}"
 
 
@@ -99,7 +95,7 @@ def whole(node: nuke.Node, name, low, high):
     """A whole number of a knob, which an expression may have made another one."""
     value = node[name].getValue()
     if value != int(value) or not low <= value <= high:
-        raise VeraError(f"{name} {value:g} is not a whole number from {low} to {high}; change it")
+        raise RefusedError(f"{name} {value:g} is not a whole number from {low} to {high}; change it")
     return int(value)
 
 
@@ -109,11 +105,11 @@ def _frames(node: nuke.Gizmo, source):
     else:
         first, last = int(source.firstFrame()), int(source.lastFrame())
     if first < 0:
-        raise VeraError(
+        raise RefusedError(
             f"frames {first}-{last}: frames below 0 are not supported; choose your own range, or shift the plate"
         )
     if last < first:
-        raise VeraError(f"frames {first}-{last} run backwards; change first and last")
+        raise RefusedError(f"frames {first}-{last} run backwards; change first and last")
     return first, last
 
 
@@ -130,12 +126,12 @@ def _refuse_unrendered(node: nuke.Gizmo):
     for index in (0, 1):
         for edit in show.edits_upstream(node.input(index)):
             if not edit["result_shown"].value():
-                raise VeraError(f"{edit.fullName()} before it is not rendered yet; render that one first")
+                raise RefusedError(f"{edit.fullName()} before it is not rendered yet; render that one first")
 
 
 def _refuse_other_size(mask, source):
     a, b = mask.format(), source.format()
     if (a.width(), a.height()) != (b.width(), b.height()):
-        raise VeraError(
+        raise RefusedError(
             f"the mask is {a.width()}x{a.height()}, but the plate is {b.width()}x{b.height()}; reformat the mask to the plate"
         )

@@ -5,9 +5,7 @@ import threading
 
 import nuke
 
-
-class VeraError(Exception):
-    """One line for the artist: what, where, the mend."""
+from .host_rules import RefusedError
 
 
 class HostGone(Exception):
@@ -71,10 +69,10 @@ def undo_step(name):
 
 
 def inner(node: nuke.Group, name):
-    """A node inside. Raises VeraError."""
+    """A node inside. Raises RefusedError."""
     found = node.node(name)
     if found is None:
-        raise VeraError(f"{node.fullName()} has no {name} inside; make the node anew")
+        raise RefusedError(f"{node.fullName()} has no {name} inside; make the node anew")
     return found
 
 

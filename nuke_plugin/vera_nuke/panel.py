@@ -6,7 +6,8 @@ import nuke
 import nukescripts
 
 from . import settings
-from .host import VeraError, complain, on_main
+from .host import complain, on_main
+from .host_rules import RefusedError
 
 
 class Panel(nukescripts.PythonPanel):
@@ -33,12 +34,12 @@ class Panel(nukescripts.PythonPanel):
             knob.setValue(value)
 
     def values(self):
-        """What is in the panel. Raises VeraError."""
+        """What is in the panel. Raises RefusedError."""
         pairs = []
         for line in _lines(self.paths.value()):
             here, equals, there = (part.strip() for part in line.partition("="))
             if not (equals and here and there):
-                raise VeraError(f"paths: '{line}' is no pair; write here = there")
+                raise RefusedError(f"paths: '{line}' is no pair; write here = there")
             pairs.append((here, there))
         return settings.Settings(
             _one(self.python),
@@ -50,7 +51,7 @@ class Panel(nukescripts.PythonPanel):
 
 
 def show():
-    """Ask, keep, and let the service have its folders. Raises VeraError."""
+    """Ask, keep, and let the service have its folders. Raises RefusedError."""
     panel = Panel(settings.load())
     if not panel.showModalDialog():
         return
@@ -63,7 +64,7 @@ def show():
 def _allow(values):
     try:
         settings.allow(values)
-    except VeraError as error:
+    except RefusedError as error:
         on_main(complain, f"Vera settings: {error}")
 
 

@@ -13,7 +13,8 @@ from typing import Optional
 import nuke
 
 from . import color, versions
-from .host import VeraError, inner, no_undo
+from .host import inner, no_undo
+from .host_rules import RefusedError, frames_in_words
 
 # path: a pattern. space: as the core takes it, "" if not known. state: a hash of what it is made of.
 # write: whether Nuke has to write it to path first.
@@ -39,7 +40,7 @@ def root_knob(name):
 
 
 def plate_files(source: nuke.Node, first, last, folder, working):
-    """Files of the plate stream `source`. Raises VeraError."""
+    """Files of the plate stream `source`. Raises RefusedError."""
     read = untouched_read(source, first, last)
     if read is not None:
         space = working if read["raw"].value() else color.of_read(*_colorspace(read))
@@ -48,8 +49,8 @@ def plate_files(source: nuke.Node, first, last, folder, working):
             pattern = file_pattern(read)
             gone = versions.missing(pattern, first, last)
             if gone:
-                raise VeraError(
-                    f"{read.fullName()}: {pattern}: {versions.show_frames(gone)} not on the disk;"
+                raise RefusedError(
+                    f"{read.fullName()}: {pattern}: {frames_in_words(gone)} not on the disk;"
                     " supply the files or choose other frames"
                 )
             files = [versions.file_of(pattern, frame) for frame in range(first, last + 1)]
@@ -153,7 +154,7 @@ def state_of_stream(node: nuke.Node, first, last):
 
 
 def write(node: nuke.Gizmo, request):
-    """Write what the request needs and is not there yet: lossless EXR, all pixels as they are. Raises VeraError."""
+    """Write what the request needs and is not there yet: lossless EXR, all pixels as they are. Raises RefusedError."""
     for which, pattern in (("plate", request.plate_write), ("mask", request.mask_write)):
         if pattern is None:
             continue
@@ -178,19 +179,19 @@ def _write(node: nuke.Gizmo, which, pattern, first, last):
             node["writing"].setValue(True)
         nuke.execute(writer, first, last, 1)
     except OSError as error:
-        raise VeraError(
+        raise RefusedError(
             f"{os.path.dirname(pattern)}: cannot be written ({error.strerror}); choose another folder"
         ) from None
     except RuntimeError as error:
         reason = " ".join(str(error).split()) or "no reason given"
-        raise VeraError(f"the {which} could not be written ({reason}); nothing was submitted") from None
+        raise RefusedError(f"the {which} could not be written ({reason}); nothing was submitted") from None
     finally:
         with no_undo():
             node["writing"].setValue(False)
             nuke.root()["proxy"].setValue(proxy)
     gone = versions.missing(pattern, first, last)
     if gone:
-        raise VeraError(f"the {which} was not written whole: {versions.show_frames(gone)} missing; press Render again")
+        raise RefusedError(f"the {which} was not written whole: {frames_in_words(gone)} missing; press Render again")
 
 
 def _is_retimed(read: nuke.Node):
@@ -207,7 +208,7 @@ def _colorspace(read: nuke.Node):
 
 def _refuse_range(read: nuke.Node, first, last):
     has = f"{int(_value(read, 'first'))}-{int(_value(read, 'last'))}"
-    raise VeraError(f"frames {first}-{last} are not all within {read.fullName()}'s {has}; choose frames that it has")
+    raise RefusedError(f"frames {first}-{last} are not all within {read.fullName()}'s {has}; choose frames that it has")
 
 
 def state_of_pattern(pattern):

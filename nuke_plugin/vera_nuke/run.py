@@ -10,15 +10,15 @@ import traceback
 import nuke
 
 from . import gather, plate, settings, show, versions
-from .host import HostGone, VeraError, no_undo, on_main, set_status
+from .host import HostGone, no_undo, on_main, set_status
+from .host_rules import RefusedError, fitting, percent, progress_words
 
 _LOOK_SECONDS = 0.5  # between two looks at the cancel buttons
-_NEW_FIELDS = ("region", "layer_space")  # those that an older core's recipe lacks
 _running: "dict[str, Run]" = {}  # by the folder of the version
 
 
 def render(node: nuke.Gizmo, wait=False):
-    """Show what this node asks for: at once if it is on the disk, else after a job. Raises VeraError.
+    """Show what this node asks for: at once if it is on the disk, else after a job. Raises RefusedError.
 
     wait: return when it is shown; else at once, and the job is watched from a thread.
     """
@@ -31,7 +31,7 @@ def render(node: nuke.Gizmo, wait=False):
     if number is not None:
         out = versions.path(base, number)
         if out in _running:
-            raise VeraError(f"v{number:03d}: another node renders the same just now; press Render when it is done")
+            raise RefusedError(f"v{number:03d}: another node renders the same just now; press Render when it is done")
         delivery = versions.delivered(out)
         if delivery and not delivery.missing:
             return show.show(node, base, number)
@@ -42,7 +42,7 @@ def render(node: nuke.Gizmo, wait=False):
 
 
 def changed(node: nuke.Gizmo):
-    """Whether the node asks for something else than it shows. Raises VeraError."""
+    """Whether the node asks for something else than it shows. Raises RefusedError."""
     if show.missing(node):
         return True
     number = int(node["version"].value())
@@ -50,10 +50,10 @@ def changed(node: nuke.Gizmo):
 
 
 def cancel(node: nuke.Gizmo):
-    """Stop this node's job; what is finished stays. Raises VeraError."""
+    """Stop this node's job; what is finished stays. Raises RefusedError."""
     run = _of(node)
     if run is None:
-        raise VeraError("nothing is being rendered for this node")
+        raise RefusedError("nothing is being rendered for this node")
     run.cancelled.set()
     set_status(node, "being cancelled")
 
@@ -68,19 +68,6 @@ def resume(node: nuke.Gizmo, number):
         _start(Run(node, base, number, None), wait=False)
 
 
-def fitting(recipe, known):
-    """The recipe in the fields that the service knows. Raises VeraError for what an older one cannot do."""
-    recipe = dict(recipe)
-    if "layer_space" not in known and recipe["layer_space"] == "linear":
-        del recipe["layer_space"]  # what it makes anyway
-    for name in _NEW_FIELDS:
-        if name in recipe and name not in known:
-            raise VeraError(
-                f"this version of the core has no {name.replace('_', ' ')} ({recipe[name]}); update Vera, or do without"
-            )
-    return {name: value for name, value in recipe.items() if value != ""}
-
-
 def spaces(asked):
     """What is known of colour, for the artist to read."""
     plate_is = "written as EXR" if asked.plate_write else "its own files"
@@ -90,7 +77,7 @@ def spaces(asked):
 def _refuse_second(node: nuke.Gizmo):
     run = _of(node)
     if run is not None:
-        raise VeraError(f"v{run.number:03d} of this node is being rendered; cancel it first, or wait")
+        raise RefusedError(f"v{run.number:03d} of this node is being rendered; cancel it first, or wait")
 
 
 def _of(node: nuke.Gizmo):
@@ -110,7 +97,7 @@ def _start(run, wait):
     if wait:
         run.work()
         if run.failure:
-            raise VeraError(run.failure)
+            raise RefusedError(run.failure)
     else:
         set_status(run.node, f"v{run.number:03d}: looking for the service")
         threading.Thread(target=run.work, name="Vera " + run.out, daemon=True).start()
@@ -132,7 +119,7 @@ class Run:
         except HostGone:
             self._leave()
             return
-        except VeraError as error:
+        except RefusedError as error:
             words = str(error)
         except Exception as error:
             traceback.print_exc()
@@ -150,26 +137,26 @@ class Run:
 
     def _watched(self):
         """The job, once it has ended."""
-        from . import client
+        from .client import OPEN_STATES, ServiceError
 
         task = nuke.ProgressTask(f"Vera: {self.name} v{self.number:03d}") if nuke.GUI else None
         try:
             service = settings.connect(may_start=self.recipe is not None)
             job, told = self._job(service), False
-            while job["state"] in client.OPEN_STATES:
+            while job["state"] in OPEN_STATES:
                 for job in service.watch(job["id"], _LOOK_SECONDS):
-                    if job["state"] in client.OPEN_STATES:
+                    if job["state"] in OPEN_STATES:
                         self._report(job, task)
                 if not told and (self.cancelled.is_set() or (task and task.isCancelled())):
                     told = True
                     try:
                         service.cancel(job["id"])
-                    except client.ServiceError as error:
+                    except ServiceError as error:
                         if error.status != 409:  # it has just ended
                             raise
             return job
-        except client.ServiceError as error:
-            raise VeraError(str(error)) from None
+        except ServiceError as error:
+            raise RefusedError(str(error)) from None
         finally:
             del task  # its window closes
 
@@ -180,15 +167,15 @@ class Run:
         for job in service.jobs():
             if job["recipe"]["out"] == there:
                 return job
-        raise VeraError("was not finished; press Render to go on")
+        raise RefusedError("was not finished; press Render to go on")
 
     def _report(self, job, task):
-        words = f"v{self.number:03d}: {progress(job)}"
+        words = f"v{self.number:03d}: {progress_words(job)}"
         if words == self.said:
             return
         self.said = words
         if task:
-            task.setMessage(progress(job))
+            task.setMessage(progress_words(job))
             task.setProgress(percent(job))
         try:
             on_main(set_status, self.node, words)
@@ -209,41 +196,10 @@ class Run:
             try:
                 show.show(self.node, self.base, self.number)
                 return
-            except VeraError as error:
+            except RefusedError as error:
                 words = f"{error}; the service says it is done: do the paths in Settings fit?"
         self.failure = words
         versions.forget_if_empty(self.out)
         with no_undo():
             self.node["pending"].setValue(0)
         set_status(self.node, f"v{self.number:03d}: {words}")
-
-
-def progress(job):
-    """A job's state in a few words."""
-    stage, done, total, left = job["stage"], job["done"], job["total"], job["seconds_left"]
-    if job["cancelling"]:
-        return "being cancelled"
-    if job["state"] == "queued":
-        return f"waits in the queue, place {job['position']}"
-    time_left = f", {_duration(left)} left" if left else ""
-    if stage == "denoise":
-        return f"step {done} of {total}{time_left}"
-    if stage == "lift" and total:
-        return f"lifting, step {done} of {total}{time_left}"
-    if stage in ("read", "deliver") and total:
-        verb = {"read": "plate read", "deliver": "layers delivered"}[stage]
-        return f"{verb}: {done} of {total}{time_left}"
-    return {"start": "the model is being loaded", "prepare": "the plate is being checked"}.get(stage, job["state"])
-
-
-def percent(job):
-    """How far a job is, 0 to 100: by its stages, of which the denoising is the longest, or the lift where nothing is denoised."""
-    from_file = (job.get("recipe") or {}).get("model", "").startswith("lift:")
-    lift = (2 if from_file else 80, 85)
-    low, high = {"read": (2, 10), "denoise": (10, 85), "lift": lift, "deliver": (85, 100)}.get(job["stage"], (0, 2))
-    return int(low + (high - low) * job["done"] / job["total"]) if job["total"] else low
-
-
-def _duration(seconds):
-    seconds = int(seconds + 0.5)
-    return f"{seconds} s" if seconds < 90 else f"{seconds // 60} min"

@@ -5,7 +5,7 @@ import os
 import subprocess
 from collections import namedtuple
 
-from .host import VeraError
+from .host_rules import RefusedError
 
 # python: of the core's environment. root: the folder that holds `core`, "" where it is installed.
 # cache: for scripts that are not saved. folders: those that the service may use.
@@ -20,7 +20,7 @@ def file():
 
 
 def load():
-    """VERA_PYTHON and VERA_ROOT, which a studio sets for all, count more than the file. Raises VeraError."""
+    """VERA_PYTHON and VERA_ROOT, which a studio sets for all, count more than the file. Raises RefusedError."""
     values = _DEFAULT
     try:
         with open(file(), encoding="utf-8") as stream:
@@ -30,56 +30,56 @@ def load():
     except FileNotFoundError:
         pass
     except (OSError, ValueError, TypeError):
-        raise VeraError(f"{file()}: damaged; press Settings and set it anew, or delete it") from None
+        raise RefusedError(f"{file()}: damaged; press Settings and set it anew, or delete it") from None
     python, root = os.environ.get("VERA_PYTHON"), os.environ.get("VERA_ROOT")
     return values._replace(python=python or values.python, root=root or values.root)
 
 
 def save(values):
-    """Raises VeraError."""
+    """Raises RefusedError."""
     try:
         os.makedirs(os.path.dirname(file()), exist_ok=True)
         with open(file() + ".part", "w", encoding="utf-8") as stream:
             json.dump(values._asdict(), stream, indent=1)
         os.replace(file() + ".part", file())
     except OSError as error:
-        raise VeraError(f"{file()}: cannot be written ({error.strerror})") from None
+        raise RefusedError(f"{file()}: cannot be written ({error.strerror})") from None
 
 
 def allow(values):
-    """Tell the service which folders it may use. Takes a second: not on the main thread. Raises VeraError."""
-    from . import client
+    """Tell the service which folders it may use. Takes a second: not on the main thread. Raises RefusedError."""
+    from .client import PathMap, own_environment
 
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP")}
     no_window = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows only
     for folder in values.folders:
-        there = client.PathMap(values.paths).to_service(folder)
+        there = PathMap(values.paths).to_service(folder)
         command = [values.python, "-m", "vera", "serve", "--allow", there]
         try:
             done = subprocess.run(
                 command,
                 cwd=values.root or None,
-                env=environment,
+                env=own_environment(),
                 capture_output=True,
                 text=True,
                 timeout=60,
                 creationflags=no_window,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise VeraError(f"{values.python}: cannot be started ({error}); name the Python of the core") from None
+            raise RefusedError(f"{values.python}: cannot be started ({error}); name the Python of the core") from None
         if done.returncode:
-            raise VeraError(done.stderr.strip().split("\n")[-1] or f"{folder}: could not be allowed")
+            raise RefusedError(done.stderr.strip().split("\n")[-1] or f"{folder}: could not be allowed")
 
 
 def connect(may_start=True):
-    """A client of the service; starts one if the settings say how. Raises VeraError, client.ServiceError."""
-    from . import client
+    """A client of the service; starts one if the settings say how. Raises RefusedError, ServiceError."""
+    from .client import NotRunning
+    from .client import connect as _connect
 
     values = load()
     python = values.python if may_start and values.python else None
     try:
-        return client.connect(python=python, root=values.root or None, path_map=values.paths)
-    except client.NotRunning as error:
+        return _connect(python=python, root=values.root or None, path_map=values.paths)
+    except NotRunning as error:
         if values.python:
             raise
-        raise VeraError(f"{error}, or press Settings and name the core's Python, to have it started") from None
+        raise RefusedError(f"{error}, or press Settings and name the core's Python, to have it started") from None

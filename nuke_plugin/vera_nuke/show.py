@@ -1,21 +1,22 @@
-"""A finished version into the node; and what is missing. On the main thread."""
+"""A finished version into the node; and what it lacks. On the main thread."""
 
 from typing import Optional, cast
 
 import nuke
 
 from . import color, plate, versions
-from .host import VeraError, inner, say, set_status, undo_step
+from .host import inner, set_status, undo_step
+from .host_rules import RefusedError, frames_in_words
 
 
 def show(node: nuke.Gizmo, base, number):
-    """Let the node's Read see a version that is there. Raises VeraError."""
+    """Let the node's Read see a version that is there. Raises RefusedError."""
     out = versions.path(base, number)
     delivery = versions.delivered(out)
     if delivery is None:
-        raise VeraError(f"{out}: is not rendered; press Render, or choose another version")
+        raise RefusedError(f"{out}: is not rendered; press Render, or choose another version")
     if delivery.missing:
-        raise VeraError(f"{out}: {versions.show_frames(delivery.missing)} gone since it was rendered; press Render")
+        raise RefusedError(f"{out}: {frames_in_words(delivery.missing)} gone since it was rendered; press Render")
     request = versions.asked(out)
     with undo_step("VeraEdit: show a version"):
         node["result_file"].setValue(delivery.edit)
@@ -57,7 +58,7 @@ def missing(node: nuke.Gizmo):
     pattern = str(node["result_file"].value())
     gone = versions.missing(pattern, int(node["result_first"].value()), int(node["result_last"].value()))
     if gone:
-        return f"{pattern}: {versions.show_frames(gone)} missing here; bring the files, or press Render"
+        return f"{pattern}: {frames_in_words(gone)} missing here; bring the files, or press Render"
     return None
 
 
@@ -69,41 +70,3 @@ def other_space(node: nuke.Gizmo):
     if not made or made == now:
         return None
     return f"made for the working space {made}, but the script now works in {now}: press Render"
-
-
-def check_script():
-    """When a script is opened: every node says what it lacks. Nothing that renders is changed."""
-    from . import run
-
-    for node in edits():
-        pending = int(node["pending"].value())
-        try:
-            if nuke.GUI and pending:
-                run.resume(node, pending)
-                continue
-            words = missing(node) or other_space(node)
-        except VeraError as error:
-            words = str(error)
-        if words and not (words == "not rendered yet" and nuke.GUI):
-            set_status(node, words)
-            if nuke.GUI:
-                nuke.warning(f"Vera: {node.fullName()}: {words}")
-
-
-def check_before_render():
-    """Before a Write renders: an edit that is not there must not leave the picture in silence.
-
-    Nuke aborts a render whose beforeRender raises.
-    """
-    writer = nuke.thisNode()
-    parent = writer.parent()
-    if parent is not None and parent.Class() == plate.CLASS:
-        return  # the node writes its own plate
-    for node in edits_upstream(writer):
-        words = missing(node)
-        if words:
-            say(f"{node.fullName()}: {words}")
-            raise RuntimeError(f"Vera: {node.fullName()}: {words}, or disable the node")
-        words = other_space(node)
-        if words:
-            say(f"{node.fullName()}: {words}")

@@ -1,8 +1,8 @@
 """Versions on the disk, with no word of Nuke.
 
-    FOLDER/v003/request.json       what the node asked for; written before the job
-    FOLDER/v003/edit/, manifest.json, ...    the core's delivery; its manifest is written last
-    FOLDER/plates/STATE/           the plate and the mask, where Nuke had to write them
+FOLDER/v003/request.json       what the node asked for; written before the job
+FOLDER/v003/edit/, manifest.json, ...    the core's delivery; its manifest is written last
+FOLDER/plates/STATE/           the plate and the mask, where Nuke had to write them
 """
 
 import json
@@ -10,7 +10,7 @@ import os
 import re
 from collections import namedtuple
 
-from .host import VeraError
+from .host_rules import RefusedError
 
 # recipe: the core's fields, without `out`. state: a hash that changes with the plate's and the mask's files.
 # plate_write, mask_write: where Nuke has to write them first, or None. first, last: frames.
@@ -28,10 +28,12 @@ def path(base, number):
 def check_base(base):
     """Refuse a folder whose name would mean something else in a Read's file name."""
     if not os.path.isabs(base):
-        raise VeraError(f"results in {base}: not an absolute path; choose a folder")
+        raise RefusedError(f"results in {base}: not an absolute path; choose a folder")
     special = _SPECIAL.search(base)
     if special:
-        raise VeraError(f"results in {base}: {special[0]} in a folder's name would be misread; choose another folder")
+        raise RefusedError(
+            f"results in {base}: {special[0]} in a folder's name would be misread; choose another folder"
+        )
 
 
 def numbers(base):
@@ -70,7 +72,7 @@ def begin(base, request):
                 number += 1
         _write_json(path(base, number) + "/request.json", _noted(request))
     except OSError as error:
-        raise VeraError(
+        raise RefusedError(
             f"{base}: cannot be written ({error.strerror}); choose another folder for the results"
         ) from None
     return number
@@ -112,12 +114,6 @@ def file_of(pattern, frame):
 
 def _width(token):
     return token[1:-1] if token.startswith("%") else f"0{len(token)}"
-
-
-def show_frames(frames):
-    """A list of frames in few words: "frame 1003", "frames 1003, 1004, 1005, ... (12 in all)"."""
-    named = ("frames " if len(frames) > 1 else "frame ") + ", ".join(map(str, frames[:3]))
-    return named + (f", ... ({len(frames)} in all)" if len(frames) > 3 else "")
 
 
 def mark_written(folder, first, last):

@@ -376,7 +376,7 @@ def case_refusals():
     select(scene, plate)
     refused("the prompt is empty", prompt=" ")
     refused("the edited video is not named; choose it", door="LIFT", prompt="")
-    refused("/nowhere.mp4 is not there", door="LIFT", edited="/nowhere.mp4")
+    refused("/nowhere.mp4 is not there; choose another", door="LIFT", edited="/nowhere.mp4")
     refused("the folder of VACE's weights is not named", door="VACE")
     refused("no strip is named 'nothing'", strips="nothing")
     refused("choose one, or Mask: None", mask_kind="FILE")
@@ -413,7 +413,7 @@ def case_refusals():
     marker = strips(scene).new_effect("marker", "COLOR", 6, 2, **end_or_length(4, 2))
     select(scene, plate, marker)
     vace = part("plan").Ask(prompt="Add snow", door="VACE", vace=str(WORK))
-    assert part("plan").model_of(vace) == f"vace:{WORK}"
+    assert part("plan").asked_model(vace) == f"vace:{WORK}"
     ask = part("plan").Ask(prompt="Add snow", range="SELECTION")
     (ticket,) = part("plan").plan(scene, [plate, marker], ask)
     assert ticket.visible == [2, 4] and ticket.recipe["frames"] == "1002-1003" and ticket.state == "submit"
@@ -446,7 +446,7 @@ def case_refusals():
         getattr(bpy.app.handlers, name).clear()
     assert seen == [True, True] and not session.paused(), seen
     bpy.ops.vera.test_service()
-    assert session.words.startswith("Works: "), session.words
+    assert part("preferences").last_test.words.startswith("Works: "), part("preferences").last_test.words
     preferences = bpy.context.preferences.addons[PACKAGE].preferences
     for python, root, words in (
         (told["python"], str(WORK), "holds no folder 'core'"), ("/nowhere/python", "", "no such file"),
@@ -454,7 +454,7 @@ def case_refusals():
     ):  # fmt: skip
         preferences.python, preferences.root = python, root
         bpy.ops.vera.test_service()
-        assert words in session.words, session.words
+        assert words in part("preferences").last_test.words, part("preferences").last_test.words
 
 
 def input_of(strip):

@@ -106,9 +106,10 @@ def read_only(tmp_path):
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_zip_carries_the_core_s_client_as_it_is(zip_file):
+def test_zip_carries_the_shared_files_as_they_are(zip_file):
     with zipfile.ZipFile(zip_file) as archive:
-        assert archive.read("client.py") == (ROOT / "core" / "service" / "client.py").read_bytes()
+        for name in ("client.py", "host_rules.py"):
+            assert archive.read(name) == (ROOT / "core" / "service" / name).read_bytes()
         names = set(archive.namelist())
     assert {"blender_manifest.toml", "__init__.py", "LICENSE"} <= names
     assert "build.py" not in names and not any("/" in name for name in names)

@@ -83,7 +83,7 @@ def test_render_then_another_prompt_then_back(nuke, edit, service, tmp_path):
     job = service.jobs()[0]
     assert job["recipe"]["plate"] == str(tmp_path / "shot" / "plate.####.exr")  # the plate's own files
     assert not nuke.pictures.written
-    assert any("step 1 of 2" in words or "step 2 of 2" in words for words in nuke.tasks[0].messages)
+    assert any("generating, 1 of 2" in words or "generating, 2 of 2" in words for words in nuke.tasks[0].messages)
     assert nuke.tasks[0].progress == sorted(nuke.tasks[0].progress)
 
     first = edit["result_file"].value()
@@ -161,7 +161,7 @@ def test_cancel_then_the_service_is_killed_then_the_script_is_opened_again(nuke,
     nuke.scriptSave(script)
     edit["render"].execute()
     assert edit["folder"].value() == str(tmp_path / "vera" / "comp" / "VeraEdit1")
-    assert nuke.pump(lambda: "step" in status(edit), PATIENCE), status(edit)
+    assert nuke.pump(lambda: "generating" in status(edit), PATIENCE), status(edit)
     edit.setName("Balloon")
     edit["cancel"].execute()
     assert nuke.pump(lambda: "cancelled; press Render to go on" in status(edit), PATIENCE), status(edit)
@@ -169,11 +169,11 @@ def test_cancel_then_the_service_is_killed_then_the_script_is_opened_again(nuke,
     edit.setName("VeraEdit1")
 
     edit["render"].execute()
-    assert nuke.pump(lambda: "step" in status(edit), PATIENCE), status(edit)
+    assert nuke.pump(lambda: "generating" in status(edit), PATIENCE), status(edit)
     killed = client.discover(service.folder)["pid"]
     os.kill(killed, signal.SIGKILL)
     seen = len(nuke.tasks[-1].messages)
-    goes_on = lambda: any("step" in words for words in nuke.tasks[-1].messages[seen + 2 :])  # noqa: E731
+    goes_on = lambda: any("generating" in words for words in nuke.tasks[-1].messages[seen + 2 :])  # noqa: E731
     assert nuke.pump(goes_on, PATIENCE), status(edit)
     assert client.discover(service.folder)["pid"] != killed and edit["pending"].value() == 1
 
@@ -181,7 +181,7 @@ def test_cancel_then_the_service_is_killed_then_the_script_is_opened_again(nuke,
     nuke.scriptOpen(script)  # the old node has gone; the job goes on
     edit = nuke.toNode("VeraEdit1")
     assert edit["prompt"].value().startswith("Add a large red balloon")
-    assert nuke.pump(lambda: "v001: step" in status(edit), PATIENCE), status(edit)
+    assert nuke.pump(lambda: "v001: generating" in status(edit), PATIENCE), status(edit)
     nuke.tasks[-1].cancelled = True  # the progress window's own button
     assert nuke.pump(lambda: "cancelled" in status(edit), PATIENCE), status(edit)
     assert [p.name for p in Path(edit["folder"].value()).iterdir()] == ["v001"]

@@ -227,8 +227,9 @@ def _raised(call, *args):
 
 
 def test_what_is_built_is_whole_and_carries_the_one_client(built):
-    assert (built / "vera_nuke" / "client.py").read_bytes() == (ROOT / "core" / "service" / "client.py").read_bytes()
-    assert not (PLUGIN / "vera_nuke" / "client.py").exists()
+    for name in ("client.py", "host_rules.py"):
+        assert (built / "vera_nuke" / name).read_bytes() == (ROOT / "core" / "service" / name).read_bytes()
+        assert not (PLUGIN / "vera_nuke" / name).exists()
     names = set(zipfile.ZipFile(built.parent / "vera-nuke.zip").namelist())
     for file in built.rglob("*"):
         if file.is_file() and "__pycache__" not in file.parts:

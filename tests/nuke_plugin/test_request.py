@@ -127,55 +127,6 @@ def test_names_of_colour_spaces(nuke, name, known):
     assert color.known(name) == known
 
 
-def test_an_older_core_gets_what_it_knows_and_no_more(nuke):
-    from vera_nuke import run
-    from vera_nuke.host import VeraError
-
-    old = {
-        "plate",
-        "prompt",
-        "out",
-        "mask",
-        "frames",
-        "model",
-        "seed",
-        "steps",
-        "guidance",
-        "color_space",
-        "blend_space",
-    }
-    recipe = {"prompt": "p", "layer_space": "linear", "color_space": ""}
-    assert run.fitting(recipe, old) == {"prompt": "p"}
-    assert run.fitting(recipe, old | {"layer_space"}) == {"prompt": "p", "layer_space": "linear"}
-    for new in ({"layer_space": "ACEScg"}, {"layer_space": "linear", "region": "0,0,8,8"}):
-        with pytest.raises(VeraError, match="has no .*update Vera"):
-            run.fitting(new, old)
-
-
-@pytest.mark.parametrize(
-    "job, words, percent",
-    [
-        ({"state": "queued", "position": 2}, "waits in the queue, place 2", 0),
-        ({"stage": "start"}, "the model is being loaded", 0),
-        ({"stage": "prepare"}, "the plate is being checked", 0),
-        ({"stage": "read", "done": 24, "total": 48, "seconds_left": 0.2}, "plate read: 24 of 48, 0 s left", 6),
-        ({"stage": "denoise", "done": 3, "total": 8, "seconds_left": 12.4}, "step 3 of 8, 12 s left", 38),
-        ({"stage": "denoise", "done": 0, "total": 8}, "step 0 of 8", 10),
-        ({"stage": "lift", "done": 7, "total": 14, "seconds_left": 3}, "lifting, step 7 of 14, 3 s left", 82),
-        ({"stage": "lift", "done": 7, "total": 14, "recipe": {"model": "lift:v.mp4"}}, "lifting, step 7 of 14", 43),
-        ({"stage": "deliver", "done": 48, "total": 48, "seconds_left": 600}, "layers delivered: 48 of 48, 10 min left", 100),
-        ({"stage": "a later core's"}, "running", 0),
-        ({"stage": "denoise", "cancelling": True, "done": 3, "total": 8}, "being cancelled", 38),
-    ],
-)
-def test_a_job_in_words(nuke, job, words, percent):
-    from vera_nuke import run
-
-    none = {"stage": None, "done": None, "total": None, "seconds_left": None, "position": None, "cancelling": False}
-    job = {"state": "running", **none, **job}
-    assert (run.progress(job), run.percent(job)) == (words, percent)
-
-
 def test_a_region_is_counted_from_the_top(nuke, edit):
     edit["use_region"].setValue(True)
     edit["region"].setValue([-3, 8.5, 31.5, 40])
@@ -281,8 +232,8 @@ def test_vace_is_a_folder_and_the_prompt_says_what(nuke, edit):
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda nuke, edit: edit["door"].setValue("lift from file"), "model lift from file needs a path; choose the edited video"),
-        (lambda nuke, edit: edit["door"].setValue("VACE"), "model VACE needs a path; choose the folder of VACE's weights"),
+        (lambda nuke, edit: edit["door"].setValue("lift from file"), "the edited video is not named; choose it"),
+        (lambda nuke, edit: edit["door"].setValue("VACE"), "the folder of VACE's weights is not named; choose it"),
         (lambda nuke, edit: edit.setInput(0, None), "there is no plate; connect one"),
         (lambda nuke, edit: edit["prompt"].setValue(" \n "), "the prompt is empty; write what should change"),
         (lambda nuke, edit: nuke._view_names.append("right"), "several views is not supported yet"),

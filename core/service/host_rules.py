@@ -1,0 +1,162 @@
+"""The words and rules that every host of Vera shares, in one file of the standard library (Python >= 3.9).
+
+A host carries a copy of this file beside client.py; docs/extending/host.md says what a host must do with it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+
+# What makes an edit. A host's menu may call them otherwise; the recipe's `model` is made of them by `model_of`.
+VERA, VACE, LIFT = "vera", "vace", "lift"
+_NAMED = {VACE: "the folder of VACE's weights", LIFT: "the edited video"}
+LIFT_PROMPT = "Lift the edit"  # a lift needs no prompt, but a layer has a name
+
+# Share of a whole job, in percent, that each stage takes; the denoising is the longest. Where a layer is lifted
+# from a file nothing is denoised, and the lift is nearly all of it.
+_STAGES = {
+    "start": (0, 1),
+    "prepare": (1, 2),
+    "read": (2, 10),
+    "denoise": (10, 80),
+    "lift": (80, 85),
+    "deliver": (85, 100),
+}
+_STAGES_OF_A_LIFT = {**_STAGES, "denoise": (10, 10), "lift": (10, 85)}
+_DOING = {"read": "reading", "denoise": "generating", "lift": "lifting", "deliver": "writing"}
+_PREPARING = {"start": "loading the model", "prepare": "checking the plate"}
+# What a recipe makes where a field is left out: an older service need not know the field to do this.
+_MADE_ANYWAY = {
+    "layer_space": "linear",
+    "blend_space": "linear",
+    "layer_mode": "auto",
+    "exposure": "auto",
+    "keep": False,
+}
+_MAY_BE_LEFT_OUT = ("keep",)  # changes no pixel: an older service goes without
+
+
+class RefusedError(Exception):
+    """One line for the user: what, where, the fix."""
+
+
+def progress_words(job: dict) -> str:
+    """What a job of the service is doing, for people: "generating, 3 of 8, 12 s left"."""
+    if job.get("cancelling"):
+        return "cancelling"
+    if job["state"] == "queued":
+        return f"in the queue, place {job['position']}" if job.get("position") else "in the queue"
+    if job["state"] != "running":
+        return job["state"]
+    stage, total, left = str(job.get("stage")), job.get("total"), job.get("seconds_left")
+    if stage in _DOING:
+        count = f", {job.get('done') or 0} of {total}" if total else ""
+        return _DOING[stage] + count + (f", {duration(left)} left" if left else "")
+    return _PREPARING.get(stage, "running")
+
+
+def percent(job: dict) -> int:
+    """How far the whole job is, 0 to 100."""
+    if job.get("state") == "done":
+        return 100
+    model = (job.get("recipe") or {}).get("model") or ""
+    stages = _STAGES_OF_A_LIFT if model.startswith(LIFT + ":") else _STAGES
+    low, high = stages.get(str(job.get("stage")), (0, 2))
+    total, done = job.get("total") or 0, job.get("done") or 0
+    share = min(1.0, max(0.0, done / total)) if total > 0 else 0.0
+    return int(low + (high - low) * share)
+
+
+def duration(seconds: float) -> str:
+    """In words: seconds below 90, then minutes, then hours."""
+    if seconds < 90:
+        return f"{math.floor(seconds + 0.5)} s"
+    minutes = math.floor(seconds / 60 + 0.5)
+    return f"{minutes} min" if minutes < 90 else f"{math.floor(minutes / 60 + 0.5)} h"
+
+
+def model_of(way: str, name: str, path: str) -> str:
+    """The recipe's `model`. way: VERA, VACE or LIFT. name: of a Vera, path: of weights or of the edited video.
+
+    Raises RefusedError.
+    """
+    if way == VERA:
+        return name.strip() or "mini"
+    if not path.strip():
+        raise RefusedError(f"{_NAMED[way]} is not named; choose it, or the model Vera")
+    return f"{way}:{path.strip()}"
+
+
+def prompt_of(way: str, text: str) -> str:
+    """The prompt on one line. Raises RefusedError."""
+    prompt = " ".join(text.split()) or (LIFT_PROMPT if way == LIFT else "")
+    if not prompt:
+        raise RefusedError("the prompt is empty; write what should change")
+    return prompt
+
+
+def keeps(model: str) -> bool:
+    """Whether a job should keep what it generated, so that another blending or working space is delivered from it.
+
+    Where a layer is lifted nothing is generated.
+    """
+    return not model.startswith((LIFT + ":", VACE + ":"))
+
+
+def fitting(recipe: dict, known: set) -> dict:
+    """The recipe in the fields that a service knows; empty values are left out.
+
+    An older service may lack fields: those that say what it makes anyway are left out too. Raises RefusedError for
+    what it cannot do.
+    """
+    fits = {}
+    for name, value in recipe.items():
+        if value is None or value == "" or value == []:
+            continue
+        if name in known:
+            fits[name] = value
+        elif name not in _MAY_BE_LEFT_OUT and _MADE_ANYWAY.get(name) != value:
+            words = f"this version of the core has no {name.replace('_', ' ')} ({value})"
+            raise RefusedError(f"{words}; update Vera, or do without")
+    return fits
+
+
+def layer_file(frame: int) -> str:
+    """The name of a frame in a delivery's folder `edit`."""
+    return f"edit.{'-' if frame < 0 else ''}{abs(frame):04d}.exr"
+
+
+def frames_in_words(frames: list) -> str:
+    """Few words for a list of frames: "frame 1003", "frames 1003, 1004, 1005, ... (12 in all)"."""
+    named = ("frames " if len(frames) > 1 else "frame ") + ", ".join(map(str, frames[:3]))
+    return named + (f", ... ({len(frames)} in all)" if len(frames) > 3 else "")
+
+
+def kept_in(out: str) -> str:
+    """The folder of what was generated for a delivery, "" if nothing was kept."""
+    folder = os.path.join(out, "kept")
+    return folder if os.path.isdir(folder) else ""
+
+
+def take_over_kept(kept: str, out: str) -> None:
+    """Give a new delivery what another one generated, so that it is delivered from there. Raises RefusedError.
+
+    Files get a second name where the disk can do that, else they are copied; links are not followed.
+    """
+    target = os.path.join(out, "kept")
+    if not os.path.isdir(kept) or os.path.exists(target):
+        return
+    try:
+        os.makedirs(out, exist_ok=True)
+        shutil.copytree(kept, target, symlinks=True, copy_function=_link)
+    except (OSError, shutil.Error) as error:
+        raise RefusedError(f"{target}: cannot be written ({error}); make room or change the rights") from None
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        shutil.copy2(source, target, follow_symlinks=False)
