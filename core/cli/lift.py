@@ -1,11 +1,11 @@
 """`vera lift`: a plate and any edited version of it in, a clean edit layer out."""
 
+import argparse
 import sys
 
 from vera.core.cli import render
-from vera.core.errors import InputError
-from vera.core.job.run import WRONG_INPUT
-from vera.core.cli.arguments import Parser
+from vera.core.cli.arguments import Parser, add_recipe_options, recipe_values
+from vera.core.recipe import EditRecipe
 
 DESCRIPTION = """\
 Finds the edit layer between a plate and any edited version of it, whatever made that: another
@@ -24,33 +24,29 @@ The recipe that is written is a job of core.render with the model lift:EDITED.
 exit codes: 0 done; 2 the input is wrong, nothing was written; 3 stopped, can be resumed; 1 our fault."""
 
 
-def parser():
+NOTE = "Lift the edit"  # the recipe's prompt, where the user gives no words
+
+
+def parser() -> Parser:
+    """The command's options: those of the table that a lift takes, and how to run it."""
     p = Parser(prog="vera lift", description=DESCRIPTION, epilog=EPILOG)
-    p.add_argument("--plate", required=True, help="the untouched frames: plate.####.exr, plate.%%04d.dpx, or a movie")
     p.add_argument("--edited", required=True, help="the edited version: a movie or a sequence, of any size")
-    p.add_argument("--out", required=True, help="folder for the results")
-    p.add_argument("--mask", help="white where the edit may be: a sequence, a movie, or one still for all frames")
-    p.add_argument("--frames", help="the plate's frames that were edited, such as 1001-1049 (default: all there are)")
-    p.add_argument("--note", default="Lift the edit", help="words to keep in the recipe")
-    p.add_argument("--color-space", help="of the plate, as for core.render")
-    p.add_argument("--blend-space", choices=("linear", "encoded"), default="linear", help="as for core.render")
-    p.add_argument("--layer-space", help="as for core.render")
+    p.add_argument("--note", default=NOTE, help="words to keep in the recipe")
+    add_recipe_options(p, "lift", leave_out=("prompt", "model"))
+    p.add_argument("--verbose", action="store_true", help="say what was chosen, and why")
     p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
+    p.set_defaults(device="auto", processes=1)
     return p
 
 
+def recipe_of(args: argparse.Namespace) -> EditRecipe:
+    """The recipe of the model lift:EDITED. Raises InputError."""
+    return EditRecipe.from_values(recipe_values(args) | {"prompt": args.note, "model": f"lift:{args.edited}"})
+
+
 def main(argv=None) -> int:
-    """As a render's: the recipe is that of the model lift:EDITED."""
-    try:
-        args = parser().parse_args(argv)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG_INPUT
-    given = ["--plate", args.plate, "--out", args.out, "--prompt", args.note, "--model", f"lift:{args.edited}"]
-    for name in ("mask", "frames", "color_space", "blend_space", "layer_space", "progress"):
-        value = getattr(args, name)
-        given += [f"--{name.replace('_', '-')}={value}"] if value is not None else []
-    return render.main(given)
+    """Run the command; returns its exit code."""
+    return render.run(parser(), recipe_of, argv)
 
 
 if __name__ == "__main__":

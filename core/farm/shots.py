@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from vera.core.errors import InputError
-from vera.core.recipe import EditRecipe, read_json, split_model
+from vera.core.recipe import EditRecipe, read_json, table
+from vera.core.recipe.paths import change_paths
 
 RULES_VERSION = "pathmapping-1.0"
 
@@ -55,8 +56,8 @@ def read_shots(paths, rules=None) -> list[Shot]:
 class Mapping:
     """Paths of the machine where a list was written to those of this one: OpenJD's path mapping rules.
 
-    Given an object of a job file, its absolute plate, mask, out and model directory are mapped; of several rules
-    that fit, the longest is taken.
+    Given an object of a job file, the absolute paths of all its fields are mapped; of several rules that fit, the
+    longest is taken.
     """
 
     def __init__(self, path):
@@ -74,14 +75,11 @@ class Mapping:
         self.rules = sorted(rules, key=lambda rule: len(rule[0].parts), reverse=True)
 
     def __call__(self, values: dict) -> dict:
-        mapped = {n: self.path(v) if n in ("plate", "mask", "out") else v for n, v in values.items()}
-        if isinstance(values.get("model"), str):
-            door, path = split_model(values["model"])
-            mapped["model"] = f"{door}:{self.path(path)}" if door else self.path(path)
-        return mapped
+        return change_paths(values, table.FIELDS, lambda path, kind: self.path(path))
 
-    def path(self, text):
-        for source, destination in self.rules if isinstance(text, str) else ():
+    def path(self, text: str) -> str:
+        """A path of this machine, or the text as it is where no rule fits."""
+        for source, destination in self.rules:
             there = type(source)(text)
             if there.is_relative_to(source):
                 return str(destination.joinpath(*there.relative_to(source).parts))

@@ -1,7 +1,8 @@
 """One task of an OpenJD job: `python -m vera.core.farm.task NAME=VALUE ...`, as the templates call it.
 
 A value is all that follows its first `=`, whatever it holds; an empty one is not given. Names:
-    plate_folder, plate, mask_folder, mask, out, and all other fields of vera.core.recipe.EditRecipe
+    plate_folder, mask_folder    what relative plates and masks are relative to
+    every field of vera.core.recipe.EditRecipe; true or false, and lists with an item a line
     shots, shot, path_mapping    a list of shots, the number (from 1) of one in it, and OpenJD's path mapping rules
     device                       as core.render's --device
 Exit codes are core.render's. Progress and status are told as OpenJD's runners read them; whatever else is
@@ -13,31 +14,44 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 from vera.core.errors import InputError
 from vera.core.progress import Progress
-from vera.core.recipe import EditRecipe
+from vera.core.recipe import EditRecipe, table
+from vera.core.recipe.parse import shown
 from vera.core.job.run import DONE, exit_status, render, stop_request
 
-NUMBERS = {"seed": int, "steps": int, "guidance": float, "cache": float, "shot": int}
-OWN_DEFAULTS = ("steps", "guidance")  # 0 leaves them to the model: OpenJD's numbers cannot be empty
 SHARES = {"read": (0, 5), "denoise": (5, 85), "deliver": (85, 100)}  # of the whole, in percent; by guess
 
 
-def values_of(arguments) -> dict:
-    """{name: value} of NAME=VALUE texts, without the empty ones. Raises InputError."""
-    values = {}
+def values_of(arguments: list[str]) -> dict[str, Any]:
+    """{name: value} of NAME=VALUE texts, without the empty ones. Raises InputError.
+
+    A number that may be left to the model or plate is left to it as 0: OpenJD's numbers cannot be empty.
+    """
+    fields = {field.name: field for field in table.FIELDS}
+    values: dict[str, Any] = {}
     for argument in arguments:
-        name, equals, value = argument.partition("=")
+        name, equals, text = argument.partition("=")
         if not equals:
-            raise InputError(f"{argument!r} is not NAME=VALUE")
-        try:
-            value = NUMBERS.get(name, str)(value) if value else ""
-        except ValueError:
-            raise InputError(f"{name} {value!r} is not a number") from None
-        if value != "" and not (name in OWN_DEFAULTS and value == 0):
-            values[name] = value
+            raise InputError(f"{shown(argument)} is not NAME=VALUE")
+        if name == "shot" and text:
+            values[name] = _whole_number(name, text)
+        elif name in fields and text:
+            value = fields[name].from_text(text)
+            if not (fields[name].optional and value in (0, ())):
+                values[name] = value
+        elif text:
+            values[name] = text
     return values
+
+
+def _whole_number(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{name} {shown(text)} is not a number") from None
 
 
 def recipe_of(values: dict) -> EditRecipe:

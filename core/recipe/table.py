@@ -12,6 +12,8 @@ from vera.core.errors import InputError
 from vera.core.recipe.field import LARGE, SAVING, Field, Part, PathKind, Row, fields_of
 from vera.core.recipe.job_file import read_json
 from vera.core.recipe.parse import (
+    ALSO,
+    EMBEDDED,
     MAX_STOPS,
     parse_also,
     parse_cuts,
@@ -71,7 +73,7 @@ class EditRecipe:
         hint="a range such as 1001-1049",
         part=Part.GENERATION,
     ))
-    model: str = field(default="mini", metadata=row(
+    model: str = field(default=EMBEDDED, metadata=row(
         help="mini (default), a full-size model's folder, vace:FOLDER, or lift:EDITED_VIDEO",
         hint="mini, a model directory, vace:DIRECTORY, or lift:VIDEO",
         path=PathKind.MODEL, part=Part.GENERATION,
@@ -98,7 +100,8 @@ class EditRecipe:
     exposure: float | str = field(default="auto", metadata=row(
         help="stops added to a plate of light before the model sees it"
         f" (from -{MAX_STOPS} to {MAX_STOPS}; default: auto)",
-        backends=_OWN, left_out="compares pictures as a display shows them", part=Part.GENERATION, read=parse_exposure,
+        backends=_OWN, left_out="compares pictures as a display shows them", part=Part.GENERATION,
+        bounds=(-MAX_STOPS, MAX_STOPS), read=parse_exposure,
     ))
     blend_space: str = field(default="linear", metadata=row(
         help="where the layer will be laid over the plate: in linear light (default), or in display-encoded values",
@@ -137,7 +140,7 @@ class EditRecipe:
     also: tuple[str, ...] = field(default=(), metadata=row(
         help="more of the layer, such as prores,png,matte: OUT/edit.mov (ProRes 4444), OUT/png (16 bit), matte.A as a"
         " second part of the EXR files",
-        metavar="LIST", read=parse_also, part=Part.DELIVERY,
+        metavar="LIST", choices=ALSO, read=parse_also, part=Part.DELIVERY,
     ))
     attention: str = field(default="dense", metadata=row(
         help="int8 and window are faster on a GPU", group=SAVING, choices=ATTENTIONS,

@@ -4,16 +4,12 @@ import hashlib
 import json
 import math
 import re
-import types
-import typing
 from dataclasses import dataclass, field
 
 from vera import __version__
-from vera.core.recipe import (
-    ALSO, ATTENTIONS, BLEND_SPACES, COMPRESSIONS, LAYER_MODES, LAYER_TYPES, MAX_SEED, OFFLOADS, WEIGHTS, EditRecipe,
-)  # fmt: skip
+from vera.core.recipe.json_schema import recipe_schema
 from vera.core.service.client import CONTRACT
-from vera.core.service.security import MAX_TEXT, Refusal
+from vera.core.service.security import Refusal
 
 MAX_WAIT = 30  # seconds of one long poll
 STATES = ("queued", "running", "done", "failed", "cancelled")
@@ -21,52 +17,13 @@ STATES = ("queued", "running", "done", "failed", "cancelled")
 _MAYBE_TEXT = {"type": ["string", "null"]}
 _MAYBE_NUMBER = {"type": ["number", "null"]}
 _MAYBE_WHOLE = {"type": ["integer", "null"]}
-_RECIPE_LIMITS = {  # beside the types, which are EditRecipe's own
-    "seed": {"minimum": 0, "maximum": MAX_SEED},
-    "steps": {"minimum": 1, "maximum": 1000},
-    "guidance": {"minimum": 0, "maximum": 30},
-    "cache": {"minimum": 0, "maximum": 1},
-    "blend_space": {"enum": list(BLEND_SPACES)},
-    "layer_mode": {"enum": list(LAYER_MODES)},
-    "layer_type": {"enum": list(LAYER_TYPES)},
-    "compression": {"enum": list(COMPRESSIONS)},
-    "also": {"items": {"type": "string", "enum": list(ALSO)}},
-    "attention": {"enum": list(ATTENTIONS)},
-    "weights": {"enum": list(WEIGHTS)},
-    "offload": {"enum": list(OFFLOADS)},
-}
-_JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", types.NoneType: "null"}
-_MOST_ITEMS = 64  # of one list
-
-
-def _schema(kind):
-    """JSON Schema of a field's annotation: plain types, lists or tuples of texts, and unions of these."""
-    parts = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    text = {"minLength": 1, "maxLength": MAX_TEXT}
-    schema, names = {}, []
-    for part in parts:
-        if typing.get_origin(part) in (list, tuple):
-            names.append("array")
-            schema |= {"maxItems": _MOST_ITEMS, "items": {"type": "string", **text}}
-        else:
-            names.append(_JSON_TYPES[part])
-            schema |= text if part is str else {}
-    return {"type": names[0] if len(names) == 1 else names, **schema}
-
-
 _WAITING = {
     "after": {"type": "string", "maxLength": 64, "description": "the revision known already"},
     "wait": {"type": "number", "minimum": 0, "maximum": MAX_WAIT, "description": "seconds to wait for another one"},
 }
 
 SCHEMAS = {
-    "Recipe": {
-        "type": "object",
-        "description": "An EditRecipe (vera.recipe/1): paths are absolute, on the service's machine.",
-        "properties": {n: _schema(t) | _RECIPE_LIMITS.get(n, {}) for n, t in typing.get_type_hints(EditRecipe).items()},
-        "required": ["plate", "prompt", "out"],
-        "additionalProperties": False,
-    },
+    "Recipe": recipe_schema(),
     "Submission": {
         "type": "object",
         "properties": {

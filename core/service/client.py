@@ -49,6 +49,12 @@ LINE_CHARACTERS = 600  # of a text from the service that is shown to people
 PICTURE_PIXELS = 2048  # width and height of a preview
 
 
+# The fields of a recipe that hold paths, and how; a test holds this equal to the recipe's table.
+PATH_FIELDS = {"plate": "pattern", "out": "folder", "mask": "pattern", "model": "model", "lora": "loras"}
+MODEL_PREFIXES = ("lift", "vace")  # of a model whose path follows the colon
+_STRENGTH = re.compile(r"(.*):([-+]?(?:\d+\.?\d*|\.\d+))")  # FILE:STRENGTH
+
+
 class ServiceError(Exception):
     """The service refused or could not be reached: one line. `status` is HTTP's, or 0."""
 
@@ -243,6 +249,23 @@ class PathMap:
         return str(path)
 
 
+def _with_paths(value, kind, change):
+    """A field's value with its paths changed; a value of another type stays, for the service to refuse."""
+    if kind == "loras" and isinstance(value, (list, tuple)):
+        return [_lora_with_path(v, change) if isinstance(v, str) else v for v in value]
+    if kind == "loras" or not isinstance(value, (str, Path)):
+        return value
+    prefix, colon, path = str(value).partition(":")
+    if kind == "model" and colon and prefix in MODEL_PREFIXES:
+        return f"{prefix}:{change(path)}"
+    return change(value)
+
+
+def _lora_with_path(text, change):
+    found = _STRENGTH.fullmatch(text)
+    return f"{change(found[1])}:{found[2]}" if found else change(text)
+
+
 class Client:
     """One service. Jobs are dictionaries as the service's OpenAPI description says (`Job`)."""
 
@@ -267,12 +290,9 @@ class Client:
     def submit(self, recipe, request=None):
         """Put a recipe into the queue. Sent again under the same `request` it is the same job."""
         recipe = {k: v for k, v in dict(recipe).items() if v is not None}
-        for name in ("plate", "mask", "out"):
-            if name in recipe:
-                recipe[name] = self.paths.to_service(recipe[name])
-        door, _, path = recipe.get("model", "").partition(":")
-        if door in ("lift", "vace"):
-            recipe["model"] = f"{door}:{self.paths.to_service(path)}"
+        for name, kind in PATH_FIELDS.items():
+            if recipe.get(name):
+                recipe[name] = _with_paths(recipe[name], kind, self.paths.to_service)
         return self._job("POST", "/v1/jobs", {"recipe": recipe, "request": request or uuid.uuid4().hex})
 
     def jobs(self):

@@ -11,12 +11,15 @@ import subprocess
 from pathlib import Path
 
 from vera.core.errors import InputError
-from vera.core.recipe import parse_lora, split_model
+from vera.core.recipe import table
+from vera.core.recipe.field import PathKind
+from vera.core.recipe.json_schema import MAX_TEXT
+from vera.core.recipe.parse import EMBEDDED
+from vera.core.recipe.paths import paths_of
 
 MAX_BODY = 64 * 1024  # bytes
 MAX_HEADERS = 16 * 1024
 MAX_DEPTH = 8
-MAX_TEXT = 4096  # characters of one path or prompt
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -131,16 +134,8 @@ def parse_json(body):
 
 
 def check_recipe(recipe, roots):
-    """Refuse paths outside the allowed folders: plate, mask, out, model and LoRAs, links followed.
-
-    Existing files of a sequence count one by one. Raises InputError.
-    """
-    paths = [(name, recipe.get(name)) for name in ("plate", "mask", "out", "model")]
-    for name, path in [*paths, *(("lora", parse_lora(text)[0]) for text in recipe.get("lora") or ())]:
-        if path is None or (name == "model" and path == "mini"):
-            continue
-        if name == "model":
-            path = split_model(path)[1]
+    """Refuse paths outside the allowed folders, of every field that holds one, links followed. Raises InputError."""
+    for name, path, _ in _paths(recipe):
         if len(path) > MAX_TEXT or _CONTROL.search(path):
             raise InputError(f"{name}: longer than {MAX_TEXT} characters, or holds control characters")
         if not Path(path).is_absolute():
@@ -151,17 +146,18 @@ def check_recipe(recipe, roots):
 
 
 def check_files(recipe, roots):
-    """As `check_recipe`, for every file that the job will read or write into. Raises InputError."""
+    """As `check_recipe`, for every file that the job will read or write into. Raises InputError.
+
+    Existing files of a sequence count one by one.
+    """
     from vera.core.plate.pattern import find_pattern
 
     check_recipe(recipe, roots)
-    door, edited = split_model(recipe.get("model") or "")
-    lifted = edited if door == "lift" else None
-    for name, given in (("plate", recipe["plate"]), ("mask", recipe.get("mask")), ("model", lifted)):
-        if given is None:
+    for name, given, kind in _paths(recipe):
+        if kind not in (PathKind.PATTERN, PathKind.LORAS):
             continue
         path = Path(given)
-        pattern = None if path.is_file() else find_pattern(path)
+        pattern = None if path.is_file() or kind is PathKind.LORAS else find_pattern(path)
         try:
             files = [path] if pattern is None else [pattern.file(frame) for frame in pattern.frames()]
         except OSError:
@@ -172,6 +168,10 @@ def check_files(recipe, roots):
                 raise InputError(f"{name} {file}: not a regular file; supply a file")
     for folder in ("edit", "composite", "kept", ".job", ".job/frames", ".job/latents"):
         _check_inside("out", Path(recipe["out"]) / folder, roots)
+
+
+def _paths(recipe) -> list[tuple[str, str, PathKind]]:
+    return [found for found in paths_of(recipe, table.FIELDS) if found[1:] != (EMBEDDED, PathKind.MODEL)]
 
 
 def _check_inside(name, path, roots):

@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from vera.core.recipe.field import Field, Row
+from vera.core.recipe.json_schema import field_schema
 from vera.core.service import api
 from vera.core.service.security import Refusal
 from tests.service.test_security import ask
@@ -108,12 +110,8 @@ def test_bodies_are_checked_against_the_description(value):
     api.check_body(move, {"before": None})
 
 
-def test_a_recipes_schema_follows_its_fields():
-    """Whatever a recipe gains is described, checked and drawn above without another word here."""
-    assert api._schema(bool) == {"type": "boolean"}
-    assert api._schema(float | None) == {"type": ["number", "null"]}
-    assert api._schema(float | str | None)["type"] == ["number", "string", "null"]
-    texts = api._schema(tuple[str, ...] | None)
+def test_a_list_of_texts_is_checked_item_by_item():
+    texts = field_schema(Field("names", (tuple,), None, Row(help="names")))
     assert texts["type"] == ["array", "null"] and texts["items"]["type"] == "string"
     api._check(["a", "b"], texts, "it")
     api._check(None, texts, "it")

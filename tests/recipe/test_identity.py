@@ -1,0 +1,50 @@
+"""The hash that a field belongs to is the one that its row names."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tests.plate.media import write_image, write_noise
+from tests.tiny import prepare, tiny_model
+from vera.core.recipe import EditRecipe
+from vera.core.recipe.field import Part
+from vera.core.recipe.table import FIELDS
+
+# Another value than the default's for each field whose content is not a file's.
+OTHER = {
+    "prompt": "Add a ball", "frames": "1", "seed": 5, "steps": 7, "guidance": 3.0, "color_space": "ACEScg", "exposure": 1.0,
+    "blend_space": "encoded", "layer_space": "ACEScg", "layer_mode": "relative", "region": "0,0,32,32", "cuts": "2",
+    "keep": True, "layer_type": "float", "compression": "piz", "also": ("png",), "attention": "window", "cache": 0.1,
+    "compile": True, "one_batch": True, "weights": "int8", "offload": "parts",
+}  # fmt: skip
+FILES = ("plate", "mask", "out", "model", "lora")
+
+
+@pytest.fixture(scope="module")
+def hashes(tmp_path_factory) -> Callable[..., tuple[str, str]]:
+    """(generation's hash, job's hash) of a recipe with these values."""
+    folder, model = tmp_path_factory.mktemp("identity"), tiny_model()
+    plates = {name: str(write_noise(folder / name, (1, 2), size=(48, 64), planted=name == "b")) for name in "ab"}
+    write_image(folder / "mask.png", np.full((48, 64, 3), 255, np.uint8))
+    needed = {"plate": plates["a"], "prompt": "Add a red ball", "out": str(folder / "out")}
+    files = {"plate": plates["b"], "mask": str(folder / "mask.png"), "out": str(folder / "other")}
+
+    def hashes(*names: str) -> tuple[str, str]:
+        values = needed | {name: files.get(name, OTHER.get(name)) for name in names}
+        job = prepare(EditRecipe(**values), "cpu", lambda name, device, **asked: model)
+        return job.delivery.generation, job.hash
+
+    return hashes
+
+
+def test_every_field_is_tried():
+    assert {f.name for f in FIELDS} == {*OTHER, *FILES}
+
+
+@pytest.mark.parametrize("field", [f for f in FIELDS if f.name not in ("model", "lora")], ids=lambda f: f.name)
+def test_a_field_changes_the_hash_that_its_row_names(hashes, field):
+    generation, job = hashes()
+    other_generation, other_job = hashes(field.name)
+    assert (other_generation != generation) == (field.row.part is Part.GENERATION)
+    assert (other_job != job) == (field.row.part is not None)
