@@ -37,6 +37,9 @@ PARTS = {
     "text_encoder": lambda raw: UMT5EncoderModel(UMT5Config.from_dict(raw)),
 }
 CARRIED = 5  # frames of a window that the next one is given to go on from
+# What VACE is handed where it is to paint, of [0, 1]: 127.5 of 255, as its authors fill masked pixels. Anything else
+# there it takes for a control signal (depth, pose) to paint by.
+GREY = 0.5
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class Vace:
         video, mask = read_plate(job, positions), (read_mask(job, positions) > 0).float()
         if before is not None:
             video[: len(before)], mask[: len(before)] = before, 0
+        video = torch.where(mask > 0, GREY, video)
         # The codec takes 4k + 1 frames; the last one is repeated, and trimmed again.
         video, mask = (pad_frames(v.transpose(0, 1)[None])[0].transpose(0, 1) for v in (video, mask.expand(-1, 3, -1, -1)))
 
@@ -158,7 +162,7 @@ def open_vace(path: str, recipe, plate, mask, device: str) -> Vace:
     steps = limits.steps if recipe.steps is None else recipe.steps
     guidance = float(limits.guidance if recipe.guidance is None else recipe.guidance)
     size = model_size(plate.width, plate.height, plate.pixel_aspect, limits.pixels, limits.multiple)
-    return Vace(root, limits, size, steps, guidance, device, f"vace {fingerprint(root)} {scheduler}")
+    return Vace(root, limits, size, steps, guidance, device, f"vace, grey to paint on, {fingerprint(root)} {scheduler}")
 
 
 def _file(job, window):

@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanVACETransformer3DModel
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanVACEPipeline, WanVACETransformer3DModel
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from vera.core.cli import render
 from vera.core.backends import lift as shot_module
+from vera.core.lifting.vace import CARRIED, GREY
 from tests.plate.media import write_image
 from vera.core.files import read_image as pixels
 
@@ -92,6 +93,27 @@ def test_the_whole_door_is_exact_where_alpha_is_zero(shot, vace, monkeypatch, ca
     manifest = json.loads((shot / "out/manifest.json").read_text())
     assert [f["frame"] for f in manifest["frames"]] == list(range(1001, 1013))
     assert (shot / "out/report.png").is_file()
+
+
+def test_it_is_handed_grey_where_it_is_to_paint_and_the_plate_elsewhere(shot, vace, monkeypatch):
+    """Random weights cannot tell; what is handed over can. Frames carried from the window before are no holes."""
+    handed, made = [], []
+
+    def listened(self, **given):
+        handed.append((given["video"][0], given["mask"][0]))
+        made.append(call(self, **given))
+        return made[-1]
+
+    call = WanVACEPipeline.__call__
+    monkeypatch.setattr(WanVACEPipeline, "__call__", listened)
+    assert run(shot, vace, "--mask", str(shot / "mask.png")) == 0
+    (first, hole), (second, later_hole) = handed
+    assert hole[:, :, :, : SIZE[1] // 3 - 1].eq(1).all() and hole[:, :, :, SIZE[1] // 3 + 1 :].eq(0).all()
+    for video, mask in handed:
+        assert video[mask > 0].eq(GREY).all() and video[mask == 0].std() > 0.1
+    carried = made[0].frames[0][-CARRIED:].clamp(0, 1).half().float()
+    assert later_hole[:CARRIED].eq(0).all() and torch.equal(second[:CARRIED], carried)
+    assert later_hole[CARRIED:].eq(1).any()
 
 
 def test_a_stop_keeps_the_windows_made_and_goes_on(shot, vace, monkeypatch):
