@@ -16,6 +16,12 @@ def choose_device(name: str) -> str:
     return ("cuda" if there else "cpu") if name == "auto" else name
 
 
+def indexed(device: str | torch.device) -> str:
+    """The device with its number: "cuda" is this process's current GPU, which libraries beside torch take for the first."""
+    device = torch.device(device)
+    return f"cuda:{torch.cuda.current_device()}" if device.type == "cuda" and device.index is None else str(device)
+
+
 def has_bfloat16_units(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 matrices in hardware.
 

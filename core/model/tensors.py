@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from vera.core.errors import InputError
+from vera.core.model.device import indexed
 
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 
@@ -26,7 +27,7 @@ class TensorFiles:
     """
 
     def __init__(self, path: Path, device="cpu", apart=()):
-        self.path, self.device = Path(path), str(device)
+        self.path, self.device = Path(path), indexed(device)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.types: dict[str, torch.dtype] = {}
         self._at: dict[str, tuple[Path, str]] = {}  # name -> (file, name in it)

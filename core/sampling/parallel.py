@@ -12,6 +12,7 @@ import math
 import signal
 import tempfile
 import weakref
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -21,8 +22,13 @@ import torch.multiprocessing as mp
 
 from vera.core.errors import InputError, OutOfMemory
 from vera.core.model.load import load_model
+from vera.core.model.offload import computing_device
 from vera.core.model.transformer import run_blocks
+from vera.core.sampling.calls import give, take
 
+# How long a process waits for the others. They may decode, deliver or encode for days meanwhile; one that dies
+# closes its connections, which ends the waiting at once.
+PATIENCE = timedelta(days=14)
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}  # cuda: not measured
 
 
@@ -119,7 +125,7 @@ class Crew:
         """As load_model. Raises InputError where the transformer cannot be shared by so many."""
         if self.followers:
             raise OutOfMemory(f"out of memory on {self.count} processes; use more of them, or give fewer frames")
-        model = load_model(name, device, **options)
+        model = load_model(name, device_of(0, device), **options)
         self._check(model.transformer, device)
         given = (self.count, name, device, options, self.speed, self.meeting.name)
         self.followers = mp.spawn(_follow, given, self.count - 1, join=False, daemon=True)
@@ -141,13 +147,14 @@ class Crew:
         if cache is not None and cache not in self.numbers:
             self.numbers[cache] = self.next = self.next + 1
         number = self.numbers.get(cache) if cache is not None else None
-        _give([*inputs], (number, list(self.numbers.values())), next(module.parameters()).device)
-        return inputs, {**named, "cache": Regions(inner=named.get("cache"))}
+        given = {name: value for name, value in named.items() if name != "cache"}
+        give((inputs, given, number, list(self.numbers.values())), computing_device(module))
+        return inputs, {**given, "cache": Regions(inner=named.get("cache"))}
 
     def __exit__(self, kind, error, trace):
         if self.followers:
             if error is None:
-                _give(None, None, None)
+                give(None, torch.device("cpu"))
                 self.followers.join()
             for process in self.followers.processes:
                 process.kill()
@@ -161,17 +168,22 @@ def _follow(index, count, name, device, options, speed, meeting):
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the leader hears it, and ends this one
     _meet(index + 1, count, device, meeting)
-    transformer = load_model(name, device, **options).transformer  # and nothing else is kept
+    transformer = load_model(name, device_of(index + 1, device), **options).transformer  # and nothing else is kept
     speed.prepare(transformer)
-    device, caches = next(transformer.parameters()).device, {}
+    device, caches = computing_device(transformer), {}
     with torch.inference_mode():
-        while (call := _take(device)) is not None:
-            inputs, (number, alive) = call
+        while (call := take(device)) is not None:
+            inputs, named, number, alive = call
             caches = {n: cache for n, cache in caches.items() if n in alive}
             if number is not None and number not in caches:
                 caches[number] = speed.new_cache()
-            transformer(*inputs, cache=Regions(inner=caches.get(number)))
+            transformer(*inputs, **named, cache=Regions(inner=caches.get(number)))
     dist.destroy_process_group()
+
+
+def device_of(rank: int, device: str) -> str:
+    """The device of one of this machine's processes; a GPU by its number, for "cuda" alone may mean the first."""
+    return f"cuda:{rank}" if device == "cuda" else device
 
 
 def _meet(rank, count, device, meeting):
@@ -180,26 +192,4 @@ def _meet(rank, count, device, meeting):
     else:
         torch.set_num_threads(max(1, torch.get_num_threads() // count))
     store = dist.FileStore(str(Path(meeting) / "store"), count)
-    dist.init_process_group(BACKENDS[device], store=store, rank=rank, world_size=count)
-
-
-def _give(tensors, note, device):
-    """A list of tensors and Nones, and a note, to all followers; None ends them."""
-    told = None if tensors is None else ([None if t is None else (t.shape, t.dtype) for t in tensors], note)
-    dist.broadcast_object_list([told], src=0, device=torch.device("cpu"))
-    for tensor in tensors or ():
-        if tensor is not None:
-            dist.broadcast(tensor.to(device).contiguous(), src=0)
-
-
-def _take(device):
-    box = [None]
-    dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
-    if box[0] is None:
-        return None
-    tensors, note = [], box[0][1]
-    for told in box[0][0]:
-        tensors.append(None if told is None else torch.empty(told[0], dtype=told[1], device=device))
-        if told is not None:
-            dist.broadcast(tensors[-1], src=0)
-    return tensors, note
+    dist.init_process_group(BACKENDS[device], store=store, rank=rank, world_size=count, timeout=PATIENCE)

@@ -1,10 +1,20 @@
 """A shot on several processes is the shot on one."""
 
+import inspect
+from dataclasses import dataclass
+from datetime import timedelta
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from vera.core.errors import InputError
+from vera.core.model import tensors
+from vera.core.model.device import indexed
+from vera.core.model.transformer import Transformer
+from vera.core.sampling import parallel
 from vera.core.sampling.parallel import Crew, shares
 from vera.core.cli.render import main
 from vera.core.sampling.latent_store import LatentFile
@@ -63,6 +73,122 @@ def test_the_cache_did_skip(shot):
 def test_what_cannot_be_shared_is_refused(shot, more, reason, capsys):
     assert render(shot, "refused", *more)[0] == 2
     assert reason in capsys.readouterr().err and not (shot / "refused").exists()
+
+
+@pytest.fixture(scope="module")
+def panned(tmp_path_factory):
+    """A plate over which the camera moves, which mini's drawing follows."""
+    folder = tmp_path_factory.mktemp("panned")
+    field = np.random.default_rng(3).integers(0, 255, (12, 40, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    for frame in range(1, 14):
+        write_image(folder / f"plate.{frame:04d}.png", field[:, 6 * frame : 6 * frame + 160])
+    return folder
+
+
+def test_two_processes_make_what_one_makes_where_the_camera_moves(panned):
+    """The drawing's views are given by name; they must reach every process."""
+    made = {}
+    for processes in "12":
+        out = panned / processes
+        given = ["--plate", f"{panned}/plate.####.png", "--prompt", "add a red balloon rising", "--out", str(out), "--keep"]
+        assert main([*given, "--device", "cpu", "--progress", "none", "--processes", processes]) == 0
+        made[processes] = LatentFile(next(out.glob("kept/layers.*.safetensors"))).read(0, 4)
+    assert made["1"].std() > 0.1 and (made["1"] - made["2"]).abs().max() < 1e-3
+
+
+@dataclass(frozen=True)
+class Given:
+    """Some inputs of a transformer to come, as one object."""
+
+    text: torch.Tensor
+    parts: dict
+
+
+def example(number):
+    return torch.arange(float(number), number + 3)
+
+
+def all_inputs():
+    """Something for every input of the transformer, by its own signature, and for some that it does not have yet."""
+    names = [name for name in inspect.signature(Transformer.forward).parameters if name not in ("self", "cache")]
+    named = {name: example(number) for number, name in enumerate(names)}
+    return named | {"conditions": Given(example(50), {"deep": [example(51), "a word", None, np.arange(3)]})}
+
+
+class Listener(torch.nn.Module):
+    """Keeps what it was called with."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, *inputs, cache=None, **named):
+        self.called = inputs, named
+
+
+def follow_and_write(rank, place):
+    from vera.core.sampling import parallel
+
+    listener = Listener()
+    parallel.load_model = lambda *given, **options: SimpleNamespace(transformer=listener)
+    parallel.Regions = lambda inner=None: inner  # of a listener there is nothing to share
+    if rank == 0:
+        parallel._meet(0, 2, "cpu", place)
+        crew = Crew(2, SpeedOptions())
+        listener.register_forward_pre_hook(crew._lead, with_kwargs=True)
+        listener(example(90), torch.ones(2, 3, dtype=torch.bfloat16), torch.empty(0, 4), **all_inputs())
+        parallel.give(None, torch.device("cpu"))
+    else:
+        parallel._follow(0, 2, "listener", "cpu", {}, SimpleNamespace(prepare=lambda transformer: None), place)
+    torch.save(listener.called, f"{place}/called-{rank}")
+
+
+def test_everything_that_the_transformer_is_given_reaches_every_process(tmp_path):
+    """Positional, named, within objects; what is forgotten here would be another picture."""
+    torch.multiprocessing.spawn(follow_and_write, (str(tmp_path),), 2)
+    leader, follower = (torch.load(tmp_path / f"called-{rank}", weights_only=False) for rank in range(2))
+    assert [t.tolist() for t in follower[0]] == [t.tolist() for t in leader[0]] and follower[0][1].dtype == torch.bfloat16
+    assert follower[0][2].shape == (0, 4)
+    given = all_inputs()
+    assert follower[1].keys() == leader[1].keys() == given.keys()
+    for name, value in given.items():
+        if name != "conditions":
+            assert torch.equal(follower[1][name], value), name
+    got = follower[1]["conditions"]
+    assert torch.equal(got.text, example(50)) and torch.equal(got.parts["deep"][0], example(51))
+    assert got.parts["deep"][1:3] == ["a word", None] and (got.parts["deep"][3] == np.arange(3)).all()
+
+
+def test_each_process_reads_its_weights_onto_its_own_gpu(shot, tmp_path, monkeypatch):
+    """"cuda" alone is the first GPU to safetensors, whatever this process's GPU is."""
+    opened, made = [], []
+
+    def spied(file, framework, device):
+        opened.append(device)
+        return safe_open(file, framework, device="cpu")
+
+    monkeypatch.setattr(tensors, "safe_open", spied)
+    monkeypatch.setattr(torch.cuda, "set_device", made.append)
+    monkeypatch.setattr(parallel.dist, "init_process_group", lambda *given, **options: None)
+    monkeypatch.setattr(parallel.dist, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(parallel.signal, "signal", lambda *given: None)
+    monkeypatch.setattr(parallel, "take", lambda device: None)
+    parallel._follow(0, 2, str(shot / "vera"), "cuda", {}, SpeedOptions(), str(tmp_path))
+    assert set(opened) == {"cuda:1"} and made == [1]
+
+
+def test_the_current_gpu_is_named_by_its_number(shot, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    assert tensors.TensorFiles(shot / "vera/transformer", "cuda").device == "cuda:3"
+    assert [indexed(d) for d in ("cuda", torch.device("cuda:1"), "cpu")] == ["cuda:3", "cuda:1", "cpu"]
+
+
+def test_waiting_for_a_process_is_no_failure(tmp_path):
+    """A leader may decode and deliver for hours between two calls."""
+    parallel._meet(0, 1, "cpu", str(tmp_path))
+    group = torch.distributed.distributed_c10d._get_default_group()
+    assert group._get_backend(torch.device("cpu")).options._timeout >= timedelta(days=7)
+    torch.distributed.destroy_process_group()
 
 
 def test_a_crew_that_is_not_needed_starts_nobody(shot):
