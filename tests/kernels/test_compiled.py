@@ -42,10 +42,11 @@ def test_hopper_specialises_in_fp16_and_without_a_tail():
     assert made.specialised
 
 
+@pytest.mark.parametrize("ragged", [True, False])
 @pytest.mark.parametrize("capability", [(8, 0), (8, 9)])
 @pytest.mark.parametrize("dim", [32, 64, 128])
-def test_older_cards_keep_tensor_cores_and_registers(capability, dim):
-    made = compiled.flash(capability, dim)
+def test_older_cards_keep_tensor_cores_and_registers(capability, dim, ragged):
+    made = compiled.flash(capability, dim, ragged)
     fits(made, capability)
     assert not made.specialised
     assert made.ptx.count("mma.sync") == made.tensor_core > 0
