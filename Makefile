@@ -1,8 +1,11 @@
-# make test: install all and pass the tests. make demo: install all and run the
-# main job on the embedded model. Everything lands in .venv and out/.
+# make demo: install what rendering needs and run the main job on the embedded model and a real clip.
+# make test: install all and pass the tests. Everything lands in .venv, build and out.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+RUNTIME := .venv/.runtime
 STAMP := .venv/.installed
+# The constraints hold inside pip's build environment too: older versions of pip take the first name, newer the second.
+INSTALL = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -c constraints.txt
 # What an editable install does not follow by itself.
 INSTALLED_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernels/native/*)
 
@@ -15,17 +18,33 @@ BPY_50 := 5.0.1
 BPY_52 := 5.2.3
 PYTHON_52 ?= python3.13
 
-.PHONY: setup test fault-test gpu-test gpu-bench bpy blender-addon demo nuke-plugin clean
+.PHONY: setup lock lock-check test fault-test gpu-test gpu-bench bpy blender-addon demo nuke-plugin clean
 
 setup: $(STAMP)
 
-# torch goes first and alone, so that nothing else chooses its build; the
-# constraints hold inside pip's build environment too.
+$(RUNTIME): $(INSTALLED_FROM)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) -e .
+	touch $(RUNTIME)
+
 $(STAMP): $(INSTALLED_FROM)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -c constraints.txt torch==2.13.0
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -c constraints.txt -e '.[test]'
-	touch $(STAMP)
+	$(INSTALL) -e '.[test]'
+	touch $(RUNTIME) $(STAMP)
+
+# Pins of everything that gets installed, and whether they can be: tools/lock.py.
+TOOLS := build/tools/bin/python
+
+$(TOOLS): constraints.txt
+	$(PYTHON) -m venv build/tools
+	$(TOOLS) -m pip install -q -c constraints.txt uv
+	touch $(TOOLS)
+
+lock: $(TOOLS)
+	$(TOOLS) tools/lock.py write $(if $(UPGRADE),--upgrade)
+
+lock-check: $(TOOLS)
+	$(TOOLS) tools/lock.py check $(EXTRAS)
 
 # Two processes, one thread each: threads of torch that wait for one another are slower than one alone.
 test: setup bpy
@@ -56,7 +75,7 @@ gpu-bench: setup
 fault-test: setup
 	VERA_FAULTS=100 VERA_FUZZ=5000 $(BIN)/python -m pytest -q tests/service tests/farm
 
-demo: setup
+demo: $(RUNTIME)
 	$(BIN)/python -m core.render demo/job.json
 
 # Needs Python alone: a zip, and a folder for NUKE_PATH, in dist/.

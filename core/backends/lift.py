@@ -15,17 +15,18 @@ import torch
 
 from vera import __version__
 from vera.core.errors import InputError, Stopped
+from vera.core.extras import require
 from vera.core.layer.blend_space import Blending, composite, find_blending, layer_for_blending
 from vera.core.layer.delivery import Delivery
 from vera.core.layer.header import Formats
 from vera.core.layer.stream import as_filmed, delivered_frames
 from vera.core.lifting import report_picture as report
-from vera.core.lifting.lift_window import STEPS, lift_clip, plate_sized
-from vera.core.lifting.read_frames import read_edited, read_mask, read_plate
-from vera.core.lifting.haze import LEAST_TOLD
 from vera.core.lifting.freed_memory import blocks_used_again
-from vera.core.lifting.matching import match_frames, refuse_other_picture, same_size
+from vera.core.lifting.haze import LEAST_TOLD
+from vera.core.lifting.lift_window import STEPS, lift_clip, plate_sized
 from vera.core.lifting.lifted_windows import KeptWindows, LiftedVideo
+from vera.core.lifting.matching import match_frames, refuse_other_picture, same_size
+from vera.core.lifting.read_frames import read_edited, read_mask, read_plate
 from vera.core.model.device import choose_device
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import DISPLAY
@@ -105,6 +106,7 @@ def prepare_lift(recipe: EditRecipe, device: str) -> LiftJob:
         formats=[formats.layer_type, formats.compression, formats.also],
     )
     if door == "vace":
+        require(f"model '{recipe.model}'", "diffusers", "transformers")
         from vera.core.lifting.vace import open_vace  # diffusers takes seconds to import: only those who want it wait
 
         vace = open_vace(path, recipe, plate, mask, choose_device(device))

@@ -5,9 +5,10 @@ import sys
 import traceback
 from contextlib import redirect_stdout
 
-from vera.core.errors import InputError, Stopped
-from vera.core.farm.shots import read_shots
 from vera.core.cli.arguments import Parser
+from vera.core.errors import InputError, Stopped
+from vera.core.extras import require
+from vera.core.farm.shots import read_shots
 from vera.core.job.run import exit_status, stop_request
 
 DESCRIPTION = """\
@@ -60,12 +61,8 @@ def farm(args) -> int:
     """Render what was asked for and say how it went; returns the exit code. Raises InputError."""
     check(args)
     shots = read_shots(args.shots)
-    try:
-        from vera.core.farm import engine
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise InputError("Ray is not installed here; pip install 'vera-edit[farm]'") from None
+    require("vera farm", "ray")
+    from vera.core.farm import engine
     from vera.core.farm.report import Report
 
     report = Report(shots, args.progress)

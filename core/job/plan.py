@@ -6,19 +6,18 @@ The same choice is made by itself where a render on CUDA leaves --weights and --
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 from vera.core.errors import InputError
+from vera.core.extras import missing, require
 from vera.core.model.codec import latent_frames
 from vera.core.model.config import PRESETS, TransformerConfig
 from vera.core.model.footprint import GIB, decoding_bytes, denoising_bytes, encoding_bytes, weight_bytes
 from vera.core.model.load import Limits, described
 from vera.core.model.quantise import quietly
 from vera.core.plate.fit import model_size
-from vera.core.recipe import OFFLOADS, WEIGHTS
 
 LEAST_WINDOW = 9  # frames: in shorter ones there is little but overlap
 # Of these what comes first is taken first: first what changes nothing in the picture but rounding.
@@ -142,6 +141,7 @@ class Planner:
 
 def wans_parts():
     """Wan2.1's codec and text encoder on the meta device."""
+    require("planning for full-size models", "diffusers", "transformers")
     with quietly():
         from diffusers import AutoencoderKLWan
         from transformers import UMT5Config, UMT5EncoderModel
@@ -156,7 +156,7 @@ def wans_parts():
 def lacking(weights: str, offload: str) -> str | None:
     """The library that this way needs and that is not installed; None where all is there."""
     needed = {"fp8": "torchao", "int8": "torchao"}.get(weights), "accelerate" if offload == "blocks" else None
-    return next((name for name in needed if name and find_spec(name) is None), None)
+    return missing(*filter(None, needed))
 
 
 def host_memory() -> int | None:

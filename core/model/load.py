@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from vera.core.errors import InputError
+from vera.core.extras import require
 from vera.core.model.codec import Codec, WanCodec
 from vera.core.model.config import PRESETS, TransformerConfig
 from vera.core.model.lora import Loras
@@ -162,6 +163,7 @@ def unknown_model(name: str) -> InputError:
 
 def described(root: Path):
     """A Vera directory's configuration, limits, codec and text encoder, both without weights. Raises InputError."""
+    require(f"model '{root}'", "diffusers", "transformers")
     with quietly():
         from diffusers import AutoencoderKLWan
         from transformers import UMT5Config, UMT5EncoderModel

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vera.core.errors import InputError
+from vera.core.extras import require
 from vera.core.model.config import BRANCHES
 from vera.core.model.tensors import TensorFiles, listed
 from vera.core.model.wan.checkpoint import own_name, wan_name
@@ -224,10 +225,9 @@ def merge_lora(transformer: nn.Module) -> None:
 
 
 def _inject(transformer, pattern, rank, alpha):
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError:
-        raise InputError("training LoRA needs PEFT; pip install 'vera-edit[full-size]'") from None
+    require("training LoRA", "peft")
+    from peft import LoraConfig, inject_adapter_in_model
+
     if getattr(transformer, "peft_config", None):
         raise InputError("this model has adapters already; merge them first")
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern), transformer)

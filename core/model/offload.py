@@ -5,11 +5,10 @@ which come and go at every step: through diffusers' group offloading, the next o
 """
 
 from contextlib import contextmanager
-from importlib.util import find_spec
 
 import torch
 
-from vera.core.errors import InputError
+from vera.core.extras import require
 from vera.core.model.codec import Codec
 from vera.core.model.quantise import quietly
 
@@ -75,9 +74,7 @@ class VisitingCodec(Codec):
 
 def offload_blocks(transformer, device):
     """Keep a Transformer, on the CPU, there: each block is on the device while it works. Raises InputError."""
-    if find_spec("accelerate") is None:
-        raise InputError("--offload blocks needs accelerate; pip install 'vera-edit[full-size]', or use --offload parts")
-
+    require("--offload blocks", "accelerate", "diffusers", otherwise="use --offload parts")
     with quietly():
         from diffusers.hooks import apply_group_offloading
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from vera.core.errors import InputError
+from vera.core.extras import require
 
 KINDS = ("fp8", "int8")
 
@@ -32,11 +32,10 @@ def quietly():
 
 def quantiser(kind: str):
     """A function that puts a linear layer's weight into 8 bits, in place. Raises InputError without torchao."""
-    try:
-        with quietly():
-            from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
-    except ImportError:
-        raise InputError(f"--weights {kind} needs torchao; pip install 'vera-edit[full-size]', or leave it out") from None
+    require(f"--weights {kind}", "torchao", otherwise="leave it out")
+    with quietly():
+        from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
+
     config = {"int8": Int8WeightOnlyConfig, "fp8": Float8WeightOnlyConfig}[kind]()
     return lambda linear: quantize_(linear, config)
 

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from vera.core.job import memory
-from vera.core.job import plan
+from tests.plate.media import write_sequence
+from vera.core.cli import plan as plan_command
 from vera.core.errors import InputError
+from vera.core.job import memory, plan
+from vera.core.job.plan import GIB, WAYS, Geometry, Planner
 from vera.core.model.config import TransformerConfig
 from vera.core.model.footprint import LiveBytes, decoding_bytes, denoising_bytes, encoding_bytes, weight_bytes
 from vera.core.model.load import Limits
 from vera.core.model.transformer import Transformer
-from vera.core.job.plan import GIB, WAYS, Geometry, Planner
 from vera.core.recipe import EditRecipe
-from tests.plate.media import write_sequence
 
 SMALL = TransformerConfig(dim=128, heads=4, layers=3, ffn_dim=512, text_dim=64, freq_dim=32)
 
@@ -142,7 +142,7 @@ def test_what_was_asked_for_is_kept_and_what_is_missing_left_out(planner, monkey
     assert planner.ways("int8") == [("int8", "parts"), ("int8", "blocks")]
     assert planner.ways("fp8", "parts") == [("fp8", "parts")] and len(planner.ways("fp8")) == 3
     assert planner.ways("bf16", "none") == [("bf16", "none")]
-    monkeypatch.setattr(plan, "find_spec", lambda name: None)
+    monkeypatch.setattr("vera.core.extras.find_spec", lambda name: None)
     assert planner.ways() == [("bf16", "none"), ("bf16", "parts")]
 
 
@@ -166,18 +166,18 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Geometry, "of", lambda name: geometry)
     for name in ("decoding_bytes", "encoding_bytes"):  # have a test of their own
         monkeypatch.setattr(plan, name, lambda *given: 0)
-    assert plan.main(["--model", "1.3b", "--size", "1920x1080", "--frames", "20", "--memory", "24"]) == 0
+    assert plan_command.main(["--model", "1.3b", "--size", "1920x1080", "--frames", "20", "--memory", "24"]) == 0
     told = capsys.readouterr().out
     assert "848x480, 20 frames (6 latent ones) at once" in told and told.count("fits") == 5
     assert "chosen for 24 GiB: --weights bf16 --offload none, windows of 20 frames:" in told
-    assert plan.main(["--memory", "0.01"]) == 1 and "nothing fits 0.01 GiB" in capsys.readouterr().out
+    assert plan_command.main(["--memory", "0.01"]) == 1 and "nothing fits 0.01 GiB" in capsys.readouterr().out
 
 
 def test_wrong_arguments(capsys):
-    assert plan.main(["--model", "nonsense", "--memory", "24"]) == 2
+    assert plan_command.main(["--model", "nonsense", "--memory", "24"]) == 2
     assert "neither a model directory nor 1.3b" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        plan.main(["--size", "1920"])
+        plan_command.main(["--size", "1920"])
     with pytest.raises(InputError):
         Geometry.of("mini")
 

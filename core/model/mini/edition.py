@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from vera.core.errors import InputError
+from vera.core.extras import require
 from vera.core.model.codec import WanCodec
 from vera.core.model.config import TransformerConfig
 from vera.core.model.load import Limits, Model
@@ -79,6 +80,7 @@ def empty_codec(path: Path):
     config = _metadata(path).get("vae")
     if config is None:
         return MiniCodec()
+    require(str(path), "diffusers")
     from diffusers import AutoencoderKLWan  # slow to import; only such a codec needs it
 
     return WanCodec(AutoencoderKLWan.from_config(json.loads(config)))

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from vera.core.errors import InputError
+from vera.core.extras import require
 from vera.core.model.quantise import quietly
 from vera.core.model.save import write_shards
 from vera.core.model.tensors import TensorFiles, check_shapes
@@ -73,6 +74,7 @@ def tensors_of(file: Path) -> Mapping[str, torch.Tensor]:
 
 
 def codec_writer(file: Path):
+    require(str(file), "diffusers")
     with quietly():
         from diffusers import AutoencoderKLWan
         from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
@@ -90,6 +92,7 @@ def codec_writer(file: Path):
 
 
 def text_writer(file: Path, shard_bytes: int):
+    require(str(file), "transformers")
     from transformers import UMT5EncoderModel
 
     stored = tensors_of(file)

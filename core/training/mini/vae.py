@@ -17,11 +17,12 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vera.core.data.engine.clips import SPAN
 from vera.core.errors import InputError
+from vera.core.extras import require
 from vera.core.model.codec import SPACE_STRIDE, TIME_STRIDE, WanCodec, no_past
 from vera.core.model.device import mixed_precision
 from vera.core.model.mini.edition import CODEC, save_codec
-from vera.core.training.mini.codec import layers_of
 from vera.core.training.curve import draw_curves
+from vera.core.training.mini.codec import layers_of
 from vera.core.training.mini.samples import codec_sheet
 from vera.core.training.state import Ema, load_state, log_line, save_state, trapezoid
 
@@ -121,6 +122,7 @@ def new_codec(geometry: dict) -> WanCodec:
     colours enter louder than grey, and the posterior is narrow, for a unit deviation would drown latents that
     are still small.
     """
+    require("training a VAE", "diffusers")
     from diffusers import AutoencoderKLWan
 
     patch = geometry.get("patch_size") or 1
