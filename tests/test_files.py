@@ -1,117 +1,220 @@
 import json
-import subprocess
+import os
 import sys
-from pathlib import Path
 
-import numpy as np
-import OpenImageIO as oiio
 import pytest
 
-from vera.core import files as exact_file
+from vera.core import files
+from vera.core.files import Either, FileLock, JsonError, JsonLimits, LockHeldError
 
 
-def spec_for(pixels, kind):
-    return oiio.ImageSpec(pixels.shape[1], pixels.shape[0], pixels.shape[2], kind)
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
-def noise(shape=(40, 50, 4)):
-    return np.random.default_rng(0).random(shape).astype(np.float16)
-
-
-def test_every_half_is_kept(tmp_path):
-    bits = np.arange(65536, dtype=np.uint16).reshape(256, 64, 4)
-    spec = spec_for(bits, "half")
-    spec.attribute("compression", "zip")
-    exact_file.write_image(tmp_path / "a.exr", bits.view(np.float16), spec)
-    assert np.array_equal(exact_file.read_image(tmp_path / "a.exr").view(np.uint16), bits)
-    assert [p.name for p in tmp_path.iterdir()] == ["a.exr"]
-
-
-def test_a_format_that_changes_the_pixels_is_noticed(tmp_path):
-    spec = spec_for(noise(), "half")
-    spec.attribute("compression", "dwaa")
-    with pytest.raises(OSError, match="does not read back"):
-        exact_file.write_image(tmp_path / "a.exr", noise(), spec)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("call", ["open", "write_image", "close"])
-def test_each_failing_call_of_the_writer_is_noticed(tmp_path, monkeypatch, call):
-    """A full disk fails write_image and then lets close succeed, or only close fails."""
-    old = np.zeros((4, 4, 3), np.float16)
-    exact_file.write_image(tmp_path / "a.exr", old, spec_for(old, "half"))
-
-    class Output:
-        def __init__(self, real):
-            self.real = real
-
-        def __getattr__(self, name):
-            do = getattr(self.real, name)
-            return (lambda *a: do(*a) and False) if name == call else do
-
-    create = oiio.ImageOutput.create
-    fake = type("ImageOutput", (), {"create": staticmethod(lambda p: Output(create(p)))})
-    monkeypatch.setattr(exact_file.oiio, "ImageOutput", fake)
-    with pytest.raises(OSError, match="a.part.exr: could not be written.*are free"):
-        exact_file.write_image(tmp_path / "a.exr", noise(), spec_for(noise(), "half"))
-    assert [p.name for p in tmp_path.iterdir()] == ["a.exr"]
-    assert np.array_equal(exact_file.read_image(tmp_path / "a.exr"), old)
-
-
-@pytest.mark.parametrize("damage", ["cut", "flip"])
-def test_what_the_disk_lost_is_noticed(tmp_path, monkeypatch, damage):
-    """The writer says all is well, the file is not."""
-    write = exact_file._write
-
-    def lossy(path, pixels, spec):
-        write(path, pixels, spec)
-        content = bytearray(path.read_bytes())
-        if damage == "cut":
-            del content[len(content) // 2 :]
-        else:
-            content[-100] ^= 1
-        path.write_bytes(content)
-
-    monkeypatch.setattr(exact_file, "_write", lossy)
-    spec = spec_for(noise(), "half")
-    spec.attribute("compression", "zip" if damage == "cut" else "none")
-    with pytest.raises(OSError):
-        exact_file.write_image(tmp_path / "a.exr", noise(), spec)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes there")
-@pytest.mark.parametrize("name, kind", [("a.exr", "half"), ("a.tif", "half"), ("a.dpx", "uint16"), ("a.png", "uint16")])
-def test_a_disk_that_really_refuses(tmp_path, name, kind):
-    """The system's own limit: writes past 20 kB fail, as they do on a full disk."""
-    program = f"""
-import resource, signal, pathlib, numpy as np, OpenImageIO as oiio
-from vera.core.files import write_image
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
-pixels = np.random.default_rng(0).integers(0, 15000, (128, 128, 3), np.uint16)
-pixels = pixels.view(np.float16) if {kind!r} == "half" else pixels
-write_image(pathlib.Path({str(tmp_path)!r}) / {name!r}, pixels, oiio.ImageSpec(128, 128, 3, {kind!r}))
-"""
-    root = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root)
-    assert done.returncode != 0 and "OSError" in done.stderr
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_broken_file_does_not_read_as_pixels(tmp_path):
-    path = tmp_path / "a.exr"
-    exact_file.write_image(path, noise((200, 200, 4)), spec_for(noise((200, 200, 4)), "half"))
-    path.write_bytes(path.read_bytes()[:-5000])
-    for broken in (path, tmp_path / "none.exr"):
-        with pytest.raises(OSError, match=broken.name):
-            exact_file.read_image(broken)
+# ---- Writing --------------------------------------------------------------------------
 
 
 def test_json_is_whole_or_absent(tmp_path):
     path = tmp_path / "a.json"
-    exact_file.write_json(path, {"größe": [1, 2]})
+    files.write_json(path, {"größe": [1, 2]})
     with pytest.raises(TypeError):
-        exact_file.write_json(path, {"no JSON": object()})
+        files.write_json(path, {"no JSON": object()})
     assert json.loads(path.read_text(encoding="utf-8")) == {"größe": [1, 2]}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.fixture
+def precious(tmp_path):
+    """A file outside, which no link may let a write reach."""
+    (tmp_path / "out").mkdir()
+    file = tmp_path / "precious.txt"
+    file.write_text("precious")
+    return file
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.part.json"])
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_link_in_the_place_of_a_file_is_replaced_and_never_followed(tmp_path, precious, name, link):
+    link(precious, tmp_path / "out" / name)
+    files.write_json(tmp_path / "out/a.json", [1])
+    assert precious.read_text() == "precious" and names(tmp_path / "out") == ["a.json"]
+    assert not (tmp_path / "out/a.json").is_symlink() and json.loads((tmp_path / "out/a.json").read_text()) == [1]
+
+
+def test_a_part_that_becomes_a_link_meanwhile_is_not_taken(tmp_path, precious):
+    with pytest.raises(OSError, match="link"):
+        with files.replacing(tmp_path / "out/a.json") as part:
+            part.unlink()
+            part.symlink_to(precious)
+    assert precious.read_text() == "precious" and names(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("place", ["png", "png/deeper"])
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_a_folder_is_not_made_through_a_link_or_a_file(tmp_path, place, kind):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / place).parent.mkdir(parents=True)
+    if kind == "link":
+        (tmp_path / "out" / place).symlink_to(tmp_path / "elsewhere")
+    else:
+        (tmp_path / "out" / place).write_text("")
+    with pytest.raises(NotADirectoryError):
+        files.make_folder(tmp_path / "out", "png/deeper/still")
+    assert names(tmp_path / "elsewhere") == []
+
+
+def test_a_folder_that_is_reached_through_a_link_is_the_users_own_choice(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    files.make_folder(tmp_path / "out", "png")
+    assert names(tmp_path / "disk") == ["png"]
+
+
+# ---- Reading --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, problem",
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff{}", "not UTF-8"),
+        (b'"\\ud800"', "not UTF-8"),
+        (b'{"a": 1, "a": 2}', "'a' is there twice"),
+        (b"[" * 50 + b"]" * 50, "deeper than 32"),
+        (b"[" * 100_000, "deeper than 32"),
+        (b'{"a":' * 100_000, "deeper than 32"),
+        (b"9" * 5000, "5000 digits"),
+        (b"0." + b"9" * 5000, "5002 digits"),
+        (b"NaN", "NaN"),
+        (b"[-Infinity]", "Infinity"),
+        (b"1e999", "not a finite number"),
+        (b'"' + b"x" * 200 + b'"', "larger than 150 bytes"),
+    ],
+)  # fmt: skip
+def test_json_that_no_good_file_holds_is_refused_in_one_short_line(tmp_path, text, problem):
+    (tmp_path / "a.json").write_bytes(text)
+    limits = JsonLimits(bytes=150) if len(text) < 250 else JsonLimits()
+    with pytest.raises(JsonError, match=problem) as refused:
+        files.read_json(tmp_path / "a.json", limits=limits)
+    assert len(str(refused.value)) < 120 and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", [b"[" * 32 + b"]" * 32, b"9" * 40, b'{"a": {"a": 1}}', '"ü"'.encode()])
+def test_json_within_the_limits_is_read(tmp_path, text):
+    (tmp_path / "a.json").write_bytes(text)
+    assert files.read_json(tmp_path / "a.json") == json.loads(text)
+
+
+SHAPE = {"n": int, "x?": float, "names": [str], "who?": Either(str, type(None)), "deep?": {"b": bool}}
+
+
+@pytest.mark.parametrize(
+    "value, problem",
+    [
+        ([], "it is not an object"),
+        ({"names": []}, "n is missing"),
+        ({"n": True, "names": []}, "n is not a whole number: True"),
+        ({"n": 1.0, "names": []}, "n is not a whole number: 1.0"),
+        ({"n": "../../pwned", "names": []}, "n is not a whole number"),
+        ({"n": 1, "names": "ab"}, "names is not an array"),
+        ({"n": 1, "names": ["a", 2]}, r"names\[1\] is not text: 2"),
+        ({"n": 1, "names": [], "x": "1"}, "x is not a number"),
+        ({"n": 1, "names": [], "who": 3}, "who is not text or null"),
+        ({"n": 1, "names": [], "deep": {}}, "deep.b is missing"),
+        ({"n": "x" * 10**7, "names": []}, "n is not a whole number: 'xxx"),
+    ],
+)
+def test_a_value_of_another_shape_is_refused_by_its_place(value, problem):
+    with pytest.raises(JsonError, match=problem) as refused:
+        files.check_shape(value, SHAPE)
+    assert len(str(refused.value)) < 120
+
+
+@pytest.mark.parametrize("more", [{}, {"x": 1}, {"x": 0.5}, {"who": None}, {"who": "me"}, {"unknown": []}])
+def test_a_value_of_the_shape_is_taken(more):
+    files.check_shape({"n": 1, "names": ["a"], **more}, SHAPE)
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "fifo", "absent"])
+def test_only_regular_files_are_read(tmp_path, kind):
+    place = tmp_path / "a.json"
+    if kind == "link":
+        (tmp_path / "other.json").write_text("[]")
+        place.symlink_to(tmp_path / "other.json")
+    elif kind == "folder":
+        place.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(place)
+    assert not files.is_regular(place)
+    for read in (files.read_json, files.read_sealed_json, files.file_digest):
+        with pytest.raises(OSError):
+            read(place)
+    assert files.read_json_or(place, 7) == 7
+
+
+def test_a_link_is_read_where_the_user_named_it(tmp_path):
+    (tmp_path / "other.json").write_text("[]")
+    (tmp_path / "a.json").symlink_to(tmp_path / "other.json")
+    assert files.read_json(tmp_path / "a.json", follow_links=True) == []
+
+
+def test_sealed_json_notices_every_changed_byte(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_sealed_json(path, {"frame": 1001, "mean": 0.1, "words": "grün", "none": None})
+    whole = path.read_bytes()
+    assert files.read_sealed_json(path)["frame"] == 1001
+    for place in range(len(whole)):
+        for change in (1, 0x20):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ change]) + whole[place + 1 :])
+            with pytest.raises(JsonError):
+                files.read_sealed_json(path)
+    for damaged in (whole[:-1], whole + b" ", b"", whole.replace(b"1001", b"1002")):
+        path.write_bytes(damaged)
+        with pytest.raises(JsonError):
+            files.read_sealed_json(path)
+
+
+def test_sealed_json_holds_no_nan(tmp_path):
+    with pytest.raises(ValueError):
+        files.write_sealed_json(tmp_path / "a.json", {"mean": float("nan")})
+    assert names(tmp_path) == []
+
+
+# ---- Locks ------------------------------------------------------------------------------
+
+
+def test_a_lock_has_one_holder_and_says_who(tmp_path):
+    lock = FileLock(tmp_path / "lock", "process 7 on here")
+    with pytest.raises(LockHeldError, match="process 7 on here") as held:
+        FileLock(tmp_path / "lock")
+    assert held.value.holder == "process 7 on here"
+    lock.release(remove=True)
+    assert names(tmp_path) == []
+    FileLock(tmp_path / "lock").release()
+
+
+def test_a_lock_whose_file_was_removed_is_not_taken(tmp_path, monkeypatch):
+    """Between opening and locking, its holder ended and removed it: the file that others see is another."""
+    first, lock = FileLock(tmp_path / "lock"), files._lock
+
+    def removed_meanwhile(descriptor):
+        monkeypatch.setattr(files, "_lock", lock)
+        first.release(remove=True)
+        lock(descriptor)
+
+    monkeypatch.setattr(files, "_lock", removed_meanwhile)
+    second = FileLock(tmp_path / "lock")
+    assert names(tmp_path) == ["lock"]
+    with pytest.raises(LockHeldError):
+        FileLock(tmp_path / "lock")
+    second.release()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_lock_is_not_taken_through_a_link(tmp_path, precious):
+    (tmp_path / "out/.lock").symlink_to(precious)
+    with pytest.raises(OSError):
+        FileLock(tmp_path / "out/.lock", "me")
+    assert precious.read_text() == "precious"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vera.core.backends import generate as way
-from vera.core.files import read_image as read
+from vera.core.layer.image_file import read_image as read
 from vera.core.plate.color_space import find_space
 from tests.plate.kinds import KINDS, Kind
 from tests.plate.media import grey_levels, write_image, write_movie

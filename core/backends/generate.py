@@ -21,7 +21,7 @@ from vera.core.sampling.shots import encoded_shots, generated_shots, room_for_la
 from vera.core.layer.blend_space import Blending, Change, composite, find_blending, layer_for_blending
 from vera.core.layer.delivery import Delivery
 from vera.core.layer.foreground import clean_color
-from vera.core.layer.header import Formats
+from vera.core.layer.outputs.output import Formats
 from vera.core.layer.matte import clean_alpha, refine_alpha, steady
 from vera.core.layer.relative import relative_share
 from vera.core.layer.stream import as_filmed, delivered_frames
@@ -131,7 +131,7 @@ def prepare(recipe: EditRecipe, device: str, load=load_model) -> Job:
         blend_space=recipe.blend_space,
         layer_space=[blending.space.config, blending.space.name],
         layer_mode=recipe.layer_mode,
-        formats=[formats.layer_type, formats.compression, formats.also],
+        formats=[formats.layer_type, formats.compression, formats.extra_outputs],
     )
     delivery = Delivery(Path(recipe.out), plate, recipe.to_json(), job_hash, blending, color, generation, formats)
     size = model_size(region.width, region.height, plate.pixel_aspect, model.limits.pixels, model.limits.multiple)

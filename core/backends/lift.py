@@ -18,7 +18,7 @@ from vera.core.errors import InputError, Stopped
 from vera.core.extras import require
 from vera.core.layer.blend_space import Blending, composite, find_blending, layer_for_blending
 from vera.core.layer.delivery import Delivery
-from vera.core.layer.header import Formats
+from vera.core.layer.outputs.output import Formats
 from vera.core.layer.stream import as_filmed, delivered_frames
 from vera.core.lifting import report_picture as report
 from vera.core.lifting.freed_memory import blocks_used_again
@@ -103,7 +103,7 @@ def prepare_lift(recipe: EditRecipe, device: str) -> LiftJob:
         space=[color.space.config, color.space.name],
         blend_space=recipe.blend_space,
         layer_space=[blending.space.config, blending.space.name],
-        formats=[formats.layer_type, formats.compression, formats.also],
+        formats=[formats.layer_type, formats.compression, formats.extra_outputs],
     )
     if door == "vace":
         require(f"model '{recipe.model}'", "diffusers", "transformers")

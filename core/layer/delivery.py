@@ -5,40 +5,45 @@
     DIR/png/edit.####.png, edit.mov   on request: the layer, straight and encoded
     DIR/recipe.json                   what was asked for; written first
     DIR/preview.mp4, contact_sheet.png
-    DIR/manifest.json                 a pixel hash a frame; written last
-    DIR/.job/frames/*.json            a note for each frame that is done, until the manifest
-    DIR/.job/preview/*.png            the frame's picture for preview.mp4, until the manifest
-    DIR/.job/latents/, DIR/kept/      what was generated, see `vera.core.sampling.latent_store`; `kept` stays
+    DIR/manifest.json                 a hash of each image's pixels, a digest of each file; written last
+    DIR/.job/                         until the manifest: notes and pictures of the frames that are done, and
+                                      latents (`vera.core.sampling.latent_store`)
+    DIR/kept/                         latents that stay
+
+The formats are in `vera.core.layer.outputs`, one module each.
 """
 
-import hashlib
-import json
-import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vera.core.errors import InputError
-from vera.core import files as exact_file
-from vera.core.layer import also, preview
-from vera.core.layer.header import Formats, composite_header, layer_headers
+from vera.core.files import (
+    JsonError, file_digest, is_regular, make_folder, read_json_or, read_sealed_json, write_json, write_sealed_json,
+)  # fmt: skip
+from vera.core.layer import image_file, out_folder
+from vera.core.layer.blend_space import Blending
+from vera.core.layer.frame_record import FrameNotes, FrameRecord
+from vera.core.layer.manifest import SCHEMA, Manifest, hash_of_edits, read_manifest
+from vera.core.layer.outputs import ALL_OUTPUTS, COMPOSITE, EDIT, outputs_of
+from vera.core.layer.outputs.output import Formats, FrameOutput, FramePixels, LayerPart, Shot, ShotOutput
+from vera.core.layer.shot_pictures import FILES as PICTURES
+from vera.core.layer.shot_pictures import ShotPictures
+from vera.core.plate.color import PlateColor
+from vera.core.plate.source import Plate
 from vera.kernels.pixel_hash import pixel_hash
 
-SCHEMA = "vera.manifest/1"
-
-# What a killed write can have left behind.
-_PARTS = (
-    "edit/edit.*.part.exr", "composite/composite.*.part.*", "png/edit.*.part.png", "edit.part.mov",
-    ".job/frames/*.part.json", ".job/preview/*.part.png", ".job/prores.part.json",
-    ".job/latents/*.part.safetensors", "kept/*.part.safetensors",
-    "recipe.part.json", "manifest.part.json", "preview.part.mp4", "contact_sheet.part.png",
+RECIPE, MANIFEST = "recipe.json", "manifest.json"
+# What a killed write can have left behind, beside what the outputs name.
+_UNFINISHED = (
+    ".job/*.part.*", ".job/frames/*.part.json", ".job/preview/*.part.png", ".job/latents/*.part.safetensors",
+    "kept/*.part.safetensors", "recipe.part.json", "manifest.part.json", "preview.part.mp4",
+    "contact_sheet.part.png", "report.part.png",
 )  # fmt: skip
-
-# Estimated bytes on the disk for a byte of pixels, compressed.
-_LAYER_PACKS_TO, _COMPOSITE_PACKS_TO = 0.4, 0.7
-_PRORES_BYTES_A_PIXEL = 2.0
 
 
 class Delivery:
@@ -55,7 +60,17 @@ class Delivery:
     end. A job killed anywhere goes on from there when the same is called again.
     """
 
-    def __init__(self, out_dir, plate, recipe, recipe_hash, blending, color, generation=None, formats=Formats()):
+    def __init__(
+        self,
+        out_dir: Path | str,
+        plate: Plate,
+        recipe: dict[str, Any],
+        recipe_hash: str,
+        blending: Blending,
+        color: PlateColor,
+        generation: str | None = None,
+        formats: Formats = Formats(),
+    ) -> None:
         self.dir = Path(out_dir)
         self.plate = plate
         self.recipe = recipe
@@ -64,73 +79,80 @@ class Delivery:
         self.color = color
         self.generation = generation
         self.formats = formats
-        self.composite_extension = _composite_extension(plate)
-        self.job_dir = self.dir / ".job"
-        self.kept_dir = self.dir / "kept"
+        self.outputs = outputs_of(formats)
+        parts = tuple(output for output in self.outputs if isinstance(output, LayerPart))
+        self.shot = Shot(self.dir, plate, recipe_hash, blending, formats, parts)
+        self.job_dir = self.dir / out_folder.JOB
+        self.kept_dir = self.dir / out_folder.KEPT
+        self.notes = FrameNotes(self.dir / out_folder.NOTES)
 
-    def preflight(self, more=0):
+    # Before the work.
+
+    def preflight(self, more: int = 0) -> None:
         """Refuse what cannot end well. more: bytes that will be written there beside the files of the
         delivery. Writes nothing. Raises InputError."""
-        ground = _nearest_there(self.dir)
-        if not ground.is_dir():
-            raise InputError(f"--out {self.dir}: {ground} is not a directory; choose another --out")
-        if not os.access(ground, os.W_OK | os.X_OK):
-            raise InputError(f"--out {self.dir}: {ground} is not writable; choose another --out")
+        out_folder.refuse_unwritable(self.dir)
+        out_folder.refuse_misplaced(self.dir, self._files(), self._unfinished())
         self._refuse_other_work()
-        need, free = self._bytes_to_write() + more, shutil.disk_usage(ground).free
-        if need > free:
-            raise InputError(
-                f"--out {self.dir}: about {_size(need)} will be written and {_size(free)} are free;"
-                " make room or choose another --out"
-            )
+        out_folder.refuse_too_small(self.dir, self._bytes_to_write() + more)
 
-    def start(self):
+    def complete(self) -> bool:
+        """Whether this job's whole delivery is there, every file as the manifest says."""
+        manifest = read_manifest(self.dir / MANIFEST)
+        return (
+            manifest is not None
+            and manifest.recipe_hash == self.recipe_hash
+            and set(manifest.records) == set(self.plate.frames)
+            and self._holds_files(manifest)
+            and all(self._holds_shot_file(output, manifest) for output in self._of_kind(ShotOutput))
+            and all(self._holds(frame, record) for frame, record in manifest.records.items())
+        )
+
+    def start(self) -> None:
         """Make the directory ready. Raises OSError."""
-        self.dir.mkdir(parents=True, exist_ok=True)
-        if _read_json(self.dir / "recipe.json").get("recipe_hash") not in (None, self.recipe_hash):
-            (self.dir / "manifest.json").unlink(missing_ok=True)
-            for folder in (".job/frames", ".job/preview", "png"):
-                shutil.rmtree(self.dir / folder, ignore_errors=True)
-            self.movie_path.unlink(missing_ok=True)
+        make_folder(self.dir)
+        if read_json_or(self.dir / RECIPE, {}, {"recipe_hash?": str}).get("recipe_hash") not in (
+            None,
+            self.recipe_hash,
+        ):
+            self._remove_former()
         hashes = {"recipe_hash": self.recipe_hash} | ({"generation": self.generation} if self.generation else {})
-        exact_file.write_json(self.dir / "recipe.json", {**self.recipe, **hashes})
-        for folder in (*self._images, ".job/frames", ".job/preview"):
-            (self.dir / folder).mkdir(parents=True, exist_ok=True)
-        for pattern in _PARTS:
+        write_json(self.dir / RECIPE, {**self.recipe, **hashes})
+        for folder in (
+            *(output.folder for output in self._of_kind(FrameOutput)),
+            out_folder.NOTES,
+            out_folder.PICTURES,
+        ):
+            make_folder(self.dir, folder)
+        for pattern in self._unfinished():
             for path in self.dir.glob(pattern):
                 path.unlink()
         self._reopen_manifest()
 
-    def complete(self):
-        """Whether this job's whole delivery is there, every pixel as the manifest says."""
-        manifest = _read_json(self.dir / "manifest.json")
-        entries = {entry["frame"]: entry for entry in manifest.get("frames", [])}
-        return (
-            manifest.get("recipe_hash") == self.recipe_hash
-            and all((self.dir / name).is_file() for name in ("preview.mp4", "contact_sheet.png"))
-            and ("prores" not in self.formats.also or self._holds_prores(manifest.get("prores", {}), entries))
-            and set(entries) == set(self.plate.frames)
-            and all(self._holds(frame, _note_of(entry)) for frame, entry in entries.items())
-        )
+    # A frame.
 
-    def done(self, frame):
-        """Whether the files of the frame are there and hold the pixels noted, and
+    def done(self, frame: int) -> bool:
+        """Whether the files of the frame are there and are those noted, and
         the plate's frame is still the one they were made from."""
-        return self._holds(frame, _read_json(self._note_path(frame)))
+        record = self.notes.read(frame)
+        return record is not None and self._holds(frame, record)
 
-    def facts(self, frame):
-        """What `write` was told about a frame that is done."""
-        return _read_json(self._note_path(frame))["facts"]
+    def facts(self, frame: int) -> dict[str, Any]:
+        """What `write` was given about a frame that is done."""
+        record = self.notes.read(frame)
+        if record is None:
+            raise RuntimeError(f"frame {frame} is not delivered yet")
+        return record.facts
 
-    def _holds(self, frame, note):
-        try:
-            return note["plate"] == self.plate.fingerprint(frame) and all(
-                note[name] == _file_hash(path(frame)) for name, path in self._images.items()
-            )
-        except (OSError, KeyError):
-            return False
-
-    def write(self, frame, layer, composite, facts, matte=None, filmed=None):
+    def write(
+        self,
+        frame: int,
+        layer: np.ndarray,
+        composite: np.ndarray,
+        facts: dict[str, Any],
+        matte: np.ndarray | None = None,
+        filmed: np.ndarray | None = None,
+    ) -> None:
         """Deliver one frame: layer (H, W, 4) premultiplied, of the formats' type, composite
         (H, W, C) of the plate's type and channels; facts, as JSON can hold them, go
         into the manifest beside its hashes. matte: (H, W) in [0, 1], the model's alpha
@@ -144,120 +166,187 @@ class Delivery:
             raise ValueError(f"frame {frame}: the layer is {layer.shape} {layer.dtype}")
         if composite.shape != (*size, len(self.plate.channels)) or composite.dtype != self.plate.dtype:
             raise ValueError(f"frame {frame}: the composite is {composite.shape} {composite.dtype}")
-        headers = layer_headers(self.plate, frame, self.recipe_hash, self.blending, self.formats)
-        behind = composite_header(self.plate, frame, self.composite_extension, self.formats.compression)
-        images = {
-            "edit": (self._as_delivered(frame, layer, matte), *headers),
-            "composite": (composite, behind),
-        }
-        if "png" in self.formats.also:
-            images["png"] = (also.png_codes(layer, self.blending), also.png_header(self.plate))
+        pixels = FramePixels(layer, composite, matte)
+        images = {output: output.image(self.shot, frame, pixels) for output in self._of_kind(FrameOutput)}
+        hashes: dict[str, str] = {}
+        digests: dict[str, str] = {}
         if filmed is not None:
-            self._write_picture(frame, filmed, layer, composite)
+            digests["preview"] = self._pictures().keep(frame, filmed, layer, composite)
+        for output, image in images.items():
+            path = output.path(self.shot, frame)
+            hashes[output.name] = pixel_hash(image_file.write_image(path, image.pixels, *image.headers))
+            digests[output.name] = file_digest(path)
         # The note comes last, so that a frame with a note is whole.
-        note = {
-            name: pixel_hash(exact_file.write_image(self._images[name](frame), *image))
-            for name, image in images.items()
-        }
-        self._write_note(frame, {**note, "plate": self.plate.fingerprint(frame), "facts": facts})
+        self.notes.write(frame, FrameRecord(self.plate.fingerprint(frame), facts, hashes, digests))
 
-    def _as_delivered(self, frame, layer, matte):
-        if "matte" in self.formats.also:
-            if matte is None or matte.shape != layer.shape[:2]:
-                raise ValueError(f"frame {frame}: the matte lacks, or is not of the layer's size")
-            matte = np.where(layer[..., 3] == 0, 0, matte).astype(layer.dtype)
-            layer = np.concatenate([layer, matte[..., None]], -1)
-        return layer
-
-    def read_layer(self, frame):
+    def read_layer(self, frame: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Of a delivered frame, what `write` was given: the layer, and the matte or None."""
-        pixels = exact_file.read_image(self.edit_path(frame))
+        pixels = image_file.read_image(self.edit_path(frame))
         return pixels[..., :4], pixels[..., 4] if pixels.shape[-1] > 4 else None
 
-    def read_composite(self, frame):
-        return exact_file.read_image(self.composite_path(frame))
+    def read_composite(self, frame: int) -> np.ndarray:
+        return image_file.read_image(self.composite_path(frame))
 
-    def finish(self, extra):
+    def edit_path(self, frame: int) -> Path:
+        return EDIT.path(self.shot, frame)
+
+    def composite_path(self, frame: int) -> Path:
+        return COMPOSITE.path(self.shot, frame)
+
+    # The end.
+
+    def finish(self, extra: dict[str, Any], more_files: tuple[str, ...] = ()) -> None:
         """Preview, contact sheet and, last, the manifest, which carries `extra`; what is to be
-        looked at has the exposure that `extra` says the model had.
+        looked at has the exposure that `extra` says the model had. more_files: names of further files that
+        the job has put into the folder.
 
         Raises RuntimeError if a frame is missing, OSError if a write fails.
         """
-        missing = [frame for frame in self.plate.frames if not self._note_path(frame).exists()]
+        records = self._records()
+        missing = [frame for frame in self.plate.frames if frame not in records]
         if missing:
             raise RuntimeError(f"frames not delivered yet: {missing}")
         self.color = replace(self.color, exposure=extra.get("color", {}).get("exposure", 0.0))
-        preview.write_movie(self.dir / "preview.mp4", self._pictures(), self.plate)
-        preview.write_contact_sheet(self.dir / "contact_sheet.png", self._shown_from_files, self.plate)
-        if "prores" in self.formats.also:
-            self._write_prores()
-        exact_file.write_json(self.dir / "manifest.json", self._manifest(extra))
+        self._pictures().write(self.dir, self._picture_digests())
+        shot_files = {output.name: self._write_shot_file(output, records) for output in self._of_kind(ShotOutput)}
+        files = {name: file_digest(self.dir / name) for name in (RECIPE, *PICTURES, *more_files)}
+        files |= {note["file"]: note["sha256"] for note in shot_files.values()}
+        manifest = Manifest(self.recipe_hash, records, extra, shot_files, files)
+        write_sealed_json(self.dir / MANIFEST, self._manifest_json(manifest))
         shutil.rmtree(self.job_dir)
 
-    def edit_path(self, frame):
-        return self.dir / "edit" / f"edit.{_number(frame)}.exr"
+    # What is there.
 
-    def composite_path(self, frame):
-        return self.dir / "composite" / f"composite.{_number(frame)}.{self.composite_extension}"
-
-    def png_path(self, frame):
-        return self.dir / "png" / f"edit.{_number(frame)}.png"
-
-    @property
-    def movie_path(self):
-        return self.dir / "edit.mov"
-
-    @property
-    def _images(self):
-        """The images of a frame, by what notes and the manifest call them."""
-        images = {"edit": self.edit_path, "composite": self.composite_path, "png": self.png_path}
-        return {name: path for name, path in images.items() if name != "png" or "png" in self.formats.also}
-
-    def _write_prores(self):
-        """The movie, unless it is there, of these very layers."""
-        notes = {frame: _read_json(self._note_path(frame)) for frame in self.plate.frames}
-        edits = {frame: {"edit": {"pixels": note["edit"]}} for frame, note in notes.items()}
-        if self._holds_prores(_read_json(self._prores_note), edits):
-            return
-        layers = (self.read_layer(frame)[0] for frame in self.plate.frames)
-        also.write_prores(self.movie_path, layers, self.plate, self.blending)
-        note = {"file": self.movie_path.name, "sha256": _sha256(self.movie_path), "of": _hash_of_edits(edits)}
-        exact_file.write_json(self._prores_note, note)
-
-    def _holds_prores(self, note, entries):
+    def _holds(self, frame: int, record: FrameRecord) -> bool:
+        """Whether the images of a frame are those of its record, and the plate's frame still is."""
         try:
-            return note["of"] == _hash_of_edits(entries) and note["sha256"] == _sha256(self.movie_path)
-        except (OSError, KeyError):
+            return record.plate == self.plate.fingerprint(frame) and all(
+                self._holds_image(output, frame, record) for output in self._of_kind(FrameOutput)
+            )
+        except OSError:
             return False
 
-    @property
-    def _prores_note(self):
-        return self.job_dir / "prores.json"
+    def _holds_image(self, output: FrameOutput, frame: int, record: FrameRecord) -> bool:
+        """By the digest of the file; by the hash of its pixels where an earlier version noted no digest."""
+        path = output.path(self.shot, frame)
+        if output.name not in record.pixels:
+            return False
+        if output.name in record.files:
+            return record.files[output.name] == file_digest(path)
+        return record.pixels[output.name] == pixel_hash(image_file.read_codes(path))
 
-    def _shown(self, frame, filmed, layer, composite):
-        """Plate, layer and composite for display, no larger than the preview needs them."""
-        filmed, layer, composite = preview.thinned(self.plate, filmed, layer, composite)
-        filmed, composite = self.color.for_display(filmed), self.color.for_display(composite)
-        return preview.Shown(frame, filmed, layer.astype("float32"), composite, self.blending, self.color.gain)
+    def _holds_files(self, manifest: Manifest) -> bool:
+        if manifest.files is None:  # of an earlier version
+            return all(is_regular(self.dir / name) for name in (RECIPE, *PICTURES))
+        own = {name: digest for name, digest in manifest.files.items() if Path(name).name == name}
+        if not {RECIPE, *PICTURES} <= set(own):
+            return False
+        return all(self._has_digest(self.dir / name, digest) for name, digest in own.items())
 
-    def _shown_from_files(self, frame):
-        return self._shown(frame, self.plate.read(frame), self.read_layer(frame)[0], self.read_composite(frame))
+    def _holds_shot_file(self, output: ShotOutput, manifest: Manifest) -> bool:
+        note = manifest.shot_files.get(output.name)
+        if note is None or note["of"] != hash_of_edits(manifest.records):
+            return False
+        return self._has_digest(output.path(self.shot), note["sha256"])
 
-    def _pictures(self):
-        """The preview's pictures, as they were written with the frames; from the files where there is none."""
-        for frame in self.plate.frames:
-            picture = preview.read_picture(self._picture_path(frame))
-            yield preview.movie_picture(self._shown_from_files(frame), self.plate) if picture is None else picture
+    def _has_digest(self, path: Path, digest: str) -> bool:
+        try:
+            return file_digest(path) == digest
+        except OSError:
+            return False
 
-    def _write_picture(self, frame, filmed, layer, composite):
-        picture = preview.movie_picture(self._shown(frame, filmed, layer, composite), self.plate)
-        preview.write_picture(self._picture_path(frame), picture)
+    def _records(self) -> dict[int, FrameRecord]:
+        records = {frame: self.notes.read(frame) for frame in self.plate.frames}
+        return {frame: record for frame, record in records.items() if record is not None}
 
-    def _picture_path(self, frame):
-        return self.job_dir / "preview" / f"{frame}.png"
+    def _of_kind(self, kind: type) -> list[Any]:
+        return [output for output in self.outputs if isinstance(output, kind)]
 
-    def _manifest(self, extra):
-        movie = {"prores": _read_json(self._prores_note)} if "prores" in self.formats.also else {}
+    def _files(self) -> Iterator[Path]:
+        """Every file that the delivery consists of, whether it is there or not."""
+        yield from (self.dir / name for name in (RECIPE, MANIFEST, *PICTURES))
+        yield from (output.path(self.shot) for output in self._of_kind(ShotOutput))
+        for output in self._of_kind(FrameOutput):
+            yield from (output.path(self.shot, frame) for frame in self.plate.frames)
+
+    def _unfinished(self) -> tuple[str, ...]:
+        outputs = [output for output in ALL_OUTPUTS if isinstance(output, (FrameOutput, ShotOutput))]
+        return (*(output.unfinished for output in outputs), *_UNFINISHED)
+
+    def _refuse_other_work(self) -> None:
+        recipe = read_json_or(self.dir / RECIPE, {}, {"recipe_hash?": str, "generation?": str})
+        generation = recipe.get("generation")
+        if self.generation and generation == self.generation and self.kept_dir.is_dir():
+            return
+        manifest = read_manifest(self.dir / MANIFEST)
+        owners = (manifest.recipe_hash if manifest else None, recipe.get("recipe_hash"))
+        for theirs in owners:
+            if theirs not in (None, self.recipe_hash):
+                raise InputError(
+                    f"--out {self.dir}: holds another job's delivery (recipe {theirs[:40]}, this is"
+                    f" {self.recipe_hash}); choose another --out"
+                )
+        if self.recipe_hash in owners:
+            return
+        for output in self._of_kind(FrameOutput):
+            folder = self.dir / output.folder
+            if folder.exists() and any(folder.iterdir()):
+                raise InputError(
+                    f"--out {self.dir}: {output.folder}/ holds files of an unknown job; choose another --out"
+                )
+
+    def _bytes_to_write(self) -> int:
+        images = self._of_kind(FrameOutput)
+        todo = sum(not all(output.path(self.shot, f).exists() for output in images) for f in self.plate.frames)
+        pixel = sum(output.bytes_per_pixel(self.shot) for output in self.outputs)
+        return int(todo * self.plate.width * self.plate.height * pixel)
+
+    # What is written.
+
+    def _remove_former(self) -> None:
+        """What an earlier delivery of the same generation left and this one does not write over."""
+        (self.dir / MANIFEST).unlink(missing_ok=True)
+        for folder in (out_folder.NOTES, out_folder.PICTURES):
+            shutil.rmtree(self.dir / folder, ignore_errors=True)
+        for output in ALL_OUTPUTS:
+            if isinstance(output, ShotOutput):
+                output.path(self.shot).unlink(missing_ok=True)
+                self._shot_file_note(output).unlink(missing_ok=True)
+            elif isinstance(output, FrameOutput) and output not in (EDIT, COMPOSITE):
+                shutil.rmtree(self.dir / output.folder, ignore_errors=True)
+
+    def _write_shot_file(self, output: ShotOutput, records: dict[int, FrameRecord]) -> dict[str, str]:
+        """The file of an output, unless it is there, of these very layers; returns its note."""
+        path, of = output.path(self.shot), hash_of_edits(records)
+        note = self._read_shot_file_note(output)
+        if note is None or note["of"] != of or not self._has_digest(path, note["sha256"]):
+            output.write(self.shot, (self.read_layer(frame)[0] for frame in self.plate.frames))
+            note = {"file": output.file, "sha256": file_digest(path), "of": of}
+            write_sealed_json(self._shot_file_note(output), note)
+        return note
+
+    def _shot_file_note(self, output: ShotOutput) -> Path:
+        return self.job_dir / f"{output.name}.json"
+
+    def _read_shot_file_note(self, output: ShotOutput) -> dict[str, str] | None:
+        try:
+            note = read_sealed_json(self._shot_file_note(output), {"file": str, "sha256": str, "of": str})
+        except (OSError, JsonError):
+            return None
+        return {name: note[name] for name in ("file", "sha256", "of")}
+
+    def _pictures(self) -> ShotPictures:
+        def read(frame: int) -> tuple[np.ndarray, np.ndarray]:
+            return self.read_layer(frame)[0], self.read_composite(frame)
+
+        return ShotPictures(self.dir / out_folder.PICTURES, self.plate, self.blending, self.color, read)
+
+    def _picture_digests(self) -> dict[int, str]:
+        return {f: record.files["preview"] for f, record in self._records().items() if "preview" in record.files}
+
+    def _manifest_json(self, manifest: Manifest) -> dict[str, Any]:
+        images = self._of_kind(FrameOutput)
+        names = {f: {o.name: self._within(o.path(self.shot, f)) for o in images} for f in self.plate.frames}
         return {
             "schema": SCHEMA,
             "recipe_hash": self.recipe_hash,
@@ -270,138 +359,32 @@ class Delivery:
                 "space": self.color.space.name,
                 "config": self.color.space.config,
             },
-            "edit": {
-                "pixel_type": self.formats.layer_type,
-                "channels": list(self.formats.channels),
-                "compression": self.formats.compression,
-                "premultiplied": True,
-                "space": "srgb" if self.blending.name == "encoded" else self.blending.space.name,
-            },
-            "composite": {
-                "pixel_type": self.plate.pixel_type,
-                "channels": list(self.plate.channels),
-                "format": self.composite_extension,
-            },
-            "frames": [self._manifest_frame(frame) for frame in self.plate.frames],
-            **movie,
-            "extra": extra,
+            **{output.name: facts for output in self.outputs if (facts := output.manifest(self.shot))},
+            "frames": [manifest.records[frame].entry(frame, names[frame]) for frame in self.plate.frames],
+            **manifest.shot_files,
+            "files": {**(manifest.files or {}), **self._image_digests(manifest.records, names)},
+            "extra": manifest.extra,
         }
 
-    def _manifest_frame(self, frame):
-        note = _read_json(self._note_path(frame))
-        images = {
-            name: {"file": self._within(path(frame)), "pixels": note[name]} for name, path in self._images.items()
+    def _image_digests(self, records: dict[int, FrameRecord], names: dict[int, dict[str, str]]) -> dict[str, str]:
+        """names: of each frame's images the files, by output."""
+        return {
+            name: records[frame].files[output]
+            for frame, images in names.items()
+            for output, name in images.items()
+            if output in records[frame].files
         }
-        return {"frame": frame, **images, "plate": note["plate"], "facts": note["facts"]}
 
-    def _reopen_manifest(self):
+    def _reopen_manifest(self) -> None:
         """A finished job begun again: back to notes, until it is finished again."""
-        path = self.dir / "manifest.json"
-        manifest = _read_json(path)
-        for entry in manifest.get("frames", []):
-            self._write_note(entry["frame"], _note_of(entry))
-        if "prores" in manifest:
-            exact_file.write_json(self._prores_note, manifest["prores"])
-        path.unlink(missing_ok=True)
+        manifest = read_manifest(self.dir / MANIFEST)
+        if manifest is not None and manifest.recipe_hash == self.recipe_hash:
+            for frame in set(manifest.records) & set(self.plate.frames):
+                self.notes.write(frame, manifest.records[frame])
+            for output in self._of_kind(ShotOutput):
+                if output.name in manifest.shot_files:
+                    write_sealed_json(self._shot_file_note(output), manifest.shot_files[output.name])
+        (self.dir / MANIFEST).unlink(missing_ok=True)
 
-    def _refuse_other_work(self):
-        generation = _read_json(self.dir / "recipe.json").get("generation")
-        if self.generation and generation == self.generation and self.kept_dir.is_dir():
-            return
-        for name in ("manifest.json", "recipe.json"):
-            theirs = _read_json(self.dir / name).get("recipe_hash")
-            if theirs not in (None, self.recipe_hash):
-                raise InputError(
-                    f"--out {self.dir}: holds another job's delivery (recipe {theirs}, this is"
-                    f" {self.recipe_hash}); choose another --out"
-                )
-        if (self.dir / "recipe.json").exists():
-            return
-        for folder in self._images:
-            if (self.dir / folder).exists() and any((self.dir / folder).iterdir()):
-                raise InputError(
-                    f"--out {self.dir}: {folder}/ holds files of an unknown job;"
-                    " choose another --out"
-                )
-
-    def _bytes_to_write(self):
-        todo = sum(
-            not all(path(frame).exists() for path in self._images.values()) for frame in self.plate.frames
-        )
-        packed = self.formats.compression != "none"
-        layer = len(self.formats.channels) * (4 if self.formats.layer_type == "float" else 2)
-        composite = len(self.plate.channels) * self.plate.dtype.itemsize
-        a_pixel = layer * (_LAYER_PACKS_TO if packed else 1) + composite * (_COMPOSITE_PACKS_TO if packed else 1)
-        a_pixel += 8 * _LAYER_PACKS_TO * ("png" in self.formats.also)
-        a_pixel += _PRORES_BYTES_A_PIXEL * ("prores" in self.formats.also)
-        return int(todo * self.plate.width * self.plate.height * a_pixel)
-
-    def _note_path(self, frame):
-        return self.job_dir / "frames" / f"{frame}.json"
-
-    def _write_note(self, frame, note):
-        exact_file.write_json(self._note_path(frame), note)
-
-    def _within(self, path):
+    def _within(self, path: Path) -> str:
         return path.relative_to(self.dir).as_posix()
-
-
-def _note_of(entry):
-    """A frame's note, from its entry in a manifest."""
-    pixels = {key: entry[key]["pixels"] for key in ("edit", "composite", "png") if key in entry}
-    return {**pixels, "plate": entry["plate"], "facts": entry["facts"]}
-
-
-def _composite_extension(plate):
-    """A format that holds the plate's type exactly: its own where that does."""
-    if plate.pixel_type in ("half", "float"):
-        return "exr"
-    extension = plate.extension.lstrip(".").lower()
-    holders = {
-        "uint8": ("png", "tif", "tiff", "dpx"),
-        "uint16": ("png", "tif", "tiff", "dpx"),
-        "uint10": ("dpx", "tif", "tiff"),
-        "uint12": ("dpx", "tif", "tiff"),
-        "uint32": ("tif", "tiff"),
-    }[plate.pixel_type]
-    return extension if extension in holders else holders[0]
-
-
-def _number(frame):
-    """Four digits at least, the sign apart: 1001, 0007, -0005."""
-    return f"{'-' if frame < 0 else ''}{abs(frame):04d}"
-
-
-def _file_hash(path):
-    return pixel_hash(exact_file.read_codes(path))
-
-
-def _sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _hash_of_edits(entries):
-    """One name for all frames' layers, from entries as the manifest has them."""
-    pixels = "".join(f"{frame} {entries[frame]['edit']['pixels']}\n" for frame in sorted(entries))
-    return hashlib.sha256(pixels.encode()).hexdigest()
-
-
-def _nearest_there(path):
-    path = path.absolute()
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path
-
-
-def _read_json(path):
-    """A JSON object, or an empty one if there is none to be read."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
-def _size(count):
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

@@ -1,7 +1,10 @@
 """What a person looks at first: a movie and a contact sheet, encoded for a display."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -9,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
-from vera.core.layer.blend_space import Blending
 from vera.core.files import replacing
+from vera.core.layer.blend_space import Blending
 from vera.core.plate.color_curve import decode_srgb, encode_srgb
+from vera.core.plate.source import Plate
 
 _MOVIE_WIDTH = 1280
 _SHEET_FRAMES, _SHEET_WIDTH, _MARGIN, _LABEL = 5, 300, 8, 16
@@ -33,7 +37,7 @@ class Shown:
     gain: float = 1.0
 
 
-def thinned(plate, filmed, layer, composite):
+def thinned(plate: Plate, filmed: np.ndarray, layer: np.ndarray, composite: np.ndarray) -> list[np.ndarray]:
     """The three with so many rows and columns left out that twice what the movie's picture shows is left."""
     height, width = _small(plate)
     shown = [(filmed, 1), (layer, 1), (composite, 2)]
@@ -41,21 +45,21 @@ def thinned(plate, filmed, layer, composite):
     return [image[::step, ::step] for (image, _), step in zip(shown, steps)]
 
 
-def movie_picture(shown, plate):
+def movie_picture(shown: Shown, plate: Plate) -> np.ndarray:
     """The composite large, beside it the plate and the layer over a checkerboard: (2 h, 3 w, 3) uint8."""
     height, width = size = _small(plate)
-    checkered, _ = _layer_views(shown, size)
+    checkered, _ = _layer_views(shown.layer, shown.blending, size, shown.gain)
     beside = np.concatenate([_shrink(shown.plate, size), checkered])
     return _bytes(np.concatenate([_shrink(shown.composite, (2 * height, 2 * width)), beside], axis=1))
 
 
-def write_picture(path, picture):
+def write_picture(path: Path, picture: np.ndarray) -> None:
     """PNG, quickly. Raises OSError."""
     with replacing(path) as part:
         Image.fromarray(picture).save(part, format="PNG", compress_level=1)
 
 
-def read_picture(path):
+def read_picture(path: Path) -> np.ndarray | None:
     """(H, W, 3) uint8; None where there is none."""
     try:
         with Image.open(path) as image:
@@ -64,7 +68,7 @@ def read_picture(path):
         return None
 
 
-def write_movie(path, pictures, plate):
+def write_movie(path: Path, pictures: Iterable[np.ndarray], plate: Plate) -> None:
     """H.264 of pictures as `movie_picture` gives them, one a frame of the plate. Raises OSError."""
     height, width = _small(plate)
     rate = plate.fps if plate.fps and plate.fps > 0 else Fraction(24)
@@ -80,7 +84,7 @@ def write_movie(path, pictures, plate):
             raise OSError(f"{path}: holds {count} of {len(plate.frames)} frames")
 
 
-def write_contact_sheet(path, shown, plate):
+def write_contact_sheet(path: Path, shown: Callable[[int], Shown], plate: Plate) -> None:
     """PNG: plate, layer over a checkerboard, alpha and composite, for frames over the shot.
 
     shown(frame) gives the frame's Shown.
@@ -89,7 +93,7 @@ def write_contact_sheet(path, shown, plate):
     frames = [plate.frames[round(place)] for place in places]
     height = max(1, round(_SHEET_WIDTH * _shape(plate)))
     columns = [
-        [_shrink(one.plate, (height, _SHEET_WIDTH)), *_layer_views(one, (height, _SHEET_WIDTH)),
+        [_shrink(one.plate, (height, _SHEET_WIDTH)), *_layer_views(one.layer, one.blending, (height, _SHEET_WIDTH), one.gain),
          _shrink(one.composite, (height, _SHEET_WIDTH))]
         for one in map(shown, frames)
     ]  # fmt: skip
@@ -98,37 +102,39 @@ def write_contact_sheet(path, shown, plate):
         sheet.save(part, format="PNG")
 
 
-def write_thumbnail(path, layer, plate, blending):
+def write_thumbnail(path: Path, layer: np.ndarray, plate: Plate, blending: Blending) -> None:
     """PNG of one delivered layer (H, W, 4) over a checkerboard, THUMBNAIL pixels on its longer side."""
     scale = THUMBNAIL / max(plate.width * plate.pixel_aspect, plate.height)
     size = (max(1, round(plate.height * scale)), max(1, round(plate.width * plate.pixel_aspect * scale)))
-    picture, _ = _layer_views(Shown(0, None, layer.astype("float32"), None, blending), size)
+    picture, _ = _layer_views(layer.astype("float32"), blending, size)
     with replacing(path) as part:
         Image.fromarray(_bytes(picture)).save(part, format="PNG")
 
 
-def _small(plate):
+def _small(plate: Plate) -> tuple[int, int]:
     """(height, width) of the movie's small pictures."""
     width = _even(min(_MOVIE_WIDTH / 3, plate.width / 2))
     return _even(width * _shape(plate)), width
 
 
-def _layer_views(shown, size):
+def _layer_views(
+    layer: np.ndarray, blending: Blending, size: tuple[int, int], gain: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """The layer over a checkerboard, laid in its blending space, and its alpha."""
-    layer = _shrink(shown.layer, size)
+    layer = _shrink(layer, size)
     color, alpha = layer[..., :3], layer[..., 3:]
-    behind = shown.blending.from_light(decode_srgb(_checkerboard(size)) / np.float32(shown.gain))
-    light = shown.blending.to_light(color + (1 - alpha) * behind) * np.float32(shown.gain)
+    behind = blending.from_light(decode_srgb(_checkerboard(size)) / np.float32(gain))
+    light = blending.to_light(color + (1 - alpha) * behind) * np.float32(gain)
     picture = encode_srgb(np.maximum(light, 0))
     return picture, np.broadcast_to(alpha, picture.shape)
 
 
-def _checkerboard(size):
+def _checkerboard(size: tuple[int, int]) -> np.ndarray:
     y, x = np.indices(size) // _SQUARE
     return np.where((y + x) % 2, *_GREYS).astype(np.float32)[..., None].repeat(3, axis=2)
 
 
-def _sheet(frames, columns, height):
+def _sheet(frames: list[int], columns: list[list[np.ndarray]], height: int) -> Image.Image:
     step_x, step_y = _SHEET_WIDTH + _MARGIN, height + _MARGIN + _LABEL
     names = ("plate", "edit layer", "alpha", "composite")
     sheet = Image.new("RGB", (len(frames) * step_x + _MARGIN, 4 * step_y + _MARGIN), (24, 24, 24))
@@ -141,7 +147,7 @@ def _sheet(frames, columns, height):
     return sheet
 
 
-def _h264(movie, rate, width, height):
+def _h264(movie: Any, rate: Fraction, width: int, height: int) -> Any:
     stream = movie.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     stream.thread_count = 2
@@ -150,25 +156,25 @@ def _h264(movie, rate, width, height):
     return stream
 
 
-def _bt709(frame):
+def _bt709(frame: av.VideoFrame) -> av.VideoFrame:
     return frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
 
 
-def _shape(plate):
+def _shape(plate: Plate) -> float:
     """Height over width as seen."""
     return plate.height / (plate.width * plate.pixel_aspect)
 
 
-def _even(length):
+def _even(length: float) -> int:
     return max(2, 2 * round(length / 2))
 
 
-def _shrink(image, size):
+def _shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """To `size` with a triangular filter: no negative lobes beside highlights."""
     planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
     planes = F.interpolate(planes, size=size, mode="bilinear", antialias=True)
     return planes[0].permute(1, 2, 0).numpy()
 
 
-def _bytes(picture):
+def _bytes(picture: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)

@@ -16,7 +16,7 @@ import uvicorn
 from vera import __version__
 from vera.core.service import client
 from vera.core.service.web import application
-from vera.core.service.lock import FileLock, Held
+from vera.core.files import FileLock, LockHeldError
 from vera.core.service.jobs import Queue
 from vera.core.service.security import MAX_HEADERS, Guard, Roots, new_token, private_folder, write_private
 from vera.core.service.supervisor import WORKER, Supervisor
@@ -94,7 +94,7 @@ def run(settings, started=print):
     private_folder(folder)
     try:
         lock = FileLock(folder / "server.lock")
-    except Held:
+    except LockHeldError:
         raise AlreadyRunning(_where_it_runs(folder)) from None
     try:
         _turn_log(folder / "service.log")

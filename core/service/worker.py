@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 
 from vera.core.errors import InputError, OutOfMemory, Stopped
-from vera.core.service.lock import FileLock, Held
+from vera.core.files import FileLock, LockHeldError
 from vera.core.service.security import check_files
 
 BEAT_SECONDS = 1.0
@@ -263,7 +263,7 @@ def wait_for_lock(path, line):
     while True:
         try:
             return FileLock(path)
-        except Held:
+        except LockHeldError:
             line.send("waiting")
             time.sleep(0.2)
 

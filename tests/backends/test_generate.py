@@ -13,7 +13,7 @@ import pytest
 
 from vera.core.sampling import shots as generate
 from vera.core.errors import InputError, Stopped
-from vera.core.files import read_image
+from vera.core.layer.image_file import read_image
 from vera.core.plate.movie import Movie
 from vera.kernels.over import over
 from tests.plate.media import noise, write_image, write_movie, write_noise

@@ -5,10 +5,12 @@ import subprocess
 
 import numpy as np
 from tests.blender_addon.test_addon import blender_python
-from tests.layer.stand_in import BLENDINGS, StandInPlate, make_frame
+from tests.layer.stand_in import BLENDINGS, StandInPlate, color_of, make_frame
 
-from vera.core.files import read_image, write_image
-from vera.core.layer.header import Formats, layer_headers
+from vera.core.layer.image_file import read_image, write_image
+from vera.core.layer.delivery import Delivery
+from vera.core.layer.outputs.edit import layer_headers
+from vera.core.layer.outputs.output import Formats
 
 SCRIPT = """
 import bpy, sys
@@ -45,8 +47,11 @@ def test_blender_reads_the_layer_and_the_matte(tmp_path):
     layer, _ = make_frame(plate, 1001)
     matte = np.float16(0.5) * layer[..., 3:]
     pixels = {"one": layer, "two": np.concatenate([layer, matte], -1)}
-    for name, also in (("one", ()), ("two", ("matte",))):
-        headers = layer_headers(plate, 1001, "abc", BLENDINGS["linear"], Formats(also=also))
+    color = color_of(plate, "linear")
+    for name, extra in (("one", ()), ("two", ("matte",))):
+        formats = Formats(extra_outputs=extra)
+        delivery = Delivery(tmp_path, plate, {}, "abc", BLENDINGS["linear"], color, formats=formats)
+        headers = layer_headers(delivery.shot, 1001)
         write_image(tmp_path / f"{name}.1001.exr", pixels[name], *headers)
     done = subprocess.run(
         [python, "-c", SCRIPT, tmp_path], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from vera.core.cli import render
-from vera.core.files import read_image as pixels
+from vera.core.layer.image_file import read_image as pixels
 from vera.core.model.device import choose_device
 from tests.plate.media import grey_levels, write_image, write_movie, write_noise, write_sequence
 from tests.tiny import composite_file, draw, keep_some
@@ -537,10 +537,10 @@ def test_a_whole_delivery_is_generated_again_to_be_kept(tmp_path):
 
 def test_latents_are_among_what_must_fit_on_the_disk(tmp_path, monkeypatch, capsys):
     """Without them 1 MiB would do for 49 small frames."""
-    from vera.core.layer import delivery
+    from vera.core.layer import out_folder
 
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(delivery.shutil, "disk_usage", lambda path: usage._replace(free=1 << 20))
+    monkeypatch.setattr(out_folder.shutil, "disk_usage", lambda path: usage._replace(free=1 << 20))
     plate = str(write_sequence(tmp_path, range(1, 50), size=(*SIZE, 3)))
     assert run("--plate", plate, "--out", str(tmp_path / "out")) == 2
     assert "will be written and 1 MiB are free" in capsys.readouterr().err

@@ -10,12 +10,13 @@ import pytest
 from tests.layer.stand_in import BLENDINGS, StandInPlate, color_of, make_frame, soft_disc
 
 from vera.core.errors import InputError
-from vera.core.layer import delivery as delivery_module
-from vera.core import files as exact_file
-from vera.core.layer import also
+from vera.core import files as file_rules
+from vera.core.layer import image_file, out_folder, shot_pictures
 from vera.core.layer.delivery import Delivery
-from vera.core.layer.header import Formats, layer_headers
-from vera.core.recipe import COMPRESSIONS, LAYER_TYPES
+from vera.core.layer.outputs import EXTRA_OUTPUTS, prores
+from vera.core.layer.outputs.edit import layer_headers
+from vera.core.layer.outputs.output import Formats
+from vera.core.recipe import ALSO, COMPRESSIONS, LAYER_TYPES
 from vera.kernels import over_reference
 from vera.kernels.pixel_hash import pixel_hash
 
@@ -41,11 +42,11 @@ def no_pictures(monkeypatch):
     """Preview and contact sheet as empty files, for the tests that finish many jobs."""
 
     def write(path, shown_frames, plate):
-        with exact_file.replacing(path) as part:
+        with file_rules.replacing(path) as part:
             part.write_bytes(b"")
 
-    monkeypatch.setattr(delivery_module.preview, "write_movie", write)
-    monkeypatch.setattr(delivery_module.preview, "write_contact_sheet", write)
+    monkeypatch.setattr(shot_pictures.preview, "write_movie", write)
+    monkeypatch.setattr(shot_pictures.preview, "write_contact_sheet", write)
 
 
 def files(path):
@@ -55,11 +56,16 @@ def files(path):
 def pixels(path):
     """Hashes of all pixels in a delivery."""
     images = [p for f in ("edit", "composite") for p in sorted((path / f).iterdir())]
-    return {p.name: pixel_hash(exact_file.read_image(p)) for p in images}
+    return {p.name: pixel_hash(image_file.read_image(p)) for p in images}
 
 
 def manifest(path):
     return json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+
+
+def of_frames(path):
+    """The manifest without what depends on the pictures, which many tests leave out."""
+    return {name: value for name, value in manifest(path).items() if name not in ("files", "digest")}
 
 
 # ---- What is delivered ----------------------------------------------------------
@@ -115,7 +121,7 @@ def test_composites_hold_every_plate_type_exactly(
     run(delivery, make_frame)
     path = delivery.composite_path(1)
     assert path.suffix == f".{expected}"
-    found, (layer, composite) = exact_file.read_codes(path), make_frame(plate, 1)
+    found, (layer, composite) = image_file.read_codes(path), make_frame(plate, 1)
     spare = {"uint10": 6, "uint12": 4}.get(pixel_type, 0)
     meant, filmed = (a >> spare if spare else a for a in (composite, plate.read(1)))
     assert found.dtype == plate.dtype and np.array_equal(found, meant)
@@ -131,13 +137,13 @@ def test_a_whole_delivery_is_known_and_a_damaged_one_too(tmp_path):
     assert not make(tmp_path / "out", recipe_hash="other").complete()
     seen = {e["frame"]: e["facts"]["seen"] for e in json.loads((tmp_path / "out/manifest.json").read_text())["frames"]}
     assert seen == {f: f for f in delivery.plate.frames}
-    exact_file.write_image(delivery.edit_path(1002), *_another_layer(delivery))
+    image_file.write_image(delivery.edit_path(1002), *_another_layer(delivery))
     assert not make(tmp_path / "out").complete()
 
 
 def _another_layer(delivery):
     layer, _ = make_frame(delivery.plate, 1002)
-    return layer * layer.dtype.type(0.5), *layer_headers(delivery.plate, 1002, "abc", BLENDINGS["linear"])
+    return layer * layer.dtype.type(0.5), *layer_headers(delivery.shot, 1002)
 
 
 def test_frames_of_the_wrong_shape_or_type_are_refused(tmp_path):
@@ -179,10 +185,10 @@ def test_every_type_and_compression_is_what_the_files_say(tmp_path, no_pictures,
     layer, composite = make_frame(delivery.plate, 1)
     for path in (delivery.edit_path(1), delivery.composite_path(1)):
         assert oiio.ImageInput.open(str(path)).spec().getattribute("compression") == compression
-    found = exact_file.read_image(delivery.edit_path(1))
+    found = image_file.read_image(delivery.edit_path(1))
     assert found.dtype == (np.float32 if layer_type == "float" else np.float16)
     assert np.array_equal(found, layer.astype(found.dtype))
-    assert np.array_equal(exact_file.read_image(delivery.composite_path(1)), composite)
+    assert np.array_equal(image_file.read_image(delivery.composite_path(1)), composite)
     assert np.array_equal(delivery.read_layer(1)[0], layer) and delivery.read_layer(1)[1] is None
     edit = manifest(tmp_path / "out")["edit"]
     assert (edit["pixel_type"], edit["compression"]) == (layer_type, compression)
@@ -201,7 +207,7 @@ def test_a_compression_that_became_another_is_noticed(tmp_path, monkeypatch):
 @pytest.mark.parametrize("compression", ["zip", "none"])
 def test_the_matte_comes_as_a_part_of_its_own(tmp_path, no_pictures, layer_type, compression):
     """The first part is what hosts that know of one read: RGBA alone."""
-    formats = Formats(layer_type, compression, also=("matte",))
+    formats = Formats(layer_type, compression, extra_outputs=("matte",))
     delivery, _ = deliver(tmp_path / "out", formats)
     file = oiio.ImageInput.open(str(delivery.edit_path(1)))
     assert tuple(file.spec(0).channelnames) == ("R", "G", "B", "A") and tuple(file.spec(1).channelnames) == ("matte.A",)
@@ -217,9 +223,9 @@ def test_the_matte_comes_as_a_part_of_its_own(tmp_path, no_pictures, layer_type,
 
 
 def test_png_is_straight_with_exact_ends(tmp_path, no_pictures):
-    delivery, _ = deliver(tmp_path / "out", Formats(also=("png",)))
+    delivery, _ = deliver(tmp_path / "out", Formats(extra_outputs=("png",)))
     layer = make_frame(delivery.plate, 2)[0].astype(np.float64)
-    found = exact_file.read_image(delivery.png_path(2))
+    found = image_file.read_image(tmp_path / "out/png/edit.0002.png")
     color, alpha = layer[..., :3], layer[..., 3:]
     assert found.dtype == np.uint16
     assert np.array_equal(found[..., 3:], np.rint(alpha * 65535))
@@ -241,42 +247,42 @@ def decoded_movie(path):
 
 def test_prores_holds_straight_colour_and_exact_alpha(tmp_path, no_pictures):
     plate = StandInPlate(frames=(1, 2), size=(48, 64))
-    delivery, _ = deliver(tmp_path / "out", Formats(also=("prores",)), plate)
-    with av.open(str(delivery.movie_path)) as movie:
+    delivery, _ = deliver(tmp_path / "out", Formats(extra_outputs=("prores",)), plate)
+    with av.open(str(tmp_path / "out/edit.mov")) as movie:
         assert movie.streams.video[0].average_rate == plate.fps and movie.streams.video[0].frames == 2
-    for color, alpha in decoded_movie(delivery.movie_path):
+    for color, alpha in decoded_movie(tmp_path / "out/edit.mov"):
         layer = make_frame(plate, 1)[0].astype(np.float64)
         assert np.abs(alpha - layer[..., 3]).max() < 0.0007
         assert ((alpha == 0) == (layer[..., 3] < 0.5 / 1023)).all()
         assert ((alpha == 1) == (layer[..., 3] > 1 - 0.5 / 1023)).all()
         straight = over_reference.encode_srgb(np.float64([0.8, 0.3, 0.05]))  # the disc's, and past its edge too
         assert np.abs(color - straight).max() < 0.02
-    sha256 = hashlib.sha256(delivery.movie_path.read_bytes()).hexdigest()
+    sha256 = hashlib.sha256((tmp_path / "out/edit.mov").read_bytes()).hexdigest()
     assert manifest(tmp_path / "out")["prores"]["sha256"] == sha256
 
 
 def test_prores_with_another_alpha_is_refused(tmp_path, monkeypatch):
-    right = also._prores_codes
+    right = prores._prores_codes
 
     def wrong(layer, blending):
         *color, alpha = right(layer, blending)
         return [*color, np.maximum(alpha, 1)]
 
-    monkeypatch.setattr(also, "_prores_codes", wrong)
-    monkeypatch.setattr(also, "_ends", lambda a, top, ends=also._ends: ends(np.where(a == 1, 0, a), top))
+    monkeypatch.setattr(prores, "_prores_codes", wrong)
+    monkeypatch.setattr(prores, "_ends", lambda a, top, ends=prores._ends: ends(np.where(a == 1, 0, a), top))
     plate = StandInPlate(frames=(1,), size=(48, 64))
     with pytest.raises(OSError, match="alpha does not read back"):
-        also.write_prores(tmp_path / "edit.mov", [make_frame(plate, 1)[0]], plate, BLENDINGS["linear"])
+        prores.write_prores(tmp_path / "edit.mov", [make_frame(plate, 1)[0]], plate, BLENDINGS["linear"])
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("damaged", ["png/edit.0002.png", "edit.mov", None])
 def test_other_files_are_resumed_and_made_again(tmp_path, no_pictures, monkeypatch, damaged):
-    formats, out = Formats(also=("prores", "png", "matte")), tmp_path / "out"
+    formats, out = Formats(extra_outputs=("prores", "png", "matte")), tmp_path / "out"
     delivery, todo = deliver(out, formats)
     assert todo == [1, 2] and delivery.complete()
     before, made = manifest(out), []
-    monkeypatch.setattr(also, "write_prores", lambda *a, write=also.write_prores: (made.append(1), write(*a)))
+    monkeypatch.setattr(prores, "write_prores", lambda *a, write=prores.write_prores: (made.append(1), write(*a)))
     if damaged:
         (out / damaged).write_bytes((out / damaged).read_bytes()[:-100])
         assert not delivery.complete()
@@ -290,7 +296,7 @@ def test_delivered_again_in_other_formats_nothing_old_stays(tmp_path, no_picture
     plate, out = StandInPlate(frames=(1, 2)), tmp_path / "out"
     for recipe_hash, more in (("abc", ("prores", "png")), ("def", ())):
         (out / "kept").mkdir(parents=True, exist_ok=True)
-        delivery = make(out, plate, recipe_hash, generation="one generation", formats=Formats(also=more))
+        delivery = make(out, plate, recipe_hash, generation="one generation", formats=Formats(extra_outputs=more))
         run(delivery, make_frame)
         assert delivery.complete()
     assert files(out) == sorted(
@@ -301,16 +307,16 @@ def test_delivered_again_in_other_formats_nothing_old_stays(tmp_path, no_picture
 
 @pytest.mark.parametrize("part", [0, 1])
 def test_a_part_that_does_not_read_back_is_noticed(tmp_path, monkeypatch, part):
-    plate, read = StandInPlate(frames=(1,)), exact_file._read
+    plate, read = StandInPlate(frames=(1,)), image_file._read
 
     def flipped(path):
         pixels, spec = read(path)
         pixels[3, 4, 4 * part] = 0.125
         return pixels, spec
 
-    delivery = make(tmp_path / "out", plate, formats=Formats(also=("matte",)))
+    delivery = make(tmp_path / "out", plate, formats=Formats(extra_outputs=("matte",)))
     delivery.start()
-    monkeypatch.setattr(exact_file, "_read", flipped)
+    monkeypatch.setattr(image_file, "_read", flipped)
     with pytest.raises(OSError, match="does not read back"):
         delivery.write(1, *make_frame(plate, 1), {}, matte_of(plate))
     assert files(tmp_path / "out") == ["recipe.json"]
@@ -318,9 +324,9 @@ def test_a_part_that_does_not_read_back_is_noticed(tmp_path, monkeypatch, part):
 
 def test_pictures_written_with_the_frames_are_those_made_from_the_files(tmp_path, monkeypatch):
     plate = StandInPlate(frames=(1, 2), size=(60, 80))
-    shown, read_image = [], exact_file.read_image
-    show = lambda path, pictures, plate: shown.append(list(pictures))  # noqa: E731
-    monkeypatch.setattr(delivery_module.preview, "write_movie", show)
+    shown, read_image = [], image_file.read_image
+    show = lambda path, pictures, plate: (shown.append(list(pictures)), path.write_bytes(b""))  # noqa: E731
+    monkeypatch.setattr(shot_pictures.preview, "write_movie", show)
     for filmed in (True, False):
         delivery = make(tmp_path / str(filmed), plate)
         delivery.start()
@@ -328,8 +334,8 @@ def test_pictures_written_with_the_frames_are_those_made_from_the_files(tmp_path
             delivery.write(frame, *make_frame(plate, frame), {}, filmed=plate.read(frame) if filmed else None)
         read = []
         with monkeypatch.context() as patch:
-            patch.setattr(exact_file, "read_image", lambda path: read.append(path) or read_image(path))
-            list(delivery._pictures())
+            patch.setattr(image_file, "read_image", lambda path: read.append(path) or read_image(path))
+            list(delivery._pictures().pictures(delivery._picture_digests()))
         assert bool(read) != filmed
         delivery.finish({})
     assert len(shown[0]) == 2 and all(np.array_equal(a, b) for a, b in zip(*shown))
@@ -352,14 +358,14 @@ def test_an_output_that_is_a_file_is_refused(tmp_path):
 
 
 def test_an_output_without_permission_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(delivery_module.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(out_folder.os, "access", lambda path, mode: False)
     with pytest.raises(InputError, match="not writable"):
         make(tmp_path / "out").preflight()
 
 
 def test_too_small_a_disk_is_refused(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(delivery_module.shutil, "disk_usage", lambda path: usage._replace(free=2 << 20))
+    monkeypatch.setattr(out_folder.shutil, "disk_usage", lambda path: usage._replace(free=2 << 20))
     with pytest.raises(InputError, match=r"about \d+ MiB will be written and 2 MiB are free"):
         make(tmp_path / "out", StandInPlate(size=(2160, 3840))).preflight()
     make(tmp_path / "out", StandInPlate(size=(20, 30))).preflight()
@@ -396,7 +402,7 @@ def test_resuming_writes_only_what_is_missing_and_ends_the_same(tmp_path, whole,
     assert run(make(tmp_path / "resumed"), make_frame) == [1001, 1003]
     assert pixels(tmp_path / "resumed") == pixels(whole)
     assert files(tmp_path / "resumed") == files(whole)
-    assert manifest(tmp_path / "resumed") == manifest(whole)
+    assert of_frames(tmp_path / "resumed") == of_frames(whole)
 
 
 def test_a_finished_job_has_nothing_left_to_do(tmp_path, no_pictures):
@@ -425,7 +431,7 @@ STEPS = ["edit.1002.exr", "composite.1002.exr", "1002.json", "preview.mp4", "con
 @pytest.mark.parametrize("done", [False, True], ids=["writing", "written"])
 def test_killed_at_any_step_it_resumes_to_the_same(tmp_path, whole, no_pictures, monkeypatch, step, done):
     out = tmp_path / "out"
-    replace = exact_file.os.replace
+    replace = file_rules.os.replace
 
     def killed_at_step(part, path):
         if path.name != step or done:
@@ -434,7 +440,7 @@ def test_killed_at_any_step_it_resumes_to_the_same(tmp_path, whole, no_pictures,
             raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(exact_file.os, "replace", killed_at_step)
+        patch.setattr(file_rules.os, "replace", killed_at_step)
         run(make(out), make_frame)
     found = list(out.rglob(step))
     assert len(found) == done
@@ -447,7 +453,7 @@ def test_killed_at_any_step_it_resumes_to_the_same(tmp_path, whole, no_pictures,
     run(make(out), make_frame)
     assert files(out) == files(whole)
     assert pixels(out) == pixels(whole)
-    assert manifest(out) == manifest(whole)
+    assert of_frames(out) == of_frames(whole)
 
 
 def test_a_write_that_fails_leaves_no_note_and_no_part(tmp_path, monkeypatch):
@@ -458,8 +464,8 @@ def test_a_write_that_fails_leaves_no_note_and_no_part(tmp_path, monkeypatch):
         path.write_bytes(b"half a file")
         raise OSError(28, "No space left on device")
 
-    good = exact_file._write
-    monkeypatch.setattr(exact_file, "_write", lambda p, *a: full(p, *a) if "composite" in p.name else good(p, *a))
+    good = image_file._write
+    monkeypatch.setattr(image_file, "_write", lambda p, *a: full(p, *a) if "composite" in p.name else good(p, *a))
     with pytest.raises(OSError, match="No space left"):
         delivery.write(1001, *make_frame(delivery.plate, 1001), {"seen": 1001})
     assert not delivery.done(1001)
@@ -480,10 +486,10 @@ def test_a_damaged_frame_is_noticed_and_made_again(tmp_path, no_pictures, kind, 
     elif damage == "garbage":
         path.write_bytes(b"not an image")
     else:
-        changed = exact_file.read_image(path)
+        changed = image_file.read_image(path)
         changed.view(np.uint16)[3, 4, 1] ^= 1
         spec = oiio.ImageInput.open(str(path)).spec()
-        exact_file.write_image(path, changed, spec)
+        image_file.write_image(path, changed, spec)
     assert run(make(out), make_frame) == [1002]
     assert pixels(out) == whole
 
@@ -520,3 +526,7 @@ def test_starting_removes_only_stale_parts(tmp_path):
 def test_without_a_frame_rate_the_preview_still_comes(tmp_path):
     run(make(tmp_path / "out", StandInPlate(fps=None, frames=(1,))), make_frame)
     run(make(tmp_path / "odd", StandInPlate(fps=Fraction(0), frames=(1,), size=(31, 17))), make_frame)
+
+
+def test_the_recipes_choices_are_the_outputs_of_the_table():
+    assert tuple(output.name for output in EXTRA_OUTPUTS) == ALSO

@@ -70,7 +70,7 @@ def test_the_contact_sheet_spreads_over_the_shot(tmp_path, monkeypatch):
 def test_the_layer_is_laid_in_its_blending_space(blend_space):
     plate = StandInPlate(size=(48, 96), frames=(1,))
     shown = show(plate, 1, blend_space)
-    picture, alpha = preview._layer_views(shown, (48, 96))
+    picture, alpha = preview._layer_views(shown.layer, shown.blending, (48, 96))
     decode, encode = (decode_srgb, encode_srgb) if blend_space == "linear" else (lambda x: x,) * 2
     assert sorted({round(float(v), 4) for v in picture[:, 48:, 0].ravel()}) == list(preview._GREYS)
     for grey in preview._GREYS:

@@ -24,7 +24,7 @@ from vera.core.plate.color_curve import decode_srgb, encode_srgb
 from vera.core.plate.color_space import find_space
 from vera.core.recipe import EditRecipe
 from tests.plate.media import write_image, write_movie
-from vera.core.files import read_image as pixels
+from vera.core.layer.image_file import read_image as pixels
 
 SIZE = (80, 144)
 FRAMES = 5

@@ -13,7 +13,7 @@ from vera.core.cli import render
 from vera.core.backends import lift as shot_module
 from vera.core.lifting.vace import CARRIED, GREY
 from tests.plate.media import write_image
-from vera.core.files import read_image as pixels
+from vera.core.layer.image_file import read_image as pixels
 
 SIZE = (48, 64)
 

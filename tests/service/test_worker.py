@@ -11,7 +11,7 @@ import torch
 
 from vera.core.errors import InputError, OutOfMemory
 from vera.core.service import worker
-from vera.core.service.lock import FileLock, Held
+from vera.core.files import FileLock, LockHeldError
 from tests.plate.media import write_sequence
 
 
@@ -250,7 +250,7 @@ def test_progress_tells_stage_frame_and_time_left(tmp_path):
 
 def test_a_lock_has_one_holder(tmp_path):
     lock = FileLock(tmp_path / "lock")
-    with pytest.raises(Held):
+    with pytest.raises(LockHeldError):
         FileLock(tmp_path / "lock")
     lock.release()
     FileLock(tmp_path / "lock").release()

@@ -1,0 +1,68 @@
+"""composite/composite.####.*: the layer over the plate, in the plate's own type, with its bits where alpha is 0."""
+
+from typing import Any
+
+import OpenImageIO as oiio
+
+from vera.core.layer.outputs.header import STORAGE, erase, plate_header, set_pixels
+from vera.core.layer.outputs.output import COMPOSITE_PACKS_TO, FrameOutput, FramePixels, Image, Shot
+from vera.core.plate.source import Plate
+
+# Formats that hold a type of integers exactly; the first where the plate's own does not.
+_HOLDERS = {
+    "uint8": ("png", "tif", "tiff", "dpx"),
+    "uint16": ("png", "tif", "tiff", "dpx"),
+    "uint10": ("dpx", "tif", "tiff"),
+    "uint12": ("dpx", "tif", "tiff"),
+    "uint32": ("tif", "tiff"),
+}
+
+
+class Composite(FrameOutput):
+    name, folder, stem = "composite", "composite", "composite"
+
+    def extension(self, shot: Shot) -> str:
+        return composite_extension(shot.plate)
+
+    def image(self, shot: Shot, frame: int, pixels: FramePixels) -> Image:
+        return Image(pixels.composite, [composite_header(shot, frame)])
+
+    def bytes_per_pixel(self, shot: Shot) -> float:
+        size = len(shot.plate.channels) * shot.plate.dtype.itemsize
+        return size * (COMPOSITE_PACKS_TO if shot.formats.packed else 1)
+
+    def manifest(self, shot: Shot) -> dict[str, Any]:
+        return {
+            "pixel_type": shot.plate.pixel_type,
+            "channels": list(shot.plate.channels),
+            "format": self.extension(shot),
+        }
+
+
+def composite_extension(plate: Plate) -> str:
+    """A format that holds the plate's type exactly: its own where that does."""
+    if plate.pixel_type in ("half", "float"):
+        return "exr"
+    extension, holders = plate.extension.lstrip(".").lower(), _HOLDERS[plate.pixel_type]
+    return extension if extension in holders else holders[0]
+
+
+def composite_header(shot: Shot, frame: int) -> oiio.ImageSpec:
+    """The plate's header, type and channels; compressed as the formats say where it is an EXR."""
+    plate, extension = shot.plate, composite_extension(shot.plate)
+    spec = plate_header(plate, frame, drop=STORAGE)
+    keeps_alpha_apart = spec.get_int_attribute("oiio:UnassociatedAlpha") or extension == "png"
+    color_space = spec.get_string_attribute("oiio:ColorSpace")
+    erase(spec, ("oiio:*",))
+    bits = {"uint10": 10, "uint12": 12}.get(plate.pixel_type)
+    stored_type = {"uint32": "uint"}.get(plate.pixel_type, "uint16" if bits else plate.pixel_type)
+    set_pixels(spec, stored_type, plate.channels)
+    if color_space:
+        spec.attribute("oiio:ColorSpace", color_space)
+    if bits:
+        spec.attribute("oiio:BitsPerSample", bits)
+    if keeps_alpha_apart and "A" in plate.channels:
+        spec.attribute("oiio:UnassociatedAlpha", 1)
+    if extension in ("exr", "tif", "tiff"):
+        spec.attribute("compression", shot.formats.compression if extension == "exr" else "zip")
+    return spec

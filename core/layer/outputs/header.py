@@ -1,0 +1,50 @@
+"""File headers of the delivery: what of the plate's metadata stays true."""
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+import OpenImageIO as oiio
+
+from vera.core.plate.source import Plate
+
+# How the plate's own file was stored, and figures of its pixels.
+STORAGE = (
+    "compression", "CompressionQuality", "planarconfig", "Orientation", "tile*", "thumbnail_*",
+    "openexr:*", "tiff:*", "png:*", "jpeg:*", "dpx:EndOf*", "dpx:Version",
+    "chunkCount", "dwaCompressionLevel", "multiView", "view", "name", "type", "version",
+    "textureformat", "acesImageContainerFlag", "Exif:Pixel[XY]Dimension",
+)  # fmt: skip
+# What the plate's colours mean; the layer's mean something else.
+COLOR = ("ICCProfile*", "CICP", "colorInteropID", "Exif:ColorSpace", "dpx:*", "chromaticities")
+
+
+def plate_header(plate: Plate, frame: int, drop: Iterable[str]) -> oiio.ImageSpec:
+    """The plate's header without the attributes that match `drop`; a bare one for a movie's frame."""
+    spec = plate.spec(frame)
+    spec = spec.copy() if spec else oiio.ImageSpec(plate.width, plate.height, 3, "half")
+    erase(spec, drop)
+    if plate.fps and spec.getattribute("FramesPerSecond") is None:
+        rate = (plate.fps.numerator, plate.fps.denominator)
+        spec.attribute("FramesPerSecond", oiio.TypeRational, rate)
+    spec.attribute("PixelAspectRatio", float(plate.pixel_aspect))
+    return spec
+
+
+def erase(spec: oiio.ImageSpec, patterns: Iterable[str]) -> None:
+    """Remove the attributes whose names match one of the patterns."""
+    patterns = tuple(patterns)
+    for name in [attribute.name for attribute in spec.extra_attribs]:
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
+            spec.erase_attribute(name)
+
+
+def set_pixels(spec: oiio.ImageSpec, pixel_type: str, channels: Iterable[str]) -> None:
+    """Make it the header of scanlines of this type with these channels."""
+    channels = tuple(channels)
+    spec.channelformats = ()
+    spec.set_format(pixel_type)
+    spec.nchannels = len(channels)
+    spec.channelnames = channels
+    spec.alpha_channel = channels.index("A") if "A" in channels else -1
+    spec.z_channel = -1
+    spec.tile_width = spec.tile_height = spec.tile_depth = 0

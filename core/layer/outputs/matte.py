@@ -1,0 +1,16 @@
+"""The model's plain matte as a part of the edit's EXR files, channel `matte.A`."""
+
+import numpy as np
+
+from vera.core.layer.outputs.output import FramePixels, LayerPart
+
+
+class Matte(LayerPart):
+    name, channels = "matte", ("matte.A",)
+
+    def pixels(self, frame: int, pixels: FramePixels) -> np.ndarray:
+        """The matte as it was before the blending space, and 0 where the layer's alpha is."""
+        matte, layer = pixels.matte, pixels.layer
+        if matte is None or matte.shape != layer.shape[:2]:
+            raise ValueError(f"frame {frame}: the matte lacks, or is not of the layer's size")
+        return np.where(layer[..., 3] == 0, 0, matte).astype(layer.dtype)[..., None]

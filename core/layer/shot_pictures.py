@@ -1,0 +1,70 @@
+"""preview.mp4 and contact_sheet.png of a delivery: made from pictures kept with the frames, or from the files."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vera.core.files import file_digest
+from vera.core.layer import preview
+from vera.core.layer.blend_space import Blending
+from vera.core.plate.color import PlateColor
+from vera.core.plate.source import Plate
+
+MOVIE, SHEET = "preview.mp4", "contact_sheet.png"
+FILES = (MOVIE, SHEET)
+
+
+@dataclass(frozen=True)
+class ShotPictures:
+    """folder: where the pictures of frames wait for the movie.
+
+    read(frame): the layer and the composite as they were delivered. color: of the plate, with the exposure that
+    the model had.
+    """
+
+    folder: Path
+    plate: Plate
+    blending: Blending
+    color: PlateColor
+    read: Callable[[int], tuple[np.ndarray, np.ndarray]]
+
+    def keep(self, frame: int, filmed: np.ndarray, layer: np.ndarray, composite: np.ndarray) -> str:
+        """Write the frame's picture, so that neither file nor plate need be read again; returns the file's SHA-256.
+
+        Raises OSError.
+        """
+        picture = preview.movie_picture(self._shown(frame, filmed, layer, composite), self.plate)
+        preview.write_picture(self._path(frame), picture)
+        return file_digest(self._path(frame))
+
+    def write(self, folder: Path, digests: dict[int, str]) -> None:
+        """Write both files into the delivery's folder. digests: as `keep` returned them, by frame. Raises OSError."""
+        preview.write_movie(folder / MOVIE, self.pictures(digests), self.plate)
+        preview.write_contact_sheet(folder / SHEET, self._shown_from_files, self.plate)
+
+    def pictures(self, digests: dict[int, str]) -> Iterator[np.ndarray]:
+        """The movie's pictures, as they were kept with the frames; from the files where there is none."""
+        for frame in self.plate.frames:
+            picture = self._kept(frame, digests.get(frame))
+            yield preview.movie_picture(self._shown_from_files(frame), self.plate) if picture is None else picture
+
+    def _kept(self, frame: int, digest: str | None) -> np.ndarray | None:
+        path = self._path(frame)
+        try:
+            return preview.read_picture(path) if digest is not None and file_digest(path) == digest else None
+        except OSError:
+            return None
+
+    def _shown(self, frame: int, filmed: np.ndarray, layer: np.ndarray, composite: np.ndarray) -> preview.Shown:
+        """Plate, layer and composite for display, no larger than the preview needs them."""
+        filmed, layer, composite = preview.thinned(self.plate, filmed, layer, composite)
+        filmed, composite = self.color.for_display(filmed), self.color.for_display(composite)
+        return preview.Shown(frame, filmed, layer.astype("float32"), composite, self.blending, self.color.gain)
+
+    def _shown_from_files(self, frame: int) -> preview.Shown:
+        return self._shown(frame, self.plate.read(frame), *self.read(frame))
+
+    def _path(self, frame: int) -> Path:
+        return self.folder / f"{frame}.png"
