@@ -82,7 +82,7 @@ def measure(folder, edit, width, height, runs, space, relative):
         "read, refine": refine,
         "over": lambda: composite(pixels, layer, job.color, job.blending),
         "write": lambda: delivery.write(1001, layer, laid, {}),
-        "preview": lambda: delivery._write_picture(1001, pixels, layer, laid),
+        "preview": lambda: delivery._pictures().keep(1001, pixels, layer, laid),
     }
     tool = shutil.which("oiiotool")
     steps["peer"] = lambda: [copy_with_tool(f, folder) if tool else copy(f, folder) for f in files]

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from vera.core.comparing.rows import Row
 from vera.core.errors import InputError
-from vera.core import files as exact_file
+from vera.core.layer import image_file
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_space import resolve_space
 from vera.core.plate.source import open_mask, open_plate
@@ -120,7 +120,7 @@ class Delivery:
     def _image(self, index, kind):
         path = self.folder / self.entries[index][kind]["file"]
         try:
-            return exact_file.read_image(path)
+            return image_file.read_image(path)
         except OSError as error:
             raise InputError(f"{error}; render it again") from None
 

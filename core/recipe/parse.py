@@ -5,7 +5,7 @@ import re
 
 from vera.core.errors import InputError
 
-ALSO = ("prores", "png", "matte")  # what else is delivered of a layer, see layer/also.py
+ALSO = ("prores", "png", "matte")  # what else is delivered of a layer, see layer/outputs
 EMBEDDED = "mini"  # the model that needs no folder
 LIFTED_FROM = ("lift", "vace")  # model prefixes: an edited video's file, and a folder of VACE's
 MAX_STOPS = 20  # of exposure, either way

@@ -16,7 +16,7 @@ import zlib
 import numpy as np
 import pytest
 
-from vera.core import files as exact_file
+from vera.core.layer import image_file
 from vera.kernels.pixel_hash import pixel_hash
 from tests.plate.media import write_image, write_sequence
 from tests.service.conftest import until
@@ -44,7 +44,7 @@ def pixels(out):
     for entry in manifest["frames"]:
         for kind in ("edit", "composite"):
             file = out / entry[kind]["file"]
-            assert pixel_hash(exact_file.read_codes(file)) == entry[kind]["pixels"]
+            assert pixel_hash(image_file.read_codes(file)) == entry[kind]["pixels"]
             found[entry["frame"], kind] = entry[kind]["pixels"]
     return found
 
@@ -53,7 +53,7 @@ def all_readable(folder):
     """No file under a final name is half."""
     for file in folder.rglob("*.exr"):
         if ".part" not in file.name:
-            exact_file.read_codes(file)
+            image_file.read_codes(file)
     for file in folder.rglob("*.json"):
         if ".part" not in file.name:
             json.loads(file.read_text())
