@@ -1,5 +1,6 @@
 """Gaussian means of videos over space and time."""
 
+import functools
 import math
 
 import torch
@@ -23,6 +24,7 @@ def blur(video: torch.Tensor, space: float, time: float = 0.0) -> torch.Tensor:
     return video
 
 
+@functools.lru_cache(64)
 def half_kernel(sigma: float) -> torch.Tensor:
     """Weights of a Gaussian from the middle outward, (reach + 1,); with both halves they sum to 1."""
     reach = max(1, math.ceil(REACH * sigma))

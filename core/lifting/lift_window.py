@@ -12,12 +12,13 @@ from vera.core.lifting.haze import find_haze
 from vera.core.lifting.layers import find_layers
 from vera.core.lifting.noise import Noise, features
 from vera.core.lifting.matching import same_size
-from vera.core.lifting.registration import find_moves, moved
+from vera.core.lifting.registration import Canvas, find_moves
 from vera.core.lifting.smooth import blur, grown, luma, spread
 from vera.kernels.matte import resize
 
 LEAST_KEPT = 0.01  # share of the clip; of less nothing is known, and all of it is the edit's
 MOST_NOISE = 0.08  # of a neighbourhood's mean
+LEAST_ONE_WAY, ONE_WAY = 0.015, 1.0  # a mean error that may be an edit: at least, and of the error's variation
 FAINTEST = 0.02  # alpha of haze; below it the plate is kept
 ROUNDS = 2  # what changed is found twice: the second time with drift measured beside it
 STEPS = 3 + 2 * ROUNDS
@@ -40,20 +41,23 @@ class Lifted:
 
 
 def lift_clip(plate, edited, mask=None, step_done=lambda: None) -> Lifted:
-    """plate and edited (T, 3, H, W) of one size, encoded [0, 1]; mask (T, 1, H, W): 1 where the edit may be.
+    """plate (T, 3, H, W), encoded [0, 1]; mask (T, 1, H, W): 1 where the edit may be.
 
+    edited: as the plate, or the Canvas on which the plate lies; what that does not show is no part of the layer.
     step_done is called STEPS times, after each piece of the work.
     """
-    moves = find_moves(plate, edited)
-    placed = moved(edited, moves)
+    canvas = edited if isinstance(edited, Canvas) else Canvas.same(edited)
+    moves, size = find_moves(plate, canvas), plate.shape[2:]
+    shown = canvas.inside(moves, size)
+    placed = torch.where(shown > 0, canvas.placed(moves, size), plate)
     step_done()
-    haze = find_haze(plate, placed, _structure(plate, placed))
+    haze = find_haze(plate, placed, _structure(plate, placed) * shown)
     behind = haze.over(plate) if haze else plate
     step_done()
     trust = first_trust(behind, placed)
     if mask is not None:
         trust = torch.where(mask > 0, trust, torch.ones_like(trust))
-    intact = contrast_kept(behind, placed, trust)
+    intact = contrast_kept(behind, placed, trust) * shown
     trust, of_plate = trust * intact, features(plate)
     for _ in range(ROUNDS):
         if trust.mean() < LEAST_KEPT:  # nothing to tell drift and noise by
@@ -61,22 +65,23 @@ def lift_clip(plate, edited, mask=None, step_done=lambda: None) -> Lifted:
         gain, offset = find_drift(behind, placed, trust)
         clean = without_drift(placed, gain, offset)
         seen = as_seen(behind, clean, trust)
+        clean = torch.where(shown > 0, clean, seen)
         step_done()
-        region = find_change(clean - seen, of_plate, trust) if trust.any() else torch.ones_like(trust)
+        trust = trust * teaches(clean - seen)
+        region = (find_change(clean - seen, of_plate, trust) if trust.any() else torch.ones_like(trust)) * shown
         if mask is not None:
             region = region * (mask > 0)
-        trust = (1 - grown(region, 1)) * _near(clean, seen) * intact
+        trust = (1 - grown(region, 1)) * _near(clean, seen) * intact * teaches(clean - seen)
         step_done()
     variance = Noise(of_plate, (clean - seen).square().mean(1, keepdim=True), trust)(of_plate)
     if haze:  # of the layer, as the rest of it
         seen = haze.removed(seen)
-        region = torch.maximum(region, (haze.alpha > FAINTEST).float())
+        region = torch.maximum(region, (haze.alpha > FAINTEST) * shown)
         if mask is not None:
             region = region * (mask > 0)
     color, alpha = find_layers(seen, clean, region, variance, haze.alpha if haze else torch.zeros_like(region))
     step_done()
-    if mask is not None:  # edges reach a pixel out of the region
-        alpha = alpha * (mask > 0)
+    alpha = alpha * shown if mask is None else alpha * shown * (mask > 0)  # edges reach a pixel out of the region
     return Lifted(color, alpha, clean, region, moves, gain, offset, float(haze.alpha.mean()) if haze else 0.0)
 
 
@@ -109,13 +114,25 @@ def _in_company(trust):
     return trust * (2 * blur(trust, 3.0 * _in_tiny(trust), 0.7) - 0.6).clamp(0, 1)
 
 
+def teaches(residual):
+    """How far noise may be learnt from each pixel's residual (T, 3, H, W), (T, 1, H, W) in [0, 1].
+
+    Noise errs both ways within a few pixels. What errs one way, by far more than what varies there, is sooner a faint
+    edit, which would teach the noise to hide it.
+    """
+    coarse = blur(residual, 3.5, 0.7)
+    varies = blur((residual - coarse).square().mean(1, keepdim=True), 6.0, 0.7).sqrt()
+    one_way = coarse.abs().amax(1, keepdim=True)
+    return (2 - one_way / torch.maximum(torch.full_like(varies, LEAST_ONE_WAY), ONE_WAY * varies)).clamp(0, 1)
+
+
 def _in_tiny(video):
     """In tiny frames everything is smaller."""
     return min(1.0, video.shape[2] / 100)
 
 
 def _near(clean, seen):
-    """1 where what is left can be noise at all, to 0 for what no codec does: a change that was overlooked teaches nothing."""
+    """1 where what is left can be noise at all, to 0 for what no codec does."""
     far = blur(clean - seen, 1.0, 0.7).abs().amax(1, keepdim=True)
     return torch.exp(-((far / MOST_NOISE) ** 2))
 

@@ -1,5 +1,9 @@
 """Position drift: how each edited frame lies on its plate frame, from details that both show."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 
@@ -11,23 +15,65 @@ MOST = 4.0  # pixels; farther is another picture, not drift
 FLOOR = 0.01  # of details: below it is noise
 
 
-def find_moves(plate, edited):
-    """An affine move a frame, (T, 2, 3) in pixels: edited(x + move(x)) lies on plate(x).
+@dataclass(frozen=True)
+class Canvas:
+    """An edited video (T, 3, h, w) on which the plate lies: plate pixel x is canvas pixel x + move(x).
 
-    plate, edited: (T, 3, H, W) of one size. Gauss-Newton on details of luma with local contrast
-    divided out, so that neither drift of colour nor fog matters, weighted by how alike both
-    are there and by Tukey's weights. Frames near one another vote together (normal equations
+    start: (1, 2, 3), the move that is known before frames are looked at, as find_moves gives them; content: (left, top,
+    right, bottom) of the canvas within which it shows the plate.
+    """
+
+    video: torch.Tensor
+    start: torch.Tensor
+    content: tuple[float, float, float, float]
+
+    @classmethod
+    def same(cls, video: torch.Tensor) -> Canvas:
+        """The canvas of a video that shows the whole plate at the plate's size."""
+        return cls(video, torch.zeros(1, 2, 3), (0.0, 0.0, float(video.shape[3]), float(video.shape[2])))
+
+    def placed(self, moves: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """The video as it lies on a plate of that (height, width), (T, 3, *size) in [0, 1]."""
+        return moved(self.video, moves.expand(len(self.video), -1, -1), size)
+
+    def inside(self, moves: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """1 where a plate pixel's whole area lies within the content, else 0, (T, 1, *size)."""
+        x, y = (v + 0.5 for v in _places(moves, size))  # from centres at whole numbers to places in the picture
+        left, top, right, bottom = self.content
+        margin = 0.49 if self.is_cut else -MOST  # of a whole video the border is the border's pixels, moved or not
+        kept = (x >= left + margin) & (x <= right - margin) & (y >= top + margin) & (y <= bottom - margin)
+        return kept.float()[:, None].expand(len(self.video), -1, -1, -1)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether anything is known of where the plate lies: a framing other than the whole."""
+        return bool(self.start.any()) or self.content != (
+            0.0,
+            0.0,
+            float(self.video.shape[3]),
+            float(self.video.shape[2]),
+        )
+
+
+def find_moves(plate: torch.Tensor, canvas: Canvas) -> torch.Tensor:
+    """An affine move a frame, (T, 2, 3) in pixels: canvas(x + move(x)) lies on plate(x), (T, 3, H, W).
+
+    Gauss-Newton on details of luma with local contrast divided out, so that neither drift of colour nor fog matters,
+    weighted by how alike both are there and by Tukey's weights. Neighbouring frames vote together (normal equations
     are smoothed in time), so that a frame with little to hold on to does not wander.
     """
+    size = plate.shape[2:]
     fixed = details(plate)
     gx, gy = (0.5 * (fixed.roll(-1, d) - fixed.roll(1, d)) for d in (3, 2))
-    basis = _basis(plate)
+    basis = _basis(size)
     columns = torch.cat([gx * basis, gy * basis], 1)  # (T, 6, H, W)
-    inside = torch.zeros_like(fixed)
-    inside[..., 2:-2, 2:-2] = 1
-    moves = best_shift(fixed, details(edited)).repeat(len(plate), 1, 1)
+    border = torch.zeros_like(fixed)
+    border[..., 2:-2, 2:-2] = 1
+    inside = border * canvas.inside(canvas.start, size)
+    start = canvas.start + best_shift(fixed * inside, details(canvas.placed(canvas.start, size)) * inside)
+    moves = start.repeat(len(plate), 1, 1)
     for _ in range(ROUNDS):
-        placed = details(moved(edited, moves))
+        placed = details(canvas.placed(moves, size))
         error = placed - fixed
         alike = (blur(placed * fixed, 2.5, 0.7) / blur(fixed * fixed, 2.5, 0.7).clamp_min(1e-4)).clamp(0, 1)
         weight = inside * (2 * alike - 1).clamp_min(0) ** 2
@@ -38,27 +84,40 @@ def find_moves(plate, edited):
         noise = (weight * error**2).sum() / weight.sum().clamp_min(1) + 1e-6
         # Prior: shifts of a pixel or two, stretch and turn far less; many errors of neighbours count as one.
         prior = torch.diag(torch.tensor([6, 100, 100, 6, 100, 100])) * 20 * noise
-        step = torch.linalg.solve(left + prior, right[..., None] + prior @ moves.reshape(-1, 6, 1))
-        moves = (moves - step.reshape(-1, 2, 3)).clamp(-MOST, MOST)
+        away = (moves - canvas.start).reshape(-1, 6, 1)
+        step = torch.linalg.solve(left + prior, right[..., None] + prior @ away)
+        moves = canvas.start + (moves - step.reshape(-1, 2, 3) - canvas.start).clamp(-MOST, MOST)
     return moves
 
 
-def moved(video, moves):
-    """The video looked at through the moves, bicubic, in [0, 1]."""
-    if not moves.abs().max() > 0.02:
+def moved(video: torch.Tensor, moves: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
+    """The video (T, C, h, w) looked at through the moves (T, 2, 3), bicubic, (T, C, *size) in [0, 1]."""
+    size = tuple(size or video.shape[2:])
+    if size == tuple(video.shape[2:]) and not moves.abs().max() > 0.02:
         return video
     height, width = video.shape[2:]
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    shift = torch.einsum("tij,jhw->tihw", moves, _basis(video)[0])
-    grid = torch.stack([(2 * (x + shift[:, 0]) + 1) / width - 1, (2 * (y + shift[:, 1]) + 1) / height - 1], -1)
+    x, y = _places(moves, size)
+    grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)
     return F.grid_sample(video, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
 
 
-def details(video):
+def _places(moves, size):
+    """Where the plate's pixels lie under the moves, x and y, (T, H, W); centres at whole numbers."""
+    y, x = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
+    shift = torch.einsum("tij,jhw->tihw", moves, _basis(size)[0])
+    return x + shift[:, 0], y + shift[:, 1]
+
+
+def details(video: torch.Tensor) -> torch.Tensor:
     """Band-passed luma over its local strength, (T, 1, H, W)."""
-    soft = blur(luma(video), 1.0)
-    band = soft - blur(soft, 4.0)
-    return band / (blur(band * band, 4.0).sqrt() + FLOOR)
+    return band(luma(video))
+
+
+def band(gray: torch.Tensor) -> torch.Tensor:
+    """As details(), of luma (T, 1, H, W)."""
+    soft = blur(gray, 1.0)
+    passed = soft - blur(soft, 4.0)
+    return passed / (blur(passed * passed, 4.0).sqrt() + FLOOR)
 
 
 def tukey(error, trust, width=5.0):
@@ -88,8 +147,8 @@ def best_shift(fixed, other):
     return torch.tensor([[[float(dx), 0, 0], [float(dy), 0, 0]]])
 
 
-def _basis(video):
-    """1, x, y from -1 to 1 over the frame, (1, 3, H, W)."""
-    height, width = video.shape[2:]
+def _basis(size):
+    """1, x, y from -1 to 1 over a frame of that (height, width), (1, 3, H, W)."""
+    height, width = size
     y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
     return torch.stack([torch.ones_like(x), x, y])[None]
