@@ -101,8 +101,8 @@ def test_dark_lines_at_the_border_are_left_out(plate, side, lines):
     framing = without_borders(plate, edited, whole(PLATE, PLATE))
     window = dict(zip(("left", "top", "right", "bottom"), framing.window()))
     wanted = {"left": 0, "top": 0, "right": WIDTH, "bottom": HEIGHT}
-    for name in wanted:
-        inward = abs(window[name] - wanted[name])
+    for name, line in wanted.items():
+        inward = abs(window[name] - line)
         assert lines <= inward <= lines + 2 if name == side else inward == 0
     assert not lift_clip(plate, framed(edited, framing, PLATE, (HEIGHT, WIDTH))).alpha.any()
 
