@@ -1,8 +1,15 @@
 """`python -m core.render`: the command `vera render`, from a checkout."""
 
 import sys
+from pathlib import Path
 
-from vera.core.cli.render import main
+# Started like this, Python looks into the checkout first, whose `kernels` would hide Hugging Face's package of that
+# name, which transformers and diffusers import where it is installed. Installed packages go first.
+_CHECKOUT = str(Path(__file__).resolve().parent.parent)
+if sys.path[0] == _CHECKOUT:
+    sys.path.append(sys.path.pop(0))
+
+from vera.core.cli.render import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())
