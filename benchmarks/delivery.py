@@ -19,7 +19,8 @@ import numpy as np
 import OpenImageIO as oiio
 import torch
 
-from vera.core.backends.generate import _plate_sized_layer
+from vera.core.backends.generate import DecodedFrame, plate_sized_layer
+from vera.core.layer.delivery_loop import FilmedFrame
 from vera.core.layer.blend_space import composite, find_blending
 from vera.core.layer.delivery import Delivery
 from vera.core.plate.color import PlateColor
@@ -69,11 +70,11 @@ def measure(folder, edit, width, height, runs, space, relative):
     delivery.start()
 
     def refine():
-        filmed = plate.read(1001)
-        source = job.color.to_model(filmed)
+        filmed = FilmedFrame(1001, plate.read(1001), None)
+        source = job.color.to_model(filmed.pixels)
         guide = shrink(torch.from_numpy(source), model[1], model[0])
-        drawn_again = (reconstruction, torch.ones_like(alpha)) if relative else None
-        return _plate_sized_layer(job, filmed, source, color, alpha, guide, drawn_again, None)[0]
+        decoded = DecodedFrame(color, alpha, color, reconstruction)
+        return plate_sized_layer(job, filmed, source, decoded, guide, torch.ones_like(alpha) if relative else None)[0]
 
     layer = refine()
     laid = composite(pixels, layer, job.color, job.blending)

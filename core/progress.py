@@ -3,10 +3,36 @@
 import json
 import sys
 import time
+from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
 KINDS = ("bar", "jsonl", "none")
+
+
+class ProgressLike(Protocol):
+    """What work tells of itself. Whoever shows it elsewhere than in a terminal has a class of this face.
+
+    stage("denoise", 20) begins a stage of 20 units of which `done` are there already; advance() counts units.
+    """
+
+    def stage(self, name: str, total: int, done: int = 0) -> None: ...
+
+    def advance(self, count: int = 1) -> None: ...
+
+    def say(self, text: str, event: str = "message", **values: Any) -> None:
+        """A line of words, for those who watch."""
+        ...
+
+    def note(self, text: str) -> None:
+        """A line that the user asked for, shown whatever the kind."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """A warning, shown whatever the kind."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Progress:
@@ -17,10 +43,10 @@ class Progress:
     to standard error.
     """
 
-    def __init__(self, kind: str = "bar"):
+    def __init__(self, kind: str = "bar") -> None:
         self.kind = kind
-        self.out = sys.stdout
-        self.bar = None
+        self.out: TextIO = sys.stdout
+        self.bar: Any = None
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
         self.close()
@@ -37,14 +63,14 @@ class Progress:
             left = spent / (self.done - self.skipped) * (self.total - self.done)
             self._line(event="progress", stage=self.name, done=self.done, total=self.total, seconds_left=round(left, 1))
 
-    def say(self, text: str, event: str = "message", **values) -> None:
+    def say(self, text: str, event: str = "message", **values: Any) -> None:
         if self.kind == "jsonl":
             self._line(event=event, text=text, **values)
         elif self.kind == "bar":
             tqdm.write(text, file=sys.stderr)
 
     def note(self, text: str) -> None:
-        """What was asked to be told, shown whatever the kind."""
+        """Print a line that the user asked for (`--verbose`), whatever the kind."""
         if self.kind == "jsonl":
             self._line(event="message", text=text)
         else:
@@ -62,5 +88,5 @@ class Progress:
             self.bar.close()
             self.bar = None
 
-    def _line(self, **values):
+    def _line(self, **values: Any) -> None:
         print(json.dumps(values), file=self.out, flush=True)

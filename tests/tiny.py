@@ -3,8 +3,9 @@
 import torch
 from torch import nn
 
-from vera.core.backends import generate as edit_module
-from vera.core.backends.generate import edit, prepare
+from vera.core.backends import generate
+from vera.core.job.prepare import prepare
+from vera.core.job.run import run_job
 from vera.core.model.config import TransformerConfig
 from vera.core.model.load import Limits, Model
 from vera.core.model.mini.mini_codec import MiniCodec
@@ -39,13 +40,13 @@ class Quiet(Progress):
 
 def draw(monkeypatch, layers):
     """Instead of what a model decodes: layers(color, alpha, reconstruction) -> color, alpha, each at model size."""
-    decoded = edit_module._decoded_frames
+    decoded = generate.decoded_frames
 
     def drawn(*given):
         for color, alpha, composed, reconstruction in decoded(*given):
-            yield *layers(color, alpha.clone(), reconstruction), composed, reconstruction
+            yield generate.DecodedFrame(*layers(color, alpha.clone(), reconstruction), composed, reconstruction)
 
-    monkeypatch.setattr(edit_module, "_decoded_frames", drawn)
+    monkeypatch.setattr(generate, "decoded_frames", drawn)
 
 
 def keep_some(color, alpha, reconstruction):
@@ -62,4 +63,4 @@ def make(model, plate, out, stopping=lambda: False, **values):
     """Prepare and edit; returns the job and its report."""
     recipe = EditRecipe(str(plate), "Add a red ball", str(out), **values)
     job = prepare(recipe, "cpu", lambda name, device: model)
-    return job, edit(job, Quiet(), stopping)
+    return job, run_job(job, Quiet(), stopping)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from vera.core.cli.arguments import Parser, add_recipe_options, recipe_values
 from vera.core.errors import InputError
 from vera.core.job.run import DONE, exit_status, render, stop_request
-from vera.core.recipe import EditRecipe, split_model
+from vera.core.recipe import EditRecipe
 
 DESCRIPTION = """\
 Adds or changes what the prompt says, as an RGBA edit layer over the untouched plate.
@@ -72,7 +72,9 @@ def crew_of(processes, recipe):
     if processes == 1:
         yield load_model
         return
-    if split_model(recipe.model)[0]:
+    from vera.core.backends import load_backend
+
+    if not load_backend(recipe.model).samples:
         raise InputError(f"--processes: model {recipe.model} runs on one; leave it out")
     from vera.core.sampling.parallel import Crew
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from vera.core.comparing.clips import Case, Delivery, Video
 from vera.core.comparing.rows import Row
-from vera.core.backends.generate import edit
 from vera.core.errors import InputError
 from vera.core.job.memory import within_memory
+from vera.core.job.run import run_job
 from vera.core.model.load import load_model
 from vera.core.plate.movie import MOVIES
 from vera.core.recipe import EditRecipe
@@ -87,7 +87,7 @@ class Renderer:
 
         def work(job):
             if not job.delivery.complete():
-                edit(job, progress, stopping)
+                run_job(job, progress, stopping)
 
         within_memory(work, recipe, self.device, self.load)
 

@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from vera.core.errors import InputError
 from vera.core.model.offload import computing_device
-from vera.core.recipe import split_model
+from vera.core.backends import load_backend
 from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT, render
 from vera.core.service.worker import WarmModel
 
@@ -186,6 +186,9 @@ class Teller:
     def say(self, text, event="message", **values):
         pass
 
+    def note(self, text):
+        pass
+
     def close(self):
         pass
 
@@ -217,7 +220,7 @@ def render_shot(shot, means, workers, board):
     recipe = shot.recipe
     try:
         window_runner = None
-        if means.share_windows and not split_model(recipe.model)[0]:
+        if means.share_windows and load_backend(recipe.model).samples:
             if recipe.cache:
                 raise InputError("--share-windows: a cache would have to stay with its window; leave one of them out")
             window_runner = SharedWindows(recipe.model, means, workers)

@@ -1,18 +1,27 @@
-"""Run one job from its recipe: the exit codes, the stop request, and render()."""
+"""Run one job from its recipe to its delivery: exit codes, the stop request, and render()."""
 
 import signal
+from collections.abc import Callable
 from dataclasses import replace
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from vera.core.errors import InputError, OutOfMemory, Stopped
+from vera.core.progress import ProgressLike
+from vera.core.recipe import EditRecipe
+
+if TYPE_CHECKING:
+    from vera.core.backends.base import Job, Loader
 
 DONE, FAULT, WRONG_INPUT, STOPPED = 0, 1, 2, 3
 
 
-def stop_request():
-    """A function that says whether Ctrl-C or a termination was asked for; the first one waits for a safe place."""
-    asked = []
+def stop_request() -> Callable[[], bool]:
+    """A function that says whether Ctrl-C or a termination was asked for. The first one waits for a safe place in
+    the work; the second one ends the process."""
+    asked: list[int] = []
 
-    def note(number, frame):
+    def note(number: int, frame: FrameType | None) -> None:
         if asked:
             signal.signal(number, signal.SIG_DFL)
         asked.append(number)
@@ -22,29 +31,56 @@ def stop_request():
     return lambda: bool(asked)
 
 
-def render(recipe, device, progress, stopping, verbose=False, load=None, window_runner=None) -> tuple[bool, str]:
+def nothing_to_do(job: "Job") -> bool:
+    """Whether the delivery is whole, and what is to be kept is there."""
+    if not job.delivery.complete():
+        return False
+    kept = getattr(job, "kept", None)
+    return not job.recipe.keep or (kept is not None and bool(kept.shots("layers", job.plate.frames)))
+
+
+def run_job(job: "Job", progress: ProgressLike, stopping: Callable[[], bool]) -> dict[str, Any]:
+    """Make and deliver the layer of every frame; returns the report that goes into the manifest.
+
+    stopping() is asked between windows and between frames; when true, Stopped is raised and the same command
+    resumes. Finished steps and frames are not made again.
+    """
+    from vera.core.backends import load_backend
+
+    return load_backend(job.recipe.model).run(job, progress, stopping)
+
+
+def render(
+    recipe: EditRecipe,
+    device: str,
+    progress: ProgressLike,
+    stopping: Callable[[], bool],
+    verbose: bool = False,
+    load: "Loader | None" = None,
+    window_runner: Callable | None = None,
+) -> tuple[bool, str]:
     """Make the recipe's delivery where it is not yet whole; returns whether there was anything to do, and a sentence.
 
-    Raises InputError, OutOfMemory, Stopped. load: see vera.core.backends.generate.prepare; window_runner: see vera.core.backends.generate.Job.
+    load: as vera.core.model.load.load_model. window_runner: see GenerateJob. Raises InputError, OutOfMemory, Stopped.
     """
     # Only now, so that --help and wrong arguments answer at once.
-    from vera.core.backends.generate import edit, nothing_to_do
-    from vera.core.job.explain import explain
+    from vera.core.backends import load_backend
     from vera.core.job.memory import within_memory
     from vera.core.model.load import load_model
 
-    warned = set()
+    backend = load_backend(recipe.model)
+    warned: set[str] = set()
 
-    def work(job):
+    def work(job: "Job") -> tuple[bool, str]:
         for warning in job.warnings:
             if warning not in warned:
                 progress.warn(warning)
                 warned.add(warning)
-        for line in explain(job, device) if verbose else ():
+        for line in backend.explain(job, device) if verbose else ():
             progress.note(line)
         if nothing_to_do(job):
             return False, f"nothing to do: {recipe.out} holds this edit, whole"
-        report = edit(replace(job, window_runner=window_runner) if window_runner else job, progress, stopping)
+        report = run_job(replace(job, window_runner=window_runner) if window_runner else job, progress, stopping)
         return True, (
             f"{len(job.plate.frames)} frames in {recipe.out}, read as {job.color.space.name};"
             f" layer covers {report['coverage']:.1%} of the picture;"
@@ -54,7 +90,7 @@ def render(recipe, device, progress, stopping, verbose=False, load=None, window_
     return within_memory(work, recipe, device, load or load_model)
 
 
-def exit_status(error) -> tuple[int, str]:
+def exit_status(error: BaseException) -> tuple[int, str]:
     """The exit code for what was raised, and a line on it."""
     if isinstance(error, InputError):
         return WRONG_INPUT, f"error: {error}"
@@ -63,5 +99,5 @@ def exit_status(error) -> tuple[int, str]:
     if isinstance(error, Stopped):
         return STOPPED, f"{error}; the same command goes on from here"
     if isinstance(error, OSError):  # a disk that is full or gone; it names the file
-        return FAULT, f"error: {error}; mend that and give the same command again: finished frames are kept"
+        return FAULT, f"error: {error}; fix that and give the same command again: finished frames are kept"
     return FAULT, f"fault: {error.__class__.__name__}: {error}"

@@ -22,6 +22,15 @@ def indexed(device: str | torch.device) -> str:
     return f"cuda:{torch.cuda.current_device()}" if device.type == "cuda" and device.index is None else str(device)
 
 
+def why_device(asked: str, device: torch.device) -> str:
+    """Why a job runs on this device, in words. asked: auto, cpu or cuda."""
+    if asked != "auto":
+        return "asked for"
+    if device.type == "cuda":
+        return "auto: there is CUDA"
+    return "auto: the GPU's memory ran out" if torch.cuda.is_available() else "auto: torch finds no CUDA device"
+
+
 def has_bfloat16_units(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 matrices in hardware.
 

@@ -54,7 +54,7 @@ class SpeedOptions:
             return [f"attention {self.attention} is written out on this device ({device.type}): it saves nothing here"]
         return []
 
-    def explain(self, transformer, length):
+    def explain(self, transformer, length, guidance=None):
         """One line each on attention and the other choices, for L = `length` tokens of one layer."""
         dtype, config, device = next(transformer.parameters()).dtype, transformer.config, computing_device(transformer)
         shape = (1, 3, length, config.heads, config.head_dim)
@@ -66,6 +66,8 @@ class SpeedOptions:
             attention = f"joint attention: {self.attention} (asked for), {how}"
         off = "off (not asked for)"
         passes = "both passes in one batch (asked for)" if self.one_batch else "two passes, one after the other"
+        if guidance == 1:
+            passes = "one pass (a guidance of 1 needs no second)"
         return [
             attention,
             f"cache: first block, threshold {self.cache:g} (asked for)" if self.cache else f"cache: {off}",

@@ -102,6 +102,9 @@ class JobProgress:
     def say(self, text, event="message", **values):
         pass
 
+    def note(self, text):
+        pass
+
     def warn(self, text):
         pass
 
@@ -140,7 +143,7 @@ class WarmModel:
 
 
 def make(command, line, load):
-    """One job, from its recipe to the delivery; returns the report. Raises what vera.core.backends.generate raises, and OutOfMemory."""
+    """One job, from its recipe to the delivery; returns the report. Raises what the backend raises, and OutOfMemory."""
     from vera.core.job.memory import within_memory
     from vera.core.recipe import EditRecipe
 
@@ -153,7 +156,7 @@ def make(command, line, load):
 
 def attempt(job, line, progress):
     """The job, once: what was rendered already is taken, the rest is made."""
-    from vera.core.backends.generate import edit, nothing_to_do
+    from vera.core.job.run import nothing_to_do, run_job
 
     progress.begin(job)
     line.send("prepared", identity=job.hash, warnings=list(job.warnings))
@@ -171,7 +174,7 @@ def attempt(job, line, progress):
                     return copy(donor, job, progress, line.stopping)
             except Vanished:
                 pass  # what was copied stays, the rest is made
-    return edit(job, progress, line.stopping.is_set)
+    return run_job(job, progress, line.stopping.is_set)
 
 
 class Vanished(Exception):
@@ -273,7 +276,8 @@ def main(folder, limit):
     lock = wait_for_lock(Path(folder) / "worker.lock", line)  # noqa: F841  held to the end
     limit_memory(limit)
     load = WarmModel(line)
-    import vera.core.job.memory  # noqa: F401  and with it all of vera.core.backends.generate: now, so that the first job need not wait for it
+    import vera.core.backends.generate  # noqa: F401  now, so that the first job need not wait for it
+    import vera.core.job.memory  # noqa: F401
 
     line.send("ready", pid=os.getpid())
     while True:

@@ -159,7 +159,7 @@ def test_verbose_tells_what_was_chosen_and_why(tmp_path, capsys, monkeypatch):
 
 def test_a_saver_that_changes_the_picture_is_of_the_jobs_hash(tmp_path, monkeypatch):
     """The cache and the opt-ins of attention are; what changes rounding only, as the device does, is not."""
-    from vera.core.backends.generate import prepare
+    from vera.core.job.prepare import prepare
     from vera.core.model.load import load_model
     from vera.core.recipe import EditRecipe
 
@@ -179,7 +179,7 @@ def test_a_lora_is_of_the_jobs_hash_by_its_content(tmp_path):
     """Wherever it lies; a job file keeps it beside itself, a delivery's recipe by its whole path."""
     from safetensors.torch import save_file
 
-    from vera.core.backends.generate import prepare
+    from vera.core.job.prepare import prepare
     from vera.core.recipe import EditRecipe
 
     plate = shot(tmp_path / "in", [1])

@@ -22,7 +22,8 @@ import torch
 pytest.importorskip("ray")
 
 from vera.core.cli import render  # noqa: E402
-from vera.core.backends.generate import edit, prepare  # noqa: E402
+from vera.core.job.prepare import prepare  # noqa: E402
+from vera.core.job.run import run_job  # noqa: E402
 from vera.core.cli import farm as door  # noqa: E402
 from vera.core.farm import engine  # noqa: E402
 from vera.core.recipe import EditRecipe  # noqa: E402
@@ -208,7 +209,7 @@ def test_windows_looked_at_elsewhere_give_the_same_bits(tmp_path, monkeypatch, g
         job = prepare(recipe, "cpu", lambda *_: tiny_model())
         if name == "shared":
             job = replace(job, window_runner=engine.SharedWindows("tiny", engine.Means(1, 0), 3))
-        edit(job, Quiet(), lambda: False)
+        run_job(job, Quiet(), lambda: False)
         made[name] = frames_of(tmp_path / name)
     assert made["single"] == made["shared"] and ray.calls == ["look_at"] * 4
 

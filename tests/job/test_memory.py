@@ -1,4 +1,4 @@
-"""Memory that runs out, planted: which cheaper means are tried, in which order, and what is said."""
+"""Memory that runs out, planted: which cheaper settings are tried, in which order, and what is said."""
 
 import json
 import weakref
@@ -22,13 +22,17 @@ BOTH = EditRecipe("plate.exr", "Add fog", "out", one_batch=True)
 
 @dataclass(frozen=True)
 class Job:
-    """What the ladder knows of one, and by which means it was prepared."""
+    """What the ladder knows of one, and with which plan it was prepared."""
 
     recipe: EditRecipe
     device: str
     model: object
     warnings: tuple = ()
     plate = SimpleNamespace(frames=range(1, 101))
+
+    @property
+    def frames_at_once(self):
+        return min(len(self.plate.frames), self.model.limits.max_frames)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def gpu(monkeypatch):
 
 
 def failing(times, error=torch.OutOfMemoryError("CUDA out of memory")):
-    """Work that runs out of memory so many times, and notes by which means."""
+    """Work that runs out of memory so many times, and notes with which plan."""
     tried = []
 
     def work(job):
@@ -62,7 +66,7 @@ def failing(times, error=torch.OutOfMemoryError("CUDA out of memory")):
     return work, tried
 
 
-def test_each_cheaper_means_is_tried_in_order(gpu):
+def test_each_cheaper_setting_is_tried_in_order(gpu):
     work, tried = failing(6)
     said = within_memory(work, BOTH, "auto", load)
     assert tried == [
@@ -78,9 +82,9 @@ def test_each_cheaper_means_is_tried_in_order(gpu):
     assert all(word in line for word, line in zip(words, said, strict=True))
 
 
-def test_a_full_size_model_has_two_means_more(gpu, monkeypatch, tmp_path):
+def test_a_full_size_model_has_two_settings_more(gpu, monkeypatch, tmp_path):
     """Its blocks leave the GPU before its weights are rounded; what was asked for is not changed."""
-    monkeypatch.setattr(memory, "planned_means", memory.Means)
+    monkeypatch.setattr(memory, "first_plan", memory.ExecutionPlan)
     monkeypatch.setattr(memory, "prepare", lambda recipe, device, load: Job(recipe, device, load("vera", device)))
 
     def tried(**asked):
@@ -104,7 +108,7 @@ def test_a_full_size_model_has_two_means_more(gpu, monkeypatch, tmp_path):
     assert {weights for _, weights, _ in tried(weights="fp8")} == {"auto"}
     assert {offload for offload, _, _ in tried(offload="parts")} == {"none"}
     monkeypatch.setattr(memory, "lacking", lambda weights, offload: "torchao")
-    assert [window for *_, window in tried()] == [49, 49, 25, 13, 9], "a means whose library is missing was tried"
+    assert [window for *_, window in tried()] == [49, 49, 25, 13, 9], "a setting whose library is missing was tried"
 
 
 def test_what_is_enough_is_enough(gpu):
@@ -226,9 +230,9 @@ def test_a_render_without_any_room_is_one_line(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "out/manifest.json").exists()
 
 
-def test_a_lift_has_no_means_of_a_models_but_the_cpu(monkeypatch):
+def test_a_lift_can_only_fall_back_to_the_cpu(monkeypatch):
     monkeypatch.setattr(memory, "choose_device", lambda name: "cpu" if name == "cpu" else "cuda")
-    means = memory.Means(EditRecipe("plate.exr", "Add fog", "out", model="vace:folder"), "auto")
-    cheaper = memory.next_cheaper(means, True, None)
+    plan = memory.ExecutionPlan(EditRecipe("plate.exr", "Add fog", "out", model="vace:folder"), "auto")
+    cheaper = memory.next_cheaper(plan, True, None)
     assert cheaper.device == "cpu" and cheaper.offload == "auto" and cheaper.said == ("the CPU, which is slow",)
     assert memory.next_cheaper(cheaper, False, None) is None

@@ -198,29 +198,29 @@ def gpu(monkeypatch, tmp_path):
     plate = write_sequence(tmp_path / "plate", range(1, 31), size=(48, 80, 3))
     (tmp_path / "vera").mkdir()
 
-    def means(size, device="auto", **asked):
+    def planned(size, device="auto", **asked):
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(total_memory=int(size)))
         recipe = EditRecipe(str(plate), "Add fog", "out", **{"model": str(tmp_path / "vera")} | asked)
-        return memory.planned_means(recipe, device)
+        return memory.first_plan(recipe, device)
 
-    return means, Planner(geometry, (80, 48), 30)
+    return planned, Planner(geometry, (80, 48), 30)
 
 
 def test_a_render_begins_with_the_plan(gpu):
-    means, planner = gpu
-    ample = means(24 * GIB)
+    planned, planner = gpu
+    ample = planned(24 * GIB)
     assert (ample.weights, ample.offload, ample.window, ample.planned) == ("bf16", "none", 21, ())
-    tight = means(min(planner.plan(*way, 9).peak for way in WAYS))
+    tight = planned(min(planner.plan(*way, 9).peak for way in WAYS))
     assert tight.window == 9 and "windows of 9 frames, which is another picture" in tight.planned[0]
-    hopeless = means(1)
+    hopeless = planned(1)
     assert (hopeless.weights, hopeless.offload, hopeless.window) == ("int8", "blocks", 9)
     assert "weights of 8 bits (int8) and windows of 9 frames" in hopeless.planned[0]
-    assert means(24 * GIB, weights="fp8").weights == "fp8" and means(24 * GIB, weights="fp8").planned == ()
+    assert planned(24 * GIB, weights="fp8").weights == "fp8" and planned(24 * GIB, weights="fp8").planned == ()
 
 
 def test_nothing_is_planned_for_the_cpu_nor_for_mini(gpu):
-    means, _ = gpu
-    assert means(1, device="cpu").weights == means(1, model="mini").weights == means(1, model="vace:x").weights == "auto"
+    planned, _ = gpu
+    assert planned(1, device="cpu").weights == planned(1, model="mini").weights == planned(1, model="vace:x").weights == "auto"
 
 
 @pytest.mark.gpu

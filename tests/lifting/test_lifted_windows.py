@@ -10,7 +10,7 @@ from benchmarks.spoil import spoil
 from vera.core.cli import lift
 from vera.core.cli import render
 from vera.core.data.engine.clips import make_clip
-from vera.core.backends import lift as shot
+from vera.core.backends import lift as lift_backend
 from vera.core.lifting.lift_window import STEPS, lift_clip
 from vera.core.lifting.lifted_windows import OVERLAP, KeptWindows, LiftedVideo, neighbours, windows_of
 from tests.plate.media import write_image
@@ -78,9 +78,9 @@ def test_a_stop_keeps_whole_windows_and_the_next_command_goes_on(tmp_path, monke
         for k, frame in enumerate(video):
             pixels = (frame.movedim(0, -1).numpy() * 255).round().astype(np.uint8)
             write_image(tmp_path / name / f"v.{1001 + k}.png", np.ascontiguousarray(pixels))
-    monkeypatch.setattr(shot, "WINDOW_PIXELS", 16 * SIZE[0] * SIZE[1])
+    monkeypatch.setattr(lift_backend, "WINDOW_PIXELS", 16 * SIZE[0] * SIZE[1])
     lifted, asked = [], []
-    monkeypatch.setattr(shot, "lift_clip", lambda *a: lifted.append(len(a[0])) or lift_clip(*a))
+    monkeypatch.setattr(lift_backend, "lift_clip", lambda *a: lifted.append(len(a[0])) or lift_clip(*a))
 
     def run(out, stop_at=None):
         monkeypatch.setattr(render, "stop_request", lambda: lambda: asked.append(1) or len(asked) == stop_at)

@@ -5,44 +5,19 @@ import json
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanVACEPipeline, WanVACETransformer3DModel
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+from diffusers import WanVACEPipeline
 
 from vera.core.cli import render
-from vera.core.backends import lift as shot_module
+from vera.core.backends import lift as lift_backend
 from vera.core.lifting.vace import CARRIED, GREY
 from tests.plate.media import write_image
+from tests.tiny_vace import SIZE, vace_directory
 from vera.core.layer.image_file import read_image as pixels
-
-SIZE = (48, 64)
 
 
 @pytest.fixture(scope="module")
 def vace(tmp_path_factory):
-    """A VACE directory as diffusers writes it."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    root = tmp_path_factory.mktemp("vace")
-    WanVACETransformer3DModel(
-        num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=32, freq_dim=16, ffn_dim=32,
-        num_layers=3, vace_layers=[0, 2], vace_in_channels=8 + 64, rope_max_seq_len=32,
-    ).save_pretrained(root / "transformer")  # fmt: skip
-    AutoencoderKLWan(
-        base_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, z_dim=4, latents_mean=[0.0] * 4, latents_std=[1.0] * 4
-    ).save_pretrained(root / "vae")
-    config = UMT5Config(vocab_size=40, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4)
-    UMT5EncoderModel(config).save_pretrained(root / "text_encoder")
-    words = "<pad> </s> <unk> add a red boat".split()
-    raw = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
-    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    raw.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    PreTrainedTokenizerFast(
-        tokenizer_object=raw, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(root / "tokenizer")
-    FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(root / "scheduler")
-    (root / "model.json").write_text(json.dumps({"max_frames": 9, "pixels": 48 * 64, "multiple": 16, "steps": 2}))
-    return root
+    return vace_directory(tmp_path_factory.mktemp("vace"))
 
 
 @pytest.fixture
@@ -75,8 +50,8 @@ def test_the_whole_door_is_exact_where_alpha_is_zero(shot, vace, monkeypatch, ca
         found.alpha = 0.6 * (mask > 0)
         return found
 
-    lift_clip = shot_module.lift_clip
-    monkeypatch.setattr(shot_module, "lift_clip", planted)
+    lift_clip = lift_backend.lift_clip
+    monkeypatch.setattr(lift_backend, "lift_clip", planted)
     assert run(shot, vace, "--mask", str(shot / "mask.png"), "--verbose") == 0
     said = capsys.readouterr().err
     assert f"model: VACE of {vace}" in said and "64x48, 9 frames at once, 2 steps" in said

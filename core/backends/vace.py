@@ -1,0 +1,113 @@
+"""VACE as an editor: it regenerates what the mask shows, and the layer is lifted from what it made.
+
+The model is `vace:DIR`, a directory of diffusers' WanVACEPipeline; see vera.core.lifting.vace.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vera.core.backends.base import Loader, Opened, blending_of, delivery_of, identify
+from vera.core.backends.lift import LiftJob, deliver_lifted, display_color
+from vera.core.extras import require
+from vera.core.model.device import why_device
+from vera.core.plate.region import region_of
+from vera.core.progress import ProgressLike
+from vera.core.recipe import split_model
+
+if TYPE_CHECKING:
+    from vera.core.lifting.vace import Vace
+
+
+@dataclass(frozen=True)
+class MadeVideo:
+    """What VACE has made, in the job's folder."""
+
+    vace: "Vace"
+    folder: Path
+
+    def read(self, positions: Sequence[int]) -> torch.Tensor:
+        """See lifting.read_frames.EditedVideo."""
+        return self.vace.video(self.folder)[list(positions)]
+
+
+@dataclass(frozen=True)
+class VaceJob(LiftJob):
+    """vace: the checked directory, and how it will be run."""
+
+    vace: "Vace"
+
+
+class VaceBackend:
+    """The backend that lets VACE make the edited video."""
+
+    name = "vace"
+    samples = False
+
+    def prepare(self, opened: Opened, load: Loader) -> VaceJob:
+        """See `base.Backend`."""
+        recipe, plate = opened.recipe, opened.plate
+        require(f"model '{recipe.model}'", "diffusers", "transformers")
+        from vera.core.lifting.vace import open_vace  # diffusers takes seconds to import: only those who want it wait
+
+        color = display_color(recipe.color_space, plate)
+        blending = blending_of(recipe, color)
+        vace = open_vace(split_model(recipe.model)[1], recipe, plate, opened.mask, opened.device)
+        ids = identify(
+            opened,
+            color,
+            blending,
+            made_from={
+                "model": vace.fingerprint,
+                "prompt": recipe.prompt,
+                "seed": recipe.seed,
+                "steps": vace.steps,
+                "guidance": vace.guidance,
+            },
+        )
+        delivery = delivery_of(opened, color, blending, ids, keeps=False)
+        delivery.preflight()
+        return VaceJob(
+            recipe=recipe,
+            plate=plate,
+            mask=opened.mask,
+            fingerprints=opened.fingerprints,
+            color=color,
+            blending=blending,
+            region=region_of(plate, None),
+            size=vace.size,
+            steps=vace.steps,
+            guidance=vace.guidance,
+            model_name=recipe.model,
+            frames_at_once=None,
+            hash=ids.job,
+            delivery=delivery,
+            warnings=(),
+            indices=list(range(len(plate.frames))),
+            edited=MadeVideo(vace, delivery.job_dir),
+            vace=vace,
+        )
+
+    def run(self, job: VaceJob, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[str, Any]:
+        """See `base.Backend`. Windows that VACE has made are not made again."""
+        job.delivery.start()
+        job.vace.make(job, progress, stopping)
+        return deliver_lifted(job, progress, stopping)
+
+    def explain(self, job: VaceJob, device_asked: str) -> list[str]:
+        """Device, directory, sampling and lift."""
+        vace = job.vace
+        frames = min(len(job.plate.frames), vace.limits.max_frames)
+        why, (width, height) = why_device(device_asked, torch.device(vace.device)), vace.size
+        return [
+            f"device: {vace.device} ({why}), {torch.get_num_threads()} CPU threads",
+            f"model: VACE of {vace.root}",
+            f"sampling: {width}x{height}, {frames} frames at once, {vace.steps} steps, guidance {vace.guidance:g}",
+            f"lift: {job.size[0]}x{job.size[1]}, {len(job.indices)} edited frames, on the CPU",
+        ]
+
+
+BACKEND = VaceBackend()

@@ -1,0 +1,113 @@
+"""The one loop that delivers: frames are read in order, finished and written a few at a time."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from vera.core.errors import InputError, Stopped
+from vera.core.layer.blend_space import Blending, composite
+from vera.core.layer.delivery import Delivery
+from vera.core.plate.color import PlateColor
+from vera.core.plate.source import Plate
+from vera.core.progress import ProgressLike
+
+MAX_THREADS = 4  # frames finished at once; each holds some ten pictures of the plate's size in memory
+
+
+@dataclass(frozen=True)
+class FilmedFrame:
+    """A frame as it came in: pixels (H, W, C) of the plate's type; allowed (h, w) in [0, 1], its mask's region, or None."""
+
+    frame: int
+    pixels: np.ndarray
+    allowed: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class FinishedFrame:
+    """A layer at the plate's size: layer (H, W, 4) premultiplied, matte (H, W) the model's alpha; facts for the manifest."""
+
+    layer: np.ndarray
+    matte: np.ndarray
+    facts: dict[str, Any]
+
+
+class DeliveredJob(Protocol):
+    """What the loop needs of a job."""
+
+    plate: Plate
+    color: PlateColor
+    blending: Blending
+    delivery: Delivery
+
+    def filmed(self, frame: int) -> FilmedFrame: ...
+
+
+def deliver_frames(
+    job: Any,
+    layers: Iterable[Any],
+    finish: Callable[[Any, FilmedFrame, Any], FinishedFrame],
+    progress: ProgressLike,
+    stopping: Callable[[], bool],
+) -> None:
+    """Deliver every frame of a `DeliveredJob`; those that are there already are left alone.
+
+    layers: for each frame, in order, what the backend made of it. finish(job, filmed, layer) works on one frame
+    alone and is called from several threads; plate, mask and layers are read in order, by the caller's thread.
+    Raises Stopped between frames.
+    """
+    progress.stage("deliver", len(job.plate.frames))
+    for _ in _frames_as_delivered(job, layers, finish, stopping):
+        progress.advance()
+
+
+def read_unchanged(plate: Plate, frame: int, fingerprint: str) -> np.ndarray:
+    """The frame's pixels, of the file as it was when the job began. Raises InputError if it has changed."""
+    pixels, where = plate.read(frame), f"frame {frame}: {plate.file(frame)}"
+    try:
+        same = plate.fingerprint(frame) == fingerprint
+    except OSError as error:
+        raise InputError(f"{where}: cannot be read ({error.strerror}); supply the file") from None
+    if not same:
+        raise InputError(f"{where}: has changed since the job began; start again with another --out")
+    return pixels
+
+
+def _frames_as_delivered(job: Any, layers: Iterable[Any], finish: Callable, stopping: Callable[[], bool]) -> Iterator[int]:
+    """Yield each frame once its files are there, in order."""
+    threads = min(MAX_THREADS, os.cpu_count() or 1)
+    pending: deque[tuple[int, Future | None]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for frame, layer in zip(job.plate.frames, layers, strict=True):
+            if stopping():
+                for _, work in pending:  # those that no thread has begun
+                    if work is not None:
+                        work.cancel()
+                raise Stopped(f"stopped before frame {frame}")
+            if job.delivery.done(frame):
+                pending.append((frame, None))
+            else:
+                pending.append((frame, pool.submit(_finish_and_write, job, job.filmed(frame), layer, finish)))
+            while len(pending) > threads:
+                yield _waited_for(*pending.popleft())
+        while pending:
+            yield _waited_for(*pending.popleft())
+
+
+def _finish_and_write(job: Any, filmed: FilmedFrame, layer: Any, finish: Callable[..., FinishedFrame]) -> None:
+    finished = finish(job, filmed, layer)
+    laid_over = composite(filmed.pixels, finished.layer, job.color, job.blending)
+    facts = finished.facts | {"coverage": float((finished.layer[..., 3] > 0).mean())}
+    job.delivery.write(filmed.frame, finished.layer, laid_over, facts, finished.matte, filmed.pixels)
+
+
+def _waited_for(frame: int, work: Future | None) -> int:
+    if work is not None:
+        work.result()
+    return frame
