@@ -234,5 +234,5 @@ def test_a_lift_can_only_fall_back_to_the_cpu(monkeypatch):
     monkeypatch.setattr(memory, "choose_device", lambda name: "cpu" if name == "cpu" else "cuda")
     plan = memory.ExecutionPlan(EditRecipe("plate.exr", "Add fog", "out", model="vace:folder"), "auto")
     cheaper = memory.next_cheaper(plan, True, None)
-    assert cheaper.device == "cpu" and cheaper.offload == "auto" and cheaper.said == ("the CPU, which is slow",)
+    assert cheaper.device == "cpu" and cheaper.offload == "auto" and cheaper.fallbacks == ("the CPU, which is slow",)
     assert memory.next_cheaper(cheaper, False, None) is None
