@@ -1,6 +1,10 @@
 """Where Blender 4.2 to 5.2 differ, in one place. Every other module calls these."""
 
+import contextlib
+
 import bpy
+
+LAST_CHANNEL = 128  # Blender's own limit
 
 
 def sequencer_scene(context):
@@ -23,7 +27,23 @@ def all_strips(scene):
 
 def siblings(scene, strip):
     """The collection that a strip lies in."""
-    return strips(strip.parent_meta() or scene.sequence_editor)
+    return strips(home(scene, strip))
+
+
+def home(scene, strip):
+    """The sequence editor or the meta strip that a strip lies in."""
+    return strip.parent_meta() or scene.sequence_editor
+
+
+def channels(owner):
+    """The channels of a sequence editor or of a meta strip; the first is number 1 (before it is the one for metas)."""
+    return owner.channels
+
+
+def usable_channel(owner, number):
+    """Whether something that is put on a channel can be seen and moved there."""
+    found = channels(owner)
+    return number >= len(found) or not (found[number].lock or found[number].mute)
 
 
 def open_strips(scene):
@@ -68,15 +88,42 @@ def animation_offset(strip):
     return int(_value(strip, "content_trim_start", "animation_offset_start"))
 
 
+@contextlib.contextmanager
+def alone(strip):
+    """The strip on a channel of its own for the while, then on the lowest free one from where it was.
+
+    Without its handles a strip may reach over others: Blender moves it away from them, or never comes back from
+    trying (4.5, in `channel`).
+    """
+    owner, channel = home(strip.id_data, strip), strip.channel
+    taken = {s.channel for s in strips(owner) if s != strip}
+    if channel in taken:
+        strip.channel = next(number for number in range(LAST_CHANNEL, 0, -1) if number not in taken)
+    yield
+    first, end = left(strip), right(strip)
+    strip.channel = next(n for n in range(channel, LAST_CHANNEL + 1) if is_free(owner, n, first, end, strip))
+
+
+def is_free(owner, channel, first, end, but=None):
+    """Whether nothing lies on a channel from `first` up to `end`."""
+    return not any(s.channel == channel and left(s) < end and first < right(s) for s in strips(owner) if s != but)
+
+
 def set_timing(strip, start, hidden_left, hidden_right):
     """The media's first frame at `start`, with frames hidden at both ends."""
     new = hasattr(strip, "left_handle_offset")
     names = ("left_handle_offset", "right_handle_offset") if new else ("frame_offset_start", "frame_offset_end")
-    for name in names:
-        setattr(strip, name, 0)
-    setattr(strip, "content_start" if new else "frame_start", start)
-    for name, frames in zip(names, (hidden_left, hidden_right)):
-        setattr(strip, name, frames)
+    with alone(strip):
+        for name in names:
+            setattr(strip, name, 0)
+        setattr(strip, "content_start" if new else "frame_start", start)
+        for name, frames in zip(names, (hidden_left, hidden_right)):
+            setattr(strip, name, frames)
+
+
+def set_right(strip, end):
+    """Let a strip be seen up to the frame before `end`."""
+    setattr(strip, "right_handle" if hasattr(strip, "right_handle") else "frame_final_end", end)
 
 
 def compositor_tree(scene):

@@ -1,4 +1,4 @@
-"""Which frames of which file a strip shows, so that the core reads the media itself, untouched."""
+"""Which frames of which file a strip shows, so that the core reads the media itself, untouched (see seen.py)."""
 
 import os
 import re
@@ -34,28 +34,6 @@ class Shown:
 
     def to_json(self):
         return asdict(self)
-
-
-def why_rendered(strip, frames):
-    """Why the strip's picture is not simply that of its files, as one word or two; None if it is.
-
-    Such a strip is rendered first, and the plate is what is seen (see stage.py).
-    """
-    if strip.type not in ("MOVIE", "IMAGE"):
-        return f"a {strip.type.lower()} strip"
-    if any(not modifier.mute for modifier in strip.modifiers):
-        return "modifiers"
-    if strip.color_multiply != 1 or strip.color_saturation != 1 or getattr(strip, "multiply_alpha", False):
-        return "colour settings"
-    if strip.use_deinterlace:
-        return "deinterlacing"
-    if any(other.type == "SPEED" and strip in _inputs(other) for other in host.all_strips(strip.id_data)):
-        return "a speed effect"
-    if strip.type == "IMAGE":
-        return "a still held" if len(strip.elements) == 1 and len(frames) > 1 else _unplain_names(strip)
-    if strip.strobe > 1 or _retimed(strip):
-        return "its speed"
-    return None
 
 
 def check_files(strip, frames):
@@ -114,8 +92,10 @@ def _number_of_still(name):
     return int(match[1]) if match else 1
 
 
-def _unplain_names(strip):
-    """Why the strip's files are not one padded sequence, or None."""
+def why_no_sequence(strip, frames):
+    """Why an image strip's files are not one padded sequence, or None."""
+    if len(strip.elements) == 1 and len(frames) > 1:
+        return "a still held"
     if len(strip.elements) == 1:
         name = strip.elements[0].filename
         return "the file's name" if any(sign in name for sign in _PATTERN_SIGNS) else None
@@ -148,7 +128,7 @@ def _pattern(strip):
     return f"{matches[0][1]}{'#' * width}{matches[0][3]}"
 
 
-def _retimed(strip):
+def is_retimed(strip):
     """Whether a timeline frame is not one frame of the media: speed keys, or the media's own rate."""
     if len(getattr(strip, "retiming_keys", ())):
         return True
@@ -156,5 +136,6 @@ def _retimed(strip):
     return host.right(strip) - host.left(strip) + hidden_left + hidden_right != host.content_length(strip)
 
 
-def _inputs(effect):
+def inputs(effect):
+    """The strips that an effect works on; none of another strip."""
     return [getattr(effect, name) for name in ("input_1", "input_2") if getattr(effect, name, None)]

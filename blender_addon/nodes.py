@@ -48,7 +48,7 @@ def add_modifier(scene, layer):
     """From 5.0: the layer as a compositor modifier of its source. Returns the modifier. Raises RefusedError."""
     if bpy.app.version < (5, 0, 0):
         raise RefusedError("strip compositor modifiers need Blender 5.0; use the layer strip")
-    source = place.source_of(scene, {"mark": place.data_of(layer)["source"], "name": ""})
+    source = place.source_of_layer(scene, layer)
     if source is None:
         raise RefusedError(f"{layer.name}: the strip that it was made for has gone; use the layer strip")
     if getattr(bpy.context, "sequencer_scene", None) is None and bpy.app.version < (5, 1, 0):

@@ -1,5 +1,6 @@
 """What the user can do. Each operator reads the context, calls one of the other modules, and reports."""
 
+import csv
 import subprocess
 import threading
 from dataclasses import fields, replace
@@ -37,7 +38,7 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
     bl_description = "Generate an edit layer for the selected strips; it appears above each when it is done"
 
     prompt: bpy.props.StringProperty(name="Prompt", options={"SKIP_SAVE"})
-    strips: bpy.props.StringProperty(name="Strips", description="Names with commas; empty: the selected ones", options={"SKIP_SAVE"})
+    strips: bpy.props.StringProperty(name="Strips", description="Names with commas between, those with a comma in double quotes; empty: the selected ones", options={"SKIP_SAVE"})
     mask_kind: bpy.props.EnumProperty(items=settings.MASKS, options={"SKIP_SAVE"})
     mask_file: bpy.props.StringProperty(options={"SKIP_SAVE"})
     mask_strip: bpy.props.StringProperty(options={"SKIP_SAVE"})
@@ -54,6 +55,13 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
     door: bpy.props.EnumProperty(items=settings.DOORS, options={"SKIP_SAVE"})
     edited: bpy.props.StringProperty(options={"SKIP_SAVE"})
     vace: bpy.props.StringProperty(options={"SKIP_SAVE"})
+    guidance: bpy.props.FloatProperty(min=0, max=30, options={"SKIP_SAVE"})
+    region: bpy.props.StringProperty(options={"SKIP_SAVE"})
+    cuts: bpy.props.StringProperty(options={"SKIP_SAVE"})
+    exposure: bpy.props.StringProperty(options={"SKIP_SAVE"})
+    lora: bpy.props.StringProperty(options={"SKIP_SAVE"})
+    lora_strength: bpy.props.FloatProperty(default=1.0, options={"SKIP_SAVE"})
+    prompts: bpy.props.EnumProperty(items=settings.PROMPTS, options={"SKIP_SAVE"})
 
     def act(self, context, scene):
         given = {f.name: getattr(self, f.name) for f in fields(plan.Ask) if self.properties.is_property_set(f.name)}
@@ -72,12 +80,18 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
     def _strips(self, scene):
         if not self.strips:
             return [s for s in host.open_strips(scene) if s.select]
-        named = [name.strip() for name in self.strips.split(",") if name.strip()]
         there = {s.name: s for s in host.all_strips(scene)}
-        for name in named:
+        for name in (named := names_in(self.strips, there)):
             if name not in there:
                 raise RefusedError(f"no strip is named '{name}'; there are {', '.join(sorted(there))}")
         return [there[name] for name in named]
+
+
+def names_in(text, known):
+    """Names out of a line: separated by commas; one with a comma in it in double quotes, or alone."""
+    if text in known:
+        return [text]
+    return [name.strip() for line in csv.reader([text], skipinitialspace=True) for name in line if name.strip()]
 
 
 class OnTicket:
@@ -161,19 +175,53 @@ class VERA_OT_version(Sequencer, bpy.types.Operator):
     layer: bpy.props.StringProperty(options={"SKIP_SAVE"})
 
     def act(self, context, scene):
+        place.settle(scene)
         layer = active_layer(scene, self.layer)
         place.choose(scene, layer, place.data_of(layer)["current"] + self.step)
+
+
+class VERA_OT_forget_version(Sequencer, bpy.types.Operator):
+    bl_idname = "vera.forget_version"
+    bl_label = "Remove Version"
+    bl_description = "Take the version that is shown off this layer; its files stay"
+    bl_options = {"REGISTER", "UNDO"}
+
+    layer: bpy.props.StringProperty(options={"SKIP_SAVE"})
+
+    def act(self, context, scene):
+        place.settle(scene)
+        folders = place.forget(scene, active_layer(scene, self.layer))
+        self.report({"INFO"}, f"Removed; its files stay in {', '.join(folders)}")
+
+
+class VERA_OT_use_version(Sequencer, bpy.types.Operator):
+    bl_idname = "vera.use_version"
+    bl_label = "Use Its Prompt and Seed"
+    bl_description = "Take this version's prompt, seed and settings into the panel"
+    bl_options = {"REGISTER", "UNDO"}
+
+    layer: bpy.props.StringProperty(options={"SKIP_SAVE"})
+
+    def act(self, context, scene):
+        settings.take_over(scene.vera, place.current(active_layer(scene, self.layer))["recipe"])
 
 
 class VERA_OT_align(Sequencer, bpy.types.Operator):
     bl_idname = "vera.align"
     bl_label = "Follow Strip"
-    bl_description = "Align layers to their source strips again, after these were moved, trimmed or transformed"
+    bl_description = "Align the selected layers, or those of selected strips, to their strips again, after these were moved, trimmed or transformed"
     bl_options = {"REGISTER", "UNDO"}
 
     def act(self, context, scene):
-        for layer in place.layers(scene):
-            place.show(scene, layer)
+        place.settle(scene)
+        found = [s for s in place.layers(scene) if s.select or getattr(place.source_of_layer(scene, s), "select", False)]
+        if not found:
+            raise RefusedError("no layer is selected; select layers of Vera, or the strips they were made for")
+        for layer in found:
+            place.show(scene, layer, follow=True)
+            words = place.outdated(scene, layer)
+            if words:
+                self.report({"WARNING"}, words)
 
 
 class VERA_OT_match(Sequencer, bpy.types.Operator):
@@ -351,7 +399,8 @@ def _aside(work):
 
 
 CLASSES = (
-    VERA_OT_edit, VERA_OT_cancel, VERA_OT_retry, VERA_OT_place, VERA_OT_remove, VERA_OT_version, VERA_OT_align,
+    VERA_OT_edit, VERA_OT_cancel, VERA_OT_retry, VERA_OT_place, VERA_OT_remove, VERA_OT_version, VERA_OT_forget_version,
+    VERA_OT_use_version, VERA_OT_align,
     VERA_OT_match, VERA_OT_compositor, VERA_OT_modifier, VERA_OT_test_service, VERA_OT_allow_folder, VERA_OT_stop_service,
 )  # fmt: skip
 

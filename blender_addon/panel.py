@@ -65,7 +65,11 @@ class VERA_PT_more(Sidebar, bpy.types.Panel):
         s = scene.vera
         layout.prop(s, "door")
         layout.prop(s, {"VERA": "model", "VACE": "vace", "LIFT": "edited"}[s.door])
-        for name in ("plate", "handles", "result", "folder"):
+        for name in ("guidance", "region", "cuts", "exposure", "lora"):
+            layout.prop(s, name)
+        if s.lora:
+            layout.prop(s, "lora_strength")
+        for name in ("prompts", "plate", "handles", "result", "folder"):
             layout.prop(s, name)
 
 
@@ -95,6 +99,9 @@ class VERA_PT_layer(Sidebar, bpy.types.Panel):
             row.label(text=f"Version {data['current'] + 1} of {len(data['versions'])}, seed {version['seed']}")
             row.operator("vera.version", text="", icon="TRIA_RIGHT").step = 1
             layout.label(text=version["prompt"])
+            row = layout.row(align=True)
+            row.operator("vera.use_version")
+            row.operator("vera.forget_version", text="", icon="TRASH")
         row = layout.row(align=True)
         row.operator("vera.align")
         row.operator("vera.compositor")
@@ -204,6 +211,13 @@ class VERA_PT_compositor(bpy.types.Panel):
         self.layout.operator("vera.compositor")
 
 
+def _in_header(self, context):
+    """How the jobs are, outside the tab too."""
+    words = session.notice or session.summary()
+    if words:
+        self.layout.label(text=words, icon="ERROR" if session.failed else "SHADERFX")
+
+
 def _in_add_menu(self, context):
     self.layout.separator()
     self.layout.operator("vera.edit", icon="SHADERFX")
@@ -216,7 +230,7 @@ def _in_node_menu(self, context):
 
 
 CLASSES = (VERA_PT_edit, VERA_PT_more, VERA_PT_layer, VERA_PT_queue, VERA_PT_compositor)
-MENUS = (("SEQUENCER_MT_add", _in_add_menu), ("NODE_MT_add", _in_node_menu))
+MENUS = (("SEQUENCER_MT_add", _in_add_menu), ("NODE_MT_add", _in_node_menu), ("SEQUENCER_HT_header", _in_header))
 
 
 def register():

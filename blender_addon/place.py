@@ -1,19 +1,27 @@
-"""The layer in the sequencer: a strip above its source, with its versions."""
+"""The layer in the sequencer: a strip above its source, with its versions.
+
+A layer is at its source's place and looks like it. What the artist changes on it afterwards (a trim, an offset, a
+fade of its own) is the artist's: it differs from what was placed, which is noted, and stays.
+"""
 
 import json
 import os
 
 import bpy
 
-from . import color, host, tickets
-from .host_rules import RefusedError, layer_file
+from . import animation, color, host, marks, media, paths, seen
+from .host_rules import RefusedError, frames_in_words, layer_file
 
-DATA = "vera"  # custom property of a layer strip: JSON, see `data_of`
+DATA = marks.LAYER  # custom property of a layer strip: JSON, see `data_of`
 
 
 def data_of(layer):
-    """{"source": mark, "current": index, "versions": [{"id", "prompt", "seed", "model", "first", "numbers",
-    "visible", "source_start", "rendered", "colorspace", "recipe", "deliveries": {blending space: folder}}]}."""
+    """{"source": mark, "current": index, "shown": index, "versions": [{"id", "prompt", "seed", "model", "first",
+    "numbers", "visible", "source_start", "rendered", "colorspace", "recipe", "deliveries": {blending space: folder}}],
+    "placed": {"left", "right", "look": {property: value}, "curves": {property: digest}}}.
+
+    Paths are as `paths.stored` has them. placed: what was set by the add-on when it placed the layer last.
+    """
     return json.loads(layer[DATA])
 
 
@@ -25,70 +33,126 @@ def layers(scene):
     return [s for s in host.all_strips(scene) if DATA in s]
 
 
-def source_of(scene, source):
+def settle(scene):
+    """Cut and copied strips get marks of their own, and each layer the one that it lies over."""
+
+    def keeper(layer):
+        def keep(mark):
+            data = data_of(layer)
+            data["source"] = mark
+            _store(layer, data)
+
+        return keep
+
+    marks.settle(scene, [(data_of(s)["source"], _stretch(s), keeper(s)) for s in layers(scene)])
+
+
+def _stretch(layer):
+    """Where a layer lies, with the start of its source's media as the layer was placed."""
+    data = data_of(layer)
+    version = data["versions"][data.get("shown", data["current"])]
+    start = host.content_start(layer) + version["source_start"] - version["first"]
+    return marks.Stretch(host.left(layer), host.right(layer), start)
+
+
+def source_of_layer(scene, layer):
+    """The strip that a layer was made for; None if it has gone."""
+    return marks.best([s for s in marks.sources(scene) if marks.carries(s, data_of(layer)["source"])], _stretch(layer))
+
+
+def source_of_ticket(scene, ticket):
     """The strip that a ticket is about: by its mark, else by its name; None if it has gone."""
-    found = [s for s in host.all_strips(scene) if s.get(tickets.STRIP) == source["mark"] and DATA not in s]
-    found = found or [s for s in host.all_strips(scene) if s.name == source["name"] and DATA not in s]
-    found.sort(key=lambda s: s.name != source["name"])
-    return found[0] if found else None
+    there = marks.sources(scene)
+    found = [s for s in there if marks.carries(s, ticket.source["mark"])]
+    found = found or [s for s in there if s.name == ticket.source["name"]]
+    return marks.best(found, marks.Stretch(*ticket.visible, ticket.source["start"]))
 
 
 def place(scene, ticket):
     """Put a done ticket's layer into the scene; returns its strip. Raises RefusedError; then nothing has changed."""
     delivery = ticket.recipe["out"]
     _check_files(delivery, ticket.shown["numbers"])
-    source = source_of(scene, ticket.source)
-    mark = source[tickets.STRIP] if source and tickets.STRIP in source else ticket.source["mark"]
-    if source and tickets.STRIP not in source:
-        source[tickets.STRIP] = mark
-    redelivered = _version(scene, ticket.version)
-    if redelivered and ticket.version != ticket.id:
-        layer, data, index = redelivered
-        data["versions"][index]["deliveries"][ticket.blend_space] = delivery
-    else:
-        version = {
-            "id": ticket.version, "prompt": ticket.recipe["prompt"], "seed": ticket.recipe.get("seed", 0),
-            "model": ticket.recipe.get("model", "mini"), "first": ticket.shown["first"], "numbers": ticket.shown["numbers"],
-            "visible": ticket.visible, "source_start": ticket.source["start"], "rendered": ticket.source["rendered"],
-            "colorspace": ticket.source["colorspace"], "recipe": ticket.recipe,
-            "deliveries": {ticket.blend_space: delivery},
-        }  # fmt: skip
-        layer = _strip_for(scene, source, ticket, mark)
-        data = data_of(layer) if DATA in layer else {"source": mark, "current": 0, "versions": []}
-        data["versions"].append(version)
-        data["current"] = len(data["versions"]) - 1
+    settle(scene)
+    redelivered = [found for found in _with_version(scene, ticket.version) if ticket.version != ticket.id]
+    if redelivered:
+        for layer, data, index in redelivered:  # cut and copied layers share a version
+            data["versions"][index]["deliveries"][ticket.blend_space] = paths.stored(delivery)
+            _store(layer, data)
+            show(scene, layer)
+        return redelivered[0][0]
+    source = source_of_ticket(scene, ticket)
+    if source and marks.MARK not in source:
+        source[marks.MARK] = ticket.source["mark"]
+    mark = source[marks.MARK] if source else ticket.source["mark"]
+    layer = _strip_for(scene, source, ticket, mark)
+    data = data_of(layer) if DATA in layer else {"source": mark, "current": 0, "versions": []}
+    data["versions"].append(_version_of(ticket))
+    data["current"] = len(data["versions"]) - 1
     _store(layer, data)
-    show(scene, layer)
+    show(scene, layer, follow=True)
     return layer
 
 
-def show(scene, layer):
-    """Show the current version, in the delivery for the space in which the scene blends. Raises RefusedError."""
+def _version_of(ticket):
+    recipe = {**ticket.recipe, **{n: paths.stored(ticket.recipe[n]) for n in ("plate", "mask", "out") if ticket.recipe.get(n)}}
+    return {
+        "id": ticket.version, "prompt": ticket.recipe["prompt"], "seed": ticket.recipe.get("seed", 0),
+        "model": ticket.recipe.get("model", "mini"), "first": ticket.shown["first"], "numbers": ticket.shown["numbers"],
+        "visible": ticket.visible, "source_start": ticket.source["start"], "rendered": ticket.source["rendered"],
+        "colorspace": ticket.source["colorspace"], "source_state": ticket.source.get("state"), "recipe": recipe,
+        "deliveries": {ticket.blend_space: paths.stored(ticket.recipe["out"])},
+    }  # fmt: skip
+
+
+def show(scene, layer, follow=False):
+    """Show the current version, in the delivery for the space in which the scene blends. Raises RefusedError.
+
+    follow: move the layer to where its source is now; else it stays where it is.
+    """
     data = data_of(layer)
-    version = data["versions"][data["current"]]
+    version = current(layer)
     space = color.blending_space(scene)
     if space not in version["deliveries"]:
         space = next(iter(version["deliveries"]))
     folder = version["deliveries"][space]
     _check_files(folder, version["numbers"])
-    source = source_of(scene, {"mark": data["source"], "name": ""})
+    source = source_of_layer(scene, layer)
+    timing, own = _timing(layer, data, source if follow else None)
+    placed = data.get("placed", {})
     names = [layer_file(number) for number in version["numbers"]]
-    directory = os.path.join(folder, "edit", "")
-    if bpy.data.filepath:
-        try:
-            directory = os.path.join(bpy.path.relpath(directory), "")
-        except ValueError:
-            pass  # another drive of Windows
-    host.set_timing(layer, host.content_start(layer), 0, 0)
-    while len(layer.elements) > 1:
-        layer.elements.pop(index=-1)
-    layer.directory = directory
-    layer.elements[0].filename = names[0]
-    for name in names[1:]:
-        layer.elements.append(name)
-    _align(layer, source, version)
+    with host.alone(layer):
+        host.set_timing(layer, host.content_start(layer), 0, 0)
+        while len(layer.elements) > 1:
+            layer.elements.pop(index=-1)
+        layer.directory = os.path.join(paths.stored(os.path.join(folder, "edit")), "")
+        layer.elements[0].filename = names[0]
+        for name in names[1:]:
+            layer.elements.append(name)
+        host.set_timing(layer, *timing)
     color.read_layer_as(layer, space, version["colorspace"])
-    _look_like(layer, source, version)
+    look = _look_like(layer, source, version, placed)
+    curves = _move_like(scene, layer, source, version, placed.get("curves", {}))
+    data["placed"] = {"left": own[0], "right": own[1], "look": look, "curves": curves}
+    data["shown"] = data["current"]
+    _store(layer, data)
+
+
+def outdated(scene, layer):
+    """Why a layer can no longer be true to its source, in one line; "" if it can.
+
+    The source shows another picture now than its files', of which the layer was made, or than was rendered first.
+    """
+    source, version = source_of_layer(scene, layer), current(layer)
+    if source is None:
+        return ""
+    if version["rendered"]:
+        changed = version.get("source_state") not in (None, seen.state(scene, source))
+        return f"{layer.name}: {source.name} was rendered first, and looks different now; edit it again" if changed else ""
+    try:
+        why = seen.ask(scene, source, range(host.left(source), host.right(source))).why
+    except RefusedError as error:
+        return str(error)
+    return f"{layer.name}: {source.name} is no longer its files' own picture ({why}); edit it again" if why else ""
 
 
 def choose(scene, layer, index):
@@ -102,6 +166,21 @@ def choose(scene, layer, index):
         data["current"] = before
         _store(layer, data)
         raise
+
+
+def forget(scene, layer):
+    """Take the current version off the layer; its files stay. Returns its folders. Raises RefusedError."""
+    data = data_of(layer)
+    if len(data["versions"]) == 1:
+        raise RefusedError(f"{layer.name}: has one version; delete the strip instead")
+    index = data["current"]
+    folders = list(current(layer)["deliveries"].values())
+    choose(scene, layer, index - 1 if index else 1)
+    data = data_of(layer)
+    del data["versions"][index]
+    data["current"] = data["shown"] = max(0, index - 1)
+    _store(layer, data)
+    return folders
 
 
 def wrong_space(scene):
@@ -120,87 +199,181 @@ def shows_other_space(scene):
     except RefusedError:
         return []
     encoded = [(s, s.colorspace_settings.name == "sRGB") for s in layers(scene)]
-    return [
-        s for s, is_encoded in encoded if space in current(s)["deliveries"] and is_encoded != (space == color.ENCODED)
-    ]
+    return [s for s, is_encoded in encoded if space in current(s)["deliveries"] and is_encoded != (space == color.ENCODED)]
 
 
 def current(layer):
+    """The current version, its paths as they are on this machine."""
     data = data_of(layer)
-    return data["versions"][data["current"]]
+    version = data["versions"][data["current"]]
+    shown = bpy.path.abspath(layer.directory) if layer.directory else ""
+    beside = os.path.dirname(os.path.dirname(os.path.normpath(shown) + os.sep)) if shown else ""
+    recipe = {n: paths.found(v, beside) if n in ("plate", "mask", "out") and v else v for n, v in version["recipe"].items()}
+    deliveries = {space: paths.found(folder, beside) for space, folder in version["deliveries"].items()}
+    return {**version, "recipe": recipe, "deliveries": deliveries}
 
 
-def _version(scene, number):
+def _with_version(scene, number):
+    found = []
     for layer in layers(scene):
         data = data_of(layer)
-        for index, version in enumerate(data["versions"]):
-            if version["id"] == number:
-                return layer, data, index
-    return None
+        found += [(layer, data, index) for index, version in enumerate(data["versions"]) if version["id"] == number]
+    return found
 
 
 def _strip_for(scene, source, ticket, mark):
     """The strip that keeps this source's versions over this stretch, or a new one on a free channel above."""
+    shift = host.content_start(source) - ticket.source["start"] if source else 0
+    first, end = (frame + shift for frame in ticket.visible)
     if ticket.target is None:
         for layer in layers(scene):
-            if data_of(layer)["source"] == mark and _overlap(layer, ticket):
+            if data_of(layer)["source"] == mark and host.left(layer) < end and first < host.right(layer):
                 return layer
-    first, end = ticket.visible
-    if source:
-        shift = host.content_start(source) - ticket.source["start"]
-        first, end = first + shift, end + shift
     if scene.sequence_editor is None:
         scene.sequence_editor_create()
-    collection = host.siblings(scene, source) if source else host.strips(scene.sequence_editor)
+    if source:
+        owner, lowest = _room_for_layer(scene, source, range(first, end))
+    else:
+        owner, lowest = scene.sequence_editor, 1
+    channel = free_channel(owner, first, end, lowest)
     path = os.path.join(ticket.recipe["out"], "edit", layer_file(ticket.shown["numbers"][0]))
-    channel = free_channel(collection, first, end, source.channel + 1 if source else 1)
     name = f"Vera: {ticket.recipe['prompt']}"[:60]
-    return collection.new_image(name=name, filepath=path, channel=channel, frame_start=first, fit_method="ORIGINAL")
+    return host.strips(owner).new_image(name=name, filepath=path, channel=channel, frame_start=first, fit_method="ORIGINAL")
 
 
-def _overlap(layer, ticket):
-    first, end = ticket.visible
-    return host.left(layer) < end and first < host.right(layer)
+def _room_for_layer(scene, source, frames):
+    """(what the layer is to lie in, its lowest channel): above the source and the effects on it.
+
+    A source that effects mix with others (a cross dissolve) is put into a meta strip that takes its place there: the
+    layer lies in it, below the effects.
+    """
+    try:
+        found = seen.ask(scene, source, frames)
+    except RefusedError:  # the strip has changed since it was asked for
+        return host.home(scene, source), source.channel + 1
+    if found.mixed:
+        return _wrapped(scene, source, found.mixed), source.channel + 1
+    return host.home(scene, source), max(source.channel, found.top.channel) + 1
 
 
-def free_channel(collection, first, end, lowest):
-    """The lowest channel from `lowest` on which nothing lies from first up to end. Raises RefusedError."""
-    for channel in range(lowest, 129):
-        if not any(s.channel == channel and host.left(s) < end and first < host.right(s) for s in collection):
+def _wrapped(scene, source, effects):
+    """A meta strip of the source alone, in its place as an input of the effects. The picture stays what it was."""
+    collection = host.siblings(scene, source)
+    first, end, channel = host.left(source), host.right(source), source.channel
+    meta = collection.new_meta(f"{source.name} + Vera"[:60], free_channel(host.home(scene, source), first, end, channel + 1), first)
+    for effect in effects:  # Blender moves what is connected together: it is let go for the while
+        other = next(i for i in media.inputs(effect) if i != source)
+        slots = [name for name in ("input_1", "input_2") if getattr(effect, name, None) == source]
+        for slot in slots:
+            setattr(effect, slot, other)
+        effect["vera_slots"] = slots
+    source.move_to_meta(meta)
+    for effect in effects:
+        for slot in effect["vera_slots"]:
+            setattr(effect, slot, meta)
+        del effect["vera_slots"]
+    host.set_right(source, end)  # the meta strip takes the length of what lies in it when that is set
+    host.set_right(meta, end)
+    meta.channel = channel
+    return meta
+
+
+def free_channel(owner, first, end, lowest):
+    """The lowest channel from `lowest` that is neither locked nor muted and free from first up to end. Raises RefusedError."""
+    for channel in range(lowest, host.LAST_CHANNEL + 1):
+        if host.is_free(owner, channel, first, end) and host.usable_channel(owner, channel):
             return channel
-    raise RefusedError("no channel above the strip is free; move strips away")
+    raise RefusedError("no channel above the strip is free, unlocked and heard; move strips away, or unlock channels")
 
 
-def _align(layer, source, version):
-    """Frame on frame with the source, where it is now; what its handles hide is hidden here too."""
-    first, (left, right) = version["first"], version["visible"]
+def _timing(layer, data, source):
+    """((start, hidden left, hidden right) of the layer, hidden frames without the artist's trims).
+
+    With a source the layer is moved to it, and what its handles hide is hidden here too; else it stays.
+    """
+    version, placed = data["versions"][data["current"]], data.get("placed")
+    shown = data["versions"][data.get("shown", data["current"])]
+    moved = host.content_start(layer) - shown["first"]  # of the layer, since its version was made
     if source:
         shift = host.content_start(source) - version["source_start"]
-        first, left, right = first + shift, left + shift, right + shift
+    else:
+        shift = moved if placed else 0
+    left, right = (frame + shift for frame in version["visible"])
+    if source:
         left, right = max(left, host.left(source)), min(right, host.right(source))
-    end = first + len(version["numbers"])
-    if left >= right:  # the source shows none of it any more: leave the layer where it was
+    first, end = version["first"] + shift, version["first"] + shift + len(version["numbers"])
+    if left >= right:  # the source shows none of it any more: leave all of the layer to be seen
         left, right = first, end
-    host.set_timing(layer, first, left - first, end - right)
+    own = left - first, end - right
+    if placed:
+        hidden = host.trims(layer)
+        if hidden[0] != placed["left"]:
+            left = host.left(layer) - moved + shift
+        if hidden[1] != placed["right"]:
+            right = host.right(layer) - moved + shift
+        left, right = max(left, first), min(right, end)
+        if left >= right:
+            left, right = first + own[0], end - own[1]
+    return (first, left - first, end - right), own
 
 
-def _look_like(layer, source, version):
-    """The source's transform, crop and mirroring, for a layer of the media's own pixels."""
-    if source is None or version["rendered"]:
-        return
-    for group, names in (
-        ("transform", ("scale_x", "scale_y", "offset_x", "offset_y", "rotation", "origin", "filter")),
-        ("crop", ("min_x", "max_x", "min_y", "max_y")),
-    ):
-        for name in names:
-            if hasattr(getattr(source, group), name):
-                setattr(getattr(layer, group), name, getattr(getattr(source, group), name))
-    layer.use_flip_x, layer.use_flip_y = source.use_flip_x, source.use_flip_y
+def _set(strip, path, value):
+    *groups, name = path.split(".")
+    for group in groups:
+        strip = getattr(strip, group)
+    setattr(strip, name, value)
+
+
+def _look_like(layer, source, version, placed):
+    """The source's opacity and, for a layer of the media's own pixels, its placement. Returns what was set."""
+    wanted, look = {}, placed.get("look", {})
+    if source is not None:
+        wanted[animation.OPACITY] = seen.top_of(layer.id_data, source).blend_alpha
+        for path, plain in seen.LOOK.items():
+            own = bool(version["rendered"])
+            if not own and seen.value(source, path) is not None:
+                wanted[path] = seen.value(source, path)
+            elif own and plain is not None and seen.value(layer, path) is not None:
+                wanted[path] = plain
+    for path, value in wanted.items():
+        animated = path in placed.get("curves", ())  # its value is the last frame's, not the artist's
+        if animated or path not in look or _same(seen.value(layer, path), look[path]):
+            _set(layer, path, value)
+    return {**look, **wanted}
+
+
+def _same(a, b):
+    if isinstance(a, list):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b))
+    return abs(a - b) < 1e-5 if isinstance(a, float) else a == b
+
+
+def _move_like(scene, layer, source, version, placed):
+    """The source's keyframes of what it takes from it. Returns {property: digest} of what was set."""
+    if source is None:
+        return placed
+    there = {path: curve for path, curve in animation.curves(scene, source).items() if path in animation.COPIED}
+    if version["rendered"]:
+        there = {path: curve for path, curve in there.items() if path == "mute"}
+    opacity = animation.curves(scene, seen.top_of(scene, source)).get(animation.OPACITY)
+    there.pop(animation.OPACITY, None)
+    if opacity is not None:
+        there[animation.OPACITY] = opacity
+    mine = animation.curves(scene, layer)
+    kept = {}
+    for path in animation.COPIED:
+        if path in mine and animation.digest(mine[path], host.content_start(layer)) != placed.get(path):
+            continue  # the artist's own
+        if path in there:
+            animation.copy(scene, there[path], layer, path)
+            kept[path] = animation.digest(animation.curves(scene, layer)[path], host.content_start(layer))
+        elif path in mine:
+            animation.remove(scene, layer, path)
+    return kept
 
 
 def _check_files(folder, numbers):
     missing = [n for n in sorted(set(numbers)) if not os.path.isfile(os.path.join(folder, "edit", layer_file(n)))]
     if missing:
-        raise RefusedError(
-            f"{folder}: {layer_file(missing[0])} is not there ({len(missing)} missing); retry the job or bring the files back"
-        )
+        words = f"{folder}: {layer_file(missing[0])} is not there ({frames_in_words(missing)} missing)"
+        raise RefusedError(f"{words}; retry the job or bring the files back")

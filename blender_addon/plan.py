@@ -2,11 +2,11 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import bpy
 
-from . import color, host, media, place, stage, tickets
+from . import color, host, media, place, seen, stage, tickets
 from .host_rules import RefusedError, kept_in, model_of, prompt_of, take_over_kept
 from .tickets import Ticket
 
@@ -16,7 +16,11 @@ DRAFT_STEPS, FINE_STEPS = 8, 50
 
 @dataclass
 class Ask:
-    """The panel's values, or an operator's. mask_kind: NONE, FILE, STRIP or MASK. door: VERA, VACE or LIFT."""
+    """The panel's values, or an operator's.
+
+    mask_kind: NONE, FILE, STRIP or MASK. door: VERA, VACE or LIFT. guidance: 0 is the model's own. region, cuts,
+    exposure: as a recipe has them, "" is the core's own choice. prompts: PANEL, or TEXT for those of text strips.
+    """
 
     prompt: str
     mask_kind: str = "NONE"
@@ -35,13 +39,22 @@ class Ask:
     door: str = "VERA"
     edited: str = ""
     vace: str = ""
+    guidance: float = 0.0
+    region: str = ""
+    cuts: str = ""
+    exposure: str = ""
+    lora: str = ""
+    lora_strength: float = 1.0
+    prompts: str = "PANEL"
 
 
 def plan(scene, strips, ask):
     """Tickets for strips. Raises RefusedError before anything is written, where that can be known."""
-    asked_prompt(ask)
+    if ask.prompts == "PANEL":
+        asked_prompt(ask)
     asked_model(ask)
     blend_space = color.blending_space(scene)
+    place.settle(scene)
     if ask.range == "SELECTION":
         strips, limits = _within_selection(scene, strips)
     else:
@@ -52,7 +65,25 @@ def plan(scene, strips, ask):
         limits = (scene.frame_preview_start, scene.frame_preview_end + 1) if preview else (scene.frame_start, scene.frame_end + 1)
     if not strips:
         raise RefusedError("no strip to edit is selected; select movie, image, scene or meta strips")
+    if ask.prompts == "TEXT":
+        return [_ticket(scene, *asked, blend_space) for asked in _by_text(scene, strips, limits, ask)]
     return [_ticket(scene, strip, limits, ask, blend_space) for strip in strips]
+
+
+def _by_text(scene, strips, limits, ask):
+    """(strip, its range, what is asked) for each text strip that is selected over a strip: its text is the prompt."""
+    texts = sorted((s for s in host.all_strips(scene) if s.type == "TEXT" and s.select), key=host.left)
+    asked = []
+    for strip in strips:
+        over = [t for t in texts if host.left(t) < host.right(strip) and host.left(strip) < host.right(t)]
+        if not over:
+            raise RefusedError(f"{strip.name}: no selected text strip lies over it; select one, or take the panel's prompt")
+        for text in over:
+            first, end = host.left(text), host.right(text)
+            if limits:
+                first, end = max(first, limits[0]), min(end, limits[1])
+            asked.append((strip, (first, end), replace(ask, prompt=text.text)))
+    return asked
 
 
 def asked_prompt(ask):
@@ -93,7 +124,9 @@ def _ticket(scene, strip, limits, ask, blend_space):
     _check_media(scene, strip, frames)
     number = tickets.new_id()
     folder = _folder(scene, strip, ask, number)
-    why = "as asked" if ask.plate == "SEEN" else media.why_rendered(strip, frames)
+    found = seen.ask(scene, strip, frames)
+    why = "as asked" if ask.plate == "SEEN" else found.why
+    _refuse_below_adjustment(scene, found.top, frames)
     mask_in_scene = ask.mask_kind in ("STRIP", "MASK")
     if mask_in_scene and not why and not _lies_plain(scene, strip, frames):
         why = "a mask of the scene over a strip that is moved, scaled or turned"
@@ -101,6 +134,7 @@ def _ticket(scene, strip, limits, ask, blend_space):
     if why:
         plate = os.path.join(folder, "plate", "plate.####.exr")
         passes.append({"kind": "plate", "strips": stage.seen(strip, scene), "mask": None, "frames": list(frames),
+                       "unfaded": seen.unfaded(scene, strip, frames),
                        "files": [_numbered(plate, f) for f in frames]})  # fmt: skip
         shown = media.Shown(plate, first, list(frames), "linear")
     else:
@@ -114,9 +148,9 @@ def _ticket(scene, strip, limits, ask, blend_space):
         "plate": shown.plate, "prompt": asked_prompt(ask), "mask": mask, "model": asked_model(ask),
         "seed": ask.seed, "steps": steps_of(ask), "blend_space": blend_space, "color_space": shown.color_space,
         "frames": shown.frames() if "#" in shown.plate or strip.type == "MOVIE" else None,
-        "out": os.path.join(folder, blend_space),
+        "out": os.path.join(folder, blend_space), **_settings(ask),
     }  # fmt: skip
-    source = {"mark": tickets.mark_of(strip), "name": strip.name, "start": host.content_start(strip), "rendered": why or "",
+    source = {"mark": tickets.mark_of(strip), "name": strip.name, "state": seen.state(scene, strip), "start": host.content_start(strip), "rendered": why or "",
               "colorspace": getattr(getattr(strip, "colorspace_settings", None), "name", "") if not why else ""}  # fmt: skip
     render = None
     if passes:
@@ -130,6 +164,17 @@ def _ticket(scene, strip, limits, ask, blend_space):
     )  # fmt: skip
 
 
+def _refuse_below_adjustment(scene, top, frames):
+    """A layer has to lie below an adjustment that its strip lies below: there must be a channel between."""
+    owner = host.home(scene, top)
+    above = [s for s in host.strips(owner) if s.type == "ADJUSTMENT" and not s.mute and s.channel > top.channel
+             and host.left(s) <= frames[-1] and frames[0] < host.right(s)]  # fmt: skip
+    if above:
+        lowest = min(above, key=lambda s: s.channel)
+        if place.free_channel(owner, frames[0], frames[-1] + 1, top.channel + 1) > lowest.channel:
+            raise RefusedError(f"no channel between {top.name} and {lowest.name} is free for the layer; move {lowest.name} up")
+
+
 def _check_media(scene, strip, frames):
     """Of the strip and of all that lies in it, at the frames that are seen."""
     names = set(stage.seen(strip, scene))
@@ -137,6 +182,23 @@ def _check_media(scene, strip, frames):
         if part.name in names:
             there = range(max(frames[0], host.left(part)), min(frames[-1] + 1, host.right(part)))
             media.check_files(part, there)
+
+
+def _settings(ask):
+    """The recipe's further fields; None is the core's own choice."""
+    lora = os.path.abspath(bpy.path.abspath(ask.lora.strip())) if ask.lora.strip() else ""
+    if lora and not os.path.isfile(lora):
+        raise RefusedError(f"LoRA: {lora} is not there; choose another file, or none")
+    exposure = ask.exposure.strip()
+    try:
+        exposure = float(exposure) if exposure not in ("", "auto") else exposure
+    except ValueError:
+        raise RefusedError(f"exposure {exposure!r} is no number of stops; write one, or auto") from None
+    return {
+        "guidance": ask.guidance or None, "region": ask.region.replace(" ", "") or None, "cuts": ask.cuts.replace(" ", "") or None,
+        "exposure": exposure or None if exposure != 0.0 else 0.0,
+        "lora": [lora if ask.lora_strength == 1 else f"{lora}:{ask.lora_strength:g}"] if lora else None,
+    }  # fmt: skip
 
 
 def steps_of(ask):
@@ -227,7 +289,7 @@ def redelivery(scene, layer, blend_space):
     folder = os.path.dirname(before["out"])
     number = tickets.new_id()
     mark = place.data_of(layer)["source"]
-    source = place.source_of(scene, {"mark": mark, "name": ""})
+    source = place.source_of_layer(scene, layer)
     return Ticket(
         id=number, document=tickets.document_of(scene), blend=bpy.data.filepath, scene=scene.name,
         source={"mark": mark, "name": source.name if source else layer.name, "start": version["source_start"],

@@ -1,7 +1,7 @@
 """Runs in a Blender of its own: renders plates and masks as seen, frame by frame, from a copy of the file.
 
 Told by a JSON file: {"blend", "scene", "scripts", "passes": [{"kind": "plate" | "mask", "strips": [names],
-"mask": name or null, "frames": [...], "files": [...]}]}. Plates are scene-linear half EXR, masks 8-bit PNG.
+"mask": name or null, "frames": [...], "files": [...], "unfaded": [names of strips that are rendered opaque]}]}. Plates are scene-linear half EXR, masks 8-bit PNG.
 A frame is written beside its name and then renamed; frames that are there are not rendered again.
 """
 
@@ -10,6 +10,15 @@ import os
 import sys
 
 import bpy
+
+
+def show(scene):
+    """In the window: strips of a scene that no window shows may be rendered black."""
+    for window in bpy.context.window_manager.windows:
+        window.scene = scene
+        if hasattr(window.workspace, "sequencer_scene"):  # from 5.0
+            window.workspace.sequencer_scene = scene
+    bpy.context.view_layer.update()
 
 
 def strips_of(scene):
@@ -24,10 +33,20 @@ def show_only(scene, names):
         strip.mute = strip.name not in names
 
 
-def show_alone(scene, names):
-    """The picture of the first strip, unfaded, over black: soft edges have one meaning then."""
+def show_alone(scene, names, unfaded):
+    """The picture of the first strip, unfaded, over black: soft edges have one meaning then. Its layer fades as it does."""
     by_name = {s.name: s for s in strips_of(scene)}
-    by_name[names[0]].blend_type, by_name[names[0]].blend_alpha = "ALPHA_OVER", 1.0
+    by_name[names[0]].blend_type = "ALPHA_OVER"
+    for name in {names[0], *unfaded}:
+        forget_curve(scene, f'"{escaped(name)}"].blend_alpha')
+        by_name[name].blend_alpha = 1.0
+    parent = by_name[names[0]].parent_meta()
+    while parent:  # what lies around the strip is laid over its layer too
+        make_plain(scene, parent)
+        parent = parent.parent_meta()
+    for owner in [scene.sequence_editor, *(s for s in strips_of(scene) if s.type == "META")]:
+        for channel in owner.channels:
+            channel.mute = False
     top = [s for s in top_level(scene)]
     above = 1 + max(s.channel for s in top)
     if 2 * above > 128:
@@ -42,6 +61,35 @@ def show_alone(scene, names):
     span = {"length": last - first} if "length" in parameters else {"frame_end": last}
     black = collection.new_effect(name="vera black", type="COLOR", channel=above, frame_start=first, **span)
     black.color = (0, 0, 0)
+
+
+def make_plain(scene, strip):
+    """Let a meta strip show what lies in it, and change nothing of it."""
+    forget_curve(scene, f'"{escaped(strip.name)}"]', within=True)
+    strip.blend_type, strip.blend_alpha, strip.color_multiply, strip.color_saturation = "ALPHA_OVER", 1.0, 1.0, 1.0
+    strip.use_flip_x = strip.use_flip_y = False
+    t, c = strip.transform, strip.crop
+    t.scale_x, t.scale_y, t.offset_x, t.offset_y, t.rotation = 1, 1, 0, 0, 0
+    c.min_x, c.max_x, c.min_y, c.max_y = 0, 0, 0, 0
+    for modifier in strip.modifiers:
+        modifier.mute = True
+
+
+def escaped(name):
+    return name.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def forget_curve(scene, words, within=False):
+    """Take away the scene's keyframes of a property, by the end of its path; with `within`, of all that it names."""
+    action = scene.animation_data.action if scene.animation_data else None
+    if action is None:
+        return
+    bags = [action]
+    if hasattr(action, "layers"):  # from 4.4
+        bags = [bag for layer in action.layers for strip in layer.strips for bag in strip.channelbags]
+    for bag in bags:
+        for curve in [c for c in bag.fcurves if c.data_path.endswith(words) or (within and words in c.data_path)]:
+            bag.fcurves.remove(curve)
 
 
 def top_level(scene):
@@ -78,7 +126,8 @@ def render(scene, order):
         set_format(scene.render.image_settings, "OPEN_EXR", "RGB", "16")
         scene.render.image_settings.exr_codec = "ZIP"
     show_only(scene, names)
-    show_alone(scene, names)
+    show_alone(scene, names, order.get("unfaded", ()))
+    scene.frame_set(order["frames"][0] - 1)  # the first frame that is set after opening may not be animated yet
     for frame, path in zip(order["frames"], order["files"]):
         if os.path.isfile(path):
             continue
@@ -96,6 +145,7 @@ def main(path):
     for part in order["passes"]:  # each from a fresh copy: a pass moves and mutes strips
         bpy.ops.wm.open_mainfile(filepath=order["blend"], load_ui=False, use_scripts=order["scripts"])
         scene = bpy.data.scenes[order["scene"]]
+        show(scene)
         settings = scene.render
         settings.resolution_percentage, settings.dither_intensity = 100, 0
         settings.use_sequencer, settings.use_border, settings.use_stamp, settings.use_multiview = True, False, False, False
@@ -105,7 +155,8 @@ def main(path):
 if __name__ == "__main__":
     code = 1
     try:
-        main(sys.argv[sys.argv.index("--") + 1])
+        for order_file in sys.argv[sys.argv.index("--") + 1 :]:
+            main(order_file)
         code = 0
     except Exception as error:
         print(f"Error: {error}")

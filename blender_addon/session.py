@@ -17,9 +17,10 @@ import bpy
 from . import color, place, plan, stage, tickets
 from .client import ENDED_STATES, Client, NotRunning, ServiceError, connect
 from .host_rules import RefusedError, fitting, keeps, percent, progress_words
-from .preferences import connection, last_test
+from .preferences import connection, last_test, what_is_wrong
 
 TICK_SECONDS, QUIET_SECONDS, JOIN_SECONDS = 0.5, 3.0, 10.0
+NOTICE_SECONDS = 12.0  # that the end of a job is shown outside the tab; longer ones hide Blender's own status
 PATIENCE = 4  # failures to start or reach the service until a farm's job gives up
 
 
@@ -33,6 +34,7 @@ class Session:
         self.busy = set()  # what Blender is at: "render", "save", "load"
         self.trouble = ""  # why the service cannot be reached, one line
         self.failures = 0  # to reach it, one after another
+        self.notice, self.failed = "", False  # what ended last, for NOTICE_SECONDS, and whether it failed
         self.asked = 0.0
 
     # The file that is open
@@ -130,6 +132,26 @@ class Session:
     def open(self):
         return [t for t in self.tickets.values() if not t.ended]
 
+    def summary(self):
+        """All jobs in a few words, for the sequencer's header; "" if there are none."""
+        waiting = self.open()
+        if not waiting:
+            return ""
+        return f"Vera: {len(waiting)} {'job' if len(waiting) == 1 else 'jobs'}, {words_of(waiting[0])}"
+
+    def tell(self, ticket):
+        """Say that a job has ended, in the status bar and the sequencer's header, whatever tab is open."""
+        if bpy.app.background:
+            return
+        self.failed = ticket.state == "failed"
+        self.notice = f"Vera: {ticket.recipe['prompt'][:40]}: {words_of(ticket)}"[:160]
+        for window in bpy.context.window_manager.windows:
+            window.workspace.status_text_set(self.notice)
+        if bpy.app.timers.is_registered(_quiet):
+            bpy.app.timers.unregister(_quiet)
+        bpy.app.timers.register(_quiet, first_interval=NOTICE_SECONDS, persistent=True)
+        redraw()
+
     # The turn
 
     def wake(self):
@@ -172,8 +194,9 @@ class Session:
 
     def close(self):
         """No thread, process or timer stays; tickets do."""
-        if bpy.app.timers.is_registered(_timer):
-            bpy.app.timers.unregister(_timer)
+        for timer in (_timer, _quiet):
+            if bpy.app.timers.is_registered(timer):
+                bpy.app.timers.unregister(timer)
         for process in self.renders.values():
             process.kill()
             process.wait()
@@ -222,6 +245,7 @@ class Session:
             return True
         ticket.state = "placed"
         self._keep(ticket)
+        self.tell(ticket)
         push_undo("Vera: Edit Layer")
         return True
 
@@ -286,11 +310,14 @@ class Session:
         ticket.state = {"done": "place", "failed": "failed", "cancelled": "cancelled"}.get(job["state"], "open")
         ticket.reason = job.get("reason") or ""
         self._keep(ticket)
+        if ticket.state == "failed":
+            self.tell(ticket)
         return True
 
     def _fail(self, ticket, reason):
         ticket.state, ticket.reason = "failed", reason
         self._keep(ticket)
+        self.tell(ticket)
 
     def _keep(self, ticket):
         try:
@@ -328,7 +355,8 @@ def _exchange(settings, errands, answers):
                     raise
                 news[errand["id"]] = {"refused": str(error)}
     except ServiceError as error:
-        trouble = str(error)
+        # Seconds, in this thread: what is wrong with the Python or the folder that the preferences name, in words.
+        trouble = (what_is_wrong(settings) if settings.python else "") or str(error)
     except Exception as error:  # whatever it is, the timer must live on and the user must read it
         trouble = f"{type(error).__name__}: {error}"
     answers.put({"trouble": trouble, "news": news})
@@ -405,6 +433,14 @@ def _timer():
     except Exception as error:  # a timer that raises is removed, and with it the queue
         session.trouble = f"{type(error).__name__}: {error}"
         return QUIET_SECONDS
+
+
+def _quiet():
+    """The notice has been read."""
+    session.notice = ""
+    for window in bpy.context.window_manager.windows:
+        window.workspace.status_text_set(None)
+    redraw()
 
 
 # Handlers: Blender calls them whatever happens; they only take note.

@@ -30,6 +30,10 @@ DOORS = (
     ("VACE", "VACE", "VACE's public weights: what the mask shows is made anew, and the layer is lifted from that"),
     ("LIFT", "Lift from File", "A video of the plate that was edited elsewhere; the layer is what differs"),
 )
+PROMPTS = (
+    ("PANEL", "One for All", "The prompt above, for each selected strip"),
+    ("TEXT", "From Text Strips", "Each selected text strip over a selected strip is a prompt, for the frames that it spans"),
+)
 RESULTS = (
     ("VERSION", "Version", "Another version on the strip's layer, if it has one there"),
     ("LAYER", "New Layer", "A layer strip of its own, above"),
@@ -58,6 +62,21 @@ class VeraSettings(bpy.types.PropertyGroup):
     seed: bpy.props.IntProperty(name="Seed", min=0, description="Another seed gives another take")
     plate: bpy.props.EnumProperty(name="Plate", items=PLATES)
     result: bpy.props.EnumProperty(name="Result", items=RESULTS)
+    prompts: bpy.props.EnumProperty(name="Prompts", items=PROMPTS)
+    guidance: bpy.props.FloatProperty(
+        name="Guidance", min=0, max=30, description="How hard to follow the prompt; 0: as the model is made for"
+    )
+    region: bpy.props.StringProperty(
+        name="Region", description="Edit only here: X,Y,W,H in pixels of the plate, from its top left. Empty: anywhere"
+    )
+    cuts: bpy.props.StringProperty(
+        name="Cuts", description="First frames of new shots in the plate, as 1013,1040; none; empty: found by themselves"
+    )
+    exposure: bpy.props.StringProperty(
+        name="Exposure", description="Stops added to a plate of light before the model sees it. Empty: chosen by itself"
+    )
+    lora: bpy.props.StringProperty(name="LoRA", subtype="FILE_PATH", description="Changes that are added to the model's weights")
+    lora_strength: bpy.props.FloatProperty(name="Strength", default=1.0, min=-10, max=10)
     folder: bpy.props.StringProperty(
         name="Folder", subtype="DIR_PATH", default="//vera/",
         description="Where layers are written. Of a file that was never saved: Vera's folder in Blender's user folder",
@@ -68,8 +87,29 @@ def ask_of(scene):
     s = scene.vera
     return plan.Ask(
         s.prompt, s.mask_kind, s.mask_file, s.mask_strip, s.mask.name if s.mask else "", s.range, s.handles, s.model,
-        s.quality, s.steps, s.seed, s.plate, s.result, s.folder, s.door, s.edited, s.vace,
+        s.quality, s.steps, s.seed, s.plate, s.result, s.folder, s.door, s.edited, s.vace, s.guidance, s.region, s.cuts,
+        s.exposure, s.lora, s.lora_strength, s.prompts,
     )  # fmt: skip
+
+
+def take_over(s, recipe):
+    """A version's prompt, seed and settings into the panel, to be asked for again or changed from there."""
+    s.prompt, s.seed = recipe["prompt"], recipe.get("seed", 0)
+    s.prompts = "PANEL"
+    way, colon, path = recipe.get("model", "mini").partition(":")
+    s.door = way.upper() if colon and way in ("lift", "vace") else "VERA"
+    if s.door == "VERA":
+        s.model = recipe.get("model", "mini")
+    else:
+        setattr(s, {"LIFT": "edited", "VACE": "vace"}[s.door], path)
+    s.quality = "STEPS" if recipe.get("steps") else "STANDARD"
+    s.steps = recipe.get("steps") or s.steps
+    s.guidance = recipe.get("guidance") or 0.0
+    s.region, s.cuts, s.exposure = (str(v) if (v := recipe.get(n)) is not None else "" for n in ("region", "cuts", "exposure"))
+    lora, colon, strength = (recipe.get("lora") or [""])[0].rpartition(":")
+    is_number = colon and strength.replace(".", "", 1).lstrip("-").isdigit()
+    s.lora = lora if is_number else (recipe.get("lora") or [""])[0]
+    s.lora_strength = float(strength) if is_number else 1.0
 
 
 def register():

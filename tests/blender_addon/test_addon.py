@@ -123,8 +123,20 @@ def test_same_source_makes_the_same_zip(zip_file, tmp_path):
 def test_zip_is_valid_for_blender(blender, zip_file):
     python = blender_python(blender)
     checker = next((python.parents[1] / "lib").glob("python*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py"))
-    answer = subprocess.run([python, checker, "validate", zip_file], capture_output=True, text=True)
+    answer = build.validate(checker, zip_file, python)
     assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_a_tag_that_blender_does_not_know_is_not_valid(zip_file, tmp_path):
+    """Else the test above would prove nothing of the tags."""
+    python = blender_python("45")
+    checker = next((python.parents[1] / "lib").glob("python*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py"))
+    with zipfile.ZipFile(zip_file) as archive, zipfile.ZipFile(tmp_path / "wrong.zip", "w") as wrong:
+        for name in archive.namelist():
+            content = archive.read(name)
+            wrong.writestr(name, content.replace(b'"Sequencer"', b'"Video"') if name.endswith(".toml") else content)
+    answer = build.validate(checker, tmp_path / "wrong.zip", python)
+    assert answer.returncode and 'invalid tag "Video"' in answer.stdout + answer.stderr, answer.stdout + answer.stderr
 
 
 @pytest.mark.parametrize("blender, case", RUNS)

@@ -1,0 +1,111 @@
+"""Keyframes and drivers of strips: what of a strip moves, and how a layer moves along with it."""
+
+import hashlib
+import re
+
+# Properties whose keyframes a layer can carry: the same curve on the layer is the same movement of its picture.
+OPACITY = "blend_alpha"
+PLACEMENT = (
+    "transform.scale_x", "transform.scale_y", "transform.offset_x", "transform.offset_y", "transform.rotation",
+    "crop.min_x", "crop.max_x", "crop.min_y", "crop.max_y",
+)  # fmt: skip
+COPIED = (*PLACEMENT, OPACITY, "mute")
+# Properties that change no pixel.
+_SILENT = ("volume", "pan", "name", "lock", "select", "color_tag", "channel", "pitch")
+_OF_STRIP = re.compile(r'sequence_editor\.(?:strips|sequences)(?:_all)?\["((?:[^"\\]|\\.)*)"\]\.(.+)')
+_POINT = ("interpolation", "easing", "amplitude", "period", "back", "handle_left_type", "handle_right_type")
+
+
+def curves(scene, strip):
+    """The strip's fcurves: {property path: fcurve}, of the scene's action."""
+    bag = _bag(scene)
+    return _named(bag.fcurves if bag else (), strip)
+
+
+def drivers(scene, strip):
+    """The strip's drivers, likewise."""
+    data = scene.animation_data
+    return _named(data.drivers if data else (), strip)
+
+
+def layered(scene, strip):
+    """Whether an action on a track of the nonlinear animation names the strip."""
+    data = scene.animation_data
+    tracks = [t for t in data.nla_tracks if not t.mute] if data else []
+    actions = {s.action for track in tracks for s in track.strips if s.action}
+    return any(_named(found, strip) for action in actions for found in _all_curves(action))
+
+
+def moving(scene, strip):
+    """Property paths of the strip that something animates and that change its picture."""
+    names = {*curves(scene, strip), *drivers(scene, strip)}
+    return {name for name in names if name.split(".")[0].split("[")[0] not in _SILENT}
+
+
+def copyable(curve):
+    """Whether a curve is its keyframes and nothing else."""
+    return not curve.modifiers and not curve.mute
+
+
+def copy(scene, source_curve, layer, path, shift=0):
+    """Give the layer a curve's keyframes, `shift` frames later; one that it has for this property goes."""
+    bag = _bag(scene)
+    remove(scene, layer, path)
+    name = layer.name.replace("\\", "\\\\").replace('"', '\\"')
+    curve = bag.fcurves.new(f'sequence_editor.strips_all["{name}"].{path}', index=0)
+    curve.extrapolation = source_curve.extrapolation
+    points = list(source_curve.keyframe_points)
+    curve.keyframe_points.add(len(points))
+    for new, old in zip(curve.keyframe_points, points):
+        for attribute in _POINT:
+            setattr(new, attribute, getattr(old, attribute))
+        for attribute in ("co", "handle_left", "handle_right"):
+            x, y = getattr(old, attribute)
+            setattr(new, attribute, (x + shift, y))
+    curve.update()
+
+
+def remove(scene, strip, path):
+    curve = curves(scene, strip).get(path)
+    if curve is not None:
+        _bag(scene).fcurves.remove(curve)
+
+
+def digest(curve, start):
+    """What a curve is, counted from a frame: equal for a strip and its copy that was moved with its keyframes."""
+    told = [
+        (round(p.co[0] - start, 3), *(round(float(v), 5) for v in (p.co[1], p.handle_left[1], p.handle_right[1])), p.interpolation)
+        for p in curve.keyframe_points
+    ]  # fmt: skip
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+
+
+def _named(found, strip):
+    named = {}
+    for curve in found:
+        match = _OF_STRIP.match(curve.data_path)
+        if match and re.sub(r"\\(.)", r"\1", match[1]) == strip.name:
+            named[match[2]] = curve
+    return named
+
+
+def _bag(scene):
+    """What holds the scene's curves, whatever Blender calls it; None if nothing is animated."""
+    data = scene.animation_data
+    if data is None or data.action is None:
+        return None
+    slot = getattr(data, "action_slot", None)
+    if slot is not None and hasattr(data.action, "layers"):  # from 4.4
+        for layer in data.action.layers:
+            for strip in layer.strips:
+                bag = strip.channelbag(slot)
+                if bag is not None:
+                    return bag
+        return None
+    return data.action if hasattr(data.action, "fcurves") else None
+
+
+def _all_curves(action):
+    if hasattr(action, "layers"):
+        return [bag.fcurves for layer in action.layers for strip in layer.strips for bag in strip.channelbags]
+    return [action.fcurves]

@@ -1,0 +1,66 @@
+"""Which strip a layer or a job belongs to, after cuts and copies.
+
+A strip that is edited gets a mark. Blender copies it with the strip (K, Shift-D), so several strips may carry one:
+`settle` gives each its own, and notes the earlier ones; the strip that a layer or a job was made for is the one with
+the mark whose media frames and time overlap it most.
+"""
+
+from dataclasses import dataclass
+
+from . import host, tickets
+
+LAYER = "vera"  # custom property of a layer strip, see place.py
+MARK, EARLIER = tickets.STRIP, "vera_strip_before"  # of a source: its mark, and those it had, with spaces between
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a source. first, end: on the timeline; start: of its media there."""
+
+    first: int
+    end: int
+    start: int
+
+
+def stretch_of(strip):
+    return Stretch(host.left(strip), host.right(strip), host.content_start(strip))
+
+
+def sources(scene):
+    """The strips that may be a source."""
+    return [s for s in host.all_strips(scene) if LAYER not in s]
+
+
+def carries(strip, mark):
+    """Whether it has the mark, or had it before it was cut or copied."""
+    return bool(mark) and (strip.get(MARK) == mark or mark in strip.get(EARLIER, "").split())
+
+
+def best(found, wanted):
+    """Of strips, the one whose media frames and time overlap a `Stretch` most; None of none."""
+
+    def fit(strip):
+        own = stretch_of(strip)
+        in_time = min(own.end, wanted.end) - max(own.first, wanted.first)
+        in_media = min(own.end - own.start, wanted.end - wanted.start) - max(own.first - own.start, wanted.first - wanted.start)
+        both = min(max(in_time, 0), max(in_media, 0))
+        return both, max(in_media, 0), -abs(own.start - wanted.start), -own.first
+
+    return max(found, key=fit, default=None)
+
+
+def settle(scene, layers):
+    """Give copies marks of their own. layers: [(source's mark, Stretch, keep)]: keep(mark) notes the layer's own source."""
+    by_mark = {}
+    for strip in sources(scene):
+        if MARK in strip:
+            by_mark.setdefault(strip[MARK], []).append(strip)
+    for mark, found in by_mark.items():
+        if len(found) == 1:
+            continue
+        for copy in sorted(found, key=lambda s: (len(s.name), s.name))[1:]:
+            copy[EARLIER] = f"{copy.get(EARLIER, '')} {mark}".strip()
+            copy[MARK] = tickets.new_id()
+        for source, wanted, keep in layers:
+            if source == mark:
+                keep(best(found, wanted)[MARK])

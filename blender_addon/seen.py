@@ -1,0 +1,181 @@
+"""The one question: what is seen of a strip, frame by frame, and is it the pixels of its own files?
+
+Only where every part of the answer says so, the core reads the strip's files ("plain"). Else the layer copies what
+it can copy exactly (placement and opacity, with their keyframes), or what is seen is rendered first (see stage.py).
+What neither can show truly is refused in words.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+from . import animation, host, media
+from .host_rules import RefusedError
+
+RATE_TOLERANCE = 2e-4  # relative; a higher one takes 29.97 and 30 frames a second for the same
+# What a layer of the media's own pixels takes from its source, beside opacity; each with its value where it takes none.
+LOOK = {
+    "transform.scale_x": 1.0, "transform.scale_y": 1.0, "transform.offset_x": 0.0, "transform.offset_y": 0.0,
+    "transform.rotation": 0.0, "transform.origin": [0.5, 0.5], "transform.filter": None,
+    "crop.min_x": 0, "crop.max_x": 0, "crop.min_y": 0, "crop.max_y": 0, "use_flip_x": False, "use_flip_y": False,
+}  # fmt: skip
+_GRADED = ("color_multiply", "color_saturation", "strobe", "use_reverse_frames")
+_BLENDS = ("REPLACE", "ALPHA_OVER", "CROSS")  # an over is an over on these
+
+
+@dataclass
+class Seen:
+    """why: why it is not the files' own picture, in a few words; "" where it is.
+    top: the strip through which the picture leaves: the last effect over it, or itself.
+    mixed: effects that mix the strip with others: the layer lies inside, below them.
+    """
+
+    top: object
+    why: str = ""
+    mixed: list = field(default_factory=list)
+
+
+def ask(scene, strip, frames):
+    """`Seen` of a strip over a range of timeline frames. Raises RefusedError."""
+    chain, mixed = _effects(scene, strip, frames)
+    top = chain[-1] if chain else strip
+    _refuse_untrue(scene, top, mixed)
+    reasons = (check(scene, strip, frames) for check in _CHECKS)
+    why = next(filter(None, reasons), "") or (f"{_article(chain[0].type)} effect" if chain else "")
+    return Seen(top, why, mixed)
+
+
+def unfaded(scene, strip, frames):
+    """Names of the strips whose own opacity is the layer's to follow: rendered first, they are rendered without it."""
+    chain, _ = _effects(scene, strip, frames)
+    return [strip.name, *(effect.name for effect in chain)]
+
+
+def top_of(scene, strip):
+    """The strip whose opacity is that of the picture, over all that is seen of it."""
+    chain, _ = _effects(scene, strip, range(host.left(strip), host.right(strip)))
+    return chain[-1] if chain else strip
+
+
+def value(strip, path):
+    """A property by its path; None if the strip has none."""
+    for name in path.split("."):
+        strip = getattr(strip, name, None)
+    return list(strip) if hasattr(strip, "__len__") and not isinstance(strip, str) else strip
+
+
+def state(scene, strip):
+    """A hash of how the strip looks, its opacity left out: equal as long as its rendered picture is true."""
+    start = host.content_start(strip)
+    chain, _ = _effects(scene, strip, range(host.left(strip), host.right(strip)))
+    curves = animation.curves(scene, strip)
+    told = {
+        "look": [_rounded(value(strip, path)) for path in (*LOOK, *_GRADED)],
+        "curves": {path: animation.digest(c, start) for path, c in curves.items() if path not in (animation.OPACITY, "mute")},
+        "effects": [effect.type for effect in chain],
+        "modifiers": [modifier.type for modifier in strip.modifiers if not modifier.mute],
+    }  # fmt: skip
+    driven = animation.drivers(scene, strip)
+    told["drivers"] = {path: curve.driver.expression for path, curve in driven.items()}
+    # What moves has another value at each frame: its curve or its driver counts.
+    told["look"] = [v for path, v in zip((*LOOK, *_GRADED), told["look"]) if path not in curves and path not in driven]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _rounded(found):
+    if isinstance(found, list):
+        return [_rounded(v) for v in found]
+    return round(found, 4) if isinstance(found, float) else found
+
+
+def _kind(scene, strip, frames):
+    return None if strip.type in ("MOVIE", "IMAGE") else f"{_article(strip.type)} strip"
+
+
+def _modifiers(scene, strip, frames):
+    return "modifiers" if any(not modifier.mute for modifier in strip.modifiers) else None
+
+
+def _color(scene, strip, frames):
+    changed = strip.color_multiply != 1 or strip.color_saturation != 1 or getattr(strip, "multiply_alpha", False)
+    return "colour settings" if changed else None
+
+
+def _interlaced(scene, strip, frames):
+    return "deinterlacing" if getattr(strip, "use_deinterlace", False) else None
+
+
+def _animated(scene, strip, frames):
+    """Anything that moves, and that the layer cannot copy keyframe by keyframe."""
+    if animation.layered(scene, strip):
+        return "nonlinear animation"
+    driven = animation.drivers(scene, strip)
+    if driven:
+        return f"a driver of {sorted(driven)[0]}"
+    curves = animation.curves(scene, strip)
+    for path in sorted(animation.moving(scene, strip)):
+        if path not in animation.COPIED or not animation.copyable(curves[path]):
+            return f"animation of {path}"
+    return None
+
+
+def _rate(scene, strip, frames):
+    """A movie of another rate than the scene shows one frame twice, or leaves some out."""
+    if strip.type != "MOVIE":
+        return None
+    own = strip.fps or (strip.elements[0].orig_fps if strip.elements else 0)
+    scenes = scene.render.fps / scene.render.fps_base
+    return f"{own:g} frames a second in a scene of {scenes:g}" if own and abs(own / scenes - 1) > RATE_TOLERANCE else None
+
+
+def _speed(scene, strip, frames):
+    if strip.type != "MOVIE":
+        return None  # an image strip says for each frame which file is seen
+    return "its speed" if strip.strobe > 1 or media.is_retimed(strip) else None
+
+
+def _names(scene, strip, frames):
+    return media.why_no_sequence(strip, frames) if strip.type == "IMAGE" else None
+
+
+_CHECKS = (_kind, _modifiers, _color, _interlaced, _animated, _rate, _speed, _names)
+
+
+def _effects(scene, strip, frames):
+    """(effects on nothing but the strip, in order; effects that mix it with others), of those seen in the frames."""
+    chain, mixed, grown = [], [], True
+    while grown:
+        grown = False
+        for other in host.all_strips(scene):
+            inputs = media.inputs(other)
+            if not inputs or other.mute or other in chain or other in mixed or not _overlaps(other, frames):
+                continue
+            ours = [i for i in inputs if i == strip or i in chain]
+            if ours and len(ours) == len(inputs):
+                chain.append(other)
+                grown = True
+            elif ours:
+                mixed.append(other)
+                grown = True
+    return chain, mixed
+
+
+def _refuse_untrue(scene, top, mixed):
+    if not mixed and top.blend_type not in _BLENDS:
+        mode = top.blend_type.replace("_", " ").title()
+        raise RefusedError(f"{top.name}: is laid in by {mode}, over which no layer is true; set its blend to Alpha Over")
+    if animation.OPACITY in animation.drivers(scene, top):
+        raise RefusedError(f"{top.name}: a driver sets its opacity; set keyframes instead")
+    if mixed and (top.blend_alpha != 1 or animation.OPACITY in animation.moving(scene, top)):
+        raise RefusedError(f"{top.name}: has an opacity of its own below {mixed[0].name}; set it to 1")
+    if mixed and media.inputs(top):
+        raise RefusedError(f"{top.name}: lies below {mixed[0].name}; make a meta strip of {top.name} first")
+
+
+def _overlaps(strip, frames):
+    return host.left(strip) <= frames[-1] and frames[0] < host.right(strip)
+
+
+def _article(kind):
+    word = kind.replace("_", " ").lower()
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
