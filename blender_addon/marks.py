@@ -42,7 +42,9 @@ def best(found, wanted):
     def fit(strip):
         own = stretch_of(strip)
         in_time = min(own.end, wanted.end) - max(own.first, wanted.first)
-        in_media = min(own.end - own.start, wanted.end - wanted.start) - max(own.first - own.start, wanted.first - wanted.start)
+        in_media = min(own.end - own.start, wanted.end - wanted.start) - max(
+            own.first - own.start, wanted.first - wanted.start
+        )
         both = min(max(in_time, 0), max(in_media, 0))
         return both, max(in_media, 0), -abs(own.start - wanted.start), -own.first
 

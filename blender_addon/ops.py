@@ -38,7 +38,11 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
     bl_description = "Generate an edit layer for the selected strips; it appears above each when it is done"
 
     prompt: bpy.props.StringProperty(name="Prompt", options={"SKIP_SAVE"})
-    strips: bpy.props.StringProperty(name="Strips", description="Names with commas between, those with a comma in double quotes; empty: the selected ones", options={"SKIP_SAVE"})
+    strips: bpy.props.StringProperty(
+        name="Strips",
+        description="Names with commas between, those with a comma in double quotes; empty: the selected ones",
+        options={"SKIP_SAVE"},
+    )
     mask_kind: bpy.props.EnumProperty(items=settings.MASKS, options={"SKIP_SAVE"})
     mask_file: bpy.props.StringProperty(options={"SKIP_SAVE"})
     mask_strip: bpy.props.StringProperty(options={"SKIP_SAVE"})
@@ -214,7 +218,9 @@ class VERA_OT_align(Sequencer, bpy.types.Operator):
 
     def act(self, context, scene):
         place.settle(scene)
-        found = [s for s in place.layers(scene) if s.select or getattr(place.source_of_layer(scene, s), "select", False)]
+        found = [
+            s for s in place.layers(scene) if s.select or getattr(place.source_of_layer(scene, s), "select", False)
+        ]
         if not found:
             raise RefusedError("no layer is selected; select layers of Vera, or the strips they were made for")
         for layer in found:
@@ -242,7 +248,9 @@ class VERA_OT_compositor(Sequencer, bpy.types.Operator):
     bl_options = {"REGISTER", "UNDO"}
 
     layer: bpy.props.StringProperty(options={"SKIP_SAVE"})
-    scene: bpy.props.StringProperty(description="Scene whose compositor it is; empty: the window's", options={"SKIP_SAVE"})
+    scene: bpy.props.StringProperty(
+        description="Scene whose compositor it is; empty: the window's", options={"SKIP_SAVE"}
+    )
 
     def act(self, context, scene):
         layer = with_linear_delivery(self, scene, active_layer(scene, self.layer))
@@ -257,7 +265,9 @@ class VERA_OT_compositor(Sequencer, bpy.types.Operator):
 class VERA_OT_modifier(Sequencer, bpy.types.Operator):
     bl_idname = "vera.modifier"
     bl_label = "Layer as Strip Modifier"
-    bl_description = "Lay the active layer over its source within a compositor modifier of the strip, and hide the layer strip"
+    bl_description = (
+        "Lay the active layer over its source within a compositor modifier of the strip, and hide the layer strip"
+    )
     bl_options = {"REGISTER", "UNDO"}
 
     layer: bpy.props.StringProperty(options={"SKIP_SAVE"})

@@ -94,7 +94,10 @@ def place(scene, ticket):
 
 
 def _version_of(ticket):
-    recipe = {**ticket.recipe, **{n: paths.stored(ticket.recipe[n]) for n in ("plate", "mask", "out") if ticket.recipe.get(n)}}
+    recipe = {
+        **ticket.recipe,
+        **{n: paths.stored(ticket.recipe[n]) for n in ("plate", "mask", "out") if ticket.recipe.get(n)},
+    }
     return {
         "id": ticket.version, "prompt": ticket.recipe["prompt"], "seed": ticket.recipe.get("seed", 0),
         "model": ticket.recipe.get("model", "mini"), "first": ticket.shown["first"], "numbers": ticket.shown["numbers"],
@@ -147,7 +150,9 @@ def outdated(scene, layer):
         return ""
     if version["rendered"]:
         changed = version.get("source_state") not in (None, seen.state(scene, source))
-        return f"{layer.name}: {source.name} was rendered first, and looks different now; edit it again" if changed else ""
+        return (
+            f"{layer.name}: {source.name} was rendered first, and looks different now; edit it again" if changed else ""
+        )
     try:
         why = seen.ask(scene, source, range(host.left(source), host.right(source))).why
     except RefusedError as error:
@@ -199,7 +204,9 @@ def shows_other_space(scene):
     except RefusedError:
         return []
     encoded = [(s, s.colorspace_settings.name == "sRGB") for s in layers(scene)]
-    return [s for s, is_encoded in encoded if space in current(s)["deliveries"] and is_encoded != (space == color.ENCODED)]
+    return [
+        s for s, is_encoded in encoded if space in current(s)["deliveries"] and is_encoded != (space == color.ENCODED)
+    ]
 
 
 def current(layer):
@@ -208,7 +215,9 @@ def current(layer):
     version = data["versions"][data["current"]]
     shown = bpy.path.abspath(layer.directory) if layer.directory else ""
     beside = os.path.dirname(os.path.dirname(os.path.normpath(shown) + os.sep)) if shown else ""
-    recipe = {n: paths.found(v, beside) if n in ("plate", "mask", "out") and v else v for n, v in version["recipe"].items()}
+    recipe = {
+        n: paths.found(v, beside) if n in ("plate", "mask", "out") and v else v for n, v in version["recipe"].items()
+    }
     deliveries = {space: paths.found(folder, beside) for space, folder in version["deliveries"].items()}
     return {**version, "recipe": recipe, "deliveries": deliveries}
 
@@ -238,7 +247,9 @@ def _strip_for(scene, source, ticket, mark):
     channel = free_channel(owner, first, end, lowest)
     path = os.path.join(ticket.recipe["out"], "edit", layer_file(ticket.shown["numbers"][0]))
     name = f"Vera: {ticket.recipe['prompt']}"[:60]
-    return host.strips(owner).new_image(name=name, filepath=path, channel=channel, frame_start=first, fit_method="ORIGINAL")
+    return host.strips(owner).new_image(
+        name=name, filepath=path, channel=channel, frame_start=first, fit_method="ORIGINAL"
+    )
 
 
 def _room_for_layer(scene, source, frames):
@@ -260,7 +271,9 @@ def _wrapped(scene, source, effects):
     """A meta strip of the source alone, in its place as an input of the effects. The picture stays what it was."""
     collection = host.siblings(scene, source)
     first, end, channel = host.left(source), host.right(source), source.channel
-    meta = collection.new_meta(f"{source.name} + Vera"[:60], free_channel(host.home(scene, source), first, end, channel + 1), first)
+    meta = collection.new_meta(
+        f"{source.name} + Vera"[:60], free_channel(host.home(scene, source), first, end, channel + 1), first
+    )
     for effect in effects:  # Blender moves what is connected together: it is let go for the while
         other = next(i for i in media.inputs(effect) if i != source)
         slots = [name for name in ("input_1", "input_2") if getattr(effect, name, None) == source]

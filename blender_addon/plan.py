@@ -62,7 +62,11 @@ def plan(scene, strips, ask):
         strips = [s for s in strips if s.name != ask.mask_strip and not is_layer(s)]
     if ask.range == "SCENE":
         preview = scene.use_preview_range
-        limits = (scene.frame_preview_start, scene.frame_preview_end + 1) if preview else (scene.frame_start, scene.frame_end + 1)
+        limits = (
+            (scene.frame_preview_start, scene.frame_preview_end + 1)
+            if preview
+            else (scene.frame_start, scene.frame_end + 1)
+        )
     if not strips:
         raise RefusedError("no strip to edit is selected; select movie, image, scene or meta strips")
     if ask.prompts == "TEXT":
@@ -77,7 +81,9 @@ def _by_text(scene, strips, limits, ask):
     for strip in strips:
         over = [t for t in texts if host.left(t) < host.right(strip) and host.left(strip) < host.right(t)]
         if not over:
-            raise RefusedError(f"{strip.name}: no selected text strip lies over it; select one, or take the panel's prompt")
+            raise RefusedError(
+                f"{strip.name}: no selected text strip lies over it; select one, or take the panel's prompt"
+            )
         for text in over:
             first, end = host.left(text), host.right(text)
             if limits:
@@ -172,7 +178,9 @@ def _refuse_below_adjustment(scene, top, frames):
     if above:
         lowest = min(above, key=lambda s: s.channel)
         if place.free_channel(owner, frames[0], frames[-1] + 1, top.channel + 1) > lowest.channel:
-            raise RefusedError(f"no channel between {top.name} and {lowest.name} is free for the layer; move {lowest.name} up")
+            raise RefusedError(
+                f"no channel between {top.name} and {lowest.name} is free for the layer; move {lowest.name} up"
+            )
 
 
 def _check_media(scene, strip, frames):

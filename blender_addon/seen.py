@@ -125,7 +125,9 @@ def _rate(scene, strip, frames):
         return None
     own = strip.fps or (strip.elements[0].orig_fps if strip.elements else 0)
     scenes = scene.render.fps / scene.render.fps_base
-    return f"{own:g} frames a second in a scene of {scenes:g}" if own and abs(own / scenes - 1) > RATE_TOLERANCE else None
+    return (
+        f"{own:g} frames a second in a scene of {scenes:g}" if own and abs(own / scenes - 1) > RATE_TOLERANCE else None
+    )
 
 
 def _speed(scene, strip, frames):
@@ -163,7 +165,9 @@ def _effects(scene, strip, frames):
 def _refuse_untrue(scene, top, mixed):
     if not mixed and top.blend_type not in _BLENDS:
         mode = top.blend_type.replace("_", " ").title()
-        raise RefusedError(f"{top.name}: is laid in by {mode}, over which no layer is true; set its blend to Alpha Over")
+        raise RefusedError(
+            f"{top.name}: is laid in by {mode}, over which no layer is true; set its blend to Alpha Over"
+        )
     if animation.OPACITY in animation.drivers(scene, top):
         raise RefusedError(f"{top.name}: a driver sets its opacity; set keyframes instead")
     if mixed and (top.blend_alpha != 1 or animation.OPACITY in animation.moving(scene, top)):

@@ -22,7 +22,11 @@ QUALITIES = (
     ("STEPS", "Steps", "As many as you say"),
 )
 PLATES = (
-    ("AUTO", "Media if Plain", "The strip's own files, unless modifiers, effects or a changed speed make it another picture"),
+    (
+        "AUTO",
+        "Media if Plain",
+        "The strip's own files, unless modifiers, effects or a changed speed make it another picture",
+    ),
     ("SEEN", "As Seen", "What the strip shows at the scene's size is rendered first, and edited"),
 )
 DOORS = (
@@ -32,7 +36,11 @@ DOORS = (
 )
 PROMPTS = (
     ("PANEL", "One for All", "The prompt above, for each selected strip"),
-    ("TEXT", "From Text Strips", "Each selected text strip over a selected strip is a prompt, for the frames that it spans"),
+    (
+        "TEXT",
+        "From Text Strips",
+        "Each selected text strip over a selected strip is a prompt, for the frames that it spans",
+    ),
 )
 RESULTS = (
     ("VERSION", "Version", "Another version on the strip's layer, if it has one there"),
@@ -48,7 +56,10 @@ class VeraSettings(bpy.types.PropertyGroup):
     mask: bpy.props.PointerProperty(name="Mask", type=bpy.types.Mask)
     range: bpy.props.EnumProperty(name="Range", items=RANGES)
     handles: bpy.props.IntProperty(
-        name="Handles", min=0, max=1000, description="Frames more on both sides, where the media has them, hidden behind the layer's handles"
+        name="Handles",
+        min=0,
+        max=1000,
+        description="Frames more on both sides, where the media has them, hidden behind the layer's handles",
     )
     model: bpy.props.StringProperty(name="Vera", default="mini", description="mini, or the folder of a full-size model")
     door: bpy.props.EnumProperty(name="Model", items=DOORS)
@@ -70,12 +81,15 @@ class VeraSettings(bpy.types.PropertyGroup):
         name="Region", description="Edit only here: X,Y,W,H in pixels of the plate, from its top left. Empty: anywhere"
     )
     cuts: bpy.props.StringProperty(
-        name="Cuts", description="First frames of new shots in the plate, as 1013,1040; none; empty: found by themselves"
+        name="Cuts",
+        description="First frames of new shots in the plate, as 1013,1040; none; empty: found by themselves",
     )
     exposure: bpy.props.StringProperty(
         name="Exposure", description="Stops added to a plate of light before the model sees it. Empty: chosen by itself"
     )
-    lora: bpy.props.StringProperty(name="LoRA", subtype="FILE_PATH", description="Changes that are added to the model's weights")
+    lora: bpy.props.StringProperty(
+        name="LoRA", subtype="FILE_PATH", description="Changes that are added to the model's weights"
+    )
     lora_strength: bpy.props.FloatProperty(name="Strength", default=1.0, min=-10, max=10)
     folder: bpy.props.StringProperty(
         name="Folder", subtype="DIR_PATH", default="//vera/",
@@ -105,7 +119,9 @@ def take_over(s, recipe):
     s.quality = "STEPS" if recipe.get("steps") else "STANDARD"
     s.steps = recipe.get("steps") or s.steps
     s.guidance = recipe.get("guidance") or 0.0
-    s.region, s.cuts, s.exposure = (str(v) if (v := recipe.get(n)) is not None else "" for n in ("region", "cuts", "exposure"))
+    s.region, s.cuts, s.exposure = (
+        str(v) if (v := recipe.get(n)) is not None else "" for n in ("region", "cuts", "exposure")
+    )
     lora, colon, strength = (recipe.get("lora") or [""])[0].rpartition(":")
     is_number = colon and strength.replace(".", "", 1).lstrip("-").isdigit()
     s.lora = lora if is_number else (recipe.get("lora") or [""])[0]

@@ -5,11 +5,16 @@ import traceback
 try:
     import nuke
 
-    from vera_nuke import guard
+    from vera_nuke import badge, guard, plate
 
     nuke.pluginAddPath("./icons")
     nuke.addOnScriptLoad(guard.check_script)
     nuke.addBeforeRender(guard.check_before_render)
+    for kind in (plate.CLASS, "Group"):
+        nuke.addOnCreate(guard.note_node, nodeClass=kind)
+    if nuke.GUI:
+        nuke.addAutolabel(badge.label, nodeClass=plate.CLASS)
+        nuke.addUpdateUI(guard.is_stale, nodeClass=plate.CLASS)
 except Exception:
     traceback.print_exc()
     print("Vera: could not be set up; Nuke goes on without it")

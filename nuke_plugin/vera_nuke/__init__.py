@@ -29,10 +29,10 @@ def render_all(changed_only=True):
 
     Waits. Raises RefusedError at the first that cannot be rendered.
     """
-    from . import run, show
+    from . import plate, run
 
     done = []
-    for node in show.edits():
+    for node in plate.edits():
         if not changed_only or run.changed(node):
             run.render(node, wait=True)
             done.append(node.fullName())

@@ -35,6 +35,33 @@ def bake(node: nuke.Gizmo):
     return group
 
 
+def contact_sheet(node: nuke.Gizmo, base):
+    """Reads of all versions, each labelled, into a ContactSheet beside the node; returns it. Raises RefusedError."""
+    found = [(number, versions.delivered(versions.path(base, number))) for number in versions.numbers(base)]
+    found = [(number, delivery) for number, delivery in found if delivery and not delivery.missing]
+    if not found:
+        raise RefusedError("no version is rendered yet; press Render")
+    with undo_step("VeraEdit: all versions"), node.parent() or nuke.root():
+        reads = []
+        for place, (number, delivery) in enumerate(found):
+            read = nuke.nodes.Read(file=delivery.edit, first=delivery.first, last=delivery.last, raw=True)
+            out = versions.path(base, number)
+            words = [f"v{number:03d}", str(versions.asked(out).get("prompt", "")), versions.note(out)]
+            read["label"].setValue("\n".join(filter(None, words)))
+            read.setXYpos(node.xpos() + 110 * (place + 1), node.ypos() + 120)
+            reads.append(read)
+        sheet = nuke.nodes.ContactSheet(inputs=reads)
+        form = node.format()
+        columns = min(3, len(reads))
+        rows = -(-len(reads) // columns)
+        for name, value in (
+            ("width", form.width() * columns), ("height", form.height() * rows), ("columns", columns), ("rows", rows),
+        ):  # fmt: skip
+            sheet[name].setValue(value)
+        sheet.setXYpos(node.xpos() + 110, node.ypos() + 240)
+    return sheet
+
+
 def free_name(parent, wanted):
     """A name that no node of the group has."""
     there = {node.name() for node in parent.nodes()}
@@ -54,6 +81,7 @@ def group_text(node: nuke.Gizmo, name):
         "{{parent.result_first}}": str(int(node["result_first"].value())),
         "{{parent.result_last}}": str(int(node["result_last"].value())),
         "{{parent.result_shown}}": "1",
+        "{{parent.mix}}": f"{float(node['mix'].value()):g}",
     }
     for linked, written in values.items():
         inner = inner.replace(linked, written)

@@ -10,7 +10,8 @@ import traceback
 import nuke
 
 from . import bake as baking
-from . import gather, run, show, versions
+from . import gather, plate, run, show, versions
+from . import settings as plugin_settings
 from .host import complain, no_undo, set_status
 from .host_rules import RefusedError
 
@@ -18,6 +19,55 @@ from .host_rules import RefusedError
 def render():
     with _told() as node:
         run.render(node, wait=not nuke.GUI)
+
+
+def draft():
+    """The current frame alone, in few steps."""
+    with _told() as node:
+        run.render(node, wait=not nuke.GUI, draft=True)
+
+
+def open_queue():
+    try:
+        plugin_settings.open_page()
+    except RefusedError as error:
+        complain(f"Vera: {error}")
+
+
+def compare():
+    """All versions side by side, each with its name: Reads and a ContactSheet beside the node."""
+    with _told() as node:
+        baking.contact_sheet(node, gather.folder(node))
+
+
+def edit_note():
+    """A line of the artist's on the version that is shown; it goes with the version's folder."""
+    with _told() as node:
+        out = _shown(node)
+        text = nuke.getInput(f"Note on {os.path.basename(out)}", versions.note(out))
+        if text is not None:
+            versions.set_note(out, text)
+            show.show(node, gather.folder(node), int(node["version"].value()))
+
+
+def delete_version():
+    """The version that is shown, from the disk; the one before it is shown."""
+    with _told() as node:
+        base, number, out = gather.folder(node), int(node["version"].value()), _shown(node)
+        if not nuke.ask(f"Delete {out}? Its layer is gone then, for other scripts too."):
+            return
+        others = [n for n in versions.numbers(base) if n != number and versions.delivered(versions.path(base, n))]
+        versions.delete(out)
+        if others:
+            show.show(node, base, max([n for n in others if n < number] or others))
+        else:
+            show.nothing(node)
+
+
+def _shown(node: nuke.Gizmo):
+    if not node["result_shown"].value():
+        raise RefusedError("no version is shown; press Render")
+    return versions.path(gather.folder(node), int(node["version"].value()))
 
 
 def render_changed():
@@ -30,7 +80,7 @@ def render_changed():
 
 def render_all_changed():
     """Of the menu: every node of the script that shows something else than it asks for."""
-    for node in show.edits():
+    for node in plate.edits():
         with _told(node):
             if run.changed(node):
                 run.render(node, wait=not nuke.GUI)

@@ -7,18 +7,25 @@ from typing import cast
 
 import nuke
 
-from . import color, plate, settings, show, versions
-from .host import no_undo
+from . import color, plate, settings, versions
+from .host import as_nuke_finds, full_size, no_undo
 from .host_rules import LIFT, VACE, VERA, RefusedError, model_of, prompt_of
 
+DRAFT_STEPS = 4  # of a draft of one frame; more steps are slower and nearer to the whole
 _WAYS = {"Vera": VERA, "VACE": VACE, "lift from file": LIFT}  # the node's menu in the words of all hosts
 
 
-def request(node: nuke.Gizmo, write=True):
-    """What this node asks for now. Raises RefusedError.
+def request(node: nuke.Gizmo, write=True, draft=False, frames=None):
+    """What this node asks for now, at full size. Raises RefusedError.
 
-    With write, an empty results folder is filled in, to stay as it is when the script moves.
+    With write, an empty results folder is filled in, to stay as it is when the script moves. draft: in few
+    steps. frames: (first, last) in place of the node's own.
     """
+    with full_size():
+        return _request(node, write, draft, frames)
+
+
+def _request(node: nuke.Gizmo, write, draft, frames):
     source = node.input(0)
     if source is None:
         raise RefusedError("there is no plate; connect one to the first input")
@@ -26,7 +33,7 @@ def request(node: nuke.Gizmo, write=True):
     if len(nuke.views()) > 1:
         raise RefusedError("a script with several views is not supported yet; edit one view in a script of its own")
     _refuse_unrendered(node)
-    first, last = _frames(node, source)
+    first, last = frames or _frames(node, source)
     base = folder(node, write)
     working = color.known(str(node["working_space"].value()).strip()) or color.of_script(plate.root_knob)
     files = plate.plate_files(source, first, last, base, working)
@@ -39,7 +46,10 @@ def request(node: nuke.Gizmo, write=True):
         "color_space": files.space,
         "layer_space": working,
     }
-    if node["quality"].value() == "own":
+    recipe.update(_more(node))
+    if draft:
+        recipe["steps"] = DRAFT_STEPS
+    elif node["quality"].value() == "own":
         recipe["steps"] = whole(node, "steps", 1, 1000)
         recipe["guidance"] = float(node["guidance"].value())
     if node["use_region"].value():
@@ -55,6 +65,22 @@ def request(node: nuke.Gizmo, write=True):
         recipe, files.state + (mask.state if mask else "") + edited, files.path if files.write else None,
         mask.path if mask and mask.write else None, first, last,
     )  # fmt: skip
+
+
+def _more(node: nuke.Gizmo):
+    """The recipe's further fields that the node sets; empty knobs are the core's own choice. Raises RefusedError."""
+    found: dict = {name: "".join(str(node[name].value()).split()) for name in ("cuts", "exposure")}
+    if found["exposure"] not in ("", "auto"):
+        try:
+            found["exposure"] = float(found["exposure"])
+        except ValueError:
+            raise RefusedError(f"exposure {found['exposure']!r} is no number of stops; write one, or auto") from None
+    found["layer_mode"] = str(node["layer_mode"].value())
+    lora = plate.absolute(str(node["lora"].value() or "").strip())
+    strength = float(node["lora_strength"].value())
+    found["lora"] = [lora if strength == 1 else f"{lora}:{strength:g}"] if lora else []
+    found["also"] = [name for name in ("prores", "png", "matte") if node["also_" + name].value()]
+    return {name: value for name, value in found.items() if value not in ("", "auto", [])}
 
 
 def way(node: nuke.Gizmo):
@@ -77,7 +103,7 @@ def folder(node: nuke.Gizmo, fill_in=False):
         if fill_in:
             with no_undo():
                 node["folder"].setValue(base)
-    base = base.rstrip("/")
+    base = as_nuke_finds(base.rstrip("/"))
     versions.check_base(base)
     return base
 
@@ -124,7 +150,7 @@ def _default_folder(node: nuke.Gizmo):
 
 def _refuse_unrendered(node: nuke.Gizmo):
     for index in (0, 1):
-        for edit in show.edits_upstream(node.input(index)):
+        for edit in plate.edits_upstream(node.input(index)):
             if not edit["result_shown"].value():
                 raise RefusedError(f"{edit.fullName()} before it is not rendered yet; render that one first")
 

@@ -1,25 +1,42 @@
-"""What is said when a script is opened, and before a Write renders. On the main thread."""
+"""What is said when a script is opened, and before a Write renders. On the main thread.
+
+Scripts without an edit are left alone: whether there is one is known from the nodes that Nuke makes, so a render of
+such a script costs one look at a flag. A fault of the guard's own is said and never stops a render.
+"""
 
 import nuke
 
-from . import plate, run, show
+from . import badge, plate, run, show
 from .host import say, set_status
 from .host_rules import RefusedError
+
+_seen = False  # whether this session has made a node that may be an edit
+
+
+def note_node():
+    """For nuke.addOnCreate of VeraEdit and of Group: from now on renders are looked at."""
+    global _seen
+    try:
+        _seen = _seen or plate.is_edit(nuke.thisNode())
+    except Exception as error:
+        _seen = True
+        say(f"a new node could not be looked at: {error}")
 
 
 def check_script():
     """When a script is opened: every node says what it lacks. Nothing that renders is changed."""
-    for node in show.edits():
+    for node in plate.edits():
         pending = int(node["pending"].value())
         try:
             if nuke.GUI and pending:
                 run.resume(node, pending)
                 continue
-            words = show.missing(node) or show.other_space(node)
+            words = show.missing(node) or show.other_space(node) or show.stale(node)
         except RefusedError as error:
             words = str(error)
         if words and not (words == "not rendered yet" and nuke.GUI):
             set_status(node, words)
+            badge.ended(node, "stale" if node["result_shown"].value() else "")
             if nuke.GUI:
                 nuke.warning(f"Vera: {node.fullName()}: {words}")
 
@@ -29,15 +46,33 @@ def check_before_render():
 
     Nuke aborts a render whose beforeRender raises.
     """
-    writer = nuke.thisNode()
+    if not _seen:
+        return
+    try:
+        words = _why_not(nuke.thisNode())
+    except Exception as error:  # such as Nuke Indie, whose Python reaches few nodes
+        say(f"could not look for missing edits before this render ({type(error).__name__}: {error}); it goes on")
+        return
+    if words:
+        say(words)
+        raise RuntimeError(f"Vera: {words}, or disable the node")
+
+
+def _why_not(writer: nuke.Node):
+    """Why the picture would be without an edit that it is made with, or ""; what else is wrong is said."""
     parent = writer.parent()
-    if parent is not None and parent.Class() == plate.CLASS:
-        return  # the node writes its own plate
-    for node in show.edits_upstream(writer):
+    if parent is not None and plate.is_edit(parent):
+        return ""  # the node writes its own plate
+    for node in plate.edits_upstream(writer):
         words = show.missing(node)
         if words:
-            say(f"{node.fullName()}: {words}")
-            raise RuntimeError(f"Vera: {node.fullName()}: {words}, or disable the node")
-        words = show.other_space(node)
-        if words:
-            say(f"{node.fullName()}: {words}")
+            return f"{node.fullName()}: {words}"
+        for words in (show.other_space(node), "" if nuke.root()["proxy"].value() else show.stale(node)):
+            if words:
+                say(f"{node.fullName()}: {words}")
+    return ""
+
+
+def is_stale():
+    """For nuke.addUpdateUI."""
+    badge.look(show.stale)

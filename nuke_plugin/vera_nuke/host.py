@@ -59,6 +59,48 @@ def no_undo():
 
 
 @contextlib.contextmanager
+def unsaved():
+    """What is only looked at (a thumbnail) is nothing to undo, and makes no script one that wants to be saved."""
+    root = nuke.root()
+    modified = root.modified()
+    with no_undo():
+        try:
+            yield
+        finally:
+            root.setModified(modified)
+
+
+@contextlib.contextmanager
+def full_size():
+    """Proxy mode is off for the while: Reads name their full files, and all is looked at and written at full size."""
+    proxy = nuke.root()["proxy"]
+    before = proxy.value()
+    if not before:
+        yield
+        return
+    with unsaved():
+        proxy.setValue(False)
+        try:
+            yield
+        finally:
+            proxy.setValue(before)
+
+
+def as_nuke_finds(path):
+    """A path as Nuke opens it: through the filters that a studio or a farm has set (nuke.addFilenameFilter).
+
+    Looking with os.path for what a knob says finds nothing where a farm maps paths.
+    """
+    filters = getattr(getattr(nuke, "callbacks", None), "filenameFilter", None)
+    try:
+        found = filters(path) if filters and path else path
+    except Exception as error:
+        say(f"a filename filter failed on {path}: {error}")
+        found = path
+    return str(found or path).replace("\\", "/")
+
+
+@contextlib.contextmanager
 def undo_step(name):
     """What is done inside is one step back for the artist."""
     nuke.Undo.begin(name)

@@ -13,7 +13,7 @@ from typing import Optional
 import nuke
 
 from . import color, versions
-from .host import inner, no_undo
+from .host import as_nuke_finds, full_size, inner, no_undo
 from .host_rules import RefusedError, frames_in_words
 
 # path: a pattern. space: as the core takes it, "" if not known. state: a hash of what it is made of.
@@ -23,12 +23,21 @@ Files = namedtuple("Files", "path space state write")
 # What the core reads bit for bit as Nuke does. Movies and JPEGs are decoded by other code there.
 _DIRECT = ("exr", "dpx", "tif", "tiff", "png")
 CLASS = "VeraEdit"
+_MARKS = ("result_file", "result_shown", "result_space", "pending")  # knobs that no other node has
+# What only Nuke itself fills in: the view, a variable of the script (from Nuke 16), an expression.
+_OPEN_NAME = re.compile(r"%[Vv]|%\{|\[|\$")
 # Knobs that change no pixel.
 _LAYOUT = re.compile(
     r"(?:xpos|ypos|selected|label|note_font\S*|tile_color|gl_color|hide_input|postage_stamp|cached|dope_sheet|name)\b"
 )
 # Of another VeraEdit: those that do.
 _RESULT = re.compile(r"(?:result_\w+|output|disable)\b")
+
+
+def is_edit(node: nuke.Node):
+    """Whether a node is a VeraEdit: by its class, or by its knobs where the gizmo was copied to a Group."""
+    kind = node.Class()
+    return kind == CLASS or (kind == "Group" and all(node.knob(name) is not None for name in _MARKS))
 
 
 def root_knob(name):
@@ -82,6 +91,8 @@ def untouched_read(node: Optional[nuke.Node], first, last, still=False):
     if node is None or node.Class() != "Read" or node["disable"].value():
         return None
     pattern = file_pattern(node)
+    if _OPEN_NAME.search(pattern):
+        return None
     numbered = versions.file_of(pattern, 1) != versions.file_of(pattern, 2)
     extension = os.path.splitext(pattern)[1][1:].lower()
     if extension not in _DIRECT or (extension != "exr" and "rgba.alpha" in node.channels()):
@@ -103,7 +114,7 @@ def untouched_read(node: Optional[nuke.Node], first, last, still=False):
 
 def file_pattern(node: nuke.Node):
     """The absolute file pattern of a Read, expressions evaluated."""
-    return absolute(nuke.filename(node) or "")
+    return as_nuke_finds(absolute(nuke.filename(node) or ""))
 
 
 def absolute(name):
@@ -115,42 +126,96 @@ def absolute(name):
 
 
 def upstream(node: nuke.Node, links):
-    """The nodes that a node is directly made with: into groups, and out of the group that it is in."""
-    found = list(nuke.dependencies([node], links))
-    if isinstance(node, nuke.Group):
-        found += node.nodes()
-    if node.Class() == "Input":
-        found += nuke.dependencies([node.parent()], links)
+    """The nodes that a node is directly made with: into groups, and out of the group that it is in.
+
+    Raises RefusedError where Python may not see them (Nuke Indie).
+    """
+    try:
+        found = list(nuke.dependencies([node], links))
+        if isinstance(node, nuke.Group):
+            found += node.nodes()
+        if node.Class() == "Input":
+            found += nuke.dependencies([node.parent()], links)
+    except RuntimeError as error:
+        words = " ".join(str(error).split())
+        raise RefusedError(
+            f"{node.fullName()}: Nuke does not say what it is made of ({words}); edit an untouched Read instead"
+        ) from None
+    return found
+
+
+def edits():
+    """All VeraEdit nodes of the script, in groups too, and those whose gizmo was copied to a Group."""
+    return [node for kind in (CLASS, "Group") for node in nuke.allNodes(kind, recurseGroups=True) if is_edit(node)]
+
+
+def edits_upstream(node: Optional[nuke.Node]):
+    """The VeraEdit nodes that a node's picture is made with, those that are switched off left out."""
+    found, waiting, seen = [], [node], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node.fullName() in seen:
+            continue
+        seen.add(node.fullName())
+        if is_edit(node) and not node["disable"].value():
+            found.append(node)
+        waiting += upstream(node, nuke.INPUTS | nuke.HIDDEN_INPUTS)
     return found
 
 
 def state_of_stream(node: nuke.Node, first, last):
-    """A hash that changes with anything upstream: nodes, knobs, connections, and the files that are read."""
+    """A hash that changes with anything upstream: nodes, knobs, connections, and the files that are read.
+
+    What expressions pull from outside (knobs of the root, the environment, variables of the script) is in it by the
+    values that it gives at the first, the middle and the last frame. Raises RefusedError where Python cannot see the
+    nodes (Nuke Indie).
+    """
     colors = [root_knob(name) for name in ("colorManagement", "OCIO_config", "customOCIOConfigPath", "workingSpaceLUT")]
     digest = hashlib.sha256(f"{first}-{last} {colors}".encode())
-    seen = set()
-
-    def add(node: nuke.Node):
+    frames = sorted({first, (first + last) // 2, last})
+    seen, waiting = set(), [node]
+    while waiting:  # a list, as a shot may have thousands of nodes
+        node = waiting.pop()
         if node.fullName() in seen:
-            return
+            continue
         seen.add(node.fullName())
-        knobs = node.writeKnobs(nuke.TO_SCRIPT | nuke.WRITE_NON_DEFAULT_ONLY).split("\n")
-        lines = [line for line in knobs if not _LAYOUT.match(line.strip())]
-        if node.Class() == CLASS:  # of another edit its result counts, not what its status says
-            lines = [line for line in knobs if _RESULT.match(line.strip())]
-        if node.Class() == "Write":  # it hands its input on, whatever it writes
-            lines = []
-        digest.update("\n".join([node.fullName(), node.Class(), *lines]).encode())
-        if node.knob("file") is not None and node.Class() != "Write":
-            digest.update(state_of_pattern(file_pattern(node)).encode())
-        for index in range(node.inputs()):
-            source = node.input(index)
-            digest.update(f"{index} {source.fullName() if source else '-'}".encode())
-        for other in upstream(node, nuke.INPUTS | nuke.HIDDEN_INPUTS | nuke.EXPRESSIONS):
-            add(other)
-
-    add(node)
+        digest.update(_state_of_node(node, frames).encode())
+        waiting += reversed(upstream(node, nuke.INPUTS | nuke.HIDDEN_INPUTS | nuke.EXPRESSIONS))
     return digest.hexdigest()
+
+
+def _state_of_node(node: nuke.Node, frames):
+    knobs = node.writeKnobs(nuke.TO_SCRIPT | nuke.WRITE_NON_DEFAULT_ONLY).split("\n")
+    lines = [line for line in knobs if not _LAYOUT.match(line.strip())]
+    if is_edit(node):  # of another edit its result counts, not what its status says
+        lines = [line for line in knobs if _RESULT.match(line.strip())]
+    if node.Class() == "Write":  # it hands its input on, whatever it writes
+        lines = []
+    told = [node.fullName(), node.Class(), *lines, *_values_of_expressions(node, lines, frames)]
+    if node.knob("file") is not None and node.Class() != "Write":
+        told.append(state_of_pattern(file_pattern(node)))
+    for index in range(node.inputs()):
+        source = node.input(index)
+        told.append(f"{index} {source.fullName() if source else '-'}")
+    return "\n".join(told)
+
+
+def _values_of_expressions(node: nuke.Node, lines, frames):
+    """What the expressions of a node's knobs come to: they may read what is on no node upstream."""
+    values = []
+    for line in lines:
+        name, _, text = line.strip().partition(" ")
+        knob = node.knob(name) if re.search(r"\{\{|\{[A-Za-z]|\[", text) else None
+        if knob is None:
+            continue
+        try:
+            if hasattr(knob, "hasExpression") and knob.hasExpression():
+                values.append(f"{name} {[knob.getValueAt(frame) for frame in frames]}")
+            elif hasattr(knob, "evaluate"):
+                values.append(f"{name} {knob.evaluate()}")
+        except Exception as error:  # an expression that is broken is so in the picture too
+            values.append(f"{name} {error}")
+    return values
 
 
 def write(node: nuke.Gizmo, request):
@@ -168,16 +233,15 @@ def write(node: nuke.Gizmo, request):
 
 def _write(node: nuke.Gizmo, which, pattern, first, last):
     writer = inner(node, {"plate": "PlateWrite", "mask": "MaskWrite"}[which])
-    proxy = nuke.root()["proxy"].value()
     try:
         os.makedirs(os.path.dirname(pattern), exist_ok=True)
         with no_undo():
             if which == "mask":
                 writer["channels"].setValue("rgba" if "rgba.alpha" in inner(node, "mask").channels() else "rgb")
-            nuke.root()["proxy"].setValue(False)  # the plate is edited at its full size
             node[which + "_file"].setValue(pattern)
             node["writing"].setValue(True)
-        nuke.execute(writer, first, last, 1)
+        with full_size():
+            nuke.execute(writer, first, last, 1)
     except OSError as error:
         raise RefusedError(
             f"{os.path.dirname(pattern)}: cannot be written ({error.strerror}); choose another folder"
@@ -188,7 +252,6 @@ def _write(node: nuke.Gizmo, which, pattern, first, last):
     finally:
         with no_undo():
             node["writing"].setValue(False)
-            nuke.root()["proxy"].setValue(proxy)
     gone = versions.missing(pattern, first, last)
     if gone:
         raise RefusedError(f"the {which} was not written whole: {frames_in_words(gone)} missing; press Render again")

@@ -4,26 +4,30 @@ The node and the disk are looked at on the main thread; the service is asked in 
 which touches no node. Without an interface all of it happens where it is called.
 """
 
+import contextlib
+import os
+import tempfile
 import threading
 import traceback
+from typing import Optional
 
 import nuke
 
-from . import gather, plate, settings, show, versions
-from .host import HostGone, no_undo, on_main, set_status
-from .host_rules import RefusedError, fitting, percent, progress_words
+from . import badge, gather, plate, settings, show, versions
+from .host import HostGone, no_undo, on_main, say, set_status, unsaved
+from .host_rules import RefusedError, fitting, keeps, percent, progress_words, take_over_kept
 
 _LOOK_SECONDS = 0.5  # between two looks at the cancel buttons
 _running: "dict[str, Run]" = {}  # by the folder of the version
 
 
-def render(node: nuke.Gizmo, wait=False):
+def render(node: nuke.Gizmo, wait=False, draft=False):
     """Show what this node asks for: at once if it is on the disk, else after a job. Raises RefusedError.
 
-    wait: return when it is shown; else at once, and the job is watched from a thread.
+    wait: return when it is shown; else at once, and the job is watched from a thread. draft: of the current frame.
     """
     _refuse_second(node)
-    asked = gather.request(node)
+    asked = gather.request(node, draft=draft, frames=(int(nuke.frame()),) * 2 if draft else None)
     with no_undo():
         node["spaces"].setValue(spaces(asked))
     base = gather.folder(node)
@@ -37,7 +41,9 @@ def render(node: nuke.Gizmo, wait=False):
             return show.show(node, base, number)
     plate.write(node, asked)
     if number is None:
+        kept = versions.kept_for(base, asked)
         number = versions.begin(base, asked)
+        take_over_kept(kept, versions.path(base, number))
     _start(Run(node, base, number, asked.recipe), wait)
 
 
@@ -99,7 +105,8 @@ def _start(run, wait):
         if run.failure:
             raise RefusedError(run.failure)
     else:
-        set_status(run.node, f"v{run.number:03d}: looking for the service")
+        set_status(run.node, f"v{run.number:03d}: is being rendered")
+        badge.running(run.node, f"v{run.number:03d}: looking for the service")
         threading.Thread(target=run.work, name="Vera " + run.out, daemon=True).start()
 
 
@@ -111,6 +118,8 @@ class Run:
         self.name, self.out = node.fullName(), versions.path(base, number)
         self.cancelled = threading.Event()
         self.failure = self.said = ""
+        self.pictured: "Optional[int]" = None  # the frame whose thumbnail is shown
+        self.pictures: "list[str]" = []  # the files of all that were
 
     def work(self):
         """All of it; what went wrong is in `failure` and in the node's status."""
@@ -146,7 +155,7 @@ class Run:
             while job["state"] in OPEN_STATES:
                 for job in service.watch(job["id"], _LOOK_SECONDS):
                     if job["state"] in OPEN_STATES:
-                        self._report(job, task)
+                        self._report(service, job, task)
                 if not told and (self.cancelled.is_set() or (task and task.isCancelled())):
                     told = True
                     try:
@@ -162,14 +171,15 @@ class Run:
 
     def _job(self, service):
         if self.recipe is not None:
-            return service.submit({**fitting(self.recipe, service.recipe_fields()), "out": self.out})
+            recipe = {"keep": keeps(self.recipe["model"]), **self.recipe}
+            return service.submit({**fitting(recipe, service.recipe_fields()), "out": self.out})
         there = service.paths.to_service(self.out)
         for job in service.jobs():
             if job["recipe"]["out"] == there:
                 return job
         raise RefusedError("was not finished; press Render to go on")
 
-    def _report(self, job, task):
+    def _report(self, service, job, task):
         words = f"v{self.number:03d}: {progress_words(job)}"
         if words == self.said:
             return
@@ -178,9 +188,36 @@ class Run:
             task.setMessage(progress_words(job))
             task.setProgress(percent(job))
         try:
-            on_main(set_status, self.node, words)
+            on_main(self._look, words, self._new_picture(service, job))
         except ValueError:
             raise HostGone("the node has gone") from None
+
+    def _new_picture(self, service, job):
+        """The file of the latest frame's thumbnail, where there is a newer one than is shown; None else."""
+        frames = job["thumbnails"]
+        if not nuke.GUI or not frames or frames[-1] == self.pictured:
+            return None
+        self.pictured = frames[-1]
+        content = service.preview(job["id"], self.pictured)
+        if content is None:
+            return None
+        file = os.path.join(tempfile.gettempdir(), f"vera_{os.getpid()}_{id(self)}_{self.pictured}.png")
+        try:
+            with open(file, "wb") as stream:
+                stream.write(content)
+        except OSError:
+            return None  # a picture less
+        self.pictures.append(file)
+        return file
+
+    def _look(self, words, picture):
+        """On the main thread: how the job is, in the node's label and, as a picture, in its panel. Nothing is saved."""
+        badge.running(self.node, words)
+        if picture:
+            with unsaved():
+                self.node["look"].setValue(f'<img src="{picture}">')
+        if not nuke.GUI:
+            say(f"{self.node.fullName()}: {words}")
 
     def _ended(self, job):
         """What to say in place of a result; None if there is one."""
@@ -192,6 +229,11 @@ class Run:
 
     def _finish(self, words):
         self._leave()  # before the artist sees the end, and may press Render again
+        with unsaved():
+            self.node["look"].setValue("")
+        for file in self.pictures:
+            with contextlib.suppress(OSError):
+                os.unlink(file)
         if words is None:
             try:
                 show.show(self.node, self.base, self.number)
@@ -203,3 +245,4 @@ class Run:
         with no_undo():
             self.node["pending"].setValue(0)
         set_status(self.node, f"v{self.number:03d}: {words}")
+        badge.ended(self.node, "" if words.startswith("cancelled") else "failed")

@@ -70,6 +70,20 @@ def allow(values):
             raise RefusedError(done.stderr.strip().split("\n")[-1] or f"{folder}: could not be allowed")
 
 
+def open_page():
+    """The queue of the service in a browser. Takes a second: not on the main thread. Raises RefusedError."""
+    from .client import own_environment
+
+    values = load()
+    if not values.python:
+        raise RefusedError("the core's Python is not named; press Settings, or run: vera serve --open")
+    command = [values.python, "-m", "vera", "serve", "--open"]
+    try:
+        subprocess.Popen(command, cwd=values.root or None, env=own_environment(), stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise RefusedError(f"{values.python}: cannot be started ({error}); name the Python of the core") from None
+
+
 def connect(may_start=True):
     """A client of the service; starts one if the settings say how. Raises RefusedError, ServiceError."""
     from .client import NotRunning

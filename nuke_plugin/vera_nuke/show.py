@@ -1,11 +1,11 @@
 """A finished version into the node; and what it lacks. On the main thread."""
 
-from typing import Optional, cast
+from typing import cast
 
 import nuke
 
-from . import color, plate, versions
-from .host import inner, set_status, undo_step
+from . import badge, color, gather, plate, versions
+from .host import as_nuke_finds, inner, set_status, undo_step
 from .host_rules import RefusedError, frames_in_words
 
 
@@ -24,42 +24,53 @@ def show(node: nuke.Gizmo, base, number):
         node["result_last"].setValue(delivery.last)
         node["result_space"].setValue(str(request.get("layer_space") or ""))
         node["result_shown"].setValue(1)
+        node["result_state"].setValue(versions.mark_of(out))
         node["version"].setValue(number)
         node["pending"].setValue(0)
     cast("nuke.Script_Knob", inner(node, "Layer")["reload"]).execute()  # the same names may hold other pixels now
     words = [f"v{number:03d}: frames {delivery.first}-{delivery.last}"]
     words += [str(warning) for warning in delivery.warnings]
+    words += [f"note: {versions.note(out)}"] if versions.note(out) else []
     set_status(node, "; ".join(filter(None, [*words, other_space(node)])))
+    badge.clear(node)
 
 
-def edits():
-    """All VeraEdit nodes of the script, in groups too."""
-    return nuke.allNodes(plate.CLASS, recurseGroups=True)
-
-
-def edits_upstream(node: Optional[nuke.Node]):
-    """The VeraEdit nodes that a node's picture is made with, those that are switched off left out."""
-    found, waiting, seen = [], [node], set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node.fullName() in seen:
-            continue
-        seen.add(node.fullName())
-        if node.Class() == plate.CLASS and not node["disable"].value():
-            found.append(node)
-        waiting += plate.upstream(node, nuke.INPUTS | nuke.HIDDEN_INPUTS)
-    return found
+def nothing(node: nuke.Gizmo):
+    """No version any more: the node's output is empty, as before the first render."""
+    with undo_step("VeraEdit: no version"):
+        node["result_shown"].setValue(0)
+        node["result_state"].setValue("")
+    set_status(node, "not rendered yet")
+    badge.clear(node)
 
 
 def missing(node: nuke.Gizmo):
     """What this node has no picture of, in one line; None if all is there."""
     if not node["result_shown"].value():
         return "not rendered yet"
-    pattern = str(node["result_file"].value())
+    pattern = as_nuke_finds(str(node["result_file"].value()))
     gone = versions.missing(pattern, int(node["result_first"].value()), int(node["result_last"].value()))
     if gone:
         return f"{pattern}: {frames_in_words(gone)} missing here; bring the files, or press Render"
     return None
+
+
+def stale(node: nuke.Gizmo):
+    """Why the layer was made for another plate or mask than is connected now; "" if it is the same, or not to be known.
+
+    Looks at every file above the node: not for each frame.
+    """
+    made = str(node["result_state"].value())
+    if not made or not node["result_shown"].value():
+        return ""
+    try:
+        frames = int(node["result_first"].value()), int(node["result_last"].value())
+        now = versions.mark_of_state(gather.request(node, write=False, frames=frames).state)
+    except RefusedError as error:
+        return f"cannot be compared with its plate: {error}"
+    return (
+        "" if now == made else "made for another plate or mask than is connected now: press Render, or connect that one"
+    )
 
 
 def other_space(node: nuke.Gizmo):

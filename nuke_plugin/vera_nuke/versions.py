@@ -5,18 +5,23 @@ FOLDER/v003/edit/, manifest.json, ...    the core's delivery; its manifest is wr
 FOLDER/plates/STATE/           the plate and the mask, where Nuke had to write them
 """
 
+import hashlib
 import json
 import os
 import re
+import shutil
 from collections import namedtuple
 
-from .host_rules import RefusedError
+from .host_rules import RefusedError, kept_in, layer_file
 
 # recipe: the core's fields, without `out`. state: a hash that changes with the plate's and the mask's files.
 # plate_write, mask_write: where Nuke has to write them first, or None. first, last: frames.
 Request = namedtuple("Request", "recipe state plate_write mask_write first last")
 Delivery = namedtuple("Delivery", "first last edit missing warnings")
 
+NOTE_CHARACTERS = 300
+FRAMES = 1_000_000  # of one delivery: a damaged manifest must not keep Nuke busy for ever
+_DELIVERED_ANEW = ("layer_space", "also")  # fields that change what is delivered, not what is generated
 _VERSION = re.compile(r"v(\d{3,})")
 _SPECIAL = re.compile(r'[\[\]{}$"\\#%]')  # what Tcl or a frame pattern would take for its own
 
@@ -59,6 +64,58 @@ def asked(out):
     return _read_json(out + "/request.json").get("recipe", {})
 
 
+def mark_of(out):
+    """A short mark of the plate and the mask that a version was made for."""
+    return mark_of_state(str(_read_json(out + "/request.json").get("state") or ""))
+
+
+def mark_of_state(state):
+    return hashlib.sha256(state.encode()).hexdigest()[:16] if state else ""
+
+
+def kept_for(base, request):
+    """What was generated for the same edit in another working space, to be delivered from; "" if nothing was kept."""
+    wanted = {name: value for name, value in request.recipe.items() if name not in _DELIVERED_ANEW}
+    for number in reversed(numbers(base)):
+        noted = _read_json(path(base, number) + "/request.json")
+        recipe = noted.get("recipe")
+        if not isinstance(recipe, dict) or noted.get("state") != request.state:
+            continue
+        kept = kept_in(path(base, number))
+        if kept and {name: value for name, value in recipe.items() if name not in _DELIVERED_ANEW} == wanted:
+            return kept
+    return ""
+
+
+def note(out):
+    """The artist's note on a version, one line."""
+    try:
+        with open(out + "/note.txt", encoding="utf-8") as stream:
+            return " ".join(stream.read(NOTE_CHARACTERS).split())
+    except (OSError, ValueError):
+        return ""
+
+
+def set_note(out, text):
+    """Raises RefusedError."""
+    try:
+        with open(out + "/note.txt", "w", encoding="utf-8") as stream:
+            stream.write(" ".join(text.split())[:NOTE_CHARACTERS])
+    except OSError as error:
+        raise RefusedError(f"{out}: cannot be written ({error.strerror})") from None
+
+
+def delete(out):
+    """Delete a version's folder. Raises RefusedError for what is none."""
+    whole = _VERSION.fullmatch(os.path.basename(out)) and os.path.isfile(out + "/request.json")
+    if not whole or os.path.islink(out):
+        raise RefusedError(f"{out}: is no version of Vera's; nothing was deleted")
+    try:
+        shutil.rmtree(out)
+    except OSError as error:
+        raise RefusedError(f"{out}: cannot be deleted ({error.strerror})") from None
+
+
 def begin(base, request):
     """A new version for this request; never one that someone else makes at the same time."""
     try:
@@ -92,8 +149,10 @@ def delivered(out):
     """The whole delivery in `out`, or None. Its `missing` are frames whose file has gone since."""
     manifest = _read_json(out + "/manifest.json")
     try:
-        files = {entry["frame"]: entry["edit"]["file"] for entry in manifest["frames"]}
+        files = {entry["frame"]: f"edit/{layer_file(entry['frame'])}" for entry in manifest["frames"]}
         first, last = min(files), max(files)
+        if not all(isinstance(f, int) for f in files) or last - first >= FRAMES:
+            return None
         missing = [f for f in range(first, last + 1) if f not in files or not os.path.isfile(f"{out}/{files[f]}")]
         return Delivery(first, last, f"{out}/edit/edit.####.exr", missing, manifest["extra"].get("warnings", []))
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -229,7 +229,9 @@ def check(scene, layer, frames, rounding=0):
             found.append(f"frame {frame}: the layer's centre is {away:.1f} pixels off")
         stray = (abs(seen - without).max(-1) > rounding) & ~grown(green > 0.02 * green.max(), 2)
         if stray.any():
-            found.append(f"frame {frame}: {stray.sum()} pixels away from the disc differ, by up to {abs(seen - without)[stray].max()}")
+            found.append(
+                f"frame {frame}: {stray.sum()} pixels away from the disc differ, by up to {abs(seen - without)[stray].max()}"
+            )
     return found
 
 
@@ -281,7 +283,12 @@ def deliver(tickets):
     ]  # fmt: skip
     path = b.WORK / "orders.json"
     path.write_text(json.dumps(orders))
-    done = subprocess.run([b.told["python"], b.told["deliver"], str(path)], capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
+    done = subprocess.run(
+        [b.told["python"], b.told["deliver"], str(path)],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"]},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -304,7 +311,11 @@ def main():
         before = b.rendered(scene, MIDDLE)
         layer = place.place(scene, ticket)
         layer.mute = True
-        problems = [] if np.array_equal(before, b.rendered(scene, MIDDLE)) else ["the picture without the layer is another now"]
+        problems = (
+            []
+            if np.array_equal(before, b.rendered(scene, MIDDLE))
+            else ["the picture without the layer is another now"]
+        )
         strip = next(s for s in host.all_strips(scene) if s.name == source)
         if after:
             STATES[after](scene, strip)
@@ -320,7 +331,10 @@ def main():
         if source != "source" or " x cut" in name:
             others = [s for s in host.all_strips(scene) if s.name.startswith("source") and s != strip]
             problems += [f"it lies over {o.name}" for o in others if host.left(o) < end and first < host.right(o)]
-        told[name] = "; ".join(problems) or f"follows ({'rendered first: ' + ticket.source['rendered'] if ticket.stage else 'plain'})"
+        told[name] = (
+            "; ".join(problems)
+            or f"follows ({'rendered first: ' + ticket.source['rendered'] if ticket.stage else 'plain'})"
+        )
     print("TOLD " + json.dumps(told))
 
 
@@ -528,7 +542,9 @@ def strip_like(scene, layer, start):
 
 if __name__ == "__main__":
     code = 1
-    faulthandler.dump_traceback_later(int(os.environ.get("VERA_PATIENCE", 500)), exit=True)  # an endless loop within Blender says where it was called
+    faulthandler.dump_traceback_later(
+        int(os.environ.get("VERA_PATIENCE", 500)), exit=True
+    )  # an endless loop within Blender says where it was called
     os.chdir(b.WORK)
     try:
         {"matrix": main, "artist": case_artist}[sys.argv[1]]()

@@ -31,7 +31,9 @@ def discs(folder):
         frame[(x - 30 - 2 * index) ** 2 + (y - 30) ** 2 <= 36] = (20, 220, 30)
         for number in (1001 + index, index + 1):  # as the sequence and as the movie counts
             image = oiio.ImageOutput.create("x.png")
-            image.open(str(folder / f"{'d' if number > 1000 else 'm'}.{number:04d}.png"), oiio.ImageSpec(96, 64, 3, "uint8"))
+            image.open(
+                str(folder / f"{'d' if number > 1000 else 'm'}.{number:04d}.png"), oiio.ImageSpec(96, 64, 3, "uint8")
+            )
             image.write_image(frame)
             image.close()
         for container, stream in movies.values():
@@ -57,7 +59,12 @@ def run(blender, case, tmp_path):
         **discs(tmp_path / "plates"), "zip": str(build.build(tmp_path / "dist")), "work": str(tmp_path), "seed": 1,
         "python": sys.executable, "root": str(HERE.parents[1]), "deliver": str(HERE / "stand_in_delivery.py"),
     }  # fmt: skip
-    environment = {**os.environ, "VERA_SERVICE_DIR": str(tmp_path / "service"), "BLENDER_USER_RESOURCES": str(tmp_path / "user"), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "VERA_SERVICE_DIR": str(tmp_path / "service"),
+        "BLENDER_USER_RESOURCES": str(tmp_path / "user"),
+        "OMP_NUM_THREADS": "1",
+    }
     environment.pop("PYTHONPATH", None)
     answer = subprocess.run(
         [python, HERE / "matrix.py", case, json.dumps(told)], env=environment, capture_output=True, text=True, timeout=600

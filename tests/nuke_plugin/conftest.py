@@ -53,6 +53,11 @@ def nuke(stand_in, built, tmp_path, monkeypatch):
     stand_in.pictures = Pictures()
     stand_in.painter = stand_in.pictures.paint
     load(built / "init.py", "vera_nuke_init")
+    from vera_nuke import badge, guard
+
+    guard._seen = False
+    badge._words.clear()
+    badge._looked.clear()
     (tmp_path / "settings.json").write_text(json.dumps({"cache": str(tmp_path / "cache")}))
     yield stand_in
     from vera_nuke import run

@@ -82,6 +82,10 @@ class Pictures:
         picture[..., :3] *= np.float32(node["white"].value())
         return picture
 
+    def _Multiply(self, node, frame, size):
+        assert node["channels"].value() == "rgba"
+        return self.picture(node.input(0), frame) * np.float32(node["value"].value())
+
     def _Remove(self, node, frame, size):
         assert node["channels"].value() == "all" and node["operation"].value() == "remove"
         return np.zeros((*size, 4), "float32")

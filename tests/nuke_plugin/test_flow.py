@@ -59,6 +59,13 @@ def status(node):
     return node["status"].value()
 
 
+def doing(node):
+    """What the node's label says of its job."""
+    from vera_nuke import badge
+
+    return badge.words_of(node)
+
+
 def shown(node, number):
     return lambda: status(node).startswith(f"v{number:03d}: frames") and node["version"].value() == number
 
@@ -161,7 +168,7 @@ def test_cancel_then_the_service_is_killed_then_the_script_is_opened_again(nuke,
     nuke.scriptSave(script)
     edit["render"].execute()
     assert edit["folder"].value() == str(tmp_path / "vera" / "comp" / "VeraEdit1")
-    assert nuke.pump(lambda: "generating" in status(edit), PATIENCE), status(edit)
+    assert nuke.pump(lambda: "generating" in doing(edit), PATIENCE), status(edit)
     edit.setName("Balloon")
     edit["cancel"].execute()
     assert nuke.pump(lambda: "cancelled; press Render to go on" in status(edit), PATIENCE), status(edit)
@@ -169,7 +176,7 @@ def test_cancel_then_the_service_is_killed_then_the_script_is_opened_again(nuke,
     edit.setName("VeraEdit1")
 
     edit["render"].execute()
-    assert nuke.pump(lambda: "generating" in status(edit), PATIENCE), status(edit)
+    assert nuke.pump(lambda: "generating" in doing(edit), PATIENCE), status(edit)
     killed = client.discover(service.folder)["pid"]
     os.kill(killed, signal.SIGKILL)
     seen = len(nuke.tasks[-1].messages)
@@ -181,7 +188,7 @@ def test_cancel_then_the_service_is_killed_then_the_script_is_opened_again(nuke,
     nuke.scriptOpen(script)  # the old node has gone; the job goes on
     edit = nuke.toNode("VeraEdit1")
     assert edit["prompt"].value().startswith("Add a large red balloon")
-    assert nuke.pump(lambda: "v001: generating" in status(edit), PATIENCE), status(edit)
+    assert nuke.pump(lambda: "v001: generating" in doing(edit), PATIENCE), status(edit)
     nuke.tasks[-1].cancelled = True  # the progress window's own button
     assert nuke.pump(lambda: "cancelled" in status(edit), PATIENCE), status(edit)
     assert [p.name for p in Path(edit["folder"].value()).iterdir()] == ["v001"]
@@ -269,3 +276,21 @@ def test_nukes_python_without_numpy(nuke, plate, service, built):
     code = NO_NUMPY.format(paths=[str(built), str(FAKE)], plugin=str(built), plate=plate["file"].value())
     done = subprocess.run([python, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert "False v001: frames 1001-1005" in done.stdout, (done.stdout, done.stderr)
+
+
+def test_another_working_space_generates_nothing_anew(nuke, edit, service, tmp_path):
+    """What was generated for the first one is delivered again."""
+    quick(edit)
+    press_and_wait(nuke, edit, 1)
+    kept = sorted(Path(edit["folder"].value(), "v001", "kept").iterdir())
+    assert kept and service.jobs()[0]["recipe"]["keep"] is True
+    nuke.root()["colorManagement"].setValue("OCIO")
+    nuke.root()["workingSpaceLUT"].setValue("ACEScg")
+    press_and_wait(nuke, edit, 2)
+    again = sorted(Path(edit["folder"].value(), "v002", "kept").iterdir())
+    assert [f.stat().st_ino for f in kept] == [f.stat().st_ino for f in again], "generated anew"
+    assert not any("generating" in words for words in nuke.tasks[-1].messages)
+    first, second = (
+        read_exr(Path(edit["folder"].value(), version, "edit", "edit.1003.exr")) for version in ("v001", "v002")
+    )
+    assert np.array_equal(first[..., 3], second[..., 3]) and not np.array_equal(first[..., :3], second[..., :3])

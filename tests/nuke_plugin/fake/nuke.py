@@ -28,7 +28,11 @@ NUKE_VERSION_STRING = "stand-in"
 _main = threading.main_thread()
 _queue = deque()
 _context = []  # (node, knob) of the callback that runs
-_on_load, _before_render = [], []
+_on_load, _before_render, _autolabels, _update_ui, _on_create = [], [], [], [], []
+_filename_filters = []
+indie_limit = None  # in Nuke Indie: how many nodes Python reaches
+_reached = set()
+asked = []  # what `ask` and `getInput` were asked
 _formats = {}
 _view_names = ["main"]
 
@@ -48,6 +52,8 @@ KNOBS = {
     "Switch": {"which": 0.0},
     "Merge2": {"operation": ["over", "difference", "plus"], "output": "rgba", "bbox": ["union", "intersection", "A", "B"]},
     "Shuffle": {"red": "red", "green": "green", "blue": "blue", "alpha": "alpha", "in": "rgba", "out": "rgba"},
+    "Multiply": {"channels": "rgb", "value": 1.0},
+    "ContactSheet": {"width": 100.0, "height": 100.0, "rows": 1, "columns": 1, "gap": 0.0},
     "Grade": {"channels": "rgb", "white": 1.0, "multiply": 1.0, "unpremult": "none"},
     "TimeOffset": {"time_offset": 0},
     "Constant": {"channels": "rgb", "color": [0, 0, 0, 0], "first": 1, "last": 1},
@@ -148,9 +154,22 @@ class Knob:
             if not fits:
                 raise TypeError(f"{self._name} takes {type(self.default).__name__}, not {value!r}")
         self.expression = None
+        if _open_groups:
+            _open_groups[0]._modified = True
         self.raw = value if isinstance(self.default, (str, list)) else type(self.default)(value)
         _run_callback(self.node, "knobChanged", self)
         return True
+
+    def hasExpression(self, index=-1):
+        return self.expression is not None
+
+    def getValueAt(self, frame, index=0):
+        self._touch()
+        before, globals()["_frame"] = _frame, frame
+        try:
+            return self.getValue()
+        finally:
+            globals()["_frame"] = before
 
     def setExpression(self, text):
         self._touch()
@@ -220,7 +239,7 @@ class _Box:
 class Node:
     def __init__(self, kind, parent):
         self.kind, self._parent, self.deleted = kind, parent, False
-        self._inputs = []
+        self._inputs, self._modified = [], False
         self._knobs = {name: Knob(self, name, value) for name, value in {**_COMMON, **KNOBS.get(kind, {})}.items()}
         if kind != "Root":
             self._knobs["name"].raw = _free_name(parent, kind)
@@ -282,8 +301,37 @@ class Node:
         self._inputs[index] = node
         return True
 
+    def redraw(self):
+        self._touch()
+        redrawn.append(self.fullName())
+
+    def modified(self):
+        return self._modified
+
+    def setModified(self, on):
+        self._modified = on
+
+    def makeGroup(self):
+        """Copy Gizmo to Group: the same knobs and inner nodes, of class Group."""
+        made = Group("Group", self._parent)
+        for name, knob in self._knobs.items():
+            if name != "name":
+                copied = made._knobs.setdefault(name, Knob(made, name, knob.default))
+                copied.menu, copied.raw, copied.expression, copied.user_line = knob.menu, knob.raw, knob.expression, knob.user_line
+        copies = {}
+        for inner in self._nodes:
+            copy = copies[inner] = Node(inner.kind, made)
+            for name, knob in inner._knobs.items():
+                copy._knobs[name].raw, copy._knobs[name].expression = knob.raw, knob.expression
+        for inner, copy in copies.items():
+            copy._inputs = [copies.get(source) for source in inner._inputs]
+        made._inputs = list(self._inputs)
+        _created(made)
+        return made
+
     def dependencies(self, mask):
         self._touch()
+        _reach(self)
         return [n for n in self._inputs if n is not None]
 
     def dependent(self, mask):
@@ -361,6 +409,25 @@ class Gizmo(Group):
     pass
 
 
+_frame = 1
+counted = {"dependencies": 0}
+redrawn = []
+
+
+def _reach(node):
+    """Nuke Indie lets Python reach few nodes, and raises beyond them."""
+    if indie_limit is not None and node.kind != "Root":
+        _reached.add(node)
+        if len(_reached) > indie_limit:
+            raise RuntimeError(f"Nuke Indie: Python cannot access more than {indie_limit} nodes")
+
+
+def frame(number=None):
+    if number is not None:
+        globals()["_frame"] = number
+    return _frame
+
+
 probe = lambda pattern: {}  # noqa: E731  what a test can tell of other files
 file_facts = {}  # what a test says of a file: pattern -> {"input/width": ..., "channels": [...], ...}
 
@@ -377,15 +444,23 @@ def facts(node):
     if node.kind == "Input":
         outer = node._parent.input(int(node._knobs["number"].value()))
         return facts(outer) if outer is not None else _of_root()
-    source = next((n for n in node._inputs if n is not None), None)
-    found = dict(facts(source)) if source is not None else _of_root()
-    if node.kind == "TimeOffset":
-        shift = int(node._knobs["time_offset"].value())
-        found["range"] = (found["range"][0] + shift, found["range"][1] + shift)
+    shift = 0
+    while node.kind not in ("Read", "Input", "Constant"):  # a list of steps, as a stream may be thousands of nodes long
+        if node.kind == "TimeOffset":
+            shift += int(node._knobs["time_offset"].value())
+        source = next((n for n in node._inputs if n is not None), None)
+        if node.kind == "Roto" or source is None:
+            break
+        node = source
+    if node.kind in ("Read", "Input"):
+        found = dict(facts(node))
+    else:
+        found = _of_root()
     if node.kind == "Constant":
         found["range"] = (int(node._knobs["first"].value()), int(node._knobs["last"].value()))
     if node.kind in ("Roto", "Constant"):
         found["channels"] = ["rgba.red", "rgba.green", "rgba.blue", "rgba.alpha"]
+    found["range"] = (found["range"][0] + shift, found["range"][1] + shift)
     return found
 
 
@@ -437,6 +512,7 @@ def allNodes(kind=None, group=None, recurseGroups=False):
 
 
 def dependencies(nodes, what):
+    counted["dependencies"] += 1
     return [other for node in nodes for other in node.dependencies(what)]
 
 
@@ -444,14 +520,28 @@ def views():
     return list(_view_names)
 
 
-def filename(node):
+def filename(node, i=0):
+    """Of a Read: its proxy's file in proxy mode, as the documentation says ("based on the root.proxy settings")."""
     _on_main("filename")
+    if root()._knobs["proxy"].raw and node.knob("proxy") is not None and node["proxy"].raw:
+        return node["proxy"].evaluate()
     return node["file"].evaluate() or None
+
+
+class callbacks:  # noqa: N801 - a module in Nuke
+    @staticmethod
+    def filenameFilter(filename):
+        for call in _filename_filters:
+            found = call(filename)
+            if found is not None:
+                filename = found
+        return filename
 
 
 def createNode(kind, knobs="", inpanel=True):
     _on_main("createNode")
     node = _made(kind, thisGroup())
+    _created(node)
     if isinstance(node, Gizmo):
         _run_callback(node, "knobChanged", Knob(node, "showPanel", ""))
     return node
@@ -602,6 +692,59 @@ def pump(until, seconds=60):
     return False
 
 
+def addFilenameFilter(call, args=(), kwargs={}, nodeClass="*"):
+    _filename_filters.append(call)
+
+
+def addOnCreate(call, args=(), kwargs={}, nodeClass="*"):
+    _on_create.append((call, nodeClass))
+
+
+def addAutolabel(call, args=(), kwargs={}, nodeClass="*"):
+    _autolabels.append((call, nodeClass))
+
+
+def addUpdateUI(call, args=(), kwargs={}, nodeClass="*"):
+    _update_ui.append((call, nodeClass))
+
+
+def _called(calls, node):
+    results = []
+    for call, kind in calls:
+        if kind in ("*", node.kind):
+            _context.append((node, None))
+            try:
+                _swallow(lambda call=call: results.append(call()))
+            finally:
+                _context.pop()
+    return results
+
+
+def _created(node):
+    _called(_on_create, node)
+
+
+def label_of(node):
+    """What the node graph shows of a node."""
+    return next(filter(None, _called(_autolabels, node)), node.name())
+
+
+def idle():
+    """What Nuke does when it has nothing to do."""
+    for node in allNodes(recurseGroups=True):
+        _called(_update_ui, node)
+
+
+def ask(prompt):
+    asked.append(prompt)
+    return answers.pop(0) if answers else False
+
+
+def getInput(prompt, default=""):
+    asked.append(prompt)
+    return answers.pop(0) if answers else None
+
+
 def addOnScriptLoad(call):
     _on_load.append(call)
 
@@ -648,8 +791,10 @@ def run_callbacks(text, node):
 
 def reset():
     """A new Nuke, with an empty script."""
-    for kept in (printed, violations, messages, warnings, tasks, commands, answers, _on_load, _before_render, _queue, PLUGIN_PATH):
+    for kept in (printed, violations, messages, warnings, tasks, commands, answers, _on_load, _before_render, _queue, PLUGIN_PATH,
+                 _autolabels, _update_ui, _on_create, _filename_filters, _reached, asked, redrawn):
         kept.clear()
+    globals()["indie_limit"], globals()["_frame"] = None, 1
     file_facts.clear()
     _view_names[:] = ["main"]
     globals()["GUI"], globals()["painter"] = True, None
@@ -693,7 +838,10 @@ def _read(text):
         elif word == "push":
             stack.append(names.get(line[1][0]))
         elif word == "end_group":
-            stack = target.pop()._outer
+            ended = target.pop()
+            stack = ended._outer
+            if ended.kind == "Group":
+                _created(ended)
         elif word == "Root":
             _set_knobs(root(), line[1][0])
         elif word in ("Gizmo", "Group"):
@@ -712,6 +860,7 @@ def _read(text):
             _connect(node, line[1][0], stack)
             _set_knobs(node, line[1][0])
             stack.append(node)
+            _created(node)
             if isinstance(node, Gizmo) and node._knobs["onCreate"].raw:
                 _run_callback(node, "onCreate", None)
 
@@ -881,6 +1030,8 @@ def _word(text, i):
 
 def _evaluate(node, text):
     text = text.strip()
+    if text == "frame":
+        return float(_frame)
     if re.fullmatch(r"-?\d+(\.\d+)?", text):
         return float(text)
     difference = re.fullmatch(r"(.+?)\s*([-/])\s*(.+)", text)
@@ -899,6 +1050,8 @@ def _evaluate(node, text):
 def _tcl_text(node, text):
     def value(match):
         words = match[1].split()
+        if words[0] == "getenv":
+            return os.environ.get(words[1], "")
         if len(words) != 2 or words[0] != "value":
             raise RuntimeError(f"[{match[1]}] does not evaluate")
         owner, _, name = words[1].rpartition(".")

@@ -1,0 +1,73 @@
+"""What the node graph shows of a VeraEdit: its version, and whether it runs, failed or is stale. On the main thread.
+
+The words are in the label that Nuke asks for when it draws the node, and in no knob: nothing of them is saved. The
+tile's colour changes when a job begins or ends.
+"""
+
+import time
+
+import nuke
+
+from .host import no_undo, unsaved
+
+PLAIN, RUNNING, FAILED, STALE = 0x2F6F8FFF, 0x3F8F3FFF, 0x9F2F2FFF, 0xAF7F1FFF
+IDLE_SHARE = 20  # the stale check takes at most one part in so many of Nuke's idle time
+_words: "dict[str, str]" = {}  # of nodes by full name: "v003: generating, 3 of 8", "failed", "stale"
+_looked: "dict[str, float]" = {}  # when a node may be compared with its plate again
+
+
+def running(node: nuke.Node, words):
+    _say(node, words, RUNNING)
+
+
+def ended(node: nuke.Node, words):
+    """words: "failed", "stale", or "" where all is well."""
+    _say(node, words, {"failed": FAILED, "stale": STALE}.get(words, PLAIN))
+
+
+def clear(node: nuke.Node):
+    ended(node, "")
+
+
+def words_of(node: nuke.Node):
+    return _words.get(node.fullName(), "")
+
+
+def label():
+    """For nuke.addAutolabel: the node's name, its version, and how it is."""
+    node = nuke.thisNode()
+    shown = f"v{int(node['version'].value()):03d}" if node["result_shown"].value() else "not rendered"
+    words = words_of(node)
+    own = str(node["label"].value())
+    lines = [node.name(), words if words[:1] == "v" and ":" in words else f"{shown} {words}".strip(), own]
+    return "\n".join(filter(None, lines))
+
+
+def look(stale):
+    """For nuke.addUpdateUI, which Nuke calls when it is idle: whether the layer is stale, now and then.
+
+    stale: a function of the node that says why, or "".
+    """
+    node = nuke.thisNode()
+    name, now = node.fullName(), time.monotonic()
+    if words_of(node) not in ("", "stale") or now < _looked.get(name, 0):
+        return
+    is_stale = "stale" if stale(node) else ""
+    took = time.monotonic() - now
+    _looked[name] = time.monotonic() + max(2.0, IDLE_SHARE * took)
+    if is_stale != words_of(node):
+        ended(node, is_stale)
+
+
+def _say(node: nuke.Node, words, color):
+    name = node.fullName()
+    changed = _words.get(name, "") != words
+    if words:
+        _words[name] = words
+    else:
+        _words.pop(name, None)
+    if int(node["tile_color"].value()) != color:
+        with unsaved() if color == RUNNING else no_undo():
+            node["tile_color"].setValue(color)
+    elif changed and nuke.GUI:
+        node.redraw()
