@@ -23,6 +23,7 @@ from vera.core.backends.generate import DecodedFrame, plate_sized_layer
 from vera.core.layer.delivery_loop import FilmedFrame
 from vera.core.layer.blend_space import composite, find_blending
 from vera.core.layer.delivery import Delivery
+from vera.core.model.load import Limits
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_space import find_space
 from vera.core.plate.fit import shrink
@@ -65,7 +66,8 @@ def measure(folder, edit, width, height, runs, space, relative):
     color = torch.rand(3, *model, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.3
     color_of, blending = PlateColor(space, "half"), find_blending("linear", None, space)
     delivery = Delivery(folder / "out", plate, {}, "benchmark", blending, color_of)
-    job = SimpleNamespace(color=color_of, blending=blending, delivery=delivery, region=whole(plate))
+    model = SimpleNamespace(limits=Limits())
+    job = SimpleNamespace(color=color_of, blending=blending, delivery=delivery, region=whole(plate), model=model)
     reconstruction = (color * 0.9 + 0.05).clamp(0, 1)
     delivery.start()
 

@@ -253,7 +253,7 @@ def plate_sized_layer(
     """
     plate = torch.from_numpy(source)
     alpha = clean_alpha(decoded.alpha)
-    matte, explained = refine_alpha(alpha, guide, plate)
+    matte, explained = refine_alpha(alpha, guide, plate, job.model.limits.step_width)
     if filmed.allowed is not None:
         matte = matte * filmed.allowed
     edit = plate_color(clean_color(decoded.color, alpha).movedim(0, -1), matte)

@@ -4,14 +4,15 @@ An edge is drawn in one of two ways, chosen pixel by pixel. Where it *is in the 
 before a new background) the plate tells where: alpha is, near by, a linear function of the plate's three
 colours, fitted at model size and evaluated at plate size (the colour guided filter of He, Sun and Tang, in
 its fast form). Where it is *new* (an added object) the plate knows nothing of it, the fit explains little,
-and the edge is made steep about its middle.
+and a step is drawn as one along its outline (outline.py).
 """
 
 import torch
 import torch.nn.functional as F
 
+from vera.core.layer.outline import STEP_WIDTH, outline
 from vera.kernels import matte as kernel
-from vera.kernels.planes import blur, dilate, smoothstep
+from vera.kernels.planes import blur, smoothstep
 from vera.kernels.specks import remove_specks
 
 # ---- Clean and steady, at model size
@@ -32,18 +33,9 @@ EXPLAINED = (0.8, 0.95)
 
 # ---- New edges
 
-# Each pixel looks for an edge's two sides this far, in model pixels, on a grid
-# of GUIDE pixels to a model pixel.
-REACH = 4 / 3
-GUIDE = 3
-# A hard edge comes out about so wide, in plate pixels.
-EDGE_WIDTH = 2.5
-# An edge is hard where alpha rises by more than this within the reach: wholly
-# from the second value on, not at all below the first (soft shadows, smoke).
-HARD_EDGE = (0.35, 0.7)
-# ... and does not go on rising farther out, as a ramp does: the rise within the
-# reach beside that within twice the reach (a ramp 0.5, an edge 1).
-ENDS_HERE = (0.7, 0.9)
+# A step comes out about so wide, in plate pixels.
+EDGE_WIDTH = 1.5
+
 # Work goes in tiles of so many model pixels; most hold no edge.
 TILE = 24
 
@@ -84,14 +76,16 @@ def clean_alpha(alpha):
     return torch.from_numpy(kept).to(alpha.device)
 
 
-def refine_alpha(alpha, guide, plate):
+def refine_alpha(alpha, guide, plate, step_width=STEP_WIDTH):
     """Alpha (h, w) at model size to plate size (H, W), exact 0 and 1 at its ends; and how far the plate explains it.
 
     guide: (3, h, w), the plate at model size; plate: (H, W, 3); encoded, in [0, 1]. float32 on one device.
+    step_width: over how many model pixels a step of alpha is decoded; what is wider is soft by intent.
     """
-    # An edge of two model pixels is two scales wide before the tightening.
     scale = max(n / o for n, o in zip(plate.shape, alpha.shape))
-    return kernel.plate_alpha(alpha, plate_fit(alpha, guide), new_edges(alpha), plate, max(1.0, 2 * scale / EDGE_WIDTH))
+    edge = outline(alpha, step_width)
+    edge *= min(1.0, max(0.0, scale - 1))  # at the model's own size there is nothing to draw anew
+    return kernel.plate_alpha(alpha, plate_fit(alpha, guide), edge, plate, max(1.0, scale / EDGE_WIDTH))
 
 
 def plate_fit(alpha, guide):
@@ -127,21 +121,10 @@ def _solve(matrix, vector):
     return (cofactors * vector[:, :, None]).sum(1) / (cofactors[:, 0] * rows[0]).sum(1, True)
 
 
-def new_edges(alpha):
-    """(GUIDE h, GUIDE w, 3): the lower side of an edge near by, its rise, and how hard it is, 0 to 1.
+def _where_alpha_changes(work, planes, channels, tile, margin, least):
+    """work((n, c, y, x)) -> (n, channels, y, x), in tiles in which the first plane changes by `least`.
 
-    Between the minimum m and maximum M of the neighbourhood, t = (a - m)/(M - m) is to be steepened about
-    0.5. A wide ramp has t = 0.5 all along, a soft shadow a small M - m: neither is hard.
-    """
-    reach = 2 * round(2 * GUIDE * REACH)  # of a minimum or maximum, and of its blur
-    return _where_alpha_changes(_edges, alpha[None], 3, TILE, -(-reach // GUIDE) + 2, HARD_EDGE[0], GUIDE)
-
-
-def _where_alpha_changes(work, planes, channels, tile, margin, least, scale=1):
-    """work((n, c, y, x)) -> (n, channels, scale y, scale x), in tiles in which the first plane changes by `least`.
-
-    planes (c, h, w); margin: how far work looks. Returns (scale h, scale w, channels), 0 in the other tiles:
-    edges are few.
+    planes (c, h, w); margin: how far work looks. Returns (h, w, channels), 0 in the other tiles: edges are few.
     """
     height, width = planes.shape[1:]
     down, right = -height % tile, -width % tile
@@ -149,24 +132,8 @@ def _where_alpha_changes(work, planes, channels, tile, margin, least, scale=1):
     window = tile + 2 * margin
     tiles = padded.unfold(1, window, tile).unfold(2, window, tile).movedim(0, 2)
     busy = tiles[:, :, 0].amax((2, 3)) - tiles[:, :, 0].amin((2, 3)) > least
-    found = planes.new_zeros(*busy.shape, scale * tile, scale * tile, channels)
+    found = planes.new_zeros(*busy.shape, tile, tile, channels)
     if busy.any():
-        inner = slice(scale * margin, -scale * margin)
+        inner = slice(margin, -margin)
         found[busy] = work(tiles[busy])[..., inner, inner].movedim(1, -1)
-    return found.transpose(1, 2).flatten(2, 3).flatten(0, 1)[: scale * height, : scale * width].contiguous()
-
-
-def _edges(alpha):
-    """(n, 1, y, x) -> (n, 3, GUIDE y, GUIDE x)."""
-    size = [GUIDE * n for n in alpha.shape[2:]]
-    fine = F.interpolate(alpha, size, mode="bicubic", antialias=True).clamp(0, 1)
-    low, high = _surroundings(fine, round(GUIDE * REACH))
-    farther_low, farther_high = _surroundings(fine, round(2 * GUIDE * REACH))
-    ends_here = (high - low) / (farther_high - farther_low).clamp_min(1e-6)
-    hard = smoothstep(high - low, *HARD_EDGE) * smoothstep(ends_here, *ENDS_HERE)
-    return torch.cat([low, high - low, hard], 1)
-
-
-def _surroundings(fine, radius):
-    """Minimum and maximum within the radius, smoothed so that they make no corners."""
-    return -blur(dilate(-fine, radius), radius), blur(dilate(fine, radius), radius)
+    return found.transpose(1, 2).flatten(2, 3).flatten(0, 1)[:height, :width].contiguous()

@@ -43,6 +43,7 @@ class Limits:
     max_frames in one window; pixels: area at model size, sides a multiple of `multiple`;
     steps, guidance and the noise schedule's shift unless the user says otherwise. light_curve: how it
     was taught to see scene-referred light, "srgb" (cut at display white) or "range" (up to 64 times white).
+    step_width: over how many model pixels it decodes a step of alpha, see core/layer/outline.py.
     """
 
     max_frames: int = 81
@@ -52,6 +53,7 @@ class Limits:
     guidance: float = 5.0
     shift: float = 3.0
     light_curve: str = "srgb"
+    step_width: float = 3.0
 
     @classmethod
     def load(cls, path: Path) -> "Limits":

@@ -39,20 +39,20 @@ void plate_alpha(const float* alpha, Extent model, const float* fit, const float
     const auto edge_down = linear_taps(edges.height, size.height), edge_along = linear_taps(edges.width, size.width);
 
     for_row_bands(size.height, size.width, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-        std::vector<float> a(model.width), f(model.width * 5), e(edges.width * 3);
+        std::vector<float> a(model.width), f(model.width * 5), e(edges.width * 4);
         for (auto i = begin; i < end; ++i) {
             blend_rows(alpha, model.width, down, i, a.data());
             blend_rows(fit, model.width * 5, fit_down[i], f.data());
-            blend_rows(edge, edges.width * 3, edge_down[i], e.data());
+            blend_rows(edge, edges.width * 4, edge_down[i], e.data());
             for (std::ptrdiff_t x = 0; x < size.width; ++x) {
                 const auto place = i * size.width + x;
                 float value = unit(sum(a.data(), along, x));
-                const float hard = at(e.data(), edge_along[x], 3, 2);
+                const Pair beside = edge_along[x];
+                const float hard = at(e.data(), beside, 4, 3);
                 if (hard > 0) {
-                    const float low = at(e.data(), edge_along[x], 3, 0);
-                    const float rise = at(e.data(), edge_along[x], 3, 1);
-                    const float t = unit(0.5f + steepness * ((value - low) / std::max(rise, 1e-6f) - 0.5f));
-                    value = unit(value + hard * (low + t * rise - value));
+                    const float low = at(e.data(), beside, 4, 0), rise = at(e.data(), beside, 4, 1);
+                    const float distance = at(e.data(), beside, 4, 2) / std::max(hard, 1e-6f);
+                    value = unit(value + low + unit(0.5f + steepness * distance) * rise - hard * value);
                 }
                 const Pair p = fit_along[x];
                 const float weight = at(f.data(), p, 5, 4);

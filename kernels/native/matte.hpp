@@ -9,7 +9,7 @@ struct Extent {
     std::ptrdiff_t height, width;
 };
 
-// alpha: model; fit: model x 5; edge: its own size x 3; plate: x 3; result, kept: plate.
+// alpha: model; fit: model x 5; edge: its own size x 4; plate: x 3; result, kept: plate.
 void plate_alpha(const float* alpha, Extent model, const float* fit, const float* edge, Extent edges,
                  const float* plate, Extent size, float steepness, float* result, float* kept);
 

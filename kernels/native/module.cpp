@@ -88,7 +88,7 @@ void require_same(Extent a, Extent b) {
 
 py::tuple py_plate_alpha(const Floats& alpha, const Floats& fit, const Floats& edge, const Floats& plate,
                          float steepness) {
-    const Extent model = extent(alpha, 0), edges = extent(edge, 3), size = extent(plate, 3);
+    const Extent model = extent(alpha, 0), edges = extent(edge, 4), size = extent(plate, 3);
     require_same(model, extent(fit, 5));
     Floats result({size.height, size.width}), kept({size.height, size.width});
     const float *a = alpha.data(), *f = fit.data(), *e = edge.data(), *p = plate.data();
@@ -144,7 +144,7 @@ PYBIND11_MODULE(_native, module) {
     module.doc() = "Native kernels of Vera; each has its Python face and its reference in kernels/.";
     module.def("over", &py_over, py::arg("plate"), py::arg("layer"), py::arg("plate_encoded"),
                py::arg("blend_encoded"), py::arg("code_bits"));
-    module.def("plate_alpha", &py_plate_alpha, py::arg("alpha"), py::arg("fit"), py::arg("edge"), py::arg("plate"),
+    module.def("outlined_alpha", &py_plate_alpha, py::arg("alpha"), py::arg("fit"), py::arg("edge"), py::arg("plate"),
                py::arg("steepness"));
     module.def("plate_color", &py_plate_color, py::arg("color"), py::arg("alpha"));
     // In place: noconvert, so that no copy is changed instead.
