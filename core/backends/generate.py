@@ -140,7 +140,6 @@ class Generate:
 
     def run(self, job: GenerateJob, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[str, Any]:
         """See `base.Backend`. Finished sampling steps and frames are not made again."""
-        job.delivery.start()
         job = _with_exposure(job)
         job.delivery.color = job.color
         shots = generated_shots(job, progress, stopping)

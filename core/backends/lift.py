@@ -103,7 +103,6 @@ class Lift:
 
     def run(self, job: LiftJob, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[str, Any]:
         """See `base.Backend`."""
-        job.delivery.start()
         return deliver_lifted(job, progress, stopping)
 
     def explain(self, job: LiftJob, device_asked: str) -> list[str]:
@@ -117,7 +116,8 @@ BACKEND = Lift()
 @blocks_used_again()
 def deliver_lifted(job: LiftJob, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[str, Any]:
     """Lift and deliver every frame once the edited video is there; returns the report."""
-    kept = KeptWindows(job.delivery.job_dir, job.indices, WINDOW_PIXELS // (job.size[0] * job.size[1]))
+    longest = WINDOW_PIXELS // (job.size[0] * job.size[1])
+    kept = KeptWindows(job.delivery.job_dir, job.indices, longest, job.hash)
     _lift_windows(job, kept, progress, stopping)
     video = LiftedVideo(kept)
     layers = (video[i] for i in range(len(job.plate.frames)))
@@ -131,7 +131,7 @@ def deliver_lifted(job: LiftJob, progress: ProgressLike, stopping: Callable[[], 
         job = replace(job, warnings=(*job.warnings, warning))
     removed = {name: value for name, value in video.found.items() if name != "haze"}
     report = report_of(job, removed=removed, haze=haze)
-    job.delivery.finish(report)
+    job.delivery.finish(report, (report_picture.FILE,))
     return report
 
 

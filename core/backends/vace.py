@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MadeVideo:
-    """What VACE has made, in the job's folder."""
+    """What VACE has made of `count` frames, in the job's folder."""
 
     vace: "Vace"
     folder: Path
+    count: int
 
     def read(self, positions: Sequence[int]) -> torch.Tensor:
         """See lifting.read_frames.EditedVideo."""
-        return self.vace.video(self.folder)[list(positions)]
+        return self.vace.video(self.folder, self.count)[list(positions)]
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,12 @@ class VaceBackend:
             delivery=delivery,
             warnings=(),
             indices=list(range(len(plate.frames))),
-            edited=MadeVideo(vace, delivery.job_dir),
+            edited=MadeVideo(vace, delivery.job_dir, len(plate.frames)),
             vace=vace,
         )
 
     def run(self, job: VaceJob, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[str, Any]:
         """See `base.Backend`. Windows that VACE has made are not made again."""
-        job.delivery.start()
         job.vace.make(job, progress, stopping)
         return deliver_lifted(job, progress, stopping)
 

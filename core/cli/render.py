@@ -51,6 +51,7 @@ def parser() -> Parser:
     p.add_argument(
         "--processes", type=int, default=1, metavar="N", help="GPUs that share each step (with --device cpu: processes)"
     )
+    p.add_argument("--wait", action="store_true", help="wait for another job that works in the same folder")
     p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
     return p
 
@@ -99,7 +100,7 @@ def run(parser: Parser, recipe_of: Callable[[argparse.Namespace], EditRecipe], a
 
         progress = Progress(args.progress)
         with crew_of(args.processes, recipe) as load:
-            _, said = render(recipe, args.device, progress, stopping, args.verbose, load)
+            _, said = render(recipe, args.device, progress, stopping, args.verbose, load, wait=args.wait)
             progress.say(said, event="done", out=recipe.out)
         return DONE
     except Exception as error:

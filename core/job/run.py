@@ -47,6 +47,10 @@ def run_job(job: "Job", progress: ProgressLike, stopping: Callable[[], bool]) ->
     """
     from vera.core.backends import load_backend
 
+    job.delivery.start()
+    if not job.recipe.keep and (report := job.delivery.report_to_restore()) is not None:
+        job.delivery.finish(report)  # what is damaged is made of the frames, which are all there
+        return report
     return load_backend(job.recipe.model).run(job, progress, stopping)
 
 
@@ -58,10 +62,12 @@ def render(
     verbose: bool = False,
     load: "Loader | None" = None,
     window_runner: Callable | None = None,
+    wait: bool = False,
 ) -> tuple[bool, str]:
     """Make the recipe's delivery where it is not yet whole; returns whether there was anything to do, and a sentence.
 
-    load: as vera.core.model.load.load_model. window_runner: see GenerateJob. Raises InputError, OutOfMemory, Stopped.
+    load: as vera.core.model.load.load_model. window_runner: see GenerateJob. wait: until another job that works in
+    the same folder has ended, instead of refusing. Raises InputError, OutOfMemory, Stopped.
     """
     # Only now, so that --help and wrong arguments answer at once.
     from vera.core.backends import load_backend
@@ -78,9 +84,13 @@ def render(
                 warned.add(warning)
         for line in backend.explain(job, device) if verbose else ():
             progress.note(line)
+        nothing = False, f"nothing to do: {recipe.out} holds this edit, whole"
         if nothing_to_do(job):
-            return False, f"nothing to do: {recipe.out} holds this edit, whole"
-        report = run_job(replace(job, window_runner=window_runner) if window_runner else job, progress, stopping)
+            return nothing
+        with job.delivery.claimed(wait, stopping=stopping, say=progress.say):
+            if nothing_to_do(job):  # another process made it meanwhile
+                return nothing
+            report = run_job(replace(job, window_runner=window_runner) if window_runner else job, progress, stopping)
         return True, (
             f"{len(job.plate.frames)} frames in {recipe.out}, read as {job.color.space.name};"
             f" layer covers {report['coverage']:.1%} of the picture;"

@@ -15,6 +15,7 @@ The formats are in `vera.core.layer.outputs`, one module each.
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class Delivery:
     beside its kept latents is replaced; any other is refused.
     formats: of the files.
 
-    Call `preflight`, `start`, then `done` and `write` a frame, `finish` at the
+    Call `preflight`; then, with the folder `claimed`, `start`, `done` and `write` a frame, `finish` at the
     end. A job killed anywhere goes on from there when the same is called again.
     """
 
@@ -85,6 +86,8 @@ class Delivery:
         self.job_dir = self.dir / out_folder.JOB
         self.kept_dir = self.dir / out_folder.KEPT
         self.notes = FrameNotes(self.dir / out_folder.NOTES)
+        self._report_note = self.job_dir / "report.json"
+        self._more_files: tuple[str, ...] = ()
 
     # Before the work.
 
@@ -96,17 +99,32 @@ class Delivery:
         self._refuse_other_work()
         out_folder.refuse_too_small(self.dir, self._bytes_to_write() + more)
 
+    @contextmanager
+    def claimed(self, wait: bool = False, **watching: Any) -> Iterator[None]:
+        """The folder for this job alone, from `start` to `finish`; see `vera.core.layer.out_folder.claimed`.
+
+        What another job has put there since `preflight` is refused. Raises InputError, Stopped, OSError.
+        """
+        with out_folder.claimed(self.dir, wait, **watching):
+            out_folder.refuse_misplaced(self.dir, self._files(), self._unfinished())
+            self._refuse_other_work()
+            yield
+
     def complete(self) -> bool:
         """Whether this job's whole delivery is there, every file as the manifest says."""
-        manifest = read_manifest(self.dir / MANIFEST)
+        manifest = self.manifest()
         return (
             manifest is not None
-            and manifest.recipe_hash == self.recipe_hash
             and set(manifest.records) == set(self.plate.frames)
             and self._holds_files(manifest)
             and all(self._holds_shot_file(output, manifest) for output in self._of_kind(ShotOutput))
             and all(self._holds(frame, record) for frame, record in manifest.records.items())
         )
+
+    def manifest(self) -> Manifest | None:
+        """What the folder's manifest says; None where there is none of this job that can be trusted."""
+        manifest = read_manifest(self.dir / MANIFEST)
+        return manifest if manifest is not None and manifest.recipe_hash == self.recipe_hash else None
 
     def start(self) -> None:
         """Make the directory ready. Raises OSError."""
@@ -195,10 +213,25 @@ class Delivery:
 
     # The end.
 
-    def finish(self, extra: dict[str, Any], more_files: tuple[str, ...] = ()) -> None:
+    def report_to_restore(self) -> dict[str, Any] | None:
+        """The report of a delivery of which all frames and all of the job's own files are there, but no whole manifest.
+
+        Then `finish` restores the rest from the frames: nothing need be generated. None otherwise.
+        """
+        try:
+            note = read_sealed_json(self._report_note, {"extra": dict, "more_files": dict})
+        except (OSError, JsonError):
+            return None
+        files = note["more_files"]
+        if not all(Path(name).name == name and self._has_digest(self.dir / name, d) for name, d in files.items()):
+            return None
+        self._more_files = tuple(files)
+        return note["extra"] if all(self.done(frame) for frame in self.plate.frames) else None
+
+    def finish(self, extra: dict[str, Any], more_files: tuple[str, ...] | None = None) -> None:
         """Preview, contact sheet and, last, the manifest, which carries `extra`; what is to be
         looked at has the exposure that `extra` says the model had. more_files: names of further files that
-        the job has put into the folder.
+        the job has put into the folder; without them, those that `report_to_restore` found.
 
         Raises RuntimeError if a frame is missing, OSError if a write fails.
         """
@@ -209,7 +242,8 @@ class Delivery:
         self.color = replace(self.color, exposure=extra.get("color", {}).get("exposure", 0.0))
         self._pictures().write(self.dir, self._picture_digests())
         shot_files = {output.name: self._write_shot_file(output, records) for output in self._of_kind(ShotOutput)}
-        files = {name: file_digest(self.dir / name) for name in (RECIPE, *PICTURES, *more_files)}
+        more = self._more_files if more_files is None else more_files
+        files = {name: file_digest(self.dir / name) for name in (RECIPE, *PICTURES, *more)}
         files |= {note["file"]: note["sha256"] for note in shot_files.values()}
         manifest = Manifest(self.recipe_hash, records, extra, shot_files, files)
         write_sealed_json(self.dir / MANIFEST, self._manifest_json(manifest))
@@ -305,7 +339,8 @@ class Delivery:
 
     def _remove_former(self) -> None:
         """What an earlier delivery of the same generation left and this one does not write over."""
-        (self.dir / MANIFEST).unlink(missing_ok=True)
+        for file in (self.dir / MANIFEST, self._report_note):
+            file.unlink(missing_ok=True)
         for folder in (out_folder.NOTES, out_folder.PICTURES):
             shutil.rmtree(self.dir / folder, ignore_errors=True)
         for output in ALL_OUTPUTS:
@@ -377,13 +412,16 @@ class Delivery:
 
     def _reopen_manifest(self) -> None:
         """A finished job begun again: back to notes, until it is finished again."""
-        manifest = read_manifest(self.dir / MANIFEST)
-        if manifest is not None and manifest.recipe_hash == self.recipe_hash:
+        manifest = self.manifest()
+        if manifest is not None:
             for frame in set(manifest.records) & set(self.plate.frames):
                 self.notes.write(frame, manifest.records[frame])
             for output in self._of_kind(ShotOutput):
                 if output.name in manifest.shot_files:
                     write_sealed_json(self._shot_file_note(output), manifest.shot_files[output.name])
+            made_here = {RECIPE, *PICTURES, *(note["file"] for note in manifest.shot_files.values())}
+            more = {n: d for n, d in (manifest.files or {}).items() if Path(n).name == n and n not in made_here}
+            write_sealed_json(self._report_note, {"extra": manifest.extra, "more_files": more})
         (self.dir / MANIFEST).unlink(missing_ok=True)
 
     def _within(self, path: Path) -> str:

@@ -16,12 +16,13 @@ _IMAGES = tuple(output.name for output in ALL_OUTPUTS if isinstance(output, Fram
 _SHOT_FILES = tuple(output.name for output in ALL_OUTPUTS if isinstance(output, ShotOutput))
 _IMAGE = {"file": str, "pixels": str}
 _ENTRY = {"frame": int, "plate": str, "facts": dict, **{f"{name}?": _IMAGE for name in _IMAGES}}
+_MOST_STOPS = 100  # of the exposure that pictures are shown with
 _SHOT_FILE = {"file": str, "sha256": str, "of": str}
 _SHAPE = {
     "schema": str,
     "recipe_hash": str,
     "frames": [_ENTRY],
-    "extra": dict,
+    "extra": {"color?": {"exposure?": float}},
     "files?": dict,
     **{f"{name}?": _SHOT_FILE for name in _SHOT_FILES},
 }
@@ -84,5 +85,7 @@ def _check_values(value: dict[str, Any]) -> None:
     frames = [entry["frame"] for entry in value["frames"]]
     if len(set(frames)) != len(frames):
         raise JsonError("holds a frame twice")
+    if abs(value["extra"].get("color", {}).get("exposure", 0)) > _MOST_STOPS:
+        raise JsonError("has an exposure that no plate has")
     for name, digest in value.get("files", {}).items():
         check_shape(digest, str, name)

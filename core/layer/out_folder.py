@@ -1,17 +1,26 @@
-"""The folder of a delivery before work begins: that it can be written, has room, and holds nothing that misleads."""
+"""The folder of a delivery: that it can be written, has room, holds nothing that misleads, and has one owner."""
 
+import errno
 import os
 import shutil
+import socket
 import stat
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from vera.core.errors import InputError
+from vera.core.errors import InputError, Stopped
+from vera.core.files import FileLock, LockHeldError, make_folder
 from vera.core.layer.outputs import FRAME_FOLDERS
 
 JOB, NOTES, PICTURES, LATENTS, KEPT = ".job", ".job/frames", ".job/preview", ".job/latents", "kept"
 # Every folder that a delivery makes within its own. The service checks where each of them leads.
 FOLDERS = (*FRAME_FOLDERS, JOB, NOTES, PICTURES, LATENTS, KEPT)
+LOCK = ".lock"  # held while a job works there; its text says who does
+_POLL_SECONDS = 0.5  # between two looks at a lock that another holds
+# What file systems without locks answer.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 def refuse_unwritable(folder: Path) -> None:
@@ -37,10 +46,54 @@ def refuse_misplaced(folder: Path, files: Iterable[Path], unfinished: Iterable[s
         if mode is not None and not stat.S_ISDIR(mode):
             what = "a link" if stat.S_ISLNK(mode) else "no folder"
             raise InputError(f"--out {folder}: {name} is {what}, results would land elsewhere; remove it")
-    for file in (*files, *(path for pattern in unfinished for path in folder.glob(pattern))):
+    inside = (path for name in (JOB, NOTES, PICTURES, LATENTS, KEPT) for path in _entries(folder / name))
+    more = (path for path in inside if path.relative_to(folder).as_posix() not in FOLDERS)
+    for file in (*files, *more, *(path for pattern in unfinished for path in folder.glob(pattern))):
         mode = _mode(file)
         if mode is not None and stat.S_ISDIR(mode):
             raise InputError(f"--out {folder}: {file.relative_to(folder)} is a folder; remove it")
+
+
+@contextmanager
+def claimed(
+    folder: Path,
+    wait: bool = False,
+    stopping: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Iterator[None]:
+    """Make the folder and hold it for this job alone; the system releases it when this process ends, however it ends.
+
+    wait: until another job has ended, which `say` is told about; stopping() is asked meanwhile. Raises InputError
+    where another job works there, Stopped, OSError.
+    """
+    make_folder(folder)
+    lock, said = None, False
+    while lock is None:
+        try:
+            lock = FileLock(folder / LOCK, f"process {os.getpid()} on {socket.gethostname()}")
+        except LockHeldError as held:
+            holder = held.holder or "another process"
+            if not wait:
+                raise InputError(
+                    f"--out {folder}: {holder} works in it; give the command again when it has ended, or with --wait,"
+                    " or choose another --out"
+                ) from None
+            if not said:
+                say(f"waiting for {holder}, which works in {folder}")
+                said = True
+            if stopping():
+                raise Stopped(f"stopped while waiting for {holder}") from None
+            time.sleep(_POLL_SECONDS)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            say(f"{folder}: its file system has no locks; let no two jobs work there at once")
+            break
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release(remove=True)
 
 
 def refuse_too_small(folder: Path, need: int) -> None:
@@ -67,6 +120,10 @@ def _exists(path: Path) -> bool:
         return True
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def _mode(path: Path) -> int | None:

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vera.core.files import replacing
 from vera.core.lifting.haze import LEAST_TOLD
 
+FILE = "report.png"
 WIDTH, GAP, EDGE, ROWS = 256, 8, 20, 3
 TITLE, TEXT, SMALL = 20, 14, 12  # sizes of type
 INK, FAINT, PAPER = (235, 235, 235), (160, 160, 160), (28, 28, 28)
@@ -51,7 +52,7 @@ def write(delivery, job, layers, found, read_edited):
         for column, picture in enumerate(_pictures(job, layers, position, read_edited(position))):
             sheet.paste(_image(picture, height), (EDGE + column * step_x, y))
         say(EDGE, y + height + 3, f"frame {job.plate.frames[job.indices[position]]}", SMALL, FAINT)
-    with replacing(delivery.dir / "report.png") as part:
+    with replacing(delivery.dir / FILE) as part:
         sheet.save(part, format="PNG")
 
 

@@ -150,6 +150,7 @@ def check_files(recipe, roots):
 
     Existing files of a sequence count one by one.
     """
+    from vera.core.layer.out_folder import FOLDERS
     from vera.core.plate.pattern import find_pattern
 
     check_recipe(recipe, roots)
@@ -166,7 +167,7 @@ def check_files(recipe, roots):
             _check_inside(name, file, roots)
             if file.exists() and not stat.S_ISREG(file.stat().st_mode) and not file.is_dir():
                 raise InputError(f"{name} {file}: not a regular file; supply a file")
-    for folder in ("edit", "composite", "kept", ".job", ".job/frames", ".job/latents"):
+    for folder in FOLDERS:
         _check_inside("out", Path(recipe["out"]) / folder, roots)
 
 

@@ -156,17 +156,26 @@ def make(command, line, load):
 
 def attempt(job, line, progress):
     """The job, once: what was rendered already is taken, the rest is made."""
-    from vera.core.job.run import nothing_to_do, run_job
+    from vera.core.job.run import nothing_to_do
 
     progress.begin(job)
     line.send("prepared", identity=job.hash, warnings=list(job.warnings))
     donors = line.commands.get()["donors"]
     if line.stopping.is_set():
         raise Stopped("stopped before the first frame")
-    if nothing_to_do(job):
-        for frame in job.plate.frames:
-            progress.thumbnail(frame)
-        return _manifest(job.delivery)["extra"]
+    if not nothing_to_do(job):
+        with job.delivery.claimed():
+            return copy_or_run(job, donors, line, progress)
+    for frame in job.plate.frames:
+        progress.thumbnail(frame)
+    manifest = job.delivery.manifest()
+    return manifest.extra if manifest else {}
+
+
+def copy_or_run(job, donors, line, progress):
+    """Deliver from a folder that holds these pixels already; make them where there is none."""
+    from vera.core.job.run import run_job
+
     if not job.recipe.keep:  # another's delivery has no latents to keep
         for donor in (_delivery_in(out, job) for out in donors):
             try:
@@ -178,7 +187,7 @@ def attempt(job, line, progress):
 
 
 class Vanished(Exception):
-    """A delivery that was whole a moment ago cannot be read."""
+    """A delivery that was whole a moment ago cannot be read, or does not hold what its manifest says."""
 
 
 def copy(donor, job, progress, stopping):
@@ -186,8 +195,9 @@ def copy(donor, job, progress, stopping):
 
     Raises Vanished when it goes meanwhile.
     """
-    manifest = _still_there(lambda: _manifest(donor))
-    facts = {entry["frame"]: entry["facts"] for entry in manifest["frames"]}
+    manifest = donor.manifest()
+    if manifest is None:
+        raise Vanished
     job.delivery.start()
     progress.stage("deliver", len(job.plate.frames))
     for frame in job.plate.frames:
@@ -195,10 +205,13 @@ def copy(donor, job, progress, stopping):
             raise Stopped(f"stopped before frame {frame}")
         if not job.delivery.done(frame):
             layer, matte, composite = _still_there(lambda: (*donor.read_layer(frame), donor.read_composite(frame)))
-            job.delivery.write(frame, layer, composite, facts[frame], matte)
+            try:
+                job.delivery.write(frame, layer, composite, manifest.records[frame].facts, matte)
+            except ValueError as error:  # of another shape than its digests promised
+                raise Vanished from error
         progress.advance()
-    job.delivery.finish(manifest["extra"])
-    return manifest["extra"]
+    job.delivery.finish(manifest.extra)
+    return manifest.extra
 
 
 def _still_there(read):
@@ -217,10 +230,6 @@ def _delivery_in(out, job):
     return Delivery(
         Path(out), own.plate, own.recipe, own.recipe_hash, own.blending, own.color, own.generation, own.formats
     )
-
-
-def _manifest(delivery):
-    return json.loads((delivery.dir / "manifest.json").read_text(encoding="utf-8"))
 
 
 def failure(error, limit):
