@@ -5,12 +5,12 @@ So no more than a window is in memory, and a command that was stopped goes on wi
 
 import json
 import math
-import os
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+
+from vera.core.files import JsonError, check_shape, parse_json
+from vera.core.state_file import StateFile, state_writer, whole_state
 
 OVERLAP = 8  # frames that two windows share and mix
 
@@ -34,20 +34,46 @@ def neighbours(indices: list[int], frame: int) -> tuple[int, int, float]:
 
 
 class KeptWindows:
-    """The files of a shot's windows. indices: of the plate's frames, those that have an edited one, in the windows' order."""
+    """The files of a shot's windows. indices: of the plate's frames, those that have an edited one, in the windows' order.
 
-    def __init__(self, folder: Path, indices: list[int], longest: int):
-        self.indices, self.windows = indices, windows_of(len(indices), longest)
+    job: the identity of the job that they belong to.
+    """
+
+    def __init__(self, folder: Path, indices: list[int], longest: int, job: str = "") -> None:
+        self.indices, self.windows, self.job = indices, windows_of(len(indices), longest), job
         self.files = [folder / f"lifted-{k:04d}.safetensors" for k in range(len(self.windows))]
 
     def missing(self) -> list[int]:
-        return [k for k, file in enumerate(self.files) if not file.exists()]
+        """Windows that are not there, or damaged."""
+        return [k for k in range(len(self.files)) if self.whole(k) is None]
+
+    def whole(self, k: int) -> StateFile | None:
+        """The window's file; None where it is not there, damaged or of another job."""
+        file = whole_state(self.files[k], self._facts(k))
+        start, end = self.windows[k]
+        if file is None or file.shape[:2] != (end - start, 7) or _figures(file) is None:
+            return None
+        return file
 
     def keep(self, k: int, layers: torch.Tensor, found: dict[str, float]) -> None:
         """layers (T, 7, h, w): colour times alpha, alpha, clean edited video, in [0, 1]; found: figures of the window."""
-        part = self.files[k].with_suffix(".part")
-        save_file({"layers": layers.half().contiguous()}, part, {"found": json.dumps(found)})
-        os.replace(part, self.files[k])
+        with state_writer(self.files[k], {**self._facts(k), "found": json.dumps(found)}, torch.float16) as add:
+            add(layers)
+
+    def _facts(self, k: int) -> dict[str, str]:
+        return {"job": self.job, "window": " ".join(map(str, self.windows[k]))}
+
+
+def _figures(file: StateFile) -> dict[str, float] | None:
+    """What was found in a window; None where the file does not say it."""
+    try:
+        found = parse_json(file.facts.get("found", "").encode())
+        check_shape(found, dict)
+        for name, value in found.items():
+            check_shape(value, float, name)
+    except JsonError:
+        return None
+    return found
 
 
 class LiftedVideo:
@@ -56,13 +82,11 @@ class LiftedVideo:
     Where windows overlap they are mixed, the later one more and more; frames between edited ones are mixed by distance.
     """
 
-    def __init__(self, kept: KeptWindows):
+    def __init__(self, kept: KeptWindows) -> None:
         """Once nothing is missing."""
         self.kept = kept
-        found = []
-        for name in kept.files:
-            with safe_open(name, "pt") as file:
-                found.append(json.loads(file.metadata()["found"]))
+        self.files = [StateFile(path) for path in kept.files]
+        found = [_figures(file) or {} for file in self.files]
         self.found = {name: round(sum(f[name] for f in found) / len(found), 4) for name in found[0]}
 
     def __getitem__(self, frame: int) -> torch.Tensor:
@@ -72,12 +96,11 @@ class LiftedVideo:
             layer = torch.lerp(layer, self._mixed(after), part)
         return torch.cat([(layer[:3] / layer[3:4].clamp_min(1e-3)).clamp(0, 1), layer[3:]])
 
-    def _mixed(self, place):
+    def _mixed(self, place: int) -> torch.Tensor:
         layer, done = None, 0
-        for (start, end), name in zip(self.kept.windows, self.kept.files):
+        for (start, end), file in zip(self.kept.windows, self.files):
             if start <= place < end:
-                with safe_open(name, "pt") as file:  # closed at once: what stays mapped counts as the process's memory
-                    own = file.get_slice("layers")[place - start].float()
+                own = file.read(place - start, place - start + 1)[0].float()
                 # `done` is where the window before ends: they share what lies between.
                 layer = own if layer is None else torch.lerp(layer, own, (place - start + 1) / (done - start + 1))
             done = end

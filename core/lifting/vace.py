@@ -6,7 +6,6 @@ A VACE directory, as published in diffusers' layout:
 Nothing is fetched and no pickle is opened.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from diffusers import (
     WanVACETransformer3DModel,
 )
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
-from safetensors.torch import load_file, save_file
 from transformers import UMT5Config, UMT5EncoderModel
 
 from vera.core.errors import InputError, Stopped
@@ -29,6 +27,7 @@ from vera.core.model.load import Limits, fill, fingerprint, load_tokenizer, on_m
 from vera.core.model.tensors import TensorFiles, check_shapes
 from vera.core.model.text import WanText
 from vera.core.plate.fit import model_size
+from vera.core.state_file import StateFile, state_writer, whole_state
 
 SCHEDULERS = {c.__name__: c for c in (UniPCMultistepScheduler, FlowMatchEulerDiscreteScheduler)}
 PARTS = {
@@ -56,7 +55,8 @@ class Vace:
 
     def make(self, job, progress, stopping) -> None:
         """Make the edited video of the job, window by window; each is kept as it is done. Raises Stopped."""
-        todo = [(k, w) for k, w in enumerate(self.windows(len(job.plate.frames))) if not _file(job, k).exists()]
+        windows = self.windows(len(job.plate.frames))
+        todo = [(k, w) for k, w in enumerate(windows) if _whole(job, k, w) is None]
         if not todo:
             return
         pipeline, text = self._load()
@@ -64,17 +64,17 @@ class Vace:
             states, empty = (text.encode([p]) for p in (job.recipe.prompt, ""))
         progress.stage("denoise", len(todo) * self.steps)
         for k, (start, end) in todo:
-            before = load_file(_file(job, k - 1))["video"][-CARRIED:].float() if k else None
+            before = _carried(job, k - 1, windows[k - 1]) if k else None
             video = self._window(job, pipeline, states, empty, range(start, end), before, progress, stopping)
-            part = _file(job, k).with_suffix(".part")
-            save_file({"video": video.half().contiguous()}, part)
-            os.replace(part, _file(job, k))
+            with state_writer(_file(job.delivery.job_dir, k), _facts(job, (start, end)), torch.float16) as add:
+                add(video)
 
-    def video(self, job_dir) -> torch.Tensor:
-        """The whole edited video, (T, 3, h, w), encoded [0, 1]."""
-        files = sorted(job_dir.glob("vace-*.safetensors"))
-        videos = [load_file(f)["video"].float() for f in files]
-        return torch.cat([videos[0], *(v[CARRIED:] for v in videos[1:])])
+    def video(self, job_dir: Path, count: int) -> torch.Tensor:
+        """The whole edited video of `count` frames, (T, 3, h, w), encoded [0, 1], once it has been made."""
+        videos = []
+        for k, window in enumerate(self.windows(count)):
+            videos.append(StateFile(_file(job_dir, k)).read(CARRIED if k else 0, window[1] - window[0]).float())
+        return torch.cat(videos)
 
     def windows(self, count) -> list[tuple[int, int]]:
         """[start, end) of each; a later one begins CARRIED frames before the one before it ends."""
@@ -165,5 +165,20 @@ def open_vace(path: str, recipe, plate, mask, device: str) -> Vace:
     return Vace(root, limits, size, steps, guidance, device, f"vace, grey to paint on, {fingerprint(root)} {scheduler}")
 
 
-def _file(job, window):
-    return job.delivery.job_dir / f"vace-{window:04d}.safetensors"
+def _file(job_dir: Path, window: int) -> Path:
+    return job_dir / f"vace-{window:04d}.safetensors"
+
+
+def _facts(job, window: tuple[int, int]) -> dict[str, str]:
+    return {"job": job.hash, "window": f"{window[0]} {window[1]}"}
+
+
+def _whole(job, k: int, window: tuple[int, int]) -> StateFile | None:
+    """The window's file; None where it is not there, damaged or of another job."""
+    return whole_state(_file(job.delivery.job_dir, k), _facts(job, window))
+
+
+def _carried(job, k: int, window: tuple[int, int]) -> torch.Tensor:
+    """The last frames of a window, which the next one goes on from."""
+    count = window[1] - window[0]
+    return StateFile(_file(job.delivery.job_dir, k)).read(count - CARRIED, count).float()

@@ -17,8 +17,9 @@ from vera.core.model.codec import SPACE_STRIDE, latent_frames, latent_groups
 from vera.core.plate.cuts import with_cuts
 from vera.core.plate.fit import shrink
 from vera.core.sampling.denoise import evaluations, sample
-from vera.core.sampling.latent_store import States, latent_writer
+from vera.core.sampling.latent_store import States
 from vera.core.sampling.solver import Solver
+from vera.core.state_file import state_writer
 
 
 class Seen(NamedTuple):
@@ -45,6 +46,8 @@ def generated_shots(job, progress, stopping):
     if job.recipe.keep:
         job.latents.give("layers", job.kept)
     shots = job.kept.shots("layers", frames) or job.latents.shots("layers", frames)
+    for path in (*job.latents.damaged(), *job.kept.damaged()):
+        progress.warn(f"{path}: damaged, so not used; what it held is made anew")
     if shots:
         return shots
     plates = encoded_shots(job, progress, stopping)
@@ -55,7 +58,7 @@ def generated_shots(job, progress, stopping):
     states = {shot: States(job.latents.folder, f"state.{shot[0]}", job.latents.facts(shot)) for shot in plates}
 
     def ready(shot):
-        return store.path("layers", shot[0]).exists()
+        return store.holds("layers", shot)
 
     def looks(shot, steps):
         return evaluations(plates[shot].shape[0], window, range(steps))
@@ -88,7 +91,7 @@ def generated_shots(job, progress, stopping):
             stopping=stopping,
             each=job.window_runner,
         )
-        with latent_writer(store.path("layers", shot[0]), store.facts(shot)) as add:
+        with state_writer(store.path("layers", shot[0]), store.facts(shot)) as add:
             for start in range(0, state.shape[0], window):
                 add(state.read(start, start + window)[:, 0])
         states[shot].clear()
@@ -116,7 +119,7 @@ def _encode_shot(job, shot):
     # The plate's file is opened first and so closed last: where it is, the mask's is too.
     kinds = ["plate"] if job.mask is None else ["plate", "mask"]
     with ExitStack() as files:
-        writers = {k: files.enter_context(latent_writer(job.latents.path(k, first), facts)) for k in kinds}
+        writers = {k: files.enter_context(state_writer(job.latents.path(k, first), facts)) for k in kinds}
         encoders = {k: job.model.codec.encode_stream() for k in kinds}
         for group in chain([group], groups):
             for kind in kinds:

@@ -97,3 +97,23 @@ def test_a_stop_keeps_whole_windows_and_the_next_command_goes_on(tmp_path, monke
     assert run("out") == 0 and len(lifted) == number - 1
     frames = [json.loads((tmp_path / out / "manifest.json").read_text())["frames"] for out in ("undisturbed", "out")]
     assert frames[0] == frames[1]
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "link", "other job"])
+def test_a_damaged_window_is_missing(tmp_path, damage):
+    kept = KeptWindows(tmp_path, list(range(24)), 16, "job")
+    for k, (start, end) in enumerate(kept.windows):
+        kept.keep(k, layers_of([0.5] * (end - start)), {"x": 1.0})
+    assert kept.missing() == []
+    content = bytearray(kept.files[1].read_bytes())
+    if damage == "flip":
+        content[-3] ^= 4
+        kept.files[1].write_bytes(content)
+    elif damage == "cut":
+        kept.files[1].write_bytes(content[:-1])
+    elif damage == "link":
+        kept.files[1].unlink()
+        kept.files[1].symlink_to(kept.files[0])
+    else:
+        kept.job = "another"
+    assert kept.missing() == ([0, 1] if damage == "other job" else [1])

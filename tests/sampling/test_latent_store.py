@@ -4,26 +4,28 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from vera.core.errors import InputError
-from vera.core.sampling.latent_store import InMemory, LatentFile, LayerLatents, LatentStore, States, latent_writer
+from vera.core.sampling.latent_store import InMemory, LayerLatents, LatentStore, States
+from vera.core.state_file import StateFile, state_writer
 
 LATENTS = torch.randn(9, 3, 4, 2, 5, generator=torch.Generator().manual_seed(0))
 
 
 def write(path, latents=LATENTS, facts=None, portions=(4, 1, 4)):
-    with latent_writer(path, facts or {}) as add:
+    with state_writer(path, facts or {}) as add:
         for part in latents.split(portions):
             add(part)
-    return LatentFile(path)
+    return StateFile(path)
 
 
 def test_what_was_written_in_portions_is_a_safetensors_file(tmp_path):
     facts = {}
-    with latent_writer(tmp_path / "a/x.safetensors", facts) as add:
+    with state_writer(tmp_path / "a/x.safetensors", facts) as add:
         add(LATENTS[:4])
         add(LATENTS[4:])
         facts["frames"] = "1 33"  # known only now
     assert torch.equal(load_file(tmp_path / "a/x.safetensors")["latents"], LATENTS)
-    assert safe_open(tmp_path / "a/x.safetensors", "pt").metadata() == {"frames": "1 33"}
+    assert safe_open(tmp_path / "a/x.safetensors", "pt").metadata().keys() == {"frames", "digest"}
+    assert StateFile(tmp_path / "a/x.safetensors").facts == {"frames": "1 33"}
 
 
 @pytest.mark.parametrize("start, stop", [(0, 9), (0, 1), (3, 7), (8, 9), (8, 12), (9, 12)])
@@ -36,21 +38,11 @@ def test_any_frames_are_read_bit_for_bit(tmp_path, start, stop):
 
 def test_a_write_that_breaks_leaves_what_was_there(tmp_path):
     write(tmp_path / "x.safetensors")
-    with pytest.raises(RuntimeError), latent_writer(tmp_path / "x.safetensors", {}) as add:
+    with pytest.raises(RuntimeError), state_writer(tmp_path / "x.safetensors", {}) as add:
         add(LATENTS[:1])
         raise RuntimeError
     assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
-    assert torch.equal(LatentFile(tmp_path / "x.safetensors").read(0, 9), LATENTS)
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda b: b[:-1], lambda b: b[:5], lambda b: b"\xff" * 8 + b[8:], lambda b: b + b"0"]
-)
-def test_a_damaged_file_is_refused(tmp_path, damage):
-    path = write(tmp_path / "x.safetensors").path
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(InputError, match="not a whole file of latents; remove it"):
-        LatentFile(path)
+    assert torch.equal(StateFile(tmp_path / "x.safetensors").read(0, 9), LATENTS)
 
 
 def test_one_layer_reads_like_its_tensor(tmp_path):
@@ -94,3 +86,35 @@ def test_states_hold_the_newest_step_of_the_same_work(tmp_path):
     assert States(tmp_path, "state.10", facts).newest() == (0, None)
     states.clear()
     assert states.newest() == (0, None)
+
+
+def test_a_damaged_shot_is_no_shot_and_is_named(tmp_path):
+    store, frames = LatentStore(tmp_path, "abc"), range(1, 10)
+    write(store.path("layers", 1), facts=store.facts(frames))
+    assert store.holds("layers", frames) and not store.damaged()
+    content = bytearray(store.path("layers", 1).read_bytes())
+    content[-7] ^= 1
+    store.path("layers", 1).write_bytes(content)
+    assert store.shots("layers", frames) == {} and not store.holds("layers", frames)
+    assert store.damaged() == [store.path("layers", 1)]
+    store.refuse_others()  # whose it was cannot be known
+
+
+def test_a_damaged_state_is_passed_over(tmp_path):
+    states = States(tmp_path, "state.1", {"generation": "abc", "frames": "1 9"})
+    for step in (1, 2):
+        with states.writer(step) as add:
+            add(LATENTS * step)
+    path = tmp_path / "state.1.step0002.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert states.newest() == (0, None)
+    with states.writer(2) as add:
+        add(LATENTS)
+    assert states.newest()[0] == 2
+
+
+@pytest.mark.parametrize("frames", ["9 1", "1 99999999999", "1", "a b", "1 9 ", ""])
+def test_a_shot_that_names_no_frames_is_none(tmp_path, frames):
+    store = LatentStore(tmp_path, "abc")
+    write(store.path("layers", 1), facts={"generation": "abc", "frames": frames})
+    assert store.shots("layers", range(1, 10)) == {}

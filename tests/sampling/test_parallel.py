@@ -17,7 +17,7 @@ from vera.core.model.transformer import Transformer
 from vera.core.sampling import parallel
 from vera.core.sampling.parallel import Crew, shares
 from vera.core.cli.render import main
-from vera.core.sampling.latent_store import LatentFile
+from vera.core.state_file import StateFile
 from vera.core.sampling.speed_options import SpeedOptions
 from tests.plate.media import write_image
 from tests.tiny_vera import vera_directory
@@ -45,7 +45,7 @@ def render(shot, out, *more):
     given = ["--plate", f"{shot}/plate.####.png", "--mask", f"{shot}/mask.png", "--model", f"{shot}/vera", "--device", "cpu"]
     code = main([*given, "--prompt", "add a boat", "--keep", "--progress", "none", "--out", f"{shot}/{out}", *more])
     [file] = (shot / out).glob("kept/layers.*.safetensors") if code == 0 else [None]
-    return code, file and LatentFile(file).read(0, 4)
+    return code, file and StateFile(file).read(0, 4)
 
 
 @pytest.mark.parametrize("more", [[], ["--cache", "0.4"]], ids=["whole", "cached"])
@@ -57,7 +57,7 @@ def test_two_processes_make_what_one_makes(shot, more):
 
 
 def test_the_cache_did_skip(shot):
-    whole, cached = (LatentFile(next((shot / f"1{more}").glob("kept/layers.*"))).read(0, 4) for more in ([], ["--cache", "0.4"]))
+    whole, cached = (StateFile(next((shot / f"1{more}").glob("kept/layers.*"))).read(0, 4) for more in ([], ["--cache", "0.4"]))
     assert (whole - cached).abs().max() > 1e-3
 
 
@@ -92,7 +92,7 @@ def test_two_processes_make_what_one_makes_where_the_camera_moves(panned):
         out = panned / processes
         given = ["--plate", f"{panned}/plate.####.png", "--prompt", "add a red balloon rising", "--out", str(out), "--keep"]
         assert main([*given, "--device", "cpu", "--progress", "none", "--processes", processes]) == 0
-        made[processes] = LatentFile(next(out.glob("kept/layers.*.safetensors"))).read(0, 4)
+        made[processes] = StateFile(next(out.glob("kept/layers.*.safetensors"))).read(0, 4)
     assert made["1"].std() > 0.1 and (made["1"] - made["2"]).abs().max() < 1e-3
 
 
