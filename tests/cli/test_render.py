@@ -535,6 +535,46 @@ def test_a_whole_delivery_is_generated_again_to_be_kept(tmp_path):
     assert (out / "edit/edit.0001.exr").stat().st_mtime_ns == date
 
 
+@pytest.mark.parametrize("damage", ["flip", "nan", "cut", "link"])
+def test_damaged_latents_are_made_anew_and_said(tmp_path, capsys, damage):
+    plate, out = shot(tmp_path / "in", [1]), tmp_path / "out"
+    again = ("--plate", plate, "--out", str(out), "--keep", "--blend-space", "encoded")
+    assert run("--plate", plate, "--out", str(out), "--keep") == 0
+    file = out / "kept/layers.1.safetensors"
+    kept = file.read_bytes()
+    assert run(*again) == 0
+    expected, _ = read(out, [1]), capsys.readouterr()
+    assert run("--plate", plate, "--out", str(out), "--keep") == 0
+    content = bytearray(kept)
+    if damage == "flip":
+        content[-2] ^= 0x40
+    elif damage == "nan":
+        content[-4:] = np.float32(np.nan).tobytes()
+    elif damage == "cut":
+        del content[-1:]
+    file.unlink()
+    (tmp_path / "elsewhere").write_bytes(content)
+    file.symlink_to(tmp_path / "elsewhere") if damage == "link" else file.write_bytes(content)
+    assert run(*again) == 0
+    assert "kept/layers.1.safetensors: damaged, so not used" in capsys.readouterr().err
+    found = read(out, [1])
+    assert all(np.array_equal(a, b) for a, b in zip(found[1], expected[1]))
+    assert file.read_bytes() == kept and not file.is_symlink()
+    assert (tmp_path / "elsewhere").read_bytes() == content
+
+
+def test_two_commands_in_one_folder_are_one_job_and_one_line(tmp_path, capsys):
+    from vera.core.layer.out_folder import claimed
+
+    plate, out = shot(tmp_path / "in", [1]), tmp_path / "out"
+    with claimed(out):
+        assert run("--plate", plate, "--out", str(out)) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"process {os.getpid()} on" in line and "--wait" in line
+        assert [p.name for p in out.iterdir()] == [".lock"]
+    assert run("--plate", plate, "--out", str(out), "--wait") == 0
+
+
 def test_latents_are_among_what_must_fit_on_the_disk(tmp_path, monkeypatch, capsys):
     """Without them 1 MiB would do for 49 small frames."""
     from vera.core.layer import out_folder
