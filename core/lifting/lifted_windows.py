@@ -97,11 +97,13 @@ class LiftedVideo:
         return torch.cat([(layer[:3] / layer[3:4].clamp_min(1e-3)).clamp(0, 1), layer[3:]])
 
     def _mixed(self, place: int) -> torch.Tensor:
-        layer, done = None, 0
+        layer: torch.Tensor | None = None
+        done = 0
         for (start, end), file in zip(self.kept.windows, self.files):
             if start <= place < end:
                 own = file.read(place - start, place - start + 1)[0].float()
                 # `done` is where the window before ends: they share what lies between.
                 layer = own if layer is None else torch.lerp(layer, own, (place - start + 1) / (done - start + 1))
             done = end
+        assert layer is not None  # windows cover all places
         return layer
