@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from vera.core.cli.arguments import Parser
 from vera.core.errors import InputError
@@ -27,19 +28,55 @@ def positive(kind):
     return read
 
 
+def plan_training(args) -> int:
+    """Print what training takes of each GPU, and what would fit where it does not. Raises InputError."""
+    import json
+    from dataclasses import replace
+
+    import torch
+
+    from vera.core.model.footprint import GIB
+    from vera.core.training.full.memory import lines, what_would_fit
+    from vera.core.training.full.trainer import Settings, need_of
+
+    try:
+        settings = Settings.of(json.loads(args.train.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{args.train}: not a readable configuration ({error})") from None
+    if not Path(settings.model).is_dir():
+        settings = replace(settings, model=args.model)
+    settings.check_ranks(args.gpus)
+    memory = None if args.memory is None else int(args.memory * GIB)
+    if memory is None and torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory
+    need = need_of(settings)
+    found = need(settings, args.gpus)
+    for line in lines(found, memory):
+        print(line)
+    if memory is None or found.peak <= memory:
+        return 0
+    for way in what_would_fit(need, settings, args.gpus, memory):
+        print(f"would fit: {way}")
+    return 1
+
+
 def main(argv=None) -> int:
     parser = Parser(prog="vera plan", description=DESCRIPTION)
-    parser.add_argument("--model", default="1.3b", help="a model directory, 1.3b (default) or 14b")
+    parser.add_argument("--model", default="1.3b", help="a model directory, 1.3b (default) or 14b; with --train, where the configuration's is not there")
     parser.add_argument("--size", type=pair, default=(1920, 1080), metavar="WxH", help="of the plate, or the region")
     parser.add_argument("--frames", type=positive(int), default=81, help="of the shot (81)")
     parser.add_argument("--memory", type=positive(float), metavar="GIB", help="of the GPU (default: of the one here)")
     parser.add_argument("--weights", choices=WEIGHTS, default="auto")
     parser.add_argument("--offload", choices=OFFLOADS, default="auto")
     parser.add_argument("--one-batch", action="store_true", help="both guidance passes at once")
+    parser.add_argument("--train", type=Path, metavar="CONFIG", help="of full-size training by this configuration instead")
+    parser.add_argument("--gpus", type=positive(int), default=1, metavar="N", help="that --train is to run on (1)")
     try:
         args = parser.parse_args(argv)
         import torch
 
+        if args.train is not None:
+            return plan_training(args)
         from vera.core.job.plan import GIB, Geometry, Planner, lines
 
         memory = None if args.memory is None else int(args.memory * GIB)

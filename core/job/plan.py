@@ -14,7 +14,7 @@ from vera.core.errors import InputError
 from vera.core.extras import missing, require
 from vera.core.model.codec import latent_frames
 from vera.core.model.config import PRESETS, TransformerConfig
-from vera.core.model.footprint import GIB, decoding_bytes, denoising_bytes, encoding_bytes, weight_bytes
+from vera.core.model.footprint import CONTEXT, FRAGMENTS, GIB, decoding_bytes, denoising_bytes, encoding_bytes, weight_bytes
 from vera.core.model.load import Limits, described
 from vera.core.model.quantise import quietly
 from vera.core.plate.fit import model_size
@@ -22,8 +22,6 @@ from vera.core.plate.fit import model_size
 LEAST_WINDOW = 9  # frames: in shorter ones there is little but overlap
 # Of these what comes first is taken first: first what changes nothing in the picture but rounding.
 WAYS = (("bf16", "none"), ("bf16", "parts"), ("bf16", "blocks"), ("int8", "parts"), ("int8", "blocks"))
-CONTEXT = GIB  # of the driver and the libraries; a guess, not measured
-FRAGMENTS = 1.05  # what the allocator holds for what is asked of it; a guess, not measured
 TEXT_WORK = GIB // 2  # of encoding one prompt
 
 

@@ -21,6 +21,8 @@ from vera.core.model.quantise import KINDS, is_quantised
 from vera.core.model.transformer import Transformer, kept_in_float32
 
 GIB = 2**30
+CONTEXT = GIB  # of the driver and the libraries; a guess, not measured
+FRAGMENTS = 1.05  # what the allocator holds for what is asked of it; a guess, not measured
 TEXT_TOKENS = 512
 
 

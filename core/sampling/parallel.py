@@ -80,7 +80,7 @@ class Regions:
         mine = run(blocks, hidden[:, :, region], texts, modulation, tuple(t[region] for t in rotary), attend)
         batch, layers, _, width = hidden.shape
         shapes = [(batch, layers, length, width) for length in lengths]
-        return torch.cat(Exchange.apply(self.group, shapes, *[mine] * self.ranks), dim=2)
+        return torch.cat(self.exchange(shapes, *[mine] * self.ranks), dim=2)
 
     def _attend(self, attend, lengths, query, key, value):
         """Query, key and value of this region, all heads (B, 3, l, H, K), -> what they attend to, the same."""
@@ -89,10 +89,14 @@ class Regions:
         heads = shares(all_heads, self.ranks)
         mine = heads[self.rank]
         shapes = [(three, batch, layers, n, mine, dim) for n in lengths]
-        whole = torch.cat(Exchange.apply(self.group, shapes, *packed.split(heads, dim=4)), dim=3)
+        whole = torch.cat(self.exchange(shapes, *packed.split(heads, dim=4)), dim=3)
         attended = attend(*whole.unbind(0))
         shapes = [(batch, layers, length, n, dim) for n in heads]
-        return torch.cat(Exchange.apply(self.group, shapes, *attended.split(lengths, dim=2)), dim=3)
+        return torch.cat(self.exchange(shapes, *attended.split(lengths, dim=2)), dim=3)
+
+    def exchange(self, shapes, *parts):
+        """Part i to rank i; returns what each rank gave to this one, of these shapes."""
+        return Exchange.apply(self.group, shapes, *parts)
 
     def _total(self, sums):
         dist.all_reduce(sums, group=self.group)

@@ -81,6 +81,27 @@ def read_rows(root: Path) -> tuple[list[Row], list[Broken]]:
     return rows, broken
 
 
+PUBLISHED = (832, 480)  # pixels of the public dataset's clips
+LOOKED_AT = 64  # rows whose headers tell how large a dataset's clips are
+
+
+def size_of_clips(root: Path, frames: int) -> tuple[int, int]:
+    """The largest (width, height) among the first rows of a dataset that have so many frames; PUBLISHED where none can
+    be read."""
+    try:
+        rows, _ = read_rows(root)
+    except InputError:
+        return PUBLISHED
+    sizes = []
+    for row in [row for row in rows if frames in row.frames and not row.test][:LOOKED_AT]:
+        try:
+            header = movie_header(row.files["source"])
+        except Exception:  # whatever a damaged file makes of the decoder: it is told of later
+            continue
+        sizes.append((header.width, header.height))
+    return max(sizes, key=lambda size: size[0] * size[1], default=PUBLISHED)
+
+
 def check_rows(rows: list[Row], workers: int = 8) -> list[Broken]:
     """The rows among these whose files are not there, or are not what they should be by their headers."""
     with ThreadPoolExecutor(workers) as pool:

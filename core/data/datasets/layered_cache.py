@@ -5,7 +5,9 @@ It is there whole or not at all, several processes may make it at once, and one 
 """
 
 import hashlib
+import json
 import os
+import time
 import uuid
 import zlib
 from pathlib import Path
@@ -21,7 +23,55 @@ from vera.core.errors import InputError
 from vera.core.model.load import fingerprint, load_model
 
 WAY = "1"  # of making latents out of layers; another way is another number
+CLOCK_TICK = 2 * 10**9  # nanoseconds; the coarsest clock of a common file system
 ENCODERS = ("vae", "text_encoder", "tokenizer")
+
+
+class Digests:
+    """SHA-256 of files' contents, remembered by path, size and time of change: a file is read again only when one of
+    these is another one. Kept in a file of JSON lines, to which several processes may add at once.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.known: dict[tuple, str] | None = None
+
+    def of(self, file: Path) -> str:
+        """Of a file's bytes, or of a folder's files by name. Raises OSError."""
+        stat = os.stat(file)
+        facts = (os.path.abspath(file), stat.st_size, stat.st_mtime_ns)
+        if self.known is None:
+            self.known = self._read()
+        if facts not in self.known:
+            with open(file, "rb") as opened:
+                self.known[facts] = hashlib.file_digest(opened, "sha256").hexdigest()
+            # A file that was changed just now may change again within its clock's tick, and not show it.
+            if time.time_ns() - stat.st_mtime_ns > CLOCK_TICK:
+                self._add(facts)
+        return self.known[facts]
+
+    def _read(self):
+        known = {}
+        try:
+            lines = self.path.read_bytes().split(b"\n")
+        except OSError:
+            return known
+        for line in lines:
+            try:
+                path, size, time_ns, digest = json.loads(line)
+                known[path, size, time_ns] = digest
+            except ValueError:  # the end of a line that another process was writing
+                continue
+        return known
+
+    def _add(self, facts):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps([*facts, self.known[facts]]).encode() + b"\n"
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(handle, line)  # in one call, so that lines of several processes do not mix
+        finally:
+            os.close(handle)
 
 
 class Cache:
@@ -29,14 +79,14 @@ class Cache:
 
     def __init__(self, folder: Path, encoders: str):
         self.folder, self.encoders = Path(folder), encoders
+        self.digests = Digests(self.folder / "digests.jsonl")
 
     def key_of_row(self, row: Row) -> str:
         """Raises Broken if a file of the row cannot be read."""
         parts = []
         for layer, file in row.files.items():
             try:
-                with open(file, "rb") as opened:
-                    parts += [layer, hashlib.file_digest(opened, "sha256").hexdigest()]
+                parts += [layer, self.digests.of(file)]
             except OSError as error:
                 raise Broken(row.name, file, f"cannot be read ({error.strerror})") from None
         return self._key("latents", WAY, *parts)
@@ -47,6 +97,10 @@ class Cache:
     def _key(self, kind, *parts):
         digest = hashlib.sha256("\n".join([self.encoders, *parts]).encode("utf-8", "surrogatepass")).hexdigest()
         return f"{kind}/{digest[:2]}/{digest}"
+
+    def holds(self, key: str) -> bool:
+        """Whether there is an entry; one that turns out damaged when it is drawn is made again then."""
+        return self._path(key).is_file()
 
     def get(self, key: str) -> torch.Tensor | None:
         """What was kept, or None where there is nothing, or nothing whole."""
@@ -96,7 +150,7 @@ class Encoders:
         if self.parts is None:
             model = load_model(str(self.root), "cpu")  # mapped, not read: the transformer costs nothing here
             model.codec.to(self.device)
-            model.text.encoder.to(self.device)
+            model.text.encoder.to(self.device, torch.bfloat16 if torch.device(self.device).type == "cuda" else None)
             self.parts = model.codec, model.text
         return self.parts
 
@@ -106,33 +160,42 @@ class Encoders:
 
 
 class Fetched(NamedTuple):
-    """What a row needs no encoder for: latents and states if they are kept, and else its layers as decoded."""
+    """What a row needs no encoder for: latents and states if they are kept, and else its layers as decoded.
+
+    kept: nothing is to be made, and nothing was read.
+    """
 
     row: Row
     key: str
-    latents: torch.Tensor | None
-    states: torch.Tensor | None
-    layers: dict | None
+    latents: torch.Tensor | None = None
+    states: torch.Tensor | None = None
+    layers: dict | None = None
+    kept: bool = False
 
 
 class Sample(NamedTuple):
-    """latents (4 or 5, C, t, h, w) fp16, in order of LAYERS; text states (N, D) of the instruction's own tokens."""
+    """latents (4 or 5, C, t, h, w) fp16, in order of LAYERS; text states (N, D) of the instruction's own tokens; the
+    row's name."""
 
     latents: torch.Tensor
     states: torch.Tensor
+    row: str
 
 
-def fetch(row: Row, cache: Cache) -> Fetched:
-    """For a worker process. Raises Broken."""
-    key = cache.key_of_row(row)
+def fetch(row: Row, cache: Cache, only_make: bool = False) -> Fetched:
+    """For a worker process. only_make: what is there is not read. Raises Broken."""
+    key, text = cache.key_of_row(row), cache.key_of_text(row.instruction)
+    if only_make and cache.holds(key) and cache.holds(text):
+        return Fetched(row, key, kept=True)
     latents = cache.get(key)
-    states = cache.get(cache.key_of_text(row.instruction))
-    return Fetched(row, key, latents, states, read_layers(row) if latents is None else None)
+    return Fetched(row, key, latents, cache.get(text), read_layers(row) if latents is None else None)
 
 
-def finish(fetched: Fetched, cache: Cache, encoders: Encoders) -> Sample:
-    """Encode what was not kept, and keep it. Raises Broken."""
+def finish(fetched: Fetched, cache: Cache, encoders: Encoders) -> Sample | None:
+    """Encode what was not kept, and keep it; None of what was only to be made and is there. Raises Broken."""
     row, latents, states = fetched.row, fetched.latents, fetched.states
+    if fetched.kept:
+        return None
     if latents is None:
         latents = encoders.latents(row, fetched.layers)
         cache.put(fetched.key, latents)
@@ -141,7 +204,7 @@ def finish(fetched: Fetched, cache: Cache, encoders: Encoders) -> Sample:
             states = text_states(row.instruction, cache, encoders)
         except InputError as error:  # longer than the encoder reads
             raise Broken(row.name, "", str(error)) from None
-    return Sample(latents, states)
+    return Sample(latents, states, row.name)
 
 
 def text_states(instruction: str, cache: Cache, encoders: Encoders) -> torch.Tensor:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from vera.core.data.datasets.layered import Broken, Row
 from vera.core.data.datasets.layered_cache import Cache, Encoders, fetch, finish
 from vera.core.errors import InputError
+from vera.core.training.undisturbed import ignore_stopping, starting_workers
 
 TRIES = 100
 
@@ -63,13 +64,13 @@ def split(rows: list[Row], held_out: int, root: Path) -> tuple[list[Row], list[R
 class Draws(Dataset):
     """By number of the draw: what a worker process can have ready of it, or what is wrong with its row."""
 
-    def __init__(self, order: Order, cache: Cache, broken: set[str]):
-        self.order, self.cache, self.broken = order, cache, frozenset(broken)
+    def __init__(self, order: Order, cache: Cache, broken: set[str], only_make: bool):
+        self.order, self.cache, self.broken, self.only_make = order, cache, frozenset(broken), only_make
 
     def __getitem__(self, draw):
         row = self.order.row(draw, self.broken)
         try:
-            return draw, fetch(row, self.cache)
+            return draw, fetch(row, self.cache, self.only_make)
         except Broken as fault:
             return draw, fault
 
@@ -87,12 +88,16 @@ class Straight(Order):
 class Source:
     """Draws on their way: read ahead by worker processes, encoded here where nothing is kept."""
 
-    def __init__(self, order: Order, cache: Cache, encoders: Encoders, broken: set[str], workers: int):
+    def __init__(
+        self, order: Order, cache: Cache, encoders: Encoders, broken: set[str], workers: int, only_make: bool = False
+    ):
+        """only_make: entries that are there are not read, and no Sample comes of them but None."""
         self.order, self.cache, self.encoders, self.broken, self.workers = order, cache, encoders, broken, workers
+        self.only_make = only_make
         self.faults = []  # found since somebody last looked
 
     def samples(self, draws):
-        """Yield a Sample for each of the draws; broken rows are replaced and noted."""
+        """Yield a Sample (or None, see only_make) for each of the draws; broken rows are replaced and noted."""
         for draw, got in self._loader(draws):
             while True:
                 row = self.order.row(draw, self.broken)
@@ -100,7 +105,7 @@ class Source:
                     if isinstance(got, Broken):
                         raise got
                     if got is None or got.row.name != row.name:
-                        got = fetch(row, self.cache)
+                        got = fetch(row, self.cache, self.only_make)
                     sample = finish(got, self.cache, self.encoders)
                 except Broken as fault:
                     if fault.row not in self.broken:
@@ -115,11 +120,15 @@ class Source:
 
     def _loader(self, draws):
         ahead = {"multiprocessing_context": "spawn", "prefetch_factor": 4} if self.workers else {}
-        draws_of = Draws(self.order, self.cache, self.broken)
-        return DataLoader(
-            draws_of, batch_size=None, sampler=draws, num_workers=self.workers, worker_init_fn=one_thread, **ahead
+        draws_of = Draws(self.order, self.cache, self.broken, self.only_make)
+        loader = DataLoader(
+            draws_of, batch_size=None, sampler=draws, num_workers=self.workers, worker_init_fn=begin_worker, **ahead
         )
+        with starting_workers():
+            return iter(loader)
 
 
-def one_thread(worker):
+def begin_worker(worker):
+    """One thread, and deaf to the signals that stop the run: they reach the whole process group."""
     torch.set_num_threads(1)
+    ignore_stopping()

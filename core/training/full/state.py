@@ -9,10 +9,13 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.tensor import DTensor
 
+from vera.core.errors import InputError
 from vera.core.model.tensors import TensorFiles
 from vera.core.model.transformer import kept_in_float32
+from vera.core.training.full.model import local
 
 KEPT = 2  # states; the one before the last is there if the last cannot be read
 
@@ -24,7 +27,9 @@ def saved_tensors(model, optimizer) -> dict[str, torch.Tensor]:
         state = optimizer.state[master]
         if not state:  # before the first step
             state |= {k: torch.zeros_like(master) for k in ("exp_avg", "exp_avg_sq")} | {"step": torch.zeros(())}
-        shares = {"weights": master.detach(), "average": model.average[name]}
+        shares = {"weights": master.detach()}
+        if model.average:
+            shares["average"] = model.average[name]
         shares |= {k: state[k] for k in ("exp_avg", "exp_avg_sq")}
         tensors |= {f"{kind}/{name}": model.as_cut(name, share) for kind, share in shares.items()}
         tensors[f"step/{name}"] = state["step"]
@@ -47,14 +52,47 @@ def save_state(folder: Path, step: int, model, optimizer) -> None:
     dist.barrier()
 
 
-def load_state(folder: Path, model, optimizer) -> int:
-    """Fill model and optimiser from the newest state, in place; its step, 0 where there is none."""
-    found = states(folder)
-    if not found:
-        return 0
-    tensors = saved_tensors(model, optimizer)
-    dcp.load(tensors, checkpoint_id=found[-1])
-    return int(found[-1].name.removeprefix("step-"))
+def load_state(folder: Path, model, optimizer, tell=lambda **values: None) -> int:
+    """Fill model and optimiser from the newest state that can be read, in place; its step, 0 where there is none.
+
+    tell(unreadable_state=..., reason=...) of each newer one that could not. Raises InputError where none can be read:
+    to begin again is not for a run to decide.
+    """
+    found, reason = states(folder), ""
+    for state in reversed(found):
+        tensors, reason = saved_tensors(model, optimizer), ""
+        try:
+            dcp.load(tensors, checkpoint_id=state)
+        except (Exception, CheckpointException) as error:  # whatever half a file makes of the reader; the same on every rank, or it says so
+            reason = why_unreadable(error)
+        if not everywhere(not reason):
+            reason = reason or "another rank cannot read its share"
+            tell(unreadable_state=str(state), reason=reason)
+            continue
+        for name, average in model.average.items():
+            average.copy_(local(tensors[f"average/{name}"]))  # where it is not the same memory
+        return int(state.name.removeprefix("step-"))
+    if found:
+        raise InputError(
+            f"{found[-1]}: no state of this run can be read ({reason}); give the configuration that made it,"
+            " restore one, or name another folder with --out to begin again"
+        )
+    return 0
+
+
+def why_unreadable(error: Exception) -> str:
+    """The first reason that torch.distributed.checkpoint gives, in a line."""
+    failures = getattr(error, "failures", None) or {0: (error, None)}
+    first = next(iter(failures.values()))[0]
+    lines = str(first).strip().splitlines() or [type(first).__name__]
+    return lines[-1][:200]
+
+
+def everywhere(here: bool) -> bool:
+    """Whether it is so on every rank."""
+    so = torch.tensor(int(here))
+    dist.all_reduce(so, dist.ReduceOp.MIN)
+    return bool(so)
 
 
 def states(folder: Path) -> list[Path]:
@@ -62,7 +100,7 @@ def states(folder: Path) -> list[Path]:
 
 
 def export(model, start: Path, target: Path, shard_bytes: int = 5 << 30) -> None:
-    """Write the average as a Vera directory (bf16, fp32 where it must be) with the other parts of `start`.
+    """Write the average, or the weights where none is kept, as a Vera directory (bf16, fp32 where it must be) with the other parts of `start`.
 
     Of a LoRA run the adapters are `lora.safetensors` in it, beside the weights they belong to. Every rank must call it:
     tensors are gathered one by one, the first rank writes. `target` must not be there.
@@ -74,9 +112,10 @@ def export(model, start: Path, target: Path, shard_bytes: int = 5 << 30) -> None
         (work / "transformer").mkdir()
         shutil.copy(start / "transformer/config.json", work / "transformer/config.json")
     files, shard, shards, adapters = TensorFiles(start / "transformer"), {}, 0, {}
-    for name in [*files.shapes, *(n for n in model.average if n not in files.shapes)]:
-        if name in model.average:
-            value = model.as_cut(name, model.average[name])
+    reached = model.average or {name: master.detach() for name, master in model.masters.items()}
+    for name in [*files.shapes, *(n for n in reached if n not in files.shapes)]:
+        if name in reached:
+            value = model.as_cut(name, reached[name])
             value = value.full_tensor() if isinstance(value, DTensor) else value
         else:  # as it was
             value = files.get(name)

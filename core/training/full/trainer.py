@@ -8,9 +8,11 @@ batch. FSDP2 cuts the weights over all of them. All chance of a row (noise, its 
 seed, the step and its place in the batch: a run is the same on any number of ranks, up to rounding, and resumes as such.
 """
 
+import json
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -21,17 +23,28 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch.distributed.device_mesh import init_device_mesh
 
-from vera.core.data.datasets.layered import check_rows, read_rows
+from vera.core.data.datasets.layered import check_rows, read_rows, size_of_clips
 from vera.core.data.datasets.layered_cache import Cache, Encoders, text_states
 from vera.core.errors import InputError
-from vera.core.model.config import BRANCHES
-from vera.core.sampling.parallel import BACKENDS, Regions
-from vera.core.training.full.model import FullModel, Recomputed
+from vera.core.model.config import BRANCHES, PRESETS
+from vera.core.model.footprint import GIB
+from vera.core.model.load import described
+from vera.core.sampling.parallel import BACKENDS, PATIENCE, Regions
+from vera.core.training.full.memory import Need, training_need, what_would_fit
+from vera.core.training.full.model import FullModel
 from vera.core.training.full.rows import Order, Source, Straight, split
-from vera.core.training.full.state import export, load_state, log, save_state, tensorboard
+from vera.core.training.full.state import export, load_state, log, save_state, states, tensorboard
 from vera.core.training.state import trapezoid
+from vera.core.training.talk import Talk
 
 TEXT_LENGTH = 512
+CHOICES = {
+    "ema_on": ("gpu", "host"), "base": ("fp32", "bf16", "int8"), "swap": (True, False), "bf16": (True, False),
+    "recompute": (True, False, "but attention"), "compile": (True, False),
+}  # fmt: skip
+
+# Steps in a row whose loss or gradient is not finite, after which a run ends: one is a bad row, so many are a bad run.
+MOST_SKIPPED = 5
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,10 @@ class Settings:
     run). frames: only rows of that many. batch: rows a step. weights: of the branches' losses, edit, alpha, composite.
     mask_drop, text_drop: how often mask and instruction are withheld. lora: {"rank", "alpha", "branches"}, or None
     for all weights. context: ranks that share a clip. held_out: rows kept for evaluation.
+    ema: decay of the weights' average, which is what is evaluated and exported; 0 keeps none. ema_on: "gpu" or "host",
+    whose memory holds it. base, of a LoRA run: the type of the weights that are not trained, "fp32", "bf16" or "int8".
+    swap, of a LoRA run: whether the blocks' frozen weights wait in the host's memory. recompute: true, false, or
+    "but attention", see Recomputed. compile: the blocks, by torch.compile.
     """
 
     train: str
@@ -58,13 +75,17 @@ class Settings:
     weight_decay: float = 0.01
     clip: float = 1.0
     ema: float = 0.999
+    ema_on: str = "gpu"
     shift: float = 3.0
     weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     mask_drop: float = 0.5
     text_drop: float = 0.1
     lora: dict | None = None
+    base: str = "bf16"
+    swap: bool = False
     bf16: bool = True
-    recompute: bool = True
+    recompute: bool | str = True
+    compile: bool = False
     context: int = 1
     workers: int = 4
     held_out: int = 32
@@ -91,6 +112,16 @@ class Settings:
                 if isinstance(value, bool) or not isinstance(value, kind) or value < least:
                     a_number = "a whole number" if kind is int else "a number"
                     raise InputError(f"{name!r}: {value!r} is not {a_number} from {least}")
+        for name, allowed in CHOICES.items():
+            value = getattr(settings, name)
+            if not any(value is a if isinstance(a, bool) else value == a for a in allowed):
+                raise InputError(f"{name!r}: {value!r} is not one of {', '.join(map(json.dumps, allowed))}")
+        if settings.swap and not settings.lora:
+            raise InputError("'swap': only weights that are not trained can wait in the host's memory; give 'lora' too")
+        if settings.swap and settings.base == "fp32" and settings.bf16:
+            raise InputError("'base': weights that wait in the host's memory are kept as they work; give \"bf16\" or \"int8\"")
+        if not settings.lora or (settings.base == "bf16" and not settings.bf16):
+            settings = replace(settings, base="fp32")  # nothing is frozen, or nothing works in bf16
         if len(settings.weights) != len(BRANCHES) or sum(settings.weights) <= 0:
             raise InputError(f"'weights': {settings.weights!r} are not three weights, of {', '.join(BRANCHES)}")
         return settings
@@ -114,20 +145,22 @@ def world():
         if "RANK" in os.environ:
             if device == "cuda":
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-            dist.init_process_group(BACKENDS[device])
+            dist.init_process_group(BACKENDS[device], timeout=PATIENCE)
         else:
             store = dist.FileStore(str(Path(meeting) / "store"), 1)
-            dist.init_process_group(BACKENDS[device], store=store, rank=0, world_size=1)
+            dist.init_process_group(BACKENDS[device], store=store, rank=0, world_size=1, timeout=PATIENCE)
         try:
             yield device
         finally:
             dist.destroy_process_group()
 
 
-def train(config: dict, folder: Path, stop, target: Path | None = None) -> None:
+def train(config: dict, folder: Path, stop: Callable[[], bool], target: Path | None = None) -> None:
     """Run until config['steps'] or until stop() says so on any rank; with a target, export what was reached instead.
 
-    In folder: step-NNNNNN (states), log.jsonl, tensorboard/. Raises InputError before any work for what is wrong.
+    stop() is asked after every clip: the step that it falls into is dropped, and done again when the run is resumed.
+    In folder: step-NNNNNN (states), log.jsonl, tensorboard/. Raises InputError before any work for what is wrong, and
+    where MOST_SKIPPED steps in a row had no finite loss.
     """
     settings = Settings.of(config)
     with world() as device:
@@ -136,90 +169,177 @@ def train(config: dict, folder: Path, stop, target: Path | None = None) -> None:
         if target is None:
             run.train(stop)
         else:
+            run.load()
             export(run.model, Path(settings.model), target)
 
 
+def refuse_too_large(settings: Settings, ranks: int, memory: int) -> None:
+    """Raises InputError, with what would fit, where training does not fit so many bytes on each of `ranks` GPUs."""
+    need = need_of(settings)
+    found = need(settings, ranks)
+    if found.peak > memory:
+        ways = list(what_would_fit(need, settings, ranks, memory))
+        fix = f"it would fit with {'; or '.join(ways)}" if ways else "see `vera plan --train` for other settings"
+        raise InputError(
+            f"{settings.model}: training it on {ranks} GPUs takes {found.peak / GIB:.0f} GiB of each, by a rehearsal;"
+            f" they have {memory / GIB:.0f}. {fix[0].upper()}{fix[1:]}"
+        )
+
+
+def need_of(settings: Settings) -> Callable[[Settings, int], Need]:
+    """What training takes of each GPU's memory, as a function of the settings and the number of ranks.
+
+    Clips are as large as the largest of the dataset's first rows, or of the published size where there are none yet.
+    """
+    from vera.core.job.plan import wans_parts  # it, and what it imports, for those alone who have no model yet
+
+    if settings.model in PRESETS:
+        config, (vae, encoder) = PRESETS[settings.model], wans_parts()
+    else:
+        config, _, vae, encoder = described(Path(settings.model))
+    size = size_of_clips(Path(settings.data), settings.frames)
+    return lambda given, ranks: training_need(config, given, ranks, size, (vae, encoder))
+
+
 class Run:
-    """One run: model, optimiser, rows, and where it stands."""
+    """One run: rows, and after `load` the model, its optimiser, and the step where they stand."""
 
     def __init__(self, settings: Settings, folder: Path, device: str):
         self.settings, self.folder, self.device = settings, folder, device
-        ranks = dist.get_world_size()
-        self.first = dist.get_rank() == 0
-        grid = init_device_mesh(device, (ranks // settings.context, settings.context), mesh_dim_names=("batch", "context"))
-        self.place, self.places = grid.get_local_rank("batch"), ranks // settings.context
-        self.context = grid.get_group("context")
-        self.leads = grid.get_local_rank("context") == 0
-
+        ranks, rank = dist.get_world_size(), dist.get_rank()
+        self.first = rank == 0
+        self.place, within = divmod(rank, settings.context)
+        self.places, self.leads = ranks // settings.context, within == 0
+        self.context = dist.new_subgroups(settings.context, timeout=PATIENCE)[0] if settings.context > 1 else None
+        self.step = int(found[-1].name.removeprefix("step-")) if (found := states(folder)) else 0
         self.encoders = Encoders(Path(settings.model), device)
         self.cache = Cache(Path(settings.cache or folder / "cache"), self.encoders.fingerprint)
-        self.model = FullModel(
-            Path(settings.model), init_device_mesh(device, (ranks,)), settings.bf16, settings.lora, settings.seed
-        )
+        if device == "cuda":
+            refuse_too_large(settings, ranks, torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
+        self.board = tensorboard(folder) if self.first else None
+        self.talk = Talk(silent=not self.first)
+
+    def load(self) -> None:
+        """Bring model and optimiser into memory, as the newest state has them."""
+        settings = self.settings
+        self.model = FullModel(Path(settings.model), init_device_mesh(self.device, (dist.get_world_size(),)), settings)
+        # Fused on a GPU: the other way holds a temporary copy of all it steps.
+        how = {"fused": True} if self.device == "cuda" else {"foreach": True}
         self.optimizer = torch.optim.AdamW(
             self.model.masters.values(), lr=settings.rate, betas=tuple(settings.betas),
-            weight_decay=settings.weight_decay, foreach=True,
+            weight_decay=settings.weight_decay, **how,
         )  # fmt: skip
-        self.step = load_state(folder, self.model, self.optimizer)
-        inner = Recomputed() if settings.recompute else None
+        self.step = load_state(self.folder, self.model, self.optimizer, self._tell_unreadable)
+        inner = self.model.blocks_runner(settings)
         self.blocks = Regions(self.context, inner) if settings.context > 1 else inner
-        self.board = tensorboard(folder) if self.first else None
 
-    def train(self, stop) -> None:
+    def train(self, stop: Callable[[], bool]) -> None:
         settings = self.settings
-        source, held = self._rows(stop)
+        rows = self.rows(stop)
+        if rows is None:
+            return
+        source, held = rows
+        self.load()
         mine = range(self.place, settings.batch, self.places)
-        coming, started = self._draws(source, mine), time.time()
+        coming, started, skipped = self._draws(source, mine), time.time(), 0
+        self.talk.say(f"training from step {self.step:,}; states, log.jsonl and tensorboard/ are in {self.folder}")
         while self.step < settings.steps:
             for group in self.optimizer.param_groups:
                 group["lr"] = trapezoid(self.step, settings.steps, settings.rate, settings.warmup, settings.decay)
-            sums = torch.zeros(len(BRANCHES) + 2, device=self.device)  # errors, new faults, whether to stop
+            errors, bad = torch.zeros(len(BRANCHES), device=self.device), []
             for at in mine:
-                errors = self._errors_of_draw(self._shared(next(coming) if self.leads else None), at)
-                self._loss(errors).div(len(mine)).backward()
-                sums[: len(BRANCHES)] += errors.detach() / settings.batch / settings.context
+                sample = self._shared(next(coming) if self.leads else None)
+                of_clip = self._errors_of_draw(sample, at)
+                self._loss(of_clip).div(len(mine)).backward()
+                errors += of_clip.detach() / settings.batch / settings.context
+                if not of_clip.detach().isfinite().all():
+                    bad.append(sample.row)
+                if self._anywhere(stop()):
+                    self._stop()
+                    return
             norm = self.model.take_gradients(settings.clip)
-            self.optimizer.step()
-            self.model.follow(self.step, settings.ema)
+            dist.all_reduce(errors)
+            if norm.isfinite() and errors.isfinite().all():
+                self.optimizer.step()
+                self.model.follow(self.step, settings.ema)
+                skipped = 0
+            else:
+                skipped += 1
+            self.model.forget_gradients()
             self.encoders.release()  # if an entry had to be made again
             self.step += 1
-
-            sums[-2:] = torch.tensor([len(source.faults), bool(stop())])
-            dist.all_reduce(sums)
-            *losses, faults, stopping = sums.tolist()
-            self._log(
-                losses=dict(zip(BRANCHES, losses)),
-                norm=norm.item(),
-                rate=self.optimizer.param_groups[0]["lr"],
-                seconds=round(time.time() - started, 1),
-            )
-            if faults:
+            if skipped:
+                self._skipped(skipped, bad)
+            else:
+                self._tell_step(errors, norm, started)
+            if self._anywhere(bool(source.faults)):
                 self._tell_faults(source)
             if held and self.step % settings.evaluate_every == 0:
                 self._log(held_out=dict(zip(BRANCHES, self._evaluate(held))))
-            if stopping or self.step % settings.save_every == 0 or self.step == settings.steps:
+            if self.step % settings.save_every == 0 or self.step == settings.steps:
                 save_state(self.folder, self.step, self.model, self.optimizer)
-            if stopping:
-                break
+
+    def _stop(self) -> None:
+        """Save where the run stands; what was done of a step is dropped, for its gradients are not kept."""
+        self.model.forget_gradients()
+        self.talk.say(f"stopping: saving step {self.step:,}; the same command goes on from there")
+        if self.step == 0 or not (self.folder / f"step-{self.step:06d}").exists():
+            save_state(self.folder, self.step, self.model, self.optimizer)
+
+    def _skipped(self, skipped: int, bad: list[str]) -> None:
+        """Tell of a step whose loss or gradient was not finite, and was not taken; end the run after several."""
+        told: list = [None] * dist.get_world_size()
+        dist.all_gather_object(told, bad)
+        names = sorted({name for rows in told for name in rows})
+        self._log(skipped=skipped, rows=names)
+        self.talk.say(f"step {self.step:,} skipped: its loss or gradient is not finite (rows {', '.join(names) or 'none alone'})")
+        if skipped >= MOST_SKIPPED:
+            save_state(self.folder, self.step, self.model, self.optimizer)  # as it was before the first of them
+            raise InputError(
+                f"{skipped} steps in a row, the last {self.step:,}, had a loss or gradient that is not finite; their rows:"
+                f" {', '.join(names) or 'none alone'}. Lower 'rate', or see `vera data check --pixels`; no such step was taken"
+            )
+
+    def _tell_step(self, errors, norm, started) -> None:
+        rate, losses = self.optimizer.param_groups[0]["lr"], dict(zip(BRANCHES, errors.tolist()))
+        self._log(losses=losses, norm=norm.item(), rate=rate, seconds=round(time.time() - started, 1))
+        self.talk.step(self.step, self.settings.steps, losses, rate, self.settings.batch)
+
+    def _tell_unreadable(self, **what) -> None:
+        self._log(**what)
+        self.talk.say(f"{what['unreadable_state']}: cannot be read ({what['reason']}); trying the one before")
+
+    @staticmethod
+    def _anywhere(so: bool) -> bool:
+        """Whether it is so on any rank; the CPUs ask each other, so that no GPU waits."""
+        flag = torch.tensor(int(so))
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag)
 
     def _draws(self, source, mine):
         """The samples of this group's places in the steps to come."""
         steps = range(self.step, self.settings.steps)
         return source.samples([step * self.settings.batch + at for step in steps for at in mine] if self.leads else [])
 
-    def _rows(self, stop=lambda: False):
-        """(source of the rows to train on, this group's held-out samples); all rows have been encoded by then,
-        unless stop() said so: what is left then is encoded when it is drawn."""
+    def rows(self, stop: Callable[[], bool] = lambda: False):
+        """(source of the rows to train on, this group's held-out samples), all rows encoded; None if stop() said so."""
         settings, root = self.settings, Path(self.settings.data)
         rows, broken = self._told_by_first(self._find_rows)
-        source = Source(Straight(rows), self.cache, self.encoders, broken, settings.workers)
+        self.talk.say(f"{root}: {len(rows):,} rows of {settings.frames} frames, {len(broken)} of them broken")
+        source = Source(Straight(rows), self.cache, self.encoders, broken, settings.workers, only_make=True)
         whole = [i for i, row in enumerate(rows) if row.name not in broken]
         share = whole[dist.get_rank() :: dist.get_world_size()]
+        stopped = False
         for number, _ in enumerate(source.samples(share), 1):
+            self.talk.progress("encoding", number, len(share), "rows")
             if number % 100 == 0:
                 self._log(encoded=number, of=len(share))
             if stop():
+                stopped = True
                 break
+        if self._anywhere(stopped):
+            self.talk.say("stopped while encoding; what was encoded is kept, the same command goes on from there")
+            return None
         self.nothing = text_states("", self.cache, self.encoders)
         self._tell_faults(source)
         trained, held = split(rows, settings.held_out, root)
@@ -228,7 +348,7 @@ class Run:
             raise InputError(f"{root}: leaves no row to train on; see `vera data check`, and 'held_out'")
         here = [held[i % len(held)] for i in range(self.place, -(-len(held) // self.places) * self.places, self.places)]
         samples = list(Source(Straight(here), self.cache, self.encoders, broken, 0).samples(range(len(here))))
-        least = torch.tensor(len(samples), device=self.device)  # one may have vanished on a rank just now
+        least = torch.tensor(len(samples))  # one may have vanished on a rank just now
         dist.all_reduce(least, dist.ReduceOp.MIN)
         samples = samples[: int(least)]
         self.encoders.release()

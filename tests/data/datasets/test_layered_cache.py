@@ -1,11 +1,14 @@
 """What is kept of a row is what its files and the encoders make of it, whole or made again."""
 
 import dataclasses
+import hashlib
+import os
 import shutil
 
 import pytest
 import torch
 
+from vera.core.data.datasets import layered_cache
 from vera.core.data.datasets.layered import Broken, read_rows
 from vera.core.data.datasets.layered_cache import Cache, Encoders, fetch, finish
 from vera.core.training.full.rows import Order, Source, Straight, split
@@ -46,7 +49,7 @@ def rows(place):
 
 
 def entries(cache):
-    return sorted(p for p in cache.folder.rglob("*") if p.is_file())
+    return sorted(p for p in cache.folder.rglob("*") if p.is_file() and p.name != "digests.jsonl")
 
 
 def test_made_once_then_read(rows, made, cache):
@@ -131,3 +134,27 @@ def test_worker_processes_bring_the_same(rows, made, cache, encoders):
     first, last = source.samples([0, 1, 2])
     assert [fault.row for fault in source.faults] == [broken.name] and torch.equal(first.latents, made.latents)
     assert torch.equal(last.latents, cache.get(cache.key_of_row(rows[2])))  # encoded here, from what a worker decoded
+
+
+def test_a_movie_is_read_again_only_when_it_has_changed(place, tmp_path, encoders, monkeypatch):
+    """Its name, size and time of change stand for its bytes, in this process and in the next."""
+    shutil.copytree(place / "data", tmp_path / "data")
+    row, read = read_rows(tmp_path / "data")[0][0], []
+    for file in row.files.values():
+        os.utime(file, ns=(10**18, 10**18))  # long ago
+    digest = hashlib.file_digest
+    monkeypatch.setattr(layered_cache.hashlib, "file_digest", lambda file, kind: read.append(file.name) or digest(file, kind))
+    key = Cache(tmp_path / "cache", "e").key_of_row(row)
+    assert len(read) == 5 and Cache(tmp_path / "cache", "e").key_of_row(row) == key and len(read) == 5
+    with open(tmp_path / "cache/digests.jsonl", "ab") as file:
+        file.write(b'["half a li')  # another process was writing when the power went
+    row.files["alpha"].write_bytes(row.files["edit"].read_bytes())
+    changed = Cache(tmp_path / "cache", "e").key_of_row(row)
+    assert changed != key and len(read) == 6
+    # It was changed just now, and might be again within its clock's tick: not remembered yet.
+    assert Cache(tmp_path / "cache", "e").key_of_row(row) == changed and len(read) == 7
+
+
+def test_what_is_there_is_not_read_when_it_is_only_to_be_made(rows, cache, monkeypatch):
+    monkeypatch.setattr(cache, "get", None)
+    assert fetch(rows[0], cache, only_make=True).kept and finish(fetch(rows[0], cache, True), cache, None) is None

@@ -1,20 +1,27 @@
 """A tiny Vera of Wan's geometry trained on rows in the public dataset's format."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
+from datetime import timedelta
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from vera.core.data.datasets.layered_cache import checksum
 from vera.core.errors import InputError
 from vera.core.model.load import load_model
 from vera.core.model.wan.checkpoint import NEW
 from vera.core.cli.train import main
+from vera.core.training.full.frozen import FrozenLinear
 from vera.core.training.full.trainer import Run, Settings, noise_level, train, world
 from vera.core.training.full.state import states
 from tests.data.datasets.layers import dataset
@@ -61,8 +68,8 @@ def state(folder):
 
 
 def stop_after(steps):
-    """Of the eight questions while rows are encoded, none is said yes to."""
-    asked = iter([False] * (8 + steps - 1) + [True])
+    """Said yes to in the middle of the next step: of two questions a step, after eight while rows are encoded."""
+    asked = iter([False] * (8 + 2 * steps) + [True])
     return lambda: next(asked)
 
 
@@ -108,7 +115,92 @@ def on_two_ranks(rank, place, meeting):
 @pytest.mark.parametrize("name", ["two-batch", "two-context", "stopped-for-two"])
 def test_two_ranks_are_one(two, name):
     assert (losses(two / name) - losses(two / "one")).abs().max() < 1e-5
-    assert alike(state(two / name), state(two / "one"), 1e-5)
+    # Where a gradient is nearly 0, Adam makes of its rounding a hundredth of a step (2e-3).
+    assert alike(state(two / name), state(two / "one"), 5e-5)
+
+
+def test_what_saves_memory_or_time_changes_rounding_at_most(place, one):
+    """The average in the host's memory, attention's results kept: the same run. No average: the same weights."""
+    for name, changes in {"host": {"ema_on": "host"}, "kept": {"recompute": "but attention"}, "plain": {"ema": 0}}.items():
+        assert (go(place, name, **changes) - losses(one)).abs().max() < 1e-6, name
+    assert alike(state(place / "host"), state(one), 1e-6)
+    without = state(place / "plain")
+    assert not any(k.startswith("average/") for k in without)
+    assert alike(without, {k: v for k, v in state(one).items() if not k.startswith("average/")}, 1e-6)
+    train(config(place, ema=0), place / "plain", lambda: False, place / "plain-exported")
+    exported = load_model(str(place / "plain-exported"), "cpu").transformer.state_dict()
+    name = "blocks.0.edit.ffn.net.2.weight"
+    torch.testing.assert_close(exported[name].float(), without[f"weights/{name}"], atol=1e-2, rtol=1e-2)
+
+
+@pytest.fixture
+def spoiled(place, tmp_path):
+    """The rows' latents, in a cache of their own, to put an infinity into."""
+    shutil.copytree(place / "cache", tmp_path / "cache")
+
+    def spoil(count):
+        for file in sorted((tmp_path / "cache/latents").rglob("*.safetensors"))[:count]:
+            values = load_file(file)["values"]
+            values[1, 0, 0, 0, 0] = torch.inf
+            save_file({"values": values}, file, {"crc32": checksum(values)})
+        return {"cache": str(tmp_path / "cache")}
+
+    return spoil
+
+
+def test_a_loss_that_is_not_finite_is_skipped_and_told(place, spoiled):
+    course = go(place, "spoiled", steps=8, **spoiled(1))
+    told = lines(place / "spoiled", "skipped")
+    assert len(told) == 2 and len(course) == 6 and course.isfinite().all()  # two epochs, each of which draws it once
+    assert [line["rows"] for line in told] == [told[0]["rows"]] * 2 and told[0]["rows"][0].startswith("train.jsonl:")
+    assert all(v.isfinite().all() for v in state(place / "spoiled").values())
+
+
+def test_a_run_of_nothing_but_such_losses_ends(place, spoiled):
+    with pytest.raises(InputError, match="5 steps in a row"):
+        go(place, "all-spoiled", steps=20, **spoiled(8))
+    assert all(v.isfinite().all() for v in state(place / "all-spoiled").values())
+
+
+def test_a_state_that_cannot_be_read_gives_way_to_the_one_before(place, one):
+    folder = place / "halved"
+    shutil.copytree(one, folder)
+    for file in (folder / "step-000004").glob("*.distcp"):
+        file.write_bytes(file.read_bytes()[:1000])
+    assert (go(place, "halved")[-2:] - losses(one)[-2:]).abs().max() < 1e-6
+    told = lines(folder, "unreadable_state")
+    assert len(told) == 1 and "step-000004" in told[0]["unreadable_state"] and told[0]["reason"]
+    assert alike(state(folder), state(one), 1e-6)
+    for file in folder.rglob(".metadata"):
+        file.write_bytes(b"")
+    with pytest.raises(InputError, match="no state of this run can be read"):
+        go(place, "halved", steps=6)
+
+
+def test_waiting_for_a_rank_is_no_failure():
+    with world():
+        group = dist.distributed_c10d._get_default_group()
+        assert group._get_backend(torch.device("cpu")).options._timeout >= timedelta(days=7)
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+def test_a_signal_to_the_whole_group_saves_and_ends_with_3(place):
+    """As a terminal's Ctrl-C, SLURM and torchrun send it; the workers that read ahead must not die of it first."""
+    (place / "signalled.json").write_text(json.dumps(config(place, steps=10**6, workers=2, save_every=10**6)))
+    command = [sys.executable, "-m", "vera.core.cli.train", str(place / "signalled.json"), "--out", str(place / "signalled")]
+    reached = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = reached[-1] if reached else 0
+        run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+        for line in run.stderr:  # the terminal is not silent: steps are told
+            if line.startswith("step ") and int(line.split()[1].replace(",", "")) > before:
+                break
+        os.killpg(run.pid, number)
+        said = run.stderr.read()
+        assert run.wait(120) == 3, said
+        reached.append(int(states(place / "signalled")[-1].name.removeprefix("step-")))
+        assert reached[-1] > before and f"saving step {reached[-1]:,}" in said
+    assert len(losses(place / "signalled")) == reached[-1]  # no step twice, none lost
 
 
 def test_learns_eight_clips(place):
@@ -129,7 +221,7 @@ def test_a_row_that_breaks_late_is_replaced_and_told(place):
 
     def lose():
         steps.append(1)
-        for clip in range(3) if len(steps) == 9 else ():  # asked for each of the eight rows, then for each step
+        for clip in range(3) if len(steps) == 9 else ():  # asked for each of the eight rows, then for each clip
             (place / f"losing/clip{clip}/alpha.mp4").unlink()
         return False
 
@@ -144,7 +236,8 @@ def test_a_row_that_breaks_late_is_replaced_and_told(place):
 def test_held_out_rows_are_measured_with_the_average_and_change_nothing(place, one):
     with world() as device:
         run = Run(Settings.of(config(place, held_out=3, ema=0.5)), place / "held", device)
-        source, held = run._rows()
+        source, held = run.rows()
+        run.load()
         names = [row.name for row in source.order.rows]
         assert len(names) == 5 and len(held) == 3 and run.counts == [1.0] * 3
         before = {k: v.clone() for k, v in run.model.masters.items()}
@@ -160,7 +253,9 @@ def test_held_out_rows_are_measured_with_the_average_and_change_nothing(place, o
 def test_a_mask_that_is_not_shown_is_no_mask(place):
     vera_directory(place / "spread", layers=1, spread=0.5)
     with world() as device, torch.no_grad():
-        model = Run(Settings.of(config(place, model=str(place / "spread"))), place / "mask", device).model
+        run = Run(Settings.of(config(place, model=str(place / "spread"))), place / "mask", device)
+        run.load()
+        model = run.model
         plain = load_model(str(place / "spread"), "cpu").transformer
         given = (torch.randn(1, 3, 4, 3, 4, 4), torch.tensor([500.0]), torch.randn(1, 6, 16), torch.randn(1, 4, 3, 4, 4))
         mask = torch.randn(1, 4, 3, 4, 4)
@@ -215,6 +310,30 @@ def test_lora_trains_adapters_and_what_is_new_alone(place):
         torch.testing.assert_close(given[name], value + change, atol=1e-6, rtol=1e-6)
 
 
+def test_frozen_weights_may_be_small_and_wait_elsewhere(place):
+    """A base of bf16 or of 8 bits, and blocks that are fetched when they work, learn what the fp32 base learns."""
+    lora = {"rank": 2, "alpha": 4, "branches": ["edit"]}
+    given = {"lora": lora, "rate": 0.01, "steps": 3}
+    wide = go(place, "lora-fp32", base="fp32", **given)
+    swapped = go(place, "lora-swapped", base="fp32", swap=True, **given)
+    assert (swapped - wide).abs().max() < 1e-6
+    assert alike(state(place / "lora-swapped"), state(place / "lora-fp32"), 1e-6)
+    for base, error in (("bf16", 0.02), ("int8", 0.02)):
+        for swap in (False, True):
+            course = go(place, f"lora-{base}-{swap}", base=base, swap=swap, bf16=True, **given)
+            assert 0 < (course / wide - 1).abs().max() < error, (base, swap)
+
+
+def test_frozen_weights_of_8_bits_are_those_weights_and_let_gradients_through():
+    torch.manual_seed(0)
+    linear, x = torch.nn.Linear(40, 24).double(), torch.randn(5, 40, dtype=torch.float64, requires_grad=True)
+    frozen = FrozenLinear(linear.weight, linear.bias)
+    wide = (frozen.weight * frozen.scale).double()
+    assert (wide - linear.weight).norm() / linear.weight.norm() < 0.01 and frozen.weight.dtype == torch.int8
+    torch.testing.assert_close(frozen(x), x @ wide.T + linear.bias)
+    torch.autograd.gradcheck(lambda x: frozen(x), x)
+
+
 def test_curves_where_tensorboard_is_installed(place, one):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     events = reader.EventAccumulator(str(one / "tensorboard")).Reload()
@@ -231,6 +350,9 @@ def test_curves_where_tensorboard_is_installed(place, one):
         ({"rate": -1}, "'rate': -1 is not a number from 0"),
         ({"weights": [1, 1]}, "not three weights"),
         ({"context": 2}, "1 ranks are not groups of 2"),
+        ({"ema_on": "disk"}, "'ema_on': 'disk' is not one of"),
+        ({"recompute": 1}, "'recompute': 1 is not one of"),
+        ({"swap": True}, "'swap': only weights that are not trained"),
         ({"batch": 0}, "0 rows cannot be shared"),
         ({"frames": 81}, "holds no train rows of 81 frames|none|leaves no row"),
         ({"held_out": 8}, "leaves no row to train on"),

@@ -1,0 +1,115 @@
+"""The rehearsal of training's memory against torch's own record, and what is refused by it."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vera.core.cli.plan import main
+from vera.core.errors import InputError
+from vera.core.model import transformer as model_file
+from vera.core.model.config import PRESETS, TransformerConfig
+from vera.core.model.footprint import GIB
+from vera.core.model.transformer import Transformer
+from vera.core.training.full import trainer
+from vera.core.training.full.memory import _relevant, training_need, working_bytes
+from vera.core.training.full.model import Recomputed, adapted
+from vera.core.training.full.trainer import Settings
+from tests.job.test_plan import allocated
+
+SMALL = TransformerConfig(dim=128, heads=4, layers=5, ffn_dim=512, text_dim=64, freq_dim=32)
+LORA = {"rank": 8, "alpha": 8, "branches": ["edit", "alpha", "composite"]}
+
+
+def settings(**changes):
+    return Settings.of({"train": "vera", "model": "m", "data": "d", "frames": 13, "bf16": False} | changes)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"recompute": False}, {"recompute": "but attention"}, {"lora": LORA, "base": "fp32"}],
+    ids=["recomputed", "kept", "attention kept", "lora"],
+)  # fmt: skip
+def test_a_clips_passes_take_what_their_rehearsal_says(changes, monkeypatch):
+    """The real model on the CPU, its attention fused as on a GPU, against the allocator's own record."""
+    given, size = settings(**changes), (256, 160)
+    counted = working_bytes(SMALL, _relevant(given), 1, given.frames, size)
+    monkeypatch.setenv("VERA_ATTENTION", "sdpa")
+    monkeypatch.setattr(model_file, "cross_attention", F.scaled_dot_product_attention)
+    torch.manual_seed(0)
+    model = adapted(Transformer(SMALL), given)
+    for p in model.parameters():
+        p.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None)) if p.requires_grad else None
+    blocks, shape = Recomputed(given.recompute), (16, 4, size[1] // 8, size[0] // 8)
+
+    def step():
+        noisy, noise = torch.zeros(1, 3, *shape), torch.zeros(1, 3, *shape)
+        source, mask, text = torch.zeros(1, *shape), torch.zeros(1, *shape), torch.zeros(1, 512, 64)
+        (model(noisy, torch.full((1,), 500.0), text, source, mask, cache=blocks) - noise).pow(2).mean().backward()
+
+    found = allocated(step)
+    assert 0.9 < counted / found < 1.1, (counted, found)
+
+
+@pytest.fixture(scope="module")
+def encoders():
+    with torch.device("meta"):
+        from diffusers import AutoencoderKLWan
+
+        return AutoencoderKLWan(base_dim=8, dim_mult=[1, 2, 2, 2], num_res_blocks=1), torch.nn.Linear(100, 100)
+
+
+def need(encoders, ranks=1, **changes):
+    return training_need(SMALL, settings(**changes), ranks, (256, 160), encoders)
+
+
+def test_states_are_counted_by_the_parameter(encoders):
+    """20 bytes each with its average on the GPU, 16 without; cut over ranks, but for what stays whole."""
+    count = sum(p.numel() for p in Transformer(SMALL).parameters())
+    whole = sum(p.numel() for name, p in Transformer(SMALL).named_parameters() if model_file.kept_in_float32(name))
+    assert need(encoders).states == 20 * count
+    assert need(encoders, ema=0).states == need(encoders, ema_on="host").states == 16 * count
+    assert need(encoders, ema_on="host").host == 4 * count
+    assert abs(need(encoders, ranks=4).states - 20 * ((count - whole) / 4 + whole)) < 100
+
+
+def test_frozen_weights_are_counted_by_their_type(encoders):
+    wide, half, eight, away = (
+        need(encoders, lora=LORA, bf16=True, **c) for c in ({"base": "fp32"}, {}, {"base": "int8"}, {"base": "int8", "swap": True})
+    )
+    assert 1.8 < wide.frozen / half.frozen < 2 and 1.7 < half.frozen / eight.frozen < 2
+    assert away.frozen < 0.3 * eight.frozen and away.host > 0.7 * eight.frozen
+    assert wide.states < 0.2 * need(encoders).states
+
+
+def test_ranks_that_share_a_clip_share_its_work(encoders):
+    assert need(encoders, ranks=4, context=4).work < 0.5 * need(encoders, ranks=4).work
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plan") / "c.json"
+    path.write_text(json.dumps({"train": "vera", "model": "none", "data": "none"}))
+    return path
+
+
+def test_what_does_not_fit_is_refused_before_work_with_what_would(monkeypatch, encoders):
+    monkeypatch.setattr(trainer, "need_of", lambda given: lambda s, ranks: need(encoders, ranks, ema_on=s.ema_on))
+    whole, less = need(encoders).peak, need(encoders, ema_on="host").peak
+    trainer.refuse_too_large(settings(), 1, whole)
+    with pytest.raises(InputError, match='"ema_on": "host"; or 2 such GPUs'):
+        trainer.refuse_too_large(settings(), 1, (whole + less) // 2)
+
+
+def test_the_published_configuration_fits_the_cards_that_the_docs_name(config_file, capsys, tmp_path):
+    """docs/training.md; by rehearsal, nothing of it measured on a GPU."""
+    def plan(memory, gpus=1, model="1.3b", **changes):
+        path = tmp_path / "given.json"
+        path.write_text(json.dumps(json.loads(config_file.read_text()) | changes))
+        return main(["--train", str(path), "--model", model, "--memory", str(memory), "--gpus", str(gpus)])
+
+    assert plan(131) == 0  # one card of 141 GB
+    assert plan(79) == 1 and "would fit: 2 such GPUs" in capsys.readouterr().out
+    assert plan(23.5, lora={"rank": 64, "alpha": 64, "branches": ["edit", "alpha", "composite"]}, swap=True) == 0
+    assert plan(79, 16, "14b", context=8) == 0
+    assert main(["--train", str(tmp_path / "gone.json")]) == 2
