@@ -1,0 +1,127 @@
+"""Prompts that people would type at mini, and what should happen: written before the code that reads them.
+
+An outcome is DONE (no word is said), WARNED (done, and every word that counted for nothing is named) or REFUSED (one
+line with the fix, before any work). `says`: what the line names. `read`: the words that the model is given, where they
+are not the prompt's own.
+
+`python -m tests.model.mini.prompts` writes the table into docs/prompts.md.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGE = Path(__file__).parents[3] / "docs/prompts.md"
+DONE, WARNED, REFUSED = "done", "warned", "refused"
+
+
+@dataclass(frozen=True)
+class Case:
+    prompt: str
+    outcome: str
+    says: tuple[str, ...] = ()
+    read: str | None = None
+
+
+KINDS: dict[str, list[Case]] = {
+    "Adding": [
+        Case("Add a red balloon on the left", DONE),
+        Case("add a large blue kite", DONE),
+        Case("Please put a small green ball in the middle.", DONE),
+        Case("Add falling snow", DONE),
+        Case("Insert a glowing paper lantern, floating up on the right", DONE),
+        Case("Add heavy rain.", DONE),
+        Case("ADD A RED BALLOON", DONE),
+        Case("a red balloon", DONE),
+        Case("snow", DONE),
+        Case("I want some fog, please", DONE, read="fog please"),
+        Case("Could you add a yellow star at the top?", DONE, read="add a yellow star at the top"),
+        Case("Generate a purple butterfly", DONE, read="create a purple butterfly"),
+        Case("Make it snow", DONE, read="add snow"),
+        Case("Add a shiny red ball, reflected in the water", DONE),
+        Case("Add a rocket behind the dancer", DONE),
+    ],
+    "Changing the background": [
+        Case("Change the background to a forest", DONE),
+        Case("Replace the background with the sea, keep the dancer.", DONE),
+        Case("Put a sunset behind the woman", DONE),
+        Case("Make the background a starry night", DONE),
+        Case("Turn the background into a desert", DONE, read="change the background to a desert"),
+        Case("Set the backdrop to snowy mountains", DONE, read="change the background to snowy mountains"),
+        Case("Put a city at night in the background", DONE, read="change the background to a city at night"),
+        Case("Change the background to the sea, don't touch the man", DONE, read="change the background to the sea keep the man"),
+        Case("Change the background", REFUSED, ("no background", "sunset")),
+        Case("Change the background to Paris", REFUSED, ("'paris'", "sunset")),
+        Case("Change the background to a tropical beach at sunset", REFUSED, ("'tropical'", "'beach'")),
+        Case("Change the background to a forest at sunset", REFUSED, ("forest", "sunset", "one")),
+        Case("Add mountains", REFUSED, ("Change the background to mountains",)),
+    ],
+    "Plurals, counts, inflections": [
+        Case("Add balloons", WARNED, ("one balloon",), read="add balloon"),
+        Case("Add 3 red balloons", WARNED, ("'3'", "one balloon"), read="add red balloon"),
+        Case("two kites", WARNED, ("'two'", "one kite"), read="kite"),
+        Case("Add a lot of butterflies", WARNED, ("'lot'", "one butterfly"), read="add a butterfly"),
+        Case("Add a balloon that floats up", DONE, read="add a balloon floating up"),
+        Case("It is raining heavily", DONE, read="rain heavy"),
+        Case("flying birds", WARNED, ("one bird",), read="flying bird"),
+        Case("Add a gray cube's reflection in the water", WARNED, ("'grey'",)),
+        Case("Add a red and white ball", WARNED, ("red and white", "one colour")),
+    ],
+    "Misspelt": [
+        Case("Add a red baloon", REFUSED, ("'baloon'", "did you mean 'balloon'")),
+        Case("Add a blu kite", REFUSED, ("'blu'", "did you mean 'blue'")),
+        Case("Add snw", REFUSED, ("'snw'", "did you mean 'snow'")),
+        Case("Add a red umbrela on the right", REFUSED, ("'umbrela'", "did you mean 'umbrella'")),
+        Case("Chnage the background to a desert", REFUSED, ("'chnage'", "did you mean 'change'")),
+        Case("Change the backgroud to a desert", REFUSED, ("'backgroud'", "did you mean 'background'")),
+    ],
+    "Other languages, and none": [
+        Case("左に赤い風船を追加", REFUSED, ("'左に赤い風船を追加'", "English")),
+        Case("Füge einen roten Ballon hinzu", REFUSED, ("'füge'", "did you mean 'balloon'")),
+        Case("Ajoute un ballon rouge à gauche", REFUSED, ("'ajoute'", "'à'")),
+        Case("Добавь красный шар слева", REFUSED, ("'добавь'", "English")),
+        Case("Añade nieve", REFUSED, ("'añade'", "English")),
+        Case("أضف بالون أحمر", REFUSED, ("English",)),
+        Case("...", REFUSED, ("no word",)),
+        Case("🎈", REFUSED, ("'🎈'",)),
+        Case("12345", REFUSED, ("'12345'",)),
+        Case("asdf qwer zxcv", REFUSED, ("'asdf', 'qwer', 'zxcv'",)),
+        Case("Add a flibbertigibbet on the zorp", REFUSED, ("'flibbertigibbet'", "balloon")),
+    ],
+    "Things that it does not know": [
+        Case("Add a zebra", REFUSED, ("'zebra'", "balloon")),
+        Case("Add a dragon flying over the city", REFUSED, ("'dragon'",)),
+        Case("Add a person walking on the right", REFUSED, ("'person'", "keep")),
+        Case("Add a dog on a red ball", REFUSED, ("'dog'",)),
+        Case("Add a red balloon next to the lamp post", WARNED, ("'next to the lamp post'",), read="add a red balloon"),
+        Case("Add a red ball under the umbrella", WARNED, ("'under the umbrella'",), read="add a red ball"),
+        Case("Add a balloon in the sky", WARNED, ("'in the sky'",), read="add a balloon"),
+        Case("Add a beautiful lantern", WARNED, ("'beautiful'",), read="add a lantern"),
+        Case("Add a #FF0000 balloon", WARNED, ("'#'", "'ff0000'"), read="add a balloon"),
+    ],
+    "Other acts": [
+        Case("Remove the rabbit", REFUSED, ("'remove'", "adds")),
+        Case("Get rid of the car in the background", REFUSED, ("'rid'",)),
+        Case("Delete the logo on the left", REFUSED, ("'delete'",)),
+        Case("Don't show the balloon", REFUSED, ("'don't'",)),
+        Case("The shot without the rabbit", REFUSED, ("'without'",)),
+        Case("Make the rabbit blue", REFUSED, ("'make'", "rabbit")),
+        Case("Change her dress to red", REFUSED, ("'change'",)),
+        Case("Replace the rabbit with a balloon", REFUSED, ("'replace'",)),
+        Case("Turn the sky purple", REFUSED, ("'turn'", "background")),
+        Case("Make it darker and more cinematic", REFUSED, ("'darker'",)),
+        Case("Relight the scene like a sunset", REFUSED, ("'relight'",)),
+        Case("Turn this into a cartoon", REFUSED, ("'turn'",)),
+        Case("Add a balloon in anime style", REFUSED, ("'style'",)),
+        Case("Blur the background", REFUSED, ("'blur'",)),
+        Case("Move the balloon to the left", REFUSED, ("'move'",)),
+        Case("Slow down the video", REFUSED, ("'slow down'",)),
+    ],
+    "Several edits in one prompt": [
+        Case("Add a red balloon on the left and a blue kite on the right", REFUSED, ("balloon", "kite", "one by one")),
+        Case("Add rain and fog", REFUSED, ("rain", "fog", "one by one")),
+        Case("Change the background to the sea and add a bird", REFUSED, ("bird", "one by one")),
+        Case("Add snow. Then add a lantern.", REFUSED, ("snow", "lantern", "one by one")),
+        Case("a star, a heart and a ring", REFUSED, ("star", "heart", "one by one")),
+    ],
+}
+CASES = [case for cases in KINDS.values() for case in cases]
