@@ -130,7 +130,7 @@ class Generate:
             frames_at_once=min(len(plate.frames), model.limits.max_frames),
             hash=ids.job,
             delivery=delivery,
-            warnings=(*model.text.check(recipe.prompt), *speed_notes),
+            warnings=(*model.text.check(recipe.prompt, recipe.anyway), *speed_notes),
             model=model,
             cuts=cuts,
             speed=speed,

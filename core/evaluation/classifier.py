@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from vera.core.data.engine import words
+from vera.core.model.mini import words
 from vera.core.data.engine.clips import SPAN, added_object, draw_object, make_clip
 from vera.core.data.engine.fields import extend_color, noise, plane
 from vera.core.data.engine.plates import camera_at_rest

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from vera.core.data.engine import clips
-from vera.core.data.engine import words
+from vera.core.model.mini import words
 from vera.core.evaluation.classifier import kind_of
 
 SURROUNDINGS = 0.2  # frame heights about what is solid; halos, shadows and reflections end within it

@@ -18,8 +18,8 @@ class WanText:
         self.tokenizer, self.encoder, self.max_length = tokenizer, encoder.eval(), max_length
         self.width = encoder.config.d_model
 
-    def check(self, prompt: str) -> list[str]:
-        """Warnings about a prompt: none, the vocabulary is open.
+    def check(self, prompt: str, anyway: bool = False) -> list[str]:
+        """Warnings about a prompt: none, the vocabulary is open, and so `anyway` changes nothing.
 
         Raises InputError for a prompt longer than max_length tokens: cut short, it would say something else.
         """

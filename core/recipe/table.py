@@ -174,6 +174,10 @@ class EditRecipe:
         metavar="FILE[:STRENGTH]", group=LARGE, path=PathKind.LORAS, check=parse_lora,
         backends=_OWN, left_out="has no weights to change", part=Part.GENERATION,
     ))
+    anyway: bool = field(default=False, metadata=row(
+        help="go on where the model does not know all that the prompt asks for; what it leaves out is named",
+        backends=_OWN, left_out="follows the edited video, not the prompt",
+    ))
     # fmt: on
 
     def __post_init__(self) -> None:

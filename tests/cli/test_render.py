@@ -124,14 +124,23 @@ def test_a_mask_changes_the_edit(tmp_path):
 
 def test_jsonl_progress_is_json_and_reaches_the_end(tmp_path, capsys):
     plate = shot(tmp_path / "in", [1, 2])
-    args = ["--plate", plate, "--out", str(tmp_path / "out"), "--prompt", "Add a zebra", "--steps", "2"]
+    args = ["--plate", plate, "--out", str(tmp_path / "out"), "--prompt", "Add a wooden ball", "--steps", "2"]
     assert render.main([*args, "--progress", "jsonl", "--device", "cpu"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert any(e["event"] == "warning" and "'zebra'" in e["text"] for e in lines)
+    assert any(e["event"] == "warning" and "'wooden'" in e["text"] for e in lines)
     for stage, total in (("read", 2), ("denoise", 2), ("deliver", 2)):
         seen = [(e["done"], e["total"]) for e in lines if e.get("stage") == stage]
         assert seen == [(i, total) for i in range(1, total + 1)]
     assert lines[-1]["event"] == "done"
+
+
+def test_what_the_model_does_not_know_goes_on_anyway_and_is_in_the_manifest(tmp_path):
+    plate, out = shot(tmp_path / "in", [1]), tmp_path / "out"
+    assert run("--plate", plate, "--out", str(out), prompt="Add a dog on a red ball") == 2
+    assert not out.exists()
+    assert run("--plate", plate, "--out", str(out), "--anyway", prompt="Add a dog on a red ball") == 0
+    warnings = json.loads((out / "manifest.json").read_text())["extra"]["warnings"]
+    assert any("'dog'" in text for text in warnings) and any("'on a red ball'" in text for text in warnings)
 
 
 def test_verbose_tells_what_was_chosen_and_why(tmp_path, capsys, monkeypatch):
@@ -139,7 +148,7 @@ def test_verbose_tells_what_was_chosen_and_why(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     plate = shot(tmp_path / "in", [1, 2])
     args = ["--plate", plate, "--out", str(tmp_path / "out"), "--prompt", "Add fog", "--steps", "1", "--progress", "none"]
-    assert render.main([*args, "--verbose", "--cache", "0.1", "--one-batch"]) == 0
+    assert render.main([*args, "--verbose", "--cache", "0.1", "--one-batch", "--guidance", "2"]) == 0
     said = capsys.readouterr().err
     for words in (
         "device: cpu (auto: torch finds no CUDA device)",
@@ -152,9 +161,11 @@ def test_verbose_tells_what_was_chosen_and_why(tmp_path, capsys, monkeypatch):
         "both passes in one batch (asked for)",
     ):
         assert words in said
-    assert render.main([*args, "--verbose", "--cache", "0.1", "--progress", "jsonl"]) == 0
-    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert any(e["event"] == "message" and "guidance: two passes" in e["text"] for e in events)
+    for guidance, words in (("2", "guidance: two passes"), ("1", "guidance: one pass")):
+        again = [*args, "--out", str(tmp_path / guidance), "--verbose", "--guidance", guidance, "--progress", "jsonl"]
+        assert render.main(again) == 0
+        events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert any(e["event"] == "message" and words in e["text"] for e in events)
 
 
 def test_a_saver_that_changes_the_picture_is_of_the_jobs_hash(tmp_path, monkeypatch):
@@ -294,6 +305,11 @@ def simple(name, expected, *args, prompt=True):
 simple("empty prompt", "prompt is empty", "--prompt", "", prompt=False)
 simple("blank prompt", "prompt is empty", "--prompt", " \t ", prompt=False)
 simple("no prompt", "prompt is missing", prompt=False)
+simple("prompt of another act", "mini cannot take things away ('remove')", "--prompt", "Remove the rabbit", prompt=False)
+simple("prompt of another act, anyway", "('remove')", "--prompt", "Remove the rabbit", "--anyway", prompt=False)
+simple("prompt in another script", "'左に赤い風船を追加'", "--prompt", "左に赤い風船を追加", prompt=False)
+simple("prompt of two edits", "ask one by one", "--prompt", "Add rain and fog", prompt=False)
+simple("prompt that is misspelt", "did you mean 'balloon'", "--prompt", "Add a red baloon", prompt=False)
 simple("range outside", "1-9", "--frames", "1-9")
 simple("range reversed", "2-1", "--frames", "2-1")
 simple("range of words", "'some'", "--frames", "some")

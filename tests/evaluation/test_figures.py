@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vera.core.data.engine import words
+from vera.core.model.mini import words
 from vera.core.data.engine.clips import make_clip
 from vera.core.evaluation import figures
 from vera.core.evaluation.classifier import NOTHING, SIZE, WEIGHTS, accuracy, kind_of, load_classifier, pictures

@@ -161,8 +161,8 @@ def shot(tmp_path):
 
 
 def test_a_shot_is_rendered_by_the_public_runner(tmp_path, shot):
-    prompt = 'Add a "red ball" $(touch pwned) {{Param.Seed}}\nopenjd_fail: no'
-    done = job_run("shot", shot | {"Prompt": prompt, "Device": "cpu", "Seed": 3}, tmp_path)
+    prompt = 'Add a "red ball" $(touch pwned) {{Param.Seed}}\nopenjd_fail: gotcha'
+    done = job_run("shot", shot | {"Prompt": prompt, "Device": "cpu", "Seed": 3, "Anyway": "true"}, tmp_path)
     assert done.returncode == 0, done.stdout
     manifest, recipe = (json.loads((tmp_path / f"out/{name}.json").read_text()) for name in ("manifest", "recipe"))
     assert [e["frame"] for e in manifest["frames"]] == [1001, 1002, 1003]

@@ -4,19 +4,19 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-
-from tests.plate.media import write_image, write_noise
-from tests.tiny import prepare, tiny_model
 from vera.core.recipe import EditRecipe
 from vera.core.recipe.field import Part
 from vera.core.recipe.table import FIELDS
+
+from tests.plate.media import write_image, write_noise
+from tests.tiny import prepare, tiny_model
 
 # Another value than the default's for each field whose content is not a file's.
 OTHER = {
     "prompt": "Add a ball", "frames": "1", "seed": 5, "steps": 7, "guidance": 3.0, "color_space": "ACEScg", "exposure": 1.0,
     "blend_space": "encoded", "layer_space": "ACEScg", "layer_mode": "relative", "region": "0,0,32,32", "cuts": "2",
     "keep": True, "layer_type": "float", "compression": "piz", "also": ("png",), "attention": "window", "cache": 0.1,
-    "compile": True, "one_batch": True, "weights": "int8", "offload": "parts",
+    "compile": True, "one_batch": True, "weights": "int8", "offload": "parts", "anyway": True,
 }  # fmt: skip
 FILES = ("plate", "mask", "out", "model", "lora")
 

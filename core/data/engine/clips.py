@@ -14,7 +14,7 @@ from vera.core.data.engine import effects
 from vera.core.data.engine import phrases
 from vera.core.data.engine import plates
 from vera.core.data.engine import shapes
-from vera.core.data.engine import words
+from vera.core.model.mini import words
 from vera.core.data.engine.fields import extend_color, plane, smoothstep
 
 OBJECTS = 0.7  # share of the clips that add one

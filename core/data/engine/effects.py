@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from vera.core.data.engine import words
+from vera.core.model.mini import words
 from vera.core.data.engine.fields import extend_color, noise, plane, smoothstep, tiling, view
 
 AMOUNTS = {"light": 0.6, "medium": 1.0, "heavy": 1.5}

@@ -2,30 +2,18 @@
 
 import re
 
-from vera.core.data.engine import words
+from vera.core.model.mini import words
 from vera.core.model.mini.tokenize import tokenize
-
-VERBS = ("Add", "Add", "Add", "Put", "Place", "Insert", "Create", "Show", "Draw")
-BACKGROUND_FORMS = (
-    "Change the background to {scene}. {shot} Keep the {keep} intact.",
-    "Change the background to {scene}. Keep the {keep} intact.",
-    "Replace the background with {scene}, keep the {keep}.",
-    "Put {scene} behind the {keep}.",
-    "Put the {keep} in front of {scene}.",
-    "Keep the {keep} and change the background to {scene}.",
-    "Make the background {scene}.",
-)
-
 
 def instruction(labels: dict, rng) -> str:
     """One phrasing of the edit that labels describe (see clips.py); rng is a random.Random."""
     if labels["edit"] == "background":
-        form, scene = rng.choice(BACKGROUND_FORMS), rng.choice(words.BACKGROUNDS[labels["background"]])
+        form, scene = rng.choice(words.BACKGROUND_FORMS), rng.choice(words.BACKGROUNDS[labels["background"]])
         return form.format(scene=scene, keep=rng.choice(words.SUBJECTS), shot=_shot(rng))
     if labels["edit"] == "effect":
-        return _finish(f"{rng.choice(VERBS)} {_effect(labels, rng)}", rng)
+        return _finish(f"{rng.choice(words.VERBS)} {_effect(labels, rng)}", rng)
     noun, motion, place, more = _object(labels, rng)
-    verb = rng.choice(VERBS)
+    verb = rng.choice(words.VERBS)
     order = rng.random()
     if place and order < 0.12:  # the place first
         text = _join(f"{place[0].upper()}{place[1:]},", verb.lower(), noun, motion, more)
@@ -58,7 +46,7 @@ def _object(labels, rng):
 
 
 def _effect(labels, rng):
-    amount = {"light": ("light", "a little"), "heavy": ("heavy", "thick", "dense")}.get(labels["amount"], ("",))
+    amount = words.AMOUNTS.get(labels["amount"], ("",))
     noun = rng.choice(words.EFFECTS[labels["effect"]])
     amount = rng.choice(amount)
     return noun if noun.startswith("a ") and amount else _join(amount, noun)
@@ -80,7 +68,7 @@ def _join(*parts):
 
 def vocabulary() -> list[str]:
     """Every word that an instruction of this world can hold, sorted."""
-    texts = [*words.COLORS, *words.SUBJECTS, *words.SHOTS, *words.ANGLES, *words.CAMERAS, *VERBS, *BACKGROUND_FORMS]
+    texts = [*words.COLORS, *words.SUBJECTS, *words.SHOTS, *words.ANGLES, *words.CAMERAS, *words.VERBS, *words.BACKGROUND_FORMS]
     texts += [*words.DEPTHS.values(), *words.REFLECTIONS, *words.PACES.values()]
     tables = (words.OBJECTS, words.MATERIALS, words.SIZES, words.PLACE_PHRASES, words.MOTIONS, words.EFFECTS, words.BACKGROUNDS)
     for table in tables:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vera.core.data.engine import words
+from vera.core.model.mini import words
 from vera.core.data.engine.clips import SPAN, LayeredClip, in_halves, loose_mask
 from vera.core.data.engine.fields import extend_color
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vera.core.data.engine import words
+from vera.core.model.mini import words
 from vera.core.data.engine.clips import make_clip
 
 HEIGHT, WIDTH, CAPTION, COLUMNS = 80, 144, 13, 6

@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 from vera.core.data.engine import phrases
-from vera.core.data.engine import words  # noqa: E402
+from vera.core.model.mini import words  # noqa: E402
 
 KINDS = ("ball", "cube", "ring", "mushroom", "apple", "balloon", "star", "heart")
 VIEW = 4.0  # height of what the camera sees where the object is, metres

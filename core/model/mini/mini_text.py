@@ -7,12 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vera.core.model.mini.tokenize import tokenize
 from vera.core.model.functional import zero_init
+from vera.core.model.mini.prompt.reader import MAX_WORDS, PromptReader
 from vera.core.model.transformer import sinusoids
 
-PAD, UNKNOWN = 0, 1
-MAX_WORDS = 32
+PAD = 0
 
 
 class MiniText(nn.Module):
@@ -22,28 +21,23 @@ class MiniText(nn.Module):
         super().__init__()
         self.words = list(words)
         self.index = {w: i + 2 for i, w in enumerate(self.words)}
-        self.embedding = nn.Embedding(len(self.words) + 2, dim)
+        self.reader = PromptReader(self.words)
+        self.embedding = nn.Embedding(len(self.words) + 2, dim)  # number 1 was for unknown words, and is used by none
         # "Drifting left" and "on the left": what a word means hangs on the one before it.
         self.neighbours = zero_init(nn.Conv1d(dim, dim, 3, padding=1))
         self.layers = nn.ModuleList(TextLayer(dim, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
 
-    def unknown_words(self, prompt: str) -> list[str]:
-        """Words that this model never saw, in the prompt's order, each once."""
-        return list(dict.fromkeys(w for w in tokenize(prompt) if w not in self.index))
+    def check(self, prompt: str, anyway: bool = False) -> list[str]:
+        """Warnings about a prompt: every word that counts for nothing is named.
 
-    def check(self, prompt: str) -> list[str]:
-        """Warnings about a prompt: words outside the vocabulary, words past the limit."""
-        notes, unknown = [], self.unknown_words(prompt)
-        if unknown:
-            notes.append(f"mini does not know {', '.join(repr(w) for w in unknown)} and leaves it out")
-        count = len(tokenize(prompt))
-        if count > MAX_WORDS:
-            notes.append(f"mini reads the first {MAX_WORDS} of the prompt's {count} words")
-        return notes
+        Raises InputError for what this model cannot do, and for what it does not know unless anyway.
+        """
+        return self.reader.read(prompt).check(anyway)
 
     def ids(self, prompts: list[str]) -> torch.Tensor:
-        rows = [[self.index.get(w, UNKNOWN) for w in tokenize(p)][:MAX_WORDS] for p in prompts]
+        """(B, MAX_WORDS) numbers of words, PAD past each prompt's end; only words that the model knows have one."""
+        rows = [[self.index[w] for w in self.reader.read(p).words] for p in prompts]
         return torch.tensor([r + [PAD] * (MAX_WORDS - len(r)) for r in rows], device=self.embedding.weight.device)
 
     def encode(self, prompts: list[str]) -> torch.Tensor:

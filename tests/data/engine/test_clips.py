@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vera.core.data.engine import phrases
-from vera.core.data.engine import words
+from vera.core.model.mini import words
 from vera.core.data.engine.clips import draw_labels, make_clip
 from vera.core.data.engine.fields import extend_color
 from vera.core.data.engine.shapes import SHAPES, polygon

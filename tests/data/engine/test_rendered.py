@@ -2,7 +2,7 @@
 
 import pytest
 
-from vera.core.data.engine import words
+from vera.core.model.mini import words
 from vera.core.data.engine.rendered import folders, read_clip
 from vera.core.evaluation.figures import centres, nearest_color
 

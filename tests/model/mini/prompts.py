@@ -10,6 +10,11 @@ are not the prompt's own.
 from dataclasses import dataclass
 from pathlib import Path
 
+from vera.core.data.engine.phrases import vocabulary
+from vera.core.errors import InputError
+from vera.core.model.mini import words as world
+from vera.core.model.mini.prompt.reader import PromptReader
+
 PAGE = Path(__file__).parents[3] / "docs/prompts.md"
 DONE, WARNED, REFUSED = "done", "warned", "refused"
 
@@ -48,7 +53,11 @@ KINDS: dict[str, list[Case]] = {
         Case("Turn the background into a desert", DONE, read="change the background to a desert"),
         Case("Set the backdrop to snowy mountains", DONE, read="change the background to snowy mountains"),
         Case("Put a city at night in the background", DONE, read="change the background to a city at night"),
-        Case("Change the background to the sea, don't touch the man", DONE, read="change the background to the sea keep the man"),
+        Case(
+            "Change the background to the sea, don't touch the man",
+            DONE,
+            read="change the background to the sea keep the man",
+        ),
         Case("Change the background", REFUSED, ("no background", "sunset")),
         Case("Change the background to Paris", REFUSED, ("'paris'", "sunset")),
         Case("Change the background to a tropical beach at sunset", REFUSED, ("'tropical'", "'beach'")),
@@ -63,8 +72,8 @@ KINDS: dict[str, list[Case]] = {
         Case("Add a balloon that floats up", DONE, read="add a balloon floating up"),
         Case("It is raining heavily", DONE, read="rain heavy"),
         Case("flying birds", WARNED, ("one bird",), read="flying bird"),
-        Case("Add a gray cube's reflection in the water", WARNED, ("'grey'",)),
-        Case("Add a red and white ball", WARNED, ("red and white", "one colour")),
+        Case("Add a gray cube", WARNED, ("'gray'",), read="add a cube"),
+        Case("Add a red and white ball", WARNED, ("red and white", "one colour"), read="add a red ball"),
     ],
     "Misspelt": [
         Case("Add a red baloon", REFUSED, ("'baloon'", "did you mean 'balloon'")),
@@ -96,6 +105,9 @@ KINDS: dict[str, list[Case]] = {
         Case("Add a red ball under the umbrella", WARNED, ("'under the umbrella'",), read="add a red ball"),
         Case("Add a balloon in the sky", WARNED, ("'in the sky'",), read="add a balloon"),
         Case("Add a beautiful lantern", WARNED, ("'beautiful'",), read="add a lantern"),
+        Case("Add red snow", WARNED, ("'red'",), read="add snow"),
+        Case("Add rain on the left", WARNED, ("'on the left'",), read="add rain"),
+        Case("Add a dog and a balloon", REFUSED, ("'dog'",)),
         Case("Add a #FF0000 balloon", WARNED, ("'#'", "'ff0000'"), read="add a balloon"),
     ],
     "Other acts": [
@@ -104,14 +116,14 @@ KINDS: dict[str, list[Case]] = {
         Case("Delete the logo on the left", REFUSED, ("'delete'",)),
         Case("Don't show the balloon", REFUSED, ("'don't'",)),
         Case("The shot without the rabbit", REFUSED, ("'without'",)),
-        Case("Make the rabbit blue", REFUSED, ("'make'", "rabbit")),
+        Case("Make the rabbit blue", REFUSED, ("'make'", "'the rabbit blue'")),
         Case("Change her dress to red", REFUSED, ("'change'",)),
         Case("Replace the rabbit with a balloon", REFUSED, ("'replace'",)),
         Case("Turn the sky purple", REFUSED, ("'turn'", "background")),
-        Case("Make it darker and more cinematic", REFUSED, ("'darker'",)),
+        Case("Make it darker and more cinematic", REFUSED, ("darker",)),
         Case("Relight the scene like a sunset", REFUSED, ("'relight'",)),
         Case("Turn this into a cartoon", REFUSED, ("'turn'",)),
-        Case("Add a balloon in anime style", REFUSED, ("'style'",)),
+        Case("Add a balloon in anime style", REFUSED, ("'anime'",)),
         Case("Blur the background", REFUSED, ("'blur'",)),
         Case("Move the balloon to the left", REFUSED, ("'move'",)),
         Case("Slow down the video", REFUSED, ("'slow down'",)),
@@ -125,3 +137,42 @@ KINDS: dict[str, list[Case]] = {
     ],
 }
 CASES = [case for cases in KINDS.values() for case in cases]
+BEGIN = "<!-- made by `python -m tests.model.mini.prompts`: edit tests/model/mini/prompts.py instead -->"
+END = "<!-- end of what is made -->"
+
+
+def said_of(prompt: str, reader: PromptReader) -> tuple[str, str]:
+    """(outcome, what is said) of a prompt."""
+    try:
+        notes = reader.read(prompt).check(anyway=False)
+    except InputError as error:
+        return REFUSED, str(error)
+    return (WARNED, "; ".join(notes)) if notes else (DONE, "")
+
+
+def tables(reader: PromptReader) -> str:
+    """What happens to every prompt of the list, as Markdown."""
+    lines = [BEGIN]
+    for kind, cases in KINDS.items():
+        lines += ["", f"## {kind}", "", "| prompt | outcome | what is said |", "|---|---|---|"]
+        for case in cases:
+            outcome, said = said_of(case.prompt, reader)
+            lines.append(f"| {case.prompt} | {outcome} | {_shortened(said)} |")
+    return "\n".join([*lines, "", END])
+
+
+def with_tables(page: str, reader: PromptReader) -> str:
+    """The page with its tables as they are now."""
+    before, rest = page.split(BEGIN)
+    return before + tables(reader) + rest.split(END)[1]
+
+
+def _shortened(said: str) -> str:
+    """Without the long lists, which the page has once."""
+    for names in (", ".join([*world.OBJECTS, *world.EFFECTS]), ", ".join(world.BACKGROUNDS)):
+        said = said.replace(names, "...")
+    return said.removeprefix("prompt: ").removesuffix("; --anyway goes on without it")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), PromptReader(vocabulary())), encoding="utf-8")

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vera.core.data.engine.words import HALVES
+from vera.core.model.mini.words import HALVES
 from vera.core.model.mini.camera import Camera, follow, seen
 from vera.core.model.functional import halves
 from vera.core.sampling.denoise import is_still

@@ -121,3 +121,15 @@ SUBJECTS = ("person", "dancer", "man", "woman", "subject", "figure", "animal", "
 SHOTS = ("Medium shot", "Wide shot", "Close-up", "Full shot")
 ANGLES = ("eye-level", "low angle", "high angle")
 CAMERAS = ("static camera", "sharp focus", "shallow focus", "slow pan")
+
+VERBS = ("Add", "Add", "Add", "Put", "Place", "Insert", "Create", "Show", "Draw")  # as often as they are drawn
+AMOUNTS = {"light": ("light", "a little"), "heavy": ("heavy", "thick", "dense")}  # of effects
+BACKGROUND_FORMS = (
+    "Change the background to {scene}. {shot} Keep the {keep} intact.",
+    "Change the background to {scene}. Keep the {keep} intact.",
+    "Replace the background with {scene}, keep the {keep}.",
+    "Put {scene} behind the {keep}.",
+    "Put the {keep} in front of {scene}.",
+    "Keep the {keep} and change the background to {scene}.",
+    "Make the background {scene}.",
+)

@@ -1,0 +1,115 @@
+"""Phrases of the model's world among a prompt's tokens: things, places, motions."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from vera.core.model.mini import words as world
+from vera.core.model.mini.prompt import senses
+from vera.core.model.mini.prompt.tokens import Token, singular
+from vera.core.model.mini.tokenize import tokenize
+
+TARGETS = ("object", "effect", "scene")  # kinds of phrases that can be asked for
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """kind: object, effect, scene, place, motion, depth, reflection or shot. name: of the world's tables. words: those
+    of the model, where they are not the prompt's own."""
+
+    kind: str
+    name: str
+    words: tuple[str, ...] | None = None
+
+
+@dataclass(eq=False)
+class Span:
+    """Tokens [start, end) that are a phrase. preposition: the token that makes it a place or a part of another thing,
+    None where it is asked for itself."""
+
+    phrase: Phrase
+    start: int
+    end: int
+    plural: bool = False
+    preposition: int | None = None
+
+
+Phrases = dict[tuple[str, ...], Phrase]
+
+
+def phrases_of(vocabulary: frozenset[str]) -> Phrases:
+    """The phrases that a model of these words can be given."""
+    return {words: found for words, found in _all_phrases() if vocabulary.issuperset(found.words or words)}
+
+
+def find_spans(tokens: list[Token], phrases: Phrases) -> list[Span]:
+    """The longest phrases from left to right, things in the plural too; tokens get their span."""
+    spans: list[Span] = []
+    longest = max(map(len, phrases), default=0)
+    i = 0
+    while i < len(tokens):
+        span = next(filter(None, (_span(tokens, i, length, phrases) for length in range(longest, 0, -1))), None)
+        if span:
+            for token in tokens[i : span.end]:
+                token.span = span
+            span.preposition = preposition_before(tokens, i)
+            spans.append(span)
+        i = span.end if span else i + 1
+    return spans
+
+
+def preposition_before(tokens: list[Token], i: int) -> int | None:
+    """The preposition that makes what begins at token i a place or a part of another thing."""
+    for k in range(i - 1, -1, -1):
+        token = tokens[k]
+        if token.span is not None:
+            if token.span.phrase.kind in TARGETS:
+                return token.span.preposition
+        elif token.parts or token.is_verb:
+            return None
+        elif token.is_preposition:
+            while k and tokens[k - 1].is_preposition:
+                k -= 1
+            return k
+    return None
+
+
+def _span(tokens: list[Token], start: int, length: int, phrases: Phrases) -> Span | None:
+    part = tokens[start : start + length]
+    if len(part) < length or any(token.base is None for token in part):
+        return None
+    words = tuple(str(token.base) for token in part)
+    one = (*words[:-1], singular(words[-1]))
+    found = phrases.get(words)
+    of_one = phrases.get(one)
+    if found is None and of_one and of_one.kind == "object":  # a word of the vocabulary that is a plural: stars
+        part[-1].base = one[-1]
+        return Span(of_one, start, start + length, plural=True)
+    if found is None:
+        return None
+    plural = found.kind == "object" and part[-1].raw != words[-1] and singular(part[-1].raw) == words[-1]
+    return Span(found, start, start + length, plural or part[-1].raw in senses.RESPELLED and found.kind == "object")
+
+
+def _all_phrases() -> Iterator[tuple[tuple[str, ...], Phrase]]:
+    """All that a prompt can name, without a leading article."""
+    for noun, name in senses.SCENE_NOUNS.items():
+        yield (noun,), Phrase("scene", name)
+    for short, place in senses.PLACES.items():
+        yield tuple(short.split()), Phrase("place", place, tuple(place.split()))
+    depths = {name: [form.format(subject=s) for s in world.SUBJECTS] for name, form in world.DEPTHS.items()}
+    tables: dict[str, dict[str, Iterable[str]]] = {
+        "object": dict(world.OBJECTS),
+        "effect": dict(world.EFFECTS),
+        "scene": dict(world.BACKGROUNDS),
+        "place": dict(world.PLACE_PHRASES),
+        "motion": dict(world.MOTIONS),
+        "depth": dict(depths),
+        "reflection": {"reflection": world.REFLECTIONS},
+        "shot": {"shot": (*world.SHOTS, *world.ANGLES, *world.CAMERAS)},
+    }
+    for kind, table in tables.items():
+        for name, ways in table.items():
+            for words in map(tokenize, ways):
+                words = words[1:] if words and words[0] in senses.ARTICLES else words
+                if words:
+                    yield tuple(words), Phrase(kind, name)

@@ -1,0 +1,61 @@
+"""How mini reads a prompt: every token of it is read, or named; what mini cannot do is refused. Without torch.
+
+    text -> tokens -> phrases of the model's world -> parsed -> refusals
+                                                             -> given: words for the model, and notes
+
+One prompt asks for one edit: an object, an effect, or another background. A prompt in the training's own forms is given
+to the model as it is, word by word.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from vera.core.errors import InputError
+from vera.core.model.mini.prompt.given import Given
+from vera.core.model.mini.prompt.parsed import Parsed
+from vera.core.model.mini.prompt.phrases import phrases_of
+from vera.core.model.mini.prompt.refusals import impossible, not_known
+
+MAX_WORDS = 32  # that the model reads
+
+
+@dataclass(frozen=True)
+class Reading:
+    """words: for the model. notes: what was left out, a line each. impossible: why it cannot be done; not_known: what is
+    missing, where the user may go on anyway; each one line, or None."""
+
+    words: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    impossible: str | None = None
+    not_known: str | None = None
+
+    def check(self, anyway: bool) -> list[str]:
+        """The notes. Raises InputError; with anyway, what is only not known is a note."""
+        if self.impossible:
+            raise InputError(f"prompt: {self.impossible}")
+        if self.not_known and not (anyway and self.words):
+            more = "; --anyway goes on without it" if self.words else ""
+            raise InputError(f"prompt: {self.not_known}{more}")
+        return [*self.notes, *([self.not_known] if self.not_known else [])]
+
+
+class PromptReader:
+    """Reads prompts for a model of these words."""
+
+    def __init__(self, vocabulary: Iterable[str]):
+        self.vocabulary = frozenset(vocabulary)
+        self.phrases = phrases_of(self.vocabulary)
+
+    def read(self, prompt: str) -> Reading:
+        """The prompt's reading; raises nothing."""
+        parsed = Parsed(prompt, self.vocabulary, self.phrases)
+        refusal = impossible(parsed)
+        if refusal:
+            return Reading(impossible=refusal)
+        missing = not_known(parsed)
+        if not any(token.says_something for token in parsed.words):
+            return Reading(not_known=missing)
+        given = Given(parsed)
+        if len(given.words) > MAX_WORDS:
+            missing = missing or f"mini reads {MAX_WORDS} words, these are {len(given.words)}; shorten it"
+        return Reading(given.words[:MAX_WORDS], given.notes, None, missing)

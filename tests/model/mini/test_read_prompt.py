@@ -1,0 +1,151 @@
+"""Prompts are read whole: every word counts, is named, or the prompt is refused."""
+
+import random
+
+import pytest
+from vera.core.data.engine import phrases
+from vera.core.data.engine.clips import draw_labels
+from vera.core.errors import InputError
+from vera.core.model.mini.mini_text import MiniText
+from vera.core.model.mini.prompt import senses
+from vera.core.model.mini.prompt.reader import PromptReader
+from vera.core.model.mini.tokenize import tokenize
+
+from tests.model.mini.prompts import CASES, DONE, KINDS, PAGE, REFUSED, said_of, with_tables
+
+MAX_LINE = 400  # characters of one line to the user
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return PromptReader(phrases.vocabulary())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.prompt)
+def test_a_prompt_of_the_list_has_the_outcome_that_it_should(reader, case):
+    outcome, said = said_of(case.prompt, reader)
+    assert outcome == case.outcome, said
+    assert all(words in said for words in case.says), said
+    if outcome != REFUSED and (case.read or outcome == DONE):
+        assert " ".join(reader.read(case.prompt).words) == (case.read or " ".join(tokenize(case.prompt)))
+
+
+def test_the_list_holds_sixty_prompts_and_six_of_each_kind():
+    assert len(CASES) >= 60 and len({case.prompt for case in CASES}) == len(CASES)
+    assert all(len(cases) >= 5 for cases in KINDS.values())
+
+
+def test_instructions_of_the_training_pass_as_they_are(reader):
+    rng = random.Random(7)
+    for _ in range(800):
+        prompt = phrases.instruction(draw_labels(rng), rng)
+        reading = reader.read(prompt)
+        assert reading.words == tokenize(prompt) and reading.check(anyway=False) == [], prompt
+
+
+def test_the_models_numbers_of_a_trained_instruction_are_those_of_its_words():
+    text = MiniText(phrases.vocabulary(), 8, heads=2)
+    prompt = "Put a small glossy red ball drifting left at the bottom, reflected in the water. Wide shot."
+    numbers = [text.index[word] for word in tokenize(prompt)]
+    assert text.ids([prompt])[0].tolist() == numbers + [0] * (32 - len(numbers))
+
+
+def test_a_word_that_is_left_out_has_no_number():
+    text = MiniText(phrases.vocabulary(), 8, heads=2)
+    assert text.ids(["Add a beautiful lantern"]).tolist() == text.ids(["Add a lantern"]).tolist()
+
+
+SCRIPTS = (
+    "zebra",
+    "baloon",
+    "ズーム",
+    "шар",
+    "फूल",
+    "بالون",
+    "é",
+    "٣",
+    "17",
+    "½",
+    "#",
+    "%",
+    "🎈",
+    "ff00",
+    "naïve",
+    "left",
+    "water",
+    "sky",
+)
+
+
+def test_every_token_of_any_script_is_read_or_named(reader):
+    """Strange words among known ones: none is left out without a word."""
+    rng = random.Random(3)
+    for _ in range(400):
+        strange = rng.sample(SCRIPTS, rng.randint(1, 3))
+        words = ["add", "a", "red", "ball"]
+        for word in strange:
+            words.insert(rng.randint(1, len(words)), word)
+        prompt = " ".join(words)
+        reading = reader.read(prompt)
+        said = " ".join([*reading.notes, reading.impossible or "", reading.not_known or ""])
+        if reading.impossible or reading.not_known:
+            continue
+        for word in strange:
+            assert word in said or word in reading.words, (prompt, said)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["Add a dog on a red ball", "Add a red baloon", "Change the background to a forest at sunset"]
+)
+def test_what_is_only_not_known_goes_on_anyway_with_a_warning(reader, prompt):
+    with pytest.raises(InputError, match="--anyway goes on without it"):
+        reader.read(prompt).check(anyway=False)
+    assert reader.read(prompt).check(anyway=True)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["Remove the rabbit", "Add rain and fog", "...", "左に赤い風船を追加", "Make the rabbit blue"]
+)
+def test_what_mini_cannot_do_is_refused_anyway(reader, prompt):
+    with pytest.raises(InputError):
+        reader.read(prompt).check(anyway=True)
+
+
+def test_any_text_is_one_short_line_or_read(reader):
+    rng = random.Random(11)
+    pool = [
+        *phrases.vocabulary(),
+        *senses.FILLERS,
+        *senses.CHANGING,
+        *senses.PREPOSITIONS,
+        *SCRIPTS,
+        ",",
+        ".",
+        "?!",
+        "\n",
+    ]
+    for _ in range(800):
+        prompt = " ".join(rng.choices(pool, k=rng.randint(1, 60)))
+        outcome, said = said_of(prompt, reader)
+        assert "\n" not in said
+        assert outcome != REFUSED or len(said) <= MAX_LINE, said
+        assert set(reader.read(prompt).words) <= reader.vocabulary
+
+
+@pytest.mark.parametrize(
+    "prompt", ["", " \n ", "''", "\u200b", "x" * 10_000, "ball " * 3000, "\u202e\u0301", "-", "n't"]
+)
+def test_odd_texts_raise_nothing_else(reader, prompt):
+    assert len(said_of(prompt, reader)[1]) <= MAX_LINE
+
+
+def test_a_model_of_fewer_words_knows_those_alone():
+    small = PromptReader(["add", "a", "red", "ball"])
+    assert small.read("Add a red ball").check(anyway=False) == []
+    with pytest.raises(InputError, match="'kite'"):
+        small.read("Add a kite").check(anyway=False)
+
+
+def test_the_page_says_what_happens(reader):
+    page = PAGE.read_text(encoding="utf-8")
+    assert with_tables(page, reader) == page, "run python -m tests.model.mini.prompts"
