@@ -12,7 +12,7 @@ PLACEMENT = (
 COPIED = (*PLACEMENT, OPACITY, "mute")
 # Properties that change no pixel.
 _SILENT = ("volume", "pan", "name", "lock", "select", "color_tag", "channel", "pitch")
-_OF_STRIP = re.compile(r'sequence_editor\.(?:strips|sequences)(?:_all)?\["((?:[^"\\]|\\.)*)"\]\.(.+)')
+_OF_STRIP = re.compile(r'(sequence_editor\.(?:strips|sequences)(?:_all)?)\["((?:[^"\\]|\\.)*)"\]\.(.+)')
 _POINT = ("interpolation", "easing", "amplitude", "period", "back", "handle_left_type", "handle_right_type")
 
 
@@ -52,7 +52,9 @@ def copy(scene, source_curve, layer, path, shift=0):
     bag = _bag(scene)
     remove(scene, layer, path)
     name = layer.name.replace("\\", "\\\\").replace('"', '\\"')
-    curve = bag.fcurves.new(f'sequence_editor.strips_all["{name}"].{path}', index=0)
+    # Up to 4.3 the collection is called otherwise: as the source's path has it.
+    collection = _OF_STRIP.match(source_curve.data_path)[1]
+    curve = bag.fcurves.new(f'{collection}["{name}"].{path}', index=0)
     curve.extrapolation = source_curve.extrapolation
     points = list(source_curve.keyframe_points)
     curve.keyframe_points.add(len(points))
@@ -84,8 +86,8 @@ def _named(found, strip):
     named = {}
     for curve in found:
         match = _OF_STRIP.match(curve.data_path)
-        if match and re.sub(r"\\(.)", r"\1", match[1]) == strip.name:
-            named[match[2]] = curve
+        if match and re.sub(r"\\(.)", r"\1", match[2]) == strip.name:
+            named[match[3]] = curve
     return named
 
 

@@ -12,9 +12,9 @@ try:
     nuke.addBeforeRender(guard.check_before_render)
     for kind in (plate.CLASS, "Group"):
         nuke.addOnCreate(guard.note_node, nodeClass=kind)
-    if nuke.GUI:
-        nuke.addAutolabel(badge.label, nodeClass=plate.CLASS)
-        nuke.addUpdateUI(guard.is_stale, nodeClass=plate.CLASS)
+        if nuke.GUI:
+            nuke.addAutolabel(badge.label, nodeClass=kind)
+            nuke.addUpdateUI(guard.is_stale, nodeClass=kind)
 except Exception:
     traceback.print_exc()
     print("Vera: could not be set up; Nuke goes on without it")

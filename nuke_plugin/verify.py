@@ -240,6 +240,39 @@ def python(scene):
     assert sys.version_info >= (3, 9) and "torch" not in set(sys.modules) - LOADED
 
 
+@check(11, "files are looked for through filters of file names, as a farm sets them")
+def filtered(scene):
+    from vera_nuke import show
+
+    node = scene.edit
+    there = str(node["result_file"].value())
+    node["result_file"].setValue(there.replace(scene.work, "/vera_verify_elsewhere"))
+    assert show.missing(node) is not None
+    nuke.addFilenameFilter(lambda name: name.replace("/vera_verify_elsewhere", scene.work))
+    try:
+        assert show.missing(node) is None, show.missing(node)
+    finally:
+        node["result_file"].setValue(there)
+
+
+@check(12, "a gizmo that is copied to a Group is known by its knobs; what is only looked at marks no script as changed")
+def copied(scene):
+    from vera_nuke import host, plate
+
+    group = scene.edit.makeGroup()
+    try:
+        assert group.Class() == "Group" and plate.is_edit(group) and group in plate.edits()
+    finally:
+        nuke.delete(group)
+    nuke.root().setModified(False)
+    with host.unsaved():
+        scene.edit["look"].setValue("a picture")
+        scene.edit["look"].setValue("")
+    with host.full_size():
+        pass
+    assert not nuke.root().modified()
+
+
 def main(arguments):
     here = os.path.dirname(os.path.abspath(__file__))
     nuke.pluginAddPath(here)  # runs init.py where NUKE_PATH does not name it already

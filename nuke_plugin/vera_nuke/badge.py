@@ -8,6 +8,7 @@ import time
 
 import nuke
 
+from . import plate
 from .host import no_undo, unsaved
 
 PLAIN, RUNNING, FAILED, STALE = 0x2F6F8FFF, 0x3F8F3FFF, 0x9F2F2FFF, 0xAF7F1FFF
@@ -34,8 +35,10 @@ def words_of(node: nuke.Node):
 
 
 def label():
-    """For nuke.addAutolabel: the node's name, its version, and how it is."""
+    """For nuke.addAutolabel of VeraEdit and of Group: the node's name, its version, and how it is."""
     node = nuke.thisNode()
+    if not plate.is_edit(node):
+        return None  # a Group of another kind: Nuke's own label
     shown = f"v{int(node['version'].value()):03d}" if node["result_shown"].value() else "not rendered"
     words = words_of(node)
     own = str(node["label"].value())
@@ -49,6 +52,8 @@ def look(stale):
     stale: a function of the node that says why, or "".
     """
     node = nuke.thisNode()
+    if not plate.is_edit(node):
+        return
     name, now = node.fullName(), time.monotonic()
     if words_of(node) not in ("", "stale") or now < _looked.get(name, 0):
         return

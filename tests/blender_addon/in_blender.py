@@ -7,6 +7,7 @@ own, so that the service cannot answer from what another one had made.
 
 import json
 import os
+import queue
 import signal
 import sys
 import threading
@@ -436,6 +437,32 @@ def case_refusals():
     assert why(plate) == "a speed effect"
     assert part("stage").seen(plate, scene)[0] == "plate" and "faster" in part("stage").seen(plate, scene)
 
+    # Prompts of text strips: one job for each, over the frames that it spans. What was asked for comes back to the panel.
+    next(s for s in part("host").all_strips(scene) if s.name == "faster").mute = True
+    text = strips(scene).new_effect("words", "TEXT", 20, 2, **end_or_length(4, 2))
+    text.text = "Add thick fog"
+    ask = part("plan").Ask(prompt="", prompts="TEXT", guidance=2.5, region="0, 0, 40,24", cuts="none", exposure="-1", seed=4)
+    select(scene, plate)
+    try:
+        part("plan").plan(scene, [plate], ask)
+        raise AssertionError("no text strip was selected")
+    except part("host_rules").RefusedError as error:
+        assert "no selected text strip lies over it" in str(error), error
+    select(scene, plate, text)
+    (ticket,) = part("plan").plan(scene, [plate], ask)
+    assert ticket.visible == [2, 4]
+    told_of = {name: ticket.recipe.get(name) for name in ("prompt", "guidance", "region", "cuts", "exposure", "lora")}
+    assert told_of == {
+        "prompt": "Add thick fog", "guidance": 2.5, "region": "0,0,40,24", "cuts": "none", "exposure": -1.0, "lora": None
+    }, told_of  # fmt: skip
+    part("settings").take_over(scene.vera, ticket.recipe)
+    again = part("settings").ask_of(scene)
+    assert (again.prompt, again.seed, again.guidance, again.region, again.cuts) == ("Add thick fog", 4, 2.5, "0,0,40,24", "none")
+    assert (again.exposure, again.quality, again.door, again.prompts) == ("-1.0", "STANDARD", "VERA", "PANEL")
+    refused("exposure 'bright' is no number of stops", strips="plate", exposure="bright")
+    refused("none.safetensors is not there; choose another file", strips="plate", lora="/none.safetensors")
+    strips(scene).remove(text)
+
     # While Blender renders or saves, the session keeps its hands off.
     seen = []
     for name in ("render_pre", "save_pre"):
@@ -455,6 +482,17 @@ def case_refusals():
         preferences.python, preferences.root = python, root
         bpy.ops.vera.test_service()
         assert words in part("preferences").last_test.words, part("preferences").last_test.words
+    # The queue says the same, where the service has to be started and cannot be.
+    state, os.environ["VERA_SERVICE_DIR"] = os.environ["VERA_SERVICE_DIR"], str(WORK / "no service")
+    for python, root, words in (
+        (told["bare_python"], str(WORK), "holds no folder 'core'"), ("/nowhere/python", "", "no such file"), (told["bare_python"], "", "has no Vera"),
+    ):  # fmt: skip
+        preferences.python, preferences.root = python, root
+        answers = queue.SimpleQueue()
+        part("session")._exchange(part("preferences").connection(), [], answers)
+        trouble = answers.get()["trouble"]
+        assert words in trouble, trouble
+    os.environ["VERA_SERVICE_DIR"] = state
 
 
 def input_of(strip):

@@ -468,6 +468,15 @@ def case_artist():
     bpy.ops.vera.align()
     assert not b.part("animation").curves(scene, layer) and layer.transform.offset_x == 5
     sound(scene, layer)
+    # The curve is one that Blender itself finds by its path, whatever the strip is called.
+    source.name = 'a "quoted" [strip]'
+    key(source, "transform.offset_x", 0, 30)
+    bpy.ops.vera.align()
+    curve = b.part("animation").curves(scene, layer)["transform.offset_x"]
+    assert scene.path_resolve(curve.data_path) == layer.transform.offset_x
+    sound(scene, layer)
+    for strip in (source, layer):
+        b.part("animation").remove(scene, strip, "transform.offset_x")
     # A source that turns into another picture: the layer cannot follow, and says so.
     source.color_multiply = 0.5
     assert "no longer its files' own picture (colour settings); edit it again" in place.outdated(scene, layer)

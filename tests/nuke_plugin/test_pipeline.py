@@ -175,6 +175,9 @@ def test_a_gizmo_copied_to_a_group_is_still_an_edit(nuke, edit, tmp_path):
     shown(group, tmp_path / "r")
     nuke.execute(writer, 1001, 1001)
     assert writer.rendered == [1001] and not nuke.pictures.written
+    assert nuke.label_of(group) == f"{group.name()}\nv001"
+    other = nuke.nodes.Group()
+    assert nuke.label_of(other) == other.name()
 
 
 def test_a_baked_group_and_any_other_are_none(nuke, edit, tmp_path):

@@ -89,10 +89,10 @@ def test_verify_holds_in_the_stand_in(nuke, built, tmp_path, capsys, monkeypatch
         verify = load(built / "verify.py", "verify")
         failed = verify.main([str(tmp_path / "work")])
     said, errors = capsys.readouterr()
-    assert not failed and said.count("ok  ") == 10, said + errors
+    assert not failed and said.count("ok  ") == 12, said + errors
     listed = (built / "VERIFY.md").read_text()
-    assert [number for number, _, _ in verify.CHECKS] == list(range(1, 11))
-    assert all(f"\n| {number} | " in listed for number in range(1, 11)) and "\n| 11 |" not in listed
+    assert [number for number, _, _ in verify.CHECKS] == list(range(1, 13))
+    assert all(f"\n| {number} | " in listed for number in range(1, 13)) and "\n| 13 |" not in listed
     comp = read_exr(tmp_path / "work" / "comp" / "comp.1002.exr")
     assert comp.shape == (48, 64, 3)
 
