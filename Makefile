@@ -18,7 +18,7 @@ BPY_50 := 5.0.1
 BPY_52 := 5.2.3
 PYTHON_52 ?= python3.13
 
-.PHONY: setup lock lock-check test fault-test gpu-test gpu-bench bpy blender-addon demo nuke-plugin clean
+.PHONY: setup lock lock-check lint test fault-test gpu-test gpu-bench bpy blender-addon demo nuke-plugin clean
 
 setup: $(STAMP)
 
@@ -46,8 +46,13 @@ lock: $(TOOLS)
 lock-check: $(TOOLS)
 	$(TOOLS) tools/lock.py check $(EXTRAS)
 
+# Style and types. mypy's findings do not stop it yet.
+lint: setup
+	$(BIN)/python -m ruff check .
+	-$(BIN)/python tools/typecheck.py
+
 # Two processes, one thread each: threads of torch that wait for one another are slower than one alone.
-test: setup bpy
+test: setup lint bpy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope
 
 bpy: $(BLENDERS:%=.venv-bpy%/.installed)

@@ -116,9 +116,11 @@ def relative():
     codec, night = low(plate), low(plate * np.float32([0.25, 0.35, 0.6]))
     alpha, one = np.ones(SIZE, np.float32), np.ones(SIZE, np.float32)
     source = color.to_model(plate)
-    lay = lambda change: composite(
-        plate, layer_for_blending(night, alpha, source, color, blending, change), color, blending
-    )  # noqa: E731
+
+    def lay(change):
+        layer = layer_for_blending(night, alpha, source, color, blending, change)
+        return composite(plate, layer, color, blending)
+
     sheet("relative", [
         ("plate with grain", DISPLAY.encode(plate)), ("the plate, out of a codec", DISPLAY.encode(SCENE.decode(codec))),
         ("replace: the decoded colour", DISPLAY.encode(lay(None))),

@@ -166,7 +166,7 @@ def main(argv=None) -> int:
         told = {name: summed([c[1:] for c in of[-args.seeds :]])[0] for name, of in found.items()}
         print(json.dumps({"prompt": prompt, "clips": args.seeds, "seams": told}), flush=True)
     told = {
-        at: {name: "%.3f +- %.3f" % summed([(c[i], c[2]) for c in of]) for name, of in found.items()}
+        at: {name: "{:.3f} +- {:.3f}".format(*summed([(c[i], c[2]) for c in of])) for name, of in found.items()}
         for i, at in enumerate(("ends", "seams"))
     }
     print(json.dumps({"clips": len(found[name]), "frames": args.frames, "steps": steps, **told}))

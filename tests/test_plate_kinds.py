@@ -8,7 +8,7 @@ import OpenImageIO as oiio
 import pytest
 import torch
 
-from vera.core.layer.blend_space import composite
+from vera.core.layer.blend_space import composite as lay_over
 from vera.core.layer.image_file import read_image as read
 from vera.core.plate.color_space import find_space
 from tests.plate.kinds import KINDS, Kind
@@ -102,7 +102,7 @@ def test_twenty_kinds_of_plate(kind, tmp_path, monkeypatch, model):
         assert 0.1 < kept.mean() < 0.9 and layer.min() >= 0 and kept[~region].all()
         assert composite[kept].tobytes() == filmed[kept].tobytes() and not layer[kept].any()
         # Laid over again out of the files: within the plate's own steps.
-        again = composite(filmed, layer, job.color, job.blending)
+        again = lay_over(filmed, layer, job.color, job.blending)
         assert np.array_equal(again, composite)
     # The highlight under the translucent part is dimmed as light is, not cut to white.
     if job.color.space.is_scene and kind.pixel_type in ("half", "float"):

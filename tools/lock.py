@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "constraints.txt"
 PYTHONS = ("3.11", "3.12", "3.13")
 SYSTEMS = ("linux", "windows", "macos")
+MACOS = "14.0"  # the oldest that torch has wheels for
 GROUPS = ("build", "tools")
 HEADER = """\
 # Every package that any extra of pyproject.toml installs, in the version that Vera is tested with, on every system
@@ -64,7 +65,10 @@ def plain_environment() -> dict[str, str]:
     """The environment without anything that points pip or uv at another index or at local wheels."""
     chosen = ("FIND_LINKS", "INDEX_URL", "EXTRA_INDEX_URL", "CONSTRAINT", "BUILD_CONSTRAINT", "NO_INDEX")
     unset = {f"PIP_{name}" for name in chosen} | {name for name in os.environ if name.startswith("UV_")}
-    return {name: value for name, value in os.environ.items() if name not in unset} | {"PIP_CONFIG_FILE": os.devnull}
+    return {name: value for name, value in os.environ.items() if name not in unset} | {
+        "PIP_CONFIG_FILE": os.devnull,
+        "MACOSX_DEPLOYMENT_TARGET": MACOS,
+    }
 
 
 def compile_pins(*options: str) -> str:

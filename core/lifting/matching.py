@@ -1,6 +1,5 @@
 """Plate and edited video belong together: frame by frame, and in what they show. Refused in one line if not."""
 
-import torch
 import torch.nn.functional as F
 
 from vera.core.errors import InputError

@@ -167,7 +167,7 @@ class Movie:
         stream.thread_type = "AUTO"
         number = 0
         try:
-            for number, frame in enumerate(self._container.decode(stream), 1):
+            for number, frame in enumerate(self._container.decode(stream), 1):  # noqa: B007 - the message names it
                 yield frame
         except (av.FFmpegError, OSError) as error:
             raise InputError(

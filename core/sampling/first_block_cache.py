@@ -1,5 +1,7 @@
 """How the transformer's blocks are run: asked to stop in between, their work kept from one step to the next."""
 
+import torch
+
 from vera.core.model.transformer import run_blocks
 
 
@@ -23,8 +25,6 @@ class Watched:
             return block(*given)
 
         return run
-
-import torch
 
 
 class FirstBlockCache:

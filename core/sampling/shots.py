@@ -121,7 +121,7 @@ def _encode_shot(job, shot):
     with ExitStack() as files:
         writers = {k: files.enter_context(state_writer(job.latents.path(k, first), facts)) for k in kinds}
         encoders = {k: job.model.codec.encode_stream() for k in kinds}
-        for group in chain([group], groups):
+        for group in chain([group], groups):  # noqa: B020 - the last one is needed after the loop
             for kind in kinds:
                 video = torch.stack([getattr(seen, kind) for seen in group], dim=1)[None]
                 writers[kind](encoders[kind](video.to(job.model.device))[0].movedim(1, 0))

@@ -326,7 +326,7 @@ class Client:
     def wait(self, number, seconds=None):
         """The job once it has ended, or as it is after `seconds`."""
         job = None
-        for job in self.watch(number, seconds):
+        for job in self.watch(number, seconds):  # noqa: B007
             pass
         return job
 

@@ -91,7 +91,7 @@ class Supervisor:
 
     async def changed(self, seconds):
         """Wait for a change, at most so long."""
-        with contextlib.suppress(asyncio.TimeoutError):
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._event.wait(), seconds)
 
     # The work.
@@ -109,7 +109,7 @@ class Supervisor:
                     continue
                 try:
                     await asyncio.wait_for(self._wake.wait(), self.settings.model_idle if self.worker else None)
-                except asyncio.TimeoutError:
+                except TimeoutError:
                     await self._unload()
         finally:
             await self._unload()
@@ -125,7 +125,7 @@ class Supervisor:
         self.running, self.progress = None, {}
         self.notify()
 
-    async def _outcome(self, job):
+    async def _outcome(self, job):  # noqa: C901 - one branch an event or time limit
         """What Queue.end is to be told of the job; None when it is to go on after the next start."""
         if self.worker is None:
             try:
@@ -293,7 +293,7 @@ class Worker:
         """The next event, or None after so long."""
         try:
             return await asyncio.wait_for(self.events.get(), seconds)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return None
 
     def send(self, command):
@@ -310,7 +310,7 @@ class Worker:
             self.process.stdin.close()
         try:
             await asyncio.wait_for(asyncio.shield(self.reading), 2)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             self.kill()
             await self.reading
 

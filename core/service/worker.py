@@ -204,7 +204,8 @@ def copy(donor, job, progress, stopping):
         if stopping.is_set():
             raise Stopped(f"stopped before frame {frame}")
         if not job.delivery.done(frame):
-            layer, matte, composite = _still_there(lambda: (*donor.read_layer(frame), donor.read_composite(frame)))
+            pictures = _still_there(lambda frame=frame: (*donor.read_layer(frame), donor.read_composite(frame)))
+            layer, matte, composite = pictures
             try:
                 job.delivery.write(frame, layer, composite, manifest.records[frame].facts, matte)
             except ValueError as error:  # of another shape than its digests promised

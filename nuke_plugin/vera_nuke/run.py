@@ -153,7 +153,7 @@ class Run:
             service = settings.connect(may_start=self.recipe is not None)
             job, told = self._job(service), False
             while job["state"] in OPEN_STATES:
-                for job in service.watch(job["id"], _LOOK_SECONDS):
+                for job in service.watch(job["id"], _LOOK_SECONDS):  # noqa: B020 - the newest state
                     if job["state"] in OPEN_STATES:
                         self._report(service, job, task)
                 if not told and (self.cancelled.is_set() or (task and task.isCancelled())):

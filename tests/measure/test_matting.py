@@ -44,8 +44,8 @@ def reference_conn(alpha, truth):
             if place not in connected:
                 level[place] = (tenth - 1) / 10
     total = 0.0
-    for a, t, l in zip(alpha.flat, truth.flat, level.flat):
-        phi_a, phi_t = (1 - (v - l) if v - l >= 0.15 else 1 for v in (a, t))
+    for a, t, connected_at in zip(alpha.flat, truth.flat, level.flat):
+        phi_a, phi_t = (1 - (v - connected_at) if v - connected_at >= 0.15 else 1 for v in (a, t))
         total += abs(phi_a - phi_t)
     return total / 1000
 

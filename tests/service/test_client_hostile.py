@@ -139,7 +139,7 @@ BODIES = {
     "a million objects": b'{"a": [' + b'{"":1},' * 400_000 + b"1]}",
     "as many objects as may be": b'{"a": [' + b'{"":1},' * 99_000 + b"1]}",
     "a text of many bytes": b'{"contract": "' + b"x" * (4 * 2**20) + b'"}',
-    "a text of wide characters": '{"contract": "'.encode() + "\U0001f388x".encode() * 600_000 + b'"}',
+    "a text of wide characters": b'{"contract": "' + "\U0001f388x".encode() * 600_000 + b'"}',
     "contract 2": json.dumps({**HEALTH, "contract": 2}).encode(),
     "contract true": json.dumps({**HEALTH, "contract": True}).encode(),
     "contract missing": json.dumps({k: v for k, v in HEALTH.items() if k != "contract"}).encode(),

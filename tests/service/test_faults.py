@@ -72,7 +72,7 @@ def test_kills_at_random_moments(make_service, tmp_path):
     ids = [service.client.submit(recipe(path, tmp_path / "out" / str(n), seed=n % 2))["id"] for n in range(jobs)]
     rng = random.Random(KILLS)
     told = {"crash": 0}
-    for kill in range(KILLS):
+    for _ in range(KILLS):
         time.sleep(rng.uniform(0, 12 if KILLS < 20 else 8))
         victim = rng.choice(["server", "worker", "both"])
         pids = processes_of(service)

@@ -145,11 +145,13 @@ def test_other_sites_get_nothing(browser, service, tmp_path):
     """A page of another origin in the same browser: neither reads nor does."""
     (tmp_path / "evil.html").write_text("<!doctype html><title>evil</title>")
     browser.open((tmp_path / "evil.html").as_uri())
+    target, bearer = json.dumps(page_of(service) + "v1/shutdown"), service.entry["token"]
     script = (
-        "window.outcome = []; const to = %s; const options = [{}, {mode: 'no-cors'}, {method: 'POST', mode: 'no-cors', body: '{}'},"
-        " {headers: {Authorization: 'Bearer %s'}}];"
-        "options.forEach(o => fetch(to, o).then(r => outcome.push(r.type === 'opaque' ? 'opaque' : 'read'), () => outcome.push('refused')));"
-    ) % (json.dumps(page_of(service) + "v1/shutdown"), service.entry["token"])
+        f"window.outcome = []; const to = {target}; const options = [{{}}, {{mode: 'no-cors'}},"
+        f" {{method: 'POST', mode: 'no-cors', body: '{{}}'}}, {{headers: {{Authorization: 'Bearer {bearer}'}}}}];"
+        "options.forEach(o => fetch(to, o)"
+        ".then(r => outcome.push(r.type === 'opaque' ? 'opaque' : 'read'), () => outcome.push('refused')));"
+    )
     browser.run(script)
     outcome = until(lambda: (o := browser.run("return outcome")) and len(o) == 4 and o, 30, "four answers")
     assert "read" not in outcome

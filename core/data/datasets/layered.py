@@ -113,7 +113,7 @@ def check_files(row: Row) -> None:
     first = None
     for layer, file in row.files.items():
 
-        def broken(reason):
+        def broken(reason, file=file):
             return Broken(row.name, file, reason)
 
         if file.is_dir():
@@ -167,7 +167,7 @@ def _jsonl_rows(root: Path, file: Path) -> Iterator[Row | Broken]:
             yield fault
 
 
-def _parse(root, file, where, line):
+def _parse(root, file, where, line):  # noqa: C901 - one check a field
     """One line -> its Row, and what no other line may share with it."""
 
     def text(key):

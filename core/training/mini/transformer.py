@@ -243,7 +243,7 @@ def train(config: dict, folder: Path, stop) -> None:
                 asked.set()
 
 
-def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str, asked) -> None:
+def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str, asked) -> None:  # noqa: C901
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the first process hears it, and asks
     torch.set_num_threads(1)

@@ -669,7 +669,7 @@ def warning(text):
     warnings.append(text)
 
 
-def executeInMainThreadWithResult(call, args=(), kwargs={}):
+def executeInMainThreadWithResult(call, args=(), kwargs={}):  # noqa: B006 - Nuke's own signature
     """Waits. An error is printed, and None comes back."""
     done, box = threading.Event(), []
     _queue.append((call, args, kwargs, box, done))
