@@ -118,8 +118,8 @@ class Run:
         self.name, self.out = node.fullName(), versions.path(base, number)
         self.cancelled = threading.Event()
         self.failure = self.said = ""
-        self.pictured: "Optional[int]" = None  # the frame whose thumbnail is shown
-        self.pictures: "list[str]" = []  # the files of all that were
+        self.pictured: Optional[int] = None  # the frame whose thumbnail is shown
+        self.pictures: list[str] = []  # the files of all that were
 
     def work(self):
         """All of it; what went wrong is in `failure` and in the node's status."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.nuke_plugin.conftest import PLUGIN, delivery, edit_node, read_node
+from tests.nuke_plugin.conftest import PLUGIN, delivery, read_node
 from tests.nuke_plugin.pixels import write_exr
 from tests.nuke_plugin.test_request import refused, request
 
