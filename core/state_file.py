@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from vera.core.errors import InputError
-from vera.core.files import JsonError, JsonLimits, check_shape, make_folder, open_regular, parse_json, replacing
+from vera.core.files import JsonLimits, check_shape, make_folder, open_regular, parse_json, replacing
 
 _HEADER = 4096  # bytes, padded with spaces: the length is written when it is known
 _BLOCK = 4 * 2**20  # bytes that are checked at a time

@@ -94,7 +94,7 @@ class Settings:
     seed: int = 0
 
     @classmethod
-    def of(cls, config: dict) -> "Settings":
+    def of(cls, config: dict) -> "Settings":  # noqa: C901
         """Raises InputError for what is missing, unknown or of the wrong kind."""
         known = {f.name: f for f in fields(cls)}
         for name in config:

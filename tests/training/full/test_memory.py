@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from vera.core.cli.plan import main
 from vera.core.errors import InputError
 from vera.core.model import transformer as model_file
-from vera.core.model.config import PRESETS, TransformerConfig
-from vera.core.model.footprint import GIB
+from vera.core.model.config import TransformerConfig
 from vera.core.model.transformer import Transformer
 from vera.core.training.full import trainer
 from vera.core.training.full.memory import _relevant, training_need, working_bytes
