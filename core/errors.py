@@ -14,3 +14,15 @@ class OutOfMemory(Exception):
 
 class Stopped(Exception):
     """The user stopped the work; the same command resumes it. Exit code 3."""
+
+
+MAX_LINE = 300  # characters of a message; a longer one loses its middle
+
+
+def one_line(text: object) -> str:
+    """A message as it is shown: one line of at most MAX_LINE characters, which any terminal can encode."""
+    line = " ".join(str(text).split()).encode("utf-8", "replace").decode()
+    if len(line) <= MAX_LINE:
+        return line
+    ending = MAX_LINE // 3  # where the fix stands
+    return f"{line[: MAX_LINE - ending - 3]}...{line[-ending:]}"

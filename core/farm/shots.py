@@ -46,7 +46,7 @@ def read_shots(paths, rules=None) -> list[Shot]:
                     raise InputError(f"{where}: its out {recipe.out} is that of shot {outs[out]} too; give it its own")
                 outs[out] = number
                 shots.append(Shot(number, where, recipe))
-            except InputError as error:
+            except (InputError, ArithmeticError, AttributeError, TypeError, ValueError) as error:
                 shots.append(Shot(number, where, error=_with_place(error, where)))
     if not shots:
         raise InputError(f"{', '.join(map(str, paths))}: no shots; write a list of objects with plate, prompt and out")

@@ -1,12 +1,13 @@
 """Run one job from its recipe to its delivery: exit codes, the stop request, and render()."""
 
+import errno
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from vera.core.errors import InputError, OutOfMemory, Stopped
+from vera.core.errors import InputError, OutOfMemory, Stopped, one_line
 from vera.core.progress import ProgressLike
 from vera.core.recipe import EditRecipe
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from vera.core.backends.base import Job, Loader
 
 DONE, FAULT, WRONG_INPUT, STOPPED = 0, 1, 2, 3
+# Names that no disk takes, or that lead in a circle: found before anything is written.
+_WRONG_NAME = {errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def stop_request() -> Callable[[], bool]:
@@ -103,11 +106,13 @@ def render(
 def exit_status(error: BaseException) -> tuple[int, str]:
     """The exit code for what was raised, and a line on it."""
     if isinstance(error, InputError):
-        return WRONG_INPUT, f"error: {error}"
+        return WRONG_INPUT, one_line(f"error: {error}")
     if isinstance(error, OutOfMemory):
-        return FAULT, f"error: {error}"
+        return FAULT, one_line(f"error: {error}")
     if isinstance(error, Stopped):
-        return STOPPED, f"{error}; the same command goes on from here"
+        return STOPPED, one_line(f"{error}; the same command goes on from here")
+    if isinstance(error, OSError) and error.errno in _WRONG_NAME:
+        return WRONG_INPUT, one_line(f"error: {error.filename}: {error.strerror}; give another name")
     if isinstance(error, OSError):  # a disk that is full or gone; it names the file
-        return FAULT, f"error: {error}; fix that and give the same command again: finished frames are kept"
-    return FAULT, f"fault: {error.__class__.__name__}: {error}"
+        return FAULT, one_line(f"error: {error}; fix that and give the same command again: finished frames are kept")
+    return FAULT, one_line(f"fault: {error.__class__.__name__}: {error}")

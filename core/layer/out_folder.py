@@ -18,6 +18,7 @@ JOB, NOTES, PICTURES, LATENTS, KEPT = ".job", ".job/frames", ".job/preview", ".j
 # Every folder that a delivery makes within its own. The service checks where each of them leads.
 FOLDERS = (*FRAME_FOLDERS, JOB, NOTES, PICTURES, LATENTS, KEPT)
 LOCK = ".lock"  # held while a job works there; its text says who does
+_MOST_FOLDERS = 200  # within one another; deeper paths are no use to any host
 _POLL_SECONDS = 0.5  # between two looks at a lock that another holds
 # What file systems without locks answer.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -25,6 +26,8 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 def refuse_unwritable(folder: Path) -> None:
     """Raise InputError where the folder is none, or cannot be made or written."""
+    if len(folder.absolute().parts) > _MOST_FOLDERS:
+        raise InputError(f"--out {_short(folder)}: more than {_MOST_FOLDERS} folders; choose another --out")
     try:
         ground = nearest_there(folder)
     except OSError as error:

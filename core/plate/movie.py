@@ -173,6 +173,8 @@ class Movie:
             raise InputError(
                 f"frame {number + 1}: {self.file}: cannot be decoded ({error.strerror}); write it again"
             ) from None
+        except UnicodeDecodeError:
+            raise InputError(f"frame {number + 1}: {self.file}: cannot be decoded; write it again") from None
 
 
 def _open(file: Path) -> av.container.InputContainer:
@@ -180,6 +182,8 @@ def _open(file: Path) -> av.container.InputContainer:
         return av.open(str(file), options=_OPTIONS)
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{file}: not a readable movie ({error.strerror}); write it again") from None
+    except UnicodeDecodeError:  # of a codec's or a tag's name
+        raise InputError(f"{file}: not a readable movie (damaged header); write it again") from None
 
 
 def _video_stream(container: av.container.InputContainer, file: Path) -> av.VideoStream:

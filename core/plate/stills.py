@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import OpenImageIO as oiio
@@ -250,7 +251,7 @@ def _refuse_truncated(image: oiio.ImageInput, file: Path, header: Header, where:
 
 def _refuse_failed(image: oiio.ImageInput, pixels: np.ndarray | None, where: str) -> None:
     # Some readers hand back an array and leave only a message.
-    message = image.geterror()
+    message = _library_error(image)
     if pixels is None or message:
         raise InputError(f"{where}: broken off or damaged ({_line(message)}); write it again")
 
@@ -269,9 +270,14 @@ def _oiio_type(header: Header) -> str:
 
 
 def _opening_error() -> str:
+    return _line(_library_error(oiio))
+
+
+def _library_error(source: Any) -> str:
+    """OpenImageIO's last error, of a file or of an opening; it may quote a damaged header's bytes, which are no text."""
     try:
-        return _line(oiio.geterror())
-    except UnicodeDecodeError:  # a damaged header's bytes, quoted
+        return source.geterror()
+    except UnicodeDecodeError:
         return "damaged header"
 
 

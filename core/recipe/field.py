@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from vera.core.errors import InputError
-from vera.core.recipe.parse import shown
+from vera.core.recipe.parse import MAX_TEXT, shown
 
 BACKENDS = ("generate", "lift", "vace")  # by a Vera; from an edited video; from what VACE makes of the plate
 GENERAL = ""  # the group of options without a heading
@@ -95,6 +95,8 @@ class Field:
         for text in value if isinstance(value, (list, tuple)) else (value,):
             if isinstance(text, str) and ("\0" in text or text.encode("utf-8", "ignore").decode() != text):
                 raise InputError(f"{self.name} {shown(text)} holds what is no text; write it in Unicode, without NUL")
+            if isinstance(text, str) and len(text) > MAX_TEXT:
+                raise InputError(f"{self.name} has {len(text)} characters; {MAX_TEXT} are the most")
         if self.row.read:
             return self.row.read(value)
         if self.row.choices:

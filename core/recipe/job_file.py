@@ -1,19 +1,22 @@
 """JSON of job files."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from vera.core import files
 from vera.core.errors import InputError
+
+LIMITS = files.JsonLimits(bytes=16 * 2**20)  # a list of 10,000 shots has some 4 MB
 
 
 def read_json(path: str) -> Any:
     """The content of a job file, or of a list of jobs. Raises InputError."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return files.read_json(Path(path), limits=LIMITS, follow_links=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such job file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error.__class__.__name__}); give a JSON job file") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON, line {error.lineno}: {error.msg}") from None
+    except files.JsonError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error.__class__.__name__
+        raise InputError(f"{path}: cannot be read ({reason}); give a JSON job file") from None

@@ -4,8 +4,8 @@ from typing import Any
 
 from vera.core.recipe import table
 from vera.core.recipe.field import Field
+from vera.core.recipe.parse import MAX_TEXT
 
-MAX_TEXT = 4096  # characters of one path or prompt
 MAX_ITEMS = 64  # of one list
 _TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", tuple: "array"}
 

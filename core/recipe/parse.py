@@ -10,16 +10,18 @@ EMBEDDED = "mini"  # the model that needs no folder
 LIFTED_FROM = ("lift", "vace")  # model prefixes: an edited video's file, and a folder of VACE's
 MAX_STOPS = 20  # of exposure, either way
 MAX_STRENGTH = 10  # of a LoRA, either way
+MAX_TEXT = 4096  # characters of one path or prompt
 MAX_SHOWN = 100  # characters of a wrong value that a message repeats
 
 
 def shown(value: object) -> str:
     """A value for a message: text in quotes, at most MAX_SHOWN characters of it."""
     try:
-        text = repr(value)
+        text = repr(value[:MAX_SHOWN] if isinstance(value, str) else value)
     except (ValueError, RecursionError):  # an integer of thousands of digits, a nest of thousands of lists
         text = f"of {type(value).__name__}, too long to show,"
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+    is_cut = isinstance(value, str) and len(value) > MAX_SHOWN
+    return text if len(text) <= MAX_SHOWN and not is_cut else f"{text[:MAX_SHOWN]}..."
 
 
 def split_model(model: str) -> tuple[str, str]:

@@ -6,11 +6,13 @@ One process writes it. Every change is one transaction, on the disk before it is
 """
 
 import json
+import re
 import sqlite3
 import time
 from contextlib import contextmanager
 
 from vera.core.errors import InputError
+from vera.core.files import JsonError, parse_json
 
 OPEN, ENDED = ("queued", "running"), ("done", "failed", "cancelled")
 MAX_OPEN = 10_000  # jobs waiting
@@ -37,7 +39,7 @@ CREATE INDEX IF NOT EXISTS by_state ON jobs (state, place);
 CREATE INDEX IF NOT EXISTS by_identity ON jobs (identity, state);
 """
 _VERSION = 1
-_JSON = ("recipe", "warnings", "report")
+_JSON = {"recipe": {}, "warnings": [], "report": {}}  # and what an unreadable one is taken for
 
 
 class Refused(Exception):
@@ -63,10 +65,22 @@ class Queue:
                 raise InputError(f"{path}: of another version ({version}); start that version, or move the file away")
             self.db.executescript(_SCHEMA)
             self.db.execute(f"PRAGMA user_version={_VERSION}")
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as error:
+            self._refuse_damaged()
+        except sqlite3.Error as error:
+            # A disk that is full, or another that writes just now, is no fault of the file's.
+            if isinstance(error, sqlite3.OperationalError) and re.search("full|locked|readonly|I/O", str(error)):
+                raise
             raise InputError(f"{path}: not a queue, or damaged ({error}); move it away and start again") from None
+
+    def _refuse_damaged(self):
+        """Raises sqlite3.DatabaseError where pages are damaged, or the table has other columns."""
+        (found,) = self.db.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError("malformed pages")
+        columns = {row["name"] for row in self.db.execute("PRAGMA table_info(jobs)")}
+        lacking = set(re.findall(r"^  ([a-z]+) (?:INTEGER|TEXT|REAL)", _SCHEMA, re.M)) - columns
+        if lacking:
+            raise sqlite3.DatabaseError(f"its table lacks {', '.join(sorted(lacking))}")
 
     def close(self):
         self.db.close()
@@ -192,7 +206,8 @@ class Queue:
         rows = self.db.execute(
             "SELECT recipe FROM jobs WHERE identity = ? AND state = 'done' ORDER BY place DESC LIMIT 8", (identity,)
         )
-        return list(dict.fromkeys(json.loads(row["recipe"])["out"] for row in rows))
+        outs = (_read(row["recipe"], {}).get("out") for row in rows)
+        return list(dict.fromkeys(out for out in outs if isinstance(out, str)))
 
     def _known(self, job):
         return self._row("id = ?", job) or _raise(KeyError(job))
@@ -238,8 +253,21 @@ def _pack(value):
 
 
 def _unpack(row):
+    """A row that cannot be read is a job without a recipe: it fails by itself, and no other does."""
     job = dict(row)
-    return {name: json.loads(value) if name in _JSON and value is not None else value for name, value in job.items()}
+    for name, empty in _JSON.items():
+        if job[name] is not None:
+            job[name] = _read(job[name], empty)
+    return job
+
+
+def _read(text, empty):
+    """The JSON of a column; `empty` where it is none, or of another type."""
+    try:
+        value = parse_json(text.encode())
+    except (AttributeError, JsonError):
+        return empty
+    return value if isinstance(value, type(empty)) else empty
 
 
 def _raise(error):

@@ -1,5 +1,6 @@
 """Who may ask, and for what: the token, the request's origin, strict JSON, allowed folders."""
 
+import asyncio
 import getpass
 import hmac
 import json
@@ -10,16 +11,20 @@ import stat
 import subprocess
 from pathlib import Path
 
+from vera.core import files
 from vera.core.errors import InputError
 from vera.core.recipe import table
 from vera.core.recipe.field import PathKind
-from vera.core.recipe.json_schema import MAX_TEXT
+from vera.core.recipe.parse import MAX_TEXT
 from vera.core.recipe.parse import EMBEDDED
 from vera.core.recipe.paths import paths_of
 
 MAX_BODY = 64 * 1024  # bytes
 MAX_HEADERS = 16 * 1024
 MAX_DEPTH = 8
+BODY_SECONDS = 10.0  # that a body may take to come
+MAX_NAME = 255  # bytes of one name in a path, as most disks have it
+MAX_FOLDERS = 200  # of one path, within one another
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -110,24 +115,23 @@ class Guard:
 async def read_json(request):
     """The body of a request as a JSON object. Raises Refusal for anything else."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise Refusal(413, f"the body is larger than {MAX_BODY} bytes")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise Refusal(413, f"the body is larger than {MAX_BODY} bytes")
+    except TimeoutError:
+        raise Refusal(408, f"the body took longer than {BODY_SECONDS:g} s") from None
     return parse_json(bytes(body))
 
 
 def parse_json(body):
-    """Strict: UTF-8, at most MAX_DEPTH deep, no NaN, no name twice, an object at the top."""
+    """Strict: UTF-8, at most MAX_DEPTH deep, numbers of few digits, no NaN, no name twice, an object at the top."""
     try:
-        text = body.decode("utf-8")
-        _check_depth(text)
-        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_repeats)
-        json.dumps(value, ensure_ascii=False).encode("utf-8")  # lone surrogates
-    except UnicodeError:
-        raise Refusal(400, "the body is not UTF-8") from None
-    except (ValueError, RecursionError) as error:
-        raise Refusal(400, f"the body is not plain JSON ({' '.join(str(error).split())[:100]})") from None
+        value = files.parse_json(body, files.JsonLimits(bytes=MAX_BODY, depth=MAX_DEPTH))
+    except files.JsonError as error:
+        raise Refusal(400, f"the body {error}") from None
     if not isinstance(value, dict):
         raise Refusal(400, "the body is not a JSON object")
     return value
@@ -138,11 +142,19 @@ def check_recipe(recipe, roots):
     for name, path, _ in _paths(recipe):
         if len(path) > MAX_TEXT or _CONTROL.search(path):
             raise InputError(f"{name}: longer than {MAX_TEXT} characters, or holds control characters")
+        refuse_unusable_name(name, path)
         if not Path(path).is_absolute():
             raise InputError(f"{name} {path}: not an absolute path; the service has no current folder")
         _check_inside(name, path, roots)
     if len(recipe["prompt"]) > MAX_TEXT:
         raise InputError(f"prompt: longer than {MAX_TEXT} characters; shorten it")
+
+
+def refuse_unusable_name(name, path):
+    """Raise InputError for a path that no disk takes."""
+    parts = Path(path).parts
+    if len(parts) > MAX_FOLDERS or any(len(os.fsencode(part)) > MAX_NAME for part in parts):
+        raise InputError(f"{name}: holds a name of over {MAX_NAME} bytes, or more than {MAX_FOLDERS} folders")
 
 
 def check_files(recipe, roots):
@@ -195,49 +207,26 @@ class Roots:
 
     def folders(self):
         """Real paths. Raises InputError if the file is damaged."""
-        try:
-            named = json.loads(self.path.read_text(encoding="utf-8"))["folders"]
-            return [os.path.realpath(str(folder)) for folder in named]
-        except FileNotFoundError:
-            return [os.path.realpath(Path.home())]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise InputError(f"{self.path}: damaged; delete it and allow the folders again") from None
+        named = self._named()
+        return [os.path.realpath(Path.home())] if named is None else named
 
     def allow(self, folder):
         """Add a folder. Raises InputError if it is not there."""
         real = os.path.realpath(folder)
         if not os.path.isdir(real):
             raise InputError(f"--allow {folder}: no such folder")
-        folders = list(dict.fromkeys([*self.folders(), real]))
+        folders = list(dict.fromkeys([*(self._named() or ()), real]))
         write_private(self.path, json.dumps({"folders": folders}, indent=2) + "\n")
         return folders
 
-
-def _check_depth(text):
-    depth, quoted, escaped = 0, False, False
-    for character in text:
-        if quoted:
-            quoted = escaped or character != '"'
-            escaped = character == "\\" and not escaped
-        elif character == '"':
-            quoted = True
-        elif character in "[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise Refusal(400, f"the body is nested deeper than {MAX_DEPTH}")
-        elif character in "]}":
-            depth -= 1
-
-
-def _refuse_constant(name):
-    raise ValueError(f"{name} is not a number in JSON")
-
-
-def _without_repeats(pairs):
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a name is there twice")
-    return values
+    def _named(self):
+        """The folders in the file; None where none was ever named. Raises InputError if the file is damaged."""
+        try:
+            return [os.path.realpath(folder) for folder in files.read_json(self.path, {"folders": [str]})["folders"]]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            raise InputError(f"{self.path}: damaged; delete it and allow the folders again") from None
 
 
 async def _answer(send, refusal):

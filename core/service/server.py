@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -15,14 +16,15 @@ import uvicorn
 
 from vera import __version__
 from vera.core.service import client
+from vera.core.service.connections import BACKLOG, protocol_of
 from vera.core.service.web import application
 from vera.core.files import FileLock, LockHeldError
 from vera.core.service.jobs import Queue
 from vera.core.service.security import MAX_HEADERS, Guard, Roots, new_token, private_folder, write_private
 from vera.core.service.supervisor import WORKER, Supervisor
 
-MAX_CONNECTIONS = 256
-MAX_LOG = 4 * 2**20  # bytes; then the log of before is kept once
+LOG_SECONDS = 10.0  # between two looks at the log's size
+MAX_LOG = 4 * 2**20  # bytes; then it is moved aside, and the one of before goes
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def run(settings, started=print):
     except LockHeldError:
         raise AlreadyRunning(_where_it_runs(folder)) from None
     try:
-        _turn_log(folder / "service.log")
+        turn_log(folder / "service.log")
         asyncio.run(_serve(settings, started))
     finally:
         lock.release()
@@ -111,8 +113,8 @@ async def _serve(settings, started):
     app = service.counted(Guard(application(service), token, port))
     service.server = uvicorn.Server(
         uvicorn.Config(
-            app, http="h11", ws="none", lifespan="off", log_level="warning", access_log=False, server_header=False,
-            proxy_headers=False, limit_concurrency=MAX_CONNECTIONS,
+            app, http=protocol_of(token), ws="none", lifespan="off", log_level="warning", access_log=False, server_header=False,
+            proxy_headers=False, backlog=BACKLOG,
             h11_max_incomplete_event_size=2 * MAX_HEADERS, timeout_graceful_shutdown=2,
         )
     )  # fmt: skip
@@ -121,6 +123,7 @@ async def _serve(settings, started):
     work = asyncio.create_task(service.supervisor.run())
     work.add_done_callback(lambda _: service.end())
     idle = asyncio.create_task(service.end_when_idle())
+    log = asyncio.create_task(_turn_log_while_running(settings.folder / "service.log"))
     entry = {"port": port, "pid": os.getpid(), "token": token, "contract": client.CONTRACT, "version": __version__}
     write_private(settings.folder / "service.json", json.dumps(entry) + "\n")
     write_private(settings.folder / "open.html", _opener(port, token))
@@ -131,6 +134,7 @@ async def _serve(settings, started):
         for name in ("service.json", "open.html"):
             (settings.folder / name).unlink(missing_ok=True)
         idle.cancel()
+        log.cancel()
         service.supervisor.end()
         with contextlib.suppress(asyncio.CancelledError):
             await work
@@ -151,10 +155,18 @@ def _where_it_runs(folder):
         return f"the service of {folder} is starting or ending just now"
 
 
-def _turn_log(path):
+def turn_log(path):
+    """Move the log aside once it is large. Its writers, which append, go on at its beginning."""
     with contextlib.suppress(OSError):
         if path.stat().st_size > MAX_LOG:
-            os.replace(path, path.with_suffix(".log.1"))
+            shutil.copyfile(path, path.with_suffix(".log.1"))
+            os.truncate(path, 0)
+
+
+async def _turn_log_while_running(path):
+    while True:
+        await asyncio.sleep(LOG_SECONDS)
+        await asyncio.to_thread(turn_log, path)
 
 
 def default_memory_limit():

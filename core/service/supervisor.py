@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 WORKER = (sys.executable, "-m", "vera.core.service.worker")
 CANCEL_SECONDS = 0.75  # that a worker is given at least, to stop by itself
 TICK_SECONDS = 0.25
+MAX_RETRIES = 2  # of a job whose worker was killed: more let a job that is too large hold up the queue for longer
 RETRY_SECONDS = 2.0  # between attempts to write a queue that cannot be written
 
 
@@ -36,6 +37,7 @@ class Supervisor:
         self.memory = {}
         self.unload_asked = self.ending = False
         self._thumbnails = {}
+        self._kills = {}  # how often a job's worker was killed, since the job was last asked for
         self._event, self._wake = asyncio.Event(), asyncio.Event()
         self._forget_thumbnails()
 
@@ -121,6 +123,7 @@ class Supervisor:
         if values is None:
             await self._written(lambda: self.queue.put_back(job["id"]))
         else:
+            self._kills.pop(job["id"], None)
             await self._written(lambda: self.queue.end(job["id"], **values))
         self.running, self.progress = None, {}
         self.notify()
@@ -155,6 +158,8 @@ class Supervisor:
                 return self._ended(event)
             if kind == "gone":
                 await self._unload()
+                if not worker.killed and self._tried_again(job["id"], event["code"]):
+                    return None
                 return self._interrupted("crash", _how_it_ended(event["code"]))
             if kind:
                 self._note(job, event)
@@ -171,6 +176,13 @@ class Supervisor:
                 stage = self.progress["stage"]
                 await self._kill()
                 return self._interrupted("hang", f"no progress for {still:.0f} s at '{stage}'; the worker was ended")
+
+    def _tried_again(self, job, code):
+        """Whether a job whose worker was ended from outside, for want of memory mostly, goes on by itself."""
+        if code != -signal.SIGKILL or self._stop_asked:
+            return False
+        self._kills[job] = self._kills.get(job, 0) + 1
+        return self._kills[job] <= MAX_RETRIES
 
     @property
     def _stop_asked(self):
@@ -267,6 +279,7 @@ class Worker:
         """Raises OSError."""
         self = cls()
         self.ready, self.load_seconds = False, 0.0
+        self.killed = False  # by this process
         self.events = asyncio.Queue()
         with open(settings.folder / "service.log", "ab") as log:
             self.process = await asyncio.create_subprocess_exec(
@@ -301,6 +314,7 @@ class Worker:
             self.process.stdin.write(json.dumps(command).encode() + b"\n")
 
     def kill(self):
+        self.killed = True
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
 

@@ -1,6 +1,7 @@
 """The server's answers: the API of `vera.core.service.api`, and the page for people."""
 
 import os
+import re
 import sqlite3
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def _route(operation, answer):
             if operation.body:
                 body = await read_json(request)
                 api.check_body(operation, body)
-            result = await answer(request.path_params.get("id"), query, body)
+            result = await answer(_job_number(request), query, body)
         except Refusal as refusal:
             return _error(refusal.status, refusal)
         except InputError as error:
@@ -175,7 +176,17 @@ def _route(operation, answer):
             return _error(507, f"the queue cannot be written ({error}); make room for it, then ask again")
         return result if isinstance(result, Response) else JSONResponse(result)
 
-    return Route(operation.path.replace("{id}", "{id:int}"), respond, methods=[operation.method])
+    return Route(operation.path, respond, methods=[operation.method])
+
+
+def _job_number(request):
+    """The job in the path; None where the operation has none. Raises Refusal."""
+    text = request.path_params.get("id")
+    if text is None:
+        return None
+    if not re.fullmatch("[0-9]{1,16}", text):
+        raise Refusal(404, f"there is no job {text[:40]}")
+    return int(text)
 
 
 def _file(name):

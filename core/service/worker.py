@@ -14,7 +14,7 @@ import time
 import traceback
 from pathlib import Path
 
-from vera.core.errors import InputError, OutOfMemory, Stopped
+from vera.core.errors import InputError, one_line, OutOfMemory, Stopped
 from vera.core.files import FileLock, LockHeldError
 from vera.core.service.security import check_files
 
@@ -236,7 +236,7 @@ def _delivery_in(out, job):
 def failure(error, limit):
     """(kind, reason) of what went wrong, the reason in one line with its mend."""
     # File names may hold bytes that are no text.
-    text = " ".join(str(error).split())[:1000].encode("utf-8", "replace").decode()
+    text = one_line(error)
     if isinstance(error, InputError):
         return "input", text
     if isinstance(error, OutOfMemory):

@@ -1,12 +1,13 @@
 """A worker of the standard library, which does what the prompt says; the protocol is the real one's.
 
 A prompt is words: "steps=3" and "pause=0.1" (seconds a step), then at the last step one of
-"crash", "hang" (no beats), "stall" (beats only), "garbage", "input", "memory". "cheaper" says at
+"crash", "killed=2" (by the system, twice), "hang" (no beats), "stall" (beats only), "garbage", "input", "memory". "cheaper" says at
 the start that memory ran out and that the job is tried once more.
 """
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -66,6 +67,12 @@ def work(job):
         send("progress", stage="denoise", done=step, total=steps, seconds_left=0.0, frame=step)
     if "crash" in words:
         os.abort()
+    if "killed" in asked:  # so many times, then no more
+        tries = Path(job["thumbnails"]).parents[1] / "tries.txt"
+        with open(tries, "a") as file:
+            file.write("x")
+        if len(tries.read_text()) <= int(asked["killed"]):
+            os.kill(os.getpid(), signal.SIGKILL)
     if "garbage" in words:
         print("this is not an event", flush=True)
         time.sleep(60)

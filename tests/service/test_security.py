@@ -377,7 +377,9 @@ class TestFiles:
         home = roots.folders()
         link = tmp_path / "link"
         link.symlink_to(root)
-        assert roots.allow(link) == [*home, str(root.resolve())] == roots.folders()
+        assert roots.folders() == home
+        assert roots.allow(link) == [str(root.resolve())] == roots.folders(), "only what is named, and no longer the home"
+        assert roots.allow(tmp_path) == [str(root.resolve()), str(tmp_path.resolve())] == roots.folders()
         with pytest.raises(InputError, match="no such folder"):
             roots.allow(tmp_path / "nowhere")
         (tmp_path / "roots.json").write_text("[")

@@ -59,6 +59,19 @@ def test_a_failure_has_its_reason_and_the_queue_goes_on(make_service, recipe, pr
     assert words in bad["reason"] and "\n" not in bad["reason"]
 
 
+@pytest.mark.parametrize("kills, state", [(1, "done"), (2, "done"), (3, "failed")])
+def test_a_job_whose_worker_was_killed_by_the_system_is_tried_again_twice(service, recipe, kills, state):
+    bad = service.client.submit(recipe(f"killed={kills}", "bad"))
+    good = service.client.submit(recipe("good", "good"))
+    assert service.client.wait(good["id"], 60)["state"] == "done"
+    bad = service.client.job(bad["id"])
+    assert bad["state"] == state and len((service.folder / "tries.txt").read_text()) == min(kills + 1, 3)
+    if state == "failed":
+        assert bad["kind"] == "crash" and "SIGKILL" in bad["reason"]
+        service.client.retry(bad["id"])
+        assert service.client.wait(bad["id"], 60)["state"] == "done"
+
+
 def test_cheaper_means_are_among_the_jobs_warnings(service, recipe):
     job = service.client.wait(service.client.submit(recipe("cheaper"))["id"], 60)
     assert job["state"] == "done" and job["warnings"] == ["memory ran out; once more with less"]
