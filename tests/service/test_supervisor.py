@@ -7,6 +7,7 @@ import time
 import pytest
 
 from vera.core.service.client import ServiceError
+from vera.core.service import client
 from tests.service.conftest import until
 
 
@@ -210,13 +211,13 @@ def test_a_long_poll_answers_at_the_change_and_at_its_end(service, recipe):
     first = service.client.submit(recipe("steps=10 pause=0.1", "0"))["id"]
     job = service.client.submit(recipe("one", "a"))["id"]
     known = service.client.job(job)["revision"]
-    changed = service.client._ask("GET", f"/v1/jobs/{job}?after={known}&wait=20")
+    changed = service.client._ask(client.Request("GET", f"/v1/jobs/{job}?after={known}&wait=20"), 40)
     assert changed["revision"] != known
     service.client.wait(job, 60)
     ended = service.client.job(first)["revision"]
-    assert service.client._ask("GET", f"/v1/jobs/{first}?after={ended}&wait=0.3")["revision"] == ended
-    listed = service.client._ask("GET", "/v1/jobs")["revision"]
-    assert service.client._ask("GET", f"/v1/jobs?after={listed}&wait=0.3")["revision"] == listed
+    assert service.client._ask(client.Request("GET", f"/v1/jobs/{first}?after={ended}&wait=0.3"), 40)["revision"] == ended
+    listed = service.client._ask(client.Request("GET", "/v1/jobs"), 40)["revision"]
+    assert service.client._ask(client.Request("GET", f"/v1/jobs?after={listed}&wait=0.3"), 40)["revision"] == listed
 
 
 def test_a_damaged_queue_is_one_clear_message(make_service, tmp_path):
