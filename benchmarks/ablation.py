@@ -20,17 +20,19 @@ import torch
 from torch import nn
 
 from vera.core.data.engine.phrases import vocabulary
-from vera.core.model.config import BRANCHES, PRESETS
+from vera.core.model.config import BRANCHES
 from vera.core.model.device import mixed_precision
-from vera.core.model.load import MINI
+from vera.core.model.mini.edition import EMBEDDED
+from vera.core.model.mini.mini_config import MINI
 from vera.core.model.mini.mini_text import MiniText
-from vera.core.model.transformer import Transformer
+from vera.core.model.mini.mini_transformer import MiniTransformer
+from vera.core.model.mini.shot import MiniShot
 from vera.core.sampling.denoise import denoise
 from vera.core.training.curve import draw_curves
 from vera.core.training.mini.transformer import clips_of, flow_loss, in_pixels, latents_of, load_codec
 from vera.core.training.state import trapezoid
 
-GEOMETRY = replace(PRESETS["mini"], dim=96, heads=3, layers=4, ffn_dim=384, text_dim=96, drawing=False)
+GEOMETRY = replace(MINI, dim=96, heads=3, layers=4, ffn_dim=384, text_dim=96, drawing=False)
 HELD_OUT, TRAINING = 7_000_000_000, 6_000_000_000
 RATE, MASKED = 0.002, 0.5
 
@@ -56,7 +58,7 @@ class Learner:
     def __init__(self, variant: Variant):
         torch.manual_seed(0)
         self.variant = variant
-        self.transformer = Transformer(GEOMETRY)
+        self.transformer = MiniTransformer(GEOMETRY)
         if variant.shared:
             share(self.transformer)
         self.text = MiniText(vocabulary(), GEOMETRY.text_dim, heads=3)
@@ -68,7 +70,8 @@ class Learner:
         latents, seen, texts, times = batch
         states = self.text.encode(texts)
         mask = with_mask and self.variant.mask
-        return flow_loss(self.transformer, states, latents, seen, times, None, None, mask, 3.0, scale)
+        shot = replace(MiniShot.whole(len(times)), times=torch.tensor(times))
+        return flow_loss(self.transformer, states, latents, seen, shot, mask, 3.0, scale)
 
     def learn(self, batch, with_mask, scale, rate):
         losses = self.losses(batch, with_mask, scale)
@@ -132,7 +135,7 @@ def main(argv=None) -> int:
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    codec = load_codec(MINI)
+    codec = load_codec(EMBEDDED)
     scale = in_pixels(codec, GEOMETRY.latent_std)
     judge = [batch_of(codec, HELD_OUT + i, min(16, args.judge)) for i in range(0, args.judge, 16)]
     learners = {name: Learner(v) for name, v in VARIANTS.items()}

@@ -13,7 +13,7 @@ import torch
 
 from vera.core.data.engine.clips import make_clip
 from vera.core.evaluation.figures import dtssd
-from vera.core.model.load import MINI
+from vera.core.model.mini.edition import EMBEDDED
 from vera.core.training.mini.samples import codec_sheet
 from vera.core.training.mini.transformer import load_codec
 
@@ -45,7 +45,7 @@ def main():
     parser.add_argument("--picture", type=Path, help="write a sheet of clips through the last codec")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    codecs = {"mini's own": load_codec(MINI)} | {str(folder): load_codec(folder) for folder in args.folders}
+    codecs = {"mini's own": load_codec(EMBEDDED)} | {str(folder): load_codec(folder) for folder in args.folders}
     figures = {name: costs(codec) | errors(codec, args.count) for name, codec in codecs.items()}
     print(f"{args.count} clips, torch {torch.__version__}, CPU, {torch.get_num_threads()} threads\n")
     print(f"| | {' | '.join(codecs)} |\n|{'---|' * (1 + len(codecs))}")

@@ -94,7 +94,10 @@ class Wilful(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
 
-    def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None):
+    def read_shot(self, source, mask, window):
+        return None
+
+    def forward(self, latents, timestep, text, source, mask=None, shot=None, cache=None):
         level = float(timestep[0]) / 1000
         rng = np.random.default_rng(int(source[0, 0, 0, 0, 0]))
         wanted, at = torch.full((3, 1, 1, latents.shape[-1]), 0.35), rng.integers(5, latents.shape[-1] - 20)

@@ -6,11 +6,12 @@ from torch import nn
 from vera.core.backends import generate
 from vera.core.job.prepare import prepare
 from vera.core.job.run import run_job
-from vera.core.model.config import TransformerConfig
-from vera.core.model.load import Limits, Model
+from vera.core.model.interfaces import Model
+from vera.core.model.limits import Limits
 from vera.core.model.mini.mini_codec import MiniCodec
 from vera.core.model.mini.mini_text import MiniText
-from vera.core.model.transformer import Transformer
+from vera.core.model.mini.mini_config import MiniConfig
+from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.progress import Progress
 from vera.core.recipe import EditRecipe
 
@@ -20,10 +21,10 @@ WINDOW = 9  # frames, 3 latent frames
 def tiny_model(pixels=48 * 32) -> Model:
     """Of the embedded model's kind; sees 9 frames of about 48x32 at a time, in two steps."""
     torch.manual_seed(0)
-    config = TransformerConfig(
+    config = MiniConfig(
         dim=24, heads=2, layers=1, ffn_dim=24, text_dim=8, freq_dim=8, latent_channels=4, place_input=True
     )
-    transformer, text = Transformer(config).eval(), MiniText(["add", "a", "red", "ball"], 8, heads=2).eval()
+    transformer, text = MiniTransformer(config).eval(), MiniText(["add", "a", "red", "ball"], 8, heads=2).eval()
     codec = MiniCodec(channels=4, width=8, blocks=1).eval()
     nn.init.normal_(codec.refiner[-1].weight, std=0.05)
     for name, parameter in transformer.named_parameters():

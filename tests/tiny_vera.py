@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from vera.core.model.config import TransformerConfig
-from vera.core.model.load import Limits
+from vera.core.model.limits import Limits
 from vera.core.model.transformer import Transformer
 
 WORDS = "<pad> </s> <unk> add a red boat & snow to the sea".split()

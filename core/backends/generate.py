@@ -23,7 +23,7 @@ from vera.core.layer.matte import clean_alpha, refine_alpha, steady
 from vera.core.layer.relative import relative_share
 from vera.core.model.codec import latent_frames
 from vera.core.model.device import why_device
-from vera.core.model.load import Model
+from vera.core.model.interfaces import Model
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import CURVES
 from vera.core.plate.color_exposure import shot_exposure

@@ -149,7 +149,8 @@ def main(argv=None) -> int:
     parser.add_argument("--json", help="write all figures to this file")
     parser.add_argument("--progress", choices=KINDS, default="bar")
     args = parser.parse_args(argv)
-    from vera.core.model.load import MINI, load_model
+    from vera.core.model.families import folder_of
+    from vera.core.model.load import load_model
 
     try:
         model = load_model(args.model, "cpu")
@@ -175,7 +176,7 @@ def main(argv=None) -> int:
     rows = means(evaluation.results)
     if not args.truth:
         rows["seconds"] = seconds(model, guidance), 1
-    folder = MINI if args.model == "mini" else Path(args.model)
+    folder = folder_of(args.model)
     rows["megabytes"] = sum(f.stat().st_size for f in folder.rglob("*.safetensors")) / 1e6, 1
     threads = torch.get_num_threads()
     print(f"{'the truth through the codec of ' if args.truth else ''}{args.model}: {args.count} held-out prompts, {FRAMES} frames of {WIDTH}x{HEIGHT}, {steps} steps, guidance {guidance:g}, {threads} threads")

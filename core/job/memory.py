@@ -3,7 +3,6 @@
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from vera.core.errors import OutOfMemory
 from vera.core.job.plan import GIB, LEAST_WINDOW, Geometry, Planner, host_memory, lacking
 from vera.core.job.prepare import prepare
 from vera.core.model.device import choose_device
+from vera.core.model.families import family_of, folder_of
 from vera.core.model.load import load_model
 from vera.core.plate.region import region_of
 from vera.core.plate.source import open_plate
@@ -63,7 +63,7 @@ class ExecutionPlan:
 def first_plan(recipe: EditRecipe, device: str) -> ExecutionPlan:
     """The plan to begin with: on CUDA, for a model directory, what vera.core.job.plan chooses. Raises InputError."""
     execution = ExecutionPlan(recipe, device)
-    if choose_device(device) != "cuda" or not is_directory(recipe):
+    if choose_device(device) != "cuda" or not is_planned(recipe):
         return execution
     plate = open_plate(recipe.plate, recipe.frames)
     region = region_of(plate, parse_region(recipe.region) if recipe.region else None)
@@ -78,9 +78,10 @@ def first_plan(recipe: EditRecipe, device: str) -> ExecutionPlan:
     return replace(execution, weights=plan.weights, offload=plan.offload, window=plan.window, planned=planned)
 
 
-def is_directory(recipe: EditRecipe) -> bool:
-    """Whether the recipe names a directory of a full-size Vera."""
-    return load_backend(recipe.model).samples and recipe.model != "mini" and Path(recipe.model).is_dir()
+def is_planned(recipe: EditRecipe) -> bool:
+    """Whether the recipe's model is large enough for its memory to be planned."""
+    model = recipe.model
+    return load_backend(model).samples and folder_of(model).is_dir() and family_of(model).planned
 
 
 def within_memory(
@@ -138,7 +139,7 @@ def next_cheaper(plan: ExecutionPlan, of_gpu: bool, window: int | None) -> Execu
         return step("both guidance passes one after the other", recipe=replace(plan.recipe, one_batch=False))
     offload = plan.recipe.offload if plan.offload == "auto" else plan.offload
     weights = plan.recipe.weights if plan.weights == "auto" else plan.weights
-    samples, large = load_backend(plan.recipe.model).samples, is_directory(plan.recipe)
+    samples, large = load_backend(plan.recipe.model).samples, is_planned(plan.recipe)
     if on_gpu and samples and plan.recipe.offload == "auto" and offload in ("auto", "none"):
         return step("text encoder and codec outside the GPU while they wait", offload="parts")
     if on_gpu and large and plan.recipe.offload == "auto" and offload == "parts" and not lacking("", "blocks"):

@@ -6,7 +6,6 @@ The same choice is made by itself where a render on CUDA leaves --weights and --
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 
@@ -15,8 +14,10 @@ from vera.core.extras import missing, require
 from vera.core.model.codec import latent_frames
 from vera.core.model.config import PRESETS, TransformerConfig
 from vera.core.model.footprint import CONTEXT, FRAGMENTS, GIB, decoding_bytes, denoising_bytes, encoding_bytes, weight_bytes
-from vera.core.model.load import Limits, described
-from vera.core.model.quantise import quietly
+from vera.core.model.families import family_of, folder_of
+from vera.core.model.limits import Limits
+from vera.core.model.quantise import without_library_logging
+from vera.core.model.wan.family import WanParts
 from vera.core.plate.fit import model_size
 
 LEAST_WINDOW = 9  # frames: in shorter ones there is little but overlap
@@ -37,11 +38,14 @@ class Geometry:
     @classmethod
     def of(cls, name: str) -> "Geometry":
         """Of a Vera directory, or of a published size. Raises InputError."""
-        if name in PRESETS and name != "mini":
+        if name in PRESETS:
             return cls(PRESETS[name], Limits(), *wans_parts())
-        if not Path(name).is_dir():
-            raise InputError(f"--model {name}: neither a model directory nor 1.3b or 14b")
-        return cls(*described(Path(name)))
+        if not folder_of(name).is_dir():
+            raise InputError(f"--model {name}: neither a model directory nor {' or '.join(PRESETS)}")
+        about = family_of(name).describe(folder_of(name))
+        if not isinstance(about, WanParts):
+            raise InputError(f"--model {name}: a small model, which fits everywhere; plans are made for full-size ones")
+        return cls(about.config, about.limits, about.vae, about.encoder)
 
     @cached_property
     def text_bytes(self) -> int:
@@ -140,7 +144,7 @@ class Planner:
 def wans_parts():
     """Wan2.1's codec and text encoder on the meta device."""
     require("planning for full-size models", "diffusers", "transformers")
-    with quietly():
+    with without_library_logging():
         from diffusers import AutoencoderKLWan
         from transformers import UMT5Config, UMT5EncoderModel
 

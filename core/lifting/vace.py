@@ -23,9 +23,11 @@ from transformers import UMT5Config, UMT5EncoderModel
 from vera.core.errors import InputError, Stopped
 from vera.core.lifting.read_frames import read_mask, read_plate
 from vera.core.model.codec import pad_frames
-from vera.core.model.load import Limits, fill, fingerprint, load_tokenizer, on_meta, read_json, shapes_of, tie_embedding
-from vera.core.model.tensors import TensorFiles, check_shapes
+from vera.core.model.fingerprint import fingerprint
+from vera.core.model.limits import Limits
+from vera.core.model.tensors import TensorFiles, check_shapes, load_weights, read_json, shapes_of
 from vera.core.model.text import WanText
+from vera.core.model.wan.family import build_on_meta, load_tokenizer, tie_embedding
 from vera.core.plate.fit import model_size
 from vera.core.state_file import StateFile, state_writer, whole_state
 
@@ -116,7 +118,7 @@ class Vace:
 
     def _load(self):
         wide = None if self.device == "cpu" else torch.bfloat16
-        modules = {part: on_meta(build, self.root / part) for part, build in PARTS.items()}
+        modules = {part: build_on_meta(build, self.root / part) for part, build in PARTS.items()}
         transformer = modules["transformer"]
         # Rotary tables are in no file; those built on meta have no values.
         config = transformer.config
@@ -126,7 +128,7 @@ class Vace:
             files = TensorFiles(self.root / part, self.device)
             if part == "text_encoder":
                 tie_embedding(files)
-            fill(module, files, torch.float32 if wide is None else wide, keep[part])
+            load_weights(module, files, torch.float32 if wide is None else wide, keep[part])
         tokenizer = load_tokenizer(self.root / "tokenizer")
         scheduler = read_json(self.root / "scheduler" / "scheduler_config.json")
         scheduler = SCHEDULERS[scheduler["_class_name"]].from_config(scheduler)
@@ -154,7 +156,7 @@ def open_vace(path: str, recipe, plate, mask, device: str) -> Vace:
         files = TensorFiles(root / part)
         if part == "text_encoder":
             tie_embedding(files)
-        check_shapes(files.shapes, shapes_of(on_meta(build, root / part)), root / part)
+        check_shapes(files.shapes, shapes_of(build_on_meta(build, root / part)), root / part)
     scheduler = read_json(root / "scheduler" / "scheduler_config.json").get("_class_name")
     if scheduler not in SCHEDULERS:
         raise InputError(f"{root / 'scheduler'}: scheduler '{scheduler}' is not one of {', '.join(SCHEDULERS)}")
@@ -162,7 +164,8 @@ def open_vace(path: str, recipe, plate, mask, device: str) -> Vace:
     steps = limits.steps if recipe.steps is None else recipe.steps
     guidance = float(limits.guidance if recipe.guidance is None else recipe.guidance)
     size = model_size(plate.width, plate.height, plate.pixel_aspect, limits.pixels, limits.multiple)
-    return Vace(root, limits, size, steps, guidance, device, f"vace, grey to paint on, {fingerprint(root)} {scheduler}")
+    made = f"vace, grey to paint on, {fingerprint(root, (*PARTS, 'tokenizer'))} {scheduler}"
+    return Vace(root, limits, size, steps, guidance, device, made)
 
 
 def _file(job_dir: Path, window: int) -> Path:

@@ -17,15 +17,22 @@ the decoder trims. Latents are normalised to about unit variance. Decoded values
 not clamped. All tensors come back fp32, on the codec's device.
 """
 
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vera.core.errors import InputError
 
 TIME_STRIDE = 4
 SPACE_STRIDE = 8
+
+Frame = TypeVar("Frame")
 
 
 def latent_frames(frames: int) -> int:
@@ -33,12 +40,12 @@ def latent_frames(frames: int) -> int:
     return 1 + (frames - 1 + TIME_STRIDE - 1) // TIME_STRIDE
 
 
-def pad_frames(video: torch.Tensor) -> torch.Tensor:
+def pad_frames(video: Tensor) -> Tensor:
     """Repeat the last frame of (B, C, T, H, W) until T is 4k + 1."""
     return hold_last(video, 1 + TIME_STRIDE * (latent_frames(video.shape[2]) - 1))
 
 
-def latent_groups(frames):
+def latent_groups(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
     """Lists of the frames that are one latent frame each: the first alone, then up to four."""
     frames = iter(frames)
     size = 1
@@ -47,15 +54,26 @@ def latent_groups(frames):
         size = TIME_STRIDE
 
 
-def hold_last(video: torch.Tensor, frames: int) -> torch.Tensor:
+def hold_last(video: Tensor, frames: int) -> Tensor:
     """Repeat the last frame of (B, C, T, H, W) until there are that many."""
     return torch.cat([video, video[:, :, -1:].expand(-1, -1, frames - video.shape[2], -1, -1)], dim=2)
 
 
-class Codec:
-    """What codecs share; a codec gives channels, encode and decode_stream, and encode_groups or encode_stream.
+class LatentClip(Protocol):
+    """Latents (B, C, T, H, W), in memory or on the disk: all that decoding asks of them."""
 
-    remembers: whether a latent frame hangs on the frames before its own.
+    @property
+    def shape(self) -> Any:
+        """(B, C, T, H, W)."""
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """[:, :, i]: latent frame i, (B, C, H, W)."""
+
+
+class Codec(ABC):
+    """What all codecs share, see this file's head.
+
+    remembers: whether a latent frame depends on the frames before its own.
     """
 
     time_stride = TIME_STRIDE
@@ -63,11 +81,19 @@ class Codec:
     channels: int
     remembers: bool
 
-    def encode_stream(self):
-        """For a codec that encodes four frames by themselves, encode_groups(video (B, 3, 4t, H, W))."""
-        return lambda frames: self.encode_groups(hold_last(frames, TIME_STRIDE))
+    @abstractmethod
+    def encode(self, video: Tensor) -> Tensor:
+        """(B, 3, T, H, W) -> (B, C, latent_frames(T), H/8, W/8)."""
 
-    def decode(self, latents: torch.Tensor, frames: int) -> torch.Tensor:
+    @abstractmethod
+    def encode_stream(self) -> Callable[[Tensor], Tensor]:
+        """A function of the next frames of one video, first 1, then up to 4 at a time -> their latent frame."""
+
+    @abstractmethod
+    def decode_stream(self, latents: LatentClip) -> Iterator[Tensor]:
+        """Yield (B, 3, n, H, W), one latent frame at a time: n is 1 for the first, then 4."""
+
+    def decode(self, latents: Tensor, frames: int) -> Tensor:
         """Latents (B, C, t, h, w) of that many frames -> (B, 3, frames, 8h, 8w)."""
         if latent_frames(frames) != latents.shape[2]:
             raise ValueError(f"{latents.shape[2]} latent frames are not {frames} frames")
@@ -85,8 +111,10 @@ class WanCodec(nn.Module, Codec):
     """
 
     remembers = True
+    mean: Tensor
+    std: Tensor
 
-    def __init__(self, vae):
+    def __init__(self, vae: Any):
         super().__init__()
         config = vae.config
         patch = config.patch_size or 1
@@ -100,16 +128,16 @@ class WanCodec(nn.Module, Codec):
             self.register_buffer(name, statistic.view(1, -1, 1, 1, 1), persistent=False)
 
     @torch.no_grad()
-    def encode(self, video):
+    def encode(self, video: Tensor) -> Tensor:
         encode = self.encode_stream()
         groups = pad_frames(video).split([1] + [TIME_STRIDE] * (latent_frames(video.shape[2]) - 1), dim=2)
         return torch.cat([encode(group) for group in groups], dim=2)
 
-    def encode_stream(self):
+    def encode_stream(self) -> Callable[[Tensor], Tensor]:
         past = no_past(self.vae.encoder)
 
         @torch.no_grad()
-        def encode(frames):
+        def encode(frames: Tensor) -> Tensor:
             first = all(slot is None for slot in past)
             video = hold_last(frames.to(self.vae.device, self.vae.dtype) * 2 - 1, 1 if first else TIME_STRIDE)
             return (self.posterior(video, past).chunk(2, dim=1)[0].float() - self.mean) / self.std
@@ -117,20 +145,20 @@ class WanCodec(nn.Module, Codec):
         return encode
 
     @torch.no_grad()
-    def decode_stream(self, latents):
+    def decode_stream(self, latents: LatentClip) -> Iterator[Tensor]:
         past = no_past(self.vae.decoder)
         for i in range(latents.shape[2]):
             latent = latents[:, :, i].to(self.vae.device, torch.float32)[:, :, None] * self.std + self.mean
             yield (self.pictures(latent.to(self.vae.dtype), past, i == 0).float() + 1) / 2
 
-    def posterior(self, video, past):
+    def posterior(self, video: Tensor, past: list[Tensor | None]) -> Tensor:
         """The next frames of a video in [-1, 1], first 1, then 4 -> mean and log variance of their latent frame,
         (B, 2C, 1, h, w), not normalised. `past` is no_past(vae.encoder) at first."""
         from diffusers.models.autoencoders.autoencoder_kl_wan import patchify
 
         return self.vae.quant_conv(self.vae.encoder(patchify(video, self.patch), feat_cache=past, feat_idx=[0]))
 
-    def pictures(self, latent, past, first):
+    def pictures(self, latent: Tensor, past: list[Tensor | None], first: bool) -> Tensor:
         """The next latent frame (B, C, 1, h, w), not normalised -> its frames in [-1, 1], not clamped: 1 of the first,
         then 4. `past` is no_past(vae.decoder) at first."""
         from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
@@ -139,7 +167,7 @@ class WanCodec(nn.Module, Codec):
         return unpatchify(self.vae.decoder(hidden, feat_cache=past, feat_idx=[0], first_chunk=first), self.patch)
 
 
-def no_past(part):
+def no_past(part: nn.Module) -> list[Tensor | None]:
     """What the causal convolutions of a VAE's encoder or decoder keep, one slot each: one list a stream,
     so that streams do not disturb one another."""
     from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d  # slow to import; mini goes without

@@ -3,10 +3,26 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
 from vera.core.errors import InputError
+from vera.core.model.limits import is_number
 
 BRANCHES = ("edit", "alpha", "composite")
+
+# The largest value of each whole number; a larger one is a damaged file, and modules would be made for it.
+LARGEST = {
+    "dim": 2**15,
+    "heads": 2**10,
+    "layers": 2**9,
+    "ffn_dim": 2**17,
+    "text_dim": 2**15,
+    "freq_dim": 2**13,
+    "latent_channels": 2**12,
+}
+MAX_PATCH = 16  # latent pixels or latent frames a side
+# Switches of mini's own transformer, which files of full-size Veras carried too, always off.
+MINIS_SWITCHES = {"place_input": False, "text_modulation": False, "latent_std": None, "drawing": False}
 
 
 @dataclass(frozen=True)
@@ -18,15 +34,8 @@ class TransformerConfig:
     (time, height, width) in latent pixels. share_embedders keeps one time and text
     embedder for all branches; alpha_text=False removes the alpha branch's text
     cross-attention (the published parameter counts suggest both; the default is
-    three full copies). mask_input adds the mask's patch embedding. place_input tells
-    each token where in the frame it is: rotary positions are relative, and a small model
-    learns words such as "left" too slowly from them alone. drawing starts edit and alpha from what the words
-    alone would draw (drawing.py); it needs latent_std. text_modulation adds the mean of
-    the text states to the time embedding, so that what is asked for steers every norm.
-    latent_std: the heads give the clean latents, in units of this standard deviation, the
-    composite's relative to the plate, the others' to the drawing; None: they give the velocity. A narrow model cannot carry
-    the noise through that a velocity holds (Li and He, "Back to Basics: Let Denoising
-    Generative Models Denoise", 2025). Wan has none of these four.
+    three full copies). mask_input adds the mask's patch embedding.
+    Raises InputError for values of another type, or out of bounds.
     """
 
     dim: int
@@ -41,21 +50,27 @@ class TransformerConfig:
     share_embedders: bool = False
     alpha_text: bool = True
     mask_input: bool = True
-    place_input: bool = False
-    text_modulation: bool = False
-    latent_std: float | None = None
-    drawing: bool = False
 
-    def __post_init__(self):
-        object.__setattr__(self, "patch", tuple(self.patch))
+    def __post_init__(self) -> None:
+        for field, largest in LARGEST.items():
+            value = getattr(self, field)
+            if not is_number(value, whole=True) or not 0 < value <= largest:
+                raise InputError(f"{field} must be a whole number from 1 to {largest}, not {value!r:.40}")
+        sides = tuple(self.patch) if isinstance(self.patch, (list, tuple)) else ()
+        if len(sides) != 3 or not all(is_number(n, whole=True) and 0 < n <= MAX_PATCH for n in sides):
+            raise InputError(f"patch must be three whole numbers from 1 to {MAX_PATCH}, not {self.patch!r:.40}")
+        object.__setattr__(self, "patch", sides)
+        if not is_number(self.eps, whole=False) or not 0 < self.eps < 1:
+            raise InputError(f"eps must be a number between 0 and 1, not {self.eps!r:.40}")
+        for field in ("share_embedders", "alpha_text", "mask_input"):
+            if not isinstance(getattr(self, field), bool):
+                raise InputError(f"{field} must be true or false, not {getattr(self, field)!r:.40}")
         if self.dim % self.heads or (self.dim // self.heads) % 2:
             raise InputError(f"width {self.dim} does not split into {self.heads} heads of even size")
 
-        if self.drawing and self.latent_std is None:
-            raise InputError("a drawing needs heads of clean latents, latent_std")
-
     @property
     def head_dim(self) -> int:
+        """Width of one attention head."""
         return self.dim // self.heads
 
     def text_of(self, branch: str) -> bool:
@@ -63,25 +78,30 @@ class TransformerConfig:
         return self.alpha_text or branch != "alpha"
 
     def save(self, path: Path) -> None:
+        """Write config.json."""
         Path(path).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, path: Path) -> "TransformerConfig":
-        """Names that begin with _ are notes of the libraries'. Raises InputError."""
+    def load(cls, path: Path) -> Self:
+        """Of a config.json. Names that begin with _ are notes of libraries. Raises InputError, which names the file."""
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(**{name: value for name, value in values.items() if not name.startswith("_")})
+            return cls(**cls.fields_in({name: value for name, value in values.items() if not name.startswith("_")}))
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; a model directory needs it") from None
-        except (TypeError, AttributeError, json.JSONDecodeError) as error:
-            raise InputError(f"{path}: not a transformer configuration ({error})") from None
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        except (TypeError, AttributeError, ValueError, RecursionError) as error:
+            raise InputError(f"{path}: not a transformer configuration ({str(error)[:200]})") from None
+
+    @classmethod
+    def fields_in(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The fields of this class among those of a file."""
+        off = {name for name, value in MINIS_SWITCHES.items() if name in values and values[name] == value}
+        return {name: value for name, value in values.items() if name not in off}
 
 
 PRESETS = {
-    "mini": TransformerConfig(
-        dim=192, heads=3, layers=6, ffn_dim=768, text_dim=192, freq_dim=128, latent_channels=24,
-        place_input=True, text_modulation=True, latent_std=0.65, drawing=True,
-    ),
     "1.3b": TransformerConfig(dim=1536, heads=12, layers=30, ffn_dim=8960),
     "14b": TransformerConfig(dim=5120, heads=40, layers=40, ffn_dim=13824),
 }

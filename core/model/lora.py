@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from vera.core.errors import InputError
 from vera.core.extras import require
 from vera.core.model.config import BRANCHES
 from vera.core.model.tensors import TensorFiles, listed
-from vera.core.model.wan.checkpoint import own_name, wan_name
+from vera.core.model.wan.names import own_name, wan_name
 
 TARGETS = ("attn[12].to_[qkv]", "attn[12].to_out.0", "ffn.net.0.proj", "ffn.net.2")
 PREFIX = "transformer."
@@ -94,6 +94,20 @@ class Loras:
         if needed != size:
             there = f"{tuple(shape)} in this model" if shape else "not in this model"
             raise InputError(f"--lora {path}: {listed(keys.values())} change {size} of {name}, which is {there}")
+
+
+def apply_loras(transformer: nn.Module, loras: Sequence[tuple[str, float]], fingerprint: str) -> str:
+    """Add LoRAs, (path, strength) each, to a transformer in memory; the fingerprint of what it is then."""
+    state = transformer.state_dict()
+    changes = Loras(loras, {name: tuple(value.shape) for name, value in state.items()})
+    for name, value in state.items():
+        value.copy_(changes.changed(name, value))
+    return adapted_fingerprint(fingerprint, changes)
+
+
+def adapted_fingerprint(fingerprint: str, loras: Loras) -> str:
+    """A model's fingerprint with these LoRAs added."""
+    return hashlib.sha256(f"{fingerprint} {loras.digest}".encode()).hexdigest() if loras.digest else fingerprint
 
 
 def changes_of(files, keys, alpha, strength, path):

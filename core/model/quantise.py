@@ -6,6 +6,7 @@ distribution: int8 0.7 %, fp8 (e4m3) 2.6 %.
 """
 
 import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from torch import nn
@@ -21,7 +22,7 @@ def is_quantised(name: str, owner: nn.Module) -> bool:
 
 
 @contextmanager
-def quietly():
+def without_library_logging() -> Iterator[None]:
     """Imports without what torchao says of its kernels for other builds of torch; diffusers imports it too."""
     logging.disable(logging.WARNING)
     try:
@@ -30,19 +31,24 @@ def quietly():
         logging.disable(logging.NOTSET)
 
 
-def quantiser(kind: str):
-    """A function that puts a linear layer's weight into 8 bits, in place. Raises InputError without torchao."""
+def linear_quantiser(kind: str) -> Callable[[nn.Module, str], None]:
+    """A function of a module and of a parameter's full name, which quantises the module in place if it is a block's
+    projection. Raises InputError without torchao."""
     require(f"--weights {kind}", "torchao", otherwise="leave it out")
-    with quietly():
+    with without_library_logging():
         from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
 
     config = {"int8": Int8WeightOnlyConfig, "fp8": Float8WeightOnlyConfig}[kind]()
-    return lambda linear: quantize_(linear, config)
+
+    def quantise_linear(owner: nn.Module, name: str) -> None:
+        if is_quantised(name, owner):
+            quantize_(owner, config)
+
+    return quantise_linear
 
 
 def quantise(transformer: nn.Module, kind: str) -> None:
     """All of a Transformer that is in memory already, in place."""
-    put = quantiser(kind)
+    quantise_linear = linear_quantiser(kind)
     for name, module in transformer.named_modules():
-        if is_quantised(name + ".weight", module):
-            put(module)
+        quantise_linear(module, name + ".weight")

@@ -7,7 +7,7 @@
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +17,10 @@ import torch
 from safetensors.torch import save_file
 
 from vera.core.errors import InputError
+from vera.core.model.codec import WanCodec
 from vera.core.model.config import TransformerConfig
+from vera.core.model.interfaces import Model
+from vera.core.model.text import WanText
 
 SHARD_BYTES = 5 * 10**9
 STEM = "diffusion_pytorch_model"
@@ -29,13 +32,15 @@ CLASSES = {
 }
 
 
-def save_model(model, target: Path, shard_bytes: int = SHARD_BYTES) -> None:
+def save_model(model: Model, target: Path, shard_bytes: int = SHARD_BYTES) -> None:
     """Write a full-size Model (see load.py) as a new directory; read again, every bit is the same.
 
     Of its own types; adapters have to be merged before (see lora.py), and weights may not be quantised.
     Raises InputError.
     """
     state = model.transformer.state_dict()
+    if not isinstance(model.codec, WanCodec) or not isinstance(model.text, WanText):
+        raise InputError(f"{target}: only a full-size model that is not offloaded is saved so")
     if any(".base_layer." in name or type(value) is not torch.Tensor for name, value in state.items()):
         raise InputError(f"{target}: adapted or quantised weights are not saved; merge adapters, load with --weights bf16")
     with new_directory(target) as work:
@@ -43,7 +48,7 @@ def save_model(model, target: Path, shard_bytes: int = SHARD_BYTES) -> None:
         model.codec.vae.save_pretrained(work / "vae", max_shard_size=shard_bytes)
         model.text.encoder.save_pretrained(work / "text_encoder", max_shard_size=shard_bytes)
         model.text.tokenizer.save_pretrained(work / "tokenizer")
-        (work / "model.json").write_text(json.dumps(asdict(model.limits), indent=2) + "\n", encoding="utf-8")
+        model.limits.save(work / "model.json")
         write_index(work)
 
 
@@ -61,7 +66,13 @@ def write_transformer(
     write_shards(folder, tensors, get, shard_bytes, STEM)
 
 
-def write_shards(folder: Path, tensors, get, shard_bytes: int, stem: str) -> None:
+def write_shards(
+    folder: Path,
+    tensors: Mapping[str, torch.Tensor],
+    get: Callable[[str], torch.Tensor],
+    shard_bytes: int,
+    stem: str,
+) -> None:
     """Shards of at most shard_bytes (a larger tensor has one of its own), and their index where there are several.
 
     Of `tensors` only names, shapes and types are looked at, so they may be on the meta device; get(name)
@@ -93,7 +104,7 @@ def write_index(root: Path) -> None:
 
 
 @contextmanager
-def new_directory(target: Path):
+def new_directory(target: Path) -> Iterator[Path]:
     """A directory to fill, which gets its name when it is whole. Raises InputError if that is taken."""
     target = Path(target)
     if target.exists():

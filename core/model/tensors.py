@@ -5,11 +5,13 @@ so they are refused, with the way to convert them.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 
 from vera.core.errors import InputError
 from vera.core.model.device import indexed
@@ -26,12 +28,12 @@ class TensorFiles:
     what was read of the others is in memory only where its tensors still are.
     """
 
-    def __init__(self, path: Path, device="cpu", apart=()):
+    def __init__(self, path: Path, device: torch.device | str = "cpu", apart: Iterable[str] = ()):
         self.path, self.device = Path(path), indexed(device)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.types: dict[str, torch.dtype] = {}
         self._at: dict[str, tuple[Path, str]] = {}  # name -> (file, name in it)
-        self._open = (None, None)
+        self._open: tuple[Path | None, Any] = (None, None)
         for file in weight_files(self.path, apart):
             handle = self._opened(file)
             for name in handle.keys():
@@ -44,6 +46,7 @@ class TensorFiles:
         self._open = (None, None)
 
     def get(self, name: str) -> torch.Tensor:
+        """One tensor, on the device, in the file's own type."""
         file, stored = self._at[name]
         return self._opened(file).get_tensor(stored)
 
@@ -53,10 +56,11 @@ class TensorFiles:
 
     def alias(self, name: str, of: str) -> None:
         """Let a tensor be found under another name too."""
-        for table in (self.shapes, self.types, self._at):
-            table[name] = table[of]
+        self.shapes[name] = self.shapes[of]
+        self.types[name] = self.types[of]
+        self._at[name] = self._at[of]
 
-    def _opened(self, file: Path):
+    def _opened(self, file: Path) -> Any:
         if self._open[0] != file:
             self._open = (None, None)
             try:
@@ -66,7 +70,7 @@ class TensorFiles:
         return self._open[1]
 
 
-def weight_files(path: Path, apart=()) -> list[Path]:
+def weight_files(path: Path, apart: Iterable[str] = ()) -> list[Path]:
     """The safetensors of a folder, those that its index names if it has one, or the one file.
 
     apart: stems of files that belong to something else. Raises InputError where there are none, or not all
@@ -100,6 +104,7 @@ def shards_of(index: Path) -> list[Path]:
 
 
 def refused_pickle(path: Path) -> InputError:
+    """The refusal of weights that could run code, with the way to convert them."""
     return InputError(
         f"{path}: pickled weights are not read; convert them where you trust them: "
         "safetensors.torch.save_file(torch.load(path, weights_only=True), 'model.safetensors')"
@@ -107,13 +112,16 @@ def refused_pickle(path: Path) -> InputError:
 
 
 def torch_type(file: Path, name: str) -> torch.dtype:
+    """torch's type of that name in a safetensors header. Raises InputError for types that weights do not have."""
     types = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     if name not in types:
         raise InputError(f"{file}: holds {name} tensors; quantised weights are not read, only F16, BF16, F32 and F64")
     return types[name]
 
 
-def check_shapes(found: Mapping[str, tuple], expected: Mapping[str, tuple], where, hint: str = "") -> None:
+def check_shapes(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], where: Path | str, hint: str = ""
+) -> None:
     """Refuse missing, surplus and misshapen tensors: one InputError naming the first few of each."""
     missing = [n for n in expected if n not in found]
     surplus = [n for n in found if n not in expected]
@@ -128,7 +136,62 @@ def check_shapes(found: Mapping[str, tuple], expected: Mapping[str, tuple], wher
         raise InputError(f"{where}: tensors do not fit the model; " + "; ".join(faults) + hint)
 
 
+def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a module's parameters and buffers."""
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def load_weights(
+    module: nn.Module,
+    files: TensorFiles,
+    dtype: torch.dtype | None,
+    in_float32: Callable[[str], bool] = lambda name: False,
+    changed: Callable[[str, Tensor], Tensor] | None = None,
+    quantise_linear: Callable[[nn.Module, str], None] | None = None,
+) -> None:
+    """Give a module built on `meta` its weights, one tensor at a time.
+
+    dtype: of the weights, None as in the files; in_float32(name) stays fp32 when dtype is set. If given,
+    changed(name, tensor) is what is stored instead, and quantise_linear(owner, name) is called as soon as a
+    parameter is there. Where all is as in the files, the tensors stay mapped to them; else they are copies, since
+    one that is mapped holds its whole file. Raises InputError for weights that are not finite.
+    """
+    for name in files.by_file(module.state_dict()):
+        tensor = files.get(name)
+        refuse_not_finite(name, tensor, files.path)
+        kind = tensor.dtype if dtype is None else torch.float32 if in_float32(name) else dtype
+        path, _, leaf = name.rpartition(".")
+        owner = module.get_submodule(path)
+        tensor = changed(name, tensor) if changed else tensor
+        tensor = tensor.to(kind, copy=bool(dtype or changed))
+        owner.load_state_dict({leaf: tensor}, strict=False, assign=True)
+        if quantise_linear:
+            quantise_linear(owner, name)
+        del tensor
+    module.eval()
+
+
+def refuse_not_finite(name: str, tensor: Tensor, where: Path) -> None:
+    """Raise InputError for a weight that holds a NaN or an infinity: every pixel would be one."""
+    if tensor.is_floating_point() and not bool(tensor.sum(dtype=torch.float32).isfinite()):
+        raise InputError(f"{where}: '{name}' holds values that are not finite; the file is damaged, copy it again")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A configuration file of a model directory. Raises InputError."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; a model directory needs it") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({str(error)[:200]})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not a JSON object")
+    return values
+
+
 def listed(names: Iterable[str], limit: int = 3) -> str:
+    """The first few names, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

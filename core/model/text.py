@@ -1,8 +1,10 @@
 """The instruction as text states, for full-size models: Wan's tokenizer and UMT5 encoder."""
 
 import html
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from vera.core.errors import InputError
 
@@ -14,7 +16,7 @@ class WanText:
     (T5 tokenizer, UMT5EncoderModel).
     """
 
-    def __init__(self, tokenizer, encoder, max_length: int = 512):
+    def __init__(self, tokenizer: Any, encoder: Any, max_length: int = 512):
         self.tokenizer, self.encoder, self.max_length = tokenizer, encoder.eval(), max_length
         self.width = encoder.config.d_model
 
@@ -26,7 +28,7 @@ class WanText:
         self._rows([prompt])
         return []
 
-    def _rows(self, prompts):
+    def _rows(self, prompts: list[str]) -> list[list[int]]:
         rows = self.tokenizer([clean(p) for p in prompts], add_special_tokens=True).input_ids
         for prompt, row in zip(prompts, rows):
             if len(row) > self.max_length:
@@ -36,8 +38,8 @@ class WanText:
         return rows
 
     @torch.no_grad()
-    def encode(self, prompts: list[str]) -> torch.Tensor:
-        """Raises InputError as check() does."""
+    def encode(self, prompts: list[str]) -> Tensor:
+        """States (B, max_length, width). Raises InputError as check() does."""
         rows = self._rows(prompts)
         ids = torch.full((len(rows), self.max_length), self.tokenizer.pad_token_id)
         mask = torch.zeros_like(ids)
@@ -53,7 +55,7 @@ class WanText:
 def clean(prompt: str) -> str:
     """HTML entities resolved (twice, as Wan does), runs of white space to one blank.
 
-    Wan's pipeline also mends broken Unicode where ftfy happens to be installed; left
+    Wan's pipeline also repairs broken Unicode where ftfy happens to be installed; left
     out, so that a prompt means the same on every machine.
     """
     return " ".join(html.unescape(html.unescape(prompt)).split())

@@ -1,133 +1,211 @@
-"""The three-branch diffusion transformer: a Mixture-of-Transformers grown out of Wan2.1.
+"""Vera's transformer: three diffusion transformers that meet in one joint self-attention a block.
 
-Three transformers, edit, alpha and composite, keep their own weights for every
-projection, feed-forward and modulation, and meet in one self-attention a block.
-Hidden states are (B, 3, L, D): batch, branch, tokens of one branch, width.
+After "Vera" (arXiv 2606.23610): the edit, alpha and composite branches each keep their own weights for every
+projection, feed-forward and modulation, all grown out of one Wan2.1 text-to-video model. Hidden states are
+(B, 3, L, D): batch, branch in the order of BRANCHES, tokens of one branch, width of one branch.
+
+Read from the top: `Transformer.forward` is the whole pass, everything below it is in the order of use.
 
 Parameters carry diffusers' names for Wan, so a Wan checkpoint maps by rule:
-`blocks.7.attn1.to_q.weight` -> `blocks.7.edit.attn1.to_q.weight`, and
-`proj_out.weight` -> `edit.proj_out.weight`; see wan.py. A Vera whose branches all
-hold one Wan's weights, fed three equal streams, computes what that Wan computes:
-attention over three copies of the keys is attention over one.
+`blocks.7.attn1.to_q.weight` -> `blocks.7.edit.attn1.to_q.weight`, and `proj_out.weight` -> `edit.proj_out.weight`;
+see wan/checkpoint.py. A Vera whose branches all hold one Wan's weights, given three equal streams, computes what
+that Wan computes: attention over three copies of the keys is attention over one.
+
+A model family that needs more (mini does, see mini/mini_transformer.py) derives from `Transformer` and overrides
+    make_embedders   how time and text enter a branch
+    forward          built of the steps embed() and predict()
+    read_shot        what a window needs to know of the whole shot
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from vera.core.model.config import BRANCHES, TransformerConfig
-from vera.core.model.mini.drawing import PLACE_FEATURES, Drawing, moments, place_features
-from vera.core.model.functional import gelu_tanh, mean_of_words, zero_init
+from vera.core.model.functional import gelu_tanh, zero_init
+from vera.core.model.interfaces import BlockRunner, LatentsByFrame, ShotConditioning
 from vera.kernels.joint_attention import joint_attention
 from vera.kernels.norm_rotary_pack import can_pack, norm_rotary_pack, rotate
 from vera.kernels.variants import attention_variant
 
-
-LEAST_NOISE = 0.05  # no velocity is divided by less
+Grid = tuple[int, int, int]  # tokens of one branch: time, height, width
+Rotary = tuple[Tensor, Tensor]  # cosines and sines, each (L, head_dim / 2), fp32
 
 
 class Transformer(nn.Module):
     """Predicts the flow-matching velocity of the three layers' latents.
 
-    forward(latents, timestep, text, source, mask=None):
-        latents   (B, 3, C, T, H, W)  noisy latents, branch order edit, alpha, composite
-        timestep  (B,)                noise level times 1000, in [0, 1000]
-        text      (B, N, text_dim)    text states; positions past the prompt are zeros
-        source    (B, C, T, H, W)     latents of the plate
-        mask      (B, C, T, H, W)     latents of the mask, or None
-        times     (T,)                latent-time positions, default 0 .. T-1
-        progress  (T, 2)              how far through the shot each latent frame begins and ends, default
-                                      that of a whole shot; only a drawing asks for it, and for
-        path      (B, T, 2, 3)        where an object goes, if that is known, and
-        views     (T, 2, 3)           how the plate's camera moved, see drawing.py
-        cache     keeps blocks' work between steps, see core/sampling/first_block_cache.py
-    returns the velocity (noise - clean), (B, 3, C, T, H, W), in the latents' type.
-    H and W must be multiples of the patch. Inputs may be fp32 whatever the weights' type.
-    The attribute `attention` names the joint attention, one of vera.kernels.variants.VARIANTS.
+    attention: the name of the joint attention, one of vera.kernels.variants.VARIANTS.
     """
+
+    config: TransformerConfig
+    attention: str
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.config = config
         self.attention = "dense"
         if config.share_embedders:
-            self.shared = Embedders(config, text=True)
+            self.shared = self.make_embedders(text=True)
         for name in BRANCHES:
-            self.add_module(name, Branch(config, config.text_of(name)))
-        channels, patch = config.latent_channels, config.patch
+            text = config.text_of(name)
+            embedders = None if config.share_embedders else self.make_embedders(text)
+            self.add_module(name, Branch(config, embedders))
         # New beside Wan: zero at first, so that a fresh Vera still computes Wan.
-        self.source_embedding = zero_init(nn.Conv3d(channels, config.dim, patch, patch))
-        self.mask_embedding = zero_init(nn.Conv3d(channels, config.dim, patch, patch)) if config.mask_input else None
+        self.source_embedding = zero_init(patch_embedding(config))
+        self.mask_embedding = zero_init(patch_embedding(config)) if config.mask_input else None
         self.layer_embedding = nn.Parameter(torch.zeros(2, config.dim))  # alpha, composite
-        self.drawing = Drawing(config.text_dim, channels) if config.drawing else None
         self.blocks = nn.ModuleList(JointBlock(config) for _ in range(config.layers))
 
-    def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None, path=None, views=None):
-        branches = [getattr(self, name) for name in BRANCHES]
-        given, dtype = latents.dtype, self.source_embedding.weight.dtype
-        latents, text, source = latents.to(dtype), text.to(dtype), source.to(dtype)
-        _, _, _, frames, height, width = latents.shape
-        grid = tuple(n // p for n, p in zip((frames, height, width), self.config.patch))
-        rotary = rotary_table(grid, self.config.head_dim, latents.device, times)
+    def make_embedders(self, text: bool) -> Embedders:
+        """Time and text on their way into a branch, or into all of them. text: whether it reads the instruction."""
+        return Embedders(self.config, text)
 
-        tokens = [flatten(b.patch_embedding(latents[:, i])) for i, b in enumerate(branches)]
-        tokens[1] = tokens[1] + self.layer_embedding[0]
-        tokens[2] = tokens[2] + self.layer_embedding[1] + flatten(self.source_embedding(source))
+    def read_shot(
+        self, source: LatentsByFrame, mask: LatentsByFrame | None, window: int
+    ) -> ShotConditioning | None:
+        """What a window of `window` latent frames needs to know of the whole shot; read once, before sampling.
+
+        The published architecture knows nothing beyond its window: None.
+        """
+        return None
+
+    def forward(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        source: Tensor,
+        mask: Tensor | None = None,
+        shot: Any = None,
+        cache: BlockRunner | None = None,
+    ) -> Tensor:
+        """Velocity (noise - clean) of the three layers, (B, 3, C, T, H, W), in the latents' type.
+
+        latents   (B, 3, C, T, H, W)  noisy latents, branch order edit, alpha, composite
+        timestep  (B,)                noise level times 1000, in [0, 1000]
+        text      (B, N, text_dim)    text states; positions past the prompt are zeros
+        source    (B, C, T, H, W)     latents of the plate
+        mask      (B, C, T, H, W)     latents of the mask, or None
+        shot      what `read_shot` gave, for these frames; None here
+        cache     runs the blocks in another way, see sampling/first_block_cache.py; None: one after the other
+
+        H and W must be multiples of the patch. Inputs may be fp32 whatever the weights' type.
+        """
+        grid = self.grid_of(latents)
+        tokens = torch.stack(self.embed(latents, source, mask), dim=1)
+        return self.predict(tokens, timestep, text, grid, cache).to(latents.dtype)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the weights have, but for those that `kept_in_float32` names."""
+        return self.source_embedding.weight.dtype
+
+    def grid_of(self, latents: Tensor) -> Grid:
+        """Tokens of one branch, from latents (B, 3, C, T, H, W)."""
+        time, height, width = (n // p for n, p in zip(latents.shape[3:], self.config.patch))
+        return time, height, width
+
+    def embed(self, latents: Tensor, source: Tensor, mask: Tensor | None) -> list[Tensor]:
+        """Tokens (B, L, D) of each branch: the noisy layer's patches, and beside them
+
+        of alpha its layer embedding and the mask's patches, of the composite its layer embedding and the plate's patches.
+        """
+        latents, source = latents.to(self.dtype), source.to(self.dtype)
+        edit, alpha, composite = (
+            flatten(getattr(self, name).patch_embedding(latents[:, i])) for i, name in enumerate(BRANCHES)
+        )
+        alpha = alpha + self.layer_embedding[0]
+        composite = composite + self.layer_embedding[1] + flatten(self.source_embedding(source))
         if mask is not None:
-            tokens[1] = tokens[1] + flatten(self.mask_embedding(mask.to(dtype)))
-        if self.config.place_input:
-            places = place_features(grid, latents.device).to(dtype)
-            tokens = [t + b.place_embedding(places) for t, b in zip(tokens, branches)]
-        guess = [0, 0, source.float()]  # what the heads of clean latents start from
-        if self.drawing is not None:
-            progress = moments(range(frames), frames) if progress is None else progress
-            drawn = self.drawing(text, mask, progress, (frames, height, width), path, views=views).detach()
-            guess[:2] = drawn.unbind(1)
-            drawn = drawn.flatten(1, 2).to(dtype)
-            tokens = [t + flatten(b.drawing_embedding(drawn)) for t, b in zip(tokens, branches)]
-        hidden = torch.stack(tokens, dim=1)
+            if self.mask_embedding is None:
+                raise ValueError("this transformer takes no mask")
+            alpha = alpha + flatten(self.mask_embedding(mask.to(self.dtype)))
+        return [edit, alpha, composite]
 
+    def predict(
+        self,
+        hidden: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        grid: Grid,
+        cache: BlockRunner | None = None,
+        times: Tensor | None = None,
+    ) -> Tensor:
+        """The heads' output (B, 3, C, T, H, W) of the branches' tokens (B, 3, L, D), in the weights' type.
+
+        times: (T,) positions in latent time, by default 0 .. T-1.
+        """
+        text = text.to(self.dtype)
+        branches = [getattr(self, name) for name in BRANCHES]
         if self.config.share_embedders:
-            conditions = [self.shared(timestep, text)] * 3
+            conditions = [self.shared(timestep, text)] * len(BRANCHES)
         else:
-            conditions = [b.condition_embedder(timestep, text) for b in branches]
+            conditions = [branch.condition_embedder(timestep, text) for branch in branches]
         modulation = torch.stack([c.modulation for c in conditions], dim=1)  # (B, 3, 6, D)
         texts = [c.text for c in conditions]
+        rotary = rotary_table(grid, self.config.head_dim, hidden.device, times)
         run = run_blocks if cache is None else cache.run
         hidden = run(self.blocks, hidden, texts, modulation, rotary, attention_variant(self.attention, grid))
-
-        out = [b.head(hidden[:, i], c.time) for i, (b, c) in enumerate(zip(branches, conditions))]
-        out = torch.stack([unpatchify(o, grid, self.config) for o in out], dim=1)
-        if self.config.latent_std is not None:
-            if self.drawing is not None:  # what the layers compose, whatever the heads have made of them
-                layers = (base + self.config.latent_std * new for base, new in zip(guess[:2], out.float().unbind(1)))
-                guess[2] = self.drawing.blend(source, *layers).detach()
-            out = velocity_of(out, latents, timestep, guess, self.config.latent_std)
-        return out.to(given)
+        heads = [branch.head(hidden[:, i], c.time) for i, (branch, c) in enumerate(zip(branches, conditions))]
+        return torch.stack([unpatchify(head, grid, self.config) for head in heads], dim=1)
 
 
 class Branch(nn.Module):
     """What one branch has outside the blocks: patch embedding, embedders, head."""
 
-    def __init__(self, config: TransformerConfig, text: bool):
+    def __init__(self, config: TransformerConfig, embedders: Embedders | None):
         super().__init__()
-        self.patch_embedding = nn.Conv3d(config.latent_channels, config.dim, config.patch, config.patch)
-        self.place_embedding = zero_init(nn.Linear(PLACE_FEATURES, config.dim)) if config.place_input else None
-        self.drawing_embedding = None
-        if config.drawing:
-            self.drawing_embedding = zero_init(nn.Conv3d(2 * config.latent_channels, config.dim, config.patch, config.patch))
-        if not config.share_embedders:
-            self.condition_embedder = Embedders(config, text)
+        self.patch_embedding = patch_embedding(config)
+        if embedders is not None:
+            self.condition_embedder = embedders
         self.norm_out = Float32LayerNorm(config.dim, config.eps)
         self.proj_out = nn.Linear(config.dim, config.latent_channels * math.prod(config.patch))
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
 
-    def head(self, hidden, time):
+    def head(self, hidden: Tensor, time: Tensor) -> Tensor:
         """hidden (B, L, D), time embedding (B, D) -> (B, L, C * patch volume)."""
         shift, scale = (self.scale_shift_table.float() + time.float()[:, None]).chunk(2, dim=1)
         return self.proj_out((self.norm_out(hidden.float()) * (1 + scale) + shift).type_as(hidden))
+
+
+class Embedders(nn.Module):
+    """Time and text on their way into a branch."""
+
+    def __init__(self, config: TransformerConfig, text: bool):
+        super().__init__()
+        self.freq_dim = config.freq_dim
+        self.time_embedder = TwoLinear(config.freq_dim, config.dim)
+        self.time_proj = nn.Linear(config.dim, 6 * config.dim)
+        self.text_embedder = TwoLinear(config.text_dim, config.dim) if text else None
+
+    def forward(self, timestep: Tensor, text: Tensor) -> Condition:
+        """timestep (B,), text (B, N, text_dim)."""
+        time = self.embed_time(timestep, text)
+        modulation = self.time_proj(F.silu(time).to(self.time_proj.weight.dtype)).unflatten(1, (6, -1))
+        states = None if self.text_embedder is None else self.text_embedder(text, gelu_tanh)
+        return Condition(time, modulation, states)
+
+    def embed_time(self, timestep: Tensor, text: Tensor) -> Tensor:
+        """The time embedding (B, D), from which the modulation is made. The text has no part in it here."""
+        wave = sinusoids(timestep, self.freq_dim).to(self.time_embedder.linear_1.weight.dtype)
+        return self.time_embedder(wave, F.silu)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Of one branch: time (B, D), modulation (B, 6, D), text (B, N, D) or None."""
+
+    time: Tensor
+    modulation: Tensor
+    text: Tensor | None
 
 
 class JointBlock(nn.Module):
@@ -138,25 +216,36 @@ class JointBlock(nn.Module):
         for name in BRANCHES:
             self.add_module(name, BranchBlock(config, config.text_of(name)))
 
-    def forward(self, hidden, texts, modulation, rotary, attend=joint_attention):
-        """hidden (B, 3, L, D), texts three of (B, N, D) or None, modulation (B, 3, 6, D)."""
+    def forward(
+        self,
+        hidden: Tensor,
+        texts: Sequence[Tensor | None],
+        modulation: Tensor,
+        rotary: Rotary,
+        attend: Callable[[Tensor, Tensor, Tensor], Tensor] = joint_attention,
+    ) -> Tensor:
+        """hidden (B, 3, L, D), texts three of (B, N, D) or None, modulation (B, 3, 6, D) -> hidden.
+
+        attend: query, key, value (B, 3, L, H, K) -> (B, 3, L, H, K), over the tokens of all three branches.
+        """
         branches = [getattr(self, name) for name in BRANCHES]
-        mods = [b.modulate(modulation[:, i]) for i, b in enumerate(branches)]
+        mods = [branch.modulate(modulation[:, i]) for i, branch in enumerate(branches)]
         streams = hidden.unbind(1)
-        inputs = [b.attention_input(x, m) for b, x, m in zip(branches, streams, mods)]
+        inputs = [branch.attention_input(x, m) for branch, x, m in zip(branches, streams, mods)]
         project = packed_projections if can_pack(hidden) else stacked_projections
-        query, key, value = project([b.attn1 for b in branches], inputs, rotary)
+        query, key, value = project([branch.attn1 for branch in branches], inputs, rotary)
         attended = attend(query, key, value).flatten(3)
         return torch.stack(
             [
-                b.after_attention(x, attended[:, i], m, t)
-                for i, (b, x, m, t) in enumerate(zip(branches, streams, mods, texts))
+                branch.after_attention(x, attended[:, i], m, text)
+                for i, (branch, x, m, text) in enumerate(zip(branches, streams, mods, texts))
             ],
             dim=1,
         )
 
 
-def run_blocks(blocks, hidden, *given):
+def run_blocks(blocks: Iterable[Callable[..., Tensor]], hidden: Tensor, *given: Any) -> Tensor:
+    """Hidden states through the blocks, one after the other."""
     for block in blocks:
         hidden = block(hidden, *given)
     return hidden
@@ -175,18 +264,20 @@ class BranchBlock(nn.Module):
         self.ffn = FeedForward(config.dim, config.ffn_dim)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 6, config.dim) / config.dim**0.5)
 
-    def modulate(self, modulation):
+    def modulate(self, modulation: Tensor) -> Sequence[Tensor]:
         """(B, 6, D) of the time embedder -> shift, scale, gate of attention, then of the feed-forward; fp32."""
         return (self.scale_shift_table.float() + modulation.float()).chunk(6, dim=1)
 
-    def attention_input(self, x, mods):
+    def attention_input(self, x: Tensor, mods: Sequence[Tensor]) -> Tensor:
+        """Normed and modulated tokens (B, L, D)."""
         shift, scale = mods[:2]
         return (self.norm1(x.float()) * (1 + scale) + shift).type_as(x)
 
-    def after_attention(self, x, attended, mods, text):
+    def after_attention(self, x: Tensor, attended: Tensor, mods: Sequence[Tensor], text: Tensor | None) -> Tensor:
+        """The rest of the block on tokens (B, L, D): attention's output, text (B, N, D), feed-forward."""
         gate, ffn_shift, ffn_scale, ffn_gate = mods[2:]
         x = (x.float() + self.attn1.to_out[0](attended).float() * gate).type_as(x)
-        if self.attn2 is not None:
+        if self.attn2 is not None and self.norm2 is not None:
             x = x + self.attn2(self.norm2(x.float()).type_as(x), text)
         y = (self.norm3(x.float()) * (1 + ffn_scale) + ffn_shift).type_as(x)
         return (x.float() + self.ffn(y).float() * ffn_gate).type_as(x)
@@ -203,35 +294,42 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
         self.norm_q, self.norm_k = (nn.RMSNorm(dim, eps=config.eps) for _ in range(2))
 
-    def project(self, x, context):
+    def project(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, L, D) and (B, N, D) -> query (B, L, H, K), key and value (B, N, H, K)."""
-        q = self.norm_q(self.to_q(x))
-        k = self.norm_k(self.to_k(context))
-        return tuple(y.unflatten(-1, (self.heads, -1)) for y in (q, k, self.to_v(context)))
+        query = self.norm_q(self.to_q(x))
+        key = self.norm_k(self.to_k(context))
+        value = self.to_v(context)
+        split = (self.heads, -1)
+        return query.unflatten(-1, split), key.unflatten(-1, split), value.unflatten(-1, split)
 
-    def forward(self, x, context):
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Cross-attention of x (B, L, D) to context (B, N, D)."""
-        q, k, v = (y.transpose(1, 2) for y in self.project(x, context))
-        return self.to_out[0](cross_attention(q, k, v).transpose(1, 2).flatten(2))
+        query, key, value = (y.transpose(1, 2) for y in self.project(x, context))
+        return self.to_out[0](cross_attention(query, key, value).transpose(1, 2).flatten(2))
 
 
-def cross_attention(q, k, v):
+def cross_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(K)) v of (B, H, L, K) and (B, H, N, K)."""
-    if q.device.type == "cpu" and q.requires_grad:  # torch's fused one is four times slower to train there
-        return torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1) @ v
-    return F.scaled_dot_product_attention(q, k, v)
+    if query.device.type == "cpu" and query.requires_grad:  # torch's fused one is four times slower to train there
+        return torch.softmax(query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1]), dim=-1) @ value
+    return F.scaled_dot_product_attention(query, key, value)
 
 
-def stacked_projections(attentions, inputs, rotary):
+def stacked_projections(
+    attentions: Sequence[Attention], inputs: Sequence[Tensor], rotary: Rotary
+) -> tuple[Tensor, Tensor, Tensor]:
     """Query, key and value of the branches' tokens, inputs three (B, L, D); each result (B, 3, L, H, K)."""
     parts = []
     for attention, x in zip(attentions, inputs):
         query, key, value = attention.project(x, x)
         parts.append((rotate(query, rotary), rotate(key, rotary), value))
-    return tuple(torch.stack(part, dim=1) for part in zip(*parts))
+    queries, keys, values = zip(*parts)
+    return torch.stack(queries, dim=1), torch.stack(keys, dim=1), torch.stack(values, dim=1)
 
 
-def packed_projections(attentions, inputs, rotary):
+def packed_projections(
+    attentions: Sequence[Attention], inputs: Sequence[Tensor], rotary: Rotary
+) -> tuple[Tensor, Tensor, Tensor]:
     """The same through the fused kernel; no gradient."""
     heads = attentions[0].heads
     query, key = norm_rotary_pack(
@@ -246,7 +344,7 @@ def packed_projections(attentions, inputs, rotary):
     return query, key, joint_linear([a.to_v for a in attentions], inputs).unflatten(-1, (heads, -1))
 
 
-def joint_linear(linears, inputs):
+def joint_linear(linears: Sequence[nn.Linear], inputs: Sequence[Tensor]) -> Tensor:
     """Each branch's projection of its (B, L, D), as one (B, 3, L, D); in place where the layers are plain."""
     if torch.compiler.is_compiling() or not all(is_plain(linear) for linear in linears):
         return torch.stack([linear(x) for linear, x in zip(linears, inputs)], dim=1)
@@ -258,7 +356,7 @@ def joint_linear(linears, inputs):
     return out
 
 
-def is_plain(linear):
+def is_plain(linear: nn.Module) -> bool:
     """Whether calling the layer is its weight and bias alone: no hook, adapter, offload or quantised weight."""
     hooked = linear._forward_hooks or linear._forward_pre_hooks or "forward" in vars(linear)
     return type(linear) is nn.Linear and type(linear.weight) is nn.Parameter and not hooked
@@ -269,50 +367,35 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, inner: int):
         super().__init__()
-        first = nn.Module()
-        first.proj = nn.Linear(dim, inner)
-        self.net = nn.ModuleList([first, nn.Identity(), nn.Linear(inner, dim)])
+        self.net = nn.ModuleList([GeluProjection(dim, inner), nn.Identity(), nn.Linear(inner, dim)])
 
-    def forward(self, x):
-        return self.net[2](F.gelu(self.net[0].proj(x), approximate="tanh"))
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        return self.net[2](self.net[0](x))
 
 
-class Embedders(nn.Module):
-    """Time and text on their way into a branch."""
+class GeluProjection(nn.Module):
+    """The feed-forward's first half."""
 
-    def __init__(self, config: TransformerConfig, text: bool):
+    def __init__(self, dim: int, inner: int):
         super().__init__()
-        self.freq_dim = config.freq_dim
-        self.time_embedder = TwoLinear(config.freq_dim, config.dim)
-        self.time_proj = nn.Linear(config.dim, 6 * config.dim)
-        self.text_embedder = TwoLinear(config.text_dim, config.dim) if text else None
-        self.text_pooler = zero_init(nn.Linear(config.text_dim, config.dim)) if config.text_modulation and text else None
+        self.proj = nn.Linear(dim, inner)
 
-    def forward(self, timestep, text):
-        dtype = self.time_proj.weight.dtype
-        wave = sinusoids(timestep, self.freq_dim).to(self.time_embedder.linear_1.weight.dtype)
-        time = self.time_embedder(wave, F.silu)
-        if self.text_pooler is not None:
-            time = time + self.text_pooler(mean_of_words(text))
-        modulation = self.time_proj(F.silu(time).to(dtype)).unflatten(1, (6, -1))
-        states = None if self.text_embedder is None else self.text_embedder(text, gelu_tanh)
-        return Condition(time, modulation, states)
-
-
-class Condition:
-    """time (B, D), modulation (B, 6, D), text (B, N, D) or None."""
-
-    def __init__(self, time, modulation, text):
-        self.time, self.modulation, self.text = time, modulation, text
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, inner)."""
+        return gelu_tanh(self.proj(x))
 
 
 class TwoLinear(nn.Module):
+    """Linear, an activation, linear."""
+
     def __init__(self, inner: int, dim: int):
         super().__init__()
         self.linear_1 = nn.Linear(inner, dim)
         self.linear_2 = nn.Linear(dim, dim)
 
-    def forward(self, x, activation):
+    def forward(self, x: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+        """(..., inner) -> (..., D)."""
         return self.linear_2(activation(self.linear_1(x)))
 
 
@@ -325,7 +408,8 @@ class Float32LayerNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim)) if affine else None
         self.bias = nn.Parameter(torch.zeros(dim)) if affine else None
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D), fp32."""
         weight, bias = (None if p is None else p.float() for p in (self.weight, self.bias))
         return F.layer_norm(x.float(), (self.dim,), weight, bias, self.eps)
 
@@ -339,23 +423,17 @@ def kept_in_float32(name: str) -> bool:
     return any(kept in parts for kept in ("scale_shift_table", "time_embedder", "norm2"))
 
 
-def velocity_of(out, latents, timestep, guess, std):
-    """Velocity from heads that give clean latents: out, latents (B, 3, C, T, H, W); guess, a branch (B, C, T, H, W) or 0; fp32.
-
-    Clean latents are guess + std x out; noisy ones (1 - s) clean + s noise, so the velocity,
-    noise - clean, is (noisy - clean) / s.
-    """
-    s = (timestep / 1000).clamp_min(LEAST_NOISE)[:, None, None, None, None]
-    branches = zip(latents.float().unbind(1), out.float().unbind(1), guess)
-    return torch.stack([(noisy - (base + std * new)) / s for noisy, new, base in branches], dim=1)
+def patch_embedding(config: TransformerConfig, channels: int | None = None) -> nn.Conv3d:
+    """Latents (B, C, T, H, W) -> one vector of width D a patch; channels: C, by default of one layer's latents."""
+    return nn.Conv3d(config.latent_channels if channels is None else channels, config.dim, config.patch, config.patch)
 
 
-def flatten(x):
+def flatten(x: Tensor) -> Tensor:
     """(B, D, t, h, w) -> (B, t*h*w, D)."""
     return x.flatten(2).transpose(1, 2)
 
 
-def unpatchify(x, grid, config):
+def unpatchify(x: Tensor, grid: Grid, config: TransformerConfig) -> Tensor:
     """(B, L, patch volume * C) -> (B, C, T, H, W)."""
     t, h, w = grid
     pt, ph, pw = config.patch
@@ -363,18 +441,19 @@ def unpatchify(x, grid, config):
     return x.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(x.shape[0], -1, t * pt, h * ph, w * pw)
 
 
-def sinusoids(timestep, dim):
+def sinusoids(timestep: Tensor, dim: int) -> Tensor:
     """(B,) -> (B, dim): cosines, then sines, of frequencies 10000^(-i / (dim/2)); fp32."""
     rates = torch.exp(-math.log(10000) / (dim // 2) * torch.arange(dim // 2, device=timestep.device))
     angles = timestep.float()[:, None] * rates
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-def rotary_table(grid, head_dim, device, times=None):
+def rotary_table(grid: Grid, head_dim: int, device: torch.device, times: Any = None) -> Rotary:
     """Angles of the 3-D rotary embedding as (cos, sin), each (t*h*w, head_dim/2), fp32.
 
     A third of the dimensions (rounded as Wan does: 44 time, 42 height, 42 width
     of 128) turns with each axis. The layers are aligned, so all share the table.
+    times: (t,) positions in time, by default 0 .. t-1.
     """
     side = 2 * (head_dim // 6)
     sizes = (head_dim - 2 * side, side, side)

@@ -1,13 +1,12 @@
 """From noise to the latents of the three layers, for clips of any length."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from vera.core.errors import Stopped
-from vera.core.model.mini.camera import follow
-from vera.core.model.mini.drawing import moments
+from vera.core.model.interfaces import LatentsByFrame, ShotConditioning
 from vera.core.model.offload import computing_device
 from vera.core.sampling.first_block_cache import Watched
 from vera.core.sampling.latent_store import InMemory, StatesInMemory
@@ -54,18 +53,16 @@ class Guided:
     """The velocity that a window is given under the instruction: all that a step asks of the model, but the model.
 
     text, empty_text, source, mask, guidance: as for `sample`. one_batch: both passes at once.
-    whole: latent frames over which the motion of the shot is laid out.
-    views: (T, 2, 3) of the plate's camera, see model/camera.py, for a model that draws; or None.
+    shot: what the model knows of the whole shot, see `Transformer.read_shot`.
     """
 
     text: torch.Tensor
     empty_text: torch.Tensor
-    source: object
-    mask: object
+    source: LatentsByFrame
+    mask: LatentsByFrame | None
     guidance: float
     one_batch: bool
-    whole: int
-    views: torch.Tensor | None = None
+    shot: ShotConditioning | None
 
     def __call__(self, transformer, latents, span, timestep, caches, check=lambda: None):
         """Of latents (n, 3, C, H, W), frames span[0] .. span[1]-1; fp32 (n, 3, C, H, W) on the transformer's device.
@@ -85,11 +82,10 @@ class Guided:
                     None if self.mask is None else self.mask.read(*span),
                 )
             )
-            progress = moments(range(*span), self.whole)
+            shot = None if self.shot is None else self.shot.window(*span)
             blocks = Watched(check, caches[empty, span] if caches else None)
             time = timestep.to(device).expand(batch)
-            seen = {} if self.views is None else {"views": self.views[slice(*span)]}
-            v = transformer(x, time, instruction, plate, matte, None, progress, cache=blocks, **seen)
+            v = transformer(x, time, instruction, plate, matte, shot, cache=blocks)
             return v.float().movedim(3, 1)
 
         if self.guidance == 1:
@@ -158,9 +154,8 @@ def sample(
     length, shape = source.shape[0], (3, *source.shape[1:])
     # One batch needs states of one length: padding would not be neutral.
     one_batch = speed.one_batch and text.shape == empty_text.shape
-    guided = Guided(text, empty_text, source, mask, guidance, one_batch, max(length, window))
-    if getattr(transformer, "drawing", None) is not None and is_still(mask):
-        guided = replace(guided, views=follow(transformer.drawing.camera, source))
+    shot = transformer.read_shot(source, mask, window)
+    guided = Guided(text, empty_text, source, mask, guidance, one_batch, shot)
     caches = Caches(speed.new_cache)
     if speed.cache:
         states.clear()  # what a cache held is not kept: without it the pixels would be others
@@ -189,11 +184,6 @@ def sample(
                 advance()
         _, state = states.newest()
     return state
-
-
-def is_still(mask) -> bool:
-    """Whether a mask, latents by frame or None, says nothing of how the plate moves."""
-    return mask is None or all(torch.equal(mask.read(k, k + 1), mask.read(0, 1)) for k in range(1, mask.shape[0]))
 
 
 def _clip(latents):

@@ -126,10 +126,11 @@ class WarmModel:
         self.learned = {}
 
     def __call__(self, name, device, **asked):
-        from vera.core.model.load import MINI, load_model
+        from vera.core.model.families import folder_of
+        from vera.core.model.load import load_model
         from vera.core.recipe import parse_lora
 
-        folders = [MINI if name == "mini" else Path(name), *(Path(parse_lora(text)[0]) for text in asked.get("lora", ()))]
+        folders = [folder_of(name), *(Path(parse_lora(text)[0]) for text in asked.get("lora", ()))]
         key = (name, device, tuple(map(_state_of, folders)), tuple(sorted(asked.items())))
         if key != self.key:
             if self.key and key[:-1] != self.key[:-1]:

@@ -214,16 +214,16 @@ def test_a_lora_is_of_the_jobs_hash_by_its_content(tmp_path):
 
 def test_each_saver_reaches_the_model(tmp_path, monkeypatch):
     """The flags change what is computed: other pixels under the cache, one pass of two under one batch."""
-    from vera.core.model.transformer import Transformer
+    from vera.core.model.mini.mini_transformer import MiniTransformer
 
-    forward, seen = Transformer.forward, []
+    forward, seen = MiniTransformer.forward, []
 
     def noting(self, latents, *given, cache=None, **more):
         compiled = self.blocks[0]._compiled_call_impl is not None
         seen.append((len(latents), self.attention, cache.cache and cache.cache.threshold, compiled))
         return forward(self, latents, *given, cache=cache, **more)
 
-    monkeypatch.setattr(Transformer, "forward", noting)
+    monkeypatch.setattr(MiniTransformer, "forward", noting)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: setattr(self, "_compiled_call_impl", self._call_impl))
     plate = shot(tmp_path / "in", [1])
     for name, flags in (("a", []), ("b", ["--attention", "window", "--cache", "0.3", "--one-batch", "--compile"])):

@@ -12,8 +12,8 @@ from vera.core.cli import render
 from vera.core.job import memory
 from vera.core.errors import InputError, OutOfMemory
 from vera.core.job.memory import within_memory
-from vera.core.model.load import Limits
-from vera.core.model.transformer import Transformer
+from vera.core.model.limits import Limits
+from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.recipe import EditRecipe
 from tests.plate.media import write_sequence
 
@@ -182,7 +182,7 @@ def test_a_render_without_room_for_one_batch_is_made_in_two_passes(tmp_path, mon
     """The model itself fails, mid-way; the delivery is the one of two passes, bit for bit, and says so."""
     plate = str(write_sequence(tmp_path, (1, 2), size=(48, 64, 3)))
     assert run(plate, tmp_path / "two") == 0
-    forward, batches = Transformer.forward, []
+    forward, batches = MiniTransformer.forward, []
 
     def small(self, latents, *given, **more):
         batches.append(len(latents))
@@ -190,7 +190,7 @@ def test_a_render_without_room_for_one_batch_is_made_in_two_passes(tmp_path, mon
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return forward(self, latents, *given, **more)
 
-    monkeypatch.setattr(Transformer, "forward", small)
+    monkeypatch.setattr(MiniTransformer, "forward", small)
     assert run(plate, tmp_path / "one", "--one-batch") == 0
     assert batches == [2, 1, 1]
     assert "warning: memory ran out; once more with both guidance passes" in capsys.readouterr().err
@@ -202,7 +202,7 @@ def test_a_render_without_room_for_one_batch_is_made_in_two_passes(tmp_path, mon
 def test_a_render_without_room_for_its_window_is_made_in_smaller_ones(tmp_path, monkeypatch, capsys):
     """13 frames are 4 latent ones; there is room for 3, which 9 frames are."""
     plate = str(write_sequence(tmp_path, range(1, 14), size=(48, 64, 3)))
-    forward, seen = Transformer.forward, []
+    forward, seen = MiniTransformer.forward, []
 
     def small(self, latents, *given, **more):
         seen.append(latents.shape[3])
@@ -210,7 +210,7 @@ def test_a_render_without_room_for_its_window_is_made_in_smaller_ones(tmp_path, 
             raise torch.OutOfMemoryError("CUDA out of memory")
         return forward(self, latents, *given, **more)
 
-    monkeypatch.setattr(Transformer, "forward", small)
+    monkeypatch.setattr(MiniTransformer, "forward", small)
     assert run(plate, tmp_path / "out") == 0
     assert seen[0] == 4 and set(seen[1:]) == {3}
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
@@ -222,7 +222,7 @@ def test_a_render_without_any_room_is_one_line(tmp_path, monkeypatch, capsys):
     def never(*given, **more):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Transformer, "forward", never)
+    monkeypatch.setattr(MiniTransformer, "forward", never)
     plate = str(write_sequence(tmp_path, (1, 2), size=(48, 64, 3)))
     assert run(plate, tmp_path / "out") == 1
     (line,) = capsys.readouterr().err.splitlines()

@@ -13,7 +13,7 @@ from vera.core.job import memory, plan
 from vera.core.job.plan import GIB, WAYS, Geometry, Planner
 from vera.core.model.config import TransformerConfig
 from vera.core.model.footprint import LiveBytes, decoding_bytes, denoising_bytes, encoding_bytes, weight_bytes
-from vera.core.model.load import Limits
+from vera.core.model.limits import Limits
 from vera.core.model.transformer import Transformer
 from vera.core.recipe import EditRecipe
 

@@ -5,8 +5,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vera.core.errors import InputError
-from vera.core.model.load import Limits, fingerprint, load_model
+from vera.core.model.fingerprint import fingerprint
+from vera.core.model.limits import Limits
+from vera.core.model.load import load_model
 from vera.core.model.wan.checkpoint import branch_wan
+from vera.core.model.wan.family import PARTS
 
 
 @pytest.fixture
@@ -50,12 +53,12 @@ def test_lower_precision_leaves_the_islands_and_the_codec(vera):
 
 
 def test_offloaded_parts_are_read_outside_the_device(vera, monkeypatch):
-    from vera.core.model import load
+    from vera.core.model.wan import family
 
-    read, files = {}, load.TensorFiles
-    monkeypatch.setattr(load, "TensorFiles", lambda folder, device: read.update({folder.name: device}) or files(folder, "cpu"))
-    monkeypatch.setattr(load, "visiting", lambda model, encoder, device: {"name": f"to {device}"})
-    assert load_model(str(vera), "cuda", offload="parts").name == "to cuda"
+    read, files = {}, family.TensorFiles
+    monkeypatch.setattr(family, "TensorFiles", lambda folder, device: read.update({folder.name: device}) or files(folder, "cpu"))
+    monkeypatch.setattr(family, "offloaded", lambda model, encoder, offload, device: f"{offload} to {device}")
+    assert load_model(str(vera), "cuda", offload="parts") == "parts to cuda"
     assert read == {"transformer": "cuda", "vae": "cpu", "text_encoder": "cpu"}
 
 
@@ -94,26 +97,26 @@ def test_the_text_embedding_is_found_under_either_name(vera, encoder, tokenizer,
 
 
 def test_the_fingerprint_is_of_the_content(vera, tmp_path):
-    first = fingerprint(vera)
-    assert fingerprint(vera.rename(tmp_path / "elsewhere")) == first
+    first = fingerprint(vera, PARTS)
+    assert fingerprint(vera.rename(tmp_path / "elsewhere"), PARTS) == first
     assert len(first) == 64
 
 
 @pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder"])
 def test_the_fingerprint_sees_a_change_in_any_tensor(vera, part):
     names = list(load_file(sorted((vera / part).glob("*.safetensors"))[0]))
-    seen = {fingerprint(vera)}
+    seen = {fingerprint(vera, PARTS)}
     for name in names[:: max(len(names) // 4, 1)]:
         edit(vera / part, lambda state: state[name].add_(1e-3))
-        seen.add(fingerprint(vera))
+        seen.add(fingerprint(vera, PARTS))
     assert len(seen) == 1 + len(names[:: max(len(names) // 4, 1)])
 
 
 def test_the_fingerprint_sees_the_configuration(vera):
-    first = fingerprint(vera)
+    first = fingerprint(vera, PARTS)
     path = vera / "transformer" / "config.json"
     path.write_text(path.read_text().replace("1e-06", "1e-05"))
-    assert fingerprint(vera) != first
+    assert fingerprint(vera, PARTS) != first
 
 
 # Limits
@@ -136,7 +139,7 @@ def test_wrong_limits_are_refused(vera, text):
 
 @pytest.mark.parametrize(
     "name, message",
-    [("nonsense", "neither 'mini' nor a directory"), ("1.3b", "vera.core.model.wan.checkpoint"), ("14b", "no weights of that size")],
+    [("nonsense", "neither 'mini' nor a directory"), ("1.3b", "vera model from-wan"), ("14b", "no weights of that size")],
 )
 def test_unknown_names(name, message):
     with pytest.raises(InputError, match=message):

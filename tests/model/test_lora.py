@@ -12,7 +12,8 @@ from vera.core.model.config import BRANCHES, TransformerConfig
 from vera.core.model.load import load_model
 from vera.core.model.lora import Loras, add_lora, load_lora, lora_state, merge_lora, save_lora
 from vera.core.model.transformer import Transformer
-from vera.core.model.wan.checkpoint import TO_ORIGINAL, branch_wan, config_from_wan, main, vera_state_dict
+from vera.core.model.wan.checkpoint import branch_wan, config_from_wan, main, vera_state_dict
+from vera.core.model.wan.names import TO_ORIGINAL
 from tests.model.conftest import randomise
 
 MODULES = [

@@ -11,6 +11,8 @@ from vera.core.model.load import load_model
 class Traveller(nn.Module):
     """Notes where it was sent, and what it was asked."""
 
+    remembers = False
+
     def __init__(self):
         super().__init__()
         self.log = ["made"]

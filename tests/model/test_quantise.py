@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from vera.core.errors import InputError
-from vera.core.model import load
 from vera.core.model.footprint import weight_bytes
 from vera.core.model.load import load_model
 from vera.core.model.offload import computing_device
+from vera.core.model.quantise import is_quantised
+from vera.core.model.wan import family
 from vera.core.model.wan.checkpoint import branch_wan
 
 # Relative L1 of the output's change against bf16, on random weights of small geometry.
@@ -61,9 +62,11 @@ def test_what_the_planner_counts_is_what_is_allocated(vera, weights):
 
 def test_each_weight_is_put_into_8_bits_before_the_next_is_read(vera, monkeypatch):
     """So that a model never is in memory in 16 bits whole."""
-    order, get = [], load.TensorFiles.get
-    monkeypatch.setattr(load.TensorFiles, "get", lambda self, name: order.append(name) or get(self, name))
-    monkeypatch.setattr(load, "quantiser", lambda kind: lambda linear: order.append(linear))
+    order, get = [], family.TensorFiles.get
+    monkeypatch.setattr(family.TensorFiles, "get", lambda self, name: order.append(name) or get(self, name))
+    monkeypatch.setattr(
+        family, "linear_quantiser", lambda kind: lambda owner, name: is_quantised(name, owner) and order.append(owner)
+    )
     load_model(vera, "cpu", weights="int8")
     put = [i for i, entry in enumerate(order) if isinstance(entry, torch.nn.Linear)]
     assert len(put) == 60 and all(order[i - 1].endswith(".weight") for i in put)

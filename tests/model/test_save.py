@@ -13,7 +13,8 @@ from vera.core.model.config import PRESETS
 from vera.core.model.load import load_model
 from vera.core.model.save import save_model, write_transformer
 from vera.core.model.tensors import TensorFiles
-from vera.core.model.wan.checkpoint import NEW, branch_wan, config_from_wan, main, vera_sources
+from vera.core.model.wan.checkpoint import branch_wan, config_from_wan, main, vera_sources
+from vera.core.model.wan.names import NEW
 from tests.model.conftest import original_names
 
 GEOMETRY = {"1.3b": (12, 8960, 30, 1_418_996_800), "14b": (40, 13824, 40, 14_288_491_584)}
@@ -75,12 +76,13 @@ def test_a_sharded_checkpoint_of_14b_is_understood_from_its_headers(published, t
 
 STREAM = """
 import gc, sys, torch
-from vera.core.model.load import fill
-from vera.core.model.tensors import TensorFiles
+from vera.core.model.tensors import TensorFiles, load_weights
 from vera.core.model.config import TransformerConfig
 from vera.core.model.transformer import Transformer, kept_in_float32
 from vera.core.model.wan.checkpoint import branch_wan
 import huggingface_hub.serialization
+with torch.device("meta"):
+    Transformer(TransformerConfig(dim=4, heads=2, layers=1, ffn_dim=4))  # imports what torch takes to compute there
 
 source, target, keep_open = sys.argv[1], sys.argv[2], sys.argv[3] == "keep"
 torch.set_num_threads(1)
@@ -104,7 +106,7 @@ print(growth(lambda: branch_wan(source, target, shard_bytes=24 << 20))[0])
 folder = target + "/transformer"
 with torch.device("meta"):
     vera = Transformer(TransformerConfig.load(folder + "/config.json"))
-print(growth(lambda: fill(vera, TensorFiles(folder), torch.bfloat16, kept_in_float32))[0])
+print(growth(lambda: load_weights(vera, TensorFiles(folder), torch.bfloat16, kept_in_float32))[0])
 print(sum(p.numel() * p.element_size() for p in vera.parameters()))
 """
 
@@ -225,7 +227,7 @@ def test_a_failed_write_leaves_nothing(vera, tmp_path, monkeypatch):
 
 
 def test_one_shard_needs_no_index(tmp_path):
-    config = PRESETS["mini"]
+    config = PRESETS["1.3b"]
     tensors = {"a": torch.ones(3), "b": torch.zeros(2, 2, dtype=torch.bfloat16)}
     write_transformer(tmp_path, config, tensors, tensors.get, 1000)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "diffusion_pytorch_model.safetensors"]

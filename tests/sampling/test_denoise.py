@@ -12,6 +12,7 @@ from torch import nn
 from vera.core.errors import Stopped
 from vera.core.model.mini.camera import Camera, follow
 from vera.core.model.mini.drawing import moments
+from vera.core.model.mini.shot import MiniShot
 from vera.core.sampling.denoise import MOST_CACHES, denoise, seeded_noise
 from vera.core.sampling.denoise import sample as sample_frames
 from vera.core.sampling.latent_store import InMemory, States, StatesInMemory
@@ -31,7 +32,10 @@ class Straight(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1))
         self.seen = []
 
-    def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None):
+    def read_shot(self, source, mask, window):
+        return None
+
+    def forward(self, latents, timestep, text, source, mask=None, shot=None, cache=None):
         self.seen.append(float(timestep[0]))
         return (latents - CLEAN * text.mean()) / (timestep / 1000).reshape(-1, 1, 1, 1, 1, 1)
 
@@ -94,7 +98,7 @@ LONG = torch.linspace(-1, 1, 2 * 30 * 4 * 4).reshape(1, 2, 30, 4, 4).sin()
 class Pointwise(Straight):
     """The exact field of the sample source x (1, 2, 3) for the three layers, whatever the window."""
 
-    def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None):
+    def forward(self, latents, timestep, text, source, mask=None, shot=None, cache=None):
         self.seen.append(latents.shape[3])
         clean = torch.stack([source, 2 * source, 3 * source], dim=1)
         return (latents - clean) / (timestep / 1000).reshape(-1, 1, 1, 1, 1, 1)
@@ -103,7 +107,7 @@ class Pointwise(Straight):
 class Opinionated(Straight):
     """Each window wants all its frames to be its own constant: its first frame's number, as the source tells it."""
 
-    def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None):
+    def forward(self, latents, timestep, text, source, mask=None, shot=None, cache=None):
         self.seen.append(float(source[0, 0, 0, 0, 0]))
         return (latents - self.seen[-1]) / (timestep / 1000).reshape(-1, 1, 1, 1, 1, 1)
 
@@ -121,36 +125,44 @@ def test_windows_that_agree_give_what_one_window_gives():
     torch.testing.assert_close(windowed[:, 2], 3 * LONG, rtol=0, atol=2e-2)
 
 
-class Drawer(Pointwise):
-    """A model that draws: each window is told the shot's views and progress there."""
+class Reader(Pointwise):
+    """A model that reads the shot: notes each window's part of what it read, and the window's first frame."""
 
     def __init__(self):
         super().__init__()
-        self.drawing = nn.Module()
-        self.drawing.camera = Camera(2)
-        nn.init.normal_(self.drawing.camera.along.weight)
-        self.told = []
+        self.camera = Camera(2)
+        nn.init.normal_(self.camera.along.weight)
+        self.windows = []
 
-    def forward(self, *given, views=None, **options):
-        self.told.append((int(given[3][0, 0, 0, 0, 0] * 1000), views, given[6]))
-        return super().forward(*given, **options)
+    def read_shot(self, source, mask, window):
+        return MiniShot.read(self.camera, source, mask, window)
+
+    def forward(self, latents, timestep, text, source, mask=None, shot=None, cache=None):
+        self.windows.append((int(source[0, 0, 0, 0, 0] * 1000), shot))
+        return super().forward(latents, timestep, text, source, mask, shot, cache)
 
 
-def test_each_window_is_told_how_the_shot_s_camera_moved():
-    model, plate = Drawer(), LONG + torch.arange(30.0).view(30, 1, 1)
-    long(model, plate, window=9)
-    views = follow(model.drawing.camera, InMemory(plate[0].movedim(1, 0)))
-    starts = {int(plate[0, 0, k, 0, 0] * 1000): k for k in range(30)}
-    assert len({start for start, _, _ in model.told}) > 3
-    for start, told, progress in model.told:
+MOVING_PLATE = LONG + torch.arange(30.0).view(30, 1, 1)
+
+
+def test_each_window_is_given_its_part_of_what_was_read_of_the_shot():
+    model = Reader()
+    long(model, MOVING_PLATE, window=9)
+    views = follow(model.camera, InMemory(MOVING_PLATE[0].movedim(1, 0)))
+    starts = {int(MOVING_PLATE[0, 0, k, 0, 0] * 1000): k for k in range(30)}
+    assert len({start for start, _ in model.windows}) > 3
+    for start, shot in model.windows:
         at = slice(starts[start], starts[start] + 9)
-        assert torch.equal(told, views[at]) and torch.equal(progress, moments(range(30), 30)[at])
-    masks = torch.ones(1, 2, 30, 4, 4)
-    for moves in (False, True):  # a mask that moves says itself where things are
-        masks[:, :, 20:] = 1 + moves
-        model.told.clear()
-        denoise(model, torch.ones(1, 1, 1), None, plate, masks, **SETTINGS | {"window": 9})
-        assert all((views is None) == moves for _, views, _ in model.told)
+        assert torch.equal(shot.views, views[at])
+        assert torch.equal(shot.progress, moments(range(30), 30)[at])
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_moving_mask_takes_the_place_of_the_camera(moves):
+    model, masks = Reader(), torch.ones(1, 2, 30, 4, 4)
+    masks[:, :, 20:] = 1 + moves
+    denoise(model, torch.ones(1, 1, 1), None, MOVING_PLATE, masks, **SETTINGS | {"window": 9})
+    assert all((shot.views is None) == moves for _, shot in model.windows)
 
 
 def test_windows_that_disagree_leave_no_seam():
@@ -208,7 +220,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(tmp_path, stop_at):
 @pytest.mark.parametrize("length", [12, 60])
 def test_each_window_of_each_pass_has_its_own_cache_and_they_do_not_grow_with_the_shot(length):
     class Noting(Straight):
-        def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None):
+        def forward(self, latents, timestep, text, source, mask=None, shot=None, cache=None):
             if cache.cache:
                 caches.setdefault(id(cache.cache), set()).add((float(source[0, 0, 0, 0, 0]), float(text.mean())))
             return latents
@@ -225,7 +237,7 @@ def test_it_stops_between_the_blocks_of_a_pass():
     """At full size a pass takes a minute on its own."""
 
     class Blocks(Straight):
-        def forward(self, latents, timestep, text, source, mask=None, times=None, progress=None, cache=None):
+        def forward(self, latents, timestep, text, source, mask=None, shot=None, cache=None):
             cache.run([lambda x: seen.append("block") or x] * 40, latents)
             return latents
 

@@ -83,15 +83,15 @@ def test_the_model_is_kept_until_its_files_change(tmp_path, monkeypatch):
 
 def test_out_of_memory_is_tried_by_cheaper_means_and_said(tmp_path, monkeypatch):
     """The model has no room for two passes at once: the job is made in two, and its report says why."""
-    from vera.core.model.transformer import Transformer
-    forward = Transformer.forward
+    from vera.core.model.mini.mini_transformer import MiniTransformer
+    forward = MiniTransformer.forward
 
     def small(self, latents, *given, **more):
         if len(latents) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return forward(self, latents, *given, **more)
 
-    monkeypatch.setattr(Transformer, "forward", small)
+    monkeypatch.setattr(MiniTransformer, "forward", small)
     line = Heard()
     report = worker.make(job(tmp_path, "out", one_batch=True, guidance=2.0), *line.ready(2), worker.WarmModel(line))
     first, second = (said for event, said in line.said if event == "prepared")
@@ -118,11 +118,11 @@ def test_the_warm_model_is_of_what_was_asked_and_of_its_files(tmp_path, monkeypa
 
 
 def test_out_of_memory_to_the_end_is_the_jobs_failure(tmp_path, monkeypatch):
-    from vera.core.model.transformer import Transformer
+    from vera.core.model.mini.mini_transformer import MiniTransformer
     def never(*given, **more):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Transformer, "forward", never)
+    monkeypatch.setattr(MiniTransformer, "forward", never)
     line = Heard()
     with pytest.raises(OutOfMemory) as caught:
         worker.make(job(tmp_path, "out"), *line.ready(), worker.WarmModel(line))
@@ -131,9 +131,9 @@ def test_out_of_memory_to_the_end_is_the_jobs_failure(tmp_path, monkeypatch):
 
 def test_the_next_job_begins_with_what_had_room(tmp_path, monkeypatch):
     """Three latent frames fit, four do not: the second job's first pass has three, and its warning says why."""
-    from vera.core.model.transformer import Transformer
+    from vera.core.model.mini.mini_transformer import MiniTransformer
 
-    forward, seen = Transformer.forward, []
+    forward, seen = MiniTransformer.forward, []
 
     def small(self, latents, *given, **more):
         seen.append(latents.shape[3])
@@ -141,7 +141,7 @@ def test_the_next_job_begins_with_what_had_room(tmp_path, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return forward(self, latents, *given, **more)
 
-    monkeypatch.setattr(Transformer, "forward", small)
+    monkeypatch.setattr(MiniTransformer, "forward", small)
     line, load = Heard(), worker.WarmModel(Heard())
     commands = [job(tmp_path, f"out{seed}", frames=13, seed=seed, guidance=1) for seed in (0, 1)]
     reports = [worker.make(command, *line.ready(goes), load) for command, goes in zip(commands, (2, 1))]

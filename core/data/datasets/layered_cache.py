@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 from vera.core.data.datasets.layered import LAYERS, Broken, Row
 from vera.core.data.datasets.layered_media import model_layers, read_layers
 from vera.core.errors import InputError
-from vera.core.model.load import fingerprint, load_model
+from vera.core.model.fingerprint import fingerprint
+from vera.core.model.load import load_model
 
 WAY = "1"  # of making latents out of layers; another way is another number
 CLOCK_TICK = 2 * 10**9  # nanoseconds; the coarsest clock of a common file system

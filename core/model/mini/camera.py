@@ -8,16 +8,18 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from vera.core.model.codec import TIME_STRIDE
-from vera.core.model.functional import halves, zero_init
+from vera.core.model.functional import cell_centres, zero_init
+from vera.core.model.interfaces import LatentsByFrame
 
-ROUNDS = 6
-PRIOR = (1e-4, 1e-4, 1e-3)  # of a plate without texture: at rest, above all without zoom
-RIDGE = 1e-3
-MOST = 1.0  # halves of the height; a camera that goes farther from its mean is not followed
-LARGEST = -0.478  # log size of the largest object, see data/clips.py; what is larger fills the frame
+FIT_ROUNDS = 6  # of reweighting; more follows the scene closer where much moves by itself
+# How strongly a view without evidence is held at rest (right, down, zoom), of the evidence; higher: calmer views.
+REST_PRIOR = (1e-4, 1e-4, 1e-3)
+RIDGE = 1e-3  # of the mean square of what is fitted with, added to each; higher: smaller weights
+MAX_DISTANCE = 1.0  # halves of the frame's height; a camera that goes farther from its mean is not followed
+MAX_LOG_SIZE = -0.478  # of the largest object, see data/engine/clips.py; what is larger fills the frame
 
 
 class Camera(nn.Module):
@@ -34,17 +36,17 @@ class Camera(nn.Module):
         self.along = zero_init(nn.Conv2d(channels, 2 * channels, 3, bias=False))
         self.trust = nn.Parameter(torch.ones(channels))
 
-    def forward(self, before, now):
+    def forward(self, before: Tensor, now: Tensor) -> Tensor:
         before, now = before.float(), now.float()
         height, width = before.shape[2:]
         slopes = self.slopes((before + now) / 2)  # (B, 2, C, h, w), without the outermost cells
         change = (now - before)[:, :, 1:-1, 1:-1]
-        y, x = halves(height, now.device)[1:-1, None], halves(width, now.device)[None, 1:-1] * (width / height)
+        y, x = cell_centres(height, now.device)[1:-1, None], cell_centres(width, now.device)[None, 1:-1] * (width / height)
         columns = torch.cat([slopes, (slopes[:, 0] * x + slopes[:, 1] * y)[:, None]], dim=1) * (height / 2)
         trust = self.trust.float().view(1, -1, 1, 1)
         weight = torch.ones_like(change[:, 0])
-        prior = torch.diag(change.new_tensor(PRIOR)) * columns.pow(2).mul(trust).sum((1, 2, 3, 4))[:, None, None].clamp_min(1e-6)
-        for _ in range(ROUNDS):
+        prior = torch.diag(change.new_tensor(REST_PRIOR)) * columns.pow(2).mul(trust).sum((1, 2, 3, 4))[:, None, None].clamp_min(1e-6)
+        for _ in range(FIT_ROUNDS):
             # What changes all over alike is light, not a move.
             uneven, moves = (v - _mean(v, weight) for v in (change, columns))
             weighed = moves * (trust * weight[:, None])[:, None]
@@ -54,12 +56,12 @@ class Camera(nn.Module):
             weight = (1 + error / error.flatten(1).median(1).values[:, None, None].clamp_min(1e-8)) ** -2
         return torch.cat([view[:, :2], view[:, 2:].clamp(-0.5, 0.5).log1p()], dim=1)
 
-    def slopes(self, latents):
+    def slopes(self, latents: Tensor) -> Tensor:
         """(B, C, H, W) -> how they change as the picture moves a cell to the right, and down, (B, 2, C, H - 2, W - 2)."""
         return F.conv2d(latents, self.along.weight.float()).unflatten(1, (2, -1))
 
     @torch.no_grad()
-    def fit(self, latents, right, down):
+    def fit(self, latents: Tensor, right: Tensor, down: Tensor) -> None:
         """Closed form, from latents (N, C, H, W) and how each changed by a cell's move right and down, of that shape."""
         about = F.unfold(latents.double(), 3).transpose(1, 2).flatten(0, 1)  # (cells, 9 C)
         wanted = torch.cat([right, down], dim=1)[:, :, 1:-1, 1:-1].double().movedim(1, -1).flatten(0, 2)
@@ -70,14 +72,14 @@ class Camera(nn.Module):
         self.trust.copy_(off.mean() / off)
 
 
-def _mean(values, weight):
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
     """Of (B, ..., h, w) over the cells, weights (B, h, w) -> (B, ..., 1, 1)."""
     weight = weight.view(len(weight), *[1] * (values.ndim - 3), *weight.shape[1:])
     return (values * weight).sum((-2, -1), keepdim=True) / weight.sum((-2, -1), keepdim=True)
 
 
 @torch.inference_mode()
-def follow(camera, source):
+def follow(camera: Camera, source: LatentsByFrame) -> Tensor:
     """The views of a plate's latents by frame (T, C, H, W), read as sampling/latents.py does: (T, 2, 3) fp32 as each
     latent frame begins and ends, of no shift and no zoom in the mean of the shot.
 
@@ -93,16 +95,16 @@ def follow(camera, source):
     scales = (views[:, 2] - views[:, 2].mean()).exp()
     shifts = views[:, :2] - scales[:, None] * views[:, :2].mean(0) / scales.mean()
     views = torch.cat([shifts, scales.log()[:, None]], dim=1).float()
-    views = views * (views.abs().max() <= MOST)
+    views = views * (views.abs().max() <= MAX_DISTANCE)
     # A latent frame's picture is in the middle of its four: it begins and ends beside it.
     change = views.diff(dim=0, prepend=views[:1]) * (TIME_STRIDE - 1) / (2 * TIME_STRIDE)
     return torch.stack([views - change, views + change], dim=1)
 
 
-def seen(path, views, aspect: float):
+def seen(path: Tensor, views: Tensor, aspect: float) -> Tensor:
     """A path (B, T, 2, 3), see `Aim.path`, under views (T, 2, 3), in a frame of that width over its height. What fills
     the frame has no place in the scene and does not move with it."""
-    views = views * (path[..., 2:] / LARGEST).clamp(0, 1)
+    views = views * (path[..., 2:] / MAX_LOG_SIZE).clamp(0, 1)
     shape = path.new_tensor([aspect, 1.0])
     places = path[..., :2] * views[..., 2:].exp() + views[..., :2] / shape
     return torch.cat([places, path[..., 2:] + views[..., 2:]], dim=-1)

@@ -9,22 +9,25 @@ drawing sees no noise, so it learns quickly; the transformer, told the drawing, 
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vera.core.model.mini.latent_over import Blend
 from vera.core.model.mini.camera import Camera, seen
 from vera.core.model.codec import TIME_STRIDE
-from vera.core.model.functional import gelu_tanh, halves, mean_of_words, zero_init
+from vera.core.model.functional import cell_centres, gelu_tanh, mean_of_words, zero_init
+
+Grid = tuple[int, int, int]  # latent frames, rows and columns of cells
 
 MOTIONS = 5  # functions of time that a path is made of
-RATES = (0.7, 1.4, 2.8, 5.6, 11.2, 22.4)  # radians per size of the object
-FEATURES = 1 + 2 * 4 * len(RATES) + 1
-USUAL_SIZE = 0.7  # log of a size in cells
-REACH = 2.5  # sizes within which an offset is told
-TURNS = 4
-PLACE_FEATURES = 2 + 4 * TURNS
+OFFSET_RATES = (0.7, 1.4, 2.8, 5.6, 11.2, 22.4)  # radians per size of the object; higher ones draw finer detail
+FEATURES = 1 + 2 * 4 * len(OFFSET_RATES) + 1
+MEAN_LOG_SIZE = 0.7  # log of an object's size in cells, about which the network is told the size
+OFFSET_REACH = 2.5  # sizes of the object within which an offset is told; higher draws farther from its middle
+HALF_TURNS = 4  # across the frame, of the finest wave that tells a place
+PLACE_FEATURES = 2 + 4 * HALF_TURNS
 
 
 class Drawing(nn.Module):
@@ -52,7 +55,17 @@ class Drawing(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(layers))
         self.outer = zero_init(nn.Linear(dim, 2 * channels))
 
-    def forward(self, text, mask, progress, grid, path=None, cells=None, views=None):
+    def forward(
+        self,
+        text: Tensor,
+        mask: Tensor | None,
+        progress: Tensor,
+        grid: Grid,
+        path: Tensor | None = None,
+        cells: Tensor | None = None,
+        views: Tensor | None = None,
+    ) -> Tensor:
+        """See the class."""
         if path is None:
             path = self.aim.path(text, mask, progress, grid[2] / grid[1])
             path = path if views is None else seen(path, views.to(path.device), grid[2] / grid[1])
@@ -79,7 +92,7 @@ class Aim(nn.Module):
         self.outer = zero_init(nn.Linear(text_dim, 2 * MOTIONS + 1))
         self.mask = zero_init(nn.Conv3d(channels, 1, 1))
 
-    def path(self, text, mask, progress, aspect):
+    def path(self, text: Tensor, mask: Tensor | None, progress: Tensor, aspect: Tensor | float) -> Tensor:
         """(B, *progress.shape, 3) fp32: x and y of an object's middle in halves of the frame, right and down, and the
         log of its size, half its height in halves of the frame's. text (B, N, D), mask (B, C, T, H, W) or None;
         progress (T, ...): how far through the shot, 0 to 1; aspect: the frame's width over its height, or one for each
@@ -97,22 +110,22 @@ class Aim(nn.Module):
         path = torch.minimum(torch.maximum(rest + moved, -reach), reach)
         return torch.cat([path, size.expand(*path.shape[:-1], 1)], dim=-1)
 
-    def centre_of(self, mask):
+    def centre_of(self, mask: Tensor) -> Tensor:
         """Middle of the mask, frame by frame: latents (B, C, T, H, W) -> (B, T, 2)."""
         weight = self.mask(mask)[:, 0].float().flatten(2).softmax(-1).unflatten(2, mask.shape[3:])
-        y, x = (halves(n, mask.device) for n in mask.shape[3:])
+        y, x = (cell_centres(n, mask.device) for n in mask.shape[3:])
         return torch.stack([weight.sum(2) @ x, weight.sum(3) @ y], dim=-1)
 
 
-def moments(latents, whole: int):
+def moments(latents: Iterable[int], whole: int) -> Tensor:
     """How far through a shot of `whole` latent frames those numbered `latents` (T,) begin and end, (T, 2), 0 to 1:
     the first holds one frame alone, each other one four."""
-    ends = torch.as_tensor(latents, dtype=torch.float32)
+    ends = torch.as_tensor(list(latents), dtype=torch.float32)
     begins = (ends - (TIME_STRIDE - 1) / TIME_STRIDE).clamp_min(0)
     return torch.stack([begins, ends], dim=1) / max(whole - 1, 1)
 
 
-def motions(progress):
+def motions(progress: Tensor) -> Tensor:
     """(...) -> (..., MOTIONS): rest, straight on, once round, and two bounces; all but the first of zero mean over 0 .. 1."""
     turn = 2 * math.pi * progress.float()
     return torch.stack(
@@ -120,31 +133,31 @@ def motions(progress):
     )
 
 
-def offset_features(path, grid):
+def offset_features(path: Tensor, grid: Grid) -> Tensor:
     """A path (B, T, 2, 3) and a grid (T, h, w) -> (B, T * h * w, FEATURES), fp32.
 
     Sines and cosines of a cell's offset from where the path is as the latent frame begins and as it ends, in sizes of
     the object, and that size in cells, all fading with the distance: what is far away is told nothing.
     """
     _, height, width = grid
-    y, x = halves(height, path.device)[:, None], halves(width, path.device)[None]
+    y, x = cell_centres(height, path.device)[:, None], cell_centres(width, path.device)[None]
     center = path.unflatten(2, (2, 1, 1))  # (B, T, 2, 1, 1, 3)
     radius = center[..., 2].exp()
     dx, dy = torch.broadcast_tensors((x - center[..., 0]) * (width / height) / radius, (y - center[..., 1]) / radius)
-    waves = [f(rate * d) for rate in RATES for both in (dx, dy) for d in both.unbind(2) for f in (torch.sin, torch.cos)]
-    size = center[..., 2].mean(2) + math.log(height / 2) - USUAL_SIZE
+    waves = [f(rate * d) for rate in OFFSET_RATES for both in (dx, dy) for d in both.unbind(2) for f in (torch.sin, torch.cos)]
+    size = center[..., 2].mean(2) + math.log(height / 2) - MEAN_LOG_SIZE
     features = torch.stack([torch.ones_like(waves[0]), *waves, size.expand_as(waves[0])], dim=-1)
-    near = torch.exp(-(dx**2 + dy**2) / (2 * REACH**2)).mean(2)
+    near = torch.exp(-(dx**2 + dy**2) / (2 * OFFSET_REACH**2)).mean(2)
     return (features * near[..., None]).flatten(1, 3)
 
 
-def place_features(grid, device):
+def place_features(grid: Grid, device: torch.device | str) -> Tensor:
     """Where each cell of a grid (T, h, w) is in the frame, (T * h * w, PLACE_FEATURES): x and y in [-1, 1] across the
     frame whatever its size, and sines and cosines of one to four half turns of each."""
     features = []
     for axis in (1, 2):
-        at = halves(grid[axis], device)
-        turns = at[:, None] * math.pi / 2 * torch.arange(1, TURNS + 1, device=device)
+        at = cell_centres(grid[axis], device)
+        turns = at[:, None] * math.pi / 2 * torch.arange(1, HALF_TURNS + 1, device=device)
         shape = [1, 1, 1, PLACE_FEATURES // 2]
         shape[axis] = grid[axis]
         one = torch.cat([at[:, None], turns.sin(), turns.cos()], dim=1).reshape(shape)

@@ -1,102 +1,271 @@
-"""The embedded model: a folder of three small safetensors files, limits and a card."""
+"""An edition of mini: a folder of three small safetensors files, their configuration, limits, digests and a card.
+
+    config.json               MiniConfig
+    transformer.safetensors   in 8 bits, see `in_8_bits`
+    text.safetensors          the same; its metadata holds the vocabulary
+    codec.safetensors         mini's own codec in fp32, or a small Wan-type VAE in fp16
+    model.json                Limits; may be edited by hand
+    SHA256SUMS                the digest of each other file, as `sha256sum --check` reads it; optional
+"""
+
+from __future__ import annotations
 
 import hashlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from vera.core.errors import InputError
 from vera.core.extras import require
-from vera.core.model.codec import WanCodec
-from vera.core.model.config import TransformerConfig
-from vera.core.model.load import Limits, Model
+from vera.core.model.codec import Codec, WanCodec
+from vera.core.model.interfaces import LoadOptions, Model
+from vera.core.model.limits import Limits
+from vera.core.model.lora import apply_loras
 from vera.core.model.mini.mini_codec import MiniCodec
+from vera.core.model.mini.mini_config import MiniConfig
 from vera.core.model.mini.mini_text import MiniText
-from vera.core.model.transformer import Transformer
+from vera.core.model.mini.mini_transformer import MiniTransformer
+from vera.core.model.mini.prompt.reader import PromptReader
+from vera.core.model.offload import offloaded
+from vera.core.model.quantise import KINDS, quantise
+from vera.core.model.tensors import refuse_not_finite
 
-CODEC = "codec.safetensors"
-FILES = ("transformer.safetensors", "text.safetensors", CODEC)
+EMBEDDED = Path(__file__).parents[2] / "weights" / "mini"  # the edition that comes with Vera
+CONFIG, LIMITS, DIGESTS = "config.json", "model.json", "SHA256SUMS"
+TRANSFORMER, TEXT, CODEC = "transformer.safetensors", "text.safetensors", "codec.safetensors"
+WEIGHTS = (TRANSFORMER, TEXT, CODEC)
+MAX_CODEC_CONFIG = 65_536  # characters of a VAE's configuration in its file
+MAX_WORDS = 100_000  # of a vocabulary
 
 
-def load_mini(folder: Path, device) -> Model:
-    """Read a folder as save_mini() writes it; computed in fp32."""
-    for name in ("config.json", "model.json", *FILES):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder / name}: missing; the embedded model is incomplete, install again")
-    transformer = Transformer(TransformerConfig.load(folder / "config.json"))
-    words = json.loads(_metadata(folder / "text.safetensors")["words"])
-    modules = (transformer, MiniText(words, transformer.config.text_dim), empty_codec(folder / CODEC))
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for module, name in zip(modules, FILES):
-        try:
-            module.load_state_dict(read_weights(folder / name))
-        except (SafetensorError, RuntimeError) as error:
-            raise InputError(f"{folder / name}: damaged ({str(error).splitlines()[0]}); install again") from None
-        digest.update((folder / name).read_bytes())
+@dataclass(frozen=True)
+class MiniDescription:
+    """What is known of an edition before a weight is read."""
+
+    config: MiniConfig
+    limits: Limits
+    words: tuple[str, ...]
+
+
+class MiniFamily:
+    """mini and what was trained as it, see `Family`."""
+
+    name = "edition of mini"
+    planned = False  # it fits everywhere
+
+    def recognises(self, folder: Path) -> bool:
+        return (folder / TEXT).is_file() or (folder / CONFIG).is_file()
+
+    def describe(self, folder: Path) -> MiniDescription:
+        refuse_missing(folder)
+        return MiniDescription(
+            MiniConfig.load(folder / CONFIG), Limits.load(folder / LIMITS), vocabulary_of(folder / TEXT)
+        )
+
+    def check_text(self, folder: Path, prompt: str, anyway: bool = False) -> list[str]:
+        return PromptReader(vocabulary_of(folder / TEXT)).read(prompt).check(anyway)
+
+    def load(self, folder: Path, name: str, options: LoadOptions) -> Model:
+        model = load_mini(folder, "cpu" if options.offload == "blocks" else options.device, name)
+        fingerprint = apply_loras(model.transformer, options.loras, model.fingerprint)
+        model = Model(name, model.transformer, model.codec, model.text, fingerprint, model.limits)
+        if options.weights in KINDS:
+            quantise(model.transformer, options.weights)
+        assert isinstance(model.text, MiniText)
+        return offloaded(model, model.text, options.offload, options.device)
+
+
+def load_mini(folder: Path, device: torch.device | str, name: str = "mini") -> Model:
+    """Read a folder as save_mini() writes it; computed in fp32. Raises InputError."""
+    refuse_missing(folder)
+    published = published_digests(folder)
+    fingerprint = hashlib.sha256()
+    for file in (CONFIG, *WEIGHTS):
+        contents = (folder / file).read_bytes()
+        refuse_other_digest(folder / file, contents, published)
+        fingerprint.update(contents)
+    about = MiniFamily().describe(folder)
+    refuse_other_geometry(about, folder)  # before anything is allocated for it
+    transformer, text = MiniTransformer(about.config), MiniText(list(about.words), about.config.text_dim)
+    load_state(transformer, folder / TRANSFORMER)
+    load_state(text, folder / TEXT)
+    codec = read_codec(folder / CODEC)
+    if codec.channels != about.config.latent_channels:
+        channels = f"{codec.channels} channels, the transformer's latents have {about.config.latent_channels}"
+        raise InputError(f"{folder / CODEC}: {channels}; {again(folder)}")
+    for module in (transformer, text, codec):
         module.to(device, torch.float32).eval().requires_grad_(False)
-    if modules[2].channels != transformer.config.latent_channels:
-        channels = f"{modules[2].channels} channels, the transformer's latents have {transformer.config.latent_channels}"
-        raise InputError(f"{folder / CODEC}: {channels}; install again")
-    limits = Limits.load(folder / "model.json")
-    return Model("mini", *(modules[i] for i in (0, 2, 1)), digest.hexdigest(), limits)
+    return Model(name, transformer, codec, text, fingerprint.hexdigest(), about.limits)
 
 
-def save_mini(folder: Path, transformer: Transformer, text: MiniText, codec, limits: dict) -> None:
-    """Write an edition: weights in 8 bits, its codec as save_codec() does."""
+def refuse_other_geometry(about: MiniDescription, folder: Path) -> None:
+    """Raise InputError where the weights are of another geometry than the configuration says, from headers."""
+    config, file = about.config, folder / TRANSFORMER
+    shapes = header_shapes(file) | {f"text.{name}": shape for name, shape in header_shapes(folder / TEXT).items()}
+    expected = {
+        "edit.patch_embedding.weight": (config.dim, config.latent_channels, *config.patch),
+        f"blocks.{config.layers - 1}.edit.ffn.net.0.proj.weight": (config.ffn_dim, config.dim),
+        "source_embedding.weight": (config.dim, config.latent_channels, *config.patch),
+        "text.embedding.weight": (len(about.words) + 2, config.text_dim),
+    }
+    embedders = "shared" if config.share_embedders else "edit.condition_embedder"
+    expected[f"{embedders}.time_embedder.linear_1.weight"] = (config.dim, config.freq_dim)
+    expected[f"{embedders}.text_embedder.linear_1.weight"] = (config.dim, config.text_dim)
+    for name, shape in expected.items():
+        if shapes.get(name) != shape:
+            found = "is missing" if name not in shapes else f"is {shapes[name]}"
+            raise InputError(f"{file}: '{name}' {found}, {shape} by {CONFIG}; {again(folder)}")
+
+
+def header_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a safetensors file's tensors. Raises InputError."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, error) from None
+
+
+def load_state(module: nn.Module, path: Path, prefix: str = "") -> None:
+    """Give a module the weights of one of an edition's files, whose names begin with `prefix`.
+
+    Raises InputError.
+    """
+    try:
+        state = read_weights(path)
+        for name, value in state.items():
+            refuse_not_finite(name, value, path)
+        module.load_state_dict({name.removeprefix(prefix): value for name, value in state.items()}, assign=True)
+    except (SafetensorError, RuntimeError, KeyError) as error:
+        raise damaged(path, error) from None
+
+
+def refuse_missing(folder: Path) -> None:
+    """Raise InputError for an edition without one of its files."""
+    for name in (CONFIG, LIMITS, *WEIGHTS):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name}: missing; an edition of mini is incomplete, {again(folder)}")
+
+
+def again(folder: Path) -> str:
+    """How a damaged edition is made whole."""
+    return "install again" if folder == EMBEDDED else "export or copy it again"
+
+
+def damaged(path: Path, error: Exception) -> InputError:
+    """The refusal of a file that cannot be read."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError(f"{path}: damaged ({reason[:200]}); {again(path.parent)}")
+
+
+def published_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 by name of file, as the edition's maker published them; empty where there are none. Raises InputError."""
+    path = folder / DIGESTS
+    if not path.is_file():
+        return {}
+    try:
+        rows = [line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {name: digest for digest, name in rows}
+    except ValueError:
+        raise InputError(f"{path}: not a list of digests; {again(folder)}") from None
+
+
+def refuse_other_digest(path: Path, contents: bytes, published: dict[str, str]) -> None:
+    """Raise InputError for a file that is not the one whose digest was published."""
+    wanted = published.get(path.name)
+    if wanted is not None and hashlib.sha256(contents).hexdigest() != wanted:
+        raise InputError(f"{path}: damaged (its SHA-256 is not the one in {DIGESTS}); {again(path.parent)}")
+
+
+def save_mini(folder: Path, transformer: MiniTransformer, text: MiniText, codec: Codec, limits: Limits) -> None:
+    """Write an edition: weights in 8 bits, its codec as save_codec() does, and the digest of all these files."""
     folder.mkdir(parents=True, exist_ok=True)
-    transformer.config.save(folder / "config.json")
-    (folder / "model.json").write_text(json.dumps(limits, indent=2) + "\n", encoding="utf-8")
-    for module, name in zip((transformer, text), FILES):
+    transformer.config.save(folder / CONFIG)
+    limits.save(folder / LIMITS)
+    words = {"words": json.dumps(text.words)}
+    for module, name, metadata in ((transformer, TRANSFORMER, None), (text, TEXT, words)):
         state = {k: v.detach().float().contiguous() for k, v in module.state_dict().items()}
-        save_file(in_8_bits(state), folder / name, {"words": json.dumps(text.words)} if module is text else None)
+        save_file(in_8_bits(state), folder / name, metadata)
     save_codec(codec, folder / CODEC)
+    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (CONFIG, *WEIGHTS)}
+    (folder / DIGESTS).write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()), encoding="utf-8")
 
 
-def save_codec(codec, path: Path) -> None:
-    """Write mini's own codec, or a small Wan-type VAE with its configuration, whole or not at all: in fp32 and fp16,
-    for a codec's error is seen."""
-    vae = isinstance(codec, WanCodec)
-    kind = torch.float16 if vae else torch.float32
+def save_codec(codec: Codec, path: Path) -> None:
+    """Write mini's own codec in fp32, or a small Wan-type VAE with its configuration in fp16; atomic.
+
+    Never in 8 bits: the error would be visible.
+    """
+    assert isinstance(codec, nn.Module)
+    vae = codec.vae if isinstance(codec, WanCodec) else None
+    kind = torch.float32 if vae is None else torch.float16
     state = {k: v.detach().to("cpu", kind).contiguous() for k, v in codec.state_dict().items()}
-    config = {"vae": json.dumps({k: v for k, v in codec.vae.config.items() if not k.startswith("_")})} if vae else None
+    config = None
+    if vae is not None:
+        config = {"vae": json.dumps({k: v for k, v in vae.config.items() if not k.startswith("_")})}
     part = path.with_name(path.name + ".part")
     save_file(state, part, config)
     os.replace(part, path)
 
 
-def read_codec(path: Path):
-    """A codec as save_codec() wrote it, on the CPU in fp32, not to be trained. Raises InputError where its file is cut short."""
-    codec = empty_codec(path)
-    codec.load_state_dict(load_file(path))
-    return codec.eval().requires_grad_(False)
+def read_codec(path: Path) -> MiniCodec | WanCodec:
+    """A codec as save_codec() wrote it, on the CPU in fp32, not to be trained. Raises InputError."""
+    text = metadata_of(path).get("vae")
+    codec: MiniCodec | WanCodec
+    if text is None:
+        codec = MiniCodec()
+        load_state(codec, path)
+    else:
+        vae = vae_on_meta(text, path)
+        load_state(vae, path, "vae.")
+        codec = WanCodec(vae)
+    return codec.to("cpu", torch.float32).eval().requires_grad_(False)
 
 
-def empty_codec(path: Path):
-    """The kind of codec that is in a file, without its weights."""
-    config = _metadata(path).get("vae")
-    if config is None:
-        return MiniCodec()
+def vae_on_meta(text: str, path: Path) -> Any:
+    """diffusers' VAE of the configuration in a codec's file, without weights. Raises InputError."""
     require(str(path), "diffusers")
     from diffusers import AutoencoderKLWan  # slow to import; only such a codec needs it
 
-    return WanCodec(AutoencoderKLWan.from_config(json.loads(config)))
+    try:
+        if len(text) > MAX_CODEC_CONFIG:
+            raise ValueError(f"a configuration of {len(text)} characters")
+        with torch.device("meta"):
+            return AutoencoderKLWan.from_config(json.loads(text))
+    except Exception as error:
+        raise damaged(path, error) from None
 
 
-def _metadata(path: Path) -> dict:
+def vocabulary_of(path: Path) -> tuple[str, ...]:
+    """The words of an edition's text encoder. Raises InputError."""
+    try:
+        words = json.loads(metadata_of(path)["words"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise damaged(path, error) from None
+    if not isinstance(words, list) or len(words) > MAX_WORDS or not all(isinstance(word, str) for word in words):
+        raise InputError(f"{path}: damaged (no list of words); {again(path.parent)}")
+    return tuple(words)
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """The texts in a safetensors header. Raises InputError."""
     try:
         with safe_open(path, "pt") as file:
             return file.metadata() or {}
-    except SafetensorError as error:
-        raise InputError(f"{path}: damaged ({str(error).splitlines()[0]}); install again") from None
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, error) from None
 
 
-def in_8_bits(state: dict) -> dict:
+def in_8_bits(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Matrices as int8, each row in 127ths of its largest value, which stands in NAME.scale; the rest in bf16."""
-    packed = {}
+    packed: dict[str, Tensor] = {}
     for name, value in state.items():
         if value.ndim < 2:
             packed[name] = value.bfloat16()
@@ -107,8 +276,8 @@ def in_8_bits(state: dict) -> dict:
     return packed
 
 
-def read_weights(path: Path) -> dict:
-    """The tensors of an edition's file, 8-bit ones in fp32. Raises SafetensorError if it is damaged."""
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of an edition's file, 8-bit ones in fp32. Raises SafetensorError or KeyError if it is damaged."""
     state = load_file(path)
     scales = {n.removesuffix(".scale"): state.pop(n) for n in list(state) if n.endswith(".scale")}
     return state | {n: state[n].float() * s.view(-1, *[1] * (state[n].ndim - 1)) for n, s in scales.items()}

@@ -5,17 +5,19 @@ the first one for the clip's first frame alone, held four times. Frames are fold
 into cells of 4x8x8 pixels. The encoder is in closed form: the principal components of
 cells of layered clips, half whitened, so latents have mean 0, mean square 1 and no
 correlation. The decoder adds a small convolutional network to the components'
-inverse; it sees neighbouring cells and one latent frame back, which mends the
+inverse; it sees neighbouring cells and one latent frame back, which removes the
 seams between cells. All of it works at latent resolution, which suits a CPU.
 """
 
+from collections.abc import Callable, Iterator
+
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from vera.core.model.codec import SPACE_STRIDE as SPACE
 from vera.core.model.codec import TIME_STRIDE as TIME
-from vera.core.model.codec import Codec, pad_frames
+from vera.core.model.codec import Codec, LatentClip, hold_last, pad_frames
 
 CELL = 3 * TIME * SPACE * SPACE
 
@@ -25,7 +27,7 @@ class MiniCodec(nn.Module, Codec):
 
     remembers = False
 
-    def __init__(self, channels=24, width=192, blocks=3):
+    def __init__(self, channels: int = 24, width: int = 192, blocks: int = 3):
         super().__init__()
         self.channels = channels
         self.encoder = nn.Conv2d(CELL, channels, 1)
@@ -37,11 +39,11 @@ class MiniCodec(nn.Module, Codec):
         )
         for parameter in self.refiner[-1].parameters():
             nn.init.zeros_(parameter)
-        for module in (self.encoder, self.inverse):
-            module.requires_grad_(False)
+        self.encoder.requires_grad_(False)
+        self.inverse.requires_grad_(False)
 
     @torch.no_grad()
-    def fit(self, cells, weights):
+    def fit(self, cells: Tensor, weights: Tensor) -> None:
         """Principal components of folded cells (N, CELL) in [-1, 1], each with its weight (N,)."""
         cells, weights = cells.double(), (weights / weights.sum()).double()[:, None]
         mean = (cells * weights).sum(0)
@@ -52,26 +54,29 @@ class MiniCodec(nn.Module, Codec):
         scale = variance**0.25 / variance.sqrt().mean().sqrt()
         forward = (directions * scale / variance.sqrt()).T
         self.encoder.weight.copy_(forward[:, :, None, None])
-        self.encoder.bias.copy_(-forward @ mean)
+        _bias(self.encoder).copy_(-forward @ mean)
         self.inverse.weight.copy_((directions * variance.sqrt() / scale)[:, :, None, None])
-        self.inverse.bias.copy_(mean)
+        _bias(self.inverse).copy_(mean)
 
-    def encode(self, video):
+    def encode(self, video: Tensor) -> Tensor:
         """(B, 3, T, H, W) encoded colour in [0, 1] -> latents (B, C, 1 + ceil((T-1)/4), H/8, W/8)."""
         video = pad_frames(video)
         held = video[:, :, :1].expand(-1, -1, TIME - 1, -1, -1)
         return self.encode_groups(torch.cat([held, video], dim=2))
 
-    def encode_groups(self, video):
+    def encode_stream(self) -> Callable[[Tensor], Tensor]:
+        return lambda frames: self.encode_groups(hold_last(frames, TIME))
+
+    def encode_groups(self, video: Tensor) -> Tensor:
         """(B, 3, 4t, H, W), four frames a latent, each group by itself -> (B, C, t, H/8, W/8)."""
         b, t = video.shape[0], video.shape[2] // TIME
         return self.encoder(fold(video * 2 - 1)).unflatten(0, (b, t)).transpose(1, 2)
 
-    def decode_cells(self, before, now):
+    def decode_cells(self, before: Tensor, now: Tensor) -> Tensor:
         """Latents (N, C, h, w) of the frame before and of this one -> folded cells (N, CELL, h, w)."""
         return self.inverse(now) + self.refiner(torch.cat([before, now], dim=1))
 
-    def decode_stream(self, latents):
+    def decode_stream(self, latents: LatentClip) -> Iterator[Tensor]:
         """Yield (B, 3, n, H, W) a latent frame: n is 1 for the first, then 4. Values are not clamped."""
         before = torch.zeros_like(latents[:, :, 0])
         for i in range(latents.shape[2]):
@@ -79,6 +84,11 @@ class MiniCodec(nn.Module, Codec):
             frames = unfold(self.decode_cells(before, now), 1)
             yield frames[:, :, -1:] if i == 0 else frames
             before = now
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias
 
 
 class Mix(nn.Module):
@@ -91,18 +101,19 @@ class Mix(nn.Module):
         self.up = nn.Conv2d(width, expand * width, 1)
         self.down = nn.Conv2d(expand * width, width, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, width, h, w) -> the same."""
         return x + self.down(F.gelu(self.up(self.norm(self.spatial(x)))))
 
 
-def fold(video):
+def fold(video: Tensor) -> Tensor:
     """(B, 3, 4t, H, W) -> (B*t, CELL, H/8, W/8)."""
     b, c, t, h, w = video.shape
     x = video.reshape(b, c, t // TIME, TIME, h // SPACE, SPACE, w // SPACE, SPACE)
     return x.permute(0, 2, 1, 3, 5, 7, 4, 6).reshape(b * t // TIME, CELL, h // SPACE, w // SPACE)
 
 
-def unfold(cells, groups):
+def unfold(cells: Tensor, groups: int) -> Tensor:
     """(B*t, CELL, h, w) in [-1, 1] -> (B, 3, 4t, H, W) in [0, 1]; groups = t."""
     n, _, h, w = cells.shape
     x = (cells * 0.5 + 0.5).reshape(n // groups, groups, 3, TIME, SPACE, SPACE, h, w)

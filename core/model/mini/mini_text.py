@@ -5,7 +5,7 @@ It is trained together with the transformer and follows the contract of text.py.
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from vera.core.model.functional import zero_init
 from vera.core.model.mini.prompt.reader import MAX_WORDS, PromptReader
@@ -23,7 +23,7 @@ class MiniText(nn.Module):
         self.index = {w: i + 2 for i, w in enumerate(self.words)}
         self.reader = PromptReader(self.words)
         self.embedding = nn.Embedding(len(self.words) + 2, dim)  # number 1 was for unknown words, and is used by none
-        # "Drifting left" and "on the left": what a word means hangs on the one before it.
+        # "Drifting left" and "on the left": what a word means depends on the one before it.
         self.neighbours = zero_init(nn.Conv1d(dim, dim, 3, padding=1))
         self.layers = nn.ModuleList(TextLayer(dim, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
@@ -35,15 +35,17 @@ class MiniText(nn.Module):
         """
         return self.reader.read(prompt).check(anyway)
 
-    def ids(self, prompts: list[str]) -> torch.Tensor:
+    def ids(self, prompts: list[str]) -> Tensor:
         """(B, MAX_WORDS) numbers of words, PAD past each prompt's end; only words that the model knows have one."""
         rows = [[self.index[w] for w in self.reader.read(p).words] for p in prompts]
         return torch.tensor([r + [PAD] * (MAX_WORDS - len(r)) for r in rows], device=self.embedding.weight.device)
 
-    def encode(self, prompts: list[str]) -> torch.Tensor:
+    def encode(self, prompts: list[str]) -> Tensor:
+        """States (B, MAX_WORDS, dim) of instructions."""
         return self(self.ids(prompts))
 
-    def forward(self, ids):
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids (B, MAX_WORDS) -> states (B, MAX_WORDS, dim)."""
         there = ids != PAD
         x = self.embedding(ids)
         x = x + 0.1 * sinusoids(torch.arange(ids.shape[1], device=ids.device), x.shape[-1]).to(x.dtype)
@@ -56,6 +58,8 @@ class MiniText(nn.Module):
 
 
 class TextLayer(nn.Module):
+    """Self-attention and a feed-forward, each behind a norm."""
+
     def __init__(self, dim: int, heads: int):
         super().__init__()
         self.heads = heads
@@ -63,7 +67,8 @@ class TextLayer(nn.Module):
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.up, self.down = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
 
-    def forward(self, x, seen):
+    def forward(self, x: Tensor, seen: Tensor) -> Tensor:
+        """x (B, N, dim); seen: which positions are attended to, broadcast over (B, heads, N, N)."""
         q, k, v = (
             y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in self.qkv(self.norm1(x)).chunk(3, dim=-1)
         )

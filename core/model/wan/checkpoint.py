@@ -3,10 +3,7 @@
     vera model from-wan SOURCE TARGET      (SOURCE may be a Vera too: other types, LoRAs merged)
 
 Every Vera parameter starts from one Wan tensor, the same for all three branches,
-or at zero where Wan has none. A checkpoint may carry the names of the original
-release or those of diffusers; NAMES is the whole difference. Note norm2 and
-norm3: the original numbers the norms as it declares them, diffusers in the order
-of use, so cross-attention's norm is norm3 there and norm2 here.
+or at zero where Wan has none; names.py has the names.
 """
 
 import argparse
@@ -23,77 +20,16 @@ from pathlib import Path
 import torch
 
 from vera.core.errors import InputError
-from vera.core.model.config import BRANCHES, TransformerConfig
+from vera.core.model.config import TransformerConfig
+from vera.core.model.lora import Loras
 from vera.core.model.wan.release import TEXT, VAE, parts_of_release
 from vera.core.model.save import SHARD_BYTES, new_directory, write_index, write_transformer
 from vera.core.model.tensors import PICKLES, TensorFiles, check_shapes, weight_files
 from vera.core.model.transformer import Transformer, kept_in_float32
+from vera.core.model.wan.names import ONLY_T2V, detect_layout, is_vera, own_name, wan_name
 from vera.core.recipe import parse_lora
 
-# (original release, diffusers); {} is the block's number, `.weight` and `.bias` follow.
-NAMES = (
-    ("patch_embedding", "patch_embedding"),
-    ("text_embedding.0", "condition_embedder.text_embedder.linear_1"),
-    ("text_embedding.2", "condition_embedder.text_embedder.linear_2"),
-    ("time_embedding.0", "condition_embedder.time_embedder.linear_1"),
-    ("time_embedding.2", "condition_embedder.time_embedder.linear_2"),
-    ("time_projection.1", "condition_embedder.time_proj"),
-    ("blocks.{}.self_attn.q", "blocks.{}.attn1.to_q"),
-    ("blocks.{}.self_attn.k", "blocks.{}.attn1.to_k"),
-    ("blocks.{}.self_attn.v", "blocks.{}.attn1.to_v"),
-    ("blocks.{}.self_attn.o", "blocks.{}.attn1.to_out.0"),
-    ("blocks.{}.self_attn.norm_q", "blocks.{}.attn1.norm_q"),
-    ("blocks.{}.self_attn.norm_k", "blocks.{}.attn1.norm_k"),
-    ("blocks.{}.norm3", "blocks.{}.norm2"),
-    ("blocks.{}.cross_attn.q", "blocks.{}.attn2.to_q"),
-    ("blocks.{}.cross_attn.k", "blocks.{}.attn2.to_k"),
-    ("blocks.{}.cross_attn.v", "blocks.{}.attn2.to_v"),
-    ("blocks.{}.cross_attn.o", "blocks.{}.attn2.to_out.0"),
-    ("blocks.{}.cross_attn.norm_q", "blocks.{}.attn2.norm_q"),
-    ("blocks.{}.cross_attn.norm_k", "blocks.{}.attn2.norm_k"),
-    ("blocks.{}.ffn.0", "blocks.{}.ffn.net.0.proj"),
-    ("blocks.{}.ffn.2", "blocks.{}.ffn.net.2"),
-    ("blocks.{}.modulation", "blocks.{}.scale_shift_table"),
-    ("head.head", "proj_out"),
-    ("head.modulation", "scale_shift_table"),
-)
-TO_ORIGINAL = {diffusers: original for original, diffusers in NAMES}
-
-# What Vera has beside Wan; zero at first.
-NEW = ("source_embedding", "mask_embedding", "layer_embedding")
-
 COPIED = ("vae", "text_encoder", "tokenizer")
-ONLY_T2V = "; only Wan2.1 text-to-video (T2V) checkpoints are taken"
-
-
-def detect_layout(names) -> str:
-    """ "diffusers" or "original", by the name of the self-attention; InputError for neither."""
-    for layout, attention in (("diffusers", "attn1"), ("original", "self_attn")):
-        if any(name.startswith(f"blocks.0.{attention}.") for name in names):
-            return layout
-    raise InputError("these tensor names are neither the original release's of Wan nor diffusers'" + ONLY_T2V)
-
-
-def is_vera(names) -> bool:
-    return any(name.startswith(f"blocks.0.{branch}.") for name in names for branch in BRANCHES)
-
-
-def own_name(name: str, layout: str) -> str:
-    """A tensor's diffusers name -> its name in a checkpoint of that layout."""
-    if layout == "diffusers":
-        return name
-    block, stem, leaf = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.*?)((?:\.weight|\.bias)?)", name).groups()
-    pattern = stem if block is None else "blocks.{}." + stem
-    return TO_ORIGINAL.get(pattern, pattern).format(block) + leaf
-
-
-def wan_name(name: str) -> str | None:
-    """A Vera parameter's name -> the diffusers name of the Wan tensor it starts from; None for new ones."""
-    if name.startswith(NEW):
-        return None
-    if name.startswith("shared."):
-        return name.replace("shared", "condition_embedder", 1)
-    return re.sub(rf"^(blocks\.\d+\.)?(?:{'|'.join(BRANCHES)})\.", lambda m: m.group(1) or "", name)
 
 
 @cache
@@ -171,8 +107,6 @@ def branch_wan(
     Written shard by shard beside target and renamed when whole, so memory stays at a shard that is read and
     one that is written, and no half directory is left. Raises InputError.
     """
-    from vera.core.model.lora import Loras  # which is made of the names here
-
     source, target = Path(source), Path(target)
     if (source / "transformer_2").exists():
         raise InputError(f"{source}: two transformers, as in Wan2.2" + ONLY_T2V)

@@ -17,7 +17,7 @@ import torch
 
 from vera.core.errors import InputError
 from vera.core.extras import require
-from vera.core.model.quantise import quietly
+from vera.core.model.quantise import without_library_logging
 from vera.core.model.save import write_shards
 from vera.core.model.tensors import TensorFiles, check_shapes
 
@@ -75,7 +75,7 @@ def tensors_of(file: Path) -> Mapping[str, torch.Tensor]:
 
 def codec_writer(file: Path):
     require(str(file), "diffusers")
-    with quietly():
+    with without_library_logging():
         from diffusers import AutoencoderKLWan
         from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 

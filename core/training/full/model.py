@@ -11,10 +11,10 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from vera.core.model.config import TransformerConfig
-from vera.core.model.load import fill
-from vera.core.model.tensors import TensorFiles, check_shapes
+from vera.core.model.tensors import TensorFiles, check_shapes, load_weights
 from vera.core.model.transformer import Transformer, kept_in_float32
-from vera.core.model.wan.checkpoint import NEW, parameter_shapes
+from vera.core.model.wan.checkpoint import parameter_shapes
+from vera.core.model.wan.names import NEW
 from vera.core.training.full.frozen import freeze_in_8_bits, visit
 
 # What attention's forward pass is called in torch and here; their results are worth keeping, nothing else is.
@@ -168,7 +168,7 @@ def from_directory(root: Path) -> Transformer:
     check_shapes(files.shapes, parameter_shapes(config), root / "transformer")
     with torch.device("meta"):
         transformer = Transformer(config)
-    fill(transformer, files, None)
+    load_weights(transformer, files, None)
     return transformer
 
 

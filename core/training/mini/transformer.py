@@ -28,13 +28,14 @@ from vera.core.data.engine.rendered import folders, read_clip
 from vera.core.errors import InputError
 from vera.core.model.codec import SPACE_STRIDE as SPACE
 from vera.core.model.codec import TIME_STRIDE as TIME
-from vera.core.model.config import PRESETS
 from vera.core.model.device import mixed_precision
 from vera.core.model.mini.drawing import moments
 from vera.core.model.mini.edition import CODEC, read_codec, read_weights
 from vera.core.model.mini.mini_codec import MiniCodec
+from vera.core.model.mini.mini_config import MINI
 from vera.core.model.mini.mini_text import MiniText
-from vera.core.model.transformer import Transformer
+from vera.core.model.mini.mini_transformer import MiniTransformer
+from vera.core.model.mini.shot import MiniShot
 from vera.core.training.mini.aim import aim_error, lesson, lesson_error, teach_aim
 from vera.core.training.mini.fit_latent_over import fit_blend
 from vera.core.training.mini.fit_camera import fit_camera
@@ -141,8 +142,9 @@ def latents_of(codec, pictures):
     return torch.stack([codec.encode_groups(clip) for clip in pictures]), seen
 
 
-def flow_loss(transformer, states, latents, seen, times, progress, path, with_mask, shift, scale):
-    """Mean squared error of the clean latents, a branch -> (3,); latents and seen as `latents_of` gives them.
+def flow_loss(transformer, states, latents, seen, shot, with_mask, shift, scale):
+    """Mean squared error of the clean latents, a branch -> (3,); latents and seen as `latents_of` gives them;
+    shot: a MiniShot.
 
     scale (C,): what an error of each channel is counted by, see `in_pixels`. By 1 / s^2 of the
     noise level s, as a velocity's error is, down to LOUDEST.
@@ -154,7 +156,7 @@ def flow_loss(transformer, states, latents, seen, times, progress, path, with_ma
     noise = torch.randn_like(clean)
     s = sigma[:, None, None, None, None, None]
     noisy = (1 - s) * clean + s * noise
-    velocity = transformer(noisy, sigma * 1000, states, source, mask if with_mask else None, times, progress, path=path)
+    velocity = transformer(noisy, sigma * 1000, states, source, mask if with_mask else None, shot)
     s = s[:, 0]
     error = (velocity.float() - (noise - clean)) * scale.view(1, 1, -1, 1, 1, 1)
     error = error.pow(2).mean(2) * (s / s.clamp_min(LOUDEST)) ** 2
@@ -255,9 +257,9 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
 
     torch.manual_seed(0)
     codec = load_codec(Path(config["codec"])).to(device)
-    geometry = replace(PRESETS["mini"], latent_channels=codec.channels, **config.get("geometry", {}))
+    geometry = replace(MINI, latent_channels=codec.channels, **config.get("geometry", {}))
     modules = {
-        "transformer": Transformer(geometry),
+        "transformer": MiniTransformer(geometry),
         "text": MiniText(vocabulary(), geometry.text_dim),
     }
     transformer, text = modules["transformer"], modules["text"]
@@ -307,8 +309,8 @@ def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str,
                 if stage.get("only") == "drawing":  # it is quick to learn by itself
                     losses = drawn.new_zeros(3)
                 else:
-                    given = at, progress, path[:, chosen], with_mask, config["shift"], scale
-                    losses = flow_loss(transformer, states, part, seen[:, chosen], *given)
+                    shot = MiniShot(progress, path=path[:, chosen], times=torch.tensor(at))
+                    losses = flow_loss(transformer, states, part, seen[:, chosen], shot, with_mask, config["shift"], scale)
                 aim = lesson_error(transformer.drawing.aim, text, *taught)
                 drawn = torch.stack([drawn[0], drawn[1] + aim])
             optimizer.zero_grad()

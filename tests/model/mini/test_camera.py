@@ -7,8 +7,8 @@ import torch
 
 from vera.core.model.mini.words import HALVES
 from vera.core.model.mini.camera import Camera, follow, seen
-from vera.core.model.functional import halves
-from vera.core.sampling.denoise import is_still
+from vera.core.model.functional import cell_centres
+from vera.core.model.mini.shot import is_still
 from vera.core.sampling.latent_store import InMemory
 
 CHANNELS, HEIGHT, WIDTH = 6, 12, 20
@@ -19,7 +19,7 @@ def scene(view, seed=0, height=HEIGHT, width=WIDTH):
     gen = torch.Generator().manual_seed(seed)
     rates = torch.randn(CHANNELS, 5, 2, generator=gen, dtype=torch.float64) * 3
     phases = torch.rand(CHANNELS, 5, generator=gen, dtype=torch.float64) * 2 * math.pi
-    y, x = torch.meshgrid(halves(height, "cpu").double(), halves(width, "cpu").double() * (width / height), indexing="ij")
+    y, x = torch.meshgrid(cell_centres(height, "cpu").double(), cell_centres(width, "cpu").double() * (width / height), indexing="ij")
     p = (torch.stack([x, y], -1) - torch.tensor(view[:2])) * math.exp(-view[2])
     angle = torch.einsum("hwi,cki->ckhw", p, rates) + phases[..., None, None]
     right, down = (-torch.einsum("ckhw,ck->chw", angle.cos(), rates[..., i]) * math.exp(-view[2]) * 2 / height for i in (0, 1))

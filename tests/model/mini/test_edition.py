@@ -1,15 +1,24 @@
 """mini's codec, text encoder and folder."""
 
+import copy
+import hashlib
+import json
+import shutil
+
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from vera.core.errors import InputError
-from vera.core.model.config import PRESETS
-from vera.core.model.load import Limits
-from vera.core.model.mini.edition import load_mini, save_codec, save_mini
+from vera.core.model.limits import Limits
+from vera.core.model.families import family_of
+from vera.core.model.load import load_model
+from vera.core.model.mini.edition import CONFIG, EMBEDDED, WEIGHTS, load_mini, published_digests, save_codec, save_mini
 from vera.core.model.mini.mini_codec import MiniCodec, fold, unfold
+from vera.core.model.mini.mini_config import MINI, MiniConfig
 from vera.core.model.mini.mini_text import MAX_WORDS, MiniText
-from vera.core.model.transformer import Transformer
+from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.training.mini.vae import new_codec
 
 
@@ -102,13 +111,20 @@ def test_warnings_name_the_words(text):
         text.check("red ball " + "red " * 31)
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def edition(tmp_path_factory):
     torch.manual_seed(0)
-    config = PRESETS["mini"]
-    modules = Transformer(config), MiniText(["red"], config.text_dim), MiniCodec()
-    save_mini(tmp_path, *modules, {"max_frames": 49, "pixels": 11520, "steps": 9, "guidance": 2.5, "shift": 2.0})
-    return tmp_path, modules
+    folder = tmp_path_factory.mktemp("edition")
+    modules = MiniTransformer(MINI), MiniText(["red"], MINI.text_dim), MiniCodec()
+    save_mini(folder, *modules, Limits(49, 11520, 16, 9, 2.5, 2.0))
+    return folder, modules
+
+
+@pytest.fixture
+def folder(edition, tmp_path):
+    """An edition's folder, to be spoiled, and the modules in it."""
+    shutil.copytree(edition[0], tmp_path / "edition")
+    return tmp_path / "edition", edition[1]
 
 
 def test_an_edition_is_read_as_it_was_written(folder):
@@ -131,9 +147,10 @@ def test_an_edition_is_read_as_it_was_written(folder):
 def test_another_edition_has_another_fingerprint(folder):
     path, modules = folder
     before = load_mini(path, "cpu").fingerprint
+    codec = copy.deepcopy(modules[2])
     with torch.no_grad():
-        modules[2].inverse.bias[0] += 1
-    save_mini(path, *modules, {"max_frames": 49})
+        codec.inverse.bias[0] += 1
+    save_mini(path, *modules[:2], codec, Limits(49))
     assert load_mini(path, "cpu").fingerprint != before
 
 
@@ -144,14 +161,124 @@ def test_a_missing_part_is_named(folder, name):
         load_mini(folder[0], "cpu")
 
 
-def test_a_codec_of_another_model_is_named(folder):
+def without_digests(folder):
+    (folder / "SHA256SUMS").unlink()
+    return folder
+
+
+def test_a_codec_of_another_width_is_named(folder):
     save_codec(MiniCodec(channels=4), folder[0] / "codec.safetensors")
     with pytest.raises(InputError, match="codec.safetensors: damaged"):
-        load_mini(folder[0], "cpu")
+        load_mini(without_digests(folder[0]), "cpu")
+
+
+def test_a_vae_of_another_model_is_named(folder):
     vae = new_codec({"base_dim": 8, "dim_mult": [1, 1, 1], "patch_size": 2, "temperal_downsample": [True, True], "z_dim": 4})
     save_codec(vae, folder[0] / "codec.safetensors")
     with pytest.raises(InputError, match="codec.safetensors: 4 channels, the transformer's latents have 24"):
+        load_mini(without_digests(folder[0]), "cpu")
+
+
+@pytest.mark.parametrize("file", ["config.json", "transformer.safetensors", "text.safetensors", "codec.safetensors"])
+def test_one_flipped_bit_is_found_by_the_published_digest(folder, file):
+    contents = bytearray((folder[0] / file).read_bytes())
+    contents[-len(contents) // 3] ^= 1
+    (folder[0] / file).write_bytes(contents)
+    with pytest.raises(InputError, match=f"{file}: damaged"):
         load_mini(folder[0], "cpu")
+
+
+def test_the_published_digests_are_those_of_sha256sum(folder):
+    lines = (folder[0] / "SHA256SUMS").read_text().splitlines()
+    assert len(lines) == 4
+    for line in lines:
+        digest, name = line.split("  ")
+        assert digest == hashlib.sha256((folder[0] / name).read_bytes()).hexdigest()
+
+
+def test_the_embedded_edition_has_published_digests():
+    assert set(published_digests(EMBEDDED)) == {CONFIG, *WEIGHTS}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("part", ["transformer", "text", "codec"])
+def test_weights_that_are_not_finite_are_refused(folder, part, value):
+    file = without_digests(folder[0]) / f"{part}.safetensors"
+    state = load_file(file)
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    name = next(n for n, tensor in state.items() if tensor.is_floating_point())
+    state[name].view(-1)[0] = value
+    save_file(state, file, metadata)
+    with pytest.raises(InputError, match=f"{part}.safetensors: '{name.removesuffix('.scale')}' holds values"):
+        load_mini(folder[0], "cpu")
+
+
+WRONG_CONFIGURATIONS = [
+    {"layers": 10**9},
+    {"layers": 1e9},
+    {"layers": -1},
+    {"layers": 0},
+    {"layers": "6"},
+    {"layers": None},
+    {"layers": True},
+    {"dim": 192.0},
+    {"dim": 10**30},
+    {"heads": 0},
+    {"heads": 5},
+    {"ffn_dim": [768]},
+    {"text_dim": {}},
+    {"freq_dim": -128},
+    {"latent_channels": 10**6},
+    {"patch": [1, 2]},
+    {"patch": "122"},
+    {"patch": [1, 2, 0]},
+    {"patch": [1, 2, 10**9]},
+    {"eps": "small"},
+    {"eps": -1},
+    {"eps": float("nan")},
+    {"mask_input": 1},
+    {"drawing": "yes"},
+    {"latent_std": -0.65},
+    {"latent_std": None},
+    {"latent_std": 10**400},
+    {"speed": 3},
+]
+
+
+@pytest.mark.parametrize("change", WRONG_CONFIGURATIONS, ids=str)
+def test_wrong_configurations_are_one_line(tmp_path, change):
+    path = tmp_path / "config.json"
+    MINI.save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match="config.json") as caught:
+        MiniConfig.load(path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300 + len(str(path))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "[" * 100_000, '"mini"'], ids=lambda t: t[:8])
+@pytest.mark.parametrize("kind", [MiniConfig, Limits])
+def test_files_that_are_no_configuration_are_one_line(tmp_path, kind, text):
+    (tmp_path / "file.json").write_text(text)
+    with pytest.raises(InputError, match="file.json") as caught:
+        kind.load(tmp_path / "file.json")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words", [None, "red", '{"a": 1}', "[1, 2]", "[" * 5000, "[" + '"a", ' * 100_001 + '"a"]'], ids=lambda w: str(w)[:12]
+)
+def test_a_wrong_vocabulary_is_named(folder, words):
+    file = without_digests(folder[0]) / "text.safetensors"
+    save_file(load_file(file), file, None if words is None else {"words": words})
+    with pytest.raises(InputError, match="text.safetensors: damaged"):
+        load_mini(folder[0], "cpu")
+
+
+def test_an_edition_is_a_model_by_its_folder(folder):
+    model = load_model(str(folder[0]), "cpu")
+    assert model.name == str(folder[0]) and model.text.words == ["red"]
+    assert family_of(str(folder[0])) is family_of("mini")
 
 
 @pytest.mark.parametrize("part", ["transformer", "text", "codec"])

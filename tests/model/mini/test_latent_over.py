@@ -5,7 +5,7 @@ from torch import nn
 
 from vera.core.data.engine.clips import make_clip
 from vera.core.model.mini.latent_over import Blend
-from vera.core.model.load import MINI
+from vera.core.model.mini.edition import EMBEDDED
 from vera.core.training.mini.fit_latent_over import fit_blend
 from vera.core.training.mini.transformer import load_codec
 
@@ -32,7 +32,7 @@ def test_layers_of_a_linear_codec_are_composed_exactly():
 
 
 def test_mini_s_codec_composes_nearly_as_its_pictures():
-    codec = load_codec(MINI)
+    codec = load_codec(EMBEDDED)
     blend = Blend(codec.channels)
     fit_blend(blend, codec, 1_000, count=40)
     errors = []

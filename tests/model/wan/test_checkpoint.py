@@ -11,11 +11,11 @@ from vera.core.model.transformer import Transformer
 from vera.core.model.wan.checkpoint import (
     branch_wan,
     config_from_wan,
-    detect_layout,
     main,
     parameter_shapes,
     vera_state_dict,
 )
+from vera.core.model.wan.names import detect_layout
 
 LAYOUTS = ("diffusers", "original")
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from vera.core.data.datasets.layered_cache import checksum
 from vera.core.errors import InputError
 from vera.core.model.load import load_model
-from vera.core.model.wan.checkpoint import NEW
+from vera.core.model.wan.names import NEW
 from vera.core.cli.train import main
 from vera.core.training.full.frozen import FrozenLinear
 from vera.core.training.full.trainer import Run, Settings, noise_level, train, world

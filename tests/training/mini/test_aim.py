@@ -6,7 +6,7 @@ from vera.core.data.engine.clips import SPAN, make_clip, told_path
 from vera.core.data.engine.phrases import vocabulary
 from vera.core.model.mini.drawing import Aim
 from vera.core.model.mini.mini_text import MiniText
-from vera.core.model.functional import halves
+from vera.core.model.functional import cell_centres
 from vera.core.training.mini.aim import TIMES, aim_error, lesson, teach_aim
 
 
@@ -39,7 +39,7 @@ def test_a_path_is_where_the_picture_is():
         clip = make_clip(seed, 72, 120, [5, 20], labels)
         for alpha, (x, y, size) in zip(clip.alpha[:, 0], clip.path):
             rows, columns = alpha.sum(1), alpha.sum(0)
-            center = (columns @ halves(120, "cpu") / alpha.sum(), rows @ halves(72, "cpu") / alpha.sum())
+            center = (columns @ cell_centres(120, "cpu") / alpha.sum(), rows @ cell_centres(72, "cpu") / alpha.sum())
             torch.testing.assert_close(torch.stack(center), torch.stack([x, y]), atol=0.03, rtol=0)
             assert abs((rows > 0.3).sum() / 72 - size.exp()) < 0.12  # a star is a little less high than its circle
 

@@ -6,14 +6,14 @@ import torch
 
 from vera.core.data.engine import plates
 from vera.core.model.mini.camera import Camera
-from vera.core.model.load import MINI
+from vera.core.model.mini.edition import EMBEDDED
 from vera.core.training.mini.fit_camera import fit_camera
 from vera.core.training.mini.transformer import load_codec
 
 
 def test_a_fitted_camera_reads_pans_of_scenery():
     """Of plates that it was not fitted to; half a pixel a frame, with somebody in front."""
-    codec, camera = load_codec(MINI), Camera(24)
+    codec, camera = load_codec(EMBEDDED), Camera(24)
     fit_camera(camera, codec, 1_000, count=60)
     times, errors = torch.arange(8.0), []
     for seed in range(12):

@@ -13,12 +13,13 @@ from vera.core.data.engine.clips import SPAN, make_clip
 from vera.core.data.engine.phrases import vocabulary
 from vera.core.data.engine.rendered import HELD_OUT, folders, read_clip
 from vera.core.errors import InputError
-from vera.core.model.config import PRESETS
 from vera.core.model.mini.drawing import moments
 from vera.core.model.mini.edition import read_weights, save_mini
+from vera.core.model.limits import Limits
 from vera.core.model.mini.mini_codec import CELL, MiniCodec
 from vera.core.model.mini.mini_text import MiniText
-from vera.core.model.transformer import Transformer
+from vera.core.model.mini.mini_config import MINI
+from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.training.state import save_state
 from vera.core.training.mini.transformer import (
     LAST,
@@ -43,7 +44,7 @@ class Exact(nn.Module):
         super().__init__()
         self.clean = clean
 
-    def forward(self, noisy, timestep, text, source, mask, times, progress, path):
+    def forward(self, noisy, timestep, text, source, mask, shot):
         self.masked = mask is not None
         sigma = (timestep / 1000)[:, None, None, None, None, None]
         return (noisy - self.clean) / sigma
@@ -54,9 +55,9 @@ def test_the_exact_velocity_has_no_loss(with_mask):
     latents = torch.randn(3, 5, 4, 2, 2, 2)
     seen = torch.rand(3, 2, 2, 2)
     exact = Exact(latents[:, 1:4])
-    losses = flow_loss(exact, None, latents, seen, [0, 1], None, None, with_mask, 2.0, torch.ones(4))
+    losses = flow_loss(exact, None, latents, seen, None, with_mask, 2.0, torch.ones(4))
     assert losses.shape == (3,) and losses.max() < 1e-6 and exact.masked == with_mask
-    wrong = flow_loss(Exact(latents[:, [1, 3, 2]]), None, latents, seen, [0, 1], None, None, with_mask, 2.0, torch.ones(4))
+    wrong = flow_loss(Exact(latents[:, [1, 3, 2]]), None, latents, seen, None, with_mask, 2.0, torch.ones(4))
     assert wrong[0] < 1e-6 and wrong[1:].min() > 0.5
 
 
@@ -67,7 +68,7 @@ def test_an_error_counts_by_its_channel_and_by_its_noise_level_down_to_the_loude
     spoiled[:, 0, 0] += 0.1  # the edit's first channel, the alpha's second
     spoiled[:, 1, 1] += 0.1
     seen, scale = torch.ones(4000, 1, 1, 1), torch.tensor([3.0, 1.0])
-    losses = flow_loss(Exact(spoiled), None, latents, seen, [0], None, None, False, 1.0, scale)
+    losses = flow_loss(Exact(spoiled), None, latents, seen, None, False, 1.0, scale)
     # Noise levels u are even in [0, 1]: the mean of 1 / max(u, 0.4)^2 is 0.4 / 0.16 + (1 / 0.4 - 1).
     expected = torch.tensor([9.0, 1.0, 0.0]) * 0.01 / 2 * (0.4 / 0.16 + 1 / 0.4 - 1)
     torch.testing.assert_close(losses, expected, rtol=0.01, atol=1e-6)
@@ -96,7 +97,7 @@ def test_what_alpha_hides_counts_a_fifth_in_the_edit_branch():
     losses = []
     for seen in (left, right):
         torch.manual_seed(2)
-        losses.append(flow_loss(Exact(spoiled), None, latents, seen, [0], None, None, False, 1.0, torch.ones(4)))
+        losses.append(flow_loss(Exact(spoiled), None, latents, seen, None, False, 1.0, torch.ones(4)))
     torch.testing.assert_close(losses[0] / losses[1], torch.tensor([5.0, 1.0, 1.0]))
 
 
@@ -167,12 +168,12 @@ def test_rendered_clips_that_are_not_there_are_missed_before_the_start(tmp_path)
 
 def test_an_edition_of_fewer_words_teaches_those_it_has(tmp_path):
     torch.manual_seed(4)
-    config = replace(PRESETS["mini"], layers=1)
+    config = replace(MINI, layers=1)
     old = MiniText(["add", "blue", "red"], config.text_dim)
-    save_mini(tmp_path, Transformer(config), old, MiniCodec(width=8, blocks=1), {})
+    save_mini(tmp_path, MiniTransformer(config), old, MiniCodec(width=8, blocks=1), Limits())
     new = MiniText(["add", "a", "red"], config.text_dim)
     fresh = new.embedding.weight.detach().clone()
-    start_from(tmp_path, Transformer(config), new)
+    start_from(tmp_path, MiniTransformer(config), new)
     theirs, mine = read_weights(tmp_path / "text.safetensors")["embedding.weight"], new.embedding.weight
     assert torch.equal(mine[[0, 1, 2, 4]], theirs[[0, 1, 2, 4]]) and torch.equal(mine[3], fresh[3])
     assert torch.equal(new.norm.weight, read_weights(tmp_path / "text.safetensors")["norm.weight"].float())
@@ -236,7 +237,7 @@ def test_a_run_may_start_from_an_edition(tmp_path):
         "codec": str(tmp_path / "edition"), "start": str(tmp_path / "edition"), "processes": 1, "steps": 0,
         "geometry": {"layers": 1}, "rate": 0.001, "ema": 0.9,
     }  # fmt: skip
-    edition = Transformer(replace(PRESETS["mini"], layers=1)), MiniText(vocabulary(), PRESETS["mini"].text_dim), MiniCodec()
+    edition = MiniTransformer(replace(MINI, layers=1)), MiniText(vocabulary(), MINI.text_dim), MiniCodec()
     save_mini(tmp_path / "edition", *edition, {})
     train(config, tmp_path / "run", lambda: False)
     state = load_file(tmp_path / "run/state.safetensors")

@@ -15,8 +15,8 @@ from torch.distributions import Normal, kl_divergence
 from vera.core.errors import InputError
 from vera.core.evaluation.sample_clip import run
 from vera.core.model.codec import WanCodec
-from vera.core.model.config import PRESETS
 from vera.core.model.mini.edition import load_mini
+from vera.core.model.mini.mini_config import MINI
 from vera.core.model.mini.mini_codec import fold, unfold
 from vera.core.training.mini import export
 from vera.core.training.mini.codec import groups, layers_of
@@ -209,7 +209,7 @@ def test_mini_is_trained_and_used_with_a_vae_for_its_codec(tmp_path, monkeypatch
         "save_every": 2, "sample_every": 100, "camera_plates": 2, "blend_clips": 2,
     }  # fmt: skip
     train_transformer(config, tmp_path / "mini", lambda: False)
-    monkeypatch.setitem(PRESETS, "mini", replace(PRESETS["mini"], layers=1))
+    monkeypatch.setattr(export, "MINI", replace(MINI, layers=1))
     assert export.main([str(tmp_path / "mini"), str(tmp_path / "vae"), "--to", str(tmp_path / "edition")]) == 0
     model = load_mini(tmp_path / "edition", "cpu")
     assert model.codec.channels == model.transformer.config.latent_channels == 4

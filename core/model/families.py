@@ -1,0 +1,76 @@
+"""The kinds of model that Vera runs, and which one a name means.
+
+A new family is a class like these with one row in FAMILIES; nothing else asks which family a model is of.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+from vera.core.errors import InputError
+from vera.core.model.config import PRESETS, TransformerConfig
+from vera.core.model.interfaces import LoadOptions, Model
+from vera.core.model.limits import Limits
+from vera.core.model.mini.edition import EMBEDDED, MiniFamily
+from vera.core.model.wan.family import WanFamily
+
+
+class Description(Protocol):
+    """What is known of a model before a weight is read."""
+
+    @property
+    def config(self) -> TransformerConfig:
+        """Geometry of the transformer."""
+
+    @property
+    def limits(self) -> Limits:
+        """What it was trained for."""
+
+
+class Family(Protocol):
+    """One kind of model: folders of the same files.
+
+    name: for messages. planned: whether the memory of its models is planned before they are loaded, see job/plan.py.
+    """
+
+    name: str
+    planned: bool
+
+    def recognises(self, folder: Path) -> bool:
+        """Whether a folder is of this family, by the names in it."""
+
+    def describe(self, folder: Path) -> Description:
+        """Geometry and limits, from headers and configurations. Raises InputError."""
+
+    def check_text(self, folder: Path, prompt: str, anyway: bool = False) -> list[str]:
+        """Warnings about a prompt that need no weights. Raises InputError, see `Text.check`."""
+
+    def load(self, folder: Path, name: str, options: LoadOptions) -> Model:
+        """The model, named `name`. Raises InputError before any weight is read where a part is missing or does not fit."""
+
+
+FAMILIES: tuple[Family, ...] = (MiniFamily(), WanFamily())
+EMBEDDED_NAME = "mini"  # the model that comes with Vera
+
+
+def folder_of(name: str) -> Path:
+    """Where a model lies, by its name in a recipe."""
+    return EMBEDDED if name == EMBEDDED_NAME else Path(name)
+
+
+def family_of(name: str) -> Family:
+    """The family of a model by its name in a recipe. Raises InputError for a name that is no model."""
+    folder = folder_of(name)
+    if not folder.is_dir():
+        raise unknown_model(name)
+    # A folder of which no family says that it is its own is taken for a full-size one with parts missing.
+    return next((family for family in FAMILIES if family.recognises(folder)), FAMILIES[-1])
+
+
+def unknown_model(name: str) -> InputError:
+    """The refusal of a name that is no model."""
+    if name in PRESETS:
+        return InputError(
+            f"model '{name}': no weights of that size are public; make a directory from Wan2.1 with "
+            "`vera model from-wan SOURCE TARGET`, train it, and name that directory"
+        )
+    return InputError(f"model '{name}': neither 'mini' nor a directory")

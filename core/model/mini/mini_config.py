@@ -1,0 +1,58 @@
+"""Geometry of mini's transformer: Vera's, and what a narrow model needs beside it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from vera.core.errors import InputError
+from vera.core.model.config import TransformerConfig
+from vera.core.model.limits import is_number
+
+
+@dataclass(frozen=True)
+class MiniConfig(TransformerConfig):
+    """place_input tells each token where in the frame it is: rotary positions are relative, and a small model learns
+    words such as "left" too slowly from them alone.
+
+    text_modulation adds the mean of the text states to the time embedding, so that the instruction steers every norm.
+
+    latent_std: the heads give clean latents in units of this standard deviation, relative to a baseline; None: they
+    give the velocity. A narrow model cannot carry the noise through that a velocity holds (Li and He, "Back to
+    Basics: Let Denoising Generative Models Denoise", 2025). The baseline of the composite is the plate.
+
+    drawing: the baseline of edit and alpha is what the words alone would draw, see drawing.py, and that of the
+    composite is what these layers compose; without it theirs is 0. It needs latent_std.
+    """
+
+    place_input: bool = False
+    text_modulation: bool = False
+    latent_std: float | None = None
+    drawing: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in ("place_input", "text_modulation", "drawing"):
+            if not isinstance(getattr(self, field), bool):
+                raise InputError(f"{field} must be true or false, not {getattr(self, field)!r:.40}")
+        if self.latent_std is not None and not (is_number(self.latent_std, whole=False) and 0 < self.latent_std < 100):
+            raise InputError(f"latent_std must be a number between 0 and 100, or null, not {self.latent_std!r:.40}")
+        if self.drawing and self.latent_std is None:
+            raise InputError("a drawing needs heads of clean latents, latent_std")
+
+    @classmethod
+    def fields_in(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return values
+
+
+MINI = MiniConfig(
+    dim=192,
+    heads=3,
+    layers=6,
+    ffn_dim=768,
+    text_dim=192,
+    freq_dim=128,
+    latent_channels=24,
+    place_input=True,
+    text_modulation=True,
+    latent_std=0.65,
+    drawing=True,
+)

@@ -1,0 +1,117 @@
+"""mini's transformer: Vera's, with a drawing to start from and heads that give clean latents.
+
+What it adds to the published architecture, each by a switch of MiniConfig:
+    place_input      every token is given its place in the frame
+    drawing          edit and alpha start from what the words alone would draw (drawing.py), moved with the
+                     plate's camera (camera.py); the composite from what these layers compose (latent_over.py)
+    text_modulation  the text steers the modulation
+    latent_std       heads give clean latents, relative to what they start from
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vera.core.model.config import BRANCHES
+from vera.core.model.functional import mean_of_words, zero_init
+from vera.core.model.interfaces import BlockRunner, LatentsByFrame
+from vera.core.model.mini.drawing import PLACE_FEATURES, Drawing, place_features
+from vera.core.model.mini.mini_config import MiniConfig
+from vera.core.model.mini.shot import MiniShot
+from vera.core.model.transformer import Embedders, Transformer, flatten, patch_embedding
+
+MIN_NOISE_LEVEL = 0.05  # the noise level by which an error of clean latents is divided at least; higher: calmer last steps
+
+
+class MiniTransformer(Transformer):
+    """Predicts the velocity of the three layers' latents, see `Transformer`."""
+
+    config: MiniConfig
+
+    def __init__(self, config: MiniConfig):
+        super().__init__(config)
+        for name in BRANCHES:
+            branch = getattr(self, name)
+            if config.place_input:
+                branch.place_embedding = zero_init(nn.Linear(PLACE_FEATURES, config.dim))
+            if config.drawing:
+                drawn_channels = 2 * config.latent_channels  # edit and alpha
+                branch.drawing_embedding = zero_init(patch_embedding(config, drawn_channels))
+        self.drawing = Drawing(config.text_dim, config.latent_channels) if config.drawing else None
+
+    def make_embedders(self, text: bool) -> Embedders:
+        pooled = self.config.text_modulation and text
+        return PooledTextEmbedders(self.config, text) if pooled else Embedders(self.config, text)
+
+    def read_shot(self, source: LatentsByFrame, mask: LatentsByFrame | None, window: int) -> MiniShot:
+        """How far through the shot each frame is, and how its camera moves."""
+        return MiniShot.read(None if self.drawing is None else self.drawing.camera, source, mask, window)
+
+    def forward(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        source: Tensor,
+        mask: Tensor | None = None,
+        shot: MiniShot | None = None,
+        cache: BlockRunner | None = None,
+    ) -> Tensor:
+        """As `Transformer.forward`; shot: None is a whole shot by a camera at rest."""
+        shot = MiniShot.whole(latents.shape[3]) if shot is None else shot
+        grid = self.grid_of(latents)
+        branches = [getattr(self, name) for name in BRANCHES]
+        tokens = self.embed(latents, source, mask)
+        if self.config.place_input:
+            places = place_features(grid, latents.device).to(self.dtype)
+            tokens = [t + branch.place_embedding(places) for t, branch in zip(tokens, branches)]
+        drawn = self.draw(latents, text, mask, shot)
+        if drawn is not None:
+            seen = drawn.flatten(1, 2).to(self.dtype)  # (B, 2 C, T, H, W)
+            tokens = [t + flatten(branch.drawing_embedding(seen)) for t, branch in zip(tokens, branches)]
+        heads = self.predict(torch.stack(tokens, dim=1), timestep, text, grid, cache, shot.times)
+        if self.config.latent_std is None:
+            return heads.to(latents.dtype)
+        clean = self.clean_latents(heads, source.to(self.dtype), drawn, self.config.latent_std)
+        return velocity_towards(clean, latents.to(self.dtype), timestep).to(latents.dtype)
+
+    def draw(self, latents: Tensor, text: Tensor, mask: Tensor | None, shot: MiniShot) -> Tensor | None:
+        """Edit and alpha as the words alone tell them, (B, 2, C, T, H, W), fp32, without a gradient; None without a drawing."""
+        if self.drawing is None:
+            return None
+        frames, height, width = latents.shape[3:]
+        grid = (frames, height, width)
+        return self.drawing(text.to(self.dtype), mask, shot.progress, grid, shot.path, views=shot.views).detach()
+
+    def clean_latents(self, heads: Tensor, source: Tensor, drawn: Tensor | None, std: float) -> Tensor:
+        """Clean latents of the three layers, (B, 3, C, T, H, W), fp32: baseline + std x heads.
+
+        The baseline of edit and alpha is the drawing, or 0; that of the composite what the layers compose, or the plate.
+        """
+        edit, alpha, composite = (std * head for head in heads.float().unbind(1))
+        baseline = source.float()
+        if drawn is not None and self.drawing is not None:
+            edit, alpha = (base + new for base, new in zip(drawn.unbind(1), (edit, alpha)))
+            baseline = self.drawing.blend(source, edit, alpha).detach()
+        return torch.stack([edit, alpha, baseline + composite], dim=1)
+
+
+class PooledTextEmbedders(Embedders):
+    """Embedders whose time embedding holds the mean of the text states too."""
+
+    def __init__(self, config: MiniConfig, text: bool):
+        super().__init__(config, text)
+        self.text_pooler = zero_init(nn.Linear(config.text_dim, config.dim))
+
+    def embed_time(self, timestep: Tensor, text: Tensor) -> Tensor:
+        return super().embed_time(timestep, text) + self.text_pooler(mean_of_words(text))
+
+
+def velocity_towards(clean: Tensor, latents: Tensor, timestep: Tensor) -> Tensor:
+    """The velocity noise - clean, from clean and noisy latents (B, 3, C, T, H, W) and timestep (B,); fp32.
+
+    Noisy latents are (1 - s) clean + s noise, so the velocity is (noisy - clean) / s.
+    """
+    level = (timestep / 1000).clamp_min(MIN_NOISE_LEVEL)[:, None, None, None, None, None]
+    return (latents.float() - clean) / level

@@ -1,0 +1,158 @@
+"""Full-size Veras: directories as save.py and `vera model from-wan` write them.
+
+    transformer/config.json     TransformerConfig
+    transformer/*.safetensors   any number of shards, with their index
+    vae/ text_encoder/ tokenizer/   as in diffusers' Wan2.1 directories
+    model.json                  optional: the fields of Limits
+
+All is checked from headers before a weight is read. diffusers and transformers are slow to import,
+and only such a directory needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vera.core.errors import InputError
+from vera.core.extras import require
+from vera.core.model.codec import WanCodec
+from vera.core.model.config import TransformerConfig
+from vera.core.model.fingerprint import fingerprint
+from vera.core.model.interfaces import LoadOptions, Model
+from vera.core.model.limits import Limits
+from vera.core.model.lora import Loras, adapted_fingerprint
+from vera.core.model.offload import offloaded
+from vera.core.model.quantise import KINDS, linear_quantiser, without_library_logging
+from vera.core.model.tensors import TensorFiles, check_shapes, load_weights, read_json, shapes_of
+from vera.core.model.text import WanText
+from vera.core.model.transformer import Transformer, kept_in_float32
+from vera.core.model.wan.checkpoint import parameter_shapes
+
+PARTS = ("transformer", "vae", "text_encoder", "tokenizer")
+# Of a way to offload, the parts that wait in the host's memory.
+WAITING = {"none": (), "parts": ("vae", "text_encoder"), "blocks": ("transformer", "vae", "text_encoder")}
+
+
+@dataclass(frozen=True)
+class WanParts:
+    """What is known of a model directory before a weight is read; vae and encoder are on the meta device."""
+
+    config: TransformerConfig
+    limits: Limits
+    vae: Any  # diffusers' AutoencoderKLWan
+    encoder: Any  # transformers' UMT5EncoderModel
+
+
+class WanFamily:
+    """Veras that started from a Wan2.1, see `Family`."""
+
+    name = "Vera grown out of Wan2.1"
+    planned = True
+
+    def recognises(self, folder: Path) -> bool:
+        return (folder / "transformer").is_dir()
+
+    def describe(self, folder: Path) -> WanParts:
+        return read_parts(folder)
+
+    def check_text(self, folder: Path, prompt: str, anyway: bool = False) -> list[str]:
+        # Its vocabulary is open; whether the prompt is too long is the tokenizer's to say, once it is loaded.
+        return []
+
+    def load(self, folder: Path, name: str, options: LoadOptions) -> Model:
+        return load_directory(folder, name, options)
+
+
+def read_parts(root: Path) -> WanParts:
+    """A Vera directory's configurations. Raises InputError."""
+    require(f"model '{root}'", "diffusers", "transformers")
+    with without_library_logging():
+        from diffusers import AutoencoderKLWan
+        from transformers import UMT5Config, UMT5EncoderModel
+
+    for part in PARTS:
+        if not (root / part).is_dir():
+            raise InputError(f"{root / part}: missing; a model directory holds {', '.join(PARTS)}")
+    limits = Limits.load(root / "model.json")
+    config = TransformerConfig.load(root / "transformer" / "config.json")
+    vae = build_on_meta(AutoencoderKLWan.from_config, root / "vae")
+    encoder = build_on_meta(lambda raw: UMT5EncoderModel(UMT5Config.from_dict(raw)), root / "text_encoder")
+    if config.latent_channels != vae.config.z_dim:
+        raise InputError(f"{root}: transformer of {config.latent_channels} latent channels, vae of {vae.config.z_dim}")
+    if config.text_dim != encoder.config.d_model:
+        raise InputError(f"{root}: transformer for text of width {config.text_dim}, encoder {encoder.config.d_model}")
+    return WanParts(config, limits, vae, encoder)
+
+
+def load_directory(root: Path, name: str, options: LoadOptions) -> Model:
+    """A Vera directory onto a device. Raises InputError before any weight is read."""
+    parts = read_parts(root)
+    tokenizer = load_tokenizer(root / "tokenizer")
+    waiting = WAITING[options.offload]
+    files = {
+        part: TensorFiles(root / part, "cpu" if part in waiting else options.device)
+        for part in PARTS
+        if part != "tokenizer"
+    }
+    shapes = parameter_shapes(parts.config)
+    check_shapes(files["transformer"].shapes, shapes, root / "transformer")
+    check_shapes(files["vae"].shapes, shapes_of(parts.vae), root / "vae")
+    tie_embedding(files["text_encoder"])
+    check_shapes(files["text_encoder"].shapes, shapes_of(parts.encoder), root / "text_encoder")
+    loras = Loras(options.loras, shapes)
+    quantise_linear = linear_quantiser(options.weights) if options.weights in KINDS else None
+
+    with torch.device("meta"):
+        transformer = Transformer(parts.config)
+    dtype = options.dtype if options.weights == "auto" else torch.bfloat16
+    changed = loras.changed if options.loras else None
+    load_weights(transformer, files["transformer"], dtype, kept_in_float32, changed, quantise_linear)
+    load_weights(parts.vae, files["vae"], torch.float32)
+    load_weights(parts.encoder, files["text_encoder"], dtype)
+    parts.encoder.tie_weights()
+    model = Model(
+        name,
+        transformer,
+        WanCodec(parts.vae),
+        WanText(tokenizer, parts.encoder),
+        adapted_fingerprint(fingerprint(root, PARTS), loras),
+        parts.limits,
+    )
+    return offloaded(model, parts.encoder, options.offload, options.device)
+
+
+def build_on_meta(build: Callable[[dict[str, Any]], nn.Module], folder: Path) -> Any:
+    """Build a module from its config.json, without weights; what its library says of a wrong one is passed on."""
+    path = folder / "config.json"
+    raw = read_json(path)
+    try:
+        with torch.device("meta"):
+            return build(raw)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not this part's configuration ({reason[:200]})") from None
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """transformers' tokenizer of a model directory. Raises InputError."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder}: not a tokenizer ({reason[:200]})") from None
+
+
+def tie_embedding(files: TensorFiles) -> None:
+    """UMT5's input embedding has two names and is stored under either; let both be found."""
+    pair = ("shared.weight", "encoder.embed_tokens.weight")
+    for here, there in (pair, pair[::-1]):
+        if here in files.shapes and there not in files.shapes:
+            files.alias(there, here)
