@@ -28,7 +28,7 @@ from vera.core.data.datasets.layered_cache import Cache, Encoders, text_states
 from vera.core.errors import InputError
 from vera.core.model.config import BRANCHES, PRESETS
 from vera.core.model.footprint import GIB
-from vera.core.model.load import described
+from vera.core.model.wan.family import read_parts
 from vera.core.sampling.parallel import BACKENDS, PATIENCE, Regions
 from vera.core.training.full.memory import Need, training_need, what_would_fit
 from vera.core.training.full.model import FullModel
@@ -196,7 +196,8 @@ def need_of(settings: Settings) -> Callable[[Settings, int], Need]:
     if settings.model in PRESETS:
         config, (vae, encoder) = PRESETS[settings.model], wans_parts()
     else:
-        config, _, vae, encoder = described(Path(settings.model))
+        start = read_parts(Path(settings.model))
+        config, vae, encoder = start.config, start.vae, start.encoder
     size = size_of_clips(Path(settings.data), settings.frames)
     return lambda given, ranks: training_need(config, given, ranks, size, (vae, encoder))
 

@@ -238,7 +238,7 @@ def test_a_run_may_start_from_an_edition(tmp_path):
         "geometry": {"layers": 1}, "rate": 0.001, "ema": 0.9,
     }  # fmt: skip
     edition = MiniTransformer(replace(MINI, layers=1)), MiniText(vocabulary(), MINI.text_dim), MiniCodec()
-    save_mini(tmp_path / "edition", *edition, {})
+    save_mini(tmp_path / "edition", *edition, Limits())
     train(config, tmp_path / "run", lambda: False)
     state = load_file(tmp_path / "run/state.safetensors")
     for name, module in zip(("transformer", "text"), edition):
