@@ -83,6 +83,12 @@ class Progress:
         else:
             tqdm.write(f"warning: {text}", file=sys.stderr)
 
+    def fail(self, text: str, code: int) -> None:
+        """The line of an error, with the exit code that follows: on standard error, and as an event."""
+        if self.kind == "jsonl":
+            self._line(event="error", text=text, code=code)
+        print(text, file=sys.stderr, flush=True)
+
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()

@@ -9,6 +9,7 @@ from vera import __version__
 COMMANDS = {
     "render": "plate and prompt in, edit layer out",
     "lift": "the edit layer between a plate and any edited version of it",
+    "inspect": "how a plate and a mask are read; the colour spaces that there are",
     "serve": "the resident service with its queue and page",
     "farm": "many shots on many machines",
     "plan": "what a shot takes of a GPU's memory",

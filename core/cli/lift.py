@@ -35,7 +35,7 @@ def parser() -> Parser:
     add_recipe_options(p, "lift", leave_out=("prompt", "model"))
     p.add_argument("--verbose", action="store_true", help="say what was chosen, and why")
     p.add_argument("--wait", action="store_true", help="wait for another job that works in the same folder")
-    p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
+    render.add_run_options(p)
     p.set_defaults(device="auto", processes=1)
     return p
 

@@ -1,6 +1,8 @@
 """`python -m core.render`: plate and prompt in, edit layer out."""
 
 import argparse
+import itertools
+import json
 import sys
 import traceback
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from contextlib import contextmanager
 from vera.core.cli.arguments import Parser, add_recipe_options, recipe_values
 from vera.core.errors import InputError
 from vera.core.job.run import DONE, exit_status, render, stop_request
+from vera.core.progress import KINDS, Progress
 from vera.core.recipe import EditRecipe
 
 DESCRIPTION = """\
@@ -30,6 +33,7 @@ examples:
   python -m core.render --plate shot.####.exr --region 640,200,512,512 --out out/ring --prompt "Add a small gold ring"
   python -m core.render job.json        the same as JSON: {"plate": ..., "prompt": ..., "out": ...}
 
+--dry-run tells how plate, mask and prompt are read, and what would be done.
 The same command again goes on where it stopped, and does nothing when all is done.
 Out of GPU memory it tries cheaper ways by itself, and says so. VERA_ATTENTION=triton, cudnn,
 sdpa or reference forces what computes dense attention; --verbose tells what was chosen.
@@ -52,8 +56,15 @@ def parser() -> Parser:
         "--processes", type=int, default=1, metavar="N", help="GPUs that share each step (with --device cpu: processes)"
     )
     p.add_argument("--wait", action="store_true", help="wait for another job that works in the same folder")
-    p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
+    add_run_options(p)
     return p
+
+
+def add_run_options(parser: Parser) -> None:
+    """Options on how a command runs, which a render and a lift have alike."""
+    parser.add_argument("--dry-run", action="store_true", help="say how all would be read and done; write nothing")
+    parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
+    parser.add_argument("--progress", choices=KINDS, default="bar", help="jsonl: events on standard output, errors too")
 
 
 def recipe_of(args: argparse.Namespace) -> EditRecipe:
@@ -90,16 +101,17 @@ def main(argv=None) -> int:
 
 def run(parser: Parser, recipe_of: Callable[[argparse.Namespace], EditRecipe], argv: list[str] | None) -> int:
     """Parse, make the recipe and render it; returns the exit code. Also of `vera lift`."""
-    progress = None
+    arguments = sys.argv[1:] if argv is None else argv
+    progress = Progress("jsonl" if _asks_for_events(arguments) else "none")  # until the arguments are read
     try:
-        args = parser.parse_args(argv)
+        args = parser.parse_args(arguments)
+        progress = Progress(args.progress)
         recipe = recipe_of(args)
         stopping = stop_request()
-
-        from vera.core.progress import Progress
-
-        progress = Progress(args.progress)
         with crew_of(args.processes, recipe) as load:
+            if args.dry_run:
+                print(dry_run(recipe, args.device, load, args.json))
+                return DONE
             _, said = render(recipe, args.device, progress, stopping, args.verbose, load, wait=args.wait)
             progress.say(said, event="done", out=recipe.out)
         return DONE
@@ -107,11 +119,26 @@ def run(parser: Parser, recipe_of: Callable[[argparse.Namespace], EditRecipe], a
         code, line = exit_status(error)
         if line.startswith("fault"):
             traceback.print_exc()
-        print(line, file=sys.stderr)
+        progress.close()
+        progress.fail(line, code)
         return code
     finally:
-        if progress is not None:
-            progress.close()
+        progress.close()
+
+
+def dry_run(recipe: EditRecipe, device: str, load: Callable, as_json: bool) -> str:
+    """What the job would do, as a page or as JSON. Writes nothing. Raises InputError."""
+    from vera.core.backends import load_backend
+    from vera.core.job.inspection import job_report, page_of
+    from vera.core.job.prepare import prepare
+
+    job = prepare(recipe, device, load)
+    report = job_report(job, device, load_backend(recipe.model).explain(job, device))
+    return json.dumps(report, indent=2) if as_json else "\n".join(page_of(report))
+
+
+def _asks_for_events(arguments: list[str]) -> bool:
+    return "--progress=jsonl" in arguments or ("--progress", "jsonl") in itertools.pairwise(arguments)
 
 
 if __name__ == "__main__":

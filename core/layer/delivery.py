@@ -97,7 +97,7 @@ class Delivery:
         out_folder.refuse_unwritable(self.dir)
         out_folder.refuse_misplaced(self.dir, self._files(), self._unfinished())
         self._refuse_other_work()
-        out_folder.refuse_too_small(self.dir, self._bytes_to_write() + more)
+        out_folder.refuse_too_small(self.dir, self.bytes_to_write() + more)
 
     @contextmanager
     def claimed(self, wait: bool = False, **watching: Any) -> Iterator[None]:
@@ -329,7 +329,8 @@ class Delivery:
                     f"--out {self.dir}: {output.folder}/ holds files of an unknown job; choose another --out"
                 )
 
-    def _bytes_to_write(self) -> int:
+    def bytes_to_write(self) -> int:
+        """About what the images take that are not there yet."""
         images = self._of_kind(FrameOutput)
         todo = sum(not all(output.path(self.shot, f).exists() for output in images) for f in self.plate.frames)
         pixel = sum(output.bytes_per_pixel(self.shot) for output in self.outputs)

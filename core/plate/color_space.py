@@ -161,6 +161,27 @@ def resolve_space(name: str | None, plate: "Plate") -> ColorSpace:
     return _stated_primaries(spec) or _stated_name(spec, plate) or _usual_space(plate)
 
 
+def space_reason(name: str | None, plate: "Plate") -> str:
+    """Why `resolve_space` takes the space that it takes, in words. Raises InputError as it does."""
+    if name is not None:
+        return "as asked for"
+    if plate.is_movie:
+        primaries, transfer = plate.color_codes
+        return f"the movie states primaries {primaries} and transfer {transfer} of ITU-T H.273; 2 is unspecified"
+    spec = plate.spec(plate.frames[0])
+    if _stated_primaries(spec):
+        return "its files state the primaries"
+    if _stated_name(spec, plate):
+        return "its files state it"
+    return f"its files state none, and their numbers are {'float' if is_float(plate.pixel_type) else 'integers'}"
+
+
+def space_names() -> list[str]:
+    """Names that `find_space` takes, without aliases: our own two, then those of each config."""
+    spaces = [s for c in _configs() for s in c.getColorSpaces(ocio.SEARCH_REFERENCE_SPACE_ALL, ocio.COLORSPACE_ALL)]
+    return list(dict.fromkeys(["srgb", "linear", *(space.getName() for space in spaces if not space.isData())]))
+
+
 def _applied(processor, values):
     out = np.array(values, np.float32, order="C")
     if out.size:

@@ -35,6 +35,10 @@ class MiniText(nn.Module):
         """
         return self.reader.read(prompt).check(anyway)
 
+    def words_of(self, prompt: str) -> list[str]:
+        """The words of a prompt that the model is given."""
+        return self.reader.read(prompt).words
+
     def ids(self, prompts: list[str]) -> Tensor:
         """(B, MAX_WORDS) numbers of words, PAD past each prompt's end; only words that the model knows have one."""
         rows = [[self.index[w] for w in self.reader.read(p).words] for p in prompts]

@@ -20,9 +20,10 @@ def impossible(prompt: Parsed) -> str | None:
     """What mini cannot do, whatever it knows: no word, another act, several edits."""
     if not prompt.words:
         return "it holds no word; say what to add, such as 'Add a red balloon'"
-    if not any(token.says_something for token in prompt.words):
-        return None
-    return _other_act(prompt) or _several(prompt) or _background_as_thing(prompt)
+    act = _other_act(prompt)
+    if act or not any(token.says_something for token in prompt.words):
+        return act
+    return _several(prompt) or _background_as_thing(prompt)
 
 
 def not_known(prompt: Parsed) -> str | None:

@@ -1,0 +1,72 @@
+"""`vera inspect`: how a plate and a mask are read; the colour spaces that there are."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from vera.core.cli.arguments import Parser
+from vera.core.job.run import DONE, exit_status
+
+DESCRIPTION = """\
+Says how a plate and a mask are read: files, frames, rate, size, channels, colour space and why. Nothing is
+written. What a whole job would do: vera render --dry-run."""
+
+EPILOG = """\
+examples:
+  vera inspect shot.####.exr --frames 1001-1049 --mask roto.####.exr
+  vera inspect shot.mov --json
+  vera inspect --color-spaces rec.709     names that --color-space takes, those that hold this text
+exit codes: 0 done; 2 the input is wrong; 1 our fault."""
+
+
+def parser() -> Parser:
+    """The command's options."""
+    p = Parser(prog="vera inspect", description=DESCRIPTION, epilog=EPILOG)
+    p.add_argument("plate", nargs="?", help="plate.####.exr, plate.%%04d.dpx, one still, or a movie")
+    p.add_argument("--mask", help="a sequence, a movie, or one still for all frames")
+    p.add_argument("--frames", help="a range such as 1001-1049 (default: all there are)")
+    p.add_argument("--color-space", help="of the plate, instead of what its files tell")
+    p.add_argument("--color-spaces", nargs="?", const="", metavar="TEXT", help="list the colour spaces that there are")
+    p.add_argument("--json", action="store_true", help="as JSON")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    try:
+        args = parser().parse_args(argv)
+        for line in _said(args):
+            print(line)
+        return DONE
+    except Exception as error:
+        code, line = exit_status(error)
+        print(line, file=sys.stderr)
+        return code
+
+
+def _said(args: argparse.Namespace) -> list[str]:
+    from vera.core.plate.color_space import space_names
+
+    if args.color_spaces is not None:
+        names = [name for name in space_names() if args.color_spaces.lower() in name.lower()]
+        return [json.dumps(names, indent=2)] if args.json else names
+    if args.plate is None:
+        parser().error("name a plate, or give --color-spaces")
+    from vera.core.job.inspection import page_of
+
+    report = _report(args)
+    return [json.dumps(report, indent=2)] if args.json else page_of(report)
+
+
+def _report(args: argparse.Namespace) -> dict[str, Any]:
+    from vera.core.job.inspection import mask_report, plate_report
+    from vera.core.plate.source import open_mask, open_plate
+
+    plate = open_plate(args.plate, args.frames)
+    mask = open_mask(args.mask, plate) if args.mask else None
+    return {"plate": plate_report(plate, args.color_space), "mask": mask_report(mask) if mask else None}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""How a plate, a mask and a prompt are read, before any work: a report as data, and as a page of words.
+
+`vera render --dry-run` and `vera inspect` show it. Nothing is written.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from vera.core.plate.color_space import resolve_space, space_reason
+from vera.core.plate.source import Mask, Plate
+
+if TYPE_CHECKING:
+    from vera.core.backends.base import Job
+
+GIB = 2**30
+
+
+def plate_report(plate: Plate, asked_space: str | None = None) -> dict[str, Any]:
+    """What a plate is, as it is read. asked_space: the colour space that the user names. Raises InputError."""
+    space = resolve_space(asked_space, plate)
+    first = plate.frames[0]
+    spec = plate.spec(first)
+    return {
+        "path": plate.path,
+        "kind": "movie" if plate.is_movie else "still" if len(plate.frames) == 1 else "sequence",
+        "first_file": str(plate.file(first)),
+        "frames": {"first": first, "last": plate.frames[-1], "count": len(plate.frames)},
+        "rate": str(plate.fps) if plate.fps else None,
+        "timecode": (spec.get_string_attribute("smpte:TimeCode") or None) if spec else None,
+        "width": plate.width,
+        "height": plate.height,
+        "offset": list(plate.offset),
+        "pixel_aspect": plate.pixel_aspect,
+        "pixel_type": plate.pixel_type,
+        "channels": list(plate.channels),
+        "channels_left_out": list(plate.ignored_channels),
+        "color_space": {"name": space.name, "config": space.config, "why": space_reason(asked_space, plate)},
+    }
+
+
+def mask_report(mask: Mask) -> dict[str, Any]:
+    """What a mask is, as it is read."""
+    return {
+        "path": mask.path,
+        "frames": {"first": mask.frames[0], "last": mask.frames[-1], "count": len(mask.frames)},
+        "width": mask.width,
+        "height": mask.height,
+        "read_from": "alpha" if mask.uses_alpha else "luminance",
+    }
+
+
+def job_report(job: "Job", device: str, explained: list[str]) -> dict[str, Any]:
+    """How a job will be done. device: as asked for; explained: the backend's lines on what was chosen."""
+    reader = getattr(getattr(getattr(job, "model", None), "text", None), "words_of", None)
+    x, y, width, height = job.region.x, job.region.y, job.region.width, job.region.height
+    return {
+        "plate": plate_report(job.plate, job.recipe.color_space),
+        "mask": mask_report(job.mask) if job.mask else None,
+        "prompt": {"text": job.recipe.prompt, "read": reader(job.recipe.prompt) if reader else None},
+        "model": {
+            "name": job.model_name,
+            "width": job.size[0],
+            "height": job.size[1],
+            "frames_at_once": job.frames_at_once,
+            "steps": job.steps,
+            "guidance": job.guidance,
+            "device_asked": device,
+            "chosen": explained,
+        },
+        "region": [x, y, width, height],
+        "out": job.recipe.out,
+        "disk_bytes": job.delivery.bytes_to_write(),
+        "hash": job.hash,
+        "warnings": list(job.warnings),
+    }
+
+
+def page_of(report: dict[str, Any]) -> list[str]:
+    """The lines of a report of a job, or of a plate with or without its mask."""
+    plate, mask = report["plate"], report.get("mask")
+    lines = _plate_lines(plate)
+    if mask:
+        lines.append(_line("mask", f"{mask['path']}, {_frames(mask)}, {_size(mask)}, read from {mask['read_from']}"))
+    if report.get("prompt"):
+        lines.append(_line("prompt", report["prompt"]["text"]))
+        if report["prompt"]["read"] is not None:
+            lines.append(_line("read as", " ".join(report["prompt"]["read"])))
+    if report.get("model"):
+        lines += _job_lines(report)
+    return lines + [_line("warning", text) for text in report.get("warnings", ())]
+
+
+def _plate_lines(plate: dict[str, Any]) -> list[str]:
+    offset = "" if plate["offset"] == [0, 0] else f", data window begins at {plate['offset'][0]},{plate['offset'][1]}"
+    aspect = "" if plate["pixel_aspect"] == 1 else f", pixel aspect {plate['pixel_aspect']:g}"
+    rate = f"{plate['rate']} frames a second" if plate["rate"] else "no rate stated"
+    timecode = f", timecode {plate['timecode']}" if plate["timecode"] else ""
+    left_out = plate["channels_left_out"]
+    space = plate["color_space"]
+    return [
+        _line("plate", f"{plate['path']} ({plate['kind']}, first file {plate['first_file']})"),
+        _line("frames", f"{_frames(plate)}, {rate}{timecode}"),
+        _line("picture", f"{_size(plate)}{offset}{aspect}, {plate['pixel_type']}"),
+        _line("channels", ", ".join(plate["channels"]) + (f"; left out: {', '.join(left_out)}" if left_out else "")),
+        _line("colour space", f"{space['name']} ({space['why']})"),
+    ]
+
+
+def _job_lines(report: dict[str, Any]) -> list[str]:
+    model, plate = report["model"], report["plate"]
+    x, y, width, height = report["region"]
+    whole = (width, height) == (plate["width"], plate["height"])
+    return [
+        *([] if whole else [_line("region", f"{width}x{height} at {x},{y}")]),
+        _line("model", f"{model['name']} at {model['width']}x{model['height']}"),
+        *(_line("", text) for text in model["chosen"]),
+        _line("disk", f"{report['disk_bytes'] / GIB:.2f} GiB, about, will be written to {report['out']}"),
+        _line("hash", report["hash"]),
+    ]
+
+
+def _frames(part: dict[str, Any]) -> str:
+    frames = part["frames"]
+    return (
+        f"{frames['first']}-{frames['last']} ({frames['count']})" if frames["count"] > 1 else f"{frames['first']} (1)"
+    )
+
+
+def _size(part: dict[str, Any]) -> str:
+    return f"{part['width']}x{part['height']}"
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:14}{text}"
