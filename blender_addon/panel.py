@@ -1,5 +1,7 @@
 """The sidebar of the sequencer, and the entries in menus."""
 
+import time
+
 import bpy
 import bpy.utils.previews
 
@@ -8,6 +10,8 @@ from .session import factor, session, words_of
 
 LISTED = 12  # entries of the queue that are drawn, the latest first
 
+LOOK_SECONDS = 1.0  # between two looks at whether a layer is outdated; shorter ones make drawing slower
+_looked = {}  # layer's name -> (when, words)
 _pictures = None  # thumbnails by ticket id
 _dated = {}  # ticket id -> when its picture was written, as loaded
 
@@ -40,7 +44,9 @@ class VERA_PT_edit(Sidebar, bpy.types.Panel):
             column.prop(s, "mask")
         elif s.mask_kind == "STRIP":
             editor = scene.sequence_editor
-            column.prop_search(s, "mask_strip", editor, "strips_all" if hasattr(editor, "strips_all") else "sequences_all")
+            column.prop_search(
+                s, "mask_strip", editor, "strips_all" if hasattr(editor, "strips_all") else "sequences_all"
+            )
         column.prop(s, "quality")
         if s.quality == "STEPS":
             column.prop(s, "steps")
@@ -99,6 +105,11 @@ class VERA_PT_layer(Sidebar, bpy.types.Panel):
             row.label(text=f"Version {data['current'] + 1} of {len(data['versions'])}, seed {version['seed']}")
             row.operator("vera.version", text="", icon="TRIA_RIGHT").step = 1
             layout.label(text=version["prompt"])
+            words = _outdated(scene, active)
+            if words:
+                box = layout.box()
+                box.alert = True
+                _draw_text(box, words, context.region.width)
             row = layout.row(align=True)
             row.operator("vera.use_version")
             row.operator("vera.forget_version", text="", icon="TRASH")
@@ -107,6 +118,15 @@ class VERA_PT_layer(Sidebar, bpy.types.Panel):
         row.operator("vera.compositor")
         if bpy.app.version >= (5, 0, 0):
             layout.operator("vera.modifier")
+
+
+def _outdated(scene, layer):
+    """Why the layer is no longer true to its strip; looked at once in a while, as a panel is drawn all the time."""
+    when, words = _looked.get(layer.name, (0.0, ""))
+    if time.monotonic() - when > LOOK_SECONDS:
+        words = place.outdated(scene, layer)
+        _looked[layer.name] = time.monotonic(), words
+    return words
 
 
 class VERA_PT_queue(Sidebar, bpy.types.Panel):

@@ -40,6 +40,7 @@ def ask(scene, strip, frames):
     chain, mixed = _effects(scene, strip, frames)
     top = chain[-1] if chain else strip
     _refuse_untrue(scene, top, mixed)
+    _refuse_below_multicam(scene, top, frames)
     reasons = (check(scene, strip, frames) for check in _CHECKS)
     why = next(filter(None, reasons), "") or (f"{_article(chain[0].type)} effect" if chain else "")
     return Seen(top, why, mixed)
@@ -174,6 +175,16 @@ def _refuse_untrue(scene, top, mixed):
         raise RefusedError(f"{top.name}: has an opacity of its own below {mixed[0].name}; set it to 1")
     if mixed and media.inputs(top):
         raise RefusedError(f"{top.name}: lies below {mixed[0].name}; make a meta strip of {top.name} first")
+
+
+def _refuse_below_multicam(scene, top, frames):
+    """A multicam strip shows one channel and leaves the layer's out."""
+    for other in host.strips(host.home(scene, top)):
+        if other.type != "MULTICAM" or other.mute or other.channel <= top.channel or not _overlaps(other, frames):
+            continue
+        if other.multicam_source == top.channel or "multicam_source" in animation.moving(scene, other):
+            words = f"{top.name}: is seen through {other.name}, which would leave its layer out"
+            raise RefusedError(f"{words}; make a meta strip of {top.name} and edit in it")
 
 
 def _overlaps(strip, frames):

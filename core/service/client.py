@@ -16,6 +16,7 @@ As a command: python client.py health | list | submit KEY=VALUE ... | watch ID |
 
 from __future__ import annotations
 
+import functools
 import http.client
 import io
 import json
@@ -28,9 +29,10 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Union, cast
 from urllib.parse import quote
 
 CONTRACT = 1  # of the requests and answers below; the service says its own in `health`
@@ -54,11 +56,17 @@ PATH_FIELDS = {"plate": "pattern", "out": "folder", "mask": "pattern", "model": 
 MODEL_PREFIXES = ("lift", "vace")  # of a model whose path follows the colon
 _STRENGTH = re.compile(r"(.*):([-+]?(?:\d+\.?\d*|\.\d+))")  # FILE:STRENGTH
 
+# For readers and checkers: as old Pythons take them.
+Entry = dict[str, Any]  # {"port", "pid", "token", "contract"} of a running service
+Job = dict[str, Any]  # as JOB_SHAPE says
+Pairs = Sequence[tuple[Union[str, Path], Union[str, Path]]]  # [(path here, path there), ...]
+Fits = Callable[[Any], bool]
+
 
 class ServiceError(Exception):
     """The service refused or could not be reached: one line. `status` is HTTP's, or 0."""
 
-    def __init__(self, text, status=0):
+    def __init__(self, text: str, status: int = 0) -> None:
         super().__init__(text)
         self.status = status
 
@@ -67,7 +75,7 @@ class NotRunning(ServiceError):
     """There is no service to talk to."""
 
 
-def state_folder():
+def state_folder() -> Path:
     """Where the user's service keeps its queue and its token; VERA_SERVICE_DIR names another."""
     if os.environ.get("VERA_SERVICE_DIR"):
         return Path(os.environ["VERA_SERVICE_DIR"])
@@ -82,7 +90,7 @@ def state_folder():
     return Path(os.environ.get("XDG_STATE_HOME") or home / ".local" / "state") / "vera"
 
 
-def discover(folder=None):
+def discover(folder: str | Path | None = None) -> Entry:
     """The running service's entry: {"port", "pid", "token", "contract"}. Raises NotRunning, ServiceError.
 
     A file that another user wrote, or can read, is not believed; a damaged one counts as none.
@@ -99,7 +107,7 @@ def discover(folder=None):
     return {"port": port, "pid": pid, "token": token, "contract": entry.get("contract")}
 
 
-def _read_own_file(path, limit):
+def _read_own_file(path: Path, limit: int) -> bytes:
     """Bytes of a regular file of this user's. Raises OSError, ValueError; ServiceError if others can read it."""
     flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     number = os.open(path, os.O_RDONLY | flags)  # a pipe that stands in its place must not hold the host
@@ -112,14 +120,14 @@ def _read_own_file(path, limit):
         return _read_at_most(file, limit)
 
 
-def _read_at_most(file, limit):
+def _read_at_most(file: BinaryIO, limit: int) -> bytes:
     content = file.read(limit + 1)
     if len(content) > limit:
         raise ValueError(f"more than {limit} bytes")
     return content
 
 
-def _strict_json(content, parts):
+def _strict_json(content: bytes | bytearray, parts: int) -> dict[str, Any]:
     """The JSON object in `content`: no NaN, no endless numbers, a limit on its parts. Raises ValueError."""
     if sum(map(content.count, (b",", b":", b"[", b"{"))) > parts:
         raise ValueError(f"more than {parts} parts")
@@ -134,47 +142,61 @@ def _strict_json(content, parts):
     return value
 
 
-def _whole_number(text):
+def _whole_number(text: str) -> int:
     if len(text) > 20:
         raise ValueError("a number of more than 20 digits")
     return int(text)
 
 
-def _finite_number(text):
+def _finite_number(text: str) -> float:
     value = float(text) if len(text) <= 40 else math.nan
     if not math.isfinite(value):
         raise ValueError("a number that is not finite")
     return value
 
 
-def _is_whole(value, low, high):
+def _is_whole(value: object, low: int, high: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
-def one_line(text, limit=LINE_CHARACTERS):
+def one_line(text: object, limit: int = LINE_CHARACTERS) -> str:
     """Text of a stranger as one line for people: no control characters, at most `limit` characters."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)[: 4 * limit]).split())
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
-def own_environment():
+def own_environment() -> dict[str, str]:
     """This process's environment without the host's settings for its own Python."""
     return {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP")}
 
 
-def connect(python=None, root=None, folder=None, path_map=(), wait=START_SECONDS, options=()):
+def connect(
+    python: str | Path | None = None,
+    root: str | Path | None = None,
+    folder: str | Path | None = None,
+    path_map: Pairs = (),
+    wait: float = START_SECONDS,
+    options: Sequence[str] = (),
+) -> Client:
     """A Client of the running service; starts one if `python` names an interpreter that has torch.
 
     root: the folder that holds Vera's `core`, where it is not installed in that environment.
     folder: the service's state folder. path_map: see PathMap. options: of vera.core.cli.serve, for a service
     that is started, such as ("--device", "cpu"). Raises ServiceError.
     """
-    client = Client(folder, path_map, python and (lambda: start(python, root, folder, wait, options)))
+    starter = None if not python else functools.partial(start, python, root, folder, wait, options)
+    client = Client(folder, path_map, starter)
     client.health()
     return client
 
 
-def start(python, root=None, folder=None, wait=START_SECONDS, options=()):
+def start(
+    python: str | Path,
+    root: str | Path | None = None,
+    folder: str | Path | None = None,
+    wait: float = START_SECONDS,
+    options: Sequence[str] = (),
+) -> None:
     """Start the service apart from this process and wait until it answers. Raises ServiceError.
 
     Several clients may do so at once: one service stays, and all find it.
@@ -182,7 +204,7 @@ def start(python, root=None, folder=None, wait=START_SECONDS, options=()):
     environment = own_environment()
     if folder:
         environment["VERA_SERVICE_DIR"] = str(folder)
-    apart = {"start_new_session": True}
+    apart: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         apart = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
     try:
@@ -212,7 +234,7 @@ def start(python, root=None, folder=None, wait=START_SECONDS, options=()):
     raise ServiceError(f"the service did not answer within {wait} s")
 
 
-def _answers(entry, end):
+def _answers(entry: Entry, end: float) -> bool:
     """Whether a service answers there. Something else may, at the port of a service that has gone."""
     try:
         _exchange(entry, Request("GET", "/v1/health"), min(end, time.monotonic() + ANSWER_SECONDS))
@@ -228,17 +250,17 @@ class PathMap:
     the other side writes slashes, and the other way about.
     """
 
-    def __init__(self, pairs=()):
+    def __init__(self, pairs: Pairs = ()) -> None:
         self.pairs = [(str(here).rstrip("/\\"), str(there).rstrip("/\\")) for here, there in pairs]
 
-    def to_service(self, path):
+    def to_service(self, path: str | Path) -> str:
         return self._mapped(path, self.pairs)
 
-    def to_host(self, path):
+    def to_host(self, path: str | Path) -> str:
         return self._mapped(path, [(there, here) for here, there in self.pairs])
 
     @staticmethod
-    def _mapped(path, pairs):
+    def _mapped(path: str | Path, pairs: list[tuple[str, str]]) -> str:
         plain = str(path).replace("\\", "/")
         for source, target in sorted(pairs, key=lambda pair: -len(pair[0])):
             prefix = source.replace("\\", "/")
@@ -249,7 +271,7 @@ class PathMap:
         return str(path)
 
 
-def _with_paths(value, kind, change):
+def _with_paths(value: Any, kind: str, change: Callable[[str], str]) -> Any:
     """A field's value with its paths changed; a value of another type stays, for the service to refuse."""
     if kind == "loras" and isinstance(value, (list, tuple)):
         return [_lora_with_path(v, change) if isinstance(v, str) else v for v in value]
@@ -258,10 +280,10 @@ def _with_paths(value, kind, change):
     prefix, colon, path = str(value).partition(":")
     if kind == "model" and colon and prefix in MODEL_PREFIXES:
         return f"{prefix}:{change(path)}"
-    return change(value)
+    return change(str(value))
 
 
-def _lora_with_path(text, change):
+def _lora_with_path(text: str, change: Callable[[str], str]) -> str:
     found = _STRENGTH.fullmatch(text)
     return f"{change(found[1])}:{found[2]}" if found else change(text)
 
@@ -269,10 +291,15 @@ def _lora_with_path(text, change):
 class Client:
     """One service. Jobs are dictionaries as the service's OpenAPI description says (`Job`)."""
 
-    def __init__(self, folder=None, path_map=(), starter=None):
+    def __init__(
+        self,
+        folder: str | Path | None = None,
+        path_map: Pairs = (),
+        starter: Callable[[], None] | None = None,
+    ) -> None:
         self.folder, self.paths, self.starter = folder, PathMap(path_map), starter
 
-    def health(self):
+    def health(self) -> dict[str, Any]:
         """{"contract", "version", "device", "memory", "model", "worker", "jobs", ...}."""
         answer = self._ask(Request("GET", "/v1/health"))
         contract = answer.get("contract")
@@ -283,11 +310,11 @@ class Client:
             )
         return checked(answer, HEALTH_SHAPE, "health")
 
-    def recipe_fields(self):
+    def recipe_fields(self) -> set[str]:
         """Names that this service's recipes may have; a host leaves others out."""
         return set(self.health()["recipe"])
 
-    def submit(self, recipe, request=None):
+    def submit(self, recipe: Mapping[str, Any], request: str | None = None) -> Job:
         """Put a recipe into the queue. Sent again under the same `request` it is the same job."""
         recipe = {k: v for k, v in dict(recipe).items() if v is not None}
         for name, kind in PATH_FIELDS.items():
@@ -295,17 +322,17 @@ class Client:
                 recipe[name] = _with_paths(recipe[name], kind, self.paths.to_service)
         return self._job("POST", "/v1/jobs", {"recipe": recipe, "request": request or uuid.uuid4().hex})
 
-    def jobs(self):
+    def jobs(self) -> list[Job]:
         """All jobs: those in the queue in its order, then those that ended, latest first."""
         jobs = self._ask(Request("GET", "/v1/jobs")).get("jobs")
         if not isinstance(jobs, list):
             raise ServiceError("the service's answer has no list of jobs; install one version of both")
         return [checked_job(job) for job in jobs]
 
-    def job(self, number):
+    def job(self, number: int | str) -> Job:
         return self._job("GET", f"/v1/jobs/{int(number)}")
 
-    def watch(self, number, seconds=None):
+    def watch(self, number: int | str, seconds: float | None = None) -> Iterator[Job]:
         """Yield the job now and at every change until it has ended (or `seconds` are over)."""
         end = None if seconds is None else time.monotonic() + seconds
         job = self.job(number)
@@ -323,24 +350,24 @@ class Client:
             elif time.monotonic() - asked < QUIET_SECONDS:
                 time.sleep(min(QUIET_SECONDS, left))  # it did not wait as it was asked to
 
-    def wait(self, number, seconds=None):
+    def wait(self, number: int | str, seconds: float | None = None) -> Job:
         """The job once it has ended, or as it is after `seconds`."""
-        job = None
-        for job in self.watch(number, seconds):  # noqa: B007
+        last: Job = {}
+        for last in self.watch(number, seconds):
             pass
-        return job
+        return last
 
-    def cancel(self, number):
+    def cancel(self, number: int | str) -> Job:
         return self._job("POST", f"/v1/jobs/{int(number)}/cancel", {})
 
-    def retry(self, number):
+    def retry(self, number: int | str) -> Job:
         return self._job("POST", f"/v1/jobs/{int(number)}/retry", {})
 
-    def move(self, number, before=None):
+    def move(self, number: int | str, before: int | None = None) -> Job:
         """Before another queued job, or to the end."""
         return self._job("POST", f"/v1/jobs/{int(number)}/move", {"before": before})
 
-    def preview(self, number, frame=None):
+    def preview(self, number: int | str, frame: int | None = None) -> bytes | None:
         """PNG bytes: the layer of the latest (or of one) frame over a checkerboard; None if there is none."""
         try:
             where = f"/v1/jobs/{int(number)}/preview" + ("" if frame is None else f"?frame={int(frame)}")
@@ -350,15 +377,15 @@ class Client:
                 return None
             raise
 
-    def unload(self):
+    def unload(self) -> dict[str, Any]:
         """Give the model's memory back now (after the job that runs)."""
-        return self._ask(Request("POST", "/v1/model/unload", {}))
+        return dict(self._ask(Request("POST", "/v1/model/unload", {})))
 
-    def shutdown(self):
+    def shutdown(self) -> dict[str, Any]:
         """End the service; the queue stays, and a running job goes on when it is started again."""
-        return self._ask(Request("POST", "/v1/shutdown", {}))
+        return dict(self._ask(Request("POST", "/v1/shutdown", {})))
 
-    def results(self, job):
+    def results(self, job: Job) -> dict[str, Any]:
         """Of a job that is done, as this machine writes paths: {"out", "edit", "composite", "manifest"}.
 
         edit and composite are patterns (edit.####.exr), manifest is read. Raises ServiceError.
@@ -379,10 +406,10 @@ class Client:
             "manifest": manifest,
         }
 
-    def _job(self, method, path, body=None):
+    def _job(self, method: str, path: str, body: dict[str, Any] | None = None) -> Job:
         return checked_job(self._ask(Request(method, path, body)))
 
-    def _ask(self, request, seconds=None):
+    def _ask(self, request: Request, seconds: float | None = None) -> Any:
         """Ask, within `seconds` in all and once more as many where a service has to be found or started anew.
 
         Every request may be sent twice. Raises ServiceError.
@@ -413,11 +440,11 @@ class Request:
 
     method: str
     path: str
-    body: dict | None = None
+    body: dict[str, Any] | None = None
     picture: bool = False
 
 
-def _exchange(entry, request, end):
+def _exchange(entry: Entry, request: Request, end: float) -> Any:
     """One request and its answer, before the monotonic time `end`. Raises ServiceError; NotRunning without an answer.
 
     No proxy is taken from the environment, no redirection is followed: this never leaves the machine.
@@ -430,7 +457,7 @@ def _exchange(entry, request, end):
             connection.sock = link
             body = None if request.body is None else json.dumps(request.body)
             connection.request(request.method, request.path, body, headers)
-            response = http.client.HTTPResponse(_LimitedSocket(link, end), method=request.method)
+            response = http.client.HTTPResponse(cast("socket.socket", _LimitedSocket(link, end)), method=request.method)
             response.begin()
             kind = response.getheader("Content-Type", "")
             content = bytearray()
@@ -452,10 +479,9 @@ def _exchange(entry, request, end):
         words = "the service answered {} without words that can be read"
         raise ServiceError(words.format(response.status), response.status) from None
     if response.status >= 300:
-        words = answer.get("error")
-        raise ServiceError(
-            one_line(words if isinstance(words, str) else f"refused ({response.status})"), response.status
-        )
+        refusal = answer.get("error")
+        refusal = refusal if isinstance(refusal, str) else f"refused ({response.status})"
+        raise ServiceError(one_line(refusal), response.status)
     if request.picture:
         raise ServiceError("the service answered without a picture")
     return answer
@@ -468,16 +494,16 @@ class _TooMuch(Exception):
 class _LimitedSocket(io.RawIOBase):
     """What http.client reads an answer from: no byte after the time `end`, and none beyond ANSWER_BYTES."""
 
-    def __init__(self, link, end):
+    def __init__(self, link: socket.socket, end: float) -> None:
         self.link, self.end, self.left = link, end, ANSWER_BYTES
 
-    def makefile(self, mode):
+    def makefile(self, mode: str) -> io.BufferedReader:
         return io.BufferedReader(self)
 
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer):
+    def readinto(self, buffer: Any) -> int:
         seconds = self.end - time.monotonic()
         if seconds <= 0:
             raise _TooMuch("takes too long")
@@ -492,23 +518,24 @@ class _LimitedSocket(io.RawIOBase):
         return count
 
 
-def _text(limit):
+def _text(limit: int) -> Fits:
     return lambda value: isinstance(value, str) and len(value) <= limit
 
 
-def _number(value):
+def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _whole(value):
+def _whole(value: object) -> bool:
     return _is_whole(value, -(2**53), 2**53)
 
 
-def _list_of(fits, most):
+def _list_of(fits: Fits, most: int) -> Fits:
     return lambda value: isinstance(value, list) and len(value) <= most and all(map(fits, value))
 
 
 _LONG = 20_000  # characters of a text in a recipe
+_RECIPE_TEXTS = ("plate", "prompt", "out", "model")
 # Name -> (what its value must be, what it is where the answer leaves it out). None is allowed where that is None;
 # a name without a second part must be there.
 JOB_SHAPE: dict[str, tuple[Any, ...]] = {
@@ -533,7 +560,6 @@ JOB_SHAPE: dict[str, tuple[Any, ...]] = {
     "started": (_number, None),
     "ended": (_number, None),
 }
-_RECIPE_TEXTS = ("plate", "prompt", "out", "model")
 HEALTH_SHAPE: dict[str, tuple[Any, ...]] = {
     "version": (_text(100),),
     "pid": (lambda value: _is_whole(value, 1, 2**31),),
@@ -545,7 +571,7 @@ HEALTH_SHAPE: dict[str, tuple[Any, ...]] = {
 }
 
 
-def checked(answer, shape, what):
+def checked(answer: object, shape: dict[str, tuple[Any, ...]], what: str) -> dict[str, Any]:
     """The answer with the fields of `shape`; fields of a newer service stay. Raises ServiceError."""
     if not isinstance(answer, dict):
         raise ServiceError(f"the service's {what} is no object; install one version of both")
@@ -559,7 +585,7 @@ def checked(answer, shape, what):
     return found
 
 
-def checked_job(answer):
+def checked_job(answer: object) -> Job:
     """A job as hosts may rely on it; its words are single lines. Raises ServiceError."""
     job = checked(answer, JOB_SHAPE, "job")
     job["reason"] = one_line(job["reason"]) if job["reason"] else job["reason"]
@@ -568,7 +594,7 @@ def checked_job(answer):
     return job
 
 
-def checked_picture(content):
+def checked_picture(content: bytes) -> bytes:
     """PNG bytes whose size a host can decode. Raises ServiceError."""
     head = content[:24]
     width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
@@ -578,7 +604,7 @@ def checked_picture(content):
     return content
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in ("health", "list", "submit", "watch", "cancel", "retry"):
         print(__doc__.strip(), file=sys.stderr)
         return 2
@@ -592,7 +618,7 @@ def main(arguments):
                 print(f"{job['id']:>5}  {job['state']:9}  {job['recipe']['prompt']}")
         elif command == "submit":
             recipe: dict[str, Any] = dict(part.split("=", 1) for part in rest)
-            numbers = {n: json.loads(recipe[n]) for n in ("seed", "steps", "guidance") if n in recipe}
+            numbers: dict[str, Any] = {n: json.loads(recipe[n]) for n in ("seed", "steps", "guidance") if n in recipe}
             print(client.submit({**recipe, **numbers})["id"])
         elif command == "watch":
             for job in client.watch(rest[0]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from typing import Any
 
 # What makes an edit. A host's menu may call them otherwise; the recipe's `model` is made of them by `model_of`.
 VERA, VACE, LIFT = "vera", "vace", "lift"
@@ -42,14 +43,14 @@ class RefusedError(Exception):
     """One line for the user: what, where, the fix."""
 
 
-def progress_words(job: dict) -> str:
+def progress_words(job: dict[str, Any]) -> str:
     """What a job of the service is doing, for people: "generating, 3 of 8, 12 s left"."""
     if job.get("cancelling"):
         return "cancelling"
     if job["state"] == "queued":
         return f"in the queue, place {job['position']}" if job.get("position") else "in the queue"
     if job["state"] != "running":
-        return job["state"]
+        return str(job["state"])
     stage, total, left = str(job.get("stage")), job.get("total"), job.get("seconds_left")
     if stage in _DOING:
         count = f", {job.get('done') or 0} of {total}" if total else ""
@@ -57,7 +58,7 @@ def progress_words(job: dict) -> str:
     return _PREPARING.get(stage, "running")
 
 
-def percent(job: dict) -> int:
+def percent(job: dict[str, Any]) -> int:
     """How far the whole job is, 0 to 100."""
     if job.get("state") == "done":
         return 100
@@ -105,7 +106,7 @@ def keeps(model: str) -> bool:
     return not model.startswith((LIFT + ":", VACE + ":"))
 
 
-def fitting(recipe: dict, known: set) -> dict:
+def fitting(recipe: dict[str, Any], known: set[str]) -> dict[str, Any]:
     """The recipe in the fields that a service knows; empty values are left out.
 
     An older service may lack fields: those that say what it makes anyway are left out too. Raises RefusedError for
@@ -128,7 +129,7 @@ def layer_file(frame: int) -> str:
     return f"edit.{'-' if frame < 0 else ''}{abs(frame):04d}.exr"
 
 
-def frames_in_words(frames: list) -> str:
+def frames_in_words(frames: list[int]) -> str:
     """Few words for a list of frames: "frame 1003", "frames 1003, 1004, 1005, ... (12 in all)"."""
     named = ("frames " if len(frames) > 1 else "frame ") + ", ".join(map(str, frames[:3]))
     return named + (f", ... ({len(frames)} in all)" if len(frames) > 3 else "")

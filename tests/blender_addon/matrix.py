@@ -308,14 +308,13 @@ def main():
     for name, source, after, ticket in asked:
         scene = bpy.data.scenes[name]
         b.show(scene)
-        before = b.rendered(scene, MIDDLE)
+        wrapped = "cross" in name  # the one state in which more than a strip is added
+        before = b.rendered(scene, MIDDLE) if wrapped else None
         layer = place.place(scene, ticket)
         layer.mute = True
-        problems = (
-            []
-            if np.array_equal(before, b.rendered(scene, MIDDLE))
-            else ["the picture without the layer is another now"]
-        )
+        problems = []
+        if wrapped and not np.array_equal(before, b.rendered(scene, MIDDLE)):
+            problems = ["the picture without the layer is another now"]
         strip = next(s for s in host.all_strips(scene) if s.name == source)
         if after:
             STATES[after](scene, strip)
@@ -327,7 +326,8 @@ def main():
         if words and after not in ("opacity", "fade", "trim"):
             told[name] = f"told: {words}" if ticket.stage else f"told, but it could follow: {words}"
             continue
-        problems += check(scene, layer, sorted({first, (first + last) // 2, last}), rounding=int("cross" in name))
+        frames = {first, (first + last) // 2, last} if "keyed" in name or "fade" in name else {first, last}
+        problems += check(scene, layer, sorted(frames), rounding=int(wrapped))
         if source != "source" or " x cut" in name:
             others = [s for s in host.all_strips(scene) if s.name.startswith("source") and s != strip]
             problems += [f"it lies over {o.name}" for o in others if host.left(o) < end and first < host.right(o)]
@@ -493,6 +493,11 @@ def case_artist():
     b.refused("no channel between source and grade is free", strips="source", result="LAYER", steps=1)
     source.blend_type = "MULTIPLY"
     b.refused("is laid in by Multiply", strips="source")
+    source.blend_type = "ALPHA_OVER"
+    b.strips(scene).new_effect(
+        "cameras", "MULTICAM", 8, START, **b.end_or_length(START + LENGTH, LENGTH)
+    ).multicam_source = 2
+    b.refused("is seen through cameras, which would leave its layer out", strips="source")
 
     # Names with commas.
     source.blend_type, source.name = "ALPHA_OVER", "a, b"
