@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Vera in Blender: a strip, a prompt, and an edit layer above it. No model runs here: jobs go to Vera's service.
 
-    ops -> plan (media, color, stage) -> tickets -> session -> place, nodes
+ops -> plan (media, color, stage) -> tickets -> session -> place, nodes
 """
 
 from . import ops, panel, preferences, session, settings

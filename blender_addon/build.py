@@ -35,7 +35,9 @@ def build(dist):
 
 def validator():
     """Blender's checker of extensions in one of this repository's environments, or None."""
-    found = sorted(HERE.parent.glob(".venv-bpy*/lib/python*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py"))
+    found = sorted(
+        HERE.parent.glob(".venv-bpy*/lib/python*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py")
+    )
     return found[-1] if found else None
 
 

@@ -16,7 +16,7 @@ def is_linear(name):
 
 
 def blending_space(scene):
-    """"encoded" or "linear". Raises RefusedError for another space, in which no layer of ours would be true."""
+    """ "encoded" or "linear". Raises RefusedError for another space, in which no layer of ours would be true."""
     name = scene.sequencer_colorspace_settings.name
     if name == "sRGB":
         return ENCODED

@@ -114,7 +114,7 @@ def why_no_sequence(strip, frames):
 
 
 def _pattern(strip):
-    """"shot.####.exr" if every file of the strip fits it, else None."""
+    """ "shot.####.exr" if every file of the strip fits it, else None."""
     matches = [_NUMBERED.fullmatch(e.filename) for e in strip.elements]
     if not all(matches) or any(sign in matches[0][0] for sign in _PATTERN_SIGNS):
         return None

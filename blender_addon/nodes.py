@@ -32,7 +32,9 @@ def build(scene, layer, tree=None):
     over.label = layer.name
     picture = _picture(tree, os.path.join(folder, "edit", "edit.####.exr"), number, first, count, (x, y - 320))
     picture.image.alpha_mode = "PREMUL"
-    picture.image.colorspace_settings.name = version["colorspace"] if color.is_linear(version["colorspace"]) else "Linear Rec.709"
+    picture.image.colorspace_settings.name = (
+        version["colorspace"] if color.is_linear(version["colorspace"]) else "Linear Rec.709"
+    )
     over.location = (x + 260, y)
     for node in outputs:
         node.location.x += 520
@@ -80,7 +82,9 @@ def _run(layer, version):
     """(timeline frame, frames, first number) of a version whose numbers count up by one. Raises RefusedError."""
     numbers = version["numbers"]
     if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
-        raise RefusedError(f"{layer.name}: its source is retimed, reversed or held, which an image node cannot follow; use the layer strip")
+        raise RefusedError(
+            f"{layer.name}: its source is retimed, reversed or held, which an image node cannot follow; use the layer strip"
+        )
     return host.content_start(layer), len(numbers), numbers[0]
 
 

@@ -38,17 +38,31 @@ class VeraPreferences(bpy.types.AddonPreferences):
         description="The Python that has Vera's core, such as /opt/vera/.venv/bin/python. It starts the service; empty: use one that runs",
     )  # fmt: skip
     root: bpy.props.StringProperty(
-        name="Core Folder", subtype="DIR_PATH", description="The folder that holds 'core', where it is not installed in that Python"
+        name="Core Folder",
+        subtype="DIR_PATH",
+        description="The folder that holds 'core', where it is not installed in that Python",
     )
     device: bpy.props.EnumProperty(
         name="Device",
-        items=(("auto", "Auto", "The GPU where there is one"), ("cuda", "GPU", "CUDA"), ("cpu", "CPU", "Slow, works everywhere")),
+        items=(
+            ("auto", "Auto", "The GPU where there is one"),
+            ("cuda", "GPU", "CUDA"),
+            ("cpu", "CPU", "Slow, works everywhere"),
+        ),
     )
     idle: bpy.props.IntProperty(
-        name="Service Ends After", default=30, min=1, max=1440, description="Minutes without jobs and clients until the service ends"
+        name="Service Ends After",
+        default=30,
+        min=1,
+        max=1440,
+        description="Minutes without jobs and clients until the service ends",
     )
     model_idle: bpy.props.IntProperty(
-        name="Memory Freed After", default=5, min=1, max=1440, description="Minutes without a job until the model's memory is given back"
+        name="Memory Freed After",
+        default=5,
+        min=1,
+        max=1440,
+        description="Minutes without a job until the model's memory is given back",
     )
 
     def draw(self, context):

@@ -148,7 +148,12 @@ def main(path):
         show(scene)
         settings = scene.render
         settings.resolution_percentage, settings.dither_intensity = 100, 0
-        settings.use_sequencer, settings.use_border, settings.use_stamp, settings.use_multiview = True, False, False, False
+        settings.use_sequencer, settings.use_border, settings.use_stamp, settings.use_multiview = (
+            True,
+            False,
+            False,
+            False,
+        )
         render(scene, part)
 
 

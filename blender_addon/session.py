@@ -15,7 +15,7 @@ import time
 import bpy
 
 from . import color, place, plan, stage, tickets
-from .client import ENDED_STATES, Client, NotRunning, ServiceError, connect
+from .client import ENDED_STATES, Client, NotRunningError, ServiceError, connect
 from .host_rules import RefusedError, fitting, keeps, percent, progress_words
 from .preferences import connection, last_test, what_is_wrong
 
@@ -346,7 +346,7 @@ def _exchange(settings, errands, answers):
                 job = news[errand["id"]].get("job")
                 if job and job.get("thumbnails") and job["thumbnails"][-1] != errand["frame"]:
                     news[errand["id"]]["preview"] = client.preview(job["id"], job["thumbnails"][-1])
-            except NotRunning:
+            except NotRunningError:
                 raise
             except RefusedError as error:
                 news[errand["id"]] = {"refused": str(error)}

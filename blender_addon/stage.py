@@ -53,7 +53,16 @@ def start(stage):
     order = folder / "stage.json"
     order.write_text(json.dumps(stage), encoding="utf-8")
     if bpy.app.binary_path:
-        command = [bpy.app.binary_path, "--background", "--python-exit-code", "1", "--python", str(SCRIPT), "--", str(order)]
+        command = [
+            bpy.app.binary_path,
+            "--background",
+            "--python-exit-code",
+            "1",
+            "--python",
+            str(SCRIPT),
+            "--",
+            str(order),
+        ]
     else:  # Blender as a Python module
         command = [sys.executable, str(SCRIPT), "--", str(order)]
     log = open(folder / "stage.log", "w")

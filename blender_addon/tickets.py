@@ -88,7 +88,9 @@ def user_folder(name):
     try:
         return bpy.utils.extension_path_user(__package__, path=name, create=True)
     except (OSError, ValueError) as error:
-        raise RefusedError(f"Vera's own folder cannot be made ({error}); mend the rights of Blender's user folder") from None
+        raise RefusedError(
+            f"Vera's own folder cannot be made ({error}); mend the rights of Blender's user folder"
+        ) from None
 
 
 def load(blend, documents):
@@ -101,7 +103,9 @@ def load(blend, documents):
             ticket = Ticket(**{k: v for k, v in values.items() if k in known})
         except (OSError, ValueError, TypeError):
             continue
-        if ticket.document in documents or (blend and ticket.blend and os.path.normcase(ticket.blend) == os.path.normcase(blend)):
+        if ticket.document in documents or (
+            blend and ticket.blend and os.path.normcase(ticket.blend) == os.path.normcase(blend)
+        ):
             found.append(ticket)
     return sorted(found, key=lambda t: t.created)
 

@@ -71,7 +71,7 @@ class ServiceError(Exception):
         self.status = status
 
 
-class NotRunning(ServiceError):
+class NotRunningError(ServiceError):
     """There is no service to talk to."""
 
 
@@ -91,7 +91,7 @@ def state_folder() -> Path:
 
 
 def discover(folder: str | Path | None = None) -> Entry:
-    """The running service's entry: {"port", "pid", "token", "contract"}. Raises NotRunning, ServiceError.
+    """The running service's entry: {"port", "pid", "token", "contract"}. Raises NotRunningError, ServiceError.
 
     A file that another user wrote, or can read, is not believed; a damaged one counts as none.
     """
@@ -100,10 +100,10 @@ def discover(folder: str | Path | None = None) -> Entry:
         entry = _strict_json(_read_own_file(path, DISCOVERY_BYTES), ANSWER_PARTS)
         port, pid, token = entry["port"], entry["pid"], entry["token"]
     except (OSError, ValueError, KeyError):
-        raise NotRunning(f"no service: {path} is not there or damaged; start it with vera serve") from None
+        raise NotRunningError(f"no service: {path} is not there or damaged; start it with vera serve") from None
     fits = _is_whole(port, 1, 65535) and _is_whole(pid, 1, 2**31) and isinstance(token, str)
     if not fits or not re.fullmatch(r"[!-~]{1,512}", token):
-        raise NotRunning(f"no service: {path} is damaged; start it with vera serve")
+        raise NotRunningError(f"no service: {path} is damaged; start it with vera serve")
     return {"port": port, "pid": pid, "token": token, "contract": entry.get("contract")}
 
 
@@ -219,7 +219,7 @@ def start(
     while time.monotonic() < end:
         try:
             entry = discover(folder)
-        except NotRunning:
+        except NotRunningError:
             entry = None
         if entry and _answers(entry, end):
             if os.name == "posix" and entry["pid"] != process.pid:
@@ -353,7 +353,7 @@ class Client:
     def wait(self, number: int | str, seconds: float | None = None) -> Job:
         """The job once it has ended, or as it is after `seconds`."""
         last: Job = {}
-        for last in self.watch(number, seconds):
+        for last in self.watch(number, seconds):  # noqa: B007
             pass
         return last
 
@@ -420,7 +420,7 @@ class Client:
         for _ in range(BUSY_TRIES):
             try:
                 return _exchange(discover(self.folder), request, end)
-            except NotRunning:
+            except NotRunningError:
                 if looked_again:
                     raise
                 looked_again = True
@@ -445,7 +445,7 @@ class Request:
 
 
 def _exchange(entry: Entry, request: Request, end: float) -> Any:
-    """One request and its answer, before the monotonic time `end`. Raises ServiceError; NotRunning without an answer.
+    """One request and its answer, before the monotonic time `end`. Raises ServiceError; NotRunningError without an answer.
 
     No proxy is taken from the environment, no redirection is followed: this never leaves the machine.
     """
@@ -470,7 +470,7 @@ def _exchange(entry: Entry, request: Request, end: float) -> Any:
         raise ServiceError(f"the service's answer {error}; is it Vera's service that runs there?") from None
     except (OSError, http.client.HTTPException, ValueError, OverflowError) as error:
         words = one_line(error, 200) or type(error).__name__
-        raise NotRunning(f"the service does not answer ({words}); start it with vera serve") from None
+        raise NotRunningError(f"the service does not answer ({words}); start it with vera serve") from None
     if request.picture and response.status == 200 and kind.startswith("image/"):
         return bytes(content)
     try:

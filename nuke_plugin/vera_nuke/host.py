@@ -8,7 +8,7 @@ import nuke
 from .host_rules import RefusedError
 
 
-class HostGone(Exception):
+class HostGoneError(Exception):
     """The main thread did not run what it was asked to: Nuke is closing."""
 
 
@@ -31,7 +31,7 @@ def on_main(call, *args):
     if "error" in outcome:
         raise outcome["error"]
     if "value" not in outcome:
-        raise HostGone("the main thread did not answer")
+        raise HostGoneError("the main thread did not answer")
     return outcome["value"]
 
 

@@ -14,7 +14,7 @@ from typing import Optional
 import nuke
 
 from . import badge, gather, plate, settings, show, versions
-from .host import HostGone, no_undo, on_main, say, set_status, unsaved
+from .host import HostGoneError, no_undo, on_main, say, set_status, unsaved
 from .host_rules import RefusedError, fitting, keeps, percent, progress_words, take_over_kept
 
 _LOOK_SECONDS = 0.5  # between two looks at the cancel buttons
@@ -125,7 +125,7 @@ class Run:
         """All of it; what went wrong is in `failure` and in the node's status."""
         try:
             words = self._ended(self._watched())
-        except HostGone:
+        except HostGoneError:
             self._leave()
             return
         except RefusedError as error:
@@ -135,7 +135,7 @@ class Run:
             words = f"fault: {type(error).__name__}: {error}; the terminal has more"
         try:
             on_main(self._finish, words)
-        except (HostGone, ValueError):
+        except (HostGoneError, ValueError):
             pass  # the node, the script or Nuke has gone; the result is found by the next Render
         finally:
             self._leave()
@@ -190,7 +190,7 @@ class Run:
         try:
             on_main(self._look, words, self._new_picture(service, job))
         except ValueError:
-            raise HostGone("the node has gone") from None
+            raise HostGoneError("the node has gone") from None
 
     def _new_picture(self, service, job):
         """The file of the latest frame's thumbnail, where there is a newer one than is shown; None else."""

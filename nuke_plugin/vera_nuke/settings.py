@@ -86,14 +86,14 @@ def open_page():
 
 def connect(may_start=True):
     """A client of the service; starts one if the settings say how. Raises RefusedError, ServiceError."""
-    from .client import NotRunning
+    from .client import NotRunningError
     from .client import connect as _connect
 
     values = load()
     python = values.python if may_start and values.python else None
     try:
         return _connect(python=python, root=values.root or None, path_map=values.paths)
-    except NotRunning as error:
+    except NotRunningError as error:
         if values.python:
             raise
         raise RefusedError(f"{error}, or press Settings and name the core's Python, to have it started") from None

@@ -183,7 +183,9 @@ def case_flow():
 
     # A trimmed sequence, with a handle; the channel above is taken.
     (layer,) = edit(scene, plate, handles=1)
-    assert (layer.channel, host.left(layer), host.right(layer), host.content_start(layer)) == (3, 12, 15, 11), place_of(layer)
+    assert (layer.channel, host.left(layer), host.right(layer), host.content_start(layer)) == (3, 12, 15, 11), place_of(
+        layer
+    )
     assert [e.filename for e in layer.elements] == [f"edit.{n}.exr" for n in range(1001, 1006)]
     assert layer.directory.startswith("//"), "an absolute path in a saved file"
     check_pixels(scene, layer)
@@ -232,7 +234,12 @@ def case_flow():
     scene.frame_start, scene.frame_end = 4, 33
     first, second = sorted(edit(scene, movie, other, range="SCENE"), key=host.left)
     assert (first.channel, host.left(first), host.right(first)) == (2, 4, 7), place_of(first)
-    assert place.current(first)["numbers"] == [3, 2, 1], (place.current(first), place_of(movie), host.trims(movie), host.content_length(movie))
+    assert place.current(first)["numbers"] == [3, 2, 1], (
+        place.current(first),
+        place_of(movie),
+        host.trims(movie),
+        host.content_length(movie),
+    )
     check_pixels(scene, first, turned=lambda p: p[:, ::-1])
     assert (second.channel, host.left(second), host.right(second)) == (4, 31, 34), place_of(second)
     assert len(set(place.current(second)["numbers"])) == 2, "the strobe is not in it"
@@ -270,7 +277,11 @@ def kept(layer, space):
 
 def end_or_length(end, length):
     """new_effect asks for the end up to 4.5, and for the length from 5.0."""
-    names = strips(bpy.context.scene).bl_rna.functions["new_effect"].parameters.keys() if bpy.context.scene.sequence_editor else ()
+    names = (
+        strips(bpy.context.scene).bl_rna.functions["new_effect"].parameters.keys()
+        if bpy.context.scene.sequence_editor
+        else ()
+    )
     return {"length": length} if "length" in names else {"frame_end": end}
 
 
@@ -356,7 +367,9 @@ def case_masks():
     version = part("place").current(layer)
     assert version["recipe"]["model"] == f"lift:{told['edited']}" and version["prompt"] == "Lift the edit"
     alpha = values(Path(version["deliveries"]["encoded"]) / "edit" / "edit.1002.exr")[::-1, :, 3]
-    assert (alpha[24:40, 34:46] > 0.9).all() and not alpha[:, 50:].any() and not alpha[:16].any(), alpha[::4, ::6].tolist()
+    assert (alpha[24:40, 34:46] > 0.9).all() and not alpha[:, 50:].any() and not alpha[:16].any(), alpha[
+        ::4, ::6
+    ].tolist()
     check_pixels(scene, layer)
     assert all(t.state == "placed" for t in session.tickets.values())
     assert all(counted.values()), f"some of it was not seen, so nothing is proven: {counted}"
@@ -366,7 +379,9 @@ def look_at_mask(pattern, number):
     seen = values(pattern.replace("####", f"{number:04d}"))[..., 0]
     wrong = (seen[:, :46] != 1).sum(), (seen[:, 50:] != 0).sum()
     # Blender's rasteriser leaves a stray pixel now and then; a mask of another place has hundreds.
-    assert sum(wrong) <= 2, f"the mask is not the left half: {wrong} pixels wrong left and right, first row {seen[0].tolist()}"
+    assert sum(wrong) <= 2, (
+        f"the mask is not the left half: {wrong} pixels wrong left and right, first row {seen[0].tolist()}"
+    )
 
 
 def case_refusals():
@@ -441,7 +456,9 @@ def case_refusals():
     next(s for s in part("host").all_strips(scene) if s.name == "faster").mute = True
     text = strips(scene).new_effect("words", "TEXT", 20, 2, **end_or_length(4, 2))
     text.text = "Add thick fog"
-    ask = part("plan").Ask(prompt="", prompts="TEXT", guidance=2.5, region="0, 0, 40,24", cuts="none", exposure="-1", seed=4)
+    ask = part("plan").Ask(
+        prompt="", prompts="TEXT", guidance=2.5, region="0, 0, 40,24", cuts="none", exposure="-1", seed=4
+    )
     select(scene, plate)
     try:
         part("plan").plan(scene, [plate], ask)
@@ -457,7 +474,13 @@ def case_refusals():
     }, told_of  # fmt: skip
     part("settings").take_over(scene.vera, ticket.recipe)
     again = part("settings").ask_of(scene)
-    assert (again.prompt, again.seed, again.guidance, again.region, again.cuts) == ("Add thick fog", 4, 2.5, "0,0,40,24", "none")
+    assert (again.prompt, again.seed, again.guidance, again.region, again.cuts) == (
+        "Add thick fog",
+        4,
+        2.5,
+        "0,0,40,24",
+        "none",
+    )
     assert (again.exposure, again.quality, again.door, again.prompts) == ("-1.0", "STANDARD", "VERA", "PANEL")
     refused("exposure 'bright' is no number of stops", strips="plate", exposure="bright")
     refused("none.safetensors is not there; choose another file", strips="plate", lora="/none.safetensors")
@@ -583,7 +606,9 @@ def turn(condition, seconds=200):
     """Timers do not run in the module: turn by turn until the condition holds."""
     session, end = part("session").session, time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"waited {seconds} s; {session.trouble} {[vars(t) for t in session.tickets.values()]}"
+        assert time.monotonic() < end, (
+            f"waited {seconds} s; {session.trouble} {[vars(t) for t in session.tickets.values()]}"
+        )
         session.tick()
         time.sleep(0.05)
 

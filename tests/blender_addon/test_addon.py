@@ -122,7 +122,9 @@ def test_same_source_makes_the_same_zip(zip_file, tmp_path):
 @pytest.mark.parametrize("blender", sorted({blender for blender, _ in RUNS}))
 def test_zip_is_valid_for_blender(blender, zip_file):
     python = blender_python(blender)
-    checker = next((python.parents[1] / "lib").glob("python*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py"))
+    checker = next(
+        (python.parents[1] / "lib").glob("python*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py")
+    )
     answer = build.validate(checker, zip_file, python)
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
@@ -130,7 +132,9 @@ def test_zip_is_valid_for_blender(blender, zip_file):
 def test_a_tag_that_blender_does_not_know_is_not_valid(zip_file, tmp_path):
     """Else the test above would prove nothing of the tags."""
     python = blender_python("45")
-    checker = next((python.parents[1] / "lib").glob("python*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py"))
+    checker = next(
+        (python.parents[1] / "lib").glob("python*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py")
+    )
     with zipfile.ZipFile(zip_file) as archive, zipfile.ZipFile(tmp_path / "wrong.zip", "w") as wrong:
         for name in archive.namelist():
             content = archive.read(name)

@@ -188,7 +188,7 @@ def test_main_thread_errors_come_back(nuke):
     """Nuke prints them and returns None; here they are raised where they are waited for."""
     import threading
 
-    from vera_nuke.host import HostGone, on_main
+    from vera_nuke.host import HostGoneError, on_main
 
     seen = []
 
@@ -216,7 +216,7 @@ def test_main_thread_errors_come_back(nuke):
         thread.join()
     finally:
         nuke.executeInMainThreadWithResult = kept
-    assert isinstance(seen[-1], HostGone)
+    assert isinstance(seen[-1], HostGoneError)
 
 
 def _raised(call, *args):

@@ -14,7 +14,7 @@ import pytest
 
 from vera.core.recipe import EditRecipe
 from vera.core.service import client
-from vera.core.service.client import Client, NotRunning, PathMap, ServiceError, connect
+from vera.core.service.client import Client, NotRunningError, PathMap, ServiceError, connect
 from tests.service.conftest import ROOT, until
 
 FILE = Path(client.__file__)
@@ -82,7 +82,7 @@ def test_a_service_that_cannot_start_is_one_line(tmp_path):
         connect(tmp_path / "no-python", folder=tmp_path)
     with pytest.raises(ServiceError, match="ended at once"):
         connect("/bin/false", folder=tmp_path)
-    with pytest.raises(NotRunning, match="vera serve"):
+    with pytest.raises(NotRunningError, match="vera serve"):
         connect(folder=tmp_path)
 
 

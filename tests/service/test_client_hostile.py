@@ -364,7 +364,7 @@ DISCOVERED = {
 def test_a_hostile_discovery_file_is_no_service(tmp_path, name):
     write_private(tmp_path / "service.json", DISCOVERED[name])
     for call in (lambda: client.discover(tmp_path), Client(tmp_path).health):
-        with pytest.raises(client.NotRunning) as caught:
+        with pytest.raises(client.NotRunningError) as caught:
             call()
         assert "\n" not in str(caught.value) and "vera serve" in str(caught.value)
 
@@ -386,7 +386,7 @@ def test_what_is_no_file_is_no_discovery_file(tmp_path, kind):
         path.symlink_to(path)
     folder = tmp_path if kind != "a file as folder" else tmp_path / "file"
     (tmp_path / "file").write_text("")
-    with pytest.raises(client.NotRunning):
+    with pytest.raises(client.NotRunningError):
         client.discover(folder)
 
 

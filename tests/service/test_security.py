@@ -10,7 +10,7 @@ import pytest
 
 from vera.core.errors import InputError
 from vera.core.service import security
-from vera.core.service.client import NotRunning, ServiceError, discover
+from vera.core.service.client import NotRunningError, ServiceError, discover
 
 OVER = security.MAX_BODY + 1
 
@@ -298,7 +298,7 @@ def test_only_the_user_reads_the_token(shared):
 
 
 def test_a_discovery_file_that_others_can_write_is_not_believed(tmp_path):
-    with pytest.raises(NotRunning):
+    with pytest.raises(NotRunningError):
         discover(tmp_path)
     path = tmp_path / "service.json"
     path.write_text('{"port": 1, "token": "x", "pid": 1}')

@@ -38,8 +38,21 @@ _view_names = ["main"]
 
 # What the nodes that are used here have besides the knobs of every node. A list is a menu.
 _COMMON = {
-    "name": "", "xpos": 0, "ypos": 0, "label": "", "note_font": "", "note_font_size": 11, "tile_color": 0, "selected": False,
-    "disable": False, "hide_input": False, "help": "", "knobChanged": "", "onCreate": "", "icon": "", "postage_stamp": False,
+    "name": "",
+    "xpos": 0,
+    "ypos": 0,
+    "label": "",
+    "note_font": "",
+    "note_font_size": 11,
+    "tile_color": 0,
+    "selected": False,
+    "disable": False,
+    "hide_input": False,
+    "help": "",
+    "knobChanged": "",
+    "onCreate": "",
+    "icon": "",
+    "postage_stamp": False,
 }
 _FROM = ["hold", "loop", "bounce", "black"]
 KNOBS = {
@@ -141,7 +154,13 @@ class Knob:
         self._touch()
         if self.expression is not None:
             return float(_evaluate(self.node, self.expression))
-        return float(self.menu.index(self.raw)) if self.menu else self.raw if isinstance(self.raw, list) else float(self.raw)
+        return (
+            float(self.menu.index(self.raw))
+            if self.menu
+            else self.raw
+            if isinstance(self.raw, list)
+            else float(self.raw)
+        )
 
     def setValue(self, value):
         self._touch()
@@ -150,7 +169,11 @@ class Knob:
         if self.menu and value not in self.menu:
             raise ValueError(f"{value!r} is not in the menu of {self._name}")
         if not self.menu and self.default not in ("button", "tab"):
-            fits = isinstance(value, (int, float)) if isinstance(self.default, (bool, int, float)) else isinstance(value, type(self.default))
+            fits = (
+                isinstance(value, (int, float))
+                if isinstance(self.default, (bool, int, float))
+                else isinstance(value, type(self.default))
+            )
             if not fits:
                 raise TypeError(f"{self._name} takes {type(self.default).__name__}, not {value!r}")
         self.expression = None
@@ -188,10 +211,17 @@ class Knob:
         if isinstance(self.raw, str) and self.raw not in ("button", ""):
             _run(self.raw, self.node, self)
 
-    def x(self): return float(self.raw[0])  # noqa: E704  of a box
-    def y(self): return float(self.raw[1])  # noqa: E704
-    def r(self): return float(self.raw[2])  # noqa: E704
-    def t(self): return float(self.raw[3])  # noqa: E704
+    def x(self):
+        return float(self.raw[0])  # noqa: E704  of a box
+
+    def y(self):
+        return float(self.raw[1])  # noqa: E704
+
+    def r(self):
+        return float(self.raw[2])  # noqa: E704
+
+    def t(self):
+        return float(self.raw[3])  # noqa: E704
 
     def toScript(self):
         if self.expression is not None:
@@ -200,7 +230,13 @@ class Knob:
             return "{" + " ".join(v if isinstance(v, str) else f"{v:g}" for v in self.raw) + "}"
         if isinstance(self.raw, bool):
             return str(self.raw).lower()
-        return _quoted(self.raw) if isinstance(self.raw, str) else f"{self.raw:g}" if isinstance(self.raw, float) else str(self.raw)
+        return (
+            _quoted(self.raw)
+            if isinstance(self.raw, str)
+            else f"{self.raw:g}"
+            if isinstance(self.raw, float)
+            else str(self.raw)
+        )
 
     def fromScript(self, words):
         """Of a script's line: a word, numbers, or an expression in braces."""
@@ -228,12 +264,23 @@ class _Box:
     def __init__(self, x, y, w, h):
         self._values = x, y, w, h
 
-    def x(self): return self._values[0]  # noqa: E704
-    def y(self): return self._values[1]  # noqa: E704
-    def w(self): return self._values[2]  # noqa: E704
-    def h(self): return self._values[3]  # noqa: E704
-    def width(self): return self._values[2]  # noqa: E704
-    def height(self): return self._values[3]  # noqa: E704
+    def x(self):
+        return self._values[0]  # noqa: E704
+
+    def y(self):
+        return self._values[1]  # noqa: E704
+
+    def w(self):
+        return self._values[2]  # noqa: E704
+
+    def h(self):
+        return self._values[3]  # noqa: E704
+
+    def width(self):
+        return self._values[2]  # noqa: E704
+
+    def height(self):
+        return self._values[3]  # noqa: E704
 
 
 class Node:
@@ -317,7 +364,12 @@ class Node:
         for name, knob in self._knobs.items():
             if name != "name":
                 copied = made._knobs.setdefault(name, Knob(made, name, knob.default))
-                copied.menu, copied.raw, copied.expression, copied.user_line = knob.menu, knob.raw, knob.expression, knob.user_line
+                copied.menu, copied.raw, copied.expression, copied.user_line = (
+                    knob.menu,
+                    knob.raw,
+                    knob.expression,
+                    knob.user_line,
+                )
         copies = {}
         for inner in self._nodes:
             copy = copies[inner] = Node(inner.kind, made)
@@ -338,8 +390,11 @@ class Node:
         self._touch()
         return [n for n in self._parent._nodes if self in n._inputs]
 
-    def xpos(self): return int(self["xpos"].value())  # noqa: E704
-    def ypos(self): return int(self["ypos"].value())  # noqa: E704
+    def xpos(self):
+        return int(self["xpos"].value())  # noqa: E704
+
+    def ypos(self):
+        return int(self["ypos"].value())  # noqa: E704
 
     def setXYpos(self, x, y):
         self["xpos"].setValue(x)
@@ -596,7 +651,14 @@ def scriptSave(file):
     """Gizmos with their own knobs only, as Nuke does."""
     _on_main("scriptSave")
     root()._knobs["name"].raw = file
-    lines = ["#! nuke", "version 14.0 v1", "Root {", " inputs 0", *(" " + line for line in root().writeKnobs(0).split("\n")), "}"]
+    lines = [
+        "#! nuke",
+        "version 14.0 v1",
+        "Root {",
+        " inputs 0",
+        *(" " + line for line in root().writeKnobs(0).split("\n")),
+        "}",
+    ]
     for node in _by_depth(root()._nodes):
         lines += _saved(node)
     with open(file, "w", encoding="utf-8") as stream:
@@ -776,10 +838,17 @@ class _PanelKnob:
     def __init__(self, name, label=""):
         self._name, self._value = name, ""
 
-    def setTooltip(self, text): pass  # noqa: E704
-    def value(self): return self._value  # noqa: E704
-    def setValue(self, value): self._value = value  # noqa: E704
-    def name(self): return self._name  # noqa: E704
+    def setTooltip(self, text):
+        pass  # noqa: E704
+
+    def value(self):
+        return self._value  # noqa: E704
+
+    def setValue(self, value):
+        self._value = value  # noqa: E704
+
+    def name(self):
+        return self._name  # noqa: E704
 
 
 File_Knob = Multiline_Eval_String_Knob = String_Knob = _PanelKnob
@@ -791,8 +860,26 @@ def run_callbacks(text, node):
 
 def reset():
     """A new Nuke, with an empty script."""
-    for kept in (printed, violations, messages, warnings, tasks, commands, answers, _on_load, _before_render, _queue, PLUGIN_PATH,
-                 _autolabels, _update_ui, _on_create, _filename_filters, _reached, asked, redrawn):
+    for kept in (
+        printed,
+        violations,
+        messages,
+        warnings,
+        tasks,
+        commands,
+        answers,
+        _on_load,
+        _before_render,
+        _queue,
+        PLUGIN_PATH,
+        _autolabels,
+        _update_ui,
+        _on_create,
+        _filename_filters,
+        _reached,
+        asked,
+        redrawn,
+    ):
         kept.clear()
     globals()["indie_limit"], globals()["_frame"] = None, 1
     file_facts.clear()
@@ -920,7 +1007,11 @@ def _free_name(group, kind):
 
 def _saved(node):
     if isinstance(node, Gizmo):
-        knobs = [k for k in node._knobs.values() if k.expression is not None or k.raw != getattr(k, "gizmo_default", k.default)]
+        knobs = [
+            k
+            for k in node._knobs.values()
+            if k.expression is not None or k.raw != getattr(k, "gizmo_default", k.default)
+        ]
     else:
         knobs = [k for k in node._knobs.values() if k.changed]
     lines = [f"{node.kind} {{", f" inputs {len(node._inputs)}"]
@@ -1014,7 +1105,7 @@ def _word(text, i):
             i += 1
             out.append({"n": "\n", "t": "\t"}.get(text[i], text[i]))
         elif text[i] == "[" and quoted:
-            raise SyntaxError(f"Tcl would run {text[i:i + 40]!r}")
+            raise SyntaxError(f"Tcl would run {text[i : i + 40]!r}")
         elif text[i] == "[":  # set P [stack 0]
             end = text.index("]", i)
             out.append(text[i : end + 1])
