@@ -17,10 +17,10 @@ class Parser(argparse.ArgumentParser):
     """Wrong arguments are wrong input: one line. Options are not abbreviated, the epilog keeps its lines."""
 
     def __init__(self, **named: Any):
-        ours = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        ours: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
         super().__init__(**ours | named)
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, which would take the value of `--frames -5-3` for an option."""
         return super().parse_known_args(_with_negative_values(sys.argv[1:] if args is None else args), namespace)
 

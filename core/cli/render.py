@@ -30,7 +30,7 @@ examples:
   python -m core.render --plate shot.mov --frames 1-49 --prompt "Add falling snow" --out out/snow
   python -m core.render --plate shot.%04d.png --mask sky.%04d.png --out out/sea \\
       --prompt "Change the background to the sea. Keep the dancer intact."
-  python -m core.render --plate shot.####.exr --region 640,200,512,512 --out out/ring --prompt "Add a small gold ring"
+  python -m core.render --plate shot.####.exr --region 640,200,512,512 --out out/ring --prompt "Add a small yellow ring"
   python -m core.render job.json        the same as JSON: {"plate": ..., "prompt": ..., "out": ...}
 
 --dry-run tells how plate, mask and prompt are read, and what would be done.
@@ -130,10 +130,10 @@ def dry_run(recipe: EditRecipe, device: str, load: Callable, as_json: bool) -> s
     """What the job would do, as a page or as JSON. Writes nothing. Raises InputError."""
     from vera.core.backends import load_backend
     from vera.core.job.inspection import job_report, page_of
-    from vera.core.job.prepare import prepare
+    from vera.core.job.memory import within_memory
 
-    job = prepare(recipe, device, load)
-    report = job_report(job, device, load_backend(recipe.model).explain(job, device))
+    explain = load_backend(recipe.model).explain
+    report = within_memory(lambda job: job_report(job, device, explain(job, device)), recipe, device, load)
     return json.dumps(report, indent=2) if as_json else "\n".join(page_of(report))
 
 

@@ -36,7 +36,7 @@ steps:
             - vera.core.farm.task
 """
 CANCELLING = "          cancelation: {mode: NOTIFY_THEN_TERMINATE, notifyPeriodInSeconds: 120}\n"
-WORKER = [
+WORKER: list[tuple[str | None, dict[str, Any]]] = [
     ("device", {"name": "Device", "type": "STRING", "default": "auto", "allowedValues": ["auto", "cuda", "cpu"],
                 "userInterface": {"control": "DROPDOWN_LIST", "label": "Device", "groupLabel": "Worker"}}),
     (None, {"name": "Python", "type": "STRING", "default": "python", "minLength": 1,

@@ -1,7 +1,7 @@
 """A prompt taken apart: its tokens, its phrases, and what they ask for."""
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import takewhile
 
 from vera.core.model.mini import words as world
@@ -58,10 +58,9 @@ class Parsed:
         """Phrases of these kinds that are asked for themselves."""
         return [span for span in self.spans if span.phrase.kind in kinds and span.preposition is None]
 
-    def noun_phrase(self, start: int, ends: Callable[[Token], bool] | None = None) -> list[Token]:
+    def noun_phrase(self, start: int) -> list[Token]:
         """From a token up to the next preposition, conjunction or break."""
-        ends = ends or (lambda token: token.parts or token.raw in senses.PREPOSITIONS)
-        return list(takewhile(lambda token: not ends(token), self.tokens[start:]))
+        return list(takewhile(lambda t: not (t.parts or t.raw in senses.PREPOSITIONS), self.tokens[start:]))
 
     def noun_phrases(self) -> Iterator[list[Token]]:
         """Those of what is asked for: without what follows a preposition, parted at conjunctions and verbs."""
