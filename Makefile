@@ -18,7 +18,7 @@ BPY_50 := 5.0.1
 BPY_52 := 5.2.3
 PYTHON_52 ?= python3.13
 
-.PHONY: setup lock lock-check lint test fault-test gpu-test gpu-bench bpy blender-addon demo nuke-plugin clean
+.PHONY: setup lock lock-check lint test fuzz fault-test gpu-test gpu-bench bpy blender-addon demo nuke-plugin clean
 
 setup: $(STAMP)
 
@@ -79,6 +79,11 @@ gpu-bench: setup
 # The service's and the farm's fault tests at full length; `make test` runs a short form.
 fault-test: setup
 	VERA_FAULTS=100 VERA_FUZZ=5000 $(BIN)/python -m pytest -q tests/service tests/farm
+
+# Damaged plates, masks, jobs, manifests, states, discovery files, requests and folders; what is found is in out/fuzz.
+fuzz: setup
+	OMP_NUM_THREADS=1 VERA_FUZZ=2000 VERA_STARTS=50 $(BIN)/python -m pytest -q tests/fuzz tests/layer/test_folder_trust.py \
+	    tests/service/test_client_hostile.py tests/service/test_api.py
 
 demo: $(RUNTIME)
 	$(BIN)/python -m core.render demo/job.json

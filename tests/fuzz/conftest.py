@@ -1,0 +1,1 @@
+from tests.service.conftest import make_service, service  # noqa: F401
