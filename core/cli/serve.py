@@ -6,7 +6,7 @@ import webbrowser
 from pathlib import Path
 
 from vera.core.cli.arguments import Parser
-from vera.core.errors import InputError
+from vera.core.errors import InputError, one_line
 from vera.core.service import client
 
 DONE, FAULT, WRONG_INPUT, RUNS_ALREADY = 0, 1, 2, 3
@@ -119,7 +119,7 @@ def main(argv=None) -> int:
             return DONE
         return serve(args, folder)
     except (InputError, client.ServiceError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(one_line(f"error: {error}"), file=sys.stderr)
         return WRONG_INPUT
     except Exception as error:
         print(f"fault: {type(error).__name__}: {error}", file=sys.stderr)

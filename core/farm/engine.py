@@ -18,7 +18,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, TaskCancelledError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from vera.core.errors import InputError
+from vera.core.errors import InputError, one_line
 from vera.core.model.offload import computing_device
 from vera.core.backends import load_backend
 from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT, render
@@ -227,7 +227,7 @@ def render_shot(shot, means, workers, board):
         made, said = render(recipe, means.device, teller, lambda: False, load=WARM, window_runner=window_runner)
         return Outcome(shot, DONE, said, made)
     except InputError as error:
-        return Outcome(shot, WRONG_INPUT, f"error: {error}")
+        return Outcome(shot, WRONG_INPUT, one_line(f"error: {error}"))
     except Exception as error:
         traceback.print_exc()
         reason = f"{error.__class__.__name__}: {' '.join(str(error).split())[:1000]}"

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from vera.core.errors import InputError
+from vera.core.errors import InputError, one_line
 from vera.core.recipe import EditRecipe, read_json, table
 from vera.core.recipe.paths import change_paths
 
@@ -90,4 +90,4 @@ kinds = {"POSIX": PurePosixPath, "WINDOWS": PureWindowsPath}
 
 
 def _with_place(error, where):
-    return str(error) if str(error).startswith(where) else f"{where}: {error}"
+    return one_line(error if str(error).startswith(where) else f"{where}: {error}")

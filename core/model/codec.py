@@ -124,7 +124,10 @@ class WanCodec(nn.Module, Codec):
         self.vae = vae.eval()
         self.channels, self.patch = config.z_dim, patch
         for name, values in (("mean", config.latents_mean), ("std", config.latents_std)):
-            statistic = torch.tensor(values, dtype=torch.float32, device=vae.device)
+            try:
+                statistic = torch.tensor(values, dtype=torch.float32, device=vae.device)
+            except (TypeError, ValueError, RuntimeError):
+                raise InputError(f"video codec: its latents' {name} is no list of numbers; copy the codec again") from None
             self.register_buffer(name, statistic.view(1, -1, 1, 1, 1), persistent=False)
 
     @torch.no_grad()

@@ -83,6 +83,11 @@ def use_mask(path: Path) -> None:
         mask.read(frame)
 
 
+def use_shots(path: Path) -> None:
+    for shot in read_shots([str(path)]):
+        assert shot.error is None or (len(shot.error) <= 300 and "\n" not in shot.error)
+
+
 def write_mask(path: Path) -> None:
     write_image(path.parent / "good.1001.png", picture(np.uint8))
     write_image(path, picture(np.uint8))
@@ -128,7 +133,7 @@ TEXTS = (
     Target(
         "shots.json",
         lambda path: path.write_text(json.dumps([{**RECIPE, "out": f"out{i}"} for i in range(3)])),
-        lambda path: read_shots([str(path)]),
+        use_shots,
         mutate=of_json,
     ),
     Target(
@@ -213,3 +218,28 @@ def test_a_damaged_request_gets_an_answer_that_is_no_fault(service):
                 answer = b""
         assert not answer.startswith(b"HTTP/1.1 5"), (seed, answer)
     assert service.client.health()["contract"]
+
+
+def test_a_damaged_model_folder_is_used_or_refused_in_one_line(tmp_path, alarm):
+    """Of random weights, whose damage nobody can see: what is refused is refused as an input."""
+    from tests.tiny_vera import vera_directory
+    from vera.core.model.load import load_model
+
+    folder = vera_directory(tmp_path / "model", limits={})
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    for seed in range(max(COUNT // 2, 12)):
+        dice = random.Random(seed)
+        path = dice.choice(files)
+        good = path.read_bytes()
+        is_settings = path.suffix == ".json" and len(good) < 20_000
+        path.write_bytes(of_json(good, dice) if is_settings else mutated_bytes(good, dice))
+        alarm()
+        try:
+            load_model(str(folder), "cpu")
+        except InputError as refused:
+            assert len(exit_status(refused)[1]) <= 300, seed
+        except (Exception, HangError):
+            print(f"mutation {seed}, of {path.relative_to(folder)}")
+            raise
+        signal.alarm(0)
+        path.write_bytes(good)
