@@ -124,6 +124,8 @@ def knob_changed():
     name = nuke.thisKnob().name()
     if name in ("range", "quality", "use_region", "door", "showPanel"):
         _enable(nuke.thisNode())
+        if name == "use_region":
+            _start_region(nuke.thisNode())
     elif name == "version":
         with _told(quietly=True) as node:
             _show_version(node)
@@ -134,6 +136,15 @@ def _show_version(node: nuke.Gizmo):
     # Showing a version sets the knob too: nothing more is to be done then.
     if not str(node["result_file"].value()).startswith(versions.path(base, number) + "/"):
         show.show(node, base, number)
+
+
+def _start_region(node: nuke.Node):
+    """A region that was never drawn begins as the middle of the plate, so that there is something to take hold of."""
+    plate_node = node.input(0)
+    if node["use_region"].value() and plate_node is not None and not any(node["region"].value()):
+        form = plate_node.format()
+        width, height = form.width(), form.height()
+        node["region"].setValue([width / 4, height / 4, width * 3 / 4, height * 3 / 4])
 
 
 def _enable(node: nuke.Node):

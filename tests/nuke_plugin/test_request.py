@@ -128,7 +128,13 @@ def test_names_of_colour_spaces(nuke, name, known):
 
 
 def test_a_region_is_counted_from_the_top(nuke, edit):
+    """It begins as the middle of the plate; one that was drawn is left alone."""
     edit["use_region"].setValue(True)
+    assert request(edit).recipe["region"] == "16,12,32,24"
+    edit["use_region"].setValue(False)
+    edit["region"].setValue([0, 0, 8, 8])
+    edit["use_region"].setValue(True)
+    assert request(edit).recipe["region"] == "0,40,8,8"
     edit["region"].setValue([-3, 8.5, 31.5, 40])
     assert request(edit).recipe["region"] == "0,8,32,32"
     edit["region"].setValue([64, 0, 80, 48])
