@@ -67,14 +67,15 @@ bpy: $(BLENDERS:%=.venv-bpy%/.installed)
 blender-addon:
 	$(PYTHON) blender_addon/build.py dist
 
-# On a machine with a GPU: the kernels' tests in bf16, and the benchmarks' tables and JSON.
-gpu-test: setup
-	$(BIN)/python -m pytest -q -m gpu
+# On a machine with a GPU: the kernels' tests in bf16, and the benchmarks' rows. Nothing is installed: what they need is
+# torch, triton, numpy, safetensors and pytest, of GPU_PYTHON or of the installed environment.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 
-gpu-bench: setup
-	mkdir -p out
-	$(BIN)/python -m benchmarks.attention --json out/attention.json
-	$(BIN)/python -m benchmarks.step --json out/step.json
+gpu-test:
+	$(GPU_PYTHON) -m pytest -q -m gpu tests/kernels/test_gpu.py
+
+gpu-bench:
+	$(GPU_PYTHON) -m benchmarks.gpu
 
 # The service's and the farm's fault tests at full length; `make test` runs a short form.
 fault-test: setup

@@ -1,62 +1,156 @@
-"""How the benchmarks measure, and how they report.
+"""How contenders are measured on a GPU, and how that is reported.
 
-Contenders take turns, round after round, so that a change of clocks meets them all
-alike. Each call starts with a cold L2 and is timed by device events. The median is
-reported with the spread between the 10th and the 90th percentile.
+Contenders take turns, round after round, in balanced order: within two cycles each follows each other one equally
+often (Williams, 1949), so that neither a change of clocks nor what ran just before favours any. Each call starts with
+a cold L2 and is timed by device events; the GPU sleeps before it, so that its launches are queued by then and are not
+measured. Ratios are of two calls of one round, with their spread, and how many rounds were won.
 """
 
-import argparse
 import json
+import os
 import platform
-import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 FLUSH_BYTES = 256 * 2**20  # more than any L2
 
-
-def arguments(description):
-    """Parsed (dry_run, rounds, only, json) of a benchmark; ends the program where there is nothing to measure on."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--dry-run", action="store_true", help="tiny shapes on the CPU, to see that everything runs")
-    parser.add_argument("--rounds", type=int, default=20, help="timed calls of each contender (default 20)")
-    parser.add_argument("--only", default="", help="only the clip whose name holds this text")
-    parser.add_argument("--json", type=Path, help="also write the results here")
-    given = parser.parse_args()
-    if not given.dry_run and not torch.cuda.is_available():
-        sys.exit("no CUDA device: nothing to measure on; --dry-run goes through the motions on the CPU")
-    return given
+# Clock cycles that the GPU sleeps before a timed call, some 2 ms: time for the CPU to queue it. Fewer would measure
+# launches; more lengthen every round.
+HEAD_START = 4_000_000
 
 
-def measure(contenders, device, rounds, warm_up=3):
-    """{name: call} -> {name: sorted seconds, or the reason it could not run}."""
+@dataclass(frozen=True)
+class Contender:
+    """call: what is timed. turn(): a context in which it is. routes: parts of names of GPU kernels (on the CPU, of torch's
+    operations) one of which must run in it; none are asserted if there are none."""
+
+    name: str
+    call: Callable[[], object]
+    routes: tuple[str, ...] = ()
+
+
+class Rows:
+    """Every row, printed and written the moment it is known: JSON lines, on the disk before the next call is made."""
+
+    def __init__(self, path: Path | None, device: str):
+        self.path = path
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+        self.write({"machine": machine(device)})
+
+    def write(self, row: dict, text: str | None = None) -> None:
+        print(text if text is not None else json.dumps(row), flush=True)
+        self.keep(row)
+
+    def keep(self, row: dict) -> None:
+        """Write it, and print nothing."""
+        if self.path:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+
+@dataclass
+class Taken:
+    """Seconds of each round by contender, in the order of rounds; and why others could not run."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def median(self, name: str) -> float | None:
+        return quantile(self.seconds[name], 0.5) if self.seconds.get(name) else None
+
+    def against(self, name: str, base: str) -> dict | None:
+        """How many times faster than `base`, paired by round: median, 10th and 90th percentile, wins of how many."""
+        if not self.seconds.get(name) or not self.seconds.get(base) or name == base:
+            return None
+        ratios = [b / a for a, b in zip(self.seconds[name], self.seconds[base])]
+        spread = {"median": quantile(ratios, 0.5), "p10": quantile(ratios, 0.1), "p90": quantile(ratios, 0.9)}
+        return spread | {"wins": sum(r > 1 for r in ratios), "rounds": len(ratios)}
+
+
+def balanced_orders(count: int) -> list[list[int]]:
+    """Orders of `count` contenders in which each stands at each place, and follows each other one, equally often."""
+    first = [0]
+    for i in range(1, count):
+        first.append((i + 1) // 2 if i % 2 else count - i // 2)
+    rows = [[(x + shift) % count for x in first] for shift in range(count)]
+    return rows if count % 2 == 0 else rows + [row[::-1] for row in rows]
+
+
+def measure(title: str, contenders: list[Contender], rows: Rows, device: str, rounds: int, left=lambda: 1.0) -> Taken:
+    """Time them in turns; a row of each that cannot run, or that ran another way than its name says, and of each call.
+
+    left(): seconds that may still be spent; when none are left the rounds end, which is said.
+    """
+    taken = Taken()
+    for contender in contenders:
+        problem = obstacle_to(contender, device)
+        if problem:
+            taken.failed[contender.name] = problem
+            rows.write({"table": title, "contender": contender.name, "failed": problem}, f"{contender.name}: did not run: {problem}")
+        else:
+            taken.seconds[contender.name] = []
+    running = [c for c in contenders if c.name in taken.seconds]
     flush = torch.empty(FLUSH_BYTES if device == "cuda" else 8, dtype=torch.uint8, device=device)
-    seconds = {}
-    for name, call in contenders.items():
-        try:
-            for _ in range(warm_up):
-                call()
-            seconds[name] = []
-        except (RuntimeError, ValueError, NotImplementedError) as error:  # no memory, no such attention here
-            seconds[name] = str(error).splitlines()[0]
+    orders = balanced_orders(len(running)) if running else []
+    for round_ in range(rounds if running else 0):
+        if left() <= 0:
+            rows.write({"table": title, "stopped_after_rounds": round_}, f"{title}: out of time after {round_} rounds")
+            break
+        for index in orders[round_ % len(orders)]:
+            contender = running[index]
+            seconds = once(contender.call, device, flush)
+            taken.seconds[contender.name].append(seconds)
+            rows.keep({"table": title, "contender": contender.name, "round": round_, "milliseconds": 1000 * seconds})
+    whole = min(map(len, taken.seconds.values()), default=0)
+    taken.seconds = {name: seconds[:whole] for name, seconds in taken.seconds.items() if whole}
+    return taken
+
+
+def obstacle_to(contender: Contender, device: str) -> str | None:
+    """Warm it up and look which way it ran; why it cannot be measured, or None."""
+    try:
+        for _ in range(2):
+            contender.call()
+        names = route_of(contender.call, device) if contender.routes else set()
+    except (RuntimeError, ValueError, NotImplementedError, ImportError) as error:  # no memory, no such attention here
+        return str(error).splitlines()[0][:200]
+    if contender.routes and not names:
+        return "the profiler saw no kernel, so its route is not known"
+    if contender.routes and not any(route in name for route in contender.routes for name in names):
+        return f"ran another way: {', '.join(sorted(names))[:200]}"
+    return None
+
+
+def route_of(call, device: str) -> set[str]:
+    """Names, in lower case, of what a call runs: kernels of a GPU, torch's operations on the CPU."""
+    from torch.profiler import DeviceType, ProfilerActivity, profile
+
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
+    with profile(activities=activities) as seen:
+        call()
         if device == "cuda":
-            torch.cuda.empty_cache()
-    for _ in range(rounds):
-        for name, call in contenders.items():
-            if not isinstance(seconds[name], str):
-                flush.zero_()
-                seconds[name].append(once(call, device))
-    return {name: taken if isinstance(taken, str) else sorted(taken) for name, taken in seconds.items()}
+            torch.cuda.synchronize()
+    kind = DeviceType.CUDA if device == "cuda" else DeviceType.CPU
+    return {event.name.lower() for event in seen.events() if event.device_type == kind}
 
 
-def once(call, device):
+def once(call, device: str, flush: torch.Tensor) -> float:
+    """Seconds of one call."""
+    flush.zero_()
     if device != "cuda":
         start = time.perf_counter()
         call()
         return time.perf_counter() - start
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda._sleep(HEAD_START)
     begin.record()
     call()
     end.record()
@@ -64,11 +158,12 @@ def once(call, device):
     return begin.elapsed_time(end) / 1000
 
 
-def quantile(ordered, share):
+def quantile(values, share: float) -> float:
+    ordered = sorted(values)
     return ordered[round(share * (len(ordered) - 1))]
 
 
-def machine(device):
+def machine(device: str) -> dict:
     """Device and versions, for the report."""
     try:
         import triton
@@ -83,50 +178,20 @@ def machine(device):
         facts["memory_gib"] = round(properties.total_memory / 2**30, 1)
         facts["processors"] = properties.multi_processor_count
     else:
-        facts |= {"device": "CPU, dry run: no figure here means anything"}
+        facts |= {"device": "CPU, tiny shapes: no figure here means anything"}
     return facts
 
 
-def limits(device, dtype, rounds):
-    """Of this device, in this run: (FLOP/s of a large matrix product, bytes/s of a copy)."""
-    side, size = (8192, 2**30) if device == "cuda" else (64, 2**16)
-    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    source, target = (torch.empty(size, dtype=torch.uint8, device=device) for _ in range(2))
-    taken = measure({"product": lambda: a @ b, "copy": lambda: target.copy_(source)}, device, rounds)
-    return 2 * side**3 / quantile(taken["product"], 0.5), 2 * size / quantile(taken["copy"], 0.5)
-
-
-class Report:
-    """Prints tables as they come and keeps everything for the JSON file."""
-
-    def __init__(self, device):
-        self.facts = machine(device)
-        self.rows = []
-        print(", ".join(f"{name} {value}" for name, value in self.facts.items()))
-
-    def table(self, title, columns):
-        print(f"\n{title}\n| " + " | ".join(("contender", "median ms", "10-90 % ms", *columns)) + " |")
-        print("|" + "---|" * (3 + len(columns)))
-
-    def row(self, table, name, taken, **figures):
-        """One contender: sorted seconds, or why there are none, and what follows from the median."""
-        if isinstance(taken, str):
-            print(f"| {name} | did not run: {taken[:90]} |" + " |" * (1 + len(figures)), flush=True)
-            self.rows.append({"table": table, "contender": name, "failed": taken})
-            return
-        median, low, high = (1000 * quantile(taken, share) for share in (0.5, 0.1, 0.9))
-        cells = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in figures.values()]
-        print("| " + " | ".join((name, f"{median:.3f}", f"{low:.3f}-{high:.3f}", *cells)) + " |", flush=True)
-        self.rows.append({"table": table, "contender": name, "milliseconds": [1000 * t for t in taken], **figures})
-
-    def save(self, path):
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"machine": self.facts, "rows": self.rows}, indent=1) + "\n", encoding="utf-8")
-
-
-def ratio(taken, base):
-    """How many times faster than base, by the medians; None where one did not run."""
-    if isinstance(taken, str) or isinstance(base, str):
-        return None
-    return quantile(base, 0.5) / quantile(taken, 0.5)
+def report(title: str, taken: Taken, rows: Rows, bases: tuple[str, ...], **figures: Callable[[str, float], float]) -> None:
+    """A row of each contender: median and spread, ratios to the bases, and figures that follow from (name, median)."""
+    for name, seconds in taken.seconds.items():
+        median = quantile(seconds, 0.5)
+        row = {"table": title, "contender": name, "median_ms": 1000 * median}
+        row |= {f"p{q}_ms": 1000 * quantile(seconds, q / 100) for q in (10, 90)}
+        row |= {figure: count(name, median) for figure, count in figures.items()}
+        row["against"] = {base: found for base in bases if (found := taken.against(name, base))}
+        parts = [f"{name}: {row['median_ms']:.3f} ms ({row['p10_ms']:.3f}-{row['p90_ms']:.3f})"]
+        parts += [f"{figure} {row[figure]:.3g}" for figure in figures]
+        for base, r in row["against"].items():
+            parts.append(f"{r['median']:.2f}x {base} ({r['p10']:.2f}-{r['p90']:.2f}, won {r['wins']} of {r['rounds']})")
+        rows.write(row, "; ".join(parts))

@@ -2,26 +2,34 @@
 
 triton     kernels/flash.py; forward only
 cudnn      cuDNN's fused attention, through torch
+fa3, fa4   FlashAttention 3 (Hopper) and 4 (Hopper, Blackwell) in torch's place of FlashAttention, where their packages
+           are installed; with a backward
 sdpa       torch's own choice among its fused attentions; runs everywhere
 reference  written out in plain torch; the truth, and far too large for real clips
 """
 
+import functools
+import importlib.util
 import os
 from dataclasses import dataclass
 
 import torch
+import torch.nn.attention
 
 from vera.kernels.flash import HEAD_DIMS
 from vera.kernels.language import installed, runs_on
 
-KINDS = ("triton", "cudnn", "sdpa", "reference")
+KINDS = ("triton", "cudnn", "fa3", "fa4", "sdpa", "reference")
+# Of each FlashAttention that torch can put in its own one's place: the module that holds it, and the major compute
+# capabilities that it has kernels for.
+FLASH = {"fa3": ("flash_attn_interface", (9,)), "fa4": ("flash_attn.cute", (9, 10))}
 VARIABLE = "VERA_ATTENTION"
 HALVES = (torch.float16, torch.bfloat16)
 
 # Fastest first, by the compute capability's major number, from figures others published
-# (on H100: cuDNN 600, Triton 500, torch's default 350 TFLOP/s). Our own measurements go
-# above these once there are any: see benchmarks/attention.py.
-PREFERENCE = {8: ("sdpa",), 9: ("cudnn", "triton", "sdpa"), 10: ("cudnn", "sdpa")}
+# (on H100: FA3 650, cuDNN 600, Triton 500, torch's default 350 TFLOP/s; on B200 FA4 is 1.3 times cuDNN). Our own
+# measurements go above these once there are any: see benchmarks/gpu.py.
+PREFERENCE = {8: ("sdpa",), 9: ("fa3", "cudnn", "triton", "sdpa"), 10: ("fa4", "cudnn", "sdpa")}
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,8 @@ def obstacle(kind, device, dtype, dim, needs_gradient):
         if dtype not in HALVES or dim % 8 or dim > 128:
             return f"cuDNN takes fp16 and bf16 with head sizes in eights up to 128, not {dtype} with {dim}"
         return None
+    if kind in FLASH:
+        return obstacle_to_flash(kind, device, dtype, dim)
     if kind == "triton":
         if not installed():
             return "Triton is not installed"
@@ -113,3 +123,34 @@ def obstacle(kind, device, dtype, dim, needs_gradient):
             return f"the Triton kernel takes fp16 and bf16 with head sizes {HEAD_DIMS}, not {dtype} with {dim}"
         return None
     return f"there is no such attention; there are {', '.join(KINDS)}"
+
+
+def obstacle_to_flash(kind, device, dtype, dim):
+    """Why this FlashAttention cannot take such inputs, or None."""
+    module, majors = FLASH[kind]
+    if device.type != "cuda":
+        return f"{kind} needs a CUDA device, not {device.type}"
+    if kind.upper() not in torch_flash_implementations():
+        return "this torch has no switch for it"
+    if not importable(module):
+        return f"{module} is not installed"
+    if torch.cuda.get_device_capability(device)[0] not in majors:
+        return f"it has kernels for compute capability {' and '.join(f'{major}.x' for major in majors)} only"
+    if dtype not in HALVES or dim % 8 or dim > 128:
+        return f"it takes fp16 and bf16 with head sizes in eights up to 128, not {dtype} with {dim}"
+    return None
+
+
+def torch_flash_implementations() -> list[str]:
+    """Names that torch's own switch knows; none before torch 2.11."""
+    known = getattr(torch.nn.attention, "list_flash_attention_impls", list)
+    return list(known())
+
+
+@functools.cache
+def importable(module: str) -> bool:
+    """Whether there is such a module; nothing of its package is imported but what finding it needs."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # its package is not there
+        return False

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vera.kernels.choice import chosen_kind, forced
+from vera.kernels.choice import FLASH, chosen_kind, constant_when_compiled, forced
 from vera.kernels.flash import flash_attention
 
 CUDNN_FIRST = [
@@ -60,11 +60,26 @@ def _attend(query, key, value, kind, needs_gradient):
         return flash_attention(query, key, value)[0]
     if chosen == "reference":
         return joint_attention_reference(query, key, value)
+    if chosen in FLASH:
+        use_flash(chosen)
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            return sdpa(query, key, value)
+    use_flash(None)
     if chosen == "sdpa":
         return sdpa(query, key, value)
     # Where cuDNN finds no plan for a shape torch takes the next, unless cuDNN was asked for.
     with sdpa_kernel(CUDNN_FIRST[:1] if forced(kind) else CUDNN_FIRST, set_priority=True):
         return sdpa(query, key, value)
+
+
+@constant_when_compiled
+def use_flash(kind: str | None) -> None:
+    """Let torch's FlashAttention be this one of choice.FLASH in this process, or its own; nothing where it is so already."""
+    current = getattr(torch.nn.attention, "current_flash_attention_impl", lambda: None)()
+    if kind is not None and current != kind.upper():
+        torch.nn.attention.activate_flash_attention_impl(kind.upper())
+    elif kind is None and current is not None:
+        torch.nn.attention.restore_flash_attention_impl()
 
 
 def sdpa(query, key, value):

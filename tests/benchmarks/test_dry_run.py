@@ -4,10 +4,17 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+
+from benchmarks import gpu
+from benchmarks.timing import Contender, Rows, balanced_orders, measure
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -18,17 +25,92 @@ def run(*command):
     return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("benchmark, tables", [("attention", 2), ("step", 1)])
-def test_dry_run_goes_through(benchmark, tables, tmp_path):
-    target = tmp_path / "made" / "results.json"
-    done = run(f"benchmarks.{benchmark}", "--dry-run", "--json", str(target))
+# Of what is installed only these may be imported, and what torch itself requires.
+BLOCKER = """
+import sys, importlib.abc, importlib.machinery
+import torch, torch._dynamo, torch._inductor.config, torch.profiler, numpy, safetensors.torch
+try:
+    import triton
+except ImportError:
+    pass
+requirements = {"filelock", "fsspec", "functorch", "jinja2", "markupsafe", "mpmath", "networkx", "sympy", "torchgen", "typing_extensions"}
+there = requirements | {name.split(".")[0] for name in sys.modules} | {"vera", "benchmarks", "torch", "triton"} | sys.stdlib_module_names
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.split(".")[0] in there or importlib.machinery.PathFinder.find_spec(name, path) is None:
+            return None
+        raise ImportError(f"a bare machine has no {name}")
+sys.meta_path.insert(0, Blocker())
+from benchmarks.gpu import main
+sys.exit(main(["--dry-run", "--out", sys.argv[1]]))
+"""
+
+
+@pytest.fixture(scope="module")
+def dry_run(tmp_path_factory):
+    """The whole GPU run on tiny shapes, with nothing but torch, triton, numpy and safetensors to import."""
+    target = tmp_path_factory.mktemp("gpu") / "made" / "rows.jsonl"
+    command = [sys.executable, "-c", BLOCKER, str(target)]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert target.is_file(), done.stderr
+    return done, [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_gpu_run_needs_torch_and_little_else(dry_run):
+    done, rows = dry_run
     assert done.returncode == 0, done.stdout + done.stderr
-    results = json.loads(target.read_text(encoding="utf-8"))
-    assert results["machine"]["torch"] == torch.__version__
-    assert len({row["table"] for row in results["rows"]}) == tables
-    reasons = [row["failed"] for row in results["rows"] if "failed" in row]
+    assert rows[0]["machine"]["torch"] == torch.__version__
+    assert not any("part" in row and "failed" in row for row in rows)
+    reasons = [row["failed"] for row in rows if "failed" in row]
     # Nothing is left out but what needs the GPU.
     assert reasons and all("was forced but" in reason for reason in reasons)
+
+
+def test_the_gpu_run_does_correctness_first_and_every_part(dry_run):
+    rows = dry_run[1]
+    kinds = ["check" if "check" in row else "time" if "table" in row else None for row in rows]
+    assert "check" not in kinds[kinds.index("time") :]
+    checks = [row for row in rows if "check" in row]
+    assert checks and all(row["right"] for row in checks)
+    assert {"8-bit, ours", "window, ours", "pack, ours", "sdpa"} <= {row["check"] for row in checks}
+    tables = {row["table"].split(",")[0] for row in rows if "median_ms" in row}
+    assert tables == {"attention", "norm", "one pass", "mini"}
+
+
+def test_ratios_are_of_calls_of_one_round(dry_run):
+    rows = dry_run[1]
+    [one] = [r for r in rows if r.get("contender") == "8-bit, ours" and "median_ms" in r and "longer" in r["table"]]
+    table = [r for r in rows if r.get("table") == one["table"] and "round" in r]
+    took = {(r["contender"], r["round"]): r["milliseconds"] for r in table}
+    ratios = [took["sdpa", r] / took["8-bit, ours", r] for r in range(one["against"]["sdpa"]["rounds"])]
+    assert one["against"]["sdpa"]["wins"] == sum(r > 1 for r in ratios)
+    assert min(ratios) <= one["against"]["sdpa"]["median"] <= max(ratios)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 8])
+def test_turns_are_balanced(count):
+    """Each stands at each place equally often, and follows each other one equally often."""
+    orders = balanced_orders(count)
+    for place in range(count):
+        assert len(set(Counter(order[place] for order in orders).values())) == 1
+    follows = Counter(pair for order in orders for pair in zip(order, order[1:]))
+    assert len(follows) == count * (count - 1) and len(set(follows.values())) <= 1
+
+
+def test_what_ran_another_way_than_its_name_is_not_timed(capsys):
+    query = torch.randn(1, 2, 8, 16)
+
+    def call():
+        return torch.nn.functional.scaled_dot_product_attention(query, query, query)
+    contenders = [Contender("right", call, ("scaled_dot_product",)), Contender("wrong", call, ("cudnn",))]
+    taken = measure("routes", contenders, Rows(None, "cpu"), "cpu", 2)
+    assert len(taken.seconds["right"]) == 2 and "ran another way" in taken.failed["wrong"]
+
+
+def test_a_part_without_time_is_not_begun_and_said():
+    session = gpu.Session(replace(gpu.TINY, device="cuda"), SimpleNamespace(write=lambda row, text=None: None), time.monotonic() + 5)
+    session.part("pass", "one pass", pytest.fail)
+    assert session.left_out == ["one pass"]
 
 
 class Copies:
@@ -77,6 +159,6 @@ def test_speed_options_are_held_against_the_full_computation(tmp_path, capsys):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_a_gpu_it_says_so_in_one_line():
-    done = run("benchmarks.attention")
+    done = run("benchmarks.gpu")
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1 and "no CUDA device" in done.stderr

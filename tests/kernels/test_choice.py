@@ -6,6 +6,7 @@ import torch
 
 from vera.kernels import choice, flash
 from vera.kernels.choice import KINDS, choose, explain
+from vera.kernels import joint_attention as joint
 from vera.kernels.joint_attention import joint_attention, joint_attention_reference
 from tests.kernels import truth
 
@@ -44,6 +45,36 @@ def test_on_hopper_cudnn_then_triton_then_torch(gpu):
     assert kind() == "sdpa"
 
 
+def test_newer_flash_attention_comes_first_where_it_is_installed(gpu, monkeypatch):
+    """On the architectures that it has kernels for, in training too; and where torch has the switch."""
+    monkeypatch.setattr(choice, "importable", lambda module: module in ("flash_attn_interface", "flash_attn.cute"))
+    monkeypatch.setattr(choice, "torch_flash_implementations", lambda: ["FA3", "FA4"])
+    chosen = {}
+    for capability in ((8, 0), (9, 0), (10, 0), (12, 0)):
+        gpu(capability)
+        chosen[capability] = kind(), kind(needs_gradient=True), kind(torch.float32)
+    assert chosen == {
+        (8, 0): ("sdpa",) * 3, (9, 0): ("fa3", "fa3", "sdpa"), (10, 0): ("fa4", "fa4", "sdpa"), (12, 0): ("sdpa",) * 3
+    }  # fmt: skip
+    gpu((10, 0))
+    with pytest.raises(ValueError, match="compute capability 9.x only"):
+        kind(kind="fa3")
+    monkeypatch.setattr(choice, "torch_flash_implementations", lambda: [])
+    assert kind() == "cudnn"
+
+
+def test_torchs_flash_attention_is_put_back_for_the_others(monkeypatch):
+    """The switch is of the whole process: whoever asks for torch's own must get it."""
+    active, asked = [None], []
+    own = joint.torch.nn.attention
+    monkeypatch.setattr(own, "current_flash_attention_impl", lambda: active[0])
+    monkeypatch.setattr(own, "activate_flash_attention_impl", lambda name: asked.append(name) or active.insert(0, name))
+    monkeypatch.setattr(own, "restore_flash_attention_impl", lambda: asked.append(None) or active.insert(0, None))
+    for wanted in ("fa3", "fa3", "fa4", None, None):
+        joint.use_flash(wanted)
+    assert asked == ["FA3", "FA4", None]
+
+
 @pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 9), (9, 0), (10, 0), (12, 0), (13, 0)])
 def test_every_device_type_and_size_has_a_choice(gpu, capability):
     gpu(capability)
@@ -60,6 +91,7 @@ def test_every_device_type_and_size_has_a_choice(gpu, capability):
         (dict(kind="triton", dtype=torch.float32), "fp16 and bf16"),
         (dict(kind="triton", needs_gradient=True), "no backward"),
         (dict(kind="cudnn", dtype=torch.float32), "fp16 and bf16"),
+        (dict(kind="fa3"), "not installed|no switch"),
         (dict(kind="fast"), "there is no such attention"),
     ],
 )
