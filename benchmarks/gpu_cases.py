@@ -295,12 +295,13 @@ def mini_render(device, frames):
 
 def mini_step(device, dtype, batch):
     """A call that is one training step of a model of mini's geometry, on random latents, in this type."""
-    from vera.core.model.config import PRESETS
+    from vera.core.model.mini.mini_config import MINI
+    from vera.core.model.mini.mini_transformer import MiniTransformer
 
-    config = PRESETS["mini"]
+    config = MINI
     torch.manual_seed(0)
     with torch.enable_grad():
-        model = Transformer(config).to(device)
+        model = MiniTransformer(config).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     shape = (config.latent_channels, 5, 10, 18)
     clean, source = torch.randn(batch, 3, *shape, device=device), torch.randn(batch, *shape, device=device)

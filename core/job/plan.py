@@ -23,6 +23,7 @@ from vera.core.plate.fit import model_size
 LEAST_WINDOW = 9  # frames: in shorter ones there is little but overlap
 # Of these what comes first is taken first: first what changes nothing in the picture but rounding.
 WAYS = (("bf16", "none"), ("bf16", "parts"), ("bf16", "blocks"), ("int8", "parts"), ("int8", "blocks"))
+STREAMS = 4  # decoded side by side where nothing takes turns: three layers, and the plate where it is seen again
 TEXT_WORK = GIB // 2  # of encoding one prompt
 
 
@@ -88,20 +89,23 @@ class Planner:
     def plan(self, weights: str, offload: str, window: int) -> Plan:
         """What one way costs."""
         whole = weight_bytes(self.geometry.config, weights)
-        text, codec = self.geometry.text_bytes, self.geometry.codec_bytes
-        resting = 0 if offload == "blocks" else whole["blocks"] + whole["rest"]
+        text, codec, transformer = self.geometry.text_bytes, self.geometry.codec_bytes, whole["blocks"] + whole["rest"]
         # Streamed: while a block works, the next one arrives.
-        working = whole["rest"] + 2 * whole["block"] if offload == "blocks" else resting
-        stay = text + codec if offload == "none" else 0
-        visit = (lambda part: 0) if offload == "none" else (lambda part: part)
+        working = whole["rest"] + 2 * whole["block"] if offload == "blocks" else transformer
+        # None of a model that stays is ever alone; of one whose parts take turns, each is.
+        stay = text + codec + transformer if offload == "none" else 0
+
+        def alone(part):
+            return stay or part
+
         phases = {
-            "encode": resting + stay + visit(codec) + self._cached(encoding_bytes, self.geometry.vae, self.size),
-            "text": resting + stay + visit(text) + TEXT_WORK,
-            "denoise": working + stay + self._cached(denoising_bytes, self.geometry.config, self.size, window, self.batch),
-            "decode": resting + stay + visit(codec) + self._cached(decoding_bytes, self.geometry.vae, self.size),
+            "encode": alone(codec) + self._cached(encoding_bytes, self.geometry.vae, self.size),
+            "text": alone(text) + TEXT_WORK,
+            "denoise": alone(working) + self._cached(denoising_bytes, self.geometry.config, self.size, window, self.batch),
+            "decode": alone(codec) + self._cached(decoding_bytes, self.geometry.vae, self.size, STREAMS if stay else 1),
         }
         phases = {name: int(size * FRAGMENTS) + CONTEXT for name, size in phases.items()}
-        host = (text + codec if stay == 0 else 0) + (whole["blocks"] + whole["rest"] if offload == "blocks" else 0)
+        host = 0 if stay else text + codec + transformer
         return Plan(weights, offload, window, phases, host)
 
     def _cached(self, count, subject, *given):

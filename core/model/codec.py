@@ -74,7 +74,11 @@ class Codec(ABC):
     """What all codecs share, see this file's head.
 
     remembers: whether a latent frame depends on the frames before its own.
+    ahead: latent frames that a stream decodes at once, frames and what it remembers waiting in the host's memory until it
+    is its turn again, for a device that holds one stream's work and not all; 0 leaves all on the device.
     """
+
+    ahead = 0
 
     time_stride = TIME_STRIDE
     space_stride = SPACE_STRIDE
@@ -149,10 +153,20 @@ class WanCodec(nn.Module, Codec):
 
     @torch.no_grad()
     def decode_stream(self, latents: LatentClip) -> Iterator[Tensor]:
-        past = no_past(self.vae.decoder)
-        for i in range(latents.shape[2]):
-            latent = latents[:, :, i].to(self.vae.device, torch.float32)[:, :, None] * self.std + self.mean
-            yield (self.pictures(latent.to(self.vae.dtype), past, i == 0).float() + 1) / 2
+        past, at = no_past(self.vae.decoder), self.vae.device
+        for start in range(0, latents.shape[2], self.ahead or 1):
+            indices = range(start, min(start + (self.ahead or 1), latents.shape[2]))
+            move_past(past, at)
+            made = (self._decoded(latents[:, :, i], past, i == 0) for i in indices)
+            if self.ahead:
+                made = iter([frames.cpu() for frames in made])
+                move_past(past, "cpu")
+            yield from made
+
+    def _decoded(self, latent: Tensor, past: list[Tensor | None], first: bool) -> Tensor:
+        """The frames, about [0, 1], of one latent frame (B, C, h, w), normalised."""
+        latent = latent.to(self.vae.device, torch.float32)[:, :, None] * self.std + self.mean
+        return (self.pictures(latent.to(self.vae.dtype), past, first).float() + 1) / 2
 
     def posterior(self, video: Tensor, past: list[Tensor | None]) -> Tensor:
         """The next frames of a video in [-1, 1], first 1, then 4 -> mean and log variance of their latent frame,
@@ -168,6 +182,11 @@ class WanCodec(nn.Module, Codec):
 
         hidden = self.vae.post_quant_conv(latent)
         return unpatchify(self.vae.decoder(hidden, feat_cache=past, feat_idx=[0], first_chunk=first), self.patch)
+
+
+def move_past(past: list[Tensor | None], device: torch.device | str) -> None:
+    """What a stream remembers (also words, of slots that hold nothing yet), moved in place."""
+    past[:] = [slot.to(device) if isinstance(slot, Tensor) else slot for slot in past]
 
 
 def no_past(part: nn.Module) -> list[Tensor | None]:

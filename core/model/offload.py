@@ -1,7 +1,8 @@
 """Parts of a model outside the GPU's memory, on the device only while they work.
 
-First the text encoder and the codec, which work a few times in a shot. Then the transformer's blocks,
-which come and go at every step: through diffusers' group offloading, the next one while one works.
+First the parts take turns: text encoder, codec and transformer, each of which works a few times in a shot. Then the
+transformer's blocks, which come and go at every step: through diffusers' group offloading, the next one while one
+works.
 """
 
 from __future__ import annotations
@@ -30,20 +31,56 @@ def offloaded(model: Model, text_module: nn.Module, offload: str, device: torch.
         offload_blocks(model.transformer, device)
     if offload == "none":
         return model
+    lodger = Lodger(model.transformer, device) if offload == "parts" else None
     return replace(
-        model, codec=VisitingCodec(model.codec, device), text=VisitingText(model.text, text_module, device)
+        model,
+        codec=VisitingCodec(model.codec, device, lodger),
+        text=VisitingText(model.text, text_module, device, lodger),
     )
 
 
-class Visitor:
-    """A module that waits in the host's memory, and is on the device while anybody has asked it in."""
+# Latent frames that a stream is decoded ahead of what is asked for, before the next stream's turn. More of them keep more
+# decoded frames in the host's memory (4.9 MB each at 832x480), fewer move what a stream remembers more often.
+AHEAD = 8
 
-    def __init__(self, module: nn.Module, device: torch.device | str):
-        self.module, self.device, self.guests = module.to("cpu"), device, 0
+
+class Lodger:
+    """A transformer that is on the device from when it computes until another part needs the room."""
+
+    def __init__(self, transformer: nn.Module, device: torch.device | str):
+        self.transformer, self.device, self.there = transformer, torch.device(device), True
+        setattr(transformer, COMPUTES_ON, self.device)
+        transformer.register_forward_pre_hook(self._come)
+
+    def leave(self) -> None:
+        """Make room for another part."""
+        if self.there:
+            self._move("cpu")
+
+    def _come(self, module: nn.Module, inputs: object) -> None:
+        if not self.there:
+            self._move(self.device)
+
+    def _move(self, device: torch.device | str) -> None:
+        with torch.inference_mode(False):  # as for a Visitor
+            self.transformer.to(device)
+        self.there = device != "cpu"
+
+
+class Visitor:
+    """A module that waits in the host's memory, and is on the device while anybody has asked it in.
+
+    lodger: who leaves the device before it comes, or None.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device | str, lodger: Lodger | None = None):
+        self.module, self.device, self.guests, self.lodger = module.to("cpu"), device, 0, lodger
 
     @contextmanager
     def on_device(self) -> Iterator[None]:
         """The module is on the device within this context."""
+        if self.lodger is not None:
+            self.lodger.leave()
         self._move(self.device)
         self.guests += 1
         try:
@@ -62,8 +99,10 @@ class Visitor:
 class VisitingText:
     """A text encoder (see interfaces.py) whose module visits the device."""
 
-    def __init__(self, text: Text, module: nn.Module, device: torch.device | str):
-        self.text, self.visitor = text, Visitor(module, device)
+    def __init__(
+        self, text: Text, module: nn.Module, device: torch.device | str, lodger: Lodger | None = None
+    ):
+        self.text, self.visitor = text, Visitor(module, device, lodger)
 
     def check(self, prompt: str, anyway: bool = False) -> list[str]:
         """As the encoder's."""
@@ -76,12 +115,13 @@ class VisitingText:
 
 
 class VisitingCodec(Codec):
-    """A codec (see codec.py) that visits the device; several streams may be open at once."""
+    """A codec (see codec.py) that visits the device; several streams may be open at once, and are decoded in turns."""
 
-    def __init__(self, codec: Codec, device: torch.device | str):
+    def __init__(self, codec: Codec, device: torch.device | str, lodger: Lodger | None = None):
         self.codec, self.channels, self.remembers = codec, codec.channels, codec.remembers
         assert isinstance(codec, nn.Module)
-        self.visitor = Visitor(codec, device)
+        self.visitor = Visitor(codec, device, lodger)
+        codec.ahead = AHEAD
 
     def encode(self, video: Tensor) -> Tensor:
         with self.visitor.on_device():

@@ -134,8 +134,12 @@ def test_a_plan_counts_each_part_where_it_is(planner):
     assert none.phases["denoise"] == int(1.05 * (everything + text + codec + work))
     assert parts.phases["denoise"] == int(1.05 * (everything + work))
     assert blocks.phases["denoise"] == int(1.05 * (whole["rest"] + 2 * whole["block"] + work))
-    assert parts.phases["text"] == int(1.05 * (everything + text)) and blocks.phases["text"] == int(1.05 * text)
-    assert (none.host, parts.host, blocks.host) == (0, text + codec, text + codec + everything)
+    # Of parts that take turns each is alone, and one stream is decoded at a time.
+    assert parts.phases["text"] == blocks.phases["text"] == int(1.05 * text)
+    alone, beside = (decoding_bytes(planner.geometry.vae, planner.size, streams) for streams in (1, 4))
+    assert parts.phases["decode"] == int(1.05 * (codec + alone))
+    assert none.phases["decode"] == int(1.05 * (everything + text + codec + beside))
+    assert (none.host, parts.host, blocks.host) == (0, *[text + codec + everything] * 2)
 
 
 def test_what_was_asked_for_is_kept_and_what_is_missing_left_out(planner, monkeypatch):
@@ -148,10 +152,11 @@ def test_what_was_asked_for_is_kept_and_what_is_missing_left_out(planner, monkey
 
 def test_where_nothing_fits_no_frame_is_given_up_for_nothing(planner, monkeypatch):
     """When decoding alone is too much, a shorter window would not help."""
-    monkeypatch.setitem(planner._work, (plan.decoding_bytes, (planner.size,)), 10 * GIB)
+    for streams in (1, 4):
+        monkeypatch.setitem(planner._work, (plan.decoding_bytes, (planner.size, streams)), 10 * GIB)
     assert planner.choose(GIB) is None
     least = planner.least()
-    assert (least.weights, least.offload, least.window) == ("bf16", "blocks", 81)
+    assert (least.weights, least.offload, least.window) == ("bf16", "parts", 81)
 
 
 def test_the_hosts_memory_counts(planner):

@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from diffusers import AutoencoderKLWan
 from torch import nn
 
 from vera.core.model import offload
+from vera.core.model.codec import WanCodec
 from vera.core.model.load import load_model
+from vera.core.model.offload import computing_device
 
 
 class Traveller(nn.Module):
@@ -66,6 +69,44 @@ def test_a_stream_of_frames_visits_for_each_group():
     encode = offload.VisitingCodec(part, "gpu").encode_stream()
     assert (encode("a"), encode("b")) == ("a", "b")
     assert part.log == ["made", "cpu"] + ["gpu", "encode", "cpu"] * 2
+
+
+class Guest(nn.Linear):
+    """Notes where it was sent; stays where it is."""
+
+    def __init__(self):
+        super().__init__(2, 2)
+        self.log = []
+
+    def to(self, device):
+        self.log.append(str(device))
+        return self
+
+
+def test_the_transformer_leaves_for_another_part_and_comes_back_to_compute():
+    """Of parts that take turns no two are on the device: what is moved there is moved after the other has left."""
+    transformer, part, moves = Guest(), Traveller(), []
+    transformer.log = part.log = moves
+    lodger = offload.Lodger(transformer, "meta")
+    codec = offload.VisitingCodec(part, "meta", lodger)
+    del moves[:]
+    codec.encode("a")
+    assert moves == ["cpu", "meta", "encode", "cpu"]
+    transformer(torch.ones(1, 2)), transformer(torch.ones(1, 2))
+    assert moves[4:] == ["meta"] and computing_device(transformer) == torch.device("meta")
+    list(codec.decode_stream(1))
+    assert moves[5:] == ["cpu", "meta", 0, "cpu"]
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 5, 8])
+def test_streams_decoded_in_turns_give_the_same_bits(ahead):
+    vae = AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1, z_dim=4, latents_mean=[0.0] * 4, latents_std=[1.0] * 4)
+    codec = WanCodec(vae)
+    latents = torch.randn(2, 4, 6, 3, 4, generator=torch.Generator().manual_seed(0))
+    plain = [codec.decode(x[None], 21) for x in latents]
+    codec.ahead = ahead
+    turns = [torch.cat(chunks, dim=2) for chunks in zip(*zip(*(codec.decode_stream(x[None]) for x in latents)))]
+    assert all(torch.equal(a, b) for a, b in zip(turns, plain))
 
 
 def test_mini_computes_the_same():
