@@ -1,9 +1,12 @@
 """From a recipe to a job: open what it names, and let its backend check the rest."""
 
+from dataclasses import replace
+
 from vera.core.backends import load_backend
 from vera.core.backends.base import Job, Loader, Opened
 from vera.core.model.device import choose_device
 from vera.core.model.load import load_model
+from vera.core.plate.channels import Choice
 from vera.core.plate.source import open_mask, open_plate
 from vera.core.recipe import EditRecipe, refuse_unsupported
 
@@ -15,7 +18,9 @@ def prepare(recipe: EditRecipe, device: str, load: Loader = load_model) -> Job:
     """
     backend = load_backend(recipe.model)
     refuse_unsupported(recipe, backend.name)
-    plate = open_plate(recipe.plate, recipe.frames)
+    plate = open_plate(recipe.plate, recipe.frames, Choice(recipe.layer, recipe.part, recipe.view))
     mask = open_mask(recipe.mask, plate) if recipe.mask else None
     fingerprints = {f: plate.fingerprint(f) for f in plate.frames}
-    return backend.prepare(Opened(recipe, plate, mask, fingerprints, choose_device(device)), load)
+    job = backend.prepare(Opened(recipe, plate, mask, fingerprints, choose_device(device)), load)
+    notes = (*plate.notes, *(mask.notes if mask else ()))
+    return replace(job, warnings=(*notes, *job.warnings))

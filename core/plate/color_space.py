@@ -273,7 +273,9 @@ def _measure(config, edition: str, name: str) -> ColorSpace:
     try:
         to_rec709, from_rec709 = (functools.partial(_applied, _processor(config, name, to)) for to in (True, False))
     except _FAILURES as error:
-        raise InputError(f"{title}: cannot be related to Rec.709 ({_line(error)}); name another") from None
+        raise InputError(
+            f"{title}: cannot be related to Rec.709 ({_line(error)}); name another with --color-space, such as linear"
+        ) from None
     is_linear = _is_linear(to_rec709)
     if is_linear:  # a matrix then, and numpy's product is thirty times as fast
         to_rec709, from_rec709 = (
@@ -440,6 +442,11 @@ def _usual_space(plate: "Plate") -> ColorSpace:
         return SRGB
     user = _configs()[0]
     role = None if user is _builtin_config() else user.getColorSpace("scene_linear")
+    if role is None and user is not _builtin_config() and user.hasRole("scene_linear"):
+        raise InputError(
+            f"{_title(user)}: its role scene_linear names a space that the config lacks; name the plate's space with"
+            " --color-space, such as linear"
+        )
     return _measured(user, role.getName()) if role else LINEAR
 
 

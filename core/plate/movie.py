@@ -10,6 +10,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from vera.core.errors import InputError
+from vera.core.plate.clock import Clock, conform
+from vera.core.plate.container import stated_size
 from vera.core.plate.pattern import choose_frames
 
 MOVIES = ("avi", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mxf", "webm")
@@ -29,6 +31,9 @@ _MATRICES = {
     7: Colorspace.SMPTE240M,
     9: Colorspace.BT2020,
 }
+
+# Decoders that see the alpha which lies beside the stream, where `alpha_mode` says so.
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 # Luma weights of red and blue (H.273, table 4).
 _LUMA = {
@@ -76,6 +81,7 @@ def refuse_truncated(file: Path) -> None:
     with _open(file) as container:
         stream = _video_stream(container, file)
         end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
+    end = max(end, stated_size(file) or 0)
     if end > size:
         raise InputError(f"{file}: breaks off at {size} bytes of at least {end}; write or copy it again")
 
@@ -88,6 +94,10 @@ class Movie:
     over from the first, because only that gives the same bits for every codec. Not for use by
     several threads at once.
 
+    A movie is a clock: where its time stamps are uneven, frames are held and dropped at the stated rate, as hosts show
+    it. A stated rotation is applied. Interlaced fields are refused. Alpha beside the stream (VP8 and VP9 in WebM) is
+    decoded with it. names: of the channels. notes: what a user should know, a sentence each. timecode: of frame 1.
+
     8-bit sources become rgb24 (uint8); deeper ones 16-bit RGB (`pixel_type` "uint16", full
     scale 65535). The stream's matrix and range are respected; a matrix that is not stated is
     BT.709 from 720 lines and BT.601 below, a range that is not stated is limited for YUV. Values
@@ -99,55 +109,85 @@ class Movie:
         refuse_truncated(file)
         self._rewind()
         # A range that starts before frame 1 is refused; its message wants the full count.
-        first, count = self._survey(asked[-1] if asked and asked[0] > 0 else None)
-        self.frames = choose_frames(asked, list(range(1, count + 1)), str(file))
-        self.width, self.height = first.width, first.height
+        first, self._clock = self._survey(asked[-1] if asked and asked[0] > 0 else None)
+        self.frames = choose_frames(asked, list(range(1, len(self._clock.shown) + 1)), str(file))
+        self._turns = round(first.rotation / 90) % 4  # quarter turns to the left that make it upright
+        self.width, self.height = (first.height, first.width) if self._turns % 2 else (first.width, first.height)
         self.pixel_type = "uint8" if _bits(first) == 8 else "uint16"
         self.has_alpha = _alpha(first) is not None
+        self.names = ("R", "G", "B", "A") if self.has_alpha else ("R", "G", "B")
         self.color_codes = (int(first.color_primaries), int(first.color_trc))
-        self.fps, self.pixel_aspect = self._rate_and_aspect()
+        self.fps, self.pixel_aspect = self._clock.rate, self._aspect()
+        stream = _video_stream(self._container, file)
+        self.timecode = stream.metadata.get("timecode") or self._container.metadata.get("timecode")
+        self.notes = self._notes(first)
         self._rewind()
 
     def read(self, frame: int) -> np.ndarray:
         """RGB as (H, W, 3), uint8 or uint16. Raises InputError if decoding fails."""
-        return _rgb(self._decoded(frame))
+        return np.ascontiguousarray(np.rot90(_rgb(self._decoded(frame)), self._turns))
 
     def read_alpha(self, frame: int) -> np.ndarray | None:
         """Alpha as stored, (H, W) float32 in [0, 1], or None if the stream has none."""
-        return _alpha(self._decoded(frame))
+        alpha = _alpha(self._decoded(frame))
+        return None if alpha is None else np.ascontiguousarray(np.rot90(alpha, self._turns))
 
     def close(self) -> None:
         self._stream.close()
         self._container.close()
 
-    def _survey(self, last: int | None) -> tuple[av.VideoFrame, int]:
-        """Decode up to frame `last`, or to the end: the first frame and the count."""
-        count = 0
+    def _survey(self, last: int | None) -> tuple[av.VideoFrame, Clock]:
+        """Decode up to frame `last`, or to the end: the first frame, and which frame is shown when."""
+        times: list[Fraction | None] = []
         first = None
-        for count, frame in enumerate(self._stream, 1):
+        for frame in self._stream:
+            number = len(times) + 1
             first = first or frame
-            _refuse_frame(frame, f"frame {count}: {self.file}")
+            _refuse_frame(frame, f"frame {number}: {self.file}")
             shape, was = (f"{f.width}x{f.height} {f.format.name}" for f in (frame, first))
             if shape != was:
                 raise InputError(
-                    f"frame {count}: {self.file}: {shape}, but frame 1 is {was}; write it in one size"
+                    f"frame {number}: {self.file}: {shape}, but frame 1 is {was}; write it in one size"
                 )
-            if count == last:
+            stamp = None if frame.pts is None or frame.time_base is None else frame.pts * Fraction(frame.time_base)
+            times.append(stamp)
+            if last is not None and self._reaches(times, last):
                 break
         if first is None:
             raise InputError(f"{self.file}: its video stream holds no frame; write it again")
-        return first, count
+        return first, self._clock_of(times)
 
-    def _rate_and_aspect(self) -> tuple[Fraction | None, float]:
+    def _reaches(self, times: list[Fraction | None], last: int) -> bool:
+        """Whether frame `last` is known: frames dropped from a clock need more stored ones than it has ticks."""
+        return len(times) >= last and len(self._clock_of(times).shown) >= last
+
+    def _clock_of(self, times: list[Fraction | None]) -> Clock:
         stream = _video_stream(self._container, self.file)
-        rate = stream.average_rate or stream.guessed_rate
-        aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
-        return (Fraction(rate) if rate else None), float(aspect or 1)
+        # The average rate counts what is stored; the base rate is what a recorder with gaps means.
+        rates = [Fraction(rate) if rate else None for rate in (stream.average_rate, stream.guessed_rate)]
+        return conform(times, rates)
+
+    def _aspect(self) -> float:
+        stream = _video_stream(self._container, self.file)
+        aspect = float(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
+        return 1 / aspect if self._turns % 2 else aspect
+
+    def _notes(self, first: av.VideoFrame) -> tuple[str, ...]:
+        notes = []
+        if self._turns:
+            notes.append(f"the movie's rotation of {first.rotation:g} degrees is applied; the layer is upright, as players show it")
+        if not self._clock.is_even:
+            notes.append(
+                f"the movie's time stamps are uneven: at its {float(self._clock.rate or 0):.5g} frames a second it has"
+                f" {len(self._clock.shown)} frames, {self._clock.held} held and {self._clock.dropped} dropped"
+            )
+        return tuple(notes)
 
     def _decoded(self, frame: int) -> av.VideoFrame:
-        if frame < self._number:
+        stored = self._clock.shown[frame - 1] + 1
+        if stored < self._number:
             self._rewind()
-        while self._number < frame:
+        while self._number < stored:
             self._current = next(self._stream, None)
             self._number += 1
             if self._current is None:
@@ -167,7 +207,7 @@ class Movie:
         stream.thread_type = "AUTO"
         number = 0
         try:
-            for number, frame in enumerate(self._container.decode(stream), 1):  # noqa: B007 - the message names it
+            for number, frame in enumerate(self._frames_of(stream), 1):  # noqa: B007 - the message names it
                 yield frame
         except (av.FFmpegError, OSError) as error:
             raise InputError(
@@ -175,6 +215,17 @@ class Movie:
             ) from None
         except UnicodeDecodeError:
             raise InputError(f"frame {number + 1}: {self.file}: cannot be decoded; write it again") from None
+
+
+    def _frames_of(self, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+        decoder = _ALPHA_DECODERS.get(stream.codec_context.name) if stream.metadata.get("alpha_mode") == "1" else None
+        if decoder is None:
+            yield from self._container.decode(stream)
+            return
+        codec = av.CodecContext.create(decoder, "r")
+        for packet in self._container.demux(stream):
+            for frame in codec.decode(packet if packet.size else None):
+                yield frame
 
 
 def _open(file: Path) -> av.container.InputContainer:
@@ -197,10 +248,10 @@ def _video_stream(container: av.container.InputContainer, file: Path) -> av.Vide
 def _refuse_frame(frame: av.VideoFrame, where: str) -> None:
     if frame.is_corrupt:
         raise InputError(f"{where}: damaged; write it again")
-    if frame.rotation:
-        raise InputError(
-            f"{where}: a rotation of {frame.rotation} degrees is not supported yet; bake it in"
-        )
+    if frame.rotation % 90:
+        raise InputError(f"{where}: a rotation of {frame.rotation} degrees is not supported; bake it in")
+    if frame.interlaced_frame:
+        raise InputError(f"{where}: interlaced fields are not supported; deinterlace it first")
     name = frame.format.name
     if _bits(frame) > 16 or "f16" in name or name.startswith(("xyz", "bayer")):
         raise InputError(f"{where}: pixels of format {name} are not supported yet; write 8 to 16 bits")

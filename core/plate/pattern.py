@@ -8,6 +8,12 @@ from pathlib import Path
 
 from vera.core.errors import InputError
 
+# How other programs write the frame number, and views: what to write here instead.
+_OTHER_TOKENS = (
+    (re.compile(r"\$F\d?|<frame\d*>|<f\d*>|\[[0-9]+-[0-9]+\]", re.IGNORECASE), "write the frame number as ####"),
+    (re.compile(r"%[vV]"), "write the view's name in its place"),
+    (re.compile(r"\s\d+-\d+$"), "give the range with --frames"),
+)
 _RANGE = re.compile(r"(-?[0-9]{1,9})(?:-(-?[0-9]{1,9}))?")
 _TOKEN = re.compile(r"#+|@+|%(?:0[0-9]{1,2})?d")
 # A frame number stands between a separator and the extension; "v002" and dates are no frames.
@@ -35,6 +41,11 @@ def parse_frames(text: str) -> range:
 def show_frames(frames: range) -> str:
     """`1001-1049`, or `1001` for one frame: what `parse_frames` reads."""
     return str(frames[0]) if len(frames) == 1 else f"{frames[0]}-{frames[-1]}"
+
+
+def hint(path: Path) -> str:
+    """What is likely wrong with a name that does not exist, as another program would write it; "" if nothing is seen."""
+    return next((text for token, text in _OTHER_TOKENS if token.search(path.name)), "")
 
 
 def frame_in_name(file: Path) -> int | None:

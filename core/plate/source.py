@@ -10,17 +10,19 @@ import numpy as np
 import OpenImageIO as oiio
 
 from vera.core.errors import InputError
+from vera.core.plate.channels import Choice, choose_mask, choose_picture
 from vera.core.plate.movie import MOVIES, Movie
 from vera.core.plate.pattern import (
     Pattern,
     choose_frames,
     find_pattern,
     frame_in_name,
+    hint,
     parse_frames,
     show_frames,
 )
 from vera.core.plate.pixel import dtype_of, is_float, to_unit
-from vera.core.plate.stills import STILLS, Picker, Stills, frame_rate, pick_mask, pick_plate, pixel_aspect
+from vera.core.plate.stills import STILLS, Picker, Stills, Window, frame_rate, pixel_aspect
 
 # Rec.709 luminance.
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
@@ -36,7 +38,9 @@ class Plate:
     are of the pixels there are, an EXR's data window; `offset` is where that begins, x and y from the
     top left of the display window, negative for overscan. `extension` is
     in lower case, without the dot. `color_codes` are a movie's primaries and transfer (ITU-T
-    H.273); None for stills, whose `spec` tells. `ignored_channels` are in the files and not read.
+    H.273); None for stills, whose `spec` tells. `ignored_channels` are in the files and not read. `display` is the
+    size of the display window. `notes` say how the files were read where that may surprise, a sentence each.
+    `timecode` is a movie's first frame's, as SMPTE writes it, or None.
     """
 
     path: str
@@ -52,6 +56,9 @@ class Plate:
     extension: str
     ignored_channels: tuple[str, ...]
     color_codes: tuple[int, int] | None
+    display: tuple[int, int]
+    notes: tuple[str, ...]
+    timecode: str | None
     _source: Movie | Stills = field(repr=False)
     _hashes: dict = field(default_factory=dict, repr=False, compare=False)
 
@@ -93,7 +100,9 @@ class Plate:
             with open(file, "rb") as stream:
                 self._hashes[key] = hashlib.file_digest(stream, "sha256").hexdigest()
         digest = self._hashes[key]
-        return hashlib.sha256(f"{digest} {frame}".encode()).hexdigest() if self.is_movie else digest
+        # What was chosen of the file counts too; a movie's frames share one file.
+        chosen = f"{frame}" if self.is_movie else self._source.picture.title
+        return hashlib.sha256(f"{digest} {chosen}".encode()).hexdigest() if chosen else digest
 
     def _check(self, frame: int) -> None:
         if frame not in self._source.frames:
@@ -102,13 +111,18 @@ class Plate:
 
 @dataclass(frozen=True)
 class Mask:
-    """Where to edit, a value a pixel. Made by `open_mask`."""
+    """Where to edit, a value a pixel. Made by `open_mask`. window: of the plate's pixels, see `Plate.offset`.
+
+    notes: what a user should know of it, a sentence each.
+    """
 
     path: str
     frames: tuple[int, ...]
     width: int
     height: int
     uses_alpha: bool
+    window: Window
+    notes: tuple[str, ...]
     _source: Movie | Stills = field(repr=False)
     _numbers: dict[int, int] = field(repr=False)
 
@@ -120,18 +134,19 @@ class Mask:
         if frame not in self._numbers:
             raise ValueError(f"frame {frame} is not among those of the mask {self.path}")
         color, alpha = _mask_parts(self._source, self._numbers[frame])
-        return np.ascontiguousarray(alpha) if self.uses_alpha else _luminance(color)
+        values = np.ascontiguousarray(alpha) if self.uses_alpha else _luminance(color)
+        return _within(values, _window_of(self._source, self.window), self.window)
 
 
-def open_plate(path: str, frames: str | None = None) -> Plate:
+def open_plate(path: str, frames: str | None = None, choice: Choice = Choice()) -> Plate:
     """Open a padded sequence (`plate.####.exr`, `%04d`, `@@@`), a still or a movie.
 
     `frames`: `"1001-1049"`, `"1001"`, `"-5-10"`; None takes all there are. A lone still is the
-    frame in its name (`plate.1001.exr`), else frame 1. The headers of all frames are read and
-    checked here, and movies decoded. Raises InputError.
+    frame in its name (`plate.1001.exr`), else frame 1. `choice`: of a file with several pictures. The headers of all
+    frames are read and checked here, and movies decoded. Raises InputError.
     """
     asked = None if frames is None else parse_frames(frames)
-    source = _open_source(Path(path), asked, pick_plate)
+    source = _open_source(Path(path), asked, choose_picture, choice)
     shared = dict(
         path=str(path),
         frames=tuple(source.frames),
@@ -150,63 +165,134 @@ def open_plate(path: str, frames: str | None = None) -> Plate:
             is_movie=True,
             ignored_channels=("A",) if source.has_alpha else (),
             color_codes=source.color_codes,
+            display=(source.width, source.height),
+            notes=(*source.notes, *_left_out_note(("A",) if source.has_alpha else ())),
+            timecode=source.timecode,
             **shared,
         )
     spec = source.spec(source.frames[0])
+    ignored = source.other_channels()
     return Plate(
-        channels=source.header.channels,
+        channels=source.names,
         fps=frame_rate(spec),
         pixel_aspect=pixel_aspect(spec),
-        offset=source.header.offset,
+        offset=(source.window.left, source.window.top),
         is_movie=False,
-        ignored_channels=source.other_channels(),
+        ignored_channels=ignored,
         color_codes=None,
+        display=source.display,
+        notes=(*source.notes, *_left_out_note(ignored)),
+        timecode=None,
         **shared,
     )
 
 
 def open_mask(path: str, plate: Plate, frames: str | None = None) -> Mask:
-    """Open a mask for a plate, of the same size: a sequence, a movie or a still.
+    """Open a mask for a plate: a sequence, a movie or a still.
 
-    `frames` are the plate's frames to cover, all by default. A sequence must have the same
+    It is placed by display window: 0 outside its own data window. One whose size is the plate's data window lies on
+    that. `frames` are the plate's frames to cover, all by default. A sequence must have the same
     frame numbers. A movie is matched from its first frame to the plate's first; to a movie plate
     frame by frame, both counting from 1. A still covers every frame.
 
     The mask is the alpha channel unless that is 1 everywhere on every frame, else the luminance
     (Rec.709 weights) or the first channel. Integers are divided by their maximum, floats clamped
-    to [0, 1]. Raises InputError, also for NaN: float masks are read through here once.
+    to [0, 1]. Raises InputError, also for NaN: all frames are read through here once.
     """
     wanted = range(plate.frames[0], plate.frames[-1] + 1)
     if frames is not None:
         wanted = choose_frames(parse_frames(frames), list(plate.frames), plate.path)
     try:
         source, numbers = _open_mask_source(Path(path), plate, wanted)
-        if (source.width, source.height) != (plate.width, plate.height):
-            raise InputError(
-                f"{path}: {source.width}x{source.height}, but the plate is"
-                f" {plate.width}x{plate.height}; render the mask at the plate's size"
-            )
-        uses_alpha = _survey_mask(source, sorted(set(numbers.values())))
+        window = _plate_window(plate)
+        _refuse_other_size(source, plate, path)
+        uses_alpha, largest, smallest = _survey_mask(source, sorted(set(numbers.values())))
     except InputError as error:
         raise InputError(f"mask: {error}") from None
     return Mask(
         path=str(path),
         frames=tuple(wanted),
-        width=source.width,
-        height=source.height,
+        width=plate.width,
+        height=plate.height,
         uses_alpha=uses_alpha,
+        window=window,
+        notes=_mask_notes(source, uses_alpha, largest, smallest),
         _source=source,
         _numbers=numbers,
     )
 
 
-def _open_source(path: Path, asked: range | None, pick: Picker) -> Movie | Stills:
+def _left_out_note(ignored: tuple[str, ...]) -> tuple[str, ...]:
+    """What is told of channels that are not read."""
+    if not ignored:
+        return ()
+    more = f" and {len(ignored) - 6} more" if len(ignored) > 6 else ""
+    return (f"left out of the plate and its composite: {', '.join(ignored[:6])}{more}",)
+
+
+def _plate_window(plate: Plate) -> Window:
+    left, top = plate.offset
+    return Window(left, top, left + plate.width, top + plate.height)
+
+
+def _window_of(source: Movie | Stills, plate_window: Window) -> Window:
+    """Where a mask's pixels lie, in the plate's display window."""
+    if isinstance(source, Stills) and source.display != (source.width, source.height):
+        return source.window
+    if (source.width, source.height) == plate_window.size:
+        return plate_window
+    return Window(0, 0, source.width, source.height)
+
+
+def _refuse_other_size(source: Movie | Stills, plate: Plate, path: str) -> None:
+    size = (source.width, source.height)
+    display = size if isinstance(source, Movie) else source.display
+    if display != plate.display and size != (plate.width, plate.height):
+        shown = f"{display[0]}x{display[1]}"
+        data = "" if display == size else f" with a data window of {size[0]}x{size[1]}"
+        raise InputError(
+            f"{path}: {shown}{data}, but the plate is {plate.display[0]}x{plate.display[1]};"
+            " render the mask at the plate's size"
+        )
+
+
+def _within(values: np.ndarray, window: Window, wanted: Window) -> np.ndarray:
+    """The wanted window of values (H, W) that lie in `window`: 0 where they have none."""
+    if window == wanted:
+        return values
+    width, height = wanted.size
+    placed = np.zeros((height, width), np.float32)
+    left, top = max(window.left, wanted.left), max(window.top, wanted.top)
+    right, bottom = min(window.right, wanted.right), min(window.bottom, wanted.bottom)
+    if left < right and top < bottom:
+        part = values[top - window.top : bottom - window.top, left - window.left : right - window.left]
+        placed[top - wanted.top : bottom - wanted.top, left - wanted.left : right - wanted.left] = part
+    return placed
+
+
+def _mask_notes(source: Movie | Stills, uses_alpha: bool, largest: float, smallest: float) -> tuple[str, ...]:
+    """One sentence about a mask that can hardly be what was meant."""
+    what = "alpha" if uses_alpha else "value"
+    labels = "; labels of 0 and 1 in an integer file are nearly black: write 0 and its maximum" if 0 < largest < 0.05 else ""
+    if largest == 0:
+        return ("the mask is black throughout: nothing may be edited",)
+    if largest <= 0.5:
+        return (f"the mask's largest {what} is {largest:.3g}: the layer is nowhere stronger than that{labels}",)
+    if smallest == 1:
+        return ("the mask is white throughout: it allows everything",)
+    if isinstance(source, Stills) and not uses_alpha and (others := source.other_channels()):
+        return (f"the mask is the picture's luminance; left out: {', '.join(others[:6])}",)
+    return ()
+
+
+def _open_source(path: Path, asked: range | None, pick: Picker, choice: Choice = Choice()) -> Movie | Stills:
     extension = _extension(path)
     if path.is_dir():
         raise InputError(f"{path}: a directory; name its files, such as {path.name}/plate.####.exr")
     if extension not in STILLS and extension not in MOVIES:
         known = ", ".join([*STILLS, *MOVIES])
-        raise InputError(f"{path}: the extension {extension!r} is not known; use one of {known}")
+        other = hint(path)
+        raise InputError(f"{path}: the extension {extension!r} is not known; {other or f'use one of {known}'}")
     pattern = None if path.is_file() else find_pattern(path)
     if extension in MOVIES:
         if pattern:
@@ -220,12 +306,16 @@ def _open_source(path: Path, asked: range | None, pick: Picker) -> Movie | Still
     else:
         there = _list_files(pattern, path)
     chosen = choose_frames(asked, list(there), str(path))
-    return Stills({frame: there[frame] for frame in chosen}, pick)
+    stills = Stills({frame: there[frame] for frame in chosen}, pick, choice)
+    other = pattern.badly_padded() if pattern else None
+    if other and asked is None:
+        stills.notes = (*stills.notes, f"{other} is padded otherwise and is not among the frames {show_frames(chosen)}")
+    return stills
 
 
 def _refuse_absent(path: Path) -> None:
     if not path.is_file():
-        raise InputError(f"{path}: no such file; check the name")
+        raise InputError(f"{path}: no such file; {hint(path) or 'check the name'}")
 
 
 def _list_files(pattern: Pattern, path: Path) -> dict[int, Path]:
@@ -251,22 +341,25 @@ def _open_mask_source(
     """The mask's frames, and which of them belongs to which of the plate's."""
     is_movie = _extension(path) in MOVIES
     if not is_movie and (path.is_file() or find_pattern(path) is None):
-        still = _open_source(path, None, pick_mask)
+        still = _open_source(path, None, choose_mask)
         return still, dict.fromkeys(wanted, still.frames[0])
     offset = plate.frames[0] - 1 if is_movie and not plate.is_movie else 0
     asked = range(wanted[0] - offset, wanted[-1] - offset + 1)
-    return _open_source(path, asked, pick_mask), dict(zip(wanted, asked))
+    return _open_source(path, asked, choose_mask), dict(zip(wanted, asked, strict=True))
 
 
-def _survey_mask(source: Movie | Stills, frames: list[int]) -> bool:
-    """Whether alpha is the mask; integer files are read only until that is known."""
+def _survey_mask(source: Movie | Stills, frames: list[int]) -> tuple[bool, float, float]:
+    """Whether alpha is the mask, and the mask's largest and smallest value over all frames."""
     uses_alpha = False
+    ends = {"alpha": (0.0, 1.0), "color": (0.0, 1.0)}
     for frame in frames:
         color, alpha = _mask_parts(source, frame)
         uses_alpha = uses_alpha or color is None or (alpha is not None and not np.all(alpha == 1))
-        if not is_float(source.pixel_type) and (uses_alpha or alpha is None):
-            break
-    return uses_alpha
+        for name, values in (("alpha", alpha), ("color", None if color is None else _luminance(color))):
+            if values is not None:
+                high, low = ends[name]
+                ends[name] = max(high, float(values.max())), min(low, float(values.min()))
+    return uses_alpha, *ends["alpha" if uses_alpha else "color"]
 
 
 def _mask_parts(
@@ -281,7 +374,7 @@ def _mask_parts(
             f"frame {frame}: {source.files[frame]}: holds NaN; fill these pixels with 0 or 1"
         )
     pixels = np.clip(pixels, 0, 1)
-    if "A" not in source.header.channels:
+    if "A" not in source.names:
         return pixels, None
     color, alpha = pixels[..., :-1], pixels[..., -1]
     return (color if color.shape[-1] else None), alpha

@@ -1,5 +1,6 @@
 """Still image files through OpenImageIO: headers checked, pixels read bit for bit."""
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 import OpenImageIO as oiio
 
 from vera.core.errors import InputError
+from vera.core.plate.channels import SPELLINGS, Choice, Part, Picture, choose_picture, left_out, pictures
 from vera.core.plate.pixel import dtype_of
 
 # extension -> the format that must be inside
@@ -32,69 +34,81 @@ oiio.attribute("limits:imagesize_MB", 4096)
 # How a complete file ends, for formats that can only be read from the top.
 _LAST_BYTES = {"png": b"IEND", "jpeg": b"\xff\xd9"}
 
-Picker = Callable[[Sequence[str]], tuple[int, ...]]
+MAX_PARTS = 256  # of one file; more are not looked at
+
+Picker = Callable[[Sequence[Part], Choice], Picture | None]
+
+# EXIF orientations 1 to 8 -> quarter turns to the left, and whether to mirror left and right after them.
+_UPRIGHT = {1: (0, False), 2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of pixels: x, y from the top left of the display window; right and bottom are outside."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)"""
+        return self.right - self.left, self.bottom - self.top
+
+    def with_other(self, other: "Window") -> "Window":
+        """The smallest rectangle that holds both."""
+        return Window(
+            min(self.left, other.left), min(self.top, other.top),
+            max(self.right, other.right), max(self.bottom, other.bottom),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its pixels. `picks` are the indices of `channels` in the file.
+    """What a file says of its pixels. window: its data window; display: the size (width, height) of its display window."""
 
-    Width and height are the data window's; `offset` is where it begins, x and y from the top left
-    of the display window, whose size is `display`.
-    """
-
-    width: int
-    height: int
-    channels: tuple[str, ...]
+    picture: Picture
     pixel_type: str
-    picks: tuple[int, ...]
-    offset: tuple[int, int]
+    window: Window
     display: tuple[int, int]
+    orientation: int
 
     def __str__(self) -> str:
-        told = f"{self.width}x{self.height} {self.pixel_type} {','.join(self.channels)}"
-        if self.offset == (0, 0) and self.display == (self.width, self.height):
+        width, height = self.window.size
+        told = f"{width}x{height} {self.pixel_type} {','.join(self.picture.names)}"
+        if (self.window.left, self.window.top) == (0, 0) and self.display == (width, height):
             return told
-        return f"{told} at {self.offset[0]},{self.offset[1]} of {self.display[0]}x{self.display[1]}"
-
-
-def pick_plate(names: Sequence[str]) -> tuple[int, ...]:
-    """R, G, B, and A if there is one; none if one of R, G and B lacks."""
-    if not {"R", "G", "B"} <= set(names):
-        return ()
-    return tuple(names.index(c) for c in "RGBA" if c in names)
-
-
-def pick_mask(names: Sequence[str]) -> tuple[int, ...]:
-    """What a mask may be made of: R, G, B or else the first channel, and A if there is one."""
-    colour = [c for c in names if c != "A"]
-    wanted = ["R", "G", "B"] if {"R", "G", "B"} <= set(names) else colour[:1]
-    return tuple(names.index(c) for c in [*wanted, "A"] if c in names)
+        return f"{told} at {self.window.left},{self.window.top} of {self.display[0]}x{self.display[1]}"
 
 
 class Stills:
-    """Image files by frame number, all of one size and type. `pick` chooses the channels.
+    """Image files by frame number, of one type and one display window. `pick` chooses the channels.
 
-    Opening reads every header, and enough of every file to see that it does not break off.
+    A file's data window may differ from frame to frame: all are read into one window that holds them, 0 outside
+    their own. A grey file among coloured ones is read as colour, and so is a sequence of grey ones; alpha that only
+    some have is left out. Opening reads every header, and enough of every file to see that it does not break off.
     Raises InputError that names the frame and the file. May be read by several threads.
+
+    names: of the channels that `read` gives. notes: what a user should know, a sentence each.
     """
 
-    def __init__(self, files: dict[int, Path], pick: Picker):
+    def __init__(self, files: dict[int, Path], pick: Picker, choice: Choice = Choice(), widest: Window | None = None):
         self.files = files
         self.frames = range(min(files), max(files) + 1)
-        self._pick = pick
-        first = self.frames[0]
-        for frame in self.frames:
-            header = _check_file(files[frame], self._where(frame), pick)
-            if frame == first:
-                self.header = header
-            elif header != self.header:
+        self._pick, self._choice = pick, choice
+        self._headers = {f: _check_file(files[f], self._where(f), pick, choice) for f in self.frames}
+        first = self._headers[self.frames[0]]
+        for frame, header in self._headers.items():
+            if (header.pixel_type, header.display) != (first.pixel_type, first.display):
                 raise InputError(
-                    f"{self._where(frame)}: {header}, but frame {first} is {self.header};"
-                    " write all frames alike"
+                    f"{self._where(frame)}: {header}, but frame {self.frames[0]} is {first}; write all frames alike"
                 )
-        self.width, self.height = self.header.width, self.header.height
-        self.pixel_type = self.header.pixel_type
+        self.display, self.pixel_type, self.picture = first.display, first.pixel_type, first.picture
+        self.window = functools.reduce(Window.with_other, (h.window for h in self._headers.values()))
+        self.width, self.height = self.window.size
+        self.names = self._common_names()
+        self.notes = self._notes()
 
     def read(self, frame: int) -> np.ndarray:
         """The chosen channels as (H, W, C) in the file's own type, bit for bit.
@@ -103,34 +117,75 @@ class Stills:
         (PNG, and TIFF or TGA that say so), it is not multiplied. Raises InputError if the file
         is damaged or has changed since it was opened.
         """
-        where = self._where(frame)
+        where, header = self._where(frame), self._headers[frame]
         image = _open(self.files[frame], where)
-        now = _header(image, where, self._pick)
-        if now != self.header:
-            raise InputError(f"{where}: now {now}, was {self.header}; the file has changed, start again")
-        picks = now.picks
+        now = _header(image, where, self._pick, self._choice)
+        if now != header:
+            raise InputError(f"{where}: now {now}, was {header}; the file has changed, start again")
+        picks = [now.picture.indices[now.picture.names.index(c)] for c in self._stored_names(now)]
+        image.seek_subimage(now.picture.part.number, 0)
         first, last = min(picks), max(picks)
-        pixels = image.read_image(0, 0, first, last + 1, _oiio_type(now))
+        pixels = image.read_image(now.picture.part.number, 0, first, last + 1, _oiio_type(now))
         _refuse_failed(image, pixels, where)
-        if picks != tuple(range(first, last + 1)):
+        pixels = pixels.reshape(*pixels.shape[:2], last + 1 - first)
+        if picks != list(range(first, last + 1)):
             pixels = pixels[..., [p - first for p in picks]]
-        return pixels
+        return self._placed(_upright(pixels, now.orientation), now.window)
 
     def spec(self, frame: int) -> oiio.ImageSpec:
-        """The file's header with all its metadata."""
-        return _open(self.files[frame], self._where(frame)).spec().copy()
+        """The header of the chosen part with all its metadata, its data window that of all frames."""
+        image = _open(self.files[frame], self._where(frame))
+        image.seek_subimage(self._headers[frame].picture.part.number, 0)
+        spec = image.spec().copy()
+        if self._headers[frame].orientation != 1:
+            spec.full_x = spec.full_y = 0
+        spec.full_width, spec.full_height = self.display
+        spec.x, spec.y = spec.full_x + self.window.left, spec.full_y + self.window.top
+        spec.width, spec.height = self.window.size
+        return spec
 
     def other_channels(self) -> tuple[str, ...]:
-        """Channels of the first frame that are not read; of further parts as `part.channel`."""
+        """Channels of the first frame that are not read; of other parts as `part.channel`."""
         frame = self.frames[0]
         image = _open(self.files[frame], self._where(frame))
-        names = [n for i, n in enumerate(image.spec().channelnames) if i not in self.header.picks]
-        part = 1
-        while image.seek_subimage(part, 0):
-            label = image.spec().get_string_attribute("oiio:subimagename") or f"part{part}"
-            names += [f"{label}.{n}" for n in image.spec().channelnames]
-            part += 1
-        return tuple(names)
+        dropped = tuple(c for c in self.picture.names if c == "A" and "A" not in self.names)
+        return (*left_out(_parts(image), self.picture), *dropped)
+
+    def _common_names(self) -> tuple[str, ...]:
+        """Colour unless every frame is grey and wanted so; alpha where every frame has it."""
+        named = [h.picture.names for h in self._headers.values()]
+        alpha = ("A",) if all("A" in names for names in named) else ()
+        if all(set(names) <= {"A"} for names in named):
+            return alpha
+        if any("R" in names for names in named) or self._pick is choose_picture:
+            return ("R", "G", "B", *alpha)
+        return ("Y", *alpha)
+
+    def _stored_names(self, header: Header) -> list[str]:
+        """Which of a file's channels make `names`, in their order: a grey file's luminance serves three times."""
+        grey = header.picture.is_grey
+        return ["Y" if grey and c in "RGB" else c for c in self.names]
+
+    def _placed(self, pixels: np.ndarray, window: Window) -> np.ndarray:
+        if window == self.window:
+            return np.ascontiguousarray(pixels)
+        whole = np.zeros((self.height, self.width, pixels.shape[-1]), pixels.dtype)
+        x, y = window.left - self.window.left, window.top - self.window.top
+        whole[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
+        return whole
+
+    def _notes(self) -> tuple[str, ...]:
+        headers = list(self._headers.values())
+        notes = [f"{self.picture.title} is the picture"] if self.picture.title else []
+        grey = [f for f, h in self._headers.items() if h.picture.is_grey]
+        if grey and "R" in self.names:
+            some = "luminance alone" if len(grey) == len(headers) else f"frame {grey[0]} has luminance alone"
+            notes.append(f"{some}: read as three equal channels")
+        if len({h.window for h in headers}) > 1:
+            notes.append("data windows differ from frame to frame: the composite has one that holds them all")
+        if headers[0].orientation != 1:
+            notes.append("the files' Orientation is applied; the layer is upright, as viewers show the plate")
+        return tuple(notes)
 
     def _where(self, frame: int) -> str:
         return f"frame {frame}: {self.files[frame]}"
@@ -184,28 +239,56 @@ def _open(file: Path, where: str) -> oiio.ImageInput:
     return image
 
 
-def _header(image: oiio.ImageInput, where: str, pick: Picker) -> Header:
+def _parts(image: oiio.ImageInput) -> list[Part]:
+    """All parts of a file. The image is left at its first one."""
+    found = []
+    while len(found) < MAX_PARTS and image.seek_subimage(len(found), 0):
+        spec = image.spec()
+        name = spec.get_string_attribute("oiio:subimagename") or spec.get_string_attribute("name")
+        found.append(Part(len(found), name, spec.get_string_attribute("view"), tuple(spec.channelnames)))
+    image.geterror()
+    image.seek_subimage(0, 0)
+    return found
+
+
+def _header(image: oiio.ImageInput, where: str, pick: Picker, choice: Choice) -> Header:
+    parts = _parts(image)
+    picture = pick(parts, choice)
+    if picture is None:
+        raise InputError(f"{where}: {_no_picture(parts, choice)}")
+    image.seek_subimage(picture.part.number, 0)
     spec = image.spec()
     if spec.deep or spec.depth > 1:
         raise InputError(f"{where}: deep and volume images are not supported yet; flatten it")
-    names = spec.channelnames
-    picks = pick(names)
-    if not picks:
-        raise InputError(
-            f"{where}: has channels {', '.join(names)} but no R, G and B in its first part, which is"
-            " not supported yet; write the picture as R, G, B"
-        )
-    if spec.get_int_attribute("Orientation", 1) != 1:
-        raise InputError(f"{where}: a turned or mirrored Orientation is not supported yet; bake it in")
-    return Header(
-        spec.width,
-        spec.height,
-        tuple(names[i] for i in picks),
-        _pixel_type(spec, picks, where),
-        picks,
-        (spec.x - spec.full_x, spec.y - spec.full_y),
-        (spec.full_width, spec.full_height),
-    )
+    orientation = spec.get_int_attribute("Orientation", 1)
+    orientation = orientation if orientation in _UPRIGHT else 1
+    left, top = spec.x - spec.full_x, spec.y - spec.full_y
+    window = Window(left, top, left + spec.width, top + spec.height)
+    display = spec.full_width, spec.full_height
+    if orientation != 1:
+        turned = orientation >= 5
+        width, height = (spec.height, spec.width) if turned else (spec.width, spec.height)
+        window, display = Window(0, 0, width, height), (width, height)
+    return Header(picture, _pixel_type(spec, picture.indices, where), window, display, orientation)
+
+
+def _no_picture(parts: Sequence[Part], choice: Choice) -> str:
+    """Why no picture was found, and what there is."""
+    there = [picture.title or "the plain picture" for part in parts for picture in pictures(part)]
+    asked = " ".join(f"--{kind} {name}" for kind, name in vars(choice).items() if name is not None)
+    if asked and there:
+        return f"has no picture for {asked}; there are {'; '.join(there[:8])}"
+    names = [name for part in parts for name in part.channels]
+    more = ", ..." if len(names) > 12 else ""
+    if {"RY", "BY"} & {SPELLINGS.get(n.rpartition(".")[2].lower()) for n in names}:
+        return "is luminance and chroma (Y, RY, BY), which is not supported; write it as R, G, B"
+    return f"has channels {', '.join(names[:12])}{more} but no R, G and B and no luminance; write the picture as R, G, B"
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    turns, mirrored = _UPRIGHT[orientation]
+    turned = np.rot90(pixels, turns)
+    return turned[:, ::-1] if mirrored else turned
 
 
 def _pixel_type(spec: oiio.ImageSpec, picks: tuple[int, ...], where: str) -> str:
@@ -227,9 +310,9 @@ def _pixel_type(spec: oiio.ImageSpec, picks: tuple[int, ...], where: str) -> str
     return stored
 
 
-def _check_file(file: Path, where: str, pick: Picker) -> Header:
+def _check_file(file: Path, where: str, pick: Picker, choice: Choice) -> Header:
     image = _open(file, where)
-    header = _header(image, where, pick)
+    header = _header(image, where, pick, choice)
     _refuse_truncated(image, file, header, where)
     return header
 
@@ -239,13 +322,14 @@ def _refuse_truncated(image: oiio.ImageInput, file: Path, header: Header, where:
     bytes of those without. Only what is in doubt, and tiles, which lie in any order, is read
     in full."""
     mark = _LAST_BYTES.get(image.format_name())
-    height, kind = header.height, _oiio_type(header)
+    part, kind = header.picture.part.number, _oiio_type(header)
+    image.seek_subimage(part, 0)
     spec = image.spec()
-    first, last = min(header.picks), max(header.picks) + 1
-    if spec.tile_width or (mark and mark not in _tail(file)):
-        _refuse_failed(image, image.read_image(0, 0, first, last, kind), where)
+    first, last = min(header.picture.indices), max(header.picture.indices) + 1
+    if spec.tile_width or part or (mark and mark not in _tail(file)):
+        _refuse_failed(image, image.read_image(part, 0, first, last, kind), where)
     elif not mark:
-        for y in (spec.y, spec.y + height - 1):
+        for y in (spec.y, spec.y + spec.height - 1):
             _refuse_failed(image, image.read_scanlines(y, y + 1, 0, first, last, kind), where)
 
 

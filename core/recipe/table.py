@@ -97,6 +97,16 @@ class EditRecipe:
         hint="the plate's colour space",
         part=Part.GENERATION,
     ))
+    layer: str | None = field(default=None, metadata=row(
+        help="of an EXR plate with several pictures: the layer, such as beauty (default: the usual one, which is named)",
+        hint="a layer's name",
+    ))
+    part: str | None = field(default=None, metadata=row(
+        help="of a multi-part EXR plate: the part, by name or number from 0", hint="a part's name",
+    ))
+    view: str | None = field(default=None, metadata=row(
+        help="of a stereo plate: the view, such as left", hint="a view's name",
+    ))
     exposure: float | str = field(default="auto", metadata=row(
         help="stops added to a plate of light before the model sees it"
         f" (from -{MAX_STOPS} to {MAX_STOPS}; default: auto)",

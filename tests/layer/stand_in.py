@@ -35,6 +35,7 @@ class StandInPlate:
         self.height, self.width = size
         self.dtype = np.dtype(DTYPES[pixel_type])
         self.fps, self.pixel_aspect, self.is_movie = fps, pixel_aspect, is_movie
+        self.timecode, self.color_codes = None, None
         self._spec, self.changed = spec, set()
 
     def read(self, frame):

@@ -74,7 +74,7 @@ def of_frames(path):
 def test_exactly_the_files_that_were_promised(tmp_path):
     plate = StandInPlate(frames=(-5, 7, 1001, 12345))
     run(make(tmp_path / "out", plate), make_frame)
-    names = ["-0005", "0007", "1001", "12345"]
+    names = ["-005", "0007", "1001", "12345"]
     assert files(tmp_path / "out") == sorted(
         [f"edit/edit.{n}.exr" for n in names]
         + [f"composite/composite.{n}.exr" for n in names]

@@ -227,7 +227,9 @@ def test_further_parts_are_ignored_by_name(tmp_path):
     assert plate.channels == ("R", "G", "B") and plate.ignored_channels == ("depth.Z",)
     assert plate.read(1).shape == (6, 8, 3)
     write_parts(tmp_path / "q.exr", depth, beauty)
-    refusal(lambda: open_plate(str(tmp_path / "q.exr")), "frame 1", "q.exr", "not supported yet", "Z")
+    plate = open_plate(str(tmp_path / "q.exr"))
+    assert plate.channels == ("R", "G", "B") and plate.ignored_channels == ("Z",)
+    assert plate.notes == ("part beauty is the picture", "left out of the plate and its composite: Z")
 
 
 def write_parts(file: Path, *specs) -> None:
@@ -452,8 +454,7 @@ def test_png_named_exr(tmp_path):
 
 @pytest.mark.parametrize(
     "other, part",
-    [(np.zeros((6, 9, 3), np.float16), "9x6 half R,G,B"), (np.zeros((6, 8, 3), np.float32), "8x6 float R,G,B"),
-     (np.zeros((6, 8, 4), np.float16), "8x6 half R,G,B,A")],
+    [(np.zeros((6, 9, 3), np.float16), "9x6 half R,G,B"), (np.zeros((6, 8, 3), np.float32), "8x6 float R,G,B")],
 )
 def test_change_between_frames(tmp_path, other, part):
     pattern = str(write_sequence(tmp_path, [1, 2, 3]))
@@ -461,21 +462,10 @@ def test_change_between_frames(tmp_path, other, part):
     refusal(lambda: open_plate(pattern), "frame 2", "plate.0002.exr", part, "frame 1 is 8x6 half R,G,B")
 
 
-@pytest.mark.parametrize("names", [("Y",), ("R", "G"), ("Z", "G", "B"), ("left.R", "left.G", "left.B")])
-def test_plate_without_rgb(tmp_path, names):
+@pytest.mark.parametrize("names", [("R", "G"), ("Z", "G", "B"), ("depth.Z",), ("X", "Y1")])
+def test_plate_without_a_picture(tmp_path, names):
     file = write_image(tmp_path / "p.exr", np.zeros((4, 4, len(names)), np.float16), names=names)
-    refusal(lambda: open_plate(str(file)), "frame 1", "p.exr", "no R, G and B", "not supported yet", names[0])
-
-
-def test_grey_png(tmp_path):
-    file = write_image(tmp_path / "p.png", np.zeros((4, 4, 1), np.uint8))
-    refusal(lambda: open_plate(str(file)), "p.png", "no R, G and B")
-
-
-def test_windows_that_change_from_frame_to_frame(tmp_path):
-    for frame in (1, 2):
-        write_image(tmp_path / f"p.{frame}.exr", np.zeros((4, 4, 3), np.float16), spec_hook=windows(frame, 0, 9, 9))
-    refusal(lambda: open_plate(str(tmp_path / "p.#.exr")), "frame 2", "at 2,0 of 9x9", "at 1,0 of 9x9")
+    refusal(lambda: open_plate(str(file)), "frame 1", "p.exr", "no R, G and B", names[0])
 
 
 def test_mixed_channel_types(tmp_path):
@@ -489,11 +479,6 @@ def test_mixed_channel_types(tmp_path):
 def test_unsupported_pixel_types(tmp_path):
     file = write_image(tmp_path / "p.tif", np.zeros((4, 4, 3), np.float64))
     refusal(lambda: open_plate(str(file)), "p.tif", "double", "not supported yet")
-
-
-def test_turned_image(tmp_path):
-    file = write_image(tmp_path / "p.tif", np.zeros((4, 4, 3), np.uint8), Orientation=6)
-    refusal(lambda: open_plate(str(file)), "p.tif", "Orientation", "not supported yet")
 
 
 def test_deep_image(tmp_path):

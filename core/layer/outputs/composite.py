@@ -18,6 +18,9 @@ _HOLDERS = {
 }
 
 
+_HDR_TRANSFERS = (16, 18)  # PQ and HLG, ITU-T H.273 table 3
+
+
 class Composite(FrameOutput):
     name, folder, stem = "composite", "composite", "composite"
 
@@ -61,6 +64,9 @@ def composite_header(shot: Shot, frame: int) -> oiio.ImageSpec:
         spec.attribute("oiio:ColorSpace", color_space)
     if bits:
         spec.attribute("oiio:BitsPerSample", bits)
+    if plate.color_codes and extension == "png" and plate.color_codes[1] in _HDR_TRANSFERS:
+        # The PNG holds the movie's own codes: say so (ITU-T H.273), or viewers take them for sRGB.
+        spec.attribute("CICP", oiio.TypeDesc("int[4]"), (*plate.color_codes, 0, 1))
     if keeps_alpha_apart and "A" in plate.channels:
         spec.attribute("oiio:UnassociatedAlpha", 1)
     if extension in ("exr", "tif", "tiff"):

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 import OpenImageIO as oiio
 
 from vera.core.plate.source import Plate
+from vera.core.plate.timecode import timecode_words
 
 # How the plate's own file was stored, and figures of its pixels.
 STORAGE = (
@@ -27,6 +28,9 @@ def plate_header(plate: Plate, frame: int, drop: Iterable[str]) -> oiio.ImageSpe
         rate = (plate.fps.numerator, plate.fps.denominator)
         spec.attribute("FramesPerSecond", oiio.TypeRational, rate)
     spec.attribute("PixelAspectRatio", float(plate.pixel_aspect))
+    words = timecode_words(plate.timecode, plate.fps, frame - 1) if plate.timecode else None
+    if words:
+        spec.attribute("smpte:TimeCode", oiio.TypeTimeCode, words)
     return spec
 
 

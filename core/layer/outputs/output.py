@@ -150,4 +150,4 @@ class ShotOutput(Output):
 
 def frame_number(frame: int) -> str:
     """Four digits at least, the sign apart: 1001, 0007, -0005."""
-    return f"{'-' if frame < 0 else ''}{abs(frame):04d}"
+    return f"{frame:04d}"

@@ -20,6 +20,7 @@ REST_PRIOR = (1e-4, 1e-4, 1e-3)
 RIDGE = 1e-3  # of the mean square of what is fitted with, added to each; higher: smaller weights
 MAX_DISTANCE = 1.0  # halves of the frame's height; a camera that goes farther from its mean is not followed
 MAX_LOG_SIZE = -0.478  # of the largest object, see data/engine/clips.py; what is larger fills the frame
+MIN_CELLS = 3  # latent cells a side: the slopes of `Camera` need a cell on either side
 
 
 class Camera(nn.Module):
@@ -83,9 +84,12 @@ def follow(camera: Camera, source: LatentsByFrame) -> Tensor:
     """The views of a plate's latents by frame (T, C, H, W), read as sampling/latents.py does: (T, 2, 3) fp32 as each
     latent frame begins and ends, of no shift and no zoom in the mean of the shot.
 
-    At rest throughout where the camera goes far: what is added is to be seen all through the shot.
+    At rest throughout where the camera goes far: what is added is to be seen all through the shot. At rest, too, in
+    strips of fewer than MIN_CELLS latent cells, which have no inner cell to tell a move by.
     """
     device = camera.trust.device
+    if min(source.shape[-2:]) < MIN_CELLS:
+        return torch.zeros(source.shape[0], 2, 3)
     steps = [camera(*source.read(k - 1, k + 1)[:, None].to(device))[0].cpu() for k in range(1, source.shape[0])]
     views = [torch.zeros(3, dtype=torch.float64)]
     for a, b, zoom in (step.double().tolist() for step in steps):

@@ -1,0 +1,57 @@
+"""A movie is a clock: its frames' time stamps, and which frame a host shows at each tick of the stated rate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+# A frame may be this part of a frame's duration off its tick: containers round time stamps (mkv to milliseconds).
+# Higher accepts more uneven movies as they are; at a half a frame could belong to the next tick.
+MAX_JITTER = Fraction(2, 5)
+MAX_FRAMES = 1_000_000  # of a conformed movie: a broken time stamp must not make it endless
+
+
+@dataclass(frozen=True)
+class Clock:
+    """shown[n] is the stored frame (from 0) that a host shows at tick n of `rate`; held, dropped: frames shown again,
+    and never."""
+
+    rate: Fraction | None
+    shown: tuple[int, ...]
+    held: int = 0
+    dropped: int = 0
+
+    @property
+    def is_even(self) -> bool:
+        """Whether every stored frame is shown once."""
+        return not self.held and not self.dropped
+
+
+def conform(times: Sequence[Fraction | None], rates: Sequence[Fraction | None], end: Fraction | None = None) -> Clock:
+    """The clock of frames with these time stamps (seconds, rising).
+
+    rates: those that the container states, the likeliest first; the first that fits every stamp is taken as it is.
+    If none fits, frames are held and dropped at the last one, as hosts do. end: when the last frame ends. Stamps that
+    are missing or do not rise say nothing: then every frame is shown once, at the first rate.
+    """
+    known = [rate for rate in rates if rate]
+    plain = Clock(known[0] if known else None, tuple(range(len(times))))
+    stamps = [t for t in times if t is not None]
+    if len(stamps) < len(times) or not known or any(b <= a for a, b in zip(stamps, stamps[1:], strict=False)):
+        return plain
+    for rate in known:
+        if all(abs((t - stamps[0]) * rate - n) <= MAX_JITTER for n, t in enumerate(stamps)):
+            return Clock(rate, plain.shown)
+    return _held(stamps, known[-1], end)
+
+
+def _held(stamps: Sequence[Fraction], rate: Fraction, end: Fraction | None) -> Clock:
+    last = round((stamps[-1] - stamps[0]) * rate)
+    ticks = max(last + 1, round((end - stamps[0]) * rate)) if end is not None else last + 1
+    shown, at = [], 0
+    for tick in range(min(ticks, MAX_FRAMES)):
+        # The last frame whose stamp, rounded to a tick, is not after this one.
+        while at + 1 < len(stamps) and round((stamps[at + 1] - stamps[0]) * rate) <= tick:
+            at += 1
+        shown.append(at)
+    used = len(set(shown))
+    return Clock(rate, tuple(shown), len(shown) - used, len(stamps) - used)

@@ -1,0 +1,171 @@
+"""Which channels are the picture: spellings, layers, parts, views, luminance, alpha that only some frames have."""
+
+import numpy as np
+import OpenImageIO as oiio
+import pytest
+
+from tests.plate.media import write_image
+from vera.core.errors import InputError
+from vera.core.plate.channels import Choice
+from vera.core.plate.source import open_mask, open_plate
+
+SIZE = (6, 8)
+
+
+def planes(*values: float, kind=np.float16) -> np.ndarray:
+    """(H, W, C): channel i holds values[i] and, in its first pixel, twice that."""
+    pixels = np.ascontiguousarray(np.broadcast_to(np.array(values), (*SIZE, len(values))), kind)
+    pixels[0, 0] *= 2
+    return pixels
+
+
+def write_parts(path, *parts, view=None):
+    """An EXR of several parts: (name, channel names, values) each, half."""
+    specs = []
+    for name, channels, _ in parts:
+        spec = oiio.ImageSpec(SIZE[1], SIZE[0], len(channels), "half")
+        spec.channelnames = channels
+        spec.attribute("oiio:subimagename", name)
+        specs.append(spec)
+    out = oiio.ImageOutput.create(str(path))
+    assert out.open(str(path), specs if len(specs) > 1 else specs[0])
+    for i, (_, _, values) in enumerate(parts):
+        assert i == 0 or out.open(str(path), specs[i], "AppendSubimage")
+        assert out.write_image(planes(*values))
+    assert out.close()
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("R", "G", "B"), ("r", "g", "b"), ("red", "green", "blue"), ("Red", "Green", "Blue"), ("rgba.R", "rgba.G", "rgba.B"),
+        ("Color.R", "Color.G", "Color.B"), ("beauty.R", "beauty.G", "beauty.B"), ("left.R", "left.G", "left.B"),
+        ("ViewLayer.Combined.R", "ViewLayer.Combined.G", "ViewLayer.Combined.B"),
+    ],
+)  # fmt: skip
+def test_every_usual_spelling_is_read(tmp_path, names):
+    file = write_image(tmp_path / "p.exr", planes(0.25, 0.5, 0.75), names=names)
+    plate = open_plate(str(file))
+    assert plate.channels == ("R", "G", "B") and plate.ignored_channels == ()
+    np.testing.assert_array_equal(plate.read(1), planes(0.25, 0.5, 0.75))
+
+
+def test_channels_in_any_order_come_as_r_g_b(tmp_path):
+    file = write_image(tmp_path / "p.exr", planes(1, 2, 3, 4), names=("c.B", "Z", "c.R", "c.G"))
+    plate = open_plate(str(file))
+    np.testing.assert_array_equal(plate.read(1), planes(3, 4, 1))
+    assert plate.ignored_channels == ("Z",)
+
+
+LAYERS = ("diffuse.R", "diffuse.G", "diffuse.B", "R", "G", "B", "A")
+
+
+def test_the_plain_layer_is_taken_before_others_and_the_others_are_named(tmp_path):
+    plate = open_plate(str(write_image(tmp_path / "p.exr", planes(1, 2, 3, 4, 5, 6, 1), names=LAYERS)))
+    assert plate.channels == ("R", "G", "B", "A") and plate.read(1)[1, 1].tolist() == [4, 5, 6, 1]
+    assert plate.notes == ("left out of the plate and its composite: diffuse.R, diffuse.G, diffuse.B",)
+
+
+def test_a_layer_is_taken_where_it_is_asked_for_and_is_another_job(tmp_path):
+    file = str(write_image(tmp_path / "p.exr", planes(1, 2, 3, 4, 5, 6, 1), names=LAYERS))
+    plate = open_plate(file, choice=Choice(layer="diffuse"))
+    assert plate.channels == ("R", "G", "B") and plate.read(1)[1, 1].tolist() == [1, 2, 3]
+    assert plate.fingerprint(1) != open_plate(file).fingerprint(1)
+
+
+@pytest.mark.parametrize("choice, value", [(Choice(), 2), (Choice(part="left"), 2), (Choice(part="2"), 3), (Choice(view="right"), 3)])
+def test_parts_are_chosen_by_name_number_or_view(tmp_path, choice, value):
+    parts = [("depth", ("Z",), (1,)), ("left", ("left.R", "left.G", "left.B"), (2, 2, 2)),
+             ("right", ("right.R", "right.G", "right.B"), (3, 3, 3))]  # fmt: skip
+    plate = open_plate(write_parts(tmp_path / "p.exr", *parts), choice=choice)
+    assert (plate.read(1)[1:] == value).all()
+
+
+def test_what_is_not_there_is_refused_with_what_is(tmp_path):
+    file = str(write_image(tmp_path / "p.exr", planes(1, 2, 3, 4, 5, 6, 1), names=LAYERS))
+    with pytest.raises(InputError, match="no picture for --layer beauty; there are the plain picture; layer diffuse"):
+        open_plate(file, choice=Choice(layer="beauty"))
+
+
+@pytest.mark.parametrize("names, extension, kind", [
+    (("Y",), "exr", np.float16), (("Y", "A"), "exr", np.float16), (("L",), "exr", np.float32), (None, "png", np.uint8),
+    (None, "tif", np.uint16), (None, "jpg", np.uint8),
+])  # fmt: skip
+def test_luminance_is_read_as_three_equal_channels_and_said(tmp_path, names, extension, kind):
+    count = len(names) if names else 1
+    pixels = planes(*(0.5, 1)[:count], kind=np.float32)
+    pixels = pixels.astype(kind) if names else np.full((*SIZE, 1), 100, kind)
+    plate = open_plate(str(write_image(tmp_path / f"p.{extension}", pixels, names=names)))
+    read = plate.read(1)
+    assert plate.channels[:3] == ("R", "G", "B")
+    assert (read[..., :1] == read[..., :3]).all() and plate.notes[0] == "luminance alone: read as three equal channels"
+
+
+def test_luminance_with_chroma_is_refused_in_words(tmp_path):
+    file = write_image(tmp_path / "p.exr", planes(1, 0, 0), names=("Y", "RY", "BY"))
+    with pytest.raises(InputError, match="luminance and chroma"):
+        open_plate(str(file))
+
+
+@pytest.mark.parametrize("odd", [1, 2, 3])
+def test_a_grey_frame_in_a_coloured_sequence_is_read(tmp_path, odd):
+    for frame in (1, 2, 3):
+        write_image(tmp_path / f"p.{frame}.png", np.full((*SIZE, 1 if frame == odd else 3), 10 * frame, np.uint8))
+    plate = open_plate(str(tmp_path / "p.#.png"))
+    assert plate.read(odd).shape == (*SIZE, 3) and (plate.read(odd) == 10 * odd).all()
+    assert f"frame {odd} has luminance alone" in plate.notes[0]
+
+
+def test_alpha_that_one_frame_lacks_is_left_out(tmp_path):
+    for frame in (1, 2):
+        write_image(tmp_path / f"p.{frame}.png", np.full((*SIZE, 5 - frame), 200, np.uint8))
+    plate = open_plate(str(tmp_path / "p.#.png"))
+    assert plate.channels == ("R", "G", "B") and plate.ignored_channels == ("A",)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_orientation_is_applied_as_viewers_do(tmp_path, orientation):
+    """Against OpenImageIO's own reorient."""
+    pixels = np.arange(SIZE[0] * SIZE[1] * 3, dtype=np.uint8).reshape(*SIZE, 3)
+    file = write_image(tmp_path / "p.tif", pixels, Orientation=orientation)
+    plate = open_plate(str(file))
+    upright = oiio.ImageBufAlgo.reorient(oiio.ImageBuf(str(file))).get_pixels(oiio.UINT8)
+    np.testing.assert_array_equal(plate.read(1), upright)
+    assert (plate.height, plate.width) == upright.shape[:2] and "Orientation is applied" in plate.notes[0]
+
+
+@pytest.mark.parametrize(
+    "names, values, expected",
+    [
+        (("r", "g", "b", "a"), (0, 0, 0, 0.5), 0.5), (("A",), (0.5,), 0.5), (("matte.A",), (0.5,), 0.5), (("Y",), (0.5,), 0.5),
+        (("rgba.R", "rgba.G", "rgba.B", "rgba.A"), (1, 1, 1, 0.25), 0.25), (("R", "G", "B"), (0.5, 0.5, 0.5), 0.5),
+        (("roto.x",), (0.5,), 0.5), (("Red", "Green", "Blue", "Alpha"), (1, 0, 0, 0.5), 0.5),
+    ],
+)  # fmt: skip
+def test_a_mask_is_found_whatever_its_channels_are_called(tmp_path, names, values, expected):
+    plate = open_plate(str(write_image(tmp_path / "p.exr", planes(1, 1, 1))))
+    mask = open_mask(str(write_image(tmp_path / "m.exr", planes(*values), names=names)), plate)
+    assert mask.read(1)[1, 1] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "value, kind, words",
+    [
+        (0, np.uint8, "black throughout"), (1, np.uint8, "labels of 0 and 1"), (120, np.uint8, "largest value is 0.471"),
+        (255, np.uint8, "white throughout"), (1, np.uint16, "labels of 0 and 1"), (0, np.float16, "black throughout"),
+    ],
+)  # fmt: skip
+def test_a_mask_that_can_hardly_be_meant_is_questioned(tmp_path, value, kind, words):
+    plate = open_plate(str(write_image(tmp_path / "p.exr", planes(1, 1, 1))))
+    pixels = np.full((*SIZE, 1), value, kind)
+    extension = "exr" if kind is np.float16 else "png"
+    mask = open_mask(str(write_image(tmp_path / f"m.{extension}", pixels, names=("Y",) if extension == "exr" else None)), plate)
+    assert len(mask.notes) == 1 and words in mask.notes[0]
+
+
+def test_an_ordinary_mask_raises_no_question(tmp_path):
+    plate = open_plate(str(write_image(tmp_path / "p.exr", planes(1, 1, 1))))
+    pixels = np.zeros((*SIZE, 1), np.uint8)
+    pixels[2:4] = 255
+    assert open_mask(str(write_image(tmp_path / "m.png", pixels)), plate).notes == ()
