@@ -36,6 +36,9 @@ _MADE_ANYWAY = {
     "exposure": "auto",
     "keep": False,
 }
+# Values of the sampling, which a lift from a file does not do: they are left out. What it cannot do of the rest (a
+# region, a LoRA) the core refuses in words.
+OF_SAMPLING = ("seed", "steps", "guidance")
 _MAY_BE_LEFT_OUT = ("keep",)  # changes no pixel: an older service goes without
 
 
@@ -109,12 +112,13 @@ def keeps(model: str) -> bool:
 def fitting(recipe: dict[str, Any], known: set[str]) -> dict[str, Any]:
     """The recipe in the fields that a service knows; empty values are left out.
 
-    An older service may lack fields: those that say what it makes anyway are left out too. Raises RefusedError for
+    A lift gets no values of the sampling. An older service may lack fields: those that say what it makes anyway are left out too. Raises RefusedError for
     what it cannot do.
     """
     fits = {}
+    is_lift = str(recipe.get("model", "")).startswith(LIFT + ":")
     for name, value in recipe.items():
-        if value is None or value == "" or value == []:
+        if value is None or value == "" or value == [] or (is_lift and name in OF_SAMPLING):
             continue
         if name in known:
             fits[name] = value

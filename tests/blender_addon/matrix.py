@@ -293,7 +293,7 @@ def render_first(tickets):
 
 def deliver(tickets):
     orders = [
-        {"plate": t.recipe["plate"], "out": t.recipe["out"], "numbers": t.shown["numbers"], "space": t.blend_space,
+        {"plate": t.recipe["plate"], "out": t.recipe["out"], "numbers": t.shown["numbers"], "space": t.blend_space, "opaque": "colour" not in t.scene,
          "movie": {b.told["disc_movie"]: b.told["disc_of_movie"], b.told["fast_movie"]: b.told["disc_of_movie"]}.get(t.recipe["plate"], "")}
         for t in tickets
     ]  # fmt: skip

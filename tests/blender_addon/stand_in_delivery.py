@@ -1,7 +1,7 @@
 """Deliveries as the core writes them, without a model: the plate's green disc becomes a red one, all else is clear.
 
 python stand_in_delivery.py ORDERS.json: [{"plate": pattern, "movie": frames of a movie by number or "", "out",
-"numbers", "space": "linear" or "encoded"}]
+"numbers", "space": "linear" or "encoded", "opaque": whether the disc is at its full brightness}]
 """
 
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import OpenImageIO as oiio
 
+OPAQUE = 0.45  # the disc's green is 0.72 in linear light, half of that at an opacity of one half
 RED = (0.9, 0.05, 0.05)  # encoded
 
 
@@ -29,7 +30,11 @@ def deliver(order):
         pattern = order["movie"] or order["plate"]
         buffer = oiio.ImageBuf(pattern.replace("####", f"{number:04d}"))
         assert not buffer.has_error, buffer.geterror()
-        alpha = disc_of(buffer.get_pixels("float")).astype("float32")
+        picture = buffer.get_pixels("float")
+        assert not order["opaque"] or picture[..., 1].max() > OPAQUE, (
+            f"{pattern}, frame {number}: rendered with its opacity"
+        )
+        alpha = disc_of(picture).astype("float32")
         assert alpha.any(), f"no disc in {pattern}, frame {number}"
         layer = np.concatenate([alpha[..., None] * color, alpha[..., None]], -1).astype("float32")
         spec = oiio.ImageSpec(layer.shape[1], layer.shape[0], 4, "half")

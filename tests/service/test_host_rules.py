@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from vera.core.recipe import EditRecipe
+from vera.core.recipe.field import fields_of
 from vera.core.service import host_rules
 from vera.core.service.host_rules import RefusedError
 
@@ -106,6 +108,16 @@ def test_an_older_service_gets_what_it_knows_and_no_more():
     ):
         with pytest.raises(RefusedError, match="has no .*update Vera"):
             host_rules.fitting({name: value}, old)
+
+
+def test_a_lift_gets_no_values_of_the_sampling():
+    """They are those of the recipe's table that a lift alone does not take."""
+    recipe = {"model": "lift:/e.mp4", "seed": 5, "steps": 3, "guidance": 2.0, "region": "0,0,8,8", "keep": False}
+    known = set(recipe)
+    assert host_rules.fitting(recipe, known) == {"model": "lift:/e.mp4", "region": "0,0,8,8", "keep": False}
+    assert host_rules.fitting({**recipe, "model": "vace:/w"}, known) == {**recipe, "model": "vace:/w"}
+    sampled = {field.name for field in fields_of(EditRecipe) if set(field.row.backends) == {"generate", "vace"}}
+    assert set(host_rules.OF_SAMPLING) == sampled
 
 
 def test_what_is_kept():
