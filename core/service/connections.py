@@ -4,6 +4,8 @@ A connection is a stranger's until a request on it has carried the token. Of str
 newest, so that thousands of them, or requests that are sent by halves, keep nobody else out.
 """
 
+from __future__ import annotations
+
 import hmac
 from typing import Any
 
@@ -17,7 +19,7 @@ BACKLOG = 64  # that the system accepts at once: below MAX_STRANGERS, so that wh
 def protocol_of(token: str) -> type[H11Protocol]:
     """uvicorn's protocol, which bounds the strangers of one server."""
     expected = f"bearer {token}".encode()
-    strangers: dict[H11Protocol, None] = {}  # the oldest first
+    strangers: dict[Bounded, None] = {}  # the oldest first
 
     class Bounded(H11Protocol):
         def connection_made(self, transport: Any) -> None:

@@ -39,7 +39,7 @@ CREATE INDEX IF NOT EXISTS by_state ON jobs (state, place);
 CREATE INDEX IF NOT EXISTS by_identity ON jobs (identity, state);
 """
 _VERSION = 1
-_JSON = {"recipe": {}, "warnings": [], "report": {}}  # and what an unreadable one is taken for
+_JSON: dict[str, dict | list] = {"recipe": {}, "warnings": [], "report": {}}  # and what an unreadable one is taken for
 
 
 class Refused(Exception):

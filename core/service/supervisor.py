@@ -274,20 +274,22 @@ class Supervisor:
 class Worker:
     """The worker's process, seen from here. `next` gives its events; the last one is "gone"."""
 
+    def __init__(self, process):
+        self.process = process
+        self.ready, self.load_seconds = False, 0.0
+        self.killed = False  # by this process
+        self.events: asyncio.Queue = asyncio.Queue()
+        self.reading = asyncio.create_task(self._read())
+
     @classmethod
     async def start(cls, settings):
         """Raises OSError."""
-        self = cls()
-        self.ready, self.load_seconds = False, 0.0
-        self.killed = False  # by this process
-        self.events = asyncio.Queue()
         with open(settings.folder / "service.log", "ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 *settings.worker, str(settings.folder), str(settings.memory_limit or 0), cwd=ROOT,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log, limit=2**20,
             )  # fmt: skip
-        self.reading = asyncio.create_task(self._read())
-        return self
+        return cls(process)
 
     async def _read(self):
         try:

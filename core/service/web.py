@@ -29,6 +29,10 @@ PAGE_HEADERS = {
     "Cache-Control": "no-store",
 }
 MAX_ID = 2**53
+# Of a job in the queue, what the API shows as it is there.
+_COLUMNS = (
+    "id", "state", "recipe", "identity", "kind", "reason", "warnings", "report", "submitted", "started", "ended",
+)  # fmt: skip
 
 
 def application(service):
@@ -141,9 +145,7 @@ class Answers:
         if row["state"] == "queued":
             place = positions[row["id"]] if positions else self.queue.position(row["id"])
         running = self.supervisor.progress if row["id"] == self.supervisor.running else {}
-        names = ("id", "state", "recipe", "identity", "kind", "reason", "warnings", "report")
-        names += ("submitted", "started", "ended")
-        job = {name: row[name] for name in names}
+        job = {name: row[name] for name in _COLUMNS}
         job |= {name: running.get(name) for name in ("stage", "done", "total", "frame", "seconds_left")}
         job |= {"position": place, "cancelling": bool(row["cancelling"])}
         job["thumbnails"] = self.supervisor.thumbnails(row["id"])

@@ -28,7 +28,7 @@ class Line:
     def __init__(self):
         self.out = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)  # whatever a library prints goes to the log
-        self.commands = queue.Queue()
+        self.commands: queue.Queue = queue.Queue()
         self.stopping = threading.Event()
         self.working = threading.Event()
         self.writing = threading.Lock()
@@ -260,7 +260,7 @@ def limit_memory(limit):
 
 def memory_used():
     """{"worker": bytes of this process in memory, "gpu": bytes that it holds there}; None where that is not told."""
-    used = {"worker": None, "gpu": None}
+    used: dict[str, int | None] = {"worker": None, "gpu": None}
     try:
         with open("/proc/self/statm") as file:
             used["worker"] = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

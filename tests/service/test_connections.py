@@ -77,6 +77,22 @@ def test_a_job_that_is_no_number_of_a_job_is_not_there(service, port, job):
     assert answer.status == 404 and len(answer.read()) < 300
 
 
+@pytest.mark.parametrize("path", ["/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/page.js/../../api.py", "/service.json"])
+def test_no_file_but_the_pages_own_is_served(service, port, path):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", path)
+    assert connection.getresponse().status in (400, 403, 404)
+
+
+@pytest.mark.parametrize("ranges", ["bytes=" + ",".join(f"{i}-" for i in range(2500)), "bytes=" + "0-," * 3000, "bytes=0-" + "9" * 9000])
+def test_ranges_without_number_do_not_hold_the_server(service, port, ranges):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", "/page.js", headers={"Range": ranges})
+    answer = connection.getresponse()
+    assert answer.status < 500 and len(answer.read()) < 2**20
+    assert service.client.health()["contract"]
+
+
 def test_the_log_is_moved_aside_while_its_writer_goes_on(tmp_path, monkeypatch):
     from vera.core.service import server
 
