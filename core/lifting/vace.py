@@ -32,6 +32,7 @@ from vera.core.plate.fit import model_size
 from vera.core.state_file import StateFile, state_writer, whole_state
 
 SCHEDULERS = {c.__name__: c for c in (UniPCMultistepScheduler, FlowMatchEulerDiscreteScheduler)}
+SHIFT_OF = {"UniPCMultistepScheduler": "flow_shift", "FlowMatchEulerDiscreteScheduler": "shift"}  # what they call it
 PARTS = {
     "transformer": WanVACETransformer3DModel.from_config,
     "vae": AutoencoderKLWan.from_config,
@@ -41,6 +42,14 @@ CARRIED = 5  # frames of a window that the next one is given to go on from
 # What VACE is handed where it is to paint, of [0, 1]: 127.5 of 255, as its authors fill masked pixels. Anything else
 # there it takes for a control signal (depth, pose) to paint by.
 GREY = 0.5
+
+# What VACE and Wan are sampled away from where no other is given: Wan's own `sample_neg_prompt` (Wan2.1, Apache-2.0).
+NEGATIVE_PROMPT = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
+    "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，"
+    "静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
+)
+SHIFT = 16.0  # of the noise schedule, VACE's own; more spends more of the steps at high noise. model.json may say another
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class Vace:
     size: tuple[int, int]
     steps: int
     guidance: float
+    shift: float
     device: str
     fingerprint: str
 
@@ -63,7 +73,7 @@ class Vace:
             return
         pipeline, text = self._load()
         with torch.inference_mode():
-            states, empty = (text.encode([p]) for p in (job.recipe.prompt, ""))
+            states, empty = (text.encode([p]) for p in (job.recipe.prompt, NEGATIVE_PROMPT))
         progress.stage("denoise", len(todo) * self.steps)
         for k, (start, end) in todo:
             before = _carried(job, k - 1, windows[k - 1]) if k else None
@@ -131,7 +141,8 @@ class Vace:
             load_weights(module, files, torch.float32 if wide is None else wide, keep[part])
         tokenizer = load_tokenizer(self.root / "tokenizer")
         scheduler = read_json(self.root / "scheduler" / "scheduler_config.json")
-        scheduler = SCHEDULERS[scheduler["_class_name"]].from_config(scheduler)
+        kind = scheduler["_class_name"]
+        scheduler = SCHEDULERS[kind].from_config(scheduler, **{SHIFT_OF[kind]: self.shift})
         pipeline = WanVACEPipeline(tokenizer=tokenizer, scheduler=scheduler, **modules).to(self.device)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline, WanText(tokenizer, modules["text_encoder"])
@@ -164,8 +175,13 @@ def open_vace(path: str, recipe, plate, mask, device: str) -> Vace:
     steps = limits.steps if recipe.steps is None else recipe.steps
     guidance = float(limits.guidance if recipe.guidance is None else recipe.guidance)
     size = model_size(plate.width, plate.height, plate.pixel_aspect, limits.pixels, limits.multiple)
-    made = f"vace, grey to paint on, {fingerprint(root, (*PARTS, 'tokenizer'))} {scheduler}"
-    return Vace(root, limits, size, steps, guidance, device, made)
+    said = read_json(root / "model.json") if (root / "model.json").is_file() else {}
+    shift = limits.shift if "shift" in said else SHIFT
+    made = (
+        f"vace, grey to paint on, away from Wan's negative prompt, shift {shift:g},"
+        f" {fingerprint(root, (*PARTS, 'tokenizer'))} {scheduler}"
+    )
+    return Vace(root, limits, size, steps, guidance, shift, device, made)
 
 
 def _file(job_dir: Path, window: int) -> Path:

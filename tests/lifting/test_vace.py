@@ -9,7 +9,8 @@ from diffusers import WanVACEPipeline
 
 from vera.core.cli import render
 from vera.core.backends import lift as lift_backend
-from vera.core.lifting.vace import CARRIED, GREY
+from vera.core.lifting.vace import CARRIED, GREY, NEGATIVE_PROMPT
+from vera.core.model.text import WanText
 from tests.plate.media import write_image
 from tests.tiny_vace import SIZE, vace_directory
 from vera.core.layer.image_file import read_image as pixels
@@ -72,9 +73,17 @@ def test_the_whole_door_is_exact_where_alpha_is_zero(shot, vace, monkeypatch, ca
 
 def test_it_is_handed_grey_where_it_is_to_paint_and_the_plate_elsewhere(shot, vace, monkeypatch):
     """Random weights cannot tell; what is handed over can. Frames carried from the window before are no holes."""
-    handed, made = [], []
+    handed, made, asked, shifts = [], [], [], []
+
+    def encoded(self, prompts):
+        asked.extend(prompts)
+        return encode(self, prompts)
+
+    encode = WanText.encode
+    monkeypatch.setattr(WanText, "encode", encoded)
 
     def listened(self, **given):
+        shifts.append(self.scheduler.config.shift)
         handed.append((given["video"][0], given["mask"][0]))
         made.append(call(self, **given))
         return made[-1]
@@ -82,6 +91,7 @@ def test_it_is_handed_grey_where_it_is_to_paint_and_the_plate_elsewhere(shot, va
     call = WanVACEPipeline.__call__
     monkeypatch.setattr(WanVACEPipeline, "__call__", listened)
     assert run(shot, vace, "--mask", str(shot / "mask.png")) == 0
+    assert asked == ["add a red boat", NEGATIVE_PROMPT] and shifts == [16.0, 16.0]  # VACE's own settings
     (first, hole), (second, later_hole) = handed
     assert hole[:, :, :, : SIZE[1] // 3 - 1].eq(1).all() and hole[:, :, :, SIZE[1] // 3 + 1 :].eq(0).all()
     for video, mask in handed:
