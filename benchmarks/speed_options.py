@@ -22,7 +22,7 @@ import torch
 
 from vera.core.data.engine.clips import make_clip
 from vera.core.errors import InputError
-from vera.core.cli.evaluate import FIRST_SEED
+from vera.core.evaluation.held_out import FIRST_SEED
 from vera.core.model.load import load_model
 from vera.core.plate.fit import model_size
 from vera.core.sampling.denoise import denoise

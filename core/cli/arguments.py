@@ -4,6 +4,7 @@ import argparse
 import re
 import sys
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from vera.core.errors import InputError
@@ -26,6 +27,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see {self.prog} --help")
+
+
+def refuse_unwritable_png(path: Path) -> None:
+    """Raise InputError for a picture that could not be written as a PNG."""
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path}: is not named .png")
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        raise InputError(f"{path}: is a folder, or in none that is there")
 
 
 def add_recipe_options(

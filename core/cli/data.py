@@ -3,8 +3,8 @@
 from vera.core.cli.group import run_group
 
 COMMANDS = {
-    "check": ("vera.core.data.datasets.check", "which rows of a layered dataset can be used"),
-    "sheet": ("vera.core.data.engine.sheet", "a contact sheet of what the data engine makes"),
+    "check": ("vera.core.cli.data_check", "which rows of a layered dataset can be used"),
+    "sheet": ("vera.core.cli.data_sheet", "a contact sheet of what the data engine makes"),
 }
 
 

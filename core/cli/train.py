@@ -1,65 +1,153 @@
-"""Train mini or a full-size Vera: `vera train CONFIG.json [--out DIR] [--minutes M]`.
+"""`vera train`: train mini, its codecs, or a full-size Vera; the same command again resumes.
 
-The same command again resumes. Ctrl-C saves and stops. A full-size one on several GPUs:
-`torchrun --nproc-per-node 8 -m vera.core.cli.train CONFIG.json` (docs/training.md).
+A full-size one on several GPUs: `torchrun --nproc-per-node 8 -m vera.core.cli.train CONFIG` (docs/training.md).
 """
 
 import argparse
-import json
+import importlib
+import math
 import signal
 import sys
 import time
-from functools import partial
+import webbrowser
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
-import torch
-
+from vera.core.cli.arguments import Parser
 from vera.core.errors import InputError
 
+DONE, WRONG_INPUT, STOPPED = 0, 2, 3
+# What a configuration trains, by its "train": the module whose train() does it.
+TRAINERS = {
+    "transformer": "vera.core.training.mini.transformer",
+    "codec": "vera.core.training.mini.codec",
+    "vae": "vera.core.training.mini.vae",
+    "vera": "vera.core.training.full.trainer",
+}
+MAX_MINUTES = 1e6
+EPILOG = """\
+Ctrl-C, or the end of --minutes, saves and stops; the same command goes on from there.
+Exit codes: 0 done, 2 the input is wrong (one line; nothing written), 3 stopped by a signal, can be resumed."""
 
-def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(prog="vera train", description="Train; resumes where it stopped.")
-    parser.add_argument("config", type=Path, help="a JSON file, such as core/training/mini/mini.json")
-    parser.add_argument("--out", type=Path, help="training state (default: runs/<name of the config>)")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="save and stop after this long")
-    parser.add_argument("--threads", type=int, help="CPU threads")
-    parser.add_argument("--export", type=Path, metavar="DIR", help="full size: write what was reached as a model, and end")
-    args = parser.parse_args(argv)
+
+def parser() -> Parser:
+    """Of `vera train`."""
+    made = Parser(prog="vera train", description="Train; resumes where it stopped.", epilog=EPILOG)
+    made.add_argument("config", type=Path, nargs="?", help="a JSON file, such as core/training/mini/mini.json")
+    made.add_argument("--out", type=Path, metavar="RUN", help="training state (default: runs/<name of the config>)")
+    made.add_argument("--minutes", type=_minutes, help="save and stop after this long")
+    made.add_argument("--threads", type=_threads, help="CPU threads; not of mini's transformer, see 'processes'")
+    made.add_argument("--export", type=Path, metavar="DIR", help="full size: write what was reached as a model, and end")
+    made.add_argument("--watch", type=Path, metavar="RUN", help="open a run's curve and samples as a page, and end")
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code."""
     try:
+        args = parser().parse_args(argv)
+        if args.watch is not None:
+            return watch(args)
         return run(args)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return WRONG_INPUT
 
 
-def run(args) -> int:
-    try:
-        config = json.loads(args.config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{args.config}: not a readable configuration ({error})") from None
+def watch(args: argparse.Namespace) -> int:
+    """Open a run's page; its address is printed, for those without a browser here."""
+    from vera.core.training.watch import write_page
+
+    others = ("config", "out", "minutes", "threads", "export")
+    if given := [name for name in others if getattr(args, name) is not None]:
+        raise InputError(f"--watch shows a run and trains nothing; leave out {', '.join(given)}")
+    if not args.watch.is_dir():
+        raise InputError(f"--watch {args.watch}: no such folder; name a run's, such as runs/mini")
+    address = write_page(args.watch.resolve()).as_uri()
+    webbrowser.open(address)
+    print(address)
+    return DONE
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train as a configuration says. Raises InputError before any work."""
+    config, kind = read(args)
     folder = args.out or Path("runs") / args.config.stem
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder}: is a file; name a folder")
+    import torch  # only now, so that --help and wrong arguments answer at once
+
     if args.threads:
         torch.set_num_threads(args.threads)
+    trainer = importlib.import_module(TRAINERS[kind])
+    stop = StopRequest(args.minutes)
+    trainer.train(config, folder, stop, **({"target": args.export} if kind == "vera" else {}))
+    if stop.timed_out and not stop.signalled:
+        print(f"stopped after {args.minutes:g} minutes, as asked; the same command goes on from there", file=sys.stderr)
+    return STOPPED if stop.signalled else DONE
 
-    stopped = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.append(True))
-    until = time.time() + 60 * args.minutes
 
-    if config["train"] == "vera":
-        from vera.core.training.full.trainer import train
+def read(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """The configuration, and what it trains. Raises InputError, also for options that do not apply to it."""
+    from vera.core.training.settings import read_config
 
-        if args.export is not None and args.export.exists():
-            raise InputError(f"{args.export}: is there already; export to a new folder")
-        train = partial(train, target=args.export)
-    elif config["train"] == "codec":
-        from vera.core.training.mini.codec import train
-    elif config["train"] == "vae":
-        from vera.core.training.mini.vae import train
-    else:
-        from vera.core.training.mini.transformer import train
-    train(config, folder, lambda: bool(stopped) or time.time() > until)
-    return 3 if stopped else 0
+    if args.config is None:
+        raise InputError("name a configuration, such as core/training/mini/mini.json; see vera train --help")
+    config = read_config(args.config)
+    kind = config.get("train")
+    if not isinstance(kind, str) or kind not in TRAINERS:
+        raise InputError(f"{args.config}: 'train' is to be one of {', '.join(TRAINERS)}")
+    if args.export is not None and kind != "vera":
+        raise InputError("--export is of full-size runs; a run of mini is exported by `vera model export RUN --to DIR`")
+    if args.export is not None and args.export.exists():
+        raise InputError(f"--export {args.export}: exists already; name a new folder")
+    if args.export is not None and args.minutes is not None:
+        raise InputError("--minutes: an export trains nothing; leave it out")
+    if args.threads and kind == "transformer":
+        raise InputError("--threads: mini's transformer is trained by 'processes' of one thread each; set that instead")
+    return config, kind
+
+
+class StopRequest:
+    """Whether to stop: asked for by Ctrl-C or a termination, which is said at once, or because time is up."""
+
+    def __init__(self, minutes: float | None):
+        self.signalled = self.timed_out = False
+        self._until = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def __call__(self) -> bool:
+        self.timed_out = self.timed_out or time.monotonic() > self._until
+        return self.signalled or self.timed_out
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if not self.signalled:
+            print("stopping after this step; what was reached is saved", file=sys.stderr, flush=True)
+        self.signalled = True
+
+
+def _minutes(text: str) -> float:
+    value = _number(text, float)
+    if not 0 < value <= MAX_MINUTES:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of minutes above 0")
+    return value
+
+
+def _threads(text: str) -> int:
+    value = _number(text, int)
+    if not 1 <= value <= 1024:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of threads from 1 to 1024")
+    return int(value)
+
+
+def _number(text: str, kind: Callable[[str], float]) -> float:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a number") from None
 
 
 if __name__ == "__main__":

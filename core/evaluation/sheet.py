@@ -3,8 +3,6 @@
 Each cell is the layer over a held-out plate, one frame at the model's own size, nothing chosen by hand but the words.
 """
 
-import argparse
-import sys
 from pathlib import Path
 
 import torch
@@ -61,20 +59,3 @@ def draw_sheet(model, steps: int, path: Path) -> None:
         sheet.paste(Image.fromarray(pixels).resize((WIDTH * SCALE, HEIGHT * SCALE), Image.Resampling.BICUBIC), at)
         draw.text((at[0] + 2, at[1] + HEIGHT * SCALE + 2), text.split(". ")[0], fill="black")
     sheet.save(path)
-
-
-def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(prog="vera model sheet", description=__doc__.splitlines()[0])
-    parser.add_argument("picture", type=Path)
-    parser.add_argument("--model", default="mini")
-    parser.add_argument("--steps", type=int)
-    args = parser.parse_args(argv)
-    from vera.core.model.load import load_model
-
-    model = load_model(args.model, "cpu")
-    draw_sheet(model, args.steps or model.limits.steps, args.picture)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -18,13 +18,12 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from vera.core.errors import InputError
 from vera.core.extras import require
 from vera.core.model.config import BRANCHES
-from vera.core.model.tensors import TensorFiles, listed
+from vera.core.model.tensors import TensorFiles, listed, save_tensors
 from vera.core.model.wan.names import own_name, wan_name
 
 TARGETS = ("attn[12].to_[qkv]", "attn[12].to_out.0", "ffn.net.0.proj", "ffn.net.2")
@@ -204,7 +203,7 @@ def save_lora(transformer: nn.Module, path: Path, state: dict[str, torch.Tensor]
     config = transformer.peft_config["default"]
     facts = {PREFIX + "r": config.r, PREFIX + "lora_alpha": config.lora_alpha}
     state = {n: t.detach().cpu().contiguous() for n, t in (state or lora_state(transformer)).items()}
-    save_file(state, path, {"format": "pt", METADATA: json.dumps(facts)})
+    save_tensors(Path(path), state, {"format": "pt", METADATA: json.dumps(facts)})
 
 
 def load_lora(transformer: nn.Module, path: Path):

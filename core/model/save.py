@@ -14,12 +14,12 @@ from pathlib import Path
 from shutil import rmtree
 
 import torch
-from safetensors.torch import save_file
 
 from vera.core.errors import InputError
 from vera.core.model.codec import WanCodec
 from vera.core.model.config import TransformerConfig
 from vera.core.model.interfaces import Model
+from vera.core.model.tensors import save_tensors
 from vera.core.model.text import WanText
 
 SHARD_BYTES = 5 * 10**9
@@ -88,7 +88,7 @@ def write_shards(
     for file, names in layout.filename_to_tensors.items():
         # Copies where branches share one storage: safetensors refuses that.
         shard = {name: get(name).to("cpu", tensors[name].dtype, copy=True).contiguous() for name in names}
-        save_file(shard, folder / file, {"format": "pt"})
+        save_tensors(folder / file, shard, {"format": "pt"})
         del shard
     if layout.is_sharded:
         index = {"metadata": layout.metadata, "weight_map": layout.tensor_to_filename}

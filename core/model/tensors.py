@@ -5,15 +5,18 @@ so they are refused, with the way to convert them.
 """
 
 import json
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vera.core.errors import InputError
+from vera.core.files import replacing
 from vera.core.model.device import indexed
 
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
@@ -169,6 +172,17 @@ def load_weights(
             quantise_linear(owner, name)
         del tensor
     module.eval()
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file, whole or not at all, with the permissions that any new file gets in its folder.
+
+    safetensors itself writes files that nobody but their maker can read. Raises OSError.
+    """
+    with replacing(path) as part:
+        mode = stat.S_IMODE(part.stat().st_mode)
+        save_file(dict(tensors), part, metadata)
+        part.chmod(mode)
 
 
 def refuse_not_finite(name: str, tensor: Tensor, where: Path) -> None:

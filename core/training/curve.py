@@ -1,8 +1,7 @@
-"""The loss curve of a run, drawn as it goes: `python -m vera.core.training.curve runs/mini`."""
+"""The loss curve of a run, drawn as it goes."""
 
 import json
 import math
-import sys
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -15,13 +14,19 @@ POINTS = 200
 
 def draw_curve(log: Path, picture: Path) -> None:
     """log.jsonl -> a PNG of the losses against the step, means of up to POINTS stretches."""
-    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    rows = [row for row in map(json.loads, lines) if "losses" in row]
     if len(rows) < 2:
         return
     stretch = -(-len(rows) // POINTS)
     groups = [rows[i : i + stretch] for i in range(0, len(rows), stretch)]
-    means = zip(*([sum(v) / len(v) for v in zip(*(r["losses"] for r in group))] for group in groups))
+    means = zip(*([sum(v) / len(v) for v in zip(*(losses_of(r) for r in group))] for group in groups))
     draw_curves([group[-1]["step"] for group in groups], dict(zip(NAMES, means)), picture)
+
+
+def losses_of(row: dict) -> list[float]:
+    """The losses of a line of the log, in the order of NAMES; older logs have no names in them."""
+    return [row["losses"][name] for name in NAMES] if isinstance(row["losses"], dict) else row["losses"]
 
 
 def draw_curves(steps, curves: dict, picture: Path, title="loss against step") -> None:
@@ -50,7 +55,3 @@ def draw_curves(steps, curves: dict, picture: Path, title="loss against step") -
         draw.text((LEFT + 120 * i, 12), name, fill=COLORS[i])
     draw.text((WIDTH - 20, 12), title, fill="black", anchor="ra")
     image.save(picture)
-
-
-if __name__ == "__main__":
-    draw_curve(Path(sys.argv[1]) / "log.jsonl", Path(sys.argv[1]) / "curve.png")

@@ -1,17 +1,28 @@
 """Training state on disk: saved whole, replaced at once, resumed to the same loss."""
 
 import json
-import os
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from vera.core.errors import InputError
+from vera.core.model.tensors import save_tensors
+from vera.core.training.talk import Talk
 
 STATE = "state.safetensors"
 
 
-def save_state(folder: Path, step: int, modules: dict, optimizer, extra: dict | None = None) -> None:
+def save_state(
+    folder: Path,
+    step: int,
+    modules: dict[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    extra: dict[str, Any] | None = None,
+) -> None:
     """Weights of `modules` (name -> Module), the optimiser's moments and the step, in one file."""
     tensors = {}
     for name, module in modules.items():
@@ -19,46 +30,69 @@ def save_state(folder: Path, step: int, modules: dict, optimizer, extra: dict | 
     for index, entry in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v).contiguous() for k, v in entry.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / (STATE + ".part")
-    save_file(tensors, part, {"step": str(step), "extra": json.dumps(extra or {})})
-    os.replace(part, folder / STATE)
+    save_tensors(folder / STATE, tensors, {"step": str(step), "extra": json.dumps(extra or {})})
 
 
-def load_state(folder: Path, modules: dict, optimizer) -> tuple[int, dict]:
-    """Fill modules and optimiser from the last save; (step, extra), step 0 where there is none."""
+def load_state(
+    folder: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, talk: Talk | None = None
+) -> tuple[int, dict[str, Any]]:
+    """Fill modules and optimiser from the last save; (step, extra), step 0 where there is none.
+
+    Moments of other shapes, of a version whose parameters stood in another order, begin anew. Raises InputError for
+    a state that cannot be read, or is of another model.
+    """
     path = folder / STATE
     if not path.exists():
         return 0, {}
-    tensors = load_file(path)
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    for name, module in modules.items():
-        module.load_state_dict({k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(name + "/")})
-    state = {}
+    tensors, step, extra = read_state(path)
+    try:
+        for name, module in modules.items():
+            module.load_state_dict({k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(name + "/")})
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: the state of another model ({reason}); train into another folder") from None
+    state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer/"):
             _, index, field = key.split("/")
             state.setdefault(int(index), {})[field] = value
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if any("exp_avg" in each and each["exp_avg"].shape != parameters[index].shape for index, each in state.items()):
+        if talk:
+            talk.say(f"{path}: the optimiser's moments are of another version, and begin anew")
+        state = {}
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(metadata["step"]), json.loads(metadata["extra"])
+    return step, extra
+
+
+def read_state(path: Path) -> tuple[dict[str, Tensor], int, dict[str, Any]]:
+    """Tensors by name, the step, and what else was saved. Raises InputError."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        return load_file(path), int(metadata["step"]), json.loads(metadata["extra"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: not a readable state of training ({reason})") from None
 
 
 class Ema:
     """An exponential moving average of modules' weights, in copies of the modules."""
 
-    def __init__(self, modules: dict, decay: float):
+    def __init__(self, modules: dict[str, nn.Module], decay: float):
         import copy
 
         self.decay = decay
         self.modules = {name: copy.deepcopy(m).eval().requires_grad_(False) for name, m in modules.items()}
 
-    def copy(self, modules: dict) -> None:
+    def copy(self, modules: dict[str, nn.Module]) -> None:
         """Begin again from the modules as they are."""
         for name, module in modules.items():
             self.modules[name].load_state_dict(module.state_dict())
 
     @torch.no_grad()
-    def update(self, modules: dict, step: int) -> None:
+    def update(self, modules: dict[str, nn.Module], step: int) -> None:
+        """Let the average follow the modules, sooner in the first steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, module in modules.items():
             mine, theirs = list(self.modules[name].parameters()), list(module.parameters())
@@ -73,7 +107,7 @@ def trapezoid(step: int, total: int, peak: float, warmup: int = 200, decay: floa
     return peak * min(1.0, (step + 1) / warmup, max(0.02, left))
 
 
-def log_line(folder: Path, **values) -> None:
+def log_line(folder: Path, **values: object) -> None:
     """One JSON line to log.jsonl."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "log.jsonl", "a", encoding="utf-8") as file:

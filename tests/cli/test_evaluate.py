@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from vera.core.cli import evaluate
+from vera.core.cli import evaluate as command
 from vera.core.data.engine.clips import make_clip
+from vera.core.evaluation import held_out as evaluate
 from vera.core.model.load import load_model
 
 
@@ -38,7 +39,7 @@ def test_the_whole_evaluation(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(evaluate, "seconds", lambda *_: 1.0)
     monkeypatch.setattr(evaluate, "FRAMES", 5)
     monkeypatch.setattr(evaluate, "PHRASINGS", 2)
-    assert evaluate.main(["--count", "16", "--steps", "1", "--guidance", "1", "--progress", "none", "--json", str(tmp_path / "f.json")]) == 0
+    assert command.main(["--count", "16", "--steps", "1", "--guidance", "1", "--progress", "none", "--json", str(tmp_path / "f.json")]) == 0
     found = json.loads((tmp_path / "f.json").read_text())
     assert len(found["clips"]) == 18 and sum(found["rows"][n][1] for n in ("color", "translucent", "background")) == 17
     out = capsys.readouterr().out
@@ -59,5 +60,5 @@ def test_phrasings_count_what_most_show_and_nothing_for_nothing(monkeypatch):
 
 
 def test_an_unknown_model_is_refused(capsys):
-    assert evaluate.main(["--model", "nosuch"]) == 2
+    assert command.main(["--model", "nosuch"]) == 2
     assert "nosuch" in capsys.readouterr().err

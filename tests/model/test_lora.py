@@ -8,11 +8,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from vera.core.errors import InputError
+from vera.core.cli.model_from_wan import main
 from vera.core.model.config import BRANCHES, TransformerConfig
 from vera.core.model.load import load_model
 from vera.core.model.lora import Loras, add_lora, load_lora, lora_state, merge_lora, save_lora
 from vera.core.model.transformer import Transformer
-from vera.core.model.wan.checkpoint import branch_wan, config_from_wan, main, vera_state_dict
+from vera.core.model.wan.checkpoint import branch_wan, config_from_wan, vera_state_dict
 from vera.core.model.wan.names import TO_ORIGINAL
 from tests.model.conftest import randomise
 

@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vera.core.errors import InputError
+from vera.core.cli.model_from_wan import main
 from vera.core.model.config import PRESETS
 from vera.core.model.load import load_model
 from vera.core.model.save import save_model, write_transformer
 from vera.core.model.tensors import TensorFiles
-from vera.core.model.wan.checkpoint import branch_wan, config_from_wan, main, vera_sources
+from vera.core.model.wan.checkpoint import branch_wan, config_from_wan, vera_sources
 from vera.core.model.wan.names import NEW
 from tests.model.conftest import original_names
 

@@ -3,8 +3,6 @@
 Every object, effect and background once, then whole clips: plate, straight colour, alpha and composite.
 """
 
-import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,15 +77,8 @@ def sheet() -> Image.Image:
     return image
 
 
-def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(prog="vera data sheet", description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path, help="a PNG")
-    args = parser.parse_args(argv)
+def save_sheet(path: Path) -> None:
+    """Write the sheet as a PNG of 256 colours, a third of the size."""
     image = sheet()
     palette = image.quantize(256, Image.Quantize.FASTOCTREE)
-    image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(args.out, optimize=True)  # a third of the size
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)

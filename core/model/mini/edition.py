@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vera.core.errors import InputError
@@ -35,7 +34,7 @@ from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.model.mini.prompt.reader import PromptReader
 from vera.core.model.offload import offloaded
 from vera.core.model.quantise import KINDS, quantise
-from vera.core.model.tensors import refuse_not_finite
+from vera.core.model.tensors import refuse_not_finite, save_tensors
 
 EMBEDDED = Path(__file__).parents[2] / "weights" / "mini"  # the edition that comes with Vera
 CONFIG, LIMITS, DIGESTS = "config.json", "model.json", "SHA256SUMS"
@@ -192,7 +191,7 @@ def save_mini(folder: Path, transformer: MiniTransformer, text: MiniText, codec:
     words = {"words": json.dumps(text.words)}
     for module, name, metadata in ((transformer, TRANSFORMER, None), (text, TEXT, words)):
         state = {k: v.detach().float().contiguous() for k, v in module.state_dict().items()}
-        save_file(in_8_bits(state), folder / name, metadata)
+        save_tensors(folder / name, in_8_bits(state), metadata)
     save_codec(codec, folder / CODEC)
     sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (CONFIG, *WEIGHTS)}
     (folder / DIGESTS).write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()), encoding="utf-8")
@@ -210,9 +209,7 @@ def save_codec(codec: Codec, path: Path) -> None:
     config = None
     if vae is not None:
         config = {"vae": json.dumps({k: v for k, v in vae.config.items() if not k.startswith("_")})}
-    part = path.with_name(path.name + ".part")
-    save_file(state, part, config)
-    os.replace(part, path)
+    save_tensors(path, state, config)
 
 
 def read_codec(path: Path) -> MiniCodec | WanCodec:

@@ -6,12 +6,10 @@ Every Vera parameter starts from one Wan tensor, the same for all three branches
 or at zero where Wan has none; names.py has the names.
 """
 
-import argparse
 import json
 import math
 import re
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -27,7 +25,6 @@ from vera.core.model.save import SHARD_BYTES, new_directory, write_index, write_
 from vera.core.model.tensors import PICKLES, TensorFiles, check_shapes, weight_files
 from vera.core.model.transformer import Transformer, kept_in_float32
 from vera.core.model.wan.names import ONLY_T2V, detect_layout, is_vera, own_name, wan_name
-from vera.core.recipe import parse_lora
 
 COPIED = ("vae", "text_encoder", "tokenizer")
 
@@ -165,39 +162,3 @@ def settings(folder: Path) -> dict:
         return {"heads": None if heads is None else int(heads), "eps": float(raw.get("eps", 1e-6))}
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a Wan configuration ({error})") from None
-
-
-def main(arguments=None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="vera model from-wan",
-        description="Turn a Wan2.1 T2V directory into a Vera directory, or write a Vera's anew.",
-    )
-    parser.add_argument("source", help="Wan2.1 T2V (diffusers' or original layout, or a safetensors file), or a Vera")
-    parser.add_argument("target", help="the Vera directory to make")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: the weights' own")
-    parser.add_argument("--max-shard-size", type=float, default=SHARD_BYTES / 1e9, metavar="GB", help="default: 5")
-    parser.add_argument("--lora", action="append", default=[], metavar="FILE[:STRENGTH]", help="merge it in")
-    parser.add_argument("--share-embedders", action="store_true", help="one time and text embedder for all branches")
-    parser.add_argument("--alpha-without-text", action="store_true", help="no text cross-attention in the alpha branch")
-    options = parser.parse_args(arguments)
-    try:
-        absent = branch_wan(
-            options.source,
-            options.target,
-            options.dtype and getattr(torch, options.dtype),
-            int(options.max_shard_size * 1e9),
-            [parse_lora(text) for text in options.lora],
-            share_embedders=options.share_embedders,
-            alpha_text=not options.alpha_without_text,
-        )
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"wrote {options.target}")
-    if absent:
-        print(f"still to be copied there from a diffusers Wan2.1 directory: {', '.join(absent)}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

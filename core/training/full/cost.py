@@ -4,11 +4,10 @@ Operations are counted, hours follow from a GPU's peak and the share of it that 
 until step times have been measured.
 """
 
-import json
 import math
-import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from vera.core.model.codec import SPACE_STRIDE, latent_frames
 from vera.core.model.config import PRESETS, TransformerConfig
@@ -63,25 +62,17 @@ def training_cost(
     return Cost(forward, step, hours, hours * price)
 
 
-def main(arguments=None) -> int:
-    """Print the table of docs/training.md for a configuration's steps and batch."""
-    given = sys.argv[1:] if arguments is None else arguments
-    path = Path(given[0]) if given else Path(__file__).with_name("vera-1.3b.json")
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    given = {"steps": settings["steps"], "batch": settings["batch"], "recompute": settings.get("recompute", True)}
-    print(f"{given['steps']} steps of {given['batch']} clips, {UTILISATION:.0%} of the peak, ${PRICE} a GPU hour (both assumed)")
-    print("| model | frames | PFLOP a forward pass | PFLOP a step | H100 hours | A100 hours | dollars on H100 |")
-    print("|---|---|---|---|---|---|---|")
+def cost_table(steps: int, batch: int, recompute: bool) -> Iterator[str]:
+    """The lines of the table of docs/training.md."""
+    given: dict[str, Any] = {"steps": steps, "batch": batch, "recompute": recompute}
+    yield f"{given['steps']} steps of {given['batch']} clips, {UTILISATION:.0%} of the peak, ${PRICE} a GPU hour (both assumed)"
+    yield "| model | frames | PFLOP a forward pass | PFLOP a step | H100 hours | A100 hours | dollars on H100 |"
+    yield "|---|---|---|---|---|---|---|"
     for name in ("1.3b", "14b"):
         for frames in (49, 81):
             on = {gpu: training_cost(PRESETS[name], frames, 480, 832, peak=peak, **given) for gpu, peak in PEAKS.items()}
             cost, slower = on["H100"], on["A100"]
-            print(
+            yield (
                 f"| {name} | {frames} | {cost.forward / 1e15:.2f} | {cost.step / 1e15:,.0f} | {cost.hours:,.0f} |"
                 f" {slower.hours:,.0f} | {cost.dollars:,.0f} |"
             )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,12 +8,11 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from safetensors.torch import save_file
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.tensor import DTensor
 
 from vera.core.errors import InputError
-from vera.core.model.tensors import TensorFiles
+from vera.core.model.tensors import TensorFiles, save_tensors
 from vera.core.model.transformer import kept_in_float32
 from vera.core.training.full.model import local
 
@@ -125,11 +124,11 @@ def export(model, start: Path, target: Path, shard_bytes: int = 5 << 30) -> None
             adapters[name] = value.to("cpu").contiguous()
             continue
         if sum(v.nbytes for v in shard.values()) > shard_bytes:
-            save_file(shard, work / f"transformer/model-{(shards := shards + 1):05}.safetensors", {"format": "pt"})
+            save_tensors(work / f"transformer/model-{(shards := shards + 1):05}.safetensors", shard, {"format": "pt"})
             shard = {}
         shard[name] = value.to("cpu", torch.float32 if kept_in_float32(name) else torch.bfloat16).contiguous()
     if first:
-        save_file(shard, work / f"transformer/model-{shards + 1:05}.safetensors", {"format": "pt"})
+        save_tensors(work / f"transformer/model-{shards + 1:05}.safetensors", shard, {"format": "pt"})
         if adapters:
             from vera.core.model.lora import save_lora
 

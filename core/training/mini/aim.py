@@ -4,12 +4,11 @@ A second shows more instructions than an hour of training on pictures. `vera.cor
 and keeps a lesson beside every later one: pictures of one time alone would teach that nothing moves.
 """
 
-import time
-
 import torch
 
 from vera.core.data.engine.clips import SPAN, told_path
 from vera.core.training.state import trapezoid
+from vera.core.training.talk import Talk
 
 TIMES = list(range(0, SPAN + 1, 4))
 
@@ -36,14 +35,16 @@ def lesson_error(aim, text, texts, aspects, truth):
     return aim_error(path, truth.to(states.device), (states != 0).flatten(1).any(1))
 
 
-def teach_aim(aim, text, seed: int, steps: int, batch: int = 128, rate: float = 0.002, aim_only=False) -> float:
+def teach_aim(
+    aim, text, seed: int, steps: int, batch: int = 128, rate: float = 0.002, aim_only: bool = False, talk: Talk | None = None
+) -> float:
     """Train both in place, or the aim alone, on instructions seed .. seed + steps * batch - 1; the mean error of the
     last fifty steps."""
     parameters = [*aim.inner.parameters(), *aim.outer.parameters(), *([] if aim_only else text.parameters())]
     for parameter in parameters:
         parameter.requires_grad_()  # those of an average have none
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
-    errors, started = [], time.time()
+    errors = []
     for step in range(steps):
         error = lesson_error(aim, text, *lesson(seed + step * batch, batch))
         optimizer.zero_grad()
@@ -53,6 +54,6 @@ def teach_aim(aim, text, seed: int, steps: int, batch: int = 128, rate: float = 
             group["lr"] = trapezoid(step, steps, rate, warmup=20, decay=0.5)
         optimizer.step()
         errors.append(error.item())
-        if step % 20 == 0:
-            print(f"aim {step}/{steps} {sum(errors[-50:]) / len(errors[-50:]):.4f} {time.time() - started:.0f} s", flush=True)
+        if talk:
+            talk.progress("teaching the aim", step + 1, steps, "steps")
     return sum(errors[-50:]) / len(errors[-50:])

@@ -2,7 +2,9 @@
 
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
@@ -10,8 +12,12 @@ from torch.utils.data import DataLoader, IterableDataset
 from vera.core.data.engine.clips import SPAN, make_clip
 from vera.core.model.device import mixed_precision
 from vera.core.model.mini.mini_codec import CELL, MiniCodec, fold, unfold
+from vera.core.training.mini.settings import CodecSettings
+from vera.core.training.settings import read_settings
+from vera.core.training.talk import Talk
 from vera.core.training.state import STATE, load_state, log_line, save_state, trapezoid
 
+LAYERS = ("source", "edit", "alpha", "composite", "mask")
 FRAMES = 5  # a first frame and one group of four
 
 
@@ -72,19 +78,23 @@ def losses(codec, video, noise):
     return loss, -10 * error.detach().pow(2).mean((1, 2, 3, 4)).log10()
 
 
-def train(config: dict, folder: Path, stop) -> None:
+def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], talk: Talk | None = None) -> None:
     """Run until config['steps'] or until stop() says so; the codec so far is in folder."""
+    read_settings(CodecSettings, config)
+    talk = talk or Talk()
     torch.manual_seed(0)
     codec = MiniCodec()
     if not (folder / STATE).exists():
+        talk.say("fitting the encoder to 200 clips")
         fit(codec, config["seed"])
     codec = codec.to(memory_format=torch.channels_last)  # ten times faster on a CPU
     optimizer = torch.optim.AdamW(codec.refiner.parameters(), lr=config["rate"], betas=(0.9, 0.99), weight_decay=1e-4)
-    step, extra = load_state(folder, {"codec": codec}, optimizer)
+    step, extra = load_state(folder, {"codec": codec}, optimizer, talk)
     clips = extra.get("clips", 0)
     if step == 0:
         save_state(folder, 0, {"codec": codec}, optimizer)
     loader = iter(DataLoader(Videos(config["seed"] + clips, config["size"]), config["batch"], num_workers=1))
+    talk.say(f"training from step {step:,}; state and log.jsonl are in {folder}")
     started, psnrs = time.time(), []
     while step < config["steps"] and not stop():
         for group in optimizer.param_groups:
@@ -101,7 +111,9 @@ def train(config: dict, folder: Path, stop) -> None:
         if step % 50 == 0:
             mean = torch.stack(psnrs).mean(0).tolist()
             log_line(folder, step=step, loss=loss.item(), psnr=mean, seconds=round(time.time() - started, 1))
+            talk.step(step, config["steps"], dict(zip(LAYERS, mean)), optimizer.param_groups[0]["lr"], config["batch"])
             psnrs = []
         if step % 200 == 0:
             save_state(folder, step, {"codec": codec}, optimizer, {"clips": clips})
     save_state(folder, step, {"codec": codec}, optimizer, {"clips": clips})
+    talk.say(f"step {step:,} of {config['steps']:,} is saved in {folder}")

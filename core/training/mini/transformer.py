@@ -8,18 +8,20 @@ model meets every distance in time that a whole clip has, at a part of the cost.
 import itertools
 import json
 import random
-import signal
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vera.core.data.engine.clips import OBJECTS, SPAN, draw_labels, make_clip
@@ -28,11 +30,13 @@ from vera.core.data.engine.rendered import folders, read_clip
 from vera.core.errors import InputError
 from vera.core.model.codec import SPACE_STRIDE as SPACE
 from vera.core.model.codec import TIME_STRIDE as TIME
+from vera.core.model.codec import WanCodec
 from vera.core.model.device import mixed_precision
 from vera.core.model.mini.drawing import moments
-from vera.core.model.mini.edition import CODEC, read_codec, read_weights
+from vera.core.model.config import BRANCHES
+from vera.core.model.mini.edition import CODEC, MiniFamily, read_codec, read_weights, save_codec
 from vera.core.model.mini.mini_codec import MiniCodec
-from vera.core.model.mini.mini_config import MINI
+from vera.core.model.mini.mini_config import MINI, MiniConfig
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.model.mini.shot import MiniShot
@@ -40,13 +44,18 @@ from vera.core.training.mini.aim import aim_error, lesson, lesson_error, teach_a
 from vera.core.training.mini.fit_latent_over import fit_blend
 from vera.core.training.mini.fit_camera import fit_camera
 from vera.core.training.mini.codec import FRAMES, layers_of
-from vera.core.training.curve import draw_curve
+from vera.core.training.curve import NAMES, draw_curve
 from vera.core.training.state import STATE, Ema, load_state, log_line, save_state, trapezoid
 from vera.core.training.mini.samples import sample_sheet
+from vera.core.training.mini.settings import Stage, TransformerSettings, read_transformer
+from vera.core.training.talk import Talk
+from vera.core.training.undisturbed import ignore_stopping
+from vera.core.training.watch import write_page
 
 DRAWING_WEIGHTS = (0.5, 0.5)  # of the drawing's error and its aim's beside the mean of the branches' losses
-LESSON = 32  # instructions beside each round's clips
-LOUDEST = 0.4  # a loss counts no more at lower noise levels
+LESSON_SIZE = 32  # instructions beside each round's clips; more teach the aim faster and cost time
+MIN_WEIGHTED_LEVEL = 0.4  # noise level below which a loss counts no more; lower: finer detail counts more
+AIM = NAMES.index("aim")
 LAST = SPAN // TIME  # index of the last latent frame of a clip
 SHAPES = ((80, 144), (80, 144), (112, 112), (144, 80))  # height, width; a stage may have others
 
@@ -70,12 +79,14 @@ class Rounds(IterableDataset):
 
     Yields, a round: pictures (count, 5, 3, 4 t, H, W) of source, edit, alpha, composite, mask; where the object is as
     each latent frame begins and ends, (count, t, 2, 3), as `LayeredClip.path`; instructions; latent times; a lesson of
-    the aim. All of a round hangs on the number of its first clip. whole: latent times are the clip's first ones, without
-    a gap, for a codec that remembers.
+    the aim. A round follows from the number of its first clip alone. whole: latent times are the clip's first ones, without
+    a gap, as a codec that remembers needs them.
     """
 
-    def __init__(self, config: dict, step: int, clips: int, rank: int, ranks: int, whole: bool = False):
-        self.config, self.step, self.clips, self.rank, self.ranks, self.whole = config, step, clips, rank, ranks, whole
+    def __init__(
+        self, settings: TransformerSettings, step: int, clips: int, rank: int, ranks: int, whole: bool = False
+    ):
+        self.settings, self.step, self.clips, self.rank, self.ranks, self.whole = settings, step, clips, rank, ranks, whole
 
     def __iter__(self):
         torch.set_num_threads(1)
@@ -83,23 +94,24 @@ class Rounds(IterableDataset):
         number, of = (worker.id, worker.num_workers) if worker else (0, 1)
         step, clips = self.step, self.clips
         for turn in itertools.count():
-            if step >= self.config["steps"]:
+            if step >= self.settings.steps:
                 return
-            stage = stage_of(self.config, step)
+            stage = stage_of(self.settings, step)
             if turn % of == number:
-                mine = stage["batch"] // self.ranks
-                first = self.config["seed"] + clips + self.rank * mine
-                if random.Random(-first).random() < stage.get("rendered", 0):
-                    made = rendered_clips(Path(self.config["rendered"]), first, mine, stage["latents"], self.whole)
+                mine = stage.batch // self.ranks
+                first = self.settings.seed + clips + self.rank * mine
+                if random.Random(-first).random() < stage.rendered:
+                    made = rendered_clips(Path(self.settings.rendered or ""), first, mine, stage.latents, self.whole)
                 else:
-                    of_stage = stage.get("objects", OBJECTS), stage.get("shapes", SHAPES)
-                    made = clips_of(first, mine, stage["latents"], *of_stage, self.whole)
-                yield *made, lesson(first, LESSON // self.ranks)
-            step, clips = step + stage["repeats"], clips + stage["batch"]
+                    objects = OBJECTS if stage.objects is None else stage.objects
+                    made = clips_of(first, mine, stage.latents, objects, stage.shapes or SHAPES, self.whole)
+                yield *made, lesson(first, LESSON_SIZE // self.ranks)
+            step, clips = step + stage.repeats, clips + stage.batch
 
 
-def stage_of(config: dict, step: int) -> dict:
-    return next(s for s in config["stages"] if step < s["until"])
+def stage_of(settings: TransformerSettings, step: int) -> Stage:
+    """The stage that a step belongs to."""
+    return next(stage for stage in settings.stages if step < stage.until)
 
 
 def clips_of(seed: int, count: int, latents: int, objects: float = OBJECTS, shapes=SHAPES, whole=False):
@@ -147,7 +159,7 @@ def flow_loss(transformer, states, latents, seen, shot, with_mask, shift, scale)
     shot: a MiniShot.
 
     scale (C,): what an error of each channel is counted by, see `in_pixels`. By 1 / s^2 of the
-    noise level s, as a velocity's error is, down to LOUDEST.
+    noise level s, as a velocity's error is, down to MIN_WEIGHTED_LEVEL.
     Of the edit branch, what alpha hides counts a fifth. Noise levels are spread evenly over the batch.
     """
     source, clean, mask = latents[:, 0], latents[:, 1:4], latents[:, 4]
@@ -159,7 +171,7 @@ def flow_loss(transformer, states, latents, seen, shot, with_mask, shift, scale)
     velocity = transformer(noisy, sigma * 1000, states, source, mask if with_mask else None, shot)
     s = s[:, 0]
     error = (velocity.float() - (noise - clean)) * scale.view(1, 1, -1, 1, 1, 1)
-    error = error.pow(2).mean(2) * (s / s.clamp_min(LOUDEST)) ** 2
+    error = error.pow(2).mean(2) * (s / s.clamp_min(MIN_WEIGHTED_LEVEL)) ** 2
     visible = 0.2 + 0.8 * seen
     weight = torch.stack([visible / visible.mean(), torch.ones_like(seen), torch.ones_like(seen)], dim=1)
     return (error * weight).mean((0, 2, 3, 4))
@@ -217,130 +229,219 @@ def start_from(edition: Path, transformer, text) -> None:
     text.load_state_dict(weights | {"embedding.weight": rows})
 
 
-def load_codec(folder: Path):
-    """The codec of an edition or of a VAE's run; or of the training state of mini's own."""
+def load_codec(folder: Path) -> MiniCodec | WanCodec:
+    """The codec of an edition or of a VAE's run; or of the training state of mini's own. Raises InputError."""
     if (folder / CODEC).exists():
         return read_codec(folder / CODEC)
+    if not (folder / STATE).exists():
+        raise InputError(f"{folder}: holds neither {CODEC} nor {STATE}; name a codec's run, or an edition of mini")
     codec = MiniCodec()
-    tensors = load_file(folder / STATE)
-    codec.load_state_dict({k.removeprefix("codec/"): v for k, v in tensors.items() if not k.startswith("optimizer/")})
+    try:
+        tensors = load_file(folder / STATE)
+        codec.load_state_dict({k.removeprefix("codec/"): v for k, v in tensors.items() if not k.startswith("optimizer/")})
+    except (SafetensorError, RuntimeError) as error:
+        raise InputError(f"{folder / STATE}: not the state of a codec ({str(error).splitlines()[0][:200]})") from None
     return codec.eval().requires_grad_(False)
 
 
-def train(config: dict, folder: Path, stop) -> None:
-    """Run until config['steps'] or until stop() says so; weights, EMA and samples are in folder.
+def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], talk: Talk | None = None) -> None:
+    """Run until config['steps'] or until stop() says so; weights, EMA and samples are in folder. config: see
+    TransformerSettings.
 
-    config['device'] is cpu or cuda, by default cuda where there is one. On a CPU, config['processes'] of one
-    thread each share a batch: that is far quicker than one process of several threads, which wait for one
-    another all the time. On a GPU one process trains, and config['workers'] make the clips. Raises InputError.
+    On a CPU, `processes` of one thread each share a batch: that is far quicker than one process of several threads,
+    which wait for one another all the time. On a GPU one process trains, and `workers` make the clips.
+    Raises InputError before any work.
     """
-    if any(stage.get("rendered") for stage in config.get("stages", ())) and not folders(Path(config.get("rendered", ""))):
-        raise InputError("a stage wants rendered clips and there are none in the folder `rendered`; see core/data/engine/with_cycles.py")
-    count = config["processes"]
+    settings, talk = read_transformer(config), talk or Talk()
+    refuse_missing(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    talk.say(f"training mini in {settings.processes} processes of one thread; the first one makes its clips meanwhile")
     asked = mp.get_context("spawn").Event()
     with tempfile.TemporaryDirectory() as meeting:
-        ranks = mp.spawn(_train_rank, (count, config, folder, meeting, asked), count, join=False)
+        given = (settings, folder, meeting, asked, talk.silent)
+        ranks = mp.spawn(_train_rank, given, settings.processes, join=False)
         while not ranks.join(timeout=0.5):
             if stop():
                 asked.set()
 
 
-def _train_rank(rank: int, count: int, config: dict, folder: Path, meeting: str, asked) -> None:  # noqa: C901
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the first process hears it, and asks
+def refuse_missing(settings: TransformerSettings) -> None:
+    """Raise InputError where what a run reads is not there, or is not what it is to be."""
+    if any(stage.rendered for stage in settings.stages) and not folders(Path(settings.rendered or "")):
+        raise InputError("a stage wants rendered clips and there are none in the folder `rendered`; see core/data/engine/with_cycles.py")
+    load_codec(Path(settings.codec))
+    if settings.start:
+        MiniFamily().describe(Path(settings.start))
+
+
+def geometry_of(settings: TransformerSettings, channels: int) -> MiniConfig:
+    """The transformer's, for a codec of so many channels."""
+    changes = {name: value for name, value in asdict(settings.geometry).items() if value is not None}
+    return replace(MINI, latent_channels=channels, **changes)
+
+
+def _train_rank(
+    rank: int, settings: TransformerSettings, folder: Path, meeting: str, asked: Any, silent: bool
+) -> None:
+    """One of the processes that share a run."""
+    ignore_stopping()  # the first process hears it, and asks
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # sharp attention is full of them, and they are slow
+    count = settings.processes
     store = dist.FileStore(str(Path(meeting) / "store"), count)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
-
-    device = torch.device(config.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-    torch.manual_seed(0)
-    codec = load_codec(Path(config["codec"])).to(device)
-    geometry = replace(MINI, latent_channels=codec.channels, **config.get("geometry", {}))
-    modules = {
-        "transformer": MiniTransformer(geometry),
-        "text": MiniText(vocabulary(), geometry.text_dim),
-    }
-    transformer, text = modules["transformer"], modules["text"]
-    if config.get("start"):  # an edition; a state that is there already goes before it
-        start_from(Path(config["start"]), transformer, text)
-    for module in modules.values():
-        module.to(device)
-    scale = in_pixels(codec, geometry.latent_std)
-    ema = Ema(modules, config["ema"])
-    saved = modules | {f"ema_{k}": m for k, m in ema.modules.items()}
-    parameters = [p for m in modules.values() for p in m.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=config["rate"], betas=(0.9, 0.98), weight_decay=0.01)
-    step, extra = load_state(folder, saved, optimizer)
-    clips = extra.get("clips", 0)
-    if step == 0 and not config.get("start"):  # in closed form, the same on every rank
-        fit_blend(transformer.drawing.blend, codec, config["seed"] - 30_000_000, config.get("blend_clips", 300))
-        fit_camera(transformer.drawing.camera, codec, config["seed"] - 20_000_000, config.get("camera_plates", 400))
-        ema.copy(modules)
-    if step == 0 and config.get("aim_steps"):
-        teach_aim(transformer.drawing.aim, text, config["seed"] - 10_000_000, config["aim_steps"])
-        ema.copy(modules)
-
-    rounds = Rounds(config, step, clips, rank, count, codec.remembers)
-    rounds = DataLoader(rounds, batch_size=None, num_workers=config.get("workers", 0), pin_memory=device.type == "cuda")
-    begun, started = step, time.time()
-    for pictures, path, texts, times, taught in rounds:
-        # All chance of a round hangs on its first step: a resumed run is the uninterrupted one.
-        torch.manual_seed(step * count + rank)
-        stage = stage_of(config, step)
-        latents, seen = latents_of(codec, pictures.to(device, non_blocking=True))
-        path = path.to(device)
-        clips += stage["batch"]
-        before, sums = step, torch.zeros(5, device=device)
-        for _ in range(stage["repeats"]):
-            rng = random.Random(step)
-            with_mask = rng.random() < config["mask_keep"]  # the same on every rank, as what has gradients hangs on it
-            chosen = sorted(rng.sample(range(len(times)), min(stage["keep"], len(times))))
-            dropped = ["" if torch.rand(()) < config["text_drop"] else t for t in texts]
-            with mixed_precision(device):
-                part, at = latents[:, :, :, chosen], [times[i] for i in chosen]
-                progress = moments(at, LAST + 1)
-                states = text.encode(dropped)
-                mask = part[:, 4] if with_mask else None
-                drawn = drawing_losses(
-                    transformer.drawing, states, part, seen[:, chosen], mask, progress, path[:, chosen], scale
-                )
-                if stage.get("only") == "drawing":  # it is quick to learn by itself
-                    losses = drawn.new_zeros(3)
-                else:
-                    shot = MiniShot(progress, path=path[:, chosen], times=torch.tensor(at))
-                    losses = flow_loss(transformer, states, part, seen[:, chosen], shot, with_mask, config["shift"], scale)
-                aim = lesson_error(transformer.drawing.aim, text, *taught)
-                drawn = torch.stack([drawn[0], drawn[1] + aim])
-            optimizer.zero_grad()
-            (losses.mean() + drawn @ drawn.new_tensor(DRAWING_WEIGHTS)).backward()
-            average_gradients(parameters, count)
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            for group in optimizer.param_groups:
-                group["lr"] = trapezoid(step, config["steps"], config["rate"])
-            optimizer.step()
-            step, sums = step + 1, sums + torch.cat([losses, drawn]).detach()
-            ema.update(modules, step)
-        if rank == 0:
-            means = (sums / stage["repeats"]).tolist()
-            log_line(folder, step=step, losses=means, clips=clips, seconds=round(time.time() - started, 1))
-            if crossed(before, step, config["save_every"]):
-                save_state(folder, step, saved, optimizer, {"clips": clips})
-                draw_curve(folder / "log.jsonl", folder / "curve.png")
-            if crossed(before, step, config["sample_every"]):
-                sample_sheet(ema.modules["transformer"], ema.modules["text"], codec, folder / f"samples-{step:06d}.png")
-        flag = torch.tensor([int(asked.is_set())])
-        dist.all_reduce(flag)
-        if flag:
-            break
-    if rank == 0:
-        if begun < config["steps"] <= step and config.get("last_aim_steps"):  # to the text encoder as it has become
-            last = ema.modules["transformer"].drawing.aim, ema.modules["text"]
-            teach_aim(*last, config["seed"] - 5_000_000, config["last_aim_steps"], aim_only=True)
-        save_state(folder, step, saved, optimizer, {"clips": clips})
+    run = Run(settings, folder, rank, Talk(silent=silent or rank > 0))
+    run.load()
+    run.train(asked)
+    run.finish()
     dist.barrier()
     dist.destroy_process_group()
+
+
+class Run:
+    """One process's part of a run: its modules, their average, the optimiser, and where they stand."""
+
+    def __init__(self, settings: TransformerSettings, folder: Path, rank: int, talk: Talk):
+        self.settings, self.folder, self.rank, self.talk = settings, folder, rank, talk
+        self.device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.manual_seed(0)
+        self.codec = load_codec(Path(settings.codec)).to(self.device)
+        geometry = geometry_of(settings, self.codec.channels)
+        self.transformer = MiniTransformer(geometry)
+        self.text = MiniText(vocabulary(), geometry.text_dim)
+        self.modules = {"transformer": self.transformer, "text": self.text}
+        if settings.start:  # an edition; a state that is there already goes before it
+            start_from(Path(settings.start), self.transformer, self.text)
+        for module in self.modules.values():
+            module.to(self.device)
+        self.scale = in_pixels(self.codec, geometry.latent_std)
+        self.ema = Ema(self.modules, settings.ema)
+        self.saved = self.modules | {f"ema_{name}": module for name, module in self.ema.modules.items()}
+        self.parameters = [p for module in self.modules.values() for p in module.parameters()]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.01)
+        self.step = self.clips = 0
+
+    def load(self) -> None:
+        """Go on from the folder's state, or fit in closed form and teach what comes before the first step."""
+        settings = self.settings
+        self.step, extra = load_state(self.folder, self.saved, self.optimizer, self.talk)
+        self.clips = extra.get("clips", 0)
+        if self.rank == 0:
+            save_codec(self.codec, self.folder / CODEC)  # so that the run can be exported by itself
+        if self.step > 0:
+            self.talk.say(f"goes on from step {self.step:,} of {settings.steps:,}")
+            return
+        if not settings.start:  # the same on every rank
+            self.talk.say(f"fitting compositing and camera to the codec: {settings.blend_clips} clips, {settings.camera_plates} plates")
+            fit_blend(self.transformer.drawing.blend, self.codec, settings.seed - 30_000_000, settings.blend_clips)
+            fit_camera(self.transformer.drawing.camera, self.codec, settings.seed - 20_000_000, settings.camera_plates)
+            self.ema.copy(self.modules)
+        if settings.aim_steps:
+            self.talk.say(f"teaching where instructions aim: {settings.aim_steps} steps")
+            teach_aim(self.transformer.drawing.aim, self.text, settings.seed - 10_000_000, settings.aim_steps, talk=self.talk)
+            self.ema.copy(self.modules)
+
+    def train(self, asked: Any) -> None:
+        """Rounds until the last step, or until every rank has seen that one of them was asked to stop."""
+        settings = self.settings
+        self.talk.say(f"state, log.jsonl, curve.png and samples-*.png are in {self.folder}")
+        rounds = Rounds(settings, self.step, self.clips, self.rank, settings.processes, self.codec.remembers)
+        loader = DataLoader(rounds, batch_size=None, num_workers=settings.workers, pin_memory=self.device.type == "cuda")
+        self.begun, self.started = self.step, time.time()
+        for made in loader:
+            before = self.step
+            losses = self.round(*made)
+            if self.rank == 0:
+                self.report(before, losses)
+            flag = torch.tensor([int(asked.is_set())])
+            dist.all_reduce(flag)
+            if flag:
+                self.talk.say(f"stopping: saving step {self.step:,}; the same command goes on from there")
+                break
+
+    def round(
+        self, pictures: Tensor, path: Tensor, texts: list[str], times: list[int], taught: tuple[Any, ...]
+    ) -> Tensor:
+        """The steps of one round, as Rounds yields it; the mean of each loss, (5,)."""
+        # All chance of a round follows from its first step: a resumed run is the uninterrupted one.
+        torch.manual_seed(self.step * self.settings.processes + self.rank)
+        stage = stage_of(self.settings, self.step)
+        latents, seen = latents_of(self.codec, pictures.to(self.device, non_blocking=True))
+        path, sums = path.to(self.device), torch.zeros(len(NAMES), device=self.device)
+        self.clips += stage.batch
+        for _ in range(stage.repeats):
+            rng = random.Random(self.step)
+            with_mask = rng.random() < self.settings.mask_keep  # the same on every rank, as are the gradients there are
+            chosen = sorted(rng.sample(range(len(times)), min(stage.keep, len(times))))
+            dropped = ["" if torch.rand(()) < self.settings.text_drop else t for t in texts]
+            at = [times[i] for i in chosen]
+            shot = MiniShot(moments(at, LAST + 1), path=path[:, chosen], times=torch.tensor(at))
+            with mixed_precision(self.device):
+                states = self.text.encode(dropped)
+                part = latents[:, :, :, chosen], seen[:, chosen]
+                losses = self.losses(states, *part, shot, with_mask, stage.only == "drawing")
+                aim = lesson_error(self.transformer.drawing.aim, self.text, *taught)
+            losses = losses + F.one_hot(torch.tensor(AIM), len(NAMES)).to(losses) * aim
+            self.update(losses)
+            sums += losses.detach()
+        return sums / stage.repeats
+
+    def losses(
+        self, states: Tensor, latents: Tensor, seen: Tensor, shot: MiniShot, with_mask: bool, only_drawing: bool
+    ) -> Tensor:
+        """Of the branches, of the drawing, and of where the mask aims, (5,), in the order of curve.NAMES."""
+        mask = latents[:, 4] if with_mask else None
+        drawn = drawing_losses(self.transformer.drawing, states, latents, seen, mask, shot.progress, shot.path, self.scale)
+        if only_drawing:  # it is quick to learn by itself
+            return torch.cat([drawn.new_zeros(len(BRANCHES)), drawn])
+        given = shot, with_mask, self.settings.shift, self.scale
+        return torch.cat([flow_loss(self.transformer, states, latents, seen, *given), drawn])
+
+    def update(self, losses: Tensor) -> None:
+        """One step of the optimiser, and of the average."""
+        self.optimizer.zero_grad()
+        branches, drawn = losses.split([len(BRANCHES), len(DRAWING_WEIGHTS)])
+        (branches.mean() + drawn @ drawn.new_tensor(DRAWING_WEIGHTS)).backward()
+        average_gradients(self.parameters, self.settings.processes)
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = trapezoid(self.step, self.settings.steps, self.settings.rate)
+        self.optimizer.step()
+        self.step += 1
+        self.ema.update(self.modules, self.step)
+
+    def report(self, before: int, losses: Tensor) -> None:
+        """Log a round, say it, and save and draw what is due."""
+        settings, stage = self.settings, stage_of(self.settings, before)
+        means = dict(zip(NAMES, losses.tolist()))
+        rate = self.optimizer.param_groups[0]["lr"]
+        seconds = round(time.time() - self.started, 1)
+        log_line(self.folder, step=self.step, losses=means, rate=rate, clips=self.clips, seconds=seconds)
+        self.talk.step(self.step, settings.steps, means, rate, stage.batch / stage.repeats)
+        if crossed(before, self.step, settings.save_every):
+            self.save()
+        if crossed(before, self.step, settings.sample_every):
+            average = self.ema.modules
+            sample_sheet(average["transformer"], average["text"], self.codec, self.folder / f"samples-{self.step:06d}.png")
+
+    def save(self) -> None:
+        """Write the state, with what an export needs to know, the curve and the page."""
+        about = {"clips": self.clips, "geometry": asdict(self.transformer.config), "words": self.text.words}
+        save_state(self.folder, self.step, self.saved, self.optimizer, about)
+        draw_curve(self.folder / "log.jsonl", self.folder / "curve.png")
+        write_page(self.folder)
+
+    def finish(self) -> None:
+        """Teach the averaged aim once more, to the text encoder as it has become, and save."""
+        settings = self.settings
+        if self.rank > 0:
+            return
+        if self.begun < settings.steps <= self.step and settings.last_aim_steps:
+            last = self.ema.modules["transformer"].drawing.aim, self.ema.modules["text"]
+            seed = settings.seed - 5_000_000
+            teach_aim(*last, seed, settings.last_aim_steps, aim_only=True, talk=self.talk)
+        self.save()
+        self.talk.say(f"step {self.step:,} of {settings.steps:,} is saved in {self.folder}; vera model export {self.folder} --to DIR makes a model of it")
 
 
 def crossed(before: int, now: int, every: int) -> bool:

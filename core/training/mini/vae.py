@@ -9,21 +9,24 @@ decoded values are clamped, and so a decoder can give exact ends.
 import json
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from vera.core.data.engine.clips import SPAN
-from vera.core.errors import InputError
 from vera.core.extras import require
-from vera.core.model.codec import SPACE_STRIDE, TIME_STRIDE, WanCodec, no_past
+from vera.core.model.codec import TIME_STRIDE, WanCodec, no_past
 from vera.core.model.device import mixed_precision
 from vera.core.model.mini.edition import CODEC, save_codec
 from vera.core.training.curve import draw_curves
 from vera.core.training.mini.codec import layers_of
 from vera.core.training.mini.samples import codec_sheet
+from vera.core.training.mini.settings import VaeSettings
+from vera.core.training.settings import read_settings
+from vera.core.training.talk import Talk
 from vera.core.training.state import Ema, load_state, log_line, save_state, trapezoid
 
 LAYERS = ("source", "edit", "alpha", "composite", "mask")
@@ -151,20 +154,7 @@ def draw_errors(folder: Path) -> None:
         draw_curves([row["step"] for row in rows], errors, folder / "curve.png", "error against step")
 
 
-def check(config: dict) -> None:
-    """Raises InputError before any work."""
-    wanted = ("seed", "geometry", "size", "crop", "frames", "batch", "workers", "steps", "rate", "ema", "noise", "kl")
-    if missing := [name for name in (*wanted, "log_every", "save_every") if name not in config]:
-        raise InputError(f"a VAE's configuration lacks {', '.join(missing)}; see core/training/mini/mini-vae.json")
-    size, crop, frames = config["size"], config["crop"], config["frames"]
-    if crop % SPACE_STRIDE or crop > size or frames % TIME_STRIDE != 1 or frames > SPAN + 1:
-        raise InputError(
-            f"a VAE's crop of {crop} and frames of {frames}: crop is to be a multiple of {SPACE_STRIDE} within size {size}, "
-            f"frames 4k + 1 up to {SPAN + 1}"
-        )
-
-
-def train(config: dict, folder: Path, stop) -> None:
+def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], talk: Talk | None = None) -> None:
     """Run until config['steps'] or until stop() says so; folder then holds the state, codec.safetensors (the
     average of the weights, as an edition takes it), the log, its curve and sheets of clips. config['frames'] must be
     several latent frames: one that has seen two alone drifts from the third on.
@@ -172,14 +162,15 @@ def train(config: dict, folder: Path, stop) -> None:
     config['device'] is cpu or cuda, by default cuda where there is one; config['workers'] processes make the clips.
     Raises InputError.
     """
-    check(config)
+    read_settings(VaeSettings, config)
+    talk = talk or Talk()
     device = torch.device(config.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(0)
     codec = new_codec(config["geometry"]).to(device).train()
     ema = Ema({"codec": codec}, config["ema"])
     saved = {"codec": codec, "ema_codec": ema.modules["codec"]}
     optimizer = torch.optim.AdamW(codec.parameters(), lr=config["rate"], betas=(0.9, 0.99), weight_decay=1e-4)
-    step, extra = load_state(folder, saved, optimizer)
+    step, extra = load_state(folder, saved, optimizer, talk)
     clips = extra.get("clips", 0)
 
     def save():
@@ -192,11 +183,12 @@ def train(config: dict, folder: Path, stop) -> None:
 
     batches = Batches(config["seed"] + clips, config)
     batches = DataLoader(batches, batch_size=None, num_workers=config["workers"], pin_memory=device.type == "cuda")
+    talk.say(f"training from step {step:,}; state, {CODEC}, log.jsonl, curve.png and codec-*.png are in {folder}")
     started, sums, counted, last = time.time(), 0, 0, step
     for video in batches:
         if step >= config["steps"] or stop():
             break
-        torch.manual_seed(step)  # all chance of a step hangs on its number: a resumed run is the uninterrupted one
+        torch.manual_seed(step)  # all chance of a step follows from its number: a resumed run is the uninterrupted one
         for group in optimizer.param_groups:
             group["lr"] = trapezoid(step, config["steps"], config["rate"])
         with mixed_precision(device):
@@ -210,6 +202,8 @@ def train(config: dict, folder: Path, stop) -> None:
         sums, counted = sums + torch.cat([loss.detach()[None], psnr]), counted + 1
         if step % config["log_every"] == 0:
             mean, *psnrs = (sums / counted).tolist()
+            rate = optimizer.param_groups[0]["lr"]
+            talk.step(step, config["steps"], {"loss": mean} | dict(zip(LAYERS, psnrs)), rate, config["batch"])
             log_line(folder, step=step, loss=mean, psnr=dict(zip(LAYERS, psnrs)), clips=clips, seconds=round(time.time() - started, 1))
             sums, counted = 0, 0
         if step % config["save_every"] == 0:
@@ -217,3 +211,4 @@ def train(config: dict, folder: Path, stop) -> None:
             last = step
     if step > last:
         save()
+    talk.say(f"step {step:,} of {config['steps']:,} is saved in {folder}" if step else "stopped before the first step; nothing was saved")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from vera.core.data.datasets.check import fault_in_pixels
-from vera.core.data.datasets.check import main as check
+from vera.core.cli.data_check import fault_in_pixels
+from vera.core.cli.data_check import main as check
 from vera.core.data.datasets.layered import Broken, check_rows, read_rows
 from vera.core.data.datasets.layered_media import model_layers, read_layers
 from vera.core.errors import InputError

@@ -6,12 +6,12 @@ from safetensors.torch import load_file, save_file
 
 from vera.core.errors import InputError
 from vera.core.model import transformer as transformer_module
+from vera.core.cli.model_from_wan import main
 from vera.core.model.config import PRESETS, TransformerConfig
 from vera.core.model.transformer import Transformer
 from vera.core.model.wan.checkpoint import (
     branch_wan,
     config_from_wan,
-    main,
     parameter_shapes,
     vera_state_dict,
 )

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from vera.core.errors import InputError
 from vera.core.model.load import load_model
 from vera.core.model.wan.release import TEXT, TOKENIZER, VAE
-from vera.core.model.wan.checkpoint import branch_wan, main
+from vera.core.cli.model_from_wan import main
+from vera.core.model.wan.checkpoint import branch_wan
 from tests.model.conftest import CHANNELS
 
 

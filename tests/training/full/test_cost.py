@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from vera.core.cli.model_cost import main
 from vera.core.model.config import PRESETS, TransformerConfig
 from vera.core.model.transformer import Transformer
-from vera.core.training.full.cost import forward_flops, main, tokens_of, training_cost
+from vera.core.training.full.cost import forward_flops, tokens_of, training_cost
 
 
 @pytest.mark.parametrize("switches", [{}, {"share_embedders": True}, {"alpha_text": False}, {"mask_input": False}])

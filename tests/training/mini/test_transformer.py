@@ -14,7 +14,7 @@ from vera.core.data.engine.phrases import vocabulary
 from vera.core.data.engine.rendered import HELD_OUT, folders, read_clip
 from vera.core.errors import InputError
 from vera.core.model.mini.drawing import moments
-from vera.core.model.mini.edition import read_weights, save_mini
+from vera.core.model.mini.edition import EMBEDDED, read_weights, save_mini
 from vera.core.model.limits import Limits
 from vera.core.model.mini.mini_codec import CELL, MiniCodec
 from vera.core.model.mini.mini_text import MiniText
@@ -161,7 +161,11 @@ def test_rendered_clips_come_as_the_engine_s_do():
 
 
 def test_rendered_clips_that_are_not_there_are_missed_before_the_start(tmp_path):
-    config = {"processes": 1, "stages": [{"until": 1, "rendered": 0.1}], "rendered": str(tmp_path)}
+    stage = {"until": 1, "batch": 1, "latents": 1, "keep": 1, "repeats": 1, "rendered": 0.1}
+    config = {
+        "codec": str(EMBEDDED), "seed": 9, "steps": 1, "stages": [stage], "rendered": str(tmp_path), "rate": 0.001,
+        "ema": 0.9, "text_drop": 0.3, "mask_keep": 0.5, "shift": 2.0, "save_every": 2, "sample_every": 100,
+    }  # fmt: skip
     with pytest.raises(InputError, match="with_cycles"):
         train(config, tmp_path / "run", lambda: False)
 
@@ -234,8 +238,10 @@ def test_a_run_may_start_from_an_edition(tmp_path):
     """Transformer, text encoder and codec are the edition's, in the weights and in their average."""
     torch.manual_seed(3)
     config = {
-        "codec": str(tmp_path / "edition"), "start": str(tmp_path / "edition"), "processes": 1, "steps": 0,
-        "geometry": {"layers": 1}, "rate": 0.001, "ema": 0.9,
+        "codec": str(tmp_path / "edition"), "start": str(tmp_path / "edition"), "steps": 0, "seed": 9,
+        "geometry": {"layers": 1}, "rate": 0.001, "ema": 0.9, "text_drop": 0.3, "mask_keep": 0.5, "shift": 2.0,
+        "save_every": 2, "sample_every": 100,
+        "stages": [{"until": 1, "batch": 1, "latents": 1, "keep": 1, "repeats": 1, "shapes": [[32, 32]]}],
     }  # fmt: skip
     edition = MiniTransformer(replace(MINI, layers=1)), MiniText(vocabulary(), MINI.text_dim), MiniCodec()
     save_mini(tmp_path / "edition", *edition, Limits())

@@ -1,7 +1,6 @@
 """A small Wan-type VAE for layers: its loss, its statistics, its resume, and its way into an edition."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,12 +15,12 @@ from vera.core.errors import InputError
 from vera.core.evaluation.sample_clip import run
 from vera.core.model.codec import WanCodec
 from vera.core.model.mini.edition import load_mini
-from vera.core.model.mini.mini_config import MINI
 from vera.core.model.mini.mini_codec import fold, unfold
-from vera.core.training.mini import export
+from vera.core.cli import model_export
 from vera.core.training.mini.codec import groups, layers_of
 from vera.core.training.mini.transformer import LAST, in_pixels, latents_of, load_codec
 from vera.core.training.mini.transformer import train as train_transformer
+from vera.core.training.mini import vae as vae_module
 from vera.core.training.mini.vae import HIDDEN, HUE, MEAN, STATISTICS, Batches, cut_of, losses, new_codec, normalise, train, unclamped_error
 
 GEOMETRY = {"base_dim": 8, "dim_mult": [1, 1, 1], "num_res_blocks": 1, "patch_size": 2, "temperal_downsample": [True, True], "z_dim": 4}
@@ -175,7 +174,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
 def test_sizes_that_do_not_fit_are_refused(tmp_path, wrong):
     with pytest.raises(InputError, match="multiple of 8 within size 24, frames 4k"):
         train(CONFIG | wrong, tmp_path / "run", lambda: False)
-    with pytest.raises(InputError, match="lacks noise, kl; see"):
+    with pytest.raises(InputError, match="'noise': missing from the configuration"):
         train({k: v for k, v in CONFIG.items() if k not in ("noise", "kl")}, tmp_path / "run", lambda: False)
     assert not (tmp_path / "run").exists()
 
@@ -200,7 +199,7 @@ def test_the_gradient_leads_down():
     torch.testing.assert_close((before - loss()) / step, slope, rtol=1e-2, atol=0)
 
 
-def test_mini_is_trained_and_used_with_a_vae_for_its_codec(tmp_path, monkeypatch):
+def test_mini_is_trained_and_used_with_a_vae_for_its_codec(tmp_path):
     train(CONFIG | {"steps": 1}, tmp_path / "vae", lambda: False)
     config = {
         "codec": str(tmp_path / "vae"), "seed": 9, "processes": 1, "steps": 2, "geometry": {"layers": 1},
@@ -209,8 +208,7 @@ def test_mini_is_trained_and_used_with_a_vae_for_its_codec(tmp_path, monkeypatch
         "save_every": 2, "sample_every": 100, "camera_plates": 2, "blend_clips": 2,
     }  # fmt: skip
     train_transformer(config, tmp_path / "mini", lambda: False)
-    monkeypatch.setattr(export, "MINI", replace(MINI, layers=1))
-    assert export.main([str(tmp_path / "mini"), str(tmp_path / "vae"), "--to", str(tmp_path / "edition")]) == 0
+    assert model_export.main([str(tmp_path / "mini"), "--to", str(tmp_path / "edition")]) == 0
     model = load_mini(tmp_path / "edition", "cpu")
     assert model.codec.channels == model.transformer.config.latent_channels == 4
     trained = load_codec(tmp_path / "vae")
@@ -245,7 +243,7 @@ def test_a_step_of_each_channel_is_weighed_in_pixels():
 
 def test_configurations_that_are_shipped():
     """The VAE's is 4x8x8 with 16 channels and small enough for an edition; mini's stages lead from its codec to its end."""
-    folder = Path(export.__file__).parent
+    folder = Path(vae_module.__file__).parent
     vae, mini = (json.loads((folder / f"mini-{name}.json").read_text(encoding="utf-8")) for name in ("vae", "gpu"))
     codec = new_codec(vae["geometry"])
     assert codec.channels == 16 and 2 * sum(p.numel() for p in codec.parameters()) < 15 * 2**20

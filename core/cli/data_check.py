@@ -1,19 +1,20 @@
 """`vera data check DIR`: which rows of a layered dataset can be used, and why the others cannot."""
 
-import argparse
 import json
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-from vera.core.data.datasets.layered import Broken, check_rows, read_rows
+from vera.core.cli.arguments import Parser
 from vera.core.errors import InputError
 
 
-def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    parser = Parser(
         prog="vera data check",
         description="Name the rows of a layered dataset that cannot be used. Exit codes: 0 none, 1 some, 2 no dataset.",
     )
@@ -21,9 +22,17 @@ def main(argv=None) -> int:
     parser.add_argument("--pixels", action="store_true", help="decode every frame too: slow, and certain")
     parser.add_argument("--json", action="store_true", help="one JSON object a broken row")
     parser.add_argument("--workers", type=int, default=8)
-    args = parser.parse_args(argv)
+    try:
+        args = parser.parse_args(argv)
+        if not 1 <= args.workers <= 256:
+            raise InputError(f"--workers {args.workers}: is not from 1 to 256")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # a broken row may hold what no terminal can show
+    from vera.core.data.datasets.layered import check_rows, read_rows  # only now, so that --help and wrong arguments answer at once
+
     try:
         rows, broken = read_rows(args.dataset)
     except InputError as error:
@@ -44,8 +53,9 @@ def main(argv=None) -> int:
     return 1 if broken else 0
 
 
-def fault_in_pixels(row):
+def fault_in_pixels(row: Any) -> Any:
     """What is broken in a row's frames, or None."""
+    from vera.core.data.datasets.layered import Broken
     from vera.core.data.datasets.layered_media import model_layers, read_layers
 
     try:

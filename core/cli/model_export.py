@@ -1,0 +1,38 @@
+"""`vera model export`: an edition of mini from a training run."""
+
+import sys
+from pathlib import Path
+
+from vera.core.cli.arguments import Parser
+from vera.core.errors import InputError
+
+
+def parser() -> Parser:
+    """Of `vera model export`."""
+    made = Parser(
+        prog="vera model export", description="Make a model of what a run of mini's training has reached so far."
+    )
+    made.add_argument("run", type=Path, help="the run's folder, as vera train --out names it")
+    made.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder to make; it must not be there")
+    made.add_argument("--codec", type=Path, metavar="DIR", help="a run of the codec, or an edition (default: the run's own)")
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    try:
+        args = parser().parse_args(argv)
+        if not args.run.is_dir():
+            raise InputError(f"{args.run}: no such folder; name a run's, such as runs/mini")
+        from vera.core.training.mini.export import export  # only now, so that --help and wrong arguments answer at once
+
+        step = export(args.run, args.to, args.codec)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{args.to}: step {step:,} of {args.run}; vera render --model {args.to} uses it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
