@@ -37,6 +37,7 @@ from vera.core.sampling.denoise import run_windows_serially
 from vera.core.sampling.latent_store import ClipLatents, LatentStore, LayerLatents
 from vera.core.sampling.shots import encoded_shots, generated_shots, room_for_latents
 from vera.core.sampling.speed_options import SpeedOptions
+from vera.core.sampling.subject import PEOPLE_KEPT, refuse_nobody
 from vera.kernels.matte import plate_color, resize
 from vera.kernels.subject import free_subject
 
@@ -44,6 +45,7 @@ from vera.kernels.subject import free_subject
 @dataclass(frozen=True)
 class GenerateJob(Job):
     """latents, kept: where generated latents wait until delivery, and where they stay with `keep`.
+    keeps_people: whether the people in the plate stand for a mask that was not given.
     window_runner: runs the model on a sampling step's windows, here or on several processes."""
 
     model: Model
@@ -51,6 +53,7 @@ class GenerateJob(Job):
     speed: SpeedOptions
     latents: LatentStore
     kept: LatentStore
+    keeps_people: bool
     window_runner: Callable = run_windows_serially
 
 
@@ -84,7 +87,11 @@ class Generate:
         steps = model.limits.steps if recipe.steps is None else recipe.steps
         guidance = float(model.limits.guidance if recipe.guidance is None else recipe.guidance)
         speed = SpeedOptions.of(recipe)
-        speed_notes = speed.check(model.transformer)
+        notes = [*model.text.check(recipe.prompt, recipe.anyway), *speed.check(model.transformer)]
+        keeps_people = recipe.mask is None and model.text.asks_for_people(recipe.prompt)
+        if keeps_people:
+            refuse_nobody(plate.frames, lambda f: torch.from_numpy(color.to_model(region.crop(plate.read(f)))))
+            notes.append(PEOPLE_KEPT)
         ids = identify(
             opened,
             color,
@@ -104,6 +111,7 @@ class Generate:
                 "cache": speed.cache,
                 # As asked for: what "auto" chose for a machine is said, as the device is.
                 "weights": recipe.weights,
+                "keeps_people": keeps_people,
             },
             laid_over={"layer_mode": recipe.layer_mode},
         )
@@ -112,7 +120,11 @@ class Generate:
         latents = LatentStore(delivery.job_dir / "latents", ids.generation)
         kept = LatentStore(delivery.kept_dir, ids.generation)
         generated = kept.shots("layers", plate.frames) or latents.shots("layers", plate.frames)
-        room = 0 if generated else room_for_latents(model, len(plate.frames), size, opened.mask is not None)
+        room = (
+            0
+            if generated
+            else room_for_latents(model, len(plate.frames), size, opened.mask is not None or keeps_people)
+        )
         delivery.preflight(max(0, room - latents.bytes_there()))
         kept.refuse_others()
         return GenerateJob(
@@ -130,12 +142,13 @@ class Generate:
             frames_at_once=min(len(plate.frames), model.limits.max_frames),
             hash=ids.job,
             delivery=delivery,
-            warnings=(*model.text.check(recipe.prompt, recipe.anyway), *speed_notes),
+            warnings=tuple(notes),
             model=model,
             cuts=cuts,
             speed=speed,
             latents=latents,
             kept=kept,
+            keeps_people=keeps_people,
         )
 
     def run(self, job: GenerateJob, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[str, Any]:
@@ -220,7 +233,9 @@ def finish_frame(job: GenerateJob, filmed: FilmedFrame, decoded: DecodedFrame) -
     composed = decoded.alpha * decoded.color + (1 - decoded.alpha) * guide
     facts = {
         "agreement_error": float((composed - decoded.composite).pow(2).mean()),  # mean square, encoded [0, 1]
-        "relative": 0.0 if share is None else float((share * decoded.alpha).sum() / decoded.alpha.sum().clamp_min(1e-6)),
+        "relative": 0.0
+        if share is None
+        else float((share * decoded.alpha).sum() / decoded.alpha.sum().clamp_min(1e-6)),
         "clipped": job.color.clipped(job.region.crop(filmed.pixels)),
     }
     return FinishedFrame(job.region.place(layer), job.region.place(matte), facts)

@@ -8,7 +8,7 @@ from vera.core.model.device import choose_device
 from vera.core.model.load import load_model
 from vera.core.plate.channels import Choice
 from vera.core.plate.source import open_mask, open_plate
-from vera.core.recipe import EditRecipe, refuse_unsupported
+from vera.core.recipe import NO_MASK, EditRecipe, refuse_unsupported
 
 
 def prepare(recipe: EditRecipe, device: str, load: Loader = load_model) -> Job:
@@ -19,7 +19,7 @@ def prepare(recipe: EditRecipe, device: str, load: Loader = load_model) -> Job:
     backend = load_backend(recipe.model)
     refuse_unsupported(recipe, backend.name)
     plate = open_plate(recipe.plate, recipe.frames, Choice(recipe.layer, recipe.part, recipe.view))
-    mask = open_mask(recipe.mask, plate) if recipe.mask else None
+    mask = open_mask(recipe.mask, plate) if recipe.mask and recipe.mask != NO_MASK else None
     fingerprints = {f: plate.fingerprint(f) for f in plate.frames}
     job = backend.prepare(Opened(recipe, plate, mask, fingerprints, choose_device(device)), load)
     notes = (*plate.notes, *(mask.notes if mask else ()))

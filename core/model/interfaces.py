@@ -26,6 +26,9 @@ class Text(Protocol):
     def check(self, prompt: str, anyway: bool = False) -> list[str]:
         """Warnings about a prompt. Raises InputError for what the model cannot do, or does not know unless `anyway`."""
 
+    def asks_for_people(self, prompt: str) -> bool:
+        """Whether the people in the plate have to be told where there is no mask: before another background."""
+
     def encode(self, prompts: list[str]) -> Tensor:
         """States (B, N, D); positions past a prompt's end are zeros."""
 

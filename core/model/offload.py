@@ -108,6 +108,10 @@ class VisitingText:
         """As the encoder's."""
         return self.text.check(prompt, anyway)
 
+    def asks_for_people(self, prompt: str) -> bool:
+        """As the encoder's."""
+        return self.text.asks_for_people(prompt)
+
     def encode(self, prompts: list[str]) -> Tensor:
         """As the encoder's."""
         with self.visitor.on_device():

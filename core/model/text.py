@@ -28,6 +28,10 @@ class WanText:
         self._rows([prompt])
         return []
 
+    def asks_for_people(self, prompt: str) -> bool:
+        """Never: a full-size model knows by itself whom a new background leaves as filmed."""
+        return False
+
     def _rows(self, prompts: list[str]) -> list[list[int]]:
         rows = self.tokenizer([clean(p) for p in prompts], add_special_tokens=True).input_ids
         for prompt, row in zip(prompts, rows):

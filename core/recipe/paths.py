@@ -18,7 +18,7 @@ def change_paths(values: dict[str, Any], table: Iterable[Field], change: Change)
     """
     changed = dict(values)
     for field in table:
-        if field.row.path and values.get(field.name):
+        if field.row.path and values.get(field.name) and values[field.name] not in field.row.no_path:
             changed[field.name] = _changed(values[field.name], field.row.path, change)
     return changed
 

@@ -26,6 +26,7 @@ from vera.core.recipe.paths import change_paths
 
 SCHEMA = "vera.recipe/1"
 BLEND_SPACES = ("linear", "encoded")
+NO_MASK = "none"
 LAYER_TYPES = ("half", "float")
 COMPRESSIONS = ("zip", "zips", "piz", "rle", "none")  # of EXR; lossless for half and float
 LAYER_MODES = ("auto", "replace", "relative")
@@ -64,9 +65,10 @@ class EditRecipe:
         help="folder for the results", hint="the folder for the results", path=PathKind.FOLDER,
     ))
     mask: str | None = field(default=None, metadata=row(
-        help="white where the edit may go: a sequence, a movie, or one still for all frames",
+        help="white where the edit may go: a sequence, a movie, or one still for all frames; without one, mini keeps the people"
+        " before a new background, and with the word none it decides by itself",
         hint="a sequence, a movie or a still",
-        path=PathKind.PATTERN, part=Part.GENERATION,
+        path=PathKind.PATTERN, no_path=(NO_MASK,), part=Part.GENERATION,
     ))
     frames: str | None = field(default=None, metadata=row(
         help="a range such as 1001-1049 (default: all there are)",

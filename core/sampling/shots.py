@@ -19,6 +19,7 @@ from vera.core.plate.fit import shrink
 from vera.core.sampling.denoise import evaluations, sample
 from vera.core.sampling.latent_store import States
 from vera.core.sampling.solver import Solver
+from vera.core.sampling.subject import background_of
 from vera.core.state_file import state_writer
 
 
@@ -117,7 +118,7 @@ def _encode_shot(job, shot):
     group = next(groups)
     first, facts = group[0].frame, {}
     # The plate's file is opened first and so closed last: where it is, the mask's is too.
-    kinds = ["plate"] if job.mask is None else ["plate", "mask"]
+    kinds = ["plate"] if group[0].mask is None else ["plate", "mask"]
     with ExitStack() as files:
         writers = {k: files.enter_context(state_writer(job.latents.path(k, first), facts)) for k in kinds}
         encoders = {k: job.model.codec.encode_stream() for k in kinds}
@@ -133,9 +134,11 @@ def _seen_frames(job, progress, stopping):
     for frame in job.plate.frames:
         if stopping():
             raise Stopped(f"stopped while reading frame {frame}")
-        plate = shrink(torch.from_numpy(job.source(job.pixels(frame))), *job.size)
+        source = torch.from_numpy(job.source(job.pixels(frame)))
         mask = job.allowed(frame)
         if mask is not None:
             mask = shrink(mask[..., None], *job.size).expand(3, -1, -1)
-        yield Seen(frame, plate, mask)
+        elif job.keeps_people:
+            mask = background_of(source, job.size).expand(3, -1, -1)
+        yield Seen(frame, shrink(source, *job.size), mask)
         progress.advance()

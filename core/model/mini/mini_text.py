@@ -35,6 +35,10 @@ class MiniText(nn.Module):
         """
         return self.reader.read(prompt).check(anyway)
 
+    def asks_for_people(self, prompt: str) -> bool:
+        """Whether the people in the plate have to be told where there is no mask: before another background."""
+        return self.reader.read(prompt).background
+
     def words_of(self, prompt: str) -> list[str]:
         """The words of a prompt that the model is given."""
         return self.reader.read(prompt).words

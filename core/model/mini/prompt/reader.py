@@ -22,12 +22,13 @@ MAX_WORDS = 32  # that the model reads
 @dataclass(frozen=True)
 class Reading:
     """words: for the model. notes: what was left out, a line each. impossible: why it cannot be done; not_known: what is
-    missing, where the user may go on anyway; each one line, or None."""
+    missing, where the user may go on anyway; each one line, or None. background: whether another one is asked for."""
 
     words: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     impossible: str | None = None
     not_known: str | None = None
+    background: bool = False
 
     def check(self, anyway: bool) -> list[str]:
         """The notes. Raises InputError; with anyway, what is only not known is a note."""
@@ -58,4 +59,4 @@ class PromptReader:
         given = Given(parsed)
         if len(given.words) > MAX_WORDS:
             missing = missing or f"mini reads {MAX_WORDS} words, these are {len(given.words)}; shorten it"
-        return Reading(given.words[:MAX_WORDS], given.notes, None, missing)
+        return Reading(given.words[:MAX_WORDS], given.notes, None, missing, parsed.background is not None)
