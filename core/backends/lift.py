@@ -21,7 +21,7 @@ from vera.core.lifting import report_picture
 from vera.core.lifting.freed_memory import blocks_used_again
 from vera.core.lifting.haze import LEAST_TOLD
 from vera.core.lifting.lift_window import STEPS, lift_clip, plate_sized
-from vera.core.lifting.lifted_windows import KeptWindows, LiftedVideo
+from vera.core.lifting.lifted_windows import CHANNELS, KeptWindows, LiftedVideo
 from vera.core.lifting.matching import match_frames, refuse_other_picture, same_size
 from vera.core.lifting.read_frames import EditedFile, EditedVideo, read_mask, read_plate
 from vera.core.plate.color import PlateColor
@@ -141,10 +141,10 @@ def display_color(name: str | None, plate: Plate) -> PlateColor:
 
 
 def finish_frame(job: LiftJob, filmed: FilmedFrame, lifted: torch.Tensor) -> FinishedFrame:
-    """One frame's layer at working size, (7, h, w) colour, alpha and clean edited frame -> the layer at plate size."""
-    color, alpha, clean = lifted.split((3, 1, 3))
+    """One frame's layer at working size, channels as `LiftedVideo` has them -> the layer at plate size."""
+    color, alpha, clean, detail = lifted.split(CHANNELS)
     source = job.source(filmed.pixels)
-    color, alpha = plate_sized(color, alpha, torch.from_numpy(source))
+    color, alpha = plate_sized(color, alpha, torch.from_numpy(source), detail)
     color, alpha = color.movedim(0, -1).contiguous().numpy(), alpha[0].numpy()
     if filmed.allowed is not None:
         alpha = alpha * (filmed.allowed.numpy() > 0)
@@ -199,7 +199,9 @@ def _compared_frames(
 
 def _pairing_warnings(step: int) -> tuple[str, ...]:
     if step > 1:
-        return (f"the edited video has one frame in {step}; layers of the frames between are mixed from their neighbours",)
+        return (
+            f"the edited video has one frame in {step}; layers of the frames between are mixed from their neighbours",
+        )
     if step < -1:
         return (f"the edited video has {-step} frames for one of the plate; the first of each is used",)
     return ()
@@ -221,7 +223,7 @@ def _lift_windows(job: LiftJob, kept: KeptWindows, progress: ProgressLike, stopp
             "shift_pixels": float(lifted.moves[..., 0].norm(dim=1).mean()),
             "color_drift": float((lifted.gain.abs() + lifted.offset.abs()).mean()),
         }
-        kept.keep(k, torch.cat([lifted.color * lifted.alpha, lifted.alpha, lifted.clean], 1), found)
+        kept.keep(k, torch.cat([lifted.color * lifted.alpha, lifted.alpha, lifted.clean, lifted.detail], 1), found)
 
 
 def _step_counter(
@@ -236,5 +238,3 @@ def _step_counter(
             raise Stopped(f"stopped while frames {first} to {last} were lifted")
 
     return step_done
-
-

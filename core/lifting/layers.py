@@ -6,10 +6,12 @@ of which colour has to be told from how the plate shows through.
 """
 
 import itertools
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
+from vera.core.lifting.gain import find_gain
 from vera.core.lifting.smooth import blur, blur_widely, grown, shrunk, spread, weighted
 
 BLOCK = 6  # pixels in which a translucent layer's alpha is taken as one value, to find its colour
@@ -28,14 +30,40 @@ FINE_ERROR = 0.2  # of the error of one pixel's alpha, what is left in the fine 
 SLACK = 0.008  # error of colours that the noise model does not know of
 
 
-def find_layers(seen, clean, region, variance, haze):
-    """Straight colour (T, 3, H, W) and alpha (T, 1, H, W), both in [0, 1]; alpha is 0 outside the region.
+@dataclass(frozen=True)
+class Layers:
+    """color (T, 3, H, W) straight, alpha (T, 1, H, W), both in [0, 1]; detail (T, 3, H, W): how much of the plate's own
+    detail the colour is made of, a gain's share of it times the gain."""
+
+    color: torch.Tensor
+    alpha: torch.Tensor
+    detail: torch.Tensor
+
+
+def find_layers(plate, seen, clean, region, variance, haze) -> Layers:
+    """What was laid over the plate (T, 3, H, W); alpha is 0 outside the region.
 
     seen: the plate as the edited video shows it; clean: the edited video without its drift;
     region (T, 1, H, W): 1 where something changed; variance: of the noise a channel;
     haze (T, 1, H, W): alpha that is known to be translucent.
     """
     variance = 2 * variance + SLACK**2
+    veil = find_veil(seen, clean, region, variance)
+    thin, color, _ = _translucent(seen, clean, variance, [torch.zeros(3), veil])
+    gain = find_gain(seen, clean, region, variance, clean - torch.lerp(seen, color, thin))
+    if gain is None:
+        color, alpha = _laid_over(seen, clean, region, variance, haze)
+        return Layers(color, alpha, torch.zeros_like(color))
+    rest = region * (1 - (gain.matte >= 1) * gain.explained)
+    color, alpha = _laid_over(gain.over(seen), clean, rest, variance, haze * (1 - gain.matte))
+    below = (1 - alpha) * gain.matte
+    total = alpha + below
+    share = below / total.clamp_min(1e-4)
+    return Layers(torch.lerp(color, gain.lit(plate), share), total, share * gain.field)
+
+
+def _laid_over(seen, clean, region, variance, haze):
+    """Straight colour (T, 3, H, W) and alpha (T, 1, H, W) of veils and opaque things over what is seen."""
     black = torch.zeros(3)
     veil = find_veil(seen, clean, region, variance)
     thin, color, misfit = _translucent(seen, clean, variance, [black, veil])
@@ -130,7 +158,9 @@ def _translucent(seen, clean, variance, colors):
         towards = e[:, None, None] - seen
         along = ((clean - seen) * towards).sum(1, keepdim=True)
         size = (towards * towards).sum(1, keepdim=True)
-        fine, coarse = (blur(along / variance, *s) / blur(size / variance, *s).clamp_min(1e-6) for s in ((0.7, 0), (2.5, 0.7)))
+        fine, coarse = (
+            blur(along / variance, *s) / blur(size / variance, *s).clamp_min(1e-6) for s in ((0.7, 0), (2.5, 0.7))
+        )
         error = FINE_ERROR / blur(size / variance, 0.7).clamp_min(1e-6)
         own = (blur((fine - coarse).square(), 1.5, 0.5) - error).clamp_min(0)  # fine detail that is no noise
         sure = own / (own + error)

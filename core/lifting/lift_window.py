@@ -18,7 +18,7 @@ from vera.kernels.matte import resize
 
 LEAST_KEPT = 0.01  # share of the clip; of less nothing is known, and all of it is the edit's
 MOST_NOISE = 0.08  # of a neighbourhood's mean
-LEAST_ONE_WAY, ONE_WAY = 0.015, 1.0  # a mean error that may be an edit: at least, and of the error's variation
+LEAST_ONE_WAY, ONE_WAY = 0.01, 0.7  # a mean error that may be an edit: at least, and of the error's variation
 FAINTEST = 0.02  # alpha of haze; below it the plate is kept
 ROUNDS = 2  # what changed is found twice: the second time with drift measured beside it
 STEPS = 3 + 2 * ROUNDS
@@ -27,12 +27,13 @@ STEPS = 3 + 2 * ROUNDS
 @dataclass
 class Lifted:
     """color (T, 3, H, W) straight, alpha (T, 1, H, W), clean (T, 3, H, W): the edited video without
-    its drift; all encoded, in [0, 1]. moves (T, 2, 3) in pixels, gain and offset (T, 3, H, W):
+    its drift; all encoded, in [0, 1]. detail (T, 3, H, W): how much of the plate's own detail the colour is made of. moves (T, 2, 3) in pixels, gain and offset (T, 3, H, W):
     the drift that was taken away. region (T, 1, H, W): where a change was seen. haze: its mean alpha, of the layer's."""
 
     color: torch.Tensor
     alpha: torch.Tensor
     clean: torch.Tensor
+    detail: torch.Tensor
     region: torch.Tensor
     moves: torch.Tensor
     gain: torch.Tensor
@@ -79,10 +80,21 @@ def lift_clip(plate, edited, mask=None, step_done=lambda: None) -> Lifted:
         region = torch.maximum(region, (haze.alpha > FAINTEST) * shown)
         if mask is not None:
             region = region * (mask > 0)
-    color, alpha = find_layers(seen, clean, region, variance, haze.alpha if haze else torch.zeros_like(region))
+    layers = find_layers(plate, seen, clean, region, variance, haze.alpha if haze else torch.zeros_like(region))
     step_done()
+    alpha = layers.alpha
     alpha = alpha * shown if mask is None else alpha * shown * (mask > 0)  # edges reach a pixel out of the region
-    return Lifted(color, alpha, clean, region, moves, gain, offset, float(haze.alpha.mean()) if haze else 0.0)
+    return Lifted(
+        layers.color,
+        alpha,
+        clean,
+        layers.detail,
+        region,
+        moves,
+        gain,
+        offset,
+        float(haze.alpha.mean()) if haze else 0.0,
+    )
 
 
 def first_trust(plate, edited):
@@ -137,13 +149,20 @@ def _near(clean, seen):
     return torch.exp(-((far / MOST_NOISE) ** 2))
 
 
-def plate_sized(color, alpha, plate):
-    """One frame's straight colour (3, h, w) and alpha (1, h, w) at the size of the plate (H, W, 3), encoded."""
+def plate_sized(color, alpha, plate, detail=None):
+    """One frame's straight colour (3, h, w) and alpha (1, h, w) at the size of the plate (H, W, 3), encoded.
+
+    detail (3, h, w): how much of what the plate shows finer than (h, w) the colour takes over.
+    """
     size = plate.shape[:2]
-    guide = same_size(plate.movedim(-1, 0)[None], alpha.shape[1:])[0]
-    large = refine_alpha(alpha[0], guide, plate)[0][None]
-    if tuple(color.shape[1:]) != tuple(size):
-        # Colour of thin edges is the inside's; nothing of what lies behind may come along.
-        color = spread(color[None], (alpha[None] > 0.5 * grown(alpha[None], 2).clamp_min(0.02)).float())[0]
-        color = resize(color.movedim(0, -1), size).movedim(-1, 0).clamp(0, 1)
-    return color, large
+    small = same_size(plate.movedim(-1, 0)[None], alpha.shape[1:])[0]
+    large = refine_alpha(alpha[0], small, plate)[0][None]
+    if tuple(color.shape[1:]) == tuple(size):
+        return color, large
+    # Colour of thin edges is the inside's; nothing of what lies behind may come along.
+    color = spread(color[None], (alpha[None] > 0.5 * grown(alpha[None], 2).clamp_min(0.02)).float())[0]
+    color = resize(color.movedim(0, -1), size)
+    if detail is not None and detail.any():
+        finer = plate - resize(small.movedim(0, -1), size)
+        color = color + resize(detail.movedim(0, -1), size) * finer
+    return color.movedim(-1, 0).clamp(0, 1), large

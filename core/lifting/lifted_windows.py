@@ -12,6 +12,7 @@ import torch
 from vera.core.files import JsonError, check_shape, parse_json
 from vera.core.state_file import StateFile, state_writer, whole_state
 
+CHANNELS = (3, 1, 3, 3)  # colour (times alpha in the files), alpha, clean edited video, share of the plate's detail
 OVERLAP = 8  # frames that two windows share and mix
 
 
@@ -51,12 +52,12 @@ class KeptWindows:
         """The window's file; None where it is not there, damaged or of another job."""
         file = whole_state(self.files[k], self._facts(k))
         start, end = self.windows[k]
-        if file is None or file.shape[:2] != (end - start, 7) or _figures(file) is None:
+        if file is None or file.shape[:2] != (end - start, sum(CHANNELS)) or _figures(file) is None:
             return None
         return file
 
     def keep(self, k: int, layers: torch.Tensor, found: dict[str, float]) -> None:
-        """layers (T, 7, h, w): colour times alpha, alpha, clean edited video, in [0, 1]; found: figures of the window."""
+        """layers (T, 10, h, w): CHANNELS; found: figures of the window."""
         with state_writer(self.files[k], {**self._facts(k), "found": json.dumps(found)}, torch.float16) as add:
             add(layers)
 
@@ -77,7 +78,7 @@ def _figures(file: StateFile) -> dict[str, float] | None:
 
 
 class LiftedVideo:
-    """video[i] is the layer of the plate's i-th frame, (7, h, w): straight colour, alpha, clean edited video, in [0, 1].
+    """video[i] is the layer of the plate's i-th frame, (10, h, w): CHANNELS, the colour straight.
 
     Where windows overlap they are mixed, the later one more and more; frames between edited ones are mixed by distance.
     """

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vera.core.files import replacing
 from vera.core.lifting.haze import LEAST_TOLD
+from vera.core.lifting.lifted_windows import CHANNELS
 
 FILE = "report.png"
 WIDTH, GAP, EDGE, ROWS = 256, 8, 20, 3
@@ -25,7 +26,7 @@ COLUMNS = (
 
 
 def write(delivery, job, layers, found, read_edited):
-    """layers[i]: (7, h, w) of the plate's i-th frame (colour, alpha, clean); found: the windows' figures;
+    """layers[i]: of the plate's i-th frame, as LiftedVideo gives them; found: the windows' figures;
     read_edited(position): the edited frame (3, h, w) at that place in job.indices. Raises OSError."""
     count = len(job.indices)
     positions = sorted({round(k * (count - 1) / max(1, ROWS - 1)) for k in range(ROWS)})
@@ -39,10 +40,24 @@ def write(delivery, job, layers, found, read_edited):
         draw.text((x, y), words, fill=ink, font=ImageFont.load_default(size))
 
     covered = sum(delivery.facts(f)["coverage"] for f in job.plate.frames) / len(job.plate.frames)
-    say(EDGE, EDGE, f"{1 - covered:.1%} of the picture stays as filmed, bit for bit; the layer covers {covered:.1%}", TITLE)
+    say(
+        EDGE,
+        EDGE,
+        f"{1 - covered:.1%} of the picture stays as filmed, bit for bit; the layer covers {covered:.1%}",
+        TITLE,
+    )
     away = f"{found['shift_pixels']:.2f} pixels of shift and {found['color_drift']:.1%} of colour drift (means)"
-    haze = f" A haze of {found['haze']:.0%} over the whole frame is part of the layer." if found["haze"] >= LEAST_TOLD else ""
-    say(EDGE, EDGE + TITLE + 12, f"Taken out of the edited video: {away}, and its noise wherever the layer is clear.{haze}", ink=FAINT)
+    haze = (
+        f" A haze of {found['haze']:.0%} over the whole frame is part of the layer."
+        if found["haze"] >= LEAST_TOLD
+        else ""
+    )
+    say(
+        EDGE,
+        EDGE + TITLE + 12,
+        f"Taken out of the edited video: {away}, and its noise wherever the layer is clear.{haze}",
+        ink=FAINT,
+    )
     for column, (name, meaning) in enumerate(COLUMNS):
         x = EDGE + column * step_x
         say(x, top - TEXT - SMALL - 14, name)
@@ -59,10 +74,12 @@ def write(delivery, job, layers, found, read_edited):
 def _pictures(job, layers, position, edited):
     """Those of COLUMNS, (3, h, w) each, encoded."""
     index = job.indices[position]
-    plate = torch.from_numpy(np.ascontiguousarray(job.color.for_display(job.plate.read(job.plate.frames[index])), np.float32))
+    plate = torch.from_numpy(
+        np.ascontiguousarray(job.color.for_display(job.plate.read(job.plate.frames[index])), np.float32)
+    )
     plate = plate.movedim(-1, 0)
     small = F.interpolate(plate[None], edited.shape[1:], mode="area")[0]
-    color, alpha, _ = layers[index].float().split((3, 1, 3))
+    color, alpha, *_ = layers[index].float().split(CHANNELS)
     side = max(1, edited.shape[2] // SQUARES)
     squares = torch.arange(edited.shape[1])[:, None] // side + torch.arange(edited.shape[2]) // side
     behind = 0.35 + 0.1 * (squares % 2)

@@ -1,0 +1,85 @@
+"""Changes that multiply the plate: found as a gain, made of the plate's own detail; veils and objects are none."""
+
+import pytest
+import torch
+
+from vera.core.lifting.lift_window import lift_clip, plate_sized
+from vera.core.lifting.matching import same_size
+from vera.core.lifting.smooth import blur
+
+WIDTH, HEIGHT = 160, 100
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def plate():
+    """Three frames of texture of every size, (3, 3, 100, 160)."""
+    gen = torch.Generator().manual_seed(4)
+    video = sum(s * blur(torch.randn(1, 3, HEIGHT, WIDTH, generator=gen), s) for s in (0.8, 2.0, 6.0, 15.0))
+    return (0.45 + 0.13 * video / video.std()).clamp(0.03, 1).repeat(3, 1, 1, 1)
+
+
+def as_returned(video, seed=1):
+    """Softer, and noisy as a light codec leaves it."""
+    noise = 0.008 * torch.randn(video.shape, generator=torch.Generator().manual_seed(seed))
+    return (blur(video, 0.6) + noise).clamp(0, 1)
+
+
+def disc(radius, soft=1.0):
+    y, x = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    return ((radius - ((x - 80) ** 2 + (y - 50) ** 2).float().sqrt()) / soft + 0.5).clamp(0, 1)
+
+
+def composite(lifted, plate):
+    return lifted.alpha * lifted.color + (1 - lifted.alpha) * plate
+
+
+def psnr(a, b):
+    return -10 * float((a - b).square().mean().log10())
+
+
+NIGHT = torch.tensor([0.25, 0.3, 0.5])[:, None, None]
+WARM = torch.tensor([1.25, 1.0, 0.7])[:, None, None]
+
+
+def test_day_to_night_is_the_plates_detail_in_other_light(plate):
+    night = plate * NIGHT + plate * 0.5 * torch.exp(-(((disc(200, 200) - 1) / 0.15) ** 2))
+    edited = as_returned(night)
+    lifted = lift_clip(plate, edited)
+    assert (lifted.alpha > 0.99).float().mean() > 0.97
+    assert psnr(composite(lifted, plate), night) > psnr(edited, night) + 5
+
+
+def test_a_patch_of_warm_light_has_a_solid_matte_and_nothing_beside(plate):
+    lit = torch.lerp(plate, (plate * WARM).clamp(0, 1), disc(30))
+    edited = as_returned(lit)
+    lifted = lift_clip(plate, edited)
+    assert (lifted.alpha[..., disc(26) == 1] > 0.99).float().mean() > 0.97
+    assert (lifted.alpha[..., disc(36) == 0] == 0).float().mean() > 0.99
+    assert psnr(composite(lifted, plate), lit) > psnr(edited, lit) + 4
+
+
+@pytest.mark.parametrize("kind", ["veil", "object", "shadow"])
+def test_what_is_no_gain_is_none(plate, kind):
+    color = torch.tensor([0.8, 0.8, 0.85])[:, None, None]
+    gen = torch.Generator().manual_seed(2)
+    solid = (0.5 + 0.1 * torch.randn(1, 3, HEIGHT, WIDTH, generator=gen)).clamp(0, 1)
+    over = {"veil": torch.lerp(plate, color.expand_as(plate), 0.5 * disc(30, 20)), "object": torch.lerp(plate, solid, disc(25)),
+            "shadow": plate * (1 - 0.5 * disc(25, 6))}[kind]  # fmt: skip
+    assert not lift_clip(plate, as_returned(over)).detail.any()
+
+
+def test_a_gains_colour_has_the_large_plates_detail(plate):
+    """Lifted at half the size, laid over at the whole: sharper than what was lifted."""
+    lit = (plate * WARM).clamp(0, 1)
+    half = (HEIGHT // 2, WIDTH // 2)
+    small = same_size(plate, half)
+    color, detail = (small * WARM).clamp(0, 1)[0], WARM.expand(3, *half)
+    large, alpha = plate_sized(color, torch.ones(1, *half), plate[0].movedim(0, -1), detail)
+    assert alpha.min() == 1 and psnr(large, lit[0]) > 33
+    without, _ = plate_sized(color, torch.ones(1, *half), plate[0].movedim(0, -1))
+    assert psnr(large, lit[0]) > psnr(without, lit[0]) + 8
