@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from vera.core.backends.base import Job, Loader, Opened, blending_of, delivery_of, identify, report_of
+from vera.core.backends.base import Job, Loader, Opened, blending_of, delivery_of, identify, mean_of, report_of
 from vera.core.errors import InputError, Stopped
 from vera.core.layer.blend_space import layer_for_blending
 from vera.core.layer.delivery_loop import FilmedFrame, FinishedFrame, deliver_frames
@@ -22,8 +22,11 @@ from vera.core.lifting.freed_memory import blocks_used_again
 from vera.core.lifting.haze import LEAST_TOLD
 from vera.core.lifting.lift_window import STEPS, lift_clip, plate_sized
 from vera.core.lifting.lifted_windows import CHANNELS, KeptWindows, LiftedVideo
-from vera.core.lifting.matching import match_frames, refuse_other_picture, same_size
+from vera.core.lifting.framing import find_framing, rescaled, whole, without_borders
+from vera.core.lifting.matching import refuse_other_picture, same_size
+from vera.core.lifting.pairing import first_guess, pair_frames, paired, shrunk_for_pairing
 from vera.core.lifting.read_frames import EditedFile, EditedVideo, read_mask, read_plate
+from vera.core.lifting.smooth import blur
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import DISPLAY
 from vera.core.plate.color_space import resolve_space
@@ -35,11 +38,21 @@ from vera.core.recipe import split_model
 
 WORK_PIXELS = 832 * 480  # a frame is lifted at the plate's size, at most this many pixels; more: finer, slower
 WINDOW_PIXELS = 12_000_000  # pixels lifted together; more: fewer seams in time, some 0.5 KB of memory each
-MAX_SHAPE_DIFFERENCE = 0.03  # of the logarithm of width / height; above it the edited video was cropped or padded
-COMPARED_FRAMES = 9  # frames of the shot by which a wrong pair is refused
+COMPARED_FRAMES = 9  # frames of the shot by which its framing is found and a wrong pair refused; more: surer, slower
+COMPARED_PIXELS = 832 * 480  # of an edited frame by which its framing is found
+TOLD_COVERED = 0.998  # share of the plate that is shown, below which it is said
 HAZE_WARNING = (
-    "a haze of {:.0%} lies over the whole frame and is part of the layer; if none was asked for, the edited video's"
-    " levels are wrong"
+    "a haze of {alpha:.0%} lies over {share:.0%} of the picture and is part of the layer; if none was asked for, the"
+    " edited video's levels are wrong"
+)
+LEAST_DIFFERENCE, DIFFERENCE_SIGMA = (
+    0.04,
+    3.0,
+)  # code range, pixels: what is seen of the edited video and not in the result
+MOST_THROWN_AWAY = 0.02  # share of the picture, above which it is said; higher: only gross losses are
+THROWN_AWAY_WARNING = (
+    "{share:.1%} of the picture was seen changed in the edited video and is not in the result (agreement {psnr:.1f} dB;"
+    " see 'thrown away' in report.png); give --mask where the edit is, or check that the video is of this plate"
 )
 
 
@@ -64,7 +77,6 @@ class Lift:
         blending = blending_of(opened.recipe, color)
         edited = _open_edited(path, plate)
         edited_color = display_color(None, edited)
-        indices, step = match_frames(len(plate.frames), len(edited.frames), path)
         ids = identify(
             opened,
             color,
@@ -73,11 +85,18 @@ class Lift:
                 "model": "lift",
                 "edited": [edited.fingerprint(f) for f in edited.frames],
                 "edited_space": [edited_color.space.config, edited_color.space.name],
+                "edited_offset": opened.recipe.edited_offset,
             },
         )
         delivery = delivery_of(opened, color, blending, ids, keeps=False)
         delivery.preflight()
         size = _work_size(plate)
+        plate_size, edited_size = ((plate.width, plate.height), (edited.width, edited.height))
+        offset = opened.recipe.edited_offset
+        guess = first_guess(len(plate.frames), len(edited.frames), (plate.fps, edited.fps), path, offset)
+        inside = [j for j, g in enumerate(guess) if 0 <= math.floor(g + 0.5) < len(plate.frames)]
+        if not inside:
+            raise InputError(f"{path}: with an edited offset of {offset} no frame of it is one of the plate's")
         job = LiftJob(
             recipe=opened.recipe,
             plate=plate,
@@ -93,13 +112,13 @@ class Lift:
             frames_at_once=None,
             hash=ids.job,
             delivery=delivery,
-            warnings=_pairing_warnings(step),
-            indices=indices,
-            edited=EditedFile(edited, edited_color, thinned=-step if step < 0 else 1, size=size),
+            warnings=(),
+            indices=[math.floor(guess[j] + 0.5) for j in inside],
+            edited=EditedFile(
+                edited, edited_color, inside, size, plate_size, whole(plate_size, edited_size)
+            ),
         )
-        shown, shown_edited, mask = _compared_frames(job, (edited.width, edited.height))
-        refuse_other_picture(shown, shown_edited, path, mask)
-        return job
+        return _matched(job, [guess[j] for j in inside], path)
 
     def run(self, job: LiftJob, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[str, Any]:
         """See `base.Backend`."""
@@ -124,13 +143,21 @@ def deliver_lifted(job: LiftJob, progress: ProgressLike, stopping: Callable[[], 
     deliver_frames(job, layers, finish_frame, progress, stopping)
     report_picture.write(job.delivery, job, video, video.found, lambda i: job.edited.read([i])[0])
     progress.close()
-    haze = video.found["haze"]
-    if haze >= LEAST_TOLD:
-        warning = HAZE_WARNING.format(haze)
+    haze, share = video.found["haze"], video.found["haze_share"]
+    thrown_away = mean_of([job.delivery.facts(f) for f in job.plate.frames], "thrown_away")
+    late = []
+    if haze * share >= LEAST_TOLD:
+        late.append(HAZE_WARNING.format(alpha=haze, share=share))
+    if thrown_away > MOST_THROWN_AWAY:
+        psnr = report_of(job)["agreement_psnr"]
+        late.append(THROWN_AWAY_WARNING.format(share=thrown_away, psnr=psnr))
+    for warning in late:
         progress.warn(warning)
-        job = replace(job, warnings=(*job.warnings, warning))
-    removed = {name: value for name, value in video.found.items() if name != "haze"}
-    report = report_of(job, removed=removed, haze=haze)
+    job = replace(job, warnings=(*job.warnings, *late))
+    removed = {name: value for name, value in video.found.items() if not name.startswith("haze")}
+    report = report_of(
+        job, removed=removed, haze=haze, haze_share=share, thrown_away=round(thrown_away, 4), **job.edited.told()
+    )
     job.delivery.finish(report, (report_picture.FILE,))
     return report
 
@@ -147,12 +174,84 @@ def finish_frame(job: LiftJob, filmed: FilmedFrame, lifted: torch.Tensor) -> Fin
     color, alpha = plate_sized(color, alpha, torch.from_numpy(source), detail)
     color, alpha = color.movedim(0, -1).contiguous().numpy(), alpha[0].numpy()
     if filmed.allowed is not None:
-        alpha = alpha * (filmed.allowed.numpy() > 0)
+        alpha = alpha * filmed.allowed.numpy()
     dtype = job.delivery.formats.dtype
     layer = layer_for_blending(color, alpha, source, job.color, job.blending, dtype=dtype)
     composed = torch.from_numpy(alpha[..., None] * color + (1 - alpha[..., None]) * source)
-    error = float((shrink(composed, *job.size) - clean).pow(2).mean())  # mean square, encoded [0, 1]
-    return FinishedFrame(layer, alpha, {"agreement_error": error})
+    left = shrink(composed, *job.size) - clean
+    lost = blur(left[None], DIFFERENCE_SIGMA).abs().amax(1) > LEAST_DIFFERENCE
+    error = float(left.pow(2).mean())  # mean square, encoded [0, 1]
+    return FinishedFrame(layer, alpha, {"agreement_error": error, "thrown_away": float(lost.float().mean())})
+
+
+def _matched(job: LiftJob, guess: list[float], path: str) -> LiftJob:
+    """The job with the edited video's framing and pairs as the pictures tell them. Raises InputError for another shot."""
+    edited, plate = job.edited, job.plate
+    assert isinstance(edited, EditedFile)
+    chosen = _compared(len(job.indices))
+    shown, came = (read_plate(job, chosen), torch.cat([_at_most(edited.whole(i), COMPARED_PIXELS) for i in chosen]))
+    pixel_aspect = plate.pixel_aspect / edited.video.pixel_aspect
+    found = find_framing(shown, came, pixel_aspect * plate.width / job.size[0] * job.size[1] / plate.height)
+    found = without_borders(shown, came, found)
+    to_plate = plate.width / job.size[0], plate.height / job.size[1]
+    to_edited = edited.video.width / came.shape[3], edited.video.height / came.shape[2]
+    edited = replace(edited, framing=rescaled(found, to_plate, to_edited))
+    places = job.indices if job.recipe.edited_offset is not None else _paired_by_pictures(job, edited, guess)
+    pairs = paired(places, list(plate.frames))
+    edited = replace(edited, places=[edited.places[j] for j in pairs.edited])
+    said = tuple(f"{path}: {line}" for line in (*_framing_told(edited), *pairs.said))
+    job = replace(job, indices=pairs.plate, edited=edited, warnings=said)
+    _refuse_another_shot(job, path)
+    return job
+
+
+def _paired_by_pictures(job: LiftJob, edited: EditedFile, guess: list[float]) -> list[int]:
+    """The plate's frame of each edited one. Every frame of both is read once, and kept small."""
+    every = replace(job, indices=list(range(len(job.plate.frames))))
+    all_plate = torch.cat([shrunk_for_pairing(read_plate(every, [i])) for i in every.indices])
+    all_edited = torch.cat([shrunk_for_pairing(edited.read([j])) for j in range(len(guess))])
+    return pair_frames(all_plate, all_edited, guess)
+
+
+def _refuse_another_shot(job: LiftJob, path: str) -> None:
+    """Raise InputError unless the edited video shows the plate; compared at the smaller one's size."""
+    edited = job.edited
+    assert isinstance(edited, EditedFile)
+    chosen = _compared(len(job.indices))
+    width, height = min(job.size, (edited.video.width, edited.video.height))
+    canvas, mask = edited.canvas(chosen), read_mask(job, chosen)
+    size = job.size[::-1]
+    hidden = 1 - canvas.inside(canvas.start, size)
+    mask = hidden if mask is None else torch.maximum(mask, hidden)
+    shown, came, mask = (
+        same_size(v, (height, width)) for v in (read_plate(job, chosen), canvas.placed(canvas.start, size), mask)
+    )
+    refuse_other_picture(shown, came, path, mask if mask.any() else None)
+
+
+def _framing_told(edited: EditedFile) -> list[str]:
+    """What is to be said of how the video frames the plate: nothing where it shows the whole."""
+    (width, height), framing = edited.plate_size, edited.framing
+    left, top, right, bottom = framing.window()
+    said = []
+    covered = framing.covered(edited.plate_size)
+    if covered < TOLD_COVERED:
+        said.append(
+            f"shows {covered:.1%} of the plate (x {max(0, left):.0f} to {min(width, right):.0f} of {width},"
+            f" y {max(0, top):.0f} to {min(height, bottom):.0f} of {height}); what it leaves out stays as filmed"
+        )
+    return said
+
+
+def _compared(count: int) -> list[int]:
+    """Positions spread over the shot, by which its framing and a wrong pair are told."""
+    return sorted({round(i * (count - 1) / (COMPARED_FRAMES - 1)) for i in range(COMPARED_FRAMES)})
+
+
+def _at_most(video: torch.Tensor, pixels: int) -> torch.Tensor:
+    """The video (T, 3, H, W), made smaller where it has more pixels a frame."""
+    scale = math.sqrt(pixels / (video.shape[2] * video.shape[3]))
+    return same_size(video, (round(video.shape[2] * scale), round(video.shape[3] * scale))) if scale < 1 else video
 
 
 def _open_edited(path: str, plate: Plate) -> Plate:
@@ -163,16 +262,7 @@ def _open_edited(path: str, plate: Plate) -> Plate:
             edited = open_plate(path, f"{plate.frames[0]}-{plate.frames[-1]}")
     except InputError as error:
         raise InputError(f"edited video: {error}") from None
-    if abs(math.log(_shape(edited) / _shape(plate))) > MAX_SHAPE_DIFFERENCE:
-        raise InputError(
-            f"{path}: {edited.width}x{edited.height} is not of the plate's shape ({plate.width}x{plate.height});"
-            " give it uncropped, without bars"
-        )
     return edited
-
-
-def _shape(plate: Plate) -> float:
-    return plate.width * plate.pixel_aspect / plate.height
 
 
 def _work_size(plate: Plate) -> tuple[int, int]:
@@ -180,31 +270,6 @@ def _work_size(plate: Plate) -> tuple[int, int]:
     of what was kept come from the plate."""
     scale = min(1.0, math.sqrt(WORK_PIXELS / (plate.width * plate.height)))
     return round(plate.width * scale), round(plate.height * scale)
-
-
-def _compared_frames(
-    job: LiftJob, edited_size: tuple[int, int]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Some frames of plate, edited video and mask, at the smaller one's size: enlarged ones have no detail to compare."""
-    last = len(job.indices) - 1
-    chosen = sorted({round(i * last / (COMPARED_FRAMES - 1)) for i in range(COMPARED_FRAMES)})
-    width, height = min(job.size, edited_size)
-    mask = read_mask(job, chosen)
-    return (
-        same_size(read_plate(job, chosen), (height, width)),
-        same_size(job.edited.read(chosen), (height, width)),
-        None if mask is None else same_size(mask, (height, width)),
-    )
-
-
-def _pairing_warnings(step: int) -> tuple[str, ...]:
-    if step > 1:
-        return (
-            f"the edited video has one frame in {step}; layers of the frames between are mixed from their neighbours",
-        )
-    if step < -1:
-        return (f"the edited video has {-step} frames for one of the plate; the first of each is used",)
-    return ()
 
 
 def _lift_windows(job: LiftJob, kept: KeptWindows, progress: ProgressLike, stopping: Callable[[], bool]) -> None:
@@ -216,11 +281,12 @@ def _lift_windows(job: LiftJob, kept: KeptWindows, progress: ProgressLike, stopp
         step_done = _step_counter(job, start, end, progress, stopping)
         positions = range(start, end)
         with torch.inference_mode():
-            plate, edited, mask = read_plate(job, positions), job.edited.read(positions), read_mask(job, positions)
-            lifted = lift_clip(plate, edited, mask, step_done)
+            plate, canvas, mask = (read_plate(job, positions), job.edited.canvas(positions), read_mask(job, positions))
+            lifted = lift_clip(plate, canvas, mask, step_done)
         found = {
             "haze": lifted.haze,
-            "shift_pixels": float(lifted.moves[..., 0].norm(dim=1).mean()),
+            "haze_share": lifted.haze_share,
+            "shift_pixels": float((lifted.moves - canvas.start)[..., 0].norm(dim=1).mean()),
             "color_drift": float((lifted.gain.abs() + lifted.offset.abs()).mean()),
         }
         kept.keep(k, torch.cat([lifted.color * lifted.alpha, lifted.alpha, lifted.clean, lifted.detail], 1), found)

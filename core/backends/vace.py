@@ -13,6 +13,7 @@ import torch
 from vera.core.backends.base import Loader, Opened, blending_of, delivery_of, identify
 from vera.core.backends.lift import LiftJob, deliver_lifted, display_color
 from vera.core.extras import require
+from vera.core.lifting.registration import Canvas
 from vera.core.model.device import why_device
 from vera.core.plate.region import region_of
 from vera.core.progress import ProgressLike
@@ -30,9 +31,17 @@ class MadeVideo:
     folder: Path
     count: int
 
+    def canvas(self, positions: Sequence[int]) -> Canvas:
+        """See lifting.read_frames.EditedVideo."""
+        return Canvas.same(self.read(positions))
+
     def read(self, positions: Sequence[int]) -> torch.Tensor:
         """See lifting.read_frames.EditedVideo."""
         return self.vace.video(self.folder, self.count)[list(positions)]
+
+    def told(self) -> dict[str, Any]:
+        """See lifting.read_frames.EditedVideo: it is made frame by frame, at the plate's shape."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -101,7 +110,7 @@ class VaceBackend:
         """Device, directory, sampling and lift."""
         vace = job.vace
         frames = min(len(job.plate.frames), vace.limits.max_frames)
-        why, (width, height) = why_device(device_asked, torch.device(vace.device)), vace.size
+        why, (width, height) = (why_device(device_asked, torch.device(vace.device)), vace.size)
         return [
             f"device: {vace.device} ({why}), {torch.get_num_threads()} CPU threads",
             f"model: VACE of {vace.root}",

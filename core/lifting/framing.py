@@ -24,7 +24,9 @@ class FramingLimits:
     coarse, fine: long sides of the plate, in pixels, at which scales are tried and at which the best are made exact.
     looked_at, chosen: of the tried ones so many are looked at, and so many of those that differ made exact.
     frames: of the shot, that are compared; each costs as much again.
-    same: of the edited video's size, how far a corner may lie from where it does in a whole video to be registration's.
+    same, same_pixels: of the edited video's size, or in the plate's pixels, how far a corner may lie from where it does in
+    a whole video to be registration's.
+    least_alike: likeness of details by which another framing is believed at all; by chance it reaches a tenth.
     surely_better: how many times as alike another framing must be before a whole-to-whole one is left.
     border: share of the edited video's short side within which a border is looked for.
     border_error, border_floor: a line is of the border if its median error is so many times that of the lines inside,
@@ -41,6 +43,8 @@ class FramingLimits:
     chosen: int = 2
     frames: int = 3
     same: float = 0.003
+    same_pixels: float = 0.9
+    least_alike: float = 0.25
     surely_better: float = 1.03
     border: float = 0.02
     border_error: float = 2.5
@@ -64,7 +68,7 @@ class Framing:
 
     def window(self) -> tuple[float, float, float, float]:
         """(left, top, right, bottom) of the content in the plate's pixels; beyond 0 to its size where it was padded."""
-        (sx, sy), (ox, oy), (left, top, right, bottom) = self.scale, self.offset, self.content
+        (sx, sy), (ox, oy), (left, top, right, bottom) = (self.scale, self.offset, self.content)
         return (left - ox) / sx, (top - oy) / sy, (right - ox) / sx, (bottom - oy) / sy
 
     def covered(self, plate_size: tuple[int, int]) -> float:
@@ -88,7 +92,7 @@ def framed(edited: torch.Tensor, framing: Framing, plate_size: tuple[int, int], 
     of `size`, so that nothing has been resampled to fit; where the framing is whole it is the video at that size.
     """
     height, width = size
-    per = plate_size[0] / width, plate_size[1] / height  # plate pixels for one of `size`
+    per = (plate_size[0] / width, plate_size[1] / height)  # plate pixels for one of `size`
     scale = tuple(s * p for s, p in zip(framing.scale, per))
     canvas_size = tuple(max(2, round(n / s)) for n, s in zip((edited.shape[3], edited.shape[2]), scale))
     grown = tuple(
@@ -116,7 +120,7 @@ def find_framing(
     is clearly more alike. pixel_aspect: of a plate's pixel over that of an edited one, of the pictures given. In pixels
     of the pictures given; see `rescaled`.
     """
-    plate_size, edited_size = (plate.shape[3], plate.shape[2]), (edited.shape[3], edited.shape[2])
+    plate_size, edited_size = ((plate.shape[3], plate.shape[2]), (edited.shape[3], edited.shape[2]))
     plain = whole(plate_size, edited_size)
     plate, edited = (v[:: -(-len(v) // limits.frames)] for v in (plate, edited))
     (found, score), *others = (
@@ -124,9 +128,10 @@ def find_framing(
         for framing in (plain, *_tried(plate, edited, plain, pixel_aspect, limits))
     )
     for framing, alike in others:
-        if alike > limits.surely_better * score:
+        if alike > max(limits.least_alike, limits.surely_better * score):
             found, score = framing, alike
-    return plain if _apart(found, plain, plate_size) < limits.same else found
+    same = max(limits.same, limits.same_pixels / max(plate_size))
+    return plain if _apart(found, plain, plate_size) < same else found
 
 
 def rescaled(framing: Framing, plate_times: tuple[float, float], edited_times: tuple[float, float]) -> Framing:
@@ -149,10 +154,10 @@ def without_borders(
     error = (canvas.placed(moves, plate.shape[2:]) - plate).abs().mean(1)
     window = [round(v) for v in framing.window()]
     height, width = plate.shape[2:]
-    left, top, right, bottom = max(0, window[0]), max(0, window[1]), min(width, window[2]), min(height, window[3])
+    left, top, right, bottom = (max(0, window[0]), max(0, window[1]), min(width, window[2]), min(height, window[3]))
     error = error[:, top:bottom, left:right]
     reach = max(3, round(limits.border * min(error.shape[1:])))
-    rows, columns = error.median(2).values.median(0).values, error.median(1).values.median(0).values
+    rows, columns = (error.median(2).values.median(0).values, error.median(1).values.median(0).values)
     sides = [_broken(v, reach, limits) for v in (columns, rows, columns.flip(0), rows.flip(0))]
     if not any(sides):
         return framing

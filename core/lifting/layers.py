@@ -170,7 +170,7 @@ def _translucent(seen, clean, variance, colors):
     (a, left, color), *others = found
     for b, other, e in others:
         better = (blur(other, 1.5, 0.5) < blur(left, 1.5, 0.5)).float()
-        a, left, color = torch.lerp(a, b, better), torch.lerp(left, other, better), torch.lerp(color, e, better)
+        a, left, color = (torch.lerp(a, b, better), torch.lerp(left, other, better), torch.lerp(color, e, better))
     return a, color, left
 
 

@@ -18,7 +18,7 @@ from vera.kernels.matte import resize
 
 LEAST_KEPT = 0.01  # share of the clip; of less nothing is known, and all of it is the edit's
 MOST_NOISE = 0.08  # of a neighbourhood's mean
-LEAST_ONE_WAY, ONE_WAY = 0.01, 0.7  # a mean error that may be an edit: at least, and of the error's variation
+LEAST_ONE_WAY, ONE_WAY = (0.01, 0.7)  # a mean error that may be an edit: at least, and of the error's variation
 FAINTEST = 0.02  # alpha of haze; below it the plate is kept
 ROUNDS = 2  # what changed is found twice: the second time with drift measured beside it
 STEPS = 3 + 2 * ROUNDS
@@ -28,7 +28,8 @@ STEPS = 3 + 2 * ROUNDS
 class Lifted:
     """color (T, 3, H, W) straight, alpha (T, 1, H, W), clean (T, 3, H, W): the edited video without
     its drift; all encoded, in [0, 1]. detail (T, 3, H, W): how much of the plate's own detail the colour is made of. moves (T, 2, 3) in pixels, gain and offset (T, 3, H, W):
-    the drift that was taken away. region (T, 1, H, W): where a change was seen. haze: its mean alpha, of the layer's."""
+    the drift that was taken away. region (T, 1, H, W): where a change was seen. haze, haze_share: its mean alpha, of the layer's,
+    where it lies, and the share of the clip where it does."""
 
     color: torch.Tensor
     alpha: torch.Tensor
@@ -39,6 +40,7 @@ class Lifted:
     gain: torch.Tensor
     offset: torch.Tensor
     haze: float
+    haze_share: float
 
 
 def lift_clip(plate, edited, mask=None, step_done=lambda: None) -> Lifted:
@@ -84,16 +86,10 @@ def lift_clip(plate, edited, mask=None, step_done=lambda: None) -> Lifted:
     step_done()
     alpha = layers.alpha
     alpha = alpha * shown if mask is None else alpha * shown * (mask > 0)  # edges reach a pixel out of the region
+    hazy = (haze.alpha > FAINTEST) * (alpha > 0) if haze else torch.zeros_like(alpha)
+    mean_haze = float((haze.alpha * hazy).sum() / hazy.sum().clamp_min(1)) if haze else 0.0
     return Lifted(
-        layers.color,
-        alpha,
-        clean,
-        layers.detail,
-        region,
-        moves,
-        gain,
-        offset,
-        float(haze.alpha.mean()) if haze else 0.0,
+        layers.color, alpha, clean, layers.detail, region, moves, gain, offset, mean_haze, float(hazy.float().mean())
     )
 
 

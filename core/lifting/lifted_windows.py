@@ -31,7 +31,7 @@ def neighbours(indices: list[int], frame: int) -> tuple[int, int, float]:
     after = next((j for j, at in enumerate(indices) if at >= frame), len(indices) - 1)
     before = max(0, after - 1) if indices[after] > frame else after
     span = indices[after] - indices[before]
-    return before, after, min(1.0, (frame - indices[before]) / span) if span > 0 else 0.0
+    return (before, after, min(1.0, (frame - indices[before]) / span) if span > 0 else 0.0)
 
 
 class KeptWindows:

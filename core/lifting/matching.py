@@ -28,7 +28,7 @@ def match_frames(plate_count: int, edited_count: int, where: str) -> tuple[list[
             return list(range(n)), -k
     raise InputError(
         f"{where}: {m} frames for a plate of {n}; give the same count, every 2nd to {LONGEST_STEP}th frame of the"
-        f" plate, or as many times more"
+        f" plate, or as many times more; or name the plate's frames before its first one, as --edited-offset"
     )
 
 

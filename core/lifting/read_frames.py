@@ -1,41 +1,66 @@
 """A job's frames at the size at which it is lifted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 
-from vera.core.lifting.matching import same_size
+from vera.core.lifting.framing import Framing, framed
+from vera.core.lifting.registration import Canvas
 from vera.core.plate.color import PlateColor
 from vera.core.plate.fit import shrink
 from vera.core.plate.source import Plate
 
 
 class EditedVideo(Protocol):
-    """The edited frames, at working size."""
+    """The edited frames, at working size; positions are indices into the job's `indices`."""
+
+    def canvas(self, positions: Sequence[int]) -> Canvas:
+        """The frames as they came, and where the plate lies on them."""
+        ...
 
     def read(self, positions: Sequence[int]) -> torch.Tensor:
-        """(T, 3, h, w), encoded [0, 1]; positions are indices into the job's `indices`."""
+        """(T, 3, h, w), encoded [0, 1]: what they show of the plate, in its place."""
+        ...
+
+    def told(self) -> dict[str, Any]:
+        """What the report says of them."""
         ...
 
 
 @dataclass(frozen=True)
 class EditedFile:
-    """An edited video in a file; one frame in `thinned` is used. size: (width, height) of the working size."""
+    """An edited video in a file. places: its frames that are used, indices from 0. size, plate_size: (width, height)
+    of the working size and of the plate. framing: in pixels of plate and video as they are."""
 
     video: Plate
     color: PlateColor
-    thinned: int
+    places: list[int]
     size: tuple[int, int]
+    plate_size: tuple[int, int]
+    framing: Framing
+
+    def whole(self, position: int) -> torch.Tensor:
+        """One frame as it is, (1, 3, H, W), encoded [0, 1]."""
+        pixels = self.color.to_model(self.video.read(self.video.frames[self.places[position]]))
+        return torch.from_numpy(pixels).movedim(-1, 0)[None]
+
+    def canvas(self, positions: Sequence[int]) -> Canvas:
+        """See `EditedVideo`."""
+        each = [framed(self.whole(i), self.framing, self.plate_size, self.size[::-1]) for i in positions]
+        return replace(each[0], video=torch.cat([c.video for c in each]))
 
     def read(self, positions: Sequence[int]) -> torch.Tensor:
         """See `EditedVideo`."""
-        frames = []
-        for i in positions:
-            pixels = self.color.to_model(self.video.read(self.video.frames[i * self.thinned]))
-            frames.append(same_size(torch.from_numpy(pixels).movedim(-1, 0)[None], self.size[::-1])[0])
-        return torch.stack(frames)
+        canvas = self.canvas(positions)
+        return canvas.placed(canvas.start, self.size[::-1])
+
+    def told(self) -> dict[str, Any]:
+        """See `EditedVideo`: the window of the plate that is shown, in its pixels, and the share of it."""
+        window = [round(v, 2) for v in self.framing.window()]
+        covered = round(self.framing.covered(self.plate_size), 4)
+        return {"framing": {"shown": window, "covered": covered}, "edited_frames": len(self.places)}
 
 
 def read_plate(job: Any, positions: Sequence[int]) -> torch.Tensor:

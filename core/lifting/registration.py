@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from vera.core.lifting.smooth import blur, luma
 
 ROUNDS = 5
-REACH, SURELY_BETTER = 2, 1.2  # whole pixels that are tried at first, and how much better one has to fit than none
+REACH, SURELY_BETTER = (2, 1.2)  # whole pixels that are tried at first, and how much better one has to fit than none
 MOST = 4.0  # pixels; farther is another picture, not drift
 FLOOR = 0.01  # of details: below it is noise
 
@@ -80,7 +80,7 @@ def find_moves(plate: torch.Tensor, canvas: Canvas) -> torch.Tensor:
         weight = weight * tukey(error, weight)
         left = torch.einsum("tihw,tjhw->tij", columns * weight, columns)
         right = torch.einsum("tihw,thw->ti", columns * weight, error[:, 0])
-        left, right = blur(left[:, None], 0, 3.0)[:, 0], blur(right[:, None, None], 0, 3.0)[:, 0, 0]
+        left, right = (blur(left[:, None], 0, 3.0)[:, 0], blur(right[:, None, None], 0, 3.0)[:, 0, 0])
         noise = (weight * error**2).sum() / weight.sum().clamp_min(1) + 1e-6
         # Prior: shifts of a pixel or two, stretch and turn far less; many errors of neighbours count as one.
         prior = torch.diag(torch.tensor([6, 100, 100, 6, 100, 100])) * 20 * noise

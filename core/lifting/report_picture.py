@@ -31,8 +31,8 @@ def write(delivery, job, layers, found, read_edited):
     count = len(job.indices)
     positions = sorted({round(k * (count - 1) / max(1, ROWS - 1)) for k in range(ROWS)})
     height = round(WIDTH * job.plate.height / (job.plate.width * job.plate.pixel_aspect))
-    top, step_x, step_y = EDGE + TITLE + 2 * TEXT + 56, WIDTH + GAP, height + GAP + SMALL + 8
-    size = 2 * EDGE + len(COLUMNS) * step_x - GAP, top + len(positions) * step_y + EDGE - GAP
+    top, step_x, step_y = (EDGE + TITLE + 2 * TEXT + 56, WIDTH + GAP, height + GAP + SMALL + 8)
+    size = (2 * EDGE + len(COLUMNS) * step_x - GAP, top + len(positions) * step_y + EDGE - GAP)
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
 
@@ -47,11 +47,8 @@ def write(delivery, job, layers, found, read_edited):
         TITLE,
     )
     away = f"{found['shift_pixels']:.2f} pixels of shift and {found['color_drift']:.1%} of colour drift (means)"
-    haze = (
-        f" A haze of {found['haze']:.0%} over the whole frame is part of the layer."
-        if found["haze"] >= LEAST_TOLD
-        else ""
-    )
+    haze = f" A haze of {found['haze']:.0%} over {found['haze_share']:.0%} of the picture is part of the layer."
+    haze = haze if found["haze"] * found["haze_share"] >= LEAST_TOLD else ""
     say(
         EDGE,
         EDGE + TITLE + 12,
@@ -85,7 +82,7 @@ def _pictures(job, layers, position, edited):
     behind = 0.35 + 0.1 * (squares % 2)
     result = alpha * color + (1 - alpha) * small
     left = 0.5 + SHOWN_TIMES * (edited - result)
-    return plate, edited, alpha * color + (1 - alpha) * behind, alpha.expand(3, -1, -1), result, left
+    return (plate, edited, alpha * color + (1 - alpha) * behind, alpha.expand(3, -1, -1), result, left)
 
 
 def _image(picture, height):

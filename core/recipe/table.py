@@ -33,6 +33,7 @@ LAYER_MODES = ("auto", "replace", "relative")
 ATTENTIONS = ("dense", "int8", "window")
 WEIGHTS = ("auto", "bf16", "fp8", "int8")
 OFFLOADS = ("auto", "none", "parts", "blocks")
+MAX_OFFSET = 1_000_000  # frames
 MAX_SEED = 2**63 - 1
 MAX_STEPS = 1000
 MAX_GUIDANCE = 30
@@ -79,6 +80,12 @@ class EditRecipe:
         help="mini (default), a full-size model's folder, vace:FOLDER, or lift:EDITED_VIDEO",
         hint="mini, a model directory, vace:DIRECTORY, or lift:VIDEO",
         path=PathKind.MODEL, part=Part.GENERATION,
+    ))
+    edited_offset: int | None = field(default=None, metadata=row(
+        help="plate frames before the edited video's first one, which may lie before the plate's (default: paired by"
+        " rates, counts and pictures)",
+        hint="a whole number of frames",
+        bounds=(-MAX_OFFSET, MAX_OFFSET), backends=("lift",), part=Part.GENERATION,
     ))
     seed: int = field(default=0, metadata=row(
         help="another seed gives another take (default 0)",

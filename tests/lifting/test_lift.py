@@ -191,11 +191,24 @@ def test_levels_that_are_wrong_are_told(tmp_path, clip, capsys):
     assert extra["warnings"] == [line.removeprefix("warning: ")] and 0.1 < extra["haze"] < 0.2
 
 
+def test_a_crop_is_found_said_and_left_out(tmp_path, clip, capsys):
+    """What the edited video does not show stays as filmed, to the bit."""
+    plate = write_sequence(tmp_path / "in", clip.source)
+    edited = write_sequence(tmp_path / "ed", clip.composite[..., 16:-16])
+    assert run(plate, edited, tmp_path / "out") == 0
+    err = capsys.readouterr().err
+    assert "% of the plate (x 1" in err and "stays as filmed" in err
+    layers, _ = read(tmp_path / "out", FRAMES)
+    assert not layers[..., :14, 3].any() and not layers[..., -14:, 3].any() and (layers[..., 3] > 0.9).mean() > 0.01
+    told = json.loads((tmp_path / "out" / "manifest.json").read_text())["extra"]["framing"]
+    assert told["covered"] == pytest.approx(1 - 32 / SIZE[1], abs=0.02)
+
+
 def test_every_second_frame_gives_a_layer_for_each(tmp_path, clip, capsys):
     plate = write_sequence(tmp_path / "in", clip.source)
     movie = write_movie(tmp_path / "half.mp4", bytes_of(clip.composite[::2]), options={"crf": "10"})
     assert run(plate, str(movie), tmp_path / "out") == 0
-    assert "one frame in 2" in capsys.readouterr().err
+    assert "2 of 5 frames of the plate have no edited one (1002, 1004)" in capsys.readouterr().err
     layers, _ = read(tmp_path / "out", FRAMES)
     assert all((layer[..., 3] > 0.9).mean() > 0.01 for layer in layers)
 
@@ -209,19 +222,19 @@ def test_a_quarter_of_the_size_is_no_other_shot(tmp_path, filmed, capsys):
     assert (inside > 0.9).mean() > 0.98 and (layers[..., 3] == 0).mean() > 0.8
 
 
-@pytest.mark.parametrize("wrong", ["mirrored", "another shot", "frames", "shape", "missing"])
+@pytest.mark.parametrize("wrong", ["mirrored", "another shot", "frames", "missing"])
 def test_a_wrong_pair_is_refused_in_one_line(tmp_path, clip, capsys, wrong):
     plate = write_sequence(tmp_path / "in", clip.source)
     other = make_clip(7_000_101, *SIZE, torch.arange(FRAMES)).composite
     videos = {
-        "mirrored": clip.composite.flip(3), "another shot": other, "frames": clip.composite[:4], "shape": clip.composite[..., :90],
+        "mirrored": clip.composite.flip(3), "another shot": other, "frames": clip.composite[:1],
     }  # fmt: skip
     edited = write_sequence(tmp_path / "ed", videos[wrong]) if wrong in videos else str(tmp_path / "no.####.png")
     before = sorted(tmp_path.rglob("*"))
     assert run(plate, edited, tmp_path / "out") == 2
     printed = capsys.readouterr()
     (line,) = printed.err.splitlines()
-    told = {"frames": "4 frames for a plate of 5", "missing": "no.####.png"}
+    told = {"frames": "1 frames for a plate of 5", "missing": "no.####.png"}
     assert line.startswith("error: ") and told.get(wrong, wrong) in line and printed.out == ""
     assert sorted(tmp_path.rglob("*")) == before
 
