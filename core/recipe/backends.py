@@ -21,5 +21,6 @@ def refuse_unsupported(recipe: EditRecipe, backend: str) -> None:
         value = getattr(recipe, field.name)
         if backend in field.row.backends or value in (field.default, *field.row.same_as_default):
             continue
-        what = f"a lift {field.row.left_out}" if field.row.left_out else f"{backend} does not take it"
+        subject = "a render" if backend == "generate" else "a lift"
+        what = f"{subject} {field.row.left_out}" if field.row.left_out else f"{backend} does not take it"
         raise InputError(f"{field.label}: {what}; leave it out")

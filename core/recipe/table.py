@@ -85,7 +85,8 @@ class EditRecipe:
         help="plate frames before the edited video's first one, which may lie before the plate's (default: paired by"
         " rates, counts and pictures)",
         hint="a whole number of frames",
-        bounds=(-MAX_OFFSET, MAX_OFFSET), backends=("lift",), part=Part.GENERATION,
+        bounds=(-MAX_OFFSET, MAX_OFFSET), backends=("lift",), left_out="has no edited video from elsewhere",
+        part=Part.GENERATION,
     ))
     seed: int = field(default=0, metadata=row(
         help="another seed gives another take (default 0)",

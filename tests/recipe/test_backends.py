@@ -10,7 +10,7 @@ from vera.core.recipe.table import FIELDS
 SET = {
     "seed": 5, "steps": 7, "guidance": 3.0, "exposure": 1.0, "layer_mode": "relative", "region": "0,0,32,32",
     "cuts": "none", "keep": True, "attention": "window", "cache": 0.1, "compile": True, "one_batch": True,
-    "weights": "int8", "offload": "parts", "lora": ("a.safetensors",), "anyway": True,
+    "weights": "int8", "offload": "parts", "lora": ("a.safetensors",), "anyway": True, "edited_offset": 2,
 }  # fmt: skip
 
 
