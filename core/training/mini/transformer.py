@@ -255,7 +255,8 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], talk: 
     settings, talk = read_transformer(config), talk or Talk()
     refuse_missing(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    talk.say(f"training mini in {settings.processes} processes of one thread; the first one makes its clips meanwhile")
+    shared = f"{settings.processes} processes share each batch" if settings.processes > 1 else "one process"
+    talk.say(f"training mini for {settings.steps:,} steps, codec of {settings.codec}, {shared}")
     asked = mp.get_context("spawn").Event()
     with tempfile.TemporaryDirectory() as meeting:
         given = (settings, folder, meeting, asked, talk.silent)
