@@ -1,15 +1,21 @@
 """`vera data check DIR`: which rows of a layered dataset can be used, and why the others cannot."""
 
+from __future__ import annotations
+
+import io
 import json
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vera.core.cli.arguments import Parser
 from vera.core.errors import InputError
+
+if TYPE_CHECKING:
+    from vera.core.data.datasets.layered import Broken, Row
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a broken row may hold what no terminal can show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a broken row may hold what no terminal can show
     from vera.core.data.datasets.layered import check_rows, read_rows  # only now, so that --help and wrong arguments answer at once
 
     try:
@@ -53,16 +60,18 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if broken else 0
 
 
-def fault_in_pixels(row: Any) -> Any:
+def fault_in_pixels(row: Row) -> Broken | None:
     """What is broken in a row's frames, or None."""
     from vera.core.data.datasets.layered import Broken
     from vera.core.data.datasets.layered_media import model_layers, read_layers
 
     try:
         layers = read_layers(row)
-        row.test or model_layers(row, layers)
+        if not row.test:
+            model_layers(row, layers)
     except Broken as fault:
         return fault
+    return None
 
 
 if __name__ == "__main__":

@@ -99,11 +99,11 @@ def _mass(rng, gen):
     """Some mass without the shape of anything, shaded."""
     x, y = plane(*FRAME)
     radius, cx, cy = rng.uniform(0.1, 0.3), rng.uniform(-0.5, 0.5), rng.uniform(-0.2, 0.2)
-    ragged = noise(gen, *FRAME, 3, rng.choice((2, 3, 4)))
+    ragged = noise(gen, FRAME, 3, rng.choice((2, 3, 4)))
     inside = radius * (1 + rng.uniform(0.3, 0.8) * ragged) - torch.hypot(x - cx, (y - cy) * rng.uniform(0.7, 1.6))
     alpha = (0.5 + inside * rng.choice((3, 10, FRAME[0]))).clamp(0, 1)[None, None]
     base = torch.tensor(rng.choice(list(words.COLORS.values())))[:, None, None]
-    color = (base * (0.9 + 0.2 * noise(gen, *FRAME, 3, 3))).clamp(0, 1)[None]
+    color = (base * (0.9 + 0.2 * noise(gen, FRAME, 3, 3))).clamp(0, 1)[None]
     return color, alpha
 
 

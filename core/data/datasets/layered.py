@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NoReturn
 
 from vera.core.errors import InputError
 from vera.core.plate.movie import MOVIES, movie_header
@@ -58,11 +59,11 @@ class Row:
 class Broken(Exception):
     """A row that cannot be used: which, by which file ("" where it is the row itself), why."""
 
-    def __init__(self, row: str, file, reason: str):
+    def __init__(self, row: str, file: Path | str, reason: str) -> None:
         super().__init__(row, str(file), reason)  # so that it can travel between processes
         self.row, self.file, self.reason = row, str(file), reason
 
-    def __str__(self):
+    def __str__(self) -> str:
         return ": ".join(part for part in (self.row, self.file, self.reason) if part)
 
 
@@ -71,11 +72,15 @@ def read_rows(root: Path) -> tuple[list[Row], list[Broken]]:
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; name a dataset's")
-    rows, broken = [], []
+    rows: list[Row] = []
+    broken: list[Broken] = []
     found = sorted([*root.rglob("*.jsonl"), *root.rglob("instruction.txt")], key=lambda p: p.as_posix())
     for file in found:
         for row in _jsonl_rows(root, file) if file.suffix == ".jsonl" else _folder_row(root, file):
-            (broken if isinstance(row, Broken) else rows).append(row)
+            if isinstance(row, Broken):
+                broken.append(row)
+            else:
+                rows.append(row)
     if not rows and not broken:
         raise InputError(f"{root}: holds no rows; a dataset has .jsonl files, or folders with an instruction.txt")
     return rows, broken
@@ -113,7 +118,7 @@ def check_files(row: Row) -> None:
     first = None
     for layer, file in row.files.items():
 
-        def broken(reason, file=file):
+        def broken(reason: str, file: Path = file) -> Broken:
             return Broken(row.name, file, reason)
 
         if file.is_dir():
@@ -138,11 +143,12 @@ def check_files(row: Row) -> None:
             raise broken(f"{header.frames} frames, but the {first[0]} has {first[2]}")
 
 
-def _fault_of(row):
+def _fault_of(row: Row) -> Broken | None:
     try:
         check_files(row)
     except Broken as fault:
         return fault
+    return None
 
 
 def _jsonl_rows(root: Path, file: Path) -> Iterator[Row | Broken]:
@@ -152,7 +158,7 @@ def _jsonl_rows(root: Path, file: Path) -> Iterator[Row | Broken]:
     except OSError as error:
         yield Broken(name, "", f"cannot be read ({error.strerror})")
         return
-    seen = {}
+    seen: dict[tuple[str, ...], int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -167,10 +173,12 @@ def _jsonl_rows(root: Path, file: Path) -> Iterator[Row | Broken]:
             yield fault
 
 
-def _parse(root, file, where, line):  # noqa: C901 - one check a field
+def _parse(  # noqa: C901 - one check a field
+    root: Path, file: Path, where: str, line: bytes
+) -> tuple[Row, tuple[str, ...]]:
     """One line -> its Row, and what no other line may share with it."""
 
-    def text(key):
+    def text(key: str) -> str:
         if key not in raw:
             raise Broken(where, "", f"{key} is missing")
         value = raw[key]
@@ -207,7 +215,7 @@ def _parse(root, file, where, line):  # noqa: C901 - one check a field
     return Row(where, instruction, files, (frames,) if frames else FRAMES, test), tuple(identity)
 
 
-def _locate(root, file, where, key, path) -> Path:
+def _locate(root: Path, file: Path, where: str, key: str, path: str) -> Path:
     """A row's path in the dataset. A link may lead where its owner wants; the row's own words may not."""
     if PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive or PureWindowsPath(path).root:
         raise Broken(where, path, f"{key} is absolute; paths lead from the dataset's folder")
@@ -247,10 +255,10 @@ def _folder_row(root: Path, file: Path) -> Iterator[Row | Broken]:
         yield Broken(name, file, f"cannot be read ({error.strerror})")
 
 
-def _refuse_constant(name):
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _kind(value) -> str:
+def _kind(value: object) -> str:
     kinds = {dict: "an object", list: "a list", str: "text", bool: "a truth value", type(None): "null"}
     return kinds.get(type(value), "a number")

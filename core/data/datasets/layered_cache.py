@@ -11,7 +11,7 @@ import time
 import uuid
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -33,7 +33,7 @@ class Digests:
     these is another one. Kept in a file of JSON lines, to which several processes may add at once.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.known: dict[tuple, str] | None = None
 
@@ -48,11 +48,11 @@ class Digests:
                 self.known[facts] = hashlib.file_digest(opened, "sha256").hexdigest()
             # A file that was changed just now may change again within its clock's tick, and not show it.
             if time.time_ns() - stat.st_mtime_ns > CLOCK_TICK:
-                self._add(facts)
+                self._add(facts, self.known[facts])
         return self.known[facts]
 
-    def _read(self):
-        known = {}
+    def _read(self) -> dict[tuple, str]:
+        known: dict[tuple, str] = {}
         try:
             lines = self.path.read_bytes().split(b"\n")
         except OSError:
@@ -65,9 +65,9 @@ class Digests:
                 continue
         return known
 
-    def _add(self, facts):
+    def _add(self, facts: tuple, digest: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps([*facts, self.known[facts]]).encode() + b"\n"
+        line = json.dumps([*facts, digest]).encode() + b"\n"
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(handle, line)  # in one call, so that lines of several processes do not mix
@@ -78,7 +78,7 @@ class Digests:
 class Cache:
     """folder: where entries are; encoders: their fingerprint."""
 
-    def __init__(self, folder: Path, encoders: str):
+    def __init__(self, folder: Path, encoders: str) -> None:
         self.folder, self.encoders = Path(folder), encoders
         self.digests = Digests(self.folder / "digests.jsonl")
 
@@ -95,7 +95,7 @@ class Cache:
     def key_of_text(self, instruction: str) -> str:
         return self._key("text", instruction)
 
-    def _key(self, kind, *parts):
+    def _key(self, kind: str, *parts: str) -> str:
         digest = hashlib.sha256("\n".join([self.encoders, *parts]).encode("utf-8", "surrogatepass")).hexdigest()
         return f"{kind}/{digest[:2]}/{digest}"
 
@@ -122,7 +122,7 @@ class Cache:
         finally:
             part.unlink(missing_ok=True)
 
-    def _path(self, key):
+    def _path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
 
 
@@ -133,11 +133,12 @@ def checksum(values: torch.Tensor) -> str:
 class Encoders:
     """The codec and the text encoder of a Vera directory, on the device from when they are first needed."""
 
-    def __init__(self, root: Path, device):
-        self.root, self.device, self.parts = Path(root), device, None
+    def __init__(self, root: Path, device: torch.device | str) -> None:
+        self.root, self.device = Path(root), device
+        self.parts: tuple[Any, Any] | None = None  # codec and text encoder; None until they are needed
         self.fingerprint = fingerprint(self.root, ENCODERS)
 
-    def latents(self, row: Row, layers: dict) -> torch.Tensor:
+    def latents(self, row: Row, layers: dict[str, torch.Tensor]) -> torch.Tensor:
         """Of a row's decoded layers, in order of LAYERS: (4 or 5, C, t, h, w) fp16. Raises Broken."""
         unit, (codec, _) = model_layers(row, layers, self.device), self._loaded()
         return torch.cat([codec.encode(unit[k][None]) for k in LAYERS if k in unit]).to("cpu", torch.float16)
@@ -147,12 +148,13 @@ class Encoders:
         states = self._loaded()[1].encode([instruction])[0].cpu()
         return states[: int((states != 0).any(-1).sum())].contiguous()
 
-    def _loaded(self):
+    def _loaded(self) -> tuple[Any, Any]:
         if self.parts is None:
-            model = load_model(str(self.root), "cpu")  # mapped, not read: the transformer costs nothing here
-            model.codec.to(self.device)
-            model.text.encoder.to(self.device, torch.bfloat16 if torch.device(self.device).type == "cuda" else None)
-            self.parts = model.codec, model.text
+            model: Any = load_model(str(self.root), "cpu")  # mapped, not read: the transformer costs nothing here
+            codec, text = model.codec, model.text
+            codec.to(self.device)
+            text.encoder.to(self.device, torch.bfloat16 if torch.device(self.device).type == "cuda" else None)
+            self.parts = codec, text
         return self.parts
 
     def release(self) -> None:
@@ -170,7 +172,7 @@ class Fetched(NamedTuple):
     key: str
     latents: torch.Tensor | None = None
     states: torch.Tensor | None = None
-    layers: dict | None = None
+    layers: dict[str, torch.Tensor] | None = None
     kept: bool = False
 
 
@@ -198,6 +200,7 @@ def finish(fetched: Fetched, cache: Cache, encoders: Encoders) -> Sample | None:
     if fetched.kept:
         return None
     if latents is None:
+        assert fetched.layers is not None  # fetch reads them where no latents are kept
         latents = encoders.latents(row, fetched.layers)
         cache.put(fetched.key, latents)
     if states is None:

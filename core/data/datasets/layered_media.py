@@ -35,7 +35,9 @@ def read_layers(row: Row) -> dict[str, torch.Tensor]:
     return layers
 
 
-def model_layers(row: Row, layers: dict[str, torch.Tensor], device="cpu") -> dict[str, torch.Tensor]:
+def model_layers(
+    row: Row, layers: dict[str, torch.Tensor], device: torch.device | str = "cpu"
+) -> dict[str, torch.Tensor]:
     """What the model learns from: source, edit, alpha, composite (and mask), each (3, T, H, W) fp32 in [0, 1].
 
     The edit's colour is straight, and held outward where alpha is 0. Whether it was stored straight or
@@ -47,7 +49,7 @@ def model_layers(row: Row, layers: dict[str, torch.Tensor], device="cpu") -> dic
     stored = "straight"
     if "composite" in unit:
         errors = {k: float((unit["composite"] - v).pow(2).mean()) for k, v in over.items()}
-        stored = min(errors, key=errors.get)
+        stored = min(errors, key=lambda way: errors[way])
         decibels = -10 * np.log10(max(errors[stored], 1e-10))
         if decibels < AGREES:
             reason = f"the layers laid over the source agree with it to {decibels:.1f} dB only"

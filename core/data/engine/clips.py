@@ -5,7 +5,9 @@ In display-encoded colour, composite = alpha * edit + (1 - alpha) * source, exac
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -39,11 +41,11 @@ class LayeredClip:
     composite: torch.Tensor
     mask: torch.Tensor
     instruction: str
-    labels: dict
+    labels: dict[str, Any]
     path: torch.Tensor
 
 
-def draw_labels(rng, objects=OBJECTS) -> dict:
+def draw_labels(rng: random.Random, objects: float = OBJECTS) -> dict[str, Any]:
     """What to ask for: the edit and its named properties; this share of objects, effects and backgrounds half of the rest each."""
     kind = rng.random()
     if kind < objects:
@@ -57,7 +59,7 @@ def draw_labels(rng, objects=OBJECTS) -> dict:
     return {"edit": "background", "background": rng.choice(list(words.BACKGROUNDS))}
 
 
-def draw_object(rng) -> dict:
+def draw_object(rng: random.Random) -> dict[str, Any]:
     """Labels of an object to add. What is None or usual is not told in the instruction."""
     labels = {
         "edit": "object",
@@ -80,7 +82,14 @@ def draw_object(rng) -> dict:
     return labels
 
 
-def make_clip(seed: int, height: int, width: int, times, labels: dict | None = None, held_out=False) -> LayeredClip:
+def make_clip(
+    seed: int,
+    height: int,
+    width: int,
+    times: Sequence[float] | torch.Tensor,
+    labels: dict[str, Any] | None = None,
+    held_out: bool = False,
+) -> LayeredClip:
     """Clip number `seed` at the given frame times (any subset of 0 .. SPAN, in any spacing).
 
     labels: what to ask for, drawn if None; held_out: over real pictures that training never sees.
@@ -116,7 +125,7 @@ def make_clip(seed: int, height: int, width: int, times, labels: dict | None = N
     return LayeredClip(source, edit, alpha, composite, mask, text, labels, path)
 
 
-def told_path(seed: int, times) -> tuple[str, float, torch.Tensor]:
+def told_path(seed: int, times: Sequence[float] | torch.Tensor) -> tuple[str, float, torch.Tensor]:
     """An instruction, a frame's width over height, and the path told, (T, 3) as a clip has it, under a camera at rest.
 
     Of this world but of no clip: no picture is made.
@@ -132,12 +141,19 @@ def told_path(seed: int, times) -> tuple[str, float, torch.Tensor]:
     return text, aspect, in_halves(px, py, size, aspect)
 
 
-def in_halves(px, py, size, aspect):
+def in_halves(px: torch.Tensor, py: torch.Tensor, size: torch.Tensor, aspect: float) -> torch.Tensor:
     """Middle and half height in frame heights, (T,) each -> (T, 3), as `LayeredClip.path`."""
     return torch.stack([px * 2 / aspect, py * 2, (size * 2).log()], dim=1)
 
 
-def attached(labels, rng, cam, times, aspect, subject=None):
+def attached(
+    labels: dict[str, Any],
+    rng: random.Random,
+    cam: tuple[torch.Tensor, torch.Tensor],
+    times: torch.Tensor,
+    aspect: float,
+    subject: tuple[float, float] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The object's middle x and y, half height, and height above the ground where it rests, all (T,) in frame heights.
 
     What is added is attached to the scene: it moves with the plate's camera.
@@ -148,7 +164,15 @@ def attached(labels, rng, cam, times, aspect, subject=None):
     return (path_x - offsets[:, 0]) / zoom, (path_y - offsets[:, 1]) / zoom, half / zoom, (floor - path_y) / zoom
 
 
-def added_object(labels, rng, cam, times, height, width, subject=None):
+def added_object(
+    labels: dict[str, Any],
+    rng: random.Random,
+    cam: tuple[torch.Tensor, torch.Tensor],
+    times: torch.Tensor,
+    height: int,
+    width: int,
+    subject: tuple[float, float] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Premultiplied colour (T, 3, H, W) and alpha (T, 1, H, W) of the object with its shadow, halo and reflection, and
     its path, see LayeredClip.
 
@@ -171,7 +195,17 @@ def added_object(labels, rng, cam, times, height, width, subject=None):
     return premultiplied, alpha, in_halves(px, py, size, width / height)
 
 
-def _drawn(labels, color, x, y, px, py, size, tilt, times):
+def _drawn(
+    labels: dict[str, Any],
+    color: Sequence[float],
+    x: torch.Tensor,
+    y: torch.Tensor,
+    px: torch.Tensor,
+    py: torch.Tensor,
+    size: torch.Tensor,
+    tilt: torch.Tensor,
+    times: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The object itself, antialiased, at (px, py) in the frame, with the halo of a glowing one."""
     u, v = ((p - c[:, None, None]) / size[:, None, None] for p, c in ((x, px), (y, py)))
     cos, sin = tilt.cos()[:, None, None], tilt.sin()[:, None, None]
@@ -189,7 +223,14 @@ def _drawn(labels, color, x, y, px, py, size, tilt, times):
     return premultiplied, alpha
 
 
-def path_of(labels, rng, times, half, aspect, subject):
+def path_of(
+    labels: dict[str, Any],
+    rng: random.Random,
+    times: torch.Tensor,
+    half: float,
+    aspect: float,
+    subject: tuple[float, float] | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Middle of the object in frame heights: x and y at each time, kept inside the frame, and y at rest.
 
     What the words tell is kept to closely, and what they leave open is mostly the middle: a model cannot know more.
@@ -221,12 +262,14 @@ def path_of(labels, rng, times, half, aspect, subject):
     return x, y, floor if motion == "bouncing" else y
 
 
-def _tilt(labels, rng, times):
+def _tilt(labels: dict[str, Any], rng: random.Random, times: torch.Tensor) -> torch.Tensor:
     rock = rng.uniform(-0.05, 0.05) + 0.06 * torch.sin(times * 0.2)
     return rock if labels["object"] not in words.STANDING else rock * 0
 
 
-def _shadow(x, y, px, py, lift, size):
+def _shadow(
+    x: torch.Tensor, y: torch.Tensor, px: torch.Tensor, py: torch.Tensor, lift: torch.Tensor, size: torch.Tensor
+) -> torch.Tensor:
     """A soft black contact shadow where the object stands; wider and fainter the higher it is (lift, frame heights)."""
     ground = py + size + lift
     lift = lift / 0.25
@@ -237,7 +280,7 @@ def _shadow(x, y, px, py, lift, size):
     return depth[:, None, None] * smoothstep(1.15, 0.2, torch.hypot(u, v))
 
 
-def loose_mask(alpha, rng):
+def loose_mask(alpha: torch.Tensor, rng: random.Random) -> torch.Tensor:
     """What a user might draw: the bounding box of the layer over the whole clip, with a margin."""
     where = alpha.amax(0)[0] > 0.02
     mask = torch.zeros_like(alpha)

@@ -1,5 +1,7 @@
 """Translucent effects: straight colour (T, 3, H, W) and alpha (T, 1, H, W)."""
 
+import random
+from collections.abc import Callable
 import math
 
 import torch
@@ -11,7 +13,9 @@ from vera.core.data.engine.fields import extend_color, noise, plane, smoothstep,
 AMOUNTS = {"light": 0.6, "medium": 1.0, "heavy": 1.5}
 
 
-def _flakes(gen, height, width, count, spread, stretch=1):
+def _flakes(
+    gen: torch.Generator, height: int, width: int, count: int, spread: float, stretch: float = 1
+) -> torch.Tensor:
     """A tile of soft dots (1, height, width) that repeats seamlessly."""
     tile = torch.zeros(height * width)
     at = torch.randint(height * width, (count,), generator=gen)
@@ -27,12 +31,14 @@ def _flakes(gen, height, width, count, spread, stretch=1):
     return tile[0].clamp(0, 1)
 
 
-def _scroll(tile, times, dx, dy, height, width):
+def _scroll(tile: torch.Tensor, times: torch.Tensor, dx: float, dy: float, height: int, width: int) -> torch.Tensor:
     offsets = torch.stack([-dx * times, -dy * times], dim=-1)
     return view(tile, offsets, torch.ones(len(times)), height, width, wrap=True)
 
 
-def snow(rng, gen, times, height, width, strength):
+def snow(
+    rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int, strength: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     clear = torch.full((len(times), 1, height, width), 1 - 0.075 * strength**0.5)  # far flakes are a veil
     for near in (0.6, 1.0):
         tile = _flakes(gen, height, width, round(strength * 26 / near), 0.02 * near * height)
@@ -41,7 +47,9 @@ def snow(rng, gen, times, height, width, strength):
     return torch.ones(len(times), 3, height, width) * 0.96, 1 - clear
 
 
-def rain(rng, gen, times, height, width, strength):
+def rain(
+    rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int, strength: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     clear = torch.ones(len(times), 1, height, width)
     slant = rng.uniform(-0.006, 0.006)
     for near in (0.6, 1.0):
@@ -51,34 +59,40 @@ def rain(rng, gen, times, height, width, strength):
     return torch.full((len(times), 3, height, width), 0.78), 1 - clear * (1 - veil)
 
 
-def fog(rng, gen, times, height, width, strength):
+def fog(
+    rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int, strength: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     _, y = plane(height, width)
-    low = tiling(noise(gen, height, width * 2, 2, 4, 0.5), 1)[None]
+    low = tiling(noise(gen, (height, width * 2), 2, 4, 0.5), 1)[None]
     drift = _scroll(low, times, rng.choice((-1, 1)) * rng.uniform(0.002, 0.006), 0.0, height, width)
     level = 0.38 * strength + 0.25 * y * rng.uniform(0, 1) + 0.14 * drift
     return torch.full((len(times), 3, height, width), rng.uniform(0.75, 0.9)), level.clamp(0.02, 0.85)
 
 
-def smoke(rng, gen, times, height, width, strength):
+def smoke(
+    rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int, strength: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     x, y = plane(height, width)
     foot = rng.uniform(-0.15, 0.15)
     rise = (0.5 - y).clamp_min(0.01)
     lean = rng.uniform(-0.2, 0.2)
     across = (x - foot - lean * rise**1.5) / (0.09 + 0.3 * rise)
-    puffs = _scroll(tiling(noise(gen, height, width, 4, 5, 0.65), 0)[None], times, 0.0, -0.012, height, width)
-    curl = _scroll(tiling(noise(gen, height, width, 3, 3), 0)[None], times, 0.0, -0.008, height, width)
+    puffs = _scroll(tiling(noise(gen, (height, width), 4, 5, 0.65), 0)[None], times, 0.0, -0.012, height, width)
+    curl = _scroll(tiling(noise(gen, (height, width), 3, 3), 0)[None], times, 0.0, -0.008, height, width)
     body = smoothstep(1.3, 0.1, (across + 0.35 * curl).abs()) * smoothstep(1.05, 0.5, rise)
     alpha = (0.65 * strength**0.7 * body * (1 + 0.4 * puffs)).clamp(0, 0.9)
     shade = (0.6 + 0.1 * puffs + 0.1 * rng.random()).clamp(0, 1)
     return shade.expand(-1, 3, -1, -1), alpha
 
 
-def fire(rng, gen, times, height, width, strength):
+def fire(
+    rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int, strength: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Flames along the ground, hottest and least see-through at their foot, and embers."""
     x, y = plane(height, width)
     wide, tall = 0.42 * width / height, 0.5 + 0.12 * strength
     rise = (0.5 - y) / tall
-    coarse, fine = (noise(gen, height, width * 2, cells, 3)[:, ::2] for cells in (2, 5))  # taller than wide
+    coarse, fine = (noise(gen, (height, width * 2), cells, 3)[:, ::2] for cells in (2, 5))  # taller than wide
     coarse = _scroll(tiling(coarse, 0)[None], times, 0.0, -0.016, height, width)
     fine = _scroll(tiling(fine, 0)[None], times, 0.0, -0.026, height, width)
     tongues = (0.26 * coarse + 0.12 * fine) * (0.4 + rise)
@@ -98,7 +112,9 @@ def fire(rng, gen, times, height, width, strength):
     return _over(ember, glow, color, alpha)
 
 
-def confetti(rng, gen, times, height, width, strength):
+def confetti(
+    rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int, strength: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     count = round(48 * strength * width / height)
     t = times[:, None]
     px, py, pace, turn, sway, size = torch.rand(6, count, generator=gen)
@@ -108,7 +124,7 @@ def confetti(rng, gen, times, height, width, strength):
     facing = (0.35 + 0.65 * torch.cos(6.3 * pace + 0.2 * t).abs())[..., None, None]
     size = 0.8 + 0.5 * size[:, None, None]
 
-    def piece(dx, dy):
+    def piece(dx: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
         u, v = dx * angle.cos() + dy * angle.sin(), (dy * angle.cos() - dx * angle.sin()) / facing
         inside = torch.minimum(0.034 * size - u.abs(), (0.024 * size - v.abs()) * facing)
         return (0.5 + inside * height).clamp(0, 1)
@@ -118,7 +134,9 @@ def confetti(rng, gen, times, height, width, strength):
     return _splat(torch.stack([x, y], -1), 0.058, piece, colors * (0.75 + 0.25 * facing[..., 0]), height, width)
 
 
-def bubbles(rng, gen, times, height, width, strength):
+def bubbles(
+    rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int, strength: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     count = round(20 * strength**0.8 * width / height)
     t = times[:, None]
     px, py, pace, sway, size = torch.rand(5, count, generator=gen)
@@ -126,7 +144,7 @@ def bubbles(rng, gen, times, height, width, strength):
     x = (px - 0.5) * 1.1 * width / height + 0.025 * torch.sin(t * 0.1 + 6.3 * sway)
     y = 0.6 - 1.2 * torch.remainder(py + (0.003 + 0.004 * pace) * t, 1)
 
-    def film(dx, dy):
+    def film(dx: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
         u, v = dx / radius, dy / radius
         r = torch.hypot(u, v)
         rim = 0.6 * torch.exp(-(((r - 0.88) / 0.18) ** 2))
@@ -137,7 +155,9 @@ def bubbles(rng, gen, times, height, width, strength):
     return _splat(torch.stack([x, y], -1), 0.128, film, colors, height, width)
 
 
-def sparks(rng, gen, times, height, width, strength):
+def sparks(
+    rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int, strength: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """A fountain of glowing streaks, as from a grinding wheel, with the light about its mouth."""
     foot = torch.tensor([rng.uniform(-0.1, 0.1), 0.28])
     count = round(64 * strength)
@@ -150,7 +170,7 @@ def sparks(rng, gen, times, height, width, strength):
     way = velocity + torch.stack([torch.zeros_like(age), 0.9 * age], -1)
     way = (way / way.norm(dim=-1, keepdim=True))[..., None, None]
 
-    def streak(dx, dy):
+    def streak(dx: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
         along, across = dx * way[..., 0, :, :] + dy * way[..., 1, :, :], dx * way[..., 1, :, :] - dy * way[..., 0, :, :]
         return (1 - age[..., None, None] ** 2) * torch.exp(-((along / 0.042) ** 2) - (across / 0.013) ** 2)
 
@@ -162,7 +182,9 @@ def sparks(rng, gen, times, height, width, strength):
     return _over(color, alpha, torch.tensor([1.0, 0.72, 0.3])[:, None, None], glow)
 
 
-def light_rays(rng, gen, times, height, width, strength):
+def light_rays(
+    rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int, strength: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Shafts fanning out from beyond the upper left corner, slowly wandering."""
     x, y = plane(height, width)
     from_x = -0.5 * width / height * rng.uniform(0.95, 1.05)
@@ -177,14 +199,23 @@ def light_rays(rng, gen, times, height, width, strength):
     return warm.expand(len(times), 3, height, width), alpha.clamp(0, 0.8)[:, None]
 
 
-def _over(color, alpha, below, share):
+def _over(
+    color: torch.Tensor, alpha: torch.Tensor, below: torch.Tensor, share: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Straight colour and alpha of one layer over another; where there is neither, the lower one's colour."""
     share = share * (1 - alpha)
     weight = share + 0.02  # a trace of the upper layer does not tint the lower one's colour
     return (color * alpha + below * weight) / (alpha + weight), alpha + share
 
 
-def _splat(at, radius, draw, colors, height, width):
+def _splat(
+    at: torch.Tensor,
+    radius: float,
+    draw: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    colors: torch.Tensor,
+    height: int,
+    width: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Particles at (T, N, 2), x and y in frame heights from the middle -> straight colour and alpha.
 
     draw(dx, dy) gives each particle's alpha at offsets (T, N, P, P) from its middle, nothing beyond radius;
@@ -213,6 +244,8 @@ EFFECTS = {
 }
 
 
-def effect(name, amount, rng, gen, times, height, width):
+def effect(
+    name: str, amount: str, rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The named effect at the given frames; amount is one of AMOUNTS."""
     return EFFECTS[name](rng, gen, times, height, width, AMOUNTS[amount])

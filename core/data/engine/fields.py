@@ -1,13 +1,17 @@
 """Random fields and views that plates, backgrounds and effects are built from."""
 
+from collections.abc import Sequence
 import math
 
 import torch
 import torch.nn.functional as F
 
 
-def noise(gen, height, width, coarsest=2, octaves=5, roughness=0.55):
-    """Smooth noise of several octaves, (height, width), about zero mean and unit variance."""
+def noise(
+    gen: torch.Generator, size: tuple[int, int], coarsest: int = 2, octaves: int = 5, roughness: float = 0.55
+) -> torch.Tensor:
+    """Smooth noise of several octaves, (height, width), about zero mean and unit variance; size: these two."""
+    height, width = size
     total = torch.zeros(height, width)
     for i in range(octaves):
         cells = coarsest * 2**i
@@ -17,7 +21,7 @@ def noise(gen, height, width, coarsest=2, octaves=5, roughness=0.55):
     return (total - total.mean()) / total.std().clamp_min(1e-6)
 
 
-def tiling(texture, dim):
+def tiling(texture: torch.Tensor, dim: int) -> torch.Tensor:
     """A texture (h, w) that repeats without a seam along dim: blended with itself, half its size further."""
     size = texture.shape[dim]
     w = 0.5 - 0.5 * torch.cos(2 * math.pi * (torch.arange(size) + 0.5) / size)
@@ -25,25 +29,34 @@ def tiling(texture, dim):
     return (texture * w + texture.roll(size // 2, dim) * (1 - w)) / (w * w + (1 - w) ** 2).sqrt()
 
 
-def plane(height, width):
+def plane(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Pixel centres as x (right) and y (down), in units of the frame height, zero in the middle."""
     y = (torch.arange(height) + 0.5) / height - 0.5
     x = ((torch.arange(width) + 0.5) / width - 0.5) * (width / height)
     return torch.meshgrid(y, x, indexing="ij")[::-1]
 
 
-def mix(a, b, t):
+def mix(a: torch.Tensor | Sequence[float], b: torch.Tensor | Sequence[float], t: torch.Tensor) -> torch.Tensor:
     """Colours a, b as triples or (3, ...), weight t -> (3, ...)."""
-    a, b = (torch.as_tensor(c, dtype=torch.float32).reshape(3, *[1] * t.dim()) if not torch.is_tensor(c) else c for c in (a, b))
-    return a + (b - a) * t
+    first, second = _planes(a, t.dim()), _planes(b, t.dim())
+    return first + (second - first) * t
 
 
-def smoothstep(low, high, x):
+def _planes(color: torch.Tensor | Sequence[float], dims: int) -> torch.Tensor:
+    """A triple as (3, 1, ...), for planes of so many dimensions; a tensor as it is."""
+    if isinstance(color, torch.Tensor):
+        return color
+    return torch.as_tensor(color, dtype=torch.float32).reshape(3, *[1] * dims)
+
+
+def smoothstep(low: float, high: float, x: torch.Tensor) -> torch.Tensor:
     t = ((x - low) / (high - low)).clamp(0, 1)
     return t * t * (3 - 2 * t)
 
 
-def view(texture, offsets, zoom, height, width, wrap=False):
+def view(
+    texture: torch.Tensor, offsets: torch.Tensor, zoom: torch.Tensor, height: int, width: int, wrap: bool = False
+) -> torch.Tensor:
     """Look at a texture through a moving camera.
 
     texture (C, h, w) covers the frame magnified by its own size over the frame's;
@@ -61,7 +74,7 @@ def view(texture, offsets, zoom, height, width, wrap=False):
     return F.grid_sample(batch, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def extend_color(premultiplied, alpha, levels=6):
+def extend_color(premultiplied: torch.Tensor, alpha: torch.Tensor, levels: int = 6) -> torch.Tensor:
     """Straight colour, held outward from the layer where there is none, grey in the far distance.
 
     premultiplied (T, 3, H, W), alpha (T, 1, H, W) -> (T, 3, H, W). A pyramid of
@@ -82,5 +95,5 @@ def extend_color(premultiplied, alpha, levels=6):
     return filled.clamp(0, 1)
 
 
-def turn(angle):
+def turn(angle: float) -> tuple[float, float]:
     return math.cos(angle), math.sin(angle)

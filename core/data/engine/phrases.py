@@ -1,11 +1,13 @@
 """Instructions: many ways to say the same edit, and the words that exist at all."""
 
+import random
 import re
+from typing import Any
 
 from vera.core.model.mini import words
 from vera.core.model.mini.tokenize import tokenize
 
-def instruction(labels: dict, rng) -> str:
+def instruction(labels: dict[str, Any], rng: random.Random) -> str:
     """One phrasing of the edit that labels describe (see clips.py); rng is a random.Random."""
     if labels["edit"] == "background":
         form, scene = rng.choice(words.BACKGROUND_FORMS), rng.choice(words.BACKGROUNDS[labels["background"]])
@@ -24,9 +26,9 @@ def instruction(labels: dict, rng) -> str:
     return _finish(text, rng)
 
 
-def _object(labels, rng):
+def _object(labels: dict[str, Any], rng: random.Random) -> tuple[str, str, str, str]:
     """Noun with its article and adjectives, motion, place, and what else is told; each may be empty."""
-    ways = words.PLACE_PHRASES.get(labels.get("place"), ("",))
+    ways = words.PLACE_PHRASES.get(labels.get("place") or "", ("",))
     drifts = labels["motion"].startswith("drifting")  # "moving to the left to the right" is nobody's place
     place = rng.choice([w for w in ways if not (drifts and w.startswith("to the"))])
     motion = rng.choice(words.MOTIONS[labels["motion"]])
@@ -45,24 +47,24 @@ def _object(labels, rng):
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}", motion, place, _join(*more)
 
 
-def _effect(labels, rng):
-    amount = words.AMOUNTS.get(labels["amount"], ("",))
+def _effect(labels: dict[str, Any], rng: random.Random) -> str:
+    amounts = words.AMOUNTS.get(labels["amount"], ("",))
     noun = rng.choice(words.EFFECTS[labels["effect"]])
-    amount = rng.choice(amount)
+    amount = rng.choice(amounts)
     return noun if noun.startswith("a ") and amount else _join(amount, noun)
 
 
-def _finish(text, rng):
+def _finish(text: str, rng: random.Random) -> str:
     if rng.random() < 0.15 and "," not in text:
         text = f"Please {text[0].lower()}{text[1:]}"
     return f"{text}. {_shot(rng)}" if rng.random() < 0.3 else text + rng.choice(("", "."))
 
 
-def _shot(rng):
+def _shot(rng: random.Random) -> str:
     return f"{rng.choice(words.SHOTS)}, {rng.choice(words.ANGLES)}, {rng.choice(words.CAMERAS)}."
 
 
-def _join(*parts):
+def _join(*parts: str) -> str:
     return " ".join(p for p in parts if p)
 
 

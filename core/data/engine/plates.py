@@ -1,6 +1,7 @@
 """Procedural plates: scenery of many kinds, seen by still and moving cameras, with subjects in it."""
 
 import math
+import random
 
 import torch
 
@@ -9,20 +10,20 @@ from vera.core.data.engine.fields import mix, noise, plane, smoothstep, turn, vi
 from vera.core.data.engine.footage import footage
 
 
-def color(rng, low=0.05, high=0.95):
+def color(rng: random.Random, low: float = 0.05, high: float = 0.95) -> tuple[float, ...]:
     return tuple(rng.uniform(low, high) for _ in range(3))
 
 
-def natural(rng):
+def natural(rng: random.Random) -> tuple[float, ...]:
     """A colour of the kind that scenery has: moderate saturation."""
     grey, spread = rng.uniform(0.1, 0.85), rng.uniform(0.02, 0.25)
     return tuple(min(1.0, max(0.0, grey + rng.uniform(-spread, spread))) for _ in range(3))
 
 
-def scenery(rng, gen, height, width):
+def scenery(rng: random.Random, gen: torch.Generator, height: int, width: int) -> torch.Tensor:
     """One still picture (3, height, width), display-encoded: sky and ground, or a wall, or leaves upon leaves."""
     x, y = plane(height, width)
-    rough = noise(gen, height, width, rng.choice((2, 3, 4)), 5, rng.uniform(0.4, 0.75))
+    rough = noise(gen, (height, width), rng.choice((2, 3, 4)), 5, rng.uniform(0.4, 0.75))
     picture = mix(natural(rng), natural(rng), (0.5 + 0.35 * rough).clamp(0, 1))
     if rng.random() < 0.6:
         picture = _horizon(rng, gen, picture, x, y)
@@ -33,16 +34,18 @@ def scenery(rng, gen, height, width):
     return (picture * light + grain).clamp(0, 1)
 
 
-def _horizon(rng, gen, picture, x, y):
+def _horizon(
+    rng: random.Random, gen: torch.Generator, picture: torch.Tensor, x: torch.Tensor, y: torch.Tensor
+) -> torch.Tensor:
     height, width = x.shape
-    line = rng.uniform(-0.2, 0.3) + 0.05 * rng.random() * noise(gen, height, width, 2, 3)
+    line = rng.uniform(-0.2, 0.3) + 0.05 * rng.random() * noise(gen, (height, width), 2, 3)
     ground = smoothstep(-0.01, 0.01, y - line)
-    blades = noise(gen, height, width, rng.choice((6, 10)), 3, 0.8)
+    blades = noise(gen, (height, width), rng.choice((6, 10)), 3, 0.8)
     floor = mix(natural(rng), natural(rng), (0.5 + 0.3 * blades + 0.6 * (y - 0.2)).clamp(0, 1))
     return picture + (floor - picture) * ground
 
 
-def _leaf(rng, picture, x, y):
+def _leaf(rng: random.Random, picture: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """An occluding patch: with sizes and edges like these, still pictures have natural statistics."""
     cx, cy, size = rng.uniform(-1.3, 1.3), rng.uniform(-0.7, 0.7), 0.04 + 0.3 * rng.random() ** 2
     c, s = turn(rng.uniform(0, math.pi))
@@ -55,7 +58,7 @@ def _leaf(rng, picture, x, y):
     return picture + (mix(natural(rng), natural(rng), ramp) - picture) * smoothstep(0.03, -0.03, d * size)
 
 
-def camera(rng, times):
+def camera(rng: random.Random, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Offsets (T, 2) and zoom (T,) at the given frames: still, pan, zoom or hand-held."""
     t = times / 48.0
     offsets, zoom = camera_at_rest(times)
@@ -72,11 +75,13 @@ def camera(rng, times):
     return offsets, zoom
 
 
-def camera_at_rest(times):
+def camera_at_rest(times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.zeros(len(times), 2), torch.ones(len(times))
 
 
-def plate(rng, gen, times, height, width, held_out=False):
+def plate(
+    rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int, held_out: bool = False
+) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
     """Frames (T, 3, H, W) and their camera; the scenery is larger than the frame.
 
     A fifth are real pictures; of held-out plates two fifths, others than in training.
@@ -94,11 +99,13 @@ def plate(rng, gen, times, height, width, held_out=False):
     return view(big, *cam, height, width), cam
 
 
-def place_of_subject(rng):
+def place_of_subject(rng: random.Random) -> tuple[float, float]:
     return rng.uniform(-0.45, 0.45), rng.uniform(-0.02, 0.2)
 
 
-def subject(rng, gen, times, height, width):
+def subject(
+    rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int
+) -> tuple[torch.Tensor, torch.Tensor, tuple[float, float]]:
     """Somebody in front: matte (T, 1, H, W) with soft edges, colour (T, 3, H, W), and where, (x, y), half-way in time."""
     x, y = (p[None] for p in plane(height, width))
     t = times[:, None, None]
@@ -123,14 +130,22 @@ def subject(rng, gen, times, height, width):
     soft = rng.uniform(0.5, 1.5) / height / scale
     matte = smoothstep(soft, -soft, body)[:, None]
     skin, cloth = natural(rng), color(rng)
-    texture = noise(gen, height, width, 4, 4)[None]
+    texture = noise(gen, (height, width), 4, 4)[None]
     shade = (0.85 - 0.25 * u + 0.12 * texture).clamp(0.2, 1.3)
     head = smoothstep(-0.55, -0.65, v).expand_as(matte[:, 0])
     rgb = mix(cloth, skin, head).transpose(0, 1) * shade[:, None]
     return matte, rgb.clamp(0, 1), middle
 
 
-def _limb(u, v, x0, y0, x1, y1, radius):
+def _limb(
+    u: torch.Tensor,
+    v: torch.Tensor,
+    x0: torch.Tensor | float,
+    y0: torch.Tensor | float,
+    x1: torch.Tensor | float,
+    y1: torch.Tensor | float,
+    radius: float,
+) -> torch.Tensor:
     """Distance to a capsule; the end may move in time."""
     dx, dy = x1 - x0, y1 - y0
     t = (((u - x0) * dx + (v - y0) * dy) / (dx * dx + dy * dy)).clamp(0, 1)

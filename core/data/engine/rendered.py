@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ def read_clip(folder: Path) -> LayeredClip:
     return LayeredClip(source, edit, alpha, composite, mask, said["instruction"], said["labels"], _path(said["labels"], alpha))
 
 
-def _path(labels, alpha):
+def _path(labels: dict[str, Any], alpha: torch.Tensor) -> torch.Tensor:
     """As with_cycles.py moves the object over the frames (T, 1, H, W)."""
     count, _, height, width = alpha.shape
     half, aspect, t = words.HALVES[labels["size"]], width / height, torch.arange(count) / SPAN - 0.5
@@ -40,5 +41,5 @@ def _path(labels, alpha):
     return in_halves(x * aspect / 2 + dx * t, min(y / 2, 0.48 - half) + dy * t, torch.full((count,), half), aspect)
 
 
-def _pixels(path):
+def _pixels(path: Path) -> torch.Tensor:
     return torch.from_numpy(np.array(Image.open(path))).movedim(-1, 0) / 255

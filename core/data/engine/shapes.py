@@ -7,29 +7,46 @@ the same units; rgb (..., 3), display-encoded, before lighting is clipped.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 
 LIGHT = (-0.45, -0.65)  # from the upper left, as the plates' subjects are lit
 
 
-def circle(u, v, x=0.0, y=0.0, r=1.0):
+def circle(
+    u: torch.Tensor, v: torch.Tensor, x: torch.Tensor | float = 0.0, y: torch.Tensor | float = 0.0, r: float = 1.0
+) -> torch.Tensor:
     return torch.hypot(u - x, v - y) - r
 
 
-def ellipse(u, v, x, y, a, b):
+def ellipse(
+    u: torch.Tensor,
+    v: torch.Tensor,
+    x: torch.Tensor | float,
+    y: torch.Tensor | float,
+    a: torch.Tensor | float,
+    b: torch.Tensor | float,
+) -> torch.Tensor:
     """Close to the true distance near the edge; exact on a circle."""
     p = torch.hypot((u - x) / a, (v - y) / b)
     g = torch.hypot((u - x) / a**2, (v - y) / b**2).clamp_min(1e-6)
     return p * (p - 1) / g
 
 
-def box(u, v, x, y, a, b):
+def box(
+    u: torch.Tensor,
+    v: torch.Tensor,
+    x: torch.Tensor | float,
+    y: torch.Tensor | float,
+    a: torch.Tensor | float,
+    b: torch.Tensor | float,
+) -> torch.Tensor:
     dx, dy = (u - x).abs() - a, (v - y).abs() - b
     return torch.hypot(dx.clamp_min(0), dy.clamp_min(0)) + torch.maximum(dx, dy).clamp_max(0)
 
 
-def polygon(u, v, points):
+def polygon(u: torch.Tensor, v: torch.Tensor, points: list[tuple[float, float]]) -> torch.Tensor:
     """Signed distance to a closed polygon (winding by crossing count)."""
     distance = torch.full_like(u, 1e9)
     inside = torch.zeros_like(u, dtype=torch.bool)
@@ -43,11 +60,11 @@ def polygon(u, v, points):
     return torch.where(inside, -1.0, 1.0) * distance.sqrt()
 
 
-def flat(u, color):
+def flat(u: torch.Tensor, color: Sequence[float]) -> torch.Tensor:
     return torch.stack([torch.full_like(u, c) for c in color], dim=-1)
 
 
-def lit(u, v, color, gloss=0.35):
+def lit(u: torch.Tensor, v: torch.Tensor, color: Sequence[float], gloss: float = 0.35) -> torch.Tensor:
     """A round body: sphere normals within the unit disc, Lambert and a soft highlight."""
     nz = (1 - (u * u + v * v).clamp(max=0.98)).sqrt()
     lambert = (u * LIGHT[0] + v * LIGHT[1] + nz * 0.62).clamp(0, 1)
@@ -56,22 +73,26 @@ def lit(u, v, color, gloss=0.35):
     return body + gloss * highlight[..., None]
 
 
-def slope(u, v, color, depth=0.3):
+def slope(u: torch.Tensor, v: torch.Tensor, color: Sequence[float], depth: float = 0.3) -> torch.Tensor:
     """A flat body, lit along the light's direction."""
     ramp = 0.9 + depth * (u * LIGHT[0] + v * LIGHT[1]).clamp(-1, 1)
     return flat(u, color) * ramp[..., None]
 
 
-def paint(under, over, distance, width=0.04):
+def paint(under: torch.Tensor, over: torch.Tensor | float, distance: torch.Tensor, width: float = 0.04) -> torch.Tensor:
     """over where distance is negative, antialiased over about width."""
     return under + (over - under) * (0.5 - distance / width).clamp(0, 1)[..., None]
 
 
-def ball(u, v, color, time):
+def ball(
+    u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
     return circle(u, v), lit(u, v, color)
 
 
-def balloon(u, v, color, time):
+def balloon(
+    u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
     body = ellipse(u, v, 0, -0.3, 0.56, 0.7)
     knot = polygon(u, v, [(0.0, 0.36), (0.11, 0.5), (-0.11, 0.5)])
     sway = 0.07 * torch.sin(v * 6 + time * 0.25)
@@ -81,7 +102,9 @@ def balloon(u, v, color, time):
     return torch.minimum(torch.minimum(body, knot), string), rgb
 
 
-def cube(u, v, color, time):
+def cube(
+    u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
     k = 0.5
     hexagon = [(0, -1), (0.87, -k), (0.87, k), (0, 1), (-0.87, k), (-0.87, -k)]
     top = polygon(u, v, [(0, -1), (0.87, -k), (0, 0), (-0.87, -k)])
@@ -91,7 +114,9 @@ def cube(u, v, color, time):
     return polygon(u, v, hexagon), paint(rgb, flat(u, [c * 0.5 for c in color]), right)
 
 
-def star(u, v, color, time):
+def star(
+    u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
     sector = 2 * math.pi / 5
     angle, radius = torch.atan2(u, -v), torch.hypot(u, v)
     off = torch.remainder(angle + sector / 2, sector) - sector / 2
@@ -105,7 +130,9 @@ def star(u, v, color, time):
     return -distance, flat(u, color) * light[..., None]
 
 
-def heart(u, v, color, time):
+def heart(
+    u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """A square on its tip and two discs on its upper sides."""
     h = 0.64
     x, y, k = u.abs(), v - 0.095, h / math.sqrt(2)
@@ -113,7 +140,9 @@ def heart(u, v, color, time):
     return torch.minimum(square, circle(x, y, k, -k, h)), lit(u * 0.9, v * 0.9, color, gloss=0.3)
 
 
-def ring(u, v, color, time):
+def ring(
+    u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
     radius = torch.hypot(u, v)
     across = (radius - 0.72) / 0.28
     facing = (u * LIGHT[0] + v * LIGHT[1]) / radius.clamp_min(1e-3) * across
@@ -121,7 +150,9 @@ def ring(u, v, color, time):
     return (radius - 0.72).abs() - 0.28, flat(u, color) * shade[..., None]
 
 
-def kite(u, v, color, time):
+def kite(
+    u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
     body = polygon(u, v, [(0, -1), (0.6, -0.3), (0, 0.5), (-0.6, -0.3)])
     wave = 0.12 * torch.sin(v * 9 - time * 0.4)
     tail = box(u - wave * (v - 0.5).clamp(0, 1) * 2, v, 0, 0.75, 0.05, 0.25)
@@ -131,7 +162,9 @@ def kite(u, v, color, time):
     return torch.minimum(body, tail), rgb
 
 
-def lantern(u, v, color, time):
+def lantern(
+    u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
     body = ellipse(u, v, 0, 0, 0.74, 0.78)
     caps = torch.minimum(box(u, v, 0, -0.82, 0.3, 0.1), box(u, v, 0, 0.82, 0.3, 0.1))
     glow = torch.exp(-(u * u + v * v) / 0.35)
@@ -141,7 +174,9 @@ def lantern(u, v, color, time):
     return torch.minimum(body, caps), rgb
 
 
-def mushroom(u, v, color, time):
+def mushroom(
+    u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
     cap = torch.maximum(ellipse(u, v, 0, 0.1, 1.0, 1.0), v - 0.1)
     stem = box(u, v, 0, 0.5, 0.26, 0.5)
     rgb = paint(slope(u, v, (0.9, 0.86, 0.76), 0.4), lit(u, v - 0.1, color, 0.1), cap)
@@ -151,7 +186,9 @@ def mushroom(u, v, color, time):
     return torch.minimum(cap, stem), rgb
 
 
-def fish(u, v, color, time):
+def fish(
+    u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
     wag = 0.12 * math.sin(time * 0.5) if not torch.is_tensor(time) else 0.12 * torch.sin(time * 0.5)
     body = ellipse(u, v, 0.2, 0, 0.85, 0.55)
     w = v - wag * (-u - 0.4).clamp_min(0)
@@ -164,7 +201,9 @@ def fish(u, v, color, time):
     return torch.minimum(torch.minimum(body, tail), fin), rgb
 
 
-def umbrella(u, v, color, time):
+def umbrella(
+    u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
     dome = torch.maximum(circle(u, v, 0, 0.05, 1.0), v - 0.05 - 0.1 * torch.cos(u * 9.4))
     pole = box(u, v, 0, 0.45, 0.045, 0.5)
     hook = torch.maximum(circle(u, v, 0.14, 0.9, 0.14).abs() - 0.045, 0.9 - v)
@@ -173,7 +212,9 @@ def umbrella(u, v, color, time):
     return torch.minimum(torch.minimum(dome, pole), hook), rgb
 
 
-def butterfly(u, v, color, time):
+def butterfly(
+    u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
     flap = 0.65 + 0.35 * (torch.cos(time * 0.55) if torch.is_tensor(time) else math.cos(time * 0.55))
     x = u.abs() / flap
     upper = ellipse(x * 0.75 + v * 0.66, v * 0.75 - x * 0.66, 0.06, -0.68, 0.42, 0.66)
@@ -186,7 +227,9 @@ def butterfly(u, v, color, time):
     return torch.minimum(wings, body), paint(rgb, flat(u, (0.08, 0.06, 0.05)), body)
 
 
-def bird(u, v, color, time):
+def bird(
+    u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
     flap = torch.sin(torch.as_tensor(time) * 0.5)
     body = ellipse(u, v + 0.12 * u, 0.05, 0.1, 0.72, 0.32)
     head = circle(u, v, 0.68, -0.14, 0.26)
@@ -204,7 +247,9 @@ def bird(u, v, color, time):
     return torch.stack(torch.broadcast_tensors(body, head, beak, tail, wing)).amin(0), rgb
 
 
-def leaf(u, v, color, time):
+def leaf(
+    u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
     c, s = math.cos(0.6), math.sin(0.6)
     x, y = u * c + v * s, v * c - u * s  # along y, from the stem below to the tip above
     blade = torch.maximum(circle(x, y, 0.55, -0.12, 1.04), circle(x, y, -0.55, -0.12, 1.04))
@@ -215,7 +260,9 @@ def leaf(u, v, color, time):
     return torch.minimum(blade, stem), paint(rgb, flat(u, (0.35, 0.25, 0.12)), torch.maximum(stem, -blade))
 
 
-def paper_plane(u, v, color, time):
+def paper_plane(
+    u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
     far = polygon(u, v, [(1.25, -0.6), (-0.75, -0.85), (-0.3, -0.2)])
     near = polygon(u, v, [(1.25, -0.6), (-1.25, 0.1), (-0.3, 0.3)])
     keel = polygon(u, v, [(1.25, -0.6), (-0.3, -0.2), (-0.6, 0.85), (-0.1, 0.35)])
@@ -226,7 +273,9 @@ def paper_plane(u, v, color, time):
     return torch.minimum(torch.minimum(far, near), keel), rgb
 
 
-def rocket(u, v, color, time):
+def rocket(
+    u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
     half = 0.36 * (1 - ((v + 0.1) / 0.92) ** 2).clamp_min(0).sqrt()
     body = torch.maximum(torch.maximum((u.abs() - half) * 0.9, v - 0.5), -1.02 - v)
     fins = polygon(u.abs(), v, [(0.2, 0.05), (0.62, 0.5), (0.6, 0.78), (0.2, 0.5)])
@@ -243,7 +292,9 @@ def rocket(u, v, color, time):
     return torch.minimum(torch.minimum(body, fins), flame), rgb
 
 
-def apple(u, v, color, time):
+def apple(
+    u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
     x = u.abs()
     body = torch.minimum(ellipse(x, v, 0.36, 0.12, 0.6, 0.74), ellipse(u, v, 0, 0.42, 0.62, 0.58))
     stem = box(u - 0.15 * (v + 0.6), v, 0, -0.68, 0.05, 0.27)
@@ -255,7 +306,9 @@ def apple(u, v, color, time):
     return torch.minimum(torch.minimum(body, stem), blade), rgb
 
 
-def flower(u, v, color, time):
+def flower(
+    u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
     y, sector = v + 0.33, math.pi / 3
     radius, angle = torch.hypot(u, y), torch.atan2(u, -y)
     off = torch.remainder(angle + sector / 2, sector) - sector / 2
@@ -270,7 +323,9 @@ def flower(u, v, color, time):
     return torch.minimum(torch.minimum(petal, radius - 0.25), green), rgb
 
 
-def finish(material, u, v, color, rgb):
+def finish(
+    material: str | None, u: torch.Tensor, v: torch.Tensor, color: Sequence[float], rgb: torch.Tensor
+) -> torch.Tensor:
     """What a material makes of a shape's own shading; rgb and the result (..., 3)."""
     if material == "matte":
         return 0.4 * rgb + 0.6 * flat(u, color) * (0.88 - 0.12 * v)[..., None]

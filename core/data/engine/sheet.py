@@ -3,17 +3,20 @@
 Every object, effect and background once, then whole clips: plate, straight colour, alpha and composite.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
 
 from vera.core.model.mini import words
-from vera.core.data.engine.clips import make_clip
+from vera.core.data.engine.clips import LayeredClip, make_clip
 
 HEIGHT, WIDTH, CAPTION, COLUMNS = 80, 144, 13, 6
 SEED = 4_000_000
-CLIPS = (
+CLIPS: tuple[dict[str, Any], ...] = (
     {"object": "balloon", "color": "red", "place": "right", "motion": "rising"},
     {"object": "ball", "color": "cyan", "material": "metallic", "reflection": True},
     {"object": "star", "color": "yellow", "material": "glowing", "size": "small", "place": "top left"},
@@ -23,7 +26,7 @@ CLIPS = (
 )
 
 
-def scenes():
+def scenes() -> Iterator[tuple[str, np.ndarray]]:
     """(caption, picture (H, W, 3)) of every object, effect and background."""
     colors, materials = list(words.COLORS), list(words.MATERIALS)
     for k, name in enumerate(words.OBJECTS):
@@ -35,7 +38,7 @@ def scenes():
         yield words.BACKGROUNDS[name][0], shown(make(60 + k, {"edit": "background", "background": name}).composite)
 
 
-def strips():
+def strips() -> Iterator[tuple[str, list[np.ndarray]]]:
     """(instruction, [plate, edit, alpha, composite] and the composite at the clip's end) of some clips."""
     for k, labels in enumerate(CLIPS):
         clip = make(80 + k, asked(labels))
@@ -43,16 +46,16 @@ def strips():
         yield clip.instruction, [shown(x) for x in (clip.source, clip.edit, alpha, clip.composite)] + [shown(clip.composite, -1)]
 
 
-def asked(labels):
+def asked(labels: dict[str, Any]) -> dict[str, Any]:
     plain = {"edit": "object", "size": "medium", "place": "centre", "motion": "still"}
     return labels if "edit" in labels else plain | labels | ({"place": None} if labels.get("depth") else {})
 
 
-def make(number, labels):
+def make(number: int, labels: dict[str, Any]) -> LayeredClip:
     return make_clip(SEED + number, HEIGHT, WIDTH, [12, 40], labels)
 
 
-def shown(frames, at=0):
+def shown(frames: torch.Tensor, at: int = 0) -> np.ndarray:
     return (frames[at].movedim(0, -1).numpy() * 255).round().astype(np.uint8)
 
 
@@ -63,7 +66,7 @@ def sheet() -> Image.Image:
     image = Image.new("RGB", (COLUMNS * WIDTH, (rows + len(clips)) * high), "white")
     draw = ImageDraw.Draw(image)
 
-    def put(picture, caption, column, row):
+    def put(picture: np.ndarray, caption: str, column: int, row: int) -> None:
         image.paste(Image.fromarray(picture), (column * WIDTH, row * high))
         draw.text((column * WIDTH + 3, row * high + HEIGHT), caption, "black")
 

@@ -14,7 +14,9 @@ import math
 import random
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
@@ -29,7 +31,7 @@ FAR = 9.0  # the camera's distance from there
 SPAN = 48
 
 
-def draw_labels(rng) -> dict:
+def draw_labels(rng: random.Random) -> dict[str, Any]:
     kind = rng.choice(KINDS)
     rows = ("left", "right", "centre", "bottom") if kind in words.STANDING else tuple(words.PLACES)
     motions = ("still", "drifting left", "drifting right") if kind in words.STANDING else ("still", "rising", "falling")
@@ -84,7 +86,7 @@ def render_clip(folder: Path, seed: int, frames: int, width: int, height: int, s
     (folder / "clip.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
 
 
-def set_up(scene, width, height, samples):
+def set_up(scene: Any, width: int, height: int, samples: int) -> Any:
     scene.render.engine = "CYCLES"
     scene.cycles.device, scene.cycles.samples, scene.cycles.use_denoising = "CPU", samples, True
     scene.cycles.seed = 1  # the same noise in every picture
@@ -101,7 +103,7 @@ def set_up(scene, width, height, samples):
     return scene
 
 
-def surroundings(rng, ground: float) -> list:
+def surroundings(rng: random.Random, ground: float) -> list:
     """A sky, a sun from the upper left, ground and some blocks on it; the things that catch shadows."""
     world = bpy.data.worlds.new("sky")
     bpy.context.scene.world = world
@@ -124,7 +126,7 @@ def surroundings(rng, ground: float) -> list:
     return things
 
 
-def build(labels, half: float):
+def build(labels: dict[str, Any], half: float) -> Any:
     """The object, an empty with its parts below it, `half` high above and below its origin."""
     root = bpy.data.objects.new("object", None)
     bpy.context.scene.collection.objects.link(root)
@@ -132,7 +134,7 @@ def build(labels, half: float):
     kind, ops = labels["object"], bpy.ops.mesh
     parts = []
 
-    def part(made_of, **looks):
+    def part(made_of: Sequence[float], **looks: Any) -> Any:
         parts.append((bpy.context.object, made_of, looks))
         return bpy.context.object
 
@@ -176,12 +178,12 @@ def build(labels, half: float):
     return root
 
 
-def star():
+def star() -> list[tuple[float, float]]:
     turns = [math.pi * i / 5 for i in range(10)]
     return [((1.0, 0.42)[i % 2] * math.sin(a), (1.0, 0.42)[i % 2] * math.cos(a)) for i, a in enumerate(turns)]
 
 
-def heart():
+def heart() -> list[tuple[float, float]]:
     points = []
     for i in range(48):
         a = 2 * math.pi * i / 48
@@ -190,7 +192,7 @@ def heart():
     return points
 
 
-def extruded(outline, depth=0.35):
+def extruded(outline: list[tuple[float, float]], depth: float = 0.35) -> None:
     """A body of that outline (x, z), the current object afterwards."""
     n = len(outline)
     corners = [(x, side * depth / 2, z) for side in (-1, 1) for x, z in outline]
@@ -202,13 +204,13 @@ def extruded(outline, depth=0.35):
     bpy.context.view_layer.objects.active = thing
 
 
-def cut_below(thing):
+def cut_below(thing: Any) -> None:
     """Only the upper half of a mesh stays."""
     for vertex in thing.data.vertices:
         vertex.co.z = max(vertex.co.z, 0)
 
 
-def paint(thing, color, rough=0.5, metal=0.0, speckled=0.0):
+def paint(thing: Any, color: Sequence[float], rough: float = 0.5, metal: float = 0.0, speckled: float = 0.0) -> None:
     material = bpy.data.materials.new("paint")
     material.use_nodes = True
     nodes, links = material.node_tree.nodes, material.node_tree.links
@@ -229,12 +231,12 @@ def linear(value: float) -> float:
     return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
 
 
-def show_children(root):
+def show_children(root: Any) -> None:
     for child in root.children:
         child.hide_render = root.hide_render
 
 
-def picture(scene):
+def picture(scene: Any) -> np.ndarray:
     """The scene as rendered: (H, W, 4), display-encoded, in [0, 1]."""
     with tempfile.TemporaryDirectory() as folder:
         scene.render.filepath = str(Path(folder) / "picture.png")
@@ -248,7 +250,7 @@ def picture(scene):
     return pixels.reshape(height, width, 4)[::-1]
 
 
-def save(path: Path, pixels) -> None:
+def save(path: Path, pixels: np.ndarray) -> None:
     """8 bits, RGB or straight RGBA, as they are."""
     height, width, channels = pixels.shape
     image = bpy.data.images.new("out", width, height, alpha=channels == 4)
@@ -261,7 +263,7 @@ def save(path: Path, pixels) -> None:
     bpy.data.images.remove(image)
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--clips", type=int, default=4)

@@ -1,5 +1,6 @@
 """Real pictures and film for plates, each decoded once and kept in memory; see ATTRIBUTION.md."""
 
+import random
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 
-def footage(rng, times, height, width, held_out=False):
+def footage(rng: random.Random, times: torch.Tensor, height: int, width: int, held_out: bool = False) -> torch.Tensor:
     """A random crop of a picture of one of the two sets at the given frames, display-encoded.
 
     A still is (3, H, W); a film is (T, 3, H, W), its frames those at `times`.
@@ -30,7 +31,7 @@ def footage(rng, times, height, width, held_out=False):
     return crop[0] if still else crop
 
 
-def _folder(held_out) -> Path:
+def _folder(held_out: bool) -> Path:
     return Path(__file__).parent / ("held_out" if held_out else "train")
 
 
