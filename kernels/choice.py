@@ -56,7 +56,7 @@ def choose(device, dtype, dim, *, needs_gradient=False, kind=None) -> Choice:
     if device.type != "cuda":
         return Choice("sdpa", f"no CUDA device ({device.type})")
     major, minor = torch.cuda.get_device_capability(device)
-    passed = []
+    passed: list[str] = []
     for kind in PREFERENCE.get(major, ("sdpa",)):
         problem = obstacle(kind, device, dtype, dim, needs_gradient)
         if problem is None:

@@ -81,7 +81,7 @@ class Generate:
         cuts = parse_cuts(recipe.cuts)
         refuse_cuts_outside(cuts, plate.frames)
         model = load(recipe.model, opened.device, **recipe.loading())
-        stops = 0.0 if recipe.exposure == "auto" else recipe.exposure
+        stops = 0.0 if isinstance(recipe.exposure, str) else recipe.exposure
         color = PlateColor(space, plate.pixel_type, stops, CURVES[model.limits.light_curve])
         blending = blending_of(recipe, color)
         steps = model.limits.steps if recipe.steps is None else recipe.steps
@@ -119,12 +119,10 @@ class Generate:
         size = model_size(region.width, region.height, plate.pixel_aspect, model.limits.pixels, model.limits.multiple)
         latents = LatentStore(delivery.job_dir / "latents", ids.generation)
         kept = LatentStore(delivery.kept_dir, ids.generation)
-        generated = kept.shots("layers", plate.frames) or latents.shots("layers", plate.frames)
-        room = (
-            0
-            if generated
-            else room_for_latents(model, len(plate.frames), size, opened.mask is not None or keeps_people)
-        )
+        frames = range(plate.frames[0], plate.frames[-1] + 1)
+        generated = kept.shots("layers", frames) or latents.shots("layers", frames)
+        masked = opened.mask is not None or keeps_people
+        room = 0 if generated else room_for_latents(model, len(frames), size, masked)
         delivery.preflight(max(0, room - latents.bytes_there()))
         kept.refuse_others()
         return GenerateJob(
@@ -273,7 +271,7 @@ def plate_sized_layer(
     edit = plate_color(clean_color(decoded.color, alpha).movedim(0, -1), matte)
     edit, raised = free_subject(edit, matte, explained, plate)
     change = None
-    if share is not None:
+    if share is not None and decoded.reconstruction is not None:
         reconstruction = plate_color(decoded.reconstruction.movedim(0, -1), raised).numpy()
         change = Change(job.region.crop(filmed.pixels), reconstruction, _share_at_plate_size(share, raised.shape))
     dtype = job.delivery.formats.dtype

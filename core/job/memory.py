@@ -102,6 +102,7 @@ def within_memory(
     plan = learned[model].for_next_job(recipe) if model in learned else first_plan(recipe, device)
     while True:
         window = None
+        job: Job | None = None
         try:
             job = prepare(plan.recipe, plan.device, plan.loader(load))
             window = job.frames_at_once

@@ -6,6 +6,7 @@ The same choice is made by itself where a render on CUDA leaves --weights and --
 import os
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -79,12 +80,14 @@ class Plan:
 class Planner:
     """Plans for one model and one shot: plate_size in pixels, frames of it, pixel aspect."""
 
-    def __init__(self, geometry: Geometry, plate_size, frames: int, aspect: float = 1.0, one_batch: bool = False):
+    def __init__(
+        self, geometry: Geometry, plate_size: tuple[int, int], frames: int, aspect: float = 1.0, one_batch: bool = False
+    ) -> None:
         self.geometry, limits = geometry, geometry.limits
-        self.size = model_size(*plate_size, aspect, limits.pixels, limits.multiple)
+        self.size = model_size(plate_size[0], plate_size[1], aspect, limits.pixels, limits.multiple)
         self.window = min(frames, limits.max_frames)
         self.batch = 2 if one_batch else 1
-        self._work = {}
+        self._work: dict[Any, Any] = {}
 
     def plan(self, weights: str, offload: str, window: int) -> Plan:
         """What one way costs."""
@@ -134,14 +137,14 @@ class Planner:
         """The first plan that fits the GPU's and the host's memory, bytes; None where none does."""
         for window in self.windows():
             for way in self.ways(weights, offload):
-                plan = self.plan(*way, window)
+                plan = self.plan(way[0], way[1], window)
                 if plan.peak <= memory and (host is None or plan.host <= host * 0.9):
                     return plan
         return None
 
     def least(self, weights: str = "auto", offload: str = "auto") -> Plan:
         """The plan of the smallest peak; of several the one with the longest window, then the first way."""
-        plans = [self.plan(*way, window) for window in self.windows() for way in self.ways(weights, offload)]
+        plans = [self.plan(way[0], way[1], window) for window in self.windows() for way in self.ways(weights, offload)]
         return min(plans, key=lambda plan: plan.peak)
 
 
@@ -179,11 +182,11 @@ def lines(planner: Planner, memory: int | None, chosen: Plan | None):
     yield f"{planner.size[0]}x{planner.size[1]}, {frames} at once; GiB of the GPU's memory by step of the way"
     yield f"{'weights':8} {'offload':8} {'encode':>7} {'text':>7} {'denoise':>8} {'decode':>7} {'peak':>7}   {'host':>6}"
     for way in WAYS:
-        plan = planner.plan(*way, planner.window)
+        plan = planner.plan(way[0], way[1], planner.window)
         cells = " ".join(f"{plan.phases[p] / GIB:{width}.1f}" for p, width in zip(plan.phases, (7, 7, 8, 7)))
         fits = "" if memory is None or plan.peak > memory else "  fits"
         yield f"{plan.weights:8} {plan.offload:8} {cells} {plan.peak / GIB:7.1f}   {plan.host / GIB:6.1f}{fits}"
-    if chosen:
+    if chosen and memory is not None:
         smaller = "" if chosen.window == planner.window else ", which is another picture where they meet"
         yield (
             f"chosen for {memory / GIB:g} GiB: --weights {chosen.weights} --offload {chosen.offload}, windows of"

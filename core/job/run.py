@@ -93,7 +93,8 @@ def render(
         with job.delivery.claimed(wait, stopping=stopping, say=progress.say):
             if nothing_to_do(job):  # another process made it meanwhile
                 return nothing
-            report = run_job(replace(job, window_runner=window_runner) if window_runner else job, progress, stopping)
+            changes: dict[str, Any] = {"window_runner": window_runner} if window_runner else {}
+            report = run_job(replace(job, **changes), progress, stopping)
         return True, (
             f"{len(job.plate.frames)} frames in {recipe.out}, read as {job.color.space.name};"
             f" layer covers {report['coverage']:.1%} of the picture;"

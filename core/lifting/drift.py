@@ -24,7 +24,8 @@ def find_drift(plate, edited, trust):
     """
     t, _, h, w = plate.shape
     weight, p, e = cells(plate, edited, trust)
-    (slow, slow_order), (flat, flat_order) = cosines(t, *weight.shape[2:], (2 + t // 16, 3, 4)), cosines(t, *weight.shape[2:], (1, 2, 2))
+    size = (t, weight.shape[2], weight.shape[3])
+    (slow, slow_order), (flat, flat_order) = cosines(size, (2 + t // 16, 3, 4)), cosines(size, (1, 2, 2))
     prior = torch.cat([(1 + slow_order) / 0.02, (1 + flat_order) / 0.004])
     gains, offsets = [], []
     for c in range(3):
@@ -71,11 +72,11 @@ def cells(plate, edited, trust, size=CELL):
     return weight * (weight > 0.25), *means
 
 
-def cosines(frames, height, width, counts):
-    """Products of cosines, (N, T, H, W), and the order of each, (N,)."""
+def cosines(size: tuple[int, int, int], counts: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Products of cosines, (N, T, H, W), and the order of each, (N,). size: (T, H, W); counts: cosines along each."""
     waves = [
         torch.stack([torch.cos(math.pi * k * (torch.arange(n) + 0.5) / n) for k in range(min(count, n))])
-        for n, count in zip((frames, height, width), counts)
+        for n, count in zip(size, counts, strict=True)
     ]
     basis = torch.einsum("at,by,cx->abctyx", *waves)
     order = sum(torch.meshgrid(*(torch.arange(len(w)) for w in waves), indexing="ij"))

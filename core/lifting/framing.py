@@ -81,8 +81,9 @@ class Framing:
 
 def whole(plate_size: tuple[int, int], edited_size: tuple[int, int]) -> Framing:
     """The framing of a video that shows the whole plate, stretched to its own shape; sizes are (width, height)."""
-    scale = tuple(e / p for e, p in zip(edited_size, plate_size))
-    return Framing(scale, (0.0, 0.0), (0.0, 0.0, *map(float, edited_size)))
+    (width, height), (plate_width, plate_height) = edited_size, plate_size
+    scale = width / plate_width, height / plate_height
+    return Framing(scale, (0.0, 0.0), (0.0, 0.0, float(width), float(height)))
 
 
 def framed(edited: torch.Tensor, framing: Framing, plate_size: tuple[int, int], size: tuple[int, int]) -> Canvas:
@@ -136,9 +137,10 @@ def find_framing(
 
 def rescaled(framing: Framing, plate_times: tuple[float, float], edited_times: tuple[float, float]) -> Framing:
     """The framing in pixels of a plate and an edited video that are so many times as large, (x, y)."""
-    scale = tuple(s * e / p for s, p, e in zip(framing.scale, plate_times, edited_times))
-    offset = tuple(o * e for o, e in zip(framing.offset, edited_times))
-    return Framing(scale, offset, tuple(v * edited_times[i % 2] for i, v in enumerate(framing.content)))
+    (x, y), (plate_x, plate_y), (left, top, right, bottom) = edited_times, plate_times, framing.content
+    scale = framing.scale[0] * x / plate_x, framing.scale[1] * y / plate_y
+    offset = framing.offset[0] * x, framing.offset[1] * y
+    return Framing(scale, offset, (left * x, top * y, right * x, bottom * y))
 
 
 def without_borders(

@@ -55,7 +55,7 @@ def find_haze(plate, edited, trust):
     told cell by cell, the waves its prior.
     """
     weight, p, e = cells(plate, edited, trust, CELL)
-    waves = lambda counts: cosines(len(p), *p.shape[2:], (counts[0] + len(p) // 16, *counts[1:]))  # noqa: E731
+    waves = lambda counts: cosines((len(p), p.shape[2], p.shape[3]), (counts[0] + len(p) // 16, counts[1], counts[2]))  # noqa: E731
     (slow, slow_order), (soft, soft_order) = waves(GAIN_WAVES), waves(HAZE_WAVES)
     shown = weight[:, 0] > 0
     if shown.float().mean() < LEAST_SHOWN:

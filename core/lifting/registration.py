@@ -143,7 +143,7 @@ def best_shift(fixed, other):
             fit = (textured * alike.clamp_min(0) ** 4)[..., REACH:-REACH, REACH:-REACH].mean()
             score[dx, dy] = float(fit)
     score[0, 0] *= SURELY_BETTER
-    dx, dy = max(score, key=score.get)
+    dx, dy = max(score, key=lambda shift: score[shift])
     return torch.tensor([[[float(dx), 0, 0], [float(dy), 0, 0]]])
 
 

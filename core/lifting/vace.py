@@ -97,7 +97,9 @@ class Vace:
         return found
 
     def _window(self, job, pipeline, states, empty, positions, before, progress, stopping):
-        video, mask = read_plate(job, positions), (read_mask(job, positions) > 0).float()
+        hole = read_mask(job, positions)
+        assert hole is not None  # refused in open_vace
+        video, mask = read_plate(job, positions), (hole > 0).float()
         if before is not None:
             video[: len(before)], mask[: len(before)] = before, 0
         video = torch.where(mask > 0, GREY, video)

@@ -8,7 +8,7 @@ MID_GREY = 0.18
 # Left alone: a shot within a stop of mid-grey, so that night stays night and small changes stay small.
 FREE_STOPS = 1.0
 _FRAMES, _PIXELS = 48, 2**16
-_LUMINANCE = np.float32([0.2126, 0.7152, 0.0722])
+_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _BINS = np.linspace(-13, 27, 40 * 16 + 1)  # log2 of light, 16 to a stop; darker is black and says nothing
 
 

@@ -51,7 +51,7 @@ _FAILURES = (ocio.Exception, ocio.ExceptionMissingFile)
 _REC709, _XYZ = "Linear Rec.709 (sRGB)", "CIE XYZ-D65 - Scene-referred"
 
 # Red, green, blue and white, x and y each, of linear spaces; those made here are added.
-_PRIMARIES = {
+_PRIMARIES: dict[str, tuple[float, ...]] = {
     "linear": (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290),
     "ACES2065-1": (0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077, 0.32168, 0.33767),
     "ACEScg": (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767),
@@ -99,12 +99,14 @@ class ColorSpace:
         """This space's numbers (..., 3) to linear light with Rec.709 primaries, both float32."""
         if self.curve:
             return decode_srgb(numbers) if self.curve == "srgb" else numbers
+        assert self._to_rec709 is not None
         return self._to_rec709(numbers)
 
     def from_rec709(self, light: np.ndarray) -> np.ndarray:
         """The inverse of `to_rec709`, as exact as OpenColorIO has it (1e-5 of a log's range)."""
         if self.curve:
             return encode_srgb(light) if self.curve == "srgb" else light
+        assert self._from_rec709 is not None
         return self._from_rec709(light)
 
     @property
@@ -127,7 +129,7 @@ def find_space(name: str) -> ColorSpace:
     Raises InputError, naming what is near, if no config has it, if it holds data, not colour, or if
     the config cannot say how it relates to Rec.709.
     """
-    own = {"srgb": SRGB, "linear": LINEAR}.get(_OWN.get(_plain(name)))
+    own = {"srgb": SRGB, "linear": LINEAR}.get(_OWN.get(_plain(name), ""))
     if own:
         return own
     for config in _configs():
@@ -166,6 +168,7 @@ def space_reason(name: str | None, plate: "Plate") -> str:
     if name is not None:
         return "as asked for"
     if plate.is_movie:
+        assert plate.color_codes is not None  # of a movie
         primaries, transfer = plate.color_codes
         return f"the movie states primaries {primaries} and transfer {transfer} of ITU-T H.273; 2 is unspecified"
     spec = plate.spec(plate.frames[0])
@@ -304,7 +307,7 @@ def _processor(config, name, to_rec709) -> ocio.CPUProcessor:
     return processor.getOptimizedCPUProcessor(ocio.OPTIMIZATION_LOSSLESS)
 
 
-_PROBE = np.float32([[0.18, 0.18, 0.18], [0.5, 0.3, 0.1], [0.02, 0.6, 0.9], [1.0, 0.0, 0.0]])
+_PROBE = np.array([[0.18, 0.18, 0.18], [0.5, 0.3, 0.1], [0.02, 0.6, 0.9], [1.0, 0.0, 0.0]], np.float32)
 
 
 def _is_linear(convert) -> bool:
@@ -320,7 +323,7 @@ def _own_curve(convert) -> str | None:
 
 def _light_name(config, name: str) -> str:
     """The linear space into which this one's channels go without mixing: that of its own primaries."""
-    codes = np.float32([[0.4, 0.4, 0.4], [0.5, 0.4, 0.4], [0.4, 0.5, 0.4], [0.4, 0.4, 0.5]])
+    codes = np.array([[0.4, 0.4, 0.4], [0.5, 0.4, 0.4], [0.4, 0.5, 0.4], [0.4, 0.4, 0.5]], np.float32)
     mixing = {}
     for linear in _linear_names(config):
         try:
@@ -331,7 +334,7 @@ def _light_name(config, name: str) -> str:
         own = np.diagonal(change)
         if own.min() > 0:
             mixing[linear] = float((change - np.diag(own)).max() / own.min())
-    nearest = min(mixing, key=mixing.get, default=None)
+    nearest = min(mixing, key=lambda name: mixing[name], default=None)
     if nearest is not None and mixing[nearest] < 2e-3:
         return nearest
     role = config.getColorSpace("scene_linear")
@@ -380,7 +383,7 @@ def space_of_primaries(xy: tuple[float, ...]) -> ColorSpace:
     for name in _linear_names(config):
         theirs = _applied(config.getProcessor(name, _XYZ).getDefaultCPUProcessor(), identity).T
         apart[name] = np.abs(theirs - matrix).max()
-    nearest = min(apart, key=apart.get)
+    nearest = min(apart, key=lambda name: apart[name])
     if apart[nearest] < 6e-3:  # ARRI's is adapted by another matrix, 5e-3 off; the next primaries are 25e-3
         return find_space(nearest)
     name = f"Linear {_numbers(xy)}"
@@ -451,6 +454,7 @@ def _usual_space(plate: "Plate") -> ColorSpace:
 
 
 def _movie_space(plate: "Plate") -> str:
+    assert plate.color_codes is not None  # of a movie
     primaries, transfer = plate.color_codes
     if transfer in _VIDEO_TRANSFERS and primaries in _VIDEO_SPACES:
         return _VIDEO_SPACES[primaries]

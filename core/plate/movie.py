@@ -1,9 +1,9 @@
 """Movies through PyAV: frames counted by decoding, decoded one after the other."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -104,6 +104,8 @@ class Movie:
     beyond nominal black and white are clipped. RGB streams keep their codes exactly.
     """
 
+    _current: av.VideoFrame | None  # the stored frame that was decoded last
+
     def __init__(self, file: Path, asked: range | None):
         self.file = file
         refuse_truncated(file)
@@ -184,25 +186,29 @@ class Movie:
         return tuple(notes)
 
     def _decoded(self, frame: int) -> av.VideoFrame:
+        current = self._current
         stored = self._clock.shown[frame - 1] + 1
         if stored < self._number:
             self._rewind()
         while self._number < stored:
-            self._current = next(self._stream, None)
+            current = next(self._stream, None)
+            self._current = current
             self._number += 1
-            if self._current is None:
+            if current is None:
                 self._rewind()
                 raise InputError(f"frame {frame}: {self.file}: gone; the file has changed, start again")
-        return self._current
+        assert current is not None
+        return current
 
     def _rewind(self) -> None:
         if hasattr(self, "_container"):
             self.close()
         self._container = _open(self.file)
         self._stream = self._decode()
-        self._number, self._current = 0, None
+        self._number = 0  # of the stored frame that was decoded last, from 1
+        self._current = None
 
-    def _decode(self) -> Iterator[av.VideoFrame]:
+    def _decode(self) -> Generator[av.VideoFrame, None, None]:
         stream = _video_stream(self._container, self.file)
         stream.thread_type = "AUTO"
         number = 0
@@ -216,13 +222,12 @@ class Movie:
         except UnicodeDecodeError:
             raise InputError(f"frame {number + 1}: {self.file}: cannot be decoded; write it again") from None
 
-
     def _frames_of(self, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
         decoder = _ALPHA_DECODERS.get(stream.codec_context.name) if stream.metadata.get("alpha_mode") == "1" else None
         if decoder is None:
             yield from self._container.decode(stream)
             return
-        codec = av.CodecContext.create(decoder, "r")
+        codec: Any = av.CodecContext.create(decoder, "r")
         for packet in self._container.demux(stream):
             for frame in codec.decode(packet if packet.size else None):
                 yield frame
@@ -320,6 +325,7 @@ def _deep_yuv_to_rgb(frame: av.VideoFrame) -> np.ndarray:
     y = (y - black) / luma
     u = (u - 128 * step) / chroma
     v = (v - 128 * step) / chroma
+    assert matrix is not None  # refused when the movie was opened
     red, blue = _LUMA[matrix]
     r = y + 2 * (1 - red) * v
     b = y + 2 * (1 - blue) * u
@@ -343,7 +349,7 @@ def _alpha(frame: av.VideoFrame) -> np.ndarray | None:
 def _plane(frame: av.VideoFrame, index: int, bits: int) -> np.ndarray:
     big_endian = frame.format.name.endswith("be")
     kind = np.dtype(np.uint8 if bits == 8 else np.uint16).newbyteorder(">" if big_endian else "<")
-    plane = frame.planes[index]
+    plane: Any = frame.planes[index]
     rows = np.frombuffer(plane, kind).reshape(plane.height, plane.line_size // kind.itemsize)
     return rows[:, : plane.width]
 
@@ -352,7 +358,7 @@ def _packed(frame: av.VideoFrame) -> np.ndarray:
     """The one plane of rgb24, rgba, rgb48le or rgba64le as (H, W, C)."""
     channels, bits = len(frame.format.components), _bits(frame)
     kind = np.dtype(np.uint8 if bits == 8 else "<u2")
-    plane = frame.planes[0]
+    plane: Any = frame.planes[0]
     rows = np.frombuffer(plane, kind).reshape(plane.height, plane.line_size // kind.itemsize)
     pixels = rows[:, : frame.width * channels].reshape(frame.height, frame.width, channels)
     return pixels.astype(kind.newbyteorder("="))

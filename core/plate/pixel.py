@@ -6,7 +6,7 @@ from vera.kernels.halves import to_floats
 
 # name -> (type of the array, significant bits of an integer). 10 and 12 bits come in 16,
 # as OpenImageIO delivers them: the code in the upper bits, the lower ones filled up.
-_TYPES = {
+_TYPES: dict[str, tuple[type, int | None]] = {
     "uint8": (np.uint8, 8),
     "uint10": (np.uint16, 10),
     "uint12": (np.uint16, 12),
@@ -41,5 +41,5 @@ def to_unit(pixels: np.ndarray, pixel_type: str) -> np.ndarray:
     if bits is None:
         return to_floats(pixels)
     codes = pixels >> (16 - bits) if bits in (10, 12) else pixels
-    wide = np.float64 if bits == 32 else np.float32  # float32 does not hold every 32-bit code
+    wide: type = np.float64 if bits == 32 else np.float32  # float32 does not hold every 32-bit code
     return (codes.astype(wide) / wide(2**bits - 1)).astype(np.float32)

@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import OpenImageIO as oiio
@@ -79,12 +80,12 @@ class Plate:
     def spec(self, frame: int) -> oiio.ImageSpec | None:
         """The header of a still with all its metadata; None for a movie."""
         self._check(frame)
-        return None if self.is_movie else self._source.spec(frame)
+        return self._source.spec(frame) if isinstance(self._source, Stills) else None
 
     def file(self, frame: int) -> Path:
         """The file that holds the frame."""
         self._check(frame)
-        return self._source.file if self.is_movie else self._source.files[frame]
+        return self._source.files[frame] if isinstance(self._source, Stills) else self._source.file
 
     def fingerprint(self, frame: int) -> str:
         """A SHA-256 that changes when the frame's content does, in hex.
@@ -101,7 +102,7 @@ class Plate:
                 self._hashes[key] = hashlib.file_digest(stream, "sha256").hexdigest()
         digest = self._hashes[key]
         # What was chosen of the file counts too; a movie's frames share one file.
-        chosen = f"{frame}" if self.is_movie else self._source.picture.title
+        chosen = self._source.picture.title if isinstance(self._source, Stills) else f"{frame}"
         return hashlib.sha256(f"{digest} {chosen}".encode()).hexdigest() if chosen else digest
 
     def _check(self, frame: int) -> None:
@@ -134,7 +135,7 @@ class Mask:
         if frame not in self._numbers:
             raise ValueError(f"frame {frame} is not among those of the mask {self.path}")
         color, alpha = _mask_parts(self._source, self._numbers[frame])
-        values = np.ascontiguousarray(alpha) if self.uses_alpha else _luminance(color)
+        values = np.ascontiguousarray(alpha) if self.uses_alpha or color is None else _luminance(color)
         return _within(values, _window_of(self._source, self.window), self.window)
 
 
@@ -147,7 +148,7 @@ def open_plate(path: str, frames: str | None = None, choice: Choice = Choice()) 
     """
     asked = None if frames is None else parse_frames(frames)
     source = _open_source(Path(path), asked, choose_picture, choice)
-    shared = dict(
+    shared: dict[str, Any] = dict(
         path=str(path),
         frames=tuple(source.frames),
         width=source.width,
@@ -307,9 +308,9 @@ def _open_source(path: Path, asked: range | None, pick: Picker, choice: Choice =
         there = _list_files(pattern, path)
     chosen = choose_frames(asked, list(there), str(path))
     stills = Stills({frame: there[frame] for frame in chosen}, pick, choice)
-    other = pattern.badly_padded() if pattern else None
-    if other and asked is None:
-        stills.notes = (*stills.notes, f"{other} is padded otherwise and is not among the frames {show_frames(chosen)}")
+    misfit = pattern.badly_padded() if pattern else None
+    if misfit and asked is None:
+        stills.notes = (*stills.notes, f"{misfit} is padded otherwise and is not among the frames {show_frames(chosen)}")
     return stills
 
 
@@ -326,8 +327,8 @@ def _list_files(pattern: Pattern, path: Path) -> dict[int, Path]:
             f"{path}: the folder {pattern.folder} cannot be read ({error.strerror}); check its name"
         ) from None
     if not there:
-        hint = f"{other} is padded otherwise" if other else "check the name and the padding"
-        raise InputError(f"{path}: no file fits this pattern; {hint}")
+        fix = f"{other} is padded otherwise" if other else "check the name and the padding"
+        raise InputError(f"{path}: no file fits this pattern; {fix}")
     return {frame: pattern.file(frame) for frame in there}
 
 

@@ -125,8 +125,7 @@ class Stills:
         picks = [now.picture.indices[now.picture.names.index(c)] for c in self._stored_names(now)]
         image.seek_subimage(now.picture.part.number, 0)
         first, last = min(picks), max(picks)
-        pixels = image.read_image(now.picture.part.number, 0, first, last + 1, _oiio_type(now))
-        _refuse_failed(image, pixels, where)
+        pixels = _whole(image, image.read_image(now.picture.part.number, 0, first, last + 1, _oiio_type(now)), where)
         pixels = pixels.reshape(*pixels.shape[:2], last + 1 - first)
         if picks != list(range(first, last + 1)):
             pixels = pixels[..., [p - first for p in picks]]
@@ -241,7 +240,7 @@ def _open(file: Path, where: str) -> oiio.ImageInput:
 
 def _parts(image: oiio.ImageInput) -> list[Part]:
     """All parts of a file. The image is left at its first one."""
-    found = []
+    found: list[Part] = []
     while len(found) < MAX_PARTS and image.seek_subimage(len(found), 0):
         spec = image.spec()
         name = spec.get_string_attribute("oiio:subimagename") or spec.get_string_attribute("name")
@@ -331,6 +330,13 @@ def _refuse_truncated(image: oiio.ImageInput, file: Path, header: Header, where:
     elif not mark:
         for y in (spec.y, spec.y + spec.height - 1):
             _refuse_failed(image, image.read_scanlines(y, y + 1, 0, first, last, kind), where)
+
+
+def _whole(image: oiio.ImageInput, pixels: np.ndarray | None, where: str) -> np.ndarray:
+    """The pixels that were read. Raises InputError if they could not be."""
+    _refuse_failed(image, pixels, where)
+    assert pixels is not None
+    return pixels
 
 
 def _refuse_failed(image: oiio.ImageInput, pixels: np.ndarray | None, where: str) -> None:

@@ -165,10 +165,15 @@ _CHECKS: dict[type, Callable[[Field, Any], Any]] = {
 
 
 @cache
-def fields_of(recipe_class: type) -> tuple[Field, ...]:
+def _table_of(recipe_class: Any) -> tuple[Field, ...]:
     """The table of a dataclass whose fields have a Row under "row" in their metadata."""
     hints = typing.get_type_hints(recipe_class)
     return tuple(Field(f.name, _kinds(hints[f.name]), f.default, f.metadata["row"]) for f in fields(recipe_class))
+
+
+def fields_of(recipe_class: type) -> tuple[Field, ...]:
+    """The table of a recipe's dataclass."""
+    return _table_of(recipe_class)
 
 
 def _kinds(annotation: Any) -> tuple[type, ...]:

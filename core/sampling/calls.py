@@ -24,7 +24,7 @@ def give(call: Any, device: torch.device) -> None:
 
 def take(device: torch.device) -> Any:
     """What rank 0 gives; waits for it. Tensors that were not in the CPU's memory there come to `device`."""
-    box = [None, None]
+    box: list[Any] = [None, None]
     dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     packed, shapes = box
     tensors = [_broadcast(torch.empty(s, dtype=t, device="cpu" if host else device)) for s, t, host in shapes]

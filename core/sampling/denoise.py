@@ -165,7 +165,7 @@ def sample(
             raise Stopped(f"stopped in step {i + 1} of {steps}")
 
     def now(span):
-        there = solver.start(seeded_noise(seed, *span, shape)) if state is None else state.read(*span)
+        there = solver.start(seeded_noise(seed, span[0], span[1], shape)) if state is None else state.read(*span)
         return there.to(device)
 
     done, state = states.newest()

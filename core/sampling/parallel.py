@@ -15,6 +15,7 @@ import weakref
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -91,8 +92,8 @@ class Regions:
         shapes = [(three, batch, layers, n, mine, dim) for n in lengths]
         whole = torch.cat(self.exchange(shapes, *packed.split(heads, dim=4)), dim=3)
         attended = attend(*whole.unbind(0))
-        shapes = [(batch, layers, length, n, dim) for n in heads]
-        return torch.cat(self.exchange(shapes, *attended.split(lengths, dim=2)), dim=3)
+        own_shapes = [(batch, layers, length, n, dim) for n in heads]
+        return torch.cat(self.exchange(own_shapes, *attended.split(lengths, dim=2)), dim=3)
 
     def exchange(self, shapes, *parts):
         """Part i to rank i; returns what each rank gave to this one, of these shapes."""
@@ -119,7 +120,9 @@ class Crew:
 
     def __init__(self, count: int, speed):
         self.count, self.speed = count, speed
-        self.followers, self.numbers, self.next = None, weakref.WeakKeyDictionary(), 0
+        self.followers: Any = None
+        self.numbers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self.next = 0
 
     def __enter__(self):
         self.meeting = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
@@ -174,7 +177,8 @@ def _follow(index, count, name, device, options, speed, meeting):
     _meet(index + 1, count, device, meeting)
     transformer = load_model(name, device_of(index + 1, device), **options).transformer  # and nothing else is kept
     speed.prepare(transformer)
-    device, caches = computing_device(transformer), {}
+    device = computing_device(transformer)
+    caches: dict[int, Any] = {}
     with torch.inference_mode():
         while (call := take(device)) is not None:
             inputs, named, number, alive = call

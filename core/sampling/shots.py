@@ -116,7 +116,8 @@ def _encode_shot(job, shot):
     """Write the latents of one shot's plate and mask as its frames, each a Seen, come in."""
     groups = latent_groups(shot)
     group = next(groups)
-    first, facts = group[0].frame, {}
+    first = group[0].frame
+    facts: dict[str, str] = {}
     # The plate's file is opened first and so closed last: where it is, the mask's is too.
     kinds = ["plate"] if group[0].mask is None else ["plate", "mask"]
     with ExitStack() as files:

@@ -58,7 +58,7 @@ class Solver:
         self.timesteps = torch.from_numpy((levels * LEVELS).astype(np.int64))
         self.sigmas = torch.from_numpy(np.concatenate([levels, [0]]).astype(np.float32))
         self._predict = [self._move(i, min(self.ORDER, steps - i, i + 1)) for i in range(steps)]
-        self._correct = [None, *(self._move(i, min(self.ORDER, steps - i, i + 1)) for i in range(steps - 1))]
+        self._correct: list[_Move | None] = [None, *(self._move(i, min(self.ORDER, steps - i, i + 1)) for i in range(steps - 1))]
 
     def _move(self, i: int, order: int) -> _Move:
         """From level i to level i + 1."""
@@ -87,8 +87,9 @@ class Solver:
         """Step i (from 0) of the frames in `state` with their velocity (n, ...), noise - clean; the new state."""
         latents, before, older, newer = state.unbind(1)
         clean = latents - self.sigmas[i] * velocity
-        if i:
-            latents = self._corrected(self._correct[i], before, older, newer, clean)
+        correct = self._correct[i]
+        if correct is not None:
+            latents = self._corrected(correct, before, older, newer, clean)
         return torch.stack([self._predicted(self._predict[i], latents, newer, clean), latents, newer, clean], dim=1)
 
     @staticmethod
