@@ -1,13 +1,20 @@
 """`vera compare`: the paper's benchmark for models of ours and for any editor's results."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vera.core.errors import InputError, Stopped
 from vera.core.cli.arguments import Parser
 from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT, stop_request
+
+if TYPE_CHECKING:
+    from vera.core.comparing.methods import Method
 
 DESCRIPTION = """\
 Runs models over the rows of a test set, takes other editors' finished results beside them, and puts
@@ -64,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     progress = None
     try:
         args = parser().parse_args(argv)
@@ -84,7 +91,7 @@ def main(argv=None) -> int:
             raise InputError(f"--clips {args.clips}: give 1 or more")
         load = kept_model()
         settings = {n: v for n in ("steps", "guidance", "seed") if (v := getattr(args, n)) is not None}
-        methods = [
+        methods: list[Method] = [
             Renderer(name, model, out / "results" / name, settings, not args.no_masks, args.device, load)
             for name, model in named(args.model, "model")
         ]
@@ -114,7 +121,7 @@ def main(argv=None) -> int:
             progress.close()
 
 
-def refuse(methods) -> None:
+def refuse(methods: Sequence[Method]) -> None:
     """What cannot be compared. Raises InputError."""
     names = [m.name for m in methods]
     if not names:

@@ -50,14 +50,14 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def check(args) -> None:
+def check(args: argparse.Namespace) -> None:
     if not 0 < args.cpus < 10000 or args.gpus is not None and not 0 <= args.gpus < 10000:
         raise InputError(f"--cpus {args.cpus:g}, --gpus {args.gpus}: give a number of cores above 0, and of GPUs from 0")
     if not 0 <= args.retries <= 1000:
         raise InputError(f"--retries {args.retries} is out of range; give a whole number from 0 to 1000")
 
 
-def farm(args) -> int:
+def farm(args: argparse.Namespace) -> int:
     """Render what was asked for and say how it went; returns the exit code. Raises InputError."""
     check(args)
     shots = read_shots(args.shots)
@@ -78,7 +78,7 @@ def farm(args) -> int:
             engine.ray.shutdown()
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     try:
         return farm(parser().parse_args(argv))
     except (Exception, KeyboardInterrupt) as error:

@@ -45,7 +45,7 @@ def recipe_of(args: argparse.Namespace) -> EditRecipe:
     return EditRecipe.from_values(recipe_values(args) | {"prompt": args.note, "model": f"lift:{args.edited}"})
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     return render.run(parser(), recipe_of, argv)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from vera.core.cli.arguments import Parser
@@ -11,15 +12,15 @@ from vera.core.recipe import OFFLOADS, WEIGHTS
 DESCRIPTION = "What a shot takes of a GPU's memory, and how a full-size model is best kept there."
 
 
-def pair(text):
+def pair(text: str) -> tuple[int, int]:
     width, x, height = text.partition("x")
     if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"'{text}' is not WIDTHxHEIGHT, such as 1920x1080")
     return int(width), int(height)
 
 
-def positive(kind):
-    def read(text):
+def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def read(text: str) -> float:
         value = kind(text)
         if not 0 < value < 1e9:
             raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
@@ -28,7 +29,7 @@ def positive(kind):
     return read
 
 
-def plan_training(args) -> int:
+def plan_training(args: argparse.Namespace) -> int:
     """Print what training takes of each GPU, and what would fit where it does not. Raises InputError."""
     import json
     from dataclasses import replace
@@ -60,7 +61,7 @@ def plan_training(args) -> int:
     return 1
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="vera plan", description=DESCRIPTION)
     parser.add_argument("--model", default="1.3b", help="a model directory, 1.3b (default) or 14b; with --train, where the configuration's is not there")
     parser.add_argument("--size", type=pair, default=(1920, 1080), metavar="WxH", help="of the plate, or the region")

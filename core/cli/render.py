@@ -1,18 +1,24 @@
 """`python -m core.render`: plate and prompt in, edit layer out."""
 
+from __future__ import annotations
+
 import argparse
 import itertools
 import json
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from vera.core.cli.arguments import Parser, add_recipe_options, recipe_values
 from vera.core.errors import InputError
 from vera.core.job.run import DONE, exit_status, render, stop_request
 from vera.core.progress import KINDS, Progress
 from vera.core.recipe import EditRecipe
+
+if TYPE_CHECKING:
+    from vera.core.backends.base import Loader
 
 DESCRIPTION = """\
 Adds or changes what the prompt says, as an RGBA edit layer over the untouched plate.
@@ -74,7 +80,7 @@ def recipe_of(args: argparse.Namespace) -> EditRecipe:
 
 
 @contextmanager
-def crew_of(processes, recipe):
+def crew_of(processes: int, recipe: EditRecipe) -> Iterator[Loader]:
     """What loads a model onto so many processes."""
     from vera.core.model.load import load_model
     from vera.core.sampling.speed_options import SpeedOptions
@@ -94,7 +100,7 @@ def crew_of(processes, recipe):
         yield crew.load
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     return run(parser(), recipe_of, argv)
 
@@ -126,7 +132,7 @@ def run(parser: Parser, recipe_of: Callable[[argparse.Namespace], EditRecipe], a
         progress.close()
 
 
-def dry_run(recipe: EditRecipe, device: str, load: Callable, as_json: bool) -> str:
+def dry_run(recipe: EditRecipe, device: str, load: Loader, as_json: bool) -> str:
     """What the job would do, as a page or as JSON. Writes nothing. Raises InputError."""
     from vera.core.backends import load_backend
     from vera.core.job.inspection import job_report, page_of

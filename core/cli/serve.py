@@ -27,7 +27,7 @@ It ends by itself when idle. State: one folder a user, with the queue, the token
 exit codes: 0 done; 2 the input is wrong; 3 another one runs already; 1 our fault."""
 
 
-def parser():
+def parser() -> Parser:
     p = Parser(
         prog="vera serve",
         description=DESCRIPTION,
@@ -50,14 +50,14 @@ def parser():
     return p
 
 
-def seconds(text):
+def seconds(text: str) -> float:
     value = float(text)
     if not 0 < value < 1e9:
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
     return value
 
 
-def ask(args, folder):
+def ask(args: argparse.Namespace, folder: Path) -> str:
     """Words with the running service; returns what to print. Raises client.ServiceError, InputError."""
     service = client.Client(folder)
     if args.open:
@@ -85,13 +85,13 @@ def ask(args, folder):
     )
 
 
-def serve(args, folder):
+def serve(args: argparse.Namespace, folder: Path) -> int:
     from vera.core.service import server
 
     limit = server.default_memory_limit() if args.memory_limit is None else int(args.memory_limit * 2**30)
     settings = server.Settings(folder, args.device, args.idle, args.model_idle, args.hang, args.stall, limit)
 
-    def started(url):
+    def started(url: str) -> None:
         print(f"Vera's service at {url}; its page: vera serve --open; end it with Ctrl-C", flush=True)
         if not sys.stdout.isatty():
             server.log_to(folder / "service.log")
@@ -104,7 +104,7 @@ def serve(args, folder):
         return RUNS_ALREADY
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     try:
         args = parser().parse_args(argv)
         folder = (args.folder or client.state_folder()).absolute()

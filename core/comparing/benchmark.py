@@ -1,38 +1,60 @@
 """The way of the benchmark: every row by every method, measured once and remembered, then the table and the report."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from vera.core.comparing import report, table
 from vera.core.comparing.clips import Case, file_hash
 from vera.core.comparing.figures import FIGURES, VERSION, copy_plate, measure, rate_of
+from vera.core.comparing.methods import Method, Renderer
+from vera.core.comparing.rows import Row
 from vera.core.errors import InputError, OutOfMemory, Stopped
 from vera.core.files import write_json
-from vera.core.measure.judge import QUESTIONS, ask
+from vera.core.measure.judge import QUESTIONS, Judge, ask
 from vera.core.measure.perceptual import Lpips
+from vera.core.progress import ProgressLike
 from vera.core.recipe import identity
 
 SCHEMA = "vera.compare/1"
 
 
-def compare(rows, broken, methods, out: Path, progress, stopping, alpha_of="layer", lpips=None, judge=None) -> dict:
+def compare(
+    rows: list[Row],
+    broken: list[str],
+    methods: Sequence[Method],
+    out: Path,
+    progress: ProgressLike,
+    stopping: Callable[[], bool],
+    alpha_of: str = "layer",
+    lpips: tuple[str, Lpips] | None = None,
+    judge: tuple[str, Judge] | None = None,
+) -> dict[str, Any]:
     """Everything into `out`: figures/METHOD/KEY.json, table.md, table.json and report/. Returns table.json's content.
 
     rows, broken: of read_rows. methods: Folder or Renderer. lpips, judge: (name, function) or None. A clip that fails
     is named in the table and the next one taken; what was rendered or measured before is not done again. Raises
     Stopped, and InputError where nothing could be measured.
     """
-    clips = []
+    clips: list[dict[str, Any]] = []
     for row in rows:
         media = out / "report" / "media" / row.key
         for method in methods:
             if stopping():
                 raise Stopped(f"stopped before {row.key} of {method.name}")
-            clip = {"key": row.key, "method": method.name, "edit_type": row.edit_type, "prompt": row.prompt}
+            clip: dict[str, Any] = {
+                "key": row.key,
+                "method": method.name,
+                "edit_type": row.edit_type,
+                "prompt": row.prompt,
+            }
             progress.say(f"{row.key}: {method.name}", event="clip", key=row.key, method=method.name)
             try:
-                if hasattr(method, "make"):
+                if isinstance(method, Renderer):
                     method.make(row, progress, stopping)
                 clip |= _measured(row, method, media, out, alpha_of, lpips, judge)
             except (ValueError, OutOfMemory) as error:  # InputError is a ValueError
@@ -41,7 +63,7 @@ def compare(rows, broken, methods, out: Path, progress, stopping, alpha_of="laye
             clips.append(clip)
     if all("error" in c for c in clips):
         raise InputError(f"no clip could be measured; the first: {clips[0]['error']}")
-    result = {
+    result: dict[str, Any] = {
         "schema": SCHEMA,
         "published": {n: table.PUBLISHED[n] for n in ("source", "note")},
         "figures": {f.name: asdict(f) for f in FIGURES},
@@ -55,7 +77,15 @@ def compare(rows, broken, methods, out: Path, progress, stopping, alpha_of="laye
     return result
 
 
-def _measured(row, method, media, out, alpha_of, lpips, judge) -> dict:
+def _measured(
+    row: Row,
+    method: Method,
+    media: Path,
+    out: Path,
+    alpha_of: str,
+    lpips: tuple[str, Lpips] | None,
+    judge: tuple[str, Judge] | None,
+) -> dict[str, Any]:
     """figures, note, frames and media of a clip: remembered, where neither files nor measures have changed."""
     case = Case(row, alpha_of)
     result = method.result(case)
@@ -83,7 +113,9 @@ def _measured(row, method, media, out, alpha_of, lpips, judge) -> dict:
     return clip
 
 
-def _judged(row, judge, plate, result, known) -> tuple[dict, list[str]]:
+def _judged(
+    row: Row, judge: tuple[str, Judge], plate: Path, result: Path, known: dict[str, float]
+) -> tuple[dict[str, float], list[str]]:
     """Scores by question, and what failed. known: answers by identity, to which new ones are added; faults are not."""
     scores, faults = {}, []
     for question in QUESTIONS:
@@ -97,19 +129,19 @@ def _judged(row, judge, plate, result, known) -> tuple[dict, list[str]]:
     return scores, faults
 
 
-def _read(path: Path) -> dict:
+def _read(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
 
 
-def _write(path: Path, data: dict) -> None:
+def _write(path: Path, data: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, data)
 
 
-def named_lpips(path, device):
+def named_lpips(path: str | Path, device: torch.device | str) -> tuple[str, Lpips]:
     """LPIPS by its weights' hash, for `compare`. Raises InputError."""
     lpips = Lpips(path, device)  # which refuses a file that is not there
     return file_hash(Path(path)), lpips

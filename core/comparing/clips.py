@@ -10,6 +10,7 @@ length  from 80 % to 120 % of the plate's: what both have from the start is meas
 
 import hashlib
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ class Case:
     background keeps. Raises InputError.
     """
 
-    def __init__(self, row: Row, alpha_of: str = "layer"):
+    def __init__(self, row: Row, alpha_of: str = "layer") -> None:
         self.row = row
         self.plate = open_plate(str(row.input))
         self.color = PlateColor(resolve_space(None, self.plate), self.plate.pixel_type)
@@ -48,7 +49,7 @@ class Case:
     def has_alpha(self) -> bool:
         return self._alpha is not None
 
-    def show(self, pixels) -> np.ndarray:
+    def show(self, pixels: np.ndarray) -> np.ndarray:
         """Pixels of the plate's type as display values (H, W, 3) float32 in [0, 1]."""
         return self.color.for_display(pixels)
 
@@ -73,12 +74,12 @@ class Case:
         others = [file_hash(p) for p in (self.row.alpha, self.row.mask) if p]
         return [*of_plate, *others, str(self._inverted)]
 
-    def _refuse_inverse(self):
+    def _refuse_inverse(self) -> None:
         """An alpha read the wrong way round would turn every figure outside it into its opposite."""
         if self._alpha is None or self._mask is None:
             return
         mask, alpha = self._mask.read(self.plate.frames[0]), self.alpha(0)
-        if np.mean((alpha > 0.5) == (mask > 0.5)) < 0.1:
+        if alpha is not None and np.mean((alpha > 0.5) == (mask > 0.5)) < 0.1:
             other = "layer" if self._inverted else "subject"
             raise InputError(f"{self.row.alpha}: is the inverse of the mask; say --alpha-of {other}")
 
@@ -86,7 +87,7 @@ class Case:
 class Delivery:
     """A result of core.render: its folder."""
 
-    def __init__(self, folder: Path, case: Case):
+    def __init__(self, folder: Path, case: Case) -> None:
         self.folder, self.case = folder, case
         try:
             manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -117,7 +118,7 @@ class Delivery:
     def fingerprint(self) -> list[str]:
         return [file_hash(self.folder / "manifest.json")]
 
-    def _image(self, index, kind):
+    def _image(self, index: int, kind: str) -> np.ndarray:
         path = self.folder / self.entries[index][kind]["file"]
         try:
             return image_file.read_image(path)
@@ -128,7 +129,7 @@ class Delivery:
 class Video:
     """A result of any editor: a movie, and, if it has one, its alpha as another of the same size and length."""
 
-    def __init__(self, path: Path, alpha: Path | None, case: Case):
+    def __init__(self, path: Path, alpha: Path | None, case: Case) -> None:
         self.case, self.files = case, [p for p in (path, alpha) if p]
         self.video = open_plate(str(path))
         self.color = PlateColor(resolve_space(None, self.video), self.video.pixel_type)
@@ -150,15 +151,14 @@ class Video:
             return None
         return scaled(self._alpha.read(self.video.frames[index])[..., None], self.case.size)[..., 0]
 
-    def laid(self, index: int) -> None:
-        return None
-
     def fingerprint(self) -> list[str]:
         frames = [self.video.fingerprint(f) for f in self.video.frames]
         return frames + [file_hash(p) for p in self.files[1:]]
 
 
-def pairing(plate_count, plate_fps, count, fps, name) -> tuple[list[tuple[int, int]], list[str]]:
+def pairing(
+    plate_count: int, plate_fps: Fraction | None, count: int, fps: Fraction | None, name: str
+) -> tuple[list[tuple[int, int]], list[str]]:
     """(index in the plate, index in the result) of the frames of one time, and what is to be said about it.
 
     Raises InputError by the rules above; name: of the result, for its words.
@@ -182,7 +182,7 @@ def pairing(plate_count, plate_fps, count, fps, name) -> tuple[list[tuple[int, i
     return pairs, notes
 
 
-def refuse_other_shape(size, plate_size, name) -> None:
+def refuse_other_shape(size: tuple[int, int], plate_size: tuple[int, int], name: str) -> None:
     """size, plate_size: (height, width). Raises InputError."""
     shape, plate_shape = (width / height for height, width in (size, plate_size))
     if abs(shape / plate_shape - 1) > SHAPE_TOLERANCE:
@@ -190,7 +190,7 @@ def refuse_other_shape(size, plate_size, name) -> None:
         raise InputError(f"{name}: {sizes} was cropped or padded; undo that, scaling alone is undone here")
 
 
-def scaled(picture: np.ndarray, size) -> np.ndarray:
+def scaled(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W, C) in [0, 1] at another size: bicubic, filtered against aliasing, clamped. The same size is untouched."""
     if picture.shape[:2] == size:
         return picture

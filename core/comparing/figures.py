@@ -1,6 +1,7 @@
 """One clip's figures: every frame of plate and result is decoded once, measured, and copied to look at."""
 
 import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,9 +10,11 @@ from pathlib import Path
 import av
 import numpy as np
 
-from vera.core.comparing.clips import Case
+from vera.core.comparing.clips import Case, Delivery
+from vera.core.comparing.clips import Video as EditedVideo
 from vera.core.files import replacing, write_json
 from vera.core.measure.matting import Matting
+from vera.core.measure.perceptual import Lpips
 from vera.core.measure.planes import Means
 from vera.core.measure.preservation import MARGIN, Preservation
 from vera.core.measure.video import Video
@@ -31,7 +34,7 @@ class Figure:
     what: str
 
 
-def _three(name, title, better, digits, what):
+def _three(name: str, title: str, better: int, digits: int, what: str) -> list[Figure]:
     places = {"": "the whole frame", "_outside": "where the alpha is 0", "_away": f"{MARGIN} pixels from any alpha"}
     titles = {"": title, "_outside": f"{title} out", "_away": f"{title} away"}
     return [Figure(name + p, titles[p], "preservation", better, digits, f"{what}, {w}") for p, w in places.items()]
@@ -61,7 +64,9 @@ FIGURES = (
 )  # fmt: skip
 
 
-def measure(case: Case, result, media: Path, name: str, lpips=None) -> dict:
+def measure(
+    case: Case, result: Delivery | EditedVideo, media: Path, name: str, lpips: Lpips | None = None
+) -> dict[str, float | None]:
     """The figures of one result by name; None is not measured. result: a Delivery or Video of the case.
 
     Copies of what was measured go to `media`: NAME.mp4, and NAME.alpha.mp4 where the result has an alpha.
@@ -78,19 +83,19 @@ def measure(case: Case, result, media: Path, name: str, lpips=None) -> dict:
             kept.add(picture, plate, untouched)
             video.add(picture, plate, untouched)
             show(picture)
-            if has_matte:
-                matte = result.matte(other)
+            matte = result.matte(other)
+            if matte is not None:
                 show_matte(matte[..., None].repeat(3, -1))
-                if case.has_alpha:
-                    matting.add(matte, case.alpha(index))
-            laid = result.laid(other)
-            if laid is not None:
-                own.add(spilled=spilled(result.pixels(other), pixels, laid))
+                truth = case.alpha(index)
+                if truth is not None:
+                    matting.add(matte, truth)
+            if isinstance(result, Delivery):
+                own.add(spilled=spilled(result.pixels(other), pixels, result.laid(other)))
     figures = kept.figures() | video.figures() | matting.figures() | own.figures()
     return {f.name: figures.get(f.name) for f in FIGURES if f.group != "judged"}
 
 
-def spilled(composite, plate, laid) -> float | None:
+def spilled(composite: np.ndarray, plate: np.ndarray, laid: np.ndarray) -> float | None:
     """Of the pixels where the layer's alpha is 0, the share whose bits are not the plate's; of one type, (H, W, C)."""
     untouched = laid == 0
     if not untouched.any():
@@ -109,8 +114,9 @@ def copy_plate(case: Case, media: Path, identity: str) -> None:
     with copy(media / "plate.mp4", rate_of(case)) as show, copy(truth, rate_of(case)) as show_truth:
         for index in range(case.count):
             show(case.show(case.pixels(index)))
-            if truth:
-                show_truth(case.alpha(index)[..., None].repeat(3, -1))
+            alpha = case.alpha(index)
+            if alpha is not None:
+                show_truth(alpha[..., None].repeat(3, -1))
     write_json(note, identity)
 
 
@@ -119,7 +125,7 @@ def rate_of(case: Case) -> Fraction:
 
 
 @contextmanager
-def copy(path: Path | None, rate: Fraction):
+def copy(path: Path | None, rate: Fraction) -> Iterator[Callable[[np.ndarray], None]]:
     """Yields add(picture (H, W, 3) in [0, 1]), for an H.264 movie to look at, there only once it is whole; without a
     path add does nothing."""
     if path is None:
@@ -132,7 +138,7 @@ def copy(path: Path | None, rate: Fraction):
         context = stream.codec_context
         context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1
 
-        def add(picture):
+        def add(picture: np.ndarray) -> None:
             height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2  # what 4:2:0 can hold
             if not stream.codec_context.is_open:
                 stream.width, stream.height = width, height

@@ -1,16 +1,23 @@
 """Where a method's results come from: a model that renders them, or a folder of what an editor made."""
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from vera.core.backends.base import Job, Loader
 from vera.core.comparing.clips import Case, Delivery, Video
 from vera.core.comparing.rows import Row
 from vera.core.errors import InputError
 from vera.core.job.memory import within_memory
 from vera.core.job.run import run_job
 from vera.core.model.load import load_model
+from vera.core.model.interfaces import Model
 from vera.core.plate.movie import MOVIES
+from vera.core.progress import ProgressLike
 from vera.core.recipe import EditRecipe
 
 _NAME = re.compile(r"[\w][\w.+-]*")
@@ -29,7 +36,7 @@ class Folder:
     folder: Path
     rows: tuple[Row, ...]
 
-    def result(self, case: Case):
+    def result(self, case: Case) -> Delivery | Video:
         """Raises InputError where there is none, or more than one."""
         row = case.row
         if (self.folder / row.key / "manifest.json").is_file():
@@ -44,16 +51,16 @@ class Folder:
                 return Video(found[0], alphas[0] if alphas else None, case)
         raise InputError(f"{self.folder}: no movie named {row.key}")
 
-    def _stems(self, row):
+    def _stems(self, row: Row) -> list[tuple[str, ...]]:
         if row.prompt_id is None:
             return [(row.video_id,)]
         stems = [tuple(f"{row.video_id}{mark}{row.prompt_id}" for mark in "_-/")]
         for name in ("prompt_id", "video_id"):
             if sum(getattr(r, name) == getattr(row, name) for r in self.rows) == 1:
-                stems.append((getattr(row, name),))
+                stems.append((str(getattr(row, name)),))
         return stems
 
-    def _movies(self, stem):
+    def _movies(self, stem: str) -> list[Path]:
         return [p for e in MOVIES if (p := self.folder / f"{stem}.{e}").is_file()]
 
 
@@ -67,14 +74,14 @@ class Renderer:
     name: str
     model: str
     folder: Path
-    settings: dict
+    settings: dict[str, Any]
     masks: bool
     device: str
-    load: object
+    load: Loader
 
-    def make(self, row: Row, progress, stopping) -> None:
+    def make(self, row: Row, progress: ProgressLike, stopping: Callable[[], bool]) -> None:
         """Render the clip, or go on with it. Raises InputError, OutOfMemory, Stopped."""
-        mask = {"mask": str(row.mask)} if self.masks and row.mask else {}
+        mask: dict[str, Any] = {"mask": str(row.mask)} if self.masks and row.mask else {}
         recipe = EditRecipe(
             plate=str(row.input),
             prompt=row.prompt,
@@ -85,21 +92,24 @@ class Renderer:
             **self.settings,
         )
 
-        def work(job):
+        def work(job: Job) -> None:
             if not job.delivery.complete():
                 run_job(job, progress, stopping)
 
         within_memory(work, recipe, self.device, self.load)
 
-    def result(self, case: Case):
+    def result(self, case: Case) -> Delivery:
         return Delivery(self.folder / case.row.key, case)
 
 
-def kept_model():
-    """vera.core.model.load.load_model, which loads again only when something else is asked for."""
-    kept = {}
+Method = Folder | Renderer  # where results come from
 
-    def load(name, device, **options):
+
+def kept_model() -> Loader:
+    """vera.core.model.load.load_model, which loads again only when something else is asked for."""
+    kept: dict[tuple[str, str, str], Model] = {}
+
+    def load(name: str, device: torch.device | str, **options: Any) -> Model:
         key = (name, str(device), repr(sorted(options.items())))
         if key not in kept:
             kept.clear()  # never two at once
@@ -109,7 +119,7 @@ def kept_model():
     return load
 
 
-def named(texts, kind: str) -> list[tuple[str, str]]:
+def named(texts: Iterable[str], kind: str) -> list[tuple[str, str]]:
     """NAME=VALUE, or VALUE alone, whose last part is then the name. Raises InputError for what names no file."""
     pairs = []
     for text in texts:

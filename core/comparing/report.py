@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from vera.core.files import replacing
 
 PAGE = Path(__file__).with_name("page")
 
 
-def write(folder: Path, result: dict) -> None:
+def write(folder: Path, result: dict[str, Any]) -> None:
     """index.html with its style and script, and data.js with table.json's content; media/ is there already."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = {file.name: file.read_text(encoding="utf-8") for file in PAGE.iterdir() if file.is_file()}

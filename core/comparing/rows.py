@@ -2,8 +2,10 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vera.core.errors import InputError
 
@@ -26,13 +28,15 @@ class Row:
     alpha: Path | None
 
 
-def read_rows(files, root=None) -> tuple[list[Row], list[str]]:
+def read_rows(files: Sequence[str | Path], root: str | Path | None = None) -> tuple[list[Row], list[str]]:
     """The rows of JSONL files, and a line for each that is of no use: where, and why.
 
     Paths are relative to `root`, or to the row's file. Raises InputError for a file that cannot be read, and where no
     row is of use.
     """
-    rows, broken, seen = [], [], {}
+    rows: list[Row] = []
+    broken: list[str] = []
+    seen: dict[str, str] = {}
     for file in map(Path, files):
         try:
             lines = file.read_bytes().splitlines()
@@ -56,7 +60,7 @@ def read_rows(files, root=None) -> tuple[list[Row], list[str]]:
     return rows, broken
 
 
-def _row(line: bytes, folder: Path) -> Row:
+def _object(line: bytes) -> dict[str, Any]:
     try:
         values = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
@@ -65,25 +69,35 @@ def _row(line: bytes, folder: Path) -> Row:
         raise ValueError(f"not JSON: {error.msg}") from None
     if not isinstance(values, dict):
         raise ValueError("not an object")
+    return values
 
-    def text(name, needed=True):
+
+def _row(line: bytes, folder: Path) -> Row:
+    values = _object(line)
+
+    def given(name: str) -> Any:
         value = values.get(name)
-        value = str(value) if isinstance(value, int) and name.endswith("_id") else value
-        if not value and not needed:
-            return None
+        return str(value) if isinstance(value, int) and name.endswith("_id") else value
+
+    def maybe_text(name: str) -> str | None:
+        return text(name) if given(name) else None
+
+    def text(name: str) -> str:
+        value = given(name)
         if not isinstance(value, str) or not value.strip():
             raise ValueError(f"{name} is missing" if value is None else f"{name} {value!r} is not a text")
         return value
 
-    def file(name, needed=True):
-        value = text(name, needed)
-        if value is None:
-            return None
+    def maybe_file(name: str) -> Path | None:
+        return file(name) if given(name) else None
+
+    def file(name: str) -> Path:
+        value = text(name)
         if not (folder / value).is_file():
             raise ValueError(f"{name} {folder / value}: no such file; see --root")
         return folder / value
 
-    video_id, prompt_id = text("video_id"), text("prompt_id", needed=False)
+    video_id, prompt_id = text("video_id"), maybe_text("prompt_id")
     key = video_id if prompt_id is None else f"{video_id}_{prompt_id}"
     if not _NAME.fullmatch(key):
         raise ValueError(f"{key!r} cannot name a file")
@@ -96,8 +110,8 @@ def _row(line: bytes, folder: Path) -> Row:
         prompt_id=prompt_id,
         edit_type=values["edit_type"],
         prompt=prompt,
-        caption=text("target_caption", needed=False) or prompt,
+        caption=maybe_text("target_caption") or prompt,
         input=file("input_path"),
-        mask=file("mask_path", needed=False),
-        alpha=file("alpha_path", needed=False),
+        mask=maybe_file("mask_path"),
+        alpha=maybe_file("alpha_path"),
     )

@@ -1,7 +1,9 @@
 """The table: means of the measured clips, beside the published rows."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from vera.core.comparing.figures import FIGURES
 from vera.core.comparing.rows import EDIT_TYPES
@@ -18,7 +20,7 @@ TABLES = (
 BY_NAME = {f.name: f for f in FIGURES}
 
 
-def rows_of(clips: list[dict]) -> dict:
+def rows_of(clips: list[dict[str, Any]]) -> dict[str, Any]:
     """By edit type, a row a method: {"method", "published", "clips", "failed", figures...}, published ones last.
 
     clips: {"method", "edit_type", "figures"} of every one, with "error" instead of figures where it failed. A mean is
@@ -33,7 +35,7 @@ def rows_of(clips: list[dict]) -> dict:
     return {kind: rows for kind, rows in tables.items() if rows}
 
 
-def _row(clips: list[dict]) -> dict:
+def _row(clips: list[dict[str, Any]]) -> dict[str, Any]:
     done = [c["figures"] for c in clips if "figures" in c]
     counts = {f.name: sum(d.get(f.name) is not None for d in done) for f in FIGURES}
     return {
@@ -46,7 +48,7 @@ def _row(clips: list[dict]) -> dict:
     }
 
 
-def markdown(tables: dict, broken: list[str], clips: list[dict]) -> str:
+def markdown(tables: dict[str, Any], broken: list[str], clips: list[dict[str, Any]]) -> str:
     """What is measured here stands upright, what is published is in italics and said to be so."""
     lines = ["# Comparison", "", f"*Italics: published, not measured here. {PUBLISHED['source']}. {PUBLISHED['note']}*", ""]
     for kind, rows in tables.items():
@@ -64,7 +66,7 @@ def markdown(tables: dict, broken: list[str], clips: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(rows, names) -> list[str]:
+def _table(rows: list[dict[str, Any]], names: Sequence[str]) -> list[str]:
     titles = ["method", "clips", *(BY_NAME[n].title for n in names)]
     lines = ["| " + " | ".join(titles) + " |", "|---|" + "---:|" * (len(titles) - 1)]
     for row in rows:
@@ -74,7 +76,7 @@ def _table(rows, names) -> list[str]:
     return lines
 
 
-def shown(row: dict, name: str) -> str:
+def shown(row: dict[str, Any], name: str) -> str:
     value = row.get(name)
     if value is None:
         return "-"

@@ -7,6 +7,7 @@ that it has not seen, as they are and as mini's codec gives them back. It never 
 import argparse
 import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from vera.core.model.codec import Codec
 from vera.core.model.mini import words
 from vera.core.data.engine.clips import SPAN, added_object, draw_object, make_clip
 from vera.core.data.engine.fields import extend_color, noise, plane
@@ -30,7 +32,7 @@ FIRST_SEED, HELD_OUT_SEED = 6_000_000, 6_900_000
 class Classifier(nn.Module):
     """Pictures (N, 4, SIZE, SIZE), premultiplied over grey and alpha -> scores (N, len(KINDS))."""
 
-    def __init__(self, width=32):
+    def __init__(self, width: int = 32) -> None:
         super().__init__()
         sizes = (4, width, 2 * width, 3 * width, 4 * width)
         blocks = []
@@ -39,7 +41,7 @@ class Classifier(nn.Module):
         self.body = nn.Sequential(*blocks)
         self.head = nn.Linear(4 * (sizes[-1]), len(KINDS))
 
-    def forward(self, pictures):
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         x = F.adaptive_avg_pool2d(self.body(pictures), 2).flatten(1)
         return self.head(F.dropout(x, 0.2, self.training))
 
@@ -50,7 +52,7 @@ def load_classifier() -> Classifier:
     return classifier.eval().requires_grad_(False)
 
 
-def pictures(color, alpha):
+def pictures(color: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     """Layers (N, 3, H, W) and (N, 1, H, W) cut out about what is in them -> (N, 4, SIZE, SIZE); grey where nothing is."""
     cut = []
     for c, a in zip(color, alpha):
@@ -70,7 +72,7 @@ def pictures(color, alpha):
 
 
 @torch.inference_mode()
-def kind_of(classifier, color, alpha) -> str:
+def kind_of(classifier: Classifier, color: torch.Tensor, alpha: torch.Tensor) -> str:
     """What the layer shows, one of KINDS: color (3, T, h, w), alpha (T, h, w), over three of its frames."""
     some = sorted({0, len(alpha) // 2, len(alpha) - 1})
     scores = classifier(pictures(color.transpose(0, 1)[some], alpha[some, None]))
@@ -80,7 +82,7 @@ def kind_of(classifier, color, alpha) -> str:
 # ---- Training
 
 
-def example(seed: int, codec):
+def example(seed: int, codec: Codec) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Layer number `seed`, (3, H, W) and (1, H, W), and its kind; every other one as the codec gives it back."""
     rng, gen = random.Random(seed), torch.Generator().manual_seed(seed)
     if rng.random() < 0.08:
@@ -95,7 +97,7 @@ def example(seed: int, codec):
     return color[0], alpha[0], KINDS.index(kind)
 
 
-def _mass(rng, gen):
+def _mass(rng: random.Random, gen: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Some mass without the shape of anything, shaded."""
     x, y = plane(*FRAME)
     radius, cx, cy = rng.uniform(0.1, 0.3), rng.uniform(-0.5, 0.5), rng.uniform(-0.2, 0.2)
@@ -108,7 +110,9 @@ def _mass(rng, gen):
 
 
 @torch.inference_mode()
-def through(codec, color, alpha, spoil, gen):
+def through(
+    codec: Codec, color: torch.Tensor, alpha: torch.Tensor, spoil: float, gen: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
     """A layer (T, 3, H, W) and (T, 1, H, W) through the codec, its latents spoiled by that much noise."""
     both = torch.stack([color, alpha.expand(-1, 3, -1, -1)]).transpose(1, 2)
     latents = codec.encode(both)
@@ -117,7 +121,7 @@ def through(codec, color, alpha, spoil, gen):
     return color, alpha.mean(1, keepdim=True)
 
 
-def train(count: int, epochs: int, codec, say) -> Classifier:
+def train(count: int, epochs: int, codec: Codec, say: Callable[[str], object]) -> Classifier:
     torch.manual_seed(0)
     inputs, kinds = torch.empty(count, 4, SIZE, SIZE), torch.empty(count, dtype=torch.long)
     for k in range(count):
@@ -140,7 +144,7 @@ def train(count: int, epochs: int, codec, say) -> Classifier:
     return classifier.eval().requires_grad_(False)
 
 
-def _varied(batch):
+def _varied(batch: torch.Tensor) -> torch.Tensor:
     """Mirrored, moved, turned and scaled a little, in other colours, with noise."""
     count = len(batch)
     angle, scale = 0.15 * torch.randn(count), 1 + 0.12 * torch.randn(count)
@@ -153,7 +157,7 @@ def _varied(batch):
     return moved + neutral + 0.03 * torch.randn_like(batch)
 
 
-def accuracy(classifier, count: int, codec, spoil=None) -> float:
+def accuracy(classifier: Classifier, count: int, codec: Codec, spoil: float | None = None) -> float:
     """Share of held-out clips, over real plates too, whose object is named rightly; spoil: through the codec."""
     right = 0
     for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + count):
@@ -166,7 +170,7 @@ def accuracy(classifier, count: int, codec, spoil=None) -> float:
     return right / count
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m vera.core.evaluation.classifier", description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=5000, help="layers to learn from")
     parser.add_argument("--epochs", type=int, default=14)

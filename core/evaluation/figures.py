@@ -5,26 +5,35 @@ delivered, cleaned and exact at its ends. Of alpha's centre only what is above a
 """
 
 import random
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from vera.core.data.engine import clips
+from vera.core.data.engine.clips import LayeredClip
 from vera.core.model.mini import words
-from vera.core.evaluation.classifier import kind_of
+from vera.core.evaluation.classifier import Classifier, kind_of
 
 SURROUNDINGS = 0.2  # frame heights about what is solid; halos, shadows and reflections end within it
 LEAST_SOLID = 8  # pixels without which a layer has no colour
 
 
-def judge(clip, times, color, alpha, composite, classifier) -> dict:
+def judge(
+    clip: LayeredClip,
+    times: torch.Tensor,
+    color: torch.Tensor,
+    alpha: torch.Tensor,
+    composite: torch.Tensor,
+    classifier: Classifier,
+) -> dict[str, Any]:
     """All figures that the clip's kind of edit has, as floats; a named property that came out is 1.0, else 0.0.
     kind and hue: what object and colour were seen, words.
     """
     source = clip.source.transpose(0, 1)
     composed = alpha * color + (1 - alpha) * source
     truth, edit = clip.alpha[:, 0], clip.labels["edit"]
-    figures = {
+    figures: dict[str, Any] = {
         "agreement": psnr(composed, composite),
         "mad": float((alpha - truth).abs().mean()),
         "kept": psnr(composed, source),
@@ -53,17 +62,17 @@ def judge(clip, times, color, alpha, composite, classifier) -> dict:
     return figures
 
 
-def psnr(a, b) -> float:
+def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     """dB, peak 1, at most 100."""
     return -10 * float((a - b).pow(2).mean().clamp_min(1e-10).log10())
 
 
-def dtssd(alpha, truth) -> float:
+def dtssd(alpha: torch.Tensor, truth: torch.Tensor) -> float:
     """Root mean square difference of the two mattes' changes from frame to frame, times 100, a mean of the frames."""
     return 100 * float((alpha.diff(dim=0) - truth.diff(dim=0)).pow(2).mean((1, 2)).sqrt().mean())
 
 
-def nearest_color(color, alpha) -> str | None:
+def nearest_color(color: torch.Tensor, alpha: torch.Tensor) -> str | None:
     """The named colour, in light or in shade, nearest to the layer's median where it is solid; None where nothing is."""
     inside = color[:, alpha > 0.8]
     if inside.shape[1] < LEAST_SOLID:
@@ -73,7 +82,7 @@ def nearest_color(color, alpha) -> str | None:
     return min(words.COLORS, key=lambda name: float((shades * torch.tensor(words.COLORS[name]) - median).abs().sum(1).min()))
 
 
-def centres(alpha):
+def centres(alpha: torch.Tensor) -> torch.Tensor:
     """Centre of mass of each frame, (T, 2): x and y in frame heights; NaN where there is no mass."""
     _, height, width = alpha.shape
     weight = torch.where(alpha > 1 / 3, alpha, 0.0)
@@ -81,7 +90,7 @@ def centres(alpha):
     return torch.stack([weight.sum(1) @ x, weight.sum(2) @ y], 1) / weight.sum((1, 2))[:, None]
 
 
-def nearest_place(clip, alpha) -> str | None:
+def nearest_place(clip: LayeredClip, alpha: torch.Tensor) -> str | None:
     """Of the named places the nearest to the layer's, which is off from the named one as its centre is from the truth's."""
     off = (centres(alpha) - centres(clip.alpha[:, 0])).nanmean(0)
     if off.isnan().any():
@@ -91,7 +100,7 @@ def nearest_place(clip, alpha) -> str | None:
     return min(words.PLACES, key=lambda name: float((torch.tensor(words.PLACES[name]) - at).norm()))
 
 
-def moves_as_named(clip, times, alpha) -> bool:
+def moves_as_named(clip: LayeredClip, times: torch.Tensor, alpha: torch.Tensor) -> bool:
     """Is the layer's way, about its own middle, nearer to the named motion's than to any other's?
 
     What the camera adds is known from the truth and taken off.
@@ -101,7 +110,7 @@ def moves_as_named(clip, times, alpha) -> bool:
         return False
     aspect = alpha.shape[2] / alpha.shape[1]
 
-    def told(motion):
+    def told(motion: str) -> torch.Tensor:
         labels = clip.labels | {"motion": motion}
         x, y, _ = clips.path_of(labels, random.Random(0), torch.as_tensor(times, dtype=torch.float32), 0.22, aspect, None)
         return centred(torch.stack([x, y], 1))
@@ -111,18 +120,18 @@ def moves_as_named(clip, times, alpha) -> bool:
     return errors[clip.labels["motion"]] <= min(errors.values()) + 1e-6
 
 
-def centred(path):
+def centred(path: torch.Tensor) -> torch.Tensor:
     return path - path.mean(0)
 
 
-def share_of_zeros(alpha) -> float:
+def share_of_zeros(alpha: torch.Tensor) -> float:
     """Share of exact 0 farther than SURROUNDINGS from what is solid."""
     reach = round(SURROUNDINGS * alpha.shape[1])
     near = F.max_pool2d((alpha > 0.5).float()[:, None], 2 * reach + 1, 1, reach)[:, 0] > 0
     return float((alpha[~near] == 0).float().mean()) if not near.all() else 1.0
 
 
-def share_of_solid(alpha) -> float | None:
+def share_of_solid(alpha: torch.Tensor) -> float | None:
     """Share of alpha above 0.9 inside the outline, two pixels from its edge; None without an inside.
 
     The outline is where alpha passes 0.65, above any shadow's or reflection's; gaps that it encloses are inside.
@@ -138,11 +147,11 @@ def share_of_solid(alpha) -> float | None:
     return float((alpha[inside] > 0.9).float().mean()) if inside.sum() >= LEAST_SOLID else None
 
 
-def _grown(planes, radius):
+def _grown(planes: torch.Tensor, radius: int) -> torch.Tensor:
     return F.max_pool2d(planes[:, None], 2 * radius + 1, 1, radius)[:, 0]
 
 
-def flicker(color, alpha) -> float:
+def flicker(color: torch.Tensor, alpha: torch.Tensor) -> float:
     """Mean absolute change of the premultiplied layer from frame to frame, where it is in either."""
     layer = torch.cat([color * alpha, alpha[None]])
     there = torch.maximum(alpha[1:], alpha[:-1]) > 0.1

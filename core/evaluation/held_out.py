@@ -9,12 +9,14 @@ import json
 import random
 import time
 from argparse import Namespace
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from vera.core.data.engine import phrases
-from vera.core.data.engine.clips import draw_labels, make_clip
+from vera.core.data.engine.clips import LayeredClip, draw_labels, make_clip
 from vera.core.data.engine.rendered import folders, read_clip
 from vera.core.evaluation.classifier import NOTHING, load_classifier
 from vera.core.evaluation.figures import flicker, judge
@@ -55,21 +57,21 @@ class Evaluation:
     truth: the true layers, through the model's codec, stand in for the model's: the best that can be had.
     """
 
-    def __init__(self, model, steps, guidance, truth=False):
+    def __init__(self, model: Any, steps: int, guidance: float, truth: bool = False) -> None:
         self.model, self.steps, self.guidance, self.truth = model, steps, guidance, truth
         self.classifier = load_classifier()
         self.times = torch.arange(FRAMES)
-        self.results = []
+        self.results: list[dict[str, Any]] = []
 
-    def clip(self, seed) -> None:
+    def clip(self, seed: int) -> None:
         """Clip `seed` of the engine."""
         self._add(make_clip(seed, HEIGHT, WIDTH, self.times, held_out=True), seed)
 
-    def rendered(self, folder) -> None:
+    def rendered(self, folder: Path) -> None:
         """A clip that Cycles rendered."""
         self._add(read_clip(folder), folder.name)
 
-    def _add(self, clip, name) -> None:
+    def _add(self, clip: LayeredClip, name: str | int) -> None:
         figures, layers = self._judged(clip, clip.instruction)
         if clip.labels["edit"] == "background":
             figures["background"] = figures.pop("mad")
@@ -79,17 +81,19 @@ class Evaluation:
             figures["flickers"] = flicker(*layers), flicker(color, delivered(alpha, clip.source))
         self.results.append({"clip": name, "prompt": clip.instruction, "labels": clip.labels, **figures})
 
-    def phrasings(self, seed) -> None:
+    def phrasings(self, seed: int) -> None:
         """An object in five phrasings over one plate: the share that shows what most of them show, if that is something."""
         clip = make_clip(seed, HEIGHT, WIDTH, self.times, held_out=True)
         said = [phrases.instruction(clip.labels, random.Random(k)) for k in range(PHRASINGS)]
         figures = [self._judged(clip, text)[0] for text in said]
         seen = [(f["kind"], f["hue"]) for f in figures]
-        something = [s for s in seen if s[0] != NOTHING and s[1] is not None] or [None]
-        share = max(map(seen.count, something)) / PHRASINGS
+        something = [s for s in seen if s[0] != NOTHING and s[1] is not None]
+        share = max(map(seen.count, something), default=0) / PHRASINGS
         self.results.append({"clip": seed, "prompts": said, "labels": clip.labels, "seen": seen, "phrasings": share})
 
-    def _judged(self, clip, instruction, mask=None):
+    def _judged(
+        self, clip: LayeredClip, instruction: str, mask: torch.Tensor | None = None
+    ) -> tuple[dict[str, Any], tuple[torch.Tensor, torch.Tensor]]:
         if self.truth:
             color, alpha, composite = through(self.model.codec, clip)
         else:
@@ -99,14 +103,14 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def through(codec, clip) -> tuple:
+def through(codec: Any, clip: LayeredClip) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The true layers as the codec gives them back, shaped as those of `run`."""
     layers = torch.stack([clip.edit, clip.alpha.expand(-1, 3, -1, -1), clip.composite]).transpose(1, 2)
     color, alpha, composite = codec.decode(codec.encode(layers), len(clip.edit)).clamp(0, 1)
     return color, alpha.mean(0), composite
 
 
-def seconds(model, guidance) -> float:
+def seconds(model: Any, guidance: float) -> float:
     """Wall time of 17 frames of 256x256 in 8 steps: plate to latents, sampled, decoded."""
     source = make_clip(FIRST_SEED, 256, 256, torch.arange(17)).source
     started = time.perf_counter()
@@ -114,18 +118,18 @@ def seconds(model, guidance) -> float:
     return time.perf_counter() - started
 
 
-def means(results) -> dict:
+def means(results: list[dict[str, Any]]) -> dict[str, tuple[float, int]]:
     """Mean of every figure over the results that have it, and of how many: {name: (mean, count)}."""
     names = {n for r in results for n, v in r.items() if isinstance(v, float)}
-    rows = {n: [r[n] for r in results if n in r] for n in names}
-    rows = {n: (sum(v) / len(v), len(v)) for n, v in rows.items()}
+    values = {n: [r[n] for r in results if n in r] for n in names}
+    rows = {n: (sum(v) / len(v), len(v)) for n, v in values.items()}
     pairs = [r["flickers"] for r in results if "flickers" in r]
     if pairs and sum(codec for _, codec in pairs):
         rows["flicker"] = sum(own for own, _ in pairs) / sum(codec for _, codec in pairs), len(pairs)
     return rows
 
 
-def table(rows: dict) -> str:
+def table(rows: dict[str, tuple[float, int]]) -> str:
     """The figures that there are beside their goals, as text."""
     lines = [["", "figure", "goal", "", "of"]]
     for name, text, goal, form in ROWS:
@@ -147,7 +151,7 @@ def evaluate(args: Namespace) -> int:
     evaluation, progress = Evaluation(model, steps, guidance, args.truth), Progress(args.progress)
     seeds = range(FIRST_SEED, FIRST_SEED + args.count)
     more = args.count // 16
-    parts = (
+    parts: tuple[tuple[Callable[[Any], None], Sequence[Any]], ...] = (
         (evaluation.clip, seeds),
         (evaluation.rendered, folders()[:more]),
         (evaluation.phrasings, objects_after(seeds.stop, more)),
@@ -173,7 +177,7 @@ def evaluate(args: Namespace) -> int:
 
 def objects_after(seed: int, count: int) -> list[int]:
     """The first `count` seeds from this one on whose clip adds an object."""
-    found = []
+    found: list[int] = []
     while len(found) < count:
         if draw_labels(random.Random(seed))["edit"] == "object":
             found.append(seed)

@@ -1,5 +1,7 @@
 """What a model makes of a clip, at its own size."""
 
+from typing import Any
+
 import torch
 
 from vera.core.layer.matte import clean_alpha, refine_alpha, steady
@@ -8,7 +10,9 @@ from vera.core.sampling.denoise import denoise
 
 
 @torch.inference_mode()
-def run(model, source, instruction, mask, steps, guidance) -> tuple:
+def run(
+    model: Any, source: torch.Tensor, instruction: str, mask: torch.Tensor | None, steps: int, guidance: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Sample one clip over source (T, 3, H, W), with its mask (T, 1, H, W) or None: colour and composite
     (3, T, H, W), alpha (T, H, W), as decoded, in [0, 1]."""
     codec, frames = model.codec, len(source)
@@ -28,7 +32,7 @@ def run(model, source, instruction, mask, steps, guidance) -> tuple:
     return color, alpha.mean(0), composite
 
 
-def delivered(alpha, source):
+def delivered(alpha: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     """Alpha (T, H, W) as a delivery at model size would hold it: steadied, cleaned, exact at its ends."""
     steadied = steady((None, a) for a in alpha)
     return torch.stack([refine_alpha(clean_alpha(a), s, s.movedim(0, -1))[0] for (_, a), s in zip(steadied, source)])

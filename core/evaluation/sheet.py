@@ -4,6 +4,7 @@ Each cell is the layer over a held-out plate, one frame at the model's own size,
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
@@ -43,7 +44,7 @@ FIRST_SEED, HEIGHT, WIDTH, FRAMES, SHOWN = 5_900_000, 80, 144, 13, 8
 COLUMNS, SCALE, CAPTION = 4, 2, 16
 
 
-def draw_sheet(model, steps: int, path: Path) -> None:
+def draw_sheet(model: Any, steps: int, path: Path) -> None:
     rows = -(-len(INSTRUCTIONS) // COLUMNS)
     cell = WIDTH * SCALE + 6, HEIGHT * SCALE + CAPTION + 6
     sheet = Image.new("RGB", (cell[0] * COLUMNS, cell[1] * rows), "white")

@@ -13,15 +13,18 @@ import os
 import re
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from vera.core.errors import InputError
 
 QUESTIONS = json.loads(Path(__file__).with_name("questions.json").read_text(encoding="utf-8"))["questions"]
+Judge = Callable[[dict[str, Any]], Any]  # one question in, its score out
 PATIENCE = 600  # seconds for one answer
 
 
-def find_judge(text: str):
+def find_judge(text: str) -> Judge:
     """The judge named on the command line, as a function of one question. Raises InputError."""
     if re.fullmatch(r"[\w.]+:\w+", text):
         module, name = text.split(":")
@@ -35,7 +38,7 @@ def find_judge(text: str):
     return lambda asked: _answer_of(argv, asked)
 
 
-def ask(judge, question: dict, prompt: str, caption: str, plate: Path, result: Path) -> float:
+def ask(judge: Judge, question: dict[str, Any], prompt: str, caption: str, plate: Path, result: Path) -> float:
     """The score of one question about one clip, on its scale. Raises ValueError."""
     words = question["question"].replace("{prompt}", prompt).replace("{caption}", caption)
     asked = {"id": question["id"], "question": words, "scale": question["scale"], "prompt": prompt}
@@ -49,7 +52,7 @@ def ask(judge, question: dict, prompt: str, caption: str, plate: Path, result: P
     return score
 
 
-def _answer_of(argv, asked):
+def _answer_of(argv: list[str], asked: dict[str, Any]) -> str:
     question = json.dumps(asked)
     done = subprocess.run(argv, input=question, capture_output=True, text=True, encoding="utf-8", timeout=PATIENCE)
     if done.returncode:

@@ -11,26 +11,26 @@ import math
 import torch
 import torch.nn.functional as F
 
-from vera.core.measure.planes import Means, filtered, plane, same_size
+from vera.core.measure.planes import Means, Pixels, filtered, plane, same_size
 
 GRAD_SIGMA = 1.4
 CONN_STEPS = 10
 CONN_LEAST = 0.15  # differences from a level below this count as connected
 
 
-def mad(alpha, truth) -> float:
+def mad(alpha: Pixels, truth: Pixels) -> float:
     """Mean absolute difference, times 1000."""
     alpha, truth = _pair(alpha, truth)
     return 1e3 * float((alpha - truth).abs().mean())
 
 
-def mse(alpha, truth) -> float:
+def mse(alpha: Pixels, truth: Pixels) -> float:
     """Mean squared difference, times 1000."""
     alpha, truth = _pair(alpha, truth)
     return 1e3 * float((alpha - truth).square().mean())
 
 
-def grad(alpha, truth) -> float:
+def grad(alpha: Pixels, truth: Pixels) -> float:
     """Sum of squared differences of gradient magnitudes, divided by 1000.
 
     Gradients are by first derivatives of a Gaussian of sigma 1.4, 9x9 taps whose squares add up to 1, borders
@@ -40,7 +40,7 @@ def grad(alpha, truth) -> float:
     return float((_gradient(_stretched(alpha)) - _gradient(_stretched(truth))).square().sum()) / 1e3
 
 
-def conn(alpha, truth) -> float:
+def conn(alpha: Pixels, truth: Pixels) -> float:
     """Sum of differences in connectivity, divided by 1000.
 
     A pixel's level is the highest tenth at which it still belongs to the largest 4-connected region where both mattes
@@ -53,14 +53,14 @@ def conn(alpha, truth) -> float:
         level[(level == -1) & ~largest] = (step - 1) / CONN_STEPS
     level[level == -1] = 1
 
-    def disconnected(matte):
+    def disconnected(matte: torch.Tensor) -> torch.Tensor:
         above = matte - level
         return torch.where(above >= CONN_LEAST, above, 0)
 
     return float((disconnected(alpha) - disconnected(truth)).abs().sum()) / 1e3
 
 
-def dtssd(alpha, before, truth, truth_before) -> float:
+def dtssd(alpha: Pixels, before: Pixels, truth: Pixels, truth_before: Pixels) -> float:
     """Root mean square of the difference between the two mattes' changes since the frame before, times 100."""
     (alpha, truth), (before, truth_before) = _pair(alpha, truth), _pair(before, truth_before)
     same_size(alpha, before)
@@ -70,33 +70,33 @@ def dtssd(alpha, before, truth, truth_before) -> float:
 class Matting:
     """A clip's figures: means over frames; dtssd over the changes between them, None for a single frame."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.means = Means()
-        self.before = None
+        self.before: tuple[torch.Tensor, torch.Tensor] | None = None
 
-    def add(self, alpha, truth) -> None:
+    def add(self, alpha: Pixels, truth: Pixels) -> None:
         change = None if self.before is None else dtssd(alpha, self.before[0], truth, self.before[1])
         self.before = _pair(alpha, truth)
         alpha, truth = self.before
         self.means.add(mad=mad(alpha, truth), mse=mse(alpha, truth), grad=grad(alpha, truth))
         self.means.add(conn=conn(alpha, truth), dtssd=change)
 
-    def figures(self) -> dict:
+    def figures(self) -> dict[str, float | None]:
         return self.means.figures()
 
 
-def _pair(alpha, truth):
+def _pair(alpha: Pixels, truth: Pixels) -> tuple[torch.Tensor, torch.Tensor]:
     alpha, truth = plane(alpha), plane(truth)
     same_size(alpha, truth)
     return alpha, truth
 
 
-def _stretched(matte):
+def _stretched(matte: torch.Tensor) -> torch.Tensor:
     low, high = matte.min(), matte.max()
     return (matte - low) / (high - low) if high > low else torch.zeros_like(matte)
 
 
-def _gradient(matte):
+def _gradient(matte: torch.Tensor) -> torch.Tensor:
     # As wide as the derivative is above a hundredth; two 1-D filters make the 2-D one.
     s = GRAD_SIGMA
     half = math.ceil(s * math.sqrt(-2 * math.log(math.sqrt(2 * math.pi) * s * 1e-2)))
@@ -107,7 +107,7 @@ def _gradient(matte):
     return torch.hypot(filtered(padded, bell, slope), filtered(padded, slope, bell))
 
 
-def _largest(inside):
+def _largest(inside: torch.Tensor) -> torch.Tensor:
     """Of the 4-connected regions of a mask, the one with most pixels; nothing if there is none."""
     from scipy import ndimage  # slow to import, and needed here only
 

@@ -4,12 +4,14 @@ Version 0.1, AlexNet or VGG16. Its weights are in no package that works offline:
 safetensors file, see docs/evaluation.md.
 """
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from vera.core.errors import InputError
-from vera.core.measure.planes import picture
+from vera.core.measure.planes import Pixels, picture
 
 # Indices of the convolutions in torchvision's `features`, a list a stage; "pool" goes before.
 _ALEX = ((0,), ("pool", 3), ("pool", 6), (8,), (10,))
@@ -26,7 +28,7 @@ class Lpips:
     InputError for any other file, and ValueError for pictures of under 64 pixels a side.
     """
 
-    def __init__(self, path, device="cpu"):
+    def __init__(self, path: str | Path, device: torch.device | str = "cpu") -> None:
         try:
             weights = load_file(path, device=str(device))
         except Exception as error:  # safetensors has an error of its own for each fault
@@ -43,7 +45,7 @@ class Lpips:
             raise InputError(f"--lpips {path}: lacks {error}; {_MEND}") from None
 
     @torch.inference_mode()
-    def __call__(self, image, plate) -> float:
+    def __call__(self, image: Pixels, plate: Pixels) -> float:
         values = torch.stack([picture(image), picture(plate)]).to(self.device, torch.float32).movedim(-1, 1)
         if min(values.shape[2:]) < 64:
             raise ValueError(f"a frame of {values.shape[3]}x{values.shape[2]} is too small for LPIPS, 64x64")
@@ -56,14 +58,14 @@ class Lpips:
             distance += float(F.conv2d((directions[:1] - directions[1:]).square(), head).mean())
         return distance
 
-    def _pool(self, values):
+    def _pool(self, values: torch.Tensor) -> torch.Tensor:
         return F.max_pool2d(values, 2 if self.is_vgg else 3, 2)
 
-    def _convolved(self, values, stage, weight, bias):
+    def _convolved(self, values: torch.Tensor, stage: int, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         first = stage == 0 and not self.is_vgg
         padding = 2 if first else weight.shape[-1] // 2
         return F.conv2d(values, weight, bias, stride=4 if first else 1, padding=padding).relu()
 
 
-def _convolution(weights, name):
+def _convolution(weights: dict[str, torch.Tensor], name: str) -> tuple[torch.Tensor, torch.Tensor]:
     return weights[f"{name}.weight"], weights[f"{name}.bias"]

@@ -1,14 +1,20 @@
 """What the measures share: checked planes, separable filters, means."""
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
 import torch
 
+Pixels: TypeAlias = np.ndarray | torch.Tensor
 
-def picture(values) -> torch.Tensor:
+
+def picture(values: Pixels) -> torch.Tensor:
     """(H, W, 3) as fp64. Raises ValueError for another shape, NaN or infinity."""
     return _checked(values, "a picture", 3)
 
 
-def plane(values) -> torch.Tensor:
+def plane(values: Pixels) -> torch.Tensor:
     """An alpha (H, W) in [0, 1] as fp64. Raises ValueError for another shape, NaN, or values outside."""
     checked = _checked(values, "an alpha", 2)
     if checked.min() < 0 or checked.max() > 1:
@@ -22,13 +28,13 @@ def same_size(a: torch.Tensor, b: torch.Tensor) -> None:
         raise ValueError(f"frames of {sizes} cannot be compared; they have one size")
 
 
-def filtered(planes: torch.Tensor, down, across) -> torch.Tensor:
+def filtered(planes: torch.Tensor, down: Sequence[float], across: Sequence[float]) -> torch.Tensor:
     """(..., H, W) correlated with the outer product of two lists of taps, where these fit whole:
     (..., H - len(down) + 1, W - len(across) + 1)."""
     return _along(_along(planes, down, -2), across, -1)
 
 
-def mean(values: list) -> float | None:
+def mean(values: Sequence[float | None]) -> float | None:
     """Of those that were measured; None if none was."""
     there = [v for v in values if v is not None]
     return sum(there) / len(there) if there else None
@@ -37,19 +43,19 @@ def mean(values: list) -> float | None:
 class Means:
     """Sums of figures by name. None adds nothing, so that a mean is of the frames where there was something."""
 
-    def __init__(self):
-        self.sums = {}
+    def __init__(self) -> None:
+        self.sums: dict[str, tuple[float, int]] = {}
 
-    def add(self, **values) -> None:
+    def add(self, **values: float | None) -> None:
         for name, value in values.items():
             total, count = self.sums.get(name, (0.0, 0))
             self.sums[name] = (total, count) if value is None else (total + value, count + 1)
 
-    def figures(self) -> dict:
+    def figures(self) -> dict[str, float | None]:
         return {name: total / count if count else None for name, (total, count) in self.sums.items()}
 
 
-def _checked(values, name: str, dims: int) -> torch.Tensor:
+def _checked(values: Pixels, name: str, dims: int) -> torch.Tensor:
     checked = torch.as_tensor(values).detach().to(torch.float64)
     if checked.ndim != dims or (dims == 3 and checked.shape[2] != 3) or 0 in checked.shape:
         wanted = "(H, W, 3)" if dims == 3 else "(H, W)"
@@ -59,7 +65,7 @@ def _checked(values, name: str, dims: int) -> torch.Tensor:
     return checked
 
 
-def _along(planes, taps, dim):
+def _along(planes: torch.Tensor, taps: Sequence[float], dim: int) -> torch.Tensor:
     length = planes.shape[dim] - len(taps) + 1
     out = planes.narrow(dim, 0, length) * taps[0]
     for offset in range(1, len(taps)):

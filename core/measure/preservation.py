@@ -6,18 +6,19 @@ so do scikit-image with gaussian_weights, torchmetrics and the papers that use e
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 
-from vera.core.measure.planes import Means, filtered, picture, plane, same_size
+from vera.core.measure.planes import Means, Pixels, filtered, picture, plane, same_size
 
 WINDOW, SIGMA = 11, 1.5
 BEST_PSNR = 100.0  # what two equal frames count as, where a mean would otherwise be infinite
 MARGIN = 8  # pixels; more than SSIM's window reaches, and a codec's chroma
 
 
-def psnr(image, plate, where=None) -> float | None:
+def psnr(image: Pixels, plate: Pixels, where: Pixels | None = None) -> float | None:
     """Peak signal-to-noise ratio in dB, at most 100; `where` (H, W) of bools: of those pixels, None without any."""
     error = (picture(image) - picture(plate)).square().mean(-1)
     if where is not None:
@@ -27,7 +28,7 @@ def psnr(image, plate, where=None) -> float | None:
     return min(BEST_PSNR, -10 * math.log10(max(float(error.mean()), 1e-300)))
 
 
-def ssim(image, plate, where=None) -> float | None:
+def ssim(image: Pixels, plate: Pixels, where: Pixels | None = None) -> float | None:
     """Structural similarity in [-1, 1]; `where` (H, W) of bools: the mean over windows centred on those pixels.
 
     Raises ValueError for frames smaller than the window, 11 pixels.
@@ -39,7 +40,7 @@ def ssim(image, plate, where=None) -> float | None:
     return float(values.mean()) if values.numel() else None
 
 
-def ssim_map(image, plate) -> torch.Tensor:
+def ssim_map(image: Pixels, plate: Pixels) -> torch.Tensor:
     """Of every whole window, the mean of its channels: (H - 10, W - 10)."""
     x, y = (picture(v).movedim(-1, 0) for v in (image, plate))
     if min(x.shape[1:]) < WINDOW:
@@ -53,7 +54,7 @@ def ssim_map(image, plate) -> torch.Tensor:
     return (light * detail).mean(0)
 
 
-def outside(alpha, margin: int = 0) -> torch.Tensor:
+def outside(alpha: Pixels, margin: int = 0) -> torch.Tensor:
     """(H, W) of bools: where alpha is exactly 0, and within `margin` pixels in each direction too."""
     edited = (plane(alpha) > 0).float()[None, None]
     along, across = ((2 * margin + 1, 1), (margin, 0)), ((1, 2 * margin + 1), (0, margin))
@@ -71,15 +72,15 @@ class Preservation:
     LPIPS outside is of the frame with the plate laid over what was edited. lpips: a function of two pictures, or None.
     """
 
-    def __init__(self, lpips=None):
+    def __init__(self, lpips: Callable[[Pixels, Pixels], float] | None = None) -> None:
         self.lpips = lpips
         self.means = Means()
-        self.worst = None
+        self.worst: float | None = None
 
-    def add(self, image, plate, alpha=None) -> None:
+    def add(self, image: Pixels, plate: Pixels, alpha: Pixels | None = None) -> None:
         image, plate = picture(image), picture(plate)
         same_size(image, plate)
-        regions = {"": None}
+        regions: dict[str, torch.Tensor | None] = {"": None}
         if alpha is not None:
             alpha = torch.as_tensor(alpha)
             same_size(image, alpha)
@@ -96,12 +97,12 @@ class Preservation:
         if alpha is not None:
             self._add_exactness(image, plate, regions["_outside"])
 
-    def _distance(self, image, plate, where):
+    def _distance(self, image: torch.Tensor, plate: torch.Tensor, where: torch.Tensor | None) -> float | None:
         if self.lpips is None or (where is not None and not where.any()):
             return None
         return self.lpips(image if where is None else torch.where(where[..., None], image, plate), plate)
 
-    def _add_exactness(self, image, plate, where):
+    def _add_exactness(self, image: torch.Tensor, plate: torch.Tensor, where: torch.Tensor) -> None:
         if not where.any():
             self.means.add(changed=None, drift=None)
             return
@@ -111,5 +112,5 @@ class Preservation:
         )
         self.worst = max(self.worst or 0.0, float(difference.abs().max()))
 
-    def figures(self) -> dict:
+    def figures(self) -> dict[str, float | None]:
         return {**self.means.figures(), "worst": self.worst}

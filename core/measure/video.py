@@ -6,18 +6,18 @@ plate's own, which is measured along.
 
 import torch
 
-from vera.core.measure.planes import Means, filtered, picture, same_size
+from vera.core.measure.planes import Means, Pixels, filtered, picture, same_size
 from vera.core.measure.preservation import MARGIN, outside
 
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def flicker(image, before) -> float:
+def flicker(image: Pixels, before: Pixels) -> float:
     """1 minus the mean absolute difference of two frames: VBench's temporal flickering (Huang et al., CVPR 2024)."""
     return 1 - float((picture(image) - picture(before)).abs().mean())
 
 
-def sharpness(image, where=None) -> float | None:
+def sharpness(image: Pixels, where: Pixels | None = None) -> float | None:
     """Variance of the 4-neighbour Laplacian of luma (Pech-Pacheco et al., ICPR 2000), of values in [0, 1]; `where`
     (H, W) of bools: centred on those pixels, None if there are none."""
     luma = picture(image) @ torch.tensor(_LUMA, dtype=torch.float64)
@@ -34,16 +34,17 @@ class Video:
     the plate, where alpha is 0 in both, times 100: dtSSD's form, on colour; what swims where nothing should.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.means = Means()
-        self.before = None
+        self.before: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None] | None = None
 
-    def add(self, image, plate, alpha=None) -> None:
+    def add(self, image: Pixels, plate: Pixels, alpha: Pixels | None = None) -> None:
         image, plate = picture(image), picture(plate)
         same_size(image, plate)
         away = None if alpha is None else outside(alpha, MARGIN)
         detail = sharpness(plate, away)
-        self.means.add(sharpness=sharpness(image, away) / detail if detail else None)
+        own = sharpness(image, away)
+        self.means.add(sharpness=own / detail if own is not None and detail else None)
         where = None if alpha is None else outside(alpha)
         now = (image, plate, where)
         if self.before is None:
@@ -52,10 +53,12 @@ class Video:
             image_before, plate_before, where_before = self.before
             self.means.add(flicker=flicker(image, image_before), flicker_plate=flicker(plate, plate_before))
             change = (image - plate) - (image_before - plate_before)
-            change = None if where is None or where_before is None else change[where & where_before]
-            there = change is not None and change.numel()
-            self.means.add(unsteady=100 * float(change.square().mean().sqrt()) if there else None)
+            unsteady = None
+            if where is not None and where_before is not None:
+                change = change[where & where_before]
+                unsteady = 100 * float(change.square().mean().sqrt()) if change.numel() else None
+            self.means.add(unsteady=unsteady)
         self.before = now
 
-    def figures(self) -> dict:
+    def figures(self) -> dict[str, float | None]:
         return self.means.figures()
