@@ -9,11 +9,11 @@ from . import ops, panel, preferences, session, settings
 _MODULES = (preferences, settings, session, ops, panel)
 
 
-def register():
+def register() -> None:
     for module in _MODULES:
         module.register()
 
 
-def unregister():
+def unregister() -> None:
     for module in reversed(_MODULES):
         module.unregister()

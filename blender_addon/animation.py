@@ -1,7 +1,14 @@
 """Keyframes and drivers of strips: what of a strip moves, and how a layer moves along with it."""
 
+from __future__ import annotations
+
 import hashlib
 import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import bpy
 
 # Properties whose keyframes a layer can carry: the same curve on the layer is the same movement of its picture.
 OPACITY = "blend_alpha"
@@ -16,19 +23,19 @@ _OF_STRIP = re.compile(r'(sequence_editor\.(?:strips|sequences)(?:_all)?)\["((?:
 _POINT = ("interpolation", "easing", "amplitude", "period", "back", "handle_left_type", "handle_right_type")
 
 
-def curves(scene, strip):
+def curves(scene: bpy.types.Scene, strip: bpy.types.Strip) -> dict[str, bpy.types.FCurve]:
     """The strip's fcurves: {property path: fcurve}, of the scene's action."""
     bag = _bag(scene)
     return _named(bag.fcurves if bag else (), strip)
 
 
-def drivers(scene, strip):
+def drivers(scene: bpy.types.Scene, strip: bpy.types.Strip) -> dict[str, bpy.types.FCurve]:
     """The strip's drivers, likewise."""
     data = scene.animation_data
     return _named(data.drivers if data else (), strip)
 
 
-def layered(scene, strip):
+def layered(scene: bpy.types.Scene, strip: bpy.types.Strip) -> bool:
     """Whether an action on a track of the nonlinear animation names the strip."""
     data = scene.animation_data
     tracks = [t for t in data.nla_tracks if not t.mute] if data else []
@@ -36,18 +43,20 @@ def layered(scene, strip):
     return any(_named(found, strip) for action in actions for found in _all_curves(action))
 
 
-def moving(scene, strip):
+def moving(scene: bpy.types.Scene, strip: bpy.types.Strip) -> set[str]:
     """Property paths of the strip that something animates and that change its picture."""
     names = {*curves(scene, strip), *drivers(scene, strip)}
     return {name for name in names if name.split(".")[0].split("[")[0] not in _SILENT}
 
 
-def copyable(curve):
+def copyable(curve: bpy.types.FCurve) -> bool:
     """Whether a curve is its keyframes and nothing else."""
     return not curve.modifiers and not curve.mute
 
 
-def copy(scene, source_curve, layer, path, shift=0):
+def copy(
+    scene: bpy.types.Scene, source_curve: bpy.types.FCurve, layer: bpy.types.Strip, path: str, shift: float = 0
+) -> None:
     """Give the layer a curve's keyframes, `shift` frames later; one that it has for this property goes."""
     bag = _bag(scene)
     remove(scene, layer, path)
@@ -67,13 +76,13 @@ def copy(scene, source_curve, layer, path, shift=0):
     curve.update()
 
 
-def remove(scene, strip, path):
+def remove(scene: bpy.types.Scene, strip: bpy.types.Strip, path: str) -> None:
     curve = curves(scene, strip).get(path)
     if curve is not None:
         _bag(scene).fcurves.remove(curve)
 
 
-def digest(curve, start):
+def digest(curve: bpy.types.FCurve, start: int) -> str:
     """What a curve is, counted from a frame: equal for a strip and its copy that was moved with its keyframes."""
     told = [
         (round(p.co[0] - start, 3), *(round(float(v), 5) for v in (p.co[1], p.handle_left[1], p.handle_right[1])), p.interpolation)
@@ -82,7 +91,7 @@ def digest(curve, start):
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
-def _named(found, strip):
+def _named(found: Iterable[bpy.types.FCurve], strip: bpy.types.Strip) -> dict[str, bpy.types.FCurve]:
     named = {}
     for curve in found:
         match = _OF_STRIP.match(curve.data_path)
@@ -91,7 +100,7 @@ def _named(found, strip):
     return named
 
 
-def _bag(scene):
+def _bag(scene: bpy.types.Scene) -> Any:
     """What holds the scene's curves, whatever Blender calls it; None if nothing is animated."""
     data = scene.animation_data
     if data is None or data.action is None:
@@ -107,7 +116,7 @@ def _bag(scene):
     return data.action if hasattr(data.action, "fcurves") else None
 
 
-def _all_curves(action):
+def _all_curves(action: bpy.types.Action) -> list[Any]:
     if hasattr(action, "layers"):
         return [bag.fcurves for layer in action.layers for strip in layer.strips for bag in strip.channelbags]
     return [action.fcurves]

@@ -5,6 +5,8 @@ The zip is this folder with two files more, copied as they are: the core's clien
 blender_ext.py at hand (it comes with `bpy`) the zip is validated.
 """
 
+from __future__ import annotations
+
 import re
 import subprocess
 import sys
@@ -16,7 +18,7 @@ CARRIED = [HERE.parent / "core" / "service" / name for name in ("client.py", "ho
 DATE = (2026, 1, 1, 0, 0, 0)  # of all files, so that the same source makes the same zip
 
 
-def build(dist):
+def build(dist: Path) -> Path:
     """Write the zip; returns its path."""
     manifest = (HERE / "blender_manifest.toml").read_text(encoding="utf-8")
     name, version = (re.search(rf'^{key} = "(.+)"$', manifest, re.M)[1] for key in ("id", "version"))
@@ -33,7 +35,7 @@ def build(dist):
     return target
 
 
-def validator():
+def validator() -> Path | None:
     """Blender's checker of extensions in one of this repository's environments, or None."""
     found = sorted(
         HERE.parent.glob(".venv-bpy*/lib/python*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py")
@@ -41,14 +43,14 @@ def validator():
     return found[-1] if found else None
 
 
-def validate(checker, archive, python=sys.executable):
+def validate(checker: Path, archive: Path, python: str | Path = sys.executable) -> subprocess.CompletedProcess[str]:
     """As `blender --command extension validate` does, with Blender's list of tags. Returns the finished process."""
     tags = checker.parents[3] / "modules" / "_bpy_internal" / "extensions" / "tags.py"
     command = [str(python), str(checker), "validate", "--valid-tags", str(tags), str(archive)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
     target = build(Path(arguments[0] if arguments else HERE.parent / "dist"))
     print(target)
     checker = validator()

@@ -1,6 +1,13 @@
 """The space in which a sequence blends, and how a layer is to be read for it."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from .host_rules import RefusedError
+
+if TYPE_CHECKING:
+    import bpy
 
 # The sequencer's space -> the layer's blending space. ALPHA_OVER works on values in the sequencer's
 # space, so a layer must be made for it; any space of linear light serves the layer for linear light.
@@ -11,11 +18,11 @@ _LINEAR_NAMES = ("ACEScg", "ACES2065-1", "Linear", "scene_linear", "lin_rec709")
 _PLATE_SPACES = {"sRGB": "srgb", "Linear Rec.709": "linear", "Linear": "linear"}
 
 
-def is_linear(name):
+def is_linear(name: str) -> bool:
     return name in _LINEAR_NAMES or name.startswith("Linear ")
 
 
-def blending_space(scene):
+def blending_space(scene: bpy.types.Scene) -> str:
     """ "encoded" or "linear". Raises RefusedError for another space, in which no layer of ours would be true."""
     name = scene.sequencer_colorspace_settings.name
     if name == "sRGB":
@@ -28,7 +35,7 @@ def blending_space(scene):
     )
 
 
-def plate_space(strip):
+def plate_space(strip: bpy.types.Strip) -> str | None:
     """The strip's colour space as the core names it; None where the file itself tells."""
     name = strip.colorspace_settings.name
     if strip.type == "MOVIE" and name == "sRGB" or not name or name in ("Non-Color", "Raw"):
@@ -36,7 +43,7 @@ def plate_space(strip):
     return _PLATE_SPACES.get(name, name)
 
 
-def read_layer_as(strip, blend_space, plate_colorspace=None):
+def read_layer_as(strip: bpy.types.Strip, blend_space: str, plate_colorspace: str | None = None) -> None:
     """Set a layer strip so that the sequencer's over gives what the core composed.
 
     An encoded layer is in the sequencer's own sRGB: said so, Blender does not touch it. A layer for

@@ -1,23 +1,27 @@
 """Where Blender 4.2 to 5.2 differ, in one place. Every other module calls these."""
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import bpy
 
 LAST_CHANNEL = 128  # Blender's own limit
 
 
-def sequencer_scene(context):
+def sequencer_scene(context: bpy.types.Context) -> bpy.types.Scene | None:
     """The scene whose strips are edited: from 5.0 a workspace may show another one than the window."""
     return getattr(context, "sequencer_scene", None) or context.scene
 
 
-def strips(owner):
+def strips(owner: bpy.types.SequenceEditor | bpy.types.Strip) -> Any:
     """The collection of strips of a sequence editor or of a meta strip."""
     return owner.strips if hasattr(owner, "strips") else owner.sequences
 
 
-def all_strips(scene):
+def all_strips(scene: bpy.types.Scene) -> Sequence[bpy.types.Strip]:
     """Every strip of a scene, those within metas too; empty without a sequence editor."""
     editor = scene.sequence_editor
     if editor is None:
@@ -25,28 +29,28 @@ def all_strips(scene):
     return editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all
 
 
-def siblings(scene, strip):
+def siblings(scene: bpy.types.Scene, strip: bpy.types.Strip) -> Any:
     """The collection that a strip lies in."""
     return strips(home(scene, strip))
 
 
-def home(scene, strip):
+def home(scene: bpy.types.Scene, strip: bpy.types.Strip) -> bpy.types.SequenceEditor | bpy.types.Strip:
     """The sequence editor or the meta strip that a strip lies in."""
     return strip.parent_meta() or scene.sequence_editor
 
 
-def channels(owner):
+def channels(owner: bpy.types.SequenceEditor | bpy.types.Strip) -> Sequence[bpy.types.SequenceTimelineChannel]:
     """The channels of a sequence editor or of a meta strip; the first is number 1 (before it is the one for metas)."""
     return owner.channels
 
 
-def usable_channel(owner, number):
+def usable_channel(owner: bpy.types.SequenceEditor | bpy.types.Strip, number: int) -> bool:
     """Whether something that is put on a channel can be seen and moved there."""
     found = channels(owner)
     return number >= len(found) or not (found[number].lock or found[number].mute)
 
 
-def open_strips(scene):
+def open_strips(scene: bpy.types.Scene) -> list[bpy.types.Strip]:
     """The strips that the editor shows: of the meta that is open, else of the top level."""
     editor = scene.sequence_editor
     if editor is None:
@@ -54,42 +58,42 @@ def open_strips(scene):
     return list(strips(editor.meta_stack[-1] if len(editor.meta_stack) else editor))
 
 
-def _value(strip, new, old):
+def _value(strip: bpy.types.Strip, new: str, old: str) -> Any:
     return getattr(strip, new) if hasattr(strip, new) else getattr(strip, old)
 
 
-def left(strip):
+def left(strip: bpy.types.Strip) -> int:
     """The first frame that is seen."""
     return int(_value(strip, "left_handle", "frame_final_start"))
 
 
-def right(strip):
+def right(strip: bpy.types.Strip) -> int:
     """The first frame after those that are seen."""
     return int(_value(strip, "right_handle", "frame_final_end"))
 
 
-def content_start(strip):
+def content_start(strip: bpy.types.Strip) -> int:
     """Where the first frame of the media would be seen at normal speed."""
     return int(round(_value(strip, "content_start", "frame_start")))
 
 
-def content_length(strip):
+def content_length(strip: bpy.types.Strip) -> int:
     """Frames of the media, without those that an animation offset cuts away."""
     return int(_value(strip, "content_duration", "frame_duration"))
 
 
-def trims(strip):
+def trims(strip: bpy.types.Strip) -> tuple[int, int]:
     """Frames hidden left and right; below 0 where a still frame is held."""
     old = strip.frame_offset_start if not hasattr(strip, "left_handle_offset") else strip.left_handle_offset
     return int(round(old)), int(round(_value(strip, "right_handle_offset", "frame_offset_end")))
 
 
-def animation_offset(strip):
+def animation_offset(strip: bpy.types.Strip) -> int:
     return int(_value(strip, "content_trim_start", "animation_offset_start"))
 
 
 @contextlib.contextmanager
-def alone(strip):
+def alone(strip: bpy.types.Strip) -> Iterator[None]:
     """The strip on a channel of its own for the while, then on the lowest free one from where it was.
 
     Without its handles a strip may reach over others: Blender moves it away from them, or never comes back from
@@ -104,12 +108,18 @@ def alone(strip):
     strip.channel = next(n for n in range(channel, LAST_CHANNEL + 1) if is_free(owner, n, first, end, strip))
 
 
-def is_free(owner, channel, first, end, but=None):
+def is_free(
+    owner: bpy.types.SequenceEditor | bpy.types.Strip,
+    channel: int,
+    first: int,
+    end: int,
+    but: bpy.types.Strip | None = None,
+) -> bool:
     """Whether nothing lies on a channel from `first` up to `end`."""
     return not any(s.channel == channel and left(s) < end and first < right(s) for s in strips(owner) if s != but)
 
 
-def set_timing(strip, start, hidden_left, hidden_right):
+def set_timing(strip: bpy.types.Strip, start: int, hidden_left: int, hidden_right: int) -> None:
     """The media's first frame at `start`, with frames hidden at both ends."""
     new = hasattr(strip, "left_handle_offset")
     names = ("left_handle_offset", "right_handle_offset") if new else ("frame_offset_start", "frame_offset_end")
@@ -121,12 +131,12 @@ def set_timing(strip, start, hidden_left, hidden_right):
             setattr(strip, name, frames)
 
 
-def set_right(strip, end):
+def set_right(strip: bpy.types.Strip, end: int) -> None:
     """Let a strip be seen up to the frame before `end`."""
     setattr(strip, "right_handle" if hasattr(strip, "right_handle") else "frame_final_end", end)
 
 
-def compositor_tree(scene):
+def compositor_tree(scene: bpy.types.Scene) -> bpy.types.NodeTree:
     """The scene's compositor nodes, made if there are none."""
     if hasattr(scene, "compositing_node_group"):  # from 5.0
         if scene.compositing_node_group is None:
@@ -139,14 +149,14 @@ def compositor_tree(scene):
     return scene.node_tree
 
 
-def compositor_outputs(tree):
+def compositor_outputs(tree: bpy.types.NodeTree) -> list[bpy.types.Node]:
     """The nodes whose first input is the picture that leaves the tree."""
     kinds = ("NodeGroupOutput", "CompositorNodeComposite", "CompositorNodeViewer")
     nodes = [n for n in tree.nodes if n.bl_idname in kinds]
     return sorted(nodes, key=lambda n: (kinds.index(n.bl_idname), not getattr(n, "is_active_output", True)))
 
 
-def alpha_over(tree):
+def alpha_over(tree: bpy.types.NodeTree) -> tuple[bpy.types.Node, bpy.types.NodeSocket, bpy.types.NodeSocket]:
     """An alpha-over node and its sockets (background, foreground), for premultiplied layers."""
     node = tree.nodes.new("CompositorNodeAlphaOver")
     if "Background" in node.inputs:  # from 5.0
@@ -154,7 +164,9 @@ def alpha_over(tree):
     return node, node.inputs[1], node.inputs[2]
 
 
-def set_image_format(settings, file_format, color_mode, color_depth):
+def set_image_format(
+    settings: bpy.types.ImageFormatSettings, file_format: str, color_mode: str, color_depth: str
+) -> None:
     """Of a render's image settings: from 5.0 the kind of media goes first."""
     if hasattr(settings, "media_type"):
         settings.media_type = "IMAGE"

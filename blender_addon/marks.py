@@ -5,9 +5,16 @@ A strip that is edited gets a mark. Blender copies it with the strip (K, Shift-D
 the mark whose media frames and time overlap it most.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from . import host, tickets
+
+if TYPE_CHECKING:
+    import bpy
 
 LAYER = "vera"  # custom property of a layer strip, see place.py
 MARK, EARLIER = tickets.STRIP, "vera_strip_before"  # of a source: its mark, and those it had, with spaces between
@@ -22,24 +29,24 @@ class Stretch:
     start: int
 
 
-def stretch_of(strip):
+def stretch_of(strip: bpy.types.Strip) -> Stretch:
     return Stretch(host.left(strip), host.right(strip), host.content_start(strip))
 
 
-def sources(scene):
+def sources(scene: bpy.types.Scene) -> list[bpy.types.Strip]:
     """The strips that may be a source."""
     return [s for s in host.all_strips(scene) if LAYER not in s]
 
 
-def carries(strip, mark):
+def carries(strip: bpy.types.Strip, mark: str) -> bool:
     """Whether it has the mark, or had it before it was cut or copied."""
     return bool(mark) and (strip.get(MARK) == mark or mark in strip.get(EARLIER, "").split())
 
 
-def best(found, wanted):
+def best(found: list[bpy.types.Strip], wanted: Stretch) -> bpy.types.Strip | None:
     """Of strips, the one whose media frames and time overlap a `Stretch` most; None of none."""
 
-    def fit(strip):
+    def fit(strip: bpy.types.Strip) -> tuple[int, int, int, int]:
         own = stretch_of(strip)
         in_time = min(own.end, wanted.end) - max(own.first, wanted.first)
         in_media = min(own.end - own.start, wanted.end - wanted.start) - max(
@@ -51,7 +58,7 @@ def best(found, wanted):
     return max(found, key=fit, default=None)
 
 
-def settle(scene, layers):
+def settle(scene: bpy.types.Scene, layers: list[tuple[str, Stretch, Callable[[str], None]]]) -> None:
     """Give copies marks of their own. layers: [(source's mark, Stretch, keep)]: keep(mark) notes the layer's own source."""
     by_mark = {}
     for strip in sources(scene):

@@ -1,8 +1,11 @@
 """Which frames of which file a strip shows, so that the core reads the media itself, untouched (see seen.py)."""
 
+from __future__ import annotations
+
 import os
 import re
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import bpy
 
@@ -28,15 +31,15 @@ class Shown:
     numbers: list
     color_space: str = None
 
-    def frames(self):
+    def frames(self) -> str:
         """The plate's frames as a recipe has them: "1001-1049"."""
         return f"{min(self.numbers)}-{max(self.numbers)}"
 
-    def to_json(self):
+    def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def check_files(strip, frames):
+def check_files(strip: bpy.types.Strip, frames: range) -> None:
     """Refuse media that are not there: Blender shows nothing in their place, without a word. Raises RefusedError."""
     if strip.type == "MOVIE":
         missing = [path for path in [bpy.path.abspath(strip.filepath)] if not os.path.isfile(path)]
@@ -52,7 +55,7 @@ def check_files(strip, frames):
         raise RefusedError(f"{strip.name}: {missing[0]}{more}; relink the strip or supply the files")
 
 
-def shown(strip, frames):
+def shown(strip: bpy.types.Strip, frames: range) -> Shown:
     """The `Shown` of a movie or image strip for a range of timeline frames.
 
     Frames before and after the media show its first and last frame, as the sequencer does.
@@ -60,24 +63,24 @@ def shown(strip, frames):
     return _movie(strip, frames) if strip.type == "MOVIE" else _images(strip, frames)
 
 
-def content_frames(strip):
+def content_frames(strip: bpy.types.Strip) -> range:
     """The timeline frames for which the strip has media, whatever its handles hide."""
     start = host.content_start(strip)
     return range(start, start + host.content_length(strip))
 
 
-def _movie(strip, frames):
+def _movie(strip: bpy.types.Strip, frames: range) -> Shown:
     path = bpy.path.abspath(strip.filepath)
     length, start, skipped = host.content_length(strip), host.content_start(strip), host.animation_offset(strip)
 
-    def number(frame):
+    def number(frame: int) -> int:
         index = min(max(frame - start, 0), length - 1)
         return 1 + skipped + (length - 1 - index if strip.use_reverse_frames else index)
 
     return Shown(path, frames[0], [number(f) for f in frames], plate_space(strip))
 
 
-def _images(strip, frames):
+def _images(strip: bpy.types.Strip, frames: range) -> Shown:
     folder = bpy.path.abspath(strip.directory)
     names = [strip.strip_elem_from_frame(frame).filename for frame in frames]
     if len(strip.elements) == 1:
@@ -86,13 +89,13 @@ def _images(strip, frames):
     return Shown(os.path.join(folder, _pattern(strip)), frames[0], numbers, plate_space(strip))
 
 
-def _number_of_still(name):
+def _number_of_still(name: str) -> int:
     """As the core numbers a lone still: plate.1001.exr is frame 1001, any other is frame 1."""
     match = re.fullmatch(r".*[._](-?[0-9]{1,7})", os.path.splitext(name)[0])
     return int(match[1]) if match else 1
 
 
-def why_no_sequence(strip, frames):
+def why_no_sequence(strip: bpy.types.Strip, frames: range) -> str | None:
     """Why an image strip's files are not one padded sequence, or None."""
     if len(strip.elements) == 1 and len(frames) > 1:
         return "a still held"
@@ -113,7 +116,7 @@ def why_no_sequence(strip, frames):
     return None
 
 
-def _pattern(strip):
+def _pattern(strip: bpy.types.Strip) -> str | None:
     """ "shot.####.exr" if every file of the strip fits it, else None."""
     matches = [_NUMBERED.fullmatch(e.filename) for e in strip.elements]
     if not all(matches) or any(sign in matches[0][0] for sign in _PATTERN_SIGNS):
@@ -128,7 +131,7 @@ def _pattern(strip):
     return f"{matches[0][1]}{'#' * width}{matches[0][3]}"
 
 
-def is_retimed(strip):
+def is_retimed(strip: bpy.types.Strip) -> bool:
     """Whether a timeline frame is not one frame of the media: speed keys, or the media's own rate."""
     if len(getattr(strip, "retiming_keys", ())):
         return True
@@ -136,6 +139,6 @@ def is_retimed(strip):
     return host.right(strip) - host.left(strip) + hidden_left + hidden_right != host.content_length(strip)
 
 
-def inputs(effect):
+def inputs(effect: bpy.types.Strip) -> list[bpy.types.Strip]:
     """The strips that an effect works on; none of another strip."""
     return [getattr(effect, name) for name in ("input_1", "input_2") if getattr(effect, name, None)]

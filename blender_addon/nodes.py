@@ -1,7 +1,10 @@
 """The layer in the compositor: image, alpha over; and, from 5.0, as a modifier of the strip."""
 
+from __future__ import annotations
+
 import os
 import re
+from typing import Any
 
 import bpy
 
@@ -9,7 +12,7 @@ from . import color, host, place
 from .host_rules import RefusedError
 
 
-def build(scene, layer, tree=None):
+def build(scene: bpy.types.Scene, layer: bpy.types.Strip, tree: bpy.types.NodeTree | None = None) -> bpy.types.Node:
     """Lay a layer over what leaves the tree; over its plate, where nothing does. Returns the alpha-over node.
 
     The compositor works in linear light: the version needs a delivery for it (see ops.VERA_OT_compositor).
@@ -46,7 +49,7 @@ def build(scene, layer, tree=None):
     return over
 
 
-def add_modifier(scene, layer):
+def add_modifier(scene: bpy.types.Scene, layer: bpy.types.Strip) -> bpy.types.StripModifier:
     """From 5.0: the layer as a compositor modifier of its source. Returns the modifier. Raises RefusedError."""
     if bpy.app.version < (5, 0, 0):
         raise RefusedError("strip compositor modifiers need Blender 5.0; use the layer strip")
@@ -71,14 +74,14 @@ def add_modifier(scene, layer):
     return modifier
 
 
-def linear_delivery(version):
+def linear_delivery(version: dict[str, Any]) -> str:
     folder = version["deliveries"].get(color.LINEAR)
     if folder is None:
         raise RefusedError("the compositor works in linear light, for which this version has no delivery yet")
     return folder
 
 
-def _run(layer, version):
+def _run(layer: bpy.types.Strip, version: dict[str, Any]) -> tuple[int, int, int]:
     """(timeline frame, frames, first number) of a version whose numbers count up by one. Raises RefusedError."""
     numbers = version["numbers"]
     if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
@@ -88,7 +91,9 @@ def _run(layer, version):
     return host.content_start(layer), len(numbers), numbers[0]
 
 
-def _picture(tree, pattern, number, first, count, location):
+def _picture(
+    tree: bpy.types.NodeTree, pattern: str, number: int, first: int, count: int, location: tuple[float, float]
+) -> bpy.types.Node:
     """An image node that shows frame `number` of a sequence or movie at timeline frame `first`."""
     file = re.sub(r"#+", lambda m: f"{number:0{len(m[0])}d}", pattern)
     try:
@@ -106,7 +111,7 @@ def _picture(tree, pattern, number, first, count, location):
     return node
 
 
-def _only_within(over, first, count):
+def _only_within(over: bpy.types.Node, first: int, count: int) -> None:
     """An image node holds its first and last frame; nothing is laid over where the layer has none."""
     factor = next(s for s in over.inputs if s.name in ("Fac", "Factor"))
     driver = factor.driver_add("default_value").driver

@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import threading
+from collections.abc import Callable, Container
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -20,11 +21,11 @@ class Sequencer:
     bl_options = {"REGISTER"}
 
     @classmethod
-    def poll(cls, context):
+    def poll(cls, context: bpy.types.Context) -> bool:
         scene = host.sequencer_scene(context)
         return scene is not None and scene.sequence_editor is not None and not session.paused()
 
-    def execute(self, context):
+    def execute(self, context: bpy.types.Context) -> set[str]:
         try:
             return self.act(context, host.sequencer_scene(context)) or {"FINISHED"}
         except (RefusedError, ServiceError) as error:
@@ -67,7 +68,7 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
     lora_strength: bpy.props.FloatProperty(default=1.0, options={"SKIP_SAVE"})
     prompts: bpy.props.EnumProperty(items=settings.PROMPTS, options={"SKIP_SAVE"})
 
-    def act(self, context, scene):
+    def act(self, context: bpy.types.Context, scene: bpy.types.Scene) -> None:
         given = {f.name: getattr(self, f.name) for f in fields(plan.Ask) if self.properties.is_property_set(f.name)}
         ask = replace(settings.ask_of(scene), **given)
         new = plan.plan(scene, self._strips(scene), ask)
@@ -81,7 +82,7 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
         if failed:
             raise RefusedError("; ".join(f"{t.source['name']}: {t.reason or t.state}" for t in failed))
 
-    def _strips(self, scene):
+    def _strips(self, scene: bpy.types.Scene) -> "list[bpy.types.Strip]":
         if not self.strips:
             return [s for s in host.open_strips(scene) if s.select]
         there = {s.name: s for s in host.all_strips(scene)}
@@ -91,7 +92,7 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
         return [there[name] for name in named]
 
 
-def names_in(text, known):
+def names_in(text: str, known: Container[str]) -> list[str]:
     """Names out of a line: separated by commas; one with a comma in it in double quotes, or alone."""
     if text in known:
         return [text]
@@ -104,7 +105,7 @@ class OnTicket:
     bl_options = {"INTERNAL"}
     ticket: bpy.props.StringProperty(options={"SKIP_SAVE"})
 
-    def execute(self, context):
+    def execute(self, context: bpy.types.Context) -> set[str]:
         ticket = session.tickets.get(self.ticket)
         if ticket is None:
             self.report({"WARNING"}, "This job is not in the list any more")
@@ -120,7 +121,7 @@ class VERA_OT_cancel(OnTicket, bpy.types.Operator):
     bl_description = "Stop this job; what is finished stays for a retry"
     ticket: bpy.props.StringProperty(options={"SKIP_SAVE"})
 
-    def act(self, ticket):
+    def act(self, ticket: tickets.Ticket) -> None:
         session.cancel(ticket)
 
 
@@ -130,7 +131,7 @@ class VERA_OT_retry(OnTicket, bpy.types.Operator):
     bl_description = "Go on with this job where it stopped"
     ticket: bpy.props.StringProperty(options={"SKIP_SAVE"})
 
-    def act(self, ticket):
+    def act(self, ticket: tickets.Ticket) -> None:
         session.retry(ticket)
 
 
@@ -140,7 +141,7 @@ class VERA_OT_place(OnTicket, bpy.types.Operator):
     bl_description = "Put this job's layer into the sequencer once more"
     ticket: bpy.props.StringProperty(options={"SKIP_SAVE"})
 
-    def act(self, ticket):
+    def act(self, ticket: tickets.Ticket) -> None:
         session.retry(ticket)
 
 
@@ -150,11 +151,11 @@ class VERA_OT_remove(OnTicket, bpy.types.Operator):
     bl_description = "Take this job off the list; its files stay"
     ticket: bpy.props.StringProperty(options={"SKIP_SAVE"})
 
-    def act(self, ticket):
+    def act(self, ticket: tickets.Ticket) -> None:
         session.remove(ticket)
 
 
-def active_layer(scene, name=""):
+def active_layer(scene: bpy.types.Scene, name: str = "") -> "bpy.types.Strip":
     """The layer strip that is named, active, or that of the active strip. Raises RefusedError."""
     layers = place.layers(scene)
     if name:
@@ -178,7 +179,7 @@ class VERA_OT_version(Sequencer, bpy.types.Operator):
     step: bpy.props.IntProperty(default=1, options={"SKIP_SAVE"})
     layer: bpy.props.StringProperty(options={"SKIP_SAVE"})
 
-    def act(self, context, scene):
+    def act(self, context: bpy.types.Context, scene: bpy.types.Scene) -> None:
         place.settle(scene)
         layer = active_layer(scene, self.layer)
         place.choose(scene, layer, place.data_of(layer)["current"] + self.step)
@@ -192,7 +193,7 @@ class VERA_OT_forget_version(Sequencer, bpy.types.Operator):
 
     layer: bpy.props.StringProperty(options={"SKIP_SAVE"})
 
-    def act(self, context, scene):
+    def act(self, context: bpy.types.Context, scene: bpy.types.Scene) -> None:
         place.settle(scene)
         folders = place.forget(scene, active_layer(scene, self.layer))
         self.report({"INFO"}, f"Removed; its files stay in {', '.join(folders)}")
@@ -206,7 +207,7 @@ class VERA_OT_use_version(Sequencer, bpy.types.Operator):
 
     layer: bpy.props.StringProperty(options={"SKIP_SAVE"})
 
-    def act(self, context, scene):
+    def act(self, context: bpy.types.Context, scene: bpy.types.Scene) -> None:
         settings.take_over(scene.vera, place.current(active_layer(scene, self.layer))["recipe"])
 
 
@@ -216,7 +217,7 @@ class VERA_OT_align(Sequencer, bpy.types.Operator):
     bl_description = "Align the selected layers, or those of selected strips, to their strips again, after these were moved, trimmed or transformed"
     bl_options = {"REGISTER", "UNDO"}
 
-    def act(self, context, scene):
+    def act(self, context: bpy.types.Context, scene: bpy.types.Scene) -> None:
         place.settle(scene)
         found = [
             s for s in place.layers(scene) if s.select or getattr(place.source_of_layer(scene, s), "select", False)
@@ -235,7 +236,7 @@ class VERA_OT_match(Sequencer, bpy.types.Operator):
     bl_label = "Match Blending Space"
     bl_description = "Deliver layers for the space in which this sequencer blends now"
 
-    def act(self, context, scene):
+    def act(self, context: bpy.types.Context, scene: bpy.types.Scene) -> None:
         session.match(scene)
         if bpy.app.background:
             session.run(session.open(), print)
@@ -252,7 +253,7 @@ class VERA_OT_compositor(Sequencer, bpy.types.Operator):
         description="Scene whose compositor it is; empty: the window's", options={"SKIP_SAVE"}
     )
 
-    def act(self, context, scene):
+    def act(self, context: bpy.types.Context, scene: bpy.types.Scene) -> None:
         layer = with_linear_delivery(self, scene, active_layer(scene, self.layer))
         target = bpy.data.scenes.get(self.scene) or context.scene
         tree = None
@@ -273,16 +274,18 @@ class VERA_OT_modifier(Sequencer, bpy.types.Operator):
     layer: bpy.props.StringProperty(options={"SKIP_SAVE"})
 
     @classmethod
-    def poll(cls, context):
+    def poll(cls, context: bpy.types.Context) -> bool:
         return bpy.app.version >= (5, 0, 0) and super().poll(context)
 
-    def act(self, context, scene):
+    def act(self, context: bpy.types.Context, scene: bpy.types.Scene) -> None:
         layer = with_linear_delivery(self, scene, active_layer(scene, self.layer))
         nodes.add_modifier(scene, layer)
         layer.mute = True
 
 
-def with_linear_delivery(operator, scene, layer):
+def with_linear_delivery(
+    operator: bpy.types.Operator, scene: bpy.types.Scene, layer: "bpy.types.Strip"
+) -> "bpy.types.Strip":
     """The layer, once it has a delivery for linear light. Raises RefusedError while that is being made."""
     if color.LINEAR in place.current(layer)["deliveries"]:
         return layer
@@ -304,7 +307,7 @@ class VERA_OT_test_service(bpy.types.Operator):
     bl_label = "Test"
     bl_description = "Find or start the service, and say what is wrong if something is"
 
-    def execute(self, context):
+    def execute(self, context: bpy.types.Context) -> set[str]:
         if bpy.app.background:
             preferences.last_test.words = _test(preferences.connection())
             print(preferences.last_test.words)
@@ -313,7 +316,7 @@ class VERA_OT_test_service(bpy.types.Operator):
         return {"FINISHED"}
 
 
-def _test(connection):
+def _test(connection: preferences.Connection) -> str:
     wrong = preferences.what_is_wrong(connection) if connection.python else ""
     if wrong:
         return wrong
@@ -336,17 +339,17 @@ class VERA_OT_allow_folder(bpy.types.Operator):
 
     directory: bpy.props.StringProperty(subtype="DIR_PATH")
 
-    def invoke(self, context, event):
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
-    def execute(self, context):
+    def execute(self, context: bpy.types.Context) -> set[str]:
         folder = bpy.path.abspath(self.directory)
         if not Path(folder).is_dir():
             self.report({"ERROR"}, f"{folder}: no such folder")
             return {"CANCELLED"}
 
-        def allow(connection):
+        def allow(connection: preferences.Connection) -> str:
             if not connection.python:
                 return f"Name a Python first, or run: vera serve --allow {folder}"
             try:
@@ -368,8 +371,8 @@ class VERA_OT_stop_service(bpy.types.Operator):
     bl_label = "Stop Service"
     bl_description = "End the service now; its queue stays"
 
-    def execute(self, context):
-        def stop(connection):
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        def stop(connection: preferences.Connection | None) -> str:
             try:
                 Client().shutdown()
                 return "The service is ending; its queue stays."
@@ -383,12 +386,12 @@ class VERA_OT_stop_service(bpy.types.Operator):
         return {"FINISHED"}
 
 
-def _aside(work):
+def _aside(work: Callable[[preferences.Connection], str]) -> None:
     """Do something slow with the service in a thread; its words are shown in the preferences."""
     connection = preferences.connection()
     preferences.last_test.words = "Asking ..."
 
-    def run():
+    def run() -> None:
         try:
             words = work(connection)
         except Exception as error:
@@ -398,7 +401,7 @@ def _aside(work):
     thread = threading.Thread(target=run, name="vera-aside", daemon=True)
     thread.start()
 
-    def look():
+    def look() -> float | None:
         if thread.is_alive():
             return 0.3
         session.tick()
@@ -415,11 +418,11 @@ CLASSES = (
 )  # fmt: skip
 
 
-def register():
+def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
 
 
-def unregister():
+def unregister() -> None:
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)

@@ -1,5 +1,7 @@
 """The sidebar of the sequencer, and the entries in menus."""
 
+from __future__ import annotations
+
 import time
 
 import bpy
@@ -25,7 +27,7 @@ class Sidebar:
 class VERA_PT_edit(Sidebar, bpy.types.Panel):
     bl_label = "Vera"
 
-    def draw(self, context):
+    def draw(self, context: bpy.types.Context) -> None:
         scene = host.sequencer_scene(context)
         layout = self.layout
         if scene is None or scene.sequence_editor is None:
@@ -61,7 +63,7 @@ class VERA_PT_more(Sidebar, bpy.types.Panel):
     bl_parent_id = "VERA_PT_edit"
     bl_options = {"DEFAULT_CLOSED"}
 
-    def draw(self, context):
+    def draw(self, context: bpy.types.Context) -> None:
         scene = host.sequencer_scene(context)
         if scene is None:
             return
@@ -83,11 +85,11 @@ class VERA_PT_layer(Sidebar, bpy.types.Panel):
     bl_label = "Layer"
 
     @classmethod
-    def poll(cls, context):
+    def poll(cls, context: bpy.types.Context) -> bool:
         scene = host.sequencer_scene(context)
         return scene is not None and bool(place.layers(scene))
 
-    def draw(self, context):
+    def draw(self, context: bpy.types.Context) -> None:
         scene = host.sequencer_scene(context)
         layout = self.layout
         wrong = place.wrong_space(scene) + place.shows_other_space(scene)
@@ -120,7 +122,7 @@ class VERA_PT_layer(Sidebar, bpy.types.Panel):
             layout.operator("vera.modifier")
 
 
-def _outdated(scene, layer):
+def _outdated(scene: bpy.types.Scene, layer: bpy.types.Strip) -> str:
     """Why the layer is no longer true to its strip; looked at once in a while, as a panel is drawn all the time."""
     when, words = _looked.get(layer.name, (0.0, ""))
     if time.monotonic() - when > LOOK_SECONDS:
@@ -132,7 +134,7 @@ def _outdated(scene, layer):
 class VERA_PT_queue(Sidebar, bpy.types.Panel):
     bl_label = "Queue"
 
-    def draw(self, context):
+    def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         if session.trouble:
             box = layout.box()
@@ -147,7 +149,7 @@ class VERA_PT_queue(Sidebar, bpy.types.Panel):
             layout.label(text=f"and {len(entries) - LISTED} earlier")
 
 
-def _draw_entry(layout, ticket, width):
+def _draw_entry(layout: bpy.types.UILayout, ticket: tickets.Ticket, width: int) -> None:
     box = layout.box()
     row = box.row()
     picture = _picture(ticket)
@@ -174,14 +176,14 @@ def _draw_entry(layout, ticket, width):
         _draw_text(box, note, width)
 
 
-def _draw_text(layout, text, width):
+def _draw_text(layout: bpy.types.UILayout, text: str, width: int) -> None:
     column = layout.column(align=True)
     column.scale_y = 0.8
     for line in _wrapped(text, width):
         column.label(text=line)
 
 
-def _wrapped(text, width):
+def _wrapped(text: str, width: int) -> list[str]:
     """Lines that fit a region of so many pixels."""
     scale = bpy.context.preferences.system.ui_scale
     room = max(20, int((width / scale - 60) / 6.4))
@@ -201,7 +203,7 @@ def _wrapped(text, width):
     return lines + [line] if line else lines
 
 
-def _picture(ticket):
+def _picture(ticket: tickets.Ticket) -> int:
     """Icon of the latest frame, or 0."""
     if _pictures is None:
         return 0
@@ -224,26 +226,26 @@ class VERA_PT_compositor(bpy.types.Panel):
     bl_label = "Vera"
 
     @classmethod
-    def poll(cls, context):
+    def poll(cls, context: bpy.types.Context) -> bool:
         return context.space_data.tree_type == "CompositorNodeTree"
 
-    def draw(self, context):
+    def draw(self, context: bpy.types.Context) -> None:
         self.layout.operator("vera.compositor")
 
 
-def _in_header(self, context):
+def _in_header(self: bpy.types.Header, context: bpy.types.Context) -> None:
     """How the jobs are, outside the tab too."""
     words = session.notice or session.summary()
     if words:
         self.layout.label(text=words, icon="ERROR" if session.failed else "SHADERFX")
 
 
-def _in_add_menu(self, context):
+def _in_add_menu(self: bpy.types.Menu, context: bpy.types.Context) -> None:
     self.layout.separator()
     self.layout.operator("vera.edit", icon="SHADERFX")
 
 
-def _in_node_menu(self, context):
+def _in_node_menu(self: bpy.types.Menu, context: bpy.types.Context) -> None:
     if context.space_data.tree_type == "CompositorNodeTree":
         self.layout.separator()
         self.layout.operator("vera.compositor")
@@ -253,7 +255,7 @@ CLASSES = (VERA_PT_edit, VERA_PT_more, VERA_PT_layer, VERA_PT_queue, VERA_PT_com
 MENUS = (("SEQUENCER_MT_add", _in_add_menu), ("NODE_MT_add", _in_node_menu), ("SEQUENCER_HT_header", _in_header))
 
 
-def register():
+def register() -> None:
     global _pictures
     if not bpy.app.background:
         _pictures = bpy.utils.previews.new()
@@ -263,7 +265,7 @@ def register():
         getattr(bpy.types, name).append(draw)
 
 
-def unregister():
+def unregister() -> None:
     global _pictures
     for name, draw in MENUS:
         getattr(bpy.types, name).remove(draw)

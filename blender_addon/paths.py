@@ -1,12 +1,14 @@
 """Paths as a .blend keeps them: relative to the file where it can be, so that a project may be moved or sent."""
 
+from __future__ import annotations
+
 import os
 import re
 
 import bpy
 
 
-def stored(path):
+def stored(path: str) -> str:
     """As Blender writes it: //vera/shot/encoded, with forward slashes; absolute in a file that was never saved."""
     if bpy.data.filepath and not path.startswith("//"):
         try:
@@ -16,7 +18,7 @@ def stored(path):
     return path.replace("\\", "/")
 
 
-def found(path, beside=""):
+def found(path: str, beside: str = "") -> str:
     """The absolute path of a stored one, here.
 
     beside: a delivery's folder that is known to be here, of the same project. Where the stored path is nothing on

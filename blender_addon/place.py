@@ -4,18 +4,25 @@ A layer is at its source's place and looks like it. What the artist changes on i
 fade of its own) is the artist's: it differs from what was placed, which is noted, and stays.
 """
 
+from __future__ import annotations
+
 import json
 import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import bpy
 
 from . import animation, color, host, marks, media, paths, seen
 from .host_rules import RefusedError, frames_in_words, layer_file
 
+if TYPE_CHECKING:
+    from .tickets import Ticket
+
 DATA = marks.LAYER  # custom property of a layer strip: JSON, see `data_of`
 
 
-def data_of(layer):
+def data_of(layer: bpy.types.Strip) -> dict[str, Any]:
     """{"source": mark, "current": index, "shown": index, "versions": [{"id", "prompt", "seed", "model", "first",
     "numbers", "visible", "source_start", "rendered", "colorspace", "recipe", "deliveries": {blending space: folder}}],
     "placed": {"left", "right", "look": {property: value}, "curves": {property: digest}}}.
@@ -25,19 +32,19 @@ def data_of(layer):
     return json.loads(layer[DATA])
 
 
-def _store(layer, data):
+def _store(layer: bpy.types.Strip, data: dict[str, Any]) -> None:
     layer[DATA] = json.dumps(data)
 
 
-def layers(scene):
+def layers(scene: bpy.types.Scene) -> list[bpy.types.Strip]:
     return [s for s in host.all_strips(scene) if DATA in s]
 
 
-def settle(scene):
+def settle(scene: bpy.types.Scene) -> None:
     """Cut and copied strips get marks of their own, and each layer the one that it lies over."""
 
-    def keeper(layer):
-        def keep(mark):
+    def keeper(layer: bpy.types.Strip) -> Callable[[str], None]:
+        def keep(mark: str) -> None:
             data = data_of(layer)
             data["source"] = mark
             _store(layer, data)
@@ -47,7 +54,7 @@ def settle(scene):
     marks.settle(scene, [(data_of(s)["source"], _stretch(s), keeper(s)) for s in layers(scene)])
 
 
-def _stretch(layer):
+def _stretch(layer: bpy.types.Strip) -> marks.Stretch:
     """Where a layer lies, with the start of its source's media as the layer was placed."""
     data = data_of(layer)
     version = data["versions"][data.get("shown", data["current"])]
@@ -55,12 +62,12 @@ def _stretch(layer):
     return marks.Stretch(host.left(layer), host.right(layer), start)
 
 
-def source_of_layer(scene, layer):
+def source_of_layer(scene: bpy.types.Scene, layer: bpy.types.Strip) -> bpy.types.Strip | None:
     """The strip that a layer was made for; None if it has gone."""
     return marks.best([s for s in marks.sources(scene) if marks.carries(s, data_of(layer)["source"])], _stretch(layer))
 
 
-def source_of_ticket(scene, ticket):
+def source_of_ticket(scene: bpy.types.Scene, ticket: Ticket) -> bpy.types.Strip | None:
     """The strip that a ticket is about: by its mark, else by its name; None if it has gone."""
     there = marks.sources(scene)
     found = [s for s in there if marks.carries(s, ticket.source["mark"])]
@@ -68,7 +75,7 @@ def source_of_ticket(scene, ticket):
     return marks.best(found, marks.Stretch(*ticket.visible, ticket.source["start"]))
 
 
-def place(scene, ticket):
+def place(scene: bpy.types.Scene, ticket: Ticket) -> bpy.types.Strip:
     """Put a done ticket's layer into the scene; returns its strip. Raises RefusedError; then nothing has changed."""
     delivery = ticket.recipe["out"]
     _check_files(delivery, ticket.shown["numbers"])
@@ -93,7 +100,7 @@ def place(scene, ticket):
     return layer
 
 
-def _version_of(ticket):
+def _version_of(ticket: Ticket) -> dict[str, Any]:
     recipe = {
         **ticket.recipe,
         **{n: paths.stored(ticket.recipe[n]) for n in ("plate", "mask", "out") if ticket.recipe.get(n)},
@@ -107,7 +114,7 @@ def _version_of(ticket):
     }  # fmt: skip
 
 
-def show(scene, layer, follow=False):
+def show(scene: bpy.types.Scene, layer: bpy.types.Strip, follow: bool = False) -> None:
     """Show the current version, in the delivery for the space in which the scene blends. Raises RefusedError.
 
     follow: move the layer to where its source is now; else it stays where it is.
@@ -140,7 +147,7 @@ def show(scene, layer, follow=False):
     _store(layer, data)
 
 
-def outdated(scene, layer):
+def outdated(scene: bpy.types.Scene, layer: bpy.types.Strip) -> str:
     """Why a layer can no longer be true to its source, in one line; "" if it can.
 
     The source shows another picture now than its files', of which the layer was made, or than was rendered first.
@@ -160,7 +167,7 @@ def outdated(scene, layer):
     return f"{layer.name}: {source.name} is no longer its files' own picture ({why}); edit it again" if why else ""
 
 
-def choose(scene, layer, index):
+def choose(scene: bpy.types.Scene, layer: bpy.types.Strip, index: int) -> None:
     """Show another version. Raises RefusedError."""
     data = data_of(layer)
     before, data["current"] = data["current"], index % len(data["versions"])
@@ -173,7 +180,7 @@ def choose(scene, layer, index):
         raise
 
 
-def forget(scene, layer):
+def forget(scene: bpy.types.Scene, layer: bpy.types.Strip) -> list[str]:
     """Take the current version off the layer; its files stay. Returns its folders. Raises RefusedError."""
     data = data_of(layer)
     if len(data["versions"]) == 1:
@@ -188,7 +195,7 @@ def forget(scene, layer):
     return folders
 
 
-def wrong_space(scene):
+def wrong_space(scene: bpy.types.Scene) -> list[bpy.types.Strip]:
     """Layers whose current version has no delivery for the space in which the scene now blends."""
     try:
         space = color.blending_space(scene)
@@ -197,7 +204,7 @@ def wrong_space(scene):
     return [s for s in layers(scene) if space not in current(s)["deliveries"]]
 
 
-def shows_other_space(scene):
+def shows_other_space(scene: bpy.types.Scene) -> list[bpy.types.Strip]:
     """Layers that have the right delivery, but show another."""
     try:
         space = color.blending_space(scene)
@@ -209,7 +216,7 @@ def shows_other_space(scene):
     ]
 
 
-def current(layer):
+def current(layer: bpy.types.Strip) -> dict[str, Any]:
     """The current version, its paths as they are on this machine."""
     data = data_of(layer)
     version = data["versions"][data["current"]]
@@ -222,7 +229,7 @@ def current(layer):
     return {**version, "recipe": recipe, "deliveries": deliveries}
 
 
-def _with_version(scene, number):
+def _with_version(scene: bpy.types.Scene, number: str) -> list[tuple[bpy.types.Strip, dict[str, Any], int]]:
     found = []
     for layer in layers(scene):
         data = data_of(layer)
@@ -230,7 +237,7 @@ def _with_version(scene, number):
     return found
 
 
-def _strip_for(scene, source, ticket, mark):
+def _strip_for(scene: bpy.types.Scene, source: bpy.types.Strip | None, ticket: Ticket, mark: str) -> bpy.types.Strip:
     """The strip that keeps this source's versions over this stretch, or a new one on a free channel above."""
     shift = host.content_start(source) - ticket.source["start"] if source else 0
     first, end = (frame + shift for frame in ticket.visible)
@@ -252,7 +259,9 @@ def _strip_for(scene, source, ticket, mark):
     )
 
 
-def _room_for_layer(scene, source, frames):
+def _room_for_layer(
+    scene: bpy.types.Scene, source: bpy.types.Strip, frames: range
+) -> tuple[bpy.types.SequenceEditor | bpy.types.Strip, int]:
     """(what the layer is to lie in, its lowest channel): above the source and the effects on it.
 
     A source that effects mix with others (a cross dissolve) is put into a meta strip that takes its place there: the
@@ -267,7 +276,7 @@ def _room_for_layer(scene, source, frames):
     return host.home(scene, source), max(source.channel, found.top.channel) + 1
 
 
-def _wrapped(scene, source, effects):
+def _wrapped(scene: bpy.types.Scene, source: bpy.types.Strip, effects: list[bpy.types.Strip]) -> bpy.types.Strip:
     """A meta strip of the source alone, in its place as an input of the effects. The picture stays what it was."""
     collection = host.siblings(scene, source)
     first, end, channel = host.left(source), host.right(source), source.channel
@@ -291,7 +300,7 @@ def _wrapped(scene, source, effects):
     return meta
 
 
-def free_channel(owner, first, end, lowest):
+def free_channel(owner: bpy.types.SequenceEditor | bpy.types.Strip, first: int, end: int, lowest: int) -> int:
     """The lowest channel from `lowest` that is neither locked nor muted and free from first up to end. Raises RefusedError."""
     for channel in range(lowest, host.LAST_CHANNEL + 1):
         if host.is_free(owner, channel, first, end) and host.usable_channel(owner, channel):
@@ -299,7 +308,9 @@ def free_channel(owner, first, end, lowest):
     raise RefusedError("no channel above the strip is free, unlocked and heard; move strips away, or unlock channels")
 
 
-def _timing(layer, data, source):
+def _timing(
+    layer: bpy.types.Strip, data: dict[str, Any], source: bpy.types.Strip | None
+) -> tuple[tuple[int, int, int], tuple[int, int]]:
     """((start, hidden left, hidden right) of the layer, hidden frames without the artist's trims).
 
     With a source the layer is moved to it, and what its handles hide is hidden here too; else it stays.
@@ -330,14 +341,16 @@ def _timing(layer, data, source):
     return (first, left - first, end - right), own
 
 
-def _set(strip, path, value):
+def _set(strip: bpy.types.Strip, path: str, value: Any) -> None:
     *groups, name = path.split(".")
     for group in groups:
         strip = getattr(strip, group)
     setattr(strip, name, value)
 
 
-def _look_like(layer, source, version, placed):
+def _look_like(
+    layer: bpy.types.Strip, source: bpy.types.Strip | None, version: dict[str, Any], placed: dict[str, Any]
+) -> dict[str, Any]:
     """The source's opacity and, for a layer of the media's own pixels, its placement. Returns what was set."""
     wanted, look = {}, placed.get("look", {})
     if source is not None:
@@ -355,13 +368,19 @@ def _look_like(layer, source, version, placed):
     return {**look, **wanted}
 
 
-def _same(a, b):
+def _same(a: Any, b: Any) -> bool:
     if isinstance(a, list):
         return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b))
     return abs(a - b) < 1e-5 if isinstance(a, float) else a == b
 
 
-def _move_like(scene, layer, source, version, placed):
+def _move_like(
+    scene: bpy.types.Scene,
+    layer: bpy.types.Strip,
+    source: bpy.types.Strip | None,
+    version: dict[str, Any],
+    placed: dict[str, str],
+) -> dict[str, str]:
     """The source's keyframes of what it takes from it. Returns {property: digest} of what was set."""
     if source is None:
         return placed
@@ -385,7 +404,7 @@ def _move_like(scene, layer, source, version, placed):
     return kept
 
 
-def _check_files(folder, numbers):
+def _check_files(folder: str, numbers: list[int]) -> None:
     missing = [n for n in sorted(set(numbers)) if not os.path.isfile(os.path.join(folder, "edit", layer_file(n)))]
     if missing:
         words = f"{folder}: {layer_file(missing[0])} is not there ({frames_in_words(missing)} missing)"

@@ -1,8 +1,11 @@
 """From what the user asks for to tickets, one for each strip. Nothing is started here."""
 
+from __future__ import annotations
+
 import os
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 import bpy
 
@@ -48,7 +51,7 @@ class Ask:
     prompts: str = "PANEL"
 
 
-def plan(scene, strips, ask):
+def plan(scene: bpy.types.Scene, strips: list[bpy.types.Strip], ask: Ask) -> list[Ticket]:
     """Tickets for strips. Raises RefusedError before anything is written, where that can be known."""
     if ask.prompts == "PANEL":
         asked_prompt(ask)
@@ -74,7 +77,9 @@ def plan(scene, strips, ask):
     return [_ticket(scene, strip, limits, ask, blend_space) for strip in strips]
 
 
-def _by_text(scene, strips, limits, ask):
+def _by_text(
+    scene: bpy.types.Scene, strips: list[bpy.types.Strip], limits: tuple[int, int] | None, ask: Ask
+) -> list[tuple[bpy.types.Strip, tuple[int, int], Ask]]:
     """(strip, its range, what is asked) for each text strip that is selected over a strip: its text is the prompt."""
     texts = sorted((s for s in host.all_strips(scene) if s.type == "TEXT" and s.select), key=host.left)
     asked = []
@@ -92,12 +97,12 @@ def _by_text(scene, strips, limits, ask):
     return asked
 
 
-def asked_prompt(ask):
+def asked_prompt(ask: Ask) -> str:
     """Raises RefusedError."""
     return prompt_of(ask.door.lower(), ask.prompt)
 
 
-def asked_model(ask):
+def asked_model(ask: Ask) -> str:
     """The recipe's model: a Vera's name or folder, vace:FOLDER or lift:FILES. Raises RefusedError."""
     given = {"VERA": "", "VACE": ask.vace, "LIFT": ask.edited}[ask.door].strip()
     path = os.path.abspath(bpy.path.abspath(given)) if given else ""
@@ -107,11 +112,13 @@ def asked_model(ask):
     return model
 
 
-def is_layer(strip):
+def is_layer(strip: bpy.types.Strip) -> bool:
     return "vera" in strip
 
 
-def _within_selection(scene, strips):
+def _within_selection(
+    scene: bpy.types.Scene, strips: list[bpy.types.Strip]
+) -> tuple[list[bpy.types.Strip], tuple[int, int]]:
     """The active strip, and the stretch of the other selected ones."""
     active = scene.sequence_editor.active_strip
     others = [s for s in strips if s != active]
@@ -120,7 +127,9 @@ def _within_selection(scene, strips):
     return [active], (min(map(host.left, others)), max(map(host.right, others)))
 
 
-def _ticket(scene, strip, limits, ask, blend_space):
+def _ticket(
+    scene: bpy.types.Scene, strip: bpy.types.Strip, limits: tuple[int, int] | None, ask: Ask, blend_space: str
+) -> Ticket:
     first, end = host.left(strip), host.right(strip)
     if limits:
         first, end = max(first, limits[0]), min(end, limits[1])
@@ -170,7 +179,7 @@ def _ticket(scene, strip, limits, ask, blend_space):
     )  # fmt: skip
 
 
-def _refuse_below_adjustment(scene, top, frames):
+def _refuse_below_adjustment(scene: bpy.types.Scene, top: bpy.types.Strip, frames: range) -> None:
     """A layer has to lie below an adjustment that its strip lies below: there must be a channel between."""
     owner = host.home(scene, top)
     above = [s for s in host.strips(owner) if s.type == "ADJUSTMENT" and not s.mute and s.channel > top.channel
@@ -183,7 +192,7 @@ def _refuse_below_adjustment(scene, top, frames):
             )
 
 
-def _check_media(scene, strip, frames):
+def _check_media(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> None:
     """Of the strip and of all that lies in it, at the frames that are seen."""
     names = set(stage.seen(strip, scene))
     for part in host.all_strips(scene):
@@ -192,7 +201,7 @@ def _check_media(scene, strip, frames):
             media.check_files(part, there)
 
 
-def _settings(ask):
+def _settings(ask: Ask) -> dict[str, Any]:
     """The recipe's further fields; None is the core's own choice."""
     lora = os.path.abspath(bpy.path.abspath(ask.lora.strip())) if ask.lora.strip() else ""
     if lora and not os.path.isfile(lora):
@@ -209,12 +218,12 @@ def _settings(ask):
     }  # fmt: skip
 
 
-def steps_of(ask):
+def steps_of(ask: Ask) -> int | None:
     """Denoising steps; None is the model's own number."""
     return {"DRAFT": DRAFT_STEPS, "FINE": FINE_STEPS, "STEPS": ask.steps}.get(ask.quality)
 
 
-def prepare(ticket):
+def prepare(ticket: Ticket) -> None:
     """Make the folder, and the copy to render from. Raises RefusedError."""
     try:
         for part in ("", *(p["kind"] for p in ticket.stage["passes"])) if ticket.stage else ("",):
@@ -230,7 +239,7 @@ def prepare(ticket):
     take_over_kept(ticket.kept, ticket.recipe["out"])
 
 
-def _folder(scene, strip, ask, number):
+def _folder(scene: bpy.types.Scene, strip: bpy.types.Strip, ask: Ask, number: str) -> str:
     """A new folder for the results; that of the user's extension while the file has never been saved."""
     base = ask.folder.strip() or "//vera/"
     if base.startswith("//") and not bpy.data.filepath:
@@ -239,7 +248,7 @@ def _folder(scene, strip, ask, number):
     return os.path.join(os.path.abspath(bpy.path.abspath(base)), f"{name}_{number[:8]}")
 
 
-def _lies_plain(scene, strip, frames):
+def _lies_plain(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> bool:
     """Whether the strip's pixels are the scene's pixels, and no frame of the media is seen twice."""
     t, c = strip.transform, strip.crop
     element = strip.elements[0]
@@ -252,7 +261,14 @@ def _lies_plain(scene, strip, frames):
     )
 
 
-def _mask(scene, ask, folder, shown, seen_frames, passes):
+def _mask(
+    scene: bpy.types.Scene,
+    ask: Ask,
+    folder: str,
+    shown: media.Shown,
+    seen_frames: range | None,
+    passes: list[dict[str, Any]],
+) -> str | None:
     """The mask's path; a mask of the scene becomes a pass to render, with the plate's numbers."""
     if ask.mask_kind == "NONE":
         return None
@@ -280,17 +296,17 @@ def _mask(scene, ask, folder, shown, seen_frames, passes):
     return pattern
 
 
-def _numbered(pattern, frame):
+def _numbered(pattern: str, frame: int) -> str:
     """`####` as the core counts: a minus sign is one of the characters."""
     return pattern.replace("####", f"{frame:04d}")
 
 
-def kept_of(version):
+def kept_of(version: dict[str, Any]) -> str:
     """The folder of what was generated for a version, "" if it was not kept."""
     return next(filter(None, map(kept_in, version["deliveries"].values())), "")
 
 
-def redelivery(scene, layer, blend_space):
+def redelivery(scene: bpy.types.Scene, layer: bpy.types.Strip, blend_space: str) -> Ticket:
     """A ticket for a layer's current version in another blending space: the same edit, laid over elsewhere."""
     version = place.current(layer)
     before = version["recipe"]

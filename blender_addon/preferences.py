@@ -65,7 +65,7 @@ class VeraPreferences(bpy.types.AddonPreferences):
         description="Minutes without a job until the model's memory is given back",
     )
 
-    def draw(self, context):
+    def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         layout.use_property_split = True
         layout.prop(self, "python")
@@ -82,12 +82,12 @@ class VeraPreferences(bpy.types.AddonPreferences):
             layout.label(text=line)
 
 
-def preferences():
+def preferences() -> VeraPreferences | None:
     addon = bpy.context.preferences.addons.get(__package__)
     return addon.preferences if addon else None
 
 
-def connection():
+def connection() -> Connection:
     """As plain values, for threads."""
     p = preferences()
     if p is None:
@@ -96,7 +96,7 @@ def connection():
     return Connection(bpy.path.abspath(p.python.strip()), bpy.path.abspath(p.root.strip()), options)
 
 
-def what_is_wrong(settings):
+def what_is_wrong(settings: Connection) -> str:
     """Why this Python cannot run the service, in words with the mend; "" if it can. Takes seconds."""
     if not settings.python:
         return "No Python is named: only a service that already runs is used (vera serve)."
@@ -120,7 +120,7 @@ def what_is_wrong(settings):
     return f"{settings.python}: cannot load Vera's core: {last}"
 
 
-def ask(settings, *arguments):
+def ask(settings: Connection, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the core's Python apart from Blender's own settings; the finished process."""
     flags = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {}
     return subprocess.run(
@@ -129,9 +129,9 @@ def ask(settings, *arguments):
     )  # fmt: skip
 
 
-def register():
+def register() -> None:
     bpy.utils.register_class(VeraPreferences)
 
 
-def unregister():
+def unregister() -> None:
     bpy.utils.unregister_class(VeraPreferences)

@@ -5,14 +5,18 @@ Told by a JSON file: {"blend", "scene", "scripts", "passes": [{"kind": "plate" |
 A frame is written beside its name and then renamed; frames that are there are not rendered again.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import bpy
 
 
-def show(scene):
+def show(scene: bpy.types.Scene) -> None:
     """In the window: strips of a scene that no window shows may be rendered black."""
     for window in bpy.context.window_manager.windows:
         window.scene = scene
@@ -21,19 +25,19 @@ def show(scene):
     bpy.context.view_layer.update()
 
 
-def strips_of(scene):
+def strips_of(scene: bpy.types.Scene) -> Sequence[bpy.types.Strip]:
     editor = scene.sequence_editor
     return editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all
 
 
-def show_only(scene, names):
+def show_only(scene: bpy.types.Scene, names: list[str]) -> None:
     for strip in strips_of(scene):
         if strip.type == "SOUND":
             continue
         strip.mute = strip.name not in names
 
 
-def show_alone(scene, names, unfaded):
+def show_alone(scene: bpy.types.Scene, names: list[str], unfaded: Iterable[str]) -> None:
     """The picture of the first strip, unfaded, over black: soft edges have one meaning then. Its layer fades as it does."""
     by_name = {s.name: s for s in strips_of(scene)}
     by_name[names[0]].blend_type = "ALPHA_OVER"
@@ -63,7 +67,7 @@ def show_alone(scene, names, unfaded):
     black.color = (0, 0, 0)
 
 
-def make_plain(scene, strip):
+def make_plain(scene: bpy.types.Scene, strip: bpy.types.Strip) -> None:
     """Let a meta strip show what lies in it, and change nothing of it."""
     forget_curve(scene, f'"{escaped(strip.name)}"]', within=True)
     strip.blend_type, strip.blend_alpha, strip.color_multiply, strip.color_saturation = "ALPHA_OVER", 1.0, 1.0, 1.0
@@ -75,11 +79,11 @@ def make_plain(scene, strip):
         modifier.mute = True
 
 
-def escaped(name):
+def escaped(name: str) -> str:
     return name.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def forget_curve(scene, words, within=False):
+def forget_curve(scene: bpy.types.Scene, words: str, within: bool = False) -> None:
     """Take away the scene's keyframes of a property, by the end of its path; with `within`, of all that it names."""
     action = scene.animation_data.action if scene.animation_data else None
     if action is None:
@@ -92,12 +96,12 @@ def forget_curve(scene, words, within=False):
             bag.fcurves.remove(curve)
 
 
-def top_level(scene):
+def top_level(scene: bpy.types.Scene) -> Any:
     editor = scene.sequence_editor
     return editor.strips if hasattr(editor, "strips") else editor.sequences
 
 
-def add_mask(scene, name, frames):
+def add_mask(scene: bpy.types.Scene, name: str, frames: list[int]) -> str:
     """A strip that shows a mask as it is at each frame of the scene."""
     mask = bpy.data.masks[name]
     mask.frame_start, mask.frame_end = frames[0], frames[-1]
@@ -106,13 +110,13 @@ def add_mask(scene, name, frames):
     return strip.name
 
 
-def set_format(settings, file_format, color_mode, color_depth):
+def set_format(settings: bpy.types.ImageFormatSettings, file_format: str, color_mode: str, color_depth: str) -> None:
     if hasattr(settings, "media_type"):
         settings.media_type = "IMAGE"
     settings.file_format, settings.color_mode, settings.color_depth = file_format, color_mode, color_depth
 
 
-def render(scene, order):
+def render(scene: bpy.types.Scene, order: dict[str, Any]) -> None:
     names = order["strips"]
     if order["kind"] == "mask":
         names = [add_mask(scene, order["mask"], order["frames"])] if order["mask"] else names
@@ -139,7 +143,7 @@ def render(scene, order):
         os.replace(part, path)
 
 
-def main(path):
+def main(path: str) -> None:
     with open(path, encoding="utf-8") as file:
         order = json.load(file)
     for part in order["passes"]:  # each from a fresh copy: a pass moves and mutes strips

@@ -5,12 +5,18 @@ it can copy exactly (placement and opacity, with their keyframes), or what is se
 What neither can show truly is refused in words.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from . import animation, host, media
 from .host_rules import RefusedError
+
+if TYPE_CHECKING:
+    import bpy
 
 RATE_TOLERANCE = 2e-4  # relative; a higher one takes 29.97 and 30 frames a second for the same
 # What a layer of the media's own pixels takes from its source, beside opacity; each with its value where it takes none.
@@ -35,7 +41,7 @@ class Seen:
     mixed: list = field(default_factory=list)
 
 
-def ask(scene, strip, frames):
+def ask(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> Seen:
     """`Seen` of a strip over a range of timeline frames. Raises RefusedError."""
     chain, mixed = _effects(scene, strip, frames)
     top = chain[-1] if chain else strip
@@ -46,26 +52,26 @@ def ask(scene, strip, frames):
     return Seen(top, why, mixed)
 
 
-def unfaded(scene, strip, frames):
+def unfaded(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> list[str]:
     """Names of the strips whose own opacity is the layer's to follow: rendered first, they are rendered without it."""
     chain, _ = _effects(scene, strip, frames)
     return [strip.name, *(effect.name for effect in chain)]
 
 
-def top_of(scene, strip):
+def top_of(scene: bpy.types.Scene, strip: bpy.types.Strip) -> bpy.types.Strip:
     """The strip whose opacity is that of the picture, over all that is seen of it."""
     chain, _ = _effects(scene, strip, range(host.left(strip), host.right(strip)))
     return chain[-1] if chain else strip
 
 
-def value(strip, path):
+def value(strip: bpy.types.Strip, path: str) -> Any:
     """A property by its path; None if the strip has none."""
     for name in path.split("."):
         strip = getattr(strip, name, None)
     return list(strip) if hasattr(strip, "__len__") and not isinstance(strip, str) else strip
 
 
-def state(scene, strip):
+def state(scene: bpy.types.Scene, strip: bpy.types.Strip) -> str:
     """A hash of how the strip looks, its opacity left out: equal as long as its rendered picture is true."""
     start = host.content_start(strip)
     chain, _ = _effects(scene, strip, range(host.left(strip), host.right(strip)))
@@ -83,30 +89,30 @@ def state(scene, strip):
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _rounded(found):
+def _rounded(found: Any) -> Any:
     if isinstance(found, list):
         return [_rounded(v) for v in found]
     return round(found, 4) if isinstance(found, float) else found
 
 
-def _kind(scene, strip, frames):
+def _kind(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> str | None:
     return None if strip.type in ("MOVIE", "IMAGE") else f"{_article(strip.type)} strip"
 
 
-def _modifiers(scene, strip, frames):
+def _modifiers(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> str | None:
     return "modifiers" if any(not modifier.mute for modifier in strip.modifiers) else None
 
 
-def _color(scene, strip, frames):
+def _color(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> str | None:
     changed = strip.color_multiply != 1 or strip.color_saturation != 1 or getattr(strip, "multiply_alpha", False)
     return "colour settings" if changed else None
 
 
-def _interlaced(scene, strip, frames):
+def _interlaced(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> str | None:
     return "deinterlacing" if getattr(strip, "use_deinterlace", False) else None
 
 
-def _animated(scene, strip, frames):
+def _animated(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> str | None:
     """Anything that moves, and that the layer cannot copy keyframe by keyframe."""
     if animation.layered(scene, strip):
         return "nonlinear animation"
@@ -120,7 +126,7 @@ def _animated(scene, strip, frames):
     return None
 
 
-def _rate(scene, strip, frames):
+def _rate(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> str | None:
     """A movie of another rate than the scene shows one frame twice, or leaves some out."""
     if strip.type != "MOVIE":
         return None
@@ -131,20 +137,22 @@ def _rate(scene, strip, frames):
     )
 
 
-def _speed(scene, strip, frames):
+def _speed(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> str | None:
     if strip.type != "MOVIE":
         return None  # an image strip says for each frame which file is seen
     return "its speed" if strip.strobe > 1 or media.is_retimed(strip) else None
 
 
-def _names(scene, strip, frames):
+def _names(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> str | None:
     return media.why_no_sequence(strip, frames) if strip.type == "IMAGE" else None
 
 
 _CHECKS = (_kind, _modifiers, _color, _interlaced, _animated, _rate, _speed, _names)
 
 
-def _effects(scene, strip, frames):
+def _effects(
+    scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range
+) -> tuple[list[bpy.types.Strip], list[bpy.types.Strip]]:
     """(effects on nothing but the strip, in order; effects that mix it with others), of those seen in the frames."""
     chain, mixed, grown = [], [], True
     while grown:
@@ -163,7 +171,7 @@ def _effects(scene, strip, frames):
     return chain, mixed
 
 
-def _refuse_untrue(scene, top, mixed):
+def _refuse_untrue(scene: bpy.types.Scene, top: bpy.types.Strip, mixed: list[bpy.types.Strip]) -> None:
     if not mixed and top.blend_type not in _BLENDS:
         mode = top.blend_type.replace("_", " ").title()
         raise RefusedError(
@@ -177,7 +185,7 @@ def _refuse_untrue(scene, top, mixed):
         raise RefusedError(f"{top.name}: lies below {mixed[0].name}; make a meta strip of {top.name} first")
 
 
-def _refuse_below_multicam(scene, top, frames):
+def _refuse_below_multicam(scene: bpy.types.Scene, top: bpy.types.Strip, frames: range) -> None:
     """A multicam strip shows one channel and leaves the layer's out."""
     for other in host.strips(host.home(scene, top)):
         if other.type != "MULTICAM" or other.mute or other.channel <= top.channel or not _overlaps(other, frames):
@@ -187,10 +195,10 @@ def _refuse_below_multicam(scene, top, frames):
             raise RefusedError(f"{words}; make a meta strip of {top.name} and edit in it")
 
 
-def _overlaps(strip, frames):
+def _overlaps(strip: bpy.types.Strip, frames: range) -> bool:
     return host.left(strip) <= frames[-1] and frames[0] < host.right(strip)
 
 
-def _article(kind):
+def _article(kind: str) -> str:
     word = kind.replace("_", " ").lower()
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"

@@ -8,16 +8,21 @@ the service are exchanged by a short-lived thread that knows nothing of Blender:
 its answer is taken up at a later tick. Nothing is touched while Blender renders, saves or loads.
 """
 
+from __future__ import annotations
+
 import queue
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import bpy
 
 from . import color, place, plan, stage, tickets
 from .client import ENDED_STATES, Client, NotRunningError, ServiceError, connect
 from .host_rules import RefusedError, fitting, keeps, percent, progress_words
-from .preferences import connection, last_test, what_is_wrong
+from .preferences import Connection, connection, last_test, what_is_wrong
+from .tickets import Ticket
 
 TICK_SECONDS, QUIET_SECONDS, JOIN_SECONDS = 0.5, 3.0, 10.0
 NOTICE_SECONDS = 12.0  # that the end of a job is shown outside the tab; longer ones hide Blender's own status
@@ -25,7 +30,7 @@ PATIENCE = 4  # failures to start or reach the service until a farm's job gives 
 
 
 class Session:
-    def __init__(self):
+    def __init__(self) -> None:
         self.tickets = {}  # by id, oldest first
         self.documents = set()  # marks seen since the file was opened: undo may take them from the scenes
         self.renders = {}  # ticket id -> process
@@ -39,13 +44,13 @@ class Session:
 
     # The file that is open
 
-    def opened(self):
+    def opened(self) -> None:
         """A file was opened: its tickets are taken up."""
         self.documents = set()
         self.tickets = {}
         self.refresh()
 
-    def refresh(self):
+    def refresh(self) -> None:
         self.documents |= {s[tickets.DOCUMENT] for s in bpy.data.scenes if tickets.DOCUMENT in s}
         try:
             found = tickets.load(bpy.data.filepath, self.documents)
@@ -56,7 +61,7 @@ class Session:
             self.tickets.setdefault(ticket.id, ticket)
         self.wake()
 
-    def saved(self):
+    def saved(self) -> None:
         """The file may have got its first name, or another."""
         for ticket in self.tickets.values():
             if not ticket.blend and bpy.data.filepath:
@@ -65,7 +70,7 @@ class Session:
 
     # What the user does
 
-    def add(self, new):
+    def add(self, new: list[Ticket]) -> None:
         """Prepare and take tickets on. Raises RefusedError; then none of them is left."""
         started = []
         try:
@@ -82,7 +87,7 @@ class Session:
             self.tickets[ticket.id] = ticket
         self.wake()
 
-    def match(self, scene, generate=True):
+    def match(self, scene: bpy.types.Scene, generate: bool = True) -> None:
         """Every layer true for the space in which the scene blends: shown at once if it was delivered before, else
         queued; without `generate` only where nothing has to be generated anew. Raises RefusedError."""
         space = color.blending_space(scene)
@@ -95,7 +100,7 @@ class Session:
         wrong = [s for s in place.wrong_space(scene) if (place.current(s)["id"], space) not in waiting]
         self.add([plan.redelivery(scene, s, space) for s in wrong if generate or plan.kept_of(place.current(s))])
 
-    def cancel(self, ticket):
+    def cancel(self, ticket: Ticket) -> None:
         if ticket.ended:
             return
         process = self.renders.pop(ticket.id, None)
@@ -109,7 +114,7 @@ class Session:
         self._keep(ticket)
         self.wake()
 
-    def retry(self, ticket):
+    def retry(self, ticket: Ticket) -> None:
         """From the step that it had reached; a placed one is placed once more."""
         if not ticket.ended:
             return
@@ -123,23 +128,23 @@ class Session:
         self._keep(ticket)
         self.wake()
 
-    def remove(self, ticket):
+    def remove(self, ticket: Ticket) -> None:
         """From the list; files that were delivered stay."""
         if ticket.ended:
             self.tickets.pop(ticket.id, None)
             ticket.forget()
 
-    def open(self):
+    def open(self) -> list[Ticket]:
         return [t for t in self.tickets.values() if not t.ended]
 
-    def summary(self):
+    def summary(self) -> str:
         """All jobs in a few words, for the sequencer's header; "" if there are none."""
         waiting = self.open()
         if not waiting:
             return ""
         return f"Vera: {len(waiting)} {'job' if len(waiting) == 1 else 'jobs'}, {words_of(waiting[0])}"
 
-    def tell(self, ticket):
+    def tell(self, ticket: Ticket) -> None:
         """Say that a job has ended, in the status bar and the sequencer's header, whatever tab is open."""
         if bpy.app.background:
             return
@@ -154,12 +159,12 @@ class Session:
 
     # The turn
 
-    def wake(self):
+    def wake(self) -> None:
         """See to it that `tick` is called while there is something to do."""
         if not bpy.app.background and self.open() and not bpy.app.timers.is_registered(_timer):
             bpy.app.timers.register(_timer, first_interval=0.1, persistent=True)
 
-    def tick(self):
+    def tick(self) -> bool:
         """One turn; returns whether anything is left to do. Never waits."""
         if self.paused():
             return True
@@ -174,11 +179,11 @@ class Session:
             redraw()
         return bool(self.open()) or self._asking()
 
-    def paused(self):
+    def paused(self) -> bool:
         """While Blender renders, saves or loads, nothing of it may be touched."""
         return bool(self.busy) or bpy.app.is_job_running("RENDER")
 
-    def run(self, only, said=lambda text: None):
+    def run(self, only: list[Ticket], said: Callable[[str], object] = lambda text: None) -> None:
         """Until these tickets have ended, here and now: for `blender -b`."""
         words = {}
         while not all(t.ended for t in only):
@@ -192,7 +197,7 @@ class Session:
                 raise RefusedError(self.trouble)
             time.sleep(0.1)
 
-    def close(self):
+    def close(self) -> None:
         """No thread, process or timer stays; tickets do."""
         for timer in (_timer, _quiet):
             if bpy.app.timers.is_registered(timer):
@@ -206,7 +211,7 @@ class Session:
 
     # Parts of the turn
 
-    def _render(self, ticket):
+    def _render(self, ticket: Ticket) -> bool:
         process = self.renders.get(ticket.id)
         there, wanted = stage.progress(ticket.stage)
         before = (ticket.state, ticket.job.get("done"))
@@ -231,7 +236,7 @@ class Session:
             return True
         return False
 
-    def _place(self, ticket):
+    def _place(self, ticket: Ticket) -> bool:
         scene = bpy.data.scenes.get(ticket.scene)
         if scene is None:
             marked = [s for s in bpy.data.scenes if s.get(tickets.DOCUMENT) == ticket.document]
@@ -249,7 +254,7 @@ class Session:
         push_undo("Vera: Edit Layer")
         return True
 
-    def _ask(self):
+    def _ask(self) -> None:
         """Start an exchange with the service if there is something to say or to hear."""
         due = [t for t in self.open() if t.state in ("submit", "open")]
         quiet = QUIET_SECONDS if self.trouble else 0
@@ -266,10 +271,10 @@ class Session:
         )
         self.thread.start()
 
-    def _asking(self):
+    def _asking(self) -> bool:
         return self.thread is not None and self.thread.is_alive()
 
-    def _take_answers(self):
+    def _take_answers(self) -> bool:
         changed = False
         while not self.answers.empty():
             answer = self.answers.get()
@@ -286,7 +291,7 @@ class Session:
                     changed |= self._hear(ticket, news)
         return changed
 
-    def _hear(self, ticket, news):
+    def _hear(self, ticket: Ticket, news: dict[str, Any]) -> bool:
         if "refused" in news:
             self._fail(ticket, news["refused"])
             return True
@@ -314,12 +319,12 @@ class Session:
             self.tell(ticket)
         return True
 
-    def _fail(self, ticket, reason):
+    def _fail(self, ticket: Ticket, reason: str) -> None:
         ticket.state, ticket.reason = "failed", reason
         self._keep(ticket)
         self.tell(ticket)
 
-    def _keep(self, ticket):
+    def _keep(self, ticket: Ticket) -> None:
         try:
             ticket.save()
         except RefusedError as error:
@@ -329,7 +334,7 @@ class Session:
 _KEPT = ("state", "revision", "position", "stage", "done", "total", "frame", "seconds_left", "thumbnails", "warnings")
 
 
-def _exchange(settings, errands, answers):
+def _exchange(settings: Connection, errands: list[dict[str, Any]], answers: queue.SimpleQueue[dict[str, Any]]) -> None:
     """In a thread: say what is to be said, hear how the jobs are. Touches nothing of Blender."""
     trouble, news = "", {}
     try:
@@ -362,7 +367,7 @@ def _exchange(settings, errands, answers):
     answers.put({"trouble": trouble, "news": news})
 
 
-def _errand(client, errand):
+def _errand(client: Client, errand: dict[str, Any]) -> dict[str, Any]:
     if errand["retry"]:
         job = client.job(errand["number"])
         return {"job": client.retry(errand["number"]) if job["state"] in ("failed", "cancelled") else job}
@@ -375,7 +380,7 @@ def _errand(client, errand):
     return {}
 
 
-def service(settings):
+def service(settings: Connection) -> Client:
     """A client of the running service; one is started if the preferences name a Python. Raises ServiceError."""
     if settings.python:
         return connect(settings.python, settings.root or None, options=settings.options)
@@ -384,7 +389,7 @@ def service(settings):
     return client
 
 
-def words_of(ticket):
+def words_of(ticket: Ticket) -> str:
     """How far a ticket is, for people."""
     job = ticket.job
     if ticket.state == "failed":
@@ -400,14 +405,14 @@ def words_of(ticket):
     return {"place": "placing", "placed": "done"}.get(ticket.state, ticket.state)
 
 
-def factor(ticket):
+def factor(ticket: Ticket) -> float:
     """How far the ticket's step is, in [0, 1]: rendering the plate, or the whole job of the service."""
     if ticket.state == "open":
         return percent({**ticket.job, "recipe": ticket.recipe}) / 100
     return min(1.0, (ticket.job.get("done") or 0) / ticket.job["total"]) if ticket.job.get("total") else 0.0
 
 
-def push_undo(message):
+def push_undo(message: str) -> None:
     """One step that takes back what was just done. There is no undo in the background."""
     if bpy.app.background:
         return
@@ -417,7 +422,7 @@ def push_undo(message):
             bpy.ops.ed.undo_push(message=message)
 
 
-def redraw():
+def redraw() -> None:
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
             if area.type in ("SEQUENCE_EDITOR", "PREFERENCES", "NODE_EDITOR"):
@@ -427,7 +432,7 @@ def redraw():
 session = Session()
 
 
-def _timer():
+def _timer() -> float | None:
     try:
         return TICK_SECONDS if session.tick() else None
     except Exception as error:  # a timer that raises is removed, and with it the queue
@@ -435,7 +440,7 @@ def _timer():
         return QUIET_SECONDS
 
 
-def _quiet():
+def _quiet() -> None:
     """The notice has been read."""
     session.notice = ""
     for window in bpy.context.window_manager.windows:
@@ -446,9 +451,9 @@ def _quiet():
 # Handlers: Blender calls them whatever happens; they only take note.
 
 
-def _handler(what, begins):
+def _handler(what: str, begins: bool) -> Callable[..., None]:
     @bpy.app.handlers.persistent
-    def note(*_):
+    def note(*_: object) -> None:
         (session.busy.add if begins else session.busy.discard)(what)
         if what == "load" and not begins:
             session.busy.clear()
@@ -471,12 +476,12 @@ _HANDLERS = [
 
 
 @bpy.app.handlers.persistent
-def _undone(*_):
+def _undone(*_: object) -> None:
     """After undo or redo the marks may be others: tickets stay, and those that were away come back."""
     session.refresh()
 
 
-def _listen():
+def _listen() -> None:
     """Be told when a sequencer is set to blend in another space. Opening a file ends that."""
     bpy.msgbus.clear_by_owner(session)
     bpy.msgbus.subscribe_rna(
@@ -484,7 +489,7 @@ def _listen():
     )
 
 
-def _space_changed():
+def _space_changed() -> None:
     for scene in bpy.data.scenes:
         try:
             session.match(scene, generate=False)
@@ -493,20 +498,20 @@ def _space_changed():
     redraw()
 
 
-def register():
+def register() -> None:
     for name, handler in (*_HANDLERS, ("undo_post", _undone), ("redo_post", _undone)):
         getattr(bpy.app.handlers, name).append(handler)
     if not bpy.app.background:
         bpy.app.timers.register(_first, first_interval=0.2)
 
 
-def _first():
+def _first() -> None:
     """Enabled with a file open: its data may be read only now."""
     session.opened()
     _listen()
 
 
-def unregister():
+def unregister() -> None:
     bpy.msgbus.clear_by_owner(session)
     session.close()
     for name, handler in (*_HANDLERS, ("undo_post", _undone), ("redo_post", _undone)):

@@ -1,5 +1,7 @@
 """What the panel keeps in the scene."""
 
+from typing import Any
+
 import bpy
 
 from . import plan
@@ -97,7 +99,7 @@ class VeraSettings(bpy.types.PropertyGroup):
     )  # fmt: skip
 
 
-def ask_of(scene):
+def ask_of(scene: bpy.types.Scene) -> plan.Ask:
     s = scene.vera
     return plan.Ask(
         s.prompt, s.mask_kind, s.mask_file, s.mask_strip, s.mask.name if s.mask else "", s.range, s.handles, s.model,
@@ -106,7 +108,7 @@ def ask_of(scene):
     )  # fmt: skip
 
 
-def take_over(s, recipe):
+def take_over(s: VeraSettings, recipe: dict[str, Any]) -> None:
     """A version's prompt, seed and settings into the panel, to be asked for again or changed from there."""
     s.prompt, s.seed = recipe["prompt"], recipe.get("seed", 0)
     s.prompts = "PANEL"
@@ -128,11 +130,11 @@ def take_over(s, recipe):
     s.lora_strength = float(strength) if is_number else 1.0
 
 
-def register():
+def register() -> None:
     bpy.utils.register_class(VeraSettings)
     bpy.types.Scene.vera = bpy.props.PointerProperty(type=VeraSettings)
 
 
-def unregister():
+def unregister() -> None:
     del bpy.types.Scene.vera
     bpy.utils.unregister_class(VeraSettings)

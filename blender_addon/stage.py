@@ -3,11 +3,14 @@
 So the interface stays free, the open file is not touched, and the plate is what is seen.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import bpy
 
@@ -17,7 +20,7 @@ from .host_rules import RefusedError
 SCRIPT = Path(__file__).with_name("render_stage.py")
 
 
-def copy_file(folder):
+def copy_file(folder: str) -> str:
     """Save a copy of the open file into folder; returns its path. Raises RefusedError."""
     path = os.path.join(folder, "scene.blend")
     try:
@@ -27,7 +30,7 @@ def copy_file(folder):
     return path
 
 
-def seen(strip, scene):
+def seen(strip: bpy.types.Strip, scene: bpy.types.Scene) -> list[str]:
     """Names of the strips that make the picture of one, itself first: what lies in it, and effects on nothing else."""
     names, grown = {strip.name}, True
     while grown:
@@ -47,7 +50,7 @@ def seen(strip, scene):
     return [strip.name, *sorted(names - {strip.name})]
 
 
-def start(stage):
+def start(stage: dict[str, Any]) -> subprocess.Popen[bytes]:
     """Start rendering what is not there yet; returns the process."""
     folder = Path(stage["folder"])
     order = folder / "stage.json"
@@ -70,18 +73,18 @@ def start(stage):
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
 
 
-def files(stage):
+def files(stage: dict[str, Any]) -> list[str]:
     """Every file that the stage will have written."""
     return [path for part in stage["passes"] for path in part["files"]]
 
 
-def progress(stage):
+def progress(stage: dict[str, Any]) -> tuple[int, int]:
     """(files there, files wanted)."""
     wanted = files(stage)
     return sum(os.path.isfile(path) for path in wanted), len(wanted)
 
 
-def last_words(stage):
+def last_words(stage: dict[str, Any]) -> str:
     """The last line of the log that says something."""
     try:
         lines = (Path(stage["folder"]) / "stage.log").read_text(errors="replace").splitlines()

@@ -4,10 +4,13 @@ A ticket outlives undo, reload, a closed file and a crash, because nothing of it
 identifier of the document. No reference to Blender's data is kept: strips are found again by their mark.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import time
 import uuid
+from collections.abc import Container
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -56,10 +59,10 @@ class Ticket:
     created: float = 0.0
 
     @property
-    def ended(self):
+    def ended(self) -> bool:
         return self.state in ENDED_STATES
 
-    def save(self):
+    def save(self) -> None:
         """Write, then rename: a crash leaves the old ticket or the new one. Raises RefusedError."""
         path = store() / f"{self.id}.json"
         part = path.with_suffix(".part")
@@ -69,21 +72,21 @@ class Ticket:
         except OSError as error:
             raise RefusedError(f"{path}: cannot be written ({error.strerror}); make room or mend the rights") from None
 
-    def forget(self):
+    def forget(self) -> None:
         for suffix in (".json", ".png"):
             (store() / (self.id + suffix)).unlink(missing_ok=True)
 
 
-def new_id():
+def new_id() -> str:
     return uuid.uuid4().hex[:16]
 
 
-def store():
+def store() -> Path:
     """The user's folder of tickets."""
     return Path(user_folder("tickets"))
 
 
-def user_folder(name):
+def user_folder(name: str) -> str:
     """A folder of this extension that updates leave alone. Raises RefusedError."""
     try:
         return bpy.utils.extension_path_user(__package__, path=name, create=True)
@@ -93,7 +96,7 @@ def user_folder(name):
         ) from None
 
 
-def load(blend, documents):
+def load(blend: str, documents: Container[str]) -> list[Ticket]:
     """The tickets of a file: by its path, or by the marks of its scenes; oldest first. Broken ones are left out."""
     found = []
     known = {f.name for f in fields(Ticket)}
@@ -110,19 +113,19 @@ def load(blend, documents):
     return sorted(found, key=lambda t: t.created)
 
 
-def document_of(scene):
+def document_of(scene: bpy.types.Scene) -> str:
     """The scene's mark, made if it has none."""
     if DOCUMENT not in scene:
         scene[DOCUMENT] = new_id()
     return scene[DOCUMENT]
 
 
-def mark_of(strip):
+def mark_of(strip: bpy.types.Strip) -> str:
     """The strip's mark, made if it has none."""
     if STRIP not in strip:
         strip[STRIP] = new_id()
     return strip[STRIP]
 
 
-def now():
+def now() -> float:
     return time.time()

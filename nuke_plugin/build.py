@@ -1,5 +1,7 @@
 """The plug-in as a folder for NUKE_PATH and as a zip: python nuke_plugin/build.py [DIST]."""
 
+from __future__ import annotations
+
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ NAME = "vera-nuke"
 PARTS = ("init.py", "menu.py", "VeraEdit.gizmo", "VERIFY.md", "verify.py", "vera_nuke", "icons", "ToolSets")
 
 
-def build(dist):
+def build(dist: str | Path) -> tuple[Path, Path]:
     """Write DIST/vera-nuke and DIST/vera-nuke.zip; returns both paths."""
     folder = Path(dist) / NAME
     if folder.exists():

@@ -4,7 +4,6 @@ import traceback
 
 try:
     import nuke
-
     from vera_nuke import badge, guard, plate
 
     nuke.pluginAddPath("./icons")

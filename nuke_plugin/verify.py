@@ -4,22 +4,27 @@ It needs neither the core nor the service. Prints one line a point of VERIFY.md 
 Nothing is written but into WORK_FOLDER (default: a new temporary folder).
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 import nuke
 
 LOADED = set(sys.modules)
 
 FIRST, LAST = 1001, 1003
-CHECKS: list = []
+Check = Callable[["Scene"], None]
+CHECKS: list[tuple[int, str, Check]] = []
 
 
-def check(number, words):
-    def keep(call):
+def check(number: int, words: str) -> Callable[[Check], Check]:
+    def keep(call: Check) -> Check:
         CHECKS.append((number, words, call))
         return call
 
@@ -29,7 +34,7 @@ def check(number, words):
 class Scene:
     """A small plate on the disk, a VeraEdit on it, and a layer as the core would deliver it."""
 
-    def __init__(self, work):
+    def __init__(self, work: str) -> None:
         self.work = work.replace("\\", "/")
         self.out = self.work + "/results/v001"
         nuke.scriptClear()
@@ -38,13 +43,13 @@ class Scene:
         self.small = nuke.addFormat("64 48 0 0 64 48 1 vera_verify")
         nuke.root()["format"].setValue("vera_verify")
         self.plate = self._files(nuke.nodes.CheckerBoard2(), self.work + "/plate/plate.####.exr", "rgb")
-        self.read = self._read(self.work + "/plate/plate.####.exr")
-        self.edit = nuke.createNode("VeraEdit", inpanel=False)
+        self.read: Any = self._read(self.work + "/plate/plate.####.exr")
+        self.edit: Any = nuke.createNode("VeraEdit", inpanel=False)
         self.edit.setInput(0, self.read)
         self.edit["prompt"].setValue("Add a red balloon")
         self.edit["folder"].setValue(self.work + "/results")
 
-    def deliver(self):
+    def deliver(self) -> None:
         """v001: a layer that covers the left half with red at half alpha."""
         constant = nuke.nodes.Constant(color=[0.5, 0, 0, 0.5], channels="rgba")
         crop = nuke.nodes.Crop(inputs=[constant], box=[0, 0, 32, 48])
@@ -57,7 +62,7 @@ class Scene:
             {"recipe": {"prompt": "Add a red balloon", "layer_space": "linear"}, "state": ""},
         )
 
-    def _files(self, node, pattern, channels, datatype="32 bit float"):
+    def _files(self, node: nuke.Node, pattern: str, channels: str, datatype: str = "32 bit float") -> str:
         write = nuke.nodes.Write(
             inputs=[node], file=pattern, file_type="exr", channels=channels, raw=True, create_directories=True
         )
@@ -66,23 +71,23 @@ class Scene:
         nuke.delete(write)
         return pattern
 
-    def _read(self, pattern):
+    def _read(self, pattern: str) -> nuke.Node:
         read = nuke.nodes.Read(file=pattern, first=FIRST, last=LAST, origfirst=FIRST, origlast=LAST)
         read["raw"].setValue(False)
         return read
 
 
-def _write(file, value):
+def _write(file: str, value: Any) -> None:
     with open(file, "w", encoding="utf-8") as stream:
         json.dump(value, stream)
 
 
-def sample(node, channel, x, y):
-    return nuke.sample(node, channel, x + 0.5, y + 0.5)
+def sample(node: nuke.Node, channel: str, x: float, y: float) -> float:
+    return nuke.sample(node, channel, x + 0.5, y + 0.5)  # type: ignore[arg-type] # the stubs take whole numbers only
 
 
 @check(1, "the gizmo loads, its buttons, menus and texts are there, and nothing is complained of")
-def gizmo(scene):
+def gizmo(scene: Scene) -> None:
     assert scene.edit.Class() == "VeraEdit"
     assert scene.edit["output"].values() == ["edit layer", "matte", "composite", "difference"]
     assert scene.edit["prompt"].value() == "Add a red balloon"
@@ -93,7 +98,7 @@ def gizmo(scene):
 
 
 @check(2, "a Read's facts: the plate is seen as untouched, in the core's words for its colour")
-def untouched(scene):
+def untouched(scene: Scene) -> None:
     from vera_nuke import gather
 
     asked = gather.request(scene.edit)
@@ -106,7 +111,7 @@ def untouched(scene):
 
 
 @check(3, "before the first render: no layer, the composite is the plate, the Read without a file is not asked")
-def empty(scene):
+def empty(scene: Scene) -> None:
     scene.edit["output"].setValue("edit layer")
     assert sample(scene.edit, "rgba.red", 5, 5) == 0 and sample(scene.edit, "rgba.alpha", 5, 5) == 0
     scene.edit["output"].setValue("composite")
@@ -115,7 +120,7 @@ def empty(scene):
 
 
 @check(4, "a delivered version is read through the linked knobs: layer, matte, composite, difference")
-def linked(scene):
+def linked(scene: Scene) -> None:
     from vera_nuke import show
 
     scene.deliver()
@@ -140,7 +145,7 @@ def linked(scene):
 
 
 @check(5, "outside the rendered frames the layer is empty")
-def outside(scene):
+def outside(scene: Scene) -> None:
     scene.edit["output"].setValue("edit layer")
     for frame in (FIRST - 1, LAST + 1):
         nuke.frame(frame)
@@ -149,7 +154,7 @@ def outside(scene):
 
 
 @check(6, "a touched plate and a mask are written whole, at full size in proxy mode, data window = display window")
-def written(scene):
+def written(scene: Scene) -> None:
     from vera_nuke import gather, plate
 
     grade = nuke.nodes.Grade(inputs=[scene.read], white=1.25)
@@ -181,7 +186,7 @@ def written(scene):
 
 
 @check(7, "a saved script holds the result and opens as it was; a missing frame is told")
-def saved(scene):
+def saved(scene: Scene) -> None:
     from vera_nuke import show
 
     file = scene.work + "/comp.nk"
@@ -213,13 +218,13 @@ def saved(scene):
 
 
 @check(8, "a render of all Writes leaves the node's own, which are switched off, alone")
-def all_writes(scene):
+def all_writes(scene: Scene) -> None:
     inner = [n for n in nuke.allNodes("Write", recurseGroups=True) if n.parent() == scene.edit]
     assert len(inner) == 2 and all(n["disable"].value() for n in inner)
 
 
 @check(9, "Bake to Group makes a Group that needs nothing of Vera")
-def baked(scene):
+def baked(scene: Scene) -> None:
     from vera_nuke import bake
 
     group = bake.bake(scene.edit)
@@ -232,7 +237,7 @@ def baked(scene):
 
 
 @check(10, "Nuke's Python is 3.9 or newer, and the package imports no more than its standard library")
-def python(scene):
+def python(scene: Scene) -> None:
     import vera_nuke.buttons  # noqa: F401
     import vera_nuke.client  # noqa: F401
 
@@ -241,7 +246,7 @@ def python(scene):
 
 
 @check(11, "files are looked for through filters of file names, as a farm sets them")
-def filtered(scene):
+def filtered(scene: Scene) -> None:
     from vera_nuke import show
 
     node = scene.edit
@@ -256,7 +261,7 @@ def filtered(scene):
 
 
 @check(12, "a gizmo that is copied to a Group is known by its knobs; what is only looked at marks no script as changed")
-def copied(scene):
+def copied(scene: Scene) -> None:
     from vera_nuke import host, plate
 
     group = scene.edit.makeGroup()
@@ -273,7 +278,7 @@ def copied(scene):
     assert not nuke.root().modified()
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
     here = os.path.dirname(os.path.abspath(__file__))
     nuke.pluginAddPath(here)  # runs init.py where NUKE_PATH does not name it already
     work = arguments[0] if arguments else tempfile.mkdtemp(prefix="vera_verify_")

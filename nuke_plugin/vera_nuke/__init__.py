@@ -16,15 +16,22 @@
 For scripts without an interface (nuke -t): `import vera_nuke; vera_nuke.render(node)`.
 """
 
+from __future__ import annotations
 
-def render(node):
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import nuke
+
+
+def render(node: nuke.Gizmo) -> None:
     """Render a VeraEdit node and wait: on the main thread. Raises vera_nuke.host_rules.RefusedError, in one line."""
     from . import run
 
     return run.render(node, wait=True)
 
 
-def render_all(changed_only=True):
+def render_all(changed_only: bool = True) -> list[str]:
     """Render every VeraEdit node of the script, or those that differ from what they show; returns their names.
 
     Waits. Raises RefusedError at the first that cannot be rendered.

@@ -4,7 +4,11 @@ The words are in the label that Nuke asks for when it draws the node, and in no 
 tile's colour changes when a job begins or ends.
 """
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable
+from typing import cast
 
 import nuke
 
@@ -13,28 +17,28 @@ from .host import no_undo, unsaved
 
 PLAIN, RUNNING, FAILED, STALE = 0x2F6F8FFF, 0x3F8F3FFF, 0x9F2F2FFF, 0xAF7F1FFF
 IDLE_SHARE = 20  # the stale check takes at most one part in so many of Nuke's idle time
-_words: "dict[str, str]" = {}  # of nodes by full name: "v003: generating, 3 of 8", "failed", "stale"
-_looked: "dict[str, float]" = {}  # when a node may be compared with its plate again
+_words: dict[str, str] = {}  # of nodes by full name: "v003: generating, 3 of 8", "failed", "stale"
+_looked: dict[str, float] = {}  # when a node may be compared with its plate again
 
 
-def running(node: nuke.Node, words):
+def running(node: nuke.Node, words: str) -> None:
     _say(node, words, RUNNING)
 
 
-def ended(node: nuke.Node, words):
+def ended(node: nuke.Node, words: str) -> None:
     """words: "failed", "stale", or "" where all is well."""
     _say(node, words, {"failed": FAILED, "stale": STALE}.get(words, PLAIN))
 
 
-def clear(node: nuke.Node):
+def clear(node: nuke.Node) -> None:
     ended(node, "")
 
 
-def words_of(node: nuke.Node):
+def words_of(node: nuke.Node) -> str:
     return _words.get(node.fullName(), "")
 
 
-def label():
+def label() -> str | None:
     """For nuke.addAutolabel of VeraEdit and of Group: the node's name, its version, and how it is."""
     node = nuke.thisNode()
     if not plate.is_edit(node):
@@ -46,7 +50,7 @@ def label():
     return "\n".join(filter(None, lines))
 
 
-def look(stale):
+def look(stale: Callable[[nuke.Gizmo], str]) -> None:
     """For nuke.addUpdateUI, which Nuke calls when it is idle: whether the layer is stale, now and then.
 
     stale: a function of the node that says why, or "".
@@ -57,14 +61,14 @@ def look(stale):
     name, now = node.fullName(), time.monotonic()
     if words_of(node) not in ("", "stale") or now < _looked.get(name, 0):
         return
-    is_stale = "stale" if stale(node) else ""
+    is_stale = "stale" if stale(cast("nuke.Gizmo", node)) else ""
     took = time.monotonic() - now
     _looked[name] = time.monotonic() + max(2.0, IDLE_SHARE * took)
     if is_stale != words_of(node):
         ended(node, is_stale)
 
 
-def _say(node: nuke.Node, words, color):
+def _say(node: nuke.Node, words: str, color: int) -> None:
     name = node.fullName()
     changed = _words.get(name, "") != words
     if words:

@@ -1,7 +1,10 @@
 """A Group with a plain Read in place of a VeraEdit: it needs neither this plug-in nor the core."""
 
+from __future__ import annotations
+
 import os
 import re
+from typing import Any
 
 import nuke
 
@@ -14,7 +17,7 @@ _LEFT_OUT = re.compile(r"^  name (?:mask|MaskFormat|MaskWrite|PlateFormat|PlateW
 _BLOCK = re.compile(r"^ (\w+) \{\n(.*?)^ \}\n", re.DOTALL | re.MULTILINE)
 
 
-def bake(node: nuke.Gizmo):
+def bake(node: nuke.Gizmo) -> nuke.Node:
     """Put the Group beside the node and give it the node's connections. Returns it. Raises RefusedError."""
     words = show.missing(node)
     if words:
@@ -35,10 +38,10 @@ def bake(node: nuke.Gizmo):
     return group
 
 
-def contact_sheet(node: nuke.Gizmo, base):
+def contact_sheet(node: nuke.Gizmo, base: str) -> nuke.Node:
     """Reads of all versions, each labelled, into a ContactSheet beside the node; returns it. Raises RefusedError."""
-    found = [(number, versions.delivered(versions.path(base, number))) for number in versions.numbers(base)]
-    found = [(number, delivery) for number, delivery in found if delivery and not delivery.missing]
+    there = [(number, versions.delivered(versions.path(base, number))) for number in versions.numbers(base)]
+    found = [(number, delivery) for number, delivery in there if delivery and not delivery.missing]
     if not found:
         raise RefusedError("no version is rendered yet; press Render")
     with undo_step("VeraEdit: all versions"), node.parent() or nuke.root():
@@ -62,7 +65,7 @@ def contact_sheet(node: nuke.Gizmo, base):
     return sheet
 
 
-def free_name(parent, wanted):
+def free_name(parent: nuke.Group, wanted: str) -> str:
     """A name that no node of the group has."""
     there = {node.name() for node in parent.nodes()}
     name, count = wanted, 2
@@ -71,7 +74,7 @@ def free_name(parent, wanted):
     return name
 
 
-def group_text(node: nuke.Gizmo, name):
+def group_text(node: nuke.Gizmo, name: str) -> str:
     """The Group as a script: the gizmo's inner nodes with what they were linked to written out."""
     with open(GIZMO, encoding="utf-8") as file:
         inner = file.read().split("\n}\n", 1)[1]
@@ -99,12 +102,12 @@ def group_text(node: nuke.Gizmo, name):
     )
 
 
-def quoted(value):
+def quoted(value: object) -> str:
     """A word of Tcl that means exactly this text, in a node's braces too."""
     text = re.sub(r'[\\"\[\]{}$]', lambda match: "\\" + match[0], str(value))
     return '"' + text.replace("\n", "\\n").replace("\t", "\\t") + '"'
 
 
-def _made(asked, version):
+def _made(asked: dict[str, Any], version: int) -> str:
     told = [f"{name} {asked[name]}" for name in ("model", "seed", "layer_space") if name in asked]
     return ", ".join([f"version {version}", *told])

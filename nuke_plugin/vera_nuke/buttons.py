@@ -1,11 +1,15 @@
 """What the knobs of VeraEdit call. Nothing here raises: what goes wrong is said in words."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import random
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterator
+from typing import cast
 
 import nuke
 
@@ -16,31 +20,31 @@ from .host import complain, no_undo, set_status
 from .host_rules import RefusedError
 
 
-def render():
+def render() -> None:
     with _told() as node:
         run.render(node, wait=not nuke.GUI)
 
 
-def draft():
+def draft() -> None:
     """The current frame alone, in few steps."""
     with _told() as node:
         run.render(node, wait=not nuke.GUI, draft=True)
 
 
-def open_queue():
+def open_queue() -> None:
     try:
         plugin_settings.open_page()
     except RefusedError as error:
         complain(f"Vera: {error}")
 
 
-def compare():
+def compare() -> None:
     """All versions side by side, each with its name: Reads and a ContactSheet beside the node."""
     with _told() as node:
         baking.contact_sheet(node, gather.folder(node))
 
 
-def edit_note():
+def edit_note() -> None:
     """A line of the artist's on the version that is shown; it goes with the version's folder."""
     with _told() as node:
         out = _shown(node)
@@ -50,7 +54,7 @@ def edit_note():
             show.show(node, gather.folder(node), int(node["version"].value()))
 
 
-def delete_version():
+def delete_version() -> None:
     """The version that is shown, from the disk; the one before it is shown."""
     with _told() as node:
         base, number, out = gather.folder(node), int(node["version"].value()), _shown(node)
@@ -64,13 +68,13 @@ def delete_version():
             show.nothing(node)
 
 
-def _shown(node: nuke.Gizmo):
+def _shown(node: nuke.Gizmo) -> str:
     if not node["result_shown"].value():
         raise RefusedError("no version is shown; press Render")
     return versions.path(gather.folder(node), int(node["version"].value()))
 
 
-def render_changed():
+def render_changed() -> None:
     with _told() as node:
         if run.changed(node):
             run.render(node, wait=not nuke.GUI)
@@ -78,7 +82,7 @@ def render_changed():
             set_status(node, f"v{int(node['version'].value()):03d}: nothing has changed")
 
 
-def render_all_changed():
+def render_all_changed() -> None:
     """Of the menu: every node of the script that shows something else than it asks for."""
     for node in plate.edits():
         with _told(node):
@@ -86,17 +90,17 @@ def render_all_changed():
                 run.render(node, wait=not nuke.GUI)
 
 
-def cancel():
+def cancel() -> None:
     with _told() as node:
         run.cancel(node)
 
 
-def dice():
+def dice() -> None:
     with _told() as node:
         node["seed"].setValue(random.randrange(2**31 - 1))
 
 
-def open_folder():
+def open_folder() -> None:
     with _told() as node:
         folder = gather.folder(node)
         if not os.path.isdir(folder):
@@ -107,20 +111,20 @@ def open_folder():
             subprocess.Popen(["open" if sys.platform == "darwin" else "xdg-open", folder])
 
 
-def bake():
+def bake() -> None:
     with _told() as node:
         group = baking.bake(node)
         set_status(node, f"baked to {group.name()}")
 
 
-def settings():
+def settings() -> None:
     with _told():
         from . import panel
 
         panel.show()
 
 
-def knob_changed():
+def knob_changed() -> None:
     name = nuke.thisKnob().name()
     if name in ("range", "quality", "use_region", "door", "showPanel"):
         _enable(nuke.thisNode())
@@ -131,14 +135,14 @@ def knob_changed():
             _show_version(node)
 
 
-def _show_version(node: nuke.Gizmo):
+def _show_version(node: nuke.Gizmo) -> None:
     base, number = gather.folder(node), gather.whole(node, "version", 1, 10**6)
     # Showing a version sets the knob too: nothing more is to be done then.
     if not str(node["result_file"].value()).startswith(versions.path(base, number) + "/"):
         show.show(node, base, number)
 
 
-def _start_region(node: nuke.Node):
+def _start_region(node: nuke.Node) -> None:
     """A region that was never drawn begins as the middle of the plate, so that there is something to take hold of."""
     plate_node = node.input(0)
     if node["use_region"].value() and plate_node is not None and not any(node["region"].value()):
@@ -147,7 +151,7 @@ def _start_region(node: nuke.Node):
         node["region"].setValue([width / 4, height / 4, width * 3 / 4, height * 3 / 4])
 
 
-def _enable(node: nuke.Node):
+def _enable(node: nuke.Node) -> None:
     for name, switch, on in (
         ("first", "range", "own"), ("last", "range", "own"), ("steps", "quality", "own"), ("guidance", "quality", "own"),
         ("region", "use_region", True), ("model", "door", "Vera"),
@@ -157,9 +161,9 @@ def _enable(node: nuke.Node):
 
 
 @contextlib.contextmanager
-def _told(node=None, quietly=False):
+def _told(node: nuke.Gizmo | None = None, quietly: bool = False) -> Iterator[nuke.Gizmo]:
     """The node of the button; errors go into its status and, in words, to who pressed it."""
-    node = node or nuke.thisNode()
+    node = node or cast("nuke.Gizmo", nuke.thisNode())
     try:
         yield node
     except RefusedError as error:

@@ -4,7 +4,10 @@
 display; any other name goes to the core as the configuration has it.
 """
 
+from __future__ import annotations
+
 import re
+from collections.abc import Callable
 
 # In lower case, without spaces, dashes and underscores.
 _LINEAR = {
@@ -18,7 +21,7 @@ _SRGB = {
 _WRAPPED = re.compile(r"[a-z_]+\s*\((.+)\)")
 
 
-def known(name):
+def known(name: str) -> str:
     """A name out of Nuke's menus as the core takes it: "linear", "srgb", or the name itself."""
     name = name.strip()
     plain = re.sub(r"[\s_-]", "", name.lower())
@@ -30,7 +33,7 @@ def known(name):
     return known(inner[1]) if inner else name
 
 
-def of_script(root):
+def of_script(root: Callable[[str], str | None]) -> str:
     """The working space of the script. Nuke's own colour management always works in linear Rec.709.
 
     root: a function knob -> text, None where the root has no such knob.
@@ -40,7 +43,7 @@ def of_script(root):
     return known(root("workingSpaceLUT") or "linear")
 
 
-def of_read(name, root, bits):
+def of_read(name: str, root: Callable[[str], str | None], bits: str) -> str:
     """The colour space of a Read, "" if it does not say which.
 
     name: of its menu. bits: what its metadata says of its pixels, such as "16-bit half float".

@@ -1,9 +1,11 @@
 """Node and script -> a Request, pure data, on the main thread. What cannot be edited is refused in words."""
 
+from __future__ import annotations
+
 import math
 import os
 import re
-from typing import cast
+from typing import Any, cast
 
 import nuke
 
@@ -15,7 +17,9 @@ DRAFT_STEPS = 4  # of a draft of one frame; more steps are slower and nearer to 
 _WAYS = {"Vera": VERA, "VACE": VACE, "lift from file": LIFT}  # the node's menu in the words of all hosts
 
 
-def request(node: nuke.Gizmo, write=True, draft=False, frames=None):
+def request(
+    node: nuke.Gizmo, write: bool = True, draft: bool = False, frames: tuple[int, int] | None = None
+) -> versions.Request:
     """What this node asks for now, at full size. Raises RefusedError.
 
     With write, an empty results folder is filled in, to stay as it is when the script moves. draft: in few
@@ -25,7 +29,7 @@ def request(node: nuke.Gizmo, write=True, draft=False, frames=None):
         return _request(node, write, draft, frames)
 
 
-def _request(node: nuke.Gizmo, write, draft, frames):
+def _request(node: nuke.Gizmo, write: bool, draft: bool, frames: tuple[int, int] | None) -> versions.Request:
     source = node.input(0)
     if source is None:
         raise RefusedError("there is no plate; connect one to the first input")
@@ -67,7 +71,7 @@ def _request(node: nuke.Gizmo, write, draft, frames):
     )  # fmt: skip
 
 
-def _more(node: nuke.Gizmo):
+def _more(node: nuke.Gizmo) -> dict[str, Any]:
     """The recipe's further fields that the node sets; empty knobs are the core's own choice. Raises RefusedError."""
     found: dict = {name: "".join(str(node[name].value()).split()) for name in ("cuts", "exposure")}
     if found["exposure"] not in ("", "auto"):
@@ -83,18 +87,18 @@ def _more(node: nuke.Gizmo):
     return {name: value for name, value in found.items() if value not in ("", "auto", [])}
 
 
-def way(node: nuke.Gizmo):
+def way(node: nuke.Gizmo) -> str:
     """What makes the edit: one of host_rules' VERA, VACE, LIFT."""
     return _WAYS[str(node["door"].value())]
 
 
-def model(node: nuke.Gizmo):
+def model(node: nuke.Gizmo) -> str:
     """The recipe's model: a Vera's name or folder, vace:FOLDER or lift:FILES. Raises RefusedError."""
     path = plate.absolute(str(node["model_path"].value() or "").strip())
     return model_of(way(node), str(node["model"].value()), path)
 
 
-def folder(node: nuke.Gizmo, fill_in=False):
+def folder(node: nuke.Gizmo, fill_in: bool = False) -> str:
     """Where this node's versions are: the absolute path that its knob says, or the one it would get."""
     base = str(cast("nuke.File_Knob", node["folder"]).evaluate() or "").strip().replace("\\", "/")
     if not base:
@@ -108,7 +112,7 @@ def folder(node: nuke.Gizmo, fill_in=False):
     return base
 
 
-def region(knob, form):
+def region(knob: Any, form: nuke.Format) -> str:
     """The core's "X,Y,W,H" from the top left, of a box in Nuke's pixels from the bottom left."""
     left, right = max(0, math.floor(knob.x())), min(form.width(), math.ceil(knob.r()))
     bottom, top = max(0, math.floor(knob.y())), min(form.height(), math.ceil(knob.t()))
@@ -117,7 +121,7 @@ def region(knob, form):
     return f"{left},{form.height() - top},{right - left},{top - bottom}"
 
 
-def whole(node: nuke.Node, name, low, high):
+def whole(node: nuke.Node, name: str, low: int, high: int) -> int:
     """A whole number of a knob, which an expression may have made another one."""
     value = node[name].getValue()
     if value != int(value) or not low <= value <= high:
@@ -125,7 +129,7 @@ def whole(node: nuke.Node, name, low, high):
     return int(value)
 
 
-def _frames(node: nuke.Gizmo, source):
+def _frames(node: nuke.Gizmo, source: nuke.Node) -> tuple[int, int]:
     if node["range"].value() == "own":
         first, last = whole(node, "first", 0, 10**7), whole(node, "last", 0, 10**7)
     else:
@@ -139,7 +143,7 @@ def _frames(node: nuke.Gizmo, source):
     return first, last
 
 
-def _default_folder(node: nuke.Gizmo):
+def _default_folder(node: nuke.Gizmo) -> str:
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", node.fullName())
     script = (plate.root_knob("name") or "").replace("\\", "/")
     if not script:
@@ -148,14 +152,14 @@ def _default_folder(node: nuke.Gizmo):
     return f"{os.path.dirname(os.path.abspath(script))}/vera/{stem}/{name}".replace("\\", "/")
 
 
-def _refuse_unrendered(node: nuke.Gizmo):
+def _refuse_unrendered(node: nuke.Gizmo) -> None:
     for index in (0, 1):
         for edit in plate.edits_upstream(node.input(index)):
             if not edit["result_shown"].value():
                 raise RefusedError(f"{edit.fullName()} before it is not rendered yet; render that one first")
 
 
-def _refuse_other_size(mask, source):
+def _refuse_other_size(mask: nuke.Node, source: nuke.Node) -> None:
     a, b = mask.format(), source.format()
     if (a.width(), a.height()) != (b.width(), b.height()):
         raise RefusedError(

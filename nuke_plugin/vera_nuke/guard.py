@@ -4,6 +4,8 @@ Scripts without an edit are left alone: whether there is one is known from the n
 such a script costs one look at a flag. A fault of the guard's own is said and never stops a render.
 """
 
+from __future__ import annotations
+
 import nuke
 
 from . import badge, plate, run, show
@@ -13,7 +15,7 @@ from .host_rules import RefusedError
 _seen = False  # whether this session has made a node that may be an edit
 
 
-def note_node():
+def note_node() -> None:
     """For nuke.addOnCreate of VeraEdit and of Group: from now on renders are looked at."""
     global _seen
     try:
@@ -23,7 +25,7 @@ def note_node():
         say(f"a new node could not be looked at: {error}")
 
 
-def check_script():
+def check_script() -> None:
     """When a script is opened: every node says what it lacks. Nothing that renders is changed."""
     for node in plate.edits():
         pending = int(node["pending"].value())
@@ -41,7 +43,7 @@ def check_script():
                 nuke.warning(f"Vera: {node.fullName()}: {words}")
 
 
-def check_before_render():
+def check_before_render() -> None:
     """Before a Write renders: an edit that is not there must not leave the picture in silence.
 
     Nuke aborts a render whose beforeRender raises.
@@ -58,7 +60,7 @@ def check_before_render():
         raise RuntimeError(f"Vera: {words}, or disable the node")
 
 
-def _why_not(writer: nuke.Node):
+def _why_not(writer: nuke.Node) -> str:
     """Why the picture would be without an edit that it is made with, or ""; what else is wrong is said."""
     parent = writer.parent()
     if parent is not None and plate.is_edit(parent):
@@ -73,6 +75,6 @@ def _why_not(writer: nuke.Node):
     return ""
 
 
-def is_stale():
+def is_stale() -> None:
     """For nuke.addUpdateUI."""
     badge.look(show.stale)

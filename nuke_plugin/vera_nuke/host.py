@@ -1,7 +1,11 @@
 """Nuke's main thread, and words to the artist."""
 
+from __future__ import annotations
+
 import contextlib
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import nuke
 
@@ -12,7 +16,7 @@ class HostGoneError(Exception):
     """The main thread did not run what it was asked to: Nuke is closing."""
 
 
-def on_main(call, *args):
+def on_main(call: Callable[..., Any], *args: Any) -> Any:
     """Run `call` on the main thread, wait, and return or raise what it did.
 
     Nuke's own function prints an error and returns None; here errors come back.
@@ -21,7 +25,7 @@ def on_main(call, *args):
         return call(*args)
     outcome = {}
 
-    def run():
+    def run() -> None:
         try:
             outcome["value"] = call(*args)
         except BaseException as error:
@@ -35,12 +39,12 @@ def on_main(call, *args):
     return outcome["value"]
 
 
-def say(text):
+def say(text: str) -> None:
     """Into the terminal, where a farm's log finds it."""
     nuke.tprint("Vera: " + text)
 
 
-def complain(text):
+def complain(text: str) -> None:
     """To the artist who pressed a button, or into the terminal."""
     if nuke.GUI:
         nuke.message(text)
@@ -49,7 +53,7 @@ def complain(text):
 
 
 @contextlib.contextmanager
-def no_undo():
+def no_undo() -> Iterator[None]:
     """What this package notes in its own knobs is nothing to undo."""
     nuke.Undo.disable()
     try:
@@ -59,7 +63,7 @@ def no_undo():
 
 
 @contextlib.contextmanager
-def unsaved():
+def unsaved() -> Iterator[None]:
     """What is only looked at (a thumbnail) is nothing to undo, and makes no script one that wants to be saved."""
     root = nuke.root()
     modified = root.modified()
@@ -71,7 +75,7 @@ def unsaved():
 
 
 @contextlib.contextmanager
-def full_size():
+def full_size() -> Iterator[None]:
     """Proxy mode is off for the while: Reads name their full files, and all is looked at and written at full size."""
     proxy = nuke.root()["proxy"]
     before = proxy.value()
@@ -86,7 +90,7 @@ def full_size():
             proxy.setValue(before)
 
 
-def as_nuke_finds(path):
+def as_nuke_finds(path: str) -> str:
     """A path as Nuke opens it: through the filters that a studio or a farm has set (nuke.addFilenameFilter).
 
     Looking with os.path for what a knob says finds nothing where a farm maps paths.
@@ -101,7 +105,7 @@ def as_nuke_finds(path):
 
 
 @contextlib.contextmanager
-def undo_step(name):
+def undo_step(name: str) -> Iterator[None]:
     """What is done inside is one step back for the artist."""
     nuke.Undo.begin(name)
     try:
@@ -110,7 +114,7 @@ def undo_step(name):
         nuke.Undo.end()
 
 
-def inner(node: nuke.Group, name):
+def inner(node: nuke.Group, name: str) -> nuke.Node:
     """A node inside. Raises RefusedError."""
     found = node.node(name)
     if found is None:
@@ -118,7 +122,7 @@ def inner(node: nuke.Group, name):
     return found
 
 
-def set_status(node: nuke.Node, text):
+def set_status(node: nuke.Node, text: str) -> None:
     """The node's status line. On the main thread."""
     with no_undo():
         node["status"].setValue(text)

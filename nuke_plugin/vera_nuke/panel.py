@@ -1,5 +1,7 @@
 """The settings to look at. Only where there is an interface."""
 
+from __future__ import annotations
+
 import threading
 
 import nuke
@@ -11,7 +13,7 @@ from .host_rules import RefusedError
 
 
 class Panel(nukescripts.PythonPanel):
-    def __init__(self, values):
+    def __init__(self, values: settings.Settings) -> None:
         super().__init__("Vera settings", "vera.settings")
         self.python = nuke.File_Knob("python", "Python of the core")
         self.root = nuke.File_Knob("root", "folder that holds core")
@@ -33,7 +35,7 @@ class Panel(nukescripts.PythonPanel):
             self.addKnob(knob)
             knob.setValue(value)
 
-    def values(self):
+    def values(self) -> settings.Settings:
         """What is in the panel. Raises RefusedError."""
         pairs = []
         for line in _lines(self.paths.value()):
@@ -50,7 +52,7 @@ class Panel(nukescripts.PythonPanel):
         )
 
 
-def show():
+def show() -> None:
     """Ask, keep, and let the service have its folders. Raises RefusedError."""
     panel = Panel(settings.load())
     if not panel.showModalDialog():
@@ -61,16 +63,16 @@ def show():
         threading.Thread(target=_allow, args=(values,), name="Vera allow", daemon=True).start()
 
 
-def _allow(values):
+def _allow(values: settings.Settings) -> None:
     try:
         settings.allow(values)
     except RefusedError as error:
         on_main(complain, f"Vera settings: {error}")
 
 
-def _one(knob):
+def _one(knob: nuke.Knob) -> str:
     return str(knob.value() or "").strip()
 
 
-def _lines(text):
+def _lines(text: object) -> list[str]:
     return [line.strip() for line in str(text or "").split("\n") if line.strip()]

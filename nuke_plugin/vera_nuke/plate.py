@@ -3,12 +3,15 @@
 All of it runs on the main thread.
 """
 
+from __future__ import annotations
+
 import glob
 import hashlib
 import os
 import re
 from collections import namedtuple
-from typing import Optional
+from collections.abc import Callable
+from typing import Any, NoReturn, cast
 
 import nuke
 
@@ -34,13 +37,13 @@ _LAYOUT = re.compile(
 _RESULT = re.compile(r"(?:result_\w+|output|disable)\b")
 
 
-def is_edit(node: nuke.Node):
+def is_edit(node: nuke.Node) -> bool:
     """Whether a node is a VeraEdit: by its class, or by its knobs where the gizmo was copied to a Group."""
     kind = node.Class()
     return kind == CLASS or (kind == "Group" and all(node.knob(name) is not None for name in _MARKS))
 
 
-def root_knob(name):
+def root_knob(name: str) -> str | None:
     """The text of a knob of the script, expressions in it evaluated; None if there is no such knob."""
     knob = nuke.root().knob(name)
     if knob is None:
@@ -48,7 +51,7 @@ def root_knob(name):
     return str((knob.evaluate() if hasattr(knob, "evaluate") else knob.value()) or "")
 
 
-def plate_files(source: nuke.Node, first, last, folder, working):
+def plate_files(source: nuke.Node, first: int, last: int, folder: str, working: str) -> Files:
     """Files of the plate stream `source`. Raises RefusedError."""
     read = untouched_read(source, first, last)
     if read is not None:
@@ -68,7 +71,7 @@ def plate_files(source: nuke.Node, first, last, folder, working):
     return Files(f"{folder}/plates/{state[:12]}/plate.####.exr", working, state, True)
 
 
-def mask_files(source: nuke.Node, first, last, folder, working):
+def mask_files(source: nuke.Node, first: int, last: int, folder: str, working: str) -> Files:
     """Files of the mask stream. The core takes alpha, or the brightness where alpha is 1 everywhere."""
     read = untouched_read(source, first, last, still=True)
     # What the file holds and what the artist sees are the same only if Nuke converts nothing.
@@ -81,7 +84,7 @@ def mask_files(source: nuke.Node, first, last, folder, working):
     return Files(f"{folder}/plates/{state[:12]}/mask.####.exr", "", state, True)
 
 
-def untouched_read(node: Optional[nuke.Node], first, last, still=False):
+def untouched_read(node: nuke.Node | None, first: int, last: int, still: bool = False) -> nuke.Node | None:
     """The Read whose files are what the stream shows, frame by frame and pixel by pixel; else None.
 
     In doubt it is None, and Nuke writes the stream: that is always right, and only slower.
@@ -112,12 +115,12 @@ def untouched_read(node: Optional[nuke.Node], first, last, still=False):
     return node
 
 
-def file_pattern(node: nuke.Node):
+def file_pattern(node: nuke.Node) -> str:
     """The absolute file pattern of a Read, expressions evaluated."""
     return as_nuke_finds(absolute(nuke.filename(node) or ""))
 
 
-def absolute(name):
+def absolute(name: str) -> str:
     """A path as an artist writes it, from the project's folder or the script's, with forward slashes; "" stays."""
     if name and not os.path.isabs(name):
         folder = root_knob("project_directory") or os.path.dirname(root_knob("name") or "")
@@ -125,7 +128,7 @@ def absolute(name):
     return name.replace("\\", "/")
 
 
-def upstream(node: nuke.Node, links):
+def upstream(node: nuke.Node, links: int) -> list[nuke.Node]:
     """The nodes that a node is directly made with: into groups, and out of the group that it is in.
 
     Raises RefusedError where Python may not see them (Nuke Indie).
@@ -144,12 +147,13 @@ def upstream(node: nuke.Node, links):
     return found
 
 
-def edits():
+def edits() -> list[nuke.Gizmo]:
     """All VeraEdit nodes of the script, in groups too, and those whose gizmo was copied to a Group."""
-    return [node for kind in (CLASS, "Group") for node in nuke.allNodes(kind, recurseGroups=True) if is_edit(node)]
+    there = [node for kind in (CLASS, "Group") for node in nuke.allNodes(kind, recurseGroups=True)]
+    return [cast("nuke.Gizmo", node) for node in there if is_edit(node)]
 
 
-def edits_upstream(node: Optional[nuke.Node]):
+def edits_upstream(node: nuke.Node | None) -> list[nuke.Gizmo]:
     """The VeraEdit nodes that a node's picture is made with, those that are switched off left out."""
     found, waiting, seen = [], [node], set()
     while waiting:
@@ -158,12 +162,12 @@ def edits_upstream(node: Optional[nuke.Node]):
             continue
         seen.add(node.fullName())
         if is_edit(node) and not node["disable"].value():
-            found.append(node)
+            found.append(cast("nuke.Gizmo", node))
         waiting += upstream(node, nuke.INPUTS | nuke.HIDDEN_INPUTS)
     return found
 
 
-def state_of_stream(node: nuke.Node, first, last):
+def state_of_stream(node: nuke.Node, first: int, last: int) -> str:
     """A hash that changes with anything upstream: nodes, knobs, connections, and the files that are read.
 
     What expressions pull from outside (knobs of the root, the environment, variables of the script) is in it by the
@@ -184,7 +188,7 @@ def state_of_stream(node: nuke.Node, first, last):
     return digest.hexdigest()
 
 
-def _state_of_node(node: nuke.Node, frames):
+def _state_of_node(node: nuke.Node, frames: list[int]) -> str:
     knobs = node.writeKnobs(nuke.TO_SCRIPT | nuke.WRITE_NON_DEFAULT_ONLY).split("\n")
     lines = [line for line in knobs if not _LAYOUT.match(line.strip())]
     if is_edit(node):  # of another edit its result counts, not what its status says
@@ -200,7 +204,7 @@ def _state_of_node(node: nuke.Node, frames):
     return "\n".join(told)
 
 
-def _values_of_expressions(node: nuke.Node, lines, frames):
+def _values_of_expressions(node: nuke.Node, lines: list[str], frames: list[int]) -> list[str]:
     """What the expressions of a node's knobs come to: they may read what is on no node upstream."""
     values = []
     for line in lines:
@@ -218,7 +222,7 @@ def _values_of_expressions(node: nuke.Node, lines, frames):
     return values
 
 
-def write(node: nuke.Gizmo, request):
+def write(node: nuke.Gizmo, request: versions.Request) -> None:
     """Write what the request needs and is not there yet: lossless EXR, all pixels as they are. Raises RefusedError."""
     for which, pattern in (("plate", request.plate_write), ("mask", request.mask_write)):
         if pattern is None:
@@ -231,7 +235,7 @@ def write(node: nuke.Gizmo, request):
             versions.mark_written(mark, first, last)
 
 
-def _write(node: nuke.Gizmo, which, pattern, first, last):
+def _write(node: nuke.Gizmo, which: str, pattern: str, first: int, last: int) -> None:
     writer = inner(node, {"plate": "PlateWrite", "mask": "MaskWrite"}[which])
     try:
         os.makedirs(os.path.dirname(pattern), exist_ok=True)
@@ -257,29 +261,29 @@ def _write(node: nuke.Gizmo, which, pattern, first, last):
         raise RefusedError(f"the {which} was not written whole: {frames_in_words(gone)} missing; press Render again")
 
 
-def _is_retimed(read: nuke.Node):
+def _is_retimed(read: nuke.Node) -> bool:
     mode, frame = str(_value(read, "frame_mode")), str(_value(read, "frame") or "").strip()
     if mode == "start at":
         return frame not in ("", str(int(_value(read, "first"))))
     return frame not in ("", "0", "frame") if mode == "offset" else frame not in ("", "frame")
 
 
-def _colorspace(read: nuke.Node):
+def _colorspace(read: nuke.Node) -> tuple[str, Callable[[str], str | None], str]:
     bits = read.metadata("input/bitsperchannel") or ""
     return str(read["colorspace"].value()), root_knob, str(bits)
 
 
-def _refuse_range(read: nuke.Node, first, last):
+def _refuse_range(read: nuke.Node, first: int, last: int) -> NoReturn:
     has = f"{int(_value(read, 'first'))}-{int(_value(read, 'last'))}"
     raise RefusedError(f"frames {first}-{last} are not all within {read.fullName()}'s {has}; choose frames that it has")
 
 
-def state_of_pattern(pattern):
+def state_of_pattern(pattern: str) -> str:
     """A hash that changes with any file of a sequence, or with the one file."""
     return _state_of_files(sorted(glob.glob(re.sub(r"%(0\d+)?d|#+", "*", glob.escape(pattern)))))
 
 
-def _state_of_files(files):
+def _state_of_files(files: list[str]) -> str:
     """By names, sizes and dates: looking at them all costs nothing."""
     digest = hashlib.sha256()
     for file in files:
@@ -291,6 +295,6 @@ def _state_of_files(files):
     return digest.hexdigest()
 
 
-def _value(node: nuke.Node, name):
+def _value(node: nuke.Node, name: str) -> Any:
     knob = node.knob(name)
     return None if knob is None else knob.value()

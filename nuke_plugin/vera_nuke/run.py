@@ -4,12 +4,14 @@ The node and the disk are looked at on the main thread; the service is asked in 
 which touches no node. Without an interface all of it happens where it is called.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import tempfile
 import threading
 import traceback
-from typing import Optional
+from typing import TYPE_CHECKING, Any
 
 import nuke
 
@@ -17,11 +19,14 @@ from . import badge, gather, plate, settings, show, versions
 from .host import HostGoneError, no_undo, on_main, say, set_status, unsaved
 from .host_rules import RefusedError, fitting, keeps, percent, progress_words, take_over_kept
 
+if TYPE_CHECKING:
+    from .client import Client, Job
+
 _LOOK_SECONDS = 0.5  # between two looks at the cancel buttons
-_running: "dict[str, Run]" = {}  # by the folder of the version
+_running: dict[str, Run] = {}  # by the folder of the version
 
 
-def render(node: nuke.Gizmo, wait=False, draft=False):
+def render(node: nuke.Gizmo, wait: bool = False, draft: bool = False) -> None:
     """Show what this node asks for: at once if it is on the disk, else after a job. Raises RefusedError.
 
     wait: return when it is shown; else at once, and the job is watched from a thread. draft: of the current frame.
@@ -47,7 +52,7 @@ def render(node: nuke.Gizmo, wait=False, draft=False):
     _start(Run(node, base, number, asked.recipe), wait)
 
 
-def changed(node: nuke.Gizmo):
+def changed(node: nuke.Gizmo) -> bool:
     """Whether the node asks for something else than it shows. Raises RefusedError."""
     if show.missing(node):
         return True
@@ -55,7 +60,7 @@ def changed(node: nuke.Gizmo):
     return versions.find(gather.folder(node), gather.request(node, write=False), number) != number
 
 
-def cancel(node: nuke.Gizmo):
+def cancel(node: nuke.Gizmo) -> None:
     """Stop this node's job; what is finished stays. Raises RefusedError."""
     run = _of(node)
     if run is None:
@@ -64,7 +69,7 @@ def cancel(node: nuke.Gizmo):
     set_status(node, "being cancelled")
 
 
-def resume(node: nuke.Gizmo, number):
+def resume(node: nuke.Gizmo, number: int) -> None:
     """After a script was opened: a job that it had begun is shown, or watched on; none is started."""
     base = gather.folder(node)
     delivery = versions.delivered(versions.path(base, number))
@@ -74,19 +79,19 @@ def resume(node: nuke.Gizmo, number):
         _start(Run(node, base, number, None), wait=False)
 
 
-def spaces(asked):
+def spaces(asked: versions.Request) -> str:
     """What is known of colour, for the artist to read."""
     plate_is = "written as EXR" if asked.plate_write else "its own files"
     return f"plate in {asked.recipe['color_space']} ({plate_is}), layer in {asked.recipe['layer_space']}"
 
 
-def _refuse_second(node: nuke.Gizmo):
+def _refuse_second(node: nuke.Gizmo) -> None:
     run = _of(node)
     if run is not None:
         raise RefusedError(f"v{run.number:03d} of this node is being rendered; cancel it first, or wait")
 
 
-def _of(node: nuke.Gizmo):
+def _of(node: nuke.Gizmo) -> Run | None:
     for run in list(_running.values()):
         try:
             if run.node == node:  # it may have another name by now
@@ -96,7 +101,7 @@ def _of(node: nuke.Gizmo):
     return None
 
 
-def _start(run, wait):
+def _start(run: Run, wait: bool) -> None:
     _running[run.out] = run
     with no_undo():
         run.node["pending"].setValue(run.number)
@@ -113,15 +118,15 @@ def _start(run, wait):
 class Run:
     """A version on its way. recipe: None where a job is only looked for, not submitted."""
 
-    def __init__(self, node: nuke.Gizmo, base, number, recipe):
+    def __init__(self, node: nuke.Gizmo, base: str, number: int, recipe: dict[str, Any] | None) -> None:
         self.node, self.base, self.number, self.recipe = node, base, number, recipe
         self.name, self.out = node.fullName(), versions.path(base, number)
         self.cancelled = threading.Event()
         self.failure = self.said = ""
-        self.pictured: Optional[int] = None  # the frame whose thumbnail is shown
+        self.pictured: int | None = None  # the frame whose thumbnail is shown
         self.pictures: list[str] = []  # the files of all that were
 
-    def work(self):
+    def work(self) -> None:
         """All of it; what went wrong is in `failure` and in the node's status."""
         try:
             words = self._ended(self._watched())
@@ -140,11 +145,11 @@ class Run:
         finally:
             self._leave()
 
-    def _leave(self):
+    def _leave(self) -> None:
         if _running.get(self.out) is self:  # a script that was opened again may have another in its place
             del _running[self.out]
 
-    def _watched(self):
+    def _watched(self) -> Job:
         """The job, once it has ended."""
         from .client import OPEN_STATES, ServiceError
 
@@ -169,7 +174,7 @@ class Run:
         finally:
             del task  # its window closes
 
-    def _job(self, service):
+    def _job(self, service: Client) -> Job:
         if self.recipe is not None:
             recipe = {"keep": keeps(self.recipe["model"]), **self.recipe}
             return service.submit({**fitting(recipe, service.recipe_fields()), "out": self.out})
@@ -179,7 +184,7 @@ class Run:
                 return job
         raise RefusedError("was not finished; press Render to go on")
 
-    def _report(self, service, job, task):
+    def _report(self, service: Client, job: Job, task: nuke.ProgressTask | None) -> None:
         words = f"v{self.number:03d}: {progress_words(job)}"
         if words == self.said:
             return
@@ -192,7 +197,7 @@ class Run:
         except ValueError:
             raise HostGoneError("the node has gone") from None
 
-    def _new_picture(self, service, job):
+    def _new_picture(self, service: Client, job: Job) -> str | None:
         """The file of the latest frame's thumbnail, where there is a newer one than is shown; None else."""
         frames = job["thumbnails"]
         if not nuke.GUI or not frames or frames[-1] == self.pictured:
@@ -210,7 +215,7 @@ class Run:
         self.pictures.append(file)
         return file
 
-    def _look(self, words, picture):
+    def _look(self, words: str, picture: str | None) -> None:
         """On the main thread: how the job is, in the node's label and, as a picture, in its panel. Nothing is saved."""
         badge.running(self.node, words)
         if picture:
@@ -219,7 +224,7 @@ class Run:
         if not nuke.GUI:
             say(f"{self.node.fullName()}: {words}")
 
-    def _ended(self, job):
+    def _ended(self, job: Job) -> str | None:
         """What to say in place of a result; None if there is one."""
         if job["state"] == "done":
             return None
@@ -227,7 +232,7 @@ class Run:
             return "cancelled; press Render to go on"
         return job["reason"] or "failed; the service's log has more"
 
-    def _finish(self, words):
+    def _finish(self, words: str | None) -> None:
         self._leave()  # before the artist sees the end, and may press Render again
         with unsaved():
             self.node["look"].setValue("")

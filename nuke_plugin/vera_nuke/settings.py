@@ -1,11 +1,17 @@
 """Where the core is, in one JSON file beside the artist's other settings. No word of Nuke."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess
 from collections import namedtuple
+from typing import TYPE_CHECKING
 
 from .host_rules import RefusedError
+
+if TYPE_CHECKING:
+    from .client import Client
 
 # python: of the core's environment. root: the folder that holds `core`, "" where it is installed.
 # cache: for scripts that are not saved. folders: those that the service may use.
@@ -15,11 +21,11 @@ Settings = namedtuple("Settings", "python root cache folders paths")
 _DEFAULT = Settings("", "", os.path.expanduser("~/vera").replace("\\", "/"), (), ())
 
 
-def file():
+def file() -> str:
     return os.environ.get("VERA_NUKE_SETTINGS") or os.path.expanduser("~/.nuke/vera_nuke.json")
 
 
-def load():
+def load() -> Settings:
     """VERA_PYTHON and VERA_ROOT, which a studio sets for all, count more than the file. Raises RefusedError."""
     values = _DEFAULT
     try:
@@ -35,7 +41,7 @@ def load():
     return values._replace(python=python or values.python, root=root or values.root)
 
 
-def save(values):
+def save(values: Settings) -> None:
     """Raises RefusedError."""
     try:
         os.makedirs(os.path.dirname(file()), exist_ok=True)
@@ -46,7 +52,7 @@ def save(values):
         raise RefusedError(f"{file()}: cannot be written ({error.strerror})") from None
 
 
-def allow(values):
+def allow(values: Settings) -> None:
     """Tell the service which folders it may use. Takes a second: not on the main thread. Raises RefusedError."""
     from .client import PathMap, own_environment
 
@@ -70,7 +76,7 @@ def allow(values):
             raise RefusedError(done.stderr.strip().split("\n")[-1] or f"{folder}: could not be allowed")
 
 
-def open_page():
+def open_page() -> None:
     """The queue of the service in a browser. Takes a second: not on the main thread. Raises RefusedError."""
     from .client import own_environment
 
@@ -84,7 +90,7 @@ def open_page():
         raise RefusedError(f"{values.python}: cannot be started ({error}); name the Python of the core") from None
 
 
-def connect(may_start=True):
+def connect(may_start: bool = True) -> Client:
     """A client of the service; starts one if the settings say how. Raises RefusedError, ServiceError."""
     from .client import NotRunningError
     from .client import connect as _connect

@@ -1,5 +1,7 @@
 """A finished version into the node; and what it lacks. On the main thread."""
 
+from __future__ import annotations
+
 from typing import cast
 
 import nuke
@@ -9,7 +11,7 @@ from .host import as_nuke_finds, inner, set_status, undo_step
 from .host_rules import RefusedError, frames_in_words
 
 
-def show(node: nuke.Gizmo, base, number):
+def show(node: nuke.Gizmo, base: str, number: int) -> None:
     """Let the node's Read see a version that is there. Raises RefusedError."""
     out = versions.path(base, number)
     delivery = versions.delivered(out)
@@ -35,7 +37,7 @@ def show(node: nuke.Gizmo, base, number):
     badge.clear(node)
 
 
-def nothing(node: nuke.Gizmo):
+def nothing(node: nuke.Gizmo) -> None:
     """No version any more: the node's output is empty, as before the first render."""
     with undo_step("VeraEdit: no version"):
         node["result_shown"].setValue(0)
@@ -44,7 +46,7 @@ def nothing(node: nuke.Gizmo):
     badge.clear(node)
 
 
-def missing(node: nuke.Gizmo):
+def missing(node: nuke.Gizmo) -> str | None:
     """What this node has no picture of, in one line; None if all is there."""
     if not node["result_shown"].value():
         return "not rendered yet"
@@ -55,7 +57,7 @@ def missing(node: nuke.Gizmo):
     return None
 
 
-def stale(node: nuke.Gizmo):
+def stale(node: nuke.Gizmo) -> str:
     """Why the layer was made for another plate or mask than is connected now; "" if it is the same, or not to be known.
 
     Looks at every file above the node: not for each frame.
@@ -73,7 +75,7 @@ def stale(node: nuke.Gizmo):
     )
 
 
-def other_space(node: nuke.Gizmo):
+def other_space(node: nuke.Gizmo) -> str | None:
     """A layer is right in the space that it was made for only: what to say of another; None if it is the same."""
     made = str(node["result_space"].value())
     own = color.known(str(node["working_space"].value()).strip())

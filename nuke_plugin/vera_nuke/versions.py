@@ -5,12 +5,15 @@ FOLDER/v003/edit/, manifest.json, ...    the core's delivery; its manifest is wr
 FOLDER/plates/STATE/           the plate and the mask, where Nuke had to write them
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
 import re
 import shutil
 from collections import namedtuple
+from typing import Any
 
 from .host_rules import RefusedError, kept_in, layer_file
 
@@ -26,11 +29,11 @@ _VERSION = re.compile(r"v(\d{3,})")
 _SPECIAL = re.compile(r'[\[\]{}$"\\#%]')  # what Tcl or a frame pattern would take for its own
 
 
-def path(base, number):
+def path(base: str, number: int) -> str:
     return f"{base}/v{number:03d}"
 
 
-def check_base(base):
+def check_base(base: str) -> None:
     """Refuse a folder whose name would mean something else in a Read's file name."""
     if not os.path.isabs(base):
         raise RefusedError(f"results in {base}: not an absolute path; choose a folder")
@@ -41,7 +44,7 @@ def check_base(base):
         )
 
 
-def numbers(base):
+def numbers(base: str) -> list[int]:
     """The versions that are there, in order."""
     try:
         found = [_VERSION.fullmatch(name) for name in os.listdir(base)]
@@ -50,7 +53,7 @@ def numbers(base):
     return sorted(int(match[1]) for match in found if match)
 
 
-def find(base, request, shown):
+def find(base: str, request: Request, shown: int) -> int | None:
     """The version that was asked for the same; the one shown is looked at first. None if there is none."""
     wanted = _noted(request)
     for number in sorted(numbers(base), key=lambda n: (n != shown, -n)):
@@ -59,21 +62,21 @@ def find(base, request, shown):
     return None
 
 
-def asked(out):
+def asked(out: str) -> dict[str, Any]:
     """The recipe that a version was asked for."""
     return _read_json(out + "/request.json").get("recipe", {})
 
 
-def mark_of(out):
+def mark_of(out: str) -> str:
     """A short mark of the plate and the mask that a version was made for."""
     return mark_of_state(str(_read_json(out + "/request.json").get("state") or ""))
 
 
-def mark_of_state(state):
+def mark_of_state(state: str) -> str:
     return hashlib.sha256(state.encode()).hexdigest()[:16] if state else ""
 
 
-def kept_for(base, request):
+def kept_for(base: str, request: Request) -> str:
     """What was generated for the same edit in another working space, to be delivered from; "" if nothing was kept."""
     wanted = {name: value for name, value in request.recipe.items() if name not in _DELIVERED_ANEW}
     for number in reversed(numbers(base)):
@@ -87,7 +90,7 @@ def kept_for(base, request):
     return ""
 
 
-def note(out):
+def note(out: str) -> str:
     """The artist's note on a version, one line."""
     try:
         with open(out + "/note.txt", encoding="utf-8") as stream:
@@ -96,7 +99,7 @@ def note(out):
         return ""
 
 
-def set_note(out, text):
+def set_note(out: str, text: str) -> None:
     """Raises RefusedError."""
     try:
         with open(out + "/note.txt", "w", encoding="utf-8") as stream:
@@ -105,7 +108,7 @@ def set_note(out, text):
         raise RefusedError(f"{out}: cannot be written ({error.strerror})") from None
 
 
-def delete(out):
+def delete(out: str) -> None:
     """Delete a version's folder. Raises RefusedError for what is none."""
     whole = _VERSION.fullmatch(os.path.basename(out)) and os.path.isfile(out + "/request.json")
     if not whole or os.path.islink(out):
@@ -116,7 +119,7 @@ def delete(out):
         raise RefusedError(f"{out}: cannot be deleted ({error.strerror})") from None
 
 
-def begin(base, request):
+def begin(base: str, request: Request) -> int:
     """A new version for this request; never one that someone else makes at the same time."""
     try:
         os.makedirs(base, exist_ok=True)
@@ -135,7 +138,7 @@ def begin(base, request):
     return number
 
 
-def forget_if_empty(out):
+def forget_if_empty(out: str) -> None:
     """Take a version away that was refused before anything was written into it."""
     try:
         if os.listdir(out) == ["request.json"]:
@@ -145,7 +148,7 @@ def forget_if_empty(out):
         pass
 
 
-def delivered(out):
+def delivered(out: str) -> Delivery | None:
     """The whole delivery in `out`, or None. Its `missing` are frames whose file has gone since."""
     manifest = _read_json(out + "/manifest.json")
     try:
@@ -159,36 +162,36 @@ def delivered(out):
         return None
 
 
-def missing(pattern, first, last):
+def missing(pattern: str, first: int, last: int) -> list[int]:
     """The frames of a sequence that are not on the disk."""
     return [frame for frame in range(first, last + 1) if not os.path.isfile(file_of(pattern, frame))]
 
 
-def file_of(pattern, frame):
+def file_of(pattern: str, frame: int) -> str:
     """The file of a frame: `plate.####.exr`, `plate.%04d.exr`, or a name without a pattern."""
     folder, name = os.path.split(pattern)
     name = re.sub(r"%(0\d+)?d|#+", lambda m: f"{frame:{_width(m[0])}d}", name)
     return os.path.join(folder, name)
 
 
-def _width(token):
+def _width(token: str) -> str:
     return token[1:-1] if token.startswith("%") else f"0{len(token)}"
 
 
-def mark_written(folder, first, last):
+def mark_written(folder: str, first: int, last: int) -> None:
     """Plate and mask in `folder` are whole."""
     _write_json(folder + "/written.json", {"first": first, "last": last})
 
 
-def is_written(folder, first, last):
+def is_written(folder: str, first: int, last: int) -> bool:
     return _read_json(folder + "/written.json") == {"first": first, "last": last}
 
 
-def _noted(request):
+def _noted(request: Request) -> dict[str, Any]:
     return {"recipe": request.recipe, "state": request.state}
 
 
-def _read_json(file):
+def _read_json(file: str) -> dict[str, Any]:
     """A JSON object, or an empty one if there is none to be read."""
     try:
         with open(file, encoding="utf-8") as stream:
@@ -198,7 +201,7 @@ def _read_json(file):
     return value if isinstance(value, dict) else {}
 
 
-def _write_json(file, value):
+def _write_json(file: str, value: Any) -> None:
     with open(file + ".part", "w", encoding="utf-8") as stream:
         json.dump(value, stream, indent=1, sort_keys=True)
     os.replace(file + ".part", file)
