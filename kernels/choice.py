@@ -111,18 +111,23 @@ def obstacle(kind, device, dtype, dim, needs_gradient):
     if kind in FLASH:
         return obstacle_to_flash(kind, device, dtype, dim)
     if kind == "triton":
-        if not installed():
-            return "Triton is not installed"
-        if not runs_on(device):
-            return f"Triton needs a CUDA device, not {device.type}"
-        if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
-            return "the kernel needs compute capability 8.0"
-        if needs_gradient:
-            return "the Triton kernel has no backward"
-        if device.type == "cuda" and dtype not in HALVES or dim not in HEAD_DIMS:
-            return f"the Triton kernel takes fp16 and bf16 with head sizes {HEAD_DIMS}, not {dtype} with {dim}"
-        return None
+        return obstacle_to_triton(device, dtype, dim, needs_gradient)
     return f"there is no such attention; there are {', '.join(KINDS)}"
+
+
+def obstacle_to_triton(device, dtype, dim, needs_gradient):
+    """Why the Triton kernel cannot take such inputs, or None."""
+    if not installed():
+        return "Triton is not installed"
+    if not runs_on(device):
+        return f"Triton needs a CUDA device, not {device.type}"
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+        return "the kernel needs compute capability 8.0"
+    if needs_gradient:
+        return "the Triton kernel has no backward"
+    if device.type == "cuda" and dtype not in HALVES or dim not in HEAD_DIMS:
+        return f"the Triton kernel takes fp16 and bf16 with head sizes {HEAD_DIMS}, not {dtype} with {dim}"
+    return None
 
 
 def obstacle_to_flash(kind, device, dtype, dim):

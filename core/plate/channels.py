@@ -24,6 +24,9 @@ class Choice:
     view: str | None = None
 
 
+USUAL = Choice()
+
+
 @dataclass(frozen=True)
 class Part:
     """One part of a file: its number, name and view ("" where it has none), and its channels' names."""
@@ -80,13 +83,13 @@ def pictures(part: Part) -> list[Picture]:
     return found
 
 
-def choose_picture(parts: Sequence[Part], choice: Choice = Choice()) -> Picture | None:
+def choose_picture(parts: Sequence[Part], choice: Choice = USUAL) -> Picture | None:
     """The picture that was asked for, or the usual one: colour before grey, a usual layer before others, then the first."""
     found = [picture for part in parts for picture in pictures(part) if _fits(picture, choice)]
     return min(found, key=_rank, default=None)
 
 
-def choose_mask(parts: Sequence[Part], choice: Choice = Choice()) -> Picture | None:
+def choose_mask(parts: Sequence[Part], choice: Choice = USUAL) -> Picture | None:
     """What a mask is made of: the picture as of a plate, else a lone alpha, else the first channel (as "Y")."""
     picture = choose_picture(parts, choice)
     if picture:

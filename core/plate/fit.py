@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from vera.core.errors import InputError
 
 # Of the model's own number of pixels; a shape that cannot be had with fewer is refused. Higher: more memory.
-MAX_PIXELS_RATIO = 4
+MAX_PIXELS_RATIO = 8
 
 
 def model_size(width: int, height: int, pixel_aspect: float, pixels: int, multiple: int) -> tuple[int, int]:

@@ -229,8 +229,7 @@ class Movie:
             return
         codec: Any = av.CodecContext.create(decoder, "r")
         for packet in self._container.demux(stream):
-            for frame in codec.decode(packet if packet.size else None):
-                yield frame
+            yield from codec.decode(packet if packet.size else None)
 
 
 def _open(file: Path) -> av.container.InputContainer:

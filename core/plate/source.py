@@ -11,7 +11,7 @@ import numpy as np
 import OpenImageIO as oiio
 
 from vera.core.errors import InputError
-from vera.core.plate.channels import Choice, choose_mask, choose_picture
+from vera.core.plate.channels import USUAL, Choice, choose_mask, choose_picture
 from vera.core.plate.movie import MOVIES, Movie
 from vera.core.plate.pattern import (
     Pattern,
@@ -22,7 +22,7 @@ from vera.core.plate.pattern import (
     parse_frames,
     show_frames,
 )
-from vera.core.plate.pixel import dtype_of, is_float, to_unit
+from vera.core.plate.pixel import dtype_of, to_unit
 from vera.core.plate.stills import STILLS, Picker, Stills, Window, frame_rate, pixel_aspect
 
 # Rec.709 luminance.
@@ -139,7 +139,7 @@ class Mask:
         return _within(values, _window_of(self._source, self.window), self.window)
 
 
-def open_plate(path: str, frames: str | None = None, choice: Choice = Choice()) -> Plate:
+def open_plate(path: str, frames: str | None = None, choice: Choice = USUAL) -> Plate:
     """Open a padded sequence (`plate.####.exr`, `%04d`, `@@@`), a still or a movie.
 
     `frames`: `"1001-1049"`, `"1001"`, `"-5-10"`; None takes all there are. A lone still is the
@@ -286,7 +286,7 @@ def _mask_notes(source: Movie | Stills, uses_alpha: bool, largest: float, smalle
     return ()
 
 
-def _open_source(path: Path, asked: range | None, pick: Picker, choice: Choice = Choice()) -> Movie | Stills:
+def _open_source(path: Path, asked: range | None, pick: Picker, choice: Choice = USUAL) -> Movie | Stills:
     extension = _extension(path)
     if path.is_dir():
         raise InputError(f"{path}: a directory; name its files, such as {path.name}/plate.####.exr")

@@ -12,7 +12,7 @@ import numpy as np
 import OpenImageIO as oiio
 
 from vera.core.errors import InputError
-from vera.core.plate.channels import SPELLINGS, Choice, Part, Picture, choose_picture, left_out, pictures
+from vera.core.plate.channels import SPELLINGS, USUAL, Choice, Part, Picture, choose_picture, left_out, pictures
 from vera.core.plate.pixel import dtype_of
 
 # extension -> the format that must be inside
@@ -93,7 +93,7 @@ class Stills:
     names: of the channels that `read` gives. notes: what a user should know, a sentence each.
     """
 
-    def __init__(self, files: dict[int, Path], pick: Picker, choice: Choice = Choice(), widest: Window | None = None):
+    def __init__(self, files: dict[int, Path], pick: Picker, choice: Choice = USUAL, widest: Window | None = None):
         self.files = files
         self.frames = range(min(files), max(files) + 1)
         self._pick, self._choice = pick, choice

@@ -13,6 +13,7 @@ pytest.importorskip("openjd.model")
 from openjd.model import DocumentType, decode_job_template, document_string_to_object  # noqa: E402
 
 from vera.core.farm import task  # noqa: E402
+from vera.core.recipe.parse import MAX_TEXT  # noqa: E402
 from tests.plate.media import write_sequence  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -99,10 +100,10 @@ def test_hostile_prompts_reach_the_recipe_or_are_refused(prompt):
     assert (recipe.prompt, recipe.mask, recipe.steps, recipe.guidance, recipe.seed) == (prompt, None, None, None, 7)
 
 
-def test_a_prompt_of_any_length_goes_in_a_list(tmp_path):
+def test_the_longest_prompt_goes_in_a_list(tmp_path):
     shots = tmp_path / "shots.json"
-    shots.write_text(json.dumps([{"plate": "p.exr", "out": "o", "prompt": "x" * 1_000_000}]))
-    assert len(task.recipe_of({"shots": str(shots), "shot": 1}).prompt) == 1_000_000
+    shots.write_text(json.dumps([{"plate": "p.exr", "out": "o", "prompt": "x" * MAX_TEXT}]))
+    assert len(task.recipe_of({"shots": str(shots), "shot": 1}).prompt) == MAX_TEXT
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a script")
