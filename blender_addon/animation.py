@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import bpy
@@ -62,7 +62,7 @@ def copy(
     remove(scene, layer, path)
     name = layer.name.replace("\\", "\\\\").replace('"', '\\"')
     # Up to 4.3 the collection is called otherwise: as the source's path has it.
-    collection = _OF_STRIP.match(source_curve.data_path)[1]
+    collection = cast("re.Match[str]", _OF_STRIP.match(source_curve.data_path))[1]
     curve = bag.fcurves.new(f'{collection}["{name}"].{path}', index=0)
     curve.extrapolation = source_curve.extrapolation
     points = list(source_curve.keyframe_points)

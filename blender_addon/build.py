@@ -7,9 +7,9 @@ blender_ext.py at hand (it comes with `bpy`) the zip is validated.
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -20,13 +20,12 @@ DATE = (2026, 1, 1, 0, 0, 0)  # of all files, so that the same source makes the 
 
 def build(dist: Path) -> Path:
     """Write the zip; returns its path."""
-    manifest = (HERE / "blender_manifest.toml").read_text(encoding="utf-8")
-    name, version = (re.search(rf'^{key} = "(.+)"$', manifest, re.M)[1] for key in ("id", "version"))
+    manifest = tomllib.loads((HERE / "blender_manifest.toml").read_text(encoding="utf-8"))
     contents = {p.name: p for p in HERE.iterdir() if p.suffix in (".py", ".toml") or p.name == "LICENSE"}
     contents.pop(Path(__file__).name)
     contents.update({path.name: path for path in CARRIED})
     dist.mkdir(parents=True, exist_ok=True)
-    target = dist / f"{name}-{version}.zip"
+    target = dist / f"{manifest['id']}-{manifest['version']}.zip"
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for inside in sorted(contents):
             info = zipfile.ZipInfo(inside, DATE)

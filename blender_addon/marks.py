@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from . import host, tickets
 
@@ -60,7 +60,7 @@ def best(found: list[bpy.types.Strip], wanted: Stretch) -> bpy.types.Strip | Non
 
 def settle(scene: bpy.types.Scene, layers: list[tuple[str, Stretch, Callable[[str], None]]]) -> None:
     """Give copies marks of their own. layers: [(source's mark, Stretch, keep)]: keep(mark) notes the layer's own source."""
-    by_mark = {}
+    by_mark: dict[str, list[bpy.types.Strip]] = {}
     for strip in sources(scene):
         if MARK in strip:
             by_mark.setdefault(strip[MARK], []).append(strip)
@@ -72,4 +72,4 @@ def settle(scene: bpy.types.Scene, layers: list[tuple[str, Stretch, Callable[[st
             copy[MARK] = tickets.new_id()
         for source, wanted, keep in layers:
             if source == mark:
-                keep(best(found, wanted)[MARK])
+                keep(cast("bpy.types.Strip", best(found, wanted))[MARK])

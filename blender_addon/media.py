@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import bpy
 
@@ -28,8 +28,8 @@ class Shown:
 
     plate: str
     first: int
-    numbers: list
-    color_space: str = None
+    numbers: list[int]
+    color_space: str | None = None
 
     def frames(self) -> str:
         """The plate's frames as a recipe has them: "1001-1049"."""
@@ -85,8 +85,13 @@ def _images(strip: bpy.types.Strip, frames: range) -> Shown:
     names = [strip.strip_elem_from_frame(frame).filename for frame in frames]
     if len(strip.elements) == 1:
         return Shown(os.path.join(folder, names[0]), frames[0], [_number_of_still(names[0])], plate_space(strip))
-    numbers = [int(_NUMBERED.fullmatch(name)[2]) for name in names]
-    return Shown(os.path.join(folder, _pattern(strip)), frames[0], numbers, plate_space(strip))
+    numbers = [int(_parts(name)[2]) for name in names]
+    return Shown(os.path.join(folder, cast("str", _pattern(strip))), frames[0], numbers, plate_space(strip))
+
+
+def _parts(name: str) -> re.Match[str]:
+    """What stands before the number, the number and the ending of a sequence's file."""
+    return cast("re.Match[str]", _NUMBERED.fullmatch(name))
 
 
 def _number_of_still(name: str) -> int:
@@ -105,8 +110,8 @@ def why_no_sequence(strip: bpy.types.Strip, frames: range) -> str | None:
     pattern = _pattern(strip)
     if pattern is None:
         return "the files' names"
-    prefix, width, suffix = re.fullmatch(r"([^#]*)(#+)([^#]*)", pattern).groups()
-    numbers = [int(_NUMBERED.fullmatch(e.filename)[2]) for e in strip.elements]
+    prefix, width, suffix = cast("re.Match[str]", re.fullmatch(r"([^#]*)(#+)([^#]*)", pattern)).groups()
+    numbers = [int(_parts(e.filename)[2]) for e in strip.elements]
     folder = bpy.path.abspath(strip.directory)
     used = set(numbers)
     for number in range(min(numbers), max(numbers) + 1):
@@ -118,8 +123,9 @@ def why_no_sequence(strip: bpy.types.Strip, frames: range) -> str | None:
 
 def _pattern(strip: bpy.types.Strip) -> str | None:
     """ "shot.####.exr" if every file of the strip fits it, else None."""
-    matches = [_NUMBERED.fullmatch(e.filename) for e in strip.elements]
-    if not all(matches) or any(sign in matches[0][0] for sign in _PATTERN_SIGNS):
+    found = [_NUMBERED.fullmatch(e.filename) for e in strip.elements]
+    matches = [match for match in found if match]
+    if len(matches) < len(found) or any(sign in matches[0][0] for sign in _PATTERN_SIGNS):
         return None
     if len({(m[1], m[3]) for m in matches}) > 1:
         return None

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Container
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import bpy
 
@@ -25,7 +26,7 @@ class Sequencer:
         scene = host.sequencer_scene(context)
         return scene is not None and scene.sequence_editor is not None and not session.paused()
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self: Any, context: bpy.types.Context) -> set[str]:
         try:
             return self.act(context, host.sequencer_scene(context)) or {"FINISHED"}
         except (RefusedError, ServiceError) as error:
@@ -105,7 +106,7 @@ class OnTicket:
     bl_options = {"INTERNAL"}
     ticket: bpy.props.StringProperty(options={"SKIP_SAVE"})
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self: Any, context: bpy.types.Context) -> set[str]:
         ticket = session.tickets.get(self.ticket)
         if ticket is None:
             self.report({"WARNING"}, "This job is not in the list any more")

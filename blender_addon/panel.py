@@ -13,9 +13,9 @@ from .session import factor, session, words_of
 LISTED = 12  # entries of the queue that are drawn, the latest first
 
 LOOK_SECONDS = 1.0  # between two looks at whether a layer is outdated; shorter ones make drawing slower
-_looked = {}  # layer's name -> (when, words)
+_looked: dict[str, tuple[float, str]] = {}  # layer's name -> (when, words)
 _pictures = None  # thumbnails by ticket id
-_dated = {}  # ticket id -> when its picture was written, as loaded
+_dated: dict[str, int] = {}  # ticket id -> when its picture was written, as loaded
 
 
 class Sidebar:

@@ -72,7 +72,8 @@ def source_of_ticket(scene: bpy.types.Scene, ticket: Ticket) -> bpy.types.Strip 
     there = marks.sources(scene)
     found = [s for s in there if marks.carries(s, ticket.source["mark"])]
     found = found or [s for s in there if s.name == ticket.source["name"]]
-    return marks.best(found, marks.Stretch(*ticket.visible, ticket.source["start"]))
+    first, end = ticket.visible
+    return marks.best(found, marks.Stretch(first, end, ticket.source["start"]))
 
 
 def place(scene: bpy.types.Scene, ticket: Ticket) -> bpy.types.Strip:

@@ -206,7 +206,7 @@ def _settings(ask: Ask) -> dict[str, Any]:
     lora = os.path.abspath(bpy.path.abspath(ask.lora.strip())) if ask.lora.strip() else ""
     if lora and not os.path.isfile(lora):
         raise RefusedError(f"LoRA: {lora} is not there; choose another file, or none")
-    exposure = ask.exposure.strip()
+    exposure: float | str = ask.exposure.strip()
     try:
         exposure = float(exposure) if exposure not in ("", "auto") else exposure
     except ValueError:
@@ -276,8 +276,8 @@ def _mask(
         path = os.path.abspath(bpy.path.abspath(ask.mask_file)) if ask.mask_file.strip() else ""
         if not path:
             raise RefusedError("the mask's file is empty; choose one, or Mask: None")
-        pattern = any(sign in os.path.basename(path) for sign in "#@%")
-        if not pattern and not os.path.isfile(path):
+        is_pattern = any(sign in os.path.basename(path) for sign in "#@%")
+        if not is_pattern and not os.path.isfile(path):
             raise RefusedError(f"mask: {path} is not there; choose another file")
         return path
     if ask.mask_kind == "STRIP":

@@ -122,10 +122,10 @@ def what_is_wrong(settings: Connection) -> str:
 
 def ask(settings: Connection, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the core's Python apart from Blender's own settings; the finished process."""
-    flags = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {}
+    no_window = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows only
     return subprocess.run(
         [settings.python, *arguments], cwd=settings.root or None, env=own_environment(), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=ASK_SECONDS, **flags,
+        capture_output=True, text=True, timeout=ASK_SECONDS, creationflags=no_window,
     )  # fmt: skip
 
 

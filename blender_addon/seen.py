@@ -36,9 +36,9 @@ class Seen:
     mixed: effects that mix the strip with others: the layer lies inside, below them.
     """
 
-    top: object
+    top: bpy.types.Strip
     why: str = ""
-    mixed: list = field(default_factory=list)
+    mixed: list[bpy.types.Strip] = field(default_factory=list)
 
 
 def ask(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> Seen:

@@ -11,6 +11,7 @@ its answer is taken up at a later tick. Nothing is touched while Blender renders
 from __future__ import annotations
 
 import queue
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -31,12 +32,12 @@ PATIENCE = 4  # failures to start or reach the service until a farm's job gives 
 
 class Session:
     def __init__(self) -> None:
-        self.tickets = {}  # by id, oldest first
-        self.documents = set()  # marks seen since the file was opened: undo may take them from the scenes
-        self.renders = {}  # ticket id -> process
-        self.answers = queue.SimpleQueue()
-        self.thread = None
-        self.busy = set()  # what Blender is at: "render", "save", "load"
+        self.tickets: dict[str, Ticket] = {}  # by id, oldest first
+        self.documents: set[str] = set()  # marks seen since the file was opened: undo may take them from the scenes
+        self.renders: dict[str, subprocess.Popen[bytes]] = {}  # ticket id -> process
+        self.answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self.thread: threading.Thread | None = None
+        self.busy: set[str] = set()  # what Blender is at: "render", "save", "load"
         self.trouble = ""  # why the service cannot be reached, one line
         self.failures = 0  # to reach it, one after another
         self.notice, self.failed = "", False  # what ended last, for NOTICE_SECONDS, and whether it failed
@@ -185,7 +186,7 @@ class Session:
 
     def run(self, only: list[Ticket], said: Callable[[str], object] = lambda text: None) -> None:
         """Until these tickets have ended, here and now: for `blender -b`."""
-        words = {}
+        words: dict[str, str] = {}
         while not all(t.ended for t in only):
             self.tick()
             for ticket in only:
@@ -206,7 +207,7 @@ class Session:
             process.kill()
             process.wait()
         self.renders = {}
-        if self._asking():
+        if self.thread is not None and self._asking():
             self.thread.join(JOIN_SECONDS)
 
     # Parts of the turn

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Container
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import bpy
 
@@ -41,19 +42,19 @@ class Ticket:
     document: str
     blend: str
     scene: str
-    source: dict
-    recipe: dict
-    shown: dict
-    visible: list
+    source: dict[str, Any]
+    recipe: dict[str, Any]
+    shown: dict[str, Any]
+    visible: list[int]
     blend_space: str
     folder: str
-    stage: dict = None
-    target: str = None
+    stage: dict[str, Any] | None = None
+    target: str | None = None
     version: str = ""
     kept: str = ""
     state: str = "submit"
-    number: int = None
-    job: dict = field(default_factory=dict)
+    number: int | None = None
+    job: dict[str, Any] = field(default_factory=dict)
     reason: str = ""
     cancelling: bool = False
     created: float = 0.0
