@@ -91,6 +91,8 @@ class VERA_PT_layer(Sidebar, bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         scene = host.sequencer_scene(context)
+        if scene is None:
+            return
         layout = self.layout
         wrong = place.wrong_space(scene) + place.shows_other_space(scene)
         if wrong:

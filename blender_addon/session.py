@@ -213,8 +213,8 @@ class Session:
     # Parts of the turn
 
     def _render(self, ticket: Ticket) -> bool:
-        process = self.renders.get(ticket.id)
-        there, wanted = stage.progress(ticket.stage)
+        process, order = self.renders.get(ticket.id), ticket.stage or {}
+        there, wanted = stage.progress(order)
         before = (ticket.state, ticket.job.get("done"))
         ticket.job = {**ticket.job, "stage": "plate", "done": there, "total": wanted}
         if there == wanted:
@@ -225,13 +225,13 @@ class Session:
         elif process is None:
             if not self.renders:  # one at a time
                 try:
-                    self.renders[ticket.id] = stage.start(ticket.stage)
+                    self.renders[ticket.id] = stage.start(order)
                 except OSError as error:
                     self._fail(ticket, f"the plate cannot be rendered: {error}")
         elif process.poll() is not None:
             self.renders.pop(ticket.id)
-            if stage.progress(ticket.stage)[0] < wanted:
-                self._fail(ticket, f"the plate was not rendered: {stage.last_words(ticket.stage)}; see {ticket.folder}")
+            if stage.progress(order)[0] < wanted:
+                self._fail(ticket, f"the plate was not rendered: {stage.last_words(order)}; see {ticket.folder}")
         if before != (ticket.state, ticket.job.get("done")):
             self._keep(ticket)
             return True

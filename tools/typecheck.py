@@ -1,7 +1,8 @@
 """Run mypy over what gets installed, as it is installed: `python tools/typecheck.py [mypy's options]`.
 
 In a checkout `vera.core` is the folder core/, which Python finds through `vera/__init__.py` and mypy does not. So
-build/typing/vera is made of links to the folders, as the wheel lays them out, and mypy looks there.
+build/typing/vera is made of links to the folders, as the wheel lays them out, and mypy looks there. The hosts'
+packages lie beside it as they are built.
 """
 
 import re
@@ -13,6 +14,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / "build/typing"
+# The hosts' packages and their folders; each is built with copies of the files of core/service that are named here.
+HOSTS = {"blender_addon": "blender_addon", "vera_nuke": "nuke_plugin/vera_nuke"}
+CARRIED = ("client.py", "host_rules.py")
 
 
 def link(target: Path, place: Path) -> None:
@@ -36,9 +40,22 @@ def main() -> int:
                     link(file, TREE / name / file.name)
         else:
             link(ROOT / folder, TREE / name)
-    command = [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", "--cache-dir", ROOT / "build/mypy"]
-    done = subprocess.run([*command, *sys.argv[1:], "-p", "vera"], cwd=TREE, capture_output=True, text=True)
-    print(re.sub(r"^vera/(?=core/|kernels/)", "", done.stdout, flags=re.MULTILINE), end="")
+    for name, folder in HOSTS.items():
+        for file in [*(ROOT / folder).glob("*.py"), *(ROOT / "core/service" / shared for shared in CARRIED)]:
+            link(file, TREE / name / file.name)
+    packages_checked = [argument for name in ("vera", *HOSTS) for argument in ("-p", name)]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--config-file",
+        ROOT / "pyproject.toml",
+        "--cache-dir",
+        ROOT / "build/mypy",
+    ]
+    done = subprocess.run([*command, *sys.argv[1:], *packages_checked], cwd=TREE, capture_output=True, text=True)
+    messages = re.sub(r"^vera/(?=core/|kernels/)", "", done.stdout, flags=re.MULTILINE)
+    print(re.sub(r"^vera_nuke/", "nuke_plugin/vera_nuke/", messages, flags=re.MULTILINE), end="")
     print(done.stderr, end="", file=sys.stderr)
     return done.returncode
 
