@@ -80,7 +80,7 @@ class Job:
 
 
 class Backend(Protocol):
-    """A way to make edit layers. `vera.core.backends` has the table; docs/extending/backend.md tells how to add one.
+    """A way to make edit layers. `vera.core.backends` has the table.
 
     name: as in the table of recipe fields, whose column `backends` says which fields it takes.
     samples: whether it runs this project's transformer, so that several processes, shared windows and cheaper ways

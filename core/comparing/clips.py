@@ -168,8 +168,8 @@ def pairing(
         ratio = float(fps / plate_fps)
         whole = round(ratio if ratio >= 1 else 1 / ratio)
         if abs((ratio if ratio >= 1 else 1 / ratio) / whole - 1) > RATE_TOLERANCE:
-            mend = f"convert it to {float(plate_fps):g} fps"
-            raise InputError(f"{name}: {float(fps):g} fps beside the plate's {float(plate_fps):g}; {mend}")
+            fix = f"convert it to {float(plate_fps):g} fps"
+            raise InputError(f"{name}: {float(fps):g} fps beside the plate's {float(plate_fps):g}; {fix}")
         every, each = (whole, 1) if ratio >= 1 else (1, whole)
         if whole > 1:
             notes.append(f"{float(fps):g} fps beside {float(plate_fps):g}: frames of one time")

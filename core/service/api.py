@@ -60,7 +60,7 @@ SCHEMAS = {
             "thumbnails": {"type": "array", "items": {"type": "integer"}, "description": "frames that have one"},
             "identity": {**_MAYBE_TEXT, "description": "hash of all that determines the pixels"},
             "kind": {**_MAYBE_TEXT, "description": "of a failure: input, memory, system, crash, hang, fault"},
-            "reason": {**_MAYBE_TEXT, "description": "of a failure: one line with the mend"},
+            "reason": {**_MAYBE_TEXT, "description": "of a failure: one line with the fix"},
             "warnings": {"type": "array", "items": {"type": "string"}},
             "report": {"type": ["object", "null"]},
             "submitted": {"type": "number", "description": "seconds since 1970, by the wall clock"},

@@ -235,7 +235,7 @@ def _delivery_in(out, job):
 
 
 def failure(error, limit):
-    """(kind, reason) of what went wrong, the reason in one line with its mend."""
+    """(kind, reason) of what went wrong, the reason in one line with its fix."""
     # File names may hold bytes that are no text.
     text = one_line(error)
     if isinstance(error, InputError):
@@ -245,7 +245,7 @@ def failure(error, limit):
         return "memory", text + allowed
     # Libraries wrap the system's refusals in errors of their own.
     if isinstance(error, OSError) or "(os error " in text:
-        return "system", f"{text}; mend that and retry: finished frames are kept"
+        return "system", f"{text}; fix that and retry: finished frames are kept"
     return "fault", f"{type(error).__name__}: {text}; the service's log has more"
 
 
