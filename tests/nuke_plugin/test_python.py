@@ -42,7 +42,7 @@ def test_mypy_finds_nothing_against_nukes_stubs(built, tmp_path):
     """client.py has its own tests; nukescripts has no stubs."""
     settings = tmp_path / "mypy.ini"
     settings.write_text(
-        "[mypy]\npython_version = 3.10\ncheck_untyped_defs = True\n"
+        "[mypy]\npython_version = 3.10\ncheck_untyped_defs = True\ndisallow_untyped_defs = True\n"
         "[mypy-nukescripts]\nignore_missing_imports = True\n[mypy-vera_nuke.client]\nignore_errors = True\n"
     )
     command = [
