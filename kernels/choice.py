@@ -12,6 +12,7 @@ import functools
 import importlib.util
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.attention
@@ -38,7 +39,9 @@ class Choice:
     why: str
 
 
-def choose(device, dtype, dim, *, needs_gradient=False, kind=None) -> Choice:
+def choose(
+    device: torch.device, dtype: torch.dtype, dim: int, *, needs_gradient: bool = False, kind: str | None = None
+) -> Choice:
     """The attention for inputs of this device, type and head size.
 
     kind, or else the environment variable VERA_ATTENTION, forces one of KINDS;
@@ -65,12 +68,19 @@ def choose(device, dtype, dim, *, needs_gradient=False, kind=None) -> Choice:
     return Choice("sdpa", "; ".join(passed))
 
 
-def forced(kind):
+def forced(kind: str | None) -> str | None:
     """The kind that an argument, or else the environment, asks for; None leaves it to `choose`."""
     return kind or os.environ.get(VARIABLE)
 
 
-def explain(device, dtype, shape, *, needs_gradient=False, kind=None) -> str:
+def explain(
+    device: torch.device,
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    *,
+    needs_gradient: bool = False,
+    kind: str | None = None,
+) -> str:
     """One line: which attention inputs of this shape (B, 3, L, H, K) take, and why; else as for `choose`."""
     _, layers, length, heads, dim = shape
     choice = choose(device, dtype, dim, needs_gradient=needs_gradient, kind=kind)
@@ -78,25 +88,25 @@ def explain(device, dtype, shape, *, needs_gradient=False, kind=None) -> str:
     return f"joint attention: {choice.kind} ({choice.why}); {layers} x {length} tokens, {heads} heads of {dim}, {name}"
 
 
-def constant_when_compiled(function):
+def constant_when_compiled(function: Any) -> Any:
     """As torch.compiler.assume_constant_result, which would import all of torch._dynamo, 1.3 CPU seconds."""
     function._dynamo_marked_constant = True
     return function
 
 
 @constant_when_compiled
-def chosen_kind(device, dtype, dim, needs_gradient, kind) -> str:
+def chosen_kind(device: torch.device, dtype: torch.dtype, dim: int, needs_gradient: bool, kind: str | None) -> str:
     """The kind alone; asked once per compiled graph, not once per call."""
     return choose(device, dtype, dim, needs_gradient=needs_gradient, kind=kind).kind
 
 
 @constant_when_compiled
-def has_kernel(device, dtype, dim, needs_gradient=False) -> bool:
+def has_kernel(device: torch.device, dtype: torch.dtype, dim: int, needs_gradient: bool = False) -> bool:
     """Whether our Triton attention, and so each opt-in, takes such inputs; asked once per compiled graph."""
     return obstacle("triton", device, dtype, dim, needs_gradient) is None
 
 
-def obstacle(kind, device, dtype, dim, needs_gradient):
+def obstacle(kind: str, device: torch.device, dtype: torch.dtype, dim: int, needs_gradient: bool) -> str | None:
     """Why this attention cannot take such inputs, or None."""
     if kind in ("sdpa", "reference"):
         return None
@@ -115,7 +125,7 @@ def obstacle(kind, device, dtype, dim, needs_gradient):
     return f"there is no such attention; there are {', '.join(KINDS)}"
 
 
-def obstacle_to_triton(device, dtype, dim, needs_gradient):
+def obstacle_to_triton(device: torch.device, dtype: torch.dtype, dim: int, needs_gradient: bool) -> str | None:
     """Why the Triton kernel cannot take such inputs, or None."""
     if not installed():
         return "Triton is not installed"
@@ -130,7 +140,7 @@ def obstacle_to_triton(device, dtype, dim, needs_gradient):
     return None
 
 
-def obstacle_to_flash(kind, device, dtype, dim):
+def obstacle_to_flash(kind: str, device: torch.device, dtype: torch.dtype, dim: int) -> str | None:
     """Why this FlashAttention cannot take such inputs, or None."""
     module, majors = FLASH[kind]
     if device.type != "cuda":

@@ -29,14 +29,14 @@ ADA = {32: (128, 64, 4, 3), 64: (128, 64, 8, 3), 128: (128, 64, 8, 2)}
 HEAD_DIMS = tuple(HOPPER)
 
 
-def tiles(capability, dim):
+def tiles(capability: tuple[int, int], dim: int) -> tuple[int, int, int, int, bool]:
     """(query tile, key tile, warps, stages, whether warps specialise) for a compute capability."""
     if capability[0] == 9:
         return *HOPPER[dim], True
     return *(AMPERE if capability in ((8, 0), (10, 0)) else ADA)[dim], False
 
 
-def flash_attention(query, key, value):
+def flash_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """softmax(Q K^T / sqrt(K)) V -> attention (B, 3, L, H, K) in the inputs' type, and log-sum-exp (B, H, 3L) fp32.
 
     Shapes (B, 3, L, H, K), K of 32, 64 or 128, fp16 or bf16, on CUDA (or any float but bf16
@@ -46,7 +46,7 @@ def flash_attention(query, key, value):
     return torch.ops.vera.flash_attention(query, key, value)
 
 
-def log_sum_exp_reference(query, key):
+def log_sum_exp_reference(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     """The log-sum-exp, written out in the inputs' own type: (B, H, 3L)."""
     q, k = (x.flatten(1, 2).transpose(1, 2) for x in (query, key))
     return torch.logsumexp(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1)

@@ -27,7 +27,7 @@ QUERY_GROUP, KEY_GROUP = 128, 64
 LEAST_COSINE, MOST_RELATIVE_L1 = 0.999, 0.03
 
 
-def int8_attention(query, key, value):
+def int8_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Attention (B, 3, L, H, K) -> the same, scores from int8; fp16 or bf16, K of 32, 64 or 128.
 
     No gradient through the kernel. Where it cannot run (see kernels/choice.py) the reference computes it.
@@ -38,7 +38,7 @@ def int8_attention(query, key, value):
     return torch.ops.vera.int8_attention(query, key, value)
 
 
-def int8_attention_reference(query, key, value):
+def int8_attention_reference(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Quantise, score in fp32 from the integers, attend; written out."""
     q, q_scale = quantise_reference(query, QUERY_GROUP)
     k, k_scale = quantise_reference(key - key_mean(key)[:, None, None], KEY_GROUP)
@@ -50,12 +50,12 @@ def int8_attention_reference(query, key, value):
     return attended.transpose(1, 2).reshape(query.shape)
 
 
-def key_mean(key):
+def key_mean(key: torch.Tensor) -> torch.Tensor:
     """One mean a head over all tokens of all layers: (B, 3, L, H, K) -> (B, H, K), fp32."""
     return key.mean(dim=(1, 2), dtype=torch.float32)
 
 
-def quantise_reference(x, group):
+def quantise_reference(x: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(B, 3, L, H, K) -> int8 (B, 3L, H, K) and fp32 scales (B, H, groups): x is near int8 times scale."""
     tokens = x.float().flatten(1, 2)
     batch, count, heads, dim = tokens.shape
@@ -65,7 +65,7 @@ def quantise_reference(x, group):
     return torch.floor(tokens / spread(scale, count, group) + 0.5).to(torch.int8), scale
 
 
-def spread(scale, tokens, group):
+def spread(scale: torch.Tensor, tokens: int, group: int) -> torch.Tensor:
     """Scales (B, H, groups) -> one a token, (B, tokens, H, 1)."""
     return scale.repeat_interleave(group, dim=-1)[..., :tokens].transpose(1, 2)[..., None]
 
@@ -79,12 +79,12 @@ class QuantisationError:
     def passes(self) -> bool:
         return self.cosine >= LEAST_COSINE and self.relative_l1 <= MOST_RELATIVE_L1
 
-    def __str__(self):
+    def __str__(self) -> str:
         verdict = "within" if self.passes else "outside"
         return f"cosine {self.cosine:.5f}, relative L1 {self.relative_l1:.4f}: {verdict} the gate"
 
 
-def quantisation_error(query, key, value) -> QuantisationError:
+def quantisation_error(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> QuantisationError:
     """int8 attention against the dense one on these inputs."""
     wanted = joint_attention(query, key, value).double()
     found = int8_attention(query, key, value).double()
@@ -92,7 +92,7 @@ def quantisation_error(query, key, value) -> QuantisationError:
     return QuantisationError(cosine.item(), ((found - wanted).abs().sum() / wanted.abs().sum()).item())
 
 
-def schedule(capability):
+def schedule(capability: tuple[int, int]) -> tuple[int, int, bool]:
     """(warps, stages, whether warps specialise); a tile of queries or keys is one group."""
     return (4, 3, True) if capability[0] == 9 else (8, 2, False)
 
@@ -123,7 +123,7 @@ def _empty(query, key, value):
     return torch.empty_like(query, memory_format=torch.contiguous_format)
 
 
-def quantise(x, mean, group):
+def quantise(x: torch.Tensor, mean: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor]:
     """As `quantise_reference` of x minus the mean (B, H, K), in one kernel; x contiguous."""
     batch, layers, length, heads, dim = x.shape
     tokens = layers * length

@@ -22,7 +22,7 @@ CUDNN_FIRST = [
 ]
 
 
-def joint_attention_reference(query, key, value):
+def joint_attention_reference(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """softmax(Q K^T / sqrt(K)) V, written out; the truth for every other path.
 
     Shapes (B, 3, L, H, K) in, the same out, computed in the inputs' own type.
@@ -33,7 +33,9 @@ def joint_attention_reference(query, key, value):
     return (weights @ v).transpose(1, 2).reshape(b, layers, length, heads, dim)
 
 
-def joint_attention(query, key, value, kind=None):
+def joint_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, kind: str | None = None
+) -> torch.Tensor:
     """The same by the attention that `vera.kernels.choice` picks. Shapes (B, 3, L, H, K) in and out.
 
     kind forces one of `vera.kernels.choice.KINDS`; ValueError if it cannot run here.
@@ -82,7 +84,7 @@ def use_flash(kind: str | None) -> None:
         torch.nn.attention.restore_flash_attention_impl()
 
 
-def sdpa(query, key, value):
+def sdpa(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """torch's fused attention. Shapes (B, 3, L, H, K) in and out."""
     b, layers, length, heads, dim = query.shape
     q, k, v = (x.reshape(b, layers * length, heads, dim).transpose(1, 2) for x in (query, key, value))

@@ -4,6 +4,8 @@ Kernel files import `tl` and `jit` from here and postpone their annotations
 (`from __future__ import annotations`), so `tl.constexpr` is never looked up.
 """
 
+from typing import Any
+
 import torch
 
 try:
@@ -31,12 +33,12 @@ def interpreting() -> bool:
     return _INTERPRETING
 
 
-def runs_on(device) -> bool:
+def runs_on(device: torch.device) -> bool:
     """Whether a Triton kernel can be launched on tensors of this device."""
     return installed() and (device.type == "cuda" or interpreting())
 
 
-def launch_options(**options) -> dict:
+def launch_options(**options: Any) -> dict:
     """Compiler options of a launch; the interpreter knows none.
 
     Multiply-add fusion is asked for by name: newer Triton versions leave it off.
@@ -44,7 +46,7 @@ def launch_options(**options) -> dict:
     return {} if interpreting() else {"enable_fp_fusion": True, **options}
 
 
-def give_scratch(device) -> None:
+def give_scratch(device: torch.device) -> None:
     """Let kernels that make tensor descriptors have their scratch memory from torch.
 
     Triton keeps the allocator per thread, so this is set again before each launch.

@@ -16,7 +16,9 @@ SNAP = (0.02, 0.98)
 FIT_STRETCH = 0.03
 
 
-def plate_alpha(alpha, fit, edge, plate, steepness):
+def plate_alpha(
+    alpha: torch.Tensor, fit: torch.Tensor, edge: torch.Tensor, plate: torch.Tensor, steepness: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Alpha at plate size, and how far the plate explains it.
 
     alpha: (h, w) in [0, 1], at model size. It is grown bicubically, and then drawn in one of two ways:
@@ -33,14 +35,16 @@ def plate_alpha(alpha, fit, edge, plate, steepness):
     return tuple(map(torch.from_numpy, outlined_alpha(alpha, fit, edge, plate, steepness)))
 
 
-def plate_color(color, alpha):
+def plate_color(color: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     """Colour (h, w, 3) grown bicubically to (H, W, 3) in [0, 1]; 0 where alpha (H, W) is 0."""
     if native_color is None or color.is_cuda:
         return reference_color(color, alpha)
     return torch.from_numpy(native_color(color.contiguous().numpy(), alpha.contiguous().numpy()))
 
 
-def reference_alpha(alpha, fit, edge, plate, steepness):
+def reference_alpha(
+    alpha: torch.Tensor, fit: torch.Tensor, edge: torch.Tensor, plate: torch.Tensor, steepness: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """`plate_alpha` in plain torch, on any device."""
     size = plate.shape[:2]
     value = resize(alpha[..., None], size)[..., 0].clamp(0, 1)
@@ -54,12 +58,12 @@ def reference_alpha(alpha, fit, edge, plate, steepness):
     return ((value - SNAP[0]) / (SNAP[1] - SNAP[0])).clamp(0, 1), fine[..., 4]
 
 
-def reference_color(color, alpha):
+def reference_color(color: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     """`plate_color` in plain torch, on any device."""
     return resize(color, alpha.shape).clamp(0, 1) * (alpha != 0)[..., None]
 
 
-def resize(image, size):
+def resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Bicubic resampling of (h, w, C) float32 to `size` (height, width).
 
     The kernel widens when shrinking, so nothing aliases. It can overshoot by

@@ -11,13 +11,24 @@ Forward only: training takes the reference.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
 from vera.kernels.language import jit, launch_options, runs_on, tl, triton
 
 
-def norm_rotary_pack_reference(query, key, query_weight, key_weight, cos, sin, heads, eps):
+def norm_rotary_pack_reference(
+    query: Sequence[torch.Tensor],
+    key: Sequence[torch.Tensor],
+    query_weight: Sequence[torch.Tensor],
+    key_weight: Sequence[torch.Tensor],
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    heads: int,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """RMS norm, rotation and stack, written out; arguments as for `norm_rotary_pack`."""
     return tuple(
         torch.stack([rotate(rms_norm(x, w, eps).unflatten(-1, (heads, -1)), (cos, sin)) for x, w in zip(xs, ws)], dim=1)
@@ -25,7 +36,16 @@ def norm_rotary_pack_reference(query, key, query_weight, key_weight, cos, sin, h
     )
 
 
-def norm_rotary_pack(query, key, query_weight, key_weight, cos, sin, heads, eps):
+def norm_rotary_pack(
+    query: Sequence[torch.Tensor],
+    key: Sequence[torch.Tensor],
+    query_weight: Sequence[torch.Tensor],
+    key_weight: Sequence[torch.Tensor],
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    heads: int,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Projections of the branches -> joint query and key, each (B, 3, L, H, K), in the projections' type.
 
     query, key                three (B, L, D) each, one a branch
@@ -38,16 +58,16 @@ def norm_rotary_pack(query, key, query_weight, key_weight, cos, sin, heads, eps)
     return torch.ops.vera.norm_rotary_pack(query, key, query_weight, key_weight, cos, sin, heads, eps)
 
 
-def can_pack(hidden) -> bool:
+def can_pack(hidden: torch.Tensor) -> bool:
     """Whether a block should take the kernel: on CUDA with Triton, and no gradient wanted."""
     return hidden.is_cuda and runs_on(hidden.device) and not torch.is_grad_enabled()
 
 
-def rms_norm(x, weight, eps):
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     return F.rms_norm(x, (x.shape[-1],), weight, eps)
 
 
-def rotate(x, rotary):
+def rotate(x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """Turn the interleaved pairs of x (B, L, H, K) by the angles of the table, cos and sin (L, K/2)."""
     cos, sin = (part[:, None] for part in rotary)
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
@@ -88,7 +108,7 @@ def _empty(query, key, query_weight, key_weight, cos, sin, heads, eps):
     return query[0].new_empty(shape), key[0].new_empty(shape)
 
 
-def launch_warps(block):
+def launch_warps(block: int) -> int:
     """Warps for a row of this many elements: 16 elements a thread."""
     return max(1, min(8, block // 512))
 

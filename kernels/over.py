@@ -1,5 +1,7 @@
 """A premultiplied layer over a plate, in the plate's own pixel type."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from vera.kernels import over_reference
@@ -13,7 +15,9 @@ IMPLEMENTATION = "numpy reference" if _native is None else "native"
 SPACES = {"plate_encoding": ("linear", "srgb"), "blend_space": ("linear", "encoded")}
 
 
-def over(plate, layer, plate_encoding, blend_space, code_bits=None):
+def over(
+    plate: np.ndarray, layer: np.ndarray, plate_encoding: str, blend_space: str, code_bits: int | None = None
+) -> np.ndarray:
     """Lay `layer` over `plate`: layer.rgb + (1 - alpha) * plate.
 
     plate: (H, W, 3 or 4) uint8, uint16, uint32, float16 or float32. Integers
@@ -46,7 +50,13 @@ def over(plate, layer, plate_encoding, blend_space, code_bits=None):
     )
 
 
-def over_through(plate, layer, to_blend, from_blend, code_bits=None):
+def over_through(
+    plate: np.ndarray,
+    layer: np.ndarray,
+    to_blend: Callable[[np.ndarray], np.ndarray],
+    from_blend: Callable[[np.ndarray], np.ndarray],
+    code_bits: int | None = None,
+) -> np.ndarray:
     """As `over`, for a plate whose encoding no curve of ours tells.
 
     to_blend: numbers of the plate (N, 3) float32, integers as 0 to 1, to the values in which the layer

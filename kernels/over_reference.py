@@ -3,21 +3,23 @@
 import numpy as np
 
 
-def decode_srgb(code):
+def decode_srgb(code: np.ndarray) -> np.ndarray:
     """sRGB code value to light (IEC 61966-2-1), float64, mirrored about zero."""
     c = np.abs(code)
     light = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     return np.copysign(light, code)
 
 
-def encode_srgb(light):
+def encode_srgb(light: np.ndarray) -> np.ndarray:
     """Light to sRGB code value, the inverse of `decode_srgb`."""
     v = np.abs(light)
     code = np.where(v <= 0.0031308, v * 12.92, 1.055 * v ** (1 / 2.4) - 0.055)
     return np.copysign(code, light)
 
 
-def over(plate, layer, plate_encoding, blend_space, code_bits=None):
+def over(
+    plate: np.ndarray, layer: np.ndarray, plate_encoding: str, blend_space: str, code_bits: int | None = None
+) -> np.ndarray:
     """Arguments, result and rules: see `vera.kernels.over.over`."""
     with np.errstate(all="ignore"):  # NaN and infinite plates are let through
         values = layer.astype(np.float64)
@@ -48,7 +50,7 @@ def _from_blend_space(color, plate_encoding, blend_space):
     return color
 
 
-def number(plate, code_bits):
+def number(plate: np.ndarray, code_bits: int | None) -> np.ndarray:
     """Plate codes as float64; integers become 0 to 1."""
     if plate.dtype.kind == "f":
         return plate.astype(np.float64)
@@ -57,7 +59,7 @@ def number(plate, code_bits):
     return (plate >> (width - bits)) / (2.0**bits - 1)
 
 
-def code(number, dtype, code_bits):
+def code(number: np.ndarray, dtype: np.dtype, code_bits: int | None) -> np.ndarray:
     """float64 to plate codes, rounded once, ties to even."""
     if dtype.kind == "f":
         return number.astype(dtype)

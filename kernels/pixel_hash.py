@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 
-def pixel_hash(array):
+def pixel_hash(array: np.ndarray) -> str:
     """BLAKE2b (128 bits, hexadecimal) of an array's bits, shape and type.
 
     Equal only for equal bits: -0.0 differs from 0.0, and one NaN from another.

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 
-def pull_push(planes, trust):
+def pull_push(planes: torch.Tensor, trust: torch.Tensor) -> torch.Tensor:
     """Planes where trust (B, 1, H, W) is 1; where it lacks, means of trusted neighbours, near before far."""
     return _fill(planes * trust, trust)
 
@@ -17,18 +17,18 @@ def _fill(weighted, weight):
     sums = [4 * F.avg_pool2d(x, 2) for x in padded]
     scale = sums[1].clamp_min(1.0)
     coarse = _fill(sums[0] / scale, sums[1] / scale)
-    grown = grow(coarse, [2 * n for n in coarse.shape[-2:]])
+    grown = grow(coarse, (2 * coarse.shape[-2], 2 * coarse.shape[-1]))
     return weighted + (1 - weight) * grown[..., : weight.shape[-2], : weight.shape[-1]]
 
 
-def dilate(planes, radius):
+def dilate(planes: torch.Tensor, radius: int) -> torch.Tensor:
     """Maximum within (2 radius + 1)^2 pixels."""
     for axis in (2, 3):
         planes = _over_window(torch.maximum, planes, axis, radius, -torch.inf)
     return planes
 
 
-def blur(planes, radius):
+def blur(planes: torch.Tensor, radius: int) -> torch.Tensor:
     """Mean within (2 radius + 1)^2 pixels; beyond the border nothing counts."""
     for axis in (2, 3):
         ones = planes.new_ones([1] * axis + [planes.shape[axis]] + [1] * (3 - axis))
@@ -54,12 +54,12 @@ def _over_window(join, planes, axis, radius, outside):
     return joined
 
 
-def grow(planes, size):
+def grow(planes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Bilinear, pixel centres aligned as areas."""
     return F.interpolate(planes, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def smoothstep(x, low, high):
+def smoothstep(x: torch.Tensor, low: float, high: float) -> torch.Tensor:
     """0 below low, 1 above high, smooth between."""
     t = ((x - low) / (high - low)).clamp(0, 1)
     return t * t * (3 - 2 * t)

@@ -8,7 +8,7 @@ except ImportError:  # not built: the Python below does the same, slower
     _native = None
 
 
-def remove_specks(alpha, low, high, area):
+def remove_specks(alpha: np.ndarray, low: float, high: float, area: int) -> np.ndarray:
     """Alpha (h, w) float32 without its faint specks: islands of at most `area` pixels, none `high` or more.
 
     An island is made of pixels above `low` that touch, corners included. What is removed becomes 0.
@@ -20,7 +20,7 @@ def remove_specks(alpha, low, high, area):
     return alpha
 
 
-def reference(alpha, low, high, area):
+def reference(alpha: np.ndarray, low: float, high: float, area: int) -> np.ndarray:
     """`remove_specks` in plain Python, on its own copy."""
     alpha = alpha.copy()
     height, width = alpha.shape

@@ -15,7 +15,9 @@ TRUST = 0.9
 MARGIN = 96
 
 
-def free_subject(edit, alpha, kept, plate):
+def free_subject(
+    edit: torch.Tensor, alpha: torch.Tensor, kept: torch.Tensor, plate: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The layer that shows the subject over the new background without the old one.
 
     The plate is S = m F + (1 - m) B, with m = 1 - alpha the subject's matte. The layer laid over it as it
@@ -47,7 +49,9 @@ def _free(edit, alpha, kept, plate):
     return edit, alpha
 
 
-def reference(edit, alpha, kept, plate):
+def reference(
+    edit: torch.Tensor, alpha: torch.Tensor, kept: torch.Tensor, plate: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """`free_subject` of one box, in plain torch, on any device."""
     a, s, k = alpha[..., None], plate, kept[..., None]
     m = 1 - a

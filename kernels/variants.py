@@ -1,6 +1,9 @@
 """Joint attention by name: the dense one, and the opt-ins that trade exactness for speed."""
 
+from collections.abc import Callable
 from functools import partial
+
+import torch
 
 from vera.kernels.int8 import int8_attention
 from vera.kernels.joint_attention import joint_attention
@@ -9,7 +12,7 @@ from vera.kernels.windowed import windowed_attention
 VARIANTS = ("dense", "int8", "window")
 
 
-def attention_variant(name, grid):
+def attention_variant(name: str, grid: tuple[int, int, int]) -> Callable[..., torch.Tensor]:
     """A function of query, key and value (B, 3, L, H, K), for a (T, H, W) grid of tokens; ValueError if unknown."""
     if name == "dense":
         return joint_attention

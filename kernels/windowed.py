@@ -27,7 +27,13 @@ from vera.kernels.language import give_scratch, jit, launch_options, tl
 WINDOW = (3, 11)
 
 
-def windowed_attention(query, key, value, grid, window=WINDOW):
+def windowed_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    grid: tuple[int, int, int],
+    window: tuple[int, int] = WINDOW,
+) -> torch.Tensor:
     """Attention under `window_mask`, (B, 3, L, H, K) in and out; no gradient through the kernel.
 
     grid    (T, H, W) tokens of one layer, in raster order: L = T * H * W
@@ -41,7 +47,13 @@ def windowed_attention(query, key, value, grid, window=WINDOW):
     return torch.ops.vera.windowed_attention(query, key, value, list(grid), list(window))
 
 
-def windowed_attention_reference(query, key, value, grid, window=WINDOW):
+def windowed_attention_reference(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    grid: tuple[int, int, int],
+    window: tuple[int, int] = WINDOW,
+) -> torch.Tensor:
     """Dense attention, written out, with the mask; in the inputs' own type."""
     q, k, v = (x.flatten(1, 2).transpose(1, 2) for x in (query, key, value))
     scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
@@ -49,7 +61,9 @@ def windowed_attention_reference(query, key, value, grid, window=WINDOW):
     return (torch.softmax(scores, dim=-1) @ v).transpose(1, 2).reshape(query.shape)
 
 
-def window_mask(grid, window=WINDOW, device="cpu"):
+def window_mask(
+    grid: tuple[int, int, int], window: tuple[int, int] = WINDOW, device: torch.device | str = "cpu"
+) -> torch.Tensor:
     """(3L, 3L) bool: whether the query token of a row may see the key token of a column."""
     place = torch.cartesian_prod(*(torch.arange(n, device=device) for n in grid)).reshape(-1, 3).repeat(3, 1)
     layer = torch.arange(3, device=device).repeat_interleave(math.prod(grid))
@@ -58,13 +72,13 @@ def window_mask(grid, window=WINDOW, device="cpu"):
     return near | (layer[:, None] == layer)
 
 
-def kept_share(grid, window=WINDOW) -> float:
+def kept_share(grid: tuple[int, int, int], window: tuple[int, int] = WINDOW) -> float:
     """Share of dense attention's query-key pairs that the window keeps."""
     near = [sum(min(n, i + w // 2 + 1) - max(0, i - w // 2) for i in range(n)) / n**2 for n, w in zip(grid, window)]
     return (1 + 2 * math.prod(near)) / 3
 
 
-def check_window(grid, window, length):
+def check_window(grid: tuple[int, int, int], window: tuple[int, int], length: int) -> None:
     """ValueError unless the grid has this many tokens and the window is odd."""
     if math.prod(grid) != length:
         raise ValueError(f"a grid of {tuple(grid)} has {math.prod(grid)} tokens, not {length}")
@@ -72,12 +86,14 @@ def check_window(grid, window, length):
         raise ValueError(f"window {tuple(window)} is not two odd numbers (times, lines)")
 
 
-def across_tiles(capability, dim):
+def across_tiles(capability: tuple[int, int], dim: int) -> tuple[int, int, int, int, bool]:
     """As `vera.kernels.flash.tiles`, for the second pass: its masks leave older cards fewer registers."""
     return tiles(capability, dim) if capability[0] == 9 else (128, 32, 8, 3, False)
 
 
-def key_tiles(grid, window, block_m, block_n):
+def key_tiles(
+    grid: tuple[int, int, int], window: tuple[int, int], block_m: int, block_n: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """First keys of the tiles that each tile of queries walks in the other layers.
 
     Returns (starts, counts): int32 (3 * tiles of a layer, longest list) and (3 * tiles,),
@@ -107,7 +123,9 @@ def key_tiles(grid, window, block_m, block_n):
 
 
 @functools.lru_cache(maxsize=16)
-def key_tiles_on(device, grid, window, block_m, block_n):
+def key_tiles_on(
+    device: torch.device, grid: tuple[int, int, int], window: tuple[int, int], block_m: int, block_n: int
+) -> tuple[torch.Tensor, ...]:
     return tuple(x.to(device) for x in key_tiles(grid, window, block_m, block_n))
 
 

@@ -47,7 +47,10 @@ class ExecutionPlan:
     def warnings(self) -> list[str]:
         """One line for each fallback."""
         learnt = "memory had run out in a job before; this one too with"
-        return [f"{learnt if i < self.known else 'memory ran out; once more with'} {s}" for i, s in enumerate(self.fallbacks)]
+        return [
+            f"{learnt if i < self.known else 'memory ran out; once more with'} {s}"
+            for i, s in enumerate(self.fallbacks)
+        ]
 
     def loader(self, load: Loader) -> Loader:
         """load, with this plan's weights, offload and window."""

@@ -3,10 +3,13 @@
 The same choice is made by itself where a render on CUDA leaves --weights and --offload at auto.
 """
 
+from __future__ import annotations
+
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,12 +17,24 @@ from vera.core.errors import InputError
 from vera.core.extras import missing, require
 from vera.core.model.codec import latent_frames
 from vera.core.model.config import PRESETS, TransformerConfig
-from vera.core.model.footprint import CONTEXT, FRAGMENTS, GIB, decoding_bytes, denoising_bytes, encoding_bytes, weight_bytes
+from vera.core.model.footprint import (
+    CONTEXT,
+    FRAGMENTS,
+    GIB,
+    decoding_bytes,
+    denoising_bytes,
+    encoding_bytes,
+    weight_bytes,
+)
 from vera.core.model.families import family_of, folder_of
 from vera.core.model.limits import Limits
 from vera.core.model.quantise import without_library_logging
 from vera.core.model.wan.family import WanParts
 from vera.core.plate.fit import model_size
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLWan
+    from transformers import UMT5EncoderModel
 
 LEAST_WINDOW = 9  # frames: in shorter ones there is little but overlap
 # Of these what comes first is taken first: first what changes nothing in the picture but rounding.
@@ -38,7 +53,7 @@ class Geometry:
     encoder: torch.nn.Module
 
     @classmethod
-    def of(cls, name: str) -> "Geometry":
+    def of(cls, name: str) -> Geometry:
         """Of a Vera directory, or of a published size. Raises InputError."""
         if name in PRESETS:
             return cls(PRESETS[name], Limits(), *wans_parts())
@@ -104,7 +119,8 @@ class Planner:
         phases = {
             "encode": alone(codec) + self._cached(encoding_bytes, self.geometry.vae, self.size),
             "text": alone(text) + TEXT_WORK,
-            "denoise": alone(working) + self._cached(denoising_bytes, self.geometry.config, self.size, window, self.batch),
+            "denoise": alone(working)
+            + self._cached(denoising_bytes, self.geometry.config, self.size, window, self.batch),
             "decode": alone(codec) + self._cached(decoding_bytes, self.geometry.vae, self.size, STREAMS if stay else 1),
         }
         phases = {name: int(size * FRAGMENTS) + CONTEXT for name, size in phases.items()}
@@ -116,7 +132,7 @@ class Planner:
             self._work[count, given] = count(subject, *given)
         return self._work[count, given]
 
-    def ways(self, weights: str = "auto", offload: str = "auto"):
+    def ways(self, weights: str = "auto", offload: str = "auto") -> list[tuple[str, str]]:
         """(weights, offload) that are left by what was asked for, the best first."""
         asked = [w for w in WAYS if weights in ("auto", w[0]) and offload in ("auto", w[1])]
         if not asked:  # fp8, or int8 that stays whole: never chosen unasked
@@ -124,7 +140,7 @@ class Planner:
             asked = [(weights, each) for each in kept]
         return [w for w in asked if lacking(*w) is None] or asked[:1]
 
-    def windows(self):
+    def windows(self) -> Iterator[int]:
         """The model's own, or the shot's length, then half of it, and so on."""
         window = self.window
         while True:
@@ -148,7 +164,7 @@ class Planner:
         return min(plans, key=lambda plan: plan.peak)
 
 
-def wans_parts():
+def wans_parts() -> tuple[AutoencoderKLWan, UMT5EncoderModel]:
     """Wan2.1's codec and text encoder on the meta device."""
     require("planning for full-size models", "diffusers", "transformers")
     with without_library_logging():
@@ -156,7 +172,13 @@ def wans_parts():
         from transformers import UMT5Config, UMT5EncoderModel
 
     config = UMT5Config(
-        vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu"
+        vocab_size=256384,
+        d_model=4096,
+        d_kv=64,
+        d_ff=10240,
+        num_layers=24,
+        num_heads=64,
+        feed_forward_proj="gated-gelu",
     )
     with torch.device("meta"):
         return AutoencoderKLWan(), UMT5EncoderModel(config)
@@ -176,7 +198,7 @@ def host_memory() -> int | None:
         return None
 
 
-def lines(planner: Planner, memory: int | None, chosen: Plan | None):
+def lines(planner: Planner, memory: int | None, chosen: Plan | None) -> Iterator[str]:
     """The table of all ways at the full window, and the choice."""
     frames = f"{planner.window} frames ({latent_frames(planner.window)} latent ones)"
     yield f"{planner.size[0]}x{planner.size[1]}, {frames} at once; GiB of the GPU's memory by step of the way"

@@ -80,7 +80,7 @@ def render(
     backend = load_backend(recipe.model)
     warned: set[str] = set()
 
-    def work(job: "Job") -> tuple[bool, str]:
+    def work(job: Any) -> tuple[bool, str]:
         for warning in job.warnings:
             if warning not in warned:
                 progress.warn(warning)

@@ -9,6 +9,7 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from vera.core.errors import InputError
 from vera.core.plate.color import PlateColor
@@ -78,8 +79,14 @@ class Change:
 
 
 def layer_for_blending(
-    edit, alpha, source, color: PlateColor, blending: Blending, change: Change | None = None, dtype=np.float16
-):
+    edit: np.ndarray,
+    alpha: np.ndarray,
+    source: np.ndarray,
+    color: PlateColor,
+    blending: Blending,
+    change: Change | None = None,
+    dtype: DTypeLike = np.float16,
+) -> np.ndarray:
     """The premultiplied layer (H, W, 4) of `dtype`, float16 or float32, that makes the model's composite.
 
     edit: (H, W, 3) float32, straight colour E, in the model's range [0, 1].
@@ -242,7 +249,7 @@ def _half_not_below(values):
     return np.where(low, np.nextafter(halves, np.float16(2)), halves)
 
 
-def composite(pixels, layer, color: PlateColor, blending: Blending):
+def composite(pixels: np.ndarray, layer: np.ndarray, color: PlateColor, blending: Blending) -> np.ndarray:
     """The layer over the plate in the plate's own numbers: its bits where alpha is 0. See `vera.kernels.over`."""
     bits = _CODE_BITS.get(color.pixel_type)
     own = color.space.curve

@@ -7,6 +7,9 @@ its fast form). Where it is *new* (an added object) the plate knows nothing of i
 and a step is drawn as one along its outline (outline.py).
 """
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -40,7 +43,7 @@ EDGE_WIDTH = 1.5
 TILE = 24
 
 
-def steady(frames):
+def steady(frames: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
     """(colour, alpha (h, w), whatever else) of a shot, frame by frame, with alpha freed from the decoder's flicker.
 
     Alpha becomes a mean with the frames before and after, each weighed down by its difference: noise is
@@ -66,7 +69,7 @@ def _steadied(before, here, after):
     return color, (alpha + weight * (before[1] + after[1])) / (1 + 2 * weight), *rest
 
 
-def clean_alpha(alpha):
+def clean_alpha(alpha: torch.Tensor) -> torch.Tensor:
     """Alpha (h, w) at model size without faint stray specks and faint small holes in what is solid."""
     low, high = kernel.SNAP
     area = int(SPECK_AREA * alpha.numel())
@@ -76,7 +79,9 @@ def clean_alpha(alpha):
     return torch.from_numpy(kept).to(alpha.device)
 
 
-def refine_alpha(alpha, guide, plate, step_width=STEP_WIDTH):
+def refine_alpha(
+    alpha: torch.Tensor, guide: torch.Tensor, plate: torch.Tensor, step_width: float = STEP_WIDTH
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Alpha (h, w) at model size to plate size (H, W), exact 0 and 1 at its ends; and how far the plate explains it.
 
     guide: (3, h, w), the plate at model size; plate: (H, W, 3); encoded, in [0, 1]. float32 on one device.
@@ -88,7 +93,7 @@ def refine_alpha(alpha, guide, plate, step_width=STEP_WIDTH):
     return kernel.plate_alpha(alpha, plate_fit(alpha, guide), edge, plate, max(1.0, scale / EDGE_WIDTH))
 
 
-def plate_fit(alpha, guide):
+def plate_fit(alpha: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
     """(h, w, 5): A and b of alpha = A.plate + b within FIT_REACH, and 1 where the plate explains alpha, 0 where not.
 
     Where alpha is everywhere the same, as far as the decoder's noise goes, there is nothing to explain: all is 0.

@@ -42,7 +42,7 @@ CREST = 2
 LEAST_SLOPE = 0.012
 
 
-def outline(alpha, width=STEP_WIDTH):
+def outline(alpha: torch.Tensor, width: float = STEP_WIDTH) -> torch.Tensor:
     """Alpha (h, w) in [0, 1], of which a step is decoded so wide -> (GUIDE h, GUIDE w, 4), on the same device.
 
     Channels: alpha outside of the outline, its rise across it, the distance from it in model pixels, positive

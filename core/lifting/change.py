@@ -15,7 +15,7 @@ SURE, LIKELY, LIKELY_AMONG_MUCH = 50.0, 14.0, 11.0
 MUCH = 0.03
 
 
-def find_change(residual, of_plate, trust):
+def find_change(residual: torch.Tensor, of_plate: torch.Tensor, trust: torch.Tensor) -> torch.Tensor:
     """Where the picture was changed, (T, 1, H, W) of 0 and 1.
 
     residual (T, 3, H, W): edited less plate, in which only noise and change are left;

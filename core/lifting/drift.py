@@ -16,7 +16,7 @@ LEAST_CONTRAST, CONTRAST = 0.8, 0.9  # of the plate's: what drift never leaves, 
 TEXTURE = 0.02  # least standard deviation by which contrast is told
 
 
-def find_drift(plate, edited, trust):
+def find_drift(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Gain and offset (T, 3, H, W): edited = (1 + gain) * plate + offset where nothing changed.
 
     trust: (T, 1, H, W). Reweighted least squares on a cosine basis (a few waves over the frame,
@@ -46,7 +46,7 @@ def find_drift(plate, edited, trust):
     return grow(gains).clamp(-MOST_GAIN, MOST_GAIN), grow(offsets).clamp(-MOST_OFFSET, MOST_OFFSET)
 
 
-def contrast_kept(plate, edited, trust):
+def contrast_kept(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor) -> torch.Tensor:
     """0 where the plate shows through with less contrast than drift would leave it, as through fog, to 1, (T, 1, H, W).
 
     The slope of edited on plate, both without what is finer than a cell (a codec's to take) and coarser than ten;
@@ -60,12 +60,12 @@ def contrast_kept(plate, edited, trust):
     return F.interpolate(kept, plate.shape[2:], mode="bilinear", align_corners=False)
 
 
-def without_drift(edited, gain, offset):
+def without_drift(edited: torch.Tensor, gain: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
     """The edited video in the plate's colours, (T, 3, H, W) in [0, 1]."""
     return ((edited - offset) / (1 + gain)).clamp(0, 1)
 
 
-def cells(plate, edited, trust, size=CELL):
+def cells(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor, size: int = CELL) -> tuple[torch.Tensor, ...]:
     """Weight of each cell, and the means of what is trusted there."""
     weight = F.avg_pool2d(trust, size, ceil_mode=True)
     means = (F.avg_pool2d(v * trust, size, ceil_mode=True) / weight.clamp_min(1e-4) for v in (plate, edited))

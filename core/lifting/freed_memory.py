@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import platform
+from collections.abc import Iterator
 
 # Of glibc's mallopt: free memory at the end of the heap that is given back, blocks that are mapped one by one.
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
@@ -10,7 +11,7 @@ NEVER, AS_BEFORE = (2**31 - 1, 0), (128 * 1024, 65536)  # its defaults, though t
 
 
 @contextlib.contextmanager
-def blocks_used_again():
+def blocks_used_again() -> Iterator[None]:
     """Within it, free memory stays with the process: on Linux two fifths of a lift's time went into mapping pages anew.
 
     What is free is given back at the end. Elsewhere than with glibc nothing is done.

@@ -72,7 +72,14 @@ class Gain:
         return (video * self.field).clamp(0, 1)
 
 
-def find_gain(seen, clean, region, variance, left, limits: GainLimits = LIMITS) -> Gain | None:
+def find_gain(
+    seen: torch.Tensor,
+    clean: torch.Tensor,
+    region: torch.Tensor,
+    variance: torch.Tensor,
+    left: torch.Tensor,
+    limits: GainLimits = LIMITS,
+) -> Gain | None:
     """The gain among what changed, or None.
 
     seen, clean (T, 3, H, W), region, variance (T, 1, H, W): as find_layers takes them; left (T, 3, H, W): what

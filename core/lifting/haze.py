@@ -38,16 +38,16 @@ class Haze:
     alpha: torch.Tensor
     color: torch.Tensor
 
-    def over(self, video):
+    def over(self, video: torch.Tensor) -> torch.Tensor:
         """The video (T, 3, H, W) behind the haze."""
         return torch.lerp(video, self.color[:, None, None], self.alpha)
 
-    def removed(self, video):
+    def removed(self, video: torch.Tensor) -> torch.Tensor:
         """The inverse of over(); not clamped."""
         return (video - self.alpha * self.color[:, None, None]) / (1 - self.alpha)
 
 
-def find_haze(plate, edited, trust):
+def find_haze(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor) -> Haze | None:
     """The haze that edited (T, 3, H, W) has over the plate, or None; trust (T, 1, H, W): where the plate is seen.
 
     Two models of edited less plate, both by robust least squares on cosine waves: drift alone, and drift with haze
@@ -61,8 +61,15 @@ def find_haze(plate, edited, trust):
     if shown.float().mean() < LEAST_SHOWN:
         return None
     thinned = lambda v: v.movedim(1, -1)[shown][:: -(-int(shown.sum()) // SAMPLES)]  # noqa: E731
-    data = _Cells(thinned(slow.transpose(0, 1)), thinned(soft.transpose(0, 1)), thinned(p), thinned(e - p), thinned(weight)[:, 0])
-    prior = [((1 + slow_order) / GAIN).repeat(3), torch.full((3,), 1 / OFFSET), (1 + soft_order) / ALPHA, torch.full((3,), 1 / STEP)]
+    data = _Cells(
+        thinned(slow.transpose(0, 1)), thinned(soft.transpose(0, 1)), thinned(p), thinned(e - p), thinned(weight)[:, 0]
+    )
+    prior = [
+        ((1 + slow_order) / GAIN).repeat(3),
+        torch.full((3,), 1 / OFFSET),
+        (1 + soft_order) / ALPHA,
+        torch.full((3,), 1 / STEP),
+    ]
     drift = _fit(data, torch.cat(prior[:2]) ** 2)
     haze = min((_fit(data, torch.cat(prior) ** 2, torch.tensor(c)) for c in COLORS), key=lambda fit: fit.cost)
     evidence = data.misfit(drift.error, haze.scale) - data.misfit(haze.error, haze.scale)
@@ -70,7 +77,9 @@ def find_haze(plate, edited, trust):
         return None
     drifted = lambda v: v + torch.einsum("ck,kthw->tchw", haze.gain, slow) * v + haze.offset[:, None, None]  # noqa: E731
     towards = lambda v: haze.color[:, None, None] - v  # noqa: E731
-    alpha = _by_cell(e - drifted(p), towards(p), weight, torch.einsum("k,kthw->thw", haze.alpha, soft)[:, None], haze.scale)
+    alpha = _by_cell(
+        e - drifted(p), towards(p), weight, torch.einsum("k,kthw->thw", haze.alpha, soft)[:, None], haze.scale
+    )
     alpha = alpha.clamp(0, MOST)
     effect = (alpha * towards(p)).abs().mean(1)[shown].mean()
     everywhere = [F.avg_pool2d(v, CELL, ceil_mode=True) for v in (plate, edited)]

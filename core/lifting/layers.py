@@ -40,7 +40,14 @@ class Layers:
     detail: torch.Tensor
 
 
-def find_layers(plate, seen, clean, region, variance, haze) -> Layers:
+def find_layers(
+    plate: torch.Tensor,
+    seen: torch.Tensor,
+    clean: torch.Tensor,
+    region: torch.Tensor,
+    variance: torch.Tensor,
+    haze: torch.Tensor,
+) -> Layers:
     """What was laid over the plate (T, 3, H, W); alpha is 0 outside the region.
 
     seen: the plate as the edited video shows it; clean: the edited video without its drift;
@@ -92,7 +99,7 @@ def _laid_over(seen, clean, region, variance, haze):
     return color.clamp(0, 1), alpha
 
 
-def least_alpha(seen, clean, variance):
+def least_alpha(seen: torch.Tensor, clean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
     """The least alpha with which any colour in [0, 1] makes what is seen, noise aside, (T, 1, H, W)."""
     change = clean - seen
     room = torch.where(change > 0, 1 - seen, seen).clamp_min(0.02)
@@ -114,7 +121,7 @@ def _steady(mattes, seen, clean, variance):
     return [sums / weights for sums in total]
 
 
-def find_veil(seen, clean, region, variance):
+def find_veil(seen: torch.Tensor, clean: torch.Tensor, region: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
     """The one colour (3,) that explains most of the change as a translucent layer of it.
 
     Per block, alpha is the least-squares solution for a given colour; the colour is the one
@@ -174,7 +181,16 @@ def _translucent(seen, clean, variance, colors):
     return a, color, left
 
 
-def transmission(seen, clean, thin, color, dims, region, variance, haze):
+def transmission(
+    seen: torch.Tensor,
+    clean: torch.Tensor,
+    thin: torch.Tensor,
+    color: torch.Tensor,
+    dims: torch.Tensor,
+    region: torch.Tensor,
+    variance: torch.Tensor,
+    haze: torch.Tensor,
+) -> torch.Tensor:
     """Evidence for translucent against opaque, (T, 1, H, W), in nats: does the plate's texture show through?
 
     In windows the slope of C on S, both high-passed, is 1 - a where the layer is translucent and 0

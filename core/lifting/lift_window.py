@@ -1,5 +1,6 @@
 """One clip, in memory and at one size: position, haze, colour, noise, change, layers, in this order."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,7 +44,12 @@ class Lifted:
     haze_share: float
 
 
-def lift_clip(plate, edited, mask=None, step_done=lambda: None) -> Lifted:
+def lift_clip(
+    plate: torch.Tensor,
+    edited: torch.Tensor | Canvas,
+    mask: torch.Tensor | None = None,
+    step_done: Callable[[], object] = lambda: None,
+) -> Lifted:
     """plate (T, 3, H, W), encoded [0, 1]; mask (T, 1, H, W): 1 where the edit may be.
 
     edited: as the plate, or the Canvas on which the plate lies; what that does not show is no part of the layer.
@@ -93,7 +99,7 @@ def lift_clip(plate, edited, mask=None, step_done=lambda: None) -> Lifted:
     )
 
 
-def first_trust(plate, edited):
+def first_trust(plate: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
     """How likely each pixel is unchanged, (T, 1, H, W): as bright to within drift, and of the same structure."""
     close, alike, textured = _likeness(plate, edited)
     return _in_company(close * (1 - textured * (1 - alike)))
@@ -122,7 +128,7 @@ def _in_company(trust):
     return trust * (2 * blur(trust, 3.0 * _in_tiny(trust), 0.7) - 0.6).clamp(0, 1)
 
 
-def teaches(residual):
+def teaches(residual: torch.Tensor) -> torch.Tensor:
     """How far noise may be learnt from each pixel's residual (T, 3, H, W), (T, 1, H, W) in [0, 1].
 
     Noise errs both ways within a few pixels. What errs one way, by far more than what varies there, is sooner a faint
@@ -145,7 +151,9 @@ def _near(clean, seen):
     return torch.exp(-((far / MOST_NOISE) ** 2))
 
 
-def plate_sized(color, alpha, plate, detail=None):
+def plate_sized(
+    color: torch.Tensor, alpha: torch.Tensor, plate: torch.Tensor, detail: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """One frame's straight colour (3, h, w) and alpha (1, h, w) at the size of the plate (H, W, 3), encoded.
 
     detail (3, h, w): how much of what the plate shows finer than (h, w) the colour takes over.

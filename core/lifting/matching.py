@@ -1,5 +1,6 @@
 """Plate and edited video belong together: frame by frame, and in what they show. Refused in one line if not."""
 
+import torch
 import torch.nn.functional as F
 
 from vera.core.errors import InputError
@@ -32,7 +33,9 @@ def match_frames(plate_count: int, edited_count: int, where: str) -> tuple[list[
     )
 
 
-def refuse_other_picture(plate, edited, where, mask=None):
+def refuse_other_picture(
+    plate: torch.Tensor, edited: torch.Tensor, where: str, mask: torch.Tensor | None = None
+) -> None:
     """Raise InputError unless the edited video shows the plate's scene.
 
     plate, edited: some frames, (T, 3, H, W) of one size, encoded; mask (T, 1, H, W): 1 where the edit may be, and
@@ -43,7 +46,9 @@ def refuse_other_picture(plate, edited, where, mask=None):
     if right is None:
         return
     flips = {"mirrored": 3, "upside down": 2}
-    wrong = {n: likeness(plate.flip(d), edited, mask if mask is None else mask.flip(d)) or 0.0 for n, d in flips.items()}
+    wrong = {
+        n: likeness(plate.flip(d), edited, mask if mask is None else mask.flip(d)) or 0.0 for n, d in flips.items()
+    }
     for name, share in wrong.items():
         if share > 1.2 * right and share > 2 * LEAST_ALIKE:
             raise InputError(f"{where}: shows the plate {name}; flip it back")
@@ -54,7 +59,7 @@ def refuse_other_picture(plate, edited, where, mask=None):
         )
 
 
-def likeness(plate, edited, mask=None) -> float | None:
+def likeness(plate: torch.Tensor, edited: torch.Tensor, mask: torch.Tensor | None = None) -> float | None:
     """Share of the plate's textured area outside the mask whose details the edited video shows too, 0 to 1; None
     where the plate has next to no texture to tell by."""
     ours, theirs = details(plate), details(edited)
@@ -66,7 +71,7 @@ def likeness(plate, edited, mask=None) -> float | None:
     return float((alike[textured] > 0.7).float().mean()) if textured.float().mean() > 0.01 else None
 
 
-def same_size(video, size):
+def same_size(video: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """(T, C, H, W) averaged, or grown so that made small again it is the video, to `size` (height, width)."""
     if tuple(video.shape[2:]) == tuple(size):
         return video

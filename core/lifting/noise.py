@@ -19,7 +19,7 @@ class Noise:
     trusted pixels for one residual; call it with the features of the same plate.
     """
 
-    def __init__(self, features, squares, trust):
+    def __init__(self, features: torch.Tensor, squares: torch.Tensor, trust: torch.Tensor) -> None:
         """features (T, N, H, W) from `features`, squares (T, 1, H, W) of the residual, trust (T, 1, H, W)."""
         keep = (trust[:, 0] > 0.3).nonzero()
         keep = keep[:: max(1, len(keep) // SAMPLES)]
@@ -41,11 +41,11 @@ class Noise:
             self.coefficients = self.coefficients * (up / down.clamp_min(1e-8)).sqrt()
             self.coefficients[2:].clamp_(max=MOST_OF_DETAIL / ENERGY)
 
-    def __call__(self, features):
+    def __call__(self, features: torch.Tensor) -> torch.Tensor:
         return torch.einsum("n,tnhw->thw", self.coefficients, features)[:, None].clamp_min(1e-7)
 
 
-def features(plate):
+def features(plate: torch.Tensor) -> torch.Tensor:
     """(T, 5, H, W), each of about unit size: 1, level, fine and coarse detail, movement."""
     fine, middle, coarse, _ = (luma(b) for b in bands(plate))
     level = blur(luma(plate), 1.0)

@@ -120,14 +120,14 @@ def band(gray: torch.Tensor) -> torch.Tensor:
     return passed / (blur(passed * passed, 4.0).sqrt() + FLOOR)
 
 
-def tukey(error, trust, width=5.0):
+def tukey(error: torch.Tensor, trust: torch.Tensor, width: float = 5.0) -> torch.Tensor:
     """Tukey's weights; the scale is the median size of trusted errors."""
     sizes = error.abs()[trust.expand_as(error) > 0.3]
     scale = 1.48 * sizes.median() if len(sizes) else sizes.new_tensor(1.0)
     return (1 - (error / (width * scale + 1e-4)) ** 2).clamp_min(0) ** 2
 
 
-def best_shift(fixed, other):
+def best_shift(fixed: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """The whole-pixel shift of the shot, (1, 2, 3), under which most details are alike: no local minimum to fall into.
 
     Every textured place counts alike, so that what an edit adds, however strong, has one voice among many.

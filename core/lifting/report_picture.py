@@ -1,5 +1,8 @@
 """report.png: what was kept of the edited video, and what was thrown away, on a few frames."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -25,7 +28,9 @@ COLUMNS = (
 )
 
 
-def write(delivery, job, layers, found, read_edited):
+def write(
+    delivery: Any, job: Any, layers: Any, found: dict[str, Any], read_edited: Callable[[int], torch.Tensor]
+) -> None:
     """layers[i]: of the plate's i-th frame, as LiftedVideo gives them; found: the windows' figures;
     read_edited(position): the edited frame (3, h, w) at that place in job.indices. Raises OSError."""
     count = len(job.indices)

@@ -6,19 +6,19 @@ import torch.nn.functional as F
 from vera.kernels.blur import blur
 
 
-def blur_widely(video, space, time=0.0):
+def blur_widely(video: torch.Tensor, space: float, time: float = 0.0) -> torch.Tensor:
     """As blur(), for many pixels: at a size at which they are four."""
     step = max(1, int(space / 4))
     small = blur(F.avg_pool2d(video, step, ceil_mode=True, count_include_pad=False), space / step, time)
     return F.interpolate(small, video.shape[2:], mode="bilinear", align_corners=False)
 
 
-def weighted(video, weight, space, time=0.0):
+def weighted(video: torch.Tensor, weight: torch.Tensor, space: float, time: float = 0.0) -> torch.Tensor:
     """Gaussian means of the values that count: blur(weight * video) / blur(weight)."""
     return blur(weight * video, space, time) / blur(weight, space, time).clamp_min(1e-8)
 
 
-def grown(video, space, time=0):
+def grown(video: torch.Tensor, space: int, time: int = 0) -> torch.Tensor:
     """Maximum within `space` pixels and `time` frames each way."""
     if space:
         window = 2 * space + 1
@@ -30,12 +30,12 @@ def grown(video, space, time=0):
     return video
 
 
-def shrunk(video, space, time=0):
+def shrunk(video: torch.Tensor, space: int, time: int = 0) -> torch.Tensor:
     """Minimum, as grown() is the maximum."""
     return -grown(-video, space, time)
 
 
-def spread(video, weight):
+def spread(video: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Values carried outward from where weight is near 1 into where it is 0, by a pyramid of means.
 
     video (T, C, H, W), weight (T, 1, H, W) in [0, 1]. Where the whole frame has no weight: 0.
@@ -51,13 +51,13 @@ def spread(video, weight):
     return filled
 
 
-def weighted_median(values, weight):
+def weighted_median(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Of values (N,): half of the weight lies below."""
     values, order = values.sort()
     sums = weight[order].cumsum(0)
     return values[int((sums < sums[-1] / 2).sum())]
 
 
-def luma(video):
+def luma(video: torch.Tensor) -> torch.Tensor:
     """Rec.709 luma of encoded colour, (T, 1, H, W)."""
     return (video * video.new_tensor([0.2126, 0.7152, 0.0722])[:, None, None]).sum(1, keepdim=True)

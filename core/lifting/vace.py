@@ -6,8 +6,12 @@ A VACE directory, as published in diffusers' layout:
 Nothing is fetched and no pickle is opened.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import (
@@ -31,6 +35,10 @@ from vera.core.model.wan.family import build_on_meta, load_tokenizer, tie_embedd
 from vera.core.plate.fit import model_size
 from vera.core.state_file import StateFile, state_writer, whole_state
 
+if TYPE_CHECKING:
+    from vera.core.plate.source import Mask, Plate
+    from vera.core.progress import ProgressLike
+
 SCHEDULERS = {c.__name__: c for c in (UniPCMultistepScheduler, FlowMatchEulerDiscreteScheduler)}
 SHIFT_OF = {"UniPCMultistepScheduler": "flow_shift", "FlowMatchEulerDiscreteScheduler": "shift"}  # what they call it
 PARTS = {
@@ -49,7 +57,9 @@ NEGATIVE_PROMPT = (
     "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，"
     "静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
 )
-SHIFT = 16.0  # of the noise schedule, VACE's own; more spends more of the steps at high noise. model.json may say another
+SHIFT = (
+    16.0  # of the noise schedule, VACE's own; more spends more of the steps at high noise. model.json may say another
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,7 @@ class Vace:
     device: str
     fingerprint: str
 
-    def make(self, job, progress, stopping) -> None:
+    def make(self, job: Any, progress: ProgressLike, stopping: Callable[[], bool]) -> None:
         """Make the edited video of the job, window by window; each is kept as it is done. Raises Stopped."""
         windows = self.windows(len(job.plate.frames))
         todo = [(k, w) for k, w in enumerate(windows) if _whole(job, k, w) is None]
@@ -88,7 +98,7 @@ class Vace:
             videos.append(StateFile(_file(job_dir, k)).read(CARRIED if k else 0, window[1] - window[0]).float())
         return torch.cat(videos)
 
-    def windows(self, count) -> list[tuple[int, int]]:
+    def windows(self, count: int) -> list[tuple[int, int]]:
         """[start, end) of each; a later one begins CARRIED frames before the one before it ends."""
         longest, found = max(self.limits.max_frames, CARRIED + 4), [(0, min(count, self.limits.max_frames))]
         while found[-1][1] < count:
@@ -104,7 +114,9 @@ class Vace:
             video[: len(before)], mask[: len(before)] = before, 0
         video = torch.where(mask > 0, GREY, video)
         # The codec takes 4k + 1 frames; the last one is repeated, and trimmed again.
-        video, mask = (pad_frames(v.transpose(0, 1)[None])[0].transpose(0, 1) for v in (video, mask.expand(-1, 3, -1, -1)))
+        video, mask = (
+            pad_frames(v.transpose(0, 1)[None])[0].transpose(0, 1) for v in (video, mask.expand(-1, 3, -1, -1))
+        )
 
         def step_done(pipe, index, time, state):
             progress.advance()
@@ -154,7 +166,7 @@ def _kept_in_float32(name):
     return any(part in name for part in WanVACETransformer3DModel._keep_in_fp32_modules)
 
 
-def open_vace(path: str, recipe, plate, mask, device: str) -> Vace:
+def open_vace(path: str, recipe: Any, plate: Plate, mask: Mask | None, device: str) -> Vace:
     """Check a VACE directory and the recipe for it, from configurations and headers only. Raises InputError."""
     if mask is None:
         raise InputError(

@@ -5,7 +5,7 @@ The codec's contract is the base class `vera.core.model.codec.Codec`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -54,7 +54,7 @@ class ShotConditioning(Protocol):
 class BlockRunner(Protocol):
     """A way to run the transformer's blocks: cached, watched, cut over processes, recomputed."""
 
-    def run(self, blocks: Iterable[Callable[..., Tensor]], hidden: Tensor, *given: Any) -> Tensor:
+    def run(self, blocks: Sequence[Callable[..., Tensor]], hidden: Tensor, *given: Any) -> Tensor:
         """Hidden states (B, 3, L, D) through the blocks, each called as block(hidden, *given)."""
 
 

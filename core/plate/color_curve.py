@@ -59,7 +59,7 @@ class RangeCurve:
 
     name, top, knee = "range", 64.0, 0.18
 
-    def __init__(self):
+    def __init__(self) -> None:
         x = np.array([self.knee], np.float64)
         self._code = float(encode_srgb(x)[0])
         slope = 1.055 / 2.4 * self.knee ** (1 / 2.4 - 1)

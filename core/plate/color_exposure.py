@@ -1,8 +1,16 @@
 """One exposure for a whole shot: the model's world is lit for a display, plates need not be."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from vera.core.plate.color import PlateColor
+
+if TYPE_CHECKING:
+    from vera.core.plate.source import Plate
 
 MID_GREY = 0.18
 # Left alone: a shot within a stop of mid-grey, so that night stays night and small changes stay small.
@@ -12,7 +20,7 @@ _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _BINS = np.linspace(-13, 27, 40 * 16 + 1)  # log2 of light, 16 to a stop; darker is black and says nothing
 
 
-def shot_exposure(plate, color: PlateColor, read=None) -> float:
+def shot_exposure(plate: Plate, color: PlateColor, read: Callable[[int], np.ndarray] | None = None) -> float:
     """Stops that bring the shot's median luminance to within one stop of mid-grey, in quarters.
 
     The median over up to 48 frames, evenly spread, and all pixels above black: highlights, letterbox

@@ -1,9 +1,12 @@
 """Cuts: where one shot ends and the next one begins."""
 
 from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain, pairwise, repeat
+from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 
 from vera.core.errors import InputError
@@ -17,9 +20,9 @@ QUANTILE = 0.7
 _CELLS = (14, 24)
 
 
-def refuse_cuts_outside(cuts, frames) -> None:
+def refuse_cuts_outside(cuts: str | Collection[int], frames: Sequence[int]) -> None:
     """Raises InputError if a cut is not the first frame of a new shot among these frames; "auto" is fine."""
-    for cut in cuts if cuts != "auto" else ():
+    for cut in () if isinstance(cuts, str) else cuts:
         if not frames[0] < cut <= frames[-1]:
             raise InputError(
                 f"cut {cut} is not among the frames {frames[0]} to {frames[-1]}, or is their first;"
@@ -27,7 +30,12 @@ def refuse_cuts_outside(cuts, frames) -> None:
             )
 
 
-def with_cuts(items, picture_of, cuts="auto", number_of=None):
+def with_cuts(
+    items: Iterable[Any],
+    picture_of: Callable[[Any], torch.Tensor],
+    cuts: str | Collection[int] = "auto",
+    number_of: Callable[[Any], int] | None = None,
+) -> Iterator[tuple[Any, int]]:
     """Yield (item, the number of its shot, from 0), in order.
 
     picture_of(item): (3, H, W) tensor in [0, 1]. cuts: "auto", or the numbers of first frames, as
@@ -39,7 +47,11 @@ def with_cuts(items, picture_of, cuts="auto", number_of=None):
     motion is none. A change of light as a whole is taken out first. Dissolves are not found,
     nor cuts within a whip pan, nor shots of one frame.
     """
-    found = _found(items, picture_of) if cuts == "auto" else ((item, number_of(item) in cuts) for item in items)
+    if cuts == "auto":
+        found = _found(items, picture_of)
+    else:
+        assert number_of is not None, "cuts by number need number_of"
+        found = ((item, number_of(item) in cuts) for item in items)
     shot = 0
     for item, begins in found:
         shot += begins

@@ -106,7 +106,7 @@ class Movie:
 
     _current: av.VideoFrame | None  # the stored frame that was decoded last
 
-    def __init__(self, file: Path, asked: range | None):
+    def __init__(self, file: Path, asked: range | None) -> None:
         self.file = file
         refuse_truncated(file)
         self._rewind()
@@ -148,9 +148,7 @@ class Movie:
             _refuse_frame(frame, f"frame {number}: {self.file}")
             shape, was = (f"{f.width}x{f.height} {f.format.name}" for f in (frame, first))
             if shape != was:
-                raise InputError(
-                    f"frame {number}: {self.file}: {shape}, but frame 1 is {was}; write it in one size"
-                )
+                raise InputError(f"frame {number}: {self.file}: {shape}, but frame 1 is {was}; write it in one size")
             stamp = None if frame.pts is None or frame.time_base is None else frame.pts * Fraction(frame.time_base)
             times.append(stamp)
             if last is not None and self._reaches(times, last):
@@ -177,7 +175,9 @@ class Movie:
     def _notes(self, first: av.VideoFrame) -> tuple[str, ...]:
         notes = []
         if self._turns:
-            notes.append(f"the movie's rotation of {first.rotation:g} degrees is applied; the layer is upright, as players show it")
+            notes.append(
+                f"the movie's rotation of {first.rotation:g} degrees is applied; the layer is upright, as players show it"
+            )
         if not self._clock.is_even:
             notes.append(
                 f"the movie's time stamps are uneven: at its {float(self._clock.rate or 0):.5g} frames a second it has"
@@ -260,9 +260,7 @@ def _refuse_frame(frame: av.VideoFrame, where: str) -> None:
     if _bits(frame) > 16 or "f16" in name or name.startswith(("xyz", "bayer")):
         raise InputError(f"{where}: pixels of format {name} are not supported yet; write 8 to 16 bits")
     if not frame.format.is_rgb and _matrix(frame) is None:
-        raise InputError(
-            f"{where}: YUV matrix {frame.colorspace} (H.273) is not supported yet; write BT.709"
-        )
+        raise InputError(f"{where}: YUV matrix {frame.colorspace} (H.273) is not supported yet; write BT.709")
 
 
 def _bits(frame: av.VideoFrame) -> int:

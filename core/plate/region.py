@@ -1,10 +1,16 @@
 """The part of a plate that the model sees, and the way of its layer back into the whole."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vera.core.errors import InputError
+
+if TYPE_CHECKING:
+    from vera.core.plate.source import Plate
 
 # The layer fades out within this part of the region's shorter side, inside its border.
 TAPER = 1 / 12
@@ -52,11 +58,11 @@ class Region:
         return rows[:, None] * columns
 
 
-def whole(plate) -> Region:
+def whole(plate: Plate) -> Region:
     return Region(0, 0, plate.width, plate.height, (plate.height, plate.width))
 
 
-def region_of(plate, numbers: tuple[int, int, int, int] | None) -> Region:
+def region_of(plate: Plate, numbers: tuple[int, int, int, int] | None) -> Region:
     """The region x, y, width, height, counted from the top left of the display window; None is all that the plate has.
 
     Raises InputError if it is not inside the plate.

@@ -39,7 +39,16 @@ MAX_PARTS = 256  # of one file; more are not looked at
 Picker = Callable[[Sequence[Part], Choice], Picture | None]
 
 # EXIF orientations 1 to 8 -> quarter turns to the left, and whether to mirror left and right after them.
-_UPRIGHT = {1: (0, False), 2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
+_UPRIGHT = {
+    1: (0, False),
+    2: (0, True),
+    3: (2, False),
+    4: (2, True),
+    5: (3, True),
+    6: (3, False),
+    7: (1, True),
+    8: (1, False),
+}
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,9 @@ class Stills:
     names: of the channels that `read` gives. notes: what a user should know, a sentence each.
     """
 
-    def __init__(self, files: dict[int, Path], pick: Picker, choice: Choice = USUAL, widest: Window | None = None):
+    def __init__(
+        self, files: dict[int, Path], pick: Picker, choice: Choice = USUAL, widest: Window | None = None
+    ) -> None:
         self.files = files
         self.frames = range(min(files), max(files) + 1)
         self._pick, self._choice = pick, choice
@@ -281,7 +292,9 @@ def _no_picture(parts: Sequence[Part], choice: Choice) -> str:
     more = ", ..." if len(names) > 12 else ""
     if {"RY", "BY"} & {SPELLINGS.get(n.rpartition(".")[2].lower()) for n in names}:
         return "is luminance and chroma (Y, RY, BY), which is not supported; write it as R, G, B"
-    return f"has channels {', '.join(names[:12])}{more} but no R, G and B and no luminance; write the picture as R, G, B"
+    return (
+        f"has channels {', '.join(names[:12])}{more} but no R, G and B and no luminance; write the picture as R, G, B"
+    )
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -294,8 +307,7 @@ def _pixel_type(spec: oiio.ImageSpec, picks: tuple[int, ...], where: str) -> str
     formats = sorted({str(spec.channelformat(i)) for i in picks})
     if len(formats) > 1:
         raise InputError(
-            f"{where}: channels of different types ({', '.join(formats)}) are not supported yet;"
-            " write them in one type"
+            f"{where}: channels of different types ({', '.join(formats)}) are not supported yet; write them in one type"
         )
     stored = "uint32" if formats[0] == "uint" else formats[0]
     if stored == "uint16":
@@ -303,8 +315,7 @@ def _pixel_type(spec: oiio.ImageSpec, picks: tuple[int, ...], where: str) -> str
         stored = f"uint{bits}"
     if stored not in ("uint8", "uint10", "uint12", "uint16", "uint32", "half", "float"):
         raise InputError(
-            f"{where}: pixels of type {stored} are not supported yet; write 8, 10, 12, 16 or 32 bits,"
-            " half or float"
+            f"{where}: pixels of type {stored} are not supported yet; write 8, 10, 12, 16 or 32 bits, half or float"
         )
     return stored
 
@@ -354,9 +365,7 @@ def _tail(file: Path) -> bytes:
 
 
 def _oiio_type(header: Header) -> str:
-    return {"float16": "half", "float32": "float", "uint32": "uint"}.get(
-        name := str(dtype_of(header.pixel_type)), name
-    )
+    return {"float16": "half", "float32": "float", "uint32": "uint"}.get(name := str(dtype_of(header.pixel_type)), name)
 
 
 def _opening_error() -> str:

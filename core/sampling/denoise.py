@@ -1,6 +1,10 @@
 """From noise to the latents of the three layers, for clips of any length."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,13 +18,23 @@ from vera.core.sampling.speed_options import SpeedOptions
 from vera.core.sampling.solver import Solver
 from vera.core.sampling.time_windows import windows
 
+if TYPE_CHECKING:
+    from vera.core.model.transformer import Transformer
+    from vera.core.sampling.first_block_cache import FirstBlockCache
+    from vera.core.sampling.latent_store import States
+
 
 # Windows' caches of one shot, each pass's its own, hold hidden states: so many are kept, and the windows of a
 # longer shot that come after are computed in full, so that memory does not grow with the shot.
 MOST_CACHES = 16
 
+# What one window of a step is: its latents (n, 3, C, H, W), its span of frames, the step's time.
+Look = tuple[torch.Tensor, tuple[int, int], torch.Tensor]
+# Looks at the windows of a step, as `run_windows_serially`.
+WindowRunner = Callable[..., Iterable[torch.Tensor]]
 
-def seeded_noise(seed: int, start: int, stop: int, shape) -> torch.Tensor:
+
+def seeded_noise(seed: int, start: int, stop: int, shape: Sequence[int]) -> torch.Tensor:
     """Standard normal fp32 (stop - start, *shape) of latent frames start .. stop-1.
 
     Each frame's is drawn by itself, from the seed and its number, on the CPU: the same for every
@@ -30,12 +44,24 @@ def seeded_noise(seed: int, start: int, stop: int, shape) -> torch.Tensor:
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(int(s))) for s in seeds])
 
 
-def evaluations(length: int, window: int, steps) -> int:
+def evaluations(length: int, window: int, steps: range) -> int:
     """How many windows are looked at in these steps (a range)."""
     return sum(len(windows(length, window, i)) for i in steps)
 
 
-def denoise(transformer, text, empty_text, source, mask, *, seed, steps, guidance, shift, **options):
+def denoise(
+    transformer: Transformer,
+    text: torch.Tensor,
+    empty_text: torch.Tensor,
+    source: torch.Tensor,
+    mask: torch.Tensor | None,
+    *,
+    seed: int,
+    steps: int,
+    guidance: float,
+    shift: float,
+    **options: Any,
+) -> torch.Tensor:
     """Sample the layers of one clip from tensors: as `sample`, with source and mask (1, C, T, H, W), mask or None.
 
     One window, unless `window` is given. Returns latents (1, 3, C, T, H, W), fp32.
@@ -64,7 +90,15 @@ class Guided:
     one_batch: bool
     shot: ShotConditioning | None
 
-    def __call__(self, transformer, latents, span, timestep, caches, check=lambda: None):
+    def __call__(
+        self,
+        transformer: Transformer,
+        latents: torch.Tensor,
+        span: tuple[int, int],
+        timestep: torch.Tensor,
+        caches: Caches | None,
+        check: Callable[[], object] = lambda: None,
+    ) -> torch.Tensor:
         """Of latents (n, 3, C, H, W), frames span[0] .. span[1]-1; fp32 (n, 3, C, H, W) on the transformer's device.
 
         caches: by pass and window, or None. check() is called before each block; it may raise.
@@ -97,7 +131,9 @@ class Guided:
         return without + self.guidance * (with_text - without)
 
 
-def run_windows_serially(guided, transformer, looks, caches, check):
+def run_windows_serially(
+    guided: Guided, transformer: Transformer, looks: Iterable[Look], caches: Caches | None, check: Callable[[], object]
+) -> Iterator[torch.Tensor]:
     """Yield the velocity of each look (latents, span, timestep), in order."""
     for look in looks:
         yield guided(transformer, *look, caches, check)
@@ -106,10 +142,11 @@ def run_windows_serially(guided, transformer, looks, caches, check):
 class Caches:
     """By pass and window: a cache each, of the first MOST_CACHES that ask, None for the others."""
 
-    def __init__(self, new_cache):
-        self.new_cache, self.kept = new_cache, {}
+    def __init__(self, new_cache: Callable[[], FirstBlockCache | None]) -> None:
+        self.new_cache = new_cache
+        self.kept: dict[tuple[bool, tuple[int, int]], FirstBlockCache | None] = {}
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: tuple[bool, tuple[int, int]]) -> FirstBlockCache | None:
         if key not in self.kept and len(self.kept) < MOST_CACHES:
             self.kept[key] = self.new_cache()
         return self.kept.get(key)
@@ -117,23 +154,23 @@ class Caches:
 
 @torch.inference_mode()
 def sample(
-    transformer,
-    text,
-    empty_text,
-    source,
-    mask,
+    transformer: Transformer,
+    text: torch.Tensor,
+    empty_text: torch.Tensor,
+    source: LatentsByFrame,
+    mask: LatentsByFrame | None,
     *,
-    seed,
-    steps,
-    guidance,
-    shift,
-    window,
-    states,
-    speed=SpeedOptions(),
-    advance=lambda: None,
-    stopping=lambda: False,
-    each=run_windows_serially,
-):
+    seed: int,
+    steps: int,
+    guidance: float,
+    shift: float,
+    window: int,
+    states: States | StatesInMemory,
+    speed: SpeedOptions = SpeedOptions(),
+    advance: Callable[[], object] = lambda: None,
+    stopping: Callable[[], bool] = lambda: False,
+    each: WindowRunner = run_windows_serially,
+) -> LatentsByFrame:
     """Sample the layers of one clip of any length, window by window.
 
     text, empty_text: states (1, N, D) of the instruction and of no instruction;

@@ -1,8 +1,16 @@
 """How the transformer's blocks are run: asked to stop in between, their work kept from one step to the next."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import torch
 
 from vera.core.model.transformer import run_blocks
+
+if TYPE_CHECKING:
+    from vera.core.model.interfaces import BlockRunner
 
 
 class Watched:
@@ -11,10 +19,10 @@ class Watched:
     At full size a pass takes seconds to minutes: between its blocks it can be stopped, by an exception.
     """
 
-    def __init__(self, check, cache=None):
+    def __init__(self, check: Callable[[], object], cache: BlockRunner | None = None) -> None:
         self.check, self.cache = check, cache
 
-    def run(self, blocks, hidden, *given):
+    def run(self, blocks: Sequence[Callable[..., torch.Tensor]], hidden: torch.Tensor, *given: Any) -> torch.Tensor:
         """As `run_blocks`."""
         watched = [self._watched(block) for block in blocks]
         return (self.cache.run if self.cache else run_blocks)(watched, hidden, *given)
@@ -40,13 +48,13 @@ class FirstBlockCache:
     After ParaAttention's first-block cache (Cheng 2024), itself after TeaCache (Liu et al. 2024).
     """
 
-    def __init__(self, threshold: float):
+    def __init__(self, threshold: float) -> None:
         self.threshold = threshold
         self.total = alone
         self.steps = self.skipped = 0
         self._change = self._rest = None
 
-    def run(self, blocks, hidden, *given):
+    def run(self, blocks: Sequence[Callable[..., torch.Tensor]], hidden: torch.Tensor, *given: Any) -> torch.Tensor:
         """Hidden states (B, 3, L, D) through the blocks; `given` is what each block takes beside them."""
         self.steps += 1
         first = blocks[0](hidden, *given)
@@ -61,12 +69,14 @@ class FirstBlockCache:
         return out
 
 
-def alone(sums):
+def alone(sums: torch.Tensor) -> torch.Tensor:
     """The sums over all tokens, where no other process holds further ones."""
     return sums
 
 
-def largest_change(now, before, total=alone) -> float:
+def largest_change(
+    now: torch.Tensor, before: torch.Tensor, total: Callable[[torch.Tensor], torch.Tensor] = alone
+) -> float:
     """Of the branches (and of the batch's samples), the largest relative change; (B, 3, L, D) each."""
     apart, size = total(torch.stack([x.abs().sum((2, 3), dtype=torch.float32) for x in (now - before, before)]))
     return (apart / size).max().item()

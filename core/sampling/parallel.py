@@ -8,14 +8,18 @@ L nor the heads need divide by the number of ranks; a rank without a head is ref
 After Jacobs et al., "DeepSpeed Ulysses", 2023, with regions and heads of uneven size.
 """
 
+from __future__ import annotations
+
 import math
 import signal
 import tempfile
 import weakref
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -26,6 +30,10 @@ from vera.core.model.load import load_model
 from vera.core.model.offload import computing_device
 from vera.core.model.transformer import run_blocks
 from vera.core.sampling.calls import give, take
+
+if TYPE_CHECKING:
+    from vera.core.model.interfaces import BlockRunner, Model
+    from vera.core.sampling.speed_options import SpeedOptions
 
 # How long a process waits for the others. They may decode, deliver or encode for days meanwhile; one that dies
 # closes its connections, which ends the waiting at once.
@@ -42,7 +50,9 @@ class Exchange(torch.autograd.Function):
     """Part i to rank i; returns what each rank gave to this one. Its gradient goes the way back."""
 
     @staticmethod
-    def forward(ctx, group, shapes, *parts):
+    def forward(
+        ctx: Any, group: Any, shapes: Sequence[tuple[int, ...]], *parts: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         """shapes: of what each rank will give."""
         ctx.group, ctx.shapes = group, [part.shape for part in parts]
         sizes = [math.prod(shape) for shape in shapes]
@@ -52,7 +62,7 @@ class Exchange(torch.autograd.Function):
         return tuple(part.view(shape) for part, shape in zip(got.split(sizes), shapes))
 
     @staticmethod
-    def backward(ctx, *gradients):
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         return None, None, *Exchange.apply(ctx.group, ctx.shapes, *gradients)
 
 
@@ -64,14 +74,22 @@ class Regions:
     from that result is, averaged over the ranks, the loss's own.
     """
 
-    def __init__(self, group=None, inner=None):
+    def __init__(self, group: Any = None, inner: BlockRunner | None = None) -> None:
         self.group, self.inner = group, inner
         self.rank, self.ranks = dist.get_rank(group), dist.get_world_size(group)
         cache = kept_in(inner)
         if cache is not None:
             cache.total = self._total  # its decisions are those of all regions
 
-    def run(self, blocks, hidden, texts, modulation, rotary, attend):
+    def run(
+        self,
+        blocks: Sequence[Callable[..., torch.Tensor]],
+        hidden: torch.Tensor,
+        texts: Any,
+        modulation: Any,
+        rotary: tuple[torch.Tensor, ...],
+        attend: Callable[..., torch.Tensor],
+    ) -> torch.Tensor:
         """Hidden states (B, 3, L, D), whole, in and out."""
         lengths = shares(hidden.shape[2], self.ranks)
         start = sum(lengths[: self.rank])
@@ -95,7 +113,7 @@ class Regions:
         own_shapes = [(batch, layers, length, n, dim) for n in heads]
         return torch.cat(self.exchange(own_shapes, *attended.split(lengths, dim=2)), dim=3)
 
-    def exchange(self, shapes, *parts):
+    def exchange(self, shapes: Sequence[tuple[int, ...]], *parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Part i to rank i; returns what each rank gave to this one, of these shapes."""
         return Exchange.apply(self.group, shapes, *parts)
 
@@ -104,7 +122,7 @@ class Regions:
         return sums
 
 
-def kept_in(runner):
+def kept_in(runner: BlockRunner | None) -> Any:
     """The first-block cache that a way to run the blocks works through, or None."""
     cache = getattr(runner, "cache", runner)
     return cache if hasattr(cache, "total") else None
@@ -118,17 +136,17 @@ class Crew:
     onto the GPU of its number or onto the CPU.
     """
 
-    def __init__(self, count: int, speed):
+    def __init__(self, count: int, speed: SpeedOptions) -> None:
         self.count, self.speed = count, speed
         self.followers: Any = None
         self.numbers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self.next = 0
 
-    def __enter__(self):
+    def __enter__(self) -> Crew:
         self.meeting = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         return self
 
-    def load(self, name, device, **options):
+    def load(self, name: str, device: str, **options: Any) -> Model:
         """As load_model. Raises InputError where the transformer cannot be shared by so many."""
         if self.followers:
             raise OutOfMemory(f"out of memory on {self.count} processes; use more of them, or give fewer frames")
@@ -142,7 +160,9 @@ class Crew:
 
     def _check(self, transformer, device):
         if transformer.config.heads < self.count:
-            raise InputError(f"--processes {self.count}: the model has {transformer.config.heads} heads to share; use no more")
+            raise InputError(
+                f"--processes {self.count}: the model has {transformer.config.heads} heads to share; use no more"
+            )
         if device == "cuda" and torch.cuda.device_count() < self.count:
             raise InputError(f"--processes {self.count}: there are {torch.cuda.device_count()} GPUs; use no more")
         if self.speed.compile:
@@ -158,7 +178,9 @@ class Crew:
         give((inputs, given, number, list(self.numbers.values())), computing_device(module))
         return inputs, {**given, "cache": Regions(inner=named.get("cache"))}
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.followers:
             if error is None:
                 give(None, torch.device("cpu"))

@@ -4,11 +4,14 @@ Frames stream in and latents are written shot by shot (what lies between two cut
 memory does not grow, and a run that was stopped goes on at the step it had reached.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import chain, groupby
 from operator import itemgetter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -22,6 +25,11 @@ from vera.core.sampling.solver import Solver
 from vera.core.sampling.subject import background_of
 from vera.core.state_file import state_writer
 
+if TYPE_CHECKING:
+    from vera.core.model.interfaces import Model
+    from vera.core.progress import ProgressLike
+    from vera.core.state_file import StateFile
+
 
 class Seen(NamedTuple):
     """A frame as the model sees it: plate and mask (3, h, w) in [0, 1]; no mask is None."""
@@ -31,14 +39,14 @@ class Seen(NamedTuple):
     mask: torch.Tensor | None
 
 
-def room_for_latents(model, count: int, size: tuple[int, int], mask: bool) -> int:
+def room_for_latents(model: Model, count: int, size: tuple[int, int], mask: bool) -> int:
     """Bytes on the disk of `count` frames' latents at most: plate, mask, and the sampler's last two states."""
     values = latent_frames(count) * model.codec.channels * math.prod(n // SPACE_STRIDE for n in size)
     return 4 * values * (1 + mask + 2 * 3 * Solver.STATE)
 
 
 @torch.inference_mode()
-def generated_shots(job, progress, stopping):
+def generated_shots(job: Any, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[range, StateFile]:
     """Latents (T, 3, C, h, w) of the three layers in files, by the frames of each shot between cuts.
 
     What an earlier run left is taken, be it kept or of a job that was stopped.
@@ -99,7 +107,7 @@ def generated_shots(job, progress, stopping):
     return store.shots("layers", frames)
 
 
-def encoded_shots(job, progress, stopping):
+def encoded_shots(job: Any, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[range, StateFile]:
     """Latents (T, C, h, w) of the plate in files, by the frames of each shot; those of the mask beside them."""
     frames = job.plate.frames
     if shots := job.latents.shots("plate", frames):

@@ -49,7 +49,7 @@ class Solver:
     STATE = 4
     ORDER = 2
 
-    def __init__(self, steps: int, shift: float):
+    def __init__(self, steps: int, shift: float) -> None:
         self.steps = steps
         levels = np.linspace(1, 1 / LEVELS, steps + 1)[:-1]
         levels = shift * levels / (1 + (shift - 1) * levels)
@@ -58,7 +58,10 @@ class Solver:
         self.timesteps = torch.from_numpy((levels * LEVELS).astype(np.int64))
         self.sigmas = torch.from_numpy(np.concatenate([levels, [0]]).astype(np.float32))
         self._predict = [self._move(i, min(self.ORDER, steps - i, i + 1)) for i in range(steps)]
-        self._correct: list[_Move | None] = [None, *(self._move(i, min(self.ORDER, steps - i, i + 1)) for i in range(steps - 1))]
+        self._correct: list[_Move | None] = [
+            None,
+            *(self._move(i, min(self.ORDER, steps - i, i + 1)) for i in range(steps - 1)),
+        ]
 
     def _move(self, i: int, order: int) -> _Move:
         """From level i to level i + 1."""

@@ -3,10 +3,16 @@
 Their errors against the full computation: `python -m benchmarks.speed_options`.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from vera.core.errors import InputError
 from vera.core.model.offload import computing_device
@@ -14,6 +20,9 @@ from vera.core.sampling.first_block_cache import FirstBlockCache
 from vera.kernels.choice import VARIABLE, choose, explain, has_kernel
 from vera.kernels.language import installed
 from vera.kernels.variants import VARIANTS
+
+if TYPE_CHECKING:
+    from vera.core.model.transformer import Transformer
 
 
 @dataclass(frozen=True)
@@ -29,17 +38,17 @@ class SpeedOptions:
     compile: bool = False
     one_batch: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.attention not in VARIANTS:
             raise InputError(f"attention {self.attention!r} is not one of {', '.join(VARIANTS)}")
         if self.cache < 0:
             raise InputError(f"cache threshold {self.cache} is negative; 0 turns the cache off")
 
     @classmethod
-    def of(cls, recipe):
+    def of(cls, recipe: Any) -> SpeedOptions:
         return cls(recipe.attention, recipe.cache or 0.0, recipe.compile, recipe.one_batch)
 
-    def check(self, transformer):
+    def check(self, transformer: Transformer) -> list[str]:
         """Before a run: warnings about what saves nothing there. Raises InputError for what cannot be had."""
         parameter = next(transformer.parameters())
         device, dim = computing_device(transformer), transformer.config.head_dim
@@ -54,7 +63,7 @@ class SpeedOptions:
             return [f"attention {self.attention} is written out on this device ({device.type}): it saves nothing here"]
         return []
 
-    def explain(self, transformer, length, guidance=None):
+    def explain(self, transformer: Transformer, length: int, guidance: float | None = None) -> list[str]:
         """One line each on attention and the other choices, for L = `length` tokens of one layer."""
         dtype, config, device = next(transformer.parameters()).dtype, transformer.config, computing_device(transformer)
         shape = (1, 3, length, config.heads, config.head_dim)
@@ -75,7 +84,7 @@ class SpeedOptions:
             f"guidance: {passes}",
         ]
 
-    def prepare(self, transformer, backend="inductor"):
+    def prepare(self, transformer: Transformer, backend: str | Callable[..., Any] = "inductor") -> None:
         """Set the transformer to the wanted attention, its blocks compiled or not; done once before a run."""
         transformer.attention = self.attention
         for block in transformer.blocks:
@@ -84,12 +93,12 @@ class SpeedOptions:
             else:
                 block._compiled_call_impl = None  # of an earlier run that wanted it; torch has no other way back
 
-    def new_cache(self):
+    def new_cache(self) -> FirstBlockCache | None:
         """A cache for one guidance pass of one window's run, or None."""
         return FirstBlockCache(self.cache) if self.cache else None
 
 
-def obstacle_to_compiling(device):
+def obstacle_to_compiling(device: torch.device) -> str | None:
     """Why torch.compile cannot make code for this device, or None."""
     if device.type == "cuda":
         return None if installed() else "Triton is not installed, which torch.compile needs on a GPU"

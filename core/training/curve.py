@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -29,7 +30,7 @@ def losses_of(row: dict) -> list[float]:
     return [row["losses"][name] for name in NAMES] if isinstance(row["losses"], dict) else row["losses"]
 
 
-def draw_curves(steps, curves: dict, picture: Path, title="loss against step") -> None:
+def draw_curves(steps: Sequence[int], curves: dict, picture: Path, title: str = "loss against step") -> None:
     """Named curves of positive values at these steps, on a logarithmic scale; a PNG."""
     curves = {n: c for n, c in curves.items() if max(c) > 0}
     values = [v for curve in curves.values() for v in curve if v > 0]

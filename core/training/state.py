@@ -24,7 +24,7 @@ def save_state(
     extra: dict[str, Any] | None = None,
 ) -> None:
     """Weights of `modules` (name -> Module), the optimiser's moments and the step, in one file."""
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, module in modules.items():
         tensors |= {f"{name}/{k}": v.detach().contiguous() for k, v in module.state_dict().items()}
     for index, entry in optimizer.state_dict()["state"].items():
@@ -79,7 +79,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], int, dict[str, Any]]:
 class Ema:
     """An exponential moving average of modules' weights, in copies of the modules."""
 
-    def __init__(self, modules: dict[str, nn.Module], decay: float):
+    def __init__(self, modules: dict[str, nn.Module], decay: float) -> None:
         import copy
 
         self.decay = decay

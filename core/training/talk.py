@@ -18,7 +18,7 @@ class Talk:
     Of progress and steps a line is said when the last one of its kind is PAUSE seconds old, and at the end.
     """
 
-    def __init__(self, silent: bool = False, out: TextIO | None = None, pause: float = PAUSE):
+    def __init__(self, silent: bool = False, out: TextIO | None = None, pause: float = PAUSE) -> None:
         self.silent, self.out, self.pause = silent, out or sys.stderr, pause
         self._said: dict[str, float] = {}
         self._began: dict[str, tuple[float, int]] = {}
@@ -33,7 +33,7 @@ class Talk:
         if self._due(what, done == total):
             self.say(f"{what}: {done:,} of {total:,} {things}" + (f", {duration(left)} left" if left else ""))
 
-    def step(self, step: int, steps: int, losses: dict[str, float], rate: float, clips: int) -> None:
+    def step(self, step: int, steps: int, losses: dict[str, float], rate: float, clips: float) -> None:
         """A step that is done: losses by name, learning rate, and clips (a step) for the clips a second."""
         left = self._left("step", step, steps)
         if not self._due("step", step == steps):

@@ -53,7 +53,16 @@ def forward_flops(config: TransformerConfig, tokens: int, text_tokens: int = TEX
 
 
 def training_cost(
-    config, frames, height, width, steps, batch, recompute=True, peak=PEAKS["H100"], utilisation=UTILISATION, price=PRICE
+    config: TransformerConfig,
+    frames: int,
+    height: int,
+    width: int,
+    steps: int,
+    batch: int,
+    recompute: bool | str = True,
+    peak: float = PEAKS["H100"],
+    utilisation: float = UTILISATION,
+    price: float = PRICE,
 ) -> Cost:
     """Of training all weights. A backward pass counts as two forward ones; recomputing what it needs, as a third."""
     forward = forward_flops(config, tokens_of(config, frames, height, width))
@@ -70,7 +79,9 @@ def cost_table(steps: int, batch: int, recompute: bool) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for name in ("1.3b", "14b"):
         for frames in (49, 81):
-            on = {gpu: training_cost(PRESETS[name], frames, 480, 832, peak=peak, **given) for gpu, peak in PEAKS.items()}
+            on = {
+                gpu: training_cost(PRESETS[name], frames, 480, 832, peak=peak, **given) for gpu, peak in PEAKS.items()
+            }
             cost, slower = on["H100"], on["A100"]
             yield (
                 f"| {name} | {frames} | {cost.forward / 1e15:.2f} | {cost.step / 1e15:,.0f} | {cost.hours:,.0f} |"

@@ -1,5 +1,7 @@
 """Weights that are not trained, in few bytes: 8 bits, and in the host's memory while their block does not work."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -12,7 +14,7 @@ class FrozenLinear(nn.Module):
     Computes in the input's type; the gradient of its input goes through, the weights have none.
     """
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None):
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         """weight (out, in) of any floating type, bias (out,) or None."""
         super().__init__()
         wide = weight.detach().float()
@@ -22,7 +24,7 @@ class FrozenLinear(nn.Module):
         self.scale = nn.Parameter(scale, requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return _Product.apply(x, self.weight, self.scale, None if self.bias is None else self.bias.to(x.dtype))
 
 
@@ -52,7 +54,7 @@ def freeze_in_8_bits(blocks: nn.Module) -> None:
                 setattr(parent, name, FrozenLinear(child.weight, child.bias))
 
 
-def visit(block: nn.Module, device: torch.device, hidden, *given):
+def visit(block: nn.Module, device: torch.device, hidden: torch.Tensor, *given: Any) -> torch.Tensor:
     """Run a block on `device`, its parameters that wait elsewhere copied there for this call and its gradient."""
     waiting = {name: p for name, p in block.named_parameters() if p.device != device}
     fetched = {name: p.detach().to(device, non_blocking=True) for name, p in waiting.items()}

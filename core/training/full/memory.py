@@ -4,13 +4,17 @@ Weights, moments, average and gradients are counted; what a clip's forward and b
 torch's `meta` device, as in core/model/footprint.py. Nothing of it has been measured on a GPU.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from vera.core.model.codec import latent_frames
 from vera.core.model.config import TransformerConfig
@@ -19,7 +23,12 @@ from vera.core.model.transformer import Transformer, kept_in_float32
 from vera.core.sampling.parallel import Regions
 from vera.core.training.full.model import Recomputed, adapted
 
+if TYPE_CHECKING:
+    from vera.core.training.full.trainer import Settings
+
 FLOAT, HALF = 4, 2  # bytes
+
+Relevant = tuple[Any, ...]  # the settings on which the rehearsal depends, see _relevant
 
 # Copies of one decoded layer, fp32 pixels, that are on the GPU while a row is encoded: its five layers, and what the
 # two ways of composing them are compared by.
@@ -57,17 +66,18 @@ class Need:
 
 
 @contextmanager
-def fused_attention():
+def fused_attention() -> Iterator[None]:
     """Attention that, as on a GPU, never holds the scores, and keeps for its gradient what the fused ones keep.
 
     In place of torch's own function: a mode would be off where blocks are computed again within a backward pass.
     """
     kept = F.scaled_dot_product_attention
-    F.scaled_dot_product_attention = lambda query, key, value: _Fused.apply(query, key, value)
+    functional: Any = F  # its function is replaced
+    functional.scaled_dot_product_attention = lambda query, key, value: _Fused.apply(query, key, value)
     try:
         yield
     finally:
-        F.scaled_dot_product_attention = kept
+        functional.scaled_dot_product_attention = kept
 
 
 class _Fused(torch.autograd.Function):
@@ -109,7 +119,13 @@ class _RehearsedRegions(Regions):
         return _Pretended.apply(shapes, *parts)
 
 
-def training_need(config: TransformerConfig, settings, ranks: int, size, encoders) -> Need:
+def training_need(
+    config: TransformerConfig,
+    settings: Settings,
+    ranks: int,
+    size: tuple[int, int],
+    encoders: tuple[nn.Module, nn.Module],
+) -> Need:
     """Of one GPU among `ranks`, for clips of size (width, height) pixels; encoders: (codec's, text encoder's) modules,
     on `meta`."""
     trained, islands, frozen, block_trained, block_frozen, rest = _parameters(config, _relevant(settings))
@@ -152,11 +168,15 @@ def _parameters(config, relevant):
 
 def _relevant(settings):
     """The settings on which the rehearsal depends, as something that can be a key."""
-    lora = None if settings.lora is None else tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in settings.lora.items())
+    lora = (
+        None
+        if settings.lora is None
+        else tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in settings.lora.items())
+    )
     return (lora, settings.base, settings.recompute, settings.bf16)
 
 
-def rehearsed(config, relevant, layers: int) -> Transformer:
+def rehearsed(config: TransformerConfig, relevant: Relevant, layers: int) -> Transformer:
     """A transformer of so many blocks on `meta`, its weights of the types in which they work, trained or frozen."""
     lora, base, recompute, bf16 = relevant
     given = Rehearsal(lora and {k: list(v) if isinstance(v, tuple) else v for k, v in lora}, base, 0)
@@ -179,7 +199,9 @@ class Rehearsal:
 
 
 @lru_cache(64)
-def working_bytes(config, relevant, context: int, frames: int, size) -> int:
+def working_bytes(
+    config: TransformerConfig, relevant: Relevant, context: int, frames: int, size: tuple[int, int]
+) -> int:
     """What the passes of one clip hold at most beside all weights and their gradients, on a rank of `context`.
 
     Every block but the last two adds the same: what is kept of it until its gradient is computed.
@@ -197,7 +219,7 @@ def _passes(transformer, relevant, context, frames, size) -> int:
     for p in transformer.parameters():
         if p.requires_grad:  # whole gradients are counted with the gathered weights
             p.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
-    blocks = Recomputed(bool(relevant[2]))
+    blocks: Any = Recomputed(bool(relevant[2]))
     if context > 1:
         blocks = _RehearsedRegions(context, blocks)
     shape = (config.latent_channels, latent_frames(frames), size[1] // 8, size[0] // 8)
@@ -214,7 +236,7 @@ def _bytes(module, each: int) -> int:
     return each * sum(p.numel() for p in module.parameters())
 
 
-def what_would_fit(need, settings, ranks: int, memory: int) -> Iterator[str]:
+def what_would_fit(need: Callable[[Settings, int], Need], settings: Settings, ranks: int, memory: int) -> Iterator[str]:
     """Ways to make it fit that many bytes a GPU, in words; need(settings, ranks) is a Need."""
     changed: dict = {}
     for change in CHEAPER:

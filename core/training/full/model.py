@@ -1,7 +1,11 @@
 """A Vera directory's transformer cut over ranks: fp32 masters in shards, bf16 at work, what is frozen in fewer bytes."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence, Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -16,6 +20,13 @@ from vera.core.model.transformer import Transformer, kept_in_float32
 from vera.core.model.wan.checkpoint import parameter_shapes
 from vera.core.model.wan.names import NEW
 from vera.core.training.full.frozen import freeze_in_8_bits, visit
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+    from vera.core.model.interfaces import BlockRunner
+    from vera.core.training.full.memory import Rehearsal
+    from vera.core.training.full.trainer import Settings
 
 # What attention's forward pass is called in torch and here; their results are worth keeping, nothing else is.
 ATTENTIONS = {
@@ -35,7 +46,7 @@ class FullModel:
     every rank. `average` is empty where none is kept.
     """
 
-    def __init__(self, root: Path, mesh, settings):
+    def __init__(self, root: Path, mesh: DeviceMesh, settings: Settings) -> None:
         self.device = device = torch.device(mesh.device_type)
         self.transformer = transformer = adapted(from_directory(root), settings)
         self.shown = torch.ones((), device=device)
@@ -55,7 +66,9 @@ class FullModel:
                 if not isinstance(parameter, DTensor):
                     name = names[id(parameter)]
                     waits = settings.swap and name.startswith("blocks.") and not parameter.requires_grad
-                    parameter.data = placed(parameter.data, name, parameter.requires_grad, settings, None if waits else device)
+                    parameter.data = placed(
+                        parameter.data, name, parameter.requires_grad, settings, None if waits else device
+                    )
             fully_shard(unit, mesh=mesh, mp_policy=policy, ignored_params=whole, reshard_after_forward=True)
         self.parameters = {name: p for name, p in transformer.named_parameters() if p.requires_grad}
         # The optimiser works on this rank's shares as plain tensors: to DTensor each of its operations is a new one.
@@ -81,7 +94,8 @@ class FullModel:
     def take_gradients(self, most: float) -> torch.Tensor:
         """Hand the parameters' gradients to the masters, averaged over the ranks and cut to a norm of `most` together;
         the norm they had. FSDP has averaged those of the parameters that are cut."""
-        cut, whole = [], []
+        cut: list[torch.Tensor] = []
+        whole: list[torch.Tensor] = []
         for name, parameter in self.parameters.items():
             self.masters[name].grad = gradient = local(parameter.grad)
             (cut if isinstance(parameter, DTensor) else whole).append(gradient)
@@ -117,7 +131,7 @@ class FullModel:
             weights.copy_(average)
             average.copy_(kept)
 
-    def blocks_runner(self, settings):
+    def blocks_runner(self, settings: Settings) -> BlockRunner | None:
         """What runs the blocks in training, as the `cache` of Transformer.forward; None runs them plainly."""
         if settings.compile:
             for block in self.transformer.blocks:
@@ -125,7 +139,7 @@ class FullModel:
         return Recomputed(settings.recompute, self.device if settings.swap else None)
 
 
-def adapted(transformer: Transformer, settings) -> Transformer:
+def adapted(transformer: Transformer, settings: Settings | Rehearsal) -> Transformer:
     """With the adapters of a LoRA run, everything else but what Wan does not have frozen, in 8 bits where that is asked."""
     if not settings.lora:
         return transformer
@@ -142,7 +156,9 @@ def adapted(transformer: Transformer, settings) -> Transformer:
     return transformer
 
 
-def placed(value: torch.Tensor, name: str, trained: bool, settings, device) -> torch.Tensor:
+def placed(
+    value: torch.Tensor, name: str, trained: bool, settings: Settings, device: torch.device | None
+) -> torch.Tensor:
     """A parameter in the type that it is kept in, on the device; with None in the host's memory, ready to be fetched."""
     if not value.is_floating_point():
         kind = value.dtype
@@ -156,7 +172,7 @@ def placed(value: torch.Tensor, name: str, trained: bool, settings, device) -> t
     return value.pin_memory() if torch.cuda.is_available() else value
 
 
-def local(tensor):
+def local(tensor: torch.Tensor) -> torch.Tensor:
     """This rank's share of a tensor, or the whole of one that is not cut; the same memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
@@ -179,10 +195,10 @@ class Recomputed:
     False, nothing. device: where the blocks compute whose frozen weights wait in the host's memory, or None.
     """
 
-    def __init__(self, how=True, device: torch.device | None = None):
+    def __init__(self, how: bool | str = True, device: torch.device | None = None) -> None:
         self.how, self.device = how, device
 
-    def run(self, blocks, hidden, *given):
+    def run(self, blocks: Sequence[Callable[..., torch.Tensor]], hidden: torch.Tensor, *given: Any) -> torch.Tensor:
         for block in blocks:
             call = block if self.device is None else partial(visit, block, self.device)
             if torch.is_grad_enabled() and self.how:
@@ -197,7 +213,7 @@ class Recomputed:
         return {"context_fn": partial(create_selective_checkpoint_contexts, keep_attention)}
 
 
-def keep_attention(context, operation, *given, **named):
+def keep_attention(context: Any, operation: Any, *given: Any, **named: Any) -> CheckpointPolicy:
     """Which results are kept of what is computed again, for torch's selective checkpointing."""
     kept = operation.name().partition(".")[0] in ATTENTIONS
     return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE

@@ -5,8 +5,10 @@ epoch is a permutation of all rows. A row that turns out broken, early or late, 
 """
 
 import hashlib
+from collections.abc import Iterable, Iterator, Set
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,10 +25,10 @@ TRIES = 100
 class Order:
     """Draws rows by number."""
 
-    def __init__(self, rows: list[Row], seed: int):
+    def __init__(self, rows: list[Row], seed: int) -> None:
         self.rows, self.seed = rows, seed
 
-    def row(self, draw: int, broken: set[str]) -> Row:
+    def row(self, draw: int, broken: Set[str]) -> Row:
         """The row of this draw, or its first substitute that is not among the broken ones."""
         epoch, place = divmod(draw, len(self.rows))
         row = self.rows[permutation(self.seed, epoch, len(self.rows))[place]]
@@ -46,14 +48,14 @@ def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
 def split(rows: list[Row], held_out: int, root: Path) -> tuple[list[Row], list[Row]]:
     """(rows to train on, `held_out` rows or a few more never trained on). Edits of one plate stay together; which are
     held out hangs on the plates' names in the dataset `root` alone."""
-    plates = {}
+    plates: dict[Path, list[Row]] = {}
     for row in rows:
         plates.setdefault(row.files["source"], []).append(row)
 
     def lot(plate):
         return hashlib.sha256(plate.relative_to(root).as_posix().encode("utf-8", "surrogatepass")).digest()
 
-    held = []
+    held: list[Row] = []
     for plate in sorted(plates, key=lot):
         if len(held) >= held_out:
             break
@@ -64,10 +66,10 @@ def split(rows: list[Row], held_out: int, root: Path) -> tuple[list[Row], list[R
 class Draws(Dataset):
     """By number of the draw: what a worker process can have ready of it, or what is wrong with its row."""
 
-    def __init__(self, order: Order, cache: Cache, broken: set[str], only_make: bool):
+    def __init__(self, order: Order, cache: Cache, broken: set[str], only_make: bool) -> None:
         self.order, self.cache, self.broken, self.only_make = order, cache, frozenset(broken), only_make
 
-    def __getitem__(self, draw):
+    def __getitem__(self, draw: int) -> tuple[int, Any]:
         row = self.order.row(draw, self.broken)
         try:
             return draw, fetch(row, self.cache, self.only_make)
@@ -78,10 +80,10 @@ class Draws(Dataset):
 class Straight(Order):
     """Each row once, in order; nothing takes a broken one's place."""
 
-    def __init__(self, rows):
+    def __init__(self, rows: list[Row]) -> None:
         super().__init__(rows, 0)
 
-    def row(self, draw, broken):
+    def row(self, draw: int, broken: Set[str]) -> Row:
         return self.rows[draw]
 
 
@@ -90,13 +92,13 @@ class Source:
 
     def __init__(
         self, order: Order, cache: Cache, encoders: Encoders, broken: set[str], workers: int, only_make: bool = False
-    ):
+    ) -> None:
         """only_make: entries that are there are not read, and no Sample comes of them but None."""
         self.order, self.cache, self.encoders, self.broken, self.workers = order, cache, encoders, broken, workers
         self.only_make = only_make
-        self.faults = []  # found since somebody last looked
+        self.faults: list[Broken] = []  # found since somebody last looked
 
-    def samples(self, draws):
+    def samples(self, draws: Iterable[int]) -> Iterator[Any]:
         """Yield a Sample (or None, see only_make) for each of the draws; broken rows are replaced and noted."""
         for draw, got in self._loader(draws):
             while True:
@@ -128,7 +130,7 @@ class Source:
             return iter(loader)
 
 
-def begin_worker(worker):
+def begin_worker(worker: int) -> None:
     """One thread, and deaf to the signals that stop the run: they reach the whole process group."""
     torch.set_num_threads(1)
     ignore_stopping()

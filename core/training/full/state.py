@@ -1,9 +1,13 @@
 """The state of a full-size run on the disk, resumable on another number of ranks, and what it is exported to."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -16,12 +20,15 @@ from vera.core.model.tensors import TensorFiles, save_tensors
 from vera.core.model.transformer import kept_in_float32
 from vera.core.training.full.model import local
 
+if TYPE_CHECKING:
+    from vera.core.training.full.model import FullModel
+
 KEPT = 2  # states; the one before the last is there if the last cannot be read
 
 
-def saved_tensors(model, optimizer) -> dict[str, torch.Tensor]:
+def saved_tensors(model: FullModel, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """Every tensor of a run by name: weights, average, moments; those that are cut are cut."""
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, master in model.masters.items():
         state = optimizer.state[master]
         if not state:  # before the first step
@@ -35,7 +42,7 @@ def saved_tensors(model, optimizer) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def save_state(folder: Path, step: int, model, optimizer) -> None:
+def save_state(folder: Path, step: int, model: FullModel, optimizer: torch.optim.Optimizer) -> None:
     """Write step-NNNNNN, whole or not at all, through torch.distributed.checkpoint; each rank its own share."""
     final, part = folder / f"step-{step:06d}", folder / "step.part"
     if dist.get_rank() == 0:
@@ -51,7 +58,12 @@ def save_state(folder: Path, step: int, model, optimizer) -> None:
     dist.barrier()
 
 
-def load_state(folder: Path, model, optimizer, tell=lambda **values: None) -> int:
+def load_state(
+    folder: Path,
+    model: FullModel,
+    optimizer: torch.optim.Optimizer,
+    tell: Callable[..., object] = lambda **values: None,
+) -> int:
     """Fill model and optimiser from the newest state that can be read, in place; its step, 0 where there is none.
 
     tell(unreadable_state=..., reason=...) of each newer one that could not. Raises InputError where none can be read:
@@ -62,7 +74,10 @@ def load_state(folder: Path, model, optimizer, tell=lambda **values: None) -> in
         tensors, reason = saved_tensors(model, optimizer), ""
         try:
             dcp.load(tensors, checkpoint_id=state)
-        except (Exception, CheckpointException) as error:  # whatever half a file makes of the reader; the same on every rank, or it says so
+        except (
+            Exception,
+            CheckpointException,
+        ) as error:  # whatever half a file makes of the reader; the same on every rank, or it says so
             reason = why_unreadable(error)
         if not everywhere(not reason):
             reason = reason or "another rank cannot read its share"
@@ -98,7 +113,7 @@ def states(folder: Path) -> list[Path]:
     return sorted(p for p in Path(folder).glob("step-*") if p.is_dir())
 
 
-def export(model, start: Path, target: Path, shard_bytes: int = 5 << 30) -> None:
+def export(model: FullModel, start: Path, target: Path, shard_bytes: int = 5 << 30) -> None:
     """Write the average, or the weights where none is kept, as a Vera directory (bf16, fp32 where it must be) with the other parts of `start`.
 
     Of a LoRA run the adapters are `lora.safetensors` in it, beside the weights they belong to. Every rank must call it:
@@ -107,10 +122,14 @@ def export(model, start: Path, target: Path, shard_bytes: int = 5 << 30) -> None
     first, work = dist.get_rank() == 0, target.with_name(target.name + ".part")
     if first:
         shutil.rmtree(work, ignore_errors=True)
-        shutil.copytree(start, work, ignore=lambda folder, names: [n for n in names if (Path(folder) / n) == start / "transformer"])
+        shutil.copytree(
+            start, work, ignore=lambda folder, names: [n for n in names if (Path(folder) / n) == start / "transformer"]
+        )
         (work / "transformer").mkdir()
         shutil.copy(start / "transformer/config.json", work / "transformer/config.json")
-    files, shard, shards, adapters = TensorFiles(start / "transformer"), {}, 0, {}
+    files, shards = TensorFiles(start / "transformer"), 0
+    shard: dict[str, torch.Tensor] = {}
+    adapters: dict[str, torch.Tensor] = {}
     reached = model.average or {name: master.detach() for name, master in model.masters.items()}
     for name in [*files.shapes, *(n for n in reached if n not in files.shapes)]:
         if name in reached:
@@ -142,7 +161,7 @@ def file_name(adapter: str) -> str:
     return "transformer." + adapter.replace(".default.", ".")
 
 
-def log(folder: Path, board, **values) -> None:
+def log(folder: Path, board: Any, **values: Any) -> None:
     """A line of log.jsonl, and TensorBoard's curves where it is installed."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "log.jsonl", "a", encoding="utf-8") as file:
@@ -156,7 +175,7 @@ def log(folder: Path, board, **values) -> None:
                 board.add_scalar(name, value, values["step"])
 
 
-def tensorboard(folder: Path):
+def tensorboard(folder: Path) -> Any:
     """TensorBoard's writer, or None where it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter

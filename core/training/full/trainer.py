@@ -12,10 +12,11 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,7 +120,9 @@ class Settings:
         if settings.swap and not settings.lora:
             raise InputError("'swap': only weights that are not trained can wait in the host's memory; give 'lora' too")
         if settings.swap and settings.base == "fp32" and settings.bf16:
-            raise InputError("'base': weights that wait in the host's memory are kept as they work; give \"bf16\" or \"int8\"")
+            raise InputError(
+                '\'base\': weights that wait in the host\'s memory are kept as they work; give "bf16" or "int8"'
+            )
         if not settings.lora or (settings.base == "bf16" and not settings.bf16):
             settings = replace(settings, base="fp32")  # nothing is frozen, or nothing works in bf16
         if len(settings.weights) != len(BRANCHES) or sum(settings.weights) <= 0:
@@ -135,7 +138,7 @@ class Settings:
 
 
 @contextmanager
-def world():
+def world() -> Iterator[str]:
     """torchrun's process group, or one of this process alone; yields "cuda" or "cpu". One that is there is used."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if dist.is_initialized():
@@ -205,7 +208,7 @@ def need_of(settings: Settings) -> Callable[[Settings, int], Need]:
 class Run:
     """One run: rows, and after `load` the model, its optimiser, and the step where they stand."""
 
-    def __init__(self, settings: Settings, folder: Path, device: str):
+    def __init__(self, settings: Settings, folder: Path, device: str) -> None:
         self.settings, self.folder, self.device = settings, folder, device
         ranks, rank = dist.get_world_size(), dist.get_rank()
         self.first = rank == 0
@@ -216,7 +219,9 @@ class Run:
         self.encoders = Encoders(Path(settings.model), device)
         self.cache = Cache(Path(settings.cache or folder / "cache"), self.encoders.fingerprint)
         if device == "cuda":
-            refuse_too_large(settings, ranks, torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
+            refuse_too_large(
+                settings, ranks, torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+            )
         self.board = tensorboard(folder) if self.first else None
         self.talk = Talk(silent=not self.first)
 
@@ -293,7 +298,9 @@ class Run:
         dist.all_gather_object(told, bad)
         names = sorted({name for rows in told for name in rows})
         self._log(skipped=skipped, rows=names)
-        self.talk.say(f"step {self.step:,} skipped: its loss or gradient is not finite (rows {', '.join(names) or 'none alone'})")
+        self.talk.say(
+            f"step {self.step:,} skipped: its loss or gradient is not finite (rows {', '.join(names) or 'none alone'})"
+        )
         if skipped >= MOST_SKIPPED:
             save_state(self.folder, self.step, self.model, self.optimizer)  # as it was before the first of them
             raise InputError(
@@ -322,7 +329,7 @@ class Run:
         steps = range(self.step, self.settings.steps)
         return source.samples([step * self.settings.batch + at for step in steps for at in mine] if self.leads else [])
 
-    def rows(self, stop: Callable[[], bool] = lambda: False):
+    def rows(self, stop: Callable[[], bool] = lambda: False) -> tuple[Source, list[Any]] | None:
         """(source of the rows to train on, this group's held-out samples), all rows encoded; None if stop() said so."""
         settings, root = self.settings, Path(self.settings.data)
         rows, broken = self._told_by_first(self._find_rows)
@@ -370,7 +377,7 @@ class Run:
 
     def _told_by_first(self, make):
         """make() of the first rank, on all; so is the InputError that it raises."""
-        box = [None]
+        box: list[Any] = [None]
         if self.first:
             try:
                 box = [make()]
@@ -383,7 +390,7 @@ class Run:
 
     def _tell_faults(self, source) -> None:
         """Let all ranks know, and the log name, the rows that were found broken on any since the last time."""
-        told = [None] * dist.get_world_size()
+        told: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(told, source.faults)
         source.faults = []
         for fault in {fault.row: fault for faults in told for fault in faults}.values():

@@ -4,16 +4,24 @@ A second shows more instructions than an hour of training on pictures. `vera.cor
 and keeps a lesson beside every later one: pictures of one time alone would teach that nothing moves.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 
 from vera.core.data.engine.clips import SPAN, told_path
 from vera.core.training.state import trapezoid
 from vera.core.training.talk import Talk
 
+if TYPE_CHECKING:
+    from vera.core.model.mini.drawing import Aim
+    from vera.core.model.mini.mini_text import MiniText
+
 TIMES = list(range(0, SPAN + 1, 4))
 
 
-def aim_error(path, truth, told):
+def aim_error(path: torch.Tensor, truth: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
     """Root mean square error of each of the paths (B, ..., 3), its mean over clips that were told anything (B,).
 
     Roots, so that an instruction that leaves the place open does not drown those that tell it.
@@ -22,13 +30,15 @@ def aim_error(path, truth, told):
     return (error * told).sum() / told.sum().clamp_min(1)
 
 
-def lesson(seed: int, count: int):
+def lesson(seed: int, count: int) -> tuple[list[str], torch.Tensor, torch.Tensor]:
     """Instructions seed .. seed + count - 1, shapes of frames (count,) and the paths there (count, T, 3) at TIMES."""
     texts, aspects, paths = zip(*(told_path(seed + k, TIMES) for k in range(count)))
     return list(texts), torch.tensor(aspects), torch.stack(paths)
 
 
-def lesson_error(aim, text, texts, aspects, truth):
+def lesson_error(
+    aim: Aim, text: MiniText, texts: list[str], aspects: torch.Tensor, truth: torch.Tensor
+) -> torch.Tensor:
     """Of a lesson, what `aim_error` says."""
     states = text.encode(texts)
     path = aim.path(states, None, torch.tensor(TIMES) / SPAN, aspects.to(states.device))
@@ -36,7 +46,14 @@ def lesson_error(aim, text, texts, aspects, truth):
 
 
 def teach_aim(
-    aim, text, seed: int, steps: int, batch: int = 128, rate: float = 0.002, aim_only: bool = False, talk: Talk | None = None
+    aim: Aim,
+    text: MiniText,
+    seed: int,
+    steps: int,
+    batch: int = 128,
+    rate: float = 0.002,
+    aim_only: bool = False,
+    talk: Talk | None = None,
 ) -> float:
     """Train both in place, or the aim alone, on instructions seed .. seed + steps * batch - 1; the mean error of the
     last fifty steps."""

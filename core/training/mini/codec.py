@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ LAYERS = ("source", "edit", "alpha", "composite", "mask")
 FRAMES = 5  # a first frame and one group of four
 
 
-def layers_of(seed: int, size: int, frames: int = FRAMES):
+def layers_of(seed: int, size: int, frames: int = FRAMES) -> torch.Tensor:
     """(5, 3, frames, size, size) in [0, 1]: source, edit, alpha, composite and mask of some moment of clip `seed`."""
     start = random.Random(seed).randint(0, SPAN - frames + 1)
     clip = make_clip(seed, size, size, torch.arange(start, start + frames))
@@ -33,10 +33,10 @@ def layers_of(seed: int, size: int, frames: int = FRAMES):
 class Videos(IterableDataset):
     """Endless (5, 3, 5, S, S), layers_of clip after clip."""
 
-    def __init__(self, first: int, size: int):
+    def __init__(self, first: int, size: int) -> None:
         self.first, self.size = first, size
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[torch.Tensor]:
         torch.set_num_threads(1)
         seed = self.first
         while True:
@@ -44,7 +44,7 @@ class Videos(IterableDataset):
             seed += 1
 
 
-def fit(codec, seed: int, clips: int = 200) -> None:
+def fit(codec: MiniCodec, seed: int, clips: int = 200) -> None:
     """The closed-form encoder, from the cells of some clips; alpha counts double, its edges are what is seen."""
     cells, weights = [], []
     videos = iter(Videos(seed, 96))
@@ -56,12 +56,12 @@ def fit(codec, seed: int, clips: int = 200) -> None:
     codec.fit(torch.cat(cells), torch.cat(weights))
 
 
-def groups(video):
+def groups(video: torch.Tensor) -> torch.Tensor:
     """(B, 3, 5, H, W), a first frame and four, -> (B, 3, 8, H, W): the first frame held four times."""
     return torch.cat([video[:, :, :1].expand(-1, -1, 4, -1, -1), video[:, :, 1:]], dim=2)
 
 
-def losses(codec, video, noise):
+def losses(codec: MiniCodec, video: torch.Tensor, noise: float) -> tuple[torch.Tensor, torch.Tensor]:
     """L1 of pixels and of their differences; video (B, 3, 5, H, W) -> loss, PSNR a video (B,).
 
     Latents are spoiled by up to `noise`: the decoder must bear a sampler's small errors.

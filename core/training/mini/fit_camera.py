@@ -1,18 +1,24 @@
 """Fit mini's camera to its codec: how latents change as a picture moves, from plates looked at beside themselves."""
 
+from __future__ import annotations
+
 import random
+from typing import TYPE_CHECKING
 
 import torch
 
 from vera.core.data.engine import plates
-from vera.core.model.codec import SPACE_STRIDE as SPACE
-from vera.core.model.codec import TIME_STRIDE as TIME
+from vera.core.model.codec import SPACE_STRIDE as SPACE, TIME_STRIDE as TIME
+
+if TYPE_CHECKING:
+    from vera.core.model.mini.camera import Camera
+    from vera.core.model.mini.mini_codec import MiniCodec
 
 SHAPE = (80, 144)
 
 
 @torch.inference_mode()
-def fit_camera(camera, codec, seed: int, count: int = 600) -> None:
+def fit_camera(camera: Camera, codec: MiniCodec, seed: int, count: int = 600) -> None:
     """In place, from plates seed .. seed + count - 1, moved by a pixel each way."""
     device = next(codec.parameters()).device
     latents, right, down = [], [], []

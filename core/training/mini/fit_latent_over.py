@@ -1,13 +1,21 @@
 """Fit mini's compositing of latents to its codec: what layers become, from clips whose composite is known."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 
 from vera.core.training.mini.codec import layers_of
 
+if TYPE_CHECKING:
+    from vera.core.model.mini.latent_over import Blend
+    from vera.core.model.mini.mini_codec import MiniCodec
+
 SIZE, FRAMES = 96, 5
 
 
-def fit_blend(blend, codec, seed: int, count: int = 300) -> None:
+def fit_blend(blend: Blend, codec: MiniCodec, seed: int, count: int = 300) -> None:
     """In place, from clips seed .. seed + count - 1."""
     blend.fit(_examples(codec, seed, count))
 

@@ -1,5 +1,10 @@
 """Fixed prompts on fixed plates, drawn as a sheet: how far is the model?"""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import torch
 from PIL import Image
@@ -7,6 +12,12 @@ from PIL import Image
 from vera.core.data.engine.clips import make_clip
 from vera.core.model.device import mixed_precision
 from vera.core.sampling.denoise import denoise
+
+if TYPE_CHECKING:
+    from vera.core.model.codec import WanCodec
+    from vera.core.model.mini.mini_codec import MiniCodec
+    from vera.core.model.mini.mini_text import MiniText
+    from vera.core.model.mini.mini_transformer import MiniTransformer
 
 PROMPTS = (
     "Add a red balloon rising on the right",
@@ -21,13 +32,25 @@ PROMPTS = (
 HEIGHT, WIDTH, FRAMES = 80, 144, 17
 
 
-def sample_sheet(transformer, text, codec, path, steps=8, guidance=3.0, shift=2.0) -> None:
+def sample_sheet(
+    transformer: MiniTransformer,
+    text: MiniText,
+    codec: MiniCodec | WanCodec,
+    path: Path,
+    steps: int = 8,
+    guidance: float = 3.0,
+    shift: float = 2.0,
+) -> None:
     """Rows: prompts; columns: plate, edit, alpha, composed, model's composite, composed at the last frame."""
     rows = []
     device = next(transformer.parameters()).device
     empty = text.encode([""])
     for i, prompt in enumerate(PROMPTS):
-        labels = {"edit": "background", "background": "sea"} if "background" in prompt else {"edit": "effect", "effect": "fog", "amount": "light"}
+        labels = (
+            {"edit": "background", "background": "sea"}
+            if "background" in prompt
+            else {"edit": "effect", "effect": "fog", "amount": "light"}
+        )
         source = make_clip(900 + i, HEIGHT, WIDTH, torch.arange(FRAMES), labels).source
         with torch.inference_mode():
             latents = codec.encode(source.transpose(0, 1)[None].to(device))
@@ -40,14 +63,38 @@ def sample_sheet(transformer, text, codec, path, steps=8, guidance=3.0, shift=2.
         alpha = alpha.mean(0, keepdim=True)
         plate = source.transpose(0, 1)
         composed = alpha * edit + (1 - alpha) * plate
-        cells = [plate[:, 8], edit[:, 8], alpha[:, 8].expand(3, -1, -1), composed[:, 8], composite[:, 8], composed[:, 0], composed[:, -1]]
+        cells = [
+            plate[:, 8],
+            edit[:, 8],
+            alpha[:, 8].expand(3, -1, -1),
+            composed[:, 8],
+            composite[:, 8],
+            composed[:, 0],
+            composed[:, -1],
+        ]
         rows.append(torch.cat(cells, dim=2))
     _write(rows, path)
 
 
-CODEC_LABELS = (
-    {"edit": "object", "object": "balloon", "color": "red", "material": None, "size": "large", "place": "centre", "motion": "still"},
-    {"edit": "object", "object": "butterfly", "color": "blue", "material": None, "size": "medium", "place": "left", "motion": "rising"},
+CODEC_LABELS: tuple[dict[str, Any], ...] = (
+    {
+        "edit": "object",
+        "object": "balloon",
+        "color": "red",
+        "material": None,
+        "size": "large",
+        "place": "centre",
+        "motion": "still",
+    },
+    {
+        "edit": "object",
+        "object": "butterfly",
+        "color": "blue",
+        "material": None,
+        "size": "medium",
+        "place": "left",
+        "motion": "rising",
+    },
     {"edit": "effect", "effect": "snow", "amount": "medium"},
     {"edit": "effect", "effect": "smoke", "amount": "heavy"},
     {"edit": "background", "background": "forest"},
@@ -55,13 +102,13 @@ CODEC_LABELS = (
 
 
 @torch.inference_mode()
-def codec_sheet(codec, path) -> None:
+def codec_sheet(codec: MiniCodec | WanCodec, path: Path) -> None:
     """Rows: clips; columns: edit, alpha and composite, each as it is and as the codec gives it back."""
     rows = []
     device = next(codec.parameters()).device
     for i, labels in enumerate(CODEC_LABELS):
-        labels = {"depth": None, "pace": "usual", "reflection": False} | labels
-        clip = make_clip(950 + i, HEIGHT, WIDTH, torch.arange(9), labels, held_out=True)
+        chosen: dict[str, Any] = {"depth": None, "pace": "usual", "reflection": False, **labels}
+        clip = make_clip(950 + i, HEIGHT, WIDTH, torch.arange(9), chosen, held_out=True)
         given = torch.stack([clip.edit, clip.alpha.expand(-1, 3, -1, -1), clip.composite]).transpose(1, 2)
         back = codec.decode(codec.encode(given.to(device)), 9).clamp(0, 1).cpu()
         rows.append(torch.cat([x[:, 6] for pair in zip(given, back) for x in pair], dim=2))

@@ -5,15 +5,17 @@ them at their true positions in time, next to each other or far apart. So the
 model meets every distance in time that a whole clip has, at a part of the cost.
 """
 
+from __future__ import annotations
+
 import itertools
 import json
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -28,9 +30,7 @@ from vera.core.data.engine.clips import OBJECTS, SPAN, draw_labels, make_clip
 from vera.core.data.engine.phrases import vocabulary
 from vera.core.data.engine.rendered import folders, read_clip
 from vera.core.errors import InputError
-from vera.core.model.codec import SPACE_STRIDE as SPACE
-from vera.core.model.codec import TIME_STRIDE as TIME
-from vera.core.model.codec import WanCodec
+from vera.core.model.codec import SPACE_STRIDE as SPACE, TIME_STRIDE as TIME, WanCodec
 from vera.core.model.device import mixed_precision
 from vera.core.model.mini.drawing import moments
 from vera.core.model.config import BRANCHES
@@ -52,11 +52,15 @@ from vera.core.training.talk import Talk
 from vera.core.training.undisturbed import ignore_stopping
 from vera.core.training.watch import write_page
 
+if TYPE_CHECKING:
+    from vera.core.model.mini.drawing import Drawing
+
 DRAWING_WEIGHTS = (0.5, 0.5)  # of the drawing's error and its aim's beside the mean of the branches' losses
 LESSON_SIZE = 32  # instructions beside each round's clips; more teach the aim faster and cost time
 MIN_WEIGHTED_LEVEL = 0.4  # noise level below which a loss counts no more; lower: finer detail counts more
 AIM = NAMES.index("aim")
 LAST = SPAN // TIME  # index of the last latent frame of a clip
+Clips = tuple[Tensor, Tensor, list[str], list[int]]  # pictures, paths, instructions, latent times, see Rounds
 SHAPES = ((80, 144), (80, 144), (112, 112), (144, 80))  # height, width; a stage may have others
 
 
@@ -65,13 +69,15 @@ def frames_of(latent: int) -> list[int]:
     return [0] * 4 if latent == 0 else list(range(4 * latent - 3, 4 * latent + 1))
 
 
-def pick_times(rng, count: int) -> list[int]:
+def pick_times(rng: random.Random, count: int) -> list[int]:
     """Latent frames of one sample: a run, or scattered; the first one often among them."""
     if rng.random() < 0.5:
         start = 0 if rng.random() < 0.5 else rng.randint(0, LAST + 1 - count)
         return list(range(start, start + count))
     scattered = rng.sample(range(1, LAST + 1), count - 1)
-    return sorted([0 if rng.random() < 0.5 else rng.choice([i for i in range(LAST + 1) if i not in scattered])] + scattered)
+    return sorted(
+        [0 if rng.random() < 0.5 else rng.choice([i for i in range(LAST + 1) if i not in scattered])] + scattered
+    )
 
 
 class Rounds(IterableDataset):
@@ -85,10 +91,17 @@ class Rounds(IterableDataset):
 
     def __init__(
         self, settings: TransformerSettings, step: int, clips: int, rank: int, ranks: int, whole: bool = False
-    ):
-        self.settings, self.step, self.clips, self.rank, self.ranks, self.whole = settings, step, clips, rank, ranks, whole
+    ) -> None:
+        self.settings, self.step, self.clips, self.rank, self.ranks, self.whole = (
+            settings,
+            step,
+            clips,
+            rank,
+            ranks,
+            whole,
+        )
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
         torch.set_num_threads(1)
         worker = get_worker_info()
         number, of = (worker.id, worker.num_workers) if worker else (0, 1)
@@ -114,18 +127,27 @@ def stage_of(settings: TransformerSettings, step: int) -> Stage:
     return next(stage for stage in settings.stages if step < stage.until)
 
 
-def clips_of(seed: int, count: int, latents: int, objects: float = OBJECTS, shapes=SHAPES, whole=False):
+def clips_of(
+    seed: int,
+    count: int,
+    latents: int,
+    objects: float = OBJECTS,
+    shapes: Sequence[tuple[int, int]] = SHAPES,
+    whole: bool = False,
+) -> Clips:
     """Clips seed .. seed + count - 1 of one of the shapes (height, width) and one choice of times, as Rounds yields them;
     this share of them adds objects."""
     rng = random.Random(seed)
     height, width = rng.choice(shapes)
     times = list(range(latents)) if whole else pick_times(rng, latents)
     frames = [f for t in times for f in frames_of(t)]
-    clips = (make_clip(k, height, width, frames, draw_labels(random.Random(k), objects)) for k in range(seed, seed + count))
+    clips = (
+        make_clip(k, height, width, frames, draw_labels(random.Random(k), objects)) for k in range(seed, seed + count)
+    )
     return *_stacked(clips, slice(None)), times
 
 
-def rendered_clips(root: Path, seed: int, count: int, latents: int, whole=False):
+def rendered_clips(root: Path, seed: int, count: int, latents: int, whole: bool = False) -> Clips:
     """The same of clips under a folder, as core/data/engine/with_cycles.py renders them: of what latent frames they have."""
     rng, there = random.Random(seed), folders(root)
     clips = [read_clip(folder) for folder in rng.sample(there, min(count, len(there)))]
@@ -138,7 +160,9 @@ def rendered_clips(root: Path, seed: int, count: int, latents: int, whole=False)
 def _stacked(clips, frames):
     stacks, paths, texts = [], [], []
     for clip in clips:
-        layers = torch.stack([x.expand(-1, 3, -1, -1) for x in (clip.source, clip.edit, clip.alpha, clip.composite, clip.mask)])
+        layers = torch.stack(
+            [x.expand(-1, 3, -1, -1) for x in (clip.source, clip.edit, clip.alpha, clip.composite, clip.mask)]
+        )
         stacks.append(layers[:, frames].transpose(1, 2))
         paths.append(clip.path[frames].unflatten(0, (-1, TIME))[:, [0, -1]])
         texts.append(clip.instruction)
@@ -146,7 +170,7 @@ def _stacked(clips, frames):
 
 
 @torch.inference_mode()
-def latents_of(codec, pictures):
+def latents_of(codec: MiniCodec | WanCodec, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Of clips as Rounds yields them: latents (count, 5, C, t, h, w), and each latent pixel's largest alpha (count, t, h, w)."""
     seen = F.max_pool3d(pictures[:, 2, 0], (TIME, SPACE, SPACE))
     if codec.remembers:  # of the first frame, held four times, it wants one
@@ -154,7 +178,16 @@ def latents_of(codec, pictures):
     return torch.stack([codec.encode_groups(clip) for clip in pictures]), seen
 
 
-def flow_loss(transformer, states, latents, seen, shot, with_mask, shift, scale):
+def flow_loss(
+    transformer: MiniTransformer,
+    states: torch.Tensor,
+    latents: torch.Tensor,
+    seen: torch.Tensor,
+    shot: MiniShot | None,
+    with_mask: bool,
+    shift: float,
+    scale: torch.Tensor,
+) -> torch.Tensor:
     """Mean squared error of the clean latents, a branch -> (3,); latents and seen as `latents_of` gives them;
     shot: a MiniShot.
 
@@ -177,7 +210,16 @@ def flow_loss(transformer, states, latents, seen, shot, with_mask, shift, scale)
     return (error * weight).mean((0, 2, 3, 4))
 
 
-def drawing_losses(drawing, states, latents, seen, mask, progress, path, scale):
+def drawing_losses(
+    drawing: Drawing,
+    states: torch.Tensor,
+    latents: torch.Tensor,
+    seen: torch.Tensor,
+    mask: torch.Tensor | None,
+    progress: torch.Tensor,
+    path: torch.Tensor,
+    scale: torch.Tensor,
+) -> torch.Tensor:
     """What is drawn around the true path, and where the mask aims (0 without one): errors (2,), of a clip's drawing the
     root mean square, so that clips of which the words tell little do not drown the others; latents and seen as
     `latents_of` gives them, mask (B, C, t, h, w) or None, progress (t, 2), path (B, t, 2, 3), scale as in flow_loss.
@@ -201,7 +243,7 @@ def drawing_losses(drawing, states, latents, seen, mask, progress, path, scale):
 
 
 @torch.no_grad()
-def in_pixels(codec, std, step=0.1):
+def in_pixels(codec: MiniCodec | WanCodec, std: float, step: float = 0.1) -> torch.Tensor:
     """(C,): scales under which a squared error of latents is one of pixels, whose mean is 1 / std.
 
     Measured, by a step in each channel of a clip's latents.
@@ -215,7 +257,7 @@ def in_pixels(codec, std, step=0.1):
     return scale / scale.pow(2).mean().sqrt() / std
 
 
-def start_from(edition: Path, transformer, text) -> None:
+def start_from(edition: Path, transformer: MiniTransformer, text: MiniText) -> None:
     """Weights of an edition. Words that it does not know keep the embedding they have."""
     transformer.load_state_dict(read_weights(edition / "transformer.safetensors"))
     weights = read_weights(edition / "text.safetensors")
@@ -238,7 +280,9 @@ def load_codec(folder: Path) -> MiniCodec | WanCodec:
     codec = MiniCodec()
     try:
         tensors = load_file(folder / STATE)
-        codec.load_state_dict({k.removeprefix("codec/"): v for k, v in tensors.items() if not k.startswith("optimizer/")})
+        codec.load_state_dict(
+            {k.removeprefix("codec/"): v for k, v in tensors.items() if not k.startswith("optimizer/")}
+        )
     except (SafetensorError, RuntimeError) as error:
         raise InputError(f"{folder / STATE}: not the state of a codec ({str(error).splitlines()[0][:200]})") from None
     return codec.eval().requires_grad_(False)
@@ -269,7 +313,9 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], talk: 
 def refuse_missing(settings: TransformerSettings) -> None:
     """Raise InputError where what a run reads is not there, or is not what it is to be."""
     if any(stage.rendered for stage in settings.stages) and not folders(Path(settings.rendered or "")):
-        raise InputError("a stage wants rendered clips and there are none in the folder `rendered`; see core/data/engine/with_cycles.py")
+        raise InputError(
+            "a stage wants rendered clips and there are none in the folder `rendered`; see core/data/engine/with_cycles.py"
+        )
     load_codec(Path(settings.codec))
     if settings.start:
         MiniFamily().describe(Path(settings.start))
@@ -281,9 +327,7 @@ def geometry_of(settings: TransformerSettings, channels: int) -> MiniConfig:
     return replace(MINI, latent_channels=channels, **changes)
 
 
-def _train_rank(
-    rank: int, settings: TransformerSettings, folder: Path, meeting: str, asked: Any, silent: bool
-) -> None:
+def _train_rank(rank: int, settings: TransformerSettings, folder: Path, meeting: str, asked: Any, silent: bool) -> None:
     """One of the processes that share a run."""
     ignore_stopping()  # the first process hears it, and asks
     torch.set_num_threads(1)
@@ -302,15 +346,16 @@ def _train_rank(
 class Run:
     """One process's part of a run: its modules, their average, the optimiser, and where they stand."""
 
-    def __init__(self, settings: TransformerSettings, folder: Path, rank: int, talk: Talk):
+    def __init__(self, settings: TransformerSettings, folder: Path, rank: int, talk: Talk) -> None:
         self.settings, self.folder, self.rank, self.talk = settings, folder, rank, talk
         self.device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.manual_seed(0)
         self.codec = load_codec(Path(settings.codec)).to(self.device)
         geometry = geometry_of(settings, self.codec.channels)
         self.transformer = MiniTransformer(geometry)
+        self.drawing: Any = self.transformer.drawing  # a geometry that is trained here has one
         self.text = MiniText(vocabulary(), geometry.text_dim)
-        self.modules = {"transformer": self.transformer, "text": self.text}
+        self.modules: dict[str, Any] = {"transformer": self.transformer, "text": self.text}
         if settings.start:  # an edition; a state that is there already goes before it
             start_from(Path(settings.start), self.transformer, self.text)
         for module in self.modules.values():
@@ -324,7 +369,7 @@ class Run:
 
     def load(self) -> None:
         """Go on from the folder's state, or fit in closed form and teach what comes before the first step."""
-        settings = self.settings
+        settings, drawing = self.settings, self.drawing
         self.step, extra = load_state(self.folder, self.saved, self.optimizer, self.talk)
         self.clips = extra.get("clips", 0)
         if self.rank == 0:
@@ -333,13 +378,15 @@ class Run:
             self.talk.say(f"goes on from step {self.step:,} of {settings.steps:,}")
             return
         if not settings.start:  # the same on every rank
-            self.talk.say(f"fitting compositing and camera to the codec: {settings.blend_clips} clips, {settings.camera_plates} plates")
-            fit_blend(self.transformer.drawing.blend, self.codec, settings.seed - 30_000_000, settings.blend_clips)
-            fit_camera(self.transformer.drawing.camera, self.codec, settings.seed - 20_000_000, settings.camera_plates)
+            self.talk.say(
+                f"fitting compositing and camera to the codec: {settings.blend_clips} clips, {settings.camera_plates} plates"
+            )
+            fit_blend(drawing.blend, self.codec, settings.seed - 30_000_000, settings.blend_clips)
+            fit_camera(drawing.camera, self.codec, settings.seed - 20_000_000, settings.camera_plates)
             self.ema.copy(self.modules)
         if settings.aim_steps:
             self.talk.say(f"teaching where instructions aim: {settings.aim_steps} steps")
-            teach_aim(self.transformer.drawing.aim, self.text, settings.seed - 10_000_000, settings.aim_steps, talk=self.talk)
+            teach_aim(drawing.aim, self.text, settings.seed - 10_000_000, settings.aim_steps, talk=self.talk)
             self.ema.copy(self.modules)
 
     def train(self, asked: Any) -> None:
@@ -347,7 +394,9 @@ class Run:
         settings = self.settings
         self.talk.say(f"state, log.jsonl, curve.png and samples-*.png are in {self.folder}")
         rounds = Rounds(settings, self.step, self.clips, self.rank, settings.processes, self.codec.remembers)
-        loader = DataLoader(rounds, batch_size=None, num_workers=settings.workers, pin_memory=self.device.type == "cuda")
+        loader = DataLoader(
+            rounds, batch_size=None, num_workers=settings.workers, pin_memory=self.device.type == "cuda"
+        )
         self.begun, self.started = self.step, time.time()
         for made in loader:
             before = self.step
@@ -381,7 +430,7 @@ class Run:
                 states = self.text.encode(dropped)
                 part = latents[:, :, :, chosen], seen[:, chosen]
                 losses = self.losses(states, *part, shot, with_mask, stage.only == "drawing")
-                aim = lesson_error(self.transformer.drawing.aim, self.text, *taught)
+                aim = lesson_error(self.drawing.aim, self.text, *taught)
             losses = losses + F.one_hot(torch.tensor(AIM), len(NAMES)).to(losses) * aim
             self.update(losses)
             sums += losses.detach()
@@ -392,7 +441,7 @@ class Run:
     ) -> Tensor:
         """Of the branches, of the drawing, and of where the mask aims, (5,), in the order of curve.NAMES."""
         mask = latents[:, 4] if with_mask else None
-        drawn = drawing_losses(self.transformer.drawing, states, latents, seen, mask, shot.progress, shot.path, self.scale)
+        drawn = drawing_losses(self.drawing, states, latents, seen, mask, shot.progress, shot.path, self.scale)
         if only_drawing:  # it is quick to learn by itself
             return torch.cat([drawn.new_zeros(len(BRANCHES)), drawn])
         given = shot, with_mask, self.settings.shift, self.scale
@@ -423,7 +472,9 @@ class Run:
             self.save()
         if crossed(before, self.step, settings.sample_every):
             average = self.ema.modules
-            sample_sheet(average["transformer"], average["text"], self.codec, self.folder / f"samples-{self.step:06d}.png")
+            sample_sheet(
+                average["transformer"], average["text"], self.codec, self.folder / f"samples-{self.step:06d}.png"
+            )
 
     def save(self) -> None:
         """Write the state, with what an export needs to know, the curve and the page."""
@@ -442,7 +493,9 @@ class Run:
             seed = settings.seed - 5_000_000
             teach_aim(*last, seed, settings.last_aim_steps, aim_only=True, talk=self.talk)
         self.save()
-        self.talk.say(f"step {self.step:,} of {settings.steps:,} is saved in {self.folder}; vera model export {self.folder} --to DIR makes a model of it")
+        self.talk.say(
+            f"step {self.step:,} of {settings.steps:,} is saved in {self.folder}; vera model export {self.folder} --to DIR makes a model of it"
+        )
 
 
 def crossed(before: int, now: int, every: int) -> bool:
@@ -450,7 +503,7 @@ def crossed(before: int, now: int, every: int) -> bool:
     return now // every > before // every
 
 
-def average_gradients(parameters, count: int) -> None:
+def average_gradients(parameters: Iterable[torch.nn.Parameter], count: int) -> None:
     """Mean of every gradient over the ranks. What a step leaves out has none, on every rank the same."""
     grads = [p.grad for p in parameters if p.grad is not None]
     if count > 1:

@@ -9,7 +9,7 @@ decoded values are clamped, and so a decoder can give exact ends.
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,11 @@ from vera.core.training.state import Ema, load_state, log_line, save_state, trap
 
 LAYERS = ("source", "edit", "alpha", "composite", "mask")
 HIDDEN = 0.2  # what an error of the edit's colour counts where alpha hides it
-MEAN, HUE, MOTION = 1.0, 2.0, 0.5  # of errors of 8x8 pixels' mean, of 4x4 pixels' colour beside grey, of changes in time
+MEAN, HUE, MOTION = (
+    1.0,
+    2.0,
+    0.5,
+)  # of errors of 8x8 pixels' mean, of 4x4 pixels' colour beside grey, of changes in time
 LOUD = 8.0  # how much louder than grey colours enter at first, see new_codec
 LOG_VARIANCE = -6.0  # of the posterior, at first
 STATISTICS = 32  # clips that latents are normalised by; no run trains on them
@@ -41,10 +45,10 @@ class Batches(IterableDataset):
     """(batch, 5, 3, frames, crop, crop) from clip `first` on, cut from pictures of size x size, made where they are
     asked for: here or in workers."""
 
-    def __init__(self, first: int, config: dict):
+    def __init__(self, first: int, config: dict) -> None:
         self.first, self.config = first, config
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[torch.Tensor]:
         torch.set_num_threads(1)
         worker, batch = get_worker_info(), self.config["batch"]
         number, of = (worker.id, worker.num_workers) if worker else (0, 1)
@@ -54,7 +58,7 @@ class Batches(IterableDataset):
             first += of * batch
 
 
-def cut_of(seed: int, config: dict):
+def cut_of(seed: int, config: dict) -> torch.Tensor:
     """(5, 3, frames, crop, crop): some part of layers_of clip `seed`."""
     size, crop = config["size"], config["crop"]
     rng = random.Random(seed + 1)  # layers_of takes the clip's own
@@ -62,7 +66,7 @@ def cut_of(seed: int, config: dict):
     return layers_of(seed, size, config["frames"])[..., top : top + crop, left : left + crop]
 
 
-def losses(codec, clips, noise: float, kl: float):
+def losses(codec: WanCodec, clips: torch.Tensor, noise: float, kl: float) -> tuple[torch.Tensor, torch.Tensor]:
     """clips (N, 5, 3, T, H, W) in [0, 1], T = 4k + 1 -> the loss, and the PSNR of each layer in dB, (5,).
 
     Latents are drawn from the posterior and spoiled by up to `noise` of their own deviation; kl weighs the
@@ -91,7 +95,7 @@ def losses(codec, clips, noise: float, kl: float):
     return loss + kl * divergence.mean(), psnr
 
 
-def unclamped_error(decoded, wanted):
+def unclamped_error(decoded: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """decoded - wanted, but 0 where only the clamp to [0, 1] is between them."""
     error = decoded - wanted
     return torch.where((error < 0) & (wanted <= 0) | (error > 0) & (wanted >= 1), 0, error)
@@ -106,7 +110,7 @@ def _posterior(codec, video):
 
 
 @torch.no_grad()
-def normalise(codec, seed: int, config: dict) -> None:
+def normalise(codec: WanCodec, seed: int, config: dict) -> None:
     """Give the codec the mean and deviation of the latents of clips seed .. seed + STATISTICS - 1, in its
     VAE's configuration too."""
     given = (cut_of(k, config).to(codec.mean.device) for k in range(seed, seed + STATISTICS))
@@ -204,11 +208,22 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], talk: 
             mean, *psnrs = (sums / counted).tolist()
             rate = optimizer.param_groups[0]["lr"]
             talk.step(step, config["steps"], {"loss": mean} | dict(zip(LAYERS, psnrs)), rate, config["batch"])
-            log_line(folder, step=step, loss=mean, psnr=dict(zip(LAYERS, psnrs)), clips=clips, seconds=round(time.time() - started, 1))
+            log_line(
+                folder,
+                step=step,
+                loss=mean,
+                psnr=dict(zip(LAYERS, psnrs)),
+                clips=clips,
+                seconds=round(time.time() - started, 1),
+            )
             sums, counted = 0, 0
         if step % config["save_every"] == 0:
             save()
             last = step
     if step > last:
         save()
-    talk.say(f"step {step:,} of {config['steps']:,} is saved in {folder}" if step else "stopped before the first step; nothing was saved")
+    talk.say(
+        f"step {step:,} of {config['steps']:,} is saved in {folder}"
+        if step
+        else "stopped before the first step; nothing was saved"
+    )
