@@ -4,11 +4,15 @@ A shot is a Ray task. The process that ran one keeps its model warm for the next
 a shot that is begun again goes on where it was, and one that is whole is left alone.
 """
 
+from __future__ import annotations
+
 import os
 import socket
 import time
 import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 # Read when ray is imported. It would report its use to its makers, and try a task that runs out of memory forever.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -21,8 +25,19 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from vera.core.errors import InputError, one_line
 from vera.core.model.offload import computing_device
 from vera.core.backends import load_backend
+from vera.core.farm.shots import Shot
 from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT, render
 from vera.core.service.worker import WarmModel
+
+if TYPE_CHECKING:
+    import torch
+
+    from vera.core.farm.report import Report
+    from vera.core.model.interfaces import Transformer
+    from vera.core.sampling.denoise import Guided
+
+Event = dict[str, Any]  # event, shot, host, pid, and what the event tells
+Look = tuple["torch.Tensor", tuple[int, int], "torch.Tensor"]  # latents, span and timestep of a window
 
 LOOK_SECONDS = 0.5  # between looks at what the workers say
 PATIENCE_SECONDS = 60.0  # for workers to stop
@@ -46,7 +61,7 @@ class Means:
         return "cuda" if self.gpus else "cpu"
 
     @property
-    def options(self) -> dict:
+    def options(self) -> dict[str, Any]:
         return {"num_cpus": self.cpus, "num_gpus": self.gpus, "max_retries": self.retries}
 
 
@@ -54,7 +69,7 @@ class Means:
 class Outcome:
     """code: core.render's exit code for the shot. made: whether there was anything to do."""
 
-    shot: object
+    shot: Shot
     code: int
     said: str
     made: bool = False
@@ -91,16 +106,18 @@ def gpus_there() -> bool:
     return ray.cluster_resources().get("GPU", 0) > 0
 
 
-def run(shots, means: Means, report, stopping) -> list[Outcome]:
+def run(shots: Sequence[Shot], means: Means, report: Report, stopping: Callable[[], bool]) -> list[Outcome]:
     """Render the shots; an outcome for each, in their order. report: vera.core.farm.report.Report. Raises InputError."""
     workers = places(means)
     report.begin()
     ask = ray.remote(max_calls=0)(render_shot).options(**means.options)  # max_calls: processes are kept, with a GPU too
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     board = ray.remote(Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
-    outcomes, running, events = {}, {}, board.read.remote()
+    outcomes: dict[int, Outcome] = {}
+    running: dict[Any, Shot] = {}
+    events = board.read.remote()
 
-    def ended(outcome):
+    def ended(outcome: Outcome) -> None:
         outcomes[outcome.shot.number] = outcome
         report.ended(outcome)
 
@@ -130,7 +147,7 @@ def run(shots, means: Means, report, stopping) -> list[Outcome]:
     return [outcomes[shot.number] for shot in shots]
 
 
-def _outcome(ref, shot, report):
+def _outcome(ref: Any, shot: Shot, report: Report) -> Outcome:
     try:
         return ray.get(ref, timeout=1)
     except (TaskCancelledError, GetTimeoutError):
@@ -140,7 +157,7 @@ def _outcome(ref, shot, report):
         return Outcome(shot, FAULT, f"fault: begun {report.begun[shot.number]} times, and its worker ended; {reason}")
 
 
-def _read(events):
+def _read(events: Any) -> list[Event]:
     try:
         return ray.get(events)
     except RayError:
@@ -150,13 +167,13 @@ def _read(events):
 class Board:
     """Where workers write how they get on, and the driver reads it."""
 
-    def __init__(self):
-        self.events = []
+    def __init__(self) -> None:
+        self.events: list[Event] = []
 
-    def write(self, *events):
+    def write(self, *events: Event) -> None:
         self.events += events
 
-    def read(self):
+    def read(self) -> list[Event]:
         events, self.events = self.events, []
         return events
 
@@ -164,35 +181,35 @@ class Board:
 class Teller:
     """vera.core.progress.Progress's face in a worker: writes on the board, a few times a second at most."""
 
-    def __init__(self, board, shot):
+    def __init__(self, board: Any, shot: Shot) -> None:
         self.board, self.shot, self.written_at = board, shot.number, 0.0
         self.worker = {"host": socket.gethostname(), "pid": os.getpid()}
 
-    def send(self, event, **values):
+    def send(self, event: str, **values: Any) -> Any:
         return self.board.write.remote({"event": event, "shot": self.shot, **self.worker, **values})
 
-    def stage(self, name, total, done=0):
+    def stage(self, name: str, total: int, done: int = 0) -> None:
         self.name, self.total, self.done = name, total, done
         self._tell()
 
-    def advance(self, count=1):
+    def advance(self, count: int = 1) -> None:
         self.done += count
         if time.monotonic() - self.written_at > LOOK_SECONDS or self.done == self.total:
             self._tell()
 
-    def warn(self, text):
+    def warn(self, text: str) -> None:
         self.send("warning", text=text)
 
-    def say(self, text, event="message", **values):
+    def say(self, text: str, event: str = "message", **values: Any) -> None:
         pass
 
-    def note(self, text):
+    def note(self, text: str) -> None:
         pass
 
-    def close(self):
+    def close(self) -> None:
         pass
 
-    def _tell(self):
+    def _tell(self) -> None:
         self.written_at = time.monotonic()
         self.send("progress", stage=self.name, done=self.done, total=self.total)
 
@@ -200,11 +217,11 @@ class Teller:
 class Warm(WarmModel):
     """This process's model, kept from shot to shot."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(line=self)
-        self.teller = None
+        self.teller: Teller | None = None
 
-    def send(self, event, **values):
+    def send(self, event: str, **values: Any) -> None:
         if self.teller:
             self.teller.send(event, **values)
 
@@ -212,12 +229,13 @@ class Warm(WarmModel):
 WARM = Warm()
 
 
-def render_shot(shot, means, workers, board):
+def render_shot(shot: Shot, means: Means, workers: int, board: Any) -> Outcome:
     """One shot. Returns an Outcome where it is done, or its input is wrong; from anything else a new process is
     better, so this one ends, and Ray begins the shot again."""
     WARM.teller = teller = Teller(board, shot)
     teller.send("begun")
     recipe = shot.recipe
+    assert recipe is not None  # a shot with an error is not sent to a worker
     try:
         window_runner = None
         if means.share_windows and load_backend(recipe.model).samples:
@@ -246,7 +264,9 @@ class SharedWindows:
     means: Means
     workers: int
 
-    def __call__(self, guided, transformer, looks, caches, check):
+    def __call__(
+        self, guided: Guided, transformer: Transformer, looks: Iterable[Look], caches: Any, check: Callable[[], None]
+    ) -> Iterator[torch.Tensor]:
         device = computing_device(transformer)
         looks = [(latents.cpu(), span, timestep) for latents, span, timestep in looks]
         portable = replace(guided, text=guided.text.cpu(), empty_text=guided.empty_text.cpu())
@@ -258,7 +278,9 @@ class SharedWindows:
             yield ray.get(there[i]).to(device) if i in there else guided(transformer, *look, caches, check)
 
 
-def look_at(given, latents, span, timestep):
+def look_at(
+    given: tuple[str, str, str, bool, Guided], latents: torch.Tensor, span: tuple[int, int], timestep: torch.Tensor
+) -> torch.Tensor:
     """The guided velocity of one window, (n, 3, C, H, W) fp32, on the CPU."""
     import torch
 
@@ -273,5 +295,5 @@ def look_at(given, latents, span, timestep):
         return guided(model.transformer, latents, span, timestep, None).cpu()
 
 
-def compiled(transformer) -> bool:
+def compiled(transformer: Transformer) -> bool:
     return transformer.blocks[0]._compiled_call_impl is not None

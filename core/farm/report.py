@@ -1,10 +1,18 @@
 """What is said of the shots while they are rendered, and at the end."""
 
+from __future__ import annotations
+
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from vera.core.progress import Progress
 from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT
+
+if TYPE_CHECKING:
+    from vera.core.farm.engine import Outcome
+    from vera.core.farm.shots import Shot
 
 STATES = {DONE: "done", FAULT: "failed", WRONG_INPUT: "wrong", STOPPED: "stopped"}
 GRAVEST = (STOPPED, FAULT, WRONG_INPUT)  # of several exit codes, the first of these
@@ -13,16 +21,21 @@ GRAVEST = (STOPPED, FAULT, WRONG_INPUT)  # of several exit codes, the first of t
 class Report:
     """Of `shots`, told as vera.core.progress.Progress's `kind` says; begun and faults by a shot's number."""
 
-    def __init__(self, shots, kind):
+    def __init__(self, shots: Sequence[Shot], kind: str) -> None:
         self.shots = {shot.number: shot for shot in shots}
         self.progress = Progress(kind)
-        self.begun, self.faults, self.outcomes = Counter(), {}, []
-        self.now, self.since, self.warned, self.over = {}, {}, set(), set()
+        self.begun: Counter[int] = Counter()
+        self.faults: dict[int, str] = {}
+        self.outcomes: list[Outcome] = []
+        self.now: dict[int, str] = {}
+        self.since: dict[int, float] = {}  # by the monotonic clock
+        self.warned: set[tuple[int, str]] = set()
+        self.over: set[int] = set()
 
-    def begin(self):
+    def begin(self) -> None:
         self.progress.stage("shots", len(self.shots))
 
-    def heard(self, events):
+    def heard(self, events: Iterable[dict[str, Any]]) -> None:
         """What workers wrote: dicts with event, shot, host and pid."""
         for event in events:
             number = event["shot"]
@@ -47,7 +60,7 @@ class Report:
         if self.progress.bar is not None:
             self.progress.bar.set_postfix_str("; ".join(self.now.values()))
 
-    def ended(self, outcome):
+    def ended(self, outcome: Outcome) -> None:
         number = outcome.shot.number
         self.outcomes.append(outcome)
         self.over.add(number)  # of which a worker's last words may come later
@@ -57,7 +70,7 @@ class Report:
         self._say(number, f"{state}{took}: {outcome.said}", state)
         self.progress.advance()
 
-    def stopping(self, count):
+    def stopping(self, count: int) -> None:
         self.progress.say(f"stopping {count} shots; what is done is kept")
 
     def close(self) -> int:
@@ -72,5 +85,5 @@ class Report:
         self.progress.say(f"{len(self.shots)} shots: {counts}", event="done", **made)
         return next((code for code in GRAVEST if any(o.code == code for o in self.outcomes)), DONE)
 
-    def _say(self, number, text, state, **values):
+    def _say(self, number: int, text: str, state: str, **values: Any) -> None:
         self.progress.say(f"{self.shots[number].name} {text}", event="shot", **{"shot": number} | values, state=state)

@@ -1,9 +1,13 @@
 """Lists of shots, in files and over machines whose folders have other names."""
 
+from __future__ import annotations
+
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 from vera.core.errors import InputError, one_line
 from vera.core.recipe import EditRecipe, read_json, table
@@ -26,12 +30,13 @@ class Shot:
         return f"shot {self.number}" + (f" ({Path(self.recipe.out).name})" if self.recipe else "")
 
 
-def read_shots(paths, rules=None) -> list[Shot]:
+def read_shots(paths: Sequence[str], rules: Mapping | None = None) -> list[Shot]:
     """The shots of files that hold one job or a list of them; a shot that is wrong has an error instead of a recipe.
 
     rules: see `Mapping`. Raises InputError for a file that is no such list.
     """
-    shots, outs = [], {}
+    shots: list[Shot] = []
+    outs: dict[str, int] = {}  # by folder: the shot that it is of
     for path in paths:
         found = read_json(path)
         for index, values in enumerate(found if isinstance(found, list) else [found], 1):
@@ -60,7 +65,7 @@ class Mapping:
     longest is taken.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         """From the file {"version": "pathmapping-1.0", "path_mapping_rules": [...]}; one without rules maps nothing."""
         found = read_json(path)
         try:
@@ -74,7 +79,7 @@ class Mapping:
             raise InputError(f"{path}: not OpenJD's path mapping rules ({json.dumps(str(error))})") from None
         self.rules = sorted(rules, key=lambda rule: len(rule[0].parts), reverse=True)
 
-    def __call__(self, values: dict) -> dict:
+    def __call__(self, values: dict[str, Any]) -> dict[str, Any]:
         return change_paths(values, table.FIELDS, lambda path, kind: self.path(path))
 
     def path(self, text: str) -> str:
@@ -89,5 +94,5 @@ class Mapping:
 kinds = {"POSIX": PurePosixPath, "WINDOWS": PureWindowsPath}
 
 
-def _with_place(error, where):
+def _with_place(error: Exception, where: str) -> str:
     return one_line(error if str(error).startswith(where) else f"{where}: {error}")

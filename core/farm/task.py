@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from vera.core.errors import InputError
 from vera.core.progress import Progress
@@ -54,7 +54,7 @@ def _whole_number(name: str, text: str) -> int:
         raise InputError(f"{name} {shown(text)} is not a number") from None
 
 
-def recipe_of(values: dict) -> EditRecipe:
+def recipe_of(values: dict[str, Any]) -> EditRecipe:
     """The recipe that the values say, or that of the shot in the list which they name. Raises InputError."""
     if "shots" not in values:
         for name in ("plate", "mask"):
@@ -80,28 +80,28 @@ def recipe_of(values: dict) -> EditRecipe:
 class TaskProgress(Progress):
     """Tells OpenJD's runner, on its own way out."""
 
-    def __init__(self, out):
+    def __init__(self, out: TextIO) -> None:
         super().__init__("none")
         self.out, self.said_at = out, 0.0
 
-    def stage(self, name, total, done=0):
+    def stage(self, name: str, total: int, done: int = 0) -> None:
         self.name, self.total, self.done = name, total, done
         self._tell()
 
-    def advance(self, count=1):
+    def advance(self, count: int = 1) -> None:
         self.done += count
         if self.done == self.total or time.monotonic() - self.said_at > 1:
             self._tell()
 
-    def say(self, text, event="message", **values):
+    def say(self, text: str, event: str = "message", **values: Any) -> None:
         print(text, flush=True)
 
     note = say
 
-    def warn(self, text):
+    def warn(self, text: str) -> None:
         print(f"warning: {text}", flush=True)
 
-    def _tell(self):
+    def _tell(self) -> None:
         self.said_at = time.monotonic()
         if self.name in SHARES and self.total:
             first, last = SHARES[self.name]
@@ -113,17 +113,17 @@ class TaskProgress(Progress):
 class Words:
     """Standard output or error for words: none of them is a command to the runner, which reads both."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
-    def write(self, text):
+    def write(self, text: str) -> int:
         return self.stream.write(re.sub("openjd_", "openjd-", text, flags=re.IGNORECASE))
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
 
 
-def main(arguments=None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     out, err = sys.stdout, sys.stderr
     for stream in (out, err):
         if hasattr(stream, "reconfigure"):

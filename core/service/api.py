@@ -4,7 +4,9 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from vera import __version__
 from vera.core.recipe.json_schema import recipe_schema
@@ -22,7 +24,7 @@ _WAITING = {
     "wait": {"type": "number", "minimum": 0, "maximum": MAX_WAIT, "description": "seconds to wait for another one"},
 }
 
-SCHEMAS = {
+SCHEMAS: dict[str, dict[str, Any]] = {
     "Recipe": recipe_schema(),
     "Submission": {
         "type": "object",
@@ -107,7 +109,7 @@ class Operation:
     summary: str
     answer: str = "Job"
     body: str | None = None
-    query: dict = field(default_factory=dict)
+    query: dict[str, Any] = field(default_factory=dict)
     statuses: tuple[int, ...] = ()  # beside 200, and those that every operation may answer
 
 
@@ -140,9 +142,9 @@ _STATUSES = {
 }  # fmt: skip
 
 
-def description():
+def description() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
-    paths = {}
+    paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
     return {
@@ -158,14 +160,15 @@ def description():
     }
 
 
-def check_body(operation, value):
+def check_body(operation: Operation, value: Any) -> None:
     """Raises Refusal when the body is not as described."""
+    assert operation.body is not None  # asked only of those that have one
     _check(value, SCHEMAS[operation.body], "the body")
 
 
-def check_query(operation, given):
+def check_query(operation: Operation, given: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """The query's values in their types. Raises Refusal."""
-    values = {}
+    values: dict[str, Any] = {}
     for name, text in given:
         if name not in operation.query or name in values:
             raise Refusal(400, f"query: '{name[:40]}' is unknown, or there twice")
@@ -178,7 +181,7 @@ def check_query(operation, given):
     return values
 
 
-def _described(operation):
+def _described(operation: Operation) -> dict[str, Any]:
     parameters = [{"name": n, "in": "query", "schema": s} for n, s in operation.query.items()]
     if "{id}" in operation.path:
         parameters.append({"name": "id", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1}})
@@ -194,7 +197,7 @@ def _described(operation):
     return described
 
 
-def _response(status, answer):
+def _response(status: int, answer: str) -> dict[str, Any]:
     if status >= 400:
         content = {"application/json": {"schema": _ref("Error")}}
     elif answer == "image/png":
@@ -204,17 +207,17 @@ def _response(status, answer):
     return {"description": {**_ALWAYS, **_STATUSES}[status], "content": content}
 
 
-def _ref(name):
+def _ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-_TYPES = {
+_TYPES: dict[str, type | tuple[type, ...]] = {
     "string": str, "object": dict, "array": list, "null": type(None), "boolean": bool, "integer": int,
     "number": (int, float),
 }  # fmt: skip
 
 
-def _check(value, schema, where):  # noqa: C901 - one check a keyword
+def _check(value: Any, schema: dict[str, Any], where: str) -> None:  # noqa: C901 - one check a keyword
     """The part of JSON Schema that SCHEMAS uses for requests."""
     if "$ref" in schema:
         schema = SCHEMAS[schema["$ref"].rsplit("/", 1)[1]]
@@ -249,7 +252,7 @@ def _check(value, schema, where):  # noqa: C901 - one check a keyword
             _check(part, schema["properties"][name], f"{where}: {name}")
 
 
-def revision(job):
+def revision(job: dict[str, Any]) -> str:
     """A short name for a job as it is: another one whenever something in it changes."""
     text = json.dumps(job, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

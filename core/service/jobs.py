@@ -9,7 +9,10 @@ import json
 import re
 import sqlite3
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
 
 from vera.core.errors import InputError
 from vera.core.files import JsonError, parse_json
@@ -42,6 +45,10 @@ _VERSION = 1
 _JSON: dict[str, dict | list] = {"recipe": {}, "warnings": [], "report": {}}  # and what an unreadable one is taken for
 
 
+Job = dict[str, Any]  # the table's columns by name
+Jobs = list[Job]  # Queue has a method `list`
+
+
 class Refused(Exception):
     """The job's state does not allow that: one line."""
 
@@ -52,7 +59,7 @@ class Queue:
     Raises InputError when the file is no queue, sqlite3.OperationalError when it cannot be written.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = path
         try:
             self.db = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
@@ -72,7 +79,7 @@ class Queue:
                 raise
             raise InputError(f"{path}: not a queue, or damaged ({error}); move it away and start again") from None
 
-    def _refuse_damaged(self):
+    def _refuse_damaged(self) -> None:
         """Raises sqlite3.DatabaseError where pages are damaged, or the table has other columns."""
         (found,) = self.db.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
@@ -82,10 +89,10 @@ class Queue:
         if lacking:
             raise sqlite3.DatabaseError(f"its table lacks {', '.join(sorted(lacking))}")
 
-    def close(self):
+    def close(self) -> None:
         self.db.close()
 
-    def submit(self, recipe, request):
+    def submit(self, recipe: dict[str, Any], request: str) -> tuple[Job, bool]:
         """The job, and whether it is new: the same request, and a recipe that waits already, are the same job."""
         text = _pack(recipe)
         with self._change():
@@ -99,12 +106,12 @@ class Queue:
                 (request, text, self._last_place() + 1, time.time()),
             )
             self._forget_old()
-            return self._row("request = ?", request), True
+            return self._row("request = ?", request) or _raise(KeyError(request)), True
 
-    def get(self, job):
+    def get(self, job: int) -> Job | None:
         return self._row("id = ?", job)
 
-    def list(self, ended=200):
+    def list(self, ended: int = 200) -> Jobs:
         """The running job, the queue in its order, then what ended, latest first."""
         rows = self.db.execute(
             "SELECT * FROM jobs WHERE state IN ('running', 'queued') ORDER BY state = 'queued', place"
@@ -115,16 +122,16 @@ class Queue:
         )
         return jobs + [_unpack(row) for row in rows]
 
-    def count(self, state):
+    def count(self, state: str) -> int:
         return self.db.execute("SELECT COUNT(*) FROM jobs WHERE state = ?", (state,)).fetchone()[0]
 
-    def position(self, job):
+    def position(self, job: int) -> int:
         """In the queue, from 1."""
         place = "(SELECT place FROM jobs WHERE id = ?)"
         count = f"SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND place <= {place}"
         return self.db.execute(count, (job,)).fetchone()[0]
 
-    def take(self):
+    def take(self) -> Job | None:
         """The next job, now running; None when none waits."""
         with self._change():
             row = self.db.execute("SELECT id FROM jobs WHERE state = 'queued' ORDER BY place LIMIT 1").fetchone()
@@ -132,18 +139,25 @@ class Queue:
                 return None
             return self._set(row["id"], state="running", started=time.time(), ended=None)
 
-    def note(self, job, **values):
+    def note(self, job: int, **values: Any) -> Job:
         """Facts about a running job: identity, warnings."""
         with self._change():
             return self._set(job, **values)
 
-    def end(self, job, state, kind=None, reason=None, report=None):
+    def end(
+        self,
+        job: int,
+        state: str,
+        kind: str | None = None,
+        reason: str | None = None,
+        report: dict[str, Any] | None = None,
+    ) -> Job:
         """A running job has come to its end."""
         with self._change():
             ended = {"cancelling": 0, "interruptions": 0, "ended": time.time()}
             return self._set(job, state=state, kind=kind, reason=reason, report=report, **ended)
 
-    def cancel(self, job):
+    def cancel(self, job: int) -> Job:
         """A queued job is cancelled; a running one is marked, for the worker to stop. Twice is as once."""
         with self._change():
             now = self._known(job)
@@ -155,7 +169,7 @@ class Queue:
                 return self._set(job, cancelling=1)
             raise Refused(f"job {job} is {now['state']}; only a job that waits or runs can be cancelled")
 
-    def retry(self, job):
+    def retry(self, job: int) -> Job:
         """A failed or cancelled job back to the end of the queue; it goes on where it had come to. Twice is as once."""
         with self._change():
             now = self._known(job)
@@ -167,7 +181,7 @@ class Queue:
                 job, state="queued", place=self._last_place() + 1, kind=None, reason=None, interruptions=0, ended=None
             )
 
-    def move(self, job, before):
+    def move(self, job: int, before: int | None) -> Job:
         """A queued job before another, or (None) to the end."""
         with self._change():
             for each in (job, before):
@@ -177,9 +191,9 @@ class Queue:
             order = [row["id"] for row in rows if row["id"] != job]
             order.insert(len(order) if before is None or before == job else order.index(before), job)
             self.db.executemany("UPDATE jobs SET place = ? WHERE id = ?", zip((r["place"] for r in rows), order))
-            return self._row("id = ?", job)
+            return self._known(job)
 
-    def reopen(self):
+    def reopen(self) -> None:
         """After a start: what ran when the last service ended goes back to the head of the queue.
 
         A job that was cancelled meanwhile is; one that was interrupted again and again fails,
@@ -196,12 +210,12 @@ class Queue:
                 else:
                     self._set(row["id"], state="queued", place=self._first_place() - 1, interruptions=count)
 
-    def put_back(self, job):
+    def put_back(self, job: int) -> Job:
         """A running job back to the head of the queue, through no fault of its own."""
         with self._change():
             return self._set(job, state="queued", place=self._first_place() - 1)
 
-    def rendered(self, identity):
+    def rendered(self, identity: str) -> Sequence[str]:
         """Folders of done jobs with these pixels, latest first."""
         rows = self.db.execute(
             "SELECT recipe FROM jobs WHERE identity = ? AND state = 'done' ORDER BY place DESC LIMIT 8", (identity,)
@@ -209,26 +223,26 @@ class Queue:
         outs = (_read(row["recipe"], {}).get("out") for row in rows)
         return list(dict.fromkeys(out for out in outs if isinstance(out, str)))
 
-    def _known(self, job):
+    def _known(self, job: int) -> Job:
         return self._row("id = ?", job) or _raise(KeyError(job))
 
-    def _row(self, where, *values):
+    def _row(self, where: str, *values: Any) -> Job | None:
         row = self.db.execute(f"SELECT * FROM jobs WHERE {where} ORDER BY id DESC LIMIT 1", values).fetchone()
         return row and _unpack(row)
 
-    def _set(self, job, **values):
+    def _set(self, job: int, **values: Any) -> Job:
         values = {n: _pack(v) if n in _JSON and v is not None else v for n, v in values.items()}
         names = ", ".join(f"{name} = ?" for name in values)
         self.db.execute(f"UPDATE jobs SET {names} WHERE id = ?", (*values.values(), job))
-        return self._row("id = ?", job)
+        return self._known(job)
 
-    def _first_place(self):
+    def _first_place(self) -> int:
         return self.db.execute("SELECT COALESCE(MIN(place), 0) FROM jobs WHERE state = 'queued'").fetchone()[0]
 
-    def _last_place(self):
+    def _last_place(self) -> int:
         return self.db.execute("SELECT COALESCE(MAX(place), 0) FROM jobs").fetchone()[0]
 
-    def _forget_old(self):
+    def _forget_old(self) -> None:
         self.db.execute(
             "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE state NOT IN ('running', 'queued')"
             " ORDER BY place DESC LIMIT -1 OFFSET ?)",
@@ -236,7 +250,7 @@ class Queue:
         )
 
     @contextmanager
-    def _change(self):
+    def _change(self) -> Iterator[None]:
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -248,11 +262,11 @@ class Queue:
             raise
 
 
-def _pack(value):
+def _pack(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
 
-def _unpack(row):
+def _unpack(row: sqlite3.Row) -> Job:
     """A row that cannot be read is a job without a recipe: it fails by itself, and no other does."""
     job = dict(row)
     for name, empty in _JSON.items():
@@ -261,7 +275,7 @@ def _unpack(row):
     return job
 
 
-def _read(text, empty):
+def _read(text: str, empty: Any) -> Any:
     """The JSON of a column; `empty` where it is none, or of another type."""
     try:
         value = parse_json(text.encode())
@@ -270,5 +284,5 @@ def _read(text, empty):
     return value if isinstance(value, type(empty)) else empty
 
 
-def _raise(error):
+def _raise(error: Exception) -> NoReturn:
     raise error

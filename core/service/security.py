@@ -1,5 +1,7 @@
 """Who may ask, and for what: the token, the request's origin, strict JSON, allowed folders."""
 
+from __future__ import annotations
+
 import asyncio
 import getpass
 import hmac
@@ -9,7 +11,9 @@ import re
 import secrets
 import stat
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vera.core import files
 from vera.core.errors import InputError
@@ -18,6 +22,10 @@ from vera.core.recipe.field import PathKind
 from vera.core.recipe.parse import MAX_TEXT
 from vera.core.recipe.parse import EMBEDDED
 from vera.core.recipe.paths import paths_of
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 MAX_BODY = 64 * 1024  # bytes
 MAX_HEADERS = 16 * 1024
@@ -31,23 +39,23 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class Refusal(Exception):
     """An answer of `status` with one line."""
 
-    def __init__(self, status, text):
+    def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
 
 
-def new_token():
+def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
-def private_folder(path):
+def private_folder(path: Path) -> None:
     """Make a folder that only this user can enter. Raises OSError."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     if os.name == "posix":
         path.chmod(0o700)
 
 
-def write_private(path, text):
+def write_private(path: Path, text: str) -> None:
     """Write a file that only this user can read, whole or not at all. Raises OSError."""
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
@@ -69,21 +77,23 @@ class Guard:
     itself, and Sec-Fetch-Site too; everything but the page's own files needs the token.
     """
 
-    def __init__(self, app, token, port):
+    def __init__(self, app: ASGIApp, token: str, port: int) -> None:
         self.app, self.token = app, token
         self.hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         try:
             self._check(scope)
         except Refusal as refusal:
-            return await _answer(send, refusal)
+            await _answer(send, refusal)
+            return
         await self.app(scope, receive, send)
 
-    def _check(self, scope):
-        headers = {}
+    def _check(self, scope: Scope) -> None:
+        headers: dict[bytes, str] = {}
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADERS:
             raise Refusal(431, f"the headers are larger than {MAX_HEADERS} bytes")
         for name, value in scope["headers"]:
@@ -112,7 +122,7 @@ class Guard:
                 raise Refusal(415, "only application/json is accepted")
 
 
-async def read_json(request):
+async def read_json(request: Request) -> dict[str, Any]:
     """The body of a request as a JSON object. Raises Refusal for anything else."""
     body = bytearray()
     try:
@@ -126,7 +136,7 @@ async def read_json(request):
     return parse_json(bytes(body))
 
 
-def parse_json(body):
+def parse_json(body: bytes) -> dict[str, Any]:
     """Strict: UTF-8, at most MAX_DEPTH deep, numbers of few digits, no NaN, no name twice, an object at the top."""
     try:
         value = files.parse_json(body, files.JsonLimits(bytes=MAX_BODY, depth=MAX_DEPTH))
@@ -137,7 +147,7 @@ def parse_json(body):
     return value
 
 
-def check_recipe(recipe, roots):
+def check_recipe(recipe: dict[str, Any], roots: Sequence[str]) -> None:
     """Refuse paths outside the allowed folders, of every field that holds one, links followed. Raises InputError."""
     for name, path, _ in _paths(recipe):
         if len(path) > MAX_TEXT or _CONTROL.search(path):
@@ -150,14 +160,14 @@ def check_recipe(recipe, roots):
         raise InputError(f"prompt: longer than {MAX_TEXT} characters; shorten it")
 
 
-def refuse_unusable_name(name, path):
+def refuse_unusable_name(name: str, path: str | Path) -> None:
     """Raise InputError for a path that no disk takes."""
     parts = Path(path).parts
     if len(parts) > MAX_FOLDERS or any(len(os.fsencode(part)) > MAX_NAME for part in parts):
         raise InputError(f"{name}: holds a name of over {MAX_NAME} bytes, or more than {MAX_FOLDERS} folders")
 
 
-def check_files(recipe, roots):
+def check_files(recipe: dict[str, Any], roots: Sequence[str]) -> None:
     """As `check_recipe`, for every file that the job will read or write into. Raises InputError.
 
     Existing files of a sequence count one by one.
@@ -183,11 +193,11 @@ def check_files(recipe, roots):
         _check_inside("out", Path(recipe["out"]) / folder, roots)
 
 
-def _paths(recipe) -> list[tuple[str, str, PathKind]]:
+def _paths(recipe: dict[str, Any]) -> list[tuple[str, str, PathKind]]:
     return [found for found in paths_of(recipe, table.FIELDS) if found[1:] != (EMBEDDED, PathKind.MODEL)]
 
 
-def _check_inside(name, path, roots):
+def _check_inside(name: str, path: str | Path, roots: Sequence[str]) -> None:
     try:
         real = Path(os.path.realpath(path))
     except (OSError, ValueError):
@@ -202,15 +212,15 @@ def _check_inside(name, path, roots):
 class Roots:
     """The folders that the user allowed, in a file; the home folder until any is named."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = path
 
-    def folders(self):
+    def folders(self) -> list[str]:
         """Real paths. Raises InputError if the file is damaged."""
         named = self._named()
         return [os.path.realpath(Path.home())] if named is None else named
 
-    def allow(self, folder):
+    def allow(self, folder: str | Path) -> list[str]:
         """Add a folder. Raises InputError if it is not there."""
         real = os.path.realpath(folder)
         if not os.path.isdir(real):
@@ -219,7 +229,7 @@ class Roots:
         write_private(self.path, json.dumps({"folders": folders}, indent=2) + "\n")
         return folders
 
-    def _named(self):
+    def _named(self) -> list[str] | None:
         """The folders in the file; None where none was ever named. Raises InputError if the file is damaged."""
         try:
             return [os.path.realpath(folder) for folder in files.read_json(self.path, {"folders": [str]})["folders"]]
@@ -229,7 +239,7 @@ class Roots:
             raise InputError(f"{self.path}: damaged; delete it and allow the folders again") from None
 
 
-async def _answer(send, refusal):
+async def _answer(send: Send, refusal: Refusal) -> None:
     body = json.dumps({"error": str(refusal)}).encode()
     length = str(len(body)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close")]

@@ -9,10 +9,12 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vera import __version__
 from vera.core.service import client
@@ -38,7 +40,7 @@ class Settings:
     hang: float = 60  # without a sign of life: the worker is ended
     stall: float = 1800  # without progress
     memory_limit: int | None = None
-    worker: tuple = WORKER
+    worker: tuple[str, ...] = WORKER
 
 
 class AlreadyRunning(Exception):
@@ -48,7 +50,7 @@ class AlreadyRunning(Exception):
 class Service:
     """All that the answers need: queue, roots, supervisor, and when the last request came."""
 
-    def __init__(self, settings):
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.roots = Roots(settings.folder / "roots.json")
@@ -59,17 +61,19 @@ class Service:
         self.epoch = os.urandom(4).hex()
         self.ending = False
         self.requests, self.last_request = 0, time.monotonic()
-        self.server = None
+        self.server: uvicorn.Server | None = None  # from when it listens
 
-    def end(self):
+    def end(self) -> None:
         """Answer what is being asked, stop the worker, and go; the queue stays."""
-        self.ending = self.server.should_exit = True
+        self.ending = True
+        if self.server is not None:
+            self.server.should_exit = True
         self.supervisor.end()
 
-    def counted(self, app):
+    def counted(self, app: ASGIApp) -> ASGIApp:
         """ASGI: the app, with its requests counted."""
 
-        async def count(scope, receive, send):
+        async def count(scope: Scope, receive: Receive, send: Send) -> None:
             self.requests += 1
             try:
                 await app(scope, receive, send)
@@ -79,7 +83,7 @@ class Service:
 
         return count
 
-    async def end_when_idle(self):
+    async def end_when_idle(self) -> None:
         """Nothing to do, nobody there: end after the idle time."""
         while not self.ending:
             await asyncio.sleep(min(max(self.settings.idle / 10, 0.2), 30))
@@ -90,7 +94,7 @@ class Service:
                 self.end()
 
 
-def run(settings, started=print):
+def run(settings: Settings, started: Callable[[str], None] = print) -> None:
     """Serve until asked to end, or idle. Raises AlreadyRunning, InputError, OSError."""
     folder = settings.folder
     private_folder(folder)
@@ -105,13 +109,13 @@ def run(settings, started=print):
         lock.release()
 
 
-async def _serve(settings, started):
+async def _serve(settings: Settings, started: Callable[[str], None]) -> None:
     service = Service(settings)
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.bind(("127.0.0.1", 0))
     port, token = listener.getsockname()[1], new_token()
     app = service.counted(Guard(application(service), token, port))
-    service.server = uvicorn.Server(
+    server = service.server = uvicorn.Server(
         uvicorn.Config(
             app, http=protocol_of(token), ws="none", lifespan="off", log_level="warning", access_log=False, server_header=False,
             proxy_headers=False, backlog=BACKLOG,
@@ -129,7 +133,7 @@ async def _serve(settings, started):
     write_private(settings.folder / "open.html", _opener(port, token))
     try:
         started(f"http://127.0.0.1:{port}/")
-        await service.server.serve(sockets=[listener])
+        await server.serve(sockets=[listener])
     finally:
         for name in ("service.json", "open.html"):
             (settings.folder / name).unlink(missing_ok=True)
@@ -141,13 +145,13 @@ async def _serve(settings, started):
         service.queue.close()
 
 
-def _opener(port, token):
+def _opener(port: int, token: str) -> str:
     """A page that takes a browser to the service's page, with the token behind the # that is never sent."""
     address = f"http://127.0.0.1:{port}/#token={token}"
     return f'<!doctype html><meta charset="utf-8"><script>location.replace("{address}")</script>\n'
 
 
-def _where_it_runs(folder):
+def _where_it_runs(folder: Path) -> str:
     try:
         entry = client.discover(folder)
         return f"the service runs already: http://127.0.0.1:{entry['port']}/ (process {entry['pid']})"
@@ -155,7 +159,7 @@ def _where_it_runs(folder):
         return f"the service of {folder} is starting or ending just now"
 
 
-def turn_log(path):
+def turn_log(path: Path) -> None:
     """Move the log aside once it is large. Its writers, which append, go on at its beginning."""
     with contextlib.suppress(OSError):
         if path.stat().st_size > MAX_LOG:
@@ -163,13 +167,13 @@ def turn_log(path):
             os.truncate(path, 0)
 
 
-async def _turn_log_while_running(path):
+async def _turn_log_while_running(path: Path) -> None:
     while True:
         await asyncio.sleep(LOG_SECONDS)
         await asyncio.to_thread(turn_log, path)
 
 
-def default_memory_limit():
+def default_memory_limit() -> int | None:
     """Three quarters of the machine's memory, in bytes; None where that is not told."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 4
@@ -177,7 +181,7 @@ def default_memory_limit():
         return None
 
 
-def log_to(path):
+def log_to(path: Path) -> None:
     """Send this process's own output to the log: for a service that nobody looks at."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for stream in (1, 2):

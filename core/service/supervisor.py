@@ -1,5 +1,7 @@
 """The supervisor: takes jobs from the queue to the worker, and watches, stops and restarts it."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import json
@@ -8,9 +10,16 @@ import signal
 import sqlite3
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vera.core.errors import InputError
+from vera.core.service.jobs import Job, Queue
+
+if TYPE_CHECKING:
+    from vera.core.service.security import Roots
+    from vera.core.service.server import Settings
 
 ROOT = Path(__file__).parents[2]
 WORKER = (sys.executable, "-m", "vera.core.service.worker")
@@ -26,28 +35,30 @@ class Supervisor:
     settings: see `vera.core.service.server.Settings`. `changed()` waits for any change of any job.
     """
 
-    def __init__(self, queue, roots, settings):
+    def __init__(self, queue: Queue, roots: Roots, settings: Settings) -> None:
         self.queue, self.roots, self.settings = queue, roots, settings
         self.turn = 0
-        self.progress = {}  # of the running job
-        self.running = None  # its id
+        self.progress: dict[str, Any] = {}  # of the running job
+        self.running: int | None = None  # its id
         self.cancelling = False
-        self.worker = None
-        self.model = self.device = self.trouble = None
-        self.memory = {}
+        self.worker: Worker | None = None
+        self.model: str | None = None
+        self.device: str | None = None
+        self.trouble: str | None = None
+        self.memory: dict[str, int | None] = {}
         self.unload_asked = self.ending = False
-        self._thumbnails = {}
-        self._kills = {}  # how often a job's worker was killed, since the job was last asked for
+        self._thumbnails: dict[int, set[int]] = {}
+        self._kills: dict[int, int] = {}  # how often a job's worker was killed, since the job was last asked for
         self._event, self._wake = asyncio.Event(), asyncio.Event()
         self._forget_thumbnails()
 
     # What the API asks for.
 
-    def submitted(self):
+    def submitted(self) -> None:
         self._wake.set()
         self.notify()
 
-    def cancel(self, job):
+    def cancel(self, job: int) -> None:
         """Mark and stop. Raises Refused, KeyError."""
         self.queue.cancel(job)
         if job == self.running:
@@ -57,11 +68,11 @@ class Supervisor:
         self._wake.set()
         self.notify()
 
-    def unload(self):
+    def unload(self) -> None:
         self.unload_asked = True
         self._wake.set()
 
-    def end(self):
+    def end(self) -> None:
         self.ending = True
         if self.running and self.worker:
             self.worker.send({"do": "stop"})
@@ -69,12 +80,12 @@ class Supervisor:
         self.notify()
 
     @property
-    def worker_state(self):
+    def worker_state(self) -> str:
         if self.worker is None:
             return "off"
         return "starting" if not self.worker.ready else "working" if self.running else "ready"
 
-    def thumbnails(self, job):
+    def thumbnails(self, job: int) -> list[int]:
         """Frames of a job that have a thumbnail, in order."""
         if job not in self._thumbnails:
             with contextlib.suppress(OSError):
@@ -82,23 +93,23 @@ class Supervisor:
                 self._thumbnails[job] = {int(path.stem) for path in there if ".part" not in path.name}
         return sorted(self._thumbnails.get(job, ()))
 
-    def thumbnail_folder(self, job):
+    def thumbnail_folder(self, job: int) -> Path:
         return self.settings.folder / "thumbnails" / str(job)
 
-    def notify(self):
+    def notify(self) -> None:
         """Something has changed: wake whoever waits in changed()."""
         self.turn += 1
         event, self._event = self._event, asyncio.Event()
         event.set()
 
-    async def changed(self, seconds):
+    async def changed(self, seconds: float) -> None:
         """Wait for a change, at most so long."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._event.wait(), seconds)
 
     # The work.
 
-    async def run(self):
+    async def run(self) -> None:
         """Until end() is called: one job after the other; without jobs the model goes after its time."""
         try:
             while not self.ending:
@@ -116,7 +127,7 @@ class Supervisor:
         finally:
             await self._unload()
 
-    async def _run_job(self, job):
+    async def _run_job(self, job: Job) -> None:
         self.running, self.cancelling = job["id"], bool(job["cancelling"])
         self._show(stage="start")
         values = await self._outcome(job)
@@ -128,7 +139,7 @@ class Supervisor:
         self.running, self.progress = None, {}
         self.notify()
 
-    async def _outcome(self, job):  # noqa: C901 - one branch an event or time limit
+    async def _outcome(self, job: Job) -> dict[str, Any] | None:  # noqa: C901 - one branch an event or time limit
         """What Queue.end is to be told of the job; None when it is to go on after the next start."""
         if self.worker is None:
             try:
@@ -145,10 +156,10 @@ class Supervisor:
                 except InputError as error:
                     return {"state": "failed", "kind": "system", "reason": str(error)}
                 sent = True
-            event = await worker.next(TICK_SECONDS)
+            event = await worker.next(TICK_SECONDS) or {}
             # A machine that slept is no worker that hung: no tick counts for more than two seconds.
             passed, last = min(time.monotonic() - last, 2), time.monotonic()
-            kind = event and event["event"]
+            kind = event.get("event")
             silent = 0 if event else silent + passed
             still = 0 if kind in ("progress", "prepared", "model") else still + passed
             stopping = stopping + passed if self._stop_asked else 0
@@ -162,7 +173,7 @@ class Supervisor:
                     return None
                 return self._interrupted("crash", _how_it_ended(event["code"]))
             if kind:
-                self._note(job, event)
+                self._note(worker, job, event)
             # A model that takes long to load is worth some patience; one of seconds is soon loaded again.
             if self._stop_asked and (not sent or stopping > max(CANCEL_SECONDS, worker.load_seconds / 4)):
                 if sent:
@@ -177,7 +188,7 @@ class Supervisor:
                 await self._kill()
                 return self._interrupted("hang", f"no progress for {still:.0f} s at '{stage}'; the worker was ended")
 
-    def _tried_again(self, job, code):
+    def _tried_again(self, job: int, code: int) -> bool:
         """Whether a job whose worker was ended from outside, for want of memory mostly, goes on by itself."""
         if code != -signal.SIGKILL or self._stop_asked:
             return False
@@ -185,24 +196,24 @@ class Supervisor:
         return self._kills[job] <= MAX_RETRIES
 
     @property
-    def _stop_asked(self):
+    def _stop_asked(self) -> bool:
         return self.cancelling or self.ending
 
-    def _ended(self, event):
+    def _ended(self, event: dict[str, Any]) -> dict[str, Any] | None:
         if event["event"] == "done":
             return {"state": "done", "report": event["report"]}
         if event["event"] == "failed":
             return {"state": "failed", "kind": event["kind"], "reason": event["reason"]}
         return self._interrupted("fault", "stopped without having been asked")
 
-    def _interrupted(self, kind, reason):
+    def _interrupted(self, kind: str | None, reason: str | None) -> dict[str, Any] | None:
         if self.cancelling:
             return {"state": "cancelled"}
         if self.ending:
             return None
         return {"state": "failed", "kind": kind, "reason": f"{reason}; retry goes on where the job had come to"}
 
-    def _command(self, job):
+    def _command(self, job: Job) -> dict[str, Any]:
         return {
             "do": "job",
             "recipe": job["recipe"],
@@ -211,16 +222,16 @@ class Supervisor:
             "thumbnails": str(self.thumbnail_folder(job["id"])),
         }
 
-    def _note(self, job, event):
+    def _note(self, worker: Worker, job: Job, event: dict[str, Any]) -> None:
         """What a running job tells of itself."""
         kind = event["event"]
         if kind == "prepared":
             facts = {name: event[name] for name in ("identity", "warnings")}
-            donors = []
+            donors: Sequence[str] = []
             with contextlib.suppress(sqlite3.Error):  # said again by the next run
                 donors = self.queue.rendered(event["identity"])
                 self.queue.note(job["id"], **facts)
-            self.worker.send({"do": "go", "donors": donors})
+            worker.send({"do": "go", "donors": donors})
         elif kind == "progress":
             self.progress = {n: event[n] for n in ("stage", "done", "total", "seconds_left", "frame")}
         elif kind == "thumbnail":
@@ -232,11 +243,11 @@ class Supervisor:
             return
         self.notify()
 
-    def _show(self, **values):
+    def _show(self, **values: Any) -> None:
         self.progress = values
         self.notify()
 
-    async def _unload(self):
+    async def _unload(self) -> None:
         self.unload_asked = False
         if self.worker is not None:
             worker, self.worker = self.worker, None
@@ -245,11 +256,12 @@ class Supervisor:
             await worker.end()
             self.notify()
 
-    async def _kill(self):
-        self.worker.kill()
+    async def _kill(self) -> None:
+        if self.worker is not None:
+            self.worker.kill()
         await self._unload()
 
-    async def _written(self, change):
+    async def _written(self, change: Callable[[], Any]) -> Any:
         """Write the queue; a full disk is waited out, and said in `health` meanwhile."""
         while True:
             try:
@@ -263,7 +275,7 @@ class Supervisor:
                 return None
             await asyncio.sleep(RETRY_SECONDS)
 
-    def _forget_thumbnails(self):
+    def _forget_thumbnails(self) -> None:
         """Of jobs that the queue has forgotten."""
         with contextlib.suppress(OSError):
             for folder in (self.settings.folder / "thumbnails").iterdir():
@@ -274,15 +286,16 @@ class Supervisor:
 class Worker:
     """The worker's process, seen from here. `next` gives its events; the last one is "gone"."""
 
-    def __init__(self, process):
-        self.process = process
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None and process.stdout is not None  # both are pipes
+        self.process, self._commands, self._said = process, process.stdin, process.stdout
         self.ready, self.load_seconds = False, 0.0
         self.killed = False  # by this process
         self.events: asyncio.Queue = asyncio.Queue()
         self.reading = asyncio.create_task(self._read())
 
     @classmethod
-    async def start(cls, settings):
+    async def start(cls, settings: Settings) -> Worker:
         """Raises OSError."""
         with open(settings.folder / "service.log", "ab") as log:
             process = await asyncio.create_subprocess_exec(
@@ -291,9 +304,9 @@ class Worker:
             )  # fmt: skip
         return cls(process)
 
-    async def _read(self):
+    async def _read(self) -> None:
         try:
-            async for line in self.process.stdout:
+            async for line in self._said:
                 event = json.loads(line)
                 if event["event"] == "ready":
                     self.ready = True
@@ -304,26 +317,26 @@ class Worker:
             self.kill()
         self.events.put_nowait({"event": "gone", "code": await self.process.wait()})
 
-    async def next(self, seconds):
+    async def next(self, seconds: float) -> dict[str, Any] | None:
         """The next event, or None after so long."""
         try:
             return await asyncio.wait_for(self.events.get(), seconds)
         except TimeoutError:
             return None
 
-    def send(self, command):
+    def send(self, command: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
-            self.process.stdin.write(json.dumps(command).encode() + b"\n")
+            self._commands.write(json.dumps(command).encode() + b"\n")
 
-    def kill(self):
+    def kill(self) -> None:
         self.killed = True
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
 
-    async def end(self):
+    async def end(self) -> None:
         """Its input closes, and it goes; it is made to if it does not."""
         with contextlib.suppress(OSError):
-            self.process.stdin.close()
+            self._commands.close()
         try:
             await asyncio.wait_for(asyncio.shield(self.reading), 2)
         except TimeoutError:
@@ -331,7 +344,7 @@ class Worker:
             await self.reading
 
 
-def _how_it_ended(code):
+def _how_it_ended(code: int) -> str:
     if code >= 0:
         return f"the worker ended with exit code {code}; the service's log has more"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"

@@ -1,13 +1,18 @@
 """The server's answers: the API of `vera.core.service.api`, and the page for people."""
 
+from __future__ import annotations
+
 import os
 import re
 import sqlite3
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -16,8 +21,11 @@ from vera.core.errors import InputError
 from vera.core.recipe import EditRecipe
 from vera.core.service import api
 from vera.core.service.client import CONTRACT
-from vera.core.service.jobs import Refused
+from vera.core.service.jobs import Job, Refused
 from vera.core.service.security import Refusal, check_recipe, read_json
+
+if TYPE_CHECKING:
+    from vera.core.service.server import Service
 
 PAGE = Path(__file__).parent / "page"
 PAGE_FILES = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
@@ -35,7 +43,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def application(service):
+def application(service: Service) -> Starlette:
     """The ASGI application, without its guard. service: see `vera.core.service.server.Service`."""
     answers = Answers(service)
     routes = [_route(operation, getattr(answers, operation.name)) for operation in api.OPERATIONS]
@@ -47,10 +55,10 @@ def application(service):
 class Answers:
     """One method an operation: answer(id, query, body) -> a dictionary or a Response."""
 
-    def __init__(self, service):
+    def __init__(self, service: Service) -> None:
         self.service, self.queue, self.supervisor = service, service.queue, service.supervisor
 
-    async def health(self, job, query, body):
+    async def health(self, job: None, query: dict[str, Any], body: Any) -> dict[str, Any]:
         supervisor = self.supervisor
         return {
             "contract": CONTRACT,
@@ -67,7 +75,7 @@ class Answers:
             "trouble": supervisor.trouble,
         }
 
-    async def submit(self, job, query, body):
+    async def submit(self, job: None, query: dict[str, Any], body: Any) -> Response:
         recipe = {name: value for name, value in body["recipe"].items() if value is not None}
         EditRecipe.from_values(recipe, "the recipe")
         # The disk may be far away: not in the loop.
@@ -76,18 +84,18 @@ class Answers:
         self.supervisor.submitted()
         return JSONResponse(self._job(row), 201 if is_new else 200)
 
-    async def list(self, job, query, body):
+    async def list(self, job: None, query: dict[str, Any], body: Any) -> dict[str, Any]:
         await self._until_changed(query, lambda: self._turn())
         jobs = self.queue.list(query.get("ended", 200))
         waiting = [row["id"] for row in jobs if row["state"] == "queued"]
         positions = {number: place for place, number in enumerate(waiting, 1)}
         return {"revision": self._turn(), "jobs": [self._job(row, positions) for row in jobs]}
 
-    async def watch(self, job, query, body):
+    async def watch(self, job: int, query: dict[str, Any], body: Any) -> dict[str, Any]:
         await self._until_changed(query, lambda: self._job(self._row(job))["revision"])
         return self._job(self._row(job))
 
-    async def preview(self, job, query, body):
+    async def preview(self, job: int, query: dict[str, Any], body: Any) -> Response:
         self._row(job)
         frames = self.supervisor.thumbnails(job)
         frame = query.get("frame", frames[-1] if frames else None)
@@ -99,18 +107,18 @@ class Answers:
         except OSError:
             raise Refusal(404, "the thumbnail has gone") from None
 
-    async def cancel(self, job, query, body):
+    async def cancel(self, job: int, query: dict[str, Any], body: Any) -> dict[str, Any]:
         self._row(job)
         self.supervisor.cancel(job)
         return self._job(self._row(job))
 
-    async def retry(self, job, query, body):
+    async def retry(self, job: int, query: dict[str, Any], body: Any) -> dict[str, Any]:
         self._row(job)
         self.queue.retry(job)
         self.supervisor.submitted()
         return self._job(self._row(job))
 
-    async def move(self, job, query, body):
+    async def move(self, job: int, query: dict[str, Any], body: Any) -> dict[str, Any]:
         for each in (job, body["before"]):
             if each is not None:
                 self._row(each)
@@ -118,28 +126,28 @@ class Answers:
         self.supervisor.submitted()
         return self._job(self._row(job))
 
-    async def unload(self, job, query, body):
+    async def unload(self, job: None, query: dict[str, Any], body: Any) -> dict[str, Any]:
         self.supervisor.unload()
         return await self.health(None, {}, None)
 
-    async def shutdown(self, job, query, body):
+    async def shutdown(self, job: None, query: dict[str, Any], body: Any) -> dict[str, Any]:
         answer = await self.health(None, {}, None)
         self.service.end()
         return answer
 
-    async def description(self, job, query, body):
+    async def description(self, job: None, query: dict[str, Any], body: Any) -> dict[str, Any]:
         return api.description()
 
-    def _row(self, job):
+    def _row(self, job: int) -> Job:
         row = self.queue.get(job) if job <= MAX_ID else None
         if row is None:
             raise Refusal(404, f"there is no job {job}")
         return row
 
-    def _turn(self):
+    def _turn(self) -> str:
         return f"{self.service.epoch}.{self.supervisor.turn}"
 
-    def _job(self, row, positions=None):
+    def _job(self, row: Job, positions: dict[int, int] | None = None) -> dict[str, Any]:
         """A job as the API shows it."""
         place = None
         if row["state"] == "queued":
@@ -151,7 +159,7 @@ class Answers:
         job["thumbnails"] = self.supervisor.thumbnails(row["id"])
         return job | {"revision": api.revision(job)}
 
-    async def _until_changed(self, query, revision):
+    async def _until_changed(self, query: dict[str, Any], revision: Callable[[], str]) -> None:
         """A long poll: while the revision is the known one, and there is time."""
         loop = self.service.loop
         end = loop.time() + query.get("wait", 0)
@@ -159,8 +167,8 @@ class Answers:
             await self.supervisor.changed(end - loop.time())
 
 
-def _route(operation, answer):
-    async def respond(request):
+def _route(operation: api.Operation, answer: Callable[..., Awaitable[dict[str, Any] | Response]]) -> Route:
+    async def respond(request: Request) -> Response:
         try:
             query = api.check_query(operation, request.query_params.multi_items())
             body = None
@@ -181,7 +189,7 @@ def _route(operation, answer):
     return Route(operation.path, respond, methods=[operation.method])
 
 
-def _job_number(request):
+def _job_number(request: Request) -> int | None:
     """The job in the path; None where the operation has none. Raises Refusal."""
     text = request.path_params.get("id")
     if text is None:
@@ -191,21 +199,22 @@ def _job_number(request):
     return int(text)
 
 
-def _file(name):
-    async def respond(request):
+def _file(name: str) -> Callable[[Request], Awaitable[Response]]:
+    async def respond(request: Request) -> Response:
         return FileResponse(PAGE / name, headers=PAGE_HEADERS)
 
     return respond
 
 
-def _error(status, words):
+def _error(status: int, words: object) -> JSONResponse:
     # As the words may quote what was asked for, lone surrogates are taken out.
     return JSONResponse({"error": str(words).encode("utf-8", "replace").decode()}, status)
 
 
-async def _refused(request, error):
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # as it is registered for
     return _error(error.status_code, error.detail)
 
 
-async def _fault(request, error):
+async def _fault(request: Request, error: Exception) -> Response:
     return _error(500, f"fault: {type(error).__name__}; the service's log has more")

@@ -5,6 +5,8 @@ It reads commands from standard input, one JSON object a line: {"do": "job", ...
 and so does the worker, at once: files are whole or not there, whenever that is.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import queue
@@ -13,19 +15,32 @@ import threading
 import time
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vera.core.errors import InputError, one_line, OutOfMemory, Stopped
 from vera.core.files import FileLock, LockHeldError
 from vera.core.service.security import check_files
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vera.core.backends.base import Job
+    from vera.core.layer.delivery import Delivery
+
 BEAT_SECONDS = 1.0
 THUMBNAILS = 6  # of one job, evenly over its frames
+
+
+class EventSender(Protocol):
+    """To whom events are told."""
+
+    def send(self, event: str, **values: Any) -> Any: ...
 
 
 class Line:
     """The way to the server: commands in, events out. Nothing else may write there."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.out = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)  # whatever a library prints goes to the log
         self.commands: queue.Queue = queue.Queue()
@@ -35,7 +50,7 @@ class Line:
         for target in (self._read, self._beat):
             threading.Thread(target=target, daemon=True).start()
 
-    def send(self, event, **values):
+    def send(self, event: str, **values: Any) -> None:
         try:
             with self.writing:
                 self.out.write(json.dumps({"event": event, **values}) + "\n")
@@ -43,7 +58,7 @@ class Line:
         except OSError:
             os._exit(0)
 
-    def _read(self):
+    def _read(self) -> None:
         for line in sys.stdin:
             command = json.loads(line)
             if command["do"] == "job":
@@ -54,7 +69,7 @@ class Line:
                 self.commands.put(command)
         os._exit(0)
 
-    def _beat(self):
+    def _beat(self) -> None:
         while True:
             self.working.wait()
             self.send("beat", memory=memory_used())
@@ -64,29 +79,29 @@ class Line:
 class JobProgress:
     """vera.core.progress.Progress's face: says stages and steps to the server, and makes thumbnails."""
 
-    def __init__(self, line, thumbnails):
+    def __init__(self, line: Line, thumbnails: Path) -> None:
         self.line, self.thumbnails = line, thumbnails
-        self.name, self.made = None, {}
+        self.name = ""
 
-    def begin(self, job):
+    def begin(self, job: Job) -> None:
         self.job = job
         frames = job.plate.frames
         count = min(THUMBNAILS, len(frames))
         self.shown = {frames[round(i * (len(frames) - 1) / max(count - 1, 1))] for i in range(count)}
 
-    def stage(self, name, total, done=0):
+    def stage(self, name: str, total: int, done: int = 0) -> None:
         self.name, self.total, self.done, self.skipped, self.started = name, total, done, done, time.monotonic()
         self._say(None, None)
 
-    def advance(self, count=1):
+    def advance(self, count: int = 1) -> None:
         self.done += count
         left = (time.monotonic() - self.started) / (self.done - self.skipped) * (self.total - self.done)
         frame = self.job.plate.frames[self.done - 1] if self.name in ("read", "deliver") else None
-        if self.name == "deliver":
+        if frame is not None and self.name == "deliver":
             self.thumbnail(frame)
         self._say(round(left, 1), frame)
 
-    def thumbnail(self, frame):
+    def thumbnail(self, frame: int) -> None:
         if frame not in self.shown:
             return
         from vera.core.layer.preview import write_thumbnail
@@ -99,19 +114,19 @@ class JobProgress:
         except OSError:
             traceback.print_exc()  # a picture for the queue is no reason to fail a job
 
-    def say(self, text, event="message", **values):
+    def say(self, text: str, event: str = "message", **values: Any) -> None:
         pass
 
-    def note(self, text):
+    def note(self, text: str) -> None:
         pass
 
-    def warn(self, text):
+    def warn(self, text: str) -> None:
         pass
 
-    def close(self):
+    def close(self) -> None:
         pass
 
-    def _say(self, left, frame):
+    def _say(self, left: float | None, frame: int | None) -> None:
         self.line.send("progress", stage=self.name, done=self.done, total=self.total, seconds_left=left, frame=frame)
 
 
@@ -121,11 +136,13 @@ class WarmModel:
     learned: by which means jobs of this model had room (`vera.core.job.memory`), as long as its files are the same.
     """
 
-    def __init__(self, line):
-        self.line, self.key, self.model = line, None, None
-        self.learned = {}
+    def __init__(self, line: EventSender) -> None:
+        self.line = line
+        self.key: tuple[Any, ...] | None = None
+        self.model: Any = None
+        self.learned: dict[Any, Any] = {}
 
-    def __call__(self, name, device, **asked):
+    def __call__(self, name: str, device: str, **asked: Any) -> Any:
         from vera.core.model.families import folder_of
         from vera.core.model.load import load_model
         from vera.core.recipe import parse_lora
@@ -143,7 +160,7 @@ class WarmModel:
         return self.model
 
 
-def make(command, line, load):
+def make(command: dict[str, Any], line: Line, load: WarmModel) -> dict[str, Any]:
     """One job, from its recipe to the delivery; returns the report. Raises what the backend raises, and OutOfMemory."""
     from vera.core.job.memory import within_memory
     from vera.core.recipe import EditRecipe
@@ -155,7 +172,7 @@ def make(command, line, load):
     return within_memory(lambda job: attempt(job, line, progress), recipe, command["device"], load, load.learned)
 
 
-def attempt(job, line, progress):
+def attempt(job: Job, line: Line, progress: JobProgress) -> dict[str, Any]:
     """The job, once: what was rendered already is taken, the rest is made."""
     from vera.core.job.run import nothing_to_do
 
@@ -173,7 +190,7 @@ def attempt(job, line, progress):
     return manifest.extra if manifest else {}
 
 
-def copy_or_run(job, donors, line, progress):
+def copy_or_run(job: Job, donors: list[str], line: Line, progress: JobProgress) -> dict[str, Any]:
     """Deliver from a folder that holds these pixels already; make them where there is none."""
     from vera.core.job.run import run_job
 
@@ -191,7 +208,7 @@ class Vanished(Exception):
     """A delivery that was whole a moment ago cannot be read, or does not hold what its manifest says."""
 
 
-def copy(donor, job, progress, stopping):
+def copy(donor: Delivery, job: Job, progress: JobProgress, stopping: threading.Event) -> dict[str, Any]:
     """Deliver what another folder holds of the same pixels: written and read back like new ones.
 
     Raises Vanished when it goes meanwhile.
@@ -205,8 +222,7 @@ def copy(donor, job, progress, stopping):
         if stopping.is_set():
             raise Stopped(f"stopped before frame {frame}")
         if not job.delivery.done(frame):
-            pictures = _still_there(lambda frame=frame: (*donor.read_layer(frame), donor.read_composite(frame)))
-            layer, matte, composite = pictures
+            layer, matte, composite = _pictures_of(donor, frame)
             try:
                 job.delivery.write(frame, layer, composite, manifest.records[frame].facts, matte)
             except ValueError as error:  # of another shape than its digests promised
@@ -216,14 +232,15 @@ def copy(donor, job, progress, stopping):
     return manifest.extra
 
 
-def _still_there(read):
+def _pictures_of(donor: Delivery, frame: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Layer, matte and composite of a frame. Raises Vanished."""
     try:
-        return read()
+        return (*donor.read_layer(frame), donor.read_composite(frame))
     except (OSError, ValueError) as error:
         raise Vanished from error
 
 
-def _delivery_in(out, job):
+def _delivery_in(out: str, job: Job) -> Delivery | None:
     from vera.core.layer.delivery import Delivery
 
     own = job.delivery
@@ -234,7 +251,7 @@ def _delivery_in(out, job):
     )
 
 
-def failure(error, limit):
+def failure(error: Exception, limit: int) -> tuple[str, str]:
     """(kind, reason) of what went wrong, the reason in one line with its fix."""
     # File names may hold bytes that are no text.
     text = one_line(error)
@@ -249,7 +266,7 @@ def failure(error, limit):
     return "fault", f"{type(error).__name__}: {text}; the service's log has more"
 
 
-def limit_memory(limit):
+def limit_memory(limit: int) -> None:
     """Let allocations beyond `limit` bytes fail, where the system can (Linux): a bomb then
     ends this process at most, and leaves the machine alone."""
     if limit and sys.platform == "linux":
@@ -258,7 +275,7 @@ def limit_memory(limit):
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
-def memory_used():
+def memory_used() -> dict[str, int | None]:
     """{"worker": bytes of this process in memory, "gpu": bytes that it holds there}; None where that is not told."""
     used: dict[str, int | None] = {"worker": None, "gpu": None}
     try:
@@ -272,7 +289,7 @@ def memory_used():
     return used
 
 
-def wait_for_lock(path, line):
+def wait_for_lock(path: Path, line: Line) -> FileLock:
     """One worker at a time, also when a killed server's last one still ends."""
     while True:
         try:
@@ -282,7 +299,7 @@ def wait_for_lock(path, line):
             time.sleep(0.2)
 
 
-def main(folder, limit):
+def main(folder: str, limit: int) -> None:
     line = Line()
     lock = wait_for_lock(Path(folder) / "worker.lock", line)  # noqa: F841  held to the end
     limit_memory(limit)
@@ -308,7 +325,7 @@ def main(folder, limit):
             line.working.clear()
 
 
-def _state_of(folder):
+def _state_of(folder: Path) -> tuple[tuple[str, int, int], ...]:
     files = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
     return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
