@@ -46,10 +46,10 @@ lock: $(TOOLS)
 lock-check: $(TOOLS)
 	$(TOOLS) tools/lock.py check $(EXTRAS)
 
-# Style and types. mypy's findings do not stop it yet.
+# Style and types.
 lint: setup
 	$(BIN)/python -m ruff check .
-	-$(BIN)/python tools/typecheck.py
+	$(BIN)/python tools/typecheck.py
 
 # Two processes, one thread each: threads of torch that wait for one another are slower than one alone.
 test: setup lint bpy

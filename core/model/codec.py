@@ -157,7 +157,7 @@ class WanCodec(nn.Module, Codec):
         for start in range(0, latents.shape[2], self.ahead or 1):
             indices = range(start, min(start + (self.ahead or 1), latents.shape[2]))
             move_past(past, at)
-            made = (self._decoded(latents[:, :, i], past, i == 0) for i in indices)
+            made: Iterator[Tensor] = (self._decoded(latents[:, :, i], past, i == 0) for i in indices)
             if self.ahead:
                 made = iter([frames.cpu() for frames in made])
                 move_past(past, "cpu")

@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -46,8 +46,9 @@ class Loras:
     module of the model, or not its shape.
     """
 
-    def __init__(self, files, shapes: Mapping[str, tuple[int, ...]]):
-        self._changes = defaultdict(list)  # parameter -> functions of nothing that give what is added to it
+    def __init__(self, files: Iterable[tuple[str, float]], shapes: Mapping[str, tuple[int, ...]]) -> None:
+        # Parameter -> functions of nothing that give what is added to it.
+        self._changes: dict[str, list[Callable[[], torch.Tensor]]] = defaultdict(list)
         said = []
         for path, strength in files:
             if not Path(path).is_file():
@@ -65,7 +66,8 @@ class Loras:
 
     def _add(self, path, strength, shapes):
         files, modules = TensorFiles(path), modules_by_name(shapes)
-        parts, strange = defaultdict(dict), []
+        parts: dict[str, dict] = defaultdict(dict)
+        strange: list[str] = []
         for key in files.shapes:
             match = _KEY.fullmatch(key)
             module = match and module_name(match["module"])

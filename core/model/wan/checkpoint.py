@@ -114,7 +114,7 @@ def branch_wan(
         if replace(config, **switches) != config:
             raise InputError(f"{source}: a Vera already; its geometry is not changed")
         check_shapes(files.shapes, parameter_shapes(config), folder)
-        sources = {name: name for name in files.shapes}
+        sources: dict[str, str | None] = {name: name for name in files.shapes}
     else:
         config = config_from_wan(files.shapes, **settings(folder), **switches)
         sources = vera_sources(files.shapes, config, folder)
@@ -125,13 +125,15 @@ def branch_wan(
         present = parts_of_release(source, shard_bytes) | present
     stored = next(iter(files.types.values()))
 
-    def type_of(name):
+    def type_of(name: str) -> torch.dtype:
         if dtype is None:
-            return files.types[sources[name]] if sources[name] else stored
+            begins_as = sources[name]
+            return files.types[begins_as] if begins_as else stored
         return torch.float32 if kept_in_float32(name) else dtype
 
-    def start(name):
-        return changes.changed(name, files.get(sources[name]) if sources[name] else torch.zeros(shapes[name]))
+    def start(name: str) -> torch.Tensor:
+        begins_as = sources[name]
+        return changes.changed(name, files.get(begins_as) if begins_as else torch.zeros(shapes[name]))
 
     with new_directory(target) as work:
         tensors = {name: torch.empty(shape, dtype=type_of(name), device="meta") for name, shape in shapes.items()}

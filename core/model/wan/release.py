@@ -115,7 +115,9 @@ def text_writer(file: Path, shard_bytes: int):
 
 def text_name(name: str) -> str | None:
     """The release's name of a tensor -> transformers'; None for what is not of UMT5."""
-    block, stem = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.*?)(?:\.weight)?", name).groups()
+    match = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.*?)(?:\.weight)?", name, re.DOTALL)
+    assert match is not None  # every text fits
+    block, stem = match.groups()
     new = dict(TEXT_NAMES).get(stem if block is None else "blocks.{}." + stem)
     return new and new.format(block) + ".weight"
 
