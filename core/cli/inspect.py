@@ -26,6 +26,8 @@ def parser() -> Parser:
     p.add_argument("plate", nargs="?", help="plate.####.exr, plate.%%04d.dpx, one still, or a movie")
     p.add_argument("--mask", help="a sequence, a movie, or one still for all frames")
     p.add_argument("--frames", help="a range such as 1001-1049 (default: all there are)")
+    for name, text in (("layer", "of an EXR plate"), ("part", "of a multi-part EXR plate"), ("view", "of a stereo plate")):
+        p.add_argument(f"--{name}", help=f"{text}, as for vera render")
     p.add_argument("--color-space", help="of the plate, instead of what its files tell")
     p.add_argument("--color-spaces", nargs="?", const="", metavar="TEXT", help="list the colour spaces that there are")
     p.add_argument("--json", action="store_true", help="as JSON")
@@ -61,9 +63,10 @@ def _said(args: argparse.Namespace) -> list[str]:
 
 def _report(args: argparse.Namespace) -> dict[str, Any]:
     from vera.core.job.inspection import mask_report, plate_report
+    from vera.core.plate.channels import Choice
     from vera.core.plate.source import open_mask, open_plate
 
-    plate = open_plate(args.plate, args.frames)
+    plate = open_plate(args.plate, args.frames, Choice(args.layer, args.part, args.view))
     mask = open_mask(args.mask, plate) if args.mask else None
     return {"plate": plate_report(plate, args.color_space), "mask": mask_report(mask) if mask else None}
 

@@ -25,14 +25,16 @@ def plate_report(plate: Plate, asked_space: str | None = None) -> dict[str, Any]
         "first_file": str(plate.file(first)),
         "frames": {"first": first, "last": plate.frames[-1], "count": len(plate.frames)},
         "rate": str(plate.fps) if plate.fps else None,
-        "timecode": (spec.get_string_attribute("smpte:TimeCode") or None) if spec else None,
+        "timecode": (spec.get_string_attribute("smpte:TimeCode") or None) if spec else plate.timecode,
         "width": plate.width,
         "height": plate.height,
         "offset": list(plate.offset),
+        "display": list(plate.display),
         "pixel_aspect": plate.pixel_aspect,
         "pixel_type": plate.pixel_type,
         "channels": list(plate.channels),
         "channels_left_out": list(plate.ignored_channels),
+        "notes": list(plate.notes),
         "color_space": {"name": space.name, "config": space.config, "why": space_reason(asked_space, plate)},
     }
 
@@ -45,6 +47,7 @@ def mask_report(mask: Mask) -> dict[str, Any]:
         "width": mask.width,
         "height": mask.height,
         "read_from": "alpha" if mask.uses_alpha else "luminance",
+        "notes": list(mask.notes),
     }
 
 
@@ -86,7 +89,8 @@ def page_of(report: dict[str, Any]) -> list[str]:
             lines.append(_line("read as", " ".join(report["prompt"]["read"])))
     if report.get("model"):
         lines += _job_lines(report)
-    return lines + [_line("warning", text) for text in report.get("warnings", ())]
+    said = report.get("warnings") or [*plate["notes"], *(mask["notes"] if mask else ())]  # a job's warnings hold the notes
+    return lines + [_line("warning", text) for text in said]
 
 
 def _plate_lines(plate: dict[str, Any]) -> list[str]:

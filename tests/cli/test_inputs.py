@@ -124,3 +124,13 @@ def test_names_as_other_programs_write_them_get_a_hint(tmp_path, capsys, name, w
     assert render(tmp_path, tmp_path / name) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
+
+
+def test_inspect_tells_what_is_chosen_and_left_out(tmp_path, capsys):
+    names = ("diffuse.R", "diffuse.G", "diffuse.B", "R", "G", "B", "depth.Z")
+    file = write_image(tmp_path / "p.exr", np.zeros((8, 9, 7), np.float16), names=names)
+    assert cli.main(["inspect", str(file), "--layer", "diffuse", "--json"]) == 0
+    plate = json.loads(capsys.readouterr().out)["plate"]
+    assert plate["channels_left_out"] == ["R", "G", "B", "depth.Z"] and plate["notes"][0] == "layer diffuse is the picture"
+    assert cli.main(["inspect", str(file)]) == 0
+    assert "diffuse.R" in capsys.readouterr().out

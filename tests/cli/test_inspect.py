@@ -17,6 +17,7 @@ def plate(tmp_path):
 @pytest.fixture
 def mask(tmp_path):
     white = np.full((48, 64, 3), 255, np.uint8)
+    white[:4] = 0
     return str(write_image(tmp_path / "mask.png", white) or tmp_path / "mask.png")
 
 
