@@ -230,10 +230,10 @@ def prepare(ticket: Ticket) -> None:
             os.makedirs(os.path.join(ticket.folder, part), exist_ok=True)
     except OSError as error:
         raise RefusedError(
-            f"{ticket.folder}: cannot be made ({error.strerror}); choose another folder for results, or mend its rights"
+            f"{ticket.folder}: cannot be made ({error.strerror}); choose another folder for results, or fix its permissions"
         ) from None
     if not os.access(ticket.folder, os.W_OK):
-        raise RefusedError(f"{ticket.folder}: is read-only; choose another folder for results, or mend its rights")
+        raise RefusedError(f"{ticket.folder}: is read-only; choose another folder for results, or fix its permissions")
     if ticket.stage:
         ticket.stage["blend"] = stage.copy_file(ticket.folder)
     take_over_kept(ticket.kept, ticket.recipe["out"])

@@ -71,7 +71,7 @@ class Ticket:
             part.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
             os.replace(part, path)
         except OSError as error:
-            raise RefusedError(f"{path}: cannot be written ({error.strerror}); make room or mend the rights") from None
+            raise RefusedError(f"{path}: cannot be written ({error.strerror}); make room or fix its permissions") from None
 
     def forget(self) -> None:
         for suffix in (".json", ".png"):
@@ -93,7 +93,7 @@ def user_folder(name: str) -> str:
         return bpy.utils.extension_path_user(__package__, path=name, create=True)
     except (OSError, ValueError) as error:
         raise RefusedError(
-            f"Vera's own folder cannot be made ({error}); mend the rights of Blender's user folder"
+            f"Vera's own folder cannot be made ({error}); fix the permissions of Blender's user folder"
         ) from None
 
 

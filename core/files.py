@@ -348,7 +348,7 @@ class LockHeldError(Exception):
 class FileLock:
     """One holder a file, until it is released or its process ends, however it ends. Raises LockHeldError, OSError.
 
-    Through flock (POSIX) or msvcrt.locking (Windows). note: what others are told of the holder.
+    Through flock (POSIX) or msvcrt.locking (Windows). note: what a second process is shown of the holder.
     """
 
     def __init__(self, path: Path, note: str = "") -> None:

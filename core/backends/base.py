@@ -105,7 +105,7 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class Identity:
-    """The two hashes of a job: of what is generated, and of the delivery made of it. None: nothing can be kept."""
+    """The two hashes of a job: of what is generated, and of the delivery made of it."""
 
     generation: str
     job: str

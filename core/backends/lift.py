@@ -244,7 +244,7 @@ def _framing_told(edited: EditedFile) -> list[str]:
 
 
 def _compared(count: int) -> list[int]:
-    """Positions spread over the shot, by which its framing and a wrong pair are told."""
+    """Positions spread over the shot, at which its framing is measured and a wrong pair is found."""
     return sorted({round(i * (count - 1) / (COMPARED_FRAMES - 1)) for i in range(COMPARED_FRAMES)})
 
 

@@ -66,7 +66,7 @@ def claimed(
 ) -> Iterator[None]:
     """Make the folder and hold it for this job alone; the system releases it when this process ends, however it ends.
 
-    wait: until another job has ended, which `say` is told about; stopping() is asked meanwhile. Raises InputError
+    wait: until another job has ended; `say` gets a line on it, and stopping() is asked meanwhile. Raises InputError
     where another job works there, Stopped, OSError.
     """
     make_folder(folder)

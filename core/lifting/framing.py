@@ -89,7 +89,7 @@ def whole(plate_size: tuple[int, int], edited_size: tuple[int, int]) -> Framing:
 def framed(edited: torch.Tensor, framing: Framing, plate_size: tuple[int, int], size: tuple[int, int]) -> Canvas:
     """The edited video (T, 3, h, w) as a canvas on which a plate of `size` (height, width) lies.
 
-    plate_size: (width, height) in which the framing's scale is told. The canvas is the whole edited video at the scale
+    plate_size: (width, height) to which the framing's scale refers. The canvas is the whole edited video at the scale
     of `size`, so that nothing has been resampled to fit; where the framing is whole it is the video at that size.
     """
     height, width = size

@@ -24,7 +24,7 @@ class Choice:
     view: str | None = None
 
 
-USUAL = Choice()
+USUAL = Choice()  # nothing asked for: the usual picture is taken
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def size_of_clips(root: Path, frames: int) -> tuple[int, int]:
     for row in [row for row in rows if frames in row.frames and not row.test][:LOOKED_AT]:
         try:
             header = movie_header(row.files["source"])
-        except Exception:  # whatever a damaged file makes of the decoder: it is told of later
+        except Exception:  # whatever a damaged file makes of the decoder: the check of rows names it later
             continue
         sizes.append((header.width, header.height))
     return max(sizes, key=lambda size: size[0] * size[1], default=PUBLISHED)
