@@ -32,6 +32,11 @@ _MATRICES = {
     9: Colorspace.BT2020,
 }
 
+# A base rate that shows each stored frame so many times is a time base, not a rate: such movies are refused. Higher takes
+# recordings with longer gaps, and more nonsense.
+MAX_TICKS_PER_FRAME = 8
+MIN_TICKS_REFUSED = 200  # ticks; shorter movies are conformed whatever their gaps
+
 # Decoders that see the alpha which lies beside the stream, where `alpha_mode` says so.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
@@ -165,7 +170,13 @@ class Movie:
         stream = _video_stream(self._container, self.file)
         # The average rate counts what is stored; the base rate is what a recorder with gaps means.
         rates = [Fraction(rate) if rate else None for rate in (stream.average_rate, stream.guessed_rate)]
-        return conform(times, rates)
+        clock = conform(times, rates)
+        if len(clock.shown) > max(MIN_TICKS_REFUSED, MAX_TICKS_PER_FRAME * len(times)):
+            raise InputError(
+                f"{self.file}: its time stamps are uneven, and no steady rate fits them; conform it to one first,"
+                " for example by ffmpeg -i IN -fps_mode cfr -r 24 OUT"
+            )
+        return clock
 
     def _aspect(self) -> float:
         stream = _video_stream(self._container, self.file)

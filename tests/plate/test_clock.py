@@ -77,6 +77,16 @@ def test_an_uneven_movie_shows_what_a_player_shows_at_each_tick(tmp_path, extens
     assert "held" in plate.notes[0]
 
 
+def test_a_time_base_is_not_taken_for_a_rate(tmp_path, monkeypatch):
+    """Stamps in milliseconds at random: a base rate of 1,000 a second would make thousands of frames."""
+    stamps = [Fraction(t, 1000) for t in (0, 37, 81, 103, 160, 333, 1200, 2201)]
+    assert len(conform(stamps, [Fraction(1000)]).shown) > 2000
+    movie = uneven_movie(tmp_path / "m.mp4", [0, 1, 4, 5])
+    monkeypatch.setattr("vera.core.plate.movie.conform", lambda times, rates: conform(stamps, [Fraction(1000)]))
+    with pytest.raises(InputError, match="no steady rate fits them; conform it"):
+        open_plate(movie)
+
+
 def test_a_range_of_an_uneven_movie_is_read_in_any_order(tmp_path):
     movie = uneven_movie(tmp_path / "m.mp4", [0, 1, 4, 5])
     whole, part = open_plate(movie), open_plate(movie, "3-5")
