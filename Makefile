@@ -49,6 +49,7 @@ lock-check: $(TOOLS)
 # Style and types.
 lint: setup
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
 	$(BIN)/python tools/typecheck.py
 
 # Two processes, one thread each: threads of torch that wait for one another are slower than one alone.

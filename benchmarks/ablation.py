@@ -111,9 +111,17 @@ def sampled(learner, codec, batches, steps=8):
         for k in range(len(latents)):
             source, truth = latents[k : k + 1, 0], latents[k, 1:4]
             out = denoise(
-                learner.transformer, learner.text.encode([texts[k]]), None, source, None,
-                seed=k, steps=steps, guidance=1, shift=3.0, window=13,
-            )[0]  # fmt: skip
+                learner.transformer,
+                learner.text.encode([texts[k]]),
+                None,
+                source,
+                None,
+                seed=k,
+                steps=steps,
+                guidance=1,
+                shift=3.0,
+                window=13,
+            )[0]
             plate, edit, alpha, composite, true_alpha, true_composite = (
                 codec.decode(z[None], 1)[0].clamp(0, 1) for z in (source[0], *out, truth[1], truth[2])
             )
@@ -167,7 +175,9 @@ def table(learners, codec, judge, scale) -> str:
         without, given = (held_out_losses(learner, judge, scale, m) for m in (False, True))
         drawn = sampled(learner, codec, judge)
         shown = f"{given[1]:.3f}" if learner.variant.mask else "-"
-        lines.append([name, f"{count:.1f}", *(f"{x:.3f}" for x in without), shown, *(f"{x:.4g}" for x in drawn.values())])
+        lines.append(
+            [name, f"{count:.1f}", *(f"{x:.3f}" for x in without), shown, *(f"{x:.4g}" for x in drawn.values())]
+        )
     head += list(drawn)
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *lines)) + "\n"
 

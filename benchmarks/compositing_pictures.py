@@ -1,4 +1,5 @@
-"""The pictures and figures of compositing.md: `python benchmarks/compositing_pictures.py`, from the repository's root."""
+"""The pictures and figures of compositing.md: `python benchmarks/compositing_pictures.py`, from the repository's
+root."""
 
 import sys
 from pathlib import Path
@@ -69,10 +70,15 @@ def blending_space():
     )
     naive = encode_srgb((a * decode_srgb(edit) + (1 - a) * decode_srgb(plate)).astype(np.float32))
     print("blending space: made for it", steps(ours, truth), "| unchanged", steps(naive, truth))
-    sheet("space", [
-        ("plate", plate), ("as the model composed it", truth),
-        ("the layer, laid over in linear light", ours), ("the same alpha and colour, not made for linear light", naive),
-    ])  # fmt: skip
+    sheet(
+        "space",
+        [
+            ("plate", plate),
+            ("as the model composed it", truth),
+            ("the layer, laid over in linear light", ours),
+            ("the same alpha and colour, not made for linear light", naive),
+        ],
+    )
 
 
 def highlights():
@@ -92,12 +98,15 @@ def highlights():
         f" composed in codes {crushed[60, 225, 0]:.2f}"
     )
     down = lambda light: DISPLAY.encode((light / np.float32(8)).astype(np.float32))  # noqa: E731
-    sheet("highlights", [
-        ("plate, two windows of 30 x white, three stops down", down(plate)),
-        ("half a shadow on the right: the layer", down(ours)),
-        ("the same, composed in codes: the window is gone", down(crushed)),
-        ("the layer, at its own exposure", DISPLAY.encode(ours)),
-    ])  # fmt: skip
+    sheet(
+        "highlights",
+        [
+            ("plate, two windows of 30 x white, three stops down", down(plate)),
+            ("half a shadow on the right: the layer", down(ours)),
+            ("the same, composed in codes: the window is gone", down(crushed)),
+            ("the layer, at its own exposure", DISPLAY.encode(ours)),
+        ],
+    )
 
 
 def relative():
@@ -121,11 +130,15 @@ def relative():
         layer = layer_for_blending(night, alpha, source, color, blending, change)
         return composite(plate, layer, color, blending)
 
-    sheet("relative", [
-        ("plate with grain", DISPLAY.encode(plate)), ("the plate, out of a codec", DISPLAY.encode(SCENE.decode(codec))),
-        ("replace: the decoded colour", DISPLAY.encode(lay(None))),
-        ("relative: the plate, changed as much", DISPLAY.encode(lay(Change(plate, codec, one)))),
-    ])  # fmt: skip
+    sheet(
+        "relative",
+        [
+            ("plate with grain", DISPLAY.encode(plate)),
+            ("the plate, out of a codec", DISPLAY.encode(SCENE.decode(codec))),
+            ("replace: the decoded colour", DISPLAY.encode(lay(None))),
+            ("relative: the plate, changed as much", DISPLAY.encode(lay(Change(plate, codec, one)))),
+        ],
+    )
 
 
 if __name__ == "__main__":

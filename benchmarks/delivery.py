@@ -20,9 +20,9 @@ import OpenImageIO as oiio
 import torch
 
 from vera.core.backends.generate import DecodedFrame, plate_sized_layer
-from vera.core.layer.delivery_loop import FilmedFrame
 from vera.core.layer.blend_space import composite, find_blending
 from vera.core.layer.delivery import Delivery
+from vera.core.layer.delivery_loop import FilmedFrame
 from vera.core.model.limits import Limits
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_space import find_space

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from tests.layer import scenes
 
+from tests.layer import scenes
 from vera.core.layer.foreground import clean_color
 from vera.core.layer.matte import clean_alpha, refine_alpha
 from vera.core.plate.fit import shrink
@@ -79,10 +79,15 @@ def added_object():
     told = (((color - small_behind) * way).sum(-1) / (way * way).sum(-1)).clip(0, 1)  # alpha, by composite and edit
     bounds = {"exact at model size": scenes.boxed(m, scenes.MODEL), "of colours": told, "both": (alpha + told) / 2}
     found = {n: error(at_plate_size(a.astype(np.float32), behind)[0].numpy(), m, near) for n, a in bounds.items()}
-    figures = edge_errors(matte, alpha, m) | {"alpha within 20 pixels, from another alpha": found} | {
-        "halo before": round(float(halos[0]), 5), "halo after": round(float(halos[1]), 5),
-        "halo ratio": round(float(halos[1] / halos[0]), 3),
-    }  # fmt: skip
+    figures = (
+        edge_errors(matte, alpha, m)
+        | {"alpha within 20 pixels, from another alpha": found}
+        | {
+            "halo before": round(float(halos[0]), 5),
+            "halo after": round(float(halos[1]), 5),
+            "halo ratio": round(float(halos[1] / halos[0]), 3),
+        }
+    )
     return figures, {"decoded, enlarged": plain, "before": before, "after": after, "truth": lay(own, m, dark)}
 
 

@@ -69,7 +69,9 @@ class Session:
         least = LEAST[kind] if self.shapes.device == "cuda" else 0
         if self.left() < least:
             self.left_out.append(name)
-            self.rows.write({"part": name, "left_out": True}, f"{name}: not begun, {self.left():.0f} s are left of {least}")
+            self.rows.write(
+                {"part": name, "left_out": True}, f"{name}: not begun, {self.left():.0f} s are left of {least}"
+            )
             return
         started = time.monotonic()
         try:
@@ -105,7 +107,9 @@ def main(argv=None) -> int:
         for kind, name, work in plan(session):
             session.part(kind, name, work)
     row = {"wrong": sorted(session.wrong), "left_out": session.left_out, "seconds_left": round(session.left(), 1)}
-    session.rows.write(row, f"wrong: {', '.join(row['wrong']) or 'nothing'}; left out: {', '.join(row['left_out']) or 'nothing'}")
+    session.rows.write(
+        row, f"wrong: {', '.join(row['wrong']) or 'nothing'}; left out: {', '.join(row['left_out']) or 'nothing'}"
+    )
     return 1 if session.wrong or session.left_out else 0
 
 
@@ -172,9 +176,12 @@ def attention(session: Session, name: str, grid) -> None:
     pairs = 4 * (3 * length) ** 2 * shapes.heads * shapes.dim
     share = {"window, ours": kept_share(grid)}
     report(
-        title, taken, session.rows, ("cudnn", "fa3", "sdpa", "dense, ours"),
+        title,
+        taken,
+        session.rows,
+        ("cudnn", "fa3", "sdpa", "dense, ours"),
         tflops=lambda c, seconds: pairs * share.get(c, 1.0) / seconds / 1e12,
-    )  # fmt: skip
+    )
 
 
 def packing(session: Session, name: str, grid) -> None:
@@ -206,7 +213,14 @@ def mini_render(session: Session) -> None:
     """The embedded model's sampling and decoding of 49 frames, as a render does it, without reading and delivery."""
     call = cases.mini_render(session.shapes.device, 49 if session.shapes.device == "cuda" else 5)
     title = "mini, sample and decode"
-    taken = measure(title, [Contender("as rendered", call)], session.rows, session.shapes.device, session.shapes.rounds, session.left)
+    taken = measure(
+        title,
+        [Contender("as rendered", call)],
+        session.rows,
+        session.shapes.device,
+        session.shapes.rounds,
+        session.left,
+    )
     report(title, taken, session.rows, ())
 
 
@@ -229,7 +243,9 @@ def train_mini(session: Session) -> None:
     until = time.monotonic() + session.left() - 15
     with torch.enable_grad():
         train(config, Path("out/gpu-mini"), lambda: time.monotonic() > until)
-    session.rows.write({"part": "training mini", "state": "out/gpu-mini"}, "training mini: its state is in out/gpu-mini")
+    session.rows.write(
+        {"part": "training mini", "state": "out/gpu-mini"}, "training mini: its state is in out/gpu-mini"
+    )
 
 
 if __name__ == "__main__":

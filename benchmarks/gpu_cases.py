@@ -75,7 +75,9 @@ class SampledTruth:
         joint = [x.flatten(1, 2).transpose(1, 2) for x in (query, key, value)]  # (B, H, 3L, K)
         length = joint[0].shape[2]
         ends = [0, length // 3 - 1, length // 3, length - 1]  # where tiles are ragged and layers meet
-        self.at = torch.unique(torch.cat([torch.linspace(0, length - 1, ROWS).long(), torch.tensor(ends)])).to(query.device)
+        self.at = torch.unique(torch.cat([torch.linspace(0, length - 1, ROWS).long(), torch.tensor(ends)])).to(
+            query.device
+        )
         q, k, v = joint[0][:, :, self.at].double(), joint[1], joint[2]
         scores = torch.cat([q @ part.double().transpose(-1, -2) for part in k.split(8192, dim=2)], dim=-1)
         scores = scores / math.sqrt(q.shape[-1])
@@ -153,7 +155,8 @@ def packing_calls(compiler="eager"):
 
 
 def pass_calls(config, size, device, compiler, wrong) -> dict:
-    """One forward pass of a denoising step with random weights, by contender; wrong: kernels that are not to be used."""
+    """One forward pass of a denoising step with random weights, by contender; wrong: kernels that are not to be
+    used."""
     torch.compiler.reset()  # static shapes for this clip, whatever ran before
     model = random_weights(Transformer, (config,), device)
     latents, source, mask, time, text = clip_inputs(config, size, device)
@@ -222,13 +225,18 @@ def single_branch(config, size, device, compiler):
         WanTransformer3DModel.from_config,
         (
             dict(
-                num_attention_heads=config.heads, attention_head_dim=config.head_dim, num_layers=config.layers,
-                ffn_dim=config.ffn_dim, text_dim=config.text_dim, freq_dim=config.freq_dim,
-                in_channels=config.latent_channels, out_channels=config.latent_channels,
+                num_attention_heads=config.heads,
+                attention_head_dim=config.head_dim,
+                num_layers=config.layers,
+                ffn_dim=config.ffn_dim,
+                text_dim=config.text_dim,
+                freq_dim=config.freq_dim,
+                in_channels=config.latent_channels,
+                out_channels=config.latent_channels,
             ),
         ),
         device,
-    )  # fmt: skip
+    )
     for block in model.blocks:
         block.compile(fullgraph=True, backend=compiler, dynamic=False)
     latents, _, _, time, text = clip_inputs(config, size, device)

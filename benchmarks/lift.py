@@ -101,9 +101,17 @@ def change(alpha):
 
 
 COLUMNS = {
-    "alpha": "{:.4f}", "inside": "{:.3f}", "shadow": "{:.3f}", "exact": "{:.2%}", "gain": "{:+.1f}", "ceiling": "{:+.1f}", "psnr": "{:.1f}",
-    "flicker": "{:.2f}", "dtssd": "{:.4f}", "unedited": "{:.3%}",
-}  # fmt: skip
+    "alpha": "{:.4f}",
+    "inside": "{:.3f}",
+    "shadow": "{:.3f}",
+    "exact": "{:.2%}",
+    "gain": "{:+.1f}",
+    "ceiling": "{:+.1f}",
+    "psnr": "{:.1f}",
+    "flicker": "{:.2f}",
+    "dtssd": "{:.4f}",
+    "unedited": "{:.3%}",
+}
 
 
 def table(results):

@@ -52,9 +52,17 @@ def compose(model, picture, source, prompt, way, steps, seed):
     codec, frames = model.codec, 1 + model.codec.time_stride * (source.shape[2] - 1)
     sampler.windows = way
     layers = sampler.denoise(
-        model.transformer, model.text.encode([prompt]), model.text.encode([""]), source, None,
-        window=window_of(model), seed=seed, steps=steps, guidance=model.limits.guidance, shift=model.limits.shift,
-    )  # fmt: skip
+        model.transformer,
+        model.text.encode([prompt]),
+        model.text.encode([""]),
+        source,
+        None,
+        window=window_of(model),
+        seed=seed,
+        steps=steps,
+        guidance=model.limits.guidance,
+        shift=model.limits.shift,
+    )
     color, alpha = (codec.decode(layers[:, i], frames)[0].clamp(0, 1) for i in range(2))
     alpha = alpha.mean(0, keepdim=True)
     return alpha * color + (1 - alpha) * picture[:, None]
@@ -65,7 +73,8 @@ def window_of(model):
 
 
 def seams_of(looks, length):
-    """Joints k, between latent frames k - 1 and k: those at windows' ends, and all that are not inside of one window."""
+    """Joints k, between latent frames k - 1 and k: those at windows' ends, and all that are not inside of one
+    window."""
     seen = [[w.span for w in looks if w.start <= k < w.stop] for k in range(length)]
     ends = {k for k in range(1, length) if seen[k - 1] != seen[k]}
     return ends, ends | {k for k in range(1, length) if len(seen[k - 1]) > 1 or len(seen[k]) > 1}
@@ -112,7 +121,9 @@ def stand_in(frames, steps):
     lines, text = {}, torch.ones(1, 1, 1)
     for name, way in WAYS.items():
         sampler.windows = way
-        made = sampler.denoise(Wilful(), text, text, source, None, seed=1, steps=steps, guidance=1, shift=3.0, window=13)
+        made = sampler.denoise(
+            Wilful(), text, text, source, None, seed=1, steps=steps, guidance=1, shift=3.0, window=13
+        )
         lines[name] = made[0, 0, :, :, 0]
     return lines
 

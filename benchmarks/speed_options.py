@@ -29,7 +29,15 @@ from vera.core.sampling.denoise import denoise
 from vera.core.sampling.speed_options import SpeedOptions
 
 FULL, OTHER = "full computation", "another seed"
-COLUMNS = ("saver", "blocks run", "times faster", "latents, relative L1", "layer, mean", "layer, 99.9 %", "layer, largest")
+COLUMNS = (
+    "saver",
+    "blocks run",
+    "times faster",
+    "latents, relative L1",
+    "layer, mean",
+    "layer, 99.9 %",
+    "layer, largest",
+)
 
 
 @dataclass(frozen=True)
@@ -85,14 +93,17 @@ def main(argv=None) -> int:
     rows = measure(model, chosen, given.clips, given.frames, steps, guidance)
     machine = f"{model.device} ({platform.machine()}, torch {torch.__version__})"
     print(
-        f"{model.name}, fingerprint {model.fingerprint[:12]}, on {machine}: {given.clips} clips of {given.frames} frames,"
+        f"{model.name}, fingerprint {model.fingerprint[:12]}, on {machine}: {given.clips} "
+        f"clips of {given.frames} frames,"
         f" {steps} steps, guidance {guidance:g}\n"
     )
     print(table(rows))
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
         facts = {"model": model.name, "fingerprint": model.fingerprint, "device": str(model.device), "steps": steps}
-        given.json.write_text(json.dumps({**facts, "frames": given.frames, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        given.json.write_text(
+            json.dumps({**facts, "frames": given.frames, "rows": rows}, indent=1) + "\n", encoding="utf-8"
+        )
     return 0
 
 
@@ -120,11 +131,17 @@ def measure(model, chosen, clips, frames, steps, guidance):
     rows = []
     for name, (speed, _) in chosen.items():
         apart = torch.stack([a for _, a in errors[name]])
-        rows.append({
-            "saver": name, "blocks_run": speed.blocks_run(layers), "faster": spent[FULL] / spent[name],
-            "latents": torch.stack([e for e, _ in errors[name]]).mean().item(), "mean": apart.mean().item(),
-            "most": apart.flatten().kthvalue(round(0.999 * apart.numel())).values.item(), "largest": apart.max().item(),
-        })  # fmt: skip
+        rows.append(
+            {
+                "saver": name,
+                "blocks_run": speed.blocks_run(layers),
+                "faster": spent[FULL] / spent[name],
+                "latents": torch.stack([e for e, _ in errors[name]]).mean().item(),
+                "mean": apart.mean().item(),
+                "most": apart.flatten().kthvalue(round(0.999 * apart.numel())).values.item(),
+                "largest": apart.max().item(),
+            }
+        )
     return rows
 
 
@@ -135,7 +152,14 @@ def inputs(model, clip):
 
 def sample(model, given, speed, seed, steps, guidance):
     return denoise(
-        model.transformer, *given, None, seed=seed, steps=steps, guidance=guidance, shift=model.limits.shift, speed=speed
+        model.transformer,
+        *given,
+        None,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        shift=model.limits.shift,
+        speed=speed,
     )
 
 
@@ -156,7 +180,11 @@ def clock(device):
 def table(rows):
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     for r in rows:
-        cells = (f"{r['blocks_run']:.0%}", f"{r['faster']:.2f}", *(f"{r[n]:.3g}" for n in ("latents", "mean", "most", "largest")))
+        cells = (
+            f"{r['blocks_run']:.0%}",
+            f"{r['faster']:.2f}",
+            *(f"{r[n]:.3g}" for n in ("latents", "mean", "most", "largest")),
+        )
         lines.append(f"| `{r['saver']}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

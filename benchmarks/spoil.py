@@ -28,7 +28,8 @@ def spoil(video, seed, way):
 
 
 def unspoil(edited, seed, size):
-    """The spoiled video at `size` (height, width) with the shift and the drift that spoil() gave it taken away exactly."""
+    """The spoiled video at `size` (height, width) with the shift and the drift that spoil() gave it taken away
+    exactly."""
     gen = torch.Generator().manual_seed(seed)
     video = F.interpolate(edited, size, mode="bicubic").clamp(0, 1)
     video = shifted(video, gen, back=True)

@@ -25,7 +25,8 @@ HEAD_START = 4_000_000
 
 @dataclass(frozen=True)
 class Contender:
-    """call: what is timed. turn(): a context in which it is. routes: parts of names of GPU kernels (on the CPU, of torch's
+    """call: what is timed. turn(): a context in which it is. routes: parts of names of GPU kernels (on the CPU, of
+    torch's
     operations) one of which must run in it; none are asserted if there are none."""
 
     name: str
@@ -94,7 +95,10 @@ def measure(title: str, contenders: list[Contender], rows: Rows, device: str, ro
         problem = obstacle_to(contender, device)
         if problem:
             taken.failed[contender.name] = problem
-            rows.write({"table": title, "contender": contender.name, "failed": problem}, f"{contender.name}: did not run: {problem}")
+            rows.write(
+                {"table": title, "contender": contender.name, "failed": problem},
+                f"{contender.name}: did not run: {problem}",
+            )
         else:
             taken.seconds[contender.name] = []
     running = [c for c in contenders if c.name in taken.seconds]
@@ -182,7 +186,9 @@ def machine(device: str) -> dict:
     return facts
 
 
-def report(title: str, taken: Taken, rows: Rows, bases: tuple[str, ...], **figures: Callable[[str, float], float]) -> None:
+def report(
+    title: str, taken: Taken, rows: Rows, bases: tuple[str, ...], **figures: Callable[[str, float], float]
+) -> None:
     """A row of each contender: median and spread, ratios to the bases, and figures that follow from (name, median)."""
     for name, seconds in taken.seconds.items():
         median = quantile(seconds, 0.5)

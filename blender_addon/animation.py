@@ -13,9 +13,16 @@ if TYPE_CHECKING:
 # Properties whose keyframes a layer can carry: the same curve on the layer is the same movement of its picture.
 OPACITY = "blend_alpha"
 PLACEMENT = (
-    "transform.scale_x", "transform.scale_y", "transform.offset_x", "transform.offset_y", "transform.rotation",
-    "crop.min_x", "crop.max_x", "crop.min_y", "crop.max_y",
-)  # fmt: skip
+    "transform.scale_x",
+    "transform.scale_y",
+    "transform.offset_x",
+    "transform.offset_y",
+    "transform.rotation",
+    "crop.min_x",
+    "crop.max_x",
+    "crop.min_y",
+    "crop.max_y",
+)
 COPIED = (*PLACEMENT, OPACITY, "mute")
 # Properties that change no pixel.
 _SILENT = ("volume", "pan", "name", "lock", "select", "color_tag", "channel", "pitch")
@@ -85,9 +92,13 @@ def remove(scene: bpy.types.Scene, strip: bpy.types.Strip, path: str) -> None:
 def digest(curve: bpy.types.FCurve, start: int) -> str:
     """What a curve is, counted from a frame: equal for a strip and its copy that was moved with its keyframes."""
     told = [
-        (round(p.co[0] - start, 3), *(round(float(v), 5) for v in (p.co[1], p.handle_left[1], p.handle_right[1])), p.interpolation)
+        (
+            round(p.co[0] - start, 3),
+            *(round(float(v), 5) for v in (p.co[1], p.handle_left[1], p.handle_right[1])),
+            p.interpolation,
+        )
         for p in curve.keyframe_points
-    ]  # fmt: skip
+    ]
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Build the extension: `python blender_addon/build.py [DIST]` writes DIST/vera-VERSION.zip.
 
-The zip is this folder with two files more, copied as they are: the core's client, and the rules of all hosts. With Blender's own
+The zip is this folder with two files more, copied as they are: the core's client, and the rules of all hosts. With
+Blender's own
 blender_ext.py at hand (it comes with `bpy`) the zip is validated.
 """
 

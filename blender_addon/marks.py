@@ -59,7 +59,8 @@ def best(found: list[bpy.types.Strip], wanted: Stretch) -> bpy.types.Strip | Non
 
 
 def settle(scene: bpy.types.Scene, layers: list[tuple[str, Stretch, Callable[[str], None]]]) -> None:
-    """Give copies marks of their own. layers: [(source's mark, Stretch, keep)]: keep(mark) notes the layer's own source."""
+    """Give copies marks of their own. layers: [(source's mark, Stretch, keep)]: keep(mark) notes the layer's own
+    source."""
     by_mark: dict[str, list[bpy.types.Strip]] = {}
     for strip in sources(scene):
         if MARK in strip:

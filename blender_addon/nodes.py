@@ -86,7 +86,8 @@ def _run(layer: bpy.types.Strip, version: dict[str, Any]) -> tuple[int, int, int
     numbers = version["numbers"]
     if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
         raise RefusedError(
-            f"{layer.name}: its source is retimed, reversed or held, which an image node cannot follow; use the layer strip"
+            f"{layer.name}: its source is retimed, reversed or held, which an image node "
+            "cannot follow; use the layer strip"
         )
     return host.content_start(layer), len(numbers), numbers[0]
 

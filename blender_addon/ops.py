@@ -215,7 +215,10 @@ class VERA_OT_use_version(Sequencer, bpy.types.Operator):
 class VERA_OT_align(Sequencer, bpy.types.Operator):
     bl_idname = "vera.align"
     bl_label = "Follow Strip"
-    bl_description = "Align the selected layers, or those of selected strips, to their strips again, after these were moved, trimmed or transformed"
+    bl_description = (
+        "Align the selected layers, or those of selected strips, to their strips again, after "
+        "these were moved, trimmed or transformed"
+    )
     bl_options = {"REGISTER", "UNDO"}
 
     def act(self, context: bpy.types.Context, scene: bpy.types.Scene) -> None:
@@ -413,10 +416,22 @@ def _aside(work: Callable[[preferences.Connection], str]) -> None:
 
 
 CLASSES = (
-    VERA_OT_edit, VERA_OT_cancel, VERA_OT_retry, VERA_OT_place, VERA_OT_remove, VERA_OT_version, VERA_OT_forget_version,
-    VERA_OT_use_version, VERA_OT_align,
-    VERA_OT_match, VERA_OT_compositor, VERA_OT_modifier, VERA_OT_test_service, VERA_OT_allow_folder, VERA_OT_stop_service,
-)  # fmt: skip
+    VERA_OT_edit,
+    VERA_OT_cancel,
+    VERA_OT_retry,
+    VERA_OT_place,
+    VERA_OT_remove,
+    VERA_OT_version,
+    VERA_OT_forget_version,
+    VERA_OT_use_version,
+    VERA_OT_align,
+    VERA_OT_match,
+    VERA_OT_compositor,
+    VERA_OT_modifier,
+    VERA_OT_test_service,
+    VERA_OT_allow_folder,
+    VERA_OT_stop_service,
+)
 
 
 def register() -> None:

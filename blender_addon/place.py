@@ -107,12 +107,20 @@ def _version_of(ticket: Ticket) -> dict[str, Any]:
         **{n: paths.stored(ticket.recipe[n]) for n in ("plate", "mask", "out") if ticket.recipe.get(n)},
     }
     return {
-        "id": ticket.version, "prompt": ticket.recipe["prompt"], "seed": ticket.recipe.get("seed", 0),
-        "model": ticket.recipe.get("model", "mini"), "first": ticket.shown["first"], "numbers": ticket.shown["numbers"],
-        "visible": ticket.visible, "source_start": ticket.source["start"], "rendered": ticket.source["rendered"],
-        "colorspace": ticket.source["colorspace"], "source_state": ticket.source.get("state"), "recipe": recipe,
+        "id": ticket.version,
+        "prompt": ticket.recipe["prompt"],
+        "seed": ticket.recipe.get("seed", 0),
+        "model": ticket.recipe.get("model", "mini"),
+        "first": ticket.shown["first"],
+        "numbers": ticket.shown["numbers"],
+        "visible": ticket.visible,
+        "source_start": ticket.source["start"],
+        "rendered": ticket.source["rendered"],
+        "colorspace": ticket.source["colorspace"],
+        "source_state": ticket.source.get("state"),
+        "recipe": recipe,
         "deliveries": {ticket.blend_space: paths.stored(ticket.recipe["out"])},
-    }  # fmt: skip
+    }
 
 
 def show(scene: bpy.types.Scene, layer: bpy.types.Strip, follow: bool = False) -> None:
@@ -302,7 +310,8 @@ def _wrapped(scene: bpy.types.Scene, source: bpy.types.Strip, effects: list[bpy.
 
 
 def free_channel(owner: bpy.types.SequenceEditor | bpy.types.Strip, first: int, end: int, lowest: int) -> int:
-    """The lowest channel from `lowest` that is neither locked nor muted and free from first up to end. Raises RefusedError."""
+    """The lowest channel from `lowest` that is neither locked nor muted and free from first up to end. Raises
+    RefusedError."""
     for channel in range(lowest, host.LAST_CHANNEL + 1):
         if host.is_free(owner, channel, first, end) and host.usable_channel(owner, channel):
             return channel

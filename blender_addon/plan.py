@@ -148,9 +148,16 @@ def _ticket(
     passes = []
     if why:
         plate = os.path.join(folder, "plate", "plate.####.exr")
-        passes.append({"kind": "plate", "strips": stage.seen(strip, scene), "mask": None, "frames": list(frames),
-                       "unfaded": seen.unfaded(scene, strip, frames),
-                       "files": [_numbered(plate, f) for f in frames]})  # fmt: skip
+        passes.append(
+            {
+                "kind": "plate",
+                "strips": stage.seen(strip, scene),
+                "mask": None,
+                "frames": list(frames),
+                "unfaded": seen.unfaded(scene, strip, frames),
+                "files": [_numbered(plate, f) for f in frames],
+            }
+        )
         shown = media.Shown(plate, first, list(frames), "linear")
     else:
         wanted = media.content_frames(strip)
@@ -160,30 +167,65 @@ def _ticket(
         shown = media.shown(strip, range(begin, stop))
     mask = _mask(scene, ask, folder, shown, frames if why else None, passes)
     recipe = {
-        "plate": shown.plate, "prompt": asked_prompt(ask), "mask": mask, "model": asked_model(ask),
-        "seed": ask.seed, "steps": steps_of(ask), "blend_space": blend_space, "color_space": shown.color_space,
+        "plate": shown.plate,
+        "prompt": asked_prompt(ask),
+        "mask": mask,
+        "model": asked_model(ask),
+        "seed": ask.seed,
+        "steps": steps_of(ask),
+        "blend_space": blend_space,
+        "color_space": shown.color_space,
         "frames": shown.frames() if "#" in shown.plate or strip.type == "MOVIE" else None,
-        "out": os.path.join(folder, blend_space), **_settings(ask),
-    }  # fmt: skip
-    source = {"mark": tickets.mark_of(strip), "name": strip.name, "state": seen.state(scene, strip), "start": host.content_start(strip), "rendered": why or "",
-              "colorspace": getattr(getattr(strip, "colorspace_settings", None), "name", "") if not why else ""}  # fmt: skip
+        "out": os.path.join(folder, blend_space),
+        **_settings(ask),
+    }
+    source = {
+        "mark": tickets.mark_of(strip),
+        "name": strip.name,
+        "state": seen.state(scene, strip),
+        "start": host.content_start(strip),
+        "rendered": why or "",
+        "colorspace": getattr(getattr(strip, "colorspace_settings", None), "name", "") if not why else "",
+    }
     render = None
     if passes:
-        render = {"folder": folder, "scene": scene.name, "passes": passes,
-                  "scripts": bpy.context.preferences.filepaths.use_scripts_auto_execute}  # fmt: skip
+        render = {
+            "folder": folder,
+            "scene": scene.name,
+            "passes": passes,
+            "scripts": bpy.context.preferences.filepaths.use_scripts_auto_execute,
+        }
     return Ticket(
-        id=number, document=tickets.document_of(scene), blend=bpy.data.filepath, scene=scene.name, source=source,
-        recipe={k: v for k, v in recipe.items() if v is not None}, shown=shown.to_json(), visible=[first, end],
-        blend_space=blend_space, folder=folder, stage=render, target="" if ask.result == "LAYER" else None,
-        version=number, state="stage" if render else "submit", created=tickets.now(),
-    )  # fmt: skip
+        id=number,
+        document=tickets.document_of(scene),
+        blend=bpy.data.filepath,
+        scene=scene.name,
+        source=source,
+        recipe={k: v for k, v in recipe.items() if v is not None},
+        shown=shown.to_json(),
+        visible=[first, end],
+        blend_space=blend_space,
+        folder=folder,
+        stage=render,
+        target="" if ask.result == "LAYER" else None,
+        version=number,
+        state="stage" if render else "submit",
+        created=tickets.now(),
+    )
 
 
 def _refuse_below_adjustment(scene: bpy.types.Scene, top: bpy.types.Strip, frames: range) -> None:
     """A layer has to lie below an adjustment that its strip lies below: there must be a channel between."""
     owner = host.home(scene, top)
-    above = [s for s in host.strips(owner) if s.type == "ADJUSTMENT" and not s.mute and s.channel > top.channel
-             and host.left(s) <= frames[-1] and frames[0] < host.right(s)]  # fmt: skip
+    above = [
+        s
+        for s in host.strips(owner)
+        if s.type == "ADJUSTMENT"
+        and not s.mute
+        and s.channel > top.channel
+        and host.left(s) <= frames[-1]
+        and frames[0] < host.right(s)
+    ]
     if above:
         lowest = min(above, key=lambda s: s.channel)
         if place.free_channel(owner, frames[0], frames[-1] + 1, top.channel + 1) > lowest.channel:
@@ -212,10 +254,12 @@ def _settings(ask: Ask) -> dict[str, Any]:
     except ValueError:
         raise RefusedError(f"exposure {exposure!r} is no number of stops; write one, or auto") from None
     return {
-        "guidance": ask.guidance or None, "region": ask.region.replace(" ", "") or None, "cuts": ask.cuts.replace(" ", "") or None,
+        "guidance": ask.guidance or None,
+        "region": ask.region.replace(" ", "") or None,
+        "cuts": ask.cuts.replace(" ", "") or None,
         "exposure": exposure or None if exposure != 0.0 else 0.0,
         "lora": [lora if ask.lora_strength == 1 else f"{lora}:{ask.lora_strength:g}"] if lora else None,
-    }  # fmt: skip
+    }
 
 
 def steps_of(ask: Ask) -> int | None:
@@ -230,7 +274,8 @@ def prepare(ticket: Ticket) -> None:
             os.makedirs(os.path.join(ticket.folder, part), exist_ok=True)
     except OSError as error:
         raise RefusedError(
-            f"{ticket.folder}: cannot be made ({error.strerror}); choose another folder for results, or fix its permissions"
+            f"{ticket.folder}: cannot be made ({error.strerror}); choose another folder "
+            "for results, or fix its permissions"
         ) from None
     if not os.access(ticket.folder, os.W_OK):
         raise RefusedError(f"{ticket.folder}: is read-only; choose another folder for results, or fix its permissions")
@@ -291,8 +336,15 @@ def _mask(
         strips, mask = [], ask.mask
     pattern = os.path.join(folder, "mask", "mask.####.png")
     timeline = list(seen_frames or range(shown.first, shown.first + len(shown.numbers)))
-    passes.append({"kind": "mask", "strips": strips, "mask": mask, "frames": timeline,
-                   "files": [_numbered(pattern, n) for n in shown.numbers]})  # fmt: skip
+    passes.append(
+        {
+            "kind": "mask",
+            "strips": strips,
+            "mask": mask,
+            "frames": timeline,
+            "files": [_numbered(pattern, n) for n in shown.numbers],
+        }
+    )
     return pattern
 
 
@@ -315,11 +367,23 @@ def redelivery(scene: bpy.types.Scene, layer: bpy.types.Strip, blend_space: str)
     mark = place.data_of(layer)["source"]
     source = place.source_of_layer(scene, layer)
     return Ticket(
-        id=number, document=tickets.document_of(scene), blend=bpy.data.filepath, scene=scene.name,
-        source={"mark": mark, "name": source.name if source else layer.name, "start": version["source_start"],
-                "rendered": version["rendered"], "colorspace": version["colorspace"]},
+        id=number,
+        document=tickets.document_of(scene),
+        blend=bpy.data.filepath,
+        scene=scene.name,
+        source={
+            "mark": mark,
+            "name": source.name if source else layer.name,
+            "start": version["source_start"],
+            "rendered": version["rendered"],
+            "colorspace": version["colorspace"],
+        },
         recipe={**before, "blend_space": blend_space, "out": os.path.join(folder, blend_space)},
         shown={"plate": before["plate"], "first": version["first"], "numbers": version["numbers"], "color_space": None},
-        visible=version["visible"], blend_space=blend_space, folder=folder, version=version["id"], kept=kept_of(version),
+        visible=version["visible"],
+        blend_space=blend_space,
+        folder=folder,
+        version=version["id"],
+        kept=kept_of(version),
         created=tickets.now(),
-    )  # fmt: skip
+    )

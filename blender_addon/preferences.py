@@ -34,9 +34,13 @@ class VeraPreferences(bpy.types.AddonPreferences):
     bl_idname = __package__
 
     python: bpy.props.StringProperty(
-        name="Python", subtype="FILE_PATH",
-        description="The Python that has Vera's core, such as /opt/vera/.venv/bin/python. It starts the service; empty: use one that runs",
-    )  # fmt: skip
+        name="Python",
+        subtype="FILE_PATH",
+        description=(
+            "The Python that has Vera's core, such as /opt/vera/.venv/bin/python. It starts "
+            "the service; empty: use one that runs"
+        ),
+    )
     root: bpy.props.StringProperty(
         name="Core Folder",
         subtype="DIR_PATH",
@@ -103,7 +107,10 @@ def what_is_wrong(settings: Connection) -> str:
     if not os.path.isfile(settings.python):
         return f"{settings.python}: no such file. Name the Python of the environment that Vera's core is installed in."
     if settings.root and not os.path.isdir(os.path.join(settings.root, "core")):
-        return f"{settings.root}: holds no folder 'core'. Name Vera's own folder, or leave it empty if the core is installed."
+        return (
+            f"{settings.root}: holds no folder 'core'. Name Vera's own folder, or leave "
+            "it empty if the core is installed."
+        )
     try:
         answer = ask(settings, "-c", "import vera.core.cli.serve, torch; print(torch.__version__)")
     except OSError as error:
@@ -124,9 +131,15 @@ def ask(settings: Connection, *arguments: str) -> subprocess.CompletedProcess[st
     """Run the core's Python apart from Blender's own settings; the finished process."""
     no_window = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows only
     return subprocess.run(
-        [settings.python, *arguments], cwd=settings.root or None, env=own_environment(), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=ASK_SECONDS, creationflags=no_window,
-    )  # fmt: skip
+        [settings.python, *arguments],
+        cwd=settings.root or None,
+        env=own_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=ASK_SECONDS,
+        creationflags=no_window,
+    )
 
 
 def register() -> None:

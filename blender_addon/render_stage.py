@@ -1,7 +1,8 @@
 """Runs in a Blender of its own: renders plates and masks as seen, frame by frame, from a copy of the file.
 
 Told by a JSON file: {"blend", "scene", "scripts", "passes": [{"kind": "plate" | "mask", "strips": [names],
-"mask": name or null, "frames": [...], "files": [...], "unfaded": [names of strips that are rendered opaque]}]}. Plates are scene-linear half EXR, masks 8-bit PNG.
+"mask": name or null, "frames": [...], "files": [...], "unfaded": [names of strips that are rendered opaque]}]}. Plates
+are scene-linear half EXR, masks 8-bit PNG.
 A frame is written beside its name and then renamed; frames that are there are not rendered again.
 """
 
@@ -38,7 +39,8 @@ def show_only(scene: bpy.types.Scene, names: list[str]) -> None:
 
 
 def show_alone(scene: bpy.types.Scene, names: list[str], unfaded: Iterable[str]) -> None:
-    """The picture of the first strip, unfaded, over black: soft edges have one meaning then. Its layer fades as it does."""
+    """The picture of the first strip, unfaded, over black: soft edges have one meaning then. Its layer fades as it
+    does."""
     by_name = {s.name: s for s in strips_of(scene)}
     by_name[names[0]].blend_type = "ALPHA_OVER"
     for name in {names[0], *unfaded}:

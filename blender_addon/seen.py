@@ -21,10 +21,20 @@ if TYPE_CHECKING:
 RATE_TOLERANCE = 2e-4  # relative; a higher one takes 29.97 and 30 frames a second for the same
 # What a layer of the media's own pixels takes from its source, beside opacity; each with its value where it takes none.
 LOOK = {
-    "transform.scale_x": 1.0, "transform.scale_y": 1.0, "transform.offset_x": 0.0, "transform.offset_y": 0.0,
-    "transform.rotation": 0.0, "transform.origin": [0.5, 0.5], "transform.filter": None,
-    "crop.min_x": 0, "crop.max_x": 0, "crop.min_y": 0, "crop.max_y": 0, "use_flip_x": False, "use_flip_y": False,
-}  # fmt: skip
+    "transform.scale_x": 1.0,
+    "transform.scale_y": 1.0,
+    "transform.offset_x": 0.0,
+    "transform.offset_y": 0.0,
+    "transform.rotation": 0.0,
+    "transform.origin": [0.5, 0.5],
+    "transform.filter": None,
+    "crop.min_x": 0,
+    "crop.max_x": 0,
+    "crop.min_y": 0,
+    "crop.max_y": 0,
+    "use_flip_x": False,
+    "use_flip_y": False,
+}
 _GRADED = ("color_multiply", "color_saturation", "strobe", "use_reverse_frames")
 _BLENDS = ("REPLACE", "ALPHA_OVER", "CROSS")  # an over is an over on these
 
@@ -78,10 +88,12 @@ def state(scene: bpy.types.Scene, strip: bpy.types.Strip) -> str:
     curves = animation.curves(scene, strip)
     told = {
         "look": [_rounded(value(strip, path)) for path in (*LOOK, *_GRADED)],
-        "curves": {path: animation.digest(c, start) for path, c in curves.items() if path not in (animation.OPACITY, "mute")},
+        "curves": {
+            path: animation.digest(c, start) for path, c in curves.items() if path not in (animation.OPACITY, "mute")
+        },
         "effects": [effect.type for effect in chain],
         "modifiers": [modifier.type for modifier in strip.modifiers if not modifier.mute],
-    }  # fmt: skip
+    }
     driven = animation.drivers(scene, strip)
     told["drivers"] = {path: curve.driver.expression for path, curve in driven.items()}
     # What moves has another value at each frame: its curve or its driver counts.

@@ -262,11 +262,16 @@ class Session:
         if not due or self._asking() or time.monotonic() - self.asked < quiet:
             return
         errands = [
-            {"id": t.id, "submit": t.recipe if t.state == "submit" and not t.cancelling else None, "number": t.number,
-             "cancel": t.cancelling, "retry": t.state == "submit" and t.number is not None,
-             "frame": (t.job.get("thumbnails") or [None])[-1]}
+            {
+                "id": t.id,
+                "submit": t.recipe if t.state == "submit" and not t.cancelling else None,
+                "number": t.number,
+                "cancel": t.cancelling,
+                "retry": t.state == "submit" and t.number is not None,
+                "frame": (t.job.get("thumbnails") or [None])[-1],
+            }
             for t in due
-        ]  # fmt: skip
+        ]
         self.thread = threading.Thread(
             target=_exchange, args=(connection(), errands, self.answers), name="vera-exchange", daemon=True
         )
@@ -469,11 +474,17 @@ def _handler(what: str, begins: bool) -> Callable[..., None]:
 _HANDLERS = [
     (name, _handler(what, begins))
     for name, what, begins in (
-        ("render_init", "render", True), ("render_complete", "render", False), ("render_cancel", "render", False),
-        ("save_pre", "save", True), ("save_post", "save", False), ("save_post_fail", "save", False),
-        ("load_pre", "load", True), ("load_post", "load", False), ("load_post_fail", "load", False),
+        ("render_init", "render", True),
+        ("render_complete", "render", False),
+        ("render_cancel", "render", False),
+        ("save_pre", "save", True),
+        ("save_post", "save", False),
+        ("save_post_fail", "save", False),
+        ("load_pre", "load", True),
+        ("load_post", "load", False),
+        ("load_post_fail", "load", False),
     )
-]  # fmt: skip
+]
 
 
 @bpy.app.handlers.persistent

@@ -66,9 +66,12 @@ class VeraSettings(bpy.types.PropertyGroup):
     model: bpy.props.StringProperty(name="Vera", default="mini", description="mini, or the folder of a full-size model")
     door: bpy.props.EnumProperty(name="Model", items=DOORS)
     edited: bpy.props.StringProperty(
-        name="Edited Video", subtype="FILE_PATH",
-        description="As many frames as are edited here, of any size: a movie, or a sequence (####) with the plate's numbers",
-    )  # fmt: skip
+        name="Edited Video",
+        subtype="FILE_PATH",
+        description=(
+            "As many frames as are edited here, of any size: a movie, or a sequence (####) with the plate's numbers"
+        ),
+    )
     vace: bpy.props.StringProperty(name="VACE", subtype="DIR_PATH", description="The folder of VACE's weights")
     quality: bpy.props.EnumProperty(name="Quality", items=QUALITIES, default="STANDARD")
     steps: bpy.props.IntProperty(name="Steps", min=1, max=1000, default=16)
@@ -94,18 +97,41 @@ class VeraSettings(bpy.types.PropertyGroup):
     )
     lora_strength: bpy.props.FloatProperty(name="Strength", default=1.0, min=-10, max=10)
     folder: bpy.props.StringProperty(
-        name="Folder", subtype="DIR_PATH", default="//vera/",
+        name="Folder",
+        subtype="DIR_PATH",
+        default="//vera/",
         description="Where layers are written. Of a file that was never saved: Vera's folder in Blender's user folder",
-    )  # fmt: skip
+    )
 
 
 def ask_of(scene: bpy.types.Scene) -> plan.Ask:
     s = scene.vera
     return plan.Ask(
-        s.prompt, s.mask_kind, s.mask_file, s.mask_strip, s.mask.name if s.mask else "", s.range, s.handles, s.model,
-        s.quality, s.steps, s.seed, s.plate, s.result, s.folder, s.door, s.edited, s.vace, s.guidance, s.region, s.cuts,
-        s.exposure, s.lora, s.lora_strength, s.prompts,
-    )  # fmt: skip
+        s.prompt,
+        s.mask_kind,
+        s.mask_file,
+        s.mask_strip,
+        s.mask.name if s.mask else "",
+        s.range,
+        s.handles,
+        s.model,
+        s.quality,
+        s.steps,
+        s.seed,
+        s.plate,
+        s.result,
+        s.folder,
+        s.door,
+        s.edited,
+        s.vace,
+        s.guidance,
+        s.region,
+        s.cuts,
+        s.exposure,
+        s.lora,
+        s.lora_strength,
+        s.prompts,
+    )
 
 
 def take_over(s: VeraSettings, recipe: dict[str, Any]) -> None:

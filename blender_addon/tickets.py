@@ -71,7 +71,9 @@ class Ticket:
             part.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
             os.replace(part, path)
         except OSError as error:
-            raise RefusedError(f"{path}: cannot be written ({error.strerror}); make room or fix its permissions") from None
+            raise RefusedError(
+                f"{path}: cannot be written ({error.strerror}); make room or fix its permissions"
+            ) from None
 
     def forget(self) -> None:
         for suffix in (".json", ".png"):

@@ -8,11 +8,11 @@ class InputError(ValueError):
     """
 
 
-class OutOfMemory(Exception):
+class OutOfMemoryError(Exception):
     """Memory ran out, and with every cheaper means too: one line that names them and the fix. Exit code 1."""
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """The user stopped the work; the same command resumes it. Exit code 3."""
 
 

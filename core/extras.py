@@ -18,7 +18,8 @@ def missing(*libraries: str) -> str | None:
 
 
 def require(feature: str, *libraries: str, otherwise: str = "") -> None:
-    """Check that a feature's libraries are installed; otherwise: another way out, for the message. Raises InputError."""
+    """Check that a feature's libraries are installed; otherwise: another way out, for the message. Raises
+    InputError."""
     name = missing(*libraries)
     if name:
         extra = next(extra for extra, names in EXTRAS.items() if name in names)

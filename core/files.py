@@ -243,9 +243,15 @@ def check_shape(value: Any, shape: Any, where: str = "") -> None:
 
 
 _TYPE_NAMES = {
-    str: "text", bool: "true or false", dict: "an object", list: "an array", type(None): "null",
-    int: "a whole number", float: "a number", object: "anything",
-}  # fmt: skip
+    str: "text",
+    bool: "true or false",
+    dict: "an object",
+    list: "an array",
+    type(None): "null",
+    int: "a whole number",
+    float: "a number",
+    object: "anything",
+}
 
 
 def _shape_name(shape: Any) -> str:

@@ -64,10 +64,22 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tupl
     # Query tiles run fastest, so that one head's keys and values stay in the cache.
     with torch.cuda.device_of(query):
         _flash[(triton.cdiv(tokens, block_m), batch * heads)](
-            query, key, value, out, lse, heads, tokens, math.log2(math.e) / math.sqrt(dim),
-            DIM=dim, BLOCK_M=block_m, BLOCK_N=block_n, RAGGED=tokens % block_n != 0, SPECIALISE=specialise,
-            STAGES=stages, **launch_options(num_warps=warps, num_stages=stages),
-        )  # fmt: skip
+            query,
+            key,
+            value,
+            out,
+            lse,
+            heads,
+            tokens,
+            math.log2(math.e) / math.sqrt(dim),
+            DIM=dim,
+            BLOCK_M=block_m,
+            BLOCK_N=block_n,
+            RAGGED=tokens % block_n != 0,
+            SPECIALISE=specialise,
+            STAGES=stages,
+            **launch_options(num_warps=warps, num_stages=stages),
+        )
     return out, lse
 
 
@@ -92,9 +104,21 @@ def softmax_step(scores, scale, total, top):
 
 @jit
 def _flash(
-    query, key, value, out, lse, heads, tokens, scale, DIM: tl.constexpr, BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr, RAGGED: tl.constexpr, SPECIALISE: tl.constexpr, STAGES: tl.constexpr,
-):  # fmt: skip
+    query,
+    key,
+    value,
+    out,
+    lse,
+    heads,
+    tokens,
+    scale,
+    DIM: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    RAGGED: tl.constexpr,
+    SPECIALISE: tl.constexpr,
+    STAGES: tl.constexpr,
+):
     """scale turns a score into the exponent of two: log2(e) / sqrt(DIM)."""
     first = tl.program_id(0) * BLOCK_M
     head = tl.program_id(1)

@@ -111,10 +111,23 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torc
     give_scratch(query.device)
     with torch.cuda.device_of(query):
         _flash_int8[(triton.cdiv(tokens, QUERY_GROUP), batch * heads)](
-            q, k, value, q_scale, k_scale, out, heads, tokens, math.log2(math.e) / math.sqrt(dim),
-            DIM=dim, BLOCK_M=QUERY_GROUP, BLOCK_N=KEY_GROUP, RAGGED=tokens % KEY_GROUP != 0,
-            SPECIALISE=specialise, STAGES=stages, **launch_options(num_warps=warps, num_stages=stages),
-        )  # fmt: skip
+            q,
+            k,
+            value,
+            q_scale,
+            k_scale,
+            out,
+            heads,
+            tokens,
+            math.log2(math.e) / math.sqrt(dim),
+            DIM=dim,
+            BLOCK_M=QUERY_GROUP,
+            BLOCK_N=KEY_GROUP,
+            RAGGED=tokens % KEY_GROUP != 0,
+            SPECIALISE=specialise,
+            STAGES=stages,
+            **launch_options(num_warps=warps, num_stages=stages),
+        )
     return out
 
 
@@ -155,9 +168,22 @@ def _quantise(x, mean, whole, scale, heads, tokens, DIM: tl.constexpr, GROUP: tl
 
 @jit
 def _flash_int8(
-    query, key, value, query_scale, key_scale, out, heads, tokens, scale, DIM: tl.constexpr, BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr, RAGGED: tl.constexpr, SPECIALISE: tl.constexpr, STAGES: tl.constexpr,
-):  # fmt: skip
+    query,
+    key,
+    value,
+    query_scale,
+    key_scale,
+    out,
+    heads,
+    tokens,
+    scale,
+    DIM: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    RAGGED: tl.constexpr,
+    SPECIALISE: tl.constexpr,
+    STAGES: tl.constexpr,
+):
     """As `vera.kernels.flash._flash`, from integers; a tile of queries or of keys has one scale."""
     tile = tl.program_id(0)
     head = tl.program_id(1)

@@ -76,7 +76,8 @@ def _attend(query, key, value, kind, needs_gradient):
 
 @constant_when_compiled
 def use_flash(kind: str | None) -> None:
-    """Let torch's FlashAttention be this one of choice.FLASH in this process, or its own; nothing where it is so already."""
+    """Let torch's FlashAttention be this one of choice.FLASH in this process, or its own; nothing where it is so
+    already."""
     current = getattr(torch.nn.attention, "current_flash_attention_impl", lambda: None)()
     if kind is not None and current != kind.upper():
         torch.nn.attention.activate_flash_attention_impl(kind.upper())

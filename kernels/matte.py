@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from vera.kernels.planes import grow
 
 try:
-    from vera.kernels._native import outlined_alpha, plate_color as native_color
+    from vera.kernels._native import outlined_alpha
+    from vera.kernels._native import plate_color as native_color
 except ImportError:  # not built, or of older sources: the torch reference does the same, slower
     outlined_alpha = native_color = None
 

@@ -95,9 +95,22 @@ def _packed(
     for layer in range(layers):
         with torch.cuda.device_of(joint_query):
             _norm_rotary_pack[(length, batch)](
-                query[layer], key[layer], query_weight[layer], key_weight[layer], cos, sin, joint_query, joint_key,
-                layer, length, eps, WIDTH=heads * dim, DIM=dim, BLOCK=block, **options,
-            )  # fmt: skip
+                query[layer],
+                key[layer],
+                query_weight[layer],
+                key_weight[layer],
+                cos,
+                sin,
+                joint_query,
+                joint_key,
+                layer,
+                length,
+                eps,
+                WIDTH=heads * dim,
+                DIM=dim,
+                BLOCK=block,
+                **options,
+            )
     return joint_query, joint_key
 
 
@@ -115,9 +128,21 @@ def launch_warps(block: int) -> int:
 
 @jit
 def _norm_rotary_pack(
-    query, key, query_weight, key_weight, cos, sin, joint_query, joint_key,
-    layer, length, eps, WIDTH: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    query,
+    key,
+    query_weight,
+    key_weight,
+    cos,
+    sin,
+    joint_query,
+    joint_key,
+    layer,
+    length,
+    eps,
+    WIDTH: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """One token of one branch: its query and its key, which share the table's row."""
     token = tl.program_id(0)
     batch = tl.program_id(1)

@@ -144,10 +144,29 @@ def _attend(
     _, lines, width = grid
     with torch.cuda.device_of(query):
         _across[(len(counts), batch * heads)](
-            query, key, value, within, lse, out, starts, counts, heads, length, math.log2(math.e) / math.sqrt(dim),
-            lines, width, window[0] // 2, window[1] // 2, starts.shape[1], DIM=dim, BLOCK_M=block_m, BLOCK_N=block_n,
-            SPECIALISE=specialise, STAGES=stages, **launch_options(num_warps=warps, num_stages=stages),
-        )  # fmt: skip
+            query,
+            key,
+            value,
+            within,
+            lse,
+            out,
+            starts,
+            counts,
+            heads,
+            length,
+            math.log2(math.e) / math.sqrt(dim),
+            lines,
+            width,
+            window[0] // 2,
+            window[1] // 2,
+            starts.shape[1],
+            DIM=dim,
+            BLOCK_M=block_m,
+            BLOCK_N=block_n,
+            SPECIALISE=specialise,
+            STAGES=stages,
+            **launch_options(num_warps=warps, num_stages=stages),
+        )
     return out
 
 
@@ -158,10 +177,28 @@ def _empty(query, key, value, grid, window):
 
 @jit
 def _across(
-    query, key, value, within, lse, out, starts, counts, heads, length, scale, lines, width, reach_times, reach_lines,
-    longest, DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, SPECIALISE: tl.constexpr,
+    query,
+    key,
+    value,
+    within,
+    lse,
+    out,
+    starts,
+    counts,
+    heads,
+    length,
+    scale,
+    lines,
+    width,
+    reach_times,
+    reach_lines,
+    longest,
+    DIM: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    SPECIALISE: tl.constexpr,
     STAGES: tl.constexpr,
-):  # fmt: skip
+):
     """Goes on from attention within the layer: `within` (3B, L, H, K) and its lse (3B, H, L)."""
     tile = tl.program_id(0)
     head = tl.program_id(1)

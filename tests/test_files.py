@@ -92,7 +92,7 @@ def test_a_folder_that_is_reached_through_a_link_is_the_users_own_choice(tmp_pat
         (b"1e999", "not a finite number"),
         (b'"' + b"x" * 200 + b'"', "larger than 150 bytes"),
     ],
-)  # fmt: skip
+)
 def test_json_that_no_good_file_holds_is_refused_in_one_short_line(tmp_path, text, problem):
     (tmp_path / "a.json").write_bytes(text)
     limits = JsonLimits(bytes=150) if len(text) < 250 else JsonLimits()

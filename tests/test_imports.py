@@ -9,7 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Where each tree lies, and the dotted name of its root.
-TREES = {"core": "vera.core", "kernels": "vera.kernels", "blender_addon": "blender_addon", "nuke_plugin/vera_nuke": "vera_nuke"}
+TREES = {
+    "core": "vera.core",
+    "kernels": "vera.kernels",
+    "blender_addon": "blender_addon",
+    "nuke_plugin/vera_nuke": "vera_nuke",
+}
 
 
 def modules_of(tree: str) -> dict[str, Path]:
@@ -56,7 +61,9 @@ def graph_of(trees: list[str]) -> dict[str, set[str]]:
     return {name: set(imports_of(name, file, known)) - {name} for name, file in modules.items()}
 
 
-@pytest.mark.parametrize("trees", [["core", "kernels"], ["blender_addon"], ["nuke_plugin/vera_nuke"]], ids=lambda t: t[0])
+@pytest.mark.parametrize(
+    "trees", [["core", "kernels"], ["blender_addon"], ["nuke_plugin/vera_nuke"]], ids=lambda t: t[0]
+)
 def test_no_circle_of_files(trees):
     list(TopologicalSorter(graph_of(trees)).static_order())  # raises CycleError, which names the circle
 

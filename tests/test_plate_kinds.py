@@ -8,13 +8,13 @@ import OpenImageIO as oiio
 import pytest
 import torch
 
-from vera.core.layer.blend_space import composite as lay_over
-from vera.core.layer.image_file import read_image as read
-from vera.core.plate.color_space import find_space
 from tests.plate.kinds import KINDS, Kind
 from tests.plate.media import grey_levels, write_image, write_movie
 from tests.plate.test_color_space import AP1, REC2020, mark
 from tests.tiny import composite_file, draw, make, tiny_model
+from vera.core.layer.blend_space import composite as lay_over
+from vera.core.layer.image_file import read_image as read
+from vera.core.plate.color_space import find_space
 
 PRIMARIES = {"AP1": AP1, "REC2020": REC2020}
 

@@ -44,9 +44,16 @@ def test_a_flip_of_any_bit_is_found(tmp_path):
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda b: b[:-1], lambda b: b[:5], lambda b: b"", lambda b: b"\xff" * 8 + b[8:], lambda b: b + b"0",
-     lambda b: b[:8] + b"[" * 4096 + b[4104:], lambda b: b[:8] + b"9" * 4096 + b[4104:]],
-)  # fmt: skip
+    [
+        lambda b: b[:-1],
+        lambda b: b[:5],
+        lambda b: b"",
+        lambda b: b"\xff" * 8 + b[8:],
+        lambda b: b + b"0",
+        lambda b: b[:8] + b"[" * 4096 + b[4104:],
+        lambda b: b[:8] + b"9" * 4096 + b[4104:],
+    ],
+)
 def test_a_file_that_is_not_whole_is_named_with_its_fix(tmp_path, damage):
     path = write(tmp_path / "x.safetensors")
     path.write_bytes(damage(path.read_bytes()))

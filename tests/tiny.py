@@ -9,8 +9,8 @@ from vera.core.job.run import run_job
 from vera.core.model.interfaces import Model
 from vera.core.model.limits import Limits
 from vera.core.model.mini.mini_codec import MiniCodec
-from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_config import MiniConfig
+from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.progress import Progress
 from vera.core.recipe import EditRecipe

@@ -16,9 +16,18 @@ def vace_directory(root: Path) -> Path:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     WanVACETransformer3DModel(
-        num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=32, freq_dim=16, ffn_dim=32,
-        num_layers=3, vace_layers=[0, 2], vace_in_channels=8 + 64, rope_max_seq_len=32,
-    ).save_pretrained(root / "transformer")  # fmt: skip
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=4,
+        out_channels=4,
+        text_dim=32,
+        freq_dim=16,
+        ffn_dim=32,
+        num_layers=3,
+        vace_layers=[0, 2],
+        vace_in_channels=8 + 64,
+        rope_max_seq_len=32,
+    ).save_pretrained(root / "transformer")
     AutoencoderKLWan(
         base_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, z_dim=4, latents_mean=[0.0] * 4, latents_std=[1.0] * 4
     ).save_pretrained(root / "vae")
@@ -32,5 +41,7 @@ def vace_directory(root: Path) -> Path:
         tokenizer_object=raw, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     ).save_pretrained(root / "tokenizer")
     FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(root / "scheduler")
-    (root / "model.json").write_text(json.dumps({"max_frames": 9, "pixels": SIZE[0] * SIZE[1], "multiple": 16, "steps": 2}))
+    (root / "model.json").write_text(
+        json.dumps({"max_frames": 9, "pixels": SIZE[0] * SIZE[1], "multiple": 16, "steps": 2})
+    )
     return root

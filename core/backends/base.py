@@ -75,7 +75,8 @@ class Job:
         return self.color.to_model(self.region.crop(pixels))
 
     def filmed(self, frame: int) -> FilmedFrame:
-        """Everything that is read of a frame. Call it in the order of the frames, from one thread: movies are read so."""
+        """Everything that is read of a frame. Call it in the order of the frames, from one thread: movies are
+        read so."""
         return FilmedFrame(frame, self.pixels(frame), self.allowed(frame))
 
 
@@ -111,7 +112,9 @@ class Identity:
     job: str
 
 
-def identify(opened: Opened, color: PlateColor, blending: Blending, made_from: dict, laid_over: dict | None = None) -> Identity:
+def identify(
+    opened: Opened, color: PlateColor, blending: Blending, made_from: dict, laid_over: dict | None = None
+) -> Identity:
     """made_from: all that determines the layers beside plate, mask and PIXELS; laid_over: what else determines the
     delivered pixels. Contents count, paths do not: the same plate under another path is the same job."""
     formats = formats_of(opened.recipe)
@@ -147,9 +150,15 @@ def delivery_of(opened: Opened, color: PlateColor, blending: Blending, ids: Iden
     """The folder of the job's results. keeps: whether what is generated can be kept for another delivery."""
     generation = ids.generation if keeps else None
     return Delivery(
-        Path(opened.recipe.out), opened.plate, opened.recipe.to_json(), ids.job, blending, color, generation,
+        Path(opened.recipe.out),
+        opened.plate,
+        opened.recipe.to_json(),
+        ids.job,
+        blending,
+        color,
+        generation,
         formats_of(opened.recipe),
-    )  # fmt: skip
+    )
 
 
 def mean_of(facts: Iterable[dict[str, Any]], name: str) -> float:

@@ -14,15 +14,15 @@ from typing import Any
 import torch
 
 from vera.core.backends.base import Job, Loader, Opened, blending_of, delivery_of, identify, mean_of, report_of
-from vera.core.errors import InputError, Stopped
+from vera.core.errors import InputError, StoppedError
 from vera.core.layer.blend_space import layer_for_blending
 from vera.core.layer.delivery_loop import FilmedFrame, FinishedFrame, deliver_frames
 from vera.core.lifting import report_picture
+from vera.core.lifting.framing import find_framing, rescaled, whole, without_borders
 from vera.core.lifting.freed_memory import blocks_used_again
 from vera.core.lifting.haze import LEAST_TOLD
 from vera.core.lifting.lift_window import STEPS, lift_clip, plate_sized
 from vera.core.lifting.lifted_windows import CHANNELS, KeptWindows, LiftedVideo
-from vera.core.lifting.framing import find_framing, rescaled, whole, without_borders
 from vera.core.lifting.matching import refuse_other_picture, same_size
 from vera.core.lifting.pairing import first_guess, pair_frames, paired, shrunk_for_pairing
 from vera.core.lifting.read_frames import EditedFile, EditedVideo, read_mask, read_plate
@@ -114,9 +114,7 @@ class Lift:
             delivery=delivery,
             warnings=(),
             indices=[math.floor(guess[j] + 0.5) for j in inside],
-            edited=EditedFile(
-                edited, edited_color, inside, size, plate_size, whole(plate_size, edited_size)
-            ),
+            edited=EditedFile(edited, edited_color, inside, size, plate_size, whole(plate_size, edited_size)),
         )
         return _matched(job, [guess[j] for j in inside], path)
 
@@ -185,7 +183,8 @@ def finish_frame(job: LiftJob, filmed: FilmedFrame, lifted: torch.Tensor) -> Fin
 
 
 def _matched(job: LiftJob, guess: list[float], path: str) -> LiftJob:
-    """The job with the edited video's framing and pairs as the pictures tell them. Raises InputError for another shot."""
+    """The job with the edited video's framing and pairs as the pictures tell them. Raises InputError for another
+    shot."""
     edited, plate = job.edited, job.plate
     assert isinstance(edited, EditedFile)
     chosen = _compared(len(job.indices))
@@ -273,7 +272,7 @@ def _work_size(plate: Plate) -> tuple[int, int]:
 
 
 def _lift_windows(job: LiftJob, kept: KeptWindows, progress: ProgressLike, stopping: Callable[[], bool]) -> None:
-    """Lift the windows that are missing. Raises Stopped between two steps."""
+    """Lift the windows that are missing. Raises StoppedError between two steps."""
     missing = kept.missing()
     progress.stage("lift", len(kept.windows) * STEPS, (len(kept.windows) - len(missing)) * STEPS)
     for k in missing:
@@ -295,12 +294,12 @@ def _lift_windows(job: LiftJob, kept: KeptWindows, progress: ProgressLike, stopp
 def _step_counter(
     job: LiftJob, start: int, end: int, progress: ProgressLike, stopping: Callable[[], bool]
 ) -> Callable[[], None]:
-    """Called after each step of a window's lift: counts it, and raises Stopped where that was asked for."""
+    """Called after each step of a window's lift: counts it, and raises StoppedError where that was asked for."""
 
     def step_done() -> None:
         progress.advance()
         if stopping():
             first, last = (job.plate.frames[job.indices[i]] for i in (start, end - 1))
-            raise Stopped(f"stopped while frames {first} to {last} were lifted")
+            raise StoppedError(f"stopped while frames {first} to {last} were lifted")
 
     return step_done

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vera.core.errors import InputError, Stopped
 from vera.core.cli.arguments import Parser
+from vera.core.errors import InputError, StoppedError
 from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT, stop_request
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ def main(argv: list[str] | None = None) -> int:
         from vera.core.comparing.benchmark import compare, named_lpips
         from vera.core.comparing.methods import Folder, Renderer, kept_model, named
         from vera.core.comparing.rows import read_rows
-        from vera.core.model.device import choose_device
         from vera.core.measure.judge import find_judge
+        from vera.core.model.device import choose_device
         from vera.core.progress import Progress
 
         out = Path(args.out)
@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {str(error).replace('core.render --help', 'vera compare --help')}", file=sys.stderr)
         return WRONG_INPUT
-    except Stopped as stop:
+    except StoppedError as stop:
         print(f"{stop}; the same command goes on from here", file=sys.stderr)
         return STOPPED
     except Exception as error:

@@ -15,7 +15,7 @@ from vera.core.cli.arguments import Parser
 from vera.core.errors import InputError
 
 if TYPE_CHECKING:
-    from vera.core.data.datasets.layered import Broken, Row
+    from vera.core.data.datasets.layered import BrokenRowError, Row
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,7 +38,10 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a broken row may hold what no terminal can show
-    from vera.core.data.datasets.layered import check_rows, read_rows  # only now, so that --help and wrong arguments answer at once
+    from vera.core.data.datasets.layered import (  # only now, so that --help and wrong arguments answer at once
+        check_rows,
+        read_rows,
+    )
 
     try:
         rows, broken = read_rows(args.dataset)
@@ -60,16 +63,16 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if broken else 0
 
 
-def fault_in_pixels(row: Row) -> Broken | None:
+def fault_in_pixels(row: Row) -> BrokenRowError | None:
     """What is broken in a row's frames, or None."""
-    from vera.core.data.datasets.layered import Broken
+    from vera.core.data.datasets.layered import BrokenRowError
     from vera.core.data.datasets.layered_media import model_layers, read_layers
 
     try:
         layers = read_layers(row)
         if not row.test:
             model_layers(row, layers)
-    except Broken as fault:
+    except BrokenRowError as fault:
         return fault
     return None
 

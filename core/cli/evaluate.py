@@ -36,7 +36,9 @@ def parser() -> Parser:
     made.add_argument("--count", type=number(int, 1, MAX_COUNT), default=256, help="held-out prompts (default 256)")
     made.add_argument("--steps", type=number(int, 1, 1000), help="(default: the model's own)")
     made.add_argument("--guidance", type=number(float, 0, 100), help="(default: the model's own)")
-    made.add_argument("--truth", action="store_true", help="judge the true layers, through the model's codec, in its place")
+    made.add_argument(
+        "--truth", action="store_true", help="judge the true layers, through the model's codec, in its place"
+    )
     made.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
     made.add_argument("--progress", choices=KINDS, default="bar")
     return made
@@ -48,7 +50,9 @@ def main(argv: list[str] | None = None) -> int:
         args = parser().parse_args(argv)
         if args.json is not None and not args.json.resolve().parent.is_dir():
             raise InputError(f"--json {args.json}: there is no such folder")
-        from vera.core.evaluation.held_out import evaluate  # only now, so that --help and wrong arguments answer at once
+        from vera.core.evaluation.held_out import (
+            evaluate,  # only now, so that --help and wrong arguments answer at once
+        )
 
         return evaluate(args)
     except InputError as error:

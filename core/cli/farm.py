@@ -6,7 +6,7 @@ import traceback
 from contextlib import redirect_stdout
 
 from vera.core.cli.arguments import Parser
-from vera.core.errors import InputError, Stopped
+from vera.core.errors import InputError, StoppedError
 from vera.core.extras import require
 from vera.core.farm.shots import read_shots
 from vera.core.job.run import exit_status, stop_request
@@ -41,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
         "--address", help="of a Ray cluster, or local for none (default: $RAY_ADDRESS, this machine's, or none)"
     )
     p.add_argument("--cpus", type=float, default=1, help="CPU cores that a worker takes (default 1)")
-    p.add_argument("--gpus", type=float, help="GPUs that a worker takes, such as 0.5 (default 1, or 0 where there are none)")
+    p.add_argument(
+        "--gpus", type=float, help="GPUs that a worker takes, such as 0.5 (default 1, or 0 where there are none)"
+    )
     p.add_argument("--retries", type=int, default=3, help="how often a shot is begun again (default 3)")
     p.add_argument(
         "--share-windows", action="store_true", help="shots one after the other, each one's windows on all workers"
@@ -52,7 +54,9 @@ def parser() -> argparse.ArgumentParser:
 
 def check(args: argparse.Namespace) -> None:
     if not 0 < args.cpus < 10000 or args.gpus is not None and not 0 <= args.gpus < 10000:
-        raise InputError(f"--cpus {args.cpus:g}, --gpus {args.gpus}: give a number of cores above 0, and of GPUs from 0")
+        raise InputError(
+            f"--cpus {args.cpus:g}, --gpus {args.gpus}: give a number of cores above 0, and of GPUs from 0"
+        )
     if not 0 <= args.retries <= 1000:
         raise InputError(f"--retries {args.retries} is out of range; give a whole number from 0 to 1000")
 
@@ -82,7 +86,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return farm(parser().parse_args(argv))
     except (Exception, KeyboardInterrupt) as error:
-        code, line = exit_status(Stopped("stopped before the first shot") if isinstance(error, KeyboardInterrupt) else error)
+        code, line = exit_status(
+            StoppedError("stopped before the first shot") if isinstance(error, KeyboardInterrupt) else error
+        )
         if line.startswith("fault"):
             traceback.print_exc()
         print(line, file=sys.stderr)

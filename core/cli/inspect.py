@@ -26,7 +26,11 @@ def parser() -> Parser:
     p.add_argument("plate", nargs="?", help="plate.####.exr, plate.%%04d.dpx, one still, or a movie")
     p.add_argument("--mask", help="a sequence, a movie, or one still for all frames")
     p.add_argument("--frames", help="a range such as 1001-1049 (default: all there are)")
-    for name, text in (("layer", "of an EXR plate"), ("part", "of a multi-part EXR plate"), ("view", "of a stereo plate")):
+    for name, text in (
+        ("layer", "of an EXR plate"),
+        ("part", "of a multi-part EXR plate"),
+        ("view", "of a stereo plate"),
+    ):
         p.add_argument(f"--{name}", help=f"{text}, as for vera render")
     p.add_argument("--color-space", help="of the plate, instead of what its files tell")
     p.add_argument("--color-spaces", nargs="?", const="", metavar="TEXT", help="list the colour spaces that there are")

@@ -12,7 +12,9 @@ OWN = Path(__file__).parents[1] / "training" / "full" / "vera-1.3b.json"
 def main(argv: list[str] | None = None) -> int:
     """Print the table of docs/training.md for a configuration's steps and batch; returns the exit code."""
     parser = Parser(prog="vera model cost", description="What full-size training takes, by arithmetic.")
-    parser.add_argument("config", type=Path, nargs="?", default=OWN, help="a full-size configuration (default: the 1.3B's)")
+    parser.add_argument(
+        "config", type=Path, nargs="?", default=OWN, help="a full-size configuration (default: the 1.3B's)"
+    )
     try:
         path = parser.parse_args(argv).config
         from vera.core.training.settings import read_config

@@ -14,7 +14,9 @@ def parser() -> Parser:
     )
     made.add_argument("run", type=Path, help="the run's folder, as vera train --out names it")
     made.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder to make; it must not be there")
-    made.add_argument("--codec", type=Path, metavar="DIR", help="a run of the codec, or an edition (default: the run's own)")
+    made.add_argument(
+        "--codec", type=Path, metavar="DIR", help="a run of the codec, or an edition (default: the run's own)"
+    )
     return made
 
 

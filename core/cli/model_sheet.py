@@ -9,7 +9,9 @@ from vera.core.errors import InputError
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
-    parser = Parser(prog="vera model sheet", description="What a model makes of a list of instructions, as one picture.")
+    parser = Parser(
+        prog="vera model sheet", description="What a model makes of a list of instructions, as one picture."
+    )
     parser.add_argument("picture", type=Path, help="the PNG to write")
     parser.add_argument("--model", default="mini", help="mini, or a model's folder")
     parser.add_argument("--steps", type=int, help="(default: the model's own)")

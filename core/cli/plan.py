@@ -63,14 +63,20 @@ def plan_training(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="vera plan", description=DESCRIPTION)
-    parser.add_argument("--model", default="1.3b", help="a model directory, 1.3b (default) or 14b; with --train, where the configuration's is not there")
+    parser.add_argument(
+        "--model",
+        default="1.3b",
+        help="a model directory, 1.3b (default) or 14b; with --train, where the configuration's is not there",
+    )
     parser.add_argument("--size", type=pair, default=(1920, 1080), metavar="WxH", help="of the plate, or the region")
     parser.add_argument("--frames", type=positive(int), default=81, help="of the shot (81)")
     parser.add_argument("--memory", type=positive(float), metavar="GIB", help="of the GPU (default: of the one here)")
     parser.add_argument("--weights", choices=WEIGHTS, default="auto")
     parser.add_argument("--offload", choices=OFFLOADS, default="auto")
     parser.add_argument("--one-batch", action="store_true", help="both guidance passes at once")
-    parser.add_argument("--train", type=Path, metavar="CONFIG", help="of full-size training by this configuration instead")
+    parser.add_argument(
+        "--train", type=Path, metavar="CONFIG", help="of full-size training by this configuration instead"
+    )
     parser.add_argument("--gpus", type=positive(int), default=1, metavar="N", help="that --train is to run on (1)")
     try:
         args = parser.parse_args(argv)
@@ -91,4 +97,3 @@ def main(argv: list[str] | None = None) -> int:
     for line in lines(planner, memory, chosen):
         print(line)
     return 0 if chosen or memory is None else 1
-

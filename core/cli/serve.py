@@ -99,7 +99,7 @@ def serve(args: argparse.Namespace, folder: Path) -> int:
     try:
         server.run(settings, started)
         return DONE
-    except server.AlreadyRunning as error:
+    except server.AlreadyRunningError as error:
         print(error, file=sys.stderr)
         return RUNS_ALREADY
 

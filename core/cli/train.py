@@ -39,7 +39,9 @@ def parser() -> Parser:
     made.add_argument("--out", type=Path, metavar="RUN", help="training state (default: runs/<name of the config>)")
     made.add_argument("--minutes", type=_minutes, help="save and stop after this long")
     made.add_argument("--threads", type=_threads, help="CPU threads; not of mini's transformer, see 'processes'")
-    made.add_argument("--export", type=Path, metavar="DIR", help="full size: write what was reached as a model, and end")
+    made.add_argument(
+        "--export", type=Path, metavar="DIR", help="full size: write what was reached as a model, and end"
+    )
     made.add_argument("--watch", type=Path, metavar="RUN", help="open a run's curve and samples as a page, and end")
     return made
 

@@ -13,7 +13,7 @@ from vera.core.comparing.clips import Case, file_hash
 from vera.core.comparing.figures import FIGURES, VERSION, copy_plate, measure, rate_of
 from vera.core.comparing.methods import Method, Renderer
 from vera.core.comparing.rows import Row
-from vera.core.errors import InputError, OutOfMemory, Stopped
+from vera.core.errors import InputError, OutOfMemoryError, StoppedError
 from vera.core.files import write_json
 from vera.core.measure.judge import QUESTIONS, Judge, ask
 from vera.core.measure.perceptual import Lpips
@@ -38,14 +38,14 @@ def compare(
 
     rows, broken: of read_rows. methods: Folder or Renderer. lpips, judge: (name, function) or None. A clip that fails
     is named in the table and the next one taken; what was rendered or measured before is not done again. Raises
-    Stopped, and InputError where nothing could be measured.
+    StoppedError, and InputError where nothing could be measured.
     """
     clips: list[dict[str, Any]] = []
     for row in rows:
         media = out / "report" / "media" / row.key
         for method in methods:
             if stopping():
-                raise Stopped(f"stopped before {row.key} of {method.name}")
+                raise StoppedError(f"stopped before {row.key} of {method.name}")
             clip: dict[str, Any] = {
                 "key": row.key,
                 "method": method.name,
@@ -57,7 +57,7 @@ def compare(
                 if isinstance(method, Renderer):
                     method.make(row, progress, stopping)
                 clip |= _measured(row, method, media, out, alpha_of, lpips, judge)
-            except (ValueError, OutOfMemory) as error:  # InputError is a ValueError
+            except (ValueError, OutOfMemoryError) as error:  # InputError is a ValueError
                 clip["error"] = " ".join(str(error).split())
                 progress.warn(f"{row.key}, {method.name}: {clip['error']}")
             clips.append(clip)

@@ -47,11 +47,25 @@ FIGURES = (
     Figure("changed", "changed", "exactness", -1, 4, "share of pixels with alpha 0 that differ from the plate"),
     Figure("worst", "worst", "exactness", -1, 4, "largest difference there, of a value in [0, 1]"),
     Figure("drift", "drift", "exactness", -1, 5, "of the mean colour there, the channel that moved most"),
-    Figure("spilled", "spilled", "exactness", -1, 6, "share of pixels that are not the plate's bits under the result's own alpha 0"),
+    Figure(
+        "spilled",
+        "spilled",
+        "exactness",
+        -1,
+        6,
+        "share of pixels that are not the plate's bits under the result's own alpha 0",
+    ),
     Figure("flicker", "TF", "video", 1, 4, "1 minus the mean change from frame to frame"),
     Figure("flicker_plate", "TF plate", "video", 0, 4, "the plate's own TF"),
     Figure("unsteady", "unsteady", "video", -1, 3, "change in time of what was added where the alpha is 0, x100"),
-    Figure("sharpness", "sharp", "video", 0, 3, f"variance of the Laplacian {MARGIN} pixels from any alpha, over the plate's"),
+    Figure(
+        "sharpness",
+        "sharp",
+        "video",
+        0,
+        3,
+        f"variance of the Laplacian {MARGIN} pixels from any alpha, over the plate's",
+    ),
     Figure("mad", "MAD", "matting", -1, 2, "mean absolute difference of the result's alpha from the test set's, x1000"),
     Figure("mse", "MSE", "matting", -1, 2, "mean squared difference, x1000"),
     Figure("grad", "Grad", "matting", -1, 2, "difference of gradients, /1000"),
@@ -61,7 +75,7 @@ FIGURES = (
     Figure("CT", "CT", "judged", 1, 2, "how it behaves in time, 1 to 5"),
     Figure("OSC", "OSC", "judged", 1, 3, "how well the caption fits, 0 to 1"),
     Figure("IS", "IS", "judged", 1, 2, "whether the instruction was followed, 1 to 5"),
-)  # fmt: skip
+)
 
 
 def measure(

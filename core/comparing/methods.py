@@ -14,8 +14,8 @@ from vera.core.comparing.rows import Row
 from vera.core.errors import InputError
 from vera.core.job.memory import within_memory
 from vera.core.job.run import run_job
-from vera.core.model.load import load_model
 from vera.core.model.interfaces import Model
+from vera.core.model.load import load_model
 from vera.core.plate.movie import MOVIES
 from vera.core.progress import ProgressLike
 from vera.core.recipe import EditRecipe
@@ -80,7 +80,7 @@ class Renderer:
     load: Loader
 
     def make(self, row: Row, progress: ProgressLike, stopping: Callable[[], bool]) -> None:
-        """Render the clip, or go on with it. Raises InputError, OutOfMemory, Stopped."""
+        """Render the clip, or go on with it. Raises InputError, OutOfMemoryError, StoppedError."""
         mask: dict[str, Any] = {"mask": str(row.mask)} if self.masks and row.mask else {}
         recipe = EditRecipe(
             plate=str(row.input),

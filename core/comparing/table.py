@@ -50,7 +50,12 @@ def _row(clips: list[dict[str, Any]]) -> dict[str, Any]:
 
 def markdown(tables: dict[str, Any], broken: list[str], clips: list[dict[str, Any]]) -> str:
     """What is measured here stands upright, what is published is in italics and said to be so."""
-    lines = ["# Comparison", "", f"*Italics: published, not measured here. {PUBLISHED['source']}. {PUBLISHED['note']}*", ""]
+    lines = [
+        "# Comparison",
+        "",
+        f"*Italics: published, not measured here. {PUBLISHED['source']}. {PUBLISHED['note']}*",
+        "",
+    ]
     for kind, rows in tables.items():
         lines += [f"## {TITLES[kind]}", ""]
         for names in TABLES:

@@ -1,6 +1,7 @@
 """Which of the world's objects does a layer show? A small network, trained on layers of the data engine.
 
-`python -m vera.core.evaluation.classifier` trains it, a few minutes on one core, and prints how often it is right on layers
+`python -m vera.core.evaluation.classifier` trains it, a few minutes on one core, and prints how often it is right on
+layers
 that it has not seen, as they are and as mini's codec gives them back. It never sees what a model made.
 """
 
@@ -15,11 +16,11 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from vera.core.model.codec import Codec
-from vera.core.model.mini import words
 from vera.core.data.engine.clips import SPAN, added_object, draw_object, make_clip
 from vera.core.data.engine.fields import extend_color, noise, plane
 from vera.core.data.engine.plates import camera_at_rest
+from vera.core.model.codec import Codec
+from vera.core.model.mini import words
 
 WEIGHTS = Path(__file__).with_name("classifier.safetensors")
 NOTHING = "nothing"  # a layer without any shape of this world
@@ -53,7 +54,8 @@ def load_classifier() -> Classifier:
 
 
 def pictures(color: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """Layers (N, 3, H, W) and (N, 1, H, W) cut out about what is in them -> (N, 4, SIZE, SIZE); grey where nothing is."""
+    """Layers (N, 3, H, W) and (N, 1, H, W) cut out about what is in them -> (N, 4, SIZE, SIZE); grey where nothing
+    is."""
     cut = []
     for c, a in zip(color, alpha):
         rows, cols = ((a[0] > 0.3).any(d).nonzero().flatten() for d in (1, 0))
@@ -149,7 +151,9 @@ def _varied(batch: torch.Tensor) -> torch.Tensor:
     count = len(batch)
     angle, scale = 0.15 * torch.randn(count), 1 + 0.12 * torch.randn(count)
     mirror = torch.where(torch.rand(count) < 0.5, -1.0, 1.0)
-    turn = torch.stack([angle.cos() * scale * mirror, -angle.sin() * scale, angle.sin() * scale * mirror, angle.cos() * scale], 1)
+    turn = torch.stack(
+        [angle.cos() * scale * mirror, -angle.sin() * scale, angle.sin() * scale * mirror, angle.cos() * scale], 1
+    )
     affine = torch.cat([turn.view(-1, 2, 2), 0.08 * torch.randn(count, 2, 1)], 2)
     neutral = torch.tensor([0.5, 0.5, 0.5, 0.0])[:, None, None]
     moved = F.grid_sample(batch - neutral, F.affine_grid(affine, batch.shape, align_corners=False), align_corners=False)
@@ -171,7 +175,9 @@ def accuracy(classifier: Classifier, count: int, codec: Codec, spoil: float | No
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m vera.core.evaluation.classifier", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m vera.core.evaluation.classifier", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--count", type=int, default=5000, help="layers to learn from")
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--held-out", type=int, default=200)

@@ -1,6 +1,7 @@
 """What is counted of one result against its labelled clip.
 
-Layers are at model size, in [0, 1], frames last but two: color and composite (3, T, H, W), alpha (T, H, W) as it would be
+Layers are at model size, in [0, 1], frames last but two: color and composite (3, T, H, W), alpha (T, H, W) as it would
+be
 delivered, cleaned and exact at its ends. Of alpha's centre only what is above a third counts, which leaves out shadows.
 """
 
@@ -12,8 +13,8 @@ import torch.nn.functional as F
 
 from vera.core.data.engine import clips
 from vera.core.data.engine.clips import LayeredClip
-from vera.core.model.mini import words
 from vera.core.evaluation.classifier import Classifier, kind_of
+from vera.core.model.mini import words
 
 SURROUNDINGS = 0.2  # frame heights about what is solid; halos, shadows and reflections end within it
 LEAST_SOLID = 8  # pixels without which a layer has no colour
@@ -40,7 +41,10 @@ def judge(
     }
     where = (alpha == 0).expand_as(source)
     if where.any():
-        figures |= {"kept_outside": psnr(composed[where], source[where]), "anew_outside": psnr(composite[where], source[where])}
+        figures |= {
+            "kept_outside": psnr(composed[where], source[where]),
+            "anew_outside": psnr(composite[where], source[where]),
+        }
     if edit == "object":
         kind, hue = kind_of(classifier, color, alpha), nearest_color(color, alpha)
         figures |= {
@@ -73,13 +77,16 @@ def dtssd(alpha: torch.Tensor, truth: torch.Tensor) -> float:
 
 
 def nearest_color(color: torch.Tensor, alpha: torch.Tensor) -> str | None:
-    """The named colour, in light or in shade, nearest to the layer's median where it is solid; None where nothing is."""
+    """The named colour, in light or in shade, nearest to the layer's median where it is solid; None where nothing
+    is."""
     inside = color[:, alpha > 0.8]
     if inside.shape[1] < LEAST_SOLID:
         return None
     median = inside.median(dim=1).values
     shades = torch.linspace(0.6, 1.1, 11)[:, None]
-    return min(words.COLORS, key=lambda name: float((shades * torch.tensor(words.COLORS[name]) - median).abs().sum(1).min()))
+    return min(
+        words.COLORS, key=lambda name: float((shades * torch.tensor(words.COLORS[name]) - median).abs().sum(1).min())
+    )
 
 
 def centres(alpha: torch.Tensor) -> torch.Tensor:
@@ -91,7 +98,8 @@ def centres(alpha: torch.Tensor) -> torch.Tensor:
 
 
 def nearest_place(clip: LayeredClip, alpha: torch.Tensor) -> str | None:
-    """Of the named places the nearest to the layer's, which is off from the named one as its centre is from the truth's."""
+    """Of the named places the nearest to the layer's, which is off from the named one as its centre is from the
+    truth's."""
     off = (centres(alpha) - centres(clip.alpha[:, 0])).nanmean(0)
     if off.isnan().any():
         return None
@@ -112,7 +120,9 @@ def moves_as_named(clip: LayeredClip, times: torch.Tensor, alpha: torch.Tensor) 
 
     def told(motion: str) -> torch.Tensor:
         labels = clip.labels | {"motion": motion}
-        x, y, _ = clips.path_of(labels, random.Random(0), torch.as_tensor(times, dtype=torch.float32), 0.22, aspect, None)
+        x, y, _ = clips.path_of(
+            labels, random.Random(0), torch.as_tensor(times, dtype=torch.float32), 0.22, aspect, None
+        )
         return centred(torch.stack([x, y], 1))
 
     way = way - (true - told(clip.labels["motion"]))

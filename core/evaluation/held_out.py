@@ -82,7 +82,8 @@ class Evaluation:
         self.results.append({"clip": name, "prompt": clip.instruction, "labels": clip.labels, **figures})
 
     def phrasings(self, seed: int) -> None:
-        """An object in five phrasings over one plate: the share that shows what most of them show, if that is something."""
+        """An object in five phrasings over one plate: the share that shows what most of them show, if that is
+        something."""
         clip = make_clip(seed, HEIGHT, WIDTH, self.times, held_out=True)
         said = [phrases.instruction(clip.labels, random.Random(k)) for k in range(PHRASINGS)]
         figures = [self._judged(clip, text)[0] for text in said]
@@ -140,7 +141,9 @@ def table(rows: dict[str, tuple[float, int]]) -> str:
         wanted = "stated" if goal is None else ("at most " if goal < 0 else "") + form.format(abs(goal))
         lines.append([text, form.format(value), wanted, met, str(count)])
     widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))) for line in lines)
+    return "\n".join(
+        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))) for line in lines
+    )
 
 
 def evaluate(args: Namespace) -> int:
@@ -168,7 +171,10 @@ def evaluate(args: Namespace) -> int:
     folder = folder_of(args.model)
     rows["megabytes"] = sum(f.stat().st_size for f in folder.rglob("*.safetensors")) / 1e6, 1
     threads = torch.get_num_threads()
-    print(f"{'the truth through the codec of ' if args.truth else ''}{args.model}: {args.count} held-out prompts, {FRAMES} frames of {WIDTH}x{HEIGHT}, {steps} steps, guidance {guidance:g}, {threads} threads")
+    print(
+        f"{'the truth through the codec of ' if args.truth else ''}{args.model}: {args.count} held-out "
+        f"prompts, {FRAMES} frames of {WIDTH}x{HEIGHT}, {steps} steps, guidance {guidance:g}, {threads} threads"
+    )
     print(table(rows))
     if args.json:
         Path(args.json).write_text(json.dumps({"rows": rows, "clips": evaluation.results}, indent=1), encoding="utf-8")

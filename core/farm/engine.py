@@ -22,11 +22,11 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, TaskCancelledError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from vera.core.errors import InputError, one_line
-from vera.core.model.offload import computing_device
 from vera.core.backends import load_backend
+from vera.core.errors import InputError, one_line
 from vera.core.farm.shots import Shot
 from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT, render
+from vera.core.model.offload import computing_device
 from vera.core.service.worker import WarmModel
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ def gpus_there() -> bool:
 
 
 def run(shots: Sequence[Shot], means: Means, report: Report, stopping: Callable[[], bool]) -> list[Outcome]:
-    """Render the shots; an outcome for each, in their order. report: vera.core.farm.report.Report. Raises InputError."""
+    """Render the shots; an outcome for each, in their order. report: vera.core.farm.report.Report. Raises
+    InputError."""
     workers = places(means)
     report.begin()
     ask = ray.remote(max_calls=0)(render_shot).options(**means.options)  # max_calls: processes are kept, with a GPU too
@@ -255,7 +256,8 @@ def render_shot(shot: Shot, means: Means, workers: int, board: Any) -> Outcome:
 
 @dataclass(frozen=True)
 class SharedWindows:
-    """The like of vera.core.sampling.denoise.run_windows_serially: every so many-th window here, the others where there is room.
+    """The like of vera.core.sampling.denoise.run_windows_serially: every so many-th window here, the others where
+    there is room.
 
     Only velocities are computed elsewhere, by the same code; they are blended here and in the same order.
     """

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vera.core.progress import Progress
 from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT
+from vera.core.progress import Progress
 
 if TYPE_CHECKING:
     from vera.core.farm.engine import Outcome

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vera.core.errors import InputError
+from vera.core.job.run import DONE, exit_status, render, stop_request
 from vera.core.progress import Progress
 from vera.core.recipe import EditRecipe, table
 from vera.core.recipe.parse import shown
-from vera.core.job.run import DONE, exit_status, render, stop_request
 
 SHARES = {"read": (0, 5), "denoise": (5, 85), "deliver": (85, 100)}  # of the whole, in percent; by guess
 

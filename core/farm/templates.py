@@ -37,12 +37,28 @@ steps:
 """
 CANCELLING = "          cancelation: {mode: NOTIFY_THEN_TERMINATE, notifyPeriodInSeconds: 120}\n"
 WORKER: list[tuple[str | None, dict[str, Any]]] = [
-    ("device", {"name": "Device", "type": "STRING", "default": "auto", "allowedValues": ["auto", "cuda", "cpu"],
-                "userInterface": {"control": "DROPDOWN_LIST", "label": "Device", "groupLabel": "Worker"}}),
-    (None, {"name": "Python", "type": "STRING", "default": "python", "minLength": 1,
+    (
+        "device",
+        {
+            "name": "Device",
+            "type": "STRING",
+            "default": "auto",
+            "allowedValues": ["auto", "cuda", "cpu"],
+            "userInterface": {"control": "DROPDOWN_LIST", "label": "Device", "groupLabel": "Worker"},
+        },
+    ),
+    (
+        None,
+        {
+            "name": "Python",
+            "type": "STRING",
+            "default": "python",
+            "minLength": 1,
             "description": "The Python on the workers in which Vera is installed.",
-            "userInterface": {"control": "LINE_EDIT", "label": "Python", "groupLabel": "Worker"}}),
-]  # fmt: skip
+            "userInterface": {"control": "LINE_EDIT", "label": "Python", "groupLabel": "Worker"},
+        },
+    ),
+]
 
 
 def shot_template() -> str:

@@ -89,7 +89,10 @@ def page_of(report: dict[str, Any]) -> list[str]:
             lines.append(_line("read as", " ".join(report["prompt"]["read"])))
     if report.get("model"):
         lines += _job_lines(report)
-    said = report.get("warnings") or [*plate["notes"], *(mask["notes"] if mask else ())]  # a job's warnings hold the notes
+    said = report.get("warnings") or [
+        *plate["notes"],
+        *(mask["notes"] if mask else ()),
+    ]  # a job's warnings hold the notes
     return lines + [_line("warning", text) for text in said]
 
 

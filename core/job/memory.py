@@ -9,14 +9,14 @@ import torch
 
 from vera.core.backends import load_backend
 from vera.core.backends.base import Job, Loader
-from vera.core.errors import OutOfMemory
+from vera.core.errors import OutOfMemoryError
 from vera.core.job.plan import GIB, LEAST_WINDOW, Geometry, Planner, host_memory, lacking
 from vera.core.job.prepare import prepare
 from vera.core.model.device import choose_device
 from vera.core.model.families import family_of, folder_of
 from vera.core.model.load import load_model
-from vera.core.plate.region import region_of
 from vera.core.plate.channels import Choice
+from vera.core.plate.region import region_of
 from vera.core.plate.source import open_plate
 from vera.core.recipe import EditRecipe, parse_region
 
@@ -98,7 +98,7 @@ def within_memory(
     """Prepare the job and return work(job); where memory runs out, again with cheaper settings.
 
     The job's warnings, and so its report, say what was changed. learned: a dictionary in which the plan that a model
-    was brought to is kept for its next job; but for the CPU, which is no place to stay. Raises OutOfMemory once
+    was brought to is kept for its next job; but for the CPU, which is no place to stay. Raises OutOfMemoryError once
     nothing is left to change, and what prepare() and `work` raise for other reasons.
     """
     learned, model = {} if learned is None else learned, (recipe.model, device, recipe.weights, recipe.offload)
@@ -119,7 +119,7 @@ def within_memory(
                 where = "the GPU's memory" if of_gpu else "memory"
                 tried = f", also with {' and '.join(plan.fallbacks)}" if plan.fallbacks else ""
                 fix = "free some, give fewer frames with --frames, or use --device cpu or a smaller model"
-                raise OutOfMemory(f"out of {where}{tried}; {fix}") from error
+                raise OutOfMemoryError(f"out of {where}{tried}; {fix}") from error
         # Only now has the error let go of what it held.
         job = None
         release()

@@ -17,6 +17,7 @@ from vera.core.errors import InputError
 from vera.core.extras import missing, require
 from vera.core.model.codec import latent_frames
 from vera.core.model.config import PRESETS, TransformerConfig
+from vera.core.model.families import family_of, folder_of
 from vera.core.model.footprint import (
     CONTEXT,
     FRAGMENTS,
@@ -26,7 +27,6 @@ from vera.core.model.footprint import (
     encoding_bytes,
     weight_bytes,
 )
-from vera.core.model.families import family_of, folder_of
 from vera.core.model.limits import Limits
 from vera.core.model.quantise import without_library_logging
 from vera.core.model.wan.family import WanParts
@@ -202,7 +202,9 @@ def lines(planner: Planner, memory: int | None, chosen: Plan | None) -> Iterator
     """The table of all ways at the full window, and the choice."""
     frames = f"{planner.window} frames ({latent_frames(planner.window)} latent ones)"
     yield f"{planner.size[0]}x{planner.size[1]}, {frames} at once; GiB of the GPU's memory by step of the way"
-    yield f"{'weights':8} {'offload':8} {'encode':>7} {'text':>7} {'denoise':>8} {'decode':>7} {'peak':>7}   {'host':>6}"
+    yield (
+        f"{'weights':8} {'offload':8} {'encode':>7} {'text':>7} {'denoise':>8} {'decode':>7} {'peak':>7}   {'host':>6}"
+    )
     for way in WAYS:
         plan = planner.plan(way[0], way[1], planner.window)
         cells = " ".join(f"{plan.phases[p] / GIB:{width}.1f}" for p, width in zip(plan.phases, (7, 7, 8, 7)))
@@ -212,11 +214,13 @@ def lines(planner: Planner, memory: int | None, chosen: Plan | None) -> Iterator
         smaller = "" if chosen.window == planner.window else ", which is another picture where they meet"
         yield (
             f"chosen for {memory / GIB:g} GiB: --weights {chosen.weights} --offload {chosen.offload}, windows of"
-            f" {chosen.window} frames{smaller}: {chosen.peak / GIB:.1f} GiB, and {chosen.host / GIB:.1f} GiB of the host's"
+            f" {chosen.window} frames{smaller}: {chosen.peak / GIB:.1f} GiB, and "
+            f"{chosen.host / GIB:.1f} GiB of the host's"
         )
     elif memory is not None:
         least = planner.least()
         yield (
-            f"nothing fits {memory / GIB:g} GiB; least of all, {least.peak / GIB:.1f} GiB, takes --weights {least.weights}"
+            f"nothing fits {memory / GIB:g} GiB; least of all, {least.peak / GIB:.1f} "
+            f"GiB, takes --weights {least.weights}"
             f" --offload {least.offload} with windows of {least.window} frames"
         )

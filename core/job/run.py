@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from vera.core.errors import InputError, OutOfMemory, Stopped, one_line
+from vera.core.errors import InputError, OutOfMemoryError, StoppedError, one_line
 from vera.core.progress import ProgressLike
 from vera.core.recipe import EditRecipe
 
@@ -45,7 +45,7 @@ def nothing_to_do(job: "Job") -> bool:
 def run_job(job: "Job", progress: ProgressLike, stopping: Callable[[], bool]) -> dict[str, Any]:
     """Make and deliver the layer of every frame; returns the report that goes into the manifest.
 
-    stopping() is asked between windows and between frames; when true, Stopped is raised and the same command
+    stopping() is asked between windows and between frames; when true, StoppedError is raised and the same command
     resumes. Finished steps and frames are not made again.
     """
     from vera.core.backends import load_backend
@@ -70,7 +70,7 @@ def render(
     """Make the recipe's delivery where it is not yet whole; returns whether there was anything to do, and a sentence.
 
     load: as vera.core.model.load.load_model. window_runner: see GenerateJob. wait: until another job that works in
-    the same folder has ended, instead of refusing. Raises InputError, OutOfMemory, Stopped.
+    the same folder has ended, instead of refusing. Raises InputError, OutOfMemoryError, StoppedError.
     """
     # Only now, so that --help and wrong arguments answer at once.
     from vera.core.backends import load_backend
@@ -108,9 +108,9 @@ def exit_status(error: BaseException) -> tuple[int, str]:
     """The exit code for what was raised, and a line on it."""
     if isinstance(error, InputError):
         return WRONG_INPUT, one_line(f"error: {error}")
-    if isinstance(error, OutOfMemory):
+    if isinstance(error, OutOfMemoryError):
         return FAULT, one_line(f"error: {error}")
-    if isinstance(error, Stopped):
+    if isinstance(error, StoppedError):
         return STOPPED, one_line(f"{error}; the same command goes on from here")
     if isinstance(error, OSError) and error.errno in _WRONG_NAME:
         return WRONG_INPUT, one_line(f"error: {error.filename}: {error.strerror}; give another name")

@@ -24,8 +24,15 @@ import numpy as np
 
 from vera.core.errors import InputError
 from vera.core.files import (
-    JsonError, file_digest, is_regular, make_folder, read_json_or, read_sealed_json, write_json, write_sealed_json,
-)  # fmt: skip
+    JsonError,
+    file_digest,
+    is_regular,
+    make_folder,
+    read_json_or,
+    read_sealed_json,
+    write_json,
+    write_sealed_json,
+)
 from vera.core.layer import image_file, out_folder
 from vera.core.layer.blend_space import Blending
 from vera.core.layer.frame_record import FrameNotes, FrameRecord
@@ -41,10 +48,17 @@ from vera.kernels.pixel_hash import pixel_hash
 RECIPE, MANIFEST = "recipe.json", "manifest.json"
 # What a killed write can have left behind, beside what the outputs name.
 _UNFINISHED = (
-    ".job/*.part.*", ".job/frames/*.part.json", ".job/preview/*.part.png", ".job/latents/*.part.safetensors",
-    "kept/*.part.safetensors", "recipe.part.json", "manifest.part.json", "preview.part.mp4",
-    "contact_sheet.part.png", "report.part.png",
-)  # fmt: skip
+    ".job/*.part.*",
+    ".job/frames/*.part.json",
+    ".job/preview/*.part.png",
+    ".job/latents/*.part.safetensors",
+    "kept/*.part.safetensors",
+    "recipe.part.json",
+    "manifest.part.json",
+    "preview.part.mp4",
+    "contact_sheet.part.png",
+    "report.part.png",
+)
 
 
 class Delivery:
@@ -103,7 +117,7 @@ class Delivery:
     def claimed(self, wait: bool = False, **watching: Any) -> Iterator[None]:
         """The folder for this job alone, from `start` to `finish`; see `vera.core.layer.out_folder.claimed`.
 
-        What another job has put there since `preflight` is refused. Raises InputError, Stopped, OSError.
+        What another job has put there since `preflight` is refused. Raises InputError, StoppedError, OSError.
         """
         with out_folder.claimed(self.dir, wait, **watching):
             out_folder.refuse_misplaced(self.dir, self._files(), self._unfinished())

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from vera.core.errors import InputError, Stopped
+from vera.core.errors import InputError, StoppedError
 from vera.core.layer.blend_space import Blending, composite
 from vera.core.layer.delivery import Delivery
 from vera.core.plate.color import PlateColor
@@ -22,7 +22,8 @@ MAX_THREADS = 4  # frames finished at once; each holds some ten pictures of the 
 
 @dataclass(frozen=True)
 class FilmedFrame:
-    """A frame as it came in: pixels (H, W, C) of the plate's type; allowed (h, w) in [0, 1], its mask's region, or None."""
+    """A frame as it came in: pixels (H, W, C) of the plate's type; allowed (h, w) in [0, 1], its mask's region, or
+    None."""
 
     frame: int
     pixels: np.ndarray
@@ -31,7 +32,8 @@ class FilmedFrame:
 
 @dataclass(frozen=True)
 class FinishedFrame:
-    """A layer at the plate's size: layer (H, W, 4) premultiplied, matte (H, W) the model's alpha; facts for the manifest."""
+    """A layer at the plate's size: layer (H, W, 4) premultiplied, matte (H, W) the model's alpha; facts for the
+    manifest."""
 
     layer: np.ndarray
     matte: np.ndarray
@@ -60,7 +62,7 @@ def deliver_frames(
 
     layers: for each frame, in order, what the backend made of it. finish(job, filmed, layer) works on one frame
     alone and is called from several threads; plate, mask and layers are read in order, by the caller's thread.
-    Raises Stopped between frames.
+    Raises StoppedError between frames.
     """
     progress.stage("deliver", len(job.plate.frames))
     for _ in _frames_as_delivered(job, layers, finish, stopping):
@@ -79,7 +81,9 @@ def read_unchanged(plate: Plate, frame: int, fingerprint: str) -> np.ndarray:
     return pixels
 
 
-def _frames_as_delivered(job: Any, layers: Iterable[Any], finish: Callable, stopping: Callable[[], bool]) -> Iterator[int]:
+def _frames_as_delivered(
+    job: Any, layers: Iterable[Any], finish: Callable, stopping: Callable[[], bool]
+) -> Iterator[int]:
     """Yield each frame once its files are there, in order."""
     threads = min(MAX_THREADS, os.cpu_count() or 1)
     pending: deque[tuple[int, Future | None]] = deque()
@@ -89,7 +93,7 @@ def _frames_as_delivered(job: Any, layers: Iterable[Any], finish: Callable, stop
                 for _, work in pending:  # those that no thread has begun
                     if work is not None:
                         work.cancel()
-                raise Stopped(f"stopped before frame {frame}")
+                raise StoppedError(f"stopped before frame {frame}")
             if job.delivery.done(frame):
                 pending.append((frame, None))
             else:

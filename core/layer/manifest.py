@@ -28,8 +28,17 @@ _SHAPE = {
 }
 # What a manifest without a digest, of an earlier version, may hold.
 _NAMES_BEFORE_DIGESTS = {
-    "schema", "recipe_hash", "size", "blend_space", "plate", "edit", "composite", "frames", "prores", "extra",
-}  # fmt: skip
+    "schema",
+    "recipe_hash",
+    "size",
+    "blend_space",
+    "plate",
+    "edit",
+    "composite",
+    "frames",
+    "prores",
+    "extra",
+}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vera.core.errors import InputError, Stopped
+from vera.core.errors import InputError, StoppedError
 from vera.core.files import FileLock, LockHeldError, make_folder
 from vera.core.layer.outputs import FRAME_FOLDERS
 
@@ -67,7 +67,7 @@ def claimed(
     """Make the folder and hold it for this job alone; the system releases it when this process ends, however it ends.
 
     wait: until another job has ended; `say` gets a line on it, and stopping() is asked meanwhile. Raises InputError
-    where another job works there, Stopped, OSError.
+    where another job works there, StoppedError, OSError.
     """
     make_folder(folder)
     lock, said = None, False
@@ -85,7 +85,7 @@ def claimed(
                 say(f"waiting for {holder}, which works in {folder}")
                 said = True
             if stopping():
-                raise Stopped(f"stopped while waiting for {holder}") from None
+                raise StoppedError(f"stopped while waiting for {holder}") from None
             time.sleep(_POLL_SECONDS)
         except OSError as error:
             if error.errno not in _NO_LOCKS:

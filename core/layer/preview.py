@@ -93,10 +93,13 @@ def write_contact_sheet(path: Path, shown: Callable[[int], Shown], plate: Plate)
     frames = [plate.frames[round(place)] for place in places]
     height = max(1, round(_SHEET_WIDTH * _shape(plate)))
     columns = [
-        [_shrink(one.plate, (height, _SHEET_WIDTH)), *_layer_views(one.layer, one.blending, (height, _SHEET_WIDTH), one.gain),
-         _shrink(one.composite, (height, _SHEET_WIDTH))]
+        [
+            _shrink(one.plate, (height, _SHEET_WIDTH)),
+            *_layer_views(one.layer, one.blending, (height, _SHEET_WIDTH), one.gain),
+            _shrink(one.composite, (height, _SHEET_WIDTH)),
+        ]
         for one in map(shown, frames)
-    ]  # fmt: skip
+    ]
     sheet = _sheet(frames, columns, height)
     with replacing(path) as part:
         sheet.save(part, format="PNG")

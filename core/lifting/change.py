@@ -38,7 +38,8 @@ def find_change(residual: torch.Tensor, of_plate: torch.Tensor, trust: torch.Ten
 
 
 def _grow(region, likely):
-    """The region and every likely pixel that is joined to it through likely ones, two pixels and a frame apart at most."""
+    """The region and every likely pixel that is joined to it through likely ones, two pixels and a frame apart at
+    most."""
     region, likely = region[:, 0].bool().numpy(), likely[:, 0].bool().numpy()
     return torch.from_numpy(binary_propagation(region, np.ones((3, 5, 5)), mask=region | likely)).float()[:, None]
 

@@ -24,7 +24,8 @@ class FramingLimits:
     coarse, fine: long sides of the plate, in pixels, at which scales are tried and at which the best are made exact.
     looked_at, chosen: of the tried ones so many are looked at, and so many of those that differ made exact.
     frames: of the shot, that are compared; each costs as much again.
-    same, same_pixels: of the edited video's size, or in the plate's pixels, how far a corner may lie from where it does in
+    same, same_pixels: of the edited video's size, or in the plate's pixels, how far a corner may lie from where it
+    does in
     a whole video to be registration's.
     least_alike: likeness of details by which another framing is believed at all; by chance it reaches a tenth.
     surely_better: how many times as alike another framing must be before a whole-to-whole one is left.
@@ -177,7 +178,8 @@ def _broken(errors: torch.Tensor, reach: int, limits: FramingLimits) -> int:
 
 
 def _tried(plate, edited, plain, pixel_aspect, limits) -> list[Framing]:
-    """The framings that are most alike of those that differ from one another and from the plain one, on small pictures."""
+    """The framings that are most alike of those that differ from one another and from the plain one, on small
+    pictures."""
     (height, width), (h, w) = plate.shape[2:], edited.shape[2:]
     small = limits.coarse / max(height, width)
     fixed = band(same_size(luma(plate), _at_least(height * small, width * small)))

@@ -56,7 +56,8 @@ LIMITS = GainLimits()
 
 @dataclass(frozen=True)
 class Gain:
-    """field (T, 3, H, W): the plate's colours times this; matte (T, 1, H, W) in [0, 1]: where; explained (T, 1, H, W): 0
+    """field (T, 3, H, W): the plate's colours times this; matte (T, 1, H, W) in [0, 1]: where; explained (T, 1, H,
+    W): 0
     where something else was laid over it."""
 
     field: torch.Tensor

@@ -25,7 +25,8 @@ LOCAL, REACH = 0.1, 1.0  # how far alpha leaves its waves, and within how many c
 MOST = 0.9  # alpha
 THREE = 1.54  # median size of three Gaussians of standard deviation one
 LEAST_SHOWN = 0.2  # share of the frame in which the plate shows
-# What makes it sure: nats, and what a cell errs by at most; mean alpha and mean change; share of the frame that it explains.
+# What makes it sure: nats, and what a cell errs by at most; mean alpha and mean change; share of the frame that it
+# explains.
 EVIDENCE, WORST, LEAST, LEAST_EFFECT, EXPLAINED = 40.0, 0.02, 0.02, 0.006, 0.6
 LEAST_TOLD = 0.01  # mean alpha of a shot's haze from which people are told of it
 ENOUGH = 4000  # cells: of more, each has to bear as much, for what a codec does wrong everywhere adds up too
@@ -117,7 +118,8 @@ class _Fit:
 
 
 def _fit(data, prior, color=None):
-    """change = gain * plate + offset + alpha * (color - plate): Gauss-Newton with Tukey's weights; without a colour no alpha.
+    """change = gain * plate + offset + alpha * (color - plate): Gauss-Newton with Tukey's weights; without a
+    colour no alpha.
 
     prior: precision of gains, offsets, and, with a colour, of alpha and of the colour's step.
     """
@@ -151,7 +153,8 @@ def _fit(data, prior, color=None):
 
 
 def _by_cell(rest, towards, weight, waved, scale):
-    """Alpha (T, 1, h, w) of each cell from its neighbourhood: rest = alpha * towards, outliers aside; waved is its prior."""
+    """Alpha (T, 1, h, w) of each cell from its neighbourhood: rest = alpha * towards, outliers aside; waved is its
+    prior."""
     along, size = ((v * towards).sum(1, keepdim=True) for v in (rest, towards))
     alpha, prior = waved, (scale / LOCAL) ** 2
     for _ in range(3):

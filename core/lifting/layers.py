@@ -107,7 +107,8 @@ def least_alpha(seen: torch.Tensor, clean: torch.Tensor, variance: torch.Tensor)
 
 
 def _steady(mattes, seen, clean, variance):
-    """Mattes (T, 1, H, W), each averaged over two frames each way as far as plate and edited video stand still there."""
+    """Mattes (T, 1, H, W), each averaged over two frames each way as far as plate and edited video stand still
+    there."""
     total, weights = [m.clone() for m in mattes], torch.ones_like(variance)
     for lag in range(1, min(3, len(seen))):
         step = [v[lag:] - v[:-lag] for v in (seen, clean)]

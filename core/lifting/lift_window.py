@@ -7,12 +7,12 @@ import torch
 
 from vera.core.layer.matte import refine_alpha
 from vera.core.lifting.change import find_change
-from vera.core.lifting.frequency_response import as_seen
 from vera.core.lifting.drift import contrast_kept, find_drift, without_drift
+from vera.core.lifting.frequency_response import as_seen
 from vera.core.lifting.haze import find_haze
 from vera.core.lifting.layers import find_layers
-from vera.core.lifting.noise import Noise, features
 from vera.core.lifting.matching import same_size
+from vera.core.lifting.noise import Noise, features
 from vera.core.lifting.registration import Canvas, find_moves
 from vera.core.lifting.smooth import blur, grown, luma, spread
 from vera.kernels.matte import resize
@@ -28,8 +28,10 @@ STEPS = 3 + 2 * ROUNDS
 @dataclass
 class Lifted:
     """color (T, 3, H, W) straight, alpha (T, 1, H, W), clean (T, 3, H, W): the edited video without
-    its drift; all encoded, in [0, 1]. detail (T, 3, H, W): how much of the plate's own detail the colour is made of. moves (T, 2, 3) in pixels, gain and offset (T, 3, H, W):
-    the drift that was taken away. region (T, 1, H, W): where a change was seen. haze, haze_share: its mean alpha, of the layer's,
+    its drift; all encoded, in [0, 1]. detail (T, 3, H, W): how much of the plate's own detail the colour is made
+    of. moves (T, 2, 3) in pixels, gain and offset (T, 3, H, W):
+    the drift that was taken away. region (T, 1, H, W): where a change was seen. haze, haze_share: its mean alpha,
+    of the layer's,
     where it lies, and the share of the clip where it does."""
 
     color: torch.Tensor
@@ -106,13 +108,15 @@ def first_trust(plate: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
 
 
 def _structure(plate, edited):
-    """How likely each pixel shows the plate's structure, however veiled, (T, 1, H, W); where it is plain, its colour."""
+    """How likely each pixel shows the plate's structure, however veiled, (T, 1, H, W); where it is plain, its
+    colour."""
     close, alike, textured = _likeness(plate, edited)
     return _in_company(torch.lerp(close, alike, textured))
 
 
 def _likeness(plate, edited):
-    """How near the pixels' brightness and structure are, and how much structure there is, each (T, 1, H, W) in [0, 1]."""
+    """How near the pixels' brightness and structure are, and how much structure there is, each (T, 1, H, W) in [0,
+    1]."""
     reach = _in_tiny(plate)
     far = blur(edited - plate, 2.0 * reach, 0.7).abs().amax(1, keepdim=True)
     close = torch.exp(-((far / 0.06) ** 2))

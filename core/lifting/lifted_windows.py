@@ -27,7 +27,8 @@ def windows_of(count: int, longest: int) -> list[tuple[int, int]]:
 
 
 def neighbours(indices: list[int], frame: int) -> tuple[int, int, float]:
-    """(before, after, part): the places in `indices`, ascending, between which a frame lies, and how near it is to the second."""
+    """(before, after, part): the places in `indices`, ascending, between which a frame lies, and how near it is to
+    the second."""
     after = next((j for j, at in enumerate(indices) if at >= frame), len(indices) - 1)
     before = max(0, after - 1) if indices[after] > frame else after
     span = indices[after] - indices[before]
@@ -35,7 +36,8 @@ def neighbours(indices: list[int], frame: int) -> tuple[int, int, float]:
 
 
 class KeptWindows:
-    """The files of a shot's windows. indices: of the plate's frames, those that have an edited one, in the windows' order.
+    """The files of a shot's windows. indices: of the plate's frames, those that have an edited one, in the
+    windows' order.
 
     job: the identity of the job that they belong to.
     """

@@ -55,7 +55,8 @@ def refuse_other_picture(
     if right < LEAST_ALIKE or right < min(1.3 * max(wrong.values()), SURELY_ALIKE):
         raise InputError(
             f"{where}: shows another shot than the plate ({right:.0%} of its details are found again, by chance up"
-            f" to {max(wrong.values()):.0%}); give the edited version of this plate, or a mask if hardly any of it was kept"
+            f" to {max(wrong.values()):.0%}); give the edited version of this plate, or "
+            "a mask if hardly any of it was kept"
         )
 
 

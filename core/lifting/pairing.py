@@ -22,7 +22,8 @@ class PairingLimits:
     """Thresholds of this method.
 
     width: of the pictures compared, in pixels; more tells smaller movements and costs its square.
-    band: frames by which a pair may lie off the first guess. off, unevenness: what a frame off the guess, and a change of
+    band: frames by which a pair may lie off the first guess. off, unevenness: what a frame off the guess, and a
+    change of
     it from one edited frame to the next, cost in likeness; raising them follows the guess where little moves.
     least_alike, surely_better: mean likeness of what moves that the pictures must have, and by which they must beat the
     guess, to be followed.
@@ -47,7 +48,8 @@ STEPS = (Fraction(3, 2), Fraction(5, 4), Fraction(15, 8), Fraction(2), Fraction(
 
 @dataclass(frozen=True)
 class Pairing:
-    """plate[k] and edited[k], indices from 0, belong together, both ascending; every other frame of the plate lies between
+    """plate[k] and edited[k], indices from 0, belong together, both ascending; every other frame of the plate lies
+    between
     or beside them, every other edited frame is not used. said: a line each on what is not one to one."""
 
     plate: list[int]
@@ -65,7 +67,8 @@ def first_guess(
     """The place in the plate, in frames from 0, of each edited frame.
 
     rates: of plate and edited video in frames a second, where they are stated. offset: plate frames before the first
-    edited one, if that is known: then any count will do, at the stated rates or at the plate's. Raises InputError where neither rates nor counts fit, with the fix.
+    edited one, if that is known: then any count will do, at the stated rates or at the plate's. Raises InputError
+    where neither rates nor counts fit, with the fix.
     """
     theirs, ours = rates[1], rates[0]
     step = Fraction(ours) / Fraction(theirs) if ours and theirs else None
@@ -102,7 +105,8 @@ def pair_frames(
 ) -> list[int]:
     """The plate's frame of each edited one, never descending: the guess, or what the pictures surely tell better.
 
-    plate (N, 3, h, w) and edited (M, 3, h, w): all frames, small, of one size and framing. Only where the plate moves do
+    plate (N, 3, h, w) and edited (M, 3, h, w): all frames, small, of one size and framing. Only where the plate
+    moves do
     pictures tell frames apart.
     """
     start = [min(len(plate) - 1, max(0, math.floor(g + 0.5))) for g in guess]

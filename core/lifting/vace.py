@@ -24,7 +24,7 @@ from diffusers import (
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from transformers import UMT5Config, UMT5EncoderModel
 
-from vera.core.errors import InputError, Stopped
+from vera.core.errors import InputError, StoppedError
 from vera.core.lifting.read_frames import read_mask, read_plate
 from vera.core.model.codec import pad_frames
 from vera.core.model.fingerprint import fingerprint
@@ -76,7 +76,7 @@ class Vace:
     fingerprint: str
 
     def make(self, job: Any, progress: ProgressLike, stopping: Callable[[], bool]) -> None:
-        """Make the edited video of the job, window by window; each is kept as it is done. Raises Stopped."""
+        """Make the edited video of the job, window by window; each is kept as it is done. Raises StoppedError."""
         windows = self.windows(len(job.plate.frames))
         todo = [(k, w) for k, w in enumerate(windows) if _whole(job, k, w) is None]
         if not todo:
@@ -121,7 +121,7 @@ class Vace:
         def step_done(pipe, index, time, state):
             progress.advance()
             if stopping():
-                raise Stopped(f"stopped while denoising from frame {job.plate.frames[positions[0]]}")
+                raise StoppedError(f"stopped while denoising from frame {job.plate.frames[positions[0]]}")
             return state
 
         made = pipeline(
@@ -170,7 +170,8 @@ def open_vace(path: str, recipe: Any, plate: Plate, mask: Mask | None, device: s
     """Check a VACE directory and the recipe for it, from configurations and headers only. Raises InputError."""
     if mask is None:
         raise InputError(
-            "VACE regenerates what a mask shows, and without one the whole frame, of which nothing would be the plate's;"
+            "VACE regenerates what a mask shows, and without one the whole frame, of "
+            "which nothing would be the plate's;"
             " give --mask, white where the edit may be"
         )
     root = Path(path)

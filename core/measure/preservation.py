@@ -89,11 +89,13 @@ class Preservation:
         rim = WINDOW // 2
         for name, where in regions.items():
             inner = similar if where is None else similar[where[rim:-rim, rim:-rim]]
-            self.means.add(**{
-                f"psnr{name}": psnr(image, plate, where),
-                f"ssim{name}": float(inner.mean()) if inner.numel() else None,
-                f"lpips{name}": self._distance(image, plate, where),
-            })  # fmt: skip
+            self.means.add(
+                **{
+                    f"psnr{name}": psnr(image, plate, where),
+                    f"ssim{name}": float(inner.mean()) if inner.numel() else None,
+                    f"lpips{name}": self._distance(image, plate, where),
+                }
+            )
         if alpha is not None:
             self._add_exactness(image, plate, regions["_outside"])
 

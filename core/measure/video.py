@@ -30,7 +30,8 @@ def sharpness(image: Pixels, where: Pixels | None = None) -> float | None:
 
 class Video:
     """A clip's figures. flicker: see above, in [0, 1], 1 is still. flicker_plate: the plate's. sharpness: the result's
-    over the plate's, MARGIN pixels from any alpha, so that no edit's own detail counts; 1 is as sharp. unsteady: root mean square of the change from frame to frame of what was added to
+    over the plate's, MARGIN pixels from any alpha, so that no edit's own detail counts; 1 is as sharp. unsteady:
+    root mean square of the change from frame to frame of what was added to
     the plate, where alpha is 0 in both, times 100: dtSSD's form, on colour; what swims where nothing should.
     """
 

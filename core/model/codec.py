@@ -74,7 +74,8 @@ class Codec(ABC):
     """What all codecs share, see this file's head.
 
     remembers: whether a latent frame depends on the frames before its own.
-    ahead: latent frames that a stream decodes at once, frames and what it remembers waiting in the host's memory until it
+    ahead: latent frames that a stream decodes at once, frames and what it remembers waiting in the host's memory
+    until it
     is its turn again, for a device that holds one stream's work and not all; 0 leaves all on the device.
     """
 
@@ -131,7 +132,9 @@ class WanCodec(nn.Module, Codec):
             try:
                 statistic = torch.tensor(values, dtype=torch.float32, device=vae.device)
             except (TypeError, ValueError, RuntimeError):
-                raise InputError(f"video codec: its latents' {name} is no list of numbers; copy the codec again") from None
+                raise InputError(
+                    f"video codec: its latents' {name} is no list of numbers; copy the codec again"
+                ) from None
             self.register_buffer(name, statistic.view(1, -1, 1, 1, 1), persistent=False)
 
     @torch.no_grad()

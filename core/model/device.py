@@ -17,7 +17,8 @@ def choose_device(name: str) -> str:
 
 
 def indexed(device: str | torch.device) -> str:
-    """The device with its number: "cuda" is this process's current GPU, which libraries beside torch take for the first."""
+    """The device with its number: "cuda" is this process's current GPU, which libraries beside torch take for the
+    first."""
     device = torch.device(device)
     return f"cuda:{torch.cuda.current_device()}" if device.type == "cuda" and device.index is None else str(device)
 

@@ -45,7 +45,8 @@ class Family(Protocol):
         """Warnings about a prompt that need no weights. Raises InputError, see `Text.check`."""
 
     def load(self, folder: Path, name: str, options: LoadOptions) -> Model:
-        """The model, named `name`. Raises InputError before any weight is read where a part is missing or does not fit."""
+        """The model, named `name`. Raises InputError before any weight is read where a part is missing or does
+        not fit."""
 
 
 FAMILIES: tuple[Family, ...] = (MiniFamily(), WanFamily())

@@ -53,7 +53,9 @@ class Limits:
         for field, largest in LARGEST.items():
             value, whole = getattr(limits, field), isinstance(largest, int)
             if not is_number(value, whole) or not 0 < value <= largest:
-                raise InputError(f"{path}: {field} must be a {'whole ' if whole else ''}number above 0, at most {largest:g}")
+                raise InputError(
+                    f"{path}: {field} must be a {'whole ' if whole else ''}number above 0, at most {largest:g}"
+                )
         return limits
 
     def save(self, path: Path) -> None:

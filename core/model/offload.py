@@ -39,7 +39,8 @@ def offloaded(model: Model, text_module: nn.Module, offload: str, device: torch.
     )
 
 
-# Latent frames that a stream is decoded ahead of what is asked for, before the next stream's turn. More of them keep more
+# Latent frames that a stream is decoded ahead of what is asked for, before the next stream's turn. More of them keep
+# more
 # decoded frames in the host's memory (4.9 MB each at 832x480), fewer move what a stream remembers more often.
 AHEAD = 8
 
@@ -99,9 +100,7 @@ class Visitor:
 class VisitingText:
     """A text encoder (see interfaces.py) whose module visits the device."""
 
-    def __init__(
-        self, text: Text, module: nn.Module, device: torch.device | str, lodger: Lodger | None = None
-    ):
+    def __init__(self, text: Text, module: nn.Module, device: torch.device | str, lodger: Lodger | None = None):
         self.text, self.visitor = text, Visitor(module, device, lodger)
 
     def check(self, prompt: str, anyway: bool = False) -> list[str]:

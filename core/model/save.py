@@ -1,9 +1,9 @@
 """A Vera onto the disk, as diffusers lays its models out: other tools read the parts, and the shards by their index.
 
-    model_index.json   which library's class each part is
-    model.json         Limits
-    transformer/       config.json, diffusion_pytorch_model*.safetensors, and their index where there are several
-    vae/ text_encoder/ tokenizer/   as diffusers and transformers save them
+model_index.json   which library's class each part is
+model.json         Limits
+transformer/       config.json, diffusion_pytorch_model*.safetensors, and their index where there are several
+vae/ text_encoder/ tokenizer/   as diffusers and transformers save them
 """
 
 import json
@@ -42,7 +42,9 @@ def save_model(model: Model, target: Path, shard_bytes: int = SHARD_BYTES) -> No
     if not isinstance(model.codec, WanCodec) or not isinstance(model.text, WanText):
         raise InputError(f"{target}: only a full-size model that is not offloaded is saved so")
     if any(".base_layer." in name or type(value) is not torch.Tensor for name, value in state.items()):
-        raise InputError(f"{target}: adapted or quantised weights are not saved; merge adapters, load with --weights bf16")
+        raise InputError(
+            f"{target}: adapted or quantised weights are not saved; merge adapters, load with --weights bf16"
+        )
     with new_directory(target) as work:
         write_transformer(work / "transformer", model.transformer.config, state, state.get, shard_bytes)
         model.codec.vae.save_pretrained(work / "vae", max_shard_size=shard_bytes)

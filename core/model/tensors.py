@@ -102,7 +102,9 @@ def shards_of(index: Path) -> list[Path]:
         raise InputError(f"{index}: not an index of safetensors files; copy it again") from None
     missing = outside or [name for name in names if not (index.parent / name).is_file()]
     if missing or not names:
-        raise InputError(f"{index}: names {listed(missing) or 'no file'}, not beside it; copy all files of the checkpoint")
+        raise InputError(
+            f"{index}: names {listed(missing) or 'no file'}, not beside it; copy all files of the checkpoint"
+        )
     return [index.parent / name for name in names]
 
 

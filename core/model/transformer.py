@@ -68,9 +68,7 @@ class Transformer(nn.Module):
         """Time and text on their way into a branch, or into all of them. text: whether it reads the instruction."""
         return Embedders(self.config, text)
 
-    def read_shot(
-        self, source: LatentsByFrame, mask: LatentsByFrame | None, window: int
-    ) -> ShotConditioning | None:
+    def read_shot(self, source: LatentsByFrame, mask: LatentsByFrame | None, window: int) -> ShotConditioning | None:
         """What a window of `window` latent frames needs to know of the whole shot; read once, before sampling.
 
         The published architecture knows nothing beyond its window: None.
@@ -116,7 +114,8 @@ class Transformer(nn.Module):
     def embed(self, latents: Tensor, source: Tensor, mask: Tensor | None) -> list[Tensor]:
         """Tokens (B, L, D) of each branch: the noisy layer's patches, and beside them
 
-        of alpha its layer embedding and the mask's patches, of the composite its layer embedding and the plate's patches.
+        of alpha its layer embedding and the mask's patches, of the composite its layer embedding and the
+        plate's patches.
         """
         latents, source = latents.to(self.dtype), source.to(self.dtype)
         edit, alpha, composite = (

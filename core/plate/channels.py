@@ -5,9 +5,23 @@ from dataclasses import dataclass
 
 # Spellings of a channel's last name part, in lower case, and what it is.
 SPELLINGS = {
-    "r": "R", "red": "R", "g": "G", "green": "G", "b": "B", "blue": "B", "a": "A", "alpha": "A",
-    "y": "Y", "l": "Y", "lum": "Y", "luminance": "Y", "grey": "Y", "gray": "Y", "ry": "RY", "by": "BY",
-}  # fmt: skip
+    "r": "R",
+    "red": "R",
+    "g": "G",
+    "green": "G",
+    "b": "B",
+    "blue": "B",
+    "a": "A",
+    "alpha": "A",
+    "y": "Y",
+    "l": "Y",
+    "lum": "Y",
+    "luminance": "Y",
+    "grey": "Y",
+    "gray": "Y",
+    "ry": "RY",
+    "by": "BY",
+}
 # Layers that hold the picture, the first in a file that has several; "" is the layer without a name.
 USUAL_LAYERS = ("", "rgba", "rgb", "beauty", "combined", "color", "colour", "main", "c")
 
@@ -84,7 +98,8 @@ def pictures(part: Part) -> list[Picture]:
 
 
 def choose_picture(parts: Sequence[Part], choice: Choice = USUAL) -> Picture | None:
-    """The picture that was asked for, or the usual one: colour before grey, a usual layer before others, then the first."""
+    """The picture that was asked for, or the usual one: colour before grey, a usual layer before others, then the
+    first."""
     found = [picture for part in parts for picture in pictures(part) if _fits(picture, choice)]
     return min(found, key=_rank, default=None)
 

@@ -64,9 +64,7 @@ _BUILTIN = "studio-config-v5.0.0_aces-v2.1_ocio-v2.6"  # pinned: a job must mean
 # Codes of ITU-T H.273 in a movie; 2 is "unspecified". A video transfer is read as sRGB's, as
 # displays show it and as hosts do.
 _VIDEO_TRANSFERS = {1, 2, 4, 6, 7, 11, 13, 14, 15}
-_VIDEO_SPACES = {
-    **dict.fromkeys((1, 2, 5, 6, 7), "srgb"), 9: "sRGB Encoded Rec.2020", 12: "sRGB Encoded P3-D65"
-}  # fmt: skip
+_VIDEO_SPACES = {**dict.fromkeys((1, 2, 5, 6, 7), "srgb"), 9: "sRGB Encoded Rec.2020", 12: "sRGB Encoded P3-D65"}
 _MOVIE_SPACES = {
     (9, 16): "Rec.2100-PQ - Display",
     (9, 18): "Rec.2100-HLG - Display",
@@ -227,9 +225,12 @@ def _builtin_config() -> ocio.Config:
     # Film density 1023 x code, 0.002 a step, 0.6 a decade: 95 is black and 685 white.
     black = 10 ** ((95 - 685) / 300)
     cineon = ocio.LogAffineTransform(
-        logSideSlope=[300 / 1023] * 3, logSideOffset=[685 / 1023] * 3, linSideSlope=[1 - black] * 3,
-        linSideOffset=[black] * 3, direction=ocio.TRANSFORM_DIR_INVERSE,
-    )  # fmt: skip
+        logSideSlope=[300 / 1023] * 3,
+        logSideOffset=[685 / 1023] * 3,
+        linSideSlope=[1 - black] * 3,
+        linSideOffset=[black] * 3,
+        direction=ocio.TRANSFORM_DIR_INVERSE,
+    )
     cineon.setBase(10)
     _add(config, "Cineon", cineon, step(_REC709, "ACES2065-1"))
     video = step("sRGB Encoded Rec.709 (sRGB)", _REC709)

@@ -33,7 +33,8 @@ def model_size(width: int, height: int, pixel_aspect: float, pixels: int, multip
     h, w = min(sorted(candidates), key=lambda c: error(*c))
     if h * w * multiple**2 > MAX_PIXELS_RATIO * pixels:
         raise InputError(
-            f"the picture is {width}x{height} with pixels of aspect {pixel_aspect:g}: a strip that the model cannot see;"
+            f"the picture is {width}x{height} with pixels of aspect {pixel_aspect:g}: "
+            "a strip that the model cannot see;"
             " give a --region of it, or check the file's pixel aspect"
         )
     return w * multiple, h * multiple

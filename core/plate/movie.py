@@ -32,7 +32,8 @@ _MATRICES = {
     9: Colorspace.BT2020,
 }
 
-# A base rate that shows each stored frame so many times is a time base, not a rate: such movies are refused. Higher takes
+# A base rate that shows each stored frame so many times is a time base, not a rate: such movies are refused. Higher
+# takes
 # recordings with longer gaps, and more nonsense.
 MAX_TICKS_PER_FRAME = 8
 MIN_TICKS_REFUSED = 200  # ticks; shorter movies are conformed whatever their gaps
@@ -187,7 +188,8 @@ class Movie:
         notes = []
         if self._turns:
             notes.append(
-                f"the movie's rotation of {first.rotation:g} degrees is applied; the layer is upright, as players show it"
+                f"the movie's rotation of {first.rotation:g} degrees is applied; the "
+                "layer is upright, as players show it"
             )
         if not self._clock.is_even:
             notes.append(

@@ -44,7 +44,8 @@ def show_frames(frames: range) -> str:
 
 
 def hint(path: Path) -> str:
-    """What is likely wrong with a name that does not exist, as another program would write it; "" if nothing is seen."""
+    """What is likely wrong with a name that does not exist, as another program would write it; "" if nothing is
+    seen."""
     return next((text for token, text in _OTHER_TOKENS if token.search(path.name)), "")
 
 
@@ -75,15 +76,11 @@ class Pattern:
 
     def badly_padded(self) -> str | None:
         """A file that would fit but for its padding, or None. Raises OSError."""
-        return next(
-            (name for n, name in self._numbered() if not _same_name(name, self.file(n).name)), None
-        )
+        return next((name for n, name in self._numbered() if not _same_name(name, self.file(n).name)), None)
 
     def _numbered(self) -> list[tuple[int, str]]:
         fit = re.compile(
-            re.escape(os.path.normcase(self.prefix))
-            + r"(-?[0-9]{1,9})"
-            + re.escape(os.path.normcase(self.suffix))
+            re.escape(os.path.normcase(self.prefix)) + r"(-?[0-9]{1,9})" + re.escape(os.path.normcase(self.suffix))
         )
         matches = ((fit.fullmatch(os.path.normcase(name)), name) for name in os.listdir(self.folder))
         return sorted((int(match[1]), name) for match, name in matches if match)

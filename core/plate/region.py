@@ -73,10 +73,7 @@ def region_of(plate: Plate, numbers: tuple[int, int, int, int] | None) -> Region
     x, y, width, height = numbers
     left, top = plate.offset
     region = replace(everything, x=x - left, y=y - top, width=width, height=height)
-    inside = (
-        region.x >= 0 and region.y >= 0
-        and region.x + width <= plate.width and region.y + height <= plate.height
-    )  # fmt: skip
+    inside = region.x >= 0 and region.y >= 0 and region.x + width <= plate.width and region.y + height <= plate.height
     if not inside:
         raise InputError(
             f"region {x},{y},{width},{height} is not inside the plate, which has x {left} to {left + plate.width - 1}"

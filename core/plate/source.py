@@ -274,7 +274,9 @@ def _within(values: np.ndarray, window: Window, wanted: Window) -> np.ndarray:
 def _mask_notes(source: Movie | Stills, uses_alpha: bool, largest: float, smallest: float) -> tuple[str, ...]:
     """One sentence about a mask that can hardly be what was meant."""
     what = "alpha" if uses_alpha else "value"
-    labels = "; labels of 0 and 1 in an integer file are nearly black: write 0 and its maximum" if 0 < largest < 0.05 else ""
+    labels = (
+        "; labels of 0 and 1 in an integer file are nearly black: write 0 and its maximum" if 0 < largest < 0.05 else ""
+    )
     if largest == 0:
         return ("the mask is black throughout: nothing may be edited",)
     if largest <= 0.5:
@@ -310,7 +312,10 @@ def _open_source(path: Path, asked: range | None, pick: Picker, choice: Choice =
     stills = Stills({frame: there[frame] for frame in chosen}, pick, choice)
     misfit = pattern.badly_padded() if pattern else None
     if misfit and asked is None:
-        stills.notes = (*stills.notes, f"{misfit} is padded otherwise and is not among the frames {show_frames(chosen)}")
+        stills.notes = (
+            *stills.notes,
+            f"{misfit} is padded otherwise and is not among the frames {show_frames(chosen)}",
+        )
     return stills
 
 
@@ -336,9 +341,7 @@ def _extension(path: Path) -> str:
     return path.suffix[1:].lower()
 
 
-def _open_mask_source(
-    path: Path, plate: Plate, wanted: range
-) -> tuple[Movie | Stills, dict[int, int]]:
+def _open_mask_source(path: Path, plate: Plate, wanted: range) -> tuple[Movie | Stills, dict[int, int]]:
     """The mask's frames, and which of them belongs to which of the plate's."""
     is_movie = _extension(path) in MOVIES
     if not is_movie and (path.is_file() or find_pattern(path) is None):
@@ -363,17 +366,13 @@ def _survey_mask(source: Movie | Stills, frames: list[int]) -> tuple[bool, float
     return uses_alpha, *ends["alpha" if uses_alpha else "color"]
 
 
-def _mask_parts(
-    source: Movie | Stills, frame: int
-) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _mask_parts(source: Movie | Stills, frame: int) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Colour (H, W, C) and alpha (H, W), either or neither None, float32 in [0, 1]."""
     if isinstance(source, Movie):
         return to_unit(source.read(frame), source.pixel_type), source.read_alpha(frame)
     pixels = to_unit(source.read(frame), source.pixel_type)
     if np.isnan(pixels).any():
-        raise InputError(
-            f"frame {frame}: {source.files[frame]}: holds NaN; fill these pixels with 0 or 1"
-        )
+        raise InputError(f"frame {frame}: {source.files[frame]}: holds NaN; fill these pixels with 0 or 1")
     pixels = np.clip(pixels, 0, 1)
     if "A" not in source.names:
         return pixels, None

@@ -68,14 +68,17 @@ class Window:
     def with_other(self, other: "Window") -> "Window":
         """The smallest rectangle that holds both."""
         return Window(
-            min(self.left, other.left), min(self.top, other.top),
-            max(self.right, other.right), max(self.bottom, other.bottom),
-        )  # fmt: skip
+            min(self.left, other.left),
+            min(self.top, other.top),
+            max(self.right, other.right),
+            max(self.bottom, other.bottom),
+        )
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its pixels. window: its data window; display: the size (width, height) of its display window."""
+    """What a file says of its pixels. window: its data window; display: the size (width, height) of its display
+    window."""
 
     picture: Picture
     pixel_type: str
@@ -373,7 +376,8 @@ def _opening_error() -> str:
 
 
 def _library_error(source: Any) -> str:
-    """OpenImageIO's last error, of a file or of an opening; it may quote a damaged header's bytes, which are no text."""
+    """OpenImageIO's last error, of a file or of an opening; it may quote a damaged header's bytes, which are no
+    text."""
     try:
         return source.geterror()
     except UnicodeDecodeError:

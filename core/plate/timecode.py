@@ -8,7 +8,8 @@ DROPPED_PER_MINUTE = {30: 2, 60: 4}  # frame numbers left out each minute but ev
 
 
 def timecode_words(text: str, rate: Fraction | None, later: int) -> tuple[int, int] | None:
-    """The two words of `smpte:TimeCode`, `later` frames after the timecode in `text` ("01:00:00:00", ";" for drop-frame).
+    """The two words of `smpte:TimeCode`, `later` frames after the timecode in `text` ("01:00:00:00", ";" for
+    drop-frame).
 
     None where the text is no timecode, or where there is no rate.
     """

@@ -39,9 +39,11 @@ class Row:
     """What the table says of a field beside its name, type and default.
 
     help: of the command line, the schema and the docs. hint: what to write, as the end of a message. metavar, group:
-    of the option. bounds: lowest and highest number. choices: the only values. path: how it holds one, or None; no_path: words in its place.
+    of the option. bounds: lowest and highest number. choices: the only values. path: how it holds one, or None;
+    no_path: words in its place.
     backends: those that take it; left_out: why the others do not, as "a lift ...". part: the hash that it belongs
-    to, None where it changes no pixel. same_as_default: other spellings of the default. check: raises InputError for a text (of a list: for each) that is wrong.
+    to, None where it changes no pixel. same_as_default: other spellings of the default. check: raises InputError
+    for a text (of a list: for each) that is wrong.
     read: takes the place of all checks, and gives the value that is kept.
     """
 

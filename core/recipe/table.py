@@ -66,8 +66,8 @@ class EditRecipe:
         help="folder for the results", hint="the folder for the results", path=PathKind.FOLDER,
     ))
     mask: str | None = field(default=None, metadata=row(
-        help="white where the edit may go: a sequence, a movie, or one still for all frames; without one, mini keeps the people"
-        " before a new background, and with the word none it decides by itself",
+        help="white where the edit may go: a sequence, a movie, or one still for all frames; without one, mini"
+        " keeps the people before a new background, and with the word none it decides by itself",
         hint="a sequence, a movie or a still",
         path=PathKind.PATTERN, no_path=(NO_MASK,), part=Part.GENERATION,
     ))
@@ -108,7 +108,8 @@ class EditRecipe:
         part=Part.GENERATION,
     ))
     layer: str | None = field(default=None, metadata=row(
-        help="of an EXR plate with several pictures: the layer, such as beauty (default: the usual one, which is named)",
+        help=("of an EXR plate with several pictures: the layer, such as beauty (default: "
+            "the usual one, which is named)"),
         hint="a layer's name",
     ))
     part: str | None = field(default=None, metadata=row(
@@ -145,7 +146,8 @@ class EditRecipe:
     cuts: str | None = field(default=None, metadata=row(
         help="first frames of new shots, such as 1013,1040; auto (default) finds them; or none",
         hint="auto, none, or first frames such as 1013,1040",
-        check=parse_cuts, same_as_default=("auto",), backends=_OWN, left_out="takes the plate as one shot", part=Part.GENERATION,
+        check=parse_cuts, same_as_default=("auto",), backends=_OWN, left_out=("takes the plate as "
+            "one shot"), part=Part.GENERATION,
     ))
     keep: bool = field(default=False, metadata=row(
         help="keep what was generated, to deliver again in another way",

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from vera.core.errors import Stopped
+from vera.core.errors import StoppedError
 from vera.core.model.interfaces import LatentsByFrame, ShotConditioning
 from vera.core.model.offload import computing_device
 from vera.core.sampling.first_block_cache import Watched
 from vera.core.sampling.latent_store import InMemory, StatesInMemory
-from vera.core.sampling.speed_options import SpeedOptions
 from vera.core.sampling.solver import Solver
+from vera.core.sampling.speed_options import SpeedOptions
 from vera.core.sampling.time_windows import windows
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def sample(
     source, mask: latents by frame (T, C, H, W) of the plate and of the mask (or None), see
     latents.py. window: how many latent frames the model sees at once. guidance 1 leaves out
     the second pass. states keeps each step's state; steps that it holds are not done again.
-    advance() is called after each window, stopping() asked before each block: true raises Stopped.
+    advance() is called after each window, stopping() asked before each block: true raises StoppedError.
     speed.prepare(transformer) is the caller's. each: how a step's windows are looked at, `run_windows_serially` or
     its like: the windows of a step do not hang on one another.
 
@@ -199,7 +199,7 @@ def sample(
 
     def check():
         if stopping():
-            raise Stopped(f"stopped in step {i + 1} of {steps}")
+            raise StoppedError(f"stopped in step {i + 1} of {steps}")
 
     def now(span):
         there = solver.start(seeded_noise(seed, span[0], span[1], shape)) if state is None else state.read(*span)

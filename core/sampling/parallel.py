@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from vera.core.errors import InputError, OutOfMemory
+from vera.core.errors import InputError, OutOfMemoryError
 from vera.core.model.load import load_model
 from vera.core.model.offload import computing_device
 from vera.core.model.transformer import run_blocks
@@ -149,7 +149,7 @@ class Crew:
     def load(self, name: str, device: str, **options: Any) -> Model:
         """As load_model. Raises InputError where the transformer cannot be shared by so many."""
         if self.followers:
-            raise OutOfMemory(f"out of memory on {self.count} processes; use more of them, or give fewer frames")
+            raise OutOfMemoryError(f"out of memory on {self.count} processes; use more of them, or give fewer frames")
         model = load_model(name, device_of(0, device), **options)
         self._check(model.transformer, device)
         given = (self.count, name, device, options, self.speed, self.meeting.name)

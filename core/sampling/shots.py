@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from vera.core.errors import Stopped
+from vera.core.errors import StoppedError
 from vera.core.model.codec import SPACE_STRIDE, latent_frames, latent_groups
 from vera.core.plate.cuts import with_cuts
 from vera.core.plate.fit import shrink
@@ -142,7 +142,7 @@ def _seen_frames(job, progress, stopping):
     """Yield a Seen for each frame of the plate."""
     for frame in job.plate.frames:
         if stopping():
-            raise Stopped(f"stopped while reading frame {frame}")
+            raise StoppedError(f"stopped while reading frame {frame}")
         source = torch.from_numpy(job.source(job.pixels(frame)))
         mask = job.allowed(frame)
         if mask is not None:

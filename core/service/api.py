@@ -11,7 +11,7 @@ from typing import Any
 from vera import __version__
 from vera.core.recipe.json_schema import recipe_schema
 from vera.core.service.client import CONTRACT
-from vera.core.service.security import Refusal
+from vera.core.service.security import RequestError
 
 MAX_WAIT = 30  # seconds of one long poll
 STATES = ("queued", "running", "done", "failed", "cancelled")
@@ -31,7 +31,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "properties": {
             "recipe": {"$ref": "#/components/schemas/Recipe"},
             "request": {
-                "type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$",
+                "type": "string",
+                "pattern": "^[A-Za-z0-9_.-]{1,64}$",
                 "description": "the client's own name for this submission: sent twice, it is one job",
             },
         },
@@ -87,7 +88,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "worker_pid": _MAYBE_WHOLE,
             "device": {"type": "string"},
             "recipe": {
-                "type": "array", "items": {"type": "string"},
+                "type": "array",
+                "items": {"type": "string"},
                 "description": "the fields of a recipe that this version knows; it refuses others",
             },
             "model": _MAYBE_TEXT,
@@ -98,7 +100,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         },
     },
     "Error": {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]},
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -117,29 +119,62 @@ _CHANGES = (404, 409, 507)  # what a change of a job may answer beside
 OPERATIONS = (
     Operation("health", "GET", "/v1/health", "Contract, version, device, memory, model, worker", "Health"),
     Operation("submit", "POST", "/v1/jobs", "Put a recipe into the queue", body="Submission", statuses=(201, 409, 507)),
-    Operation("list", "GET", "/v1/jobs", "The running job, the queue in its order, then what ended", "Jobs", query={
-        **_WAITING, "ended": {"type": "integer", "minimum": 0, "maximum": 2000}}),
-    Operation("watch", "GET", "/v1/jobs/{id}", "One job, at once or when it has changed", query=_WAITING,
-              statuses=(404,)),
-    Operation("preview", "GET", "/v1/jobs/{id}/preview", "A frame's layer over a checkerboard", "image/png", query={
-        "frame": {"type": "integer", "minimum": -(10**9), "maximum": 10**9}}, statuses=(404,)),
-    Operation("cancel", "POST", "/v1/jobs/{id}/cancel", "Cancel a job that waits or runs", body="Nothing",
-              statuses=_CHANGES),
-    Operation("retry", "POST", "/v1/jobs/{id}/retry", "Try a failed or cancelled job again", body="Nothing",
-              statuses=_CHANGES),
-    Operation("move", "POST", "/v1/jobs/{id}/move", "Put a waiting job before another, or (null) last", body="Move",
-              statuses=_CHANGES),
-    Operation("unload", "POST", "/v1/model/unload", "Give the model's memory back, after the job that runs", "Health",
-              body="Nothing"),
+    Operation(
+        "list",
+        "GET",
+        "/v1/jobs",
+        "The running job, the queue in its order, then what ended",
+        "Jobs",
+        query={**_WAITING, "ended": {"type": "integer", "minimum": 0, "maximum": 2000}},
+    ),
+    Operation(
+        "watch", "GET", "/v1/jobs/{id}", "One job, at once or when it has changed", query=_WAITING, statuses=(404,)
+    ),
+    Operation(
+        "preview",
+        "GET",
+        "/v1/jobs/{id}/preview",
+        "A frame's layer over a checkerboard",
+        "image/png",
+        query={"frame": {"type": "integer", "minimum": -(10**9), "maximum": 10**9}},
+        statuses=(404,),
+    ),
+    Operation(
+        "cancel", "POST", "/v1/jobs/{id}/cancel", "Cancel a job that waits or runs", body="Nothing", statuses=_CHANGES
+    ),
+    Operation(
+        "retry", "POST", "/v1/jobs/{id}/retry", "Try a failed or cancelled job again", body="Nothing", statuses=_CHANGES
+    ),
+    Operation(
+        "move",
+        "POST",
+        "/v1/jobs/{id}/move",
+        "Put a waiting job before another, or (null) last",
+        body="Move",
+        statuses=_CHANGES,
+    ),
+    Operation(
+        "unload",
+        "POST",
+        "/v1/model/unload",
+        "Give the model's memory back, after the job that runs",
+        "Health",
+        body="Nothing",
+    ),
     Operation("shutdown", "POST", "/v1/shutdown", "End the service; the queue stays", "Health", body="Nothing"),
     Operation("description", "GET", "/v1/openapi.json", "This description", "Description"),
-)  # fmt: skip
+)
 
 _ALWAYS = {400: "not a request of this API", 401: "the token is missing or wrong", 403: "foreign Host or Origin"}
 _STATUSES = {
-    200: "as asked", 201: "a new job", 404: "no such job", 409: "the job's state does not allow it",
-    413: "too large", 415: "not JSON", 507: "the queue cannot be written",
-}  # fmt: skip
+    200: "as asked",
+    201: "a new job",
+    404: "no such job",
+    409: "the job's state does not allow it",
+    413: "too large",
+    415: "not JSON",
+    507: "the queue cannot be written",
+}
 
 
 def description() -> dict[str, Any]:
@@ -161,22 +196,22 @@ def description() -> dict[str, Any]:
 
 
 def check_body(operation: Operation, value: Any) -> None:
-    """Raises Refusal when the body is not as described."""
+    """Raises RequestError when the body is not as described."""
     assert operation.body is not None  # asked only of those that have one
     _check(value, SCHEMAS[operation.body], "the body")
 
 
 def check_query(operation: Operation, given: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """The query's values in their types. Raises Refusal."""
+    """The query's values in their types. Raises RequestError."""
     values: dict[str, Any] = {}
     for name, text in given:
         if name not in operation.query or name in values:
-            raise Refusal(400, f"query: '{name[:40]}' is unknown, or there twice")
+            raise RequestError(400, f"query: '{name[:40]}' is unknown, or there twice")
         kind = operation.query[name]["type"]
         try:
             values[name] = text if kind == "string" else int(text) if kind == "integer" else float(text)
         except ValueError:
-            raise Refusal(400, f"query: {name} is no {kind}") from None
+            raise RequestError(400, f"query: {name} is no {kind}") from None
         _check(values[name], operation.query[name], f"query: {name}")
     return values
 
@@ -212,9 +247,14 @@ def _ref(name: str) -> dict[str, str]:
 
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
-    "string": str, "object": dict, "array": list, "null": type(None), "boolean": bool, "integer": int,
+    "string": str,
+    "object": dict,
+    "array": list,
+    "null": type(None),
+    "boolean": bool,
+    "integer": int,
     "number": (int, float),
-}  # fmt: skip
+}
 
 
 def _check(value: Any, schema: dict[str, Any], where: str) -> None:  # noqa: C901 - one check a keyword
@@ -224,31 +264,31 @@ def _check(value: Any, schema: dict[str, Any], where: str) -> None:  # noqa: C90
     kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
     # JSON's true is no number, though Python's is.
     if not any(isinstance(value, _TYPES[k]) and (k == "boolean" or not isinstance(value, bool)) for k in kinds):
-        raise Refusal(400, f"{where} is not {' or '.join(kinds)}")
+        raise RequestError(400, f"{where} is not {' or '.join(kinds)}")
     if isinstance(value, float) and not math.isfinite(value):
-        raise Refusal(400, f"{where} is not a finite number")
+        raise RequestError(400, f"{where} is not a finite number")
     if isinstance(value, (int, float)) and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
-        raise Refusal(400, f"{where} is outside {schema.get('minimum')} to {schema.get('maximum')}")
+        raise RequestError(400, f"{where} is outside {schema.get('minimum')} to {schema.get('maximum')}")
     if isinstance(value, str):
         if not schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value)):
             most = schema.get("maxLength")
-            raise Refusal(400, f"{where} has {len(value)} characters; {most} are the most, one the least")
+            raise RequestError(400, f"{where} has {len(value)} characters; {most} are the most, one the least")
         if "pattern" in schema and not re.fullmatch(schema["pattern"].strip("^$"), value):
-            raise Refusal(400, f"{where} does not fit {schema['pattern']}")
+            raise RequestError(400, f"{where} does not fit {schema['pattern']}")
         if value not in schema.get("enum", [value]):
-            raise Refusal(400, f"{where} is none of {', '.join(schema['enum'])}")
+            raise RequestError(400, f"{where} is none of {', '.join(schema['enum'])}")
     if isinstance(value, list):
         if len(value) > schema["maxItems"]:
-            raise Refusal(400, f"{where} has {len(value)} items; {schema['maxItems']} are the most")
+            raise RequestError(400, f"{where} has {len(value)} items; {schema['maxItems']} are the most")
         for item in value:
             _check(item, schema["items"], f"{where}: an item")
     if isinstance(value, dict):
         for name in schema.get("required", ()):
             if name not in value:
-                raise Refusal(400, f"{where}: {name} is missing")
+                raise RequestError(400, f"{where}: {name} is missing")
         for name, part in value.items():
             if name not in schema["properties"]:
-                raise Refusal(400, f"{where}: '{name[:40]}' is unknown")
+                raise RequestError(400, f"{where}: '{name[:40]}' is unknown")
             _check(part, schema["properties"][name], f"{where}: {name}")
 
 

@@ -209,9 +209,14 @@ def start(
         apart = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
     try:
         process = subprocess.Popen(
-            [str(python), "-m", "vera", "serve", *options], cwd=root, env=environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **apart,
-        )  # fmt: skip
+            [str(python), "-m", "vera", "serve", *options],
+            cwd=root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **apart,
+        )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ServiceError(f"{python}: cannot be started ({reason}); name the Python that has torch") from None
@@ -445,7 +450,8 @@ class Request:
 
 
 def _exchange(entry: Entry, request: Request, end: float) -> Any:
-    """One request and its answer, before the monotonic time `end`. Raises ServiceError; NotRunningError without an answer.
+    """One request and its answer, before the monotonic time `end`. Raises ServiceError; NotRunningError without an
+    answer.
 
     No proxy is taken from the environment, no redirection is followed: this never leaves the machine.
     """
@@ -466,7 +472,7 @@ def _exchange(entry: Entry, request: Request, end: float) -> Any:
                 if not part:
                     break
                 content += part
-    except _TooMuch as error:
+    except _TooLargeError as error:
         raise ServiceError(f"the service's answer {error}; is it Vera's service that runs there?") from None
     except (OSError, http.client.HTTPException, ValueError, OverflowError) as error:
         words = one_line(error, 200) or type(error).__name__
@@ -487,7 +493,7 @@ def _exchange(entry: Entry, request: Request, end: float) -> Any:
     return answer
 
 
-class _TooMuch(Exception):
+class _TooLargeError(Exception):
     """An answer over the limit of size or time."""
 
 
@@ -506,15 +512,15 @@ class _LimitedSocket(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         seconds = self.end - time.monotonic()
         if seconds <= 0:
-            raise _TooMuch("takes too long")
+            raise _TooLargeError("takes too long")
         self.link.settimeout(seconds)
         try:
             count = self.link.recv_into(buffer)
         except socket.timeout:  # noqa: UP041 - two classes up to Python 3.9
-            raise _TooMuch("takes too long") from None
+            raise _TooLargeError("takes too long") from None
         self.left -= count
         if self.left < 0:
-            raise _TooMuch(f"is longer than {ANSWER_BYTES} bytes")
+            raise _TooLargeError(f"is longer than {ANSWER_BYTES} bytes")
         return count
 
 

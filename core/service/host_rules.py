@@ -112,7 +112,8 @@ def keeps(model: str) -> bool:
 def fitting(recipe: dict[str, Any], known: set[str]) -> dict[str, Any]:
     """The recipe in the fields that a service knows; empty values are left out.
 
-    A lift gets no values of the sampling. An older service may lack fields: those that say what it makes anyway are left out too. Raises RefusedError for
+    A lift gets no values of the sampling. An older service may lack fields: those that say what it makes anyway are
+    left out too. Raises RefusedError for
     what it cannot do.
     """
     fits = {}

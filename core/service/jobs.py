@@ -49,7 +49,7 @@ Job = dict[str, Any]  # the table's columns by name
 Jobs = list[Job]  # Queue has a method `list`
 
 
-class Refused(Exception):
+class QueueRefusedError(Exception):
     """The job's state does not allow that: one line."""
 
 
@@ -100,7 +100,7 @@ class Queue:
             if known:
                 return known, False
             if self.count("queued") >= MAX_OPEN:
-                raise Refused(f"{MAX_OPEN} jobs wait already; try again later")
+                raise QueueRefusedError(f"{MAX_OPEN} jobs wait already; try again later")
             self.db.execute(
                 "INSERT INTO jobs (request, recipe, state, place, submitted) VALUES (?, ?, 'queued', ?, ?)",
                 (request, text, self._last_place() + 1, time.time()),
@@ -167,7 +167,7 @@ class Queue:
                 return self._set(job, state="cancelled", ended=time.time())
             if now["state"] == "running":
                 return self._set(job, cancelling=1)
-            raise Refused(f"job {job} is {now['state']}; only a job that waits or runs can be cancelled")
+            raise QueueRefusedError(f"job {job} is {now['state']}; only a job that waits or runs can be cancelled")
 
     def retry(self, job: int) -> Job:
         """A failed or cancelled job back to the end of the queue; it goes on where it had come to. Twice is as once."""
@@ -176,7 +176,9 @@ class Queue:
             if now["state"] == "queued":
                 return now
             if now["state"] not in ("failed", "cancelled"):
-                raise Refused(f"job {job} is {now['state']}; only a failed or cancelled job can be tried again")
+                raise QueueRefusedError(
+                    f"job {job} is {now['state']}; only a failed or cancelled job can be tried again"
+                )
             return self._set(
                 job, state="queued", place=self._last_place() + 1, kind=None, reason=None, interruptions=0, ended=None
             )
@@ -186,7 +188,7 @@ class Queue:
         with self._change():
             for each in (job, before):
                 if each is not None and self._known(each)["state"] != "queued":
-                    raise Refused(f"job {each} does not wait in the queue; only waiting jobs have an order")
+                    raise QueueRefusedError(f"job {each} does not wait in the queue; only waiting jobs have an order")
             rows = self.db.execute("SELECT id, place FROM jobs WHERE state = 'queued' ORDER BY place").fetchall()
             order = [row["id"] for row in rows if row["id"] != job]
             order.insert(len(order) if before is None or before == job else order.index(before), job)

@@ -19,8 +19,7 @@ from vera.core import files
 from vera.core.errors import InputError
 from vera.core.recipe import table
 from vera.core.recipe.field import PathKind
-from vera.core.recipe.parse import MAX_TEXT
-from vera.core.recipe.parse import EMBEDDED
+from vera.core.recipe.parse import EMBEDDED, MAX_TEXT
 from vera.core.recipe.paths import paths_of
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ MAX_FOLDERS = 200  # of one path, within one another
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class Refusal(Exception):
+class RequestError(Exception):
     """An answer of `status` with one line."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -87,7 +86,7 @@ class Guard:
             return
         try:
             self._check(scope)
-        except Refusal as refusal:
+        except RequestError as refusal:
             await _answer(send, refusal)
             return
         await self.app(scope, receive, send)
@@ -95,44 +94,44 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         headers: dict[bytes, str] = {}
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADERS:
-            raise Refusal(431, f"the headers are larger than {MAX_HEADERS} bytes")
+            raise RequestError(431, f"the headers are larger than {MAX_HEADERS} bytes")
         for name, value in scope["headers"]:
             if name in headers and name in (b"host", b"origin", b"authorization", b"content-type", b"sec-fetch-site"):
-                raise Refusal(400, f"the header {name.decode('latin-1')} is there twice")
+                raise RequestError(400, f"the header {name.decode('latin-1')} is there twice")
             headers[name] = value.decode("latin-1")
         host, origin = headers.get(b"host", ""), headers.get(b"origin")
         if host not in self.hosts:
-            raise Refusal(403, "Host is not this service")
+            raise RequestError(403, "Host is not this service")
         if origin is not None and origin != f"http://{host}":
-            raise Refusal(403, "requests from other origins are refused")
+            raise RequestError(403, "requests from other origins are refused")
         site = headers.get(b"sec-fetch-site", "none")
         is_api = scope["path"].startswith("/v1/")
         # The page itself holds no secret, and may be opened by a link.
         link = not is_api and scope["method"] == "GET" and headers.get(b"sec-fetch-mode") == "navigate"
         link = link and headers.get(b"sec-fetch-dest") == "document"
         if site not in ("none", "same-origin") and not link:
-            raise Refusal(403, "cross-site requests are refused")
+            raise RequestError(403, "cross-site requests are refused")
         if is_api:
             scheme, _, given = headers.get(b"authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), self.token.encode()):
-                raise Refusal(401, "the token is missing or wrong")
+                raise RequestError(401, "the token is missing or wrong")
         if scope["method"] not in ("GET", "HEAD"):
             kind = headers.get(b"content-type", "").split(";")[0].strip().lower()
             if kind != "application/json":
-                raise Refusal(415, "only application/json is accepted")
+                raise RequestError(415, "only application/json is accepted")
 
 
 async def read_json(request: Request) -> dict[str, Any]:
-    """The body of a request as a JSON object. Raises Refusal for anything else."""
+    """The body of a request as a JSON object. Raises RequestError for anything else."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > MAX_BODY:
-                    raise Refusal(413, f"the body is larger than {MAX_BODY} bytes")
+                    raise RequestError(413, f"the body is larger than {MAX_BODY} bytes")
     except TimeoutError:
-        raise Refusal(408, f"the body took longer than {BODY_SECONDS:g} s") from None
+        raise RequestError(408, f"the body took longer than {BODY_SECONDS:g} s") from None
     return parse_json(bytes(body))
 
 
@@ -141,9 +140,9 @@ def parse_json(body: bytes) -> dict[str, Any]:
     try:
         value = files.parse_json(body, files.JsonLimits(bytes=MAX_BODY, depth=MAX_DEPTH))
     except files.JsonError as error:
-        raise Refusal(400, f"the body {error}") from None
+        raise RequestError(400, f"the body {error}") from None
     if not isinstance(value, dict):
-        raise Refusal(400, "the body is not a JSON object")
+        raise RequestError(400, "the body is not a JSON object")
     return value
 
 
@@ -239,7 +238,7 @@ class Roots:
             raise InputError(f"{self.path}: damaged; delete it and allow the folders again") from None
 
 
-async def _answer(send: Send, refusal: Refusal) -> None:
+async def _answer(send: Send, refusal: RequestError) -> None:
     body = json.dumps({"error": str(refusal)}).encode()
     length = str(len(body)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close")]

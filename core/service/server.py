@@ -17,13 +17,13 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vera import __version__
+from vera.core.files import FileLock, LockHeldError
 from vera.core.service import client
 from vera.core.service.connections import BACKLOG, protocol_of
-from vera.core.service.web import application
-from vera.core.files import FileLock, LockHeldError
 from vera.core.service.jobs import Queue
 from vera.core.service.security import MAX_HEADERS, Guard, Roots, new_token, private_folder, write_private
 from vera.core.service.supervisor import WORKER, Supervisor
+from vera.core.service.web import application
 
 LOG_SECONDS = 10.0  # between two looks at the log's size
 MAX_LOG = 4 * 2**20  # bytes; then it is moved aside, and the one of before goes
@@ -43,7 +43,7 @@ class Settings:
     worker: tuple[str, ...] = WORKER
 
 
-class AlreadyRunning(Exception):
+class AlreadyRunningError(Exception):
     """Another server of this user runs: one line that says where."""
 
 
@@ -95,13 +95,13 @@ class Service:
 
 
 def run(settings: Settings, started: Callable[[str], None] = print) -> None:
-    """Serve until asked to end, or idle. Raises AlreadyRunning, InputError, OSError."""
+    """Serve until asked to end, or idle. Raises AlreadyRunningError, InputError, OSError."""
     folder = settings.folder
     private_folder(folder)
     try:
         lock = FileLock(folder / "server.lock")
     except LockHeldError:
-        raise AlreadyRunning(_where_it_runs(folder)) from None
+        raise AlreadyRunningError(_where_it_runs(folder)) from None
     try:
         turn_log(folder / "service.log")
         asyncio.run(_serve(settings, started))
@@ -117,11 +117,19 @@ async def _serve(settings: Settings, started: Callable[[str], None]) -> None:
     app = service.counted(Guard(application(service), token, port))
     server = service.server = uvicorn.Server(
         uvicorn.Config(
-            app, http=protocol_of(token), ws="none", lifespan="off", log_level="warning", access_log=False, server_header=False,
-            proxy_headers=False, backlog=BACKLOG,
-            h11_max_incomplete_event_size=2 * MAX_HEADERS, timeout_graceful_shutdown=2,
+            app,
+            http=protocol_of(token),
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            h11_max_incomplete_event_size=2 * MAX_HEADERS,
+            timeout_graceful_shutdown=2,
         )
-    )  # fmt: skip
+    )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: service.loop.call_soon_threadsafe(service.end))
     work = asyncio.create_task(service.supervisor.run())

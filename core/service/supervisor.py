@@ -59,7 +59,7 @@ class Supervisor:
         self.notify()
 
     def cancel(self, job: int) -> None:
-        """Mark and stop. Raises Refused, KeyError."""
+        """Mark and stop. Raises QueueRefusedError, KeyError."""
         self.queue.cancel(job)
         if job == self.running:
             self.cancelling = True
@@ -299,9 +299,15 @@ class Worker:
         """Raises OSError."""
         with open(settings.folder / "service.log", "ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *settings.worker, str(settings.folder), str(settings.memory_limit or 0), cwd=ROOT,
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log, limit=2**20,
-            )  # fmt: skip
+                *settings.worker,
+                str(settings.folder),
+                str(settings.memory_limit or 0),
+                cwd=ROOT,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                limit=2**20,
+            )
         return cls(process)
 
     async def _read(self) -> None:

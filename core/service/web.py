@@ -21,8 +21,8 @@ from vera.core.errors import InputError
 from vera.core.recipe import EditRecipe
 from vera.core.service import api
 from vera.core.service.client import CONTRACT
-from vera.core.service.jobs import Job, Refused
-from vera.core.service.security import Refusal, check_recipe, read_json
+from vera.core.service.jobs import Job, QueueRefusedError
+from vera.core.service.security import RequestError, check_recipe, read_json
 
 if TYPE_CHECKING:
     from vera.core.service.server import Service
@@ -39,8 +39,18 @@ PAGE_HEADERS = {
 MAX_ID = 2**53
 # Of a job in the queue, what the API shows as it is there.
 _COLUMNS = (
-    "id", "state", "recipe", "identity", "kind", "reason", "warnings", "report", "submitted", "started", "ended",
-)  # fmt: skip
+    "id",
+    "state",
+    "recipe",
+    "identity",
+    "kind",
+    "reason",
+    "warnings",
+    "report",
+    "submitted",
+    "started",
+    "ended",
+)
 
 
 def application(service: Service) -> Starlette:
@@ -100,12 +110,12 @@ class Answers:
         frames = self.supervisor.thumbnails(job)
         frame = query.get("frame", frames[-1] if frames else None)
         if frame not in frames:
-            raise Refusal(404, "there is no thumbnail of that")
+            raise RequestError(404, "there is no thumbnail of that")
         file = self.supervisor.thumbnail_folder(job) / f"{frame}.png"
         try:
             return Response(file.read_bytes(), media_type="image/png", headers={"Cache-Control": "no-store"})
         except OSError:
-            raise Refusal(404, "the thumbnail has gone") from None
+            raise RequestError(404, "the thumbnail has gone") from None
 
     async def cancel(self, job: int, query: dict[str, Any], body: Any) -> dict[str, Any]:
         self._row(job)
@@ -141,7 +151,7 @@ class Answers:
     def _row(self, job: int) -> Job:
         row = self.queue.get(job) if job <= MAX_ID else None
         if row is None:
-            raise Refusal(404, f"there is no job {job}")
+            raise RequestError(404, f"there is no job {job}")
         return row
 
     def _turn(self) -> str:
@@ -176,11 +186,11 @@ def _route(operation: api.Operation, answer: Callable[..., Awaitable[dict[str, A
                 body = await read_json(request)
                 api.check_body(operation, body)
             result = await answer(_job_number(request), query, body)
-        except Refusal as refusal:
+        except RequestError as refusal:
             return _error(refusal.status, refusal)
         except InputError as error:
             return _error(400, error)
-        except Refused as refused:
+        except QueueRefusedError as refused:
             return _error(409, refused)
         except sqlite3.Error as error:
             return _error(507, f"the queue cannot be written ({error}); make room for it, then ask again")
@@ -190,12 +200,12 @@ def _route(operation: api.Operation, answer: Callable[..., Awaitable[dict[str, A
 
 
 def _job_number(request: Request) -> int | None:
-    """The job in the path; None where the operation has none. Raises Refusal."""
+    """The job in the path; None where the operation has none. Raises RequestError."""
     text = request.path_params.get("id")
     if text is None:
         return None
     if not re.fullmatch("[0-9]{1,16}", text):
-        raise Refusal(404, f"there is no job {text[:40]}")
+        raise RequestError(404, f"there is no job {text[:40]}")
     return int(text)
 
 

@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vera.core.errors import InputError, one_line, OutOfMemory, Stopped
+from vera.core.errors import InputError, OutOfMemoryError, StoppedError, one_line
 from vera.core.files import FileLock, LockHeldError
 from vera.core.service.security import check_files
 
@@ -161,7 +161,8 @@ class WarmModel:
 
 
 def make(command: dict[str, Any], line: Line, load: WarmModel) -> dict[str, Any]:
-    """One job, from its recipe to the delivery; returns the report. Raises what the backend raises, and OutOfMemory."""
+    """One job, from its recipe to the delivery; returns the report. Raises what the backend raises, and
+    OutOfMemoryError."""
     from vera.core.job.memory import within_memory
     from vera.core.recipe import EditRecipe
 
@@ -180,7 +181,7 @@ def attempt(job: Job, line: Line, progress: JobProgress) -> dict[str, Any]:
     line.send("prepared", identity=job.hash, warnings=list(job.warnings))
     donors = line.commands.get()["donors"]
     if line.stopping.is_set():
-        raise Stopped("stopped before the first frame")
+        raise StoppedError("stopped before the first frame")
     if not nothing_to_do(job):
         with job.delivery.claimed():
             return copy_or_run(job, donors, line, progress)
@@ -199,45 +200,45 @@ def copy_or_run(job: Job, donors: list[str], line: Line, progress: JobProgress) 
             try:
                 if donor and donor.complete():
                     return copy(donor, job, progress, line.stopping)
-            except Vanished:
+            except JobVanishedError:
                 pass  # what was copied stays, the rest is made
     return run_job(job, progress, line.stopping.is_set)
 
 
-class Vanished(Exception):
+class JobVanishedError(Exception):
     """A delivery that was whole a moment ago cannot be read, or does not hold what its manifest says."""
 
 
 def copy(donor: Delivery, job: Job, progress: JobProgress, stopping: threading.Event) -> dict[str, Any]:
     """Deliver what another folder holds of the same pixels: written and read back like new ones.
 
-    Raises Vanished when it goes meanwhile.
+    Raises JobVanishedError when it goes meanwhile.
     """
     manifest = donor.manifest()
     if manifest is None:
-        raise Vanished
+        raise JobVanishedError
     job.delivery.start()
     progress.stage("deliver", len(job.plate.frames))
     for frame in job.plate.frames:
         if stopping.is_set():
-            raise Stopped(f"stopped before frame {frame}")
+            raise StoppedError(f"stopped before frame {frame}")
         if not job.delivery.done(frame):
             layer, matte, composite = _pictures_of(donor, frame)
             try:
                 job.delivery.write(frame, layer, composite, manifest.records[frame].facts, matte)
             except ValueError as error:  # of another shape than its digests promised
-                raise Vanished from error
+                raise JobVanishedError from error
         progress.advance()
     job.delivery.finish(manifest.extra)
     return manifest.extra
 
 
 def _pictures_of(donor: Delivery, frame: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Layer, matte and composite of a frame. Raises Vanished."""
+    """Layer, matte and composite of a frame. Raises JobVanishedError."""
     try:
         return (*donor.read_layer(frame), donor.read_composite(frame))
     except (OSError, ValueError) as error:
-        raise Vanished from error
+        raise JobVanishedError from error
 
 
 def _delivery_in(out: str, job: Job) -> Delivery | None:
@@ -257,7 +258,7 @@ def failure(error: Exception, limit: int) -> tuple[str, str]:
     text = one_line(error)
     if isinstance(error, InputError):
         return "input", text
-    if isinstance(error, OutOfMemory):
+    if isinstance(error, OutOfMemoryError):
         allowed = f" (the worker may take {limit / 2**30:.1f} GiB)" if limit and "GPU" not in text else ""
         return "memory", text + allowed
     # Libraries wrap the system's refusals in errors of their own.
@@ -313,7 +314,7 @@ def main(folder: str, limit: int) -> None:
         line.working.set()
         try:
             line.send("done", report=make(command, line, load))
-        except Stopped:
+        except StoppedError:
             line.send("stopped")
         except Exception as error:
             traceback.print_exc()

@@ -28,8 +28,11 @@ class Bounds:
     choices: tuple[str, ...] = ()
 
 
-def setting(default: Any = MISSING, least: float = -math.inf, most: float = math.inf, choices: tuple[str, ...] = ()) -> Any:
-    """A field of a dataclass of settings; without a default it is required. Bounds of a list are of each of its values."""
+def setting(
+    default: Any = MISSING, least: float = -math.inf, most: float = math.inf, choices: tuple[str, ...] = ()
+) -> Any:
+    """A field of a dataclass of settings; without a default it is required. Bounds of a list are of each of its
+    values."""
     return field(default=default, metadata={"bounds": Bounds(least, most, choices)})
 
 

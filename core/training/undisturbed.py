@@ -1,4 +1,5 @@
-"""Signals that stop a run reach its whole process group; they are for the process that saves, and for no worker of it."""
+"""Signals that stop a run reach its whole process group; they are for the process that saves, and for no worker of
+it."""
 
 import signal
 from collections.abc import Iterator

@@ -58,8 +58,11 @@ def contact_sheet(node: nuke.Gizmo, base: str) -> nuke.Node:
         columns = min(3, len(reads))
         rows = -(-len(reads) // columns)
         for name, value in (
-            ("width", form.width() * columns), ("height", form.height() * rows), ("columns", columns), ("rows", rows),
-        ):  # fmt: skip
+            ("width", form.width() * columns),
+            ("height", form.height() * rows),
+            ("columns", columns),
+            ("rows", rows),
+        ):
             sheet[name].setValue(value)
         sheet.setXYpos(node.xpos() + 110, node.ypos() + 240)
     return sheet

@@ -153,9 +153,13 @@ def _start_region(node: nuke.Node) -> None:
 
 def _enable(node: nuke.Node) -> None:
     for name, switch, on in (
-        ("first", "range", "own"), ("last", "range", "own"), ("steps", "quality", "own"), ("guidance", "quality", "own"),
-        ("region", "use_region", True), ("model", "door", "Vera"),
-    ):  # fmt: skip
+        ("first", "range", "own"),
+        ("last", "range", "own"),
+        ("steps", "quality", "own"),
+        ("guidance", "quality", "own"),
+        ("region", "use_region", True),
+        ("model", "door", "Vera"),
+    ):
         node[name].setEnabled(node[switch].value() == on)
     node["model_path"].setEnabled(node["door"].value() != "Vera")
 

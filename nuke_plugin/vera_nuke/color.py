@@ -11,12 +11,29 @@ from collections.abc import Callable
 
 # In lower case, without spaces, dashes and underscores.
 _LINEAR = {
-    "linear", "linearrec.709", "linearrec.709(srgb)", "linearrec709", "linearrec709(srgb)", "linearsrgb", "linsrgb",
-    "linrec709", "linrec709srgb", "linrec709scene", "utilitylinearsrgb", "utilitylinearrec.709", "srgblinear",
-}  # fmt: skip
+    "linear",
+    "linearrec.709",
+    "linearrec.709(srgb)",
+    "linearrec709",
+    "linearrec709(srgb)",
+    "linearsrgb",
+    "linsrgb",
+    "linrec709",
+    "linrec709srgb",
+    "linrec709scene",
+    "utilitylinearsrgb",
+    "utilitylinearrec.709",
+    "srgblinear",
+}
 _SRGB = {
-    "srgb", "srgbtexture", "srgb(texture)", "srgbencodedrec.709(srgb)", "utilitysrgbtexture", "srgbrec709scene", "srgbtx",
-}  # fmt: skip
+    "srgb",
+    "srgbtexture",
+    "srgb(texture)",
+    "srgbencodedrec.709(srgb)",
+    "utilitysrgbtexture",
+    "srgbrec709scene",
+    "srgbtx",
+}
 # A role of the configuration, or "default", and in brackets the space that it stands for.
 _WRAPPED = re.compile(r"[a-z_]+\s*\((.+)\)")
 

@@ -66,9 +66,13 @@ def _request(node: nuke.Gizmo, write: bool, draft: bool, frames: tuple[int, int]
         recipe["mask"] = mask.path
     edited = plate.state_of_pattern(recipe["model"].partition(":")[2]) if way(node) == LIFT else ""
     return versions.Request(
-        recipe, files.state + (mask.state if mask else "") + edited, files.path if files.write else None,
-        mask.path if mask and mask.write else None, first, last,
-    )  # fmt: skip
+        recipe,
+        files.state + (mask.state if mask else "") + edited,
+        files.path if files.write else None,
+        mask.path if mask and mask.write else None,
+        first,
+        last,
+    )
 
 
 def _more(node: nuke.Gizmo) -> dict[str, Any]:
@@ -163,5 +167,6 @@ def _refuse_other_size(mask: nuke.Node, source: nuke.Node) -> None:
     a, b = mask.format(), source.format()
     if (a.width(), a.height()) != (b.width(), b.height()):
         raise RefusedError(
-            f"the mask is {a.width()}x{a.height()}, but the plate is {b.width()}x{b.height()}; reformat the mask to the plate"
+            f"the mask is {a.width()}x{a.height()}, but the plate is {b.width()}x{b.height()}; "
+            "reformat the mask to the plate"
         )

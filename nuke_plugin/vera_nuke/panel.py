@@ -29,9 +29,12 @@ class Panel(nukescripts.PythonPanel):
             "One pair a line, where the service's machine writes paths otherwise: Z:/shots = /mnt/shots"
         )
         for knob, value in (
-            (self.python, values.python), (self.root, values.root), (self.cache, values.cache),
-            (self.folders, "\n".join(values.folders)), (self.paths, "\n".join(f"{a} = {b}" for a, b in values.paths)),
-        ):  # fmt: skip
+            (self.python, values.python),
+            (self.root, values.root),
+            (self.cache, values.cache),
+            (self.folders, "\n".join(values.folders)),
+            (self.paths, "\n".join(f"{a} = {b}" for a, b in values.paths)),
+        ):
             self.addKnob(knob)
             knob.setValue(value)
 

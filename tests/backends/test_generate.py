@@ -11,13 +11,13 @@ import numpy as np
 import OpenImageIO as oiio
 import pytest
 
-from vera.core.sampling import shots as generate
-from vera.core.errors import InputError, Stopped
-from vera.core.layer.image_file import read_image
-from vera.core.plate.movie import Movie
-from vera.kernels.over import over
 from tests.plate.media import noise, write_image, write_movie, write_noise
 from tests.tiny import WINDOW, composite_file, draw, keep_some, make, tiny_model
+from vera.core.errors import InputError, StoppedError
+from vera.core.layer.image_file import read_image
+from vera.core.plate.movie import Movie
+from vera.core.sampling import shots as generate
+from vera.kernels.over import over
 
 SIZE = (36, 64)
 
@@ -150,7 +150,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_pixels(tmp_path, model, looked,
 
     read, crop = [], generate.shrink
     monkeypatch.setattr(generate, "shrink", lambda *given: read.append("read") or crop(*given))
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         make(model, plate, part, stopping, cuts="6")
     assert not (part / "manifest.json").exists()
     (part / ".job/latents").mkdir(exist_ok=True)
@@ -186,7 +186,7 @@ def test_kept_latents_are_delivered_again_in_another_way(tmp_path, model, looked
 
 def test_what_a_stopped_job_generated_is_kept_if_asked_for_later(tmp_path, model, looked):
     plate, out = write_plate(tmp_path / "in", [1, 2]), tmp_path / "out"
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         make(model, plate, out, (out / ".job/latents/layers.1.safetensors").exists)
     make(model, plate, out, keep=True)
     assert len(looked) == 4 and [p.name for p in (out / "kept").iterdir()] == ["layers.1.safetensors"]
@@ -198,7 +198,7 @@ def test_a_mask_is_taken_up_again_with_the_plate(tmp_path, model, looked):
     plate = write_plate(tmp_path / "in", [1, 2, 3])
     mask = str(write_image(tmp_path / "mask.png", np.tile(np.uint8([[[0], [255]]]), (SIZE[0], SIZE[1] // 2, 3))))
     make(model, plate, tmp_path / "whole", mask=mask)
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         make(model, plate, tmp_path / "part", (latents / "plate.1.safetensors").exists, mask=mask)
     assert (latents / "mask.1.safetensors").exists()
     make(model, plate, tmp_path / "part", mask=mask)
@@ -216,7 +216,7 @@ def test_a_redelivery_that_was_stopped_is_never_of_two_kinds(tmp_path, model):
         delivery_began.append(1)
         return len(delivery_began) > 3
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         make(model, plate, out, stopping, blend_space="encoded")
     assert not (out / "manifest.json").exists()
     make(model, plate, out, blend_space="encoded")

@@ -33,8 +33,10 @@ try:
     import triton
 except ImportError:
     pass
-requirements = {"filelock", "fsspec", "functorch", "jinja2", "markupsafe", "mpmath", "networkx", "sympy", "torchgen", "typing_extensions"}
-there = requirements | {name.split(".")[0] for name in sys.modules} | {"vera", "benchmarks", "torch", "triton"} | sys.stdlib_module_names
+requirements = {"filelock", "fsspec", "functorch", "jinja2", "markupsafe", "mpmath", "networkx", "sympy", "torchgen",
+"typing_extensions"}
+there = requirements | {name.split(".")[0] for name in sys.modules} | {"vera", "benchmarks", "torch", "triton"} |
+sys.stdlib_module_names
 class Blocker(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name.split(".")[0] in there or importlib.machinery.PathFinder.find_spec(name, path) is None:
@@ -102,13 +104,16 @@ def test_what_ran_another_way_than_its_name_is_not_timed(capsys):
 
     def call():
         return torch.nn.functional.scaled_dot_product_attention(query, query, query)
+
     contenders = [Contender("right", call, ("scaled_dot_product",)), Contender("wrong", call, ("cudnn",))]
     taken = measure("routes", contenders, Rows(None, "cpu"), "cpu", 2)
     assert len(taken.seconds["right"]) == 2 and "ran another way" in taken.failed["wrong"]
 
 
 def test_a_part_without_time_is_not_begun_and_said():
-    session = gpu.Session(replace(gpu.TINY, device="cuda"), SimpleNamespace(write=lambda row, text=None: None), time.monotonic() + 5)
+    session = gpu.Session(
+        replace(gpu.TINY, device="cuda"), SimpleNamespace(write=lambda row, text=None: None), time.monotonic() + 5
+    )
     session.part("pass", "one pass", pytest.fail)
     assert session.left_out == ["one pass"]
 

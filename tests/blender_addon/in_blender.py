@@ -452,7 +452,8 @@ def case_refusals():
     assert why(plate) == "a speed effect"
     assert part("stage").seen(plate, scene)[0] == "plate" and "faster" in part("stage").seen(plate, scene)
 
-    # Prompts of text strips: one job for each, over the frames that it spans. What was asked for comes back to the panel.
+    # Prompts of text strips: one job for each, over the frames that it spans. What was asked for comes back to the
+    # panel.
     next(s for s in part("host").all_strips(scene) if s.name == "faster").mute = True
     text = strips(scene).new_effect("words", "TEXT", 20, 2, **end_or_length(4, 2))
     text.text = "Add thick fog"
@@ -470,8 +471,13 @@ def case_refusals():
     assert ticket.visible == [2, 4]
     told_of = {name: ticket.recipe.get(name) for name in ("prompt", "guidance", "region", "cuts", "exposure", "lora")}
     assert told_of == {
-        "prompt": "Add thick fog", "guidance": 2.5, "region": "0,0,40,24", "cuts": "none", "exposure": -1.0, "lora": None
-    }, told_of  # fmt: skip
+        "prompt": "Add thick fog",
+        "guidance": 2.5,
+        "region": "0,0,40,24",
+        "cuts": "none",
+        "exposure": -1.0,
+        "lora": None,
+    }, told_of
     part("settings").take_over(scene.vera, ticket.recipe)
     again = part("settings").ask_of(scene)
     assert (again.prompt, again.seed, again.guidance, again.region, again.cuts) == (
@@ -499,17 +505,20 @@ def case_refusals():
     assert part("preferences").last_test.words.startswith("Works: "), part("preferences").last_test.words
     preferences = bpy.context.preferences.addons[PACKAGE].preferences
     for python, root, words in (
-        (told["python"], str(WORK), "holds no folder 'core'"), ("/nowhere/python", "", "no such file"),
+        (told["python"], str(WORK), "holds no folder 'core'"),
+        ("/nowhere/python", "", "no such file"),
         (told["bare_python"], "", "has no Vera"),
-    ):  # fmt: skip
+    ):
         preferences.python, preferences.root = python, root
         bpy.ops.vera.test_service()
         assert words in part("preferences").last_test.words, part("preferences").last_test.words
     # The queue says the same, where the service has to be started and cannot be.
     state, os.environ["VERA_SERVICE_DIR"] = os.environ["VERA_SERVICE_DIR"], str(WORK / "no service")
     for python, root, words in (
-        (told["bare_python"], str(WORK), "holds no folder 'core'"), ("/nowhere/python", "", "no such file"), (told["bare_python"], "", "has no Vera"),
-    ):  # fmt: skip
+        (told["bare_python"], str(WORK), "holds no folder 'core'"),
+        ("/nowhere/python", "", "no such file"),
+        (told["bare_python"], "", "has no Vera"),
+    ):
         preferences.python, preferences.root = python, root
         answers = queue.SimpleQueue()
         part("session")._exchange(part("preferences").connection(), [], answers)
@@ -621,8 +630,13 @@ def disable():
     assert not left, f"threads left: {left}"
     assert not [n for n in dir(bpy.types) if n.startswith("VERA_")], "classes left"
     assert not hasattr(bpy.types.Scene, "vera"), "a property is left"
-    handlers = [h for name in dir(bpy.app.handlers) if isinstance(getattr(bpy.app.handlers, name), list)
-                for h in getattr(bpy.app.handlers, name) if getattr(h, "__module__", "").startswith(PACKAGE)]  # fmt: skip
+    handlers = [
+        h
+        for name in dir(bpy.app.handlers)
+        if isinstance(getattr(bpy.app.handlers, name), list)
+        for h in getattr(bpy.app.handlers, name)
+        if getattr(h, "__module__", "").startswith(PACKAGE)
+    ]
     assert not handlers, f"handlers left: {handlers}"
 
 

@@ -130,10 +130,23 @@ def crossed(scene, strip):
 
 
 STATES = {
-    "plain": plain, "keyed offset": keyed_offset, "keyed scale": keyed_scale, "crop": crop, "opacity": opacity, "fade": fade,
-    "effect above": effect_above, "speed": speed, "cut": cut, "copy": copy, "trim": trim, "keyed crop": keyed_crop,
-    "mirrored and turned": mirrored, "driven": driven, "keyed colour": colored, "cross dissolve": crossed,
-}  # fmt: skip
+    "plain": plain,
+    "keyed offset": keyed_offset,
+    "keyed scale": keyed_scale,
+    "crop": crop,
+    "opacity": opacity,
+    "fade": fade,
+    "effect above": effect_above,
+    "speed": speed,
+    "cut": cut,
+    "copy": copy,
+    "trim": trim,
+    "keyed crop": keyed_crop,
+    "mirrored and turned": mirrored,
+    "driven": driven,
+    "keyed colour": colored,
+    "cross dissolve": crossed,
+}
 # States that a layer, once placed, follows: done to the source afterwards, and then Follow Strip.
 FOLLOWED = ("keyed offset", "keyed scale", "crop", "opacity", "fade", "trim", "keyed crop", "mirrored and turned")
 
@@ -160,7 +173,8 @@ def movie(scene, start=START, name="source", file="disc_movie"):
 
 
 def movie_of_another_rate(scene, start=START, name="source"):
-    """As a user adds it: the operator fits it to the scene's rate, so that frames are left out. (5.0's module crashes in the
+    """As a user adds it: the operator fits it to the scene's rate, so that frames are left out. (5.0's module
+    crashes in the
     operator; there it plays each frame.)"""
     if bpy.app.version >= (5, 0, 0):
         return movie(scene, start, name, "fast_movie")
@@ -171,8 +185,13 @@ def movie_of_another_rate(scene, start=START, name="source"):
     region = next(r for r in area.regions if r.type == "WINDOW")
     with bpy.context.temp_override(window=window, area=area, region=region, scene=scene):
         bpy.ops.sequencer.movie_strip_add(
-            filepath=b.told["fast_movie"], frame_start=start, channel=2, use_framerate=False, adjust_playback_rate=True, sound=False
-        )  # fmt: skip
+            filepath=b.told["fast_movie"],
+            frame_start=start,
+            channel=2,
+            use_framerate=False,
+            adjust_playback_rate=True,
+            sound=False,
+        )
     strip = next(s for s in b.strips(scene) if s.type == "MOVIE" and s.name.startswith("fast_movie"))
     strip.name = name
     b.part("host").set_right(strip, start + LENGTH)
@@ -246,7 +265,8 @@ def check(scene, layer, frames, rounding=0):
         stray = (abs(seen - without).max(-1) > rounding) & ~grown(green > 0.02 * green.max(), 2)
         if stray.any():
             found.append(
-                f"frame {frame}: {stray.sum()} pixels away from the disc differ, by up to {abs(seen - without)[stray].max()}"
+                f"frame {frame}: {stray.sum()} pixels away from the disc differ, by up to "
+                f"{abs(seen - without)[stray].max()}"
             )
     return found
 
@@ -293,10 +313,18 @@ def render_first(tickets):
 
 def deliver(tickets):
     orders = [
-        {"plate": t.recipe["plate"], "out": t.recipe["out"], "numbers": t.shown["numbers"], "space": t.blend_space, "opaque": "colour" not in t.scene,
-         "movie": {b.told["disc_movie"]: b.told["disc_of_movie"], b.told["fast_movie"]: b.told["disc_of_movie"]}.get(t.recipe["plate"], "")}
+        {
+            "plate": t.recipe["plate"],
+            "out": t.recipe["out"],
+            "numbers": t.shown["numbers"],
+            "space": t.blend_space,
+            "opaque": "colour" not in t.scene,
+            "movie": {b.told["disc_movie"]: b.told["disc_of_movie"], b.told["fast_movie"]: b.told["disc_of_movie"]}.get(
+                t.recipe["plate"], ""
+            ),
+        }
         for t in tickets
-    ]  # fmt: skip
+    ]
     path = b.WORK / "orders.json"
     path.write_text(json.dumps(orders))
     done = subprocess.run(

@@ -146,16 +146,30 @@ def test_a_tag_that_blender_does_not_know_is_not_valid(zip_file, tmp_path):
 @pytest.mark.parametrize("blender, case", RUNS)
 def test_in_blender(blender, case, zip_file, service, plates, read_only, tmp_path):
     told = {
-        "zip": str(zip_file), "work": str(tmp_path), "plate": str(plates / "p.####.png"), "movie": str(plates / "plate.mov"), "edited": str(plates / "edited.####.png"),
-        "python": sys.executable, "root": str(ROOT), "bare_python": sys._base_executable, "read_only": read_only,
+        "zip": str(zip_file),
+        "work": str(tmp_path),
+        "plate": str(plates / "p.####.png"),
+        "movie": str(plates / "plate.mov"),
+        "edited": str(plates / "edited.####.png"),
+        "python": sys.executable,
+        "root": str(ROOT),
+        "bare_python": sys._base_executable,
+        "read_only": read_only,
         "seed": int(blender),
-    }  # fmt: skip
+    }
     environment = {
-        **os.environ, "VERA_SERVICE_DIR": str(service), "BLENDER_USER_RESOURCES": str(tmp_path / "user"), "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+        **os.environ,
+        "VERA_SERVICE_DIR": str(service),
+        "BLENDER_USER_RESOURCES": str(tmp_path / "user"),
+        "OMP_NUM_THREADS": "1",
+    }
     environment.pop("PYTHONPATH", None)
     script = Path(__file__).with_name("in_blender.py")
     answer = subprocess.run(
-        [blender_python(blender), script, case, json.dumps(told)], env=environment, capture_output=True, text=True, timeout=900
-    )  # fmt: skip
+        [blender_python(blender), script, case, json.dumps(told)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
     assert answer.returncode == 0 and "case passed" in answer.stdout, (answer.stdout + answer.stderr)[-6000:]

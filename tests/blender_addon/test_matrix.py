@@ -56,9 +56,14 @@ def run(blender, case, tmp_path):
     """What the case printed."""
     python = blender_python(blender)
     told = {
-        **discs(tmp_path / "plates"), "zip": str(build.build(tmp_path / "dist")), "work": str(tmp_path), "seed": 1,
-        "python": sys.executable, "root": str(HERE.parents[1]), "deliver": str(HERE / "stand_in_delivery.py"),
-    }  # fmt: skip
+        **discs(tmp_path / "plates"),
+        "zip": str(build.build(tmp_path / "dist")),
+        "work": str(tmp_path),
+        "seed": 1,
+        "python": sys.executable,
+        "root": str(HERE.parents[1]),
+        "deliver": str(HERE / "stand_in_delivery.py"),
+    }
     environment = {
         **os.environ,
         "VERA_SERVICE_DIR": str(tmp_path / "service"),
@@ -67,8 +72,12 @@ def run(blender, case, tmp_path):
     }
     environment.pop("PYTHONPATH", None)
     answer = subprocess.run(
-        [python, HERE / "matrix.py", case, json.dumps(told)], env=environment, capture_output=True, text=True, timeout=600
-    )  # fmt: skip
+        [python, HERE / "matrix.py", case, json.dumps(told)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert answer.returncode == 0 and "case passed" in answer.stdout, (answer.stdout + answer.stderr)[-6000:]
     return answer.stdout
 

@@ -4,11 +4,11 @@ import os
 import subprocess
 
 import numpy as np
+
 from tests.blender_addon.test_addon import blender_python
 from tests.layer.stand_in import BLENDINGS, StandInPlate, color_of, make_frame
-
-from vera.core.layer.image_file import read_image, write_image
 from vera.core.layer.delivery import Delivery
+from vera.core.layer.image_file import read_image, write_image
 from vera.core.layer.outputs.edit import layer_headers
 from vera.core.layer.outputs.output import Formats
 

@@ -39,7 +39,23 @@ def test_the_whole_evaluation(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(evaluate, "seconds", lambda *_: 1.0)
     monkeypatch.setattr(evaluate, "FRAMES", 5)
     monkeypatch.setattr(evaluate, "PHRASINGS", 2)
-    assert command.main(["--count", "16", "--steps", "1", "--guidance", "1", "--progress", "none", "--json", str(tmp_path / "f.json")]) == 0
+    assert (
+        command.main(
+            [
+                "--count",
+                "16",
+                "--steps",
+                "1",
+                "--guidance",
+                "1",
+                "--progress",
+                "none",
+                "--json",
+                str(tmp_path / "f.json"),
+            ]
+        )
+        == 0
+    )
     found = json.loads((tmp_path / "f.json").read_text())
     assert len(found["clips"]) == 18 and sum(found["rows"][n][1] for n in ("color", "translucent", "background")) == 17
     out = capsys.readouterr().out

@@ -21,7 +21,9 @@ def manifest(tmp_path):
     return json.loads((tmp_path / "out/manifest.json").read_text())
 
 
-@pytest.mark.parametrize("size, pixel_aspect", [((4000, 1), 1), ((1, 4000), 1), ((24, 32), 1e6), ((24, 32), 1e-6), ((10, 6000), 1)])
+@pytest.mark.parametrize(
+    "size, pixel_aspect", [((4000, 1), 1), ((1, 4000), 1), ((24, 32), 1e6), ((24, 32), 1e-6), ((10, 6000), 1)]
+)
 def test_shapes_that_no_model_can_see_are_refused_at_once(tmp_path, capsys, size, pixel_aspect):
     pixels = np.zeros((*size, 3), np.float16)
     plate = write_image(tmp_path / "p.exr", pixels, PixelAspectRatio=float(pixel_aspect))
@@ -67,7 +69,10 @@ def test_a_composite_of_an_hdr_movie_says_what_its_codes_are(tmp_path, transfer)
     assert manifest(tmp_path)["plate"]["space"] in ("Rec.2100-PQ - Display", "Rec.2100-HLG - Display")
     (tmp_path / "out").rename(tmp_path / "first")
     assert render(tmp_path, tmp_path / "first/composite/composite.####.png") == 0
-    assert manifest(tmp_path)["plate"]["space"] == json.loads((tmp_path / "first/manifest.json").read_text())["plate"]["space"]
+    assert (
+        manifest(tmp_path)["plate"]["space"]
+        == json.loads((tmp_path / "first/manifest.json").read_text())["plate"]["space"]
+    )
 
 
 def test_the_layer_of_a_movie_with_timecode_has_it(tmp_path):
@@ -87,7 +92,9 @@ def test_the_layer_of_a_movie_with_timecode_has_it(tmp_path):
 
 
 def test_what_is_left_out_of_a_plate_is_in_the_manifest(tmp_path, capsys):
-    file = write_image(tmp_path / "p.exr", np.zeros((48, 64, 5), np.float16), names=("R", "G", "B", "depth.Z", "hero.matte"))
+    file = write_image(
+        tmp_path / "p.exr", np.zeros((48, 64, 5), np.float16), names=("R", "G", "B", "depth.Z", "hero.matte")
+    )
     assert render(tmp_path, file) == 0
     words = "left out of the plate and its composite: depth.Z, hero.matte"
     assert words in manifest(tmp_path)["extra"]["warnings"] and words in capsys.readouterr().err
@@ -116,10 +123,13 @@ def test_a_varying_data_window_keeps_the_plates_bits(tmp_path):
 @pytest.mark.parametrize(
     "name, words",
     [
-        ("plate.$F4.exr", "####"), ("plate.[1001-1003].exr", "####"), ("plate.<frame>.exr", "####"), ("plate.%V.exr", "view"),
+        ("plate.$F4.exr", "####"),
+        ("plate.[1001-1003].exr", "####"),
+        ("plate.<frame>.exr", "####"),
+        ("plate.%V.exr", "view"),
         ("plate.####.exr 1001-1003", "--frames"),
     ],
-)  # fmt: skip
+)
 def test_names_as_other_programs_write_them_get_a_hint(tmp_path, capsys, name, words):
     assert render(tmp_path, tmp_path / name) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -131,6 +141,8 @@ def test_inspect_tells_what_is_chosen_and_left_out(tmp_path, capsys):
     file = write_image(tmp_path / "p.exr", np.zeros((8, 9, 7), np.float16), names=names)
     assert cli.main(["inspect", str(file), "--layer", "diffuse", "--json"]) == 0
     plate = json.loads(capsys.readouterr().out)["plate"]
-    assert plate["channels_left_out"] == ["R", "G", "B", "depth.Z"] and plate["notes"][0] == "layer diffuse is the picture"
+    assert (
+        plate["channels_left_out"] == ["R", "G", "B", "depth.Z"] and plate["notes"][0] == "layer diffuse is the picture"
+    )
     assert cli.main(["inspect", str(file)]) == 0
     assert "diffuse.R" in capsys.readouterr().out

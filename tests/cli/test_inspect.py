@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from vera.core import cli
 
 from tests.plate.media import grey_levels, write_image, write_movie, write_noise
+from vera.core import cli
 
 
 @pytest.fixture

@@ -24,7 +24,9 @@ def vace(tmp_path_factory):
 def pictures(edited: bool) -> list[np.ndarray]:
     """Frames (H, W, 3) of 8 bits; edited ones are brighter in a square on either side of the mask's border."""
     ramp = np.indices(SIZE).sum(0) % 37 * 4
-    frames = [np.stack([ramp, np.roll(ramp, 5, 1), np.roll(ramp, 9, 0)], -1).astype(np.uint8) + 20 for _ in range(FRAMES)]
+    frames = [
+        np.stack([ramp, np.roll(ramp, 5, 1), np.roll(ramp, 9, 0)], -1).astype(np.uint8) + 20 for _ in range(FRAMES)
+    ]
     for frame in frames if edited else ():
         frame[12:36, 16:48] = (220, 40, 30)
     return frames

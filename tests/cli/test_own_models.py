@@ -15,11 +15,23 @@ from vera.core.cli import train as train_command
 from vera.core.model.mini.edition import EMBEDDED
 
 CONFIG = {
-    "train": "transformer", "codec": str(EMBEDDED), "seed": 9, "steps": 2, "geometry": {"layers": 1},
+    "train": "transformer",
+    "codec": str(EMBEDDED),
+    "seed": 9,
+    "steps": 2,
+    "geometry": {"layers": 1},
     "stages": [{"until": 2, "batch": 1, "latents": 2, "keep": 1, "repeats": 1, "shapes": [[32, 32]]}],
-    "rate": 0.001, "ema": 0.9, "text_drop": 0.3, "mask_keep": 0.5, "shift": 2.0,
-    "save_every": 1, "sample_every": 1000, "camera_plates": 2, "blend_clips": 2, "aim_steps": 1,
-}  # fmt: skip
+    "rate": 0.001,
+    "ema": 0.9,
+    "text_drop": 0.3,
+    "mask_keep": 0.5,
+    "shift": 2.0,
+    "save_every": 1,
+    "sample_every": 1000,
+    "camera_plates": 2,
+    "blend_clips": 2,
+    "aim_steps": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +94,12 @@ def test_a_model_of_one_s_own_is_served(model, tmp_path):
     service = Running(tmp_path / "state", [tmp_path, model.parent]).start()
     try:
         recipe = {
-            "plate": str(plate), "prompt": "Add a red ball", "out": str(tmp_path / "out"), "model": str(model), "steps": 1,
-        }  # fmt: skip
+            "plate": str(plate),
+            "prompt": "Add a red ball",
+            "out": str(tmp_path / "out"),
+            "model": str(model),
+            "steps": 1,
+        }
         number = service.client.submit(recipe)["id"]
         ended = until(lambda: _ended(service.client.job(number)), 120, "the job to end")
         assert ended["state"] == "done", ended

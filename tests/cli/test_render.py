@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.plate.media import grey_levels, write_image, write_movie, write_noise, write_sequence
+from tests.tiny import composite_file, draw, keep_some
 from vera.core.cli import render
 from vera.core.layer.image_file import read_image as pixels
 from vera.core.model.device import choose_device
-from tests.plate.media import grey_levels, write_image, write_movie, write_noise, write_sequence
-from tests.tiny import composite_file, draw, keep_some
 
 SIZE = (48, 64)
 
@@ -62,7 +62,18 @@ def test_other_types_and_files_come_on_request_and_once(tmp_path, monkeypatch):
     draw(monkeypatch, keep_some)
     plate = shot(tmp_path / "in", (1001, 1002), planted=True)
     out = tmp_path / "out"
-    asked = ("--plate", plate, "--out", str(out), "--layer-type", "float", "--compression", "piz", "--also", "matte,png,prores")
+    asked = (
+        "--plate",
+        plate,
+        "--out",
+        str(out),
+        "--layer-type",
+        "float",
+        "--compression",
+        "piz",
+        "--also",
+        "matte,png,prores",
+    )
     assert run(*asked) == 0
     layer, composite = read(out, (1001,))[1001]
     assert layer.dtype == np.float32 and layer.shape[2] == 5 and composite.dtype == np.float16
@@ -147,7 +158,18 @@ def test_verbose_tells_what_was_chosen_and_why(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("VERA_ATTENTION", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     plate = shot(tmp_path / "in", [1, 2])
-    args = ["--plate", plate, "--out", str(tmp_path / "out"), "--prompt", "Add fog", "--steps", "1", "--progress", "none"]
+    args = [
+        "--plate",
+        plate,
+        "--out",
+        str(tmp_path / "out"),
+        "--prompt",
+        "Add fog",
+        "--steps",
+        "1",
+        "--progress",
+        "none",
+    ]
     assert render.main([*args, "--verbose", "--cache", "0.1", "--one-batch", "--guidance", "2"]) == 0
     said = capsys.readouterr().err
     for words in (
@@ -178,7 +200,9 @@ def test_a_saver_that_changes_the_picture_is_of_the_jobs_hash(tmp_path, monkeypa
     plate, mini = shot(tmp_path / "in", [1]), load_model("mini", "cpu")
 
     def hash_with(**speed):
-        return prepare(EditRecipe(plate, "Add fog", str(tmp_path / "out"), **speed), "cpu", lambda *_, **asked: mini).hash
+        return prepare(
+            EditRecipe(plate, "Add fog", str(tmp_path / "out"), **speed), "cpu", lambda *_, **asked: mini
+        ).hash
 
     changing = [{}, {"cache": 0.1}, {"cache": 0.2}, {"attention": "int8"}, {"attention": "window"}, {"weights": "int8"}]
     assert len({hash_with(**speed) for speed in changing}) == len(changing)
@@ -207,7 +231,9 @@ def test_a_lora_is_of_the_jobs_hash_by_its_content(tmp_path):
     assert hash_with(a) == hash_with(b) == hash_with(f"{a}:1")
     assert len({hash_with(*lora) for lora in ((), (a,), (c,), (f"{a}:0.5",), (a, c))}) == 5
 
-    (tmp_path / "job.json").write_text(json.dumps({"plate": "p.png", "prompt": "x", "out": "o", "lora": ["a/l.safetensors:0.5"]}))
+    (tmp_path / "job.json").write_text(
+        json.dumps({"plate": "p.png", "prompt": "x", "out": "o", "lora": ["a/l.safetensors:0.5"]})
+    )
     recipe = EditRecipe.from_file(str(tmp_path / "job.json"))
     assert recipe.lora == (f"{tmp_path / 'a/l.safetensors'}:0.5",) == tuple(recipe.to_json()["lora"])
 
@@ -224,7 +250,9 @@ def test_each_saver_reaches_the_model(tmp_path, monkeypatch):
         return forward(self, latents, *given, cache=cache, **more)
 
     monkeypatch.setattr(MiniTransformer, "forward", noting)
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: setattr(self, "_compiled_call_impl", self._call_impl))
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, **_: setattr(self, "_compiled_call_impl", self._call_impl)
+    )
     plate = shot(tmp_path / "in", [1])
     for name, flags in (("a", []), ("b", ["--attention", "window", "--cache", "0.3", "--one-batch", "--compile"])):
         assert run("--plate", plate, "--out", str(tmp_path / name), "--steps", "1", "--guidance", "2", *flags) == 0
@@ -237,8 +265,13 @@ def test_each_saver_reaches_the_model(tmp_path, monkeypatch):
 def start(plate, out, *more):
     command = [sys.executable, "-m", "core.render", "--plate", plate, "--out", str(out), "--prompt", "Add fog"]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*command, "--steps", "2", "--progress", "jsonl", "--device", "cpu", *more],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)  # fmt: skip
+    return subprocess.Popen(
+        [*command, "--steps", "2", "--progress", "jsonl", "--device", "cpu", *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +285,11 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "stage, number, code",
-    [("deliver", signal.SIGINT, 3), ("deliver", signal.SIGKILL, -signal.SIGKILL), ("denoise", signal.SIGKILL, -signal.SIGKILL)],
+    [
+        ("deliver", signal.SIGINT, 3),
+        ("deliver", signal.SIGKILL, -signal.SIGKILL),
+        ("denoise", signal.SIGKILL, -signal.SIGKILL),
+    ],
 )
 def test_stopped_half_way_and_resumed_is_identical(tmp_path, whole, stage, number, code):
     plate, made_in_one_go = whole
@@ -305,7 +342,9 @@ def simple(name, expected, *args, prompt=True):
 simple("empty prompt", "prompt is empty", "--prompt", "", prompt=False)
 simple("blank prompt", "prompt is empty", "--prompt", " \t ", prompt=False)
 simple("no prompt", "prompt is missing", prompt=False)
-simple("prompt of another act", "mini cannot take things away ('remove')", "--prompt", "Remove the rabbit", prompt=False)
+simple(
+    "prompt of another act", "mini cannot take things away ('remove')", "--prompt", "Remove the rabbit", prompt=False
+)
 simple("prompt of another act, anyway", "('remove')", "--prompt", "Remove the rabbit", "--anyway", prompt=False)
 simple("prompt in another script", "'左に赤い風船を追加'", "--prompt", "左に赤い風船を追加", prompt=False)
 simple("prompt of two edits", "ask one by one", "--prompt", "Add rain and fog", prompt=False)
@@ -622,7 +661,15 @@ def test_help_names_what_matters(capsys):
         render.main(["--help"])
     text = capsys.readouterr().out
     assert stop.value.code == 0
-    for word in ("plate.####.exr", "--mask", "--frames", "--seed", "premultiplied", "exit codes", "goes on where it stopped"):
+    for word in (
+        "plate.####.exr",
+        "--mask",
+        "--frames",
+        "--seed",
+        "premultiplied",
+        "exit codes",
+        "goes on where it stopped",
+    ):
         assert word in text
 
 

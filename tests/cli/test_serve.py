@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from vera.core.cli import serve
 from tests.service.conftest import make_service, recipe  # noqa: F401  fixtures
+from vera.core.cli import serve
 
 
 def test_help_is_enough(capsys):
@@ -13,7 +13,16 @@ def test_help_is_enough(capsys):
         serve.main(["--help"])
     assert end.value.code == 0
     said = capsys.readouterr().out
-    for word in ("--open", "--submit job.json", "--allow", "--status", "--unload", "--stop", "exit codes", "VERA_SERVICE_DIR"):
+    for word in (
+        "--open",
+        "--submit job.json",
+        "--allow",
+        "--status",
+        "--unload",
+        "--stop",
+        "exit codes",
+        "VERA_SERVICE_DIR",
+    ):
         assert word in said
 
 

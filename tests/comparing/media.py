@@ -51,11 +51,21 @@ def make_set(folder, clips=2, kinds=("obj_add", "background_replace"), **more):
         plates, alphas = plate(n), [disc(k) for k in range(FRAMES)]
         movie(folder / f"videos/v{n}.mp4", plates)
         movie(folder / f"alphas/v{n}.mp4", alphas)
-        lines.append({
-            "video_id": f"v{n}", "input_path": f"videos/v{n}.mp4", "subject_type": "human", "prompt_id": f"p{n}",
-            "prompt": "Add a red ball", "target_caption": "A red ball.", "source_caption": "A texture.",
-            "edit_type": kinds[n % len(kinds)], "mask_path": None, "alpha_path": f"alphas/v{n}.mp4", **more,
-        })  # fmt: skip
+        lines.append(
+            {
+                "video_id": f"v{n}",
+                "input_path": f"videos/v{n}.mp4",
+                "subject_type": "human",
+                "prompt_id": f"p{n}",
+                "prompt": "Add a red ball",
+                "target_caption": "A red ball.",
+                "source_caption": "A texture.",
+                "edit_type": kinds[n % len(kinds)],
+                "mask_path": None,
+                "alpha_path": f"alphas/v{n}.mp4",
+                **more,
+            }
+        )
         truth[f"v{n}_p{n}"] = (plates, alphas)
     (folder / "test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder / "test.jsonl", truth

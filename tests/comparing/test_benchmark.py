@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from skimage import metrics
 
+from tests.comparing.media import FRAMES, edited, make_set, movie
+from tests.tiny import tiny_model
 from vera.core.cli import compare as door
 from vera.core.comparing import benchmark, methods, table
 from vera.core.comparing.methods import Folder, Renderer
 from vera.core.comparing.rows import read_rows
-from vera.core.errors import InputError, Stopped
+from vera.core.errors import InputError, StoppedError
 from vera.core.measure.judge import find_judge
 from vera.core.progress import Progress
-from tests.comparing.media import FRAMES, edited, movie, make_set
-from tests.tiny import tiny_model
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_model_is_rendered_once_and_its_layer_is_exact(made, tmp_path):
     rows, broken = read_rows([made[0]])
     model = tiny_model(48 * 64)
     renderer = Renderer("tiny", "tiny", tmp_path / "out/results/tiny", {"seed": 1}, True, "cpu", lambda *_, **__: model)
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         asked = iter([False, True])
         run(rows, broken, [renderer], tmp_path / "out", lambda: next(asked, True))
     result = run(rows, broken, [renderer], tmp_path / "out")
@@ -149,7 +149,9 @@ def test_a_judge_is_asked_and_its_faults_are_not_figures(made, tmp_path):
 
 def test_a_judge_may_be_a_command(tmp_path):
     script = tmp_path / "judge.py"
-    script.write_text("import json, sys\nasked = json.load(sys.stdin)\nprint('thinking')\nprint(len(asked['id']) + 0.5)\n")
+    script.write_text(
+        "import json, sys\nasked = json.load(sys.stdin)\nprint('thinking')\nprint(len(asked['id']) + 0.5)\n"
+    )
     asked = {"id": "IS"}
     assert float(find_judge(f"'{sys.executable}' '{script}'")(asked)) == 2.5
     script.write_text("raise SystemExit('out of words')")
@@ -170,10 +172,15 @@ def test_published_rows_are_marked_and_never_mixed(made, tmp_path):
 
 
 def test_means_are_of_what_was_measured():
-    clips = [{"method": "m", "edit_type": "obj_add", "figures": {"psnr": v, "mad": m}} for v, m in ((20, 1), (30, None), (40, 5))]
+    clips = [
+        {"method": "m", "edit_type": "obj_add", "figures": {"psnr": v, "mad": m}}
+        for v, m in ((20, 1), (30, None), (40, 5))
+    ]
     row = table.rows_of(clips)["obj_add"][0]
     assert row["psnr"] == 30 and row["mad"] == 3 and row["measured"]["mad"] == 2 and row["ssim"] is None
-    assert table.shown(row, "mad") == "3.00 (2)" and table.shown(row, "psnr") == "30.0" and table.shown(row, "ssim") == "-"
+    assert (
+        table.shown(row, "mad") == "3.00 (2)" and table.shown(row, "psnr") == "30.0" and table.shown(row, "ssim") == "-"
+    )
 
 
 def test_the_model_stays_loaded(monkeypatch):
@@ -211,7 +218,10 @@ def test_the_command(made, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ("v0_p0.mp4", "v0_p0_alpha.mp4"):
         (tmp_path / "off" / name).rename(tmp_path / "off" / name.replace("_p0", "", 1))
-    assert door.main([str(made[0]), "--out", "out", "--results", "x=off", "--clips", "1", "--progress", "jsonl"]) == door.DONE
+    assert (
+        door.main([str(made[0]), "--out", "out", "--results", "x=off", "--clips", "1", "--progress", "jsonl"])
+        == door.DONE
+    )
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[-1]["event"] == "done" and "1 results measured, 0 failed" in events[-1]["text"]
     assert json.loads((tmp_path / "out/table.json").read_text())["schema"] == "vera.compare/1"
@@ -221,5 +231,8 @@ def test_fewer_clips_make_no_name_less_ambiguous(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     file, truth = make_set(tmp_path / "set", video_id="same")
     movie(tmp_path / "off/same.mp4", truth["v0_p0"][0])
-    assert door.main([str(file), "--out", "out", "--results", "off", "--clips", "1", "--progress", "none"]) == door.WRONG_INPUT
+    assert (
+        door.main([str(file), "--out", "out", "--results", "off", "--clips", "1", "--progress", "none"])
+        == door.WRONG_INPUT
+    )
     assert "no movie named same_p0" in capsys.readouterr().err

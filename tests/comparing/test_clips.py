@@ -5,11 +5,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from tests.comparing.media import FPS, FRAMES, SIZE, disc, make_set, movie, plate
 from vera.core.comparing.clips import Case, Video, pairing, scaled
 from vera.core.comparing.methods import Folder
 from vera.core.comparing.rows import read_rows
 from vera.core.errors import InputError
-from tests.comparing.media import FPS, FRAMES, SIZE, disc, movie, plate, make_set
 
 
 @pytest.fixture
@@ -60,7 +60,9 @@ def test_no_frame_is_invented(count, fps, words):
 
 def test_a_result_is_read_to_the_code(rows, tmp_path):
     case = Case(rows[0])
-    video = Video(movie(tmp_path / "r.mp4", plate(0)), movie(tmp_path / "r_alpha.mp4", [disc(k) for k in range(FRAMES)]), case)
+    video = Video(
+        movie(tmp_path / "r.mp4", plate(0)), movie(tmp_path / "r_alpha.mp4", [disc(k) for k in range(FRAMES)]), case
+    )
     for index in range(FRAMES):
         assert np.array_equal(video.picture(index), case.show(case.pixels(index)))
         assert np.array_equal(video.matte(index), case.alpha(index))

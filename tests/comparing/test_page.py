@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.comparing.media import FPS, FRAMES, make_set, movie
+from tests.service.conftest import until
+from tests.service.test_page import BROWSER, DRIVER, Browser
 from vera.core.comparing import benchmark
 from vera.core.comparing.methods import Folder
 from vera.core.comparing.rows import read_rows
 from vera.core.progress import Progress
-from tests.comparing.media import FPS, FRAMES, make_set, movie
-from tests.service.conftest import until
-from tests.service.test_page import BROWSER, DRIVER, Browser
 
 pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs chromium and chromedriver")
 
@@ -43,7 +43,9 @@ def report(tmp_path_factory):
         movie(folder / f"half/v{n}.mp4", flats(range(0, FRAMES, 2)), fps=FPS // 2)
     rows, _ = read_rows([file])
     found = [Folder(name, folder / name, tuple(rows)) for name in ("whole", "half")]
-    benchmark.compare(rows, ["test.jsonl line 4: <b>not JSON</b>"], found, folder / "out", Progress("none"), lambda: False)
+    benchmark.compare(
+        rows, ["test.jsonl line 4: <b>not JSON</b>"], found, folder / "out", Progress("none"), lambda: False
+    )
     return folder / "out" / "report" / "index.html"
 
 
@@ -100,7 +102,9 @@ def test_it_says_what_was_measured_and_what_published(browser):
 def test_all_videos_show_the_frame_that_is_asked_for(browser, frame):
     browser.run(f"players.get('v0_p0').seek({frame})")
     ready(browser, "v0_p0")
-    names = browser.run("return players.get('v0_p0').videos.map(v => decodeURIComponent(v.dataset.src.split('/').pop()))")
+    names = browser.run(
+        "return players.get('v0_p0').videos.map(v => decodeURIComponent(v.dataset.src.split('/').pop()))"
+    )
     assert names == ["plate.mp4", "truth.mp4", "whole.mp4", "whole.alpha.mp4", "half.mp4"]
     expected = dict.fromkeys(names, level(frame)) | {"half.mp4": level(frame // 2 * 2)}
     del expected["truth.mp4"]  # a disc
@@ -110,11 +114,16 @@ def test_all_videos_show_the_frame_that_is_asked_for(browser, frame):
         return all(abs(seen[n] - expected[n]) < 0.03 for n in expected) and seen
 
     until(right, 30, f"frame {frame} in every video")
-    assert browser.run("return players.get('v0_p0').element.querySelector('output').textContent") == f"{frame + 1} of {FRAMES}"
+    assert (
+        browser.run("return players.get('v0_p0').element.querySelector('output').textContent")
+        == f"{frame + 1} of {FRAMES}"
+    )
 
 
 def test_they_play_together_and_stop_on_one_frame(browser):
-    browser.run("players.get('v1_p1').element.scrollIntoView(); players.get('v1_p1').element.querySelector('button').click()")
+    browser.run(
+        "players.get('v1_p1').element.scrollIntoView(); players.get('v1_p1').element.querySelector('button').click()"
+    )
     until(lambda: browser.run("return players.get('v1_p1').frame") > 1, 60, "frames that pass")
     browser.run("players.get('v1_p1').element.querySelector('button').click()")
     ready(browser, "v1_p1")
@@ -127,7 +136,7 @@ def test_they_play_together_and_stop_on_one_frame(browser):
 def test_the_folder_can_be_moved(report):
     """Nothing in it names a place outside it."""
     page, data = report.read_text(), (report.parent / "data.js").read_text()
-    assert "http" not in page.replace("http-equiv", "") and "src=\"/" not in page and str(report.parent) not in page
+    assert "http" not in page.replace("http-equiv", "") and 'src="/' not in page and str(report.parent) not in page
     result = json.loads(data.removeprefix("const REPORT = ").rstrip().rstrip(";"))
     media = [report.parent / "media" / c["key"] / m for c in result["clips"] for m in c.get("media", ())]
     assert len(media) == 5 and all(m.is_file() for m in media)

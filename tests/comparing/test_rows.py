@@ -8,10 +8,17 @@ from vera.core.comparing.rows import read_rows
 from vera.core.errors import InputError
 
 GOOD = {
-    "video_id": "bear", "input_path": "bear.mp4", "subject_type": "animal", "prompt_id": 3, "prompt": "Add a hat",
-    "target_caption": "A bear with a hat.", "source_caption": "A bear.", "edit_type": "obj_add", "mask_path": None,
+    "video_id": "bear",
+    "input_path": "bear.mp4",
+    "subject_type": "animal",
+    "prompt_id": 3,
+    "prompt": "Add a hat",
+    "target_caption": "A bear with a hat.",
+    "source_caption": "A bear.",
+    "edit_type": "obj_add",
+    "mask_path": None,
     "alpha_path": "alpha.mp4",
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -23,14 +30,18 @@ def folder(tmp_path):
 
 def read(folder, *lines, **options):
     file = folder / "test.jsonl"
-    file.write_bytes(b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines) + b"\n")
+    file.write_bytes(
+        b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines) + b"\n"
+    )
     return read_rows([file], **options)
 
 
 def test_a_row(folder):
     (row,), broken = read(folder, GOOD)
     assert broken == [] and row.key == "bear_3" and row.prompt_id == "3" and row.mask is None
-    assert row.input == folder / "bear.mp4" and row.alpha == folder / "alpha.mp4" and row.caption == "A bear with a hat."
+    assert (
+        row.input == folder / "bear.mp4" and row.alpha == folder / "alpha.mp4" and row.caption == "A bear with a hat."
+    )
 
 
 def test_paths_are_relative_to_the_root(folder):

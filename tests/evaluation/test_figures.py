@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from vera.core.model.mini import words
 from vera.core.data.engine.clips import make_clip
 from vera.core.evaluation import figures
 from vera.core.evaluation.classifier import NOTHING, SIZE, WEIGHTS, accuracy, kind_of, load_classifier, pictures
+from vera.core.model.mini import words
 
 TIMES = torch.arange(0, 48, 8)
 LABELS = {"edit": "object", "object": "star", "color": "green", "size": "large", "place": "left", "motion": "rising"}

@@ -1,6 +1,7 @@
 """Ray as the engine: workers killed at work, and windows shared out, each against a run in one process.
 
-A short form by default; 20 shots, 5 kills and shared windows in earnest with VERA_FAULTS=20 or more (`make fault-test`).
+A short form by default; 20 shots, 5 kills and shared windows in earnest with VERA_FAULTS=20 or more (`make fault-
+test`).
 """
 
 import json
@@ -21,14 +22,14 @@ import torch
 
 pytest.importorskip("ray")
 
-from vera.core.cli import render  # noqa: E402
-from vera.core.job.prepare import prepare  # noqa: E402
-from vera.core.job.run import run_job  # noqa: E402
-from vera.core.cli import farm as door  # noqa: E402
-from vera.core.farm import engine  # noqa: E402
-from vera.core.recipe import EditRecipe  # noqa: E402
 from tests.plate.media import grey_levels, write_movie, write_sequence  # noqa: E402
 from tests.tiny import Quiet, tiny_model  # noqa: E402
+from vera.core.cli import farm as door  # noqa: E402
+from vera.core.cli import render  # noqa: E402
+from vera.core.farm import engine  # noqa: E402
+from vera.core.job.prepare import prepare  # noqa: E402
+from vera.core.job.run import run_job  # noqa: E402
+from vera.core.recipe import EditRecipe  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 EARNEST = int(os.environ.get("VERA_FAULTS", 0)) >= 20
@@ -57,8 +58,11 @@ class Farm:
         cpus = ["--cpus", str(os.cpu_count() / 2), "--gpus", "0", "--address", "local"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "vera", "farm", str(shots), *cpus, "--retries", "20", "--progress", "jsonl", *more],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
 
     def __iter__(self):
         for line in self.process.stdout:
@@ -204,7 +208,13 @@ def test_windows_looked_at_elsewhere_give_the_same_bits(tmp_path, monkeypatch, g
     made = {}
     for name in ("single", "shared"):
         recipe = EditRecipe(
-            str(plate), "Add a red ball", str(tmp_path / name), mask, guidance=guidance, one_batch=one_batch, cuts="none"
+            str(plate),
+            "Add a red ball",
+            str(tmp_path / name),
+            mask,
+            guidance=guidance,
+            one_batch=one_batch,
+            cuts="none",
         )
         job = prepare(recipe, "cpu", lambda *_: tiny_model())
         if name == "shared":

@@ -1,4 +1,5 @@
-"""The OpenJD templates, through the public runner; its worker is a stand-in that notes what it was given, once the real one."""
+"""The OpenJD templates, through the public runner; its worker is a stand-in that notes what it was given, once the
+real one."""
 
 import json
 import os
@@ -12,9 +13,9 @@ pytest.importorskip("openjd.model")
 
 from openjd.model import DocumentType, decode_job_template, document_string_to_object  # noqa: E402
 
+from tests.plate.media import write_sequence  # noqa: E402
 from vera.core.farm import task  # noqa: E402
 from vera.core.recipe.parse import MAX_TEXT  # noqa: E402
-from tests.plate.media import write_sequence  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = {name: ROOT / f"core/farm/openjd/{name}/template.yaml" for name in ("shot", "shots")}
@@ -33,7 +34,9 @@ def job_run(name, values, folder, *more):
 def stand_in(tmp_path):
     """An executable in place of Python, and a function that reads the argument lists which it was given so far."""
     script, notes = tmp_path / "stand in", tmp_path / "notes"
-    script.write_text(f"#!{sys.executable}\nimport json, sys\nopen({str(notes)!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n")
+    script.write_text(
+        f"#!{sys.executable}\nimport json, sys\nopen({str(notes)!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
+    )
     script.chmod(0o755)
     return str(script), lambda: [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
 
@@ -74,7 +77,14 @@ HOSTILE = [
 def test_hostile_values_arrive_as_they_are(tmp_path, stand_in):
     """Through the runner, six at a time, each as another parameter."""
     python, given = stand_in
-    names = {"Plate": "plate", "Prompt": "prompt", "Frames": "frames", "Mask": "mask", "Region": "region", "ColorSpace": "color_space"}
+    names = {
+        "Plate": "plate",
+        "Prompt": "prompt",
+        "Frames": "frames",
+        "Mask": "mask",
+        "Region": "region",
+        "ColorSpace": "color_space",
+    }
     pwned = tmp_path / "pwned"
     hostile = [text.format(pwned=pwned) for text in HOSTILE]
     for first in range(0, len(hostile), len(names)):
@@ -169,4 +179,3 @@ def test_a_shot_is_rendered_by_the_public_runner(tmp_path, shot):
     assert [e["frame"] for e in manifest["frames"]] == [1001, 1002, 1003]
     assert (recipe["prompt"], recipe["seed"], recipe["steps"], recipe["mask"]) == (prompt, 3, 1, None)
     assert "openjd_progress: 100.0" in done.stdout and "openjd_status: deliver, 3 of 3" in done.stdout
-

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from vera.core.errors import InputError
 from vera.core.cli import farm as door
+from vera.core.errors import InputError
 from vera.core.farm.report import Report
 from vera.core.farm.shots import Mapping, Shot, read_shots
 from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT
@@ -31,7 +31,14 @@ def test_files_hold_one_job_or_a_list(tmp_path):
 
 
 def test_what_is_wrong_with_one_shot_is_its_own(tmp_path):
-    wrong = [{"plate": "x"}, 7, job("w", seed=-1), job("w", colour="red"), job("w", schema="vera.recipe/9"), job("./good/")]
+    wrong = [
+        {"plate": "x"},
+        7,
+        job("w", seed=-1),
+        job("w", colour="red"),
+        job("w", schema="vera.recipe/9"),
+        job("./good/"),
+    ]
     shots = read_shots([write(tmp_path / "shots.json", [job("good"), *wrong])])
     assert [bool(s.error) for s in shots] == [False] + [True] * 6
     words = ("prompt is missing", "not a job", "seed -1", "unknown 'colour'", "vera.recipe/9", "that of shot 1 too")

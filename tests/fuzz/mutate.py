@@ -6,9 +6,35 @@ import random
 from typing import Any
 
 ODD_VALUES: list[Any] = [
-    None, True, False, 0, -1, 2**31, 2**63, -(2**70), 10**39, 1.5, 1e308, "", " ", "../../../etc/passwd", "/dev/zero",
-    "\x00", "\u202e", "x" * 300, "x" * 20_000, "9" * 400, [], [[]], {}, {"a": 1}, ["x"] * 200, [5], "%s%n", "a\nb",
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    2**31,
+    2**63,
+    -(2**70),
+    10**39,
+    1.5,
+    1e308,
+    "",
+    " ",
+    "../../../etc/passwd",
+    "/dev/zero",
+    "\x00",
+    "\u202e",
+    "x" * 300,
+    "x" * 20_000,
+    "9" * 400,
+    [],
+    [[]],
+    {},
+    {"a": 1},
+    ["x"] * 200,
+    [5],
+    "%s%n",
+    "a\nb",
+]
 ODD_NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 

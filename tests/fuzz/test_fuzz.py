@@ -29,22 +29,36 @@ from vera.core.layer.manifest import read_manifest
 from vera.core.plate.source import open_mask, open_plate
 from vera.core.recipe import EditRecipe
 from vera.core.service import client
-from vera.core.service.security import Refusal, Roots, parse_json
+from vera.core.service.security import RequestError, Roots, parse_json
 from vera.core.state_file import state_writer, whole_state
 
 COUNT = int(os.environ.get("VERA_FUZZ", 25))
 SECONDS = 30  # for one file: more is a hang
 FOUND = Path("out/fuzz")
 RECIPE = {
-    "schema": "vera.recipe/1", "plate": "plate.####.exr", "prompt": "Add snow", "out": "out", "frames": "1-9", "seed": 7,
-    "steps": 4, "guidance": 2.5, "exposure": "auto", "region": "0,0,64,48", "cuts": "none", "also": ["png"],
-    "lora": ["a.safetensors:0.5"], "cache": 0.1, "keep": True, "color_space": "ACEScg",
-}  # fmt: skip
+    "schema": "vera.recipe/1",
+    "plate": "plate.####.exr",
+    "prompt": "Add snow",
+    "out": "out",
+    "frames": "1-9",
+    "seed": 7,
+    "steps": 4,
+    "guidance": 2.5,
+    "exposure": "auto",
+    "region": "0,0,64,48",
+    "cuts": "none",
+    "also": ["png"],
+    "lora": ["a.safetensors:0.5"],
+    "cache": 0.1,
+    "keep": True,
+    "color_space": "ACEScg",
+}
 
 
 @dataclass(frozen=True)
 class Target:
-    """name: of the file. write: makes a good one. mutate: damages its bytes. use: reads it, and may raise `refusals`."""
+    """name: of the file. write: makes a good one. mutate: damages its bytes. use: reads it, and may raise
+    `refusals`."""
 
     name: str
     write: Callable[[Path], Any]
@@ -97,7 +111,9 @@ def write_manifest(path: Path) -> None:
     image = {"file": "edit/edit.1001.exr", "pixels": "0" * 32}
     entry = {"frame": 1001, "edit": image, "composite": image, "plate": "0" * 32, "facts": {"coverage": 0.5}}
     path.write_text(
-        json.dumps({"schema": "vera.manifest/1", "recipe_hash": "abc", "frames": [entry], "extra": {"color": {"exposure": 0}}})
+        json.dumps(
+            {"schema": "vera.manifest/1", "recipe_hash": "abc", "frames": [entry], "extra": {"color": {"exposure": 0}}}
+        )
     )
 
 
@@ -155,7 +171,7 @@ TEXTS = (
         "body.json",
         lambda path: path.write_text(json.dumps({"recipe": RECIPE, "request": "abc"})),
         lambda path: parse_json(path.read_bytes()),
-        (Refusal,),
+        (RequestError,),
         of_json,
     ),
 )

@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tests.plate.media import write_sequence
 from vera.core.cli import render
+from vera.core.errors import InputError, OutOfMemoryError
 from vera.core.job import memory
-from vera.core.errors import InputError, OutOfMemory
 from vera.core.job.memory import within_memory
 from vera.core.model.limits import Limits
 from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.recipe import EditRecipe
-from tests.plate.media import write_sequence
 
 BOTH = EditRecipe("plate.exr", "Add fog", "out", one_batch=True)
 
@@ -94,7 +94,7 @@ def test_a_full_size_model_has_two_settings_more(gpu, monkeypatch, tmp_path):
             seen.append((job.model.offload, job.model.weights, job.model.limits.max_frames))
             raise torch.OutOfMemoryError
 
-        with pytest.raises(OutOfMemory):
+        with pytest.raises(OutOfMemoryError):
             within_memory(work, recipe, "cuda", load)
         return seen
 
@@ -122,7 +122,9 @@ def test_what_is_enough_is_enough(gpu):
 def test_at_the_end_the_reason_names_all_that_was_tried(gpu, device, tries, last):
     """The CPU is taken only where the device was left open."""
     work, tried = failing(99)
-    with pytest.raises(OutOfMemory, match="^out of the GPU's memory, also with both guidance passes.*--frames") as caught:
+    with pytest.raises(
+        OutOfMemoryError, match="^out of the GPU's memory, also with both guidance passes.*--frames"
+    ) as caught:
         within_memory(work, BOTH, device, load)
     assert len(tried) == tries and tried[-1][-1] == last and "\n" not in str(caught.value)
 
@@ -130,21 +132,25 @@ def test_at_the_end_the_reason_names_all_that_was_tried(gpu, device, tries, last
 def test_windows_are_not_cut_below_the_shot_nor_where_nothing_was_seen(gpu, monkeypatch):
     monkeypatch.setattr(Job, "plate", SimpleNamespace(frames=range(9)))
     work, tried = failing(99)
-    with pytest.raises(OutOfMemory):
+    with pytest.raises(OutOfMemoryError):
         within_memory(work, BOTH, "cpu", load)
     assert len(tried) == 2
 
     def never(name, device, offload="none"):
         raise torch.OutOfMemoryError("CUDA out of memory while it is loaded")
 
-    with pytest.raises(OutOfMemory, match="one after the other and text encoder and codec outside the GPU while they wait;"):
+    with pytest.raises(
+        OutOfMemoryError, match="one after the other and text encoder and codec outside the GPU while they wait;"
+    ):
         within_memory(work, BOTH, "cuda", never)
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")])
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
+)
 def test_the_hosts_memory_is_not_spared_by_what_spares_the_gpus(gpu, error):
     work, tried = failing(99, error)
-    with pytest.raises(OutOfMemory, match="^out of memory; free some"):
+    with pytest.raises(OutOfMemoryError, match="^out of memory; free some"):
         within_memory(work, BOTH, "cuda", load)
     assert len(tried) == 1
 
@@ -174,7 +180,20 @@ def test_what_the_failed_attempt_held_is_free_before_the_next(gpu):
 
 
 def run(plate, out, *more):
-    given = ["--plate", plate, "--out", str(out), "--prompt", "Add a red ball", "--steps", "1", "--guidance", "2", "--device", "cpu"]
+    given = [
+        "--plate",
+        plate,
+        "--out",
+        str(out),
+        "--prompt",
+        "Add a red ball",
+        "--steps",
+        "1",
+        "--guidance",
+        "2",
+        "--device",
+        "cpu",
+    ]
     return render.main([*given, "--progress", "none", *more])
 
 

@@ -106,7 +106,9 @@ def test_the_codecs_work_takes_what_its_rehearsal_says():
 def planner():
     """Of a model whose every part is worth moving, in a GPU without a context."""
     config = TransformerConfig(dim=256, heads=4, layers=12, ffn_dim=1024, text_dim=64, freq_dim=32)
-    geometry = Geometry(config, Limits(max_frames=81, pixels=160 * 96), on_meta(small_vae), on_meta(lambda: nn.Linear(3000, 3000)))
+    geometry = Geometry(
+        config, Limits(max_frames=81, pixels=160 * 96), on_meta(small_vae), on_meta(lambda: nn.Linear(3000, 3000))
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "CONTEXT", 0)
         patch.setattr(plan, "TEXT_WORK", 0)
@@ -197,7 +199,9 @@ def gpu(monkeypatch, tmp_path):
         monkeypatch.setattr(plan, name, lambda *given: 0)
     for name in ("CONTEXT", "TEXT_WORK"):
         monkeypatch.setattr(plan, name, 0)
-    geometry = Geometry(SMALL, Limits(max_frames=21, pixels=160 * 96), on_meta(small_vae), on_meta(lambda: nn.Linear(64, 64)))
+    geometry = Geometry(
+        SMALL, Limits(max_frames=21, pixels=160 * 96), on_meta(small_vae), on_meta(lambda: nn.Linear(64, 64))
+    )
     monkeypatch.setattr(Geometry, "of", lambda name: geometry)
     (tmp_path / "plate").mkdir()
     plate = write_sequence(tmp_path / "plate", range(1, 31), size=(48, 80, 3))
@@ -225,7 +229,12 @@ def test_a_render_begins_with_the_plan(gpu):
 
 def test_nothing_is_planned_for_the_cpu_nor_for_mini(gpu):
     planned, _ = gpu
-    assert planned(1, device="cpu").weights == planned(1, model="mini").weights == planned(1, model="vace:x").weights == "auto"
+    assert (
+        planned(1, device="cpu").weights
+        == planned(1, model="mini").weights
+        == planned(1, model="vace:x").weights
+        == "auto"
+    )
 
 
 @pytest.mark.gpu

@@ -1,4 +1,5 @@
-"""Gaussian means: the native kernel against the reference in double precision, and the same bits however it is called."""
+"""Gaussian means: the native kernel against the reference in double precision, and the same bits however it is
+called."""
 
 import pytest
 import torch

@@ -4,11 +4,11 @@ import sys
 import pytest
 import torch
 
-from vera.kernels import choice, flash
-from vera.kernels.choice import KINDS, choose, explain
-from vera.kernels import joint_attention as joint
-from vera.kernels.joint_attention import joint_attention, joint_attention_reference
 from tests.kernels import truth
+from vera.kernels import choice, flash
+from vera.kernels import joint_attention as joint
+from vera.kernels.choice import KINDS, choose, explain
+from vera.kernels.joint_attention import joint_attention, joint_attention_reference
 
 
 @pytest.fixture
@@ -54,8 +54,11 @@ def test_newer_flash_attention_comes_first_where_it_is_installed(gpu, monkeypatc
         gpu(capability)
         chosen[capability] = kind(), kind(needs_gradient=True), kind(torch.float32)
     assert chosen == {
-        (8, 0): ("sdpa",) * 3, (9, 0): ("fa3", "fa3", "sdpa"), (10, 0): ("fa4", "fa4", "sdpa"), (12, 0): ("sdpa",) * 3
-    }  # fmt: skip
+        (8, 0): ("sdpa",) * 3,
+        (9, 0): ("fa3", "fa3", "sdpa"),
+        (10, 0): ("fa4", "fa4", "sdpa"),
+        (12, 0): ("sdpa",) * 3,
+    }
     gpu((10, 0))
     with pytest.raises(ValueError, match="compute capability 9.x only"):
         kind(kind="fa3")
@@ -176,5 +179,8 @@ def test_the_mark_of_a_constant_is_torchs_own():
 
 
 def test_rendering_imports_neither_the_compiler_nor_a_scheduler_library():
-    code = "import sys, vera.core.backends.generate; print(*{'torch._dynamo', 'diffusers', 'scipy.stats'} & {*sys.modules})"
+    code = (
+        "import sys, vera.core.backends.generate; print(*{'torch._dynamo', 'diffusers', "
+        "'scipy.stats'} & {*sys.modules})"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""

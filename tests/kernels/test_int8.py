@@ -1,7 +1,7 @@
 import torch
 
-from vera.kernels import int8
 from tests.kernels import truth
+from vera.kernels import int8
 
 
 def test_quantising_is_within_half_a_step_of_each_group():

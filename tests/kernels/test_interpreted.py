@@ -21,8 +21,6 @@ ALONE = {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS"
 def test_kernels_in_the_interpreter():
     files = sorted((ROOT / "tests/kernels/interpreted").glob("*.py"))
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *map(str, files)]
-    run = subprocess.run(
-        command, cwd=ROOT, env=os.environ | ALONE, capture_output=True, text=True
-    )
+    run = subprocess.run(command, cwd=ROOT, env=os.environ | ALONE, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "skipped" not in run.stdout, run.stdout

@@ -1,8 +1,8 @@
 import torch
 
-from vera.kernels.norm_rotary_pack import can_pack, norm_rotary_pack, norm_rotary_pack_reference
 from tests.kernels import truth
 from tests.kernels.packing import exact, packing_inputs
+from vera.kernels.norm_rotary_pack import can_pack, norm_rotary_pack, norm_rotary_pack_reference
 
 
 def test_reference_is_the_complex_product_in_float64():

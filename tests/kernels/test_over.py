@@ -201,6 +201,7 @@ def write_short(path, pixels, bits):
     file = oiio.ImageOutput.create(path)
     assert file.open(path, spec) and file.write_image(pixels) and file.close()
 
+
 # ---- Through conversions of others --------------------------------------------------------------
 
 
@@ -231,10 +232,13 @@ def test_through_a_conversion_alpha_zero_keeps_every_bit(dtype, layer_type, chan
 @pytest.mark.parametrize(
     "dtype, bits, most",
     [
-        (np.uint8, None, 0.5), (np.uint16, 10, 0.5), (np.uint16, None, 0.6),
-        (np.float16, None, 2**-11), (np.float32, None, 1e-6),
+        (np.uint8, None, 0.5),
+        (np.uint16, 10, 0.5),
+        (np.uint16, None, 0.6),
+        (np.float16, None, 2**-11),
+        (np.float32, None, 1e-6),
     ],
-)  # fmt: skip
+)
 def test_through_a_conversion_it_is_the_sum_in_light(dtype, bits, most):
     """Against fp64, in codes of integers and in parts of floats."""
     rng = np.random.default_rng(10)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from tests.layer import scenes
 
+from tests.layer import scenes
 from vera.core.layer.matte import plate_fit
 from vera.core.layer.outline import outline
 from vera.core.plate.fit import shrink

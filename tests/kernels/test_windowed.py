@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from vera.kernels.windowed import kept_share, key_tiles, window_mask, windowed_attention, windowed_attention_reference
 from tests.kernels import truth
+from vera.kernels.windowed import kept_share, key_tiles, window_mask, windowed_attention, windowed_attention_reference
 
 GRIDS = [((3, 5, 7), (1, 3)), ((5, 9, 4), (3, 5)), ((2, 12, 8), (3, 1)), ((4, 3, 11), (9, 9)), ((1, 1, 1), (1, 1))]
 

@@ -16,7 +16,8 @@ def texture(color, seed, strength=0.06, size=PLATE):
     """Colour (H, W, 3) float32 in [0, 1] with detail of several sizes about `color`."""
     rng = np.random.default_rng(seed)
     detail = sum(
-        0.5**n * _grown(rng.standard_normal((3 * 2**n, 4 * 2**n, 3)).astype(np.float32), size, "bicubic") for n in range(4)
+        0.5**n * _grown(rng.standard_normal((3 * 2**n, 4 * 2**n, 3)).astype(np.float32), size, "bicubic")
+        for n in range(4)
     )
     return (np.float32(color) + strength * detail).clip(0.02, 0.98)
 

@@ -14,9 +14,14 @@ from vera.kernels.over import over
 BLENDINGS = {name: Blending(name, LINEAR) for name in ("linear", "encoded")}
 
 DTYPES = {
-    "uint8": np.uint8, "uint10": np.uint16, "uint12": np.uint16, "uint16": np.uint16,
-    "uint32": np.uint32, "half": np.float16, "float": np.float32,
-}  # fmt: skip
+    "uint8": np.uint8,
+    "uint10": np.uint16,
+    "uint12": np.uint16,
+    "uint16": np.uint16,
+    "uint32": np.uint32,
+    "half": np.float16,
+    "float": np.float32,
+}
 
 
 def color_of(plate, space):
@@ -27,9 +32,17 @@ class StandInPlate:
     path = "shot/plate.####"
 
     def __init__(
-        self, pixel_type="half", extension="exr", frames=(1001, 1002, 1003), channels=3,
-        size=(20, 30), is_movie=False, spec=None, fps=Fraction(24000, 1001), pixel_aspect=1.0,
-    ):  # fmt: skip
+        self,
+        pixel_type="half",
+        extension="exr",
+        frames=(1001, 1002, 1003),
+        channels=3,
+        size=(20, 30),
+        is_movie=False,
+        spec=None,
+        fps=Fraction(24000, 1001),
+        pixel_aspect=1.0,
+    ):
         self.pixel_type, self.extension, self.frames = pixel_type, extension, frames
         self.channels = tuple("RGBA"[:channels])
         self.height, self.width = size
@@ -55,9 +68,7 @@ class StandInPlate:
         if self._spec:
             return self._spec(frame)
         kind = {"uint10": "uint16", "uint12": "uint16", "uint32": "uint"}
-        return oiio.ImageSpec(
-            self.width, self.height, len(self.channels), kind.get(self.pixel_type, self.pixel_type)
-        )
+        return oiio.ImageSpec(self.width, self.height, len(self.channels), kind.get(self.pixel_type, self.pixel_type))
 
     def fingerprint(self, frame):
         content = self.read(frame).tobytes() + bytes(frame in self.changed)

@@ -5,12 +5,12 @@ import OpenImageIO as oiio
 import PyOpenColorIO as ocio
 import pytest
 
+from tests.plate.kinds import KINDS, color_of
 from vera.core.errors import InputError
 from vera.core.layer.blend_space import LEAST_ALPHA, Change, composite, find_blending, layer_for_blending
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import DISPLAY, SCENE, decode_srgb, encode_srgb
 from vera.core.plate.color_space import LINEAR, SRGB, find_space
-from tests.plate.kinds import KINDS, color_of
 
 SPACES = ["linear", "encoded"]
 SIZE = (300, 400)

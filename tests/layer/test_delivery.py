@@ -7,10 +7,10 @@ import av
 import numpy as np
 import OpenImageIO as oiio
 import pytest
-from tests.layer.stand_in import BLENDINGS, StandInPlate, color_of, make_frame, soft_disc
 
-from vera.core.errors import InputError
+from tests.layer.stand_in import BLENDINGS, StandInPlate, color_of, make_frame, soft_disc
 from vera.core import files as file_rules
+from vera.core.errors import InputError
 from vera.core.layer import image_file, out_folder, shot_pictures
 from vera.core.layer.delivery import Delivery
 from vera.core.layer.outputs import EXTRA_OUTPUTS, prores
@@ -104,17 +104,25 @@ def test_the_manifest_names_every_pixel(tmp_path):
 @pytest.mark.parametrize(
     "pixel_type, extension, channels, expected",
     [
-        ("half", "exr", 3, "exr"), ("float", ".exr", 4, "exr"), ("half", "tif", 3, "exr"),
-        ("uint8", "png", 4, "png"), ("uint8", "dpx", 3, "dpx"), ("uint8", "tif", 4, "tif"),
-        ("uint8", "jpg", 3, "png"), ("uint8", "tga", 3, "png"), ("uint8", "mov", 3, "png"),
-        ("uint16", "png", 3, "png"), ("uint16", "dpx", 3, "dpx"), ("uint16", "mov", 3, "png"),
-        ("uint10", "dpx", 3, "dpx"), ("uint12", "dpx", 4, "dpx"), ("uint12", "tiff", 3, "tiff"),
+        ("half", "exr", 3, "exr"),
+        ("float", ".exr", 4, "exr"),
+        ("half", "tif", 3, "exr"),
+        ("uint8", "png", 4, "png"),
+        ("uint8", "dpx", 3, "dpx"),
+        ("uint8", "tif", 4, "tif"),
+        ("uint8", "jpg", 3, "png"),
+        ("uint8", "tga", 3, "png"),
+        ("uint8", "mov", 3, "png"),
+        ("uint16", "png", 3, "png"),
+        ("uint16", "dpx", 3, "dpx"),
+        ("uint16", "mov", 3, "png"),
+        ("uint10", "dpx", 3, "dpx"),
+        ("uint12", "dpx", 4, "dpx"),
+        ("uint12", "tiff", 3, "tiff"),
         ("uint32", "tif", 3, "tif"),
     ],
-)  # fmt: skip
-def test_composites_hold_every_plate_type_exactly(
-    tmp_path, no_pictures, pixel_type, extension, channels, expected
-):
+)
+def test_composites_hold_every_plate_type_exactly(tmp_path, no_pictures, pixel_type, extension, channels, expected):
     movie = extension == "mov"
     plate = StandInPlate(pixel_type, extension, (1,), channels, is_movie=movie)
     delivery = make(tmp_path / "out", plate, space="srgb")
@@ -150,8 +158,12 @@ def test_frames_of_the_wrong_shape_or_type_are_refused(tmp_path):
     delivery = make(tmp_path / "out")
     delivery.start()
     layer, composite = make_frame(delivery.plate, 1001)
-    for bad in [(layer[:5], composite), (layer.astype(np.float32), composite),
-                (layer, composite[..., :2]), (layer, composite.astype(np.float32))]:  # fmt: skip
+    for bad in [
+        (layer[:5], composite),
+        (layer.astype(np.float32), composite),
+        (layer, composite[..., :2]),
+        (layer, composite.astype(np.float32)),
+    ]:
         with pytest.raises(ValueError):
             delivery.write(1001, *bad, {})
     assert files(tmp_path / "out") == ["recipe.json"]
@@ -516,8 +528,13 @@ def test_starting_removes_only_stale_parts(tmp_path):
     delivery.start()
     delivery.write(1001, *make_frame(delivery.plate, 1001), {"seen": 1001})
     before = files(tmp_path / "out")
-    for name in ("edit/edit.1002.part.exr", "composite/composite.1002.part.exr",
-                 ".job/frames/1002.part.json", "preview.part.mp4", "manifest.part.json"):  # fmt: skip
+    for name in (
+        "edit/edit.1002.part.exr",
+        "composite/composite.1002.part.exr",
+        ".job/frames/1002.part.json",
+        "preview.part.mp4",
+        "manifest.part.json",
+    ):
         (tmp_path / "out" / name).write_bytes(b"half")
     make(tmp_path / "out").start()
     assert files(tmp_path / "out") == before

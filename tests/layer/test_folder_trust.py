@@ -1,4 +1,5 @@
-"""What strangers or damage put into the folder of a delivery: found, restored or refused, and never followed outside."""
+"""What strangers or damage put into the folder of a delivery: found, restored or refused, and never followed
+outside."""
 
 import json
 import multiprocessing
@@ -13,7 +14,7 @@ import OpenImageIO as oiio
 import pytest
 
 from tests.layer.stand_in import BLENDINGS, StandInPlate, color_of, make_frame
-from vera.core.errors import InputError, Stopped
+from vera.core.errors import InputError, StoppedError
 from vera.core.files import FileLock, write_sealed_json
 from vera.core.layer import image_file, out_folder
 from vera.core.layer.delivery import Delivery
@@ -39,7 +40,8 @@ def delivery_in(folder, recipe_hash="abc"):
 
 
 def run(folder, recipe_hash="abc", **claim):
-    """As a command does: refused, nothing to do, restored from the frames, or made; returns which, and how many frames."""
+    """As a command does: refused, nothing to do, restored from the frames, or made; returns which, and how many
+    frames."""
     delivery = delivery_in(folder, recipe_hash)
     delivery.preflight()
     if delivery.complete():
@@ -178,9 +180,18 @@ def test_a_folder_that_leads_elsewhere_is_refused(tmp_path, name, kind):
 
 @pytest.mark.parametrize(
     "name",
-    ["recipe.json", "recipe.part.json", "manifest.part.json", "preview.part.mp4", "edit.part.mov",
-     "edit/edit.1001.part.exr", "png/edit.1001.part.png", ".job/frames/1001.part.json", ".job/preview/1001.part.png"],
-)  # fmt: skip
+    [
+        "recipe.json",
+        "recipe.part.json",
+        "manifest.part.json",
+        "preview.part.mp4",
+        "edit.part.mov",
+        "edit/edit.1001.part.exr",
+        "png/edit.1001.part.png",
+        ".job/frames/1001.part.json",
+        ".job/preview/1001.part.png",
+    ],
+)
 def test_nothing_is_written_through_a_link_at_a_files_name(tmp_path, name):
     precious = tmp_path / "precious.txt"
     precious.write_text("precious")
@@ -283,7 +294,7 @@ def test_a_second_job_is_refused_and_names_the_first(tmp_path):
 def test_waiting_says_for_whom_and_can_be_stopped(tmp_path):
     said = []
     with delivery_in(tmp_path / "out").claimed():
-        with pytest.raises(Stopped, match="while waiting for process"):
+        with pytest.raises(StoppedError, match="while waiting for process"):
             run(tmp_path / "out", wait=True, stopping=lambda: True, say=said.append)
     assert len(said) == 1 and said[0].startswith("waiting for process")
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from tests.layer import scenes
 
+from tests.layer import scenes
 from vera.core.layer.foreground import clean_color, extend_color
 from vera.kernels.matte import plate_color
 

@@ -4,7 +4,6 @@ import OpenImageIO as oiio
 import pytest
 
 from tests.layer.stand_in import BLENDINGS, StandInPlate, color_of, make_frame
-
 from vera.core.layer.blend_space import find_blending
 from vera.core.layer.delivery import Delivery
 from vera.core.plate.color_space import LINEAR, resolve_space
@@ -27,10 +26,16 @@ def rich_spec(frame):
     spec.attribute("camera/reel", "A003")
     spec.attribute("Exif:FNumber", 2.8)
     lies = {
-        "compression": "dwaa", "openexr:lineOrder": "decreasingY", "oiio:SHA-1": "0000",
-        "Exif:PixelXDimension": 7, "acesImageContainerFlag": 1, "textureformat": "Plain Texture",
-        "view": "left", "oiio:ColorSpace": "g22_rec709_scene", "thumbnail_width": 3,
-    }  # fmt: skip
+        "compression": "dwaa",
+        "openexr:lineOrder": "decreasingY",
+        "oiio:SHA-1": "0000",
+        "Exif:PixelXDimension": 7,
+        "acesImageContainerFlag": 1,
+        "textureformat": "Plain Texture",
+        "view": "left",
+        "oiio:ColorSpace": "g22_rec709_scene",
+        "thumbnail_width": 3,
+    }
     for name, value in lies.items():
         spec.attribute(name, value)
     return spec
@@ -81,8 +86,14 @@ def test_nothing_that_would_lie_is_carried(rich):
     for path in (rich.edit_path(-5), rich.composite_path(-5)):
         spec = read_spec(path)
         names = {attribute.name for attribute in spec.extra_attribs}
-        lies = {"oiio:SHA-1", "Exif:PixelXDimension", "acesImageContainerFlag", "textureformat",
-                "view", "thumbnail_width"}  # fmt: skip
+        lies = {
+            "oiio:SHA-1",
+            "Exif:PixelXDimension",
+            "acesImageContainerFlag",
+            "textureformat",
+            "view",
+            "thumbnail_width",
+        }
         assert not names & lies
         assert spec.getattribute("openexr:lineOrder") == "increasingY"
         assert spec.getattribute("compression") == "zip"
@@ -96,11 +107,14 @@ def test_an_encoded_layer_says_so(tmp_path, plate_space):
     assert spec.getattribute("vera/blendSpace") == "encoded"
 
 
-@pytest.mark.parametrize("name, interop, primaries", [
-    ("ACEScg", "lin_ap1_scene", (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)),
-    ("ACES2065-1", "lin_ap0_scene", (0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077, 0.32168, 0.33767)),
-    ("Linear ARRI Wide Gamut 3", None, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, interop, primaries",
+    [
+        ("ACEScg", "lin_ap1_scene", (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)),
+        ("ACES2065-1", "lin_ap0_scene", (0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077, 0.32168, 0.33767)),
+        ("Linear ARRI Wide Gamut 3", None, None),
+    ],
+)
 def test_a_layer_in_other_primaries_says_which(tmp_path, name, interop, primaries):
     """And a reader of it, ours too, finds the same space."""
     plate = StandInPlate(spec=rich_spec, frames=(-5,), channels=4)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from tests.layer import scenes
 
+from tests.layer import scenes
 from vera.core.layer.matte import NOISE, clean_alpha, plate_fit, refine_alpha, steady
 from vera.core.plate.fit import shrink
 from vera.kernels.matte import resize
@@ -78,7 +78,9 @@ def test_the_fit_is_that_of_least_squares():
             y, x = slice(8 + i, 15 + i), slice(8 + j, 15 + j)
             colors, target = guide[:, y, x].reshape(3, -1).T, alpha[y, x].ravel()
             centred = colors - colors.mean(0)
-            slope = np.linalg.solve(centred.T @ centred / 49 + 1e-4 * np.eye(3), centred.T @ (target - target.mean()) / 49)
+            slope = np.linalg.solve(
+                centred.T @ centred / 49 + 1e-4 * np.eye(3), centred.T @ (target - target.mean()) / 49
+            )
             own[i, j] = [*slope, target.mean() - slope @ colors.mean(0)]
     assert np.abs(fit[12, 12] - own.mean((0, 1))).max() < 1e-9
 

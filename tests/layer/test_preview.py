@@ -4,8 +4,8 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from tests.layer.stand_in import BLENDINGS, StandInPlate
 
+from tests.layer.stand_in import BLENDINGS, StandInPlate
 from vera.core.layer import preview
 from vera.core.layer.preview import Shown
 from vera.core.plate.color_curve import decode_srgb, encode_srgb

@@ -10,8 +10,20 @@ from vera.core.lifting.smooth import blur
 
 WIDTH, HEIGHT = PLATE = (240, 136)  # 16:9, as plates mostly are
 # Shapes that public services return, small: Wan, LTX, CogVideoX, Hunyuan, squares and portraits.
-SHAPES = [(208, 120), (320, 176), (192, 112), (180, 120), (192, 128), (240, 240), (160, 160), (120, 208), (136, 240), (276, 208),
-          (212, 120), (256, 144)]  # fmt: skip
+SHAPES = [
+    (208, 120),
+    (320, 176),
+    (192, 112),
+    (180, 120),
+    (192, 128),
+    (240, 240),
+    (160, 160),
+    (120, 208),
+    (136, 240),
+    (276, 208),
+    (212, 120),
+    (256, 144),
+]
 WAYS = ("fill", "fit", "stretch")
 
 
@@ -45,7 +57,8 @@ def returned(video, size, way):
 
 @pytest.mark.parametrize("size", SHAPES, ids=lambda s: f"{s[0]}x{s[1]}")
 def test_the_shapes_of_services_are_found(plate, size):
-    """Where the plate's corners lie in the edited video, to half a pixel: cropped, letterboxed or stretched, in turn."""
+    """Where the plate's corners lie in the edited video, to half a pixel: cropped, letterboxed or stretched, in
+    turn."""
     edited, scale, offset = returned(plate, size, WAYS[SHAPES.index(size) % 3])
     found = find_framing(plate, edited)
     for axis in (0, 1):

@@ -68,8 +68,11 @@ def test_what_is_no_gain_is_none(plate, kind):
     color = torch.tensor([0.8, 0.8, 0.85])[:, None, None]
     gen = torch.Generator().manual_seed(2)
     solid = (0.5 + 0.1 * torch.randn(1, 3, HEIGHT, WIDTH, generator=gen)).clamp(0, 1)
-    over = {"veil": torch.lerp(plate, color.expand_as(plate), 0.5 * disc(30, 20)), "object": torch.lerp(plate, solid, disc(25)),
-            "shadow": plate * (1 - 0.5 * disc(25, 6))}[kind]  # fmt: skip
+    over = {
+        "veil": torch.lerp(plate, color.expand_as(plate), 0.5 * disc(30, 20)),
+        "object": torch.lerp(plate, solid, disc(25)),
+        "shadow": plate * (1 - 0.5 * disc(25, 6)),
+    }[kind]
     assert not lift_clip(plate, as_returned(over)).detail.any()
 
 

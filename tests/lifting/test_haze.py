@@ -60,7 +60,9 @@ def test_planted_haze_is_found_beside_drift(color, alpha):
 def test_drift_alone_is_no_haze(seed):
     behind = plate(10 * seed)
     assert find_haze(behind, drifted(behind, 100 + seed), torch.ones(FRAMES, 1, *SIZE)) is None
-    assert find_haze(behind, drifted(blur(behind, 1.2), 100 + seed), torch.ones(FRAMES, 1, *SIZE)) is None  # a codec's loss
+    assert (
+        find_haze(behind, drifted(blur(behind, 1.2), 100 + seed), torch.ones(FRAMES, 1, *SIZE)) is None
+    )  # a codec's loss
 
 
 def test_another_picture_is_no_haze():
@@ -87,7 +89,9 @@ def test_removed_is_the_inverse_of_over():
 @pytest.mark.parametrize("way", ["h264", "quarter"])
 def test_rays_of_light_are_lifted_whole(way):
     """Their faint ends too, which lie below the noise of any pixel: the layer beats the spoiled video by far."""
-    clip = make_clip(7_000_020, 144, 256, torch.arange(5), {"edit": "effect", "effect": "light rays", "amount": "medium"})
+    clip = make_clip(
+        7_000_020, 144, 256, torch.arange(5), {"edit": "effect", "effect": "light rays", "amount": "medium"}
+    )
     edited = spoil(clip.composite, 4, way)
     color, alpha = benchmark.lifted(clip.source, edited)
     composite = alpha * color + (1 - alpha) * clip.source

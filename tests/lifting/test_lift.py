@@ -10,21 +10,20 @@ import torch
 
 from benchmarks import lift as benchmark
 from benchmarks.spoil import spoil
-from vera.core.cli import lift
-from vera.core.cli import render
+from tests.plate.media import write_image, write_movie
+from vera.core.cli import lift, render
 from vera.core.data.engine.clips import make_clip
-from vera.core.errors import InputError, OutOfMemory
-from vera.core.lifting.lift_window import lift_clip
+from vera.core.errors import InputError, OutOfMemoryError
+from vera.core.job.memory import within_memory
+from vera.core.layer.image_file import read_image as pixels
 from vera.core.lifting.drift import contrast_kept
 from vera.core.lifting.layers import least_alpha
+from vera.core.lifting.lift_window import lift_clip
 from vera.core.lifting.matching import match_frames, refuse_other_picture, same_size
 from vera.core.lifting.smooth import blur
-from vera.core.job.memory import within_memory
 from vera.core.plate.color_curve import decode_srgb, encode_srgb
 from vera.core.plate.color_space import find_space
 from vera.core.recipe import EditRecipe
-from tests.plate.media import write_image, write_movie
-from vera.core.layer.image_file import read_image as pixels
 
 SIZE = (80, 144)
 FRAMES = 5
@@ -68,8 +67,9 @@ def read(out, count, first=1001):
 
 
 @pytest.mark.parametrize(
-    "way, most_wrong, least_exact, least_gain", [("vae", 0.045, 0.93, 2.5), ("h264", 0.02, 0.95, 3), ("quarter", 0.055, 0.85, 0.3)]
-)  # fmt: skip
+    "way, most_wrong, least_exact, least_gain",
+    [("vae", 0.045, 0.93, 2.5), ("h264", 0.02, 0.95, 3), ("quarter", 0.055, 0.85, 0.3)],
+)
 def test_a_spoiled_edit_comes_back_as_a_clean_layer(clip, way, most_wrong, least_exact, least_gain):
     """What holds on so small a picture (a quarter of it is 36x20); the table stands in docs/doors.md."""
     edited = spoil(clip.composite, 3, way)
@@ -95,8 +95,10 @@ def test_the_shift_and_the_drift_are_found(clip):
         torch.nn.functional.affine_grid(
             torch.tensor([[[1, 0, 1 / SIZE[1]], [0, 1, 0]]]).float().expand(FRAMES, 2, 3), clip.source.shape, False
         ),
-        mode="bicubic", padding_mode="border", align_corners=False,
-    )  # fmt: skip
+        mode="bicubic",
+        padding_mode="border",
+        align_corners=False,
+    )
     found = lift_clip(clip.source, (moved * (1 + ramp)).clamp(0, 1))
     assert (found.moves[:, :, 0] - torch.tensor([-0.5, 0.0])).abs().max() < 0.06
     left = (found.gain * clip.source + found.offset - ramp * clip.source)[..., 8:-8, 8:-8]
@@ -115,7 +117,8 @@ def test_what_a_veil_covers_is_not_taken_for_drift(clip):
 
 @pytest.mark.parametrize("way", ["vae", "h264", "quarter"])
 def test_fog_over_everything_is_a_veil_over_everything(clip, way):
-    """The layer covers the frame, is half see-through, and composes the fog far better than the spoiled video shows it."""
+    """The layer covers the frame, is half see-through, and composes the fog far better than the spoiled video
+    shows it."""
     fog = torch.lerp(clip.source, torch.tensor([0.9, 0.88, 0.85])[:, None, None], 0.5)
     edited = spoil(fog, 3, way)
     color, alpha = benchmark.lifted(clip.source, edited)
@@ -160,7 +163,10 @@ def test_a_mask_bounds_the_layer(clip):
 
 
 def test_the_delivery_is_a_renders(tmp_path, clip, capsys):
-    plate, edited = write_sequence(tmp_path / "in", clip.source), write_sequence(tmp_path / "ed", spoil(clip.composite, 3, "h264"))
+    plate, edited = (
+        write_sequence(tmp_path / "in", clip.source),
+        write_sequence(tmp_path / "ed", spoil(clip.composite, 3, "h264")),
+    )
     out = tmp_path / "out"
     assert run(plate, edited, out) == 0
     layers, composites = read(out, FRAMES)
@@ -227,8 +233,10 @@ def test_a_wrong_pair_is_refused_in_one_line(tmp_path, clip, capsys, wrong):
     plate = write_sequence(tmp_path / "in", clip.source)
     other = make_clip(7_000_101, *SIZE, torch.arange(FRAMES)).composite
     videos = {
-        "mirrored": clip.composite.flip(3), "another shot": other, "frames": clip.composite[:1],
-    }  # fmt: skip
+        "mirrored": clip.composite.flip(3),
+        "another shot": other,
+        "frames": clip.composite[:1],
+    }
     edited = write_sequence(tmp_path / "ed", videos[wrong]) if wrong in videos else str(tmp_path / "no.####.png")
     before = sorted(tmp_path.rglob("*"))
     assert run(plate, edited, tmp_path / "out") == 2
@@ -264,12 +272,14 @@ def test_real_footage_is_known_again(filmed, way):
 @pytest.mark.parametrize(
     "words, wrong",
     [
-        ("mirrored; flip", lambda left, right: with_block(left).flip(3)), ("upside down; flip", lambda left, right: left.flip(2)),
-        ("another shot", lambda left, right: right), ("another shot", lambda left, right: right.flip(3)),
+        ("mirrored; flip", lambda left, right: with_block(left).flip(3)),
+        ("upside down; flip", lambda left, right: left.flip(2)),
+        ("another shot", lambda left, right: right),
+        ("another shot", lambda left, right: right.flip(3)),
         ("another shot", lambda left, right: same_size(left[..., 24:-24, 24:-24], (144, 144))),
         ("another shot", lambda left, right: make_clip(3, 144, 144, torch.arange(5)).composite),
     ],
-)  # fmt: skip
+)
 def test_another_picture_than_the_filmed_one_is_refused(filmed, words, wrong):
     edited = spoil(wrong(*filmed), 3, "h264")
     with pytest.raises(InputError, match=f"^v.mp4: shows [^\\n]*{words}[^\\n]*$"):
@@ -293,10 +303,16 @@ def test_with_a_mask_only_what_must_be_kept_is_compared(filmed):
 
 
 REFUSED = {
-    "region": ["--region", "0,0,9,9"], "cuts": ["--cuts", "1003"], "keep": ["--keep"], "layer mode": ["--layer-mode", "relative"],
-    "exposure": ["--exposure", "1"], "attention": ["--attention", "int8"], "cache": ["--cache", "0.1"],
-    "compile": ["--compile"], "one batch": ["--one-batch"],
-}  # fmt: skip
+    "region": ["--region", "0,0,9,9"],
+    "cuts": ["--cuts", "1003"],
+    "keep": ["--keep"],
+    "layer mode": ["--layer-mode", "relative"],
+    "exposure": ["--exposure", "1"],
+    "attention": ["--attention", "int8"],
+    "cache": ["--cache", "0.1"],
+    "compile": ["--compile"],
+    "one batch": ["--one-batch"],
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -309,15 +325,35 @@ def test_what_a_lift_cannot_do_is_refused(tmp_path, clip, capsys, name):
 
 
 def test_colour_and_layer_spaces_and_formats_are_a_renders(tmp_path, clip, capsys):
-    """A plate of ACEScg light, an edited video for a display, a layer of Rec.709 light: laid over, it shows the edit."""
+    """A plate of ACEScg light, an edited video for a display, a layer of Rec.709 light: laid over, it shows the
+    edit."""
     acescg, (height, width) = find_space("ACEScg"), SIZE
     (tmp_path / "in").mkdir()
     light = acescg.from_rec709(decode_srgb(clip.source[:2].movedim(1, -1).contiguous().numpy())).astype(np.float16)
     for k, picture in enumerate(light):
         write_image(tmp_path / f"in/v.{1001 + k}.exr", picture)
     edited, out = write_sequence(tmp_path / "ed", clip.composite[:2]), tmp_path / "out"
-    given = ["--plate", str(tmp_path / "in/v.####.exr"), "--model", f"lift:{edited}", "--prompt", "x", "--out", str(out)]
-    given += ["--color-space", "ACEScg", "--layer-space", "linear", "--also", "matte", "--verbose", "--progress", "none"]
+    given = [
+        "--plate",
+        str(tmp_path / "in/v.####.exr"),
+        "--model",
+        f"lift:{edited}",
+        "--prompt",
+        "x",
+        "--out",
+        str(out),
+    ]
+    given += [
+        "--color-space",
+        "ACEScg",
+        "--layer-space",
+        "linear",
+        "--also",
+        "matte",
+        "--verbose",
+        "--progress",
+        "none",
+    ]
     assert render.main(given) == 0
     assert f"lift: {width}x{height}, 2 edited frames" in capsys.readouterr().err
     for k, filmed in enumerate(light):
@@ -343,7 +379,7 @@ def test_memory_that_runs_out_is_said_at_once(tmp_path, clip):
         tried.append(job)
         raise MemoryError
 
-    with pytest.raises(OutOfMemory):
+    with pytest.raises(OutOfMemoryError):
         within_memory(work, EditRecipe(plate, "x", str(tmp_path / "out"), model=f"lift:{plate}"), "cpu")
     assert len(tried) == 1
 
@@ -359,8 +395,15 @@ def test_wrong_arguments_name_this_door(capsys):
 
 @pytest.mark.parametrize(
     "plate, edited, indices, step",
-    [(5, 5, [0, 1, 2, 3, 4], 1), (5, 3, [0, 2, 4], 2), (6, 3, [0, 2, 4], 2), (9, 3, [0, 3, 6], 3), (3, 6, [0, 1, 2], -2),
-     (3, 5, [0, 1, 2], -2), (3, 7, [0, 1, 2], -3)],
-)  # fmt: skip
+    [
+        (5, 5, [0, 1, 2, 3, 4], 1),
+        (5, 3, [0, 2, 4], 2),
+        (6, 3, [0, 2, 4], 2),
+        (9, 3, [0, 3, 6], 3),
+        (3, 6, [0, 1, 2], -2),
+        (3, 5, [0, 1, 2], -2),
+        (3, 7, [0, 1, 2], -3),
+    ],
+)
 def test_frames_are_matched_by_a_whole_step(plate, edited, indices, step):
     assert match_frames(plate, edited, "v.mp4") == (indices, step)

@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from benchmarks.spoil import spoil
-from vera.core.cli import lift
-from vera.core.cli import render
-from vera.core.data.engine.clips import make_clip
+from tests.plate.media import write_image
 from vera.core.backends import lift as lift_backend
+from vera.core.cli import lift, render
+from vera.core.data.engine.clips import make_clip
 from vera.core.lifting.lift_window import STEPS, lift_clip
 from vera.core.lifting.lifted_windows import OVERLAP, KeptWindows, LiftedVideo, neighbours, windows_of
-from tests.plate.media import write_image
 
 SIZE = (64, 96)
 
@@ -33,8 +32,13 @@ def test_windows_cover_all_and_share_their_ends(count, longest):
 
 def test_a_frame_between_two_edited_ones_lies_between_them_and_the_tail_is_held():
     assert [neighbours([0, 2, 4], i) for i in range(6)] == [
-        (0, 0, 0.0), (0, 1, 0.5), (1, 1, 0.0), (1, 2, 0.5), (2, 2, 0.0), (2, 2, 0.0),
-    ]  # fmt: skip
+        (0, 0, 0.0),
+        (0, 1, 0.5),
+        (1, 1, 0.0),
+        (1, 2, 0.5),
+        (2, 2, 0.0),
+        (2, 2, 0.0),
+    ]
 
 
 def layers_of(values):
@@ -84,7 +88,14 @@ def test_a_stop_keeps_whole_windows_and_the_next_command_goes_on(tmp_path, monke
 
     def run(out, stop_at=None):
         monkeypatch.setattr(render, "stop_request", lambda: lambda: asked.append(1) or len(asked) == stop_at)
-        given = ["--plate", str(tmp_path / "in/v.####.png"), "--edited", str(tmp_path / "ed/v.####.png"), "--out", str(tmp_path / out)]
+        given = [
+            "--plate",
+            str(tmp_path / "in/v.####.png"),
+            "--edited",
+            str(tmp_path / "ed/v.####.png"),
+            "--out",
+            str(tmp_path / out),
+        ]
         return lift.main([*given, "--progress", "none"])
 
     assert run("undisturbed") == 0

@@ -7,13 +7,13 @@ import pytest
 import torch
 from diffusers import WanVACEPipeline
 
-from vera.core.cli import render
-from vera.core.backends import lift as lift_backend
-from vera.core.lifting.vace import CARRIED, GREY, NEGATIVE_PROMPT
-from vera.core.model.text import WanText
 from tests.plate.media import write_image
 from tests.tiny_vace import SIZE, vace_directory
+from vera.core.backends import lift as lift_backend
+from vera.core.cli import render
 from vera.core.layer.image_file import read_image as pixels
+from vera.core.lifting.vace import CARRIED, GREY, NEGATIVE_PROMPT
+from vera.core.model.text import WanText
 
 
 @pytest.fixture(scope="module")

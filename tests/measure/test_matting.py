@@ -76,7 +76,7 @@ PAIRS = {
     "of one pixel": (np.array([[0.3]]), np.array([[0.9]])),
     "a row": (RNG.random((1, 40)), RNG.random((1, 40))),
     "equal": (blob(25, 25, 8), blob(25, 25, 8)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -28,7 +28,9 @@ def network(kind):
 def saved(kind, path):
     torch.manual_seed(3)
     net, taps = network(kind)
-    heads = [torch.rand(1, net[max(i for i in range(t) if isinstance(net[i], nn.Conv2d))].out_channels, 1, 1) for t in taps]
+    heads = [
+        torch.rand(1, net[max(i for i in range(t) if isinstance(net[i], nn.Conv2d))].out_channels, 1, 1) for t in taps
+    ]
     names = {f"lin{n}.model.1.weight": h for n, h in enumerate(heads)}
     for index, layer in enumerate(net):
         stage = 1 + sum(index > t for t in taps)

@@ -26,20 +26,29 @@ def disc(height, width, radius):
 PAIRS = {
     "random": (RNG.random((40, 30, 3)), RNG.random((40, 30, 3))),
     "noise": pictures(64, 83),
-    "a step of 8 bits": (lambda p: (np.clip(np.round(p * 255) + 1, 0, 255) / 255, np.round(p * 255) / 255))(pictures(31, 45, 1)[1]),
+    "a step of 8 bits": (lambda p: (np.clip(np.round(p * 255) + 1, 0, 255) / 255, np.round(p * 255) / 255))(
+        pictures(31, 45, 1)[1]
+    ),
     "black and white": (np.zeros((21, 13, 3)), np.ones((21, 13, 3))),
     "flat and near": (np.full((15, 15, 3), 0.5), np.full((15, 15, 3), 0.501)),
     "one window": pictures(11, 11, 2),
     "negative": (1 - pictures(29, 29, 3)[1], pictures(29, 29, 3)[1]),
-}  # fmt: skip
+}
 
 
 def reference_map(image, plate):
     """scikit-image's, whole windows only."""
     _, values = metrics.structural_similarity(
-        image, plate, win_size=11, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-        data_range=1, channel_axis=2, full=True,
-    )  # fmt: skip
+        image,
+        plate,
+        win_size=11,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=1,
+        channel_axis=2,
+        full=True,
+    )
     return values[5:-5, 5:-5].mean(-1)
 
 

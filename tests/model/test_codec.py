@@ -70,7 +70,8 @@ def test_short_clips_encode_as_if_their_last_frame_stood_still(vae):
 
 @pytest.mark.parametrize("gain", [0.5, 30.0])
 def test_the_stream_is_the_whole_decode_before_its_clamp(vae, gain):
-    """To rounding, for convolutions see one frame at a time; with a gain on the last layer, so that the clamp has work."""
+    """To rounding, for convolutions see one frame at a time; with a gain on the last layer, so that the clamp has
+    work."""
     with torch.no_grad():
         vae.decoder.conv_out.weight.mul_(gain)
     codec = WanCodec(vae)
@@ -102,7 +103,9 @@ def test_the_decoder_is_causal(vae):
 
 
 def test_a_codec_of_other_strides_is_refused():
-    vae = AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1, z_dim=4, patch_size=2, in_channels=12, out_channels=12)
+    vae = AutoencoderKLWan(
+        base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1, z_dim=4, patch_size=2, in_channels=12, out_channels=12
+    )
     with pytest.raises(InputError, match="only Wan2.1's"):
         WanCodec(vae)
 

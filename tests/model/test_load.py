@@ -56,7 +56,9 @@ def test_offloaded_parts_are_read_outside_the_device(vera, monkeypatch):
     from vera.core.model.wan import family
 
     read, files = {}, family.TensorFiles
-    monkeypatch.setattr(family, "TensorFiles", lambda folder, device: read.update({folder.name: device}) or files(folder, "cpu"))
+    monkeypatch.setattr(
+        family, "TensorFiles", lambda folder, device: read.update({folder.name: device}) or files(folder, "cpu")
+    )
     monkeypatch.setattr(family, "offloaded", lambda model, encoder, offload, device: f"{offload} to {device}")
     assert load_model(str(vera), "cuda", offload="parts") == "parts to cuda"
     assert read == {"transformer": "cuda", "vae": "cpu", "text_encoder": "cpu"}
@@ -127,7 +129,9 @@ def test_limits_are_read(vera):
     assert load_model(str(vera), "cpu").limits == Limits(49, 4096, 16, light_curve="range")
 
 
-@pytest.mark.parametrize("text", ['{"max_frames": 0}', '{"light_curve": "log"}', '{"pixels": 1.5}', '{"speed": 1}', "[]x", "3"])
+@pytest.mark.parametrize(
+    "text", ['{"max_frames": 0}', '{"light_curve": "log"}', '{"pixels": 1.5}', '{"speed": 1}', "[]x", "3"]
+)
 def test_wrong_limits_are_refused(vera, text):
     (vera / "model.json").write_text(text)
     with pytest.raises(InputError, match="model.json"):
@@ -139,7 +143,11 @@ def test_wrong_limits_are_refused(vera, text):
 
 @pytest.mark.parametrize(
     "name, message",
-    [("nonsense", "neither 'mini' nor a directory"), ("1.3b", "vera model from-wan"), ("14b", "no weights of that size")],
+    [
+        ("nonsense", "neither 'mini' nor a directory"),
+        ("1.3b", "vera model from-wan"),
+        ("14b", "no weights of that size"),
+    ],
 )
 def test_unknown_names(name, message):
     with pytest.raises(InputError, match=message):

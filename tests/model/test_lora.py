@@ -7,15 +7,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from vera.core.errors import InputError
+from tests.model.conftest import randomise
 from vera.core.cli.model_from_wan import main
+from vera.core.errors import InputError
 from vera.core.model.config import BRANCHES, TransformerConfig
 from vera.core.model.load import load_model
 from vera.core.model.lora import Loras, add_lora, load_lora, lora_state, merge_lora, save_lora
 from vera.core.model.transformer import Transformer
 from vera.core.model.wan.checkpoint import branch_wan, config_from_wan, vera_state_dict
 from vera.core.model.wan.names import TO_ORIGINAL
-from tests.model.conftest import randomise
 
 MODULES = [
     f"blocks.{i}.{m}"
@@ -101,7 +101,9 @@ def test_strengths_and_files_add_up(wan, tmp_path):
     save_file(written("kohya", two), tmp_path / "two.safetensors")
     vera = vera_with(wan, [(tmp_path / "one.safetensors", 0.5), (tmp_path / "two.safetensors", -2.0)])
     for m in MODULES:
-        change = 0.5 * one[m][1].double() @ one[m][0].double() - 2 * ALPHA / RANK * two[m][1].double() @ two[m][0].double()
+        change = (
+            0.5 * one[m][1].double() @ one[m][0].double() - 2 * ALPHA / RANK * two[m][1].double() @ two[m][0].double()
+        )
         truth = wan.get_submodule(m).weight.double() + change
         for branch in BRANCHES:
             own = m.replace("blocks.", "").split(".", 1)
@@ -120,7 +122,11 @@ def test_whole_changes_of_weights_and_biases(wan, tmp_path):
     }
     save_file(state, tmp_path / "lora.safetensors")
     vera, plain = vera_with(wan, [(tmp_path / "lora.safetensors", 2.0)]), vera_with(wan, [])
-    moved = {n: (t - plain.state_dict()[n]) for n, t in vera.state_dict().items() if not torch.equal(t, plain.state_dict()[n])}
+    moved = {
+        n: (t - plain.state_dict()[n])
+        for n, t in vera.state_dict().items()
+        if not torch.equal(t, plain.state_dict()[n])
+    }
     expected = {"blocks.1.{}.norm2.weight": 1.0, "blocks.1.{}.norm2.bias": 0.5, "blocks.0.{}.attn1.to_q.bias": 2.0}
     expected |= {"{}.patch_embedding.weight": 2.0, "{}.proj_out.bias": 2.0}
     assert moved.keys() == {name.format(branch) for name in expected for branch in BRANCHES}
@@ -132,7 +138,11 @@ def test_whole_changes_of_weights_and_biases(wan, tmp_path):
 def test_the_alpha_of_a_whole_file(wan, tmp_path, form):
     name = "adapter_model.safetensors"
     facts = json.dumps({"transformer.r": RANK, "transformer.lora_alpha": 6})
-    save_file(written("diffusers", pairs(wan)), tmp_path / name, {"lora_adapter_metadata": facts} if form == "metadata" else None)
+    save_file(
+        written("diffusers", pairs(wan)),
+        tmp_path / name,
+        {"lora_adapter_metadata": facts} if form == "metadata" else None,
+    )
     if form == "adapter_config.json":
         (tmp_path / "adapter_config.json").write_text('{"r": 3, "lora_alpha": 6, "use_rslora": false}')
     m, scale = MODULES[0], 1 if form == "neither" else 2
@@ -167,18 +177,23 @@ FAULTS = {
     "another depth": ({"diffusion_model.blocks.2.self_attn.q.lora_A.weight": (3, 60)}, "match nothing.*blocks.2"),
     "a layer of another model": ({"lora_unet_down_blocks_0.lora_down.weight": (3, 60)}, "match nothing.*down_blocks"),
     "another decomposition": ({"transformer.blocks.0.attn1.to_q.dora_scale": (60,)}, "match nothing.*dora_scale"),
-    "one of a pair": ({"transformer.condition_embedder.time_proj.lora_A.weight": (3, 60)}, "time_proj.*other is missing"),
+    "one of a pair": (
+        {"transformer.condition_embedder.time_proj.lora_A.weight": (3, 60)},
+        "time_proj.*other is missing",
+    ),
     "two ranks": (
-        {f"transformer.proj_out.lora_{x}.weight": s for x, s in (("A", (2, 60)), ("B", (16, 3)))}, "different rank",
+        {f"transformer.proj_out.lora_{x}.weight": s for x, s in (("A", (2, 60)), ("B", (16, 3)))},
+        "different rank",
     ),
     "no matrix": (
-        {f"transformer.proj_out.lora_{x}.weight": s for x, s in (("A", ()), ("B", (16, 3)))}, "different rank",
+        {f"transformer.proj_out.lora_{x}.weight": s for x, s in (("A", ()), ("B", (16, 3)))},
+        "different rank",
     ),
     "another width": (
         {f"transformer.proj_out.lora_{x}.weight": s for x, s in (("A", (2, 61)), ("B", (16, 2)))},
         r"change \(16, 61\) of .*proj_out.weight, which is \(16, 60\)",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -211,7 +226,9 @@ def test_a_directory_is_loaded_with_a_lora_and_merged_the_same(wan, wan_director
     assert main([str(tmp_path / "vera"), str(tmp_path / "merged"), "--lora", file]) == 0
     merged = load_model(str(tmp_path / "merged"), "cpu").transformer.state_dict()
     assert all(torch.equal(t, merged[n]) for n, t in added.transformer.state_dict().items())
-    assert not torch.equal(merged["blocks.0.edit.attn1.to_q.weight"], plain.transformer.blocks[0].edit.attn1.to_q.weight)
+    assert not torch.equal(
+        merged["blocks.0.edit.attn1.to_q.weight"], plain.transformer.blocks[0].edit.attn1.to_q.weight
+    )
     prints = {plain.fingerprint, added.fingerprint}
     prints.add(load_model(str(tmp_path / "vera"), "cpu", lora=(file.replace("0.7", "0.8"),)).fingerprint)
     save_file(written("original", pairs(wan, 6)), tmp_path / "lora.safetensors")
@@ -242,7 +259,12 @@ def vera():
 def small():
     generator = torch.Generator().manual_seed(2)
     draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
-    return {"latents": draw(1, 3, 4, 2, 4, 4), "timestep": torch.tensor([500.0]), "text": draw(1, 5, 8), "source": draw(1, 4, 2, 4, 4)}
+    return {
+        "latents": draw(1, 3, 4, 2, 4, 4),
+        "timestep": torch.tensor([500.0]),
+        "text": draw(1, 5, 8),
+        "source": draw(1, 4, 2, 4, 4),
+    }
 
 
 def trained(vera, small, **given):

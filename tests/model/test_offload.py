@@ -100,7 +100,9 @@ def test_the_transformer_leaves_for_another_part_and_comes_back_to_compute():
 
 @pytest.mark.parametrize("ahead", [1, 2, 5, 8])
 def test_streams_decoded_in_turns_give_the_same_bits(ahead):
-    vae = AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1, z_dim=4, latents_mean=[0.0] * 4, latents_std=[1.0] * 4)
+    vae = AutoencoderKLWan(
+        base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1, z_dim=4, latents_mean=[0.0] * 4, latents_std=[1.0] * 4
+    )
     codec = WanCodec(vae)
     latents = torch.randn(2, 4, 6, 3, 4, generator=torch.Generator().manual_seed(0))
     plain = [codec.decode(x[None], 21) for x in latents]

@@ -1,6 +1,5 @@
 """8-bit weights and blocks outside the device: how far from bf16, what they take, and what stays as it is."""
 
-
 import pytest
 import torch
 
@@ -25,7 +24,9 @@ def vera(wan_directory, tmp_path):
 @torch.inference_mode()
 def output(model, inputs):
     latents = inputs["latents"]
-    return model.transformer(latents[:, None].expand(-1, 3, -1, -1, -1, -1), inputs["timestep"], inputs["text"], latents)
+    return model.transformer(
+        latents[:, None].expand(-1, 3, -1, -1, -1, -1), inputs["timestep"], inputs["text"], latents
+    )
 
 
 def off(found, truth):
@@ -34,7 +35,10 @@ def off(found, truth):
 
 def bytes_of(parameter):
     parts = [getattr(parameter, name, None) for name in ("qdata", "scale")]
-    return sum(p.numel() * p.element_size() for p in parts if p is not None) or parameter.numel() * parameter.element_size()
+    return (
+        sum(p.numel() * p.element_size() for p in parts if p is not None)
+        or parameter.numel() * parameter.element_size()
+    )
 
 
 @pytest.mark.parametrize("kind", ERROR)
@@ -46,8 +50,12 @@ def test_the_error_against_bf16(vera, inputs, kind):
     parameters = dict(model.transformer.named_parameters())
     small = {n for n, p in parameters.items() if hasattr(p, "qdata")}
     assert len(small) == 2 * 3 * 10 and all(n.startswith("blocks.") for n in small)
-    assert {p.qdata.dtype for n, p in parameters.items() if n in small} == {{"int8": torch.int8, "fp8": torch.float8_e4m3fn}[kind]}
-    assert parameters["alpha.scale_shift_table"].dtype == parameters["blocks.0.edit.norm2.weight"].dtype == torch.float32
+    assert {p.qdata.dtype for n, p in parameters.items() if n in small} == {
+        {"int8": torch.int8, "fp8": torch.float8_e4m3fn}[kind]
+    }
+    assert (
+        parameters["alpha.scale_shift_table"].dtype == parameters["blocks.0.edit.norm2.weight"].dtype == torch.float32
+    )
     assert parameters["edit.proj_out.weight"].dtype == torch.bfloat16
 
 
@@ -77,7 +85,9 @@ def test_mini_in_8_bits(kind):
     plain, small = load_model("mini", "cpu"), load_model("mini", "cpu", weights=kind)
     assert next(small.transformer.parameters()).dtype == torch.float32
     name = "blocks.0.edit.ffn.net.2"
-    error = (small.transformer.get_submodule(name).weight.dequantize() - plain.transformer.get_submodule(name).weight).abs()
+    error = (
+        small.transformer.get_submodule(name).weight.dequantize() - plain.transformer.get_submodule(name).weight
+    ).abs()
     assert error.max() < plain.transformer.get_submodule(name).weight.abs().max() / (100 if kind == "int8" else 15)
     x = torch.randn(2, 3, 768, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -96,7 +106,9 @@ def test_offloaded_blocks_compute_the_same(vera, inputs, weights):
     from diffusers.hooks.group_offloading import _is_torchao_tensor
 
     plain, away = load_model(vera, "cpu", weights=weights), load_model(vera, "cpu", weights=weights, offload="blocks")
-    assert _is_torchao_tensor(away.transformer.blocks[0].edit.attn1.to_q.weight) == (weights == "int8"), "would not be moved"
+    assert _is_torchao_tensor(away.transformer.blocks[0].edit.attn1.to_q.weight) == (weights == "int8"), (
+        "would not be moved"
+    )
     assert away.device == computing_device(away.transformer) == torch.device("cpu")
     for _ in range(2):
         assert torch.equal(output(away, inputs), output(plain, inputs))
@@ -135,7 +147,9 @@ def test_a_shot_by_all_of_these_means(vera, tmp_path, capsys):
     from tests.plate.media import write_sequence
     from vera.core.cli import render
 
-    (Path(vera) / "model.json").write_text(json.dumps({"max_frames": 9, "pixels": 48 * 32, "steps": 1, "guidance": 1.0}))
+    (Path(vera) / "model.json").write_text(
+        json.dumps({"max_frames": 9, "pixels": 48 * 32, "steps": 1, "guidance": 1.0})
+    )
     plate = write_sequence(tmp_path, range(1, 4), size=(32, 48, 3))
     args = ["--plate", str(plate), "--prompt", "add a boat", "--out", str(tmp_path / "out"), "--model", vera]
     args += ["--weights", "int8", "--offload", "blocks", "--device", "cpu", "--progress", "none", "--verbose"]

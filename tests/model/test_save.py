@@ -8,15 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vera.core.errors import InputError
+from tests.model.conftest import original_names
 from vera.core.cli.model_from_wan import main
+from vera.core.errors import InputError
 from vera.core.model.config import PRESETS
 from vera.core.model.load import load_model
 from vera.core.model.save import save_model, write_transformer
 from vera.core.model.tensors import TensorFiles
 from vera.core.model.wan.checkpoint import branch_wan, config_from_wan, vera_sources
 from vera.core.model.wan.names import NEW
-from tests.model.conftest import original_names
 
 GEOMETRY = {"1.3b": (12, 8960, 30, 1_418_996_800), "14b": (40, 13824, 40, 14_288_491_584)}
 
@@ -210,10 +210,16 @@ def test_no_shard_is_larger_than_asked_and_the_index_is_whole(vera):
 
 def test_a_vera_is_written_anew_in_another_type(vera, tmp_path, capsys):
     assert main([str(vera), str(tmp_path / "small"), "--dtype", "bfloat16", "--max-shard-size", "0.0001"]) == 0
-    same(state_of(load_model(str(tmp_path / "small"), "cpu")) | {}, {
-        **state_of(load_model(str(vera), "cpu")),
-        **{f"transformer.{n}": t for n, t in load_model(str(vera), "cpu", torch.bfloat16).transformer.state_dict().items()},
-    })  # fmt: skip
+    same(
+        state_of(load_model(str(tmp_path / "small"), "cpu")) | {},
+        {
+            **state_of(load_model(str(vera), "cpu")),
+            **{
+                f"transformer.{n}": t
+                for n, t in load_model(str(vera), "cpu", torch.bfloat16).transformer.state_dict().items()
+            },
+        },
+    )
     assert load_model(str(tmp_path / "small"), "cpu").limits.max_frames == 49
     assert main([str(vera), str(tmp_path / "other"), "--share-embedders"]) == 2
     assert "a Vera already" in capsys.readouterr().err

@@ -91,9 +91,12 @@ def plate(nuke, tmp_path):
 def read_node(nuke, pattern, first=1001, last=1005, **facts):
     pattern = str(pattern)
     nuke.file_facts[pattern] = {
-        "input/width": 64, "input/height": 48, "input/bitsperchannel": "16-bit half float",
-        "channels": ["rgba.red", "rgba.green", "rgba.blue"], **facts,
-    }  # fmt: skip
+        "input/width": 64,
+        "input/height": 48,
+        "input/bitsperchannel": "16-bit half float",
+        "channels": ["rgba.red", "rgba.green", "rgba.blue"],
+        **facts,
+    }
     read = nuke.createNode("Read")
     for name, value in {"file": pattern, "first": first, "last": last, "origfirst": first, "origlast": last}.items():
         read[name].setValue(value)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vera.core.service import client
 from tests.nuke_plugin.conftest import FAKE, ROOT, edit_node, old_python
 from tests.nuke_plugin.pixels import read_exr, write_exr
+from vera.core.service import client
 
 PATIENCE = 600  # seconds for a job, on a busy machine
 

@@ -352,14 +352,23 @@ def test_further_fields_of_a_recipe(nuke, edit, tmp_path):
     plain = request(edit).recipe
     assert not {"exposure", "cuts", "layer_mode", "lora", "also"} & set(plain)
     for knob, value in (
-        ("exposure", "-1.5"), ("cuts", "1003, 1004"), ("layer_mode", "relative"), ("lora", "/l/snow.safetensors"),
-        ("lora_strength", 0.5), ("also_png", True), ("also_matte", True),
-    ):  # fmt: skip
+        ("exposure", "-1.5"),
+        ("cuts", "1003, 1004"),
+        ("layer_mode", "relative"),
+        ("lora", "/l/snow.safetensors"),
+        ("lora_strength", 0.5),
+        ("also_png", True),
+        ("also_matte", True),
+    ):
         edit[knob].setValue(value)
     more = request(edit).recipe
     assert {name: more[name] for name in set(more) - set(plain)} == {
-        "exposure": -1.5, "cuts": "1003,1004", "layer_mode": "relative", "lora": ["/l/snow.safetensors:0.5"], "also": ["png", "matte"],
-    }  # fmt: skip
+        "exposure": -1.5,
+        "cuts": "1003,1004",
+        "layer_mode": "relative",
+        "lora": ["/l/snow.safetensors:0.5"],
+        "also": ["png", "matte"],
+    }
     edit["exposure"].setValue("bright")
     assert "exposure 'bright' is no number of stops" in refused(nuke, edit)
 

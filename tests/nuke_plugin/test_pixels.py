@@ -67,9 +67,12 @@ def facts_of_file(pattern):
     kind = {"half": "16-bit half float", "float": "32-bit float"}[str(spec.format)]
     channels = [name for letter, name in zip("RGBA", CHANNELS) if letter in spec.channelnames]
     return {
-        "input/width": spec.full_width, "input/height": spec.full_height, "input/bitsperchannel": kind, "channels": channels,
+        "input/width": spec.full_width,
+        "input/height": spec.full_height,
+        "input/bitsperchannel": kind,
+        "channels": channels,
         "bbox": (spec.x, spec.y, spec.width, spec.height),
-    }  # fmt: skip
+    }
 
 
 def test_verify_holds_in_the_stand_in(nuke, built, tmp_path, capsys, monkeypatch):

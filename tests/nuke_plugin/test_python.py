@@ -33,7 +33,10 @@ def test_every_module_loads_in_an_old_python(built, version):
     if python is None:
         pytest.skip(f"no Python {version} here")
     modules = [f"vera_nuke.{f.stem}" for f in PLUGIN.glob("vera_nuke/*.py") if f.stem != "__init__"]
-    code = f"import sys; sys.path[:0] = {[str(built), str(FAKE)]!r}; import {', '.join(modules)}, vera_nuke.client, init, menu"
+    code = (
+        f"import sys; sys.path[:0] = {[str(built), str(FAKE)]!r}; import {', '.join(modules)}, "
+        "vera_nuke.client, init, menu"
+    )
     done = subprocess.run([python, "-I", "-S", "-B", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and not done.stdout and not done.stderr, done.stderr + done.stdout
 
@@ -117,8 +120,10 @@ def test_every_knob_that_is_named_exists(nuke):
 def test_the_buttons_of_a_new_node(nuke, edit):
     """Each is pressed before there is anything to do: words, no error."""
     said = {
-        "cancel": "nothing is being rendered", "bake": "not rendered yet; there is nothing to bake", "open_folder": "not there yet",
-    }  # fmt: skip
+        "cancel": "nothing is being rendered",
+        "bake": "not rendered yet; there is nothing to bake",
+        "open_folder": "not there yet",
+    }
     for name, words in said.items():
         edit[name].execute()
         assert words in nuke.messages.pop() and words in edit["status"].value()

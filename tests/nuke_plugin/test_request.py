@@ -31,9 +31,14 @@ def test_an_untouched_read_is_taken_as_it_is(nuke, edit, tmp_path):
     edit["last"].setValue(1004)
     asked = request(edit)
     assert asked.recipe == {
-        "plate": str(tmp_path / "shot" / "plate.####.exr"), "prompt": "Add a large red balloon rising on the right",
-        "frames": "1002-1004", "model": "mini", "seed": 12, "color_space": "linear", "layer_space": "linear",
-    }  # fmt: skip
+        "plate": str(tmp_path / "shot" / "plate.####.exr"),
+        "prompt": "Add a large red balloon rising on the right",
+        "frames": "1002-1004",
+        "model": "mini",
+        "seed": 12,
+        "color_space": "linear",
+        "layer_space": "linear",
+    }
     assert asked.plate_write is None and asked.mask_write is None
 
 
@@ -47,11 +52,17 @@ def test_dots_between_change_nothing(nuke, plate, edit):
 @pytest.mark.parametrize(
     "knob, value",
     [
-        ("frame_mode", "offset"), ("frame", "frame*2"), ("colorspace", "ACES - ACEScct"), ("disable", True),
-        ("format", "128 96 0 0 128 96 1 twice"), ("file_facts", {"bbox": (-8, -8, 80, 64)}), ("file_facts", {"bbox": (4, 4, 20, 20)}),
-        ("file_facts", {"input/width": None}), ("colorspace", "default"),
+        ("frame_mode", "offset"),
+        ("frame", "frame*2"),
+        ("colorspace", "ACES - ACEScct"),
+        ("disable", True),
+        ("format", "128 96 0 0 128 96 1 twice"),
+        ("file_facts", {"bbox": (-8, -8, 80, 64)}),
+        ("file_facts", {"bbox": (4, 4, 20, 20)}),
+        ("file_facts", {"input/width": None}),
+        ("colorspace", "default"),
     ],
-)  # fmt: skip
+)
 def test_whatever_changes_its_pixels_or_frames_has_it_written(nuke, plate, edit, knob, value):
     """Retime, overscan, another format, a colour space that the core does not share: all seen, none guessed."""
     if knob == "file_facts":
@@ -115,12 +126,21 @@ def test_the_layer_is_made_for_the_working_space(nuke, plate, edit):
 @pytest.mark.parametrize(
     "name, known",
     [
-        ("Linear Rec.709 (sRGB)", "linear"), ("scene_linear (Linear Rec.709 (sRGB))", "linear"), ("linear", "linear"),
-        ("Utility - Linear - sRGB", "linear"), ("lin_rec709", "linear"), ("sRGB", "srgb"), ("sRGB - Texture", "srgb"),
-        ("default (sRGB)", "srgb"), ("matte_paint (Utility - sRGB - Texture)", "srgb"), ("ACES - ACEScg", "ACES - ACEScg"),
-        ("rec709", "rec709"), ("color_picking (Output - Rec.709)", "Output - Rec.709"), ("Cineon", "Cineon"),
+        ("Linear Rec.709 (sRGB)", "linear"),
+        ("scene_linear (Linear Rec.709 (sRGB))", "linear"),
+        ("linear", "linear"),
+        ("Utility - Linear - sRGB", "linear"),
+        ("lin_rec709", "linear"),
+        ("sRGB", "srgb"),
+        ("sRGB - Texture", "srgb"),
+        ("default (sRGB)", "srgb"),
+        ("matte_paint (Utility - sRGB - Texture)", "srgb"),
+        ("ACES - ACEScg", "ACES - ACEScg"),
+        ("rec709", "rec709"),
+        ("color_picking (Output - Rec.709)", "Output - Rec.709"),
+        ("Cineon", "Cineon"),
     ],
-)  # fmt: skip
+)
 def test_names_of_colour_spaces(nuke, name, known):
     from vera_nuke import color
 
@@ -278,7 +298,8 @@ def own(edit, first, last):
 
 
 def test_a_folder_that_cannot_be_written(nuke, plate, edit, tmp_path):
-    """Read-only, as a farm's cache: said before any work. (A file stands in the way, as the superuser may write anywhere.)"""
+    """Read-only, as a farm's cache: said before any work. (A file stands in the way, as the superuser may write
+    anywhere.)"""
     (tmp_path / "taken").write_text("")
     edit["folder"].setValue(str(tmp_path / "taken" / "here"))
     assert "cannot be written" in refused(nuke, edit)

@@ -15,12 +15,23 @@ TOOLSET = PLUGIN / "ToolSets" / "Vera" / "VeraEdit.nk"
 GOLDEN = Path(__file__).with_name("golden")
 # The inner graph, as the documentation draws it: node -> its inputs, 0 (of a merge: B) first.
 GRAPH = {
-    "mask": [], "MaskFormat": ["mask"], "MaskWrite": ["MaskFormat"],
-    "plate": [], "PlateFormat": ["plate"], "PlateWrite": ["PlateFormat"],
-    "Layer": [], "Nothing": ["plate"], "LayerInFormat": ["Nothing", "Layer"], "Result": ["Nothing", "LayerInFormat"],
-    "Mix": ["Result"], "Composite": ["plate", "Mix"], "Difference": ["plate", "Composite"], "Matte": ["Mix"],
-    "Chosen": ["Mix", "Matte", "Composite", "Difference"], "Output1": ["Chosen"],
-}  # fmt: skip
+    "mask": [],
+    "MaskFormat": ["mask"],
+    "MaskWrite": ["MaskFormat"],
+    "plate": [],
+    "PlateFormat": ["plate"],
+    "PlateWrite": ["PlateFormat"],
+    "Layer": [],
+    "Nothing": ["plate"],
+    "LayerInFormat": ["Nothing", "Layer"],
+    "Result": ["Nothing", "LayerInFormat"],
+    "Mix": ["Result"],
+    "Composite": ["plate", "Mix"],
+    "Difference": ["plate", "Composite"],
+    "Matte": ["Mix"],
+    "Chosen": ["Mix", "Matte", "Composite", "Difference"],
+    "Output1": ["Chosen"],
+}
 HOSTILE = 'a "red" [exit] {ball} $HOME \\n 100% # é\n; snow}'
 
 

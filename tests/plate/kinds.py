@@ -8,8 +8,15 @@ from vera.core.plate.color import PlateColor
 from vera.core.plate.color_space import ColorSpace, find_space
 
 BITS = {"uint8": 8, "uint10": 10, "uint12": 12, "uint16": 16, "uint32": 32}
-DTYPES = {"uint8": np.uint8, "uint10": np.uint16, "uint12": np.uint16, "uint16": np.uint16, "uint32": np.uint32,
-          "half": np.float16, "float": np.float32}  # fmt: skip
+DTYPES = {
+    "uint8": np.uint8,
+    "uint10": np.uint16,
+    "uint12": np.uint16,
+    "uint16": np.uint16,
+    "uint32": np.uint32,
+    "half": np.float16,
+    "float": np.float32,
+}
 
 
 @dataclass(frozen=True)
@@ -56,20 +63,42 @@ KINDS = [
     Kind("8-bit sRGB PNG", "srgb", "uint8", "png", named=False),
     Kind("16-bit sRGB TIFF, odd size", "srgb", "uint16", "tif", named=False, size=(47, 61), frames=11),
     Kind("sRGB PNG with alpha", "srgb", "uint8", "png", named=False, channels=4),
-    Kind("Rec.709 video levels, 10-bit DPX, a region", "Rec.1886 Rec.709 - Display", "uint10", "dpx",
-         region="0,5,47,38"),
+    Kind(
+        "Rec.709 video levels, 10-bit DPX, a region", "Rec.1886 Rec.709 - Display", "uint10", "dpx", region="0,5,47,38"
+    ),
     Kind("Display P3 TIFF", "Display P3 - Display", "uint16", "tif"),
     Kind("gamma 2.2 TIFF, 32 bit", "g22_rec709_scene", "uint32", "tif"),
     Kind("linear Rec.709 half", "linear", "half", "exr", named=False),
-    Kind("linear Rec.709 float, portrait, a region", "linear", "float", "exr", named=False, size=(64, 36),
-         region="3,9,33,40"),
+    Kind(
+        "linear Rec.709 float, portrait, a region",
+        "linear",
+        "float",
+        "exr",
+        named=False,
+        size=(64, 36),
+        region="3,9,33,40",
+    ),
     Kind("linear Rec.709 half with alpha", "linear", "half", "exr", named=False, channels=4),
     Kind("ACEScg half", "ACEScg", "half", "exr", named=False, metadata={"chromaticities": "AP1"}),
-    Kind("ACEScg float, anamorphic, a region", "ACEScg", "float", "exr", size=(60, 36), pixel_aspect=2.0,
-         region="0,0,30,41"),
+    Kind(
+        "ACEScg float, anamorphic, a region",
+        "ACEScg",
+        "float",
+        "exr",
+        size=(60, 36),
+        pixel_aspect=2.0,
+        region="0,0,30,41",
+    ),
     Kind("ACEScg half, three stops under", "ACEScg", "half", "exr", stops=-3.0),
-    Kind("ACES2065-1 half, two stops over, overscan and a region in it", "ACES2065-1", "half", "exr", stops=2.0,
-         overscan=4, region="-4,-4,50,37"),
+    Kind(
+        "ACES2065-1 half, two stops over, overscan and a region in it",
+        "ACES2065-1",
+        "half",
+        "exr",
+        stops=2.0,
+        overscan=4,
+        region="-4,-4,50,37",
+    ),
     Kind("ACES container", "ACES2065-1", "half", "exr", named=False, metadata={"acesImageContainerFlag": 1}),
     Kind("linear Rec.2020 half", "Linear Rec.2020", "half", "exr", named=False, metadata={"chromaticities": "REC2020"}),
     Kind("ACEScct half", "ACEScct", "half", "exr"),

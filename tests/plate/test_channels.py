@@ -39,11 +39,17 @@ def write_parts(path, *parts, view=None):
 @pytest.mark.parametrize(
     "names",
     [
-        ("R", "G", "B"), ("r", "g", "b"), ("red", "green", "blue"), ("Red", "Green", "Blue"), ("rgba.R", "rgba.G", "rgba.B"),
-        ("Color.R", "Color.G", "Color.B"), ("beauty.R", "beauty.G", "beauty.B"), ("left.R", "left.G", "left.B"),
+        ("R", "G", "B"),
+        ("r", "g", "b"),
+        ("red", "green", "blue"),
+        ("Red", "Green", "Blue"),
+        ("rgba.R", "rgba.G", "rgba.B"),
+        ("Color.R", "Color.G", "Color.B"),
+        ("beauty.R", "beauty.G", "beauty.B"),
+        ("left.R", "left.G", "left.B"),
         ("ViewLayer.Combined.R", "ViewLayer.Combined.G", "ViewLayer.Combined.B"),
     ],
-)  # fmt: skip
+)
 def test_every_usual_spelling_is_read(tmp_path, names):
     file = write_image(tmp_path / "p.exr", planes(0.25, 0.5, 0.75), names=names)
     plate = open_plate(str(file))
@@ -74,10 +80,15 @@ def test_a_layer_is_taken_where_it_is_asked_for_and_is_another_job(tmp_path):
     assert plate.fingerprint(1) != open_plate(file).fingerprint(1)
 
 
-@pytest.mark.parametrize("choice, value", [(Choice(), 2), (Choice(part="left"), 2), (Choice(part="2"), 3), (Choice(view="right"), 3)])
+@pytest.mark.parametrize(
+    "choice, value", [(Choice(), 2), (Choice(part="left"), 2), (Choice(part="2"), 3), (Choice(view="right"), 3)]
+)
 def test_parts_are_chosen_by_name_number_or_view(tmp_path, choice, value):
-    parts = [("depth", ("Z",), (1,)), ("left", ("left.R", "left.G", "left.B"), (2, 2, 2)),
-             ("right", ("right.R", "right.G", "right.B"), (3, 3, 3))]  # fmt: skip
+    parts = [
+        ("depth", ("Z",), (1,)),
+        ("left", ("left.R", "left.G", "left.B"), (2, 2, 2)),
+        ("right", ("right.R", "right.G", "right.B"), (3, 3, 3)),
+    ]
     plate = open_plate(write_parts(tmp_path / "p.exr", *parts), choice=choice)
     assert (plate.read(1)[1:] == value).all()
 
@@ -88,10 +99,17 @@ def test_what_is_not_there_is_refused_with_what_is(tmp_path):
         open_plate(file, choice=Choice(layer="beauty"))
 
 
-@pytest.mark.parametrize("names, extension, kind", [
-    (("Y",), "exr", np.float16), (("Y", "A"), "exr", np.float16), (("L",), "exr", np.float32), (None, "png", np.uint8),
-    (None, "tif", np.uint16), (None, "jpg", np.uint8),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "names, extension, kind",
+    [
+        (("Y",), "exr", np.float16),
+        (("Y", "A"), "exr", np.float16),
+        (("L",), "exr", np.float32),
+        (None, "png", np.uint8),
+        (None, "tif", np.uint16),
+        (None, "jpg", np.uint8),
+    ],
+)
 def test_luminance_is_read_as_three_equal_channels_and_said(tmp_path, names, extension, kind):
     count = len(names) if names else 1
     pixels = planes(*(0.5, 1)[:count], kind=np.float32)
@@ -138,11 +156,16 @@ def test_orientation_is_applied_as_viewers_do(tmp_path, orientation):
 @pytest.mark.parametrize(
     "names, values, expected",
     [
-        (("r", "g", "b", "a"), (0, 0, 0, 0.5), 0.5), (("A",), (0.5,), 0.5), (("matte.A",), (0.5,), 0.5), (("Y",), (0.5,), 0.5),
-        (("rgba.R", "rgba.G", "rgba.B", "rgba.A"), (1, 1, 1, 0.25), 0.25), (("R", "G", "B"), (0.5, 0.5, 0.5), 0.5),
-        (("roto.x",), (0.5,), 0.5), (("Red", "Green", "Blue", "Alpha"), (1, 0, 0, 0.5), 0.5),
+        (("r", "g", "b", "a"), (0, 0, 0, 0.5), 0.5),
+        (("A",), (0.5,), 0.5),
+        (("matte.A",), (0.5,), 0.5),
+        (("Y",), (0.5,), 0.5),
+        (("rgba.R", "rgba.G", "rgba.B", "rgba.A"), (1, 1, 1, 0.25), 0.25),
+        (("R", "G", "B"), (0.5, 0.5, 0.5), 0.5),
+        (("roto.x",), (0.5,), 0.5),
+        (("Red", "Green", "Blue", "Alpha"), (1, 0, 0, 0.5), 0.5),
     ],
-)  # fmt: skip
+)
 def test_a_mask_is_found_whatever_its_channels_are_called(tmp_path, names, values, expected):
     plate = open_plate(str(write_image(tmp_path / "p.exr", planes(1, 1, 1))))
     mask = open_mask(str(write_image(tmp_path / "m.exr", planes(*values), names=names)), plate)
@@ -152,15 +175,21 @@ def test_a_mask_is_found_whatever_its_channels_are_called(tmp_path, names, value
 @pytest.mark.parametrize(
     "value, kind, words",
     [
-        (0, np.uint8, "black throughout"), (1, np.uint8, "labels of 0 and 1"), (120, np.uint8, "largest value is 0.471"),
-        (255, np.uint8, "white throughout"), (1, np.uint16, "labels of 0 and 1"), (0, np.float16, "black throughout"),
+        (0, np.uint8, "black throughout"),
+        (1, np.uint8, "labels of 0 and 1"),
+        (120, np.uint8, "largest value is 0.471"),
+        (255, np.uint8, "white throughout"),
+        (1, np.uint16, "labels of 0 and 1"),
+        (0, np.float16, "black throughout"),
     ],
-)  # fmt: skip
+)
 def test_a_mask_that_can_hardly_be_meant_is_questioned(tmp_path, value, kind, words):
     plate = open_plate(str(write_image(tmp_path / "p.exr", planes(1, 1, 1))))
     pixels = np.full((*SIZE, 1), value, kind)
     extension = "exr" if kind is np.float16 else "png"
-    mask = open_mask(str(write_image(tmp_path / f"m.{extension}", pixels, names=("Y",) if extension == "exr" else None)), plate)
+    mask = open_mask(
+        str(write_image(tmp_path / f"m.{extension}", pixels, names=("Y",) if extension == "exr" else None)), plate
+    )
     assert len(mask.notes) == 1 and words in mask.notes[0]
 
 

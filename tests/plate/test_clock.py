@@ -28,14 +28,16 @@ TICK = 1 / RATE
         ([0, 1, 1.3, 2, 3], [0, 2, 3, 4]),  # two frames on one tick: the later is shown
         ([0, 0.3, 1.2, 1.8, 3], [1, 2, 3, 4]),  # jitter within a tick, and a frame too many
     ],
-)  # fmt: skip
+)
 def test_frames_are_held_and_dropped_as_a_host_does(ticks, shown):
     clock = conform([Fraction(t).limit_denominator(100) * TICK for t in ticks], [RATE])
     assert list(clock.shown) == shown
     assert clock.held == len(shown) - len(set(shown)) and clock.dropped == len(ticks) - len(set(shown))
 
 
-@pytest.mark.parametrize("rate", [Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(60), Fraction(25, 2)])
+@pytest.mark.parametrize(
+    "rate", [Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(60), Fraction(25, 2)]
+)
 @pytest.mark.parametrize("base", [1000, 90000, 600])
 def test_rounded_time_stamps_of_a_steady_rate_are_steady(rate, base):
     times = [Fraction(round(n / rate * base), base) for n in range(300)]
@@ -48,7 +50,9 @@ def test_the_first_stated_rate_that_fits_is_taken():
     assert conform(times, [Fraction(23), RATE]).rate == RATE
 
 
-@pytest.mark.parametrize("times", [[None, None], [Fraction(0), None], [Fraction(1), Fraction(1)], [Fraction(2), Fraction(1)]])
+@pytest.mark.parametrize(
+    "times", [[None, None], [Fraction(0), None], [Fraction(1), Fraction(1)], [Fraction(2), Fraction(1)]]
+)
 def test_stamps_that_say_nothing_leave_every_frame_in_its_place(times):
     assert conform(times, [RATE]).shown == (0, 1)
 
@@ -106,7 +110,9 @@ def test_a_stated_rotation_is_applied_and_said(tmp_path, degrees, turns):
     plain = open_plate(str(write_movie(tmp_path / "a.mp4", [picture])))
 
     def turn(stream):
-        stream.set_display_rotation(degrees) if hasattr(stream, "set_display_rotation") else pytest.skip("PyAV cannot write it")
+        stream.set_display_rotation(degrees) if hasattr(stream, "set_display_rotation") else pytest.skip(
+            "PyAV cannot write it"
+        )
 
     turned = open_plate(str(write_movie(tmp_path / "b.mp4", [picture], tune=turn)))
     np.testing.assert_array_equal(turned.read(1), np.rot90(plain.read(1), turns))
@@ -129,7 +135,9 @@ def test_alpha_beside_the_stream_is_decoded(tmp_path, codec, extension):
         pixels = np.full((48, 64, 4), 255, np.uint8)
         pixels[:, 32:, 3] = 0
         frames.append(av.VideoFrame.from_ndarray(pixels, "rgba").reformat(format="yuva420p"))
-    movie = write_movie(tmp_path / f"m.{extension}", frames, codec=codec, pix_fmt="yuva420p", options={"auto-alt-ref": "0"})
+    movie = write_movie(
+        tmp_path / f"m.{extension}", frames, codec=codec, pix_fmt="yuva420p", options={"auto-alt-ref": "0"}
+    )
     plate = open_plate(str(write_movie(tmp_path / "p.mkv", grey_levels(3))))
     mask = open_mask(str(movie), plate)
     assert mask.uses_alpha and mask.read(2)[:, :28].min() > 0.98 and mask.read(2)[:, 36:].max() < 0.02
@@ -160,12 +168,16 @@ def test_a_container_that_says_no_size_is_believed(tmp_path):
 @pytest.mark.parametrize(
     "text, rate, later, shown",
     [
-        ("01:00:00:00", Fraction(24), 0, "01:00:00:00"), ("01:00:00:00", Fraction(24), 30, "01:00:01:06"),
-        ("23:59:59:23", Fraction(24), 1, "00:00:00:00"), ("00:00:59:29", Fraction(30000, 1001), 1, "00:01:00:00"),
-        ("00:00:59;29", Fraction(30000, 1001), 1, "00:01:00:02"), ("00:09:59;29", Fraction(30000, 1001), 1, "00:10:00:00"),
-        ("01:00:00;00", Fraction(60000, 1001), 3600, "01:01:00:04"), ("10:11:12:13", Fraction(25), 0, "10:11:12:13"),
+        ("01:00:00:00", Fraction(24), 0, "01:00:00:00"),
+        ("01:00:00:00", Fraction(24), 30, "01:00:01:06"),
+        ("23:59:59:23", Fraction(24), 1, "00:00:00:00"),
+        ("00:00:59:29", Fraction(30000, 1001), 1, "00:01:00:00"),
+        ("00:00:59;29", Fraction(30000, 1001), 1, "00:01:00:02"),
+        ("00:09:59;29", Fraction(30000, 1001), 1, "00:10:00:00"),
+        ("01:00:00;00", Fraction(60000, 1001), 3600, "01:01:00:04"),
+        ("10:11:12:13", Fraction(25), 0, "10:11:12:13"),
     ],
-)  # fmt: skip
+)
 def test_timecode_counts_on_and_drops_numbers(text, rate, later, shown):
     word, _ = timecode_words(text, rate, later)
     fields = [word >> shift & mask for shift, mask in ((24, 0x3F), (16, 0x7F), (8, 0x7F), (0, 0x3F))]

@@ -75,11 +75,19 @@ def test_exposure_is_in_stops():
 
 
 WAYS = [
-    ("srgb", 0.0, 1e-7), ("Rec.1886 Rec.709 - Display", 0.0, 2e-6), ("linear", 0.0, 1e-6), ("linear", -3.0, 1e-6),
-    ("ACEScg", 1.5, 2e-6), ("ACES2065-1", 0.0, 2e-6), ("Linear Rec.2020", 0.0, 2e-6), ("ACEScct", 0.0, 5e-5),
-    ("ARRI LogC3 (EI800)", 0.0, 5e-5), ("ARRI LogC4", 1.0, 5e-5), ("S-Log3 S-Gamut3.Cine", 0.0, 5e-5),
+    ("srgb", 0.0, 1e-7),
+    ("Rec.1886 Rec.709 - Display", 0.0, 2e-6),
+    ("linear", 0.0, 1e-6),
+    ("linear", -3.0, 1e-6),
+    ("ACEScg", 1.5, 2e-6),
+    ("ACES2065-1", 0.0, 2e-6),
+    ("Linear Rec.2020", 0.0, 2e-6),
+    ("ACEScct", 0.0, 5e-5),
+    ("ARRI LogC3 (EI800)", 0.0, 5e-5),
+    ("ARRI LogC4", 1.0, 5e-5),
+    ("S-Log3 S-Gamut3.Cine", 0.0, 5e-5),
     ("Cineon", 0.0, 5e-5),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name, exposure, most", WAYS)

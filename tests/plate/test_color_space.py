@@ -5,11 +5,11 @@ import OpenImageIO as oiio
 import PyOpenColorIO as ocio
 import pytest
 
+from tests.plate.media import grey_levels, write_image, write_movie
 from vera.core.errors import InputError
 from vera.core.plate.color_curve import decode_srgb
 from vera.core.plate.color_space import LINEAR, SRGB, find_space, resolve_space, space_of_primaries
 from vera.core.plate.source import open_plate
-from tests.plate.media import grey_levels, write_image, write_movie
 
 REC709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
 AP0 = (0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077, 0.32168, 0.33767)
@@ -31,10 +31,29 @@ def rgb(*values):
 
 # ---- Names ---------------------------------------------------------------------------------------
 
-OWN_SRGB = ["srgb", "sRGB", "SRGB", " sRGB ", "srgb_texture", "sRGB - Texture", "sRGB_Texture", "srgb_rec709_scene",
-            "Utility - sRGB - Texture", "sRGB - Display"]  # fmt: skip
-OWN_LINEAR = ["linear", "Linear", "lin_rec709", "Linear Rec.709 (sRGB)", "linear rec.709 (srgb)", "lin_srgb",
-              "lin_rec709_scene", "Utility - Linear - sRGB", "Utility - Linear - Rec.709"]  # fmt: skip
+OWN_SRGB = [
+    "srgb",
+    "sRGB",
+    "SRGB",
+    " sRGB ",
+    "srgb_texture",
+    "sRGB - Texture",
+    "sRGB_Texture",
+    "srgb_rec709_scene",
+    "Utility - sRGB - Texture",
+    "sRGB - Display",
+]
+OWN_LINEAR = [
+    "linear",
+    "Linear",
+    "lin_rec709",
+    "Linear Rec.709 (sRGB)",
+    "linear rec.709 (srgb)",
+    "lin_srgb",
+    "lin_rec709_scene",
+    "Utility - Linear - sRGB",
+    "Utility - Linear - Rec.709",
+]
 
 
 @pytest.mark.parametrize("name, space", [(n, SRGB) for n in OWN_SRGB] + [(n, LINEAR) for n in OWN_LINEAR])
@@ -206,10 +225,16 @@ def mark(primaries, transfer):
 @pytest.mark.parametrize(
     "primaries, transfer, space",
     [
-        (1, 1, "srgb"), (2, 2, "srgb"), (9, 1, "sRGB Encoded Rec.2020"), (12, 13, "sRGB Encoded P3-D65"),
-        (9, 16, "Rec.2100-PQ - Display"), (9, 18, "Rec.2100-HLG - Display"), (1, 9, None), (1, 16, None),
+        (1, 1, "srgb"),
+        (2, 2, "srgb"),
+        (9, 1, "sRGB Encoded Rec.2020"),
+        (12, 13, "sRGB Encoded P3-D65"),
+        (9, 16, "Rec.2100-PQ - Display"),
+        (9, 18, "Rec.2100-HLG - Display"),
+        (1, 9, None),
+        (1, 16, None),
     ],
-)  # fmt: skip
+)
 def test_movie_spaces(tmp_path, primaries, transfer, space):
     plate = open_plate(str(write_movie(tmp_path / "m.mp4", grey_levels(2), tune=mark(primaries, transfer))))
     assert plate.color_codes == (primaries, transfer)
@@ -229,22 +254,30 @@ def studio(tmp_path, monkeypatch):
     config = ocio.Config.CreateFromBuiltinConfig("cg-config-v1.0.0_aces-v1.3_ocio-v2.1")
     log = ocio.ColorSpace(name="House Log 7")
     log.setTransform(
-        ocio.GroupTransform([
-            ocio.LogAffineTransform(linSideSlope=[10] * 3, linSideOffset=[1] * 3, logSideSlope=[0.1] * 3,
-                                    direction=ocio.TRANSFORM_DIR_INVERSE),
-            ocio.ColorSpaceTransform(src="ACEScg", dst="ACES2065-1"),
-        ]),
+        ocio.GroupTransform(
+            [
+                ocio.LogAffineTransform(
+                    linSideSlope=[10] * 3,
+                    linSideOffset=[1] * 3,
+                    logSideSlope=[0.1] * 3,
+                    direction=ocio.TRANSFORM_DIR_INVERSE,
+                ),
+                ocio.ColorSpaceTransform(src="ACEScg", dst="ACES2065-1"),
+            ]
+        ),
         ocio.COLORSPACE_DIR_TO_REFERENCE,
-    )  # fmt: skip
+    )
     config.addColorSpace(log)
     video = ocio.ColorSpace(name="House Video")
     video.setTransform(
-        ocio.GroupTransform([
-            ocio.ExponentWithLinearTransform(gamma=[2.4, 2.4, 2.4, 1], offset=[0.055, 0.055, 0.055, 0]),
-            ocio.ColorSpaceTransform(src="Linear Rec.709 (sRGB)", dst="ACES2065-1"),
-        ]),
+        ocio.GroupTransform(
+            [
+                ocio.ExponentWithLinearTransform(gamma=[2.4, 2.4, 2.4, 1], offset=[0.055, 0.055, 0.055, 0]),
+                ocio.ColorSpaceTransform(src="Linear Rec.709 (sRGB)", dst="ACES2065-1"),
+            ]
+        ),
         ocio.COLORSPACE_DIR_TO_REFERENCE,
-    )  # fmt: skip
+    )
     config.addColorSpace(video)
     (tmp_path / "config.ocio").write_text(config.serialize())
     monkeypatch.setenv("OCIO", str(tmp_path / "config.ocio"))

@@ -84,8 +84,18 @@ def test_no_pattern_and_too_many():
 
 
 def test_listing_takes_only_exact_padding(tmp_path):
-    for name in ("p.0001.exr", "p.0002.exr", "p.-001.exr", "p.003.exr", "p.00004.exr", "p.12345.exr",
-                 "p.0005.tif", "xp.0006.exr", "p.0007.exr.bak", "p.-0001.exr"):
+    for name in (
+        "p.0001.exr",
+        "p.0002.exr",
+        "p.-001.exr",
+        "p.003.exr",
+        "p.00004.exr",
+        "p.12345.exr",
+        "p.0005.tif",
+        "xp.0006.exr",
+        "p.0007.exr.bak",
+        "p.-0001.exr",
+    ):
         (tmp_path / name).touch()
     pattern = find_pattern(tmp_path / "p.####.exr")
     assert pattern.frames() == [-1, 1, 2, 12345]
@@ -100,8 +110,15 @@ def test_names_with_special_characters_are_literal(tmp_path):
 
 @pytest.mark.parametrize(
     "name, frame",
-    [("plate.1001.exr", 1001), ("plate_-5.png", -5), ("plate.exr", None), ("still.v002.png", None),
-     ("a.20240101123000.jpg", None), ("1001.exr", None), ("shot-7.exr", None)],
+    [
+        ("plate.1001.exr", 1001),
+        ("plate_-5.png", -5),
+        ("plate.exr", None),
+        ("still.v002.png", None),
+        ("a.20240101123000.jpg", None),
+        ("1001.exr", None),
+        ("shot-7.exr", None),
+    ],
 )
 def test_frame_in_name(name, frame):
     assert frame_in_name(Path(name)) == frame

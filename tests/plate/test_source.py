@@ -10,9 +10,9 @@ import numpy as np
 import OpenImageIO as oiio
 import pytest
 
+from tests.plate.media import grey_levels, planar, write_image, write_movie, write_sequence
 from vera.core.errors import InputError
 from vera.core.plate.source import open_mask, open_plate
-from tests.plate.media import grey_levels, planar, write_image, write_movie, write_sequence
 
 
 def refusal(call, *parts: str) -> str:
@@ -74,9 +74,20 @@ def test_half_colour_beside_a_float_depth_channel_survives(tmp_path):
 
 @pytest.mark.parametrize(
     "extension, bits, kind",
-    [("dpx", 10, "uint10"), ("dpx", 12, "uint12"), ("dpx", 16, "uint16"), ("dpx", 8, "uint8"),
-     ("tif", 8, "uint8"), ("tif", 16, "uint16"), ("png", 8, "uint8"), ("png", 16, "uint16"),
-     ("tga", 8, "uint8"), ("bmp", 8, "uint8"), ("tif", 32, "uint32"), ("exr", 32, "uint32")],
+    [
+        ("dpx", 10, "uint10"),
+        ("dpx", 12, "uint12"),
+        ("dpx", 16, "uint16"),
+        ("dpx", 8, "uint8"),
+        ("tif", 8, "uint8"),
+        ("tif", 16, "uint16"),
+        ("png", 8, "uint8"),
+        ("png", 16, "uint16"),
+        ("tga", 8, "uint8"),
+        ("bmp", 8, "uint8"),
+        ("tif", 32, "uint32"),
+        ("exr", 32, "uint32"),
+    ],
 )
 def test_every_integer_code_survives(tmp_path, extension, bits, kind):
     rng = np.random.default_rng(bits)
@@ -209,8 +220,14 @@ def test_metadata(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "stored, rate", [(23.976, Fraction(24000, 1001)), (24.0, Fraction(24)), (29.97, Fraction(30000, 1001)),
-                     (12.5, Fraction(25, 2)), (59.94, Fraction(60000, 1001))]
+    "stored, rate",
+    [
+        (23.976, Fraction(24000, 1001)),
+        (24.0, Fraction(24)),
+        (29.97, Fraction(30000, 1001)),
+        (12.5, Fraction(25, 2)),
+        (59.94, Fraction(60000, 1001)),
+    ],
 )
 def test_dpx_frame_rate(tmp_path, stored, rate):
     file = write_image(tmp_path / "p.dpx", np.zeros((4, 4, 3), np.uint16), dpx__FrameRate=stored)
@@ -340,8 +357,19 @@ def rgb_reference(y, u, v, kr, kb, bits, full):
 
 
 @pytest.mark.parametrize("pix_fmt, bits", [("yuv444p", 8), ("yuv444p10le", 10), ("yuv444p12le", 12)])
-@pytest.mark.parametrize("matrix, full, height", [(1, False, 48), (1, True, 48), (6, False, 48), (5, False, 720),
-                                                  (9, True, 48), (7, False, 48), (2, False, 48), (2, False, 720)])
+@pytest.mark.parametrize(
+    "matrix, full, height",
+    [
+        (1, False, 48),
+        (1, True, 48),
+        (6, False, 48),
+        (5, False, 720),
+        (9, True, 48),
+        (7, False, 48),
+        (2, False, 48),
+        (2, False, 720),
+    ],
+)
 def test_matrix_and_range_against_the_equations(tmp_path, pix_fmt, bits, matrix, full, height):
     rng = np.random.default_rng(bits)
     step, dtype = 2 ** (bits - 8), np.uint8 if bits == 8 else np.uint16
@@ -712,7 +740,9 @@ def test_movie_mask_on_a_movie_plate_goes_by_frame(tmp_path):
     assert abs(mask.read(4).mean() * 255 - 46) < 3
 
 
-@pytest.mark.parametrize("pix_fmt, bits, kind", [("gbrap12le", 12, np.uint16), ("yuva444p", 8, np.uint8), ("rgba64le", 16, None)])
+@pytest.mark.parametrize(
+    "pix_fmt, bits, kind", [("gbrap12le", 12, np.uint16), ("yuva444p", 8, np.uint8), ("rgba64le", 16, None)]
+)
 def test_movie_alpha_keeps_exact_ends(tmp_path, plate, pix_fmt, bits, kind):
     codes = np.random.default_rng(14).integers(0, 2**bits, (48, 64))
     codes[0, :2] = [0, 2**bits - 1]

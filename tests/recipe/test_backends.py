@@ -1,6 +1,7 @@
 """A field that a backend does not take is refused by the table, none silently."""
 
 import pytest
+
 from vera.core.errors import InputError
 from vera.core.recipe import EditRecipe, backend_of, refuse_unsupported
 from vera.core.recipe.field import BACKENDS, Field
@@ -8,10 +9,24 @@ from vera.core.recipe.table import FIELDS
 
 # Another value than the default's, for each field that some backend does not take.
 SET = {
-    "seed": 5, "steps": 7, "guidance": 3.0, "exposure": 1.0, "layer_mode": "relative", "region": "0,0,32,32",
-    "cuts": "none", "keep": True, "attention": "window", "cache": 0.1, "compile": True, "one_batch": True,
-    "weights": "int8", "offload": "parts", "lora": ("a.safetensors",), "anyway": True, "edited_offset": 2,
-}  # fmt: skip
+    "seed": 5,
+    "steps": 7,
+    "guidance": 3.0,
+    "exposure": 1.0,
+    "layer_mode": "relative",
+    "region": "0,0,32,32",
+    "cuts": "none",
+    "keep": True,
+    "attention": "window",
+    "cache": 0.1,
+    "compile": True,
+    "one_batch": True,
+    "weights": "int8",
+    "offload": "parts",
+    "lora": ("a.safetensors",),
+    "anyway": True,
+    "edited_offset": 2,
+}
 
 
 def recipe(**values) -> EditRecipe:

@@ -4,21 +4,41 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
+from tests.plate.media import write_image, write_noise
+from tests.tiny import prepare, tiny_model
 from vera.core.recipe import EditRecipe
 from vera.core.recipe.field import Part
 from vera.core.recipe.table import FIELDS
 
-from tests.plate.media import write_image, write_noise
-from tests.tiny import prepare, tiny_model
-
 # Another value than the default's for each field whose content is not a file's.
 OTHER = {
-    "prompt": "Add a ball", "frames": "1", "seed": 5, "steps": 7, "guidance": 3.0, "color_space": "ACEScg", "exposure": 1.0,
-    "blend_space": "encoded", "layer_space": "ACEScg", "layer_mode": "relative", "region": "0,0,32,32", "cuts": "2",
-    "keep": True, "layer_type": "float", "compression": "piz", "also": ("png",), "attention": "window", "cache": 0.1,
-    "compile": True, "one_batch": True, "weights": "int8", "offload": "parts", "anyway": True, "part": "0",
+    "prompt": "Add a ball",
+    "frames": "1",
+    "seed": 5,
+    "steps": 7,
+    "guidance": 3.0,
+    "color_space": "ACEScg",
+    "exposure": 1.0,
+    "blend_space": "encoded",
+    "layer_space": "ACEScg",
+    "layer_mode": "relative",
+    "region": "0,0,32,32",
+    "cuts": "2",
+    "keep": True,
+    "layer_type": "float",
+    "compression": "piz",
+    "also": ("png",),
+    "attention": "window",
+    "cache": 0.1,
+    "compile": True,
+    "one_batch": True,
+    "weights": "int8",
+    "offload": "parts",
+    "anyway": True,
+    "part": "0",
     "edited_offset": 2,
-}  # fmt: skip
+}
 FILES = ("plate", "mask", "out", "model", "lora")
 # They choose among a file's pictures, whose fingerprint changes: see tests/plate/test_channels.py.
 CHOICES = ("layer", "view")
@@ -45,7 +65,9 @@ def test_every_field_is_tried():
     assert {f.name for f in FIELDS} == {*OTHER, *FILES, *CHOICES}
 
 
-@pytest.mark.parametrize("field", [f for f in FIELDS if f.name not in ("model", "lora", "edited_offset", *CHOICES)], ids=lambda f: f.name)
+@pytest.mark.parametrize(
+    "field", [f for f in FIELDS if f.name not in ("model", "lora", "edited_offset", *CHOICES)], ids=lambda f: f.name
+)
 def test_a_field_changes_the_hash_that_its_row_names(hashes, field):
     generation, job = hashes()
     other_generation, other_job = hashes(field.name)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from vera.core.errors import Stopped
+from vera.core.errors import StoppedError
 from vera.core.model.mini.camera import Camera, follow
 from vera.core.model.mini.drawing import moments
 from vera.core.model.mini.shot import MiniShot
@@ -78,14 +78,14 @@ def test_noise_of_a_frame_hangs_on_the_seed_and_its_number_only():
 
 def test_stops_when_asked():
     model = Straight()
-    with pytest.raises(Stopped, match="in step 4 of 8"):
+    with pytest.raises(StoppedError, match="in step 4 of 8"):
         sample(model, stopping=lambda: len(model.seen) == 3)
     assert len(model.seen) == 3
 
 
 def test_stops_between_the_passes_of_a_step():
     model = Straight()
-    with pytest.raises(Stopped, match="in step 2 of 8"):
+    with pytest.raises(StoppedError, match="in step 2 of 8"):
         sample(model, guidance=2.0, stopping=lambda: len(model.seen) == 3)
     assert len(model.seen) == 3
 
@@ -208,12 +208,14 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(tmp_path, stop_at):
 
     whole, first, second = Opinionated(), Opinionated(), Opinionated()
     expected = run(StatesInMemory(), whole)
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         run(States(tmp_path, "state", {}), first, lambda: len(first.seen) == stop_at)
     assert torch.equal(run(States(tmp_path, "state", {}), second), expected)
     # No more than one step's windows are looked at twice.
-    assert len(whole.seen) <= len(first.seen) + len(second.seen) < len(whole.seen) + max(
-        len(windows(30, 7, i)) for i in range(4)
+    assert (
+        len(whole.seen)
+        <= len(first.seen) + len(second.seen)
+        < len(whole.seen) + max(len(windows(30, 7, i)) for i in range(4))
     )
 
 
@@ -242,7 +244,7 @@ def test_it_stops_between_the_blocks_of_a_pass():
             return latents
 
     seen = []
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         long(Blocks(), torch.zeros(1, 1, 3, 1, 1), window=3, guidance=1.0, steps=2, stopping=lambda: len(seen) >= 7)
     assert len(seen) == 7
 

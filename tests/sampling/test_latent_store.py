@@ -4,7 +4,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from vera.core.errors import InputError
-from vera.core.sampling.latent_store import InMemory, LayerLatents, LatentStore, States
+from vera.core.sampling.latent_store import InMemory, LatentStore, LayerLatents, States
 from vera.core.state_file import StateFile, state_writer
 
 LATENTS = torch.randn(9, 3, 4, 2, 5, generator=torch.Generator().manual_seed(0))

@@ -10,20 +10,22 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from tests.plate.media import write_image
+from tests.tiny_vera import vera_directory
+from vera.core.cli.render import main
 from vera.core.errors import InputError
 from vera.core.model import tensors
 from vera.core.model.device import indexed
 from vera.core.model.transformer import Transformer
 from vera.core.sampling import parallel
 from vera.core.sampling.parallel import Crew, shares
-from vera.core.cli.render import main
-from vera.core.state_file import StateFile
 from vera.core.sampling.speed_options import SpeedOptions
-from tests.plate.media import write_image
-from tests.tiny_vera import vera_directory
+from vera.core.state_file import StateFile
 
 
-@pytest.mark.parametrize("count, ranks, each", [(12, 4, [3] * 4), (12, 8, [2] * 4 + [1] * 4), (3, 2, [2, 1]), (27, 2, [14, 13])])
+@pytest.mark.parametrize(
+    "count, ranks, each", [(12, 4, [3] * 4), (12, 8, [2] * 4 + [1] * 4), (3, 2, [2, 1]), (27, 2, [14, 13])]
+)
 def test_shares_differ_by_one_at_most(count, ranks, each):
     assert shares(count, ranks) == each
 
@@ -42,7 +44,16 @@ def shot(tmp_path_factory):
 
 
 def render(shot, out, *more):
-    given = ["--plate", f"{shot}/plate.####.png", "--mask", f"{shot}/mask.png", "--model", f"{shot}/vera", "--device", "cpu"]
+    given = [
+        "--plate",
+        f"{shot}/plate.####.png",
+        "--mask",
+        f"{shot}/mask.png",
+        "--model",
+        f"{shot}/vera",
+        "--device",
+        "cpu",
+    ]
     code = main([*given, "--prompt", "add a boat", "--keep", "--progress", "none", "--out", f"{shot}/{out}", *more])
     [file] = (shot / out).glob("kept/layers.*.safetensors") if code == 0 else [None]
     return code, file and StateFile(file).read(0, 4)
@@ -57,7 +68,9 @@ def test_two_processes_make_what_one_makes(shot, more):
 
 
 def test_the_cache_did_skip(shot):
-    whole, cached = (StateFile(next((shot / f"1{more}").glob("kept/layers.*"))).read(0, 4) for more in ([], ["--cache", "0.4"]))
+    whole, cached = (
+        StateFile(next((shot / f"1{more}").glob("kept/layers.*"))).read(0, 4) for more in ([], ["--cache", "0.4"])
+    )
     assert (whole - cached).abs().max() > 1e-3
 
 
@@ -90,7 +103,15 @@ def test_two_processes_make_what_one_makes_where_the_camera_moves(panned):
     made = {}
     for processes in "12":
         out = panned / processes
-        given = ["--plate", f"{panned}/plate.####.png", "--prompt", "add a red balloon rising", "--out", str(out), "--keep"]
+        given = [
+            "--plate",
+            f"{panned}/plate.####.png",
+            "--prompt",
+            "add a red balloon rising",
+            "--out",
+            str(out),
+            "--keep",
+        ]
         assert main([*given, "--device", "cpu", "--progress", "none", "--processes", processes]) == 0
         made[processes] = StateFile(next(out.glob("kept/layers.*.safetensors"))).read(0, 4)
     assert made["1"].std() > 0.1 and (made["1"] - made["2"]).abs().max() < 1e-3
@@ -147,7 +168,9 @@ def test_everything_that_the_transformer_is_given_reaches_every_process(tmp_path
     """Positional, named, within objects; what is forgotten here would be another picture."""
     torch.multiprocessing.spawn(follow_and_write, (str(tmp_path),), 2)
     leader, follower = (torch.load(tmp_path / f"called-{rank}", weights_only=False) for rank in range(2))
-    assert [t.tolist() for t in follower[0]] == [t.tolist() for t in leader[0]] and follower[0][1].dtype == torch.bfloat16
+    assert [t.tolist() for t in follower[0]] == [t.tolist() for t in leader[0]] and follower[0][
+        1
+    ].dtype == torch.bfloat16
     assert follower[0][2].shape == (0, 4)
     given = all_inputs()
     assert follower[1].keys() == leader[1].keys() == given.keys()
@@ -160,7 +183,7 @@ def test_everything_that_the_transformer_is_given_reaches_every_process(tmp_path
 
 
 def test_each_process_reads_its_weights_onto_its_own_gpu(shot, tmp_path, monkeypatch):
-    """"cuda" alone is the first GPU to safetensors, whatever this process's GPU is."""
+    """ "cuda" alone is the first GPU to safetensors, whatever this process's GPU is."""
     opened, made = [], []
 
     def spied(file, framework, device):
@@ -210,6 +233,11 @@ def test_a_call_on_one_rank_alone_is_the_model(shot):
     transformer = load_model(str(shot / "vera"), "cpu").transformer
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/s", 1), rank=0, world_size=1)
-        given = (torch.randn(2, 3, 4, 3, 6, 6), torch.tensor([10.0, 900.0]), torch.randn(2, 5, 16), torch.randn(2, 4, 3, 6, 6))
+        given = (
+            torch.randn(2, 3, 4, 3, 6, 6),
+            torch.tensor([10.0, 900.0]),
+            torch.randn(2, 5, 16),
+            torch.randn(2, 4, 3, 6, 6),
+        )
         torch.testing.assert_close(transformer(*given, cache=Regions()), transformer(*given), atol=1e-6, rtol=0)
         dist.destroy_process_group()

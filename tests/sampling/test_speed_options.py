@@ -7,8 +7,8 @@ from torch import nn
 from vera.core.errors import InputError
 from vera.core.model.config import TransformerConfig
 from vera.core.model.transformer import JointBlock, Transformer
-from vera.core.sampling.first_block_cache import FirstBlockCache, largest_change
 from vera.core.sampling.denoise import denoise
+from vera.core.sampling.first_block_cache import FirstBlockCache, largest_change
 from vera.core.sampling.speed_options import SpeedOptions
 
 torch.set_num_threads(1)
@@ -162,7 +162,9 @@ def test_what_saves_nothing_here_is_said_and_what_cannot_be_is_refused(transform
     (warning,) = SpeedOptions("int8").check(transformer)
     assert "saves nothing here" in warning
     monkeypatch.setenv("VERA_ATTENTION", "triton")
-    with pytest.raises(InputError, match="VERA_ATTENTION: attention 'triton' was forced but Triton needs a CUDA device"):
+    with pytest.raises(
+        InputError, match="VERA_ATTENTION: attention 'triton' was forced but Triton needs a CUDA device"
+    ):
         SpeedOptions().check(transformer)
     monkeypatch.setenv("VERA_ATTENTION", "reference")
     monkeypatch.setenv("PATH", "")

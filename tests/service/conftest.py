@@ -37,9 +37,12 @@ class Running:
     def start(self):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, json.dumps(self.settings)], cwd=ROOT, env=environment,
-            stdout=open(self.folder / "service.log", "a"), stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            [sys.executable, "-c", SCRIPT, json.dumps(self.settings)],
+            cwd=ROOT,
+            env=environment,
+            stdout=open(self.folder / "service.log", "a"),
+            stderr=subprocess.STDOUT,
+        )
         until(lambda: self.answers() or self.process.poll() is not None, 60, "the service to answer")
         assert self.process.poll() is None, (self.folder / "service.log").read_text()
         return self

@@ -1,7 +1,8 @@
 """A worker of the standard library, which does what the prompt says; the protocol is the real one's.
 
 A prompt is words: "steps=3" and "pause=0.1" (seconds a step), then at the last step one of
-"crash", "killed=2" (by the system, twice), "hang" (no beats), "stall" (beats only), "garbage", "input", "memory". "cheaper" says at
+"crash", "killed=2" (by the system, twice), "hang" (no beats), "stall" (beats only), "garbage", "input", "memory".
+"cheaper" says at
 the start that memory ran out and that the job is tried once more.
 """
 

@@ -7,17 +7,43 @@ import re
 
 import pytest
 
+from tests.service.test_security import ask
 from vera.core.recipe.field import Field, Row
 from vera.core.recipe.json_schema import field_schema
 from vera.core.service import api
-from vera.core.service.security import Refusal
-from tests.service.test_security import ask
+from vera.core.service.security import RequestError
 
 COUNT = int(os.environ.get("VERA_FUZZ", 300))
 ODD = [
-    None, True, False, 0, -1, 1, 2**31, 2**63, -(2**70), 1.5, -0.0, 1e308, "", " ", "a", "../..", "/etc", "\u0000", "ü€😀",
-    "\u202e", "%s%n", "'; DROP TABLE jobs", "x" * 5000, [], [[]], {}, {"a": 1}, ["x"] * 50,
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    2**31,
+    2**63,
+    -(2**70),
+    1.5,
+    -0.0,
+    1e308,
+    "",
+    " ",
+    "a",
+    "../..",
+    "/etc",
+    "\u0000",
+    "ü€😀",
+    "\u202e",
+    "%s%n",
+    "'; DROP TABLE jobs",
+    "x" * 5000,
+    [],
+    [[]],
+    {},
+    {"a": 1},
+    ["x"] * 50,
+]
 
 
 def drawn(schema, rng, document):
@@ -105,7 +131,7 @@ def test_the_description_names_every_operation_and_refers_to_what_is_there():
 @pytest.mark.parametrize("value", [{}, {"before": 0}, {"before": "1"}, {"before": 1, "x": 2}, {"before": True}])
 def test_bodies_are_checked_against_the_description(value):
     move = next(o for o in api.OPERATIONS if o.name == "move")
-    with pytest.raises(Refusal):
+    with pytest.raises(RequestError):
         api.check_body(move, value)
     api.check_body(move, {"before": None})
 
@@ -116,14 +142,16 @@ def test_a_list_of_texts_is_checked_item_by_item():
     api._check(["a", "b"], texts, "it")
     api._check(None, texts, "it")
     for wrong in ("a", [1], [""], ["a"] * 65, [["a"]]):
-        with pytest.raises(Refusal):
+        with pytest.raises(RequestError):
             api._check(wrong, texts, "it")
 
 
 def test_health_names_the_fields_that_a_recipe_may_have(shared):
     known = shared.client.health()["recipe"]
     assert {"plate", "prompt", "out", "attention", "cache", "compile", "one_batch"} <= set(known)
-    assert known == list(json.loads(ask(shared, path="/v1/openapi.json")[1])["components"]["schemas"]["Recipe"]["properties"])
+    assert known == list(
+        json.loads(ask(shared, path="/v1/openapi.json")[1])["components"]["schemas"]["Recipe"]["properties"]
+    )
 
 
 def test_a_revision_changes_with_anything():

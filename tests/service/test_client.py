@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.service.conftest import ROOT, until
 from vera.core.recipe import EditRecipe
 from vera.core.service import client
 from vera.core.service.client import Client, NotRunningError, PathMap, ServiceError, connect
-from tests.service.conftest import ROOT, until
 
 FILE = Path(client.__file__)
 
@@ -48,9 +48,13 @@ def test_a_copy_works_in_python_3_9(service, recipe, tmp_path):
         "print(sys.version_info[:2], job['state'])\n"
     )
     done = subprocess.run(
-        [oldest_python(), "-c", script, json.dumps(recipe("one"))], cwd=tmp_path, capture_output=True, text=True, timeout=90,
+        [oldest_python(), "-c", script, json.dumps(recipe("one"))],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=90,
         env={**os.environ, "VERA_SERVICE_DIR": str(service.folder)},
-    )  # fmt: skip
+    )
     assert done.stdout.strip() == "(3, 9) done", done.stderr
 
 
@@ -181,7 +185,9 @@ def test_recipes_and_results_are_mapped(service, tmp_path):
     mapped = Client(service.folder, [("/here", tmp_path / "there")])
     job = mapped.submit({"plate": "/here/p.exr", "prompt": "one", "out": "/here/out", "mask": None})
     assert job["recipe"]["out"] == str(tmp_path / "there" / "out")
-    lifted = mapped.submit({"plate": "/here/p.exr", "prompt": "one", "out": "/here/lifted", "model": "lift:/here/e.mp4"})
+    lifted = mapped.submit(
+        {"plate": "/here/p.exr", "prompt": "one", "out": "/here/lifted", "model": "lift:/here/e.mp4"}
+    )
     assert lifted["recipe"]["model"] == f"lift:{tmp_path / 'there' / 'e.mp4'}"
     with pytest.raises(ServiceError, match="/here/out"):
         mapped.results(mapped.wait(job["id"], 60))
@@ -198,5 +204,3 @@ def test_the_command_line(service, recipe, capsys, monkeypatch):
     assert client.main(["list"]) == 0 and "done" in capsys.readouterr().out
     assert client.main(["retry", number]) == 1 and "only a failed" in capsys.readouterr().err
     assert client.main([]) == 2
-
-

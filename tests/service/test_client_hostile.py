@@ -19,15 +19,41 @@ SECONDS = 0.4  # for one answer, in place of 30
 MEMORY = 50 * 2**20
 
 JOB = {
-    "id": 1, "state": "running", "revision": "7", "position": None, "cancelling": False, "stage": "denoise", "done": 1,
-    "total": 8, "frame": 1001, "seconds_left": 2.5, "thumbnails": [1001], "identity": None, "kind": None, "reason": None,
-    "warnings": [], "report": None, "submitted": 1.0, "started": 2.0, "ended": None,
+    "id": 1,
+    "state": "running",
+    "revision": "7",
+    "position": None,
+    "cancelling": False,
+    "stage": "denoise",
+    "done": 1,
+    "total": 8,
+    "frame": 1001,
+    "seconds_left": 2.5,
+    "thumbnails": [1001],
+    "identity": None,
+    "kind": None,
+    "reason": None,
+    "warnings": [],
+    "report": None,
+    "submitted": 1.0,
+    "started": 2.0,
+    "ended": None,
     "recipe": {"plate": "/p.####.exr", "prompt": "Add snow", "out": "/out"},
-}  # fmt: skip
+}
 HEALTH = {
-    "contract": 1, "version": "0", "pid": 5, "device": "cpu", "model": None, "recipe": ["plate", "prompt"],
-    "roots": ["/"], "trouble": None, "memory": {}, "jobs": {}, "worker": "off", "worker_pid": None,
-}  # fmt: skip
+    "contract": 1,
+    "version": "0",
+    "pid": 5,
+    "device": "cpu",
+    "model": None,
+    "recipe": ["plate", "prompt"],
+    "roots": ["/"],
+    "trouble": None,
+    "memory": {},
+    "jobs": {},
+    "worker": "off",
+    "worker_pid": None,
+}
 PNG = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\rIHDR" + (16).to_bytes(4, "big") + (9).to_bytes(4, "big") + b"rest"
 
 
@@ -347,7 +373,10 @@ DISCOVERED = {
     "cut": json.dumps(ENTRY).encode()[:-5],
     "NaN": b'{"port": NaN, "pid": 1, "token": "t"}',
     "digits": b'{"port": ' + b"5" * 5000 + b', "pid": 1, "token": "t"}',
-    **{f"without {name}": json.dumps({k: v for k, v in ENTRY.items() if k != name}).encode() for name in ("port", "pid", "token")},
+    **{
+        f"without {name}": json.dumps({k: v for k, v in ENTRY.items() if k != name}).encode()
+        for name in ("port", "pid", "token")
+    },
     **{
         f"{name} {value!r:.20}": json.dumps({**ENTRY, name: value}).encode()
         for name, values in {
@@ -357,7 +386,7 @@ DISCOVERED = {
         }.items()
         for value in values
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DISCOVERED)

@@ -23,9 +23,13 @@ def port(service):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"GET / HTTP/1.1\r\nHost: ", b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{",
-     b"GET /v1/health HTTP/1.1\r\nAuthorization: Bearer wrong\r\n"],
-)  # fmt: skip
+    [
+        b"",
+        b"GET / HTTP/1.1\r\nHost: ",
+        b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{",
+        b"GET /v1/health HTTP/1.1\r\nAuthorization: Bearer wrong\r\n",
+    ],
+)
 def test_the_owner_is_answered_while_a_thousand_strangers_hold_connections(service, port, content):
     strangers = []
     try:
@@ -77,14 +81,18 @@ def test_a_job_that_is_no_number_of_a_job_is_not_there(service, port, job):
     assert answer.status == 404 and len(answer.read()) < 300
 
 
-@pytest.mark.parametrize("path", ["/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/page.js/../../api.py", "/service.json"])
+@pytest.mark.parametrize(
+    "path", ["/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/page.js/../../api.py", "/service.json"]
+)
 def test_no_file_but_the_pages_own_is_served(service, port, path):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("GET", path)
     assert connection.getresponse().status in (400, 403, 404)
 
 
-@pytest.mark.parametrize("ranges", ["bytes=" + ",".join(f"{i}-" for i in range(2500)), "bytes=" + "0-," * 3000, "bytes=0-" + "9" * 9000])
+@pytest.mark.parametrize(
+    "ranges", ["bytes=" + ",".join(f"{i}-" for i in range(2500)), "bytes=" + "0-," * 3000, "bytes=0-" + "9" * 9000]
+)
 def test_ranges_without_number_do_not_hold_the_server(service, port, ranges):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("GET", "/page.js", headers={"Range": ranges})

@@ -16,10 +16,10 @@ import zlib
 import numpy as np
 import pytest
 
-from vera.core.layer import image_file
-from vera.kernels.pixel_hash import pixel_hash
 from tests.plate.media import write_image, write_sequence
 from tests.service.conftest import until
+from vera.core.layer import image_file
+from vera.kernels.pixel_hash import pixel_hash
 
 KILLS = int(os.environ.get("VERA_FAULTS", 3))
 PATIENCE = 300 if KILLS < 20 else 3600  # seconds for the queue to be done with
@@ -154,7 +154,9 @@ def test_another_plate_is_no_answer(real):
     other.mkdir()
     for n in range(1001, 1001 + FRAMES):
         write_image(other / f"plate.{n}.exr", np.full((48, 64, 3), 0.3 + n % 7 / 10, np.float16))
-    job = real.client.wait(real.client.submit(recipe(str(other / "plate.####.exr"), real.home / "other-out"))["id"], 120)
+    job = real.client.wait(
+        real.client.submit(recipe(str(other / "plate.####.exr"), real.home / "other-out"))["id"], 120
+    )
     assert job["state"] == "done"
     assert pixels(real.home / "other-out") != pixels(real.home / "warm-out")
 
@@ -237,12 +239,18 @@ def exr(width, height, *, attributes=b"", channels=(b"B", b"G", b"R")):
     listed = b"".join(c + b"\0" + struct.pack("<iiii", 1, 0, 1, 1) for c in channels) + b"\0"
     window = struct.pack("<iiii", 0, 0, width - 1, height - 1)
     return (
-        struct.pack("<ii", 20000630, 2) + attribute(b"channels", b"chlist", listed) + attribute(b"compression", b"compression", b"\3")
-        + attribute(b"dataWindow", b"box2i", window) + attribute(b"displayWindow", b"box2i", window)
-        + attribute(b"lineOrder", b"lineOrder", b"\0") + attribute(b"pixelAspectRatio", b"float", struct.pack("<f", 1))
-        + attribute(b"screenWindowCenter", b"v2f", bytes(8)) + attribute(b"screenWindowWidth", b"float", struct.pack("<f", 1))
-        + attributes + b"\0"
-    )  # fmt: skip
+        struct.pack("<ii", 20000630, 2)
+        + attribute(b"channels", b"chlist", listed)
+        + attribute(b"compression", b"compression", b"\3")
+        + attribute(b"dataWindow", b"box2i", window)
+        + attribute(b"displayWindow", b"box2i", window)
+        + attribute(b"lineOrder", b"lineOrder", b"\0")
+        + attribute(b"pixelAspectRatio", b"float", struct.pack("<f", 1))
+        + attribute(b"screenWindowCenter", b"v2f", bytes(8))
+        + attribute(b"screenWindowWidth", b"float", struct.pack("<f", 1))
+        + attributes
+        + b"\0"
+    )
 
 
 def png(width, height):
@@ -268,7 +276,9 @@ BOMBS = {
     "offsets.exr": lambda: exr(64, 48) + b"\xff" * 8 * 48,
     "magic.exr": lambda: struct.pack("<ii", 20000630, 2) + b"\xff" * 1000,
     "empty.exr": lambda: b"",
-    "size.png": lambda: b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + struct.pack(">II", 2**31 - 1, 2**31 - 1) + b"\x10\x06\0\0\0" * 2,
+    "size.png": lambda: (
+        b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + struct.pack(">II", 2**31 - 1, 2**31 - 1) + b"\x10\x06\0\0\0" * 2
+    ),
     "zeros.png": lambda: png(12000, 12000),
     "text.mp4": lambda: b"#EXTM3U\nfile:///etc/passwd\n",
     "concat.mov": lambda: b"ffconcat version 1.0\nfile /etc/passwd\n",

@@ -42,8 +42,15 @@ def test_the_example_of_the_page_runs(example, service, recipe, tmp_path):
     Path(values["out"], "manifest.json").write_text('{"composite": {"format": "exr"}, "frames": []}')
     said = []
     edit = example.edit(
-        Client(service.folder), "vera", "", "", values["prompt"], values["plate"], values["out"], lambda *words: said.append(words)
-    )  # fmt: skip
+        Client(service.folder),
+        "vera",
+        "",
+        "",
+        values["prompt"],
+        values["plate"],
+        values["out"],
+        lambda *words: said.append(words),
+    )
     assert edit.endswith("edit/edit.####.exr")
     assert said[-1] == (100, "done") and [percent for percent, _ in said] == sorted(percent for percent, _ in said)
     with pytest.raises(example.host_rules.RefusedError, match="a input failure"):

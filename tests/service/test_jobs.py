@@ -5,7 +5,7 @@ import pytest
 
 from vera.core.errors import InputError
 from vera.core.service import jobs
-from vera.core.service.jobs import Queue, Refused
+from vera.core.service.jobs import Queue, QueueRefusedError
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_move(queue):
     assert sorted(order(queue)) == [a, b, c]
     assert [queue.position(x) for x in order(queue)] == [1, 2, 3]
     queue.take()
-    with pytest.raises(Refused):
+    with pytest.raises(QueueRefusedError):
         queue.move(a, b)
 
 
@@ -87,7 +87,7 @@ def test_cancel_and_retry_go_to_the_end(queue):
     queue.take()
     queue.end(b, "done")
     for change in (queue.retry, queue.cancel):
-        with pytest.raises(Refused):
+        with pytest.raises(QueueRefusedError):
             change(b)
     with pytest.raises(KeyError):
         queue.retry(99)
@@ -154,7 +154,7 @@ def test_a_queue_of_another_version_is_refused(queue, tmp_path):
 def test_too_many_jobs_are_refused(queue, monkeypatch):
     monkeypatch.setattr(jobs, "MAX_OPEN", 2)
     add(queue, "a", "b")
-    with pytest.raises(Refused):
+    with pytest.raises(QueueRefusedError):
         add(queue, "c")
 
 

@@ -14,9 +14,17 @@ from tests.service.conftest import until
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1040,720",
-]  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--window-size=1040,720",
+]
 
 pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs chromium and chromedriver")
 
@@ -25,7 +33,9 @@ class Browser:
     """As much of WebDriver (W3C) as these tests need."""
 
     def __init__(self, profile):
-        self.driver = subprocess.Popen([DRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.driver = subprocess.Popen(
+            [DRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         for line in self.driver.stdout:
             if "started successfully on port" in line:
                 self.port = int(line.rstrip(".\n").rsplit(" ", 1)[1])
@@ -37,7 +47,9 @@ class Browser:
 
     def ask(self, method, path, body=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=90)
-        connection.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
+        connection.request(
+            method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"}
+        )
         answer = json.loads(connection.getresponse().read())["value"]
         connection.close()
         if isinstance(answer, dict) and "error" in answer:
@@ -90,7 +102,8 @@ def jobs_on(browser):
 
 def press(browser, prompt, button):
     browser.run(
-        f"const job = [...document.querySelectorAll('.job')].find(j => j.querySelector('.prompt').textContent === {json.dumps(prompt)});"
+        "const job = [...document.querySelectorAll('.job')].find(j => j.querySelector('.prompt').textContent "
+        f"=== {json.dumps(prompt)});"
         f"[...job.querySelectorAll('button')].find(b => b.textContent === {json.dumps(button)}).click()"
     )
 
@@ -107,7 +120,11 @@ def test_a_queue_is_watched_and_worked_with(browser, service, recipe):
     until(lambda: len(jobs_on(browser)) == 5, 30, "five jobs on the page")
     assert browser.run("return location.href") == page_of(service)
 
-    seen = until(lambda: (s := {j["prompt"]: j for j in jobs_on(browser)}) and s["picture"]["pictures"] == 3 and s, 30, "pictures")
+    seen = until(
+        lambda: (s := {j["prompt"]: j for j in jobs_on(browser)}) and s["picture"]["pictures"] == 3 and s,
+        30,
+        "pictures",
+    )
     assert seen["input"]["state"] == "failed" and "mend it" in seen["input"]["reason"]
     assert seen["picture"]["buttons"] == [] and seen["input"]["buttons"] == ["Retry"]
     assert seen["<img src=x onerror=alert(1)>"]["buttons"] == ["Cancel", "Next"]
@@ -123,14 +140,20 @@ def test_a_queue_is_watched_and_worked_with(browser, service, recipe):
     press(browser, "steps=400 pause=0.1", "Cancel")
     until(lambda: [j["state"] for j in jobs_on(browser)].count("done") == 3, 60, "the rest to be done")
     press(browser, "steps=400 pause=0.1", "Retry")
-    until(lambda: jobs_on(browser)[0]["prompt"].startswith("steps=400") and jobs_on(browser)[0]["state"] == "running", 30, "the retry")
+    until(
+        lambda: jobs_on(browser)[0]["prompt"].startswith("steps=400") and jobs_on(browser)[0]["state"] == "running",
+        30,
+        "the retry",
+    )
     assert browser.errors() == []
 
 
 def test_without_the_key_it_says_what_to_do(browser, make_service):
     service = make_service().start()
     browser.open(page_of(service))
-    until(lambda: "vera serve --open" in browser.run("return document.querySelector('#trouble').textContent"), 30, "words")
+    until(
+        lambda: "vera serve --open" in browser.run("return document.querySelector('#trouble').textContent"), 30, "words"
+    )
     assert jobs_on(browser) == []
 
 

@@ -75,7 +75,10 @@ WHO = {
     "https origin": (403, {"origin": "https://127.0.0.1"}),
     "cross-site": (403, {"sec_fetch_site": "cross-site"}),
     "same-site": (403, {"sec_fetch_site": "same-site"}),
-    "cross-site navigation": (403, {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}),
+    "cross-site navigation": (
+        403,
+        {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "sec_fetch_dest": "document"},
+    ),
 }
 
 
@@ -190,7 +193,9 @@ def test_wrong_recipes_are_refused(shared, name):
 
 
 @pytest.mark.parametrize("name", ["plate", "mask", "out"])
-@pytest.mark.parametrize("way", ["{home}/../../etc/{leaf}", "{home}/a/../../../b/{leaf}", "{home}x/{leaf}", "{link}/{leaf}"])
+@pytest.mark.parametrize(
+    "way", ["{home}/../../etc/{leaf}", "{home}/a/../../../b/{leaf}", "{home}x/{leaf}", "{link}/{leaf}"]
+)
 def test_traversal_and_links_are_refused(shared, name, way):
     link = shared.home / "link"
     if not link.is_symlink():
@@ -234,9 +239,14 @@ def test_odd_addresses_are_refused(shared, status, method, path):
 def test_a_repeated_header_is_refused(shared):
     entry = shared.entry
     lines = [
-        "GET /v1/health HTTP/1.1", f"Host: 127.0.0.1:{entry['port']}", f"Authorization: Bearer {entry['token']}",
-        "Origin: http://evil.example", f"Origin: http://127.0.0.1:{entry['port']}", "", "",
-    ]  # fmt: skip
+        "GET /v1/health HTTP/1.1",
+        f"Host: 127.0.0.1:{entry['port']}",
+        f"Authorization: Bearer {entry['token']}",
+        "Origin: http://evil.example",
+        f"Origin: http://127.0.0.1:{entry['port']}",
+        "",
+        "",
+    ]
     assert b" 400 " in spoken(entry, "\r\n".join(lines).encode()).split(b"\r\n")[0]
 
 
@@ -273,7 +283,9 @@ def spoken(entry, content):
 def test_it_listens_on_loopback_only(shared):
     port = f"{shared.entry['port']:04X}"
     with open("/proc/net/tcp") as file:
-        listening = [line.split()[1] for line in file if line.split()[3] == "0A" and line.split()[1].endswith(f":{port}")]
+        listening = [
+            line.split()[1] for line in file if line.split()[3] == "0A" and line.split()[1].endswith(f":{port}")
+        ]
     assert listening == [f"0100007F:{port}"]
 
 
@@ -378,7 +390,9 @@ class TestFiles:
         link = tmp_path / "link"
         link.symlink_to(root)
         assert roots.folders() == home
-        assert roots.allow(link) == [str(root.resolve())] == roots.folders(), "only what is named, and no longer the home"
+        assert roots.allow(link) == [str(root.resolve())] == roots.folders(), (
+            "only what is named, and no longer the home"
+        )
         assert roots.allow(tmp_path) == [str(root.resolve()), str(tmp_path.resolve())] == roots.folders()
         with pytest.raises(InputError, match="no such folder"):
             roots.allow(tmp_path / "nowhere")

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from vera.core.service.client import ServiceError
-from vera.core.service import client
 from tests.service.conftest import until
+from vera.core.service import client
+from vera.core.service.client import ServiceError
 
 
 def gone(pid):
@@ -215,7 +215,9 @@ def test_a_long_poll_answers_at_the_change_and_at_its_end(service, recipe):
     assert changed["revision"] != known
     service.client.wait(job, 60)
     ended = service.client.job(first)["revision"]
-    assert service.client._ask(client.Request("GET", f"/v1/jobs/{first}?after={ended}&wait=0.3"), 40)["revision"] == ended
+    assert (
+        service.client._ask(client.Request("GET", f"/v1/jobs/{first}?after={ended}&wait=0.3"), 40)["revision"] == ended
+    )
     listed = service.client._ask(client.Request("GET", "/v1/jobs"), 40)["revision"]
     assert service.client._ask(client.Request("GET", f"/v1/jobs?after={listed}&wait=0.3"), 40)["revision"] == listed
 
@@ -230,7 +232,11 @@ def test_a_damaged_queue_is_one_clear_message(make_service, tmp_path):
     folder.mkdir()
     (folder / "queue.sqlite").write_bytes(b"not a database " * 1000)
     done = subprocess.run(
-        [sys.executable, "-m", "vera", "serve", "--folder", str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "vera", "serve", "--folder", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "move it away" in done.stderr
 

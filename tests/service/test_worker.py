@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from vera.core.errors import InputError, OutOfMemory
-from vera.core.service import worker
-from vera.core.files import FileLock, LockHeldError
 from tests.plate.media import write_sequence
+from vera.core.errors import InputError, OutOfMemoryError
+from vera.core.files import FileLock, LockHeldError
+from vera.core.service import worker
 
 
 class Heard:
@@ -39,7 +39,13 @@ def job(folder, out, frames=2, **values):
     if not plate.exists():
         plate.mkdir()
         write_sequence(plate, range(1, 1 + frames), size=(48, 64, 3))
-    recipe = {"plate": str(plate / "plate.####.exr"), "prompt": "Add fog", "out": str(folder / out), "steps": 1, **values}
+    recipe = {
+        "plate": str(plate / "plate.####.exr"),
+        "prompt": "Add fog",
+        "out": str(folder / out),
+        "steps": 1,
+        **values,
+    }
     return {"recipe": recipe, "device": "cpu", "roots": [str(folder)], "thumbnails": str(folder / "thumbnails")}
 
 
@@ -47,8 +53,8 @@ def job(folder, out, frames=2, **values):
     "error, kind, words",
     [
         (InputError("plate.exr: no such file; check the name"), "input", "check the name"),
-        (OutOfMemory("out of memory; free some"), "memory", "free some (the worker may take 2.0 GiB)"),
-        (OutOfMemory("out of the GPU's memory; free some"), "memory", "the GPU's memory; free some"),
+        (OutOfMemoryError("out of memory; free some"), "memory", "free some (the worker may take 2.0 GiB)"),
+        (OutOfMemoryError("out of the GPU's memory; free some"), "memory", "the GPU's memory; free some"),
         (OSError(errno.ENOSPC, "No space left on device"), "system", "retry"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), "system", "retry"),
         (ZeroDivisionError("two\nlines"), "fault", "ZeroDivisionError: two lines"),
@@ -69,7 +75,9 @@ def test_the_model_is_kept_until_its_files_change(tmp_path, monkeypatch):
     class Model:
         device = "cpu"
 
-    monkeypatch.setattr(load, "load_model", lambda name, device, **asked: loads.append((name, device, asked)) or Model())
+    monkeypatch.setattr(
+        load, "load_model", lambda name, device, **asked: loads.append((name, device, asked)) or Model()
+    )
     (tmp_path / "weights").write_bytes(b"1")
     warm = worker.WarmModel(Heard())
     first = warm(str(tmp_path), "cpu")
@@ -78,12 +86,17 @@ def test_the_model_is_kept_until_its_files_change(tmp_path, monkeypatch):
     assert warm(str(tmp_path), "cpu") is not first
     warm(str(tmp_path), "other")
     warm(str(tmp_path), "other", offload="parts")
-    assert loads[1:] == [(str(tmp_path), "cpu", {}), (str(tmp_path), "other", {}), (str(tmp_path), "other", {"offload": "parts"})]
+    assert loads[1:] == [
+        (str(tmp_path), "cpu", {}),
+        (str(tmp_path), "other", {}),
+        (str(tmp_path), "other", {"offload": "parts"}),
+    ]
 
 
 def test_out_of_memory_is_tried_by_cheaper_means_and_said(tmp_path, monkeypatch):
     """The model has no room for two passes at once: the job is made in two, and its report says why."""
     from vera.core.model.mini.mini_transformer import MiniTransformer
+
     forward = MiniTransformer.forward
 
     def small(self, latents, *given, **more):
@@ -105,10 +118,19 @@ def test_the_warm_model_is_of_what_was_asked_and_of_its_files(tmp_path, monkeypa
     from types import SimpleNamespace
 
     loads, lora = [], tmp_path / "lora.safetensors"
-    monkeypatch.setattr("vera.core.model.load.load_model", lambda *g, **a: loads.append(a) or SimpleNamespace(device="cpu"))
+    monkeypatch.setattr(
+        "vera.core.model.load.load_model", lambda *g, **a: loads.append(a) or SimpleNamespace(device="cpu")
+    )
     warm = worker.WarmModel(Heard())
     lora.write_bytes(b"a")
-    for asked in ({}, {}, {"lora": (f"{lora}:0.5",)}, {"lora": (f"{lora}:0.5",)}, {"lora": (f"{lora}:1",)}, {"weights": "int8"}):
+    for asked in (
+        {},
+        {},
+        {"lora": (f"{lora}:0.5",)},
+        {"lora": (f"{lora}:0.5",)},
+        {"lora": (f"{lora}:1",)},
+        {"weights": "int8"},
+    ):
         warm("mini", "cpu", **asked)
     assert [a.get("lora") for a in loads] == [None, (f"{lora}:0.5",), (f"{lora}:1",), None]
     warm("mini", "cpu", lora=(str(lora),))
@@ -119,12 +141,13 @@ def test_the_warm_model_is_of_what_was_asked_and_of_its_files(tmp_path, monkeypa
 
 def test_out_of_memory_to_the_end_is_the_jobs_failure(tmp_path, monkeypatch):
     from vera.core.model.mini.mini_transformer import MiniTransformer
+
     def never(*given, **more):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(MiniTransformer, "forward", never)
     line = Heard()
-    with pytest.raises(OutOfMemory) as caught:
+    with pytest.raises(OutOfMemoryError) as caught:
         worker.make(job(tmp_path, "out"), *line.ready(), worker.WarmModel(line))
     assert worker.failure(caught.value, None) == ("memory", str(caught.value))
 
@@ -195,7 +218,9 @@ def test_keep_after_a_whole_delivery_generates_again_and_delivers_no_frame_again
     assert json.loads((tmp_path / "out/manifest.json").read_text())["frames"] == before
 
 
-@pytest.mark.parametrize("count, shown", [(1, {1}), (3, {1, 2, 3}), (6, {1, 2, 3, 4, 5, 6}), (101, {1, 21, 41, 61, 81, 101})])
+@pytest.mark.parametrize(
+    "count, shown", [(1, {1}), (3, {1, 2, 3}), (6, {1, 2, 3, 4, 5, 6}), (101, {1, 21, 41, 61, 81, 101})]
+)
 def test_thumbnails_are_evenly_over_the_frames(tmp_path, count, shown):
     class Plate:
         frames = tuple(range(1, count + 1))

@@ -35,9 +35,12 @@ FPS = 16
 MULTIPLE = 16  # the codec's 8 times the transformer's patch of 2
 
 _TRAIN = {
-    "source": "input_video_path", "edit": "edit_rgb_path", "alpha": "edit_alpha_path",
-    "composite": "composite_path", "mask": "mask_path",
-}  # fmt: skip
+    "source": "input_video_path",
+    "edit": "edit_rgb_path",
+    "alpha": "edit_alpha_path",
+    "composite": "composite_path",
+    "mask": "mask_path",
+}
 _PREVIEW = {k: v for k, v in _TRAIN.items() if k != "mask"} | {"composite": "target_composite_path"}
 _TEST = {"source": "input_path", "alpha": "alpha_path", "mask": "mask_path"}
 _MAY_BE_NULL = {"alpha_path", "mask_path"}  # in test rows
@@ -56,7 +59,7 @@ class Row:
     test: bool = False
 
 
-class Broken(Exception):
+class BrokenRowError(Exception):
     """A row that cannot be used: which, by which file ("" where it is the row itself), why."""
 
     def __init__(self, row: str, file: Path | str, reason: str) -> None:
@@ -67,17 +70,17 @@ class Broken(Exception):
         return ": ".join(part for part in (self.row, self.file, self.reason) if part)
 
 
-def read_rows(root: Path) -> tuple[list[Row], list[Broken]]:
+def read_rows(root: Path) -> tuple[list[Row], list[BrokenRowError]]:
     """All rows of a dataset, in order of name and line; no movie is opened. Raises InputError if there is none."""
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; name a dataset's")
     rows: list[Row] = []
-    broken: list[Broken] = []
+    broken: list[BrokenRowError] = []
     found = sorted([*root.rglob("*.jsonl"), *root.rglob("instruction.txt")], key=lambda p: p.as_posix())
     for file in found:
         for row in _jsonl_rows(root, file) if file.suffix == ".jsonl" else _folder_row(root, file):
-            if isinstance(row, Broken):
+            if isinstance(row, BrokenRowError):
                 broken.append(row)
             else:
                 rows.append(row)
@@ -107,19 +110,19 @@ def size_of_clips(root: Path, frames: int) -> tuple[int, int]:
     return max(sizes, key=lambda size: size[0] * size[1], default=PUBLISHED)
 
 
-def check_rows(rows: list[Row], workers: int = 8) -> list[Broken]:
+def check_rows(rows: list[Row], workers: int = 8) -> list[BrokenRowError]:
     """The rows among these whose files are not there, or are not what they should be by their headers."""
     with ThreadPoolExecutor(workers) as pool:
         return [fault for fault in pool.map(_fault_of, rows) if fault]
 
 
 def check_files(row: Row) -> None:
-    """Look at the headers of a row's movies. Raises Broken."""
+    """Look at the headers of a row's movies. Raises BrokenRowError."""
     first = None
     for layer, file in row.files.items():
 
-        def broken(reason: str, file: Path = file) -> Broken:
-            return Broken(row.name, file, reason)
+        def broken(reason: str, file: Path = file) -> BrokenRowError:
+            return BrokenRowError(row.name, file, reason)
 
         if file.is_dir():
             raise broken("is a folder, not a movie")
@@ -143,20 +146,20 @@ def check_files(row: Row) -> None:
             raise broken(f"{header.frames} frames, but the {first[0]} has {first[2]}")
 
 
-def _fault_of(row: Row) -> Broken | None:
+def _fault_of(row: Row) -> BrokenRowError | None:
     try:
         check_files(row)
-    except Broken as fault:
+    except BrokenRowError as fault:
         return fault
     return None
 
 
-def _jsonl_rows(root: Path, file: Path) -> Iterator[Row | Broken]:
+def _jsonl_rows(root: Path, file: Path) -> Iterator[Row | BrokenRowError]:
     name = file.relative_to(root).as_posix()
     try:
         lines = file.read_bytes().split(b"\n")
     except OSError as error:
-        yield Broken(name, "", f"cannot be read ({error.strerror})")
+        yield BrokenRowError(name, "", f"cannot be read ({error.strerror})")
         return
     seen: dict[tuple[str, ...], int] = {}
     for number, line in enumerate(lines, 1):
@@ -166,10 +169,10 @@ def _jsonl_rows(root: Path, file: Path) -> Iterator[Row | Broken]:
         try:
             row, identity = _parse(root, file, where, line)
             if identity in seen:
-                raise Broken(where, "", f"the same as row {seen[identity]}")
+                raise BrokenRowError(where, "", f"the same as row {seen[identity]}")
             seen[identity] = number
             yield row
-        except Broken as fault:
+        except BrokenRowError as fault:
             yield fault
 
 
@@ -180,22 +183,22 @@ def _parse(  # noqa: C901 - one check a field
 
     def text(key: str) -> str:
         if key not in raw:
-            raise Broken(where, "", f"{key} is missing")
+            raise BrokenRowError(where, "", f"{key} is missing")
         value = raw[key]
         if not isinstance(value, str):
-            raise Broken(where, "", f"{key} is {_kind(value)}, not text")
+            raise BrokenRowError(where, "", f"{key} is {_kind(value)}, not text")
         if not value.strip():
-            raise Broken(where, "", f"{key} is empty")
+            raise BrokenRowError(where, "", f"{key} is empty")
         return value
 
     try:
         raw = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
-        raise Broken(where, "", f"not UTF-8 (byte {error.start})") from None
+        raise BrokenRowError(where, "", f"not UTF-8 (byte {error.start})") from None
     except (ValueError, RecursionError) as error:
-        raise Broken(where, "", f"not JSON ({error})") from None
+        raise BrokenRowError(where, "", f"not JSON ({error})") from None
     if not isinstance(raw, dict):
-        raise Broken(where, "", f"a row is {_kind(raw)}, not an object")
+        raise BrokenRowError(where, "", f"a row is {_kind(raw)}, not an object")
     test = "input_path" in raw and "input_video_path" not in raw
     keys = _TEST if test else _PREVIEW if "target_composite_path" in raw else _TRAIN
     instruction = text("prompt" if test else "edit_instruction")
@@ -203,7 +206,7 @@ def _parse(  # noqa: C901 - one check a field
     if test:
         text("video_id")
         if text("edit_type") not in _EDIT_TYPES:
-            raise Broken(where, "", f"edit_type {raw['edit_type']!r} is not one of {', '.join(_EDIT_TYPES)}")
+            raise BrokenRowError(where, "", f"edit_type {raw['edit_type']!r} is not one of {', '.join(_EDIT_TYPES)}")
     if keys is not _PREVIEW and "video_id" not in raw:
         identity.append(str(raw.get("edit_rgb_path")))
     files = {}
@@ -218,41 +221,41 @@ def _parse(  # noqa: C901 - one check a field
 def _locate(root: Path, file: Path, where: str, key: str, path: str) -> Path:
     """A row's path in the dataset. A link may lead where its owner wants; the row's own words may not."""
     if PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive or PureWindowsPath(path).root:
-        raise Broken(where, path, f"{key} is absolute; paths lead from the dataset's folder")
+        raise BrokenRowError(where, path, f"{key} is absolute; paths lead from the dataset's folder")
     if ".." in re.split(r"[/\\]", path):
-        raise Broken(where, path, f"{key} leads upwards; paths stay in the dataset's folder")
+        raise BrokenRowError(where, path, f"{key} leads upwards; paths stay in the dataset's folder")
     if "\0" in path:
-        raise Broken(where, "", f"{key} holds a NUL")
+        raise BrokenRowError(where, "", f"{key} holds a NUL")
     beside = file.parent / path
     try:
         return beside if beside.exists() else root / path
     except OSError as error:
-        raise Broken(where, path[:80], f"{key} cannot be a file's name ({error.strerror})") from None
+        raise BrokenRowError(where, path[:80], f"{key} cannot be a file's name ({error.strerror})") from None
 
 
-def _folder_row(root: Path, file: Path) -> Iterator[Row | Broken]:
+def _folder_row(root: Path, file: Path) -> Iterator[Row | BrokenRowError]:
     folder = file.parent
     name = folder.relative_to(root).as_posix()
     try:
         instruction = file.read_text(encoding="utf-8").strip()
         if not instruction:
-            raise Broken(name, file, "is empty")
+            raise BrokenRowError(name, file, "is empty")
         files = {}
         for layer in LAYERS:
             there = [p for p in sorted(folder.glob(f"{layer}.*")) if p.suffix[1:].lower() in MOVIES]
             if len(there) > 1:
-                raise Broken(name, there[1], f"beside {there[0].name}: which is the {layer}?")
+                raise BrokenRowError(name, there[1], f"beside {there[0].name}: which is the {layer}?")
             if there:
                 files[layer] = there[0]
             elif layer in ("source", "edit", "alpha"):
-                raise Broken(name, folder / f"{layer}.mp4", "no such file")
+                raise BrokenRowError(name, folder / f"{layer}.mp4", "no such file")
         yield Row(name, instruction, files)
-    except Broken as fault:
+    except BrokenRowError as fault:
         yield fault
     except UnicodeDecodeError as error:
-        yield Broken(name, file, f"not UTF-8 (byte {error.start})")
+        yield BrokenRowError(name, file, f"not UTF-8 (byte {error.start})")
     except OSError as error:
-        yield Broken(name, file, f"cannot be read ({error.strerror})")
+        yield BrokenRowError(name, file, f"cannot be read ({error.strerror})")
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from vera.core.data.datasets.layered import LAYERS, Broken, Row
+from vera.core.data.datasets.layered import LAYERS, BrokenRowError, Row
 from vera.core.data.datasets.layered_media import model_layers, read_layers
 from vera.core.errors import InputError
 from vera.core.model.fingerprint import fingerprint
@@ -83,13 +83,13 @@ class Cache:
         self.digests = Digests(self.folder / "digests.jsonl")
 
     def key_of_row(self, row: Row) -> str:
-        """Raises Broken if a file of the row cannot be read."""
+        """Raises BrokenRowError if a file of the row cannot be read."""
         parts = []
         for layer, file in row.files.items():
             try:
                 parts += [layer, self.digests.of(file)]
             except OSError as error:
-                raise Broken(row.name, file, f"cannot be read ({error.strerror})") from None
+                raise BrokenRowError(row.name, file, f"cannot be read ({error.strerror})") from None
         return self._key("latents", WAY, *parts)
 
     def key_of_text(self, instruction: str) -> str:
@@ -139,7 +139,7 @@ class Encoders:
         self.fingerprint = fingerprint(self.root, ENCODERS)
 
     def latents(self, row: Row, layers: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Of a row's decoded layers, in order of LAYERS: (4 or 5, C, t, h, w) fp16. Raises Broken."""
+        """Of a row's decoded layers, in order of LAYERS: (4 or 5, C, t, h, w) fp16. Raises BrokenRowError."""
         unit, (codec, _) = model_layers(row, layers, self.device), self._loaded()
         return torch.cat([codec.encode(unit[k][None]) for k in LAYERS if k in unit]).to("cpu", torch.float16)
 
@@ -186,7 +186,7 @@ class Sample(NamedTuple):
 
 
 def fetch(row: Row, cache: Cache, only_make: bool = False) -> Fetched:
-    """For a worker process. only_make: what is there is not read. Raises Broken."""
+    """For a worker process. only_make: what is there is not read. Raises BrokenRowError."""
     key, text = cache.key_of_row(row), cache.key_of_text(row.instruction)
     if only_make and cache.holds(key) and cache.holds(text):
         return Fetched(row, key, kept=True)
@@ -195,7 +195,7 @@ def fetch(row: Row, cache: Cache, only_make: bool = False) -> Fetched:
 
 
 def finish(fetched: Fetched, cache: Cache, encoders: Encoders) -> Sample | None:
-    """Encode what was not kept, and keep it; None of what was only to be made and is there. Raises Broken."""
+    """Encode what was not kept, and keep it; None of what was only to be made and is there. Raises BrokenRowError."""
     row, latents, states = fetched.row, fetched.latents, fetched.states
     if fetched.kept:
         return None
@@ -207,7 +207,7 @@ def finish(fetched: Fetched, cache: Cache, encoders: Encoders) -> Sample | None:
         try:
             states = text_states(row.instruction, cache, encoders)
         except InputError as error:  # longer than the encoder reads
-            raise Broken(row.name, "", str(error)) from None
+            raise BrokenRowError(row.name, "", str(error)) from None
     return Sample(latents, states, row.name)
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from vera.core.data.datasets.layered import BrokenRowError, Row, check_files
 from vera.core.data.engine.fields import extend_color
-from vera.core.data.datasets.layered import Broken, Row, check_files
 from vera.core.plate.movie import Movie
 
 COLOURFUL = 0.03  # mean distance between the channels of an alpha or mask; a codec's own is below 0.01
@@ -12,7 +12,7 @@ AGREES = 15.0  # dB between the composite and the layers laid over one another; 
 
 
 def read_layers(row: Row) -> dict[str, torch.Tensor]:
-    """Every frame of a row's movies: layer -> (T, H, W, 3), uint8 or uint16. Raises Broken."""
+    """Every frame of a row's movies: layer -> (T, H, W, 3), uint8 or uint16. Raises BrokenRowError."""
     check_files(row)
     layers = {}
     for layer, file in row.files.items():
@@ -21,16 +21,18 @@ def read_layers(row: Row) -> dict[str, torch.Tensor]:
             frames = np.stack([movie.read(f) for f in movie.frames])
             movie.close()
         except Exception as error:  # whatever a damaged file makes of the decoder
-            raise Broken(row.name, file, str(error).removeprefix(f"{file}: ")) from None
+            raise BrokenRowError(row.name, file, str(error).removeprefix(f"{file}: ")) from None
         if len(frames) not in row.frames:
-            raise Broken(row.name, file, f"{len(frames)} frames can be decoded, not {' or '.join(map(str, row.frames))}")
+            raise BrokenRowError(
+                row.name, file, f"{len(frames)} frames can be decoded, not {' or '.join(map(str, row.frames))}"
+            )
         if layer in ("alpha", "mask"):
             full = np.iinfo(frames.dtype).max
             apart = float((frames.max(-1).astype(np.float32) - frames.min(-1)).mean() / full)
             if apart > COLOURFUL:
-                raise Broken(row.name, file, f"the {layer} is colourful (channels {apart:.2f} apart), not grey")
+                raise BrokenRowError(row.name, file, f"the {layer} is colourful (channels {apart:.2f} apart), not grey")
         if layer == "alpha" and not row.test and not frames.any():
-            raise Broken(row.name, file, "the alpha is 0 everywhere: there is no edit")
+            raise BrokenRowError(row.name, file, "the alpha is 0 everywhere: there is no edit")
         layers[layer] = torch.from_numpy(frames)
     return layers
 
@@ -41,7 +43,8 @@ def model_layers(
     """What the model learns from: source, edit, alpha, composite (and mask), each (3, T, H, W) fp32 in [0, 1].
 
     The edit's colour is straight, and held outward where alpha is 0. Whether it was stored straight or
-    premultiplied is not published: whichever agrees with the composite is taken. Raises Broken when neither does.
+    premultiplied is not published: whichever agrees with the composite is taken. Raises BrokenRowError when neither
+    does.
     """
     unit = {k: v.to(device, torch.float32).movedim(-1, 1) / torch.iinfo(v.dtype).max for k, v in layers.items()}
     source, edit, alpha = unit["source"], unit["edit"], unit["alpha"].mean(1, keepdim=True)
@@ -53,7 +56,7 @@ def model_layers(
         decibels = -10 * np.log10(max(errors[stored], 1e-10))
         if decibels < AGREES:
             reason = f"the layers laid over the source agree with it to {decibels:.1f} dB only"
-            raise Broken(row.name, row.files["composite"], reason)
+            raise BrokenRowError(row.name, row.files["composite"], reason)
     unit["composite"] = unit.get("composite", over["straight"])
     unit["edit"] = extend_color(edit if stored == "premultiplied" else alpha * edit, alpha)
     unit["alpha"] = alpha.expand(-1, 3, -1, -1)

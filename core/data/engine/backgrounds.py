@@ -1,6 +1,7 @@
 """Backgrounds that can be put behind a kept subject, (T, 3, H, W), display-encoded."""
 
 import random
+
 import torch
 
 from vera.core.data.engine.fields import mix, noise, plane, smoothstep, tiling, view
@@ -32,7 +33,9 @@ def sea(rng: random.Random, gen: torch.Generator, x: torch.Tensor, y: torch.Tens
     phase = t[:, None, None] * rng.uniform(0.1, 0.2)
     waves = torch.sin(5 / depth + 3 * x / depth.sqrt() + phase) + torch.sin(9 / depth - 7 * x - 1.3 * phase)
     calm = smoothstep(0.01, 0.2, depth)
-    water = mix((0.45, 0.68, 0.78), (0.05, 0.28, 0.42), (depth * 2.2).clamp(0, 1))[None] + 0.05 * (calm * waves)[:, None]
+    water = (
+        mix((0.45, 0.68, 0.78), (0.05, 0.28, 0.42), (depth * 2.2).clamp(0, 1))[None] + 0.05 * (calm * waves)[:, None]
+    )
     return mix(sky[None], water, smoothstep(-0.004, 0.004, y - horizon))
 
 
@@ -59,8 +62,12 @@ def mountains(
         rough = noise(gen, x.shape, 4, 6, 0.7)
         lit = (0.55 + 0.9 * (rough - rough.roll((2, 3), (0, 1)))).clamp(0, 1)  # from the upper left
         snow = smoothstep(0.2, 0.08, below + 0.07 * rough)
-        face = mix(mix((0.16, 0.18, 0.22), (0.40, 0.40, 0.42), lit), mix((0.60, 0.68, 0.82), (0.98, 0.98, 0.99), lit), snow)
-        picture = mix(picture, mix(face, (0.66, 0.75, 0.87), torch.full_like(x, haze)), smoothstep(-0.004, 0.004, below))
+        face = mix(
+            mix((0.16, 0.18, 0.22), (0.40, 0.40, 0.42), lit), mix((0.60, 0.68, 0.82), (0.98, 0.98, 0.99), lit), snow
+        )
+        picture = mix(
+            picture, mix(face, (0.66, 0.75, 0.87), torch.full_like(x, haze)), smoothstep(-0.004, 0.004, below)
+        )
     return picture[None].expand(len(t), -1, -1, -1)
 
 
@@ -76,19 +83,27 @@ def forest(rng: random.Random, gen: torch.Generator, x: torch.Tensor, y: torch.T
     green = rng.uniform(-0.04, 0.04)
     sun = torch.exp(-((x - rng.uniform(-0.4, 0.4)) ** 2 + (y + 0.25) ** 2) / 0.12)
     picture = mix((0.52, 0.62 + green, 0.5), (0.8, 0.85, 0.66), (sun + 0.2 * noise(gen, x.shape, 3, 4)).clamp(0, 1))
-    bark = noise(gen, (x.shape[0], x.shape[1] * 3), 3, 5, 0.7)[:, :: 3]
+    bark = noise(gen, (x.shape[0], x.shape[1] * 3), 3, 5, 0.7)[:, ::3]
     for near, shade in ((0.0, (0.42, 0.52, 0.40)), (0.5, (0.24, 0.31, 0.21)), (1.0, (0.12, 0.12, 0.08))):
         ground = 0.16 + 0.14 * near + 0.02 * noise(gen, x.shape, 3, 4)
         tone = torch.tensor(shade)[:, None, None]
         moss = tone * torch.tensor([0.95, 1.15, 0.65])[:, None, None] * (1 + 0.2 * noise(gen, x.shape, 14, 3, 0.8))
         picture = mix(picture, moss.clamp(0, 1), smoothstep(-0.015, 0.02, y - ground))
         for _ in range(7 - round(4 * near)):
-            foot, lean, wide = rng.uniform(-1, 1), rng.uniform(-0.08, 0.08), (0.014 + 0.04 * near) * rng.uniform(0.7, 1.3)
+            foot, lean, wide = (
+                rng.uniform(-1, 1),
+                rng.uniform(-0.08, 0.08),
+                (0.014 + 0.04 * near) * rng.uniform(0.7, 1.3),
+            )
             across = (x - foot - lean * y) / (wide * (1 + 0.5 * (y + 0.5) ** 2))
             trunk = smoothstep(1.15, 0.85, across.abs()) * (y < ground + 0.02)
             picture = mix(picture, (tone * (1.05 - 0.35 * across + 0.12 * bark)).clamp(0, 1), trunk)
         leaves = smoothstep(0.1, 0.35, noise(gen, x.shape, 5, 4, 0.75) - 3.2 * (y + 0.36 + 0.04 * near))
-        picture = mix(picture, (tone * torch.tensor([0.9, 1.15, 0.62])[:, None, None] * (1 + 0.2 * bark.clamp(-2, 2))).clamp(0, 1), leaves)
+        picture = mix(
+            picture,
+            (tone * torch.tensor([0.9, 1.15, 0.62])[:, None, None] * (1 + 0.2 * bark.clamp(-2, 2))).clamp(0, 1),
+            leaves,
+        )
     return picture[None].expand(len(t), -1, -1, -1)
 
 
@@ -144,7 +159,9 @@ def storm(rng: random.Random, gen: torch.Generator, x: torch.Tensor, y: torch.Te
     depth = (y - horizon).clamp_min(0.004)
     phase = t[:, None, None] * 0.12
     rough = 0.6 * noise(gen, x.shape, 3, 4)
-    swell = torch.sin(3.2 / depth + 2 * x / depth.sqrt() + rough + phase) + torch.sin(6 / depth - 5 * x + 2 * rough - 1.3 * phase)
+    swell = torch.sin(3.2 / depth + 2 * x / depth.sqrt() + rough + phase) + torch.sin(
+        6 / depth - 5 * x + 2 * rough - 1.3 * phase
+    )
     crest = smoothstep(1.1, 1.9, swell + 0.3 * rough) * smoothstep(0.01, 0.15, depth)
     sea = mix((0.36, 0.41, 0.43), (0.06, 0.12, 0.15), (depth * 2.5).clamp(0, 1))[None]
     sea = sea + (0.05 * swell * smoothstep(0.01, 0.2, depth) + 0.45 * crest)[:, None]
@@ -159,7 +176,9 @@ def meadow(rng: random.Random, gen: torch.Generator, x: torch.Tensor, y: torch.T
     picture = mix(picture, wood, smoothstep(-0.006, 0.006, y - far))
     near = ((y - line) / 0.5).clamp(0, 1)
     blades = noise(gen, (x.shape[0], x.shape[1] * 2), 12, 4, 0.85)[:, ::2] * (0.3 + near)
-    grass = mix((0.62, 0.68, 0.34), (0.24, 0.38, 0.12), near**0.6) * (1 + 0.16 * blades + 0.1 * noise(gen, x.shape, 2, 3))
+    grass = mix((0.62, 0.68, 0.34), (0.24, 0.38, 0.12), near**0.6) * (
+        1 + 0.16 * blades + 0.1 * noise(gen, x.shape, 2, 3)
+    )
     bloom = (torch.rand(x.shape, generator=gen) > 0.992) * near
     grass = mix(grass.clamp(0, 1), (0.98, 0.92, 0.75), bloom.clamp(0, 0.9))
     picture = mix(picture, grass, smoothstep(-0.01, 0.01, y - line - 0.015 * noise(gen, x.shape, 2, 3)))
@@ -182,8 +201,7 @@ def _cloudy(gen: torch.Generator, x: torch.Tensor, y: torch.Tensor, horizon: flo
 
 
 SCENES = {
-    f.__name__: f
-    for f in (sunset, night, sea, desert, mountains, studio, forest, city, bricks, storm, meadow, clouds)
+    f.__name__: f for f in (sunset, night, sea, desert, mountains, studio, forest, city, bricks, storm, meadow, clouds)
 }
 
 

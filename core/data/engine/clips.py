@@ -11,13 +11,9 @@ from typing import Any
 
 import torch
 
-from vera.core.data.engine import backgrounds
-from vera.core.data.engine import effects
-from vera.core.data.engine import phrases
-from vera.core.data.engine import plates
-from vera.core.data.engine import shapes
-from vera.core.model.mini import words
+from vera.core.data.engine import backgrounds, effects, phrases, plates, shapes
 from vera.core.data.engine.fields import extend_color, plane, smoothstep
+from vera.core.model.mini import words
 
 OBJECTS = 0.7  # share of the clips that add one
 SPAN = 48  # motions are laid out over the frames 0 .. SPAN
@@ -46,7 +42,8 @@ class LayeredClip:
 
 
 def draw_labels(rng: random.Random, objects: float = OBJECTS) -> dict[str, Any]:
-    """What to ask for: the edit and its named properties; this share of objects, effects and backgrounds half of the rest each."""
+    """What to ask for: the edit and its named properties; this share of objects, effects and backgrounds half of
+    the rest each."""
     kind = rng.random()
     if kind < objects:
         return draw_object(rng)

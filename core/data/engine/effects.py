@@ -1,14 +1,14 @@
 """Translucent effects: straight colour (T, 3, H, W) and alpha (T, 1, H, W)."""
 
+import math
 import random
 from collections.abc import Callable
-import math
 
 import torch
 import torch.nn.functional as F
 
-from vera.core.model.mini import words
 from vera.core.data.engine.fields import extend_color, noise, plane, smoothstep, tiling, view
+from vera.core.model.mini import words
 
 AMOUNTS = {"light": 0.6, "medium": 1.0, "heavy": 1.5}
 
@@ -103,12 +103,14 @@ def fire(
 
     count = round(28 * strength * width / height)
     t = times[:, None]
-    start, rate, sway = (torch.rand(3, count, generator=gen) * torch.tensor([[1.0], [0.01], [6.3]]))
+    start, rate, sway = torch.rand(3, count, generator=gen) * torch.tensor([[1.0], [0.01], [6.3]])
     ex = (torch.rand(count, generator=gen) - 0.5) * 1.6 * wide + 0.05 * torch.sin(t * 0.15 + sway)
     ey = 0.6 - 1.2 * torch.remainder(start + (0.006 + rate) * t, 1)
     dim = (0.35 + ey.add(0.5)).clamp(0.15, 1)[..., None, None]
     embers = lambda dx, dy: dim * torch.exp(-(dx * dx + dy * dy) / 0.0003)  # noqa: E731
-    ember, glow = _splat(torch.stack([ex, ey], -1), 0.04, embers, torch.tensor([1.0, 0.62, 0.15]).expand(count, 3), height, width)
+    ember, glow = _splat(
+        torch.stack([ex, ey], -1), 0.04, embers, torch.tensor([1.0, 0.62, 0.15]).expand(count, 3), height, width
+    )
     return _over(ember, glow, color, alpha)
 
 

@@ -1,7 +1,7 @@
 """Random fields and views that plates, backgrounds and effects are built from."""
 
-from collections.abc import Sequence
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F

@@ -7,6 +7,7 @@ from typing import Any
 from vera.core.model.mini import words
 from vera.core.model.mini.tokenize import tokenize
 
+
 def instruction(labels: dict[str, Any], rng: random.Random) -> str:
     """One phrasing of the edit that labels describe (see clips.py); rng is a random.Random."""
     if labels["edit"] == "background":
@@ -70,9 +71,25 @@ def _join(*parts: str) -> str:
 
 def vocabulary() -> list[str]:
     """Every word that an instruction of this world can hold, sorted."""
-    texts = [*words.COLORS, *words.SUBJECTS, *words.SHOTS, *words.ANGLES, *words.CAMERAS, *words.VERBS, *words.BACKGROUND_FORMS]
+    texts = [
+        *words.COLORS,
+        *words.SUBJECTS,
+        *words.SHOTS,
+        *words.ANGLES,
+        *words.CAMERAS,
+        *words.VERBS,
+        *words.BACKGROUND_FORMS,
+    ]
     texts += [*words.DEPTHS.values(), *words.REFLECTIONS, *words.PACES.values()]
-    tables = (words.OBJECTS, words.MATERIALS, words.SIZES, words.PLACE_PHRASES, words.MOTIONS, words.EFFECTS, words.BACKGROUNDS)
+    tables = (
+        words.OBJECTS,
+        words.MATERIALS,
+        words.SIZES,
+        words.PLACE_PHRASES,
+        words.MOTIONS,
+        words.EFFECTS,
+        words.BACKGROUNDS,
+    )
     for table in tables:
         for phrases in table.values():
             texts += phrases

@@ -106,7 +106,8 @@ def place_of_subject(rng: random.Random) -> tuple[float, float]:
 def subject(
     rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[float, float]]:
-    """Somebody in front: matte (T, 1, H, W) with soft edges, colour (T, 3, H, W), and where, (x, y), half-way in time."""
+    """Somebody in front: matte (T, 1, H, W) with soft edges, colour (T, 3, H, W), and where, (x, y), half-way in
+    time."""
     x, y = (p[None] for p in plane(height, width))
     t = times[:, None, None]
     scale = rng.uniform(0.22, 0.36)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vera.core.model.mini import words
 from vera.core.data.engine.clips import SPAN, LayeredClip, in_halves, loose_mask
 from vera.core.data.engine.fields import extend_color
+from vera.core.model.mini import words
 
 HELD_OUT = Path(__file__).parent / "rendered_clips"
 
@@ -30,7 +30,9 @@ def read_clip(folder: Path) -> LayeredClip:
     edit = torch.where(alpha > 0, color, extend_color(color * alpha, alpha))
     composite = alpha * edit + (1 - alpha) * source
     mask = loose_mask(alpha, random.Random(said["seed"]))
-    return LayeredClip(source, edit, alpha, composite, mask, said["instruction"], said["labels"], _path(said["labels"], alpha))
+    return LayeredClip(
+        source, edit, alpha, composite, mask, said["instruction"], said["labels"], _path(said["labels"], alpha)
+    )
 
 
 def _path(labels: dict[str, Any], alpha: torch.Tensor) -> torch.Tensor:

@@ -282,7 +282,10 @@ def rocket(
     flicker = 0.9 + 0.1 * torch.sin(torch.as_tensor(time) * 0.9)
     flame = ellipse(u, v, 0, 0.5, 0.2, 0.5 * flicker)
     across = u / 0.38
-    rgb = flat(u, color) * (1.02 - 0.35 * (across + 0.4).abs())[..., None] + 0.3 * torch.exp(-((across + 0.4) ** 2) / 0.02)[..., None]
+    rgb = (
+        flat(u, color) * (1.02 - 0.35 * (across + 0.4).abs())[..., None]
+        + 0.3 * torch.exp(-((across + 0.4) ** 2) / 0.02)[..., None]
+    )
     rgb = paint(rgb, flat(u, [c * 0.55 for c in color]), v + 0.62)
     rgb = paint(rgb, flat(u, [c * 0.6 for c in color]), torch.maximum(fins, -body))
     rgb = paint(rgb, flat(u, (0.85, 0.87, 0.9)), circle(u, v, 0, -0.25, 0.2))
@@ -331,7 +334,10 @@ def finish(
         return 0.4 * rgb + 0.6 * flat(u, color) * (0.88 - 0.12 * v)[..., None]
     if material == "glossy":  # a window's reflection, and the ground's along the lower edge
         window = (torch.maximum((u + 0.3).abs() / 0.2, (v + 0.32 + 0.3 * u).abs() / 0.16) - 1) * 0.2
-        rgb = rgb * 0.95 + 0.15 * torch.exp(-(((u * u + v * v).sqrt() - 0.85) ** 2) / 0.01)[..., None] * (v > 0)[..., None]
+        rgb = (
+            rgb * 0.95
+            + 0.15 * torch.exp(-(((u * u + v * v).sqrt() - 0.85) ** 2) / 0.01)[..., None] * (v > 0)[..., None]
+        )
         return paint(rgb, 0.15 * rgb + 0.85, window, 0.06)
     if material == "metallic":  # sky above, a dark horizon, bright ground
         wave = torch.cos((v + 0.3 * u * u) * 6.5 + 0.8)

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from vera.core.model.mini import words
 from vera.core.data.engine.clips import LayeredClip, make_clip
+from vera.core.model.mini import words
 
 HEIGHT, WIDTH, CAPTION, COLUMNS = 80, 144, 13, 6
 SEED = 4_000_000
@@ -43,7 +43,10 @@ def strips() -> Iterator[tuple[str, list[np.ndarray]]]:
     for k, labels in enumerate(CLIPS):
         clip = make(80 + k, asked(labels))
         alpha = clip.alpha.expand(-1, 3, -1, -1)
-        yield clip.instruction, [shown(x) for x in (clip.source, clip.edit, alpha, clip.composite)] + [shown(clip.composite, -1)]
+        yield (
+            clip.instruction,
+            [shown(x) for x in (clip.source, clip.edit, alpha, clip.composite)] + [shown(clip.composite, -1)],
+        )
 
 
 def asked(labels: dict[str, Any]) -> dict[str, Any]:

@@ -2,10 +2,14 @@
 
     path/to/python-with-bpy core/data/engine/with_cycles.py OUT --clips 4 --seed 1
 
-Each clip is a folder: plate.png, layer.####.png (straight RGBA) and clip.json (instruction and labels). The camera rests,
-so the plate is one picture. Three pictures are rendered: the scene without the object, the scene with it, and the object
-alone over a transparent film with all else as shadow catchers, of which alpha is taken. That alpha holds in linear light;
-in display-encoded colour 1 - (1 - alpha)^(1/2.4) takes its place, and the layer's colour is worked back from the two scenes.
+Each clip is a folder: plate.png, layer.####.png (straight RGBA) and clip.json (instruction and labels). The camera
+rests,
+so the plate is one picture. Three pictures are rendered: the scene without the object, the scene with it, and the
+object
+alone over a transparent film with all else as shadow catchers, of which alpha is taken. That alpha holds in linear
+light;
+in display-encoded colour 1 - (1 - alpha)^(1/2.4) takes its place, and the layer's colour is worked back from the two
+scenes.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""edit/edit.####.exr: the layer, premultiplied RGBA, for an over on the plate; further parts where they are asked for."""
+"""edit/edit.####.exr: the layer, premultiplied RGBA, for an over on the plate; further parts where they are asked
+for."""
 
 from typing import Any
 

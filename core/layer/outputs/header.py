@@ -10,11 +10,29 @@ from vera.core.plate.timecode import timecode_words
 
 # How the plate's own file was stored, and figures of its pixels.
 STORAGE = (
-    "compression", "CompressionQuality", "planarconfig", "Orientation", "tile*", "thumbnail_*",
-    "openexr:*", "tiff:*", "png:*", "jpeg:*", "dpx:EndOf*", "dpx:Version",
-    "chunkCount", "dwaCompressionLevel", "multiView", "view", "name", "type", "version",
-    "textureformat", "acesImageContainerFlag", "Exif:Pixel[XY]Dimension",
-)  # fmt: skip
+    "compression",
+    "CompressionQuality",
+    "planarconfig",
+    "Orientation",
+    "tile*",
+    "thumbnail_*",
+    "openexr:*",
+    "tiff:*",
+    "png:*",
+    "jpeg:*",
+    "dpx:EndOf*",
+    "dpx:Version",
+    "chunkCount",
+    "dwaCompressionLevel",
+    "multiView",
+    "view",
+    "name",
+    "type",
+    "version",
+    "textureformat",
+    "acesImageContainerFlag",
+    "Exif:Pixel[XY]Dimension",
+)
 # What the plate's colours mean; the layer's mean something else.
 COLOR = ("ICCProfile*", "CICP", "colorInteropID", "Exif:ColorSpace", "dpx:*", "chromaticities")
 

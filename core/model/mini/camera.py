@@ -42,11 +42,16 @@ class Camera(nn.Module):
         height, width = before.shape[2:]
         slopes = self.slopes((before + now) / 2)  # (B, 2, C, h, w), without the outermost cells
         change = (now - before)[:, :, 1:-1, 1:-1]
-        y, x = cell_centres(height, now.device)[1:-1, None], cell_centres(width, now.device)[None, 1:-1] * (width / height)
+        y, x = (
+            cell_centres(height, now.device)[1:-1, None],
+            cell_centres(width, now.device)[None, 1:-1] * (width / height),
+        )
         columns = torch.cat([slopes, (slopes[:, 0] * x + slopes[:, 1] * y)[:, None]], dim=1) * (height / 2)
         trust = self.trust.float().view(1, -1, 1, 1)
         weight = torch.ones_like(change[:, 0])
-        prior = torch.diag(change.new_tensor(REST_PRIOR)) * columns.pow(2).mul(trust).sum((1, 2, 3, 4))[:, None, None].clamp_min(1e-6)
+        prior = torch.diag(change.new_tensor(REST_PRIOR)) * columns.pow(2).mul(trust).sum((1, 2, 3, 4))[
+            :, None, None
+        ].clamp_min(1e-6)
         for _ in range(FIT_ROUNDS):
             # What changes all over alike is light, not a move.
             uneven, moves = (v - _mean(v, weight) for v in (change, columns))
@@ -58,16 +63,20 @@ class Camera(nn.Module):
         return torch.cat([view[:, :2], view[:, 2:].clamp(-0.5, 0.5).log1p()], dim=1)
 
     def slopes(self, latents: Tensor) -> Tensor:
-        """(B, C, H, W) -> how they change as the picture moves a cell to the right, and down, (B, 2, C, H - 2, W - 2)."""
+        """(B, C, H, W) -> how they change as the picture moves a cell to the right, and down, (B, 2, C, H - 2,
+        W - 2)."""
         return F.conv2d(latents, self.along.weight.float()).unflatten(1, (2, -1))
 
     @torch.no_grad()
     def fit(self, latents: Tensor, right: Tensor, down: Tensor) -> None:
-        """Closed form, from latents (N, C, H, W) and how each changed by a cell's move right and down, of that shape."""
+        """Closed form, from latents (N, C, H, W) and how each changed by a cell's move right and down, of that
+        shape."""
         about = F.unfold(latents.double(), 3).transpose(1, 2).flatten(0, 1)  # (cells, 9 C)
         wanted = torch.cat([right, down], dim=1)[:, :, 1:-1, 1:-1].double().movedim(1, -1).flatten(0, 2)
         square = about.T @ about
-        weight = torch.linalg.solve(square + RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype), about.T @ wanted)
+        weight = torch.linalg.solve(
+            square + RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype), about.T @ wanted
+        )
         self.along.weight.copy_(weight.T.unflatten(1, (-1, 3, 3)))
         off = (wanted - about @ weight).pow(2).mean(0).unflatten(0, (2, -1)).mean(0)
         self.trust.copy_(off.mean() / off)

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from vera.core.model.mini.latent_over import Blend
-from vera.core.model.mini.camera import Camera, seen
 from vera.core.model.codec import TIME_STRIDE
 from vera.core.model.functional import cell_centres, gelu_tanh, mean_of_words, zero_init
+from vera.core.model.mini.camera import Camera, seen
+from vera.core.model.mini.latent_over import Blend
 
 Grid = tuple[int, int, int]  # latent frames, rows and columns of cells
 
@@ -96,14 +96,17 @@ class Aim(nn.Module):
         """(B, *progress.shape, 3) fp32: x and y of an object's middle in halves of the frame, right and down, and the
         log of its size, half its height in halves of the frame's. text (B, N, D), mask (B, C, T, H, W) or None;
         progress (T, ...): how far through the shot, 0 to 1; aspect: the frame's width over its height, or one for each
-        of B. Where it rests is told in halves of the frame, how it moves in those of the height, and the frame holds it in.
+        of B. Where it rests is told in halves of the frame, how it moves in those of the height, and the frame
+        holds it in.
         """
         told, more = self.outer(gelu_tanh(self.inner(mean_of_words(text)))).float(), (1,) * progress.ndim
         steps, size = told[:, :-1].unflatten(1, (2, MOTIONS)), told[:, -1].view(-1, *more, 1) - 1
         aspect = torch.as_tensor(aspect, dtype=torch.float32, device=told.device).expand(len(told))
         shape = torch.stack([aspect, torch.ones_like(aspect)], dim=-1)  # halves of the height in the frame's own
         rest = steps[..., 0].view(-1, *more, 2)
-        moved = torch.einsum("bcm,t...m->bt...c", steps[..., 1:] / shape[..., None], motions(progress.to(told.device))[..., 1:])
+        moved = torch.einsum(
+            "bcm,t...m->bt...c", steps[..., 1:] / shape[..., None], motions(progress.to(told.device))[..., 1:]
+        )
         if mask is not None:  # it teaches its own reading only
             rest, moved, size = self.centre_of(mask).unflatten(1, (-1, *more[1:])), moved.detach(), size.detach()
         reach = (1 - size.exp() / shape.view(-1, *more, 2)).clamp_min(0)
@@ -126,7 +129,8 @@ def moments(latents: Iterable[int], whole: int) -> Tensor:
 
 
 def motions(progress: Tensor) -> Tensor:
-    """(...) -> (..., MOTIONS): rest, straight on, once round, and two bounces; all but the first of zero mean over 0 .. 1."""
+    """(...) -> (..., MOTIONS): rest, straight on, once round, and two bounces; all but the first of zero mean over
+    0 .. 1."""
     turn = 2 * math.pi * progress.float()
     return torch.stack(
         [torch.ones_like(turn), progress.float() - 0.5, turn.sin(), turn.cos(), turn.sin().abs() - 2 / math.pi], dim=-1
@@ -144,7 +148,13 @@ def offset_features(path: Tensor, grid: Grid) -> Tensor:
     center = path.unflatten(2, (2, 1, 1))  # (B, T, 2, 1, 1, 3)
     radius = center[..., 2].exp()
     dx, dy = torch.broadcast_tensors((x - center[..., 0]) * (width / height) / radius, (y - center[..., 1]) / radius)
-    waves = [f(rate * d) for rate in OFFSET_RATES for both in (dx, dy) for d in both.unbind(2) for f in (torch.sin, torch.cos)]
+    waves = [
+        f(rate * d)
+        for rate in OFFSET_RATES
+        for both in (dx, dy)
+        for d in both.unbind(2)
+        for f in (torch.sin, torch.cos)
+    ]
     size = center[..., 2].mean(2) + math.log(height / 2) - MEAN_LOG_SIZE
     features = torch.stack([torch.ones_like(waves[0]), *waves, size.expand_as(waves[0])], dim=-1)
     near = torch.exp(-(dx**2 + dy**2) / (2 * OFFSET_REACH**2)).mean(2)

@@ -1,11 +1,11 @@
 """An edition of mini: a folder of three small safetensors files, their configuration, limits, digests and a card.
 
-    config.json               MiniConfig
-    transformer.safetensors   in 8 bits, see `in_8_bits`
-    text.safetensors          the same; its metadata holds the vocabulary
-    codec.safetensors         mini's own codec in fp32, or a small Wan-type VAE in fp16
-    model.json                Limits; may be edited by hand
-    SHA256SUMS                the digest of each other file, as `sha256sum --check` reads it; optional
+config.json               MiniConfig
+transformer.safetensors   in 8 bits, see `in_8_bits`
+text.safetensors          the same; its metadata holds the vocabulary
+codec.safetensors         mini's own codec in fp32, or a small Wan-type VAE in fp16
+model.json                Limits; may be edited by hand
+SHA256SUMS                the digest of each other file, as `sha256sum --check` reads it; optional
 """
 
 from __future__ import annotations

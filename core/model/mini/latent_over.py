@@ -9,11 +9,13 @@ RIDGE = 1e-4  # of the mean square of what is fitted with, added to each; higher
 
 
 class Blend(nn.Module):
-    """forward(source, edit, alpha): latents (B, C, T, H, W) of a plate, a layer's straight colour and its alpha -> those
+    """forward(source, edit, alpha): latents (B, C, T, H, W) of a plate, a layer's straight colour and its alpha ->
+    those
     of the layer over the plate, fp32.
 
     A codec whose cells are linear in their latents composes bilinearly: source + sum of weight[k, i, j] alpha_i
-    (edit - source)_j, with a constant after alpha's channels; another codec does so nearly. Zeros before `fit`: the plate.
+    (edit - source)_j, with a constant after alpha's channels; another codec does so nearly. Zeros before `fit`: the
+    plate.
     """
 
     def __init__(self, channels: int):
@@ -26,7 +28,8 @@ class Blend(nn.Module):
 
     @torch.no_grad()
     def fit(self, examples: Iterable[Sequence[Tensor]]) -> None:
-        """Least squares, from latents (B, C, T, H, W) of source, edit, alpha and their composite, set after set of them."""
+        """Least squares, from latents (B, C, T, H, W) of source, edit, alpha and their composite, set after
+        set of them."""
         channels = self.weight.shape[0]
         square = torch.zeros(channels * (channels + 1), channels * (channels + 1), dtype=torch.float64)
         wanted = torch.zeros(channels * (channels + 1), channels, dtype=torch.float64)
@@ -39,6 +42,7 @@ class Blend(nn.Module):
 
 
 def pairs(source: Tensor, edit: Tensor, alpha: Tensor) -> Tensor:
-    """(..., C) each -> (..., (C + 1) C): alpha's channels and a constant, each times each channel of what the edit changes."""
+    """(..., C) each -> (..., (C + 1) C): alpha's channels and a constant, each times each channel of what the edit
+    changes."""
     alpha = torch.cat([alpha, torch.ones_like(alpha[..., :1])], dim=-1)
     return torch.einsum("...i,...j->...ij", alpha, edit - source).flatten(-2)

@@ -1,4 +1,5 @@
-"""mini's text encoder: a small vocabulary, words embedded, met with their neighbours, and mixed by two attention layers.
+"""mini's text encoder: a small vocabulary, words embedded, met with their neighbours, and mixed by two attention
+layers.
 
 It is trained together with the transformer and follows the contract of text.py.
 """
@@ -77,9 +78,7 @@ class TextLayer(nn.Module):
 
     def forward(self, x: Tensor, seen: Tensor) -> Tensor:
         """x (B, N, dim); seen: which positions are attended to, broadcast over (B, heads, N, N)."""
-        q, k, v = (
-            y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in self.qkv(self.norm1(x)).chunk(3, dim=-1)
-        )
+        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in self.qkv(self.norm1(x)).chunk(3, dim=-1))
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         x = x + self.out(attended.transpose(1, 2).flatten(2))
         return x + self.down(F.gelu(self.up(self.norm2(x))))

@@ -21,7 +21,9 @@ from vera.core.model.mini.mini_config import MiniConfig
 from vera.core.model.mini.shot import MiniShot
 from vera.core.model.transformer import Embedders, Transformer, flatten, patch_embedding
 
-MIN_NOISE_LEVEL = 0.05  # the noise level by which an error of clean latents is divided at least; higher: calmer last steps
+MIN_NOISE_LEVEL = (
+    0.05  # the noise level by which an error of clean latents is divided at least; higher: calmer last steps
+)
 
 
 class MiniTransformer(Transformer):
@@ -77,7 +79,8 @@ class MiniTransformer(Transformer):
         return velocity_towards(clean, latents.to(self.dtype), timestep).to(latents.dtype)
 
     def draw(self, latents: Tensor, text: Tensor, mask: Tensor | None, shot: MiniShot) -> Tensor | None:
-        """Edit and alpha as the words alone tell them, (B, 2, C, T, H, W), fp32, without a gradient; None without a drawing."""
+        """Edit and alpha as the words alone tell them, (B, 2, C, T, H, W), fp32, without a gradient; None
+        without a drawing."""
         if self.drawing is None:
             return None
         frames, height, width = latents.shape[3:]
@@ -87,7 +90,8 @@ class MiniTransformer(Transformer):
     def clean_latents(self, heads: Tensor, source: Tensor, drawn: Tensor | None, std: float) -> Tensor:
         """Clean latents of the three layers, (B, 3, C, T, H, W), fp32: baseline + std x heads.
 
-        The baseline of edit and alpha is the drawing, or 0; that of the composite what the layers compose, or the plate.
+        The baseline of edit and alpha is the drawing, or 0; that of the composite what the layers compose, or
+        the plate.
         """
         edit, alpha, composite = (std * head for head in heads.float().unbind(1))
         baseline = source.float()

@@ -33,9 +33,7 @@ class MiniShot:
         return cls(moments(range(frames), frames))
 
     @classmethod
-    def read(
-        cls, camera: Camera | None, source: LatentsByFrame, mask: LatentsByFrame | None, window: int
-    ) -> MiniShot:
+    def read(cls, camera: Camera | None, source: LatentsByFrame, mask: LatentsByFrame | None, window: int) -> MiniShot:
         """Of a plate and its mask. What moves is laid out over a window at least.
 
         camera: what reads the plate's moves; None does not. A mask that moves says by itself how the plate does.

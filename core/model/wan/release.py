@@ -1,4 +1,5 @@
-"""The codec, text encoder and tokenizer of Wan2.1's original release, written as diffusers and transformers lay them out.
+"""The codec, text encoder and tokenizer of Wan2.1's original release, written as diffusers and transformers lay them
+out.
 
     Wan2.1_VAE.pth    models_t5_umt5-xxl-enc-bf16.pth    google/umt5-xxl/
 
@@ -56,7 +57,9 @@ def parts_of_release(source: Path, shard_bytes: int) -> dict:
 
 
 def found(source: Path, stem: str) -> Path | None:
-    return next((source / f"{stem}{end}" for end in (".safetensors", ".pth") if (source / f"{stem}{end}").is_file()), None)
+    return next(
+        (source / f"{stem}{end}" for end in (".safetensors", ".pth") if (source / f"{stem}{end}").is_file()), None
+    )
 
 
 def tensors_of(file: Path) -> Mapping[str, torch.Tensor]:

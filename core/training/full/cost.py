@@ -74,7 +74,10 @@ def training_cost(
 def cost_table(steps: int, batch: int, recompute: bool) -> Iterator[str]:
     """The lines of the table of docs/training.md."""
     given: dict[str, Any] = {"steps": steps, "batch": batch, "recompute": recompute}
-    yield f"{given['steps']} steps of {given['batch']} clips, {UTILISATION:.0%} of the peak, ${PRICE} a GPU hour (both assumed)"
+    yield (
+        f"{given['steps']} steps of {given['batch']} clips, {UTILISATION:.0%} of the "
+        f"peak, ${PRICE} a GPU hour (both assumed)"
+    )
     yield "| model | frames | PFLOP a forward pass | PFLOP a step | H100 hours | A100 hours | dollars on H100 |"
     yield "|---|---|---|---|---|---|---|"
     for name in ("1.3b", "14b"):

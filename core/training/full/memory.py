@@ -46,7 +46,8 @@ CHEAPER = (
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes of one GPU's memory, by what holds them, at the two most demanding moments; and of the host's for all ranks.
+    """Bytes of one GPU's memory, by what holds them, at the two most demanding moments; and of the host's for all
+    ranks.
 
     states: trained weights, moments, average, gradients. frozen: weights that are not trained. gathered: blocks while
     they are whole, and their gradients. work: what a clip's passes hold. encode: all of the first encoding.
@@ -272,5 +273,8 @@ def lines(need: Need, memory: int | None) -> Iterator[str]:
     parts = {"states": need.states, "frozen": need.frozen, "gathered": need.gathered, "work": need.work}
     yield "GiB of each GPU's memory: " + ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items())
     fits = "" if memory is None else "; fits" if need.peak <= memory else f"; does not fit {memory / GIB:.0f} GiB"
-    yield f"with {FRAGMENTS - 1:.0%} for fragments and {CONTEXT / GIB:g} GiB for the driver: {need.peak / GIB:.1f} GiB{fits}"
+    yield (
+        f"with {FRAGMENTS - 1:.0%} for fragments and {CONTEXT / GIB:g} GiB for the "
+        f"driver: {need.peak / GIB:.1f} GiB{fits}"
+    )
     yield f"the first encoding takes {need.encode / GIB:.1f} GiB; of the host's memory, {need.host / GIB:.1f} GiB"

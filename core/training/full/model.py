@@ -1,8 +1,9 @@
-"""A Vera directory's transformer cut over ranks: fp32 masters in shards, bf16 at work, what is frozen in fewer bytes."""
+"""A Vera directory's transformer cut over ranks: fp32 masters in shards, bf16 at work, what is frozen in fewer
+bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,8 @@ class FullModel:
         self.average = {name: p.detach().clone().to(where) for name, p in kept}
 
     def as_cut(self, name: str, share: torch.Tensor) -> torch.Tensor:
-        """A tensor of a parameter's shape, of which this rank holds `share`; the same memory if that is on the device."""
+        """A tensor of a parameter's shape, of which this rank holds `share`; the same memory if that is on the
+        device."""
         whole = self.parameters[name]
         share = share.to(self.device)
         if not isinstance(whole, DTensor):
@@ -140,7 +142,8 @@ class FullModel:
 
 
 def adapted(transformer: Transformer, settings: Settings | Rehearsal) -> Transformer:
-    """With the adapters of a LoRA run, everything else but what Wan does not have frozen, in 8 bits where that is asked."""
+    """With the adapters of a LoRA run, everything else but what Wan does not have frozen, in 8 bits where that is
+    asked."""
     if not settings.lora:
         return transformer
     from vera.core.model.lora import add_lora
@@ -159,7 +162,8 @@ def adapted(transformer: Transformer, settings: Settings | Rehearsal) -> Transfo
 def placed(
     value: torch.Tensor, name: str, trained: bool, settings: Settings, device: torch.device | None
 ) -> torch.Tensor:
-    """A parameter in the type that it is kept in, on the device; with None in the host's memory, ready to be fetched."""
+    """A parameter in the type that it is kept in, on the device; with None in the host's memory, ready to be
+    fetched."""
     if not value.is_floating_point():
         kind = value.dtype
     elif trained or kept_in_float32(name) or settings.base == "fp32" or not settings.bf16 or name.endswith(".scale"):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from vera.core.data.datasets.layered import Broken, Row
+from vera.core.data.datasets.layered import BrokenRowError, Row
 from vera.core.data.datasets.layered_cache import Cache, Encoders, fetch, finish
 from vera.core.errors import InputError
 from vera.core.training.undisturbed import ignore_stopping, starting_workers
@@ -73,7 +73,7 @@ class Draws(Dataset):
         row = self.order.row(draw, self.broken)
         try:
             return draw, fetch(row, self.cache, self.only_make)
-        except Broken as fault:
+        except BrokenRowError as fault:
             return draw, fault
 
 
@@ -96,7 +96,7 @@ class Source:
         """only_make: entries that are there are not read, and no Sample comes of them but None."""
         self.order, self.cache, self.encoders, self.broken, self.workers = order, cache, encoders, broken, workers
         self.only_make = only_make
-        self.faults: list[Broken] = []  # found since somebody last looked
+        self.faults: list[BrokenRowError] = []  # found since somebody last looked
 
     def samples(self, draws: Iterable[int]) -> Iterator[Any]:
         """Yield a Sample (or None, see only_make) for each of the draws; broken rows are replaced and noted."""
@@ -104,12 +104,12 @@ class Source:
             while True:
                 row = self.order.row(draw, self.broken)
                 try:
-                    if isinstance(got, Broken):
+                    if isinstance(got, BrokenRowError):
                         raise got
                     if got is None or got.row.name != row.name:
                         got = fetch(row, self.cache, self.only_make)
                     sample = finish(got, self.cache, self.encoders)
-                except Broken as fault:
+                except BrokenRowError as fault:
                     if fault.row not in self.broken:
                         self.broken.add(fault.row)
                         self.faults.append(fault)

@@ -114,7 +114,8 @@ def states(folder: Path) -> list[Path]:
 
 
 def export(model: FullModel, start: Path, target: Path, shard_bytes: int = 5 << 30) -> None:
-    """Write the average, or the weights where none is kept, as a Vera directory (bf16, fp32 where it must be) with the other parts of `start`.
+    """Write the average, or the weights where none is kept, as a Vera directory (bf16, fp32 where it must be) with
+    the other parts of `start`.
 
     Of a LoRA run the adapters are `lora.safetensors` in it, beside the weights they belong to. Every rank must call it:
     tensors are gathered one by one, the first rank writes. `target` must not be there.

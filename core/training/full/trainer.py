@@ -5,7 +5,8 @@
 
 Ranks form a grid of (batch, context): those of one context group share each clip's tokens, the groups share the
 batch. FSDP2 cuts the weights over all of them. All chance of a row (noise, its level, what is dropped) hangs on the
-seed, the step and its place in the batch: a run is the same on any number of ranks, up to rounding, and resumes as such.
+seed, the step and its place in the batch: a run is the same on any number of ranks, up to rounding, and resumes as
+such.
 """
 
 import json
@@ -40,9 +41,13 @@ from vera.core.training.talk import Talk
 
 TEXT_LENGTH = 512
 CHOICES = {
-    "ema_on": ("gpu", "host"), "base": ("fp32", "bf16", "int8"), "swap": (True, False), "bf16": (True, False),
-    "recompute": (True, False, "but attention"), "compile": (True, False),
-}  # fmt: skip
+    "ema_on": ("gpu", "host"),
+    "base": ("fp32", "bf16", "int8"),
+    "swap": (True, False),
+    "bf16": (True, False),
+    "recompute": (True, False, "but attention"),
+    "compile": (True, False),
+}
 
 # Steps in a row whose loss or gradient is not finite, after which a run ends: one is a bad row, so many are a bad run.
 MOST_SKIPPED = 5
@@ -232,9 +237,12 @@ class Run:
         # Fused on a GPU: the other way holds a temporary copy of all it steps.
         how = {"fused": True} if self.device == "cuda" else {"foreach": True}
         self.optimizer = torch.optim.AdamW(
-            self.model.masters.values(), lr=settings.rate, betas=tuple(settings.betas),
-            weight_decay=settings.weight_decay, **how,
-        )  # fmt: skip
+            self.model.masters.values(),
+            lr=settings.rate,
+            betas=tuple(settings.betas),
+            weight_decay=settings.weight_decay,
+            **how,
+        )
         self.step = load_state(self.folder, self.model, self.optimizer, self._tell_unreadable)
         inner = self.model.blocks_runner(settings)
         self.blocks = Regions(self.context, inner) if settings.context > 1 else inner
@@ -304,8 +312,10 @@ class Run:
         if skipped >= MOST_SKIPPED:
             save_state(self.folder, self.step, self.model, self.optimizer)  # as it was before the first of them
             raise InputError(
-                f"{skipped} steps in a row, the last {self.step:,}, had a loss or gradient that is not finite; their rows:"
-                f" {', '.join(names) or 'none alone'}. Lower 'rate', or see `vera data check --pixels`; no such step was taken"
+                f"{skipped} steps in a row, the last {self.step:,}, had a loss or gradient "
+                "that is not finite; their rows:"
+                f" {', '.join(names) or 'none alone'}. Lower 'rate', or see `vera data check "
+                "--pixels`; no such step was taken"
             )
 
     def _tell_step(self, errors, norm, started) -> None:

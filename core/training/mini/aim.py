@@ -1,6 +1,7 @@
 """Teach the text encoder and the aim which path an instruction tells: words and paths alone, no pictures.
 
-A second shows more instructions than an hour of training on pictures. `vera.core.cli.train` does this before its first step,
+A second shows more instructions than an hour of training on pictures. `vera.core.cli.train` does this before its first
+step,
 and keeps a lesson beside every later one: pictures of one time alone would teach that nothing moves.
 """
 

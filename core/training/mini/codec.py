@@ -14,8 +14,8 @@ from vera.core.model.device import mixed_precision
 from vera.core.model.mini.mini_codec import CELL, MiniCodec, fold, unfold
 from vera.core.training.mini.settings import CodecSettings
 from vera.core.training.settings import read_settings
-from vera.core.training.talk import Talk
 from vera.core.training.state import STATE, load_state, log_line, save_state, trapezoid
+from vera.core.training.talk import Talk
 
 LAYERS = ("source", "edit", "alpha", "composite", "mask")
 FRAMES = 5  # a first frame and one group of four

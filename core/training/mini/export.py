@@ -18,7 +18,8 @@ LIMITS = Limits(max_frames=49, pixels=144 * 80, multiple=16, steps=5, guidance=1
 
 
 def export(run: Path, target: Path, codec_from: Path | None = None) -> int:
-    """Write the averaged weights of a run as a new folder; returns its step. Raises InputError, and writes nothing then."""
+    """Write the averaged weights of a run as a new folder; returns its step. Raises InputError, and writes nothing
+    then."""
     if not run.is_dir():
         raise InputError(f"{run}: no such folder; name a run's, such as runs/mini")
     if target.exists():
@@ -34,7 +35,9 @@ def export(run: Path, target: Path, codec_from: Path | None = None) -> int:
     transformer = MiniTransformer(config)
     text = MiniText(about.get("words") or vocabulary(), config.text_dim)
     if codec.channels != config.latent_channels:
-        raise InputError(f"{codec_from or run}: a codec of {codec.channels} channels, the run's has {config.latent_channels}")
+        raise InputError(
+            f"{codec_from or run}: a codec of {codec.channels} channels, the run's has {config.latent_channels}"
+        )
     for name, module in (("transformer", transformer), ("text", text)):
         prefix = f"ema_{name}/"
         state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from vera.core.data.engine import plates
-from vera.core.model.codec import SPACE_STRIDE as SPACE, TIME_STRIDE as TIME
+from vera.core.model.codec import SPACE_STRIDE as SPACE
+from vera.core.model.codec import TIME_STRIDE as TIME
 
 if TYPE_CHECKING:
     from vera.core.model.mini.camera import Camera

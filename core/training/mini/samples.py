@@ -56,9 +56,17 @@ def sample_sheet(
             latents = codec.encode(source.transpose(0, 1)[None].to(device))
             with mixed_precision(device):
                 out = denoise(
-                    transformer, text.encode([prompt]), empty, latents, None,
-                    seed=i, steps=steps, guidance=guidance, shift=shift, window=13,
-                )  # fmt: skip
+                    transformer,
+                    text.encode([prompt]),
+                    empty,
+                    latents,
+                    None,
+                    seed=i,
+                    steps=steps,
+                    guidance=guidance,
+                    shift=shift,
+                    window=13,
+                )
             edit, alpha, composite = (codec.decode(out[:, b], FRAMES)[0].clamp(0, 1).cpu() for b in range(3))
         alpha = alpha.mean(0, keepdim=True)
         plate = source.transpose(0, 1)

@@ -85,10 +85,14 @@ class TransformerSettings:
     def __post_init__(self) -> None:
         untils = [stage.until for stage in self.stages]
         if not untils or untils != sorted(set(untils)) or untils[-1] < self.steps:
-            raise InputError(f"'stages': they end at steps {untils}; to rise, and the last one to reach 'steps', {self.steps}")
+            raise InputError(
+                f"'stages': they end at steps {untils}; to rise, and the last one to reach 'steps', {self.steps}"
+            )
         for stage in self.stages:
             if stage.batch % self.processes:
-                raise InputError(f"'batch': {stage.batch} clips cannot be shared evenly by {self.processes} 'processes'")
+                raise InputError(
+                    f"'batch': {stage.batch} clips cannot be shared evenly by {self.processes} 'processes'"
+                )
             for side in (side for shape in stage.shapes or () for side in shape):
                 if side % SIDE_MULTIPLE:
                     raise InputError(f"'shapes': {side} is not a multiple of {SIDE_MULTIPLE} pixels")
@@ -139,7 +143,8 @@ class VaeSettings:
     def __post_init__(self) -> None:
         if self.crop % 8 or self.crop > self.size or self.frames % 4 != 1 or not 5 <= self.frames <= 49:
             raise InputError(
-                f"'crop' of {self.crop} and 'frames' of {self.frames}: crop is to be a multiple of 8 within size {self.size}, "
+                f"'crop' of {self.crop} and 'frames' of {self.frames}: crop is to be a "
+                f"multiple of 8 within size {self.size}, "
                 "frames 4k + 1 up to 49"
             )
 

@@ -30,24 +30,26 @@ from vera.core.data.engine.clips import OBJECTS, SPAN, draw_labels, make_clip
 from vera.core.data.engine.phrases import vocabulary
 from vera.core.data.engine.rendered import folders, read_clip
 from vera.core.errors import InputError
-from vera.core.model.codec import SPACE_STRIDE as SPACE, TIME_STRIDE as TIME, WanCodec
+from vera.core.model.codec import SPACE_STRIDE as SPACE
+from vera.core.model.codec import TIME_STRIDE as TIME
+from vera.core.model.codec import WanCodec
+from vera.core.model.config import BRANCHES
 from vera.core.model.device import mixed_precision
 from vera.core.model.mini.drawing import moments
-from vera.core.model.config import BRANCHES
 from vera.core.model.mini.edition import CODEC, MiniFamily, read_codec, read_weights, save_codec
 from vera.core.model.mini.mini_codec import MiniCodec
 from vera.core.model.mini.mini_config import MINI, MiniConfig
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.model.mini.shot import MiniShot
-from vera.core.training.mini.aim import aim_error, lesson, lesson_error, teach_aim
-from vera.core.training.mini.fit_latent_over import fit_blend
-from vera.core.training.mini.fit_camera import fit_camera
-from vera.core.training.mini.codec import FRAMES, layers_of
 from vera.core.training.curve import NAMES, draw_curve
-from vera.core.training.state import STATE, Ema, load_state, log_line, save_state, trapezoid
+from vera.core.training.mini.aim import aim_error, lesson, lesson_error, teach_aim
+from vera.core.training.mini.codec import FRAMES, layers_of
+from vera.core.training.mini.fit_camera import fit_camera
+from vera.core.training.mini.fit_latent_over import fit_blend
 from vera.core.training.mini.samples import sample_sheet
 from vera.core.training.mini.settings import Stage, TransformerSettings, read_transformer
+from vera.core.training.state import STATE, Ema, load_state, log_line, save_state, trapezoid
 from vera.core.training.talk import Talk
 from vera.core.training.undisturbed import ignore_stopping
 from vera.core.training.watch import write_page
@@ -85,7 +87,8 @@ class Rounds(IterableDataset):
 
     Yields, a round: pictures (count, 5, 3, 4 t, H, W) of source, edit, alpha, composite, mask; where the object is as
     each latent frame begins and ends, (count, t, 2, 3), as `LayeredClip.path`; instructions; latent times; a lesson of
-    the aim. A round follows from the number of its first clip alone. whole: latent times are the clip's first ones, without
+    the aim. A round follows from the number of its first clip alone. whole: latent times are the clip's first ones,
+    without
     a gap, as a codec that remembers needs them.
     """
 
@@ -135,7 +138,8 @@ def clips_of(
     shapes: Sequence[tuple[int, int]] = SHAPES,
     whole: bool = False,
 ) -> Clips:
-    """Clips seed .. seed + count - 1 of one of the shapes (height, width) and one choice of times, as Rounds yields them;
+    """Clips seed .. seed + count - 1 of one of the shapes (height, width) and one choice of times, as Rounds
+    yields them;
     this share of them adds objects."""
     rng = random.Random(seed)
     height, width = rng.choice(shapes)
@@ -148,7 +152,8 @@ def clips_of(
 
 
 def rendered_clips(root: Path, seed: int, count: int, latents: int, whole: bool = False) -> Clips:
-    """The same of clips under a folder, as core/data/engine/with_cycles.py renders them: of what latent frames they have."""
+    """The same of clips under a folder, as core/data/engine/with_cycles.py renders them: of what latent frames
+    they have."""
     rng, there = random.Random(seed), folders(root)
     clips = [read_clip(folder) for folder in rng.sample(there, min(count, len(there)))]
     last = (min(len(clip.path) for clip in clips) - 1) // TIME
@@ -171,7 +176,8 @@ def _stacked(clips, frames):
 
 @torch.inference_mode()
 def latents_of(codec: MiniCodec | WanCodec, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of clips as Rounds yields them: latents (count, 5, C, t, h, w), and each latent pixel's largest alpha (count, t, h, w)."""
+    """Of clips as Rounds yields them: latents (count, 5, C, t, h, w), and each latent pixel's largest alpha
+    (count, t, h, w)."""
     seen = F.max_pool3d(pictures[:, 2, 0], (TIME, SPACE, SPACE))
     if codec.remembers:  # of the first frame, held four times, it wants one
         return torch.stack([codec.encode(clip[:, :, TIME - 1 :]) for clip in pictures]), seen
@@ -314,7 +320,8 @@ def refuse_missing(settings: TransformerSettings) -> None:
     """Raise InputError where what a run reads is not there, or is not what it is to be."""
     if any(stage.rendered for stage in settings.stages) and not folders(Path(settings.rendered or "")):
         raise InputError(
-            "a stage wants rendered clips and there are none in the folder `rendered`; see core/data/engine/with_cycles.py"
+            "a stage wants rendered clips and there are none in the folder `rendered`; "
+            "see core/data/engine/with_cycles.py"
         )
     load_codec(Path(settings.codec))
     if settings.start:
@@ -379,7 +386,8 @@ class Run:
             return
         if not settings.start:  # the same on every rank
             self.talk.say(
-                f"fitting compositing and camera to the codec: {settings.blend_clips} clips, {settings.camera_plates} plates"
+                f"fitting compositing and camera to the codec: {settings.blend_clips} "
+                f"clips, {settings.camera_plates} plates"
             )
             fit_blend(drawing.blend, self.codec, settings.seed - 30_000_000, settings.blend_clips)
             fit_camera(drawing.camera, self.codec, settings.seed - 20_000_000, settings.camera_plates)
@@ -494,7 +502,8 @@ class Run:
             teach_aim(*last, seed, settings.last_aim_steps, aim_only=True, talk=self.talk)
         self.save()
         self.talk.say(
-            f"step {self.step:,} of {settings.steps:,} is saved in {self.folder}; vera model export {self.folder} --to DIR makes a model of it"
+            f"step {self.step:,} of {settings.steps:,} is saved in {self.folder}; vera model export "
+            f"{self.folder} --to DIR makes a model of it"
         )
 
 

@@ -1,4 +1,5 @@
-"""Train a small Wan-type causal VAE on layered clips: 4x8x8, for a machine with a GPU. The first steps of a run on a CPU
+"""Train a small Wan-type causal VAE on layered clips: 4x8x8, for a machine with a GPU. The first steps of a run on a
+CPU
 show what it does; mini's own codec (codec.py) is for those.
 
 What is seen of a layer is asked for: an alpha that is flat where it should be, edges, colours that do not drift,
@@ -26,8 +27,8 @@ from vera.core.training.mini.codec import layers_of
 from vera.core.training.mini.samples import codec_sheet
 from vera.core.training.mini.settings import VaeSettings
 from vera.core.training.settings import read_settings
-from vera.core.training.talk import Talk
 from vera.core.training.state import Ema, load_state, log_line, save_state, trapezoid
+from vera.core.training.talk import Talk
 
 LAYERS = ("source", "edit", "alpha", "composite", "mask")
 HIDDEN = 0.2  # what an error of the edit's colour counts where alpha hides it
@@ -122,7 +123,8 @@ def normalise(codec: WanCodec, seed: int, config: dict) -> None:
 
 
 def new_codec(geometry: dict) -> WanCodec:
-    """A Wan-type VAE with weights as they begin, its latents not normalised yet; geometry: AutoencoderKLWan's arguments.
+    """A Wan-type VAE with weights as they begin, its latents not normalised yet; geometry: AutoencoderKLWan's
+    arguments.
 
     As torch begins them, all colours came out grey after two thousand steps: layers are mostly black, white and
     edges, and behind twenty norms that keep nothing but a direction nothing else was left. So biases begin at 0,
@@ -135,9 +137,12 @@ def new_codec(geometry: dict) -> WanCodec:
     patch = geometry.get("patch_size") or 1
     channels = geometry.get("z_dim", 16)
     vae = AutoencoderKLWan(
-        in_channels=3 * patch**2, out_channels=3 * patch**2,
-        latents_mean=[0.0] * channels, latents_std=[1.0] * channels, **geometry,
-    )  # fmt: skip
+        in_channels=3 * patch**2,
+        out_channels=3 * patch**2,
+        latents_mean=[0.0] * channels,
+        latents_std=[1.0] * channels,
+        **geometry,
+    )
     with torch.no_grad():
         for name, parameter in vae.named_parameters():
             if name.endswith(".bias"):

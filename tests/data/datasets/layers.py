@@ -20,10 +20,17 @@ PREVIEW = {k: v for k, v in TRAIN.items() if k not in ("mask_path", "composite_p
     "dataset_name": "realistic-set1",
 }
 TEST = {
-    "video_id": "v1", "input_path": "media/source.mp4", "subject_type": "person", "prompt_id": "p1",
-    "prompt": "Add a boat", "target_caption": "a boat", "source_caption": "the sea", "edit_type": "obj_add",
-    "mask_path": "media/mask.mp4", "alpha_path": "media/alpha.mp4",
-}  # fmt: skip
+    "video_id": "v1",
+    "input_path": "media/source.mp4",
+    "subject_type": "person",
+    "prompt_id": "p1",
+    "prompt": "Add a boat",
+    "target_caption": "a boat",
+    "source_caption": "the sea",
+    "edit_type": "obj_add",
+    "mask_path": "media/mask.mp4",
+    "alpha_path": "media/alpha.mp4",
+}
 
 
 def movie(file: Path, frames, rate=16, codec="libx264", faststart=True) -> Path:
@@ -75,6 +82,8 @@ def dataset(root: Path, count=8, size=32) -> Path:
     for i in range(count):
         write_layers(root / f"clip{i}", layers(i, size=size, drift=0.0))
         paths = {k: v.replace("media", f"clip{i}") for k, v in TRAIN.items() if k.endswith("_path")}
-        rows.append(paths | {"edit_instruction": ["Add a red boat", "Add snow to the sea", "Add a boat"][i % 3] + " a" * i})
+        rows.append(
+            paths | {"edit_instruction": ["Add a red boat", "Add snow to the sea", "Add a boat"][i % 3] + " a" * i}
+        )
     write_rows(root / "train.jsonl", *rows)
     return root

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.data.datasets.layers import PREVIEW, TEST, TRAIN, layers, movie, write_layers, write_rows
 from vera.core.cli.data_check import fault_in_pixels
 from vera.core.cli.data_check import main as check
-from vera.core.data.datasets.layered import Broken, check_rows, read_rows
+from vera.core.data.datasets.layered import BrokenRowError, check_rows, read_rows
 from vera.core.data.datasets.layered_media import model_layers, read_layers
 from vera.core.errors import InputError
-from tests.data.datasets.layers import PREVIEW, TEST, TRAIN, layers, movie, write_layers, write_rows
 
 
 @pytest.fixture(scope="session")
@@ -271,5 +271,5 @@ def test_no_dataset(tmp_path, folder, capsys):
 def test_a_fault_travels_between_processes():
     import pickle
 
-    fault = Broken("a:1", "f.mp4", "gone")
+    fault = BrokenRowError("a:1", "f.mp4", "gone")
     assert vars(pickle.loads(pickle.dumps(fault))) == vars(fault) == {"row": "a:1", "file": "f.mp4", "reason": "gone"}

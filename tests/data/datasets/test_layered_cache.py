@@ -8,12 +8,12 @@ import shutil
 import pytest
 import torch
 
-from vera.core.data.datasets import layered_cache
-from vera.core.data.datasets.layered import Broken, read_rows
-from vera.core.data.datasets.layered_cache import Cache, Encoders, fetch, finish
-from vera.core.training.full.rows import Order, Source, Straight, split
 from tests.data.datasets.layers import dataset, layers, movie
 from tests.tiny_vera import vera_directory
+from vera.core.data.datasets import layered_cache
+from vera.core.data.datasets.layered import BrokenRowError, read_rows
+from vera.core.data.datasets.layered_cache import Cache, Encoders, fetch, finish
+from vera.core.training.full.rows import Order, Source, Straight, split
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_an_entry_hangs_on_all_that_determines_it(place, rows, cache, tmp_path):
     movie(tmp_path / "moved/clip0/mask.mp4", layers(5)["mask"])
     assert cache.key_of_row(moved) != key
     (tmp_path / "moved/clip0/mask.mp4").unlink()
-    with pytest.raises(Broken, match="mask.mp4.*cannot be read"):
+    with pytest.raises(BrokenRowError, match="mask.mp4.*cannot be read"):
         cache.key_of_row(moved)
 
 
@@ -95,7 +95,7 @@ def test_other_encoders_are_another_fingerprint(place, encoders):
 
 def test_an_instruction_too_long_to_be_read_breaks_its_row(rows, cache, encoders):
     long = dataclasses.replace(rows[0], instruction="a " * 600)
-    with pytest.raises(Broken, match="tokens, the model reads 512"):
+    with pytest.raises(BrokenRowError, match="tokens, the model reads 512"):
         finish(fetch(long, cache), cache, encoders)
 
 
@@ -143,7 +143,9 @@ def test_a_movie_is_read_again_only_when_it_has_changed(place, tmp_path, encoder
     for file in row.files.values():
         os.utime(file, ns=(10**18, 10**18))  # long ago
     digest = hashlib.file_digest
-    monkeypatch.setattr(layered_cache.hashlib, "file_digest", lambda file, kind: read.append(file.name) or digest(file, kind))
+    monkeypatch.setattr(
+        layered_cache.hashlib, "file_digest", lambda file, kind: read.append(file.name) or digest(file, kind)
+    )
     key = Cache(tmp_path / "cache", "e").key_of_row(row)
     assert len(read) == 5 and Cache(tmp_path / "cache", "e").key_of_row(row) == key and len(read) == 5
     with open(tmp_path / "cache/digests.jsonl", "ab") as file:

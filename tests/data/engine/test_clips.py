@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from vera.core.data.engine import phrases
-from vera.core.model.mini import words
 from vera.core.data.engine.clips import draw_labels, make_clip
 from vera.core.data.engine.fields import extend_color
 from vera.core.data.engine.shapes import SHAPES, polygon
+from vera.core.model.mini import words
 from vera.core.model.mini.mini_text import MAX_WORDS
 
 SIZE = (48, 80)
@@ -57,7 +57,9 @@ def test_the_layer_is_in_the_named_place(place):
         assert abs(float((axis * weight).sum() / weight.sum()) - wanted) < 0.25
 
 
-@pytest.mark.parametrize("motion, axis, sign", [("rising", 0, -1), ("falling", 0, 1), ("drifting left", 1, -1), ("drifting right", 1, 1)])
+@pytest.mark.parametrize(
+    "motion, axis, sign", [("rising", 0, -1), ("falling", 0, 1), ("drifting left", 1, -1), ("drifting right", 1, 1)]
+)
 def test_the_layer_moves_as_named(motion, axis, sign):
     for seed in range(20):  # find a still camera: the plate does not move
         clip = make_clip(seed, *SIZE, [0, 48], labels_of("star", motion=motion))
@@ -164,7 +166,9 @@ def test_paces():
 
 @pytest.mark.parametrize("material", [m for m in words.MATERIALS if m])
 def test_materials_change_the_look_and_keep_the_colour(material):
-    plain, clip = (make_clip(8, *SIZE, [0], labels_of("heart", color="green", size="large", material=m)) for m in (None, material))
+    plain, clip = (
+        make_clip(8, *SIZE, [0], labels_of("heart", color="green", size="large", material=m)) for m in (None, material)
+    )
     solid = clip.alpha[0, 0] > 0.99
     assert (clip.edit - plain.edit)[0][:, solid].abs().mean() > 0.02
     median = clip.edit[0][:, solid].median(dim=1).values
@@ -199,7 +203,9 @@ def test_held_out_pictures_are_others_than_those_of_training():
 
     names = [{p.stem for p in _folder(held).iterdir()} for held in (False, True)]
     assert names[0] and names[1] and not names[0] & names[1]
-    seen, held = ({footage(random.Random(k), [0, 24], 24, 40, h).flatten()[0].item() for k in range(40)} for h in (False, True))
+    seen, held = (
+        {footage(random.Random(k), [0, 24], 24, 40, h).flatten()[0].item() for k in range(40)} for h in (False, True)
+    )
     assert len(seen) > 20 and len(held) > 20
     films = [footage(random.Random(k), [0, 24], 24, 40, True) for k in range(40)]
     assert any(f.ndim == 4 and not torch.equal(f[0], f[1]) for f in films)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from vera.core.model.mini import words
 from vera.core.data.engine.rendered import folders, read_clip
 from vera.core.evaluation.figures import centres, nearest_color
+from vera.core.model.mini import words
 
 HELD_OUT = folders()
 
@@ -16,10 +16,17 @@ def test_there_are_some():
 @pytest.mark.parametrize("folder", HELD_OUT, ids=lambda f: f.name)
 def test_a_rendered_clip(folder):
     clip = read_clip(folder)
-    assert clip.source.shape == clip.edit.shape == (9, 3, 80, 144) and clip.alpha.shape == clip.mask.shape == (9, 1, 80, 144)
+    assert clip.source.shape == clip.edit.shape == (9, 3, 80, 144) and clip.alpha.shape == clip.mask.shape == (
+        9,
+        1,
+        80,
+        144,
+    )
     again = clip.alpha.double() * clip.edit.double() + (1 - clip.alpha.double()) * clip.source.double()
     assert (clip.composite - again).abs().max() < 1e-6
-    assert (clip.alpha == 0).float().mean() > 0.5 and clip.alpha.max() > 0.99 and (clip.mask[clip.alpha > 0.05] == 1).all()
+    assert (
+        (clip.alpha == 0).float().mean() > 0.5 and clip.alpha.max() > 0.99 and (clip.mask[clip.alpha > 0.05] == 1).all()
+    )
     assert nearest_color(clip.edit.transpose(0, 1), clip.alpha[:, 0]) == clip.labels["color"]
     middle = centres(clip.alpha[:, 0])[:, 0] * 2 / (144 / 80) - 1
     if clip.labels["motion"] in ("still", "rising", "falling"):

@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.kernels import truth
 from vera.kernels.flash import flash_attention
 from vera.kernels.joint_attention import joint_attention
 from vera.kernels.language import interpreting
-from tests.kernels import truth
 
 torch.set_num_threads(1)
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from vera.kernels import int8
 from tests.kernels import truth
+from vera.kernels import int8
 
 torch.set_num_threads(1)
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from vera.kernels.norm_rotary_pack import norm_rotary_pack, norm_rotary_pack_reference
 from tests.kernels import truth
 from tests.kernels.packing import exact, packing_inputs
+from vera.kernels.norm_rotary_pack import norm_rotary_pack, norm_rotary_pack_reference
 
 torch.set_num_threads(1)
 
@@ -12,9 +12,7 @@ torch.set_num_threads(1)
 @pytest.mark.parametrize("batch, length, heads, dim", [(2, 7, 6, 32), (1, 3, 12, 128), (1, 1, 2, 20)])
 def test_error_is_at_most_twice_the_references(dtype, batch, length, heads, dim):
     given = packing_inputs(batch, length, heads, dim, dtype)
-    for result, reference, wanted in zip(
-        norm_rotary_pack(*given), norm_rotary_pack_reference(*given), exact(*given)
-    ):
+    for result, reference, wanted in zip(norm_rotary_pack(*given), norm_rotary_pack_reference(*given), exact(*given)):
         assert result.dtype == dtype and result.shape == (batch, 3, length, heads, dim)
         small = torch.finfo(torch.float32).eps * wanted.abs().max().item()
         assert truth.error(result, wanted) <= 2 * truth.error(reference, wanted) + small

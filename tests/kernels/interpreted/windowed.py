@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from vera.kernels.windowed import window_mask, windowed_attention, windowed_attention_reference
 from tests.kernels import truth
+from vera.kernels.windowed import window_mask, windowed_attention, windowed_attention_reference
 
 torch.set_num_threads(1)
 

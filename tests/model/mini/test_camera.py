@@ -5,24 +5,29 @@ import math
 import pytest
 import torch
 
-from vera.core.model.mini.words import HALVES
-from vera.core.model.mini.camera import Camera, follow, seen
 from vera.core.model.functional import cell_centres
+from vera.core.model.mini.camera import Camera, follow, seen
 from vera.core.model.mini.shot import is_still
+from vera.core.model.mini.words import HALVES
 from vera.core.sampling.latent_store import InMemory
 
 CHANNELS, HEIGHT, WIDTH = 6, 12, 20
 
 
 def scene(view, seed=0, height=HEIGHT, width=WIDTH):
-    """Latents (C, H, W) of a scene of slow waves under a view (a, b, z), and how they change a cell to the right, and down."""
+    """Latents (C, H, W) of a scene of slow waves under a view (a, b, z), and how they change a cell to the right,
+    and down."""
     gen = torch.Generator().manual_seed(seed)
     rates = torch.randn(CHANNELS, 5, 2, generator=gen, dtype=torch.float64) * 3
     phases = torch.rand(CHANNELS, 5, generator=gen, dtype=torch.float64) * 2 * math.pi
-    y, x = torch.meshgrid(cell_centres(height, "cpu").double(), cell_centres(width, "cpu").double() * (width / height), indexing="ij")
+    y, x = torch.meshgrid(
+        cell_centres(height, "cpu").double(), cell_centres(width, "cpu").double() * (width / height), indexing="ij"
+    )
     p = (torch.stack([x, y], -1) - torch.tensor(view[:2])) * math.exp(-view[2])
     angle = torch.einsum("hwi,cki->ckhw", p, rates) + phases[..., None, None]
-    right, down = (-torch.einsum("ckhw,ck->chw", angle.cos(), rates[..., i]) * math.exp(-view[2]) * 2 / height for i in (0, 1))
+    right, down = (
+        -torch.einsum("ckhw,ck->chw", angle.cos(), rates[..., i]) * math.exp(-view[2]) * 2 / height for i in (0, 1)
+    )
     return angle.sin().sum(1).float(), right.float(), down.float()
 
 
@@ -33,7 +38,9 @@ def camera():
     return camera
 
 
-@pytest.mark.parametrize("view", [(0.04, 0.0, 0.0), (-0.02, 0.05, 0.0), (0.0, 0.0, 0.02), (0.03, -0.03, -0.02), (0.0, 0.0, 0.0)])
+@pytest.mark.parametrize(
+    "view", [(0.04, 0.0, 0.0), (-0.02, 0.05, 0.0), (0.0, 0.0, 0.02), (0.03, -0.03, -0.02), (0.0, 0.0, 0.0)]
+)
 @pytest.mark.parametrize("shape", [(12, 20), (16, 9)])
 def test_a_view_is_read_from_two_frames(camera, view, shape):
     before, now = (scene(v, 99, *shape)[0] for v in ((0.0, 0.0, 0.0), view))
@@ -99,12 +106,16 @@ def test_what_fills_the_frame_does_not_move_with_the_scene():
     views = torch.tensor([0.1, 0.2, 0.3]).expand(1, 2, 3)
     whole, large = (torch.tensor([0.1, 0.1, size]).expand(1, 1, 2, 3) for size in (0.0, math.log(2 * HALVES["large"])))
     assert torch.equal(seen(whole, views, 1.0), whole)
-    torch.testing.assert_close(seen(large, views, 1.0)[..., 2] - large[..., 2], torch.full((1, 1, 2), 0.3), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        seen(large, views, 1.0)[..., 2] - large[..., 2], torch.full((1, 1, 2), 0.3), atol=1e-3, rtol=0
+    )
 
 
 def test_a_camera_that_goes_far_is_not_followed(camera):
     """What is added would leave the frame: it stays instead."""
-    near, far = (torch.stack([scene((step * k, 0.0, 0.0), 5)[0] for k in range(n)]) for step, n in ((0.1, 14), (0.1, 30)))
+    near, far = (
+        torch.stack([scene((step * k, 0.0, 0.0), 5)[0] for k in range(n)]) for step, n in ((0.1, 14), (0.1, 30))
+    )
     assert 0.5 < follow(camera, InMemory(near)).abs().max() <= 1 and not follow(camera, InMemory(far)).any()
 
 

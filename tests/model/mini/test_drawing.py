@@ -5,7 +5,17 @@ import math
 import pytest
 import torch
 
-from vera.core.model.mini.drawing import FEATURES, MOTIONS, PLACE_FEATURES, Aim, Drawing, moments, motions, offset_features, place_features
+from vera.core.model.mini.drawing import (
+    FEATURES,
+    MOTIONS,
+    PLACE_FEATURES,
+    Aim,
+    Drawing,
+    moments,
+    motions,
+    offset_features,
+    place_features,
+)
 
 
 @pytest.fixture
@@ -75,7 +85,7 @@ def test_a_path_moves_alike_in_every_frame_and_stays_inside(aim):
         square, wide = (aim.path(text, None, progress, aspect) for aspect in (1.0, torch.tensor([2.0, 2.0])))
         torch.testing.assert_close((wide - wide[:, :1])[..., 0] * 2, (square - square[:, :1])[..., 0])
         torch.testing.assert_close(wide[..., 1:], square[..., 1:])
-        aim.outer.bias[:2 * MOTIONS] += 9
+        aim.outer.bias[: 2 * MOTIONS] += 9
         held = aim.path(text, None, progress, 2.0)
     radius = held[..., 2].exp()
     torch.testing.assert_close(held[..., 0].amax(1), 1 - radius[:, 0] / 2)

@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from vera.core.errors import InputError
-from vera.core.model.limits import Limits
 from vera.core.model.families import family_of
+from vera.core.model.limits import Limits
 from vera.core.model.load import load_model
 from vera.core.model.mini.edition import CONFIG, EMBEDDED, WEIGHTS, load_mini, published_digests, save_codec, save_mini
 from vera.core.model.mini.mini_codec import MiniCodec, fold, unfold
@@ -173,7 +173,9 @@ def test_a_codec_of_another_width_is_named(folder):
 
 
 def test_a_vae_of_another_model_is_named(folder):
-    vae = new_codec({"base_dim": 8, "dim_mult": [1, 1, 1], "patch_size": 2, "temperal_downsample": [True, True], "z_dim": 4})
+    vae = new_codec(
+        {"base_dim": 8, "dim_mult": [1, 1, 1], "patch_size": 2, "temperal_downsample": [True, True], "z_dim": 4}
+    )
     save_codec(vae, folder[0] / "codec.safetensors")
     with pytest.raises(InputError, match="codec.safetensors: 4 channels, the transformer's latents have 24"):
         load_mini(without_digests(folder[0]), "cpu")
@@ -266,7 +268,9 @@ def test_files_that_are_no_configuration_are_one_line(tmp_path, kind, text):
 
 
 @pytest.mark.parametrize(
-    "words", [None, "red", '{"a": 1}', "[1, 2]", "[" * 5000, "[" + '"a", ' * 100_001 + '"a"]'], ids=lambda w: str(w)[:12]
+    "words",
+    [None, "red", '{"a": 1}', "[1, 2]", "[" * 5000, "[" + '"a", ' * 100_001 + '"a"]'],
+    ids=lambda w: str(w)[:12],
 )
 def test_a_wrong_vocabulary_is_named(folder, words):
     file = without_digests(folder[0]) / "text.safetensors"

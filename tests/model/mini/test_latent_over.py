@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from vera.core.data.engine.clips import make_clip
-from vera.core.model.mini.latent_over import Blend
 from vera.core.model.mini.edition import EMBEDDED
+from vera.core.model.mini.latent_over import Blend
 from vera.core.training.mini.fit_latent_over import fit_blend
 from vera.core.training.mini.transformer import load_codec
 
@@ -38,7 +38,9 @@ def test_mini_s_codec_composes_nearly_as_its_pictures():
     errors = []
     for seed in range(8):
         clip = make_clip(seed, 80, 144, range(5))
-        pictures = torch.stack([clip.source, clip.edit, clip.alpha.expand(-1, 3, -1, -1), clip.composite]).transpose(1, 2)
+        pictures = torch.stack([clip.source, clip.edit, clip.alpha.expand(-1, 3, -1, -1), clip.composite]).transpose(
+            1, 2
+        )
         with torch.inference_mode():
             *layers, wanted = codec.encode(pictures)[:, None]
             composed, plate, wanted = (codec.decode(z, 5) for z in (blend(*layers), layers[0], wanted))

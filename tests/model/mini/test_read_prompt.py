@@ -3,6 +3,8 @@
 import random
 
 import pytest
+
+from tests.model.mini.prompts import CASES, DONE, KINDS, PAGE, REFUSED, said_of, with_tables
 from vera.core.data.engine import phrases
 from vera.core.data.engine.clips import draw_labels
 from vera.core.errors import InputError
@@ -10,8 +12,6 @@ from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.prompt import senses
 from vera.core.model.mini.prompt.reader import PromptReader
 from vera.core.model.mini.tokenize import tokenize
-
-from tests.model.mini.prompts import CASES, DONE, KINDS, PAGE, REFUSED, said_of, with_tables
 
 MAX_LINE = 400  # characters of one line to the user
 

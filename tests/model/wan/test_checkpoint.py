@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from vera.core.cli.model_from_wan import main
 from vera.core.errors import InputError
 from vera.core.model import transformer as transformer_module
-from vera.core.cli.model_from_wan import main
 from vera.core.model.config import PRESETS, TransformerConfig
 from vera.core.model.transformer import Transformer
 from vera.core.model.wan.checkpoint import (
@@ -269,7 +269,9 @@ def test_a_wrong_index_is_one_line(wan_directory, tmp_path, fault):
         (folder / "other.safetensors.index.json").write_text(index.read_text())
     else:
         index.write_text(texts[fault])
-    said = {"shard missing": shard.name, "path": "vae", "empty": "no file", "two": "two indices"}.get(fault, "not an index")
+    said = {"shard missing": shard.name, "path": "vae", "empty": "no file", "two": "two indices"}.get(
+        fault, "not an index"
+    )
     with pytest.raises(InputError, match=said) as caught:
         branch_wan(wan_directory, tmp_path / "vera")
     assert "\n" not in str(caught.value)

@@ -10,17 +10,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.model.conftest import CHANNELS
+from vera.core.cli.model_from_wan import main
 from vera.core.errors import InputError
 from vera.core.model.load import load_model
-from vera.core.model.wan.release import TEXT, TOKENIZER, VAE
-from vera.core.cli.model_from_wan import main
 from vera.core.model.wan.checkpoint import branch_wan
-from tests.model.conftest import CHANNELS
+from vera.core.model.wan.release import TEXT, TOKENIZER, VAE
 
 
 def release_text(state):
     """UMT5's weights under the release's names, written against its own module tree."""
-    out, block = {"token_embedding.weight": state["shared.weight"], "norm.weight": state["encoder.final_layer_norm.weight"]}, 0
+    out, block = (
+        {"token_embedding.weight": state["shared.weight"], "norm.weight": state["encoder.final_layer_norm.weight"]},
+        0,
+    )
     while f"encoder.block.{block}.layer.0.layer_norm.weight" in state:
         take = lambda name, b=f"encoder.block.{block}.layer.": state[f"{b}{name}.weight"]  # noqa: E731
         own = {f"attn.{x}": take(f"0.SelfAttention.{x}") for x in "qkvo"}
@@ -35,7 +38,12 @@ def release_text(state):
 
 def release_codec(state):
     """The codec's weights under the release's names: flat lists of residual blocks and resamplings."""
-    places = {"encoder.conv_in": "encoder.conv1", "decoder.conv_in": "decoder.conv1", "quant_conv": "conv1", "post_quant_conv": "conv2"}
+    places = {
+        "encoder.conv_in": "encoder.conv1",
+        "decoder.conv_in": "decoder.conv1",
+        "quant_conv": "conv1",
+        "post_quant_conv": "conv2",
+    }
     for side in ("encoder", "decoder"):
         places |= {f"{side}.norm_out": f"{side}.head.0", f"{side}.conv_out": f"{side}.head.2"}
         places |= {f"{side}.mid_block.resnets.{i}": f"{side}.middle.{2 * i}" for i in (0, 1)}
@@ -44,7 +52,13 @@ def release_codec(state):
     for stage in range(4):
         places |= {f"decoder.up_blocks.{stage}.resnets.{i}": f"decoder.upsamples.{4 * stage + i}" for i in range(3)}
         places[f"decoder.up_blocks.{stage}.upsamplers.0"] = f"decoder.upsamples.{4 * stage + 3}"
-    inside = {"norm1": "residual.0", "conv1": "residual.2", "norm2": "residual.3", "conv2": "residual.6", "conv_shortcut": "shortcut"}
+    inside = {
+        "norm1": "residual.0",
+        "conv1": "residual.2",
+        "norm2": "residual.3",
+        "conv2": "residual.6",
+        "conv_shortcut": "shortcut",
+    }
     out = {}
     for name, tensor in state.items():
         place = next(p for p in sorted(places, key=len, reverse=True) if name.startswith(p + "."))
@@ -106,8 +120,15 @@ class Bomb:
         return (os.mkdir, (self.target,))
 
 
-@pytest.mark.parametrize("fault, said", [("code", "not read as plain weights"), ("half", "not read as"), ("more", "more than tensors"),
-                                         ("missing", "1 missing: encoder.block.0.layer.1.DenseReluDense.wi_0.weight")])  # fmt: skip
+@pytest.mark.parametrize(
+    "fault, said",
+    [
+        ("code", "not read as plain weights"),
+        ("half", "not read as"),
+        ("more", "more than tensors"),
+        ("missing", "1 missing: encoder.block.0.layer.1.DenseReluDense.wi_0.weight"),
+    ],
+)
 def test_wrong_files_are_refused_before_anything_is_written(release, tmp_path, capsys, fault, said):
     file = release / f"{TEXT}.pth"
     if fault == "code":

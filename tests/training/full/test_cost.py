@@ -12,7 +12,9 @@ from vera.core.training.full.cost import forward_flops, tokens_of, training_cost
 
 @pytest.mark.parametrize("switches", [{}, {"share_embedders": True}, {"alpha_text": False}, {"mask_input": False}])
 def test_every_operation_is_counted(switches):
-    config = TransformerConfig(dim=24, heads=2, layers=3, ffn_dim=40, text_dim=20, freq_dim=8, latent_channels=4, **switches)
+    config = TransformerConfig(
+        dim=24, heads=2, layers=3, ffn_dim=40, text_dim=20, freq_dim=8, latent_channels=4, **switches
+    )
     with torch.device("meta"):
         model = Transformer(config)
         latents = torch.zeros(1, 3, 4, 3, 6, 4)

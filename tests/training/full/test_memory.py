@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.job.test_plan import allocated
 from vera.core.cli.plan import main
 from vera.core.errors import InputError
 from vera.core.model import transformer as model_file
@@ -15,7 +16,6 @@ from vera.core.training.full import trainer
 from vera.core.training.full.memory import _relevant, training_need, working_bytes
 from vera.core.training.full.model import Recomputed, adapted
 from vera.core.training.full.trainer import Settings
-from tests.job.test_plan import allocated
 
 SMALL = TransformerConfig(dim=128, heads=4, layers=5, ffn_dim=512, text_dim=64, freq_dim=32)
 LORA = {"rank": 8, "alpha": 8, "branches": ["edit", "alpha", "composite"]}
@@ -26,9 +26,10 @@ def settings(**changes):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"recompute": False}, {"recompute": "but attention"}, {"lora": LORA, "base": "fp32"}],
+    "changes",
+    [{}, {"recompute": False}, {"recompute": "but attention"}, {"lora": LORA, "base": "fp32"}],
     ids=["recomputed", "kept", "attention kept", "lora"],
-)  # fmt: skip
+)
 def test_a_clips_passes_take_what_their_rehearsal_says(changes, monkeypatch):
     """The real model on the CPU, its attention fused as on a GPU, against the allocator's own record."""
     given, size = settings(**changes), (256, 160)
@@ -74,7 +75,8 @@ def test_states_are_counted_by_the_parameter(encoders):
 
 def test_frozen_weights_are_counted_by_their_type(encoders):
     wide, half, eight, away = (
-        need(encoders, lora=LORA, bf16=True, **c) for c in ({"base": "fp32"}, {}, {"base": "int8"}, {"base": "int8", "swap": True})
+        need(encoders, lora=LORA, bf16=True, **c)
+        for c in ({"base": "fp32"}, {}, {"base": "int8"}, {"base": "int8", "swap": True})
     )
     assert 1.8 < wide.frozen / half.frozen < 2 and 1.7 < half.frozen / eight.frozen < 2
     assert away.frozen < 0.3 * eight.frozen and away.host > 0.7 * eight.frozen
@@ -102,6 +104,7 @@ def test_what_does_not_fit_is_refused_before_work_with_what_would(monkeypatch, e
 
 def test_the_published_configuration_fits_the_cards_that_the_docs_name(config_file, capsys, tmp_path):
     """docs/training.md; by rehearsal, nothing of it measured on a GPU."""
+
     def plan(memory, gpus=1, model="1.3b", **changes):
         path = tmp_path / "given.json"
         path.write_text(json.dumps(json.loads(config_file.read_text()) | changes))

@@ -16,16 +16,16 @@ import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 
+from tests.data.datasets.layers import dataset
+from tests.tiny_vera import vera_directory
+from vera.core.cli.train import main
 from vera.core.data.datasets.layered_cache import checksum
 from vera.core.errors import InputError
 from vera.core.model.load import load_model
 from vera.core.model.wan.names import NEW
-from vera.core.cli.train import main
 from vera.core.training.full.frozen import FrozenLinear
-from vera.core.training.full.trainer import Run, Settings, noise_level, train, world
 from vera.core.training.full.state import states
-from tests.data.datasets.layers import dataset
-from tests.tiny_vera import vera_directory
+from vera.core.training.full.trainer import Run, Settings, noise_level, train, world
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,20 @@ def place(tmp_path_factory):
 
 def config(place, **changes):
     usual = dict(
-        train="vera", model=str(place / "vera"), data=str(place / "data"), cache=str(place / "cache"), bf16=False,
-        workers=0, batch=2, steps=4, rate=2e-3, warmup=2, held_out=0, save_every=2, evaluate_every=100,
-    )  # fmt: skip
+        train="vera",
+        model=str(place / "vera"),
+        data=str(place / "data"),
+        cache=str(place / "cache"),
+        bf16=False,
+        workers=0,
+        batch=2,
+        steps=4,
+        rate=2e-3,
+        warmup=2,
+        held_out=0,
+        save_every=2,
+        evaluate_every=100,
+    )
     return usual | changes
 
 
@@ -121,7 +132,11 @@ def test_two_ranks_are_one(two, name):
 
 def test_what_saves_memory_or_time_changes_rounding_at_most(place, one):
     """The average in the host's memory, attention's results kept: the same run. No average: the same weights."""
-    for name, changes in {"host": {"ema_on": "host"}, "kept": {"recompute": "but attention"}, "plain": {"ema": 0}}.items():
+    for name, changes in {
+        "host": {"ema_on": "host"},
+        "kept": {"recompute": "but attention"},
+        "plain": {"ema": 0},
+    }.items():
         assert (go(place, name, **changes) - losses(one)).abs().max() < 1e-6, name
     assert alike(state(place / "host"), state(one), 1e-6)
     without = state(place / "plain")
@@ -187,7 +202,14 @@ def test_waiting_for_a_rank_is_no_failure():
 def test_a_signal_to_the_whole_group_saves_and_ends_with_3(place):
     """As a terminal's Ctrl-C, SLURM and torchrun send it; the workers that read ahead must not die of it first."""
     (place / "signalled.json").write_text(json.dumps(config(place, steps=10**6, workers=2, save_every=10**6)))
-    command = [sys.executable, "-m", "vera.core.cli.train", str(place / "signalled.json"), "--out", str(place / "signalled")]
+    command = [
+        sys.executable,
+        "-m",
+        "vera.core.cli.train",
+        str(place / "signalled.json"),
+        "--out",
+        str(place / "signalled"),
+    ]
     reached = []
     for number in (signal.SIGINT, signal.SIGTERM):
         before = reached[-1] if reached else 0
@@ -207,9 +229,20 @@ def test_learns_eight_clips(place):
     """Over 200 steps the loss falls to a tenth."""
     vera_directory(place / "wide", layers=1, dim=96, ffn_dim=192)
     course = go(
-        place, "long", model=str(place / "wide"), steps=200, batch=4, rate=0.006, warmup=20, decay=0.3, mask_drop=0.0, text_drop=0.0,
-        recompute=False, weight_decay=0.0, save_every=1000,
-    )  # fmt: skip
+        place,
+        "long",
+        model=str(place / "wide"),
+        steps=200,
+        batch=4,
+        rate=0.006,
+        warmup=20,
+        decay=0.3,
+        mask_drop=0.0,
+        text_drop=0.0,
+        recompute=False,
+        weight_decay=0.0,
+        save_every=1000,
+    )
     assert len(course) == 200
     assert course[-20:].mean() < 0.1 * course[:2].mean(), (course[:2].mean(0), course[-20:].mean(0))
 
@@ -257,7 +290,12 @@ def test_a_mask_that_is_not_shown_is_no_mask(place):
         run.load()
         model = run.model
         plain = load_model(str(place / "spread"), "cpu").transformer
-        given = (torch.randn(1, 3, 4, 3, 4, 4), torch.tensor([500.0]), torch.randn(1, 6, 16), torch.randn(1, 4, 3, 4, 4))
+        given = (
+            torch.randn(1, 3, 4, 3, 4, 4),
+            torch.tensor([500.0]),
+            torch.randn(1, 6, 16),
+            torch.randn(1, 4, 3, 4, 4),
+        )
         mask = torch.randn(1, 4, 3, 4, 4)
         for shown, same in ((False, plain(*given)), (True, plain(*given, mask))):
             model.show_mask(shown)
@@ -291,7 +329,9 @@ def test_lora_trains_adapters_and_what_is_new_alone(place):
     assert (go(place, "lora-stopped", lora=lora, rate=0.01) - whole).abs().max() < 1e-6
     trained = {k.removeprefix("weights/") for k in state(place / "lora") if k.startswith("weights/")}
     assert all(".edit." in k and "lora_" in k or k.startswith(NEW) for k in trained)
-    assert len(trained) == 2 * 10 + 5  # both attentions' four projections and the feed-forward's two, and what Wan lacks
+    assert (
+        len(trained) == 2 * 10 + 5
+    )  # both attentions' four projections and the feed-forward's two, and what Wan lacks
     train(config(place, lora=lora), place / "lora", lambda: False, place / "adapted")
     start, now = (load_model(str(place / name), "cpu").transformer.state_dict() for name in ("vera", "adapted"))
     for name, value in start.items():

@@ -4,9 +4,9 @@ import torch
 
 from vera.core.data.engine.clips import SPAN, make_clip, told_path
 from vera.core.data.engine.phrases import vocabulary
+from vera.core.model.functional import cell_centres
 from vera.core.model.mini.drawing import Aim
 from vera.core.model.mini.mini_text import MiniText
-from vera.core.model.functional import cell_centres
 from vera.core.training.mini.aim import TIMES, aim_error, lesson, teach_aim
 
 
@@ -34,7 +34,14 @@ def test_the_aim_alone_may_be_taught():
 def test_a_path_is_where_the_picture_is():
     """Middle and half height of round objects, from their alpha; the words' own path is of the same kind."""
     for seed in range(8):
-        labels = {"edit": "object", "object": "star", "color": "red", "material": None, "size": "large", "place": "left"}
+        labels = {
+            "edit": "object",
+            "object": "star",
+            "color": "red",
+            "material": None,
+            "size": "large",
+            "place": "left",
+        }
         labels |= {"motion": "circling", "pace": "usual", "depth": None, "reflection": False}
         clip = make_clip(seed, 72, 120, [5, 20], labels)
         for alpha, (x, y, size) in zip(clip.alpha[:, 0], clip.path):

@@ -76,7 +76,9 @@ def test_a_missing_setting_is_named(name):
         read_settings(TransformerSettings, values)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"rate": 1, "rate": 2}', '{"rate": NaN}', "[" * 10_000], ids=lambda t: t[:12])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"rate": 1, "rate": 2}', '{"rate": NaN}', "[" * 10_000], ids=lambda t: t[:12]
+)
 def test_a_file_that_is_no_configuration_is_one_line(tmp_path, text):
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(InputError, match="c.json: not a readable configuration"):

@@ -13,14 +13,13 @@ from vera.core.data.engine.clips import SPAN, make_clip
 from vera.core.data.engine.phrases import vocabulary
 from vera.core.data.engine.rendered import HELD_OUT, folders, read_clip
 from vera.core.errors import InputError
+from vera.core.model.limits import Limits
 from vera.core.model.mini.drawing import moments
 from vera.core.model.mini.edition import EMBEDDED, read_weights, save_mini
-from vera.core.model.limits import Limits
 from vera.core.model.mini.mini_codec import CELL, MiniCodec
-from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_config import MINI
+from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
-from vera.core.training.state import save_state
 from vera.core.training.mini.transformer import (
     LAST,
     clips_of,
@@ -35,6 +34,7 @@ from vera.core.training.mini.transformer import (
     start_from,
     train,
 )
+from vera.core.training.state import save_state
 
 
 class Exact(nn.Module):
@@ -151,7 +151,9 @@ def test_a_clip_comes_with_its_object_s_path():
 
 def test_rendered_clips_come_as_the_engine_s_do():
     pictures, paths, texts, times = rendered_clips(HELD_OUT, 3, 4, 2)
-    assert pictures.shape == (4, 5, 3, 8, 80, 144) and paths.shape == (4, 2, 2, 3) and len(times) == 2 and times[-1] <= 2
+    assert (
+        pictures.shape == (4, 5, 3, 8, 80, 144) and paths.shape == (4, 2, 2, 3) and len(times) == 2 and times[-1] <= 2
+    )
     clips = {clip.instruction: clip for clip in map(read_clip, folders())}
     frames = [f for t in times for f in frames_of(t)]
     for made, path, text in zip(pictures, paths, texts):
@@ -163,9 +165,19 @@ def test_rendered_clips_come_as_the_engine_s_do():
 def test_rendered_clips_that_are_not_there_are_missed_before_the_start(tmp_path):
     stage = {"until": 1, "batch": 1, "latents": 1, "keep": 1, "repeats": 1, "rendered": 0.1}
     config = {
-        "codec": str(EMBEDDED), "seed": 9, "steps": 1, "stages": [stage], "rendered": str(tmp_path), "rate": 0.001,
-        "ema": 0.9, "text_drop": 0.3, "mask_keep": 0.5, "shift": 2.0, "save_every": 2, "sample_every": 100,
-    }  # fmt: skip
+        "codec": str(EMBEDDED),
+        "seed": 9,
+        "steps": 1,
+        "stages": [stage],
+        "rendered": str(tmp_path),
+        "rate": 0.001,
+        "ema": 0.9,
+        "text_drop": 0.3,
+        "mask_keep": 0.5,
+        "shift": 2.0,
+        "save_every": 2,
+        "sample_every": 100,
+    }
     with pytest.raises(InputError, match="with_cycles"):
         train(config, tmp_path / "run", lambda: False)
 
@@ -209,14 +221,26 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
     optimizer = torch.optim.AdamW(codec.parameters())
     save_state(tmp_path / "codec", 0, {"codec": wide}, optimizer)
     config = {
-        "codec": str(tmp_path / "codec"), "seed": 9, "processes": 1, "steps": 4,
+        "codec": str(tmp_path / "codec"),
+        "seed": 9,
+        "processes": 1,
+        "steps": 4,
         "stages": [
             {"until": 2, "batch": 2, "latents": 1, "keep": 1, "repeats": 2, "only": "drawing"},
             {"until": 4, "batch": 1, "latents": 3, "keep": 2, "repeats": 2},
         ],
-        "geometry": {"layers": 1}, "rate": 0.001, "ema": 0.9, "text_drop": 0.3, "mask_keep": 0.5, "shift": 2.0,
-        "save_every": 2, "sample_every": 100, "camera_plates": 2, "blend_clips": 2, "last_aim_steps": 1,
-    }  # fmt: skip
+        "geometry": {"layers": 1},
+        "rate": 0.001,
+        "ema": 0.9,
+        "text_drop": 0.3,
+        "mask_keep": 0.5,
+        "shift": 2.0,
+        "save_every": 2,
+        "sample_every": 100,
+        "camera_plates": 2,
+        "blend_clips": 2,
+        "last_aim_steps": 1,
+    }
     train(config, tmp_path / "whole", lambda: False)
     train(config | {"last_aim_steps": 0}, tmp_path / "untaught", lambda: False)
     train(config | {"steps": 2, "last_aim_steps": 0}, tmp_path / "part", lambda: False)
@@ -228,7 +252,10 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
     whole, part = (load_file(tmp_path / x / "state.safetensors") for x in ("whole", "part"))
     assert logs[0] == logs[1] and all(torch.equal(whole[k], part[k]) for k in whole)
     taught = "drawing.aim.outer.bias"
-    assert not torch.equal(whole[f"ema_transformer/{taught}"], load_file(tmp_path / "untaught/state.safetensors")[f"ema_transformer/{taught}"])
+    assert not torch.equal(
+        whole[f"ema_transformer/{taught}"],
+        load_file(tmp_path / "untaught/state.safetensors")[f"ema_transformer/{taught}"],
+    )
     train(config, tmp_path / "whole", lambda: False)  # what has ended is not taught again
     again = load_file(tmp_path / "whole/state.safetensors")
     assert all(torch.equal(whole[k], again[k]) for k in whole)
@@ -238,11 +265,20 @@ def test_a_run_may_start_from_an_edition(tmp_path):
     """Transformer, text encoder and codec are the edition's, in the weights and in their average."""
     torch.manual_seed(3)
     config = {
-        "codec": str(tmp_path / "edition"), "start": str(tmp_path / "edition"), "steps": 0, "seed": 9,
-        "geometry": {"layers": 1}, "rate": 0.001, "ema": 0.9, "text_drop": 0.3, "mask_keep": 0.5, "shift": 2.0,
-        "save_every": 2, "sample_every": 100,
+        "codec": str(tmp_path / "edition"),
+        "start": str(tmp_path / "edition"),
+        "steps": 0,
+        "seed": 9,
+        "geometry": {"layers": 1},
+        "rate": 0.001,
+        "ema": 0.9,
+        "text_drop": 0.3,
+        "mask_keep": 0.5,
+        "shift": 2.0,
+        "save_every": 2,
+        "sample_every": 100,
         "stages": [{"until": 1, "batch": 1, "latents": 1, "keep": 1, "repeats": 1, "shapes": [[32, 32]]}],
-    }  # fmt: skip
+    }
     edition = MiniTransformer(replace(MINI, layers=1)), MiniText(vocabulary(), MINI.text_dim), MiniCodec()
     save_mini(tmp_path / "edition", *edition, Limits())
     train(config, tmp_path / "run", lambda: False)

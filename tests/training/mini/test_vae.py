@@ -8,26 +8,58 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from torch.nn.functional import pixel_unshuffle
 from torch.distributions import Normal, kl_divergence
+from torch.nn.functional import pixel_unshuffle
 
+from vera.core.cli import model_export
 from vera.core.errors import InputError
 from vera.core.evaluation.sample_clip import run
 from vera.core.model.codec import WanCodec
 from vera.core.model.mini.edition import load_mini
 from vera.core.model.mini.mini_codec import fold, unfold
-from vera.core.cli import model_export
+from vera.core.training.mini import vae as vae_module
 from vera.core.training.mini.codec import groups, layers_of
 from vera.core.training.mini.transformer import LAST, in_pixels, latents_of, load_codec
 from vera.core.training.mini.transformer import train as train_transformer
-from vera.core.training.mini import vae as vae_module
-from vera.core.training.mini.vae import HIDDEN, HUE, MEAN, STATISTICS, Batches, cut_of, losses, new_codec, normalise, train, unclamped_error
+from vera.core.training.mini.vae import (
+    HIDDEN,
+    HUE,
+    MEAN,
+    STATISTICS,
+    Batches,
+    cut_of,
+    losses,
+    new_codec,
+    normalise,
+    train,
+    unclamped_error,
+)
 
-GEOMETRY = {"base_dim": 8, "dim_mult": [1, 1, 1], "num_res_blocks": 1, "patch_size": 2, "temperal_downsample": [True, True], "z_dim": 4}
+GEOMETRY = {
+    "base_dim": 8,
+    "dim_mult": [1, 1, 1],
+    "num_res_blocks": 1,
+    "patch_size": 2,
+    "temperal_downsample": [True, True],
+    "z_dim": 4,
+}
 CONFIG = {
-    "train": "vae", "seed": 7, "geometry": GEOMETRY, "size": 24, "crop": 16, "frames": 5, "batch": 1, "workers": 0, "steps": 6,
-    "rate": 0.003, "ema": 0.9, "noise": 0.2, "kl": 1e-4, "log_every": 1, "save_every": 6,
-}  # fmt: skip
+    "train": "vae",
+    "seed": 7,
+    "geometry": GEOMETRY,
+    "size": 24,
+    "crop": 16,
+    "frames": 5,
+    "batch": 1,
+    "workers": 0,
+    "steps": 6,
+    "rate": 0.003,
+    "ema": 0.9,
+    "noise": 0.2,
+    "kl": 1e-4,
+    "log_every": 1,
+    "save_every": 6,
+}
 
 
 class Exact:
@@ -88,6 +120,7 @@ def test_colours_enter_louder_than_grey():
 
 def test_flicker_counts_where_stillness_does_not():
     """The same error on every frame, then with its sign turned from frame to frame."""
+
     def planted(sign):
         return lambda frames: frames + 0.1 * (sign ** torch.arange(frames.shape[2])).view(1, 1, -1, 1, 1)
 
@@ -202,11 +235,22 @@ def test_the_gradient_leads_down():
 def test_mini_is_trained_and_used_with_a_vae_for_its_codec(tmp_path):
     train(CONFIG | {"steps": 1}, tmp_path / "vae", lambda: False)
     config = {
-        "codec": str(tmp_path / "vae"), "seed": 9, "processes": 1, "steps": 2, "geometry": {"layers": 1},
+        "codec": str(tmp_path / "vae"),
+        "seed": 9,
+        "processes": 1,
+        "steps": 2,
+        "geometry": {"layers": 1},
         "stages": [{"until": 2, "batch": 1, "latents": 3, "keep": 2, "repeats": 2, "shapes": [[32, 32]]}],
-        "rate": 0.001, "ema": 0.9, "text_drop": 0.3, "mask_keep": 0.5, "shift": 2.0,
-        "save_every": 2, "sample_every": 100, "camera_plates": 2, "blend_clips": 2,
-    }  # fmt: skip
+        "rate": 0.001,
+        "ema": 0.9,
+        "text_drop": 0.3,
+        "mask_keep": 0.5,
+        "shift": 2.0,
+        "save_every": 2,
+        "sample_every": 100,
+        "camera_plates": 2,
+        "blend_clips": 2,
+    }
     train_transformer(config, tmp_path / "mini", lambda: False)
     assert model_export.main([str(tmp_path / "mini"), "--to", str(tmp_path / "edition")]) == 0
     model = load_mini(tmp_path / "edition", "cpu")
@@ -242,7 +286,8 @@ def test_a_step_of_each_channel_is_weighed_in_pixels():
 
 
 def test_configurations_that_are_shipped():
-    """The VAE's is 4x8x8 with 16 channels and small enough for an edition; mini's stages lead from its codec to its end."""
+    """The VAE's is 4x8x8 with 16 channels and small enough for an edition; mini's stages lead from its codec to
+    its end."""
     folder = Path(vae_module.__file__).parent
     vae, mini = (json.loads((folder / f"mini-{name}.json").read_text(encoding="utf-8")) for name in ("vae", "gpu"))
     codec = new_codec(vae["geometry"])

@@ -21,7 +21,8 @@ MAX_WORDS = 32  # that the model reads
 
 @dataclass(frozen=True)
 class Reading:
-    """words: for the model. notes: what was left out, a line each. impossible: why it cannot be done; not_known: what is
+    """words: for the model. notes: what was left out, a line each. impossible: why it cannot be done; not_known:
+    what is
     missing, where the user may go on anyway; each one line, or None. background: whether another one is asked for."""
 
     words: list[str] = field(default_factory=list)

@@ -12,9 +12,12 @@ def _by_word(acts: dict[str, str]) -> dict[str, str]:
 
 # Words that say nothing of the picture: read, and not given to the model.
 FILLERS = _words("""
-    i we you it this that these those there here is are be being been am was s some any another one should would could can
-    will shall may let lets want wants need like wish would love us me my our your his her their please kindly just also now
-    which who appear appears appearing visible see seen have has get scene shot video clip image picture frame frames footage
+    i we you it this that these those there here is are be being been am was s some any another one should would
+    could can
+    will shall may let lets want wants need like wish would love us me my our your his her their please kindly just
+    also now
+    which who appear appears appearing visible see seen have has get scene shot video clip image picture frame
+    frames footage
     plate layer do does so very really bit as such ok okay hi hello thanks thank new different one
 """)
 
@@ -23,22 +26,35 @@ ARTICLES = frozenset(("a", "an", "the"))
 THERE_ALREADY = _words("the this that these those his her their its my our your every all it them him everything")
 CONJUNCTIONS = frozenset(("and", "then", "plus", "also", "or", "but"))
 PREPOSITIONS = _words("""
-    in on at to with over behind under below above beside beneath underneath near next out between by from through across along
+    in on at to with over behind under below above beside beneath underneath near next out between by from through
+    across along
     around against inside outside toward towards among onto into for like off past beyond within upon front during
 """)
 COUNTS = _words("""
-    two three four five six seven eight nine ten eleven twelve twenty hundred hundreds thousand thousands dozen dozens several
+    two three four five six seven eight nine ten eleven twelve twenty hundred hundreds thousand thousands dozen
+    dozens several
     many few couple pair lot lots bunch group multiple various both more much
 """)
 
 # Verbs that add, as the model's own verb that stands for them.
 ADDING = {
-    "generate": "create", "render": "create", "make": "add", "include": "insert", "overlay": "add", "superimpose": "add",
-    "introduce": "add", "composite": "add", "give": "add", "bring": "add", "paint": "draw", "build": "create",
-}  # fmt: skip
+    "generate": "create",
+    "render": "create",
+    "make": "add",
+    "include": "insert",
+    "overlay": "add",
+    "superimpose": "add",
+    "introduce": "add",
+    "composite": "add",
+    "give": "add",
+    "bring": "add",
+    "paint": "draw",
+    "build": "create",
+}
 # Verbs that change what is there: of these mini knows the background alone.
 CHANGING = _words("""
-    change changing replace replacing make turn turning transform transforming convert swap switch set alter modify edit paint
+    change changing replace replacing make turn turning transform transforming convert swap switch set alter modify
+    edit paint
     substitute exchange give
 """)
 # Those of them that may add as well: "make a balloon", "paint a star".
@@ -47,61 +63,124 @@ BACKGROUND = _words("background backgrounds backdrop bg scenery surroundings env
 NEGATIONS = _words("no not without never nothing none dont doesnt isnt")
 # After a negation these ask to keep: "don't touch the dancer".
 TOUCHING = _words("""
-    touch touching change changing move moving alter altering affect affecting edit editing cover covering modify modifying
+    touch touching change changing move moving alter altering affect affecting edit editing cover covering modify
+    modifying
     remove removing replace replacing hide hiding lose losing harm
 """)
 
 # Acts that mini does not know: by words that ask for them wherever they stand ...
 ACTS_ANYWHERE = _by_word(
     {
-    "take things away": "remove removed removing delete deleted erase erasing eliminate rid disappear vanish uncover",
-    "change the colour or material of things": "recolor recolour recoloring recolouring colorize colourise colorise dye tint",
-    "change the light of the picture": "relight relighting darken darker brighten brighter dimmer lighting exposure contrast"
-    " saturation desaturate warmer cooler grade regrade illuminate",
-    "change the style of the picture": "style styled stylize stylise restyle anime cartoon cinematic sketch watercolor watercolour",
-    "move, resize or reshape things": "resize rescale enlarge shrink flip mirror reposition bigger smaller larger taller zoom",
-    "treat the picture": "upscale stabilize stabilise denoise deblur sharpen retime interpolate rotoscope",
+        "take things away": (
+            "remove removed removing delete deleted erase erasing eliminate rid disappear vanish uncover"
+        ),
+        "change the colour or material of things": (
+            "recolor recolour recoloring recolouring colorize colourise colorise dye tint"
+        ),
+        "change the light of the picture": (
+            "relight relighting darken darker brighten brighter dimmer "
+            "lighting exposure contrast"
+            " saturation desaturate warmer cooler grade regrade illuminate"
+        ),
+        "change the style of the picture": (
+            "style styled stylize stylise restyle anime cartoon cinematic sketch watercolor watercolour"
+        ),
+        "move, resize or reshape things": (
+            "resize rescale enlarge shrink flip mirror reposition bigger smaller larger taller zoom"
+        ),
+        "treat the picture": "upscale stabilize stabilise denoise deblur sharpen retime interpolate rotoscope",
     }
-)  # fmt: skip
+)
 # ... and by verbs that begin a sentence or a part of it.
 ACTS_AT_THE_START = _by_word(
     {
-    "take things away": "take hide clear clean wipe cut stop drop",
-    "change the colour or material of things": "color colour",
-    "change the light of the picture": "light dim lower raise increase decrease reduce",
-    "move, resize or reshape things": "move shift rotate scale stretch pan tilt",
-    "treat the picture": "blur slow speed crop fix repair restore enhance improve track extract reverse loop trim",
+        "take things away": "take hide clear clean wipe cut stop drop",
+        "change the colour or material of things": "color colour",
+        "change the light of the picture": "light dim lower raise increase decrease reduce",
+        "move, resize or reshape things": "move shift rotate scale stretch pan tilt",
+        "treat the picture": "blur slow speed crop fix repair restore enhance improve track extract reverse loop trim",
     }
-)  # fmt: skip
+)
 
 RESPELLED = {
-    "gray": "grey", "into": "to", "onto": "on", "foggy": "fog", "rainy": "rain", "aeroplane": "airplane",
-    "upwards": "up", "upward": "up", "downwards": "down", "downward": "down",
-    "leaves": "leaf", "women": "woman", "men": "man", "people": "person",
-}  # fmt: skip
+    "gray": "grey",
+    "into": "to",
+    "onto": "on",
+    "foggy": "fog",
+    "rainy": "rain",
+    "aeroplane": "airplane",
+    "upwards": "up",
+    "upward": "up",
+    "downwards": "down",
+    "downward": "down",
+    "leaves": "leaf",
+    "women": "woman",
+    "men": "man",
+    "people": "person",
+}
 
 # A word that is enough to name a background.
 SCENE_NOUNS = {
-    "sunset": "sunset", "evening": "sunset", "night": "night", "starry": "night", "sea": "sea", "ocean": "sea",
-    "desert": "desert", "dunes": "desert", "dune": "desert", "mountains": "mountains", "mountain": "mountains",
-    "peaks": "mountains", "studio": "studio", "forest": "forest", "woods": "forest", "city": "city", "skyline": "city",
-    "bricks": "bricks", "brick": "bricks", "wall": "bricks", "storm": "storm", "stormy": "storm", "meadow": "meadow",
-    "field": "meadow", "clouds": "clouds", "cloudy": "clouds", "sky": "clouds",
-}  # fmt: skip
+    "sunset": "sunset",
+    "evening": "sunset",
+    "night": "night",
+    "starry": "night",
+    "sea": "sea",
+    "ocean": "sea",
+    "desert": "desert",
+    "dunes": "desert",
+    "dune": "desert",
+    "mountains": "mountains",
+    "mountain": "mountains",
+    "peaks": "mountains",
+    "studio": "studio",
+    "forest": "forest",
+    "woods": "forest",
+    "city": "city",
+    "skyline": "city",
+    "bricks": "bricks",
+    "brick": "bricks",
+    "wall": "bricks",
+    "storm": "storm",
+    "stormy": "storm",
+    "meadow": "meadow",
+    "field": "meadow",
+    "clouds": "clouds",
+    "cloudy": "clouds",
+    "sky": "clouds",
+}
 # Backgrounds that a word of another one may describe: a city at night, a stormy sea, storm clouds.
 PARTS_OF = {("night", "city"), ("sea", "storm"), ("clouds", "storm"), ("clouds", "sunset"), ("clouds", "night")}
 
 # Places as people shorten them, as the model has them.
 PLACES = {
-    "on left": "on the left", "on right": "on the right", "left side": "on the left", "right side": "on the right",
-    "on the left side": "on the left", "on the right side": "on the right", "on the left hand side": "on the left",
-    "on the right hand side": "on the right", "at the left": "on the left", "at the right": "on the right",
-    "in middle": "in the middle", "at the center": "in the center", "at the centre": "in the centre", "at top": "at the top",
-    "at bottom": "at the bottom", "top left": "in the top left corner", "top right": "in the top right corner",
-    "bottom left": "in the bottom left corner", "bottom right": "in the bottom right corner",
-    "in the top left": "in the top left corner", "in the top right": "in the top right corner",
-    "in the bottom left": "in the bottom left corner", "in the bottom right": "in the bottom right corner",
-    "in the upper left corner": "in the upper left", "in the upper right corner": "in the upper right",
-    "in the lower left corner": "in the lower left", "in the lower right corner": "in the lower right",
-    "top left corner": "in the top left corner", "top right corner": "in the top right corner",
-}  # fmt: skip
+    "on left": "on the left",
+    "on right": "on the right",
+    "left side": "on the left",
+    "right side": "on the right",
+    "on the left side": "on the left",
+    "on the right side": "on the right",
+    "on the left hand side": "on the left",
+    "on the right hand side": "on the right",
+    "at the left": "on the left",
+    "at the right": "on the right",
+    "in middle": "in the middle",
+    "at the center": "in the center",
+    "at the centre": "in the centre",
+    "at top": "at the top",
+    "at bottom": "at the bottom",
+    "top left": "in the top left corner",
+    "top right": "in the top right corner",
+    "bottom left": "in the bottom left corner",
+    "bottom right": "in the bottom right corner",
+    "in the top left": "in the top left corner",
+    "in the top right": "in the top right corner",
+    "in the bottom left": "in the bottom left corner",
+    "in the bottom right": "in the bottom right corner",
+    "in the upper left corner": "in the upper left",
+    "in the upper right corner": "in the upper right",
+    "in the lower left corner": "in the lower left",
+    "in the lower right corner": "in the lower right",
+    "top left corner": "in the top left corner",
+    "top right corner": "in the top right corner",
+}
