@@ -17,7 +17,9 @@ from vera.core.layer.blend_space import Blending
 from vera.core.plate.color_curve import decode_srgb, encode_srgb
 from vera.core.plate.source import Plate
 
-_MOVIE_WIDTH = 1280
+_MOVIE_WIDTH = 1280  # pixels of the movie's two columns at most: more shows more detail and takes longer to deliver
+# Where the movie's four pictures are: (row, column). They are of one size, so that a wipe compares like with like.
+VIEWS = {"composite": (0, 0), "plate": (0, 1), "layer": (1, 0), "alpha": (1, 1)}
 _SHEET_FRAMES, _SHEET_WIDTH, _MARGIN, _LABEL = 5, 300, 8, 16
 THUMBNAIL = 320
 _GREYS, _SQUARE = (0.32, 0.48), 12  # the checkerboard: display values, pixels
@@ -40,17 +42,17 @@ class Shown:
 def thinned(plate: Plate, filmed: np.ndarray, layer: np.ndarray, composite: np.ndarray) -> list[np.ndarray]:
     """The three with so many rows and columns left out that twice what the movie's picture shows is left."""
     height, width = _small(plate)
-    shown = [(filmed, 1), (layer, 1), (composite, 2)]
-    steps = [max(1, min(len(i) // (2 * n * height), i.shape[1] // (2 * n * width))) for i, n in shown]
-    return [image[::step, ::step] for (image, _), step in zip(shown, steps)]
+    images = (filmed, layer, composite)
+    steps = [max(1, min(len(image) // (2 * height), image.shape[1] // (2 * width))) for image in images]
+    return [image[::step, ::step] for image, step in zip(images, steps)]
 
 
 def movie_picture(shown: Shown, plate: Plate) -> np.ndarray:
-    """The composite large, beside it the plate and the layer over a checkerboard: (2 h, 3 w, 3) uint8."""
-    height, width = size = _small(plate)
-    checkered, _ = _layer_views(shown.layer, shown.blending, size, shown.gain)
-    beside = np.concatenate([_shrink(shown.plate, size), checkered])
-    return _bytes(np.concatenate([_shrink(shown.composite, (2 * height, 2 * width)), beside], axis=1))
+    """The four `VIEWS`: composite and plate, below them the layer over a checkerboard and alpha: (2 h, 2 w, 3) uint8."""
+    size = _small(plate)
+    checkered, alpha = _layer_views(shown.layer, shown.blending, size, shown.gain)
+    above = np.concatenate([_shrink(shown.composite, size), _shrink(shown.plate, size)], axis=1)
+    return _bytes(np.concatenate([above, np.concatenate([checkered, alpha], axis=1)]))
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
@@ -59,13 +61,15 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
         Image.fromarray(picture).save(part, format="PNG", compress_level=1)
 
 
-def read_picture(path: Path) -> np.ndarray | None:
-    """(H, W, 3) uint8; None where there is none."""
+def read_picture(path: Path, plate: Plate) -> np.ndarray | None:
+    """(2 h, 2 w, 3) uint8; None where there is none, or one of another size, as an earlier version kept."""
+    height, width = _small(plate)
     try:
         with Image.open(path) as image:
-            return np.asarray(image)
+            picture = np.asarray(image)
     except (OSError, SyntaxError):  # Pillow's word for a broken PNG
         return None
+    return picture if picture.shape == (2 * height, 2 * width, 3) else None
 
 
 def write_movie(path: Path, pictures: Iterable[np.ndarray], plate: Plate) -> None:
@@ -74,7 +78,7 @@ def write_movie(path: Path, pictures: Iterable[np.ndarray], plate: Plate) -> Non
     rate = plate.fps if plate.fps and plate.fps > 0 else Fraction(24)
     with replacing(path) as part:
         with av.open(str(part), "w") as movie:
-            stream = _h264(movie, rate, 3 * width, 2 * height)
+            stream = _h264(movie, rate, 2 * width, 2 * height)
             for picture in pictures:
                 movie.mux(stream.encode(_bt709(av.VideoFrame.from_ndarray(picture, "rgb24"))))
             movie.mux(stream.encode())
@@ -115,8 +119,8 @@ def write_thumbnail(path: Path, layer: np.ndarray, plate: Plate, blending: Blend
 
 
 def _small(plate: Plate) -> tuple[int, int]:
-    """(height, width) of the movie's small pictures."""
-    width = _even(min(_MOVIE_WIDTH / 3, plate.width / 2))
+    """(height, width) of each of the movie's four pictures."""
+    width = _even(min(_MOVIE_WIDTH / 2, plate.width))
     return _even(width * _shape(plate)), width
 
 

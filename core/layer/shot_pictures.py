@@ -53,7 +53,8 @@ class ShotPictures:
     def _kept(self, frame: int, digest: str | None) -> np.ndarray | None:
         path = self._path(frame)
         try:
-            return preview.read_picture(path) if digest is not None and file_digest(path) == digest else None
+            same = digest is not None and file_digest(path) == digest
+            return preview.read_picture(path, self.plate) if same else None
         except OSError:
             return None
 

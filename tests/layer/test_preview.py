@@ -35,9 +35,14 @@ def test_the_movie_shows_every_frame_at_the_plates_rate(tmp_path):
         found = [f.to_ndarray(format="rgb24") / 255 for f in movie.decode(stream)]
     assert len(found) == 5
     for number, picture in enumerate(found):
-        assert picture.shape == (240, 600, 3)
-        assert picture[100:140, 150:250].mean() == pytest.approx(0.1 * (number + 1), abs=0.02)
-        assert picture[40:80, 450:550].mean() == pytest.approx(0.5, abs=0.02)
+        assert picture.shape == (480, 800, 3)
+        view = {n: picture[240 * r : 240 * r + 240, 400 * c : 400 * c + 400] for n, (r, c) in preview.VIEWS.items()}
+        assert view["composite"][100:140, 150:250].mean() == pytest.approx(0.1 * (number + 1), abs=0.02)
+        assert view["plate"][40:80, 150:250].mean() == pytest.approx(0.5, abs=0.02)
+        assert view["alpha"][40:80, 40:160].mean() == pytest.approx(0.5, abs=0.02)
+        assert view["alpha"][40:80, 240:360].max() < 0.02
+        red, _, blue = view["layer"][40:80, 40:160].mean((0, 1))
+        assert red > blue + 0.2
 
 
 @pytest.mark.parametrize("size, aspect", [((1080, 1920), 1.0), ((17, 31), 1.0), ((486, 720), 0.9), ((64, 2), 1.0)])
@@ -48,7 +53,7 @@ def test_the_movies_size_is_even_and_bounded(tmp_path, size, aspect):
         context = movie.streams.video[0].codec_context
         assert context.width <= 1280 and context.width % 2 == 0 and context.height % 2 == 0
         if min(size) > 400:
-            shape = context.height / (context.width / 1.5)
+            shape = context.height / context.width
             assert shape == pytest.approx(size[0] / (size[1] * aspect), rel=0.02)
 
 
@@ -93,10 +98,19 @@ def test_large_frames_are_thinned_before_they_are_shrunk_and_look_the_same():
     layer = np.concatenate([0.5 * wave, 0 * wave, 0 * wave, wave], -1)
     images = (wave.repeat(3, -1), layer, 1 - wave.repeat(3, -1))
     few = preview.thinned(plate, *images)
-    assert [i.shape[:2] for i in few] == [(540, 960), (540, 960), (1080, 1920)]
+    assert [i.shape[:2] for i in few] == [(720, 1280)] * 3
     whole, thin = (
         preview.movie_picture(Shown(1, plate_, layer_, composite, BLENDINGS["linear"]), plate).astype(int)
         for plate_, layer_, composite in (images, few)
     )
     assert np.abs(whole - thin).mean() < 1.5  # of 255; up to half a pixel of the thinned apart
     assert all(a is b or np.shares_memory(a, b) for a, b in zip(images, few))
+
+
+def test_a_kept_picture_of_another_size_is_made_again(tmp_path):
+    plate = StandInPlate(size=(48, 96), frames=(1,))
+    (picture,) = pictures(plate)
+    preview.write_picture(tmp_path / "1.png", picture)
+    assert (preview.read_picture(tmp_path / "1.png", plate) == picture).all()
+    preview.write_picture(tmp_path / "1.png", picture[:-2])
+    assert preview.read_picture(tmp_path / "1.png", plate) is None
