@@ -176,6 +176,8 @@ def _ticket(
         "blend_space": blend_space,
         "color_space": shown.color_space,
         "frames": shown.frames() if "#" in shown.plate or strip.type == "MOVIE" else None,
+        # Blender shows interlaced frames as they are stored; deinterlaced strips are rendered first.
+        "fields": "ignore" if strip.type == "MOVIE" and not why else None,
         "out": os.path.join(folder, blend_space),
         **_settings(ask),
     }

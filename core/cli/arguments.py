@@ -38,11 +38,17 @@ def refuse_unwritable_png(path: Path) -> None:
 
 
 def add_recipe_options(
-    parser: argparse.ArgumentParser, backend: str | None = None, leave_out: Collection[str] = ()
+    parser: argparse.ArgumentParser,
+    backend: str | None = None,
+    leave_out: Collection[str] = (),
+    only: Collection[str] | None = None,
 ) -> None:
-    """An option for each field of the table that the backend takes; None: for each of all backends."""
+    """An option for each field of the table that the backend takes; None: for each of all backends. only: of these
+    fields alone."""
     groups: dict[str, Any] = {"": parser}
     for field in table.FIELDS:
+        if only is not None and field.name not in only:
+            continue
         if field.name in leave_out or (backend and backend not in field.row.backends):
             continue
         heading = field.row.group

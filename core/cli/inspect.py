@@ -5,8 +5,11 @@ import json
 import sys
 from typing import Any
 
-from vera.core.cli.arguments import Parser
+from vera.core.cli.arguments import Parser, add_recipe_options
 from vera.core.job.run import DONE, exit_status
+
+# Fields of a recipe that say how a plate is read.
+HOW_READ = ("color_space", "layer", "part", "view", "matrix", "range", "fields")
 
 DESCRIPTION = """\
 Says how a plate and a mask are read: files, frames, rate, size, channels, colour space and why. Nothing is
@@ -26,13 +29,7 @@ def parser() -> Parser:
     p.add_argument("plate", nargs="?", help="plate.####.exr, plate.%%04d.dpx, one still, or a movie")
     p.add_argument("--mask", help="a sequence, a movie, or one still for all frames")
     p.add_argument("--frames", help="a range such as 1001-1049 (default: all there are)")
-    for name, text in (
-        ("layer", "of an EXR plate"),
-        ("part", "of a multi-part EXR plate"),
-        ("view", "of a stereo plate"),
-    ):
-        p.add_argument(f"--{name}", help=f"{text}, as for vera render")
-    p.add_argument("--color-space", help="of the plate, instead of what its files tell")
+    add_recipe_options(p, only=HOW_READ)
     p.add_argument("--color-spaces", nargs="?", const="", metavar="TEXT", help="list the colour spaces that there are")
     p.add_argument("--json", action="store_true", help="as JSON")
     return p
@@ -67,10 +64,10 @@ def _said(args: argparse.Namespace) -> list[str]:
 
 def _report(args: argparse.Namespace) -> dict[str, Any]:
     from vera.core.job.inspection import mask_report, plate_report
-    from vera.core.plate.channels import Choice
+    from vera.core.plate.choice import Choice
     from vera.core.plate.source import open_mask, open_plate
 
-    plate = open_plate(args.plate, args.frames, Choice(args.layer, args.part, args.view))
+    plate = open_plate(args.plate, args.frames, Choice.of(args))
     mask = open_mask(args.mask, plate) if args.mask else None
     return {"plate": plate_report(plate, args.color_space), "mask": mask_report(mask) if mask else None}
 

@@ -3,6 +3,7 @@
 `vera render --dry-run` and `vera inspect` show it. Nothing is written.
 """
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vera.core.plate.color_space import resolve_space, space_reason
@@ -35,6 +36,9 @@ def plate_report(plate: Plate, asked_space: str | None = None) -> dict[str, Any]
         "channels": list(plate.channels),
         "channels_left_out": list(plate.ignored_channels),
         "notes": list(plate.notes),
+        "fields": plate.field_order,
+        "matrix": asdict(plate.matrix) if plate.matrix else None,
+        "range": asdict(plate.range) if plate.range else None,
         "color_space": {"name": space.name, "config": space.config, "why": space_reason(asked_space, plate)},
     }
 
@@ -108,6 +112,8 @@ def _plate_lines(plate: dict[str, Any]) -> list[str]:
         _line("frames", f"{_frames(plate)}, {rate}{timecode}"),
         _line("picture", f"{_size(plate)}{offset}{aspect}, {plate['pixel_type']}"),
         _line("channels", ", ".join(plate["channels"]) + (f"; left out: {', '.join(left_out)}" if left_out else "")),
+        *(_line(name, f"{plate[name]['value']} ({plate[name]['why']})") for name in ("matrix", "range") if plate[name]),
+        *([_line("fields", f"interlaced; first field: {plate['fields']}")] if plate["fields"] else []),
         _line("colour space", f"{space['name']} ({space['why']})"),
     ]
 

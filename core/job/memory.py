@@ -15,7 +15,7 @@ from vera.core.job.prepare import prepare
 from vera.core.model.device import choose_device
 from vera.core.model.families import family_of, folder_of
 from vera.core.model.load import load_model
-from vera.core.plate.channels import Choice
+from vera.core.plate.choice import Choice
 from vera.core.plate.region import region_of
 from vera.core.plate.source import open_plate
 from vera.core.recipe import EditRecipe, parse_region
@@ -69,7 +69,7 @@ def first_plan(recipe: EditRecipe, device: str) -> ExecutionPlan:
     execution = ExecutionPlan(recipe, device)
     if choose_device(device) != "cuda" or not is_planned(recipe):
         return execution
-    plate = open_plate(recipe.plate, recipe.frames, Choice(recipe.layer, recipe.part, recipe.view))
+    plate = open_plate(recipe.plate, recipe.frames, Choice.of(recipe))
     region = region_of(plate, parse_region(recipe.region) if recipe.region else None)
     geometry, memory = Geometry.of(recipe.model), torch.cuda.get_device_properties(0).total_memory
     planner = Planner(geometry, (region.width, region.height), len(plate.frames), plate.pixel_aspect, recipe.one_batch)

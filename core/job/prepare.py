@@ -6,7 +6,7 @@ from vera.core.backends import load_backend
 from vera.core.backends.base import Job, Loader, Opened
 from vera.core.model.device import choose_device
 from vera.core.model.load import load_model
-from vera.core.plate.channels import Choice
+from vera.core.plate.choice import Choice
 from vera.core.plate.source import open_mask, open_plate
 from vera.core.recipe import NO_MASK, EditRecipe, refuse_unsupported
 
@@ -18,7 +18,7 @@ def prepare(recipe: EditRecipe, device: str, load: Loader = load_model) -> Job:
     """
     backend = load_backend(recipe.model)
     refuse_unsupported(recipe, backend.name)
-    plate = open_plate(recipe.plate, recipe.frames, Choice(recipe.layer, recipe.part, recipe.view))
+    plate = open_plate(recipe.plate, recipe.frames, Choice.of(recipe))
     mask = open_mask(recipe.mask, plate) if recipe.mask and recipe.mask != NO_MASK else None
     fingerprints = {f: plate.fingerprint(f) for f in plate.frames}
     job = backend.prepare(Opened(recipe, plate, mask, fingerprints, choose_device(device)), load)

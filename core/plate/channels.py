@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vera.core.plate.choice import USUAL, Choice
+
 # Spellings of a channel's last name part, in lower case, and what it is.
 SPELLINGS = {
     "r": "R",
@@ -24,21 +26,6 @@ SPELLINGS = {
 }
 # Layers that hold the picture, the first in a file that has several; "" is the layer without a name.
 USUAL_LAYERS = ("", "rgba", "rgb", "beauty", "combined", "color", "colour", "main", "c")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What the user asked for of a file with several pictures: layer, part and view by name; None takes the usual one.
-
-    part may also be a number, from 0.
-    """
-
-    layer: str | None = None
-    part: str | None = None
-    view: str | None = None
-
-
-USUAL = Choice()  # nothing asked for: the usual picture is taken
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from vera.core.errors import InputError
+from vera.core.plate import decoded
+from vera.core.plate.choice import USUAL, Choice
 from vera.core.plate.clock import Clock, conform
 from vera.core.plate.container import stated_size
+from vera.core.plate.fields import deinterlaced, stated_order
 from vera.core.plate.pattern import choose_frames
 
 MOVIES = ("avi", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mxf", "webm")
@@ -22,42 +24,13 @@ _OPTIONS = {
     "format_whitelist": "mov,mp4,matroska,webm,avi,mxf,mpeg,mpegts,mpegvideo",
 }
 
-# Code of the matrix (ITU-T H.273, table 4) -> PyAV's name. 2 is "unspecified".
-_MATRICES = {
-    1: Colorspace.ITU709,
-    4: Colorspace.FCC,
-    5: Colorspace.ITU601,
-    6: Colorspace.ITU601,
-    7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
-}
-
 # A base rate that shows each stored frame so many times is a time base, not a rate: such movies are refused. Higher
-# takes
-# recordings with longer gaps, and more nonsense.
+# takes recordings with longer gaps, and more nonsense.
 MAX_TICKS_PER_FRAME = 8
 MIN_TICKS_REFUSED = 200  # ticks; shorter movies are conformed whatever their gaps
 
 # Decoders that see the alpha which lies beside the stream, where `alpha_mode` says so.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-
-# Luma weights of red and blue (H.273, table 4).
-_LUMA = {
-    Colorspace.ITU709: (0.2126, 0.0722),
-    Colorspace.FCC: (0.30, 0.11),
-    Colorspace.ITU601: (0.299, 0.114),
-    Colorspace.SMPTE240M: (0.212, 0.087),
-    Colorspace.BT2020: (0.2627, 0.0593),
-}
-
-# The faster defaults are off by several codes.
-_EXACT = (
-    Interpolation.BICUBIC
-    | Interpolation.ACCURATE_RND
-    | Interpolation.BITEXACT
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.FULL_CHR_H_INP
-)
 
 
 class Header(NamedTuple):
@@ -101,19 +74,24 @@ class Movie:
     several threads at once.
 
     A movie is a clock: where its time stamps are uneven, frames are held and dropped at the stated rate, as hosts show
-    it. A stated rotation is applied. Interlaced fields are refused. Alpha beside the stream (VP8 and VP9 in WebM) is
-    decoded with it. names: of the channels. notes: what a user should know, a sentence each. timecode: of frame 1.
+    it. A stated rotation is applied. Interlaced frames are refused unless `choice.fields` says what to do: "upper" and
+    "lower" deinterlace every frame, which field ever the movie states to be first, "ignore" takes frames as they are.
+    Alpha beside the stream (VP8 and VP9 in WebM) is decoded with it.
 
     8-bit sources become rgb24 (uint8); deeper ones 16-bit RGB (`pixel_type` "uint16", full
-    scale 65535). The stream's matrix and range are respected; a matrix that is not stated is
-    BT.709 from 720 lines and BT.601 below, a range that is not stated is limited for YUV. Values
+    scale 65535). The stream's matrix and range are respected, unless `choice` names others; a matrix that is not
+    stated is BT.709 from 720 lines and BT.601 below, a range that is not stated is limited for YUV. Values
     beyond nominal black and white are clipped. RGB streams keep their codes exactly.
+
+    names: of the channels. notes: what a user should know, a sentence each. timecode: of frame 1. matrix, range:
+    as they are read, of the first frame. field_order: "upper", "lower", "not stated" or, of progressive frames, None.
     """
 
     _current: av.VideoFrame | None  # the stored frame that was decoded last
 
-    def __init__(self, file: Path, asked: range | None) -> None:
+    def __init__(self, file: Path, asked: range | None, choice: Choice = USUAL) -> None:
         self.file = file
+        self.choice = choice
         refuse_truncated(file)
         self._rewind()
         # A range that starts before frame 1 is refused; its message wants the full count.
@@ -121,24 +99,30 @@ class Movie:
         self.frames = choose_frames(asked, list(range(1, len(self._clock.shown) + 1)), str(file))
         self._turns = round(first.rotation / 90) % 4  # quarter turns to the left that make it upright
         self.width, self.height = (first.height, first.width) if self._turns % 2 else (first.width, first.height)
-        self.pixel_type = "uint8" if _bits(first) == 8 else "uint16"
-        self.has_alpha = _alpha(first) is not None
+        self.pixel_type = "uint8" if decoded.bits(first) == 8 else "uint16"
+        self.has_alpha = decoded.alpha(first) is not None
         self.names = ("R", "G", "B", "A") if self.has_alpha else ("R", "G", "B")
         self.color_codes = (int(first.color_primaries), int(first.color_trc))
         self.fps, self.pixel_aspect = self._clock.rate, self._aspect()
         stream = _video_stream(self._container, file)
         self.timecode = stream.metadata.get("timecode") or self._container.metadata.get("timecode")
+        self.matrix, self.range = decoded.matrix_read(first, choice), decoded.range_read(first, choice)
+        self.field_order = self._field_order()
         self.notes = self._notes(first)
         self._rewind()
 
     def read(self, frame: int) -> np.ndarray:
         """RGB as (H, W, 3), uint8 or uint16. Raises InputError if decoding fails."""
-        return np.ascontiguousarray(np.rot90(_rgb(self._decoded(frame)), self._turns))
+        return np.ascontiguousarray(np.rot90(decoded.rgb(self._decoded(frame), self.choice), self._turns))
 
     def read_alpha(self, frame: int) -> np.ndarray | None:
         """Alpha as stored, (H, W) float32 in [0, 1], or None if the stream has none."""
-        alpha = _alpha(self._decoded(frame))
+        alpha = decoded.alpha(self._decoded(frame))
         return None if alpha is None else np.ascontiguousarray(np.rot90(alpha, self._turns))
+
+    def name_of(self, frame: int) -> str:
+        """What tells a frame from the file's others: its number, and how it is read where the user says that."""
+        return " ".join([f"{frame}", *self.choice.given(("matrix", "range", "fields")).values()])
 
     def close(self) -> None:
         self._stream.close()
@@ -151,7 +135,7 @@ class Movie:
         for frame in self._stream:
             number = len(times) + 1
             first = first or frame
-            _refuse_frame(frame, f"frame {number}: {self.file}")
+            self._refuse_frame(frame, f"frame {number}: {self.file}")
             shape, was = (f"{f.width}x{f.height} {f.format.name}" for f in (frame, first))
             if shape != was:
                 raise InputError(f"frame {number}: {self.file}: {shape}, but frame 1 is {was}; write it in one size")
@@ -179,13 +163,39 @@ class Movie:
             )
         return clock
 
+    def _refuse_frame(self, frame: av.VideoFrame, where: str) -> None:
+        if frame.is_corrupt:
+            raise InputError(f"{where}: damaged; write it again")
+        if frame.rotation % 90:
+            raise InputError(f"{where}: a rotation of {frame.rotation} degrees is not supported; bake it in")
+        decoded.refuse_unreadable(frame, self.choice, where)
+        if self._is_interlaced and self.choice.fields is None:
+            order = stated_order(_video_stream(self._container, self.file))
+            which = (
+                f"interlaced, {order} field first" if order else "interlaced, and it does not say which field is first"
+            )
+            raise InputError(
+                f"{where}: {which}; deinterlace it first, or, of a plate, say --fields upper or lower (which is first),"
+                " or --fields ignore to take frames as they are"
+            )
+
+    def _field_order(self) -> str | None:
+        if not self._is_interlaced:
+            return None
+        return stated_order(_video_stream(self._container, self.file)) or "not stated"
+
     def _aspect(self) -> float:
         stream = _video_stream(self._container, self.file)
         aspect = float(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
         return 1 / aspect if self._turns % 2 else aspect
 
     def _notes(self, first: av.VideoFrame) -> tuple[str, ...]:
-        notes = []
+        notes = [
+            f"the movie states the {what} {read.stated}; it is read as {read.value}, as asked for"
+            for what, read in (("matrix", self.matrix), ("range", self.range))
+            if read.overrules
+        ]
+        notes += self._field_notes()
         if self._turns:
             notes.append(
                 f"the movie's rotation of {first.rotation:g} degrees is applied; the "
@@ -197,6 +207,19 @@ class Movie:
                 f" {len(self._clock.shown)} frames, {self._clock.held} held and {self._clock.dropped} dropped"
             )
         return tuple(notes)
+
+    def _field_notes(self) -> list[str]:
+        asked, order = self.choice.fields, self.field_order
+        if asked == "ignore":
+            return ["the movie is interlaced: frames are taken as they are, two moments in each"] if order else []
+        if asked is None:
+            return []
+        stated = f", which the movie states to be {order}" if order in ("upper", "lower") and order != asked else ""
+        known = "" if order else "; the movie does not say that it is interlaced"
+        return [
+            f"deinterlaced with the {asked} field first{stated}{known}: the plate and its composite are the"
+            " deinterlaced frames"
+        ]
 
     def _decoded(self, frame: int) -> av.VideoFrame:
         current = self._current
@@ -217,6 +240,7 @@ class Movie:
         if hasattr(self, "_container"):
             self.close()
         self._container = _open(self.file)
+        self._is_interlaced = stated_order(_video_stream(self._container, self.file)) is not None
         self._stream = self._decode()
         self._number = 0  # of the stored frame that was decoded last, from 1
         self._current = None
@@ -236,6 +260,18 @@ class Movie:
             raise InputError(f"frame {number + 1}: {self.file}: cannot be decoded; write it again") from None
 
     def _frames_of(self, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+        frames = self._noted(self._stored_frames(stream))
+        if self.choice.fields in ("upper", "lower"):
+            frames = deinterlaced(frames, self.choice.fields, str(self.file))
+        yield from frames
+
+    def _noted(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """The frames; whether one is interlaced is noted, because a filter's frames do not say it any more."""
+        for frame in frames:
+            self._is_interlaced = self._is_interlaced or frame.interlaced_frame
+            yield frame
+
+    def _stored_frames(self, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
         decoder = _ALPHA_DECODERS.get(stream.codec_context.name) if stream.metadata.get("alpha_mode") == "1" else None
         if decoder is None:
             yield from self._container.decode(stream)
@@ -260,119 +296,3 @@ def _video_stream(container: av.container.InputContainer, file: Path) -> av.Vide
     if not streams:
         raise InputError(f"{file}: has no video stream; supply a movie with a picture")
     return streams[0]
-
-
-def _refuse_frame(frame: av.VideoFrame, where: str) -> None:
-    if frame.is_corrupt:
-        raise InputError(f"{where}: damaged; write it again")
-    if frame.rotation % 90:
-        raise InputError(f"{where}: a rotation of {frame.rotation} degrees is not supported; bake it in")
-    if frame.interlaced_frame:
-        raise InputError(f"{where}: interlaced fields are not supported; deinterlace it first")
-    name = frame.format.name
-    if _bits(frame) > 16 or "f16" in name or name.startswith(("xyz", "bayer")):
-        raise InputError(f"{where}: pixels of format {name} are not supported yet; write 8 to 16 bits")
-    if not frame.format.is_rgb and _matrix(frame) is None:
-        raise InputError(f"{where}: YUV matrix {frame.colorspace} (H.273) is not supported yet; write BT.709")
-
-
-def _bits(frame: av.VideoFrame) -> int:
-    return max(8, *(c.bits for c in frame.format.components))
-
-
-def _is_grey(frame: av.VideoFrame) -> bool:
-    return frame.format.name.startswith(("gray", "ya", "mono", "pal"))
-
-
-def _matrix(frame: av.VideoFrame) -> Colorspace | None:
-    """The stream's matrix, the usual one if it states none, None if it is not known here."""
-    if frame.colorspace in (2, 3) or _is_grey(frame):
-        return Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
-    return _MATRICES.get(frame.colorspace)
-
-
-def _is_full_range(frame: av.VideoFrame) -> bool:
-    if frame.color_range == ColorRange.UNSPECIFIED:
-        return frame.format.name.startswith("yuvj") or _is_grey(frame)
-    return frame.color_range == ColorRange.JPEG
-
-
-def _rgb(frame: av.VideoFrame) -> np.ndarray:
-    if frame.format.is_rgb:
-        target = "rgb24" if _bits(frame) == 8 else "rgb48le"
-        return _packed(_convert(frame, target, dst_color_range=ColorRange.JPEG))
-    if _bits(frame) > 8:
-        return _deep_yuv_to_rgb(frame)
-    rgb = _convert(
-        frame,
-        "rgb24",
-        src_colorspace=_matrix(frame),
-        src_color_range=ColorRange.JPEG if _is_full_range(frame) else ColorRange.MPEG,
-        dst_color_range=ColorRange.JPEG,
-    )
-    return _packed(rgb)
-
-
-def _deep_yuv_to_rgb(frame: av.VideoFrame) -> np.ndarray:
-    """YUV of 9 to 16 bits to 16-bit RGB by the equations of H.273, section 8.3.
-
-    swscale only brings chroma to full size: its own conversion puts limited-range white at
-    65283 of 65535.
-    """
-    bits, matrix, full = _bits(frame), _matrix(frame), _is_full_range(frame)
-    range_ = ColorRange.JPEG if full else ColorRange.MPEG
-    whole = _convert(
-        frame,
-        f"yuv444p{bits}le",
-        src_colorspace=matrix,
-        dst_colorspace=matrix,
-        src_color_range=range_,
-        dst_color_range=range_,
-    )
-    y, u, v = (_plane(whole, i, bits).astype(np.float32) for i in range(3))
-    step = 2 ** (bits - 8)
-    black, luma, chroma = (0, 2**bits - 1, 2**bits - 1) if full else (16 * step, 219 * step, 224 * step)
-    y = (y - black) / luma
-    u = (u - 128 * step) / chroma
-    v = (v - 128 * step) / chroma
-    assert matrix is not None  # refused when the movie was opened
-    red, blue = _LUMA[matrix]
-    r = y + 2 * (1 - red) * v
-    b = y + 2 * (1 - blue) * u
-    g = (y - red * r - blue * b) / (1 - red - blue)
-    rgb = np.stack([r, g, b], axis=-1)
-    return np.rint(np.clip(rgb, 0, 1) * 65535).astype(np.uint16)
-
-
-def _alpha(frame: av.VideoFrame) -> np.ndarray | None:
-    """Taken from the stored plane where there is one: conversions lose exact 0 and 1."""
-    parts = [c for c in frame.format.components if c.is_alpha]
-    if not parts:
-        return None
-    alpha, full_scale = parts[0], np.float32(2 ** parts[0].bits - 1)
-    if alpha.plane == 3:
-        return _plane(frame, 3, alpha.bits).astype(np.float32) / full_scale
-    packed = _packed(_convert(frame, "rgba" if alpha.bits == 8 else "rgba64le"))
-    return packed[..., 3].astype(np.float32) / full_scale
-
-
-def _plane(frame: av.VideoFrame, index: int, bits: int) -> np.ndarray:
-    big_endian = frame.format.name.endswith("be")
-    kind = np.dtype(np.uint8 if bits == 8 else np.uint16).newbyteorder(">" if big_endian else "<")
-    plane: Any = frame.planes[index]
-    rows = np.frombuffer(plane, kind).reshape(plane.height, plane.line_size // kind.itemsize)
-    return rows[:, : plane.width]
-
-
-def _packed(frame: av.VideoFrame) -> np.ndarray:
-    """The one plane of rgb24, rgba, rgb48le or rgba64le as (H, W, C)."""
-    channels, bits = len(frame.format.components), _bits(frame)
-    kind = np.dtype(np.uint8 if bits == 8 else "<u2")
-    plane: Any = frame.planes[0]
-    rows = np.frombuffer(plane, kind).reshape(plane.height, plane.line_size // kind.itemsize)
-    pixels = rows[:, : frame.width * channels].reshape(frame.height, frame.width, channels)
-    return pixels.astype(kind.newbyteorder("="))
-
-
-def _convert(frame: av.VideoFrame, target: str, **color) -> av.VideoFrame:
-    return VideoReformatter().reformat(frame, format=target, interpolation=_EXACT, threads=1, **color)

@@ -11,7 +11,9 @@ import numpy as np
 import OpenImageIO as oiio
 
 from vera.core.errors import InputError
-from vera.core.plate.channels import USUAL, Choice, choose_mask, choose_picture
+from vera.core.plate.channels import choose_mask, choose_picture
+from vera.core.plate.choice import OF_PICTURES, OF_VIDEO, USUAL, Choice
+from vera.core.plate.decoded import Read
 from vera.core.plate.movie import MOVIES, Movie
 from vera.core.plate.pattern import (
     Pattern,
@@ -41,7 +43,9 @@ class Plate:
     in lower case, without the dot. `color_codes` are a movie's primaries and transfer (ITU-T
     H.273); None for stills, whose `spec` tells. `ignored_channels` are in the files and not read. `display` is the
     size of the display window. `notes` say how the files were read where that may surprise, a sentence each.
-    `timecode` is a movie's first frame's, as SMPTE writes it, or None.
+    `timecode` is a movie's first frame's, as SMPTE writes it, or None. `field_order` is None where frames are
+    progressive, "upper" or "lower" where the files state which field is first, else "not stated". `matrix` and `range`
+    say how a movie's YUV is read; None for stills.
     """
 
     path: str
@@ -60,6 +64,9 @@ class Plate:
     display: tuple[int, int]
     notes: tuple[str, ...]
     timecode: str | None
+    field_order: str | None
+    matrix: Read | None
+    range: Read | None
     _source: Movie | Stills = field(repr=False)
     _hashes: dict = field(default_factory=dict, repr=False, compare=False)
 
@@ -102,7 +109,7 @@ class Plate:
                 self._hashes[key] = hashlib.file_digest(stream, "sha256").hexdigest()
         digest = self._hashes[key]
         # What was chosen of the file counts too; a movie's frames share one file.
-        chosen = self._source.picture.title if isinstance(self._source, Stills) else f"{frame}"
+        chosen = self._source.picture.title if isinstance(self._source, Stills) else self._source.name_of(frame)
         return hashlib.sha256(f"{digest} {chosen}".encode()).hexdigest() if chosen else digest
 
     def _check(self, frame: int) -> None:
@@ -155,6 +162,7 @@ def open_plate(path: str, frames: str | None = None, choice: Choice = USUAL) -> 
         height=source.height,
         pixel_type=source.pixel_type,
         extension=_extension(Path(path)),
+        field_order=source.field_order,
         _source=source,
     )
     if isinstance(source, Movie):
@@ -169,6 +177,8 @@ def open_plate(path: str, frames: str | None = None, choice: Choice = USUAL) -> 
             display=(source.width, source.height),
             notes=(*source.notes, *_left_out_note(("A",) if source.has_alpha else ())),
             timecode=source.timecode,
+            matrix=source.matrix,
+            range=source.range,
             **shared,
         )
     spec = source.spec(source.frames[0])
@@ -184,6 +194,8 @@ def open_plate(path: str, frames: str | None = None, choice: Choice = USUAL) -> 
         display=source.display,
         notes=(*source.notes, *_left_out_note(ignored)),
         timecode=None,
+        matrix=None,
+        range=None,
         **shared,
     )
 
@@ -301,7 +313,9 @@ def _open_source(path: Path, asked: range | None, pick: Picker, choice: Choice =
         if pattern:
             raise InputError(f"{path}: a frame pattern in a movie's name; name the movie file itself")
         _refuse_absent(path)
-        return Movie(path, asked)
+        _refuse_choice(path, choice.given(OF_PICTURES), "of EXR files with several pictures; this is a movie")
+        return Movie(path, asked, choice)
+    _refuse_choice(path, choice.given(OF_VIDEO), "of YUV movies; these are stills")
     if pattern is None:
         _refuse_absent(path)
         number = frame_in_name(path)
@@ -317,6 +331,11 @@ def _open_source(path: Path, asked: range | None, pick: Picker, choice: Choice =
             f"{misfit} is padded otherwise and is not among the frames {show_frames(chosen)}",
         )
     return stills
+
+
+def _refuse_choice(path: Path, given: dict[str, str], why: str) -> None:
+    for name in given:
+        raise InputError(f"{path}: --{name} is {why}; leave it out")
 
 
 def _refuse_absent(path: Path) -> None:

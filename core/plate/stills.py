@@ -12,7 +12,8 @@ import numpy as np
 import OpenImageIO as oiio
 
 from vera.core.errors import InputError
-from vera.core.plate.channels import SPELLINGS, USUAL, Choice, Part, Picture, choose_picture, left_out, pictures
+from vera.core.plate.channels import SPELLINGS, Part, Picture, choose_picture, left_out, pictures
+from vera.core.plate.choice import OF_PICTURES, USUAL, Choice
 from vera.core.plate.pixel import dtype_of
 
 # extension -> the format that must be inside
@@ -33,6 +34,8 @@ oiio.attribute("limits:imagesize_MB", 4096)
 
 # How a complete file ends, for formats that can only be read from the top.
 _LAST_BYTES = {"png": b"IEND", "jpeg": b"\xff\xd9"}
+
+_DPX_INTERLACED = 1  # "2:1 interlace" of SMPTE 268M
 
 MAX_PARTS = 256  # of one file; more are not looked at
 
@@ -102,7 +105,8 @@ class Stills:
     some have is left out. Opening reads every header, and enough of every file to see that it does not break off.
     Raises InputError that names the frame and the file. May be read by several threads.
 
-    names: of the channels that `read` gives. notes: what a user should know, a sentence each.
+    names: of the channels that `read` gives. notes: what a user should know, a sentence each. field_order: as of
+    `vera.core.plate.movie.Movie`.
     """
 
     def __init__(
@@ -122,6 +126,7 @@ class Stills:
         self.window = functools.reduce(Window.with_other, (h.window for h in self._headers.values()))
         self.width, self.height = self.window.size
         self.names = self._common_names()
+        self.field_order = self._field_order()
         self.notes = self._notes()
 
     def read(self, frame: int) -> np.ndarray:
@@ -164,6 +169,23 @@ class Stills:
         dropped = tuple(c for c in self.picture.names if c == "A" and "A" not in self.names)
         return (*left_out(_parts(image), self.picture), *dropped)
 
+    def _field_order(self) -> str | None:
+        """ "not stated" where DPX headers say that lines are of two fields; None else. Refuses them unless the user
+        says to take them as they are."""
+        frame, asked = self.frames[0], self._choice.fields
+        interlaced = self.spec(frame).get_int_attribute("dpx:Interlace") == _DPX_INTERLACED
+        if asked in ("upper", "lower"):
+            raise InputError(
+                f"{self._where(frame)}: --fields {asked} takes the fields of movies apart, not those of stills;"
+                " deinterlace them first, or say --fields ignore to take frames as they are"
+            )
+        if interlaced and asked is None:
+            raise InputError(
+                f"{self._where(frame)}: interlaced; deinterlace it first, or, of a plate, say --fields ignore to take"
+                " frames as they are"
+            )
+        return "not stated" if interlaced else None
+
     def _common_names(self) -> tuple[str, ...]:
         """Colour unless every frame is grey and wanted so; alpha where every frame has it."""
         named = [h.picture.names for h in self._headers.values()]
@@ -196,6 +218,8 @@ class Stills:
             notes.append(f"{some}: read as three equal channels")
         if len({h.window for h in headers}) > 1:
             notes.append("data windows differ from frame to frame: the composite has one that holds them all")
+        if self.field_order:
+            notes.append("the files are interlaced: frames are taken as they are, two moments in each")
         if headers[0].orientation != 1:
             notes.append("the files' Orientation is applied; the layer is upright, as viewers show the plate")
         return tuple(notes)
@@ -288,7 +312,7 @@ def _header(image: oiio.ImageInput, where: str, pick: Picker, choice: Choice) ->
 def _no_picture(parts: Sequence[Part], choice: Choice) -> str:
     """Why no picture was found, and what there is."""
     there = [picture.title or "the plain picture" for part in parts for picture in pictures(part)]
-    asked = " ".join(f"--{kind} {name}" for kind, name in vars(choice).items() if name is not None)
+    asked = " ".join(f"--{kind} {name}" for kind, name in choice.given(OF_PICTURES).items())
     if asked and there:
         return f"has no picture for {asked}; there are {'; '.join(there[:8])}"
     names = [name for part in parts for name in part.channels]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vera.core.errors import InputError
+from vera.core.plate.choice import FIELD_WAYS, MATRICES, RANGES
 from vera.core.recipe.field import LARGE, SAVING, Field, Part, PathKind, Row, fields_of
 from vera.core.recipe.job_file import read_json
 from vera.core.recipe.parse import (
@@ -117,6 +118,20 @@ class EditRecipe:
     ))
     view: str | None = field(default=None, metadata=row(
         help="of a stereo plate: the view, such as left", hint="a view's name",
+    ))
+    matrix: str | None = field(default=None, metadata=row(
+        help="of a YUV movie, in place of what it states (default: as stated, else BT.709 from 720 lines on, BT.601"
+        " below)",
+        choices=MATRICES, part=Part.GENERATION,
+    ))
+    range: str | None = field(default=None, metadata=row(
+        help="of a YUV movie's codes, in place of what it states (default: as stated, else limited)",
+        choices=RANGES, part=Part.GENERATION,
+    ))
+    fields: str | None = field(default=None, metadata=row(
+        help="of an interlaced movie: deinterlace it with the upper or the lower field first, or ignore fields and take"
+        " frames as they are (default: refused)",
+        choices=FIELD_WAYS, part=Part.GENERATION,
     ))
     exposure: float | str = field(default="auto", metadata=row(
         help="stops added to a plate of light before the model sees it"

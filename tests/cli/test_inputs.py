@@ -6,9 +6,11 @@ import numpy as np
 import OpenImageIO as oiio
 import pytest
 
+from tests.plate.test_fields import write as fields_movie
 from tests.plate.media import grey_levels, noise, write_image, write_movie, write_noise
 from vera.core import cli
 from vera.core.layer.image_file import read_image
+from vera.core.plate.choice import Choice
 from vera.core.plate.source import open_plate
 
 
@@ -146,3 +148,17 @@ def test_inspect_tells_what_is_chosen_and_left_out(tmp_path, capsys):
     )
     assert cli.main(["inspect", str(file)]) == 0
     assert "diffuse.R" in capsys.readouterr().out
+
+
+def test_a_deinterlaced_plate_is_what_its_composite_holds(tmp_path, capsys):
+    movie = fields_movie(tmp_path / "m.mkv", count=2)
+    assert render(tmp_path, movie) == 2 and "--fields upper or lower" in capsys.readouterr().err
+    assert render(tmp_path, movie, "--fields", "upper") == 0
+    plate = open_plate(movie, None, Choice(fields="upper"))
+    for frame in plate.frames:
+        alpha = read_image(tmp_path / f"out/edit/edit.{frame:04d}.exr")[..., 3]
+        composite = read_image(tmp_path / f"out/composite/composite.{frame:04d}.png")
+        assert (alpha == 0).any()
+        np.testing.assert_array_equal(composite[alpha == 0], plate.read(frame)[alpha == 0])
+    assert any("deinterlaced with the upper field first" in w for w in manifest(tmp_path)["extra"]["warnings"])
+    assert json.loads((tmp_path / "out/recipe.json").read_text())["fields"] == "upper"

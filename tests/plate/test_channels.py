@@ -6,7 +6,7 @@ import pytest
 
 from tests.plate.media import write_image
 from vera.core.errors import InputError
-from vera.core.plate.channels import Choice
+from vera.core.plate.choice import Choice
 from vera.core.plate.source import open_mask, open_plate
 
 SIZE = (6, 8)

@@ -119,15 +119,6 @@ def test_a_stated_rotation_is_applied_and_said(tmp_path, degrees, turns):
     assert "rotation" in turned.notes[0] and (turned.height, turned.width) == turned.read(1).shape[:2]
 
 
-def test_interlaced_fields_are_refused(tmp_path):
-    def fields(stream):
-        stream.codec_context.flags |= 1 << 18 | 1 << 29  # AV_CODEC_FLAG_INTERLACED_DCT, _ME
-
-    movie = write_movie(tmp_path / "m.mpg", grey_levels(3), codec="mpeg2video", tune=fields)
-    with pytest.raises(InputError, match="interlaced fields are not supported; deinterlace"):
-        open_plate(str(movie))
-
-
 @pytest.mark.parametrize("codec, extension", [("libvpx-vp9", "webm"), ("libvpx", "webm"), ("libvpx-vp9", "mkv")])
 def test_alpha_beside_the_stream_is_decoded(tmp_path, codec, extension):
     frames = []

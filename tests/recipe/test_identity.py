@@ -40,8 +40,8 @@ OTHER = {
     "edited_offset": 2,
 }
 FILES = ("plate", "mask", "out", "model", "lora")
-# They choose among a file's pictures, whose fingerprint changes: see tests/plate/test_channels.py.
-CHOICES = ("layer", "view")
+# They say how a file is read, whose fingerprint changes: see test_channels, test_signal and test_fields in tests/plate.
+CHOICES = ("layer", "view", "matrix", "range", "fields")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,60 @@
+"""Interlaced frames: which field is first, as a movie states it, and one whole frame made of each by FFmpeg's bwdif."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+
+from vera.core.errors import InputError
+
+# FFmpeg's AVFieldOrder: which field is shown first; 0 is unknown, 1 progressive.
+_STATED = {2: "upper", 3: "lower", 4: "lower", 5: "upper"}
+_PARITY = {"upper": "tff", "lower": "bff"}
+
+
+def stated_order(stream: av.VideoStream) -> str | None:
+    """The field that is shown first, "upper" or "lower"; None where the stream is progressive or does not say."""
+    return _STATED.get(int(stream.codec_context.field_order or 0))
+
+
+def deinterlaced(frames: Iterator[av.VideoFrame], first_field: str, where: str) -> Iterator[av.VideoFrame]:
+    """As many frames, at the same time stamps: the lines of the first field as they are, the others interpolated
+    from lines above and below and from the fields before and after (bwdif, one frame a frame).
+
+    first_field: "upper" or "lower". where: names the file in messages. Raises InputError.
+    """
+    graph: av.filter.Graph | None = None
+    for number, frame in enumerate(frames, 1):
+        if graph is None:
+            graph = _graph(frame, first_field)
+            format_, base = frame.format.name, Fraction(frame.time_base or Fraction(1, 1))
+        graph.push(frame)
+        yield from _pulled(graph, format_, base, f"frame {number}: {where}")
+    if graph is not None:
+        graph.push(None)
+        yield from _pulled(graph, format_, base, where)
+
+
+def _graph(frame: av.VideoFrame, first_field: str) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1)
+    )
+    bwdif = graph.add("bwdif", f"mode=send_frame:parity={_PARITY[first_field]}:deint=all")
+    sink = graph.add("buffersink")
+    source.link_to(bwdif)
+    bwdif.link_to(sink)
+    graph.configure()
+    return graph
+
+
+def _pulled(graph: av.filter.Graph, format_: str, base: Fraction, where: str) -> Iterator[av.VideoFrame]:
+    while True:
+        try:
+            frame = graph.pull()
+        except (av.BlockingIOError, av.EOFError):
+            return
+        assert isinstance(frame, av.VideoFrame)
+        if frame.format.name != format_:  # the filter converts what it does not take
+            raise InputError(f"{where}: fields of {format_} are not taken apart here; deinterlace it first")
+        yield frame
