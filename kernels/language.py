@@ -4,6 +4,7 @@ Kernel files import `tl` and `jit` from here and postpone their annotations
 (`from __future__ import annotations`), so `tl.constexpr` is never looked up.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ try:
 except ImportError:
     triton = tl = None
 
-    def jit(function):
+    def jit(function: Callable) -> Callable:
         return function
 
 

@@ -37,7 +37,7 @@ class Opened:
     device: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """A recipe whose every part has been found, read and accepted. Backends add what they need in a subclass.
 
@@ -46,25 +46,41 @@ class Job:
     together, None where there is no model. hash: of all that determines the pixels. warnings: one line each.
     """
 
-    recipe: EditRecipe
-    plate: Plate
-    mask: Mask | None
-    fingerprints: dict[int, str]
+    opened: Opened
     color: PlateColor
     blending: Blending
     region: Region
     size: tuple[int, int]
-    steps: int | None
-    guidance: float | None
     model_name: str
-    frames_at_once: int | None
     hash: str
     delivery: Delivery
-    warnings: tuple[str, ...]
+    steps: int | None = None
+    guidance: float | None = None
+    frames_at_once: int | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def recipe(self) -> EditRecipe:
+        """What was asked for."""
+        return self.opened.recipe
+
+    @property
+    def plate(self) -> Plate:
+        """The frames that are edited."""
+        return self.opened.plate
+
+    @property
+    def mask(self) -> Mask | None:
+        """Where the edit may go; None for everywhere."""
+        return self.opened.mask
+
+    def keeps_all(self) -> bool:
+        """Whether what the recipe wants kept for other deliveries is there."""
+        return not self.recipe.keep
 
     def pixels(self, frame: int) -> np.ndarray:
         """The frame as filmed, (H, W, C). Raises InputError if its file has changed since the job began."""
-        return read_unchanged(self.plate, frame, self.fingerprints[frame])
+        return read_unchanged(self.plate, frame, self.opened.fingerprints[frame])
 
     def allowed(self, frame: int) -> torch.Tensor | None:
         """The region of the frame's mask, (H, W) float32 in [0, 1]; None without a mask."""

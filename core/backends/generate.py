@@ -42,12 +42,14 @@ from vera.kernels.matte import plate_color, resize
 from vera.kernels.subject import free_subject
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GenerateJob(Job):
     """latents, kept: where generated latents wait until delivery, and where they stay with `keep`.
     keeps_people: whether the people in the plate stand for a mask that was not given.
     window_runner: runs the model on a sampling step's windows, here or on several processes."""
 
+    steps: int
+    guidance: float
     model: Model
     cuts: str | tuple[int, ...]
     speed: SpeedOptions
@@ -55,6 +57,10 @@ class GenerateJob(Job):
     kept: LatentStore
     keeps_people: bool
     window_runner: Callable = run_windows_serially
+
+    def keeps_all(self) -> bool:
+        """See `base.Job`."""
+        return not self.recipe.keep or bool(self.kept.shots("layers", self.plate.frames))
 
 
 class DecodedFrame(NamedTuple):
@@ -126,10 +132,7 @@ class Generate:
         delivery.preflight(max(0, room - latents.bytes_there()))
         kept.refuse_others()
         return GenerateJob(
-            recipe=recipe,
-            plate=plate,
-            mask=opened.mask,
-            fingerprints=opened.fingerprints,
+            opened=opened,
             color=color,
             blending=blending,
             region=region,

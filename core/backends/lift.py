@@ -45,10 +45,8 @@ HAZE_WARNING = (
     "a haze of {alpha:.0%} lies over {share:.0%} of the picture and is part of the layer; if none was asked for, the"
     " edited video's levels are wrong"
 )
-LEAST_DIFFERENCE, DIFFERENCE_SIGMA = (
-    0.04,
-    3.0,
-)  # code range, pixels: what is seen of the edited video and not in the result
+# code range, pixels: what is seen of the edited video and not in the result
+LEAST_DIFFERENCE, DIFFERENCE_SIGMA = 0.04, 3.0
 MOST_THROWN_AWAY = 0.02  # share of the picture, above which it is said; higher: only gross losses are
 THROWN_AWAY_WARNING = (
     "{share:.1%} of the picture was seen changed in the edited video and is not in the result (agreement {psnr:.1f} dB;"
@@ -56,7 +54,7 @@ THROWN_AWAY_WARNING = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LiftJob(Job):
     """indices: of the plate's frames, those that have an edited one. edited: these, once they are there."""
 
@@ -98,21 +96,14 @@ class Lift:
         if not inside:
             raise InputError(f"{path}: with an edited offset of {offset} no frame of it is one of the plate's")
         job = LiftJob(
-            recipe=opened.recipe,
-            plate=plate,
-            mask=opened.mask,
-            fingerprints=opened.fingerprints,
+            opened=opened,
             color=color,
             blending=blending,
             region=region_of(plate, None),
             size=size,
-            steps=None,
-            guidance=None,
             model_name="lift",
-            frames_at_once=None,
             hash=ids.job,
             delivery=delivery,
-            warnings=(),
             indices=[math.floor(guess[j] + 0.5) for j in inside],
             edited=EditedFile(edited, edited_color, inside, size, plate_size, whole(plate_size, edited_size)),
         )

@@ -44,7 +44,7 @@ class MadeVideo:
         return {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VaceJob(LiftJob):
     """vace: the checked directory, and how it will be run."""
 
@@ -81,10 +81,7 @@ class VaceBackend:
         delivery = delivery_of(opened, color, blending, ids, keeps=False)
         delivery.preflight()
         return VaceJob(
-            recipe=recipe,
-            plate=plate,
-            mask=opened.mask,
-            fingerprints=opened.fingerprints,
+            opened=opened,
             color=color,
             blending=blending,
             region=region_of(plate, None),
@@ -92,10 +89,8 @@ class VaceBackend:
             steps=vace.steps,
             guidance=vace.guidance,
             model_name=recipe.model,
-            frames_at_once=None,
             hash=ids.job,
             delivery=delivery,
-            warnings=(),
             indices=list(range(len(plate.frames))),
             edited=MadeVideo(vace, delivery.job_dir, len(plate.frames)),
             vace=vace,

@@ -36,10 +36,7 @@ def stop_request() -> Callable[[], bool]:
 
 def nothing_to_do(job: "Job") -> bool:
     """Whether the delivery is whole, and what is to be kept is there."""
-    if not job.delivery.complete():
-        return False
-    kept = getattr(job, "kept", None)
-    return not job.recipe.keep or (kept is not None and bool(kept.shots("layers", job.plate.frames)))
+    return job.delivery.complete() and job.keeps_all()
 
 
 def run_job(job: "Job", progress: ProgressLike, stopping: Callable[[], bool]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -43,22 +43,31 @@ class FinishedFrame:
 class DeliveredJob(Protocol):
     """What the loop needs of a job."""
 
-    plate: Plate
-    color: PlateColor
-    blending: Blending
-    delivery: Delivery
+    @property
+    def plate(self) -> Plate: ...
+    @property
+    def color(self) -> PlateColor: ...
+    @property
+    def blending(self) -> Blending: ...
+    @property
+    def delivery(self) -> Delivery: ...
 
     def filmed(self, frame: int) -> FilmedFrame: ...
 
 
+JobKind = TypeVar("JobKind", bound=DeliveredJob)  # of one backend
+Layer = TypeVar("Layer")  # what that backend makes of one frame
+Finish = Callable[[JobKind, FilmedFrame, Layer], FinishedFrame]
+
+
 def deliver_frames(
-    job: Any,
-    layers: Iterable[Any],
-    finish: Callable[[Any, FilmedFrame, Any], FinishedFrame],
+    job: JobKind,
+    layers: Iterable[Layer],
+    finish: Finish[JobKind, Layer],
     progress: ProgressLike,
     stopping: Callable[[], bool],
 ) -> None:
-    """Deliver every frame of a `DeliveredJob`; those that are there already are left alone.
+    """Deliver every frame of a job; those that are there already are left alone.
 
     layers: for each frame, in order, what the backend made of it. finish(job, filmed, layer) works on one frame
     alone and is called from several threads; plate, mask and layers are read in order, by the caller's thread.
@@ -82,7 +91,7 @@ def read_unchanged(plate: Plate, frame: int, fingerprint: str) -> np.ndarray:
 
 
 def _frames_as_delivered(
-    job: Any, layers: Iterable[Any], finish: Callable, stopping: Callable[[], bool]
+    job: JobKind, layers: Iterable[Layer], finish: Finish[JobKind, Layer], stopping: Callable[[], bool]
 ) -> Iterator[int]:
     """Yield each frame once its files are there, in order."""
     threads = min(MAX_THREADS, os.cpu_count() or 1)
@@ -104,7 +113,7 @@ def _frames_as_delivered(
             yield _waited_for(*pending.popleft())
 
 
-def _finish_and_write(job: Any, filmed: FilmedFrame, layer: Any, finish: Callable[..., FinishedFrame]) -> None:
+def _finish_and_write(job: JobKind, filmed: FilmedFrame, layer: Layer, finish: Finish[JobKind, Layer]) -> None:
     finished = finish(job, filmed, layer)
     laid_over = composite(filmed.pixels, finished.layer, job.color, job.blending)
     facts = finished.facts | {"coverage": float((finished.layer[..., 3] > 0).mean())}

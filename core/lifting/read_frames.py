@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from vera.core.lifting.framing import Framing, framed
 from vera.core.lifting.registration import Canvas
 from vera.core.plate.color import PlateColor
 from vera.core.plate.fit import shrink
-from vera.core.plate.source import Plate
+from vera.core.plate.source import Mask, Plate
 
 
 class EditedVideo(Protocol):
@@ -63,7 +64,25 @@ class EditedFile:
         return {"framing": {"shown": window, "covered": covered}, "edited_frames": len(self.places)}
 
 
-def read_plate(job: Any, positions: Sequence[int]) -> torch.Tensor:
+class LiftedJob(Protocol):
+    """What a lift reads of a job: see `vera.core.backends.base.Job`; indices: of the plate's frames, those that have
+    an edited one."""
+
+    @property
+    def plate(self) -> Plate: ...
+    @property
+    def mask(self) -> Mask | None: ...
+    @property
+    def color(self) -> PlateColor: ...
+    @property
+    def size(self) -> tuple[int, int]: ...
+    @property
+    def indices(self) -> list[int]: ...
+
+    def pixels(self, frame: int) -> np.ndarray: ...
+
+
+def read_plate(job: LiftedJob, positions: Sequence[int]) -> torch.Tensor:
     """Plate frames at working size, (T, 3, h, w), encoded [0, 1]; positions are indices into job.indices."""
     frames = []
     for i in positions:
@@ -73,7 +92,7 @@ def read_plate(job: Any, positions: Sequence[int]) -> torch.Tensor:
     return torch.stack(frames)
 
 
-def read_mask(job: Any, positions: Sequence[int]) -> torch.Tensor | None:
+def read_mask(job: LiftedJob, positions: Sequence[int]) -> torch.Tensor | None:
     """The mask of those frames at working size, (T, 1, h, w) in [0, 1]; None without one."""
     if job.mask is None:
         return None

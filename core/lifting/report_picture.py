@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
 from vera.core.files import replacing
+from vera.core.layer.delivery import Delivery
 from vera.core.lifting.haze import LEAST_TOLD
-from vera.core.lifting.lifted_windows import CHANNELS
+from vera.core.lifting.lifted_windows import CHANNELS, LiftedVideo
+from vera.core.lifting.read_frames import LiftedJob
 
 FILE = "report.png"
 WIDTH, GAP, EDGE, ROWS = 256, 8, 20, 3
@@ -29,7 +31,11 @@ COLUMNS = (
 
 
 def write(
-    delivery: Any, job: Any, layers: Any, found: dict[str, Any], read_edited: Callable[[int], torch.Tensor]
+    delivery: Delivery,
+    job: LiftedJob,
+    layers: LiftedVideo,
+    found: dict[str, Any],
+    read_edited: Callable[[int], torch.Tensor],
 ) -> None:
     """layers[i]: of the plate's i-th frame, as LiftedVideo gives them; found: the windows' figures;
     read_edited(position): the edited frame (3, h, w) at that place in job.indices. Raises OSError."""

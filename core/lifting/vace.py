@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from diffusers import (
@@ -25,7 +25,7 @@ from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from transformers import UMT5Config, UMT5EncoderModel
 
 from vera.core.errors import InputError, StoppedError
-from vera.core.lifting.read_frames import read_mask, read_plate
+from vera.core.lifting.read_frames import LiftedJob, read_mask, read_plate
 from vera.core.model.codec import pad_frames
 from vera.core.model.fingerprint import fingerprint
 from vera.core.model.limits import Limits
@@ -36,8 +36,10 @@ from vera.core.plate.fit import model_size
 from vera.core.state_file import StateFile, state_writer, whole_state
 
 if TYPE_CHECKING:
+    from vera.core.layer.delivery import Delivery
     from vera.core.plate.source import Mask, Plate
     from vera.core.progress import ProgressLike
+    from vera.core.recipe import EditRecipe
 
 SCHEDULERS = {c.__name__: c for c in (UniPCMultistepScheduler, FlowMatchEulerDiscreteScheduler)}
 SHIFT_OF = {"UniPCMultistepScheduler": "flow_shift", "FlowMatchEulerDiscreteScheduler": "shift"}  # what they call it
@@ -57,9 +59,19 @@ NEGATIVE_PROMPT = (
     "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，"
     "静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
 )
-SHIFT = (
-    16.0  # of the noise schedule, VACE's own; more spends more of the steps at high noise. model.json may say another
-)
+# of the noise schedule, VACE's own; more spends more of the steps at high noise. model.json may say another
+SHIFT = 16.0
+
+
+class MadeJob(LiftedJob, Protocol):
+    """What VACE reads of a job; the edited video waits in the folder of its delivery."""
+
+    @property
+    def recipe(self) -> EditRecipe: ...
+    @property
+    def delivery(self) -> Delivery: ...
+    @property
+    def hash(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,7 @@ class Vace:
     device: str
     fingerprint: str
 
-    def make(self, job: Any, progress: ProgressLike, stopping: Callable[[], bool]) -> None:
+    def make(self, job: MadeJob, progress: ProgressLike, stopping: Callable[[], bool]) -> None:
         """Make the edited video of the job, window by window; each is kept as it is done. Raises StoppedError."""
         windows = self.windows(len(job.plate.frames))
         todo = [(k, w) for k, w in enumerate(windows) if _whole(job, k, w) is None]
@@ -166,7 +178,7 @@ def _kept_in_float32(name):
     return any(part in name for part in WanVACETransformer3DModel._keep_in_fp32_modules)
 
 
-def open_vace(path: str, recipe: Any, plate: Plate, mask: Mask | None, device: str) -> Vace:
+def open_vace(path: str, recipe: EditRecipe, plate: Plate, mask: Mask | None, device: str) -> Vace:
     """Check a VACE directory and the recipe for it, from configurations and headers only. Raises InputError."""
     if mask is None:
         raise InputError(
@@ -203,16 +215,16 @@ def _file(job_dir: Path, window: int) -> Path:
     return job_dir / f"vace-{window:04d}.safetensors"
 
 
-def _facts(job, window: tuple[int, int]) -> dict[str, str]:
+def _facts(job: MadeJob, window: tuple[int, int]) -> dict[str, str]:
     return {"job": job.hash, "window": f"{window[0]} {window[1]}"}
 
 
-def _whole(job, k: int, window: tuple[int, int]) -> StateFile | None:
+def _whole(job: MadeJob, k: int, window: tuple[int, int]) -> StateFile | None:
     """The window's file; None where it is not there, damaged or of another job."""
     return whole_state(_file(job.delivery.job_dir, k), _facts(job, window))
 
 
-def _carried(job, k: int, window: tuple[int, int]) -> torch.Tensor:
+def _carried(job: MadeJob, k: int, window: tuple[int, int]) -> torch.Tensor:
     """The last frames of a window, which the next one goes on from."""
     count = window[1] - window[0]
     return StateFile(_file(job.delivery.job_dir, k)).read(count - CARRIED, count).float()

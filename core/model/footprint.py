@@ -8,6 +8,7 @@ library allocates inside one operation (a convolution's workspace), nor of a GPU
 import weakref
 from dataclasses import replace
 from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,9 @@ from vera.core.model.codec import TIME_STRIDE, WanCodec, latent_frames
 from vera.core.model.config import TransformerConfig
 from vera.core.model.quantise import KINDS, is_quantised
 from vera.core.model.transformer import Transformer, kept_in_float32
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLWan
 
 GIB = 2**30
 CONTEXT = GIB  # of the driver and the libraries; a guess, not measured
@@ -85,7 +89,7 @@ def weight_bytes(config: TransformerConfig, weights: str) -> dict[str, int]:
 
 
 @torch.no_grad()
-def denoising_bytes(config: TransformerConfig, size, frames: int, batch: int = 1) -> int:
+def denoising_bytes(config: TransformerConfig, size: tuple[int, int], frames: int, batch: int = 1) -> int:
     """Beside the weights, of one step of a window in bf16: size (width, height) and number of its frames."""
     shape = (config.latent_channels, latent_frames(frames), size[1] // 8, size[0] // 8)
     dtype, device = torch.bfloat16, "meta"
@@ -104,7 +108,7 @@ def denoising_bytes(config: TransformerConfig, size, frames: int, batch: int = 1
 
 
 @torch.no_grad()
-def decoding_bytes(vae, size, streams: int = 4) -> int:
+def decoding_bytes(vae: "AutoencoderKLWan", size: tuple[int, int], streams: int = 4) -> int:
     """Beside the weights, of decoding that many side by side: three layers, and the plate where it is seen again."""
     latents = torch.empty(1, vae.config.z_dim, 3, size[1] // 8, size[0] // 8, device=vae.device)
     codec = WanCodec(vae)
@@ -115,7 +119,7 @@ def decoding_bytes(vae, size, streams: int = 4) -> int:
 
 
 @torch.no_grad()
-def encoding_bytes(vae, size, streams: int = 2) -> int:
+def encoding_bytes(vae: "AutoencoderKLWan", size: tuple[int, int], streams: int = 2) -> int:
     """Beside the weights, of encoding that many: the plate and its mask."""
     codec = WanCodec(vae)
     with FusedAttention(), LiveBytes() as live:

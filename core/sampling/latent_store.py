@@ -7,7 +7,7 @@ On the disk they are files of `vera.core.state_file`, in fp32. Both kinds have
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class LatentStore:
     def facts(self, frames: range) -> dict[str, str]:
         return {"generation": self.generation, "frames": f"{frames[0]} {frames[-1]}"}
 
-    def shots(self, kind: str, frames: range) -> dict[range, StateFile]:
+    def shots(self, kind: str, frames: Sequence[int]) -> dict[range, StateFile]:
         """The shots of this generation that are there and whole, if together they are these frames; else none."""
         there = {}
         for path in self._files(kind):

@@ -7,11 +7,11 @@ memory does not grow, and a run that was stopped goes on at the step it had reac
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from itertools import chain, groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 
@@ -26,8 +26,14 @@ from vera.core.sampling.subject import background_of
 from vera.core.state_file import state_writer
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vera.core.model.interfaces import Model
+    from vera.core.plate.source import Plate
     from vera.core.progress import ProgressLike
+    from vera.core.recipe import EditRecipe
+    from vera.core.sampling.latent_store import LatentStore
+    from vera.core.sampling.speed_options import SpeedOptions
     from vera.core.state_file import StateFile
 
 
@@ -39,6 +45,39 @@ class Seen(NamedTuple):
     mask: torch.Tensor | None
 
 
+class GeneratedJob(Protocol):
+    """What is read of a job from its plate to its latents: see `vera.core.backends.generate.GenerateJob`."""
+
+    @property
+    def recipe(self) -> EditRecipe: ...
+    @property
+    def plate(self) -> Plate: ...
+    @property
+    def size(self) -> tuple[int, int]: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def guidance(self) -> float: ...
+    @property
+    def model(self) -> Model: ...
+    @property
+    def cuts(self) -> str | tuple[int, ...]: ...
+    @property
+    def speed(self) -> SpeedOptions: ...
+    @property
+    def latents(self) -> LatentStore: ...
+    @property
+    def kept(self) -> LatentStore: ...
+    @property
+    def keeps_people(self) -> bool: ...
+    @property
+    def window_runner(self) -> Callable: ...
+
+    def pixels(self, frame: int) -> np.ndarray: ...
+    def allowed(self, frame: int) -> torch.Tensor | None: ...
+    def source(self, pixels: np.ndarray) -> np.ndarray: ...
+
+
 def room_for_latents(model: Model, count: int, size: tuple[int, int], mask: bool) -> int:
     """Bytes on the disk of `count` frames' latents at most: plate, mask, and the sampler's last two states."""
     values = latent_frames(count) * model.codec.channels * math.prod(n // SPACE_STRIDE for n in size)
@@ -46,7 +85,7 @@ def room_for_latents(model: Model, count: int, size: tuple[int, int], mask: bool
 
 
 @torch.inference_mode()
-def generated_shots(job: Any, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[range, StateFile]:
+def generated_shots(job: GeneratedJob, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[range, StateFile]:
     """Latents (T, 3, C, h, w) of the three layers in files, by the frames of each shot between cuts.
 
     What an earlier run left is taken, be it kept or of a job that was stopped.
@@ -66,19 +105,21 @@ def generated_shots(job: Any, progress: ProgressLike, stopping: Callable[[], boo
     window = latent_frames(job.model.limits.max_frames)
     states = {shot: States(job.latents.folder, f"state.{shot[0]}", job.latents.facts(shot)) for shot in plates}
 
-    def ready(shot):
+    def ready(shot: range) -> bool:
         return store.holds("layers", shot)
 
-    def looks(shot, steps):
+    def windows_in(shot: range, steps: int) -> int:
         return evaluations(plates[shot].shape[0], window, range(steps))
 
     # With a cache, sampling begins anew: what it held is not kept.
-    reached = {shot: states[shot].newest()[0] for shot in plates}
+    reached: dict[range, int] = {shot: states[shot].newest()[0] for shot in plates}
     if job.speed.cache and any(reached.values()):
         progress.say("with a cache, a shot whose sampling was stopped is sampled from its first step")
         reached = dict.fromkeys(reached, 0)
     done = {shot: job.steps if ready(shot) else reached[shot] for shot in plates}
-    progress.stage("denoise", sum(looks(s, job.steps) for s in plates), sum(looks(s, done[s]) for s in plates))
+    progress.stage(
+        "denoise", sum(windows_in(s, job.steps) for s in plates), sum(windows_in(s, done[s]) for s in plates)
+    )
     job.speed.prepare(job.model.transformer)
     for shot, plate in plates.items():
         if ready(shot):
@@ -107,7 +148,7 @@ def generated_shots(job: Any, progress: ProgressLike, stopping: Callable[[], boo
     return store.shots("layers", frames)
 
 
-def encoded_shots(job: Any, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[range, StateFile]:
+def encoded_shots(job: GeneratedJob, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[range, StateFile]:
     """Latents (T, C, h, w) of the plate in files, by the frames of each shot; those of the mask beside them."""
     frames = job.plate.frames
     if shots := job.latents.shots("plate", frames):
@@ -120,7 +161,7 @@ def encoded_shots(job: Any, progress: ProgressLike, stopping: Callable[[], bool]
     return job.latents.shots("plate", frames)
 
 
-def _encode_shot(job, shot):
+def _encode_shot(job: GeneratedJob, shot: Iterable[Seen]) -> None:
     """Write the latents of one shot's plate and mask as its frames, each a Seen, come in."""
     groups = latent_groups(shot)
     group = next(groups)
@@ -138,7 +179,7 @@ def _encode_shot(job, shot):
         facts.update(job.latents.facts(range(first, group[-1].frame + 1)))
 
 
-def _seen_frames(job, progress, stopping):
+def _seen_frames(job: GeneratedJob, progress: ProgressLike, stopping: Callable[[], bool]) -> Iterator[Seen]:
     """Yield a Seen for each frame of the plate."""
     for frame in job.plate.frames:
         if stopping():

@@ -21,9 +21,8 @@ from vera.core.model.mini.mini_config import MiniConfig
 from vera.core.model.mini.shot import MiniShot
 from vera.core.model.transformer import Embedders, Transformer, flatten, patch_embedding
 
-MIN_NOISE_LEVEL = (
-    0.05  # the noise level by which an error of clean latents is divided at least; higher: calmer last steps
-)
+# the noise level by which an error of clean latents is divided at least; higher: calmer last steps
+MIN_NOISE_LEVEL = 0.05
 
 
 class MiniTransformer(Transformer):

@@ -10,10 +10,11 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,7 +37,7 @@ def parameter_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
         return {name: tuple(p.shape) for name, p in Transformer(config).state_dict().items()}
 
 
-def config_from_wan(shapes: Mapping[str, tuple], heads: int | None = None, **switches) -> TransformerConfig:
+def config_from_wan(shapes: Mapping[str, tuple], heads: int | None = None, **switches: Any) -> TransformerConfig:
     """The geometry of a Wan checkpoint, read off its tensors' shapes, either layout.
 
     heads is dim // 128 unless given (shapes do not tell it). switches are further
@@ -66,7 +67,9 @@ def config_from_wan(shapes: Mapping[str, tuple], heads: int | None = None, **swi
     )
 
 
-def vera_sources(shapes: Mapping[str, tuple], config: TransformerConfig, where="checkpoint") -> dict[str, str | None]:
+def vera_sources(
+    shapes: Mapping[str, tuple], config: TransformerConfig, where: Path | str = "checkpoint"
+) -> dict[str, str | None]:
     """Each Vera parameter -> the name of the checkpoint's tensor it starts from, None where it starts at zero.
 
     Raises InputError, naming them, when tensors are missing, surplus or misshapen.
@@ -92,7 +95,12 @@ def vera_state_dict(wan: Mapping[str, torch.Tensor], config: TransformerConfig) 
 
 
 def branch_wan(
-    source, target, dtype: torch.dtype | None = None, shard_bytes: int = SHARD_BYTES, loras=(), **switches
+    source: Path | str,
+    target: Path | str,
+    dtype: torch.dtype | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    loras: Sequence[tuple[str, float]] = (),
+    **switches: Any,
 ) -> list[str]:
     """Turn a Wan2.1 T2V directory into a Vera directory, or write a Vera's anew; returns the parts SOURCE did not have.
 
@@ -146,7 +154,7 @@ def branch_wan(
     return [part for part in COPIED if part not in present]
 
 
-def copied(folder: Path):
+def copied(folder: Path) -> Callable[[Path], Any]:
     """A function that copies a part into another folder. Raises InputError for one without safetensors."""
     if folder.name != "tokenizer":
         weight_files(folder)

@@ -11,8 +11,9 @@ import json
 import pickle
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -21,6 +22,9 @@ from vera.core.extras import require
 from vera.core.model.quantise import without_library_logging
 from vera.core.model.save import write_shards
 from vera.core.model.tensors import TensorFiles, check_shapes
+
+if TYPE_CHECKING:
+    from transformers import UMT5Config
 
 VAE, TEXT, TOKENIZER = "Wan2.1_VAE", "models_t5_umt5-xxl-enc-bf16", "google/umt5-xxl"
 
@@ -46,7 +50,7 @@ def parts_of_release(source: Path, shard_bytes: int) -> dict:
 
     Raises InputError, before anything is written, for files that cannot be read or do not fit.
     """
-    parts = {}
+    parts: dict[str, Callable[[Path], object]] = {}
     if file := found(source, VAE):
         parts["vae"] = codec_writer(file)
     if file := found(source, TEXT):
@@ -76,7 +80,8 @@ def tensors_of(file: Path) -> Mapping[str, torch.Tensor]:
     raise InputError(f"{file}: holds more than tensors; supply the file of Wan's release")
 
 
-def codec_writer(file: Path):
+def codec_writer(file: Path) -> Callable[[Path], None]:
+    """A function that writes the release's VAE into a folder, as diffusers lays it out. Raises InputError."""
     require(str(file), "diffusers")
     with without_library_logging():
         from diffusers import AutoencoderKLWan
@@ -87,14 +92,15 @@ def codec_writer(file: Path):
         vae = AutoencoderKLWan()
     check_shapes(shapes(state), shapes(vae.state_dict()), file)
 
-    def write(folder):
+    def write(folder: Path) -> None:
         vae.load_state_dict(state, assign=True)
         vae.save_pretrained(folder)
 
     return write
 
 
-def text_writer(file: Path, shard_bytes: int):
+def text_writer(file: Path, shard_bytes: int) -> Callable[[Path], None]:
+    """The same of the text encoder, as transformers lays it out, in shards of that size."""
     require(str(file), "transformers")
     from transformers import UMT5EncoderModel
 
@@ -106,7 +112,7 @@ def text_writer(file: Path, shard_bytes: int):
     needed.pop("encoder.embed_tokens.weight", None)  # the same as shared.weight
     check_shapes(shapes(state), shapes(needed), file)
 
-    def write(folder):
+    def write(folder: Path) -> None:
         folder.mkdir()
         kind = str(state["shared.weight"].dtype).removeprefix("torch.")
         values = config.to_diff_dict() | {"architectures": ["UMT5EncoderModel"], "dtype": kind}
@@ -125,8 +131,8 @@ def text_name(name: str) -> str | None:
     return new and new.format(block) + ".weight"
 
 
-def text_config(shapes: Mapping[str, tuple], file: Path):
-    """UMT5's geometry, read off the tensors' shapes."""
+def text_config(shapes: Mapping[str, tuple], file: Path) -> "UMT5Config":
+    """UMT5's geometry, read off the tensors' shapes. Raises InputError."""
     from transformers import UMT5Config
 
     names = ("token_embedding", "blocks.0.attn.q", "blocks.0.ffn.fc1", "blocks.0.pos_embedding.embedding")
@@ -146,5 +152,6 @@ def text_config(shapes: Mapping[str, tuple], file: Path):
     )
 
 
-def shapes(state) -> dict[str, tuple[int, ...]]:
+def shapes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    """The tensors' shapes by name."""
     return {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -32,11 +32,8 @@ from vera.core.training.talk import Talk
 
 LAYERS = ("source", "edit", "alpha", "composite", "mask")
 HIDDEN = 0.2  # what an error of the edit's colour counts where alpha hides it
-MEAN, HUE, MOTION = (
-    1.0,
-    2.0,
-    0.5,
-)  # of errors of 8x8 pixels' mean, of 4x4 pixels' colour beside grey, of changes in time
+# of errors of 8x8 pixels' mean, of 4x4 pixels' colour beside grey, of changes in time
+MEAN, HUE, MOTION = 1.0, 2.0, 0.5
 LOUD = 8.0  # how much louder than grey colours enter at first, see new_codec
 LOG_VARIANCE = -6.0  # of the posterior, at first
 STATISTICS = 32  # clips that latents are normalised by; no run trains on them
