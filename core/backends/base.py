@@ -12,6 +12,7 @@ import torch
 from vera.core.layer.blend_space import Blending, find_blending
 from vera.core.layer.delivery import Delivery
 from vera.core.layer.delivery_loop import FilmedFrame, read_unchanged
+from vera.core.layer.origin import Origin
 from vera.core.layer.outputs.output import Formats
 from vera.core.plate.color import PlateColor
 from vera.core.plate.region import Region
@@ -162,7 +163,9 @@ def blending_of(recipe: EditRecipe, color: PlateColor) -> Blending:
     return find_blending(recipe.blend_space, recipe.layer_space, color.space)
 
 
-def delivery_of(opened: Opened, color: PlateColor, blending: Blending, ids: Identity, keeps: bool) -> Delivery:
+def delivery_of(
+    opened: Opened, color: PlateColor, blending: Blending, ids: Identity, keeps: bool, origin: Origin
+) -> Delivery:
     """The folder of the job's results. keeps: whether what is generated can be kept for another delivery."""
     generation = ids.generation if keeps else None
     return Delivery(
@@ -174,6 +177,7 @@ def delivery_of(opened: Opened, color: PlateColor, blending: Blending, ids: Iden
         color,
         generation,
         formats_of(opened.recipe),
+        origin,
     )
 
 

@@ -10,6 +10,7 @@ step, latents wait on the disk between them: memory does not grow with the shot.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from vera.core.layer.blend_space import Change, layer_for_blending
 from vera.core.layer.delivery_loop import FilmedFrame, FinishedFrame, deliver_frames
 from vera.core.layer.foreground import clean_color
 from vera.core.layer.matte import clean_alpha, refine_alpha, steady
+from vera.core.layer.origin import GENERATED, Origin
 from vera.core.layer.relative import relative_share
 from vera.core.model.codec import latent_frames
 from vera.core.model.device import why_device
@@ -121,7 +123,9 @@ class Generate:
             },
             laid_over={"layer_mode": recipe.layer_mode},
         )
-        delivery = delivery_of(opened, color, blending, ids, keeps=True)
+        delivery = delivery_of(
+            opened, color, blending, ids, keeps=True, origin=Origin(Path(model.name).name, model.fingerprint, GENERATED)
+        )
         size = model_size(region.width, region.height, plate.pixel_aspect, model.limits.pixels, model.limits.multiple)
         latents = LatentStore(delivery.job_dir / "latents", ids.generation)
         kept = LatentStore(delivery.kept_dir, ids.generation)

@@ -17,6 +17,7 @@ from vera.core.backends.base import Job, Loader, Opened, blending_of, delivery_o
 from vera.core.errors import InputError, StoppedError
 from vera.core.layer.blend_space import layer_for_blending
 from vera.core.layer.delivery_loop import FilmedFrame, FinishedFrame, deliver_frames
+from vera.core.layer.origin import Origin
 from vera.core.lifting import report_picture
 from vera.core.lifting.framing import find_framing, rescaled, whole, without_borders
 from vera.core.lifting.freed_memory import blocks_used_again
@@ -86,7 +87,7 @@ class Lift:
                 "edited_offset": opened.recipe.edited_offset,
             },
         )
-        delivery = delivery_of(opened, color, blending, ids, keeps=False)
+        delivery = delivery_of(opened, color, blending, ids, keeps=False, origin=Origin("lift"))
         delivery.preflight()
         size = _work_size(plate)
         plate_size, edited_size = ((plate.width, plate.height), (edited.width, edited.height))

@@ -13,6 +13,7 @@ import torch
 from vera.core.backends.base import Loader, Opened, blending_of, delivery_of, identify
 from vera.core.backends.lift import LiftJob, deliver_lifted, display_color
 from vera.core.extras import require
+from vera.core.layer.origin import GENERATED, Origin
 from vera.core.lifting.registration import Canvas
 from vera.core.model.device import why_device
 from vera.core.plate.region import region_of
@@ -78,7 +79,9 @@ class VaceBackend:
                 "guidance": vace.guidance,
             },
         )
-        delivery = delivery_of(opened, color, blending, ids, keeps=False)
+        delivery = delivery_of(
+            opened, color, blending, ids, keeps=False, origin=Origin("vace", vace.fingerprint, GENERATED)
+        )
         delivery.preflight()
         return VaceJob(
             opened=opened,

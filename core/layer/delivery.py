@@ -37,6 +37,7 @@ from vera.core.layer import image_file, out_folder
 from vera.core.layer.blend_space import Blending
 from vera.core.layer.frame_record import FrameNotes, FrameRecord
 from vera.core.layer.manifest import SCHEMA, Manifest, hash_of_edits, read_manifest
+from vera.core.layer.origin import UNSTATED, Origin
 from vera.core.layer.outputs import ALL_OUTPUTS, COMPOSITE, EDIT, outputs_of
 from vera.core.layer.outputs.output import Formats, FrameOutput, FramePixels, LayerPart, Shot, ShotOutput
 from vera.core.layer.shot_pictures import FILES as PICTURES
@@ -69,7 +70,7 @@ class Delivery:
     over (`vera.core.layer.blend_space.Blending`). color: of the plate (`vera.core.plate.color.PlateColor`).
     generation: the identity of what the layers are made from. A delivery of the same one
     beside its kept latents is replaced; any other is refused.
-    formats: of the files.
+    formats: of the files. origin: what they say of where they come from.
 
     Call `preflight`; then, with the folder `claimed`, `start`, `done` and `write` a frame, `finish` at the
     end. A job killed anywhere goes on from there when the same is called again.
@@ -85,6 +86,7 @@ class Delivery:
         color: PlateColor,
         generation: str | None = None,
         formats: Formats = Formats(),
+        origin: Origin = UNSTATED,
     ) -> None:
         self.dir = Path(out_dir)
         self.plate = plate
@@ -96,7 +98,7 @@ class Delivery:
         self.formats = formats
         self.outputs = outputs_of(formats)
         parts = tuple(output for output in self.outputs if isinstance(output, LayerPart))
-        self.shot = Shot(self.dir, plate, recipe_hash, blending, formats, parts)
+        self.shot = Shot(self.dir, plate, recipe_hash, blending, formats, parts, origin)
         self.job_dir = self.dir / out_folder.JOB
         self.kept_dir = self.dir / out_folder.KEPT
         self.notes = FrameNotes(self.dir / out_folder.NOTES)
@@ -389,7 +391,9 @@ class Delivery:
         def read(frame: int) -> tuple[np.ndarray, np.ndarray]:
             return self.read_layer(frame)[0], self.read_composite(frame)
 
-        return ShotPictures(self.dir / out_folder.PICTURES, self.plate, self.blending, self.color, read)
+        return ShotPictures(
+            self.dir / out_folder.PICTURES, self.plate, self.blending, self.color, read, self.shot.origin
+        )
 
     def _picture_digests(self) -> dict[int, str]:
         return {f: record.files["preview"] for f, record in self._records().items() if "preview" in record.files}
@@ -402,6 +406,7 @@ class Delivery:
             "recipe_hash": self.recipe_hash,
             "size": [self.plate.width, self.plate.height],
             "blend_space": self.blending.name,
+            "origin": self.shot.origin.to_json(),
             "plate": {
                 "path": str(self.plate.path),
                 "pixel_type": self.plate.pixel_type,

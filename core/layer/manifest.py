@@ -24,6 +24,7 @@ _SHAPE = {
     "frames": [_ENTRY],
     "extra": {"color?": {"exposure?": float}},
     "files?": dict,
+    "origin?": dict,
     **{f"{name}?": _SHOT_FILE for name in _SHOT_FILES},
 }
 # What a manifest without a digest, of an earlier version, may hold.

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from vera.core.files import replacing
 from vera.core.layer.blend_space import Blending
+from vera.core.layer.origin import KEEP_TAGS, UNSTATED, Origin
 from vera.core.plate.color_curve import decode_srgb, encode_srgb
 from vera.core.plate.source import Plate
 
@@ -72,12 +74,13 @@ def read_picture(path: Path, plate: Plate) -> np.ndarray | None:
     return picture if picture.shape == (2 * height, 2 * width, 3) else None
 
 
-def write_movie(path: Path, pictures: Iterable[np.ndarray], plate: Plate) -> None:
+def write_movie(path: Path, pictures: Iterable[np.ndarray], plate: Plate, origin: Origin = UNSTATED) -> None:
     """H.264 of pictures as `movie_picture` gives them, one a frame of the plate. Raises OSError."""
     height, width = _small(plate)
     rate = plate.fps if plate.fps and plate.fps > 0 else Fraction(24)
     with replacing(path) as part:
-        with av.open(str(part), "w") as movie:
+        with av.open(str(part), "w", options=KEEP_TAGS) as movie:
+            movie.metadata.update(origin.movie_tags())
             stream = _h264(movie, rate, 2 * width, 2 * height)
             for picture in pictures:
                 movie.mux(stream.encode(_bt709(av.VideoFrame.from_ndarray(picture, "rgb24"))))
@@ -88,7 +91,7 @@ def write_movie(path: Path, pictures: Iterable[np.ndarray], plate: Plate) -> Non
             raise OSError(f"{path}: holds {count} of {len(plate.frames)} frames")
 
 
-def write_contact_sheet(path: Path, shown: Callable[[int], Shown], plate: Plate) -> None:
+def write_contact_sheet(path: Path, shown: Callable[[int], Shown], plate: Plate, origin: Origin = UNSTATED) -> None:
     """PNG: plate, layer over a checkerboard, alpha and composite, for frames over the shot.
 
     shown(frame) gives the frame's Shown.
@@ -106,7 +109,7 @@ def write_contact_sheet(path: Path, shown: Callable[[int], Shown], plate: Plate)
     ]
     sheet = _sheet(frames, columns, height)
     with replacing(path) as part:
-        sheet.save(part, format="PNG")
+        sheet.save(part, format="PNG", pnginfo=_text_chunks(origin))
 
 
 def write_thumbnail(path: Path, layer: np.ndarray, plate: Plate, blending: Blending) -> None:
@@ -116,6 +119,13 @@ def write_thumbnail(path: Path, layer: np.ndarray, plate: Plate, blending: Blend
     picture, _ = _layer_views(layer.astype("float32"), blending, size)
     with replacing(path) as part:
         Image.fromarray(_bytes(picture)).save(part, format="PNG")
+
+
+def _text_chunks(origin: Origin) -> PngInfo:
+    chunks = PngInfo()
+    for name, value in origin.attributes().items():
+        chunks.add_text(name, value)
+    return chunks
 
 
 def _small(plate: Plate) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import numpy as np
 from vera.core.files import file_digest
 from vera.core.layer import preview
 from vera.core.layer.blend_space import Blending
+from vera.core.layer.origin import UNSTATED, Origin
 from vera.core.plate.color import PlateColor
 from vera.core.plate.source import Plate
 
@@ -21,7 +22,7 @@ class ShotPictures:
     """folder: where the pictures of frames wait for the movie.
 
     read(frame): the layer and the composite as they were delivered. color: of the plate, with the exposure that
-    the model had.
+    the model had. origin: what both files say of where they come from.
     """
 
     folder: Path
@@ -29,6 +30,7 @@ class ShotPictures:
     blending: Blending
     color: PlateColor
     read: Callable[[int], tuple[np.ndarray, np.ndarray]]
+    origin: Origin = UNSTATED
 
     def keep(self, frame: int, filmed: np.ndarray, layer: np.ndarray, composite: np.ndarray) -> str:
         """Write the frame's picture, so that neither file nor plate need be read again; returns the file's SHA-256.
@@ -41,8 +43,8 @@ class ShotPictures:
 
     def write(self, folder: Path, digests: dict[int, str]) -> None:
         """Write both files into the delivery's folder. digests: as `keep` returned them, by frame. Raises OSError."""
-        preview.write_movie(folder / MOVIE, self.pictures(digests), self.plate)
-        preview.write_contact_sheet(folder / SHEET, self._shown_from_files, self.plate)
+        preview.write_movie(folder / MOVIE, self.pictures(digests), self.plate, self.origin)
+        preview.write_contact_sheet(folder / SHEET, self._shown_from_files, self.plate, self.origin)
 
     def pictures(self, digests: dict[int, str]) -> Iterator[np.ndarray]:
         """The movie's pictures, as they were kept with the frames; from the files where there is none."""

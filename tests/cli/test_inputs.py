@@ -6,8 +6,8 @@ import numpy as np
 import OpenImageIO as oiio
 import pytest
 
-from tests.plate.test_fields import write as fields_movie
 from tests.plate.media import grey_levels, noise, write_image, write_movie, write_noise
+from tests.plate.test_fields import write as fields_movie
 from vera.core import cli
 from vera.core.layer.image_file import read_image
 from vera.core.plate.choice import Choice

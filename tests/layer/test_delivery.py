@@ -41,7 +41,7 @@ def run(delivery, make_frame, extra=None):
 def no_pictures(monkeypatch):
     """Preview and contact sheet as empty files, for the tests that finish many jobs."""
 
-    def write(path, shown_frames, plate):
+    def write(path, shown_frames, plate, origin):
         with file_rules.replacing(path) as part:
             part.write_bytes(b"")
 
@@ -337,7 +337,7 @@ def test_a_part_that_does_not_read_back_is_noticed(tmp_path, monkeypatch, part):
 def test_pictures_written_with_the_frames_are_those_made_from_the_files(tmp_path, monkeypatch):
     plate = StandInPlate(frames=(1, 2), size=(60, 80))
     shown, read_image = [], image_file.read_image
-    show = lambda path, pictures, plate: (shown.append(list(pictures)), path.write_bytes(b""))  # noqa: E731
+    show = lambda path, pictures, plate, origin: (shown.append(list(pictures)), path.write_bytes(b""))  # noqa: E731
     monkeypatch.setattr(shot_pictures.preview, "write_movie", show)
     for filmed in (True, False):
         delivery = make(tmp_path / str(filmed), plate)

@@ -4,7 +4,7 @@ from typing import Any
 
 import OpenImageIO as oiio
 
-from vera.core.layer.outputs.header import STORAGE, erase, plate_header, set_pixels
+from vera.core.layer.outputs.header import STORAGE, erase, plate_header, set_origin, set_pixels
 from vera.core.layer.outputs.output import COMPOSITE_PACKS_TO, FrameOutput, FramePixels, Image, Shot
 from vera.core.plate.source import Plate
 
@@ -71,4 +71,5 @@ def composite_header(shot: Shot, frame: int) -> oiio.ImageSpec:
         spec.attribute("oiio:UnassociatedAlpha", 1)
     if extension in ("exr", "tif", "tiff"):
         spec.attribute("compression", shot.formats.compression if extension == "exr" else "zip")
+    set_origin(spec, shot.origin)
     return spec

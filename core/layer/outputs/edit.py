@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import OpenImageIO as oiio
 
-from vera.core.layer.outputs.header import COLOR, STORAGE, plate_header, set_pixels
+from vera.core.layer.outputs.header import COLOR, STORAGE, plate_header, set_origin, set_pixels
 from vera.core.layer.outputs.output import LAYER_PACKS_TO, FrameOutput, FramePixels, Image, Shot
 
 CHANNELS = ("R", "G", "B", "A")
@@ -66,6 +66,7 @@ def _layer_header(shot: Shot, frame: int) -> oiio.ImageSpec:
     spec.attribute("vera/recipe", shot.recipe_hash)
     spec.attribute("vera/blendSpace", shot.blending.name)
     spec.attribute("vera/colorSpace", space)
+    set_origin(spec, shot.origin)
     return spec
 
 

@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 
 import OpenImageIO as oiio
 
+from vera.core.layer.origin import Origin
 from vera.core.plate.source import Plate
 from vera.core.plate.timecode import timecode_words
 
@@ -50,6 +51,12 @@ def plate_header(plate: Plate, frame: int, drop: Iterable[str]) -> oiio.ImageSpe
     if words:
         spec.attribute("smpte:TimeCode", oiio.TypeTimeCode, words)
     return spec
+
+
+def set_origin(spec: oiio.ImageSpec, origin: Origin) -> None:
+    """Say where the file comes from. DPX and TIFF have room for the program alone."""
+    for name, value in origin.attributes().items():
+        spec.attribute(name, value)
 
 
 def erase(spec: oiio.ImageSpec, patterns: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import OpenImageIO as oiio
 
 from vera.core.layer.blend_space import Blending
+from vera.core.layer.origin import UNSTATED, Origin
 from vera.core.plate.source import Plate
 
 # Estimated bytes on the disk for a byte of pixels, compressed without loss.
@@ -45,7 +46,8 @@ class Formats:
 class Shot:
     """What the outputs need to know of the shot whose layer they hold.
 
-    dir: the delivery's folder. parts: the further parts of the edit's EXR files, in order.
+    dir: the delivery's folder. parts: the further parts of the edit's EXR files, in order. origin: what every file
+    says of where it comes from.
     """
 
     dir: Path
@@ -54,6 +56,7 @@ class Shot:
     blending: Blending
     formats: Formats
     parts: tuple["LayerPart", ...] = ()
+    origin: Origin = UNSTATED
 
 
 @dataclass(frozen=True)

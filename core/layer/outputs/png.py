@@ -5,8 +5,8 @@ import OpenImageIO as oiio
 
 from vera.core.layer.blend_space import Blending
 from vera.core.layer.outputs.display import straight
+from vera.core.layer.outputs.header import set_origin
 from vera.core.layer.outputs.output import LAYER_PACKS_TO, FrameOutput, FramePixels, Image, Shot
-from vera.core.plate.source import Plate
 
 _BYTES = 8  # of a pixel: four channels of 16 bits
 
@@ -18,7 +18,7 @@ class Png(FrameOutput):
         return "png"
 
     def image(self, shot: Shot, frame: int, pixels: FramePixels) -> Image:
-        return Image(png_codes(pixels.layer, shot.blending), [png_header(shot.plate)])
+        return Image(png_codes(pixels.layer, shot.blending), [png_header(shot)])
 
     def bytes_per_pixel(self, shot: Shot) -> float:
         return _BYTES * LAYER_PACKS_TO
@@ -30,9 +30,11 @@ def png_codes(layer: np.ndarray, blending: Blending) -> np.ndarray:
     return np.rint(values * 65535).astype(np.uint16)
 
 
-def png_header(plate: Plate) -> oiio.ImageSpec:
+def png_header(shot: Shot) -> oiio.ImageSpec:
+    plate = shot.plate
     spec = oiio.ImageSpec(plate.width, plate.height, 4, "uint16")
     spec.attribute("oiio:UnassociatedAlpha", 1)
     spec.attribute("oiio:ColorSpace", "srgb_rec709_scene")
     spec.attribute("PixelAspectRatio", float(plate.pixel_aspect))
+    set_origin(spec, shot.origin)
     return spec

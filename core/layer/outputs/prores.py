@@ -13,6 +13,7 @@ import torch
 
 from vera.core.files import replacing
 from vera.core.layer.blend_space import Blending
+from vera.core.layer.origin import KEEP_TAGS, UNSTATED, Origin
 from vera.core.layer.outputs.display import straight
 from vera.core.layer.outputs.output import Shot, ShotOutput
 from vera.core.plate.source import Plate
@@ -29,13 +30,15 @@ class ProRes(ShotOutput):
     name, file = "prores", "edit.mov"
 
     def write(self, shot: Shot, layers: Iterator[np.ndarray]) -> None:
-        write_prores(self.path(shot), layers, shot.plate, shot.blending)
+        write_prores(self.path(shot), layers, shot.plate, shot.blending, shot.origin)
 
     def bytes_per_pixel(self, shot: Shot) -> float:
         return _BYTES_PER_PIXEL
 
 
-def write_prores(path: Path, layers: Iterable[np.ndarray], plate: Plate, blending: Blending) -> None:
+def write_prores(
+    path: Path, layers: Iterable[np.ndarray], plate: Plate, blending: Blending, origin: Origin = UNSTATED
+) -> None:
     """ProRes 4444 with alpha, of premultiplied layers (H, W, 4), one a frame of the plate.
 
     Where alpha is 0 the colour of the layer's edge goes on, so that the codec mixes nothing foreign into an
@@ -45,7 +48,8 @@ def write_prores(path: Path, layers: Iterable[np.ndarray], plate: Plate, blendin
     rate = plate.fps if plate.fps and plate.fps > 0 else Fraction(24)
     alphas = []
     with replacing(path) as part:
-        with av.open(str(part), "w", format="mov") as movie:
+        with av.open(str(part), "w", format="mov", options=KEEP_TAGS) as movie:
+            movie.metadata.update(origin.movie_tags())
             stream = movie.add_stream("prores_ks", rate=rate, options={"profile": "4444", "alpha_bits": "16"})
             stream.width, stream.height, stream.pix_fmt = plate.width, plate.height, "yuva444p10le"
             context = stream.codec_context

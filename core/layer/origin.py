@@ -1,0 +1,65 @@
+"""Where a delivery's files come from, as they say it: Vera's version, the model, its weights, and IPTC's term."""
+
+from dataclasses import dataclass
+
+from vera import __version__
+
+_IPTC = "http://cv.iptc.org/newscodes/digitalsourcetype"
+# IPTC's NewsCodes "Digital Source Type": a picture with elements that a trained model made, and one with elements
+# that may have been made by one or not, as an edited video from elsewhere is.
+GENERATED = f"{_IPTC}/compositeWithTrainedAlgorithmicMedia"
+NOT_KNOWN = f"{_IPTC}/composite"
+
+KEEP_TAGS = {"movflags": "use_metadata_tags"}  # of FFmpeg's writer of MP4 and MOV, which drops names it does not know
+
+
+@dataclass(frozen=True)
+class Origin:
+    """model: the name of what made the layer. weights: the fingerprint of its weights, "" where no weights of ours
+    made it. source_type: the full URI of IPTC's term."""
+
+    model: str = ""
+    weights: str = ""
+    source_type: str = NOT_KNOWN
+    version: str = __version__
+
+    @property
+    def software(self) -> str:
+        """The program, as the attribute `Software` names it."""
+        return f"Vera {self.version}"
+
+    def attributes(self) -> dict[str, str]:
+        """By their names in the headers of pictures; the last one is that of IPTC's schema."""
+        named = {
+            "Software": self.software,
+            "vera/version": self.version,
+            "vera/model": self.model,
+            "vera/weights": self.weights,
+            "Iptc4xmpExt:DigitalSourceType": self.source_type,
+        }
+        return {name: value for name, value in named.items() if value}
+
+    def movie_tags(self) -> dict[str, str]:
+        """By their names among a movie's metadata; players show the comment."""
+        named = {
+            "comment": f"{self.software}; {self.source_type}",
+            "software": self.software,
+            "vera_version": self.version,
+            "vera_model": self.model,
+            "vera_weights": self.weights,
+            "digital_source_type": self.source_type,
+        }
+        return {name: value for name, value in named.items() if value}
+
+    def to_json(self) -> dict[str, str]:
+        """As the manifest has it."""
+        return {
+            "software": "Vera",
+            "version": self.version,
+            "model": self.model,
+            "weights": self.weights,
+            "digital_source_type": self.source_type,
+        }
+
+
+UNSTATED = Origin()  # of what was made outside of a job
