@@ -95,7 +95,7 @@ class Generate:
         steps = model.limits.steps if recipe.steps is None else recipe.steps
         guidance = float(model.limits.guidance if recipe.guidance is None else recipe.guidance)
         speed = SpeedOptions.of(recipe)
-        notes = [*model.text.check(recipe.prompt, recipe.anyway), *speed.check(model.transformer)]
+        notes = [*model.notes, *model.text.check(recipe.prompt, recipe.anyway), *speed.check(model.transformer)]
         keeps_people = recipe.mask is None and model.text.asks_for_people(recipe.prompt)
         if keeps_people:
             refuse_nobody(plate.frames, lambda f: torch.from_numpy(color.to_model(region.crop(plate.read(f)))))

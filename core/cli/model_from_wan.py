@@ -18,6 +18,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: the weights' own")
     parser.add_argument("--max-shard-size", type=float, default=5.0, metavar="GB", help="default: 5")
     parser.add_argument("--lora", action="append", default=[], metavar="FILE[:STRENGTH]", help="merge it in")
+    parser.add_argument(
+        "--lora-skip-missing", action="store_true", help="leave out LoRA tensors that match nothing; they are named"
+    )
     parser.add_argument("--share-embedders", action="store_true", help="one time and text embedder for all branches")
     parser.add_argument("--alpha-without-text", action="store_true", help="no text cross-attention in the alpha branch")
     try:
@@ -35,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
             options.dtype and getattr(torch, options.dtype),
             int(options.max_shard_size * 1e9),
             loras,
+            options.lora_skip_missing,
+            lambda line: print(f"warning: {line}", file=sys.stderr),
             share_embedders=options.share_embedders,
             alpha_text=not options.alpha_without_text,
         )

@@ -66,7 +66,8 @@ class LoadOptions:
     and so does the codec. weights: "auto" leaves it at that; "bf16", or "fp8" and "int8", with which the
     transformer's projections take 8 bits (see quantise.py) and the rest is bf16. mini is small: it is computed in fp32,
     whatever its weights are kept in. offload: "parts" keeps the text encoder and the codec in the host's memory, and
-    brings each to the device only while it works; "blocks" the transformer's blocks too. loras: (path, strength) each.
+    brings each to the device only while it works; "blocks" the transformer's blocks too. loras: (path, strength) each;
+    skip_missing: leave out their tensors that match nothing in the model.
     """
 
     device: torch.device | str
@@ -74,13 +75,15 @@ class LoadOptions:
     weights: str = "auto"
     offload: str = "none"
     loras: tuple[tuple[str, float], ...] = ()
+    skip_missing: bool = False
 
 
 @dataclass(frozen=True)
 class Model:
     """All that turns noise into layers.
 
-    name: as in a recipe. fingerprint: 64 hex digits, the same for the same configuration and weights.
+    name: as in a recipe. fingerprint: 64 hex digits, the same for the same configuration and weights. notes: what a
+    user should know of how it was loaded, a sentence each.
     """
 
     name: str
@@ -89,6 +92,7 @@ class Model:
     text: Text
     fingerprint: str
     limits: Limits
+    notes: tuple[str, ...] = ()
 
     @property
     def device(self) -> torch.device:

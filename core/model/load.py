@@ -14,13 +14,15 @@ def load_model(
     weights: str = "auto",
     offload: str = "none",
     lora: tuple[str, ...] = (),
+    lora_skip_missing: bool = False,
 ) -> Model:
     """`mini`, or a model's folder, onto a device.
 
-    dtype, weights, offload: see LoadOptions. lora: "FILE[:STRENGTH]" each, added to the weights as these are read.
+    dtype, weights, offload: see LoadOptions. lora: "FILE[:STRENGTH]" each, added to the weights as these are read;
+    lora_skip_missing: without those of its tensors that match nothing in the model.
     Host memory is one copy of what stays there, and one file's tensors while they are read. Raises InputError before
     any weight is read when a part is missing or does not fit.
     """
     loras = tuple(parse_lora(text) for text in lora)
-    options = LoadOptions(device, dtype, weights, offload, loras)
+    options = LoadOptions(device, dtype, weights, offload, loras, lora_skip_missing)
     return family_of(name).load(folder_of(name), name, options)

@@ -2,9 +2,11 @@
 
 Files of stock Wan LoRAs, which know no branches, and of those trained here, which do, are added to the weights
 while these are read: `Loras`. Key styles: diffusers' and PEFT's (`transformer.blocks.0.attn1.to_q.lora_A.weight`),
-the original release's (`diffusion_model.blocks.0.self_attn.q.lora_down.weight`, also `.diff` and `.diff_b`, whole
-changes of a weight and of a bias), kohya's (`lora_unet_blocks_0_self_attn_q.lora_down.weight`); a branch stands
-before the module's name, `transformer.blocks.0.edit.attn1.to_q.lora_A.weight`.
+the original release's (`diffusion_model.blocks.0.self_attn.q.lora_down.weight`, also `.diff`, `.diff_b` and `.diff_m`,
+whole changes of a weight, of a bias and of a block's modulation), kohya's
+(`lora_unet_blocks_0_self_attn_q.lora_down.weight`) and its relatives with two underscores or with dots, DiffSynth's
+(`pipe.dit.blocks.0.self_attn.q.lora_A.default.weight`); a branch stands before the module's name,
+`transformer.blocks.0.edit.attn1.to_q.lora_A.weight`. Dots and underscores within a module's name are the same.
 
 Training goes through PEFT: add_lora, save_lora, load_lora, merge_lora.
 """
@@ -30,11 +32,14 @@ TARGETS = ("attn[12].to_[qkv]", "attn[12].to_out.0", "ffn.net.0.proj", "ffn.net.
 PREFIX = "transformer."
 METADATA = "lora_adapter_metadata"  # diffusers' name for a file's ranks and alphas
 
-_PREFIXES = re.compile(r"(?:(?:base_model\.model|diffusion_model|transformer|model|unet)\.)+|lora_unet_")
+_PREFIXES = re.compile(
+    r"(?:(?:base_model\.model|diffusion_model|transformer|model|unet|pipe\.dit|dit)\.)+|lora_(?:unet|transformer)__?"
+)
+_TABLE, _MODULATION = "scale_shift_table", "modulation"  # of a block: by diffusers and here, and by the release
 _KEY = re.compile(
     r"(?P<module>.+)\.(?:"
     r"lora[_.](?P<low>A|down)(?:\.default)?\.weight|lora[_.](?P<high>B|up)(?:\.default)?\.weight"
-    r"|(?P<alpha>alpha)|(?P<weight>diff)|(?P<bias>diff_b|lora_B(?:\.default)?\.bias))"
+    r"|(?P<alpha>alpha)|(?P<weight>diff)|(?P<table>diff_m)|(?P<bias>diff_b|lora_B(?:\.default)?\.bias))"
 )
 
 
@@ -43,10 +48,15 @@ class Loras:
 
     files: (path, strength) each. Only headers are read; changed() reads what a parameter needs.
     digest: of contents and strengths, "" without files. Raises InputError, naming them, where tensors match no
-    module of the model, or not its shape.
+    module of the model, or not its shape; with skip_missing those that match none are left out, and `notes` says
+    which, unless none of a file matches.
     """
 
-    def __init__(self, files: Iterable[tuple[str, float]], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self, files: Iterable[tuple[str, float]], shapes: Mapping[str, tuple[int, ...]], skip_missing: bool = False
+    ) -> None:
+        self.notes: tuple[str, ...] = ()
+        self._skip_missing = skip_missing
         # Parameter -> functions of nothing that give what is added to it.
         self._changes: dict[str, list[Callable[[], torch.Tensor]]] = defaultdict(list)
         said = []
@@ -65,28 +75,38 @@ class Loras:
         return tensor
 
     def _add(self, path, strength, shapes):
-        files, modules = TensorFiles(path), modules_by_name(shapes)
+        files, modules = TensorFiles(path), stems_by_name(shapes)
         parts: dict[str, dict] = defaultdict(dict)
         strange: list[str] = []
         for key in files.shapes:
             match = _KEY.fullmatch(key)
+            role = match and next(role for role, found in match.groupdict().items() if found and role != "module")
             module = match and module_name(match["module"])
+            if role == "table":
+                module, role = f"{module}_{_MODULATION}", "weight"
             if not match or module not in modules:
                 strange.append(key)
                 continue
-            role = next(role for role, found in match.groupdict().items() if found and role != "module")
             parts[module][role] = key
-        if strange or not parts:
+        if not parts or (strange and not self._skip_missing):
+            fix = "; --lora-skip-missing leaves these out" if parts else ""
             raise InputError(
                 f"--lora {path}: {len(strange)} of {len(files.shapes)} tensors match nothing in this model:"
-                f" {listed(strange)}; LoRAs of Wan2.1 text-to-video of the same size are taken, and those of this Vera"
+                f" {listed(strange)}; LoRAs of Wan2.1 text-to-video of the same size are taken, and those of this"
+                f" Vera{fix}"
+            )
+        if strange:
+            self.notes += (
+                f"--lora {path}: {len(strange)} of {len(files.shapes)} tensors match nothing in this model and are"
+                f" left out: {listed(strange)}",
             )
         alpha = stated_alpha(path)
         for module, keys in parts.items():
-            for own in modules[module]:
+            for stem in modules[module]:
                 for leaf, change, size in changes_of(files, keys, alpha, strength, path):
-                    self._expect(path, keys, shapes, f"{own}.{leaf}", size)
-                    self._changes[f"{own}.{leaf}"].append(in_shape(change, shapes[f"{own}.{leaf}"]))
+                    name = f"{stem}{leaf}" if stem.endswith(".") else stem  # a table is a parameter by itself
+                    self._expect(path, keys, shapes, name, size)
+                    self._changes[name].append(in_shape(change, shapes[name]))
 
     def _expect(self, path, keys, shapes, name, size):
         """Refuse a change of another size than the parameter, (rows, columns) or (rows,)."""
@@ -97,13 +117,13 @@ class Loras:
             raise InputError(f"--lora {path}: {listed(keys.values())} change {size} of {name}, which is {there}")
 
 
-def apply_loras(transformer: nn.Module, loras: Sequence[tuple[str, float]], fingerprint: str) -> str:
-    """Add LoRAs, (path, strength) each, to a transformer in memory; the fingerprint of what it is then."""
+def apply_loras(transformer: nn.Module, loras: Sequence[tuple[str, float]], skip_missing: bool = False) -> Loras:
+    """Add LoRAs, (path, strength) each, to a transformer in memory; see `Loras`."""
     state = transformer.state_dict()
-    changes = Loras(loras, {name: tuple(value.shape) for name, value in state.items()})
+    changes = Loras(loras, {name: tuple(value.shape) for name, value in state.items()}, skip_missing)
     for name, value in state.items():
         value.copy_(changes.changed(name, value))
-    return adapted_fingerprint(fingerprint, changes)
+    return changes
 
 
 def adapted_fingerprint(fingerprint: str, loras: Loras) -> str:
@@ -141,24 +161,27 @@ def in_shape(change, shape):
     return lambda: change().reshape(shape)
 
 
-def modules_by_name(shapes) -> dict[str, list[str]]:
-    """All that a Vera's modules are called, by the original release, diffusers, kohya and here -> the modules."""
+def stems_by_name(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, list[str]]:
+    """All that a Vera's modules and tables of modulation are called, by the original release, diffusers and here, with
+    underscores for dots -> what their parameters' names begin with: "blocks.0.edit.attn1.to_q.", or a table's name."""
     called = defaultdict(list)
     for name in shapes:
-        module, dot, leaf = name.rpartition(".")
-        if leaf != "weight":
+        module, _, leaf = name.rpartition(".")
+        if leaf not in ("weight", _TABLE):
             continue
-        names, wan = {module}, wan_name(name)
+        names, wan = {name}, wan_name(name)
         if wan:
-            names |= {own_name(wan, layout).removesuffix(".weight") for layout in ("diffusers", "original")}
-        for each in names | {n.replace(".", "_") for n in names}:
-            called[each].append(module)
+            names |= {own_name(wan, layout) for layout in ("diffusers", "original")}
+        if leaf == _TABLE:
+            names |= {each.replace(_TABLE, _MODULATION) for each in names}
+        for each in {n.removesuffix(".weight").replace(".", "_") for n in names}:
+            called[each].append(f"{module}." if leaf == "weight" else name)
     return called
 
 
 def module_name(key: str) -> str:
-    """A module's name in a file without what tools put before it."""
-    return key[match.end() :] if (match := _PREFIXES.match(key)) else key
+    """A module's name in a file without what tools put before it, with underscores for dots."""
+    return (key[match.end() :] if (match := _PREFIXES.match(key)) else key).replace(".", "_")
 
 
 def stated_alpha(path: Path) -> float | None:

@@ -63,6 +63,13 @@ class TensorFiles:
         self.types[name] = self.types[of]
         self._at[name] = self._at[of]
 
+    def drop_prefix(self, prefixes: Iterable[str]) -> None:
+        """Take away the first of these prefixes with which every name begins; none where none is on all."""
+        prefix = next((p for p in prefixes if all(name.startswith(p) for name in self.shapes)), "")
+        self.shapes = {name.removeprefix(prefix): shape for name, shape in self.shapes.items()}
+        self.types = {name.removeprefix(prefix): kind for name, kind in self.types.items()}
+        self._at = {name.removeprefix(prefix): place for name, place in self._at.items()}
+
     def _opened(self, file: Path) -> Any:
         if self._open[0] != file:
             self._open = (None, None)

@@ -211,6 +211,11 @@ class EditRecipe:
         metavar="FILE[:STRENGTH]", group=LARGE, path=PathKind.LORAS, check=parse_lora,
         backends=_OWN, left_out="has no weights to change", part=Part.GENERATION,
     ))
+    lora_skip_missing: bool = field(default=False, metadata=row(
+        help="leave out tensors of LoRAs that the model has no module for, such as those of image-to-video; they are"
+        " named (default: refuse them)",
+        group=LARGE, backends=_OWN, left_out="has no weights to change",
+    ))
     anyway: bool = field(default=False, metadata=row(
         help="go on where the model does not know all that the prompt asks for; what it leaves out is named",
         backends=_OWN, left_out="follows the edited video, not the prompt",
@@ -252,8 +257,9 @@ class EditRecipe:
 
     def loading(self) -> dict[str, Any]:
         """What load_model is given beside the model's name and the device: what was asked for."""
-        asked = {"weights": self.weights, "offload": self.offload, "lora": self.lora}
-        return {name: value for name, value in asked.items() if value not in ("auto", ())}
+        names = ("weights", "offload", "lora", "lora_skip_missing")
+        asked = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in asked.items() if value not in ("auto", (), False)}
 
     def to_json(self) -> dict[str, Any]:
         """As a job file holds it; paths are absolute, so that it can be run from anywhere."""

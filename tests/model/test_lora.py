@@ -35,8 +35,21 @@ STYLES = {  # (module's name in the file, low, high, whether alphas are there)
     "peft": (lambda m: f"base_model.model.{m}", "lora_A.default.weight", "lora_B.default.weight", False),
     "original": (lambda m: f"diffusion_model.{original(m)}", "lora_A.weight", "lora_B.weight", False),
     "original, down and up": (lambda m: f"diffusion_model.{original(m)}", "lora_down.weight", "lora_up.weight", True),
+    "DiffSynth": (lambda m: f"pipe.dit.{original(m)}", "lora_A.default.weight", "lora_B.default.weight", False),
+    "Wan-Fun": (lambda m: "lora_unet__" + original(m).replace(".", "_"), "lora_down.weight", "lora_up.weight", True),
+    "half dotted": (
+        lambda m: "lora_unet_" + original(m).replace("blocks.", "blocks_", 1),
+        "lora_down.weight",
+        "lora_up.weight",
+        True,
+    ),
+    "bare": (original, "lora.down.weight", "lora.up.weight", True),
+    "Comfy's model": (lambda m: f"model.diffusion_model.{original(m)}", "lora_A.weight", "lora_B.weight", False),
     "kohya": (lambda m: "lora_unet_" + original(m).replace(".", "_"), "lora_down.weight", "lora_up.weight", True),
 }
+
+
+OF_NO_DIFFUSERS = ("peft", "DiffSynth", "Wan-Fun", "half dotted", "bare", "Comfy's model")
 
 
 def pairs(wan, seed=5):
@@ -87,8 +100,8 @@ def test_every_branch_is_what_diffusers_makes_of_the_file(wan, inputs, tmp_path,
     save_file(state, tmp_path / "stock.safetensors")
     vera = vera_with(wan, [(tmp_path / "stock.safetensors", 1.0)])
     before = wans(wan, inputs)
-    if style == "peft":  # whose prefix diffusers does not know
-        state = {n.replace("base_model.model", "transformer").replace(".default", ""): t for n, t in state.items()}
+    if style in OF_NO_DIFFUSERS:  # the same tensors in a style that diffusers reads
+        state = written("kohya" if STYLES[style][3] else "diffusers", pairs(wan))
     wan.load_lora_adapter(WanLoraLoaderMixin.lora_state_dict(state), prefix="transformer")
     truth = wans(wan, inputs)
     assert (truth - before).abs().max() > 0.05
@@ -132,6 +145,86 @@ def test_whole_changes_of_weights_and_biases(wan, tmp_path):
     assert moved.keys() == {name.format(branch) for name in expected for branch in BRANCHES}
     for name, step in expected.items():
         assert (moved[name.format("alpha")] - step).abs().max() < 1e-5
+
+
+MODULATIONS = {
+    "release": ("diffusion_model.blocks.1.diff_m", "diffusion_model.head.diff_m"),
+    "no prefix": ("blocks.1.diff_m", "head.diff_m"),
+    "kohya": ("lora_unet_blocks_1.diff_m", "lora_unet_head.diff_m"),
+    "Wan-Fun": ("lora_unet__blocks_1.diff_m", "lora_unet__head.diff_m"),
+    "named": ("diffusion_model.blocks.1.modulation.diff", "diffusion_model.head.modulation.diff"),
+    "diffusers": ("transformer.blocks.1.scale_shift_table.diff", "transformer.scale_shift_table.diff"),
+}
+
+
+@pytest.mark.parametrize("style", MODULATIONS)
+def test_changes_of_the_modulation_reach_every_branch(wan, tmp_path, style):
+    """As Wan's distillation LoRAs have them: of each block, and of the head."""
+    block, head = MODULATIONS[style]
+    change = torch.linspace(-1, 1, 6 * 60).reshape(1, 6, 60)
+    save_file({block: change, head: torch.full((1, 2, 60), 0.25)}, tmp_path / "lora.safetensors")
+    vera, plain = vera_with(wan, [(tmp_path / "lora.safetensors", 0.5)]), vera_with(wan, [])
+    before = plain.state_dict()
+    moved = {n: t - before[n] for n, t in vera.state_dict().items() if not torch.equal(t, before[n])}
+    assert moved.keys() == {f"{at}{b}.scale_shift_table" for at in ("blocks.1.", "") for b in BRANCHES}
+    for branch in BRANCHES:
+        assert (moved[f"blocks.1.{branch}.scale_shift_table"] - 0.5 * change).abs().max() < 1e-6
+        assert (moved[f"{branch}.scale_shift_table"] - 0.125).abs().max() < 1e-6
+
+
+def test_a_distillations_file_with_all_of_it_is_taken(wan, tmp_path):
+    state = written("original, down and up", pairs(wan))
+    state |= {f"diffusion_model.blocks.{b}.diff_m": torch.ones(1, 6, 60) for b in range(2)}
+    state |= {
+        "diffusion_model.head.diff_m": torch.ones(1, 2, 60),
+        "diffusion_model.blocks.0.norm3.diff": torch.ones(60),
+    }
+    state |= {"diffusion_model.time_projection.1.diff_b": torch.ones(360)}
+    save_file(state, tmp_path / "lora.safetensors")
+    vera_with(wan, [(tmp_path / "lora.safetensors", 1.0)])
+
+
+OF_IMAGE_TO_VIDEO = {
+    "diffusion_model.blocks.0.cross_attn.k_img.lora_down.weight": (3, 60),
+    "diffusion_model.blocks.0.cross_attn.k_img.lora_up.weight": (60, 3),
+    "diffusion_model.blocks.0.cross_attn.norm_k_img.diff": (60,),
+    "diffusion_model.img_emb.proj.1.lora_down.weight": (3, 60),
+    "diffusion_model.img_emb.proj.1.lora_up.weight": (60, 3),
+    "diffusion_model.img_emb.proj.0.diff_b": (60,),
+}
+
+
+@pytest.mark.parametrize("style", ["original", "kohya"])
+def test_what_the_model_has_no_module_for_is_left_out_where_asked_and_named(wan, tmp_path, style):
+    plain, more = tmp_path / "plain.safetensors", tmp_path / "more.safetensors"
+    save_file(written(style, pairs(wan)), plain)
+    save_file(written(style, pairs(wan)) | {n: torch.ones(s) for n, s in OF_IMAGE_TO_VIDEO.items()}, more)
+    shapes = {n: tuple(t.shape) for n, t in vera_with(wan, []).state_dict().items()}
+    with pytest.raises(InputError, match="6 of .*match nothing.*--lora-skip-missing leaves these out"):
+        Loras([(more, 1.0)], shapes)
+    kept, without = Loras([(more, 1.0)], shapes, skip_missing=True), Loras([(plain, 1.0)], shapes, skip_missing=True)
+    (note,) = kept.notes
+    assert "6 of" in note and "k_img" in note and "left out" in note and without.notes == ()
+    for name, shape in shapes.items():
+        assert torch.equal(kept.changed(name, torch.zeros(shape)), without.changed(name, torch.zeros(shape)))
+
+
+def test_a_file_of_which_nothing_matches_is_refused_even_so(wan, tmp_path):
+    save_file({n: torch.ones(s) for n, s in OF_IMAGE_TO_VIDEO.items()}, tmp_path / "lora.safetensors")
+    shapes = {n: tuple(t.shape) for n, t in vera_with(wan, []).state_dict().items()}
+    with pytest.raises(InputError, match="6 of 6 tensors match nothing in this model"):
+        Loras([(tmp_path / "lora.safetensors", 1.0)], shapes, skip_missing=True)
+
+
+MINI_PAIR = {"A": (2, 192), "B": (192, 2)}
+
+
+def test_what_is_left_out_of_a_lora_is_told_with_the_model(tmp_path):
+    state = {f"transformer.blocks.0.edit.attn1.to_q.lora_{x}.weight": torch.zeros(s) for x, s in MINI_PAIR.items()}
+    state["transformer.blocks.0.edit.attn9.to_q.diff"] = torch.ones(3)
+    save_file(state, tmp_path / "lora.safetensors")
+    (note,) = load_model("mini", "cpu", lora=(f"{tmp_path / 'lora.safetensors'}",), lora_skip_missing=True).notes
+    assert "1 of 3" in note and "attn9" in note
 
 
 @pytest.mark.parametrize("form", ["metadata", "adapter_config.json", "neither"])

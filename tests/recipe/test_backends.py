@@ -25,6 +25,7 @@ SET = {
     "offload": "parts",
     "lora": ("a.safetensors",),
     "anyway": True,
+    "lora_skip_missing": True,
     "edited_offset": 2,
 }
 

@@ -36,6 +36,7 @@ OTHER = {
     "weights": "int8",
     "offload": "parts",
     "anyway": True,
+    "lora_skip_missing": True,
     "part": "0",
     "edited_offset": 2,
 }

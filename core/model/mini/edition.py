@@ -26,7 +26,7 @@ from vera.core.extras import require
 from vera.core.model.codec import Codec, WanCodec
 from vera.core.model.interfaces import LoadOptions, Model
 from vera.core.model.limits import Limits
-from vera.core.model.lora import apply_loras
+from vera.core.model.lora import adapted_fingerprint, apply_loras
 from vera.core.model.mini.mini_codec import MiniCodec
 from vera.core.model.mini.mini_config import MiniConfig
 from vera.core.model.mini.mini_text import MiniText
@@ -73,8 +73,9 @@ class MiniFamily:
 
     def load(self, folder: Path, name: str, options: LoadOptions) -> Model:
         model = load_mini(folder, "cpu" if options.offload == "blocks" else options.device, name)
-        fingerprint = apply_loras(model.transformer, options.loras, model.fingerprint)
-        model = Model(name, model.transformer, model.codec, model.text, fingerprint, model.limits)
+        loras = apply_loras(model.transformer, options.loras, options.skip_missing)
+        fingerprint = adapted_fingerprint(model.fingerprint, loras)
+        model = Model(name, model.transformer, model.codec, model.text, fingerprint, model.limits, loras.notes)
         if options.weights in KINDS:
             quantise(model.transformer, options.weights)
         assert isinstance(model.text, MiniText)

@@ -24,7 +24,7 @@ from vera.core.model.lora import Loras
 from vera.core.model.save import SHARD_BYTES, new_directory, write_index, write_transformer
 from vera.core.model.tensors import PICKLES, TensorFiles, check_shapes, weight_files
 from vera.core.model.transformer import Transformer, kept_in_float32
-from vera.core.model.wan.names import ONLY_T2V, detect_layout, is_vera, own_name, wan_name
+from vera.core.model.wan.names import ONLY_T2V, PREFIXES, detect_layout, is_vera, own_name, wan_name
 from vera.core.model.wan.release import TEXT, VAE, parts_of_release
 
 COPIED = ("vae", "text_encoder", "tokenizer")
@@ -100,6 +100,8 @@ def branch_wan(
     dtype: torch.dtype | None = None,
     shard_bytes: int = SHARD_BYTES,
     loras: Sequence[tuple[str, float]] = (),
+    skip_missing: bool = False,
+    warn: Callable[[str], object] = lambda line: None,
     **switches: Any,
 ) -> list[str]:
     """Turn a Wan2.1 T2V directory into a Vera directory, or write a Vera's anew; returns the parts SOURCE did not have.
@@ -107,8 +109,9 @@ def branch_wan(
     source is a diffusers directory (`transformer/`, `vae/`, `text_encoder/`, `tokenizer/`), a folder of the original
     release (see release.py), or a file of safetensors with the transformer alone, in either layout, in shards or
     whole; or a Vera directory. target must not exist. dtype None keeps the weights' types; a lower one leaves in
-    fp32 what the transformer computes in fp32.
-    loras: (path, strength) each, merged in. switches: share_embedders, alpha_text, mask_input, of a Wan.
+    fp32 what the transformer computes in fp32. What other tools put before all names of a file is taken away.
+    loras: (path, strength) each, merged in; skip_missing: without those of their tensors that match nothing, of which
+    `warn` is given a line. switches: share_embedders, alpha_text, mask_input, of a Wan.
     Written shard by shard beside target and renamed when whole, so memory stays at a shard that is read and
     one that is written, and no half directory is left. Raises InputError.
     """
@@ -117,6 +120,7 @@ def branch_wan(
         raise InputError(f"{source}: two transformers, as in Wan2.2" + ONLY_T2V)
     folder = source / "transformer" if (source / "transformer").is_dir() else source
     files = TensorFiles(folder, apart=(VAE, TEXT))
+    files.drop_prefix(PREFIXES)
     if is_vera(files.shapes):
         config = TransformerConfig.load(folder / "config.json")
         if replace(config, **switches) != config:
@@ -127,7 +131,9 @@ def branch_wan(
         config = config_from_wan(files.shapes, **settings(folder), **switches)
         sources = vera_sources(files.shapes, config, folder)
     shapes = parameter_shapes(config)
-    changes = Loras(loras, shapes)
+    changes = Loras(loras, shapes, skip_missing)
+    for note in changes.notes:
+        warn(note)
     present = {part: copied(source / part) for part in COPIED if (source / part).is_dir()}
     if source.is_dir():
         present = parts_of_release(source, shard_bytes) | present

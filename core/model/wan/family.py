@@ -105,7 +105,7 @@ def load_directory(root: Path, name: str, options: LoadOptions) -> Model:
     check_shapes(files["vae"].shapes, shapes_of(parts.vae), root / "vae")
     tie_embedding(files["text_encoder"])
     check_shapes(files["text_encoder"].shapes, shapes_of(parts.encoder), root / "text_encoder")
-    loras = Loras(options.loras, shapes)
+    loras = Loras(options.loras, shapes, options.skip_missing)
     quantise_linear = linear_quantiser(options.weights) if options.weights in KINDS else None
 
     with torch.device("meta"):
@@ -123,6 +123,7 @@ def load_directory(root: Path, name: str, options: LoadOptions) -> Model:
         WanText(tokenizer, parts.encoder),
         adapted_fingerprint(fingerprint(root, PARTS), loras),
         parts.limits,
+        loras.notes,
     )
     return offloaded(model, parts.encoder, options.offload, options.device)
 

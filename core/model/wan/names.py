@@ -9,6 +9,7 @@ from collections.abc import Collection
 
 from vera.core.errors import InputError
 from vera.core.model.config import BRANCHES
+from vera.core.model.tensors import listed
 
 # (original release, diffusers); {} is the block's number, `.weight` and `.bias` follow.
 NAMES = (
@@ -42,6 +43,9 @@ TO_ORIGINAL = {diffusers: original for original, diffusers in NAMES}
 # What Vera has beside Wan; zero at first.
 NEW = ("source_embedding", "mask_embedding", "layer_embedding")
 
+# What other tools put before all of the release's or diffusers' names in one file, the longest first.
+PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.")
+
 ONLY_T2V = "; only Wan2.1 text-to-video (T2V) checkpoints are taken"
 
 
@@ -50,7 +54,9 @@ def detect_layout(names: Collection[str]) -> str:
     for layout, attention in (("diffusers", "attn1"), ("original", "self_attn")):
         if any(name.startswith(f"blocks.0.{attention}.") for name in names):
             return layout
-    raise InputError("these tensor names are neither the original release's of Wan nor diffusers'" + ONLY_T2V)
+    raise InputError(
+        f"these tensor names are neither the original release's of Wan nor diffusers': {listed(names)}" + ONLY_T2V
+    )
 
 
 def is_vera(names: Collection[str]) -> bool:

@@ -97,6 +97,28 @@ def test_layout_is_told_from_names(layouts):
         detect_layout(["conv_in.weight"])
 
 
+PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_single_files_of_other_tools_are_read_behind_their_prefix(layouts, tmp_path, layout, prefix):
+    state = {name: tensor.contiguous() for name, tensor in layouts[layout].items()}
+    save_file({prefix + name: tensor for name, tensor in state.items()}, tmp_path / "comfy.safetensors")
+    save_file(state, tmp_path / "plain.safetensors")
+    for name in ("comfy", "plain"):
+        branch_wan(tmp_path / f"{name}.safetensors", tmp_path / name)
+    assert all(torch.equal(t, read(tmp_path / "plain")[n]) for n, t in read(tmp_path / "comfy").items())
+    assert read(tmp_path / "comfy").keys() == read(tmp_path / "plain").keys()
+
+
+def test_names_that_are_unknown_are_named(tmp_path, capsys):
+    save_file({"first_stage_model.a": torch.ones(2), "model.b": torch.ones(2)}, tmp_path / "other.safetensors")
+    assert main([str(tmp_path / "other.safetensors"), str(tmp_path / "vera")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "neither the original release's of Wan nor diffusers': first_stage_model.a, model.b" in line
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_geometry_is_read_from_shapes(layouts, layout):
     config = config_from_wan(shapes_of(layouts[layout]), heads=3)
