@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vera.core.recipe import table
-from vera.core.recipe.field import Field, Part, PathKind
+from vera.core.recipe.field import Field, Part
+from vera.core.recipe.path_kind import PathKind
 
 FILE = Path(__file__).parent / "openjd/shot/template.yaml"
 MAX_BOUND = 2**31 - 1  # of a spin box; a bound above it is left to the recipe

@@ -50,7 +50,7 @@ def thinned(plate: Plate, filmed: np.ndarray, layer: np.ndarray, composite: np.n
 
 
 def movie_picture(shown: Shown, plate: Plate) -> np.ndarray:
-    """The four `VIEWS`: composite and plate, below them the layer over a checkerboard and alpha: (2 h, 2 w, 3) uint8."""
+    """The four `VIEWS`: composite and plate, below them layer over a checkerboard and alpha. (2 h, 2 w, 3) uint8."""
     size = _small(plate)
     checkered, alpha = _layer_views(shown.layer, shown.blending, size, shown.gain)
     above = np.concatenate([_shrink(shown.composite, size), _shrink(shown.plate, size)], axis=1)

@@ -3,7 +3,7 @@
 from vera.core.recipe.backends import backend_of, refuse_unsupported
 from vera.core.recipe.identity import identity
 from vera.core.recipe.job_file import read_json
-from vera.core.recipe.parse import ALSO, LIFTED_FROM, parse_cuts, parse_lora, parse_region, split_model
+from vera.core.recipe.parse import ALSO, parse_cuts, parse_lora, parse_region, split_model
 from vera.core.recipe.table import (
     ATTENTIONS,
     BLEND_SPACES,
@@ -25,7 +25,6 @@ __all__ = [
     "COMPRESSIONS",
     "LAYER_MODES",
     "LAYER_TYPES",
-    "LIFTED_FROM",
     "MAX_SEED",
     "NO_MASK",
     "OFFLOADS",

@@ -1,26 +1,28 @@
 """Which backend makes a recipe's edit, and which fields it takes."""
 
 from vera.core.errors import InputError
-from vera.core.recipe.field import BACKENDS, fields_of
+from vera.core.recipe.backend_table import BACKENDS, DEFAULT
+from vera.core.recipe.field import fields_of
 from vera.core.recipe.parse import split_model
 from vera.core.recipe.table import EditRecipe
 
 
 def backend_of(model: str) -> str:
-    """The backend that a model's name asks for: "lift" and "vace" by their prefix, else "generate"."""
-    return split_model(model)[0] or "generate"
+    """The backend that a model's name asks for: by its prefix, else DEFAULT."""
+    return split_model(model)[0] or DEFAULT
 
 
 def refuse_unsupported(recipe: EditRecipe, backend: str) -> None:
     """Raise InputError for a field that is set to another value than its default, and that the backend does not take.
 
-    backend: of vera.core.recipe.field.BACKENDS.
+    backend: of vera.core.recipe.backend_table.BACKENDS.
     """
     assert backend in BACKENDS, backend
     for field in fields_of(type(recipe)):
         value = getattr(recipe, field.name)
         if backend in field.row.backends or value in (field.default, *field.row.same_as_default):
             continue
-        subject = "a render" if backend == "generate" else "a lift"
-        what = f"{subject} {field.row.left_out}" if field.row.left_out else f"{backend} does not take it"
+        what = (
+            f"{BACKENDS[backend].words} {field.row.left_out}" if field.row.left_out else f"{backend} does not take it"
+        )
         raise InputError(f"{field.label}: {what}; leave it out")

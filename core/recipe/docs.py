@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 
 from vera.core.recipe import table
-from vera.core.recipe.field import BACKENDS, Field, PathKind
+from vera.core.recipe.backend_table import BACKENDS
+from vera.core.recipe.field import Field
+from vera.core.recipe.path_kind import PathKind
 
 BEGIN = "<!-- made by `python -m vera.core.recipe.docs docs/recipe.md`: edit core/recipe/table.py instead -->"
 END = "<!-- end of what is made -->"

@@ -10,21 +10,13 @@ from functools import cache
 from typing import Any
 
 from vera.core.errors import InputError
+from vera.core.recipe.backend_table import BACKENDS
 from vera.core.recipe.parse import MAX_TEXT, shown
+from vera.core.recipe.path_kind import PathKind
 
-BACKENDS = ("generate", "lift", "vace")  # by a Vera; from an edited video; from what VACE makes of the plate
 GENERAL = ""  # the group of options without a heading
 SAVING = "cheaper than the full computation (docs/kernels.md has each one's error)"
 LARGE = "full-size models (docs/full-size.md)"
-
-
-class PathKind(Enum):
-    """How a field holds a path."""
-
-    PATTERN = "pattern"  # a numbered sequence, a still or a movie
-    FOLDER = "folder"
-    MODEL = "model"  # a name, a folder, vace:FOLDER or lift:PATTERN
-    LORAS = "loras"  # a list of FILE or FILE:STRENGTH
 
 
 class Part(Enum):
@@ -55,7 +47,7 @@ class Row:
     choices: tuple[str, ...] = ()
     path: PathKind | None = None
     no_path: tuple[str, ...] = ()
-    backends: tuple[str, ...] = BACKENDS
+    backends: tuple[str, ...] = tuple(BACKENDS)
     left_out: str = ""
     part: Part | None = None
     same_as_default: tuple[object, ...] = ()

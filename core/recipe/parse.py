@@ -4,10 +4,10 @@ import math
 import re
 
 from vera.core.errors import InputError
+from vera.core.recipe.backend_table import prefixes
 
 ALSO = ("prores", "png", "matte")  # what else is delivered of a layer, see layer/outputs
 EMBEDDED = "mini"  # the model that needs no folder
-LIFTED_FROM = ("lift", "vace")  # model prefixes: an edited video's file, and a folder of VACE's
 MAX_STOPS = 20  # of exposure, either way
 MAX_STRENGTH = 10  # of a LoRA, either way
 MAX_TEXT = 4096  # characters of one path or prompt
@@ -25,9 +25,9 @@ def shown(value: object) -> str:
 
 
 def split_model(model: str) -> tuple[str, str]:
-    """("lift", an edited video) and ("vace", a directory), from which layers are lifted; else ("", the model)."""
+    """(prefix, path) of a model's name: ("lift", an edited video), ("vace", a directory); else ("", the model)."""
     prefix, colon, path = model.partition(":")
-    return (prefix, path) if colon and prefix in LIFTED_FROM else ("", model)
+    return (prefix, path) if colon and prefix in prefixes() else ("", model)
 
 
 def parse_lora(text: str) -> tuple[str, float]:

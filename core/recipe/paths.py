@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from vera.core.errors import InputError
-from vera.core.recipe.field import Field, PathKind
+from vera.core.recipe.backend_table import BACKENDS
+from vera.core.recipe.field import Field
 from vera.core.recipe.parse import parse_lora, split_model
+from vera.core.recipe.path_kind import PathKind
 
 Change = Callable[[str, PathKind], str]  # a path and how its field holds it -> another path
 
@@ -46,7 +48,7 @@ def _changed(value: Any, kind: PathKind, change: Change) -> Any:
     prefix, path = split_model(value)
     if not prefix:
         return change(value, PathKind.MODEL)
-    return f"{prefix}:{change(path, PathKind.PATTERN if prefix == 'lift' else PathKind.FOLDER)}"
+    return f"{prefix}:{change(path, BACKENDS[prefix].path)}"
 
 
 def _lora(text: Any, change: Change) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from vera.core.errors import InputError
 from vera.core.plate.choice import FIELD_WAYS, MATRICES, RANGES
-from vera.core.recipe.field import LARGE, SAVING, Field, Part, PathKind, Row, fields_of
+from vera.core.recipe.field import LARGE, SAVING, Field, Part, Row, fields_of
 from vera.core.recipe.job_file import read_json
 from vera.core.recipe.parse import (
     ALSO,
@@ -23,6 +23,7 @@ from vera.core.recipe.parse import (
     parse_region,
     shown,
 )
+from vera.core.recipe.path_kind import PathKind
 from vera.core.recipe.paths import change_paths
 
 SCHEMA = "vera.recipe/1"

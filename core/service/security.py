@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from vera.core import files
 from vera.core.errors import InputError
 from vera.core.recipe import table
-from vera.core.recipe.field import PathKind
 from vera.core.recipe.parse import EMBEDDED, MAX_TEXT
+from vera.core.recipe.path_kind import PathKind
 from vera.core.recipe.paths import paths_of
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ import pytest
 
 from vera.core.errors import InputError
 from vera.core.recipe import EditRecipe, backend_of, refuse_unsupported
-from vera.core.recipe.field import BACKENDS, Field
+from vera.core.recipe.backend_table import BACKENDS
+from vera.core.recipe.field import Field
 from vera.core.recipe.table import FIELDS
 
 # Another value than the default's, for each field that some backend does not take.

@@ -13,9 +13,11 @@ from vera.core.errors import InputError
 from vera.core.farm import templates
 from vera.core.farm.shots import Mapping
 from vera.core.farm.task import values_of
-from vera.core.recipe import LIFTED_FROM, EditRecipe, docs, table
-from vera.core.recipe.field import BACKENDS, PathKind, fields_of
+from vera.core.recipe import EditRecipe, docs, table
+from vera.core.recipe.backend_table import BACKENDS, prefixes
+from vera.core.recipe.field import fields_of
 from vera.core.recipe.json_schema import recipe_schema
+from vera.core.recipe.path_kind import PathKind
 from vera.core.recipe.table import FIELDS, row
 from vera.core.service import api, client, security
 
@@ -152,7 +154,7 @@ def test_the_schema_refuses_what_a_recipe_refuses(values):
 
 def test_the_client_of_the_hosts_knows_the_fields_that_hold_paths():
     assert client.PATH_FIELDS == {f.name: f.row.path.value for f in FIELDS if f.row.path}
-    assert client.MODEL_PREFIXES == LIFTED_FROM
+    assert client.MODEL_PREFIXES == prefixes()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,12 @@
+"""How a value of a recipe holds a path."""
+
+from enum import Enum
+
+
+class PathKind(Enum):
+    """What a path names."""
+
+    PATTERN = "pattern"  # a numbered sequence, a still or a movie
+    FOLDER = "folder"
+    MODEL = "model"  # a name, a folder, or PREFIX:PATH of the table of backends
+    LORAS = "loras"  # a list of FILE or FILE:STRENGTH
