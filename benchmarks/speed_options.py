@@ -23,6 +23,7 @@ import torch
 from vera.core.data.engine.clips import make_clip
 from vera.core.errors import InputError
 from vera.core.evaluation.held_out import FIRST_SEED
+from vera.core.job.run import failed
 from vera.core.model.load import load_model
 from vera.core.plate.fit import model_size
 from vera.core.sampling.denoise import denoise
@@ -85,8 +86,7 @@ def main(argv=None) -> int:
     try:
         model = load_model(given.model, given.device)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return failed(error)
     steps = given.steps or model.limits.steps
     guidance = model.limits.guidance if given.guidance is None else given.guidance
     chosen = {n: c for n, c in contenders().items() if n in (FULL, OTHER) or given.only in n}

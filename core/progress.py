@@ -7,6 +7,8 @@ from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
+from vera.core.errors import printable
+
 KINDS = ("bar", "jsonl", "none")
 
 
@@ -67,21 +69,21 @@ class Progress:
         if self.kind == "jsonl":
             self._line(event=event, text=text, **values)
         elif self.kind == "bar":
-            tqdm.write(text, file=sys.stderr)
+            tqdm.write(printable(text), file=sys.stderr)
 
     def note(self, text: str) -> None:
         """Print a line that the user asked for (`--verbose`), whatever the kind."""
         if self.kind == "jsonl":
             self._line(event="message", text=text)
         else:
-            tqdm.write(text, file=sys.stderr)
+            tqdm.write(printable(text), file=sys.stderr)
 
     def warn(self, text: str) -> None:
         """Warnings are shown whatever the kind."""
         if self.kind == "jsonl":
             self._line(event="warning", text=text)
         else:
-            tqdm.write(f"warning: {text}", file=sys.stderr)
+            tqdm.write(printable(f"warning: {text}"), file=sys.stderr)
 
     def fail(self, text: str, code: int) -> None:
         """The line of an error, with the exit code that follows: on standard error, and as an event."""

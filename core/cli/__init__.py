@@ -38,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     command, *rest = arguments
     if command not in COMMANDS:
-        print(f"error: vera has no command {command[:100]!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
+        from vera.core.errors import InputError
+        from vera.core.job.run import failed
+
+        return failed(InputError(f"vera has no command {command[:100]!r}; there are {', '.join(COMMANDS)}"))
     return importlib.import_module(f"{__name__}.{command}").main(rest)

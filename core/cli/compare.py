@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vera.core.cli.arguments import Parser
-from vera.core.errors import InputError, StoppedError
-from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT, stop_request
+from vera.core.cli.command import command
+from vera.core.errors import InputError
+from vera.core.job.run import DONE, stop_request
 
 if TYPE_CHECKING:
     from vera.core.comparing.methods import Method
@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     progress = None
     try:
@@ -106,16 +107,6 @@ def main(argv: list[str] | None = None) -> int:
         text = f"{len(result['clips']) - failed} results measured, {failed} failed, {len(broken)} rows of no use"
         progress.say(f"{text}; {out / 'report' / 'index.html'}", event="done", out=str(out))
         return DONE
-    except InputError as error:
-        print(f"error: {str(error).replace('core.render --help', 'vera compare --help')}", file=sys.stderr)
-        return WRONG_INPUT
-    except StoppedError as stop:
-        print(f"{stop}; the same command goes on from here", file=sys.stderr)
-        return STOPPED
-    except Exception as error:
-        traceback.print_exc()
-        print(f"fault: {error.__class__.__name__}: {error}", file=sys.stderr)
-        return FAULT
     finally:
         if progress is not None:
             progress.close()

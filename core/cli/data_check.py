@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vera.core.cli.arguments import Parser
-from vera.core.errors import InputError
+from vera.core.cli.command import command
+from vera.core.errors import InputError, printable
 
 if TYPE_CHECKING:
     from vera.core.data.datasets.layered import BrokenRowError, Row
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
     parser = Parser(
@@ -28,26 +30,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--pixels", action="store_true", help="decode every frame too: slow, and certain")
     parser.add_argument("--json", action="store_true", help="one JSON object a broken row")
     parser.add_argument("--workers", type=int, default=8)
-    try:
-        args = parser.parse_args(argv)
-        if not 1 <= args.workers <= 256:
-            raise InputError(f"--workers {args.workers}: is not from 1 to 256")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    args = parser.parse_args(argv)
+    if not 1 <= args.workers <= 256:
+        raise InputError(f"--workers {args.workers}: is not from 1 to 256")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a broken row may hold what no terminal can show
-    from vera.core.data.datasets.layered import (  # only now, so that --help and wrong arguments answer at once
-        check_rows,
-        read_rows,
-    )
+    # Only now, so that --help and wrong arguments answer at once.
+    from vera.core.data.datasets.layered import check_rows, read_rows
 
-    try:
-        rows, broken = read_rows(args.dataset)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    rows, broken = read_rows(args.dataset)
     broken += check_rows(rows, args.workers)
     bad = {fault.row for fault in broken}
     good = [row for row in rows if row.name not in bad]
@@ -55,11 +47,11 @@ def main(argv: list[str] | None = None) -> int:
         with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
             broken += [fault for fault in pool.map(fault_in_pixels, good) if fault]
     for fault in broken:
-        print(json.dumps(vars(fault)) if args.json else f"{fault}")
+        print(json.dumps(vars(fault)) if args.json else printable(fault))
     usable = len(rows) - len({fault.row for fault in broken} & {row.name for row in rows})
     print(f"{usable} rows can be used, {len(broken)} cannot", file=sys.stderr)
     for where, count in Counter(fault.row.rsplit(":", 1)[0] for fault in broken).most_common():
-        print(f"  {count} in {where}", file=sys.stderr)
+        print(printable(f"  {count} in {where}"), file=sys.stderr)
     return 1 if broken else 0
 
 

@@ -4,19 +4,16 @@ import sys
 from pathlib import Path
 
 from vera.core.cli.arguments import Parser, refuse_unwritable_png
-from vera.core.errors import InputError
+from vera.core.cli.command import command
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
     parser = Parser(prog="vera data sheet", description="A contact sheet of what the data engine makes.")
     parser.add_argument("out", type=Path, help="the PNG to write")
-    try:
-        args = parser.parse_args(argv)
-        refuse_unwritable_png(args.out)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    args = parser.parse_args(argv)
+    refuse_unwritable_png(args.out)
     from vera.core.data.engine.sheet import save_sheet  # only now, so that --help and wrong arguments answer at once
 
     save_sheet(args.out)

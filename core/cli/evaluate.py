@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vera.core.cli.arguments import Parser
+from vera.core.cli.command import command
 from vera.core.errors import InputError
 from vera.core.progress import KINDS
 
@@ -44,20 +45,16 @@ def parser() -> Parser:
     return made
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
-    try:
-        args = parser().parse_args(argv)
-        if args.json is not None and not args.json.resolve().parent.is_dir():
-            raise InputError(f"--json {args.json}: there is no such folder")
-        from vera.core.evaluation.held_out import (
-            evaluate,  # only now, so that --help and wrong arguments answer at once
-        )
+    args = parser().parse_args(argv)
+    if args.json is not None and not args.json.resolve().parent.is_dir():
+        raise InputError(f"--json {args.json}: there is no such folder")
+    # Only now, so that --help and wrong arguments answer at once.
+    from vera.core.evaluation.held_out import evaluate
 
-        return evaluate(args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return evaluate(args)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,14 @@
 
 import argparse
 import sys
-import traceback
 from contextlib import redirect_stdout
 
 from vera.core.cli.arguments import Parser
-from vera.core.errors import InputError, StoppedError
+from vera.core.cli.command import command
+from vera.core.errors import InputError
 from vera.core.extras import require
 from vera.core.farm.shots import read_shots
-from vera.core.job.run import exit_status, stop_request
+from vera.core.job.run import stop_request
 
 DESCRIPTION = """\
 Renders shots on all the machines of a Ray cluster, or on this machine alone. A file holds one job, as core.render
@@ -21,7 +21,7 @@ examples:
   vera farm shots.json
   vera farm tonight/*.json --gpus 0.5           two workers a GPU
   vera farm hero.json --share-windows           one long shot on all machines
-  ray start --head                                        a cluster: on one machine ...
+  ray start --head --include-dashboard=false              a cluster: on one machine ...
   ray start --address=HEAD:6379                           ... and on each of the others
 
 Ctrl-C stops at once, and the same command goes on. How to set up machines: docs/farm.md.
@@ -82,17 +82,9 @@ def farm(args: argparse.Namespace) -> int:
             engine.ray.shutdown()
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
-    try:
-        return farm(parser().parse_args(argv))
-    except (Exception, KeyboardInterrupt) as error:
-        code, line = exit_status(
-            StoppedError("stopped before the first shot") if isinstance(error, KeyboardInterrupt) else error
-        )
-        if line.startswith("fault"):
-            traceback.print_exc()
-        print(line, file=sys.stderr)
-        return code
+    return farm(parser().parse_args(argv))
 
 
 if __name__ == "__main__":

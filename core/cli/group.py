@@ -1,8 +1,10 @@
 """A command with subcommands of its own, such as `vera data check`."""
 
 import importlib
-import sys
 from collections.abc import Mapping
+
+from vera.core.errors import InputError
+from vera.core.job.run import failed
 
 
 def run_group(name: str, commands: Mapping[str, tuple[str, str]], argv: list[str]) -> int:
@@ -13,6 +15,5 @@ def run_group(name: str, commands: Mapping[str, tuple[str, str]], argv: list[str
         print("\n".join(usage))
         return 0 if argv else 2
     if argv[0] not in commands:
-        print(f"error: vera {name} has no command {argv[0][:100]!r}; there are {', '.join(commands)}", file=sys.stderr)
-        return 2
+        return failed(InputError(f"vera {name} has no command {argv[0][:100]!r}; there are {', '.join(commands)}"))
     return importlib.import_module(commands[argv[0]][0]).main(argv[1:])

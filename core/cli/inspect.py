@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from vera.core.cli.arguments import Parser, add_recipe_options
-from vera.core.job.run import DONE, exit_status
+from vera.core.cli.command import command
 
 # Fields of a recipe that say how a plate is read.
 HOW_READ = ("color_space", "layer", "part", "view", "matrix", "range", "fields")
@@ -35,17 +35,12 @@ def parser() -> Parser:
     return p
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    try:
-        args = parser().parse_args(argv)
-        for line in _said(args):
-            print(line)
-        return DONE
-    except Exception as error:
-        code, line = exit_status(error)
-        print(line, file=sys.stderr)
-        return code
+    for line in _said(parser().parse_args(argv)):
+        print(line)
+    return 0
 
 
 def _said(args: argparse.Namespace) -> list[str]:

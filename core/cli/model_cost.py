@@ -4,30 +4,29 @@ import sys
 from pathlib import Path
 
 from vera.core.cli.arguments import Parser
+from vera.core.cli.command import command
 from vera.core.errors import InputError
 
 OWN = Path(__file__).parents[1] / "training" / "full" / "vera-1.3b.json"
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Print the table of docs/training.md for a configuration's steps and batch; returns the exit code."""
     parser = Parser(prog="vera model cost", description="What full-size training takes, by arithmetic.")
     parser.add_argument(
         "config", type=Path, nargs="?", default=OWN, help="a full-size configuration (default: the 1.3B's)"
     )
-    try:
-        path = parser.parse_args(argv).config
-        from vera.core.training.settings import read_config
-
-        settings = read_config(path)
-        for name in ("steps", "batch"):
-            value = settings.get(name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 10**9:
-                raise InputError(f"{path}: {name!r} is not a whole number above 0")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    path = parser.parse_args(argv).config
+    # Only now, so that --help and wrong arguments answer at once.
     from vera.core.training.full.cost import cost_table
+    from vera.core.training.settings import read_config
+
+    settings = read_config(path)
+    for name in ("steps", "batch"):
+        value = settings.get(name)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 10**9:
+            raise InputError(f"{path}: {name!r} is not a whole number above 0")
 
     print("\n".join(cost_table(settings["steps"], settings["batch"], bool(settings.get("recompute", True)))))
     return 0

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from vera.core.cli.arguments import Parser
+from vera.core.cli.command import command
 from vera.core.errors import InputError
 
 
@@ -20,18 +21,15 @@ def parser() -> Parser:
     return made
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
-    try:
-        args = parser().parse_args(argv)
-        if not args.run.is_dir():
-            raise InputError(f"{args.run}: no such folder; name a run's, such as runs/mini")
-        from vera.core.training.mini.export import export  # only now, so that --help and wrong arguments answer at once
+    args = parser().parse_args(argv)
+    if not args.run.is_dir():
+        raise InputError(f"{args.run}: no such folder; name a run's, such as runs/mini")
+    from vera.core.training.mini.export import export  # only now, so that --help and wrong arguments answer at once
 
-        step = export(args.run, args.to, args.codec)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    step = export(args.run, args.to, args.codec)
     print(f"{args.to}: step {step:,} of {args.run}; vera render --model {args.to} uses it")
     return 0
 

@@ -3,10 +3,12 @@
 import sys
 
 from vera.core.cli.arguments import Parser
+from vera.core.cli.command import command, tell
 from vera.core.errors import InputError
 from vera.core.recipe import parse_lora
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """`vera model from-wan`; returns the exit code."""
     parser = Parser(
@@ -23,29 +25,25 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--share-embedders", action="store_true", help="one time and text embedder for all branches")
     parser.add_argument("--alpha-without-text", action="store_true", help="no text cross-attention in the alpha branch")
-    try:
-        options = parser.parse_args(arguments)
-        if not 0.00001 <= options.max_shard_size <= 1000:
-            raise InputError(f"--max-shard-size {options.max_shard_size:g}: is not a number of gigabytes above 0")
-        loras = [parse_lora(text) for text in options.lora]
-        import torch  # only now, so that --help and wrong arguments answer at once
+    options = parser.parse_args(arguments)
+    if not 0.00001 <= options.max_shard_size <= 1000:
+        raise InputError(f"--max-shard-size {options.max_shard_size:g}: is not a number of gigabytes above 0")
+    loras = [parse_lora(text) for text in options.lora]
+    import torch  # only now, so that --help and wrong arguments answer at once
 
-        from vera.core.model.wan.checkpoint import branch_wan
+    from vera.core.model.wan.checkpoint import branch_wan
 
-        absent = branch_wan(
-            options.source,
-            options.target,
-            options.dtype and getattr(torch, options.dtype),
-            int(options.max_shard_size * 1e9),
-            loras,
-            options.lora_skip_missing,
-            lambda line: print(f"warning: {line}", file=sys.stderr),
-            share_embedders=options.share_embedders,
-            alpha_text=not options.alpha_without_text,
-        )
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    absent = branch_wan(
+        options.source,
+        options.target,
+        options.dtype and getattr(torch, options.dtype),
+        int(options.max_shard_size * 1e9),
+        loras,
+        options.lora_skip_missing,
+        lambda line: tell(f"warning: {line}"),
+        share_embedders=options.share_embedders,
+        alpha_text=not options.alpha_without_text,
+    )
     print(f"wrote {options.target}")
     if absent:
         print(f"still to be copied there from a diffusers Wan2.1 directory: {', '.join(absent)}")

@@ -4,9 +4,11 @@ import sys
 from pathlib import Path
 
 from vera.core.cli.arguments import Parser, refuse_unwritable_png
+from vera.core.cli.command import command
 from vera.core.errors import InputError
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
     parser = Parser(
@@ -15,19 +17,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("picture", type=Path, help="the PNG to write")
     parser.add_argument("--model", default="mini", help="mini, or a model's folder")
     parser.add_argument("--steps", type=int, help="(default: the model's own)")
-    try:
-        args = parser.parse_args(argv)
-        refuse_unwritable_png(args.picture)
-        if args.steps is not None and not 1 <= args.steps <= 1000:
-            raise InputError(f"--steps {args.steps}: is not from 1 to 1000")
-        from vera.core.model.load import load_model  # only now, so that --help and wrong arguments answer at once
-
-        model = load_model(args.model, "cpu")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    args = parser.parse_args(argv)
+    refuse_unwritable_png(args.picture)
+    if args.steps is not None and not 1 <= args.steps <= 1000:
+        raise InputError(f"--steps {args.steps}: is not from 1 to 1000")
+    # Only now, so that --help and wrong arguments answer at once.
     from vera.core.evaluation.sheet import draw_sheet
+    from vera.core.model.load import load_model
 
+    model = load_model(args.model, "cpu")
     draw_sheet(model, args.steps or model.limits.steps, args.picture)
     return 0
 

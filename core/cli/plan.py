@@ -1,11 +1,11 @@
 """`vera plan`: what a shot takes of a GPU's memory, and how a full-size model is best kept there."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from vera.core.cli.arguments import Parser
+from vera.core.cli.command import command
 from vera.core.errors import InputError
 from vera.core.recipe import OFFLOADS, WEIGHTS
 
@@ -61,6 +61,7 @@ def plan_training(args: argparse.Namespace) -> int:
     return 1
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="vera plan", description=DESCRIPTION)
     parser.add_argument(
@@ -78,22 +79,18 @@ def main(argv: list[str] | None = None) -> int:
         "--train", type=Path, metavar="CONFIG", help="of full-size training by this configuration instead"
     )
     parser.add_argument("--gpus", type=positive(int), default=1, metavar="N", help="that --train is to run on (1)")
-    try:
-        args = parser.parse_args(argv)
-        import torch
+    args = parser.parse_args(argv)
+    import torch
 
-        if args.train is not None:
-            return plan_training(args)
-        from vera.core.job.plan import GIB, Geometry, Planner, lines
+    if args.train is not None:
+        return plan_training(args)
+    from vera.core.job.plan import GIB, Geometry, Planner, lines
 
-        memory = None if args.memory is None else int(args.memory * GIB)
-        if memory is None and torch.cuda.is_available():
-            memory = torch.cuda.get_device_properties(0).total_memory
-        planner = Planner(Geometry.of(args.model), args.size, args.frames, one_batch=args.one_batch)
-        chosen = planner.choose(memory, None, args.weights, args.offload) if memory else None
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    memory = None if args.memory is None else int(args.memory * GIB)
+    if memory is None and torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory
+    planner = Planner(Geometry.of(args.model), args.size, args.frames, one_batch=args.one_batch)
+    chosen = planner.choose(memory, None, args.weights, args.offload) if memory else None
     for line in lines(planner, memory, chosen):
         print(line)
     return 0 if chosen or memory is None else 1

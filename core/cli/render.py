@@ -6,14 +6,13 @@ import argparse
 import itertools
 import json
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from vera.core.cli.arguments import Parser, add_recipe_options, recipe_values
 from vera.core.errors import InputError
-from vera.core.job.run import DONE, exit_status, render, stop_request
+from vera.core.job.run import DONE, failed, render, stop_request
 from vera.core.progress import KINDS, Progress
 from vera.core.recipe import EditRecipe
 
@@ -122,12 +121,8 @@ def run(parser: Parser, recipe_of: Callable[[argparse.Namespace], EditRecipe], a
             progress.say(said, event="done", out=recipe.out)
         return DONE
     except Exception as error:
-        code, line = exit_status(error)
-        if line.startswith("fault"):
-            traceback.print_exc()
         progress.close()
-        progress.fail(line, code)
-        return code
+        return failed(error, progress)
     finally:
         progress.close()
 

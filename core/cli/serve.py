@@ -6,10 +6,11 @@ import webbrowser
 from pathlib import Path
 
 from vera.core.cli.arguments import Parser
-from vera.core.errors import InputError, one_line
+from vera.core.cli.command import command, tell
+from vera.core.errors import InputError, printable
 from vera.core.service import client
 
-DONE, FAULT, WRONG_INPUT, RUNS_ALREADY = 0, 1, 2, 3
+DONE, RUNS_ALREADY = 0, 3
 
 DESCRIPTION = """\
 Keeps a model warm and renders a queue of edits that survives crashes and reboots.
@@ -80,8 +81,9 @@ def ask(args: argparse.Namespace, folder: Path) -> str:
     health = service.health()
     counts = ", ".join(f"{count} {state}" for state, count in health["jobs"].items() if count) or "no jobs"
     model = f"{health['model'] or 'no model'} on {health['device']}"
-    return f"service {health['version']}, process {health['pid']}: worker {health['worker']}, {model}; {counts}" + (
-        f"\ntrouble: {health['trouble']}" if health["trouble"] else ""
+    trouble = f"; trouble: {health['trouble']}" if health["trouble"] else ""
+    return (
+        f"service {health['version']}, process {health['pid']}: worker {health['worker']}, {model}; {counts}{trouble}"
     )
 
 
@@ -100,30 +102,27 @@ def serve(args: argparse.Namespace, folder: Path) -> int:
         server.run(settings, started)
         return DONE
     except server.AlreadyRunningError as error:
-        print(error, file=sys.stderr)
+        tell(error)
         return RUNS_ALREADY
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
     try:
-        args = parser().parse_args(argv)
         folder = (args.folder or client.state_folder()).absolute()
-        if args.allow:
-            from vera.core.service.security import Roots, private_folder
-
-            private_folder(folder)
-            print("allowed: " + ", ".join(Roots(folder / "roots.json").allow(args.allow)))
-            return DONE
         if args.open or args.submit or args.status or args.unload or args.stop:
-            print(ask(args, folder))
+            print(printable(ask(args, folder)))
             return DONE
-        return serve(args, folder)
-    except (InputError, client.ServiceError) as error:
-        print(one_line(f"error: {error}"), file=sys.stderr)
-        return WRONG_INPUT
-    except Exception as error:
-        print(f"fault: {type(error).__name__}: {error}", file=sys.stderr)
-        return FAULT
+    except client.ServiceError as error:
+        raise InputError(str(error)) from None
+    if args.allow:
+        from vera.core.service.security import Roots, private_folder
+
+        private_folder(folder)
+        print("allowed: " + printable(", ".join(Roots(folder / "roots.json").allow(args.allow))))
+        return DONE
+    return serve(args, folder)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ from types import FrameType
 from typing import Any
 
 from vera.core.cli.arguments import Parser
+from vera.core.cli.command import command, tell
 from vera.core.errors import InputError
 
-DONE, WRONG_INPUT, STOPPED = 0, 2, 3
+DONE, STOPPED = 0, 3
 # What a configuration trains, by its "train": the module whose train() does it.
 TRAINERS = {
     "transformer": "vera.core.training.mini.transformer",
@@ -46,16 +47,11 @@ def parser() -> Parser:
     return made
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
-    try:
-        args = parser().parse_args(argv)
-        if args.watch is not None:
-            return watch(args)
-        return run(args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG_INPUT
+    args = parser().parse_args(argv)
+    return run(args) if args.watch is None else watch(args)
 
 
 def watch(args: argparse.Namespace) -> int:
@@ -87,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     stop = StopRequest(args.minutes)
     trainer.train(config, folder, stop, **({"target": args.export} if kind == "vera" else {}))
     if stop.timed_out and not stop.signalled:
-        print(f"stopped after {args.minutes:g} minutes, as asked; the same command goes on from there", file=sys.stderr)
+        tell(f"stopped after {args.minutes:g} minutes, as asked; the same command goes on from there")
     return STOPPED if stop.signalled else DONE
 
 
@@ -127,7 +123,7 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if not self.signalled:
-            print("stopping after this step; what was reached is saved", file=sys.stderr, flush=True)
+            tell("stopping after this step; what was reached is saved")
         self.signalled = True
 
 

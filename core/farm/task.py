@@ -12,12 +12,11 @@ printed cannot be taken for theirs.
 import re
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
 from vera.core.errors import InputError
-from vera.core.job.run import DONE, exit_status, render, stop_request
+from vera.core.job.run import DONE, failed, render, stop_request
 from vera.core.progress import Progress
 from vera.core.recipe import EditRecipe, table
 from vera.core.recipe.parse import shown
@@ -139,11 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
         progress.say(said)
         return DONE
     except Exception as error:
-        code, line = exit_status(error)
-        if line.startswith("fault"):
-            traceback.print_exc()
-        print(line, file=sys.stderr, flush=True)
-        return code
+        return failed(error)
     finally:
         sys.stdout, sys.stderr = out, err
 

@@ -2,13 +2,14 @@
 
 import errno
 import signal
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from vera.core.errors import InputError, OutOfMemoryError, StoppedError, one_line
-from vera.core.progress import ProgressLike
+from vera.core.progress import Progress, ProgressLike
 from vera.core.recipe import EditRecipe
 
 if TYPE_CHECKING:
@@ -99,6 +100,18 @@ def render(
         )
 
     return within_memory(work, recipe, device, load or load_model)
+
+
+def failed(error: BaseException, progress: Progress | None = None) -> int:
+    """Print the line of what was raised, of a fault of ours its traceback too; returns the exit code.
+
+    Whoever runs work as a process of its own ends with this: an error is printed nowhere else.
+    """
+    code, line = exit_status(error)
+    if line.startswith("fault"):
+        traceback.print_exception(error)
+    (progress or Progress("none")).fail(line, code)
+    return code
 
 
 def exit_status(error: BaseException) -> tuple[int, str]:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.plate.media import grey_levels, planar, write_image, write_movie, write_sequence
 from vera.core.errors import InputError
+from vera.core.plate import stills
 from vera.core.plate.source import open_mask, open_plate
 
 
@@ -108,6 +109,20 @@ def test_10_bit_tiff_gives_back_its_codes(tmp_path):
     plate = open_plate(str(file))
     assert plate.pixel_type == "uint10"
     np.testing.assert_array_equal(plate.read(1) >> 6, codes)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 10, 12])
+def test_tiles_of_odd_bits_are_refused_before_they_are_decoded(tmp_path, bits, monkeypatch):
+    """OpenImageIO's issue 5315 is a write out of bounds while such tiles are unpacked."""
+    kind = np.uint8 if bits < 8 else np.uint16
+
+    def tiled(spec):
+        spec.tile_width = spec.tile_height = 16
+
+    file = write_image(tmp_path / "p.tif", np.zeros((32, 32, 3), kind), spec_hook=tiled, oiio__BitsPerSample=bits)
+    monkeypatch.setattr(stills, "_refuse_truncated", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(InputError, match=f"tiles of {bits} bits"):
+        open_plate(str(file))
 
 
 @pytest.mark.parametrize("extension", ["png", "tif", "tga"])

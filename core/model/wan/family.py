@@ -145,7 +145,7 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder}: not a tokenizer ({reason[:200]})") from None

@@ -19,6 +19,7 @@ from vera.core.errors import InputError
 from vera.core.model.tensors import TensorFiles, save_tensors
 from vera.core.model.transformer import kept_in_float32
 from vera.core.training.full.model import local
+from vera.core.training.full.state_reader import StateReader
 
 if TYPE_CHECKING:
     from vera.core.training.full.model import FullModel
@@ -73,7 +74,7 @@ def load_state(
     for state in reversed(found):
         tensors, reason = saved_tensors(model, optimizer), ""
         try:
-            dcp.load(tensors, checkpoint_id=state)
+            dcp.load(tensors, storage_reader=StateReader(state))
         except (
             Exception,
             CheckpointException,

@@ -1,0 +1,64 @@
+"""Reading a state of torch.distributed.checkpoint that a stranger may have put there.
+
+Its index, `.metadata`, is a pickle, which torch loads whatever it calls, and an entry that the index declares to be
+other than a tensor is a pickle too. Here the index is made of torch's own classes for it alone, and holds tensors
+alone, whose bytes torch reads with weights_only.
+"""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint import FileSystemReader
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
+
+# Module -> the names that an index is made of.
+_INDEX = {
+    "pathlib": {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"},
+    "torch": {"Size"},
+    "torch.serialization": {"_get_layout"},
+    "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
+    "torch.distributed.checkpoint.metadata": {
+        "ChunkStorageMetadata",
+        "Metadata",
+        "MetadataIndex",
+        "StorageMeta",
+        "TensorProperties",
+        "TensorStorageMetadata",
+        "_MEM_FORMAT_ENCODING",
+    },
+}
+
+
+class StateReader(FileSystemReader):
+    """A reader for torch.distributed.checkpoint.load that runs no code of a state's. Raises UnpicklingError."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        with self.fs.create_stream(self._get_metadata_path(kwargs.get("rank")), "rb") as file:
+            index = _IndexUnpickler(file).load()
+        _check_index(index)
+        index.storage_meta = index.storage_meta or StorageMeta()
+        index.storage_meta.load_id = self.load_id
+        return index
+
+
+class _IndexUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        is_type = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        if is_type or name in _INDEX.get(module, ()):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"its index names {module}.{name}, which no state of ours does")
+
+
+def _check_index(index: object) -> None:
+    """Raise UnpicklingError where an index declares what is no tensor, or a file of another folder."""
+    if not isinstance(index, Metadata):
+        raise pickle.UnpicklingError("its index is none")
+    for name, entry in index.state_dict_metadata.items():
+        if not isinstance(entry, TensorStorageMetadata):
+            raise pickle.UnpicklingError(f"its index declares {str(name)[:80]}, which is no tensor")
+    for place in index.storage_data.values():
+        file = place.relative_path
+        if not isinstance(file, str) or Path(file).name != file:
+            raise pickle.UnpicklingError("its index names a file of another folder")

@@ -1,0 +1,86 @@
+"""A state of training that a stranger wrote runs no code when a run is resumed from it."""
+
+import pickle
+import shutil
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.metadata import BytesStorageMetadata
+
+from vera.core.training.full.state_reader import StateReader
+
+
+class Code:
+    """A pickle that leaves a mark where it is loaded."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return open, (str(self.mark), "w")
+
+
+def tensors(value=1.0):
+    small = torch.ones(2, dtype=torch.bfloat16)
+    return {"weights/a": torch.full((4, 3), value), "step/a": torch.tensor(7.0), "b": small}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dcp") / "step-000007"
+    dcp.save(tensors(), checkpoint_id=folder, no_dist=True)
+    return folder
+
+
+@pytest.fixture
+def state(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / saved.name)
+
+
+def load(folder):
+    into = tensors(0.0)
+    dcp.load(into, storage_reader=StateReader(folder), no_dist=True)
+    return into
+
+
+def rewrite(folder, change):
+    path = folder / ".metadata"
+    index = pickle.loads(path.read_bytes())
+    path.write_bytes(pickle.dumps(change(index) or index))
+
+
+def test_a_state_of_ours_is_read(state):
+    found = load(state)
+    assert all(torch.equal(found[name], value) for name, value in tensors().items())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda index, mark: Code(mark),
+        lambda index, mark: setattr(index, "planner_data", Code(mark)),
+        lambda index, mark: index.state_dict_metadata.update({"weights/a": BytesStorageMetadata()}),
+        lambda index, mark: index.state_dict_metadata.update(other=Code(mark)),
+        lambda index, mark: (
+            [setattr(place, "relative_path", "../elsewhere") for place in index.storage_data.values()] and None
+        ),
+        lambda index, mark: {"weights/a": 1},
+    ],
+    ids=["code alone", "code within", "bytes for a tensor", "code as an entry", "another folder", "no index"],
+)
+def test_an_index_of_a_strangers_is_refused_and_runs_nothing(state, tmp_path, damage):
+    mark = tmp_path / "pwned"
+    rewrite(state, lambda index: damage(index, mark))
+    with pytest.raises(dcp.api.CheckpointException, match="its index"):
+        load(state)
+    assert not mark.exists()
+
+
+def test_pickles_in_the_place_of_tensors_run_nothing(state, tmp_path):
+    mark = tmp_path / "pwned"
+    data = next(state.glob("*.distcp"))
+    data.write_bytes(pickle.dumps(Code(mark)).ljust(data.stat().st_size, b"\0"))
+    with pytest.raises(dcp.api.CheckpointException):
+        load(state)
+    assert not mark.exists()
