@@ -18,7 +18,7 @@ Nuke and Blender start it by themselves; it listens on this machine only, and to
 
 EPILOG = """\
   vera serve                     run it here until Ctrl-C (the queue stays)
-  vera serve --open              its page in your browser: queue, progress, cancel, retry
+  vera serve --open              its page in your browser: the queue, and the results to play and take up again
   vera serve --submit job.json   put a job into its queue; the same file as for core.render
   vera serve --allow /mnt/shots  let it read and write there (your home folder until any is named)
   vera serve --status            what it does; --unload gives the model's memory back; --stop ends it
@@ -35,8 +35,12 @@ def parser() -> Parser:
         epilog=EPILOG,
     )
     ask = p.add_mutually_exclusive_group()
-    ask.add_argument("--open", action="store_true", help="open the running service's page in a browser")
-    ask.add_argument("--submit", metavar="JOB", help="put a job file into the running service's queue")
+    ask.add_argument(
+        "--open", action="store_true", help="open the service's page in a browser; starts it where none runs"
+    )
+    ask.add_argument(
+        "--submit", metavar="JOB", help="put a job file into the queue; starts the service where none runs"
+    )
     ask.add_argument("--status", action="store_true", help="say what the running service does")
     ask.add_argument("--unload", action="store_true", help="make the running service give its model's memory back")
     ask.add_argument("--stop", action="store_true", help="end the running service; its queue stays")
@@ -59,19 +63,19 @@ def seconds(text: str) -> float:
 
 
 def ask(args: argparse.Namespace, folder: Path) -> str:
-    """Words with the running service; returns what to print. Raises client.ServiceError, InputError."""
+    """Words with the service, which --open and --submit start where none runs; returns what to print. Raises
+    client.ServiceError, InputError."""
     service = client.Client(folder)
     if args.open:
-        service.health()
-        webbrowser.open((folder / "open.html").resolve().as_uri())
-        return f"opened {folder / 'open.html'}"
+        return opened(folder, start_if_none(args, folder))
     if args.submit:
         from vera.core.recipe import EditRecipe
 
         recipe = EditRecipe.from_file(args.submit).to_json()
         recipe.pop("schema")
+        started = start_if_none(args, folder)
         job = service.submit(recipe)
-        return f"job {job['id']}: {job['state']}"
+        return f"job {job['id']}: {job['state']}; {started}; its page: vera serve --open"
     if args.unload:
         service.unload()
         return "the model is unloaded, or will be after the job that runs"
@@ -84,6 +88,41 @@ def ask(args: argparse.Namespace, folder: Path) -> str:
     trouble = f"; trouble: {health['trouble']}" if health["trouble"] else ""
     return (
         f"service {health['version']}, process {health['pid']}: worker {health['worker']}, {model}; {counts}{trouble}"
+    )
+
+
+def start_if_none(args: argparse.Namespace, folder: Path) -> str:
+    """Start a service, with the command's options, where none answers; a few words on where it is. Raises
+    client.ServiceError."""
+    began = "runs"
+    try:
+        client.Client(folder).health()
+    except client.NotRunningError:
+        client.start(sys.executable, folder=folder, options=options_of(args))
+        began = "was started"
+    return f"the service {began} at {address_of(client.discover(folder))}"
+
+
+def options_of(args: argparse.Namespace) -> list[str]:
+    """The options of a service that is started, as they were given here."""
+    names = ("device", "idle", "model_idle", "hang", "stall", "memory_limit")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def address_of(entry: client.Entry) -> str:
+    return f"http://127.0.0.1:{entry['port']}/"
+
+
+def opened(folder: Path, where: str) -> str:
+    """Open the page; where no browser can be, say the address that opens it."""
+    if webbrowser.open((folder / "open.html").resolve().as_uri()):
+        return f"{where}; its page is in your browser"
+    entry = client.discover(folder)
+    return (
+        f"{where}; no browser could be opened. This address is your key to it until it ends, so keep it to yourself"
+        f" (from another machine: ssh -L {entry['port']}:127.0.0.1:{entry['port']} first):\n"
+        f"{address_of(entry)}#token={entry['token']}"
     )
 
 

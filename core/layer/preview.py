@@ -91,6 +91,17 @@ def write_movie(path: Path, pictures: Iterable[np.ndarray], plate: Plate, origin
             raise OSError(f"{path}: holds {count} of {len(plate.frames)} frames")
 
 
+def has_views(path: Path, plate: Plate) -> bool:
+    """Whether the movie shows `VIEWS`, by its size; earlier versions arranged other pictures."""
+    height, width = _small(plate)
+    try:
+        with av.open(str(path)) as movie:
+            context = movie.streams.video[0].codec_context
+            return (context.width, context.height) == (2 * width, 2 * height)
+    except (OSError, IndexError, av.FFmpegError):
+        return False
+
+
 def write_contact_sheet(path: Path, shown: Callable[[int], Shown], plate: Plate, origin: Origin = UNSTATED) -> None:
     """PNG: plate, layer over a checkerboard, alpha and composite, for frames over the shot.
 
@@ -114,11 +125,21 @@ def write_contact_sheet(path: Path, shown: Callable[[int], Shown], plate: Plate,
 
 def write_thumbnail(path: Path, layer: np.ndarray, plate: Plate, blending: Blending) -> None:
     """PNG of one delivered layer (H, W, 4) over a checkerboard, THUMBNAIL pixels on its longer side."""
-    scale = THUMBNAIL / max(plate.width * plate.pixel_aspect, plate.height)
-    size = (max(1, round(plate.height * scale)), max(1, round(plate.width * plate.pixel_aspect * scale)))
-    picture, _ = _layer_views(layer.astype("float32"), blending, size)
+    picture, _ = _layer_views(layer.astype("float32"), blending, _thumbnail_size(plate))
     with replacing(path) as part:
         Image.fromarray(_bytes(picture)).save(part, format="PNG")
+
+
+def write_poster(path: Path, picture: np.ndarray, plate: Plate) -> None:
+    """PNG of one composite, (H, W, 3) float32 display values, THUMBNAIL pixels on its longer side."""
+    with replacing(path) as part:
+        Image.fromarray(_bytes(_shrink(picture, _thumbnail_size(plate)))).save(part, format="PNG")
+
+
+def _thumbnail_size(plate: Plate) -> tuple[int, int]:
+    """(height, width)"""
+    scale = THUMBNAIL / max(plate.width * plate.pixel_aspect, plate.height)
+    return max(1, round(plate.height * scale)), max(1, round(plate.width * plate.pixel_aspect * scale))
 
 
 def _text_chunks(origin: Origin) -> PngInfo:

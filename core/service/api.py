@@ -11,9 +11,13 @@ from typing import Any
 from vera import __version__
 from vera.core.recipe.json_schema import recipe_schema
 from vera.core.service.client import CONTRACT
+from vera.core.service.results import RESULTS
 from vera.core.service.security import RequestError
 
+# Grows with each operation or field that is added. Clients of the same contract that know fewer go on working.
+CONTRACT_MINOR = 1
 MAX_WAIT = 30  # seconds of one long poll
+MAX_CLEARED = 2000  # jobs of one request
 STATES = ("queued", "running", "done", "failed", "cancelled")
 
 _MAYBE_TEXT = {"type": ["string", "null"]}
@@ -45,6 +49,41 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "required": ["before"],
         "additionalProperties": False,
     },
+    "Again": {
+        "type": "object",
+        "properties": {
+            "change": {**recipe_schema(), "required": [], "description": "fields of the recipe in place of the job's"},
+            "another_seed": {"type": "boolean", "description": "the next seed that no job of this prompt had"},
+            "same_folder": {
+                "type": "boolean",
+                "description": "deliver what was kept again, in another way; else the folder's next version is taken",
+            },
+            "request": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"},
+        },
+        "required": [],
+        "additionalProperties": False,
+    },
+    "Clear": {
+        "type": "object",
+        "properties": {
+            "jobs": {
+                "type": "array",
+                "maxItems": MAX_CLEARED,
+                "items": {"type": "integer", "minimum": 1, "maximum": 2**53},
+                "description": "jobs that have ended; their files stay",
+            }
+        },
+        "required": ["jobs"],
+        "additionalProperties": False,
+    },
+    "Cleared": {
+        "type": "object",
+        "properties": {"jobs": {"type": "array", "items": {"type": "integer"}, "description": "that were taken off"}},
+    },
+    "Key": {
+        "type": "object",
+        "properties": {"key": {"type": "string", "description": "proves a later service to this page, and it to that"}},
+    },
     "Nothing": {"type": "object", "properties": {}, "additionalProperties": False},
     "Job": {
         "type": "object",
@@ -55,12 +94,23 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "position": {**_MAYBE_WHOLE, "description": "in the queue, from 1"},
             "cancelling": {"type": "boolean"},
             "recipe": {"type": "object"},
-            "stage": {**_MAYBE_TEXT, "description": "of a running job: start, prepare, read, denoise, lift, deliver"},
+            "stage": {
+                **_MAYBE_TEXT,
+                "description": "of a running job: start, prepare, read, denoise, lift, deliver, finish",
+            },
             "done": {**_MAYBE_WHOLE, "description": "frames or steps of the stage"},
             "total": _MAYBE_WHOLE,
             "frame": {**_MAYBE_WHOLE, "description": "the frame just read or delivered"},
             "seconds_left": {**_MAYBE_NUMBER, "description": "of this stage, as it has gone so far"},
+            "progress": {**_MAYBE_NUMBER, "description": "of the whole job, from 0 to 1; it never falls"},
+            "job_seconds_left": {**_MAYBE_NUMBER, "description": "of the whole job, by what the last one took"},
             "thumbnails": {"type": "array", "items": {"type": "integer"}, "description": "frames that have one"},
+            "poster": {"type": "boolean", "description": "whether there is a picture of the composite"},
+            "facts": {
+                "type": ["object", "null"],
+                "description": "frames, first, last, width, height, fps, model, steps; of a done job also seconds (a"
+                " stage) and views: where the pictures of preview.mp4 are, {name: [row, column]} of two by two",
+            },
             "identity": {**_MAYBE_TEXT, "description": "hash of all that determines the pixels"},
             "kind": {**_MAYBE_TEXT, "description": "of a failure: input, memory, system, crash, hang, fault"},
             "reason": {**_MAYBE_TEXT, "description": "of a failure: one line with the fix"},
@@ -82,6 +132,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "type": "object",
         "properties": {
             "contract": {"type": "integer"},
+            "contract_minor": {"type": "integer", "description": "grows with each operation or field that is added"},
             "version": {"type": "string"},
             "pid": {"type": "integer"},
             "worker": {"type": "string", "enum": ["off", "starting", "ready", "working"]},
@@ -96,6 +147,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "memory": {"type": "object"},
             "jobs": {"type": "object"},
             "roots": {"type": "array", "items": {"type": "string"}},
+            "shows_folders": {"type": "boolean", "description": "whether a file manager can be started here"},
             "trouble": _MAYBE_TEXT,
         },
     },
@@ -134,11 +186,40 @@ OPERATIONS = (
         "preview",
         "GET",
         "/v1/jobs/{id}/preview",
-        "A frame's layer over a checkerboard",
+        "A frame's layer over a checkerboard, or the poster: a frame of the composite",
         "image/png",
-        query={"frame": {"type": "integer", "minimum": -(10**9), "maximum": 10**9}},
+        query={
+            "frame": {"type": "integer", "minimum": -(10**9), "maximum": 10**9},
+            "view": {"type": "string", "enum": ["layer", "poster"]},
+        },
         statuses=(404,),
     ),
+    Operation(
+        "result",
+        "GET",
+        "/v1/jobs/{id}/result",
+        "A file of a done job's folder, whole or one range of bytes of it",
+        "application/octet-stream",
+        query={"name": {"type": "string", "enum": list(RESULTS)}},
+        statuses=(206, 404, 409, 416),
+    ),
+    Operation(
+        "again",
+        "POST",
+        "/v1/jobs/{id}/again",
+        "Put a job like this one into the queue: with other values, another seed, a new folder",
+        body="Again",
+        statuses=(201, *_CHANGES),
+    ),
+    Operation(
+        "show",
+        "POST",
+        "/v1/jobs/{id}/show",
+        "Open the job's folder in this machine's file manager",
+        body="Nothing",
+        statuses=(404, 409),
+    ),
+    Operation("clear", "POST", "/v1/jobs/clear", "Take jobs that have ended off the list", "Cleared", body="Clear"),
     Operation(
         "cancel", "POST", "/v1/jobs/{id}/cancel", "Cancel a job that waits or runs", body="Nothing", statuses=_CHANGES
     ),
@@ -162,6 +243,7 @@ OPERATIONS = (
         body="Nothing",
     ),
     Operation("shutdown", "POST", "/v1/shutdown", "End the service; the queue stays", "Health", body="Nothing"),
+    Operation("key", "GET", "/v1/key", "For the page: the key with which it finds the next service", "Key"),
     Operation("description", "GET", "/v1/openapi.json", "This description", "Description"),
 )
 
@@ -169,10 +251,12 @@ _ALWAYS = {400: "not a request of this API", 401: "the token is missing or wrong
 _STATUSES = {
     200: "as asked",
     201: "a new job",
+    206: "one range of the file",
     404: "no such job",
     409: "the job's state does not allow it",
     413: "too large",
     415: "not JSON",
+    416: "not one range of the file",
     507: "the queue cannot be written",
 }
 
@@ -186,8 +270,8 @@ def description() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Vera's service",
-            "version": f"{CONTRACT}",
-            "description": f"Contract {CONTRACT}, Vera {__version__}",
+            "version": f"{CONTRACT}.{CONTRACT_MINOR}",
+            "description": f"Contract {CONTRACT}.{CONTRACT_MINOR}, Vera {__version__}",
         },
         "security": [{"token": []}],
         "paths": paths,
@@ -235,8 +319,8 @@ def _described(operation: Operation) -> dict[str, Any]:
 def _response(status: int, answer: str) -> dict[str, Any]:
     if status >= 400:
         content = {"application/json": {"schema": _ref("Error")}}
-    elif answer == "image/png":
-        content = {"image/png": {}}
+    elif "/" in answer:
+        content = {answer: {}}
     else:
         content = {"application/json": {"schema": _ref(answer) if answer in SCHEMAS else {"type": "object"}}}
     return {"description": {**_ALWAYS, **_STATUSES}[status], "content": content}

@@ -36,13 +36,21 @@ CREATE TABLE IF NOT EXISTS jobs (
   reason TEXT,
   warnings TEXT NOT NULL DEFAULT '[]',
   report TEXT,
-  submitted REAL NOT NULL, started REAL, ended REAL   -- wall clock, for people
+  submitted REAL NOT NULL, started REAL, ended REAL,  -- wall clock, for people
+  facts TEXT                         -- of plate and delivery: frames, size, seconds a stage
 );
 CREATE INDEX IF NOT EXISTS by_state ON jobs (state, place);
 CREATE INDEX IF NOT EXISTS by_identity ON jobs (identity, state);
 """
 _VERSION = 1
-_JSON: dict[str, dict | list] = {"recipe": {}, "warnings": [], "report": {}}  # and what an unreadable one is taken for
+# Columns of later versions, which earlier ones leave alone.
+_ADDED = {"facts": "TEXT"}
+_JSON: dict[str, dict | list] = {
+    "recipe": {},
+    "warnings": [],
+    "report": {},
+    "facts": {},
+}  # and what an unreadable one is taken for
 
 
 Job = dict[str, Any]  # the table's columns by name
@@ -72,6 +80,7 @@ class Queue:
                 raise InputError(f"{path}: of another version ({version}); start that version, or move the file away")
             self.db.executescript(_SCHEMA)
             self.db.execute(f"PRAGMA user_version={_VERSION}")
+            self._add_columns()
             self._refuse_damaged()
         except sqlite3.Error as error:
             # A disk that is full, or another that writes just now, is no fault of the file's.
@@ -79,13 +88,21 @@ class Queue:
                 raise
             raise InputError(f"{path}: not a queue, or damaged ({error}); move it away and start again") from None
 
+    def _columns(self) -> set[str]:
+        return {row["name"] for row in self.db.execute("PRAGMA table_info(jobs)")}
+
+    def _add_columns(self) -> None:
+        """To a queue of an earlier version."""
+        for name, kind in _ADDED.items():
+            if name not in self._columns():
+                self.db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
+
     def _refuse_damaged(self) -> None:
         """Raises sqlite3.DatabaseError where pages are damaged, or the table has other columns."""
         (found,) = self.db.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise sqlite3.DatabaseError("malformed pages")
-        columns = {row["name"] for row in self.db.execute("PRAGMA table_info(jobs)")}
-        lacking = set(re.findall(r"^  ([a-z]+) (?:INTEGER|TEXT|REAL)", _SCHEMA, re.M)) - columns
+        lacking = set(re.findall(r"^  ([a-z]+) (?:INTEGER|TEXT|REAL)", _SCHEMA, re.M)) - self._columns()
         if lacking:
             raise sqlite3.DatabaseError(f"its table lacks {', '.join(sorted(lacking))}")
 
@@ -140,7 +157,7 @@ class Queue:
             return self._set(row["id"], state="running", started=time.time(), ended=None)
 
     def note(self, job: int, **values: Any) -> Job:
-        """Facts about a running job: identity, warnings."""
+        """What a running job says of itself: identity, warnings, facts."""
         with self._change():
             return self._set(job, **values)
 
@@ -151,11 +168,26 @@ class Queue:
         kind: str | None = None,
         reason: str | None = None,
         report: dict[str, Any] | None = None,
+        facts: dict[str, Any] | None = None,
     ) -> Job:
-        """A running job has come to its end."""
+        """A running job has come to its end. facts: in place of those that were noted, if given."""
         with self._change():
-            ended = {"cancelling": 0, "interruptions": 0, "ended": time.time()}
+            ended: dict[str, Any] = {"cancelling": 0, "interruptions": 0, "ended": time.time()}
+            if facts is not None:
+                ended["facts"] = facts
             return self._set(job, state=state, kind=kind, reason=reason, report=report, **ended)
+
+    def forget(self, jobs: Sequence[int]) -> Sequence[int]:
+        """Take jobs that have ended off the list; their files stay. Returns those that were; others are left alone."""
+        with self._change():
+            known = [row for row in map(self.get, dict.fromkeys(jobs)) if row is not None and row["state"] in ENDED]
+            self.db.executemany("DELETE FROM jobs WHERE id = ?", [(row["id"],) for row in known])
+            return [row["id"] for row in known]
+
+    def latest_done(self, count: int = 50) -> Jobs:
+        """The latest jobs that are done, latest first."""
+        rows = self.db.execute("SELECT * FROM jobs WHERE state = 'done' ORDER BY ended DESC LIMIT ?", (count,))
+        return [_unpack(row) for row in rows]
 
     def cancel(self, job: int) -> Job:
         """A queued job is cancelled; a running one is marked, for the worker to stop. Twice is as once."""

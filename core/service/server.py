@@ -17,15 +17,17 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vera import __version__
-from vera.core.files import FileLock, LockHeldError
+from vera.core.files import FileLock, LockHeldError, read_json, write_json
 from vera.core.service import client
 from vera.core.service.connections import BACKLOG, protocol_of
 from vera.core.service.jobs import Queue
+from vera.core.service.renewal import Renewal, key_in
 from vera.core.service.security import MAX_HEADERS, Guard, Roots, new_token, private_folder, write_private
 from vera.core.service.supervisor import WORKER, Supervisor
 from vera.core.service.web import application
 
 LOG_SECONDS = 10.0  # between two looks at the log's size
+LAST_PORT = "port.json"
 MAX_LOG = 4 * 2**20  # bytes; then it is moved aside, and the one of before goes
 
 
@@ -50,8 +52,9 @@ class AlreadyRunningError(Exception):
 class Service:
     """All that the answers need: queue, roots, supervisor, and when the last request came."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, port: int, token: str) -> None:
         self.settings = settings
+        self.renewal = Renewal(key_in(settings.folder), token, port)
         self.loop = asyncio.get_running_loop()
         self.roots = Roots(settings.folder / "roots.json")
         self.roots.folders()
@@ -110,10 +113,9 @@ def run(settings: Settings, started: Callable[[str], None] = print) -> None:
 
 
 async def _serve(settings: Settings, started: Callable[[str], None]) -> None:
-    service = Service(settings)
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.bind(("127.0.0.1", 0))
+    listener = _listener(settings.folder)
     port, token = listener.getsockname()[1], new_token()
+    service = Service(settings, port, token)
     app = service.counted(Guard(application(service), token, port))
     server = service.server = uvicorn.Server(
         uvicorn.Config(
@@ -151,6 +153,20 @@ async def _serve(settings: Settings, started: Callable[[str], None]) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await work
         service.queue.close()
+
+
+def _listener(folder: Path) -> socket.socket:
+    """A socket at the port of the last service, so that pages find this one; at another where that is taken."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    if os.name == "posix":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last one may linger
+    try:
+        listener.bind(("127.0.0.1", read_json(folder / LAST_PORT, {"port": int})["port"]))
+    except (OSError, ValueError, OverflowError):
+        listener.bind(("127.0.0.1", 0))
+        with contextlib.suppress(OSError):
+            write_json(folder / LAST_PORT, {"port": listener.getsockname()[1]})
+    return listener
 
 
 def _opener(port: int, token: str) -> str:

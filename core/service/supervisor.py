@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import shutil
 import signal
 import sqlite3
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vera.core.errors import InputError
+from vera.core.recipe.parse import EMBEDDED
+from vera.core.service.course import Course
 from vera.core.service.jobs import Job, Queue
 
 if TYPE_CHECKING:
@@ -47,7 +50,10 @@ class Supervisor:
         self.trouble: str | None = None
         self.memory: dict[str, int | None] = {}
         self.unload_asked = self.ending = False
+        self.course = Course()
+        self.facts: dict[str, Any] = {}  # of the running job
         self._thumbnails: dict[int, set[int]] = {}
+        self._posters: dict[int, bool] = {}
         self._kills: dict[int, int] = {}  # how often a job's worker was killed, since the job was last asked for
         self._event, self._wake = asyncio.Event(), asyncio.Event()
         self._forget_thumbnails()
@@ -90,8 +96,24 @@ class Supervisor:
         if job not in self._thumbnails:
             with contextlib.suppress(OSError):
                 there = self.thumbnail_folder(job).glob("*.png")
-                self._thumbnails[job] = {int(path.stem) for path in there if ".part" not in path.name}
+                self._thumbnails[job] = {int(path.stem) for path in there if re.fullmatch(r"-?\d+", path.stem)}
         return sorted(self._thumbnails.get(job, ()))
+
+    def poster(self, job: int) -> bool:
+        """Whether there is a picture of the job's composite."""
+        if job not in self._posters:
+            self._posters[job] = (self.thumbnail_folder(job) / "poster.png").is_file()
+        return self._posters[job]
+
+    def forget(self, jobs: Sequence[int]) -> Sequence[int]:
+        """Take ended jobs off the list, with their thumbnails; returns those that were taken off."""
+        gone = self.queue.forget(jobs)
+        for job in gone:
+            self._thumbnails.pop(job, None)
+            self._posters.pop(job, None)
+            shutil.rmtree(self.thumbnail_folder(job), ignore_errors=True)
+        self.notify()
+        return gone
 
     def thumbnail_folder(self, job: int) -> Path:
         return self.settings.folder / "thumbnails" / str(job)
@@ -129,6 +151,7 @@ class Supervisor:
 
     async def _run_job(self, job: Job) -> None:
         self.running, self.cancelling = job["id"], bool(job["cancelling"])
+        self.facts, self.course = {}, Course(self._earlier(job), _model_of(job).startswith("lift:"))
         self._show(stage="start")
         values = await self._outcome(job)
         if values is None:
@@ -201,7 +224,10 @@ class Supervisor:
 
     def _ended(self, event: dict[str, Any]) -> dict[str, Any] | None:
         if event["event"] == "done":
-            return {"state": "done", "report": event["report"]}
+            facts = self.facts
+            if self.course.whole:
+                facts |= {"seconds": {stage: round(seconds, 2) for stage, seconds in self.course.seconds.items()}}
+            return {"state": "done", "report": event["report"], "facts": facts or None}
         if event["event"] == "failed":
             return {"state": "failed", "kind": event["kind"], "reason": event["reason"]}
         return self._interrupted("fault", "stopped without having been asked")
@@ -226,22 +252,45 @@ class Supervisor:
         """What a running job tells of itself."""
         kind = event["event"]
         if kind == "prepared":
-            facts = {name: event[name] for name in ("identity", "warnings")}
+            self._learn(event)
             donors: Sequence[str] = []
             with contextlib.suppress(sqlite3.Error):  # said again by the next run
                 donors = self.queue.rendered(event["identity"])
-                self.queue.note(job["id"], **facts)
+                self.queue.note(
+                    job["id"], identity=event["identity"], warnings=event["warnings"], facts=self.facts or None
+                )
             worker.send({"do": "go", "donors": donors})
         elif kind == "progress":
             self.progress = {n: event[n] for n in ("stage", "done", "total", "seconds_left", "frame")}
+            share, left = self.course.at(event["stage"], event["done"], event["total"], event["seconds_left"])
+            self.progress |= {"progress": round(share, 4), "job_seconds_left": left and round(left, 1)}
+        elif kind == "delivered":
+            self._learn(event)
         elif kind == "thumbnail":
             self._thumbnails.setdefault(job["id"], set()).add(event["frame"])
+        elif kind == "poster":
+            self._posters[job["id"]] = True
         elif kind == "model":
             self.model, self.device = event["model"], event["device"]
         elif kind == "beat":
             self.memory = event["memory"]
             return
         self.notify()
+
+    def _learn(self, event: dict[str, Any]) -> None:
+        """The running job's facts."""
+        self.facts = event.get("facts") or {}
+        self.course.frames = self.facts.get("frames")
+
+    def _earlier(self, job: Job) -> dict[str, Any] | None:
+        """What the latest job of the same model took; None where none was made from its beginning to its end."""
+        with contextlib.suppress(sqlite3.Error):
+            for done in self.queue.latest_done():
+                facts = done["facts"] or {}
+                made = {"denoise", "lift"} & set(facts.get("seconds", {}))  # not copied from another folder
+                if made and facts.get("frames") and _model_of(done) == _model_of(job):
+                    return facts
+        return None
 
     def _show(self, **values: Any) -> None:
         self.progress = values
@@ -348,6 +397,10 @@ class Worker:
         except TimeoutError:
             self.kill()
             await self.reading
+
+
+def _model_of(job: Job) -> str:
+    return str(job["recipe"].get("model", EMBEDDED))
 
 
 def _how_it_ended(code: int) -> str:

@@ -19,24 +19,30 @@ from starlette.routing import Route
 from vera import __version__
 from vera.core.errors import InputError
 from vera.core.recipe import EditRecipe
-from vera.core.service import api
+from vera.core.recipe.parse import EMBEDDED
+from vera.core.recipe.table import MAX_SEED
+from vera.core.service import api, results
 from vera.core.service.client import CONTRACT
 from vera.core.service.jobs import Job, QueueRefusedError
+from vera.core.service.renewal import RenewalError
 from vera.core.service.security import RequestError, check_recipe, read_json
 
 if TYPE_CHECKING:
     from vera.core.service.server import Service
 
 PAGE = Path(__file__).parent / "page"
-PAGE_FILES = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
+PAGE_FILES = {"/": "index.html"} | {
+    f"/{name}": name for name in ("page.css", "page.js", "connection.js", "viewer.js", "words.js")
+}
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:;"
-    " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    " media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
 MAX_ID = 2**53
+_NEW = 201
 # Of a job in the queue, what the API shows as it is there.
 _COLUMNS = (
     "id",
@@ -47,10 +53,14 @@ _COLUMNS = (
     "reason",
     "warnings",
     "report",
+    "facts",
     "submitted",
     "started",
     "ended",
 )
+
+# Of the running job, what its worker says.
+_RUNNING = ("stage", "done", "total", "frame", "seconds_left", "progress", "job_seconds_left")
 
 
 def application(service: Service) -> Starlette:
@@ -58,6 +68,7 @@ def application(service: Service) -> Starlette:
     answers = Answers(service)
     routes = [_route(operation, getattr(answers, operation.name)) for operation in api.OPERATIONS]
     routes += [Route(path, _file(name), methods=["GET"]) for path, name in PAGE_FILES.items()]
+    routes.append(Route("/renew", _renewal(service), methods=["POST"]))
     handlers = {HTTPException: _refused, Exception: _fault}
     return Starlette(routes=routes, exception_handlers=handlers)
 
@@ -72,6 +83,7 @@ class Answers:
         supervisor = self.supervisor
         return {
             "contract": CONTRACT,
+            "contract_minor": api.CONTRACT_MINOR,
             "version": __version__,
             "pid": os.getpid(),
             "worker": supervisor.worker_state,
@@ -82,17 +94,42 @@ class Answers:
             "memory": {**supervisor.memory, "limit": self.service.settings.memory_limit},
             "jobs": {state: self.queue.count(state) for state in api.STATES},
             "roots": [str(folder) for folder in self.service.roots.folders()],
+            "shows_folders": results.can_show_folders(),
             "trouble": supervisor.trouble,
         }
 
     async def submit(self, job: None, query: dict[str, Any], body: Any) -> Response:
-        recipe = {name: value for name, value in body["recipe"].items() if value is not None}
-        EditRecipe.from_values(recipe, "the recipe")
-        # The disk may be far away: not in the loop.
-        await run_in_threadpool(check_recipe, recipe, self.service.roots.folders())
-        row, is_new = self.queue.submit(recipe, body.get("request") or os.urandom(16).hex())
-        self.supervisor.submitted()
-        return JSONResponse(self._job(row), 201 if is_new else 200)
+        return await self._submit(body["recipe"], body.get("request"))
+
+    async def again(self, job: int, query: dict[str, Any], body: Any) -> Response:
+        former = self._row(job)
+        recipe = former["recipe"] | body.get("change", {})
+        if body.get("another_seed"):
+            recipe["seed"] = self._next_seed(recipe)
+        if not body.get("same_folder") and "out" not in body.get("change", {}):
+            taken = {row["recipe"].get("out") for row in self.queue.list()}
+            recipe["out"] = await run_in_threadpool(results.next_version, recipe.get("out", ""), taken)
+        return await self._submit(recipe, body.get("request"))
+
+    async def clear(self, job: None, query: dict[str, Any], body: Any) -> dict[str, Any]:
+        return {"jobs": self.supervisor.forget(body["jobs"])}
+
+    async def show(self, job: int, query: dict[str, Any], body: Any) -> dict[str, Any]:
+        row = self._row(job)
+        await run_in_threadpool(results.show_folder, row["recipe"].get("out", ""), self.service.roots.folders())
+        return self._job(row)
+
+    async def result(self, job: int, query: dict[str, Any], body: Any) -> results.Result:
+        row = self._row(job)
+        if row["state"] != "done":
+            raise RequestError(409, f"job {job} is {row['state']}; its results are there when it is done")
+        if "name" not in query:
+            raise RequestError(400, f"query: name is missing; one of {', '.join(results.RESULTS)}")
+        roots, out = self.service.roots.folders(), row["recipe"].get("out", "")
+        return await run_in_threadpool(results.open_result, out, query["name"], row["identity"], roots)
+
+    async def key(self, job: None, query: dict[str, Any], body: Any) -> dict[str, Any]:
+        return {"key": self.service.renewal.key.hex()}
 
     async def list(self, job: None, query: dict[str, Any], body: Any) -> dict[str, Any]:
         await self._until_changed(query, lambda: self._turn())
@@ -107,11 +144,16 @@ class Answers:
 
     async def preview(self, job: int, query: dict[str, Any], body: Any) -> Response:
         self._row(job)
+        if query.get("view") == "poster":
+            return self._picture(job, "poster.png")
         frames = self.supervisor.thumbnails(job)
         frame = query.get("frame", frames[-1] if frames else None)
         if frame not in frames:
             raise RequestError(404, "there is no thumbnail of that")
-        file = self.supervisor.thumbnail_folder(job) / f"{frame}.png"
+        return self._picture(job, f"{frame}.png")
+
+    def _picture(self, job: int, name: str) -> Response:
+        file = self.supervisor.thumbnail_folder(job) / name
         try:
             return Response(file.read_bytes(), media_type="image/png", headers={"Cache-Control": "no-store"})
         except OSError:
@@ -154,6 +196,21 @@ class Answers:
             raise RequestError(404, f"there is no job {job}")
         return row
 
+    async def _submit(self, given: dict[str, Any], request: str | None) -> Response:
+        recipe = {name: value for name, value in given.items() if value is not None}
+        EditRecipe.from_values(recipe, "the recipe")
+        # The disk may be far away: not in the loop.
+        await run_in_threadpool(check_recipe, recipe, self.service.roots.folders())
+        row, is_new = self.queue.submit(recipe, request or os.urandom(16).hex())
+        self.supervisor.submitted()
+        return JSONResponse(self._job(row), _NEW if is_new else 200)
+
+    def _next_seed(self, recipe: dict[str, Any]) -> int:
+        """One more than the highest that a job with the same plate and prompt had."""
+        same = [row["recipe"] for row in self.queue.list() if _take_of(row["recipe"]) == _take_of(recipe)]
+        seeds = [each.get("seed", 0) for each in (*same, recipe)]
+        return (max(seed for seed in seeds if isinstance(seed, int)) + 1) % MAX_SEED
+
     def _turn(self) -> str:
         return f"{self.service.epoch}.{self.supervisor.turn}"
 
@@ -164,8 +221,9 @@ class Answers:
             place = positions[row["id"]] if positions else self.queue.position(row["id"])
         running = self.supervisor.progress if row["id"] == self.supervisor.running else {}
         job = {name: row[name] for name in _COLUMNS}
-        job |= {name: running.get(name) for name in ("stage", "done", "total", "frame", "seconds_left")}
+        job |= {name: running.get(name) for name in _RUNNING}
         job |= {"position": place, "cancelling": bool(row["cancelling"])}
+        job["poster"] = self.supervisor.poster(row["id"])
         job["thumbnails"] = self.supervisor.thumbnails(row["id"])
         return job | {"revision": api.revision(job)}
 
@@ -177,7 +235,7 @@ class Answers:
             await self.supervisor.changed(end - loop.time())
 
 
-def _route(operation: api.Operation, answer: Callable[..., Awaitable[dict[str, Any] | Response]]) -> Route:
+def _route(operation: api.Operation, answer: Callable[..., Awaitable[Any]]) -> Route:
     async def respond(request: Request) -> Response:
         try:
             query = api.check_query(operation, request.query_params.multi_items())
@@ -186,6 +244,8 @@ def _route(operation: api.Operation, answer: Callable[..., Awaitable[dict[str, A
                 body = await read_json(request)
                 api.check_body(operation, body)
             result = await answer(_job_number(request), query, body)
+            if isinstance(result, results.Result):
+                return results.response(result, request.headers.get("range"))
         except RequestError as refusal:
             return _error(refusal.status, refusal)
         except InputError as error:
@@ -197,6 +257,25 @@ def _route(operation: api.Operation, answer: Callable[..., Awaitable[dict[str, A
         return result if isinstance(result, Response) else JSONResponse(result)
 
     return Route(operation.path, respond, methods=[operation.method])
+
+
+def _take_of(recipe: dict[str, Any]) -> tuple[Any, ...]:
+    """What versions of one edit share."""
+    return recipe.get("plate"), recipe.get("prompt"), recipe.get("model", EMBEDDED)
+
+
+def _renewal(service: Service) -> Callable[[Request], Awaitable[Response]]:
+    """How a page that an earlier service opened gets this one's token: see `vera.core.service.renewal`."""
+
+    async def respond(request: Request) -> Response:
+        try:
+            return JSONResponse(service.renewal.answer(await read_json(request)))
+        except RequestError as refusal:
+            return _error(refusal.status, refusal)
+        except RenewalError as refusal:
+            return _error(403, refusal)
+
+    return respond
 
 
 def _job_number(request: Request) -> int | None:

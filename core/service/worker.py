@@ -86,6 +86,7 @@ class JobProgress:
     def begin(self, job: Job) -> None:
         self.job = job
         frames = job.plate.frames
+        self.poster = frames[len(frames) // 2]
         count = min(THUMBNAILS, len(frames))
         self.shown = {frames[round(i * (len(frames) - 1) / max(count - 1, 1))] for i in range(count)}
 
@@ -99,18 +100,26 @@ class JobProgress:
         frame = self.job.plate.frames[self.done - 1] if self.name in ("read", "deliver") else None
         if frame is not None and self.name == "deliver":
             self.thumbnail(frame)
-        self._say(round(left, 1), frame)
+        self._say(round(left, 1) if self.done < self.total else None, frame)
+        if self.name == "deliver" and self.done >= self.total:
+            self.stage("finish", 1)  # the preview, and the check of all files: as long as some frames
 
     def thumbnail(self, frame: int) -> None:
-        if frame not in self.shown:
+        if frame not in self.shown and frame != self.poster:
             return
-        from vera.core.layer.preview import write_thumbnail
+        from vera.core.layer.preview import write_poster, write_thumbnail
 
+        job = self.job
         try:
             self.thumbnails.mkdir(parents=True, exist_ok=True)
-            layer, _ = self.job.delivery.read_layer(frame)
-            write_thumbnail(self.thumbnails / f"{frame}.png", layer, self.job.plate, self.job.blending)
-            self.line.send("thumbnail", frame=frame)
+            if frame == self.poster:
+                picture = job.color.for_display(job.delivery.read_composite(frame))
+                write_poster(self.thumbnails / "poster.png", picture, job.plate)
+                self.line.send("poster")
+            if frame in self.shown:
+                layer, _ = job.delivery.read_layer(frame)
+                write_thumbnail(self.thumbnails / f"{frame}.png", layer, job.plate, job.blending)
+                self.line.send("thumbnail", frame=frame)
         except OSError:
             traceback.print_exc()  # a picture for the queue is no reason to fail a job
 
@@ -170,7 +179,13 @@ def make(command: dict[str, Any], line: Line, load: WarmModel) -> dict[str, Any]
     recipe = EditRecipe.from_values(command["recipe"], "the job")
     progress.stage("prepare", 1)
     check_files(command["recipe"], command["roots"])
-    return within_memory(lambda job: attempt(job, line, progress), recipe, command["device"], load, load.learned)
+
+    def work(job: Job) -> dict[str, Any]:
+        report = attempt(job, line, progress)
+        line.send("delivered", facts=facts_of(job) | {"views": views_of(job)})
+        return report
+
+    return within_memory(work, recipe, command["device"], load, load.learned)
 
 
 def attempt(job: Job, line: Line, progress: JobProgress) -> dict[str, Any]:
@@ -178,7 +193,7 @@ def attempt(job: Job, line: Line, progress: JobProgress) -> dict[str, Any]:
     from vera.core.job.run import nothing_to_do
 
     progress.begin(job)
-    line.send("prepared", identity=job.hash, warnings=list(job.warnings))
+    line.send("prepared", identity=job.hash, warnings=list(job.warnings), facts=facts_of(job))
     donors = line.commands.get()["donors"]
     if line.stopping.is_set():
         raise StoppedError("stopped before the first frame")
@@ -189,6 +204,29 @@ def attempt(job: Job, line: Line, progress: JobProgress) -> dict[str, Any]:
         progress.thumbnail(frame)
     manifest = job.delivery.manifest()
     return manifest.extra if manifest else {}
+
+
+def facts_of(job: Job) -> dict[str, Any]:
+    """What people ask of a job, whatever its backend."""
+    plate = job.plate
+    return {
+        "frames": len(plate.frames),
+        "first": plate.frames[0],
+        "last": plate.frames[-1],
+        "width": plate.width,
+        "height": plate.height,
+        "fps": float(plate.fps) if plate.fps else None,
+        "model": job.model_name,
+        "steps": job.steps,
+    }
+
+
+def views_of(job: Job) -> dict[str, list[int]]:
+    """Where the preview's pictures are, {name: [row, column]}; none of an earlier version's."""
+    from vera.core.layer.preview import VIEWS, has_views
+
+    there = has_views(job.delivery.dir / "preview.mp4", job.plate)
+    return {name: list(place) for name, place in VIEWS.items()} if there else {}
 
 
 def copy_or_run(job: Job, donors: list[str], line: Line, progress: JobProgress) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.service.conftest import make_service, recipe  # noqa: F401  fixtures
 from vera.core.cli import serve
+from vera.core.service import client
 
 
 def test_help_is_enough(capsys):
@@ -58,3 +59,33 @@ def test_a_job_file_goes_into_the_queue(make_service, recipe, tmp_path, capsys):
     assert serve.main(["--stop", *folder]) == 0
     assert service.process.wait(20) == 0
     assert serve.main(["--allow", str(tmp_path), *folder]) == 0
+
+
+def test_submit_and_open_start_the_service_where_none_runs(tmp_path, capsys, monkeypatch):
+    folder, job = ["--folder", str(tmp_path / "state")], tmp_path / "job.json"
+    job.write_text(json.dumps({"plate": "plate.####.exr", "prompt": "one", "out": "out"}))
+    serve.main(["--allow", str(tmp_path), *folder])
+    capsys.readouterr()
+    try:
+        assert serve.main(["--submit", str(job), *folder, "--device", "cpu", "--idle", "60"]) == 0
+        entry = client.discover(tmp_path / "state")
+        address = f"http://127.0.0.1:{entry['port']}/"
+        said = capsys.readouterr().out
+        assert said.startswith("job 1: ") and f"was started at {address}" in said
+        opened = []
+        monkeypatch.setattr(serve.webbrowser, "open", lambda url: opened.append(url) or True)
+        assert serve.main(["--open", *folder]) == 0
+        assert opened == [(tmp_path / "state/open.html").as_uri()]
+        assert f"runs at {address}" in capsys.readouterr().out
+        monkeypatch.setattr(serve.webbrowser, "open", lambda url: False)
+        assert serve.main(["--open", *folder]) == 0
+        assert f"{address}#token={entry['token']}" in capsys.readouterr().out
+    finally:
+        serve.main(["--stop", *folder])
+
+
+def test_options_are_passed_on_to_the_service_that_is_started():
+    args = serve.parser().parse_args(["--open", "--device", "cpu", "--model-idle", "7", "--memory-limit", "4"])
+    words = serve.options_of(args)
+    again = serve.parser().parse_args(words)
+    assert (again.device, again.model_idle, again.memory_limit, again.open) == ("cpu", 7, 4, False)

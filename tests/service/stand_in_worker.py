@@ -3,7 +3,8 @@
 A prompt is words: "steps=3" and "pause=0.1" (seconds a step), then at the last step one of
 "crash", "killed=2" (by the system, twice), "hang" (no beats), "stall" (beats only), "garbage", "input", "memory".
 "cheaper" says at
-the start that memory ran out and that the job is tried once more.
+the start that memory ran out and that the job is tried once more, "warned" that something is not as it was meant,
+"movie" delivers the file preview.mp4 of the service's folder.
 """
 
 import json
@@ -55,12 +56,15 @@ def work(job):  # noqa: C901 - one branch a fault
     recipe = job["recipe"]
     words = recipe["prompt"].split()
     asked = dict(word.split("=") for word in words if "=" in word)
-    send("prepared", identity=recipe["prompt"], warnings=[])
+    warnings = ["the prompt has a word that the model does not know: warned"] if "warned" in words else []
+    facts = {"frames": 25, "first": 1001, "last": 1025, "width": 1280, "height": 720, "fps": 24.0, "model": "mini"}
+    send("prepared", identity=recipe["prompt"], warnings=warnings, facts=facts)
     donors = next_command()["donors"]
     if "cheaper" in words:  # memory ran out: prepared again
         send("prepared", identity=recipe["prompt"], warnings=["memory ran out; once more with less"])
         donors = next_command()["donors"]
     steps = int(asked.get("steps", 1))
+    send("progress", stage="denoise", done=0, total=steps, seconds_left=None, frame=None)
     for step in range(1, steps + 1):
         time.sleep(float(asked.get("pause", 0)))
         if stopping.is_set() and "deaf" not in words:
@@ -92,6 +96,15 @@ def work(job):  # noqa: C901 - one branch a fault
         for frame in (1, 2, 3):
             (thumbnails / f"{frame}.png").write_bytes(picture(frame))
             send("thumbnail", frame=frame)
+        (thumbnails / "poster.png").write_bytes(picture(2))
+        send("poster")
+    if "movie" in words:
+        out = Path(recipe["out"])
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "preview.mp4").write_bytes((thumbnails.parents[1] / "preview.mp4").read_bytes())
+        (out / "recipe.json").write_text(json.dumps({**recipe, "recipe_hash": recipe["prompt"]}))
+        views = {"composite": [0, 0], "plate": [0, 1], "layer": [1, 0], "alpha": [1, 1]}
+        send("delivered", facts=facts | {"views": views})
     with open(Path(job["thumbnails"]).parents[1] / "worked.txt", "a") as file:
         file.write(f"{recipe['out']}\n")
     send("done", report={"donors": donors})

@@ -196,3 +196,27 @@ def test_a_reader_sees_whole_changes_only(queue, tmp_path):
         queue.move(order(queue)[-1], order(queue)[0])
     reader.join()
     assert not wrong
+
+
+def test_a_queue_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path):
+    queue = jobs.Queue(tmp_path / "q.sqlite")
+    kept, _ = queue.submit({"plate": "/p", "prompt": "a", "out": "/o"}, "1")
+    columns = ", ".join(name for name in kept if name != "facts")
+    queue.close()
+    with sqlite3.connect(tmp_path / "q.sqlite") as db:
+        db.execute("ALTER TABLE jobs RENAME TO later")
+        db.execute(f"CREATE TABLE jobs AS SELECT {columns} FROM later")
+        db.execute("DROP TABLE later")
+    queue = jobs.Queue(tmp_path / "q.sqlite")
+    assert queue.get(kept["id"]) == kept and kept["facts"] is None
+    queue.take()
+    assert queue.end(kept["id"], "done", facts={"frames": 3})["facts"] == {"frames": 3}
+
+
+def test_only_what_has_ended_is_forgotten(tmp_path):
+    queue = jobs.Queue(tmp_path / "q.sqlite")
+    first, second = (queue.submit({"plate": "/p", "prompt": p, "out": "/o"}, p)[0]["id"] for p in "ab")
+    queue.take()
+    queue.end(first, "failed")
+    assert queue.forget([first, second, first, 99]) == [first]
+    assert [job["id"] for job in queue.list()] == [second]

@@ -1,0 +1,60 @@
+"""How far a whole job is, and how long it will take: from its stages and from what an earlier one took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+STAGES = ("read", "denoise", "lift", "deliver", "finish")
+# Shares of a whole job, where none of the same model is known: a guess, from which no time is told.
+GUESSED = {"read": 5.0, "denoise": 55.0, "deliver": 38.0, "finish": 2.0}
+GUESSED_LIFT = {"read": 5.0, "lift": 55.0, "deliver": 38.0, "finish": 2.0}
+TOO_SHORT = 0.5  # seconds of a whole job, of which nothing is told for the next
+
+
+class Course:
+    """Of one running job.
+
+    earlier: {"frames": n, "seconds": {stage: seconds}} of the latest job of the same model, or None.
+    lifts: whether the job is a lift. whole: whether each stage began at its beginning, so that `seconds` tell what
+    such a job takes.
+    """
+
+    def __init__(self, earlier: Mapping[str, Any] | None = None, lifts: bool = False) -> None:
+        known = earlier is not None and sum(earlier["seconds"].values()) > TOO_SHORT
+        self.earlier, self.lifts, self.whole = earlier if known else None, lifts, True
+        self.frames: int | None = None  # of this job
+        self.seconds: dict[str, float] = {}  # by stage, as far as it has come
+        self.share = 0.0
+        self._stage, self._since = "", time.monotonic()
+
+    def at(self, stage: str, done: int, total: int, left: float | None) -> tuple[float, float | None]:
+        """The share of the job that is done, from 0 to 1, which never falls; and the seconds that are left, or None.
+
+        left: of this stage, as it has gone so far.
+        """
+        now = time.monotonic()
+        if stage != self._stage and stage in STAGES and done > 0:
+            self.whole = False  # it goes on where an earlier run had come to
+        if self._stage:
+            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._since
+        self._stage, self._since = stage, now
+        if stage not in STAGES:
+            return self.share, None
+        expected, place = self._expected(), STAGES.index(stage)
+        before = sum(expected.get(name, 0.0) for name in STAGES[:place])
+        here = expected.get(stage, 0.0)
+        share = (before + here * done / max(total, 1)) / max(sum(expected.values()), 1e-9)
+        self.share = max(self.share, min(share, 0.999))
+        if self.earlier is None:
+            return self.share, None
+        here_left = left if left is not None and done else here * (1 - done / max(total, 1))
+        return self.share, here_left + sum(expected.get(name, 0.0) for name in STAGES[place + 1 :])
+
+    def _expected(self) -> dict[str, float]:
+        """Seconds of each stage, as the earlier job of as many frames would have taken; shares where there is none."""
+        if self.earlier is None:
+            return GUESSED_LIFT if self.lifts else GUESSED
+        scale = (self.frames or self.earlier["frames"]) / max(self.earlier["frames"], 1)
+        return {name: seconds * scale for name, seconds in self.earlier["seconds"].items()}

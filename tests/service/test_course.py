@@ -1,0 +1,57 @@
+"""How far a whole job is."""
+
+import pytest
+
+from vera.core.service import course
+from vera.core.service.course import Course
+
+EARLIER = {"frames": 10, "seconds": {"read": 1.0, "denoise": 5.0, "deliver": 4.0}}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(course.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_the_share_never_falls_and_ends_below_one():
+    told = Course()
+    shares = [
+        told.at(stage, done, total, None)[0]
+        for stage, total in (("read", 5), ("denoise", 4), ("denoise", 4), ("deliver", 5), ("finish", 1))
+        for done in range(total + 1)
+    ]
+    assert shares == sorted(shares) and 0.9 < shares[-1] < 1
+
+
+def test_time_is_told_only_from_an_earlier_job():
+    assert Course().at("denoise", 2, 4, 9.0)[1] is None
+    told = Course(EARLIER)
+    told.frames = 20
+    share, left = told.at("denoise", 2, 4, 5.0)
+    assert share == pytest.approx((2 + 5) / 20) and left == pytest.approx(5 + 8)
+
+
+def test_a_lift_has_stages_of_its_own():
+    assert Course(lifts=True).at("lift", 1, 2, None)[0] == pytest.approx(0.325)
+
+
+def test_what_is_not_known_to_take_time_changes_nothing():
+    told = Course()
+    told.at("read", 1, 2, None)
+    assert told.at("prepare", 0, 1, None) == (told.share, None)
+
+
+def test_seconds_of_stages_are_noted(clock):
+    told = Course()
+    for stage, done, at in (("read", 0, 0), ("denoise", 0, 2), ("denoise", 3, 5), ("deliver", 0, 9), ("finish", 0, 11)):
+        clock[0] = at
+        told.at(stage, done, 3, None)
+    assert told.seconds == {"read": 2, "denoise": 7, "deliver": 2} and told.whole
+
+
+def test_a_job_that_went_on_tells_nothing_of_the_next():
+    told = Course()
+    told.at("deliver", 7, 10, None)
+    assert not told.whole
