@@ -1,10 +1,12 @@
-"""For every test: one thread of torch, set before anything imports it, and the signal handlers of before."""
+"""For every test: one thread of torch, set before anything imports it, the signal handlers of before, one browser."""
 
 import os
 import signal
 from collections.abc import Iterator
 
 import pytest
+
+from tools.browser import Browser, at_hand
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several threads, that wait for one another, are slower
 
@@ -17,3 +19,13 @@ def signal_handlers_restored() -> Iterator[None]:
     for number, handler in saved.items():
         if handler is not None:
             signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One browser for all pages, as its start takes seconds; tests that need it are skipped where there is none."""
+    if not at_hand():
+        pytest.skip("needs chromium and chromedriver")
+    browser = Browser(tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.close()

@@ -9,13 +9,10 @@ from PIL import Image
 
 from tests.comparing.media import FPS, FRAMES, make_set, movie
 from tests.service.conftest import until
-from tests.service.test_page import BROWSER, DRIVER, Browser
 from vera.core.comparing import benchmark
 from vera.core.comparing.methods import Folder
 from vera.core.comparing.rows import read_rows
 from vera.core.progress import Progress
-
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs chromium and chromedriver")
 
 SIZE = (48, 64)
 
@@ -50,11 +47,10 @@ def report(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory, report):
-    browser = Browser(tmp_path_factory.mktemp("profile"))
-    browser.open(report.as_uri())
-    yield browser
-    browser.close()
+def browser(chromium, report):
+    chromium.look(1040, 720)
+    chromium.open(report.as_uri())
+    return chromium
 
 
 def clips(browser):

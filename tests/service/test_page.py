@@ -1,4 +1,4 @@
-"""The service's page in a real browser. One browser serves all tests, and one service all but those that end it."""
+"""The service's page in a real browser. One service serves all tests but those that end it."""
 
 import json
 import sys
@@ -12,15 +12,13 @@ from tests.service.conftest import STAND_IN, Running, until
 from tools import browser as tools
 from vera.core.layer import preview
 
-pytestmark = pytest.mark.skipif(not tools.at_hand(), reason="needs chromium and chromedriver")
 COLOURS = {"composite": (200, 40, 40), "plate": (40, 200, 40), "layer": (40, 40, 200), "alpha": (230, 230, 230)}
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    browser = tools.Browser(tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
+def browser(chromium):
+    chromium.look()
+    return chromium
 
 
 @pytest.fixture(scope="module")
