@@ -1,1 +1,1 @@
-"""Layered clips with exact alpha, made on the fly."""
+"""Training data: generated clips with exact alpha (`engine`) and layered video read from disk (`datasets`)."""

@@ -1,6 +1,6 @@
-"""Layered video on the disk: the public dataset's rows, and one's own folders of layers.
+"""Layered video on disk: the rows of the public dataset, and a user's own folders of layers.
 
-A dataset is a folder. Every `*.jsonl` in it holds rows, one JSON object a line, of three shapes:
+A dataset is a folder. Every `*.jsonl` file in it holds rows, one JSON object per line, in one of three formats:
 
     train    edit_instruction, input_video_path, edit_rgb_path, edit_alpha_path, mask_path, composite_path
     preview  video_id, dataset_name, edit_instruction, input_video_path, edit_rgb_path, edit_alpha_path,
@@ -8,14 +8,15 @@ A dataset is a folder. Every `*.jsonl` in it holds rows, one JSON object a line,
     test     video_id, input_path, prompt_id, prompt, edit_type, mask_path, alpha_path and captions;
              mask and alpha may be null
 
-Paths lead from the JSONL's folder, or else from the dataset's. A folder with `instruction.txt` is one clip:
+A path is relative to the folder of the JSONL file, or else to the dataset. A folder with `instruction.txt` is one clip:
 
     instruction.txt  source.mp4  edit.mp4  alpha.mp4  [composite.mp4]  [mask.mp4]
 
-(any movie ending; a composite that is not there is made from the layers). All layers of a row have one
-size, sides in sixteens, 49 or 81 frames (a folder `49-frames` or `81-frames` above it says which) at 16 a second.
+Any movie extension is accepted. A missing composite is computed from the layers. All layers of a row have one size,
+with sides that are multiples of 16, and 49 or 81 frames at 16 frames a second. A parent folder named `49-frames` or
+`81-frames` allows only that number.
 
-No row is an error: what cannot be used is named, with its file and the reason, and passed over.
+A broken row does not raise: it is reported with its file and the reason, and skipped.
 """
 
 import json
@@ -29,10 +30,10 @@ from typing import NoReturn
 from vera.core.errors import InputError
 from vera.core.plate.movie import MOVIES, movie_header
 
-LAYERS = ("source", "edit", "alpha", "composite", "mask")  # the order everywhere
-FRAMES = (49, 81)
-FPS = 16
-MULTIPLE = 16  # the codec's 8 times the transformer's patch of 2
+LAYERS = ("source", "edit", "alpha", "composite", "mask")  # order of the layers in every tensor and loop
+FRAMES = (49, 81)  # numbers of frames that a clip may have
+FPS = 16  # frames per second of every clip
+MULTIPLE = 16  # pixels: each side is a multiple of this, the codec's stride 8 times the transformer's patch 2
 
 _TRAIN = {
     "source": "input_video_path",
@@ -49,8 +50,13 @@ _EDIT_TYPES = ("background_replace", "obj_add")
 
 @dataclass(frozen=True)
 class Row:
-    """name: `FILE.jsonl:LINE` or a clip's folder, from the dataset's folder; files: those of LAYERS that there
-    are; frames: how many may be in them."""
+    """One clip of a dataset.
+
+    name: `FILE.jsonl:LINE` or the clip's folder, relative to the dataset.
+    files: layer name -> movie, for the layers that the row has.
+    frames: allowed numbers of frames.
+    test: whether the row is from a test split, which may lack layers.
+    """
 
     name: str
     instruction: str
@@ -60,10 +66,10 @@ class Row:
 
 
 class BrokenRowError(Exception):
-    """A row that cannot be used: which, by which file ("" where it is the row itself), why."""
+    """A row that cannot be used. row: its name; file: the faulty file, "" for the row itself; reason: the fault."""
 
     def __init__(self, row: str, file: Path | str, reason: str) -> None:
-        super().__init__(row, str(file), reason)  # so that it can travel between processes
+        super().__init__(row, str(file), reason)  # all arguments, so that the error can be pickled
         self.row, self.file, self.reason = row, str(file), reason
 
     def __str__(self) -> str:
@@ -71,10 +77,13 @@ class BrokenRowError(Exception):
 
 
 def read_rows(root: Path) -> tuple[list[Row], list[BrokenRowError]]:
-    """All rows of a dataset, in order of name and line; no movie is opened. Raises InputError if there is none."""
+    """All rows of a dataset in order of file name and line, and its broken rows; opens no movie.
+
+    Raises InputError if the folder does not exist or has no rows.
+    """
     root = Path(root)
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; name a dataset's")
+        raise InputError(f"{root}: no such folder; give the folder of a dataset")
     rows: list[Row] = []
     broken: list[BrokenRowError] = []
     found = sorted([*root.rglob("*.jsonl"), *root.rglob("instruction.txt")], key=lambda p: p.as_posix())
@@ -89,35 +98,37 @@ def read_rows(root: Path) -> tuple[list[Row], list[BrokenRowError]]:
     return rows, broken
 
 
-PUBLISHED = (832, 480)  # pixels of the public dataset's clips
-LOOKED_AT = 64  # rows whose headers tell how large a dataset's clips are
+PUBLISHED_SIZE = (832, 480)  # width and height in pixels of the public dataset's clips
+SIZE_SAMPLE_ROWS = 64  # rows whose headers are read to find a dataset's clip size; more are slower and surer
 
 
 def size_of_clips(root: Path, frames: int) -> tuple[int, int]:
-    """The largest (width, height) among the first rows of a dataset that have so many frames; PUBLISHED where none can
-    be read."""
+    """The largest (width, height) among a dataset's first SIZE_SAMPLE_ROWS rows with this number of frames.
+
+    PUBLISHED_SIZE if none of these rows can be read.
+    """
     try:
         rows, _ = read_rows(root)
     except InputError:
-        return PUBLISHED
+        return PUBLISHED_SIZE
     sizes = []
-    for row in [row for row in rows if frames in row.frames and not row.test][:LOOKED_AT]:
+    for row in [row for row in rows if frames in row.frames and not row.test][:SIZE_SAMPLE_ROWS]:
         try:
             header = movie_header(row.files["source"])
-        except Exception:  # whatever a damaged file makes of the decoder: the check of rows names it later
+        except Exception:  # a damaged file can make the decoder raise anything; check_rows reports the file later
             continue
         sizes.append((header.width, header.height))
-    return max(sizes, key=lambda size: size[0] * size[1], default=PUBLISHED)
+    return max(sizes, key=lambda size: size[0] * size[1], default=PUBLISHED_SIZE)
 
 
 def check_rows(rows: list[Row], workers: int = 8) -> list[BrokenRowError]:
-    """The rows among these whose files are not there, or are not what they should be by their headers."""
+    """Check the files of every row by their headers; return one error for each row that is broken."""
     with ThreadPoolExecutor(workers) as pool:
-        return [fault for fault in pool.map(_fault_of, rows) if fault]
+        return [error for error in pool.map(_error_of, rows) if error]
 
 
 def check_files(row: Row) -> None:
-    """Look at the headers of a row's movies. Raises BrokenRowError."""
+    """Check the headers of a row's movies: size, frame count, frame rate. Raises BrokenRowError."""
     first = None
     for layer, file in row.files.items():
 
@@ -130,7 +141,7 @@ def check_files(row: Row) -> None:
             raise broken("no such file")
         try:
             header = movie_header(file)
-        except Exception as error:  # whatever a damaged file makes of the decoder
+        except Exception as error:  # a damaged file can make the decoder raise anything
             raise broken(str(error).removeprefix(f"{file}: ")) from None
         size = (header.width, header.height)
         if header.frames not in row.frames:
@@ -146,11 +157,11 @@ def check_files(row: Row) -> None:
             raise broken(f"{header.frames} frames, but the {first[0]} has {first[2]}")
 
 
-def _fault_of(row: Row) -> BrokenRowError | None:
+def _error_of(row: Row) -> BrokenRowError | None:
     try:
         check_files(row)
-    except BrokenRowError as fault:
-        return fault
+    except BrokenRowError as error:
+        return error
     return None
 
 
@@ -172,14 +183,14 @@ def _jsonl_rows(root: Path, file: Path) -> Iterator[Row | BrokenRowError]:
                 raise BrokenRowError(where, "", f"the same as row {seen[identity]}")
             seen[identity] = number
             yield row
-        except BrokenRowError as fault:
-            yield fault
+        except BrokenRowError as error:
+            yield error
 
 
-def _parse(  # noqa: C901 - one check a field
+def _parse(  # noqa: C901 - one check per field
     root: Path, file: Path, where: str, line: bytes
 ) -> tuple[Row, tuple[str, ...]]:
-    """One line -> its Row, and what no other line may share with it."""
+    """Parse one line -> (the row, an identity that is unique within the file)."""
 
     def text(key: str) -> str:
         if key not in raw:
@@ -219,9 +230,9 @@ def _parse(  # noqa: C901 - one check a field
 
 
 def _locate(root: Path, file: Path, where: str, key: str, path: str) -> Path:
-    """A row's path in the dataset. A link may lead where its owner wants; the row's own words may not."""
+    """Resolve a row's path within the dataset. Symbolic links may lead outside; the path as written may not."""
     if PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive or PureWindowsPath(path).root:
-        raise BrokenRowError(where, path, f"{key} is absolute; paths lead from the dataset's folder")
+        raise BrokenRowError(where, path, f"{key} is absolute; paths are relative to the dataset's folder")
     if ".." in re.split(r"[/\\]", path):
         raise BrokenRowError(where, path, f"{key} leads upwards; paths stay in the dataset's folder")
     if "\0" in path:
@@ -250,8 +261,8 @@ def _folder_row(root: Path, file: Path) -> Iterator[Row | BrokenRowError]:
             elif layer in ("source", "edit", "alpha"):
                 raise BrokenRowError(name, folder / f"{layer}.mp4", "no such file")
         yield Row(name, instruction, files)
-    except BrokenRowError as fault:
-        yield fault
+    except BrokenRowError as error:
+        yield error
     except UnicodeDecodeError as error:
         yield BrokenRowError(name, file, f"not UTF-8 (byte {error.start})")
     except OSError as error:
@@ -259,7 +270,7 @@ def _folder_row(root: Path, file: Path) -> Iterator[Row | BrokenRowError]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _kind(value: object) -> str:

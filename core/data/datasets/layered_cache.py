@@ -1,7 +1,8 @@
-"""Latents and text states of a dataset's rows, made once and kept on the disk.
+"""Disk cache of the latents and text states of a dataset's rows.
 
-An entry's name is a digest of all that determines it: the movies' bytes, the encoders, how layers are prepared.
-It is there whole or not at all, several processes may make it at once, and one that was damaged is made again.
+The cache key of an entry is a digest of everything that determines it: the bytes of the movies, the encoders, and the
+number of the method that prepares layers. Entries are written atomically, so several processes may write the same
+entry at once. A damaged entry is computed again.
 """
 
 import hashlib
@@ -23,14 +24,16 @@ from vera.core.errors import InputError
 from vera.core.model.fingerprint import fingerprint
 from vera.core.model.load import load_model
 
-WAY = "1"  # of making latents out of layers; another way is another number
-CLOCK_TICK = 2 * 10**9  # nanoseconds; the coarsest clock of a common file system
+METHOD = "1"  # version of how latents are made from layers; part of the cache key
+CLOCK_TICK = 2 * 10**9  # nanoseconds; the coarsest time stamp of a common file system (FAT)
 ENCODERS = ("vae", "text_encoder", "tokenizer")
 
 
 class Digests:
-    """SHA-256 of files' contents, remembered by path, size and time of change: a file is read again only when one of
-    these is another one. Kept in a file of JSON lines, to which several processes may add at once.
+    """SHA-256 digests of files, cached by path, size and modification time.
+
+    A file is read again only when one of the three changes. The digests are stored as JSON lines in one file, to which
+    several processes may append at once.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,7 +41,7 @@ class Digests:
         self.known: dict[tuple, str] | None = None
 
     def of(self, file: Path) -> str:
-        """Of a file's bytes, or of a folder's files by name. Raises OSError."""
+        """Digest of a file's bytes. Raises OSError."""
         stat = os.stat(file)
         facts = (os.path.abspath(file), stat.st_size, stat.st_mtime_ns)
         if self.known is None:
@@ -46,7 +49,7 @@ class Digests:
         if facts not in self.known:
             with open(file, "rb") as opened:
                 self.known[facts] = hashlib.file_digest(opened, "sha256").hexdigest()
-            # A file that was changed just now may change again within its clock's tick, and not show it.
+            # A second change within one clock tick would leave the time stamp equal: do not store young files.
             if time.time_ns() - stat.st_mtime_ns > CLOCK_TICK:
                 self._add(facts, self.known[facts])
         return self.known[facts]
@@ -61,7 +64,7 @@ class Digests:
             try:
                 path, size, time_ns, digest = json.loads(line)
                 known[path, size, time_ns] = digest
-            except ValueError:  # the end of a line that another process was writing
+            except ValueError:  # an incomplete line: its writer was interrupted
                 continue
         return known
 
@@ -70,29 +73,30 @@ class Digests:
         line = json.dumps([*facts, digest]).encode() + b"\n"
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(handle, line)  # in one call, so that lines of several processes do not mix
+            os.write(handle, line)  # one call, so that lines of several processes do not mix
         finally:
             os.close(handle)
 
 
 class Cache:
-    """folder: where entries are; encoders: their fingerprint."""
+    """A folder of cached tensors. encoders: fingerprint of the codec and the text encoder, part of every cache key."""
 
     def __init__(self, folder: Path, encoders: str) -> None:
         self.folder, self.encoders = Path(folder), encoders
         self.digests = Digests(self.folder / "digests.jsonl")
 
     def key_of_row(self, row: Row) -> str:
-        """Raises BrokenRowError if a file of the row cannot be read."""
+        """Cache key of a row's latents. Raises BrokenRowError if a file of the row cannot be read."""
         parts = []
         for layer, file in row.files.items():
             try:
                 parts += [layer, self.digests.of(file)]
             except OSError as error:
                 raise BrokenRowError(row.name, file, f"cannot be read ({error.strerror})") from None
-        return self._key("latents", WAY, *parts)
+        return self._key("latents", METHOD, *parts)
 
     def key_of_text(self, instruction: str) -> str:
+        """Cache key of an instruction's text states."""
         return self._key("text", instruction)
 
     def _key(self, kind: str, *parts: str) -> str:
@@ -100,11 +104,11 @@ class Cache:
         return f"{kind}/{digest[:2]}/{digest}"
 
     def holds(self, key: str) -> bool:
-        """Whether there is an entry; one that turns out damaged when it is drawn is made again then."""
+        """Whether the entry exists; its contents are not checked."""
         return self._path(key).is_file()
 
     def get(self, key: str) -> torch.Tensor | None:
-        """What was kept, or None where there is nothing, or nothing whole."""
+        """The cached tensor, or None if the entry is missing or damaged."""
         try:
             with safe_open(self._path(key), "pt") as file:
                 values, crc = file.get_tensor("values"), file.metadata()["crc32"]
@@ -113,6 +117,7 @@ class Cache:
         return values if crc == checksum(values) else None
 
     def put(self, key: str, values: torch.Tensor) -> None:
+        """Write an entry atomically."""
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{uuid.uuid4().hex}.part")
@@ -127,30 +132,34 @@ class Cache:
 
 
 def checksum(values: torch.Tensor) -> str:
+    """CRC-32 of a tensor's bytes, as decimal text."""
     return str(zlib.crc32(values.contiguous().view(-1).view(torch.uint8).numpy()))
 
 
 class Encoders:
-    """The codec and the text encoder of a Vera directory, on the device from when they are first needed."""
+    """The codec and the text encoder of a model directory, loaded to the device when first used."""
 
     def __init__(self, root: Path, device: torch.device | str) -> None:
         self.root, self.device = Path(root), device
-        self.parts: tuple[Any, Any] | None = None  # codec and text encoder; None until they are needed
+        self.parts: tuple[Any, Any] | None = None  # codec and text encoder; None while they are not loaded
         self.fingerprint = fingerprint(self.root, ENCODERS)
 
     def latents(self, row: Row, layers: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Of a row's decoded layers, in order of LAYERS: (4 or 5, C, t, h, w) fp16. Raises BrokenRowError."""
+        """Encode a row's decoded layers in the order of LAYERS: (4 or 5, C, t, h, w) fp16. Raises BrokenRowError."""
         unit, (codec, _) = model_layers(row, layers, self.device), self._loaded()
         return torch.cat([codec.encode(unit[k][None]) for k in LAYERS if k in unit]).to("cpu", torch.float16)
 
     def text(self, instruction: str) -> torch.Tensor:
-        """States (N, D) of an instruction's own tokens, in the encoder's type. Raises InputError as WanText does."""
+        """States (N, D) of an instruction's tokens without padding, in the encoder's dtype.
+
+        Raises InputError if the instruction is longer than the encoder reads.
+        """
         states = self._loaded()[1].encode([instruction])[0].cpu()
         return states[: int((states != 0).any(-1).sum())].contiguous()
 
     def _loaded(self) -> tuple[Any, Any]:
         if self.parts is None:
-            model: Any = load_model(str(self.root), "cpu")  # mapped, not read: the transformer costs nothing here
+            model: Any = load_model(str(self.root), "cpu")  # memory-mapped: the unused transformer is never read
             codec, text = model.codec, model.text
             codec.to(self.device)
             text.encoder.to(self.device, torch.bfloat16 if torch.device(self.device).type == "cuda" else None)
@@ -158,14 +167,15 @@ class Encoders:
         return self.parts
 
     def release(self) -> None:
-        """Give their memory back until they are needed again."""
+        """Free the memory of both encoders; the next use loads them again."""
         self.parts = None
 
 
 class Fetched(NamedTuple):
-    """What a row needs no encoder for: latents and states if they are kept, and else its layers as decoded.
+    """The part of a sample that needs no encoder: cached latents and states, or the decoded layers.
 
-    kept: nothing is to be made, and nothing was read.
+    key: cache key of the latents.
+    cached: everything is in the cache, and nothing was read because only the cache was to be filled.
     """
 
     row: Row
@@ -173,12 +183,16 @@ class Fetched(NamedTuple):
     latents: torch.Tensor | None = None
     states: torch.Tensor | None = None
     layers: dict[str, torch.Tensor] | None = None
-    kept: bool = False
+    cached: bool = False
 
 
 class Sample(NamedTuple):
-    """latents (4 or 5, C, t, h, w) fp16, in order of LAYERS; text states (N, D) of the instruction's own tokens; the
-    row's name."""
+    """One training sample.
+
+    latents: (4 or 5, C, t, h, w) fp16, in the order of LAYERS.
+    states: (N, D) text states of the instruction's tokens, without padding.
+    row: the row's name.
+    """
 
     latents: torch.Tensor
     states: torch.Tensor
@@ -186,33 +200,39 @@ class Sample(NamedTuple):
 
 
 def fetch(row: Row, cache: Cache, only_make: bool = False) -> Fetched:
-    """For a worker process. only_make: what is there is not read. Raises BrokenRowError."""
+    """Read a row from the cache, or else decode its layers; runs in a worker process.
+
+    only_make: only fill the cache; do not read entries that exist. Raises BrokenRowError.
+    """
     key, text = cache.key_of_row(row), cache.key_of_text(row.instruction)
     if only_make and cache.holds(key) and cache.holds(text):
-        return Fetched(row, key, kept=True)
+        return Fetched(row, key, cached=True)
     latents = cache.get(key)
     return Fetched(row, key, latents, cache.get(text), read_layers(row) if latents is None else None)
 
 
 def finish(fetched: Fetched, cache: Cache, encoders: Encoders) -> Sample | None:
-    """Encode what was not kept, and keep it; None of what was only to be made and is there. Raises BrokenRowError."""
+    """Encode and cache what `fetch` did not find. None if `fetched.cached`. Raises BrokenRowError."""
     row, latents, states = fetched.row, fetched.latents, fetched.states
-    if fetched.kept:
+    if fetched.cached:
         return None
     if latents is None:
-        assert fetched.layers is not None  # fetch reads them where no latents are kept
+        assert fetched.layers is not None  # fetch decodes the layers of a row without cached latents
         latents = encoders.latents(row, fetched.layers)
         cache.put(fetched.key, latents)
     if states is None:
         try:
             states = text_states(row.instruction, cache, encoders)
-        except InputError as error:  # longer than the encoder reads
+        except InputError as error:  # the instruction is longer than the encoder reads
             raise BrokenRowError(row.name, "", str(error)) from None
     return Sample(latents, states, row.name)
 
 
 def text_states(instruction: str, cache: Cache, encoders: Encoders) -> torch.Tensor:
-    """States (N, D) of an instruction, kept if they were not. Raises InputError as WanText does."""
+    """States (N, D) of an instruction, from the cache or else encoded and cached.
+
+    Raises InputError if the instruction is longer than the encoder reads.
+    """
     key = cache.key_of_text(instruction)
     states = cache.get(key)
     if states is None:

@@ -1,4 +1,4 @@
-"""Backgrounds that can be put behind a kept subject, (T, 3, H, W), display-encoded."""
+"""Backgrounds that replace what is behind a subject, (T, 3, H, W), display-encoded."""
 
 import random
 
@@ -53,14 +53,14 @@ def desert(rng: random.Random, gen: torch.Generator, x: torch.Tensor, y: torch.T
 def mountains(
     rng: random.Random, gen: torch.Generator, x: torch.Tensor, y: torch.Tensor, t: torch.Tensor
 ) -> torch.Tensor:
-    """Two ranges, the far one paler; snow lies thicker towards the tops and off the steep faces."""
+    """Two ranges, the farther one paler; snow cover increases with height."""
     picture = mix((0.84, 0.89, 0.94), (0.30, 0.50, 0.80), (0.2 - y).clamp(0, 0.7) / 0.7)
     for i, haze in enumerate((0.35, 0.0)):
         peaks = 1 - noise(gen, x.shape, 2, 6, 0.42).abs()  # sharp where noise crosses zero
         ridge = 0.12 + 0.18 * i - 0.24 * peaks[x.shape[0] // 2]
         below = y - ridge
         rough = noise(gen, x.shape, 4, 6, 0.7)
-        lit = (0.55 + 0.9 * (rough - rough.roll((2, 3), (0, 1)))).clamp(0, 1)  # from the upper left
+        lit = (0.55 + 0.9 * (rough - rough.roll((2, 3), (0, 1)))).clamp(0, 1)  # light from the upper left
         snow = smoothstep(0.2, 0.08, below + 0.07 * rough)
         face = mix(
             mix((0.16, 0.18, 0.22), (0.40, 0.40, 0.42), lit), mix((0.60, 0.68, 0.82), (0.98, 0.98, 0.99), lit), snow
@@ -79,7 +79,7 @@ def studio(rng: random.Random, gen: torch.Generator, x: torch.Tensor, y: torch.T
 
 
 def forest(rng: random.Random, gen: torch.Generator, x: torch.Tensor, y: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """Trunks in ever thinner mist towards the viewer, under leaves."""
+    """Trunks under leaves; the mist thins towards the viewer."""
     green = rng.uniform(-0.04, 0.04)
     sun = torch.exp(-((x - rng.uniform(-0.4, 0.4)) ** 2 + (y + 0.25) ** 2) / 0.12)
     picture = mix((0.52, 0.62 + green, 0.5), (0.8, 0.85, 0.66), (sun + 0.2 * noise(gen, x.shape, 3, 4)).clamp(0, 1))
@@ -195,7 +195,7 @@ def _cloudy(gen: torch.Generator, x: torch.Tensor, y: torch.Tensor, horizon: flo
     """A blue sky with heaped clouds, lit from above."""
     up = ((horizon - y) / (horizon + 0.5)).clamp(0, 1)
     body = noise(gen, x.shape, 3, 6, 0.55) - 0.3 + 0.5 * (0.5 - up)
-    lower = torch.roll(body, max(1, x.shape[0] // 24), 0)  # what is above shades what is below
+    lower = torch.roll(body, max(1, x.shape[0] // 24), 0)  # the body one step up shades this one
     white = mix((0.72, 0.76, 0.83), (1.0, 1.0, 1.0), (0.75 + 0.5 * (body - lower)).clamp(0, 1))
     return mix(mix((0.72, 0.84, 0.95), (0.18, 0.42, 0.80), up), white, smoothstep(-0.05, 0.75, body))
 

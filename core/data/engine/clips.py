@@ -1,4 +1,4 @@
-"""Layered clips with exact alpha: clip k of this world, the same everywhere.
+"""Generated layered clips with exact alpha. The seed alone determines a clip, on every machine.
 
 In display-encoded colour, composite = alpha * edit + (1 - alpha) * source, exactly.
 """
@@ -15,20 +15,23 @@ from vera.core.data.engine import backgrounds, effects, phrases, plates, shapes
 from vera.core.data.engine.fields import extend_color, plane, smoothstep
 from vera.core.model.mini import words
 
-OBJECTS = 0.7  # share of the clips that add one
-SPAN = 48  # motions are laid out over the frames 0 .. SPAN
-ASPECTS = (1.8, 1.8, 1.0, 5 / 9)  # of the frames that instructions alone are thought over
-FACING = ("fish", "bird", "paper plane")  # look the way they go; to the right if they do not
+OBJECT_SHARE = 0.7  # share of clips that add an object
+SPAN = 48  # frames: motions are laid out over the frames 0 .. SPAN
+ASPECTS = (1.8, 1.8, 1.0, 5 / 9)  # frame aspects (width over height) that `instructed_path` draws from
+FACING = ("fish", "bird", "paper plane")  # objects that face their direction of motion; to the right at rest
+SPEED_FACTORS = {"slow": 0.5, "usual": 1.0, "fast": 1.6}  # by pace
 
 
 @dataclass
 class LayeredClip:
-    """Frames T at H x W, all in [0, 1], display-encoded.
+    """A clip of T frames at H x W; all pixels in [0, 1], display-encoded.
 
-    source, edit (straight colour), composite: (T, 3, H, W); alpha: (T, 1, H, W);
-    mask: (T, 1, H, W), 1 where the edit may go; labels: what the instruction names;
-    path (T, 3): of an object's own middle x and y in halves of the frame, right and down, and the log of its
-    size, half its height in halves of the frame's; 0 of what fills the frame.
+    source, edit (straight colour), composite: (T, 3, H, W).
+    alpha: (T, 1, H, W).
+    mask: (T, 1, H, W), 1 where the edit is allowed.
+    labels: the edit and its named properties, see `draw_labels`.
+    path: (T, 3), the object's centre x (right) and y (down), in half frame widths and heights, and the log of its
+        height over the frame's height. All 0 for an effect or a background.
     """
 
     source: torch.Tensor
@@ -41,9 +44,28 @@ class LayeredClip:
     path: torch.Tensor
 
 
-def draw_labels(rng: random.Random, objects: float = OBJECTS) -> dict[str, Any]:
-    """What to ask for: the edit and its named properties; this share of objects, effects and backgrounds half of
-    the rest each."""
+@dataclass(frozen=True)
+class Placement:
+    """Where an object is at each frame; all (T,), in frame heights from the frame's centre, x right and y down.
+
+    x, y: the object's centre; half: half its height; lift: its height above the ground it rests on.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    half: torch.Tensor
+    lift: torch.Tensor
+
+    def path(self, aspect: float) -> torch.Tensor:
+        """(T, 3), as `LayeredClip.path`, in a frame of this aspect."""
+        return in_halves(self.x, self.y, self.half, aspect)
+
+
+def draw_labels(rng: random.Random, objects: float = OBJECT_SHARE) -> dict[str, Any]:
+    """Draw an edit and its named properties.
+
+    objects: probability of adding an object; effects and backgrounds share the rest equally.
+    """
     kind = rng.random()
     if kind < objects:
         return draw_object(rng)
@@ -57,7 +79,7 @@ def draw_labels(rng: random.Random, objects: float = OBJECTS) -> dict[str, Any]:
 
 
 def draw_object(rng: random.Random) -> dict[str, Any]:
-    """Labels of an object to add. What is None or usual is not told in the instruction."""
+    """Draw the labels of an object to add. The instruction leaves out labels that are None or "usual"."""
     labels = {
         "edit": "object",
         "object": rng.choice(list(words.OBJECTS)),
@@ -87,9 +109,9 @@ def make_clip(
     labels: dict[str, Any] | None = None,
     held_out: bool = False,
 ) -> LayeredClip:
-    """Clip number `seed` at the given frame times (any subset of 0 .. SPAN, in any spacing).
+    """Clip number `seed` at the given frame times: any subset of 0 .. SPAN, in any spacing.
 
-    labels: what to ask for, drawn if None; held_out: over real pictures that training never sees.
+    labels: the edit; drawn from the seed if None. held_out: take plates from footage that training never uses.
     """
     rng = random.Random(seed)
     gen = torch.Generator().manual_seed(seed)
@@ -116,17 +138,14 @@ def make_clip(
         premultiplied, alpha, path = added_object(labels, rng, cam, times, height, width, middle if depth else None)
         mask = loose_mask(alpha, rng)
         edit = extend_color(premultiplied, alpha)
-        if depth == "behind":  # the mask says what is in front
+        if depth == "behind":  # cut the subject out of the layer and the mask
             alpha, mask = alpha * (1 - matte), mask * (1 - matte)
     composite = alpha * edit + (1 - alpha) * source
     return LayeredClip(source, edit, alpha, composite, mask, text, labels, path)
 
 
-def told_path(seed: int, times: Sequence[float] | torch.Tensor) -> tuple[str, float, torch.Tensor]:
-    """An instruction, a frame's width over height, and the path told, (T, 3) as a clip has it, under a camera at rest.
-
-    Of this world but of no clip: no picture is made.
-    """
+def instructed_path(seed: int, times: Sequence[float] | torch.Tensor) -> tuple[str, float, torch.Tensor]:
+    """(instruction, frame aspect, path (T, 3) as in `LayeredClip`), for a camera at rest and without any pixels."""
     rng = random.Random(seed)
     times = torch.as_tensor(times, dtype=torch.float32)
     labels = draw_labels(rng)
@@ -134,31 +153,29 @@ def told_path(seed: int, times: Sequence[float] | torch.Tensor) -> tuple[str, fl
     if labels["edit"] != "object":
         return text, aspect, torch.zeros(len(times), 3)
     subject = plates.place_of_subject(rng) if labels["depth"] else None
-    px, py, size, _ = attached(labels, rng, plates.camera_at_rest(times), times, aspect, subject)
-    return text, aspect, in_halves(px, py, size, aspect)
+    return text, aspect, placement(labels, rng, plates.camera_at_rest(times), times, aspect, subject).path(aspect)
 
 
 def in_halves(px: torch.Tensor, py: torch.Tensor, size: torch.Tensor, aspect: float) -> torch.Tensor:
-    """Middle and half height in frame heights, (T,) each -> (T, 3), as `LayeredClip.path`."""
+    """Centre and half height in frame heights, (T,) each -> (T, 3), as `LayeredClip.path`."""
     return torch.stack([px * 2 / aspect, py * 2, (size * 2).log()], dim=1)
 
 
-def attached(
+def placement(
     labels: dict[str, Any],
     rng: random.Random,
     cam: tuple[torch.Tensor, torch.Tensor],
     times: torch.Tensor,
     aspect: float,
     subject: tuple[float, float] | None = None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The object's middle x and y, half height, and height above the ground where it rests, all (T,) in frame heights.
-
-    What is added is attached to the scene: it moves with the plate's camera.
-    """
+) -> Placement:
+    """Place the object that `labels` describe. It is fixed to the scene, so it moves with the plate's camera."""
     half = words.HALVES[labels["size"]] * rng.uniform(0.99, 1.01)
     path_x, path_y, floor = path_of(labels, rng, times, half, aspect, subject)
     offsets, zoom = cam
-    return (path_x - offsets[:, 0]) / zoom, (path_y - offsets[:, 1]) / zoom, half / zoom, (floor - path_y) / zoom
+    return Placement(
+        (path_x - offsets[:, 0]) / zoom, (path_y - offsets[:, 1]) / zoom, half / zoom, (floor - path_y) / zoom
+    )
 
 
 def added_object(
@@ -170,41 +187,41 @@ def added_object(
     width: int,
     subject: tuple[float, float] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Premultiplied colour (T, 3, H, W) and alpha (T, 1, H, W) of the object with its shadow, halo and reflection, and
-    its path, see LayeredClip.
+    """Draw the object with its shadow, halo and reflection.
 
-    subject: where the one is, (x, y), whom the words put the object behind or in front of.
+    subject: position (x, y) of the subject that the instruction puts the object behind or in front of.
+    Returns premultiplied colour (T, 3, H, W), alpha (T, 1, H, W) and the path (T, 3) as in `LayeredClip`.
     """
-    px, py, size, lift = attached(labels, rng, cam, times, width / height, subject)
+    place = placement(labels, rng, cam, times, width / height, subject)
     x, y = (p[None] for p in plane(height, width))
     tilt = _tilt(labels, rng, times)
     base = tuple(min(1.0, max(0.0, c + rng.uniform(-0.03, 0.03))) for c in words.COLORS[labels["color"]])
-    premultiplied, alpha = _drawn(labels, base, x, y, px, py, size, tilt, times)
+    premultiplied, alpha = _draw_object(labels, base, x, y, place, tilt, times)
     if labels["object"] in words.STANDING:
-        shadow = _shadow(x, y, px, py, lift, size)[:, None] * (1 - alpha)
-        alpha = alpha + shadow  # black, so the premultiplied colour stays
+        shadow = _shadow(x, y, place)[:, None] * (1 - alpha)
+        alpha = alpha + shadow  # the shadow is black: it adds nothing to the premultiplied colour
     if labels.get("reflection"):
-        ground = (py + size * 1.02 + lift)[:, None, None]
+        ground = (place.y + place.half * 1.02 + place.lift)[:, None, None]
         wave = 0.012 * torch.sin((y - ground) * 70 - times[:, None, None] * 0.3) * (y > ground)
-        below, covered = _drawn(labels, base, x + wave, 2 * ground - y, px, py, size, tilt, times)
-        share = (0.45 * smoothstep(2.2, 0.0, (y - ground) / size[:, None, None]) * (y > ground))[:, None] * (1 - alpha)
+        below, covered = _draw_object(labels, base, x + wave, 2 * ground - y, place, tilt, times)
+        fade = smoothstep(2.2, 0.0, (y - ground) / place.half[:, None, None])
+        share = (0.45 * fade * (y > ground))[:, None] * (1 - alpha)
         premultiplied, alpha = premultiplied + share * below, alpha + share * covered
-    return premultiplied, alpha, in_halves(px, py, size, width / height)
+    return premultiplied, alpha, place.path(width / height)
 
 
-def _drawn(
+def _draw_object(
     labels: dict[str, Any],
     color: Sequence[float],
     x: torch.Tensor,
     y: torch.Tensor,
-    px: torch.Tensor,
-    py: torch.Tensor,
-    size: torch.Tensor,
+    place: Placement,
     tilt: torch.Tensor,
     times: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The object itself, antialiased, at (px, py) in the frame, with the halo of a glowing one."""
-    u, v = ((p - c[:, None, None]) / size[:, None, None] for p, c in ((x, px), (y, py)))
+    """Premultiplied colour and alpha of the object alone, antialiased, with a halo if it glows; x, y: pixel centres."""
+    size = place.half
+    u, v = ((p - c[:, None, None]) / size[:, None, None] for p, c in ((x, place.x), (y, place.y)))
     cos, sin = tilt.cos()[:, None, None], tilt.sin()[:, None, None]
     u, v = u * cos + v * sin, v * cos - u * sin
     if labels["object"] in FACING and labels["motion"] == "drifting left":
@@ -228,9 +245,10 @@ def path_of(
     aspect: float,
     subject: tuple[float, float] | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Middle of the object in frame heights: x and y at each time, kept inside the frame, and y at rest.
+    """The object's centre in frame heights: x and y at each time, inside the frame, and y where it rests.
 
-    What the words tell is kept to closely, and what they leave open is mostly the middle: a model cannot know more.
+    The path follows the instruction with little random variation. Where the instruction names no place, the path is
+    mostly central: a model cannot predict variation that the instruction does not mention.
     """
     reach_x, reach_y = aspect / 2 - half, 0.5 - half
     if labels["place"]:
@@ -243,7 +261,7 @@ def path_of(
     else:
         cx, cy = rng.uniform(-aspect / 6, aspect / 6), rng.uniform(-1 / 6, 1 / 6)
     t = times / SPAN - 0.5
-    speed = rng.uniform(0.98, 1.02) * {"slow": 0.5, "usual": 1.0, "fast": 1.6}[labels.get("pace", "usual")]
+    speed = rng.uniform(0.98, 1.02) * SPEED_FACTORS[labels.get("pace", "usual")]
     x, y = torch.full_like(t, cx), torch.full_like(t, cy)
     motion = labels["motion"]
     if motion in words.STEPS:
@@ -264,21 +282,19 @@ def _tilt(labels: dict[str, Any], rng: random.Random, times: torch.Tensor) -> to
     return rock if labels["object"] not in words.STANDING else rock * 0
 
 
-def _shadow(
-    x: torch.Tensor, y: torch.Tensor, px: torch.Tensor, py: torch.Tensor, lift: torch.Tensor, size: torch.Tensor
-) -> torch.Tensor:
-    """A soft black contact shadow where the object stands; wider and fainter the higher it is (lift, frame heights)."""
-    ground = py + size + lift
-    lift = lift / 0.25
-    wide = (size * (1.05 + 0.4 * lift))[:, None, None]
-    u = (x - px[:, None, None] - 0.15 * wide) / wide
+def _shadow(x: torch.Tensor, y: torch.Tensor, place: Placement) -> torch.Tensor:
+    """Alpha of a soft black contact shadow; a higher object has a wider and fainter one."""
+    ground = place.y + place.half + place.lift
+    lift = place.lift / 0.25
+    wide = (place.half * (1.05 + 0.4 * lift))[:, None, None]
+    u = (x - place.x[:, None, None] - 0.15 * wide) / wide
     v = (y - ground[:, None, None] + 0.02) / (wide * 0.3)
     depth = 0.58 * (1 - 0.6 * lift.clamp(0, 1))
     return depth[:, None, None] * smoothstep(1.15, 0.2, torch.hypot(u, v))
 
 
 def loose_mask(alpha: torch.Tensor, rng: random.Random) -> torch.Tensor:
-    """What a user might draw: the bounding box of the layer over the whole clip, with a margin."""
+    """A mask as a user might draw it: the layer's bounding box over the whole clip, with a random margin."""
     where = alpha.amax(0)[0] > 0.02
     mask = torch.zeros_like(alpha)
     rows, cols = where.any(1).nonzero(), where.any(0).nonzero()

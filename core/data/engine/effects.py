@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from vera.core.data.engine.fields import extend_color, noise, plane, smoothstep, tiling, view
 from vera.core.model.mini import words
 
-AMOUNTS = {"light": 0.6, "medium": 1.0, "heavy": 1.5}
+AMOUNTS = {"light": 0.6, "medium": 1.0, "heavy": 1.5}  # strength factor of each word; more is denser
 
 
 def _flakes(
     gen: torch.Generator, height: int, width: int, count: int, spread: float, stretch: float = 1
 ) -> torch.Tensor:
-    """A tile of soft dots (1, height, width) that repeats seamlessly."""
+    """A seamlessly repeating tile of soft dots (1, height, width)."""
     tile = torch.zeros(height * width)
     at = torch.randint(height * width, (count,), generator=gen)
     tile[at] = 0.6 + 0.4 * torch.rand(count, generator=gen)
@@ -39,7 +39,7 @@ def _scroll(tile: torch.Tensor, times: torch.Tensor, dx: float, dy: float, heigh
 def snow(
     rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int, strength: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    clear = torch.full((len(times), 1, height, width), 1 - 0.075 * strength**0.5)  # far flakes are a veil
+    clear = torch.full((len(times), 1, height, width), 1 - 0.075 * strength**0.5)  # distant flakes: a uniform veil
     for near in (0.6, 1.0):
         tile = _flakes(gen, height, width, round(strength * 26 / near), 0.02 * near * height)
         drift = rng.uniform(-0.004, 0.004)
@@ -88,7 +88,7 @@ def smoke(
 def fire(
     rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int, strength: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Flames along the ground, hottest and least see-through at their foot, and embers."""
+    """Flames along the ground with embers; the flames are hottest and most opaque at the bottom."""
     x, y = plane(height, width)
     wide, tall = 0.42 * width / height, 0.5 + 0.12 * strength
     rise = (0.5 - y) / tall
@@ -107,9 +107,12 @@ def fire(
     ex = (torch.rand(count, generator=gen) - 0.5) * 1.6 * wide + 0.05 * torch.sin(t * 0.15 + sway)
     ey = 0.6 - 1.2 * torch.remainder(start + (0.006 + rate) * t, 1)
     dim = (0.35 + ey.add(0.5)).clamp(0.15, 1)[..., None, None]
-    embers = lambda dx, dy: dim * torch.exp(-(dx * dx + dy * dy) / 0.0003)  # noqa: E731
+
+    def spot(dx: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
+        return dim * torch.exp(-(dx * dx + dy * dy) / 0.0003)
+
     ember, glow = _splat(
-        torch.stack([ex, ey], -1), 0.04, embers, torch.tensor([1.0, 0.62, 0.15]).expand(count, 3), height, width
+        torch.stack([ex, ey], -1), 0.04, spot, torch.tensor([1.0, 0.62, 0.15]).expand(count, 3), height, width
     )
     return _over(ember, glow, color, alpha)
 
@@ -160,7 +163,7 @@ def bubbles(
 def sparks(
     rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int, strength: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A fountain of glowing streaks, as from a grinding wheel, with the light about its mouth."""
+    """A fountain of glowing streaks, as from a grinding wheel, with a glow around its source."""
     foot = torch.tensor([rng.uniform(-0.1, 0.1), 0.28])
     count = round(64 * strength)
     heading, speed, start, life = torch.rand(4, count, generator=gen)
@@ -187,7 +190,7 @@ def sparks(
 def light_rays(
     rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int, strength: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Shafts fanning out from beyond the upper left corner, slowly wandering."""
+    """Slowly moving shafts of light that fan out from beyond the upper left corner."""
     x, y = plane(height, width)
     from_x = -0.5 * width / height * rng.uniform(0.95, 1.05)
     dx, dy = x - from_x, y + 0.75
@@ -204,9 +207,9 @@ def light_rays(
 def _over(
     color: torch.Tensor, alpha: torch.Tensor, below: torch.Tensor, share: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Straight colour and alpha of one layer over another; where there is neither, the lower one's colour."""
+    """Straight colour and alpha of one layer over another; the lower layer's colour where both alphas are 0."""
     share = share * (1 - alpha)
-    weight = share + 0.02  # a trace of the upper layer does not tint the lower one's colour
+    weight = share + 0.02  # the bias keeps a nearly transparent upper layer from tinting the result
     return (color * alpha + below * weight) / (alpha + weight), alpha + share
 
 
@@ -218,10 +221,10 @@ def _splat(
     height: int,
     width: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Particles at (T, N, 2), x and y in frame heights from the middle -> straight colour and alpha.
+    """Draw particles at (T, N, 2), x and y in frame heights from the frame's centre -> straight colour and alpha.
 
-    draw(dx, dy) gives each particle's alpha at offsets (T, N, P, P) from its middle, nothing beyond radius;
-    colors: ([T,] N, 3). Where particles overlap the densest counts.
+    draw(dx, dy) returns each particle's alpha at offsets (T, N, P, P) from its centre; beyond radius it must be 0.
+    colors: ([T,] N, 3). Where particles overlap, the largest alpha is kept.
     """
     reach = math.ceil(radius * height)
     offset = torch.arange(-reach, reach + 1)
@@ -249,5 +252,5 @@ EFFECTS = {
 def effect(
     name: str, amount: str, rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The named effect at the given frames; amount is one of AMOUNTS."""
+    """Straight colour and alpha of the named effect at the given frames; amount is a key of AMOUNTS."""
     return EFFECTS[name](rng, gen, times, height, width, AMOUNTS[amount])

@@ -1,4 +1,4 @@
-"""Random fields and views that plates, backgrounds and effects are built from."""
+"""Random fields and camera views, shared by plates, backgrounds and effects."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 def noise(
     gen: torch.Generator, size: tuple[int, int], coarsest: int = 2, octaves: int = 5, roughness: float = 0.55
 ) -> torch.Tensor:
-    """Smooth noise of several octaves, (height, width), about zero mean and unit variance; size: these two."""
+    """Smooth noise of several octaves, about zero mean and unit variance; size: (height, width)."""
     height, width = size
     total = torch.zeros(height, width)
     for i in range(octaves):
@@ -22,7 +22,7 @@ def noise(
 
 
 def tiling(texture: torch.Tensor, dim: int) -> torch.Tensor:
-    """A texture (h, w) that repeats without a seam along dim: blended with itself, half its size further."""
+    """Make a texture (h, w) repeat without a seam along dim: blend it with itself, shifted by half its size."""
     size = texture.shape[dim]
     w = 0.5 - 0.5 * torch.cos(2 * math.pi * (torch.arange(size) + 0.5) / size)
     w = w[:, None] if dim == 0 else w
@@ -37,13 +37,13 @@ def plane(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def mix(a: torch.Tensor | Sequence[float], b: torch.Tensor | Sequence[float], t: torch.Tensor) -> torch.Tensor:
-    """Colours a, b as triples or (3, ...), weight t -> (3, ...)."""
+    """Interpolate colours a and b, triples or (3, ...), with weight t -> (3, ...)."""
     first, second = _planes(a, t.dim()), _planes(b, t.dim())
     return first + (second - first) * t
 
 
 def _planes(color: torch.Tensor | Sequence[float], dims: int) -> torch.Tensor:
-    """A triple as (3, 1, ...), for planes of so many dimensions; a tensor as it is."""
+    """Reshape a triple to (3, 1, ...) with `dims` ones; return a tensor unchanged."""
     if isinstance(color, torch.Tensor):
         return color
     return torch.as_tensor(color, dtype=torch.float32).reshape(3, *[1] * dims)
@@ -57,11 +57,11 @@ def smoothstep(low: float, high: float, x: torch.Tensor) -> torch.Tensor:
 def view(
     texture: torch.Tensor, offsets: torch.Tensor, zoom: torch.Tensor, height: int, width: int, wrap: bool = False
 ) -> torch.Tensor:
-    """Look at a texture through a moving camera.
+    """Sample a texture through a moving camera.
 
-    texture (C, h, w) covers the frame magnified by its own size over the frame's;
-    offsets (T, 2) in frame heights (x, y), zoom (T,). Returns (T, C, height, width).
-    wrap repeats the texture (for particles), else its edge is held.
+    texture (C, h, w) has the frame's pixel scale and is usually larger than the frame.
+    offsets (T, 2), x and y, are in frame heights; zoom is (T,). Returns (T, C, height, width).
+    wrap repeats the texture (for particles). Without wrap the texture's edge pixels are repeated.
     """
     x, y = plane(height, width)
     c, th, tw = texture.shape
@@ -75,10 +75,10 @@ def view(
 
 
 def extend_color(premultiplied: torch.Tensor, alpha: torch.Tensor, levels: int = 6) -> torch.Tensor:
-    """Straight colour, held outward from the layer where there is none, grey in the far distance.
+    """Straight colour, extended smoothly into the pixels with alpha 0; grey far from the layer.
 
-    premultiplied (T, 3, H, W), alpha (T, 1, H, W) -> (T, 3, H, W). A pyramid of
-    averages, filled from the coarsest level down: no hard cut to train on.
+    premultiplied (T, 3, H, W), alpha (T, 1, H, W) -> (T, 3, H, W). The method fills a
+    pyramid of averages from the coarsest level down, so training sees no hard colour edge.
     """
     colors, weights = [premultiplied], [alpha]
     for _ in range(levels):
@@ -90,7 +90,7 @@ def extend_color(premultiplied: torch.Tensor, alpha: torch.Tensor, levels: int =
     for color, weight in zip(reversed(colors), reversed(weights)):
         below = F.interpolate(filled, size=color.shape[-2:], mode="bilinear", align_corners=False)
         w = weight.clamp(0, 1)
-        trust = (w * 8).clamp(max=1)  # straight colour of a thin alpha is still its colour
+        trust = (w * 8).clamp(max=1)  # full weight from alpha 1/8: thin layers keep their own colour
         filled = torch.lerp(below, color / w.clamp_min(1e-4), trust)
     return filled.clamp(0, 1)
 

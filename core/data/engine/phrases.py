@@ -1,4 +1,4 @@
-"""Instructions: many ways to say the same edit, and the words that exist at all."""
+"""Instructions in many phrasings, and the vocabulary of all phrasings."""
 
 import random
 import re
@@ -9,7 +9,7 @@ from vera.core.model.mini.tokenize import tokenize
 
 
 def instruction(labels: dict[str, Any], rng: random.Random) -> str:
-    """One phrasing of the edit that labels describe (see clips.py); rng is a random.Random."""
+    """A random phrasing of the edit that `labels` describe (see clips.py)."""
     if labels["edit"] == "background":
         form, scene = rng.choice(words.BACKGROUND_FORMS), rng.choice(words.BACKGROUNDS[labels["background"]])
         return form.format(scene=scene, keep=rng.choice(words.SUBJECTS), shot=_shot(rng))
@@ -28,9 +28,9 @@ def instruction(labels: dict[str, Any], rng: random.Random) -> str:
 
 
 def _object(labels: dict[str, Any], rng: random.Random) -> tuple[str, str, str, str]:
-    """Noun with its article and adjectives, motion, place, and what else is told; each may be empty."""
+    """(noun with article and adjectives, motion, place, depth and reflection); each but the noun may be empty."""
     ways = words.PLACE_PHRASES.get(labels.get("place") or "", ("",))
-    drifts = labels["motion"].startswith("drifting")  # "moving to the left to the right" is nobody's place
+    drifts = labels["motion"].startswith("drifting")  # avoids "moving to the left to the right"
     place = rng.choice([w for w in ways if not (drifts and w.startswith("to the"))])
     motion = rng.choice(words.MOTIONS[labels["motion"]])
     pace = words.PACES[labels.get("pace", "usual")]
@@ -70,7 +70,7 @@ def _join(*parts: str) -> str:
 
 
 def vocabulary() -> list[str]:
-    """Every word that an instruction of this world can hold, sorted."""
+    """Every word that an instruction can contain, sorted."""
     texts = [
         *words.COLORS,
         *words.SUBJECTS,

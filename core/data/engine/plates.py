@@ -1,4 +1,4 @@
-"""Procedural plates: scenery of many kinds, seen by still and moving cameras, with subjects in it."""
+"""Procedural plates: scenery seen by still and moving cameras, and the subjects in front of it."""
 
 import math
 import random
@@ -15,13 +15,13 @@ def color(rng: random.Random, low: float = 0.05, high: float = 0.95) -> tuple[fl
 
 
 def natural(rng: random.Random) -> tuple[float, ...]:
-    """A colour of the kind that scenery has: moderate saturation."""
+    """A random colour of moderate saturation, as scenery has."""
     grey, spread = rng.uniform(0.1, 0.85), rng.uniform(0.02, 0.25)
     return tuple(min(1.0, max(0.0, grey + rng.uniform(-spread, spread))) for _ in range(3))
 
 
 def scenery(rng: random.Random, gen: torch.Generator, height: int, width: int) -> torch.Tensor:
-    """One still picture (3, height, width), display-encoded: sky and ground, or a wall, or leaves upon leaves."""
+    """One still picture (3, height, width), display-encoded: sky and ground, a wall, or many overlapping leaves."""
     x, y = plane(height, width)
     rough = noise(gen, (height, width), rng.choice((2, 3, 4)), 5, rng.uniform(0.4, 0.75))
     picture = mix(natural(rng), natural(rng), (0.5 + 0.35 * rough).clamp(0, 1))
@@ -46,7 +46,7 @@ def _horizon(
 
 
 def _leaf(rng: random.Random, picture: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """An occluding patch: with sizes and edges like these, still pictures have natural statistics."""
+    """An occluding patch. Its distribution of sizes (dead leaves model) gives pictures natural statistics."""
     cx, cy, size = rng.uniform(-1.3, 1.3), rng.uniform(-0.7, 0.7), 0.04 + 0.3 * rng.random() ** 2
     c, s = turn(rng.uniform(0, math.pi))
     u, v = ((x - cx) * c + (y - cy) * s) / size, ((y - cy) * c - (x - cx) * s) / size
@@ -82,18 +82,18 @@ def camera_at_rest(times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def plate(
     rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int, held_out: bool = False
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-    """Frames (T, 3, H, W) and their camera; the scenery is larger than the frame.
+    """Frames (T, 3, H, W) and their camera (offsets, zoom); the scenery is larger than the frame.
 
-    A fifth are real pictures; of held-out plates two fifths, others than in training.
+    One plate in five is real footage. Held-out plates: two in five, from footage that training never uses.
     """
     cam = camera(rng, times)
     tall, wide = round(height * 1.4), round(width * 1.4)
     if rng.random() >= (0.4 if held_out else 0.2):
         return view(scenery(rng, gen, tall, wide), *cam, height, width), cam
     big = footage(rng, times, tall, wide, held_out)
-    if big.ndim == 4:  # a film has its own camera
+    if big.ndim == 4:  # a film already has camera motion
         return big[:, :, tall - height :, wide - width :], camera_at_rest(times)
-    if (big[0] - big[2]).abs().max() < 0.02:  # a texture without colour gets some
+    if (big[0] - big[2]).abs().max() < 0.02:  # a grey texture: colourise it
         low, high = natural(rng), natural(rng)
         big = mix(low, high, big[0])
     return view(big, *cam, height, width), cam
@@ -106,8 +106,7 @@ def place_of_subject(rng: random.Random) -> tuple[float, float]:
 def subject(
     rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[float, float]]:
-    """Somebody in front: matte (T, 1, H, W) with soft edges, colour (T, 3, H, W), and where, (x, y), half-way in
-    time."""
+    """A figure in the foreground: soft matte (T, 1, H, W), colour (T, 3, H, W), and its position (x, y) at mid-clip."""
     x, y = (p[None] for p in plane(height, width))
     t = times[:, None, None]
     scale = rng.uniform(0.22, 0.36)
@@ -147,7 +146,7 @@ def _limb(
     y1: torch.Tensor | float,
     radius: float,
 ) -> torch.Tensor:
-    """Distance to a capsule; the end may move in time."""
+    """Distance to a capsule from (x0, y0) to (x1, y1); an end given as a tensor moves in time."""
     dx, dy = x1 - x0, y1 - y0
     t = (((u - x0) * dx + (v - y0) * dy) / (dx * dx + dy * dy)).clamp(0, 1)
     return torch.hypot(u - x0 - t * dx, v - y0 - t * dy) - radius

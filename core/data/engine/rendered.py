@@ -1,4 +1,4 @@
-"""Clips that Cycles rendered ahead, as with_cycles.py writes them; a held-out few are in rendered/."""
+"""Read clips that with_cycles.py rendered; the held-out ones are in rendered_clips/."""
 
 import json
 import random
@@ -21,22 +21,22 @@ def folders(root: Path = HELD_OUT) -> list[Path]:
 
 
 def read_clip(folder: Path) -> LayeredClip:
-    """One clip, all its frames; composite = alpha * edit + (1 - alpha) * source, exactly."""
-    said = json.loads((folder / "clip.json").read_text(encoding="utf-8"))
+    """All frames of one clip; composite = alpha * edit + (1 - alpha) * source, exactly."""
+    meta = json.loads((folder / "clip.json").read_text(encoding="utf-8"))
     layers = torch.stack([_pixels(p) for p in sorted(folder.glob("layer.*.png"))])
     color, alpha = layers[:, :3], layers[:, 3:]
     source = _pixels(folder / "plate.png")[None, :3].expand_as(color)
-    # Where alpha is 0 the file has no colour: what is there is held outward, as in the engine's own clips.
+    # The file has no colour where alpha is 0: extend the layer's colour, as the engine's own clips do.
     edit = torch.where(alpha > 0, color, extend_color(color * alpha, alpha))
     composite = alpha * edit + (1 - alpha) * source
-    mask = loose_mask(alpha, random.Random(said["seed"]))
+    mask = loose_mask(alpha, random.Random(meta["seed"]))
     return LayeredClip(
-        source, edit, alpha, composite, mask, said["instruction"], said["labels"], _path(said["labels"], alpha)
+        source, edit, alpha, composite, mask, meta["instruction"], meta["labels"], _path(meta["labels"], alpha)
     )
 
 
 def _path(labels: dict[str, Any], alpha: torch.Tensor) -> torch.Tensor:
-    """As with_cycles.py moves the object over the frames (T, 1, H, W)."""
+    """The path (T, 3) along which with_cycles.py moves the object; alpha (T, 1, H, W) gives T and the aspect."""
     count, _, height, width = alpha.shape
     half, aspect, t = words.HALVES[labels["size"]], width / height, torch.arange(count) / SPAN - 0.5
     (x, y), (dx, dy) = words.PLACES[labels["place"]], words.STEPS.get(labels["motion"], (0, 0))

@@ -1,9 +1,9 @@
-"""Objects as signed distances with shading: the things that can be added.
+"""The objects an instruction can add, as signed distance functions with shading.
 
 Each function takes local coordinates u (right) and v (down) in units of the
-object's half height, tensors of one shape, the base colour as three floats and
-the time in frames, and returns (distance, rgb): negative distance inside, in
-the same units; rgb (..., 3), display-encoded, before lighting is clipped.
+object's half height, both of one shape, the base colour as three floats, and
+the time in frames. It returns (distance, rgb). The distance is negative inside,
+in the same units. rgb is (..., 3), display-encoded, and may exceed [0, 1].
 """
 
 import math
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
-LIGHT = (-0.45, -0.65)  # from the upper left, as the plates' subjects are lit
+LIGHT = (-0.45, -0.65)  # direction towards the light (right, down): upper left, as for the subjects of plates
 
 
 def circle(
@@ -28,7 +28,7 @@ def ellipse(
     a: torch.Tensor | float,
     b: torch.Tensor | float,
 ) -> torch.Tensor:
-    """Close to the true distance near the edge; exact on a circle."""
+    """Approximate distance to an ellipse: accurate near the edge, exact for a circle."""
     p = torch.hypot((u - x) / a, (v - y) / b)
     g = torch.hypot((u - x) / a**2, (v - y) / b**2).clamp_min(1e-6)
     return p * (p - 1) / g
@@ -47,7 +47,7 @@ def box(
 
 
 def polygon(u: torch.Tensor, v: torch.Tensor, points: list[tuple[float, float]]) -> torch.Tensor:
-    """Signed distance to a closed polygon (winding by crossing count)."""
+    """Signed distance to a closed polygon; a point is inside by the even-odd rule."""
     distance = torch.full_like(u, 1e9)
     inside = torch.zeros_like(u, dtype=torch.bool)
     for (ax, ay), (bx, by) in zip(points, points[1:] + points[:1]):
@@ -65,7 +65,7 @@ def flat(u: torch.Tensor, color: Sequence[float]) -> torch.Tensor:
 
 
 def lit(u: torch.Tensor, v: torch.Tensor, color: Sequence[float], gloss: float = 0.35) -> torch.Tensor:
-    """A round body: sphere normals within the unit disc, Lambert and a soft highlight."""
+    """Shading of a sphere over the unit disc: Lambert plus a soft highlight of strength `gloss`."""
     nz = (1 - (u * u + v * v).clamp(max=0.98)).sqrt()
     lambert = (u * LIGHT[0] + v * LIGHT[1] + nz * 0.62).clamp(0, 1)
     highlight = torch.exp(-((u - LIGHT[0] * 0.8) ** 2 + (v - LIGHT[1] * 0.8) ** 2) / 0.045)
@@ -74,13 +74,13 @@ def lit(u: torch.Tensor, v: torch.Tensor, color: Sequence[float], gloss: float =
 
 
 def slope(u: torch.Tensor, v: torch.Tensor, color: Sequence[float], depth: float = 0.3) -> torch.Tensor:
-    """A flat body, lit along the light's direction."""
+    """Shading of a flat body: a ramp of the colour along the light's direction."""
     ramp = 0.9 + depth * (u * LIGHT[0] + v * LIGHT[1]).clamp(-1, 1)
     return flat(u, color) * ramp[..., None]
 
 
 def paint(under: torch.Tensor, over: torch.Tensor | float, distance: torch.Tensor, width: float = 0.04) -> torch.Tensor:
-    """over where distance is negative, antialiased over about width."""
+    """Blend `over` onto `under` where the distance is negative, antialiased over about `width`."""
     return under + (over - under) * (0.5 - distance / width).clamp(0, 1)[..., None]
 
 
@@ -120,12 +120,12 @@ def star(
     sector = 2 * math.pi / 5
     angle, radius = torch.atan2(u, -v), torch.hypot(u, v)
     off = torch.remainder(angle + sector / 2, sector) - sector / 2
-    x, y = radius * off.abs().sin(), radius * off.cos()  # the tip is at (0, 1), the notch beside it below
+    x, y = radius * off.abs().sin(), radius * off.cos()  # one tip, folded onto (0, 1)
     nx, ny = 0.42 * math.sin(sector / 2), 0.42 * math.cos(sector / 2)
     ex, ey = nx, ny - 1
     t = ((x * ex + (y - 1) * ey) / (ex * ex + ey * ey)).clamp(0, 1)
     distance = torch.hypot(x - t * ex, y - 1 - t * ey) * (x * ey - (y - 1) * ex).sign()
-    facing = angle - off + off.sign() * 1.2  # ten facets about a raised middle
+    facing = angle - off + off.sign() * 1.2  # ten facets around a raised centre
     light = 0.95 + 0.17 * (facing.sin() * LIGHT[0] - facing.cos() * LIGHT[1]) / 0.79
     return -distance, flat(u, color) * light[..., None]
 
@@ -236,7 +236,7 @@ def bird(
     beak = polygon(u, v, [(0.88, -0.26), (1.25, -0.1), (0.88, -0.02)])
     tail = polygon(u, v, [(-0.5, 0.0), (-1.2, 0.02), (-1.1, 0.42), (-0.45, 0.3)])
     x = u + 0.12
-    w = x.abs() * 0.15 + (v - 0.02) / (0.75 + 0.2 * flap)  # the wing is up, and beats
+    w = x.abs() * 0.15 + (v - 0.02) / (0.75 + 0.2 * flap)  # the wing is raised and flaps
     wing = polygon(x, w, [(0.34, 0.1), (-0.42, -1.25), (-0.62, -0.75), (-0.4, 0.1)])
     dark = [c * 0.62 for c in color]
     rgb = lit(u / 0.9, v * 1.3, color, 0.15)
@@ -251,7 +251,7 @@ def leaf(
     u: torch.Tensor, v: torch.Tensor, color: Sequence[float], time: torch.Tensor | float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     c, s = math.cos(0.6), math.sin(0.6)
-    x, y = u * c + v * s, v * c - u * s  # along y, from the stem below to the tip above
+    x, y = u * c + v * s, v * c - u * s  # rotated so that the leaf runs along y, stem down
     blade = torch.maximum(circle(x, y, 0.55, -0.12, 1.04), circle(x, y, -0.55, -0.12, 1.04))
     stem = box(x, y, 0, 0.9, 0.04, 0.22)
     veins = torch.minimum(x.abs() - 0.02, (torch.remainder(y + 0.75 * x.abs(), 0.3) - 0.15).abs() - 0.012)
@@ -303,7 +303,7 @@ def apple(
     stem = box(u - 0.15 * (v + 0.6), v, 0, -0.68, 0.05, 0.27)
     blade = torch.maximum(circle(u, v, 0.32, -0.42, 0.42), circle(u, v, 0.36, -1.06, 0.42))
     rgb = lit(u * 0.95, (v - 0.15) * 1.05, color, 0.5)
-    rgb = rgb * (1 - 0.45 * torch.exp(-(u * u * 6 + (v + 0.52) ** 2 * 18)))[..., None]  # the hollow about the stem
+    rgb = rgb * (1 - 0.45 * torch.exp(-(u * u * 6 + (v + 0.52) ** 2 * 18)))[..., None]  # the hollow around the stem
     rgb = paint(rgb, flat(u, (0.30, 0.19, 0.09)), stem)
     rgb = paint(rgb, flat(u, (0.22, 0.55, 0.15) if color[1] < 0.6 or color[0] > 0.5 else (0.5, 0.4, 0.1)), blade)
     return torch.minimum(torch.minimum(body, stem), blade), rgb
@@ -329,10 +329,10 @@ def flower(
 def finish(
     material: str | None, u: torch.Tensor, v: torch.Tensor, color: Sequence[float], rgb: torch.Tensor
 ) -> torch.Tensor:
-    """What a material makes of a shape's own shading; rgb and the result (..., 3)."""
+    """Apply a material to a shape's own shading: rgb (..., 3) -> (..., 3)."""
     if material == "matte":
         return 0.4 * rgb + 0.6 * flat(u, color) * (0.88 - 0.12 * v)[..., None]
-    if material == "glossy":  # a window's reflection, and the ground's along the lower edge
+    if material == "glossy":  # reflections: a window, and the ground along the lower edge
         window = (torch.maximum((u + 0.3).abs() / 0.2, (v + 0.32 + 0.3 * u).abs() / 0.16) - 1) * 0.2
         rgb = (
             rgb * 0.95

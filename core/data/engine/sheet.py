@@ -1,6 +1,6 @@
-"""`vera data sheet docs/data.png`: a contact sheet of what the data engine makes.
+"""`vera data sheet docs/data.png`: a contact sheet of the data engine.
 
-Every object, effect and background once, then whole clips: plate, straight colour, alpha and composite.
+It shows every object, effect and background once, then clips as plate, straight colour, alpha and composite.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,10 @@ from PIL import Image, ImageDraw
 from vera.core.data.engine.clips import LayeredClip, make_clip
 from vera.core.model.mini import words
 
-HEIGHT, WIDTH, CAPTION, COLUMNS = 80, 144, 13, 6
-SEED = 4_000_000
+HEIGHT, WIDTH = 80, 144  # pixels of a picture
+CAPTION = 13  # pixels of height for the caption below a picture
+COLUMNS = 6
+SEED = 4_000_000  # of the first clip; far from the seeds of training
 CLIPS: tuple[dict[str, Any], ...] = (
     {"object": "balloon", "color": "red", "place": "right", "motion": "rising"},
     {"object": "ball", "color": "cyan", "material": "metallic", "reflection": True},
@@ -27,38 +29,46 @@ CLIPS: tuple[dict[str, Any], ...] = (
 
 
 def scenes() -> Iterator[tuple[str, np.ndarray]]:
-    """(caption, picture (H, W, 3)) of every object, effect and background."""
+    """(caption, picture (H, W, 3)) for every object, effect and background."""
     colors, materials = list(words.COLORS), list(words.MATERIALS)
     for k, name in enumerate(words.OBJECTS):
-        labels = asked({"object": name, "color": colors[3 * k % 10], "size": "large", "material": materials[k % 5]})
-        yield " ".join(w for w in (labels["material"], labels["color"], name) if w), shown(make(k, labels).composite)
-    for k, name in enumerate(words.EFFECTS):
-        yield name, shown(make(40 + k, {"edit": "effect", "effect": name, "amount": "heavy"}).composite)
-    for k, name in enumerate(words.BACKGROUNDS):
-        yield words.BACKGROUNDS[name][0], shown(make(60 + k, {"edit": "background", "background": name}).composite)
-
-
-def strips() -> Iterator[tuple[str, list[np.ndarray]]]:
-    """(instruction, [plate, edit, alpha, composite] and the composite at the clip's end) of some clips."""
-    for k, labels in enumerate(CLIPS):
-        clip = make(80 + k, asked(labels))
-        alpha = clip.alpha.expand(-1, 3, -1, -1)
+        labels = with_defaults(
+            {"object": name, "color": colors[3 * k % 10], "size": "large", "material": materials[k % 5]}
+        )
         yield (
-            clip.instruction,
-            [shown(x) for x in (clip.source, clip.edit, alpha, clip.composite)] + [shown(clip.composite, -1)],
+            " ".join(w for w in (labels["material"], labels["color"], name) if w),
+            to_picture(sample_clip(k, labels).composite),
+        )
+    for k, name in enumerate(words.EFFECTS):
+        yield name, to_picture(sample_clip(40 + k, {"edit": "effect", "effect": name, "amount": "heavy"}).composite)
+    for k, name in enumerate(words.BACKGROUNDS):
+        yield (
+            words.BACKGROUNDS[name][0],
+            to_picture(sample_clip(60 + k, {"edit": "background", "background": name}).composite),
         )
 
 
-def asked(labels: dict[str, Any]) -> dict[str, Any]:
+def strips() -> Iterator[tuple[str, list[np.ndarray]]]:
+    """(instruction, [plate, edit, alpha, composite, composite at the clip's end]) for each of CLIPS."""
+    for k, labels in enumerate(CLIPS):
+        clip = sample_clip(80 + k, with_defaults(labels))
+        alpha = clip.alpha.expand(-1, 3, -1, -1)
+        yield (
+            clip.instruction,
+            [to_picture(x) for x in (clip.source, clip.edit, alpha, clip.composite)] + [to_picture(clip.composite, -1)],
+        )
+
+
+def with_defaults(labels: dict[str, Any]) -> dict[str, Any]:
     plain = {"edit": "object", "size": "medium", "place": "centre", "motion": "still"}
     return labels if "edit" in labels else plain | labels | ({"place": None} if labels.get("depth") else {})
 
 
-def make(number: int, labels: dict[str, Any]) -> LayeredClip:
+def sample_clip(number: int, labels: dict[str, Any]) -> LayeredClip:
     return make_clip(SEED + number, HEIGHT, WIDTH, [12, 40], labels)
 
 
-def shown(frames: torch.Tensor, at: int = 0) -> np.ndarray:
+def to_picture(frames: torch.Tensor, at: int = 0) -> np.ndarray:
     return (frames[at].movedim(0, -1).numpy() * 255).round().astype(np.uint8)
 
 
@@ -84,7 +94,7 @@ def sheet() -> Image.Image:
 
 
 def save_sheet(path: Path) -> None:
-    """Write the sheet as a PNG of 256 colours, a third of the size."""
+    """Write the sheet as a PNG with a palette of 256 colours, a third of the size of true colour."""
     image = sheet()
     palette = image.quantize(256, Image.Quantize.FASTOCTREE)
     image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)

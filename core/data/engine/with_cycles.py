@@ -1,15 +1,14 @@
-"""Layered clips rendered by Blender's Cycles, run in Blender's own Python: the light is real, so are shadow and bounce.
+"""Render layered clips with Blender's Cycles, with real light, shadows and bounces. Run it in Blender's own Python:
 
     path/to/python-with-bpy core/data/engine/with_cycles.py OUT --clips 4 --seed 1
 
-Each clip is a folder: plate.png, layer.####.png (straight RGBA) and clip.json (instruction and labels). The camera
-rests,
-so the plate is one picture. Three pictures are rendered: the scene without the object, the scene with it, and the
-object
-alone over a transparent film with all else as shadow catchers, of which alpha is taken. That alpha holds in linear
-light;
-in display-encoded colour 1 - (1 - alpha)^(1/2.4) takes its place, and the layer's colour is worked back from the two
-scenes.
+Each clip is a folder with plate.png, layer.####.png (straight RGBA) and clip.json (instruction and labels). The
+camera does not move, so the plate is one picture.
+
+Three pictures are rendered: the scene without the object, the scene with the object, and the object over a
+transparent film with everything else as shadow catchers. The third one gives alpha in linear light. The layer
+stores 1 - (1 - alpha)^(1/2.4), the equivalent for display-encoded colour. The layer's colour is solved from the two
+pictures of the scene.
 """
 
 import argparse
@@ -30,9 +29,10 @@ from vera.core.data.engine import phrases
 from vera.core.model.mini import words  # noqa: E402
 
 KINDS = ("ball", "cube", "ring", "mushroom", "apple", "balloon", "star", "heart")
-VIEW = 4.0  # height of what the camera sees where the object is, metres
-FAR = 9.0  # the camera's distance from there
-SPAN = 48
+VIEW = 4.0  # metres of height that the camera sees at the object's distance
+FAR = 9.0  # metres from the camera to the object
+SPAN = 48  # frames over which a motion is laid out, as in clips.py
+NOISE_ALPHA = 0.03  # alpha below this is render noise and set to 0; raising it removes faint shadows too
 
 
 def draw_labels(rng: random.Random) -> dict[str, Any]:
@@ -83,17 +83,17 @@ def render_clip(folder: Path, seed: int, frames: int, width: int, height: int, s
         scene.render.film_transparent = False
         for thing in scenery:
             thing.is_shadow_catcher = False
-        alpha = np.where(alpha < 0.03, 0, alpha)  # what the two pictures' noise leaves
+        alpha = np.where(alpha < NOISE_ALPHA, 0, alpha)
         color = np.where(alpha > 0, (lit - (1 - alpha) * plate) / np.maximum(alpha, 1e-4), 0).clip(0, 1)
         save(folder / f"layer.{k:04d}.png", np.concatenate([color, alpha], -1))
-    said = {"instruction": phrases.instruction(labels, rng), "labels": labels, "seed": seed}
-    (folder / "clip.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    meta = {"instruction": phrases.instruction(labels, rng), "labels": labels, "seed": seed}
+    (folder / "clip.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
 
 
 def set_up(scene: Any, width: int, height: int, samples: int) -> Any:
     scene.render.engine = "CYCLES"
     scene.cycles.device, scene.cycles.samples, scene.cycles.use_denoising = "CPU", samples, True
-    scene.cycles.seed = 1  # the same noise in every picture
+    scene.cycles.seed = 1  # identical noise in every picture, so that it cancels in their difference
     scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = width, height, 100
     scene.view_settings.view_transform = "Standard"
     scene.render.image_settings.file_format = "PNG"
@@ -108,7 +108,7 @@ def set_up(scene: Any, width: int, height: int, samples: int) -> Any:
 
 
 def surroundings(rng: random.Random, ground: float) -> list:
-    """A sky, a sun from the upper left, ground and some blocks on it; the things that catch shadows."""
+    """Build a sky, a sun from the upper left, the ground and some blocks; return the objects that catch shadows."""
     world = bpy.data.worlds.new("sky")
     bpy.context.scene.world = world
     world.use_nodes = True
@@ -131,7 +131,7 @@ def surroundings(rng: random.Random, ground: float) -> list:
 
 
 def build(labels: dict[str, Any], half: float) -> Any:
-    """The object, an empty with its parts below it, `half` high above and below its origin."""
+    """The object: an empty with the parts as children. It reaches `half` metres above and below its origin."""
     root = bpy.data.objects.new("object", None)
     bpy.context.scene.collection.objects.link(root)
     color = [linear(c) for c in words.COLORS[labels["color"]]]
@@ -197,7 +197,7 @@ def heart() -> list[tuple[float, float]]:
 
 
 def extruded(outline: list[tuple[float, float]], depth: float = 0.35) -> None:
-    """A body of that outline (x, z), the current object afterwards."""
+    """Create a body with this outline (x, z) and make it the active object."""
     n = len(outline)
     corners = [(x, side * depth / 2, z) for side in (-1, 1) for x, z in outline]
     sides = [(i, (i + 1) % n, n + (i + 1) % n, n + i) for i in range(n)]
@@ -209,7 +209,7 @@ def extruded(outline: list[tuple[float, float]], depth: float = 0.35) -> None:
 
 
 def cut_below(thing: Any) -> None:
-    """Only the upper half of a mesh stays."""
+    """Flatten the lower half of a mesh onto the plane z = 0."""
     for vertex in thing.data.vertices:
         vertex.co.z = max(vertex.co.z, 0)
 
@@ -241,7 +241,7 @@ def show_children(root: Any) -> None:
 
 
 def picture(scene: Any) -> np.ndarray:
-    """The scene as rendered: (H, W, 4), display-encoded, in [0, 1]."""
+    """Render the scene: (H, W, 4), display-encoded, in [0, 1]."""
     with tempfile.TemporaryDirectory() as folder:
         scene.render.filepath = str(Path(folder) / "picture.png")
         bpy.ops.render.render(write_still=True)
@@ -255,7 +255,7 @@ def picture(scene: Any) -> np.ndarray:
 
 
 def save(path: Path, pixels: np.ndarray) -> None:
-    """8 bits, RGB or straight RGBA, as they are."""
+    """Write an 8-bit PNG, RGB or straight RGBA, without a colour conversion."""
     height, width, channels = pixels.shape
     image = bpy.data.images.new("out", width, height, alpha=channels == 4)
     image.colorspace_settings.name, image.alpha_mode = "Non-Color", "CHANNEL_PACKED"
@@ -271,7 +271,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--clips", type=int, default=4)
-    parser.add_argument("--seed", type=int, default=1, help="of the first clip")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first clip")
     parser.add_argument("--frames", type=int, default=9)
     parser.add_argument("--size", default="144x80")
     parser.add_argument("--samples", type=int, default=24)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vera.core.data.engine.clips import SPAN, told_path
+from vera.core.data.engine.clips import SPAN, instructed_path
 from vera.core.training.state import trapezoid
 from vera.core.training.talk import Talk
 
@@ -33,7 +33,7 @@ def aim_error(path: torch.Tensor, truth: torch.Tensor, told: torch.Tensor) -> to
 
 def lesson(seed: int, count: int) -> tuple[list[str], torch.Tensor, torch.Tensor]:
     """Instructions seed .. seed + count - 1, shapes of frames (count,) and the paths there (count, T, 3) at TIMES."""
-    texts, aspects, paths = zip(*(told_path(seed + k, TIMES) for k in range(count)))
+    texts, aspects, paths = zip(*(instructed_path(seed + k, TIMES) for k in range(count)))
     return list(texts), torch.tensor(aspects), torch.stack(paths)
 
 

@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from vera.core.data.engine.clips import OBJECTS, SPAN, draw_labels, make_clip
+from vera.core.data.engine.clips import OBJECT_SHARE, SPAN, draw_labels, make_clip
 from vera.core.data.engine.phrases import vocabulary
 from vera.core.data.engine.rendered import folders, read_clip
 from vera.core.errors import InputError
@@ -119,7 +119,7 @@ class Rounds(IterableDataset):
                 if random.Random(-first).random() < stage.rendered:
                     made = rendered_clips(Path(self.settings.rendered or ""), first, mine, stage.latents, self.whole)
                 else:
-                    objects = OBJECTS if stage.objects is None else stage.objects
+                    objects = OBJECT_SHARE if stage.objects is None else stage.objects
                     made = clips_of(first, mine, stage.latents, objects, stage.shapes or SHAPES, self.whole)
                 yield *made, lesson(first, LESSON_SIZE // self.ranks)
             step, clips = step + stage.repeats, clips + stage.batch
@@ -134,7 +134,7 @@ def clips_of(
     seed: int,
     count: int,
     latents: int,
-    objects: float = OBJECTS,
+    objects: float = OBJECT_SHARE,
     shapes: Sequence[tuple[int, int]] = SHAPES,
     whole: bool = False,
 ) -> Clips:

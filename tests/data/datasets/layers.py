@@ -1,4 +1,4 @@
-"""A tiny dataset in the published form: 49 frames of 32x32, made with PyAV."""
+"""Writes a tiny dataset in the public format: 49 frames of 32x32, encoded with PyAV."""
 
 import json
 from pathlib import Path
@@ -33,8 +33,8 @@ TEST = {
 }
 
 
-def movie(file: Path, frames, rate=16, codec="libx264", faststart=True) -> Path:
-    """Frames (T, H, W, 3) in [0, 1] as 4:2:0 video of good quality."""
+def write_movie(file: Path, frames, rate=16, codec="libx264", faststart=True) -> Path:
+    """Encode frames (T, H, W, 3) in [0, 1] as 4:2:0 video of good quality."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(file), "w", options={"movflags": "faststart"} if faststart else {}) as out:
         stream = out.add_stream(codec, rate=rate)
@@ -48,7 +48,7 @@ def movie(file: Path, frames, rate=16, codec="libx264", faststart=True) -> Path:
     return file
 
 
-def layers(seed: int, frames=49, size=32, drift=0.2) -> dict:
+def make_layers(seed: int, frames=49, size=32, drift=0.2) -> dict:
     """A smooth plate and a coloured square that drifts over it: layer -> (T, H, W, 3)."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] / size
@@ -65,22 +65,22 @@ def layers(seed: int, frames=49, size=32, drift=0.2) -> dict:
 
 def write_layers(folder: Path, made: dict) -> None:
     for name, frames in made.items():
-        movie(folder / f"{name}.mp4", frames)
+        write_movie(folder / f"{name}.mp4", frames)
 
 
 def write_rows(file: Path, *rows) -> Path:
-    """Dicts, or lines as bytes."""
+    """Write a JSONL file; each row is a dict, or a line as bytes."""
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
     file.write_bytes(b"\n".join(lines) + b"\n")
     return file
 
 
-def dataset(root: Path, count=8, size=32) -> Path:
-    """`count` train rows, each with layers of its own, which stand still: easily learned by heart."""
+def write_dataset(root: Path, count=8, size=32) -> Path:
+    """`count` train rows with different static layers, which a tiny model overfits quickly."""
     rows = []
     for i in range(count):
-        write_layers(root / f"clip{i}", layers(i, size=size, drift=0.0))
+        write_layers(root / f"clip{i}", make_layers(i, size=size, drift=0.0))
         paths = {k: v.replace("media", f"clip{i}") for k, v in TRAIN.items() if k.endswith("_path")}
         rows.append(
             paths | {"edit_instruction": ["Add a red boat", "Add snow to the sea", "Add a boat"][i % 3] + " a" * i}

@@ -1,4 +1,4 @@
-"""What is kept of a row is what its files and the encoders make of it, whole or made again."""
+"""The latent cache: entries match the row's files and the encoders, and damaged ones are computed again."""
 
 import dataclasses
 import hashlib
@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 
-from tests.data.datasets.layers import dataset, layers, movie
+from tests.data.datasets.layers import make_layers, write_dataset, write_movie
 from tests.tiny_vera import vera_directory
 from vera.core.data.datasets import layered_cache
 from vera.core.data.datasets.layered import BrokenRowError, read_rows
@@ -20,7 +20,7 @@ from vera.core.training.full.rows import Order, Source, Straight, split
 def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("cache")
     vera_directory(root / "vera")
-    dataset(root / "data", count=3)
+    write_dataset(root / "data", count=3)
     return root
 
 
@@ -31,14 +31,14 @@ def encoders(place):
 
 @pytest.fixture(scope="module")
 def made(place, encoders):
-    """The first row, encoded once."""
+    """The sample of the first row, encoded once."""
     cache = Cache(place / "made", encoders.fingerprint)
     return finish(fetch(read_rows(place / "data")[0][0], cache), cache, encoders)
 
 
 @pytest.fixture
 def cache(place, made, tmp_path, encoders):
-    """One that holds the first row."""
+    """A cache that holds the first row."""
     shutil.copytree(place / "made", tmp_path / "kept")
     return Cache(tmp_path / "kept", encoders.fingerprint)
 
@@ -52,12 +52,12 @@ def entries(cache):
     return sorted(p for p in cache.folder.rglob("*") if p.is_file() and p.name != "digests.jsonl")
 
 
-def test_made_once_then_read(rows, made, cache):
+def test_a_cached_row_is_read_without_decoding(rows, made, cache):
     assert made.latents.shape == (5, 4, 13, 4, 4) and made.latents.dtype == torch.float16
     assert 0 < len(made.states) < 20 and (made.states != 0).any(-1).all()
     again = fetch(rows[0], cache)
     assert again.layers is None and torch.equal(again.latents, made.latents) and torch.equal(again.states, made.states)
-    assert [p.suffix for p in entries(cache)] == [".safetensors"] * 2  # no part of a file is left
+    assert [p.suffix for p in entries(cache)] == [".safetensors"] * 2  # no temporary file is left
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "emptied"])
@@ -68,45 +68,47 @@ def test_a_damaged_entry_is_made_again(rows, made, cache, encoders, harm, monkey
     assert cache.get(cache.key_of_row(rows[0])) is None
     again = fetch(rows[0], cache)
     assert again.latents is None and len(again.layers) == 5
-    monkeypatch.setattr(encoders, "latents", lambda row, layers: made.latents)  # they are slow here, and the same
+    monkeypatch.setattr(
+        encoders, "latents", lambda row, layers: made.latents
+    )  # encoding again is slow and gives the same
     assert torch.equal(finish(again, cache, encoders).latents, made.latents) and path.read_bytes() == whole
 
 
-def test_an_entry_hangs_on_all_that_determines_it(place, rows, cache, tmp_path):
+def test_the_cache_key_follows_movie_bytes_and_encoders_not_paths(place, rows, cache, tmp_path):
     key = cache.key_of_row(rows[0])
     assert key != Cache(cache.folder, "others").key_of_row(rows[0]) != cache.key_of_row(rows[1])
     shutil.copytree(place / "data", tmp_path / "moved")
     moved = read_rows(tmp_path / "moved")[0][0]
-    assert cache.key_of_row(moved) == key  # the same bytes elsewhere
-    movie(tmp_path / "moved/clip0/mask.mp4", layers(5)["mask"])
+    assert cache.key_of_row(moved) == key  # equal bytes at another path
+    write_movie(tmp_path / "moved/clip0/mask.mp4", make_layers(5)["mask"])
     assert cache.key_of_row(moved) != key
     (tmp_path / "moved/clip0/mask.mp4").unlink()
     with pytest.raises(BrokenRowError, match="mask.mp4.*cannot be read"):
         cache.key_of_row(moved)
 
 
-def test_other_encoders_are_another_fingerprint(place, encoders):
+def test_the_encoders_fingerprint_ignores_the_transformer(place, encoders):
     shutil.copytree(place / "vera", place / "other")
-    (place / "other/transformer/config.json").write_text("{}")  # another transformer alone
+    (place / "other/transformer/config.json").write_text("{}")  # only the transformer differs
     assert Encoders(place / "other", "cpu").fingerprint == encoders.fingerprint
     (place / "other/vae/config.json").write_text((place / "other/vae/config.json").read_text() + " ")
     assert Encoders(place / "other", "cpu").fingerprint != encoders.fingerprint
 
 
-def test_an_instruction_too_long_to_be_read_breaks_its_row(rows, cache, encoders):
+def test_a_row_with_too_long_an_instruction_is_broken(rows, cache, encoders):
     long = dataclasses.replace(rows[0], instruction="a " * 600)
     with pytest.raises(BrokenRowError, match="tokens, the model reads 512"):
         finish(fetch(long, cache), cache, encoders)
 
 
 class Numbered:
-    """Rows that are names only."""
+    """A row with a name and nothing else."""
 
     def __init__(self, number):
         self.name = f"row {number}"
 
 
-def test_draws_are_permutations_and_substitutes_always_the_same():
+def test_epochs_are_permutations_with_deterministic_substitutes():
     rows = [Numbered(i) for i in range(10)]
     order = Order(rows, seed=3)
     epochs = [[order.row(e * 10 + i, set()).name for i in range(10)] for e in range(3)]
@@ -114,30 +116,30 @@ def test_draws_are_permutations_and_substitutes_always_the_same():
     broken = {epochs[0][4], "row 9"}
     names = [order.row(i, broken).name for i in range(10)]
     assert names == [Order(rows, seed=3).row(i, broken).name for i in range(10)] and not broken & set(names)
-    # those whose rows are whole are as they were, so a row that breaks late changes no other draw
+    # A broken row changes only its own draw.
     assert all(a == b for a, b in zip(names, epochs[0]) if b not in broken)
 
 
-def test_held_out_rows_share_no_plate_with_the_others(place, rows):
+def test_held_out_rows_share_no_plate_with_training_rows(place, rows):
     twins = [dataclasses.replace(row, name=f"{row.name} again") for row in rows]
     trained, held = split(rows + twins, 1, place / "data")
     assert len(held) == 2 and len(trained) == 4
     assert not {r.files["source"] for r in trained} & {r.files["source"] for r in held}
 
 
-def test_worker_processes_bring_the_same(rows, made, cache, encoders):
-    """Read ahead by two processes, in order, with a broken row between."""
+def test_worker_processes_return_rows_in_order(rows, made, cache, encoders):
+    """Two processes read ahead; the row in the middle is broken."""
     gone = rows[1].files["alpha"].with_name("gone.mp4")
     broken = dataclasses.replace(rows[1], files=rows[1].files | {"alpha": gone})
     order = Straight([rows[0], broken, rows[2]])
     source = Source(order, cache, encoders, set(), 2)
     first, last = source.samples([0, 1, 2])
     assert [fault.row for fault in source.faults] == [broken.name] and torch.equal(first.latents, made.latents)
-    assert torch.equal(last.latents, cache.get(cache.key_of_row(rows[2])))  # encoded here, from what a worker decoded
+    assert torch.equal(last.latents, cache.get(cache.key_of_row(rows[2])))  # a worker decoded, this process encoded
 
 
-def test_a_movie_is_read_again_only_when_it_has_changed(place, tmp_path, encoders, monkeypatch):
-    """Its name, size and time of change stand for its bytes, in this process and in the next."""
+def test_a_movie_is_digested_again_only_after_a_change(place, tmp_path, encoders, monkeypatch):
+    """An unchanged path, size and modification time mean unchanged bytes, in this process and the next."""
     shutil.copytree(place / "data", tmp_path / "data")
     row, read = read_rows(tmp_path / "data")[0][0], []
     for file in row.files.values():
@@ -149,14 +151,14 @@ def test_a_movie_is_read_again_only_when_it_has_changed(place, tmp_path, encoder
     key = Cache(tmp_path / "cache", "e").key_of_row(row)
     assert len(read) == 5 and Cache(tmp_path / "cache", "e").key_of_row(row) == key and len(read) == 5
     with open(tmp_path / "cache/digests.jsonl", "ab") as file:
-        file.write(b'["half a li')  # another process was writing when the power went
+        file.write(b'["half a li')  # an incomplete line, as after a power cut
     row.files["alpha"].write_bytes(row.files["edit"].read_bytes())
     changed = Cache(tmp_path / "cache", "e").key_of_row(row)
     assert changed != key and len(read) == 6
-    # It was changed just now, and might be again within its clock's tick: not remembered yet.
+    # The file is younger than one clock tick and might change again: its digest is not stored yet.
     assert Cache(tmp_path / "cache", "e").key_of_row(row) == changed and len(read) == 7
 
 
-def test_what_is_there_is_not_read_when_it_is_only_to_be_made(rows, cache, monkeypatch):
+def test_filling_the_cache_does_not_read_existing_entries(rows, cache, monkeypatch):
     monkeypatch.setattr(cache, "get", None)
-    assert fetch(rows[0], cache, only_make=True).kept and finish(fetch(rows[0], cache, True), cache, None) is None
+    assert fetch(rows[0], cache, only_make=True).cached and finish(fetch(rows[0], cache, True), cache, None) is None

@@ -1,4 +1,4 @@
-"""Layered clips: exact, seeded, and what their labels say."""
+"""Generated clips compose exactly, depend on the seed alone, and match their labels."""
 
 import random
 import re
@@ -31,7 +31,7 @@ def test_composite_is_the_layer_over_the_plate(seed):
 
 
 @pytest.mark.parametrize("seed", range(3, 15))
-def test_a_clip_is_the_same_whichever_frames_are_asked_for(seed):
+def test_a_frame_does_not_depend_on_the_other_frames_requested(seed):
     whole = make_clip(seed, *SIZE, torch.arange(49))
     part = make_clip(seed, *SIZE, [7, 30])
     assert part.instruction == whole.instruction and part.labels == whole.labels
@@ -41,7 +41,7 @@ def test_a_clip_is_the_same_whichever_frames_are_asked_for(seed):
 
 @pytest.mark.parametrize("color", words.COLORS)
 def test_the_layer_has_the_named_colour(color):
-    """Of all named colours, the layer's median is nearest to its own, for a body without paint on it."""
+    """The layer's median is nearest to its own colour among all named ones, for a body of one colour."""
     clip = make_clip(1, *SIZE, [0], labels_of("star", color=color, size="large"))
     inside = clip.edit[0][:, clip.alpha[0, 0] > 0.99].median(dim=1).values
     distance = {n: (torch.tensor(c) - inside).abs().sum() for n, c in words.COLORS.items()}
@@ -61,7 +61,7 @@ def test_the_layer_is_in_the_named_place(place):
     "motion, axis, sign", [("rising", 0, -1), ("falling", 0, 1), ("drifting left", 1, -1), ("drifting right", 1, 1)]
 )
 def test_the_layer_moves_as_named(motion, axis, sign):
-    for seed in range(20):  # find a still camera: the plate does not move
+    for seed in range(20):  # find a clip with a camera at rest
         clip = make_clip(seed, *SIZE, [0, 48], labels_of("star", motion=motion))
         if torch.equal(clip.source[0], clip.source[1]):
             break
@@ -75,19 +75,19 @@ def test_effects_are_translucent_and_smooth_in_time(effect):
     for size, amount in ((SIZE, "light"), (SIZE, "heavy"), ((80, 48), "medium")):
         clip = make_clip(3, *size, [0, 24, 24.25], {"edit": "effect", "effect": effect, "amount": amount})
         assert 0.05 < clip.alpha.mean() < 0.8 and clip.alpha.std() > 0.02
-        assert (clip.alpha < 0.95).float().mean() > 0.5  # the plate is seen
+        assert (clip.alpha < 0.95).float().mean() > 0.5  # the plate shows through
         far, near = (clip.alpha[1] - clip.alpha[0]).abs().mean(), (clip.alpha[2] - clip.alpha[1]).abs().mean()
         assert 0 < near < 0.5 * far
 
 
-def test_a_background_goes_behind_the_subject():
+def test_a_new_background_leaves_the_subject_unchanged():
     clip = make_clip(4, *SIZE, [0], {"edit": "background", "background": "sea"})
     kept = clip.alpha[0, 0] == 0
     assert 0.02 < kept.float().mean() < 0.6
     assert torch.equal(clip.composite[0][:, kept], clip.source[0][:, kept])
 
 
-def test_only_standing_things_cast_shadows():
+def test_only_standing_objects_cast_contact_shadows():
     for kind in words.OBJECTS:
         clip = make_clip(5, *SIZE, [0], labels_of(kind))
         layer = clip.alpha[0, 0]
@@ -104,7 +104,7 @@ def test_polygon_distance_of_a_square():
     torch.testing.assert_close(polygon(u, v, square), torch.tensor([-1.0, 1.0, -0.5, 2**0.5]))
 
 
-def test_colour_is_held_outward():
+def test_colour_is_extended_outward_from_the_layer():
     alpha = torch.zeros(1, 1, 32, 32)
     alpha[..., 12:20, 12:20] = 1
     premultiplied = alpha * torch.tensor([0.9, 0.1, 0.2])[None, :, None, None]
@@ -126,18 +126,21 @@ def test_every_object_has_a_shape():
 
 
 @pytest.mark.parametrize("scene", words.BACKGROUNDS)
-def test_scenes_are_told_apart_and_vary(scene):
-    """The mean colour of a scene's rows is nearer to another take of itself than to any other scene."""
-    rows = lambda name, seed: make_clip(seed, *SIZE, [0], {"edit": "background", "background": name}).edit[0].mean(2)  # noqa: E731
-    takes = {name: rows(name, 21) for name in words.BACKGROUNDS}
-    again = rows(scene, 25)
+def test_scenes_are_distinguishable_and_vary_with_the_seed(scene):
+    """By the mean colour of its rows, a scene with another seed is among the three nearest to itself."""
+
+    def row_means(name, seed):
+        return make_clip(seed, *SIZE, [0], {"edit": "background", "background": name}).edit[0].mean(2)
+
+    takes = {name: row_means(name, 21) for name in words.BACKGROUNDS}
+    again = row_means(scene, 25)
     assert not torch.equal(again, takes[scene])
     near = {name: float((again - take).pow(2).mean()) for name, take in takes.items()}
     assert scene in sorted(near, key=near.get)[:3], near
 
 
-def test_what_the_words_tell_varies_little():
-    """Two clips of the same words: the layer is at the same place, of the same size, throughout its motion."""
+def test_position_and_size_hardly_vary_between_seeds():
+    """Clips of one instruction have nearly the same position and size throughout the motion."""
     asked = labels_of("star", place="left", motion="circling")
     y, x = torch.meshgrid(torch.arange(SIZE[0]) / SIZE[0], torch.arange(SIZE[1]) / SIZE[0], indexing="ij")
     centres, areas = [], []
@@ -153,8 +156,8 @@ def test_what_the_words_tell_varies_little():
     assert (areas.std(0) / areas.mean(0)).max() < 0.08
 
 
-def test_paces():
-    """How far a drifting star comes in the same time."""
+def test_slow_usual_and_fast_travel_different_distances():
+    """Compares the distances that a drifting star travels in the same time."""
     way = {}
     for pace in words.PACES:
         clip = make_clip(1, *SIZE, [0, 48], labels_of("star", motion="drifting right", size="small", pace=pace))
@@ -198,7 +201,7 @@ def test_behind_is_hidden_by_the_subject_and_in_front_is_not():
     assert (behind.composite - behind.source)[kept].abs().max() < 0.1
 
 
-def test_held_out_pictures_are_others_than_those_of_training():
+def test_held_out_footage_shares_no_file_with_training():
     from vera.core.data.engine.footage import _folder, footage
 
     names = [{p.stem for p in _folder(held).iterdir()} for held in (False, True)]
@@ -211,7 +214,7 @@ def test_held_out_pictures_are_others_than_those_of_training():
     assert any(f.ndim == 4 and not torch.equal(f[0], f[1]) for f in films)
 
 
-def test_public_style_and_word_order():
+def test_instructions_vary_in_word_order_and_name_a_shot_style():
     rng = random.Random(1)
     said = [phrases.instruction(labels_of("balloon", place="right", motion="rising"), rng) for _ in range(1000)]
     assert any(t.startswith("On the right, ") for t in said)

@@ -1,4 +1,4 @@
-"""The clips that Cycles rendered ahead are exact layers too, of what their labels say."""
+"""The clips rendered by Cycles compose exactly and match their labels."""
 
 import pytest
 
@@ -9,12 +9,12 @@ from vera.core.model.mini import words
 HELD_OUT = folders()
 
 
-def test_there_are_some():
+def test_at_least_four_rendered_clips_are_shipped():
     assert len(HELD_OUT) >= 4 and len({read_clip(f).labels["object"] for f in HELD_OUT}) >= 3
 
 
 @pytest.mark.parametrize("folder", HELD_OUT, ids=lambda f: f.name)
-def test_a_rendered_clip(folder):
+def test_a_rendered_clip_composes_exactly_and_matches_its_labels(folder):
     clip = read_clip(folder)
     assert clip.source.shape == clip.edit.shape == (9, 3, 80, 144) and clip.alpha.shape == clip.mask.shape == (
         9,
@@ -34,8 +34,8 @@ def test_a_rendered_clip(folder):
 
 
 @pytest.mark.parametrize("folder", HELD_OUT, ids=lambda f: f.name)
-def test_its_path_is_the_object_s(folder):
-    """Where alpha is above any shadow's, its box has the path's middle, and its height that of the size told."""
+def test_the_path_matches_the_object_s_box_in_alpha(folder):
+    """The box of alpha above a shadow's has the path's centre and the labelled height."""
     clip = read_clip(folder)
     for alpha, (x, y, size) in zip(clip.alpha[:, 0], clip.path):
         rows, columns = ((alpha > 0.75).any(d).nonzero().flatten().float() for d in (1, 0))

@@ -16,7 +16,7 @@ import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 
-from tests.data.datasets.layers import dataset
+from tests.data.datasets.layers import write_dataset
 from tests.tiny_vera import vera_directory
 from vera.core.cli.train import main
 from vera.core.data.datasets.layered_cache import checksum
@@ -33,7 +33,7 @@ def place(tmp_path_factory):
     """A model of one block, eight clips of 49 frames, and their latents, which every test shares."""
     root = tmp_path_factory.mktemp("full")
     vera_directory(root / "vera", {"max_frames": 49}, layers=1)
-    dataset(root / "data")
+    write_dataset(root / "data")
     return root
 
 

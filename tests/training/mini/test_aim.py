@@ -2,7 +2,7 @@
 
 import torch
 
-from vera.core.data.engine.clips import SPAN, make_clip, told_path
+from vera.core.data.engine.clips import SPAN, instructed_path, make_clip
 from vera.core.data.engine.phrases import vocabulary
 from vera.core.model.functional import cell_centres
 from vera.core.model.mini.drawing import Aim
@@ -53,14 +53,14 @@ def test_a_path_is_where_the_picture_is():
 
 def test_lessons_are_of_the_clips_world():
     """As many tell of an object, and the objects are in the same places."""
-    told = torch.stack([told_path(k, [0, 24])[2] for k in range(3000)])
+    told = torch.stack([instructed_path(k, [0, 24])[2] for k in range(3000)])
     made = torch.stack([make_clip(k, 16, 28, [0, 24]).path for k in range(400)])
     objects = [p[p[:, 0, 2] != 0][:, 1] for p in (told, made)]
     assert abs(len(objects[0]) / 3000 - len(objects[1]) / 400) < 0.07
     for moment in (1, 2):
         torch.testing.assert_close(*(p.pow(moment).mean(0) for p in objects), atol=0.07, rtol=0)
     texts, aspects, paths = lesson(4, 3)
-    assert texts[2] == told_path(6, TIMES)[0] and paths.shape == (3, len(TIMES), 3) and aspects.shape == (3,)
+    assert texts[2] == instructed_path(6, TIMES)[0] and paths.shape == (3, len(TIMES), 3) and aspects.shape == (3,)
 
 
 def test_what_nobody_told_does_not_count():

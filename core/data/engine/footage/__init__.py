@@ -1,4 +1,4 @@
-"""Real pictures and film for plates, each decoded once and kept in memory; see ATTRIBUTION.md."""
+"""Real stills and film for plates; see ATTRIBUTION.md. Each file is decoded once and cached in memory."""
 
 import random
 from functools import cache
@@ -12,9 +12,9 @@ from PIL import Image
 
 
 def footage(rng: random.Random, times: torch.Tensor, height: int, width: int, held_out: bool = False) -> torch.Tensor:
-    """A random crop of a picture of one of the two sets at the given frames, display-encoded.
+    """A random crop from the training or the held-out set at the given frames, display-encoded.
 
-    A still is (3, H, W); a film is (T, 3, H, W), its frames those at `times`.
+    A still is (3, H, W). A film is (T, 3, H, W), with its frames at `times`.
     """
     names = sorted(p.name for p in _folder(held_out).iterdir())
     frames = _read(_folder(held_out) / rng.choice(names))
@@ -37,7 +37,7 @@ def _folder(held_out: bool) -> Path:
 
 @cache
 def _read(path: Path) -> torch.Tensor:
-    """(T, 3, H, W) uint8."""
+    """All frames of a file, (T, 3, H, W) uint8; T is 1 for a still."""
     if path.suffix == ".mp4":
         with av.open(str(path)) as film:
             frames = [f.to_ndarray(format="rgb24") for f in film.decode(video=0)]
