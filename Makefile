@@ -54,7 +54,7 @@ lint: setup
 
 # Two processes, one thread each: threads of torch that wait for one another are slower than one alone.
 test: setup lint bpy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 bpy: $(BLENDERS:%=.venv-bpy%/.installed)
 

@@ -1,4 +1,5 @@
-"""For every test: one thread of torch, set before anything imports it, the signal handlers of before, one browser."""
+"""For every test: one thread of torch, set before anything imports it, no waiting for the disk, the signal handlers of
+before, one browser."""
 
 import os
 import signal
@@ -9,6 +10,17 @@ import pytest
 from tools.browser import Browser, at_hand
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several threads, that wait for one another, are slower
+
+
+@pytest.fixture(autouse=True, scope="session")
+def unflushed() -> Iterator[None]:
+    """Files are not flushed to the disk: that guards against a loss of power, and thousands of flushes take minutes.
+
+    That they are flushed before they take their names is a test of its own, in test_files.py.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

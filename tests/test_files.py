@@ -24,6 +24,13 @@ def test_json_is_whole_or_absent(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_a_file_is_flushed_to_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    path, seen = tmp_path / "a.json", []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: seen.append((os.fstat(descriptor).st_ino, path.exists())))
+    files.write_json(path, [1])
+    assert seen == [(path.stat().st_ino, False)]
+
+
 @pytest.fixture
 def precious(tmp_path):
     """A file outside, which no link may let a write reach."""

@@ -1,6 +1,9 @@
 """Imports point one way: no circle of packages, and no circle of files, hosts included."""
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -80,3 +83,14 @@ def test_no_circle_of_packages():
     assert "vera.core.lifting" in packages["vera.core.backends"]
     assert "vera.core.backends" not in packages["vera.core.lifting"]
     list(TopologicalSorter(packages).static_order())
+
+
+@pytest.mark.parametrize(
+    "given, found", [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ({"GOMP_SPINCOUNT": "5"}, "None")]
+)
+def test_threads_that_wait_do_not_spin_unless_the_user_says_so(given, found):
+    """Set before torch is loaded, which reads it then."""
+    program = "import vera, os, sys; print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
+    others = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_", "KMP_"))}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=others | given, capture_output=True, text=True)
+    assert done.stdout.split() == [found, "False"], done.stderr

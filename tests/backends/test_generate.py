@@ -81,22 +81,23 @@ def test_bits_stay_where_alpha_is_zero_after_windows(tmp_path, model, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "kind, extension, bits, count, region",
+    "kind, extension, bits, tiles, count, region",
     [
-        (np.float16, "exr", 16, 2, "700,300,1500,900"),
-        (np.float32, "exr", 32, 1, "1000,300,1500,900"),
-        (np.uint16, "dpx", 16, 1, "0,0,1777,1001"),
-        (np.uint16, "dpx", 10, 1, "2001,1111,1777,1001"),
-        (np.uint8, "dpx", 8, 1, "2001,0,1777,1001"),
+        (np.float16, "exr", 16, 10, 1, "700,300,1500,900"),  # 4K
+        (np.float16, "exr", 16, 2, 2, "140,60,300,180"),
+        (np.float32, "exr", 32, 2, 1, "200,60,300,180"),
+        (np.uint16, "dpx", 16, 2, 1, "0,0,355,201"),
+        (np.uint16, "dpx", 10, 2, 1, "401,222,355,201"),
+        (np.uint8, "dpx", 8, 2, 1, "401,0,355,201"),
     ],
 )
-def test_bits_stay_at_4k(tmp_path, model, monkeypatch, kind, extension, bits, count, region):
+def test_bits_stay_at_any_size(tmp_path, model, monkeypatch, kind, extension, bits, tiles, count, region):
     """NaN, infinities, -0.0 and denormals included, after windows: one in space, and of halves two in time."""
     draw(monkeypatch, keep_some)
     single_frames = replace(model, limits=replace(model.limits, max_frames=1))
     (tmp_path / "in").mkdir()
     for frame in range(1, 1 + count):
-        pixels = np.tile(noise(frame, kind, (216, 384), planted=extension == "exr"), (10, 10, 1))
+        pixels = np.tile(noise(frame, kind, (216, 384), planted=extension == "exr"), (tiles, tiles, 1))
         file = tmp_path / f"in/plate.{frame:04d}.{extension}"
         write_image(file, pixels, compression="none", oiio__BitsPerSample=bits)
     plate, out = tmp_path / f"in/plate.####.{extension}", tmp_path / "out"
@@ -104,7 +105,7 @@ def test_bits_stay_at_4k(tmp_path, model, monkeypatch, kind, extension, bits, co
     for frame in range(1, 1 + count):
         filmed, laid = read_image(tmp_path / f"in/plate.{frame:04d}.{extension}"), composite(out, frame)
         kept = layer(out, frame)[..., 3] == 0
-        assert laid.shape == (2160, 3840, 3) and laid.dtype == kind and 0.8 < kept.mean() < 0.98
+        assert laid.shape == (216 * tiles, 384 * tiles, 3) and laid.dtype == kind and 0.8 < kept.mean() < 0.98
         same = (laid.view(f"u{laid.itemsize}") == filmed.view(f"u{laid.itemsize}")).all(-1)
         assert same[kept].all() and not same[~kept].all()
         if extension == "exr":
@@ -133,13 +134,24 @@ def test_a_cut_is_found(tmp_path, model):
     assert report["shots"] == [[1, 5], [6, 12]]
 
 
+@pytest.fixture(scope="module")
+def made_in_one_go(tmp_path_factory, model):
+    """A plate of 22 frames, its delivery as two shots, and how many windows that took."""
+    folder, seen, forward = tmp_path_factory.mktemp("whole"), [], type(model.transformer).forward
+    plate = write_plate(folder / "in", range(1, 23))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(model.transformer), "forward", lambda *a, **named: seen.append(1) or forward(*a, **named))
+        make(model, plate, folder / "out", cuts="6")
+    return plate, delivered(folder / "out"), len(seen)
+
+
 @pytest.mark.parametrize("stage, count", [("read", 5), ("window", 1), ("window", 7), ("window", 10), ("deliver", 9)])
-def test_stopped_anywhere_it_goes_on_to_the_same_pixels(tmp_path, model, looked, monkeypatch, stage, count):
+def test_stopped_anywhere_it_goes_on_to_the_same_pixels(
+    tmp_path, model, made_in_one_go, looked, monkeypatch, stage, count
+):
     """22 frames in two shots, of one window and of more; also with what a kill leaves: files half written."""
-    plate, whole, part = write_plate(tmp_path / "in", range(1, 23)), tmp_path / "whole", tmp_path / "part"
-    make(model, plate, whole, cuts="6")
-    all_of_them = len(looked)
-    looked.clear()
+    plate, whole, all_of_them = made_in_one_go
+    part = tmp_path / "part"
 
     def stopping():
         if stage == "window":
@@ -156,7 +168,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_pixels(tmp_path, model, looked,
     (part / ".job/latents").mkdir(exist_ok=True)
     (part / ".job/latents/layers.1.part.safetensors").write_bytes(b"half a file")
     make(model, plate, part, cuts="6")
-    assert delivered(part) == delivered(whole)
+    assert delivered(part) == whole
     most_again = 2 * 3  # the windows of one step, both passes
     assert all_of_them <= len(looked) < all_of_them + most_again
     assert not list(part.rglob("*.part*"))

@@ -590,16 +590,24 @@ def test_a_whole_delivery_is_generated_again_to_be_kept(tmp_path):
     assert (out / "edit/edit.0001.exr").stat().st_mtime_ns == date
 
 
+@pytest.fixture(scope="module")
+def kept_once(tmp_path_factory):
+    """A plate, the folder of its delivery with kept latents, and what these give in another blending space."""
+    folder = tmp_path_factory.mktemp("kept")
+    plate = shot(folder / "in", [1])
+    assert run("--plate", plate, "--out", str(folder / "out"), "--keep") == 0
+    shutil.copytree(folder / "out", folder / "other")
+    assert run("--plate", plate, "--out", str(folder / "other"), "--keep", "--blend-space", "encoded") == 0
+    return plate, folder / "out", read(folder / "other", [1])
+
+
 @pytest.mark.parametrize("damage", ["flip", "nan", "cut", "link"])
-def test_damaged_latents_are_made_anew_and_said(tmp_path, capsys, damage):
-    plate, out = shot(tmp_path / "in", [1]), tmp_path / "out"
-    again = ("--plate", plate, "--out", str(out), "--keep", "--blend-space", "encoded")
-    assert run("--plate", plate, "--out", str(out), "--keep") == 0
+def test_damaged_latents_are_made_anew_and_said(tmp_path, capsys, kept_once, damage):
+    plate, whole, expected = kept_once
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
     file = out / "kept/layers.1.safetensors"
     kept = file.read_bytes()
-    assert run(*again) == 0
-    expected, _ = read(out, [1]), capsys.readouterr()
-    assert run("--plate", plate, "--out", str(out), "--keep") == 0
     content = bytearray(kept)
     if damage == "flip":
         content[-2] ^= 0x40
@@ -610,7 +618,7 @@ def test_damaged_latents_are_made_anew_and_said(tmp_path, capsys, damage):
     file.unlink()
     (tmp_path / "elsewhere").write_bytes(content)
     file.symlink_to(tmp_path / "elsewhere") if damage == "link" else file.write_bytes(content)
-    assert run(*again) == 0
+    assert run("--plate", plate, "--out", str(out), "--keep", "--blend-space", "encoded") == 0
     assert "kept/layers.1.safetensors: damaged, so not used" in capsys.readouterr().err
     found = read(out, [1])
     assert all(np.array_equal(a, b) for a, b in zip(found[1], expected[1]))
