@@ -51,7 +51,7 @@ RECIPE, MANIFEST = "recipe.json", "manifest.json"
 _UNFINISHED = (
     ".job/*.part.*",
     ".job/frames/*.part.json",
-    ".job/preview/*.part.png",
+    ".job/preview/*.part.rgb",
     ".job/latents/*.part.safetensors",
     "kept/*.part.safetensors",
     "recipe.part.json",
@@ -350,7 +350,7 @@ class Delivery:
         images = self._of_kind(FrameOutput)
         todo = sum(not all(output.path(self.shot, f).exists() for output in images) for f in self.plate.frames)
         pixel = sum(output.bytes_per_pixel(self.shot) for output in self.outputs)
-        return int(todo * self.plate.width * self.plate.height * pixel)
+        return int(todo * (self.plate.width * self.plate.height * pixel + self._pictures().bytes_per_frame))
 
     # What is written.
 

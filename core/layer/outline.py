@@ -59,10 +59,11 @@ def outline(alpha: torch.Tensor, width: float = STEP_WIDTH) -> torch.Tensor:
         F.interpolate(p, size, mode="bicubic", antialias=True).clamp(0, 1) for p in (planes, blur(blur(planes, 1), 1))
     )
     slopes = torch.stack(torch.gradient(even[0, 0])) * GUIDE  # (down, right) to a model pixel
-    steep = slopes.norm(dim=0)
     near = F.interpolate(rises, size, mode="nearest")[0, 0] > 0
-    at = ((steep > LEAST_SLOPE) & near).nonzero()
-    steep = steep[at[:, 0], at[:, 1], None]
+    # torch's norm is slow: only of what can be steep enough, by a bound that rounding does not reach.
+    at = (near & (slopes.square().sum(0) > (0.999 * LEAST_SLOPE) ** 2)).nonzero()
+    steep = slopes[:, at[:, 0], at[:, 1]].norm(dim=0)
+    at, steep = at[steep > LEAST_SLOPE], steep[steep > LEAST_SLOPE][:, None]
     uphill = slopes[:, at[:, 0], at[:, 1]].T / steep
     even = fine.clone()
     even[0, 0, at[:, 0], at[:, 1]] = _along(fine, at, uphill.flip(1) * uphill.new_tensor([1, -1]), ALONG * width)

@@ -41,12 +41,16 @@ class Shown:
     gain: float = 1.0
 
 
-def thinned(plate: Plate, filmed: np.ndarray, layer: np.ndarray, composite: np.ndarray) -> list[np.ndarray]:
-    """The three with so many rows and columns left out that twice what the movie's picture shows is left."""
-    height, width = _small(plate)
-    images = (filmed, layer, composite)
-    steps = [max(1, min(len(image) // (2 * height), image.shape[1] // (2 * width))) for image in images]
-    return [image[::step, ::step] for image, step in zip(images, steps)]
+def shrunk(
+    plate: Plate, filmed: np.ndarray, layer: np.ndarray, composite: np.ndarray, white: float = np.inf
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The three (H, W, C), each of its own type, at the size at which the movie shows them.
+
+    white: the number of display white, where the plate's are linear: highlights end there, as they will on the
+    display, and do not shine into what lies beside them. The layer is left as it is.
+    """
+    size = _small(plate)
+    return _reduced(filmed, size, white), _reduced(layer, size), _reduced(composite, size, white)
 
 
 def movie_picture(shown: Shown, plate: Plate) -> np.ndarray:
@@ -57,21 +61,10 @@ def movie_picture(shown: Shown, plate: Plate) -> np.ndarray:
     return _bytes(np.concatenate([above, np.concatenate([checkered, alpha], axis=1)]))
 
 
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """PNG, quickly. Raises OSError."""
-    with replacing(path) as part:
-        Image.fromarray(picture).save(part, format="PNG", compress_level=1)
-
-
-def read_picture(path: Path, plate: Plate) -> np.ndarray | None:
-    """(2 h, 2 w, 3) uint8; None where there is none, or one of another size, as an earlier version kept."""
+def movie_shape(plate: Plate) -> tuple[int, int, int]:
+    """Of a picture as `movie_picture` gives it."""
     height, width = _small(plate)
-    try:
-        with Image.open(path) as image:
-            picture = np.asarray(image)
-    except (OSError, SyntaxError):  # Pillow's word for a broken PNG
-        return None
-    return picture if picture.shape == (2 * height, 2 * width, 3) else None
+    return 2 * height, 2 * width, 3
 
 
 def write_movie(path: Path, pictures: Iterable[np.ndarray], plate: Plate, origin: Origin = UNSTATED) -> None:
@@ -209,9 +202,26 @@ def _even(length: float) -> int:
 
 def _shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """To `size` with a triangular filter: no negative lobes beside highlights."""
+    if image.shape[:2] == size:
+        return image
     planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
     planes = F.interpolate(planes, size=size, mode="bilinear", antialias=True)
     return planes[0].permute(1, 2, 0).numpy()
+
+
+def _reduced(image: np.ndarray, size: tuple[int, int], white: float = np.inf) -> np.ndarray:
+    """An image of any type to `size`, of its own type. Of large ones every so many rows and columns are looked at,
+    twice as many as `size` has at least. Of floats, NaN counts as 0 and what is beyond `white` as white."""
+    step = max(1, min(have // (2 * wanted) for have, wanted in zip(image.shape, size)))
+    image = image[::step, ::step]
+    if image.dtype == np.uint8:
+        return _shrink(image, size)
+    values = image.astype(np.float32)
+    if image.dtype.kind == "u":
+        return np.rint(_shrink(values, size)).astype(image.dtype)
+    values[np.isnan(values)] = 0
+    most = min(white, float(np.finfo(image.dtype).max))
+    return _shrink(np.clip(values, -most, most, out=values), size).astype(image.dtype)
 
 
 def _bytes(picture: np.ndarray) -> np.ndarray:

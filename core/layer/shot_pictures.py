@@ -1,12 +1,17 @@
-"""preview.mp4 and contact_sheet.png of a delivery: made from pictures kept with the frames, or from the files."""
+"""preview.mp4 and contact_sheet.png of a delivery: made from pictures kept with the frames, or from the files.
 
+The pictures are kept as bare bytes: to compress them takes longer than all else that is done for them.
+"""
+
+import hashlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vera.core.files import file_digest
+from vera.core.files import open_regular, write_bytes
 from vera.core.layer import preview
 from vera.core.layer.blend_space import Blending
 from vera.core.layer.origin import UNSTATED, Origin
@@ -32,14 +37,19 @@ class ShotPictures:
     read: Callable[[int], tuple[np.ndarray, np.ndarray]]
     origin: Origin = UNSTATED
 
+    @property
+    def bytes_per_frame(self) -> int:
+        """On the disk, until the movie is written."""
+        return math.prod(preview.movie_shape(self.plate))
+
     def keep(self, frame: int, filmed: np.ndarray, layer: np.ndarray, composite: np.ndarray) -> str:
         """Write the frame's picture, so that neither file nor plate need be read again; returns the file's SHA-256.
 
         Raises OSError.
         """
-        picture = preview.movie_picture(self._shown(frame, filmed, layer, composite), self.plate)
-        preview.write_picture(self._path(frame), picture)
-        return file_digest(self._path(frame))
+        picture = preview.movie_picture(self._shown(frame, filmed, layer, composite), self.plate).tobytes()
+        write_bytes(self._path(frame), picture)
+        return hashlib.sha256(picture).hexdigest()
 
     def write(self, folder: Path, digests: dict[int, str]) -> None:
         """Write both files into the delivery's folder. digests: as `keep` returned them, by frame. Raises OSError."""
@@ -53,16 +63,19 @@ class ShotPictures:
             yield preview.movie_picture(self._shown_from_files(frame), self.plate) if picture is None else picture
 
     def _kept(self, frame: int, digest: str | None) -> np.ndarray | None:
-        path = self._path(frame)
+        shape = preview.movie_shape(self.plate)
         try:
-            same = digest is not None and file_digest(path) == digest
-            return preview.read_picture(path, self.plate) if same else None
+            with open_regular(self._path(frame)) as file:
+                content = file.read(math.prod(shape) + 1)
         except OSError:
             return None
+        whole = len(content) == math.prod(shape) and hashlib.sha256(content).hexdigest() == digest
+        return np.frombuffer(content, np.uint8).reshape(shape) if whole else None
 
     def _shown(self, frame: int, filmed: np.ndarray, layer: np.ndarray, composite: np.ndarray) -> preview.Shown:
-        """Plate, layer and composite for display, no larger than the preview needs them."""
-        filmed, layer, composite = preview.thinned(self.plate, filmed, layer, composite)
+        """Plate, layer and composite for display, no larger than the preview needs them: shrunk, then converted."""
+        white = 1 / self.color.gain if self.color.space.is_linear else math.inf
+        filmed, layer, composite = preview.shrunk(self.plate, filmed, layer, composite, white)
         filmed, composite = self.color.for_display(filmed), self.color.for_display(composite)
         return preview.Shown(frame, filmed, layer.astype("float32"), composite, self.blending, self.color.gain)
 
@@ -70,4 +83,4 @@ class ShotPictures:
         return self._shown(frame, self.plate.read(frame), *self.read(frame))
 
     def _path(self, frame: int) -> Path:
-        return self.folder / f"{frame}.png"
+        return self.folder / f"{frame}.rgb"

@@ -189,7 +189,7 @@ def test_a_folder_that_leads_elsewhere_is_refused(tmp_path, name, kind):
         "edit/edit.1001.part.exr",
         "png/edit.1001.part.png",
         ".job/frames/1001.part.json",
-        ".job/preview/1001.part.png",
+        ".job/preview/1001.part.rgb",
     ],
 )
 def test_nothing_is_written_through_a_link_at_a_files_name(tmp_path, name):

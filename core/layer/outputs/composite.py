@@ -4,7 +4,14 @@ from typing import Any
 
 import OpenImageIO as oiio
 
-from vera.core.layer.outputs.header import STORAGE, erase, plate_header, set_origin, set_pixels
+from vera.core.layer.outputs.header import (
+    STORAGE,
+    erase,
+    plate_header,
+    set_origin,
+    set_pixels,
+    store_quickly_as_png,
+)
 from vera.core.layer.outputs.output import COMPOSITE_PACKS_TO, FrameOutput, FramePixels, Image, Shot
 from vera.core.plate.source import Plate
 
@@ -69,6 +76,8 @@ def composite_header(shot: Shot, frame: int) -> oiio.ImageSpec:
         spec.attribute("CICP", oiio.TypeDesc("int[4]"), (*plate.color_codes, 0, 1))
     if keeps_alpha_apart and "A" in plate.channels:
         spec.attribute("oiio:UnassociatedAlpha", 1)
+    if extension == "png":
+        store_quickly_as_png(spec)
     if extension in ("exr", "tif", "tiff"):
         spec.attribute("compression", shot.formats.compression if extension == "exr" else "zip")
     set_origin(spec, shot.origin)

@@ -5,7 +5,7 @@ import OpenImageIO as oiio
 
 from vera.core.layer.blend_space import Blending
 from vera.core.layer.outputs.display import straight
-from vera.core.layer.outputs.header import set_origin
+from vera.core.layer.outputs.header import set_origin, store_quickly_as_png
 from vera.core.layer.outputs.output import LAYER_PACKS_TO, FrameOutput, FramePixels, Image, Shot
 
 _BYTES = 8  # of a pixel: four channels of 16 bits
@@ -37,4 +37,5 @@ def png_header(shot: Shot) -> oiio.ImageSpec:
     spec.attribute("oiio:ColorSpace", "srgb_rec709_scene")
     spec.attribute("PixelAspectRatio", float(plate.pixel_aspect))
     set_origin(spec, shot.origin)
+    store_quickly_as_png(spec)
     return spec
