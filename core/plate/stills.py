@@ -283,7 +283,7 @@ def _parts(image: oiio.ImageInput) -> list[Part]:
         spec = image.spec()
         name = spec.get_string_attribute("oiio:subimagename") or spec.get_string_attribute("name")
         found.append(Part(len(found), name, spec.get_string_attribute("view"), tuple(spec.channelnames)))
-    image.geterror()
+    _library_error(image)  # that there are no more
     image.seek_subimage(0, 0)
     return found
 

@@ -64,7 +64,8 @@ class QueueRefusedError(Exception):
 class Queue:
     """Jobs as dictionaries of the table's columns, with recipe, warnings and report unpacked.
 
-    Raises InputError when the file is no queue, sqlite3.OperationalError when it cannot be written.
+    Raises InputError when the file is no queue, OSError when it cannot be opened for want of room or rights, and
+    sqlite3.OperationalError when a change cannot be written; what was there before it stays.
     """
 
     def __init__(self, path: Path) -> None:
@@ -85,7 +86,7 @@ class Queue:
         except sqlite3.Error as error:
             # A disk that is full, or another that writes just now, is no fault of the file's.
             if isinstance(error, sqlite3.OperationalError) and re.search("full|locked|readonly|I/O", str(error)):
-                raise
+                raise OSError(f"{path}: the queue cannot be written ({error})") from None
             raise InputError(f"{path}: not a queue, or damaged ({error}); move it away and start again") from None
 
     def _columns(self) -> set[str]:

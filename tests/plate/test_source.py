@@ -1,3 +1,4 @@
+import base64
 import os
 import shutil
 import struct
@@ -109,6 +110,19 @@ def test_10_bit_tiff_gives_back_its_codes(tmp_path):
     plate = open_plate(str(file))
     assert plate.pixel_type == "uint10"
     np.testing.assert_array_equal(plate.read(1) >> 6, codes)
+
+
+# Found by `make fuzz`: an EXR whose header is damaged so that the library's message quotes bytes that are no text.
+QUOTED_BYTES = (
+    "di8xAQIAAABjYXBEYXRlAHJ0cmluZwATAAAAMjAyNjoxMTozMCAxMjoxMzo0N2NoYW5uZWxzAGNobGlzdAA3AAAAQgABAAAAAAAA"
+    "AAEAAAABAAAARwABAAAAAAAAAAEAAAABAAAAUgABAAAAAAAAAAEAAAABAAAAAGNvbXByZXNzaW9uAGNvbXByZf//AAEAAAAJAAAA"
+    "AGNvbXByZXNzaW9uAGNvbXByZXNzaW9uAAEAAAADZGF0YVdpbmRvdwBib3gyaQAQAAAAAAAATRcAAAAAAB8AAAAXAAA="
+)
+
+
+def test_a_message_that_quotes_bytes_is_a_refusal(tmp_path):
+    (tmp_path / "p.exr").write_bytes(base64.b64decode(QUOTED_BYTES))
+    refusal(lambda: open_plate(str(tmp_path / "p.exr")), "p.exr")
 
 
 @pytest.mark.parametrize("bits", [2, 4, 10, 12])

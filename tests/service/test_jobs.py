@@ -220,3 +220,40 @@ def test_only_what_has_ended_is_forgotten(tmp_path):
     queue.end(first, "failed")
     assert queue.forget([first, second, first, 99]) == [first]
     assert [job["id"] for job in queue.list()] == [second]
+
+
+def test_a_clock_that_jumps_changes_nothing_but_the_dates(tmp_path, monkeypatch):
+    """Back and forth by years, at every change: the same states in the same order."""
+
+    def story(path, clock):
+        monkeypatch.setattr(jobs.time, "time", clock)
+        queue = Queue(path)
+        a, b, c, d = add(queue, "a", "b", "c", "d")
+        queue.take(), queue.end(a, "failed", "crash", "killed"), queue.retry(a)
+        queue.take(), queue.put_back(b), queue.move(d, c)
+        queue.take(), queue.cancel(b), queue.cancel(c)
+        queue.reopen()
+        found = queue.list()
+        queue.close()
+        return [{n: v for n, v in job.items() if n not in ("submitted", "started", "ended")} for job in found]
+
+    jumps = iter(1e9 * (-1) ** n * (1 + n % 3) for n in range(1000))
+    assert story(tmp_path / "1.sqlite", lambda: next(jumps)) == story(tmp_path / "2.sqlite", lambda: 1.7e9)
+
+
+@pytest.mark.parametrize("words", ["database or disk is full", "database is locked", "disk I/O error"])
+def test_a_queue_that_cannot_be_written_at_the_start_is_one_line_and_kept(queue, tmp_path, monkeypatch, capsys, words):
+    from vera.core import cli
+
+    add(queue, "a")
+
+    class Full(sqlite3.Connection):
+        def executescript(self, text):
+            raise sqlite3.OperationalError(words)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(jobs.sqlite3, "connect", lambda *a, **k: connect(*a, factory=Full, **k))
+    assert cli.main(["serve", "--folder", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and words in said
+    assert len(queue.list()) == 1

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.service.conftest import until
+from tests.service.conftest import STAND_IN, Running, until
 from vera.core.service import client
 from vera.core.service.client import ServiceError
 
@@ -258,3 +258,37 @@ def test_health_tells_of_the_worker(service, recipe):
     service.client.unload()
     off = until(lambda: (h := service.client.health())["worker"] == "off" and h, 30, "the worker to go")
     assert off["memory"] == {"limit": None} and off["worker_pid"] is None and off["trouble"] is None
+
+
+def test_a_full_disk_under_the_queue_is_said_and_loses_no_job(recipe, tmp_path):
+    """On a disk of 1 MiB, where this user may mount one: refused in words, then taken again once there is room."""
+    import shutil
+    import subprocess
+    import sys
+
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small disk")
+    service = Running(disk, [tmp_path], worker=[sys.executable, str(STAND_IN)])
+    try:
+        service.start()
+        first = service.client.submit(recipe("steps=1000 pause=0.1", "first"))["id"]
+        until(lambda: service.client.job(first)["done"], 60, "progress")
+        (disk / "filler").write_bytes(b"x" * (shutil.disk_usage(disk).free - 16384))
+        taken = [first]
+        with pytest.raises(ServiceError, match="the queue cannot be written .*full.*; make room") as refused:
+            for number in range(300):
+                taken.append(service.client.submit(recipe("x" * 3000 + str(number), str(number)))["id"])
+        assert refused.value.status == 507
+        assert [job["id"] for job in service.client.jobs()] == taken and service.client.health()["contract"]
+        (disk / "filler").unlink()
+        taken.append(service.client.submit(recipe("last", "last"))["id"])
+        assert [job["id"] for job in service.client.jobs()] == taken
+        service.kill()
+        service.start()
+        assert [job["id"] for job in service.client.jobs()] == taken
+    finally:
+        service.stop()
+        subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -255,7 +255,7 @@ class Run:
         source, held = rows
         self.load()
         mine = range(self.place, settings.batch, self.places)
-        coming, started, skipped = self._draws(source, mine), time.time(), 0
+        coming, started, skipped = self._draws(source, mine), time.monotonic(), 0
         self.talk.say(f"training from step {self.step:,}; states, log.jsonl and tensorboard/ are in {self.folder}")
         while self.step < settings.steps:
             for group in self.optimizer.param_groups:
@@ -320,7 +320,7 @@ class Run:
 
     def _tell_step(self, errors, norm, started) -> None:
         rate, losses = self.optimizer.param_groups[0]["lr"], dict(zip(BRANCHES, errors.tolist()))
-        self._log(losses=losses, norm=norm.item(), rate=rate, seconds=round(time.time() - started, 1))
+        self._log(losses=losses, norm=norm.item(), rate=rate, seconds=round(time.monotonic() - started, 1))
         self.talk.step(self.step, self.settings.steps, losses, rate, self.settings.batch)
 
     def _tell_unreadable(self, **what) -> None:

@@ -95,7 +95,7 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], talk: 
         save_state(folder, 0, {"codec": codec}, optimizer)
     loader = iter(DataLoader(Videos(config["seed"] + clips, config["size"]), config["batch"], num_workers=1))
     talk.say(f"training from step {step:,}; state and log.jsonl are in {folder}")
-    started, psnrs = time.time(), []
+    started, psnrs = time.monotonic(), []
     while step < config["steps"] and not stop():
         for group in optimizer.param_groups:
             group["lr"] = trapezoid(step, config["steps"], config["rate"])
@@ -110,7 +110,7 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], talk: 
         psnrs.append(psnr.unflatten(0, (-1, 5)).mean(0))
         if step % 50 == 0:
             mean = torch.stack(psnrs).mean(0).tolist()
-            log_line(folder, step=step, loss=loss.item(), psnr=mean, seconds=round(time.time() - started, 1))
+            log_line(folder, step=step, loss=loss.item(), psnr=mean, seconds=round(time.monotonic() - started, 1))
             talk.step(step, config["steps"], dict(zip(LAYERS, mean)), optimizer.param_groups[0]["lr"], config["batch"])
             psnrs = []
         if step % 200 == 0:

@@ -405,7 +405,7 @@ class Run:
         loader = DataLoader(
             rounds, batch_size=None, num_workers=settings.workers, pin_memory=self.device.type == "cuda"
         )
-        self.begun, self.started = self.step, time.time()
+        self.begun, self.started = self.step, time.monotonic()
         for made in loader:
             before = self.step
             losses = self.round(*made)
@@ -473,7 +473,7 @@ class Run:
         settings, stage = self.settings, stage_of(self.settings, before)
         means = dict(zip(NAMES, losses.tolist()))
         rate = self.optimizer.param_groups[0]["lr"]
-        seconds = round(time.time() - self.started, 1)
+        seconds = round(time.monotonic() - self.started, 1)
         log_line(self.folder, step=self.step, losses=means, rate=rate, clips=self.clips, seconds=seconds)
         self.talk.step(self.step, settings.steps, means, rate, stage.batch / stage.repeats)
         if crossed(before, self.step, settings.save_every):

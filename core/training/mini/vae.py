@@ -190,7 +190,7 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], talk: 
     batches = Batches(config["seed"] + clips, config)
     batches = DataLoader(batches, batch_size=None, num_workers=config["workers"], pin_memory=device.type == "cuda")
     talk.say(f"training from step {step:,}; state, {CODEC}, log.jsonl, curve.png and codec-*.png are in {folder}")
-    started, sums, counted, last = time.time(), 0, 0, step
+    started, sums, counted, last = time.monotonic(), 0, 0, step
     for video in batches:
         if step >= config["steps"] or stop():
             break
@@ -216,7 +216,7 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], talk: 
                 loss=mean,
                 psnr=dict(zip(LAYERS, psnrs)),
                 clips=clips,
-                seconds=round(time.time() - started, 1),
+                seconds=round(time.monotonic() - started, 1),
             )
             sums, counted = 0, 0
         if step % config["save_every"] == 0:
