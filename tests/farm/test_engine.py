@@ -232,6 +232,17 @@ def test_an_address_where_nothing_answers_is_one_line(tmp_path, port, capsys):
     assert said.out == "" and said.err.count("\n") == 1 and "no Ray there" in said.err
 
 
+def test_the_dashboard_is_left_off(monkeypatch):
+    """A web page could reach it through DNS rebinding."""
+    asked = {}
+    monkeypatch.setattr(engine.ray, "init", lambda **named: asked.update(named))
+    engine.connect("local")
+    assert asked["include_dashboard"] is False
+    pages = [ROOT / "docs/farm.md", ROOT / "core/cli/farm.py"]
+    heads = [line for page in pages for line in page.read_text().splitlines() if "ray start --head" in line]
+    assert len(heads) == 2 and all("--include-dashboard=false" in line for line in heads)
+
+
 def test_room_is_counted_machine_by_machine(monkeypatch):
     machines = [({"CPU": 8, "GPU": 2}, True), ({"CPU": 3}, True), ({"CPU": 64, "GPU": 8}, False)]
     nodes = [{"Resources": resources, "Alive": alive} for resources, alive in machines]

@@ -399,3 +399,29 @@ class TestFiles:
         (tmp_path / "roots.json").write_text("[")
         with pytest.raises(InputError, match="damaged"):
             roots.folders()
+
+
+BREAKS = "a\r\nX-Evil: 1\r\n\r\n{}"
+
+
+@pytest.mark.parametrize("name", ["plate", "out", "mask", "model"])
+def test_line_breaks_in_a_path_are_refused(shared, name):
+    recipe = {"plate": str(shared.home / "p.exr"), "prompt": "a", "out": str(shared.home / "o")}
+    with pytest.raises(ServiceError, match="control characters") as refused:
+        shared.client.submit({**recipe, name: str(shared.home / BREAKS)})
+    assert refused.value.status == 400
+
+
+def test_line_breaks_do_not_get_into_a_request_of_the_client(shared):
+    for call in (shared.client.job, shared.client.cancel, shared.client.preview):
+        with pytest.raises(ValueError, match="invalid literal"):
+            call(BREAKS)
+    with pytest.raises(ServiceError, match="does not fit"):
+        shared.client.submit({"plate": "/p.exr", "prompt": "a", "out": "/o"}, request=BREAKS)
+
+
+def test_a_folder_whose_name_has_line_breaks_allows_itself_alone(tmp_path):
+    folder = tmp_path / 'a\r\n", "/etc'
+    folder.mkdir(parents=True)
+    roots = security.Roots(tmp_path / "roots.json")
+    assert roots.allow(folder) == roots.folders() == [str(folder)]

@@ -1,10 +1,13 @@
 """Training state: what is saved is what is resumed."""
 
+import pickle
+
 import pytest
 import torch
 from torch import nn
 
-from vera.core.training.state import Ema, load_state, save_state, trapezoid
+from vera.core.errors import InputError
+from vera.core.training.state import STATE, Ema, load_state, save_state, trapezoid
 
 
 def steps(model, optimizer, count, first):
@@ -54,3 +57,15 @@ def test_average_follows_the_weights():
 @pytest.mark.parametrize("step, rate", [(0, 0.005), (99, 0.5), (199, 1.0), (600, 1.0), (875, 0.5), (1000, 0.02)])
 def test_rate_rises_stays_and_falls(step, rate):
     assert trapezoid(step, 1000, 1.0) == pytest.approx(rate, abs=1e-6)
+
+
+def test_a_pickle_in_the_place_of_a_state_is_refused_and_not_loaded(tmp_path):
+    class Code:
+        def __reduce__(self):
+            return open, (str(tmp_path / "pwned"), "w")
+
+    (tmp_path / STATE).write_bytes(pickle.dumps(Code()))
+    model, optimizer = fresh()
+    with pytest.raises(InputError, match="not a readable state"):
+        load_state(tmp_path, {"m": model}, optimizer)
+    assert not (tmp_path / "pwned").exists()
