@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from vera.core.errors import InputError
+from vera.core.files import Either, JsonError, check_shape
 
 TIME_STRIDE = 4
 SPACE_STRIDE = 8
@@ -105,6 +106,17 @@ class Codec(ABC):
         return torch.cat(list(self.decode_stream(latents)), dim=2)[:, :, :frames]
 
 
+# What of the VAE's configuration is used here; its library checks no types.
+CONFIG_SHAPE = {
+    "patch_size": Either(int, type(None)),
+    "temperal_downsample": [bool],
+    "dim_mult": [int],
+    "z_dim": int,
+    "latents_mean": [float],
+    "latents_std": [float],
+}
+
+
 class WanCodec(nn.Module, Codec):
     """Wan2.1's video VAE (diffusers' AutoencoderKLWan), or a smaller one of its kind.
 
@@ -122,6 +134,10 @@ class WanCodec(nn.Module, Codec):
     def __init__(self, vae: Any):
         super().__init__()
         config = vae.config
+        try:
+            check_shape({name: list(v) if isinstance(v, tuple) else v for name, v in config.items()}, CONFIG_SHAPE)
+        except JsonError as error:
+            raise InputError(f"video codec's configuration: {error}; copy the codec again") from None
         patch = config.patch_size or 1
         strides = (2 ** sum(config.temperal_downsample), patch * 2 ** (len(config.dim_mult) - 1))
         if strides != (TIME_STRIDE, SPACE_STRIDE):
@@ -129,12 +145,9 @@ class WanCodec(nn.Module, Codec):
         self.vae = vae.eval()
         self.channels, self.patch = config.z_dim, patch
         for name, values in (("mean", config.latents_mean), ("std", config.latents_std)):
-            try:
-                statistic = torch.tensor(values, dtype=torch.float32, device=vae.device)
-            except (TypeError, ValueError, RuntimeError):
-                raise InputError(
-                    f"video codec: its latents' {name} is no list of numbers; copy the codec again"
-                ) from None
+            if len(values) != config.z_dim or (name == "std" and not all(values)):
+                raise InputError(f"video codec: its latents' {name} is not of {config.z_dim} channels, or holds a 0")
+            statistic = torch.tensor(values, dtype=torch.float32, device=vae.device)
             self.register_buffer(name, statistic.view(1, -1, 1, 1, 1), persistent=False)
 
     @torch.no_grad()

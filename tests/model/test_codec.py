@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
@@ -100,6 +102,25 @@ def test_the_decoder_is_causal(vae):
     other[:, :, 2:] += 1
     a, b = codec.decode(latents, 13), codec.decode(other, 13)
     assert torch.equal(a[:, :, :5], b[:, :, :5]) and not torch.equal(a[:, :, 5:], b[:, :, 5:])
+
+
+@pytest.mark.parametrize(
+    "changed, words",
+    [
+        ({"temperal_downsample": [True, {}, False]}, "temperal_downsample"),
+        ({"dim_mult": 5}, "dim_mult"),
+        ({"patch_size": "2"}, "patch_size"),
+        ({"z_dim": True}, "z_dim"),
+        ({"latents_mean": [0.0, None, 0.0, 0.0]}, "latents_mean"),
+        ({"latents_mean": [0.0]}, "mean is not of"),
+        ({"latents_std": [1.0, 1.0, 0.0, 1.0]}, "holds a 0"),
+    ],
+)
+def test_a_configuration_of_other_types_is_refused(vae, changed, words):
+    vae = copy.deepcopy(vae)
+    vae.register_to_config(**changed)
+    with pytest.raises(InputError, match=words):
+        WanCodec(vae)
 
 
 def test_a_codec_of_other_strides_is_refused():

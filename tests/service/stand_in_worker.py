@@ -4,6 +4,7 @@ A prompt is words: "steps=3" and "pause=0.1" (seconds a step), then at the last 
 "crash", "killed=2" (by the system, twice), "hang" (no beats), "stall" (beats only), "garbage", "input", "memory".
 "cheaper" says at
 the start that memory ran out and that the job is tried once more, "warned" that something is not as it was meant,
+"echo" says plate and prompt as warnings, "refused" as the reason of a failure,
 "movie" delivers the file preview.mp4 of the service's folder.
 """
 
@@ -57,6 +58,8 @@ def work(job):  # noqa: C901 - one branch a fault
     words = recipe["prompt"].split()
     asked = dict(word.split("=") for word in words if "=" in word)
     warnings = ["the prompt has a word that the model does not know: warned"] if "warned" in words else []
+    if "echo" in words:  # what a stranger wrote comes back in every place for words
+        warnings = [recipe["plate"], recipe["prompt"]]
     facts = {"frames": 25, "first": 1001, "last": 1025, "width": 1280, "height": 720, "fps": 24.0, "model": "mini"}
     send("prepared", identity=recipe["prompt"], warnings=warnings, facts=facts)
     donors = next_command()["donors"]
@@ -86,6 +89,8 @@ def work(job):  # noqa: C901 - one branch a fault
         time.sleep(600)
     if "stall" in words:
         time.sleep(600)
+    if "refused" in words:
+        return send("failed", kind="input", reason=f"{recipe['plate']}: {recipe['prompt']}; mend it")
     for kind in ("input", "memory"):
         if kind in words:
             send("failed", kind=kind, reason=f"a {kind} failure; mend it")
