@@ -21,7 +21,7 @@ MARKUP = [
     "__proto__",
 ]
 TURNED = "Add \u202egnp.exe\u2066 \u2028x\x1b[2J"
-PLANTED = (
+PLANTED = "img[src='x'], svg[onload], iframe, base, meta[http-equiv], main style, main script, form[action]"
     "img[src='x'], svg[onload], iframe, base, meta[http-equiv], main style, main script, form[action], a[href^=java]"
 )
 
