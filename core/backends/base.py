@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from vera.core.errors import InputError
 from vera.core.layer.blend_space import Blending, find_blending
 from vera.core.layer.delivery import Delivery
 from vera.core.layer.delivery_loop import FilmedFrame, read_unchanged
@@ -151,6 +152,12 @@ def identify(
         **(laid_over or {}),
     )
     return Identity(generation, job)
+
+
+def refuse_unguided(guidance: float) -> None:
+    """Raise InputError for a negative prompt without an effect: at a guidance of 1 there is no second pass."""
+    if guidance == 1:
+        raise InputError("negative prompt: has no effect at a guidance of 1; give --guidance 2, or leave it out")
 
 
 def formats_of(recipe: EditRecipe) -> Formats:

@@ -16,7 +16,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from vera.core.backends.base import Job, Loader, Opened, blending_of, delivery_of, identify, mean_of, report_of
+from vera.core.backends.base import (
+    Job,
+    Loader,
+    Opened,
+    blending_of,
+    delivery_of,
+    identify,
+    mean_of,
+    refuse_unguided,
+    report_of,
+)
+from vera.core.errors import InputError
 from vera.core.layer.blend_space import Change, layer_for_blending
 from vera.core.layer.delivery_loop import FilmedFrame, FinishedFrame, deliver_frames
 from vera.core.layer.foreground import clean_color
@@ -34,7 +45,7 @@ from vera.core.plate.cuts import refuse_cuts_outside
 from vera.core.plate.fit import model_size, shrink
 from vera.core.plate.region import region_of
 from vera.core.progress import ProgressLike
-from vera.core.recipe import parse_cuts, parse_region
+from vera.core.recipe import EditRecipe, parse_cuts, parse_region
 from vera.core.sampling.denoise import run_windows_serially
 from vera.core.sampling.latent_store import ClipLatents, LatentStore, LayerLatents
 from vera.core.sampling.shots import encoded_shots, generated_shots, room_for_latents
@@ -48,10 +59,12 @@ from vera.kernels.subject import free_subject
 class GenerateJob(Job):
     """latents, kept: where generated latents wait until delivery, and where they stay with `keep`.
     keeps_people: whether the people in the plate stand for a mask that was not given.
+    shift: of the noise schedule.
     window_runner: runs the model on a sampling step's windows, here or on several processes."""
 
     steps: int
     guidance: float
+    shift: float
     model: Model
     cuts: str | tuple[int, ...]
     speed: SpeedOptions
@@ -94,8 +107,13 @@ class Generate:
         blending = blending_of(recipe, color)
         steps = model.limits.steps if recipe.steps is None else recipe.steps
         guidance = float(model.limits.guidance if recipe.guidance is None else recipe.guidance)
+        shift = float(model.limits.shift if recipe.shift is None else recipe.shift)
+        size = model_size(region.width, region.height, plate.pixel_aspect, model.limits.pixels, model.limits.multiple)
         speed = SpeedOptions.of(recipe)
         notes = [*model.notes, *model.text.check(recipe.prompt, recipe.anyway), *speed.check(model.transformer)]
+        if recipe.negative_prompt is not None:
+            refuse_unguided(guidance)
+            notes += _checked_negative(model, recipe)
         keeps_people = recipe.mask is None and model.text.asks_for_people(recipe.prompt)
         if keeps_people:
             refuse_nobody(plate.frames, lambda f: torch.from_numpy(color.to_model(region.crop(plate.read(f)))))
@@ -110,6 +128,10 @@ class Generate:
                 "seed": recipe.seed,
                 "steps": steps,
                 "guidance": guidance,
+                "negative_prompt": recipe.negative_prompt or "",
+                "shift": shift,
+                "size": size,
+                "step_width": model.limits.step_width,
                 "exposure": recipe.exposure,
                 "curve": color.curve.name,
                 "region": [region.x, region.y, region.width, region.height],
@@ -126,7 +148,6 @@ class Generate:
         delivery = delivery_of(
             opened, color, blending, ids, keeps=True, origin=Origin(Path(model.name).name, model.fingerprint, GENERATED)
         )
-        size = model_size(region.width, region.height, plate.pixel_aspect, model.limits.pixels, model.limits.multiple)
         latents = LatentStore(delivery.job_dir / "latents", ids.generation)
         kept = LatentStore(delivery.kept_dir, ids.generation)
         frames = range(plate.frames[0], plate.frames[-1] + 1)
@@ -143,6 +164,7 @@ class Generate:
             size=size,
             steps=steps,
             guidance=guidance,
+            shift=shift,
             model_name=model.name,
             frames_at_once=min(len(plate.frames), model.limits.max_frames),
             hash=ids.job,
@@ -190,6 +212,15 @@ class Generate:
 
 
 BACKEND = Generate()
+
+
+def _checked_negative(model: Model, recipe: EditRecipe) -> list[str]:
+    """Warnings about the negative prompt. Raises InputError as the prompt's check does."""
+    assert recipe.negative_prompt is not None
+    try:
+        return [f"negative {note}" for note in model.text.check(recipe.negative_prompt, recipe.anyway)]
+    except InputError as error:
+        raise InputError(f"negative {error}") from None
 
 
 def _report(job: GenerateJob, shots: list[range]) -> dict[str, Any]:

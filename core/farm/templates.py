@@ -90,10 +90,11 @@ def _parameters(field: Field) -> list[tuple[str, dict[str, Any]]]:
         names = {"allowedValues": ["false", "true"], "default": str(field.default).lower()}
         return [(field.name, _value(field, name, "CHECK_BOX") | names)]
     if field.row.choices and kind is str:
-        return [(field.name, _value(field, name, "DROPDOWN_LIST") | {"allowedValues": list(field.row.choices)})]
+        allowed = [*([""] if field.optional else []), *field.row.choices]  # empty: not given
+        return [(field.name, _value(field, name, "DROPDOWN_LIST") | {"allowedValues": allowed})]
     if kind in (int, float) and not field.row.read:
         return [(field.name, _number(field, name))]
-    many_lines = field.name == "prompt" or path is PathKind.LORAS
+    many_lines = field.name == "prompt" or path in (PathKind.FILES, PathKind.LORAS)
     return [(field.name, _value(field, name, "MULTILINE_EDIT" if many_lines else "LINE_EDIT"))]
 
 

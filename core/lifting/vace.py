@@ -8,11 +8,14 @@ Nothing is fetched and no pickle is opened.
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 from diffusers import (
     AutoencoderKLWan,
@@ -22,9 +25,11 @@ from diffusers import (
     WanVACETransformer3DModel,
 )
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
+from PIL import Image
 from transformers import UMT5Config, UMT5EncoderModel
 
 from vera.core.errors import InputError, StoppedError
+from vera.core.extras import require
 from vera.core.lifting.read_frames import LiftedJob, read_mask, read_plate
 from vera.core.model.codec import pad_frames
 from vera.core.model.fingerprint import fingerprint
@@ -32,7 +37,11 @@ from vera.core.model.limits import Limits
 from vera.core.model.tensors import TensorFiles, check_shapes, load_weights, read_json, shapes_of
 from vera.core.model.text import WanText
 from vera.core.model.wan.family import build_on_meta, load_tokenizer, tie_embedding
+from vera.core.plate.color import PlateColor
+from vera.core.plate.color_curve import DISPLAY
+from vera.core.plate.color_space import resolve_space
 from vera.core.plate.fit import model_size
+from vera.core.plate.source import open_plate
 from vera.core.state_file import StateFile, state_writer, whole_state
 
 if TYPE_CHECKING:
@@ -48,6 +57,7 @@ PARTS = {
     "vae": AutoencoderKLWan.from_config,
     "text_encoder": lambda raw: UMT5EncoderModel(UMT5Config.from_dict(raw)),
 }
+WEIGHTS_SHARE = 0.6  # of a GPU's memory that bf16 weights may fill; higher leaves less for activations
 CARRIED = 5  # frames of a window that the next one is given to go on from
 # What VACE is handed where it is to paint, of [0, 1]: 127.5 of 255, as its authors fill masked pixels. Anything else
 # there it takes for a control signal (depth, pose) to paint by.
@@ -76,7 +86,12 @@ class MadeJob(LiftedJob, Protocol):
 
 @dataclass(frozen=True)
 class Vace:
-    """A directory that has been checked, and how it will be run. size is (width, height)."""
+    """A directory that has been checked, and how it will be run.
+
+    size: (width, height). negative: what it is sampled away from. references: pictures of what it is to paint, 8 bits
+    RGB. conditioning: how hard it follows plate, mask and references. offload: "none", "parts" or "blocks", what waits
+    in the host's memory.
+    """
 
     root: Path
     limits: Limits
@@ -84,6 +99,10 @@ class Vace:
     steps: int
     guidance: float
     shift: float
+    negative: str
+    references: tuple[Image.Image, ...]
+    conditioning: float
+    offload: str
     device: str
     fingerprint: str
 
@@ -95,7 +114,7 @@ class Vace:
             return
         pipeline, text = self._load()
         with torch.inference_mode():
-            states, empty = (text.encode([p]) for p in (job.recipe.prompt, NEGATIVE_PROMPT))
+            states, empty = (text.encode([p]) for p in (job.recipe.prompt, self.negative))
         progress.stage("denoise", len(todo) * self.steps)
         for k, (start, end) in todo:
             before = _carried(job, k - 1, windows[k - 1]) if k else None
@@ -141,6 +160,8 @@ class Vace:
             negative_prompt_embeds=empty,
             video=[video],
             mask=[mask],
+            reference_images=list(self.references) or None,
+            conditioning_scale=self.conditioning,
             height=self.size[1],
             width=self.size[0],
             num_frames=len(video),
@@ -161,7 +182,7 @@ class Vace:
         transformer.rope = WanRotaryPosEmbed(config.attention_head_dim, config.patch_size, config.rope_max_seq_len)
         keep = {"transformer": _kept_in_float32, "vae": lambda name: True, "text_encoder": lambda name: False}
         for part, module in modules.items():
-            files = TensorFiles(self.root / part, self.device)
+            files = TensorFiles(self.root / part, self.device if self.offload == "none" else "cpu")
             if part == "text_encoder":
                 tie_embedding(files)
             load_weights(module, files, torch.float32 if wide is None else wide, keep[part])
@@ -169,7 +190,13 @@ class Vace:
         scheduler = read_json(self.root / "scheduler" / "scheduler_config.json")
         kind = scheduler["_class_name"]
         scheduler = SCHEDULERS[kind].from_config(scheduler, **{SHIFT_OF[kind]: self.shift})
-        pipeline = WanVACEPipeline(tokenizer=tokenizer, scheduler=scheduler, **modules).to(self.device)
+        pipeline = WanVACEPipeline(tokenizer=tokenizer, scheduler=scheduler, **modules)
+        if self.offload == "blocks":
+            pipeline.enable_sequential_cpu_offload(device=self.device)
+        elif self.offload == "parts":
+            pipeline.enable_model_cpu_offload(device=self.device)
+        else:
+            pipeline.to(self.device)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline, WanText(tokenizer, modules["text_encoder"])
 
@@ -203,12 +230,64 @@ def open_vace(path: str, recipe: EditRecipe, plate: Plate, mask: Mask | None, de
     guidance = float(limits.guidance if recipe.guidance is None else recipe.guidance)
     size = model_size(plate.width, plate.height, plate.pixel_aspect, limits.pixels, limits.multiple)
     said = read_json(root / "model.json") if (root / "model.json").is_file() else {}
-    shift = limits.shift if "shift" in said else SHIFT
-    made = (
-        f"vace, grey to paint on, away from Wan's negative prompt, shift {shift:g},"
-        f" {fingerprint(root, (*PARTS, 'tokenizer'))} {scheduler}"
+    shift = recipe.shift or (limits.shift if "shift" in said else SHIFT)
+    if recipe.negative_prompt is not None and guidance <= 1:  # diffusers takes one pass then
+        raise InputError("negative prompt: has no effect at a guidance of 1 or less; give --guidance, or leave it out")
+    negative = NEGATIVE_PROMPT if recipe.negative_prompt is None else recipe.negative_prompt
+    references = tuple(read_reference(path) for path in recipe.reference)
+    conditioning = 1.0 if recipe.conditioning_scale is None else recipe.conditioning_scale
+    made = [
+        f"vace, grey to paint on, {fingerprint(root, (*PARTS, 'tokenizer'))} {scheduler}",
+        f"shift {shift!r}, conditioning {conditioning!r}, size {size}, window {limits.max_frames}",
+        f"away from {negative}",
+        *(hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest() for picture in references),
+    ]
+    return Vace(
+        root=root,
+        limits=limits,
+        size=size,
+        steps=steps,
+        guidance=guidance,
+        shift=shift,
+        negative=negative,
+        references=references,
+        conditioning=conditioning,
+        offload=chosen_offload(recipe.offload, root, device),
+        device=device,
+        fingerprint=hashlib.sha256("\n".join(made).encode()).hexdigest(),
     )
-    return Vace(root, limits, size, steps, guidance, shift, device, made)
+
+
+def read_reference(path: str) -> Image.Image:
+    """A picture of what is to be painted, as a display shows it. Raises InputError."""
+    still = open_plate(path)
+    if len(still.frames) != 1:
+        raise InputError(f"reference {path}: {len(still.frames)} frames; give one picture")
+    color = PlateColor(resolve_space(None, still), still.pixel_type, light_curve=DISPLAY)
+    pixels = color.to_model(still.read(still.frames[0]))
+    return Image.fromarray((pixels * 255 + 0.5).astype(np.uint8))
+
+
+def chosen_offload(asked: str, root: Path, device: str) -> str:
+    """What waits in the host's memory: as asked for, or on CUDA what the sizes of the files call for.
+
+    Raises InputError where the library for it is missing. Not measured on a GPU.
+    """
+    if device == "cpu":
+        return "none"
+    chosen = asked
+    if asked == "auto":
+        memory = WEIGHTS_SHARE * torch.cuda.get_device_properties(0).total_memory
+        sizes = [bytes_in_bf16(root / part) for part in PARTS]
+        chosen = "none" if sum(sizes) <= memory else "parts" if max(sizes) <= memory else "blocks"
+    if chosen != "none":
+        require(f"--offload {chosen}", "accelerate")
+    return chosen
+
+
+def bytes_in_bf16(folder: Path) -> int:
+    """Of a part's tensors, by their headers."""
+    return sum(2 * math.prod(shape) for shape in TensorFiles(folder).shapes.values())
 
 
 def _file(job_dir: Path, window: int) -> Path:

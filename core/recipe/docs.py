@@ -15,6 +15,7 @@ _PATHS = {
     PathKind.PATTERN: "path: a sequence, a still or a movie",
     PathKind.FOLDER: "path: a folder",
     PathKind.MODEL: "a name, or a path",
+    PathKind.FILES: "list of paths",
     PathKind.LORAS: "list of paths, each with a strength if wanted",
 }
 

@@ -9,4 +9,5 @@ class PathKind(Enum):
     PATTERN = "pattern"  # a numbered sequence, a still or a movie
     FOLDER = "folder"
     MODEL = "model"  # a name, a folder, or PREFIX:PATH of the table of backends
+    FILES = "files"  # a list of files
     LORAS = "loras"  # a list of FILE or FILE:STRENGTH

@@ -41,6 +41,8 @@ def paths_of(values: dict[str, Any], table: Iterable[Field]) -> list[tuple[str, 
 def _changed(value: Any, kind: PathKind, change: Change) -> Any:
     if kind is PathKind.LORAS:
         return [_lora(each, change) for each in value] if isinstance(value, (list, tuple)) else value
+    if kind is PathKind.FILES and isinstance(value, (list, tuple)):
+        return [change(each, kind) if isinstance(each, str) else each for each in value]
     if not isinstance(value, str):
         return value
     if kind is not PathKind.MODEL:

@@ -39,6 +39,8 @@ MAX_OFFSET = 1_000_000  # frames
 MAX_SEED = 2**63 - 1
 MAX_STEPS = 1000
 MAX_GUIDANCE = 30
+MIN_SHIFT, MAX_SHIFT = 0.1, 100  # at 1 the steps are even; Wan uses 3 to 5, VACE 16
+MAX_CONDITIONING = 10  # times what VACE was trained with
 _WRITTEN_BESIDE = ("recipe_hash", "generation")  # what a delivery's recipe.json holds beside the fields
 _OWN = ("generate",)
 _SAMPLED = ("generate", "vace")
@@ -103,6 +105,26 @@ class EditRecipe:
         bounds=(0, MAX_GUIDANCE), backends=_SAMPLED, left_out="follows the edited video, not the prompt",
         part=Part.GENERATION,
     ))
+    negative_prompt: str | None = field(default=None, metadata=row(
+        help="what guidance leads away from; needs a guidance other than 1 (default: nothing, and Wan's own for VACE)",
+        hint="what should not be seen", backends=_SAMPLED, left_out="follows the edited video, not the prompt",
+        part=Part.GENERATION,
+    ))
+    shift: float | None = field(default=None, metadata=row(
+        help="of the noise schedule: more spends more of the steps on composition, less on detail (default: the"
+        " model's)",
+        bounds=(MIN_SHIFT, MAX_SHIFT), backends=_SAMPLED, left_out="takes no denoising steps", part=Part.GENERATION,
+    ))
+    reference: tuple[str, ...] = field(default=(), metadata=row(
+        help="a picture of what VACE is to paint; may be given again",
+        hint="a list of picture files",
+        metavar="FILE", path=PathKind.FILES, backends=("vace",), left_out="takes no reference pictures",
+        part=Part.GENERATION,
+    ))
+    conditioning_scale: float | None = field(default=None, metadata=row(
+        help="how hard VACE follows plate, mask and references (default 1)",
+        bounds=(0, MAX_CONDITIONING), backends=("vace",), left_out="has no such conditioning", part=Part.GENERATION,
+    ))
     color_space: str | None = field(default=None, metadata=row(
         help="of the plate: any name in $OCIO's config or OpenColorIO's ACES one, such as ACEScg (default: as its files"
         " tell, else linear for half and float, srgb for integers)",
@@ -110,8 +132,8 @@ class EditRecipe:
         part=Part.GENERATION,
     ))
     layer: str | None = field(default=None, metadata=row(
-        help=("of an EXR plate with several pictures: the layer, such as beauty (default: "
-            "the usual one, which is named)"),
+        help="of an EXR plate with several pictures: the layer, such as beauty (default: the usual one, which is"
+        " named)",
         hint="a layer's name",
     ))
     part: str | None = field(default=None, metadata=row(
@@ -162,8 +184,8 @@ class EditRecipe:
     cuts: str | None = field(default=None, metadata=row(
         help="first frames of new shots, such as 1013,1040; auto (default) finds them; or none",
         hint="auto, none, or first frames such as 1013,1040",
-        check=parse_cuts, same_as_default=("auto",), backends=_OWN, left_out=("takes the plate as "
-            "one shot"), part=Part.GENERATION,
+        check=parse_cuts, same_as_default=("auto",), backends=_OWN, left_out="takes the plate as one shot",
+        part=Part.GENERATION,
     ))
     keep: bool = field(default=False, metadata=row(
         help="keep what was generated, to deliver again in another way",
@@ -204,7 +226,7 @@ class EditRecipe:
     offload: str = field(default="auto", metadata=row(
         help="what waits in the host's memory: text encoder and codec (parts), the transformer's blocks too"
         " (default: auto)",
-        group=LARGE, choices=OFFLOADS, backends=_OWN, left_out="has nothing to keep elsewhere",
+        group=LARGE, choices=OFFLOADS, backends=_SAMPLED, left_out="has nothing to keep elsewhere",
     ))
     lora: tuple[str, ...] = field(default=(), metadata=row(
         help="a LoRA for Wan2.1 or this Vera; may be given again",

@@ -59,6 +59,8 @@ class GeneratedJob(Protocol):
     @property
     def guidance(self) -> float: ...
     @property
+    def shift(self) -> float: ...
+    @property
     def model(self) -> Model: ...
     @property
     def cuts(self) -> str | tuple[int, ...]: ...
@@ -127,13 +129,13 @@ def generated_shots(job: GeneratedJob, progress: ProgressLike, stopping: Callabl
         state = sample(
             job.model.transformer,
             job.model.text.encode([job.recipe.prompt]),
-            job.model.text.encode([""]),
+            job.model.text.encode([job.recipe.negative_prompt or ""]),
             plate,
             masks.get(shot),
             seed=job.recipe.seed,
             steps=job.steps,
             guidance=job.guidance,
-            shift=job.model.limits.shift,
+            shift=job.shift,
             window=window,
             states=states[shot],
             speed=job.speed,

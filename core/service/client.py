@@ -52,7 +52,14 @@ PICTURE_PIXELS = 2048  # width and height of a preview
 
 
 # The fields of a recipe that hold paths, and how; a test holds this equal to the recipe's table.
-PATH_FIELDS = {"plate": "pattern", "out": "folder", "mask": "pattern", "model": "model", "lora": "loras"}
+PATH_FIELDS = {
+    "plate": "pattern",
+    "out": "folder",
+    "mask": "pattern",
+    "model": "model",
+    "reference": "files",
+    "lora": "loras",
+}
 MODEL_PREFIXES = ("lift", "vace")  # of a model whose path follows the colon
 _STRENGTH = re.compile(r"(.*):([-+]?(?:\d+\.?\d*|\.\d+))")  # FILE:STRENGTH
 
@@ -278,9 +285,11 @@ class PathMap:
 
 def _with_paths(value: Any, kind: str, change: Callable[[str], str]) -> Any:
     """A field's value with its paths changed; a value of another type stays, for the service to refuse."""
+    if kind == "files" and isinstance(value, (list, tuple)):
+        return [change(str(v)) if isinstance(v, (str, Path)) else v for v in value]
     if kind == "loras" and isinstance(value, (list, tuple)):
         return [_lora_with_path(v, change) if isinstance(v, str) else v for v in value]
-    if kind == "loras" or not isinstance(value, (str, Path)):
+    if kind in ("files", "loras") or not isinstance(value, (str, Path)):
         return value
     prefix, colon, path = str(value).partition(":")
     if kind == "model" and colon and prefix in MODEL_PREFIXES:

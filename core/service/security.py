@@ -176,10 +176,10 @@ def check_files(recipe: dict[str, Any], roots: Sequence[str]) -> None:
 
     check_recipe(recipe, roots)
     for name, given, kind in _paths(recipe):
-        if kind not in (PathKind.PATTERN, PathKind.LORAS):
+        if kind not in (PathKind.PATTERN, PathKind.FILES, PathKind.LORAS):
             continue
         path = Path(given)
-        pattern = None if path.is_file() or kind is PathKind.LORAS else find_pattern(path)
+        pattern = None if path.is_file() or kind is not PathKind.PATTERN else find_pattern(path)
         try:
             files = [path] if pattern is None else [pattern.file(frame) for frame in pattern.frames()]
         except OSError:

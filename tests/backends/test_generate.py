@@ -17,6 +17,7 @@ from vera.core.errors import InputError, StoppedError
 from vera.core.layer.image_file import read_image
 from vera.core.plate.movie import Movie
 from vera.core.sampling import shots as generate
+from vera.core.sampling.solver import Solver
 from vera.kernels.over import over
 
 SIZE = (36, 64)
@@ -379,3 +380,24 @@ def test_a_composite_is_the_next_edits_plate(tmp_path, model, kind, extension):
         for made in layers:
             filmed = over(filmed, made, job.color.space.curve, "linear")
         assert result.tobytes() == filmed.tobytes()
+
+
+def test_negative_prompt_and_shift_reach_the_sampler(tmp_path, model, monkeypatch):
+    asked, shifts = [], []
+    encode, start = type(model.text).encode, Solver.__init__
+
+    def encoded(self, prompts):
+        asked.extend(prompts)
+        return encode(self, prompts)
+
+    def started(self, steps, shift):
+        shifts.append(shift)
+        start(self, steps, shift)
+
+    monkeypatch.setattr(type(model.text), "encode", encoded)
+    monkeypatch.setattr(Solver, "__init__", started)
+    plate = write_plate(tmp_path / "in", range(1, 3))
+    make(model, plate, tmp_path / "out", negative_prompt="Add a blue ball", shift=2.5, guidance=2.0, anyway=True)
+    assert asked[-1] == "Add a blue ball" and set(shifts) == {2.5}
+    with pytest.raises(InputError, match="negative prompt: has no effect at a guidance of 1"):
+        make(model, plate, tmp_path / "other", negative_prompt="Add a blue ball", guidance=1.0)

@@ -11,9 +11,11 @@ from tests.plate.media import write_image
 from tests.tiny_vace import SIZE, vace_directory
 from vera.core.backends import lift as lift_backend
 from vera.core.cli import render
+from vera.core.job.prepare import prepare
 from vera.core.layer.image_file import read_image as pixels
 from vera.core.lifting.vace import CARRIED, GREY, NEGATIVE_PROMPT
 from vera.core.model.text import WanText
+from vera.core.recipe import EditRecipe
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +149,54 @@ def test_pickles_are_refused(shot, vace, capsys):
         assert "safetensors" in refused(capsys, shot, vace, "--mask", str(shot / "mask.png"))
     finally:
         file.with_suffix(".bin").rename(file)
+
+
+def test_it_is_handed_negative_prompt_shift_references_and_conditioning_as_asked_for(shot, vace, monkeypatch):
+    picture = np.zeros((8, 8, 3), np.uint8)
+    picture[..., 0] = 255
+    write_image(shot / "boat.png", picture)
+    handed, asked = {}, []
+
+    class HandedError(Exception):
+        pass
+
+    def encoded(self, prompts):
+        asked.extend(prompts)
+        return encode(self, prompts)
+
+    def listened(self, **given):
+        handed.update(given, shift=self.scheduler.config.shift)
+        raise HandedError
+
+    encode = WanText.encode
+    monkeypatch.setattr(WanText, "encode", encoded)
+    monkeypatch.setattr(WanVACEPipeline, "__call__", listened)
+    options = ["--negative-prompt", "blur", "--shift", "4", "--conditioning-scale", "0.5"]
+    run(shot, vace, "--mask", str(shot / "mask.png"), "--reference", str(shot / "boat.png"), *options)
+    assert asked == ["add a red boat", "blur"]
+    (reference,) = handed["reference_images"]
+    assert np.array_equal(np.asarray(reference), picture)
+    assert (handed["shift"], handed["conditioning_scale"]) == (4.0, 0.5)
+
+
+def test_references_and_settings_make_another_job(shot, vace):
+    """What determines the pixels is part of the hash: the contents of a reference, not its path."""
+    colors = {"a": 255, "b": 128, "same_as_a": 255}
+    for name, value in colors.items():
+        write_image(shot / f"{name}.png", np.full((8, 8, 3), value, np.uint8))
+
+    def hash_of(**values):
+        given = {"plate": str(shot / "in/plate.####.exr"), "mask": str(shot / "mask.png"), "out": str(shot / "out")}
+        return prepare(EditRecipe(prompt="add a red boat", model=f"vace:{vace}", **given, **values), "cpu").hash
+
+    settings = [{}, {"shift": 4.0}, {"negative_prompt": "blur"}, {"conditioning_scale": 0.5}]
+    references = [{"reference": (str(shot / f"{name}.png"),)} for name in colors]
+    hashes = [hash_of(**values) for values in (*settings, *references)]
+    assert len(set(hashes)) == len(hashes) - 1 and hashes[-1] == hashes[-3]
+
+
+@pytest.mark.parametrize("guidance", ["1", "0"])
+def test_a_negative_prompt_without_guidance_is_refused(shot, vace, guidance, capsys):
+    options = ["--mask", str(shot / "mask.png"), "--negative-prompt", "blur", "--guidance", guidance]
+    assert run(shot, vace, *options) == 2
+    assert "negative prompt: has no effect" in capsys.readouterr().err and not (shot / "out").exists()

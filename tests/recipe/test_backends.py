@@ -28,6 +28,10 @@ SET = {
     "anyway": True,
     "lora_skip_missing": True,
     "edited_offset": 2,
+    "negative_prompt": "blur",
+    "shift": 5.0,
+    "reference": ("a.png",),
+    "conditioning_scale": 0.5,
 }
 
 
@@ -54,9 +58,10 @@ def test_a_field_is_taken_or_refused_by_name(backend, name):
         refuse_unsupported(recipe(**{name: SET[name]}), backend)
 
 
-def test_a_lift_takes_no_seed_steps_or_guidance_but_vace_does():
+def test_vace_is_sampled_and_a_lift_of_a_file_is_not():
     names = {f.name for f in limited("lift")} - {f.name for f in limited("vace")}
-    assert names == {"seed", "steps", "guidance"}
+    sampling = {"seed", "steps", "guidance", "negative_prompt", "shift", "offload"}
+    assert names == sampling | {"reference", "conditioning_scale"}
 
 
 @pytest.mark.parametrize("values", [{}, {"cuts": "auto"}, {"cache": 0.0}, {"layer_mode": "auto"}, {"exposure": "auto"}])
