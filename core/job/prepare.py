@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from vera.core.backends import load_backend
-from vera.core.backends.base import Job, Loader, Opened
+from vera.core.backends.base import Job, Loader, Opened, formats_of
+from vera.core.layer.compressions import compression_notes
 from vera.core.model.device import choose_device
 from vera.core.model.load import load_model
 from vera.core.plate.choice import Choice
@@ -21,6 +22,7 @@ def prepare(recipe: EditRecipe, device: str, load: Loader = load_model) -> Job:
     plate = open_plate(recipe.plate, recipe.frames, Choice.of(recipe))
     mask = open_mask(recipe.mask, plate) if recipe.mask and recipe.mask != NO_MASK else None
     fingerprints = {f: plate.fingerprint(f) for f in plate.frames}
+    compression = compression_notes(formats_of(recipe), plate)
     job = backend.prepare(Opened(recipe, plate, mask, fingerprints, choose_device(device)), load)
-    notes = (*plate.notes, *(mask.notes if mask else ()))
+    notes = (*plate.notes, *(mask.notes if mask else ()), *compression)
     return replace(job, warnings=(*notes, *job.warnings))

@@ -7,16 +7,18 @@ config, which has ACES, the cameras' logs and the displays. Two spaces need neit
 
 import difflib
 import functools
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PyOpenColorIO as ocio
 
 from vera.core.errors import InputError
 from vera.core.plate.color_curve import decode_srgb, encode_srgb
+from vera.core.plate.icc import Profile, ProfileError, read_profile
 from vera.core.plate.pixel import is_float
 
 if TYPE_CHECKING:
@@ -59,7 +61,8 @@ _PRIMARIES: dict[str, tuple[float, ...]] = {
     "Linear P3-D65": (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.3127, 0.3290),
 }
 
-_BUILTIN = "studio-config-v5.0.0_aces-v2.1_ocio-v2.6"  # pinned: a job must mean the same tomorrow
+# Pinned: a job must mean the same tomorrow. ACES 2.0, which hosts of the VFX Platform CY2026 (OCIO 2.5) have too.
+_BUILTIN = "studio-config-v4.0.0_aces-v2.0_ocio-v2.5"
 
 # Codes of ITU-T H.273 in a movie; 2 is "unspecified". A video transfer is read as sRGB's, as
 # displays show it and as hosts do.
@@ -173,7 +176,8 @@ def space_reason(name: str | None, plate: "Plate") -> str:
     if _stated_primaries(spec):
         return "its files state the primaries"
     if _stated_name(spec, plate):
-        return "its files state it"
+        profile = _profile_of(spec)
+        return f"by the primaries and curves of {_profile_title(spec)}" if profile else "its files state it"
     return f"its files state none, and their numbers are {'float' if is_float(plate.pixel_type) else 'integers'}"
 
 
@@ -404,6 +408,16 @@ def space_of_primaries(xy: tuple[float, ...]) -> ColorSpace:
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
 
+_D50_WHITE, _D65_WHITE = np.array([0.9642, 1.0, 0.8249]), np.array([0.3127 / 0.3290, 1, (1 - 0.3127 - 0.3290) / 0.3290])
+# Codes of colours: each channel alone, mixtures, and dark ones.
+_CODES = np.array([(r, g, b) for r in (0, 0.1, 0.5, 1) for g in (0, 0.1, 0.5, 1) for b in (0, 0.1, 0.5, 1)])
+
+
+def _bradford(white: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The matrix that adapts XYZ from one white to another."""
+    return np.linalg.solve(_BRADFORD, np.diag((_BRADFORD @ wanted) / (_BRADFORD @ white)) @ _BRADFORD)
+
+
 def _primaries_to_xyz_d65(xy):
     """RGB to XYZ (SMPTE RP 177), white adapted to D65 (Bradford)."""
     if not np.isfinite(xy).all() or xy[3, 1] <= 0:
@@ -412,23 +426,74 @@ def _primaries_to_xyz_d65(xy):
     colors, white = xyz[:, :3], xyz[:, 3] / xyz[1, 3]
     if np.linalg.cond(colors) > 1e6:
         raise ValueError("primaries on a line")
-    d65 = np.array([0.3127 / 0.3290, 1, (1 - 0.3127 - 0.3290) / 0.3290])
-    adapted = np.linalg.solve(_BRADFORD, np.diag((_BRADFORD @ d65) / (_BRADFORD @ white)) @ _BRADFORD)
-    return adapted @ colors @ np.diag(np.linalg.solve(colors, white))
+    return _bradford(white, _D65_WHITE) @ colors @ np.diag(np.linalg.solve(colors, white))
 
 
 def _stated_name(spec, plate: "Plate") -> ColorSpace | None:
     """The space that metadata names, None if it names none."""
     if spec.get_string_attribute("dpx:Transfer") in ("Printing density", "Logarithmic"):
         return find_space("Cineon")
-    profile = spec.get_string_attribute("ICCProfile:profile_description")
-    if profile and "srgb" not in _plain(profile):
-        return _found_in_file(profile, plate, "an ICC profile")
+    profile = _profile_of(spec)
+    if profile:
+        return _profile_space(profile, f"{plate.path}: {_profile_title(spec)}")
     name = spec.get_string_attribute("oiio:ColorSpace")
     # A PNG gamma of 1/2.2 is how the PNG specification has sRGB files marked for old readers.
     if _plain(name) in ("", "unknown", "data", "raw") or (plate.extension == "png" and name.startswith("g22_rec709")):
         return None
     return _found_in_file("Cineon" if _plain(name) == "kodaklog" else name, plate, "color space")
+
+
+# ---- ICC profiles ----------------------------------------------------------------------------------
+
+PROFILE_TOLERANCE = 1e-3  # of light between 0 and 1: a profile that is as near to a space of the config is that space
+_ENCODED = ("sRGB Encoded", "Gamma", "Camera", "Linear")  # how the names of such spaces begin; logs are not among them
+
+
+def _profile_of(spec: Any) -> bytes | None:
+    data = spec.getattribute("ICCProfile")
+    return None if data is None else bytes(np.asarray(data, np.uint8))
+
+
+def _profile_title(spec: Any) -> str:
+    return f"its ICC profile {spec.get_string_attribute('ICCProfile:profile_description')[:60]!r}"
+
+
+@functools.lru_cache(maxsize=64)
+def _profile_space(data: bytes, where: str) -> ColorSpace:
+    """The space of a profile's primaries and curves: one of the built-in config's if it has it, else made here."""
+    try:
+        profile = read_profile(data)
+    except ProfileError as error:
+        raise InputError(f"{where} cannot be used: {error}; pass --color-space with the space's name") from None
+    to_d65 = _bradford(_D50_WHITE, _D65_WHITE) @ profile.rgb_to_xyz
+    numbers = np.concatenate([_CODES, np.repeat(np.linspace(0, 1, 33)[:, None], 3, 1)]).astype(np.float32)
+    grid = np.linspace(0, 1, len(profile.curves))
+    light = np.stack([np.interp(numbers[:, i], grid, profile.curves[:, i]) for i in range(3)], -1)
+    xyz = light @ to_d65.T
+    config = _builtin_config()
+    apart = {}
+    spaces = config.getColorSpaces(ocio.SEARCH_REFERENCE_SPACE_SCENE, ocio.COLORSPACE_ALL)
+    for name in (space.getName() for space in spaces if space.getName().startswith(_ENCODED)):
+        theirs = _applied(config.getProcessor(name, _XYZ).getDefaultCPUProcessor(), numbers)
+        apart[name] = float(np.abs(theirs - xyz).max())
+    nearest = min(apart, key=lambda name: apart[name])
+    if apart[nearest] < PROFILE_TOLERANCE:
+        return find_space(nearest)
+    return _made_of_profile(config, profile, to_d65)
+
+
+def _made_of_profile(config: Any, profile: Profile, to_d65: np.ndarray) -> ColorSpace:
+    xy = [(column / column.sum())[:2] for column in to_d65.T]
+    linear = space_of_primaries((*np.concatenate(xy).tolist(), 0.3127, 0.3290))
+    digest = hashlib.sha256(np.round(profile.curves * 65535).astype(np.uint16).tobytes()).hexdigest()
+    name = f"ICC curves {digest[:8]} over {linear.name}"
+    if not config.getColorSpace(name):
+        curves = ocio.Lut1DTransform(len(profile.curves), False)
+        curves.setInterpolation(ocio.INTERP_LINEAR)
+        curves.setData(profile.curves.astype(np.float32).ravel())
+        source = _REC709 if linear.name == "linear" else linear.name
+        _add(config, name, curves, ocio.ColorSpaceTransform(src=source, dst="ACES2065-1"))
+    return find_space(name)
 
 
 def _found_in_file(name, plate, what) -> ColorSpace:

@@ -80,11 +80,12 @@ class Window:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its pixels. window: its data window; display: the size (width, height) of its display
-    window."""
+    """What a file says of its pixels. pixel_type: that all its channels are read in; stored: their own types.
+    window: its data window; display: the size (width, height) of its display window."""
 
     picture: Picture
     pixel_type: str
+    stored: tuple[str, ...]
     window: Window
     display: tuple[int, int]
     orientation: int
@@ -220,6 +221,12 @@ class Stills:
             notes.append("data windows differ from frame to frame: the composite has one that holds them all")
         if self.field_order:
             notes.append("the files are interlaced: frames are taken as they are, two moments in each")
+        mixed = next((f for f, h in self._headers.items() if len(h.stored) > 1), None)
+        if mixed is not None:
+            notes.append(
+                f"frame {mixed} has channels of half and of float: all are read as float, which holds both exactly, and"
+                " the composite is float"
+            )
         if headers[0].orientation != 1:
             notes.append("the files' Orientation is applied; the layer is upright, as viewers show the plate")
         return tuple(notes)
@@ -307,7 +314,8 @@ def _header(image: oiio.ImageInput, where: str, pick: Picker, choice: Choice) ->
         turned = orientation >= 5
         width, height = (spec.height, spec.width) if turned else (spec.width, spec.height)
         window, display = Window(0, 0, width, height), (width, height)
-    return Header(picture, _pixel_type(spec, picture.indices, where), window, display, orientation)
+    stored = tuple(sorted({str(spec.channelformat(i)) for i in picture.indices}))
+    return Header(picture, _pixel_type(spec, stored, where), stored, window, display, orientation)
 
 
 def _refuse_odd_tiles(spec: oiio.ImageSpec, where: str) -> None:
@@ -344,8 +352,9 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return turned[:, ::-1] if mirrored else turned
 
 
-def _pixel_type(spec: oiio.ImageSpec, picks: tuple[int, ...], where: str) -> str:
-    formats = sorted({str(spec.channelformat(i)) for i in picks})
+def _pixel_type(spec: oiio.ImageSpec, formats: tuple[str, ...], where: str) -> str:
+    if formats == ("float", "half"):
+        return "float"  # which holds every half
     if len(formats) > 1:
         raise InputError(
             f"{where}: channels of different types ({', '.join(formats)}) are not supported yet; write them in one type"

@@ -30,7 +30,8 @@ SCHEMA = "vera.recipe/1"
 BLEND_SPACES = ("linear", "encoded")
 NO_MASK = "none"
 LAYER_TYPES = ("half", "float")
-COMPRESSIONS = ("zip", "zips", "piz", "rle", "none")  # of EXR; lossless for half and float
+# Of EXR: lossless for half and float, but for DWA, which a composite may have. htj2k32: HTJ2K in blocks of 32 lines.
+COMPRESSIONS = ("zip", "zips", "piz", "rle", "htj2k32", "none", "dwaa")
 LAYER_MODES = ("auto", "replace", "relative")
 ATTENTIONS = ("dense", "int8", "window")
 WEIGHTS = ("auto", "bf16", "fp8", "int8")
@@ -195,7 +196,8 @@ class EditRecipe:
         help="of the layer's EXR files (default half)", choices=LAYER_TYPES, part=Part.DELIVERY,
     ))
     compression: str = field(default="zip", metadata=row(
-        help="of the EXR files, all lossless (default zip)", choices=COMPRESSIONS, part=Part.DELIVERY,
+        help="of the EXR files, lossless (default zip); dwaa, with loss, is of the composite of a DWA plate alone",
+        choices=COMPRESSIONS, part=Part.DELIVERY,
     ))
     also: tuple[str, ...] = field(default=(), metadata=row(
         help="more of the layer, such as prores,png,matte: OUT/edit.mov (ProRes 4444), OUT/png (16 bit), matte.A as a"

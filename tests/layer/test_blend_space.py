@@ -120,7 +120,7 @@ def independent_light(kind, pixels, target):
         numbers = (pixels[..., :3] >> shift) / (2.0**bits - 1)
     if kind.space in ("srgb", "linear"):
         return decode_srgb(numbers) if kind.space == "srgb" else numbers
-    config = ocio.Config.CreateFromBuiltinConfig("studio-config-v5.0.0_aces-v2.1_ocio-v2.6")
+    config = ocio.Config.CreateFromBuiltinConfig("studio-config-v4.0.0_aces-v2.0_ocio-v2.5")
     if config.getColorSpace(kind.space) is None:  # Cineon: the formula
         black = 10 ** (-590 / 300)
         return (10 ** ((1023 * numbers - 685) / 300) - black) / (1 - black)

@@ -525,12 +525,30 @@ def test_plate_without_a_picture(tmp_path, names):
     refusal(lambda: open_plate(str(file)), "frame 1", "p.exr", "no R, G and B", names[0])
 
 
-def test_mixed_channel_types(tmp_path):
-    def formats(spec):
-        spec.channelformats = ("half", "half", "float")
+@pytest.mark.parametrize(
+    "formats",
+    [("half", "half", "half", "float"), ("float", "float", "float", "half"), ("half", "float", "half", "half")],
+)
+def test_half_and_float_channels_are_read_as_float_exactly_and_said(tmp_path, formats):
+    def hook(spec):
+        spec.channelformats = formats
 
-    file = write_image(tmp_path / "p.exr", np.zeros((4, 4, 3), np.float32), spec_hook=formats)
-    refusal(lambda: open_plate(str(file)), "p.exr", "different types (float, half)")
+    pixels = np.random.default_rng(3).standard_normal((6, 5, 4)).astype(np.float32)
+    for channel, kind in enumerate(formats):
+        if kind == "half":
+            pixels[..., channel] = pixels[..., channel].astype(np.float16)
+    names = ("R", "G", "B", "A")
+    plate = open_plate(str(write_image(tmp_path / "p.exr", pixels, names=names, spec_hook=hook)))
+    assert plate.pixel_type == "float" and "half and of float" in plate.notes[0]
+    np.testing.assert_array_equal(plate.read(1), pixels)
+
+
+def test_other_mixtures_of_channel_types_are_refused(tmp_path):
+    def hook(spec):
+        spec.channelformats = ("half", "half", "uint")
+
+    file = write_image(tmp_path / "p.exr", np.zeros((4, 4, 3), np.float32), spec_hook=hook)
+    refusal(lambda: open_plate(str(file)), "p.exr", "different types (half, uint)")
 
 
 def test_unsupported_pixel_types(tmp_path):

@@ -46,6 +46,7 @@ class Composite(FrameOutput):
             "pixel_type": shot.plate.pixel_type,
             "channels": list(shot.plate.channels),
             "format": self.extension(shot),
+            **({"compression": shot.formats.compression} if self.extension(shot) == "exr" else {}),
         }
 
 

@@ -31,7 +31,7 @@ class EditExr(FrameOutput):
         return {
             "pixel_type": shot.formats.layer_type,
             "channels": [*CHANNELS, *(channel for part in shot.parts for channel in part.channels)],
-            "compression": shot.formats.compression,
+            "compression": shot.formats.layer_compression,
             "premultiplied": True,
             "space": _space_name(shot),
         }
@@ -58,7 +58,7 @@ def layer_headers(shot: Shot, frame: int) -> list[oiio.ImageSpec]:
 def _layer_header(shot: Shot, frame: int) -> oiio.ImageSpec:
     spec = plate_header(shot.plate, frame, drop=(*STORAGE, *COLOR, "oiio:*", "nuke/full_layer_names"))
     set_pixels(spec, shot.formats.layer_type, CHANNELS)
-    spec.attribute("compression", shot.formats.compression)
+    spec.attribute("compression", shot.formats.layer_compression)
     space, primaries = _space_name(shot), shot.blending.space.primaries
     if primaries:
         spec.attribute("chromaticities", oiio.TypeDesc("float[8]"), primaries)

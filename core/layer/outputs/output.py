@@ -20,6 +20,7 @@ from vera.core.layer.blend_space import Blending
 from vera.core.layer.origin import UNSTATED, Origin
 from vera.core.plate.source import Plate
 
+LOSSY = ("dwaa",)
 # Estimated bytes on the disk for a byte of pixels, compressed without loss.
 LAYER_PACKS_TO, COMPOSITE_PACKS_TO = 0.4, 0.7
 
@@ -35,6 +36,17 @@ class Formats:
     @property
     def dtype(self) -> np.dtype:
         return np.dtype(np.float16 if self.layer_type == "half" else np.float32)
+
+    @property
+    def layer_compression(self) -> str:
+        """Of the layer, which is never lossy: a host lays it over the plate, where a code of alpha that is not exactly
+        0 or 1 changes pixels outside of the edit, and premultiplied colour that is not 0 where alpha is adds light."""
+        return "zip" if self.is_lossy else self.compression
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether the composite's pixels are near what they should be, not exactly that."""
+        return self.compression in LOSSY
 
     @property
     def packed(self) -> bool:

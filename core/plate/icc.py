@@ -1,0 +1,130 @@
+"""ICC profiles read by their numbers: primaries and curves (ICC.1:2022), not by their description.
+
+Read are profiles of RGB by matrix and curves, and of grey by a curve. Everything that the file says of lengths and
+places is checked before it is used.
+"""
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+from vera.core.errors import InputError
+
+MAX_BYTES = 16 * 2**20  # of a profile; larger ones are refused
+MAX_TAGS = 256
+MAX_CURVE = 65536  # entries of a sampled curve
+SAMPLES = 4096  # of a curve as it is kept here; more follow a steep curve more closely
+_HEADER, _TAG = 128, 12  # bytes
+_D50 = np.array([0.9642, 1.0, 0.8249])  # white of the profile connection space
+_PARAMETERS = (1, 3, 4, 5, 7)  # of parametric curves, by their type
+
+
+class ProfileError(InputError):
+    """A profile that is damaged, or of a kind that is not read; says why."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """rgb_to_xyz: (3, 3), light to XYZ relative to D50. curves: (SAMPLES, 3), light of evenly spaced codes of red,
+    green and blue in [0, 1]. Grey has the curve three times, and Rec.709's primaries, which do not matter to it."""
+
+    rgb_to_xyz: np.ndarray
+    curves: np.ndarray
+
+
+def read_profile(data: bytes) -> Profile:
+    """The primaries and curves that a profile states. Raises ProfileError."""
+    if not _HEADER + 4 <= len(data) <= MAX_BYTES or data[36:40] != b"acsp":
+        raise ProfileError("it is damaged")
+    tags, space, connection = _tags(data), data[16:20], data[20:24]
+    if space not in (b"RGB ", b"GRAY"):
+        raise ProfileError(f"it is of {_word(space)}, not of RGB")
+    if space == b"GRAY":
+        curve = _curve(_wanted(tags, b"kTRC"))
+        return Profile(_REC709, np.stack([curve] * 3, -1))
+    if b"A2B0" in tags or connection != b"XYZ ":
+        raise ProfileError("it holds tables, not primaries and curves")
+    columns = [_xyz(_wanted(tags, name)) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
+    curves = [_curve(_wanted(tags, name)) for name in (b"rTRC", b"gTRC", b"bTRC")]
+    matrix = np.stack(columns, -1)
+    if abs(np.linalg.det(matrix)) < 1e-4 or np.abs(matrix.sum(1) - _D50).max() > 0.05:
+        raise ProfileError("its primaries add up to no white")
+    return Profile(matrix, np.stack(curves, -1))
+
+
+def _tags(data: bytes) -> dict[bytes, bytes]:
+    (count,) = struct.unpack_from(">I", data, _HEADER)
+    if count > MAX_TAGS or _HEADER + 4 + _TAG * count > len(data):
+        raise ProfileError("it is damaged")
+    found = {}
+    for index in range(count):
+        name, start, size = struct.unpack_from(">4sII", data, _HEADER + 4 + _TAG * index)
+        if start + size > len(data):
+            raise ProfileError("it is damaged")
+        found[name] = data[start : start + size]
+    return found
+
+
+def _wanted(tags: dict[bytes, bytes], name: bytes) -> bytes:
+    if name not in tags:
+        raise ProfileError(f"it lacks {name.decode()}")
+    return tags[name]
+
+
+def _xyz(tag: bytes) -> np.ndarray:
+    if len(tag) < 20 or tag[:4] != b"XYZ ":
+        raise ProfileError("it is damaged")
+    return np.array(struct.unpack_from(">3i", tag, 8)) / 65536
+
+
+def _curve(tag: bytes) -> np.ndarray:
+    """Light of SAMPLES evenly spaced codes, rising."""
+    codes = np.linspace(0, 1, SAMPLES)
+    if len(tag) < 12 or tag[:4] not in (b"curv", b"para"):
+        raise ProfileError("it is damaged")
+    light = _sampled(tag, codes) if tag[:4] == b"curv" else _parametric(tag, codes)
+    if not np.isfinite(light).all() or (np.diff(light) < 0).any() or light[-1] - light[0] < 0.5:
+        raise ProfileError("its curves do not rise from dark to light")
+    return light
+
+
+def _sampled(tag: bytes, codes: np.ndarray) -> np.ndarray:
+    (count,) = struct.unpack_from(">I", tag, 8)
+    if count > MAX_CURVE or len(tag) < 12 + 2 * count:
+        raise ProfileError("it is damaged")
+    if count == 0:
+        return codes
+    values = np.frombuffer(tag, ">u2", count, 12)
+    if count == 1:
+        return codes ** (values[0] / 256)
+    return np.interp(codes, np.linspace(0, 1, count), values / 65535)
+
+
+def _parametric(tag: bytes, codes: np.ndarray) -> np.ndarray:
+    """Types 0 to 4 of ICC.1:2022, table 68."""
+    (kind,) = struct.unpack_from(">H", tag, 8)
+    if kind >= len(_PARAMETERS) or len(tag) < 12 + 4 * _PARAMETERS[kind]:
+        raise ProfileError("it is damaged")
+    given = [value / 65536 for value in struct.unpack_from(f">{_PARAMETERS[kind]}i", tag, 12)]
+    g, a, b, c, d, e, f = given + [0.0] * (7 - len(given))
+    with np.errstate(all="ignore"):
+        if kind == 0:
+            return codes**g
+        if kind < 3:
+            # 1: (aX + b)^g from X = -b/a on, else 0; 2: the same with c added to both
+            offset = c if kind == 2 else 0.0
+            return np.where(codes >= -b / a, np.maximum(a * codes + b, 0) ** g, 0) + offset
+        power = np.maximum(a * codes + b, 0) ** g + e
+        return np.where(codes >= d, power, c * codes + f)
+
+
+def _word(signature: bytes) -> str:
+    text = signature.decode("ascii", "replace").strip()
+    return text if text.isprintable() else "another space"
+
+
+# Rec.709's, adapted to D50 by Bradford's matrix.
+_REC709 = np.array(
+    [[0.4360747, 0.3850649, 0.1430804], [0.2225045, 0.7168786, 0.0606169], [0.0139322, 0.0971045, 0.7141733]]
+)
