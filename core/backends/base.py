@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from vera.core.errors import InputError
 from vera.core.layer.blend_space import Blending, find_blending
 from vera.core.layer.delivery import Delivery
 from vera.core.layer.delivery_loop import FilmedFrame, read_unchanged
+from vera.core.layer.match import Matching, measure
 from vera.core.layer.origin import Origin
 from vera.core.layer.outputs.output import Formats
 from vera.core.plate.color import PlateColor
@@ -46,6 +47,7 @@ class Job:
     color: of the plate. region: the pixels that are edited. size: (width, height) at which layers are made.
     steps, guidance: of the sampler, None where nothing is sampled. frames_at_once: frames that the model sees
     together, None where there is no model. hash: of all that determines the pixels. warnings: one line each.
+    matching: what layers are made like, measured by `with_matching`.
     """
 
     opened: Opened
@@ -60,6 +62,7 @@ class Job:
     guidance: float | None = None
     frames_at_once: int | None = None
     warnings: tuple[str, ...] = ()
+    matching: Matching = Matching()
 
     @property
     def recipe(self) -> EditRecipe:
@@ -149,6 +152,8 @@ def identify(
         blend_space=opened.recipe.blend_space,
         layer_space=[blending.space.config, blending.space.name],
         formats=[formats.layer_type, formats.compression, formats.extra_outputs],
+        # Left out where nothing is asked for: deliveries from before the field stay what they are.
+        **({"match": [*opened.recipe.match, opened.recipe.seed]} if opened.recipe.match else {}),
         **(laid_over or {}),
     )
     return Identity(generation, job)
@@ -188,6 +193,17 @@ def delivery_of(
     )
 
 
+def with_matching(job: Any, progress: ProgressLike) -> Any:
+    """The job with what its recipe says that the layer is to be like, measured from the plate. What cannot be measured
+    is a warning."""
+    if not job.recipe.match:
+        return job
+    found = measure(job.recipe.match, job.plate.frames, lambda f: job.color.to_model(job.pixels(f)), job.recipe.seed)
+    for warning in found.warnings:
+        progress.warn(warning)
+    return replace(job, matching=found, warnings=(*job.warnings, *found.warnings))
+
+
 def mean_of(facts: Iterable[dict[str, Any]], name: str) -> float:
     """Mean of a figure over the frames' facts."""
     values = [fact[name] for fact in facts]
@@ -206,5 +222,6 @@ def report_of(job: Job, color: dict[str, Any] | None = None, **more: Any) -> dic
         "coverage": round(mean_of(facts, "coverage"), 4),
         "color": {"curve": job.color.curve.name, "exposure": job.color.exposure, **(color or {})},
         "warnings": list(job.warnings),
+        **job.matching.told(),
         **more,
     }

@@ -26,11 +26,13 @@ from vera.core.backends.base import (
     mean_of,
     refuse_unguided,
     report_of,
+    with_matching,
 )
 from vera.core.errors import InputError
 from vera.core.layer.blend_space import Change, layer_for_blending
 from vera.core.layer.delivery_loop import FilmedFrame, FinishedFrame, deliver_frames
 from vera.core.layer.foreground import clean_color
+from vera.core.layer.match import LaidLayer
 from vera.core.layer.matte import clean_alpha, refine_alpha, steady
 from vera.core.layer.origin import GENERATED, Origin
 from vera.core.layer.relative import relative_share
@@ -185,6 +187,7 @@ class Generate:
         shots = generated_shots(job, progress, stopping)
         plates = encoded_shots(job, progress, stopping) if _may_be_relative(job) else {}
         decoded = (decoded_frames(job.model, shots[shot], plates.get(shot), len(shot)) for shot in shots)
+        job = with_matching(job, progress)
         layers = (DecodedFrame(*frame) for frame in chain.from_iterable(map(steady, decoded)))
         deliver_frames(job, layers, finish_frame, progress, stopping)
         progress.close()
@@ -307,13 +310,16 @@ def plate_sized_layer(
     if filmed.allowed is not None:
         matte = matte * filmed.allowed
     edit = plate_color(clean_color(decoded.color, alpha).movedim(0, -1), matte)
+    edit, matte = job.matching.softened(edit, matte, explained, filmed.allowed)
     edit, raised = free_subject(edit, matte, explained, plate)
+    own = None if share is None else _share_at_plate_size(share, raised.shape)
     change = None
-    if share is not None and decoded.reconstruction is not None:
+    if own is not None and decoded.reconstruction is not None:
         reconstruction = plate_color(decoded.reconstruction.movedim(0, -1), raised).numpy()
-        change = Change(job.region.crop(filmed.pixels), reconstruction, _share_at_plate_size(share, raised.shape))
+        change = Change(job.region.crop(filmed.pixels), reconstruction, own)
+    laid = LaidLayer(edit.numpy(), raised.numpy(), source, own, filmed.frame, (job.region.y, job.region.x))
     dtype = job.delivery.formats.dtype
-    layer = layer_for_blending(edit.numpy(), raised.numpy(), source, job.color, job.blending, change, dtype)
+    layer = layer_for_blending(job.matching.grained(laid), laid.alpha, source, job.color, job.blending, change, dtype)
     return layer, matte.numpy()
 
 

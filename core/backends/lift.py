@@ -11,12 +11,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
-from vera.core.backends.base import Job, Loader, Opened, blending_of, delivery_of, identify, mean_of, report_of
+from vera.core.backends.base import (
+    Job,
+    Loader,
+    Opened,
+    blending_of,
+    delivery_of,
+    identify,
+    mean_of,
+    report_of,
+    with_matching,
+)
 from vera.core.errors import InputError, StoppedError
 from vera.core.layer.blend_space import layer_for_blending
 from vera.core.layer.delivery_loop import FilmedFrame, FinishedFrame, deliver_frames
+from vera.core.layer.match import LaidLayer
 from vera.core.layer.origin import Origin
 from vera.core.lifting import report_picture
 from vera.core.lifting.framing import find_framing, rescaled, whole, without_borders
@@ -32,6 +44,7 @@ from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import DISPLAY
 from vera.core.plate.color_space import resolve_space
 from vera.core.plate.fit import shrink
+from vera.core.plate.grain import measure_grain
 from vera.core.plate.region import region_of
 from vera.core.plate.source import Plate, open_plate
 from vera.core.progress import ProgressLike
@@ -41,6 +54,7 @@ WORK_PIXELS = 832 * 480  # a frame is lifted at the plate's size, at most this m
 WINDOW_PIXELS = 12_000_000  # pixels lifted together; more: fewer seams in time, some 0.5 KB of memory each
 COMPARED_FRAMES = 9  # frames of the shot by which its framing is found and a wrong pair refused; more: surer, slower
 COMPARED_PIXELS = 832 * 480  # of an edited frame by which its framing is found
+OPAQUE = 0.98  # alpha from which a layer's grain is its own
 TOLD_COVERED = 0.998  # share of the plate that is shown, below which it is said
 HAZE_WARNING = (
     "a haze of {alpha:.0%} lies over {share:.0%} of the picture and is part of the layer; if none was asked for, the"
@@ -129,6 +143,7 @@ def deliver_lifted(job: LiftJob, progress: ProgressLike, stopping: Callable[[], 
     kept = KeptWindows(job.delivery.job_dir, job.indices, longest, job.hash)
     _lift_windows(job, kept, progress, stopping)
     video = LiftedVideo(kept)
+    job = _with_own_grain(with_matching(job, progress), video)
     layers = (video[i] for i in range(len(job.plate.frames)))
     deliver_frames(job, layers, finish_frame, progress, stopping)
     report_picture.write(job.delivery, job, video, video.found, lambda i: job.edited.read([i])[0])
@@ -161,17 +176,32 @@ def finish_frame(job: LiftJob, filmed: FilmedFrame, lifted: torch.Tensor) -> Fin
     """One frame's layer at working size, channels as `LiftedVideo` has them -> the layer at plate size."""
     color, alpha, clean, detail = lifted.split(CHANNELS)
     source = job.source(filmed.pixels)
-    color, alpha = plate_sized(color, alpha, torch.from_numpy(source), detail)
-    color, alpha = color.movedim(0, -1).contiguous().numpy(), alpha[0].numpy()
-    if filmed.allowed is not None:
-        alpha = alpha * filmed.allowed.numpy()
+    color, large = plate_sized(color, alpha, torch.from_numpy(source), detail)
+    matte = large[0] if filmed.allowed is None else large[0] * filmed.allowed
+    color, matte = job.matching.softened(color.movedim(0, -1).contiguous(), matte, None, filmed.allowed)
+    # Where colour is the plate's, seen through a gain or a veil, so is its grain.
+    own = same_size(detail.mean(0)[None, None], matte.shape)[0, 0].clamp(0, 1).numpy()
+    laid = LaidLayer(color.numpy(), matte.numpy(), source, own, filmed.frame, (0, 0))
+    color, alpha = laid.edit, laid.alpha
     dtype = job.delivery.formats.dtype
-    layer = layer_for_blending(color, alpha, source, job.color, job.blending, dtype=dtype)
+    layer = layer_for_blending(job.matching.grained(laid), alpha, source, job.color, job.blending, dtype=dtype)
     composed = torch.from_numpy(alpha[..., None] * color + (1 - alpha[..., None]) * source)
     left = shrink(composed, *job.size) - clean
     lost = blur(left[None], DIFFERENCE_SIGMA).abs().amax(1) > LEAST_DIFFERENCE
     error = float(left.pow(2).mean())  # mean square, encoded [0, 1]
     return FinishedFrame(layer, alpha, {"agreement_error": error, "thrown_away": float(lost.float().mean())})
+
+
+def _with_own_grain(job: LiftJob, video: LiftedVideo) -> LiftJob:
+    """The job with the grain that came along from the edited video, where its layers are opaque."""
+    if job.matching.maker is None:
+        return job
+
+    def opaque(index: int) -> np.ndarray:
+        color, alpha, *_ = video[index].split(CHANNELS)
+        return torch.where(alpha > OPAQUE, color, torch.nan).movedim(0, -1).numpy()
+
+    return replace(job, matching=replace(job.matching, brought=measure_grain(range(len(job.plate.frames)), opaque)))
 
 
 def _matched(job: LiftJob, guess: list[float], path: str) -> LiftJob:

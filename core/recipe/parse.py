@@ -8,6 +8,7 @@ from vera.core.recipe.backend_table import prefixes
 
 ALSO = ("prores", "png", "matte")  # what else is delivered of a layer, see layer/outputs
 EMBEDDED = "mini"  # the model that needs no folder
+MATCHES = ("grain", "sharpness")  # of the plate, which a layer can be made like, see layer/match.py
 MAX_STOPS = 20  # of exposure, either way
 MAX_STRENGTH = 10  # of a LoRA, either way
 MAX_TEXT = 4096  # characters of one path or prompt
@@ -66,14 +67,24 @@ def parse_cuts(text: str | None) -> str | tuple[int, ...]:
 
 
 def parse_also(value: object) -> tuple[str, ...]:
-    """A list, or a text with commas: each name once, in the order of ALSO, so that equal wishes are equal recipes."""
+    """A list of ALSO; see `_listed`."""
+    return _listed("also", value, ALSO)
+
+
+def parse_match(value: object) -> tuple[str, ...]:
+    """A list of MATCHES, or none; see `_listed`."""
+    return () if value == "none" else _listed("match", value, MATCHES)
+
+
+def _listed(field: str, value: object, choices: tuple[str, ...]) -> tuple[str, ...]:
+    """A list, or a text with commas: each name once, in the order of choices: equal wishes are equal recipes."""
     names = [n.strip() for n in value.split(",") if n.strip()] if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)):
-        raise InputError(f"also {shown(value)} is not a list; choose from {', '.join(ALSO)}")
+        raise InputError(f"{field} {shown(value)} is not a list; choose from {', '.join(choices)}")
     for name in names:
-        if name not in ALSO:
-            raise InputError(f"also {shown(name)} is unknown; choose from {', '.join(ALSO)}")
-    return tuple(n for n in ALSO if n in names)
+        if name not in choices:
+            raise InputError(f"{field} {shown(name)} is unknown; choose from {', '.join(choices)}")
+    return tuple(n for n in choices if n in names)
 
 
 def parse_exposure(value: object) -> float | str:

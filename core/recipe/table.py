@@ -15,11 +15,13 @@ from vera.core.recipe.job_file import read_json
 from vera.core.recipe.parse import (
     ALSO,
     EMBEDDED,
+    MATCHES,
     MAX_STOPS,
     parse_also,
     parse_cuts,
     parse_exposure,
     parse_lora,
+    parse_match,
     parse_region,
     shown,
 )
@@ -203,6 +205,11 @@ class EditRecipe:
         help="more of the layer, such as prores,png,matte: OUT/edit.mov (ProRes 4444), OUT/png (16 bit), matte.A as a"
         " second part of the EXR files",
         metavar="LIST", choices=ALSO, read=parse_also, part=Part.DELIVERY,
+    ))
+    match: tuple[str, ...] = field(default=(), metadata=row(
+        help="make the layer like the plate, where alpha is above 0: grain,sharpness, or one of them (default: none;"
+        " docs/edges.md)",
+        metavar="LIST", choices=MATCHES, read=parse_match, part=Part.DELIVERY,
     ))
     attention: str = field(default="dense", metadata=row(
         help="int8 and window are faster on a GPU", group=SAVING, choices=ATTENTIONS,

@@ -29,6 +29,7 @@ OTHER = {
     "layer_type": "float",
     "compression": "piz",
     "also": ("png",),
+    "match": ("grain",),
     "attention": "window",
     "cache": 0.1,
     "compile": True,

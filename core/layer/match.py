@@ -1,0 +1,156 @@
+"""The layer made like its plate: as sharp at most, and with grain of the same kind.
+
+Both are measured once a job, from the plate's own frames in the model's range, and applied to every layer at the
+plate's size, before it is made for its blending space. So whatever is true of a layer stays true: nothing where alpha
+is 0, premultiplied, never negative, and laid over the plate it is the composite.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from vera.core.layer.blend_space import LEAST_ALPHA
+from vera.core.layer.regrain import GrainMaker
+from vera.core.plate.grain import Grain, measure_grain
+from vera.core.plate.sharpness import edge_blur, sharpness_of
+
+SHARPNESS_FRAMES = 4  # of the plate, evenly spread, whose edges are looked at. More: surer, slower
+LEAST_BLUR = 0.2  # pixels: a layer is left alone that lacks less
+REACH = 3.0  # of a Gaussian, in deviations: what lies beyond is a thousandth
+ROUNDING = 1e-6  # what is so near to 1 after a blur was 1 all around
+_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
+
+NO_GRAIN = "match: no grain was measured in the plate, too little of it is flat; the layer gets none"
+NO_EDGES = "match: no sharp edge was found in the plate; the layer stays as sharp as it is"
+
+
+@dataclass(frozen=True)
+class LaidLayer:
+    """A layer at the plate's size, in the model's range: straight colour edit (H, W, 3), alpha (H, W), and the plate
+    below it, source (H, W, 3). own: (H, W) in [0, 1], how far colour has the plate's grain already, or None.
+
+    frame: its number. corner: row and column of its first pixel in the plate.
+    """
+
+    edit: np.ndarray
+    alpha: np.ndarray
+    source: np.ndarray
+    own: np.ndarray | None
+    frame: int
+    corner: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Matching:
+    """What a job's layers are made like. blur: deviation in pixels of the plate's sharpest edges, None to leave
+    sharpness alone. maker: of grain, None for none. brought: the grain that layers have already, or None. asked: names
+    of what was asked for."""
+
+    asked: tuple[str, ...] = ()
+    blur: float | None = None
+    maker: GrainMaker | None = None
+    brought: Grain | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was asked for and cannot be done, a line each."""
+        missing = (("grain", self.maker, NO_GRAIN), ("sharpness", self.blur, NO_EDGES))
+        return [line for name, found, line in missing if name in self.asked and found is None]
+
+    def told(self) -> dict[str, Any]:
+        """For the report: {} where nothing was asked for."""
+        grain = {"grain": self.maker.grain.told() | {"seed": self.maker.seed}} if self.maker else {}
+        sharpness = {} if self.blur is None else {"sharpness": {"edge_blur": round(self.blur, 3)}}
+        return {"match": grain | sharpness} if self.asked else {}
+
+    def softened(
+        self, edit: torch.Tensor, alpha: torch.Tensor, explained: torch.Tensor | None, allowed: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Straight colour (H, W, 3) and alpha (H, W), blurred as far as its edges are sharper than the plate's.
+
+        explained: (H, W), where alpha's edge is one of the plate, which is as sharp as that is; allowed: (H, W), the
+        mask, which is kept.
+        """
+        if self.blur is None:
+            return edit, alpha
+        box = _box((alpha > 0) & (alpha < 1), round(REACH * self.blur) + 4)
+        own = None if box is None else edge_blur(alpha[box].numpy())
+        if box is None or own is None or self.blur**2 - own**2 < LEAST_BLUR**2:
+            return edit, alpha
+        missing = float(np.sqrt(self.blur**2 - own**2))
+        layer = torch.cat([edit[box] * alpha[box][..., None], alpha[box][..., None]], -1)
+        blurred = _blurred(layer.movedim(-1, 0), missing).movedim(0, -1)
+        soft = torch.where(blurred[..., 3] > 1 - ROUNDING, 1.0, blurred[..., 3])
+        if explained is not None:
+            blurred = torch.lerp(blurred, layer, explained[box][..., None])
+            soft = torch.lerp(soft, alpha[box], explained[box])
+        color = torch.where((soft > 0)[..., None], blurred[..., :3] / blurred[..., 3:].clamp_min(1e-12), edit[box])
+        if allowed is not None:
+            soft = torch.minimum(soft, allowed[box])
+        edit, alpha = edit.clone(), alpha.clone()
+        edit[box], alpha[box] = color.clamp(0, 1), soft
+        return edit, alpha
+
+    def grained(self, layer: LaidLayer) -> np.ndarray:
+        """The layer's straight colour with grain, such that what is seen has as much as the plate at that level.
+
+        What of the plate shows through brings its own grain, and so may the layer: what lacks is added. Colours stay in
+        [0, 1], and grain even about them: near the ends it is cut on both sides.
+        """
+        if self.maker is None:
+            return layer.edit
+        box = _box(torch.from_numpy(layer.alpha >= LEAST_ALPHA), 0)
+        if box is None:
+            return layer.edit
+        edit, source = layer.edit[box], layer.source[box]
+        alpha = layer.alpha[box][..., None]
+        rest = 1 - alpha
+        wanted = self.maker.grain.deviation(alpha * edit + rest * source) ** 2
+        if rest.any():
+            wanted -= (rest * self.maker.grain.deviation(source)) ** 2
+        if self.brought is not None:
+            wanted -= (alpha * self.brought.deviation(edit)) ** 2
+        amount = np.sqrt(np.maximum(wanted, 0)) / np.maximum(alpha, np.float32(LEAST_ALPHA))
+        if layer.own is not None:
+            amount = amount * (1 - layer.own[box][..., None])
+        rows, columns = (slice(s.start + start, s.stop + start) for s, start in zip(box, layer.corner))
+        room = np.minimum(edit, 1 - edit)
+        grain = np.clip(amount * self.maker.unit(layer.frame, (rows, columns)), -room, room)
+        grained = layer.edit.copy()
+        grained[box] = np.where(alpha >= LEAST_ALPHA, edit + grain, edit)
+        return grained
+
+
+def measure(asked: Sequence[str], frames: Sequence[int], picture: Callable[[int], np.ndarray], seed: int) -> Matching:
+    """What the shot of these frames is like. asked: of "grain" and "sharpness".
+
+    picture(frame): (H, W, 3) float32 in the model's range, called in rising order of frames for either.
+    """
+    grain = measure_grain(frames, picture) if "grain" in asked else None
+    blur = None
+    if "sharpness" in asked:
+        places = np.linspace(0, len(frames) - 1, min(SHARPNESS_FRAMES, len(frames)))
+        blur = sharpness_of(picture(frames[round(place)]) @ _LUMA for place in places)
+    return Matching(tuple(asked), blur, None if grain is None else GrainMaker(grain, seed))
+
+
+def _box(there: torch.Tensor, margin: int) -> tuple[slice, slice] | None:
+    """Rows and columns of a picture (H, W) that hold all that is there; None where nothing is."""
+    rows, columns = (there.any(d).nonzero()[:, 0] for d in (1, 0))
+    if not len(rows):
+        return None
+    ends = zip((rows, columns), there.shape)
+    return tuple(slice(max(0, int(x[0]) - margin), min(n, int(x[-1]) + 1 + margin)) for x, n in ends)  # type: ignore
+
+
+def _blurred(planes: torch.Tensor, deviation: float) -> torch.Tensor:
+    """Planes (C, H, W) through a Gaussian; the borders go on."""
+    reach = max(1, round(REACH * deviation))
+    weights = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * deviation**2))
+    weights = weights / weights.sum()
+    padded = F.pad(planes[:, None], (reach, reach, reach, reach), mode="replicate")
+    return F.conv2d(F.conv2d(padded, weights[None, None, :, None]), weights[None, None, None])[:, 0]
