@@ -12,7 +12,7 @@ import bpy
 
 from . import color, host, nodes, place, plan, preferences, settings, tickets
 from .client import Client, ServiceError
-from .host_rules import RefusedError
+from .host_rules import RefusedError, fitting, look_words
 from .session import redraw, service, session
 
 
@@ -73,6 +73,7 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
         given = {f.name: getattr(self, f.name) for f in fields(plan.Ask) if self.properties.is_property_set(f.name)}
         ask = replace(settings.ask_of(scene), **given)
         new = plan.plan(scene, self._strips(scene), ask)
+        session.looked = ""
         session.add(new)
         if not bpy.app.background:
             count = "" if len(new) == 1 else f" for {len(new)} strips"
@@ -91,6 +92,36 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
             if name not in there:
                 raise RefusedError(f"no strip is named '{name}'; there are {', '.join(sorted(there))}")
         return [there[name] for name in named]
+
+
+class VERA_OT_look(Sequencer, bpy.types.Operator):
+    bl_idname = "vera.look"
+    bl_label = "What Is Read"
+    bl_description = "Say how the selected strips, the mask and the prompt would be read, before a job"
+
+    def act(self, context: bpy.types.Context, scene: bpy.types.Scene) -> None:
+        strips = [strip for strip in host.open_strips(scene) if strip.select]
+        new = plan.plan(scene, strips, settings.ask_of(scene))
+
+        def look(connection: preferences.Connection) -> str:
+            client = service(connection)
+            return "\n".join(_look(client, ticket) for ticket in new)
+
+        if bpy.app.background:
+            session.looked = look(preferences.connection())
+            print(session.looked)
+        else:
+            _aside(look, "looked")
+
+
+def _look(client: Client, ticket: tickets.Ticket) -> str:
+    """How one strip would be read, or why it is rendered first. Raises ServiceError, RefusedError."""
+    name, why = ticket.source["name"], ticket.source["rendered"]
+    if why:
+        return look_words([], name, why)
+    recipe = {**ticket.recipe, "mask": None if ticket.stage else ticket.recipe.get("mask")}
+    read = client.look(fitting(recipe, client.recipe_fields()))
+    return look_words(read + (["The mask is rendered first."] if ticket.stage else []), name)
 
 
 def names_in(text: str, known: Container[str]) -> list[str]:
@@ -390,17 +421,21 @@ class VERA_OT_stop_service(bpy.types.Operator):
         return {"FINISHED"}
 
 
-def _aside(work: Callable[[preferences.Connection], str]) -> None:
-    """Do something slow with the service in a thread; its words are shown in the preferences."""
+def _aside(work: Callable[[preferences.Connection], str], shown: str = "words") -> None:
+    """Do something slow with the service in a thread; its words are shown in the preferences, or ("looked") in the
+    panel."""
     connection = preferences.connection()
-    preferences.last_test.words = "Asking ..."
+    session.answers.put({shown: "Asking ..."})
+    session.tick()
 
     def run() -> None:
         try:
             words = work(connection)
+        except (RefusedError, ServiceError) as error:
+            words = str(error)
         except Exception as error:
             words = f"{type(error).__name__}: {error}"
-        session.answers.put({"words": words})
+        session.answers.put({shown: words})
 
     thread = threading.Thread(target=run, name="vera-aside", daemon=True)
     thread.start()
@@ -417,6 +452,7 @@ def _aside(work: Callable[[preferences.Connection], str]) -> None:
 
 CLASSES = (
     VERA_OT_edit,
+    VERA_OT_look,
     VERA_OT_cancel,
     VERA_OT_retry,
     VERA_OT_place,

@@ -56,6 +56,11 @@ class VERA_PT_edit(Sidebar, bpy.types.Panel):
         row = layout.row()
         row.scale_y = 1.4
         row.operator("vera.edit", text="Generate Edit Layer", icon="SHADERFX")
+        layout.operator("vera.look", icon="VIEWZOOM")
+        if session.looked:
+            box = layout.box()
+            for line in session.looked.splitlines():
+                _draw_text(box, line, context.region.width)
 
 
 class VERA_PT_more(Sidebar, bpy.types.Panel):

@@ -42,6 +42,7 @@ class Session:
         self.failures = 0  # to reach it, one after another
         self.notice, self.failed = "", False  # what ended last, for NOTICE_SECONDS, and whether it failed
         self.asked = 0.0
+        self.looked = ""  # what the last look at plates said, for the panel
 
     # The file that is open
 
@@ -285,6 +286,9 @@ class Session:
         while not self.answers.empty():
             answer = self.answers.get()
             self.asked = time.monotonic()
+            if "looked" in answer:
+                self.looked, changed = answer["looked"], True
+                continue
             if "words" in answer:
                 last_test.words, changed = answer["words"], True
                 continue

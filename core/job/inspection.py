@@ -11,6 +11,7 @@ from vera.core.plate.source import Mask, Plate
 
 if TYPE_CHECKING:
     from vera.core.backends.base import Job
+    from vera.core.recipe import EditRecipe
 
 GIB = 2**30
 
@@ -52,6 +53,29 @@ def mask_report(mask: Mask) -> dict[str, Any]:
         "height": mask.height,
         "read_from": "alpha" if mask.uses_alpha else "luminance",
         "notes": list(mask.notes),
+    }
+
+
+def recipe_report(recipe: "EditRecipe") -> dict[str, Any]:
+    """What a recipe's plate, mask and prompt are read as, without a model. Raises InputError."""
+    from vera.core.backends import backend_of
+    from vera.core.model.families import family_of, folder_of
+    from vera.core.plate.choice import Choice
+    from vera.core.plate.source import open_mask, open_plate
+    from vera.core.recipe import NO_MASK, refuse_unsupported
+
+    backend = backend_of(recipe.model)
+    refuse_unsupported(recipe, backend)
+    plate = open_plate(recipe.plate, recipe.frames, Choice.of(recipe))
+    mask = open_mask(recipe.mask, plate) if recipe.mask and recipe.mask != NO_MASK else None
+    said: list[str] = []
+    if backend == "generate":
+        said = list(family_of(recipe.model).check_text(folder_of(recipe.model), recipe.prompt, bool(recipe.anyway)))
+    return {
+        "plate": plate_report(plate, recipe.color_space),
+        "mask": mask_report(mask) if mask else None,
+        "prompt": {"text": recipe.prompt, "read": None},
+        "warnings": [*plate.notes, *(mask.notes if mask else ()), *said],
     }
 
 

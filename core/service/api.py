@@ -15,7 +15,7 @@ from vera.core.service.results import RESULTS
 from vera.core.service.security import RequestError
 
 # Grows with each operation or field that is added. Clients of the same contract that know fewer go on working.
-CONTRACT_MINOR = 1
+CONTRACT_MINOR = 2
 MAX_WAIT = 30  # seconds of one long poll
 MAX_CLEARED = 2000  # jobs of one request
 STATES = ("queued", "running", "done", "failed", "cancelled")
@@ -43,6 +43,13 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "required": ["recipe"],
         "additionalProperties": False,
     },
+    "Question": {
+        "type": "object",
+        "properties": {"recipe": {"$ref": "#/components/schemas/Recipe"}},
+        "required": ["recipe"],
+        "additionalProperties": False,
+    },
+    "Page": {"type": "object", "properties": {"lines": {"type": "array", "items": {"type": "string"}}}},
     "Move": {
         "type": "object",
         "properties": {"before": {"type": ["integer", "null"], "minimum": 1, "maximum": 2**53}},
@@ -172,6 +179,15 @@ OPERATIONS = (
     Operation("health", "GET", "/v1/health", "Contract, version, device, memory, model, worker", "Health"),
     Operation("submit", "POST", "/v1/jobs", "Put a recipe into the queue", body="Submission", statuses=(201, 409, 507)),
     Operation(
+        "look",
+        "POST",
+        "/v1/look",
+        "How a recipe's plate, mask and prompt are read; nothing is queued or written",
+        "Page",
+        body="Question",
+        statuses=(422,),
+    ),
+    Operation(
         "list",
         "GET",
         "/v1/jobs",
@@ -257,6 +273,7 @@ _STATUSES = {
     413: "too large",
     415: "not JSON",
     416: "not one range of the file",
+    422: "the files ended the process that reads them, or took too long",
     507: "the queue cannot be written",
 }
 

@@ -39,6 +39,7 @@ CONTRACT = 1  # of the requests and answers below; the service says its own in `
 OPEN_STATES = ("queued", "running")
 ENDED_STATES = ("done", "failed", "cancelled")
 START_SECONDS, ANSWER_SECONDS, POLL_SECONDS = 60, 30, 25
+LOOK_SECONDS = 120  # of a look at a plate, that may wait for another one
 BUSY, BUSY_TRIES = 503, 20  # the service has too many connections
 BUSY_SECONDS = 0.3  # between two tries
 QUIET_SECONDS = 0.2  # before it is asked again, where an answer came at once and said nothing new
@@ -330,11 +331,28 @@ class Client:
 
     def submit(self, recipe: Mapping[str, Any], request: str | None = None) -> Job:
         """Put a recipe into the queue. Sent again under the same `request` it is the same job."""
-        recipe = {k: v for k, v in dict(recipe).items() if v is not None}
+        return self._job("POST", "/v1/jobs", {"recipe": self._there(recipe), "request": request or uuid.uuid4().hex})
+
+    def look(self, recipe: Mapping[str, Any]) -> list[str]:
+        """How the service reads this recipe's plate, mask and prompt, a line each; nothing is queued or written."""
+        request = Request("POST", "/v1/look", {"recipe": self._there(recipe)})
+        try:
+            lines = self._ask(request, LOOK_SECONDS).get("lines")
+        except ServiceError as error:
+            if error.status in (404, 405):
+                raise ServiceError("this service is older, and cannot say it; install one version of both") from None
+            raise
+        if not _list_of(_text(_LONG), 1000)(lines):
+            raise ServiceError("the service's answer has no lines; install one version of both")
+        return [one_line(line) for line in lines]
+
+    def _there(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
+        """The recipe as the service's machine writes its paths, without the fields that are None."""
+        found = {name: value for name, value in dict(recipe).items() if value is not None}
         for name, kind in PATH_FIELDS.items():
-            if recipe.get(name):
-                recipe[name] = _with_paths(recipe[name], kind, self.paths.to_service)
-        return self._job("POST", "/v1/jobs", {"recipe": recipe, "request": request or uuid.uuid4().hex})
+            if found.get(name):
+                found[name] = _with_paths(found[name], kind, self.paths.to_service)
+        return found
 
     def jobs(self) -> list[Job]:
         """All jobs: those in the queue in its order, then those that ended, latest first."""

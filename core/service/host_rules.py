@@ -166,3 +166,9 @@ def _link(source: str, target: str) -> None:
         os.link(source, target, follow_symlinks=False)
     except (OSError, NotImplementedError):
         shutil.copy2(source, target, follow_symlinks=False)
+
+
+def look_words(read: list[str], name: str = "", why_rendered: str = "") -> str:
+    """The page of a look, for people: the service's lines, or why the host has to render the plate first."""
+    lines = [f"The plate is rendered first: {why_rendered}."] if why_rendered else read
+    return "\n".join([*([f"{name}:"] if name else []), *lines])

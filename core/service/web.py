@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import sqlite3
@@ -24,6 +25,7 @@ from vera.core.recipe.table import MAX_SEED
 from vera.core.service import api, results
 from vera.core.service.client import CONTRACT
 from vera.core.service.jobs import Job, QueueRefusedError
+from vera.core.service.look import look
 from vera.core.service.renewal import RenewalError
 from vera.core.service.security import RequestError, check_recipe, read_json
 
@@ -78,6 +80,7 @@ class Answers:
 
     def __init__(self, service: Service) -> None:
         self.service, self.queue, self.supervisor = service, service.queue, service.supervisor
+        self.looking = asyncio.Semaphore(1)  # more would let looks take the machine from the job that runs
 
     async def health(self, job: None, query: dict[str, Any], body: Any) -> dict[str, Any]:
         supervisor = self.supervisor
@@ -110,6 +113,14 @@ class Answers:
             taken = {row["recipe"].get("out") for row in self.queue.list()}
             recipe["out"] = await run_in_threadpool(results.next_version, recipe.get("out", ""), taken)
         return await self._submit(recipe, body.get("request"))
+
+    async def look(self, job: None, query: dict[str, Any], body: Any) -> dict[str, Any]:
+        recipe = {name: value for name, value in body["recipe"].items() if value is not None}
+        roots = self.service.roots.folders()
+        EditRecipe.from_values(recipe, "the recipe")
+        await run_in_threadpool(check_recipe, recipe, roots)
+        async with self.looking:
+            return {"lines": await look(recipe, roots, self.service.settings.memory_limit)}
 
     async def clear(self, job: None, query: dict[str, Any], body: Any) -> dict[str, Any]:
         return {"jobs": self.supervisor.forget(body["jobs"])}

@@ -31,6 +31,12 @@ def draft() -> None:
         run.render(node, wait=not nuke.GUI, draft=True)
 
 
+def look() -> None:
+    """What plate, mask and prompt would be read as, in a window: asked aside, as it takes seconds."""
+    with _told() as node:
+        run.look(node, wait=not nuke.GUI)
+
+
 def open_queue() -> None:
     try:
         plugin_settings.open_page()

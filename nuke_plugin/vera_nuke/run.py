@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import nuke
 
 from . import badge, gather, plate, settings, show, versions
-from .host import HostGoneError, no_undo, on_main, say, set_status, unsaved
-from .host_rules import RefusedError, fitting, keeps, percent, progress_words, take_over_kept
+from .host import HostGoneError, complain, no_undo, on_main, say, set_status, unsaved
+from .host_rules import RefusedError, fitting, keeps, look_words, percent, progress_words, take_over_kept
 
 if TYPE_CHECKING:
     from .client import Client, Job
@@ -50,6 +50,34 @@ def render(node: nuke.Gizmo, wait: bool = False, draft: bool = False) -> None:
         number = versions.begin(base, asked)
         take_over_kept(kept, versions.path(base, number))
     _start(Run(node, base, number, asked.recipe), wait)
+
+
+def look(node: nuke.Gizmo, wait: bool = False) -> None:
+    """Say what would be read, before a job. Raises RefusedError; what the service refuses is said in the window."""
+    asked = gather.request(node, write=False)
+    recipe = {**asked.recipe, "out": gather.folder(node)}
+    name = str(node.fullName())
+    if asked.plate_write is not None:
+        return complain(look_words([], name, "its input is more than one untouched Read, so that Nuke writes it"))
+    if asked.mask_write is not None:
+        recipe.pop("mask")
+
+    def ask() -> None:
+        from .client import ServiceError
+
+        try:
+            service = settings.connect()
+            read = service.look(fitting(recipe, service.recipe_fields()))
+            read += ["The mask is written by Nuke first."] if asked.mask_write is not None else []
+        except (RefusedError, ServiceError) as error:
+            read = [str(error)]
+        with contextlib.suppress(HostGoneError):
+            on_main(complain, look_words(read, name))
+
+    if wait:
+        ask()
+    else:
+        threading.Thread(target=ask, name="Vera look", daemon=True).start()
 
 
 def changed(node: nuke.Gizmo) -> bool:

@@ -384,6 +384,33 @@ def look_at_mask(pattern, number):
     )
 
 
+def look_first(scene, plate, session):
+    """What is read is said, of a strip as it lies and of one that is rendered first; nothing is queued."""
+    asked = []
+
+    class Service:
+        def look(self, recipe):
+            asked.append(recipe)
+            return ["frames 1001-1003 (3)"]
+
+        def recipe_fields(self):
+            return {"plate", "prompt", "out", "frames", "model", "seed", "steps", "color_space", "blend_space"}
+
+    ops, before = part("ops"), len(session.tickets)
+    real, ops.service = ops.service, lambda settings: Service()
+    scene.vera.prompt = "Add fog"
+    assert bpy.ops.vera.look() == {"FINISHED"}
+    assert session.looked.splitlines() == ["plate:", "frames 1001-1003 (3)"] and asked[0]["prompt"] == "Add fog"
+    plate.transform.offset_x = 10
+    assert bpy.ops.vera.look() == {"FINISHED"}
+    assert "The plate is rendered first" in session.looked or "frames" in session.looked
+    plate.transform.offset_x = 0
+    plate.color_multiply = 0.5
+    assert bpy.ops.vera.look() == {"FINISHED"}
+    assert "The plate is rendered first" in session.looked and len(session.tickets) == before
+    plate.color_multiply, scene.vera.prompt, ops.service = 1.0, "", real
+
+
 def case_refusals():
     """What cannot end well is said in one line, before anything is written or queued."""
     session = install()
@@ -396,6 +423,7 @@ def case_refusals():
     refused("/nowhere.mp4 is not there; choose another", door="LIFT", edited="/nowhere.mp4")
     refused("the folder of VACE's weights is not named", door="VACE")
     refused("no strip is named 'nothing'", strips="nothing")
+    look_first(scene, plate, session)
     refused("choose one, or Mask: None", mask_kind="FILE")
     refused("nowhere.png is not there", mask_kind="FILE", mask_file="/nowhere.png")
     refused("no strip is named 'matte'", mask_kind="STRIP", mask_strip="matte")

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.nuke_plugin.conftest import PLUGIN, delivery, read_node
 from tests.nuke_plugin.pixels import write_exr
 from tests.nuke_plugin.test_request import refused, request
+from vera.core.recipe import table
 
 
 def shown(edit, folder):
@@ -383,6 +385,40 @@ def test_a_draft_is_one_frame_in_few_steps(nuke, edit, monkeypatch):
     nuke.frame(1003)
     edit["draft"].execute()
     assert begun[0]["frames"] == "1003-1003" and begun[0]["steps"] == 4 and not nuke.printed
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """What a service was asked to look at, which answers with one line."""
+    from vera_nuke import settings
+
+    asked = []
+
+    def look(recipe):
+        asked.append(recipe)
+        return ["frames 1001-1005 (5)"]
+
+    service = SimpleNamespace(look=look, recipe_fields=lambda: {field.name for field in table.FIELDS})
+    monkeypatch.setattr(settings, "connect", lambda: service)
+    return asked
+
+
+def test_what_is_read_is_said_before_a_job_and_nothing_is_made(nuke, edit, tmp_path, looks):
+    edit["folder"].setValue(str(tmp_path / "r"))
+    edit["look_first"].execute()
+    assert nuke.pump(lambda: nuke.messages, 30)
+    assert nuke.messages.pop().splitlines()[1:] == ["frames 1001-1005 (5)"]
+    assert looks[0]["plate"].endswith("plate.####.exr") and looks[0]["out"] == str(tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_plate_that_nuke_writes_first_is_said_so(nuke, edit, tmp_path, looks):
+    edit["folder"].setValue(str(tmp_path / "r"))
+    grade = nuke.createNode("Grade")
+    grade.setInput(0, edit.input(0))
+    edit.setInput(0, grade)
+    edit["look_first"].execute()
+    assert "The plate is rendered first" in nuke.messages.pop() and looks == []
 
 
 # Versions.

@@ -151,3 +151,8 @@ def test_names_of_layer_files(frame, name):
 def test_frames_in_words():
     assert host_rules.frames_in_words([3]) == "frame 3"
     assert host_rules.frames_in_words([3, 4, 5, 6]) == "frames 3, 4, 5, ... (4 in all)"
+
+
+def test_a_look_in_words():
+    assert host_rules.look_words(["frames 1-2"], "plate") == "plate:\nframes 1-2"
+    assert host_rules.look_words([], "plate", "it is moved") == "plate:\nThe plate is rendered first: it is moved."
