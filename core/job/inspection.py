@@ -6,14 +6,13 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from vera.core.job.estimate import estimate, estimate_lines, model_bytes
 from vera.core.plate.color_space import resolve_space, space_reason
 from vera.core.plate.source import Mask, Plate
 
 if TYPE_CHECKING:
     from vera.core.backends.base import Job
     from vera.core.recipe import EditRecipe
-
-GIB = 2**30
 
 
 def plate_report(plate: Plate, asked_space: str | None = None) -> dict[str, Any]:
@@ -95,11 +94,13 @@ def job_report(job: "Job", device: str, explained: list[str]) -> dict[str, Any]:
             "steps": job.steps,
             "guidance": job.guidance,
             "device_asked": device,
+            "weights_bytes": model_bytes(job),
             "chosen": explained,
         },
         "region": [x, y, width, height],
         "out": job.recipe.out,
         "disk_bytes": job.delivery.bytes_to_write(),
+        "estimate": asdict(estimate(job, device)),
         "hash": job.hash,
         "warnings": list(job.warnings),
     }
@@ -145,12 +146,13 @@ def _plate_lines(plate: dict[str, Any]) -> list[str]:
 def _job_lines(report: dict[str, Any]) -> list[str]:
     model, plate = report["model"], report["plate"]
     x, y, width, height = report["region"]
+    weights = f", {model['weights_bytes'] / 1e6:.0f} MB of weights" if model["weights_bytes"] else ""
     whole = (width, height) == (plate["width"], plate["height"])
     return [
         *([] if whole else [_line("region", f"{width}x{height} at {x},{y}")]),
-        _line("model", f"{model['name']} at {model['width']}x{model['height']}"),
+        _line("model", f"{model['name']} at {model['width']}x{model['height']}{weights}"),
         *(_line("", text) for text in model["chosen"]),
-        _line("disk", f"{report['disk_bytes'] / GIB:.2f} GiB, about, will be written to {report['out']}"),
+        *(_line(name, text) for name, text in estimate_lines(report["estimate"], report["out"])),
         _line("hash", report["hash"]),
     ]
 

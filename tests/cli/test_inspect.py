@@ -86,6 +86,8 @@ def test_a_dry_run_tells_the_job_that_follows_and_writes_nothing(plate, mask, tm
     report = json.loads(capsys.readouterr().out)
     assert not out.exists()
     assert report["prompt"]["read"] == ["add", "ball"] and len(report["warnings"]) == 2
+    taken = report["estimate"]
+    assert all(taken[name]["value"] > 0 and taken[name]["basis"] for name in ("memory", "disk", "time"))
     assert report["model"]["steps"] == 1 and report["disk_bytes"] > 3 * 64 * 48 * 4
     assert cli.main([*job, "--progress", "none", "--device", "cpu"]) == 0
     manifest = json.loads((out / "manifest.json").read_text())
