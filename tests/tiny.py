@@ -44,7 +44,7 @@ def draw(monkeypatch, layers):
     decoded = generate.decoded_frames
 
     def drawn(*given):
-        for color, alpha, composed, reconstruction in decoded(*given):
+        for color, alpha, composed, reconstruction, _ in decoded(*given):
             yield generate.DecodedFrame(*layers(color, alpha.clone(), reconstruction), composed, reconstruction)
 
     monkeypatch.setattr(generate, "decoded_frames", drawn)

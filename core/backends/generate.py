@@ -31,14 +31,26 @@ from vera.core.backends.base import (
 from vera.core.errors import InputError
 from vera.core.layer.blend_space import Change, layer_for_blending
 from vera.core.layer.delivery_loop import FilmedFrame, FinishedFrame, deliver_frames
+from vera.core.layer.drawn_object import (
+    AGREES,
+    Drawn,
+    DrawnFrame,
+    agreement,
+    coverage,
+    over_rest,
+    visible,
+    without_object,
+)
 from vera.core.layer.foreground import clean_color
 from vera.core.layer.match import LaidLayer
 from vera.core.layer.matte import clean_alpha, refine_alpha, steady
 from vera.core.layer.origin import GENERATED, Origin
+from vera.core.layer.particles import WEATHER, Particles, over_veil, particles_of
+from vera.core.layer.plate_light import PlateLight
 from vera.core.layer.relative import relative_share
 from vera.core.model.codec import latent_frames
 from vera.core.model.device import why_device
-from vera.core.model.interfaces import Model
+from vera.core.model.interfaces import Model, ShotEffect, ShotObject
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import CURVES
 from vera.core.plate.color_exposure import shot_exposure
@@ -55,6 +67,8 @@ from vera.core.sampling.speed_options import SpeedOptions
 from vera.core.sampling.subject import PEOPLE_KEPT, refuse_nobody
 from vera.kernels.matte import plate_color, resize
 from vera.kernels.subject import free_subject
+
+LIGHT_ROWS = 180  # of a plate that are looked at for its light; more: no better, but for grain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,15 +93,30 @@ class GenerateJob(Job):
         """See `base.Job`."""
         return not self.recipe.keep or bool(self.kept.shots("layers", self.plate.frames))
 
+    @property
+    def aspect(self) -> float:
+        """How wide the region is shown over its height."""
+        return self.region.width * self.plate.pixel_aspect / self.region.height
+
 
 class DecodedFrame(NamedTuple):
     """What the codec gives of one frame, at model size, in [0, 1]: colour (3, h, w) straight, alpha (h, w), the
-    composite branch's picture (3, h, w), and the plate's reconstruction (3, h, w), or None where it was not decoded."""
+    composite branch's picture (3, h, w), and the plate's reconstruction (3, h, w), or None where it was not decoded;
+    the object or the particles that are drawn as shapes, or None."""
 
     color: torch.Tensor
     alpha: torch.Tensor
     composite: torch.Tensor
     reconstruction: torch.Tensor | None
+    drawn: DrawnFrame | Particles | None = None
+
+
+class ShotLatents(NamedTuple):
+    """Of one shot, by frame: its plate's, its mask's or None, and the three layers'."""
+
+    plate: Any
+    mask: Any
+    layers: Any
 
 
 class Generate:
@@ -185,8 +214,19 @@ class Generate:
         job = _with_exposure(job)
         job.delivery.color = job.color
         shots = generated_shots(job, progress, stopping)
-        plates = encoded_shots(job, progress, stopping) if _may_be_relative(job) else {}
-        decoded = (decoded_frames(job.model, shots[shot], plates.get(shot), len(shot)) for shot in shots)
+        text = _text_of_shapes(job)
+        relative = _may_be_relative(job)
+        plates = encoded_shots(job, progress, stopping) if relative or text is not None else {}
+        masks = job.latents.shots("mask", job.plate.frames)
+        decoded = (
+            _with_shapes(
+                job,
+                text,
+                ShotLatents(plates.get(shot), masks.get(shot), shots[shot]),
+                decoded_frames(job.model, shots[shot], plates.get(shot) if relative else None, len(shot)),
+            )
+            for shot in shots
+        )
         job = with_matching(job, progress)
         layers = (DecodedFrame(*frame) for frame in chain.from_iterable(map(steady, decoded)))
         deliver_frames(job, layers, finish_frame, progress, stopping)
@@ -263,6 +303,64 @@ def decoded_frames(model: Model, layers: Any, plate: Any, count: int) -> Iterato
                 yield DecodedFrame(color[:, i], alpha[:, i].mean(0), composite[:, i], rest[0][:, i] if rest else None)
 
 
+def _text_of_shapes(job: GenerateJob) -> torch.Tensor | None:
+    """The prompt's states, where the model knows what they add as shapes; else None."""
+    if job.model.objects is None:
+        return None
+    text = job.model.text.encode([job.recipe.prompt])
+    return None if job.model.objects.kind_in(text) == "nothing" else text
+
+
+def _with_shapes(
+    job: GenerateJob, text: torch.Tensor | None, latents: ShotLatents, decoded: Iterator[DecodedFrame]
+) -> Iterator[DecodedFrame]:
+    """Decoded frames of a shot, with what text states add to it as shapes; as they are without text, and where the
+    model drew something else."""
+    shape = None
+    if text is not None and job.model.objects is not None:
+        window = latent_frames(job.model.limits.max_frames)
+        shape = job.model.objects.of_shot(text, latents.plate, latents.mask, window)
+    if isinstance(shape, ShotEffect):
+        yield from _with_particles(job, shape, latents.layers, decoded)
+    elif shape is not None and _is_drawn(job, shape, latents.layers):
+        for time, frame in enumerate(decoded):
+            yield frame._replace(drawn=DrawnFrame(shape, time))
+    else:
+        yield from decoded
+
+
+def _with_particles(
+    job: GenerateJob, effect: ShotEffect, layers: Any, decoded: Iterator[DecodedFrame]
+) -> Iterator[DecodedFrame]:
+    """Decoded frames with the particles of an effect that has some."""
+    if effect.kind not in WEATHER:
+        yield from decoded
+        return
+    mean = torch.stack([alpha for _, alpha in _some_alphas(job, layers)]).mean(0)
+    for time, frame in enumerate(decoded):
+        yield frame._replace(drawn=particles_of(effect, job.recipe.seed, time, mean, job.aspect))
+
+
+def _is_drawn(job: GenerateJob, shape: ShotObject, layers: Any) -> bool:
+    """Whether a shape is what the model drew, by its alpha over a whole shot."""
+    shared = together = 0.0
+    for time, alpha in _some_alphas(job, layers):
+        both, either = agreement(DrawnFrame(shape, time), alpha, job.aspect)
+        shared, together = shared + both, together + either
+    return shared > AGREES * together
+
+
+def _some_alphas(job: GenerateJob, layers: Any) -> Iterator[tuple[int, torch.Tensor]]:
+    """Alpha (h, w) of the first frame of a shot, and of the last of each later latent frame, with their numbers."""
+    with torch.inference_mode():
+        chunks = job.model.codec.decode_stream(LayerLatents(layers, 1, job.model.device))
+        time = -1
+        for chunk in chunks:
+            frames = chunk[0].float().clamp(0, 1).mean(0).cpu()
+            time += len(frames)
+            yield time, frames[-1]
+
+
 def finish_frame(job: GenerateJob, filmed: FilmedFrame, decoded: DecodedFrame) -> FinishedFrame:
     """One frame's layers at model size -> the layer at plate size."""
     source = job.source(filmed.pixels)
@@ -306,21 +404,73 @@ def plate_sized_layer(
     """
     plate = torch.from_numpy(source)
     alpha = clean_alpha(decoded.alpha)
-    matte, explained = refine_alpha(alpha, guide, plate, job.model.limits.step_width)
+    if isinstance(decoded.drawn, DrawnFrame):
+        edit, matte, explained, own = _object_layer(job, filmed, decoded, alpha, guide, plate)
+    elif decoded.drawn is not None:
+        size, light = (plate.shape[0], plate.shape[1]), PlateLight.of(_sparse_light(job, filmed))
+        edit, matte, own = over_veil(decoded.drawn, alpha, decoded.color, size, job.aspect, light, _clips(job))
+        explained = torch.zeros(size)
+    else:
+        matte, explained = refine_alpha(alpha, guide, plate, job.model.limits.step_width)
+        edit, own = plate_color(clean_color(decoded.color, alpha).movedim(0, -1), matte), None
     if filmed.allowed is not None:
         matte = matte * filmed.allowed
-    edit = plate_color(clean_color(decoded.color, alpha).movedim(0, -1), matte)
     edit, matte = job.matching.softened(edit, matte, explained, filmed.allowed)
     edit, raised = free_subject(edit, matte, explained, plate)
-    own = None if share is None else _share_at_plate_size(share, raised.shape)
+    relative = None if share is None else _share_at_plate_size(share, raised.shape)
+    if relative is not None and own is not None:
+        relative = relative * (1 - own.numpy())
     change = None
-    if own is not None and decoded.reconstruction is not None:
+    if relative is not None and decoded.reconstruction is not None:
         reconstruction = plate_color(decoded.reconstruction.movedim(0, -1), raised).numpy()
-        change = Change(job.region.crop(filmed.pixels), reconstruction, own)
-    laid = LaidLayer(edit.numpy(), raised.numpy(), source, own, filmed.frame, (job.region.y, job.region.x))
+        change = Change(job.region.crop(filmed.pixels), reconstruction, relative)
+    laid = LaidLayer(edit.numpy(), raised.numpy(), source, relative, filmed.frame, (job.region.y, job.region.x))
     dtype = job.delivery.formats.dtype
     layer = layer_for_blending(job.matching.grained(laid), laid.alpha, source, job.color, job.blending, change, dtype)
     return layer, matte.numpy()
+
+
+def _object_layer(
+    job: GenerateJob,
+    filmed: FilmedFrame,
+    decoded: DecodedFrame,
+    alpha: torch.Tensor,
+    guide: torch.Tensor,
+    plate: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Colour (H, W, 3), alpha, how far the plate explains it, and the object's part, of an object drawn as a shape.
+    alpha (h, w): the model's, cleaned."""
+    assert isinstance(decoded.drawn, DrawnFrame)
+    frame, width = decoded.drawn, job.model.limits.step_width
+    cover = coverage(frame, (alpha.shape[0], alpha.shape[1]), job.aspect)
+    rest = without_object(cover, alpha, frame.shape.soft)
+    matte, explained = refine_alpha(rest, guide, plate, width)
+    edit = plate_color(clean_color(decoded.color, rest).movedim(0, -1), matte)
+    shown, hides = _refined_unless_all(visible(cover, alpha), guide, plate, width)
+    drawn = Drawn(frame, job.aspect, PlateLight.of(_sparse_light(job, filmed)), _clips(job), alpha)
+    edit, matte, own = over_rest(drawn, shown, edit, matte)
+    return edit, matte, torch.maximum(explained, hides * own), own
+
+
+def _clips(job: GenerateJob) -> bool:
+    """Whether white is all that the plate's numbers hold."""
+    return not job.color.space.is_scene
+
+
+def _refined_unless_all(
+    shown: torch.Tensor, guide: torch.Tensor, plate: torch.Tensor, step_width: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `refine_alpha`; at once where nothing hides the object."""
+    if shown.min() == 1:
+        return torch.ones(plate.shape[:2]), torch.zeros(plate.shape[:2])
+    return refine_alpha(shown, guide, plate, step_width)
+
+
+def _sparse_light(job: GenerateJob, filmed: FilmedFrame) -> np.ndarray:
+    """The region's light, of every so many pixels: what `PlateLight` needs of it."""
+    pixels = job.region.crop(filmed.pixels)
+    step = max(1, min(pixels.shape[:2]) // LIGHT_ROWS)
+    return job.color.light(pixels[step // 2 :: step, step // 2 :: step])
 
 
 def _share_at_plate_size(share: torch.Tensor, size: tuple[int, int]) -> np.ndarray:

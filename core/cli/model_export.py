@@ -18,6 +18,9 @@ def parser() -> Parser:
     made.add_argument(
         "--codec", type=Path, metavar="DIR", help="a run of the codec, or an edition (default: the run's own)"
     )
+    made.add_argument(
+        "--edition", type=Path, metavar="DIR", help="of a run of objects: the edition they are for (default: mini)"
+    )
     return made
 
 
@@ -29,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"{args.run}: no such folder; name a run's, such as runs/mini")
     from vera.core.training.mini.export import export  # only now, so that --help and wrong arguments answer at once
 
-    step = export(args.run, args.to, args.codec)
+    step = export(args.run, args.to, args.codec, args.edition)
     print(f"{args.to}: step {step:,} of {args.run}; vera render --model {args.to} uses it")
     return 0
 

@@ -25,6 +25,7 @@ TRAINERS = {
     "transformer": "vera.core.training.mini.transformer",
     "codec": "vera.core.training.mini.codec",
     "vae": "vera.core.training.mini.vae",
+    "objects": "vera.core.training.mini.objects",
     "vera": "vera.core.training.full.trainer",
 }
 MAX_MINUTES = 1e6

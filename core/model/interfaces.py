@@ -51,6 +51,64 @@ class ShotConditioning(Protocol):
         """The same for latent frames start .. stop-1: what `Transformer.forward` is given as `shot`."""
 
 
+@dataclass(frozen=True)
+class SurfacePoints:
+    """What is known of points (...) of an object, without any light.
+
+    distance: to the outline in half heights of the object, negative inside; color (..., 3): what it is painted with,
+    display-encoded; facing (..., 2): its normal to the right and down, what is left of 1 faces the camera; gloss, how
+    open it is to the light about it, and how much it shines by itself, (...) in [0, 1] each; named (...): the share
+    that the prompt's material covers.
+    """
+
+    distance: Tensor
+    color: Tensor
+    facing: Tensor
+    gloss: Tensor
+    open: Tensor
+    shine: Tensor
+    named: Tensor
+
+
+class ShotObject(Protocol):
+    """The object that a prompt adds to a shot, as a shape: known at any size. Times are frames of the shot, from 0."""
+
+    stands: bool  # on something, and so casts a contact shadow
+    glow: float  # of a luminous material, 0 to 1, as are gloss and metal
+    gloss: float
+    metal: float
+    soft: bool  # whether the model draws something soft about it: a shadow, a halo, a reflection
+    color: tuple[float, float, float]  # as named, display-encoded
+
+    def place(self, time: int) -> tuple[float, float, float]:
+        """Its middle in halves of the frame, right and down from the frame's middle; its half height in halves of the
+        frame's."""
+
+    def points(self, time: int, u: Tensor, v: Tensor) -> SurfacePoints:
+        """Of places u (right) and v (down) from its middle, in half heights."""
+
+
+@dataclass(frozen=True)
+class ShotEffect:
+    """An effect that a prompt adds, by its name in the model's world; amount: how much of it the words ask for, 1 is
+    usual."""
+
+    kind: str
+    amount: float = 1.0
+
+
+class ObjectDrawer(Protocol):
+    """The part of a model that knows what it adds as shapes, beside its layers."""
+
+    def kind_in(self, text: Tensor) -> str:
+        """What text states (1, N, D) name: an object, an effect, or nothing that has shapes, which is "nothing"."""
+
+    def of_shot(
+        self, text: Tensor, source: LatentsByFrame, mask: LatentsByFrame | None, window: int
+    ) -> ShotObject | ShotEffect | None:
+        """What text states (1, N, D) add to a shot of these latents; None where that has no shapes."""
+
+
 class BlockRunner(Protocol):
     """A way to run the transformer's blocks: cached, watched, cut over processes, recomputed."""
 
@@ -83,7 +141,8 @@ class Model:
     """All that turns noise into layers.
 
     name: as in a recipe. fingerprint: 64 hex digits, the same for the same configuration and weights. notes: what a
-    user should know of how it was loaded, a sentence each.
+    user should know of how it was loaded, a sentence each. objects: draws an object as a shape at plate
+    size, where the model can.
     """
 
     name: str
@@ -93,6 +152,7 @@ class Model:
     fingerprint: str
     limits: Limits
     notes: tuple[str, ...] = ()
+    objects: ObjectDrawer | None = None
 
     @property
     def device(self) -> torch.device:

@@ -4,6 +4,7 @@ config.json               MiniConfig
 transformer.safetensors   in 8 bits, see `in_8_bits`
 text.safetensors          the same; its metadata holds the vocabulary
 codec.safetensors         mini's own codec in fp32, or a small Wan-type VAE in fp16
+objects.safetensors       the field of objects in fp16, see object_field.py; optional
 model.json                Limits; may be edited by hand
 SHA256SUMS                the digest of each other file, as `sha256sum --check` reads it; optional
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ from vera.core.model.mini.mini_codec import MiniCodec
 from vera.core.model.mini.mini_config import MiniConfig
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
+from vera.core.model.mini.object_field import ObjectField
 from vera.core.model.mini.prompt.reader import PromptReader
+from vera.core.model.mini.shape_drawer import ShapeDrawer
 from vera.core.model.offload import offloaded
 from vera.core.model.quantise import KINDS, quantise
 from vera.core.model.tensors import refuse_not_finite, save_tensors
@@ -39,7 +42,8 @@ from vera.core.model.tensors import refuse_not_finite, save_tensors
 EMBEDDED = Path(__file__).parents[2] / "weights" / "mini"  # the edition that comes with Vera
 CONFIG, LIMITS, DIGESTS = "config.json", "model.json", "SHA256SUMS"
 TRANSFORMER, TEXT, CODEC = "transformer.safetensors", "text.safetensors", "codec.safetensors"
-WEIGHTS = (TRANSFORMER, TEXT, CODEC)
+OBJECTS = "objects.safetensors"
+WEIGHTS = (TRANSFORMER, TEXT, CODEC)  # which every edition has
 MAX_CODEC_CONFIG = 65_536  # characters of a VAE's configuration in its file
 MAX_WORDS = 100_000  # of a vocabulary
 
@@ -75,7 +79,7 @@ class MiniFamily:
         model = load_mini(folder, "cpu" if options.offload == "blocks" else options.device, name)
         loras = apply_loras(model.transformer, options.loras, options.skip_missing)
         fingerprint = adapted_fingerprint(model.fingerprint, loras)
-        model = Model(name, model.transformer, model.codec, model.text, fingerprint, model.limits, loras.notes)
+        model = replace(model, name=name, fingerprint=fingerprint, notes=loras.notes)
         if options.weights in KINDS:
             quantise(model.transformer, options.weights)
         assert isinstance(model.text, MiniText)
@@ -87,7 +91,7 @@ def load_mini(folder: Path, device: torch.device | str, name: str = "mini") -> M
     refuse_missing(folder)
     published = published_digests(folder)
     fingerprint = hashlib.sha256()
-    for file in (CONFIG, *WEIGHTS):
+    for file in files_of(folder):
         contents = (folder / file).read_bytes()
         refuse_other_digest(folder / file, contents, published)
         fingerprint.update(contents)
@@ -102,7 +106,22 @@ def load_mini(folder: Path, device: torch.device | str, name: str = "mini") -> M
         raise InputError(f"{folder / CODEC}: {channels}; {again(folder)}")
     for module in (transformer, text, codec):
         module.to(device, torch.float32).eval().requires_grad_(False)
-    return Model(name, transformer, codec, text, fingerprint.hexdigest(), about.limits)
+    objects = read_objects(folder, transformer)
+    return Model(name, transformer, codec, text, fingerprint.hexdigest(), about.limits, objects=objects)
+
+
+def files_of(folder: Path) -> tuple[str, ...]:
+    """The files that determine what an edition makes, but its limits."""
+    return (CONFIG, *WEIGHTS, *((OBJECTS,) if (folder / OBJECTS).is_file() else ()))
+
+
+def read_objects(folder: Path, transformer: MiniTransformer) -> ShapeDrawer | None:
+    """What draws an edition's objects as shapes, or None where it has none. Raises InputError."""
+    if transformer.drawing is None or not (folder / OBJECTS).is_file():
+        return None
+    field = ObjectField(transformer.config.text_dim)
+    load_state(field, folder / OBJECTS)
+    return ShapeDrawer(field.float().eval().requires_grad_(False), transformer)
 
 
 def refuse_other_geometry(about: MiniDescription, folder: Path) -> None:
@@ -194,7 +213,19 @@ def save_mini(folder: Path, transformer: MiniTransformer, text: MiniText, codec:
         state = {k: v.detach().float().contiguous() for k, v in module.state_dict().items()}
         save_tensors(folder / name, in_8_bits(state), metadata)
     save_codec(codec, folder / CODEC)
-    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (CONFIG, *WEIGHTS)}
+    write_digests(folder)
+
+
+def save_objects(folder: Path, field: ObjectField) -> None:
+    """Give an edition's folder a field of objects, in fp16: in 8 bits its outlines would be off."""
+    state = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in field.state_dict().items()}
+    save_tensors(folder / OBJECTS, state, None)
+    write_digests(folder)
+
+
+def write_digests(folder: Path) -> None:
+    """Publish the digests of an edition's files, as `sha256sum --check` reads them."""
+    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files_of(folder)}
     (folder / DIGESTS).write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()), encoding="utf-8")
 
 

@@ -1,14 +1,17 @@
 """An edition of mini from a training run: `vera model export RUN --to DIR`."""
 
+import shutil
 from pathlib import Path
 
 from vera.core.data.engine.phrases import vocabulary
 from vera.core.errors import InputError
 from vera.core.model.limits import Limits
-from vera.core.model.mini.edition import save_mini
+from vera.core.model.mini.edition import CONFIG, EMBEDDED, WEIGHTS, save_mini, save_objects
+from vera.core.model.mini.edition import LIMITS as LIMITS_FILE
 from vera.core.model.mini.mini_config import MINI, MiniConfig
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
+from vera.core.model.mini.object_field import ObjectField
 from vera.core.model.save import new_directory
 from vera.core.training.mini.transformer import load_codec
 from vera.core.training.state import STATE, read_state
@@ -17,9 +20,12 @@ from vera.core.training.state import STATE, read_state
 LIMITS = Limits(max_frames=49, pixels=144 * 80, multiple=16, steps=5, guidance=1.0, shift=6.0, step_width=4.5)
 
 
-def export(run: Path, target: Path, codec_from: Path | None = None) -> int:
+def export(run: Path, target: Path, codec_from: Path | None = None, edition: Path | None = None) -> int:
     """Write the averaged weights of a run as a new folder; returns its step. Raises InputError, and writes nothing
-    then."""
+    then.
+
+    Of a run of objects: a copy of `edition` (default: the embedded one) with the field that was trained.
+    """
     if not run.is_dir():
         raise InputError(f"{run}: no such folder; name a run's, such as runs/mini")
     if target.exists():
@@ -27,6 +33,8 @@ def export(run: Path, target: Path, codec_from: Path | None = None) -> int:
     if not (run / STATE).is_file():
         raise InputError(f"{run / STATE}: missing; the run has not saved yet, or is none of mini's transformer")
     tensors, step, about = read_state(run / STATE)
+    if any(name.startswith("field/") for name in tensors):
+        return _export_objects(run, target, edition or EMBEDDED)
     if not any(name.startswith("ema_transformer/") for name in tensors):
         raise InputError(f"{run / STATE}: not a run of mini's transformer; runs of codecs are named with --codec")
     codec = load_codec(codec_from or run)
@@ -47,4 +55,18 @@ def export(run: Path, target: Path, codec_from: Path | None = None) -> int:
             raise InputError(f"{run / STATE}: of another geometry ({' '.join(str(error).split())[:200]})") from None
     with new_directory(target) as work:
         save_mini(work, transformer, text, codec, LIMITS)
+    return step
+
+
+def _export_objects(run: Path, target: Path, edition: Path) -> int:
+    tensors, step, _ = read_state(run / STATE)
+    field = ObjectField(MiniConfig.load(edition / CONFIG).text_dim)
+    try:
+        field.load_state_dict({k.removeprefix("field/"): v for k, v in tensors.items() if k.startswith("field/")})
+    except RuntimeError as error:
+        raise InputError(f"{run / STATE}: of another geometry ({' '.join(str(error).split())[:200]})") from None
+    with new_directory(target) as work:
+        for name in (CONFIG, LIMITS_FILE, *WEIGHTS):
+            shutil.copyfile(edition / name, work / name)
+        save_objects(work, field)
     return step

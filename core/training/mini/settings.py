@@ -149,6 +149,21 @@ class VaeSettings:
             )
 
 
+@dataclass(frozen=True)
+class ObjectsSettings:
+    """Of the field of objects. text: an edition, whose text encoder tells the words. points: of each kind, in a step;
+    prompts: that teach the words, in all."""
+
+    text: str = setting()
+    seed: int = setting(least=0, most=2**40)
+    steps: int = setting(least=1, most=MAX_STEPS)
+    rate: float = setting(least=1e-9, most=1)
+    points: int = setting(least=2, most=1_000_000)
+    prompts: int = setting(least=1, most=1_000_000)
+    save_every: int = setting(least=1, most=MAX_STEPS)
+    train: str = setting("objects", choices=("objects",))
+
+
 def read_transformer(config: Mapping[str, Any]) -> TransformerSettings:
     """Raises InputError, also where a folder that is named is not there."""
     settings = read_settings(TransformerSettings, config)

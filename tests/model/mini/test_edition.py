@@ -14,7 +14,16 @@ from vera.core.errors import InputError
 from vera.core.model.families import family_of
 from vera.core.model.limits import Limits
 from vera.core.model.load import load_model
-from vera.core.model.mini.edition import CONFIG, EMBEDDED, WEIGHTS, load_mini, published_digests, save_codec, save_mini
+from vera.core.model.mini.edition import (
+    CONFIG,
+    EMBEDDED,
+    OBJECTS,
+    WEIGHTS,
+    load_mini,
+    published_digests,
+    save_codec,
+    save_mini,
+)
 from vera.core.model.mini.mini_codec import MiniCodec, fold, unfold
 from vera.core.model.mini.mini_config import MINI, MiniConfig
 from vera.core.model.mini.mini_text import MAX_WORDS, MiniText
@@ -199,7 +208,7 @@ def test_the_published_digests_are_those_of_sha256sum(folder):
 
 
 def test_the_embedded_edition_has_published_digests():
-    assert set(published_digests(EMBEDDED)) == {CONFIG, *WEIGHTS}
+    assert set(published_digests(EMBEDDED)) == {CONFIG, *WEIGHTS, OBJECTS}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -1,0 +1,349 @@
+"""Snow, rain, confetti, bubbles and sparks as particles with shapes and speeds, drawn at the plate's size.
+
+The words name the effect; the diffusion model's own alpha, smoothed, says where it is, how dense, and what hides it; a
+seed says where each particle is, at any time. Nothing here is learned. Lengths are in heights of the picture, times in
+frames of the shot, velocities to a frame.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vera.core.layer.plate_light import PlateLight, display_codes
+from vera.core.model.interfaces import ShotEffect, SurfacePoints
+from vera.kernels.planes import smoothstep
+
+SHUTTER = 0.5  # of a frame, for which light falls in: how long a streak is
+WIDE = 6  # model pixels: over so many on each side the model's alpha is averaged, twice, to tell how dense an effect is
+LEAST_PIXELS = 0.55  # a particle is no thinner than this on the plate; what would be is fainter instead
+LEAST_MEAN = 0.01  # of the model's alpha, below which it drew no such effect
+MOST = 1.5  # times as many particles as the words ask for, at most, and as few at least
+THERE = (0.05, 0.3)  # of the usual density, from which there are particles, and all of them
+GRAVITY = 0.9e-3  # heights to a frame, each frame, of sparks
+PALETTE = (  # of confetti, display-encoded
+    (0.93, 0.16, 0.18), (0.98, 0.62, 0.10), (0.98, 0.86, 0.15), (0.20, 0.72, 0.28),
+    (0.12, 0.70, 0.86), (0.16, 0.30, 0.90), (0.60, 0.22, 0.80), (0.98, 0.48, 0.72),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Swarm:
+    """Particles of one moment, N of each: middles x and y (heights from the middle of the picture), the way they are
+    turned, half sizes along and across it, opacity, colour (N, 3) in the model's codes, and what else `draw` needs."""
+
+    at: np.ndarray  # (N, 2)
+    angle: np.ndarray
+    half: np.ndarray  # (N, 2)
+    opacity: np.ndarray
+    color: np.ndarray
+    draw: Callable[..., tuple[Tensor, Tensor | None]]
+    odd: np.ndarray  # (N,) in [0, 1): what makes one unlike the next
+
+
+@dataclass(frozen=True)
+class Weather:
+    """How an effect is drawn. swarms(noise, time, look): its particles, far before near. veil: the share of the model's
+    own smoothed alpha that stays below them; usual: the model's mean alpha at which there are as many as intended:
+    what it makes of the plain word."""
+
+    swarms: Callable[..., list[Swarm]]
+    veil: float
+    usual: float
+
+
+@dataclass(frozen=True)
+class Look:
+    """What particles are drawn for: the picture's width over its height, its light, whether white is all it holds, how
+    many particles (1 is usual), and the middle of the model's alpha, (x, y) in heights."""
+
+    aspect: float
+    light: PlateLight
+    clips: bool
+    amount: float
+    middle: tuple[float, float]
+
+    def lit(self, code: float) -> np.ndarray:
+        """The colour of something white, of that code on a screen, in the plate's light."""
+        facing, ones = torch.tensor([[0.0, -0.4]]), torch.ones(1)
+        points = SurfacePoints(-ones, torch.full((1, 3), code), facing, 0 * ones, ones, 0 * ones, ones)
+        return display_codes(self.light.shade(points, 0.5, 0.0, 0.0), self.clips)[0].numpy()
+
+
+# ---- Shapes: (along, across) in half sizes, each (h, w), and what is odd about this one -> alpha, colour or None
+
+
+def flake(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, None]:
+    """A clump of snow: a soft, uneven disc."""
+    angle = torch.atan2(across, along)
+    rim = 0.84 + 0.1 * torch.sin(3 * angle + 40 * odd) + 0.08 * torch.sin(5 * angle + 90 * odd)
+    return smoothstep(rim - torch.hypot(along, across), -0.18, 0.42), None
+
+
+def bokeh(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, None]:
+    """One out of focus: an even disc."""
+    return smoothstep(0.9 - torch.hypot(along, across), -0.1, 0.3), None
+
+
+def streak(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, None]:
+    """A drop that falls while light comes in."""
+    return smoothstep(1 - along.abs(), 0.0, 0.6) * torch.exp(-2.2 * across**2), None
+
+
+def piece(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, None]:
+    """A piece of paper; its edge is left to the sampling."""
+    return ((along.abs() < 1) & (across.abs() < 1)).float(), None
+
+
+def film(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, Tensor]:
+    """A soap bubble: a thin bright rim with the colours of a film, two windows, nearly nothing between."""
+    radius = torch.hypot(along, across)
+    inside = smoothstep(1 - radius, 0.0, 0.035)
+    rim = torch.exp(-(((radius - 0.955) / 0.035) ** 2)) + 0.45 * torch.exp(-(((radius - 0.86) / 0.11) ** 2))
+    window = torch.exp(-((along + 0.42) ** 2 + (across + 0.5) ** 2) / 0.02 - ((along + across) ** 2) / 0.12)
+    below = torch.exp(-((along - 0.45) ** 2 + (across - 0.52) ** 2) / 0.03)
+    alpha = (0.10 + 0.75 * rim + 0.95 * window + 0.35 * below).clamp(0, 0.95) * inside
+    phase = 5.5 * radius**2 + 1.4 * torch.atan2(across, along) + 6.3 * odd
+    hues = torch.stack([0.5 + 0.5 * torch.cos(phase + k * 2.1) for k in range(3)], -1)
+    white = (window + 0.6 * below).clamp(0, 1)[..., None]
+    return alpha, 0.62 + 0.38 * hues + (0.38 - 0.38 * hues) * white
+
+
+def spark(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, Tensor]:
+    """A glowing grain and its trail, brighter ahead, with a little light about it."""
+    head = smoothstep(along, -1.0, 0.75) * smoothstep(1 - along, 0.0, 0.12)
+    core = head * torch.exp(-((across / 0.16) ** 2))
+    about = 0.3 * head * torch.exp(-((across / 0.55) ** 2))
+    hot = torch.stack([torch.ones_like(core), 0.55 + 0.43 * core, 0.12 + 0.75 * core**2], -1)
+    return (core + about).clamp(0, 1), hot
+
+
+# ---- Effects
+
+
+def _snow(noise: np.random.Generator, time: float, look: Look) -> list[Swarm]:
+    made = []
+    for count, size, speed, opacity, draw in (
+        (380, 0.0032, 0.0030, 0.85, flake), (200, 0.0060, 0.0048, 0.95, flake), (72, 0.0110, 0.0075, 0.95, flake),
+        (9, 0.0260, 0.0115, 0.45, bokeh),
+    ):  # fmt: skip
+        n = round(count * look.amount * look.aspect)
+        x, y, odd, pace, sway, big = noise.random((6, n))
+        size = size * (0.7 + 0.6 * big)
+        fall = speed * (0.8 + 0.4 * pace)
+        drift = 0.25 * speed * math.sin(4 * odd[0] if n else 0)
+        across = (x * 1.1 + drift * time / look.aspect) % 1.1 - 0.55
+        at = np.stack(
+            [across * look.aspect + 0.012 * np.sin(0.11 * time + 6.3 * sway), (y + fall * time) % 1.08 - 0.54], 1
+        )
+        half = np.stack([size + fall * SHUTTER / 2, size], 1)
+        white = np.broadcast_to(look.lit(0.97), (n, 3))
+        made.append(Swarm(at, np.full(n, math.pi / 2), half, np.full(n, opacity), white, draw, odd))
+    return made
+
+
+def _rain(noise: np.random.Generator, time: float, look: Look) -> list[Swarm]:
+    made = []
+    slant = (noise.random() - 0.5) * 0.24
+    for count, width, speed, opacity in (
+        (420, 0.0011, 0.045, 0.5),
+        (240, 0.0018, 0.062, 0.6),
+        (50, 0.0034, 0.085, 0.5),
+    ):
+        n = round(count * look.amount * look.aspect)
+        x, y, odd, pace, faint, _ = noise.random((6, n))
+        fall = speed * (0.85 + 0.3 * pace)
+        way = (x * 1.2 - 0.6) * look.aspect
+        down = (y + fall * time) % 1.2 - 0.6
+        at = np.stack([way + slant * down, down], 1)
+        half = np.stack([fall * 0.75, np.full(n, width)], 1)
+        color = np.broadcast_to(0.25 + 0.75 * look.lit(0.9), (n, 3))
+        made.append(
+            Swarm(at, np.full(n, math.atan2(1, slant)), half, opacity * (0.6 + 0.6 * faint), color, streak, odd)
+        )
+    return made
+
+
+def _confetti(noise: np.random.Generator, time: float, look: Look) -> list[Swarm]:
+    made = []
+    for count, size, speed in ((48, 0.0135, 0.0055), (54, 0.0215, 0.0075), (18, 0.0350, 0.0105)):
+        n = round(count * look.amount * look.aspect)
+        x, y, odd, pace, sway, turn = noise.random((6, n))
+        fall = speed * (0.75 + 0.5 * pace)
+        at = np.stack(
+            [(x * 1.1 - 0.55) * look.aspect + 0.03 * np.sin(0.12 * time + 6.3 * sway), (y + fall * time) % 1.12 - 0.56],
+            1,
+        )
+        facing = np.cos(6.3 * pace + (0.16 + 0.14 * turn) * time)
+        half = np.stack([size * np.ones(n), size * 0.68 * np.abs(facing).clip(0.06)], 1)
+        color = np.array(PALETTE)[(odd * len(PALETTE)).astype(int)]
+        made.append(
+            Swarm(
+                at,
+                6.3 * turn + (turn - 0.5) * 0.2 * time,
+                half,
+                np.full(n, 0.97),
+                _paper(color, facing, look),
+                piece,
+                odd,
+            )
+        )
+    return made
+
+
+def _paper(color: np.ndarray, facing: np.ndarray, look: Look) -> np.ndarray:
+    """Colours (N, 3) of paper in the plate's light, by how it is turned, -1 to 1."""
+    down = torch.from_numpy(0.8 * np.sqrt(1 - np.minimum(facing**2, 1)) * np.sign(facing)).float()
+    zeros, ones = torch.zeros(len(down)), torch.ones(len(down))
+    points = SurfacePoints(
+        -ones, torch.from_numpy(color).float(), torch.stack([0.3 * torch.sign(down), down], -1), zeros + 0.3, ones,
+        zeros, ones,
+    )  # fmt: skip
+    return display_codes(look.light.shade(points, 0.5, 0.0, 0.0), look.clips).numpy()
+
+
+def _bubbles(noise: np.random.Generator, time: float, look: Look) -> list[Swarm]:
+    n = round(30 * look.amount * look.aspect)
+    x, y, odd, pace, sway, size = noise.random((6, n))
+    radius = 0.018 + 0.085 * size**2.2
+    rise = (0.003 + 0.004 * pace) * (1.2 - 4 * radius)
+    at = np.stack(
+        [(x * 1.1 - 0.55) * look.aspect + 0.025 * np.sin(0.1 * time + 6.3 * sway), 0.6 - (y + rise * time) % 1.2], 1
+    )
+    breath = 1 + 0.03 * np.sin(0.5 * time + 40 * odd)
+    half = np.stack([radius * breath, radius / breath], 1)
+    color = np.broadcast_to(0.35 + 0.65 * look.lit(0.97), (n, 3))
+    return [Swarm(at, np.zeros(n), half, np.full(n, 0.9), color, film, odd)]
+
+
+def _sparks(noise: np.random.Generator, time: float, look: Look) -> list[Swarm]:
+    n = round(260 * look.amount)
+    heading, speed, start, odd, life, big = noise.random((6, n))
+    age = (start + time / (22 + 20 * life)) % 1
+    lived = age * (22 + 20 * life)
+    angle = (heading - 0.5) * 2.5
+    first = np.stack([np.sin(angle), -np.cos(angle)], 1) * (0.012 + 0.026 * speed[:, None])
+    foot = np.array([look.middle[0], look.middle[1] + 0.1])
+    at = foot + first * lived[:, None] + np.stack([0 * lived, GRAVITY / 2 * lived**2], 1)
+    way = first + np.stack([0 * lived, GRAVITY * lived], 1)
+    pace = np.hypot(*way.T)
+    half = np.stack([pace * 0.62 + 0.003, 0.0045 + 0.0035 * big], 1)
+    color = np.ones((n, 3))
+    return [Swarm(at, np.arctan2(way[:, 1], way[:, 0]), half, (1 - age**2) * 0.98, color, spark, odd)]
+
+
+WEATHER = {
+    "snow": Weather(_snow, veil=0.45, usual=0.12),
+    "rain": Weather(_rain, veil=0.5, usual=0.15),
+    "confetti": Weather(_confetti, veil=0.0, usual=0.1),
+    "bubbles": Weather(_bubbles, veil=0.0, usual=0.09),
+    "sparks": Weather(_sparks, veil=0.55, usual=0.1),
+}
+
+
+@dataclass(frozen=True)
+class Particles:
+    """An effect in one frame of its shot. amount: of particles, 1 is usual; middle: see `Look`."""
+
+    kind: str
+    seed: int
+    time: int
+    amount: float
+    middle: tuple[float, float]
+
+
+def particles_of(effect: ShotEffect, seed: int, time: int, alpha: Tensor, aspect: float) -> Particles | None:
+    """The particles of a moment, by the words and the model's mean alpha over a shot (h, w); None where it drew next to
+    nothing."""
+    mean = float(alpha.mean())
+    if mean < LEAST_MEAN:
+        return None
+    height, width = alpha.shape
+    x = float((alpha.sum(0) @ ((torch.arange(width) + 0.5) / width - 0.5)) / alpha.sum()) * aspect
+    y = float((alpha.sum(1) @ ((torch.arange(height) + 0.5) / height - 0.5)) / alpha.sum())
+    amount = effect.amount * min(MOST, max(1 / MOST, mean / WEATHER[effect.kind].usual))
+    return Particles(effect.kind, seed, time, amount, (x, y))
+
+
+def density(planes: Tensor) -> Tensor:
+    """How dense an effect is about each place, from the model's alpha (h, w), or means of other planes (C, h, w)."""
+    wide = planes.reshape(1, -1, *planes.shape[-2:])
+    for _ in range(2):
+        wide = F.avg_pool2d(F.pad(wide, (WIDE,) * 4, mode="replicate"), 2 * WIDE + 1, 1)
+    return wide.reshape(planes.shape)
+
+
+def over_veil(
+    particles: Particles,
+    alpha: Tensor,
+    color: Tensor,
+    size: tuple[int, int],
+    aspect: float,
+    light: PlateLight,
+    clips: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """An effect at plate size (H, W): straight colour (H, W, 3), alpha, and the particles' part of it. alpha (h, w),
+    color (3, h, w): the model's, at its size: of it a veil is left, and where it is decides where particles are."""
+    weather, dense = WEATHER[particles.kind], density(alpha)
+    veil = weather.veil * dense
+    tint = density(color * alpha) / dense.clamp_min(1e-4)
+    planes = torch.cat([veil[None], smoothstep(dense / weather.usual, *THERE)[None], tint])
+    veil, there, *tint = F.interpolate(planes[None], size, mode="bilinear", align_corners=False)[0]
+    drawn, own = drawn_particles(particles, size, aspect, light, clips)
+    own = own * there
+    below = (1 - own) * veil
+    total = own + below
+    mixed = own[..., None] * drawn + below[..., None] * torch.stack(tint, -1).clamp(0, 1)
+    return mixed / total.clamp_min(1e-6)[..., None], total, own
+
+
+def drawn_particles(
+    particles: Particles, size: tuple[int, int], aspect: float, light: PlateLight, clips: bool
+) -> tuple[Tensor, Tensor]:
+    """Straight colour (H, W, 3) in the model's codes, and alpha (H, W), of all particles, wherever they may be."""
+    height, width = size
+    look = Look(aspect, light, clips, particles.amount, particles.middle)
+    noise = np.random.default_rng([particles.seed, sorted(WEATHER).index(particles.kind)])
+    premultiplied, alpha = torch.zeros(height, width, 3), torch.zeros(height, width)
+    for swarm in WEATHER[particles.kind].swarms(noise, float(particles.time), look):
+        for one in range(len(swarm.at)):
+            _lay(premultiplied, alpha, swarm, one, aspect)
+    return premultiplied / alpha.clamp_min(1e-6)[..., None], alpha
+
+
+def _lay(premultiplied: Tensor, alpha: Tensor, swarm: Swarm, one: int, aspect: float) -> None:
+    """One particle over the others, in place."""
+    height, width = alpha.shape
+    half, opacity = swarm.half[one] * height, float(swarm.opacity[one])
+    opacity *= min(1.0, half[1] / LEAST_PIXELS)
+    half = np.maximum(half, LEAST_PIXELS)
+    across = width / aspect / height  # plate pixels are not always square
+    x = (swarm.at[one][0] / aspect + 0.5) * width
+    y = (swarm.at[one][1] + 0.5) * height
+    reach = 1.25 * half
+    cos, sin = math.cos(swarm.angle[one]), math.sin(swarm.angle[one])
+    wide = (abs(cos) * reach[0] + abs(sin) * reach[1]) * across + 1
+    tall = abs(sin) * reach[0] + abs(cos) * reach[1] + 1
+    left, right = max(0, math.floor(x - wide)), min(width, math.ceil(x + wide) + 1)
+    top, bottom = max(0, math.floor(y - tall)), min(height, math.ceil(y + tall) + 1)
+    if left >= right or top >= bottom:
+        return
+    fine = 3 if swarm.draw is piece else 1  # an edge that is hard is sampled more finely
+    dx = (torch.arange(left * fine, right * fine) + 0.5) / fine - x
+    dy = ((torch.arange(top * fine, bottom * fine) + 0.5) / fine - y)[:, None]
+    dx = dx[None] / across
+    a, color = swarm.draw((dx * cos + dy * sin) / half[0], (dy * cos - dx * sin) / half[1], float(swarm.odd[one]))
+    if fine > 1:
+        a = F.avg_pool2d(a[None, None], fine)[0, 0]
+    a = a * opacity
+    base = torch.tensor(swarm.color[one], dtype=torch.float32)
+    color = base.expand(*a.shape, 3) if color is None else color * base
+    here = (slice(top, bottom), slice(left, right))
+    premultiplied[here] = a[..., None] * color + (1 - a)[..., None] * premultiplied[here]
+    alpha[here] = a + (1 - a) * alpha[here]

@@ -1,0 +1,104 @@
+"""mini's objects in a shot: the field of shapes, put where the drawing's path goes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from vera.core.model.codec import TIME_STRIDE
+from vera.core.model.interfaces import LatentsByFrame, ShotEffect, SurfacePoints
+from vera.core.model.mini import words
+from vera.core.model.mini.camera import seen
+from vera.core.model.mini.object_field import ObjectField, Told
+
+if TYPE_CHECKING:
+    from vera.core.model.mini.mini_transformer import MiniTransformer
+
+LITTLE, MUCH = 0.5, 2.2  # times the usual number of particles, where the words ask for few or for many
+ROCK = (0.06, 0.2)  # radians, and radians a frame: what does not stand rocks so, as in the world that mini knows
+
+
+@dataclass(frozen=True)
+class MiniObject:
+    """See `ShotObject`. path (frames, 3): middle and log of the half height, as `Aim.path` tells them."""
+
+    field: ObjectField
+    told: Told
+    path: Tensor
+
+    @property
+    def color(self) -> tuple[float, float, float]:
+        return self.told.color
+
+    @property
+    def stands(self) -> bool:
+        return self.told.has("stands")
+
+    @property
+    def glow(self) -> float:
+        return float(self.told.has("glowing"))
+
+    @property
+    def metal(self) -> float:
+        return float(self.told.has("metallic"))
+
+    @property
+    def gloss(self) -> float:
+        """1 of a glossy material, 0 of a matte one, and as the kind is by itself in between."""
+        return 0.5 + 0.5 * self.told.has("glossy") - 0.5 * self.told.has("matte")
+
+    @property
+    def soft(self) -> bool:
+        return self.stands or self.told.has("reflected")
+
+    def place(self, time: int) -> tuple[float, float, float]:
+        x, y, size = self.path[min(time, len(self.path) - 1)].tolist()
+        return x, y, math.exp(size)
+
+    def points(self, time: int, u: Tensor, v: Tensor) -> SurfacePoints:
+        tilt = 0.0 if self.stands else ROCK[0] * math.sin(ROCK[1] * time)
+        cos, sin = math.cos(tilt), math.sin(tilt)
+        side = -1.0 if self.told.has("faces left") else 1.0
+        found = self.field.at(self.told, side * (u * cos + v * sin), v * cos - u * sin, float(time))
+        right, down = side * found.facing[..., 0], found.facing[..., 1]
+        facing = torch.stack([right * cos - down * sin, right * sin + down * cos], dim=-1)
+        return SurfacePoints(found.distance, found.color, facing, found.gloss, found.open, found.shine, found.named)
+
+
+class ShapeDrawer:
+    """See `ObjectDrawer`: the field, and the transformer's aim and camera that say where an object goes."""
+
+    def __init__(self, field: ObjectField, transformer: MiniTransformer) -> None:
+        self.field, self.transformer = field, transformer
+
+    def kind_in(self, text: Tensor) -> str:
+        return self.field.told(text.cpu()).kind
+
+    @torch.inference_mode()
+    def of_shot(
+        self, text: Tensor, source: LatentsByFrame, mask: LatentsByFrame | None, window: int
+    ) -> MiniObject | ShotEffect | None:
+        told = self.field.told(text.cpu())
+        drawing = self.transformer.drawing
+        if told.kind in words.EFFECTS:
+            return ShotEffect(told.kind, LITTLE if told.has("little") else MUCH if told.has("much") else 1.0)
+        if told.kind not in words.OBJECTS or drawing is None:
+            return None
+        shot = self.transformer.read_shot(source, mask, window)
+        aspect = source.shape[3] / source.shape[2]
+        latents = None if mask is None else mask.read(0, mask.shape[0]).movedim(0, 1)[None].to(text.device)
+        path = drawing.aim.path(text, latents, shot.progress.to(text.device), aspect)
+        if shot.views is not None:
+            path = seen(path, shot.views.to(path.device), aspect)
+        return MiniObject(self.field, told, by_frame(path[0].float().cpu()))
+
+
+def by_frame(path: Tensor) -> Tensor:
+    """Of latent frames as they begin and end, (T, 2, ...), to frames, (1 + 4 (T - 1), ...): the first holds one."""
+    begins, ends = path[1:, 0], path[1:, 1]
+    parts = [torch.lerp(begins, ends, k / (TIME_STRIDE - 1)) for k in range(TIME_STRIDE)]
+    return torch.cat([path[:1, 1], torch.stack(parts, dim=1).flatten(0, 1)])

@@ -1,0 +1,107 @@
+"""What is added is lit as the plate is: a white ball's lit side has the plate's own white."""
+
+import colorsys
+
+import numpy as np
+import pytest
+import torch
+
+from vera.core.layer.plate_light import LUMINANCE, WHITE_ALBEDO, PlateLight, display_codes
+from vera.core.model.interfaces import SurfacePoints
+from vera.core.plate.color_curve import decode_srgb
+
+WHITE_CODE = 0.94  # of the world's "white"
+
+
+def ball(size: int = 48) -> SurfacePoints:
+    axis = (torch.arange(size) + 0.5) / size * 2 - 1
+    down, right = torch.meshgrid(axis, axis, indexing="ij")
+    facing = torch.stack([right, down], -1)[torch.hypot(right, down) < 0.98]
+    ones = torch.ones(len(facing))
+    return SurfacePoints(-ones, WHITE_CODE * torch.ones(len(facing), 3), facing, 0.3 * ones, ones, 0 * ones, ones)
+
+
+def luminance(color) -> torch.Tensor:
+    return torch.as_tensor(color) @ torch.tensor(LUMINANCE)
+
+
+def lit_side(light: PlateLight) -> torch.Tensor:
+    """Mean light of the brighter half of a white ball, (3,)."""
+    shaded = light.shade(ball(), gloss=0.5, metal=0.0, glow=0.0)
+    bright = luminance(shaded)
+    return shaded[bright >= bright.median()].mean(0)
+
+
+def hue(color) -> tuple[float, float]:
+    """In degrees, and how colourful."""
+    turn, saturation, _ = colorsys.rgb_to_hsv(*(float(c) / float(max(color)) for c in color))
+    return 360 * turn, saturation
+
+
+def synthetic_plate(seed: int, exposure: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Coloured things and a white patch of 3 to 13 % under one light: linear light (90, 160, 3), and the patch's."""
+    rng = np.random.default_rng(seed)
+    picture = np.ones((90, 160, 3), np.float32) * rng.random(3).astype(np.float32) * 0.3
+    for _ in range(rng.integers(20, 80)):
+        y, x = rng.integers(90), rng.integers(160)
+        picture[y : y + rng.integers(5, 45), x : x + rng.integers(5, 55)] = rng.random(3) * 0.6 + 0.02
+    share = rng.uniform(0.03, 0.13)
+    height = int(np.sqrt(share * 90 * 160))
+    y, x = rng.integers(90 - height), rng.integers(160 - height)
+    here = np.s_[y : y + height, x : x + height]
+    picture[here] = WHITE_ALBEDO
+    light = np.array([1, rng.uniform(0.75, 1), rng.uniform(0.4, 1)], np.float32)[:: rng.choice([-1, 1])]
+    picture = picture * light * np.float32(exposure * 10 ** -rng.uniform(0, 1.3))
+    picture = picture + 0.003 * exposure * rng.standard_normal(picture.shape).astype(np.float32)
+    return picture, picture[here].mean((0, 1))
+
+
+@pytest.mark.parametrize("exposure", [1.0, 8.0], ids=["display", "light above white"])
+def test_a_white_ball_has_the_luminance_and_hue_of_the_plates_white_patch(exposure):
+    for seed in range(24):
+        plate, patch = synthetic_plate(seed, exposure)
+        found = lit_side(PlateLight.of(plate))
+        assert luminance(found) == pytest.approx(float(luminance(patch)), rel=0.15), seed
+        (wanted, colourful), (seen, _) = hue(patch), hue(found)
+        apart = abs((seen - wanted + 180) % 360 - 180)
+        assert colourful < 0.08 or apart < 10, seed
+
+
+def test_the_key_light_comes_from_the_brighter_side_and_from_above():
+    plate = np.linspace(0.05, 1, 160, dtype=np.float32)[None, :, None] * np.ones((90, 1, 3), np.float32)
+    right, left = PlateLight.of(plate).key, PlateLight.of(plate[:, ::-1].copy()).key
+    assert right[0] > 0 > left[0] and right[1] < 0 and left[1] < 0
+
+
+def test_a_lamp_of_a_hundredth_of_the_plate_is_not_its_white():
+    plate = np.full((90, 160, 3), 0.2, np.float32)
+    plate[:9, :16] = 60
+    assert luminance(PlateLight.of(plate).white) == pytest.approx(0.2, rel=0.05)
+
+
+def test_of_a_black_plate_what_is_added_is_dark_and_finite():
+    light = lit_side(PlateLight.of(np.zeros((20, 30, 3), np.float32)))
+    assert torch.isfinite(light).all() and 0 < luminance(light) < 0.05
+
+
+def test_what_glows_is_bright_in_a_black_plate():
+    light = PlateLight.of(np.zeros((20, 30, 3), np.float32))
+    assert luminance(light.shade(ball(), gloss=0.5, metal=0.0, glow=1.0).mean(0)) > 0.3
+
+
+def test_metal_shows_the_plates_stripes_and_matte_does_not():
+    plate = np.full((90, 160, 3), 0.1, np.float32)
+    plate[:, (np.arange(160) // 20) % 2 == 0] = 0.9
+    light = PlateLight.of(plate)
+    row = (ball().facing[:, 1] - 0.3).abs() < 0.02
+    rough = []
+    for gloss, metal in ((0.5, 1.0), (0.0, 0.0)):
+        rough.append(luminance(light.shade(ball(), gloss=gloss, metal=metal, glow=0.0))[row].diff().abs().sum())
+    assert rough[0] > 1.5 * rough[1]
+
+
+def test_light_is_kept_above_white_unless_the_plate_is_for_a_display():
+    light = torch.tensor([0.0, 0.5, 1.0, 4.0])[:, None].expand(-1, 3)
+    back = decode_srgb(display_codes(light, clips=False).numpy())
+    assert np.allclose(back, light.numpy(), rtol=1e-4, atol=1e-6)
+    assert display_codes(light, clips=True).max() <= 1
