@@ -36,7 +36,7 @@ def parser() -> Parser:
     p.add_argument("--verbose", action="store_true", help="say what was chosen, and why")
     p.add_argument("--wait", action="store_true", help="wait for another job that works in the same folder")
     render.add_run_options(p)
-    p.set_defaults(device="auto", processes=1)
+    p.set_defaults(device="auto", processes=1, shard=False)
     return p
 
 

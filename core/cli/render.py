@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vera.core.cli.arguments import Parser, add_recipe_options, recipe_values
@@ -60,6 +61,9 @@ def parser() -> Parser:
     p.add_argument(
         "--processes", type=int, default=1, metavar="N", help="GPUs that share each step (with --device cpu: processes)"
     )
+    p.add_argument(
+        "--shard", action="store_true", help="with --processes: each holds its share of the weights, not all of them"
+    )
     p.add_argument("--wait", action="store_true", help="wait for another job that works in the same folder")
     add_run_options(p)
     return p
@@ -79,14 +83,16 @@ def recipe_of(args: argparse.Namespace) -> EditRecipe:
 
 
 @contextmanager
-def crew_of(processes: int, recipe: EditRecipe) -> Iterator[Loader]:
-    """What loads a model onto so many processes."""
+def crew_of(processes: int, recipe: EditRecipe, sharded: bool = False) -> Iterator[Loader]:
+    """What loads a model onto so many processes. sharded: each holds its share of the weights."""
     from vera.core.model.load import load_model
     from vera.core.sampling.speed_options import SpeedOptions
 
     if processes < 1:
         raise InputError(f"--processes {processes}: give 1 or more")
     if processes == 1:
+        if sharded:
+            raise InputError("--shard: one process has all weights; give --processes, or leave it out")
         yield load_model
         return
     from vera.core.backends import load_backend
@@ -95,7 +101,7 @@ def crew_of(processes: int, recipe: EditRecipe) -> Iterator[Loader]:
         raise InputError(f"--processes: model {recipe.model} runs on one; leave it out")
     from vera.core.sampling.parallel import Crew
 
-    with Crew(processes, SpeedOptions.of(recipe)) as crew:
+    with Crew(processes, SpeedOptions.of(recipe), sharded) as crew:
         yield crew.load
 
 
@@ -113,11 +119,15 @@ def run(parser: Parser, recipe_of: Callable[[argparse.Namespace], EditRecipe], a
         progress = Progress(args.progress)
         recipe = recipe_of(args)
         stopping = stop_request()
-        with crew_of(args.processes, recipe) as load:
+        if args.processes > 1 and args.processes % 2 == 0:
+            recipe = replace(recipe, one_batch=True)  # each half of the processes computes one guidance pass
+        with crew_of(args.processes, recipe, args.shard) as load:
             if args.dry_run:
-                print(dry_run(recipe, args.device, load, args.json))
+                print(dry_run(recipe, args, load))
                 return DONE
-            _, said = render(recipe, args.device, progress, stopping, args.verbose, load, wait=args.wait)
+            _, said = render(
+                recipe, args.device, progress, stopping, args.verbose, load, wait=args.wait, planned=not args.shard
+            )
             progress.say(said, event="done", out=recipe.out)
         return DONE
     except Exception as error:
@@ -127,15 +137,18 @@ def run(parser: Parser, recipe_of: Callable[[argparse.Namespace], EditRecipe], a
         progress.close()
 
 
-def dry_run(recipe: EditRecipe, device: str, load: Loader, as_json: bool) -> str:
+def dry_run(recipe: EditRecipe, args: argparse.Namespace, load: Loader) -> str:
     """What the job would do, as a page or as JSON. Writes nothing. Raises InputError."""
     from vera.core.backends import load_backend
     from vera.core.job.inspection import job_report, page_of
     from vera.core.job.memory import within_memory
 
     explain = load_backend(recipe.model).explain
-    report = within_memory(lambda job: job_report(job, device, explain(job, device)), recipe, device, load)
-    return json.dumps(report, indent=2) if as_json else "\n".join(page_of(report))
+    device = args.device
+    report = within_memory(
+        lambda job: job_report(job, device, explain(job, device)), recipe, device, load, planned=not args.shard
+    )
+    return json.dumps(report, indent=2) if args.json else "\n".join(page_of(report))
 
 
 def _asks_for_events(arguments: list[str]) -> bool:

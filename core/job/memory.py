@@ -94,15 +94,18 @@ def within_memory(
     device: str,
     load: Loader = load_model,
     learned: dict | None = None,
+    planned: bool = True,
 ) -> Any:
     """Prepare the job and return work(job); where memory runs out, again with cheaper settings.
 
-    The job's warnings, and so its report, say what was changed. learned: a dictionary in which the plan that a model
-    was brought to is kept for its next job; but for the CPU, which is no place to stay. Raises OutOfMemoryError once
-    nothing is left to change, and what prepare() and `work` raise for other reasons.
+    The job's warnings, and so its report, say what was changed. learned: a dictionary that keeps the plan that a model
+    was brought to, for its next job, unless that plan is the CPU. planned: False begins without a plan for one GPU's
+    memory. Raises OutOfMemoryError once nothing is left to change, and what prepare() and `work` raise for other
+    reasons.
     """
     learned, model = {} if learned is None else learned, (recipe.model, device, recipe.weights, recipe.offload)
-    plan = learned[model].for_next_job(recipe) if model in learned else first_plan(recipe, device)
+    first = first_plan if planned else ExecutionPlan
+    plan = learned[model].for_next_job(recipe) if model in learned else first(recipe, device)
     while True:
         window = None
         job: Job | None = None

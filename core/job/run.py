@@ -64,11 +64,13 @@ def render(
     load: "Loader | None" = None,
     window_runner: Callable | None = None,
     wait: bool = False,
+    planned: bool = True,
 ) -> tuple[bool, str]:
     """Make the recipe's delivery where it is not yet whole; returns whether there was anything to do, and a sentence.
 
     load: as vera.core.model.load.load_model. window_runner: see GenerateJob. wait: until another job that works in
-    the same folder has ended, instead of refusing. Raises InputError, OutOfMemoryError, StoppedError.
+    the same folder has ended, instead of refusing. planned: see `within_memory`. Raises InputError, OutOfMemoryError,
+    StoppedError.
     """
     # Only now, so that --help and wrong arguments answer at once.
     from vera.core.backends import load_backend
@@ -99,7 +101,7 @@ def render(
             f" layers agree with the model's composite to {report['agreement_psnr']} dB"
         )
 
-    return within_memory(work, recipe, device, load or load_model)
+    return within_memory(work, recipe, device, load or load_model, planned=planned)
 
 
 def failed(error: BaseException, progress: Progress | None = None) -> int:

@@ -5,6 +5,9 @@ that all but attention needs no exchange. For attention each rank gives its regi
 and gets the other regions of its own heads, computes these over all 3L tokens, and gives them back. Neither
 L nor the heads need divide by the number of ranks; a rank without a head is refused.
 
+Where both guidance passes are in one batch and the number of ranks is even, each half of the ranks computes one pass:
+a rank's region is twice as large, and attention exchanges within a half alone.
+
 After Jacobs et al., "DeepSpeed Ulysses", 2023, with regions and heads of uneven size.
 """
 
@@ -24,12 +27,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.distributed.device_mesh import init_device_mesh
 
 from vera.core.errors import InputError, OutOfMemoryError
+from vera.core.model.families import family_of
 from vera.core.model.load import load_model
 from vera.core.model.offload import computing_device
-from vera.core.model.transformer import run_blocks
+from vera.core.model.transformer import Transformer, run_blocks
 from vera.core.sampling.calls import give, take
+from vera.core.sampling.sharded import refuse_unsharded, shard
 
 if TYPE_CHECKING:
     from vera.core.model.interfaces import BlockRunner, Model
@@ -74,9 +80,10 @@ class Regions:
     from that result is, averaged over the ranks, the loss's own.
     """
 
-    def __init__(self, group: Any = None, inner: BlockRunner | None = None) -> None:
-        self.group, self.inner = group, inner
-        self.rank, self.ranks = dist.get_rank(group), dist.get_world_size(group)
+    def __init__(self, group: Any = None, inner: BlockRunner | None = None, half: Any = None) -> None:
+        """half: the group of this rank's half of the ranks, for a batch of both guidance passes; None does without."""
+        self.group, self.inner, self.half = group, inner, half
+        self.ranks = dist.get_world_size(group)
         cache = kept_in(inner)
         if cache is not None:
             cache.total = self._total  # its decisions are those of all regions
@@ -91,35 +98,57 @@ class Regions:
         attend: Callable[..., torch.Tensor],
     ) -> torch.Tensor:
         """Hidden states (B, 3, L, D), whole, in and out."""
-        lengths = shares(hidden.shape[2], self.ranks)
-        start = sum(lengths[: self.rank])
-        region = slice(start, start + lengths[self.rank])
+        halved = self.half is not None and hidden.shape[0] == 2
+        group = self.half if halved else self.group
+        rank, ranks = dist.get_rank(group), dist.get_world_size(group)
+        lengths = shares(hidden.shape[2], ranks)
+        start = sum(lengths[:rank])
+        region = slice(start, start + lengths[rank])
+        passes = slice(None)
+        if halved:
+            number = dist.get_rank(self.group) // ranks
+            passes = slice(number, number + 1)
         run = run_blocks if self.inner is None else self.inner.run
-        attend = partial(self._attend, attend, lengths)
-        mine = run(blocks, hidden[:, :, region], texts, modulation, tuple(t[region] for t in rotary), attend)
-        batch, layers, _, width = hidden.shape
-        shapes = [(batch, layers, length, width) for length in lengths]
-        return torch.cat(self.exchange(shapes, *[mine] * self.ranks), dim=2)
-
-    def _attend(self, attend, lengths, query, key, value):
-        """Query, key and value of this region, all heads (B, 3, l, H, K), -> what they attend to, the same."""
-        packed = torch.stack([query, key, value])
-        three, batch, layers, length, all_heads, dim = packed.shape
-        heads = shares(all_heads, self.ranks)
-        mine = heads[self.rank]
-        shapes = [(three, batch, layers, n, mine, dim) for n in lengths]
-        whole = torch.cat(self.exchange(shapes, *packed.split(heads, dim=4)), dim=3)
-        attended = attend(*whole.unbind(0))
-        own_shapes = [(batch, layers, length, n, dim) for n in heads]
-        return torch.cat(self.exchange(own_shapes, *attended.split(lengths, dim=2)), dim=3)
-
-    def exchange(self, shapes: Sequence[tuple[int, ...]], *parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Part i to rank i; returns what each rank gave to this one, of these shapes."""
-        return Exchange.apply(self.group, shapes, *parts)
+        mine = run(
+            blocks,
+            hidden[passes, :, region],
+            [None if text is None else text[passes] for text in texts],
+            modulation[passes],
+            tuple(table[region] for table in rotary),
+            partial(attend_over_ranks, attend, lengths, group),
+        )
+        _, layers, _, width = hidden.shape
+        shapes = [(len(mine), layers, length, width) for length in lengths] * (2 if halved else 1)
+        parts = Exchange.apply(self.group, shapes, *[mine] * self.ranks)
+        each_pass = [torch.cat(parts[i : i + ranks], dim=2) for i in range(0, self.ranks, ranks)]
+        return torch.cat(each_pass)
 
     def _total(self, sums):
         dist.all_reduce(sums, group=self.group)
         return sums
+
+
+def attend_over_ranks(
+    attend: Callable[..., torch.Tensor],
+    lengths: Sequence[int],
+    group: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+) -> torch.Tensor:
+    """Query, key and value of this rank's region, all heads (B, 3, l, H, K), -> what they attend to, the same.
+
+    lengths: of the ranks' regions.
+    """
+    packed = torch.stack([query, key, value])
+    three, batch, layers, length, all_heads, dim = packed.shape
+    heads = shares(all_heads, len(lengths))
+    mine = heads[dist.get_rank(group)]
+    shapes = [(three, batch, layers, n, mine, dim) for n in lengths]
+    whole = torch.cat(Exchange.apply(group, shapes, *packed.split(heads, dim=4)), dim=3)
+    attended = attend(*whole.unbind(0))
+    own_shapes = [(batch, layers, length, n, dim) for n in heads]
+    return torch.cat(Exchange.apply(group, own_shapes, *attended.split(lengths, dim=2)), dim=3)
 
 
 def kept_in(runner: BlockRunner | None) -> Any:
@@ -133,11 +162,12 @@ class Crew:
 
     Only the leader reads, samples and writes: the others wait for the inputs of the next call. Use as a
     context; `load` in it stands for load_model. Each follower loads the model's transformer by itself,
-    onto the GPU of its number or onto the CPU.
+    onto the GPU of its number or onto the CPU. sharded: each holds its share of the blocks' weights alone.
     """
 
-    def __init__(self, count: int, speed: SpeedOptions) -> None:
-        self.count, self.speed = count, speed
+    def __init__(self, count: int, speed: SpeedOptions, sharded: bool = False) -> None:
+        self.count, self.speed, self.sharded = count, speed, sharded
+        self.half: Any = None
         self.followers: Any = None
         self.numbers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self.next = 0
@@ -150,11 +180,17 @@ class Crew:
         """As load_model. Raises InputError where the transformer cannot be shared by so many."""
         if self.followers:
             raise OutOfMemoryError(f"out of memory on {self.count} processes; use more of them, or give fewer frames")
-        model = load_model(name, device_of(0, device), **options)
+        if self.sharded:
+            refuse_unsharded(options.get("weights", "auto"), options.get("offload", "auto"), family_of(name).planned)
+            model = _in_host_memory(name, device_of(0, device), options)
+        else:
+            model = load_model(name, device_of(0, device), **options)
         self._check(model.transformer, device)
-        given = (self.count, name, device, options, self.speed, self.meeting.name)
+        given = (self.count, name, device, options, self.speed, self.meeting.name, self.sharded)
         self.followers = mp.spawn(_follow, given, self.count - 1, join=False, daemon=True)
-        _meet(0, self.count, device, self.meeting.name)
+        self.half = _meet(0, self.count, device, self.meeting.name)
+        if self.sharded:
+            _shard_here(model.transformer, 0, device)
         model.transformer.register_forward_pre_hook(self._lead, with_kwargs=True)
         return model
 
@@ -176,7 +212,7 @@ class Crew:
         number = self.numbers.get(cache) if cache is not None else None
         given = {name: value for name, value in named.items() if name != "cache"}
         give((inputs, given, number, list(self.numbers.values())), computing_device(module))
-        return inputs, {**given, "cache": Regions(inner=named.get("cache"))}
+        return inputs, {**given, "cache": Regions(inner=named.get("cache"), half=self.half)}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -192,12 +228,16 @@ class Crew:
         self.meeting.cleanup()
 
 
-def _follow(index, count, name, device, options, speed, meeting):
+def _follow(index, count, name, device, options, speed, meeting, sharded=False):
     """A follower's life: the leader's calls, one after the other, until it says that there are no more."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the leader hears it, and ends this one
-    _meet(index + 1, count, device, meeting)
-    transformer = load_model(name, device_of(index + 1, device), **options).transformer  # and nothing else is kept
+    half = _meet(index + 1, count, device, meeting)
+    if sharded:
+        transformer = load_model(name, "cpu", **options).transformer
+        _shard_here(transformer, index + 1, device)
+    else:
+        transformer = load_model(name, device_of(index + 1, device), **options).transformer  # and nothing else is kept
     speed.prepare(transformer)
     device = computing_device(transformer)
     caches: dict[int, Any] = {}
@@ -207,7 +247,7 @@ def _follow(index, count, name, device, options, speed, meeting):
             caches = {n: cache for n, cache in caches.items() if n in alive}
             if number is not None and number not in caches:
                 caches[number] = speed.new_cache()
-            transformer(*inputs, **named, cache=Regions(inner=caches.get(number)))
+            transformer(*inputs, **named, cache=Regions(inner=caches.get(number), half=half))
     dist.destroy_process_group()
 
 
@@ -216,10 +256,29 @@ def device_of(rank: int, device: str) -> str:
     return f"cuda:{rank}" if device == "cuda" else device
 
 
-def _meet(rank, count, device, meeting):
+def _in_host_memory(name: str, device: str, options: dict[str, Any]) -> Model:
+    """The model with its transformer mapped to its files; text encoder and codec are on the device."""
+    model = load_model(name, "cpu", **options)
+    for part in (model.codec, getattr(model.text, "encoder", None)):
+        if isinstance(part, torch.nn.Module):
+            part.to(device)
+    return model
+
+
+def _shard_here(transformer: Transformer, rank: int, device: str) -> None:
+    mesh = init_device_mesh(device, (dist.get_world_size(),))
+    shard(transformer, mesh, torch.device(device_of(rank, device)), torch.bfloat16 if device == "cuda" else None)
+
+
+def _meet(rank: int, count: int, device: str, meeting: str) -> Any:
+    """Join the others; returns the group of this rank's half of them, None of an odd number."""
     if device == "cuda":
         torch.cuda.set_device(rank)
     else:
         torch.set_num_threads(max(1, torch.get_num_threads() // count))
     store = dist.FileStore(str(Path(meeting) / "store"), count)
     dist.init_process_group(BACKENDS[device], store=store, rank=rank, world_size=count, timeout=PATIENCE)
+    if count % 2:
+        return None
+    halves = [dist.new_group(ranks, timeout=PATIENCE) for ranks in torch.arange(count).view(2, -1).tolist()]
+    return halves[rank // (count // 2)]

@@ -1,6 +1,7 @@
 """A shot on several processes is the shot on one."""
 
 import inspect
+import tempfile
 from dataclasses import dataclass
 from datetime import timedelta
 from types import SimpleNamespace
@@ -8,7 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors import safe_open
+from torch.distributed.tensor import DTensor
 
 from tests.plate.media import write_image
 from tests.tiny_vera import vera_directory
@@ -16,9 +19,10 @@ from vera.core.cli.render import main
 from vera.core.errors import InputError
 from vera.core.model import tensors
 from vera.core.model.device import indexed
-from vera.core.model.transformer import Transformer
+from vera.core.model.load import load_model
+from vera.core.model.transformer import Transformer, kept_in_float32
 from vera.core.sampling import parallel
-from vera.core.sampling.parallel import Crew, shares
+from vera.core.sampling.parallel import Crew, Regions, shares
 from vera.core.sampling.speed_options import SpeedOptions
 from vera.core.state_file import StateFile
 
@@ -59,17 +63,28 @@ def render(shot, out, *more):
     return code, file and StateFile(file).read(0, 4)
 
 
-@pytest.mark.parametrize("more", [[], ["--cache", "0.4"]], ids=["whole", "cached"])
-def test_two_processes_make_what_one_makes(shot, more):
-    """Through the command: windows, guidance, a mask, the first-block cache, uneven heads and regions."""
-    one, two = (render(shot, f"{n}{more}", "--processes", n, *more) for n in "12")
+WAYS = {
+    "regions": ["--guidance", "1"],  # uneven heads and regions
+    "halves": [],  # a guidance pass each
+    "cached": ["--cache", "0.4"],
+    "sharded": ["--shard", "--guidance", "1"],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_two_processes_make_what_one_makes(shot, way):
+    """Through the command: windows, a mask, one guidance pass or two, the first-block cache, weights in shards."""
+    more = WAYS[way]
+    alone = [option for option in more if option != "--shard"]
+    one = render(shot, f"1{way}", *alone)
+    two = render(shot, f"2{way}", "--processes", "2", *more)
     assert one[0] == two[0] == 0
     assert one[1].std() > 0.1 and (one[1] - two[1]).abs().max() < 1e-5
 
 
 def test_the_cache_did_skip(shot):
     whole, cached = (
-        StateFile(next((shot / f"1{more}").glob("kept/layers.*"))).read(0, 4) for more in ([], ["--cache", "0.4"])
+        StateFile(next((shot / f"1{way}").glob("kept/layers.*"))).read(0, 4) for way in ("halves", "cached")
     )
     assert (whole - cached).abs().max() > 1e-3
 
@@ -81,6 +96,10 @@ def test_the_cache_did_skip(shot):
         (["--processes", "0"], "give 1 or more"),
         (["--processes", "2", "--compile"], "leave out --compile"),
         (["--processes", "2", "--model", "lift:x.mov"], "runs on one"),
+        (["--shard"], "give --processes"),
+        (["--processes", "2", "--shard", "--model", "mini"], "fits everywhere"),
+        (["--processes", "2", "--shard", "--weights", "int8"], "stay whole"),
+        (["--processes", "2", "--shard", "--offload", "parts"], "cannot wait"),
     ],
 )
 def test_what_cannot_be_shared_is_refused(shot, more, reason, capsys):
@@ -152,7 +171,7 @@ def follow_and_write(rank, place):
 
     listener = Listener()
     parallel.load_model = lambda *given, **options: SimpleNamespace(transformer=listener)
-    parallel.Regions = lambda inner=None: inner  # of a listener there is nothing to share
+    parallel.Regions = lambda inner=None, half=None: inner  # of a listener there is nothing to share
     if rank == 0:
         parallel._meet(0, 2, "cpu", place)
         crew = Crew(2, SpeedOptions())
@@ -193,6 +212,7 @@ def test_each_process_reads_its_weights_onto_its_own_gpu(shot, tmp_path, monkeyp
     monkeypatch.setattr(tensors, "safe_open", spied)
     monkeypatch.setattr(torch.cuda, "set_device", made.append)
     monkeypatch.setattr(parallel.dist, "init_process_group", lambda *given, **options: None)
+    monkeypatch.setattr(parallel.dist, "new_group", lambda *given, **options: None)
     monkeypatch.setattr(parallel.dist, "destroy_process_group", lambda: None)
     monkeypatch.setattr(parallel.signal, "signal", lambda *given: None)
     monkeypatch.setattr(parallel, "take", lambda device: None)
@@ -214,6 +234,20 @@ def test_waiting_for_a_process_is_no_failure(tmp_path):
     torch.distributed.destroy_process_group()
 
 
+def test_a_process_of_a_sharded_model_holds_its_share_of_the_blocks_alone(shot):
+    """Half of each matrix that is cut; what computes in fp32, and what is outside the blocks, is whole."""
+    whole = load_model(f"{shot}/vera", "cpu").transformer
+    with Crew(2, SpeedOptions(), sharded=True) as crew:
+        shares = dict(crew.load(f"{shot}/vera", "cpu").transformer.named_parameters())
+    cut = {name for name, value in shares.items() if isinstance(value, DTensor)}
+    blocks = {name for name, _ in whole.named_parameters() if name.startswith("blocks.")}
+    assert cut == {name for name in blocks if not kept_in_float32(name)}
+    for name, value in whole.named_parameters():
+        rows = -(-value.shape[0] // 2) if name in cut else value.shape[0]
+        held = shares[name].to_local() if name in cut else shares[name]
+        assert torch.equal(held, value[:rows]), name
+
+
 def test_a_crew_that_is_not_needed_starts_nobody(shot):
     with Crew(2, SpeedOptions()) as crew:
         with pytest.raises(InputError, match="neither"):
@@ -223,13 +257,6 @@ def test_a_crew_that_is_not_needed_starts_nobody(shot):
 
 def test_a_call_on_one_rank_alone_is_the_model(shot):
     """Regions on a world of one: the whole."""
-    import tempfile
-
-    import torch.distributed as dist
-
-    from vera.core.model.load import load_model
-    from vera.core.sampling.parallel import Regions
-
     transformer = load_model(str(shot / "vera"), "cpu").transformer
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/s", 1), rank=0, world_size=1)
