@@ -18,13 +18,13 @@ from vera.core.layer.origin import Origin
 from vera.core.layer.outputs.output import Formats
 from vera.core.plate.color import PlateColor
 from vera.core.plate.region import Region
-from vera.core.plate.source import Mask, Plate
+from vera.core.plate.source import HeldOutMask, Mask, Plate
 from vera.core.progress import ProgressLike
 from vera.core.recipe import EditRecipe, identity
 from vera.kernels.pixel_hash import pixel_hash
 
 # In every job's hash. Raise it when the same recipe gives other pixels: older deliveries are then of another job.
-PIXELS = 4
+PIXELS = 5
 
 Loader = Callable[..., Any]  # load(name, device, **recipe.loading()) -> vera.core.model.load.Model
 
@@ -35,7 +35,7 @@ class Opened:
 
     recipe: EditRecipe
     plate: Plate
-    mask: Mask | None
+    mask: Mask | HeldOutMask | None
     fingerprints: dict[int, str]
     device: str
 
@@ -75,7 +75,7 @@ class Job:
         return self.opened.plate
 
     @property
-    def mask(self) -> Mask | None:
+    def mask(self) -> Mask | HeldOutMask | None:
         """Where the edit may go; None for everywhere."""
         return self.opened.mask
 
@@ -154,6 +154,7 @@ def identify(
         formats=[formats.layer_type, formats.compression, formats.extra_outputs],
         # Left out where nothing is asked for: deliveries from before the field stay what they are.
         **({"match": [*opened.recipe.match, opened.recipe.seed]} if opened.recipe.match else {}),
+        **({"split": formats.split} if formats.split != "none" else {}),
         **(laid_over or {}),
     )
     return Identity(generation, job)
@@ -167,7 +168,7 @@ def refuse_unguided(guidance: float) -> None:
 
 def formats_of(recipe: EditRecipe) -> Formats:
     """How the delivery's files hold the layer."""
-    return Formats(recipe.layer_type, recipe.compression, recipe.also)
+    return Formats(recipe.layer_type, recipe.compression, recipe.also, recipe.split)
 
 
 def blending_of(recipe: EditRecipe, color: PlateColor) -> Blending:

@@ -8,7 +8,7 @@ The model is `lift:FILE`. vera.core.backends.vace makes the edited video first, 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,14 +30,18 @@ from vera.core.layer.blend_space import layer_for_blending
 from vera.core.layer.delivery_loop import FilmedFrame, FinishedFrame, deliver_frames
 from vera.core.layer.match import LaidLayer
 from vera.core.layer.origin import Origin
+from vera.core.layer.split import Kinds, split_layer
+from vera.core.layer.spread import spread
 from vera.core.lifting import report_picture
+from vera.core.lifting.controls import LiftControls
 from vera.core.lifting.framing import find_framing, rescaled, whole, without_borders
 from vera.core.lifting.freed_memory import blocks_used_again
 from vera.core.lifting.haze import LEAST_TOLD
-from vera.core.lifting.lift_window import STEPS, lift_clip, plate_sized
+from vera.core.lifting.lift_window import FAINTEST, STEPS, lift_clip, plate_sized
 from vera.core.lifting.lifted_windows import CHANNELS, KeptWindows, LiftedVideo
 from vera.core.lifting.matching import refuse_other_picture, same_size
 from vera.core.lifting.pairing import first_guess, pair_frames, paired, shrunk_for_pairing
+from vera.core.lifting.parts import find_parts
 from vera.core.lifting.read_frames import EditedFile, EditedVideo, read_mask, read_plate
 from vera.core.lifting.smooth import blur
 from vera.core.plate.color import PlateColor
@@ -48,7 +52,9 @@ from vera.core.plate.grain import measure_grain
 from vera.core.plate.region import region_of
 from vera.core.plate.source import Plate, open_plate
 from vera.core.progress import ProgressLike
-from vera.core.recipe import split_model
+from vera.core.recipe import EditRecipe, split_model
+from vera.core.recipe.parse import parse_parts
+from vera.kernels.matte import resize
 
 WORK_PIXELS = 832 * 480  # a frame is lifted at the plate's size, at most this many pixels; more: finer, slower
 WINDOW_PIXELS = 12_000_000  # pixels lifted together; more: fewer seams in time, some 0.5 KB of memory each
@@ -67,6 +73,11 @@ THROWN_AWAY_WARNING = (
     "{share:.1%} of the picture was seen changed in the edited video and is not in the result (agreement {psnr:.1f} dB;"
     " see 'thrown away' in report.png); give --mask where the edit is, or check that the video is of this plate"
 )
+
+
+def controls_of(recipe: EditRecipe) -> LiftControls:
+    """What the recipe asks of the lift."""
+    return LiftControls(not recipe.no_learned, recipe.sensitivity, recipe.edge, recipe.steadiness)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +110,9 @@ class Lift:
                 "edited": [edited.fingerprint(f) for f in edited.frames],
                 "edited_space": [edited_color.space.config, edited_color.space.name],
                 "edited_offset": opened.recipe.edited_offset,
+                "controls": asdict(controls_of(opened.recipe)),
             },
+            laid_over={"parts": parse_parts(opened.recipe.parts)},
         )
         delivery = delivery_of(opened, color, blending, ids, keeps=False, origin=Origin("lift"))
         delivery.preflight()
@@ -144,16 +157,18 @@ def deliver_lifted(job: LiftJob, progress: ProgressLike, stopping: Callable[[], 
     _lift_windows(job, kept, progress, stopping)
     video = LiftedVideo(kept)
     job = _with_own_grain(with_matching(job, progress), video)
-    layers = (video[i] for i in range(len(job.plate.frames)))
+    count, chosen = len(job.plate.frames), parse_parts(job.recipe.parts)
+    parts = find_parts(video, count, chosen)
+    layers = (parts.kept(video[i], i) for i in range(count))
     deliver_frames(job, layers, finish_frame, progress, stopping)
-    report_picture.write(job.delivery, job, video, video.found, lambda i: job.edited.read([i])[0])
+    report_picture.write(job.delivery, job, video, parts, lambda i: job.edited.read([i])[0])
     progress.close()
     haze, share = video.found["haze"], video.found["haze_share"]
     thrown_away = mean_of([job.delivery.facts(f) for f in job.plate.frames], "thrown_away")
     late = []
     if haze * share >= LEAST_TOLD:
         late.append(HAZE_WARNING.format(alpha=haze, share=share))
-    if thrown_away > MOST_THROWN_AWAY:
+    if thrown_away > MOST_THROWN_AWAY and not chosen:
         psnr = report_of(job)["agreement_psnr"]
         late.append(THROWN_AWAY_WARNING.format(share=thrown_away, psnr=psnr))
     for warning in late:
@@ -161,7 +176,13 @@ def deliver_lifted(job: LiftJob, progress: ProgressLike, stopping: Callable[[], 
     job = replace(job, warnings=(*job.warnings, *late))
     removed = {name: value for name, value in video.found.items() if not name.startswith("haze")}
     report = report_of(
-        job, removed=removed, haze=haze, haze_share=share, thrown_away=round(thrown_away, 4), **job.edited.told()
+        job,
+        removed=removed,
+        haze=haze,
+        haze_share=share,
+        thrown_away=round(thrown_away, 4),
+        parts=parts.told(),
+        **job.edited.told(),
     )
     job.delivery.finish(report, (report_picture.FILE,))
     return report
@@ -174,7 +195,7 @@ def display_color(name: str | None, plate: Plate) -> PlateColor:
 
 def finish_frame(job: LiftJob, filmed: FilmedFrame, lifted: torch.Tensor) -> FinishedFrame:
     """One frame's layer at working size, channels as `LiftedVideo` has them -> the layer at plate size."""
-    color, alpha, clean, detail = lifted.split(CHANNELS)
+    color, alpha, clean, detail, kinds = lifted.split(CHANNELS)
     source = job.source(filmed.pixels)
     color, large = plate_sized(color, alpha, torch.from_numpy(source), detail)
     matte = large[0] if filmed.allowed is None else large[0] * filmed.allowed
@@ -185,11 +206,23 @@ def finish_frame(job: LiftJob, filmed: FilmedFrame, lifted: torch.Tensor) -> Fin
     color, alpha = laid.edit, laid.alpha
     dtype = job.delivery.formats.dtype
     layer = layer_for_blending(job.matching.grained(laid), alpha, source, job.color, job.blending, dtype=dtype)
+    split = _split(job, filmed, layer, kinds, lifted[3:4]) if job.delivery.formats.split != "none" else None
     composed = torch.from_numpy(alpha[..., None] * color + (1 - alpha[..., None]) * source)
     left = shrink(composed, *job.size) - clean
     lost = blur(left[None], DIFFERENCE_SIGMA).abs().amax(1) > LEAST_DIFFERENCE
     error = float(left.pow(2).mean())  # mean square, encoded [0, 1]
-    return FinishedFrame(layer, alpha, {"agreement_error": error, "thrown_away": float(lost.float().mean())})
+    facts = {"agreement_error": error, "thrown_away": float(lost.float().mean())}
+    return FinishedFrame(layer, alpha, facts, split)
+
+
+def _split(
+    job: LiftJob, filmed: FilmedFrame, layer: np.ndarray, kinds: torch.Tensor, alpha: torch.Tensor
+) -> dict[str, np.ndarray]:
+    """The finished layer (H, W, 4) as several; kinds (3, h, w), alpha (1, h, w): at working size."""
+    kinds = spread(kinds[None], (alpha[None] > FAINTEST).float())
+    solid, dark, gain = resize(kinds[0].movedim(0, -1), layer.shape[:2]).clamp(0, 1).numpy().transpose(2, 0, 1)
+    plate = job.blending.from_light(job.color.light(filmed.pixels))
+    return split_layer(layer, plate, Kinds(solid, dark, gain), job.delivery.formats.dtype)
 
 
 def _with_own_grain(job: LiftJob, video: LiftedVideo) -> LiftJob:
@@ -303,14 +336,18 @@ def _lift_windows(job: LiftJob, kept: KeptWindows, progress: ProgressLike, stopp
         positions = range(start, end)
         with torch.inference_mode():
             plate, canvas, mask = (read_plate(job, positions), job.edited.canvas(positions), read_mask(job, positions))
-            lifted = lift_clip(plate, canvas, mask, step_done)
+            lifted = lift_clip(plate, canvas, mask, step_done, controls_of(job.recipe))
         found = {
             "haze": lifted.haze,
             "haze_share": lifted.haze_share,
             "shift_pixels": float((lifted.moves - canvas.start)[..., 0].norm(dim=1).mean()),
             "color_drift": float((lifted.gain.abs() + lifted.offset.abs()).mean()),
         }
-        kept.keep(k, torch.cat([lifted.color * lifted.alpha, lifted.alpha, lifted.clean, lifted.detail], 1), found)
+        kept.keep(
+            k,
+            torch.cat([lifted.color * lifted.alpha, lifted.alpha, lifted.clean, lifted.detail, lifted.kinds], 1),
+            found,
+        )
 
 
 def _step_counter(

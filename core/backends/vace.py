@@ -4,14 +4,14 @@ The model is `vace:DIR`, a directory of diffusers' WanVACEPipeline; see vera.cor
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from vera.core.backends.base import Loader, Opened, blending_of, delivery_of, identify
-from vera.core.backends.lift import LiftJob, deliver_lifted, display_color
+from vera.core.backends.lift import LiftJob, controls_of, deliver_lifted, display_color
 from vera.core.extras import require
 from vera.core.layer.origin import GENERATED, Origin
 from vera.core.lifting.registration import Canvas
@@ -19,6 +19,7 @@ from vera.core.model.device import why_device
 from vera.core.plate.region import region_of
 from vera.core.progress import ProgressLike
 from vera.core.recipe import split_model
+from vera.core.recipe.parse import parse_parts
 
 if TYPE_CHECKING:
     from vera.core.lifting.vace import Vace
@@ -77,7 +78,9 @@ class VaceBackend:
                 "seed": recipe.seed,
                 "steps": vace.steps,
                 "guidance": vace.guidance,
+                "controls": asdict(controls_of(recipe)),
             },
+            laid_over={"parts": parse_parts(recipe.parts)},
         )
         delivery = delivery_of(
             opened, color, blending, ids, keeps=False, origin=Origin("vace", vace.fingerprint, GENERATED)

@@ -26,6 +26,7 @@ TRAINERS = {
     "codec": "vera.core.training.mini.codec",
     "vae": "vera.core.training.mini.vae",
     "objects": "vera.core.training.mini.objects",
+    "lift": "vera.core.training.lift.gate",
     "vera": "vera.core.training.full.trainer",
 }
 MAX_MINUTES = 1e6

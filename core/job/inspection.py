@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vera.core.job.estimate import estimate, estimate_lines, model_bytes
 from vera.core.plate.color_space import resolve_space, space_reason
-from vera.core.plate.source import Mask, Plate
+from vera.core.plate.source import HeldOutMask, Mask, Plate
 
 if TYPE_CHECKING:
     from vera.core.backends.base import Job
@@ -43,8 +43,10 @@ def plate_report(plate: Plate, asked_space: str | None = None) -> dict[str, Any]
     }
 
 
-def mask_report(mask: Mask) -> dict[str, Any]:
-    """What a mask is, as it is read."""
+def mask_report(mask: Mask | HeldOutMask) -> dict[str, Any] | None:
+    """What a mask is, as it is read; None where there is only a hold-out."""
+    if isinstance(mask, HeldOutMask):
+        return mask_report(mask.mask) if mask.mask else None
     return {
         "path": mask.path,
         "frames": {"first": mask.frames[0], "last": mask.frames[-1], "count": len(mask.frames)},

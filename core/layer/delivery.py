@@ -186,12 +186,14 @@ class Delivery:
         facts: dict[str, Any],
         matte: np.ndarray | None = None,
         filmed: np.ndarray | None = None,
+        split: dict[str, np.ndarray] | None = None,
     ) -> None:
         """Deliver one frame: layer (H, W, 4) premultiplied, of the formats' type, composite
         (H, W, C) of the plate's type and channels; facts, as JSON can hold them, go
         into the manifest beside its hashes. matte: (H, W) in [0, 1], the model's alpha
         before it was made for the blending space; needed where the formats have one.
         filmed: the plate's pixels, where they are at hand: then `finish` need not read the frame again.
+        split: the layers of a split one by name; needed where the formats have them.
 
         Raises OSError when a file cannot be written whole; it is then not there.
         """
@@ -200,7 +202,7 @@ class Delivery:
             raise ValueError(f"frame {frame}: the layer is {layer.shape} {layer.dtype}")
         if composite.shape != (*size, len(self.plate.channels)) or composite.dtype != self.plate.dtype:
             raise ValueError(f"frame {frame}: the composite is {composite.shape} {composite.dtype}")
-        pixels = FramePixels(layer, composite, matte)
+        pixels = FramePixels(layer, composite, matte, split)
         images = {output: output.image(self.shot, frame, pixels) for output in self._of_kind(FrameOutput)}
         hashes: dict[str, str] = {}
         digests: dict[str, str] = {}
@@ -216,7 +218,7 @@ class Delivery:
     def read_layer(self, frame: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Of a delivered frame, what `write` was given: the layer, and the matte or None."""
         pixels = image_file.read_image(self.edit_path(frame))
-        return pixels[..., :4], pixels[..., 4] if pixels.shape[-1] > 4 else None
+        return pixels[..., :4], pixels[..., 4] if "matte" in self.formats.extra_outputs else None
 
     def read_composite(self, frame: int) -> np.ndarray:
         return image_file.read_image(self.composite_path(frame))

@@ -33,11 +33,12 @@ class FilmedFrame:
 @dataclass(frozen=True)
 class FinishedFrame:
     """A layer at the plate's size: layer (H, W, 4) premultiplied, matte (H, W) the model's alpha; facts for the
-    manifest."""
+    manifest; split: see `vera.core.layer.split`, None where none is asked for."""
 
     layer: np.ndarray
     matte: np.ndarray
     facts: dict[str, Any]
+    split: dict[str, np.ndarray] | None = None
 
 
 class DeliveredJob(Protocol):
@@ -117,7 +118,7 @@ def _finish_and_write(job: JobKind, filmed: FilmedFrame, layer: Layer, finish: F
     finished = finish(job, filmed, layer)
     laid_over = composite(filmed.pixels, finished.layer, job.color, job.blending)
     facts = finished.facts | {"coverage": float((finished.layer[..., 3] > 0).mean())}
-    job.delivery.write(filmed.frame, finished.layer, laid_over, facts, finished.matte, filmed.pixels)
+    job.delivery.write(filmed.frame, finished.layer, laid_over, facts, finished.matte, filmed.pixels, finished.split)
 
 
 def _waited_for(frame: int, work: Future | None) -> int:

@@ -1,5 +1,7 @@
 """Change or noise: a statistic from fine to coarse scales of space and time, sure seeds, growth from them."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
 from scipy.ndimage import binary_propagation
@@ -7,15 +9,38 @@ from scipy.ndimage import binary_propagation
 from vera.core.lifting.noise import Noise
 from vera.core.lifting.smooth import blur
 
-# Gaussian sigmas in pixels and frames; the finest sees stars, the coarsest faint shadows.
-SCALES = ((0.0, 0.0), (0.8, 0.7), (1.6, 1.0), (3.5, 1.5))
-# Of a chi-square with three degrees of freedom: 6.5, 3.0 and 2.5 sigma of one. Likely is sooner what lies beside a
-# change where much has changed: more than this share of the clip.
-SURE, LIKELY, LIKELY_AMONG_MUCH = 50.0, 14.0, 11.0
-MUCH = 0.03
+
+@dataclass(frozen=True)
+class ChangeLimits:
+    """Thresholds of this method.
+
+    scales: Gaussian sigmas in pixels and frames; the finest sees stars, the coarsest faint shadows. sure, likely,
+    likely_among_much: of a chi-square with three degrees of freedom, 6.5, 3.0 and 2.5 sigma of one; lower finds fainter
+    changes, and noise. much: share of the clip from which likely is sooner what lies beside a change. company: of the
+    neighbourhood of a sure pixel, the share that must be sure too; higher loses stars and finds less noise. coarsest:
+    share of the height that no scale exceeds.
+    """
+
+    scales: tuple[tuple[float, float], ...] = ((0.0, 0.0), (0.8, 0.7), (1.6, 1.0), (3.5, 1.5))
+    sure: float = 50.0
+    likely: float = 14.0
+    likely_among_much: float = 11.0
+    much: float = 0.03
+    company: float = 0.3
+    coarsest: float = 1 / 24
+
+    def for_sensitivity(self, sensitivity: float) -> "ChangeLimits":
+        """Thresholds of chi-square divided by it: of its square root times fainter changes."""
+        sure, likely, among_much = (v / sensitivity for v in (self.sure, self.likely, self.likely_among_much))
+        return replace(self, sure=sure, likely=likely, likely_among_much=among_much)
 
 
-def find_change(residual: torch.Tensor, of_plate: torch.Tensor, trust: torch.Tensor) -> torch.Tensor:
+LIMITS = ChangeLimits()
+
+
+def find_change(
+    residual: torch.Tensor, of_plate: torch.Tensor, trust: torch.Tensor, limits: ChangeLimits = LIMITS
+) -> torch.Tensor:
     """Where the picture was changed, (T, 1, H, W) of 0 and 1.
 
     residual (T, 3, H, W): edited less plate, in which only noise and change are left;
@@ -23,16 +48,16 @@ def find_change(residual: torch.Tensor, of_plate: torch.Tensor, trust: torch.Ten
     out of the means of the coarser ones, so that a strong change has no skirt.
     """
     region = torch.zeros_like(trust)
-    for space, time in SCALES:
-        if space > residual.shape[2] / 24:
+    for space, time in limits.scales:
+        if space > residual.shape[2] * limits.coarsest:
             break
         open_ = 1 - region
         mean = blur(residual * open_, space, time) / blur(open_, space, time).clamp_min(1e-3)
         chi = _chi_square(mean, of_plate, trust)
-        sure = (chi > SURE).float() * open_
-        sure = sure * (blur(torch.maximum(sure, region), max(space, 1.0), 0.7) > 0.3)
+        sure = (chi > limits.sure).float() * open_
+        sure = sure * (blur(torch.maximum(sure, region), max(space, 1.0), 0.7) > limits.company)
         region = torch.maximum(region, sure)
-        likely = LIKELY_AMONG_MUCH if region.mean() > MUCH else LIKELY
+        likely = limits.likely_among_much if region.mean() > limits.much else limits.likely
         region = _grow(region, (chi > likely).float() * open_)
     return region
 

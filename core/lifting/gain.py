@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from vera.core.lifting.smooth import blur, blur_widely, grown, shrunk, spread, weighted
+from vera.core.layer.spread import spread
+from vera.core.lifting.smooth import blur, blur_widely, grown, shrunk, weighted
 
 
 @dataclass(frozen=True)

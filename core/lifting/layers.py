@@ -11,33 +11,61 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from vera.core.layer.spread import spread
 from vera.core.lifting.gain import find_gain
-from vera.core.lifting.smooth import blur, blur_widely, grown, shrunk, spread, weighted
+from vera.core.lifting.smooth import blur, blur_widely, grown, shrunk, weighted
 
-BLOCK = 6  # pixels in which a translucent layer's alpha is taken as one value, to find its colour
-FITS = 4.0  # mean chi-square a channel up to which a translucent layer explains a pixel
-SURELY_THIN = 2.0  # nats: then a misfit is the layer's own variety of colour
-LIKE_HAZE = 3.0  # nats: where there is haze, what is of one colour is rather more of it
-DARKEST = 0.85  # a shadow's alpha; darker is opaque
-DEEPEST_SHADOW, LARGEST_SHADOW = 0.7, 0.2  # alpha; share of the frame
-SHARPER = 1.5  # edges of the layer than of the edited video, which has been through a codec
-SAMPLES = 8.0  # independent ones in a window of transmission()
-THINNEST_OPAQUE = 0.2  # alpha as a veil; nobody would take less for opaque
-DENSER = 0.15  # alpha beyond which what is called translucent cannot be
-UNSEEN = 1.5  # mean chi-square a channel below which a pixel is the plate's
-VARIETY = 0.15  # at most, of a layer's colour from what its surroundings show
-FINE_ERROR = 0.2  # of the error of one pixel's alpha, what is left in the fine mean
-SLACK = 0.008  # error of colours that the noise model does not know of
+
+@dataclass(frozen=True)
+class LayerLimits:
+    """Thresholds of this method.
+
+    block: pixels in which a translucent layer's alpha is taken as one value, to find its colour. fits: mean chi-square
+    a channel up to which a translucent layer explains a pixel; lower makes more opaque. surely_thin: nats, from which a
+    misfit is the layer's own variety of colour. like_haze: nats by which, where there is haze, what is of one colour is
+    rather more of it. darkest: a shadow's alpha; darker is opaque. deepest_shadow, largest_shadow: alpha, and share of
+    the frame, up to which a thing that only dims is a shadow without further evidence. darkening: brightest channel
+    below which what is translucent is a shadow or another darkening. edge: how much steeper edges are than in the
+    edited video, which has been through a codec. steadiness: frames each way over which mattes of what stands still are
+    averaged. samples: independent ones in a window of transmission(). thinnest_opaque: alpha as a veil; nobody would
+    take less for opaque. denser: alpha beyond which what is called translucent cannot be. unseen: mean chi-square a
+    channel below which a pixel is the plate's. variety: at most, of a layer's colour from what its surroundings show.
+    fine_error: of the error of one pixel's alpha, what is left in the fine mean. slack: error of colours that the noise
+    model does not know of.
+    """
+
+    block: int = 6
+    fits: float = 4.0
+    surely_thin: float = 2.0
+    like_haze: float = 3.0
+    darkest: float = 0.85
+    deepest_shadow: float = 0.7
+    largest_shadow: float = 0.2
+    darkening: float = 0.1
+    edge: float = 1.5
+    steadiness: int = 2
+    samples: float = 8.0
+    thinnest_opaque: float = 0.2
+    denser: float = 0.15
+    unseen: float = 1.5
+    variety: float = 0.15
+    fine_error: float = 0.2
+    slack: float = 0.008
+
+
+LIMITS = LayerLimits()
 
 
 @dataclass(frozen=True)
 class Layers:
     """color (T, 3, H, W) straight, alpha (T, 1, H, W), both in [0, 1]; detail (T, 3, H, W): how much of the plate's own
-    detail the colour is made of, a gain's share of it times the gain."""
+    detail the colour is made of, a gain's share of it times the gain. kinds (T, 3, H, W) in [0, 1]: the opaque part's
+    share of what is laid over, 1 where what is translucent only dims, and the gain's share of the whole alpha."""
 
     color: torch.Tensor
     alpha: torch.Tensor
     detail: torch.Tensor
+    kinds: torch.Tensor
 
 
 def find_layers(
@@ -47,6 +75,7 @@ def find_layers(
     region: torch.Tensor,
     variance: torch.Tensor,
     haze: torch.Tensor,
+    limits: LayerLimits = LIMITS,
 ) -> Layers:
     """What was laid over the plate (T, 3, H, W); alpha is 0 outside the region.
 
@@ -54,49 +83,55 @@ def find_layers(
     region (T, 1, H, W): 1 where something changed; variance: of the noise a channel;
     haze (T, 1, H, W): alpha that is known to be translucent.
     """
-    variance = 2 * variance + SLACK**2
+    variance = 2 * variance + LIMITS.slack**2
     veil = find_veil(seen, clean, region, variance)
     thin, color, _ = _translucent(seen, clean, variance, [torch.zeros(3), veil])
     gain = find_gain(seen, clean, region, variance, clean - torch.lerp(seen, color, thin))
     if gain is None:
-        color, alpha = _laid_over(seen, clean, region, variance, haze)
-        return Layers(color, alpha, torch.zeros_like(color))
+        color, alpha, kinds = _laid_over(seen, clean, region, variance, haze, limits)
+        return Layers(color, alpha, torch.zeros_like(color), torch.cat([kinds, torch.zeros_like(alpha)], 1))
     rest = region * (1 - (gain.matte >= 1) * gain.explained)
-    color, alpha = _laid_over(gain.over(seen), clean, rest, variance, haze * (1 - gain.matte))
+    color, alpha, kinds = _laid_over(gain.over(seen), clean, rest, variance, haze * (1 - gain.matte), limits)
     below = (1 - alpha) * gain.matte
     total = alpha + below
     share = below / total.clamp_min(1e-4)
-    return Layers(torch.lerp(color, gain.lit(plate), share), total, share * gain.field)
+    lit = torch.lerp(color, gain.lit(plate), share)
+    return Layers(lit, total, share * gain.field, torch.cat([kinds, share], 1))
 
 
-def _laid_over(seen, clean, region, variance, haze):
-    """Straight colour (T, 3, H, W) and alpha (T, 1, H, W) of veils and opaque things over what is seen."""
+def _laid_over(seen, clean, region, variance, haze, limits):
+    """Straight colour (T, 3, H, W) and alpha (T, 1, H, W) of veils and opaque things over what is seen, and the first
+    two of `Layers.kinds`."""
     black = torch.zeros(3)
     veil = find_veil(seen, clean, region, variance)
     thin, color, misfit = _translucent(seen, clean, variance, [black, veil])
-    dims = ((color.amax(1, keepdim=True) == 0) & (thin < DEEPEST_SHADOW)).float()
-    if (dims * region).mean() > LARGEST_SHADOW:
+    dims = ((color.amax(1, keepdim=True) == 0) & (thin < LIMITS.deepest_shadow)).float()
+    if (dims * region).mean() > LIMITS.largest_shadow:
         dims = torch.zeros_like(dims)
-    through = transmission(seen, clean, thin, color, dims, region, variance, haze) + LIKE_HAZE * (haze > 0)
+    through = transmission(seen, clean, thin, color, dims, region, variance, haze) + LIMITS.like_haze * (haze > 0)
     least = least_alpha(seen, clean, variance)
-    denser = blur(least - thin, 1.0, 0.5) > DENSER  # than a layer of that colour can be here
+    denser = blur(least - thin, 1.0, 0.5) > LIMITS.denser  # than a layer of that colour can be here
     # A shadow lies beside what casts it, whose edges a codec smears into it.
-    misfit = (blur(misfit, 1.2, 0.5) > FITS * (1 + 3 * dims)) & (through < SURELY_THIN)
-    opaque = _smooth_labels((((through < 0) & (thin - haze > THINNEST_OPAQUE)) | misfit | denser).float() * region)
+    misfit = (blur(misfit, 1.2, 0.5) > LIMITS.fits * (1 + 3 * dims)) & (through < LIMITS.surely_thin)
+    opaque = _smooth_labels(
+        (((through < 0) & (thin - haze > LIMITS.thinnest_opaque)) | misfit | denser).float() * region
+    )
     thin = spread(thin, (1 - grown(opaque, 2)) * region) * region
     color = spread(color, (1 - grown(opaque, 2)) * region)
+    dark = (color.amax(1, keepdim=True) < LIMITS.darkening).float()
     behind = thin * color + (1 - thin) * seen
-    solid, solid_color = _opaque(behind, clean, opaque, variance)
+    solid, solid_color = _opaque(behind, clean, opaque, variance, limits)
     alpha = 1 - (1 - solid) * (1 - thin)
     alpha = torch.maximum(alpha, least * region)
-    alpha, solid, thin = _steady([alpha, solid, thin], seen, clean, variance)
+    alpha, solid, thin = _steady([alpha, solid, thin], seen, clean, variance, limits)
+    kinds = torch.cat([(solid / alpha.clamp_min(1e-4)).clamp(0, 1), dark], 1)
     color = (solid * solid_color + (1 - solid) * thin * color) / alpha.clamp_min(1e-4)
     # The colour takes what is left, as far as noise lets it be known at that alpha: the layer composes what was seen.
     left = clean - alpha * color - (1 - alpha) * seen
     own = (blur(left.square().mean(1, keepdim=True), 1.5, 0.5) - 0.5 * variance).clamp_min(0)
-    variety = (own / (alpha**2 + 1e-4)).clamp(1e-6, VARIETY**2)
+    variety = (own / (alpha**2 + 1e-4)).clamp(1e-6, LIMITS.variety**2)
     color = color + alpha * left / (alpha**2 + variance / variety)
-    return color.clamp(0, 1), alpha
+    return color.clamp(0, 1), alpha, kinds
 
 
 def least_alpha(seen: torch.Tensor, clean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
@@ -106,11 +141,11 @@ def least_alpha(seen: torch.Tensor, clean: torch.Tensor, variance: torch.Tensor)
     return ((change.abs() - 2 * variance.sqrt()).clamp_min(0) / room).amax(1, keepdim=True).clamp(0, 1)
 
 
-def _steady(mattes, seen, clean, variance):
-    """Mattes (T, 1, H, W), each averaged over two frames each way as far as plate and edited video stand still
+def _steady(mattes, seen, clean, variance, limits):
+    """Mattes (T, 1, H, W), each averaged over some frames each way as far as plate and edited video stand still
     there."""
     total, weights = [m.clone() for m in mattes], torch.ones_like(variance)
-    for lag in range(1, min(3, len(seen))):
+    for lag in range(1, min(limits.steadiness + 1, len(seen))):
         step = [v[lag:] - v[:-lag] for v in (seen, clean)]
         moved = sum(blur(d.square().mean(1, keepdim=True), 1.0) for d in step) / (variance[lag:] + variance[:-lag])
         alike = torch.exp(-((0.7 * moved) ** 2))
@@ -129,8 +164,8 @@ def find_veil(seen: torch.Tensor, clean: torch.Tensor, region: torch.Tensor, var
     that leaves least, with a bound on what one block can cost, over a grid and then by
     alternating least squares.
     """
-    inside = F.avg_pool2d(region, BLOCK)
-    mean = lambda v: F.avg_pool2d(v * region, BLOCK)[inside.expand(-1, v.shape[1], -1, -1) > 0.5]  # noqa: E731
+    inside = F.avg_pool2d(region, LIMITS.block)
+    mean = lambda v: F.avg_pool2d(v * region, LIMITS.block)[inside.expand(-1, v.shape[1], -1, -1) > 0.5]  # noqa: E731
     if not (inside > 0.5).any():
         return torch.ones(3)
     planes = lambda v: torch.stack([mean(v[:, i : i + 1]) for i in range(3)], 1)  # noqa: E731
@@ -169,10 +204,10 @@ def _translucent(seen, clean, variance, colors):
         fine, coarse = (
             blur(along / variance, *s) / blur(size / variance, *s).clamp_min(1e-6) for s in ((0.7, 0), (2.5, 0.7))
         )
-        error = FINE_ERROR / blur(size / variance, 0.7).clamp_min(1e-6)
+        error = LIMITS.fine_error / blur(size / variance, 0.7).clamp_min(1e-6)
         own = (blur((fine - coarse).square(), 1.5, 0.5) - error).clamp_min(0)  # fine detail that is no noise
         sure = own / (own + error)
-        a = (sure * fine + (1 - sure) * coarse).clamp(0, DARKEST if not e.any() else 1)
+        a = (sure * fine + (1 - sure) * coarse).clamp(0, LIMITS.darkest if not e.any() else 1)
         left = (clean - seen - a * towards).square().mean(1, keepdim=True) / variance
         found.append((a, left, e[:, None, None].expand_as(seen)))
     (a, left, color), *others = found
@@ -199,21 +234,25 @@ def transmission(
     Where the plate is plain the wider surroundings count; without any evidence a thing is opaque,
     unless it only dims the plate (dims, (T, 1, H, W) of 0 and 1).
     """
-    asked = region * (thin - haze > THINNEST_OPAQUE)
+    asked = region * (thin - haze > LIMITS.thinnest_opaque)
     nats = 0.0
     for fine, window in ((2.0, 2.5), (6.0, 6.0)):
         mean = lambda v: weighted(v, asked, window, 0.7)  # noqa: B023, E731
         s, c = (v - weighted(v, asked, fine) for v in (seen, clean))
         ss, sc, cc = (mean((x * y).sum(1, keepdim=True)) for x, y in ((s, s), (s, c), (c, c)))
         slope, kept = sc / ss.clamp_min(1e-8), mean(1 - thin)
-        own = (cc - slope * sc).clamp_min(0) / 3 + mean(variance).clamp_min(SLACK**2)  # of the layer itself, a channel
-        found = 0.5 * SAMPLES * ss / 3 * (slope**2 - (slope - kept) ** 2) / own
+        own = (cc - slope * sc).clamp_min(0) / 3 + mean(variance).clamp_min(
+            LIMITS.slack**2
+        )  # of the layer itself, a channel
+        found = 0.5 * LIMITS.samples * ss / 3 * (slope**2 - (slope - kept) ** 2) / own
         nats = nats + found.clamp(-4, 4) * asked
         around = weighted(seen, asked, fine)
         plain, here = (mean(_off_line(clean, base, color) / variance) for base in (around, seen))
         most = mean((1 - thin) ** 2 * _off_line(seen, around, color) / variance)  # of what the place can tell
         plain = torch.minimum(torch.maximum(plain, here - most), here + most)
-        found = SAMPLES * ((plain + 1) / (here + 1)).log() * (2 - 2 * thin).clamp(max=1)  # what is dense tells little
+        found = (
+            LIMITS.samples * ((plain + 1) / (here + 1)).log() * (2 - 2 * thin).clamp(max=1)
+        )  # what is dense tells little
         nats = nats + found.clamp(-4, 4) * asked
     wide, found = seen.shape[2] / 8, blur(nats, 1.5, 0.7)
     for kind in (dims, 1 - dims):  # a shadow and what casts it are two things
@@ -245,7 +284,7 @@ def _reach(video):
     return 3 if video.shape[2] >= 100 else 2
 
 
-def _opaque(behind, clean, opaque, variance):
+def _opaque(behind, clean, opaque, variance, limits):
     """Alpha and straight colour of opaque parts over what lies behind them.
 
     Deep inside alpha is 1. At edges it is the share of the part's own colour, carried there from
@@ -258,8 +297,8 @@ def _opaque(behind, clean, opaque, variance):
     along = ((clean - behind) * towards).sum(1, keepdim=True) / variance
     size = towards.square().sum(1, keepdim=True) / variance
     edge = (blur(along + 2 * opaque, 0.5) / (blur(size, 0.5) + 2)).clamp(0, 1)  # as labelled where both sides are alike
-    differs = (blur(far / variance, 0.7) > 3 * UNSEEN).float()
-    edge = (0.5 + SHARPER * (edge - 0.5)).clamp(0, 1) * grown(opaque, 1) * differs
+    differs = (blur(far / variance, 0.7) > 3 * LIMITS.unseen).float()
+    edge = (0.5 + limits.edge * (edge - 0.5)).clamp(0, 1) * grown(opaque, 1) * differs
     # Inside, shading that comes near the plate's colour leaves no hole.
     radius = _reach(opaque)
     core = shrunk(shrunk(grown((edge > 0.6).float(), 2), 2) * opaque, 1)

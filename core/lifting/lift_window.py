@@ -1,43 +1,50 @@
-"""One clip, in memory and at one size: position, haze, colour, noise, change, layers, in this order."""
+"""One clip, in memory and at one size: position, haze, colour, noise, change, layers, gate, in this order."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from vera.core.layer.matte import refine_alpha
+from vera.core.layer.spread import spread
+from vera.core.lifting.change import LIMITS as CHANGE_LIMITS
 from vera.core.lifting.change import find_change
+from vera.core.lifting.controls import USUAL, LiftControls
 from vera.core.lifting.drift import contrast_kept, find_drift, without_drift
 from vera.core.lifting.frequency_response import as_seen
-from vera.core.lifting.haze import find_haze
+from vera.core.lifting.gate import LIMITS as GATE_LIMITS
+from vera.core.lifting.gate import Estimate, gated
+from vera.core.lifting.haze import Haze, find_haze
+from vera.core.lifting.layers import LIMITS as LAYER_LIMITS
 from vera.core.lifting.layers import find_layers
 from vera.core.lifting.matching import same_size
 from vera.core.lifting.noise import Noise, features
 from vera.core.lifting.registration import Canvas, find_moves
-from vera.core.lifting.smooth import blur, grown, luma, spread
+from vera.core.lifting.smooth import blur, grown, luma
 from vera.kernels.matte import resize
 
 LEAST_KEPT = 0.01  # share of the clip; of less nothing is known, and all of it is the edit's
 MOST_NOISE = 0.08  # of a neighbourhood's mean
 LEAST_ONE_WAY, ONE_WAY = (0.01, 0.7)  # a mean error that may be an edit: at least, and of the error's variation
+EDGE_REACH = 3  # pixels from what is solid to where its edge ends; more steepens what lies beside it
 FAINTEST = 0.02  # alpha of haze; below it the plate is kept
 ROUNDS = 2  # what changed is found twice: the second time with drift measured beside it
-STEPS = 3 + 2 * ROUNDS
+STEPS = 4 + 2 * ROUNDS
 
 
 @dataclass
 class Lifted:
     """color (T, 3, H, W) straight, alpha (T, 1, H, W), clean (T, 3, H, W): the edited video without
     its drift; all encoded, in [0, 1]. detail (T, 3, H, W): how much of the plate's own detail the colour is made
-    of. moves (T, 2, 3) in pixels, gain and offset (T, 3, H, W):
-    the drift that was taken away. region (T, 1, H, W): where a change was seen. haze, haze_share: its mean alpha,
-    of the layer's,
-    where it lies, and the share of the clip where it does."""
+    of. kinds (T, 3, H, W): of what kind it is, as `Layers` has it. moves (T, 2, 3) in pixels, gain and offset
+    (T, 3, H, W): the drift that was taken away. region (T, 1, H, W): where a change was seen. haze, haze_share: its
+    mean alpha, of the layer's, where it lies, and the share of the clip where it does."""
 
     color: torch.Tensor
     alpha: torch.Tensor
     clean: torch.Tensor
     detail: torch.Tensor
+    kinds: torch.Tensor
     region: torch.Tensor
     moves: torch.Tensor
     gain: torch.Tensor
@@ -51,12 +58,71 @@ def lift_clip(
     edited: torch.Tensor | Canvas,
     mask: torch.Tensor | None = None,
     step_done: Callable[[], object] = lambda: None,
+    controls: LiftControls = USUAL,
 ) -> Lifted:
     """plate (T, 3, H, W), encoded [0, 1]; mask (T, 1, H, W): 1 where the edit may be.
 
     edited: as the plate, or the Canvas on which the plate lies; what that does not show is no part of the layer.
     step_done is called STEPS times, after each piece of the work.
     """
+    found = _found(plate, edited, mask, step_done, controls)
+    alpha = found.estimate.alpha
+    if controls.learned:
+        alpha = gated(found.estimate, limits=GATE_LIMITS.for_sensitivity(controls.sensitivity))
+    alpha = _steeper(alpha, found.kinds[:, :1], controls.edge)
+    step_done()
+    haze = found.haze
+    hazy = (haze.alpha > FAINTEST) * (alpha > 0) if haze else torch.zeros_like(alpha)
+    mean_haze = float((haze.alpha * hazy).sum() / hazy.sum().clamp_min(1)) if haze else 0.0
+    return Lifted(
+        found.estimate.color,
+        alpha,
+        found.estimate.clean,
+        found.detail,
+        found.kinds,
+        found.estimate.region,
+        found.moves,
+        found.gain,
+        found.offset,
+        mean_haze,
+        float(hazy.float().mean()),
+    )
+
+
+def _steeper(alpha, solid, times):
+    """Alpha (T, 1, H, W) whose rise about a half is so many times steeper at and near what is solid."""
+    if times == 1:
+        return alpha
+    near = grown(solid * alpha, EDGE_REACH)
+    return (0.5 + (1 + (times - 1) * near) * (alpha - 0.5)).clamp(0, 1)
+
+
+def classical_estimate(plate: torch.Tensor, edited: torch.Tensor | Canvas) -> Estimate:
+    """What the gate is given of a clip, as lift_clip makes it."""
+    return _found(plate, edited, None, lambda: None, USUAL).estimate
+
+
+@dataclass
+class _Found:
+    """The classical estimate, and what else was found on the way to it, as `Lifted` has it."""
+
+    estimate: Estimate
+    detail: torch.Tensor
+    kinds: torch.Tensor
+    moves: torch.Tensor
+    gain: torch.Tensor
+    offset: torch.Tensor
+    haze: Haze | None
+
+
+def _found(
+    plate: torch.Tensor,
+    edited: torch.Tensor | Canvas,
+    mask: torch.Tensor | None,
+    step_done: Callable[[], object],
+    controls: LiftControls,
+) -> _Found:
+    """See `lift_clip`."""
     canvas = edited if isinstance(edited, Canvas) else Canvas.same(edited)
     moves, size = find_moves(plate, canvas), plate.shape[2:]
     shown = canvas.inside(moves, size)
@@ -70,6 +136,7 @@ def lift_clip(
         trust = torch.where(mask > 0, trust, torch.ones_like(trust))
     intact = contrast_kept(behind, placed, trust) * shown
     trust, of_plate = trust * intact, features(plate)
+    change_limits = CHANGE_LIMITS.for_sensitivity(controls.sensitivity)
     for _ in range(ROUNDS):
         if trust.mean() < LEAST_KEPT:  # nothing to tell drift and noise by
             trust = torch.zeros_like(trust)
@@ -79,7 +146,9 @@ def lift_clip(
         clean = torch.where(shown > 0, clean, seen)
         step_done()
         trust = trust * teaches(clean - seen)
-        region = (find_change(clean - seen, of_plate, trust) if trust.any() else torch.ones_like(trust)) * shown
+        region = (
+            find_change(clean - seen, of_plate, trust, change_limits) if trust.any() else torch.ones_like(trust)
+        ) * shown
         if mask is not None:
             region = region * (mask > 0)
         trust = (1 - grown(region, 1)) * _near(clean, seen) * intact * teaches(clean - seen)
@@ -90,15 +159,13 @@ def lift_clip(
         region = torch.maximum(region, (haze.alpha > FAINTEST) * shown)
         if mask is not None:
             region = region * (mask > 0)
-    layers = find_layers(plate, seen, clean, region, variance, haze.alpha if haze else torch.zeros_like(region))
+    hazy = haze.alpha if haze else torch.zeros_like(region)
+    limits = replace(LAYER_LIMITS, steadiness=controls.steadiness)
+    layers = find_layers(plate, seen, clean, region, variance, hazy, limits)
     step_done()
-    alpha = layers.alpha
-    alpha = alpha * shown if mask is None else alpha * shown * (mask > 0)  # edges reach a pixel out of the region
-    hazy = (haze.alpha > FAINTEST) * (alpha > 0) if haze else torch.zeros_like(alpha)
-    mean_haze = float((haze.alpha * hazy).sum() / hazy.sum().clamp_min(1)) if haze else 0.0
-    return Lifted(
-        layers.color, alpha, clean, layers.detail, region, moves, gain, offset, mean_haze, float(hazy.float().mean())
-    )
+    allowed = shown if mask is None else shown * (mask > 0)  # edges reach a pixel out of the region
+    estimate = Estimate(seen, clean, variance, layers.color, layers.alpha * allowed, region, hazy)
+    return _Found(estimate, layers.detail, layers.kinds, moves, gain, offset, haze)
 
 
 def first_trust(plate: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:

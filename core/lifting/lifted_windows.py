@@ -12,7 +12,9 @@ import torch
 from vera.core.files import JsonError, check_shape, parse_json
 from vera.core.state_file import StateFile, state_writer, whole_state
 
-CHANNELS = (3, 1, 3, 3)  # colour (times alpha in the files), alpha, clean edited video, share of the plate's detail
+# Colour (times alpha in the files), alpha, clean edited video, share of the plate's detail, and of what kind the layer
+# is, see `vera.core.layer.split.Kinds`.
+CHANNELS = (3, 1, 3, 3, 3)
 OVERLAP = 8  # frames that two windows share and mix
 
 
@@ -59,7 +61,7 @@ class KeptWindows:
         return file
 
     def keep(self, k: int, layers: torch.Tensor, found: dict[str, float]) -> None:
-        """layers (T, 10, h, w): CHANNELS; found: figures of the window."""
+        """layers (T, 13, h, w): CHANNELS; found: figures of the window."""
         with state_writer(self.files[k], {**self._facts(k), "found": json.dumps(found)}, torch.float16) as add:
             add(layers)
 
@@ -80,7 +82,7 @@ def _figures(file: StateFile) -> dict[str, float] | None:
 
 
 class LiftedVideo:
-    """video[i] is the layer of the plate's i-th frame, (10, h, w): CHANNELS, the colour straight.
+    """video[i] is the layer of the plate's i-th frame, (13, h, w): CHANNELS, the colour straight.
 
     Where windows overlap they are mixed, the later one more and more; frames between edited ones are mixed by distance.
     """

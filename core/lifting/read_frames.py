@@ -11,7 +11,7 @@ from vera.core.lifting.framing import Framing, framed
 from vera.core.lifting.registration import Canvas
 from vera.core.plate.color import PlateColor
 from vera.core.plate.fit import shrink
-from vera.core.plate.source import Mask, Plate
+from vera.core.plate.source import HeldOutMask, Mask, Plate
 
 
 class EditedVideo(Protocol):
@@ -71,7 +71,7 @@ class LiftedJob(Protocol):
     @property
     def plate(self) -> Plate: ...
     @property
-    def mask(self) -> Mask | None: ...
+    def mask(self) -> Mask | HeldOutMask | None: ...
     @property
     def color(self) -> PlateColor: ...
     @property

@@ -1,7 +1,6 @@
 """report.png: what was kept of the edited video, and what was thrown away, on a few frames."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from vera.core.files import replacing
 from vera.core.layer.delivery import Delivery
 from vera.core.lifting.haze import LEAST_TOLD
 from vera.core.lifting.lifted_windows import CHANNELS, LiftedVideo
+from vera.core.lifting.parts import Parts
 from vera.core.lifting.read_frames import LiftedJob
 
 FILE = "report.png"
@@ -19,27 +19,30 @@ WIDTH, GAP, EDGE, ROWS = 256, 8, 20, 3
 TITLE, TEXT, SMALL = 20, 14, 12  # sizes of type
 INK, FAINT, PAPER = (235, 235, 235), (160, 160, 160), (28, 28, 28)
 SHOWN_TIMES = 8  # how much what was thrown away is enlarged about grey
+NUMBER = (255, 190, 60)  # of the parts' numbers
+MOST_NUMBERS = 12  # on one frame; more hide the alpha
 SQUARES = 32  # of the checkerboard behind the layer, across
 COLUMNS = (
     ("plate", "as filmed"),
     ("edited video", "as it came"),
     ("kept: layer", "over a checkerboard"),
-    ("kept: alpha", "black stays as filmed"),
+    ("kept: alpha", "black stays as filmed; numbers of --parts"),
     ("result", "layer over plate"),
     ("thrown away", f"drift, shift and noise, times {SHOWN_TIMES}"),
 )
+ALPHA_COLUMN = 3  # of COLUMNS, on which the parts' numbers stand
 
 
 def write(
     delivery: Delivery,
     job: LiftedJob,
-    layers: LiftedVideo,
-    found: dict[str, Any],
+    video: LiftedVideo,
+    parts: Parts,
     read_edited: Callable[[int], torch.Tensor],
 ) -> None:
-    """layers[i]: of the plate's i-th frame, as LiftedVideo gives them; found: the windows' figures;
+    """video: of the whole layer; parts: of it, those that the recipe drops among them;
     read_edited(position): the edited frame (3, h, w) at that place in job.indices. Raises OSError."""
-    count = len(job.indices)
+    count, found = len(job.indices), video.found
     positions = sorted({round(k * (count - 1) / max(1, ROWS - 1)) for k in range(ROWS)})
     height = round(WIDTH * job.plate.height / (job.plate.width * job.plate.pixel_aspect))
     top, step_x, step_y = (EDGE + TITLE + 2 * TEXT + 56, WIDTH + GAP, height + GAP + SMALL + 8)
@@ -72,14 +75,20 @@ def write(
         say(x, top - SMALL - 8, meaning, SMALL, FAINT)
     for row, position in enumerate(positions):
         y = top + row * step_y
-        for column, picture in enumerate(_pictures(job, layers, position, read_edited(position))):
+        layer = parts.kept(video[job.indices[position]].float(), job.indices[position])
+        for column, picture in enumerate(_pictures(job, layer, position, read_edited(position))):
             sheet.paste(_image(picture, height), (EDGE + column * step_x, y))
+        for numbered in parts.there(job.indices[position])[:MOST_NUMBERS]:
+            left = EDGE + ALPHA_COLUMN * step_x + min(numbered.box[0] * WIDTH + 2, WIDTH - 4 * SMALL)
+            words = f"{numbered.number}" if parts.stays(numbered.number) else f"{numbered.number} dropped"
+            place = left, y + numbered.box[1] * (height - SMALL)
+            draw.text(place, words, NUMBER, ImageFont.load_default(SMALL), stroke_width=2, stroke_fill=PAPER)
         say(EDGE, y + height + 3, f"frame {job.plate.frames[job.indices[position]]}", SMALL, FAINT)
     with replacing(delivery.dir / FILE) as part:
         sheet.save(part, format="PNG")
 
 
-def _pictures(job, layers, position, edited):
+def _pictures(job, layer, position, edited):
     """Those of COLUMNS, (3, h, w) each, encoded."""
     index = job.indices[position]
     plate = torch.from_numpy(
@@ -87,7 +96,7 @@ def _pictures(job, layers, position, edited):
     )
     plate = plate.movedim(-1, 0)
     small = F.interpolate(plate[None], edited.shape[1:], mode="area")[0]
-    color, alpha, *_ = layers[index].float().split(CHANNELS)
+    color, alpha, *_ = layer.split(CHANNELS)
     side = max(1, edited.shape[2] // SQUARES)
     squares = torch.arange(edited.shape[1])[:, None] // side + torch.arange(edited.shape[2]) // side
     behind = 0.35 + 0.1 * (squares % 2)

@@ -46,7 +46,7 @@ from vera.core.state_file import StateFile, state_writer, whole_state
 
 if TYPE_CHECKING:
     from vera.core.layer.delivery import Delivery
-    from vera.core.plate.source import Mask, Plate
+    from vera.core.plate.source import HeldOutMask, Mask, Plate
     from vera.core.progress import ProgressLike
     from vera.core.recipe import EditRecipe
 
@@ -205,7 +205,7 @@ def _kept_in_float32(name):
     return any(part in name for part in WanVACETransformer3DModel._keep_in_fp32_modules)
 
 
-def open_vace(path: str, recipe: EditRecipe, plate: Plate, mask: Mask | None, device: str) -> Vace:
+def open_vace(path: str, recipe: EditRecipe, plate: Plate, mask: Mask | HeldOutMask | None, device: str) -> Vace:
     """Check a VACE directory and the recipe for it, from configurations and headers only. Raises InputError."""
     if mask is None:
         raise InputError(

@@ -146,6 +146,24 @@ class Mask:
         return _within(values, _window_of(self._source, self.window), self.window)
 
 
+@dataclass(frozen=True)
+class HeldOutMask:
+    """A mask, or none, less where the edit may not go."""
+
+    mask: Mask | None
+    hold_out: Mask
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Mask`."""
+        return (*(self.mask.notes if self.mask else ()), *self.hold_out.notes)
+
+    def read(self, frame: int) -> np.ndarray:
+        """As `Mask.read`."""
+        free = 1 - self.hold_out.read(frame)
+        return free if self.mask is None else self.mask.read(frame) * free
+
+
 def open_plate(path: str, frames: str | None = None, choice: Choice = USUAL) -> Plate:
     """Open a padded sequence (`plate.####.exr`, `%04d`, `@@@`), a still or a movie.
 

@@ -87,6 +87,18 @@ def _listed(field: str, value: object, choices: tuple[str, ...]) -> tuple[str, .
     return tuple(n for n in choices if n in names)
 
 
+def parse_parts(text: str | None) -> tuple[int, ...]:
+    """Numbers of parts: all above 0, to keep, or all below, to drop; () for None."""
+    if text is None:
+        return ()
+    if not re.fullmatch(r"\s*-?[1-9]\d{0,5}(\s*,\s*-?[1-9]\d{0,5})*\s*", text):
+        raise InputError(f"parts {shown(text)} are not numbers; write those to keep, as 1,3, or to drop, as -2,-4")
+    numbers = tuple(sorted({int(n) for n in text.split(",")}))
+    if numbers[0] < 0 < numbers[-1]:
+        raise InputError(f"parts {shown(text)} keep some and drop others; write either numbers to keep, or to drop")
+    return numbers
+
+
 def parse_exposure(value: object) -> float | str:
     """ "auto", or a number of stops; text that is a number counts as one."""
     if value == "auto":

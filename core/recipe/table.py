@@ -22,6 +22,7 @@ from vera.core.recipe.parse import (
     parse_exposure,
     parse_lora,
     parse_match,
+    parse_parts,
     parse_region,
     shown,
 )
@@ -38,7 +39,11 @@ LAYER_MODES = ("auto", "replace", "relative")
 ATTENTIONS = ("dense", "int8", "window")
 WEIGHTS = ("auto", "bf16", "fp8", "int8")
 OFFLOADS = ("auto", "none", "parts", "blocks")
+SPLITS = ("none", "files", "parts")
 MAX_OFFSET = 1_000_000  # frames
+MAX_SENSITIVITY = 4
+MAX_EDGE = 6
+MAX_STEADINESS = 8  # frames
 MAX_SEED = 2**63 - 1
 MAX_STEPS = 1000
 MAX_GUIDANCE = 30
@@ -47,6 +52,7 @@ MAX_CONDITIONING = 10  # times what VACE was trained with
 _WRITTEN_BESIDE = ("recipe_hash", "generation")  # what a delivery's recipe.json holds beside the fields
 _OWN = ("generate",)
 _SAMPLED = ("generate", "vace")
+_LIFTED = ("lift", "vace")
 
 
 def row(**named: Any) -> dict[str, Row]:
@@ -94,6 +100,40 @@ class EditRecipe:
         hint="a whole number of frames",
         bounds=(-MAX_OFFSET, MAX_OFFSET), backends=("lift",), left_out="has no edited video from elsewhere",
         part=Part.GENERATION,
+    ))
+    hold_out: str | None = field(default=None, metadata=row(
+        help="white where the edit may not go, whatever the mask says: a sequence, a movie or a still",
+        hint="a sequence, a movie or a still",
+        path=PathKind.PATTERN, backends=("lift",), left_out="takes a mask alone", part=Part.GENERATION,
+    ))
+    no_learned: bool = field(default=False, metadata=row(
+        help="lift by the classical estimate alone, without the learned gate",
+        backends=_LIFTED, left_out="measures no layer", part=Part.GENERATION,
+    ))
+    sensitivity: float = field(default=1.0, metadata=row(
+        help="how faint a change may be and still be lifted: more finds more, and more noise (default 1)",
+        bounds=(1 / MAX_SENSITIVITY, MAX_SENSITIVITY), backends=_LIFTED, left_out="measures no layer",
+        part=Part.GENERATION,
+    ))
+    edge: float = field(default=1.0, metadata=row(
+        help="how many times steeper a solid edge is drawn than it is found (default 1)",
+        bounds=(1, MAX_EDGE), backends=_LIFTED, left_out="measures no layer", part=Part.GENERATION,
+    ))
+    steadiness: int = field(default=2, metadata=row(
+        help="frames each way over which the matte of what stands still is averaged; 0 leaves each frame alone"
+        " (default 2)",
+        bounds=(0, MAX_STEADINESS), backends=_LIFTED, left_out="measures no layer", part=Part.GENERATION,
+    ))
+    parts: str | None = field(default=None, metadata=row(
+        help="of a lift's connected parts, numbered in its report: those to keep, such as 1,3, or to drop, such as"
+        " -2,-4 (default: all are kept)",
+        hint="numbers to keep such as 1,3, or to drop such as -2,-4",
+        metavar="LIST", check=parse_parts, backends=_LIFTED, left_out="numbers no parts", part=Part.DELIVERY,
+    ))
+    split: str = field(default="none", metadata=row(
+        help="a lift's layer also as gain, shadow, veil and object, laid in this order: each as files in a folder of"
+        " its own, or as named parts of the EXR files",
+        choices=SPLITS, backends=_LIFTED, left_out="does not know what kind its layer is", part=Part.DELIVERY,
     ))
     seed: int = field(default=0, metadata=row(
         help="another seed gives another take (default 0)",

@@ -57,6 +57,7 @@ PATH_FIELDS = {
     "plate": "pattern",
     "out": "folder",
     "mask": "pattern",
+    "hold_out": "pattern",
     "model": "model",
     "reference": "files",
     "lora": "loras",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vera.core.lifting.change import LIKELY, LIKELY_AMONG_MUCH, MUCH, find_change
+from vera.core.lifting.change import LIMITS, find_change
 from vera.core.lifting.noise import features
 
 SIZE, FRAMES, SIGMA = (80, 120), 3, 0.02
@@ -35,10 +35,10 @@ def lifted_band(share, chi):
 
 
 def test_what_is_likely_beside_a_change_is_of_it_sooner_where_much_has_changed():
-    between = (LIKELY + LIKELY_AMONG_MUCH) / 2
-    assert lifted_band(0.5 * MUCH, between) < 0.4 and lifted_band(3 * MUCH, between) > 0.95
-    assert lifted_band(0.5 * MUCH, 1.2 * LIKELY) > 0.95
-    assert lifted_band(3 * MUCH, 0.7 * LIKELY_AMONG_MUCH) < 0.4
+    between = (LIMITS.likely + LIMITS.likely_among_much) / 2
+    assert lifted_band(0.5 * LIMITS.much, between) < 0.4 and lifted_band(3 * LIMITS.much, between) > 0.95
+    assert lifted_band(0.5 * LIMITS.much, 1.2 * LIMITS.likely) > 0.95
+    assert lifted_band(3 * LIMITS.much, 0.7 * LIMITS.likely_among_much) < 0.4
 
 
 def test_noise_alone_is_no_change():

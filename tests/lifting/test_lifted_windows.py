@@ -44,7 +44,7 @@ def test_a_frame_between_two_edited_ones_lies_between_them_and_the_tail_is_held(
 def layers_of(values):
     """Windows of one pixel: colour 0.5 and the given alphas, premultiplied."""
     alpha = torch.tensor(values, dtype=torch.float32)[:, None, None, None]
-    return torch.cat([0.5 * alpha.expand(-1, 3, 1, 1), alpha, torch.full((len(values), 6, 1, 1), 0.25)], 1)
+    return torch.cat([0.5 * alpha.expand(-1, 3, 1, 1), alpha, torch.full((len(values), 9, 1, 1), 0.25)], 1)
 
 
 def test_two_windows_are_mixed_where_they_overlap_and_nowhere_else(tmp_path):

@@ -32,6 +32,13 @@ SET = {
     "shift": 5.0,
     "reference": ("a.png",),
     "conditioning_scale": 0.5,
+    "hold_out": "hold.png",
+    "no_learned": True,
+    "sensitivity": 2.0,
+    "edge": 2.0,
+    "steadiness": 0,
+    "parts": "1",
+    "split": "files",
 }
 
 

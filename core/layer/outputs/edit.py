@@ -43,7 +43,7 @@ def layer_headers(shot: Shot, frame: int) -> list[oiio.ImageSpec]:
     A further part's channels have its name in their own (`matte.A`), as OpenEXR advises; the attribute of Nuke that
     would say so too is not carried: that one dot says it.
     """
-    layer = _layer_header(shot, frame)
+    layer = layer_header(shot, frame)
     headers = [layer]
     for part in shot.parts:
         header = layer.copy()
@@ -55,7 +55,8 @@ def layer_headers(shot: Shot, frame: int) -> list[oiio.ImageSpec]:
     return headers
 
 
-def _layer_header(shot: Shot, frame: int) -> oiio.ImageSpec:
+def layer_header(shot: Shot, frame: int) -> oiio.ImageSpec:
+    """The EXR header of one premultiplied RGBA layer, for the space that it is laid over in."""
     spec = plate_header(shot.plate, frame, drop=(*STORAGE, *COLOR, "oiio:*", "nuke/full_layer_names"))
     set_pixels(spec, shot.formats.layer_type, CHANNELS)
     spec.attribute("compression", shot.formats.layer_compression)

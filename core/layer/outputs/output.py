@@ -27,11 +27,13 @@ LAYER_PACKS_TO, COMPOSITE_PACKS_TO = 0.4, 0.7
 
 @dataclass(frozen=True)
 class Formats:
-    """How files hold the layer: see `vera.core.recipe.EditRecipe`, whose `also` names the extra outputs."""
+    """How files hold the layer: see `vera.core.recipe.EditRecipe`, whose `also` names the extra outputs, and
+    `split` says how the layers of a split one are held."""
 
     layer_type: str = "half"
     compression: str = "zip"
     extra_outputs: tuple[str, ...] = ()
+    split: str = "none"
 
     @property
     def dtype(self) -> np.dtype:
@@ -77,11 +79,13 @@ class FramePixels:
 
     layer: (H, W, 4) premultiplied, of the formats' type. composite: (H, W, C) of the plate's type and channels.
     matte: (H, W) in [0, 1], the model's alpha before it was made for the blending space; None where no output asks.
+    split: the layers of a split one by name, see `vera.core.layer.split`; None where no output asks.
     """
 
     layer: np.ndarray
     composite: np.ndarray
     matte: np.ndarray | None = None
+    split: dict[str, np.ndarray] | None = None
 
 
 class Image(NamedTuple):

@@ -1,0 +1,163 @@
+"""The learned gate: where the classical estimate says layer, and the picture says codec.
+
+A network of some 7,400 parameters sees, pixel by pixel and at three scales, how the cleaned edited video differs from
+the plate, what noise can do there, and the estimate itself; no colour as such, which would tell it the clip. It says
+whether a pixel was touched at all. Where not, alpha becomes exactly 0. It adds nothing and changes no colour.
+core/weights/lift/README.md tells what it was trained on; `vera train core/training/lift/gate.json` trains it.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from vera.core.lifting.smooth import blur, weighted
+
+WEIGHTS = Path(__file__).parents[1] / "weights/lift/gate.safetensors"
+
+
+@dataclass(frozen=True)
+class FeatureScales:
+    """Units and scales of what the network sees. Weights belong to these values: change one, train again.
+
+    windows, around, noise_windows: sigmas in pixels of the windows in which residual and texture, the estimate, and
+    the noise's excess are seen; neighbours: of the frames before and after. residual, texture, noise: factors that
+    bring the values to about one. most_noise: standard deviations, of more nothing more is learnt. most: of any
+    value, in deviations of what was trained on.
+    """
+
+    windows: tuple[float, ...] = (1.0, 2.5, 6.0)
+    around: tuple[float, ...] = (1.5, 5.0)
+    region_around: float = 3.0
+    noise_windows: tuple[float, ...] = (1.0, 3.0)
+    neighbours: float = 1.5
+    residual: float = 4.0
+    texture: float = 6.0
+    noise: float = 20.0
+    most_noise: float = 12.0
+    most: float = 5.0
+
+
+@dataclass(frozen=True)
+class GateLimits:
+    """Thresholds of the decision.
+
+    touched: probability below which a pixel whose layer changes nothing is the plate's; higher gives more exact zeros.
+    least: the same where the layer changes much, which would be missed. visible: change in the code range from which
+    it is much; lower keeps more of what is doubted. smooth: sigma in pixels and frames over which the probability is
+    averaged within the layer; higher leaves fewer holes in thin veils, and more specks. around: sigma in pixels of the
+    change.
+    """
+
+    touched: float = 0.4
+    least: float = 0.03
+    visible: float = 0.03
+    smooth: tuple[float, float] = (1.0, 0.7)
+    around: float = 1.0
+
+    def for_sensitivity(self, sensitivity: float) -> "GateLimits":
+        """The odds of "touched" that are asked for, divided by it."""
+        odds = [share / (1 - share) / sensitivity for share in (self.touched, self.least)]
+        touched, least = (o / (1 + o) for o in odds)
+        return replace(self, touched=touched, least=least)
+
+
+SCALES = FeatureScales()
+LIMITS = GateLimits()
+FEATURES = 48
+HIDDEN = 64
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the classical lift knows of a clip, encoded, as find_layers takes and gives it.
+
+    seen, clean, color (T, 3, H, W); variance, alpha, region, haze (T, 1, H, W).
+    """
+
+    seen: torch.Tensor
+    clean: torch.Tensor
+    variance: torch.Tensor
+    color: torch.Tensor
+    alpha: torch.Tensor
+    region: torch.Tensor
+    haze: torch.Tensor
+
+
+def frame_features(estimate: Estimate, t: int, scales: FeatureScales = SCALES) -> torch.Tensor:
+    """What the network sees of frame t, (FEATURES, H, W). Only the frames beside it are looked at."""
+    seen, clean = estimate.seen[t : t + 1], estimate.clean[t : t + 1]
+    residual = clean - seen
+    squares = _mean(residual.square())
+    found = [residual * scales.residual]
+    a, b = _mean(seen), _mean(clean)
+    for sigma in scales.windows:
+        found += [blur(residual, sigma) * scales.texture, blur(squares, sigma).sqrt() * scales.texture]
+        mean_a, mean_b, aa, bb, ab = blur(torch.cat([a, b, a * a, b * b, a * b], 1), sigma).split(1, 1)
+        var_a, var_b, both = aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b
+        alike = (both / (var_a * var_b).clamp_min(1e-7).sqrt()).clamp(-1, 1)
+        slope = (both / (var_a + 1e-4)).clamp(-1, 2)
+        found += [alike, slope, *(v.clamp_min(0).sqrt() * scales.texture for v in (var_a, var_b))]
+    deviation = estimate.variance[t : t + 1].sqrt()
+    excess = (residual / (deviation + 0.004)).clamp(-scales.most_noise, scales.most_noise) / scales.texture
+    found += [excess, deviation * scales.noise]
+    found += [blur(_mean(excess.square()), sigma).sqrt() for sigma in scales.noise_windows]
+    last = len(estimate.clean) - 1
+    for k in (max(0, t - 1), min(last, t + 1)):
+        beside = estimate.clean[k : k + 1] - estimate.seen[k : k + 1]
+        found.append(blur(beside, scales.neighbours) * scales.texture)
+    alpha, region = estimate.alpha[t : t + 1], estimate.region[t : t + 1]
+    found += [alpha, region, estimate.haze[t : t + 1], *(blur(alpha, sigma) for sigma in scales.around)]
+    found += [blur(region, scales.region_around), estimate.color[t : t + 1] - clean]
+    return torch.cat(found, 1)[0]
+
+
+def _mean(video):
+    return video.mean(1, keepdim=True)
+
+
+class Gate(nn.Module):
+    """Features (N, FEATURES) -> logit of "touched", (N,)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(FEATURES))
+        self.register_buffer("deviation", torch.ones(FEATURES))
+        self.layers = nn.Sequential(
+            nn.Linear(FEATURES, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, 1)
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        usual = ((features - self.mean) / self.deviation).clamp(-SCALES.most, SCALES.most)
+        return self.layers(usual)[:, 0]
+
+
+@cache
+def load_gate() -> Gate:
+    """The shipped network, on the CPU in fp32."""
+    gate = Gate()
+    gate.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS).items()})
+    return gate.eval().requires_grad_(False)
+
+
+def probability(estimate: Estimate, gate: Gate) -> torch.Tensor:
+    """How likely each pixel with alpha above 0 was touched, (T, 1, H, W) in [0, 1]; 0 elsewhere."""
+    found = torch.zeros_like(estimate.alpha)
+    for t, alpha in enumerate(estimate.alpha[:, 0]):
+        asked = alpha > 0
+        if asked.any():
+            found[t, 0][asked] = gate(frame_features(estimate, t)[:, asked].T).sigmoid()
+    return found
+
+
+def gated(estimate: Estimate, gate: Gate | None = None, limits: GateLimits = LIMITS) -> torch.Tensor:
+    """The estimate's alpha, exactly 0 where nothing was touched, (T, 1, H, W)."""
+    layer = (estimate.alpha > 0).float()
+    likely = weighted(probability(estimate, gate or load_gate()), layer, *limits.smooth)
+    change = blur(estimate.alpha * (estimate.color - estimate.seen), limits.around).abs().amax(1, keepdim=True)
+    much = 1 - torch.exp(-((change / limits.visible) ** 2))
+    asked = limits.touched + (limits.least - limits.touched) * much
+    return estimate.alpha * (likely > asked)

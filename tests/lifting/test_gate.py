@@ -1,0 +1,118 @@
+"""The learned gate: takes away what nothing touched, keeps thin things, adds nothing; the classical path without it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vera.core.lifting.controls import USUAL
+from vera.core.lifting.gate import FEATURES, LIMITS, Estimate, Gate, frame_features, gated, load_gate
+from vera.core.lifting.lift_window import classical_estimate, lift_clip
+from vera.core.lifting.smooth import blur
+
+SIZE = (64, 112)
+FRAMES = 3
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def texture(seed=4):
+    gen = torch.Generator().manual_seed(seed)
+    video = sum(s * blur(torch.randn(1, 3, *SIZE, generator=gen), s) for s in (0.8, 2.0, 6.0))
+    return (0.5 + 0.12 * video / video.std()).clamp(0.05, 0.95).repeat(FRAMES, 1, 1, 1)
+
+
+def noise(amount, seed=1):
+    return amount * torch.randn(FRAMES, 3, *SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+def estimate(alpha, color=(0.0, 0.0, 0.0), claimed=None):
+    """An estimate that says alpha + claimed over a plate on which only alpha was laid."""
+    seen = texture()
+    color = torch.tensor(color)[:, None, None].expand_as(seen)
+    clean = (torch.lerp(seen, color, alpha) + noise(0.008)).clamp(0, 1)
+    said = alpha if claimed is None else torch.maximum(alpha, claimed)
+    variance, nothing = torch.full_like(said, 0.008**2), torch.zeros_like(said)
+    return Estimate(seen, clean, variance, color, said, (said > 0).float(), nothing)
+
+
+def place(rows, columns, value):
+    alpha = torch.zeros(FRAMES, 1, *SIZE)
+    alpha[..., rows, columns] = value
+    return alpha
+
+
+BAR = (slice(44, 58), slice(10, 100))
+
+
+def test_what_nothing_touched_becomes_exactly_zero():
+    """The estimate claims a faint patch where the pictures differ by noise alone."""
+    patch = (slice(6, 30), slice(30, 80))
+    found = gated(estimate(place(*BAR, 0.5), claimed=place(*patch, 0.06)))
+    assert (found[..., 8:28, 34:76] == 0).float().mean() > 0.98
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("color", [(0.0, 0.0, 0.0), (0.9, 0.9, 0.95)])
+def test_a_titles_translucent_bar_stays(alpha, color):
+    found = gated(estimate(place(*BAR, alpha), color))
+    assert (found[..., 46:56, 14:96] == alpha).float().mean() > 0.98
+
+
+def test_thin_snow_stays():
+    """Flakes of two pixels, half see-through."""
+    gen = torch.Generator().manual_seed(3)
+    flakes = torch.zeros(FRAMES, 1, *SIZE)
+    for k in range(FRAMES):
+        for row, column in (torch.rand(60, 2, generator=gen) * torch.tensor([62.0, 110.0])).long().tolist():
+            flakes[k, 0, row : row + 2, column : column + 2] = 0.6
+    found = gated(estimate(flakes, (1.0, 1.0, 1.0)))
+    assert (found[flakes > 0] > 0).float().mean() > 0.9
+
+
+def test_the_gate_adds_nothing_and_is_the_same_each_time():
+    said = estimate(place(*BAR, 0.5), claimed=place(slice(6, 30), slice(30, 80), 0.06))
+    first, second = gated(said), gated(said)
+    assert torch.equal(first, second)
+    assert ((first == said.alpha) | (first == 0)).all()
+
+
+def test_features_are_of_the_frame_and_its_neighbours():
+    """A change two frames away is not seen; one beside it is."""
+    said = estimate(place(*BAR, 0.5))
+    found = frame_features(said, 0)
+    assert found.shape == (FEATURES, *SIZE) and bool(found.isfinite().all())
+    for frame, seen in ((2, False), (1, True)):
+        clean = said.clean.clone()
+        clean[frame] = 0.5
+        assert torch.equal(frame_features(replace(said, clean=clean), 0), found) != seen
+
+
+def test_a_network_that_doubts_all_leaves_nothing_and_one_that_trusts_all_changes_nothing():
+    said = estimate(place(*BAR, 0.5))
+    for bias, kept in ((-20.0, 0.0), (20.0, 1.0)):
+        gate = Gate()
+        torch.nn.init.zeros_(gate.layers[-1].weight)
+        torch.nn.init.constant_(gate.layers[-1].bias, bias)
+        with torch.no_grad():
+            assert torch.equal(gated(said, gate), said.alpha * kept)
+
+
+def test_a_higher_sensitivity_asks_for_lower_odds():
+    assert LIMITS.for_sensitivity(1.0).touched == pytest.approx(LIMITS.touched)
+    assert LIMITS.for_sensitivity(4.0).touched < LIMITS.touched < LIMITS.for_sensitivity(0.5).touched
+
+
+def test_without_the_gate_the_classical_estimate_is_the_layer():
+    plate = texture()
+    edited = torch.lerp(plate, torch.zeros(3, 1, 1), place(*BAR, 0.5)) + noise(0.008)
+    classical = lift_clip(plate, edited, controls=replace(USUAL, learned=False))
+    assert torch.equal(classical.alpha, classical_estimate(plate, edited).alpha)
+    assert (classical.alpha[..., 46:56, 14:96] - 0.5).abs().mean() < 0.1
+
+
+def test_the_shipped_weights_are_small():
+    assert sum(p.numel() for p in load_gate().parameters()) < 8_000

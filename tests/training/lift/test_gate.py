@@ -1,0 +1,107 @@
+"""Training of the lift's gate: the clips are edits, a stopped run goes on, and what can be told is learnt."""
+
+import random
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vera.core.errors import InputError
+from vera.core.lifting.gate import FEATURES, Gate
+from vera.core.training.lift import gate as training
+from vera.core.training.lift.gate import NETWORK, GateSettings, train
+from vera.core.training.lift.kinds import KINDS, Draw, real_plate
+from vera.core.training.lift.spoils import spoil, through_codec
+from vera.core.training.talk import Talk
+
+SIZE = (48, 80)
+CONFIG = {"train": "lift", "seed": 5, "clips": 3, "held_out": 1, "sizes": [[64, 64]], "steps": 600, "batch": 128}
+
+
+@pytest.fixture(scope="module")
+def plate():
+    return real_plate(random.Random(1), torch.Generator().manual_seed(1), torch.arange(3), *SIZE)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.__name__)
+def test_a_kind_is_an_edit_in_range_drawn_the_same_again(kind, plate):
+    color, alpha = kind(Draw(random.Random(3), torch.Generator().manual_seed(3), plate))
+    again, same = kind(Draw(random.Random(3), torch.Generator().manual_seed(3), plate))
+    assert torch.equal(color, again) and torch.equal(alpha, same)
+    assert color.shape == plate.shape and alpha.shape == (3, 1, *SIZE)
+    assert 0 <= color.min() and color.max() <= 1 and 0 <= alpha.min() and alpha.max() <= 1
+    changed = (torch.lerp(plate, color, alpha) - plate).abs().amax()
+    assert (changed > 0.01) == (kind.__name__ != "nothing")
+
+
+@pytest.mark.parametrize("name", ["libx264", "libx265"])
+def test_a_codec_gives_the_picture_back_but_for_its_loss(name):
+    grey = torch.rand(3, 1, 6, 10, generator=torch.Generator().manual_seed(1)).expand(-1, 3, -1, -1)
+    video = torch.nn.functional.interpolate(grey, SIZE, mode="bicubic").clamp(0, 1)
+    assert (through_codec(video, name, 16) - video).abs().mean() < 0.02
+
+
+def test_spoils_are_drawn_the_same_again(plate):
+    first, second = spoil(plate, 7), spoil(plate, 7)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, torch.nn.functional.interpolate(plate, first.shape[2:], mode="area"))
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """Samples in which one feature tells the truth, and no clip is lifted."""
+
+    def samples_of(clip, most, seed):
+        gen = torch.Generator().manual_seed(seed)
+        truth = (torch.rand(400, generator=gen) > 0.5).float()
+        features = torch.randn(400, FEATURES, generator=gen)
+        features[:, 7] = 4 * truth - 2 + 0.5 * features[:, 7]
+        return {"features": features.half(), "truth": truth, "weight": torch.ones(400)}
+
+    class NoClip:
+        kind = "planted"
+
+    monkeypatch.setattr(training, "training_clip", lambda settings, number: NoClip())
+    monkeypatch.setattr(training, "samples_of", samples_of)
+
+
+def test_what_can_be_told_is_learnt(tmp_path, planted):
+    train(CONFIG, tmp_path, lambda: False, Talk(silent=True))
+    gate = Gate()
+    gate.load_state_dict(load_file(tmp_path / NETWORK))
+    features = torch.zeros(2, FEATURES)
+    features[:, 7] = torch.tensor([-2.0, 2.0])
+    logits = gate(features)
+    assert logits[0] < -2 and logits[1] > 2
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, planted):
+    """Stopped among the clips, and among the steps."""
+    train(CONFIG, tmp_path / "whole", lambda: False, Talk(silent=True))
+    for calls in (2, 300, 10_000):
+        left = iter(range(calls))
+        train(CONFIG, tmp_path / "stopped", lambda: next(left, None) is None, Talk(silent=True))
+    whole, stopped = (load_file(tmp_path / run / NETWORK) for run in ("whole", "stopped"))
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+
+
+def test_a_damaged_sample_is_made_anew(tmp_path, planted):
+    train(CONFIG | {"steps": 1}, tmp_path, lambda: False, Talk(silent=True))
+    sample = tmp_path / "samples" / "000001.safetensors"
+    whole = sample.read_bytes()
+    sample.write_bytes(whole[:100])
+    train(CONFIG | {"steps": 2}, tmp_path, lambda: False, Talk(silent=True))
+    assert sample.read_bytes() == whole
+
+
+@pytest.mark.parametrize("wrong", [{"clips": 1}, {"ratee": 1}, {"held_out": 3}, {"frames": 1}])
+def test_wrong_settings_are_refused_before_work(tmp_path, wrong):
+    with pytest.raises(InputError):
+        train(CONFIG | wrong, tmp_path / "run", lambda: False, Talk(silent=True))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_shipped_configuration_is_read():
+    from vera.core.training.settings import read_config, read_settings
+
+    read_settings(GateSettings, read_config(training.Path(training.__file__).with_name("gate.json")))
