@@ -15,6 +15,7 @@ from vera.core.job.run import DONE, stop_request
 
 if TYPE_CHECKING:
     from vera.core.comparing.methods import Method
+    from vera.core.comparing.rows import Row
 
 DESCRIPTION = """\
 Runs models over the rows of a test set, takes other editors' finished results beside them, and puts
@@ -97,8 +98,8 @@ def main(argv: list[str] | None = None) -> int:
             for name, model in named(args.model, "model")
         ]
         methods += [Folder(name, Path(folder), tuple(rows)) for name, folder in named(args.results, "results")]
-        refuse(methods)
         rows = rows[: args.clips]
+        refuse(methods, rows)
         lpips = named_lpips(args.lpips, choose_device(args.device)) if args.lpips else None
         judge = (args.judge, find_judge(args.judge)) if args.judge else None
         progress = Progress(args.progress)
@@ -112,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
             progress.close()
 
 
-def refuse(methods: Sequence[Method]) -> None:
+def refuse(methods: Sequence[Method], rows: Sequence[Row]) -> None:
     """What cannot be compared. Raises InputError."""
     names = [m.name for m in methods]
     if not names:
@@ -121,8 +122,7 @@ def refuse(methods: Sequence[Method]) -> None:
         if names.count(name) > 1 or name in ("plate", "truth"):
             raise InputError(f"method {name!r} is named twice, or is a word of the report; say --results OTHER=FOLDER")
     for method in methods:
-        if not hasattr(method, "make") and not method.folder.is_dir():
-            raise InputError(f"--results {method.folder}: no such folder; name the one with the videos")
+        method.refuse(rows)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 
 from vera.core.comparing import report, table
 from vera.core.comparing.clips import Case, file_hash
-from vera.core.comparing.figures import FIGURES, VERSION, copy_plate, measure, rate_of
+from vera.core.comparing.figures import FIGURES, VERSION, copy_plate, measure, rate_of, write_posters
 from vera.core.comparing.methods import Method, Renderer
 from vera.core.comparing.rows import Row
 from vera.core.errors import InputError, OutOfMemoryError, StoppedError
@@ -106,6 +106,8 @@ def _measured(
         kept = {"identity": known, "clip": clip, "judged": {}}
         _write(path, kept)
     clip = kept["clip"]
+    names = ["plate.mp4", *(["truth.mp4"] if clip["has_truth"] else []), *clip["media"]]
+    write_posters([media / name for name in names])
     if judge:
         scores, faults = _judged(row, judge, media / "plate.mp4", media / clip["media"][0], kept["judged"])
         _write(path, kept)

@@ -1,7 +1,7 @@
 """One clip's figures: every frame of plate and result is decoded once, measured, and copied to look at."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +19,7 @@ from vera.core.measure.planes import Means
 from vera.core.measure.preservation import MARGIN, Preservation
 from vera.core.measure.video import Video
 
+POSTER = 640  # pixels on a poster's longer side: more is sharper where players are large, and a larger report
 VERSION = 1  # of what is measured: another one measures again
 
 
@@ -132,6 +133,18 @@ def copy_plate(case: Case, media: Path, identity: str) -> None:
             if alpha is not None:
                 show_truth(alpha[..., None].repeat(3, -1))
     write_json(note, identity)
+
+
+def write_posters(movies: Sequence[Path]) -> None:
+    """Beside each movie a JPEG of its first frame, NAME.jpg, to show before the movie is loaded; none that is newer."""
+    for path in movies:
+        poster = path.with_suffix(".jpg")
+        if poster.is_file() and poster.stat().st_mtime_ns >= path.stat().st_mtime_ns:
+            continue
+        with av.open(str(path)) as movie, replacing(poster) as part:
+            picture = next(movie.decode(video=0)).to_image()
+            picture.thumbnail((POSTER, POSTER))
+            picture.save(part, format="JPEG", quality=88)
 
 
 def rate_of(case: Case) -> Fraction:

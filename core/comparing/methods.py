@@ -1,7 +1,7 @@
 """Where a method's results come from: a model that renders them, or a folder of what an editor made."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,14 @@ from vera.core.comparing.rows import Row
 from vera.core.errors import InputError
 from vera.core.job.memory import within_memory
 from vera.core.job.run import run_job
+from vera.core.model.families import family_of
 from vera.core.model.interfaces import Model
 from vera.core.model.load import load_model
 from vera.core.plate.movie import MOVIES
 from vera.core.progress import ProgressLike
-from vera.core.recipe import EditRecipe
+from vera.core.recipe import EditRecipe, backend_of
+from vera.core.recipe.backend_table import DEFAULT
+from vera.core.recipe.backends import refuse_unsupported
 
 _NAME = re.compile(r"[\w][\w.+-]*")
 
@@ -35,6 +38,18 @@ class Folder:
     name: str
     folder: Path
     rows: tuple[Row, ...]
+
+    def refuse(self, rows: Sequence[Row]) -> None:
+        """Raise InputError where the folder has nothing for any of the rows."""
+        if not self.folder.is_dir():
+            raise InputError(f"--results {self.folder}: no such folder; name the one with the videos")
+        there = (self.folder / row.key / "manifest.json" for row in rows)
+        movies = (self._movies(stem) for row in rows for stems in self._stems(row) for stem in stems)
+        if not any(path.is_file() for path in there) and not any(movies):
+            raise InputError(
+                f"--results {self.folder}: holds no movie and no delivery of any row, such as {rows[0].key}.mp4; "
+                "name the folder with the videos, called as the rows are"
+            )
 
     def result(self, case: Case) -> Delivery | Video:
         """Raises InputError where there is none, or more than one."""
@@ -79,10 +94,20 @@ class Renderer:
     device: str
     load: Loader
 
-    def make(self, row: Row, progress: ProgressLike, stopping: Callable[[], bool]) -> None:
-        """Render the clip, or go on with it. Raises InputError, OutOfMemoryError, StoppedError."""
+    def refuse(self, rows: Sequence[Row]) -> None:
+        """Raise InputError where the model, or a setting, is wrong for every row; no weight is read."""
+        recipe = self.recipe(rows[0])  # raises for values that no recipe takes
+        backend = backend_of(recipe.model)
+        refuse_unsupported(recipe, backend)
+        if backend == DEFAULT:
+            family_of(recipe.model)
+        elif not Path(recipe.model.partition(":")[2]).exists():
+            raise InputError(f"--model {recipe.model}: {recipe.model.partition(':')[2]} is not there")
+
+    def recipe(self, row: Row) -> EditRecipe:
+        """What is rendered for a row. Raises InputError."""
         mask: dict[str, Any] = {"mask": str(row.mask)} if self.masks and row.mask else {}
-        recipe = EditRecipe(
+        return EditRecipe(
             plate=str(row.input),
             prompt=row.prompt,
             out=str(self.folder / row.key),
@@ -92,11 +117,14 @@ class Renderer:
             **self.settings,
         )
 
+    def make(self, row: Row, progress: ProgressLike, stopping: Callable[[], bool]) -> None:
+        """Render the clip, or go on with it. Raises InputError, OutOfMemoryError, StoppedError."""
+
         def work(job: Job) -> None:
             if not job.delivery.complete():
                 run_job(job, progress, stopping)
 
-        within_memory(work, recipe, self.device, self.load)
+        within_memory(work, self.recipe(row), self.device, self.load)
 
     def result(self, case: Case) -> Delivery:
         return Delivery(self.folder / case.row.key, case)

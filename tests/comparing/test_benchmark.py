@@ -14,6 +14,7 @@ from vera.core.comparing import benchmark, methods, table
 from vera.core.comparing.methods import Folder, Renderer
 from vera.core.comparing.rows import read_rows
 from vera.core.errors import InputError, StoppedError
+from vera.core.job.run import WRONG_INPUT
 from vera.core.measure.judge import find_judge
 from vera.core.progress import Progress
 
@@ -165,9 +166,9 @@ def test_published_rows_are_marked_and_never_mixed(made, tmp_path):
     result = of_folder(made, tmp_path)
     rows = result["tables"]["background_replace"]
     assert [r["method"] for r in rows if r["published"]] == ["VACE-14B", "Vera-1.3B", "Vera-14B"]
-    assert rows[-1]["psnr"] == 36.2 and rows[0]["published"] is False
+    assert rows[-1]["psnr_outside"] == 36.2 and "psnr" not in rows[-1] and rows[0]["published"] is False
     text = (tmp_path / "out/table.md").read_text()
-    assert "| *Vera-14B* | *69* | *36.2* | *0.993* | *0.010* | - |" in text and "not measured here" in text
+    assert "| *Vera-14B* | *69* | - | - | - | *36.2* | *0.993* | *0.010* | - |" in text and "not measured here" in text
     assert f"| off | 1 | {rows[0]['psnr']:.1f} |" in text
 
 
@@ -204,11 +205,16 @@ def test_the_model_stays_loaded(monkeypatch):
         (["--results", "off", "--judge", "nowhere:judge"], "--judge nowhere:judge"),
         (["--results", "off", "--clips", "0"], "--clips 0: give 1 or more"),
         (["--nonsense"], "see vera compare --help"),
+        (["--results", "off", "--model", "nosuch"], "model 'nosuch': neither 'mini' nor a directory"),
+        (["--results", "off", "--model", "mini", "--steps", "0"], "steps"),
+        (["--model", "x=lift:off", "--steps", "2"], "takes no denoising steps"),
+        (["--model", "x=lift:gone.mp4"], "gone.mp4 is not there"),
+        (["--results", "empty=."], "holds no movie and no delivery of any row, such as v0_p0.mp4"),
     ],
 )
 def test_wrong_input_is_one_line_before_anything_is_written(made, tmp_path, monkeypatch, capsys, more, words):
     monkeypatch.chdir(tmp_path)
-    assert door.main([str(made[0]), "--out", "out", "--progress", "none", *more]) == door.WRONG_INPUT
+    assert door.main([str(made[0]), "--out", "out", "--progress", "none", *more]) == WRONG_INPUT
     said = capsys.readouterr().err
     assert said.startswith("error: ") and words in said and said.count("\n") == 1
     assert not (tmp_path / "out").exists()
@@ -232,7 +238,15 @@ def test_fewer_clips_make_no_name_less_ambiguous(tmp_path, monkeypatch, capsys):
     file, truth = make_set(tmp_path / "set", video_id="same")
     movie(tmp_path / "off/same.mp4", truth["v0_p0"][0])
     assert (
-        door.main([str(file), "--out", "out", "--results", "off", "--clips", "1", "--progress", "none"])
-        == door.WRONG_INPUT
+        door.main([str(file), "--out", "out", "--results", "off", "--clips", "1", "--progress", "none"]) == WRONG_INPUT
     )
-    assert "no movie named same_p0" in capsys.readouterr().err
+    assert "no movie and no delivery of any row, such as same_p0" in capsys.readouterr().err
+
+
+def test_published_figures_stand_under_columns_that_are_measured_the_same_way():
+    """A changed background cannot keep the whole frame: what was published of it is of what stays."""
+    of = {kind: {name for row in rows for name in row} for kind, rows in table.PUBLISHED["rows"].items()}
+    judged = {"method", "CS", "CT", "IS"}
+    assert of["obj_add"] == judged | {"psnr", "ssim", "lpips", "OSC"}
+    assert of["background_replace"] == judged | {"psnr_outside", "ssim_outside", "lpips_outside"}
+    assert all(name in table.BY_NAME for names in of.values() for name in names - {"method"})

@@ -48,7 +48,7 @@ def report(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(chromium, report):
-    chromium.look(1040, 720)
+    chromium.look(1700, 1200)
     chromium.open(report.as_uri())
     return chromium
 
@@ -118,10 +118,10 @@ def test_all_videos_show_the_frame_that_is_asked_for(browser, frame):
 
 def test_they_play_together_and_stop_on_one_frame(browser):
     browser.run(
-        "players.get('v1_p1').element.scrollIntoView(); players.get('v1_p1').element.querySelector('button').click()"
+        "players.get('v1_p1').element.scrollIntoView(); players.get('v1_p1').element.querySelector('.play').click()"
     )
     until(lambda: browser.run("return players.get('v1_p1').frame") > 1, 60, "frames that pass")
-    browser.run("players.get('v1_p1').element.querySelector('button').click()")
+    browser.run("players.get('v1_p1').element.querySelector('.play').click()")
     ready(browser, "v1_p1")
     frame, times = browser.run("const p = players.get('v1_p1'); return [p.frame, p.videos.map(v => v.currentTime)]")
     assert times == pytest.approx([(frame + 0.5) / FPS] * len(times), abs=0.01)
@@ -136,3 +136,55 @@ def test_the_folder_can_be_moved(report):
     result = json.loads(data.removeprefix("const REPORT = ").rstrip().rstrip(";"))
     media = [report.parent / "media" / c["key"] / m for c in result["clips"] for m in c.get("media", ())]
     assert len(media) == 5 and all(m.is_file() for m in media)
+
+
+def test_a_player_is_enlarged_with_wipe_and_difference(browser):
+    """Of the plate and the result that is a tenth lighter, as the screen shows them."""
+    browser.run("players.get('v1_p1').seek(4); players.get('v1_p1').element.scrollIntoView()")
+    ready(browser, "v1_p1")
+    browser.run("players.get('v1_p1').element.querySelectorAll('.enlarge')[2].click()")
+    browser.wait_for("return document.querySelector('#large').open")
+    assert browser.run("return document.querySelector('#large .a').selectedOptions[0].textContent") == "whole"
+
+    def shown(across):
+        box = browser.run(
+            "const r = document.querySelector('#large canvas').getBoundingClientRect();"
+            " return [r.x, r.y, r.width, r.height]"
+        )
+        screen = np.asarray(Image.open(io.BytesIO(browser.screenshot())).convert("L")) / 255
+        width = min(box[2], box[3] * SIZE[1] / SIZE[0])
+        return screen[round(box[1] + box[3] / 2), round(box[0] + (box[2] - width) / 2 + across * width)]
+
+    def looks(across, value, what):
+        until(lambda: abs(shown(across) - value) < 0.03, 20, what)
+
+    looks(0.5, level(4) + 0.1, "the result alone")
+    browser.press("[data-mode=wipe]")
+    looks(0.25, level(4) + 0.1, "the result on the left")
+    looks(0.75, level(4), "the plate on the right")
+    browser.press("[data-mode=difference]")
+    looks(0.5, 0.4, "the difference, four times")
+    browser.run("document.querySelector('#large canvas').focus()")
+    browser.keys("\ue014")
+    browser.wait_for("return players.get('v1_p1').frame === 5")
+    browser.press("#large .close")
+    browser.wait_for("return !document.querySelector('#large').open")
+    assert browser.errors() == []
+
+
+def test_posters_stand_where_no_video_is_loaded_yet(browser, report):
+    posters = browser.run("return [...document.querySelectorAll('video')].map(v => v.getAttribute('poster'))")
+    assert "media/v0_p0/whole.jpg" in posters
+    for name in ("plate", "truth", "whole", "whole.alpha", "half"):
+        with Image.open(report.parent / f"media/v0_p0/{name}.jpg") as poster:
+            assert poster.size == SIZE[::-1]
+
+
+def test_light_and_dark_are_the_systems_and_axe_finds_nothing(browser):
+    from tools.browser import AXE
+
+    if not AXE.is_file():
+        pytest.skip("needs axe-core: npm ci --prefix tools/axe")
+    for scheme in ("light", "dark"):
+        browser.look(1700, 1200, scheme)
+        assert browser.axe() == []

@@ -16,24 +16,35 @@ function shown(value, figure) {
   return value === null || value === undefined ? "-" : value.toFixed(figure.digits);
 }
 
+const isThere = (value) => value !== null && value !== undefined;
+
+// The best of what was measured here, by column; a mean of fewer clips is not compared with one of more.
+function bestOf(rows, name, figure) {
+  const measured = rows.filter((row) => !row.published && isThere(row[name]) && !row.failed);
+  if (!figure.better || measured.length < 2) return null;
+  return measured.reduce((a, b) => (figure.better * (b[name] - a[name]) > 0 ? b : a))[name];
+}
+
+// Every method has its row in every table, also one of which no clip could be measured; of the published those with figures.
 function tableOf(rows, groups) {
   const columns = Object.entries(REPORT.figures).filter(
-    ([name, f]) => groups.includes(f.group) && rows.some((row) => row[name] !== null && row[name] !== undefined));
+    ([name, f]) => groups.includes(f.group) && rows.some((row) => isThere(row[name])));
   const table = document.createElement("table"), head = table.createTHead().insertRow();
-  head.append(make("th", "method"), make("th", "clips"));
-  for (const [, f] of columns) head.append(make("th", f.title, { title: f.what + ["; less is better", "", "; more is better"][f.better + 1] }));
+  head.append(make("th", "method", { scope: "col" }), make("th", "clips", { scope: "col" }));
+  for (const [, f] of columns) head.append(make("th", `${f.title} ${["↓", "", "↑"][f.better + 1]}`.trim(), { scope: "col", title: f.what + ["; less is better", "", "; more is better"][f.better + 1] }));
   const body = table.createTBody();
-  for (const row of rows.filter((row) => columns.some(([name]) => row[name] !== null && row[name] !== undefined))) {
+  for (const row of rows.filter((row) => !row.published || columns.some(([name]) => isThere(row[name])))) {
     const line = body.insertRow();
-    line.className = row.published ? "published" : "measured";
-    line.append(make("td", row.published ? `${row.method}, published` : row.method));
+    line.className = row.published ? "published" : row.clips ? "measured" : "measured failed";
+    line.append(make("th", row.published ? `${row.method}, published` : row.method, { scope: "row" }));
     line.append(make("td", row.failed ? `${row.clips} of ${row.clips + row.failed}` : row.clips));
     for (const [name, figure] of columns) {
       const some = row.measured && row.measured[name] && row.measured[name] !== row.clips ? ` (${row.measured[name]})` : "";
-      line.append(make("td", shown(row[name], figure) + some));
+      const best = !row.published && isThere(row[name]) && row[name] === bestOf(rows, name, figure);
+      line.append(make("td", shown(row[name], figure) + some, best ? { class: "best" } : {}));
     }
   }
-  const scroll = make("div", "", { class: "scroll" });
+  const scroll = make("div", "", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Table" });
   scroll.append(table);
   return columns.length ? scroll : "";
 }
@@ -52,10 +63,10 @@ class Player {
       const said = clip.error || clip.note;
       if (said) $(".notes", this.element).append(make("li", `${clip.method}: ${said}`, { class: clip.error ? "failed" : "note" }));
     }
-    this.slider = $("input", this.element);
+    this.slider = $(".frame", this.element);
     this.slider.max = Math.max(0, this.frames - 1);
     this.slider.addEventListener("input", () => { this.pause(); this.seek(Number(this.slider.value)); });
-    this.button = $("button", this.element);
+    this.button = $(".play", this.element);
     this.button.addEventListener("click", () => (this.playing ? this.pause() : this.play()));
     $(".transport", this.element).hidden = !this.measured.length;
     this.playing = false;
@@ -75,11 +86,15 @@ class Player {
   }
 
   addVideo(key, file, name, figures) {
-    const video = make("video", "", { preload: "auto", playsinline: "", "data-src": ["media", key, file].map(encodeURIComponent).join("/") });
+    const address = (name) => ["media", key, name].map(encodeURIComponent).join("/");
+    const video = make("video", "", { preload: "auto", playsinline: "", "data-src": address(file), "data-name": name, poster: address(file.replace(/\.mp4$/, ".jpg")) });
     video.muted = true;
     video.addEventListener("loadedmetadata", () => this.place(video));
     const caption = make("figcaption", name), figure = document.createElement("figure");
-    caption.append(make("span", figures));
+    const enlarge = make("button", "Enlarge", { class: "enlarge", "aria-label": `Enlarge ${name} of ${key}` });
+    enlarge.addEventListener("click", () => large.open(this, video));
+    video.addEventListener("click", () => large.open(this, video));
+    caption.append(make("span", figures), enlarge);
     figure.append(video, caption);
     $(".players", this.element).append(figure);
   }
@@ -105,6 +120,7 @@ class Player {
     this.load();
     this.playing = true;
     this.button.textContent = "Pause";
+    large.shown(this);
     if (this.frame >= this.frames - 1) this.seek(0);
     await Promise.allSettled(this.videos.map((video) => video.play()));
     requestAnimationFrame(() => this.follow());
@@ -135,16 +151,125 @@ class Player {
   show(frame) {
     this.frame = frame;
     this.slider.value = frame;
+    this.slider.setAttribute("aria-valuetext", `frame ${frame + 1} of ${this.frames}`);
     $("output", this.element).textContent = `${frame + 1} of ${this.frames}`;
+    large.shown(this);
   }
 }
+
+// One clip, large: a video, two with a wipe between, or their difference. It draws what the clip's player plays.
+class Large {
+  constructor() {
+    this.dialog = $("#large");
+    this.canvas = $("canvas", this.dialog);
+    this.modes = { one: "One", wipe: "Wipe", difference: "Difference" };
+    this.mode = "one";
+    this.split = 0.5;
+    for (const [mode, words] of Object.entries(this.modes)) {
+      const button = make("button", words, { "data-mode": mode });
+      button.addEventListener("click", () => this.choose(mode));
+      $(".modes", this.dialog).append(button);
+    }
+    for (const name of [".a", ".b", ".times"]) $(name, this.dialog).addEventListener("change", () => this.draw());
+    $(".close", this.dialog).addEventListener("click", () => this.dialog.close());
+    $(".play", this.dialog).addEventListener("click", () => (this.player.playing ? this.player.pause() : this.player.play()));
+    $(".frame", this.dialog).addEventListener("input", (event) => { this.player.pause(); this.player.seek(Number(event.target.value)); });
+    $(".wipe input", this.dialog).addEventListener("input", (event) => { this.split = event.target.value / 1000; this.draw(); });
+    this.canvas.addEventListener("pointermove", (event) => event.buttons && this.wipeAt(event));
+    this.canvas.addEventListener("pointerdown", (event) => this.wipeAt(event));
+    this.canvas.addEventListener("keydown", (event) => this.key(event));
+    this.dialog.addEventListener("close", () => { this.player.pause(); this.player = null; });
+    this.player = null;
+  }
+
+  open(player, video) {
+    this.player = player;
+    player.load();
+    const videos = player.videos;
+    for (const [name, chosen] of [[".a", videos.indexOf(video)], [".b", 0]]) {
+      const select = $(name, this.dialog);
+      select.replaceChildren(...videos.map((v, n) => make("option", v.dataset.name, { value: n })));
+      select.value = chosen;
+    }
+    $(".title", this.dialog).textContent = player.element.dataset.key;
+    $(".frame", this.dialog).max = Math.max(0, player.frames - 1);
+    for (const each of videos) if (!each.drawsLarge) { each.drawsLarge = true; for (const event of ["seeked", "loadeddata"]) each.addEventListener(event, () => this.draw()); }
+    this.dialog.showModal();
+    this.choose(this.mode);
+    this.shown(player);
+    this.canvas.focus();
+  }
+
+  choose(mode) {
+    this.mode = mode;
+    for (const button of $(".modes", this.dialog).children) button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
+    $(".wipe", this.dialog).hidden = mode !== "wipe";
+    $(".gain", this.dialog).hidden = mode !== "difference";
+    $(".b", this.dialog).parentElement.hidden = mode === "one";
+    this.draw();
+  }
+
+  shown(player) {
+    if (player !== this.player) return;
+    $(".frame", this.dialog).value = player.frame;
+    $("output", this.dialog).textContent = `${player.frame + 1} of ${player.frames}`;
+    $(".play", this.dialog).textContent = player.playing ? "Pause" : "Play";
+    this.draw();
+  }
+
+  draw() {
+    if (!this.player) return;
+    const [a, b] = [".a", ".b"].map((name) => this.player.videos[Number($(name, this.dialog).value)]);
+    if (a.readyState < 2) return;
+    const { videoWidth: width, videoHeight: height } = a;
+    if (this.canvas.width !== width) this.canvas.width = width;
+    if (this.canvas.height !== height) this.canvas.height = height;
+    const context = this.canvas.getContext("2d");
+    context.filter = "none";
+    context.globalCompositeOperation = "source-over";
+    if (this.mode === "one" || b.readyState < 2) return context.drawImage(a, 0, 0, width, height);
+    context.drawImage(b, 0, 0, width, height);
+    if (this.mode === "wipe") {
+      const at = Math.round(this.split * width);
+      if (at > 0) context.drawImage(a, 0, 0, at, a.videoHeight, 0, 0, at, height);
+      context.fillStyle = "#fff";
+      context.fillRect(at - 1, 0, 2, height);
+      return;
+    }
+    context.globalCompositeOperation = "difference";
+    context.drawImage(a, 0, 0, width, height);
+    context.globalCompositeOperation = "copy";
+    context.filter = `brightness(${$(".times", this.dialog).value})`;
+    context.drawImage(this.canvas, 0, 0);
+  }
+
+  wipeAt(event) {
+    if (this.mode !== "wipe") return;
+    const box = this.canvas.getBoundingClientRect();
+    // The picture lies in the middle of the element's box, in its own shape.
+    const scale = Math.min(box.width / this.canvas.width, box.height / this.canvas.height), width = this.canvas.width * scale;
+    this.split = Math.min(1, Math.max(0, (event.clientX - box.left - (box.width - width) / 2) / width));
+    $(".wipe input", this.dialog).value = Math.round(1000 * this.split);
+    this.draw();
+  }
+
+  key(event) {
+    const { player } = this, step = { ArrowLeft: player.frame - 1, ArrowRight: player.frame + 1, Home: 0, End: player.frames - 1 }[event.key];
+    if (event.key === " ") player.playing ? player.pause() : player.play();
+    else if (step === undefined) return;
+    else { player.pause(); player.seek(Math.min(player.frames - 1, Math.max(0, step))); }
+    event.preventDefault();
+  }
+}
+
+const large = new Large();
 
 const players = new Map();
 const seen = new IntersectionObserver((entries) => {
   for (const entry of entries) {
     const player = players.get(entry.target.dataset.key);
     if (entry.isIntersecting) player.load();
-    else player.pause();
+    else if (large.player !== player) player.pause();
   }
 }, { rootMargin: "300px" });
 
@@ -171,7 +296,10 @@ for (const [kind, rows] of Object.entries(REPORT.tables)) {
   $("#tables").append(make("h2", TITLES[kind]), ...GROUPS.map((groups) => tableOf(rows, groups)));
   $("#kind").append(make("option", TITLES[kind], { value: kind }));
 }
-$("#published").textContent = `In italics: ${REPORT.published.source}. ${REPORT.published.note}`;
+for (const [name, f] of Object.entries(REPORT.figures))
+  if (Object.values(REPORT.tables).flat().some((row) => isThere(row[name])))
+    $("#legend dl").append(make("dt", f.title), make("dd", f.what + ["; less is better", "", "; more is better"][f.better + 1]));
+$("#published").textContent = `Bold: the best that was measured here. In italics: ${REPORT.published.source}. ${REPORT.published.note}`;
 for (const [name, figure] of Object.entries(REPORT.figures))
   if (figure.better && REPORT.clips.some((clip) => clip.figures && clip.figures[name] !== null && clip.figures[name] !== undefined))
     $("#figure").append(make("option", figure.title, { value: name }));
