@@ -1,4 +1,4 @@
-"""The pictures and figures of compositing.md: `python benchmarks/compositing_pictures.py`, from the repository's
+"""The pictures and figures of compositing.md: `python -m benchmarks.compositing_pictures FOLDER`, from the repository's
 root."""
 
 import sys
@@ -7,15 +7,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from vera.core.layer.blend_space import Change, composite, find_blending, layer_for_blending
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import DISPLAY, SCENE, decode_srgb, encode_srgb
 from vera.core.plate.color_space import LINEAR, SRGB
 from vera.core.plate.source import open_plate
 
-HERE = Path(__file__).parent
 SIZE = (180, 320)
 
 
@@ -39,8 +36,8 @@ def drawn():
     return color.astype(np.float32), alpha.astype(np.float32)
 
 
-def sheet(name, panels):
-    """Panels (title, display values) side by side, two in a row."""
+def sheet(path, panels):
+    """Panels (title, display values) side by side, two in a row, as a PNG."""
     height, width, margin, label = *SIZE, 8, 16
     rows = (len(panels) + 1) // 2
     page = Image.new("RGB", (2 * (width + margin) + margin, rows * (height + label + margin) + margin), (24, 24, 24))
@@ -49,7 +46,7 @@ def sheet(name, panels):
         left, top = margin + (i % 2) * (width + margin), margin + (i // 2) * (height + label + margin)
         draw.text((left, top), title, fill=(220, 220, 220))
         page.paste(Image.fromarray(np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)), (left, top + label))
-    page.quantize(256, dither=Image.Dither.NONE).save(HERE / f"compositing-{name}.png", optimize=True)
+    page.save(path, optimize=True)
 
 
 def steps(picture, truth):
@@ -57,7 +54,7 @@ def steps(picture, truth):
     return f"{error.mean():.2f} steps of 255 on average, {error.max():.0f} at worst"
 
 
-def blending_space():
+def blending_space(path):
     """The layer laid over in linear light: made for it, and as the model had it."""
     plate, (edit, alpha) = frame(), drawn()
     color, a = PlateColor(SRGB, "float"), alpha[..., None]
@@ -71,7 +68,7 @@ def blending_space():
     naive = encode_srgb((a * decode_srgb(edit) + (1 - a) * decode_srgb(plate)).astype(np.float32))
     print("blending space: made for it", steps(ours, truth), "| unchanged", steps(naive, truth))
     sheet(
-        "space",
+        path,
         [
             ("plate", plate),
             ("as the model composed it", truth),
@@ -81,7 +78,7 @@ def blending_space():
     )
 
 
-def highlights():
+def highlights(path):
     """A shadow of half the codes over a window of 30 times white; shown three stops down."""
     plate = decode_srgb(frame()) * np.float32(0.7)
     plate[30:90, 60:110] = 30
@@ -99,7 +96,7 @@ def highlights():
     )
     down = lambda light: DISPLAY.encode((light / np.float32(8)).astype(np.float32))  # noqa: E731
     sheet(
-        "highlights",
+        path,
         [
             ("plate, two windows of 30 x white, three stops down", down(plate)),
             ("half a shadow on the right: the layer", down(ours)),
@@ -109,7 +106,7 @@ def highlights():
     )
 
 
-def relative():
+def relative(path):
     """Day for night by a codec that loses grain and highlights: its colour, and the plate's own."""
     rng = np.random.default_rng(0)
     smooth = decode_srgb(frame())
@@ -131,7 +128,7 @@ def relative():
         return composite(plate, layer, color, blending)
 
     sheet(
-        "relative",
+        path,
         [
             ("plate with grain", DISPLAY.encode(plate)),
             ("the plate, out of a codec", DISPLAY.encode(SCENE.decode(codec))),
@@ -142,6 +139,7 @@ def relative():
 
 
 if __name__ == "__main__":
-    blending_space()
-    highlights()
-    relative()
+    folder = Path(sys.argv[1])
+    blending_space(folder / "compositing-space.png")
+    highlights(folder / "compositing-highlights.png")
+    relative(folder / "compositing-relative.png")

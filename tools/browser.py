@@ -68,6 +68,14 @@ class Browser:
         """What the script returns once that is true. Raises AssertionError."""
         return until(lambda: self.run(script, *arguments), seconds, script)
 
+    def wait_until(self, condition: Callable[[], Any], seconds: float = 60) -> Any:
+        """The condition's value once that is true. Raises AssertionError."""
+        return until(condition, seconds, "a condition")
+
+    def settle(self, seconds: float) -> None:
+        """Give the page time to draw, where nothing tells that it has."""
+        time.sleep(seconds)
+
     def press(self, selector: str) -> None:
         """Click an element as a person would, so that the page takes it for a gesture."""
         found = self._ask("POST", f"{self.session}/element", {"using": "css selector", "value": selector})
@@ -101,7 +109,7 @@ class Browser:
     def axe(self) -> list[str]:
         """Findings of axe-core on the page as it is, a line each."""
         self.run(f"if (!window.axe) {{ {AXE.read_text(encoding='utf-8')}\nwindow.axe = axe; }}")
-        self.run("window.found = null; axe.run().then(r => { window.found = [r.violations]; });")
+        self.run("window.found = null; axe.run({preload: false}).then(r => { window.found = [r.violations]; });")
         (found,) = self.wait_for("return window.found")
         return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
 

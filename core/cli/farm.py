@@ -1,15 +1,22 @@
 """`vera farm`: shots of a list on one's own machines, by Ray."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vera.core.cli.arguments import Parser
 from vera.core.cli.command import command
 from vera.core.errors import InputError
 from vera.core.extras import require
-from vera.core.farm.shots import read_shots
+from vera.core.farm.shots import Shot, read_shots
 from vera.core.job.run import stop_request
+
+if TYPE_CHECKING:
+    from vera.core.farm.page_writer import FarmPage
 
 DESCRIPTION = """\
 Renders shots on all the machines of a Ray cluster, or on this machine alone. A file holds one job, as core.render
@@ -20,6 +27,7 @@ EPILOG = """\
 examples:
   vera farm shots.json
   vera farm tonight/*.json --gpus 0.5           two workers a GPU
+  vera farm shots.json --page /mnt/reports/41   the page on the shots, for others to look at
   vera farm hero.json --share-windows           one long shot on all machines
   ray start --head --include-dashboard=false              a cluster: on one machine ...
   ray start --address=HEAD:6379                           ... and on each of the others
@@ -48,6 +56,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--share-windows", action="store_true", help="shots one after the other, each one's windows on all workers"
     )
+    p.add_argument(
+        "--page",
+        metavar="FOLDER",
+        help="where the page on the shots is written, while they are rendered too (default: LIST.farm beside the first"
+        " list; none: no page)",
+    )
     p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
     return p
 
@@ -61,6 +75,16 @@ def check(args: argparse.Namespace) -> None:
         raise InputError(f"--retries {args.retries} is out of range; give a whole number from 0 to 1000")
 
 
+def page_of(args: argparse.Namespace, shots: list[Shot]) -> FarmPage | None:
+    """The page that was asked for."""
+    from vera.core.farm.page_writer import FarmPage
+
+    if args.page == "none":
+        return None
+    beside = Path(args.shots[0]).absolute()
+    return FarmPage(Path(args.page) if args.page else beside.with_name(f"{beside.stem}.farm"), shots)
+
+
 def farm(args: argparse.Namespace) -> int:
     """Render what was asked for and say how it went; returns the exit code. Raises InputError."""
     check(args)
@@ -69,7 +93,7 @@ def farm(args: argparse.Namespace) -> int:
     from vera.core.farm import engine
     from vera.core.farm.report import Report
 
-    report = Report(shots, args.progress)
+    report = Report(shots, args.progress, page_of(args, shots))
     with redirect_stdout(sys.stderr):  # Ray prints, and standard output is the report's alone
         try:
             engine.connect(args.address)

@@ -154,8 +154,24 @@ def _outcome(ref: Any, shot: Shot, report: Report) -> Outcome:
     except (TaskCancelledError, GetTimeoutError):
         return Outcome(shot, STOPPED, "stopped; the same command goes on from here")
     except RayError as error:
-        reason = report.faults.get(shot.number) or " ".join(str(error).split())[:300]
-        return Outcome(shot, FAULT, f"fault: begun {report.begun[shot.number]} times, and its worker ended; {reason}")
+        reason = report.faults.get(shot.number) or _in_words(error)
+        times = f"{report.begun[shot.number]} time{'s' if report.begun[shot.number] != 1 else ''}"
+        return Outcome(shot, FAULT, f"fault: begun {times}, and its worker ended each time; the last: {reason}")
+
+
+def _in_words(error: RayError) -> str:
+    """How a worker ended that could not say so itself."""
+    known = {
+        "WorkerCrashedError": "it was killed from outside, or by the system for want of memory",
+        "OutOfMemoryError": "Ray ended it, as the machine's memory was nearly full; give workers more --cpus",
+        "NodeDiedError": "its machine went away",
+        "RuntimeEnvSetupError": "its environment could not be set up",
+        "TaskUnschedulableError": "no machine has what a worker takes any more",
+    }
+    for kind in type(error).__mro__:
+        if kind.__name__ in known:
+            return known[kind.__name__]
+    return " ".join(str(error).split())[:300]
 
 
 def _read(events: Any) -> list[Event]:

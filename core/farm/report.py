@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,17 +14,27 @@ from vera.core.progress import Progress
 
 if TYPE_CHECKING:
     from vera.core.farm.engine import Outcome
+    from vera.core.farm.page_writer import FarmPage
     from vera.core.farm.shots import Shot
 
 STATES = {DONE: "done", FAULT: "failed", WRONG_INPUT: "wrong", STOPPED: "stopped"}
 GRAVEST = (STOPPED, FAULT, WRONG_INPUT)  # of several exit codes, the first of these
 
+# What is to be done about a shot, by its exit code.
+TODO = {
+    WRONG_INPUT: "{said}. Correct it in the list and give the same command again; what is done is left alone.",
+    FAULT: "{said}. The same command begins it again where it was; docs/farm.md says where the workers' logs are.",
+    STOPPED: "not finished. The same command goes on where it was.",
+}
+
 
 class Report:
-    """Of `shots`, told as vera.core.progress.Progress's `kind` says; begun and faults by a shot's number."""
+    """Of `shots`, told as vera.core.progress.Progress's `kind` says, and on a page; begun and faults by a shot's
+    number."""
 
-    def __init__(self, shots: Sequence[Shot], kind: str) -> None:
+    def __init__(self, shots: Sequence[Shot], kind: str, page: FarmPage | None = None) -> None:
         self.shots = {shot.number: shot for shot in shots}
+        self.page = page
         self.progress = Progress(kind)
         self.begun: Counter[int] = Counter()
         self.faults: dict[int, str] = {}
@@ -31,9 +43,13 @@ class Report:
         self.since: dict[int, float] = {}  # by the monotonic clock
         self.warned: set[tuple[int, str]] = set()
         self.over: set[int] = set()
+        self.workers: dict[int, tuple[str, int]] = {}  # host and process at each shot that is rendered
 
     def begin(self) -> None:
         self.progress.stage("shots", len(self.shots))
+        if self.page:
+            self.page.begin()
+            self.progress.say(f"page: {self.page.file}", event="page", file=str(self.page.file))
 
     def heard(self, events: Iterable[dict[str, Any]]) -> None:
         """What workers wrote: dicts with event, shot, host and pid."""
@@ -43,10 +59,13 @@ class Report:
             if kind == "begun":
                 self.begun[number] += 1
                 self.since[number] = time.monotonic()
-                again = f" again ({self.begun[number] - 1} workers ended)" if self.begun[number] > 1 else ""
+                self.workers[number] = (event["host"], event["pid"])
+                again = f" again, the {ordinal(self.begun[number])} time," if self.begun[number] > 1 else ""
+                self._row(number, state="running", host=event["host"], pid=event["pid"], begun=self.begun[number])
                 self._say(number, f"begun{again} {where}", kind, **event)
             elif kind == "progress" and number not in self.over:
                 self.now[number] = f"{number}: {event['stage']} {event['done']}/{event['total']}"
+                self._row(number, **{name: event[name] for name in ("stage", "done", "total")})
                 if self.progress.kind == "jsonl":
                     self._say(number, self.now[number], kind, **event)
             elif kind == "fault":
@@ -55,19 +74,32 @@ class Report:
             elif kind == "warning" and (number, event["text"]) not in self.warned:
                 self.warned.add((number, event["text"]))
                 self.progress.warn(f"{self.shots[number].name}: {event['text']}")
+                if self.page:
+                    self.page.rows[number].warnings.append(event["text"])
             elif kind == "model":
                 self._say(number, f"{event['model']} is ready {where}", kind, **event)
         if self.progress.bar is not None:
             self.progress.bar.set_postfix_str("; ".join(self.now.values()))
+        self._look_for_deaths()
+        if self.page:
+            for number in self.now:
+                self.page.rows[number].seconds = time.monotonic() - self.since[number]
+            self.page.write(rarely=True)
 
     def ended(self, outcome: Outcome) -> None:
         number = outcome.shot.number
         self.outcomes.append(outcome)
         self.over.add(number)  # of which a worker's last words may come later
         self.now.pop(number, None)
-        took = f" in {time.monotonic() - self.since[number]:.0f} s" if outcome.made and number in self.since else ""
+        self.workers.pop(number, None)
+        seconds = time.monotonic() - self.since[number] if outcome.made and number in self.since else None
+        took = "" if seconds is None else f" in {seconds:.0f} s"
         state = "whole" if outcome.code == DONE and not outcome.made else STATES[outcome.code]
-        self._say(number, f"{state}{took}: {outcome.said}", state)
+        said = outcome.said.removeprefix("error: ").removeprefix("fault: ")
+        self._say(number, f"{state}{took}: {said}", state)
+        self._row(number, state=state, seconds=seconds, said=said, todo=TODO.get(outcome.code, "").format(said=said))
+        if self.page and outcome.code == DONE:
+            self.page.show(number)
         self.progress.advance()
 
     def stopping(self, count: int) -> None:
@@ -79,11 +111,57 @@ class Report:
         made = Counter(STATES[o.code] if o.code != DONE or o.made else "whole" for o in self.outcomes)
         named = {"done": "done", "whole": "already whole", "wrong": "wrong", "failed": "failed", "stopped": "stopped"}
         counts = ", ".join(f"{made[state]} {words}" for state, words in named.items() if made[state])
-        for outcome in self.outcomes:
-            if outcome.code in (WRONG_INPUT, FAULT):
-                self.progress.note(f"{outcome.shot.name}: {outcome.said}")
-        self.progress.say(f"{len(self.shots)} shots: {counts}", event="done", **made)
+        if self.progress.kind == "none":  # the other kinds have said it as it came
+            for outcome in self.outcomes:
+                if outcome.code in (WRONG_INPUT, FAULT):
+                    self.progress.note(f"{outcome.shot.name}: {outcome.said.removeprefix('error: ')}")
+        many = f"{len(self.shots)} shot{'s' if len(self.shots) != 1 else ''}"
+        words = f"{many}: {counts}"
+        where = {}
+        if self.page:
+            self.page.write(words)
+            where = {"page": str(self.page.file)}
+            if self.page.error:
+                self.progress.warn(self.page.error)
+        self.progress.say("; ".join([words, *where.values()]), event="done", **made, **where)
         return next((code for code in GRAVEST if any(o.code == code for o in self.outcomes)), DONE)
+
+    def _look_for_deaths(self) -> None:
+        """Of workers on this machine, at once; of others it is known when Ray begins their shot again."""
+        for number, (host, pid) in list(self.workers.items()):
+            if host != socket.gethostname() or is_there(pid):
+                continue
+            del self.workers[number]
+            self.now.pop(number, None)
+            why = "" if number in self.faults else ", killed from outside or for want of memory"
+            said = f"its worker, process {pid}, has ended{why}; it is begun again where it was, when a worker is free"
+            self._row(number, state="waiting", said=said)
+            self._say(number, said, "died", host=host, pid=pid)
+
+    def _row(self, number: int, **values: Any) -> None:
+        """What the page shows of a shot."""
+        if self.page:
+            for name, value in values.items():
+                setattr(self.page.rows[number], name, value)
 
     def _say(self, number: int, text: str, state: str, **values: Any) -> None:
         self.progress.say(f"{self.shots[number].name} {text}", event="shot", **{"shot": number} | values, state=state)
+
+
+def ordinal(number: int) -> str:
+    """2 as "2nd"."""
+    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process of this machine runs; so where that cannot be told."""
+    if os.name != "posix":
+        return True  # there os.kill would end it
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

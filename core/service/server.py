@@ -166,6 +166,7 @@ def _listener(folder: Path) -> socket.socket:
         listener.bind(("127.0.0.1", 0))
         with contextlib.suppress(OSError):
             write_json(folder / LAST_PORT, {"port": listener.getsockname()[1]})
+    listener.listen(BACKLOG)  # before the discovery file is there: who reads that can connect at once
     return listener
 
 

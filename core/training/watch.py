@@ -1,45 +1,82 @@
-"""A run's folder as a page that refreshes itself: its last figures, its curve and its samples."""
+"""A run's folder as a page: its last figures, its curve and its samples, read again while one looks at it."""
 
-import html
 import json
+import time
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
-PAGE = "watch.html"
-REFRESH_SECONDS = 10  # between two readings of the page; fewer make it flicker
+from vera.core.files import JsonError, parse_json, write_bytes
+from vera.core.training.curve import NAMES
 
-_TEMPLATE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><meta http-equiv="refresh" content="{seconds}">
-<style>
-:root {{ color-scheme: light dark }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }}
-img {{ max-width: 100%; image-rendering: pixelated; background: #fff }}
-</style></head><body><h1>{title}</h1><p>{last}</p>{pictures}</body></html>
-"""
+PAGE, DATA = "watch.html", "watch.js"
+TEMPLATE = Path(__file__).with_name("watch_page.html")
+POINTS = 400  # of a curve: more is finer than a screen shows
+WRITE_SECONDS = 10.0  # between two writes of a run that goes on: less is more current, and reads the log more often
+SAMPLES = 20  # pictures on the page, the newest
 
 
 def write_page(run: Path) -> Path:
-    """Write the run's page, of what is in its folder now; returns its path."""
-    samples = sorted([*run.glob("samples-*.png"), *run.glob("codec-*.png")], reverse=True)
-    pictures = [path for path in (run / "curve.png", *samples) if path.is_file()]
-    shown = "".join(
-        f'<figure><img src="{html.escape(path.name)}" alt="{html.escape(path.stem)}">'
-        f"<figcaption>{html.escape(path.stem)}</figcaption></figure>"
-        for path in pictures
-    )
-    page = _TEMPLATE.format(
-        title=html.escape(str(run)), seconds=REFRESH_SECONDS, last=html.escape(_last_line(run)), pictures=shown
-    )
-    (run / PAGE).write_text(page, encoding="utf-8")
+    """Write the run's page and its data, of what is in its folder now; returns the page's path. Raises OSError."""
+    write_bytes(run / PAGE, TEMPLATE.read_bytes())
+    write_bytes(run / DATA, f"show({json.dumps(read_run(run))});\n".encode())
     return run / PAGE
 
 
-def _last_line(run: Path) -> str:
-    """The newest line of the log, in words."""
-    log = run / "log.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-    if not lines:
-        return "nothing logged yet"
-    row = json.loads(lines[-1])
-    losses = row.get("losses") or row.get("psnr") or {}
-    named = ", ".join(f"{name} {value:.4f}" for name, value in losses.items()) if isinstance(losses, dict) else ""
-    return f"step {row.get('step', 0):,}; {named}; {row.get('seconds', 0):,.0f} s of this start"
+def read_run(run: Path) -> dict[str, Any]:
+    """What the page shows of a run."""
+    rows = _rows(run / "log.jsonl")
+    named = [(row["step"], _figures(row)) for row in rows]
+    names = list(dict.fromkeys(name for _, figures in named for name in figures))
+    stretch = max(1, -(-len(named) // POINTS))
+    groups = [named[i : i + stretch] for i in range(0, len(named), stretch)]
+    last = rows[-1] if rows else {}
+    steps = last.get("steps")
+    samples = sorted([*run.glob("samples-*.png"), *run.glob("codec-*.png")], reverse=True)[:SAMPLES]
+    return {
+        "title": run.name,
+        "at": time.time(),
+        "step": last.get("step"),
+        "steps": steps,
+        "seconds": last.get("seconds"),
+        "seconds_left": _seconds_left(rows, steps),
+        "names": names,
+        "points": [{"step": group[-1][0], "values": [_mean(group, name) for name in names]} for group in groups],
+        "samples": [{"file": quote(path.name), "at": int(path.stat().st_mtime)} for path in samples],
+    }
+
+
+def _rows(log: Path) -> list[dict[str, Any]]:
+    """The lines of a log that can be read; the last may be half written."""
+    rows = []
+    for line in log.read_bytes().splitlines() if log.is_file() else ():
+        try:
+            row = parse_json(line)
+        except JsonError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            rows.append(row)
+    return rows
+
+
+def _figures(row: dict[str, Any]) -> dict[str, float]:
+    """Losses by name, or the codec's figures; logs of earlier versions have no names in them."""
+    found = row.get("losses") or row.get("psnr") or {}
+    if isinstance(found, list):
+        found = dict(zip(NAMES, found)) if "losses" in row else {}
+    pairs = found.items() if isinstance(found, dict) else [("psnr", found)]
+    return {name: float(value) for name, value in pairs if isinstance(value, (int, float))}
+
+
+def _mean(group: list[tuple[int, dict[str, float]]], name: str) -> float:
+    values = [figures[name] for _, figures in group if name in figures]
+    return sum(values) / len(values) if values else 0.0
+
+
+def _seconds_left(rows: list[dict[str, Any]], steps: int | None) -> float | None:
+    """By the speed since this start; None where that is not known. `seconds` of a row are those since the start."""
+    if not steps or len(rows) < 2 or not rows[-1].get("seconds"):
+        return None
+    begun = next((i for i in range(len(rows) - 1, 0, -1) if rows[i - 1].get("seconds", 0) > rows[i]["seconds"]), 0)
+    done, seconds = rows[-1]["step"] - rows[begun]["step"], rows[-1]["seconds"] - rows[begun].get("seconds", 0)
+    return seconds / done * (steps - rows[-1]["step"]) if done > 0 else None

@@ -63,8 +63,9 @@ def test_the_page_shows_the_curve_and_refreshes(run, monkeypatch, capsys):
     monkeypatch.setattr(train_command.webbrowser, "open", opened.append)
     assert cli.main(["train", "--watch", str(run)]) == 0
     assert opened == [(run / "watch.html").resolve().as_uri()] and opened[0] in capsys.readouterr().out
-    page = (run / "watch.html").read_text()
-    assert 'src="curve.png"' in page and "refresh" in page and "step 2" in page
+    data = json.loads((run / "watch.js").read_text().removeprefix("show(").rstrip().removesuffix(");"))
+    assert (data["step"], data["steps"], data["names"][:3]) == (2, 2, ["edit", "alpha", "composite"])
+    assert [point["step"] for point in data["points"]] == [1, 2]
 
 
 def test_a_model_of_one_s_own_renders(model, tmp_path):

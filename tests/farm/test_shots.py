@@ -165,4 +165,4 @@ def test_shots_begun_again_are_counted_and_warnings_said_once(capsys):
         report.heard([{"event": "begun", **worker}, {"event": "warning", "text": "mind this", **worker}])
     report.close()
     said = capsys.readouterr().err
-    assert "begun again (1 workers ended) on node, process 7" in said and said.count("mind this") == 1
+    assert "begun again, the 2nd time, on node, process 7" in said and said.count("mind this") == 1

@@ -94,7 +94,5 @@ def sheet() -> Image.Image:
 
 
 def save_sheet(path: Path) -> None:
-    """Write the sheet as a PNG with a palette of 256 colours, a third of the size of true colour."""
-    image = sheet()
-    palette = image.quantize(256, Image.Quantize.FASTOCTREE)
-    image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+    """Write the sheet as a PNG."""
+    sheet().save(path, optimize=True)

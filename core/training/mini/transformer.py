@@ -52,7 +52,7 @@ from vera.core.training.mini.settings import Stage, TransformerSettings, read_tr
 from vera.core.training.state import STATE, Ema, load_state, log_line, save_state, trapezoid
 from vera.core.training.talk import Talk
 from vera.core.training.undisturbed import ignore_stopping
-from vera.core.training.watch import write_page
+from vera.core.training.watch import WRITE_SECONDS, write_page
 
 if TYPE_CHECKING:
     from vera.core.model.mini.drawing import Drawing
@@ -406,6 +406,7 @@ class Run:
             rounds, batch_size=None, num_workers=settings.workers, pin_memory=self.device.type == "cuda"
         )
         self.begun, self.started = self.step, time.monotonic()
+        self.shown = -WRITE_SECONDS  # when the page was last written
         for made in loader:
             before = self.step
             losses = self.round(*made)
@@ -474,7 +475,11 @@ class Run:
         means = dict(zip(NAMES, losses.tolist()))
         rate = self.optimizer.param_groups[0]["lr"]
         seconds = round(time.monotonic() - self.started, 1)
-        log_line(self.folder, step=self.step, losses=means, rate=rate, clips=self.clips, seconds=seconds)
+        of = {"step": self.step, "steps": settings.steps}
+        log_line(self.folder, **of, losses=means, rate=rate, clips=self.clips, seconds=seconds)
+        if time.monotonic() - self.shown > WRITE_SECONDS:
+            write_page(self.folder)
+            self.shown = time.monotonic()
         self.talk.step(self.step, settings.steps, means, rate, stage.batch / stage.repeats)
         if crossed(before, self.step, settings.save_every):
             self.save()
