@@ -129,6 +129,7 @@ def write_movie(frames: Sequence[Path], path: Path, size: tuple[int, int] = (128
 
 
 SHOT_FRAMES = "1-9"
+WIPE = 775  # of 1000: through the balloon
 
 
 def service(folder: Path) -> None:
@@ -170,6 +171,7 @@ def service(folder: Path) -> None:
         browser.run(script, done[1])
         browser.wait_for("return !document.querySelector('#screen canvas').hidden")
         browser.run("document.querySelector('[data-view=wipe]').click(); document.querySelector('#play').click()")
+        browser.run(f"const w = document.querySelector('#wipe input'); w.value = {WIPE}; w.oninput({{target: w}})")
         browser.settle(SETTLE_SECONDS)
         for name, scheme in (("service.png", "dark"), ("service-light.png", "light")):
             browser.look(1440, 900, scheme)

@@ -71,12 +71,12 @@ function metaOf(job) {
     isLift(job) ? "lift" : `seed ${job.recipe.seed ?? 0}`,
     facts.frames && `${facts.frames} frame${facts.frames === 1 ? "" : "s"}`,
     facts.width && `${facts.width} × ${facts.height}`,
-    job.state === "done" && secondsOf(job) !== null && time(secondsOf(job)),
   ].filter(Boolean).join("  ·  ");
 }
 
 function nowOf(job) {
   if (job.state === "queued") return job.position === 1 ? "next" : `number ${job.position} in the queue`;
+  if (job.state === "done") return [when(job.ended), secondsOf(job) !== null && `took ${time(secondsOf(job))}`].filter(Boolean).join("  ·  ");
   if (job.state !== "running") return job.ended ? when(job.ended) : "";
   if (job.stage === "finish") return "writing the preview, checking files";
   const count = job.total > 1 ? ` ${job.done} of ${job.total}` : "";
