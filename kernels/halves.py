@@ -1,7 +1,9 @@
-"""Halves to float32 and back, rounded to the nearest, ties to even: by torch, twenty times as fast as numpy's casts."""
+"""Halves to float32 and back, rounded to the nearest, ties to even: by torch, twenty times as fast as numpy's casts.
+
+torch is imported at the first half only: plates are opened and refused without it.
+"""
 
 import numpy as np
-import torch
 
 
 def to_floats(values: np.ndarray) -> np.ndarray:
@@ -10,9 +12,13 @@ def to_floats(values: np.ndarray) -> np.ndarray:
 
 
 def to_halves(values: np.ndarray) -> np.ndarray:
+    import torch
+
     return torch.from_numpy(np.ascontiguousarray(values, np.float32)).half().numpy()
 
 
 def _halves(values):
+    import torch
+
     values = np.ascontiguousarray(values)
     return torch.from_numpy(values if values.flags.writeable else values.copy())  # torch warns of others

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vera.core.cli.arguments import Parser, add_recipe_options, recipe_values
 from vera.core.errors import InputError
@@ -18,7 +18,7 @@ from vera.core.progress import KINDS, Progress
 from vera.core.recipe import EditRecipe
 
 if TYPE_CHECKING:
-    from vera.core.backends.base import Loader
+    from vera.core.backends.base import Job, Loader
 
 DESCRIPTION = """\
 Adds or changes what the prompt says, as an RGBA edit layer over the untouched plate.
@@ -83,23 +83,22 @@ def recipe_of(args: argparse.Namespace) -> EditRecipe:
 
 
 @contextmanager
-def crew_of(processes: int, recipe: EditRecipe, sharded: bool = False) -> Iterator[Loader]:
-    """What loads a model onto so many processes. sharded: each holds its share of the weights."""
-    from vera.core.model.load import load_model
-    from vera.core.sampling.speed_options import SpeedOptions
-
+def crew_of(processes: int, recipe: EditRecipe, sharded: bool = False) -> Iterator[Loader | None]:
+    """What loads a model onto so many processes; None for one, which loads it as usual. sharded: each holds its share
+    of the weights."""
     if processes < 1:
         raise InputError(f"--processes {processes}: give 1 or more")
     if processes == 1:
         if sharded:
             raise InputError("--shard: one process has all weights; give --processes, or leave it out")
-        yield load_model
+        yield None
         return
     from vera.core.backends import load_backend
 
     if not load_backend(recipe.model).samples:
         raise InputError(f"--processes: model {recipe.model} runs on one; leave it out")
     from vera.core.sampling.parallel import Crew
+    from vera.core.sampling.speed_options import SpeedOptions
 
     with Crew(processes, SpeedOptions.of(recipe), sharded) as crew:
         yield crew.load
@@ -137,17 +136,22 @@ def run(parser: Parser, recipe_of: Callable[[argparse.Namespace], EditRecipe], a
         progress.close()
 
 
-def dry_run(recipe: EditRecipe, args: argparse.Namespace, load: Loader) -> str:
+def dry_run(recipe: EditRecipe, args: argparse.Namespace, load: Loader | None) -> str:
     """What the job would do, as a page or as JSON. Writes nothing. Raises InputError."""
+    from vera.core.job.opening import open_inputs
+
+    inputs = open_inputs(recipe)
     from vera.core.backends import load_backend
     from vera.core.job.inspection import job_report, page_of
     from vera.core.job.memory import within_memory
+    from vera.core.model.load import load_model
 
-    explain = load_backend(recipe.model).explain
     device = args.device
-    report = within_memory(
-        lambda job: job_report(job, device, explain(job, device)), recipe, device, load, planned=not args.shard
-    )
+
+    def report_of(job: Job) -> dict[str, Any]:
+        return job_report(job, device, load_backend(recipe.model).explain(job, device))
+
+    report = within_memory(report_of, recipe, device, load or load_model, planned=not args.shard, inputs=inputs)
     return json.dumps(report, indent=2) if args.json else "\n".join(page_of(report))
 
 

@@ -21,8 +21,8 @@ from vera.core.data.engine.rendered import folders, read_clip
 from vera.core.evaluation.classifier import NOTHING, load_classifier
 from vera.core.evaluation.figures import flicker, judge
 from vera.core.evaluation.sample_clip import delivered, run
-from vera.core.model.families import folder_of
 from vera.core.model.load import load_model
+from vera.core.model.names import folder_of
 from vera.core.progress import Progress
 
 FIRST_SEED = 5_000_000

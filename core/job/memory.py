@@ -10,14 +10,14 @@ import torch
 from vera.core.backends import load_backend
 from vera.core.backends.base import Job, Loader
 from vera.core.errors import OutOfMemoryError
+from vera.core.job.opening import Inputs, open_inputs
 from vera.core.job.plan import GIB, LEAST_WINDOW, Geometry, Planner, host_memory, lacking
 from vera.core.job.prepare import prepare
 from vera.core.model.device import choose_device
-from vera.core.model.families import family_of, folder_of
+from vera.core.model.families import family_of
 from vera.core.model.load import load_model
-from vera.core.plate.choice import Choice
+from vera.core.model.names import folder_of
 from vera.core.plate.region import region_of
-from vera.core.plate.source import open_plate
 from vera.core.recipe import EditRecipe, parse_region
 
 
@@ -64,12 +64,12 @@ class ExecutionPlan:
         return load_as_planned
 
 
-def first_plan(recipe: EditRecipe, device: str) -> ExecutionPlan:
+def first_plan(recipe: EditRecipe, device: str, inputs: Inputs | None = None) -> ExecutionPlan:
     """The plan to begin with: on CUDA, for a model directory, what vera.core.job.plan chooses. Raises InputError."""
     execution = ExecutionPlan(recipe, device)
     if choose_device(device) != "cuda" or not is_planned(recipe):
         return execution
-    plate = open_plate(recipe.plate, recipe.frames, Choice.of(recipe))
+    plate = (inputs or open_inputs(recipe)).plate
     region = region_of(plate, parse_region(recipe.region) if recipe.region else None)
     geometry, memory = Geometry.of(recipe.model), torch.cuda.get_device_properties(0).total_memory
     planner = Planner(geometry, (region.width, region.height), len(plate.frames), plate.pixel_aspect, recipe.one_batch)
@@ -95,22 +95,25 @@ def within_memory(
     load: Loader = load_model,
     learned: dict | None = None,
     planned: bool = True,
+    inputs: Inputs | None = None,
 ) -> Any:
     """Prepare the job and return work(job); where memory runs out, again with cheaper settings.
 
     The job's warnings, and so its report, say what was changed. learned: a dictionary that keeps the plan that a model
     was brought to, for its next job, unless that plan is the CPU. planned: False begins without a plan for one GPU's
-    memory. Raises OutOfMemoryError once nothing is left to change, and what prepare() and `work` raise for other
-    reasons.
+    memory. inputs: the recipe's files, where they are open already. Raises OutOfMemoryError once nothing is left to
+    change, and what prepare() and `work` raise for other reasons.
     """
     learned, model = {} if learned is None else learned, (recipe.model, device, recipe.weights, recipe.offload)
-    first = first_plan if planned else ExecutionPlan
-    plan = learned[model].for_next_job(recipe) if model in learned else first(recipe, device)
+    if model in learned:
+        plan = learned[model].for_next_job(recipe)
+    else:
+        plan = first_plan(recipe, device, inputs) if planned else ExecutionPlan(recipe, device)
     while True:
         window = None
         job: Job | None = None
         try:
-            job = prepare(plan.recipe, plan.device, plan.loader(load))
+            job = prepare(plan.recipe, plan.device, plan.loader(load), inputs)
             window = job.frames_at_once
             return work(replace(job, warnings=(*job.warnings, *plan.planned, *plan.warnings())))
         except Exception as error:

@@ -17,7 +17,7 @@ from vera.core.errors import InputError
 from vera.core.extras import missing, require
 from vera.core.model.codec import latent_frames
 from vera.core.model.config import PRESETS, TransformerConfig
-from vera.core.model.families import family_of, folder_of
+from vera.core.model.families import family_of
 from vera.core.model.footprint import (
     CONTEXT,
     FRAGMENTS,
@@ -28,6 +28,7 @@ from vera.core.model.footprint import (
     weight_bytes,
 )
 from vera.core.model.limits import Limits
+from vera.core.model.names import folder_of
 from vera.core.model.quantise import without_library_logging
 from vera.core.model.wan.family import WanParts
 from vera.core.plate.fit import model_size

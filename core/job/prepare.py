@@ -4,28 +4,23 @@ from dataclasses import replace
 
 from vera.core.backends import load_backend
 from vera.core.backends.base import Job, Loader, Opened, formats_of
+from vera.core.job.opening import Inputs, open_inputs
 from vera.core.layer.compressions import compression_notes
 from vera.core.model.device import choose_device
 from vera.core.model.load import load_model
-from vera.core.plate.choice import Choice
-from vera.core.plate.source import HeldOutMask, Mask, open_mask, open_plate
-from vera.core.recipe import NO_MASK, EditRecipe, refuse_unsupported
+from vera.core.recipe import EditRecipe
 
 
-def prepare(recipe: EditRecipe, device: str, load: Loader = load_model) -> Job:
+def prepare(recipe: EditRecipe, device: str, load: Loader = load_model, inputs: Inputs | None = None) -> Job:
     """Open everything that the recipe names. Raises InputError; nothing is written.
 
-    device: "auto", "cpu" or "cuda". load(name, device, **recipe.loading()) gives the Model.
+    device: "auto", "cpu" or "cuda". load(name, device, **recipe.loading()) gives the Model. inputs: where plate and
+    mask are open already.
     """
-    backend = load_backend(recipe.model)
-    refuse_unsupported(recipe, backend.name)
-    plate = open_plate(recipe.plate, recipe.frames, Choice.of(recipe))
-    mask: Mask | HeldOutMask | None
-    mask = open_mask(recipe.mask, plate) if recipe.mask and recipe.mask != NO_MASK else None
-    if recipe.hold_out:
-        mask = HeldOutMask(mask, open_mask(recipe.hold_out, plate))
+    inputs = inputs or open_inputs(recipe)
+    plate = inputs.plate
     fingerprints = {f: plate.fingerprint(f) for f in plate.frames}
-    compression = compression_notes(formats_of(recipe), plate)
-    job = backend.prepare(Opened(recipe, plate, mask, fingerprints, choose_device(device)), load)
-    notes = (*plate.notes, *(mask.notes if mask else ()), *compression)
+    opened = Opened(recipe, plate, inputs.mask, fingerprints, choose_device(device))
+    job = load_backend(recipe.model).prepare(opened, load)
+    notes = (*inputs.notes, *compression_notes(formats_of(recipe), plate))
     return replace(job, warnings=(*notes, *job.warnings))

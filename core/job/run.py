@@ -72,7 +72,10 @@ def render(
     the same folder has ended, instead of refusing. planned: see `within_memory`. Raises InputError, OutOfMemoryError,
     StoppedError.
     """
-    # Only now, so that --help and wrong arguments answer at once.
+    # Modules that import torch only now, so that --help, wrong arguments and wrong paths answer at once.
+    from vera.core.job.opening import open_inputs
+
+    inputs = open_inputs(recipe)
     from vera.core.backends import load_backend
     from vera.core.job.memory import within_memory
     from vera.core.model.load import load_model
@@ -101,7 +104,7 @@ def render(
             f" layers agree with the model's composite to {report['agreement_psnr']} dB"
         )
 
-    return within_memory(work, recipe, device, load or load_model, planned=planned)
+    return within_memory(work, recipe, device, load or load_model, planned=planned, inputs=inputs)
 
 
 def failed(error: BaseException, progress: Progress | None = None) -> int:

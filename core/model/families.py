@@ -6,11 +6,11 @@ A new family is a class like these with one row in FAMILIES; nothing else asks w
 from pathlib import Path
 from typing import Protocol
 
-from vera.core.errors import InputError
-from vera.core.model.config import PRESETS, TransformerConfig
+from vera.core.model.config import TransformerConfig
 from vera.core.model.interfaces import LoadOptions, Model
 from vera.core.model.limits import Limits
-from vera.core.model.mini.edition import EMBEDDED, MiniFamily
+from vera.core.model.mini.edition import MiniFamily
+from vera.core.model.names import folder_of, unknown_model
 from vera.core.model.wan.family import WanFamily
 
 
@@ -50,12 +50,6 @@ class Family(Protocol):
 
 
 FAMILIES: tuple[Family, ...] = (MiniFamily(), WanFamily())
-EMBEDDED_NAME = "mini"  # the model that comes with Vera
-
-
-def folder_of(name: str) -> Path:
-    """Where a model lies, by its name in a recipe."""
-    return EMBEDDED if name == EMBEDDED_NAME else Path(name)
 
 
 def family_of(name: str) -> Family:
@@ -65,13 +59,3 @@ def family_of(name: str) -> Family:
         raise unknown_model(name)
     # A folder of which no family says that it is its own is taken for a full-size one with parts missing.
     return next((family for family in FAMILIES if family.recognises(folder)), FAMILIES[-1])
-
-
-def unknown_model(name: str) -> InputError:
-    """The refusal of a name that is no model."""
-    if name in PRESETS:
-        return InputError(
-            f"model '{name}': no weights of that size are public; make a directory from Wan2.1 with "
-            "`vera model from-wan SOURCE TARGET`, train it, and name that directory"
-        )
-    return InputError(f"model '{name}': neither 'mini' nor a directory")

@@ -2,8 +2,9 @@
 
 import torch
 
-from vera.core.model.families import family_of, folder_of
+from vera.core.model.families import family_of
 from vera.core.model.interfaces import LoadOptions, Model
+from vera.core.model.names import folder_of
 from vera.core.recipe import parse_lora
 
 

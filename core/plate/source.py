@@ -318,6 +318,15 @@ def _mask_notes(source: Movie | Stills, uses_alpha: bool, largest: float, smalle
     return ()
 
 
+def refuse_absent(path: Path) -> None:
+    """Raise InputError where there is neither such a file nor a file that fits the pattern."""
+    pattern = None if path.is_file() else find_pattern(path)
+    if pattern is None:
+        _refuse_no_file(path)
+    else:
+        _list_files(pattern, path)
+
+
 def _open_source(path: Path, asked: range | None, pick: Picker, choice: Choice = USUAL) -> Movie | Stills:
     extension = _extension(path)
     if path.is_dir():
@@ -330,12 +339,12 @@ def _open_source(path: Path, asked: range | None, pick: Picker, choice: Choice =
     if extension in MOVIES:
         if pattern:
             raise InputError(f"{path}: a frame pattern in a movie's name; name the movie file itself")
-        _refuse_absent(path)
+        _refuse_no_file(path)
         _refuse_choice(path, choice.given(OF_PICTURES), "of EXR files with several pictures; this is a movie")
         return Movie(path, asked, choice)
     _refuse_choice(path, choice.given(OF_VIDEO), "of YUV movies; these are stills")
     if pattern is None:
-        _refuse_absent(path)
+        _refuse_no_file(path)
         number = frame_in_name(path)
         there = {1 if number is None else number: path}
     else:
@@ -356,7 +365,7 @@ def _refuse_choice(path: Path, given: dict[str, str], why: str) -> None:
         raise InputError(f"{path}: --{name} is {why}; leave it out")
 
 
-def _refuse_absent(path: Path) -> None:
+def _refuse_no_file(path: Path) -> None:
     if not path.is_file():
         raise InputError(f"{path}: no such file; {hint(path) or 'check the name'}")
 

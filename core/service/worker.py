@@ -152,8 +152,8 @@ class WarmModel:
         self.learned: dict[Any, Any] = {}
 
     def __call__(self, name: str, device: str, **asked: Any) -> Any:
-        from vera.core.model.families import folder_of
         from vera.core.model.load import load_model
+        from vera.core.model.names import folder_of
         from vera.core.recipe import parse_lora
 
         folders = [folder_of(name), *(Path(parse_lora(text)[0]) for text in asked.get("lora", ()))]

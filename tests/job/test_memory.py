@@ -50,7 +50,7 @@ def load(name, device, offload="none", weights="auto"):
 def gpu(monkeypatch):
     """As if there were one."""
     monkeypatch.setattr(memory, "choose_device", lambda name: "cpu" if name == "cpu" else "cuda")
-    monkeypatch.setattr(memory, "prepare", lambda recipe, device, load: Job(recipe, device, load("mini", device)))
+    monkeypatch.setattr(memory, "prepare", lambda recipe, device, load, _: Job(recipe, device, load("mini", device)))
 
 
 def failing(times, error=torch.OutOfMemoryError("CUDA out of memory")):
@@ -84,8 +84,8 @@ def test_each_cheaper_setting_is_tried_in_order(gpu):
 
 def test_a_full_size_model_has_two_settings_more(gpu, monkeypatch, tmp_path):
     """Its blocks leave the GPU before its weights are rounded; what was asked for is not changed."""
-    monkeypatch.setattr(memory, "first_plan", memory.ExecutionPlan)
-    monkeypatch.setattr(memory, "prepare", lambda recipe, device, load: Job(recipe, device, load("vera", device)))
+    monkeypatch.setattr(memory, "first_plan", lambda recipe, device, _: memory.ExecutionPlan(recipe, device))
+    monkeypatch.setattr(memory, "prepare", lambda recipe, device, load, _: Job(recipe, device, load("vera", device)))
 
     def tried(**asked):
         recipe, seen = EditRecipe("plate.exr", "Add fog", "out", model=str(tmp_path), **asked), []

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-import torch
 
 from vera.core.files import replacing
 from vera.core.layer.blend_space import Blending
@@ -17,7 +16,6 @@ from vera.core.layer.origin import KEEP_TAGS, UNSTATED, Origin
 from vera.core.layer.outputs.display import straight
 from vera.core.layer.outputs.output import Shot, ShotOutput
 from vera.core.plate.source import Plate
-from vera.kernels.planes import pull_push
 
 # Luma of BT.709 (H.273), 10 bits, limited range.
 _RED, _BLUE = 0.2126, 0.0722
@@ -71,6 +69,10 @@ def write_prores(
 
 def _prores_codes(layer: np.ndarray, blending: Blending) -> list[np.ndarray]:
     """Y, U, V and alpha, (H, W) uint16 of 10 bits each."""
+    import torch  # only here: the table of outputs is read before a wrong path is refused
+
+    from vera.kernels.planes import pull_push
+
     alpha = layer[..., 3].astype(np.float32)
     planes = torch.from_numpy(straight(layer, blending)).movedim(-1, 0)[None]
     r, g, b = pull_push(planes, torch.from_numpy((alpha > 0).astype(np.float32))[None, None])[0].numpy()

@@ -35,11 +35,11 @@ from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.model.mini.object_field import ObjectField
 from vera.core.model.mini.prompt.reader import PromptReader
 from vera.core.model.mini.shape_drawer import ShapeDrawer
+from vera.core.model.names import EMBEDDED
 from vera.core.model.offload import offloaded
 from vera.core.model.quantise import KINDS, quantise
 from vera.core.model.tensors import refuse_not_finite, save_tensors
 
-EMBEDDED = Path(__file__).parents[2] / "weights" / "mini"  # the edition that comes with Vera
 CONFIG, LIMITS, DIGESTS = "config.json", "model.json", "SHA256SUMS"
 TRANSFORMER, TEXT, CODEC = "transformer.safetensors", "text.safetensors", "codec.safetensors"
 OBJECTS = "objects.safetensors"

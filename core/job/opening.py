@@ -1,0 +1,47 @@
+"""The files that a recipe names, opened and checked before torch is imported: wrong ones are refused at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vera.core.layer.out_folder import refuse_unwritable
+from vera.core.model.names import folder_of, unknown_model
+from vera.core.plate.choice import Choice
+from vera.core.plate.region import region_of
+from vera.core.plate.source import HeldOutMask, Mask, Plate, open_mask, open_plate, refuse_absent
+from vera.core.recipe import NO_MASK, EditRecipe, backend_of, parse_cuts, parse_region, refuse_unsupported, split_model
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A recipe's plate and mask. notes: what a user should know of how they were read, a sentence each."""
+
+    plate: Plate
+    mask: Mask | HeldOutMask | None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*self.plate.notes, *(self.mask.notes if self.mask else ()))
+
+
+def open_inputs(recipe: EditRecipe) -> Inputs:
+    """Open plate and mask, and refuse what can be refused without the model. Raises InputError; nothing is written."""
+    refuse_unsupported(recipe, backend_of(recipe.model))
+    _refuse_model_that_is_not_there(recipe.model)
+    plate = open_plate(recipe.plate, recipe.frames, Choice.of(recipe))
+    if recipe.region:
+        region_of(plate, parse_region(recipe.region))
+    parse_cuts(recipe.cuts)
+    mask: Mask | HeldOutMask | None
+    mask = open_mask(recipe.mask, plate) if recipe.mask and recipe.mask != NO_MASK else None
+    if recipe.hold_out:
+        mask = HeldOutMask(mask, open_mask(recipe.hold_out, plate))
+    refuse_unwritable(Path(recipe.out))
+    return Inputs(plate, mask)
+
+
+def _refuse_model_that_is_not_there(model: str) -> None:
+    prefix, name = split_model(model)
+    if prefix == "lift":
+        refuse_absent(Path(name))
+    elif not prefix and not folder_of(name).is_dir():
+        raise unknown_model(name)

@@ -1,0 +1,43 @@
+"""What is wrong with a recipe's files is said before torch is imported."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.plate.media import write_sequence
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import json, sys
+from vera.core.cli import lift, render
+for command, words in json.loads(sys.argv[1]):
+    assert {"render": render, "lift": lift}[command].main([*words, "--progress", "none"]) == 2, words
+print("torch" in sys.modules)
+"""
+
+
+def test_wrong_paths_are_refused_without_torch(tmp_path):
+    plate = str(write_sequence(tmp_path, [1, 2], size=(48, 64, 3)))
+    (tmp_path / "file").write_text("in the way")
+    good = ["--plate", plate, "--prompt", "Add a red ball", "--out", str(tmp_path / "out")]
+    cases = {
+        "no file fits this pattern": ("render", [*good, "--plate", str(tmp_path / "none.####.exr")]),
+        "no such file": ("render", [*good, "--plate", str(tmp_path / "none.mov")]),
+        "mask: ": ("render", [*good, "--mask", str(tmp_path / "none.png")]),
+        "neither 'mini' nor a directory": ("render", [*good, "--model", "nowhere"]),
+        "is not inside the plate": ("render", [*good, "--region", "0,0,999,999"]),
+        "not frame numbers": ("render", [*good, "--cuts", "here"]),
+        "not a directory": ("render", [*good, "--out", str(tmp_path / "file")]),
+        "none_edited.mov": (
+            "lift",
+            ["--plate", plate, "--edited", str(tmp_path / "none_edited.mov"), "--out", str(tmp_path / "out")],
+        ),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(list(cases.values()))], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout == "False\n", done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(cases) and all(words in line for words, line in zip(cases, lines)), done.stderr
+    assert not (tmp_path / "out").exists()
