@@ -7,6 +7,7 @@ from fractions import Fraction
 # A frame may be this part of a frame's duration off its tick: containers round time stamps (mkv to milliseconds).
 # Higher accepts more uneven movies as they are; at a half a frame could belong to the next tick.
 MAX_JITTER = Fraction(2, 5)
+CLEARLY_BETTER = Fraction(1, 10)  # of a frame's duration; at 0 rounded stamps would choose between near rates
 MAX_FRAMES = 1_000_000  # of a conformed movie: a broken time stamp must not make it endless
 
 
@@ -29,7 +30,8 @@ class Clock:
 def conform(times: Sequence[Fraction | None], rates: Sequence[Fraction | None], end: Fraction | None = None) -> Clock:
     """The clock of frames with these time stamps (seconds, rising).
 
-    rates: those that the container states, the likeliest first; the first that fits every stamp is taken as it is.
+    rates: those that the container states, the likeliest first; the first that fits every stamp is taken as it is,
+    unless another fits clearly better.
     If none fits, frames are held and dropped at the last one, as hosts do. end: when the last frame ends. Stamps that
     are missing or do not rise say nothing: then every frame is shown once, at the first rate.
     """
@@ -38,9 +40,12 @@ def conform(times: Sequence[Fraction | None], rates: Sequence[Fraction | None], 
     stamps = [t for t in times if t is not None]
     if len(stamps) < len(times) or not known or any(b <= a for a, b in zip(stamps, stamps[1:], strict=False)):
         return plain
-    for rate in known:
-        if all(abs((t - stamps[0]) * rate - n) <= MAX_JITTER for n, t in enumerate(stamps)):
-            return Clock(rate, plain.shown)
+    off = {rate: max(abs((t - stamps[0]) * rate - n) for n, t in enumerate(stamps)) for rate in known}
+    fitting = [rate for rate in known if off[rate] <= MAX_JITTER]
+    if fitting:
+        # Of an uneven movie a few frames may fit the average rate too, but not as well as the rate that is meant.
+        better = [rate for rate in fitting if off[rate] < off[fitting[0]] - CLEARLY_BETTER]
+        return Clock((better or fitting)[0], plain.shown)
     return _held(stamps, known[-1], end)
 
 

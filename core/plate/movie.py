@@ -27,6 +27,7 @@ _OPTIONS = {
 # A base rate that shows each stored frame so many times is a time base, not a rate: such movies are refused. Higher
 # takes recordings with longer gaps, and more nonsense.
 MAX_TICKS_PER_FRAME = 8
+MIN_SURVEYED = 12  # frames, however few are asked for: fewer say little of an uneven movie's rate
 MIN_TICKS_REFUSED = 200  # ticks; shorter movies are conformed whatever their gaps
 
 # Decoders that see the alpha which lies beside the stream, where `alpha_mode` says so.
@@ -149,7 +150,7 @@ class Movie:
 
     def _reaches(self, times: list[Fraction | None], last: int) -> bool:
         """Whether frame `last` is known: frames dropped from a clock need more stored ones than it has ticks."""
-        return len(times) >= last and len(self._clock_of(times).shown) >= last
+        return len(times) >= max(last, MIN_SURVEYED) and len(self._clock_of(times).shown) >= last
 
     def _clock_of(self, times: list[Fraction | None]) -> Clock:
         stream = _video_stream(self._container, self.file)

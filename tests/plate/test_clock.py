@@ -98,6 +98,19 @@ def test_a_range_of_an_uneven_movie_is_read_in_any_order(tmp_path):
         np.testing.assert_array_equal(part.read(frame), whole.read(frame))
 
 
+@pytest.mark.parametrize("asked", ["1", "2", "1-2", "1-3", "3-3", "4-6"])
+def test_a_short_range_of_an_uneven_movie_states_the_rate_that_the_whole_has(tmp_path, asked):
+    movie = uneven_movie(tmp_path / "m.mp4", [0, 1, 2, 3, 7, 8, 12, 13, 14])
+    assert open_plate(movie).fps == 24
+    assert open_plate(movie, asked).fps == 24
+
+
+def test_near_rates_are_not_chosen_by_the_rounding_of_stamps():
+    times = [Fraction(round(n / Fraction(24000, 1001) * 1000), 1000) for n in range(12)]
+    assert conform(times, [Fraction(24000, 1001), Fraction(24)]).rate == Fraction(24000, 1001)
+    assert conform(times, [Fraction(24), Fraction(24000, 1001)]).rate == Fraction(24)
+
+
 def test_a_steady_movie_raises_no_note(tmp_path):
     assert open_plate(str(write_movie(tmp_path / "m.mkv", grey_levels(10)))).notes == ()
 
