@@ -8,6 +8,7 @@ from tests.model.mini.prompts import CASES, DONE, KINDS, PAGE, REFUSED, said_of,
 from vera.core.data.engine import phrases
 from vera.core.data.engine.clips import draw_labels
 from vera.core.errors import InputError
+from vera.core.model.mini import words as world
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.prompt import senses
 from vera.core.model.mini.prompt.reader import PromptReader
@@ -149,3 +150,24 @@ def test_a_model_of_fewer_words_knows_those_alone():
 def test_the_page_says_what_happens(reader):
     page = PAGE.read_text(encoding="utf-8")
     assert with_tables(page, reader) == page, "run python -m tests.model.mini.prompts"
+
+
+def test_every_kind_has_a_usual_colour_that_the_model_knows(reader):
+    """A row of USUAL_COLORS that nothing uses, or a kind without one, would be a colour that nobody chose."""
+    assert set(senses.USUAL_COLORS) == set(world.OBJECTS)
+    for name, color in senses.USUAL_COLORS.items():
+        assert color in reader.read(f"Add a {name}").words and color in world.COLORS
+
+
+@pytest.mark.parametrize("word", sorted(senses.NEAREST_COLORS))
+def test_a_near_colour_is_taken_and_said(reader, word):
+    reading = reader.read(f"Add a {word} ball")
+    color = senses.NEAREST_COLORS[word]
+    assert reading.words == ["add", "an" if color == "orange" else "a", color, "ball"]
+    assert reading.notes == [f"mini takes '{word}' as '{color}', the nearest that it knows"] and not reading.not_known
+
+
+def test_a_background_keeps_its_own_words(reader):
+    assert reader.read("Change the background to a grey studio").words == tokenize(
+        "change the background to a grey studio"
+    )

@@ -16,6 +16,7 @@ _OF_OBJECTS = words_in(
     *world.PACES.values(),
     *(way for table in (world.SIZES, world.MATERIALS) for ways in table.values() for way in ways),
 )
+_OF_OBJECTS |= frozenset(senses.SAME_AS.values())
 _OF_EFFECTS = words_in(*(way for ways in world.AMOUNTS.values() for way in ways))
 _OF_BACKGROUNDS = words_in("please", *(form.format(scene="", shot="", keep="") for form in world.BACKGROUND_FORMS))
 _OF_BACKGROUNDS |= frozenset(world.SUBJECTS)
@@ -57,11 +58,13 @@ class Given:
 
     def _of_addition(self) -> list[str]:
         effect = bool(self.prompt.asked_for("effect"))
+        self._read_what_effects_do()
         self._leave_out_places()
         self._leave_out_second_ones()
         for span in self.prompt.spans if effect else ():
             if span.phrase.kind in _OF_ONE_THING:
                 self._leave_out(self.prompt.tokens[span.start : span.end])
+        self._take_nearest(effect)
         counts = self._leave_out_counts()
         fitting = _ALWAYS | (_OF_EFFECTS if effect else _OF_OBJECTS)
         for token in self.prompt.words:
@@ -70,7 +73,48 @@ class Given:
         self._note_unknown(besides=counts)
         for before, after in pairwise(self.prompt.words):
             after.dropped = after.dropped or (after.raw == "and" and before.dropped)
-        return [word for i, token in enumerate(self.prompt.tokens) for word in self._words_of(i, token)]
+        words = [word for i, token in enumerate(self.prompt.tokens) for word in self._words_of(i, token)]
+        color = None if effect else self._usual_color()
+        return _with_articles(words if color is None else self._colored(words, color))
+
+    def _usual_color(self) -> str | None:
+        """The colour of the thing where none is named; None where one is, or the model has none."""
+        things = self.prompt.asked_for("object")
+        named = any(t.base in world.COLORS and not t.dropped and t.span is None for t in self.prompt.words)
+        color = senses.USUAL_COLORS.get(things[0].phrase.name) if things and not named else None
+        return color if color in self.prompt.vocabulary else None
+
+    def _colored(self, words: list[str], color: str) -> list[str]:
+        """The words with a colour before the thing's name."""
+        span = self.prompt.asked_for("object")[0]
+        before = [w for i, t in enumerate(self.prompt.tokens[: span.start]) for w in self._words_of(i, t)]
+        return [*before, color, *words[len(before) :]]
+
+    def _read_what_effects_do(self) -> None:
+        """ "Falling snow", "snow falling": said of an effect that does so anyway."""
+        ways = [senses.ITS_OWN_WAY.get(span.phrase.name, ()) for span in self.prompt.asked_for("effect")]
+        for token in self.prompt.words:
+            own = token.span is None or token.span.phrase.kind == "motion"
+            if own and any(token.raw in words for words in ways):
+                token.raw, token.base, token.dropped = SILENT, None, True
+
+    def _take_nearest(self, effect: bool) -> None:
+        """Words and phrases that the model has others for; where those only come near, that is said."""
+        spans = [s for s in self.prompt.spans if s.phrase.near and not self.prompt.tokens[s.start].dropped]
+        taken = [(self.prompt.tokens[s.start : s.end], " ".join(s.phrase.words or ())) for s in spans]
+        free = [t for t in self.prompt.words if t.span is None and not t.dropped and not effect]
+        moves = any(s.phrase.kind == "motion" and not self.prompt.tokens[s.start].dropped for s in self.prompt.spans)
+        colored = any(t.base in world.COLORS for t in free)
+        for token in free:
+            nearest = senses.NEAREST_COLORS.get(token.raw)
+            if moves and token.raw in senses.MOVING:  # "flying from left to right": the rest says it
+                token.raw, token.base = SILENT, None
+            elif senses.SAME_AS.get(token.raw) in self.prompt.vocabulary:
+                token.base = senses.SAME_AS[token.raw]
+            elif nearest in self.prompt.vocabulary and not colored:
+                token.base, colored = nearest, True
+                taken.append(([token], str(nearest)))
+        self.notes += [f"mini takes '{text_of(part)}' as '{word}', the nearest that it knows" for part, word in taken]
 
     def _words_of(self, i: int, token: Token) -> Iterable[str]:
         if token.dropped or token.is_break:
@@ -143,3 +187,9 @@ class Given:
         if left:
             guesses = self.prompt.guesses(left)
             self.notes.append(f"mini leaves out {quoted(left)}, not known here{guesses}")
+
+
+def _with_articles(words: list[str]) -> list[str]:
+    """A or an, as the colour that follows asks for."""
+    right = {color: "an" if color[0] in "aeiou" else "a" for color in world.COLORS}
+    return [right.get(b, a) if a in ("a", "an") else a for a, b in zip(words, [*words[1:], ""])]

@@ -14,11 +14,12 @@ TARGETS = ("object", "effect", "scene")  # kinds of phrases that can be asked fo
 @dataclass(frozen=True)
 class Phrase:
     """kind: object, effect, scene, place, motion, depth, reflection or shot. name: of the world's tables. words: those
-    of the model, where they are not the prompt's own."""
+    of the model, where they are not the prompt's own; near: whether they only come near it, which is said."""
 
     kind: str
     name: str
     words: tuple[str, ...] | None = None
+    near: bool = False
 
 
 @dataclass(eq=False)
@@ -75,9 +76,9 @@ def preposition_before(tokens: list[Token], i: int) -> int | None:
 
 def _span(tokens: list[Token], start: int, length: int, phrases: Phrases) -> Span | None:
     part = tokens[start : start + length]
-    if len(part) < length or any(token.base is None for token in part):
+    if len(part) < length or any(token.is_break for token in part):
         return None
-    words = tuple(str(token.base) for token in part)
+    words = tuple(token.base or token.raw for token in part)
     one = (*words[:-1], singular(words[-1]))
     found = phrases.get(words)
     of_one = phrases.get(one)
@@ -96,6 +97,7 @@ def _all_phrases() -> Iterator[tuple[tuple[str, ...], Phrase]]:
         yield (noun,), Phrase("scene", name)
     for short, place in senses.PLACES.items():
         yield tuple(short.split()), Phrase("place", place, tuple(place.split()))
+    yield from _senses()
     depths = {name: [form.format(subject=s) for s in world.SUBJECTS] for name, form in world.DEPTHS.items()}
     tables: dict[str, dict[str, Iterable[str]]] = {
         "object": dict(world.OBJECTS),
@@ -113,3 +115,23 @@ def _all_phrases() -> Iterator[tuple[tuple[str, ...], Phrase]]:
                 words = words[1:] if words and words[0] in senses.ARTICLES else words
                 if words:
                     yield tuple(words), Phrase(kind, name)
+
+
+def _senses() -> Iterator[tuple[tuple[str, ...], Phrase]]:
+    """Places, motions, things and effects as people say them, and what the model has for them."""
+    for ground in senses.GROUNDS:
+        yield ("on", "the", ground), Phrase("place", "bottom", tuple("at the bottom".split()), near=True)
+    for sky in senses.SKIES:
+        yield ("in", "the", sky), Phrase("place", "top", tuple("at the top".split()), near=True)
+        yield ("across", "the", sky), Phrase("motion", "drifting right", ("drifting", "right"), near=True)
+    for way, motion in senses.WAYS.items():
+        yield tuple(way.split()), Phrase("motion", motion, tuple(motion.split()))
+    for moving in senses.MOVING:
+        for side in ("left", "right"):
+            words = ("moving", "to", "the", side)
+            yield (moving, *words[1:]), Phrase("motion", f"drifting {side}", words)
+    for name, kinds in senses.KINDS_OF.items():
+        for kind in kinds:
+            yield tuple(kind.split()), Phrase("object", name, (name,), near=True)
+    for effect, named in senses.EFFECTS_LIKE.items():
+        yield (effect,), Phrase("effect", named.split()[-1], tuple(named.split()))

@@ -90,7 +90,7 @@ def _thing_not_known(prompt: Parsed) -> str | None:
     subjects = [t for phrase in phrases for t in phrase if t.base in world.SUBJECTS and t.span is None]
     if subjects and not targets:
         return f"{quoted(subjects)} is something to keep before a new background; {ADDS}"
-    unknown = [token for phrase in phrases for token in phrase if token.is_unknown]
+    unknown = [t for phrase in phrases for t in phrase if t.is_unknown and t.raw not in senses.NEAREST_COLORS]
     guesses = prompt.guesses(unknown)
     if guesses or (unknown and not targets):
         return f"mini does not know {quoted(unknown)}{guesses or f'; {ADDS}'}"
@@ -110,6 +110,8 @@ def _thing_not_known(prompt: Parsed) -> str | None:
 def _compound(prompt: Parsed, span: Span) -> list[Token] | None:
     """The thing that a target is only a part of: "fish tank", "a picture of the ball"."""
     for after in prompt.tokens[span.end : span.end + 1]:
+        if after.span is not None:
+            continue
         acts = after.raw.endswith(("ing", "ed", "ly"))
         if after.is_unknown and not acts and not after.is_preposition and after.raw.isalpha():
             return prompt.tokens[span.start : span.end + 1]

@@ -119,6 +119,86 @@ RESPELLED = {
     "people": "person",
 }
 
+# Colours and materials as people name them, and the model's colour that comes nearest: what is taken for what is said.
+# Of a thing that has one of the model's colours besides, they are left out.
+NEAREST_COLORS = {
+    word: color
+    for color, words in {
+        "red": "crimson scarlet maroon burgundy ruby cherry",
+        "orange": "brown wooden wood copper bronze amber rusty tan chestnut cardboard leather terracotta",
+        "yellow": "gold golden brass lemon mustard blonde",
+        "green": "lime olive emerald mint",
+        "cyan": "turquoise teal aqua",
+        "blue": "navy azure sapphire",
+        "purple": "violet lilac lavender indigo",
+        "pink": "magenta fuchsia salmon peach",
+        "white": "silver grey gray steel chrome stone marble concrete ivory cream beige snowy",
+        "black": "charcoal ebony",
+    }.items()
+    for word in words.split()
+}
+# The colour that a thing has where none is named.
+USUAL_COLORS = {
+    "ball": "red",
+    "balloon": "red",
+    "cube": "orange",
+    "star": "yellow",
+    "heart": "red",
+    "ring": "yellow",
+    "kite": "red",
+    "lantern": "orange",
+    "mushroom": "red",
+    "fish": "orange",
+    "umbrella": "blue",
+    "butterfly": "orange",
+    "bird": "black",
+    "leaf": "green",
+    "paper plane": "white",
+    "rocket": "white",
+    "apple": "red",
+    "flower": "yellow",
+}
+# Other words of the same sense, of objects, as the model has them.
+SAME_AS = {"floating": "hovering", "hanging": "hovering", "motionless": "still", "slow": "slowly", "fast": "quickly"}
+# What an effect does by itself: saying so asks for nothing more.
+ITS_OWN_WAY = {
+    "snow": _words("falling floating drifting"),
+    "rain": _words("falling pouring"),
+    "confetti": _words("falling floating flying"),
+    "smoke": _words("rising drifting billowing"),
+    "bubbles": _words("rising floating flying"),
+    "sparks": _words("flying"),
+    "fog": _words("drifting rolling"),
+    "fire": _words("burning"),
+    "light rays": _words("shining"),
+}
+# "on the ..." is at the bottom of the picture, "in the ..." at its top: near enough, and said.
+GROUNDS = _words("""
+    ground floor sidewalk pavement street road path grass lawn table desk sand beach snow stairs bench carpet
+""")
+SKIES = _words("sky air")
+WAYS = {
+    "from left to right": "drifting right",
+    "from the left to the right": "drifting right",
+    "from right to left": "drifting left",
+    "from the right to the left": "drifting left",
+    "across the frame": "drifting right",
+    "across the picture": "drifting right",
+    "across the screen": "drifting right",
+    "across the shot": "drifting right",
+}
+MOVING = ("flying", "floating", "swimming", "rolling", "gliding", "sailing", "going", "drifting", "walking")
+# Things that are of a kind which the model draws as one.
+KINDS_OF = {
+    "balloon": ("hot air balloon", "helium balloon"),
+    "ball": ("beach ball", "soccer ball", "tennis ball", "basketball", "football"),
+    "bird": ("dove", "doves", "pigeon", "seagull", "gull", "crow", "raven", "sparrow", "eagle", "swallow"),
+    "flower": ("rose", "tulip", "sunflower"),
+    "cube": ("dice",),
+    "rocket": ("spaceship",),
+}
+EFFECTS_LIKE = {"drizzle": "light rain", "downpour": "heavy rain", "blizzard": "heavy snow"}
+
 # A word that is enough to name a background.
 SCENE_NOUNS = {
     "sunset": "sunset",
