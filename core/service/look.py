@@ -41,6 +41,7 @@ async def look(recipe: dict[str, Any], roots: Sequence[str], memory_limit: int |
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
+        await process.wait()
     if "error" in answer:
         raise InputError(answer["error"])
     return answer["lines"]
