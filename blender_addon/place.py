@@ -173,7 +173,12 @@ def outdated(scene: bpy.types.Scene, layer: bpy.types.Strip) -> str:
         why = seen.ask(scene, source, range(host.left(source), host.right(source))).why
     except RefusedError as error:
         return str(error)
-    return f"{layer.name}: {source.name} is no longer its files' own picture ({why}); edit it again" if why else ""
+    if why:
+        return f"{layer.name}: {source.name} is no longer its files' own picture ({why}); edit it again"
+    if seen.is_faded(scene, seen.top_of(scene, source)):
+        words = "is half transparent, so that the plate is seen through the edit"
+        return f"{layer.name}: {source.name} {words}; put both into a meta strip and fade that"
+    return ""
 
 
 def choose(scene: bpy.types.Scene, layer: bpy.types.Strip, index: int) -> None:
@@ -274,7 +279,8 @@ def _room_for_layer(
     """(what the layer is to lie in, its lowest channel): above the source and the effects on it.
 
     A source that effects mix with others (a cross dissolve) is put into a meta strip that takes its place there: the
-    layer lies in it, below the effects.
+    layer lies in it, below the effects. So is one that is half transparent, and the meta strip takes its opacity: two
+    half transparent strips over one another would let the plate be seen through the edit.
     """
     try:
         found = seen.ask(scene, source, frames)
@@ -282,6 +288,10 @@ def _room_for_layer(
         return host.home(scene, source), source.channel + 1
     if found.mixed:
         return _wrapped(scene, source, found.mixed), source.channel + 1
+    if found.top == source and seen.is_faded(scene, source) and not _fades_a_scene(scene, source):
+        meta = _wrapped(scene, source, [])
+        _hand_over_opacity(scene, source, meta)
+        return meta, source.channel + 1
     return host.home(scene, source), max(source.channel, found.top.channel) + 1
 
 
@@ -307,6 +317,22 @@ def _wrapped(scene: bpy.types.Scene, source: bpy.types.Strip, effects: list[bpy.
     host.set_right(meta, end)
     meta.channel = channel
     return meta
+
+
+def _fades_a_scene(scene: bpy.types.Scene, source: bpy.types.Strip) -> bool:
+    """Whether keyframes fade a scene strip: as a meta strip's they would be lost in renders of Blender 4.5."""
+    moves = animation.OPACITY in animation.moving(scene, source)
+    return moves and any(s.type == "SCENE" for s in (source, *(host.strips(source) if source.type == "META" else ())))
+
+
+def _hand_over_opacity(scene: bpy.types.Scene, source: bpy.types.Strip, meta: bpy.types.Strip) -> None:
+    """Let a meta strip be laid in as what lies in it was, which is opaque then. The picture stays what it was."""
+    meta.blend_type, meta.blend_alpha = source.blend_type, source.blend_alpha
+    curve = animation.curves(scene, source).get(animation.OPACITY)
+    if curve is not None:
+        animation.copy(scene, curve, meta, animation.OPACITY)
+        animation.remove(scene, source, animation.OPACITY)
+    source.blend_alpha = 1.0
 
 
 def free_channel(owner: bpy.types.SequenceEditor | bpy.types.Strip, first: int, end: int, lowest: int) -> int:

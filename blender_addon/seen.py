@@ -68,6 +68,11 @@ def unfaded(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> li
     return [strip.name, *(effect.name for effect in chain)]
 
 
+def is_faded(scene: bpy.types.Scene, strip: bpy.types.Strip) -> bool:
+    """Whether the strip's own opacity lets through what lies below, at some frame."""
+    return strip.blend_alpha != 1 or animation.OPACITY in animation.moving(scene, strip)
+
+
 def top_of(scene: bpy.types.Scene, strip: bpy.types.Strip) -> bpy.types.Strip:
     """The strip whose opacity is that of the picture, over all that is seen of it."""
     chain, _ = _effects(scene, strip, range(host.left(strip), host.right(strip)))
@@ -191,7 +196,7 @@ def _refuse_untrue(scene: bpy.types.Scene, top: bpy.types.Strip, mixed: list[bpy
         )
     if animation.OPACITY in animation.drivers(scene, top):
         raise RefusedError(f"{top.name}: a driver sets its opacity; set keyframes instead")
-    if mixed and (top.blend_alpha != 1 or animation.OPACITY in animation.moving(scene, top)):
+    if mixed and is_faded(scene, top):
         raise RefusedError(f"{top.name}: has an opacity of its own below {mixed[0].name}; set it to 1")
     if mixed and media.inputs(top):
         raise RefusedError(f"{top.name}: lies below {mixed[0].name}; make a meta strip of {top.name} first")

@@ -148,6 +148,7 @@ STATES = {
     "cross dissolve": crossed,
 }
 # States that a layer, once placed, follows: done to the source afterwards, and then Follow Strip.
+WRAPPED = ("cross", "opacity", "fade")  # of which source and layer are put into a meta strip
 FOLLOWED = ("keyed offset", "keyed scale", "crop", "opacity", "fade", "trim", "keyed crop", "mirrored and turned")
 
 
@@ -352,7 +353,7 @@ def main():
     for name, source, after, ticket in asked:
         scene = bpy.data.scenes[name]
         b.show(scene)
-        wrapped = "cross" in name  # the one state in which more than a strip is added
+        wrapped = any(word in name for word in WRAPPED) and not after and name != "scene x fade"
         before = b.rendered(scene, MIDDLE) if wrapped else None
         layer = place.place(scene, ticket)
         layer.mute = True
@@ -410,12 +411,38 @@ def sound(scene, layer):
     assert not problems, (scene.name, layer.name, problems)
 
 
+def half_transparent(name, bring, kind="sequence"):
+    """The edit at the strip's opacity over what lies below: as if the edited picture itself were half transparent."""
+    scene = b.scene_of(name, frames=(1, 90))
+    b.strips(scene).new_effect("blue", "COLOR", 1, 1, **b.end_or_length(90, 89)).color = (0.1, 0.2, 0.8)
+    strip = bring(scene, SOURCES[kind](scene))
+    moves = "blend_alpha" in b.part("animation").curves(scene, strip)
+    before = b.rendered(scene, MIDDLE)
+    layer = layered(scene, strip)
+    layer.mute = True
+    assert np.array_equal(before, b.rendered(scene, MIDDLE)), "the picture without the layer is another now"
+    layer.mute = False
+    seen, meta = b.rendered(scene, MIDDLE), layer.parent_meta()
+    curves = b.part("animation").curves(scene, meta)
+    share = curves["blend_alpha"].evaluate(MIDDLE) if moves else meta.blend_alpha
+    b.part("animation").remove(scene, meta, "blend_alpha")
+    meta.blend_alpha = 1
+    edited = b.rendered(scene, MIDDLE).astype(float)
+    meta.mute = True
+    below = b.rendered(scene, MIDDLE)
+    wrong = np.abs(seen - (share * edited + (1 - share) * below)).max()
+    assert (seen != before).any() and 0 < share < 1 and wrong <= 2, (name, share, wrong)
+
+
 def case_artist():
     """What an editor does to layers and their strips: cuts, copies, trims, versions, moved projects."""
     b.install()
     place, host, marks = b.part("place"), b.part("host"), b.part("marks")
     (b.WORK / "project").mkdir()
     bpy.ops.wm.save_as_mainfile(filepath=str(b.WORK / "project" / "artist.blend"))
+
+    half_transparent("half", opacity)
+    half_transparent("fading", fade)
 
     # Source and layer are cut, the right halves are moved; Follow Strip on the right one, then on both.
     scene, source, layer = fresh("cut both")
