@@ -8,13 +8,15 @@ A dataset is a folder. Every `*.jsonl` file in it holds rows, one JSON object pe
     test     video_id, input_path, prompt_id, prompt, edit_type, mask_path, alpha_path and captions;
              mask and alpha may be null
 
-A path is relative to the folder of the JSONL file, or else to the dataset. A folder with `instruction.txt` is one clip:
+A path is relative to the folder of the JSONL file, or else to the dataset. A folder with `instruction.txt` is one shot
+of your own:
 
     instruction.txt  source.mp4  edit.mp4  alpha.mp4  [composite.mp4]  [mask.mp4]
 
-Any movie extension is accepted. A missing composite is computed from the layers. All layers of a row have one size,
-with sides that are multiples of 16, and 49 or 81 frames at 16 frames a second. A parent folder named `49-frames` or
-`81-frames` allows only that number.
+Any movie extension is accepted. A missing composite is computed from the layers. The layers of a JSONL row have one
+size, with sides that are multiples of 16, and 49 or 81 frames at 16 frames a second. A parent folder named `49-frames`
+or `81-frames` allows only that number. Your own shots may be of other formats, sizes, lengths and rates, and are cut
+into clips: see own_clips.py.
 
 A broken row does not raise: it is reported with its file and the reason, and skipped.
 """
@@ -27,8 +29,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NoReturn
 
+from vera.core.data.datasets.own_clips import Segment, is_whole, media_in, segments_of
 from vera.core.errors import InputError
-from vera.core.plate.movie import MOVIES, movie_header
+from vera.core.plate.movie import movie_header
 
 LAYERS = ("source", "edit", "alpha", "composite", "mask")  # order of the layers in every tensor and loop
 FRAMES = (49, 81)  # numbers of frames that a clip may have
@@ -56,6 +59,7 @@ class Row:
     files: layer name -> movie, for the layers that the row has.
     frames: allowed numbers of frames.
     test: whether the row is from a test split, which may lack layers.
+    segment: the part of your own shot that is this clip; None for files that are a clip as they are.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Row:
     files: dict[str, Path]
     frames: tuple[int, ...] = FRAMES
     test: bool = False
+    segment: Segment | None = None
 
 
 class BrokenRowError(Exception):
@@ -77,7 +82,7 @@ class BrokenRowError(Exception):
 
 
 def read_rows(root: Path) -> tuple[list[Row], list[BrokenRowError]]:
-    """All rows of a dataset in order of file name and line, and its broken rows; opens no movie.
+    """All rows of a dataset in order of file name and line, and its broken rows; opens the media of folders only.
 
     Raises InputError if the folder does not exist or has no rows.
     """
@@ -88,7 +93,7 @@ def read_rows(root: Path) -> tuple[list[Row], list[BrokenRowError]]:
     broken: list[BrokenRowError] = []
     found = sorted([*root.rglob("*.jsonl"), *root.rglob("instruction.txt")], key=lambda p: p.as_posix())
     for file in found:
-        for row in _jsonl_rows(root, file) if file.suffix == ".jsonl" else _folder_row(root, file):
+        for row in _jsonl_rows(root, file) if file.suffix == ".jsonl" else _folder_rows(root, file):
             if isinstance(row, BrokenRowError):
                 broken.append(row)
             else:
@@ -114,10 +119,9 @@ def size_of_clips(root: Path, frames: int) -> tuple[int, int]:
     sizes = []
     for row in [row for row in rows if frames in row.frames and not row.test][:SIZE_SAMPLE_ROWS]:
         try:
-            header = movie_header(row.files["source"])
+            sizes.append(row.segment.size if row.segment else movie_header(row.files["source"])[:2])
         except Exception:  # a damaged file can make the decoder raise anything; check_rows reports the file later
             continue
-        sizes.append((header.width, header.height))
     return max(sizes, key=lambda size: size[0] * size[1], default=PUBLISHED_SIZE)
 
 
@@ -128,7 +132,12 @@ def check_rows(rows: list[Row], workers: int = 8) -> list[BrokenRowError]:
 
 
 def check_files(row: Row) -> None:
-    """Check the headers of a row's movies: size, frame count, frame rate. Raises BrokenRowError."""
+    """Check the headers of a row's movies: size, frame count, frame rate. Raises BrokenRowError.
+
+    Your own shots were checked as they were cut into clips.
+    """
+    if row.segment is not None:
+        return
     first = None
     for layer, file in row.files.items():
 
@@ -225,8 +234,7 @@ def _parse(  # noqa: C901 - one check per field
         key = keys.get(layer)
         if key is not None and not (test and key in _MAY_BE_NULL and raw.get(key, 0) is None):
             files[layer] = _locate(root, file, where, key, text(key))
-    frames = next((n for n in FRAMES if f"{n}-frames" in file.relative_to(root).parts), None)
-    return Row(where, instruction, files, (frames,) if frames else FRAMES, test), tuple(identity)
+    return Row(where, instruction, files, _frames_by_folder(root, file), test), tuple(identity)
 
 
 def _locate(root: Path, file: Path, where: str, key: str, path: str) -> Path:
@@ -244,29 +252,51 @@ def _locate(root: Path, file: Path, where: str, key: str, path: str) -> Path:
         raise BrokenRowError(where, path[:80], f"{key} cannot be a file's name ({error.strerror})") from None
 
 
-def _folder_row(root: Path, file: Path) -> Iterator[Row | BrokenRowError]:
+def _folder_rows(root: Path, file: Path) -> Iterator[Row | BrokenRowError]:
+    """The clips of the shot in a folder: one where its movies are a clip as they are, else as many as it gives."""
     folder = file.parent
     name = folder.relative_to(root).as_posix()
+    frames = _frames_by_folder(root, file)
     try:
         instruction = file.read_text(encoding="utf-8").strip()
         if not instruction:
             raise BrokenRowError(name, file, "is empty")
-        files = {}
-        for layer in LAYERS:
-            there = [p for p in sorted(folder.glob(f"{layer}.*")) if p.suffix[1:].lower() in MOVIES]
-            if len(there) > 1:
-                raise BrokenRowError(name, there[1], f"beside {there[0].name}: which is the {layer}?")
-            if there:
-                files[layer] = there[0]
-            elif layer in ("source", "edit", "alpha"):
-                raise BrokenRowError(name, folder / f"{layer}.mp4", "no such file")
-        yield Row(name, instruction, files)
+        media = media_in(folder)
+        if "source" not in media:
+            raise BrokenRowError(name, folder / "source.mp4", "no such file")
+        if not is_whole(media):
+            raise BrokenRowError(name, folder / ("alpha.mp4" if "edit" in media else "edit.mp4"), "no such file")
+        clip = Row(name, instruction, {layer: media[layer] for layer in LAYERS if layer in media}, frames)
+        if "layer" not in media and _is_clip(clip):
+            yield clip
+            return
+        segments = segments_of(media, frames[0])
+        for number, segment in enumerate(segments, 1):
+            part = f"{name}#{number}" if len(segments) > 1 else name
+            yield Row(part, instruction, media, frames, segment=segment)
     except BrokenRowError as error:
         yield error
+    except InputError as error:
+        yield BrokenRowError(name, "", str(error))
     except UnicodeDecodeError as error:
         yield BrokenRowError(name, file, f"not UTF-8 (byte {error.start})")
     except OSError as error:
         yield BrokenRowError(name, file, f"cannot be read ({error.strerror})")
+
+
+def _is_clip(row: Row) -> bool:
+    """Whether the row's movies are a clip as they are."""
+    try:
+        check_files(row)
+    except BrokenRowError:
+        return False
+    return True
+
+
+def _frames_by_folder(root: Path, file: Path) -> tuple[int, ...]:
+    """The numbers of frames that a folder above the file allows by its name, or all."""
+    named = next((n for n in FRAMES if f"{n}-frames" in file.relative_to(root).parts), None)
+    return (named,) if named else FRAMES
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from vera.core.data.datasets.layered import LAYERS, BrokenRowError, Row
 from vera.core.data.datasets.layered_media import model_layers, read_layers
+from vera.core.data.datasets.own_clips import files_of
 from vera.core.errors import InputError
 from vera.core.model.fingerprint import fingerprint
 from vera.core.model.load import load_model
@@ -90,10 +91,10 @@ class Cache:
         parts = []
         for layer, file in row.files.items():
             try:
-                parts += [layer, self.digests.of(file)]
+                parts += [layer, *(self.digests.of(each) for each in files_of(file))]
             except OSError as error:
                 raise BrokenRowError(row.name, file, f"cannot be read ({error.strerror})") from None
-        return self._key("latents", METHOD, *parts)
+        return self._key("latents", METHOD, *parts, *([repr(row.segment)] if row.segment else []))
 
     def key_of_text(self, instruction: str) -> str:
         """Cache key of an instruction's text states."""

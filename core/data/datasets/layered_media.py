@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from vera.core.data.datasets.layered import BrokenRowError, Row, check_files
+from vera.core.data.datasets.own_clips import read_segment
 from vera.core.data.engine.fields import extend_color
 from vera.core.plate.movie import Movie
 
@@ -17,6 +18,11 @@ MIN_COMPOSITE_PSNR = 15.0
 
 def read_layers(row: Row) -> dict[str, torch.Tensor]:
     """Decode every frame of a row's movies: layer -> (T, H, W, 3), uint8 or uint16. Raises BrokenRowError."""
+    if row.segment is not None:
+        try:
+            return read_segment(row.files, row.segment)
+        except Exception as error:  # a damaged file can make the decoder raise anything
+            raise BrokenRowError(row.name, "", str(error)) from None
     check_files(row)
     layers = {}
     for layer, file in row.files.items():
@@ -60,7 +66,7 @@ def model_layers(
         decibels = -10 * np.log10(max(errors[stored], 1e-10))
         if decibels < MIN_COMPOSITE_PSNR:
             reason = f"the layers laid over the source agree with it to {decibels:.1f} dB only"
-            raise BrokenRowError(row.name, row.files["composite"], reason)
+            raise BrokenRowError(row.name, row.files.get("composite", ""), reason)
     unit["composite"] = unit.get("composite", over["straight"])
     unit["edit"] = extend_color(edit if stored == "premultiplied" else alpha * edit, alpha)
     unit["alpha"] = alpha.expand(-1, 3, -1, -1)

@@ -216,7 +216,11 @@ def test_folders_with_an_instruction_are_clips(root):
     (root / "own/not UTF-8/instruction.txt").write_bytes(b"\xff")
     (root / "own/good/composite.mp4").unlink()
     rows, broken = read_rows(root / "own")
-    assert [str(b).split(": ")[-1] for b in broken] == ["no such file", "not UTF-8 (byte 0)", "which is the source?"]
+    assert [str(b).split(": ")[-1] for b in broken] == [
+        "no such file",
+        "not UTF-8 (byte 0)",
+        "source.mov, source.mp4; keep one",
+    ]
     assert [(r.name, r.instruction, set(r.files)) for r in rows] == [
         ("good", "Add a ball", {"source", "edit", "alpha", "mask"})
     ]

@@ -1,0 +1,39 @@
+"""`vera data clips SHOTS --out DIR`: training clips out of your own layered shots."""
+
+from pathlib import Path
+
+from vera.core.cli.arguments import Parser
+from vera.core.cli.command import command
+from vera.core.errors import InputError, printable
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    parser = Parser(
+        prog="vera data clips",
+        description="Cut layered shots (RGBA foreground and plate) into training clips: lossless movies of 49 frames at"
+        " 16 frames a second. Training reads such shots as they are too; clips are smaller, and can be looked at.",
+    )
+    parser.add_argument("shots", type=Path, help="a folder of shots, each with an instruction.txt (docs/training.md)")
+    parser.add_argument("--out", type=Path, required=True, help="a new folder for the clips")
+    args = parser.parse_args(argv)
+    if args.out.exists():
+        raise InputError(f"--out {args.out}: is there already; give a new folder")
+    # Only now, so that --help and wrong arguments answer at once.
+    from vera.core.data.datasets.clip_files import write_clip
+    from vera.core.data.datasets.layered import BrokenRowError, read_rows
+
+    rows, broken = read_rows(args.shots)
+    written = 0
+    for row in rows:
+        try:
+            write_clip(row, args.out / row.name.replace("#", "-"))
+            written += 1
+            print(printable(row.name))
+        except BrokenRowError as fault:
+            broken.append(fault)
+    for each in broken:
+        print(printable(each))
+    print(f"{written} clips in {args.out}, {len(broken)} shots or clips left out")
+    return 1 if broken else 0

@@ -1,0 +1,157 @@
+"""A user's own layered shots: EXR and PNG sequences and movies, of odd sizes, lengths and rates, become clips."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests.data.datasets.layers import make_layers, write_movie
+from tests.plate.media import write_image
+from vera.core.cli.data_check import main as check
+from vera.core.cli.data_clips import main as cut
+from vera.core.data.datasets.layered import BrokenRowError, check_rows, read_rows
+from vera.core.data.datasets.layered_cache import Cache
+from vera.core.data.datasets.layered_media import model_layers, read_layers
+from vera.core.data.datasets.own_clips import retimed
+from vera.core.plate.color_curve import decode_srgb
+
+SIZE = (40, 72)  # height and width: no multiples of 16
+
+
+def write_shot(folder, frames=60, extension="exr", fps=24, alpha=0.5):
+    """A grey plate under a red square of this alpha; half-float EXR premultiplied and linear, PNG straight and
+    encoded."""
+    folder.mkdir(parents=True)
+    (folder / "instruction.txt").write_text("Add a red square")
+    matte = np.zeros(SIZE, np.float32)
+    matte[8:32, 16:48] = alpha
+    plate = np.full((*SIZE, 3), 0.25, np.float32)
+    red = np.broadcast_to(np.float32([0.8, 0.1, 0.1]), (*SIZE, 3))
+    for frame in range(1, frames + 1):
+        if extension == "exr":
+            layer = np.concatenate([decode_srgb(red) * matte[..., None], matte[..., None]], -1).astype(np.float16)
+            source, rate = decode_srgb(plate).astype(np.float16), {"framesPerSecond": fps}
+        else:
+            layer = np.rint(np.concatenate([red, matte[..., None]], -1) * 255).astype(np.uint8)
+            source, rate = np.rint(plate * 255).astype(np.uint8), {"oiio__UnassociatedAlpha": 1}
+        write_image(folder / f"source.{frame:04d}.{extension}", np.ascontiguousarray(source), **rate)
+        write_image(folder / f"layer.{frame:04d}.{extension}", np.ascontiguousarray(layer), **rate)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("count", "fps", "shown"),
+    [(130, 24, 87), (49, 16, 49), (49, 24, 49), (100, 30, 53), (60, 12, 60), (81, 59.94, 81), (48, 24, None)],
+)
+def test_a_shot_is_shown_at_sixteen_frames_a_second_where_enough_are_left(count, fps, shown):
+    positions = retimed(count, fps, 49)
+    assert (positions and len(positions)) == shown
+    if shown and shown < count:
+        times = np.array(positions) / fps
+        assert np.abs(times - np.arange(shown) / 16).max() <= 0.5 / fps + 1e-9
+
+
+@pytest.mark.parametrize("extension", ["exr", "png"])
+def test_a_sequence_with_an_rgba_layer_becomes_clips(tmp_path, extension):
+    write_shot(tmp_path / "shot", 60, extension)
+    (row,), broken = read_rows(tmp_path)
+    assert not broken and not check_rows([row])
+    layers = read_layers(row)
+    unit = model_layers(row, layers)
+    height, width = unit["source"].shape[2:]
+    assert unit["source"].shape[1] == 49 and height % 16 == width % 16 == 0
+    assert abs(math.log(width / height / (SIZE[1] / SIZE[0]))) < 0.2
+    composed = unit["alpha"] * unit["edit"] + (1 - unit["alpha"]) * unit["source"]
+    assert float((composed - unit["composite"]).abs().max()) < 2e-3
+    assert float(unit["alpha"].max()) == pytest.approx(0.5, abs=2e-3) and float(unit["alpha"].min()) == 0
+
+
+def test_a_premultiplied_layer_is_laid_over_in_light(tmp_path):
+    """Half of red over grey in linear light is brighter than half in codes."""
+    for extension in ("exr", "png"):
+        write_shot(tmp_path / extension / "shot", 49, extension)
+    middle = {}
+    for extension in ("exr", "png"):
+        (row,), _ = read_rows(tmp_path / extension)
+        picture = read_layers(row)["composite"][0].double() / 65535
+        middle[extension] = picture[picture.shape[0] // 2, picture.shape[1] // 2]
+    red, grey = torch.tensor([0.8, 0.1, 0.1]).double(), torch.full((3,), 0.25).double()
+    assert torch.allclose(middle["png"], (red + grey) / 2, atol=4e-3)
+    light = (decode_srgb(red.numpy()) + decode_srgb(grey.numpy())) / 2
+    assert np.allclose(decode_srgb(middle["exr"].numpy()), light, atol=4e-3)
+
+
+def test_a_long_shot_gives_clips_that_cover_it_and_each_has_a_key_of_its_own(tmp_path):
+    write_shot(tmp_path / "shot", 130, "png")
+    rows, _ = read_rows(tmp_path)
+    assert [row.name for row in rows] == ["shot#1", "shot#2"]
+    seen = {position for row in rows for position in row.segment.positions}
+    assert min(seen) == 0 and max(seen) == 129
+    cache = Cache(tmp_path / "cache", "encoders")
+    assert len({cache.key_of_row(row) for row in rows}) == 2
+
+
+def test_movies_that_are_a_clip_as_they_are_stay_as_they_are(tmp_path):
+    made = make_layers(1)
+    for name in ("source", "edit", "alpha"):
+        write_movie(tmp_path / "clip" / f"{name}.mp4", made[name])
+    (tmp_path / "clip" / "instruction.txt").write_text("Add a square")
+    (row,), _ = read_rows(tmp_path)
+    assert row.segment is None
+
+
+def test_movies_of_another_rate_and_size_are_taken_too(tmp_path):
+    made = make_layers(1, frames=75, size=40)
+    for name in ("source", "edit", "alpha", "mask"):
+        write_movie(tmp_path / "clip" / f"{name}.mov", made[name], rate=24)
+    (tmp_path / "clip" / "instruction.txt").write_text("Add a square")
+    (row,), broken = read_rows(tmp_path)
+    assert not broken and set(read_layers(row)) == {"source", "edit", "alpha", "composite", "mask"}
+
+
+FAULTS = {
+    "too short": (lambda folder: [f.unlink() for f in folder.glob("*.00[3-6]*")], "29 frames; 49 are the fewest"),
+    "a frame missing": (lambda folder: (folder / "layer.0007.png").unlink(), "layer"),
+    "of different length": (lambda folder: (folder / "layer.0060.png").unlink(), "59 frames, but the source has 60"),
+    "without a layer": (lambda folder: [f.unlink() for f in folder.glob("layer.*")], "edit.mp4: no such file"),
+    "two sources": (lambda folder: (folder / "source.mov").write_bytes(b""), "several of source"),
+    "not a picture": (lambda folder: (folder / "source.0001.png").write_bytes(b"no"), "source"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_shot_that_cannot_be_used_is_named_and_left_out(tmp_path, fault):
+    damage, reason = FAULTS[fault]
+    damage(write_shot(tmp_path / "shot", 60, "png"))
+    rows, broken = read_rows(tmp_path)
+    assert not rows and len(broken) == 1 and reason in str(broken[0])
+
+
+def test_a_damaged_frame_breaks_its_clip_alone(tmp_path):
+    folder = write_shot(tmp_path / "shot", 60, "png")
+    (row,), _ = read_rows(tmp_path)
+    (folder / "source.0020.png").write_bytes(b"damaged")
+    with pytest.raises(BrokenRowError, match="shot"):
+        read_layers(row)
+
+
+def test_the_command_writes_clips_that_hold_the_same_bits(tmp_path, capsys):
+    write_shot(tmp_path / "shots" / "one", 60, "exr")
+    assert cut([str(tmp_path / "shots"), "--out", str(tmp_path / "clips")]) == 0
+    (row,), _ = read_rows(tmp_path / "shots")
+    (clip,), broken = read_rows(tmp_path / "clips")
+    assert not broken and clip.segment is None and clip.instruction == row.instruction
+    before, after = read_layers(row), read_layers(clip)
+    assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
+    assert cut([str(tmp_path / "shots"), "--out", str(tmp_path / "clips")]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_vera_data_check_reads_them(tmp_path, capsys):
+    write_shot(tmp_path / "good", 60, "png")
+    write_shot(tmp_path / "short", 20, "png")
+    assert check([str(tmp_path), "--workers", "1", "--json"]) == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out)["row"] == "short" and "1 rows can be used" in said.err
