@@ -378,7 +378,7 @@ def _list_files(pattern: Pattern, path: Path) -> dict[int, Path]:
             f"{path}: the folder {pattern.folder} cannot be read ({error.strerror}); check its name"
         ) from None
     if not there:
-        fix = f"{other} is padded otherwise" if other else "check the name and the padding"
+        fix = f"{other} is padded otherwise" if other else hint(path) or "check the name and the padding"
         raise InputError(f"{path}: no file fits this pattern; {fix}")
     return {frame: pattern.file(frame) for frame in there}
 

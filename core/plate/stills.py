@@ -164,10 +164,12 @@ class Stills:
         return spec
 
     def other_channels(self) -> tuple[str, ...]:
-        """Channels of the first frame that are not read; of other parts as `part.channel`."""
+        """Channels of the first frame that are not read, of other parts as `part.channel`; and alpha that some frame
+        has and another lacks."""
         frame = self.frames[0]
         image = _open(self.files[frame], self._where(frame))
-        dropped = tuple(c for c in self.picture.names if c == "A" and "A" not in self.names)
+        has_alpha = any("A" in header.picture.names for header in self._headers.values())
+        dropped = ("A",) if has_alpha and "A" not in self.names else ()
         return (*left_out(_parts(image), self.picture), *dropped)
 
     def _field_order(self) -> str | None:

@@ -142,6 +142,15 @@ def test_alpha_that_one_frame_lacks_is_left_out(tmp_path):
     assert plate.channels == ("R", "G", "B") and plate.ignored_channels == ("A",)
 
 
+@pytest.mark.parametrize("odd", [1, 2, 3])
+def test_alpha_that_one_frame_alone_has_is_left_out_and_said(tmp_path, odd):
+    for frame in (1, 2, 3):
+        write_image(tmp_path / f"p.{frame}.png", np.full((*SIZE, 4 if frame == odd else 3), 200, np.uint8))
+    plate = open_plate(str(tmp_path / "p.#.png"))
+    assert plate.channels == ("R", "G", "B") and plate.ignored_channels == ("A",) and plate.read(odd).shape[2] == 3
+    assert plate.notes == ("left out of the plate and its composite: A",)
+
+
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_orientation_is_applied_as_viewers_do(tmp_path, orientation):
     """Against OpenImageIO's own reorient."""
