@@ -33,6 +33,7 @@ def plate_report(plate: Plate, asked_space: str | None = None) -> dict[str, Any]
         "display": list(plate.display),
         "pixel_aspect": plate.pixel_aspect,
         "pixel_type": plate.pixel_type,
+        "picture": plate.picture or None,
         "channels": list(plate.channels),
         "channels_left_out": list(plate.ignored_channels),
         "notes": list(plate.notes),

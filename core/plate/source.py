@@ -74,6 +74,11 @@ class Plate:
     def dtype(self) -> np.dtype:
         return dtype_of(self.pixel_type)
 
+    @property
+    def picture(self) -> str:
+        """Which of a file's pictures is read, such as "part beauty, view left"; "" for the plain one, and of movies."""
+        return self._source.picture.title if isinstance(self._source, Stills) else ""
+
     def read(self, frame: int) -> np.ndarray:
         """The frame as (H, W, C) in the file's own type, bit for bit.
 
@@ -109,7 +114,7 @@ class Plate:
                 self._hashes[key] = hashlib.file_digest(stream, "sha256").hexdigest()
         digest = self._hashes[key]
         # What was chosen of the file counts too; a movie's frames share one file.
-        chosen = self._source.picture.title if isinstance(self._source, Stills) else self._source.name_of(frame)
+        chosen = self.picture if isinstance(self._source, Stills) else self._source.name_of(frame)
         return hashlib.sha256(f"{digest} {chosen}".encode()).hexdigest() if chosen else digest
 
     def _check(self, frame: int) -> None:

@@ -41,7 +41,7 @@ BY_OIIOTOOL = {
     "lower.exr": (exr("lower.exr", *GREY4, "--chnames", "r,g,b,a"), {"channels": ["R", "G", "B", "A"]}),
     "layer.exr": (
         exr("layer.exr", *GREY, "--chnames", "beauty.R,beauty.G,beauty.B"),
-        {"notes": ["layer beauty is the picture"]},
+        {"picture": "layer beauty", "notes": ["layer beauty is the picture"]},
     ),
     "depth.exr": (exr("depth.exr", *GREY4, "--chnames", "R,G,B,depth.Z"), {"channels_left_out": ["depth.Z"]}),
     "luminance.exr": (

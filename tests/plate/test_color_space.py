@@ -315,3 +315,51 @@ def test_names_do_not_matter_values_do(studio):
     assert space.curve == "srgb" and not space.is_scene and space.light() is LINEAR
     x = np.linspace(0, 1, 9, dtype=np.float32)[:, None].repeat(3, 1)
     np.testing.assert_array_equal(space.to_rec709(x), decode_srgb(x))
+
+
+V1 = """ocio_profile_version: 1
+roles:
+  default: raw
+  scene_linear: {linear}
+displays:
+  default:
+    - !<View> {{name: Raw, colorspace: raw}}
+colorspaces:
+  - !<ColorSpace>
+    name: raw
+    isdata: true
+  - !<ColorSpace>
+    name: lnf
+    isdata: false
+"""
+
+
+@pytest.mark.parametrize(
+    "linear, words",
+    [
+        ("lnf", "'lnf' of .*OCIO.*cannot be related to Rec.709.*name another with --color-space, such as linear"),
+        ("gone", "its role scene_linear names a space that the config lacks; .*--color-space, such as linear"),
+    ],
+)
+def test_an_old_config_that_says_too_little_is_one_line_with_the_fix(tmp_path, monkeypatch, linear, words):
+    """Of version 1, without interchange roles; and one whose scene_linear names nothing."""
+    (tmp_path / "config.ocio").write_text(V1.format(linear=linear))
+    monkeypatch.setenv("OCIO", str(tmp_path / "config.ocio"))
+    plate = still(tmp_path, "exr", np.float16)
+    with pytest.raises(InputError, match=words) as error:
+        resolve_space(None, plate)
+    assert "\n" not in str(error.value)
+    assert resolve_space("linear", plate).name == "linear"
+    assert resolve_space(None, still(tmp_path, "png", np.uint8)).name == "srgb"  # which asks nothing of the config
+
+
+def test_the_built_in_config_is_one_that_hosts_of_cy2026_can_name():
+    """OpenColorIO 2.5 is what the VFX Platform of 2026 has: a config for 2.6 could not be loaded there."""
+    config = find_space("ACEScg").config
+    assert config == "studio-config-v4.0.0_aces-v2.0_ocio-v2.5"
+    assert config in [entry[0] for entry in ocio.BuiltinConfigRegistry().getBuiltinConfigs()]
+
+
+def test_another_built_in_config_is_taken_where_ocio_names_it(monkeypatch):
+    monkeypatch.setenv("OCIO", "ocio://studio-config-v5.0.0_aces-v2.1_ocio-v2.6")
+    assert find_space("Apple Log 2").is_scene
