@@ -42,6 +42,7 @@ class Settings:
     hang: float = 60  # without a sign of life: the worker is ended
     stall: float = 1800  # without progress
     memory_limit: int | None = None
+    warm: bool = True  # the worker starts with the service, so that the first job need not wait for its imports
     worker: tuple[str, ...] = WORKER
 
 

@@ -134,6 +134,10 @@ class Supervisor:
     async def run(self) -> None:
         """Until end() is called: one job after the other; without jobs the model goes after its time."""
         try:
+            if self.settings.warm:
+                with contextlib.suppress(OSError):  # tried again with the first job, which says what is wrong
+                    self.worker = await Worker.start(self.settings)
+                    self.notify()
             while not self.ending:
                 self._wake.clear()
                 if self.unload_asked:

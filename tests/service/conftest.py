@@ -28,7 +28,7 @@ class Running:
     """A service of this test, and a client of it."""
 
     def __init__(self, folder, roots=(), **settings):
-        self.folder, self.settings = folder, {"folder": str(folder), "device": "cpu", **settings}
+        self.folder, self.settings = folder, {"folder": str(folder), "device": "cpu", "warm": False, **settings}
         self.process = None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "roots.json").write_text(json.dumps({"folders": [str(r) for r in roots]}))

@@ -117,6 +117,14 @@ def test_reordered_jobs_run_in_the_new_order(service, recipe):
     assert [os.path.basename(out) for out in worked] == ["0", "c", "b", "a"]
 
 
+def test_the_worker_is_ready_before_the_first_job(make_service, recipe):
+    service = make_service(warm=True).start()
+    until(lambda: service.client.health()["worker"] == "ready", 20, "the worker")
+    pid = service.client.health()["worker_pid"]
+    service.client.wait(service.client.submit(recipe("one", "a"))["id"], 60)
+    assert service.client.health()["worker_pid"] == pid
+
+
 def test_the_model_goes_after_its_time_and_comes_back(make_service, recipe):
     service = make_service(model_idle=0.5).start()
     assert service.client.health()["worker"] == "off"
