@@ -27,11 +27,12 @@ class LayerLimits:
     the frame, up to which a thing that only dims is a shadow without further evidence. darkening: brightest channel
     below which what is translucent is a shadow or another darkening. edge: how much steeper edges are than in the
     edited video, which has been through a codec. steadiness: frames each way over which mattes of what stands still are
-    averaged. samples: independent ones in a window of transmission(). thinnest_opaque: alpha as a veil; nobody would
-    take less for opaque. denser: alpha beyond which what is called translucent cannot be. unseen: mean chi-square a
-    channel below which a pixel is the plate's. variety: at most, of a layer's colour from what its surroundings show.
-    fine_error: of the error of one pixel's alpha, what is left in the fine mean. slack: error of colours that the noise
-    model does not know of.
+    averaged. samples: independent ones in a window of transmission(). most_contrast: of the plate's texture, beyond
+    what a veil of that alpha leaves, from which it is recoloured; lower takes light that is added for it.
+    thinnest_opaque: alpha as a veil; nobody would take less for opaque. denser: alpha beyond which what is called
+    translucent cannot be. unseen: mean chi-square a channel below which a pixel is the plate's. variety: at most, of a
+    layer's colour from what its surroundings show. fine_error: of the error of one pixel's alpha, what is left in the
+    fine mean. slack: error of colours that the noise model does not know of.
     """
 
     block: int = 6
@@ -45,6 +46,7 @@ class LayerLimits:
     edge: float = 1.5
     steadiness: int = 2
     samples: float = 8.0
+    most_contrast: float = 0.35
     thinnest_opaque: float = 0.2
     denser: float = 0.15
     unseen: float = 1.5
@@ -244,7 +246,10 @@ def transmission(
         own = (cc - slope * sc).clamp_min(0) / 3 + mean(variance).clamp_min(
             LIMITS.slack**2
         )  # of the layer itself, a channel
-        found = 0.5 * LIMITS.samples * ss / 3 * (slope**2 - (slope - kept) ** 2) / own
+        # More contrast than a veil so dense leaves is no veil's: it is the plate in other colours, which is opaque.
+        recoloured = (slope > kept + LIMITS.most_contrast) & (dims == 0)
+        opaque = torch.where(recoloured, 0.0, slope**2)
+        found = 0.5 * LIMITS.samples * ss / 3 * (opaque - (slope - kept) ** 2) / own
         nats = nats + found.clamp(-4, 4) * asked
         around = weighted(seen, asked, fine)
         plain, here = (mean(_off_line(clean, base, color) / variance) for base in (around, seen))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from vera.core.lifting.layers import transmission
 from vera.core.lifting.lift_window import lift_clip, plate_sized
 from vera.core.lifting.matching import same_size
 from vera.core.lifting.smooth import blur
@@ -86,3 +87,36 @@ def test_a_gains_colour_has_the_large_plates_detail(plate):
     assert alpha.min() == 1 and psnr(large, lit[0]) > 33
     without, _ = plate_sized(color, torch.ones(1, *half), plate[0].movedim(0, -1))
     assert psnr(large, lit[0]) > psnr(without, lit[0]) + 8
+
+
+def test_a_garment_in_another_colour_is_opaque_not_a_veil(plate):
+    """Purple to green: the texture is the plate's, in a channel that hardly had any. A matte that can be graded."""
+    garment = torch.lerp(plate * 0.5, plate * torch.tensor([0.55, 0.16, 0.45])[:, None, None], disc(30))
+    green = plate * torch.tensor([0.0, 0.7, 0.2])[:, None, None]
+    edited = as_returned(torch.lerp(garment, green, disc(30)))
+    lifted = lift_clip(garment, edited)
+    assert (lifted.alpha[..., disc(25) == 1] > 0.95).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("contrast, is_veil", [(0.5, True), (1.2, False)])
+def test_more_contrast_than_a_veil_leaves_is_no_veils(plate, contrast, is_veil):
+    """Half of a colour over the plate: with half of its texture a veil, with all of it the plate recoloured."""
+    seen = 0.1 + 0.4 * plate
+    thin, region = torch.full_like(seen[:, :1], 0.5), torch.ones_like(seen[:, :1])
+    color, nothing = torch.tensor([0.1, 0.7, 0.3])[:, None, None].expand_as(seen), torch.zeros_like(region)
+    smooth = blur(seen, 12.0)
+    clean = as_returned(torch.lerp(smooth, color, 0.5) + contrast * (seen - smooth))
+    nats = transmission(seen, clean, thin, color, nothing, region, torch.full_like(region, 1e-4), nothing)
+    assert ((nats > 0) == is_veil).float().mean() > 0.95
+
+
+def test_a_flat_sky_over_a_white_one_is_opaque():
+    """Nothing shows through that could tell: what is without evidence is no veil."""
+    gen = torch.Generator().manual_seed(1)
+    plate = torch.full((3, 3, HEIGHT, WIDTH), 0.93)
+    plate[..., 60:, :] = 0.35 + 0.45 * blur(torch.randn(1, 3, HEIGHT - 60, WIDTH, generator=gen), 1.5)
+    plate = (plate + 0.006 * torch.randn(plate.shape, generator=gen)).clamp(0, 1)
+    composed = plate.clone()
+    composed[..., :58, :] = torch.tensor([0.62, 0.8, 0.95])[:, None, None]
+    lifted = lift_clip(plate, as_returned(composed))
+    assert lifted.alpha[..., 4:54, 4:-4].min() > 0.98 and (lifted.alpha[..., 64:, :] == 0).float().mean() > 0.99
