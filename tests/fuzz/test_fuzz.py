@@ -33,7 +33,7 @@ from vera.core.service.security import RequestError, Roots, parse_json
 from vera.core.state_file import state_writer, whole_state
 
 COUNT = int(os.environ.get("VERA_FUZZ", 25))
-SECONDS = 30  # for one file: more is a hang
+SECONDS = 120  # for one file: more is a hang; fewer take a busy machine for one
 FOUND = Path("out/fuzz")
 RECIPE = {
     "schema": "vera.recipe/1",
