@@ -6,6 +6,7 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from vera.core.errors import printable
 from vera.core.job.estimate import estimate, estimate_lines, model_bytes
 from vera.core.plate.color_space import resolve_space, space_reason
 from vera.core.plate.source import HeldOutMask, Mask, Plate
@@ -172,4 +173,4 @@ def _size(part: dict[str, Any]) -> str:
 
 
 def _line(name: str, text: str) -> str:
-    return f"{name:14}{text}"
+    return printable(f"{name:14}{text}")

@@ -4,8 +4,10 @@ import ast
 import importlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.plate.media import write_image
 from vera.core import cli
 from vera.core.cli import data, model
 from vera.core.errors import MAX_LINE, one_line, printable
@@ -69,6 +71,13 @@ def test_words_of_progress_are_printable(kind, capsys):
     progress.say(HOSTILE), progress.note(HOSTILE), progress.warn(HOSTILE)
     said = capsys.readouterr()
     assert all(line.isprintable() for line in (said.out + said.err).splitlines())
+
+
+def test_a_page_of_what_is_read_is_printable(capsys, tmp_path):
+    plate = write_image(tmp_path / "a\x1b[2J\u202e.exr", np.zeros((16, 16, 3), np.float16))
+    assert cli.main(["inspect", str(plate)]) == 0
+    page = capsys.readouterr().out
+    assert "a\\x1b[2J\\u202e.exr" in page and all(line.isprintable() for line in page.splitlines())
 
 
 def test_no_command_prints_an_error_by_itself():
