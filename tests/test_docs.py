@@ -50,7 +50,7 @@ def commands_in(page: str) -> list[str]:
     text = (ROOT / page).read_text(encoding="utf-8")
     lines = [line for block in BLOCK.findall(text) for line in block.replace("\\\n", " ").splitlines()]
     lines += INLINE.findall(text)
-    commands = [line.split("  #")[0].strip() for line in lines]
+    commands = [re.split(r"\s+# ", line)[0].strip() for line in lines]
     return [c for c in commands if re.match(r"(vera|python -m|torchrun|make) ", c) and not re.search(r"[|[\]]", c)]
 
 
