@@ -15,7 +15,8 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -131,8 +132,13 @@ def adapted_fingerprint(fingerprint: str, loras: Loras) -> str:
     return hashlib.sha256(f"{fingerprint} {loras.digest}".encode()).hexdigest() if loras.digest else fingerprint
 
 
-def changes_of(files, keys, alpha, strength, path):
-    """Yield (leaf, function that gives the change in fp32, its size) of one module's tensors in a file."""
+def changes_of(
+    files: TensorFiles, keys: Mapping[str, str], alpha: float | None, strength: float, path: Path
+) -> Iterator[tuple[str, Callable[[], torch.Tensor], tuple[int, ...]]]:
+    """Yield (leaf, function that gives the change in fp32, its size) of one module's tensors in a file.
+
+    keys: role -> the tensor's name. alpha: of the whole file, or None. Raises InputError for an incomplete pair.
+    """
     scale = strength
     if ("low" in keys) != ("high" in keys):
         raise InputError(f"--lora {path}: {next(iter(keys.values()))} is one of a pair, the other is missing")
@@ -154,10 +160,15 @@ def changes_of(files, keys, alpha, strength, path):
             shape = files.shapes[keys[role]]
             size = (shape[0], torch.Size(shape[1:]).numel()) if len(shape) > 1 else shape
             factor = scale if "lora_B" in keys[role] else strength  # PEFT's bias is of the low-rank path
-            yield role, lambda key=keys[role], factor=factor: factor * files.get(key).float(), size
+            yield role, partial(_scaled, files, keys[role], factor), size
 
 
-def in_shape(change, shape):
+def _scaled(files: TensorFiles, key: str, factor: float) -> torch.Tensor:
+    return factor * files.get(key).float()
+
+
+def in_shape(change: Callable[[], torch.Tensor], shape: tuple[int, ...]) -> Callable[[], torch.Tensor]:
+    """The same change, of another shape."""
     return lambda: change().reshape(shape)
 
 
@@ -206,7 +217,13 @@ def stated_alpha(path: Path) -> float | None:
 # Training
 
 
-def add_lora(transformer: nn.Module, rank: int, alpha: float | None = None, branches=BRANCHES, targets=TARGETS):
+def add_lora(
+    transformer: nn.Module,
+    rank: int,
+    alpha: float | None = None,
+    branches: Sequence[str] = BRANCHES,
+    targets: Sequence[str] = TARGETS,
+) -> list[nn.Parameter]:
     """Add adapters to these branches' projections and freeze all else; at first they change nothing.
 
     alpha: the change is scaled by alpha / rank; None is rank. targets: patterns of module names
@@ -231,7 +248,7 @@ def save_lora(transformer: nn.Module, path: Path, state: dict[str, torch.Tensor]
     save_tensors(Path(path), state, {"format": "pt", METADATA: json.dumps(facts)})
 
 
-def load_lora(transformer: nn.Module, path: Path):
+def load_lora(transformer: nn.Module, path: Path) -> list[nn.Parameter]:
     """Add the adapters that save_lora wrote, to train on; returns the trained parameters. Raises InputError."""
     from peft import set_peft_model_state_dict
 
