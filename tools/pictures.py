@@ -110,14 +110,16 @@ def lift(folder: Path) -> None:
     shutil.copy(folder / "lift/report.png", folder / "lift.png")
 
 
-def write_movie(frames: Sequence[Path], path: Path, size: tuple[int, int] = (1280, 720), drift: int = 0) -> None:
-    """H.264 of PNG files as an editor returns it. drift: of 255, added to the red."""
+def write_movie(
+    frames: Sequence[Path], path: Path, size: tuple[int, int] = (1280, 720), drift: int = 0, rate: int = 24
+) -> None:
+    """H.264 of PNG files as an editor returns it. drift: of 255, added to the red. rate: frames a second."""
     import av
     import numpy as np
     from PIL import Image
 
     with av.open(str(path), "w") as movie:
-        stream = movie.add_stream("libx264", rate=24, options={"crf": "20"})
+        stream = movie.add_stream("libx264", rate=rate, options={"crf": "20"})
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         for file in frames:
@@ -233,7 +235,7 @@ def write_test_set(folder: Path) -> None:
             for method in ("regenerated", "slow"):
                 (folder / method).mkdir(exist_ok=True)
             write_movie(files, folder / "regenerated" / f"v{number}.mp4", size, drift=6)
-            write_movie(files, folder / "slow" / f"v{number}.mp4", (size[0] // 2, size[1] // 2))
+            write_movie(files[::2], folder / "slow" / f"v{number}.mp4", (size[0] // 2, size[1] // 2), rate=12)
         row = {"video_id": f"v{number}", "input_path": f"videos/v{number}.mp4", "alpha_path": f"alphas/v{number}.mp4"}
         if kind == "background_replace":
             row["mask_path"] = f"masks/v{number}.mp4"
@@ -279,7 +281,9 @@ PICTURES = {
         ("benchmarks/compositing_pictures.py", "core/layer/blend_space.py", "core/layer/relative.py"),
     ),
     "seams": Picture(("long-shots.png",), seams, ("benchmarks/seams.py", "core/sampling/time_windows.py")),
-    "lift": Picture(("lift.png",), lift, (*WEIGHTS, PIXELS, "core/lifting/report_picture.py")),
+    "lift": Picture(
+        ("lift.png",), lift, (*WEIGHTS, "core/weights/lift/*.safetensors", PIXELS, "core/lifting/report_picture.py")
+    ),
 }
 # What was measured in a training run of hours: pictures of that run, not of the present state.
 OF_A_RUN = {
