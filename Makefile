@@ -18,7 +18,7 @@ BPY_50 := 5.0.1
 BPY_52 := 5.2.3
 PYTHON_52 ?= python3.13
 
-.PHONY: setup lock lock-check lint test fuzz fault-test gpu-test gpu-bench bpy blender-addon demo nuke-plugin clean
+.PHONY: setup lock lock-check lint test axe pictures fuzz fault-test gpu-test gpu-bench bpy blender-addon demo nuke-plugin clean
 
 setup: $(STAMP)
 
@@ -53,7 +53,7 @@ lint: setup
 	$(BIN)/python tools/typecheck.py
 
 # Two processes, one thread each: threads of torch that wait for one another are slower than one alone.
-test: setup lint bpy
+test: setup lint bpy axe
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 bpy: $(BLENDERS:%=.venv-bpy%/.installed)
@@ -63,6 +63,17 @@ bpy: $(BLENDERS:%=.venv-bpy%/.installed)
 	@test -x $(@D)/bin/python || $(or $(PYTHON_$*),$(PYTHON)) -m venv $(@D) || mkdir -p $(@D)
 	@if $(@D)/bin/python -m pip install bpy==$(BPY_$*) > $(@D)/install.log 2>&1; then touch $@; \
 	else echo "Blender $(BPY_$*) was not installed, its tests will be skipped; see $(@D)/install.log"; fi
+
+# axe-core, for the tests of the pages. Where npm is not at hand, they are skipped.
+axe: tools/axe/node_modules/axe-core/package.json
+
+tools/axe/node_modules/axe-core/package.json: tools/axe/package-lock.json
+	@npm ci --prefix tools/axe --no-audit --no-fund > /dev/null 2>&1 && touch $@ \
+	    || echo "axe-core was not installed (npm ci --prefix tools/axe), its tests will be skipped"
+
+# The pictures of README and docs that are older than what they show; pages need chromium and chromedriver.
+pictures: setup
+	$(BIN)/python -m tools.pictures
 
 # dist/vera-VERSION.zip, to drop onto Blender.
 blender-addon:
@@ -100,5 +111,5 @@ nuke-plugin:
 	$(PYTHON) nuke_plugin/build.py dist
 
 clean:
-	rm -rf .venv .venv-bpy* build dist out .pytest_cache kernels/_native*.so
+	rm -rf .venv .venv-bpy* build dist out .pytest_cache tools/axe/node_modules kernels/_native*.so
 	find core kernels tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -55,7 +55,7 @@ def page(browser, service):
         if job["state"] in ("queued", "running"):
             service.client.cancel(job["id"])
     until(
-        lambda: all(j["state"] in ("done", "failed", "cancelled") for j in service.client.jobs()), 30, "the end of all"
+        lambda: all(j["state"] in ("done", "failed", "cancelled") for j in service.client.jobs()), 90, "the end of all"
     )
     from tests.service.test_security import ask
 
@@ -132,7 +132,8 @@ def test_a_queue_is_watched_and_worked_with(page, service):
     assert "mend it" in (pick(page, "input") or page.wait_for("return document.querySelector('#reason').textContent"))
     assert wait_for_state(page, "second", "Waiting")["buttons"] == ["Cancel"]
     assert row(page, "<img src=x onerror=alert(1)>")["buttons"] == ["To front", "Cancel"]
-    until(lambda: "of 400" in row(page, "steps=400 pause=0.1")["now"], 30, "progress")
+    now = until(lambda: "of 400" in (n := row(page, "steps=400 pause=0.1")["now"]) and n, 30, "progress")
+    assert " 0 s left" not in now, "the worker says that nothing is left, which tells nobody anything"
     press(page, "<img src=x onerror=alert(1)>", "To front")
     until(lambda: rows(page)[1]["prompt"].startswith("<img"), 30, "the order to change")
     press(page, "steps=400 pause=0.1", "Cancel")
@@ -186,6 +187,23 @@ def test_a_folder_that_holds_another_jobs_results_is_told(page, service):
     wait_for_state(page, "movie two", "Done")
     press(page, "movie one", "Play")
     page.wait_for("return document.querySelector('#screen p').textContent.includes('another job')")
+
+
+def test_folder_and_recipe_are_copied(page, service):
+    submit(service, "movie", "copied", seed=3)
+    wait_for_state(page, "movie", "Done")
+    pick(page, "movie")
+    page.devtools("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+    read = "window.read = null; navigator.clipboard.readText().then(t => { window.read = t; })"
+    for action, found in (
+        ("Copy path", lambda text: text == str(service.home / "copied")),
+        ("Copy recipe", lambda text: json.loads(text)["seed"] == 3 and json.loads(text)["schema"] == "vera.recipe/1"),
+    ):
+        page.press(f"#actions [data-action='{action}']")
+        page.wait_for("return document.querySelector('#actions').textContent.includes('Copied')")
+        page.run(read)
+        assert found(page.wait_for("return window.read"))
+        page.wait_for("return !document.querySelector('#actions').textContent.includes('Copied')")
 
 
 def test_again_makes_the_next_version_at_one_click(page, service):
@@ -363,6 +381,7 @@ def test_it_comes_back_when_the_service_does(browser, tmp_path, movie):
         submit(service, "steps=4000 pause=0.1", "running")
         submit(service, "waiting", "waiting")
         wait_for_state(browser, "steps=4000 pause=0.1", "Running")
+        wait_for_state(browser, "waiting", "Waiting")
         former = service.entry
         service.kill()
         browser.wait_for("return !document.querySelector('#lost').hidden")

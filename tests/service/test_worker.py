@@ -279,3 +279,38 @@ def test_a_lock_has_one_holder(tmp_path):
         FileLock(tmp_path / "lock")
     lock.release()
     FileLock(tmp_path / "lock").release()
+
+
+class TestProgress:
+    """What is told of a job of three frames while it is delivered."""
+
+    @pytest.fixture
+    def said(self, tmp_path):
+        from types import SimpleNamespace
+
+        from tests.layer.stand_in import BLENDINGS, StandInPlate
+
+        plate = StandInPlate(size=(48, 64), frames=(7, 8, 9))
+        layer, composite = np.zeros((48, 64, 4), np.float32), np.full((48, 64, 3), 0.5, np.float32)
+        delivery = SimpleNamespace(read_layer=lambda frame: (layer, None), read_composite=lambda frame: composite)
+        color = SimpleNamespace(for_display=lambda pixels: pixels)
+        line = Heard()
+        progress = worker.JobProgress(line, tmp_path)
+        progress.begin(SimpleNamespace(plate=plate, delivery=delivery, blending=BLENDINGS["linear"], color=color))
+        progress.stage("deliver", 3)
+        for _ in range(3):
+            progress.advance()
+        return line.said
+
+    def test_no_time_is_left_while_the_preview_is_written(self, said):
+        told = [(v["stage"], v["done"], v["seconds_left"]) for event, v in said if event == "progress"]
+        assert told[-2:] == [("deliver", 3, None), ("finish", 0, None)]
+        assert all(left is None or done < 3 for _, done, left in told)
+
+    def test_the_middle_frame_is_the_poster(self, said, tmp_path):
+        from PIL import Image
+
+        assert [event for event, _ in said].count("poster") == 1
+        with Image.open(tmp_path / "poster.png") as poster:
+            assert poster.size == (320, 240) and abs(poster.getpixel((10, 10))[0] - 127.5) < 1
+        assert sorted(path.name for path in tmp_path.glob("?.png")) == ["7.png", "8.png", "9.png"]
