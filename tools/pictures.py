@@ -43,21 +43,24 @@ class Picture:
     make: Callable[[Path], None]
     shows: tuple[str, ...]
 
-    def fingerprint(self) -> str:
-        """Of what it shows, as that is now."""
-        found = hashlib.sha256()
-        for name in self.shows:
-            if name == PIXELS:
-                from vera.core.backends.base import PIXELS as number
+    def fingerprints(self) -> dict[str, str]:
+        """Of each thing that it shows, as that is now."""
+        return {name: fingerprint(name) for name in self.shows}
 
-                found.update(f"{name} {number}\n".encode())
-                continue
-            files = sorted(ROOT.glob(name))
-            if not files:
-                raise FileNotFoundError(f"{name}: shown by {self.files[0]}, and not there")
-            for path in files:
-                found.update(path.relative_to(ROOT).as_posix().encode() + meaning(path))
-        return found.hexdigest()[:16]
+
+def fingerprint(name: str) -> str:
+    """Of the files that a pattern names, or the number PIXELS. Raises FileNotFoundError."""
+    if name == PIXELS:
+        from vera.core.backends.base import PIXELS as number
+
+        return str(number)
+    files = sorted(ROOT.glob(name))
+    if not files:
+        raise FileNotFoundError(f"{name}: shown by a picture, and not there")
+    found = hashlib.sha256()
+    for path in files:
+        found.update(path.relative_to(ROOT).as_posix().encode() + meaning(path))
+    return found.hexdigest()[:16]
 
 
 def meaning(path: Path) -> bytes:
@@ -324,8 +327,8 @@ def stale() -> dict[str, str]:
         note = known.get(name)
         if note is None:
             found[name] = "was never made by its command"
-        elif note["shows"] != picture.fingerprint():
-            found[name] = f"what it shows has changed: {', '.join(picture.shows)}"
+        elif changed := [show for show, now in picture.fingerprints().items() if note["shows"].get(show) != now]:
+            found[name] = f"what it shows has changed since: {', '.join(changed)}"
         elif note["files"] != {
             file: digest(DOCS / file) if (DOCS / file).is_file() else None for file in picture.files
         }:
@@ -337,7 +340,7 @@ def make(name: str) -> None:
     """Make a picture, put it into docs and note what it shows."""
     picture = PICTURES[name]
     with tempfile.TemporaryDirectory(prefix="vera-") as made:
-        before = picture.fingerprint()
+        before = picture.fingerprints()
         picture.make(Path(made))
         for file in picture.files:
             shutil.copy(Path(made, file), DOCS / file)
