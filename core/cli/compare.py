@@ -80,8 +80,8 @@ def main(argv: list[str] | None = None) -> int:
         stopping = stop_request()
 
         # Only now, so that --help and wrong arguments answer at once.
-        from vera.core.comparing.benchmark import compare, named_lpips
-        from vera.core.comparing.methods import Folder, Renderer, kept_model, named
+        from vera.core.comparing.benchmark import Measures, compare, named_lpips
+        from vera.core.comparing.methods import Folder, Renderer, caching_loader, named
         from vera.core.comparing.rows import read_rows
         from vera.core.measure.judge import find_judge
         from vera.core.model.device import choose_device
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         rows, broken = read_rows(args.test, args.root)
         if args.clips is not None and args.clips < 1:
             raise InputError(f"--clips {args.clips}: give 1 or more")
-        load = kept_model()
+        load = caching_loader()
         settings = {n: v for n in ("steps", "guidance", "seed") if (v := getattr(args, n)) is not None}
         methods: list[Method] = [
             Renderer(name, model, out / "results" / name, settings, not args.no_masks, args.device, load)
@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
         lpips = named_lpips(args.lpips, choose_device(args.device)) if args.lpips else None
         judge = (args.judge, find_judge(args.judge)) if args.judge else None
         progress = Progress(args.progress)
-        result = compare(rows, broken, methods, out, progress, stopping, args.alpha_of, lpips, judge)
+        result = compare(rows, broken, methods, out, progress, stopping, Measures(args.alpha_of, lpips, judge))
         failed = sum("error" in c for c in result["clips"])
         text = f"{len(result['clips']) - failed} results measured, {failed} failed, {len(broken)} rows of no use"
         progress.say(f"{text}; {out / 'report' / 'index.html'}", event="done", out=str(out))

@@ -1,11 +1,11 @@
-"""The paper's benchmark, for models of ours and for results of any editor.
+"""The paper's benchmark, for models of Vera and for results of any other editor.
 
-    test rows -> results, made or found -> matched to the plate -> figures and looking copies -> table, report
+    test rows -> results, rendered or found -> frames matched to the plate -> figures, preview movies -> table, report
 
-rows.py       the test set's rows
-methods.py    where a method's results come from: a model, rendered clip by clip, or a folder of videos
-clips.py      plate and result of one row as frames that belong together: sizes, rates, lengths
-figures.py    one clip's figures, each frame decoded once, and its copies to look at
+rows.py       rows of the test set
+methods.py    sources of results: a model that renders each clip, or a folder of videos
+clips.py      matching frames of plate and result: sizes, frame rates, lengths
+figures.py    the figures of one clip, with each frame decoded once, and its preview movies
 table.py      means, beside the published rows of published.json
-report.py     one folder for a browser: page/ and the data
+report.py     a folder that a browser opens: page/ and the data
 """

@@ -1,8 +1,8 @@
-"""The way of the benchmark: every row by every method, measured once and remembered, then the table and the report."""
+"""Run the benchmark: measure every row of every method, cache the figures, write the table and the report."""
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,19 @@ from vera.core.recipe import identity
 SCHEMA = "vera.compare/1"
 
 
+@dataclass(frozen=True)
+class Measures:
+    """Options of the measurement.
+
+    alpha_of: what alpha 1 marks in the test set, "layer" or "subject", see clips.Case.
+    lpips, judge: (name, function), or None to leave these figures out.
+    """
+
+    alpha_of: str = "layer"
+    lpips: tuple[str, Lpips] | None = None
+    judge: tuple[str, Judge] | None = None
+
+
 def compare(
     rows: list[Row],
     broken: list[str],
@@ -30,15 +43,13 @@ def compare(
     out: Path,
     progress: ProgressLike,
     stopping: Callable[[], bool],
-    alpha_of: str = "layer",
-    lpips: tuple[str, Lpips] | None = None,
-    judge: tuple[str, Judge] | None = None,
+    measures: Measures = Measures(),
 ) -> dict[str, Any]:
-    """Everything into `out`: figures/METHOD/KEY.json, table.md, table.json and report/. Returns table.json's content.
+    """Write figures/METHOD/KEY.json, table.md, table.json and report/ into `out`; return the content of table.json.
 
-    rows, broken: of read_rows. methods: Folder or Renderer. lpips, judge: (name, function) or None. A clip that fails
-    is named in the table and the next one taken; what was rendered or measured before is not done again. Raises
-    StoppedError, and InputError where nothing could be measured.
+    rows, broken: from read_rows. A clip that fails is listed in the table, and the others are still measured. Clips
+    that were rendered or measured before are not repeated. Raises StoppedError if stopping() returns True, and
+    InputError if no clip could be measured.
     """
     clips: list[dict[str, Any]] = []
     for row in rows:
@@ -56,7 +67,7 @@ def compare(
             try:
                 if isinstance(method, Renderer):
                     method.make(row, progress, stopping)
-                clip |= _measured(row, method, media, out, alpha_of, lpips, judge)
+                clip |= _measured(row, method, media, out, measures)
             except (ValueError, OutOfMemoryError) as error:  # InputError is a ValueError
                 clip["error"] = " ".join(str(error).split())
                 progress.warn(f"{row.key}, {method.name}: {clip['error']}")
@@ -77,24 +88,16 @@ def compare(
     return result
 
 
-def _measured(
-    row: Row,
-    method: Method,
-    media: Path,
-    out: Path,
-    alpha_of: str,
-    lpips: tuple[str, Lpips] | None,
-    judge: tuple[str, Judge] | None,
-) -> dict[str, Any]:
-    """figures, note, frames and media of a clip: remembered, where neither files nor measures have changed."""
-    case = Case(row, alpha_of)
+def _measured(row: Row, method: Method, media: Path, out: Path, measures: Measures) -> dict[str, Any]:
+    """Figures, note, frames and media of a clip; cached as long as files and measures do not change."""
+    case, lpips = Case(row, measures.alpha_of), measures.lpips
     result = method.result(case)
-    of_case = case.fingerprint()
-    copy_plate(case, media, identity(case=of_case))
-    known = identity(version=VERSION, case=of_case, result=result.fingerprint(), lpips=lpips and lpips[0])
+    case_hashes = case.fingerprint()
+    copy_plate(case, media, identity(case=case_hashes))
+    key = identity(version=VERSION, case=case_hashes, result=result.fingerprint(), lpips=lpips and lpips[0])
     path = out / "figures" / method.name / f"{row.key}.json"
-    kept = _read(path)
-    if kept.get("identity") != known or not all((media / name).is_file() for name in kept["clip"]["media"]):
+    cached = _read(path)
+    if cached.get("identity") != key or not all((media / name).is_file() for name in cached["clip"]["media"]):
         clip = {
             "figures": measure(case, result, media, method.name, lpips and lpips[1]),
             "note": result.note,
@@ -103,32 +106,32 @@ def _measured(
             "has_truth": case.has_alpha,
             "media": [f"{method.name}.mp4"] + [f"{method.name}.alpha.mp4"] * (result.matte(0) is not None),
         }
-        kept = {"identity": known, "clip": clip, "judged": {}}
-        _write(path, kept)
-    clip = kept["clip"]
+        cached = {"identity": key, "clip": clip, "judged": {}}
+        _write(path, cached)
+    clip = cached["clip"]
     names = ["plate.mp4", *(["truth.mp4"] if clip["has_truth"] else []), *clip["media"]]
     write_posters([media / name for name in names])
-    if judge:
-        scores, faults = _judged(row, judge, media / "plate.mp4", media / clip["media"][0], kept["judged"])
-        _write(path, kept)
-        clip = {**clip, "figures": clip["figures"] | scores, "note": "; ".join([clip["note"], *faults]).strip("; ")}
+    if measures.judge:
+        scores, failures = _judged(row, measures.judge, media / "plate.mp4", media / clip["media"][0], cached["judged"])
+        _write(path, cached)
+        clip = {**clip, "figures": clip["figures"] | scores, "note": "; ".join([clip["note"], *failures]).strip("; ")}
     return clip
 
 
 def _judged(
-    row: Row, judge: tuple[str, Judge], plate: Path, result: Path, known: dict[str, float]
+    row: Row, judge: tuple[str, Judge], plate: Path, result: Path, cached: dict[str, float]
 ) -> tuple[dict[str, float], list[str]]:
-    """Scores by question, and what failed. known: answers by identity, to which new ones are added; faults are not."""
-    scores, faults = {}, []
+    """(scores by question, messages of failures). New answers are added to `cached`, failures are not."""
+    scores, failures = {}, []
     for question in QUESTIONS:
-        asked = identity(judge=judge[0], question=question, prompt=row.prompt, caption=row.caption)
+        key = identity(judge=judge[0], question=question, prompt=row.prompt, caption=row.caption)
         try:
-            if asked not in known:
-                known[asked] = ask(judge[1], question, row.prompt, row.caption, plate, result)
-            scores[question["id"]] = known[asked]
+            if key not in cached:
+                cached[key] = ask(judge[1], question, row.prompt, row.caption, plate, result)
+            scores[question["id"]] = cached[key]
         except ValueError as error:
-            faults.append(str(error))
-    return scores, faults
+            failures.append(str(error))
+    return scores, failures
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -144,6 +147,6 @@ def _write(path: Path, data: dict[str, Any]) -> None:
 
 
 def named_lpips(path: str | Path, device: torch.device | str) -> tuple[str, Lpips]:
-    """LPIPS by its weights' hash, for `compare`. Raises InputError."""
-    lpips = Lpips(path, device)  # which refuses a file that is not there
+    """(hash of the weights, LPIPS function), for `Measures`. Raises InputError."""
+    lpips = Lpips(path, device)
     return file_hash(Path(path)), lpips

@@ -1,4 +1,4 @@
-"""Where a method's results come from: a model that renders them, or a folder of what an editor made."""
+"""Methods to compare: a model that renders its results, or a folder with the results of any editor."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -28,11 +28,10 @@ _NAME = re.compile(r"[\w][\w.+-]*")
 
 @dataclass(frozen=True)
 class Folder:
-    """Finished results: deliveries of core.render, or videos, named by video_id and prompt_id.
+    """Finished results: deliveries of `vera render`, or movies, named by video_id and prompt_id.
 
-    Looked for, in this order: KEY/ with a manifest.json; then movies called VIDEO_PROMPT, VIDEO-PROMPT or
-    VIDEO/PROMPT; then those called by one of the two ids alone, where that names one row only. Beside a movie, one
-    called the same with _alpha is its alpha.
+    The search order is: KEY/ with a manifest.json; movies named VIDEO_PROMPT, VIDEO-PROMPT or VIDEO/PROMPT; movies
+    named by one of the two ids, if the id belongs to one row only. A movie NAME_alpha beside NAME is its alpha.
     """
 
     name: str
@@ -40,19 +39,19 @@ class Folder:
     rows: tuple[Row, ...]
 
     def refuse(self, rows: Sequence[Row]) -> None:
-        """Raise InputError where the folder has nothing for any of the rows."""
+        """Raise InputError if the folder has no result for any row."""
         if not self.folder.is_dir():
-            raise InputError(f"--results {self.folder}: no such folder; name the one with the videos")
-        there = (self.folder / row.key / "manifest.json" for row in rows)
+            raise InputError(f"--results {self.folder}: no such folder; give the folder with the videos")
+        manifests = (self.folder / row.key / "manifest.json" for row in rows)
         movies = (self._movies(stem) for row in rows for stems in self._stems(row) for stem in stems)
-        if not any(path.is_file() for path in there) and not any(movies):
+        if not any(path.is_file() for path in manifests) and not any(movies):
             raise InputError(
                 f"--results {self.folder}: holds no movie and no delivery of any row, such as {rows[0].key}.mp4; "
-                "name the folder with the videos, called as the rows are"
+                "give the folder with the videos, named as the rows"
             )
 
     def result(self, case: Case) -> Delivery | Video:
-        """Raises InputError where there is none, or more than one."""
+        """The result of a row. Raises InputError if there is none, or more than one."""
         row = case.row
         if (self.folder / row.key / "manifest.json").is_file():
             return Delivery(self.folder / row.key, case)
@@ -60,7 +59,7 @@ class Folder:
             found = [m for stem in stems for m in self._movies(stem)]
             if len(found) > 1:
                 names = " and ".join(m.name for m in found)
-                raise InputError(f"{self.folder}: {names} are both of {row.key}; keep one")
+                raise InputError(f"{self.folder}: {names} are both results of {row.key}; keep one")
             if found:
                 alphas = self._movies(found[0].with_suffix("").relative_to(self.folder).as_posix() + "_alpha")
                 return Video(found[0], alphas[0] if alphas else None, case)
@@ -81,9 +80,10 @@ class Folder:
 
 @dataclass(frozen=True)
 class Renderer:
-    """A model of ours: results are deliveries in `folder`/KEY, made as core.render makes them, and only once.
+    """A model of Vera. Its results are deliveries in `folder`/KEY, rendered once as `vera render` does.
 
-    settings: of the recipe, beside plate, prompt and mask. load: of vera.core.model.load, or one that keeps its model.
+    settings: recipe fields besides plate, prompt and mask. masks: whether masks are passed to the model. load: loads
+    the model, see `caching_loader`.
     """
 
     name: str
@@ -95,8 +95,8 @@ class Renderer:
     load: Loader
 
     def refuse(self, rows: Sequence[Row]) -> None:
-        """Raise InputError where the model, or a setting, is wrong for every row; no weight is read."""
-        recipe = self.recipe(rows[0])  # raises for values that no recipe takes
+        """Raise InputError if the model or a setting is wrong for every row; reads no weights."""
+        recipe = self.recipe(rows[0])  # raises for values that no recipe accepts
         backend = backend_of(recipe.model)
         refuse_unsupported(recipe, backend)
         if backend == DEFAULT:
@@ -105,7 +105,7 @@ class Renderer:
             raise InputError(f"--model {recipe.model}: {recipe.model.partition(':')[2]} is not there")
 
     def recipe(self, row: Row) -> EditRecipe:
-        """What is rendered for a row. Raises InputError."""
+        """The recipe of a row. Raises InputError."""
         mask: dict[str, Any] = {"mask": str(row.mask)} if self.masks and row.mask else {}
         return EditRecipe(
             plate=str(row.input),
@@ -118,7 +118,7 @@ class Renderer:
         )
 
     def make(self, row: Row, progress: ProgressLike, stopping: Callable[[], bool]) -> None:
-        """Render the clip, or go on with it. Raises InputError, OutOfMemoryError, StoppedError."""
+        """Render the clip, or resume it. Raises InputError, OutOfMemoryError, StoppedError."""
 
         def work(job: Job) -> None:
             if not job.delivery.complete():
@@ -127,33 +127,37 @@ class Renderer:
         within_memory(work, self.recipe(row), self.device, self.load)
 
     def result(self, case: Case) -> Delivery:
+        """The rendered delivery. Raises InputError."""
         return Delivery(self.folder / case.row.key, case)
 
 
-Method = Folder | Renderer  # where results come from
+Method = Folder | Renderer
 
 
-def kept_model() -> Loader:
-    """vera.core.model.load.load_model, which loads again only when something else is asked for."""
-    kept: dict[tuple[str, str, str], Model] = {}
+def caching_loader() -> Loader:
+    """load_model with a cache of one model: it loads only when name, device or options change."""
+    cache: dict[tuple[str, str, str], Model] = {}
 
     def load(name: str, device: torch.device | str, **options: Any) -> Model:
         key = (name, str(device), repr(sorted(options.items())))
-        if key not in kept:
-            kept.clear()  # never two at once
-            kept[key] = load_model(name, device, **options)
-        return kept[key]
+        if key not in cache:
+            cache.clear()  # never two models in memory
+            cache[key] = load_model(name, device, **options)
+        return cache[key]
 
     return load
 
 
 def named(texts: Iterable[str], kind: str) -> list[tuple[str, str]]:
-    """NAME=VALUE, or VALUE alone, whose last part is then the name. Raises InputError for what names no file."""
+    """Parse options of the form NAME=VALUE or VALUE into (name, value); the name defaults to the last part of the path.
+
+    Raises InputError for a name that cannot name a file.
+    """
     pairs = []
     for text in texts:
         name, _, value = text.rpartition("=")
         name = name or Path(value).name
         if not _NAME.fullmatch(name):
-            raise InputError(f"--{kind} {text}: {name!r} is no name for a method; say --{kind} NAME={value}")
+            raise InputError(f"--{kind} {text}: {name!r} cannot name a method; use --{kind} NAME={value}")
         pairs.append((name, value))
     return pairs

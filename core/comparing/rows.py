@@ -1,4 +1,4 @@
-"""The public test set's rows, as published: JSON lines that name the media."""
+"""Rows of the public test set: JSON lines that name the media."""
 
 import json
 import re
@@ -10,12 +10,12 @@ from typing import Any
 from vera.core.errors import InputError
 
 EDIT_TYPES = ("obj_add", "background_replace")
-_NAME = re.compile(r"[\w][\w.+=, -]*")  # of a file, on any system
+_NAME = re.compile(r"[\w][\w.+=, -]*")  # a file name that is valid on every system
 
 
 @dataclass(frozen=True)
 class Row:
-    """One clip and what to do with it. key names it in files: video_id, with prompt_id where there is one."""
+    """One clip and its edit. key: name of the row in files, video_id with prompt_id if there is one."""
 
     key: str
     video_id: str
@@ -29,10 +29,10 @@ class Row:
 
 
 def read_rows(files: Sequence[str | Path], root: str | Path | None = None) -> tuple[list[Row], list[str]]:
-    """The rows of JSONL files, and a line for each that is of no use: where, and why.
+    """The rows of JSONL files, and a message for each row that cannot be used.
 
-    Paths are relative to `root`, or to the row's file. Raises InputError for a file that cannot be read, and where no
-    row is of use.
+    Paths are relative to `root`, or to the row's file. Raises InputError for a file that cannot be read, and if no row
+    can be used.
     """
     rows: list[Row] = []
     broken: list[str] = []
@@ -41,7 +41,7 @@ def read_rows(files: Sequence[str | Path], root: str | Path | None = None) -> tu
         try:
             lines = file.read_bytes().splitlines()
         except OSError as error:
-            raise InputError(f"{file}: cannot be read ({error.strerror}); name the test set's JSONL file") from None
+            raise InputError(f"{file}: cannot be read ({error.strerror}); give the test set's JSONL file") from None
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -56,7 +56,7 @@ def read_rows(files: Sequence[str | Path], root: str | Path | None = None) -> tu
             seen[row.key] = where
             rows.append(row)
     if not rows:
-        raise InputError(f"no row of use; {broken[0] if broken else f'{files[0]}: no rows'}")
+        raise InputError(f"no usable row; {broken[0] if broken else f'{files[0]}: no rows'}")
     return rows, broken
 
 

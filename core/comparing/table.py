@@ -1,4 +1,4 @@
-"""The table: means of the measured clips, beside the published rows."""
+"""The table: mean figures of the measured clips, beside the published rows."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from vera.core.measure.planes import mean
 
 PUBLISHED = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
 TITLES = {"obj_add": "Object addition", "background_replace": "Background change"}
-# Figures that stand in one table.
+# The figures of each table in table.md.
 TABLES = (
     ("psnr", "ssim", "lpips", "psnr_outside", "ssim_outside", "lpips_outside", "psnr_away", "ssim_away", "lpips_away"),
     ("changed", "worst", "drift", "spilled", "flicker", "flicker_plate", "unsteady", "sharpness"),
@@ -21,17 +21,17 @@ BY_NAME = {f.name: f for f in FIGURES}
 
 
 def rows_of(clips: list[dict[str, Any]]) -> dict[str, Any]:
-    """By edit type, a row a method: {"method", "published", "clips", "failed", figures...}, published ones last.
+    """Edit type -> one row per method, {"method", "published", "clips", "failed", figures...}, published rows last.
 
-    clips: {"method", "edit_type", "figures"} of every one, with "error" instead of figures where it failed. A mean is
-    of the clips that have the figure, by name in "measured"; None is 'not measured'.
+    clips: {"method", "edit_type", "figures"} each, or "error" instead of "figures" if the clip failed. A mean covers
+    the clips that have the figure; "measured" holds their number by figure. None means not measured.
     """
     tables = {}
     for kind in EDIT_TYPES:
-        of_kind = [c for c in clips if c["edit_type"] == kind]
-        rows = [_row([c for c in of_kind if c["method"] == m]) for m in dict.fromkeys(c["method"] for c in of_kind)]
-        known = [{**r, "published": True, "clips": PUBLISHED["clips"][kind]} for r in PUBLISHED["rows"][kind]]
-        tables[kind] = rows + known if rows else []
+        chosen = [c for c in clips if c["edit_type"] == kind]
+        rows = [_row([c for c in chosen if c["method"] == m]) for m in dict.fromkeys(c["method"] for c in chosen)]
+        published = [{**r, "published": True, "clips": PUBLISHED["clips"][kind]} for r in PUBLISHED["rows"][kind]]
+        tables[kind] = rows + published if rows else []
     return {kind: rows for kind, rows in tables.items() if rows}
 
 
@@ -49,7 +49,7 @@ def _row(clips: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def markdown(tables: dict[str, Any], broken: list[str], clips: list[dict[str, Any]]) -> str:
-    """What is measured here stands upright, what is published is in italics and said to be so."""
+    """The tables as Markdown; published figures are in italics, with a note."""
     lines = [
         "# Comparison",
         "",
@@ -60,12 +60,12 @@ def markdown(tables: dict[str, Any], broken: list[str], clips: list[dict[str, An
         lines += [f"## {TITLES[kind]}", ""]
         for names in TABLES:
             lines += _table([r for r in rows if not r["published"] or any(n in r for n in names)], names) + [""]
-    notes = [f"- {c['key']}, {c['method']}: {said}" for c in clips if (said := c.get("error") or c["note"])]
+    notes = [f"- {c['key']}, {c['method']}: {note}" for c in clips if (note := c.get("error") or c["note"])]
     if notes:
         lines += ["## Failed or matched", "", *notes, ""]
     if broken:
-        lines += [f"## Rows of no use: {len(broken)}", "", *(f"- {b}" for b in broken), ""]
-    lines += ["Means of clips; a dash is 'not measured'.", ""]
+        lines += [f"## Rows that cannot be used: {len(broken)}", "", *(f"- {b}" for b in broken), ""]
+    lines += ["Means over clips; a dash means not measured.", ""]
     better = {1: "; more is better", -1: "; less is better", 0: ""}
     lines += [f"- {f.title}: {f.what}{better[f.better]}" for f in FIGURES]
     return "\n".join(lines) + "\n"
@@ -82,6 +82,7 @@ def _table(rows: list[dict[str, Any]], names: Sequence[str]) -> list[str]:
 
 
 def shown(row: dict[str, Any], name: str) -> str:
+    """A figure as text, with the number of clips if not all have it; "-" if it was not measured."""
     value = row.get(name)
     if value is None:
         return "-"

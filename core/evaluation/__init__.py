@@ -1,1 +1,1 @@
-"""Judges of a model's layers, apart from the model: what they see, and what is counted from it."""
+"""Measure how well a model's layers follow the instruction, on held-out clips."""

@@ -1,8 +1,7 @@
-"""Which of the world's objects does a layer show? A small network, trained on layers of the data engine.
+"""A small network that recognises which object a layer shows, trained on layers of the data engine.
 
-`python -m vera.core.evaluation.classifier` trains it, a few minutes on one core, and prints how often it is right on
-layers
-that it has not seen, as they are and as mini's codec gives them back. It never sees what a model made.
+`python -m vera.core.evaluation.classifier` trains it in a few minutes on one core. The command prints its accuracy on
+held-out layers, as generated and after mini's codec. The classifier is never trained on the output of a model.
 """
 
 import argparse
@@ -23,11 +22,15 @@ from vera.core.model.codec import Codec
 from vera.core.model.mini import words
 
 WEIGHTS = Path(__file__).with_name("classifier.safetensors")
-NOTHING = "nothing"  # a layer without any shape of this world
-KINDS = (*words.OBJECTS, NOTHING)
-SIZE = 40  # pixels of the picture that is judged
-FRAME = (80, 144)
-FIRST_SEED, HELD_OUT_SEED = 6_000_000, 6_900_000
+NOTHING = "nothing"  # class of a layer without any known object
+KINDS = (*words.OBJECTS, NOTHING)  # the classes
+SIZE = 40  # side in pixels of the picture that is classified
+FRAME = (80, 144)  # height and width in pixels of training layers
+FIRST_SEED, HELD_OUT_SEED = 6_000_000, 6_900_000  # of training layers, of held-out clips
+OBJECT_ALPHA = 0.3  # alpha above which a pixel belongs to the object's box; raising it leaves out faint parts
+CUT_MARGIN = 1.2  # side of the square cut out around the object, over the side of its box
+MIN_CUT = 12.0  # pixels: smallest side of the square cut out; raising it shows small objects smaller
+NOTHING_SHARE = 0.08  # share of training layers without an object
 
 
 class Classifier(nn.Module):
@@ -54,16 +57,15 @@ def load_classifier() -> Classifier:
 
 
 def pictures(color: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """Layers (N, 3, H, W) and (N, 1, H, W) cut out about what is in them -> (N, 4, SIZE, SIZE); grey where nothing
-    is."""
+    """Cut out the object of each layer: (N, 3, H, W) and (N, 1, H, W) -> (N, 4, SIZE, SIZE); grey where alpha is 0."""
     cut = []
     for c, a in zip(color, alpha):
-        rows, cols = ((a[0] > 0.3).any(d).nonzero().flatten() for d in (1, 0))
+        rows, cols = ((a[0] > OBJECT_ALPHA).any(d).nonzero().flatten() for d in (1, 0))
         if len(rows) == 0:
             cut.append(torch.tensor([0.5, 0.5, 0.5, 0.0])[:, None, None].expand(4, SIZE, SIZE))
             continue
         y, x = (float(r[0] + r[-1] + 1) / 2 for r in (rows, cols))
-        side = max(12.0, 1.2 * max(len(range(rows[0], rows[-1] + 1)), len(range(cols[0], cols[-1] + 1))))
+        side = max(MIN_CUT, CUT_MARGIN * max(len(range(rows[0], rows[-1] + 1)), len(range(cols[0], cols[-1] + 1))))
         height, width = a.shape[-2:]
         at = (torch.arange(SIZE) + 0.5) / SIZE - 0.5
         gy, gx = torch.meshgrid((y + side * at) * 2 / height - 1, (x + side * at) * 2 / width - 1, indexing="ij")
@@ -75,9 +77,9 @@ def pictures(color: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def kind_of(classifier: Classifier, color: torch.Tensor, alpha: torch.Tensor) -> str:
-    """What the layer shows, one of KINDS: color (3, T, h, w), alpha (T, h, w), over three of its frames."""
-    some = sorted({0, len(alpha) // 2, len(alpha) - 1})
-    scores = classifier(pictures(color.transpose(0, 1)[some], alpha[some, None]))
+    """Classify a layer, color (3, T, h, w) and alpha (T, h, w), by its first, middle and last frame; one of KINDS."""
+    frames = sorted({0, len(alpha) // 2, len(alpha) - 1})
+    scores = classifier(pictures(color.transpose(0, 1)[frames], alpha[frames, None]))
     return KINDS[int(scores.softmax(-1).mean(0).argmax())]
 
 
@@ -85,22 +87,22 @@ def kind_of(classifier: Classifier, color: torch.Tensor, alpha: torch.Tensor) ->
 
 
 def example(seed: int, codec: Codec) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Layer number `seed`, (3, H, W) and (1, H, W), and its kind; every other one as the codec gives it back."""
+    """Training layer `seed`: colour (3, H, W), alpha (1, H, W), class index. Half of the layers pass the codec."""
     rng, gen = random.Random(seed), torch.Generator().manual_seed(seed)
-    if rng.random() < 0.08:
-        kind, (color, alpha) = NOTHING, _mass(rng, gen)
+    if rng.random() < NOTHING_SHARE:
+        kind, (color, alpha) = NOTHING, _shapeless(rng, gen)
     else:
         labels = draw_object(rng) | {"depth": None}
         times = torch.tensor([float(rng.randint(0, SPAN))])
         premultiplied, alpha, _ = added_object(labels, rng, camera_at_rest(times), times, *FRAME)
         kind, color = labels["object"], extend_color(premultiplied, alpha)
     if rng.random() < 0.5:
-        color, alpha = through(codec, color, alpha, rng.uniform(0, 0.5), gen)
+        color, alpha = through_codec(codec, color, alpha, rng.uniform(0, 0.5), gen)
     return color[0], alpha[0], KINDS.index(kind)
 
 
-def _mass(rng: random.Random, gen: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Some mass without the shape of anything, shaded."""
+def _shapeless(rng: random.Random, gen: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """A shaded blob that resembles no object: colour (1, 3, H, W) and alpha (1, 1, H, W)."""
     x, y = plane(*FRAME)
     radius, cx, cy = rng.uniform(0.1, 0.3), rng.uniform(-0.5, 0.5), rng.uniform(-0.2, 0.2)
     ragged = noise(gen, FRAME, 3, rng.choice((2, 3, 4)))
@@ -112,18 +114,19 @@ def _mass(rng: random.Random, gen: torch.Generator) -> tuple[torch.Tensor, torch
 
 
 @torch.inference_mode()
-def through(
-    codec: Codec, color: torch.Tensor, alpha: torch.Tensor, spoil: float, gen: torch.Generator
+def through_codec(
+    codec: Codec, color: torch.Tensor, alpha: torch.Tensor, noise: float, gen: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A layer (T, 3, H, W) and (T, 1, H, W) through the codec, its latents spoiled by that much noise."""
+    """Encode and decode a layer, (T, 3, H, W) and (T, 1, H, W); noise: standard deviation added to the latents."""
     both = torch.stack([color, alpha.expand(-1, 3, -1, -1)]).transpose(1, 2)
     latents = codec.encode(both)
-    latents = latents + spoil * torch.randn(latents.shape, generator=gen)
+    latents = latents + noise * torch.randn(latents.shape, generator=gen)
     color, alpha = codec.decode(latents, len(alpha)).clamp(0, 1).transpose(1, 2)
     return color, alpha.mean(1, keepdim=True)
 
 
 def train(count: int, epochs: int, codec: Codec, say: Callable[[str], object]) -> Classifier:
+    """Train a classifier on `count` layers; say(line) reports progress."""
     torch.manual_seed(0)
     inputs, kinds = torch.empty(count, 4, SIZE, SIZE), torch.empty(count, dtype=torch.long)
     for k in range(count):
@@ -147,7 +150,7 @@ def train(count: int, epochs: int, codec: Codec, say: Callable[[str], object]) -
 
 
 def _varied(batch: torch.Tensor) -> torch.Tensor:
-    """Mirrored, moved, turned and scaled a little, in other colours, with noise."""
+    """Augment a batch: mirror, shift, rotate and scale slightly, permute and scale colours, add noise."""
     count = len(batch)
     angle, scale = 0.15 * torch.randn(count), 1 + 0.12 * torch.randn(count)
     mirror = torch.where(torch.rand(count) < 0.5, -1.0, 1.0)
@@ -161,15 +164,15 @@ def _varied(batch: torch.Tensor) -> torch.Tensor:
     return moved + neutral + 0.03 * torch.randn_like(batch)
 
 
-def accuracy(classifier: Classifier, count: int, codec: Codec, spoil: float | None = None) -> float:
-    """Share of held-out clips, over real plates too, whose object is named rightly; spoil: through the codec."""
+def accuracy(classifier: Classifier, count: int, codec: Codec, noise: float | None = None) -> float:
+    """Share of held-out clips whose object is recognised; noise: passed through the codec with this noise, or None."""
     right = 0
     for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + count):
         labels = draw_object(random.Random(seed)) | {"depth": None}
         clip = make_clip(seed, *FRAME, [0, 6, 12], labels, held_out=True)
         color, alpha = clip.edit, clip.alpha
-        if spoil is not None:
-            color, alpha = through(codec, color, alpha, spoil, torch.Generator().manual_seed(seed))
+        if noise is not None:
+            color, alpha = through_codec(codec, color, alpha, noise, torch.Generator().manual_seed(seed))
         right += kind_of(classifier, color.transpose(0, 1), alpha[:, 0]) == labels["object"]
     return right / count
 
@@ -178,7 +181,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m vera.core.evaluation.classifier", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--count", type=int, default=5000, help="layers to learn from")
+    parser.add_argument("--count", type=int, default=5000, help="number of training layers")
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--held-out", type=int, default=200)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
@@ -188,8 +191,9 @@ def main(argv: list[str] | None = None) -> int:
     codec = load_model("mini", "cpu").codec
     classifier = train(args.count, args.epochs, codec, lambda text: print(text, flush=True))
     save_file({k: v.half().contiguous() for k, v in classifier.state_dict().items()}, args.out)
-    for name, spoil in (("as they are", None), ("through the codec", 0.0), ("through the codec, spoiled by 0.3", 0.3)):
-        print(f"{args.held_out} held-out layers {name}: {accuracy(classifier, args.held_out, codec, spoil):.1%} right")
+    for name, level in (("as generated", None), ("through the codec", 0.0), ("through the codec with noise 0.3", 0.3)):
+        right = accuracy(classifier, args.held_out, codec, level)
+        print(f"{args.held_out} held-out layers {name}: {right:.1%} recognised")
     return 0
 
 

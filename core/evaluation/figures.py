@@ -1,8 +1,7 @@
-"""What is counted of one result against its labelled clip.
+"""Figures of one result against its labelled clip.
 
-Layers are at model size, in [0, 1], frames last but two: color and composite (3, T, H, W), alpha (T, H, W) as it would
-be
-delivered, cleaned and exact at its ends. Of alpha's centre only what is above a third counts, which leaves out shadows.
+Layers are at model size, in [0, 1]: color and composite (3, T, H, W), alpha (T, H, W) as delivered, that is cleaned
+and with exact 0 and 1.
 """
 
 import random
@@ -16,8 +15,15 @@ from vera.core.data.engine.clips import LayeredClip
 from vera.core.evaluation.classifier import Classifier, kind_of
 from vera.core.model.mini import words
 
-SURROUNDINGS = 0.2  # frame heights about what is solid; halos, shadows and reflections end within it
-LEAST_SOLID = 8  # pixels without which a layer has no colour
+# Frame heights around the solid part of an object in which halos, shadows and reflections are allowed. Raising it
+# tolerates alpha farther away from the object.
+SURROUNDINGS = 0.2
+MIN_PIXELS = 8  # pixels that a region needs for a figure; raising it leaves out more small layers
+CENTRE_ALPHA = 1 / 3  # alpha above which a pixel counts for the centre; excludes shadows
+SOLID_ALPHA = 0.5  # alpha above which a pixel is part of the object, for SURROUNDINGS
+COLOR_ALPHA = 0.8  # alpha above which a pixel counts for the layer's colour; excludes edges and halos
+OUTLINE_ALPHA = 0.65  # alpha above which a pixel is on the object's outline; above any shadow's or reflection's
+FULL_ALPHA = 0.9  # alpha above which a pixel inside the outline is not a hole; raising it finds fainter holes
 
 
 def judge(
@@ -28,8 +34,10 @@ def judge(
     composite: torch.Tensor,
     classifier: Classifier,
 ) -> dict[str, Any]:
-    """All figures that the clip's kind of edit has, as floats; a named property that came out is 1.0, else 0.0.
-    kind and hue: what object and colour were seen, words.
+    """All figures for the clip's kind of edit.
+
+    Figures are floats; a named property is 1.0 if the result has it, else 0.0. "kind" and "hue" are the recognised
+    object and colour, as words.
     """
     source = clip.source.transpose(0, 1)
     composed = alpha * color + (1 - alpha) * source
@@ -67,20 +75,19 @@ def judge(
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
-    """dB, peak 1, at most 100."""
+    """Peak signal-to-noise ratio in dB for peak 1, at most 100."""
     return -10 * float((a - b).pow(2).mean().clamp_min(1e-10).log10())
 
 
 def dtssd(alpha: torch.Tensor, truth: torch.Tensor) -> float:
-    """Root mean square difference of the two mattes' changes from frame to frame, times 100, a mean of the frames."""
+    """Root mean square difference between the changes of two mattes from frame to frame, mean over frames, x100."""
     return 100 * float((alpha.diff(dim=0) - truth.diff(dim=0)).pow(2).mean((1, 2)).sqrt().mean())
 
 
 def nearest_color(color: torch.Tensor, alpha: torch.Tensor) -> str | None:
-    """The named colour, in light or in shade, nearest to the layer's median where it is solid; None where nothing
-    is."""
-    inside = color[:, alpha > 0.8]
-    if inside.shape[1] < LEAST_SOLID:
+    """The named colour, at any brightness from 0.6 to 1.1, nearest to the solid pixels' median; None without any."""
+    inside = color[:, alpha > COLOR_ALPHA]
+    if inside.shape[1] < MIN_PIXELS:
         return None
     median = inside.median(dim=1).values
     shades = torch.linspace(0.6, 1.1, 11)[:, None]
@@ -90,16 +97,18 @@ def nearest_color(color: torch.Tensor, alpha: torch.Tensor) -> str | None:
 
 
 def centres(alpha: torch.Tensor) -> torch.Tensor:
-    """Centre of mass of each frame, (T, 2): x and y in frame heights; NaN where there is no mass."""
+    """Centre of mass of each frame, (T, 2): x and y in frame heights; NaN for a frame without a solid pixel."""
     _, height, width = alpha.shape
-    weight = torch.where(alpha > 1 / 3, alpha, 0.0)
+    weight = torch.where(alpha > CENTRE_ALPHA, alpha, 0.0)
     x, y = torch.arange(width) / height, torch.arange(height) / height
     return torch.stack([weight.sum(1) @ x, weight.sum(2) @ y], 1) / weight.sum((1, 2))[:, None]
 
 
 def nearest_place(clip: LayeredClip, alpha: torch.Tensor) -> str | None:
-    """Of the named places the nearest to the layer's, which is off from the named one as its centre is from the
-    truth's."""
+    """The named place nearest to the layer, or None without a layer.
+
+    The layer's place is the labelled place plus the offset between the layer's centre and the true centre.
+    """
     off = (centres(alpha) - centres(clip.alpha[:, 0])).nanmean(0)
     if off.isnan().any():
         return None
@@ -109,60 +118,61 @@ def nearest_place(clip: LayeredClip, alpha: torch.Tensor) -> str | None:
 
 
 def moves_as_named(clip: LayeredClip, times: torch.Tensor, alpha: torch.Tensor) -> bool:
-    """Is the layer's way, about its own middle, nearer to the named motion's than to any other's?
+    """Whether the layer's centred path is nearest to the path of the labelled motion, among all motions.
 
-    What the camera adds is known from the truth and taken off.
+    The camera's motion is the true path minus the labelled motion, and is subtracted from the layer's path.
     """
-    way, true = (centred(centres(a)) for a in (alpha, clip.alpha[:, 0]))
-    if way.isnan().any():
+    path, true = (centred(centres(a)) for a in (alpha, clip.alpha[:, 0]))
+    if path.isnan().any():
         return False
     aspect = alpha.shape[2] / alpha.shape[1]
 
-    def told(motion: str) -> torch.Tensor:
+    def path_of_motion(motion: str) -> torch.Tensor:
         labels = clip.labels | {"motion": motion}
         x, y, _ = clips.path_of(
             labels, random.Random(0), torch.as_tensor(times, dtype=torch.float32), 0.22, aspect, None
         )
         return centred(torch.stack([x, y], 1))
 
-    way = way - (true - told(clip.labels["motion"]))
-    errors = {motion: float((way - told(motion)).pow(2).mean()) for motion in words.MOTIONS}
+    path = path - (true - path_of_motion(clip.labels["motion"]))
+    errors = {motion: float((path - path_of_motion(motion)).pow(2).mean()) for motion in words.MOTIONS}
     return errors[clip.labels["motion"]] <= min(errors.values()) + 1e-6
 
 
 def centred(path: torch.Tensor) -> torch.Tensor:
+    """A path (T, 2) relative to its mean."""
     return path - path.mean(0)
 
 
 def share_of_zeros(alpha: torch.Tensor) -> float:
-    """Share of exact 0 farther than SURROUNDINGS from what is solid."""
+    """Share of pixels with alpha exactly 0 among those farther than SURROUNDINGS from the object."""
     reach = round(SURROUNDINGS * alpha.shape[1])
-    near = F.max_pool2d((alpha > 0.5).float()[:, None], 2 * reach + 1, 1, reach)[:, 0] > 0
+    near = F.max_pool2d((alpha > SOLID_ALPHA).float()[:, None], 2 * reach + 1, 1, reach)[:, 0] > 0
     return float((alpha[~near] == 0).float().mean()) if not near.all() else 1.0
 
 
 def share_of_solid(alpha: torch.Tensor) -> float | None:
-    """Share of alpha above 0.9 inside the outline, two pixels from its edge; None without an inside.
+    """Share of pixels above FULL_ALPHA among those inside the outline, two pixels from its edge; None without any.
 
-    The outline is where alpha passes 0.65, above any shadow's or reflection's; gaps that it encloses are inside.
+    The outline is at OUTLINE_ALPHA. Gaps that the outline encloses are inside.
     """
-    free = alpha <= 0.65
+    free = alpha <= OUTLINE_ALPHA
     outside = F.pad(torch.zeros_like(free[:, 2:, 2:]), (1, 1, 1, 1), value=True) & free
-    while True:  # from the frame's edge inward, through what is free
-        reached = (_grown(outside.float(), 1) > 0) & free
+    while True:  # flood fill from the frame's edge through free pixels
+        reached = (_dilated(outside.float(), 1) > 0) & free
         if torch.equal(reached, outside):
             break
         outside = reached
-    inside = _grown(outside.float(), 2) == 0
-    return float((alpha[inside] > 0.9).float().mean()) if inside.sum() >= LEAST_SOLID else None
+    inside = _dilated(outside.float(), 2) == 0
+    return float((alpha[inside] > FULL_ALPHA).float().mean()) if inside.sum() >= MIN_PIXELS else None
 
 
-def _grown(planes: torch.Tensor, radius: int) -> torch.Tensor:
+def _dilated(planes: torch.Tensor, radius: int) -> torch.Tensor:
     return F.max_pool2d(planes[:, None], 2 * radius + 1, 1, radius)[:, 0]
 
 
 def flicker(color: torch.Tensor, alpha: torch.Tensor) -> float:
-    """Mean absolute change of the premultiplied layer from frame to frame, where it is in either."""
+    """Mean absolute change of the premultiplied layer between frames, over pixels with alpha above 0.1 in either."""
     layer = torch.cat([color * alpha, alpha[None]])
-    there = torch.maximum(alpha[1:], alpha[:-1]) > 0.1
-    return float(layer.diff(dim=1).abs()[:, there].mean()) if there.any() else 0.0
+    visible = torch.maximum(alpha[1:], alpha[:-1]) > 0.1
+    return float(layer.diff(dim=1).abs()[:, visible].mean()) if visible.any() else 0.0

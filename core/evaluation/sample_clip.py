@@ -1,4 +1,4 @@
-"""What a model makes of a clip, at its own size."""
+"""Sample a model on one clip, at model size."""
 
 from typing import Any
 
@@ -13,8 +13,10 @@ from vera.core.sampling.denoise import denoise
 def run(
     model: Any, source: torch.Tensor, instruction: str, mask: torch.Tensor | None, steps: int, guidance: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Sample one clip over source (T, 3, H, W), with its mask (T, 1, H, W) or None: colour and composite
-    (3, T, H, W), alpha (T, H, W), as decoded, in [0, 1]."""
+    """Sample a layer over source (T, 3, H, W), with a mask (T, 1, H, W) or None.
+
+    Returns (colour (3, T, H, W), alpha (T, H, W), composite (3, T, H, W)), as decoded, in [0, 1].
+    """
     codec, frames = model.codec, len(source)
     layers = denoise(
         model.transformer,
@@ -33,6 +35,6 @@ def run(
 
 
 def delivered(alpha: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-    """Alpha (T, H, W) as a delivery at model size would hold it: steadied, cleaned, exact at its ends."""
+    """Alpha (T, H, W) as a delivery at model size has it: steadied, cleaned, with exact 0 and 1."""
     steadied = steady((None, a) for a in alpha)
     return torch.stack([refine_alpha(clean_alpha(a), s, s.movedim(0, -1))[0] for (_, a), s in zip(steadied, source)])

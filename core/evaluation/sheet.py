@@ -1,6 +1,6 @@
-"""What an edition makes of instructions, as a picture: `vera model sheet docs/mini.png`.
+"""A contact sheet of an edition's results: `vera model sheet docs/mini.png`.
 
-Each cell is the layer over a held-out plate, one frame at the model's own size, nothing chosen by hand but the words.
+Each cell is one frame of a layer over a held-out plate, at model size. Only the instructions are chosen by hand.
 """
 
 from pathlib import Path
@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 from vera.core.data.engine.clips import make_clip
 from vera.core.evaluation.sample_clip import delivered, run
 
-SUBJECT = {"edit": "background", "background": "sea"}  # of a plate with somebody in it
-BARE = {"edit": "effect", "effect": "fog", "amount": "light"}
+SUBJECT = {"edit": "background", "background": "sea"}  # labels that give a plate with a subject
+BARE = {"edit": "effect", "effect": "fog", "amount": "light"}  # labels that give a plate without a subject
 INSTRUCTIONS = (
     "Add a large red balloon rising on the right",
     "Add a yellow star at the top",
@@ -40,11 +40,17 @@ INSTRUCTIONS = (
     "Put snowy mountains behind the person.",
     "Change the background to a stormy sea. Keep the dancer intact.",
 )
-FIRST_SEED, HEIGHT, WIDTH, FRAMES, SHOWN = 5_900_000, 80, 144, 13, 8
-COLUMNS, SCALE, CAPTION = 4, 2, 16
+FIRST_SEED = 5_900_000  # of the plates
+HEIGHT, WIDTH = 80, 144  # pixels of a plate
+FRAMES = 13
+SHOWN = 8  # index of the frame in the sheet
+COLUMNS = 4
+SCALE = 2  # magnification of a picture in the sheet
+CAPTION = 16  # pixels of height for a caption
 
 
 def draw_sheet(model: Any, steps: int, path: Path) -> None:
+    """Sample every instruction and write the sheet as a picture."""
     rows = -(-len(INSTRUCTIONS) // COLUMNS)
     cell = WIDTH * SCALE + 6, HEIGHT * SCALE + CAPTION + 6
     sheet = Image.new("RGB", (cell[0] * COLUMNS, cell[1] * rows), "white")

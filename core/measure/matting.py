@@ -1,9 +1,10 @@
-"""Video matting metrics, over the whole frame, with the scales in which the literature prints them.
+"""Video matting metrics over the whole frame, in the scales that the literature uses.
 
-MAD, MSE, Grad, Conn: Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009;
+MAD, MSE, Grad, Conn: Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009.
 dtSSD: Erofeev et al., "Perceptually Motivated Benchmark for Video Matting", BMVC 2015. Scales and parameters are
-those of the video matting papers since Lin et al., "Robust High-Resolution Video Matting", WACV 2022. All are
-errors: 0 is a perfect matte. alpha, truth: (H, W) in [0, 1]. Each raises ValueError for NaN, values outside, two sizes.
+those of the video matting papers since Lin et al., "Robust High-Resolution Video Matting", WACV 2022. All metrics are
+errors: 0 is a perfect matte. alpha, truth: (H, W) in [0, 1]. Each function raises ValueError for NaN, values outside
+[0, 1], and unequal sizes.
 """
 
 import math
@@ -13,9 +14,10 @@ import torch.nn.functional as F
 
 from vera.core.measure.planes import Means, Pixels, filtered, plane, same_size
 
-GRAD_SIGMA = 1.4
-CONN_STEPS = 10
-CONN_LEAST = 0.15  # differences from a level below this count as connected
+# Parameters of the published metrics; other values give figures that cannot be compared with published ones.
+GRAD_SIGMA = 1.4  # pixels: standard deviation of the Gaussian whose derivative gives gradients
+CONN_STEPS = 10  # number of alpha levels of the connectivity metric
+CONN_MIN_DIFFERENCE = 0.15  # alpha above a pixel's connected level from which it counts as not connected
 
 
 def mad(alpha: Pixels, truth: Pixels) -> float:
@@ -33,8 +35,8 @@ def mse(alpha: Pixels, truth: Pixels) -> float:
 def grad(alpha: Pixels, truth: Pixels) -> float:
     """Sum of squared differences of gradient magnitudes, divided by 1000.
 
-    Gradients are by first derivatives of a Gaussian of sigma 1.4, 9x9 taps whose squares add up to 1, borders
-    repeated, after each matte was stretched to [0, 1].
+    Each matte is first stretched to [0, 1]. Gradients come from first derivatives of a Gaussian of sigma 1.4, with 9x9
+    taps whose squares sum to 1 and with borders repeated.
     """
     alpha, truth = _pair(alpha, truth)
     return float((_gradient(_stretched(alpha)) - _gradient(_stretched(truth))).square().sum()) / 1e3
@@ -43,8 +45,8 @@ def grad(alpha: Pixels, truth: Pixels) -> float:
 def conn(alpha: Pixels, truth: Pixels) -> float:
     """Sum of differences in connectivity, divided by 1000.
 
-    A pixel's level is the highest tenth at which it still belongs to the largest 4-connected region where both mattes
-    reach it; what either matte rises above that level, if by 0.15 or more, is not connected.
+    A pixel's level is the highest tenth at which the pixel belongs to the largest 4-connected region where both mattes
+    reach that tenth. A matte's excess over the level counts as not connected if it is at least CONN_MIN_DIFFERENCE.
     """
     alpha, truth = _pair(alpha, truth)
     level = torch.full_like(truth, -1)
@@ -55,20 +57,20 @@ def conn(alpha: Pixels, truth: Pixels) -> float:
 
     def disconnected(matte: torch.Tensor) -> torch.Tensor:
         above = matte - level
-        return torch.where(above >= CONN_LEAST, above, 0)
+        return torch.where(above >= CONN_MIN_DIFFERENCE, above, 0)
 
     return float((disconnected(alpha) - disconnected(truth)).abs().sum()) / 1e3
 
 
 def dtssd(alpha: Pixels, before: Pixels, truth: Pixels, truth_before: Pixels) -> float:
-    """Root mean square of the difference between the two mattes' changes since the frame before, times 100."""
+    """Root mean square difference between the two mattes' changes since the previous frame, times 100."""
     (alpha, truth), (before, truth_before) = _pair(alpha, truth), _pair(before, truth_before)
     same_size(alpha, before)
     return 1e2 * math.sqrt(float(((alpha - before) - (truth - truth_before)).square().mean()))
 
 
 class Matting:
-    """A clip's figures: means over frames; dtssd over the changes between them, None for a single frame."""
+    """The matting figures of a clip, as means over frames; dtssd is None for a single frame."""
 
     def __init__(self) -> None:
         self.means = Means()
@@ -97,7 +99,7 @@ def _stretched(matte: torch.Tensor) -> torch.Tensor:
 
 
 def _gradient(matte: torch.Tensor) -> torch.Tensor:
-    # As wide as the derivative is above a hundredth; two 1-D filters make the 2-D one.
+    # The kernel covers the range where the Gaussian's density is above 0.01. Two 1-D filters form the 2-D one.
     s = GRAD_SIGMA
     half = math.ceil(s * math.sqrt(-2 * math.log(math.sqrt(2 * math.pi) * s * 1e-2)))
     bell = torch.tensor([math.exp(-(x**2) / (2 * s**2)) for x in range(-half, half + 1)], dtype=torch.float64)
@@ -108,8 +110,8 @@ def _gradient(matte: torch.Tensor) -> torch.Tensor:
 
 
 def _largest(inside: torch.Tensor) -> torch.Tensor:
-    """Of the 4-connected regions of a mask, the one with most pixels; nothing if there is none."""
-    from scipy import ndimage  # slow to import, and needed here only
+    """The largest 4-connected region of a mask; empty for an empty mask."""
+    from scipy import ndimage  # imported here because it is slow to import
 
     labels, count = ndimage.label(inside.cpu().numpy())
     if not count:

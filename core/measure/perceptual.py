@@ -1,6 +1,6 @@
 """LPIPS, the perceptual distance of Zhang et al., "The Unreasonable Effectiveness of Deep Features", CVPR 2018.
 
-Version 0.1, AlexNet or VGG16. Its weights are in no package that works offline: the user brings them as one
+Version 0.1, AlexNet or VGG16. No package that works offline contains the weights; the user provides them as one
 safetensors file, see docs/evaluation.md.
 """
 
@@ -13,26 +13,27 @@ from safetensors.torch import load_file
 from vera.core.errors import InputError
 from vera.core.measure.planes import Pixels, picture
 
-# Indices of the convolutions in torchvision's `features`, a list a stage; "pool" goes before.
+# Per stage: indices of the convolutions in torchvision's `features`, with the pooling before them.
 _ALEX = ((0,), ("pool", 3), ("pool", 6), (8,), (10,))
 _VGG = ((0, 2), ("pool", 5, 7), ("pool", 10, 12, 14), ("pool", 17, 19, 21), ("pool", 24, 26, 28))
-# What ImageNet's mean and deviation are for values in [-1, 1].
+# ImageNet's mean and deviation of each channel, for values in [-1, 1].
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-_MEND = "docs/evaluation.md says how it is made"
+_FIX = "docs/evaluation.md explains how to make the file"
+MIN_SIDE = 64  # pixels: smallest side of a picture that the networks accept
 
 
 class Lpips:
     """lpips(a, b): the distance of two pictures (H, W, 3) in [0, 1], 0 for equal ones; in fp32 on `device`.
 
-    path: safetensors with the names of the package lpips's `LPIPS(net="alex" or "vgg").state_dict()`. Raises
-    InputError for any other file, and ValueError for pictures of under 64 pixels a side.
+    path: a safetensors file with the names of `LPIPS(net="alex" or "vgg").state_dict()` of the package lpips. Raises
+    InputError for any other file, and ValueError for pictures with a side below MIN_SIDE.
     """
 
     def __init__(self, path: str | Path, device: torch.device | str = "cpu") -> None:
         try:
             weights = load_file(path, device=str(device))
-        except Exception as error:  # safetensors has an error of its own for each fault
-            raise InputError(f"--lpips {path}: not a readable safetensors file ({error}); {_MEND}") from None
+        except Exception as error:  # safetensors raises several kinds of exceptions
+            raise InputError(f"--lpips {path}: not a readable safetensors file ({error}); {_FIX}") from None
         self.is_vgg = "net.slice1.2.weight" in weights
         self.device = device
         try:
@@ -42,13 +43,14 @@ class Lpips:
             ]
             self.heads = [weights[f"lin{n}.model.1.weight"] for n in range(len(self.stages))]
         except KeyError as error:
-            raise InputError(f"--lpips {path}: lacks {error}; {_MEND}") from None
+            raise InputError(f"--lpips {path}: lacks {error}; {_FIX}") from None
 
     @torch.inference_mode()
     def __call__(self, image: Pixels, plate: Pixels) -> float:
         values = torch.stack([picture(image), picture(plate)]).to(self.device, torch.float32).movedim(-1, 1)
-        if min(values.shape[2:]) < 64:
-            raise ValueError(f"a frame of {values.shape[3]}x{values.shape[2]} is too small for LPIPS, 64x64")
+        if min(values.shape[2:]) < MIN_SIDE:
+            size = f"{values.shape[3]}x{values.shape[2]}"
+            raise ValueError(f"a frame of {size} is too small for LPIPS, {MIN_SIDE}x{MIN_SIDE}")
         shift, scale = (torch.tensor(v, device=values.device)[:, None, None] for v in (_SHIFT, _SCALE))
         values, distance = (2 * values - 1 - shift) / scale, 0.0
         for number, (stage, head) in enumerate(zip(self.stages, self.heads)):

@@ -1,4 +1,4 @@
-"""What the measures share: checked planes, separable filters, means."""
+"""Shared parts of the measures: checked planes, separable filters, means."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -10,38 +10,42 @@ Pixels: TypeAlias = np.ndarray | torch.Tensor
 
 
 def picture(values: Pixels) -> torch.Tensor:
-    """(H, W, 3) as fp64. Raises ValueError for another shape, NaN or infinity."""
+    """Check a picture (H, W, 3) and return it as fp64. Raises ValueError for another shape, NaN or infinity."""
     return _checked(values, "a picture", 3)
 
 
 def plane(values: Pixels) -> torch.Tensor:
-    """An alpha (H, W) in [0, 1] as fp64. Raises ValueError for another shape, NaN, or values outside."""
+    """Check an alpha (H, W) in [0, 1] and return it as fp64. Raises ValueError for another shape, NaN, or values
+    outside [0, 1]."""
     checked = _checked(values, "an alpha", 2)
     if checked.min() < 0 or checked.max() > 1:
-        raise ValueError(f"an alpha holds values from {checked.min():g} to {checked.max():g}; it is in [0, 1]")
+        raise ValueError(f"an alpha holds values from {checked.min():g} to {checked.max():g}; it must be in [0, 1]")
     return checked
 
 
 def same_size(a: torch.Tensor, b: torch.Tensor) -> None:
+    """Raise ValueError if height or width differ."""
     if a.shape[:2] != b.shape[:2]:
         sizes = " and ".join(f"{x.shape[1]}x{x.shape[0]}" for x in (a, b))
-        raise ValueError(f"frames of {sizes} cannot be compared; they have one size")
+        raise ValueError(f"frames of {sizes} cannot be compared; sizes must be equal")
 
 
 def filtered(planes: torch.Tensor, down: Sequence[float], across: Sequence[float]) -> torch.Tensor:
-    """(..., H, W) correlated with the outer product of two lists of taps, where these fit whole:
-    (..., H - len(down) + 1, W - len(across) + 1)."""
+    """Correlate (..., H, W) with the outer product of two lists of taps, without padding.
+
+    Returns (..., H - len(down) + 1, W - len(across) + 1).
+    """
     return _along(_along(planes, down, -2), across, -1)
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Of those that were measured; None if none was."""
-    there = [v for v in values if v is not None]
-    return sum(there) / len(there) if there else None
+    """Mean of the values that are not None; None if there is no such value."""
+    measured = [v for v in values if v is not None]
+    return sum(measured) / len(measured) if measured else None
 
 
 class Means:
-    """Sums of figures by name. None adds nothing, so that a mean is of the frames where there was something."""
+    """Running means of figures by name. None values are left out; a figure with only None values has mean None."""
 
     def __init__(self) -> None:
         self.sums: dict[str, tuple[float, int]] = {}

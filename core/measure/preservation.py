@@ -1,8 +1,8 @@
-"""How much of the plate a result has kept: over the frame, and where the edit is not.
+"""Preservation of the plate in a result: over the frame, and outside of the edit.
 
-PSNR: of all channels together, peak 1. SSIM: Wang et al., "Image Quality Assessment", IEEE TIP 2004, with its 11x11
-Gaussian window of sigma 1.5, K 0.01 and 0.03, biased variances, where the window fits whole, a mean of the channels;
-so do scikit-image with gaussian_weights, torchmetrics and the papers that use either. LPIPS: see perceptual.py.
+PSNR: over all channels, peak 1. SSIM: Wang et al., "Image Quality Assessment", IEEE TIP 2004, with its 11x11 Gaussian
+window of sigma 1.5, K 0.01 and 0.03, and biased variances, over complete windows, averaged over channels. That equals
+scikit-image with gaussian_weights, and torchmetrics. LPIPS: see perceptual.py.
 """
 
 import math
@@ -13,25 +13,31 @@ import torch.nn.functional as F
 
 from vera.core.measure.planes import Means, Pixels, filtered, picture, plane, same_size
 
-WINDOW, SIGMA = 11, 1.5
-BEST_PSNR = 100.0  # what two equal frames count as, where a mean would otherwise be infinite
-MARGIN = 8  # pixels; more than SSIM's window reaches, and a codec's chroma
+WINDOW = 11  # pixels: side of SSIM's window, as published
+SIGMA = 1.5  # pixels: standard deviation of SSIM's Gaussian window, as published
+MAX_PSNR = 100.0  # dB: PSNR of equal frames, whose true value is infinite and would make a mean infinite
+# Pixels between the edit and the region "away" from it. Must exceed SSIM's half window and the reach of a codec's
+# chroma; raising it leaves fewer pixels to measure.
+MARGIN = 8
 
 
 def psnr(image: Pixels, plate: Pixels, where: Pixels | None = None) -> float | None:
-    """Peak signal-to-noise ratio in dB, at most 100; `where` (H, W) of bools: of those pixels, None without any."""
+    """Peak signal-to-noise ratio in dB, at most MAX_PSNR.
+
+    where: (H, W) of bools, the pixels to measure; None is returned if there are none.
+    """
     error = (picture(image) - picture(plate)).square().mean(-1)
     if where is not None:
         error = error[torch.as_tensor(where)]
     if error.numel() == 0:
         return None
-    return min(BEST_PSNR, -10 * math.log10(max(float(error.mean()), 1e-300)))
+    return min(MAX_PSNR, -10 * math.log10(max(float(error.mean()), 1e-300)))
 
 
 def ssim(image: Pixels, plate: Pixels, where: Pixels | None = None) -> float | None:
-    """Structural similarity in [-1, 1]; `where` (H, W) of bools: the mean over windows centred on those pixels.
+    """Structural similarity in [-1, 1].
 
-    Raises ValueError for frames smaller than the window, 11 pixels.
+    where: (H, W) of bools, the centres of the windows to average. Raises ValueError for frames smaller than the window.
     """
     values = ssim_map(image, plate)
     if where is not None:
@@ -41,7 +47,7 @@ def ssim(image: Pixels, plate: Pixels, where: Pixels | None = None) -> float | N
 
 
 def ssim_map(image: Pixels, plate: Pixels) -> torch.Tensor:
-    """Of every whole window, the mean of its channels: (H - 10, W - 10)."""
+    """SSIM of every complete window, averaged over channels: (H - 10, W - 10)."""
     x, y = (picture(v).movedim(-1, 0) for v in (image, plate))
     if min(x.shape[1:]) < WINDOW:
         raise ValueError(f"a frame of {x.shape[2]}x{x.shape[1]} is smaller than SSIM's window, {WINDOW}x{WINDOW}")
@@ -55,7 +61,7 @@ def ssim_map(image: Pixels, plate: Pixels) -> torch.Tensor:
 
 
 def outside(alpha: Pixels, margin: int = 0) -> torch.Tensor:
-    """(H, W) of bools: where alpha is exactly 0, and within `margin` pixels in each direction too."""
+    """(H, W) of bools: True where alpha is exactly 0 in the square of `margin` pixels around the pixel."""
     edited = (plane(alpha) > 0).float()[None, None]
     along, across = ((2 * margin + 1, 1), (margin, 0)), ((1, 2 * margin + 1), (0, margin))
     for size, padding in (along, across):
@@ -64,12 +70,16 @@ def outside(alpha: Pixels, margin: int = 0) -> torch.Tensor:
 
 
 class Preservation:
-    """A clip's figures. Of psnr, ssim, lpips, the suffix says where: none is the frame, `_outside` is where alpha is
-    exactly 0, `_away` at least MARGIN pixels from anything else, so that no window and no codec's block of chroma
-    reaches across. `changed`: the share of pixels outside that differ at all; `worst`: the largest difference there;
-    `drift`: of the mean colour there, the channel that moved most. A frame without such pixels counts for none of them.
+    """The preservation figures of a clip.
 
-    LPIPS outside is of the frame with the plate laid over what was edited. lpips: a function of two pictures, or None.
+    The suffix of psnr, ssim and lpips names the region: none for the frame; `_outside` where alpha is exactly 0;
+    `_away` at least MARGIN pixels from any alpha, beyond the reach of SSIM's window and of a codec's chroma blocks.
+
+    changed: share of pixels outside that differ at all. worst: largest difference outside. drift: largest change of a
+    channel's mean outside. Frames without such pixels do not count.
+
+    LPIPS of a region compares frames in which the plate replaces everything else. lpips: a function of two pictures,
+    or None.
     """
 
     def __init__(self, lpips: Callable[[Pixels, Pixels], float] | None = None) -> None:

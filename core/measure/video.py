@@ -1,7 +1,7 @@
-"""Quality of a result as a video, where no weights are needed.
+"""Temporal figures of a result that need no model weights.
 
-`flicker` alone cannot tell movement from flicker, nor `sharpness` detail from noise; both are to be read beside the
-plate's own, which is measured along.
+`flicker` does not distinguish movement from flicker, and `sharpness` does not distinguish detail from noise. So both
+are reported beside the plate's own values.
 """
 
 import torch
@@ -9,7 +9,7 @@ import torch
 from vera.core.measure.planes import Means, Pixels, filtered, picture, same_size
 from vera.core.measure.preservation import MARGIN, outside
 
-_LUMA = (0.299, 0.587, 0.114)
+_LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (BT.601)
 
 
 def flicker(image: Pixels, before: Pixels) -> float:
@@ -18,8 +18,10 @@ def flicker(image: Pixels, before: Pixels) -> float:
 
 
 def sharpness(image: Pixels, where: Pixels | None = None) -> float | None:
-    """Variance of the 4-neighbour Laplacian of luma (Pech-Pacheco et al., ICPR 2000), of values in [0, 1]; `where`
-    (H, W) of bools: centred on those pixels, None if there are none."""
+    """Variance of the 4-neighbour Laplacian of luma (Pech-Pacheco et al., ICPR 2000), for values in [0, 1].
+
+    where: (H, W) of bools, the pixels to measure; None is returned if there are none.
+    """
     luma = picture(image) @ torch.tensor(_LUMA, dtype=torch.float64)
     second = [1.0, -2.0, 1.0]
     values = filtered(luma, [0.0, 1.0, 0.0], second) + filtered(luma, second, [0.0, 1.0, 0.0])
@@ -29,10 +31,12 @@ def sharpness(image: Pixels, where: Pixels | None = None) -> float | None:
 
 
 class Video:
-    """A clip's figures. flicker: see above, in [0, 1], 1 is still. flicker_plate: the plate's. sharpness: the result's
-    over the plate's, MARGIN pixels from any alpha, so that no edit's own detail counts; 1 is as sharp. unsteady:
-    root mean square of the change from frame to frame of what was added to
-    the plate, where alpha is 0 in both, times 100: dtSSD's form, on colour; what swims where nothing should.
+    """The temporal figures of a clip.
+
+    flicker: see `flicker`; 1 is a still picture. flicker_plate: the plate's own value.
+    sharpness: the result's over the plate's, at least MARGIN pixels from any alpha; 1 is equally sharp.
+    unsteady: root mean square change between frames of (result - plate), where alpha is 0 in both frames, times 100.
+        This is dtSSD applied to colour; it finds pixels that move outside of the edit.
     """
 
     def __init__(self) -> None:

@@ -1,1 +1,1 @@
-"""Training of mini: the codec, then the transformer with its text encoder."""
+"""Training: mini's codec, transformer and text encoder (`mini`), and full-size models (`full`)."""

@@ -1,6 +1,6 @@
-"""Configurations of training, read strictly: every name known, every value of its type and within its bounds.
+"""Read training configurations strictly: unknown names, wrong types and values out of bounds are refused.
 
-A configuration is a JSON object; the dataclass that it is read into is the table of its settings.
+A configuration is a JSON object. The dataclass that it is read into is the table of its settings.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from vera.core.errors import InputError
 from vera.core.files import JsonError, read_json, shortened
 
-Settings = TypeVar("Settings")
+SettingsT = TypeVar("SettingsT")
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Of a number, both ends included, or the texts that are allowed."""
+    """Allowed values of a setting: a range of numbers, both ends included, or a choice of texts."""
 
     least: float = -math.inf
     most: float = math.inf
@@ -31,13 +31,12 @@ class Bounds:
 def setting(
     default: Any = MISSING, least: float = -math.inf, most: float = math.inf, choices: tuple[str, ...] = ()
 ) -> Any:
-    """A field of a dataclass of settings; without a default it is required. Bounds of a list are of each of its
-    values."""
+    """A field of a settings dataclass. Without a default it is required. Bounds of a list apply to each element."""
     return field(default=default, metadata={"bounds": Bounds(least, most, choices)})
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A configuration file. Raises InputError."""
+    """Read a configuration file. Raises InputError."""
     try:
         return read_json(path, dict, follow_links=True)
     except (OSError, JsonError) as error:
@@ -45,8 +44,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not a readable configuration ({reason})") from None
 
 
-def read_settings(kind: type[Settings], values: Mapping[str, Any], where: str = "") -> Settings:
-    """The settings of a configuration; `where` stands before the names in messages. Raises InputError."""
+def read_settings(kind: type[SettingsT], values: Mapping[str, Any], where: str = "") -> SettingsT:
+    """Read a configuration into the dataclass `kind`. `where` prefixes names in messages. Raises InputError."""
     assert is_dataclass(kind)
     known = {each.name: each for each in fields(kind)}
     for name in values:
@@ -68,7 +67,7 @@ def _guess(name: str, known: list[str]) -> str:
 
 
 def _read(kind: Any, value: Any, bounds: Bounds, where: str) -> Any:
-    """A value as its type, or InputError."""
+    """Convert a value to the type `kind`. Raises InputError."""
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         if value is None:

@@ -1,4 +1,4 @@
-"""A run's folder as a page: its last figures, its curve and its samples, read again while one looks at it."""
+"""The page of a training run: the latest figures, the curve and the samples, refreshed while it is open."""
 
 import json
 import time
@@ -11,28 +11,28 @@ from vera.core.training.curve import NAMES
 
 PAGE, DATA = "watch.html", "watch.js"
 TEMPLATE = Path(__file__).with_name("watch_page.html")
-POINTS = 400  # of a curve: more is finer than a screen shows
-WRITE_SECONDS = 10.0  # between two writes of a run that goes on: less is more current, and reads the log more often
-SAMPLES = 20  # pictures on the page, the newest
+MAX_POINTS = 400  # points of a curve; a screen shows no more
+WRITE_SECONDS = 10.0  # seconds between two writes; lowering it is more current and reads the log more often
+MAX_SAMPLES = 20  # newest pictures on the page
 
 
 def write_page(run: Path) -> Path:
-    """Write the run's page and its data, of what is in its folder now; returns the page's path. Raises OSError."""
+    """Write the page and its data from the files in the run's folder; return the page's path. Raises OSError."""
     write_bytes(run / PAGE, TEMPLATE.read_bytes())
     write_bytes(run / DATA, f"show({json.dumps(read_run(run))});\n".encode())
     return run / PAGE
 
 
 def read_run(run: Path) -> dict[str, Any]:
-    """What the page shows of a run."""
+    """The data that the page shows."""
     rows = _rows(run / "log.jsonl")
     named = [(row["step"], _figures(row)) for row in rows]
     names = list(dict.fromkeys(name for _, figures in named for name in figures))
-    stretch = max(1, -(-len(named) // POINTS))
+    stretch = max(1, -(-len(named) // MAX_POINTS))
     groups = [named[i : i + stretch] for i in range(0, len(named), stretch)]
     last = rows[-1] if rows else {}
     steps = last.get("steps")
-    samples = sorted([*run.glob("samples-*.png"), *run.glob("codec-*.png")], reverse=True)[:SAMPLES]
+    samples = sorted([*run.glob("samples-*.png"), *run.glob("codec-*.png")], reverse=True)[:MAX_SAMPLES]
     return {
         "title": run.name,
         "at": time.time(),
@@ -47,7 +47,7 @@ def read_run(run: Path) -> dict[str, Any]:
 
 
 def _rows(log: Path) -> list[dict[str, Any]]:
-    """The lines of a log that can be read; the last may be half written."""
+    """The readable lines of a log; the last line may be incomplete."""
     rows = []
     for line in log.read_bytes().splitlines() if log.is_file() else ():
         try:
@@ -60,7 +60,7 @@ def _rows(log: Path) -> list[dict[str, Any]]:
 
 
 def _figures(row: dict[str, Any]) -> dict[str, float]:
-    """Losses by name, or the codec's figures; logs of earlier versions have no names in them."""
+    """Losses by name, or the codec's PSNR; logs of earlier versions have no names."""
     found = row.get("losses") or row.get("psnr") or {}
     if isinstance(found, list):
         found = dict(zip(NAMES, found)) if "losses" in row else {}
@@ -74,7 +74,7 @@ def _mean(group: list[tuple[int, dict[str, float]]], name: str) -> float:
 
 
 def _seconds_left(rows: list[dict[str, Any]], steps: int | None) -> float | None:
-    """By the speed since this start; None where that is not known. `seconds` of a row are those since the start."""
+    """Estimate from the speed since the last start; None if unknown. `seconds` of a row counts from the start."""
     if not steps or len(rows) < 2 or not rows[-1].get("seconds"):
         return None
     begun = next((i for i in range(len(rows) - 1, 0, -1) if rows[i - 1].get("seconds", 0) > rows[i]["seconds"]), 0)

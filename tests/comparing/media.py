@@ -1,4 +1,4 @@
-"""A small test set on the disk, of the published shape."""
+"""Writes a small test set in the published format."""
 
 import json
 from fractions import Fraction
@@ -11,7 +11,7 @@ SIZE, FRAMES, FPS = (48, 64), 9, 16
 
 
 def movie(path, pictures, fps=FPS, lossless=True):
-    """Pictures (H, W, 3) or (H, W) in [0, 1]; lossless ones are read back to the code of 8 bits."""
+    """Encode pictures (H, W, 3) or (H, W) in [0, 1]; lossless movies keep their 8-bit codes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264rgb" if lossless else "libx264", rate=Fraction(fps))
@@ -27,7 +27,7 @@ def movie(path, pictures, fps=FPS, lossless=True):
 
 
 def plate(seed, frames=FRAMES, size=SIZE):
-    """A texture that pans, 8-bit codes over 255."""
+    """Frames of a panning texture, 8-bit codes over 255."""
     rng = np.random.default_rng(seed)
     wide = ndimage.gaussian_filter(rng.normal(0.5, 2, (size[0], size[1] + frames, 3)), (2, 2, 0))
     wide = np.rint(np.clip(wide, 0, 1) * 255) / 255
@@ -35,7 +35,7 @@ def plate(seed, frames=FRAMES, size=SIZE):
 
 
 def disc(k, size=SIZE):
-    """A soft disc that moves: the truth's alpha, in codes of 8 bits over 255."""
+    """The true alpha of frame k: a moving soft disc, 8-bit codes over 255."""
     y, x = np.mgrid[: size[0], : size[1]]
     return np.rint(255 * np.clip(9 - np.hypot(y - size[0] / 2, x - 20 - 2 * k), 0, 1)) / 255
 
@@ -45,7 +45,7 @@ def edited(plates, alphas):
 
 
 def make_set(folder, clips=2, kinds=("obj_add", "background_replace"), **more):
-    """clips rows; returns the JSONL's path and, by key, the plates and alphas as pictures."""
+    """Write `clips` rows; return the JSONL file and {key: (plates, alphas)} as pictures."""
     lines, truth = [], {}
     for n in range(clips):
         plates, alphas = plate(n), [disc(k) for k in range(FRAMES)]

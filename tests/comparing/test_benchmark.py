@@ -1,4 +1,4 @@
-"""The whole benchmark on a small test set: figures against plain ones, nothing done twice, failures named."""
+"""The whole benchmark on a small test set: figures, caching, failures, the command."""
 
 import json
 import sys
@@ -9,19 +9,19 @@ from skimage import metrics
 
 from tests.comparing.media import FRAMES, edited, make_set, movie
 from tests.tiny import tiny_model
-from vera.core.cli import compare as door
+from vera.core.cli import compare as compare_command
 from vera.core.comparing import benchmark, methods, table
 from vera.core.comparing.methods import Folder, Renderer
 from vera.core.comparing.rows import read_rows
 from vera.core.errors import InputError, StoppedError
-from vera.core.job.run import WRONG_INPUT
+from vera.core.job.run import DONE, WRONG_INPUT
 from vera.core.measure.judge import find_judge
 from vera.core.progress import Progress
 
 
 @pytest.fixture
 def made(tmp_path):
-    """A test set, and results of known error: what is added is off by 8 codes, what is not by one."""
+    """A test set and results with a known error: 8 codes inside the edit, one code outside."""
     file, truth = make_set(tmp_path / "set")
     pictures = {}
     for key, (plates, alphas) in truth.items():
@@ -33,7 +33,7 @@ def made(tmp_path):
 
 
 def run(rows, broken, found, out, stopping=lambda: False, **options):
-    return benchmark.compare(rows, broken, found, out, Progress("none"), stopping, **options)
+    return benchmark.compare(rows, broken, found, out, Progress("none"), stopping, benchmark.Measures(**options))
 
 
 def of_folder(made, tmp_path, **options):
@@ -41,7 +41,7 @@ def of_folder(made, tmp_path, **options):
     return run(rows, broken, [Folder("off", tmp_path / "off", tuple(rows))], tmp_path / "out", **options)
 
 
-def test_figures_are_those_of_the_frames(made, tmp_path):
+def test_figures_equal_plain_references_over_the_frames(made, tmp_path):
     _, truth, pictures = made
     result = of_folder(made, tmp_path)
     for clip in result["clips"]:
@@ -56,18 +56,18 @@ def test_figures_are_those_of_the_frames(made, tmp_path):
             "mad": 1000 * np.mean([np.abs(m - a).mean() for m, a in zip(mattes, alphas)]),
         }
         assert {n: clip["figures"][n] for n in expected} == pytest.approx(expected, abs=1e-4)
-        assert 0.9 < clip["figures"]["changed"] <= 1  # white cannot grow by a code
+        assert 0.9 < clip["figures"]["changed"] <= 1  # white cannot rise by a code
         assert clip["figures"]["spilled"] is None and clip["figures"]["lpips"] is None
     row = result["tables"]["obj_add"][0]
     assert row["psnr"] == result["clips"][0]["figures"]["psnr"] and row["clips"] == 1
 
 
-def test_what_is_measured_is_not_measured_again(made, tmp_path, monkeypatch):
+def test_a_measured_clip_is_measured_again_only_after_a_change(made, tmp_path, monkeypatch):
     first, measured = of_folder(made, tmp_path), []
     real = benchmark.measure
     monkeypatch.setattr(benchmark, "measure", lambda case, *rest: measured.append(case.row.key) or real(case, *rest))
     assert of_folder(made, tmp_path) == first and measured == []
-    movie(tmp_path / "off/v1_p1.mp4", made[1]["v1_p1"][0])  # another result under the old name
+    movie(tmp_path / "off/v1_p1.mp4", made[1]["v1_p1"][0])  # replace the result
     again = of_folder(made, tmp_path)
     assert measured == ["v1_p1"] and again["clips"][1]["figures"]["psnr"] == 100
     (tmp_path / "out/report/media/v0_p0/off.alpha.mp4").unlink()
@@ -90,12 +90,12 @@ def test_a_model_is_rendered_once_and_its_layer_is_exact(made, tmp_path):
         assert clip["media"] == ["tiny.mp4", "tiny.alpha.mp4"] and clip["frames"] == [FRAMES, FRAMES]
     assert run(rows, broken, [renderer], tmp_path / "out") == result
     assert written == {p: p.stat().st_mtime_ns for p in (tmp_path / "out/results").rglob("*.exr")}
-    # The folder of deliveries is a folder of results too.
+    # The folder of deliveries can be read as a folder of results.
     folder = Folder("tiny", tmp_path / "out/results/tiny", tuple(rows))
     assert run(rows, broken, [folder], tmp_path / "other")["clips"] == result["clips"]
 
 
-def test_a_spilled_pixel_is_seen():
+def test_a_pixel_with_other_bits_counts_as_spilled():
     from vera.core.comparing.figures import spilled
 
     plate = np.random.default_rng(0).random((6, 7, 3)).astype(np.float16)
@@ -110,7 +110,7 @@ def test_a_spilled_pixel_is_seen():
     assert spilled(composite, plate, laid) == pytest.approx(2 / 35)
 
 
-def test_a_clip_that_fails_is_named_and_the_others_measured(made, tmp_path):
+def test_a_failing_clip_is_listed_and_the_others_are_measured(made, tmp_path):
     (tmp_path / "off/v0_p0.mp4").unlink()
     result = of_folder(made, tmp_path)
     assert "no movie named v0_p0" in result["clips"][0]["error"] and "figures" in result["clips"][1]
@@ -126,7 +126,7 @@ ASKED = []
 
 
 def judge_by_name(asked):
-    """For the tests of --judge: depends on everything that a judge is told."""
+    """A judge for the tests of --judge."""
     ASKED.append(asked["id"])
     assert asked["plate"].endswith("plate.mp4") and asked["result"].endswith("off.mp4")
     if asked["id"] == "CT":
@@ -136,7 +136,7 @@ def judge_by_name(asked):
     return 4.5 if asked["prompt"] in asked["question"] else 2
 
 
-def test_a_judge_is_asked_and_its_faults_are_not_figures(made, tmp_path):
+def test_judge_answers_are_cached_and_its_failures_are_notes(made, tmp_path):
     judge = ("x", find_judge(f"{__name__}:judge_by_name"))
     result = of_folder(made, tmp_path, judge=judge)
     figures, note = result["clips"][0]["figures"], result["clips"][0]["note"]
@@ -144,11 +144,11 @@ def test_a_judge_is_asked_and_its_faults_are_not_figures(made, tmp_path):
     assert "CT not judged: no memory" in note and "OSC not judged: 7 is not from 0 to 1" in note
     del ASKED[:]
     assert of_folder(made, tmp_path, judge=judge) == result
-    assert ASKED == ["CT", "OSC"] * 2  # answers are kept, faults are asked again
+    assert ASKED == ["CT", "OSC"] * 2  # answers are cached, failures are asked again
     assert "IS" not in of_folder(made, tmp_path)["clips"][0]["figures"]
 
 
-def test_a_judge_may_be_a_command(tmp_path):
+def test_a_judge_can_be_a_command(tmp_path):
     script = tmp_path / "judge.py"
     script.write_text(
         "import json, sys\nasked = json.load(sys.stdin)\nprint('thinking')\nprint(len(asked['id']) + 0.5)\n"
@@ -158,11 +158,11 @@ def test_a_judge_may_be_a_command(tmp_path):
     script.write_text("raise SystemExit('out of words')")
     with pytest.raises(ValueError, match="ended with 1: out of words"):
         find_judge(f"'{sys.executable}' '{script}'")(asked)
-    with pytest.raises(InputError, match="name a function as module:function"):
+    with pytest.raises(InputError, match="give a function as module:function"):
         find_judge("no_module_here:judge")
 
 
-def test_published_rows_are_marked_and_never_mixed(made, tmp_path):
+def test_published_rows_are_marked_and_not_averaged_with_ours(made, tmp_path):
     result = of_folder(made, tmp_path)
     rows = result["tables"]["background_replace"]
     assert [r["method"] for r in rows if r["published"]] == ["VACE-14B", "Vera-1.3B", "Vera-14B"]
@@ -172,7 +172,7 @@ def test_published_rows_are_marked_and_never_mixed(made, tmp_path):
     assert f"| off | 1 | {rows[0]['psnr']:.1f} |" in text
 
 
-def test_means_are_of_what_was_measured():
+def test_means_cover_only_measured_clips():
     clips = [
         {"method": "m", "edit_type": "obj_add", "figures": {"psnr": v, "mad": m}}
         for v, m in ((20, 1), (30, None), (40, 5))
@@ -184,10 +184,10 @@ def test_means_are_of_what_was_measured():
     )
 
 
-def test_the_model_stays_loaded(monkeypatch):
+def test_the_model_is_loaded_once_for_all_clips(monkeypatch):
     loaded = []
     monkeypatch.setattr(methods, "load_model", lambda *asked, **options: loaded.append((asked, options)) or object())
-    load = methods.kept_model()
+    load = methods.caching_loader()
     assert load("a", "cpu") is load("a", "cpu") and len(loaded) == 1
     load("a", "cpu", offload=True), load("b", "cpu")
     assert len(loaded) == 3
@@ -200,7 +200,7 @@ def test_the_model_stays_loaded(monkeypatch):
         (["--results", "gone"], "gone: no such folder"),
         (["--results", "a=off", "--results", "a=off"], "'a' is named twice"),
         (["--results", "plate=off"], "'plate' is named twice, or is a word of the report"),
-        (["--results", "../off/.."], "is no name for a method"),
+        (["--results", "../off/.."], "cannot name a method"),
         (["--results", "off", "--lpips", "gone.safetensors"], "--lpips gone.safetensors: not a readable"),
         (["--results", "off", "--judge", "nowhere:judge"], "--judge nowhere:judge"),
         (["--results", "off", "--clips", "0"], "--clips 0: give 1 or more"),
@@ -212,33 +212,36 @@ def test_the_model_stays_loaded(monkeypatch):
         (["--results", "empty=."], "holds no movie and no delivery of any row, such as v0_p0.mp4"),
     ],
 )
-def test_wrong_input_is_one_line_before_anything_is_written(made, tmp_path, monkeypatch, capsys, more, words):
+def test_wrong_input_is_one_line_and_writes_nothing(made, tmp_path, monkeypatch, capsys, more, words):
     monkeypatch.chdir(tmp_path)
-    assert door.main([str(made[0]), "--out", "out", "--progress", "none", *more]) == WRONG_INPUT
+    assert compare_command.main([str(made[0]), "--out", "out", "--progress", "none", *more]) == WRONG_INPUT
     said = capsys.readouterr().err
     assert said.startswith("error: ") and words in said and said.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command(made, tmp_path, monkeypatch, capsys):
+def test_the_command_measures_and_writes_the_report(made, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ("v0_p0.mp4", "v0_p0_alpha.mp4"):
         (tmp_path / "off" / name).rename(tmp_path / "off" / name.replace("_p0", "", 1))
     assert (
-        door.main([str(made[0]), "--out", "out", "--results", "x=off", "--clips", "1", "--progress", "jsonl"])
-        == door.DONE
+        compare_command.main(
+            [str(made[0]), "--out", "out", "--results", "x=off", "--clips", "1", "--progress", "jsonl"]
+        )
+        == DONE
     )
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[-1]["event"] == "done" and "1 results measured, 0 failed" in events[-1]["text"]
     assert json.loads((tmp_path / "out/table.json").read_text())["schema"] == "vera.compare/1"
 
 
-def test_fewer_clips_make_no_name_less_ambiguous(tmp_path, monkeypatch, capsys):
+def test_limiting_the_clips_keeps_ambiguous_names_ambiguous(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     file, truth = make_set(tmp_path / "set", video_id="same")
     movie(tmp_path / "off/same.mp4", truth["v0_p0"][0])
     assert (
-        door.main([str(file), "--out", "out", "--results", "off", "--clips", "1", "--progress", "none"]) == WRONG_INPUT
+        compare_command.main([str(file), "--out", "out", "--results", "off", "--clips", "1", "--progress", "none"])
+        == WRONG_INPUT
     )
     assert "no movie and no delivery of any row, such as same_p0" in capsys.readouterr().err
 

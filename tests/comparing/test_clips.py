@@ -1,4 +1,4 @@
-"""What other editors change: which frames belong together, and what is refused by name."""
+"""Matching a result's frames, size and alpha to the plate."""
 
 from fractions import Fraction
 
@@ -25,7 +25,7 @@ def indices(first, last, step=1):
     ("count", "fps", "plates", "results", "said"),
     [
         (49, 16, indices(0, 48), indices(0, 48), ""),
-        (49, 24, indices(0, 48), indices(0, 48), ""),  # as many frames: the header's rate says nothing
+        (49, 24, indices(0, 48), indices(0, 48), ""),  # equal counts: the header's rate is ignored
         (49, None, indices(0, 48), indices(0, 48), ""),
         (98, 32, indices(0, 48), indices(0, 96, 2), "32 fps beside 16"),
         (97, 32, indices(0, 48), indices(0, 96, 2), "32 fps beside 16"),
@@ -36,7 +36,7 @@ def indices(first, last, step=1):
         (13, 4, indices(0, 48, 4), indices(0, 12), "4 fps beside 16"),
     ],
 )
-def test_frames_of_one_time(count, fps, plates, results, said):
+def test_frames_of_equal_time_are_matched(count, fps, plates, results, said):
     pairs, notes = pairing(49, Fraction(16), count, fps and Fraction(fps), "a.mp4")
     assert [p for p, _ in pairs] == plates and [r for _, r in pairs] == results
     assert said in "; ".join(notes) and bool(notes) == bool(said)
@@ -53,12 +53,12 @@ def test_frames_of_one_time(count, fps, plates, results, said):
         (1, 16, "lasts 1 frames"),
     ],
 )
-def test_no_frame_is_invented(count, fps, words):
+def test_rates_and_lengths_without_matching_frames_are_refused(count, fps, words):
     with pytest.raises(InputError, match=words):
         pairing(49, Fraction(16), count, Fraction(fps), "a.mp4")
 
 
-def test_a_result_is_read_to_the_code(rows, tmp_path):
+def test_a_lossless_result_is_read_exactly(rows, tmp_path):
     case = Case(rows[0])
     video = Video(
         movie(tmp_path / "r.mp4", plate(0)), movie(tmp_path / "r_alpha.mp4", [disc(k) for k in range(FRAMES)]), case
@@ -70,7 +70,7 @@ def test_a_result_is_read_to_the_code(rows, tmp_path):
     assert video.note == ""
 
 
-def test_another_size_is_scaled_and_another_shape_refused(rows, tmp_path):
+def test_another_size_is_scaled_and_another_aspect_is_refused(rows, tmp_path):
     case, (height, width) = Case(rows[0]), SIZE
     large = Video(movie(tmp_path / "large.mp4", plate(3, size=(2 * height, 2 * width))), None, case)
     assert large.picture(0).shape == (height, width, 3) and "128x96 scaled to 64x48" in large.note
@@ -80,21 +80,21 @@ def test_another_size_is_scaled_and_another_shape_refused(rows, tmp_path):
         Video(movie(tmp_path / "square.mp4", plate(3, size=(64, 64))), None, case)
 
 
-def test_an_inverted_alpha_is_found_by_the_mask(tmp_path):
+def test_an_inverted_alpha_is_detected_with_the_mask(tmp_path):
     file, _ = make_set(tmp_path / "set", kinds=("background_replace",), mask_path="mask.mp4")
     movie(tmp_path / "set/mask.mp4", [1.0 - (disc(k) > 0) for k in range(FRAMES)])
     row = read_rows([file])[0][0]
-    with pytest.raises(InputError, match="inverse of the mask; say --alpha-of subject"):
+    with pytest.raises(InputError, match="inverse of the mask; use --alpha-of subject"):
         Case(row)
     case = Case(row, alpha_of="subject")
     assert np.abs(case.alpha(2) - (1 - disc(2))).max() < 1e-6
 
 
-def test_without_alpha_the_mask_says_where_nothing_may_change(tmp_path):
+def test_without_alpha_the_mask_is_the_edit_region(tmp_path):
     file, _ = make_set(tmp_path / "set", alpha_path=None, mask_path="mask.mp4")
     movie(tmp_path / "set/mask.mp4", [1.0 * (disc(k) > 0) for k in range(FRAMES)])
     case = Case(read_rows([file])[0][0])
-    assert case.alpha(1) is None and np.array_equal(case.untouched(1) > 0, disc(1) > 0)
+    assert case.alpha(1) is None and np.array_equal(case.edit_region(1) > 0, disc(1) > 0)
 
 
 def names(folder, rows):
@@ -108,7 +108,7 @@ def test_results_are_found_by_name(rows, tmp_path, stem):
     assert [name[-5] for name in names(tmp_path / "m", rows)] == ["0", "1"]
 
 
-def test_a_name_for_two_rows_or_for_none_is_not_taken(tmp_path):
+def test_an_ambiguous_or_unknown_name_is_refused(tmp_path):
     file, _ = make_set(tmp_path / "set", video_id="same")
     rows = read_rows([file])[0]
     movie(tmp_path / "m/same.mp4", plate(0))
@@ -119,11 +119,11 @@ def test_a_name_for_two_rows_or_for_none_is_not_taken(tmp_path):
 def test_two_movies_for_one_row_are_refused(rows, tmp_path):
     movie(tmp_path / "m/v0_p0.mp4", plate(0))
     movie(tmp_path / "m/v0_p0.mkv", plate(0))
-    with pytest.raises(InputError, match="v0_p0.mkv and v0_p0.mp4 are both of v0_p0"):
+    with pytest.raises(InputError, match="v0_p0.mkv and v0_p0.mp4 are both results of v0_p0"):
         names(tmp_path / "m", rows[:1])
 
 
-def test_a_half_written_movie_is_named(rows, tmp_path):
+def test_a_truncated_movie_is_named_in_the_error(rows, tmp_path):
     whole = movie(tmp_path / "m/v0_p0.mp4", plate(0), FPS).read_bytes()
     (tmp_path / "m/v0_p0.mp4").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="v0_p0.mp4"):

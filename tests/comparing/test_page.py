@@ -1,4 +1,4 @@
-"""The report in a real browser, opened from the disk."""
+"""The report in a real browser, opened from disk."""
 
 import io
 import json
@@ -18,7 +18,7 @@ SIZE = (48, 64)
 
 
 def level(frame):
-    """Of a frame that is one grey, so that a screenshot tells which it is."""
+    """The grey level of a frame, by which a screenshot identifies it."""
     return 0.1 + 0.09 * frame
 
 
@@ -28,7 +28,7 @@ def flats(frames, off=0.0):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """Three rows: one kept, one changed by a tenth, one failed; and a method at half the rate."""
+    """A report of three rows (unchanged, changed by 0.1, failed) and a method at half the frame rate."""
     folder = tmp_path_factory.mktemp("a report #1")  # a name that a URL has to quote
     file, _ = make_set(folder / "set", 3, kinds=("obj_add",), prompt="<img src=x onerror=alert(1)>")
     for n in range(3):
@@ -63,7 +63,7 @@ def ready(browser, key):
 
 
 def greys(browser, key):
-    """The middle of each of a clip's videos, as the screen has it, in [0, 1]."""
+    """The grey level in the middle of each video of a clip, from a screenshot, in [0, 1]."""
     browser.run(f"players.get({json.dumps(key)}).element.scrollIntoView()")
     places = browser.run(
         f"return players.get({json.dumps(key)}).videos.map(v => v.getBoundingClientRect())"
@@ -73,15 +73,15 @@ def greys(browser, key):
     return [screen[round(y), round(x)] for x, y in places]
 
 
-def test_the_worst_comes_first_and_the_order_can_be_changed(browser):
-    assert clips(browser) == ["v2_p2", "v1_p1", "v0_p0"]  # failed, changed, kept
+def test_clips_are_sorted_worst_first_by_the_chosen_method(browser):
+    assert clips(browser) == ["v2_p2", "v1_p1", "v0_p0"]  # failed, changed, unchanged
     browser.run("const s = document.querySelector('#method'); s.value = 'half'; s.dispatchEvent(new Event('change'))")
-    assert clips(browser) == ["v2_p2", "v0_p0", "v1_p1"]  # alike: as in the test set
+    assert clips(browser) == ["v2_p2", "v0_p0", "v1_p1"]  # equal figures: in the order of the test set
     browser.run("const s = document.querySelector('#method'); s.value = 'whole'; s.dispatchEvent(new Event('change'))")
     assert clips(browser) == ["v2_p2", "v1_p1", "v0_p0"]
 
 
-def test_it_says_what_was_measured_and_what_published(browser):
+def test_measured_and_published_rows_are_marked_on_the_page(browser):
     rows = browser.run("return [...document.querySelectorAll('tr')].map(r => [r.className, r.innerText.split('\\t')])")
     assert ["measured", "whole", "2 of 3"] in [[kind, *cells[:2]] for kind, cells in rows]
     published = [cells for kind, cells in rows if kind == "published"]
@@ -89,13 +89,13 @@ def test_it_says_what_was_measured_and_what_published(browser):
     assert "not measured here" in browser.run("return document.querySelector('#published').textContent")
     failed = browser.run("return [...document.querySelectorAll('.failed')].map(e => e.textContent)")
     assert len(failed) == 2 and "no movie named v2_p2" in failed[0]
-    # Text stays text.
+    # Markup in texts is escaped.
     assert browser.run("return document.querySelectorAll('img, .prompt *, #broken b').length") == 0
     assert "<img" in browser.run("return document.querySelector('.prompt').textContent")
 
 
 @pytest.mark.parametrize("frame", (0, 5, FRAMES - 1))
-def test_all_videos_show_the_frame_that_is_asked_for(browser, frame):
+def test_all_videos_show_the_requested_frame(browser, frame):
     browser.run(f"players.get('v0_p0').seek({frame})")
     ready(browser, "v0_p0")
     names = browser.run(
@@ -116,7 +116,7 @@ def test_all_videos_show_the_frame_that_is_asked_for(browser, frame):
     )
 
 
-def test_they_play_together_and_stop_on_one_frame(browser):
+def test_videos_play_together_and_pause_on_one_frame(browser):
     browser.run(
         "players.get('v1_p1').element.scrollIntoView(); players.get('v1_p1').element.querySelector('.play').click()"
     )
@@ -129,8 +129,8 @@ def test_they_play_together_and_stop_on_one_frame(browser):
     assert browser.errors() == []
 
 
-def test_the_folder_can_be_moved(report):
-    """Nothing in it names a place outside it."""
+def test_the_report_contains_no_path_outside_its_folder(report):
+    """So the folder can be moved."""
     page, data = report.read_text(), (report.parent / "data.js").read_text()
     assert "http" not in page.replace("http-equiv", "") and 'src="/' not in page and str(report.parent) not in page
     result = json.loads(data.removeprefix("const REPORT = ").rstrip().rstrip(";"))

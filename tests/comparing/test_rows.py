@@ -1,4 +1,4 @@
-"""Rows of the published shape, and everything that may be wrong with one."""
+"""Rows in the published format, and each kind of fault."""
 
 import json
 
@@ -36,7 +36,7 @@ def read(folder, *lines, **options):
     return read_rows([file], **options)
 
 
-def test_a_row(folder):
+def test_a_complete_row_is_read(folder):
     (row,), broken = read(folder, GOOD)
     assert broken == [] and row.key == "bear_3" and row.prompt_id == "3" and row.mask is None
     assert (
@@ -72,7 +72,7 @@ def test_paths_are_relative_to_the_root(folder):
         (GOOD, "bear_3 was in test.jsonl line 1 already"),
     ],
 )
-def test_a_broken_row_is_named_and_the_others_read(folder, line, words):
+def test_a_broken_row_is_reported_and_the_others_are_read(folder, line, words):
     rows, broken = read(folder, GOOD, line, GOOD | {"prompt_id": "4"})
     assert [row.key for row in rows] == ["bear_3", "bear_4"]
     (said,) = broken
@@ -81,8 +81,8 @@ def test_a_broken_row_is_named_and_the_others_read(folder, line, words):
     assert said.startswith("test.jsonl line 2: ")
 
 
-def test_nothing_of_use_is_wrong_input(folder):
-    with pytest.raises(InputError, match="no row of use; test.jsonl line 1: prompt is missing"):
+def test_a_file_without_a_usable_row_is_refused(folder):
+    with pytest.raises(InputError, match="no usable row; test.jsonl line 1: prompt is missing"):
         read(folder, GOOD | {"prompt": None})
     with pytest.raises(InputError, match="no rows"):
         read(folder, b"")

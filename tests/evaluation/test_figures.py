@@ -1,4 +1,4 @@
-"""The judges must say what is true of results that are known."""
+"""Figures of results whose true figures are known."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def layers(clip):
     return clip.edit.transpose(0, 1), clip.alpha[:, 0], clip.composite.transpose(0, 1)
 
 
-def test_truth_is_perfect(clip, classifier):
+def test_true_layers_have_perfect_figures(clip, classifier):
     found = figures.judge(clip, TIMES, *layers(clip), classifier)
     assert found.pop("kind") == "star" and found.pop("hue") == "green"
     assert found.pop("agreement") > 99 and found.pop("mad") == 0
@@ -34,9 +34,12 @@ def test_truth_is_perfect(clip, classifier):
     assert set(found) == {"object", "color", "motion", "place", "zeros", "solid"} and set(found.values()) == {1.0}
 
 
-def test_planted_faults_are_seen(clip, classifier):
+def test_each_planted_fault_lowers_its_own_figure(clip, classifier):
     color, alpha, composite = layers(clip)
-    judge = lambda *parts: figures.judge(clip, TIMES, *parts, classifier)  # noqa: E731
+
+    def judge(color, alpha, composite):
+        return figures.judge(clip, TIMES, color, alpha, composite, classifier)
+
     assert judge(color.roll(1, 0), alpha, composite)["color"] == 0
     assert judge(color.flip(0), alpha, composite)["color"] == 1  # green stays green with red and blue swapped
     assert judge(color.flip(2), alpha.flip(2), composite)["place"] == 0
@@ -52,7 +55,7 @@ def test_planted_faults_are_seen(clip, classifier):
     assert 0.8 < judge(color, hole, composite)["solid"] < 1
 
 
-def test_nothing_there_is_wrong(clip, classifier):
+def test_an_empty_layer_misses_every_named_property(clip, classifier):
     color, alpha, composite = layers(clip)
     found = figures.judge(clip, TIMES, color, alpha * 0, composite, classifier)
     assert [found[n] for n in ("color", "object", "place", "motion")] == [0] * 4 and found["kind"] == NOTHING
@@ -60,7 +63,7 @@ def test_nothing_there_is_wrong(clip, classifier):
 
 
 @pytest.mark.parametrize("motion", words.MOTIONS)
-def test_each_motion_is_told_from_the_others_under_a_moving_camera(motion):
+def test_motions_are_recognised_under_a_moving_camera(motion):
     right = 0
     for seed in range(4):
         labels = LABELS | {"motion": motion, "place": "centre", "size": "small"}
@@ -72,20 +75,20 @@ def test_each_motion_is_told_from_the_others_under_a_moving_camera(motion):
 
 
 @pytest.mark.parametrize("name", words.COLORS)
-def test_each_colour_is_nearest_to_itself_in_light_and_in_shade(name):
+def test_each_colour_is_recognised_bright_and_dark(name):
     for light in (0.65, 1.0):
         flat = (light * torch.tensor(words.COLORS[name]))[:, None, None, None].expand(3, 1, 8, 8)
         assert figures.nearest_color(flat, torch.ones(1, 8, 8)) == name
 
 
-def test_centre_of_one_pixel():
+def test_the_centre_of_one_pixel_is_the_pixel():
     alpha = torch.zeros(2, 10, 20)
     alpha[0, 3, 15] = 1
     found = figures.centres(alpha)
     assert torch.allclose(found[0], torch.tensor([1.5, 0.3])) and found[1].isnan().all()
 
 
-def test_dtssd_is_of_changes_only():
+def test_dtssd_ignores_a_constant_difference():
     truth = torch.rand(5, 8, 8)
     assert figures.dtssd(truth * 1.0 + 0.2, truth) < 1e-4
     flash = truth.clone()
@@ -93,7 +96,7 @@ def test_dtssd_is_of_changes_only():
     assert abs(figures.dtssd(flash, truth) - 100 * 0.1 * 2 / 4) < 1e-3
 
 
-def test_flicker_of_a_layer_that_blinks():
+def test_flicker_measures_the_change_between_frames():
     color, alpha = torch.full((3, 4, 6, 6), 0.5), torch.zeros(4, 6, 6)
     alpha[:, 2:4, 2:4] = 1
     assert figures.flicker(color, alpha) == 0
@@ -101,12 +104,12 @@ def test_flicker_of_a_layer_that_blinks():
     assert abs(figures.flicker(color, alpha) - 0.1 * 3 / 4) < 1e-6
 
 
-def test_the_classifier_is_small_and_mostly_right(classifier):
+def test_the_classifier_recognises_nine_objects_in_ten(classifier):
     assert WEIGHTS.stat().st_size < 1e6
     assert accuracy(classifier, 20, None) >= 0.9
 
 
-def test_the_classifier_knows_nothing_from_something(classifier):
+def test_shapes_that_are_no_object_are_classified_as_nothing(classifier):
     x, y = torch.meshgrid(torch.linspace(-1, 1, 144), torch.linspace(-1, 1, 80), indexing="xy")
     smear = torch.exp(-((x * 3 + y) ** 2) * 8 - (y - 0.3 * torch.sin(x * 9)) ** 2 * 2)[None]
     color = torch.tensor([0.2, 0.6, 0.2])[:, None, None, None].expand(3, 1, 80, 144)
@@ -114,7 +117,7 @@ def test_the_classifier_knows_nothing_from_something(classifier):
     assert kind_of(classifier, color, smear * 0) == NOTHING
 
 
-def test_a_cut_out_holds_what_is_there():
+def test_the_cut_out_is_centred_on_the_object():
     color, alpha = torch.zeros(1, 3, 40, 60), torch.zeros(1, 1, 40, 60)
     alpha[..., 10:30, 5:25] = 1
     cut = pictures(color, alpha)[0]

@@ -1,4 +1,4 @@
-"""The matting metrics beside plain references, written from the published formulas in another way."""
+"""The matting metrics against references that implement the published formulas in another way."""
 
 import math
 
@@ -14,7 +14,7 @@ RNG = np.random.default_rng(5)
 
 
 def reference_grad(alpha, truth):
-    """With the whole 2-D kernel, as the formula has it."""
+    """The formula with the full 2-D kernel."""
     sigma = 1.4
     half = math.ceil(sigma * math.sqrt(-2 * math.log(math.sqrt(2 * math.pi) * sigma * 0.01)))
     y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(float)
@@ -34,9 +34,9 @@ def reference_grad(alpha, truth):
 
 
 def reference_conn(alpha, truth):
-    """Level by level, the largest component by skimage, pixel by pixel."""
+    """The formula level by level and pixel by pixel, with skimage's connected components."""
     level = np.ones_like(truth)
-    for tenth in range(10, 0, -1):  # from above: the last to find a pixel outside is the lowest
+    for tenth in range(10, 0, -1):  # from the top: the last level that leaves a pixel out is the lowest
         both = np.minimum(alpha, truth) >= tenth / 10
         found = max(measure.regionprops(measure.label(both, connectivity=1)), key=lambda r: r.area, default=None)
         connected = {tuple(c) for c in found.coords} if found else set()
@@ -81,7 +81,7 @@ PAIRS = {
 
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("kind", (np.float64, np.float32))
-def test_they_are_the_published_formulas(name, kind):
+def test_metrics_equal_references_of_the_published_formulas(name, kind):
     alpha, truth = (matte.astype(kind) for matte in PAIRS[name])
     a, t = alpha.astype(float), truth.astype(float)
     assert matting.mad(alpha, truth) == pytest.approx(1000 * np.mean(np.abs(a - t)), rel=1e-4, abs=1e-9)
@@ -90,8 +90,8 @@ def test_they_are_the_published_formulas(name, kind):
     assert matting.conn(alpha, truth) == pytest.approx(reference_conn(a, t), rel=1e-4, abs=1e-9)
 
 
-def test_known_values():
-    """By hand: what a scale that is off by ten would show."""
+def test_metrics_have_the_published_scales():
+    """Values computed by hand."""
     half, none = np.full((10, 20), 0.5), np.zeros((10, 20))
     assert matting.mad(half, none) == pytest.approx(500)
     assert matting.mse(half, none) == pytest.approx(250)
@@ -100,7 +100,7 @@ def test_known_values():
     assert matting.dtssd(half, none, none, none) == pytest.approx(50)
 
 
-def test_a_clip_is_the_mean_of_its_frames():
+def test_clip_figures_are_means_over_frames():
     alphas, truths = [blob(20, 30, s) for s in range(5)], [blob(20, 30, s) for s in range(10, 15)]
     clip = matting.Matting()
     for alpha, truth in zip(alphas, truths):
@@ -116,7 +116,7 @@ def test_a_clip_is_the_mean_of_its_frames():
     assert clip.figures() == pytest.approx(expected, rel=1e-4)
 
 
-def test_one_frame_has_no_change_in_time():
+def test_dtssd_of_one_frame_is_not_measured():
     clip = matting.Matting()
     clip.add(*PAIRS["soft shapes"])
     figures = clip.figures()
@@ -135,7 +135,7 @@ def test_one_frame_has_no_change_in_time():
         (np.zeros((0, 4)), "\\(H, W\\)"),
     ],
 )
-def test_what_is_no_matte_is_refused(alpha, words):
+def test_values_that_are_not_a_matte_are_refused(alpha, words):
     for measure_of in (matting.mad, matting.mse, matting.grad, matting.conn, matting.Matting().add):
         with pytest.raises(ValueError, match=words):
             measure_of(alpha, np.zeros((4, 4)))

@@ -1,4 +1,4 @@
-"""LPIPS on random weights beside a plain reference; no real weights are at hand."""
+"""LPIPS with random weights against a plain reference; not tested with the published weights."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ VGG += [(16, 20), (20, 20), (20, 20), "p", (20, 20), (20, 20), (20, 20)]  # narr
 
 
 def network(kind):
-    """As torchvision lists its `features`, and where LPIPS looks: after which index, a stage each."""
+    """torchvision's `features`, and the index after which each stage of LPIPS ends."""
     layers = []
     for step in ALEX if kind == "alex" else VGG:
         if step == "p":
@@ -54,7 +54,7 @@ def reference(net, taps, heads, a, b):
 
 
 @pytest.mark.parametrize("kind", ("alex", "vgg"))
-def test_it_is_the_formula(kind, tmp_path):
+def test_lpips_equals_a_reference_of_the_published_formula(kind, tmp_path):
     parts = saved(kind, tmp_path / "w.safetensors")
     lpips = Lpips(tmp_path / "w.safetensors")
     rng = np.random.default_rng(1)
@@ -65,7 +65,7 @@ def test_it_is_the_formula(kind, tmp_path):
         assert lpips(a, a) == 0
 
 
-def test_other_files_are_refused(tmp_path):
+def test_a_file_that_is_not_lpips_weights_is_refused(tmp_path):
     (tmp_path / "bad").write_bytes(b"\x80\x04pickle")
     with pytest.raises(InputError, match="not a readable safetensors file"):
         Lpips(tmp_path / "bad")
@@ -74,7 +74,7 @@ def test_other_files_are_refused(tmp_path):
         Lpips(tmp_path / "few.safetensors")
 
 
-def test_small_pictures_are_refused(tmp_path):
+def test_pictures_below_64_pixels_are_refused(tmp_path):
     saved("vgg", tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match="80x63 is too small"):
         Lpips(tmp_path / "w.safetensors")(np.zeros((63, 80, 3)), np.zeros((63, 80, 3)))

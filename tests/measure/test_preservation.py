@@ -1,4 +1,4 @@
-"""PSNR and SSIM beside scikit-image; the regions beside scipy's dilation."""
+"""PSNR and SSIM against scikit-image; the regions against scipy's dilation."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ PAIRS = {
 
 
 def reference_map(image, plate):
-    """scikit-image's, whole windows only."""
+    """scikit-image's SSIM map, complete windows only."""
     _, values = metrics.structural_similarity(
         image,
         plate,
@@ -54,7 +54,7 @@ def reference_map(image, plate):
 
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("kind", (np.float64, np.float32))
-def test_the_frame_is_scikit_images(name, kind):
+def test_psnr_and_ssim_equal_scikit_image(name, kind):
     image, plate = (p.astype(kind) for p in PAIRS[name])
     a, b = image.astype(float), plate.astype(float)
     assert psnr(image, plate) == pytest.approx(metrics.peak_signal_noise_ratio(b, a, data_range=1), abs=1e-4)
@@ -64,15 +64,15 @@ def test_the_frame_is_scikit_images(name, kind):
 
 @pytest.mark.parametrize("margin", (0, 1, MARGIN))
 @pytest.mark.parametrize("radius", (0, 0.2, 6, 40))
-def test_outside_is_outside_the_dilated_edit(margin, radius):
+def test_outside_excludes_the_edit_dilated_by_the_margin(margin, radius):
     alpha = disc(33, 47, radius)
-    alpha[0, 46] = 1e-6 if radius == 6 else 0  # the faintest edit counts, in the corner too
+    alpha[0, 46] = 1e-6 if radius == 6 else 0  # a very faint edit in the corner
     edited = alpha > 0
     grown = ndimage.binary_dilation(edited, np.ones((2 * margin + 1,) * 2)) if margin else edited
     assert np.array_equal(outside(alpha, margin).numpy(), ~grown)
 
 
-def test_a_region_is_that_of_the_whole_map():
+def test_ssim_of_a_region_is_the_mean_of_the_map_there():
     (image, plate), alpha = pictures(50, 61, 4), disc(50, 61, 9)
     clip = Preservation()
     clip.add(image, plate, alpha)
@@ -82,20 +82,20 @@ def test_a_region_is_that_of_the_whole_map():
         assert figures["ssim" + name] == pytest.approx(reference_map(image, plate)[where[5:-5, 5:-5]].mean(), abs=1e-4)
 
 
-def test_an_edit_is_not_seen_from_away():
-    """A planted edit: SSIM's windows reach into it from just outside, and never from MARGIN pixels on."""
+def test_an_edit_does_not_change_the_figures_away_from_it():
+    """SSIM's windows reach the edit from just outside, but not from MARGIN pixels away."""
     plate, alpha = pictures(60, 60, 5)[1], disc(60, 60, 8)
     edited = np.where(alpha[..., None] > 0, 1 - plate, plate)
     clip = Preservation()
     clip.add(edited, plate, alpha)
     figures = clip.figures()
     assert figures["psnr"] < 30 and figures["ssim"] < 0.99
-    assert figures["psnr_outside"] == figures["psnr_away"] == preservation.BEST_PSNR
+    assert figures["psnr_outside"] == figures["psnr_away"] == preservation.MAX_PSNR
     assert figures["ssim_outside"] < 0.999 and figures["ssim_away"] == 1
     assert figures["changed"] == figures["worst"] == figures["drift"] == 0
 
 
-def test_one_code_in_one_pixel_is_seen():
+def test_a_change_of_one_code_in_one_pixel_is_measured():
     plate, alpha = np.round(pictures(40, 40, 6)[1] * 255) / 255, disc(40, 40, 5)
     image = plate.copy()
     image[39, 39, 1] += 1 / 255
@@ -107,7 +107,7 @@ def test_one_code_in_one_pixel_is_seen():
     assert figures["worst"] == pytest.approx(1 / 255)
 
 
-def test_a_clip_is_the_mean_over_frames_that_have_the_region():
+def test_clip_figures_average_the_frames_that_have_the_region():
     frames = [pictures(30, 40, s) for s in range(3)]
     alphas = [disc(30, 40, 6), np.ones((30, 40)), disc(30, 40, 3)]
     clip = Preservation()
@@ -120,7 +120,7 @@ def test_a_clip_is_the_mean_over_frames_that_have_the_region():
     assert figures["lpips"] is None  # no weights, not measured
 
 
-def test_without_any_untouched_pixel_there_is_no_figure():
+def test_without_pixels_outside_there_is_no_figure():
     clip = Preservation()
     clip.add(*pictures(20, 20), np.ones((20, 20)))
     figures = clip.figures()
@@ -128,7 +128,7 @@ def test_without_any_untouched_pixel_there_is_no_figure():
     assert figures["psnr"] is not None
 
 
-def test_lpips_outside_never_sees_the_edit():
+def test_lpips_outside_is_independent_of_the_edit():
     seen = []
     clip = Preservation(lambda image, plate: seen.append(image.numpy()) or 0.25)
     (image, plate), alpha = pictures(30, 30, 7), disc(30, 30, 5)
@@ -147,11 +147,11 @@ def test_lpips_outside_never_sees_the_edit():
         (np.zeros((20, 20)), "\\(H, W, 3\\)"),
     ],
 )
-def test_what_is_no_picture_is_refused(image, words):
+def test_values_that_are_not_a_picture_are_refused(image, words):
     with pytest.raises(ValueError, match=words):
         Preservation().add(image, np.zeros((20, 20, 3)))
 
 
-def test_too_small_for_the_window():
+def test_frames_smaller_than_the_ssim_window_are_refused():
     with pytest.raises(ValueError, match="12x10 is smaller"):
         ssim(np.zeros((10, 12, 3)), np.zeros((10, 12, 3)))

@@ -1,7 +1,7 @@
-"""What full-size training takes, by arithmetic: `vera model cost [CONFIG]`.
+"""Estimate the cost of full-size training: `vera model cost [CONFIG]`.
 
-Operations are counted, hours follow from a GPU's peak and the share of it that is reached, which is an assumption
-until step times have been measured.
+The number of operations is exact. Hours follow from a GPU's peak rate and an assumed utilisation; no step time has
+been measured.
 """
 
 import math
@@ -12,15 +12,16 @@ from typing import Any
 from vera.core.model.codec import SPACE_STRIDE, latent_frames
 from vera.core.model.config import PRESETS, TransformerConfig
 
-TEXT_TOKENS = 512
-PEAKS = {"H100": 989e12, "A100": 312e12}  # dense bf16 FLOP/s, as their maker states them
-UTILISATION = 0.4  # of the peak; assumed
-PRICE = 2.5  # dollars for a GPU hour; assumed
+TEXT_TOKENS = 512  # text tokens per instruction, padding included
+PEAKS = {"H100": 989e12, "A100": 312e12}  # dense bf16 FLOP/s, from the manufacturer's data sheets
+UTILISATION = 0.4  # share of the peak that training reaches; assumed. Raising it lowers hours and dollars
+PRICE = 2.5  # dollars per GPU hour; assumed
 
 
 @dataclass(frozen=True)
 class Cost:
-    """forward: FLOP of one clip's forward pass; step: of one training step; hours: of one GPU, for all steps."""
+    """forward: FLOP of the forward pass of one clip. step: FLOP of one training step. hours: GPU hours of all steps.
+    dollars: price of these hours."""
 
     forward: float
     step: float
@@ -29,16 +30,16 @@ class Cost:
 
 
 def tokens_of(config: TransformerConfig, frames: int, height: int, width: int) -> int:
-    """Tokens of one layer."""
+    """Number of tokens of one layer of a clip."""
     grid = (latent_frames(frames), height // SPACE_STRIDE, width // SPACE_STRIDE)
     return math.prod(n // p for n, p in zip(grid, config.patch))
 
 
 def forward_flops(config: TransformerConfig, tokens: int, text_tokens: int = TEXT_TOKENS) -> float:
-    """Multiplications and additions of matrix products, for one clip of `tokens` tokens a layer."""
+    """FLOP of the matrix products of a forward pass, for one clip with `tokens` tokens per layer."""
     dim, joint = config.dim, 3 * tokens
     patch = tokens * config.latent_channels * math.prod(config.patch) * dim
-    total = 6 * patch + (1 + config.mask_input) * patch  # in and out of three branches; source, mask
+    total = 6 * patch + (1 + config.mask_input) * patch  # input and output of three branches; source and mask
     for branch in ("edit", "alpha", "composite"):
         text = config.text_of(branch)
         block = tokens * dim * (4 * dim + 2 * config.ffn_dim)
@@ -64,7 +65,7 @@ def training_cost(
     utilisation: float = UTILISATION,
     price: float = PRICE,
 ) -> Cost:
-    """Of training all weights. A backward pass counts as two forward ones; recomputing what it needs, as a third."""
+    """Cost of training all weights. A backward pass counts as two forward passes, recomputation as a third."""
     forward = forward_flops(config, tokens_of(config, frames, height, width))
     step = forward * batch * (4 if recompute else 3)
     hours = step * steps / (peak * utilisation) / 3600
@@ -73,19 +74,16 @@ def training_cost(
 
 def cost_table(steps: int, batch: int, recompute: bool) -> Iterator[str]:
     """The lines of the table of docs/training.md."""
-    given: dict[str, Any] = {"steps": steps, "batch": batch, "recompute": recompute}
-    yield (
-        f"{given['steps']} steps of {given['batch']} clips, {UTILISATION:.0%} of the "
-        f"peak, ${PRICE} a GPU hour (both assumed)"
-    )
+    run: dict[str, Any] = {"steps": steps, "batch": batch, "recompute": recompute}
+    yield f"{steps} steps of {batch} clips, {UTILISATION:.0%} of the peak, ${PRICE} a GPU hour (both assumed)"
     yield "| model | frames | PFLOP a forward pass | PFLOP a step | H100 hours | A100 hours | dollars on H100 |"
     yield "|---|---|---|---|---|---|---|"
     for name in ("1.3b", "14b"):
         for frames in (49, 81):
-            on = {
-                gpu: training_cost(PRESETS[name], frames, 480, 832, peak=peak, **given) for gpu, peak in PEAKS.items()
+            costs = {
+                gpu: training_cost(PRESETS[name], frames, 480, 832, peak=peak, **run) for gpu, peak in PEAKS.items()
             }
-            cost, slower = on["H100"], on["A100"]
+            cost, slower = costs["H100"], costs["A100"]
             yield (
                 f"| {name} | {frames} | {cost.forward / 1e15:.2f} | {cost.step / 1e15:,.0f} | {cost.hours:,.0f} |"
                 f" {slower.hours:,.0f} | {cost.dollars:,.0f} |"

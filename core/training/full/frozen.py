@@ -1,4 +1,4 @@
-"""Weights that are not trained, in few bytes: 8 bits, and in the host's memory while their block does not work."""
+"""Frozen weights in little GPU memory: as int8, or in host memory while their block does not run."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from torch.func import functional_call
 
 
 class FrozenLinear(nn.Module):
-    """A linear layer of int8 weights, a scale a row: the weights are as `--weights int8` rounds them.
+    """A linear layer with int8 weights and one scale per row, rounded as `--weights int8` does.
 
-    Computes in the input's type; the gradient of its input goes through, the weights have none.
+    It computes in the input's dtype. The input gets a gradient, the weights do not.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
@@ -29,7 +29,7 @@ class FrozenLinear(nn.Module):
 
 
 class _Product(torch.autograd.Function):
-    """x W^T + b of an int8 W; the wide weights are made when they are needed, and never kept for the gradient."""
+    """x W^T + b for an int8 W. The dequantised weights are computed when needed and not saved for backward."""
 
     @staticmethod
     def forward(ctx, x, weight, scale, bias):
@@ -47,15 +47,15 @@ def _wide(weight, scale, dtype):
 
 
 def freeze_in_8_bits(blocks: nn.Module) -> None:
-    """Every linear layer in `blocks` whose weight is not trained becomes a FrozenLinear, adapters' own excepted."""
+    """Replace every linear layer in `blocks` whose weight is not trained by a FrozenLinear."""
     for parent in list(blocks.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.Linear and not child.weight.requires_grad:
                 setattr(parent, name, FrozenLinear(child.weight, child.bias))
 
 
-def visit(block: nn.Module, device: torch.device, hidden: torch.Tensor, *given: Any) -> torch.Tensor:
-    """Run a block on `device`, its parameters that wait elsewhere copied there for this call and its gradient."""
-    waiting = {name: p for name, p in block.named_parameters() if p.device != device}
-    fetched = {name: p.detach().to(device, non_blocking=True) for name, p in waiting.items()}
-    return functional_call(block, fetched, (hidden, *given)) if fetched else block(hidden, *given)
+def run_on_device(block: nn.Module, device: torch.device, hidden: torch.Tensor, *inputs: Any) -> torch.Tensor:
+    """Run a block on `device`. Parameters on other devices are copied there for this call and its gradient."""
+    elsewhere = {name: p for name, p in block.named_parameters() if p.device != device}
+    copied = {name: p.detach().to(device, non_blocking=True) for name, p in elsewhere.items()}
+    return functional_call(block, copied, (hidden, *inputs)) if copied else block(hidden, *inputs)

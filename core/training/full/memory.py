@@ -1,7 +1,7 @@
-"""What full-size training takes of a GPU's memory, before anything is loaded or encoded.
+"""Estimate the GPU memory of full-size training before anything is loaded or encoded.
 
-Weights, moments, average and gradients are counted; what a clip's forward and backward pass holds is rehearsed on
-torch's `meta` device, as in core/model/footprint.py. Nothing of it has been measured on a GPU.
+Weights, moments, average and gradients are counted. The activations of a clip's forward and backward pass are found by
+running both on torch's `meta` device, as in core/model/footprint.py. No estimate has been measured on a GPU.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,20 +21,28 @@ from vera.core.model.config import TransformerConfig
 from vera.core.model.footprint import CONTEXT, FRAGMENTS, GIB, TEXT_TOKENS, LiveBytes, encoding_bytes
 from vera.core.model.transformer import Transformer, kept_in_float32
 from vera.core.sampling.parallel import Regions
-from vera.core.training.full.model import Recomputed, adapted
+from vera.core.training.full.model import RecomputingRunner, with_adapters
 
 if TYPE_CHECKING:
     from vera.core.training.full.trainer import Settings
 
-FLOAT, HALF = 4, 2  # bytes
+FLOAT, HALF = 4, 2  # bytes of a number in fp32, and in bf16 or fp16
 
-Relevant = tuple[Any, ...]  # the settings on which the rehearsal depends, see _relevant
 
-# Copies of one decoded layer, fp32 pixels, that are on the GPU while a row is encoded: its five layers, and what the
-# two ways of composing them are compared by.
+class RehearsalKey(NamedTuple):
+    """The settings on which the estimate of weights and activations depends, hashable; lora: items of the dict."""
+
+    lora: tuple[tuple[str, Any], ...] | None
+    base: str
+    recompute: bool | str
+    bf16: bool
+
+
+# fp32 copies of one layer's pixels on the GPU while a row is encoded: the five layers, and the four pictures with which
+# straight and premultiplied colour are compared. Raising it makes the estimate more cautious.
 LAYERS_HELD = 9
 
-# Changes to a configuration, each of which takes less memory; the first costs least of time or of the result.
+# Changes to a configuration that save memory, in the order of their cost in time and quality, the cheapest first.
 CHEAPER = (
     {"recompute": True},
     {"ema_on": "host"},
@@ -46,11 +54,11 @@ CHEAPER = (
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes of one GPU's memory, by what holds them, at the two most demanding moments; and of the host's for all
-    ranks.
+    """Memory in bytes: of one GPU at the two moments of highest use, and of the host for all ranks.
 
     states: trained weights, moments, average, gradients. frozen: weights that are not trained. gathered: blocks while
-    they are whole, and their gradients. work: what a clip's passes hold. encode: all of the first encoding.
+    they are gathered, and their gradients. work: activations of a clip. encode: all memory while rows are encoded.
+    host: host memory for all ranks together.
     """
 
     states: int
@@ -62,26 +70,29 @@ class Need:
 
     @property
     def peak(self) -> int:
+        """The largest use of one GPU, with fragmentation and the driver's context."""
         train = self.states + self.frozen + self.gathered + self.work
         return int(max(train, self.encode) * FRAGMENTS) + CONTEXT
 
 
 @contextmanager
 def fused_attention() -> Iterator[None]:
-    """Attention that, as on a GPU, never holds the scores, and keeps for its gradient what the fused ones keep.
+    """Replace torch's attention by one with the memory use of a GPU's fused kernels, which never hold the scores.
 
-    In place of torch's own function: a mode would be off where blocks are computed again within a backward pass.
+    The function itself is replaced, because a torch function mode is inactive while blocks are recomputed in backward.
     """
-    kept = F.scaled_dot_product_attention
-    functional: Any = F  # its function is replaced
-    functional.scaled_dot_product_attention = lambda query, key, value: _Fused.apply(query, key, value)
+    original = F.scaled_dot_product_attention
+    functional: Any = F
+    functional.scaled_dot_product_attention = lambda query, key, value: _FusedAttention.apply(query, key, value)
     try:
         yield
     finally:
-        functional.scaled_dot_product_attention = kept
+        functional.scaled_dot_product_attention = original
 
 
-class _Fused(torch.autograd.Function):
+class _FusedAttention(torch.autograd.Function):
+    """Allocates and saves the tensors that a fused attention does; computes nothing."""
+
     @staticmethod
     def forward(ctx, query, key, value):
         out = torch.empty_like(query)
@@ -94,8 +105,8 @@ class _Fused(torch.autograd.Function):
         return tuple(torch.empty_like(x) for x in ctx.saved_tensors[:3])
 
 
-class _Pretended(torch.autograd.Function):
-    """Exchange (core/sampling/parallel.py) with nobody: the same memory."""
+class _LocalExchange(torch.autograd.Function):
+    """Allocates the memory of an exchange between ranks (core/sampling/parallel.py) without other ranks."""
 
     @staticmethod
     def forward(ctx, shapes, *parts):
@@ -107,17 +118,17 @@ class _Pretended(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *gradients):
-        return None, *_Pretended.apply(ctx.shapes, *gradients)
+        return None, *_LocalExchange.apply(ctx.shapes, *gradients)
 
 
-class _RehearsedRegions(Regions):
-    """One rank of `ranks` that share a clip, alone."""
+class _OneRankOfRegions(Regions):
+    """The memory use of one rank out of `ranks` that share a clip."""
 
     def __init__(self, ranks: int, inner):
         self.rank, self.ranks, self.inner = 0, ranks, inner
 
     def exchange(self, shapes, *parts):
-        return _Pretended.apply(shapes, *parts)
+        return _LocalExchange.apply(shapes, *parts)
 
 
 def training_need(
@@ -127,64 +138,81 @@ def training_need(
     size: tuple[int, int],
     encoders: tuple[nn.Module, nn.Module],
 ) -> Need:
-    """Of one GPU among `ranks`, for clips of size (width, height) pixels; encoders: (codec's, text encoder's) modules,
-    on `meta`."""
-    trained, islands, frozen, block_trained, block_frozen, rest = _parameters(config, _relevant(settings))
-    kinds = FLOAT * (3 + (settings.ema > 0 and settings.ema_on == "gpu") + 1)  # weights, two moments, average, gradient
-    apart = settings.base == "int8" or settings.swap
-    each = 1 if apart else ranks
-    frozen_bytes = 0 if settings.swap else config.layers * block_frozen // each
-    states = kinds * (trained // ranks + islands)
-    working = 2 * (block_trained * HALF + (block_frozen if settings.swap or not apart else 0))  # and the next one
-    gathered = working + block_trained * (HALF + FLOAT) + rest * (HALF + HALF)
-    work = working_bytes(config, _relevant(settings), settings.context, settings.frames, size)
+    """The memory that training needs on one of `ranks` GPUs.
+
+    size: (width, height) of the clips in pixels. encoders: the modules of the codec and the text encoder, on `meta`.
+    """
+    key = rehearsal_key(settings)
+    counts = _parameter_counts(config, key)
+    copies = 3 + (settings.ema > 0 and settings.ema_on == "gpu") + 1  # weights, two moments, average, gradient
+    per_rank = counts.sharded // ranks + counts.whole
+    frozen_whole = settings.base == "int8" or settings.swap
+    frozen_blocks = 0 if settings.swap else config.layers * counts.block_frozen_bytes // (1 if frozen_whole else ranks)
+    gathered_frozen = counts.block_frozen_bytes if settings.swap or not frozen_whole else 0
+    blocks = 2 * (counts.block_trained * HALF + gathered_frozen)  # the running block and the next one
+    gathered = blocks + counts.block_trained * (HALF + FLOAT) + counts.outside * (HALF + HALF)
+    work = working_bytes(config, key, settings.context, settings.frames, size)
     vae, text = encoders
-    held = LAYERS_HELD * 3 * settings.frames * size[0] * size[1] * FLOAT
-    encode = _bytes(text, HALF) + _bytes(vae, FLOAT) + encoding_bytes(vae, size, 1) + held
-    average = FLOAT * (trained // ranks + islands) if settings.ema > 0 and settings.ema_on == "host" else 0
-    host = ranks * (average + (config.layers * block_frozen if settings.swap else 0))
-    return Need(states, frozen_bytes + frozen, gathered, work, encode, host)
+    pixels = LAYERS_HELD * 3 * settings.frames * size[0] * size[1] * FLOAT
+    encode = _bytes(text, HALF) + _bytes(vae, FLOAT) + encoding_bytes(vae, size, 1) + pixels
+    average = FLOAT * per_rank if settings.ema > 0 and settings.ema_on == "host" else 0
+    host = ranks * (average + (config.layers * counts.block_frozen_bytes if settings.swap else 0))
+    return Need(FLOAT * copies * per_rank, frozen_blocks + counts.outside_frozen_bytes, gathered, work, encode, host)
+
+
+@dataclass
+class ParameterCounts:
+    """Parameters of a transformer.
+
+    sharded, whole: trained parameters that are sharded over the ranks, and those that are whole on every rank.
+    block_trained, block_frozen_bytes: sharded parameters, and bytes of frozen parameters, of one block.
+    outside, outside_frozen_bytes: all parameters, and bytes of the frozen ones, outside of the blocks.
+    """
+
+    sharded: int = 0
+    whole: int = 0
+    block_trained: int = 0
+    block_frozen_bytes: int = 0
+    outside: int = 0
+    outside_frozen_bytes: int = 0
 
 
 @lru_cache(64)
-def _parameters(config, relevant):
-    """Numbers of parameters: (trained and cut over ranks, trained and whole), bytes of the frozen ones outside of the
-    blocks, of a block: (number of trained, bytes of frozen); number of those outside of the blocks."""
-    transformer, base = rehearsed(config, relevant, 1), relevant[1]
-    trained = islands = frozen = block_trained = block_frozen = rest = 0
-    for name, p in transformer.named_parameters():
-        times = config.layers if name.startswith("blocks.") else 1
+def _parameter_counts(config: TransformerConfig, key: RehearsalKey) -> ParameterCounts:
+    counts = ParameterCounts()
+    for name, p in rehearsed(config, key, 1).named_parameters():
+        in_block = name.startswith("blocks.")
+        times = config.layers if in_block else 1
         if p.requires_grad and kept_in_float32(name):
-            islands += times * p.numel()
+            counts.whole += times * p.numel()
         elif p.requires_grad:
-            trained += times * p.numel()
-            block_trained += p.numel() if times > 1 else 0
+            counts.sharded += times * p.numel()
+            counts.block_trained += p.numel() if in_block else 0
         else:
-            each = FLOAT if base == "fp32" else p.element_size()
-            block_frozen += p.numel() * each if times > 1 else 0
-            frozen += p.numel() * each if times == 1 else 0
-        rest += p.numel() if times == 1 else 0
-    return trained, islands, frozen, block_trained, block_frozen, rest
+            each = FLOAT if key.base == "fp32" else p.element_size()
+            counts.block_frozen_bytes += p.numel() * each if in_block else 0
+            counts.outside_frozen_bytes += p.numel() * each if not in_block else 0
+        counts.outside += p.numel() if not in_block else 0
+    return counts
 
 
-def _relevant(settings):
-    """The settings on which the rehearsal depends, as something that can be a key."""
+def rehearsal_key(settings: Settings) -> RehearsalKey:
+    """The settings on which the estimate of weights and activations depends."""
     lora = (
         None
         if settings.lora is None
         else tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in settings.lora.items())
     )
-    return (lora, settings.base, settings.recompute, settings.bf16)
+    return RehearsalKey(lora, settings.base, settings.recompute, settings.bf16)
 
 
-def rehearsed(config: TransformerConfig, relevant: Relevant, layers: int) -> Transformer:
-    """A transformer of so many blocks on `meta`, its weights of the types in which they work, trained or frozen."""
-    lora, base, recompute, bf16 = relevant
-    given = Rehearsal(lora and {k: list(v) if isinstance(v, tuple) else v for k, v in lora}, base, 0)
+def rehearsed(config: TransformerConfig, key: RehearsalKey, layers: int) -> Transformer:
+    """A transformer with `layers` blocks on `meta`, its weights in their compute dtype, trained or frozen."""
+    lora = None if key.lora is None else {k: list(v) if isinstance(v, tuple) else v for k, v in key.lora}
     with torch.device("meta"):
-        transformer = adapted(Transformer(replace(config, layers=layers)), given)
+        transformer = with_adapters(Transformer(replace(config, layers=layers)), Rehearsal(lora, key.base, 0))
     for name, p in transformer.named_parameters():
-        wide = not bf16 or kept_in_float32(name) or name.endswith(".scale")
+        wide = not key.bf16 or kept_in_float32(name) or name.endswith(".scale")
         if p.is_floating_point():
             p.data = p.data.float() if wide else p.data.bfloat16()
     return transformer
@@ -192,7 +220,7 @@ def rehearsed(config: TransformerConfig, relevant: Relevant, layers: int) -> Tra
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """The settings that `adapted` asks for."""
+    """The settings that `with_adapters` reads."""
 
     lora: dict | None
     base: str
@@ -201,28 +229,29 @@ class Rehearsal:
 
 @lru_cache(64)
 def working_bytes(
-    config: TransformerConfig, relevant: Relevant, context: int, frames: int, size: tuple[int, int]
+    config: TransformerConfig, key: RehearsalKey, context: int, frames: int, size: tuple[int, int]
 ) -> int:
-    """What the passes of one clip hold at most beside all weights and their gradients, on a rank of `context`.
+    """Peak of the activations of one clip's passes in bytes, on one of `context` ranks, without weights and gradients.
 
-    Every block but the last two adds the same: what is kept of it until its gradient is computed.
+    Each further block adds the same amount, so two small transformers give the peak of any number of blocks.
     """
-    few, more = (_passes(rehearsed(config, relevant, n), relevant, context, frames, size) for n in (2, 3))
+    few, more = (_activation_peak(rehearsed(config, key, n), key, context, frames, size) for n in (2, 3))
     peak = few + (config.layers - 2) * (more - few)
-    if relevant[2] == "but attention":  # of a block, joint and each branch's own
+    if key.recompute == "but attention":  # two attentions per block (joint, and each branch's own) keep their results
         tokens = latent_frames(frames) * (size[0] // 16) * (size[1] // 16) // context
         peak += config.layers * 2 * 3 * tokens * (config.dim * HALF + config.heads * FLOAT)
     return peak
 
 
-def _passes(transformer, relevant, context, frames, size) -> int:
+def _activation_peak(transformer, key, context, frames, size) -> int:
+    """Peak of live bytes in one forward and backward pass on `meta`."""
     config = transformer.config
     for p in transformer.parameters():
-        if p.requires_grad:  # whole gradients are counted with the gathered weights
+        if p.requires_grad:  # `Need.gathered` counts the gradients
             p.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
-    blocks: Any = Recomputed(bool(relevant[2]))
+    blocks: Any = RecomputingRunner(bool(key.recompute))
     if context > 1:
-        blocks = _RehearsedRegions(context, blocks)
+        blocks = _OneRankOfRegions(context, blocks)
     shape = (config.latent_channels, latent_frames(frames), size[1] // 8, size[0] // 8)
     with fused_attention(), LiveBytes() as live, torch.device("meta"):
         noisy, noise = torch.empty(1, 3, *shape), torch.empty(1, 3, *shape)
@@ -238,7 +267,7 @@ def _bytes(module, each: int) -> int:
 
 
 def what_would_fit(need: Callable[[Settings, int], Need], settings: Settings, ranks: int, memory: int) -> Iterator[str]:
-    """Ways to make it fit that many bytes a GPU, in words; need(settings, ranks) is a Need."""
+    """Yield changes, in words, with which training fits `memory` bytes per GPU; need(settings, ranks) is a Need."""
     changed: dict = {}
     for change in CHEAPER:
         if not settings.lora and ("base" in change or "swap" in change):
@@ -269,7 +298,7 @@ def _json(value):
 
 
 def lines(need: Need, memory: int | None) -> Iterator[str]:
-    """The table of one need."""
+    """The lines of `vera plan --train` about memory."""
     parts = {"states": need.states, "frozen": need.frozen, "gathered": need.gathered, "work": need.work}
     yield "GiB of each GPU's memory: " + ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items())
     fits = "" if memory is None else "; fits" if need.peak <= memory else f"; does not fit {memory / GIB:.0f} GiB"

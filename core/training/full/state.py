@@ -1,4 +1,4 @@
-"""The state of a full-size run on the disk, resumable on another number of ranks, and what it is exported to."""
+"""States of a full-size run on disk, resumable on another number of ranks, and the export as a model directory."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from torch.distributed.tensor import DTensor
 from vera.core.errors import InputError
 from vera.core.model.tensors import TensorFiles, save_tensors
 from vera.core.model.transformer import kept_in_float32
-from vera.core.training.full.model import local
+from vera.core.training.full.model import local_shard
 from vera.core.training.full.state_reader import StateReader
 
 if TYPE_CHECKING:
     from vera.core.training.full.model import FullModel
 
-KEPT = 2  # states; the one before the last is there if the last cannot be read
+STATES_KEPT = 2  # newest states on disk; the older one serves if the newest is damaged. Raising it takes more disk
+SHARD_BYTES = 5 << 30  # bytes after which an export begins a new file of weights; raising it makes fewer files
 
 
 def saved_tensors(model: FullModel, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Every tensor of a run by name: weights, average, moments; those that are cut are cut."""
+    """All tensors of a run by name: weights, average, moments, step; sharded parameters stay sharded."""
     tensors: dict[str, torch.Tensor] = {}
     for name, master in model.masters.items():
         state = optimizer.state[master]
@@ -38,13 +39,13 @@ def saved_tensors(model: FullModel, optimizer: torch.optim.Optimizer) -> dict[st
         if model.average:
             shares["average"] = model.average[name]
         shares |= {k: state[k] for k in ("exp_avg", "exp_avg_sq")}
-        tensors |= {f"{kind}/{name}": model.as_cut(name, share) for kind, share in shares.items()}
+        tensors |= {f"{kind}/{name}": model.as_sharded(name, share) for kind, share in shares.items()}
         tensors[f"step/{name}"] = state["step"]
     return tensors
 
 
 def save_state(folder: Path, step: int, model: FullModel, optimizer: torch.optim.Optimizer) -> None:
-    """Write step-NNNNNN, whole or not at all, through torch.distributed.checkpoint; each rank its own share."""
+    """Write step-NNNNNN atomically with torch.distributed.checkpoint; each rank writes its own shards."""
     final, part = folder / f"step-{step:06d}", folder / "step.part"
     if dist.get_rank() == 0:
         shutil.rmtree(part, ignore_errors=True)
@@ -54,7 +55,7 @@ def save_state(folder: Path, step: int, model: FullModel, optimizer: torch.optim
     if dist.get_rank() == 0:
         shutil.rmtree(final, ignore_errors=True)
         os.replace(part, final)
-        for old in states(folder)[:-KEPT]:
+        for old in states(folder)[:-STATES_KEPT]:
             shutil.rmtree(old)
     dist.barrier()
 
@@ -63,12 +64,12 @@ def load_state(
     folder: Path,
     model: FullModel,
     optimizer: torch.optim.Optimizer,
-    tell: Callable[..., object] = lambda **values: None,
+    report_unreadable: Callable[[str, str], object] = lambda state, reason: None,
 ) -> int:
-    """Fill model and optimiser from the newest state that can be read, in place; its step, 0 where there is none.
+    """Load model and optimiser in place from the newest readable state; return its step, 0 if there is no state.
 
-    tell(unreadable_state=..., reason=...) of each newer one that could not. Raises InputError where none can be read:
-    to begin again is not for a run to decide.
+    report_unreadable(state, reason) is called for each newer state that cannot be read. Raises InputError if states
+    exist and none can be read, since a run must not restart without the user's decision.
     """
     found, reason = states(folder), ""
     for state in reversed(found):
@@ -78,48 +79,49 @@ def load_state(
         except (
             Exception,
             CheckpointException,
-        ) as error:  # whatever half a file makes of the reader; the same on every rank, or it says so
+        ) as error:  # a truncated file can make the reader raise anything
             reason = why_unreadable(error)
-        if not everywhere(not reason):
+        if not on_all_ranks(not reason):
             reason = reason or "another rank cannot read its share"
-            tell(unreadable_state=str(state), reason=reason)
+            report_unreadable(str(state), reason)
             continue
         for name, average in model.average.items():
-            average.copy_(local(tensors[f"average/{name}"]))  # where it is not the same memory
+            average.copy_(local_shard(tensors[f"average/{name}"]))  # an average in host memory was loaded to a copy
         return int(state.name.removeprefix("step-"))
     if found:
         raise InputError(
-            f"{found[-1]}: no state of this run can be read ({reason}); give the configuration that made it,"
-            " restore one, or name another folder with --out to begin again"
+            f"{found[-1]}: no state of this run can be read ({reason}); use the run's own configuration,"
+            " restore a state from a backup, or start a new run in another folder with --out"
         )
     return 0
 
 
 def why_unreadable(error: Exception) -> str:
-    """The first reason that torch.distributed.checkpoint gives, in a line."""
+    """The first reason that torch.distributed.checkpoint gives, as one line."""
     failures = getattr(error, "failures", None) or {0: (error, None)}
     first = next(iter(failures.values()))[0]
     lines = str(first).strip().splitlines() or [type(first).__name__]
     return lines[-1][:200]
 
 
-def everywhere(here: bool) -> bool:
-    """Whether it is so on every rank."""
-    so = torch.tensor(int(here))
-    dist.all_reduce(so, dist.ReduceOp.MIN)
-    return bool(so)
+def on_all_ranks(value: bool) -> bool:
+    """Whether `value` is True on every rank."""
+    flag = torch.tensor(int(value))
+    dist.all_reduce(flag, dist.ReduceOp.MIN)
+    return bool(flag)
 
 
 def states(folder: Path) -> list[Path]:
+    """The folders of a run's states, oldest first."""
     return sorted(p for p in Path(folder).glob("step-*") if p.is_dir())
 
 
-def export(model: FullModel, start: Path, target: Path, shard_bytes: int = 5 << 30) -> None:
-    """Write the average, or the weights where none is kept, as a Vera directory (bf16, fp32 where it must be) with
-    the other parts of `start`.
+def export(model: FullModel, start: Path, target: Path, shard_bytes: int = SHARD_BYTES) -> None:
+    """Write the averaged weights, or the weights if no average is kept, as a model directory.
 
-    Of a LoRA run the adapters are `lora.safetensors` in it, beside the weights they belong to. Every rank must call it:
-    tensors are gathered one by one, the first rank writes. `target` must not be there.
+    The transformer is bf16, and fp32 where it must be. The other parts are copied from `start`. The adapters of a
+    LoRA run become `lora.safetensors` in the directory. Every rank must call this function: tensors are gathered one
+    by one and the first rank writes them. `target` must not exist.
     """
     first, work = dist.get_rank() == 0, target.with_name(target.name + ".part")
     if first:
@@ -135,9 +137,9 @@ def export(model: FullModel, start: Path, target: Path, shard_bytes: int = 5 << 
     reached = model.average or {name: master.detach() for name, master in model.masters.items()}
     for name in [*files.shapes, *(n for n in reached if n not in files.shapes)]:
         if name in reached:
-            value = model.as_cut(name, reached[name])
+            value = model.as_sharded(name, reached[name])
             value = value.full_tensor() if isinstance(value, DTensor) else value
-        else:  # as it was
+        else:  # not trained
             value = files.get(name)
         if not first:
             continue
@@ -159,12 +161,12 @@ def export(model: FullModel, start: Path, target: Path, shard_bytes: int = 5 << 
 
 
 def file_name(adapter: str) -> str:
-    """An adapter's name in PEFT's model -> in a file."""
+    """The name of an adapter in a file, from its name in PEFT's model."""
     return "transformer." + adapter.replace(".default.", ".")
 
 
 def log(folder: Path, board: Any, **values: Any) -> None:
-    """A line of log.jsonl, and TensorBoard's curves where it is installed."""
+    """Append a line to log.jsonl, and to TensorBoard's curves if `board` is not None."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "log.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(values) + "\n")
@@ -178,7 +180,7 @@ def log(folder: Path, board: Any, **values: Any) -> None:
 
 
 def tensorboard(folder: Path) -> Any:
-    """TensorBoard's writer, or None where it is not installed."""
+    """TensorBoard's writer, or None if TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

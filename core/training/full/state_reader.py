@@ -1,8 +1,8 @@
-"""Reading a state of torch.distributed.checkpoint that a stranger may have put there.
+"""Read a torch.distributed.checkpoint state from an untrusted source without running code from it.
 
-Its index, `.metadata`, is a pickle, which torch loads whatever it calls, and an entry that the index declares to be
-other than a tensor is a pickle too. Here the index is made of torch's own classes for it alone, and holds tensors
-alone, whose bytes torch reads with weights_only.
+The index of a state, `.metadata`, is a pickle, and torch would run any function that the pickle names. Entries that
+are not tensors are pickles too. This reader allows only torch's own classes in the index and only tensors as entries;
+torch reads their bytes with weights_only.
 """
 
 import pickle
@@ -13,7 +13,7 @@ import torch
 from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 
-# Module -> the names that an index is made of.
+# Module -> the names that an index may use.
 _INDEX = {
     "pathlib": {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"},
     "torch": {"Size"},
@@ -32,7 +32,7 @@ _INDEX = {
 
 
 class StateReader(FileSystemReader):
-    """A reader for torch.distributed.checkpoint.load that runs no code of a state's. Raises UnpicklingError."""
+    """A reader for torch.distributed.checkpoint.load that runs no code from a state. Raises UnpicklingError."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         with self.fs.create_stream(self._get_metadata_path(kwargs.get("rank")), "rb") as file:
@@ -48,17 +48,17 @@ class _IndexUnpickler(pickle.Unpickler):
         is_type = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         if is_type or name in _INDEX.get(module, ()):
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"its index names {module}.{name}, which no state of ours does")
+        raise pickle.UnpicklingError(f"its index names {module}.{name}, which no state of Vera does")
 
 
 def _check_index(index: object) -> None:
-    """Raise UnpicklingError where an index declares what is no tensor, or a file of another folder."""
+    """Raise UnpicklingError if an index declares an entry that is not a tensor, or a file in another folder."""
     if not isinstance(index, Metadata):
-        raise pickle.UnpicklingError("its index is none")
+        raise pickle.UnpicklingError("its index is not an index of tensors")
     for name, entry in index.state_dict_metadata.items():
         if not isinstance(entry, TensorStorageMetadata):
-            raise pickle.UnpicklingError(f"its index declares {str(name)[:80]}, which is no tensor")
+            raise pickle.UnpicklingError(f"its index declares {str(name)[:80]}, which is not a tensor")
     for place in index.storage_data.values():
         file = place.relative_path
         if not isinstance(file, str) or Path(file).name != file:
-            raise pickle.UnpicklingError("its index names a file of another folder")
+            raise pickle.UnpicklingError("its index names a file in another folder")

@@ -3,10 +3,10 @@
     vera train CONFIG                             one process
     torchrun --nproc-per-node 8 -m vera.core.cli.train CONFIG        eight GPUs
 
-Ranks form a grid of (batch, context): those of one context group share each clip's tokens, the groups share the
-batch. FSDP2 cuts the weights over all of them. All chance of a row (noise, its level, what is dropped) hangs on the
-seed, the step and its place in the batch: a run is the same on any number of ranks, up to rounding, and resumes as
-such.
+Ranks form a grid of (batch, context). The ranks of one context group share the tokens of each clip, and the groups
+share the batch. FSDP2 shards the weights over all ranks. The seed, the step and the position in the batch determine
+all random numbers of a row (noise, noise level, dropped inputs). So a run gives the same result on any number of
+ranks, up to rounding, and resumes on another number.
 """
 
 import json
@@ -32,15 +32,15 @@ from vera.core.model.config import BRANCHES, PRESETS
 from vera.core.model.footprint import GIB
 from vera.core.model.wan.family import read_parts
 from vera.core.sampling.parallel import BACKENDS, PATIENCE, Regions
+from vera.core.training.console import Console
 from vera.core.training.full.memory import Need, training_need, what_would_fit
 from vera.core.training.full.model import FullModel
-from vera.core.training.full.rows import Order, Source, Straight, split
+from vera.core.training.full.rows import InOrder, Order, SampleSource, split
 from vera.core.training.full.state import export, load_state, log, save_state, states, tensorboard
 from vera.core.training.state import trapezoid
-from vera.core.training.talk import Talk
 
-TEXT_LENGTH = 512
-CHOICES = {
+TEXT_LENGTH = 512  # tokens that text states are padded to
+CHOICES = {  # setting -> its allowed values
     "ema_on": ("gpu", "host"),
     "base": ("fp32", "bf16", "int8"),
     "swap": (True, False),
@@ -49,22 +49,26 @@ CHOICES = {
     "compile": (True, False),
 }
 
-# Steps in a row whose loss or gradient is not finite, after which a run ends: one is a bad row, so many are a bad run.
-MOST_SKIPPED = 5
+# A run ends after this many consecutive steps without a finite loss and gradient. Raising it tolerates more bad rows
+# in succession and wastes more time on a run that diverged.
+MAX_SKIPPED_STEPS = 5
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A configuration file; docs/training.md says which values are published, and which are our choice.
+    """The settings of a full-size run. docs/training.md says which values are published and which are our choice.
 
-    model: a Vera directory to start from. data: the dataset's folder. cache: where latents are kept (None: beside the
-    run). frames: only rows of that many. batch: rows a step. weights: of the branches' losses, edit, alpha, composite.
-    mask_drop, text_drop: how often mask and instruction are withheld. lora: {"rank", "alpha", "branches"}, or None
-    for all weights. context: ranks that share a clip. held_out: rows kept for evaluation.
-    ema: decay of the weights' average, which is what is evaluated and exported; 0 keeps none. ema_on: "gpu" or "host",
-    whose memory holds it. base, of a LoRA run: the type of the weights that are not trained, "fp32", "bf16" or "int8".
-    swap, of a LoRA run: whether the blocks' frozen weights wait in the host's memory. recompute: true, false, or
-    "but attention", see Recomputed. compile: the blocks, by torch.compile.
+    model: model directory to start from. data: folder of the dataset. cache: folder of the latent cache (None: inside
+    the run's folder). frames: only rows with this number of frames are used. batch: rows per step.
+    weights: loss weights of the branches edit, alpha, composite.
+    mask_drop, text_drop: probability that the mask or the instruction is dropped.
+    lora: {"rank", "alpha", "branches"}, or None to train all weights.
+    context: number of ranks that share a clip. held_out: number of rows kept for evaluation.
+    ema: decay of the weights' average, which is evaluated and exported; 0 keeps no average.
+    ema_on: "gpu" or "host", the memory that holds the average.
+    base: type of the frozen weights of a LoRA run, "fp32", "bf16" or "int8".
+    swap: whether a LoRA run keeps the blocks' frozen weights in host memory.
+    recompute: true, false, or "but attention", see RecomputingRunner. compile: compile the blocks with torch.compile.
     """
 
     train: str
@@ -101,7 +105,7 @@ class Settings:
 
     @classmethod
     def of(cls, config: dict) -> "Settings":  # noqa: C901
-        """Raises InputError for what is missing, unknown or of the wrong kind."""
+        """Check a configuration. Raises InputError for a missing, unknown or wrong setting."""
         known = {f.name: f for f in fields(cls)}
         for name in config:
             if name not in known:
@@ -123,18 +127,19 @@ class Settings:
             if not any(value is a if isinstance(a, bool) else value == a for a in allowed):
                 raise InputError(f"{name!r}: {value!r} is not one of {', '.join(map(json.dumps, allowed))}")
         if settings.swap and not settings.lora:
-            raise InputError("'swap': only weights that are not trained can wait in the host's memory; give 'lora' too")
+            raise InputError("'swap': only weights that are not trained can be in host memory; give 'lora' too")
         if settings.swap and settings.base == "fp32" and settings.bf16:
             raise InputError(
-                '\'base\': weights that wait in the host\'s memory are kept as they work; give "bf16" or "int8"'
+                '\'base\': weights in host memory are stored in the type they compute in; give "bf16" or "int8"'
             )
         if not settings.lora or (settings.base == "bf16" and not settings.bf16):
-            settings = replace(settings, base="fp32")  # nothing is frozen, or nothing works in bf16
+            settings = replace(settings, base="fp32")  # no frozen weights, or no computation in bf16
         if len(settings.weights) != len(BRANCHES) or sum(settings.weights) <= 0:
             raise InputError(f"'weights': {settings.weights!r} are not three weights, of {', '.join(BRANCHES)}")
         return settings
 
     def check_ranks(self, ranks: int) -> None:
+        """Raise InputError if this number of ranks cannot share the batch and the clips evenly."""
         groups, rest = divmod(ranks, max(self.context, 1))
         if rest or self.context < 1:
             raise InputError(f"'context': {ranks} ranks are not groups of {self.context}")
@@ -144,18 +149,18 @@ class Settings:
 
 @contextmanager
 def world() -> Iterator[str]:
-    """torchrun's process group, or one of this process alone; yields "cuda" or "cpu". One that is there is used."""
+    """Yield "cuda" or "cpu" inside a process group: the existing one, torchrun's, or one of this process alone."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if dist.is_initialized():
         yield device
         return
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as meeting:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as rendezvous:
         if "RANK" in os.environ:
             if device == "cuda":
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
             dist.init_process_group(BACKENDS[device], timeout=PATIENCE)
         else:
-            store = dist.FileStore(str(Path(meeting) / "store"), 1)
+            store = dist.FileStore(str(Path(rendezvous) / "store"), 1)
             dist.init_process_group(BACKENDS[device], store=store, rank=0, world_size=1, timeout=PATIENCE)
         try:
             yield device
@@ -164,11 +169,12 @@ def world() -> Iterator[str]:
 
 
 def train(config: dict, folder: Path, stop: Callable[[], bool], target: Path | None = None) -> None:
-    """Run until config['steps'] or until stop() says so on any rank; with a target, export what was reached instead.
+    """Train until config['steps'], or until stop() returns True on any rank. With a target, only export the newest
+    state.
 
-    stop() is asked after every clip: the step that it falls into is dropped, and done again when the run is resumed.
-    In folder: step-NNNNNN (states), log.jsonl, tensorboard/. Raises InputError before any work for what is wrong, and
-    where MOST_SKIPPED steps in a row had no finite loss.
+    stop() is called after every clip. An unfinished step is dropped and repeated when the run resumes. folder holds
+    step-NNNNNN (states), log.jsonl and tensorboard/. Raises InputError for wrong settings before any work, and after
+    MAX_SKIPPED_STEPS consecutive steps without a finite loss.
     """
     settings = Settings.of(config)
     with world() as device:
@@ -182,24 +188,24 @@ def train(config: dict, folder: Path, stop: Callable[[], bool], target: Path | N
 
 
 def refuse_too_large(settings: Settings, ranks: int, memory: int) -> None:
-    """Raises InputError, with what would fit, where training does not fit so many bytes on each of `ranks` GPUs."""
+    """Raise InputError, with settings that would fit, if training needs more than `memory` bytes on each GPU."""
     need = need_of(settings)
     found = need(settings, ranks)
     if found.peak > memory:
         ways = list(what_would_fit(need, settings, ranks, memory))
         fix = f"it would fit with {'; or '.join(ways)}" if ways else "see `vera plan --train` for other settings"
         raise InputError(
-            f"{settings.model}: training it on {ranks} GPUs takes {found.peak / GIB:.0f} GiB of each, by a rehearsal;"
-            f" they have {memory / GIB:.0f}. {fix[0].upper()}{fix[1:]}"
+            f"{settings.model}: training on {ranks} GPUs needs {found.peak / GIB:.0f} GiB on each (estimated);"
+            f" each has {memory / GIB:.0f} GiB. {fix[0].upper()}{fix[1:]}"
         )
 
 
 def need_of(settings: Settings) -> Callable[[Settings, int], Need]:
-    """What training takes of each GPU's memory, as a function of the settings and the number of ranks.
+    """A function of (settings, ranks) that returns the memory that training needs.
 
-    Clips are as large as the largest of the dataset's first rows, or of the published size where there are none yet.
+    The clip size is the largest among the dataset's first rows, or the published size if there are no rows yet.
     """
-    from vera.core.job.plan import wans_parts  # it, and what it imports, for those alone who have no model yet
+    from vera.core.job.plan import wans_parts  # imported here, since only runs without a model need it
 
     if settings.model in PRESETS:
         config, (vae, encoder) = PRESETS[settings.model], wans_parts()
@@ -211,14 +217,15 @@ def need_of(settings: Settings) -> Callable[[Settings, int], Need]:
 
 
 class Run:
-    """One run: rows, and after `load` the model, its optimiser, and the step where they stand."""
+    """One run on this rank: rows and, after `load`, the model, its optimiser and the present step."""
 
     def __init__(self, settings: Settings, folder: Path, device: str) -> None:
         self.settings, self.folder, self.device = settings, folder, device
         ranks, rank = dist.get_world_size(), dist.get_rank()
         self.first = rank == 0
-        self.place, within = divmod(rank, settings.context)
-        self.places, self.leads = ranks // settings.context, within == 0
+        # The context group of this rank, the number of groups, and whether this rank reads the group's samples.
+        self.group, within = divmod(rank, settings.context)
+        self.groups, self.leads_group = ranks // settings.context, within == 0
         self.context = dist.new_subgroups(settings.context, timeout=PATIENCE)[0] if settings.context > 1 else None
         self.step = int(found[-1].name.removeprefix("step-")) if (found := states(folder)) else 0
         self.encoders = Encoders(Path(settings.model), device)
@@ -228,165 +235,216 @@ class Run:
                 settings, ranks, torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
             )
         self.board = tensorboard(folder) if self.first else None
-        self.talk = Talk(silent=not self.first)
+        self.console = Console(silent=not self.first)
 
     def load(self) -> None:
-        """Bring model and optimiser into memory, as the newest state has them."""
+        """Load the model and the optimiser from the newest state."""
         settings = self.settings
         self.model = FullModel(Path(settings.model), init_device_mesh(self.device, (dist.get_world_size(),)), settings)
-        # Fused on a GPU: the other way holds a temporary copy of all it steps.
-        how = {"fused": True} if self.device == "cuda" else {"foreach": True}
+        # Fused on a GPU: foreach would hold a temporary copy of all parameters.
+        kernels = {"fused": True} if self.device == "cuda" else {"foreach": True}
         self.optimizer = torch.optim.AdamW(
             self.model.masters.values(),
             lr=settings.rate,
             betas=tuple(settings.betas),
             weight_decay=settings.weight_decay,
-            **how,
+            **kernels,
         )
-        self.step = load_state(self.folder, self.model, self.optimizer, self._tell_unreadable)
-        inner = self.model.blocks_runner(settings)
+        self.step = load_state(self.folder, self.model, self.optimizer, self._report_unreadable)
+        inner = self.model.block_runner(settings)
         self.blocks = Regions(self.context, inner) if settings.context > 1 else inner
 
     def train(self, stop: Callable[[], bool]) -> None:
+        """Train to the last step, or until stop() returns True on any rank; log, evaluate and save when it is due."""
         settings = self.settings
         rows = self.rows(stop)
         if rows is None:
             return
         source, held = rows
         self.load()
-        mine = range(self.place, settings.batch, self.places)
-        coming, started, skipped = self._draws(source, mine), time.monotonic(), 0
-        self.talk.say(f"training from step {self.step:,}; states, log.jsonl and tensorboard/ are in {self.folder}")
+        positions = range(self.group, settings.batch, self.groups)
+        samples, start_time = self._samples(source, positions), time.monotonic()
+        skipped = 0  # consecutive steps that were not taken
+        self.console.say(f"training from step {self.step:,}; states, log.jsonl and tensorboard/ are in {self.folder}")
         while self.step < settings.steps:
-            for group in self.optimizer.param_groups:
-                group["lr"] = trapezoid(self.step, settings.steps, settings.rate, settings.warmup, settings.decay)
-            errors, bad = torch.zeros(len(BRANCHES), device=self.device), []
-            for at in mine:
-                sample = self._shared(next(coming) if self.leads else None)
-                of_clip = self._errors_of_draw(sample, at)
-                self._loss(of_clip).div(len(mine)).backward()
-                errors += of_clip.detach() / settings.batch / settings.context
-                if not of_clip.detach().isfinite().all():
-                    bad.append(sample.row)
-                if self._anywhere(stop()):
-                    self._stop()
-                    return
-            norm = self.model.take_gradients(settings.clip)
-            dist.all_reduce(errors)
-            if norm.isfinite() and errors.isfinite().all():
-                self.optimizer.step()
-                self.model.follow(self.step, settings.ema)
-                skipped = 0
-            else:
-                skipped += 1
-            self.model.forget_gradients()
-            self.encoders.release()  # if an entry had to be made again
+            computed = self._compute_gradients(samples, positions, stop)
+            if computed is None:
+                self._stop()
+                return
+            errors, bad = computed
+            norm, taken = self._take_step(errors)
+            skipped = 0 if taken else skipped + 1
+            self.encoders.release()  # loaded if a damaged cache entry had to be encoded again
             self.step += 1
-            if skipped:
-                self._skipped(skipped, bad)
+            if taken:
+                self._report_step(errors, norm, start_time)
             else:
-                self._tell_step(errors, norm, started)
-            if self._anywhere(bool(source.faults)):
-                self._tell_faults(source)
+                self._report_skipped(skipped, bad)
+            if self._any_rank(bool(source.new_broken)):
+                self._report_broken(source)
             if held and self.step % settings.evaluate_every == 0:
                 self._log(held_out=dict(zip(BRANCHES, self._evaluate(held))))
             if self.step % settings.save_every == 0 or self.step == settings.steps:
                 save_state(self.folder, self.step, self.model, self.optimizer)
 
+    def _compute_gradients(self, samples, positions, stop) -> tuple[torch.Tensor, list[str]] | None:
+        """Accumulate the gradients of this group's clips of one step.
+
+        Returns (this rank's share of the branches' errors, names of the rows whose error is not finite), or None if
+        stop() returned True on any rank.
+        """
+        settings = self.settings
+        errors, bad = torch.zeros(len(BRANCHES), device=self.device), []
+        for position in positions:
+            sample = self._shared(next(samples) if self.leads_group else None)
+            clip_errors = self._errors_of_draw(sample, position)
+            self._loss(clip_errors).div(len(positions)).backward()
+            errors += clip_errors.detach() / settings.batch / settings.context
+            if not clip_errors.detach().isfinite().all():
+                bad.append(sample.row)
+            if self._any_rank(stop()):
+                return None
+        return errors, bad
+
+    def _take_step(self, errors: torch.Tensor) -> tuple[torch.Tensor, bool]:
+        """Sum the errors over the ranks in place and step the optimiser if they and the gradients are finite.
+
+        Returns (gradient norm, whether the step was taken).
+        """
+        settings = self.settings
+        for group in self.optimizer.param_groups:
+            group["lr"] = trapezoid(self.step, settings.steps, settings.rate, settings.warmup, settings.decay)
+        norm = self.model.reduce_gradients(settings.clip)
+        dist.all_reduce(errors)
+        taken = bool(norm.isfinite() and errors.isfinite().all())
+        if taken:
+            self.optimizer.step()
+            self.model.update_average(self.step, settings.ema)
+        self.model.clear_gradients()
+        return norm, taken
+
     def _stop(self) -> None:
-        """Save where the run stands; what was done of a step is dropped, for its gradients are not kept."""
-        self.model.forget_gradients()
-        self.talk.say(f"stopping: saving step {self.step:,}; the same command goes on from there")
+        """Save the last finished step; gradients of an unfinished step are dropped."""
+        self.model.clear_gradients()
+        self.console.say(f"stopping: saving step {self.step:,}; the same command resumes there")
         if self.step == 0 or not (self.folder / f"step-{self.step:06d}").exists():
             save_state(self.folder, self.step, self.model, self.optimizer)
 
-    def _skipped(self, skipped: int, bad: list[str]) -> None:
-        """Tell of a step whose loss or gradient was not finite, and was not taken; end the run after several."""
-        told: list = [None] * dist.get_world_size()
-        dist.all_gather_object(told, bad)
-        names = sorted({name for rows in told for name in rows})
+    def _report_skipped(self, skipped: int, bad: list[str]) -> None:
+        """Report a step that was not taken because its loss or gradient was not finite.
+
+        Raises InputError after MAX_SKIPPED_STEPS consecutive ones.
+        """
+        gathered: list = [None] * dist.get_world_size()
+        dist.all_gather_object(gathered, bad)
+        names = sorted({name for rows in gathered for name in rows})
         self._log(skipped=skipped, rows=names)
-        self.talk.say(
+        self.console.say(
             f"step {self.step:,} skipped: its loss or gradient is not finite (rows {', '.join(names) or 'none alone'})"
         )
-        if skipped >= MOST_SKIPPED:
-            save_state(self.folder, self.step, self.model, self.optimizer)  # as it was before the first of them
+        if skipped >= MAX_SKIPPED_STEPS:
+            save_state(self.folder, self.step, self.model, self.optimizer)  # weights from before the skipped steps
             raise InputError(
-                f"{skipped} steps in a row, the last {self.step:,}, had a loss or gradient "
-                "that is not finite; their rows:"
-                f" {', '.join(names) or 'none alone'}. Lower 'rate', or see `vera data check "
-                "--pixels`; no such step was taken"
+                f"{skipped} steps in a row, up to step {self.step:,}, had a loss or gradient "
+                "that is not finite and were skipped; rows with such a loss:"
+                f" {', '.join(names) or 'none'}. Lower 'rate', or check the rows with `vera data check --pixels`"
             )
 
-    def _tell_step(self, errors, norm, started) -> None:
+    def _report_step(self, errors, norm, start_time) -> None:
         rate, losses = self.optimizer.param_groups[0]["lr"], dict(zip(BRANCHES, errors.tolist()))
-        self._log(losses=losses, norm=norm.item(), rate=rate, seconds=round(time.monotonic() - started, 1))
-        self.talk.step(self.step, self.settings.steps, losses, rate, self.settings.batch)
+        self._log(losses=losses, norm=norm.item(), rate=rate, seconds=round(time.monotonic() - start_time, 1))
+        self.console.step(self.step, self.settings.steps, losses, rate, self.settings.batch)
 
-    def _tell_unreadable(self, **what) -> None:
-        self._log(**what)
-        self.talk.say(f"{what['unreadable_state']}: cannot be read ({what['reason']}); trying the one before")
+    def _report_unreadable(self, state: str, reason: str) -> None:
+        self._log(unreadable_state=state, reason=reason)
+        self.console.say(f"{state}: cannot be read ({reason}); trying the previous state")
 
     @staticmethod
-    def _anywhere(so: bool) -> bool:
-        """Whether it is so on any rank; the CPUs ask each other, so that no GPU waits."""
-        flag = torch.tensor(int(so))
+    def _any_rank(value: bool) -> bool:
+        """Whether `value` is True on any rank; the exchange runs on the CPUs, so no GPU waits."""
+        flag = torch.tensor(int(value))
         dist.all_reduce(flag, dist.ReduceOp.MAX)
         return bool(flag)
 
-    def _draws(self, source, mine):
-        """The samples of this group's places in the steps to come."""
+    def _samples(self, source, positions):
+        """The samples of this group for all steps to come, read by the group's first rank only."""
         steps = range(self.step, self.settings.steps)
-        return source.samples([step * self.settings.batch + at for step in steps for at in mine] if self.leads else [])
+        draws = [step * self.settings.batch + position for step in steps for position in positions]
+        return source.samples(draws if self.leads_group else [])
 
-    def rows(self, stop: Callable[[], bool] = lambda: False) -> tuple[Source, list[Any]] | None:
-        """(source of the rows to train on, this group's held-out samples), all rows encoded; None if stop() said so."""
+    def rows(self, stop: Callable[[], bool] = lambda: False) -> tuple[SampleSource, list[Any]] | None:
+        """Encode all rows; return (source of the training samples, this group's held-out samples).
+
+        Returns None if stop() returned True.
+        """
         settings, root = self.settings, Path(self.settings.data)
-        rows, broken = self._told_by_first(self._find_rows)
-        self.talk.say(f"{root}: {len(rows):,} rows of {settings.frames} frames, {len(broken)} of them broken")
-        source = Source(Straight(rows), self.cache, self.encoders, broken, settings.workers, only_make=True)
-        whole = [i for i, row in enumerate(rows) if row.name not in broken]
-        share = whole[dist.get_rank() :: dist.get_world_size()]
+        rows, broken = self._from_first_rank(self._find_rows)
+        self._report_rows(rows, broken)
+        if not self._encode(rows, broken, stop):
+            return None
+        self.empty_states = text_states("", self.cache, self.encoders)
+        trained, held = split(rows, settings.held_out, root)
+        held = [row for row in held if row.name not in broken]
+        if not any(row.name not in broken for row in trained):
+            raise InputError(f"{root}: leaves no row to train on; see `vera data check`, and 'held_out'")
+        samples = self._held_out_samples(held, broken)
+        source = SampleSource(Order(trained, settings.seed), self.cache, self.encoders, broken, settings.workers)
+        return source, samples
+
+    def _report_rows(self, rows, broken) -> None:
+        count = f"{len(rows):,} rows of {self.settings.frames} frames"
+        self.console.say(f"{self.settings.data}: {count}, {len(broken)} broken")
+
+    def _encode(self, rows, broken, stop) -> bool:
+        """Encode this rank's share of the rows into the cache. False if stop() returned True on any rank."""
+        source = SampleSource(InOrder(rows), self.cache, self.encoders, broken, self.settings.workers, only_make=True)
+        usable = [i for i, row in enumerate(rows) if row.name not in broken]
+        share = usable[dist.get_rank() :: dist.get_world_size()]
         stopped = False
         for number, _ in enumerate(source.samples(share), 1):
-            self.talk.progress("encoding", number, len(share), "rows")
+            self.console.progress("encoding", number, len(share), "rows")
             if number % 100 == 0:
                 self._log(encoded=number, of=len(share))
             if stop():
                 stopped = True
                 break
-        if self._anywhere(stopped):
-            self.talk.say("stopped while encoding; what was encoded is kept, the same command goes on from there")
-            return None
-        self.nothing = text_states("", self.cache, self.encoders)
-        self._tell_faults(source)
-        trained, held = split(rows, settings.held_out, root)
-        held = [row for row in held if row.name not in broken]
-        if not any(row.name not in broken for row in trained):
-            raise InputError(f"{root}: leaves no row to train on; see `vera data check`, and 'held_out'")
-        here = [held[i % len(held)] for i in range(self.place, -(-len(held) // self.places) * self.places, self.places)]
-        samples = list(Source(Straight(here), self.cache, self.encoders, broken, 0).samples(range(len(here))))
-        least = torch.tensor(len(samples))  # one may have vanished on a rank just now
-        dist.all_reduce(least, dist.ReduceOp.MIN)
-        samples = samples[: int(least)]
+        if self._any_rank(stopped):
+            self.console.say("stopped while encoding; encoded rows are cached, and the same command resumes there")
+            return False
+        self._report_broken(source)
+        return True
+
+    def _held_out_samples(self, held, broken) -> list[Any]:
+        """This group's share of the held-out samples; equally many on every rank, so that all evaluate together.
+
+        `self.counts` is 1 for each sample, or 0 for a repeated one that fills up a group's share.
+        """
+        numbers = range(self.group, -(-len(held) // self.groups) * self.groups, self.groups)
+        here = [held[i % len(held)] for i in numbers]
+        source = SampleSource(InOrder(here), self.cache, self.encoders, broken, 0)
+        samples = list(source.samples(range(len(here))))
+        fewest = torch.tensor(len(samples))  # a row may have become unreadable on one rank
+        dist.all_reduce(fewest, dist.ReduceOp.MIN)
+        samples = samples[: int(fewest)]
         self.encoders.release()
-        self.counts = [1.0 if self.place + k * self.places < len(held) else 0.0 for k in range(len(samples))]
-        return Source(Order(trained, settings.seed), self.cache, self.encoders, broken, settings.workers), samples
+        self.counts = [1.0 if self.group + k * self.groups < len(held) else 0.0 for k in range(len(samples))]
+        return samples
 
     def _find_rows(self):
-        """(train rows of the wanted length, names of the broken ones among them)."""
+        """(train rows with `frames` frames, names of the broken ones among these)."""
+
         rows, unread = read_rows(Path(self.settings.data))
         wanted = self.settings.frames
         rows = [replace(row, frames=(wanted,)) for row in rows if not row.test and wanted in row.frames]
         if not rows:
             raise InputError(f"{self.settings.data}: holds no train rows of {wanted} frames")
-        faults = check_rows(rows)
-        for fault in unread + faults:
-            self._log(broken_row=fault.row, file=fault.file, reason=fault.reason)
-        return rows, {fault.row for fault in faults}
+        broken = check_rows(rows)
+        for error in unread + broken:
+            self._log(broken_row=error.row, file=error.file, reason=error.reason)
+        return rows, {error.row for error in broken}
 
-    def _told_by_first(self, make):
-        """make() of the first rank, on all; so is the InputError that it raises."""
+    def _from_first_rank(self, make):
+        """Call make() on the first rank and return its result, or raise its InputError, on every rank."""
         box: list[Any] = [None]
         if self.first:
             try:
@@ -398,35 +456,35 @@ class Run:
             raise box[0]
         return box[0]
 
-    def _tell_faults(self, source) -> None:
-        """Let all ranks know, and the log name, the rows that were found broken on any since the last time."""
-        told: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(told, source.faults)
-        source.faults = []
-        for fault in {fault.row: fault for faults in told for fault in faults}.values():
-            source.broken.add(fault.row)
-            self._log(broken_row=fault.row, file=fault.file, reason=fault.reason)
+    def _report_broken(self, source) -> None:
+        """Share the rows that any rank found broken since the last call with all ranks, and log them."""
+        gathered: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(gathered, source.new_broken)
+        source.new_broken = []
+        for error in {error.row: error for errors in gathered for error in errors}.values():
+            source.broken.add(error.row)
+            self._log(broken_row=error.row, file=error.file, reason=error.reason)
 
     def _shared(self, sample):
-        """The sample of the context group's first rank, on all of the group."""
+        """Send the sample of the context group's first rank to all ranks of the group."""
         box = [sample]
         if self.settings.context > 1:
             dist.broadcast_object_list(box, group=self.context, group_src=0, device=torch.device("cpu"))
         return box[0]
 
-    def _errors_of_draw(self, sample, at):
-        """Of place `at` in this step's batch; noise levels are spread evenly over the batch."""
-        settings, chance = self.settings, np.random.default_rng([self.settings.seed, self.step, at])
-        level = noise_level((at + chance.random()) / settings.batch, settings.shift)
-        masked, told = chance.random() >= settings.mask_drop, chance.random() >= settings.text_drop
-        states = sample.states if told else self.nothing
-        return self._errors(sample.latents, states, level, masked, int(chance.integers(2**62)))
+    def _errors_of_draw(self, sample, position):
+        """Errors (3,) of the sample at this position of the batch; noise levels are stratified over the batch."""
+        settings, rng = self.settings, np.random.default_rng([self.settings.seed, self.step, position])
+        level = noise_level((position + rng.random()) / settings.batch, settings.shift)
+        with_mask, with_text = rng.random() >= settings.mask_drop, rng.random() >= settings.text_drop
+        states = sample.states if with_text else self.empty_states
+        return self._errors(sample.latents, states, level, with_mask, int(rng.integers(2**62)))
 
-    def _errors(self, latents, states, level, masked, seed):
-        """Mean squared error of the velocity, a branch: (3,) fp32."""
+    def _errors(self, latents, states, level, with_mask, seed):
+        """Mean squared error of the velocity per branch, (3,) fp32."""
         layers = latents.to(self.device, torch.float32)
         source, clean, mask = layers[:1], layers[None, 1:4], layers[4:]
-        self.model.show_mask(masked and len(mask) > 0)
+        self.model.show_mask(with_mask and len(mask) > 0)
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
         timestep = torch.tensor([1000 * level], device=self.device)
         states = F.pad(states.to(self.device), (0, 0, 0, TEXT_LENGTH - len(states)))[None]
@@ -440,11 +498,11 @@ class Run:
 
     @torch.no_grad()
     def _evaluate(self, held) -> list[float]:
-        """Errors of the averaged weights on the held-out rows, at noise and levels that are the same every time."""
+        """Errors (3,) of the averaged weights on the held-out rows, with the same noise and levels at every call."""
         self.model.swap_average()
         sums = torch.zeros(len(BRANCHES) + 1, device=self.device)
         for k, (sample, counts) in enumerate(zip(held, self.counts)):
-            sample, number = self._shared(sample), self.place + k * self.places
+            sample, number = self._shared(sample), self.group + k * self.groups
             level = noise_level((number % 8 + 0.5) / 8, self.settings.shift)
             errors = self._errors(sample.latents, sample.states, level, True, number)
             sums += counts * torch.cat([errors, torch.ones_like(errors[:1])])
@@ -458,5 +516,5 @@ class Run:
 
 
 def noise_level(u: float, shift: float) -> float:
-    """Evenly spread u in [0, 1) -> a noise level, as the sampler's schedule shifts them."""
+    """Apply the sampler's timestep shift to a uniform u in [0, 1); returns a noise level in [0, 1)."""
     return shift * u / (1 + (shift - 1) * u)

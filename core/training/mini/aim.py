@@ -1,46 +1,54 @@
-"""Teach the text encoder and the aim which path an instruction tells: words and paths alone, no pictures.
+"""Teach the text encoder and the aim which path an instruction describes, from words and paths without pictures.
 
-A second shows more instructions than an hour of training on pictures. `vera.core.cli.train` does this before its first
-step,
-and keeps a lesson beside every later one: pictures of one time alone would teach that nothing moves.
+One second covers more instructions than an hour of training on pictures. Training teaches the aim before its first
+step and adds a lesson to every later one: without the lessons, training samples of a single time would teach that
+objects do not move.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from vera.core.data.engine.clips import SPAN, instructed_path
+from vera.core.training.console import Console
 from vera.core.training.state import trapezoid
-from vera.core.training.talk import Talk
 
 if TYPE_CHECKING:
     from vera.core.model.mini.drawing import Aim
     from vera.core.model.mini.mini_text import MiniText
 
-TIMES = list(range(0, SPAN + 1, 4))
+TIMES = list(range(0, SPAN + 1, 4))  # frames at which a lesson gives the path
 
 
-def aim_error(path: torch.Tensor, truth: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
-    """Root mean square error of each of the paths (B, ..., 3), its mean over clips that were told anything (B,).
+class Lesson(NamedTuple):
+    """Instructions, frame aspects (count,), and paths (count, T, 3) at TIMES, as `LayeredClip.path`."""
 
-    Roots, so that an instruction that leaves the place open does not drown those that tell it.
+    texts: list[str]
+    aspects: torch.Tensor
+    paths: torch.Tensor
+
+
+def aim_error(path: torch.Tensor, truth: torch.Tensor, has_text: torch.Tensor) -> torch.Tensor:
+    """Root mean square error of each path (B, ..., 3), averaged over the clips with an instruction, has_text (B,).
+
+    The root keeps instructions that name no place from dominating the loss.
     """
     error = ((path - truth).pow(2).sum(-1).flatten(1).mean(1) + 1e-4).sqrt()
-    return (error * told).sum() / told.sum().clamp_min(1)
+    return (error * has_text).sum() / has_text.sum().clamp_min(1)
 
 
-def lesson(seed: int, count: int) -> tuple[list[str], torch.Tensor, torch.Tensor]:
-    """Instructions seed .. seed + count - 1, shapes of frames (count,) and the paths there (count, T, 3) at TIMES."""
+def lesson(seed: int, count: int) -> Lesson:
+    """The lesson of instructions seed .. seed + count - 1."""
     texts, aspects, paths = zip(*(instructed_path(seed + k, TIMES) for k in range(count)))
-    return list(texts), torch.tensor(aspects), torch.stack(paths)
+    return Lesson(list(texts), torch.tensor(aspects), torch.stack(paths))
 
 
 def lesson_error(
     aim: Aim, text: MiniText, texts: list[str], aspects: torch.Tensor, truth: torch.Tensor
 ) -> torch.Tensor:
-    """Of a lesson, what `aim_error` says."""
+    """`aim_error` of the paths that the aim predicts for a lesson."""
     states = text.encode(texts)
     path = aim.path(states, None, torch.tensor(TIMES) / SPAN, aspects.to(states.device))
     return aim_error(path, truth.to(states.device), (states != 0).flatten(1).any(1))
@@ -54,13 +62,15 @@ def teach_aim(
     batch: int = 128,
     rate: float = 0.002,
     aim_only: bool = False,
-    talk: Talk | None = None,
+    console: Console | None = None,
 ) -> float:
-    """Train both in place, or the aim alone, on instructions seed .. seed + steps * batch - 1; the mean error of the
-    last fifty steps."""
+    """Train the aim and the text encoder in place, on instructions seed .. seed + steps * batch - 1.
+
+    aim_only: leave the text encoder unchanged. Returns the mean error of the last 50 steps.
+    """
     parameters = [*aim.inner.parameters(), *aim.outer.parameters(), *([] if aim_only else text.parameters())]
     for parameter in parameters:
-        parameter.requires_grad_()  # those of an average have none
+        parameter.requires_grad_()  # an average (EMA) has gradients switched off
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     errors = []
     for step in range(steps):
@@ -72,6 +82,6 @@ def teach_aim(
             group["lr"] = trapezoid(step, steps, rate, warmup=20, decay=0.5)
         optimizer.step()
         errors.append(error.item())
-        if talk:
-            talk.progress("teaching the aim", step + 1, steps, "steps")
+        if console:
+            console.progress("teaching the aim", step + 1, steps, "steps")
     return sum(errors[-50:]) / len(errors[-50:])

@@ -1,4 +1,4 @@
-"""Train the small codec on layered clips: source, edit, alpha, composite and mask alike."""
+"""Train mini's small codec on all five layers of generated clips."""
 
 import random
 import time
@@ -12,17 +12,17 @@ from torch.utils.data import DataLoader, IterableDataset
 from vera.core.data.engine.clips import SPAN, make_clip
 from vera.core.model.device import mixed_precision
 from vera.core.model.mini.mini_codec import CELL, MiniCodec, fold, unfold
+from vera.core.training.console import Console
 from vera.core.training.mini.settings import CodecSettings
 from vera.core.training.settings import read_settings
 from vera.core.training.state import STATE, load_state, log_line, save_state, trapezoid
-from vera.core.training.talk import Talk
 
 LAYERS = ("source", "edit", "alpha", "composite", "mask")
 FRAMES = 5  # a first frame and one group of four
 
 
 def layers_of(seed: int, size: int, frames: int = FRAMES) -> torch.Tensor:
-    """(5, 3, frames, size, size) in [0, 1]: source, edit, alpha, composite and mask of some moment of clip `seed`."""
+    """(5, 3, frames, size, size) in [0, 1]: LAYERS of clip `seed`, from a random start time that the seed fixes."""
     start = random.Random(seed).randint(0, SPAN - frames + 1)
     clip = make_clip(seed, size, size, torch.arange(start, start + frames))
     rgb = (1, 3, 1, 1)
@@ -31,7 +31,7 @@ def layers_of(seed: int, size: int, frames: int = FRAMES) -> torch.Tensor:
 
 
 class Videos(IterableDataset):
-    """Endless (5, 3, 5, S, S), layers_of clip after clip."""
+    """An endless stream of `layers_of` consecutive clips, (5, 3, 5, size, size) each."""
 
     def __init__(self, first: int, size: int) -> None:
         self.first, self.size = first, size
@@ -45,7 +45,7 @@ class Videos(IterableDataset):
 
 
 def fit(codec: MiniCodec, seed: int, clips: int = 200) -> None:
-    """The closed-form encoder, from the cells of some clips; alpha counts double, its edges are what is seen."""
+    """Fit the encoder in closed form to the cells of some clips; alpha has weight 2, because its edges are visible."""
     cells, weights = [], []
     videos = iter(Videos(seed, 96))
     for _ in range(clips):
@@ -57,14 +57,14 @@ def fit(codec: MiniCodec, seed: int, clips: int = 200) -> None:
 
 
 def groups(video: torch.Tensor) -> torch.Tensor:
-    """(B, 3, 5, H, W), a first frame and four, -> (B, 3, 8, H, W): the first frame held four times."""
+    """Repeat the first frame four times: (B, 3, 5, H, W) -> (B, 3, 8, H, W), two groups of four frames."""
     return torch.cat([video[:, :, :1].expand(-1, -1, 4, -1, -1), video[:, :, 1:]], dim=2)
 
 
 def losses(codec: MiniCodec, video: torch.Tensor, noise: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """L1 of pixels and of their differences; video (B, 3, 5, H, W) -> loss, PSNR a video (B,).
+    """L1 loss of pixels and of their differences in space and time; video (B, 3, 5, H, W) -> loss, PSNR in dB (B,).
 
-    Latents are spoiled by up to `noise`: the decoder must bear a sampler's small errors.
+    Noise of up to `noise` is added to the latents, so that the decoder tolerates a sampler's small errors.
     """
     held = groups(video)
     latents = codec.encode_groups(held)
@@ -72,29 +72,29 @@ def losses(codec: MiniCodec, video: torch.Tensor, noise: float) -> tuple[torch.T
     first, second = latents.unbind(2)
     before = torch.stack([torch.zeros_like(first), first], 1).flatten(0, 1)
     out = unfold(codec.decode_cells(before, torch.stack([first, second], 1).flatten(0, 1)), 2).float()
-    error = (out - held)[:, :, 3:]  # of the first frame's four copies only the last is ever used
+    error = (out - held)[:, :, 3:]  # only the last of the first frame's four copies is used
     loss = error.abs().mean() + sum(error.diff(dim=d).abs().mean() for d in (3, 4))
     loss = loss + 0.5 * error[:, :, 1:].diff(dim=2).abs().mean()
     return loss, -10 * error.detach().pow(2).mean((1, 2, 3, 4)).log10()
 
 
-def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], talk: Talk | None = None) -> None:
-    """Run until config['steps'] or until stop() says so; the codec so far is in folder."""
+def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], console: Console | None = None) -> None:
+    """Train until config['steps'], or until stop() returns True; folder then holds the state. Raises InputError."""
     read_settings(CodecSettings, config)
-    talk = talk or Talk()
+    console = console or Console()
     torch.manual_seed(0)
     codec = MiniCodec()
     if not (folder / STATE).exists():
-        talk.say("fitting the encoder to 200 clips")
+        console.say("fitting the encoder to 200 clips")
         fit(codec, config["seed"])
-    codec = codec.to(memory_format=torch.channels_last)  # ten times faster on a CPU
+    codec = codec.to(memory_format=torch.channels_last)  # about ten times faster on a CPU
     optimizer = torch.optim.AdamW(codec.refiner.parameters(), lr=config["rate"], betas=(0.9, 0.99), weight_decay=1e-4)
-    step, extra = load_state(folder, {"codec": codec}, optimizer, talk)
+    step, extra = load_state(folder, {"codec": codec}, optimizer, console)
     clips = extra.get("clips", 0)
     if step == 0:
         save_state(folder, 0, {"codec": codec}, optimizer)
     loader = iter(DataLoader(Videos(config["seed"] + clips, config["size"]), config["batch"], num_workers=1))
-    talk.say(f"training from step {step:,}; state and log.jsonl are in {folder}")
+    console.say(f"training from step {step:,}; state and log.jsonl are in {folder}")
     started, psnrs = time.monotonic(), []
     while step < config["steps"] and not stop():
         for group in optimizer.param_groups:
@@ -111,9 +111,11 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], talk: 
         if step % 50 == 0:
             mean = torch.stack(psnrs).mean(0).tolist()
             log_line(folder, step=step, loss=loss.item(), psnr=mean, seconds=round(time.monotonic() - started, 1))
-            talk.step(step, config["steps"], dict(zip(LAYERS, mean)), optimizer.param_groups[0]["lr"], config["batch"])
+            console.step(
+                step, config["steps"], dict(zip(LAYERS, mean)), optimizer.param_groups[0]["lr"], config["batch"]
+            )
             psnrs = []
         if step % 200 == 0:
             save_state(folder, step, {"codec": codec}, optimizer, {"clips": clips})
     save_state(folder, step, {"codec": codec}, optimizer, {"clips": clips})
-    talk.say(f"step {step:,} of {config['steps']:,} is saved in {folder}")
+    console.say(f"step {step:,} of {config['steps']:,} is saved in {folder}")

@@ -1,4 +1,4 @@
-"""An edition of mini from a training run: `vera model export RUN --to DIR`."""
+"""Write an edition of mini from a training run: `vera model export RUN --to DIR`."""
 
 import shutil
 from pathlib import Path
@@ -16,35 +16,35 @@ from vera.core.model.save import new_directory
 from vera.core.training.mini.transformer import load_codec
 from vera.core.training.state import STATE, read_state
 
-# How an edition is sampled unless the user says otherwise, measured in core/weights/mini/README.md.
+# Default sampling of an edition; core/weights/mini/README.md has the measurements.
 LIMITS = Limits(max_frames=49, pixels=144 * 80, multiple=16, steps=5, guidance=1.0, shift=6.0, step_width=4.5)
 
 
 def export(run: Path, target: Path, codec_from: Path | None = None, edition: Path | None = None) -> int:
-    """Write the averaged weights of a run as a new folder; returns its step. Raises InputError, and writes nothing
-    then.
+    """Write the averaged weights of a run as a new folder; return the run's step.
 
-    Of a run of objects: a copy of `edition` (default: the embedded one) with the field that was trained.
+    codec_from: run whose codec is used instead of the run's own. A run of objects writes a copy of `edition` (default:
+    the embedded one) with the trained field. Raises InputError before anything is written.
     """
     if not run.is_dir():
-        raise InputError(f"{run}: no such folder; name a run's, such as runs/mini")
+        raise InputError(f"{run}: no such folder; give the folder of a run, such as runs/mini")
     if target.exists():
-        raise InputError(f"{target}: exists already; name a new folder")
+        raise InputError(f"{target}: exists already; give a new folder")
     if not (run / STATE).is_file():
-        raise InputError(f"{run / STATE}: missing; the run has not saved yet, or is none of mini's transformer")
-    tensors, step, about = read_state(run / STATE)
+        raise InputError(f"{run / STATE}: missing; the run has not saved yet, or does not train mini's transformer")
+    tensors, step, metadata = read_state(run / STATE)
     if any(name.startswith("field/") for name in tensors):
         return _export_objects(run, target, edition or EMBEDDED)
     if not any(name.startswith("ema_transformer/") for name in tensors):
-        raise InputError(f"{run / STATE}: not a run of mini's transformer; runs of codecs are named with --codec")
+        raise InputError(f"{run / STATE}: not a run of mini's transformer; give a codec's run with --codec")
     codec = load_codec(codec_from or run)
-    geometry = about.get("geometry")
+    geometry = metadata.get("geometry")
     config = MiniConfig(**geometry) if geometry else MiniConfig(**vars(MINI) | {"latent_channels": codec.channels})
     transformer = MiniTransformer(config)
-    text = MiniText(about.get("words") or vocabulary(), config.text_dim)
+    text = MiniText(metadata.get("words") or vocabulary(), config.text_dim)
     if codec.channels != config.latent_channels:
         raise InputError(
-            f"{codec_from or run}: a codec of {codec.channels} channels, the run's has {config.latent_channels}"
+            f"{codec_from or run}: the codec has {codec.channels} channels, the run's codec {config.latent_channels}"
         )
     for name, module in (("transformer", transformer), ("text", text)):
         prefix = f"ema_{name}/"
@@ -52,7 +52,9 @@ def export(run: Path, target: Path, codec_from: Path | None = None, edition: Pat
         try:
             module.load_state_dict(state)
         except RuntimeError as error:
-            raise InputError(f"{run / STATE}: of another geometry ({' '.join(str(error).split())[:200]})") from None
+            raise InputError(
+                f"{run / STATE}: its geometry does not fit ({' '.join(str(error).split())[:200]})"
+            ) from None
     with new_directory(target) as work:
         save_mini(work, transformer, text, codec, LIMITS)
     return step

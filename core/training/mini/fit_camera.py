@@ -1,4 +1,4 @@
-"""Fit mini's camera to its codec: how latents change as a picture moves, from plates looked at beside themselves."""
+"""Fit mini's camera to its codec: learn from shifted plates how latents change when the picture moves."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from vera.core.model.mini.camera import Camera
     from vera.core.model.mini.mini_codec import MiniCodec
 
-SHAPE = (80, 144)
+SHAPE = (80, 144)  # height and width of the plates in pixels
 
 
 @torch.inference_mode()
 def fit_camera(camera: Camera, codec: MiniCodec, seed: int, count: int = 600) -> None:
-    """In place, from plates seed .. seed + count - 1, moved by a pixel each way."""
+    """Fit `camera` in place, from plates seed .. seed + count - 1, each shifted by one pixel in four directions."""
     device = next(codec.parameters()).device
     latents, right, down = [], [], []
     for k in range(count):
@@ -37,6 +37,6 @@ def fit_camera(camera: Camera, codec: MiniCodec, seed: int, count: int = 600) ->
 
 
 def _cut(frames, right, down):
-    """(T, 3, H + 2, W + 2) moved by up to a pixel -> (T, 3, H, W)."""
+    """Crop (T, 3, H + 2, W + 2) to (T, 3, H, W), shifted right and down by -1, 0 or 1 pixel."""
     height, width = SHAPE
     return frames[..., 1 - down : 1 - down + height, 1 - right : 1 - right + width]

@@ -1,4 +1,4 @@
-"""Fit mini's compositing of latents to its codec: what layers become, from clips whose composite is known."""
+"""Fit mini's compositing of latents to its codec, from clips whose composite is known."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from vera.core.model.mini.latent_over import Blend
     from vera.core.model.mini.mini_codec import MiniCodec
 
-SIZE, FRAMES = 96, 5
+SIZE = 96  # side of the square clips in pixels
+FRAMES = 5  # frames of a clip: two latent frames
 
 
 def fit_blend(blend: Blend, codec: MiniCodec, seed: int, count: int = 300) -> None:
-    """In place, from clips seed .. seed + count - 1."""
+    """Fit `blend` in place, from clips seed .. seed + count - 1."""
     blend.fit(_examples(codec, seed, count))
 
 

@@ -1,4 +1,4 @@
-"""Fixed prompts on fixed plates, drawn as a sheet: how far is the model?"""
+"""Sample sheets: fixed prompts on fixed plates, to judge a model during training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ PROMPTS = (
     "Add falling snow",
     "Change the background to the sea. Keep the person intact.",
 )
-HEIGHT, WIDTH, FRAMES = 80, 144, 17
+HEIGHT, WIDTH = 80, 144  # pixels
+FRAMES = 17
 
 
 def sample_sheet(
@@ -41,7 +42,11 @@ def sample_sheet(
     guidance: float = 3.0,
     shift: float = 2.0,
 ) -> None:
-    """Rows: prompts; columns: plate, edit, alpha, composed, model's composite, composed at the last frame."""
+    """Write a PNG with a row per prompt.
+
+    Columns at mid-clip: plate, edit, alpha, edit over plate, the model's composite; then edit over plate at the first
+    and the last frame.
+    """
     rows = []
     device = next(transformer.parameters()).device
     empty = text.encode([""])
@@ -111,7 +116,7 @@ CODEC_LABELS: tuple[dict[str, Any], ...] = (
 
 @torch.inference_mode()
 def codec_sheet(codec: MiniCodec | WanCodec, path: Path) -> None:
-    """Rows: clips; columns: edit, alpha and composite, each as it is and as the codec gives it back."""
+    """Write a PNG with a row per clip. Columns: edit, alpha and composite, each beside its reconstruction."""
     rows = []
     device = next(codec.parameters()).device
     for i, labels in enumerate(CODEC_LABELS):
@@ -124,6 +129,6 @@ def codec_sheet(codec: MiniCodec | WanCodec, path: Path) -> None:
 
 
 def _write(rows, path) -> None:
-    """Pictures (3, H, W) in [0, 1], one below the other."""
+    """Write pictures (3, H, W) in [0, 1], one below the other."""
     sheet = torch.cat(rows, dim=1)
     Image.fromarray((sheet.permute(1, 2, 0).float().numpy() * 255).round().astype(np.uint8)).save(path)

@@ -1,4 +1,4 @@
-"""What a configuration of mini's training may say; docs/training.md tells what the values do. Without torch."""
+"""The settings of mini's training, explained in docs/training.md. Importing this module does not load torch."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from vera.core.errors import InputError
 from vera.core.training.settings import read_settings, setting
 
-MAX_STEPS = 10_000_000
-MAX_BATCH = 4096
-LATENT_FRAMES = 13  # of a whole clip, 49 frames
-SIDE_MULTIPLE = 16  # pixels: two cells of the codec
+MAX_STEPS = 10_000_000  # largest number of steps that a configuration may name
+MAX_BATCH = 4096  # largest number of clips per batch
+LATENT_FRAMES = 13  # latent frames of a whole clip of 49 frames
+SIDE_MULTIPLE = 16  # pixels: each side is a multiple of two codec cells
 DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Of mini's transformer, where it is another than mini's own."""
+    """Changes to the geometry of mini's transformer; None keeps mini's own value."""
 
     dim: int | None = setting(None, 8, 2048)
     heads: int | None = setting(None, 1, 64)
@@ -32,11 +32,13 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Stage:
-    """Steps of one kind, up to step `until`.
+    """A stage of training, up to step `until`.
 
-    batch: clips a round. latents: latent frames made of each clip; keep: of these, in a step. repeats: steps a round.
-    only "drawing" trains nothing else. objects: share of clips that add an object. rendered: share of rounds of
-    rendered clips. shapes: (height, width) in pixels, of which a round draws one.
+    batch: clips per round. repeats: steps per round on the same clips.
+    latents: latent frames generated of each clip. keep: how many of these latent frames a step uses.
+    only: "drawing" trains the drawing alone.
+    objects: share of clips that add an object. rendered: share of rounds that use rendered clips.
+    shapes: (height, width) in pixels; each round draws one.
     """
 
     until: int = setting(least=1, most=MAX_STEPS)
@@ -52,11 +54,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class TransformerSettings:
-    """Of the transformer and the text encoder.
+    """Settings of the transformer and the text encoder.
 
-    codec: a run of a codec, or an edition. start: an edition to go on from, or None. rendered: a folder of rendered
-    clips. processes share a batch on a CPU; workers make the clips. device None is CUDA where there is one.
-    text_drop, mask_keep: how often the instruction is withheld, and the mask is shown.
+    codec: folder of a codec's run, or of an edition. start: edition whose weights training starts from, or None.
+    rendered: folder of rendered clips.
+    processes: CPU processes that share a batch. workers: processes that generate clips. device: None means CUDA if
+    available.
+    text_drop: probability that the instruction is dropped. mask_keep: probability that the mask is shown.
     """
 
     codec: str = setting()
@@ -86,7 +90,8 @@ class TransformerSettings:
         untils = [stage.until for stage in self.stages]
         if not untils or untils != sorted(set(untils)) or untils[-1] < self.steps:
             raise InputError(
-                f"'stages': they end at steps {untils}; to rise, and the last one to reach 'steps', {self.steps}"
+                f"'stages': they end at steps {untils}; these must increase, and the last must reach "
+                f"'steps', {self.steps}"
             )
         for stage in self.stages:
             if stage.batch % self.processes:
@@ -100,7 +105,8 @@ class TransformerSettings:
 
 @dataclass(frozen=True)
 class CodecSettings:
-    """Of mini's own codec: size in pixels of the square clips, noise added to the latents."""
+    """Settings of mini's own codec. size: side of the square clips in pixels. noise: standard deviation of the noise
+    added to the latents."""
 
     seed: int = setting(least=0, most=2**40)
     size: int = setting(least=16, most=1024)
@@ -117,10 +123,11 @@ class CodecSettings:
 
 @dataclass(frozen=True)
 class VaeSettings:
-    """Of a small Wan-type VAE.
+    """Settings of a small Wan-type VAE.
 
-    geometry: arguments of diffusers' AutoencoderKLWan. size: pixels of the square clips, of which squares of `crop` are
-    cut, `frames` long. noise: added to the latents; kl: weight of the posterior's distance from a normal distribution.
+    geometry: arguments of diffusers' AutoencoderKLWan.
+    size: side in pixels of the square clips. crop: side of the square that is cut from each clip, `frames` long.
+    noise: noise added to the latents, relative to their deviation. kl: weight of the KL divergence of the posterior.
     """
 
     geometry: dict[str, Any] = setting()
@@ -143,9 +150,8 @@ class VaeSettings:
     def __post_init__(self) -> None:
         if self.crop % 8 or self.crop > self.size or self.frames % 4 != 1 or not 5 <= self.frames <= 49:
             raise InputError(
-                f"'crop' of {self.crop} and 'frames' of {self.frames}: crop is to be a "
-                f"multiple of 8 within size {self.size}, "
-                "frames 4k + 1 up to 49"
+                f"'crop' of {self.crop} and 'frames' of {self.frames}: crop must be a "
+                f"multiple of 8 within size {self.size}, frames 4k + 1 from 5 to 49"
             )
 
 
@@ -165,7 +171,7 @@ class ObjectsSettings:
 
 
 def read_transformer(config: Mapping[str, Any]) -> TransformerSettings:
-    """Raises InputError, also where a folder that is named is not there."""
+    """Read the settings and check that the folders they name exist. Raises InputError."""
     settings = read_settings(TransformerSettings, config)
     for name in ("codec", "start", "rendered"):
         path = getattr(settings, name)

@@ -1,8 +1,8 @@
 """Train mini's transformer and text encoder by flow matching on layered clips.
 
-Clips are 49 frames long, 13 latent frames; a training sample holds a few of
-them at their true positions in time, next to each other or far apart. So the
-model meets every distance in time that a whole clip has, at a part of the cost.
+A clip has 49 frames, 13 latent frames. A training sample holds a few of the latent
+frames at their true positions in time, adjacent or scattered. So the model sees
+every time distance of a whole clip at a fraction of the cost.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from vera.core.data.engine.clips import OBJECT_SHARE, SPAN, draw_labels, make_clip
+from vera.core.data.engine.clips import OBJECT_SHARE, SPAN, LayeredClip, draw_labels, make_clip
 from vera.core.data.engine.phrases import vocabulary
 from vera.core.data.engine.rendered import folders, read_clip
 from vera.core.errors import InputError
@@ -42,69 +42,79 @@ from vera.core.model.mini.mini_config import MINI, MiniConfig
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.model.mini.shot import MiniShot
+from vera.core.training.console import Console
 from vera.core.training.curve import NAMES, draw_curve
-from vera.core.training.mini.aim import aim_error, lesson, lesson_error, teach_aim
+from vera.core.training.mini.aim import Lesson, aim_error, lesson, lesson_error, teach_aim
 from vera.core.training.mini.codec import FRAMES, layers_of
 from vera.core.training.mini.fit_camera import fit_camera
 from vera.core.training.mini.fit_latent_over import fit_blend
 from vera.core.training.mini.samples import sample_sheet
 from vera.core.training.mini.settings import Stage, TransformerSettings, read_transformer
 from vera.core.training.state import STATE, Ema, load_state, log_line, save_state, trapezoid
-from vera.core.training.talk import Talk
-from vera.core.training.undisturbed import ignore_stopping
+from vera.core.training.stop_signals import ignore_stop_signals
 from vera.core.training.watch import WRITE_SECONDS, write_page
 
 if TYPE_CHECKING:
     from vera.core.model.mini.drawing import Drawing
 
-DRAWING_WEIGHTS = (0.5, 0.5)  # of the drawing's error and its aim's beside the mean of the branches' losses
-LESSON_SIZE = 32  # instructions beside each round's clips; more teach the aim faster and cost time
-MIN_WEIGHTED_LEVEL = 0.4  # noise level below which a loss counts no more; lower: finer detail counts more
-AIM = NAMES.index("aim")
-LAST = SPAN // TIME  # index of the last latent frame of a clip
-Clips = tuple[Tensor, Tensor, list[str], list[int]]  # pictures, paths, instructions, latent times, see Rounds
-SHAPES = ((80, 144), (80, 144), (112, 112), (144, 80))  # height, width; a stage may have others
+# Loss weights of the drawing and of its aim; the mean of the branches' losses has weight 1.
+DRAWING_WEIGHTS = (0.5, 0.5)
+LESSON_SIZE = 32  # extra instructions per round that train the aim; more teach it faster and cost time
+# Noise level below which the loss weight 1 / level^2 stops growing; lowering it gives fine detail more weight.
+MIN_WEIGHTED_LEVEL = 0.4
+# Weight of an edit-branch error where alpha is 0, against 1 where alpha is 1; raising it trains hidden colour more.
+HIDDEN_WEIGHT = 0.2
+DRAWN_SHARE = 3  # one cell in this many is drawn in a training step; raising it is faster and noisier
+AIM_INDEX = NAMES.index("aim")
+LAST_LATENT = SPAN // TIME  # index of the last latent frame of a clip
+SHAPES = ((80, 144), (80, 144), (112, 112), (144, 80))  # (height, width) in pixels, unless a stage names others
+
+
+class Clips(NamedTuple):
+    """Clips of one shape at one choice of latent times.
+
+    pictures: (count, 5, 3, 4 t, H, W), the layers source, edit, alpha, composite, mask.
+    paths: (count, t, 2, 3), as `LayeredClip.path`, at the first and the last frame of each latent frame.
+    texts: the instructions. times: indices of the t latent frames.
+    """
+
+    pictures: Tensor
+    paths: Tensor
+    texts: list[str]
+    times: list[int]
 
 
 def frames_of(latent: int) -> list[int]:
-    """The four frame times behind a latent frame; the first holds frame 0."""
+    """The four frame times of a latent frame; latent frame 0 is frame 0 repeated four times."""
     return [0] * 4 if latent == 0 else list(range(4 * latent - 3, 4 * latent + 1))
 
 
 def pick_times(rng: random.Random, count: int) -> list[int]:
-    """Latent frames of one sample: a run, or scattered; the first one often among them."""
+    """Random latent frames of one sample, adjacent or scattered; latent frame 0 is often included."""
     if rng.random() < 0.5:
-        start = 0 if rng.random() < 0.5 else rng.randint(0, LAST + 1 - count)
+        start = 0 if rng.random() < 0.5 else rng.randint(0, LAST_LATENT + 1 - count)
         return list(range(start, start + count))
-    scattered = rng.sample(range(1, LAST + 1), count - 1)
+    scattered = rng.sample(range(1, LAST_LATENT + 1), count - 1)
     return sorted(
-        [0 if rng.random() < 0.5 else rng.choice([i for i in range(LAST + 1) if i not in scattered])] + scattered
+        [0 if rng.random() < 0.5 else rng.choice([i for i in range(LAST_LATENT + 1) if i not in scattered])] + scattered
     )
 
 
 class Rounds(IterableDataset):
-    """The clips of the rounds from `step` on, made where they are asked for: in this process, or in a loader's workers.
+    """The training data of the rounds from `step` on, generated in this process or in a loader's workers.
 
-    Yields, a round: pictures (count, 5, 3, 4 t, H, W) of source, edit, alpha, composite, mask; where the object is as
-    each latent frame begins and ends, (count, t, 2, 3), as `LayeredClip.path`; instructions; latent times; a lesson of
-    the aim. A round follows from the number of its first clip alone. whole: latent times are the clip's first ones,
-    without
-    a gap, as a codec that remembers needs them.
+    Yields (Clips, Lesson) per round. A round depends only on the number of its first clip, so a resumed run sees the
+    same data. clips: number of clips before `step`. whole: use consecutive latent frames from the clip's start, as a
+    causal codec requires.
     """
 
     def __init__(
         self, settings: TransformerSettings, step: int, clips: int, rank: int, ranks: int, whole: bool = False
     ) -> None:
-        self.settings, self.step, self.clips, self.rank, self.ranks, self.whole = (
-            settings,
-            step,
-            clips,
-            rank,
-            ranks,
-            whole,
-        )
+        self.settings, self.step, self.clips = settings, step, clips
+        self.rank, self.ranks, self.whole = rank, ranks, whole
 
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+    def __iter__(self) -> Iterator[tuple[Clips, Lesson]]:
         torch.set_num_threads(1)
         worker = get_worker_info()
         number, of = (worker.id, worker.num_workers) if worker else (0, 1)
@@ -120,8 +130,8 @@ class Rounds(IterableDataset):
                     made = rendered_clips(Path(self.settings.rendered or ""), first, mine, stage.latents, self.whole)
                 else:
                     objects = OBJECT_SHARE if stage.objects is None else stage.objects
-                    made = clips_of(first, mine, stage.latents, objects, stage.shapes or SHAPES, self.whole)
-                yield *made, lesson(first, LESSON_SIZE // self.ranks)
+                    made = generated_clips(first, mine, stage.latents, objects, stage.shapes or SHAPES, self.whole)
+                yield made, lesson(first, LESSON_SIZE // self.ranks)
             step, clips = step + stage.repeats, clips + stage.batch
 
 
@@ -130,7 +140,7 @@ def stage_of(settings: TransformerSettings, step: int) -> Stage:
     return next(stage for stage in settings.stages if step < stage.until)
 
 
-def clips_of(
+def generated_clips(
     seed: int,
     count: int,
     latents: int,
@@ -138,9 +148,10 @@ def clips_of(
     shapes: Sequence[tuple[int, int]] = SHAPES,
     whole: bool = False,
 ) -> Clips:
-    """Clips seed .. seed + count - 1 of one of the shapes (height, width) and one choice of times, as Rounds
-    yields them;
-    this share of them adds objects."""
+    """Clips seed .. seed + count - 1, all of one shape drawn from `shapes` (height, width) and one choice of times.
+
+    objects: probability that a clip adds an object. whole: see `Rounds`.
+    """
     rng = random.Random(seed)
     height, width = rng.choice(shapes)
     times = list(range(latents)) if whole else pick_times(rng, latents)
@@ -148,21 +159,21 @@ def clips_of(
     clips = (
         make_clip(k, height, width, frames, draw_labels(random.Random(k), objects)) for k in range(seed, seed + count)
     )
-    return *_stacked(clips, slice(None)), times
+    return _stacked(clips, slice(None), times)
 
 
 def rendered_clips(root: Path, seed: int, count: int, latents: int, whole: bool = False) -> Clips:
-    """The same of clips under a folder, as core/data/engine/with_cycles.py renders them: of what latent frames
-    they have."""
+    """Random clips from a folder written by core/data/engine/with_cycles.py, with at most `latents` latent frames."""
     rng, there = random.Random(seed), folders(root)
     clips = [read_clip(folder) for folder in rng.sample(there, min(count, len(there)))]
     last = (min(len(clip.path) for clip in clips) - 1) // TIME
     start = 0 if whole else rng.randint(0, max(0, last + 1 - latents))
     times = list(range(start, min(last + 1, start + latents)))
-    return *_stacked(clips, [f for t in times for f in frames_of(t)]), times
+    return _stacked(clips, [f for t in times for f in frames_of(t)], times)
 
 
-def _stacked(clips, frames):
+def _stacked(clips: Iterable[LayeredClip], frames: slice | list[int], times: list[int]) -> Clips:
+    """Stack these frames of the clips."""
     stacks, paths, texts = [], [], []
     for clip in clips:
         layers = torch.stack(
@@ -171,15 +182,15 @@ def _stacked(clips, frames):
         stacks.append(layers[:, frames].transpose(1, 2))
         paths.append(clip.path[frames].unflatten(0, (-1, TIME))[:, [0, -1]])
         texts.append(clip.instruction)
-    return torch.stack(stacks), torch.stack(paths), texts
+    return Clips(torch.stack(stacks), torch.stack(paths), texts, times)
 
 
 @torch.inference_mode()
 def latents_of(codec: MiniCodec | WanCodec, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of clips as Rounds yields them: latents (count, 5, C, t, h, w), and each latent pixel's largest alpha
-    (count, t, h, w)."""
+    """Encode `Clips.pictures`: latents (count, 5, C, t, h, w), and `seen` (count, t, h, w), the largest alpha in each
+    latent pixel."""
     seen = F.max_pool3d(pictures[:, 2, 0], (TIME, SPACE, SPACE))
-    if codec.remembers:  # of the first frame, held four times, it wants one
+    if codec.remembers:  # a causal codec takes the first frame once, not four times
         return torch.stack([codec.encode(clip[:, :, TIME - 1 :]) for clip in pictures]), seen
     return torch.stack([codec.encode_groups(clip) for clip in pictures]), seen
 
@@ -194,12 +205,11 @@ def flow_loss(
     shift: float,
     scale: torch.Tensor,
 ) -> torch.Tensor:
-    """Mean squared error of the clean latents, a branch -> (3,); latents and seen as `latents_of` gives them;
-    shot: a MiniShot.
+    """Weighted mean squared error of the predicted velocity per branch, (3,).
 
-    scale (C,): what an error of each channel is counted by, see `in_pixels`. By 1 / s^2 of the
-    noise level s, as a velocity's error is, down to MIN_WEIGHTED_LEVEL.
-    Of the edit branch, what alpha hides counts a fifth. Noise levels are spread evenly over the batch.
+    latents, seen: from `latents_of`. scale (C,): weight of each channel's error, see `pixel_scale`.
+    An error counts 1 at noise levels from MIN_WEIGHTED_LEVEL up and less below, in proportion to the level squared.
+    In the edit branch, errors under alpha 0 count HIDDEN_WEIGHT. Noise levels are stratified over the batch.
     """
     source, clean, mask = latents[:, 0], latents[:, 1:4], latents[:, 4]
     u = ((torch.arange(len(latents)) + torch.rand(len(latents))) / len(latents)).to(latents.device)
@@ -211,9 +221,14 @@ def flow_loss(
     s = s[:, 0]
     error = (velocity.float() - (noise - clean)) * scale.view(1, 1, -1, 1, 1, 1)
     error = error.pow(2).mean(2) * (s / s.clamp_min(MIN_WEIGHTED_LEVEL)) ** 2
-    visible = 0.2 + 0.8 * seen
+    visible = visible_weight(seen)
     weight = torch.stack([visible / visible.mean(), torch.ones_like(seen), torch.ones_like(seen)], dim=1)
     return (error * weight).mean((0, 2, 3, 4))
+
+
+def visible_weight(alpha: torch.Tensor) -> torch.Tensor:
+    """Weight of an error in the edit branch: from HIDDEN_WEIGHT at alpha 0 to 1 at alpha 1."""
+    return HIDDEN_WEIGHT + (1 - HIDDEN_WEIGHT) * alpha
 
 
 def drawing_losses(
@@ -226,34 +241,34 @@ def drawing_losses(
     path: torch.Tensor,
     scale: torch.Tensor,
 ) -> torch.Tensor:
-    """What is drawn around the true path, and where the mask aims (0 without one): errors (2,), of a clip's drawing the
-    root mean square, so that clips of which the words tell little do not drown the others; latents and seen as
-    `latents_of` gives them, mask (B, C, t, h, w) or None, progress (t, 2), path (B, t, 2, 3), scale as in flow_loss.
+    """Errors (2,): of the drawing around the true path, and of the path that the mask aims at (0 without a mask).
 
-    Only a third of the cells is drawn, more of those near the layer.
-    Clips whose text was dropped count for neither.
+    latents, seen: from `latents_of`. mask: (B, C, t, h, w) or None. progress: (t, 2). path: (B, t, 2, 3).
+    scale: as in `flow_loss`. The drawing's error is the root mean square per clip, so that clips with vague
+    instructions do not dominate the loss. One cell in DRAWN_SHARE is drawn, preferring those near the layer. Clips
+    whose text was dropped do not count.
     """
-    told = (states != 0).flatten(1).any(1)
+    has_text = (states != 0).flatten(1).any(1)
     near = F.max_pool3d(seen, (1, 3, 3), 1, (0, 1, 1)).flatten(1)
-    cells = (torch.rand_like(near) + near).topk(near.shape[1] // 3).indices
+    cells = (torch.rand_like(near) + near).topk(near.shape[1] // DRAWN_SHARE).indices
     drawn = drawing(states, mask, progress, latents.shape[-3:], path, cells)
     wanted = latents[:, 1:3].flatten(3).gather(3, cells[:, None, None].expand(-1, *drawn.shape[1:3], -1))
     error = ((drawn - wanted) * scale.view(1, 1, -1, 1)).pow(2).mean(2)
-    visible = 0.2 + 0.8 * seen.flatten(1).gather(1, cells)
-    weight = torch.stack([visible / visible.mean(), torch.ones_like(visible)], dim=1) * told.view(-1, 1, 1)
+    visible = visible_weight(seen.flatten(1).gather(1, cells))
+    weight = torch.stack([visible / visible.mean(), torch.ones_like(visible)], dim=1) * has_text.view(-1, 1, 1)
     error = ((error * weight).mean((1, 2)) + 1e-4).sqrt().mean()
     if mask is None:
         return torch.stack([error, error.new_zeros(())])
     aspect = latents.shape[-1] / latents.shape[-2]
-    return torch.stack([error, aim_error(drawing.aim.path(states, mask, progress, aspect), path, told)])
+    return torch.stack([error, aim_error(drawing.aim.path(states, mask, progress, aspect), path, has_text)])
 
 
 @torch.no_grad()
-def in_pixels(codec: MiniCodec | WanCodec, std: float, step: float = 0.1) -> torch.Tensor:
-    """(C,): scales under which a squared error of latents is one of pixels, whose mean is 1 / std.
+def pixel_scale(codec: MiniCodec | WanCodec, std: float, step: float = 0.1) -> torch.Tensor:
+    """Weights (C,) that convert errors of latents into errors of pixels; their root mean square is 1 / std.
 
-    Measured, by a step in each channel of a clip's latents.
-    Where a thing is stands in mini's coarsest channel; without these the finest ones drown it.
+    Measured by adding `step` to each channel of a clip's latents. Position is carried by mini's coarsest latent
+    channel; without this weighting the fine channels dominate the loss.
     """
     device = next(codec.parameters()).device
     latents = codec.encode(layers_of(0, 80).to(device))
@@ -264,13 +279,13 @@ def in_pixels(codec: MiniCodec | WanCodec, std: float, step: float = 0.1) -> tor
 
 
 def start_from(edition: Path, transformer: MiniTransformer, text: MiniText) -> None:
-    """Weights of an edition. Words that it does not know keep the embedding they have."""
+    """Load the weights of an edition. Words that the edition does not know keep their present embedding."""
     transformer.load_state_dict(read_weights(edition / "transformer.safetensors"))
     weights = read_weights(edition / "text.safetensors")
     with safe_open(edition / "text.safetensors", "pt") as file:
         known = json.loads(file.metadata()["words"])
     rows = text.embedding.weight.detach().clone()
-    rows[:2] = weights["embedding.weight"][:2]  # padding, unknown
+    rows[:2] = weights["embedding.weight"][:2]  # the tokens "padding" and "unknown"
     for word, row in zip(known, weights["embedding.weight"][2:]):
         if word in text.index:
             rows[text.index[word]] = row
@@ -278,11 +293,11 @@ def start_from(edition: Path, transformer: MiniTransformer, text: MiniText) -> N
 
 
 def load_codec(folder: Path) -> MiniCodec | WanCodec:
-    """The codec of an edition or of a VAE's run; or of the training state of mini's own. Raises InputError."""
+    """Load the codec of an edition, of a VAE run, or of the training state of mini's own codec. Raises InputError."""
     if (folder / CODEC).exists():
         return read_codec(folder / CODEC)
     if not (folder / STATE).exists():
-        raise InputError(f"{folder}: holds neither {CODEC} nor {STATE}; name a codec's run, or an edition of mini")
+        raise InputError(f"{folder}: has neither {CODEC} nor {STATE}; give the run of a codec, or an edition of mini")
     codec = MiniCodec()
     try:
         tensors = load_file(folder / STATE)
@@ -294,34 +309,33 @@ def load_codec(folder: Path) -> MiniCodec | WanCodec:
     return codec.eval().requires_grad_(False)
 
 
-def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], talk: Talk | None = None) -> None:
-    """Run until config['steps'] or until stop() says so; weights, EMA and samples are in folder. config: see
-    TransformerSettings.
+def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], console: Console | None = None) -> None:
+    """Train until config['steps'], or until stop() returns True; folder then holds weights, EMA and samples.
 
-    On a CPU, `processes` of one thread each share a batch: that is far quicker than one process of several threads,
-    which wait for one another all the time. On a GPU one process trains, and `workers` make the clips.
+    config: see TransformerSettings. On a CPU, `processes` single-threaded processes share each batch, which is much
+    faster than one process with several threads. On a GPU one process trains and `workers` generate the clips.
     Raises InputError before any work.
     """
-    settings, talk = read_transformer(config), talk or Talk()
+    settings, console = read_transformer(config), console or Console()
     refuse_missing(settings)
     folder.mkdir(parents=True, exist_ok=True)
     shared = f"{settings.processes} processes share each batch" if settings.processes > 1 else "one process"
-    talk.say(f"training mini for {settings.steps:,} steps, codec of {settings.codec}, {shared}")
-    asked = mp.get_context("spawn").Event()
-    with tempfile.TemporaryDirectory() as meeting:
-        given = (settings, folder, meeting, asked, talk.silent)
-        ranks = mp.spawn(_train_rank, given, settings.processes, join=False)
+    console.say(f"training mini for {settings.steps:,} steps, codec of {settings.codec}, {shared}")
+    stop_requested = mp.get_context("spawn").Event()
+    with tempfile.TemporaryDirectory() as rendezvous:
+        arguments = (settings, folder, rendezvous, stop_requested, console.silent)
+        ranks = mp.spawn(_train_rank, arguments, settings.processes, join=False)
         while not ranks.join(timeout=0.5):
             if stop():
-                asked.set()
+                stop_requested.set()
 
 
 def refuse_missing(settings: TransformerSettings) -> None:
-    """Raise InputError where what a run reads is not there, or is not what it is to be."""
+    """Raise InputError if an input of a run is missing or unusable."""
     if any(stage.rendered for stage in settings.stages) and not folders(Path(settings.rendered or "")):
         raise InputError(
-            "a stage wants rendered clips and there are none in the folder `rendered`; "
-            "see core/data/engine/with_cycles.py"
+            "a stage uses rendered clips, and the folder `rendered` has none; "
+            "core/data/engine/with_cycles.py renders them"
         )
     load_codec(Path(settings.codec))
     if settings.start:
@@ -329,45 +343,47 @@ def refuse_missing(settings: TransformerSettings) -> None:
 
 
 def geometry_of(settings: TransformerSettings, channels: int) -> MiniConfig:
-    """The transformer's, for a codec of so many channels."""
+    """The transformer's configuration, for a codec with this number of channels."""
     changes = {name: value for name, value in asdict(settings.geometry).items() if value is not None}
     return replace(MINI, latent_channels=channels, **changes)
 
 
-def _train_rank(rank: int, settings: TransformerSettings, folder: Path, meeting: str, asked: Any, silent: bool) -> None:
-    """One of the processes that share a run."""
-    ignore_stopping()  # the first process hears it, and asks
+def _train_rank(
+    rank: int, settings: TransformerSettings, folder: Path, rendezvous: str, stop_requested: Any, silent: bool
+) -> None:
+    """Run one of the processes that share a run."""
+    ignore_stop_signals()  # the parent process handles signals and sets stop_requested
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)  # sharp attention is full of them, and they are slow
+    torch.set_flush_denormal(True)  # sharp attention produces many denormals, which are slow
     count = settings.processes
-    store = dist.FileStore(str(Path(meeting) / "store"), count)
+    store = dist.FileStore(str(Path(rendezvous) / "store"), count)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
-    run = Run(settings, folder, rank, Talk(silent=silent or rank > 0))
+    run = Run(settings, folder, rank, Console(silent=silent or rank > 0))
     run.load()
-    run.train(asked)
+    run.train(stop_requested)
     run.finish()
     dist.barrier()
     dist.destroy_process_group()
 
 
 class Run:
-    """One process's part of a run: its modules, their average, the optimiser, and where they stand."""
+    """One process of a run: modules, their average (EMA), the optimiser, and the present step."""
 
-    def __init__(self, settings: TransformerSettings, folder: Path, rank: int, talk: Talk) -> None:
-        self.settings, self.folder, self.rank, self.talk = settings, folder, rank, talk
+    def __init__(self, settings: TransformerSettings, folder: Path, rank: int, console: Console) -> None:
+        self.settings, self.folder, self.rank, self.console = settings, folder, rank, console
         self.device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.manual_seed(0)
         self.codec = load_codec(Path(settings.codec)).to(self.device)
         geometry = geometry_of(settings, self.codec.channels)
         self.transformer = MiniTransformer(geometry)
-        self.drawing: Any = self.transformer.drawing  # a geometry that is trained here has one
+        self.drawing: Any = self.transformer.drawing  # present in every geometry that this module trains
         self.text = MiniText(vocabulary(), geometry.text_dim)
         self.modules: dict[str, Any] = {"transformer": self.transformer, "text": self.text}
-        if settings.start:  # an edition; a state that is there already goes before it
+        if settings.start:  # an edition; `load` overwrites it with a saved state if there is one
             start_from(Path(settings.start), self.transformer, self.text)
         for module in self.modules.values():
             module.to(self.device)
-        self.scale = in_pixels(self.codec, geometry.latent_std)
+        self.scale = pixel_scale(self.codec, geometry.latent_std)
         self.ema = Ema(self.modules, settings.ema)
         self.saved = self.modules | {f"ema_{name}": module for name, module in self.ema.modules.items()}
         self.parameters = [p for module in self.modules.values() for p in module.parameters()]
@@ -375,17 +391,17 @@ class Run:
         self.step = self.clips = 0
 
     def load(self) -> None:
-        """Go on from the folder's state, or fit in closed form and teach what comes before the first step."""
+        """Resume from the folder's state; a new run instead fits the drawing in closed form and teaches the aim."""
         settings, drawing = self.settings, self.drawing
-        self.step, extra = load_state(self.folder, self.saved, self.optimizer, self.talk)
+        self.step, extra = load_state(self.folder, self.saved, self.optimizer, self.console)
         self.clips = extra.get("clips", 0)
         if self.rank == 0:
-            save_codec(self.codec, self.folder / CODEC)  # so that the run can be exported by itself
+            save_codec(self.codec, self.folder / CODEC)  # makes the run complete for an export
         if self.step > 0:
-            self.talk.say(f"goes on from step {self.step:,} of {settings.steps:,}")
+            self.console.say(f"resuming at step {self.step:,} of {settings.steps:,}")
             return
-        if not settings.start:  # the same on every rank
-            self.talk.say(
+        if not settings.start:  # the same result on every rank
+            self.console.say(
                 f"fitting compositing and camera to the codec: {settings.blend_clips} "
                 f"clips, {settings.camera_plates} plates"
             )
@@ -393,54 +409,52 @@ class Run:
             fit_camera(drawing.camera, self.codec, settings.seed - 20_000_000, settings.camera_plates)
             self.ema.copy(self.modules)
         if settings.aim_steps:
-            self.talk.say(f"teaching where instructions aim: {settings.aim_steps} steps")
-            teach_aim(drawing.aim, self.text, settings.seed - 10_000_000, settings.aim_steps, talk=self.talk)
+            self.console.say(f"teaching where instructions aim: {settings.aim_steps} steps")
+            teach_aim(drawing.aim, self.text, settings.seed - 10_000_000, settings.aim_steps, console=self.console)
             self.ema.copy(self.modules)
 
-    def train(self, asked: Any) -> None:
-        """Rounds until the last step, or until every rank has seen that one of them was asked to stop."""
+    def train(self, stop_requested: Any) -> None:
+        """Train to the last step. All ranks stop after the same round once stop_requested is set on any rank."""
         settings = self.settings
-        self.talk.say(f"state, log.jsonl, curve.png and samples-*.png are in {self.folder}")
+        self.console.say(f"state, log.jsonl, curve.png and samples-*.png are in {self.folder}")
         rounds = Rounds(settings, self.step, self.clips, self.rank, settings.processes, self.codec.remembers)
         loader = DataLoader(
             rounds, batch_size=None, num_workers=settings.workers, pin_memory=self.device.type == "cuda"
         )
-        self.begun, self.started = self.step, time.monotonic()
-        self.shown = -WRITE_SECONDS  # when the page was last written
-        for made in loader:
+        self.first_step, self.start_time = self.step, time.monotonic()
+        self.page_written = -WRITE_SECONDS  # time of the page's last write
+        for clips, taught in loader:
             before = self.step
-            losses = self.round(*made)
+            losses = self.round(clips, taught)
             if self.rank == 0:
                 self.report(before, losses)
-            flag = torch.tensor([int(asked.is_set())])
+            flag = torch.tensor([int(stop_requested.is_set())])
             dist.all_reduce(flag)
             if flag:
-                self.talk.say(f"stopping: saving step {self.step:,}; the same command goes on from there")
+                self.console.say(f"stopping: saving step {self.step:,}; the same command resumes there")
                 break
 
-    def round(
-        self, pictures: Tensor, path: Tensor, texts: list[str], times: list[int], taught: tuple[Any, ...]
-    ) -> Tensor:
-        """The steps of one round, as Rounds yields it; the mean of each loss, (5,)."""
-        # All chance of a round follows from its first step: a resumed run is the uninterrupted one.
+    def round(self, clips: Clips, taught: Lesson) -> Tensor:
+        """Train the steps of one round; return the mean of each loss, (5,), in the order of curve.NAMES."""
+        # The first step seeds all random numbers of the round, so a resumed run equals an uninterrupted one.
         torch.manual_seed(self.step * self.settings.processes + self.rank)
-        stage = stage_of(self.settings, self.step)
-        latents, seen = latents_of(self.codec, pictures.to(self.device, non_blocking=True))
-        path, sums = path.to(self.device), torch.zeros(len(NAMES), device=self.device)
+        stage, texts, times = stage_of(self.settings, self.step), clips.texts, clips.times
+        latents, seen = latents_of(self.codec, clips.pictures.to(self.device, non_blocking=True))
+        path, sums = clips.paths.to(self.device), torch.zeros(len(NAMES), device=self.device)
         self.clips += stage.batch
         for _ in range(stage.repeats):
             rng = random.Random(self.step)
-            with_mask = rng.random() < self.settings.mask_keep  # the same on every rank, as are the gradients there are
+            with_mask = rng.random() < self.settings.mask_keep  # equal on every rank, so all have the same gradients
             chosen = sorted(rng.sample(range(len(times)), min(stage.keep, len(times))))
             dropped = ["" if torch.rand(()) < self.settings.text_drop else t for t in texts]
             at = [times[i] for i in chosen]
-            shot = MiniShot(moments(at, LAST + 1), path=path[:, chosen], times=torch.tensor(at))
+            shot = MiniShot(moments(at, LAST_LATENT + 1), path=path[:, chosen], times=torch.tensor(at))
             with mixed_precision(self.device):
                 states = self.text.encode(dropped)
                 part = latents[:, :, :, chosen], seen[:, chosen]
                 losses = self.losses(states, *part, shot, with_mask, stage.only == "drawing")
                 aim = lesson_error(self.drawing.aim, self.text, *taught)
-            losses = losses + F.one_hot(torch.tensor(AIM), len(NAMES)).to(losses) * aim
+            losses = losses + F.one_hot(torch.tensor(AIM_INDEX), len(NAMES)).to(losses) * aim
             self.update(losses)
             sums += losses.detach()
         return sums / stage.repeats
@@ -448,16 +462,16 @@ class Run:
     def losses(
         self, states: Tensor, latents: Tensor, seen: Tensor, shot: MiniShot, with_mask: bool, only_drawing: bool
     ) -> Tensor:
-        """Of the branches, of the drawing, and of where the mask aims, (5,), in the order of curve.NAMES."""
+        """Losses of the three branches, the drawing and the aim, (5,), in the order of curve.NAMES."""
         mask = latents[:, 4] if with_mask else None
         drawn = drawing_losses(self.drawing, states, latents, seen, mask, shot.progress, shot.path, self.scale)
-        if only_drawing:  # it is quick to learn by itself
+        if only_drawing:
             return torch.cat([drawn.new_zeros(len(BRANCHES)), drawn])
-        given = shot, with_mask, self.settings.shift, self.scale
-        return torch.cat([flow_loss(self.transformer, states, latents, seen, *given), drawn])
+        flow = flow_loss(self.transformer, states, latents, seen, shot, with_mask, self.settings.shift, self.scale)
+        return torch.cat([flow, drawn])
 
     def update(self, losses: Tensor) -> None:
-        """One step of the optimiser, and of the average."""
+        """Take one step of the optimiser and update the average."""
         self.optimizer.zero_grad()
         branches, drawn = losses.split([len(BRANCHES), len(DRAWING_WEIGHTS)])
         (branches.mean() + drawn @ drawn.new_tensor(DRAWING_WEIGHTS)).backward()
@@ -470,17 +484,17 @@ class Run:
         self.ema.update(self.modules, self.step)
 
     def report(self, before: int, losses: Tensor) -> None:
-        """Log a round, say it, and save and draw what is due."""
+        """Log and print a finished round; save the state and draw samples when they are due."""
         settings, stage = self.settings, stage_of(self.settings, before)
         means = dict(zip(NAMES, losses.tolist()))
         rate = self.optimizer.param_groups[0]["lr"]
-        seconds = round(time.monotonic() - self.started, 1)
-        of = {"step": self.step, "steps": settings.steps}
-        log_line(self.folder, **of, losses=means, rate=rate, clips=self.clips, seconds=seconds)
-        if time.monotonic() - self.shown > WRITE_SECONDS:
+        seconds = round(time.monotonic() - self.start_time, 1)
+        position = {"step": self.step, "steps": settings.steps}
+        log_line(self.folder, **position, losses=means, rate=rate, clips=self.clips, seconds=seconds)
+        if time.monotonic() - self.page_written > WRITE_SECONDS:
             write_page(self.folder)
-            self.shown = time.monotonic()
-        self.talk.step(self.step, settings.steps, means, rate, stage.batch / stage.repeats)
+            self.page_written = time.monotonic()
+        self.console.step(self.step, settings.steps, means, rate, stage.batch / stage.repeats)
         if crossed(before, self.step, settings.save_every):
             self.save()
         if crossed(before, self.step, settings.sample_every):
@@ -490,25 +504,25 @@ class Run:
             )
 
     def save(self) -> None:
-        """Write the state, with what an export needs to know, the curve and the page."""
-        about = {"clips": self.clips, "geometry": asdict(self.transformer.config), "words": self.text.words}
-        save_state(self.folder, self.step, self.saved, self.optimizer, about)
+        """Write the state with the metadata that an export needs, the curve and the page."""
+        metadata = {"clips": self.clips, "geometry": asdict(self.transformer.config), "words": self.text.words}
+        save_state(self.folder, self.step, self.saved, self.optimizer, metadata)
         draw_curve(self.folder / "log.jsonl", self.folder / "curve.png")
         write_page(self.folder)
 
     def finish(self) -> None:
-        """Teach the averaged aim once more, to the text encoder as it has become, and save."""
+        """Teach the averaged aim again with the trained text encoder, if this run reached the last step; save."""
         settings = self.settings
         if self.rank > 0:
             return
-        if self.begun < settings.steps <= self.step and settings.last_aim_steps:
-            last = self.ema.modules["transformer"].drawing.aim, self.ema.modules["text"]
+        if self.first_step < settings.steps <= self.step and settings.last_aim_steps:
+            aim, text = self.ema.modules["transformer"].drawing.aim, self.ema.modules["text"]
             seed = settings.seed - 5_000_000
-            teach_aim(*last, seed, settings.last_aim_steps, aim_only=True, talk=self.talk)
+            teach_aim(aim, text, seed, settings.last_aim_steps, aim_only=True, console=self.console)
         self.save()
-        self.talk.say(
+        self.console.say(
             f"step {self.step:,} of {settings.steps:,} is saved in {self.folder}; vera model export "
-            f"{self.folder} --to DIR makes a model of it"
+            f"{self.folder} --to DIR writes a model from it"
         )
 
 
@@ -518,7 +532,7 @@ def crossed(before: int, now: int, every: int) -> bool:
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter], count: int) -> None:
-    """Mean of every gradient over the ranks. What a step leaves out has none, on every rank the same."""
+    """Average every gradient over the ranks. Parameters without a gradient are the same on every rank."""
     grads = [p.grad for p in parameters if p.grad is not None]
     if count > 1:
         flat = torch._utils._flatten_dense_tensors(grads)

@@ -13,7 +13,7 @@ from tests.tiny_vera import vera_directory
 from vera.core.data.datasets import layered_cache
 from vera.core.data.datasets.layered import BrokenRowError, read_rows
 from vera.core.data.datasets.layered_cache import Cache, Encoders, fetch, finish
-from vera.core.training.full.rows import Order, Source, Straight, split
+from vera.core.training.full.rows import InOrder, Order, SampleSource, split
 
 
 @pytest.fixture(scope="module")
@@ -131,10 +131,10 @@ def test_worker_processes_return_rows_in_order(rows, made, cache, encoders):
     """Two processes read ahead; the row in the middle is broken."""
     gone = rows[1].files["alpha"].with_name("gone.mp4")
     broken = dataclasses.replace(rows[1], files=rows[1].files | {"alpha": gone})
-    order = Straight([rows[0], broken, rows[2]])
-    source = Source(order, cache, encoders, set(), 2)
+    order = InOrder([rows[0], broken, rows[2]])
+    source = SampleSource(order, cache, encoders, set(), 2)
     first, last = source.samples([0, 1, 2])
-    assert [fault.row for fault in source.faults] == [broken.name] and torch.equal(first.latents, made.latents)
+    assert [error.row for error in source.new_broken] == [broken.name] and torch.equal(first.latents, made.latents)
     assert torch.equal(last.latents, cache.get(cache.key_of_row(rows[2])))  # a worker decoded, this process encoded
 
 

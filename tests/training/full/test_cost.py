@@ -1,4 +1,4 @@
-"""Operations counted by formula are those that torch counts."""
+"""The formula for the cost of training, against torch's own count."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from vera.core.training.full.cost import forward_flops, tokens_of, training_cost
 
 
 @pytest.mark.parametrize("switches", [{}, {"share_embedders": True}, {"alpha_text": False}, {"mask_input": False}])
-def test_every_operation_is_counted(switches):
+def test_counted_flops_equal_torch_s_own_count(switches):
     config = TransformerConfig(
         dim=24, heads=2, layers=3, ffn_dim=40, text_dim=20, freq_dim=8, latent_channels=4, **switches
     )
@@ -19,18 +19,20 @@ def test_every_operation_is_counted(switches):
         model = Transformer(config)
         latents = torch.zeros(1, 3, 4, 3, 6, 4)
         mask = latents[:, 0] if config.mask_input else None
-        with FlopCounterMode(display=False) as counter:  # with gradients, else attention is one unseen operation
+        with FlopCounterMode(
+            display=False
+        ) as counter:  # with gradients; else attention is one operation that is not counted
             model(latents, torch.zeros(1), torch.zeros(1, 7, 20), latents[:, 0], mask)
     assert forward_flops(config, 3 * 3 * 2, text_tokens=7) == counter.get_total_flops()
 
 
 @pytest.mark.parametrize("preset, frames, tokens", [("1.3b", 49, 20_280), ("14b", 81, 32_760)])
-def test_tokens_as_published(preset, frames, tokens):
+def test_token_counts_equal_the_published_ones(preset, frames, tokens):
     assert tokens_of(PRESETS[preset], frames, 480, 832) == tokens
 
 
-def test_hours_by_hand():
-    """8,000 steps of 16 clips, four forward passes' worth each, on 40 % of 989 TFLOP/s."""
+def test_hours_agree_with_a_calculation_by_hand():
+    """8,000 steps of 16 clips, each the cost of four forward passes, at 40 % of 989 TFLOP/s."""
     forward = forward_flops(PRESETS["1.3b"], 20_280)
     cost = training_cost(PRESETS["1.3b"], 49, 480, 832, steps=8000, batch=16, price=2.0)
     assert cost.hours == pytest.approx(8000 * 16 * 4 * forward / 989e12 / 0.4 / 3600) and cost.dollars == 2 * cost.hours

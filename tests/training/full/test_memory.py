@@ -1,4 +1,4 @@
-"""The rehearsal of training's memory against torch's own record, and what is refused by it."""
+"""The estimate of training's memory, against torch's own record."""
 
 import json
 
@@ -13,8 +13,8 @@ from vera.core.model import transformer as model_file
 from vera.core.model.config import TransformerConfig
 from vera.core.model.transformer import Transformer
 from vera.core.training.full import trainer
-from vera.core.training.full.memory import _relevant, training_need, working_bytes
-from vera.core.training.full.model import Recomputed, adapted
+from vera.core.training.full.memory import rehearsal_key, training_need, working_bytes
+from vera.core.training.full.model import RecomputingRunner, with_adapters
 from vera.core.training.full.trainer import Settings
 
 SMALL = TransformerConfig(dim=128, heads=4, layers=5, ffn_dim=512, text_dim=64, freq_dim=32)
@@ -30,17 +30,17 @@ def settings(**changes):
     [{}, {"recompute": False}, {"recompute": "but attention"}, {"lora": LORA, "base": "fp32"}],
     ids=["recomputed", "kept", "attention kept", "lora"],
 )
-def test_a_clips_passes_take_what_their_rehearsal_says(changes, monkeypatch):
-    """The real model on the CPU, its attention fused as on a GPU, against the allocator's own record."""
+def test_estimated_activations_equal_the_allocator_s_record(changes, monkeypatch):
+    """Compares with the real model on the CPU, whose attention is fused as on a GPU."""
     given, size = settings(**changes), (256, 160)
-    counted = working_bytes(SMALL, _relevant(given), 1, given.frames, size)
+    counted = working_bytes(SMALL, rehearsal_key(given), 1, given.frames, size)
     monkeypatch.setenv("VERA_ATTENTION", "sdpa")
     monkeypatch.setattr(model_file, "cross_attention", F.scaled_dot_product_attention)
     torch.manual_seed(0)
-    model = adapted(Transformer(SMALL), given)
+    model = with_adapters(Transformer(SMALL), given)
     for p in model.parameters():
         p.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None)) if p.requires_grad else None
-    blocks, shape = Recomputed(given.recompute), (16, 4, size[1] // 8, size[0] // 8)
+    blocks, shape = RecomputingRunner(given.recompute), (16, 4, size[1] // 8, size[0] // 8)
 
     def step():
         noisy, noise = torch.zeros(1, 3, *shape), torch.zeros(1, 3, *shape)
@@ -63,8 +63,8 @@ def need(encoders, ranks=1, **changes):
     return training_need(SMALL, settings(**changes), ranks, (256, 160), encoders)
 
 
-def test_states_are_counted_by_the_parameter(encoders):
-    """20 bytes each with its average on the GPU, 16 without; cut over ranks, but for what stays whole."""
+def test_state_bytes_follow_from_the_parameters_and_ranks(encoders):
+    """20 bytes per parameter with the average on the GPU, 16 without; sharded, except parameters that stay whole."""
     count = sum(p.numel() for p in Transformer(SMALL).parameters())
     whole = sum(p.numel() for name, p in Transformer(SMALL).named_parameters() if model_file.kept_in_float32(name))
     assert need(encoders).states == 20 * count
@@ -73,7 +73,7 @@ def test_states_are_counted_by_the_parameter(encoders):
     assert abs(need(encoders, ranks=4).states - 20 * ((count - whole) / 4 + whole)) < 100
 
 
-def test_frozen_weights_are_counted_by_their_type(encoders):
+def test_frozen_bytes_follow_from_the_base_type(encoders):
     wide, half, eight, away = (
         need(encoders, lora=LORA, bf16=True, **c)
         for c in ({"base": "fp32"}, {}, {"base": "int8"}, {"base": "int8", "swap": True})
@@ -83,7 +83,7 @@ def test_frozen_weights_are_counted_by_their_type(encoders):
     assert wide.states < 0.2 * need(encoders).states
 
 
-def test_ranks_that_share_a_clip_share_its_work(encoders):
+def test_context_ranks_share_the_activations_of_a_clip(encoders):
     assert need(encoders, ranks=4, context=4).work < 0.5 * need(encoders, ranks=4).work
 
 
@@ -94,7 +94,7 @@ def config_file(tmp_path_factory):
     return path
 
 
-def test_what_does_not_fit_is_refused_before_work_with_what_would(monkeypatch, encoders):
+def test_training_that_does_not_fit_is_refused_with_settings_that_fit(monkeypatch, encoders):
     monkeypatch.setattr(trainer, "need_of", lambda given: lambda s, ranks: need(encoders, ranks, ema_on=s.ema_on))
     whole, less = need(encoders).peak, need(encoders, ema_on="host").peak
     trainer.refuse_too_large(settings(), 1, whole)
@@ -102,8 +102,8 @@ def test_what_does_not_fit_is_refused_before_work_with_what_would(monkeypatch, e
         trainer.refuse_too_large(settings(), 1, (whole + less) // 2)
 
 
-def test_the_published_configuration_fits_the_cards_that_the_docs_name(config_file, capsys, tmp_path):
-    """docs/training.md; by rehearsal, nothing of it measured on a GPU."""
+def test_the_published_configuration_fits_the_documented_gpus(config_file, capsys, tmp_path):
+    """The claims of docs/training.md; estimated, not measured on a GPU."""
 
     def plan(memory, gpus=1, model="1.3b", **changes):
         path = tmp_path / "given.json"

@@ -1,4 +1,4 @@
-"""A state of training that a stranger wrote runs no code when a run is resumed from it."""
+"""Resuming from an untrusted state runs no code from the state."""
 
 import pickle
 import shutil
@@ -12,7 +12,7 @@ from vera.core.training.full.state_reader import StateReader
 
 
 class Code:
-    """A pickle that leaves a mark where it is loaded."""
+    """A pickle that creates the file `mark` when it is loaded."""
 
     def __init__(self, mark):
         self.mark = mark
@@ -50,7 +50,7 @@ def rewrite(folder, change):
     path.write_bytes(pickle.dumps(change(index) or index))
 
 
-def test_a_state_of_ours_is_read(state):
+def test_an_unaltered_state_is_read(state):
     found = load(state)
     assert all(torch.equal(found[name], value) for name, value in tensors().items())
 
@@ -69,7 +69,7 @@ def test_a_state_of_ours_is_read(state):
     ],
     ids=["code alone", "code within", "bytes for a tensor", "code as an entry", "another folder", "no index"],
 )
-def test_an_index_of_a_strangers_is_refused_and_runs_nothing(state, tmp_path, damage):
+def test_an_altered_index_is_refused_and_runs_no_code(state, tmp_path, damage):
     mark = tmp_path / "pwned"
     rewrite(state, lambda index: damage(index, mark))
     with pytest.raises(dcp.api.CheckpointException, match="its index"):
@@ -77,7 +77,7 @@ def test_an_index_of_a_strangers_is_refused_and_runs_nothing(state, tmp_path, da
     assert not mark.exists()
 
 
-def test_pickles_in_the_place_of_tensors_run_nothing(state, tmp_path):
+def test_pickles_in_place_of_tensors_run_no_code(state, tmp_path):
     mark = tmp_path / "pwned"
     data = next(state.glob("*.distcp"))
     data.write_bytes(pickle.dumps(Code(mark)).ljust(data.stat().st_size, b"\0"))

@@ -1,4 +1,4 @@
-"""A tiny Vera of Wan's geometry trained on rows in the public dataset's format."""
+"""Full-size training, with a tiny model of Wan's structure and rows in the public dataset's format."""
 
 import json
 import os
@@ -30,7 +30,7 @@ from vera.core.training.full.trainer import Run, Settings, noise_level, train, w
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A model of one block, eight clips of 49 frames, and their latents, which every test shares."""
+    """A folder that all tests share: a model of one block, eight clips of 49 frames, and their cached latents."""
     root = tmp_path_factory.mktemp("full")
     vera_directory(root / "vera", {"max_frames": 49}, layers=1)
     write_dataset(root / "data")
@@ -56,22 +56,22 @@ def config(place, **changes):
     return usual | changes
 
 
-def go(place, name, stop=lambda: False, **changes):
-    """Train; returns the losses of all steps so far."""
+def run_training(place, name, stop=lambda: False, **changes):
+    """Train, and return the losses of all steps so far."""
     train(config(place, **changes), place / name, stop)
     return losses(place / name)
 
 
-def lines(folder, key):
+def logged_lines(folder, key):
     return [line for line in map(json.loads, (folder / "log.jsonl").open()) if key in line]
 
 
 def losses(folder):
-    return torch.tensor([[*line["losses"].values()] for line in lines(folder, "losses")])
+    return torch.tensor([[*line["losses"].values()] for line in logged_lines(folder, "losses")])
 
 
 def state(folder):
-    """All tensors of a run's newest state, whole."""
+    """All tensors of a run's newest state, unsharded."""
     metadata = dcp.FileSystemReader(states(folder)[-1]).read_metadata().state_dict_metadata
     tensors = {name: torch.empty(m.size, dtype=m.properties.dtype) for name, m in metadata.items()}
     dcp.load(tensors, checkpoint_id=states(folder)[-1], no_dist=True)
@@ -79,12 +79,13 @@ def state(folder):
 
 
 def stop_after(steps):
-    """Said yes to in the middle of the next step: of two questions a step, after eight while rows are encoded."""
+    """A stop function that returns True in the middle of step `steps` + 1: it is called eight times while rows are
+    encoded and twice per step."""
     asked = iter([False] * (8 + 2 * steps) + [True])
     return lambda: next(asked)
 
 
-def alike(a, b, tolerance):
+def nearly_equal(a, b, tolerance):
     assert a.keys() == b.keys()
     return max(float((a[k] - b[k]).abs().max()) for k in a if a[k].numel() and not k.startswith("step/")) < tolerance
 
@@ -92,23 +93,23 @@ def alike(a, b, tolerance):
 @pytest.fixture(scope="module")
 def one(place):
     """Four steps on one rank, and a run that was stopped after two of them."""
-    go(place, "one")
-    go(place, "stopped", stop_after(2))
+    run_training(place, "one")
+    run_training(place, "stopped", stop_after(2))
     shutil.copytree(place / "stopped", place / "stopped-for-two")
     return place / "one"
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(place, one):
+def test_a_resumed_run_equals_an_uninterrupted_one(place, one):
     assert len(losses(place / "stopped")) == 2
-    resumed = go(place, "stopped")
-    assert (resumed - losses(one)).abs().max() < 1e-6 and alike(state(place / "stopped"), state(one), 1e-6)
-    assert (losses(one)[0] - losses(one)[-1]).abs().max() > 1e-3  # it did learn
+    resumed = run_training(place, "stopped")
+    assert (resumed - losses(one)).abs().max() < 1e-6 and nearly_equal(state(place / "stopped"), state(one), 1e-6)
+    assert (losses(one)[0] - losses(one)[-1]).abs().max() > 1e-3  # the weights changed
     assert [p.name for p in states(one)] == ["step-000002", "step-000004"]
 
 
 @pytest.fixture(scope="module")
 def two(place, one):
-    """What two gloo ranks make of the same: sharing the batch, sharing each clip, going on where one rank stopped."""
+    """Runs of two gloo ranks: sharing the batch, sharing each clip, and resuming a run of one rank."""
     with tempfile.TemporaryDirectory() as meeting:
         mp.spawn(on_two_ranks, (place, meeting), 2)
     return place
@@ -124,24 +125,24 @@ def on_two_ranks(rank, place, meeting):
 
 
 @pytest.mark.parametrize("name", ["two-batch", "two-context", "stopped-for-two"])
-def test_two_ranks_are_one(two, name):
+def test_two_ranks_give_the_result_of_one(two, name):
     assert (losses(two / name) - losses(two / "one")).abs().max() < 1e-5
-    # Where a gradient is nearly 0, Adam makes of its rounding a hundredth of a step (2e-3).
-    assert alike(state(two / name), state(two / "one"), 5e-5)
+    # Where a gradient is nearly 0, Adam turns its rounding error into up to a hundredth of a step (2e-3).
+    assert nearly_equal(state(two / name), state(two / "one"), 5e-5)
 
 
-def test_what_saves_memory_or_time_changes_rounding_at_most(place, one):
-    """The average in the host's memory, attention's results kept: the same run. No average: the same weights."""
+def test_memory_and_speed_settings_change_only_rounding(place, one):
+    """An average in host memory, kept attention results and no average all give the same weights."""
     for name, changes in {
         "host": {"ema_on": "host"},
         "kept": {"recompute": "but attention"},
         "plain": {"ema": 0},
     }.items():
-        assert (go(place, name, **changes) - losses(one)).abs().max() < 1e-6, name
-    assert alike(state(place / "host"), state(one), 1e-6)
+        assert (run_training(place, name, **changes) - losses(one)).abs().max() < 1e-6, name
+    assert nearly_equal(state(place / "host"), state(one), 1e-6)
     without = state(place / "plain")
     assert not any(k.startswith("average/") for k in without)
-    assert alike(without, {k: v for k, v in state(one).items() if not k.startswith("average/")}, 1e-6)
+    assert nearly_equal(without, {k: v for k, v in state(one).items() if not k.startswith("average/")}, 1e-6)
     train(config(place, ema=0), place / "plain", lambda: False, place / "plain-exported")
     exported = load_model(str(place / "plain-exported"), "cpu").transformer.state_dict()
     name = "blocks.0.edit.ffn.net.2.weight"
@@ -150,7 +151,7 @@ def test_what_saves_memory_or_time_changes_rounding_at_most(place, one):
 
 @pytest.fixture
 def spoiled(place, tmp_path):
-    """The rows' latents, in a cache of their own, to put an infinity into."""
+    """A function that copies the cache and puts an infinity into the latents of `count` rows."""
     shutil.copytree(place / "cache", tmp_path / "cache")
 
     def spoil(count):
@@ -163,44 +164,46 @@ def spoiled(place, tmp_path):
     return spoil
 
 
-def test_a_loss_that_is_not_finite_is_skipped_and_told(place, spoiled):
-    course = go(place, "spoiled", steps=8, **spoiled(1))
-    told = lines(place / "spoiled", "skipped")
-    assert len(told) == 2 and len(course) == 6 and course.isfinite().all()  # two epochs, each of which draws it once
-    assert [line["rows"] for line in told] == [told[0]["rows"]] * 2 and told[0]["rows"][0].startswith("train.jsonl:")
+def test_a_step_with_a_non_finite_loss_is_skipped_and_logged(place, spoiled):
+    course = run_training(place, "spoiled", steps=8, **spoiled(1))
+    logged = logged_lines(place / "spoiled", "skipped")
+    assert len(logged) == 2 and len(course) == 6 and course.isfinite().all()  # each of two epochs draws the row once
+    assert [line["rows"] for line in logged] == [logged[0]["rows"]] * 2 and logged[0]["rows"][0].startswith(
+        "train.jsonl:"
+    )
     assert all(v.isfinite().all() for v in state(place / "spoiled").values())
 
 
-def test_a_run_of_nothing_but_such_losses_ends(place, spoiled):
+def test_five_consecutive_non_finite_losses_end_the_run(place, spoiled):
     with pytest.raises(InputError, match="5 steps in a row"):
-        go(place, "all-spoiled", steps=20, **spoiled(8))
+        run_training(place, "all-spoiled", steps=20, **spoiled(8))
     assert all(v.isfinite().all() for v in state(place / "all-spoiled").values())
 
 
-def test_a_state_that_cannot_be_read_gives_way_to_the_one_before(place, one):
+def test_an_unreadable_state_falls_back_to_the_previous_one(place, one):
     folder = place / "halved"
     shutil.copytree(one, folder)
     for file in (folder / "step-000004").glob("*.distcp"):
         file.write_bytes(file.read_bytes()[:1000])
-    assert (go(place, "halved")[-2:] - losses(one)[-2:]).abs().max() < 1e-6
-    told = lines(folder, "unreadable_state")
-    assert len(told) == 1 and "step-000004" in told[0]["unreadable_state"] and told[0]["reason"]
-    assert alike(state(folder), state(one), 1e-6)
+    assert (run_training(place, "halved")[-2:] - losses(one)[-2:]).abs().max() < 1e-6
+    logged = logged_lines(folder, "unreadable_state")
+    assert len(logged) == 1 and "step-000004" in logged[0]["unreadable_state"] and logged[0]["reason"]
+    assert nearly_equal(state(folder), state(one), 1e-6)
     for file in folder.rglob(".metadata"):
         file.write_bytes(b"")
     with pytest.raises(InputError, match="no state of this run can be read"):
-        go(place, "halved", steps=6)
+        run_training(place, "halved", steps=6)
 
 
-def test_waiting_for_a_rank_is_no_failure():
+def test_the_timeout_of_a_collective_is_days():
     with world():
         group = dist.distributed_c10d._get_default_group()
         assert group._get_backend(torch.device("cpu")).options._timeout >= timedelta(days=7)
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
-def test_a_signal_to_the_whole_group_saves_and_ends_with_3(place):
-    """As a terminal's Ctrl-C, SLURM and torchrun send it; the workers that read ahead must not die of it first."""
+def test_a_signal_to_the_process_group_saves_and_exits_with_3(place):
+    """A terminal's Ctrl-C, SLURM and torchrun signal the group; the workers must survive until the state is saved."""
     (place / "signalled.json").write_text(json.dumps(config(place, steps=10**6, workers=1, save_every=10**6)))
     command = [
         sys.executable,
@@ -214,7 +217,7 @@ def test_a_signal_to_the_whole_group_saves_and_ends_with_3(place):
     for number in (signal.SIGINT, signal.SIGTERM):
         before = reached[-1] if reached else 0
         run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
-        for line in run.stderr:  # the terminal is not silent: steps are told
+        for line in run.stderr:  # steps are printed
             if line.startswith("step ") and int(line.split()[1].replace(",", "")) > before:
                 break
         os.killpg(run.pid, number)
@@ -225,10 +228,10 @@ def test_a_signal_to_the_whole_group_saves_and_ends_with_3(place):
     assert len(losses(place / "signalled")) == reached[-1]  # no step twice, none lost
 
 
-def test_learns_eight_clips(place):
-    """Over 80 steps the loss falls to a fifth."""
+def test_eighty_steps_overfit_eight_clips(place):
+    """The loss falls to a fifth."""
     vera_directory(place / "wide", layers=1, dim=96, ffn_dim=192)
-    course = go(
+    course = run_training(
         place,
         "long",
         model=str(place / "wide"),
@@ -247,26 +250,26 @@ def test_learns_eight_clips(place):
     assert course[-10:].mean() < 0.2 * course[:2].mean(), (course[:2].mean(0), course[-20:].mean(0))
 
 
-def test_a_row_that_breaks_late_is_replaced_and_told(place):
-    """A file that vanishes in the middle of training: no crash, the others go on, and the log names it."""
+def test_a_row_that_breaks_during_training_is_replaced_and_logged(place):
+    """Files vanish during training; the run continues with other rows, and the log names the broken ones."""
     shutil.copytree(place / "data", place / "losing")
     steps = []
 
     def lose():
         steps.append(1)
-        for clip in range(3) if len(steps) == 9 else ():  # asked for each of the eight rows, then for each clip
+        for clip in range(3) if len(steps) == 9 else ():  # after eight calls for the rows, the first call for a clip
             (place / f"losing/clip{clip}/alpha.mp4").unlink()
         return False
 
-    course = go(place, "losing-run", lose, data=str(place / "losing"), steps=6, batch=2)
-    told = lines(place / "losing-run", "broken_row")
+    course = run_training(place, "losing-run", lose, data=str(place / "losing"), steps=6, batch=2)
+    logged = logged_lines(place / "losing-run", "broken_row")
     assert len(course) == 6 and course.isfinite().all()
-    named = [line["broken_row"] for line in told]  # of the lost ones, those that were drawn again, once each
+    named = [line["broken_row"] for line in logged]  # each lost row that was drawn again, once
     assert len(named) == len(set(named)) >= 2 and set(named) <= {"train.jsonl:1", "train.jsonl:2", "train.jsonl:3"}
-    assert all("alpha.mp4" in line["file"] and line["step"] >= 1 for line in told)
+    assert all("alpha.mp4" in line["file"] and line["step"] >= 1 for line in logged)
 
 
-def test_held_out_rows_are_measured_with_the_average_and_change_nothing(place, one):
+def test_evaluation_uses_the_average_and_changes_no_weights(place, one):
     with world() as device:
         run = Run(Settings.of(config(place, held_out=3, ema=0.5)), place / "held", device)
         source, held = run.rows()
@@ -279,11 +282,11 @@ def test_held_out_rows_are_measured_with_the_average_and_change_nothing(place, o
         for average in run.model.average.values():
             average.mul_(2.0)
         assert run._evaluate(held) != first
-    again = go(place, "evaluated", held_out=3, evaluate_every=2)
-    assert [line["step"] for line in lines(place / "evaluated", "held_out")] == [2, 4] and len(again) == 4
+    again = run_training(place, "evaluated", held_out=3, evaluate_every=2)
+    assert [line["step"] for line in logged_lines(place / "evaluated", "held_out")] == [2, 4] and len(again) == 4
 
 
-def test_a_mask_that_is_not_shown_is_no_mask(place):
+def test_a_hidden_mask_equals_no_mask(place):
     vera_directory(place / "spread", layers=1, spread=0.5)
     with world() as device, torch.no_grad():
         run = Run(Settings.of(config(place, model=str(place / "spread"))), place / "mask", device)
@@ -302,18 +305,18 @@ def test_a_mask_that_is_not_shown_is_no_mask(place):
             torch.testing.assert_close(model.transformer(*given, mask), same, atol=1e-6, rtol=1e-5)
 
 
-def test_bf16_computes_in_bf16_and_learns_in_fp32(place):
-    """Steps far too small for bf16 weights still move the masters."""
-    go(place, "bf16", bf16=True, rate=1e-6, steps=2, weight_decay=0.0)
+def test_bf16_runs_keep_fp32_masters(place):
+    """Steps that are far too small for bf16 weights still change the masters."""
+    run_training(place, "bf16", bf16=True, rate=1e-6, steps=2, weight_decay=0.0)
     start, now = load_model(str(place / "vera"), "cpu").transformer.state_dict(), state(place / "bf16")
     moved = (now["weights/blocks.0.edit.ffn.net.2.weight"] - start["blocks.0.edit.ffn.net.2.weight"]).abs()
     assert 0 < moved.max() < 3e-6 and now["weights/blocks.0.edit.ffn.net.2.weight"].dtype == torch.float32
 
 
-def test_what_was_reached_is_exported_as_a_model(place, one):
+def test_a_run_is_exported_as_a_model_directory(place, one):
     (place / "one.json").write_text(json.dumps(config(place)))
     given = [str(place / "one.json"), "--out", str(one), "--export", str(place / "exported")]
-    assert main(given) == 0 and main(given) == 2  # is there already
+    assert main(given) == 0 and main(given) == 2  # the target exists now
     reached, exported = state(one), load_model(str(place / "exported"), "cpu")
     for name, value in exported.transformer.state_dict().items():
         torch.testing.assert_close(value.float(), reached[f"average/{name}"], atol=1e-2, rtol=1e-2)
@@ -321,17 +324,17 @@ def test_what_was_reached_is_exported_as_a_model(place, one):
     assert exported.limits.max_frames == 49
 
 
-def test_lora_trains_adapters_and_what_is_new_alone(place):
-    """Stopped, resumed, exported: the base's weights beside adapters that were learned in one branch."""
+def test_lora_trains_only_adapters_and_new_weights(place):
+    """A stopped, resumed and exported run has unchanged base weights and adapters in one branch."""
     lora = {"rank": 2, "alpha": 4, "branches": ["edit"]}
-    whole = go(place, "lora", lora=lora, rate=0.01)
-    go(place, "lora-stopped", stop_after(2), lora=lora, rate=0.01)
-    assert (go(place, "lora-stopped", lora=lora, rate=0.01) - whole).abs().max() < 1e-6
+    whole = run_training(place, "lora", lora=lora, rate=0.01)
+    run_training(place, "lora-stopped", stop_after(2), lora=lora, rate=0.01)
+    assert (run_training(place, "lora-stopped", lora=lora, rate=0.01) - whole).abs().max() < 1e-6
     trained = {k.removeprefix("weights/") for k in state(place / "lora") if k.startswith("weights/")}
     assert all(".edit." in k and "lora_" in k or k.startswith(NEW) for k in trained)
     assert (
         len(trained) == 2 * 10 + 5
-    )  # both attentions' four projections and the feed-forward's two, and what Wan lacks
+    )  # two attentions of four projections, two linear layers, and the weights that Wan lacks
     train(config(place, lora=lora), place / "lora", lambda: False, place / "adapted")
     start, now = (load_model(str(place / name), "cpu").transformer.state_dict() for name in ("vera", "adapted"))
     for name, value in start.items():
@@ -340,7 +343,7 @@ def test_lora_trains_adapters_and_what_is_new_alone(place):
     adapters = load_file(place / "adapted/lora.safetensors")
     assert set(adapters) == {f"transformer.{k.replace('.default.', '.')}" for k in trained if "lora_" in k}
     assert min(v.abs().max() for k, v in adapters.items() if "lora_B" in k) > 1e-4
-    # A render takes them: scaled by alpha / rank, on top of the base, in their branch alone.
+    # A render adds the adapters to the base, scaled by alpha / rank, in their branch only.
     lora_file = str(place / "adapted/lora.safetensors")
     given = load_model(str(place / "adapted"), "cpu", dtype=torch.float32, lora=(lora_file,)).transformer.state_dict()
     base = load_model(str(place / "adapted"), "cpu", dtype=torch.float32).transformer.state_dict()
@@ -350,21 +353,21 @@ def test_lora_trains_adapters_and_what_is_new_alone(place):
         torch.testing.assert_close(given[name], value + change, atol=1e-6, rtol=1e-6)
 
 
-def test_frozen_weights_may_be_small_and_wait_elsewhere(place):
-    """A base of bf16 or of 8 bits, and blocks that are fetched when they work, learn what the fp32 base learns."""
+def test_frozen_weights_in_int8_or_host_memory_learn_the_same(place):
+    """A base in bf16, int8 or host memory learns nearly the same as an fp32 base."""
     lora = {"rank": 2, "alpha": 4, "branches": ["edit"]}
     given = {"lora": lora, "rate": 0.01, "steps": 3}
-    wide = go(place, "lora-fp32", base="fp32", **given)
-    swapped = go(place, "lora-swapped", base="fp32", swap=True, **given)
+    wide = run_training(place, "lora-fp32", base="fp32", **given)
+    swapped = run_training(place, "lora-swapped", base="fp32", swap=True, **given)
     assert (swapped - wide).abs().max() < 1e-6
-    assert alike(state(place / "lora-swapped"), state(place / "lora-fp32"), 1e-6)
+    assert nearly_equal(state(place / "lora-swapped"), state(place / "lora-fp32"), 1e-6)
     for base, error in (("bf16", 0.02), ("int8", 0.02)):
         for swap in (False, True):
-            course = go(place, f"lora-{base}-{swap}", base=base, swap=swap, bf16=True, **given)
+            course = run_training(place, f"lora-{base}-{swap}", base=base, swap=swap, bf16=True, **given)
             assert 0 < (course / wide - 1).abs().max() < error, (base, swap)
 
 
-def test_frozen_weights_of_8_bits_are_those_weights_and_let_gradients_through():
+def test_int8_linear_layers_pass_gradients_to_their_input():
     torch.manual_seed(0)
     linear, x = torch.nn.Linear(40, 24).double(), torch.randn(5, 40, dtype=torch.float64, requires_grad=True)
     frozen = FrozenLinear(linear.weight, linear.bias)
@@ -374,7 +377,7 @@ def test_frozen_weights_of_8_bits_are_those_weights_and_let_gradients_through():
     torch.autograd.gradcheck(lambda x: frozen(x), x)
 
 
-def test_curves_where_tensorboard_is_installed(place, one):
+def test_losses_are_written_to_tensorboard(place, one):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     events = reader.EventAccumulator(str(one / "tensorboard")).Reload()
     values = [event.value for event in events.Scalars("losses/alpha")]
@@ -399,10 +402,10 @@ def test_curves_where_tensorboard_is_installed(place, one):
         ({"data": "gone"}, "no such folder"),
     ],
 )
-def test_wrong_settings_are_one_line(place, changes, reason):
+def test_a_wrong_setting_is_one_line(place, changes, reason):
     with pytest.raises(InputError, match=reason):
         train(config(place, **changes), place / "wrong", lambda: False)
 
 
-def test_noise_levels_are_shifted_as_the_sampler_shifts_them():
+def test_noise_levels_are_shifted_as_in_the_sampler():
     assert noise_level(0.5, 3.0) == pytest.approx(0.75) and noise_level(0.25, 1.0) == 0.25

@@ -1,4 +1,4 @@
-"""A camera fitted to mini's codec reads how plates are seen."""
+"""A camera fitted to mini's codec measures the motion of plates."""
 
 import random
 
@@ -11,8 +11,8 @@ from vera.core.training.mini.fit_camera import fit_camera
 from vera.core.training.mini.transformer import load_codec
 
 
-def test_a_fitted_camera_reads_pans_of_scenery():
-    """Of plates that it was not fitted to; half a pixel a frame, with somebody in front."""
+def test_a_fitted_camera_measures_pans_of_new_plates():
+    """The plates are not those of the fit; they move half a pixel per frame behind a subject."""
     codec, camera = load_codec(EMBEDDED), Camera(24)
     fit_camera(camera, codec, 1_000, count=60)
     times, errors = torch.arange(8.0), []

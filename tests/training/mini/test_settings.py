@@ -63,7 +63,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("changes, message", WRONG, ids=lambda w: str(w)[:50])
-def test_what_is_wrong_is_named_in_one_line(changes, message):
+def test_a_wrong_setting_is_named_in_one_line(changes, message):
     with pytest.raises(InputError, match=message) as caught:
         read_settings(TransformerSettings, config(**changes))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
@@ -79,13 +79,13 @@ def test_a_missing_setting_is_named(name):
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"rate": 1, "rate": 2}', '{"rate": NaN}', "[" * 10_000], ids=lambda t: t[:12]
 )
-def test_a_file_that_is_no_configuration_is_one_line(tmp_path, text):
+def test_an_unreadable_configuration_is_reported_in_one_line(tmp_path, text):
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(InputError, match="c.json: not a readable configuration"):
         read_config(tmp_path / "c.json")
 
 
-def test_a_file_that_is_not_there_is_one_line(tmp_path):
+def test_a_missing_configuration_is_reported_in_one_line(tmp_path):
     with pytest.raises(InputError, match="no.json: not a readable configuration"):
         read_config(tmp_path / "no.json")
 

@@ -1,4 +1,4 @@
-"""Training of the transformer: its objective, its choice of times, its resume."""
+"""Training of mini's transformer: losses, choice of times, resume."""
 
 import json
 import random
@@ -21,15 +21,15 @@ from vera.core.model.mini.mini_config import MINI
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.training.mini.transformer import (
-    LAST,
-    clips_of,
+    LAST_LATENT,
     crossed,
     drawing_losses,
     flow_loss,
     frames_of,
-    in_pixels,
+    generated_clips,
     load_codec,
     pick_times,
+    pixel_scale,
     rendered_clips,
     start_from,
     train,
@@ -38,7 +38,7 @@ from vera.core.training.state import save_state
 
 
 class Exact(nn.Module):
-    """Knows the clean latents, so its velocity is exact."""
+    """A transformer that knows the clean latents, so its velocity is exact."""
 
     def __init__(self, clean):
         super().__init__()
@@ -61,7 +61,7 @@ def test_the_exact_velocity_has_no_loss(with_mask):
     assert wrong[0] < 1e-6 and wrong[1:].min() > 0.5
 
 
-def test_an_error_counts_by_its_channel_and_by_its_noise_level_down_to_the_loudest():
+def test_flow_loss_weighs_errors_by_channel_and_noise_level():
     torch.manual_seed(1)
     latents = torch.randn(4000, 5, 2, 1, 1, 1)
     spoiled = latents[:, 1:4].clone()
@@ -69,25 +69,25 @@ def test_an_error_counts_by_its_channel_and_by_its_noise_level_down_to_the_loude
     spoiled[:, 1, 1] += 0.1
     seen, scale = torch.ones(4000, 1, 1, 1), torch.tensor([3.0, 1.0])
     losses = flow_loss(Exact(spoiled), None, latents, seen, None, False, 1.0, scale)
-    # Noise levels u are even in [0, 1]: the mean of 1 / max(u, 0.4)^2 is 0.4 / 0.16 + (1 / 0.4 - 1).
+    # Noise levels u are uniform in [0, 1]: the mean of 1 / max(u, 0.4)^2 is 0.4 / 0.16 + (1 / 0.4 - 1).
     expected = torch.tensor([9.0, 1.0, 0.0]) * 0.01 / 2 * (0.4 / 0.16 + 1 / 0.4 - 1)
     torch.testing.assert_close(losses, expected, rtol=0.01, atol=1e-6)
 
 
-def test_errors_of_latents_count_as_those_of_pixels():
-    """The codec's linear inverse of an error, per channel, in one number less a common factor."""
+def test_pixel_scale_makes_latent_errors_proportional_to_pixel_errors():
+    """For a linear decoder, weighted latent errors and pixel errors differ by one common factor."""
     torch.manual_seed(0)
     codec = MiniCodec(width=8, blocks=1)
     basis = torch.linalg.qr(torch.randn(CELL, codec.channels))[0] * (1 + torch.arange(codec.channels))
     codec.inverse.weight.data.copy_(basis[:, :, None, None])
     error = torch.randn(5, codec.channels, 2, 2)
     pixels = (codec.inverse(error) - codec.inverse(0 * error)).pow(2).mean((1, 2, 3))
-    latents = (error * in_pixels(codec, 0.5)[:, None, None]).pow(2).mean((1, 2, 3))
+    latents = (error * pixel_scale(codec, 0.5)[:, None, None]).pow(2).mean((1, 2, 3))
     torch.testing.assert_close(latents / pixels, (latents / pixels).mean().expand(5))
-    torch.testing.assert_close(in_pixels(codec, 0.5).pow(2).mean(), torch.tensor(4.0))
+    torch.testing.assert_close(pixel_scale(codec, 0.5).pow(2).mean(), torch.tensor(4.0))
 
 
-def test_what_alpha_hides_counts_a_fifth_in_the_edit_branch():
+def test_hidden_edit_colour_weighs_one_fifth_in_the_flow_loss():
     torch.manual_seed(1)
     latents = torch.randn(8, 5, 4, 1, 2, 2)
     spoiled = latents[:, 1:4].clone()
@@ -101,13 +101,13 @@ def test_what_alpha_hides_counts_a_fifth_in_the_edit_branch():
     torch.testing.assert_close(losses[0] / losses[1], torch.tensor([5.0, 1.0, 1.0]))
 
 
-def test_the_drawing_s_error_is_of_what_was_asked_for():
-    """Errors by channel, hidden edit a fifth; nothing of a clip whose text was dropped."""
+def test_drawing_losses_weigh_channels_visibility_and_dropped_text():
+    """Errors are weighted by channel; hidden edit colour counts 0.2; clips without text do not count."""
     latents, seen = torch.randn(4, 5, 2, 1, 6, 2), torch.ones(4, 1, 6, 2)
-    seen[:, :, 3:] = 0  # the upper half
+    seen[:, :, 3:] = 0  # only the upper half is visible
     spoiled = latents[:, 1:3].clone()
-    spoiled[:, 0, 0, :, :3] += 0.1  # the edit's first channel, where it is seen
-    spoiled[:, 1, 1] += 0.2  # the alpha's second, all over
+    spoiled[:, 0, 0, :, :3] += 0.1  # the edit's first channel, in the visible half
+    spoiled[:, 1, 1] += 0.2  # the alpha's second channel, everywhere
     spoiled[1] += 100
     states = torch.ones(4, 3, 2)
     states[1] = 0  # its text was dropped
@@ -127,29 +127,31 @@ def test_the_drawing_s_error_is_of_what_was_asked_for():
 
     told.aim, drawn = Told(), []
     losses = drawing_losses(told, states, latents, seen, latents[:, 4], progress, path, torch.tensor([3.0, 1.0]))
-    assert (drawn[0] < 8).all() and len(drawn[0][0].unique()) == 4  # near what is seen, in the upper four rows
-    shown = (drawn[0] < 6).float()  # in the upper three, of which the edit's errors are
+    assert (drawn[0] < 8).all() and len(
+        drawn[0][0].unique()
+    ) == 4  # drawn near the visible half: in the upper four rows
+    shown = (drawn[0] < 6).float()  # the upper three rows, which have the edit's errors
     visible = 0.2 + 0.8 * shown
     edit = (9 * 0.01 / 2 * shown * visible / visible.mean()).mean(1)
     each = ((edit + 0.04 / 2) / 2 + 1e-4).sqrt()
     torch.testing.assert_close(losses[0], (each[0] + each[2] + each[3] + 0.01) / 4)
     torch.testing.assert_close(losses[1], torch.tensor((0.2501**0.5 + 2 * 0.01) / 3))
-    # Without a mask, lessons teach the aim and pictures do not.
+    # Without a mask only lessons train the aim.
     assert drawing_losses(told, states, latents, seen, None, progress, path, torch.tensor([3.0, 1.0]))[1] == 0
 
 
-def test_a_clip_comes_with_its_object_s_path():
-    """Where each latent frame begins and ends, and how far through the shot that is."""
+def test_a_generated_clip_has_its_object_s_path():
+    """The path holds the object's place at the first and the last frame of each latent frame."""
     for seed in range(12):
-        pictures, paths, texts, times = clips_of(seed, 1, 3)
-        at = (moments(times, LAST + 1) * SPAN).round().int().flatten().tolist()
+        pictures, paths, texts, times = generated_clips(seed, 1, 3)
+        at = (moments(times, LAST_LATENT + 1) * SPAN).round().int().flatten().tolist()
         clip = make_clip(seed, *pictures.shape[-2:], at)
         assert texts == [clip.instruction]
         torch.testing.assert_close(paths[0], clip.path.unflatten(0, (-1, 2)))
         torch.testing.assert_close(pictures[0, 2, 0, [0, 3]], clip.alpha[[0, 1], 0])
 
 
-def test_rendered_clips_come_as_the_engine_s_do():
+def test_rendered_clips_have_the_form_of_generated_ones():
     pictures, paths, texts, times = rendered_clips(HELD_OUT, 3, 4, 2)
     assert (
         pictures.shape == (4, 5, 3, 8, 80, 144) and paths.shape == (4, 2, 2, 3) and len(times) == 2 and times[-1] <= 2
@@ -162,7 +164,7 @@ def test_rendered_clips_come_as_the_engine_s_do():
     assert len(set(texts)) == 4 and rendered_clips(HELD_OUT, 3, 4, 2)[2] == texts
 
 
-def test_rendered_clips_that_are_not_there_are_missed_before_the_start(tmp_path):
+def test_missing_rendered_clips_are_refused_before_the_start(tmp_path):
     stage = {"until": 1, "batch": 1, "latents": 1, "keep": 1, "repeats": 1, "rendered": 0.1}
     config = {
         "codec": str(EMBEDDED),
@@ -182,7 +184,7 @@ def test_rendered_clips_that_are_not_there_are_missed_before_the_start(tmp_path)
         train(config, tmp_path / "run", lambda: False)
 
 
-def test_an_edition_of_fewer_words_teaches_those_it_has(tmp_path):
+def test_words_that_an_edition_lacks_keep_their_embedding(tmp_path):
     torch.manual_seed(4)
     config = replace(MINI, layers=1)
     old = MiniText(["add", "blue", "red"], config.text_dim)
@@ -196,24 +198,24 @@ def test_an_edition_of_fewer_words_teaches_those_it_has(tmp_path):
 
 
 def test_latents_cover_all_frames_once():
-    frames = [f for t in range(1, LAST + 1) for f in frames_of(t)]
+    frames = [f for t in range(1, LAST_LATENT + 1) for f in frames_of(t)]
     assert frames == list(range(1, SPAN + 1)) and frames_of(0) == [0] * 4
 
 
-def test_times_are_of_every_kind():
+def test_picked_times_cover_every_distance_adjacent_and_scattered():
     rng = random.Random(0)
     picked = [pick_times(rng, 5) for _ in range(500)]
-    assert all(len(set(p)) == 5 and p == sorted(p) and 0 <= p[0] and p[-1] <= LAST for p in picked)
-    assert {b - a for p in picked for a in p for b in p if b > a} == set(range(1, LAST + 1))
+    assert all(len(set(p)) == 5 and p == sorted(p) and 0 <= p[0] and p[-1] <= LAST_LATENT for p in picked)
+    assert {b - a for p in picked for a in p for b in p if b > a} == set(range(1, LAST_LATENT + 1))
     runs = sum(p[-1] - p[0] == 4 for p in picked)
     assert 150 < runs < 350 and sum(p[0] == 0 for p in picked) > 150
 
 
-def test_crossed():
+def test_crossed_detects_a_multiple_in_the_interval():
     assert crossed(95, 103, 100) and crossed(99, 100, 100) and not crossed(100, 108, 100)
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     torch.manual_seed(0)
     codec = MiniCodec(width=8, blocks=1)
     wide = MiniCodec()
@@ -246,7 +248,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
     train(config | {"steps": 2, "last_aim_steps": 0}, tmp_path / "part", lambda: False)
     last = json.loads((tmp_path / "part/log.jsonl").read_text().splitlines()[-1])
     assert last["step"] == 2
-    train(config | {"workers": 2}, tmp_path / "part", lambda: False)  # clips from workers are the same clips
+    train(config | {"workers": 2}, tmp_path / "part", lambda: False)  # workers generate the same clips
     logs = [[json.loads(line)["losses"] for line in (tmp_path / x / "log.jsonl").open()] for x in ("whole", "part")]
     assert len(logs[0]) == 2 and logs[0][1] != logs[0][0]
     whole, part = (load_file(tmp_path / x / "state.safetensors") for x in ("whole", "part"))
@@ -256,13 +258,13 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
         whole[f"ema_transformer/{taught}"],
         load_file(tmp_path / "untaught/state.safetensors")[f"ema_transformer/{taught}"],
     )
-    train(config, tmp_path / "whole", lambda: False)  # what has ended is not taught again
+    train(config, tmp_path / "whole", lambda: False)  # a finished run is not taught again
     again = load_file(tmp_path / "whole/state.safetensors")
     assert all(torch.equal(whole[k], again[k]) for k in whole)
 
 
 def test_a_run_may_start_from_an_edition(tmp_path):
-    """Transformer, text encoder and codec are the edition's, in the weights and in their average."""
+    """Weights and average of transformer and text encoder, and the codec, equal the edition's."""
     torch.manual_seed(3)
     config = {
         "codec": str(tmp_path / "edition"),

@@ -1,4 +1,4 @@
-"""A small Wan-type VAE for layers: its loss, its statistics, its resume, and its way into an edition."""
+"""Training of a small Wan-type VAE: loss, statistics, resume, export."""
 
 import json
 from pathlib import Path
@@ -19,13 +19,13 @@ from vera.core.model.mini.edition import load_mini
 from vera.core.model.mini.mini_codec import fold, unfold
 from vera.core.training.mini import vae as vae_module
 from vera.core.training.mini.codec import groups, layers_of
-from vera.core.training.mini.transformer import LAST, in_pixels, latents_of, load_codec
+from vera.core.training.mini.transformer import LAST_LATENT, latents_of, load_codec, pixel_scale
 from vera.core.training.mini.transformer import train as train_transformer
 from vera.core.training.mini.vae import (
-    HIDDEN,
-    HUE,
-    MEAN,
-    STATISTICS,
+    BLOCK_MEAN_WEIGHT,
+    HIDDEN_COLOR_WEIGHT,
+    HUE_WEIGHT,
+    STATISTICS_CLIPS,
     Batches,
     cut_of,
     losses,
@@ -63,7 +63,7 @@ CONFIG = {
 
 
 class Exact:
-    """Latents that hold every pixel, and what is planted into their pictures."""
+    """A codec whose latents hold every pixel; `planted` alters the decoded pictures."""
 
     vae = SimpleNamespace(encoder=nn.Identity(), decoder=nn.Identity())
 
@@ -86,14 +86,14 @@ def clips(alpha=0.5):
     return video
 
 
-def test_what_comes_back_has_no_loss():
+def test_an_exact_reconstruction_has_no_loss():
     loss, psnr = losses(Exact(), clips(), noise=0, kl=0)
     assert loss < 1e-5 and psnr.shape == (5,) and psnr.min() > 100
 
 
-def test_a_shift_counts_as_what_it_is_and_a_fifth_where_alpha_hides_it():
-    """0.1 of every pixel's value, in the edit alone, then in the composite alone: twice, once as 8x8 pixels' mean."""
-    expected = {(1, 1.0): 1.0, (1, 0.0): HIDDEN, (1, 0.5): (1 + HIDDEN) / 2, (3, 0.0): 1.0}
+def test_hidden_edit_colour_weighs_one_fifth_in_the_vae_loss():
+    """A constant error of 0.1 in one layer counts twice: per pixel, and in the means of 8x8 pixels."""
+    expected = {(1, 1.0): 1.0, (1, 0.0): HIDDEN_COLOR_WEIGHT, (1, 0.5): (1 + HIDDEN_COLOR_WEIGHT) / 2, (3, 0.0): 1.0}
     for (layer, alpha), share in expected.items():
         hit = (torch.arange(10) % 5 == layer).view(10, 1, 1, 1, 1)
         loss, psnr = losses(Exact(lambda frames: frames + 0.2 * hit), clips(alpha), noise=0, kl=0)
@@ -101,15 +101,17 @@ def test_a_shift_counts_as_what_it_is_and_a_fifth_where_alpha_hides_it():
         assert abs(psnr[layer] - 20) < 0.01 and psnr.sum() - psnr[layer] > 400
 
 
-def test_a_wrong_hue_counts_more_than_a_wrong_grey():
-    """0.1 too much red and too little blue: two of three values, their means, and twice their colour."""
+def test_a_hue_error_weighs_more_than_a_grey_error():
+    """0.1 too much red and too little blue: two of three values, per pixel, in block means and in hue."""
     wrong = torch.tensor([0.2, 0.0, -0.2]).view(3, 1, 1, 1)
     loss, _ = losses(Exact(lambda frames: frames + wrong), clips(), noise=0, kl=0)
-    share = (4 + (1 + HIDDEN) / 2) / 5  # alpha hides half of the edit's
-    torch.testing.assert_close(loss, torch.tensor((1 + MEAN + HUE) * 0.1 * 2 / 3 * share), rtol=1e-3, atol=1e-5)
+    share = (4 + (1 + HIDDEN_COLOR_WEIGHT) / 2) / 5  # alpha hides half of the edit's
+    torch.testing.assert_close(
+        loss, torch.tensor((1 + BLOCK_MEAN_WEIGHT + HUE_WEIGHT) * 0.1 * 2 / 3 * share), rtol=1e-3, atol=1e-5
+    )
 
 
-def test_colours_enter_louder_than_grey():
+def test_the_first_convolution_amplifies_colour_over_grey():
     torch.manual_seed(1)
     first = new_codec(GEOMETRY).vae.encoder.conv_in
     grey, red = torch.ones(1, 3, 1, 8, 8), torch.zeros(1, 3, 1, 8, 8)
@@ -118,23 +120,23 @@ def test_colours_enter_louder_than_grey():
     assert red > 3 * grey
 
 
-def test_flicker_counts_where_stillness_does_not():
-    """The same error on every frame, then with its sign turned from frame to frame."""
+def test_flicker_costs_more_than_a_constant_error():
+    """Compares one error on every frame with the same error of alternating sign."""
 
     def planted(sign):
         return lambda frames: frames + 0.1 * (sign ** torch.arange(frames.shape[2])).view(1, 1, -1, 1, 1)
 
     still, flicker = (losses(Exact(planted(sign)), clips(), noise=0, kl=0)[0] for sign in (1.0, -1.0))
-    share = (4 + (1 + HIDDEN) / 2) / 5  # alpha hides half of the edit's
+    share = (4 + (1 + HIDDEN_COLOR_WEIGHT) / 2) / 5  # alpha hides half of the edit's
     assert flicker - still == pytest.approx(0.5 * 0.1 * 3 / 4 * share, abs=1e-4)  # three of four steps, each of 0.1
 
 
-def test_only_the_clamp_forgives():
+def test_only_values_beyond_a_clamped_target_count_as_exact():
     decoded, wanted = torch.tensor([-0.3, 1.4, -0.3, 1.4, 0.2, 0.8]), torch.tensor([0.0, 1.0, 0.1, 0.9, 0.0, 1.0])
     torch.testing.assert_close(unclamped_error(decoded, wanted), torch.tensor([0.0, 0.0, -0.4, 0.5, 0.2, -0.2]))
 
 
-def test_the_divergence_is_that_of_normals():
+def test_kl_is_the_divergence_of_normal_distributions():
     video = clips()
     plain, told = (losses(Exact(deviation=0.5), video, noise=0, kl=kl) for kl in (0.0, 2.0))
     torch.manual_seed(0)
@@ -145,11 +147,11 @@ def test_the_divergence_is_that_of_normals():
         torch.manual_seed(3)
         gradients.append(losses(Exact(deviation=0.5), video, noise=0, kl=kl)[0])
     torch.testing.assert_close(gradients[1] - gradients[0], 2 * wanted, rtol=1e-4, atol=1e-5)
-    assert plain[1].min() < 20 and told[1].min() < 20  # latents are drawn from it
+    assert plain[1].min() < 20 and told[1].min() < 20  # latents are sampled from the posterior
 
 
-def test_noise_spoils_latents_by_their_own_deviation():
-    """Of latents 0.35 wide, uniformly up to a tenth of it: a mean square of a third of that."""
+def test_latent_noise_is_relative_to_the_latents_deviation():
+    """The level is uniform from 0 to 0.1 of the deviation, so its mean square is a third of the largest."""
     video = torch.rand(64, 5, 3, 5, 16, 16)
     psnr = losses(Exact(), video, noise=0.1, kl=0)[1]
     wanted = (2 * video - 1).std() * 0.1 / 2 / 3**0.5
@@ -160,7 +162,7 @@ def test_latents_are_normalised_over_all_layers():
     torch.manual_seed(1)
     codec = new_codec(GEOMETRY)
     normalise(codec, 50, CONFIG)
-    latents = torch.cat([codec.encode(cut_of(k, CONFIG)) for k in range(50, 50 + STATISTICS)])
+    latents = torch.cat([codec.encode(cut_of(k, CONFIG)) for k in range(50, 50 + STATISTICS_CLIPS)])
     std, mean = torch.std_mean(latents.double(), dim=(0, 2, 3, 4))
     torch.testing.assert_close(mean, torch.zeros(4).double(), atol=1e-4, rtol=0)
     torch.testing.assert_close(std, torch.ones(4).double(), atol=1e-4, rtol=0)
@@ -168,7 +170,7 @@ def test_latents_are_normalised_over_all_layers():
     assert torch.equal(again.mean, codec.mean) and torch.equal(again.std, codec.std)
 
 
-def test_cuts_are_parts_of_the_clip():
+def test_a_crop_is_a_part_of_the_clip_at_a_random_place():
     places = set()
     for k in range(30):
         whole, cut = layers_of(k, 24), cut_of(k, CONFIG)
@@ -178,14 +180,14 @@ def test_cuts_are_parts_of_the_clip():
     assert len(places) > 20
 
 
-def test_workers_make_the_same_clips_in_the_same_order():
+def test_workers_yield_the_same_clips_in_the_same_order():
     config = CONFIG | {"batch": 2}
     alone = iter(Batches(40, config))
     several = iter(torch.utils.data.DataLoader(Batches(40, config), batch_size=None, num_workers=2))
     assert all(torch.equal(next(alone), next(several)) for _ in range(3))
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     train(CONFIG, tmp_path / "whole", lambda: False)
     asked = iter([False] * 4 + [True] * 9)
     train(CONFIG, tmp_path / "part", lambda: next(asked))
@@ -212,8 +214,8 @@ def test_sizes_that_do_not_fit_are_refused(tmp_path, wrong):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_gradient_leads_down():
-    """As steeply as it says, in fp64, and through every weight, those of the past's convolutions too."""
+def test_the_gradient_predicts_the_decrease_of_the_loss():
+    """In fp64, the slope along the gradient is its square, and every weight has a gradient."""
     torch.manual_seed(1)
     codec = new_codec(GEOMETRY).double()
     video = layers_of(3, 16)[None].double()
@@ -232,7 +234,7 @@ def test_the_gradient_leads_down():
     torch.testing.assert_close((before - loss()) / step, slope, rtol=1e-2, atol=0)
 
 
-def test_mini_is_trained_and_used_with_a_vae_for_its_codec(tmp_path):
+def test_mini_trains_and_renders_with_a_vae_as_codec(tmp_path):
     train(CONFIG | {"steps": 1}, tmp_path / "vae", lambda: False)
     config = {
         "codec": str(tmp_path / "vae"),
@@ -262,7 +264,7 @@ def test_mini_is_trained_and_used_with_a_vae_for_its_codec(tmp_path):
     assert color.shape == composite.shape == (3, 6, 32, 32) and alpha.shape == (6, 32, 32)
 
 
-def test_latents_of_a_codec_that_remembers_are_those_of_the_clip():
+def test_a_causal_codec_encodes_the_clip_without_repeated_frames():
     torch.manual_seed(1)
     codec = new_codec(GEOMETRY)
     video = torch.rand(2, 5, 3, 9, 16, 16)
@@ -272,22 +274,21 @@ def test_latents_of_a_codec_that_remembers_are_those_of_the_clip():
     assert torch.equal(seen[1, 2, 1, 0], video[1, 2, 0, 5:, 8:, :8].max())
 
 
-def test_a_step_of_each_channel_is_weighed_in_pixels():
-    """A channel with twice the way into the decoder counts twice."""
+def test_pixel_scale_follows_a_channel_s_effect_on_pixels():
+    """A channel without effect on pixels has weight 0; the ratios of the others stay."""
     torch.manual_seed(0)
     codec = new_codec(GEOMETRY)
-    before = in_pixels(codec, 0.5)
+    before = pixel_scale(codec, 0.5)
     with torch.no_grad():
-        codec.std[:, 2] = 1e-9  # nothing of it is seen
-    after = in_pixels(codec, 0.5)
+        codec.std[:, 2] = 1e-9  # the channel has no effect on pixels
+    after = pixel_scale(codec, 0.5)
     assert before[2] > 0.1 and after[2] < 1e-5
     torch.testing.assert_close(after[[0, 1, 3]] / after[0], before[[0, 1, 3]] / before[0], rtol=0.05, atol=0)
     assert after.pow(2).mean() == pytest.approx(4)
 
 
-def test_configurations_that_are_shipped():
-    """The VAE's is 4x8x8 with 16 channels and small enough for an edition; mini's stages lead from its codec to
-    its end."""
+def test_shipped_vae_and_gpu_configurations_fit_together():
+    """The VAE has 16 channels and is small enough for an edition; mini's stages reach its last step."""
     folder = Path(vae_module.__file__).parent
     vae, mini = (json.loads((folder / f"mini-{name}.json").read_text(encoding="utf-8")) for name in ("vae", "gpu"))
     codec = new_codec(vae["geometry"])
@@ -295,4 +296,4 @@ def test_configurations_that_are_shipped():
     assert mini["codec"] == "runs/mini-vae" and vae["frames"] >= 13 and vae["crop"] % 8 == 0
     ends = [stage["until"] for stage in mini["stages"]]
     assert ends == sorted(ends) and ends[-1] == mini["steps"]
-    assert all(stage["keep"] <= stage["latents"] <= LAST + 1 for stage in mini["stages"])
+    assert all(stage["keep"] <= stage["latents"] <= LAST_LATENT + 1 for stage in mini["stages"])
