@@ -98,8 +98,9 @@ def farm(args: argparse.Namespace) -> int:
         try:
             engine.connect(args.address)
             stopping = stop_request()  # after Ray, which takes signals for itself
-            gpus = args.gpus if args.gpus is not None else float(engine.gpus_there())
-            engine.run(shots, engine.Means(args.cpus, gpus, args.retries, args.share_windows), report, stopping)
+            gpus = args.gpus if args.gpus is not None else float(engine.cluster_has_gpus())
+            resources = engine.WorkerResources(args.cpus, gpus, args.retries, args.share_windows)
+            engine.run(shots, resources, report, stopping)
             return report.close()
         finally:
             report.progress.close()

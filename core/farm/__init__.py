@@ -1,1 +1,1 @@
-"""Many shots on many machines: Ray on one's own, OpenJD templates for any farm. See docs/farm.md."""
+"""Render many shots on many machines: with Ray, or with OpenJD templates on any farm. See docs/farm.md."""

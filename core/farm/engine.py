@@ -1,7 +1,7 @@
-"""Ray as the engine: it finds workers for shots, and begins those again whose worker died.
+"""Render shots with Ray, which assigns them to workers and restarts shots whose worker died.
 
-A shot is a Ray task. The process that ran one keeps its model warm for the next. What is done is on the disk, so
-a shot that is begun again goes on where it was, and one that is whole is left alone.
+A shot is a Ray task. A worker process keeps its model loaded for the next shot. Finished work is on disk, so a
+restarted shot resumes, and a complete shot is skipped.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-# Read when ray is imported. It would report its use to its makers, and try a task that runs out of memory forever.
+# Ray reads these when it is imported: no usage statistics are sent, and a task that runs out of memory is retried three
+# times instead of forever.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_task_oom_retries", "3")
 
@@ -34,21 +35,22 @@ if TYPE_CHECKING:
 
     from vera.core.farm.report import Report
     from vera.core.model.interfaces import Transformer
-    from vera.core.sampling.denoise import Guided
+    from vera.core.sampling.denoise import Guided, WindowInput
 
-Event = dict[str, Any]  # event, shot, host, pid, and what the event tells
-Look = tuple["torch.Tensor", tuple[int, int], "torch.Tensor"]  # latents, span and timestep of a window
+Event = dict[str, Any]  # keys: event, shot, host, pid, and values that depend on the event
 
-LOOK_SECONDS = 0.5  # between looks at what the workers say
-PATIENCE_SECONDS = 60.0  # for workers to stop
+POLL_SECONDS = 0.5  # between two reads of the workers' events; raising it makes progress less smooth
+STOP_SECONDS = 60.0  # time for workers to stop; raising it lets longer steps finish before they are killed
+ANSWER_SECONDS = 10  # time for an address to accept a connection
+MAX_REASON = 300  # characters of Ray's error that a message repeats
 
 
 @dataclass(frozen=True)
-class Means:
-    """What one worker takes of its machine, and what else all shots share.
+class WorkerResources:
+    """Resources of one worker, and options that all shots share.
 
-    cpus, gpus: Ray's resources, fractions allowed. retries: how often a shot is begun again whose worker died.
-    share_windows: all workers look at the windows of one shot, and shots come one after the other.
+    cpus, gpus: Ray's resources; fractions are allowed. retries: how often a shot is restarted after its worker died.
+    share_windows: all workers sample the windows of one shot, and shots run one after the other.
     """
 
     cpus: float
@@ -58,65 +60,74 @@ class Means:
 
     @property
     def device(self) -> str:
+        """ "cuda" for workers with a GPU, else "cpu"."""
         return "cuda" if self.gpus else "cpu"
 
     @property
     def options(self) -> dict[str, Any]:
+        """The options of a Ray task."""
         return {"num_cpus": self.cpus, "num_gpus": self.gpus, "max_retries": self.retries}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """code: core.render's exit code for the shot. made: whether there was anything to do."""
+    """The end of a shot. code: exit code as of `vera render`. message: one line. rendered: False if the shot was
+    complete before."""
 
     shot: Shot
     code: int
-    said: str
-    made: bool = False
+    message: str
+    rendered: bool = False
 
 
 def connect(address: str | None) -> None:
-    """To the cluster at an address, or that of $RAY_ADDRESS or of this machine, or to one that begins here and now.
+    """Connect to the Ray cluster at an address, at $RAY_ADDRESS or on this machine, or else start one here.
 
-    Raises InputError.
+    Raises InputError if no cluster answers.
     """
     where = address or os.environ.get("RAY_ADDRESS") or "this machine"
     try:
-        if where.rpartition(":")[2].isdecimal():  # Ray would knock for minutes
+        if where.rpartition(":")[2].isdecimal():  # fail fast: Ray itself retries for minutes
             host, _, port = where.rpartition("/")[2].rpartition(":")
-            socket.create_connection((host, int(port)), timeout=10).close()
+            socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except (OSError, OverflowError, RuntimeError, ValueError, RayError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"--address {where}: no Ray there that takes us in ({reason}); see docs/farm.md") from None
+        reason = " ".join(str(error).split())[:MAX_REASON]
+        raise InputError(
+            f"--address {where}: no Ray cluster accepts a connection ({reason}); see docs/farm.md"
+        ) from None
 
 
-def places(means: Means) -> int:
-    """How many such workers the cluster holds at once. Raises InputError if there is room for none."""
+def worker_count(resources: WorkerResources) -> int:
+    """How many of these workers fit the cluster at once. Raises InputError if no machine has room for one."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    asked = {"CPU": means.cpus, "GPU": means.gpus}
-    count = sum(int(min(there.get(k, 0) / n for k, n in asked.items() if n)) for there in machines)
+    needed = {"CPU": resources.cpus, "GPU": resources.gpus}
+    count = sum(int(min(machine.get(k, 0) / n for k, n in needed.items() if n)) for machine in machines)
     if count == 0:
-        largest = ", ".join(f"{max(there.get(k, 0) for there in machines):g} {k}" for k in asked)
-        raise InputError(f"--cpus {means.cpus:g} --gpus {means.gpus:g}: no machine has that; the most are {largest}")
+        largest = ", ".join(f"{max(machine.get(k, 0) for machine in machines):g} {k}" for k in needed)
+        options = f"--cpus {resources.cpus:g} --gpus {resources.gpus:g}"
+        raise InputError(f"{options}: no machine has that; the most are {largest}")
     return count
 
 
-def gpus_there() -> bool:
+def cluster_has_gpus() -> bool:
+    """Whether any machine of the cluster has a GPU."""
     return ray.cluster_resources().get("GPU", 0) > 0
 
 
-def run(shots: Sequence[Shot], means: Means, report: Report, stopping: Callable[[], bool]) -> list[Outcome]:
-    """Render the shots; an outcome for each, in their order. report: vera.core.farm.report.Report. Raises
-    InputError."""
-    workers = places(means)
+def run(
+    shots: Sequence[Shot], resources: WorkerResources, report: Report, stopping: Callable[[], bool]
+) -> list[Outcome]:
+    """Render the shots and return their outcomes in order. Raises InputError if no machine has room for a worker."""
+    workers = worker_count(resources)
     report.begin()
-    ask = ray.remote(max_calls=0)(render_shot).options(**means.options)  # max_calls: processes are kept, with a GPU too
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    board = ray.remote(Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+    # max_calls=0 keeps the worker processes, with a GPU too.
+    task = ray.remote(max_calls=0)(render_shot).options(**resources.options)
+    this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    queue = ray.remote(EventQueue).options(num_cpus=0, max_restarts=-1, scheduling_strategy=this_node).remote()
     outcomes: dict[int, Outcome] = {}
     running: dict[Any, Shot] = {}
-    events = board.read.remote()
+    events = queue.take.remote()
 
     def ended(outcome: Outcome) -> None:
         outcomes[outcome.shot.number] = outcome
@@ -127,24 +138,24 @@ def run(shots: Sequence[Shot], means: Means, report: Report, stopping: Callable[
             ended(Outcome(shot, WRONG_INPUT, f"error: {shot.error}"))
     waiting = [shot for shot in shots if not shot.error]
     while (waiting or running) and not stopping():
-        while waiting and not (running and means.share_windows):
+        while waiting and not (running and resources.share_windows):
             shot = waiting.pop(0)
-            running[ask.remote(shot, means, workers, board)] = shot
-        done, _ = ray.wait(list(running), timeout=LOOK_SECONDS)
+            running[task.remote(shot, resources, workers, queue)] = shot
+        done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
         if ray.wait([events], timeout=0)[0]:
-            report.heard(_read(events))
-            events = board.read.remote()
+            report.receive(_taken(events))
+            events = queue.take.remote()
         for ref in done:
             ended(_outcome(ref, running.pop(ref), report))
     for ref in running:
         ray.cancel(ref)
     if running:
         report.stopping(len(running))
-        ray.wait(list(running), num_returns=len(running), timeout=PATIENCE_SECONDS)
+        ray.wait(list(running), num_returns=len(running), timeout=STOP_SECONDS)
     for ref, shot in running.items():
         ended(_outcome(ref, shot, report))
     for shot in waiting:
-        ended(Outcome(shot, STOPPED, "not begun"))
+        ended(Outcome(shot, STOPPED, "not started"))
     return [outcomes[shot.number] for shot in shots]
 
 
@@ -152,67 +163,71 @@ def _outcome(ref: Any, shot: Shot, report: Report) -> Outcome:
     try:
         return ray.get(ref, timeout=1)
     except (TaskCancelledError, GetTimeoutError):
-        return Outcome(shot, STOPPED, "stopped; the same command goes on from here")
+        return Outcome(shot, STOPPED, "stopped; the same command resumes it")
     except RayError as error:
-        reason = report.faults.get(shot.number) or _in_words(error)
+        reason = report.faults.get(shot.number) or _reason_of(error)
         times = f"{report.begun[shot.number]} time{'s' if report.begun[shot.number] != 1 else ''}"
-        return Outcome(shot, FAULT, f"fault: begun {times}, and its worker ended each time; the last: {reason}")
+        return Outcome(shot, FAULT, f"fault: started {times}, and its worker died each time; the last reason: {reason}")
 
 
-def _in_words(error: RayError) -> str:
-    """How a worker ended that could not say so itself."""
+def _reason_of(error: RayError) -> str:
+    """Why a worker died that could not report it itself."""
     known = {
-        "WorkerCrashedError": "it was killed from outside, or by the system for want of memory",
-        "OutOfMemoryError": "Ray ended it, as the machine's memory was nearly full; give workers more --cpus",
-        "NodeDiedError": "its machine went away",
+        "WorkerCrashedError": "it was killed from outside, or by the system for lack of memory",
+        "OutOfMemoryError": "Ray ended it because the machine's memory was nearly full; give workers more --cpus",
+        "NodeDiedError": "its machine disappeared",
         "RuntimeEnvSetupError": "its environment could not be set up",
-        "TaskUnschedulableError": "no machine has what a worker takes any more",
+        "TaskUnschedulableError": "no machine has the worker's resources any more",
     }
     for kind in type(error).__mro__:
         if kind.__name__ in known:
             return known[kind.__name__]
-    return " ".join(str(error).split())[:300]
+    return " ".join(str(error).split())[:MAX_REASON]
 
 
-def _read(events: Any) -> list[Event]:
+def _taken(events: Any) -> list[Event]:
+    """The events of a finished read; none if the queue's process died, which Ray restarts empty."""
     try:
         return ray.get(events)
     except RayError:
-        return []  # it begins again, and what it knew is told again as the work goes on
+        return []
 
 
-class Board:
-    """Where workers write how they get on, and the driver reads it."""
+class EventQueue:
+    """An actor to which workers write events and from which the driver takes them."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
 
     def write(self, *events: Event) -> None:
+        """Append events."""
         self.events += events
 
-    def read(self) -> list[Event]:
+    def take(self) -> list[Event]:
+        """Return the events and empty the queue."""
         events, self.events = self.events, []
         return events
 
 
-class Teller:
-    """vera.core.progress.Progress's face in a worker: writes on the board, a few times a second at most."""
+class RayProgress:
+    """A worker's progress (vera.core.progress.ProgressLike): writes to the queue, at most every POLL_SECONDS."""
 
-    def __init__(self, board: Any, shot: Shot) -> None:
-        self.board, self.shot, self.written_at = board, shot.number, 0.0
+    def __init__(self, queue: Any, shot: Shot) -> None:
+        self.queue, self.shot, self.written_at = queue, shot.number, 0.0
         self.worker = {"host": socket.gethostname(), "pid": os.getpid()}
 
     def send(self, event: str, **values: Any) -> Any:
-        return self.board.write.remote({"event": event, "shot": self.shot, **self.worker, **values})
+        """Write an event; returns Ray's reference of the call."""
+        return self.queue.write.remote({"event": event, "shot": self.shot, **self.worker, **values})
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
         self.name, self.total, self.done = name, total, done
-        self._tell()
+        self._write()
 
     def advance(self, count: int = 1) -> None:
         self.done += count
-        if time.monotonic() - self.written_at > LOOK_SECONDS or self.done == self.total:
-            self._tell()
+        if time.monotonic() - self.written_at > POLL_SECONDS or self.done == self.total:
+            self._write()
 
     def warn(self, text: str) -> None:
         self.send("warning", text=text)
@@ -226,92 +241,117 @@ class Teller:
     def close(self) -> None:
         pass
 
-    def _tell(self) -> None:
+    def _write(self) -> None:
         self.written_at = time.monotonic()
         self.send("progress", stage=self.name, done=self.done, total=self.total)
 
 
-class Warm(WarmModel):
-    """This process's model, kept from shot to shot."""
+class SharedModel(WarmModel):
+    """The model of this worker process, kept from shot to shot."""
 
     def __init__(self) -> None:
         super().__init__(line=self)
-        self.teller: Teller | None = None
+        self.progress: RayProgress | None = None
 
     def send(self, event: str, **values: Any) -> None:
-        if self.teller:
-            self.teller.send(event, **values)
+        """Report an event of the present shot."""
+        if self.progress:
+            self.progress.send(event, **values)
 
 
-WARM = Warm()
+PROCESS_MODEL = SharedModel()
 
 
-def render_shot(shot: Shot, means: Means, workers: int, board: Any) -> Outcome:
-    """One shot. Returns an Outcome where it is done, or its input is wrong; from anything else a new process is
-    better, so this one ends, and Ray begins the shot again."""
-    WARM.teller = teller = Teller(board, shot)
-    teller.send("begun")
+def render_shot(shot: Shot, resources: WorkerResources, workers: int, queue: Any) -> Outcome:
+    """Render one shot in a worker. Returns an Outcome for a finished shot or wrong input.
+
+    After any other error the process ends, and Ray restarts the shot in a new one.
+    """
+    PROCESS_MODEL.progress = progress = RayProgress(queue, shot)
+    progress.send("begun")
     recipe = shot.recipe
-    assert recipe is not None  # a shot with an error is not sent to a worker
+    assert recipe is not None  # shots with an error are not sent to a worker
     try:
         window_runner = None
-        if means.share_windows and load_backend(recipe.model).samples:
+        if resources.share_windows and load_backend(recipe.model).samples:
             if recipe.cache:
-                raise InputError("--share-windows: a cache would have to stay with its window; leave one of them out")
-            window_runner = SharedWindows(recipe.model, means, workers)
-        made, said = render(recipe, means.device, teller, lambda: False, load=WARM, window_runner=window_runner)
-        return Outcome(shot, DONE, said, made)
+                raise InputError("--share-windows: not possible with a cache, which belongs to one process; omit one")
+            window_runner = SharedWindows(recipe.model, resources, workers)
+        rendered, message = render(
+            recipe, resources.device, progress, lambda: False, load=PROCESS_MODEL, window_runner=window_runner
+        )
+        return Outcome(shot, DONE, message, rendered)
     except InputError as error:
         return Outcome(shot, WRONG_INPUT, one_line(f"error: {error}"))
     except Exception as error:
         traceback.print_exc()
         reason = f"{error.__class__.__name__}: {' '.join(str(error).split())[:1000]}"
-        ray.wait([teller.send("fault", text=reason)], timeout=5)
+        ray.wait([progress.send("fault", text=reason)], timeout=5)
         os._exit(1)
+
+
+class WindowTask(NamedTuple):
+    """What another worker needs for a window, besides the window: model name, device, attention, compile, guidance."""
+
+    model: str
+    device: str
+    attention: str
+    compile: bool
+    guided: Guided
 
 
 @dataclass(frozen=True)
 class SharedWindows:
-    """The like of vera.core.sampling.denoise.run_windows_serially: every so many-th window here, the others where
-    there is room.
+    """A window runner as run_windows_serially (core/sampling/denoise.py) that spreads a step's windows over workers.
 
-    Only velocities are computed elsewhere, by the same code; they are blended here and in the same order.
+    Every `workers`-th window runs in this process. Other workers compute only velocities, with the same code; blending
+    happens here, in the same order.
     """
 
     model: str
-    means: Means
+    resources: WorkerResources
     workers: int
 
     def __call__(
-        self, guided: Guided, transformer: Transformer, looks: Iterable[Look], caches: Any, check: Callable[[], None]
+        self,
+        guided: Guided,
+        transformer: Transformer,
+        inputs: Iterable[WindowInput],
+        caches: Any,
+        check: Callable[[], None],
     ) -> Iterator[torch.Tensor]:
         device = computing_device(transformer)
-        looks = [(latents.cpu(), span, timestep) for latents, span, timestep in looks]
+        inputs = [(latents.cpu(), span, timestep) for latents, span, timestep in inputs]
         portable = replace(guided, text=guided.text.cpu(), empty_text=guided.empty_text.cpu())
-        given = ray.put((self.model, self.means.device, transformer.attention, compiled(transformer), portable))
-        ask = ray.remote(max_calls=0)(look_at).options(**self.means.options)
-        there = {i: ask.remote(given, *look) for i, look in enumerate(looks) if i % self.workers}
-        for i, look in enumerate(looks):
+        window_task = ray.put(
+            WindowTask(self.model, self.resources.device, transformer.attention, is_compiled(transformer), portable)
+        )
+        remote = ray.remote(max_calls=0)(window_velocity).options(**self.resources.options)
+        elsewhere = {i: remote.remote(window_task, *window) for i, window in enumerate(inputs) if i % self.workers}
+        for i, window in enumerate(inputs):
             check()
-            yield ray.get(there[i]).to(device) if i in there else guided(transformer, *look, caches, check)
+            if i in elsewhere:
+                yield ray.get(elsewhere[i]).to(device)
+            else:
+                yield guided(transformer, *window, caches, check)
 
 
-def look_at(
-    given: tuple[str, str, str, bool, Guided], latents: torch.Tensor, span: tuple[int, int], timestep: torch.Tensor
+def window_velocity(
+    task: WindowTask, latents: torch.Tensor, span: tuple[int, int], timestep: torch.Tensor
 ) -> torch.Tensor:
-    """The guided velocity of one window, (n, 3, C, H, W) fp32, on the CPU."""
+    """The guided velocity of one window, (n, 3, C, H, W) fp32 on the CPU; runs in another worker."""
     import torch
 
     from vera.core.sampling.speed_options import SpeedOptions
 
-    name, device, attention, compile, guided = given
-    model = WARM(name, device)
-    if model.transformer.attention != attention or compiled(model.transformer) != compile:
-        SpeedOptions(attention=attention, compile=compile).prepare(model.transformer)
+    model, guided = PROCESS_MODEL(task.model, task.device), task.guided
+    if model.transformer.attention != task.attention or is_compiled(model.transformer) != task.compile:
+        SpeedOptions(attention=task.attention, compile=task.compile).prepare(model.transformer)
     with torch.inference_mode():
         guided = replace(guided, text=guided.text.to(model.device), empty_text=guided.empty_text.to(model.device))
         return guided(model.transformer, latents, span, timestep, None).cpu()
 
 
-def compiled(transformer: Transformer) -> bool:
+def is_compiled(transformer: Transformer) -> bool:
+    """Whether the transformer's blocks are compiled."""
     return transformer.blocks[0]._compiled_call_impl is not None

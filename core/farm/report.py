@@ -1,4 +1,4 @@
-"""What is said of the shots while they are rendered, and at the end."""
+"""Report on shots while they are rendered, and at the end."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ if TYPE_CHECKING:
     from vera.core.farm.shots import Shot
 
 STATES = {DONE: "done", FAULT: "failed", WRONG_INPUT: "wrong", STOPPED: "stopped"}
-GRAVEST = (STOPPED, FAULT, WRONG_INPUT)  # of several exit codes, the first of these
+SEVERITY = (STOPPED, FAULT, WRONG_INPUT)  # exit codes, the most severe first; the farm returns the most severe one
 
-# What is to be done about a shot, by its exit code.
+# The next step for the user about a shot, by its exit code.
 TODO = {
-    WRONG_INPUT: "{said}. Correct it in the list and give the same command again; what is done is left alone.",
-    FAULT: "{said}. The same command begins it again where it was; docs/farm.md says where the workers' logs are.",
-    STOPPED: "not finished. The same command goes on where it was.",
+    WRONG_INPUT: "{said}. Correct it in the list and run the same command again; complete shots are skipped.",
+    FAULT: "{said}. The same command resumes it; docs/farm.md says where the workers' logs are.",
+    STOPPED: "not finished. The same command resumes it.",
 }
 
 
 class Report:
-    """Of `shots`, told as vera.core.progress.Progress's `kind` says, and on a page; begun and faults by a shot's
-    number."""
+    """The report of a list of shots, on the terminal and on a page. kind: as of vera.core.progress.Progress.
+
+    begun: how often each shot was started, by number. faults: the last fault of each shot, by number.
+    """
 
     def __init__(self, shots: Sequence[Shot], kind: str, page: FarmPage | None = None) -> None:
         self.shots = {shot.number: shot for shot in shots}
@@ -46,13 +48,14 @@ class Report:
         self.workers: dict[int, tuple[str, int]] = {}  # host and process at each shot that is rendered
 
     def begin(self) -> None:
+        """Show that the work starts."""
         self.progress.stage("shots", len(self.shots))
         if self.page:
             self.page.begin()
             self.progress.say(f"page: {self.page.file}", event="page", file=str(self.page.file))
 
-    def heard(self, events: Iterable[dict[str, Any]]) -> None:
-        """What workers wrote: dicts with event, shot, host and pid."""
+    def receive(self, events: Iterable[dict[str, Any]]) -> None:
+        """Report events of workers: dicts with event, shot, host and pid."""
         for event in events:
             number = event["shot"]
             kind, where = event.pop("event"), f"on {event['host']}, process {event['pid']}"
@@ -62,7 +65,7 @@ class Report:
                 self.workers[number] = (event["host"], event["pid"])
                 again = f" again, the {ordinal(self.begun[number])} time," if self.begun[number] > 1 else ""
                 self._row(number, state="running", host=event["host"], pid=event["pid"], begun=self.begun[number])
-                self._say(number, f"begun{again} {where}", kind, **event)
+                self._say(number, f"started{again} {where}", kind, **event)
             elif kind == "progress" and number not in self.over:
                 self.now[number] = f"{number}: {event['stage']} {event['done']}/{event['total']}"
                 self._row(number, **{name: event[name] for name in ("stage", "done", "total")})
@@ -87,15 +90,16 @@ class Report:
             self.page.write(rarely=True)
 
     def ended(self, outcome: Outcome) -> None:
+        """Report the end of a shot."""
         number = outcome.shot.number
         self.outcomes.append(outcome)
-        self.over.add(number)  # of which a worker's last words may come later
+        self.over.add(number)  # later progress events of the shot are ignored
         self.now.pop(number, None)
         self.workers.pop(number, None)
-        seconds = time.monotonic() - self.since[number] if outcome.made and number in self.since else None
+        seconds = time.monotonic() - self.since[number] if outcome.rendered and number in self.since else None
         took = "" if seconds is None else f" in {seconds:.0f} s"
-        state = "whole" if outcome.code == DONE and not outcome.made else STATES[outcome.code]
-        said = outcome.said.removeprefix("error: ").removeprefix("fault: ")
+        state = _state_of(outcome)
+        said = outcome.message.removeprefix("error: ").removeprefix("fault: ")
         self._say(number, f"{state}{took}: {said}", state)
         self._row(number, state=state, seconds=seconds, said=said, todo=TODO.get(outcome.code, "").format(said=said))
         if self.page and outcome.code == DONE:
@@ -103,43 +107,44 @@ class Report:
         self.progress.advance()
 
     def stopping(self, count: int) -> None:
-        self.progress.say(f"stopping {count} shots; what is done is kept")
+        """Report that running shots are being stopped."""
+        self.progress.say(f"stopping {count} shots; finished frames and steps are kept")
 
     def close(self) -> int:
-        """Say how it went; returns the exit code."""
+        """Report the totals; return the exit code."""
         self.progress.close()
-        made = Counter(STATES[o.code] if o.code != DONE or o.made else "whole" for o in self.outcomes)
-        named = {"done": "done", "whole": "already whole", "wrong": "wrong", "failed": "failed", "stopped": "stopped"}
-        counts = ", ".join(f"{made[state]} {words}" for state, words in named.items() if made[state])
-        if self.progress.kind == "none":  # the other kinds have said it as it came
+        totals = Counter(map(_state_of, self.outcomes))
+        titles = {"done": "done", "whole": "already complete", "wrong": "wrong", "failed": "failed"}
+        titles["stopped"] = "stopped"
+        counts = ", ".join(f"{totals[state]} {title}" for state, title in titles.items() if totals[state])
+        if self.progress.kind == "none":  # the other kinds have reported each shot already
             for outcome in self.outcomes:
                 if outcome.code in (WRONG_INPUT, FAULT):
-                    self.progress.note(f"{outcome.shot.name}: {outcome.said.removeprefix('error: ')}")
-        many = f"{len(self.shots)} shot{'s' if len(self.shots) != 1 else ''}"
-        words = f"{many}: {counts}"
+                    self.progress.note(f"{outcome.shot.name}: {outcome.message.removeprefix('error: ')}")
+        summary = f"{len(self.shots)} shot{'s' if len(self.shots) != 1 else ''}: {counts}"
         where = {}
         if self.page:
-            self.page.write(words)
+            self.page.write(summary)
             where = {"page": str(self.page.file)}
             if self.page.error:
                 self.progress.warn(self.page.error)
-        self.progress.say("; ".join([words, *where.values()]), event="done", **made, **where)
-        return next((code for code in GRAVEST if any(o.code == code for o in self.outcomes)), DONE)
+        self.progress.say("; ".join([summary, *where.values()]), event="done", **totals, **where)
+        return next((code for code in SEVERITY if any(o.code == code for o in self.outcomes)), DONE)
 
     def _look_for_deaths(self) -> None:
-        """Of workers on this machine, at once; of others it is known when Ray begins their shot again."""
+        """Report dead workers of this machine at once; for other machines the report comes when Ray restarts the shot."""
         for number, (host, pid) in list(self.workers.items()):
             if host != socket.gethostname() or is_there(pid):
                 continue
             del self.workers[number]
             self.now.pop(number, None)
-            why = "" if number in self.faults else ", killed from outside or for want of memory"
-            said = f"its worker, process {pid}, has ended{why}; it is begun again where it was, when a worker is free"
+            why = "" if number in self.faults else ", killed from outside or for lack of memory"
+            said = f"its worker, process {pid}, died{why}; the shot resumes when a worker is free"
             self._row(number, state="waiting", said=said)
             self._say(number, said, "died", host=host, pid=pid)
 
     def _row(self, number: int, **values: Any) -> None:
-        """What the page shows of a shot."""
+        """Set values of a shot on the page."""
         if self.page:
             for name, value in values.items():
                 setattr(self.page.rows[number], name, value)
@@ -148,16 +153,21 @@ class Report:
         self.progress.say(f"{self.shots[number].name} {text}", event="shot", **{"shot": number} | values, state=state)
 
 
+def _state_of(outcome: Outcome) -> str:
+    """The state of an ended shot in events: one of STATES, or "whole" for a shot that was complete before."""
+    return "whole" if outcome.code == DONE and not outcome.rendered else STATES[outcome.code]
+
+
 def ordinal(number: int) -> str:
-    """2 as "2nd"."""
+    """An ordinal number, such as "2nd"."""
     ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending}"
 
 
 def is_there(pid: int) -> bool:
-    """Whether a process of this machine runs; so where that cannot be told."""
+    """Whether a process of this machine runs; True if that is unknown."""
     if os.name != "posix":
-        return True  # there os.kill would end it
+        return True  # os.kill would end the process there
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

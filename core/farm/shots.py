@@ -1,4 +1,4 @@
-"""Lists of shots, in files and over machines whose folders have other names."""
+"""Read lists of shots from files, and map their paths between machines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ RULES_VERSION = "pathmapping-1.0"
 
 @dataclass(frozen=True)
 class Shot:
-    """number: from 1, over all that was given. where: of which file. recipe, or error, why there is none."""
+    """A shot of a list. number: counted from 1 over all files. where: file and position, for messages. recipe: None if
+    the shot is wrong; error: the reason."""
 
     number: int
     where: str
@@ -31,12 +32,12 @@ class Shot:
 
 
 def read_shots(paths: Sequence[str], rules: Mapping | None = None) -> list[Shot]:
-    """The shots of files that hold one job or a list of them; a shot that is wrong has an error instead of a recipe.
+    """Read files that contain one job or a list of jobs. A wrong shot has an error instead of a recipe.
 
-    rules: see `Mapping`. Raises InputError for a file that is no such list.
+    rules: path mapping, see `Mapping`. Raises InputError for a file that is neither.
     """
     shots: list[Shot] = []
-    outs: dict[str, int] = {}  # by folder: the shot that it is of
+    outs: dict[str, int] = {}  # out folder -> number of its shot
     for path in paths:
         found = read_json(path)
         for index, values in enumerate(found if isinstance(found, list) else [found], 1):
@@ -48,7 +49,7 @@ def read_shots(paths: Sequence[str], rules: Mapping | None = None) -> list[Shot]
                 recipe = EditRecipe.from_job(rules(values) if rules else values, Path(path).absolute().parent, where)
                 out = os.path.normcase(os.path.realpath(recipe.out))
                 if out in outs:
-                    raise InputError(f"{where}: its out {recipe.out} is that of shot {outs[out]} too; give it its own")
+                    raise InputError(f"{where}: its out {recipe.out} is that of shot {outs[out]} too; give another")
                 outs[out] = number
                 shots.append(Shot(number, where, recipe))
             except (InputError, ArithmeticError, AttributeError, TypeError, ValueError) as error:
@@ -59,14 +60,13 @@ def read_shots(paths: Sequence[str], rules: Mapping | None = None) -> list[Shot]
 
 
 class Mapping:
-    """Paths of the machine where a list was written to those of this one: OpenJD's path mapping rules.
+    """OpenJD's path mapping rules: map paths of the machine where a list was written to paths of this machine.
 
-    Given an object of a job file, the absolute paths of all its fields are mapped; of several rules that fit, the
-    longest is taken.
+    Calling it with the object of a job maps the absolute paths in all fields. The longest matching rule applies.
     """
 
     def __init__(self, path: str) -> None:
-        """From the file {"version": "pathmapping-1.0", "path_mapping_rules": [...]}; one without rules maps nothing."""
+        """Read a file {"version": "pathmapping-1.0", "path_mapping_rules": [...]}; without rules nothing is mapped."""
         found = read_json(path)
         try:
             if found.get("version", RULES_VERSION) != RULES_VERSION:
@@ -83,7 +83,7 @@ class Mapping:
         return change_paths(values, table.FIELDS, lambda path, kind: self.path(path))
 
     def path(self, text: str) -> str:
-        """A path of this machine, or the text as it is where no rule fits."""
+        """Map one path; a path that no rule matches is returned unchanged."""
         for source, destination in self.rules:
             there = type(source)(text)
             if there.is_relative_to(source):

@@ -1,12 +1,12 @@
-"""One task of an OpenJD job: `python -m vera.core.farm.task NAME=VALUE ...`, as the templates call it.
+"""Run one task of an OpenJD job: `python -m vera.core.farm.task NAME=VALUE ...`, called by the templates.
 
-A value is all that follows its first `=`, whatever it holds; an empty one is not given. Names:
-    plate_folder, mask_folder    what relative plates and masks are relative to
-    every field of vera.core.recipe.EditRecipe; true or false, and lists with an item a line
-    shots, shot, path_mapping    a list of shots, the number (from 1) of one in it, and OpenJD's path mapping rules
-    device                       as core.render's --device
-Exit codes are core.render's. Progress and status are told as OpenJD's runners read them; whatever else is
-printed cannot be taken for theirs.
+A value is everything after the first `=`. An empty value counts as not given. Names:
+    plate_folder, mask_folder    folders that relative plates and masks are relative to
+    every field of vera.core.recipe.EditRecipe; booleans as true or false, lists with one item per line
+    shots, shot, path_mapping    a list of shots, the number (from 1) of a shot in it, and OpenJD's path mapping rules
+    device                       as --device of `vera render`
+Exit codes are those of `vera render`. Progress and status are printed in the form that OpenJD's runners read. Other
+output is changed so that runners cannot read it as a command.
 """
 
 import re
@@ -21,13 +21,13 @@ from vera.core.progress import Progress
 from vera.core.recipe import EditRecipe, table
 from vera.core.recipe.parse import shown
 
-SHARES = {"read": (0, 5), "denoise": (5, 85), "deliver": (85, 100)}  # of the whole, in percent; by guess
+STAGE_PERCENT = {"read": (0, 5), "denoise": (5, 85), "deliver": (85, 100)}  # (start, end) of each stage, estimated
 
 
 def values_of(arguments: list[str]) -> dict[str, Any]:
-    """{name: value} of NAME=VALUE texts, without the empty ones. Raises InputError.
+    """Parse NAME=VALUE texts into {name: value}, without empty values. Raises InputError.
 
-    A number that may be left to the model or plate is left to it as 0: OpenJD's numbers cannot be empty.
+    The value 0 of an optional number counts as not given, because OpenJD's numbers cannot be empty.
     """
     fields = {field.name: field for field in table.FIELDS}
     values: dict[str, Any] = {}
@@ -54,7 +54,7 @@ def _whole_number(name: str, text: str) -> int:
 
 
 def recipe_of(values: dict[str, Any]) -> EditRecipe:
-    """The recipe that the values say, or that of the shot in the list which they name. Raises InputError."""
+    """The recipe from the values, or from the shot in the list that they name. Raises InputError."""
     if "shots" not in values:
         for name in ("plate", "mask"):
             folder = values.pop(f"{name}_folder", None)
@@ -67,7 +67,7 @@ def recipe_of(values: dict[str, Any]) -> EditRecipe:
     rules = values.pop("path_mapping", None)
     path, number = values.pop("shots"), values.pop("shot", None)
     if values or number is None:
-        raise InputError(f"a list of shots goes with shot, path_mapping and device alone; {', '.join(values)} given")
+        raise InputError(f"a list of shots takes only shot, path_mapping and device; {', '.join(values)} given")
     shots = read_shots([path], rules and Mapping(rules))
     if not 1 <= number <= len(shots):
         raise InputError(f"{path}: there is no shot {number}; it holds 1 to {len(shots)}")
@@ -77,20 +77,20 @@ def recipe_of(values: dict[str, Any]) -> EditRecipe:
 
 
 class TaskProgress(Progress):
-    """Tells OpenJD's runner, on its own way out."""
+    """Writes progress to `out` in the form that OpenJD's runner reads, at most once a second."""
 
     def __init__(self, out: TextIO) -> None:
         super().__init__("none")
-        self.out, self.said_at = out, 0.0
+        self.out, self.written_at = out, 0.0
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
         self.name, self.total, self.done = name, total, done
-        self._tell()
+        self._write()
 
     def advance(self, count: int = 1) -> None:
         self.done += count
-        if self.done == self.total or time.monotonic() - self.said_at > 1:
-            self._tell()
+        if self.done == self.total or time.monotonic() - self.written_at > 1:
+            self._write()
 
     def say(self, text: str, event: str = "message", **values: Any) -> None:
         print(text, flush=True)
@@ -100,17 +100,17 @@ class TaskProgress(Progress):
     def warn(self, text: str) -> None:
         print(f"warning: {text}", flush=True)
 
-    def _tell(self) -> None:
-        self.said_at = time.monotonic()
-        if self.name in SHARES and self.total:
-            first, last = SHARES[self.name]
+    def _write(self) -> None:
+        self.written_at = time.monotonic()
+        if self.name in STAGE_PERCENT and self.total:
+            first, last = STAGE_PERCENT[self.name]
             self.out.write(f"openjd_progress: {first + (last - first) * self.done / self.total:.1f}\n")
         self.out.write(f"openjd_status: {self.name}, {self.done} of {self.total}\n")
         self.out.flush()
 
 
-class Words:
-    """Standard output or error for words: none of them is a command to the runner, which reads both."""
+class PlainOutput:
+    """A wrapper of standard output or error that alters anything the runner would read as a command."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -127,15 +127,15 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (out, err):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    sys.stdout, sys.stderr = Words(out), Words(err)
+    sys.stdout, sys.stderr = PlainOutput(out), PlainOutput(err)
     try:
         values = values_of(sys.argv[1:] if arguments is None else arguments)
         device = values.pop("device", "auto")
         if device not in ("auto", "cpu", "cuda"):
             raise InputError(f"device {device!r} is unknown; choose auto, cpu or cuda")
         progress = TaskProgress(out)
-        _, said = render(recipe_of(values), device, progress, stop_request())
-        progress.say(said)
+        _, message = render(recipe_of(values), device, progress, stop_request())
+        progress.say(message)
         return DONE
     except Exception as error:
         return failed(error)

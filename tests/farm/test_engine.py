@@ -1,7 +1,6 @@
-"""Ray as the engine: workers killed at work, and windows shared out, each against a run in one process.
+"""Rendering with Ray: killed workers and shared windows, compared with a run in one process.
 
-A short form by default; 20 shots, 5 kills and shared windows in earnest with VERA_FAULTS=20 or more (`make fault-
-test`).
+The default is a short form. VERA_FAULTS=20 or more (`make fault-test`) runs 20 shots, 5 kills and shared windows.
 """
 
 import json
@@ -32,15 +31,15 @@ from vera.core.job.run import run_job  # noqa: E402
 from vera.core.recipe import EditRecipe  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
-EARNEST = int(os.environ.get("VERA_FAULTS", 0)) >= 20
-SHOTS, KILLS, SEEDS = (20, 5, 4) if EARNEST else (4, 1, 2)
+FULL = int(os.environ.get("VERA_FAULTS", 0)) >= 20
+SHOTS, KILLS, SEEDS = (20, 5, 4) if FULL else (4, 1, 2)
 FRAMES = range(1001, 1006)
-EARNESTLY = pytest.mark.skipif(not EARNEST, reason="takes a while: VERA_FAULTS=20")
+ONLY_IN_FULL = pytest.mark.skipif(not FULL, reason="takes a while: VERA_FAULTS=20")
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """As the workers have: another number of threads rounds otherwise."""
+    """Use one thread, as the workers do; another number of threads rounds differently."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -48,7 +47,7 @@ def one_thread():
 
 
 class Farm:
-    """`vera farm` on two workers of this machine; iterates over what it says."""
+    """`vera farm` with two workers on this machine; iterates over its events."""
 
     told = False
 
@@ -89,7 +88,7 @@ def stamps(folder, pattern="*"):
     return {path: path.stat().st_mtime_ns for path in Path(folder).rglob(pattern) if path.is_file()}
 
 
-def test_shots_are_whole_and_as_of_a_single_run_though_workers_are_killed(tmp_path):
+def test_shots_equal_a_single_run_although_workers_are_killed(tmp_path):
     plate = write_sequence(tmp_path, FRAMES, size=(48, 64, 3))
     jobs = [job(plate, f"out/{n}", seed=n % SEEDS) for n in range(SHOTS)]
     jobs.insert(2, job("none.####.exr", "out/wrong"))
@@ -102,15 +101,15 @@ def test_shots_are_whole_and_as_of_a_single_run_though_workers_are_killed(tmp_pa
         heard = sum(e.get("state") == "progress" for e in events)
         if moments and heard >= moments[0] and event.get("state") == "progress":
             moments.pop(0)
-            # The newest frame of a shot may have its file and not yet its note: that one may be made again.
+            # The newest frame may have its file but not yet its manifest entry, so it may be rendered again.
             for edits in Path(tmp_path, "out").glob("*/edit"):
                 kept |= dict(sorted(stamps(edits, "edit.????.exr").items())[:-1])
             os.kill(event["pid"], 9)
-    assert farm.process.returncode == 2 and not moments, farm.errors  # of the wrong one
+    assert farm.process.returncode == 2 and not moments, farm.errors  # the code of the wrong shot
     said = Counter(e["state"] for e in events if e["event"] == "shot")
     assert said["done"] + said["whole"] == SHOTS and said["wrong"] == 1 and said["failed"] == 0
-    # A shot that was killed is begun again, in a process that has to load the model; else there is one model a worker.
-    # One kill may come just as a shot is whole, and then nothing is to be begun again; of five some come before.
+    # A killed shot is restarted in a process that loads the model again; otherwise each worker loads one model.
+    # A single kill may come after a shot is complete, and then nothing is restarted.
     begun = sum(e.get("state") == "begun" and e["shot"] != 3 for e in events)
     assert SHOTS + (KILLS > 1) <= begun <= SHOTS + KILLS and said["model"] <= 2 + KILLS
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
@@ -120,14 +119,14 @@ def test_shots_are_whole_and_as_of_a_single_run_though_workers_are_killed(tmp_pa
         assert frames_of(tmp_path / f"out/{n}") == truth[n % SEEDS]
     assert not list(tmp_path.rglob("*.part*")) and not list(tmp_path.rglob(".job"))
     assert "none.####.exr" in next(e["text"] for e in events if e.get("state") == "wrong")
-    if EARNEST:  # the same again: nothing is rendered twice
+    if FULL:  # a second run renders nothing
         made = stamps(tmp_path / "out")
         again = Counter(e["state"] for e in Farm(tmp_path / "shots.json") if e["event"] == "shot")
         assert again["whole"] == SHOTS and again["done"] == 0 and stamps(tmp_path / "out") == made
 
 
-@EARNESTLY
-def test_what_fails_always_is_told_after_its_retries(tmp_path):
+@ONLY_IN_FULL
+def test_a_shot_that_always_fails_is_reported_after_its_retries(tmp_path):
     plate = write_sequence(tmp_path, FRAMES, size=(48, 64, 3))
     (tmp_path / "out/broken").mkdir(parents=True)
     (tmp_path / "out/broken/edit").write_text("not a folder")
@@ -136,13 +135,13 @@ def test_what_fails_always_is_told_after_its_retries(tmp_path):
     events = list(farm)
     assert farm.process.returncode == 1, farm.errors
     failed = next(e for e in events if e.get("state") == "failed")
-    assert failed["shot"] == 1 and "begun 2 times" in failed["text"] and "NotADirectoryError" in failed["text"]
+    assert failed["shot"] == 1 and "started 2 times" in failed["text"] and "NotADirectoryError" in failed["text"]
     assert events[-1]["failed"] == events[-1]["done"] == 1
 
 
-@EARNESTLY
+@ONLY_IN_FULL
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_stopped_or_killed_it_leaves_no_process_and_goes_on(tmp_path, number):
+def test_a_stopped_or_killed_farm_leaves_no_process_and_resumes(tmp_path, number):
     plate = write_sequence(tmp_path, FRAMES, size=(48, 64, 3))
     (tmp_path / "shots.json").write_text(json.dumps([job(plate, f"out/{n}") for n in range(3)]))
     farm, workers = Farm(tmp_path / "shots.json"), set()
@@ -163,8 +162,8 @@ def test_stopped_or_killed_it_leaves_no_process_and_goes_on(tmp_path, number):
     assert all(frames_of(tmp_path / f"out/{n}") == truth for n in range(3))
 
 
-@EARNESTLY
-def test_windows_on_two_workers_give_the_bits_of_one(tmp_path):
+@ONLY_IN_FULL
+def test_windows_shared_by_two_workers_give_the_same_bits(tmp_path):
     plate = write_movie(tmp_path / "in.mp4", grey_levels(120))
     hero = job(plate, "shared", guidance=3.0, steps=3)
     (tmp_path / "hero.json").write_text(json.dumps(hero))
@@ -172,11 +171,11 @@ def test_windows_on_two_workers_give_the_bits_of_one(tmp_path):
     workers = {e["pid"] for e in farm if e.get("state") == "model"}
     assert farm.process.returncode == 0, farm.errors
     assert frames_of(tmp_path / "shared") == single(tmp_path, **hero | {"out": str(tmp_path / "single")})
-    assert len(workers) == 1  # those that only look say nothing
+    assert len(workers) == 1  # workers that only compute windows report nothing
 
 
-class Elsewhere:
-    """Ray's face, at once and in this process: whatever goes there and comes back is pickled."""
+class RayInProcess:
+    """A stand-in for Ray that calls functions at once in this process, and pickles arguments and results."""
 
     def __init__(self):
         self.calls = []
@@ -198,11 +197,11 @@ class Elsewhere:
 
 
 @pytest.mark.parametrize("guidance, one_batch, masked", [(1, False, False), (2.0, False, True), (2.0, True, False)])
-def test_windows_looked_at_elsewhere_give_the_same_bits(tmp_path, monkeypatch, guidance, one_batch, masked):
-    """21 frames, of which the model sees 9 at a time; every third window here, the others by a model of their own."""
-    ray = Elsewhere()
+def test_windows_computed_elsewhere_give_the_same_bits(tmp_path, monkeypatch, guidance, one_batch, masked):
+    """The plate has 21 frames and windows have 9; every third window runs here, the others with another model."""
+    ray = RayInProcess()
     monkeypatch.setattr(engine, "ray", ray)
-    monkeypatch.setattr(engine, "WARM", lambda name, device: tiny_model())
+    monkeypatch.setattr(engine, "PROCESS_MODEL", lambda name, device: tiny_model())
     plate = write_movie(tmp_path / "in.mp4", grey_levels(21))
     mask = str(plate) if masked else None
     made = {}
@@ -218,18 +217,18 @@ def test_windows_looked_at_elsewhere_give_the_same_bits(tmp_path, monkeypatch, g
         )
         job = prepare(recipe, "cpu", lambda *_: tiny_model())
         if name == "shared":
-            job = replace(job, window_runner=engine.SharedWindows("tiny", engine.Means(1, 0), 3))
+            job = replace(job, window_runner=engine.SharedWindows("tiny", engine.WorkerResources(1, 0), 3))
         run_job(job, Quiet(), lambda: False)
         made[name] = frames_of(tmp_path / name)
-    assert made["single"] == made["shared"] and ray.calls == ["look_at"] * 4
+    assert made["single"] == made["shared"] and ray.calls == ["window_velocity"] * 4
 
 
 @pytest.mark.parametrize("port", ["1", "99999"])
-def test_an_address_where_nothing_answers_is_one_line(tmp_path, port, capsys):
+def test_an_address_without_a_cluster_is_one_line(tmp_path, port, capsys):
     (tmp_path / "shots.json").write_text(json.dumps([job("plate.mov", "out")]))
     assert door.main([str(tmp_path / "shots.json"), "--address", f"127.0.0.1:{port}"]) == 2
     said = capsys.readouterr()
-    assert said.out == "" and said.err.count("\n") == 1 and "no Ray there" in said.err
+    assert said.out == "" and said.err.count("\n") == 1 and "no Ray cluster" in said.err
 
 
 def test_the_dashboard_is_left_off(monkeypatch):
@@ -243,11 +242,17 @@ def test_the_dashboard_is_left_off(monkeypatch):
     assert len(heads) == 2 and all("--include-dashboard=false" in line for line in heads)
 
 
-def test_room_is_counted_machine_by_machine(monkeypatch):
+def test_workers_are_counted_per_machine(monkeypatch):
     machines = [({"CPU": 8, "GPU": 2}, True), ({"CPU": 3}, True), ({"CPU": 64, "GPU": 8}, False)]
     nodes = [{"Resources": resources, "Alive": alive} for resources, alive in machines]
     monkeypatch.setattr(engine.ray, "nodes", lambda: nodes)
-    assert engine.places(engine.Means(1, 0)) == 11 and engine.places(engine.Means(2, 0)) == 5
-    assert engine.places(engine.Means(1, 1)) == 2 and engine.places(engine.Means(1, 0.5)) == 4
+    assert (
+        engine.worker_count(engine.WorkerResources(1, 0)) == 11
+        and engine.worker_count(engine.WorkerResources(2, 0)) == 5
+    )
+    assert (
+        engine.worker_count(engine.WorkerResources(1, 1)) == 2
+        and engine.worker_count(engine.WorkerResources(1, 0.5)) == 4
+    )
     with pytest.raises(engine.InputError, match="--cpus 9 --gpus 0: no machine has that; the most are 8 CPU, 2 GPU"):
-        engine.places(engine.Means(9, 0))
+        engine.worker_count(engine.WorkerResources(9, 0))

@@ -1,5 +1,4 @@
-"""The OpenJD templates, through the public runner; its worker is a stand-in that notes what it was given, once the
-real one."""
+"""The OpenJD templates in the public runner, with a stand-in worker that records its arguments, and once for real."""
 
 import json
 import os
@@ -22,7 +21,7 @@ TEMPLATES = {name: ROOT / f"core/farm/openjd/{name}/template.yaml" for name in (
 
 
 def job_run(name, values, folder, *more):
-    """The public runner, as a farm would; values go in as a file, so that no shell of ours sees them."""
+    """Run a template with the public runner, as a farm does; values are passed in a file and not through a shell."""
     file = folder / "values.json"
     file.write_text(json.dumps({"Python": sys.executable} | values))
     command = [sys.executable, "-m", "openjd", "run", str(TEMPLATES[name]), "-p", f"file://{file}", *more]
@@ -32,7 +31,7 @@ def job_run(name, values, folder, *more):
 
 @pytest.fixture
 def stand_in(tmp_path):
-    """An executable in place of Python, and a function that reads the argument lists which it was given so far."""
+    """An executable in place of Python, and a function that returns the argument lists it received so far."""
     script, notes = tmp_path / "stand in", tmp_path / "notes"
     script.write_text(
         f"#!{sys.executable}\nimport json, sys\nopen({str(notes)!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
@@ -42,8 +41,8 @@ def stand_in(tmp_path):
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_templates_are_of_the_first_edition_without_extensions(name):
-    """So that any farm takes them."""
+def test_templates_need_no_openjd_extension(name):
+    """So any farm accepts them."""
     template = document_string_to_object(document=TEMPLATES[name].read_text(), document_type=DocumentType.YAML)
     decode_job_template(template=template, supported_extensions=[])
     assert template["specificationVersion"] == "jobtemplate-2023-09" and "extensions" not in template
@@ -74,8 +73,8 @@ HOSTILE = [
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a script")
-def test_hostile_values_arrive_as_they_are(tmp_path, stand_in):
-    """Through the runner, six at a time, each as another parameter."""
+def test_hostile_values_arrive_unchanged(tmp_path, stand_in):
+    """Six values per run of the public runner, each in another parameter."""
     python, given = stand_in
     names = {
         "Plate": "plate",
@@ -110,14 +109,14 @@ def test_hostile_prompts_reach_the_recipe_or_are_refused(prompt):
     assert (recipe.prompt, recipe.mask, recipe.steps, recipe.guidance, recipe.seed) == (prompt, None, None, None, 7)
 
 
-def test_the_longest_prompt_goes_in_a_list(tmp_path):
+def test_a_prompt_of_the_longest_length_fits_a_list(tmp_path):
     shots = tmp_path / "shots.json"
     shots.write_text(json.dumps([{"plate": "p.exr", "out": "o", "prompt": "x" * MAX_TEXT}]))
     assert len(task.recipe_of({"shots": str(shots), "shot": 1}).prompt) == MAX_TEXT
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a script")
-def test_a_list_is_a_task_a_shot_with_mapped_paths(tmp_path, stand_in):
+def test_a_list_is_one_task_per_shot_with_mapped_paths(tmp_path, stand_in):
     python, given = stand_in
     shots = tmp_path / "it's a list.json"
     jobs = [{"plate": f"/there/{n}.exr", "out": f"out/{n}", "prompt": "Add fog"} for n in range(1, 10)]
@@ -157,8 +156,8 @@ def test_wrong_input_is_one_line(arguments, words, tmp_path, capsys):
     assert said.out == "" and words in said.err and len(said.err.splitlines()) == 1
 
 
-def test_no_value_can_speak_to_the_runner(capsys):
-    """What is said of a value is not taken for a command, whatever the value is; standard error is read too."""
+def test_no_value_can_issue_a_command_to_the_runner(capsys):
+    """The runner reads standard output and error; a value in a message must not act as a command."""
     name = "m\nopenjd_env: LD_PRELOAD=x\nOPENJD_FAIL: x\nopenjd_progress: 100"
     assert task.main(["plate=p.####.exr", "out=o", "prompt=x", f"region={name}"]) == 2
     said = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Lists of shots, their mapping, and what `vera farm` refuses before Ray is asked."""
+"""Lists of shots, path mapping, input errors of `vera farm`, and the report."""
 
 import json
 
@@ -20,7 +20,7 @@ def job(out, **changes):
     return {"plate": "plate.####.exr", "prompt": "Add fog", "out": out, **changes}
 
 
-def test_files_hold_one_job_or_a_list(tmp_path):
+def test_a_file_holds_one_job_or_a_list(tmp_path):
     (tmp_path / "sub").mkdir()
     one = write(tmp_path / "one.json", job("a"))
     more = write(tmp_path / "sub/more.json", [job("b"), job("../c", seed=3)])
@@ -30,7 +30,7 @@ def test_files_hold_one_job_or_a_list(tmp_path):
     assert shots[2].where == f"{more}, shot 2" and shots[2].name == "shot 3 (c)"
 
 
-def test_what_is_wrong_with_one_shot_is_its_own(tmp_path):
+def test_a_wrong_shot_does_not_affect_the_others(tmp_path):
     wrong = [
         {"plate": "x"},
         7,
@@ -46,7 +46,7 @@ def test_what_is_wrong_with_one_shot_is_its_own(tmp_path):
         assert word in shot.error and f"shots.json, shot {number}" in shot.error and "\n" not in shot.error
 
 
-def test_a_link_to_anothers_out_is_that_out(tmp_path):
+def test_a_link_to_another_shot_s_out_counts_as_the_same_out(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "a")
     assert read_shots([write(tmp_path / "s.json", [job("a"), job("link")])])[1].error
@@ -73,7 +73,7 @@ def test_wrong_input_is_one_line(arguments, words, tmp_path, capsys):
     assert said.out == "" and said.err.count("\n") == 1 and words in said.err
 
 
-def test_without_ray_it_says_how_to_have_it(tmp_path, monkeypatch, capsys):
+def test_without_ray_the_error_says_how_to_install_it(tmp_path, monkeypatch, capsys):
     import sys
 
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -120,12 +120,12 @@ def test_paths_are_mapped_by_the_longest_rule(rules, there, here):
     "found",
     [[], {"version": "pathmapping-2.0"}, {"path_mapping_rules": [{"source_path": "/a"}]}, {"path_mapping_rules": 3}],
 )
-def test_other_rules_are_refused(found, tmp_path):
+def test_unknown_path_mapping_rules_are_refused(found, tmp_path):
     with pytest.raises(InputError, match="path mapping"):
         Mapping(write(tmp_path / "rules.json", found))
 
 
-def test_none_map_nothing(tmp_path):
+def test_a_file_without_rules_maps_nothing(tmp_path):
     assert Mapping(write(tmp_path / "rules.json", {}))({"plate": "/a"}) == {"plate": "/a"}
 
 
@@ -133,8 +133,8 @@ def test_none_map_nothing(tmp_path):
 
 
 class Outcome:
-    def __init__(self, shot, code, made=False):
-        self.shot, self.code, self.said, self.made = shot, code, "words", made
+    def __init__(self, shot, code, rendered=False):
+        self.shot, self.code, self.message, self.rendered = shot, code, "words", rendered
 
 
 @pytest.mark.parametrize(
@@ -146,23 +146,23 @@ class Outcome:
         ([FAULT, STOPPED, WRONG_INPUT], STOPPED),
     ],
 )
-def test_the_gravest_outcome_is_the_exit_code(codes, exit_code, capsys):
+def test_the_most_severe_outcome_is_the_exit_code(codes, exit_code, capsys):
     shots = [Shot(n, "here") for n in range(1, len(codes) + 1)]
     report = Report(shots, "jsonl")
     report.begin()
     for shot, code in zip(shots, codes):
-        report.ended(Outcome(shot, code, made=True))
+        report.ended(Outcome(shot, code, rendered=True))
     assert report.close() == exit_code
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last["event"] == "done" and sum(last.get(s, 0) for s in ("done", "wrong", "failed", "stopped")) == len(codes)
 
 
-def test_shots_begun_again_are_counted_and_warnings_said_once(capsys):
+def test_restarts_are_counted_and_warnings_printed_once(capsys):
     report = Report([Shot(1, "here")], "bar")
     report.begin()
     worker = {"shot": 1, "host": "node", "pid": 7}
     for _ in range(2):
-        report.heard([{"event": "begun", **worker}, {"event": "warning", "text": "mind this", **worker}])
+        report.receive([{"event": "begun", **worker}, {"event": "warning", "text": "mind this", **worker}])
     report.close()
     said = capsys.readouterr().err
-    assert "begun again, the 2nd time, on node, process 7" in said and said.count("mind this") == 1
+    assert "started again, the 2nd time, on node, process 7" in said and said.count("mind this") == 1
