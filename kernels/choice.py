@@ -53,7 +53,7 @@ def choose(
         problem = obstacle(wanted, device, dtype, dim, needs_gradient)
         if problem:
             raise ValueError(f"attention {wanted!r} was forced but {problem}")
-        return Choice(wanted, "asked for" if kind else f"{VARIABLE} says so")
+        return Choice(wanted, "requested" if kind else f"set by {VARIABLE}")
     if device.type == "cpu" and needs_gradient:
         return Choice("reference", "the backward of torch's fused attention is the slower one on a CPU")
     if device.type != "cuda":

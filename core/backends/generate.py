@@ -64,7 +64,7 @@ from vera.core.sampling.denoise import run_windows_serially
 from vera.core.sampling.latent_store import ClipLatents, LatentStore, LayerLatents
 from vera.core.sampling.shots import encoded_shots, generated_shots, room_for_latents
 from vera.core.sampling.speed_options import SpeedOptions
-from vera.core.sampling.subject import PEOPLE_KEPT, refuse_nobody
+from vera.core.sampling.subject import PEOPLE_KEPT, refuse_without_people
 from vera.kernels.matte import plate_color, resize
 from vera.kernels.subject import free_subject
 
@@ -147,7 +147,7 @@ class Generate:
             notes += _checked_negative(model, recipe)
         keeps_people = recipe.mask is None and model.text.asks_for_people(recipe.prompt)
         if keeps_people:
-            refuse_nobody(plate.frames, lambda f: torch.from_numpy(color.to_model(region.crop(plate.read(f)))))
+            refuse_without_people(plate.frames, lambda f: torch.from_numpy(color.to_model(region.crop(plate.read(f)))))
             notes.append(PEOPLE_KEPT)
         ids = identify(
             opened,

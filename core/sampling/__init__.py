@@ -1,1 +1,1 @@
-"""Schedule, guidance and the denoising loop."""
+"""Sampling: from plate frames to the latents of the three layers."""

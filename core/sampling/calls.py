@@ -1,4 +1,4 @@
-"""Calls of one process, sent to all others: any tree of tensors and of what can be pickled, positional or named."""
+"""Send calls from rank 0 to all other processes: any structure of tensors and picklable values."""
 
 import io
 import pickle
@@ -9,10 +9,10 @@ import torch.distributed as dist
 
 
 def give(call: Any, device: torch.device) -> None:
-    """Send `call` from rank 0 to every other rank, each of which must `take` it. Everything in it arrives.
+    """Send `call` from rank 0 to every other rank, each of which must call `take`.
 
-    call: any tree of tuples, dictionaries, dataclasses, tensors ... Tensors in the CPU's memory arrive there,
-    all others on the taker's device. device: the sender's, on which the other tensors lie.
+    call: any structure of tuples, dictionaries, dataclasses, tensors, ... Tensors in CPU memory arrive in CPU memory,
+    all others on the receiver's device. device: the sender's device, which holds the other tensors.
     """
     packer = _Packer()
     packed = packer.packed(call)
@@ -23,7 +23,7 @@ def give(call: Any, device: torch.device) -> None:
 
 
 def take(device: torch.device) -> Any:
-    """What rank 0 gives; waits for it. Tensors that were not in the CPU's memory there come to `device`."""
+    """Wait for the next call from rank 0 and return it. Tensors that were not in CPU memory arrive on `device`."""
     box: list[Any] = [None, None]
     dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     packed, shapes = box
@@ -39,7 +39,7 @@ def _broadcast(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class _Packer(pickle.Pickler):
-    """Pickles all but tensors, which it keeps in order."""
+    """Pickles everything except tensors, and collects the tensors in order."""
 
     def __init__(self):
         self.file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""From noise to the latents of the three layers, for clips of any length."""
+"""Sample the latents of the three layers from noise, for clips of any length."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from vera.core.errors import StoppedError
 from vera.core.model.interfaces import LatentsByFrame, ShotConditioning
 from vera.core.model.offload import computing_device
-from vera.core.sampling.first_block_cache import Watched
+from vera.core.sampling.first_block_cache import CheckedRunner
 from vera.core.sampling.latent_store import InMemory, StatesInMemory
 from vera.core.sampling.solver import Solver
 from vera.core.sampling.speed_options import SpeedOptions
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
     from vera.core.sampling.latent_store import States
 
 
-# Windows' caches of one shot, each pass's its own, hold hidden states: so many are kept, and the windows of a
-# longer shot that come after are computed in full, so that memory does not grow with the shot.
-MOST_CACHES = 16
+# Number of first-block caches per shot; each window and guidance pass needs one, which holds hidden states. Further
+# windows of a long shot run without a cache. Raising it saves time on long shots and takes memory.
+MAX_CACHES = 16
 
-# What one window of a step is: its latents (n, 3, C, H, W), its span of frames, the step's time.
-Look = tuple[torch.Tensor, tuple[int, int], torch.Tensor]
-# Looks at the windows of a step, as `run_windows_serially`.
+# Input of one window in a step: latents (n, 3, C, H, W), span of frames, timestep.
+WindowInput = tuple[torch.Tensor, tuple[int, int], torch.Tensor]
+# Runs the model on the windows of a step; the signature is that of `run_windows_serially`.
 WindowRunner = Callable[..., Iterable[torch.Tensor]]
 
 
 def seeded_noise(seed: int, start: int, stop: int, shape: Sequence[int]) -> torch.Tensor:
-    """Standard normal fp32 (stop - start, *shape) of latent frames start .. stop-1.
+    """Standard normal noise, fp32 (stop - start, *shape), for latent frames start .. stop-1.
 
-    Each frame's is drawn by itself, from the seed and its number, on the CPU: the same for every
-    device, and whatever the length of the clip.
+    The noise of a frame is drawn on the CPU from the seed and the frame's number. It does not
+    depend on the device or on the length of the clip.
     """
     seeds = (np.random.SeedSequence([seed, frame]).generate_state(1, np.uint64)[0] for frame in range(start, stop))
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(int(s))) for s in seeds])
 
 
 def evaluations(length: int, window: int, steps: range) -> int:
-    """How many windows are looked at in these steps (a range)."""
+    """Number of windows that the model evaluates in these steps."""
     return sum(len(windows(length, window, i)) for i in steps)
 
 
@@ -62,9 +62,9 @@ def denoise(
     shift: float,
     **options: Any,
 ) -> torch.Tensor:
-    """Sample the layers of one clip from tensors: as `sample`, with source and mask (1, C, T, H, W), mask or None.
+    """Sample the layers of one clip held in tensors; see `sample`. source, mask: (1, C, T, H, W), or None for mask.
 
-    One window, unless `window` is given. Returns latents (1, 3, C, T, H, W), fp32.
+    There is one window unless `window` is given. Returns latents (1, 3, C, T, H, W), fp32.
     """
     by_frame = [None if t is None else InMemory(t[0].movedim(1, 0)) for t in (source, mask)]
     options = {"window": source.shape[2], "states": StatesInMemory()} | options
@@ -76,10 +76,10 @@ def denoise(
 
 @dataclass(frozen=True)
 class Guided:
-    """The velocity that a window is given under the instruction: all that a step asks of the model, but the model.
+    """The guided velocity as a function of a window: everything that a step needs, except the model.
 
-    text, empty_text, source, mask, guidance: as for `sample`. one_batch: both passes at once.
-    shot: what the model knows of the whole shot, see `Transformer.read_shot`.
+    text, empty_text, source, mask, guidance: see `sample`. one_batch: run both guidance passes in one batch.
+    shot: the conditioning of the whole shot, see `Transformer.read_shot`.
     """
 
     text: torch.Tensor
@@ -99,9 +99,10 @@ class Guided:
         caches: Caches | None,
         check: Callable[[], object] = lambda: None,
     ) -> torch.Tensor:
-        """Of latents (n, 3, C, H, W), frames span[0] .. span[1]-1; fp32 (n, 3, C, H, W) on the transformer's device.
+        """The velocity for latents (n, 3, C, H, W) of frames span[0] .. span[1]-1.
 
-        caches: by pass and window, or None. check() is called before each block; it may raise.
+        caches: by pass and window, or None. check() is called before each block and may raise. Returns fp32
+        (n, 3, C, H, W) on the transformer's device.
         """
 
         def velocity(instruction, empty=False):
@@ -117,7 +118,7 @@ class Guided:
                 )
             )
             shot = None if self.shot is None else self.shot.window(*span)
-            blocks = Watched(check, caches[empty, span] if caches else None)
+            blocks = CheckedRunner(check, caches[empty, span] if caches else None)
             time = timestep.to(device).expand(batch)
             v = transformer(x, time, instruction, plate, matte, shot, cache=blocks)
             return v.float().movedim(3, 1)
@@ -132,24 +133,28 @@ class Guided:
 
 
 def run_windows_serially(
-    guided: Guided, transformer: Transformer, looks: Iterable[Look], caches: Caches | None, check: Callable[[], object]
+    guided: Guided,
+    transformer: Transformer,
+    inputs: Iterable[WindowInput],
+    caches: Caches | None,
+    check: Callable[[], object],
 ) -> Iterator[torch.Tensor]:
-    """Yield the velocity of each look (latents, span, timestep), in order."""
-    for look in looks:
-        yield guided(transformer, *look, caches, check)
+    """Yield the velocity of each window, in order."""
+    for latents, span, timestep in inputs:
+        yield guided(transformer, latents, span, timestep, caches, check)
 
 
 class Caches:
-    """By pass and window: a cache each, of the first MOST_CACHES that ask, None for the others."""
+    """Caches by guidance pass and window: one each for the first MAX_CACHES keys, None for all others."""
 
     def __init__(self, new_cache: Callable[[], FirstBlockCache | None]) -> None:
         self.new_cache = new_cache
-        self.kept: dict[tuple[bool, tuple[int, int]], FirstBlockCache | None] = {}
+        self.caches: dict[tuple[bool, tuple[int, int]], FirstBlockCache | None] = {}
 
     def __getitem__(self, key: tuple[bool, tuple[int, int]]) -> FirstBlockCache | None:
-        if key not in self.kept and len(self.kept) < MOST_CACHES:
-            self.kept[key] = self.new_cache()
-        return self.kept.get(key)
+        if key not in self.caches and len(self.caches) < MAX_CACHES:
+            self.caches[key] = self.new_cache()
+        return self.caches.get(key)
 
 
 @torch.inference_mode()
@@ -169,60 +174,62 @@ def sample(
     speed: SpeedOptions = SpeedOptions(),
     advance: Callable[[], object] = lambda: None,
     stopping: Callable[[], bool] = lambda: False,
-    each: WindowRunner = run_windows_serially,
+    window_runner: WindowRunner = run_windows_serially,
 ) -> LatentsByFrame:
     """Sample the layers of one clip of any length, window by window.
 
-    text, empty_text: states (1, N, D) of the instruction and of no instruction;
-    source, mask: latents by frame (T, C, H, W) of the plate and of the mask (or None), see
-    latents.py. window: how many latent frames the model sees at once. guidance 1 leaves out
-    the second pass. states keeps each step's state; steps that it holds are not done again.
-    advance() is called after each window, stopping() asked before each block: true raises StoppedError.
-    speed.prepare(transformer) is the caller's. each: how a step's windows are looked at, `run_windows_serially` or
-    its like: the windows of a step do not hang on one another.
+    text, empty_text: states (1, N, D) of the instruction and of the negative or empty prompt.
+    source, mask: latents by frame (T, C, H, W) of the plate and of the mask (or None), see latent_store.py.
+    guidance: scale of classifier-free guidance; 1 runs no second pass.
+    window: number of latent frames that the model sees at once.
+    states: stores the state after each step; sampling resumes from the newest stored step.
+    speed: the caller must have called speed.prepare(transformer).
+    advance: called after each window. stopping: called before each block; True raises StoppedError.
+    window_runner: runs the model on the windows of a step, which are independent of one another.
 
-    At each step the velocities of overlapping windows are blended, then one solver steps
-    the blended whole. A frame is stepped as soon as no window to come covers it, so that only
-    one window and its overlap are in memory. Returns the last state, (T, Solver.STATE, 3, C, H, W)
-    by frame; [:, 0] of it are the latents.
+    In each step the velocities of overlapping windows are blended, and one solver steps the
+    blended latents. A frame is stepped as soon as no later window covers it, so that only one
+    window and its overlap are in memory. Returns the last state, (T, Solver.STATE, 3, C, H, W)
+    by frame; its [:, 0] are the latents.
     """
     device = computing_device(transformer)
     solver = Solver(steps, shift)
     length, shape = source.shape[0], (3, *source.shape[1:])
-    # One batch needs states of one length: padding would not be neutral.
+    # One batch needs text states of equal length, because padding would change the result.
     one_batch = speed.one_batch and text.shape == empty_text.shape
     shot = transformer.read_shot(source, mask, window)
     guided = Guided(text, empty_text, source, mask, guidance, one_batch, shot)
     caches = Caches(speed.new_cache)
     if speed.cache:
-        states.clear()  # what a cache held is not kept: without it the pixels would be others
+        states.clear()  # caches are not stored, and resuming without them would change the pixels
 
     def check():
         if stopping():
             raise StoppedError(f"stopped in step {i + 1} of {steps}")
 
-    def now(span):
-        there = solver.start(seeded_noise(seed, span[0], span[1], shape)) if state is None else state.read(*span)
-        return there.to(device)
+    def present(span):
+        """The state of these frames before the step: noise in the first step."""
+        values = solver.start(seeded_noise(seed, span[0], span[1], shape)) if state is None else state.read(*span)
+        return values.to(device)
 
     done, state = states.newest()
     for i in range(done, steps):
         windowed = windows(length, window, i)
-        looks = ((now(w.span)[:, 0], w.span, solver.timesteps[i]) for w in windowed)
-        velocities = each(guided, transformer, looks, caches, check)
-        blended = torch.zeros(0, *shape, device=device)  # of the frames from this window's first on, so far
+        inputs = ((present(w.span)[:, 0], w.span, solver.timesteps[i]) for w in windowed)
+        velocities = window_runner(guided, transformer, inputs, caches, check)
+        blended = torch.zeros(0, *shape, device=device)  # sum so far, for the frames from this window's start on
         with states.writer(i + 1) as add:
-            for look, following, v in zip(windowed, [*windowed[1:], None], velocities):
-                v = v * look.weights.to(device).view(-1, 1, 1, 1, 1)
+            for place, following, v in zip(windowed, [*windowed[1:], None], velocities):
+                v = v * place.weights.to(device).view(-1, 1, 1, 1, 1)
                 v[: len(blended)] += blended
-                settled = (following.start if following else look.stop) - look.start
-                add(solver.step(i, v[:settled], now((look.start, look.start + settled))))
-                blended = v[settled:]
+                complete = (following.start if following else place.stop) - place.start
+                add(solver.step(i, v[:complete], present((place.start, place.start + complete))))
+                blended = v[complete:]
                 advance()
         _, state = states.newest()
     return state
 
 
 def _clip(latents):
-    """By frame (n, ..., C, H, W) -> as the model takes them, (1, ..., C, n, H, W)."""
+    """Latents by frame (n, ..., C, H, W) -> the model's order (1, ..., C, n, H, W)."""
     return latents.movedim(0, -3)[None]

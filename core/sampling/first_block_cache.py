@@ -1,4 +1,4 @@
-"""How the transformer's blocks are run: asked to stop in between, their work kept from one step to the next."""
+"""Runners of the transformer's blocks: one that can be stopped between blocks, and the first-block cache."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from vera.core.model.interfaces import BlockRunner
 
 
-class Watched:
-    """Runs the blocks, through a cache where there is one, and calls `check` before each.
+class CheckedRunner:
+    """Runs the blocks, with `cache` if there is one, and calls `check` before each block.
 
-    At full size a pass takes seconds to minutes: between its blocks it can be stopped, by an exception.
+    A full-size pass takes seconds to minutes; an exception from `check` stops it between two blocks.
     """
 
     def __init__(self, check: Callable[[], object], cache: BlockRunner | None = None) -> None:
         self.check, self.cache = check, cache
 
     def run(self, blocks: Sequence[Callable[..., torch.Tensor]], hidden: torch.Tensor, *given: Any) -> torch.Tensor:
-        """As `run_blocks`."""
-        watched = [self._watched(block) for block in blocks]
-        return (self.cache.run if self.cache else run_blocks)(watched, hidden, *given)
+        """Run the blocks, see `run_blocks`."""
+        checked = [self._checked(block) for block in blocks]
+        return (self.cache.run if self.cache else run_blocks)(checked, hidden, *given)
 
-    def _watched(self, block):
+    def _checked(self, block):
         def run(*given):
             self.check()
             return block(*given)
@@ -36,14 +36,14 @@ class Watched:
 
 
 class FirstBlockCache:
-    """Skips all blocks but the first in steps where the first changes the tokens as it last did.
+    """Skips all blocks but the first in steps where the first block's residual hardly changes.
 
-    The first block is always run. While its change differs from that of the last full
-    step by less than `threshold` in every branch (mean absolute difference over mean
-    absolute value), the other blocks' change of that step is added again. 0 never skips.
-    The branches meet in every block, so they are skipped together, and the one that
-    changes most decides. Keeps two tensors of the hidden states' size. One cache serves
-    one run of one window and one guidance pass, or of both passes in one batch.
+    The first block always runs. Its residual is compared with that of the last full step: mean
+    absolute difference over mean absolute value. If this is below `threshold` in every branch,
+    the residual of the other blocks from that full step is added instead of running them.
+    A threshold of 0 never skips. Branches interact in every block, so all branches are skipped
+    together, and the branch with the largest change decides. The cache holds two tensors of the
+    size of the hidden states. It serves one window and one guidance pass, or both passes in a batch.
 
     After ParaAttention's first-block cache (Cheng 2024), itself after TeaCache (Liu et al. 2024).
     """
@@ -55,7 +55,7 @@ class FirstBlockCache:
         self._change = self._rest = None
 
     def run(self, blocks: Sequence[Callable[..., torch.Tensor]], hidden: torch.Tensor, *given: Any) -> torch.Tensor:
-        """Hidden states (B, 3, L, D) through the blocks; `given` is what each block takes beside them."""
+        """Run hidden states (B, 3, L, D) through the blocks; `given`: the other arguments of each block."""
         self.steps += 1
         first = blocks[0](hidden, *given)
         change = first - hidden
@@ -70,13 +70,13 @@ class FirstBlockCache:
 
 
 def alone(sums: torch.Tensor) -> torch.Tensor:
-    """The sums over all tokens, where no other process holds further ones."""
+    """The sums over all tokens, for a single process."""
     return sums
 
 
 def largest_change(
     now: torch.Tensor, before: torch.Tensor, total: Callable[[torch.Tensor], torch.Tensor] = alone
 ) -> float:
-    """Of the branches (and of the batch's samples), the largest relative change; (B, 3, L, D) each."""
+    """The largest relative change among branches and samples; now, before: (B, 3, L, D)."""
     apart, size = total(torch.stack([x.abs().sum((2, 3), dtype=torch.float32) for x in (now - before, before)]))
     return (apart / size).max().item()

@@ -1,7 +1,8 @@
-"""Latents by frame, on the disk or in memory, so that their memory does not grow with the shot.
+"""Latents by frame, on disk or in memory; on disk, memory use does not grow with the shot.
 
-On the disk they are files of `vera.core.state_file`, in fp32. Both kinds have
-    shape, facts        of all frames; what was noted with them, texts by name
+Latents on disk are fp32 files of `vera.core.state_file`. Both kinds have
+    shape               of all frames
+    facts               metadata, texts by name
     read(start, stop)   -> (stop - start, ...), fp32
 """
 
@@ -20,7 +21,7 @@ from vera.core.state_file import DamagedStateError, StateFile, state_writer, who
 
 
 class LayerLatents:
-    """One of three layers by frame, (T, 3, C, H, W), as Codec.decode_stream reads it: [:, :, i] of (1, C, T, H, W)."""
+    """One layer of latents by frame (T, 3, C, H, W), in the form that Codec.decode_stream reads: (1, C, T, H, W)."""
 
     def __init__(self, latents: Any, index: int, device: Any) -> None:
         frames, _, *shape = latents.shape
@@ -33,7 +34,7 @@ class LayerLatents:
 
 
 class ClipLatents:
-    """Latents by frame, (T, C, H, W), as Codec.decode_stream reads them."""
+    """Latents by frame (T, C, H, W), in the form that Codec.decode_stream reads: (1, C, T, H, W)."""
 
     def __init__(self, latents: Any, device: Any) -> None:
         frames, *shape = latents.shape
@@ -57,7 +58,10 @@ class InMemory:
 
 
 class LatentStore:
-    """A folder for latents of one generation: files KIND.FIRST.safetensors, one for each shot between cuts."""
+    """A folder with the latents of one generation: KIND.FIRST.safetensors for each shot; FIRST is its first frame.
+
+    generation: cache key of everything that determines the latents.
+    """
 
     def __init__(self, folder: Path, generation: str) -> None:
         self.folder, self.generation = Path(folder), generation
@@ -69,27 +73,27 @@ class LatentStore:
         return {"generation": self.generation, "frames": f"{frames[0]} {frames[-1]}"}
 
     def shots(self, kind: str, frames: Sequence[int]) -> dict[range, StateFile]:
-        """The shots of this generation that are there and whole, if together they are these frames; else none."""
-        there = {}
+        """The intact shots of this generation, by frames; {} unless they cover exactly these frames."""
+        found = {}
         for path in self._files(kind):
             try:
                 file = StateFile(path)
                 if file.facts.get("generation") == self.generation:
                     file.check()
-                    there[_frames(file)] = file
+                    found[_frames(file)] = file
             except DamagedStateError:
                 continue
-        there = dict(sorted(there.items(), key=lambda item: item[0][0]))
-        if sum(map(len, there)) != len(frames):
+        found = dict(sorted(found.items(), key=lambda item: item[0][0]))
+        if sum(map(len, found)) != len(frames):
             return {}
-        return there if [f for shot in there for f in shot] == list(frames) else {}
+        return found if [f for shot in found for f in shot] == list(frames) else {}
 
     def holds(self, kind: str, frames: range) -> bool:
-        """Whether the shot of these frames is there, whole and of this generation."""
+        """Whether the shot of these frames exists, intact and of this generation."""
         return whole_state(self.path(kind, frames[0]), self.facts(frames)) is not None
 
     def damaged(self) -> list[Path]:
-        """Files that are there and not whole."""
+        """Files that are damaged."""
         found = []
         for path in self._files("*"):
             try:
@@ -98,18 +102,18 @@ class LatentStore:
                 found.append(path)
         return found
 
-    def give(self, kind: str, other: "LatentStore") -> None:
-        """Move what there is of a kind to another store."""
+    def move_to(self, kind: str, other: "LatentStore") -> None:
+        """Move all files of a kind to another store."""
         for path in self._files(kind):
             make_folder(other.folder.parent, other.folder.name)
             os.replace(path, other.folder / path.name)
 
     def bytes_there(self) -> int:
-        """What the folder's files take on the disk."""
+        """Size of all files in bytes."""
         return sum(path.lstat().st_size for path in self._files("*"))
 
     def refuse_others(self) -> None:
-        """Raises InputError if the folder holds another generation's latents; damaged ones are nobody's."""
+        """Raise InputError if the folder holds latents of another generation; damaged files are ignored."""
         for path in self._files("*"):
             try:
                 generation = StateFile(path).facts.get("generation")
@@ -125,7 +129,7 @@ class LatentStore:
 
 
 def _frames(file: StateFile) -> range:
-    """Raises DamagedStateError where its facts name none."""
+    """The frames of a file, from its facts. Raises DamagedStateError if they name none."""
     match = re.fullmatch(r"(-?[0-9]{1,9}) (-?[0-9]{1,9})", file.facts.get("frames", ""))
     if not match or int(match[1]) > int(match[2]):
         raise DamagedStateError(f"{file.path}: names no frames; remove it")
@@ -133,13 +137,13 @@ def _frames(file: StateFile) -> range:
 
 
 class States:
-    """The sampler's state after each step, on the disk: where a run that ended goes on. Holds the newest only."""
+    """The sampler's newest state on disk, from which a stopped run resumes."""
 
     def __init__(self, folder: Path, name: str, facts: dict[str, str]) -> None:
         self.folder, self.name, self.facts = Path(folder), name, facts
 
     def newest(self) -> tuple[int, Any]:
-        """(number of steps done, their state), or (0, None); a damaged state is none."""
+        """(number of finished steps, their state), or (0, None); damaged states are ignored."""
         for path in sorted(self.folder.glob(f"{self.name}.step*.safetensors"), reverse=True):
             step = re.fullmatch(r".*\.step([0-9]{4,9})", path.stem)
             state = whole_state(path, self.facts) if step else None
@@ -162,7 +166,7 @@ class States:
 
 
 class StatesInMemory:
-    """The same for a clip that is made in one go."""
+    """The same interface in memory, without resume."""
 
     def __init__(self) -> None:
         self._newest: tuple[int, Any] = (0, None)

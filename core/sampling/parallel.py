@@ -1,12 +1,12 @@
-"""One clip on several processes: Ulysses context parallelism over the token axis that the layers share.
+"""One clip on several processes: Ulysses context parallelism over the token axis, which all layers share.
 
-Hidden states (B, 3, L, D) are cut at dim 2: each rank holds one region of the picture, of all three layers, so
-that all but attention needs no exchange. For attention each rank gives its region of the other ranks' heads
-and gets the other regions of its own heads, computes these over all 3L tokens, and gives them back. Neither
-L nor the heads need divide by the number of ranks; a rank without a head is refused.
+Hidden states (B, 3, L, D) are split at dim 2: each rank holds one region of the picture in all three layers, so only
+attention needs an exchange. For attention, the ranks exchange regions for heads: each rank computes its own heads over
+all 3L tokens, and a second exchange restores the regions. Neither L nor the number of heads must be divisible by the
+number of ranks; a rank without a head is refused.
 
 Where both guidance passes are in one batch and the number of ranks is even, each half of the ranks computes one pass:
-a rank's region is twice as large, and attention exchanges within a half alone.
+a rank's region is twice as large, and attention exchanges only within a half.
 
 After Jacobs et al., "DeepSpeed Ulysses", 2023, with regions and heads of uneven size.
 """
@@ -41,25 +41,25 @@ if TYPE_CHECKING:
     from vera.core.model.interfaces import BlockRunner, Model
     from vera.core.sampling.speed_options import SpeedOptions
 
-# How long a process waits for the others. They may decode, deliver or encode for days meanwhile; one that dies
-# closes its connections, which ends the waiting at once.
-PATIENCE = timedelta(days=14)
+# Timeout of collectives. Other processes may decode, deliver or encode for days in between. A process that dies closes
+# its connections, which ends the wait at once.
+COLLECTIVE_TIMEOUT = timedelta(days=14)
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}  # cuda: not measured
 
 
 def shares(count: int, ranks: int) -> list[int]:
-    """How many of `count` things each rank holds; they differ by one at most."""
+    """Number of items per rank if `count` items are shared; the numbers differ by at most one."""
     return [count // ranks + (r < count % ranks) for r in range(ranks)]
 
 
 class Exchange(torch.autograd.Function):
-    """Part i to rank i; returns what each rank gave to this one. Its gradient goes the way back."""
+    """Send part i to rank i and return the parts received from all ranks; the gradient is exchanged back."""
 
     @staticmethod
     def forward(
         ctx: Any, group: Any, shapes: Sequence[tuple[int, ...]], *parts: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """shapes: of what each rank will give."""
+        """shapes: the shapes of the parts that the ranks send here."""
         ctx.group, ctx.shapes = group, [part.shape for part in parts]
         sizes = [math.prod(shape) for shape in shapes]
         sent = torch.cat([part.reshape(-1) for part in parts])
@@ -73,20 +73,20 @@ class Exchange(torch.autograd.Function):
 
 
 class Regions:
-    """Runs a transformer's blocks on this rank's region: given as the `cache` of Transformer.forward.
+    """A block runner that computes this rank's region; passed as the `cache` of Transformer.forward.
 
-    inner: a first-block cache, or another way to run the blocks, or None. All ranks of the group must call it
-    together, with equal inputs; all get the whole result. The gradient of a loss that every rank computes
-    from that result is, averaged over the ranks, the loss's own.
+    inner: another runner, such as a first-block cache, or None. All ranks of the group must call it together with
+    equal inputs, and all get the whole result. If every rank computes the same loss from the result, the average of
+    the gradients over the ranks is the gradient of the loss.
     """
 
     def __init__(self, group: Any = None, inner: BlockRunner | None = None, half: Any = None) -> None:
-        """half: the group of this rank's half of the ranks, for a batch of both guidance passes; None does without."""
+        """half: the group of this rank's half of the ranks, used for a batch of both guidance passes; or None."""
         self.group, self.inner, self.half = group, inner, half
         self.ranks = dist.get_world_size(group)
-        cache = kept_in(inner)
+        cache = cache_of(inner)
         if cache is not None:
-            cache.total = self._total  # its decisions are those of all regions
+            cache.total = self._total  # the cache decides with the sums over all regions
 
     def run(
         self,
@@ -97,7 +97,7 @@ class Regions:
         rotary: tuple[torch.Tensor, ...],
         attend: Callable[..., torch.Tensor],
     ) -> torch.Tensor:
-        """Hidden states (B, 3, L, D), whole, in and out."""
+        """Run the blocks; hidden states (B, 3, L, D) are complete on input and output."""
         halved = self.half is not None and hidden.shape[0] == 2
         group = self.half if halved else self.group
         rank, ranks = dist.get_rank(group), dist.get_world_size(group)
@@ -136,9 +136,9 @@ def attend_over_ranks(
     key: torch.Tensor,
     value: torch.Tensor,
 ) -> torch.Tensor:
-    """Query, key and value of this rank's region, all heads (B, 3, l, H, K), -> what they attend to, the same.
+    """Attention for this rank's region: query, key, value (B, 3, l, H, K) with all heads -> (B, 3, l, H, K).
 
-    lengths: of the ranks' regions.
+    lengths: tokens in the region of each rank.
     """
     packed = torch.stack([query, key, value])
     three, batch, layers, length, all_heads, dim = packed.shape
@@ -151,18 +151,18 @@ def attend_over_ranks(
     return torch.cat(Exchange.apply(group, own_shapes, *attended.split(lengths, dim=2)), dim=3)
 
 
-def kept_in(runner: BlockRunner | None) -> Any:
-    """The first-block cache that a way to run the blocks works through, or None."""
+def cache_of(runner: BlockRunner | None) -> Any:
+    """The first-block cache of a block runner, or None."""
     cache = getattr(runner, "cache", runner)
     return cache if hasattr(cache, "total") else None
 
 
 class Crew:
-    """Processes of this machine that compute each call of one transformer together; this one leads.
+    """Processes on this machine that compute each call of one transformer together; this process leads.
 
-    Only the leader reads, samples and writes: the others wait for the inputs of the next call. Use as a
-    context; `load` in it stands for load_model. Each follower loads the model's transformer by itself,
-    onto the GPU of its number or onto the CPU. sharded: each holds its share of the blocks' weights alone.
+    Only the leader reads, samples and writes. The followers wait for the inputs of the next call. Use the crew as a
+    context manager, with `load` in place of load_model. Each follower loads the transformer itself, onto the GPU with
+    its number or onto the CPU. sharded: each process holds only its share of the blocks' weights.
     """
 
     def __init__(self, count: int, speed: SpeedOptions, sharded: bool = False) -> None:
@@ -173,22 +173,22 @@ class Crew:
         self.next = 0
 
     def __enter__(self) -> Crew:
-        self.meeting = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self.rendezvous = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         return self
 
     def load(self, name: str, device: str, **options: Any) -> Model:
-        """As load_model. Raises InputError where the transformer cannot be shared by so many."""
+        """Load a model as load_model does, and start the followers. Raises InputError if they cannot share it."""
         if self.followers:
-            raise OutOfMemoryError(f"out of memory on {self.count} processes; use more of them, or give fewer frames")
+            raise OutOfMemoryError(f"out of memory on {self.count} processes; use more processes, or give fewer frames")
         if self.sharded:
             refuse_unsharded(options.get("weights", "auto"), options.get("offload", "auto"), family_of(name).planned)
             model = _in_host_memory(name, device_of(0, device), options)
         else:
             model = load_model(name, device_of(0, device), **options)
         self._check(model.transformer, device)
-        given = (self.count, name, device, options, self.speed, self.meeting.name, self.sharded)
-        self.followers = mp.spawn(_follow, given, self.count - 1, join=False, daemon=True)
-        self.half = _meet(0, self.count, device, self.meeting.name)
+        arguments = (self.count, name, device, options, self.speed, self.rendezvous.name, self.sharded)
+        self.followers = mp.spawn(_follow, arguments, self.count - 1, join=False, daemon=True)
+        self.half = _join_group(0, self.count, device, self.rendezvous.name)
         if self.sharded:
             _shard_here(model.transformer, 0, device)
         model.transformer.register_forward_pre_hook(self._lead, with_kwargs=True)
@@ -205,14 +205,14 @@ class Crew:
             raise InputError("--processes: the blocks cannot be compiled then; leave out --compile")
 
     def _lead(self, module, inputs, named):
-        """Before each call of the transformer: give its inputs to the followers, and share the work."""
-        cache = kept_in(named.get("cache"))
+        """A hook before each call of the transformer: send its inputs to the followers, and share the work."""
+        cache = cache_of(named.get("cache"))
         if cache is not None and cache not in self.numbers:
             self.numbers[cache] = self.next = self.next + 1
         number = self.numbers.get(cache) if cache is not None else None
-        given = {name: value for name, value in named.items() if name != "cache"}
-        give((inputs, given, number, list(self.numbers.values())), computing_device(module))
-        return inputs, {**given, "cache": Regions(inner=named.get("cache"), half=self.half)}
+        others = {name: value for name, value in named.items() if name != "cache"}
+        give((inputs, others, number, list(self.numbers.values())), computing_device(module))
+        return inputs, {**others, "cache": Regions(inner=named.get("cache"), half=self.half)}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -225,19 +225,19 @@ class Crew:
                 process.kill()
                 process.join()
             dist.destroy_process_group()
-        self.meeting.cleanup()
+        self.rendezvous.cleanup()
 
 
-def _follow(index, count, name, device, options, speed, meeting, sharded=False):
-    """A follower's life: the leader's calls, one after the other, until it says that there are no more."""
+def _follow(index, count, name, device, options, speed, rendezvous, sharded=False):
+    """The main loop of a follower: compute the leader's calls until the leader sends None."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the leader hears it, and ends this one
-    half = _meet(index + 1, count, device, meeting)
+        signal.signal(number, signal.SIG_IGN)  # the leader handles signals and ends its followers
+    half = _join_group(index + 1, count, device, rendezvous)
     if sharded:
         transformer = load_model(name, "cpu", **options).transformer
         _shard_here(transformer, index + 1, device)
     else:
-        transformer = load_model(name, device_of(index + 1, device), **options).transformer  # and nothing else is kept
+        transformer = load_model(name, device_of(index + 1, device), **options).transformer
     speed.prepare(transformer)
     device = computing_device(transformer)
     caches: dict[int, Any] = {}
@@ -252,12 +252,12 @@ def _follow(index, count, name, device, options, speed, meeting, sharded=False):
 
 
 def device_of(rank: int, device: str) -> str:
-    """The device of one of this machine's processes; a GPU by its number, for "cuda" alone may mean the first."""
+    """The device of a rank on this machine. GPUs are named by number, because "cuda" may mean the first GPU."""
     return f"cuda:{rank}" if device == "cuda" else device
 
 
 def _in_host_memory(name: str, device: str, options: dict[str, Any]) -> Model:
-    """The model with its transformer mapped to its files; text encoder and codec are on the device."""
+    """Load a model with a memory-mapped transformer, and its text encoder and codec on the device."""
     model = load_model(name, "cpu", **options)
     for part in (model.codec, getattr(model.text, "encoder", None)):
         if isinstance(part, torch.nn.Module):
@@ -270,15 +270,15 @@ def _shard_here(transformer: Transformer, rank: int, device: str) -> None:
     shard(transformer, mesh, torch.device(device_of(rank, device)), torch.bfloat16 if device == "cuda" else None)
 
 
-def _meet(rank: int, count: int, device: str, meeting: str) -> Any:
-    """Join the others; returns the group of this rank's half of them, None of an odd number."""
+def _join_group(rank: int, count: int, device: str, rendezvous: str) -> Any:
+    """Join the process group; return the group of this rank's half of the ranks, None for an odd number of ranks."""
     if device == "cuda":
         torch.cuda.set_device(rank)
     else:
         torch.set_num_threads(max(1, torch.get_num_threads() // count))
-    store = dist.FileStore(str(Path(meeting) / "store"), count)
-    dist.init_process_group(BACKENDS[device], store=store, rank=rank, world_size=count, timeout=PATIENCE)
+    store = dist.FileStore(str(Path(rendezvous) / "store"), count)
+    dist.init_process_group(BACKENDS[device], store=store, rank=rank, world_size=count, timeout=COLLECTIVE_TIMEOUT)
     if count % 2:
         return None
-    halves = [dist.new_group(ranks, timeout=PATIENCE) for ranks in torch.arange(count).view(2, -1).tolist()]
+    halves = [dist.new_group(ranks, timeout=COLLECTIVE_TIMEOUT) for ranks in torch.arange(count).view(2, -1).tolist()]
     return halves[rank // (count // 2)]

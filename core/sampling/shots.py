@@ -1,7 +1,7 @@
 """From the plate's frames to the latents of the three layers: read, find cuts, encode, denoise.
 
-Frames stream in and latents are written shot by shot (what lies between two cuts), so that
-memory does not grow, and a run that was stopped goes on at the step it had reached.
+A shot is the part between two cuts. Frames are streamed and latents are written shot by shot, so
+memory does not grow with the plate, and a stopped run resumes at the step it had reached.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from itertools import chain, groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from vera.core.state_file import StateFile
 
 
-class Seen(NamedTuple):
-    """A frame as the model sees it: plate and mask (3, h, w) in [0, 1]; no mask is None."""
+class ModelFrame(NamedTuple):
+    """A frame at model size: plate and mask (3, h, w) in [0, 1]; mask None without a mask."""
 
     frame: int
     plate: torch.Tensor
@@ -46,7 +46,7 @@ class Seen(NamedTuple):
 
 
 class GeneratedJob(Protocol):
-    """What is read of a job from its plate to its latents: see `vera.core.backends.generate.GenerateJob`."""
+    """The part of `vera.core.backends.generate.GenerateJob` that this module reads."""
 
     @property
     def recipe(self) -> EditRecipe: ...
@@ -81,28 +81,28 @@ class GeneratedJob(Protocol):
 
 
 def room_for_latents(model: Model, count: int, size: tuple[int, int], mask: bool) -> int:
-    """Bytes on the disk of `count` frames' latents at most: plate, mask, and the sampler's last two states."""
+    """Largest disk use in bytes for `count` frames: latents of plate and mask, and the sampler's last two states."""
     values = latent_frames(count) * model.codec.channels * math.prod(n // SPACE_STRIDE for n in size)
     return 4 * values * (1 + mask + 2 * 3 * Solver.STATE)
 
 
 @torch.inference_mode()
 def generated_shots(job: GeneratedJob, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[range, StateFile]:
-    """Latents (T, 3, C, h, w) of the three layers in files, by the frames of each shot between cuts.
+    """Latents (T, 3, C, h, w) of the three layers in files, by the frames of each shot.
 
-    What an earlier run left is taken, be it kept or of a job that was stopped.
+    Latents of an earlier run are used again, whether the run was complete or stopped.
     """
     frames, store = job.plate.frames, job.kept if job.recipe.keep else job.latents
     if job.recipe.keep:
-        job.latents.give("layers", job.kept)
+        job.latents.move_to("layers", job.kept)
     shots = job.kept.shots("layers", frames) or job.latents.shots("layers", frames)
     for path in (*job.latents.damaged(), *job.kept.damaged()):
-        progress.warn(f"{path}: damaged, so not used; what it held is made anew")
+        progress.warn(f"{path}: damaged; its latents are computed again")
     if shots:
         return shots
     plates = encoded_shots(job, progress, stopping)
     if len(plates) > 1:
-        progress.say(f"{len(plates)} shots; new ones begin at {', '.join(str(shot[0]) for shot in list(plates)[1:])}")
+        progress.say(f"{len(plates)} shots; cuts at {', '.join(str(shot[0]) for shot in list(plates)[1:])}")
     masks = job.latents.shots("mask", frames)
     window = latent_frames(job.model.limits.max_frames)
     states = {shot: States(job.latents.folder, f"state.{shot[0]}", job.latents.facts(shot)) for shot in plates}
@@ -113,10 +113,10 @@ def generated_shots(job: GeneratedJob, progress: ProgressLike, stopping: Callabl
     def windows_in(shot: range, steps: int) -> int:
         return evaluations(plates[shot].shape[0], window, range(steps))
 
-    # With a cache, sampling begins anew: what it held is not kept.
+    # Caches are not stored, so a stopped shot restarts its sampling if one is used.
     reached: dict[range, int] = {shot: states[shot].newest()[0] for shot in plates}
     if job.speed.cache and any(reached.values()):
-        progress.say("with a cache, a shot whose sampling was stopped is sampled from its first step")
+        progress.say("with a cache, a stopped shot is sampled again from its first step")
         reached = dict.fromkeys(reached, 0)
     done = {shot: job.steps if ready(shot) else reached[shot] for shot in plates}
     progress.stage(
@@ -141,7 +141,7 @@ def generated_shots(job: GeneratedJob, progress: ProgressLike, stopping: Callabl
             speed=job.speed,
             advance=progress.advance,
             stopping=stopping,
-            each=job.window_runner,
+            window_runner=job.window_runner,
         )
         with state_writer(store.path("layers", shot[0]), store.facts(shot)) as add:
             for start in range(0, state.shape[0], window):
@@ -151,38 +151,38 @@ def generated_shots(job: GeneratedJob, progress: ProgressLike, stopping: Callabl
 
 
 def encoded_shots(job: GeneratedJob, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[range, StateFile]:
-    """Latents (T, C, h, w) of the plate in files, by the frames of each shot; those of the mask beside them."""
+    """Latents (T, C, h, w) of the plate in files, by the frames of each shot; the mask's latents are beside them."""
     frames = job.plate.frames
     if shots := job.latents.shots("plate", frames):
         return shots
     progress.stage("read", len(frames))
-    seen = _seen_frames(job, progress, stopping)
-    numbered = with_cuts(seen, lambda s: s.plate, job.cuts, number_of=lambda s: s.frame)
+    frames_read = _model_frames(job, progress, stopping)
+    numbered = with_cuts(frames_read, attrgetter("plate"), job.cuts, number_of=attrgetter("frame"))
     for _, shot in groupby(numbered, key=itemgetter(1)):
-        _encode_shot(job, (seen for seen, _ in shot))
+        _encode_shot(job, (frame for frame, _ in shot))
     return job.latents.shots("plate", frames)
 
 
-def _encode_shot(job: GeneratedJob, shot: Iterable[Seen]) -> None:
-    """Write the latents of one shot's plate and mask as its frames, each a Seen, come in."""
+def _encode_shot(job: GeneratedJob, shot: Iterable[ModelFrame]) -> None:
+    """Write the latents of one shot's plate and mask while its frames are read."""
     groups = latent_groups(shot)
     group = next(groups)
     first = group[0].frame
     facts: dict[str, str] = {}
-    # The plate's file is opened first and so closed last: where it is, the mask's is too.
+    # The plate's file is closed last, so if it is complete, the mask's is too.
     kinds = ["plate"] if group[0].mask is None else ["plate", "mask"]
     with ExitStack() as files:
         writers = {k: files.enter_context(state_writer(job.latents.path(k, first), facts)) for k in kinds}
         encoders = {k: job.model.codec.encode_stream() for k in kinds}
-        for group in chain([group], groups):  # noqa: B020 - the last one is needed after the loop
+        for group in chain([group], groups):  # noqa: B020 - the last group is used after the loop
             for kind in kinds:
-                video = torch.stack([getattr(seen, kind) for seen in group], dim=1)[None]
+                video = torch.stack([getattr(frame, kind) for frame in group], dim=1)[None]
                 writers[kind](encoders[kind](video.to(job.model.device))[0].movedim(1, 0))
         facts.update(job.latents.facts(range(first, group[-1].frame + 1)))
 
 
-def _seen_frames(job: GeneratedJob, progress: ProgressLike, stopping: Callable[[], bool]) -> Iterator[Seen]:
-    """Yield a Seen for each frame of the plate."""
+def _model_frames(job: GeneratedJob, progress: ProgressLike, stopping: Callable[[], bool]) -> Iterator[ModelFrame]:
+    """Read every frame of the plate and its mask, at model size."""
     for frame in job.plate.frames:
         if stopping():
             raise StoppedError(f"stopped while reading frame {frame}")
@@ -192,5 +192,5 @@ def _seen_frames(job: GeneratedJob, progress: ProgressLike, stopping: Callable[[
             mask = shrink(mask[..., None], *job.size).expand(3, -1, -1)
         elif job.keeps_people:
             mask = background_of(source, job.size).expand(3, -1, -1)
-        yield Seen(frame, shrink(source, *job.size), mask)
+        yield ModelFrame(frame, shrink(source, *job.size), mask)
         progress.advance()

@@ -1,9 +1,9 @@
-"""Wan's sampler for latents that are stepped a few frames at a time.
+"""Wan's sampler, for latents that are stepped a few frames at a time.
 
-UniPC with B(h) = e^h - 1 on predictions of the clean latents, at most of second order (Zhao et al., "UniPC: A
-Unified Predictor-Corrector Framework for Fast Sampling of Diffusion Models", 2023, equations 3, 9 and 12). Each
-operation and its rounding is that of diffusers' UniPCMultistepScheduler as Wan configures it, so results equal its
-bit for bit on the CPU (tested); it is written out because that scheduler takes a second to import.
+UniPC with B(h) = e^h - 1 on predictions of the clean latents, of at most second order (Zhao et al., "UniPC: A Unified
+Predictor-Corrector Framework for Fast Sampling of Diffusion Models", 2023, equations 3, 9 and 12). Operations and their
+rounding are those of diffusers' UniPCMultistepScheduler as Wan configures it, so results are equal bit for bit on the
+CPU (tested). It is implemented here because that scheduler takes a second to import.
 """
 
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-# Noise levels of training: timesteps are levels times this, and no level but the last is below its inverse.
+# Number of noise levels in training. A timestep is a noise level times this number.
 LEVELS = 1000
 
-# The first level is this much below 1, for at 1 the signal's share, whose logarithm is taken, is 0.
+# The first noise level is lowered by this amount from 1, where the signal's share is 0 and has no logarithm.
 BELOW_ONE = 1e-6
 
 
 @dataclass(frozen=True)
 class _Move:
-    """From the level of x to another one: fp32 scalars of `scale * x - growth * m0 - growth * (residuals)`.
+    """The fp32 coefficients of a step from noise level s to t: `scale * x - growth * m0 - growth * (residuals)`.
 
-    scale   ratio of the noise's shares, sigma_t / sigma_s
-    growth  alpha_t (e^-h - 1): of the prediction m0 at x's level, and alpha_t B(h) of what is added to it
-    rk      place of the prediction before m0 on the axis of log signal-to-noise, in steps of h; None at first order
-    weights of the corrector's residuals: (older prediction, newest), or (newest,) at first order
+    scale   sigma_t / sigma_s
+    growth  alpha_t (e^-h - 1), the factor of the prediction m0 at level s and of the residuals
+    rk      position of the prediction before m0 on the axis of log signal-to-noise, in steps of h; None at first order
+    weights weights of the corrector's residuals: (older prediction, newest), or (newest,) at first order
     """
 
     scale: torch.Tensor
@@ -35,15 +35,14 @@ class _Move:
 
 
 class Solver:
-    """UniPC of order 2 on the flow's noise levels, sigma' = s sigma / (1 + (s-1) sigma), s the shift.
+    """UniPC of order 2 on the flow's noise levels, sigma' = s sigma / (1 + (s-1) sigma) for a shift s.
 
-    What the next step must know of a frame travels with it: a state is (n, STATE, ...), n frames
-    of their latents, of the latents that the last step started from, and of the last two
-    predictions of the clean latents. A step treats each element by itself, so frames may be
-    stepped in any portions, and from files.
+    A state (n, STATE, ...) holds for each of n frames: the latents, the latents before the last
+    step, and the last two predictions of the clean latents. A step is elementwise, so frames
+    may be stepped in any portions, also from files.
 
-    sigmas     (steps + 1,) fp32, falling to 0
-    timesteps  (steps,) int64, what the model is told of the noise's level
+    sigmas     (steps + 1,) fp32, decreasing to 0
+    timesteps  (steps,) int64, the model's timestep input
     """
 
     STATE = 4
@@ -64,7 +63,7 @@ class Solver:
         ]
 
     def _move(self, i: int, order: int) -> _Move:
-        """From level i to level i + 1."""
+        """The coefficients of the step from level i to level i + 1."""
         h = self._log_ratio(i + 1) - self._log_ratio(i)
         minus_h = -h
         growth = torch.expm1(minus_h)
@@ -73,21 +72,21 @@ class Solver:
             rk = (self._log_ratio(i - 1) - self._log_ratio(i)) / h
             phi_2 = growth / minus_h - 1
             phi_3 = phi_2 / minus_h - 1 / 2
-            places = torch.stack([rk, torch.ones(())])
-            system = torch.stack([torch.pow(places, 0), torch.pow(places, 1)])
+            positions = torch.stack([rk, torch.ones(())])
+            system = torch.stack([torch.pow(positions, 0), torch.pow(positions, 1)])
             weights = torch.linalg.solve(system, torch.stack([phi_2 / growth, phi_3 * 2 / growth]))
         return _Move(self.sigmas[i + 1] / self.sigmas[i], (1 - self.sigmas[i + 1]) * growth, rk, weights)
 
     def _log_ratio(self, i: int) -> torch.Tensor:
-        """Logarithm of signal to noise at level i. Of one number at a time: of many at once it rounds otherwise."""
+        """Logarithm of signal over noise at level i. torch rounds a vector differently, so scalars are used."""
         return torch.log(1 - self.sigmas[i]) - torch.log(self.sigmas[i])
 
     def start(self, noise: torch.Tensor) -> torch.Tensor:
-        """The state (n, STATE, ...) before the first step: noise (n, ...) and no past."""
+        """The state (n, STATE, ...) before the first step: noise (n, ...), and zeros for the past."""
         return torch.stack([noise, *(torch.zeros_like(noise) for _ in range(self.STATE - 1))], dim=1)
 
     def step(self, i: int, velocity: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-        """Step i (from 0) of the frames in `state` with their velocity (n, ...), noise - clean; the new state."""
+        """Take step i (from 0) for the frames in `state`; velocity (n, ...): noise - clean. Returns the new state."""
         latents, before, older, newer = state.unbind(1)
         clean = latents - self.sigmas[i] * velocity
         correct = self._correct[i]
@@ -97,13 +96,13 @@ class Solver:
 
     @staticmethod
     def _predicted(move: _Move, x, m1, m0):
-        """UniP: from x over this move, with the predictions m0 at x's level and m1 at the level before."""
+        """UniP: step from x with the predictions m0 at x's level and m1 at the previous level."""
         moved = move.scale * x - move.growth * m0
         return moved if move.rk is None else moved - move.growth * (0.5 * ((m1 - m0) / move.rk))
 
     @staticmethod
     def _corrected(move: _Move, x, m1, m0, reached):
-        """UniC: the last move again, from x, now that the prediction at its end, `reached`, is known."""
+        """UniC: repeat the last step from x with the prediction at its end, `reached`."""
         residual = move.weights[-1] * (reached - m0)
         if move.rk is not None:
             residual = move.weights[0] * ((m1 - m0) / move.rk) + residual

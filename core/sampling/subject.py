@@ -1,7 +1,7 @@
-"""Whom a new background leaves as filmed, where no mask tells: people, found in the plate.
+"""Find the people that a new background keeps, for jobs without a mask.
 
-The embedded model does not know a real person from what is behind. People are proposed to it as a mask would; its
-own alpha, refined by the plate, is still what is delivered.
+The embedded model cannot separate real people from their background. The people found by a detector become the model's
+mask. The delivered alpha is still the model's own, refined with the plate.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,13 +12,16 @@ from vera.core.errors import InputError
 from vera.core.model.people import load_people
 from vera.core.plate.fit import shrink
 
-# So many frames, evenly over the plate, are looked at before work starts. More find a person who comes late.
-LOOKED_AT = 5
-# A person covers at least this share of the frame; smaller ones are specks of texture as often as people.
-LEAST_AREA = 0.02
-# Of what is more a person than not, this share is surely one. What is no person, an animal or a puppet, is found in
-# pieces: rabbit 0.70 to 0.78, walkers far away 0 to 0.38, people near the camera 0.90 to 0.96.
-LEAST_SURE = 0.85
+# Frames, evenly spaced over the plate, that are searched for people before work starts. More frames also find a person
+# who appears only briefly.
+CHECKED_FRAMES = 5
+# Smallest share of the frame that people cover; smaller detections are often texture. Raising it refuses more plates
+# with people far from the camera.
+MIN_PEOPLE_AREA = 0.02
+# Smallest share of the detected pixels (confidence above 0.5) with confidence above 0.9. Animals and puppets are
+# detected with less: rabbit 0.70 to 0.78, walkers far away 0 to 0.38, people near the camera 0.90 to 0.96. Raising it
+# refuses more plates.
+MIN_SURE_SHARE = 0.85
 
 PEOPLE_KEPT = (
     "no mask was given for the new background: the people found in the plate are kept; for another subject give --mask,"
@@ -26,14 +29,14 @@ PEOPLE_KEPT = (
 )
 
 
-def refuse_nobody(frames: Sequence[int], picture: Callable[[int], torch.Tensor]) -> None:
+def refuse_without_people(frames: Sequence[int], picture: Callable[[int], torch.Tensor]) -> None:
     """Raise InputError unless people near the camera are found. picture(frame): (H, W, 3), encoded, in [0, 1]."""
-    step = max(1, -(-len(frames) // LOOKED_AT))
-    looked_at = frames[::step]
-    found = torch.stack([people_in(picture(frame)) for frame in looked_at])
-    person, sure = ((found > level).float().mean().item() for level in (0.5, 0.9))
-    if person < LEAST_AREA or sure < LEAST_SURE * person:
-        numbers = ", ".join(map(str, looked_at))
+    step = max(1, -(-len(frames) // CHECKED_FRAMES))
+    checked = frames[::step]
+    confidence = torch.stack([people_in(picture(frame)) for frame in checked])
+    person, sure = ((confidence > level).float().mean().item() for level in (0.5, 0.9))
+    if person < MIN_PEOPLE_AREA or sure < MIN_SURE_SHARE * person:
+        numbers = ", ".join(map(str, checked))
         raise InputError(
             f"mask: none was given for the new background, and no person was found to keep (frames {numbers}); give"
             " --mask, white where the background is, or --mask none to let the model decide"
@@ -42,10 +45,10 @@ def refuse_nobody(frames: Sequence[int], picture: Callable[[int], torch.Tensor])
 
 @torch.inference_mode()
 def people_in(picture: torch.Tensor) -> torch.Tensor:
-    """How sure each pixel of (H, W, 3) is somebody's, (h, w) in [0, 1] at the size that the network sees."""
+    """Confidence (h, w) in [0, 1] that a pixel belongs to a person, at the detector's resolution; picture (H, W, 3)."""
     return load_people()(shrink(picture, 256, 256)[None])[0, 0]
 
 
 def background_of(picture: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """The mask (h, w) of a background behind the people in (H, W, 3), at `size` (width, height): 1 is background."""
+    """A mask (h, w) at `size` (width, height), 1 on the background and 0 on the people in a picture (H, W, 3)."""
     return 1 - shrink(people_in(picture)[..., None], *size)[0]

@@ -1,18 +1,17 @@
-"""Overlapping windows in latent time: where a step looks, and how much each look counts."""
+"""Overlapping windows in latent time, and their blending weights."""
 
 from dataclasses import dataclass
 
 import torch
 
-# Where windows begin, as a part of their stride, step after step: every frame is now inside a
-# window and now at its end, and no seam stays in one place. Four phases, so that a window comes back and
-# finds what its cache holds.
+# Shift of the windows in each step, in strides. The seams between windows move from step to step, so that none remains
+# visible. Positions repeat every four steps, which lets caches of windows be used again.
 PHASES = (0, 1 / 2, 1 / 4, 3 / 4)
 
 
 @dataclass(frozen=True)
 class Window:
-    """Latent frames start .. stop-1. weights (stop - start,): its share of each, all windows' shares sum to 1."""
+    """Latent frames start .. stop-1. weights (stop - start,): blending weight of each; they sum to 1 over windows."""
 
     start: int
     weights: torch.Tensor
@@ -27,10 +26,10 @@ class Window:
 
 
 def windows(length: int, size: int, step: int) -> list[Window]:
-    """Windows that cover `length` latent frames at one step, in order, each of `size` frames.
+    """Windows of `size` latent frames that cover `length` latent frames in one step, in order.
 
-    At least a third of a window is shared with the next one, where the weights taper linearly
-    from one to the other. One window of `length` frames if it is not longer than `size`.
+    Neighbouring windows overlap by at least a third. In the overlap the weights change linearly
+    from one window to the other. A length of at most `size` gives one window of that length.
     """
     if length <= size:
         return [Window(0, torch.ones(length))]
@@ -38,10 +37,10 @@ def windows(length: int, size: int, step: int) -> list[Window]:
     stride = size - overlap
     shift = int(stride * PHASES[step % len(PHASES)])
     last = length - size
-    # Pushed inside the shot rather than cut off at its ends: the model sees the length it knows.
+    # Windows at the ends are moved into the shot, not shortened: the model is trained on the full length.
     starts = sorted({min(max(at, 0), last) for at in range(-shift, last + stride, stride)})
-    places = torch.arange(size)
-    taper = torch.minimum(places + 1, size - places).clamp(max=overlap + 1).float()
+    index = torch.arange(size)
+    taper = torch.minimum(index + 1, size - index).clamp(max=overlap + 1).float()
     total = torch.zeros(length)
     for start in starts:
         total[start : start + size] += taper

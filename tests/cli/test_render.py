@@ -178,9 +178,9 @@ def test_verbose_tells_what_was_chosen_and_why(tmp_path, capsys, monkeypatch):
         "million weights of float32",
         "2 frames at once, 1 steps",
         "joint attention: sdpa (no CUDA device (cpu)); 3 x ",
-        "cache: first block, threshold 0.1 (asked for)",
+        "cache: first block, threshold 0.1 (requested)",
         "compile: off",
-        "both passes in one batch (asked for)",
+        "both passes in one batch (requested)",
     ):
         assert words in said
     for guidance, words in (("2", "guidance: two passes"), ("1", "guidance: one pass")):
@@ -489,7 +489,7 @@ def _(t, monkeypatch):
 def _(t, monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
-    return [*plate_of(t), "--compile", "--device", "cpu"], "--compile: there is no C++ compiler"
+    return [*plate_of(t), "--compile", "--device", "cpu"], "--compile: no C++ compiler"
 
 
 @wrong("no CUDA")

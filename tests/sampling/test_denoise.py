@@ -1,6 +1,6 @@
-"""The sampler against what it must do on fields whose answer is known.
+"""The sampler on velocity fields whose result is known.
 
-The scheduler rounds noise levels to thousandths, as Wan's does: hence the tolerances.
+The scheduler rounds noise levels to thousandths, as Wan's does, which limits the tolerances.
 """
 
 import pickle
@@ -13,7 +13,7 @@ from vera.core.errors import StoppedError
 from vera.core.model.mini.camera import Camera, follow
 from vera.core.model.mini.drawing import moments
 from vera.core.model.mini.shot import MiniShot
-from vera.core.sampling.denoise import MOST_CACHES, denoise, seeded_noise
+from vera.core.sampling.denoise import MAX_CACHES, denoise, seeded_noise
 from vera.core.sampling.denoise import sample as sample_frames
 from vera.core.sampling.latent_store import InMemory, States, StatesInMemory
 from vera.core.sampling.speed_options import SpeedOptions
@@ -24,7 +24,7 @@ SOURCE = torch.zeros(1, 2, 3, 4, 4)
 SETTINGS = {"seed": 5, "steps": 8, "guidance": 1, "shift": 2.0}
 
 
-class Straight(nn.Module):
+class ExactField(nn.Module):
     """The exact velocity field of one clean sample: (x - clean) / sigma. Text scales the sample."""
 
     def __init__(self):
@@ -42,32 +42,32 @@ class Straight(nn.Module):
 
 def sample(model=None, text=1.0, **changes):
     states = torch.full((1, 1, 1), text)
-    return denoise(model or Straight(), states, torch.zeros(1, 1, 1), SOURCE, None, **(SETTINGS | changes))
+    return denoise(model or ExactField(), states, torch.zeros(1, 1, 1), SOURCE, None, **(SETTINGS | changes))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 8, 30])
-def test_finds_the_sample_that_the_field_points_to(steps):
+def test_an_exact_field_gives_its_sample(steps):
     torch.testing.assert_close(sample(steps=steps), CLEAN, atol=5e-3, rtol=0)
 
 
-def test_guidance_goes_past_the_prompt():
+def test_guidance_extrapolates_beyond_the_prompt():
     torch.testing.assert_close(sample(guidance=3.0), 3 * CLEAN, atol=1.5e-2, rtol=0)
 
 
-def test_guidance_of_one_asks_once_a_step():
-    one, two = Straight(), Straight()
+def test_guidance_of_one_runs_one_pass_per_step():
+    one, two = ExactField(), ExactField()
     sample(one)
     sample(two, guidance=2.0)
     assert len(one.seen) == 8 and len(two.seen) == 16
 
 
-def test_noise_levels_fall_from_the_top():
-    model = Straight()
+def test_noise_levels_decrease_from_the_highest():
+    model = ExactField()
     sample(model)
     assert model.seen == sorted(model.seen, reverse=True) and model.seen[0] > 990
 
 
-def test_noise_of_a_frame_hangs_on_the_seed_and_its_number_only():
+def test_noise_of_a_frame_depends_only_on_seed_and_frame_number():
     whole = seeded_noise(7, 0, 9, (2, 3))
     assert whole.shape == (9, 2, 3) and torch.equal(whole[4:6], seeded_noise(7, 4, 6, (2, 3)))
     assert not torch.equal(whole[0], whole[1]) and not torch.equal(whole, seeded_noise(8, 0, 9, (2, 3)))
@@ -76,15 +76,15 @@ def test_noise_of_a_frame_hangs_on_the_seed_and_its_number_only():
     assert abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01 and abs(noise[:-1].mul(noise[1:]).mean()) < 0.02
 
 
-def test_stops_when_asked():
-    model = Straight()
+def test_sampling_stops_between_steps():
+    model = ExactField()
     with pytest.raises(StoppedError, match="in step 4 of 8"):
         sample(model, stopping=lambda: len(model.seen) == 3)
     assert len(model.seen) == 3
 
 
-def test_stops_between_the_passes_of_a_step():
-    model = Straight()
+def test_sampling_stops_between_the_guidance_passes():
+    model = ExactField()
     with pytest.raises(StoppedError, match="in step 2 of 8"):
         sample(model, guidance=2.0, stopping=lambda: len(model.seen) == 3)
     assert len(model.seen) == 3
@@ -95,8 +95,8 @@ def test_stops_between_the_passes_of_a_step():
 LONG = torch.linspace(-1, 1, 2 * 30 * 4 * 4).reshape(1, 2, 30, 4, 4).sin()
 
 
-class Pointwise(Straight):
-    """The exact field of the sample source x (1, 2, 3) for the three layers, whatever the window."""
+class Pointwise(ExactField):
+    """The exact field whose sample is the source times 1, 2 and 3 in the three layers, for any window."""
 
     def forward(self, latents, timestep, text, source, mask=None, shot=None, cache=None):
         self.seen.append(latents.shape[3])
@@ -104,29 +104,29 @@ class Pointwise(Straight):
         return (latents - clean) / (timestep / 1000).reshape(-1, 1, 1, 1, 1, 1)
 
 
-class Opinionated(Straight):
-    """Each window wants all its frames to be its own constant: its first frame's number, as the source tells it."""
+class WindowDependent(ExactField):
+    """A field that differs between windows: its sample is the number of the window's first frame, from the source."""
 
     def forward(self, latents, timestep, text, source, mask=None, shot=None, cache=None):
         self.seen.append(float(source[0, 0, 0, 0, 0]))
         return (latents - self.seen[-1]) / (timestep / 1000).reshape(-1, 1, 1, 1, 1, 1)
 
 
-def long(model, source=LONG, **changes):
+def sample_long_clip(model, source=LONG, **changes):
     states = torch.ones(1, 1, 1)
     return denoise(model, states, torch.zeros(1, 1, 1), source, None, **(SETTINGS | changes))
 
 
-def test_windows_that_agree_give_what_one_window_gives():
+def test_windows_of_one_field_give_the_result_of_one_window():
     model = Pointwise()
-    windowed = long(model, window=7)
+    windowed = sample_long_clip(model, window=7)
     assert set(model.seen) == {7} and len(model.seen) > 8 * 4
-    torch.testing.assert_close(windowed, long(Pointwise()), rtol=0, atol=1e-5)
+    torch.testing.assert_close(windowed, sample_long_clip(Pointwise()), rtol=0, atol=1e-5)
     torch.testing.assert_close(windowed[:, 2], 3 * LONG, rtol=0, atol=2e-2)
 
 
 class Reader(Pointwise):
-    """A model that reads the shot: notes each window's part of what it read, and the window's first frame."""
+    """A model with shot conditioning that records each window's first frame and its part of the conditioning."""
 
     def __init__(self):
         super().__init__()
@@ -145,9 +145,9 @@ class Reader(Pointwise):
 MOVING_PLATE = LONG + torch.arange(30.0).view(30, 1, 1)
 
 
-def test_each_window_is_given_its_part_of_what_was_read_of_the_shot():
+def test_each_window_gets_its_part_of_the_shot_conditioning():
     model = Reader()
-    long(model, MOVING_PLATE, window=9)
+    sample_long_clip(model, MOVING_PLATE, window=9)
     views = follow(model.camera, InMemory(MOVING_PLATE[0].movedim(1, 0)))
     starts = {int(MOVING_PLATE[0, 0, k, 0, 0] * 1000): k for k in range(30)}
     assert len({start for start, _ in model.windows}) > 3
@@ -158,39 +158,42 @@ def test_each_window_is_given_its_part_of_what_was_read_of_the_shot():
 
 
 @pytest.mark.parametrize("moves", [False, True])
-def test_a_moving_mask_takes_the_place_of_the_camera(moves):
+def test_a_moving_mask_replaces_the_camera_motion(moves):
     model, masks = Reader(), torch.ones(1, 2, 30, 4, 4)
     masks[:, :, 20:] = 1 + moves
     denoise(model, torch.ones(1, 1, 1), None, MOVING_PLATE, masks, **SETTINGS | {"window": 9})
     assert all((shot.views is None) == moves for _, shot in model.windows)
 
 
-def test_windows_that_disagree_leave_no_seam():
-    """Butted together, windows of 9 would jump by 6 and more where they meet."""
+def test_windows_with_different_fields_leave_no_seam():
+    """Without blending, neighbouring windows of 9 frames would differ by 6 and more."""
     numbers = torch.arange(60.0).reshape(1, 1, 60, 1, 1)
-    made = long(Opinionated(), numbers, window=9, steps=8)[0, 0, 0, :, 0, 0]
+    made = sample_long_clip(WindowDependent(), numbers, window=9, steps=8)[0, 0, 0, :, 0, 0]
     jumps = made.diff().abs()
-    assert made[-1] - made[0] > 45  # they do disagree
+    assert made[-1] - made[0] > 45  # the windows do disagree
     assert jumps.max() < 2.5
 
 
-def test_a_clip_sees_the_same_noise_whatever_the_length_of_the_shot():
-    class Still(Straight):
+def test_noise_does_not_depend_on_the_length_of_the_shot():
+    class Still(ExactField):
         def forward(self, latents, *given, **named):
             return torch.zeros_like(latents)
 
-    whole, part = long(Still(), steps=1, window=7), long(Still(), LONG[:, :, :11], steps=1, window=7)
+    whole, part = (
+        sample_long_clip(Still(), steps=1, window=7),
+        sample_long_clip(Still(), LONG[:, :, :11], steps=1, window=7),
+    )
     assert torch.equal(whole[:, :, :, :11], part)
 
 
-def test_the_sampler_asks_for_no_more_than_a_window():
-    class Watched(InMemory):
+def test_the_sampler_reads_no_more_than_a_window_at_once():
+    class RecordingLatents(InMemory):
         def read(self, start, stop):
             asked.append(stop - start)
             return super().read(start, stop)
 
     asked = []
-    source = Watched(LONG[0].movedim(1, 0))
+    source = RecordingLatents(LONG[0].movedim(1, 0))
     text = torch.ones(1, 1, 1)
     settings = SETTINGS | {"steps": 2}
     sample_frames(Pointwise(), text, text, source, source, **settings, window=7, states=StatesInMemory())
@@ -198,7 +201,7 @@ def test_the_sampler_asks_for_no_more_than_a_window():
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 5, 6, 7, 23])
-def test_stopped_anywhere_it_goes_on_to_the_same_bits(tmp_path, stop_at):
+def test_sampling_stopped_anywhere_resumes_to_the_same_bits(tmp_path, stop_at):
     source, text = InMemory(LONG[0].movedim(1, 0)), torch.ones(1, 1, 1)
 
     def run(states, model, stopping=lambda: False):
@@ -206,12 +209,12 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(tmp_path, stop_at):
         state = sample_frames(model, text, text, source, None, **settings, window=7, states=states, stopping=stopping)
         return state.read(0, 30)
 
-    whole, first, second = Opinionated(), Opinionated(), Opinionated()
+    whole, first, second = WindowDependent(), WindowDependent(), WindowDependent()
     expected = run(StatesInMemory(), whole)
     with pytest.raises(StoppedError):
         run(States(tmp_path, "state", {}), first, lambda: len(first.seen) == stop_at)
     assert torch.equal(run(States(tmp_path, "state", {}), second), expected)
-    # No more than one step's windows are looked at twice.
+    # At most the windows of one step are evaluated twice.
     assert (
         len(whole.seen)
         <= len(first.seen) + len(second.seen)
@@ -220,8 +223,8 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(tmp_path, stop_at):
 
 
 @pytest.mark.parametrize("length", [12, 60])
-def test_each_window_of_each_pass_has_its_own_cache_and_they_do_not_grow_with_the_shot(length):
-    class Noting(Straight):
+def test_each_window_and_pass_has_its_own_cache_up_to_the_limit(length):
+    class CacheRecorder(ExactField):
         def forward(self, latents, timestep, text, source, mask=None, shot=None, cache=None):
             if cache.cache:
                 caches.setdefault(id(cache.cache), set()).add((float(source[0, 0, 0, 0, 0]), float(text.mean())))
@@ -229,32 +232,36 @@ def test_each_window_of_each_pass_has_its_own_cache_and_they_do_not_grow_with_th
 
     caches = {}
     numbers = torch.arange(float(length)).reshape(1, 1, length, 1, 1)
-    long(Noting(), numbers, window=9, guidance=3.0, steps=9, speed=SpeedOptions(cache=0.1))
+    sample_long_clip(CacheRecorder(), numbers, window=9, guidance=3.0, steps=9, speed=SpeedOptions(cache=0.1))
     assert all(len(served) == 1 for served in caches.values())
     starts = {w.start for i in range(4) for w in windows(length, 9, i)}
-    assert len(caches) == min(2 * len(starts), MOST_CACHES) and (length == 12) == (2 * len(starts) <= MOST_CACHES)
+    assert len(caches) == min(2 * len(starts), MAX_CACHES) and (length == 12) == (2 * len(starts) <= MAX_CACHES)
 
 
-def test_it_stops_between_the_blocks_of_a_pass():
-    """At full size a pass takes a minute on its own."""
+def test_sampling_stops_between_blocks():
+    """A full-size pass can take minutes."""
 
-    class Blocks(Straight):
+    class Blocks(ExactField):
         def forward(self, latents, timestep, text, source, mask=None, shot=None, cache=None):
             cache.run([lambda x: seen.append("block") or x] * 40, latents)
             return latents
 
     seen = []
     with pytest.raises(StoppedError):
-        long(Blocks(), torch.zeros(1, 1, 3, 1, 1), window=3, guidance=1.0, steps=2, stopping=lambda: len(seen) >= 7)
+        sample_long_clip(
+            Blocks(), torch.zeros(1, 1, 3, 1, 1), window=3, guidance=1.0, steps=2, stopping=lambda: len(seen) >= 7
+        )
     assert len(seen) == 7
 
 
-def test_windows_of_a_step_may_be_looked_at_in_any_order():
-    """What lets other machines look at them: the same bits from last to first, by a copy of all that a look needs."""
+def test_windows_of_a_step_may_be_computed_in_any_order():
+    """A runner that goes backwards with a pickled copy of the inputs gives the same bits, as other machines must."""
 
-    def backwards(guided, transformer, looks, caches, check):
-        looks, again = list(looks), pickle.loads(pickle.dumps(guided))
-        return reversed([again(transformer, *look, caches, check) for look in reversed(looks)])
+    def run_backwards(guided, transformer, inputs, caches, check):
+        inputs, copy = list(inputs), pickle.loads(pickle.dumps(guided))
+        return reversed([copy(transformer, *window, caches, check) for window in reversed(inputs)])
 
-    in_order = long(Opinionated(), window=7, guidance=2.0)
-    assert torch.equal(long(Opinionated(), window=7, guidance=2.0, each=backwards), in_order)
+    in_order = sample_long_clip(WindowDependent(), window=7, guidance=2.0)
+    assert torch.equal(
+        sample_long_clip(WindowDependent(), window=7, guidance=2.0, window_runner=run_backwards), in_order
+    )

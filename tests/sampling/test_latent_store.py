@@ -17,26 +17,26 @@ def write(path, latents=LATENTS, facts=None, portions=(4, 1, 4)):
     return StateFile(path)
 
 
-def test_what_was_written_in_portions_is_a_safetensors_file(tmp_path):
+def test_latents_written_in_portions_form_a_safetensors_file(tmp_path):
     facts = {}
     with state_writer(tmp_path / "a/x.safetensors", facts) as add:
         add(LATENTS[:4])
         add(LATENTS[4:])
-        facts["frames"] = "1 33"  # known only now
+        facts["frames"] = "1 33"  # facts may be added during the write
     assert torch.equal(load_file(tmp_path / "a/x.safetensors")["latents"], LATENTS)
     assert safe_open(tmp_path / "a/x.safetensors", "pt").metadata().keys() == {"frames", "digest"}
     assert StateFile(tmp_path / "a/x.safetensors").facts == {"frames": "1 33"}
 
 
 @pytest.mark.parametrize("start, stop", [(0, 9), (0, 1), (3, 7), (8, 9), (8, 12), (9, 12)])
-def test_any_frames_are_read_bit_for_bit(tmp_path, start, stop):
+def test_any_range_of_frames_is_read_bit_for_bit(tmp_path, start, stop):
     file = write(tmp_path / "x.safetensors")
     assert file.shape == InMemory(LATENTS).shape == (9, 3, 4, 2, 5)
     assert torch.equal(file.read(start, stop), LATENTS[start:stop])
     assert torch.equal(file.read(start, stop), InMemory(LATENTS).read(start, stop))
 
 
-def test_a_write_that_breaks_leaves_what_was_there(tmp_path):
+def test_a_failed_write_leaves_the_old_file(tmp_path):
     write(tmp_path / "x.safetensors")
     with pytest.raises(RuntimeError), state_writer(tmp_path / "x.safetensors", {}) as add:
         add(LATENTS[:1])
@@ -52,7 +52,7 @@ def test_one_layer_reads_like_its_tensor(tmp_path):
     assert all(torch.equal(layer[:, :, i], tensor[:, :, i]) for i in range(9))
 
 
-def test_a_shelf_gives_shots_that_are_all_the_frames_and_nothing_else(tmp_path):
+def test_shots_are_returned_only_if_they_cover_exactly_the_frames(tmp_path):
     store, frames = LatentStore(tmp_path, "abc"), range(-3, 20)
     for shot in (range(9, 20), range(-3, 9)):
         assert store.shots("layers", frames) == {}
@@ -61,17 +61,17 @@ def test_a_shelf_gives_shots_that_are_all_the_frames_and_nothing_else(tmp_path):
     assert store.shots("plate", frames) == {} == store.shots("layers", range(-3, 21))
     store.refuse_others()
     kept = LatentStore(tmp_path / "kept", "abc")
-    store.give("layers", kept)
+    store.move_to("layers", kept)
     assert list(kept.shots("layers", frames)) == [range(-3, 9), range(9, 20)]
     assert not list(tmp_path.glob("*.safetensors"))
-    kept.give("layers", store)
+    kept.move_to("layers", store)
     other = LatentStore(tmp_path, "abd")
     assert other.shots("layers", frames) == {}
     with pytest.raises(InputError, match="generated from another plate, prompt, seed"):
         other.refuse_others()
 
 
-def test_states_hold_the_newest_step_of_the_same_work(tmp_path):
+def test_states_hold_the_newest_step_of_the_same_generation(tmp_path):
     facts = {"generation": "abc", "frames": "1 9"}
     states = States(tmp_path, "state.1", facts)
     assert states.newest() == (0, None)
@@ -88,7 +88,7 @@ def test_states_hold_the_newest_step_of_the_same_work(tmp_path):
     assert states.newest() == (0, None)
 
 
-def test_a_damaged_shot_is_no_shot_and_is_named(tmp_path):
+def test_a_damaged_shot_is_ignored_and_listed(tmp_path):
     store, frames = LatentStore(tmp_path, "abc"), range(1, 10)
     write(store.path("layers", 1), facts=store.facts(frames))
     assert store.holds("layers", frames) and not store.damaged()
@@ -97,10 +97,10 @@ def test_a_damaged_shot_is_no_shot_and_is_named(tmp_path):
     store.path("layers", 1).write_bytes(content)
     assert store.shots("layers", frames) == {} and not store.holds("layers", frames)
     assert store.damaged() == [store.path("layers", 1)]
-    store.refuse_others()  # whose it was cannot be known
+    store.refuse_others()  # the generation of a damaged file is unknown
 
 
-def test_a_damaged_state_is_passed_over(tmp_path):
+def test_a_damaged_state_is_ignored(tmp_path):
     states = States(tmp_path, "state.1", {"generation": "abc", "frames": "1 9"})
     for step in (1, 2):
         with states.writer(step) as add:
@@ -114,7 +114,7 @@ def test_a_damaged_state_is_passed_over(tmp_path):
 
 
 @pytest.mark.parametrize("frames", ["9 1", "1 99999999999", "1", "a b", "1 9 ", ""])
-def test_a_shot_that_names_no_frames_is_none(tmp_path, frames):
+def test_a_file_without_frame_numbers_is_ignored(tmp_path, frames):
     store = LatentStore(tmp_path, "abc")
     write(store.path("layers", 1), facts={"generation": "abc", "frames": frames})
     assert store.shots("layers", range(1, 10)) == {}

@@ -1,4 +1,4 @@
-"""A shot on several processes is the shot on one."""
+"""A shot on several processes equals the shot on one."""
 
 import inspect
 import tempfile
@@ -30,7 +30,7 @@ from vera.core.state_file import StateFile
 @pytest.mark.parametrize(
     "count, ranks, each", [(12, 4, [3] * 4), (12, 8, [2] * 4 + [1] * 4), (3, 2, [2, 1]), (27, 2, [14, 13])]
 )
-def test_shares_differ_by_one_at_most(count, ranks, each):
+def test_shares_of_ranks_differ_by_at_most_one(count, ranks, each):
     assert shares(count, ranks) == each
 
 
@@ -65,15 +65,15 @@ def render(shot, out, *more):
 
 WAYS = {
     "regions": ["--guidance", "1"],  # uneven heads and regions
-    "halves": [],  # a guidance pass each
+    "halves": [],  # one guidance pass each
     "cached": ["--cache", "0.4"],
     "sharded": ["--shard", "--guidance", "1"],
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_two_processes_make_what_one_makes(shot, way):
-    """Through the command: windows, a mask, one guidance pass or two, the first-block cache, weights in shards."""
+def test_two_processes_give_the_result_of_one(shot, way):
+    """Runs the command with windows, a mask, one guidance pass or two, the first-block cache, or sharded weights."""
     more = WAYS[way]
     alone = [option for option in more if option != "--shard"]
     one = render(shot, f"1{way}", *alone)
@@ -82,7 +82,7 @@ def test_two_processes_make_what_one_makes(shot, way):
     assert one[1].std() > 0.1 and (one[1] - two[1]).abs().max() < 1e-5
 
 
-def test_the_cache_did_skip(shot):
+def test_the_cache_skipped_blocks_in_both_runs(shot):
     whole, cached = (
         StateFile(next((shot / f"1{way}").glob("kept/layers.*"))).read(0, 4) for way in ("halves", "cached")
     )
@@ -102,14 +102,14 @@ def test_the_cache_did_skip(shot):
         (["--processes", "2", "--shard", "--offload", "parts"], "cannot wait"),
     ],
 )
-def test_what_cannot_be_shared_is_refused(shot, more, reason, capsys):
+def test_models_that_cannot_be_shared_are_refused(shot, more, reason, capsys):
     assert render(shot, "refused", *more)[0] == 2
     assert reason in capsys.readouterr().err and not (shot / "refused").exists()
 
 
 @pytest.fixture(scope="module")
 def panned(tmp_path_factory):
-    """A plate over which the camera moves, which mini's drawing follows."""
+    """A plate with camera motion, which mini's drawing follows."""
     folder = tmp_path_factory.mktemp("panned")
     field = np.random.default_rng(3).integers(0, 255, (12, 40, 3), np.uint8).repeat(8, 0).repeat(8, 1)
     for frame in range(1, 14):
@@ -117,8 +117,8 @@ def panned(tmp_path_factory):
     return folder
 
 
-def test_two_processes_make_what_one_makes_where_the_camera_moves(panned):
-    """The drawing's views are given by name; they must reach every process."""
+def test_two_processes_give_the_same_with_camera_motion(panned):
+    """The drawing's views are named arguments, which must reach every process."""
     made = {}
     for processes in "12":
         out = panned / processes
@@ -138,7 +138,7 @@ def test_two_processes_make_what_one_makes_where_the_camera_moves(panned):
 
 @dataclass(frozen=True)
 class Given:
-    """Some inputs of a transformer to come, as one object."""
+    """An object with several inputs, as a future transformer might take."""
 
     text: torch.Tensor
     parts: dict
@@ -149,14 +149,14 @@ def example(number):
 
 
 def all_inputs():
-    """Something for every input of the transformer, by its own signature, and for some that it does not have yet."""
+    """A value for every input in the transformer's signature, and one for an input that does not exist yet."""
     names = [name for name in inspect.signature(Transformer.forward).parameters if name not in ("self", "cache")]
     named = {name: example(number) for number, name in enumerate(names)}
     return named | {"conditions": Given(example(50), {"deep": [example(51), "a word", None, np.arange(3)]})}
 
 
 class Listener(torch.nn.Module):
-    """Keeps what it was called with."""
+    """A stand-in for the transformer that records its arguments."""
 
     def __init__(self):
         super().__init__()
@@ -171,9 +171,9 @@ def follow_and_write(rank, place):
 
     listener = Listener()
     parallel.load_model = lambda *given, **options: SimpleNamespace(transformer=listener)
-    parallel.Regions = lambda inner=None, half=None: inner  # of a listener there is nothing to share
+    parallel.Regions = lambda inner=None, half=None: inner  # the stand-in has no blocks to share
     if rank == 0:
-        parallel._meet(0, 2, "cpu", place)
+        parallel._join_group(0, 2, "cpu", place)
         crew = Crew(2, SpeedOptions())
         listener.register_forward_pre_hook(crew._lead, with_kwargs=True)
         listener(example(90), torch.ones(2, 3, dtype=torch.bfloat16), torch.empty(0, 4), **all_inputs())
@@ -183,8 +183,8 @@ def follow_and_write(rank, place):
     torch.save(listener.called, f"{place}/called-{rank}")
 
 
-def test_everything_that_the_transformer_is_given_reaches_every_process(tmp_path):
-    """Positional, named, within objects; what is forgotten here would be another picture."""
+def test_every_input_of_the_transformer_reaches_every_process(tmp_path):
+    """Positional and named inputs, and tensors inside objects; a missing one would change the picture."""
     torch.multiprocessing.spawn(follow_and_write, (str(tmp_path),), 2)
     leader, follower = (torch.load(tmp_path / f"called-{rank}", weights_only=False) for rank in range(2))
     assert [t.tolist() for t in follower[0]] == [t.tolist() for t in leader[0]] and follower[0][
@@ -201,8 +201,8 @@ def test_everything_that_the_transformer_is_given_reaches_every_process(tmp_path
     assert got.parts["deep"][1:3] == ["a word", None] and (got.parts["deep"][3] == np.arange(3)).all()
 
 
-def test_each_process_reads_its_weights_onto_its_own_gpu(shot, tmp_path, monkeypatch):
-    """ "cuda" alone is the first GPU to safetensors, whatever this process's GPU is."""
+def test_each_process_loads_its_weights_onto_its_own_gpu(shot, tmp_path, monkeypatch):
+    """safetensors reads "cuda" as the first GPU, not as the process's current GPU."""
     opened, made = [], []
 
     def spied(file, framework, device):
@@ -226,16 +226,16 @@ def test_the_current_gpu_is_named_by_its_number(shot, monkeypatch):
     assert [indexed(d) for d in ("cuda", torch.device("cuda:1"), "cpu")] == ["cuda:3", "cuda:1", "cpu"]
 
 
-def test_waiting_for_a_process_is_no_failure(tmp_path):
-    """A leader may decode and deliver for hours between two calls."""
-    parallel._meet(0, 1, "cpu", str(tmp_path))
+def test_the_timeout_between_processes_is_days(tmp_path):
+    """The leader may decode and deliver for hours between two calls."""
+    parallel._join_group(0, 1, "cpu", str(tmp_path))
     group = torch.distributed.distributed_c10d._get_default_group()
     assert group._get_backend(torch.device("cpu")).options._timeout >= timedelta(days=7)
     torch.distributed.destroy_process_group()
 
 
-def test_a_process_of_a_sharded_model_holds_its_share_of_the_blocks_alone(shot):
-    """Half of each matrix that is cut; what computes in fp32, and what is outside the blocks, is whole."""
+def test_a_process_of_a_sharded_model_holds_only_its_share_of_the_blocks(shot):
+    """Half of each sharded matrix; fp32 parameters and everything outside the blocks are whole."""
     whole = load_model(f"{shot}/vera", "cpu").transformer
     with Crew(2, SpeedOptions(), sharded=True) as crew:
         shares = dict(crew.load(f"{shot}/vera", "cpu").transformer.named_parameters())
@@ -248,15 +248,15 @@ def test_a_process_of_a_sharded_model_holds_its_share_of_the_blocks_alone(shot):
         assert torch.equal(held, value[:rows]), name
 
 
-def test_a_crew_that_is_not_needed_starts_nobody(shot):
+def test_a_crew_whose_model_fails_to_load_starts_no_process(shot):
     with Crew(2, SpeedOptions()) as crew:
         with pytest.raises(InputError, match="neither"):
             crew.load("gone", "cpu")
         assert crew.followers is None
 
 
-def test_a_call_on_one_rank_alone_is_the_model(shot):
-    """Regions on a world of one: the whole."""
+def test_regions_of_one_rank_equal_the_plain_model(shot):
+    """A group of one rank has one region, the whole picture."""
     transformer = load_model(str(shot / "vera"), "cpu").transformer
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/s", 1), rank=0, world_size=1)

@@ -1,4 +1,4 @@
-"""The solver in portions against the library's scheduler on the whole."""
+"""The solver, stepped in portions, against diffusers' scheduler on the whole clip."""
 
 import pytest
 import torch
@@ -8,18 +8,18 @@ from vera.core.sampling.solver import Solver
 
 
 def field(latents, sigma):
-    """Some velocity that is not linear in the latents, frame by frame its own."""
+    """A velocity that is nonlinear in the latents and differs between frames."""
     frames = torch.arange(len(latents)).view(-1, 1, 1, 1, 1)
     return torch.sin(3 * latents + frames) * (0.2 + sigma) + latents
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 8, 21, 50])
 @pytest.mark.parametrize("shift", [1.0, 3.0, 6.0, 16.0])
-def test_portions_are_the_librarys_whole_bit_for_bit(steps, shift):
+def test_stepping_in_portions_equals_diffusers_bit_for_bit(steps, shift):
     compare_with_the_library(steps, shift)
 
 
-def test_as_many_steps_as_there_are_noise_levels():
+def test_a_thousand_steps_equal_diffusers():
     compare_with_the_library(1000, 16.0)
 
 
@@ -27,7 +27,7 @@ def compare_with_the_library(steps, shift):
     noise = torch.randn(7, 3, 2, 4, 4, generator=torch.Generator().manual_seed(1))
     whole = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift)
     whole.set_timesteps(steps)
-    whole.set_begin_index(0)  # two of 1000 timesteps are the same whole number, and it would begin at the second
+    whole.set_begin_index(0)  # two of 1000 timesteps are equal integers, and the scheduler would begin at the second
     solver = Solver(steps, shift)
     assert torch.equal(solver.sigmas, whole.sigmas)
     assert torch.equal(solver.timesteps, whole.timesteps)

@@ -1,4 +1,4 @@
-"""Each saver against the full computation, on a small random transformer."""
+"""Each speed option against the full computation, on a small random transformer."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def transformer():
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Counts the blocks that ran."""
+    """A list that grows by one for each block that runs."""
     ran, forward = [], JointBlock.forward
 
     def counting(self, *given):
@@ -50,13 +50,13 @@ def off(result, full):
     return ((result - full).abs().mean() / full.abs().mean()).item()
 
 
-def test_a_cache_that_never_skips_changes_no_bit(transformer, calls):
+def test_a_threshold_of_zero_changes_no_bit(transformer, calls):
     full = sample(transformer)
     assert torch.equal(sample(transformer, SpeedOptions(cache=1e-12)), full)
     assert len(calls) == 2 * (STEPS * 2 * 4)
 
 
-def test_the_cache_saves_blocks_and_its_error_shrinks_with_its_threshold(transformer, calls):
+def test_a_lower_cache_threshold_runs_more_blocks_with_less_error(transformer, calls):
     full = sample(transformer)
     errors, work = [], []
     for threshold in (0.12, 0.4):
@@ -68,7 +68,7 @@ def test_the_cache_saves_blocks_and_its_error_shrinks_with_its_threshold(transfo
 
 
 def test_each_guidance_pass_has_its_own_cache():
-    # Shared, the second pass would meet the change of the first and skip on that.
+    # With a shared cache, the second pass would be compared with the first pass and skipped.
     hidden, other = torch.randn(2, 1, 3, 8, 64, generator=torch.Generator().manual_seed(0))
     blocks = [lambda x: x + 1, lambda x: 2 * x]
     cache = FirstBlockCache(0.1)
@@ -80,7 +80,7 @@ def test_each_guidance_pass_has_its_own_cache():
     assert SpeedOptions().new_cache() is None
 
 
-def test_a_skipped_step_adds_the_last_full_steps_change():
+def test_a_skipped_step_adds_the_residual_of_the_last_full_step():
     blocks = [lambda x: x + 1, lambda x: 2 * x, lambda x: x - 3]
     cache = FirstBlockCache(0.1)
     first = torch.arange(6.0).reshape(1, 3, 2, 1)
@@ -90,8 +90,8 @@ def test_a_skipped_step_adds_the_last_full_steps_change():
     assert torch.equal(FirstBlockCache(0).run(blocks, first), 2 * (first + 1) - 3)
 
 
-def test_the_branch_that_changes_most_decides():
-    """A change that only the alpha branch sees, a ninth of all branches' mean, still runs the blocks."""
+def test_the_branch_with_the_largest_change_decides():
+    """A change in the alpha branch alone, a ninth of the mean over branches, still runs the blocks."""
     before = torch.ones(1, 3, 4, 5)
     now = before.clone()
     now[:, 1] += 0.3
@@ -104,7 +104,7 @@ def test_the_branch_that_changes_most_decides():
     assert len(ran) == 2 and (cache.steps, cache.skipped) == (2, 0)
 
 
-def test_one_batch_is_two_passes_up_to_rounding(transformer, calls):
+def test_one_batch_equals_two_passes_up_to_rounding(transformer, calls):
     full = sample(transformer)
     assert len(calls) == STEPS * 2 * 4
     calls.clear()
@@ -112,7 +112,7 @@ def test_one_batch_is_two_passes_up_to_rounding(transformer, calls):
     assert len(calls) == STEPS * 4
 
 
-def test_one_batch_keeps_two_passes_where_the_texts_differ_in_length(transformer, calls):
+def test_texts_of_unequal_length_are_never_batched(transformer, calls):
     full = sample(transformer, empty_length=3)
     calls.clear()
     assert torch.equal(sample(transformer, SpeedOptions(one_batch=True), empty_length=3), full)
@@ -132,7 +132,7 @@ def test_compiled_blocks_share_one_graph_and_agree(transformer, attention):
 
 
 @pytest.mark.parametrize("attention, most", [("int8", 0.001), ("window", 0.02)])
-def test_attention_that_is_not_exact(transformer, attention, most):
+def test_approximate_attention_has_a_bounded_error(transformer, attention, most):
     full = sample(transformer)
     speed = SpeedOptions(attention)
     speed.prepare(transformer)
@@ -141,13 +141,13 @@ def test_attention_that_is_not_exact(transformer, attention, most):
     assert torch.equal(sample(transformer), full)
 
 
-def test_without_guidance_there_is_one_pass(transformer, calls):
+def test_without_guidance_only_one_pass_runs(transformer, calls):
     sample(transformer, SpeedOptions(one_batch=True), guidance=1)
     assert len(calls) == STEPS * 4
 
 
-def test_a_compiled_model_is_plain_again_for_who_does_not_ask(transformer):
-    """The service keeps one model for jobs of all kinds."""
+def test_compilation_is_undone_for_a_run_without_it(transformer):
+    """The service uses one loaded model for jobs with and without compilation."""
     full = sample(transformer)
     SpeedOptions(compile=True).prepare(transformer, backend="eager")
     assert all(block._compiled_call_impl is not None for block in transformer.blocks)
@@ -156,11 +156,11 @@ def test_a_compiled_model_is_plain_again_for_who_does_not_ask(transformer):
     assert torch.equal(sample(transformer), full)
 
 
-def test_what_saves_nothing_here_is_said_and_what_cannot_be_is_refused(transformer, monkeypatch):
+def test_options_without_effect_warn_and_impossible_ones_are_refused(transformer, monkeypatch):
     monkeypatch.delenv("VERA_ATTENTION", raising=False)
     assert SpeedOptions(cache=0.1, one_batch=True).check(transformer) == []
     (warning,) = SpeedOptions("int8").check(transformer)
-    assert "saves nothing here" in warning
+    assert "saves no time here" in warning
     monkeypatch.setenv("VERA_ATTENTION", "triton")
     with pytest.raises(
         InputError, match="VERA_ATTENTION: attention 'triton' was forced but Triton needs a CUDA device"
@@ -169,22 +169,22 @@ def test_what_saves_nothing_here_is_said_and_what_cannot_be_is_refused(transform
     monkeypatch.setenv("VERA_ATTENTION", "reference")
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(InputError, match="--compile: there is no C"):
+    with pytest.raises(InputError, match="--compile: no C"):
         SpeedOptions(compile=True).check(transformer)
 
 
-def test_explained_in_a_line_each(transformer, monkeypatch):
+def test_each_option_is_explained_in_one_line(transformer, monkeypatch):
     monkeypatch.delenv("VERA_ATTENTION", raising=False)
     lines = SpeedOptions(cache=0.1, compile=True).explain(transformer, 90)
     assert lines[0] == "joint attention: sdpa (no CUDA device (cpu)); 3 x 90 tokens, 2 heads of 32, float32"
     assert "threshold 0.1" in lines[1] and "repeated block" in lines[2] and "two passes" in lines[3]
     window = SpeedOptions("window").explain(transformer, 90)[0]
-    assert window == "joint attention: window (asked for), written out, without a kernel on cpu"
+    assert window == "joint attention: window (requested), plain PyTorch, no kernel for cpu"
     monkeypatch.setenv("VERA_ATTENTION", "reference")
-    assert "reference (VERA_ATTENTION says so)" in SpeedOptions().explain(transformer, 90)[0]
+    assert "reference (set by VERA_ATTENTION)" in SpeedOptions().explain(transformer, 90)[0]
 
 
-def test_the_recipe_names_what_there_is():
+def test_the_recipe_accepts_every_attention_variant():
     from vera.core.recipe import ATTENTIONS
     from vera.kernels.variants import VARIANTS
 
@@ -194,6 +194,6 @@ def test_the_recipe_names_what_there_is():
 @pytest.mark.parametrize(
     "given, message", [({"attention": "fast"}, "dense, int8, window"), ({"cache": -1}, "negative")]
 )
-def test_speed_options_that_do_not_exist_are_refused(given, message):
+def test_unknown_speed_options_are_refused(given, message):
     with pytest.raises(InputError, match=message):
         SpeedOptions(**given)

@@ -9,7 +9,7 @@ from vera.core.sampling.time_windows import PHASES, windows
 GRID = list(itertools.product(range(1, 45), (1, 2, 3, 4, 7, 13, 21), range(len(PHASES))))
 
 
-def test_every_frame_is_covered_once_in_all_by_whole_windows():
+def test_weights_sum_to_one_and_every_window_is_complete():
     for length, size, step in GRID:
         found = windows(length, size, step)
         total = torch.zeros(length)
@@ -20,20 +20,20 @@ def test_every_frame_is_covered_once_in_all_by_whole_windows():
         torch.testing.assert_close(total, torch.ones(length), rtol=0, atol=1e-6)
 
 
-def test_neighbours_share_a_third_and_come_in_order():
+def test_neighbouring_windows_overlap_by_a_third_in_order():
     for length, size, step in GRID:
         starts = [w.start for w in windows(length, size, step)]
         assert all(0 < b - a <= size - size // 3 for a, b in itertools.pairwise(starts))
         assert len(starts) <= 2 + math.ceil(max(0, length - size) / (size - size // 3))
 
 
-def test_a_short_clip_is_one_window_of_exactly_one():
+def test_a_short_clip_is_one_window_with_weight_one():
     for length, size in ((1, 1), (5, 13), (13, 13)):
         (window,) = windows(length, size, 3)
         assert window.start == 0 and torch.equal(window.weights, torch.ones(length))
 
 
-def test_weights_pass_linearly_from_one_window_to_the_next():
+def test_weights_change_linearly_across_an_overlap():
     first, second = windows(22, 13, 0)[:2]
     assert second.start == 9
     torch.testing.assert_close(first.weights[9:], torch.tensor([0.8, 0.6, 0.4, 0.2]))
@@ -42,7 +42,7 @@ def test_weights_pass_linearly_from_one_window_to_the_next():
 
 
 @pytest.mark.parametrize("size", [13, 21])
-def test_seams_move_from_step_to_step_and_come_back(size):
+def test_seams_move_between_steps_and_repeat_after_four(size):
     places = [[w.start for w in windows(100, size, step)][1:-1] for step in range(8)]
     assert not set.intersection(*map(set, places[:4]))
     assert places[:4] == places[4:]

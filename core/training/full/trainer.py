@@ -31,7 +31,7 @@ from vera.core.errors import InputError
 from vera.core.model.config import BRANCHES, PRESETS
 from vera.core.model.footprint import GIB
 from vera.core.model.wan.family import read_parts
-from vera.core.sampling.parallel import BACKENDS, PATIENCE, Regions
+from vera.core.sampling.parallel import BACKENDS, COLLECTIVE_TIMEOUT, Regions
 from vera.core.training.console import Console
 from vera.core.training.full.memory import Need, training_need, what_would_fit
 from vera.core.training.full.model import FullModel
@@ -158,10 +158,10 @@ def world() -> Iterator[str]:
         if "RANK" in os.environ:
             if device == "cuda":
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-            dist.init_process_group(BACKENDS[device], timeout=PATIENCE)
+            dist.init_process_group(BACKENDS[device], timeout=COLLECTIVE_TIMEOUT)
         else:
             store = dist.FileStore(str(Path(rendezvous) / "store"), 1)
-            dist.init_process_group(BACKENDS[device], store=store, rank=0, world_size=1, timeout=PATIENCE)
+            dist.init_process_group(BACKENDS[device], store=store, rank=0, world_size=1, timeout=COLLECTIVE_TIMEOUT)
         try:
             yield device
         finally:
@@ -226,7 +226,9 @@ class Run:
         # The context group of this rank, the number of groups, and whether this rank reads the group's samples.
         self.group, within = divmod(rank, settings.context)
         self.groups, self.leads_group = ranks // settings.context, within == 0
-        self.context = dist.new_subgroups(settings.context, timeout=PATIENCE)[0] if settings.context > 1 else None
+        self.context = (
+            dist.new_subgroups(settings.context, timeout=COLLECTIVE_TIMEOUT)[0] if settings.context > 1 else None
+        )
         self.step = int(found[-1].name.removeprefix("step-")) if (found := states(folder)) else 0
         self.encoders = Encoders(Path(settings.model), device)
         self.cache = Cache(Path(settings.cache or folder / "cache"), self.encoders.fingerprint)
