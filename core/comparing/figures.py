@@ -19,7 +19,9 @@ from vera.core.measure.planes import Means
 from vera.core.measure.preservation import MARGIN, Preservation
 from vera.core.measure.video import Video
 
-POSTER_SIDE = 640  # pixels of a poster's longer side; raising it is sharper in large players and makes the report larger
+POSTER_SIDE = (
+    640  # pixels of a poster's longer side; raising it is sharper in large players and makes the report larger
+)
 VERSION = 1  # version of the figures; raising it discards all cached figures
 
 

@@ -83,7 +83,7 @@ class Report:
                 self._say(number, f"{event['model']} is ready {where}", kind, **event)
         if self.progress.bar is not None:
             self.progress.bar.set_postfix_str("; ".join(self.now.values()))
-        self._look_for_deaths()
+        self._report_deaths()
         if self.page:
             for number in self.now:
                 self.page.rows[number].seconds = time.monotonic() - self.since[number]
@@ -131,8 +131,8 @@ class Report:
         self.progress.say("; ".join([summary, *where.values()]), event="done", **totals, **where)
         return next((code for code in SEVERITY if any(o.code == code for o in self.outcomes)), DONE)
 
-    def _look_for_deaths(self) -> None:
-        """Report dead workers of this machine at once; for other machines the report comes when Ray restarts the shot."""
+    def _report_deaths(self) -> None:
+        """Report dead workers of this machine at once; those of other machines appear when Ray restarts their shot."""
         for number, (host, pid) in list(self.workers.items()):
             if host != socket.gethostname() or is_there(pid):
                 continue

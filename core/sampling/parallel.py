@@ -100,7 +100,7 @@ class Regions:
         """Run the blocks; hidden states (B, 3, L, D) are complete on input and output."""
         halved = self.half is not None and hidden.shape[0] == 2
         group = self.half if halved else self.group
-        rank, ranks = dist.get_rank(group), dist.get_world_size(group)
+        rank, ranks = self.place_in(group)
         lengths = shares(hidden.shape[2], ranks)
         start = sum(lengths[:rank])
         region = slice(start, start + lengths[rank])
@@ -115,13 +115,21 @@ class Regions:
             [None if text is None else text[passes] for text in texts],
             modulation[passes],
             tuple(table[region] for table in rotary),
-            partial(attend_over_ranks, attend, lengths, group),
+            partial(attend_over_ranks, attend, lengths, rank, partial(self.exchange, group)),
         )
         _, layers, _, width = hidden.shape
         shapes = [(len(mine), layers, length, width) for length in lengths] * (2 if halved else 1)
-        parts = Exchange.apply(self.group, shapes, *[mine] * self.ranks)
+        parts = self.exchange(self.group, shapes, *[mine] * self.ranks)
         each_pass = [torch.cat(parts[i : i + ranks], dim=2) for i in range(0, self.ranks, ranks)]
         return torch.cat(each_pass)
+
+    def place_in(self, group: Any) -> tuple[int, int]:
+        """(rank of this process in a group, number of its ranks)."""
+        return dist.get_rank(group), dist.get_world_size(group)
+
+    def exchange(self, group: Any, shapes: Sequence[tuple[int, ...]], *parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Send part i to rank i of a group and return the parts received from all ranks, which have these shapes."""
+        return Exchange.apply(group, shapes, *parts)
 
     def _total(self, sums):
         dist.all_reduce(sums, group=self.group)
@@ -131,24 +139,25 @@ class Regions:
 def attend_over_ranks(
     attend: Callable[..., torch.Tensor],
     lengths: Sequence[int],
-    group: Any,
+    rank: int,
+    exchange: Callable[..., tuple[torch.Tensor, ...]],
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
 ) -> torch.Tensor:
     """Attention for this rank's region: query, key, value (B, 3, l, H, K) with all heads -> (B, 3, l, H, K).
 
-    lengths: tokens in the region of each rank.
+    lengths: tokens in the region of each rank. exchange(shapes, *parts): as `Regions.exchange` within the group.
     """
     packed = torch.stack([query, key, value])
     three, batch, layers, length, all_heads, dim = packed.shape
     heads = shares(all_heads, len(lengths))
-    mine = heads[dist.get_rank(group)]
+    mine = heads[rank]
     shapes = [(three, batch, layers, n, mine, dim) for n in lengths]
-    whole = torch.cat(Exchange.apply(group, shapes, *packed.split(heads, dim=4)), dim=3)
+    whole = torch.cat(exchange(shapes, *packed.split(heads, dim=4)), dim=3)
     attended = attend(*whole.unbind(0))
     own_shapes = [(batch, layers, length, n, dim) for n in heads]
-    return torch.cat(Exchange.apply(group, own_shapes, *attended.split(lengths, dim=2)), dim=3)
+    return torch.cat(exchange(own_shapes, *attended.split(lengths, dim=2)), dim=3)
 
 
 def cache_of(runner: BlockRunner | None) -> Any:

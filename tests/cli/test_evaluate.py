@@ -29,7 +29,7 @@ def test_the_seeds_of_objects():
 def test_the_codec_alone_brings_the_true_layer_back():
     labels = {"edit": "object", "object": "star", "color": "red", "size": "large", "place": "centre", "motion": "still"}
     clip = make_clip(3, 80, 144, torch.arange(5), labels)
-    color, alpha, composite = evaluate.through(load_model("mini", "cpu").codec, clip)
+    color, alpha, composite = evaluate.true_layers(load_model("mini", "cpu").codec, clip)
     alpha = evaluate.delivered(alpha, clip.source)
     assert (composite.transpose(0, 1) - clip.composite).abs().mean() < 0.02
     assert (alpha - clip.alpha[:, 0]).abs().mean() < 0.01 and (alpha == 0).float().mean() > 0.8

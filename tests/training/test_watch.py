@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from tools.browser import AXE
-from vera.core.training.watch import POINTS, read_run, write_page
+from vera.core.training.watch import MAX_POINTS, read_run, write_page
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def test_time_left_is_of_this_start(run):
 
 
 def test_long_logs_are_means_of_stretches(run):
-    log(run, [row(n) for n in range(1, 3 * POINTS)])
+    log(run, [row(n) for n in range(1, 3 * MAX_POINTS)])
     shown = read_run(run)
-    assert len(shown["points"]) == POINTS and shown["points"][-1]["step"] == 3 * POINTS - 1
+    assert len(shown["points"]) == MAX_POINTS and shown["points"][-1]["step"] == 3 * MAX_POINTS - 1
     assert shown["points"][0]["values"] == [pytest.approx((1 + 1 / 2 + 1 / 3) / 3), 2.0]
 
 

@@ -125,9 +125,12 @@ class _OneRankOfRegions(Regions):
     """The memory use of one rank out of `ranks` that share a clip."""
 
     def __init__(self, ranks: int, inner):
-        self.rank, self.ranks, self.inner = 0, ranks, inner
+        self.group, self.half, self.ranks, self.inner = None, None, ranks, inner
 
-    def exchange(self, shapes, *parts):
+    def place_in(self, group):
+        return 0, self.ranks
+
+    def exchange(self, group, shapes, *parts):
         return _LocalExchange.apply(shapes, *parts)
 
 

@@ -22,11 +22,11 @@ from vera.core.lifting.gate import FEATURES, Gate, frame_features
 from vera.core.lifting.lift_window import classical_estimate
 from vera.core.lifting.matching import same_size
 from vera.core.model.tensors import save_tensors
+from vera.core.training.console import Console
 from vera.core.training.lift.kinds import draw_edit, real_plate
 from vera.core.training.lift.spoils import spoil
 from vera.core.training.settings import read_settings, setting
 from vera.core.training.state import load_state, log_line, save_state, trapezoid
-from vera.core.training.talk import Talk
 
 NETWORK = "gate.safetensors"
 TOUCHED = 1 / 255  # alpha above which a pixel is the edit's: half a code value at the most contrast there is
@@ -113,12 +113,12 @@ def samples_of(clip: TrainingClip, most: int, seed: int) -> dict[str, torch.Tens
     return {"features": features.half(), "truth": touched[at].float(), "weight": weight[at].float()}
 
 
-def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], talk: Talk | None = None) -> None:
+def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], console: Console | None = None) -> None:
     """Run until the network is fitted, or until stop() says so; the same call goes on. Raises InputError."""
-    settings, talk = read_settings(GateSettings, config), talk or Talk()
+    settings, console = read_settings(GateSettings, config), console or Console()
     if settings.held_out >= settings.clips:
         raise InputError(f"'held_out': {settings.held_out} of {settings.clips} clips leaves none to learn from")
-    if not _make_samples(settings, folder / "samples", stop, talk):
+    if not _make_samples(settings, folder / "samples", stop, console):
         return
     learnt, held_out = _read_samples(settings, folder / "samples")
     torch.manual_seed(0)
@@ -126,9 +126,9 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], talk: 
     gate.mean.copy_(learnt["features"].mean(0))
     gate.deviation.copy_(learnt["features"].std(0).clamp_min(1e-3))
     optimizer = torch.optim.AdamW(gate.parameters(), lr=settings.rate, weight_decay=1e-2)
-    step, _ = load_state(folder, {"gate": gate}, optimizer, talk)
+    step, _ = load_state(folder, {"gate": gate}, optimizer, console)
     gen, count = torch.Generator(), len(learnt["truth"])
-    talk.say(f"fitting to {count:,} pixels from step {step:,}; state and log.jsonl are in {folder}")
+    console.say(f"fitting to {count:,} pixels from step {step:,}; state and log.jsonl are in {folder}")
     while step < settings.steps and not stop():
         for group in optimizer.param_groups:
             group["lr"] = trapezoid(step, settings.steps, settings.rate)
@@ -144,16 +144,16 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], talk: 
         if step % SAVE_EVERY == 0 or step == settings.steps:
             figures = _judged(gate, held_out)
             log_line(folder, step=step, loss=loss.item(), **figures)
-            talk.step(step, settings.steps, {"loss": loss.item(), **figures}, optimizer.param_groups[0]["lr"], 0)
+            console.step(step, settings.steps, {"loss": loss.item(), **figures}, optimizer.param_groups[0]["lr"], 0)
             save_state(folder, step, {"gate": gate}, optimizer)
     save_state(folder, step, {"gate": gate}, optimizer)
     if step >= settings.steps:
         tensors = {name: value.contiguous() for name, value in gate.state_dict().items()}
         save_tensors(folder / NETWORK, tensors, {"step": str(step)})
-        talk.say(f"{folder / NETWORK}: the network, as core/weights/lift holds it")
+        console.say(f"{folder / NETWORK}: the network, as core/weights/lift holds it")
 
 
-def _make_samples(settings: GateSettings, folder: Path, stop: Callable[[], bool], talk: Talk) -> bool:
+def _make_samples(settings: GateSettings, folder: Path, stop: Callable[[], bool], console: Console) -> bool:
     """Make the samples that are missing; whether all are there."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(settings.clips):
@@ -164,7 +164,7 @@ def _make_samples(settings: GateSettings, folder: Path, stop: Callable[[], bool]
             return False
         clip = training_clip(settings, number)
         save_tensors(path, samples_of(clip, settings.pixels, number), {"kind": clip.kind})
-        talk.progress("lifting", number + 1, settings.clips, "clips")
+        console.progress("lifting", number + 1, settings.clips, "clips")
     return True
 
 

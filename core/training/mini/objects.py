@@ -25,11 +25,11 @@ from vera.core.model.mini import words
 from vera.core.model.mini.edition import TEXT, load_state, vocabulary_of
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.object_field import HALF, KINDS, TRAITS, ObjectField, point_features
+from vera.core.training.console import Console
 from vera.core.training.mini.settings import ObjectsSettings
 from vera.core.training.settings import read_settings
 from vera.core.training.state import load_state as load_training
 from vera.core.training.state import log_line, save_state, trapezoid
-from vera.core.training.talk import Talk
 
 OBJECTS = 0.8  # share of the prompts that name one
 TIMES = 600.0  # frames, over which points are drawn in time; more parts the rates of different motions better
@@ -45,15 +45,15 @@ Batch = tuple[Tensor, Tensor, Tensor]  # features, distances and surfaces, of ev
 MATERIALS = dict(zip(("glossy", "metallic", "glowing", "matte"), TRAITS))  # of a prompt, and their traits
 
 
-def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], talk: Talk | None = None) -> None:
+def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], console: Console | None = None) -> None:
     """Run until config['steps'] or until stop() says so; the field so far is in folder."""
-    settings, talk = read_settings(ObjectsSettings, config), talk or Talk()
+    settings, console = read_settings(ObjectsSettings, config), console or Console()
     torch.manual_seed(settings.seed)
     text = frozen_text(Path(settings.text))
     field = ObjectField(text.embedding.embedding_dim)
     optimizer = torch.optim.AdamW(field.parameters(), lr=settings.rate, betas=(0.9, 0.98), weight_decay=1e-4)
-    step, _ = load_training(folder, {"field": field}, optimizer, talk)
-    talk.say(f"training from step {step:,}; state and log.jsonl are in {folder}")
+    step, _ = load_training(folder, {"field": field}, optimizer, console)
+    console.say(f"training from step {step:,}; state and log.jsonl are in {folder}")
     bank, lessons = Bank(settings.seed, settings.points), Lessons(text, settings.seed, settings.prompts)
     started, seen = time.time(), []
     while step < settings.steps and not stop():
@@ -69,12 +69,12 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], talk: 
         if step % 50 == 0:
             means = {name: sum(s[name] for s in seen) / len(seen) for name in losses}
             log_line(folder, step=step, seconds=round(time.time() - started, 1), **means)
-            talk.step(step, settings.steps, means, optimizer.param_groups[0]["lr"], 1)
+            console.step(step, settings.steps, means, optimizer.param_groups[0]["lr"], 1)
             seen = []
         if step % settings.save_every == 0:
             save_state(folder, step, {"field": field}, optimizer)
     save_state(folder, step, {"field": field}, optimizer)
-    talk.say(f"step {step:,} of {settings.steps:,} is saved in {folder}")
+    console.say(f"step {step:,} of {settings.steps:,} is saved in {folder}")
 
 
 def frozen_text(edition: Path) -> MiniText:

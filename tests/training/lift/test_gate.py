@@ -8,11 +8,11 @@ from safetensors.torch import load_file
 
 from vera.core.errors import InputError
 from vera.core.lifting.gate import FEATURES, Gate
+from vera.core.training.console import Console
 from vera.core.training.lift import gate as training
 from vera.core.training.lift.gate import NETWORK, GateSettings, train
 from vera.core.training.lift.kinds import KINDS, Draw, real_plate
 from vera.core.training.lift.spoils import spoil, through_codec
-from vera.core.training.talk import Talk
 
 SIZE = (48, 80)
 CONFIG = {"train": "lift", "seed": 5, "clips": 3, "held_out": 1, "sizes": [[64, 64]], "steps": 600, "batch": 128}
@@ -66,7 +66,7 @@ def planted(monkeypatch):
 
 
 def test_what_can_be_told_is_learnt(tmp_path, planted):
-    train(CONFIG, tmp_path, lambda: False, Talk(silent=True))
+    train(CONFIG, tmp_path, lambda: False, Console(silent=True))
     gate = Gate()
     gate.load_state_dict(load_file(tmp_path / NETWORK))
     features = torch.zeros(2, FEATURES)
@@ -77,27 +77,27 @@ def test_what_can_be_told_is_learnt(tmp_path, planted):
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, planted):
     """Stopped among the clips, and among the steps."""
-    train(CONFIG, tmp_path / "whole", lambda: False, Talk(silent=True))
+    train(CONFIG, tmp_path / "whole", lambda: False, Console(silent=True))
     for calls in (2, 300, 10_000):
         left = iter(range(calls))
-        train(CONFIG, tmp_path / "stopped", lambda: next(left, None) is None, Talk(silent=True))
+        train(CONFIG, tmp_path / "stopped", lambda: next(left, None) is None, Console(silent=True))
     whole, stopped = (load_file(tmp_path / run / NETWORK) for run in ("whole", "stopped"))
     assert all(torch.equal(whole[name], stopped[name]) for name in whole)
 
 
 def test_a_damaged_sample_is_made_anew(tmp_path, planted):
-    train(CONFIG | {"steps": 1}, tmp_path, lambda: False, Talk(silent=True))
+    train(CONFIG | {"steps": 1}, tmp_path, lambda: False, Console(silent=True))
     sample = tmp_path / "samples" / "000001.safetensors"
     whole = sample.read_bytes()
     sample.write_bytes(whole[:100])
-    train(CONFIG | {"steps": 2}, tmp_path, lambda: False, Talk(silent=True))
+    train(CONFIG | {"steps": 2}, tmp_path, lambda: False, Console(silent=True))
     assert sample.read_bytes() == whole
 
 
 @pytest.mark.parametrize("wrong", [{"clips": 1}, {"ratee": 1}, {"held_out": 3}, {"frames": 1}])
 def test_wrong_settings_are_refused_before_work(tmp_path, wrong):
     with pytest.raises(InputError):
-        train(CONFIG | wrong, tmp_path / "run", lambda: False, Talk(silent=True))
+        train(CONFIG | wrong, tmp_path / "run", lambda: False, Console(silent=True))
     assert not (tmp_path / "run").exists()
 
 

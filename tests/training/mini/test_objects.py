@@ -9,10 +9,10 @@ import torch
 from vera.core.errors import InputError
 from vera.core.model.mini.edition import EMBEDDED, OBJECTS, load_mini, published_digests
 from vera.core.model.mini.object_field import TRAITS
+from vera.core.training.console import Console
 from vera.core.training.mini.export import export
 from vera.core.training.mini.objects import labelled_points, labelled_prompt, train
 from vera.core.training.state import read_state
-from vera.core.training.talk import Talk
 
 CONFIG = {
     "train": "objects", "text": str(EMBEDDED), "seed": 1, "steps": 4, "rate": 0.004, "points": 32, "prompts": 4,
@@ -28,14 +28,14 @@ def after(steps):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("objects")
-    train(CONFIG, folder, lambda: False, Talk(silent=True))
+    train(CONFIG, folder, lambda: False, Console(silent=True))
     return folder
 
 
 def test_a_stopped_run_goes_on_to_the_same_step(run, tmp_path):
-    train(CONFIG, tmp_path, after(2), Talk(silent=True))
+    train(CONFIG, tmp_path, after(2), Console(silent=True))
     assert read_state(tmp_path / "state.safetensors")[1] == 2
-    train(CONFIG, tmp_path, lambda: False, Talk(silent=True))
+    train(CONFIG, tmp_path, lambda: False, Console(silent=True))
     assert read_state(tmp_path / "state.safetensors")[1] == 4
     assert set(read_state(tmp_path / "state.safetensors")[0]) == set(read_state(run / "state.safetensors")[0])
 
@@ -80,4 +80,4 @@ def test_prompts_are_labelled_as_the_engine_meant_them():
 
 def test_the_shipped_configuration_is_read(tmp_path):
     config = json.loads((EMBEDDED.parents[1] / "training/mini/mini-objects.json").read_text())
-    train(config | {"text": str(EMBEDDED)}, tmp_path, lambda: True, Talk(silent=True))
+    train(config | {"text": str(EMBEDDED)}, tmp_path, lambda: True, Console(silent=True))
