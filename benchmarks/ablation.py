@@ -29,7 +29,7 @@ from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.model.mini.shot import MiniShot
 from vera.core.sampling.denoise import denoise
 from vera.core.training.curve import draw_curves
-from vera.core.training.mini.transformer import clips_of, flow_loss, in_pixels, latents_of, load_codec
+from vera.core.training.mini.transformer import flow_loss, generated_clips, latents_of, load_codec, pixel_scale
 from vera.core.training.state import trapezoid
 
 GEOMETRY = replace(MINI, dim=96, heads=3, layers=4, ffn_dim=384, text_dim=96, drawing=False)
@@ -91,7 +91,7 @@ def share(transformer) -> None:
 
 
 def batch_of(codec, seed, count):
-    pictures, _, texts, times = clips_of(seed, count, 1)
+    pictures, _, texts, times = generated_clips(seed, count, 1)
     return *latents_of(codec, pictures), texts, times
 
 
@@ -144,7 +144,7 @@ def main(argv=None) -> int:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     codec = load_codec(EMBEDDED)
-    scale = in_pixels(codec, GEOMETRY.latent_std)
+    scale = pixel_scale(codec, GEOMETRY.latent_std)
     judge = [batch_of(codec, HELD_OUT + i, min(16, args.judge)) for i in range(0, args.judge, 16)]
     learners = {name: Learner(v) for name, v in VARIANTS.items()}
     args.out.mkdir(parents=True, exist_ok=True)
