@@ -3,6 +3,7 @@
 A value is everything after the first `=`. An empty value counts as not given. Names:
     plate_folder, mask_folder    folders that relative plates and masks are relative to
     every field of vera.core.recipe.EditRecipe; booleans as true or false, lists with one item per line
+    more                         rare fields, one NAME=VALUE per line
     shots, shot, path_mapping    a list of shots, the number (from 1) of a shot in it, and OpenJD's path mapping rules
     device                       as --device of `vera render`
 Exit codes are those of `vera render`. Progress and status are printed in the form that OpenJD's runners read. Other
@@ -19,6 +20,7 @@ from vera.core.errors import InputError
 from vera.core.job.run import DONE, failed, render, stop_request
 from vera.core.progress import Progress
 from vera.core.recipe import EditRecipe, table
+from vera.core.recipe.field import Field
 from vera.core.recipe.parse import shown
 
 STAGE_PERCENT = {"read": (0, 5), "denoise": (5, 85), "deliver": (85, 100)}  # (start, end) of each stage, estimated
@@ -35,7 +37,9 @@ def values_of(arguments: list[str]) -> dict[str, Any]:
         name, equals, text = argument.partition("=")
         if not equals:
             raise InputError(f"{shown(argument)} is not NAME=VALUE")
-        if name == "shot" and text:
+        if name == "more":
+            values |= _more(text, fields)
+        elif name == "shot" and text:
             values[name] = _whole_number(name, text)
         elif name in fields and text:
             value = fields[name].from_text(text)
@@ -44,6 +48,17 @@ def values_of(arguments: list[str]) -> dict[str, Any]:
         elif text:
             values[name] = text
     return values
+
+
+def _more(text: str, fields: dict[str, Field]) -> dict[str, Any]:
+    """The values of rare fields, NAME=VALUE a line. Raises InputError."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for line in lines:
+        name = line.partition("=")[0]
+        if name not in fields or not fields[name].row.rare:
+            rare = ", ".join(name for name, field in fields.items() if field.row.rare)
+            raise InputError(f"more: {shown(name)} is no rare field; these are {rare}")
+    return values_of(lines)
 
 
 def _whole_number(name: str, text: str) -> int:

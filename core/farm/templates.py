@@ -63,8 +63,10 @@ WORKER: list[tuple[str | None, dict[str, Any]]] = [
 
 
 def shot_template() -> str:
-    """The template's text: one or two parameters per field, and the task that receives all of them."""
-    parameters = [p for field in table.FIELDS for p in _parameters(field)] + WORKER
+    """The template's text: one or two parameters per field that is not rare, one for all rare ones, and the task that
+    receives all of them."""
+    parameters = [p for field in table.FIELDS if not field.row.rare for p in _parameters(field)]
+    parameters += [("more", _more()), *WORKER]
     definitions = "".join(_yaml(parameter) for _, parameter in parameters)
     arguments = "".join(
         f'            - "{argument}={{{{Param.{parameter["name"]}}}}}"\n'
@@ -72,6 +74,17 @@ def shot_template() -> str:
         if argument
     )
     return HEAD + definitions + STEP + arguments + CANCELLING
+
+
+def _more() -> dict[str, Any]:
+    names = ", ".join(field.name for field in table.FIELDS if field.row.rare)
+    return {
+        "name": "More",
+        "type": "STRING",
+        "default": "",
+        "description": f"Rare fields, NAME=VALUE a line: {names}.",
+        "userInterface": {"control": "MULTILINE_EDIT", "label": "More", "groupLabel": "Shot"},
+    }
 
 
 def _parameters(field: Field) -> list[tuple[str, dict[str, Any]]]:

@@ -210,7 +210,9 @@ class Delivery:
             digests["preview"] = self._pictures().keep(frame, filmed, layer, composite)
         for output, image in images.items():
             path = output.path(self.shot, frame)
-            hashes[output.name] = pixel_hash(image_file.write_image(path, image.pixels, *image.headers))
+            hashes[output.name] = pixel_hash(
+                image_file.write_image(path, image.pixels, *image.headers, with_loss=image.with_loss)
+            )
             digests[output.name] = file_digest(path)
         # The note comes last, so that a frame with a note is whole.
         self.notes.write(frame, FrameRecord(self.plate.fingerprint(frame), facts, hashes, digests))

@@ -7,19 +7,17 @@ import OpenImageIO as oiio
 
 from vera.core.files import free_space, open_regular, replacing
 
-LOSSY = ("dwaa", "dwab")
 _MOST_CHANNELS = 10_000  # that are read of a part
 _MOST_VALUES = 2**31  # pixels times channels of a file that is read; 16384 x 16384 RGBA has half as many
 
 
-def write_image(path: Path, pixels: np.ndarray, *specs: oiio.ImageSpec) -> np.ndarray:
+def write_image(path: Path, pixels: np.ndarray, *specs: oiio.ImageSpec, with_loss: bool = False) -> np.ndarray:
     """Write pixels (H, W, C) under the header of `specs`, and be sure of every bit.
 
     The file has the size, type and channels of `pixels` and the compression of the first header. Of several
     headers each is a part of an EXR file, with its channels in their order. Returns what `read_codes` will
-    read: of a file with loss (DWA) not exactly `pixels`, but for its alpha. Raises OSError when the file would not
-    hold exactly `pixels`; what was there before then stays, and
-    no part of the new file does.
+    read: with_loss (DWA) not exactly `pixels`, but for its alpha. Raises OSError when the file would not hold
+    `pixels`, exactly without loss; what was there before then stays, and no part of the new file does.
     """
     with replacing(path) as part:
         _write(part, pixels, specs)
@@ -30,7 +28,7 @@ def write_image(path: Path, pixels: np.ndarray, *specs: oiio.ImageSpec) -> np.nd
             raise OSError(f"{path}: compression is {found}, not {asked}")
         bits = specs[0].get_int_attribute("oiio:BitsPerSample")
         codes = _codes(pixels_read, spec_read.get_int_attribute("oiio:BitsPerSample"))
-        if spec_read.get_string_attribute("compression") in LOSSY and path.suffix == ".exr":
+        if with_loss:
             if codes.shape != pixels.shape or codes.dtype != pixels.dtype:
                 raise OSError(f"{path}: the file does not read back in the shape that was written")
         elif not _same_bits(codes, _codes(pixels, bits)):

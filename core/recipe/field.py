@@ -36,7 +36,8 @@ class Row:
     backends: those that take it; left_out: why the others do not, as "a lift ...". part: the hash that it belongs
     to, None where it changes no pixel. same_as_default: other spellings of the default. check: raises InputError
     for a text (of a list: for each) that is wrong.
-    read: takes the place of all checks, and gives the value that is kept.
+    read: takes the place of all checks, and gives the value that is kept. rare: a farm's template, which holds 50
+    parameters at most, has it among its other fields.
     """
 
     help: str
@@ -53,6 +54,7 @@ class Row:
     same_as_default: tuple[object, ...] = ()
     check: Callable[[str], object] | None = None
     read: Callable[[object], object] | None = None
+    rare: bool = False
 
 
 @dataclass(frozen=True)

@@ -175,26 +175,32 @@ class EditRecipe:
         part=Part.GENERATION,
     ))
     layer: str | None = field(default=None, metadata=row(
+        rare=True,
         help="of an EXR plate with several pictures: the layer, such as beauty (default: the usual one, which is"
         " named)",
         hint="a layer's name",
     ))
     part: str | None = field(default=None, metadata=row(
+        rare=True,
         help="of a multi-part EXR plate: the part, by name or number from 0", hint="a part's name",
     ))
     view: str | None = field(default=None, metadata=row(
+        rare=True,
         help="of a stereo plate: the view, such as left", hint="a view's name",
     ))
     matrix: str | None = field(default=None, metadata=row(
+        rare=True,
         help="of a YUV movie, in place of what it states (default: as stated, else BT.709 from 720 lines on, BT.601"
         " below)",
         choices=MATRICES, part=Part.GENERATION,
     ))
     range: str | None = field(default=None, metadata=row(
+        rare=True,
         help="of a YUV movie's codes, in place of what it states (default: as stated, else limited)",
         choices=RANGES, part=Part.GENERATION,
     ))
     fields: str | None = field(default=None, metadata=row(
+        rare=True,
         help="of an interlaced movie: deinterlace it with the upper or the lower field first, or ignore fields and take"
         " frames as they are (default: refused)",
         choices=FIELD_WAYS, part=Part.GENERATION,
@@ -284,6 +290,7 @@ class EditRecipe:
         backends=_OWN, left_out="has no weights to change", part=Part.GENERATION,
     ))
     lora_skip_missing: bool = field(default=False, metadata=row(
+        rare=True,
         help="leave out tensors of LoRAs that the model has no module for, such as those of image-to-video; they are"
         " named (default: refuse them)",
         group=LARGE, backends=_OWN, left_out="has no weights to change",

@@ -212,6 +212,20 @@ def test_a_farms_task_reads_texts_as_their_fields_types():
         values_of(["guidance=much"])
 
 
+def test_a_farms_task_reads_rare_fields_from_one_text():
+    given = [f"{name}={value}" for name, value in NEEDED.items()]
+    more = "more=matrix=bt709\n range=full\n\nlora_skip_missing=true"
+    assert values_of([*given, more]) == NEEDED | {"matrix": "bt709", "range": "full", "lora_skip_missing": True}
+    assert values_of([*given, "more="]) == NEEDED
+    for wrong in ("seed=3", "more=matrix=bt709", "shots=/x", "matrix"):
+        with pytest.raises(InputError, match="more: '.*' is no rare field|is not NAME=VALUE"):
+            values_of([f"more={wrong}"])
+
+
+def test_a_farms_template_holds_no_more_parameters_than_openjd_takes():
+    assert templates.shot_template().count("  - name: ") - 1 <= 50  # one of them is the step's
+
+
 def test_the_docs_table_is_as_the_code_has_it():
     page = (ROOT / "docs/recipe.md").read_text(encoding="utf-8")
     assert docs.with_table(page) == page, "run python -m vera.core.recipe.docs docs/recipe.md"

@@ -35,7 +35,7 @@ class Composite(FrameOutput):
         return composite_extension(shot.plate)
 
     def image(self, shot: Shot, frame: int, pixels: FramePixels) -> Image:
-        return Image(pixels.composite, [composite_header(shot, frame)])
+        return Image(pixels.composite, [composite_header(shot, frame)], shot.formats.is_lossy)
 
     def bytes_per_pixel(self, shot: Shot) -> float:
         size = len(shot.plate.channels) * shot.plate.dtype.itemsize

@@ -89,10 +89,14 @@ class FramePixels:
 
 
 class Image(NamedTuple):
-    """pixels (H, W, C), and the header of each part of the file that will hold them."""
+    """pixels (H, W, C), and the header of each part of the file that will hold them.
+
+    with_loss: whether its compression may change pixels a little.
+    """
 
     pixels: np.ndarray
     headers: list[oiio.ImageSpec]
+    with_loss: bool = False
 
 
 class Output(ABC):
