@@ -24,7 +24,7 @@ from vera.core.recipe import EditRecipe, identity
 from vera.kernels.pixel_hash import pixel_hash
 
 # In every job's hash. Raise it when the same recipe gives other pixels: older deliveries are then of another job.
-PIXELS = 7
+PIXELS = 8
 
 Loader = Callable[..., Any]  # load(name, device, **recipe.loading()) -> vera.core.model.load.Model
 

@@ -46,7 +46,7 @@ from vera.core.layer.match import LaidLayer
 from vera.core.layer.matte import clean_alpha, refine_alpha, steady
 from vera.core.layer.origin import GENERATED, Origin
 from vera.core.layer.particles import WEATHER, Particles, over_veil, particles_of
-from vera.core.layer.plate_light import PlateLight
+from vera.core.layer.plate_light import PlateLight, Scene
 from vera.core.layer.relative import relative_share
 from vera.core.model.codec import latent_frames
 from vera.core.model.device import why_device
@@ -407,9 +407,8 @@ def plate_sized_layer(
     if isinstance(decoded.drawn, DrawnFrame):
         edit, matte, explained, own = _object_layer(job, filmed, decoded, alpha, guide, plate)
     elif decoded.drawn is not None:
-        size, light = (plate.shape[0], plate.shape[1]), PlateLight.of(_sparse_light(job, filmed))
-        edit, matte, own = over_veil(decoded.drawn, alpha, decoded.color, size, job.aspect, light, _clips(job))
-        explained = torch.zeros(size)
+        edit, matte, own = over_veil(decoded.drawn, alpha, decoded.color, _scene(job, filmed))
+        explained = torch.zeros_like(matte)
     else:
         matte, explained = refine_alpha(alpha, guide, plate, job.model.limits.step_width)
         edit, own = plate_color(clean_color(decoded.color, alpha).movedim(0, -1), matte), None
@@ -447,14 +446,16 @@ def _object_layer(
     matte, explained = refine_alpha(rest, guide, plate, width)
     edit = plate_color(clean_color(decoded.color, rest).movedim(0, -1), matte)
     shown, hides = _refined_unless_all(visible(cover, alpha), guide, plate, width)
-    drawn = Drawn(frame, job.aspect, PlateLight.of(_sparse_light(job, filmed)), _clips(job), alpha)
-    edit, matte, own = over_rest(drawn, shown, edit, matte)
+    edit, matte, own = over_rest(Drawn(frame, _scene(job, filmed), alpha), shown, edit, matte)
     return edit, matte, torch.maximum(explained, hides * own), own
 
 
-def _clips(job: GenerateJob) -> bool:
-    """Whether white is all that the plate's numbers hold."""
-    return not job.color.space.is_scene
+def _scene(job: GenerateJob, filmed: FilmedFrame) -> Scene:
+    """The region of a frame, to draw into."""
+    pixels = job.region.crop(filmed.pixels)
+    step = max(1, min(pixels.shape[:2]) // LIGHT_ROWS)
+    light = PlateLight.of(job.color.light(pixels[step // 2 :: step, step // 2 :: step]))
+    return Scene((pixels.shape[0], pixels.shape[1]), job.aspect, light, not job.color.space.is_scene)
 
 
 def _refined_unless_all(
@@ -464,13 +465,6 @@ def _refined_unless_all(
     if shown.min() == 1:
         return torch.ones(plate.shape[:2]), torch.zeros(plate.shape[:2])
     return refine_alpha(shown, guide, plate, step_width)
-
-
-def _sparse_light(job: GenerateJob, filmed: FilmedFrame) -> np.ndarray:
-    """The region's light, of every so many pixels: what `PlateLight` needs of it."""
-    pixels = job.region.crop(filmed.pixels)
-    step = max(1, min(pixels.shape[:2]) // LIGHT_ROWS)
-    return job.color.light(pixels[step // 2 :: step, step // 2 :: step])
 
 
 def _share_at_plate_size(share: torch.Tensor, size: tuple[int, int]) -> np.ndarray:

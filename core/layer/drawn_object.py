@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vera.core.layer.plate_light import PlateLight, display_codes
+from vera.core.layer.plate_light import Scene, display_codes
 from vera.core.model.interfaces import ShotObject, SurfacePoints
 from vera.kernels.planes import pull_push, smoothstep
 
@@ -134,13 +134,10 @@ def without_object(cover: Coverage, alpha: Tensor, soft: bool) -> Tensor:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What it takes to draw an object: aspect: how wide the picture is shown over its height; clips: whether white is
-    all that the plate holds; alpha (h, w): the model's, at its size."""
+    """What it takes to draw an object. alpha (h, w): the model's, at its size."""
 
     frame: DrawnFrame
-    aspect: float
-    light: PlateLight
-    clips: bool
+    scene: Scene
     alpha: Tensor
 
 
@@ -149,15 +146,14 @@ def over_rest(drawn: Drawn, shown: Tensor, edit: Tensor, matte: Tensor) -> tuple
 
     shown (H, W): how far the object is seen; edit (H, W, 3), matte (H, W): the rest, straight.
     """
-    size = (matte.shape[0], matte.shape[1])
     edit, matte, own = edit.clone(), matte.clone(), torch.zeros_like(matte)
-    if shadow := contact_shadow(drawn, size):
+    if shadow := contact_shadow(drawn):
         box, dark = shadow
         here = (box.rows, box.columns)
         dark = dark * shown[here]
         edit[here] *= (matte[here] / torch.maximum(matte[here], dark).clamp_min(1e-6))[..., None]
         matte[here] = torch.maximum(matte[here], dark)
-    if made := picture(drawn, size):
+    if made := picture(drawn):
         here = (made.box.rows, made.box.columns)
         own[here] = made.alpha * shown[here]
         over, under = own[here], (1 - own[here]) * matte[here]
@@ -168,20 +164,21 @@ def over_rest(drawn: Drawn, shown: Tensor, edit: Tensor, matte: Tensor) -> tuple
     return edit, matte, own
 
 
-def picture(drawn: Drawn, size: tuple[int, int]) -> ObjectPicture | None:
-    """The object at the plate's size (height, width), in its light, with the halo of a luminous one."""
+def picture(drawn: Drawn) -> ObjectPicture | None:
+    """The object at the scene's size, in its light, with the halo of a luminous one."""
+    size = drawn.scene.size
     frame, shape = drawn.frame, drawn.frame.shape
-    box = box_of(frame, size, drawn.aspect)
+    box = box_of(frame, size, drawn.scene.aspect)
     if box is None:
         return None
     scale = shape.place(frame.time)[2] * size[0] / 2
     step = max(1, math.ceil(2 * REACH * scale / FINEST))
     v, u = torch.meshgrid(_sampled(box.v, step), _sampled(box.u, step), indexing="ij")
     points = points_about(frame, u, v)
-    lit = drawn.light.shade(points, shape.gloss, shape.metal, shape.glow)
+    lit = drawn.scene.light.shade(points, shape.gloss, shape.metal, shape.glow)
     full = len(box.v), len(box.u)
     distance = _grown(points.distance[None], step, full, "bicubic")[0]
-    color = _grown(display_codes(lit, drawn.clips).movedim(-1, 0), step, full, "bilinear").movedim(0, -1)
+    color = _grown(display_codes(lit, drawn.scene.clips).movedim(-1, 0), step, full, "bilinear").movedim(0, -1)
     alpha = (0.5 - distance * scale).clamp(0, 1)
     if shape.glow:
         edge = REACH - torch.maximum(box.v.abs()[:, None], box.u.abs()[None])
@@ -213,19 +210,19 @@ def points_about(drawn: DrawnFrame, u: Tensor, v: Tensor) -> SurfacePoints:
     )
 
 
-def contact_shadow(drawn: Drawn, size: tuple[int, int]) -> tuple[Box, Tensor] | None:
+def contact_shadow(drawn: Drawn) -> tuple[Box, Tensor] | None:
     """The black that an object casts where it stands, at plate size: its box, and alpha there; None where it casts
     none. The model's own alpha says whether it stands there now, or is in the air."""
     if not drawn.frame.shape.stands:
         return None
-    box = box_of(drawn.frame, size, drawn.aspect, reach=2.0)
+    box = box_of(drawn.frame, drawn.scene.size, drawn.scene.aspect, reach=2.0)
     if box is None:
         return None
-    away = -float(drawn.light.key[0])
+    away = -float(drawn.scene.light.key[0])
     v, u = box.v[:, None], box.u[None]
     flat = torch.hypot((u - 0.2 * away) / 1.25, (v - 0.98) / 0.26)
     core = torch.hypot((u - 0.05 * away) / 0.7, (v - 0.985) / 0.09)
-    depth = SHADOW * (1.15 - 0.5 * drawn.light.ambient)
+    depth = SHADOW * (1.15 - 0.5 * drawn.scene.light.ambient)
     shadow = depth * (0.75 * smoothstep(-flat, -1.0, -0.15) ** 1.5 + 0.5 * smoothstep(-core, -1.0, -0.2))
     return box, (shadow * _stands_now(drawn)).clamp(0, 0.85)
 
@@ -233,7 +230,7 @@ def contact_shadow(drawn: Drawn, size: tuple[int, int]) -> tuple[Box, Tensor] | 
 def _stands_now(drawn):
     """Whether the model drew a shadow at the object's foot, 0 to 1."""
     alpha = drawn.alpha
-    box = box_of(drawn.frame, (alpha.shape[0], alpha.shape[1]), drawn.aspect, reach=1.6)
+    box = box_of(drawn.frame, (alpha.shape[0], alpha.shape[1]), drawn.scene.aspect, reach=1.6)
     if box is None:
         return 0.0
     v, u = box.v[:, None], box.u[None]

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vera.core.layer.plate_light import PlateLight, display_codes
+from vera.core.layer.plate_light import Scene, display_codes
 from vera.core.model.interfaces import ShotEffect, SurfacePoints
 from vera.kernels.planes import smoothstep
 
@@ -60,12 +60,10 @@ class Weather:
 
 @dataclass(frozen=True)
 class Look:
-    """What particles are drawn for: the picture's width over its height, its light, whether white is all it holds, how
-    many particles (1 is usual), and the middle of the model's alpha, (x, y) in heights."""
+    """What particles are drawn for: the scene, how many particles (1 is usual), and the middle of the model's alpha,
+    (x, y) in heights."""
 
-    aspect: float
-    light: PlateLight
-    clips: bool
+    scene: Scene
     amount: float
     middle: tuple[float, float]
 
@@ -73,7 +71,7 @@ class Look:
         """The colour of something white, of that code on a screen, in the plate's light."""
         facing, ones = torch.tensor([[0.0, -0.4]]), torch.ones(1)
         points = SurfacePoints(-ones, torch.full((1, 3), code), facing, 0 * ones, ones, 0 * ones, ones)
-        return display_codes(self.light.shade(points, 0.5, 0.0, 0.0), self.clips)[0].numpy()
+        return display_codes(self.scene.light.shade(points, 0.5, 0.0, 0.0), self.scene.clips)[0].numpy()
 
 
 # ---- Shapes: (along, across) in half sizes, each (h, w), and what is odd about this one -> alpha, colour or None
@@ -133,14 +131,14 @@ def _snow(noise: np.random.Generator, time: float, look: Look) -> list[Swarm]:
         (380, 0.0032, 0.0030, 0.85, flake), (200, 0.0060, 0.0048, 0.95, flake), (72, 0.0110, 0.0075, 0.95, flake),
         (9, 0.0260, 0.0115, 0.45, bokeh),
     ):  # fmt: skip
-        n = round(count * look.amount * look.aspect)
+        n = round(count * look.amount * look.scene.aspect)
         x, y, odd, pace, sway, big = noise.random((6, n))
         size = size * (0.7 + 0.6 * big)
         fall = speed * (0.8 + 0.4 * pace)
         drift = 0.25 * speed * math.sin(4 * odd[0] if n else 0)
-        across = (x * 1.1 + drift * time / look.aspect) % 1.1 - 0.55
+        across = (x * 1.1 + drift * time / look.scene.aspect) % 1.1 - 0.55
         at = np.stack(
-            [across * look.aspect + 0.012 * np.sin(0.11 * time + 6.3 * sway), (y + fall * time) % 1.08 - 0.54], 1
+            [across * look.scene.aspect + 0.012 * np.sin(0.11 * time + 6.3 * sway), (y + fall * time) % 1.08 - 0.54], 1
         )
         half = np.stack([size + fall * SHUTTER / 2, size], 1)
         white = np.broadcast_to(look.lit(0.97), (n, 3))
@@ -156,10 +154,10 @@ def _rain(noise: np.random.Generator, time: float, look: Look) -> list[Swarm]:
         (240, 0.0018, 0.062, 0.6),
         (50, 0.0034, 0.085, 0.5),
     ):
-        n = round(count * look.amount * look.aspect)
+        n = round(count * look.amount * look.scene.aspect)
         x, y, odd, pace, faint, _ = noise.random((6, n))
         fall = speed * (0.85 + 0.3 * pace)
-        way = (x * 1.2 - 0.6) * look.aspect
+        way = (x * 1.2 - 0.6) * look.scene.aspect
         down = (y + fall * time) % 1.2 - 0.6
         at = np.stack([way + slant * down, down], 1)
         half = np.stack([fall * 0.75, np.full(n, width)], 1)
@@ -173,11 +171,14 @@ def _rain(noise: np.random.Generator, time: float, look: Look) -> list[Swarm]:
 def _confetti(noise: np.random.Generator, time: float, look: Look) -> list[Swarm]:
     made = []
     for count, size, speed in ((48, 0.0135, 0.0055), (54, 0.0215, 0.0075), (18, 0.0350, 0.0105)):
-        n = round(count * look.amount * look.aspect)
+        n = round(count * look.amount * look.scene.aspect)
         x, y, odd, pace, sway, turn = noise.random((6, n))
         fall = speed * (0.75 + 0.5 * pace)
         at = np.stack(
-            [(x * 1.1 - 0.55) * look.aspect + 0.03 * np.sin(0.12 * time + 6.3 * sway), (y + fall * time) % 1.12 - 0.56],
+            [
+                (x * 1.1 - 0.55) * look.scene.aspect + 0.03 * np.sin(0.12 * time + 6.3 * sway),
+                (y + fall * time) % 1.12 - 0.56,
+            ],
             1,
         )
         facing = np.cos(6.3 * pace + (0.16 + 0.14 * turn) * time)
@@ -205,16 +206,17 @@ def _paper(color: np.ndarray, facing: np.ndarray, look: Look) -> np.ndarray:
         -ones, torch.from_numpy(color).float(), torch.stack([0.3 * torch.sign(down), down], -1), zeros + 0.3, ones,
         zeros, ones,
     )  # fmt: skip
-    return display_codes(look.light.shade(points, 0.5, 0.0, 0.0), look.clips).numpy()
+    return display_codes(look.scene.light.shade(points, 0.5, 0.0, 0.0), look.scene.clips).numpy()
 
 
 def _bubbles(noise: np.random.Generator, time: float, look: Look) -> list[Swarm]:
-    n = round(30 * look.amount * look.aspect)
+    n = round(30 * look.amount * look.scene.aspect)
     x, y, odd, pace, sway, size = noise.random((6, n))
     radius = 0.018 + 0.085 * size**2.2
     rise = (0.003 + 0.004 * pace) * (1.2 - 4 * radius)
     at = np.stack(
-        [(x * 1.1 - 0.55) * look.aspect + 0.025 * np.sin(0.1 * time + 6.3 * sway), 0.6 - (y + rise * time) % 1.2], 1
+        [(x * 1.1 - 0.55) * look.scene.aspect + 0.025 * np.sin(0.1 * time + 6.3 * sway), 0.6 - (y + rise * time) % 1.2],
+        1,
     )
     breath = 1 + 0.03 * np.sin(0.5 * time + 40 * odd)
     half = np.stack([radius * breath, radius / breath], 1)
@@ -279,23 +281,18 @@ def density(planes: Tensor) -> Tensor:
     return wide.reshape(planes.shape)
 
 
-def over_veil(
-    particles: Particles,
-    alpha: Tensor,
-    color: Tensor,
-    size: tuple[int, int],
-    aspect: float,
-    light: PlateLight,
-    clips: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """An effect at plate size (H, W): straight colour (H, W, 3), alpha, and the particles' part of it. alpha (h, w),
-    color (3, h, w): the model's, at its size: of it a veil is left, and where it is decides where particles are."""
+def over_veil(particles: Particles, alpha: Tensor, color: Tensor, scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
+    """An effect at the size of the scene: straight colour (H, W, 3), alpha (H, W), and the particles' part of it.
+
+    alpha (h, w), color (3, h, w): the model's, at its size: of it a veil is left, and where it is decides where
+    particles are.
+    """
     weather, dense = WEATHER[particles.kind], density(alpha)
     veil = weather.veil * dense
     tint = density(color * alpha) / dense.clamp_min(1e-4)
     planes = torch.cat([veil[None], smoothstep(dense / weather.usual, *THERE)[None], tint])
-    veil, there, *tint = F.interpolate(planes[None], size, mode="bilinear", align_corners=False)[0]
-    drawn, own = drawn_particles(particles, size, aspect, light, clips)
+    veil, there, *tint = F.interpolate(planes[None], scene.size, mode="bilinear", align_corners=False)[0]
+    drawn, own = drawn_particles(particles, scene)
     own = own * there
     below = (1 - own) * veil
     total = own + below
@@ -303,17 +300,15 @@ def over_veil(
     return mixed / total.clamp_min(1e-6)[..., None], total, own
 
 
-def drawn_particles(
-    particles: Particles, size: tuple[int, int], aspect: float, light: PlateLight, clips: bool
-) -> tuple[Tensor, Tensor]:
+def drawn_particles(particles: Particles, scene: Scene) -> tuple[Tensor, Tensor]:
     """Straight colour (H, W, 3) in the model's codes, and alpha (H, W), of all particles, wherever they may be."""
-    height, width = size
-    look = Look(aspect, light, clips, particles.amount, particles.middle)
+    height, width = scene.size
+    look = Look(scene, particles.amount, particles.middle)
     noise = np.random.default_rng([particles.seed, sorted(WEATHER).index(particles.kind)])
     premultiplied, alpha = torch.zeros(height, width, 3), torch.zeros(height, width)
     for swarm in WEATHER[particles.kind].swarms(noise, float(particles.time), look):
         for one in range(len(swarm.at)):
-            _lay(premultiplied, alpha, swarm, one, aspect)
+            _lay(premultiplied, alpha, swarm, one, scene.aspect)
     return premultiplied / alpha.clamp_min(1e-6)[..., None], alpha
 
 

@@ -37,7 +37,8 @@ SHARPNESS = (12.0, 90.0)  # exponents of a highlight, of a matte and of a polish
 FRESNEL = 0.04  # of light that comes straight, reflected by what is no metal
 MIRROR = (64, 36)  # width and height of the plate as metal and gloss reflect it; more: sharper
 SIDES = (12, 8)  # of the plate as diffuse light; fewer: softer
-METAL_GAIN = 1.15  # of what a metal mirrors
+METAL_GAIN = 1.3  # of what a metal mirrors
+MIRRORED = 0.5  # of a metal's light that is the plate's picture; more: looks like glass
 GLOW = 0.85  # of display white, at least, that what is luminous sends out by itself
 KNEE = 0.75  # of display white, from which light is compressed where the plate is for a display
 
@@ -104,9 +105,9 @@ class PlateLight:
         fresnel = FRESNEL + (1 - FRESNEL) * (1 - front) ** 5
         coat = (polish * fresnel * points.open)[..., None] * seen
         coat = coat + self._highlight(facing, polish)
-        tint = 0.35 + 0.65 * base / base.amax(-1, keepdim=True).clamp_min(0.05)
+        tint = 0.14 + 0.86 * base / base.amax(-1, keepdim=True).clamp_min(0.05)
         bright = base.amax(-1, keepdim=True).clamp(0.25, 1) ** 0.5
-        mirror = METAL_GAIN * tint * bright * (0.75 * seen + 0.25 * self.on(facing, points.open))
+        mirror = METAL_GAIN * tint * bright * (MIRRORED * seen + (1 - MIRRORED) * self.on(facing, points.open))
         mirror = mirror + tint * self._highlight(facing, torch.ones_like(polish))
         relative = (1 - metal) * (body + coat) + metal * mirror
         return relative * self.white + self._sent(points, base, facing, glow)
@@ -130,6 +131,17 @@ class PlateLight:
         places = torch.stack([-facing[..., 0], facing[..., 1]], -1).view(1, 1, -1, 2)
         seen = F.grid_sample(self.mirror, places, align_corners=False, padding_mode="reflection")[0, :, 0].T
         return seen.view(*facing.shape[:-1], 3) / self.white
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What something is drawn into: size (height, width) in pixels, how wide it is shown over its height, its light,
+    and whether white is all that its numbers hold."""
+
+    size: tuple[int, int]
+    aspect: float
+    light: PlateLight
+    clips: bool
 
 
 def white_of(light: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from vera.core.layer.drawn_object import (
     visible,
     without_object,
 )
-from vera.core.layer.plate_light import PlateLight
+from vera.core.layer.plate_light import PlateLight, Scene
 from vera.core.model.interfaces import SurfacePoints
 
 MODEL, PLATE = (80, 144), (360, 640)
@@ -64,7 +64,7 @@ def drawn_by_model(shape):
 def laid_over(shape, alpha, shown=None, rest=0.0):
     shown = torch.ones(PLATE) if shown is None else shown
     edit, matte = torch.full((*PLATE, 3), 0.5), torch.full(PLATE, rest)
-    return over_rest(Drawn(shape, ASPECT, LIGHT, True, alpha), shown, edit, matte)
+    return over_rest(Drawn(shape, Scene(PLATE, ASPECT, LIGHT, True), alpha), shown, edit, matte)
 
 
 def true_alpha(shape):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vera.core.layer.particles import WEATHER, Particles, density, drawn_particles, over_veil, particles_of
-from vera.core.layer.plate_light import PlateLight
+from vera.core.layer.plate_light import PlateLight, Scene
 from vera.core.model.interfaces import ShotEffect
 
 SIZE, ASPECT = (180, 320), 16 / 9
@@ -13,7 +13,7 @@ LIGHT = PlateLight.of(np.full((9, 16, 3), 0.4, np.float32))
 
 
 def drawn(kind, seed=0, time=8, amount=1.0, size=SIZE):
-    return drawn_particles(Particles(kind, seed, time, amount, (0.0, 0.1)), size, ASPECT, LIGHT, True)
+    return drawn_particles(Particles(kind, seed, time, amount, (0.0, 0.1)), Scene(size, ASPECT, LIGHT, True))
 
 
 @pytest.mark.parametrize("kind", list(WEATHER))
@@ -47,7 +47,7 @@ def test_there_are_particles_only_where_the_models_alpha_is():
     alpha = torch.zeros(80, 144)
     alpha[:, :72] = 0.2
     made = particles_of(ShotEffect("snow"), 0, 5, alpha, ASPECT)
-    _, matte, own = over_veil(made, alpha, torch.full((3, 80, 144), 0.9), SIZE, ASPECT, LIGHT, True)
+    _, matte, own = over_veil(made, alpha, torch.full((3, 80, 144), 0.9), Scene(SIZE, ASPECT, LIGHT, True))
     assert own[:, :120].max() > 0.5 and matte[:, 250:].max() == 0
 
 
@@ -62,7 +62,7 @@ def test_the_density_of_an_even_effect_is_its_alpha():
 def test_particles_lie_over_the_veil_of_the_models_own():
     alpha = torch.full((80, 144), 0.2)
     made = particles_of(ShotEffect("snow"), 0, 5, alpha, ASPECT)
-    edit, matte, own = over_veil(made, alpha, torch.full((3, 80, 144), 0.5), SIZE, ASPECT, LIGHT, True)
+    edit, matte, own = over_veil(made, alpha, torch.full((3, 80, 144), 0.5), Scene(SIZE, ASPECT, LIGHT, True))
     bare = own == 0
     assert torch.allclose(matte[bare], torch.tensor(0.2 * WEATHER["snow"].veil), atol=1e-4)
     assert torch.allclose(edit[bare], torch.tensor(0.5), atol=1e-3)

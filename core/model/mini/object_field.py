@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vera.core.model.functional import gelu_tanh, mean_of_words
+from vera.core.model.functional import gelu_tanh
 from vera.core.model.interfaces import SurfacePoints
 from vera.core.model.mini import words
 
@@ -49,7 +49,7 @@ class ObjectField(nn.Module):
         super().__init__()
         self.read = nn.Linear(text_dim, words_dim)
         self.kind = nn.Linear(words_dim, len(KINDS))
-        self.color = nn.Linear(words_dim, 3)
+        self.color = nn.Linear(words_dim, len(words.COLORS))
         self.traits = nn.Linear(words_dim, len(TRAITS))
         count = len(words.OBJECTS)
         self.inner = expert(count, POINT_FEATURES + 1, dim)  # the last row of each is the bias
@@ -57,16 +57,20 @@ class ObjectField(nn.Module):
         self.outer = expert(count, dim + 1, OUTPUTS)
 
     def heads(self, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Text states -> logits of KINDS, the named colour in [0, 1] and logits of TRAITS, (B, ...)."""
-        told = gelu_tanh(self.read(mean_of_words(text)))
-        return self.kind(told), self.color(told).sigmoid(), self.traits(told)
+        """Text states -> logits of KINDS, of the named colours and of TRAITS, (B, ...)."""
+        there = (text != 0).any(-1, keepdim=True)
+        words_read = (
+            gelu_tanh(self.read(text)) * there
+        )  # the strongest of the words counts: "metallic" is one of twelve
+        told = words_read.amax(1) + words_read.sum(1) / there.sum(1).clamp_min(1)
+        return self.kind(told), self.color(told), self.traits(told)
 
     @torch.inference_mode()
     def told(self, text: Tensor) -> Told:
         """Of one prompt's states (1, N, D)."""
         kind, color, traits = (x[0].float().cpu() for x in self.heads(text.to(self.read.weight.dtype)))
         name = KINDS[int(kind.argmax())] if (text != 0).any() else "nothing"
-        red, green, blue = color.tolist()
+        red, green, blue = (color.softmax(0) @ torch.tensor(list(words.COLORS.values()))).tolist()
         return Told(name, (red, green, blue), dict(zip(TRAITS, traits.sigmoid().tolist(), strict=True)))
 
     def forward(self, features: Tensor, kinds: Tensor) -> Tensor:

@@ -20,7 +20,6 @@ from vera.core.data.engine import shapes
 from vera.core.data.engine.clips import FACING, draw_labels
 from vera.core.data.engine.phrases import instruction
 from vera.core.data.engine.solids import SOLIDS, solid
-from vera.core.model.functional import mean_of_words
 from vera.core.model.mini import words
 from vera.core.model.mini.edition import TEXT, load_state, vocabulary_of
 from vera.core.model.mini.mini_text import MiniText
@@ -39,7 +38,7 @@ FARTHEST = 0.3  # half heights: distances beyond count as this far
 SEEN = 0.03  # half heights outside the outline, up to which a surface counts: what anti-aliasing looks at
 DRAWN = (0.012, 0.05)  # half heights: widths at which an outline is drawn to be compared
 AMOUNTS = {"light": "little", "heavy": "much"}
-READ_AT_ONCE, LESSON = 64, 512  # prompts that the text encoder reads at once, and prompts of a step
+READ_AT_ONCE, LESSON = 64, 128  # prompts that the text encoder reads at once, and prompts of a step
 BANK, FRESH = 40, 3  # batches that are kept, and the steps from one new one to the next; fewer: more time for labels
 Batch = tuple[Tensor, Tensor, Tensor]  # features, distances and surfaces, of every kind (K, N, ...)
 MATERIALS = dict(zip(("glossy", "metallic", "glowing", "matte"), TRAITS))  # of a prompt, and their traits
@@ -90,7 +89,7 @@ class Lessons:
     def __init__(self, text: MiniText, seed: int, count: int) -> None:
         prompts, kinds, colors, traits = zip(*(labelled_prompt(seed + k) for k in range(count)))
         with torch.inference_mode():
-            told = [mean_of_words(text.encode(list(some))) for some in _parts(prompts, READ_AT_ONCE)]
+            told = [text.encode(list(some)).half() for some in _parts(prompts, READ_AT_ONCE)]
         self.told = torch.cat(told).clone()
         self.kinds, self.colors, self.traits = torch.tensor(kinds), torch.tensor(colors), torch.tensor(traits)
 
@@ -98,31 +97,36 @@ class Lessons:
         """How far the field reads kind, colour and traits wrongly from some of the prompts."""
         some = torch.randint(len(self.kinds), (LESSON,), generator=torch.Generator().manual_seed(step))
         kinds = self.kinds[some]
-        kind, color, traits = field.heads(self.told[some][:, None])
+        kind, color, traits = field.heads(self.told[some].float())
         objects = kinds < len(words.OBJECTS)
-        apart = (color - self.colors[some]).abs().mean(1)
+        wrong = F.cross_entropy(color, self.colors[some], reduction="none")
         return {
             "kind": F.cross_entropy(kind, kinds),
-            "color": (apart * objects).sum() / objects.sum().clamp_min(1) * 4,
+            "color": (wrong * objects).sum() / objects.sum().clamp_min(1),
             "traits": F.binary_cross_entropy_with_logits(traits, self.traits[some]) * 4,
         }
 
 
-def labelled_prompt(seed: int) -> tuple[str, int, tuple[float, ...], list[float]]:
-    """A prompt, the number of its kind in KINDS, the named colour and TRAITS as 0 or 1."""
+def labelled_prompt(seed: int) -> tuple[str, int, int, list[float]]:
+    """A prompt, the number of its kind in KINDS and of its colour, and TRAITS as 0 or 1."""
     rng = random.Random(seed)
     labels = draw_labels(rng, OBJECTS)
     if rng.random() < 0.02:
-        return "", KINDS.index("nothing"), (0.0, 0.0, 0.0), [0.0] * len(TRAITS)
+        return "", KINDS.index("nothing"), 0, [0.0] * len(TRAITS)
     prompt = instruction(labels, rng)
     if labels["edit"] != "object":
         kind = labels["effect"] if labels["edit"] == "effect" else "nothing"
         has = {AMOUNTS.get(labels.get("amount")): True}
-        return prompt, KINDS.index(kind), (0.0, 0.0, 0.0), [float(has.get(t, False)) for t in TRAITS]
+        return prompt, KINDS.index(kind), 0, [float(has.get(t, False)) for t in TRAITS]
     name = labels["object"]
     has = {MATERIALS.get(labels["material"]): True, "reflected": labels["reflection"]}
     has |= {"stands": name in words.STANDING, "faces left": name in FACING and labels["motion"] == "drifting left"}
-    return prompt, KINDS.index(name), words.COLORS[labels["color"]], [float(has.get(t, False)) for t in TRAITS]
+    return (
+        prompt,
+        KINDS.index(name),
+        list(words.COLORS).index(labels["color"]),
+        [float(has.get(t, False)) for t in TRAITS],
+    )
 
 
 def _parts(values, size):
