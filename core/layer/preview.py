@@ -18,6 +18,7 @@ from vera.core.layer.blend_space import Blending
 from vera.core.layer.origin import KEEP_TAGS, UNSTATED, Origin
 from vera.core.plate.color_curve import decode_srgb, encode_srgb
 from vera.core.plate.source import Plate
+from vera.kernels.halves import to_floats
 
 _MOVIE_WIDTH = 1280  # pixels of the movie's two columns at most: more shows more detail and takes longer to deliver
 # Where the movie's four pictures are: (row, column). They are of one size, so that a wipe compares like with like.
@@ -216,12 +217,13 @@ def _reduced(image: np.ndarray, size: tuple[int, int], white: float = np.inf) ->
     image = image[::step, ::step]
     if image.dtype == np.uint8:
         return _shrink(image, size)
-    values = image.astype(np.float32)
     if image.dtype.kind == "u":
-        return np.rint(_shrink(values, size)).astype(image.dtype)
-    values[np.isnan(values)] = 0
+        return np.rint(_shrink(image.astype(np.float32), size)).astype(image.dtype)
+    values = to_floats(image)
+    if np.isnan(values).any():
+        values = np.where(np.isnan(values), np.float32(0), values)
     most = min(white, float(np.finfo(image.dtype).max))
-    return _shrink(np.clip(values, -most, most, out=values), size).astype(image.dtype)
+    return _shrink(np.clip(values, -most, most), size).astype(image.dtype)
 
 
 def _bytes(picture: np.ndarray) -> np.ndarray:
