@@ -71,7 +71,7 @@ def read(out, count, first=1001):
     [("vae", 0.045, 0.93, 2.5), ("h264", 0.02, 0.95, 3), ("quarter", 0.055, 0.85, 0.3)],
 )
 def test_a_spoiled_edit_comes_back_as_a_clean_layer(clip, way, most_wrong, least_exact, least_gain):
-    """What holds on so small a picture (a quarter of it is 36x20); the table stands in docs/doors.md."""
+    """What holds on so small a picture (a quarter of it is 36x20); the table is in docs/notes/lift-figures.md."""
     edited = spoil(clip.composite, 3, way)
     color, alpha = benchmark.lifted(clip.source, edited)
     composite = alpha * color + (1 - alpha) * clip.source
