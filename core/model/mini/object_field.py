@@ -86,7 +86,7 @@ class ObjectField(nn.Module):
         number = torch.tensor([list(words.OBJECTS).index(told.kind)])
         places = torch.stack([u.flatten(), v.flatten()]).split(POINTS_AT_ONCE, dim=1)
         values = torch.cat(
-            [self(point_features(*part, torch.full_like(part[0], time))[None], number)[0] for part in places]
+            [self(point_features(part[0], part[1], torch.full_like(part[0], time))[None], number)[0] for part in places]
         ).unflatten(0, u.shape)
         share, own = values[..., 1].clamp(0, 1.1), values[..., 2:5]
         color = (share[..., None] * own.new_tensor(told.color) + own).clamp(0, 1)

@@ -116,10 +116,10 @@ def labelled_prompt(seed: int) -> tuple[str, int, int, list[float]]:
     prompt = instruction(labels, rng)
     if labels["edit"] != "object":
         kind = labels["effect"] if labels["edit"] == "effect" else "nothing"
-        has = {AMOUNTS.get(labels.get("amount")): True}
+        has = {AMOUNTS.get(labels.get("amount") or ""): True}
         return prompt, KINDS.index(kind), 0, [float(has.get(t, False)) for t in TRAITS]
     name = labels["object"]
-    has = {MATERIALS.get(labels["material"]): True, "reflected": labels["reflection"]}
+    has = {MATERIALS.get(labels["material"] or ""): True, "reflected": labels["reflection"]}
     has |= {"stands": name in words.STANDING, "faces left": name in FACING and labels["motion"] == "drifting left"}
     return (
         prompt,
