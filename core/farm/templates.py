@@ -65,8 +65,8 @@ WORKER: list[tuple[str | None, dict[str, Any]]] = [
 def shot_template() -> str:
     """The template's text: one or two parameters per field that is not rare, one for all rare ones, and the task that
     receives all of them."""
-    parameters = [p for field in table.FIELDS if not field.row.rare for p in _parameters(field)]
-    parameters += [("more", _more()), *WORKER]
+    own = [p for field in table.FIELDS if not field.row.rare for p in _parameters(field)]
+    parameters = [*own, ("more", _more()), *WORKER]
     definitions = "".join(_yaml(parameter) for _, parameter in parameters)
     arguments = "".join(
         f'            - "{argument}={{{{Param.{parameter["name"]}}}}}"\n'
