@@ -35,8 +35,8 @@ except ImportError:
     pass
 requirements = {"filelock", "fsspec", "functorch", "jinja2", "markupsafe", "mpmath", "networkx", "sympy", "torchgen",
 "typing_extensions"}
-there = requirements | {name.split(".")[0] for name in sys.modules} | {"vera", "benchmarks", "torch", "triton"} |
-sys.stdlib_module_names
+there = requirements | {name.split(".")[0] for name in sys.modules} | {"vera", "benchmarks", "torch", "triton"}
+there |= sys.stdlib_module_names
 class Blocker(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name.split(".")[0] in there or importlib.machinery.PathFinder.find_spec(name, path) is None:
