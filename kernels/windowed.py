@@ -1,16 +1,16 @@
-"""Aligned windows: full attention within a layer, local attention across layers, forward only.
+"""Windowed attention: a token attends to all of its own layer, and to a local window of the two other layers.
 
-The layers are aligned in time and space, so what a token needs from another layer lies
-near its own place. Here it sees, in the two other layers, the lines of the picture
-within a window of (times, lines) around its own, at full width; in its own layer it
-sees everything. With `window=(3, 11)` on 832x480 that keeps 37 % of dense attention.
+The three layers (edit, alpha, composite) are aligned in time and space, so a token mostly needs nearby tokens of the
+other layers. The window is (times, lines): latent frames, and lines of tokens at full width, centred on the token.
+With `window=(3, 11)` at 832x480, 37 % of the query-key pairs of dense attention remain.
 
-Two passes: dense attention within each layer, then a second walk that takes up the
-first one's result and log-sum-exp where it stopped, over the tiles of keys that touch
-the window. Those tiles are listed from the grid, once per grid; their edges are masked,
-so the result is exactly that of dense attention under `window_mask`.
+The kernel has two passes:
+1. Dense attention within each layer, which returns its result and its log-sum-exp.
+2. Attention to the other layers, which continues the softmax of the first pass. It visits only the tiles of keys that
+   touch the window, from a list that is made once per grid. A mask removes keys of these tiles outside the window.
+The result equals dense attention under `window_mask`, up to rounding. There is no backward pass.
 
-Opt-in: weights trained with dense attention lose something under it.
+Windowed attention is optional: weights that were trained with dense attention lose quality with it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vera.kernels.choice import has_kernel
 from vera.kernels.flash import flash_attention, softmax_step, tiles
 from vera.kernels.language import give_scratch, jit, launch_options, tl
 
-WINDOW = (3, 11)
+WINDOW = (3, 11)  # (latent frames, token lines); raising either keeps more pairs and costs more time
 
 
 def windowed_attention(
@@ -34,11 +34,12 @@ def windowed_attention(
     grid: tuple[int, int, int],
     window: tuple[int, int] = WINDOW,
 ) -> torch.Tensor:
-    """Attention under `window_mask`, (B, 3, L, H, K) in and out; no gradient through the kernel.
+    """Attention under `window_mask`. Inputs and result are (batch, 3 layers, L tokens, heads, head width).
 
-    grid    (T, H, W) tokens of one layer, in raster order: L = T * H * W
-    window  odd (times, lines) that a token sees of another layer, centred on its own
-    Where the kernel cannot run (see kernels/choice.py) the reference computes it, mask and all.
+    grid: (times, lines, width) in tokens of one layer, in raster order; L is their product.
+    window: (times, lines), odd, that a token sees of another layer.
+    Uses `windowed_attention_reference` if the kernel cannot run (see kernels/choice.py) or a gradient is wanted.
+    Raises ValueError for a grid or window that does not fit.
     """
     check_window(grid, window, query.shape[2])
     wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
@@ -54,7 +55,7 @@ def windowed_attention_reference(
     grid: tuple[int, int, int],
     window: tuple[int, int] = WINDOW,
 ) -> torch.Tensor:
-    """Dense attention, written out, with the mask; in the inputs' own type."""
+    """The same as plain dense attention with `window_mask`, computed in the type of the inputs."""
     q, k, v = (x.flatten(1, 2).transpose(1, 2) for x in (query, key, value))
     scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
     scores = scores.masked_fill(~window_mask(grid, window, query.device), -math.inf)
@@ -64,7 +65,7 @@ def windowed_attention_reference(
 def window_mask(
     grid: tuple[int, int, int], window: tuple[int, int] = WINDOW, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
-    """(3L, 3L) bool: whether the query token of a row may see the key token of a column."""
+    """(3L, 3L) bool: whether the query token of a row attends to the key token of a column."""
     place = torch.cartesian_prod(*(torch.arange(n, device=device) for n in grid)).reshape(-1, 3).repeat(3, 1)
     layer = torch.arange(3, device=device).repeat_interleave(math.prod(grid))
     apart = (place[:, None] - place).abs()
@@ -79,7 +80,7 @@ def kept_share(grid: tuple[int, int, int], window: tuple[int, int] = WINDOW) -> 
 
 
 def check_window(grid: tuple[int, int, int], window: tuple[int, int], length: int) -> None:
-    """ValueError unless the grid has this many tokens and the window is odd."""
+    """Raise ValueError unless the grid has `length` tokens and the window is two odd numbers."""
     if math.prod(grid) != length:
         raise ValueError(f"a grid of {tuple(grid)} has {math.prod(grid)} tokens, not {length}")
     if len(window) != 2 or any(n < 1 or n % 2 == 0 for n in window):
@@ -87,25 +88,28 @@ def check_window(grid: tuple[int, int, int], window: tuple[int, int], length: in
 
 
 def across_tiles(capability: tuple[int, int], dim: int) -> tuple[int, int, int, int, bool]:
-    """As `vera.kernels.flash.tiles`, for the second pass: its masks leave older cards fewer registers."""
+    """(query tile, key tile, warps, stages, whether warps specialise) of the second pass; see `flash.tiles`.
+
+    The masks of the second pass need registers, so GPUs other than Hopper use smaller tiles of keys.
+    """
     return tiles(capability, dim) if capability[0] == 9 else (128, 32, 8, 3, False)
 
 
 def key_tiles(
     grid: tuple[int, int, int], window: tuple[int, int], block_m: int, block_n: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """First keys of the tiles that each tile of queries walks in the other layers.
+    """List, for each tile of `block_m` queries, the tiles of `block_n` keys in the other layers that touch its window.
 
-    Returns (starts, counts): int32 (3 * tiles of a layer, longest list) and (3 * tiles,),
-    joint positions in 0 .. 3L. A tile begins where the window does, at the start of a
-    line of one frame, and may reach past it: the mask trims it.
+    Returns (starts, counts), int32. starts: (3 * query tiles of a layer, longest list), the first key of each key tile
+    as a position among the 3L tokens of all layers, padded with 0. counts: (3 * query tiles of a layer,), the length of
+    each list. Key tiles begin at the start of a line and may extend past the window; the kernel masks the rest.
     """
     times, lines, width = grid
     frame, length = lines * width, math.prod(grid)
     local = []
     for first in range(0, length, block_m):
         last = min(first + block_m, length) - 1
-        # Lines of the tile's queries, all of them once the tile reaches into a second frame.
+        # Lines that the tile's queries lie on. A tile that reaches into a second frame counts as all lines.
         same = first // frame == last // frame
         top, bottom = (first % frame // width, last % frame // width) if same else (0, lines - 1)
         low, high = max(top - window[1] // 2, 0), min(bottom + window[1] // 2, lines - 1) + 1
@@ -126,6 +130,7 @@ def key_tiles(
 def key_tiles_on(
     device: torch.device, grid: tuple[int, int, int], window: tuple[int, int], block_m: int, block_n: int
 ) -> tuple[torch.Tensor, ...]:
+    """`key_tiles` on a device, cached."""
     return tuple(x.to(device) for x in key_tiles(grid, window, block_m, block_n))
 
 
@@ -199,7 +204,10 @@ def _across(
     SPECIALISE: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """Goes on from attention within the layer: `within` (3B, L, H, K) and its lse (3B, H, L)."""
+    """The second pass: attention to the other layers, for one tile of queries and one head.
+
+    It continues from attention within the layer: its result `within` (3B, L, H, K) and log-sum-exp `lse` (3B, H, L).
+    """
     tile = tl.program_id(0)
     head = tl.program_id(1)
     tiles_of_layer = tl.cdiv(length, BLOCK_M)
@@ -217,7 +225,7 @@ def _across(
     w_tiles = tl.make_tensor_descriptor(within + own, [length, DIM], [stride, 1], [BLOCK_M, DIM])
     o_tiles = tl.make_tensor_descriptor(out + own, [length, DIM], [stride, 1], [BLOCK_M, DIM])
 
-    # What each query sees of a frame within reach: a run of whole lines.
+    # The keys that each query attends to in a frame of its window: positions low .. high-1, whole lines.
     row = first + tl.arange(0, BLOCK_M)
     time = row // frame
     line = row % frame // width

@@ -1,4 +1,4 @@
-"""What every backend is given and gives: the opened recipe, the job, and the interface."""
+"""The interface of a backend, and the two steps before it runs: the opened recipe and the job."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -23,7 +23,8 @@ from vera.core.progress import ProgressLike
 from vera.core.recipe import EditRecipe, identity
 from vera.kernels.pixel_hash import pixel_hash
 
-# In every job's hash. Raise it when the same recipe gives other pixels: older deliveries are then of another job.
+# Version of the pixels, part of every job's hash. Raise it when the same recipe gives other pixels, so that deliveries
+# of older versions count as other jobs.
 PIXELS = 8
 
 Loader = Callable[..., Any]  # load(name, device, **recipe.loading()) -> vera.core.model.load.Model
@@ -31,7 +32,10 @@ Loader = Callable[..., Any]  # load(name, device, **recipe.loading()) -> vera.co
 
 @dataclass(frozen=True)
 class Opened:
-    """A recipe whose plate and mask have been found and read; device is "cpu" or "cuda"."""
+    """A recipe whose plate and mask have been opened and checked.
+
+    fingerprints: hash of each plate frame's contents, by frame number. device: "cpu" or "cuda".
+    """
 
     recipe: EditRecipe
     plate: Plate
@@ -42,12 +46,14 @@ class Opened:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A recipe whose every part has been found, read and accepted. Backends add what they need in a subclass.
+    """A recipe that is checked completely and ready to run. Backends add their own fields in a subclass.
 
-    color: of the plate. region: the pixels that are edited. size: (width, height) at which layers are made.
-    steps, guidance: of the sampler, None where nothing is sampled. frames_at_once: frames that the model sees
-    together, None where there is no model. hash: of all that determines the pixels. warnings: one line each.
-    matching: what layers are made like, measured by `with_matching`.
+    color: conversion between the plate's pixels and the model's range. blending: how a host lays the layer over the
+    plate. region: the part of the frame that is edited. size: (width, height) in pixels at which layers are generated.
+    hash: hash of everything that determines the delivered pixels. delivery: the folder of the results.
+    steps, guidance: settings of the sampler; None if the backend does not sample.
+    frames_at_once: number of frames that the model sees together; None without a model.
+    warnings: one line each. matching: grain and sharpness that layers are given, measured by `with_matching`.
     """
 
     opened: Opened
@@ -66,7 +72,7 @@ class Job:
 
     @property
     def recipe(self) -> EditRecipe:
-        """What was asked for."""
+        """The recipe as it was asked for."""
         return self.opened.recipe
 
     @property
@@ -76,11 +82,11 @@ class Job:
 
     @property
     def mask(self) -> Mask | HeldOutMask | None:
-        """Where the edit may go; None for everywhere."""
+        """The mask of the area that may be edited; None if all of it may."""
         return self.opened.mask
 
     def keeps_all(self) -> bool:
-        """Whether what the recipe wants kept for other deliveries is there."""
+        """Whether the generated layers that the recipe keeps are on the disk; true if it keeps none."""
         return not self.recipe.keep
 
     def pixels(self, frame: int) -> np.ndarray:
@@ -88,32 +94,31 @@ class Job:
         return read_unchanged(self.plate, frame, self.opened.fingerprints[frame])
 
     def allowed(self, frame: int) -> torch.Tensor | None:
-        """The region of the frame's mask, (H, W) float32 in [0, 1]; None without a mask."""
+        """The frame's mask, cropped to the region, (H, W) float32 in [0, 1]; None without a mask."""
         return None if self.mask is None else torch.from_numpy(self.region.crop(self.mask.read(frame)).copy())
 
     def source(self, pixels: np.ndarray) -> np.ndarray:
-        """The region of a frame's pixels at plate size in the model's range, (H, W, 3) float32 in [0, 1]."""
+        """A frame's pixels, cropped to the region and converted to the model's range, (H, W, 3) float32 in [0, 1]."""
         return self.color.to_model(self.region.crop(pixels))
 
     def filmed(self, frame: int) -> FilmedFrame:
-        """Everything that is read of a frame. Call it in the order of the frames, from one thread: movies are
-        read so."""
+        """Read a frame's pixels and mask. Movies require calls in frame order and from one thread."""
         return FilmedFrame(frame, self.pixels(frame), self.allowed(frame))
 
 
 class Backend(Protocol):
-    """A way to make edit layers. `vera.core.backends` has the table.
+    """A way to make edit layers. The table of backends is in `vera.core.backends`.
 
-    name: as in the table of recipe fields, whose column `backends` says which fields it takes.
-    samples: whether it runs this project's transformer, so that several processes, shared windows and cheaper ways
-    to compute apply.
+    name: name in the table of recipe fields. The column `backends` of that table lists the fields that it accepts.
+    samples: whether it runs this project's transformer. Only then do several processes, shared windows and the options
+    that reduce the cost of sampling apply.
     """
 
     name: str
     samples: bool
 
     def prepare(self, opened: Opened, load: Loader) -> Job:
-        """Check all that the recipe asks of this backend. Writes nothing. Raises InputError."""
+        """Check the recipe completely and return the job. Writes nothing. Raises InputError."""
         ...
 
     def run(self, job: Any, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[str, Any]:
@@ -121,13 +126,17 @@ class Backend(Protocol):
         ...
 
     def explain(self, job: Any, device_asked: str) -> list[str]:
-        """One line each on what was chosen for the job, and why (`--verbose`)."""
+        """The choices that were made for the job and their reasons, one line each (`--verbose`)."""
         ...
 
 
 @dataclass(frozen=True)
 class Identity:
-    """The two hashes of a job: of what is generated, and of the delivery made of it."""
+    """The two hashes of a job.
+
+    generation: hash of everything that determines the generated layers. job: hash of that and of everything else that
+    determines the delivered files. Jobs with one generation and different job hashes can share generated layers.
+    """
 
     generation: str
     job: str
@@ -136,8 +145,11 @@ class Identity:
 def identify(
     opened: Opened, color: PlateColor, blending: Blending, made_from: dict, laid_over: dict | None = None
 ) -> Identity:
-    """made_from: all that determines the layers beside plate, mask and PIXELS; laid_over: what else determines the
-    delivered pixels. Contents count, paths do not: the same plate under another path is the same job."""
+    """Compute the hashes of a job.
+
+    made_from: values that determine the generated layers, in addition to plate, mask and PIXELS. laid_over: further
+    values that determine the delivered pixels. Contents are hashed, not paths: a plate that has moved is the same job.
+    """
     formats = formats_of(opened.recipe)
     generation = identity(
         pixels=PIXELS,
@@ -152,7 +164,7 @@ def identify(
         blend_space=opened.recipe.blend_space,
         layer_space=[blending.space.config, blending.space.name],
         formats=[formats.layer_type, formats.compression, formats.extra_outputs],
-        # Left out where nothing is asked for: deliveries from before the field stay what they are.
+        # Left out if not used, so that deliveries from before these fields existed keep their hash.
         **({"match": [*opened.recipe.match, opened.recipe.seed]} if opened.recipe.match else {}),
         **({"split": formats.split} if formats.split != "none" else {}),
         **(laid_over or {}),
@@ -161,25 +173,25 @@ def identify(
 
 
 def refuse_unguided(guidance: float) -> None:
-    """Raise InputError for a negative prompt without an effect: at a guidance of 1 there is no second pass."""
+    """Raise InputError if the guidance is 1: then no second pass runs, and a negative prompt has no effect."""
     if guidance == 1:
         raise InputError("negative prompt: has no effect at a guidance of 1; give --guidance 2, or leave it out")
 
 
 def formats_of(recipe: EditRecipe) -> Formats:
-    """How the delivery's files hold the layer."""
+    """The recipe's file formats of the delivery."""
     return Formats(recipe.layer_type, recipe.compression, recipe.also, recipe.split)
 
 
 def blending_of(recipe: EditRecipe, color: PlateColor) -> Blending:
-    """How a host will lay the layer over the plate. Raises InputError."""
+    """The blend space and the layer space of the recipe. Raises InputError."""
     return find_blending(recipe.blend_space, recipe.layer_space, color.space)
 
 
 def delivery_of(
     opened: Opened, color: PlateColor, blending: Blending, ids: Identity, keeps: bool, origin: Origin
 ) -> Delivery:
-    """The folder of the job's results. keeps: whether what is generated can be kept for another delivery."""
+    """The folder of the job's results. keeps: whether generated layers can be kept for further deliveries."""
     generation = ids.generation if keeps else None
     return Delivery(
         Path(opened.recipe.out),
@@ -195,8 +207,10 @@ def delivery_of(
 
 
 def with_matching(job: Any, progress: ProgressLike) -> Any:
-    """The job with what its recipe says that the layer is to be like, measured from the plate. What cannot be measured
-    is a warning."""
+    """The job with the plate's grain and sharpness, measured if the recipe asks for them (`match`).
+
+    A property that cannot be measured becomes a warning, and the layer is left without it.
+    """
     if not job.recipe.match:
         return job
     found = measure(job.recipe.match, job.plate.frames, lambda f: job.color.to_model(job.pixels(f)), job.recipe.seed)
@@ -206,13 +220,16 @@ def with_matching(job: Any, progress: ProgressLike) -> Any:
 
 
 def mean_of(facts: Iterable[dict[str, Any]], name: str) -> float:
-    """Mean of a figure over the frames' facts."""
+    """Mean of one figure over all frames. facts: figures by name, of each frame."""
     values = [fact[name] for fact in facts]
     return sum(values) / len(values)
 
 
 def report_of(job: Job, color: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-    """What every backend's report says, from the delivered frames' facts; `color` and `more` are added."""
+    """The part of the manifest's report that all backends share, computed from the figures of the delivered frames.
+
+    color: added to the entry "color". more: added as further entries.
+    """
     facts = [job.delivery.facts(f) for f in job.plate.frames]
     return {
         "model": job.model_name,

@@ -10,7 +10,7 @@ import torch
 
 from vera.core.comparing import report, table
 from vera.core.comparing.clips import Case, file_hash
-from vera.core.comparing.figures import FIGURES, VERSION, copy_plate, measure, rate_of, write_posters
+from vera.core.comparing.figures import FIGURES, VERSION, measure, rate_of, write_plate_movies, write_posters
 from vera.core.comparing.methods import Method, Renderer
 from vera.core.comparing.rows import Row
 from vera.core.errors import InputError, OutOfMemoryError, StoppedError
@@ -93,7 +93,7 @@ def _measured(row: Row, method: Method, media: Path, out: Path, measures: Measur
     case, lpips = Case(row, measures.alpha_of), measures.lpips
     result = method.result(case)
     case_hashes = case.fingerprint()
-    copy_plate(case, media, identity(case=case_hashes))
+    write_plate_movies(case, media, identity(case=case_hashes))
     key = identity(version=VERSION, case=case_hashes, result=result.fingerprint(), lpips=lpips and lpips[0])
     path = out / "figures" / method.name / f"{row.key}.json"
     cached = _read(path)

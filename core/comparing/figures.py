@@ -1,4 +1,4 @@
-"""Measure one clip: decode every frame of plate and result once, and write preview movies beside the figures."""
+"""Measure the results of one clip against its plate, and write the report's preview movies in the same pass."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -19,18 +19,18 @@ from vera.core.measure.planes import Means
 from vera.core.measure.preservation import MARGIN, Preservation
 from vera.core.measure.video import Video
 
-POSTER_SIDE = (
-    640  # pixels of a poster's longer side; raising it is sharper in large players and makes the report larger
-)
-VERSION = 1  # version of the figures; raising it discards all cached figures
+# Pixels of a poster's longer side. Raising it gives sharper posters in large players, and a larger report.
+POSTER_SIDE = 640
+VERSION = 1  # version of the figures, part of the cache key; raising it discards all cached figures
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A column of the table.
+    """A column of the report's table.
 
     name: key in table.json. title: heading. group: section of the report. digits: digits after the point.
-    better: +1 if more is better, -1 if less is better, 0 for a figure for comparison. what: the explanation.
+    better: +1 if more is better, -1 if less is better, 0 if the figure only serves as a reference.
+    what: the explanation that the report shows.
     """
 
     name: str
@@ -41,20 +41,24 @@ class Figure:
     what: str
 
 
-def _three(name: str, title: str, better: int, digits: int, what: str) -> list[Figure]:
+def _by_region(name: str, title: str, better: int, digits: int, what: str) -> list[Figure]:
+    """One figure for each region of the frame: all of it, where alpha is 0, and far from any alpha."""
     regions = {
         "": "the whole frame",
         "_outside": "where alpha is 0",
         "_away": f"{MARGIN} pixels or more from any alpha",
     }
     titles = {"": title, "_outside": f"{title} out", "_away": f"{title} away"}
-    return [Figure(name + p, titles[p], "preservation", better, digits, f"{what}, {w}") for p, w in regions.items()]
+    return [
+        Figure(name + suffix, titles[suffix], "preservation", better, digits, f"{what}, {where}")
+        for suffix, where in regions.items()
+    ]
 
 
 FIGURES = (
-    *_three("psnr", "PSNR", 1, 1, "dB"),
-    *_three("ssim", "SSIM", 1, 3, "structural similarity"),
-    *_three("lpips", "LPIPS", -1, 3, "perceptual distance"),
+    *_by_region("psnr", "PSNR", 1, 1, "dB"),
+    *_by_region("ssim", "SSIM", 1, 3, "structural similarity"),
+    *_by_region("lpips", "LPIPS", -1, 3, "perceptual distance"),
     Figure("changed", "changed", "exactness", -1, 4, "share of pixels with alpha 0 that differ from the plate"),
     Figure("worst", "worst", "exactness", -1, 4, "largest difference where alpha is 0, of a value in [0, 1]"),
     Figure("drift", "drift", "exactness", -1, 5, "largest change of a channel's mean where alpha is 0"),
@@ -94,10 +98,11 @@ FIGURES = (
 def measure(
     case: Case, result: Delivery | EditedVideo, media: Path, name: str, lpips: Lpips | None = None
 ) -> dict[str, float | None]:
-    """The figures of one result by name; None means not measured.
+    """Measure one result; returns its figures by name, None for those that were not measured.
 
-    Preview movies go to `media`: NAME.mp4, and NAME.alpha.mp4 if the result has an alpha. Raises InputError for
-    truncated files, ValueError for frames that cannot be measured.
+    Each frame is decoded once. The frames also become preview movies in `media`: NAME.mp4, and NAME.alpha.mp4 if the
+    result has an alpha. The figures of the group "judged" are not measured here. lpips: without it, no perceptual
+    distance. Raises InputError for truncated files, ValueError for frames that cannot be measured.
     """
     preservation, video, matting, exactness = Preservation(lpips), Video(), Matting(), Means()
     rate = rate_of(case) / (result.pairs[1][0] if len(result.pairs) > 1 else 1)
@@ -135,9 +140,12 @@ def spilled(composite: np.ndarray, plate: np.ndarray, alpha: np.ndarray) -> floa
     return float(differs[untouched].mean())
 
 
-def copy_plate(case: Case, media: Path, identity: str) -> None:
-    """Write plate.mp4, and truth.mp4 of the row's alpha, unless the files of this identity exist."""
-    note = media / "plate.json"
+def write_plate_movies(case: Case, media: Path, identity: str) -> None:
+    """Write the preview movies of a clip: plate.mp4, and truth.mp4 of the true alpha if there is one.
+
+    identity: hash of the clip's contents. Movies that were written for the same identity are kept.
+    """
+    note = media / "plate.json"  # the identity of the movies beside it
     if note.is_file() and json.loads(note.read_text(encoding="utf-8")) == identity:
         return
     truth = media / "truth.mp4" if case.has_alpha else None
@@ -151,9 +159,9 @@ def copy_plate(case: Case, media: Path, identity: str) -> None:
 
 
 def write_posters(movies: Sequence[Path]) -> None:
-    """Write a JPEG of the first frame beside each movie, NAME.jpg, for display before the movie loads.
+    """Write NAME.jpg beside each movie: its first frame, for display before the movie loads.
 
-    A poster that is newer than its movie is not written again.
+    A poster that is newer than its movie is kept.
     """
     for path in movies:
         poster = path.with_suffix(".jpg")
@@ -166,13 +174,16 @@ def write_posters(movies: Sequence[Path]) -> None:
 
 
 def rate_of(case: Case) -> Fraction:
-    """The plate's frame rate; 24 if it has none."""
+    """The plate's frames per second; 24 if it states none."""
     return case.plate.fps if case.plate.fps and case.plate.fps > 0 else Fraction(24)
 
 
 @contextmanager
 def preview_movie(path: Path | None, rate: Fraction) -> Iterator[Callable[[np.ndarray], None]]:
-    """Write an H.264 movie atomically; yields add(picture (H, W, 3) in [0, 1]). Without a path add does nothing."""
+    """Write an H.264 movie; the file appears when the block ends.
+
+    Yields a function that appends a picture, (H, W, 3) in [0, 1]. Without a path that function does nothing.
+    """
     if path is None:
         yield lambda picture: None
         return
@@ -181,6 +192,7 @@ def preview_movie(path: Path | None, rate: Fraction) -> Iterator[Callable[[np.nd
         stream = movie.add_stream("libx264", rate=rate, options={"crf": "16", "preset": "veryfast"})
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
+        # 1 is BT.709 for matrix, primaries and transfer, and limited for the range.
         context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1
 
         def add(picture: np.ndarray) -> None:

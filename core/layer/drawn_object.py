@@ -1,8 +1,10 @@
-"""An object that a model knows as a shape, drawn at the plate's size in the plate's light.
+"""Draw an object as an analytic shape, at the plate's resolution and in the plate's light.
 
-Of the diffusion model stay: where the object is, how large, whether it is seen at all, what hides it, and what is soft
-about it. Its own alpha says so, wherever the shape is solid; the outline and the surface are the shape's, crisp at any
-size.
+`mini` describes the object that it adds as a shape (`ShotObject`), in addition to the layer from its diffusion model.
+The outline and the surface are drawn from the shape, sharp at any resolution. The diffusion model's alpha decides
+whether the object is visible, what occludes it, and what is soft around it (shadow, reflection, halo).
+
+Lengths: "half heights" are halves of the object's height; "model pixels" are pixels of the generated layer.
 """
 
 from __future__ import annotations
@@ -18,27 +20,34 @@ from vera.core.layer.plate_light import Scene, display_codes
 from vera.core.model.interfaces import ShotObject, SurfacePoints
 from vera.kernels.planes import pull_push, smoothstep
 
-REACH = 1.35  # half heights from its middle, beyond which no object reaches
-FINEST = 360  # samples of a shape across its box at most; more: sharper drawing on large ones, and slower
-# A shape is looked at on every so many samples first; what is farther from its outline, in half heights, is not looked
-# at again. A thin part must not be missed.
-LOOK, LOOK_NEAR = 4, 0.15
-# What the model's blur makes of a shape, in model pixels: its alpha is compared with the shape blurred as far.
+REACH = 1.35  # half side of the box around an object, in half heights. Raising it fits larger shapes and costs time
+FINEST = 360  # largest number of samples across the box. Raising it draws large objects sharper and slower
+# A shape is first evaluated on every COARSE_STEP-th sample, then on all samples closer to its outline than
+# COARSE_MARGIN half heights. A larger step or a smaller margin is faster and can miss thin parts.
+COARSE_STEP, COARSE_MARGIN = 4, 0.15
+# Deviation, in model pixels, of the Gaussian that blurs a shape before it is compared with the model's alpha. It is the
+# blur of the model's own shapes; raising it expects softer ones.
 BLUR = 1.3
-SOLID = (0.85, 0.98)  # of the blurred shape, from which a place tells whether the object is seen: well inside it
-SEEN = (0.2, 0.5)  # of the model's alpha beside the shape's: below, hidden; above, seen
-# Model pixels from the outline within which the model's own alpha is taken for the object's blur, and thrown away; and
-# where it counts again. Of kinds with nothing soft about them it counts from farther on.
+# Alpha of the blurred shape between which a pixel gains weight in the decision whether the object is visible. Raising
+# it decides by pixels deeper inside the shape.
+SOLID = (0.85, 0.98)
+# Ratio of the model's alpha to the shape's: hidden below the first, visible above the second. Raising it hides more.
+SEEN = (0.2, 0.5)
+# Distance outside the outline, in model pixels: below the first the model's alpha is the object's own blur and is
+# removed, above the second it is kept. Raising it removes more of shadows and reflections. OWN_BLUR_CLEAR is for
+# objects around which the model draws nothing soft.
 OWN_BLUR, OWN_BLUR_CLEAR = (1.0, 4.0), (5.0, 9.0)
-NEAR = 6.0  # model pixels about a shape, within which the model's alpha is compared with it
-AGREES = 0.35  # overlap of the model's alpha with the shape, below which the shape is not what it drew
-SHADOW = 0.62  # of black, where an object touches the ground; more where the light is hard
-HALO, HALO_REACH = 0.5, 0.55  # of a luminous object's halo at its outline, and how far it goes in half heights
+# Model pixels around a shape in which the model's alpha is compared with it. Raising it counts more stray alpha.
+NEAR = 6.0
+AGREES = 0.35  # least overlap (intersection over union) of shape and model alpha; raising it rejects more shapes
+SHADOW = 0.62  # strength of the contact shadow where the object touches the ground. Raising it darkens the shadow
+# A luminous object's halo: alpha at the outline, and width in half heights. Raising them makes it stronger, and wider.
+HALO, HALO_REACH = 0.5, 0.55
 
 
 @dataclass(frozen=True)
 class DrawnFrame:
-    """An object in one frame of its shot. time: frames since the shot's first."""
+    """An object in one frame of its shot. time: number of frames since the shot's first."""
 
     shape: ShotObject
     time: int
@@ -46,7 +55,11 @@ class DrawnFrame:
 
 @dataclass(frozen=True)
 class Box:
-    """Rows and columns of a picture; where its samples are in the object, u (columns,), v (rows,) in half heights."""
+    """The part of a picture in which an object lies.
+
+    rows, columns: of the picture. u (columns,), v (rows,): position of each column and row relative to the object's
+    middle, right and down, in half heights.
+    """
 
     rows: slice
     columns: slice
@@ -56,7 +69,10 @@ class Box:
 
 @dataclass(frozen=True)
 class Coverage:
-    """A shape at model size, (h, w) each: its alpha, and the distance to its outline in pixels, negative inside."""
+    """A shape at model size: its alpha (h, w), and its signed distance (h, w) to the outline in model pixels.
+
+    The distance is negative inside.
+    """
 
     alpha: Tensor
     distance: Tensor
@@ -64,7 +80,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class ObjectPicture:
-    """Of a box of the plate: color (h, w, 3) codes of the model's range, alpha (h, w), as if nothing hid it."""
+    """A drawn object, without occlusion: straight color (h, w, 3) in the model's range, alpha (h, w), of the box."""
 
     box: Box
     color: Tensor
@@ -72,11 +88,14 @@ class ObjectPicture:
 
 
 def box_of(drawn: DrawnFrame, size: tuple[int, int], aspect: float, reach: float = REACH) -> Box | None:
-    """Where an object is in a picture of (height, width) pixels, shown that wide over its height; None: outside."""
+    """The object's box in a picture of size (height, width); None if it lies outside the picture.
+
+    aspect: displayed width over height of the picture. reach: half side of the box in half heights.
+    """
     height, width = size
     x, y, half = drawn.shape.place(drawn.time)
-    scale = half * height / 2  # pixels down to a half height
-    across = half * width / 2 / aspect
+    scale = half * height / 2  # rows in a half height
+    across = half * width / 2 / aspect  # columns in a half height
     middle = (x + 1) / 2 * width, (y + 1) / 2 * height
     left, right = (math.floor(middle[0] - reach * across), math.ceil(middle[0] + reach * across))
     top, bottom = (math.floor(middle[1] - reach * scale), math.ceil(middle[1] + reach * scale))
@@ -89,7 +108,7 @@ def box_of(drawn: DrawnFrame, size: tuple[int, int], aspect: float, reach: float
 
 
 def coverage(drawn: DrawnFrame, size: tuple[int, int], aspect: float) -> Coverage:
-    """The shape at model size (h, w)."""
+    """The shape's alpha and distance at model size (h, w). Outside the box, the distance to the box is added."""
     height, width = size
     box = box_of(drawn, size, aspect)
     if box is None:
@@ -109,32 +128,36 @@ def coverage(drawn: DrawnFrame, size: tuple[int, int], aspect: float) -> Coverag
 
 
 def agreement(drawn: DrawnFrame, alpha: Tensor, aspect: float) -> tuple[float, float]:
-    """How much the model's alpha (h, w) and the shape share, and how much they cover together, in pixels."""
+    """Areas of intersection and of union of the model's alpha (h, w) and the blurred shape, in model pixels."""
     cover = coverage(drawn, (alpha.shape[0], alpha.shape[1]), aspect)
     shape, near = blurred(cover.alpha), cover.distance < NEAR
     return float(torch.minimum(shape, alpha)[near].sum()), float(torch.maximum(shape, alpha)[near].sum())
 
 
 def visible(cover: Coverage, alpha: Tensor) -> Tensor:
-    """How far an object is seen, (h, w) in [0, 1], from its shape and the model's alpha at model size; where the shape
-    tells nothing, as where it does next to it."""
+    """Visibility of an object, (h, w) in [0, 1], from its shape and the model's alpha (h, w).
+
+    It is measured well inside the shape, and extended from there to edges and surroundings.
+    """
     soft = blurred(cover.alpha)
     share = (alpha / soft.clamp_min(0.2)).clamp(0, 1)
     trust = smoothstep(soft, *SOLID)
-    if trust.max() == 0:  # too small or thin to be solid anywhere: the best that it shows
+    if trust.max() == 0:  # too small or thin to be solid anywhere: measure where it is most solid
         trust = soft / soft.max().clamp_min(1e-6)
     return smoothstep(pull_push(share[None, None], trust[None, None])[0, 0], *SEEN)
 
 
 def without_object(cover: Coverage, alpha: Tensor, soft: bool) -> Tensor:
-    """The model's alpha (h, w) with the object itself taken out: its shadow, its reflection, what else is there. soft:
-    whether the model draws such a thing about this object."""
+    """The model's alpha (h, w) without the object: its shadow, its reflection and other parts of the layer remain.
+
+    soft: whether the model draws something soft around this object.
+    """
     return alpha * smoothstep(cover.distance, *(OWN_BLUR if soft else OWN_BLUR_CLEAR))
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What it takes to draw an object. alpha (h, w): the model's, at its size."""
+    """The inputs for drawing an object. alpha (h, w): the model's, at model size."""
 
     frame: DrawnFrame
     scene: Scene
@@ -142,9 +165,10 @@ class Drawn:
 
 
 def over_rest(drawn: Drawn, shown: Tensor, edit: Tensor, matte: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The object over what is left of the model's layer, at plate size: colour, alpha, and the object's part of it.
+    """Composite the object and its contact shadow over the rest of the model's layer, at plate size.
 
-    shown (H, W): how far the object is seen; edit (H, W, 3), matte (H, W): the rest, straight.
+    shown (H, W): visibility of the object. edit (H, W, 3), matte (H, W): straight colour and alpha of the rest.
+    Returns straight colour (H, W, 3), alpha (H, W), and the object's own alpha (H, W) in it.
     """
     edit, matte, own = edit.clone(), matte.clone(), torch.zeros_like(matte)
     if shadow := contact_shadow(drawn):
@@ -165,7 +189,7 @@ def over_rest(drawn: Drawn, shown: Tensor, edit: Tensor, matte: Tensor) -> tuple
 
 
 def picture(drawn: Drawn) -> ObjectPicture | None:
-    """The object at the scene's size, in its light, with the halo of a luminous one."""
+    """Draw the object at the scene's size and in its light; luminous objects get a halo. None if it is outside."""
     size = drawn.scene.size
     frame, shape = drawn.frame, drawn.frame.shape
     box = box_of(frame, size, drawn.scene.aspect)
@@ -191,11 +215,14 @@ def picture(drawn: Drawn) -> ObjectPicture | None:
 
 
 def points_about(drawn: DrawnFrame, u: Tensor, v: Tensor) -> SurfacePoints:
-    """A shape's points on a grid (h, w); where a coarse look finds none of it near, only about how far it is."""
+    """Evaluate a shape on a grid (h, w): coarsely first, then every sample near it.
+
+    u, v: positions in half heights. Far samples get the interpolated coarse distance and the shape's plain colour.
+    """
     size = (u.shape[0], u.shape[1])
-    coarse = drawn.shape.points(drawn.time, u[::LOOK, ::LOOK], v[::LOOK, ::LOOK]).distance
+    coarse = drawn.shape.points(drawn.time, u[::COARSE_STEP, ::COARSE_STEP], v[::COARSE_STEP, ::COARSE_STEP]).distance
     rough = F.interpolate(coarse[None, None], size, mode="bilinear", align_corners=False)[0, 0]
-    near = (rough < LOOK_NEAR).nonzero(as_tuple=True)
+    near = (rough < COARSE_MARGIN).nonzero(as_tuple=True)
     found = drawn.shape.points(drawn.time, u[near], v[near])
 
     def placed(values: Tensor, blank: Tensor) -> Tensor:
@@ -211,8 +238,11 @@ def points_about(drawn: DrawnFrame, u: Tensor, v: Tensor) -> SurfacePoints:
 
 
 def contact_shadow(drawn: Drawn) -> tuple[Box, Tensor] | None:
-    """The black that an object casts where it stands, at plate size: its box, and alpha there; None where it casts
-    none. The model's own alpha says whether it stands there now, or is in the air."""
+    """Alpha of the black contact shadow below a standing object, at plate size, and its box.
+
+    None if the object does not stand on anything or is outside the picture. The shadow fades if the model
+    drew none at the object's foot, as when the object is in the air.
+    """
     if not drawn.frame.shape.stands:
         return None
     box = box_of(drawn.frame, drawn.scene.size, drawn.scene.aspect, reach=2.0)
@@ -228,7 +258,7 @@ def contact_shadow(drawn: Drawn) -> tuple[Box, Tensor] | None:
 
 
 def _stands_now(drawn):
-    """Whether the model drew a shadow at the object's foot, 0 to 1."""
+    """Whether the object stands on the ground in this frame, 0 to 1: by the model's shadow at its foot."""
     alpha = drawn.alpha
     box = box_of(drawn.frame, (alpha.shape[0], alpha.shape[1]), drawn.scene.aspect, reach=1.6)
     if box is None:
@@ -241,7 +271,7 @@ def _stands_now(drawn):
 
 
 def blurred(planes: Tensor) -> Tensor:
-    """(h, w) by a Gaussian of BLUR pixels."""
+    """A plane (h, w) blurred by a Gaussian with a deviation of BLUR pixels."""
     steps = torch.arange(-4.0, 5.0)
     kernel = torch.exp(-(steps**2) / (2 * BLUR**2))
     kernel = kernel / kernel.sum()
@@ -250,7 +280,7 @@ def blurred(planes: Tensor) -> Tensor:
 
 
 def _sampled(places: Tensor, step: int) -> Tensor:
-    """The middles of every `step` places, evenly spaced (n,), of a last part as long as the others."""
+    """Evenly spaced positions (n,) thinned by `step`: the middle of each group. The last group counts as complete."""
     if step == 1:
         return places
     apart = places[1] - places[0] if len(places) > 1 else places.new_zeros(())
@@ -259,7 +289,7 @@ def _sampled(places: Tensor, step: int) -> Tensor:
 
 
 def _grown(planes: Tensor, step: int, size: tuple[int, int], mode: str) -> Tensor:
-    """(C, h, w) by a whole factor, cut to size."""
+    """Planes (C, h, w) enlarged by the whole factor `step`, cropped to size."""
     if step == 1:
         return planes
     grown = F.interpolate(planes[None], scale_factor=step, mode=mode, align_corners=False)[0]

@@ -1,8 +1,8 @@
-"""What a plate's numbers mean: its colour space, out of OpenColorIO's configs and the file's metadata.
+"""Find a plate's colour space: by name in an OpenColorIO config, or from the metadata of its files.
 
-Names are looked up in the config of `$OCIO`, where that is set, then in OpenColorIO's built-in ACES studio
-config, which has ACES, the cameras' logs and the displays. Two spaces need neither: `srgb` and `linear`
-(Rec.709), whose curves are ours and exact.
+Names are looked up in the config of `$OCIO` if that is set, then in OpenColorIO's built-in ACES studio config, which
+has ACES, camera log and display spaces. Two spaces need no config: `srgb` and `linear` (Rec.709). Their curves are
+our own code and exact.
 """
 
 import difflib
@@ -24,9 +24,9 @@ from vera.core.plate.pixel import is_float
 if TYPE_CHECKING:
     from vera.core.plate.source import Plate
 
-# Spellings in lower case without spaces; the *_rec709_scene names are those of the Color
+# Spellings of `srgb` and `linear`, in lower case without spaces. The *_rec709_scene names are those of the Color
 # Interop Forum, which OpenImageIO reports.
-_OWN = {
+_OWN_SPELLINGS = {
     "srgb": "srgb",
     "srgb_texture": "srgb",
     "srgb-texture": "srgb",
@@ -48,11 +48,12 @@ _OWN = {
     "utility-linear-rec.709": "linear",
     "utility-linear-srgb": "linear",
 }
-_PORTION = 10_000  # pixels
-_FAILURES = (ocio.Exception, ocio.ExceptionMissingFile)
+_PORTION = 10_000  # pixels in one matrix product; raising it makes BLAS start threads of its own
+_SAME_SPACE = 6e-3  # largest difference of two RGB-to-XYZ matrices that are one space; raising it merges more spaces
+_FAILURES = (ocio.Exception, ocio.ExceptionMissingFile)  # what OpenColorIO raises for configs and files
 _REC709, _XYZ = "Linear Rec.709 (sRGB)", "CIE XYZ-D65 - Scene-referred"
 
-# Red, green, blue and white, x and y each, of linear spaces; those made here are added.
+# Chromaticities of linear spaces: x and y of red, green, blue and white. `space_of_primaries` adds those it makes.
 _PRIMARIES: dict[str, tuple[float, ...]] = {
     "linear": (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290),
     "ACES2065-1": (0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077, 0.32168, 0.33767),
@@ -61,11 +62,11 @@ _PRIMARIES: dict[str, tuple[float, ...]] = {
     "Linear P3-D65": (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.3127, 0.3290),
 }
 
-# Pinned: a job must mean the same tomorrow. ACES 2.0, which hosts of the VFX Platform CY2026 (OCIO 2.5) have too.
+# Pinned, so that the same job gives the same pixels later. ACES 2.0, as in hosts of the VFX Platform CY2026 (OCIO 2.5).
 _BUILTIN = "studio-config-v4.0.0_aces-v2.0_ocio-v2.5"
 
-# Codes of ITU-T H.273 in a movie; 2 is "unspecified". A video transfer is read as sRGB's, as
-# displays show it and as hosts do.
+# Codes of ITU-T H.273 that a movie states; 2 is "unspecified". The curves of video cameras are read as sRGB's curve, as
+# displays and hosts do.
 _VIDEO_TRANSFERS = {1, 2, 4, 6, 7, 11, 13, 14, 15}
 _VIDEO_SPACES = {**dict.fromkeys((1, 2, 5, 6, 7), "srgb"), 9: "sRGB Encoded Rec.2020", 12: "sRGB Encoded P3-D65"}
 _MOVIE_SPACES = {
@@ -78,13 +79,14 @@ _TRANSFERS = {8: "linear", 9: "log", 10: "log", 16: "PQ (SMPTE ST 2084)", 17: "D
 
 @dataclass(frozen=True)
 class ColorSpace:
-    """A colour space that is no data. Made by `find_space` and `resolve_space`.
+    """A colour space, made by `find_space` and `resolve_space`. Spaces for data (normals, depth) are refused there.
 
-    name: as its config has it. config: which config that is, and which edition of it.
-    curve: "srgb" or "linear" where it is exactly that over Rec.709 primaries, else None.
-    is_linear: whether its numbers are light. is_scene: whether they are linear or reach above
-    display white, as logs and HDR videos do; else they are made for a display, with code 1 its white.
-    light_name: the linear space of the same primaries, in the same config.
+    name: its name in the config. config: the config and its edition.
+    curve: "srgb" or "linear" if the space is exactly that curve over Rec.709 primaries, else None.
+    is_linear: whether values are proportional to light.
+    is_scene: whether values can exceed display white, as in linear, log and HDR video spaces. Otherwise the space is
+    display-referred, and code 1 is display white.
+    light_name: name of the linear space with the same primaries, in the same config.
     """
 
     name: str
@@ -104,7 +106,7 @@ class ColorSpace:
         return self._to_rec709(numbers)
 
     def from_rec709(self, light: np.ndarray) -> np.ndarray:
-        """The inverse of `to_rec709`, as exact as OpenColorIO has it (1e-5 of a log's range)."""
+        """The inverse of `to_rec709`, with the precision of OpenColorIO (1e-5 of the range of a log space)."""
         if self.curve:
             return encode_srgb(light) if self.curve == "srgb" else light
         assert self._from_rec709 is not None
@@ -112,7 +114,7 @@ class ColorSpace:
 
     @property
     def primaries(self) -> tuple[float, ...] | None:
-        """x and y of red, green, blue and white of a linear space, where they are known."""
+        """x and y of red, green, blue and white; None if the space is not linear or its primaries are not known."""
         return _PRIMARIES.get(self.name)
 
     def light(self) -> "ColorSpace":
@@ -125,12 +127,12 @@ LINEAR = ColorSpace("linear", "own", "linear", True, True, "linear")
 
 
 def find_space(name: str) -> ColorSpace:
-    """The space of this name, alias or role; case, and spaces within it, do not matter.
+    """The space with this name, alias or role. Case and blanks in the name do not matter.
 
-    Raises InputError, naming what is near, if no config has it, if it holds data, not colour, or if
-    the config cannot say how it relates to Rec.709.
+    Raises InputError if no config has the name (similar names are suggested), if the space holds data instead of
+    colour, or if the config cannot convert it to Rec.709.
     """
-    own = {"srgb": SRGB, "linear": LINEAR}.get(_OWN.get(_plain(name), ""))
+    own = {"srgb": SRGB, "linear": LINEAR}.get(_OWN_SPELLINGS.get(_plain(name), ""))
     if own:
         return own
     for config in _configs():
@@ -150,22 +152,21 @@ def find_space(name: str) -> ColorSpace:
 
 
 def resolve_space(name: str | None, plate: "Plate") -> ColorSpace:
-    """The plate's colour space: as named, else as its files tell.
+    """The plate's colour space: the named one, else the one that the metadata of its files states, else a default.
 
-    Without a name, what the first frame states counts (ACES container flag, chromaticities, DPX
-    transfer, colour space name; a movie's codes), then its type: half and float are the `scene_linear`
-    role of `$OCIO`'s config, linear Rec.709 where there is none; integers are sRGB. Raises InputError.
+    Metadata is that of the first frame: ACES container flag, chromaticities, DPX transfer, ICC profile, colour space
+    name; of a movie its H.273 codes. The default is `_default_space`. Raises InputError.
     """
     if name is not None:
         return find_space(name)
     if plate.is_movie:
         return find_space(_movie_space(plate))
     spec = plate.spec(plate.frames[0])
-    return _stated_primaries(spec) or _stated_name(spec, plate) or _usual_space(plate)
+    return _stated_primaries(spec) or _stated_name(spec, plate) or _default_space(plate)
 
 
 def space_reason(name: str | None, plate: "Plate") -> str:
-    """Why `resolve_space` takes the space that it takes, in words. Raises InputError as it does."""
+    """The reason for the choice of `resolve_space`, in words. Raises the same InputErrors."""
     if name is not None:
         return "as asked for"
     if plate.is_movie:
@@ -182,12 +183,13 @@ def space_reason(name: str | None, plate: "Plate") -> str:
 
 
 def space_names() -> list[str]:
-    """Names that `find_space` takes, without aliases: our own two, then those of each config."""
+    """Names that `find_space` accepts, without aliases: `srgb`, `linear`, then those of each config."""
     spaces = [s for c in _configs() for s in c.getColorSpaces(ocio.SEARCH_REFERENCE_SPACE_ALL, ocio.COLORSPACE_ALL)]
     return list(dict.fromkeys(["srgb", "linear", *(space.getName() for space in spaces if not space.isData())]))
 
 
 def _applied(processor, values):
+    """Values (..., 3) converted by an OpenColorIO processor; a new float32 array."""
     out = np.array(values, np.float32, order="C")
     if out.size:
         processor.applyRGB(out.reshape(1, -1, 3))
@@ -195,10 +197,13 @@ def _applied(processor, values):
 
 
 def _product(matrix, values):
-    """values (..., 3) @ matrix. In portions for which BLAS wakes no threads: frames have threads already."""
+    """values (..., 3) @ matrix, float32.
+
+    Computed in portions so small that BLAS starts no threads: several frames are already processed in parallel.
+    """
     flat = np.ascontiguousarray(values, np.float32).reshape(-1, 3)
     out = np.empty_like(flat)
-    with np.errstate(invalid="ignore"):  # infinities of a plate
+    with np.errstate(invalid="ignore"):  # a plate may hold infinities
         for at in range(0, len(flat), _PORTION):
             np.matmul(flat[at : at + _PORTION], matrix, out=out[at : at + _PORTION])
     return out.reshape(np.shape(values))
@@ -222,11 +227,11 @@ def _user_config(path: str) -> ocio.Config:
 
 @functools.lru_cache(maxsize=1)
 def _builtin_config() -> ocio.Config:
-    """OpenColorIO's ACES studio config, and what plates have and it lacks."""
+    """OpenColorIO's ACES studio config, plus two spaces that it lacks: Cineon, and sRGB's curve over Rec.2020."""
     config = ocio.Config.CreateFromBuiltinConfig(_BUILTIN)
     config.setName("the built-in ACES studio config")
-    step = lambda source, target: ocio.ColorSpaceTransform(src=source, dst=target)  # noqa: E731
-    # Film density 1023 x code, 0.002 a step, 0.6 a decade: 95 is black and 685 white.
+    # Cineon holds printing density in 10 bits: 0.002 density a code, 0.6 density a decade of light, hence 300 codes a
+    # decade. Code 95 is black, code 685 is white.
     black = 10 ** ((95 - 685) / 300)
     cineon = ocio.LogAffineTransform(
         logSideSlope=[300 / 1023] * 3,
@@ -236,13 +241,18 @@ def _builtin_config() -> ocio.Config:
         direction=ocio.TRANSFORM_DIR_INVERSE,
     )
     cineon.setBase(10)
-    _add(config, "Cineon", cineon, step(_REC709, "ACES2065-1"))
-    video = step("sRGB Encoded Rec.709 (sRGB)", _REC709)
-    _add(config, "sRGB Encoded Rec.2020", video, step("Linear Rec.2020", "ACES2065-1"))
+    _add(config, "Cineon", cineon, _conversion(_REC709, "ACES2065-1"))
+    srgb_curve = _conversion("sRGB Encoded Rec.709 (sRGB)", _REC709)
+    _add(config, "sRGB Encoded Rec.2020", srgb_curve, _conversion("Linear Rec.2020", "ACES2065-1"))
     return config
 
 
+def _conversion(source: str, target: str) -> ocio.ColorSpaceTransform:
+    return ocio.ColorSpaceTransform(src=source, dst=target)
+
+
 def _add(config, name, *transforms):
+    """Add a space to the config; the transforms, in order, lead from it to the reference space ACES2065-1."""
     space = ocio.ColorSpace(name=name)
     space.setTransform(ocio.GroupTransform(list(transforms)), ocio.COLORSPACE_DIR_TO_REFERENCE)
     config.addColorSpace(space)
@@ -255,6 +265,10 @@ def _names(config) -> list[str]:
 
 
 def _lookup(config, name: str) -> str | None:
+    """The canonical name of the space with this name or alias; None if the config lacks it.
+
+    The built-in config's roles are not accepted: they are our choice, not the user's.
+    """
     role = config is _builtin_config() and config.hasRole(name)
     if config.getColorSpace(name) and not role:
         return config.getColorSpace(name).getName()
@@ -263,10 +277,11 @@ def _lookup(config, name: str) -> str | None:
 
 
 def _title(config) -> str:
+    """How messages name the config."""
     return config.getName() if config is _builtin_config() else f"$OCIO {os.environ.get('OCIO')}"
 
 
-# ---- What a space is, measured rather than read out of its name ----------------------------------
+# ---- Properties of a space, measured with probe colours instead of read from its name ------------
 
 
 def _measured(config, name: str) -> ColorSpace:
@@ -285,7 +300,7 @@ def _measure(config, edition: str, name: str) -> ColorSpace:
             f"{title}: cannot be related to Rec.709 ({_line(error)}); name another with --color-space, such as linear"
         ) from None
     is_linear = _is_linear(to_rec709)
-    if is_linear:  # a matrix then, and numpy's product is thirty times as fast
+    if is_linear:  # the conversion is a matrix then, and numpy's product is thirty times as fast as OpenColorIO
         to_rec709, from_rec709 = (
             functools.partial(_product, f(np.eye(3, dtype=np.float32))) for f in (to_rec709, from_rec709)
         )
@@ -308,7 +323,7 @@ def _processor(config, name, to_rec709) -> ocio.CPUProcessor:
         processor = ocio.Config.GetProcessorToBuiltinColorSpace(config, name, _REC709)
     else:
         processor = ocio.Config.GetProcessorFromBuiltinColorSpace(_REC709, config, name)
-    # The default's fast powers are off by 2e-5.
+    # OpenColorIO's default optimisation uses a fast power function with an error of 2e-5.
     return processor.getOptimizedCPUProcessor(ocio.OPTIMIZATION_LOSSLESS)
 
 
@@ -316,10 +331,12 @@ _PROBE = np.array([[0.18, 0.18, 0.18], [0.5, 0.3, 0.1], [0.02, 0.6, 0.9], [1.0, 
 
 
 def _is_linear(convert) -> bool:
+    """Whether doubled values give doubled light."""
     return bool(np.abs(convert(2 * _PROBE) - 2 * convert(_PROBE)).max() < 1e-5)
 
 
 def _own_curve(convert) -> str | None:
+    """ "linear" or "srgb" if the conversion to linear Rec.709 is that curve alone, else None."""
     for name, curve in (("linear", lambda x: x), ("srgb", decode_srgb)):
         if np.abs(convert(_PROBE) - curve(_PROBE)).max() < 2e-5:
             return name
@@ -327,13 +344,17 @@ def _own_curve(convert) -> str | None:
 
 
 def _light_name(config, name: str) -> str:
-    """The linear space into which this one's channels go without mixing: that of its own primaries."""
+    """Name of the linear space with the same primaries.
+
+    A conversion to it changes each channel separately. The search converts small changes of one channel and takes the
+    linear space in which the other two change least. Without such a space: the role scene_linear, else `linear`.
+    """
     codes = np.array([[0.4, 0.4, 0.4], [0.5, 0.4, 0.4], [0.4, 0.5, 0.4], [0.4, 0.4, 0.5]], np.float32)
-    mixing = {}
+    mixing = {}  # by linear space: change of the other channels, relative to that of the channel itself
     for linear in _linear_names(config):
         try:
             light = _applied(config.getProcessor(name, linear).getDefaultCPUProcessor(), codes)
-        except _FAILURES:  # a file that the config names and lacks
+        except _FAILURES:  # the config names a lookup table whose file is missing
             continue
         change = np.abs(light[1:] - light[0])
         own = np.diagonal(change)
@@ -359,7 +380,7 @@ def _says_linear(config, name) -> bool:
         return False
 
 
-# ---- What files state ------------------------------------------------------------------------------
+# ---- Metadata of files ------------------------------------------------------------------------------
 
 
 def _stated_primaries(spec) -> ColorSpace | None:
@@ -373,8 +394,8 @@ def _stated_primaries(spec) -> ColorSpace | None:
 def space_of_primaries(xy: tuple[float, ...]) -> ColorSpace:
     """The linear space with these chromaticities: x and y of red, green, blue and white, eight numbers.
 
-    One of the built-in config's if it has it, else made here. White is adapted to D65 by Bradford's
-    matrix. Raises InputError for numbers that are no primaries.
+    The built-in config's space if it has one within _SAME_SPACE, else a new one, added to that config. White is adapted
+    to D65 by Bradford's matrix. Raises InputError if the numbers are not valid primaries.
     """
     try:
         matrix = _primaries_to_xyz_d65(np.array(xy, np.float64).reshape(4, 2))
@@ -389,7 +410,8 @@ def space_of_primaries(xy: tuple[float, ...]) -> ColorSpace:
         theirs = _applied(config.getProcessor(name, _XYZ).getDefaultCPUProcessor(), identity).T
         apart[name] = np.abs(theirs - matrix).max()
     nearest = min(apart, key=lambda name: apart[name])
-    if apart[nearest] < 6e-3:  # ARRI's is adapted by another matrix, 5e-3 off; the next primaries are 25e-3
+    # ARRI's space differs by 5e-3, because its white is adapted by another matrix. Different primaries differ by 25e-3.
+    if apart[nearest] < _SAME_SPACE:
         return find_space(nearest)
     name = f"Linear {_numbers(xy)}"
     if not config.getColorSpace(name):
@@ -409,7 +431,7 @@ _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0
 
 
 _D50_WHITE, _D65_WHITE = np.array([0.9642, 1.0, 0.8249]), np.array([0.3127 / 0.3290, 1, (1 - 0.3127 - 0.3290) / 0.3290])
-# Codes of colours: each channel alone, mixtures, and dark ones.
+# Probe colours (64, 3) for ICC profiles: each channel alone, mixtures, and dark ones.
 _CODES = np.array([(r, g, b) for r in (0, 0.1, 0.5, 1) for g in (0, 0.1, 0.5, 1) for b in (0, 0.1, 0.5, 1)])
 
 
@@ -437,7 +459,7 @@ def _stated_name(spec, plate: "Plate") -> ColorSpace | None:
     if profile:
         return _profile_space(profile, f"{plate.path}: {_profile_title(spec)}")
     name = spec.get_string_attribute("oiio:ColorSpace")
-    # A PNG gamma of 1/2.2 is how the PNG specification has sRGB files marked for old readers.
+    # The PNG specification tells writers of sRGB files to add a gamma of 1/2.2 for old readers. It says nothing else.
     if _plain(name) in ("", "unknown", "data", "raw") or (plate.extension == "png" and name.startswith("g22_rec709")):
         return None
     return _found_in_file("Cineon" if _plain(name) == "kodaklog" else name, plate, "color space")
@@ -445,8 +467,10 @@ def _stated_name(spec, plate: "Plate") -> ColorSpace | None:
 
 # ---- ICC profiles ----------------------------------------------------------------------------------
 
-PROFILE_TOLERANCE = 1e-3  # of light between 0 and 1: a profile that is as near to a space of the config is that space
-_ENCODED = ("sRGB Encoded", "Gamma", "Camera", "Linear")  # how the names of such spaces begin; logs are not among them
+# Largest difference in light, of [0, 1], between a profile and a space of the config that count as the same. Raising it
+# replaces more profiles by spaces of the config.
+PROFILE_TOLERANCE = 1e-3
+_PROFILE_CANDIDATES = ("sRGB Encoded", "Gamma", "Camera", "Linear")  # first words of names that are compared; no log
 
 
 def _profile_of(spec: Any) -> bytes | None:
@@ -460,7 +484,11 @@ def _profile_title(spec: Any) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _profile_space(data: bytes, where: str) -> ColorSpace:
-    """The space of a profile's primaries and curves: one of the built-in config's if it has it, else made here."""
+    """The space with the profile's primaries and curves.
+
+    The built-in config's space if it has one within PROFILE_TOLERANCE, else a new one, added to that config.
+    where: the file and its profile, for messages. Raises InputError.
+    """
     try:
         profile = read_profile(data)
     except ProfileError as error:
@@ -473,7 +501,7 @@ def _profile_space(data: bytes, where: str) -> ColorSpace:
     config = _builtin_config()
     apart = {}
     spaces = config.getColorSpaces(ocio.SEARCH_REFERENCE_SPACE_SCENE, ocio.COLORSPACE_ALL)
-    for name in (space.getName() for space in spaces if space.getName().startswith(_ENCODED)):
+    for name in (space.getName() for space in spaces if space.getName().startswith(_PROFILE_CANDIDATES)):
         theirs = _applied(config.getProcessor(name, _XYZ).getDefaultCPUProcessor(), numbers)
         apart[name] = float(np.abs(theirs - xyz).max())
     nearest = min(apart, key=lambda name: apart[name])
@@ -483,6 +511,7 @@ def _profile_space(data: bytes, where: str) -> ColorSpace:
 
 
 def _made_of_profile(config: Any, profile: Profile, to_d65: np.ndarray) -> ColorSpace:
+    """A new space of the profile's curves over its primaries. to_d65: (3, 3), linear RGB to XYZ with white at D65."""
     xy = [(column / column.sum())[:2] for column in to_d65.T]
     linear = space_of_primaries((*np.concatenate(xy).tolist(), 0.3127, 0.3290))
     digest = hashlib.sha256(np.round(profile.curves * 65535).astype(np.uint16).tobytes()).hexdigest()
@@ -497,6 +526,7 @@ def _made_of_profile(config: Any, profile: Profile, to_d65: np.ndarray) -> Color
 
 
 def _found_in_file(name, plate, what) -> ColorSpace:
+    """The space that a file names. Raises InputError, which names the plate."""
     try:
         return find_space(name)
     except InputError:
@@ -506,7 +536,11 @@ def _found_in_file(name, plate, what) -> ColorSpace:
         ) from None
 
 
-def _usual_space(plate: "Plate") -> ColorSpace:
+def _default_space(plate: "Plate") -> ColorSpace:
+    """The space of a plate without metadata.
+
+    Integers are sRGB. Half and float are the role scene_linear of `$OCIO`'s config, else linear Rec.709.
+    """
     if not is_float(plate.pixel_type):
         return SRGB
     user = _configs()[0]
@@ -520,6 +554,7 @@ def _usual_space(plate: "Plate") -> ColorSpace:
 
 
 def _movie_space(plate: "Plate") -> str:
+    """Name of the space that a movie's H.273 codes mean. Raises InputError for codes without a space."""
     assert plate.color_codes is not None  # of a movie
     primaries, transfer = plate.color_codes
     if transfer in _VIDEO_TRANSFERS and primaries in _VIDEO_SPACES:
@@ -538,8 +573,10 @@ def _numbers(values) -> str:
 
 
 def _plain(name: str) -> str:
+    """The name in lower case without blanks, for comparison."""
     return "".join(name.lower().split())
 
 
 def _line(error) -> str:
+    """The error's message on one line of at most 200 characters."""
     return " ".join(str(error).split())[:200]

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from vera.core.sampling.latent_store import States
 
 
-# Number of first-block caches per shot; each window and guidance pass needs one, which holds hidden states. Further
-# windows of a long shot run without a cache. Raising it saves time on long shots and takes memory.
+# Largest number of first-block caches per shot. Each pair of window and guidance pass needs one, which holds hidden
+# states. The other windows of a long shot run without a cache. Raising it saves time on long shots and takes memory.
 MAX_CACHES = 16
 
 # Input of one window in a step: latents (n, 3, C, H, W), span of frames, timestep.
@@ -76,7 +76,7 @@ def denoise(
 
 @dataclass(frozen=True)
 class Guided:
-    """The guided velocity as a function of a window: everything that a step needs, except the model.
+    """Computes the velocity of a window with classifier-free guidance. Holds all inputs of a step except the model.
 
     text, empty_text, source, mask, guidance: see `sample`. one_batch: run both guidance passes in one batch.
     shot: the conditioning of the whole shot, see `Transformer.read_shot`.
@@ -101,11 +101,12 @@ class Guided:
     ) -> torch.Tensor:
         """The velocity for latents (n, 3, C, H, W) of frames span[0] .. span[1]-1.
 
-        caches: by pass and window, or None. check() is called before each block and may raise. Returns fp32
-        (n, 3, C, H, W) on the transformer's device.
+        caches: first-block caches by guidance pass and window, or None. check() is called before each block and may
+        raise. Returns fp32 (n, 3, C, H, W) on the transformer's device.
         """
 
         def velocity(instruction, empty=False):
+            """Velocities (batch, n, 3, C, H, W) for text states (batch, N, D). empty: the pass without instruction."""
             check()
             device, dtype = computing_device(transformer), next(transformer.parameters()).dtype
             batch = len(instruction)
@@ -145,7 +146,10 @@ def run_windows_serially(
 
 
 class Caches:
-    """Caches by guidance pass and window: one each for the first MAX_CACHES keys, None for all others."""
+    """First-block caches by (whether the pass is the one without the instruction, span of the window).
+
+    The first MAX_CACHES keys get a cache each, all others None.
+    """
 
     def __init__(self, new_cache: Callable[[], FirstBlockCache | None]) -> None:
         self.new_cache = new_cache
@@ -208,7 +212,7 @@ def sample(
             raise StoppedError(f"stopped in step {i + 1} of {steps}")
 
     def present(span):
-        """The state of these frames before the step: noise in the first step."""
+        """The solver's state of these frames before the step; noise in the first step."""
         values = solver.start(seeded_noise(seed, span[0], span[1], shape)) if state is None else state.read(*span)
         return values.to(device)
 
@@ -217,11 +221,13 @@ def sample(
         windowed = windows(length, window, i)
         inputs = ((present(w.span)[:, 0], w.span, solver.timesteps[i]) for w in windowed)
         velocities = window_runner(guided, transformer, inputs, caches, check)
-        blended = torch.zeros(0, *shape, device=device)  # sum so far, for the frames from this window's start on
+        # Weighted sum of the earlier windows' velocities, for the frames from this window's start on.
+        blended = torch.zeros(0, *shape, device=device)
         with states.writer(i + 1) as add:
             for place, following, v in zip(windowed, [*windowed[1:], None], velocities):
                 v = v * place.weights.to(device).view(-1, 1, 1, 1, 1)
                 v[: len(blended)] += blended
+                # Frames of this window that no later window covers.
                 complete = (following.start if following else place.stop) - place.start
                 add(solver.step(i, v[:complete], present((place.start, place.start + complete))))
                 blended = v[complete:]
@@ -231,5 +237,5 @@ def sample(
 
 
 def _clip(latents):
-    """Latents by frame (n, ..., C, H, W) -> the model's order (1, ..., C, n, H, W)."""
+    """Reorder latents by frame (n, ..., C, H, W) as the model takes them, (1, ..., C, n, H, W)."""
     return latents.movedim(0, -3)[None]

@@ -1,4 +1,4 @@
-"""File headers of the delivery: what of the plate's metadata stays true."""
+"""File headers of the delivery: the plate's metadata, without the attributes that are not true of a delivered file."""
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -9,7 +9,7 @@ from vera.core.layer.origin import Origin
 from vera.core.plate.source import Plate
 from vera.core.plate.timecode import timecode_words
 
-# How the plate's own file was stored, and figures of its pixels.
+# Patterns of attributes that describe how the plate's file was stored, or statistics of its pixels.
 STORAGE = (
     "compression",
     "CompressionQuality",
@@ -34,12 +34,19 @@ STORAGE = (
     "acesImageContainerFlag",
     "Exif:Pixel[XY]Dimension",
 )
-# What the plate's colours mean; the layer's mean something else.
+# Patterns of attributes that state the plate's colour space. The layer has another one.
 COLOR = ("ICCProfile*", "CICP", "colorInteropID", "Exif:ColorSpace", "dpx:*", "chromaticities")
+
+PNG_LEVEL = 1  # of deflate, 1 to 9; raising it makes PNG files smaller and writing slower
+PNG_FILTER = 32  # libpng's PNG_FILTER_UP: a row is stored as its difference from the row above
 
 
 def plate_header(plate: Plate, frame: int, drop: Iterable[str]) -> oiio.ImageSpec:
-    """The plate's header without the attributes that match `drop`; a bare one for a movie's frame."""
+    """The header of a plate frame, without the attributes that match `drop`.
+
+    Frame rate, pixel aspect and the frame's timecode are added. A movie's frame has no header of its own and gets a
+    new one.
+    """
     spec = plate.spec(frame)
     spec = spec.copy() if spec else oiio.ImageSpec(plate.width, plate.height, 3, "half")
     erase(spec, drop)
@@ -54,23 +61,23 @@ def plate_header(plate: Plate, frame: int, drop: Iterable[str]) -> oiio.ImageSpe
 
 
 def set_origin(spec: oiio.ImageSpec, origin: Origin) -> None:
-    """Say where the file comes from. DPX and TIFF have room for the program alone."""
+    """Add the provenance attributes (program, model, weights). DPX and TIFF can store only the program."""
     for name, value in origin.attributes().items():
         spec.attribute(name, value)
 
 
 def store_quickly_as_png(spec: oiio.ImageSpec) -> None:
-    """Deflate at its fastest, each row as its difference from the row above (libpng's PNG_FILTER_UP).
+    """Select the fastest PNG compression.
 
-    Of film with grain a PNG is then written in a seventh of the time of libpng's own choice, level 6 with a filter
-    chosen a row, and is 8 % larger. A higher level takes longer for smaller files.
+    For film with grain, writing takes a seventh of the time of libpng's defaults (level 6, the best filter for each
+    row), and the file is 8 % larger.
     """
-    spec.attribute("png:compressionLevel", 1)
-    spec.attribute("png:filter", 32)
+    spec.attribute("png:compressionLevel", PNG_LEVEL)
+    spec.attribute("png:filter", PNG_FILTER)
 
 
 def erase(spec: oiio.ImageSpec, patterns: Iterable[str]) -> None:
-    """Remove the attributes whose names match one of the patterns."""
+    """Remove the attributes whose names match one of the shell patterns."""
     patterns = tuple(patterns)
     for name in [attribute.name for attribute in spec.extra_attribs]:
         if any(fnmatchcase(name, pattern) for pattern in patterns):
@@ -78,7 +85,7 @@ def erase(spec: oiio.ImageSpec, patterns: Iterable[str]) -> None:
 
 
 def set_pixels(spec: oiio.ImageSpec, pixel_type: str, channels: Iterable[str]) -> None:
-    """Make it the header of scanlines of this type with these channels."""
+    """Set the pixel type and the channels, and store the image as scanlines, not as tiles."""
     channels = tuple(channels)
     spec.channelformats = ()
     spec.set_format(pixel_type)

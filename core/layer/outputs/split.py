@@ -1,6 +1,6 @@
-"""The layers of a split one: folders of their own, or named parts of the edit's EXR files.
+"""Outputs of `--split`: one edit layer delivered as four, each in its own folder or as a named part of the edit's EXR.
 
-gain/gain.####.exr        RGB, by which the plate is multiplied; 1 where nothing is
+gain/gain.####.exr        RGB factor on the plate; 1 where nothing changes
 shadow/shadow.####.exr, veil/veil.####.exr, object/object.####.exr    RGBA, premultiplied, laid over in this order
 """
 
@@ -12,21 +12,21 @@ from vera.core.layer.outputs.edit import layer_header
 from vera.core.layer.outputs.header import set_pixels
 from vera.core.layer.outputs.output import LAYER_PACKS_TO, FrameOutput, FramePixels, Image, LayerPart, Shot
 
-# In the order in which they are laid on the plate, and their channels.
+# The four layers in the order in which they are applied to the plate, with their channels.
 SPLIT_LAYERS = {"gain": "RGB", "shadow": "RGBA", "veil": "RGBA", "object": "RGBA"}
 
 
 def _layer_of(frame: int, pixels: FramePixels, name: str) -> np.ndarray:
-    """Raises ValueError where it lacks."""
+    """Pixels of the named layer, in the whole layer's type. Raises ValueError if it is missing or of another size."""
     if pixels.split is None or pixels.split[name].shape[:2] != pixels.layer.shape[:2]:
         raise ValueError(f"frame {frame}: the layer {name} lacks, or is not of the whole layer's size")
     return pixels.split[name].astype(pixels.layer.dtype)
 
 
 class SplitFile(FrameOutput):
-    """A layer as files of its own, in a folder of its name."""
+    """One of the four layers as files in a folder of its own."""
 
-    name: str  # type: ignore[misc]  # four of them share the class
+    name: str  # type: ignore[misc]  # per instance: four layers share the class
     folder: str  # type: ignore[misc]
     stem: str  # type: ignore[misc]
 
@@ -47,7 +47,7 @@ class SplitFile(FrameOutput):
 
 
 class SplitPart(LayerPart):
-    """A layer as a part of the edit's EXR files."""
+    """One of the four layers as a part of the edit's EXR files."""
 
     name: str  # type: ignore[misc]
     channels: tuple[str, ...]  # type: ignore[misc]

@@ -10,18 +10,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from vera.core.model.codec import SPACE_STRIDE, latent_frames
-from vera.core.model.config import PRESETS, TransformerConfig
+from vera.core.model.config import BRANCHES, PRESETS, TransformerConfig
 
-TEXT_TOKENS = 512  # text tokens per instruction, padding included
-PEAKS = {"H100": 989e12, "A100": 312e12}  # dense bf16 FLOP/s, from the manufacturer's data sheets
+TEXT_TOKENS = 512  # text tokens per instruction, padding included. Raising it raises the cost of attention to the text
+PEAKS = {"H100": 989e12, "A100": 312e12}  # peak rate in dense bf16 FLOP/s, from the manufacturer's data sheets
 UTILISATION = 0.4  # share of the peak that training reaches; assumed. Raising it lowers hours and dollars
-PRICE = 2.5  # dollars per GPU hour; assumed
+PRICE = 2.5  # dollars per GPU hour; assumed. Raising it raises the dollars only
 
 
 @dataclass(frozen=True)
 class Cost:
-    """forward: FLOP of the forward pass of one clip. step: FLOP of one training step. hours: GPU hours of all steps.
-    dollars: price of these hours."""
+    """Estimated cost of a training run.
+
+    forward: FLOP of the forward pass of one clip. step: FLOP of one training step. hours: GPU hours of all steps.
+    dollars: price of these hours.
+    """
 
     forward: float
     step: float
@@ -37,20 +40,45 @@ def tokens_of(config: TransformerConfig, frames: int, height: int, width: int) -
 
 def forward_flops(config: TransformerConfig, tokens: int, text_tokens: int = TEXT_TOKENS) -> float:
     """FLOP of the matrix products of a forward pass, for one clip with `tokens` tokens per layer."""
-    dim, joint = config.dim, 3 * tokens
-    patch = tokens * config.latent_channels * math.prod(config.patch) * dim
-    total = 6 * patch + (1 + config.mask_input) * patch  # input and output of three branches; source and mask
-    for branch in ("edit", "alpha", "composite"):
-        text = config.text_of(branch)
-        block = tokens * dim * (4 * dim + 2 * config.ffn_dim)
-        if text:
-            block += 2 * dim * dim * (tokens + text_tokens) + 2 * tokens * text_tokens * dim
-        total += config.layers * block
-        if branch == "edit" or not config.share_embedders:
-            total += config.freq_dim * dim + 7 * dim * dim
-            total += text_tokens * dim * (config.text_dim + dim) if text else 0
-    total += config.layers * 2 * joint * joint * dim
-    return 2.0 * total
+    products = _patch_products(config, tokens) + config.layers * _joint_attention_products(config, tokens)
+    for branch in BRANCHES:
+        products += config.layers * _block_products(config, branch, tokens, text_tokens)
+        if branch == BRANCHES[0] or not config.share_embedders:
+            products += _embedder_products(config, branch, text_tokens)
+    return 2.0 * products  # one multiplication and one addition each
+
+
+def _patch_products(config: TransformerConfig, tokens: int) -> int:
+    """Patch embeddings of the three layers, the plate and the mask; output projections of the three layers."""
+    one = tokens * config.latent_channels * math.prod(config.patch) * config.dim
+    inputs, outputs = len(BRANCHES) + 1 + config.mask_input, len(BRANCHES)
+    return (inputs + outputs) * one
+
+
+def _block_products(config: TransformerConfig, branch: str, tokens: int, text_tokens: int) -> int:
+    """One block of one branch: projections, feed-forward, and attention to the text if the branch has it."""
+    dim = config.dim
+    projections = 4 * tokens * dim * dim  # query, key, value, output
+    feed_forward = 2 * tokens * dim * config.ffn_dim
+    if not config.text_of(branch):
+        return projections + feed_forward
+    text_projections = 2 * dim * dim * (tokens + text_tokens)  # query and output of tokens, key and value of text
+    text_attention = 2 * tokens * text_tokens * dim  # scores, and the weighted sum of values
+    return projections + feed_forward + text_projections + text_attention
+
+
+def _joint_attention_products(config: TransformerConfig, tokens: int) -> int:
+    """Attention of one block over the tokens of all layers: scores, and the weighted sum of values."""
+    joint = len(BRANCHES) * tokens
+    return 2 * joint * joint * config.dim
+
+
+def _embedder_products(config: TransformerConfig, branch: str, text_tokens: int) -> int:
+    """The time embedder, and the text embedder if the branch has one."""
+    dim = config.dim
+    time = config.freq_dim * dim + dim * dim + 6 * dim * dim  # two linear layers, then six modulation vectors
+    text = text_tokens * dim * (config.text_dim + dim)  # two linear layers
+    return time + (text if config.text_of(branch) else 0)
 
 
 def training_cost(
@@ -60,12 +88,16 @@ def training_cost(
     width: int,
     steps: int,
     batch: int,
-    recompute: bool | str = True,
+    recompute: bool = True,
     peak: float = PEAKS["H100"],
     utilisation: float = UTILISATION,
     price: float = PRICE,
 ) -> Cost:
-    """Cost of training all weights. A backward pass counts as two forward passes, recomputation as a third."""
+    """Cost of training all weights on clips of `frames` frames of (height, width) pixels.
+
+    A backward pass costs two forward passes. recompute: activations are computed again in the backward pass, which
+    costs one more forward pass. batch: clips per step. peak: FLOP/s of one GPU.
+    """
     forward = forward_flops(config, tokens_of(config, frames, height, width))
     step = forward * batch * (4 if recompute else 3)
     hours = step * steps / (peak * utilisation) / 3600
@@ -73,7 +105,7 @@ def training_cost(
 
 
 def cost_table(steps: int, batch: int, recompute: bool) -> Iterator[str]:
-    """The lines of the table of docs/training.md."""
+    """The lines of the cost table in docs/training.md: presets by clip length, at 832x480 pixels."""
     run: dict[str, Any] = {"steps": steps, "batch": batch, "recompute": recompute}
     yield f"{steps} steps of {batch} clips, {UTILISATION:.0%} of the peak, ${PRICE} a GPU hour (both assumed)"
     yield "| model | frames | PFLOP a forward pass | PFLOP a step | H100 hours | A100 hours | dollars on H100 |"
