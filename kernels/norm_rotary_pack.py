@@ -6,12 +6,14 @@ joint attention wants the three layers' result in one buffer, (B, 3, L, H, K).
 In plain torch that is a norm, a rotation and a stack, each reading and writing all of
 Q and K; the kernel reads each projection once and writes each slice once.
 
-Forward only: training takes the reference.
+The backward is the plain formula in fp32, torch's own operations: of the forward it needs the projections alone, which
+their linear layers hold anyway, and recomputes the norm. autograd of the reference keeps fp32 copies of Q and K instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,8 +61,8 @@ def norm_rotary_pack(
 
 
 def can_pack(hidden: torch.Tensor) -> bool:
-    """Whether a block should take the kernel: on CUDA with Triton, and no gradient wanted."""
-    return hidden.is_cuda and runs_on(hidden.device) and not torch.is_grad_enabled()
+    """Whether a block should take the kernel: on CUDA with Triton."""
+    return hidden.is_cuda and runs_on(hidden.device)
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -70,8 +72,13 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
 def rotate(x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """Turn the interleaved pairs of x (B, L, H, K) by the angles of the table, cos and sin (L, K/2)."""
     cos, sin = (part[:, None] for part in rotary)
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    even, odd = in_float32(x).unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).type_as(x)
+
+
+def in_float32(x: torch.Tensor) -> torch.Tensor:
+    """x in fp32; in fp64 it stays."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 @torch.library.custom_op("vera::norm_rotary_pack", mutates_args=())
@@ -85,6 +92,8 @@ def _packed(
     heads: int,
     eps: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    if not runs_on(query[0].device):  # for tests of the backward, and of what torch does with the operator
+        return norm_rotary_pack_reference(query, key, query_weight, key_weight, cos, sin, heads, eps)
     query, key, query_weight, key_weight, (cos, sin) = (
         [x.contiguous() for x in part] for part in (query, key, query_weight, key_weight, (cos, sin))
     )
@@ -119,6 +128,48 @@ def _empty(query, key, query_weight, key_weight, cos, sin, heads, eps):
     batch, length, width = query[0].shape
     shape = (batch, len(query), length, heads, width // heads)
     return query[0].new_empty(shape), key[0].new_empty(shape)
+
+
+def norm_rotary_gradients(
+    gradient: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    rotary: tuple[torch.Tensor, torch.Tensor],
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of one branch's projection (B, L, D) and norm weight (D,), in their types.
+
+    gradient (B, L, H, K) is that of the branch's slice of the joint buffer. With y = rotate(w n), n = x r and
+    r = (mean(x^2) + eps)^-1/2: the rotation's transpose turns back, dw = sum(g n), and
+    dx = r (g w - n mean(g w n)) for the turned g.
+    """
+    cos, sin = rotary
+    turned = rotate(in_float32(gradient), (cos, -sin)).flatten(-2)
+    wide = in_float32(x)
+    scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    normed = wide * scale
+    of_weight = (turned * normed).flatten(0, -2).sum(0)
+    of_normed = turned * in_float32(weight)
+    of_x = scale * (of_normed - normed * (of_normed * normed).mean(-1, keepdim=True))
+    return of_x.type_as(x), of_weight.type_as(weight)
+
+
+def _keep_inputs(ctx: Any, inputs: tuple, output: Any) -> None:
+    query, key, query_weight, key_weight, cos, sin, _, ctx.eps = inputs
+    ctx.save_for_backward(*query, *key, *query_weight, *key_weight, cos, sin)
+
+
+def _backward(ctx: Any, of_query: torch.Tensor, of_key: torch.Tensor) -> tuple:
+    *saved, cos, sin = ctx.saved_tensors
+    layers = len(saved) // 4
+    projections, weights = saved[: 2 * layers], saved[2 * layers :]
+    slices = [gradient[:, layer] for gradient in (of_query, of_key) for layer in range(layers)]
+    pairs = [norm_rotary_gradients(g, x, w, (cos, sin), ctx.eps) for g, x, w in zip(slices, projections, weights)]
+    of_x, of_weight = ([pair[i] for pair in pairs] for i in range(2))
+    return of_x[:layers], of_x[layers:], of_weight[:layers], of_weight[layers:], None, None, None, None
+
+
+_packed.register_autograd(_backward, setup_context=_keep_inputs)
 
 
 def launch_warps(block: int) -> int:

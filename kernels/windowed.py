@@ -8,7 +8,9 @@ The kernel has two passes:
 1. Dense attention within each layer, which returns its result and its log-sum-exp.
 2. Attention to the other layers, which continues the softmax of the first pass. It visits only the tiles of keys that
    touch the window, from a list that is made once per grid. A mask removes keys of these tiles outside the window.
-The result equals dense attention under `window_mask`, up to rounding. There is no backward pass.
+The result equals dense attention under `window_mask`, up to rounding. The kernel has no backward pass.
+
+The backward pass on a GPU is that of torch's flex_attention under the same mask, compiled.
 
 Windowed attention is optional: weights that were trained with dense attention lose quality with it.
 """
@@ -17,6 +19,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -24,7 +28,12 @@ from vera.kernels.choice import has_kernel
 from vera.kernels.flash import flash_attention, softmax_step, tiles
 from vera.kernels.language import give_scratch, jit, launch_options, tl
 
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
 WINDOW = (3, 11)  # (latent frames, token lines); raising either keeps more pairs and costs more time
+KINDS = ("kernel", "flex", "reference")
+FLEX_BLOCK = 128  # queries and keys of a block of flex_attention's mask, its own default; larger keeps more of dense
 
 
 def windowed_attention(
@@ -33,19 +42,97 @@ def windowed_attention(
     value: torch.Tensor,
     grid: tuple[int, int, int],
     window: tuple[int, int] = WINDOW,
+    kind: str | None = None,
 ) -> torch.Tensor:
     """Attention under `window_mask`. Inputs and result are (batch, 3 layers, L tokens, heads, head width).
 
     grid: (times, lines, width) in tokens of one layer, in raster order; L is their product.
     window: (times, lines), odd, that a token sees of another layer.
-    Uses `windowed_attention_reference` if the kernel cannot run (see kernels/choice.py) or a gradient is wanted.
-    Raises ValueError for a grid or window that does not fit.
+    kind: one of KINDS. None: the kernel if it can run (see kernels/choice.py), flex_attention on CUDA if a gradient is
+    wanted, or else the reference.
+    Raises ValueError for a grid, window or kind that does not fit.
     """
     check_window(grid, window, query.shape[2])
-    wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
-    if not has_kernel(query.device, query.dtype, query.shape[-1], wants_gradient):
+    kind = kind or default_kind(query, key, value)
+    if kind == "kernel":
+        return torch.ops.vera.windowed_attention(query, key, value, list(grid), list(window))
+    if kind == "flex":
+        return windowed_attention_flex(query, key, value, grid, window)
+    if kind == "reference":
         return windowed_attention_reference(query, key, value, grid, window)
-    return torch.ops.vera.windowed_attention(query, key, value, list(grid), list(window))
+    raise ValueError(f"no windowed attention is called {kind!r}; there are {', '.join(KINDS)}")
+
+
+def default_kind(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> str:
+    """The one of KINDS that such inputs take."""
+    wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+    if has_kernel(query.device, query.dtype, query.shape[-1], wants_gradient):
+        return "kernel"
+    return "flex" if wants_gradient and query.is_cuda else "reference"
+
+
+def windowed_attention_flex(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    grid: tuple[int, int, int],
+    window: tuple[int, int] = WINDOW,
+) -> torch.Tensor:
+    """The same by torch's flex_attention, with a backward; compiled on CUDA, written out by torch elsewhere."""
+    q, k, v = (x.flatten(1, 2).transpose(1, 2) for x in (query, key, value))
+    mask = flex_mask(tuple(grid), tuple(window), query.device)
+    out = flex_attention_on(query.device.type)(q, k, v, block_mask=mask)
+    return out.transpose(1, 2).reshape(query.shape)
+
+
+@functools.cache
+def flex_attention_on(device: str) -> Callable[..., torch.Tensor]:
+    """torch's flex_attention for a device type."""
+    from torch.nn.attention.flex_attention import flex_attention  # imports the compiler
+
+    return torch.compile(flex_attention, dynamic=False) if device == "cuda" else flex_attention
+
+
+@functools.lru_cache(maxsize=16)
+def flex_mask(grid: tuple[int, int, int], window: tuple[int, int], device: torch.device) -> BlockMask:
+    """`window_mask` as flex_attention takes it, made a row of blocks at a time: the whole is 9.7 GB at 81 frames."""
+    from torch.nn.attention.flex_attention import BlockMask
+
+    sees, tokens = window_rule(grid, window), 3 * math.prod(grid)
+    blocks = -(-tokens // FLEX_BLOCK)
+    keys, partial, full = torch.arange(tokens, device=device), [], []
+    for first in range(0, tokens, FLEX_BLOCK):
+        rows = torch.arange(first, min(first + FLEX_BLOCK, tokens), device=device)[:, None]
+        seen = torch.zeros(FLEX_BLOCK, blocks * FLEX_BLOCK, dtype=torch.bool, device=device)
+        seen[: len(rows), :tokens] = sees(None, None, rows, keys)
+        each = seen.unflatten(1, (blocks, FLEX_BLOCK)).sum((0, 2))
+        full.append(each == FLEX_BLOCK**2)
+        partial.append((each > 0) & ~full[-1])
+    lists = [part for marks in (partial, full) for part in block_lists(torch.stack(marks))]
+    return BlockMask.from_kv_blocks(*lists, BLOCK_SIZE=FLEX_BLOCK, mask_mod=sees, seq_lengths=(tokens, tokens))
+
+
+def window_rule(grid: tuple[int, int, int], window: tuple[int, int]) -> Callable[..., torch.Tensor]:
+    """`window_mask` as a function of (batch, head, query, key), joint positions; arithmetic alone, to be compiled."""
+    _, lines, width = grid
+    frame, length = lines * width, math.prod(grid)
+    reach_times, reach_lines = window[0] // 2, window[1] // 2
+
+    def sees(batch: object, head: object, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        times = (query % length // frame - key % length // frame).abs()
+        apart = (query % frame // width - key % frame // width).abs()
+        return (query // length == key // length) | ((times <= reach_times) & (apart <= reach_lines))
+
+    return sees
+
+
+def block_lists(marked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of (rows, columns) bool: how many columns each row marks, and the columns, the marked ones first in order.
+
+    int32 (1, 1, rows) and (1, 1, rows, columns).
+    """
+    order = torch.argsort(marked.to(torch.int8), dim=1, descending=True, stable=True)
+    return marked.sum(1).to(torch.int32)[None, None], order.to(torch.int32)[None, None].contiguous()
 
 
 def windowed_attention_reference(

@@ -329,7 +329,7 @@ def stacked_projections(
 def packed_projections(
     attentions: Sequence[Attention], inputs: Sequence[Tensor], rotary: Rotary
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same through the fused kernel; no gradient."""
+    """The same through the fused kernel."""
     heads = attentions[0].heads
     query, key = norm_rotary_pack(
         [a.to_q(x) for a, x in zip(attentions, inputs)],
@@ -344,8 +344,9 @@ def packed_projections(
 
 
 def joint_linear(linears: Sequence[nn.Linear], inputs: Sequence[Tensor]) -> Tensor:
-    """Each branch's projection of its (B, L, D), as one (B, 3, L, D); in place where the layers are plain."""
-    if torch.compiler.is_compiling() or not all(is_plain(linear) for linear in linears):
+    """Each branch's projection of its (B, L, D), as one (B, 3, L, D); in place where the layers are plain and no
+    gradient is wanted."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or not all(is_plain(linear) for linear in linears):
         return torch.stack([linear(x) for linear, x in zip(linears, inputs)], dim=1)
     batch, length, _ = inputs[0].shape
     out = inputs[0].new_empty(batch, len(linears), length, linears[0].out_features)

@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from tests.kernels import truth
-from vera.kernels.windowed import kept_share, key_tiles, window_mask, windowed_attention, windowed_attention_reference
+from vera.kernels.windowed import (
+    FLEX_BLOCK,
+    default_kind,
+    flex_mask,
+    kept_share,
+    key_tiles,
+    window_mask,
+    window_rule,
+    windowed_attention,
+    windowed_attention_reference,
+)
 
 GRIDS = [((3, 5, 7), (1, 3)), ((5, 9, 4), (3, 5)), ((2, 12, 8), (3, 1)), ((4, 3, 11), (9, 9)), ((1, 1, 1), (1, 1))]
 
@@ -76,3 +86,47 @@ def test_a_grid_or_window_that_does_not_fit_is_refused(grid, window, message):
     given = truth.inputs((1, 3, 24, 1, 8), torch.float32)
     with pytest.raises(ValueError, match=message):
         windowed_attention(*given, grid, window)
+
+
+@pytest.mark.parametrize("grid, window", GRIDS)
+def test_the_rule_for_flex_attention_is_the_mask(grid, window):
+    tokens = torch.arange(3 * math.prod(grid))
+    assert torch.equal(window_rule(grid, window)(None, None, tokens[:, None], tokens), window_mask(grid, window))
+
+
+@pytest.mark.parametrize("grid, window", [((5, 9, 4), (3, 5)), ((2, 12, 16), (1, 3)), ((2, 16, 16), (1, 3))])
+def test_the_blocks_for_flex_attention_are_the_masks(grid, window):
+    """Blocks without a pair are left out; a full one, which is not masked, holds all pairs."""
+    made, mask = flex_mask(grid, window, torch.device("cpu")), window_mask(grid, window)
+    blocks = -(-len(mask) // FLEX_BLOCK)
+    padded = torch.zeros(blocks * FLEX_BLOCK, blocks * FLEX_BLOCK, dtype=torch.bool)
+    padded[: len(mask), : len(mask)] = mask
+    pairs = padded.unflatten(1, (blocks, -1)).unflatten(0, (blocks, -1)).sum((1, 3))
+    for listed, wanted in (
+        ((made.kv_num_blocks, made.kv_indices), (pairs > 0) & (pairs < FLEX_BLOCK**2)),
+        ((made.full_kv_num_blocks, made.full_kv_indices), pairs == FLEX_BLOCK**2),
+    ):
+        counts, columns = (x[0, 0].tolist() for x in listed)
+        assert [row[:n] for row, n in zip(columns, counts)] == [row.nonzero().flatten().tolist() for row in wanted]
+
+
+def test_flex_attention_and_its_gradients_are_those_of_the_reference(monkeypatch):
+    """In fp64. torch refuses flex_attention's gradients on a CPU, though its uncompiled form has them."""
+    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *tensors: None)
+    grid, window = (3, 5, 12), (1, 3)  # 540 tokens: several blocks, the last one not whole
+    given = [x.requires_grad_() for x in truth.inputs((2, 3, math.prod(grid), 2, 8), torch.float64)]
+    found, wanted = (windowed_attention(*given, grid, window, kind) for kind in ("flex", "reference"))
+    assert truth.error(found, wanted) < 1e-13
+    change = torch.randn(found.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    pairs = zip(*(torch.autograd.grad(result, given, change) for result in (found, wanted)))
+    assert max(truth.error(a, b) for a, b in pairs) < 1e-13
+
+
+def test_flex_attention_is_for_gradients_on_cuda_and_kinds_have_names():
+    given = truth.inputs((1, 3, 24, 1, 8), torch.float32)
+    assert default_kind(*given) == default_kind(*(x.requires_grad_() for x in given)) == "reference"
+    on_cuda = type("OnCuda", (), {"is_cuda": True, "requires_grad": True, "device": given[0].device})()
+    on_cuda.dtype, on_cuda.shape = torch.bfloat16, given[0].shape
+    assert default_kind(on_cuda, on_cuda, on_cuda) == "flex"
+    with pytest.raises(ValueError, match="no windowed attention is called 'fast'"):
+        windowed_attention(*given, (2, 3, 4), (1, 1), "fast")

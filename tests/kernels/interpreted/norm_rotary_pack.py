@@ -31,3 +31,23 @@ def test_projections_that_are_not_contiguous():
     given = (query, key, query_weight, key_weight, cos[:, ::2], sin[:, ::2], 2, eps)
     for result, wanted in zip(norm_rotary_pack(*given), exact(*given)):
         assert truth.error(result, wanted) < 2e-6
+
+
+def gradients(results, given):
+    """Of all projections and norm weights, under one fixed random gradient of each result, in fp64."""
+    generator = torch.Generator().manual_seed(7)
+    weights = [torch.randn(r.shape, generator=generator, dtype=torch.float64).to(r.dtype) for r in results]
+    return torch.autograd.grad(results, [x for part in given[:4] for x in part], weights)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_errors_of_the_gradients_are_at_most_twice_the_references(dtype):
+    given = packing_inputs(2, 3, 2, 32, dtype)
+    wide = [[x.double().requires_grad_() for x in part] for part in given[:4]]
+    given = [*([x.requires_grad_() for x in part] for part in given[:4]), *given[4:]]
+    wanted = gradients(exact(*wide, *given[4:]), wide)
+    found, plain = (gradients(run(*given), given) for run in (norm_rotary_pack, norm_rotary_pack_reference))
+    for result, reference, truly in zip(found, plain, wanted):
+        assert result.dtype == dtype
+        small = 4 * torch.finfo(torch.float32).eps * truly.abs().max().item()
+        assert truth.error(result, truly) <= 2 * truth.error(reference, truly) + small
