@@ -89,9 +89,9 @@ gpu-test:
 gpu-bench:
 	$(GPU_PYTHON) -m benchmarks.gpu
 
-# The service's and the farm's fault tests at full length; `make test` runs a short form.
+# The fault tests of the service, the farm and training at full length; `make test` runs a short form.
 fault-test: setup
-	VERA_FAULTS=$(or $(KILLS),100) VERA_FUZZ=5000 $(BIN)/python -m pytest -q tests/service tests/farm
+	VERA_FAULTS=$(or $(KILLS),100) VERA_FUZZ=5000 $(BIN)/python -m pytest -q tests/service tests/farm tests/training/full/test_signals.py
 
 # Damaged plates, masks, jobs, manifests, states, discovery files, requests and folders; what is found is in out/fuzz.
 # 2,000 mutations of an output folder and of each JSON, 1,000 of each kind of media and of a model's folder, 50 starts of

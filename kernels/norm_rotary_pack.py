@@ -6,8 +6,8 @@ joint attention wants the three layers' result in one buffer, (B, 3, L, H, K).
 In plain torch that is a norm, a rotation and a stack, each reading and writing all of
 Q and K; the kernel reads each projection once and writes each slice once.
 
-The backward is the plain formula in fp32, torch's own operations: of the forward it needs the projections alone, which
-their linear layers hold anyway, and recomputes the norm. autograd of the reference keeps fp32 copies of Q and K instead.
+The backward is the plain formula in fp32, in torch's own operations. It keeps the projections and recomputes the norm;
+autograd of the reference keeps fp32 copies of Q and K.
 """
 
 from __future__ import annotations

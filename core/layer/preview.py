@@ -75,9 +75,9 @@ def write_movie(path: Path, pictures: Iterable[np.ndarray], plate: Plate, origin
     with replacing(path) as part:
         with av.open(str(part), "w", options=KEEP_TAGS) as movie:
             movie.metadata.update(origin.movie_tags())
-            stream = _h264(movie, rate, 2 * width, 2 * height)
+            stream = h264_stream(movie, rate, 2 * width, 2 * height)
             for picture in pictures:
-                movie.mux(stream.encode(_bt709(av.VideoFrame.from_ndarray(picture, "rgb24"))))
+                movie.mux(stream.encode(as_bt709(av.VideoFrame.from_ndarray(picture, "rgb24"))))
             movie.mux(stream.encode())
         with av.open(str(part)) as movie:
             count = sum(1 for _ in movie.decode(video=0))
@@ -155,13 +155,13 @@ def _layer_views(
     """The layer over a checkerboard, laid in its blending space, and its alpha."""
     layer = _shrink(layer, size)
     color, alpha = layer[..., :3], layer[..., 3:]
-    behind = blending.from_light(decode_srgb(_checkerboard(size)) / np.float32(gain))
+    behind = blending.from_light(decode_srgb(checkerboard(size)) / np.float32(gain))
     light = blending.to_light(color + (1 - alpha) * behind) * np.float32(gain)
     picture = encode_srgb(np.maximum(light, 0))
     return picture, np.broadcast_to(alpha, picture.shape)
 
 
-def _checkerboard(size: tuple[int, int]) -> np.ndarray:
+def checkerboard(size: tuple[int, int]) -> np.ndarray:
     y, x = np.indices(size) // _SQUARE
     return np.where((y + x) % 2, *_GREYS).astype(np.float32)[..., None].repeat(3, axis=2)
 
@@ -179,7 +179,7 @@ def _sheet(frames: list[int], columns: list[list[np.ndarray]], height: int) -> I
     return sheet
 
 
-def _h264(movie: Any, rate: Fraction, width: int, height: int) -> Any:
+def h264_stream(movie: Any, rate: Fraction, width: int, height: int) -> Any:
     stream = movie.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     stream.thread_count = 2
@@ -188,7 +188,7 @@ def _h264(movie: Any, rate: Fraction, width: int, height: int) -> Any:
     return stream
 
 
-def _bt709(frame: av.VideoFrame) -> av.VideoFrame:
+def as_bt709(frame: av.VideoFrame) -> av.VideoFrame:
     return frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
 
 

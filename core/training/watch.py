@@ -13,6 +13,7 @@ PAGE, DATA = "watch.html", "watch.js"
 TEMPLATE = Path(__file__).with_name("watch_page.html")
 MAX_POINTS = 400  # points of a curve; a screen shows no more
 WRITE_SECONDS = 10.0  # seconds between two writes; lowering it is more current and reads the log more often
+SAMPLES = ("samples-*.png", "codec-*.png", "samples/step-*.png")  # pictures in a run's folder
 MAX_SAMPLES = 20  # newest pictures on the page
 
 
@@ -32,7 +33,7 @@ def read_run(run: Path) -> dict[str, Any]:
     groups = [named[i : i + stretch] for i in range(0, len(named), stretch)]
     last = rows[-1] if rows else {}
     steps = last.get("steps")
-    samples = sorted([*run.glob("samples-*.png"), *run.glob("codec-*.png")], reverse=True)[:MAX_SAMPLES]
+    samples = sorted((path for pattern in SAMPLES for path in run.glob(pattern)), reverse=True)[:MAX_SAMPLES]
     return {
         "title": run.name,
         "at": time.time(),
@@ -42,8 +43,15 @@ def read_run(run: Path) -> dict[str, Any]:
         "seconds_left": _seconds_left(rows, steps),
         "names": names,
         "points": [{"step": group[-1][0], "values": [_mean(group, name) for name in names]} for group in groups],
-        "samples": [{"file": quote(path.name), "at": int(path.stat().st_mtime)} for path in samples],
+        "samples": [_sample(path, run) for path in samples],
     }
+
+
+def _sample(picture: Path, run: Path) -> dict[str, Any]:
+    """A picture, its time, and the movie of the same name if there is one; paths are relative to the run's folder."""
+    movie = picture.with_suffix(".mp4")
+    found = {"file": quote(picture.relative_to(run).as_posix()), "at": int(picture.stat().st_mtime)}
+    return found | ({"movie": quote(movie.relative_to(run).as_posix())} if movie.is_file() else {})
 
 
 def _rows(log: Path) -> list[dict[str, Any]]:

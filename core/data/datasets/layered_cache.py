@@ -142,6 +142,7 @@ class Encoders:
 
     def __init__(self, root: Path, device: torch.device | str) -> None:
         self.root, self.device = Path(root), device
+        self.decoder: Any = None  # the codec, while it decodes
         self.parts: tuple[Any, Any] | None = None  # codec and text encoder; None while they are not loaded
         self.fingerprint = fingerprint(self.root, ENCODERS)
 
@@ -158,6 +159,15 @@ class Encoders:
         states = self._loaded()[1].encode([instruction])[0].cpu()
         return states[: int((states != 0).any(-1).sum())].contiguous()
 
+    def decode(self, latents: torch.Tensor, frames: int) -> torch.Tensor:
+        """Pixels (3, T, H, W) fp32 of one layer's latents (1, C, t, h, w). Only the codec is moved to the device."""
+        if self.decoder is None:
+            model: Any = load_model(str(self.root), "cpu")
+            model.codec.to(self.device)
+            self.decoder = model.codec
+        with torch.inference_mode():
+            return self.decoder.decode(latents.to(self.device, torch.float32), frames)[0]
+
     def _loaded(self) -> tuple[Any, Any]:
         if self.parts is None:
             model: Any = load_model(str(self.root), "cpu")  # memory-mapped: the unused transformer is never read
@@ -168,8 +178,8 @@ class Encoders:
         return self.parts
 
     def release(self) -> None:
-        """Free the memory of both encoders; the next use loads them again."""
-        self.parts = None
+        """Free the memory of codec and text encoder; the next use loads them again."""
+        self.parts = self.decoder = None
 
 
 class Fetched(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from vera.core.training.full.model import local_shard
 from vera.core.training.full.state_reader import StateReader
 
 if TYPE_CHECKING:
+    from vera.core.training.full.boards import Board
     from vera.core.training.full.model import FullModel
 
 STATES_KEPT = 2  # newest states on disk; the older one serves if the newest is damaged. Raising it takes more disk
@@ -165,24 +166,15 @@ def file_name(adapter: str) -> str:
     return "transformer." + adapter.replace(".default.", ".")
 
 
-def log(folder: Path, board: Any, **values: Any) -> None:
-    """Append a line to log.jsonl, and to TensorBoard's curves if `board` is not None."""
+def log(folder: Path, boards: Sequence[Board], **values: Any) -> None:
+    """Append a line to log.jsonl, and a point to each curve of each board."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "log.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(values) + "\n")
-    if board is not None:
-        for name, value in values.items():
-            if isinstance(value, dict):
-                for part, number in value.items():
-                    board.add_scalar(f"{name}/{part}", number, values["step"])
-            elif isinstance(value, (int, float)) and name != "step":
-                board.add_scalar(name, value, values["step"])
-
-
-def tensorboard(folder: Path) -> Any:
-    """TensorBoard's writer, or None if TensorBoard is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"))
+    numbers = {
+        f"{name}/{part}": x for name, value in values.items() if isinstance(value, dict) for part, x in value.items()
+    }
+    numbers |= {name: value for name, value in values.items() if isinstance(value, (int, float)) and name != "step"}
+    for board in boards:
+        for name, number in numbers.items():
+            board.add_scalar(name, number, values["step"])

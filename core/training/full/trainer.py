@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,19 @@ from vera.core.model.footprint import GIB
 from vera.core.model.wan.family import read_parts
 from vera.core.sampling.parallel import BACKENDS, COLLECTIVE_TIMEOUT, Regions
 from vera.core.training.console import Console
+from vera.core.training.full.boards import boards
 from vera.core.training.full.memory import Need, training_need, what_would_fit
 from vera.core.training.full.model import FullModel
 from vera.core.training.full.rows import InOrder, Order, SampleSource, split
-from vera.core.training.full.state import export, load_state, log, save_state, states, tensorboard
+from vera.core.training.full.samples import (
+    FOLDER,
+    GUIDANCE,
+    SampledRow,
+    pictures_of,
+    sample_layers,
+    write_samples,
+)
+from vera.core.training.full.state import export, load_state, log, save_state, states
 from vera.core.training.state import trapezoid
 
 TEXT_LENGTH = 512  # tokens that text states are padded to
@@ -47,6 +56,7 @@ CHOICES = {  # setting -> its allowed values
     "bf16": (True, False),
     "recompute": (True, False, "but attention"),
     "compile": (True, False),
+    "attention": ("dense", "window"),
 }
 
 # A run ends after this many consecutive steps without a finite loss and gradient. Raising it tolerates more bad rows
@@ -69,6 +79,8 @@ class Settings:
     base: type of the frozen weights of a LoRA run, "fp32", "bf16" or "int8".
     swap: whether a LoRA run keeps the blocks' frozen weights in host memory.
     recompute: true, false, or "but attention", see RecomputingRunner. compile: compile the blocks with torch.compile.
+    attention: "dense", or "window" for weights that are rendered with `--attention window`.
+    samples: held-out rows that are sampled as movies after each evaluation; 0 samples none.
     """
 
     train: str
@@ -96,10 +108,12 @@ class Settings:
     bf16: bool = True
     recompute: bool | str = True
     compile: bool = False
+    attention: str = "dense"
     context: int = 1
     workers: int = 4
     held_out: int = 32
     evaluate_every: int = 500
+    samples: int = 2
     save_every: int = 250
     seed: int = 0
 
@@ -132,6 +146,9 @@ class Settings:
             raise InputError(
                 '\'base\': weights in host memory are stored in the type they compute in; give "bf16" or "int8"'
             )
+        if settings.attention == "window" and settings.recompute == "but attention":
+            # The choice of what to keep would run flex_attention uncompiled, with all scores in memory.
+            raise InputError("'recompute': \"but attention\" goes with 'attention' \"dense\" only; give true or false")
         if not settings.lora or (settings.base == "bf16" and not settings.bf16):
             settings = replace(settings, base="fp32")  # no frozen weights, or no computation in bf16
         if len(settings.weights) != len(BRANCHES) or sum(settings.weights) <= 0:
@@ -236,13 +253,14 @@ class Run:
             refuse_too_large(
                 settings, ranks, torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
             )
-        self.board = tensorboard(folder) if self.first else None
         self.console = Console(silent=not self.first)
+        self.boards = boards(folder, asdict(settings), self.console.say) if self.first else []
 
     def load(self) -> None:
         """Load the model and the optimiser from the newest state."""
         settings = self.settings
         self.model = FullModel(Path(settings.model), init_device_mesh(self.device, (dist.get_world_size(),)), settings)
+        self.model.transformer.attention = settings.attention
         # Fused on a GPU: foreach would hold a temporary copy of all parameters.
         kernels = {"fused": True} if self.device == "cuda" else {"foreach": True}
         self.optimizer = torch.optim.AdamW(
@@ -286,6 +304,7 @@ class Run:
                 self._report_broken(source)
             if held and self.step % settings.evaluate_every == 0:
                 self._log(held_out=dict(zip(BRANCHES, self._evaluate(held))))
+                self._write_samples(held, stop)
             if self.step % settings.save_every == 0 or self.step == settings.steps:
                 save_state(self.folder, self.step, self.model, self.optimizer)
 
@@ -485,14 +504,23 @@ class Run:
     def _errors(self, latents, states, level, with_mask, seed):
         """Mean squared error of the velocity per branch, (3,) fp32."""
         layers = latents.to(self.device, torch.float32)
-        source, clean, mask = layers[:1], layers[None, 1:4], layers[4:]
-        self.model.show_mask(with_mask and len(mask) > 0)
+        clean, given = layers[None, 1:4], self._given(layers, with_mask)
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
         timestep = torch.tensor([1000 * level], device=self.device)
-        states = F.pad(states.to(self.device), (0, 0, 0, TEXT_LENGTH - len(states)))[None]
-        noisy, mask = (1 - level) * clean + level * noise, mask if len(mask) else torch.zeros_like(source)
-        velocity = self.model.transformer(noisy, timestep, states, source, mask, cache=self.blocks)
+        noisy = (1 - level) * clean + level * noise
+        velocity = self._velocity(noisy, timestep, states, given)
         return (velocity - (noise - clean)).pow(2).mean((0, 2, 3, 4, 5))
+
+    def _given(self, layers, with_mask):
+        """The plate's latents and the mask's, (1, C, t, h, w), of a row's; shows or hides the mask."""
+        source, mask = layers[:1], layers[4:]
+        self.model.show_mask(with_mask and len(mask) > 0)
+        return source, mask if len(mask) else torch.zeros_like(source)
+
+    def _velocity(self, noisy, timestep, states, given):
+        """The model's prediction (1, 3, C, t, h, w). states (N, D): without padding. given: see `_given`."""
+        states = F.pad(states.to(self.device), (0, 0, 0, TEXT_LENGTH - len(states)))[None]
+        return self.model.transformer(noisy, timestep, states, *given, cache=self.blocks)
 
     def _loss(self, errors):
         weights = torch.tensor(self.settings.weights, device=self.device)
@@ -512,9 +540,65 @@ class Run:
         self.model.swap_average()
         return (sums[:-1] / sums[-1]).tolist()
 
+    def _write_samples(self, held, stop) -> None:
+        """Sample held-out rows with the averaged weights, all ranks together; the first rank writes the movies.
+
+        Ends early, without movies, if stop() returns True on any rank.
+        """
+        passes = min(len(held), -(-self.settings.samples // self.groups))  # the same on every rank
+        if not passes:
+            return
+        self.model.swap_average()
+        mine = self._sample_rows(held[:passes], stop)
+        self.model.swap_average()
+        if mine is None:
+            return
+        gathered: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(gathered, mine if self.leads_group else {})
+        if not self.first:
+            return
+        sampled = {number: row for rows in gathered for number, row in rows.items()}
+        rows = [sampled[number] for number in sorted(sampled)]
+        frames = self.settings.frames
+        try:
+            pictures = [pictures_of(row, self.encoders.decode, frames) for row in rows]
+            sheet = write_samples(self.folder / FOLDER, self.step, pictures)
+        except (OSError, torch.OutOfMemoryError) as error:  # samples are no reason to end a run
+            self.console.say(f"step {self.step:,}: no samples ({' '.join(str(error).split())[:200]})")
+        else:
+            self._log(samples=f"{FOLDER}/{sheet.name}", rows=[row.row for row in rows])
+        finally:
+            self.encoders.release()
+
+    @torch.no_grad()
+    def _sample_rows(self, held, stop) -> dict[int, SampledRow] | None:
+        """This group's sampled rows by their number among the held-out ones; None if stop() returned True on any rank.
+
+        Every rank makes as many passes, whether its row is wanted or not.
+        """
+        found = {}
+        for k, sample in enumerate(held):
+            sample, number = self._shared(sample), self.group + k * self.groups
+            layers = sample.latents.to(self.device, torch.float32)
+            given, shape = self._given(layers, True), (1, 3, *layers.shape[1:])
+            noise = torch.randn(shape, generator=torch.Generator().manual_seed(number)).to(self.device)
+
+            def guided(noisy, timestep, states=sample.states, given=given):
+                if self._any_rank(stop()):
+                    return None
+                without = self._velocity(noisy, timestep, self.empty_states, given)
+                return without + GUIDANCE * (self._velocity(noisy, timestep, states, given) - without)
+
+            sampled = sample_layers(guided, noise, self.settings.shift)
+            if sampled is None:
+                return None
+            if self.counts[k] and number < self.settings.samples:
+                found[number] = SampledRow(sample.row, sample.latents[0], sampled[0].to("cpu", torch.float16))
+        return found
+
     def _log(self, **values) -> None:
         if self.first:
-            log(self.folder, self.board, step=self.step, **values)
+            log(self.folder, self.boards, step=self.step, **values)
 
 
 def noise_level(u: float, shift: float) -> float:

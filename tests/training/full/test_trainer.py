@@ -9,11 +9,14 @@ import sys
 import tempfile
 from datetime import timedelta
 
+import av
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests.data.datasets.layers import write_dataset
@@ -24,6 +27,7 @@ from vera.core.errors import InputError
 from vera.core.model.load import load_model
 from vera.core.model.wan.names import NEW
 from vera.core.training.full.frozen import FrozenLinear
+from vera.core.training.full.samples import CELL_HEIGHT, CELL_WIDTH, SHEET_FRAMES
 from vera.core.training.full.state import states
 from vera.core.training.full.trainer import Run, Settings, noise_level, train, world
 
@@ -119,7 +123,10 @@ def on_two_ranks(rank, place, meeting):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", store=dist.FileStore(f"{meeting}/store", 2), rank=rank, world_size=2)
     train(config(place), place / "two-batch", lambda: False)
+    sampled = {"held_out": 3, "evaluate_every": 2, "samples": 2, "steps": 2}
     train(config(place, context=2), place / "two-context", lambda: False)
+    train(config(place, **sampled), place / "two-sampled", lambda: False)
+    train(config(place, context=2, **sampled), place / "two-sampled-context", lambda: False)
     train(config(place, recompute=False), place / "stopped-for-two", lambda: False)
     dist.destroy_process_group()
 
@@ -129,6 +136,18 @@ def test_two_ranks_give_the_result_of_one(two, name):
     assert (losses(two / name) - losses(two / "one")).abs().max() < 1e-5
     # Where a gradient is nearly 0, Adam turns its rounding error into up to a hundredth of a step (2e-3).
     assert nearly_equal(state(two / name), state(two / "one"), 5e-5)
+
+
+@pytest.mark.parametrize("name", ["two-sampled", "two-sampled-context"])
+def test_two_ranks_sample_what_one_samples(two, name):
+    run_training(two, "one-sampled", held_out=3, evaluate_every=2, samples=2, steps=2)
+    found, wanted = (
+        np.asarray(Image.open(two / f"{run}/samples/step-000002.png")).astype(int) for run in (name, "one-sampled")
+    )
+    assert abs(found - wanted).max() <= 3 and wanted.std() > 10
+    assert [line["rows"] for line in logged_lines(two / name, "samples")] == [
+        line["rows"] for line in logged_lines(two / "one-sampled", "samples")
+    ]
 
 
 def test_memory_and_speed_settings_change_only_rounding(place, one):
@@ -282,8 +301,48 @@ def test_evaluation_uses_the_average_and_changes_no_weights(place, one):
         for average in run.model.average.values():
             average.mul_(2.0)
         assert run._evaluate(held) != first
-    again = run_training(place, "evaluated", held_out=3, evaluate_every=2)
+    again = run_training(place, "evaluated", held_out=3, evaluate_every=2, samples=0)
     assert [line["step"] for line in logged_lines(place / "evaluated", "held_out")] == [2, 4] and len(again) == 4
+    assert not (place / "evaluated/samples").exists()
+
+
+def test_evaluations_write_samples_and_change_no_losses(place):
+    """One movie and one sheet an evaluation, of as many held-out rows as are asked for; the losses stay the same."""
+    plain = run_training(place, "unsampled", held_out=3, evaluate_every=2, samples=0)
+    sampled = run_training(place, "sampled", held_out=3, evaluate_every=2, samples=2, ema=0.5)
+    assert torch.equal(sampled, plain)
+    logged = logged_lines(place / "sampled", "samples")
+    assert [line["samples"] for line in logged] == ["samples/step-000002.png", "samples/step-000004.png"]
+    assert all(len(line["rows"]) == 2 and line["rows"][0].startswith("train.jsonl:") for line in logged)
+    with av.open(str(place / "sampled/samples/step-000004.mp4")) as movie:
+        frames = [frame.to_ndarray(format="rgb24") for frame in movie.decode(video=0)]
+    assert len(frames) == 49 and frames[0].shape == (2 * CELL_HEIGHT, 4 * CELL_WIDTH, 3)
+    sheet = np.asarray(Image.open(place / "sampled/samples/step-000004.png"))
+    assert sheet.shape == (2 * SHEET_FRAMES * CELL_HEIGHT, 4 * CELL_WIDTH, 3)
+    assert len(list((place / "sampled/samples").iterdir())) == 4
+
+
+def test_a_stop_during_sampling_writes_no_samples_and_loses_no_step(place):
+    calls = iter([False] * (8 + 4 + 5) + [True] * 2)  # rows, two steps, five sampling passes
+    course = run_training(place, "stop-sampling", lambda: next(calls), held_out=3, evaluate_every=2)
+    assert len(course) == 2 and not (place / "stop-sampling/samples").exists()
+    assert [p.name for p in states(place / "stop-sampling")] == ["step-000002"]
+
+
+def test_samples_that_cannot_be_written_do_not_end_the_run(place, capfd):
+    (place / "unwritable").mkdir()
+    (place / "unwritable/samples").write_text("a file in the way")
+    assert len(run_training(place, "unwritable", held_out=3, evaluate_every=2, samples=1, steps=2)) == 2
+    assert "step 2: no samples (" in capfd.readouterr().err
+
+
+def test_training_under_the_window_takes_another_course(place, one):
+    course = run_training(place, "window", attention="window")
+    apart = (course - losses(one)).abs().max()
+    assert course.isfinite().all()
+    assert 1e-5 < apart < 1  # 13 latent frames: the other layers' are seen three at a time
+    with pytest.raises(InputError, match="goes with 'attention' \"dense\" only"):
+        train(config(place, attention="window", recompute="but attention"), place / "wrong", lambda: False)
 
 
 def test_a_hidden_mask_equals_no_mask(place):
