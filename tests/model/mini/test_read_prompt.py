@@ -31,6 +31,26 @@ def test_a_prompt_of_the_list_has_the_outcome_that_it_should(reader, case):
         assert " ".join(reader.read(case.prompt).words) == (case.read or " ".join(tokenize(case.prompt)))
 
 
+@pytest.mark.parametrize(
+    ("prompt", "given"),
+    [
+        ("Add a red fish, blue", "add a red fish"),
+        ("Add a red ball that is blue", "add a red ball"),
+        ("Add a green kite and a blue", "add a green kite a"),
+        ("Add a red, white and blue kite", "add a red kite"),
+    ],
+)
+def test_a_second_color_never_takes_the_thing_between_the_two_along(reader, prompt, given):
+    assert " ".join(reader.read(prompt).words) == given
+
+
+@pytest.mark.parametrize("row", ["top", "bottom"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_corner_is_read_after_at_too(reader, row, side):
+    reading = reader.read(f"Add a blue star at the {row} {side}")
+    assert " ".join(reading.words) == f"add a blue star in the {row} {side} corner" and not reading.notes
+
+
 def test_the_list_holds_sixty_prompts_and_six_of_each_kind():
     assert len(CASES) >= 60 and len({case.prompt for case in CASES}) == len(CASES)
     assert all(len(cases) >= 5 for cases in KINDS.values())

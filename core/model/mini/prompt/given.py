@@ -149,8 +149,11 @@ class Given:
         names = list(dict.fromkeys(str(tokens[i].base) for i in colors))
         if len(names) > 1:
             self.notes.append(f"mini gives one colour to a thing: of {' and '.join(names)} it takes {names[0]}")
-            for token in tokens[colors[0] + 1 : colors[-1] + 1]:
-                token.dropped = True
+            for token in tokens[
+                colors[0] + 1 : colors[-1] + 1
+            ]:  # the thing itself may stand between: "a red ball, blue"
+                color = token.base in world.COLORS or token.raw in senses.CONJUNCTIONS
+                token.dropped = token.dropped or (color and token.span is None)
         for kind in ("place", "motion"):
             spans = [s for s in self.prompt.spans if s.phrase.kind == kind and not tokens[s.start].dropped]
             for span in spans[1:]:
