@@ -11,6 +11,8 @@ ROOT = Path(__file__).parents[1]
 DATES = {
     "core/service/jobs.py": 6,  # submitted, started, ended
     "blender_addon/tickets.py": 1,  # a ticket's date
+    "core/farm/page_writer.py": 2,  # when a farm began, and when its page was written
+    "core/training/watch.py": 1,  # when a page was written
     "core/data/datasets/layered_cache.py": 1,  # against a file's date, which is of the same clock
 }
 WALL_CLOCKS = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}

@@ -57,7 +57,7 @@ def extended(tmp_path_factory):
     _, entry, line = code_of("model-family.md")
     families = root / "core" / "model" / "families.py"
     replace_line(families, "FAMILIES:", entry)
-    insert(families, "from vera.core.errors import InputError\n", line)
+    replace_line(families, "from pathlib import Path", f"from pathlib import Path\n\n{line}")
     return root
 
 

@@ -35,6 +35,7 @@ from vera.core.layer.drawn_object import (
     AGREES,
     Drawn,
     DrawnFrame,
+    Take,
     agreement,
     coverage,
     over_rest,
@@ -324,7 +325,7 @@ def _with_shapes(
         yield from _with_particles(job, shape, latents.layers, decoded)
     elif shape is not None and _is_drawn(job, shape, latents.layers):
         for time, frame in enumerate(decoded):
-            yield frame._replace(drawn=DrawnFrame(shape, time))
+            yield frame._replace(drawn=DrawnFrame(shape, time, Take.of(job.recipe.seed, shape.stands)))
     else:
         yield from decoded
 
@@ -343,9 +344,9 @@ def _with_particles(
 
 def _is_drawn(job: GenerateJob, shape: ShotObject, layers: Any) -> bool:
     """Whether a shape is what the model drew, by its alpha over a whole shot."""
-    shared = together = 0.0
+    shared, together, take = 0.0, 0.0, Take.of(job.recipe.seed, shape.stands)
     for time, alpha in _some_alphas(job, layers):
-        both, either = agreement(DrawnFrame(shape, time), alpha, job.aspect)
+        both, either = agreement(DrawnFrame(shape, time, take), alpha, job.aspect)
         shared, together = shared + both, together + either
     return shared > AGREES * together
 

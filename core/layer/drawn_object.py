@@ -10,8 +10,9 @@ Lengths: "half heights" are halves of the object's height; "model pixels" are pi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,12 +46,48 @@ SHADOW = 0.62  # strength of the contact shadow where the object touches the gro
 HALO, HALO_REACH = 0.5, 0.55
 
 
+# Variation between seeds other than 0: largest tilt in radians, smaller for standing objects, and largest change of
+# size. Raising them makes takes differ more. A shape that leaves the model's own alpha is not drawn.
+MAX_TILT, MAX_TILT_STANDING, MAX_GROWTH = 0.12, 0.03, 0.04
+
+
+@dataclass(frozen=True)
+class Take:
+    """How one seed's object differs from the shape as it is. tilt: radians, clockwise. size: times the shape's."""
+
+    tilt: float = 0.0
+    size: float = 1.0
+
+    @classmethod
+    def of(cls, seed: int, stands: bool) -> Take:
+        """The take of a seed; seed 0 takes the shape as it is."""
+        if seed == 0:
+            return cls()
+        turn, grow = np.random.default_rng(seed).uniform(-1, 1, 2)
+        return cls(float(turn) * (MAX_TILT_STANDING if stands else MAX_TILT), 1 + MAX_GROWTH * float(grow))
+
+
 @dataclass(frozen=True)
 class DrawnFrame:
     """An object in one frame of its shot. time: number of frames since the shot's first."""
 
     shape: ShotObject
     time: int
+    take: Take = Take()
+
+    def place(self) -> tuple[float, float, float]:
+        """The object's middle, (x, y) in -1 .. 1 of the picture, and its half height in halves of the picture's."""
+        x, y, half = self.shape.place(self.time)
+        return x, y, half * self.take.size
+
+    def points(self, u: Tensor, v: Tensor) -> SurfacePoints:
+        """The surface at points (...) right and down of the middle, in half heights."""
+        if self.take.tilt == 0:
+            return self.shape.points(self.time, u, v)
+        cos, sin = math.cos(self.take.tilt), math.sin(self.take.tilt)
+        found = self.shape.points(self.time, cos * u + sin * v, cos * v - sin * u)
+        right, down = found.facing.unbind(-1)
+        return replace(found, facing=torch.stack([cos * right - sin * down, sin * right + cos * down], dim=-1))
 
 
 @dataclass(frozen=True)
@@ -93,7 +130,7 @@ def box_of(drawn: DrawnFrame, size: tuple[int, int], aspect: float, reach: float
     aspect: displayed width over height of the picture. reach: half side of the box in half heights.
     """
     height, width = size
-    x, y, half = drawn.shape.place(drawn.time)
+    x, y, half = drawn.place()
     scale = half * height / 2  # rows in a half height
     across = half * width / 2 / aspect  # columns in a half height
     middle = (x + 1) / 2 * width, (y + 1) / 2 * height
@@ -113,9 +150,9 @@ def coverage(drawn: DrawnFrame, size: tuple[int, int], aspect: float) -> Coverag
     box = box_of(drawn, size, aspect)
     if box is None:
         return Coverage(torch.zeros(size), torch.full(size, 1e3))
-    scale = drawn.shape.place(drawn.time)[2] * height / 2
+    scale = drawn.place()[2] * height / 2
     v, u = torch.meshgrid(box.v, box.u, indexing="ij")
-    inner = drawn.shape.points(drawn.time, u, v).distance * scale
+    inner = drawn.points(u, v).distance * scale
     row, column = torch.arange(height), torch.arange(width)
     near_row, near_column = (
         row.clamp(box.rows.start, box.rows.stop - 1),
@@ -195,7 +232,7 @@ def picture(drawn: Drawn) -> ObjectPicture | None:
     box = box_of(frame, size, drawn.scene.aspect)
     if box is None:
         return None
-    scale = shape.place(frame.time)[2] * size[0] / 2
+    scale = frame.place()[2] * size[0] / 2
     step = max(1, math.ceil(2 * REACH * scale / FINEST))
     v, u = torch.meshgrid(_sampled(box.v, step), _sampled(box.u, step), indexing="ij")
     points = points_about(frame, u, v)
@@ -220,10 +257,10 @@ def points_about(drawn: DrawnFrame, u: Tensor, v: Tensor) -> SurfacePoints:
     u, v: positions in half heights. Far samples get the interpolated coarse distance and the shape's plain colour.
     """
     size = (u.shape[0], u.shape[1])
-    coarse = drawn.shape.points(drawn.time, u[::COARSE_STEP, ::COARSE_STEP], v[::COARSE_STEP, ::COARSE_STEP]).distance
+    coarse = drawn.points(u[::COARSE_STEP, ::COARSE_STEP], v[::COARSE_STEP, ::COARSE_STEP]).distance
     rough = F.interpolate(coarse[None, None], size, mode="bilinear", align_corners=False)[0, 0]
     near = (rough < COARSE_MARGIN).nonzero(as_tuple=True)
-    found = drawn.shape.points(drawn.time, u[near], v[near])
+    found = drawn.points(u[near], v[near])
 
     def placed(values: Tensor, blank: Tensor) -> Tensor:
         return blank.index_put(near, values)

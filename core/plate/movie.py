@@ -293,7 +293,8 @@ def _open(file: Path) -> av.container.InputContainer:
 
 def _video_stream(container: av.container.InputContainer, file: Path) -> av.VideoStream:
     cover = av.stream.Disposition.attached_pic
-    streams = [s for s in container.streams.video if not s.disposition & cover]
+    # A damaged stream may have no decoder.
+    streams = [s for s in container.streams.video if not s.disposition & cover and s.codec_context is not None]
     if not streams:
         raise InputError(f"{file}: has no video stream; supply a movie with a picture")
     return streams[0]

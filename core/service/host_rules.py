@@ -24,10 +24,11 @@ _STAGES = {
     "denoise": (10, 80),
     "lift": (80, 85),
     "deliver": (85, 100),
+    "finish": (100, 100),
 }
 _STAGES_OF_A_LIFT = {**_STAGES, "denoise": (10, 10), "lift": (10, 85)}
 _DOING = {"read": "reading", "denoise": "generating", "lift": "lifting", "deliver": "writing"}
-_PREPARING = {"start": "loading the model", "prepare": "checking the plate"}
+_PREPARING = {"start": "loading the model", "prepare": "checking the plate", "finish": "finishing"}
 # What a recipe makes where a field is left out: an older service need not know the field to do this.
 _MADE_ANYWAY = {
     "layer_space": "linear",
@@ -38,7 +39,7 @@ _MADE_ANYWAY = {
 }
 # Values of the sampling, which a lift from a file does not do: they are left out. What it cannot do of the rest (a
 # region, a LoRA) the core refuses in words.
-OF_SAMPLING = ("seed", "steps", "guidance")
+OF_SAMPLING = ("seed", "steps", "guidance", "negative_prompt", "shift", "offload")
 _MAY_BE_LEFT_OUT = ("keep",)  # changes no pixel: an older service goes without
 
 

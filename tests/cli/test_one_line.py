@@ -29,6 +29,7 @@ ARGUMENTS = {
     "evaluate": ["--json", f"{HOSTILE}/a.json"],
     "train": [HOSTILE],
     "data check": [HOSTILE],
+    "data clips": [HOSTILE, "--out", "nowhere"],
     "data sheet": [HOSTILE],
     "model from-wan": [HOSTILE, "to"],
     "model export": [HOSTILE, "--to", "to"],

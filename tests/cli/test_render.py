@@ -619,7 +619,7 @@ def test_damaged_latents_are_made_anew_and_said(tmp_path, capsys, kept_once, dam
     (tmp_path / "elsewhere").write_bytes(content)
     file.symlink_to(tmp_path / "elsewhere") if damage == "link" else file.write_bytes(content)
     assert run("--plate", plate, "--out", str(out), "--keep", "--blend-space", "encoded") == 0
-    assert "kept/layers.1.safetensors: damaged, so not used" in capsys.readouterr().err
+    assert "kept/layers.1.safetensors: damaged; its latents are computed again" in capsys.readouterr().err
     found = read(out, [1])
     assert all(np.array_equal(a, b) for a, b in zip(found[1], expected[1]))
     assert file.read_bytes() == kept and not file.is_symlink()

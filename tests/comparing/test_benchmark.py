@@ -78,7 +78,7 @@ def test_a_measured_clip_is_measured_again_only_after_a_change(made, tmp_path, m
 def test_a_model_is_rendered_once_and_its_layer_is_exact(made, tmp_path):
     rows, broken = read_rows([made[0]])
     model = tiny_model(48 * 64)
-    renderer = Renderer("tiny", "tiny", tmp_path / "out/results/tiny", {"seed": 1}, True, "cpu", lambda *_, **__: model)
+    renderer = Renderer("tiny", "mini", tmp_path / "out/results/tiny", {"seed": 1}, True, "cpu", lambda *_, **__: model)
     with pytest.raises(StoppedError):
         asked = iter([False, True])
         run(rows, broken, [renderer], tmp_path / "out", lambda: next(asked, True))

@@ -70,10 +70,10 @@ def worked(report):
     """Every state that there is."""
     begin(report)
     outcome(report, 5, WRONG_INPUT, f"error: {report.shots[5].error}")
-    report.heard(
+    report.receive(
         [event(1, "begun"), event(1, "warning", text="a word is not known"), event(2, "begun"), event(3, "begun")]
     )
-    report.heard([event(2, "progress", stage="denoise", done=3, total=5)])
+    report.receive([event(2, "progress", stage="denoise", done=3, total=5)])
     outcome(report, 1, DONE, "2 frames", made=True)
     outcome(report, 3, FAULT, "fault: begun 4 times, and its worker ended each time; the last: no room")
     report.page.write()
@@ -85,7 +85,7 @@ def test_the_page_shows_states_while_the_shots_are_rendered(report):
     assert [shown[n]["state"] for n in (1, 2, 3, 4, 5)] == ["done", "running", "failed", "waiting", "wrong"]
     assert not told["ended"] and (shown[2]["stage"], shown[2]["done"], shown[2]["total"]) == ("denoise", 3, 5)
     assert shown[1]["warnings"] == ["a word is not known"] and shown[1]["seconds"] is not None
-    assert "Correct it in the list" in shown[5]["todo"] and "begins it again" in shown[3]["todo"]
+    assert "Correct it in the list" in shown[5]["todo"] and "resumes it" in shown[3]["todo"]
     with Image.open(report.page.folder / shown[1]["poster"]) as poster:
         assert poster.size == (128, 72) and poster.getpixel((64, 36))[0] > 150
     assert Path(shown[1]["preview"].removeprefix("file://")).is_file()
@@ -97,7 +97,7 @@ def test_at_the_end_it_says_how_it_went(report, capsys):
     outcome(report, 4, STOPPED, "not begun")
     report.close()
     told = data(report)
-    assert told["ended"] and told["words"] == "5 shots: 1 done, 1 already whole, 1 wrong, 1 failed, 1 stopped"
+    assert told["ended"] and told["words"] == "5 shots: 1 done, 1 already complete, 1 wrong, 1 failed, 1 stopped"
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last["page"] == str(report.page.file) and last["text"].endswith("index.html")
 
@@ -117,22 +117,22 @@ def test_a_worker_that_dies_here_is_told_at_once_in_words(report, capsys):
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     gone.wait()
     begin(report)
-    report.heard([event(2, "begun", pid=gone.pid) | {"pid": gone.pid}])
-    report.heard([])
+    report.receive([event(2, "begun", pid=gone.pid) | {"pid": gone.pid}])
+    report.receive([])
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     died = [each for each in said if each.get("state") == "died"]
     assert len(died) == 1 and died[0]["shot"] == 2
-    assert f"process {gone.pid}, has ended, killed from outside or for want of memory" in died[0]["text"]
-    report.heard([event(2, "begun")])
-    report.heard([])
-    assert "begun again, the 2nd time" in capsys.readouterr().out and report.page.rows[2].state == "running"
+    assert f"process {gone.pid}, died, killed from outside or for lack of memory" in died[0]["text"]
+    report.receive([event(2, "begun")])
+    report.receive([])
+    assert "started again, the 2nd time" in capsys.readouterr().out and report.page.rows[2].state == "running"
 
 
 def test_deaths_that_ray_tells_of_are_put_in_words():
     from ray.exceptions import NodeDiedError, WorkerCrashedError
 
-    assert "killed from outside" in engine._in_words(WorkerCrashedError())
-    assert engine._in_words(NodeDiedError("a long story")) == "its machine went away"
+    assert "killed from outside" in engine._reason_of(WorkerCrashedError())
+    assert engine._reason_of(NodeDiedError("a long story")) == "its machine disappeared"
 
 
 def test_ordinals():

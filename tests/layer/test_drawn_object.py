@@ -9,8 +9,12 @@ import torch
 
 from vera.core.layer.drawn_object import (
     AGREES,
+    MAX_GROWTH,
+    MAX_TILT,
+    MAX_TILT_STANDING,
     Drawn,
     DrawnFrame,
+    Take,
     agreement,
     blurred,
     coverage,
@@ -149,3 +153,22 @@ def test_outside_of_the_picture_nothing_is_drawn():
     shape = frame(x=5.0)
     assert laid_over(shape, torch.zeros(MODEL))[1].max() == 0
     assert coverage(shape, MODEL, ASPECT).alpha.max() == 0
+
+
+@pytest.mark.parametrize("stands", [False, True])
+def test_another_seed_turns_and_sizes_the_shape_a_little(stands):
+    """Seed 0 is the shape as it is; the same seed is the same take."""
+    takes = [Take.of(seed, stands) for seed in range(40)]
+    assert takes[0] == Take() and len(set(takes)) == 40 and takes[7] == Take.of(7, stands)
+    largest = MAX_TILT_STANDING if stands else MAX_TILT
+    assert all(abs(take.tilt) <= largest and abs(take.size - 1) <= MAX_GROWTH for take in takes)
+
+
+def test_a_tilted_shape_is_the_shape_turned():
+    """Points and normals turn with it: clockwise by a right angle, right of the middle is what was above it."""
+    shape = DrawnFrame(Disc(), 0, Take(tilt=math.pi / 2))
+    u, v = torch.tensor([0.0, 0.9, -0.9]), torch.tensor([0.9, 0.0, 0.0])
+    turned, plain = shape.points(u, v), DrawnFrame(Disc(), 0).points(v, -u)
+    torch.testing.assert_close(turned.distance, plain.distance)
+    right, down = plain.facing.unbind(-1)
+    torch.testing.assert_close(turned.facing, torch.stack([-down, right], -1))

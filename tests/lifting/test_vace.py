@@ -48,8 +48,8 @@ def folder(tmp_path):
 def test_the_whole_door_is_exact_where_alpha_is_zero(shot, vace, monkeypatch, capsys):
     """Random weights spoil all alike, so that no change stands out: an alpha is planted."""
 
-    def planted(plate, edited, mask, step_done):
-        found = lift_clip(plate, edited, mask, step_done)
+    def planted(plate, edited, mask, step_done, *controls):
+        found = lift_clip(plate, edited, mask, step_done, *controls)
         found.alpha = 0.6 * (mask > 0)
         return found
 

@@ -1,6 +1,7 @@
 """The rules that Nuke and Blender share: one file, told apart from both."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from vera.core.recipe import EditRecipe
 from vera.core.recipe.field import fields_of
 from vera.core.service import host_rules
 from vera.core.service.host_rules import RefusedError
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_it_is_one_file_of_the_standard_library():
@@ -156,3 +159,14 @@ def test_frames_in_words():
 def test_a_look_in_words():
     assert host_rules.look_words(["frames 1-2"], "plate") == "plate:\nframes 1-2"
     assert host_rules.look_words([], "plate", "it is moved") == "plate:\nThe plate is rendered first: it is moved."
+
+
+def test_every_stage_that_a_job_tells_has_words_and_a_place_in_the_whole():
+    """As the sources name them; a stage that the hosts do not know would read "running" at 0 %."""
+    folders = [ROOT / "core" / name for name in ("backends", "layer", "lifting", "sampling")]
+    files = [ROOT / "core" / "service" / "worker.py", *(file for folder in folders for file in folder.rglob("*.py"))]
+    stages = {name for file in files for name in re.findall(r'\.stage\(\s*"(\w+)"', file.read_text(encoding="utf-8"))}
+    assert {"prepare", "read", "denoise", "lift", "deliver", "finish"} <= stages
+    for stage in sorted(stages):
+        job = {"state": "running", "stage": stage, "done": 1, "total": 1, "recipe": {"model": "mini"}}
+        assert host_rules.progress_words(job) != "running" and host_rules.percent(job) > 0, stage

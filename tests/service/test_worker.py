@@ -58,7 +58,7 @@ def job(folder, out, frames=2, **values):
         (OSError(errno.ENOSPC, "No space left on device"), "system", "retry"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), "system", "retry"),
         (ZeroDivisionError("two\nlines"), "fault", "ZeroDivisionError: two lines"),
-        (InputError("a\udcff.exr: odd name"), "input", "a?.exr"),
+        (InputError("a\udcff.exr: odd name"), "input", "a\\udcff.exr"),
     ],
 )
 def test_a_failure_says_what_and_the_mend_in_one_line(error, kind, words):

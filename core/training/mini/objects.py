@@ -54,7 +54,7 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], consol
     step, _ = load_training(folder, {"field": field}, optimizer, console)
     console.say(f"training from step {step:,}; state and log.jsonl are in {folder}")
     bank, lessons = Bank(settings.seed, settings.points), Lessons(text, settings.seed, settings.prompts)
-    started, seen = time.time(), []
+    started, seen = time.monotonic(), []
     while step < settings.steps and not stop():
         for group in optimizer.param_groups:
             group["lr"] = trapezoid(step, settings.steps, settings.rate, warmup=40, decay=0.6)
@@ -67,7 +67,7 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], consol
         seen.append({name: loss.item() for name, loss in losses.items()})
         if step % 50 == 0:
             means = {name: sum(s[name] for s in seen) / len(seen) for name in losses}
-            log_line(folder, step=step, seconds=round(time.time() - started, 1), **means)
+            log_line(folder, step=step, seconds=round(time.monotonic() - started, 1), **means)
             console.step(step, settings.steps, means, optimizer.param_groups[0]["lr"], 1)
             seen = []
         if step % settings.save_every == 0:
