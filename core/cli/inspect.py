@@ -61,9 +61,10 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
     from vera.core.job.inspection import mask_report, plate_report
     from vera.core.plate.choice import Choice
     from vera.core.plate.source import open_mask, open_plate
+    from vera.core.recipe import NO_MASK
 
     plate = open_plate(args.plate, args.frames, Choice.of(args))
-    mask = open_mask(args.mask, plate) if args.mask else None
+    mask = open_mask(args.mask, plate) if args.mask and args.mask != NO_MASK else None
     return {"plate": plate_report(plate, args.color_space), "mask": mask_report(mask) if mask else None}
 
 

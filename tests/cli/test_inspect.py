@@ -31,6 +31,11 @@ def test_a_sequence_is_told_as_it_is_read(plate, mask, capsys):
     assert report["mask"]["frames"]["count"] == 2 and report["mask"]["read_from"] == "luminance"
 
 
+def test_the_word_none_is_no_mask_as_in_a_render(plate, capsys):
+    assert cli.main(["inspect", plate, "--mask", "none", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["mask"] is None
+
+
 def test_a_movie_is_told_with_its_rate_and_codes(tmp_path, capsys):
     path = str(write_movie(tmp_path / "in.mp4", grey_levels(3)))
     assert cli.main(["inspect", path]) == 0
