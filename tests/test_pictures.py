@@ -41,7 +41,8 @@ def test_every_picture_has_its_command_beside_it():
 
 
 def test_every_picture_in_docs_is_shown_and_known():
-    files = {path.relative_to(pictures.DOCS).as_posix() for path in pictures.DOCS.rglob("*.png")}
+    found = [path for ending in ("png", "jpg") for path in pictures.DOCS.rglob(f"*.{ending}")]
+    files = {path.relative_to(pictures.DOCS).as_posix() for path in found}
     assert files == {file for _, file in shown()} == set(MADE) | set(pictures.OF_A_RUN)
 
 

@@ -95,6 +95,42 @@ def mini(folder: Path) -> None:
     module("vera", "model", "sheet", str(folder / "mini.png"))
 
 
+# Of the sheet of deliveries: what is added to the demo's plate, seed 0, nothing chosen.
+DELIVERED = (
+    "Add a yellow star on the left",
+    "Add a red bird at the top",
+    "Add a blue butterfly on the right",
+    "Add a large red apple in the middle",
+    "Add a large blue metallic ball on the right",
+    "Add a large orange fish in the middle",
+    "Add a green kite at the top",
+    "Add a large red balloon on the right",
+    "Add a large pink heart on the right",
+    "Add a large pink flower on the right",
+    "Add a large blue rocket on the left",
+    "Add bubbles",
+)
+DELIVERED_FRAME, DELIVERED_WIDTH, DELIVERED_COLUMNS = 25, 480, 3
+
+
+def delivered(folder: Path) -> None:
+    from PIL import Image
+
+    pictures = []
+    for number, prompt in enumerate(DELIVERED):
+        out = folder / f"delivery{number}"
+        options = ["--frames", f"{DELIVERED_FRAME}", "--prompt", prompt, "--out", str(out), "--progress", "none"]
+        module("vera", "render", "--plate", str(ROOT / "demo" / "plate.mp4"), *options)
+        picture = Image.open(next((out / "composite").glob("*.png"))).convert("RGB")
+        pictures.append(picture.resize((DELIVERED_WIDTH, round(DELIVERED_WIDTH * picture.height / picture.width))))
+    width, height = pictures[0].size
+    sheet = Image.new("RGB", (DELIVERED_COLUMNS * width, -(-len(pictures) // DELIVERED_COLUMNS) * height))
+    for number, picture in enumerate(pictures):
+        row, column = divmod(number, DELIVERED_COLUMNS)
+        sheet.paste(picture, (column * width, row * height))
+    sheet.save(folder / "mini-delivered.jpg", quality=88)
+
+
 def data(folder: Path) -> None:
     module("vera", "data", "sheet", str(folder / "data.png"))
 
@@ -285,6 +321,7 @@ def chromium(folder: Path) -> Iterator[Any]:
 PICTURES = {
     "demo": Picture(("demo.png",), demo, (*WEIGHTS, PIXELS, "demo/job.json", "demo/plate.mp4")),
     "mini": Picture(("mini.png",), mini, (*WEIGHTS, "core/evaluation/sheet.py")),
+    "delivered": Picture(("mini-delivered.jpg",), delivered, (*WEIGHTS, PIXELS, "demo/plate.mp4")),
     "service": Picture(("service.png", "service-light.png"), service, (*WEIGHTS, PIXELS, "core/service/page/*")),
     "comparison": Picture(
         ("comparison.png",), comparison, (*WEIGHTS, PIXELS, "core/comparing/page/*", "core/comparing/published.json")
