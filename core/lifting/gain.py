@@ -1,6 +1,6 @@
 """Changes that multiply the plate: relight, grade, day to night, recolour. A gain a channel, smooth inside its region.
 
-Beside opaque and veil this is the third thing that a change can be. It is told by the plate's texture, which shows
+Beside opaque and veil this is the third thing that a change can be. The evidence is the plate's texture, which shows
 through it in full, in colours that no veil of one colour makes. What is delivered is made of the plate's own detail.
 """
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 STAGES = ("read", "denoise", "lift", "deliver", "finish")
-# Shares of a whole job, where none of the same model is known: a guess, from which no time is told.
+# Shares of a whole job, where none of the same model is known: a guess, from which no time left is estimated.
 GUESSED = {"read": 5.0, "denoise": 55.0, "deliver": 38.0, "finish": 2.0}
 GUESSED_LIFT = {"read": 5.0, "lift": 55.0, "deliver": 38.0, "finish": 2.0}
-TOO_SHORT = 0.5  # seconds of a whole job, of which nothing is told for the next
+TOO_SHORT = 0.5  # seconds of a whole job, which is too little to estimate the next one by
 
 
 class Course:

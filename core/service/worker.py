@@ -32,7 +32,7 @@ THUMBNAILS = 6  # of one job, evenly over its frames
 
 
 class EventSender(Protocol):
-    """To whom events are told."""
+    """Receives the events of a job."""
 
     def send(self, event: str, **values: Any) -> Any: ...
 

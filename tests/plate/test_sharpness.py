@@ -1,4 +1,4 @@
-"""The blur of edges is told whatever their height, with grain on them, and beside what is out of focus."""
+"""The blur of edges is measured at any height of the edge, under grain, and beside parts that are out of focus."""
 
 import numpy as np
 import pytest

@@ -90,10 +90,10 @@ def work(job):  # noqa: C901 - one branch a fault
     if "stall" in words:
         time.sleep(600)
     if "refused" in words:
-        return send("failed", kind="input", reason=f"{recipe['plate']}: {recipe['prompt']}; mend it")
+        return send("failed", kind="input", reason=f"{recipe['plate']}: {recipe['prompt']}; fix it")
     for kind in ("input", "memory"):
         if kind in words:
-            send("failed", kind=kind, reason=f"a {kind} failure; mend it")
+            send("failed", kind=kind, reason=f"a {kind} failure; fix it")
             return kind == "memory" and sys.exit(0)
     thumbnails = Path(job["thumbnails"])
     if "picture" in words:

@@ -129,7 +129,7 @@ def test_a_queue_is_watched_and_worked_with(page, service):
     submit(service, "second", "second")
     submit(service, "<img src=x onerror=alert(1)>", "markup")
     wait_for_state(page, "input", "Failed")
-    assert "mend it" in (pick(page, "input") or page.wait_for("return document.querySelector('#reason').textContent"))
+    assert "fix it" in (pick(page, "input") or page.wait_for("return document.querySelector('#reason').textContent"))
     assert wait_for_state(page, "second", "Waiting")["buttons"] == ["Cancel"]
     assert row(page, "<img src=x onerror=alert(1)>")["buttons"] == ["To front", "Cancel"]
     now = until(lambda: "of 400" in (n := row(page, "steps=400 pause=0.1")["now"]) and n, 30, "progress")

@@ -46,8 +46,8 @@ def test_the_same_pixels_are_offered_to_the_worker(service, recipe):
         ("hang", "hang", "sign of life"),
         ("stall", "hang", "no progress"),
         ("garbage", "crash", "SIGKILL"),
-        ("input", "input", "mend it"),
-        ("memory", "memory", "mend it"),
+        ("input", "input", "fix it"),
+        ("memory", "memory", "fix it"),
     ],
 )
 def test_a_failure_has_its_reason_and_the_queue_goes_on(make_service, recipe, prompt, kind, words):
