@@ -58,6 +58,10 @@ class Browser:
         self.session = f"/session/{answer['sessionId']}"
 
     def open(self, url: str) -> None:
+        """Leave the page that is open, forget its errors, and open another."""
+        # A page that polls a server which has ended goes on failing until it is left.
+        self._ask("POST", f"{self.session}/url", {"url": "about:blank"})
+        self.errors()
         self._ask("POST", f"{self.session}/url", {"url": url})
 
     def run(self, script: str, *arguments: Any) -> Any:
@@ -98,7 +102,7 @@ class Browser:
         return self._ask("POST", f"{self.session}/goog/cdp/execute", {"cmd": command, "params": values})
 
     def errors(self) -> list[str]:
-        """What the page's console has said since the last call that is an error."""
+        """Errors that the console has shown since the last call or the last `open`."""
         entries = self._ask("POST", f"{self.session}/se/log", {"type": "browser"})
         return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
 

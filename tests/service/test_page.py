@@ -72,7 +72,6 @@ def opened(browser, service):
     browser.wait_for(
         "return location.protocol === 'http:' && document.querySelector('#state')?.textContent !== 'connecting'"
     )
-    browser.errors()
 
 
 def submit(service, prompt, name="out", **values):
