@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import suppress
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +12,7 @@ from tests.layer.stand_in import StandInPlate
 from tests.service.conftest import STAND_IN, Running, until
 from tools import browser as tools
 from vera.core.layer import preview
+from vera.core.service import client
 
 COLOURS = {"composite": (200, 40, 40), "plate": (40, 200, 40), "layer": (40, 40, 200), "alpha": (230, 230, 230)}
 
@@ -53,7 +55,8 @@ def page(browser, service):
     """The page of the service, without a job; the former test's jobs are gone."""
     for job in service.client.jobs():
         if job["state"] in ("queued", "running"):
-            service.client.cancel(job["id"])
+            with suppress(client.ServiceError):  # it has ended meanwhile
+                service.client.cancel(job["id"])
     until(
         lambda: all(j["state"] in ("done", "failed", "cancelled") for j in service.client.jobs()), 90, "the end of all"
     )
