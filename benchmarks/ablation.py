@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vera.core.data.engine.phrases import vocabulary
+from vera.core.data.engine.instructions import vocabulary
 from vera.core.model.config import BRANCHES
 from vera.core.model.device import mixed_precision
 from vera.core.model.mini.edition import EMBEDDED
@@ -29,7 +29,7 @@ from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.model.mini.shot import MiniShot
 from vera.core.sampling.denoise import denoise
 from vera.core.training.curve import draw_curves
-from vera.core.training.mini.transformer import flow_loss, generated_clips, latents_of, load_codec, pixel_scale
+from vera.core.training.mini.transformer_training import flow_loss, generated_clips, latents_of, load_codec, pixel_scale
 from vera.core.training.state import trapezoid
 
 GEOMETRY = replace(MINI, dim=96, heads=3, layers=4, ffn_dim=384, text_dim=96, drawing=False)

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.codec [DIR ...]`: what a codec makes of layers, mini's own beside those of runs.
+"""`python -m benchmarks.codec [DIR ...]`: sizes, times and errors of codecs on layers, one column a codec.
 
-Clips that no training sees, at 144x80; each DIR holds a codec.safetensors (core/training/mini/vae.py), or the training
-state of mini's own codec. Sizes, times and errors, each codec a column.
+mini's own codec is the first column. Each DIR holds a codec.safetensors (core/training/mini/vae_training.py) or the
+training state of a codec of mini. The clips are 144x80 and held out from every training.
 """
 
 import argparse
@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 
 from vera.core.data.engine.clips import make_clip
-from vera.core.evaluation.figures import dtssd
+from vera.core.evaluation.labelled_figures import dtssd
 from vera.core.model.mini.edition import EMBEDDED
 from vera.core.training.mini.samples import codec_sheet
-from vera.core.training.mini.transformer import load_codec
+from vera.core.training.mini.transformer_training import load_codec
 
 FIRST_SEED, HEIGHT, WIDTH, FRAMES = 8_000_000, 80, 144, 17
 SPOILED = 0.3  # of the latents' deviation, a sampler's small errors

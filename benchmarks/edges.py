@@ -17,7 +17,7 @@ from tests.layer import scenes
 from vera.core.layer.foreground import clean_color
 from vera.core.layer.matte import clean_alpha, refine_alpha
 from vera.core.plate.fit import shrink
-from vera.kernels.matte import plate_color
+from vera.kernels.plate_size import plate_color
 from vera.kernels.subject import free_subject
 
 PLATES = [(0.05, 0.05, 0.06), (0.9, 0.9, 0.9), (0.2, 0.6, 0.2), (0.15, 0.2, 0.5), (0.5, 0.45, 0.4)]

@@ -25,7 +25,7 @@ from benchmarks import gpu_cases as cases
 from benchmarks.timing import Contender, Rows, measure, report
 from vera.core.model.config import PRESETS, TransformerConfig
 from vera.core.model.device import has_bfloat16_units
-from vera.kernels.choice import explain
+from vera.kernels.attention_choice import explain
 from vera.kernels.windowed import kept_share
 
 BF16 = torch.bfloat16
@@ -236,7 +236,7 @@ def mini_training_step(session: Session) -> None:
 def train_mini(session: Session) -> None:
     """Train mini by its own configuration for the time that is left; needs the data engine's libraries."""
     try:
-        from vera.core.training.mini.transformer import train
+        from vera.core.training.mini.transformer_training import train
     except ImportError as error:
         raise RuntimeError(f"the data engine's clips need what is not installed here ({error})") from None
     config = json.loads(Path("core/training/mini/mini-gpu.json").read_text(encoding="utf-8"))

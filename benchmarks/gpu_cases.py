@@ -12,7 +12,7 @@ from torch.nn.attention import sdpa_kernel
 
 from vera.core.model import transformer as model_file
 from vera.core.model.transformer import Transformer, kept_in_float32
-from vera.kernels.choice import VARIABLE
+from vera.kernels.attention_choice import VARIABLE
 from vera.kernels.int8 import int8_attention
 from vera.kernels.joint_attention import CUDNN_FIRST, joint_attention
 from vera.kernels.norm_rotary_pack import norm_rotary_pack, norm_rotary_pack_reference

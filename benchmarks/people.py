@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from vera.core import cli
 from vera.core.layer.image_file import read_image
 from vera.core.plate.source import open_plate
-from vera.core.sampling.subject import background_of
+from vera.core.sampling.kept_people import background_of
 
 MATTES = Path(__file__).with_name("people_mattes.json")
 PROMPT = "Change the background to the sea"

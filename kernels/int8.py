@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from vera.kernels.choice import has_kernel
+from vera.kernels.attention_choice import has_kernel
 from vera.kernels.flash import softmax_step
 from vera.kernels.joint_attention import joint_attention
 from vera.kernels.language import give_scratch, jit, launch_options, tl, triton
@@ -30,7 +30,7 @@ LEAST_COSINE, MOST_RELATIVE_L1 = 0.999, 0.03
 def int8_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Attention (B, 3, L, H, K) -> the same, scores from int8; fp16 or bf16, K of 32, 64 or 128.
 
-    No gradient through the kernel. Where it cannot run (see kernels/choice.py) the reference computes it.
+    No gradient through the kernel. Where it cannot run (see kernels/attention_choice.py) the reference computes it.
     """
     wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
     if not has_kernel(query.device, query.dtype, query.shape[-1], wants_gradient):

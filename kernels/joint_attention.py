@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vera.kernels.choice import FLASH, chosen_kind, constant_when_compiled, forced
+from vera.kernels.attention_choice import FLASH, chosen_kind, constant_when_compiled, forced
 from vera.kernels.flash import flash_attention
 
 CUDNN_FIRST = [
@@ -36,9 +36,9 @@ def joint_attention_reference(query: torch.Tensor, key: torch.Tensor, value: tor
 def joint_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, kind: str | None = None
 ) -> torch.Tensor:
-    """The same by the attention that `vera.kernels.choice` picks. Shapes (B, 3, L, H, K) in and out.
+    """The same by the attention that `vera.kernels.attention_choice` picks. Shapes (B, 3, L, H, K) in and out.
 
-    kind forces one of `vera.kernels.choice.KINDS`; ValueError if it cannot run here.
+    kind forces one of `vera.kernels.attention_choice.KINDS`; ValueError if it cannot run here.
     """
     if torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value)):
         return _attend(query, key, value, kind, needs_gradient=True)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vera.kernels.choice import has_kernel
+from vera.kernels.attention_choice import has_kernel
 from vera.kernels.flash import flash_attention, softmax_step, tiles
 from vera.kernels.language import give_scratch, jit, launch_options, tl
 
@@ -48,8 +48,8 @@ def windowed_attention(
 
     grid: (times, lines, width) in tokens of one layer, in raster order; L is their product.
     window: (times, lines), odd, that a token sees of another layer.
-    kind: one of KINDS. None: the kernel if it can run (see kernels/choice.py), flex_attention on CUDA if a gradient is
-    wanted, or else the reference.
+    kind: one of KINDS. None takes the kernel where it can run (kernels/attention_choice.py), flex_attention on CUDA
+        where a gradient is wanted, and otherwise the reference.
     Raises ValueError for a grid, window or kind that does not fit.
     """
     check_window(grid, window, query.shape[2])

@@ -1,9 +1,10 @@
-"""Imports point one way: no circle of packages, and no circle of files, hosts included."""
+"""Imports point one way: no circle of packages or files, hosts included. File names are unique."""
 
 import ast
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -83,6 +84,22 @@ def test_no_circle_of_packages():
     assert "vera.core.lifting" in packages["vera.core.backends"]
     assert "vera.core.backends" not in packages["vera.core.lifting"]
     list(TopologicalSorter(packages).static_order())
+
+
+# File names of two modules of core and kernels, with the reason; docs/architecture.md says the same.
+SHARED_NAMES = {
+    "lift": "a subcommand in core/cli and a backend in core/backends",
+    "render": "a subcommand in core/cli and `python -m core.render`",
+    "matte": "an output in core/layer/outputs and its computation in core/layer",
+    "split": "an output in core/layer/outputs and its computation in core/layer",
+}
+
+
+def test_no_two_modules_share_a_file_name_without_a_reason():
+    names = Counter(
+        file.stem for tree in ("core", "kernels") for file in modules_of(tree).values() if file.stem != "__init__"
+    )
+    assert {name for name, count in names.items() if count > 1} == set(SHARED_NAMES)
 
 
 @pytest.mark.parametrize(

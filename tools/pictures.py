@@ -320,7 +320,7 @@ def chromium(folder: Path) -> Iterator[Any]:
 
 PICTURES = {
     "demo": Picture(("demo.png",), demo, (*WEIGHTS, PIXELS, "demo/job.json", "demo/plate.mp4")),
-    "mini": Picture(("mini.png",), mini, (*WEIGHTS, "core/evaluation/sheet.py")),
+    "mini": Picture(("mini.png",), mini, (*WEIGHTS, "core/evaluation/edition_sheet.py")),
     "delivered": Picture(("mini-delivered.jpg",), delivered, (*WEIGHTS, PIXELS, "demo/plate.mp4")),
     "service": Picture(("service.png", "service-light.png"), service, (*WEIGHTS, PIXELS, "core/service/page/*")),
     "comparison": Picture(

@@ -62,11 +62,11 @@ from vera.core.plate.region import region_of
 from vera.core.progress import ProgressLike
 from vera.core.recipe import EditRecipe, parse_cuts, parse_region
 from vera.core.sampling.denoise import run_windows_serially
+from vera.core.sampling.kept_people import PEOPLE_KEPT, refuse_without_people
 from vera.core.sampling.latent_store import ClipLatents, LatentStore, LayerLatents
 from vera.core.sampling.shots import encoded_shots, generated_shots, room_for_latents
 from vera.core.sampling.speed_options import SpeedOptions
-from vera.core.sampling.subject import PEOPLE_KEPT, refuse_without_people
-from vera.kernels.matte import plate_color, resize
+from vera.kernels.plate_size import plate_color, resize
 from vera.kernels.subject import free_subject
 
 LIGHT_ROWS = 180  # of a plate that are looked at for its light; more: no better, but for grain

@@ -54,7 +54,7 @@ from vera.core.plate.source import Plate, open_plate
 from vera.core.progress import ProgressLike
 from vera.core.recipe import EditRecipe, split_model
 from vera.core.recipe.parse import parse_parts
-from vera.kernels.matte import resize
+from vera.kernels.plate_size import resize
 
 WORK_PIXELS = 832 * 480  # a frame is lifted at the plate's size, at most this many pixels; more: finer, slower
 WINDOW_PIXELS = 12_000_000  # pixels lifted together; more: fewer seams in time, some 0.5 KB of memory each

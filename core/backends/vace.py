@@ -1,6 +1,6 @@
 """VACE as an editor: it regenerates what the mask shows, and the layer is lifted from what it made.
 
-The model is `vace:DIR`, a directory of diffusers' WanVACEPipeline; see vera.core.lifting.vace.
+The model is `vace:DIR`, a directory of diffusers' WanVACEPipeline; see vera.core.lifting.vace_editor.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from vera.core.recipe import split_model
 from vera.core.recipe.parse import parse_parts
 
 if TYPE_CHECKING:
-    from vera.core.lifting.vace import Vace
+    from vera.core.lifting.vace_editor import Vace
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ class VaceBackend:
         """See `base.Backend`."""
         recipe, plate = opened.recipe, opened.plate
         require(f"model '{recipe.model}'", "diffusers", "transformers")
-        from vera.core.lifting.vace import open_vace  # diffusers takes seconds to import: only those who want it wait
+        from vera.core.lifting.vace_editor import (
+            open_vace,  # diffusers takes seconds to import: only those who want it wait
+        )
 
         color = display_color(recipe.color_space, plate)
         blending = blending_of(recipe, color)

@@ -14,8 +14,8 @@ from vera.core.errors import InputError
 from vera.core.job.run import DONE, stop_request
 
 if TYPE_CHECKING:
+    from vera.core.comparing.benchmark_rows import Row
     from vera.core.comparing.methods import Method
-    from vera.core.comparing.rows import Row
 
 DESCRIPTION = """\
 Runs models over the rows of a test set, takes other editors' finished results beside them, and puts
@@ -81,8 +81,8 @@ def main(argv: list[str] | None = None) -> int:
 
         # Only now, so that --help and wrong arguments answer at once.
         from vera.core.comparing.benchmark import Measures, compare, named_lpips
+        from vera.core.comparing.benchmark_rows import read_rows
         from vera.core.comparing.methods import Folder, Renderer, caching_loader, named
-        from vera.core.comparing.rows import read_rows
         from vera.core.measure.judge import find_judge
         from vera.core.model.device import choose_device
         from vera.core.progress import Progress

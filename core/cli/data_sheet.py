@@ -14,7 +14,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="the PNG to write")
     args = parser.parse_args(argv)
     refuse_unwritable_png(args.out)
-    from vera.core.data.engine.sheet import save_sheet  # only now, so that --help and wrong arguments answer at once
+    from vera.core.data.engine.engine_sheet import (
+        save_sheet,  # only now, so that --help and wrong arguments answer at once
+    )
 
     save_sheet(args.out)
     return 0

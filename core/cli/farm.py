@@ -12,7 +12,7 @@ from vera.core.cli.arguments import Parser
 from vera.core.cli.command import command
 from vera.core.errors import InputError
 from vera.core.extras import require
-from vera.core.farm.shots import Shot, read_shots
+from vera.core.farm.shot_lists import Shot, read_shots
 from vera.core.job.run import stop_request
 
 if TYPE_CHECKING:

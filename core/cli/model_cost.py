@@ -19,8 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     path = parser.parse_args(argv).config
     # Only now, so that --help and wrong arguments answer at once.
+    from vera.core.training.configuration import read_config
     from vera.core.training.full.cost import cost_table
-    from vera.core.training.settings import read_config
 
     settings = read_config(path)
     for name in ("steps", "batch"):

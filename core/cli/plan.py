@@ -37,7 +37,7 @@ def plan_training(args: argparse.Namespace) -> int:
     import torch
 
     from vera.core.model.footprint import GIB
-    from vera.core.training.full.memory import lines, what_would_fit
+    from vera.core.training.full.memory_estimate import lines, what_would_fit
     from vera.core.training.full.trainer import Settings, need_of
 
     try:
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
 
     if args.train is not None:
         return plan_training(args)
-    from vera.core.job.plan import GIB, Geometry, Planner, lines
+    from vera.core.job.gpu_plan import GIB, Geometry, Planner, lines
 
     memory = None if args.memory is None else int(args.memory * GIB)
     if memory is None and torch.cuda.is_available():

@@ -22,11 +22,11 @@ from vera.core.errors import InputError
 DONE, STOPPED = 0, 3
 # What a configuration trains, by its "train": the module whose train() does it.
 TRAINERS = {
-    "transformer": "vera.core.training.mini.transformer",
-    "codec": "vera.core.training.mini.codec",
-    "vae": "vera.core.training.mini.vae",
+    "transformer": "vera.core.training.mini.transformer_training",
+    "codec": "vera.core.training.mini.codec_training",
+    "vae": "vera.core.training.mini.vae_training",
     "objects": "vera.core.training.mini.objects",
-    "lift": "vera.core.training.lift.gate",
+    "lift": "vera.core.training.lift.gate_training",
     "vera": "vera.core.training.full.trainer",
 }
 MAX_MINUTES = 1e6
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 def read(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """The configuration, and what it trains. Raises InputError, also for options that do not apply to it."""
-    from vera.core.training.settings import read_config
+    from vera.core.training.configuration import read_config
 
     if args.config is None:
         raise InputError("name a configuration, such as core/training/mini/mini.json; see vera train --help")

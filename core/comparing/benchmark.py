@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from vera.core.comparing import report, table
-from vera.core.comparing.clips import Case, file_hash
+from vera.core.comparing import figure_table, report_folder
+from vera.core.comparing.benchmark_rows import Row
 from vera.core.comparing.figures import FIGURES, VERSION, measure, rate_of, write_plate_movies, write_posters
+from vera.core.comparing.frame_matching import Case, file_hash
 from vera.core.comparing.methods import Method, Renderer
-from vera.core.comparing.rows import Row
 from vera.core.errors import InputError, OutOfMemoryError, StoppedError
 from vera.core.files import write_json
 from vera.core.measure.judge import QUESTIONS, Judge, ask
@@ -76,15 +76,15 @@ def compare(
         raise InputError(f"no clip could be measured; the first: {clips[0]['error']}")
     result: dict[str, Any] = {
         "schema": SCHEMA,
-        "published": {n: table.PUBLISHED[n] for n in ("source", "note")},
+        "published": {n: figure_table.PUBLISHED[n] for n in ("source", "note")},
         "figures": {f.name: asdict(f) for f in FIGURES},
-        "tables": table.rows_of(clips),
+        "tables": figure_table.rows_of(clips),
         "clips": clips,
         "broken": broken,
     }
     write_json(out / "table.json", result)
-    (out / "table.md").write_text(table.markdown(result["tables"], broken, clips), encoding="utf-8")
-    report.write(out / "report", result)
+    (out / "table.md").write_text(figure_table.markdown(result["tables"], broken, clips), encoding="utf-8")
+    report_folder.write(out / "report", result)
     return result
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import av
 import numpy as np
 
-from vera.core.comparing.clips import Case, Delivery
-from vera.core.comparing.clips import Video as EditedVideo
+from vera.core.comparing.frame_matching import Case, Delivery
+from vera.core.comparing.frame_matching import Video as EditedVideo
 from vera.core.files import replacing, write_json
 from vera.core.measure.matting import Matting
+from vera.core.measure.measured_planes import Means
 from vera.core.measure.perceptual import Lpips
-from vera.core.measure.planes import Means
 from vera.core.measure.preservation import MARGIN, Preservation
 from vera.core.measure.video import Video
 

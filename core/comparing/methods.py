@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from vera.core.backends.base import Job, Loader
-from vera.core.comparing.clips import Case, Delivery, Video
-from vera.core.comparing.rows import Row
+from vera.core.comparing.benchmark_rows import Row
+from vera.core.comparing.frame_matching import Case, Delivery, Video
 from vera.core.errors import InputError
 from vera.core.job.memory import within_memory
 from vera.core.job.run import run_job

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vera.core.data.engine.clips import SPAN, added_object, draw_object, make_clip
-from vera.core.data.engine.fields import extend_color, noise, plane
 from vera.core.data.engine.plates import camera_at_rest
+from vera.core.data.engine.random_fields import extend_color, noise, plane
 from vera.core.model.codec import Codec
 from vera.core.model.mini import words
 

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from vera.core.data.engine import phrases
+from vera.core.data.engine import instructions
 from vera.core.data.engine.clips import LayeredClip, draw_labels, make_clip
 from vera.core.data.engine.rendered import folders, read_clip
 from vera.core.evaluation.classifier import NOTHING, load_classifier
-from vera.core.evaluation.figures import flicker, judge
+from vera.core.evaluation.labelled_figures import flicker, judge
 from vera.core.evaluation.sample_clip import delivered, run
 from vera.core.model.load import load_model
 from vera.core.model.names import folder_of
@@ -111,7 +111,7 @@ class Evaluation:
         The figure is the share of phrasings that give the most frequent recognised (object, colour).
         """
         clip = make_clip(seed, HEIGHT, WIDTH, self.times, held_out=True)
-        prompts = [phrases.instruction(clip.labels, random.Random(k)) for k in range(PHRASINGS)]
+        prompts = [instructions.instruction(clip.labels, random.Random(k)) for k in range(PHRASINGS)]
         figures = [self._judged(clip, text)[0] for text in prompts]
         seen = [(f["kind"], f["hue"]) for f in figures]
         recognised = [s for s in seen if s[0] != NOTHING and s[1] is not None]

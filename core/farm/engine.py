@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from vera.core.backends import load_backend
 from vera.core.errors import InputError, one_line
-from vera.core.farm.shots import Shot
+from vera.core.farm.shot_lists import Shot
 from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT, render
 from vera.core.model.offload import computing_device
 from vera.core.service.worker import WarmModel

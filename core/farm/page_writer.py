@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vera.core.files import replacing, write_bytes
 
 if TYPE_CHECKING:
-    from vera.core.farm.shots import Shot
+    from vera.core.farm.shot_lists import Shot
 
 PAGE = Path(__file__).with_name("page")
 WRITE_SECONDS = 1.0  # between two writes while the shots are rendered: less is more current, and more writing

@@ -15,7 +15,7 @@ from vera.core.progress import Progress
 if TYPE_CHECKING:
     from vera.core.farm.engine import Outcome
     from vera.core.farm.page_writer import FarmPage
-    from vera.core.farm.shots import Shot
+    from vera.core.farm.shot_lists import Shot
 
 STATES = {DONE: "done", FAULT: "failed", WRONG_INPUT: "wrong", STOPPED: "stopped"}
 SEVERITY = (STOPPED, FAULT, WRONG_INPUT)  # exit codes, the most severe first; the farm returns the most severe one

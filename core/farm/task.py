@@ -77,7 +77,7 @@ def recipe_of(values: dict[str, Any]) -> EditRecipe:
                 values[name] = str(Path(folder, values[name]))
         return EditRecipe.from_values(values, "the job")
 
-    from vera.core.farm.shots import Mapping, read_shots
+    from vera.core.farm.shot_lists import Mapping, read_shots
 
     rules = values.pop("path_mapping", None)
     path, number = values.pop("shots"), values.pop("shot", None)

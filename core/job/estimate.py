@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from vera.core.job.gpu_plan import Geometry, Planner, host_memory
 from vera.core.job.memory import is_planned
-from vera.core.job.plan import Geometry, Planner, host_memory
 from vera.core.model.codec import latent_frames
 from vera.core.model.device import choose_device
 from vera.core.recipe import backend_of

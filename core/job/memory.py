@@ -10,8 +10,8 @@ import torch
 from vera.core.backends import load_backend
 from vera.core.backends.base import Job, Loader
 from vera.core.errors import OutOfMemoryError
+from vera.core.job.gpu_plan import GIB, LEAST_WINDOW, Geometry, Planner, host_memory, lacking
 from vera.core.job.opening import Inputs, open_inputs
-from vera.core.job.plan import GIB, LEAST_WINDOW, Geometry, Planner, host_memory, lacking
 from vera.core.job.prepare import prepare
 from vera.core.model.device import choose_device
 from vera.core.model.families import family_of
@@ -65,7 +65,7 @@ class ExecutionPlan:
 
 
 def first_plan(recipe: EditRecipe, device: str, inputs: Inputs | None = None) -> ExecutionPlan:
-    """The plan to begin with: on CUDA, for a model directory, what vera.core.job.plan chooses. Raises InputError."""
+    """The initial plan. For a model directory on CUDA, core/job/gpu_plan.py chooses it. Raises InputError."""
     execution = ExecutionPlan(recipe, device)
     if choose_device(device) != "cuda" or not is_planned(recipe):
         return execution

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from vera.core.layer.outline import STEP_WIDTH, outline
-from vera.kernels import matte as kernel
+from vera.kernels import plate_size
 from vera.kernels.planes import blur, smoothstep
 from vera.kernels.specks import remove_specks
 
@@ -71,7 +71,7 @@ def _steadied(before, here, after):
 
 def clean_alpha(alpha: torch.Tensor) -> torch.Tensor:
     """Alpha (h, w) at model size without faint stray specks and faint small holes in what is solid."""
-    low, high = kernel.SNAP
+    low, high = plate_size.SNAP
     area = int(SPECK_AREA * alpha.numel())
     kept = remove_specks(alpha.cpu().numpy(), low, SPECK_PEAK, area)
     hollow = 1 - kept
@@ -90,7 +90,7 @@ def refine_alpha(
     scale = max(n / o for n, o in zip(plate.shape, alpha.shape))
     edge = outline(alpha, step_width)
     edge *= min(1.0, max(0.0, scale - 1))  # at the model's own size there is nothing to draw anew
-    return kernel.plate_alpha(alpha, plate_fit(alpha, guide), edge, plate, max(1.0, scale / EDGE_WIDTH))
+    return plate_size.plate_alpha(alpha, plate_fit(alpha, guide), edge, plate, max(1.0, scale / EDGE_WIDTH))
 
 
 def plate_fit(alpha: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
@@ -98,7 +98,7 @@ def plate_fit(alpha: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
 
     Where alpha is everywhere the same, as far as the decoder's noise goes, there is nothing to explain: all is 0.
     """
-    return _where_alpha_changes(_fit, torch.cat([alpha[None], guide]), 5, TILE, FIT_REACH + 1, kernel.SNAP[0])
+    return _where_alpha_changes(_fit, torch.cat([alpha[None], guide]), 5, TILE, FIT_REACH + 1, plate_size.SNAP[0])
 
 
 def _fit(planes):

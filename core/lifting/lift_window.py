@@ -21,7 +21,7 @@ from vera.core.lifting.matching import same_size
 from vera.core.lifting.noise import Noise, features
 from vera.core.lifting.registration import Canvas, find_moves
 from vera.core.lifting.smooth import blur, grown, luma
-from vera.kernels.matte import resize
+from vera.kernels.plate_size import resize
 
 LEAST_KEPT = 0.01  # share of the clip; of less nothing is known, and all of it is the edit's
 MOST_NOISE = 0.08  # of a neighbourhood's mean

@@ -12,7 +12,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from vera.core.measure.planes import Means, Pixels, filtered, plane, same_size
+from vera.core.measure.measured_planes import Means, Pixels, filtered, plane, same_size
 
 # Parameters of the published metrics; other values give figures that cannot be compared with published ones.
 GRAD_SIGMA = 1.4  # pixels: standard deviation of the Gaussian whose derivative gives gradients

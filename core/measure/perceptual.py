@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from vera.core.errors import InputError
-from vera.core.measure.planes import Pixels, picture
+from vera.core.measure.measured_planes import Pixels, picture
 
 # Per stage: indices of the convolutions in torchvision's `features`, with the pooling before them.
 _ALEX = ((0,), ("pool", 3), ("pool", 6), (8,), (10,))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from vera.core.measure.planes import Means, Pixels, filtered, picture, plane, same_size
+from vera.core.measure.measured_planes import Means, Pixels, filtered, picture, plane, same_size
 
 WINDOW = 11  # pixels: side of SSIM's window, as published
 SIGMA = 1.5  # pixels: standard deviation of SSIM's Gaussian window, as published

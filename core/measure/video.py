@@ -6,7 +6,7 @@ are reported beside the plate's own values.
 
 import torch
 
-from vera.core.measure.planes import Means, Pixels, filtered, picture, same_size
+from vera.core.measure.measured_planes import Means, Pixels, filtered, picture, same_size
 from vera.core.measure.preservation import MARGIN, outside
 
 _LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (BT.601)

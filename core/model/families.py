@@ -29,7 +29,8 @@ class Description(Protocol):
 class Family(Protocol):
     """One kind of model: folders of the same files.
 
-    name: for messages. planned: whether the memory of its models is planned before they are loaded, see job/plan.py.
+    name: for messages
+    planned: whether core/job/gpu_plan.py plans the GPU memory of its models before they are loaded
     """
 
     name: str

@@ -27,7 +27,7 @@ from vera.core.errors import InputError
 from vera.core.extras import require
 from vera.core.model.config import BRANCHES
 from vera.core.model.tensors import TensorFiles, listed, save_tensors
-from vera.core.model.wan.names import own_name, wan_name
+from vera.core.model.wan.parameter_names import own_name, wan_name
 
 TARGETS = ("attn[12].to_[qkv]", "attn[12].to_out.0", "ffn.net.0.proj", "ffn.net.2")
 PREFIX = "transformer."

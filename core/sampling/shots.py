@@ -20,9 +20,9 @@ from vera.core.model.codec import SPACE_STRIDE, latent_frames, latent_groups
 from vera.core.plate.cuts import with_cuts
 from vera.core.plate.fit import shrink
 from vera.core.sampling.denoise import evaluations, sample
+from vera.core.sampling.kept_people import background_of
 from vera.core.sampling.latent_store import States
 from vera.core.sampling.solver import Solver
-from vera.core.sampling.subject import background_of
 from vera.core.state_file import state_writer
 
 if TYPE_CHECKING:

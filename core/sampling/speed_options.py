@@ -17,7 +17,7 @@ import torch
 from vera.core.errors import InputError
 from vera.core.model.offload import computing_device
 from vera.core.sampling.first_block_cache import FirstBlockCache
-from vera.kernels.choice import VARIABLE, choose, explain, has_kernel
+from vera.kernels.attention_choice import VARIABLE, choose, explain, has_kernel
 from vera.kernels.language import installed
 from vera.kernels.variants import VARIANTS
 

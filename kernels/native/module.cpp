@@ -9,7 +9,7 @@
 
 #include "blur.hpp"
 #include "half.hpp"
-#include "matte.hpp"
+#include "plate_size.hpp"
 #include "over.hpp"
 #include "specks.hpp"
 #include "subject.hpp"

@@ -1,7 +1,7 @@
 // Faint small islands in a matte. See specks.cpp.
 #pragma once
 
-#include "matte.hpp"
+#include "plate_size.hpp"
 
 namespace vera {
 

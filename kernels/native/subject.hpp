@@ -1,7 +1,7 @@
 // A kept subject's own colour where the old background shines through. See subject.cpp.
 #pragma once
 
-#include "matte.hpp"
+#include "plate_size.hpp"
 
 namespace vera {
 

@@ -10,9 +10,9 @@ from skimage import metrics
 from tests.comparing.media import FRAMES, edited, make_set, movie
 from tests.tiny import tiny_model
 from vera.core.cli import compare as compare_command
-from vera.core.comparing import benchmark, methods, table
+from vera.core.comparing import benchmark, figure_table, methods
+from vera.core.comparing.benchmark_rows import read_rows
 from vera.core.comparing.methods import Folder, Renderer
-from vera.core.comparing.rows import read_rows
 from vera.core.errors import InputError, StoppedError
 from vera.core.job.run import DONE, WRONG_INPUT
 from vera.core.measure.judge import find_judge
@@ -177,10 +177,12 @@ def test_means_cover_only_measured_clips():
         {"method": "m", "edit_type": "obj_add", "figures": {"psnr": v, "mad": m}}
         for v, m in ((20, 1), (30, None), (40, 5))
     ]
-    row = table.rows_of(clips)["obj_add"][0]
+    row = figure_table.rows_of(clips)["obj_add"][0]
     assert row["psnr"] == 30 and row["mad"] == 3 and row["measured"]["mad"] == 2 and row["ssim"] is None
     assert (
-        table.shown(row, "mad") == "3.00 (2)" and table.shown(row, "psnr") == "30.0" and table.shown(row, "ssim") == "-"
+        figure_table.shown(row, "mad") == "3.00 (2)"
+        and figure_table.shown(row, "psnr") == "30.0"
+        and figure_table.shown(row, "ssim") == "-"
     )
 
 
@@ -248,8 +250,8 @@ def test_limiting_the_clips_keeps_ambiguous_names_ambiguous(tmp_path, monkeypatc
 
 def test_published_figures_stand_under_columns_that_are_measured_the_same_way():
     """A changed background cannot keep the whole frame: what was published of it is of what stays."""
-    of = {kind: {name for row in rows for name in row} for kind, rows in table.PUBLISHED["rows"].items()}
+    of = {kind: {name for row in rows for name in row} for kind, rows in figure_table.PUBLISHED["rows"].items()}
     judged = {"method", "CS", "CT", "IS"}
     assert of["obj_add"] == judged | {"psnr", "ssim", "lpips", "OSC"}
     assert of["background_replace"] == judged | {"psnr_outside", "ssim_outside", "lpips_outside"}
-    assert all(name in table.BY_NAME for names in of.values() for name in names - {"method"})
+    assert all(name in figure_table.BY_NAME for names in of.values() for name in names - {"method"})

@@ -10,8 +10,8 @@ from PIL import Image
 from tests.comparing.media import FPS, FRAMES, make_set, movie
 from tests.service.conftest import until
 from vera.core.comparing import benchmark
+from vera.core.comparing.benchmark_rows import read_rows
 from vera.core.comparing.methods import Folder
-from vera.core.comparing.rows import read_rows
 from vera.core.progress import Progress
 
 SIZE = (48, 64)

@@ -16,7 +16,7 @@ from tests.layer.stand_in import StandInPlate
 from tools.browser import AXE
 from vera.core.farm.page_writer import FarmPage
 from vera.core.farm.report import Report, ordinal
-from vera.core.farm.shots import read_shots
+from vera.core.farm.shot_lists import read_shots
 from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT
 from vera.core.layer import preview
 

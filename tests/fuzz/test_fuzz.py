@@ -23,7 +23,7 @@ import torch
 from tests.fuzz.mutate import mutated_bytes, mutated_json
 from tests.plate.media import grey_levels, write_image, write_movie
 from vera.core.errors import InputError
-from vera.core.farm.shots import Mapping, read_shots
+from vera.core.farm.shot_lists import Mapping, read_shots
 from vera.core.job.run import exit_status
 from vera.core.layer.manifest import read_manifest
 from vera.core.plate.source import open_mask, open_plate

@@ -6,7 +6,7 @@ import torch
 from tests.kernels import truth
 from tests.kernels.packing import exact, packing_inputs
 from vera.kernels import int8, windowed
-from vera.kernels.choice import FLASH, obstacle
+from vera.kernels.attention_choice import FLASH, obstacle
 from vera.kernels.joint_attention import joint_attention, joint_attention_reference
 from vera.kernels.language import installed
 from vera.kernels.norm_rotary_pack import norm_rotary_pack, norm_rotary_pack_reference

@@ -8,10 +8,10 @@ from tests.layer import scenes
 from vera.core.layer.matte import plate_fit
 from vera.core.layer.outline import outline
 from vera.core.plate.fit import shrink
-from vera.kernels import matte, specks, subject
+from vera.kernels import plate_size, specks, subject
 from vera.kernels.planes import pull_push
 
-needs_native = pytest.mark.skipif(matte.outlined_alpha is None, reason="kernels._native is not built")
+needs_native = pytest.mark.skipif(plate_size.outlined_alpha is None, reason="kernels._native is not built")
 
 
 def mixed_scene(size=scenes.PLATE, new=(0.2, 0.35, 0.2)):
@@ -26,17 +26,20 @@ def mixed_scene(size=scenes.PLATE, new=(0.2, 0.35, 0.2)):
 @pytest.mark.parametrize("size", [scenes.PLATE, (81, 97), (40, 50), (1, 7)])
 def test_plate_alpha_is_its_reference(size):
     m, _, plate, _ = mixed_scene()
-    plate = matte.resize(plate, size).clamp(0, 1).contiguous()
+    plate = plate_size.resize(plate, size).clamp(0, 1).contiguous()
     alpha = torch.from_numpy(scenes.decoded(1 - m.numpy()))
     fit, edge = plate_fit(alpha, shrink(mixed_scene()[2], alpha.shape[1], alpha.shape[0])), outline(alpha)
     fit[:, 50:, 4] = 0  # where the edge is new
-    found, meant = matte.plate_alpha(alpha, fit, edge, plate, 3.6), matte.reference_alpha(alpha, fit, edge, plate, 3.6)
+    found, meant = (
+        plate_size.plate_alpha(alpha, fit, edge, plate, 3.6),
+        plate_size.reference_alpha(alpha, fit, edge, plate, 3.6),
+    )
     for f, r in zip(found, meant):
         assert f.shape == r.shape == size and (f - r).abs().max() < 1e-4
     color = torch.from_numpy(scenes.decoded(mixed_scene()[2].numpy()))
     hole = found[0] * (torch.arange(size[1]) > 3)
-    assert (matte.plate_color(color, hole) - matte.reference_color(color, hole)).abs().max() < 1e-5
-    assert not matte.plate_color(color, hole)[:, :4].any()
+    assert (plate_size.plate_color(color, hole) - plate_size.reference_color(color, hole)).abs().max() < 1e-5
+    assert not plate_size.plate_color(color, hole)[:, :4].any()
 
 
 @needs_native
@@ -107,8 +110,8 @@ def test_on_cuda_it_is_as_on_the_cpu():
     made = []
     for device in ("cpu", "cuda"):
         a, p = alpha.to(device), plate.to(device)
-        found, kept = matte.plate_alpha(a, plate_fit(a, small.to(device)), outline(a), p, 3.6)
-        edit = matte.plate_color(small.to(device).movedim(0, -1), found)
+        found, kept = plate_size.plate_alpha(a, plate_fit(a, small.to(device)), outline(a), p, 3.6)
+        edit = plate_size.plate_color(small.to(device).movedim(0, -1), found)
         freed = subject.free_subject(new.to(device), found, kept, p)
         made.append([x.cpu() for x in (found, kept, edit, freed[0] * freed[1][..., None], freed[1])])
     for on_cpu, on_cuda in zip(*made):

@@ -4,7 +4,7 @@ import torch
 
 from tests.layer import scenes
 from vera.core.layer.foreground import clean_color, extend_color
-from vera.kernels.matte import plate_color
+from vera.kernels.plate_size import plate_color
 
 PLATES = [(0.05, 0.05, 0.06), (0.9, 0.9, 0.9), (0.2, 0.6, 0.2), (0.15, 0.2, 0.5), (0.5, 0.45, 0.4)]
 OWN = (0.7, 0.25, 0.15)

@@ -5,7 +5,7 @@ import torch
 from tests.layer import scenes
 from vera.core.layer.matte import NOISE, clean_alpha, plate_fit, refine_alpha, steady
 from vera.core.plate.fit import shrink
-from vera.kernels.matte import resize
+from vera.kernels.plate_size import resize
 
 MODEL, FINE = 48, 16  # model pixels a side, samples to a model pixel
 UPSCALES = [2, 4, 8]

@@ -15,7 +15,7 @@ from vera.core.model.load import load_model
 from vera.core.model.lora import Loras, add_lora, load_lora, lora_state, merge_lora, save_lora
 from vera.core.model.transformer import Transformer
 from vera.core.model.wan.checkpoint import branch_wan, config_from_wan, vera_state_dict
-from vera.core.model.wan.names import TO_ORIGINAL
+from vera.core.model.wan.parameter_names import TO_ORIGINAL
 
 MODULES = [
     f"blocks.{i}.{m}"

@@ -16,7 +16,7 @@ from vera.core.model.load import load_model
 from vera.core.model.save import save_model, write_transformer
 from vera.core.model.tensors import TensorFiles
 from vera.core.model.wan.checkpoint import branch_wan, config_from_wan, vera_sources
-from vera.core.model.wan.names import NEW
+from vera.core.model.wan.parameter_names import NEW
 
 GEOMETRY = {"1.3b": (12, 8960, 30, 1_418_996_800), "14b": (40, 13824, 40, 14_288_491_584)}
 

@@ -11,7 +11,7 @@ from vera.core.cli import lift, render
 from vera.core.cli.arguments import Parser, add_recipe_options, recipe_values
 from vera.core.errors import InputError
 from vera.core.farm import templates
-from vera.core.farm.shots import Mapping
+from vera.core.farm.shot_lists import Mapping
 from vera.core.farm.task import values_of
 from vera.core.recipe import EditRecipe, docs, table
 from vera.core.recipe.backend_table import BACKENDS, prefixes

@@ -5,7 +5,7 @@ import torch
 
 from vera.core.data.datasets.layered import BrokenRowError, Row, check_files
 from vera.core.data.datasets.own_clips import read_segment
-from vera.core.data.engine.fields import extend_color
+from vera.core.data.engine.random_fields import extend_color
 from vera.core.plate.movie import Movie
 
 # Mean difference between the channels of an alpha or mask (full scale 1) above which it is refused as not grey.

@@ -4,7 +4,7 @@ import random
 
 import torch
 
-from vera.core.data.engine.fields import mix, noise, plane, smoothstep, tiling, view
+from vera.core.data.engine.random_fields import mix, noise, plane, smoothstep, tiling, view
 
 
 def sunset(rng: random.Random, gen: torch.Generator, x: torch.Tensor, y: torch.Tensor, t: torch.Tensor) -> torch.Tensor:

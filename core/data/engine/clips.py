@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from vera.core.data.engine import backgrounds, effects, phrases, plates, shapes
-from vera.core.data.engine.fields import extend_color, plane, smoothstep
+from vera.core.data.engine import backgrounds, effects, instructions, plates, shapes
+from vera.core.data.engine.random_fields import extend_color, plane, smoothstep
 from vera.core.model.mini import words
 
 OBJECT_SHARE = 0.7  # share of clips that add an object
@@ -118,7 +118,7 @@ def make_clip(
     times = torch.as_tensor(times, dtype=torch.float32)
     drawn = draw_labels(rng)
     labels = drawn if labels is None else labels
-    text = phrases.instruction(labels, rng)
+    text = instructions.instruction(labels, rng)
     source, cam = plates.plate(rng, gen, times, height, width, held_out)
     path = torch.zeros(len(times), 3)
 
@@ -149,7 +149,7 @@ def instructed_path(seed: int, times: Sequence[float] | torch.Tensor) -> tuple[s
     rng = random.Random(seed)
     times = torch.as_tensor(times, dtype=torch.float32)
     labels = draw_labels(rng)
-    text, aspect = phrases.instruction(labels, rng), rng.choice(ASPECTS)
+    text, aspect = instructions.instruction(labels, rng), rng.choice(ASPECTS)
     if labels["edit"] != "object":
         return text, aspect, torch.zeros(len(times), 3)
     subject = plates.place_of_subject(rng) if labels["depth"] else None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from vera.core.data.engine.fields import extend_color, noise, plane, smoothstep, tiling, view
+from vera.core.data.engine.random_fields import extend_color, noise, plane, smoothstep, tiling, view
 from vera.core.model.mini import words
 
 AMOUNTS = {"light": 0.6, "medium": 1.0, "heavy": 1.5}  # strength factor of each word; more is denser

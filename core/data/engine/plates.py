@@ -6,8 +6,8 @@ import random
 import torch
 
 from vera.core.data.engine import shapes
-from vera.core.data.engine.fields import mix, noise, plane, smoothstep, turn, view
 from vera.core.data.engine.footage import footage
+from vera.core.data.engine.random_fields import mix, noise, plane, smoothstep, turn, view
 
 
 def color(rng: random.Random, low: float = 0.05, high: float = 0.95) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from vera.core.data.engine.clips import SPAN, LayeredClip, in_halves, loose_mask
-from vera.core.data.engine.fields import extend_color
+from vera.core.data.engine.random_fields import extend_color
 from vera.core.model.mini import words
 
 HELD_OUT = Path(__file__).parent / "rendered_clips"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vera.core.data.engine import shapes
-from vera.core.data.engine.fields import smoothstep
+from vera.core.data.engine.random_fields import smoothstep
 from vera.core.data.engine.shapes import box, circle, ellipse, polygon
 
 # What a point's surface is told by, in this order: the share of the named colour; the object's own colour beside it

@@ -25,7 +25,7 @@ import bpy
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-from vera.core.data.engine import phrases
+from vera.core.data.engine import instructions
 from vera.core.model.mini import words  # noqa: E402
 
 KINDS = ("ball", "cube", "ring", "mushroom", "apple", "balloon", "star", "heart")
@@ -86,7 +86,7 @@ def render_clip(folder: Path, seed: int, frames: int, width: int, height: int, s
         alpha = np.where(alpha < NOISE_ALPHA, 0, alpha)
         color = np.where(alpha > 0, (lit - (1 - alpha) * plate) / np.maximum(alpha, 1e-4), 0).clip(0, 1)
         save(folder / f"layer.{k:04d}.png", np.concatenate([color, alpha], -1))
-    meta = {"instruction": phrases.instruction(labels, rng), "labels": labels, "seed": seed}
+    meta = {"instruction": instructions.instruction(labels, rng), "labels": labels, "seed": seed}
     (folder / "clip.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
 
 

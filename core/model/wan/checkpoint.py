@@ -24,7 +24,7 @@ from vera.core.model.lora import Loras
 from vera.core.model.save import SHARD_BYTES, new_directory, write_index, write_transformer
 from vera.core.model.tensors import PICKLES, TensorFiles, check_shapes, weight_files
 from vera.core.model.transformer import Transformer, kept_in_float32
-from vera.core.model.wan.names import ONLY_T2V, PREFIXES, detect_layout, is_vera, own_name, wan_name
+from vera.core.model.wan.parameter_names import ONLY_T2V, PREFIXES, detect_layout, is_vera, own_name, wan_name
 from vera.core.model.wan.release import TEXT, VAE, parts_of_release
 
 COPIED = ("vae", "text_encoder", "tokenizer")

@@ -34,10 +34,9 @@ from vera.core.model.wan.family import read_parts
 from vera.core.sampling.parallel import BACKENDS, COLLECTIVE_TIMEOUT, Regions
 from vera.core.training.console import Console
 from vera.core.training.full.boards import boards
-from vera.core.training.full.memory import Need, training_need, what_would_fit
-from vera.core.training.full.model import FullModel
+from vera.core.training.full.memory_estimate import Need, training_need, what_would_fit
 from vera.core.training.full.rows import InOrder, Order, SampleSource, split
-from vera.core.training.full.samples import (
+from vera.core.training.full.sample_movies import (
     FOLDER,
     GUIDANCE,
     SampledRow,
@@ -45,7 +44,8 @@ from vera.core.training.full.samples import (
     sample_layers,
     write_samples,
 )
-from vera.core.training.full.state import export, load_state, log, save_state, states
+from vera.core.training.full.sharded_model import FullModel
+from vera.core.training.full.sharded_state import export, load_state, log, save_state, states
 from vera.core.training.state import trapezoid
 
 TEXT_LENGTH = 512  # tokens that text states are padded to
@@ -222,7 +222,7 @@ def need_of(settings: Settings) -> Callable[[Settings, int], Need]:
 
     The clip size is the largest among the dataset's first rows, or the published size if there are no rows yet.
     """
-    from vera.core.job.plan import wans_parts  # imported here, since only runs without a model need it
+    from vera.core.job.gpu_plan import wans_parts  # imported here, since only runs without a model need it
 
     if settings.model in PRESETS:
         config, (vae, encoder) = PRESETS[settings.model], wans_parts()

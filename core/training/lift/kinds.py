@@ -13,8 +13,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from vera.core.data.engine import plates
-from vera.core.data.engine.fields import noise, plane, smoothstep, view
 from vera.core.data.engine.footage import footage
+from vera.core.data.engine.random_fields import noise, plane, smoothstep, view
 from vera.core.lifting.smooth import blur, luma
 
 WORDS = ("VERA", "Chapter One", "a year later", "NEWS 24", "The End", "Lisbon, 1974", "LIVE", "0:42", "Part II")

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from vera.core.data.engine.phrases import vocabulary
+from vera.core.data.engine.instructions import vocabulary
 from vera.core.errors import InputError
 from vera.core.model.limits import Limits
 from vera.core.model.mini.edition import CONFIG, EMBEDDED, WEIGHTS, save_mini, save_objects
@@ -13,7 +13,7 @@ from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.model.mini.object_field import ObjectField
 from vera.core.model.save import new_directory
-from vera.core.training.mini.transformer import load_codec
+from vera.core.training.mini.transformer_training import load_codec
 from vera.core.training.state import STATE, read_state
 
 # Default sampling of an edition; core/weights/mini/README.md has the measurements.

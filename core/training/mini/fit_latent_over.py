@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vera.core.training.mini.codec import layers_of
+from vera.core.training.mini.codec_training import layers_of
 
 if TYPE_CHECKING:
     from vera.core.model.mini.latent_over import Blend

@@ -18,15 +18,15 @@ from torch import Tensor
 
 from vera.core.data.engine import shapes
 from vera.core.data.engine.clips import FACING, draw_labels
-from vera.core.data.engine.phrases import instruction
+from vera.core.data.engine.instructions import instruction
 from vera.core.data.engine.solids import SOLIDS, solid
 from vera.core.model.mini import words
 from vera.core.model.mini.edition import TEXT, load_state, vocabulary_of
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.object_field import HALF, KINDS, TRAITS, ObjectField, point_features
+from vera.core.training.configuration import read_settings
 from vera.core.training.console import Console
 from vera.core.training.mini.settings import ObjectsSettings
-from vera.core.training.settings import read_settings
 from vera.core.training.state import load_state as load_training
 from vera.core.training.state import log_line, save_state, trapezoid
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vera.core.errors import InputError
-from vera.core.training.settings import read_settings, setting
+from vera.core.training.configuration import read_settings, setting
 
 MAX_STEPS = 10_000_000  # largest number of steps that a configuration may name
 MAX_BATCH = 4096  # largest number of clips per batch

@@ -6,9 +6,9 @@ import re
 import pytest
 import torch
 
-from vera.core.data.engine import phrases
+from vera.core.data.engine import instructions
 from vera.core.data.engine.clips import draw_labels, make_clip
-from vera.core.data.engine.fields import extend_color
+from vera.core.data.engine.random_fields import extend_color
 from vera.core.data.engine.shapes import SHAPES, polygon
 from vera.core.model.mini import words
 from vera.core.model.mini.mini_text import MAX_WORDS
@@ -114,11 +114,11 @@ def test_colour_is_extended_outward_from_the_layer():
 
 
 def test_every_phrase_is_in_the_vocabulary():
-    known, rng = set(phrases.vocabulary()), random.Random(0)
+    known, rng = set(instructions.vocabulary()), random.Random(0)
     for _ in range(2000):
-        text = phrases.instruction(draw_labels(rng), rng)
-        assert set(phrases.tokenize(text)) <= known, text
-        assert len(phrases.tokenize(text)) <= MAX_WORDS, text
+        text = instructions.instruction(draw_labels(rng), rng)
+        assert set(instructions.tokenize(text)) <= known, text
+        assert len(instructions.tokenize(text)) <= MAX_WORDS, text
 
 
 def test_every_object_has_a_shape():
@@ -216,7 +216,7 @@ def test_held_out_footage_shares_no_file_with_training():
 
 def test_instructions_vary_in_word_order_and_name_a_shot_style():
     rng = random.Random(1)
-    said = [phrases.instruction(labels_of("balloon", place="right", motion="rising"), rng) for _ in range(1000)]
+    said = [instructions.instruction(labels_of("balloon", place="right", motion="rising"), rng) for _ in range(1000)]
     assert any(t.startswith("On the right, ") for t in said)
     assert any(re.fullmatch(r"Add a red balloon rising on the right\. [\w -]+, [\w -]+, [\w ]+\.", t) for t in said)
     assert all("red" in t and "balloon" in t for t in said)

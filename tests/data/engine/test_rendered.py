@@ -3,7 +3,7 @@
 import pytest
 
 from vera.core.data.engine.rendered import folders, read_clip
-from vera.core.evaluation.figures import centres, nearest_color
+from vera.core.evaluation.labelled_figures import centres, nearest_color
 from vera.core.model.mini import words
 
 HELD_OUT = folders()

@@ -10,7 +10,7 @@ are not the prompt's own.
 from dataclasses import dataclass
 from pathlib import Path
 
-from vera.core.data.engine.phrases import vocabulary
+from vera.core.data.engine.instructions import vocabulary
 from vera.core.errors import InputError
 from vera.core.model.mini import words as world
 from vera.core.model.mini.prompt.reader import PromptReader

@@ -28,7 +28,7 @@ from vera.core.model.mini.mini_codec import MiniCodec, fold, unfold
 from vera.core.model.mini.mini_config import MINI, MiniConfig
 from vera.core.model.mini.mini_text import MAX_WORDS, MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
-from vera.core.training.mini.vae import new_codec
+from vera.core.training.mini.vae_training import new_codec
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from vera.core.data.engine.clips import make_clip
 from vera.core.model.mini.edition import EMBEDDED
 from vera.core.model.mini.latent_over import Blend
 from vera.core.training.mini.fit_latent_over import fit_blend
-from vera.core.training.mini.transformer import load_codec
+from vera.core.training.mini.transformer_training import load_codec
 
 
 def test_layers_of_a_linear_codec_are_composed_exactly():

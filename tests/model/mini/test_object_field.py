@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from vera.core.data.engine import phrases, shapes
+from vera.core.data.engine import instructions, shapes
 from vera.core.data.engine.clips import draw_labels
 from vera.core.data.engine.solids import SOLIDS, solid
 from vera.core.model.interfaces import SurfacePoints
@@ -59,7 +59,7 @@ def test_the_embedded_field_reads_kind_and_colour_of_unseen_prompts(mini):
     right, off = [], []
     for seed in range(9_000_000, 9_000_060):
         labels = draw_labels(random.Random(seed), 1.0)
-        found = told(mini, phrases.instruction(labels, random.Random(seed)))
+        found = told(mini, instructions.instruction(labels, random.Random(seed)))
         right.append(found.kind == labels["object"])
         off.append(max(abs(a - b) for a, b in zip(found.color, words.COLORS[labels["color"]])))
     assert sum(right) >= 59 and sorted(off)[54] < 0.15

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from tests.model.mini.prompts import CASES, DONE, KINDS, PAGE, REFUSED, said_of, with_tables
-from vera.core.data.engine import phrases
+from vera.core.data.engine import instructions
 from vera.core.data.engine.clips import draw_labels
 from vera.core.errors import InputError
 from vera.core.model.mini import words as world
@@ -19,7 +19,7 @@ MAX_LINE = 400  # characters of one line to the user
 
 @pytest.fixture(scope="module")
 def reader():
-    return PromptReader(phrases.vocabulary())
+    return PromptReader(instructions.vocabulary())
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.prompt)
@@ -59,20 +59,20 @@ def test_the_list_holds_sixty_prompts_and_six_of_each_kind():
 def test_instructions_of_the_training_pass_as_they_are(reader):
     rng = random.Random(7)
     for _ in range(800):
-        prompt = phrases.instruction(draw_labels(rng), rng)
+        prompt = instructions.instruction(draw_labels(rng), rng)
         reading = reader.read(prompt)
         assert reading.words == tokenize(prompt) and reading.check(anyway=False) == [], prompt
 
 
 def test_the_models_numbers_of_a_trained_instruction_are_those_of_its_words():
-    text = MiniText(phrases.vocabulary(), 8, heads=2)
+    text = MiniText(instructions.vocabulary(), 8, heads=2)
     prompt = "Put a small glossy red ball drifting left at the bottom, reflected in the water. Wide shot."
     numbers = [text.index[word] for word in tokenize(prompt)]
     assert text.ids([prompt])[0].tolist() == numbers + [0] * (32 - len(numbers))
 
 
 def test_a_word_that_is_left_out_has_no_number():
-    text = MiniText(phrases.vocabulary(), 8, heads=2)
+    text = MiniText(instructions.vocabulary(), 8, heads=2)
     assert text.ids(["Add a beautiful lantern"]).tolist() == text.ids(["Add a lantern"]).tolist()
 
 
@@ -135,7 +135,7 @@ def test_what_mini_cannot_do_is_refused_anyway(reader, prompt):
 def test_any_text_is_one_short_line_or_read(reader):
     rng = random.Random(11)
     pool = [
-        *phrases.vocabulary(),
+        *instructions.vocabulary(),
         *senses.FILLERS,
         *senses.CHANGING,
         *senses.PREPOSITIONS,

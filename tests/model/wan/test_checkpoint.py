@@ -15,7 +15,7 @@ from vera.core.model.wan.checkpoint import (
     parameter_shapes,
     vera_state_dict,
 )
-from vera.core.model.wan.names import detect_layout
+from vera.core.model.wan.parameter_names import detect_layout
 
 LAYOUTS = ("diffusers", "original")
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from vera.core.training.full.boards import boards
-from vera.core.training.full.state import log
+from vera.core.training.full.sharded_state import log
 
 
 @pytest.fixture

@@ -25,10 +25,10 @@ from vera.core.cli.train import main
 from vera.core.data.datasets.layered_cache import checksum
 from vera.core.errors import InputError
 from vera.core.model.load import load_model
-from vera.core.model.wan.names import NEW
+from vera.core.model.wan.parameter_names import NEW
 from vera.core.training.full.frozen import FrozenLinear
-from vera.core.training.full.samples import CELL_HEIGHT, CELL_WIDTH, SHEET_FRAMES
-from vera.core.training.full.state import states
+from vera.core.training.full.sample_movies import CELL_HEIGHT, CELL_WIDTH, SHEET_FRAMES
+from vera.core.training.full.sharded_state import states
 from vera.core.training.full.trainer import Run, Settings, noise_level, train, world
 
 

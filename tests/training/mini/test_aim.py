@@ -3,7 +3,7 @@
 import torch
 
 from vera.core.data.engine.clips import SPAN, instructed_path, make_clip
-from vera.core.data.engine.phrases import vocabulary
+from vera.core.data.engine.instructions import vocabulary
 from vera.core.model.functional import cell_centres
 from vera.core.model.mini.drawing import Aim
 from vera.core.model.mini.mini_text import MiniText

@@ -8,7 +8,7 @@ from vera.core.data.engine import plates
 from vera.core.model.mini.camera import Camera
 from vera.core.model.mini.edition import EMBEDDED
 from vera.core.training.mini.fit_camera import fit_camera
-from vera.core.training.mini.transformer import load_codec
+from vera.core.training.mini.transformer_training import load_codec
 
 
 def test_a_fitted_camera_measures_pans_of_new_plates():

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from vera.core.errors import InputError
+from vera.core.training.configuration import read_config, read_settings
 from vera.core.training.mini.settings import CodecSettings, ObjectsSettings, TransformerSettings, VaeSettings
-from vera.core.training.settings import read_config, read_settings
 
 SHIPPED = Path(__file__).parents[3] / "core" / "training" / "mini"
 KINDS = {"transformer": TransformerSettings, "codec": CodecSettings, "vae": VaeSettings, "objects": ObjectsSettings}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vera.core.data.engine.clips import make_clip
-from vera.core.evaluation import figures
+from vera.core.evaluation import labelled_figures
 from vera.core.evaluation.classifier import NOTHING, SIZE, WEIGHTS, accuracy, kind_of, load_classifier, pictures
 from vera.core.model.mini import words
 
@@ -27,7 +27,7 @@ def layers(clip):
 
 
 def test_true_layers_have_perfect_figures(clip, classifier):
-    found = figures.judge(clip, TIMES, *layers(clip), classifier)
+    found = labelled_figures.judge(clip, TIMES, *layers(clip), classifier)
     assert found.pop("kind") == "star" and found.pop("hue") == "green"
     assert found.pop("agreement") > 99 and found.pop("mad") == 0
     assert found.pop("kept_outside") == found.pop("anew_outside") == 100 and 5 < found.pop("kept") < 30
@@ -38,7 +38,7 @@ def test_each_planted_fault_lowers_its_own_figure(clip, classifier):
     color, alpha, composite = layers(clip)
 
     def judge(color, alpha, composite):
-        return figures.judge(clip, TIMES, color, alpha, composite, classifier)
+        return labelled_figures.judge(clip, TIMES, color, alpha, composite, classifier)
 
     assert judge(color.roll(1, 0), alpha, composite)["color"] == 0
     assert judge(color.flip(0), alpha, composite)["color"] == 1  # green stays green with red and blue swapped
@@ -57,7 +57,7 @@ def test_each_planted_fault_lowers_its_own_figure(clip, classifier):
 
 def test_an_empty_layer_misses_every_named_property(clip, classifier):
     color, alpha, composite = layers(clip)
-    found = figures.judge(clip, TIMES, color, alpha * 0, composite, classifier)
+    found = labelled_figures.judge(clip, TIMES, color, alpha * 0, composite, classifier)
     assert [found[n] for n in ("color", "object", "place", "motion")] == [0] * 4 and found["kind"] == NOTHING
     assert "solid" not in found and found["zeros"] == 1
 
@@ -68,9 +68,9 @@ def test_motions_are_recognised_under_a_moving_camera(motion):
     for seed in range(4):
         labels = LABELS | {"motion": motion, "place": "centre", "size": "small"}
         clip = make_clip(500 + seed, 40, 72, TIMES, labels)
-        right += figures.moves_as_named(clip, TIMES, clip.alpha[:, 0])
+        right += labelled_figures.moves_as_named(clip, TIMES, clip.alpha[:, 0])
         other = make_clip(500 + seed, 40, 72, TIMES, labels | {"motion": "falling" if motion == "still" else "still"})
-        right += not figures.moves_as_named(clip, TIMES, other.alpha[:, 0])
+        right += not labelled_figures.moves_as_named(clip, TIMES, other.alpha[:, 0])
     assert right == 8
 
 
@@ -78,30 +78,30 @@ def test_motions_are_recognised_under_a_moving_camera(motion):
 def test_each_colour_is_recognised_bright_and_dark(name):
     for light in (0.65, 1.0):
         flat = (light * torch.tensor(words.COLORS[name]))[:, None, None, None].expand(3, 1, 8, 8)
-        assert figures.nearest_color(flat, torch.ones(1, 8, 8)) == name
+        assert labelled_figures.nearest_color(flat, torch.ones(1, 8, 8)) == name
 
 
 def test_the_centre_of_one_pixel_is_the_pixel():
     alpha = torch.zeros(2, 10, 20)
     alpha[0, 3, 15] = 1
-    found = figures.centres(alpha)
+    found = labelled_figures.centres(alpha)
     assert torch.allclose(found[0], torch.tensor([1.5, 0.3])) and found[1].isnan().all()
 
 
 def test_dtssd_ignores_a_constant_difference():
     truth = torch.rand(5, 8, 8)
-    assert figures.dtssd(truth * 1.0 + 0.2, truth) < 1e-4
+    assert labelled_figures.dtssd(truth * 1.0 + 0.2, truth) < 1e-4
     flash = truth.clone()
     flash[2] += 0.1
-    assert abs(figures.dtssd(flash, truth) - 100 * 0.1 * 2 / 4) < 1e-3
+    assert abs(labelled_figures.dtssd(flash, truth) - 100 * 0.1 * 2 / 4) < 1e-3
 
 
 def test_flicker_measures_the_change_between_frames():
     color, alpha = torch.full((3, 4, 6, 6), 0.5), torch.zeros(4, 6, 6)
     alpha[:, 2:4, 2:4] = 1
-    assert figures.flicker(color, alpha) == 0
+    assert labelled_figures.flicker(color, alpha) == 0
     color[:, 1::2] += 0.1
-    assert abs(figures.flicker(color, alpha) - 0.1 * 3 / 4) < 1e-6
+    assert abs(labelled_figures.flicker(color, alpha) - 0.1 * 3 / 4) < 1e-6
 
 
 def test_the_classifier_recognises_nine_objects_in_ten(classifier):

@@ -6,15 +6,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.job.test_plan import allocated
+from tests.job.test_gpu_plan import allocated
 from vera.core.cli.plan import main
 from vera.core.errors import InputError
 from vera.core.model import transformer as model_file
 from vera.core.model.config import TransformerConfig
 from vera.core.model.transformer import Transformer
 from vera.core.training.full import trainer
-from vera.core.training.full.memory import rehearsal_key, training_need, working_bytes
-from vera.core.training.full.model import RecomputingRunner, with_adapters
+from vera.core.training.full.memory_estimate import rehearsal_key, training_need, working_bytes
+from vera.core.training.full.sharded_model import RecomputingRunner, with_adapters
 from vera.core.training.full.trainer import Settings
 
 SMALL = TransformerConfig(dim=128, heads=4, layers=5, ffn_dim=512, text_dim=64, freq_dim=32)

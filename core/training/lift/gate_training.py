@@ -22,10 +22,10 @@ from vera.core.lifting.gate import FEATURES, Gate, frame_features
 from vera.core.lifting.lift_window import classical_estimate
 from vera.core.lifting.matching import same_size
 from vera.core.model.tensors import save_tensors
+from vera.core.training.configuration import read_settings, setting
 from vera.core.training.console import Console
 from vera.core.training.lift.kinds import draw_edit, real_plate
 from vera.core.training.lift.spoils import spoil
-from vera.core.training.settings import read_settings, setting
 from vera.core.training.state import load_state, log_line, save_state, trapezoid
 
 NETWORK = "gate.safetensors"

@@ -22,14 +22,14 @@ from vera.core.model.config import TransformerConfig
 from vera.core.model.tensors import TensorFiles, check_shapes, load_weights
 from vera.core.model.transformer import Transformer, kept_in_float32
 from vera.core.model.wan.checkpoint import parameter_shapes
-from vera.core.model.wan.names import NEW
+from vera.core.model.wan.parameter_names import NEW
 from vera.core.training.full.frozen import freeze_in_8_bits, run_on_device
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
     from vera.core.model.interfaces import BlockRunner
-    from vera.core.training.full.memory import Rehearsal
+    from vera.core.training.full.memory_estimate import Rehearsal
     from vera.core.training.full.trainer import Settings
 
 # Operations whose results "but attention" keeps for the backward pass; torch recomputes all others.

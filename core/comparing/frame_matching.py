@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vera.core.comparing.rows import Row
+from vera.core.comparing.benchmark_rows import Row
 from vera.core.errors import InputError
 from vera.core.layer import image_file
 from vera.core.plate.color import PlateColor

@@ -1,7 +1,7 @@
-// Plate-size alpha and colour from model-size fields, a row at a time; kernels/matte.py says the
+// Plate-size alpha and colour from model-size fields, a row at a time; kernels/plate_size.py says the
 // same in torch. Long runs without an edge cost little: their weights are 0.
 
-#include "matte.hpp"
+#include "plate_size.hpp"
 
 #include <algorithm>
 #include <vector>
@@ -12,7 +12,7 @@
 namespace vera {
 namespace {
 
-// kernels/matte.py: SNAP, FIT_STRETCH.
+// kernels/plate_size.py: SNAP, FIT_STRETCH.
 constexpr float kLow = 0.02f, kHigh = 0.98f, kStretch = 0.03f;
 
 float unit(float x) { return std::min(std::max(x, 0.0f), 1.0f); }

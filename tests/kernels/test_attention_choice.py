@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from tests.kernels import truth
-from vera.kernels import choice, flash
+from vera.kernels import attention_choice, flash
 from vera.kernels import joint_attention as joint
-from vera.kernels.choice import KINDS, choose, explain
+from vera.kernels.attention_choice import KINDS, choose, explain
 from vera.kernels.joint_attention import joint_attention, joint_attention_reference
 
 
@@ -16,11 +16,11 @@ def gpu(monkeypatch):
     """As if there were a GPU of this capability, with or without cuDNN and Triton."""
 
     def pretend(capability, cudnn=True, triton=True):
-        monkeypatch.delenv(choice.VARIABLE, raising=False)
+        monkeypatch.delenv(attention_choice.VARIABLE, raising=False)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
         monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: cudnn)
-        monkeypatch.setattr(choice, "installed", lambda: triton)
-        monkeypatch.setattr(choice, "runs_on", lambda device: triton and device.type == "cuda")
+        monkeypatch.setattr(attention_choice, "installed", lambda: triton)
+        monkeypatch.setattr(attention_choice, "runs_on", lambda device: triton and device.type == "cuda")
 
     return pretend
 
@@ -30,7 +30,7 @@ def kind(dtype=torch.bfloat16, dim=128, **given):
 
 
 def test_on_the_cpu_torch_chooses(monkeypatch):
-    monkeypatch.delenv(choice.VARIABLE, raising=False)
+    monkeypatch.delenv(attention_choice.VARIABLE, raising=False)
     assert choose("cpu", torch.float32, 32).kind == "sdpa"
     assert choose("cpu", torch.float32, 32, needs_gradient=True).kind == "reference"
 
@@ -47,8 +47,10 @@ def test_on_hopper_cudnn_then_triton_then_torch(gpu):
 
 def test_newer_flash_attention_comes_first_where_it_is_installed(gpu, monkeypatch):
     """On the architectures that it has kernels for, in training too; and where torch has the switch."""
-    monkeypatch.setattr(choice, "importable", lambda module: module in ("flash_attn_interface", "flash_attn.cute"))
-    monkeypatch.setattr(choice, "torch_flash_implementations", lambda: ["FA3", "FA4"])
+    monkeypatch.setattr(
+        attention_choice, "importable", lambda module: module in ("flash_attn_interface", "flash_attn.cute")
+    )
+    monkeypatch.setattr(attention_choice, "torch_flash_implementations", lambda: ["FA3", "FA4"])
     chosen = {}
     for capability in ((8, 0), (9, 0), (10, 0), (12, 0)):
         gpu(capability)
@@ -62,7 +64,7 @@ def test_newer_flash_attention_comes_first_where_it_is_installed(gpu, monkeypatc
     gpu((10, 0))
     with pytest.raises(ValueError, match="compute capability 9.x only"):
         kind(kind="fa3")
-    monkeypatch.setattr(choice, "torch_flash_implementations", lambda: [])
+    monkeypatch.setattr(attention_choice, "torch_flash_implementations", lambda: [])
     assert kind() == "cudnn"
 
 
@@ -106,7 +108,7 @@ def test_a_forced_choice_that_cannot_be_says_why(gpu, given, message):
 
 def test_a_choice_is_forced_by_argument_over_environment(gpu, monkeypatch):
     gpu((9, 0))
-    monkeypatch.setenv(choice.VARIABLE, "triton")
+    monkeypatch.setenv(attention_choice.VARIABLE, "triton")
     assert kind() == "triton"
     assert kind(kind="sdpa") == "sdpa"
 
@@ -121,7 +123,7 @@ def test_explain_is_one_line_that_says_which_and_why(gpu):
 
 
 def test_the_kernels_are_not_called_on_the_cpu_unforced(monkeypatch):
-    monkeypatch.delenv(choice.VARIABLE, raising=False)
+    monkeypatch.delenv(attention_choice.VARIABLE, raising=False)
     given = truth.inputs((1, 3, 9, 2, 16), torch.float64)
     assert truth.error(joint_attention(*given), truth.attention(*given)[0]) < 1e-13
     with pytest.raises(ValueError, match="Triton"):
@@ -175,7 +177,9 @@ def test_the_mark_of_a_constant_is_torchs_own():
     def torchs():
         pass
 
-    assert vars(choice.constant_when_compiled(ours)) == vars(torch.compiler.assume_constant_result(torchs)) != {}
+    assert (
+        vars(attention_choice.constant_when_compiled(ours)) == vars(torch.compiler.assume_constant_result(torchs)) != {}
+    )
 
 
 def test_rendering_imports_neither_the_compiler_nor_a_scheduler_library():

@@ -20,12 +20,12 @@ from vera.core.extras import require
 from vera.core.model.codec import TIME_STRIDE, WanCodec, no_past
 from vera.core.model.device import mixed_precision
 from vera.core.model.mini.edition import CODEC, save_codec
+from vera.core.training.configuration import read_settings
 from vera.core.training.console import Console
 from vera.core.training.curve import draw_curves
-from vera.core.training.mini.codec import LAYERS, layers_of
+from vera.core.training.mini.codec_training import LAYERS, layers_of
 from vera.core.training.mini.samples import codec_sheet
 from vera.core.training.mini.settings import VaeSettings
-from vera.core.training.settings import read_settings
 from vera.core.training.state import Ema, load_state, log_line, save_state, trapezoid
 
 # Weights of the loss terms; raising one trains its property harder at the cost of the others. L1 and edges count 1.

@@ -9,8 +9,8 @@ from torch import nn
 from tests.plate.media import write_sequence
 from vera.core.cli import plan as plan_command
 from vera.core.errors import InputError
-from vera.core.job import memory, plan
-from vera.core.job.plan import GIB, WAYS, Geometry, Planner
+from vera.core.job import gpu_plan, memory
+from vera.core.job.gpu_plan import GIB, WAYS, Geometry, Planner
 from vera.core.model.config import TransformerConfig
 from vera.core.model.footprint import LiveBytes, decoding_bytes, denoising_bytes, encoding_bytes, weight_bytes
 from vera.core.model.limits import Limits
@@ -110,8 +110,8 @@ def planner():
         config, Limits(max_frames=81, pixels=160 * 96), on_meta(small_vae), on_meta(lambda: nn.Linear(3000, 3000))
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "CONTEXT", 0)
-        patch.setattr(plan, "TEXT_WORK", 0)
+        patch.setattr(gpu_plan, "CONTEXT", 0)
+        patch.setattr(gpu_plan, "TEXT_WORK", 0)
         yield Planner(geometry, (1600, 960), 200)
 
 
@@ -155,7 +155,7 @@ def test_what_was_asked_for_is_kept_and_what_is_missing_left_out(planner, monkey
 def test_where_nothing_fits_no_frame_is_given_up_for_nothing(planner, monkeypatch):
     """When decoding alone is too much, a shorter window would not help."""
     for streams in (1, 4):
-        monkeypatch.setitem(planner._work, (plan.decoding_bytes, (planner.size, streams)), 10 * GIB)
+        monkeypatch.setitem(planner._work, (gpu_plan.decoding_bytes, (planner.size, streams)), 10 * GIB)
     assert planner.choose(GIB) is None
     least = planner.least()
     assert (least.weights, least.offload, least.window) == ("bf16", "parts", 81)
@@ -172,7 +172,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     geometry = Geometry(SMALL, Limits(max_frames=49), on_meta(small_vae), on_meta(lambda: nn.Linear(64, 64)))
     monkeypatch.setattr(Geometry, "of", lambda name: geometry)
     for name in ("decoding_bytes", "encoding_bytes"):  # have a test of their own
-        monkeypatch.setattr(plan, name, lambda *given: 0)
+        monkeypatch.setattr(gpu_plan, name, lambda *given: 0)
     assert plan_command.main(["--model", "1.3b", "--size", "1920x1080", "--frames", "20", "--memory", "24"]) == 0
     told = capsys.readouterr().out
     assert "848x480, 20 frames (6 latent ones) at once" in told and told.count("fits") == 5
@@ -196,9 +196,9 @@ def gpu(monkeypatch, tmp_path):
     """As if there were one, of so many bytes; a shot of 30 frames."""
     monkeypatch.setattr(memory, "choose_device", lambda name: "cpu" if name == "cpu" else "cuda")
     for name in ("decoding_bytes", "encoding_bytes"):  # so that it is the window that counts
-        monkeypatch.setattr(plan, name, lambda *given: 0)
+        monkeypatch.setattr(gpu_plan, name, lambda *given: 0)
     for name in ("CONTEXT", "TEXT_WORK"):
-        monkeypatch.setattr(plan, name, 0)
+        monkeypatch.setattr(gpu_plan, name, 0)
     geometry = Geometry(
         SMALL, Limits(max_frames=21, pixels=160 * 96), on_meta(small_vae), on_meta(lambda: nn.Linear(64, 64))
     )

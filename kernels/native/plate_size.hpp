@@ -1,4 +1,4 @@
-// The layer's alpha and colour brought from the model's size to the plate's. See matte.cpp.
+// The layer's alpha and colour brought from the model's size to the plate's. See plate_size.cpp.
 #pragma once
 
 #include <cstddef>

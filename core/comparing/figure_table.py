@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vera.core.comparing.benchmark_rows import EDIT_TYPES
 from vera.core.comparing.figures import FIGURES
-from vera.core.comparing.rows import EDIT_TYPES
-from vera.core.measure.planes import mean
+from vera.core.measure.measured_planes import mean
 
 PUBLISHED = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
 TITLES = {"obj_add": "Object addition", "background_replace": "Background change"}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tests.comparing.media import FPS, FRAMES, SIZE, disc, make_set, movie, plate
-from vera.core.comparing.clips import Case, Video, pairing, scaled
+from vera.core.comparing.benchmark_rows import read_rows
+from vera.core.comparing.frame_matching import Case, Video, pairing, scaled
 from vera.core.comparing.methods import Folder
-from vera.core.comparing.rows import read_rows
 from vera.core.errors import InputError
 
 

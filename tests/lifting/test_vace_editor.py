@@ -13,7 +13,7 @@ from vera.core.backends import lift as lift_backend
 from vera.core.cli import render
 from vera.core.job.prepare import prepare
 from vera.core.layer.image_file import read_image as pixels
-from vera.core.lifting.vace import CARRIED, GREY, NEGATIVE_PROMPT
+from vera.core.lifting.vace_editor import CARRIED, GREY, NEGATIVE_PROMPT
 from vera.core.model.text import WanText
 from vera.core.recipe import EditRecipe
 

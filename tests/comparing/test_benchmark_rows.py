@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vera.core.comparing.rows import read_rows
+from vera.core.comparing.benchmark_rows import read_rows
 from vera.core.errors import InputError
 
 GOOD = {

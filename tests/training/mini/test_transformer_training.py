@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from vera.core.data.engine.clips import SPAN, make_clip
-from vera.core.data.engine.phrases import vocabulary
+from vera.core.data.engine.instructions import vocabulary
 from vera.core.data.engine.rendered import HELD_OUT, folders, read_clip
 from vera.core.errors import InputError
 from vera.core.model.limits import Limits
@@ -20,7 +20,7 @@ from vera.core.model.mini.mini_codec import CELL, MiniCodec
 from vera.core.model.mini.mini_config import MINI
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
-from vera.core.training.mini.transformer import (
+from vera.core.training.mini.transformer_training import (
     LAST_LATENT,
     crossed,
     drawing_losses,

@@ -7,7 +7,7 @@ import pytest
 from vera.core.cli import farm as door
 from vera.core.errors import InputError
 from vera.core.farm.report import Report
-from vera.core.farm.shots import Mapping, Shot, read_shots
+from vera.core.farm.shot_lists import Mapping, Shot, read_shots
 from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT
 
 

@@ -18,12 +18,12 @@ from torch.distributed.tensor import DTensor
 from vera.core.errors import InputError
 from vera.core.model.tensors import TensorFiles, save_tensors
 from vera.core.model.transformer import kept_in_float32
-from vera.core.training.full.model import local_shard
+from vera.core.training.full.sharded_model import local_shard
 from vera.core.training.full.state_reader import StateReader
 
 if TYPE_CHECKING:
     from vera.core.training.full.boards import Board
-    from vera.core.training.full.model import FullModel
+    from vera.core.training.full.sharded_model import FullModel
 
 STATES_KEPT = 2  # newest states on disk; the older one serves if the newest is damaged. Raising it takes more disk
 SHARD_BYTES = 5 << 30  # bytes after which an export begins a new file of weights; raising it makes fewer files

@@ -21,7 +21,7 @@ from vera.core.model.config import TransformerConfig
 from vera.core.model.footprint import CONTEXT, FRAGMENTS, GIB, TEXT_TOKENS, LiveBytes, encoding_bytes
 from vera.core.model.transformer import Transformer, kept_in_float32
 from vera.core.sampling.parallel import Regions
-from vera.core.training.full.model import RecomputingRunner, with_adapters
+from vera.core.training.full.sharded_model import RecomputingRunner, with_adapters
 
 if TYPE_CHECKING:
     from vera.core.training.full.trainer import Settings

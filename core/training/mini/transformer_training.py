@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vera.core.data.engine.clips import OBJECT_SHARE, SPAN, LayeredClip, draw_labels, make_clip
-from vera.core.data.engine.phrases import vocabulary
+from vera.core.data.engine.instructions import vocabulary
 from vera.core.data.engine.rendered import folders, read_clip
 from vera.core.errors import InputError
 from vera.core.model.codec import SPACE_STRIDE as SPACE
@@ -45,7 +45,7 @@ from vera.core.model.mini.shot import MiniShot
 from vera.core.training.console import Console
 from vera.core.training.curve import NAMES, draw_curve
 from vera.core.training.mini.aim import Lesson, aim_error, lesson, lesson_error, teach_aim
-from vera.core.training.mini.codec import FRAMES, layers_of
+from vera.core.training.mini.codec_training import FRAMES, layers_of
 from vera.core.training.mini.fit_camera import fit_camera
 from vera.core.training.mini.fit_latent_over import fit_blend
 from vera.core.training.mini.samples import sample_sheet

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from vera.core.errors import InputError
 from vera.core.lifting.gate import FEATURES, Gate
 from vera.core.training.console import Console
-from vera.core.training.lift import gate as training
-from vera.core.training.lift.gate import NETWORK, GateSettings, train
+from vera.core.training.lift import gate_training
+from vera.core.training.lift.gate_training import NETWORK, GateSettings, train
 from vera.core.training.lift.kinds import KINDS, Draw, real_plate
 from vera.core.training.lift.spoils import spoil, through_codec
 
@@ -61,8 +61,8 @@ def planted(monkeypatch):
     class NoClip:
         kind = "planted"
 
-    monkeypatch.setattr(training, "training_clip", lambda settings, number: NoClip())
-    monkeypatch.setattr(training, "samples_of", samples_of)
+    monkeypatch.setattr(gate_training, "training_clip", lambda settings, number: NoClip())
+    monkeypatch.setattr(gate_training, "samples_of", samples_of)
 
 
 def test_what_can_be_told_is_learnt(tmp_path, planted):
@@ -102,6 +102,6 @@ def test_wrong_settings_are_refused_before_work(tmp_path, wrong):
 
 
 def test_the_shipped_configuration_is_read():
-    from vera.core.training.settings import read_config, read_settings
+    from vera.core.training.configuration import read_config, read_settings
 
-    read_settings(GateSettings, read_config(training.Path(training.__file__).with_name("gate.json")))
+    read_settings(GateSettings, read_config(gate_training.Path(gate_training.__file__).with_name("gate.json")))

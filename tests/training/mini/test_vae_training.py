@@ -17,11 +17,11 @@ from vera.core.evaluation.sample_clip import run
 from vera.core.model.codec import WanCodec
 from vera.core.model.mini.edition import load_mini
 from vera.core.model.mini.mini_codec import fold, unfold
-from vera.core.training.mini import vae as vae_module
-from vera.core.training.mini.codec import groups, layers_of
-from vera.core.training.mini.transformer import LAST_LATENT, latents_of, load_codec, pixel_scale
-from vera.core.training.mini.transformer import train as train_transformer
-from vera.core.training.mini.vae import (
+from vera.core.training.mini import vae_training
+from vera.core.training.mini.codec_training import groups, layers_of
+from vera.core.training.mini.transformer_training import LAST_LATENT, latents_of, load_codec, pixel_scale
+from vera.core.training.mini.transformer_training import train as train_transformer
+from vera.core.training.mini.vae_training import (
     BLOCK_MEAN_WEIGHT,
     HIDDEN_COLOR_WEIGHT,
     HUE_WEIGHT,
@@ -289,7 +289,7 @@ def test_pixel_scale_follows_a_channel_s_effect_on_pixels():
 
 def test_shipped_vae_and_gpu_configurations_fit_together():
     """The VAE has 16 channels and is small enough for an edition; mini's stages reach its last step."""
-    folder = Path(vae_module.__file__).parent
+    folder = Path(vae_training.__file__).parent
     vae, mini = (json.loads((folder / f"mini-{name}.json").read_text(encoding="utf-8")) for name in ("vae", "gpu"))
     codec = new_codec(vae["geometry"])
     assert codec.channels == 16 and 2 * sum(p.numel() for p in codec.parameters()) < 15 * 2**20

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, IterableDataset
 from vera.core.data.engine.clips import SPAN, make_clip
 from vera.core.model.device import mixed_precision
 from vera.core.model.mini.mini_codec import CELL, MiniCodec, fold, unfold
+from vera.core.training.configuration import read_settings
 from vera.core.training.console import Console
 from vera.core.training.mini.settings import CodecSettings
-from vera.core.training.settings import read_settings
 from vera.core.training.state import STATE, load_state, log_line, save_state, trapezoid
 
 LAYERS = ("source", "edit", "alpha", "composite", "mask")
