@@ -36,7 +36,6 @@ def test_a_prompt_of_the_list_has_the_outcome_that_it_should(reader, case):
     [
         ("Add a red fish, blue", "add a red fish"),
         ("Add a red ball that is blue", "add a red ball"),
-        ("Add a green kite and a blue", "add a green kite a"),
         ("Add a red, white and blue kite", "add a red kite"),
     ],
 )
@@ -66,7 +65,7 @@ def test_instructions_of_the_training_pass_as_they_are(reader):
 
 def test_the_models_numbers_of_a_trained_instruction_are_those_of_its_words():
     text = MiniText(instructions.vocabulary(), 8, heads=2)
-    prompt = "Put a small glossy red ball drifting left at the bottom, reflected in the water. Wide shot."
+    prompt = "Put a small glossy red ball drifting left at the bottom, reflected in the water."
     numbers = [text.index[word] for word in tokenize(prompt)]
     assert text.ids([prompt])[0].tolist() == numbers + [0] * (32 - len(numbers))
 

@@ -5,23 +5,17 @@ from itertools import pairwise
 
 from vera.core.model.mini import words as world
 from vera.core.model.mini.prompt import senses
-from vera.core.model.mini.prompt.parsed import Parsed
+from vera.core.model.mini.prompt.parsed import EFFECT_ATTRIBUTES, OBJECT_ATTRIBUTES, Parsed
+from vera.core.model.mini.prompt.phrases import Span
 from vera.core.model.mini.prompt.tokens import SILENT, Token, quoted, text_of, words_in
 from vera.core.model.mini.tokenize import tokenize
 
-# Words that may stand in an instruction outside its phrases.
-_ALWAYS = words_in("a an the and of its please", *world.VERBS)
-_OF_OBJECTS = words_in(
-    *world.COLORS,
-    *world.PACES.values(),
-    *(way for table in (world.SIZES, world.MATERIALS) for ways in table.values() for way in ways),
-)
-_OF_OBJECTS |= frozenset(senses.SAME_AS.values())
-_OF_EFFECTS = words_in(*(way for ways in world.AMOUNTS.values() for way in ways))
 _OF_BACKGROUNDS = words_in("please", *(form.format(scene="", shot="", keep="") for form in world.BACKGROUND_FORMS))
 _OF_BACKGROUNDS |= frozenset(world.SUBJECTS)
 _OF_ONE_THING = ("place", "depth", "reflection", "motion")  # phrases that an effect, which fills the frame, has not
-_AFTER_PREPOSITIONS = ("next", "in", "out")  # next to, in from, out of: one preposition
+_ORDER = ("size", "material", "color")  # of an object's attributes before its name
+_FRAMING = 3  # phrases of a shot, its angle and its camera, as the training has them: fewer ask for something
+_PARTS = frozenset(("to", "on", "in", "at", "into", "onto", "of", "from", "over"))  # "in the shot" says nothing more
 
 
 class Given:
@@ -35,21 +29,24 @@ class Given:
         """The prompt as it is, where the model was taught such ones; else "change the background to ..."."""
         tokens = self.prompt.words
         scenes = [span for span in self.prompt.spans if span.phrase.kind == "scene"]
-        described = words_in(*(way for span in scenes for way in world.BACKGROUNDS[span.phrase.name]))
+        self._leave_out_asides()
         for token in tokens:
             fits = token.span is not None and token.span.phrase.kind in ("scene", "depth", "shot")
-            token.dropped = not (fits or token.is_read or token.base in described | _OF_BACKGROUNDS)
+            fits = fits or token.is_read or token.base in self.prompt.described | _OF_BACKGROUNDS
+            token.dropped = token.dropped or not fits
         self._note_unknown()
-        if self._is_taught():
+        if self._is_taught_background():
             return [token.raw for token in tokens]
         words = tokenize("change the background to")
         if scenes and scenes[0].start and self.prompt.tokens[scenes[0].start - 1].raw in senses.ARTICLES:
             words.append(self.prompt.tokens[scenes[0].start - 1].raw)
         words += [str(token.base) for token in tokens if token.span in scenes]
-        kept = [str(token.base) for token in tokens if token.base in world.SUBJECTS][:1]
+        kept = [str(token.base) for token in tokens if token.base in world.SUBJECTS and not token.dropped][:1]
         return words + [word for name in kept for word in ("keep", "the", name)]
 
-    def _is_taught(self) -> bool:
+    def _is_taught_background(self) -> bool:
+        if not any(token.raw in _OF_BACKGROUNDS and token.is_verb for token in self.prompt.words):
+            return False
         for i, token in enumerate(self.prompt.tokens):
             named = token.raw in senses.BACKGROUND and token.span is None
             if named and (i == 0 or self.prompt.tokens[i - 1].raw != "the" or self.prompt.is_place(i)):
@@ -57,38 +54,96 @@ class Given:
         return all(token.base == token.raw and not token.dropped for token in self.prompt.words)
 
     def _of_addition(self) -> list[str]:
+        """The prompt as it is, where the model was taught such ones; else the same in its order."""
         effect = bool(self.prompt.asked_for("effect"))
         self._read_what_effects_do()
-        self._leave_out_places()
-        self._leave_out_second_ones()
+        self._read_the_same(effect)
+        self._leave_out_asides()
+        self._leave_out_framing()
+        attributes = EFFECT_ATTRIBUTES if effect else OBJECT_ATTRIBUTES
+        self._leave_out_second_ones(attributes)
         for span in self.prompt.spans if effect else ():
             if span.phrase.kind in _OF_ONE_THING:
                 self._leave_out(self.prompt.tokens[span.start : span.end])
         self._take_nearest(effect)
         counts = self._leave_out_counts()
-        fitting = _ALWAYS | (_OF_EFFECTS if effect else _OF_OBJECTS)
+        taught = frozenset(("a", "an", "the", "of", "its", "please", "and")) | words_in(*world.VERBS)
         for token in self.prompt.words:
-            fits = token.span is not None or token.is_read or token.base in fitting
-            token.dropped = token.dropped or not fits
+            fits = token.span is not None or token.is_read or token.base in attributes or token.base in taught
+            token.dropped = token.dropped or not (fits or token.base in senses.SAME_AS.values())
         self._note_unknown(besides=counts)
-        for before, after in pairwise(self.prompt.words):
-            after.dropped = after.dropped or (after.raw == "and" and before.dropped)
-        words = [word for i, token in enumerate(self.prompt.tokens) for word in self._words_of(i, token)]
-        color = None if effect else self._usual_color()
-        return _with_articles(words if color is None else self._colored(words, color))
+        if self._is_taught_addition(attributes):
+            return [token.raw for token in self.prompt.words]
+        return self._in_order(effect, attributes)
 
-    def _usual_color(self) -> str | None:
-        """The colour of the thing where none is named; None where one is, or the model has none."""
-        things = self.prompt.asked_for("object")
-        named = any(t.base in world.COLORS and not t.dropped and t.span is None for t in self.prompt.words)
-        color = senses.USUAL_COLORS.get(things[0].phrase.name) if things and not named else None
+    def _is_taught_addition(self, attributes: dict[str, str]) -> bool:
+        """Whether all is as in the training: a verb, a thing with its colour, each attribute in its place."""
+        tokens = self.prompt.words
+        if not all(t.base == t.raw and not t.dropped and not (t.span and t.span.phrase.words) for t in tokens):
+            return False
+        things = self.prompt.asked_for("object", "effect")
+        if len(things) != 1 or not any(token.base in words_in(*world.VERBS) for token in tokens):
+            return False
+        if things[0].phrase.kind == "effect":
+            return True
+        before = [t for t in self.prompt.tokens[: things[0].start] if not t.is_break]
+        kinds = [attributes[str(t.base)] for t in tokens if t.span is None and attributes.get(str(t.base)) in _ORDER]
+        named = [attributes[str(t.base)] for t in before if t.span is None and attributes.get(str(t.base)) in _ORDER]
+        in_order = kinds == named == sorted(set(kinds), key=_ORDER.index) and "color" in kinds
+        articles = [t for t in before if t.span is None and t.raw in ("a", "an")]
+        adjectives = (
+            all(t.span or t.base in attributes for t in before[before.index(articles[0]) + 1 :]) if articles else False
+        )
+        return in_order and adjectives
+
+    def _in_order(self, effect: bool, attributes: dict[str, str]) -> list[str]:
+        """The words of an addition in the order of the training: "add a big red ball bouncing on the left"."""
+        things = self.prompt.asked_for("object", "effect")
+        if not things:  # what is known of it, for who goes on anyway
+            return [str(t.base) for t in self.prompt.words if t.base in self.prompt.vocabulary and not t.dropped]
+        verbs = [t for t in self.prompt.words if t.is_verb and not t.dropped and t.raw != "keep"]
+        known = [senses.ADDING.get(t.raw) or t.base for t in verbs]
+        verb = next((word for word in known if word in self.prompt.vocabulary), "add")
+        verb = "add" if verb in senses.CHANGING else verb
+        said = {attributes[str(t.base)]: str(t.base) for t in reversed(self._free_words()) if t.base in attributes}
+        if effect:
+            return [*filter(lambda word: word in self.prompt.vocabulary, (verb,)), *self._effect(things[0], said)]
+        said.setdefault("color", self._usual_color(things[0]) or "")
+        name = [said[kind] for kind in _ORDER if said.get(kind)] + self._words_of(things[0])
+        still = [
+            str(t.base) for t in self._free_words() if t.base in senses.SAME_AS.values() and t.base not in attributes
+        ]
+        spans = [s for s in self.prompt.spans if not self.prompt.tokens[s.start].dropped]
+        after = [
+            self._words_of(s)
+            for kind in ("motion", "place", "depth", "reflection")
+            for s in spans
+            if s.phrase.kind == kind
+        ]
+        moves = any(s.phrase.kind == "motion" for s in spans)
+        words = [verb, "an" if name[0][0] in "aeiou" else "a", *name]
+        words += [*(after[0] if moves else still[:1]), *([said["pace"]] if "pace" in said else [])]
+        words += [word for part in after[moves:] for word in part]
+        return [word for word in words if word in self.prompt.vocabulary]
+
+    def _effect(self, thing: Span, said: dict[str, str]) -> list[str]:
+        """An effect with its amount, and with the article that its name has in the model's world."""
+        name = self._words_of(thing)
+        amount = [said["amount"]] if "amount" in said and said["amount"] not in name else []
+        with_article = ["a", *name] in [tokenize(way) for way in world.EFFECTS[thing.phrase.name]]
+        return [*(["a"] if with_article and not amount else []), *amount, *name]
+
+    def _free_words(self) -> list[Token]:
+        """Words that the model is given and that are in no phrase of its world."""
+        return [token for token in self.prompt.words if token.span is None and not token.dropped and token.base]
+
+    def _words_of(self, span: Span) -> list[str]:
+        return list(span.phrase.words or [str(token.base) for token in self.prompt.tokens[span.start : span.end]])
+
+    def _usual_color(self, thing: Span) -> str | None:
+        """The colour of a thing where none is named; None where the model has none."""
+        color = senses.USUAL_COLORS.get(thing.phrase.name)
         return color if color in self.prompt.vocabulary else None
-
-    def _colored(self, words: list[str], color: str) -> list[str]:
-        """The words with a colour before the thing's name."""
-        span = self.prompt.asked_for("object")[0]
-        before = [w for i, t in enumerate(self.prompt.tokens[: span.start]) for w in self._words_of(i, t)]
-        return [*before, color, *words[len(before) :]]
 
     def _read_what_effects_do(self) -> None:
         """ "Falling snow", "snow falling": said of an effect that does so anyway."""
@@ -97,6 +152,12 @@ class Given:
             own = token.span is None or token.span.phrase.kind == "motion"
             if own and any(token.raw in words for words in ways):
                 token.raw, token.base, token.dropped = SILENT, None, True
+
+    def _read_the_same(self, effect: bool) -> None:
+        """Other words of the same sense as one of the model's."""
+        for token in self.prompt.words if not effect else ():
+            if token.span is None and senses.SAME_AS.get(token.raw) in self.prompt.vocabulary:
+                token.base = senses.SAME_AS[token.raw]
 
     def _take_nearest(self, effect: bool) -> None:
         """Words and phrases that the model has others for; where those only come near, that is said."""
@@ -109,56 +170,56 @@ class Given:
             nearest = senses.NEAREST_COLORS.get(token.raw)
             if moves and token.raw in senses.MOVING:  # "flying from left to right": the rest says it
                 token.raw, token.base = SILENT, None
-            elif senses.SAME_AS.get(token.raw) in self.prompt.vocabulary:
-                token.base = senses.SAME_AS[token.raw]
             elif nearest in self.prompt.vocabulary and not colored:
                 token.base, colored = nearest, True
                 taken.append(([token], str(nearest)))
         self.notes += [f"mini takes '{text_of(part)}' as '{word}', the nearest that it knows" for part, word in taken]
 
-    def _words_of(self, i: int, token: Token) -> Iterable[str]:
-        if token.dropped or token.is_break:
-            return ()
-        if token.span is not None and token.span.phrase.words:
-            return token.span.phrase.words if token.span.start == i else ()
-        word = senses.ADDING.get(token.raw) or token.base
-        return (word,) if word in self.prompt.vocabulary else ()
-
-    def _leave_out_places(self) -> None:
+    def _leave_out_asides(self) -> None:
         """Phrases such as "next to the lamp post": the model knows places by its own phrases alone."""
-        tokens = self.prompt.tokens
-        for i, token in enumerate(tokens):
-            if not token.is_preposition or token.dropped:
-                continue
-            end = i + 1
-            while end < len(tokens) and not self._ends_place(end):
-                end += 1
-            if any(t.says_something or t.is_unknown for t in tokens[i + 1 : end]):
-                self._leave_out(tokens[i:end])
+        for start, end in self.prompt.asides:
+            part = self.prompt.tokens[start:end]
+            nothing = senses.PICTURE | senses.ARTICLES | _PARTS
+            nothing |= senses.BACKGROUND if self.prompt.background is not None else frozenset()
+            if not all(token.raw in nothing and token.span is None for token in part):
+                self._leave_out(part)
+            for token in part:
+                token.dropped = token.raw not in senses.BACKGROUND
 
-    def _ends_place(self, i: int) -> bool:
-        token, before = self.prompt.tokens[i], self.prompt.tokens[i - 1]
-        other = token.span is not None and token.span.phrase.kind in (*_OF_ONE_THING, "shot")
-        next_place = token.is_preposition and not (before.is_preposition or before.raw in _AFTER_PREPOSITIONS)
-        return token.parts or token.is_verb or other or next_place
+    def _leave_out_framing(self) -> None:
+        """Of an addition the plate keeps its framing: "close-up" makes nothing larger."""
+        shots = [span for span in self.prompt.spans if span.phrase.kind == "shot"]
+        for span in shots if len(shots) < _FRAMING else ():
+            self._leave_out(self.prompt.tokens[span.start : span.end])
 
-    def _leave_out_second_ones(self) -> None:
-        """Of several colours, places or motions the model is given the first."""
+    def _leave_out_second_ones(self, attributes: dict[str, str]) -> None:
+        """Of several colours, sizes, places or motions the model is given the first."""
         tokens = self.prompt.tokens
-        colors = [i for i, t in enumerate(tokens) if t.base in world.COLORS and not t.span and not t.dropped]
-        names = list(dict.fromkeys(str(tokens[i].base) for i in colors))
-        if len(names) > 1:
-            self.notes.append(f"mini gives one colour to a thing: of {' and '.join(names)} it takes {names[0]}")
-            for token in tokens[
-                colors[0] + 1 : colors[-1] + 1
-            ]:  # the thing itself may stand between: "a red ball, blue"
-                color = token.base in world.COLORS or token.raw in senses.CONJUNCTIONS
-                token.dropped = token.dropped or (color and token.span is None)
+        for kind in dict.fromkeys(attributes.values()):
+            found = [
+                i for i, t in enumerate(tokens) if attributes.get(str(t.base)) == kind and not t.span and not t.dropped
+            ]
+            names = list(dict.fromkeys(str(tokens[i].base) for i in found))
+            if len(names) > 1:
+                noun = "colour" if kind == "color" else kind
+                self.notes.append(f"mini gives one {noun} to a thing: of {' and '.join(names)} it takes {names[0]}")
+                for token in tokens[found[0] + 1 : found[-1] + 1]:
+                    second = attributes.get(str(token.base)) == kind or token.raw in senses.CONJUNCTIONS
+                    token.dropped = token.dropped or (second and token.span is None)
         for kind in ("place", "motion"):
             spans = [s for s in self.prompt.spans if s.phrase.kind == kind and not tokens[s.start].dropped]
-            for span in spans[1:]:
-                if span.phrase.name != spans[0].phrase.name:
-                    self._leave_out(tokens[span.start : span.end])
+            drifts = any(
+                s.phrase.name.startswith("drifting") and not tokens[s.start].dropped for s in self.prompt.spans
+            )
+            for n, span in enumerate(spans):
+                part = tokens[span.start : span.end]
+                onwards = kind == "place" and drifts and part[0].raw == "to"  # "moving to the left then to the right"
+                if n == 0 and not onwards:
+                    continue
+                if onwards or span.phrase.name != spans[0].phrase.name:
+                    self._leave_out(part)
+                for token in part:
+                    token.dropped = True
 
     def _leave_out_counts(self) -> list[Token]:
         """Numbers and plurals: mini adds one thing. Returns the words of number."""
@@ -186,13 +247,9 @@ class Given:
     def _note_unknown(self, besides: Iterable[Token] = ()) -> None:
         """Name the words that were dropped and are in no note yet."""
         noted = " ".join(self.notes)
-        left = [t for t in self.prompt.words if t.dropped and t not in besides and t.raw not in noted]
+        silent = senses.ARTICLES | senses.CONJUNCTIONS | senses.STANDING_FOR | {SILENT}
+        left = [t for t in self.prompt.words if t.dropped and not (t.is_read or t.kept or t.aside or t in besides)]
+        left = [t for t in left if t.raw not in noted and t.raw not in silent and t.raw not in senses.PICTURE]
         if left:
             guesses = self.prompt.guesses(left)
             self.notes.append(f"mini leaves out {quoted(left)}, not known here{guesses}")
-
-
-def _with_articles(words: list[str]) -> list[str]:
-    """A or an, as the colour that follows asks for."""
-    right = {color: "an" if color[0] in "aeiou" else "a" for color in world.COLORS}
-    return [right.get(b, a) if a in ("a", "an") else a for a, b in zip(words, [*words[1:], ""])]

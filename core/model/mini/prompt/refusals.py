@@ -4,26 +4,27 @@ from itertools import dropwhile, takewhile
 
 from vera.core.model.mini import words as world
 from vera.core.model.mini.prompt import senses
-from vera.core.model.mini.prompt.parsed import Parsed
-from vera.core.model.mini.prompt.phrases import TARGETS, Span
-from vera.core.model.mini.prompt.tokens import LINKS, Token, quoted, text_of, words_in
+from vera.core.model.mini.prompt.parsed import Parsed, is_target
+from vera.core.model.mini.prompt.phrases import TARGETS
+from vera.core.model.mini.prompt.tokens import LINKS, Token, forms_of, quoted, text_of, words_in
 
 ADDS = f"it adds {', '.join(world.OBJECTS)}, {', '.join(world.EFFECTS)}"
 BACKGROUNDS = f"its backgrounds are {', '.join(world.BACKGROUNDS)}"
+SAY = "say what to add, such as 'Add a red balloon'"
 DOES = "it adds one thing, or changes the background"
 READS = "it reads English, of a small world: docs/prompts.md"
-_AMOUNTS = words_in(*(way for ways in world.AMOUNTS.values() for way in ways))
 _ENDS = senses.CONJUNCTIONS | senses.PREPOSITIONS | {"keep"}
+_PLACES = words_in(*world.PLACES, *(way for ways in world.PLACE_PHRASES.values() for way in ways)) - senses.PREPOSITIONS
 
 
 def impossible(prompt: Parsed) -> str | None:
-    """What mini cannot do, whatever it knows: no word, another act, several edits."""
+    """What mini cannot do, whatever it knows: no word, another act, a question, several edits."""
     if not prompt.words:
-        return "it holds no word; say what to add, such as 'Add a red balloon'"
+        return f"it holds no word; {SAY}"
     act = _other_act(prompt)
     if act or not any(token.says_something for token in prompt.words):
         return act
-    return _several(prompt) or _background_as_thing(prompt)
+    return _question(prompt) or _several(prompt) or _background_as_thing(prompt)
 
 
 def not_known(prompt: Parsed) -> str | None:
@@ -35,11 +36,11 @@ def not_known(prompt: Parsed) -> str | None:
 
 def _other_act(prompt: Parsed) -> str | None:
     for i, token in enumerate(prompt.tokens):
-        if token.span is not None or token.is_break:
+        if token.span is not None or token.is_break or token.kept:
             continue
         if token.is_negation:
-            return f"mini cannot take things away ('{token.raw}'); {DOES}"
-        act = senses.ACTS_ANYWHERE.get(token.raw) or (token.starts and senses.ACTS_AT_THE_START.get(token.raw))
+            return f"mini cannot leave things out or take them away ('{token.raw}'); {DOES}"
+        act = _act_anywhere(token) or (token.starts and senses.ACTS_AT_THE_START.get(token.raw))
         if act:
             after = [t.raw for t in prompt.tokens[i + 1 : i + 2] if t.raw in ("down", "up", "away", "out")]
             return f"mini cannot {act} ('{' '.join([token.raw, *after])}'); {DOES}"
@@ -47,6 +48,22 @@ def _other_act(prompt: Parsed) -> str | None:
             thing = text_of(prompt.noun_phrase(i + 1))
             return f"mini cannot change {repr(thing) if thing else 'that'} ('{token.raw}'); {DOES} as a whole"
     return None
+
+
+def _act_anywhere(token: Token) -> str | None:
+    """The act that a word asks for, in any form of it: removing, removed."""
+    known = token.base == token.raw  # "lower" is one of the model's own words
+    forms = [token.raw, *(f for f in ([] if known else forms_of(token.raw)) if not f.endswith("ing"))]
+    return next((senses.ACTS_ANYWHERE[form] for form in forms if form in senses.ACTS_ANYWHERE), None)
+
+
+def _question(prompt: Parsed) -> str | None:
+    words = [token.raw for token in prompt.words]
+    asks = words[0] in senses.QUESTIONS and not prompt.tokens[0].span
+    requests = len(words) > 1 and words[1] in ("you", "we", "i", "there", "it") and words[0] not in ("do", "have")
+    marked = "?" in (token.raw for token in prompt.tokens)
+    asks = asks or (marked and words[0] in senses.QUESTIONS_BY_THEIR_MARK and not requests)
+    return f"it asks a question ('{words[0]}'); {SAY}" if asks else None
 
 
 def _changes_background(prompt: Parsed, verb: int) -> bool:
@@ -68,12 +85,30 @@ def _adds(prompt: Parsed, verb: int) -> bool:
 
 def _several(prompt: Parsed) -> str | None:
     things = prompt.asked_for("object", "effect")
+    if things or prompt.background is not None:
+        things = sorted([*things, *prompt.accompanying()], key=lambda span: span.start)
     names = [span.phrase.name for span in things if span.phrase.kind == "object"]
     names += dict.fromkeys(span.phrase.name for span in things if span.phrase.kind == "effect")
     names = ["another background"] * (prompt.background is not None and bool(things)) + names
+    names += ["another one"] * bool(names and _another(prompt))
     if len(names) < 2:
         return None
     return f"it asks for {' and '.join(names[:4])}; ask one by one, each as a delivery of its own"
+
+
+def _another(prompt: Parsed) -> bool:
+    """Whether a pronoun or a phrase without its noun stands for one more thing: "a blue one", "and a blue"."""
+    for phrase in prompt.noun_phrases():
+        targets = [k for k, token in enumerate(phrase) if is_target(token)]
+        for k, token in enumerate(phrase):
+            one = token.raw == "one" and phrase[:k] and phrase[k - 1].raw in ("only", "just", "exactly", "single")
+            determines = any(target > k for target in targets)
+            if token.raw in senses.STANDING_FOR and token.span is None and not determines and not one:
+                return True
+        begins = bool(phrase) and (phrase[0].raw in senses.ARTICLES or phrase[0].is_count)
+        if begins and not targets and any(token.base in world.COLORS for token in phrase):
+            return not any(prompt.is_strange(token) for token in phrase)
+    return False
 
 
 def _background_as_thing(prompt: Parsed) -> str | None:
@@ -90,41 +125,85 @@ def _thing_not_known(prompt: Parsed) -> str | None:
     subjects = [t for phrase in phrases for t in phrase if t.base in world.SUBJECTS and t.span is None]
     if subjects and not targets:
         return f"{quoted(subjects)} is something to keep before a new background; {ADDS}"
-    unknown = [t for phrase in phrases for t in phrase if t.is_unknown and t.raw not in senses.NEAREST_COLORS]
-    guesses = prompt.guesses(unknown)
-    if guesses or (unknown and not targets):
-        return f"mini does not know {quoted(unknown)}{guesses or f'; {ADDS}'}"
-    if not targets:
-        return f"it names nothing to add; {ADDS}"
-    for span in targets:
-        compound = _compound(prompt, span)
-        if compound:
-            return f"mini does not know '{text_of(compound)}'; {ADDS}"
-    for phrase in phrases:  # "a dog and a balloon"
-        strange = [token for token in phrase if token.is_unknown]
-        if strange and not any(token.span and token.span.phrase.kind in TARGETS for token in phrase):
-            return f"mini does not know {quoted(strange)}; {ADDS}"
+    strange = [t for phrase in phrases for t in phrase if prompt.is_strange(t) and t.is_unknown] + _places(prompt)
+    guesses = prompt.guesses(strange)
+    if guesses:
+        return f"mini does not know {quoted(strange)}{guesses}"
+    for phrase in phrases:
+        other = _other_thing(prompt, phrase, bool(targets))
+        if other:
+            return f"mini does not know {other}; {ADDS}"
+    return None if targets else f"it names nothing to add; {ADDS}"
+
+
+def _places(prompt: Parsed) -> list[Token]:
+    """Words of a place that may be misspelt: "on the lfet"."""
+    asides = [token for start, end in prompt.asides for token in prompt.tokens[start:end]]
+    return [token for token in asides if token.is_unknown and prompt.guess(token.raw) in _PLACES]
+
+
+def _other_thing(prompt: Parsed, phrase: list[Token], added: bool) -> str | None:
+    """What a noun phrase names that the model does not know, or None.
+
+    The head of a noun phrase says which thing it is: its last word before a preposition, a verb, a mark or the end.
+    Where that is not known, nor is the thing: "apple tree". A word that is not known before a head that is, is left
+    out: "a shiny balloon". added: whether the prompt names a thing to add.
+    """
+    targets = [k for k, token in enumerate(phrase) if is_target(token)]
+    for k in range(len(phrase)):
+        if not targets:
+            other = _thing_alone(prompt, phrase, k, added)
+        elif k > targets[-1]:
+            other = _head_after(prompt, phrase[targets[0] :], k - targets[0])
+        else:
+            other = _thing_before(prompt, phrase, k, targets)
+        if other:
+            return other
     return None
 
 
-def _compound(prompt: Parsed, span: Span) -> list[Token] | None:
-    """The thing that a target is only a part of: "fish tank", "a picture of the ball"."""
-    for after in prompt.tokens[span.end : span.end + 1]:
-        if after.span is not None:
-            continue
-        acts = after.raw.endswith(("ing", "ed", "ly"))
-        if after.is_unknown and not acts and not after.is_preposition and after.raw.isalpha():
-            return prompt.tokens[span.start : span.end + 1]
-    before = [i for i in range(span.start) if prompt.tokens[i].raw not in senses.ARTICLES]
-    if len(before) < 2 or prompt.tokens[before[-1]].raw != "of" or prompt.tokens[before[-1]].span:
+def _head_after(prompt: Parsed, named: list[Token], k: int) -> str | None:
+    """Token k after a thing as the head of another one: "apple tree"; not "popping", "that pops"."""
+    token, before = named[k], named[:k]
+    said_of_it = any(t.raw in senses.RELATIVES or (t.is_act and prompt.is_strange(t)) for t in before)
+    if not prompt.is_strange(token) or said_of_it or token.is_act or _says_how(token):
         return None
-    head = prompt.tokens[before[-2]]
-    counts_for_it = head.is_break or head.span or head.is_read or head.base in _AMOUNTS
-    return None if counts_for_it else prompt.tokens[before[-2] : span.end]
+    last = [t for t in before if is_target(t)][-1]
+    known = [t for t in before if t.span is last.span]
+    return f"'{text_of([*known, token])}', only '{text_of(known)}'"
+
+
+def _thing_before(prompt: Parsed, phrase: list[Token], k: int, targets: list[int]) -> str | None:
+    """Token k before a thing as another one: "a dog chasing a ball", "a picture of a ball"; not "a shiny ball"."""
+    token, between = phrase[k], phrase[k + 1 : targets[0]]
+    whole = any(t.raw == "of" for t in between[:1])
+    if not (prompt.is_strange(token) or (whole and token.raw in senses.PICTURE)):
+        return None
+    if any(t.raw == "of" for t in between):
+        return f"'{text_of(phrase[k : targets[-1] + 1])}'"
+    apart = any(t.raw in senses.ARTICLES or t.raw in senses.THERE_ALREADY for t in between)
+    return quoted([token]) if apart and not token.raw.endswith("ly") else None
+
+
+def _thing_alone(prompt: Parsed, phrase: list[Token], k: int, added: bool) -> str | None:
+    """Token k of a phrase without a thing that is known; not where it is said of one that is added elsewhere."""
+    token, before = phrase[k], phrase[:k]
+    if not prompt.is_strange(token):
+        return None
+    thing = any(t.raw in senses.ARTICLES or t.is_count for t in before)
+    said_of_it = bool(before) and before[0].raw in senses.RELATIVES
+    if added and (_says_how(token) or (not thing and (said_of_it or token.is_act))):
+        return None
+    return quoted(t for t in phrase[k:] if prompt.is_strange(t))
+
+
+def _says_how(token: Token) -> bool:
+    """Whether a word only says how good it should look, or is a mark."""
+    return token.raw in senses.QUALITIES or not token.is_word
 
 
 def _scene_not_known(prompt: Parsed, background: int) -> str | None:
-    linked = dropwhile(lambda token: token.raw in LINKS, prompt.tokens[background:])
+    linked = list(dropwhile(lambda token: token.raw in LINKS, prompt.tokens[background:]))
     scene = list(takewhile(lambda t: not t.is_break and t.raw not in LINKS and t.raw not in _ENDS, linked))
     before = [token for token in prompt.tokens[:background] if token.raw not in senses.CHANGING]
     guesses = prompt.guesses([*before, *scene])
@@ -137,4 +216,22 @@ def _scene_not_known(prompt: Parsed, background: int) -> str | None:
         return f"{reason}; {BACKGROUNDS}"
     names = list(dict.fromkeys(span.phrase.name for span in found))
     names = [name for name in names if not any((name, other) in senses.PARTS_OF for other in names)]
-    return f"it names {len(names)} backgrounds, {' and '.join(names)}; ask for one" if len(names) > 1 else None
+    if len(names) > 1:
+        return f"it names {len(names)} backgrounds, {' and '.join(names)}; ask for one"
+    return _beside_scene(prompt)
+
+
+def _beside_scene(prompt: Parsed) -> str | None:
+    """What stands where the head of the scene's noun phrase would, "a city park", or who is to change as well."""
+    head = max(i for i, token in enumerate(prompt.tokens) if token.span and token.span.phrase.kind == "scene")
+    scene = [token for token in prompt.tokens if token.span is prompt.tokens[head].span]
+    for token in takewhile(lambda t: not (t.parts or t.aside or t.is_verb or t.span), prompt.tokens[head + 1 :]):
+        if not (token.is_read or token.raw in senses.RELATIVES or token.base in prompt.described or token.is_act):
+            return f"mini does not know '{text_of([*scene, token])}', only '{text_of(scene)}'; {BACKGROUNDS}"
+    for i, token in enumerate(prompt.tokens):
+        if token.base in world.SUBJECTS and token.span is None and not token.aside:
+            clause = list(takewhile(lambda t: not (t.parts or t.is_verb), reversed(prompt.tokens[:i])))
+            joined = prompt.tokens[i - len(clause) - 1 : i - len(clause)] if i > len(clause) else []
+            if any(t.raw in senses.CONJUNCTIONS for t in joined):
+                return f"mini changes the background alone, not '{token.raw}'; {BACKGROUNDS}"
+    return None

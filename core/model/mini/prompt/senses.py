@@ -12,28 +12,43 @@ def _by_word(acts: dict[str, str]) -> dict[str, str]:
 
 # Words that say nothing of the picture: read, and not given to the model.
 FILLERS = _words("""
-    i we you it this that these those there here is are be being been am was s some any another one should would
-    could can
-    will shall may let lets want wants need like wish would love us me my our your his her their please kindly just
-    also now
-    which who appear appears appearing visible see seen have has get scene shot video clip image picture frame
-    frames footage
-    plate layer do does so very really bit as such ok okay hi hello thanks thank new different one
+    i we you it this that these those there here is are be being been am was were s some any should would could can
+    will shall may might must let lets want wants need like wish love us me my our your his her their its please
+    pls plz kindly just only exactly simply also now which who appear appears appearing visible see seen have has
+    get scene shot video clip image picture frame frames footage plate layer do does did so very really bit as such
+    ok okay hi hey hello thanks thank thx new different single again too either
+""")
+# Words for the whole picture: "in the shot" says nothing more.
+PICTURE = _words("scene shot video clip image picture frame frames footage plate layer there here")
+# Before a thing they say that it is one more: "a second balloon". Alone they stand for another thing: "a blue one".
+STANDING_FOR = _words("one ones another other others second third same twice thrice duplicate extra")
+# What says how good it should look, which mini tries anyway: named, and left out.
+QUALITIES = _words("""
+    beautiful nice pretty lovely cute cool awesome amazing photorealistic realistic realism photoreal believable
+    detailed detail details highly hd uhd hq 4k 8k quality best high ultra masterpiece professional perfect clean crisp
+    natural seamless elegant magical subtle slightly
 """)
 
 ARTICLES = frozenset(("a", "an", "the"))
 # What follows a verb that changes things, where the thing is in the picture already.
 THERE_ALREADY = _words("the this that these those his her their its my our your every all it them him everything")
-CONJUNCTIONS = frozenset(("and", "then", "plus", "also", "or", "but"))
-PREPOSITIONS = _words("""
+# What begins another sentence asks by these; a request does not: "can you add ...".
+QUESTIONS = _words("what why who whom whose which how is are was were does did has")
+QUESTIONS_BY_THEIR_MARK = _words("do have can could would will")  # "do you see a balloon?", but not "do add one"
+CONJUNCTIONS = frozenset(("and", "then", "plus", "also", "or", "but", "versus", "vs"))
+# They begin a part that says where, when or how; of mini's world only where it is one of its own phrases.
+SUBORDINATORS = _words("until till when whenever while once if because where")  # up to the next break
+# What follows them is said of the thing: "that disappears", "it should be transparent".
+RELATIVES = _words("that which who it they is are was were should must can could would")
+PREPOSITIONS = SUBORDINATORS | _words("""
     in on at to with over behind under below above beside beneath underneath near next out between by from through
-    across along
-    around against inside outside toward towards among onto into for like off past beyond within upon front during
+    across along around against inside outside toward towards among onto into for like off past beyond within upon
+    front during after before since than via per about
 """)
 COUNTS = _words("""
     two three four five six seven eight nine ten eleven twelve twenty hundred hundreds thousand thousands dozen
     dozens several
-    many few couple pair lot lots bunch group multiple various both more much
+    many few couple pair lot lots bunch group flock swarm pile row stack multiple various both more much each every
 """)
 
 # Verbs that add, as the model's own verb that stands for them.
@@ -60,7 +75,34 @@ CHANGING = _words("""
 # Those of them that may add as well: "make a balloon", "paint a star".
 CHANGING_OR_ADDING = frozenset(("make", "paint", "give"))
 BACKGROUND = _words("background backgrounds backdrop bg scenery surroundings environment")
-NEGATIONS = _words("no not without never nothing none dont doesnt isnt")
+NEGATIONS = _words("""
+    no not without never nothing none dont doesnt isnt arent wont cannot cant neither nor non avoid avoids avoiding
+    except excepting exclude excludes excluding lacking lacks lack minus instead rather hate hates dislike forbid
+    unless hardly barely less fewer zero 0 unlit invisible
+""")
+NOT_LACKING = _words("motionless seamless flawless endless countless timeless bless unless nevertheless regardless")
+# Several words, and the one that says the same; they are read as that one.
+SAID_OTHERWISE = {
+    ways: word
+    for word, lists in {
+        "still": (
+            "does not move|doesn't move|doesnt move|do not move|don't move|is not moving|isn't moving|not moving"
+            "|not move|without moving|without movement|without motion|without any motion|without any movement|no motion"
+            "|no movement|non moving|never moves|never moving|stays still|stay still|staying still|stands still"
+            "|standing still|keeps still|stays in place|stay in place|staying in place|stays put|holding still"
+        ),
+        "and": ("as well as|along with|together with|in addition to|followed by|accompanied by|besides|alongside"),
+        "also": "as well|at the same time|on top of that|in addition|additionally|furthermore|afterwards|afterward",
+        "not": "anything but|other than|everything but|all but",
+        "without": "free of|devoid of",
+        "just": "nothing but",
+        "keep": "leave the|leave everything",
+        "monochrome": "in black and white|in b w|black and white footage|black and white film",
+        "want": "would like|i like|we like",
+        "": "what about|how about|right now|for me|a bit more like",
+    }.items()
+    for ways in lists.split("|")
+}
 # After a negation these ask to keep: "don't touch the dancer".
 TOUCHING = _words("""
     touch touching change changing move moving alter altering affect affecting edit editing cover covering modify
@@ -71,24 +113,22 @@ TOUCHING = _words("""
 # Acts that mini does not know: by words that ask for them wherever they stand ...
 ACTS_ANYWHERE = _by_word(
     {
-        "take things away": (
-            "remove removed removing delete deleted erase erasing eliminate rid disappear vanish uncover"
-        ),
-        "change the colour or material of things": (
-            "recolor recolour recoloring recolouring colorize colourise colorise dye tint"
-        ),
+        "take things away": "remove delete erase eliminate rid disappear vanish uncover dissolve",
+        "write words": "word text letter caption title subtitle saying reading says sign writing inscription",
+        "change the colour or material of things": ("recolor recolour colorize colourize colourise colorise dye tint"),
         "change the light of the picture": (
-            "relight relighting darken darker brighten brighter dimmer "
-            "lighting exposure contrast"
-            " saturation desaturate warmer cooler grade regrade illuminate"
+            "relight darken darker brighten brighter dimmer lighting exposure contrast saturation desaturate warmer"
+            " cooler grade regrade illuminate monochrome greyscale grayscale sepia"
         ),
         "change the style of the picture": (
-            "style styled stylize stylise restyle anime cartoon cinematic sketch watercolor watercolour"
+            "style stylize stylise restyle anime cartoon comic cinematic sketch watercolor watercolour"
         ),
         "move, resize or reshape things": (
             "resize rescale enlarge shrink flip mirror reposition bigger smaller larger taller zoom"
         ),
-        "treat the picture": "upscale stabilize stabilise denoise deblur sharpen retime interpolate rotoscope",
+        "treat the picture": (
+            "upscale upres stabilize stabilise denoise degrain deblur sharpen retime interpolate rotoscope deinterlace"
+        ),
     }
 )
 # ... and by verbs that begin a sentence or a part of it.
@@ -102,6 +142,15 @@ ACTS_AT_THE_START = _by_word(
     }
 )
 
+# Words that only look like a form of one that mini knows.
+FALSE_FRIENDS = _words("""
+    tin tins shin shins cite cites heave heaves heaved heaving heavies even evens evened firing fired lowe matted
+    matting rest rests andes gods skye smoked daises fulling lowing seas lines
+""")
+# Words that are like one of the vocabulary, and are not that one misspelt.
+NOT_MISSPELT = _words("""
+    spinning swinging driving stays stay stand stands standing string spring later closed singing bursting growing
+""")
 RESPELLED = {
     "gray": "grey",
     "into": "to",
@@ -159,7 +208,16 @@ USUAL_COLORS = {
     "flower": "yellow",
 }
 # Other words of the same sense, of objects, as the model has them.
-SAME_AS = {"floating": "hovering", "hanging": "hovering", "motionless": "still", "slow": "slowly", "fast": "quickly"}
+SAME_AS = {
+    "floating": "hovering",
+    "hanging": "hovering",
+    "slow": "slowly",
+    "fast": "quickly",
+    "motionless": "still",
+    "static": "still",
+    "stationary": "still",
+    "unmoving": "still",
+}
 # What an effect does by itself: saying so asks for nothing more.
 ITS_OWN_WAY = {
     "snow": _words("falling floating drifting"),
@@ -180,14 +238,47 @@ SKIES = _words("sky air")
 WAYS = {
     "from left to right": "drifting right",
     "from the left to the right": "drifting right",
+    "left to right": "drifting right",
+    "right to left": "drifting left",
     "from right to left": "drifting left",
+    "from bottom to top": "rising",
+    "from the bottom to the top": "rising",
+    "from top to bottom": "falling",
+    "from the top to the bottom": "falling",
+    "coming from the left": "drifting right",
+    "coming from the right": "drifting left",
+    "entering from the left": "drifting right",
+    "entering from the right": "drifting left",
+    "up and down": "bouncing",
+    "jumping": "bouncing",
+    "hopping": "bouncing",
+    "in circles": "circling",
     "from the right to the left": "drifting left",
     "across the frame": "drifting right",
     "across the picture": "drifting right",
     "across the screen": "drifting right",
     "across the shot": "drifting right",
 }
-MOVING = ("flying", "floating", "swimming", "rolling", "gliding", "sailing", "going", "drifting", "walking")
+MOVING = tuple(
+    f"{stem}{ending}"
+    for stem, endings in {
+        "fly": ("ing",),
+        "fl": ("ies",),
+        "float": ("ing", "s"),
+        "swim": ("ming", "s"),
+        "roll": ("ing", "s"),
+        "glid": ("ing", "es"),
+        "sail": ("ing", "s"),
+        "go": ("ing", "es"),
+        "drift": ("ing", "s"),
+        "walk": ("ing", "s"),
+        "mov": ("ing", "es"),
+        "travel": ("ling", "ing", "s"),
+        "com": ("ing",),
+        "enter": ("ing",),
+    }.items()
+    for ending in endings
+)
 # Things that are of a kind which the model draws as one.
 KINDS_OF = {
     "balloon": ("hot air balloon", "helium balloon"),
@@ -232,39 +323,38 @@ SCENE_NOUNS = {
 # Backgrounds that a word of another one may describe: a city at night, a stormy sea, storm clouds.
 PARTS_OF = {("night", "city"), ("sea", "storm"), ("clouds", "storm"), ("clouds", "sunset"), ("clouds", "night")}
 
-# Places as people shorten them, as the model has them.
-PLACES = {
-    "on left": "on the left",
-    "on right": "on the right",
-    "left side": "on the left",
-    "right side": "on the right",
-    "on the left side": "on the left",
-    "on the right side": "on the right",
-    "on the left hand side": "on the left",
-    "on the right hand side": "on the right",
-    "at the left": "on the left",
-    "at the right": "on the right",
-    "in middle": "in the middle",
-    "at the center": "in the center",
-    "at the centre": "in the centre",
-    "at top": "at the top",
-    "at bottom": "at the bottom",
-    "top left": "in the top left corner",
-    "top right": "in the top right corner",
-    "bottom left": "in the bottom left corner",
-    "bottom right": "in the bottom right corner",
-    "in the top left": "in the top left corner",
-    "at the top left": "in the top left corner",
-    "in the top right": "in the top right corner",
-    "at the top right": "in the top right corner",
-    "in the bottom left": "in the bottom left corner",
-    "at the bottom left": "in the bottom left corner",
-    "in the bottom right": "in the bottom right corner",
-    "at the bottom right": "in the bottom right corner",
-    "in the upper left corner": "in the upper left",
-    "in the upper right corner": "in the upper right",
-    "in the lower left corner": "in the lower left",
-    "in the lower right corner": "in the lower right",
-    "top left corner": "in the top left corner",
-    "top right corner": "in the top right corner",
-}
+# Places as people say them, as the model has them: {way: the model's own}.
+SIDES = {"left": "on the left", "right": "on the right"}
+ROWS = {"top": "top", "upper": "upper", "lower": "lower", "bottom": "bottom"}
+
+
+def _places() -> dict[str, str]:
+    """All the ways to say each of the nine places, which no phrase of the model's world is."""
+    places: dict[str, str] = {}
+    for side, own in SIDES.items():
+        bare = [side, *(f"{side} {part}" for part in ("side", "half", "third", "edge", "hand side"))]
+        bare += [f"far {side}", f"very {side}", f"{side} of frame", f"{side} of the frame"]
+        places |= _with_beginnings(bare, own)
+    for row, own in {"top": "at the top", "bottom": "at the bottom"}.items():
+        places |= _with_beginnings([row, *(f"{row} {part}" for part in ("half", "third", "edge", "part"))], own)
+    for row in ("upper", "lower"):
+        own = "at the top" if row == "upper" else "at the bottom"
+        places |= _with_beginnings([f"{row} {part}" for part in ("half", "third", "edge", "part")], own)
+    for middle in ("middle", "center", "centre"):
+        places |= _with_beginnings([middle, *(["centered"] if middle == "center" else [])], f"in the {middle}")
+    places |= {"centred": "in the centre", "dead center": "in the center", "dead centre": "in the centre"}
+    for row in ROWS:
+        for side in SIDES:
+            own = f"in the {row} {side}" + (" corner" if row in ("top", "bottom") else "")
+            for pair in (f"{row} {side}", f"{side} {row}"):
+                bare = [pair, *(f"{pair} {part}" for part in ("corner", "side", "quarter", "hand corner", "edge"))]
+                places |= _with_beginnings(bare, own)
+    return places
+
+
+def _with_beginnings(ways: list[str], own: str) -> dict[str, str]:
+    beginnings = ("", "on ", "on the ", "at ", "at the ", "in ", "in the ", "to the ", "near the ", "towards the ")
+    return {f"{beginning}{way}": own for way in ways for beginning in beginnings}
+
+
+PLACES = _places()

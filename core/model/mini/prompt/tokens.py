@@ -16,6 +16,12 @@ QUIET = frozenset("\"'`´‘’“”„«»()[]{}-–—_/\\*")  # marks that p
 BREAKS = frozenset(".,;:!?…。，、；：！？¿¡\n")
 AND = frozenset("&+")
 SILENT = ""  # stands for a word that belongs to another one: the "of" of "a lot of"
+# Words that end as what a thing does or how it does it, and are things.
+THINGS_LIKE_ACTS = frozenset(
+    "building painting ceiling clothing pudding drawing earring wedding lightning frosting icing stocking filling"
+    " stuffing covering lining crossing morning evening railing bed hundred seed weed reed breed jelly belly lily"
+    " family trolley ally bully assembly".split()
+)
 MAX_QUOTED = 24  # characters of one word in a message
 MAX_NAMED = 100  # characters of all words in one message
 
@@ -33,7 +39,8 @@ LINKS = frozenset(["to", "into", "with", "by", "for", "as", "a", "an", "the", "b
 @dataclass(eq=False)
 class Token:
     """One token. raw: in lower case; base: the vocabulary's form of it, None for another word; starts: whether a clause
-    begins with it; span: the phrase of the model's world that it belongs to; dropped: not given to the model."""
+    begins with it; span: the phrase of the model's world that it belongs to; dropped: not given to the model; aside:
+    whether it is part of one, see `Parsed`; kept: whether it only asks to keep what an addition keeps anyway."""
 
     raw: str
     is_break: bool = False
@@ -41,6 +48,8 @@ class Token:
     base: str | None = None
     span: "Span | None" = field(default=None, repr=False)
     dropped: bool = False
+    aside: bool = False
+    kept: bool = False
 
     @property
     def is_verb(self) -> bool:
@@ -53,11 +62,24 @@ class Token:
 
     @property
     def is_count(self) -> bool:
-        return self.raw in senses.COUNTS or (self.raw[:1].isdigit() and self.raw != "1")
+        return self.raw in senses.COUNTS or (self.raw.isdecimal() and self.raw != "1")
+
+    @property
+    def is_word(self) -> bool:
+        """Whether it is more than a mark or a number."""
+        return any(character.isalpha() for character in self.raw)
+
+    @property
+    def is_act(self) -> bool:
+        """Whether it may say, by its ending, what a thing does or how: "popping", "striped", "slightly"."""
+        stems = [self.raw.removesuffix(ending) for ending in ("ing", "ed", "ly") if self.raw.endswith(ending)]
+        return any(set(stem) & set("aeiouy") for stem in stems) and self.raw not in THINGS_LIKE_ACTS
 
     @property
     def is_negation(self) -> bool:
-        return self.raw in senses.NEGATIONS or self.raw.endswith(("n't", "n’t"))
+        below_zero = self.raw[:1] == "-" and self.raw[1:].isdecimal()
+        lacking = self.raw.endswith("less") and len(self.raw) > len("less") and self.raw not in senses.NOT_LACKING
+        return self.raw in senses.NEGATIONS or self.raw.endswith(("n't", "n’t")) or below_zero or lacking
 
     @property
     def parts(self) -> bool:
@@ -83,7 +105,7 @@ class Token:
 
 def read_tokens(prompt: str, base: Callable[[str], str | None]) -> list[Token]:
     """The prompt's tokens; base gives the vocabulary's form of a word."""
-    tokens = _with_keep(list(_split(prompt)))
+    tokens = _with_keep(_said_otherwise(list(_split(prompt))))
     starts = True
     for token in tokens:
         token.starts = starts and not token.is_break
@@ -100,13 +122,19 @@ def forms_of(word: str) -> Iterator[str]:
         yield senses.RESPELLED[word]
     yield singular(word)
     stem = word.removesuffix("s")
-    for ending in ("", "ing", "y", "ed"):
+    if len(stem) < 3:
+        return
+    yield stem
+    for ending in ("ing", "y", "ed"):
         yield stem + ending
         yield stem.removesuffix("e") + ending
+    yield singular(word) + "ing"
     for ending in ("ing", "ed", "ily", "ly", "er") if len(word) > 5 else ():
         if word.endswith(ending):
             short = word.removesuffix(ending)
-            yield from (short, short + "e", short + "y", short + "ing", short.removesuffix(short[-1:]))
+            yield from (short, short + "e", short + "y", short + "ing")
+            if short[-2:-1] == short[-1:]:  # running: run
+                yield short[:-1]
 
 
 def singular(word: str) -> str:
@@ -139,12 +167,15 @@ def _split(prompt: str) -> Iterator[Token]:
     for i, character in enumerate(text):
         kind = unicodedata.category(character)[0]  # L letters, M what is set upon them, N numbers, P and S marks
         apostrophe = character in "'’" and word[-1:].isalpha() and text[i + 1].isalpha()
-        if kind in "LMN" or apostrophe:
+        if kind in "LN" or apostrophe or (kind == "M" and word):
             word += character
             continue
         if word:
             yield Token(_without_ending(word))
             word = ""
+        if character == "-" and text[i + 1].isdecimal() and text[i - 1 : i].isspace():
+            word = character  # a number below zero
+            continue
         if character in BREAKS:
             yield Token(character, is_break=True)
         elif character in AND:
@@ -159,12 +190,40 @@ def _without_ending(word: str) -> str:
     return stem if mark and ending in ("s", "d", "ll", "m", "re", "ve") else word
 
 
+def _said_otherwise(tokens: list[Token]) -> list[Token]:
+    """The tokens with several words of a fixed sense as the one that says the same."""
+    read: list[Token] = []
+    i = 0
+    while i < len(tokens):
+        for length in range(min(_LONGEST, len(tokens) - i), 1, -1):
+            part = tokens[i : i + length]
+            word = senses.SAID_OTHERWISE.get(text_of(part))
+            moved = word == "still" and _is_thing(tokens[i + length :])  # "not moving the dancer"
+            if word is not None and not moved:
+                read += [Token(word)] if word else []
+                i += length
+                break
+        else:
+            read.append(tokens[i])
+            i += 1
+    return read
+
+
+_LONGEST = max(len(ways.split()) for ways in senses.SAID_OTHERWISE)
+
+
+def _is_thing(tokens: list[Token]) -> bool:
+    """Whether a thing that is there begins these tokens: "the dancer", "background", "anything"."""
+    there = senses.ARTICLES | senses.THERE_ALREADY | senses.BACKGROUND | frozenset(world.SUBJECTS)
+    return any(token.raw in there or token.raw.startswith("any") for token in tokens[:1])
+
+
 def _with_keep(tokens: list[Token]) -> list[Token]:
     """ "don't touch the dancer" -> "keep the dancer"."""
     kept: list[Token] = []
     while tokens:
         touching = [k for k, token in enumerate(tokens[1:3], 1) if token.raw in senses.TOUCHING]
-        if tokens[0].is_negation and touching:
+        if tokens[0].is_negation and touching and _is_thing(tokens[touching[0] + 1 :]):
             if kept and kept[-1].raw == "do":
                 kept.pop()
             kept.append(Token("keep"))
