@@ -104,20 +104,19 @@ def test_states_end_with_the_prompt(text):
 
 def test_batch_mates_do_not_matter(text):
     alone = text.encode(["red ball"])
-    together = text.encode(["red ball", "add red red red ball"])
+    together = text.encode(["red ball", "add ball"])
     torch.testing.assert_close(together[:1], alone)
 
 
 def test_word_order_matters(text):
-    assert not torch.allclose(text.encode(["red ball add"]), text.encode(["add ball red"]))
+    add, ball, red = (text.index[word] for word in ("add", "ball", "red"))
+    assert not torch.allclose(text(torch.tensor([[red, ball, add]])), text(torch.tensor([[add, ball, red]])))
 
 
 def test_warnings_name_the_words(text):
     assert text.check("Add red, RED ball!") == []
     (note,) = text.check("Add a beautiful and very beautiful red ball")
     assert "'beautiful'" in note and "'red'" not in note and note.count("beautiful") == 1
-    with pytest.raises(InputError, match="32 words"):
-        text.check("red ball " + "red " * 31)
 
 
 @pytest.fixture(scope="module")

@@ -159,6 +159,11 @@ def test_odd_texts_raise_nothing_else(reader, prompt):
     assert len(said_of(prompt, reader)[1]) <= MAX_LINE
 
 
+def test_more_words_than_the_model_reads_are_refused(reader):
+    with pytest.raises(InputError, match="reads 32 words, these are 39"):
+        reader.read("Change the background to the sea." + " Wide shot." * 17).check(anyway=False)
+
+
 def test_a_model_of_fewer_words_knows_those_alone():
     small = PromptReader(["add", "a", "red", "ball"])
     assert small.read("Add a red ball").check(anyway=False) == []

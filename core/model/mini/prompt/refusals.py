@@ -38,7 +38,7 @@ def _other_act(prompt: Parsed) -> str | None:
     for i, token in enumerate(prompt.tokens):
         if token.span is not None or token.is_break or token.kept:
             continue
-        if token.is_negation:
+        if token.is_negation and not (token.raw == "0" and token.aside):  # "at frame 0"
             return f"mini cannot leave things out or take them away ('{token.raw}'); {DOES}"
         act = _act_anywhere(token) or (token.starts and senses.ACTS_AT_THE_START.get(token.raw))
         if act:

@@ -167,7 +167,8 @@ def _split(prompt: str) -> Iterator[Token]:
     for i, character in enumerate(text):
         kind = unicodedata.category(character)[0]  # L letters, M what is set upon them, N numbers, P and S marks
         apostrophe = character in "'’" and word[-1:].isalpha() and text[i + 1].isalpha()
-        if kind in "LN" or apostrophe or (kind == "M" and word):
+        decimal = character in ".," and word[-1:].isdecimal() and text[i + 1].isdecimal()
+        if kind in "LN" or apostrophe or decimal or (kind == "M" and word):
             word += character
             continue
         if word:
