@@ -160,7 +160,7 @@ def test_odd_texts_raise_nothing_else(reader, prompt):
 
 
 def test_more_words_than_the_model_reads_are_refused(reader):
-    with pytest.raises(InputError, match="reads 32 words, these are 39"):
+    with pytest.raises(InputError, match="reads 32 words, these are 40"):
         reader.read("Change the background to the sea." + " Wide shot." * 17).check(anyway=False)
 
 
