@@ -18,7 +18,7 @@ BPY_50 := 5.0.1
 BPY_52 := 5.2.3
 PYTHON_52 ?= python3.13
 
-.PHONY: setup lock lock-check lint test axe pictures fuzz fault-test gpu-test gpu-bench bpy blender-addon demo nuke-plugin clean
+.PHONY: setup lock lock-check lint test axe pictures fuzz fault-test mutants gpu-test gpu-bench bpy blender-addon demo nuke-plugin clean
 
 setup: $(STAMP)
 
@@ -88,6 +88,16 @@ gpu-test:
 
 gpu-bench:
 	$(GPU_PYTHON) -m benchmarks.gpu
+
+# Small faults planted one at a time in a copy, and how many of them the tests notice: tools/mutants.py.
+MUTANTS := build/mutants/bin/python
+
+$(MUTANTS): constraints.txt
+	$(PYTHON) -m venv build/mutants
+	$(MUTANTS) -m pip install -q -c constraints.txt cosmic-ray
+
+mutants: setup $(MUTANTS)
+	$(MUTANTS) tools/mutants.py $(if $(SAMPLE),--sample $(SAMPLE)) $(ONLY)
 
 # The fault tests of the service, the farm and training at full length; `make test` runs a short form.
 fault-test: setup
