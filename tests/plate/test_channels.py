@@ -6,6 +6,7 @@ import pytest
 
 from tests.plate.media import write_image
 from vera.core.errors import InputError
+from vera.core.plate.channels import Part, Picture, choose_mask
 from vera.core.plate.choice import Choice
 from vera.core.plate.source import open_mask, open_plate
 
@@ -124,6 +125,38 @@ def test_luminance_with_chroma_is_refused_in_words(tmp_path):
     file = write_image(tmp_path / "p.exr", planes(1, 0, 0), names=("Y", "RY", "BY"))
     with pytest.raises(InputError, match="luminance and chroma"):
         open_plate(str(file))
+
+
+@pytest.mark.parametrize(
+    "names, choice, indices, kind",
+    [
+        (("Z", "matte.A"), Choice(), (1,), ("A",)),  # a lone alpha before other channels
+        (("id.X", "A"), Choice(), (1,), ("A",)),
+        (("Z", "id.X"), Choice(), (0,), ("Y",)),  # neither: the first channel
+        (("Z", "id.X"), Choice(layer="id"), (1,), ("Y",)),
+        (("a.A", "b.A"), Choice(layer="b"), (1,), ("A",)),
+    ],
+)
+def test_a_mask_without_a_picture_is_a_lone_alpha_or_the_first_channel(names, choice, indices, kind):
+    found = choose_mask([Part(0, "", "", names)], choice)
+    assert (found.indices, found.names) == (indices, kind)
+
+
+def test_a_layer_that_no_mask_has_is_not_replaced_by_another():
+    assert choose_mask([Part(0, "", "", ("Z", "A"))], Choice(layer="none")) is None
+
+
+@pytest.mark.parametrize(
+    "part, layer, title",
+    [
+        (Part(0, "main", "", ()), "", ""),  # the plain picture of the first part has no title
+        (Part(0, "main", "left", ()), "diffuse", "layer diffuse, view left"),
+        (Part(1, "beauty", "", ()), "", "part beauty"),
+        (Part(2, "", "", ()), "rgba", "part 2, layer rgba"),
+    ],
+)
+def test_a_picture_is_named_as_a_user_would(part, layer, title):
+    assert Picture(part, layer, ("Y",), (0,)).title == title
 
 
 @pytest.mark.parametrize("odd", [1, 2, 3])

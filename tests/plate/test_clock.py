@@ -24,6 +24,7 @@ TICK = 1 / RATE
         ([0, 1, 2, 3], [0, 1, 2, 3]),
         ([5, 6, 7], [0, 1, 2]),  # a stamp that does not begin at 0
         ([0, 1, 3, 4], [0, 1, 1, 2, 3]),  # one frame left out
+        ([7, 8, 10], [0, 1, 1, 2]),  # the same, and a stamp that does not begin at 0
         ([0, 4, 5], [0, 0, 0, 0, 1, 2]),  # a long gap
         ([0, 1, 1.3, 2, 3], [0, 2, 3, 4]),  # two frames on one tick: the later is shown
         ([0, 0.3, 1.2, 1.8, 3], [1, 2, 3, 4]),  # jitter within a tick, and a frame too many
@@ -33,6 +34,13 @@ def test_frames_are_held_and_dropped_as_a_host_does(ticks, shown):
     clock = conform([Fraction(t).limit_denominator(100) * TICK for t in ticks], [RATE])
     assert list(clock.shown) == shown
     assert clock.held == len(shown) - len(set(shown)) and clock.dropped == len(ticks) - len(set(shown))
+
+
+@pytest.mark.parametrize("start", [0, 7])
+@pytest.mark.parametrize("lasts, shown", [(1, [0, 1, 1, 2]), (3, [0, 1, 1, 2, 2, 2]), (0, [0, 1, 1, 2])])
+def test_the_last_frame_of_an_uneven_movie_is_held_until_the_stated_end(start, lasts, shown):
+    times = [(start + n) * TICK for n in (0, 1, 3)]
+    assert list(conform(times, [RATE], end=times[-1] + lasts * TICK).shown) == shown
 
 
 @pytest.mark.parametrize(
