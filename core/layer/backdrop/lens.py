@@ -1,0 +1,76 @@
+"""What a lens makes of light: discs in place of points where a picture is out of focus, glow about what is bright."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LEVELS = 3  # blurred pictures between which each pixel's is interpolated. More: nearer to the true disc, slower
+
+
+@lru_cache(maxsize=64)
+def disc(radius: float) -> Tensor:
+    """An aperture's picture of a point, (1, 1, n, n), of sum 1; radius in samples."""
+    reach = math.ceil(radius)
+    fine = 8
+    at = (torch.arange((2 * reach + 1) * fine) + 0.5) / fine - reach - 0.5
+    inside = (at[:, None] ** 2 + at[None] ** 2 <= (radius + 0.25) ** 2).float()
+    kernel = F.avg_pool2d(inside[None, None], fine)
+    return kernel / kernel.sum()
+
+
+def out_of_focus(light: Tensor, blur: Tensor, radius: float) -> Tensor:
+    """Light (3, h, w) as a lens shows it; blur (h, w) in [0, 1] of the radius, in samples, of a point at infinity."""
+    if radius < 0.3:
+        return light
+    most = float(blur.max())
+    stages = [light]
+    for k in range(1, LEVELS + 1):
+        kernel = disc(round(radius * k / LEVELS, 3)) if (k - 1) / LEVELS < most else None
+        stages.append(stages[-1] if kernel is None else _convolved(light, kernel))
+    at = blur * LEVELS
+    made = torch.zeros_like(light)
+    for k, stage in enumerate(stages):
+        made += stage * (1 - (at - k).abs()).clamp_min(0)
+    return made
+
+
+def _convolved(planes: Tensor, kernel: Tensor) -> Tensor:
+    reach = kernel.shape[-1] // 2
+    padded = F.pad(planes[:, None], (reach,) * 4, mode="replicate")
+    return F.conv2d(padded, kernel)[:, 0]
+
+
+def glow(light: Tensor, deviation: float, share: float, above: float) -> Tensor:
+    """Light (3, h, w) with a share of what is brighter than `above` spread by a Gaussian of that deviation, in samples."""
+    step = max(1, round(deviation / 3))
+    bright = (light - above).clamp_min(0)[None]
+    height, width = light.shape[1:]
+    small = F.interpolate(bright, (-(-height // step), -(-width // step)), mode="area")
+    reach = math.ceil(3 * deviation / step)
+    weights = torch.exp(-(torch.arange(-reach, reach + 1.0) ** 2) / (2 * (deviation / step) ** 2))
+    weights = weights / weights.sum()
+    padded = F.pad(small[0][:, None], (reach,) * 4, mode="constant")
+    spread = F.conv2d(F.conv2d(padded, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))[:, 0]
+    return light + share * F.interpolate(spread[None], (height, width), mode="bilinear", align_corners=False)[0]
+
+
+def splat(light: Tensor, columns: Tensor, rows: Tensor, flux: Tensor) -> None:
+    """Add points of light, in place: light (3, h, w); places (N,) in samples; flux (3, N), a sample's light each."""
+    height, width = light.shape[1:]
+    left, top = (columns - 0.5).floor(), (rows - 0.5).floor()
+    right, below = columns - 0.5 - left, rows - 0.5 - top
+    flat = light.view(3, -1)
+    for dx, dy, share in (
+        (0, 0, (1 - right) * (1 - below)),
+        (1, 0, right * (1 - below)),
+        (0, 1, (1 - right) * below),
+        (1, 1, right * below),
+    ):
+        x, y = left.long() + dx, top.long() + dy
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        flat.index_add_(1, (y * width + x)[inside], (flux * share)[:, inside])

@@ -1,0 +1,142 @@
+"""Skies: air, the sun, heaped clouds and ceilings of cloud that drift, stars."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vera.core.layer.backdrop.lens import splat
+from vera.core.layer.backdrop.noise import Noise, lerp, rgb
+from vera.core.layer.backdrop.view import FOCAL, View
+from vera.kernels.planes import smoothstep
+
+CLOUD_SHARE = 0.5  # samples a side in which clouds are worked out, of the picture's. Raising it costs its square
+SHADOW_STEPS = 6  # through a cloud towards the sun. More: smoother shadows, slower
+SECOND = 24.0  # frames, at which clouds and waves have their natural speed
+
+
+@dataclass(frozen=True)
+class Heaps:
+    """Heaped clouds. cover: -1 hardly any, 1 overcast; size: of the clouds, in heights of the picture; horizon: y; sun
+    (x, y): a unit vector towards it in the picture; speed: heights a second at the top of the picture."""
+
+    cover: float
+    size: float
+    horizon: float
+    sun: tuple[float, float]
+    speed: float
+    octaves: int = 7
+
+
+@dataclass(frozen=True)
+class Clouds:
+    """(h, w) each: alpha, how much of the sun comes through to what is seen, how thick."""
+
+    alpha: Tensor
+    lit: Tensor
+    thick: Tensor
+
+
+def heaped(view: View, noise: Noise, time: float, heaps: Heaps) -> Clouds:
+    """Heaped clouds at a time in frames; they get smaller towards the horizon."""
+    small = view.scaled(CLOUD_SHARE)
+    scale = (heaps.horizon - small.y).clamp_min(0) + 0.22
+    drift = heaps.speed * time / SECOND
+    u, v = (small.x + drift * scale) / scale / heaps.size * 0.35, -scale.log() / heaps.size * 0.45
+    swell = 0.004 * time / SECOND
+    warp_x, warp_y = noise.fractal(u * 1.1 + 7, v * 1.1 + swell, 3), noise.fractal(u * 1.1 - 31, v * 1.1 + 3 - swell, 3)
+    u, v = u + 0.16 * warp_x, v + 0.16 * warp_y
+    body = noise.fractal(u * 0.9, v * 1.3 + swell, 3, 0.5)
+    bulges = noise.fractal(u * 2.6, v * 2.6 - swell, heaps.octaves - 2, 0.53, 0.0, "billow")
+    density = body + 0.62 * bulges + heaps.cover - 0.25 * (1 - scale).clamp_min(0)
+    inside = density.clamp_min(0)
+    shade = torch.zeros_like(inside)
+    for k in range(1, SHADOW_STEPS + 1):
+        away = 0.007 * 1.55**k * heaps.size * scale / 0.6
+        shade += _moved(inside, small, heaps.sun[0] * away, heaps.sun[1] * away) * 1.55**k / 9
+    alpha = smoothstep(density, -0.02, 0.55)
+    planes = F.interpolate(
+        torch.stack([alpha, (-0.75 * shade).exp(), inside])[None], (view.rows, view.columns), mode="bicubic"
+    )[0]
+    return Clouds(planes[0].clamp(0, 1), planes[1].clamp(0, 1), planes[2].clamp_min(0))
+
+
+def ceiling(view: View, noise: Noise, time: float, horizon: float, size: float, speed: float) -> tuple[Tensor, Tensor]:
+    """A closed layer of cloud seen from below: how thick it is, about -2 .. 2, and how its underside is turned away
+    from the horizon's light, (h, w) each; size: of what swells in it, in heights of the layer above the camera."""
+    small = view.scaled(CLOUD_SHARE)
+    up = ((horizon - small.y) / FOCAL).clamp_min(0.035)
+    ahead, right = 1 / up, small.x / FOCAL / up
+    drift, swell = speed * time / SECOND, 0.01 * time / SECOND
+    u, v = (right + drift) / size, ahead / size
+    footprint = (ahead**2 / size * small.sample / FOCAL).clamp_min(1e-6)
+    warp = noise.fractal(u * 0.7 + 11, v * 0.7 + swell, 3, 0.5, footprint)
+    u, v = u + 0.45 * warp, v + 0.35 * noise.fractal(u * 0.7 - 5, v * 0.7 - swell, 3, 0.5, footprint)
+    thick = noise.fractal(u, v + swell, 6, 0.52, footprint) + 0.35 * noise.fractal(
+        u * 2.3, v * 2.3 - swell, 5, 0.55, footprint, "billow"
+    )
+    relief = thick - _moved(thick, small, 0.0, 2.5 * small.sample)
+    planes = F.interpolate(torch.stack([thick, relief])[None], (view.rows, view.columns), mode="bicubic")[0]
+    return planes[0], planes[1]
+
+
+def _moved(plane: Tensor, view: View, right: Tensor | float, down: Tensor | float) -> Tensor:
+    """A plane (h, w) as it is that far to the right and down of each place, in heights."""
+    x, y = (view.x + right) / view.aspect * 2, (view.y + down) * 2
+    grid = torch.stack(torch.broadcast_tensors(x, y), -1)[None]
+    return F.grid_sample(plane[None, None], grid, padding_mode="border", align_corners=False)[0, 0]
+
+
+def air(view: View, horizon: float, low: Tensor, high: Tensor, fall: float = 3.2) -> Tensor:
+    """A clear sky (3, h, w), from one colour at the horizon to another overhead."""
+    up = (horizon - view.y).clamp_min(0)
+    return lerp(high, low, (-fall * up).exp())
+
+
+def sun_glow(view: View, at: tuple[float, float], sizes: tuple[float, ...], strengths: tuple[float, ...]) -> Tensor:
+    """Light about the sun (h, w), a sum of rings that fall off with the distance in heights."""
+    away = torch.hypot(view.x - at[0], view.y - at[1])
+    return sum((s / (1 + (away / d) ** 2) ** 1.5 for d, s in zip(sizes, strengths, strict=True)), torch.zeros_like(away))
+
+
+@dataclass(frozen=True)
+class Stars:
+    """Stars: places in heights (N,), flux (3, N), and rates and phases of their twinkling (N,)."""
+
+    x: Tensor
+    y: Tensor
+    flux: Tensor
+    rate: Tensor
+    phase: Tensor
+
+    @classmethod
+    def of(cls, rng: np.random.Generator, count: int, aspect: float, band: float) -> Stars:
+        """Magnitudes as in the sky: ten to the 0.45 times as many stars with each magnitude, colours of black bodies.
+        A third of them crowd about a line that rises by `band` to the right."""
+        x, y = (rng.random(count) - 0.5) * aspect, rng.random(count) - 0.5
+        crowded = rng.random(count) < 0.33
+        y = np.where(crowded, -0.12 - band * x + 0.10 * rng.standard_normal(count), y)
+        flux = (1 - rng.random(count)) ** (-0.4 / 0.45)  # N(>f) falls with f to the 0.45 / 0.4
+        flux = np.minimum(flux * 0.012, 6.0)
+        heat = np.clip(rng.normal(0.0, 0.5, count), -1, 1)  # cool to hot
+        color = np.stack([1 - 0.25 * heat.clip(0), 0.92 - 0.1 * np.abs(heat), 1 + 0.35 * heat.clip(-1, 0.6)])
+        tensors = (torch.from_numpy(np.ascontiguousarray(a, np.float32)) for a in (
+            x, y, flux * color, rng.uniform(4, 11, count), rng.uniform(0, 2 * math.pi, count)
+        ))  # fmt: skip
+        return cls(*tensors)
+
+    def add(self, light: Tensor, view: View, time: float) -> None:
+        """Lay them into light (3, h, w), in place; they twinkle by up to a third near the horizon."""
+        depth = 0.1 + 0.22 * (self.y + 0.5).clamp(0, 1)
+        flux = self.flux * (1 + depth * torch.sin(self.rate * time / SECOND + self.phase))
+        columns, rows = view.in_samples(self.x, self.y)
+        splat(light, columns, rows, flux * (view.rows / 432) ** 2)
+
+
+def rgb_of_sky(low: tuple[float, float, float], high: tuple[float, float, float]) -> tuple[Tensor, Tensor]:
+    return rgb(*low), rgb(*high)

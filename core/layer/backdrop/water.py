@@ -1,0 +1,146 @@
+"""Water: waves of a wind's spectrum, seen in perspective, that mirror the sky.
+
+The surface is a sum of four square tiles of waves, each of its own range of wavelengths, made by Fourier transforms
+(Tessendorf, "Simulating ocean water", SIGGRAPH courses 2001). Far tiles, whose waves no sample can hold, fade out, and
+their slopes become roughness. Foam lies where the sideways motion of the crests folds the surface.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vera.core.layer.backdrop.noise import there
+from vera.core.layer.backdrop.sky import SECOND
+
+GRID = 128  # samples of a tile a side; more: shorter waves, slower
+GRAVITY = 9.81  # metres, seconds
+# Sides of the tiles in metres, and the shortest wavelength of each; the longest is the shortest of the one before.
+TILES = ((331.0, 30.0), (83.0, 8.0), (23.0, 2.2), (6.7, 0.55))
+CHOP = 0.9  # how far crests lean together, of the exact first-order motion. Raising it sharpens crests, then folds them
+FOAM_LASTS = (0.0, 0.35, 0.8)  # seconds ago at which foam was made that is still seen
+
+
+@dataclass(frozen=True)
+class Sea:
+    """wind: metres a second; height: of the significant waves, metres; foam: how much of what folds turns white."""
+
+    wind: float
+    height: float
+    foam: float
+    seed: int
+    spectra: tuple = field(default=(), compare=False)
+
+    @classmethod
+    def of(cls, wind: float, height: float, foam: float, seed: int) -> Sea:
+        rng = np.random.default_rng([seed % 2**32, 77])
+        made, longest, variance = [], math.inf, 0.0
+        for side, shortest in TILES:
+            k = 2 * math.pi * np.fft.fftfreq(GRID, side / GRID)
+            kx, ky = k[None], k[:, None]
+            size = np.hypot(kx, ky)
+            size[0, 0] = 1
+            wave = 2 * math.pi / size
+            inside = (wave >= shortest) & (wave < longest)
+            peak = wind**2 / GRAVITY
+            along = (0.8 * ky + 0.6 * kx) / size
+            power = np.exp(-1 / (size * peak) ** 2) / size**4 * (0.15 + 0.85 * along**2) * inside
+            power *= (2 * math.pi / side) ** 2
+            noise = rng.standard_normal((2, GRID, GRID)) @ np.array(1.0) if False else rng.standard_normal((2, GRID, GRID))
+            made.append(((noise[0] + 1j * noise[1]) * np.sqrt(power / 2), np.sqrt(GRAVITY * size), kx, ky, size))
+            variance += 2 * float(power.sum())
+            longest = shortest
+        scale = height / 4 / math.sqrt(variance)
+        return cls(wind, height, foam, seed, tuple((a * scale, *rest) for a, *rest in made))
+
+    def at(self, seconds: float) -> Surface:
+        """The surface at a time."""
+        tiles = []
+        for (amplitude, rate, kx, ky, size), (side, shortest) in zip(self.spectra, TILES, strict=True):
+            turned = amplitude * np.exp(1j * rate * seconds)
+            waves = turned + np.conj(np.roll(np.flip(turned), (1, 1), (0, 1)))
+            real = np.fft.ifft2(np.stack([waves, -1j * kx / size * waves, -1j * ky / size * waves])).real * GRID**2
+            tiles.append(_tile(real.astype(np.float32), side, shortest))
+        return Surface(tuple(tiles))
+
+
+def _tile(planes: np.ndarray, side: float, shortest: float) -> Tile:
+    """From height and sideways motion (3, n, n) on the resting grid to what is above each place."""
+    height, right, ahead = torch.from_numpy(planes)
+    step = side / GRID
+    slope = lambda p: (_rolled(p, 1), _rolled(p, 0))  # noqa: E731
+    (rr, ra), (_, aa) = ((a / step for a in slope(p)) for p in (right, ahead))
+    fold = (1 + CHOP * rr) * (1 + CHOP * aa) - (CHOP * ra) ** 2
+    # A point that is moved by d(q) stands at q + d(q): what is at x came from about x - d(x).
+    index = torch.arange(GRID, dtype=torch.float32)
+    came = torch.stack(
+        [index[None] - CHOP * right / step, index[:, None] - CHOP * ahead / step], -1
+    )
+    moved = _wrapped(torch.stack([height, fold]), came[..., 0], came[..., 1])
+    rise = (_rolled(moved[0], 1) / step, _rolled(moved[0], 0) / step)
+    planes_ = torch.stack([moved[0], rise[0], rise[1], moved[1]])
+    return Tile(planes_, side, shortest, float((rise[0] ** 2 + rise[1] ** 2).mean()))
+
+
+def _rolled(plane: Tensor, axis: int) -> Tensor:
+    """Half the difference of both neighbours along an axis, of a periodic plane."""
+    return (plane.roll(-1, axis) - plane.roll(1, axis)) / 2
+
+
+def _wrapped(planes: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
+    """Bilinear samples (C, ...) of periodic planes (C, n, n) at places in samples."""
+    padded = F.pad(planes[None], (0, 1, 0, 1), mode="circular")
+    grid = torch.stack([columns.remainder(GRID), rows.remainder(GRID)], -1) * (2 / GRID) - 1
+    found = F.grid_sample(padded, grid.reshape(1, 1, -1, 2), align_corners=True)
+    return found.reshape(len(planes), *columns.shape)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """planes (4, n, n): height, slope to the right and ahead, fold; side and shortest wave in metres; steep: mean square
+    slope."""
+
+    planes: Tensor
+    side: float
+    shortest: float
+    steep: float
+
+    def sample(self, right: Tensor, ahead: Tensor, which: slice) -> Tensor:
+        scale = GRID / self.side
+        return _wrapped(self.planes[which], right * scale, ahead * scale)
+
+
+@dataclass(frozen=True)
+class Surface:
+    tiles: tuple[Tile, ...]
+
+    def height(self, right: Tensor, ahead: Tensor, footprint: Tensor) -> Tensor:
+        """(...) metres above rest, of places in metres."""
+        made = torch.zeros_like(right)
+        for tile in self.tiles[:3]:
+            share = there(tile.shortest * 1.6, footprint)
+            made = made + share * tile.sample(right, ahead, slice(0, 1))[0]
+        return made
+
+    def details(self, right: Tensor, ahead: Tensor, footprint: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(...) each: slope to the right, slope ahead, mean square slope of the waves that are too short to be seen,
+        and how the surface is folded, below 0 where it turns over."""
+        slope_x, slope_y, rough, fold = (torch.zeros_like(right) for _ in range(4))
+        fold = fold + 1
+        for number, tile in enumerate(self.tiles):
+            share = there(tile.shortest * 1.6, footprint)
+            found = tile.sample(right, ahead, slice(1, 4))
+            slope_x, slope_y = slope_x + share * found[0], slope_y + share * found[1]
+            rough = rough + (1 - share) * tile.steep
+            if number < 3:
+                fold = fold + share * (found[2] - 1)
+        return slope_x, slope_y, rough, fold
+
+
+def seconds_of(time: float) -> float:
+    return time / SECOND
