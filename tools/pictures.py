@@ -131,6 +131,29 @@ def delivered(folder: Path) -> None:
     sheet.save(folder / "mini-delivered.jpg", quality=88)
 
 
+BACKDROPS = ("a stormy sea", "a city at night", "a misty forest", "snowy mountains")
+
+
+def backdrops(folder: Path) -> None:
+    """Whole frames behind a real person, kept without a mask, each as large as it was delivered."""
+    from PIL import Image
+    from skimage.data import astronaut
+
+    Image.fromarray(astronaut()).save(folder / "plate.png")
+    pictures = []
+    for number, background in enumerate(BACKDROPS):
+        out = folder / f"backdrop{number}"
+        prompt = f"Change the background to {background}. Keep the woman intact."
+        options = ("--prompt", prompt, "--match", "grain", "--out", str(out), "--progress", "none")
+        module("vera", "render", "--plate", str(folder / "plate.png"), *options)
+        pictures.append(Image.open(next((out / "composite").glob("*.png"))).convert("RGB"))
+    width, height = pictures[0].size
+    sheet = Image.new("RGB", (2 * width, 2 * height))
+    for number, picture in enumerate(pictures):
+        sheet.paste(picture, (number % 2 * width, number // 2 * height))
+    sheet.save(folder / "backdrops.jpg", quality=88)
+
+
 def data(folder: Path) -> None:
     module("vera", "data", "sheet", str(folder / "data.png"))
 
@@ -321,6 +344,7 @@ def chromium(folder: Path) -> Iterator[Any]:
 PICTURES = {
     "demo": Picture(("demo.png",), demo, (*WEIGHTS, PIXELS, "demo/job.json", "demo/plate.mp4")),
     "mini": Picture(("mini.png",), mini, (*WEIGHTS, "core/evaluation/edition_sheet.py")),
+    "backdrops": Picture(("backdrops.jpg",), backdrops, (*WEIGHTS, PIXELS, "core/layer/backdrop/*.py")),
     "delivered": Picture(("mini-delivered.jpg",), delivered, (*WEIGHTS, PIXELS, "demo/plate.mp4")),
     "service": Picture(("service.png", "service-light.png"), service, (*WEIGHTS, PIXELS, "core/service/page/*")),
     "comparison": Picture(

@@ -29,6 +29,9 @@ from vera.core.backends.base import (
     with_matching,
 )
 from vera.core.errors import InputError
+from vera.core.layer.backdrop.backdrop import Backdrop
+from vera.core.layer.backdrop.behind import BackdropFrame, white_of_plate
+from vera.core.layer.backdrop.painting import Asked
 from vera.core.layer.blend_space import Change, layer_for_blending
 from vera.core.layer.delivery_loop import FilmedFrame, FinishedFrame, deliver_frames
 from vera.core.layer.drawn_object import (
@@ -51,7 +54,7 @@ from vera.core.layer.plate_light import PlateLight, Scene
 from vera.core.layer.relative import relative_share
 from vera.core.model.codec import latent_frames
 from vera.core.model.device import why_device
-from vera.core.model.interfaces import Model, ShotEffect, ShotObject
+from vera.core.model.interfaces import Model, ShotBackground, ShotEffect, ShotObject
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import CURVES
 from vera.core.plate.color_exposure import shot_exposure
@@ -69,6 +72,7 @@ from vera.core.sampling.speed_options import SpeedOptions
 from vera.kernels.plate_size import plate_color, resize
 from vera.kernels.subject import free_subject
 
+WHITE_FRAMES = 3  # of a shot, by which a backdrop is made as bright as the plate
 LIGHT_ROWS = 180  # of a plate that are looked at for its light; more: no better, but for grain
 
 
@@ -103,18 +107,19 @@ class GenerateJob(Job):
 class DecodedFrame(NamedTuple):
     """What the codec gives of one frame, at model size, in [0, 1]: colour (3, h, w) straight, alpha (h, w), the
     composite branch's picture (3, h, w), and the plate's reconstruction (3, h, w), or None where it was not decoded;
-    the object or the particles that are drawn as shapes, or None."""
+    the object, the particles or the backdrop that are drawn at plate size, or None."""
 
     color: torch.Tensor
     alpha: torch.Tensor
     composite: torch.Tensor
     reconstruction: torch.Tensor | None
-    drawn: DrawnFrame | Particles | None = None
+    drawn: DrawnFrame | Particles | BackdropFrame | None = None
 
 
 class ShotLatents(NamedTuple):
-    """Of one shot, by frame: its plate's, its mask's or None, and the three layers'."""
+    """Of one shot, by frame: its plate's, its mask's or None, and the three layers'; frames: their numbers."""
 
+    frames: range
     plate: Any
     mask: Any
     layers: Any
@@ -223,7 +228,7 @@ class Generate:
             _with_shapes(
                 job,
                 text,
-                ShotLatents(plates.get(shot), masks.get(shot), shots[shot]),
+                ShotLatents(shot, plates.get(shot), masks.get(shot), shots[shot]),
                 decoded_frames(job.model, shots[shot], plates.get(shot) if relative else None, len(shot)),
             )
             for shot in shots
@@ -321,7 +326,9 @@ def _with_shapes(
     if text is not None and job.model.objects is not None:
         window = latent_frames(job.model.limits.max_frames)
         shape = job.model.objects.of_shot(text, latents.plate, latents.mask, window)
-    if isinstance(shape, ShotEffect):
+    if isinstance(shape, ShotBackground):
+        yield from _with_backdrop(job, shape, latents.frames, decoded)
+    elif isinstance(shape, ShotEffect):
         yield from _with_particles(job, shape, latents.layers, decoded)
     elif shape is not None and _is_drawn(job, shape, latents.layers):
         for time, frame in enumerate(decoded):
@@ -340,6 +347,17 @@ def _with_particles(
     mean = torch.stack([alpha for _, alpha in _some_alphas(job, layers)]).mean(0)
     for time, frame in enumerate(decoded):
         yield frame._replace(drawn=particles_of(effect, job.recipe.seed, time, mean, job.aspect))
+
+
+def _with_backdrop(
+    job: GenerateJob, background: ShotBackground, frames: range, decoded: Iterator[DecodedFrame]
+) -> Iterator[DecodedFrame]:
+    """Decoded frames with a backdrop painted for the shot of these frames."""
+    backdrop = Backdrop(Asked(background.kind, job.recipe.seed, background.traits), job.aspect)
+    step = max(1, -(-len(frames) // WHITE_FRAMES))
+    white = white_of_plate(_light_of(job, job.filmed(frame)) for frame in frames[::step])
+    for time, frame in enumerate(decoded):
+        yield frame._replace(drawn=BackdropFrame(backdrop, time, white))
 
 
 def _is_drawn(job: GenerateJob, shape: ShotObject, layers: Any) -> bool:
@@ -407,6 +425,10 @@ def plate_sized_layer(
     alpha = clean_alpha(decoded.alpha)
     if isinstance(decoded.drawn, DrawnFrame):
         edit, matte, explained, own = _object_layer(job, filmed, decoded, alpha, guide, plate)
+    elif isinstance(decoded.drawn, BackdropFrame):
+        matte, explained = refine_alpha(alpha, guide, plate, job.model.limits.step_width)
+        edit = decoded.drawn.codes((plate.shape[0], plate.shape[1]), not job.color.space.is_scene)
+        own = torch.ones_like(matte)
     elif decoded.drawn is not None:
         edit, matte, own = over_veil(decoded.drawn, alpha, decoded.color, _scene(job, filmed))
         explained = torch.zeros_like(matte)
@@ -453,10 +475,15 @@ def _object_layer(
 
 def _scene(job: GenerateJob, filmed: FilmedFrame) -> Scene:
     """The region of a frame, to draw into."""
+    size = (job.region.height, job.region.width)
+    return Scene(size, job.aspect, _light_of(job, filmed), not job.color.space.is_scene)
+
+
+def _light_of(job: GenerateJob, filmed: FilmedFrame) -> PlateLight:
+    """The light of a frame's region."""
     pixels = job.region.crop(filmed.pixels)
     step = max(1, min(pixels.shape[:2]) // LIGHT_ROWS)
-    light = PlateLight.of(job.color.light(pixels[step // 2 :: step, step // 2 :: step]))
-    return Scene((pixels.shape[0], pixels.shape[1]), job.aspect, light, not job.color.space.is_scene)
+    return PlateLight.of(job.color.light(pixels[step // 2 :: step, step // 2 :: step]))
 
 
 def _refined_unless_all(

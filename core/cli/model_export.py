@@ -19,7 +19,10 @@ def parser() -> Parser:
         "--codec", type=Path, metavar="DIR", help="a run of the codec, or an edition (default: the run's own)"
     )
     made.add_argument(
-        "--edition", type=Path, metavar="DIR", help="of a run of objects: the edition they are for (default: mini)"
+        "--edition",
+        type=Path,
+        metavar="DIR",
+        help="of a run of objects or scenes: the edition they are for (default: mini)",
     )
     return made
 

@@ -26,6 +26,7 @@ TRAINERS = {
     "codec": "vera.core.training.mini.codec_training",
     "vae": "vera.core.training.mini.vae_training",
     "objects": "vera.core.training.mini.objects",
+    "scenes": "vera.core.training.mini.scenes",
     "lift": "vera.core.training.lift.gate_training",
     "vera": "vera.core.training.full.trainer",
 }

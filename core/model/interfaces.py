@@ -97,6 +97,14 @@ class ShotEffect:
     amount: float = 1.0
 
 
+@dataclass(frozen=True)
+class ShotBackground:
+    """A background that a prompt asks for, by its name in the model's world. traits: what else the words say of it."""
+
+    kind: str
+    traits: frozenset[str] = frozenset()
+
+
 class ObjectDrawer(Protocol):
     """The part of a model that knows what it adds as shapes, beside its layers."""
 
@@ -105,7 +113,7 @@ class ObjectDrawer(Protocol):
 
     def of_shot(
         self, text: Tensor, source: LatentsByFrame, mask: LatentsByFrame | None, window: int
-    ) -> ShotObject | ShotEffect | None:
+    ) -> ShotObject | ShotEffect | ShotBackground | None:
         """What text states (1, N, D) add to a shot of these latents; None where that has no shapes."""
 
 

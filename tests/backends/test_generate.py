@@ -10,11 +10,14 @@ from functools import partial
 import numpy as np
 import OpenImageIO as oiio
 import pytest
+import torch
 
 from tests.plate.media import noise, write_image, write_movie, write_noise
 from tests.tiny import WINDOW, composite_file, draw, keep_some, make, tiny_model
 from vera.core.errors import InputError, StoppedError
+from vera.core.layer.backdrop import backdrop
 from vera.core.layer.image_file import read_image
+from vera.core.model.interfaces import ShotBackground
 from vera.core.plate.movie import Movie
 from vera.core.sampling import shots as generate
 from vera.core.sampling.solver import Solver
@@ -331,6 +334,32 @@ def test_nothing_is_laid_outside_the_mask(tmp_path, model):
         assert not alpha[:, :20].any() and alpha[:, 40:].max() > 0.5
         assert composite(tmp_path / "out", frame)[:, :20].tobytes() == filmed[:, :20].tobytes()
         assert alpha[:, 20:40].max() <= 0.51
+
+
+class OnlySea:
+    """A drawer that reads the sea into every prompt."""
+
+    def kind_in(self, text):
+        return "sea"
+
+    def of_shot(self, text, source, mask, window):
+        return ShotBackground("sea")
+
+
+def test_a_background_is_painted_inside_the_mask_alone(tmp_path, model, monkeypatch):
+    """The backdrop's colour replaces what was decoded; where the mask is black the plate stays, to the bit."""
+    monkeypatch.setattr(backdrop, "ROWS", 36)
+    plate = write_plate(tmp_path / "in", range(1, 3))
+    mask = np.zeros((*SIZE, 3), np.uint8)
+    mask[:, 30:] = 255
+    file = str(write_image(tmp_path / "mask.png", mask))
+    draw(monkeypatch, lambda color, alpha, reconstruction: (color, torch.ones_like(alpha)))
+    make(replace(model, objects=OnlySea()), plate, tmp_path / "out", mask=file, blend_space="encoded", seed=4)
+    for frame in (1, 2):
+        made, filmed = layer(tmp_path / "out", frame), read_image(tmp_path / f"in/plate.{frame:04d}.exr")
+        assert not made[:, :30, 3].any() and made[:, 30:, 3].min() > 0.99
+        assert composite(tmp_path / "out", frame)[:, :30].tobytes() == filmed[:, :30].tobytes()
+        assert made[:5, 30:, 2].mean() > made[-5:, 30:, 2].mean() > 0  # a bright sky over water
 
 
 def test_a_movie_as_mask_is_read_by_one_thread(tmp_path, model, monkeypatch):

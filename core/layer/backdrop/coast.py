@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vera.core.layer.backdrop.noise import Noise, lerp, rgb
-from vera.core.layer.backdrop.picture import Asked, Painting, Picture
+from vera.core.layer.backdrop.backdrop_view import FOCAL, View, see
+from vera.core.layer.backdrop.painting import Painting, Picture
 from vera.core.layer.backdrop.sky import SECOND, Heaps, Stars, air, ceiling, heaped, sun_glow
-from vera.core.layer.backdrop.view import FOCAL, View, see
+from vera.core.layer.backdrop.smooth_noise import Noise, lerp, rgb
 from vera.core.layer.backdrop.water import Sea
 from vera.kernels.planes import smoothstep
 
@@ -30,7 +30,7 @@ def on_water(view: View, sea: Sea, time: float, sky: Tensor, horizon: float, eye
     surface = sea.at(time / SECOND)
     seen = see(view, surface.height, eye, horizon, (1.6 * eye, 900 * eye))
     ahead = seen.ahead
-    footprint = (ahead / FOCAL * view.sample * (1 + 0.35 * ahead / eye) ** 0.75).clamp_max(1e4)
+    footprint = torch.maximum(ahead / FOCAL * view.sample, 0.6 * _apart(ahead)).clamp_max(1e4)
     slope_x, slope_y, rough, fold = surface.details(seen.right, ahead, footprint)
     height = surface.height(seen.right, ahead, footprint)
     way = torch.stack([seen.right, ahead, height - eye])
@@ -42,6 +42,7 @@ def on_water(view: View, sea: Sea, time: float, sky: Tensor, horizon: float, eye
     spread = rough.sqrt()
     up = mirrored[2].abs() + 0.6 * spread
     blurred = F.interpolate(sky[None], (MIRRORED[1], MIRRORED[0]), mode="area")
+    blurred = F.avg_pool2d(F.pad(blurred, (2, 2, 1, 1), mode="replicate"), (3, 5), 1)
     along = mirrored[1].clamp_min(0.15)
     at_x, at_y = FOCAL * mirrored[0] / along / view.aspect * 2, 2 * (horizon - 0.01 - FOCAL * up / along)
     light = F.grid_sample(blurred, torch.stack([at_x, at_y], -1)[None], padding_mode="border", align_corners=False)[0]
@@ -57,17 +58,21 @@ def on_water(view: View, sea: Sea, time: float, sky: Tensor, horizon: float, eye
     return torch.where(seen.there, water, sky), torch.where(seen.there, 1 - 3 * eye / (ahead + 3 * eye), 1.0)
 
 
+def _apart(ahead: Tensor) -> Tensor:
+    """How far a sample's surface reaches ahead, (h, w): what is seen at a grazing angle is long."""
+    change = F.pad(ahead, (0, 0, 1, 0))[:-1].sub(ahead).abs()
+    change[0] = change[1]
+    return torch.minimum(change, torch.cat([change[1:], change[-1:]]))
+
+
 def _with_foam(water, sea, seen, surface, fold, footprint, time, noise, sky, horizon, view):
     if sea.foam == 0:
         return water
     lace = noise.fractal(seen.right * 1.1, seen.ahead * 1.1, 5, 0.65, footprint * 1.1)
     patches = noise.fractal(seen.right * 0.09 + 9, seen.ahead * 0.09, 3, 0.5, footprint * 0.09)
-    fresh = smoothstep(-fold, -0.62, -0.15)
-    for ago in (0.5, 1.1, 1.9):
-        before = sea.at(time / SECOND - ago).details(seen.right, seen.ahead, footprint)[3]
-        fresh = torch.maximum(fresh, smoothstep(-before, -0.6, -0.1) * (1 - ago / 2.6))
-    share = sea.foam * fresh + 0.12 * sea.foam * smoothstep(patches, 0.6, 1.9)
-    white = smoothstep(share * 1.5 + 0.34 * lace, 0.42, 1.05) * (sea.foam > 0)
+    fresh = smoothstep(-fold, -0.66, -0.2)
+    share = sea.foam * fresh + 0.22 * sea.foam**2 * smoothstep(patches, 0.2, 1.7)
+    white = smoothstep(share * 1.6 + 0.30 * lace, 0.34, 1.0) * (sea.foam > 0)
     light = sky.mean((1, 2))[:, None, None] * 1.15
     return lerp(water, light.expand_as(water) * (0.85 + 0.1 * lace.clamp(-1, 1)), white.clamp(0, 1) * 0.92)
 
@@ -82,7 +87,9 @@ class SeaPainting(Painting):
         rng = self.rng
         calm = self.asked.has("calm")
         horizon = rng.uniform(-0.12, 0.0)
-        heaps = Heaps(rng.uniform(-0.75, -0.45), 0.34, horizon, (rng.choice((-0.6, 0.6)), -0.8), rng.uniform(0.004, 0.012))
+        heaps = Heaps(
+            rng.uniform(-0.75, -0.5), 0.30, horizon, (rng.choice((-0.6, 0.6)), -0.8), rng.uniform(0.004, 0.012)
+        )
         wind = rng.uniform(4.0, 5.0) if calm else rng.uniform(6.0, 8.0)
         return horizon, heaps, Sea.of(wind, 0.22 if calm else 0.55, 0.0 if calm else 0.35, self.asked.seed)
 
@@ -106,20 +113,22 @@ class StormPainting(Painting):
     @cached_property
     def parts(self):
         rng = self.rng
-        return rng.uniform(-0.10, 0.04), Sea.of(rng.uniform(15, 18), rng.uniform(3.2, 4.2), 1.0, self.asked.seed)
+        return rng.uniform(-0.10, 0.04), Sea.of(rng.uniform(12.5, 14.5), rng.uniform(4.2, 5.2), 1.0, self.asked.seed)
 
     def at(self, time: float) -> Picture:
         horizon, sea = self.parts
         view = self.view
-        thick, relief = ceiling(view, self.noise(1), time, horizon, 2.6, 0.10)
+        thick, _ = ceiling(view, self.noise(1), time, horizon, 2.2, 0.10)
+        heaps = Heaps(0.95, 0.62, horizon, (0.25, -0.95), 0.020)
+        rolls = heaped(view, self.noise(4), time, heaps)
         up = (horizon - view.y).clamp_min(0)
-        near = (-5.5 * up).exp()
-        base = lerp(rgb(0.040, 0.048, 0.060).expand(3, *thick.shape), rgb(0.26, 0.28, 0.29), near)
-        through = (0.55 + 0.42 * torch.tanh(-0.9 * thick) - 0.6 * relief).clamp(0.12, 1.6)
-        sky = base * (0.35 + 1.25 * through)
-        sky = faded(sky, view, horizon, rgb(0.24, 0.26, 0.27), 22.0)
+        near = (-4.0 * up).exp()
+        base = lerp(rgb(0.062, 0.074, 0.095).expand(3, *thick.shape), rgb(0.42, 0.44, 0.44), near)
+        through = (0.95 + 0.35 * torch.tanh(-0.8 * thick)) * (0.30 + 1.05 * rolls.lit**1.5)
+        sky = base * torch.lerp(torch.full_like(through, 1.25), through, rolls.alpha)
+        sky = faded(sky, view, horizon, rgb(0.36, 0.38, 0.38), 26.0)
         light, blur = on_water(
-            view, sea, time, sky, horizon, 5.0, rgb(0.010, 0.022, 0.026), rgb(0.016, 0.050, 0.050), 420.0, self.noise(2)
+            view, sea, time, sky, horizon, 4.2, rgb(0.010, 0.022, 0.026), rgb(0.016, 0.050, 0.050), 420.0, self.noise(2)
         )
         return Picture(light, blur)
 
@@ -132,12 +141,20 @@ class CloudsPainting(Painting):
     @cached_property
     def parts(self):
         rng = self.rng
-        return Heaps(rng.uniform(-0.15, 0.1), rng.uniform(0.5, 0.65), 0.62, (rng.choice((-0.55, 0.55)), -0.83), rng.choice((-1, 1)) * 0.012)
+        return Heaps(
+            rng.uniform(-0.35, -0.1),
+            rng.uniform(0.42, 0.55),
+            0.62,
+            (rng.choice((-0.55, 0.55)), -0.83),
+            rng.choice((-1, 1)) * 0.012,
+        )
 
     def at(self, time: float) -> Picture:
         view = self.view
         sky = air(view, 0.62, rgb(0.52, 0.70, 0.90), rgb(0.055, 0.19, 0.55), 2.0)
-        sky = with_heaps(sky, heaped(view, self.noise(1), time, self.parts), rgb(1.10, 1.06, 1.0), rgb(0.36, 0.43, 0.55))
+        sky = with_heaps(
+            sky, heaped(view, self.noise(1), time, self.parts), rgb(1.10, 1.06, 1.0), rgb(0.36, 0.43, 0.55)
+        )
         return Picture(faded(sky, view, 0.62, rgb(0.62, 0.75, 0.88), 9.0), torch.ones(view.rows, view.columns))
 
 
@@ -173,7 +190,9 @@ class SunsetPainting(Painting):
         cover = smoothstep(thick, 0.05, 1.5) * smoothstep(up, 0.015, 0.12)
         near_sun = sun_glow(view, sun, (0.45,), (1.0,))
         rim = (1.1 - 0.8 * smoothstep(thick, 0.2, 1.7) + 3.0 * relief).clamp(0, 1.8)
-        lit = lerp(rgb(0.16, 0.075, 0.11).expand_as(sky), rgb(1.25, 0.42, 0.16), (rim * (0.25 + 0.9 * near_sun)).clamp(0, 1.3))
+        lit = lerp(
+            rgb(0.16, 0.075, 0.11).expand_as(sky), rgb(1.25, 0.42, 0.16), (rim * (0.25 + 0.9 * near_sun)).clamp(0, 1.3)
+        )
         sky = lerp(sky, lit, cover * 0.92)
         disc = smoothstep(0.021 - torch.hypot(view.x - sun[0], view.y - sun[1]), -0.001, 0.001)
         sky = sky + disc * rgb(5.0, 3.2, 1.4)
@@ -195,11 +214,16 @@ class NightPainting(Painting):
     def parts(self):
         rng, view = self.rng, self.view
         band = rng.choice((-1, 1)) * rng.uniform(0.35, 0.7)
-        stars = Stars.of(np.random.default_rng([self.asked.seed % 2**32, 5]), round(5200 * view.aspect), view.aspect, band)
+        stars = Stars.of(
+            np.random.default_rng([self.asked.seed % 2**32, 5]), round(5200 * view.aspect), view.aspect, band
+        )
         horizon = rng.uniform(0.30, 0.38)
         x, y = view.x, view.y
-        sky = lerp(rgb(0.0040, 0.0058, 0.0125).expand(3, view.rows, view.columns), rgb(0.020, 0.030, 0.040),
-                   (-4.5 * (horizon - y).clamp_min(0)).exp())
+        sky = lerp(
+            rgb(0.0040, 0.0058, 0.0125).expand(3, view.rows, view.columns),
+            rgb(0.020, 0.030, 0.040),
+            (-4.5 * (horizon - y).clamp_min(0)).exp(),
+        )
         across = (y + 0.12 + band * x) / math.hypot(1, band)
         along = (x - band * y) / math.hypot(1, band)
         noise = self.noise(1)

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vera.core.layer.backdrop.backdrop_view import FOCAL, Seen, View, see, slopes
 from vera.core.layer.backdrop.coast import faded, with_heaps
-from vera.core.layer.backdrop.lens import splat
-from vera.core.layer.backdrop.noise import Noise, lerp, rgb
-from vera.core.layer.backdrop.picture import Painting, Picture
+from vera.core.layer.backdrop.lens_blur import splat
+from vera.core.layer.backdrop.painting import Painting, Picture
 from vera.core.layer.backdrop.sky import SECOND, Heaps, air, heaped, sun_glow
-from vera.core.layer.backdrop.view import FOCAL, Seen, View, see, slopes
+from vera.core.layer.backdrop.smooth_noise import lerp, rgb
 from vera.kernels.planes import smoothstep
 
 SHADOWS = 10  # steps from the ground towards the sun. More: finer shadows, slower
@@ -23,7 +23,9 @@ SHADOWS = 10  # steps from the ground towards the sun. More: finer shadows, slow
 Heights = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def lit_ground(view: View, heights: Heights, seen: Seen, sun: tuple[float, float, float], far: float) -> tuple[Tensor, Tensor, Tensor]:
+def lit_ground(
+    view: View, heights: Heights, seen: Seen, sun: tuple[float, float, float], far: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """How much sun falls on the ground that is seen, 0 to 1, how open it is to the sky, and how steep it is, (h, w).
 
     sun: a unit vector towards it, right, ahead, up. far: length of the longest shadow.
@@ -62,21 +64,21 @@ class MountainsPainting(Painting):
     def parts(self):
         view, rng, noise = self.view, self.rng, self.noise(1)
         snowy = self.asked.has("snowy")
-        horizon, side = rng.uniform(0.12, 0.2), rng.choice((-1, 1))
+        horizon, side = rng.uniform(0.22, 0.3), rng.choice((-1, 1))
         shift = rng.uniform(-40, 40)
 
         def heights(right: Tensor, ahead: Tensor, footprint: Tensor) -> Tensor:
-            u, v = (right + shift) / 9.0, ahead / 9.0
+            u, v = (right + shift) / 6.0, ahead / 6.0
             bend = 0.35 * noise.fractal(u * 0.6 + 3, v * 0.6, 2)
-            crests = noise.fractal(u + bend, v - bend, 9, 0.5, footprint / 9.0, "ridge")
+            crests = noise.fractal(u + bend, v - bend, 9, 0.5, footprint / 6.0, "ridge")
             broad = noise.fractal(u * 0.45 - 8, v * 0.45, 2)
-            rise = smoothstep(ahead, 5.0, 15.0) * 0.95 + 0.9 * smoothstep(ahead, 18.0, 40.0)
+            rise = 1.15 * smoothstep(ahead, 3.2, 9.5) + 1.1 * smoothstep(ahead, 11.0, 26.0)
             valley = (0.55 + 0.45 * (right / ahead).abs().clamp(max=1) * 2).clamp(max=1.15)
             return rise * valley * (1.15 * crests + 0.45 * broad + 0.75).clamp_min(0) + 0.03 * noise.fractal(
                 right * 1.7, ahead * 1.7, 6, 0.55, footprint * 1.7
             )
 
-        seen = see(view, heights, 0.35, horizon, (0.6, 70.0))
+        seen = see(view, heights, 0.16, horizon, (0.6, 70.0))
         sun = np.array([0.72 * side, -0.15, 0.42])
         sun = tuple(float(v) for v in sun / np.linalg.norm(sun))
         lit, open_, steep = lit_ground(view, heights, seen, sun, 4.0)
@@ -86,9 +88,11 @@ class MountainsPainting(Painting):
         light = lit * rgb(1.15, 1.02, 0.86) + open_ * rgb(0.16, 0.22, 0.34)
         rock = (1 + 0.22 * grain) * rgb(0.20, 0.185, 0.175)
         wood = (1 + 0.35 * grain) * rgb(0.026, 0.046, 0.022)
-        line = (0.35 if snowy else 1.05) + 0.25 * grain
+        line = (0.45 if snowy else 1.25) + 0.25 * grain
         snow = smoothstep(height - line, -0.05, 0.35) * (1 - smoothstep(steep + 0.05 * grain, 0.33, 0.50))
-        tree = (1 - smoothstep(height - (0.25 if snowy else 0.5) + 0.15 * grain, -0.08, 0.16)) * (1 - smoothstep(steep, 0.3, 0.45))
+        tree = (1 - smoothstep(height - (0.25 if snowy else 0.5) + 0.15 * grain, -0.08, 0.16)) * (
+            1 - smoothstep(steep, 0.3, 0.45)
+        )
         ground = lerp(lerp(rock, wood, tree), rgb(0.86, 0.90, 0.96).expand_as(rock), snow)
         return horizon, side, seen, ground * light
 
@@ -109,7 +113,7 @@ class DesertPainting(Painting):
     @cached_property
     def parts(self):
         view, rng, noise = self.view, self.rng, self.noise(1)
-        horizon, side, shift = rng.uniform(-0.06, 0.06), rng.choice((-1, 1)), rng.uniform(-900, 900)
+        horizon, side, shift = rng.uniform(-0.02, 0.08), rng.choice((-1, 1)), rng.uniform(-900, 900)
 
         def heights(right: Tensor, ahead: Tensor, footprint: Tensor) -> Tensor:
             u, v = (right + shift) / 210.0, ahead / 210.0
@@ -117,11 +121,11 @@ class DesertPainting(Painting):
             wave = (0.75 * u * side + 0.9 * v + 0.55 * bend) % 1
             dune = torch.where(wave < 0.72, smoothstep(wave / 0.72, 0.0, 1.0), (1 - wave) / 0.28)
             big = noise.fractal(u * 0.33 + 5, v * 0.33, 3)
-            ripple = 0.05 * noise.fractal(right / 2.2, ahead / 6.0, 3, 0.6, footprint / 2.2)
-            near = smoothstep(ahead, 8.0, 60.0)
+            ripple = 0.012 * noise.fractal(right / 0.9, ahead / 3.0, 3, 0.6, footprint / 0.9)
+            near = 0.12 + 0.88 * smoothstep(ahead, 30.0, 320.0)
             return near * (22 * dune * (0.6 + 0.3 * big).clamp_min(0.1) + 9 * big) + ripple - 3
 
-        seen = see(view, heights, 9.0, horizon, (8.0, 6000.0))
+        seen = see(view, heights, 13.0, horizon, (8.0, 6000.0))
         sun = np.array([0.85 * side, 0.25, 0.30])
         sun = tuple(float(v) for v in sun / np.linalg.norm(sun))
         lit, open_, _ = lit_ground(view, heights, seen, sun, 60.0)
@@ -162,7 +166,11 @@ class MeadowPainting(Painting):
         wood = smoothstep(seen.ahead, 235.0, 275.0)
         fine = noise.fractal(seen.right / 0.16, seen.ahead / 0.30, 4, 0.75, footprint / 0.16)
         patch = noise.fractal(seen.right / 7, seen.ahead / 9, 4, 0.6, footprint / 7)
-        grass = lerp(rgb(0.085, 0.150, 0.026).expand(3, *fine.shape), rgb(0.235, 0.235, 0.070), (0.4 + 0.3 * patch + 0.16 * fine).clamp(0, 1))
+        grass = lerp(
+            rgb(0.085, 0.150, 0.026).expand(3, *fine.shape),
+            rgb(0.235, 0.235, 0.070),
+            (0.4 + 0.3 * patch + 0.16 * fine).clamp(0, 1),
+        )
         leaves = (1 + 0.3 * patch) * rgb(0.040, 0.078, 0.022)
         ground = lerp(grass, leaves, wood) * (1 + 0.10 * fine)
         through = 0.22 * (1 - wood)  # grass lets the sun through
@@ -214,11 +222,15 @@ class ForestPainting(Painting):
         x, y, edge = view.x, view.y, 1.2 * view.sample
         sun = (rng.uniform(-0.35, 0.35) * view.aspect, -0.22)
         haze = lerp(rgb(0.30, 0.38, 0.24), rgb(0.52, 0.58, 0.52), torch.tensor(mist - 0.2))
-        back = haze.expand(3, *x.shape) * (0.45 + 0.55 * (-((y + 0.02) / 0.30) ** 2).exp())
+        back = haze.expand(3, *x.shape) * (0.45 + 0.55 * (-(((y + 0.02) / 0.30) ** 2)).exp())
         back = back + rgb(1.5, 1.45, 0.85) * sun_glow(view, sun, (0.16, 0.5), (0.7, 0.3))
         gaps = noise.fractal(x * 7, y * 7, 5, 0.65)
         far_leaves = smoothstep(gaps, -0.6, 0.7)
-        back = back * (1 - 0.62 * far_leaves * (1 - mist * 0.5)) * lerp(rgb(1, 1, 1), rgb(0.75, 1.0, 0.45), far_leaves * 0.8)
+        back = (
+            back
+            * (1 - 0.62 * far_leaves * (1 - mist * 0.5))
+            * lerp(rgb(1, 1, 1), rgb(0.75, 1.0, 0.45), far_leaves * 0.8)
+        )
         layers = [(back, torch.ones_like(x))]
         for k in range(5):
             near = k / 4
@@ -231,14 +243,18 @@ class ForestPainting(Painting):
         ground_y = 0.10 + 0.24 * near + 0.02 * noise.fractal(x * 2, y * 0 + near, 4)
         alpha = smoothstep(y - ground_y, -edge, 3 * edge)
         moss = noise.fractal(x * (16 - 9 * near), y * (34 - 16 * near), 5, 0.7)
-        floor = lerp(rgb(0.030, 0.055, 0.012).expand(3, *x.shape), rgb(0.115, 0.150, 0.030), (0.35 + 0.3 * moss).clamp(0, 1))
+        floor = lerp(
+            rgb(0.030, 0.055, 0.012).expand(3, *x.shape), rgb(0.115, 0.150, 0.030), (0.35 + 0.3 * moss).clamp(0, 1)
+        )
         color = floor * (0.7 + 0.9 * sun_glow(view, (sun[0], ground_y.mean().item()), (0.5,), (1.0,)))
         for _ in range(round((11 - 8 * near) * view.aspect / 1.78)):
             foot, lean = rng.uniform(-0.55, 0.55) * view.aspect, rng.uniform(-0.06, 0.06)
             wide = (0.010 + 0.032 * near**1.3) * rng.uniform(0.65, 1.35)
             wobble = 0.15 * wide * noise.fractal(y * 3 + foot * 9, y * 0 + foot, 3)
             across = (x - foot - lean * (y - 0.2) - wobble) / (wide * (1 + 0.9 * (y + 0.45).clamp_min(0) ** 6 * 3))
-            there = smoothstep(1 - across.abs(), -edge / wide, edge / wide) * smoothstep(ground_y + 0.02 - y, -edge, edge)
+            there = smoothstep(1 - across.abs(), -edge / wide, edge / wide) * smoothstep(
+                ground_y + 0.02 - y, -edge, edge
+            )
             bark = noise.fractal((x - foot) * 40 / (0.5 + near), y * 7 / (0.5 + near) + foot * 50, 4, 0.7)
             towards = math.copysign(1.0, sun[0] - foot)
             rim = smoothstep(across * towards, 0.35, 1.0)
@@ -247,11 +263,17 @@ class ForestPainting(Painting):
         leaf = noise.fractal(x * (9 - 3 * near), y * (9 - 3 * near), 6, 0.68)
         hang = -0.30 + 0.05 * (1 - near) - 0.16 * (near < 0.3)
         cover = smoothstep(leaf * 0.14 - (y - hang), -0.015, 0.03) * smoothstep(leaf + 0.5, 0.0, 0.35)
-        green = lerp(rgb(0.020, 0.045, 0.010).expand_as(color), rgb(0.30, 0.42, 0.06), smoothstep(noise.fractal(x * 22 + 3, y * 22, 4, 0.7), -0.3, 1.8))
+        green = lerp(
+            rgb(0.020, 0.045, 0.010).expand_as(color),
+            rgb(0.30, 0.42, 0.06),
+            smoothstep(noise.fractal(x * 22 + 3, y * 22, 4, 0.7), -0.3, 1.8),
+        )
         green = green * (0.55 + 0.9 * sun_glow(view, sun, (0.5,), (1.0,)))
         color, alpha = lerp(color, green, cover), torch.maximum(alpha, cover)
         share = (1 - near) ** 1.1 * (0.35 + 0.55 * mist)
-        return lerp(color, haze.expand_as(color) * (0.7 + 0.8 * sun_glow(view, sun, (0.45,), (1.0,))), torch.tensor(share)), alpha
+        return lerp(
+            color, haze.expand_as(color) * (0.7 + 0.8 * sun_glow(view, sun, (0.45,), (1.0,))), torch.tensor(share)
+        ), alpha
 
     def at(self, time: float) -> Picture:
         layers, sun = self.parts

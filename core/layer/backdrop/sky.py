@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vera.core.layer.backdrop.lens import splat
-from vera.core.layer.backdrop.noise import Noise, lerp, rgb
-from vera.core.layer.backdrop.view import FOCAL, View
+from vera.core.layer.backdrop.backdrop_view import FOCAL, View
+from vera.core.layer.backdrop.lens_blur import splat
+from vera.core.layer.backdrop.smooth_noise import Noise, lerp, rgb
 from vera.kernels.planes import smoothstep
 
 CLOUD_SHARE = 0.5  # samples a side in which clouds are worked out, of the picture's. Raising it costs its square
@@ -47,22 +47,22 @@ def heaped(view: View, noise: Noise, time: float, heaps: Heaps) -> Clouds:
     small = view.scaled(CLOUD_SHARE)
     scale = (heaps.horizon - small.y).clamp_min(0) + 0.22
     drift = heaps.speed * time / SECOND
-    u, v = (small.x + drift * scale) / scale / heaps.size * 0.35, -scale.log() / heaps.size * 0.45
-    swell = 0.004 * time / SECOND
-    warp_x, warp_y = noise.fractal(u * 1.1 + 7, v * 1.1 + swell, 3), noise.fractal(u * 1.1 - 31, v * 1.1 + 3 - swell, 3)
-    u, v = u + 0.16 * warp_x, v + 0.16 * warp_y
-    body = noise.fractal(u * 0.9, v * 1.3 + swell, 3, 0.5)
-    bulges = noise.fractal(u * 2.6, v * 2.6 - swell, heaps.octaves - 2, 0.53, 0.0, "billow")
-    density = body + 0.62 * bulges + heaps.cover - 0.25 * (1 - scale).clamp_min(0)
+    u, v = (small.x + drift * scale) / scale**0.3 / heaps.size, -scale.log() / heaps.size
+    swell = 0.008 * time / SECOND
+    body = noise.fractal(u * 0.62, v * 0.95 + swell, 3, 0.42)
+    bulges = noise.fractal(u * 1.7, v * 1.7 - swell, heaps.octaves - 1, 0.58, 0.0, "billow")
+    density = body + 0.85 * bulges + heaps.cover
     inside = density.clamp_min(0)
+    dome = (inside + 1e-4).sqrt()
+    away = 0.018 * heaps.size * scale
+    facing = (dome - _moved(dome, small, heaps.sun[0] * away, heaps.sun[1] * away)) * 1.5
     shade = torch.zeros_like(inside)
     for k in range(1, SHADOW_STEPS + 1):
-        away = 0.007 * 1.55**k * heaps.size * scale / 0.6
-        shade += _moved(inside, small, heaps.sun[0] * away, heaps.sun[1] * away) * 1.55**k / 9
-    alpha = smoothstep(density, -0.02, 0.55)
-    planes = F.interpolate(
-        torch.stack([alpha, (-0.75 * shade).exp(), inside])[None], (view.rows, view.columns), mode="bicubic"
-    )[0]
+        away = 0.02 * 1.55**k * heaps.size * scale
+        shade += _moved(inside, small, heaps.sun[0] * away, heaps.sun[1] * away) * 1.55**k / 20
+    lit = (0.42 + facing).clamp(0, 1.2) * 0.5 + 0.75 / (1 + 2.2 * shade) - 0.06
+    alpha = smoothstep(density, -0.05, 0.42)
+    planes = F.interpolate(torch.stack([alpha, lit, inside])[None], (view.rows, view.columns), mode="bicubic")[0]
     return Clouds(planes[0].clamp(0, 1), planes[1].clamp(0, 1), planes[2].clamp_min(0))
 
 
@@ -101,7 +101,9 @@ def air(view: View, horizon: float, low: Tensor, high: Tensor, fall: float = 3.2
 def sun_glow(view: View, at: tuple[float, float], sizes: tuple[float, ...], strengths: tuple[float, ...]) -> Tensor:
     """Light about the sun (h, w), a sum of rings that fall off with the distance in heights."""
     away = torch.hypot(view.x - at[0], view.y - at[1])
-    return sum((s / (1 + (away / d) ** 2) ** 1.5 for d, s in zip(sizes, strengths, strict=True)), torch.zeros_like(away))
+    return sum(
+        (s / (1 + (away / d) ** 2) ** 1.5 for d, s in zip(sizes, strengths, strict=True)), torch.zeros_like(away)
+    )
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vera.core.layer.backdrop.lens import glow, splat
-from vera.core.layer.backdrop.noise import lerp, rgb
-from vera.core.layer.backdrop.picture import Painting, Picture, evenly
+from vera.core.layer.backdrop.backdrop_view import View
+from vera.core.layer.backdrop.lens_blur import glow, splat
+from vera.core.layer.backdrop.painting import Painting, Picture, evenly
 from vera.core.layer.backdrop.sky import SECOND
-from vera.core.layer.backdrop.view import View
+from vera.core.layer.backdrop.smooth_noise import lerp, rgb
 from vera.kernels.planes import smoothstep
 
 FINE = 2  # samples a side for each of the painting's, of what has straight edges
 
 # Light of windows and of lamps: warm white, sodium, cool white, neutral.
 WINDOWS = np.array([(1.0, 0.66, 0.32), (1.0, 0.52, 0.20), (0.74, 0.88, 1.0), (1.0, 0.86, 0.66)])
-LAMPS = np.array([(1.0, 0.55, 0.18), (1.0, 0.86, 0.62), (0.85, 0.95, 1.0), (1.0, 0.10, 0.06), (0.2, 0.8, 1.0), (1.0, 0.2, 0.5)])
+LAMPS = np.array(
+    [(1.0, 0.55, 0.18), (1.0, 0.86, 0.62), (0.85, 0.95, 1.0), (1.0, 0.10, 0.06), (0.2, 0.8, 1.0), (1.0, 0.2, 0.5)]
+)
 
 
 class CityPainting(Painting):
@@ -35,7 +37,9 @@ class CityPainting(Painting):
         fine = view.scaled(FINE)
         shore = float(rng.uniform(0.20, 0.27))
         up = (shore - fine.y).clamp_min(0)
-        sky = lerp(rgb(0.0055, 0.0075, 0.0190).expand(3, fine.rows, fine.columns), rgb(0.085, 0.050, 0.040), (-4.2 * up).exp())
+        sky = lerp(
+            rgb(0.0055, 0.0075, 0.0190).expand(3, fine.rows, fine.columns), rgb(0.085, 0.050, 0.040), (-4.2 * up).exp()
+        )
         cloud = self.noise(1).fractal(fine.x * 1.6, fine.y * 4.5, 5)
         light = (sky * (1 + 0.28 * cloud * (-2 * up).exp())).clone()
         for near in (0.0, 0.34, 0.67, 1.0):
@@ -53,7 +57,7 @@ class CityPainting(Painting):
         while x < 0.55 * aspect:
             wide = (0.035 + 0.045 * near) * rng.uniform(0.6, 1.7)
             middle = float(np.exp(-((x / aspect / 0.33) ** 2)))
-            tall = (0.05 + 0.10 * rng.random() + (0.40 - 0.16 * near) * rng.random() ** 2.2 * (0.35 + 0.65 * middle))
+            tall = 0.05 + 0.10 * rng.random() + (0.40 - 0.16 * near) * rng.random() ** 2.2 * (0.35 + 0.65 * middle)
             self._tower(light, fine, rng, near, (x, shore - tall, x + wide, shore + 0.01))
             x += wide * rng.uniform(0.55, 1.25)
 
@@ -107,7 +111,9 @@ class CityPainting(Painting):
         source = (shore - 0.004 - below * stretch * 1.25 - 0.012 * ripple * smoothstep(below, 0.0, 0.06)) * 2
         sideways = (view.x + 0.004 * ripple * below / 0.2) / view.aspect * 2
         smear = self._smeared()
-        mirrored = F.grid_sample(smear[None], torch.stack([sideways, source], -1)[None], padding_mode="border", align_corners=False)[0]
+        mirrored = F.grid_sample(
+            smear[None], torch.stack([sideways, source], -1)[None], padding_mode="border", align_corners=False
+        )[0]
         water = rgb(0.0030, 0.0042, 0.0070) + mirrored * (0.62 + 0.16 * ripple).clamp(0.1, 1.0) * rgb(0.80, 0.86, 0.95)
         made = torch.where(view.y > shore, water, light)
         return Picture(made, evenly(view), follows_plate=0.4)
@@ -133,7 +139,10 @@ class BricksPainting(Painting):
         fine = self.view.scaled(FINE)
         noise = self.noise(1)
         high, joint = float(rng.uniform(0.052, 0.062)), 0.0060
-        x, y = fine.x + 0.0016 * noise.fractal(fine.x * 14, fine.y * 14, 3), fine.y + 0.0016 * noise.fractal(fine.x * 14 + 50, fine.y * 14, 3)
+        x, y = (
+            fine.x + 0.0016 * noise.fractal(fine.x * 14, fine.y * 14, 3),
+            fine.y + 0.0016 * noise.fractal(fine.x * 14 + 50, fine.y * 14, 3),
+        )
         rows = (y + 1.013) / high
         row = rows.floor()
         columns = (x + 4) / (high * 3.1) + 0.5 * (row % 2)

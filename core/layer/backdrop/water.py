@@ -13,17 +13,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import fft
 from torch import Tensor
 
-from vera.core.layer.backdrop.noise import there
-from vera.core.layer.backdrop.sky import SECOND
+from vera.core.layer.backdrop.smooth_noise import there
 
 GRID = 128  # samples of a tile a side; more: shorter waves, slower
 GRAVITY = 9.81  # metres, seconds
 # Sides of the tiles in metres, and the shortest wavelength of each; the longest is the shortest of the one before.
 TILES = ((331.0, 30.0), (83.0, 8.0), (23.0, 2.2), (6.7, 0.55))
-CHOP = 0.9  # how far crests lean together, of the exact first-order motion. Raising it sharpens crests, then folds them
-FOAM_LASTS = (0.0, 0.35, 0.8)  # seconds ago at which foam was made that is still seen
+CHOP = 1.2  # how far crests lean together, of the exact first-order motion. Raising it sharpens crests, then folds them
+# Seconds ago at which foam was made that is still seen, and how much less folded it counts, a second.
+FOAM_LASTS, FOAM_FADES = (0.0, 0.5, 1.1, 1.9), 0.16
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Sea:
             along = (0.8 * ky + 0.6 * kx) / size
             power = np.exp(-1 / (size * peak) ** 2) / size**4 * (0.15 + 0.85 * along**2) * inside
             power *= (2 * math.pi / side) ** 2
-            noise = rng.standard_normal((2, GRID, GRID)) @ np.array(1.0) if False else rng.standard_normal((2, GRID, GRID))
+            noise = rng.standard_normal((2, GRID, GRID))
             made.append(((noise[0] + 1j * noise[1]) * np.sqrt(power / 2), np.sqrt(GRAVITY * size), kx, ky, size))
             variance += 2 * float(power.sum())
             longest = shortest
@@ -60,13 +61,20 @@ class Sea:
 
     def at(self, seconds: float) -> Surface:
         """The surface at a time."""
+        now, *before = (self._tiles(seconds - ago) for ago in (FOAM_LASTS if self.foam else FOAM_LASTS[:1]))
+        for ago, tiles in zip(FOAM_LASTS[1:], before, strict=False):
+            for tile, old in zip(now, tiles, strict=True):
+                tile.planes[3] = torch.minimum(tile.planes[3], old.planes[3] + FOAM_FADES * ago)
+        return Surface(tuple(now))
+
+    def _tiles(self, seconds: float) -> list[Tile]:
         tiles = []
         for (amplitude, rate, kx, ky, size), (side, shortest) in zip(self.spectra, TILES, strict=True):
             turned = amplitude * np.exp(1j * rate * seconds)
             waves = turned + np.conj(np.roll(np.flip(turned), (1, 1), (0, 1)))
-            real = np.fft.ifft2(np.stack([waves, -1j * kx / size * waves, -1j * ky / size * waves])).real * GRID**2
+            real = fft.ifft2(np.stack([waves, -1j * kx / size * waves, -1j * ky / size * waves])).real * GRID**2
             tiles.append(_tile(real.astype(np.float32), side, shortest))
-        return Surface(tuple(tiles))
+        return tiles
 
 
 def _tile(planes: np.ndarray, side: float, shortest: float) -> Tile:
@@ -78,9 +86,7 @@ def _tile(planes: np.ndarray, side: float, shortest: float) -> Tile:
     fold = (1 + CHOP * rr) * (1 + CHOP * aa) - (CHOP * ra) ** 2
     # A point that is moved by d(q) stands at q + d(q): what is at x came from about x - d(x).
     index = torch.arange(GRID, dtype=torch.float32)
-    came = torch.stack(
-        [index[None] - CHOP * right / step, index[:, None] - CHOP * ahead / step], -1
-    )
+    came = torch.stack([index[None] - CHOP * right / step, index[:, None] - CHOP * ahead / step], -1)
     moved = _wrapped(torch.stack([height, fold]), came[..., 0], came[..., 1])
     rise = (_rolled(moved[0], 1) / step, _rolled(moved[0], 0) / step)
     planes_ = torch.stack([moved[0], rise[0], rise[1], moved[1]])
@@ -102,7 +108,7 @@ def _wrapped(planes: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Tile:
-    """planes (4, n, n): height, slope to the right and ahead, fold; side and shortest wave in metres; steep: mean square
+    """planes (4, n, n): height, slope to the right and ahead, fold. side, shortest wave: metres. steep: mean square
     slope."""
 
     planes: Tensor
@@ -123,7 +129,7 @@ class Surface:
         """(...) metres above rest, of places in metres."""
         made = torch.zeros_like(right)
         for tile in self.tiles[:3]:
-            share = there(tile.shortest * 1.6, footprint)
+            share = there(tile.shortest, footprint)
             made = made + share * tile.sample(right, ahead, slice(0, 1))[0]
         return made
 
@@ -133,14 +139,10 @@ class Surface:
         slope_x, slope_y, rough, fold = (torch.zeros_like(right) for _ in range(4))
         fold = fold + 1
         for number, tile in enumerate(self.tiles):
-            share = there(tile.shortest * 1.6, footprint)
+            share = there(tile.shortest, footprint)
             found = tile.sample(right, ahead, slice(1, 4))
             slope_x, slope_y = slope_x + share * found[0], slope_y + share * found[1]
             rough = rough + (1 - share) * tile.steep
             if number < 3:
                 fold = fold + share * (found[2] - 1)
         return slope_x, slope_y, rough, fold
-
-
-def seconds_of(time: float) -> float:
-    return time / SECOND

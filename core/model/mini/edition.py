@@ -5,6 +5,7 @@ transformer.safetensors   in 8 bits, see `in_8_bits`
 text.safetensors          the same; its metadata holds the vocabulary
 codec.safetensors         mini's own codec in fp32, or a small Wan-type VAE in fp16
 objects.safetensors       the field of objects in fp16, see object_field.py; optional
+scenes.safetensors        the head that reads backgrounds in fp16, see scene_reader.py; optional
 model.json                Limits; may be edited by hand
 SHA256SUMS                the digest of each other file, as `sha256sum --check` reads it; optional
 """
@@ -34,6 +35,7 @@ from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.model.mini.object_field import ObjectField
 from vera.core.model.mini.prompt.reader import PromptReader
+from vera.core.model.mini.scene_reader import SceneReader
 from vera.core.model.mini.shape_drawer import ShapeDrawer
 from vera.core.model.names import EMBEDDED
 from vera.core.model.offload import offloaded
@@ -42,7 +44,7 @@ from vera.core.model.tensors import refuse_not_finite, save_tensors
 
 CONFIG, LIMITS, DIGESTS = "config.json", "model.json", "SHA256SUMS"
 TRANSFORMER, TEXT, CODEC = "transformer.safetensors", "text.safetensors", "codec.safetensors"
-OBJECTS = "objects.safetensors"
+OBJECTS, SCENES = "objects.safetensors", "scenes.safetensors"
 WEIGHTS = (TRANSFORMER, TEXT, CODEC)  # which every edition has
 MAX_CODEC_CONFIG = 65_536  # characters of a VAE's configuration in its file
 MAX_WORDS = 100_000  # of a vocabulary
@@ -112,7 +114,7 @@ def load_mini(folder: Path, device: torch.device | str, name: str = "mini") -> M
 
 def files_of(folder: Path) -> tuple[str, ...]:
     """The files that determine what an edition makes, but its limits."""
-    return (CONFIG, *WEIGHTS, *((OBJECTS,) if (folder / OBJECTS).is_file() else ()))
+    return (CONFIG, *WEIGHTS, *(name for name in (OBJECTS, SCENES) if (folder / name).is_file()))
 
 
 def read_objects(folder: Path, transformer: MiniTransformer) -> ShapeDrawer | None:
@@ -121,7 +123,16 @@ def read_objects(folder: Path, transformer: MiniTransformer) -> ShapeDrawer | No
         return None
     field = ObjectField(transformer.config.text_dim)
     load_state(field, folder / OBJECTS)
-    return ShapeDrawer(field.float().eval().requires_grad_(False), transformer)
+    return ShapeDrawer(field.float().eval().requires_grad_(False), transformer, read_scenes(folder, transformer))
+
+
+def read_scenes(folder: Path, transformer: MiniTransformer) -> SceneReader | None:
+    """What reads an edition's backgrounds, or None where it has none. Raises InputError."""
+    if not (folder / SCENES).is_file():
+        return None
+    head = SceneReader(transformer.config.text_dim)
+    load_state(head, folder / SCENES)
+    return head.float().eval().requires_grad_(False)
 
 
 def refuse_other_geometry(about: MiniDescription, folder: Path) -> None:
@@ -220,6 +231,13 @@ def save_objects(folder: Path, field: ObjectField) -> None:
     """Give an edition's folder a field of objects, in fp16: in 8 bits its outlines would be off."""
     state = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in field.state_dict().items()}
     save_tensors(folder / OBJECTS, state, None)
+    write_digests(folder)
+
+
+def save_scenes(folder: Path, head: SceneReader) -> None:
+    """Give an edition's folder a head that reads backgrounds, in fp16."""
+    state = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in head.state_dict().items()}
+    save_tensors(folder / SCENES, state, None)
     write_digests(folder)
 
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from vera.core.model.codec import TIME_STRIDE
-from vera.core.model.interfaces import LatentsByFrame, ShotEffect, SurfacePoints
+from vera.core.model.interfaces import LatentsByFrame, ShotBackground, ShotEffect, SurfacePoints
 from vera.core.model.mini import words
 from vera.core.model.mini.camera import seen
 from vera.core.model.mini.object_field import ObjectField, Told
+from vera.core.model.mini.scene_reader import SceneReader
 
 if TYPE_CHECKING:
     from vera.core.model.mini.mini_transformer import MiniTransformer
@@ -70,18 +71,23 @@ class MiniObject:
 
 
 class ShapeDrawer:
-    """See `ObjectDrawer`: the field, and the transformer's aim and camera that say where an object goes."""
+    """See `ObjectDrawer`: the field, the transformer's aim and camera that say where an object goes, and the head that
+    reads backgrounds, in editions that have one."""
 
-    def __init__(self, field: ObjectField, transformer: MiniTransformer) -> None:
-        self.field, self.transformer = field, transformer
+    def __init__(self, field: ObjectField, transformer: MiniTransformer, scenes: SceneReader | None = None) -> None:
+        self.field, self.transformer, self.scenes = field, transformer, scenes
 
     def kind_in(self, text: Tensor) -> str:
-        return self.field.told(text.cpu()).kind
+        scene = None if self.scenes is None else self.scenes.background(text)
+        return self.field.told(text.cpu()).kind if scene is None else scene.kind
 
     @torch.inference_mode()
     def of_shot(
         self, text: Tensor, source: LatentsByFrame, mask: LatentsByFrame | None, window: int
-    ) -> MiniObject | ShotEffect | None:
+    ) -> MiniObject | ShotEffect | ShotBackground | None:
+        scene = None if self.scenes is None else self.scenes.background(text)
+        if scene is not None:
+            return scene
         told = self.field.told(text.cpu())
         drawing = self.transformer.drawing
         if told.kind in words.EFFECTS:

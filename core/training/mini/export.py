@@ -6,12 +6,13 @@ from pathlib import Path
 from vera.core.data.engine.instructions import vocabulary
 from vera.core.errors import InputError
 from vera.core.model.limits import Limits
-from vera.core.model.mini.edition import CONFIG, EMBEDDED, WEIGHTS, save_mini, save_objects
+from vera.core.model.mini.edition import CONFIG, EMBEDDED, files_of, save_mini, save_objects, save_scenes
 from vera.core.model.mini.edition import LIMITS as LIMITS_FILE
 from vera.core.model.mini.mini_config import MINI, MiniConfig
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.model.mini.object_field import ObjectField
+from vera.core.model.mini.scene_reader import SceneReader
 from vera.core.model.save import new_directory
 from vera.core.training.mini.transformer_training import load_codec
 from vera.core.training.state import STATE, read_state
@@ -23,8 +24,8 @@ LIMITS = Limits(max_frames=49, pixels=144 * 80, multiple=16, steps=5, guidance=1
 def export(run: Path, target: Path, codec_from: Path | None = None, edition: Path | None = None) -> int:
     """Write the averaged weights of a run as a new folder; return the run's step.
 
-    codec_from: run whose codec is used instead of the run's own. A run of objects writes a copy of `edition` (default:
-    the embedded one) with the trained field. Raises InputError before anything is written.
+    codec_from: run whose codec is used instead of the run's own. A run of objects or of scenes writes a copy of
+    `edition` (default: the embedded one) with what was trained. Raises InputError before anything is written.
     """
     if not run.is_dir():
         raise InputError(f"{run}: no such folder; give the folder of a run, such as runs/mini")
@@ -33,8 +34,9 @@ def export(run: Path, target: Path, codec_from: Path | None = None, edition: Pat
     if not (run / STATE).is_file():
         raise InputError(f"{run / STATE}: missing; the run has not saved yet, or does not train mini's transformer")
     tensors, step, metadata = read_state(run / STATE)
-    if any(name.startswith("field/") for name in tensors):
-        return _export_objects(run, target, edition or EMBEDDED)
+    for part in PARTS:
+        if any(name.startswith(part) for name in tensors):
+            return _export_part(run, target, edition or EMBEDDED, part)
     if not any(name.startswith("ema_transformer/") for name in tensors):
         raise InputError(f"{run / STATE}: not a run of mini's transformer; give a codec's run with --codec")
     codec = load_codec(codec_from or run)
@@ -60,15 +62,20 @@ def export(run: Path, target: Path, codec_from: Path | None = None, edition: Pat
     return step
 
 
-def _export_objects(run: Path, target: Path, edition: Path) -> int:
+# Parts of an edition that are trained beside its transformer, by the prefix of their tensors in a run's state.
+PARTS = {"field/": (ObjectField, save_objects), "scenes/": (SceneReader, save_scenes)}
+
+
+def _export_part(run: Path, target: Path, edition: Path, part: str) -> int:
     tensors, step, _ = read_state(run / STATE)
-    field = ObjectField(MiniConfig.load(edition / CONFIG).text_dim)
+    make, save = PARTS[part]
+    module = make(MiniConfig.load(edition / CONFIG).text_dim)
     try:
-        field.load_state_dict({k.removeprefix("field/"): v for k, v in tensors.items() if k.startswith("field/")})
+        module.load_state_dict({k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)})
     except RuntimeError as error:
         raise InputError(f"{run / STATE}: of another geometry ({' '.join(str(error).split())[:200]})") from None
     with new_directory(target) as work:
-        for name in (CONFIG, LIMITS_FILE, *WEIGHTS):
+        for name in (*files_of(edition), LIMITS_FILE):
             shutil.copyfile(edition / name, work / name)
-        save_objects(work, field)
+        save(work, module)
     return step

@@ -170,6 +170,19 @@ class ObjectsSettings:
     train: str = setting("objects", choices=("objects",))
 
 
+@dataclass(frozen=True)
+class ScenesSettings:
+    """Of the head that reads backgrounds. text: an edition, whose text encoder reads the words; prompts: in all."""
+
+    text: str = setting()
+    seed: int = setting(least=0, most=2**40)
+    steps: int = setting(least=1, most=MAX_STEPS)
+    rate: float = setting(least=1e-9, most=1)
+    prompts: int = setting(least=1, most=1_000_000)
+    save_every: int = setting(least=1, most=MAX_STEPS)
+    train: str = setting("scenes", choices=("scenes",))
+
+
 def read_transformer(config: Mapping[str, Any]) -> TransformerSettings:
     """Read the settings and check that the folders they name exist. Raises InputError."""
     settings = read_settings(TransformerSettings, config)

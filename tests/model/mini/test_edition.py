@@ -18,6 +18,7 @@ from vera.core.model.mini.edition import (
     CONFIG,
     EMBEDDED,
     OBJECTS,
+    SCENES,
     WEIGHTS,
     load_mini,
     published_digests,
@@ -207,7 +208,7 @@ def test_the_published_digests_are_those_of_sha256sum(folder):
 
 
 def test_the_embedded_edition_has_published_digests():
-    assert set(published_digests(EMBEDDED)) == {CONFIG, *WEIGHTS, OBJECTS}
+    assert set(published_digests(EMBEDDED)) == {CONFIG, *WEIGHTS, OBJECTS, SCENES}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

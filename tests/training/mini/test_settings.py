@@ -7,10 +7,22 @@ import pytest
 
 from vera.core.errors import InputError
 from vera.core.training.configuration import read_config, read_settings
-from vera.core.training.mini.settings import CodecSettings, ObjectsSettings, TransformerSettings, VaeSettings
+from vera.core.training.mini.settings import (
+    CodecSettings,
+    ObjectsSettings,
+    ScenesSettings,
+    TransformerSettings,
+    VaeSettings,
+)
 
 SHIPPED = Path(__file__).parents[3] / "core" / "training" / "mini"
-KINDS = {"transformer": TransformerSettings, "codec": CodecSettings, "vae": VaeSettings, "objects": ObjectsSettings}
+KINDS = {
+    "transformer": TransformerSettings,
+    "codec": CodecSettings,
+    "vae": VaeSettings,
+    "objects": ObjectsSettings,
+    "scenes": ScenesSettings,
+}
 
 
 @pytest.mark.parametrize("file", sorted(SHIPPED.glob("*.json")), ids=lambda f: f.name)

@@ -7,18 +7,17 @@ painting of ROWS rows is enough for any plate, and looks the same in each.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vera.core.layer.backdrop.backdrop_view import View
 from vera.core.layer.backdrop.coast import CloudsPainting, NightPainting, SeaPainting, StormPainting, SunsetPainting
 from vera.core.layer.backdrop.land import DesertPainting, ForestPainting, MeadowPainting, MountainsPainting
-from vera.core.layer.backdrop.lens import out_of_focus
-from vera.core.layer.backdrop.picture import Asked, Painting, Picture
+from vera.core.layer.backdrop.lens_blur import out_of_focus
+from vera.core.layer.backdrop.painting import Asked, Painting, Picture
 from vera.core.layer.backdrop.town import BricksPainting, CityPainting, StudioPainting
-from vera.core.layer.backdrop.view import View
 
 ROWS = 432  # of a painting. Raising it sharpens what is little out of focus, and costs its square
 
@@ -41,9 +40,10 @@ PAINTINGS: dict[str, type[Painting]] = {
 class Backdrop:
     """A background of one shot. Calls from several threads do not disturb one another."""
 
-    def __init__(self, asked: Asked, aspect: float) -> None:
-        columns = 2 * max(1, round(ROWS * aspect / 2))
-        self.painting = PAINTINGS[asked.kind](asked, View(ROWS, columns, aspect))
+    def __init__(self, asked: Asked, aspect: float, rows: int | None = None) -> None:
+        rows = rows or ROWS
+        columns = 2 * max(1, round(rows * aspect / 2))
+        self.painting = PAINTINGS[asked.kind](asked, View(rows, columns, aspect))
         self._lock = threading.Lock()
         self._still: Picture | None = None
 
@@ -61,12 +61,14 @@ class Backdrop:
 
     def _focused(self, time: float) -> Picture:
         made = self.painting.at(time)
-        light = out_of_focus(made.light, made.blur, self.painting.defocus * ROWS)
+        light = out_of_focus(made.light, made.blur, self.painting.defocus * self.painting.view.rows)
         return Picture(light.clamp_min(0), made.blur, made.follows_plate)
 
 
 def enlarged(planes: Tensor, size: tuple[int, int]) -> Tensor:
     """Planes (C, h, w) at a plate's size (height, width); smaller ones are averages."""
     smaller = size[0] < planes.shape[1]
-    made = F.interpolate(planes[None], size, mode="bilinear" if smaller else "bicubic", antialias=smaller, align_corners=False)
+    made = F.interpolate(
+        planes[None], size, mode="bilinear" if smaller else "bicubic", antialias=smaller, align_corners=False
+    )
     return made[0]

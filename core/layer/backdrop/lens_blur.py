@@ -46,7 +46,7 @@ def _convolved(planes: Tensor, kernel: Tensor) -> Tensor:
 
 
 def glow(light: Tensor, deviation: float, share: float, above: float) -> Tensor:
-    """Light (3, h, w) with a share of what is brighter than `above` spread by a Gaussian of that deviation, in samples."""
+    """Light (3, h, w) with a share of what is brighter than `above` spread by a Gaussian; deviation: in samples."""
     step = max(1, round(deviation / 3))
     bright = (light - above).clamp_min(0)[None]
     height, width = light.shape[1:]

@@ -59,7 +59,11 @@ class Noise:
 def there(cell: float, footprint: Tensor | float) -> Tensor | float:
     """How far detail of a size shows in samples of a footprint, 0 to 1."""
     if isinstance(footprint, float):
-        return 1.0 if footprint == 0 else min(1.0, max(0.0, (cell / footprint - FADES_IN[0]) / (FADES_IN[1] - FADES_IN[0])))
+        return (
+            1.0
+            if footprint == 0
+            else min(1.0, max(0.0, (cell / footprint - FADES_IN[0]) / (FADES_IN[1] - FADES_IN[0])))
+        )
     return ((cell / footprint.clamp_min(1e-9) - FADES_IN[0]) / (FADES_IN[1] - FADES_IN[0])).clamp(0, 1)
 
 

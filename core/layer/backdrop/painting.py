@@ -10,8 +10,8 @@ from functools import cache, cached_property
 import torch
 from torch import Tensor
 
-from vera.core.layer.backdrop.noise import Noise
-from vera.core.layer.backdrop.view import View
+from vera.core.layer.backdrop.backdrop_view import View
+from vera.core.layer.backdrop.smooth_noise import Noise
 
 
 @dataclass(frozen=True)

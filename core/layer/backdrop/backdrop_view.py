@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 FOCAL = 1.25  # focal length in heights of the picture: 44 degrees from top to bottom
-DEPTHS = 420  # distances at which a surface is looked at. More: finer silhouettes, slower
+DEPTHS = 560  # distances at which a surface is looked at. More: finer silhouettes, slower
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,9 @@ def see(view: View, surface: Surface, eye: float, horizon: float, reach: tuple[f
     here = index.clamp(max=DEPTHS - 1)
     before = (here - 1).clamp_min(0)
     low, high = line.gather(0, before), line.gather(0, here)
-    smooth = (low - view.y) / (low - high).clamp_min(1e-9)
+    # Behind a crest the distance before is hidden: what is seen begins at this one.
+    hidden = low > skyline.gather(0, before) + 1e-6
+    smooth = torch.where(hidden, 1.0, (low - view.y) / (low - high).clamp_min(1e-9))
     share = (before + smooth.clamp(0, 1)) / (DEPTHS - 1)
     where = reach[0] * (reach[1] / reach[0]) ** share
     return Seen(found, view.x / FOCAL * where, where)

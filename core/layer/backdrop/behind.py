@@ -1,0 +1,49 @@
+"""A backdrop behind a shot's subject: at the plate's size, and about as bright as the plate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vera.core.layer.backdrop.backdrop import Backdrop, enlarged
+from vera.core.layer.plate_light import LUMINANCE, PlateLight, display_codes
+
+# How far the backdrop's white takes the hue of the plate's. 1: wholly, as if one light lit both.
+HUE = 0.35
+# Display white: the least and most that a plate's white counts as where white is all that numbers hold. A plate that
+# shows nothing white is not that dark.
+DISPLAY_WHITE = (0.35, 1.0)
+
+
+@dataclass(frozen=True)
+class BackdropFrame:
+    """A backdrop in one frame of its shot. time: frames since the shot's first; white (3,): of the plate."""
+
+    backdrop: Backdrop
+    time: int
+    white: Tensor
+
+    def codes(self, size: tuple[int, int], clips: bool) -> Tensor:
+        """Its colour (H, W, 3) in the model's codes at a plate's size (height, width)."""
+        made = self.backdrop.picture(float(self.time))
+        light = made.light * level(self.white, made.follows_plate, clips).view(3, 1, 1)
+        codes = display_codes(light.movedim(0, -1), clips).movedim(-1, 0)
+        grown = enlarged(codes, size).movedim(0, -1)
+        return grown.clamp(0, 1) if clips else grown.clamp_min(0)
+
+
+def level(white: Tensor, follows: float, clips: bool) -> Tensor:
+    """What a backdrop's light is multiplied with, (3,), so that its white is like the plate's (3,)."""
+    bright = (white @ white.new_tensor(LUMINANCE)).clamp_min(1e-6)
+    hue = (white / bright).clamp(0.2, 5.0) ** HUE
+    if clips:
+        bright = bright.clamp(*DISPLAY_WHITE)
+    return hue / (hue @ hue.new_tensor(LUMINANCE)) * bright**follows
+
+
+def white_of_plate(lights: Iterable[PlateLight]) -> Tensor:
+    """The white (3,) of some frames of a shot."""
+    return torch.stack([light.white for light in lights]).median(0).values
