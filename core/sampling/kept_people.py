@@ -25,7 +25,7 @@ MIN_PEOPLE_AREA = 0.02
 # refuses more plates.
 MIN_SURE_SHARE = 0.85
 
-# Connected parts, of confidence above the first, that cover less than the second of the largest part are left out. Raising
+# Connected parts, of confidence above the first, that cover less than the second of the largest are left out. Raising
 # the second drops people far behind the one in front.
 ISLAND_LEVEL, MIN_ISLAND = 0.2, 0.03
 

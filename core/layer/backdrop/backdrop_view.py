@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 FOCAL = 1.25  # focal length in heights of the picture: 44 degrees from top to bottom
-DEPTHS = 560  # distances at which a surface is looked at. More: finer silhouettes, slower
+DEPTHS = 440  # distances at which a surface is looked at. More: finer silhouettes, slower
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class View:
     rows: int
     columns: int
     aspect: float
+    above: int = 0  # rows of the whole picture that are left out above these
 
     @cached_property
     def x(self) -> Tensor:
@@ -31,12 +33,18 @@ class View:
     @cached_property
     def y(self) -> Tensor:
         """(h, w)"""
-        return ((torch.arange(self.rows) + 0.5) / self.rows - 0.5)[:, None].expand(-1, self.columns)
+        line = (torch.arange(self.above, self.above + self.rows) + 0.5) * self.sample - 0.5
+        return line[:, None].expand(-1, self.columns)
 
     @property
     def sample(self) -> float:
         """Height of a sample."""
-        return 1 / self.rows
+        return 1 / (self.above + self.rows)
+
+    def below(self, y: float) -> View:
+        """The part of the picture below a place."""
+        above = min(self.rows - 2, max(0, math.floor((y + 0.5) * self.rows)))
+        return View(self.rows - above, self.columns, self.aspect, above)
 
     def scaled(self, share: float) -> View:
         """The same picture in fewer or more samples."""

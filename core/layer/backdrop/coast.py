@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vera.core.layer.backdrop.backdrop_view import FOCAL, View, see
-from vera.core.layer.backdrop.painting import Painting, Picture
+from vera.core.layer.backdrop.painting import Painting, Picture, evenly
 from vera.core.layer.backdrop.sky import SECOND, Heaps, Stars, air, ceiling, heaped, sun_glow
 from vera.core.layer.backdrop.smooth_noise import Noise, lerp, rgb
 from vera.core.layer.backdrop.water import Sea
 from vera.kernels.planes import smoothstep
 
+CREST = 0.045  # heights of the picture that waves as high as the eye reach above the horizon, at most
 MIRRORED = (32, 18)  # columns and rows of the sky as waves mirror it. More: sharper reflections
 
 
@@ -28,6 +29,9 @@ def on_water(view: View, sea: Sea, time: float, sky: Tensor, horizon: float, eye
     metres after which the horizon's air has taken over by two thirds.
     """
     surface = sea.at(time / SECOND)
+    whole, band = view, view.below(horizon - CREST * sea.height / eye)
+    # Waves are long across and short from top to bottom, where crests alias: samples are shared out accordingly.
+    view = View(2 * band.rows, -(-band.columns // 2), band.aspect, 2 * band.above)
     seen = see(view, surface.height, eye, horizon, (1.6 * eye, 900 * eye))
     ahead = seen.ahead
     footprint = torch.maximum(ahead / FOCAL * view.sample, 0.6 * _apart(ahead)).clamp_max(1e4)
@@ -53,9 +57,18 @@ def on_water(view: View, sea: Sea, time: float, sky: Tensor, horizon: float, eye
     water = lerp(under.expand_as(light), light, fresnel)
     water = _with_foam(water, sea, seen, surface, fold, footprint, time, foam, sky, horizon, view)
     far = 1 - (-ahead / haze).exp()
-    line = sky[:, min(view.rows - 1, max(0, int((horizon + 0.5) * view.rows) - 2))].mean(-1)[:, None, None]
+    line = sky[:, min(whole.rows - 1, max(0, int((horizon + 0.5) * whole.rows) - 2))].mean(-1)[:, None, None]
     water = lerp(water, line.expand_as(water), far * 0.9)
-    return torch.where(seen.there, water, sky), torch.where(seen.there, 1 - 3 * eye / (ahead + 3 * eye), 1.0)
+    light, blur = sky.clone(), evenly(whole)
+    there = seen.there.float()[None]
+    planes = torch.cat([water * there, there, (1 - 3 * eye / (ahead + 3 * eye))[None] * there])
+    planes = F.interpolate(
+        F.avg_pool2d(planes[None], (2, 1)), (band.rows, band.columns), mode="bilinear", align_corners=False
+    )[0]
+    rest = 1 - planes[3]
+    light[:, band.above :] = planes[:3] + rest * sky[:, band.above :]
+    blur[band.above :] = planes[4] + rest
+    return light, blur
 
 
 def _apart(ahead: Tensor) -> Tensor:
@@ -155,7 +168,7 @@ class CloudsPainting(Painting):
         sky = with_heaps(
             sky, heaped(view, self.noise(1), time, self.parts), rgb(1.10, 1.06, 1.0), rgb(0.36, 0.43, 0.55)
         )
-        return Picture(faded(sky, view, 0.62, rgb(0.62, 0.75, 0.88), 9.0), torch.ones(view.rows, view.columns))
+        return Picture(faded(sky, view, 0.62, rgb(0.62, 0.75, 0.88), 9.0), evenly(view))
 
 
 class SunsetPainting(Painting):
@@ -202,7 +215,7 @@ class SunsetPainting(Painting):
             haze = lerp(rgb(0.42, 0.16, 0.12), rgb(0.012, 0.008, 0.012), torch.tensor(share**0.55))
             haze = haze * (1 + (1 - share) * 1.2 * sun_glow(view, sun, (0.3,), (1.0,)))
             light = lerp(light, haze.expand_as(light), smoothstep(view.y - ridge, -edge, edge))
-        return Picture(light, torch.ones(view.rows, view.columns))
+        return Picture(light, evenly(view))
 
 
 class NightPainting(Painting):
@@ -245,7 +258,7 @@ class NightPainting(Painting):
         light = sky.clone()
         stars.add(light, self.view, time)
         light = lerp(light, rgb(0.0012, 0.0014, 0.0020).expand_as(light), land)
-        return Picture(light, torch.ones(self.view.rows, self.view.columns), follows_plate=0.35)
+        return Picture(light, evenly(self.view), follows_plate=0.35)
 
 
 def with_heaps(sky: Tensor, clouds, bright: Tensor, dark: Tensor) -> Tensor:

@@ -44,6 +44,11 @@ def lit_ground(
     return facing * free, 0.55 + 0.45 * up, 1 - up
 
 
+def _unit(right: float, ahead: float, up: float) -> tuple[float, float, float]:
+    length = math.hypot(right, ahead, up)
+    return right / length, ahead / length, up / length
+
+
 def into_air(light: Tensor, seen: Seen, sky: Tensor, air_color: Tensor, metres: float) -> Tensor:
     """Ground (3, h, w) seen through the air, before the sky where there is none."""
     through = (-seen.ahead / metres).exp()
@@ -79,8 +84,7 @@ class MountainsPainting(Painting):
             )
 
         seen = see(view, heights, 0.16, horizon, (0.6, 70.0))
-        sun = np.array([0.72 * side, -0.15, 0.42])
-        sun = tuple(float(v) for v in sun / np.linalg.norm(sun))
+        sun = _unit(0.72 * side, -0.15, 0.42)
         lit, open_, steep = lit_ground(view, heights, seen, sun, 4.0)
         footprint = seen.ahead / FOCAL * view.sample
         height = heights(seen.right, seen.ahead, footprint)
@@ -126,8 +130,7 @@ class DesertPainting(Painting):
             return near * (22 * dune * (0.6 + 0.3 * big).clamp_min(0.1) + 9 * big) + ripple - 3
 
         seen = see(view, heights, 13.0, horizon, (8.0, 6000.0))
-        sun = np.array([0.85 * side, 0.25, 0.30])
-        sun = tuple(float(v) for v in sun / np.linalg.norm(sun))
+        sun = _unit(0.85 * side, 0.25, 0.30)
         lit, open_, _ = lit_ground(view, heights, seen, sun, 60.0)
         grain = noise.fractal(seen.right / 1.5, seen.ahead / 1.5, 4, 0.7, seen.ahead / FOCAL * view.sample / 1.5)
         sand = (1 + 0.05 * grain) * rgb(0.62, 0.40, 0.20)

@@ -20,9 +20,9 @@ from vera.core.layer.backdrop.smooth_noise import there
 
 GRID = 128  # samples of a tile a side; more: shorter waves, slower
 GRAVITY = 9.81  # metres, seconds
-# Sides of the tiles in metres, and the shortest wavelength of each; the longest is the shortest of the one before.
-TILES = ((331.0, 30.0), (83.0, 8.0), (23.0, 2.2), (6.7, 0.55))
-CHOP = 1.2  # how far crests lean together, of the exact first-order motion. Raising it sharpens crests, then folds them
+# Sides of the tiles in metres, the shortest wavelength of each (the longest is the shortest of the one before), and how
+# far its crests lean together, of the exact first-order motion: raising that sharpens crests, then folds them.
+TILES = ((331.0, 30.0, 1.2), (83.0, 8.0, 0.9), (23.0, 2.2, 0.45), (6.7, 0.55, 0.2))
 # Seconds ago at which foam was made that is still seen, and how much less folded it counts, a second.
 FOAM_LASTS, FOAM_FADES = (0.0, 0.5, 1.1, 1.9), 0.16
 
@@ -41,7 +41,7 @@ class Sea:
     def of(cls, wind: float, height: float, foam: float, seed: int) -> Sea:
         rng = np.random.default_rng([seed % 2**32, 77])
         made, longest, variance = [], math.inf, 0.0
-        for side, shortest in TILES:
+        for side, shortest, _ in TILES:
             k = 2 * math.pi * np.fft.fftfreq(GRID, side / GRID)
             kx, ky = k[None], k[:, None]
             size = np.hypot(kx, ky)
@@ -69,24 +69,24 @@ class Sea:
 
     def _tiles(self, seconds: float) -> list[Tile]:
         tiles = []
-        for (amplitude, rate, kx, ky, size), (side, shortest) in zip(self.spectra, TILES, strict=True):
+        for (amplitude, rate, kx, ky, size), kind in zip(self.spectra, TILES, strict=True):
             turned = amplitude * np.exp(1j * rate * seconds)
             waves = turned + np.conj(np.roll(np.flip(turned), (1, 1), (0, 1)))
             real = fft.ifft2(np.stack([waves, -1j * kx / size * waves, -1j * ky / size * waves])).real * GRID**2
-            tiles.append(_tile(real.astype(np.float32), side, shortest))
+            tiles.append(_tile(real.astype(np.float32), *kind))
         return tiles
 
 
-def _tile(planes: np.ndarray, side: float, shortest: float) -> Tile:
+def _tile(planes: np.ndarray, side: float, shortest: float, chop: float) -> Tile:
     """From height and sideways motion (3, n, n) on the resting grid to what is above each place."""
     height, right, ahead = torch.from_numpy(planes)
     step = side / GRID
     slope = lambda p: (_rolled(p, 1), _rolled(p, 0))  # noqa: E731
     (rr, ra), (_, aa) = ((a / step for a in slope(p)) for p in (right, ahead))
-    fold = (1 + CHOP * rr) * (1 + CHOP * aa) - (CHOP * ra) ** 2
+    fold = (1 + chop * rr) * (1 + chop * aa) - (chop * ra) ** 2
     # A point that is moved by d(q) stands at q + d(q): what is at x came from about x - d(x).
     index = torch.arange(GRID, dtype=torch.float32)
-    came = torch.stack([index[None] - CHOP * right / step, index[:, None] - CHOP * ahead / step], -1)
+    came = torch.stack([index[None] - chop * right / step, index[:, None] - chop * ahead / step], -1)
     moved = _wrapped(torch.stack([height, fold]), came[..., 0], came[..., 1])
     rise = (_rolled(moved[0], 1) / step, _rolled(moved[0], 0) / step)
     planes_ = torch.stack([moved[0], rise[0], rise[1], moved[1]])
