@@ -240,6 +240,6 @@ def report_of(job: Job, color: dict[str, Any] | None = None, **more: Any) -> dic
         "coverage": round(mean_of(facts, "coverage"), 4),
         "color": {"curve": job.color.curve.name, "exposure": job.color.exposure, **(color or {})},
         "warnings": list(job.warnings),
-        **job.matching.told(),
+        **job.matching.report_facts(),
         **more,
     }

@@ -36,8 +36,8 @@ from vera.core.lifting import report_picture
 from vera.core.lifting.controls import LiftControls
 from vera.core.lifting.framing import find_framing, rescaled, whole, without_borders
 from vera.core.lifting.freed_memory import blocks_used_again
-from vera.core.lifting.haze import LEAST_TOLD
-from vera.core.lifting.lift_window import FAINTEST, STEPS, lift_clip, plate_sized
+from vera.core.lifting.haze import MIN_REPORTED_ALPHA
+from vera.core.lifting.lift_window import MIN_HAZE_ALPHA, STEPS, lift_clip, plate_sized
 from vera.core.lifting.lifted_windows import CHANNELS, KeptWindows, LiftedVideo
 from vera.core.lifting.matching import refuse_other_picture, same_size
 from vera.core.lifting.pairing import first_guess, pair_frames, paired, shrunk_for_pairing
@@ -166,7 +166,7 @@ def deliver_lifted(job: LiftJob, progress: ProgressLike, stopping: Callable[[], 
     haze, share = video.found["haze"], video.found["haze_share"]
     thrown_away = mean_of([job.delivery.facts(f) for f in job.plate.frames], "thrown_away")
     late = []
-    if haze * share >= LEAST_TOLD:
+    if haze * share >= MIN_REPORTED_ALPHA:
         late.append(HAZE_WARNING.format(alpha=haze, share=share))
     if thrown_away > MOST_THROWN_AWAY and not chosen:
         psnr = report_of(job)["agreement_psnr"]
@@ -181,8 +181,8 @@ def deliver_lifted(job: LiftJob, progress: ProgressLike, stopping: Callable[[], 
         haze=haze,
         haze_share=share,
         thrown_away=round(thrown_away, 4),
-        parts=parts.told(),
-        **job.edited.told(),
+        parts=parts.report_facts(),
+        **job.edited.report_facts(),
     )
     job.delivery.finish(report, (report_picture.FILE,))
     return report
@@ -219,7 +219,7 @@ def _split(
     job: LiftJob, filmed: FilmedFrame, layer: np.ndarray, kinds: torch.Tensor, alpha: torch.Tensor
 ) -> dict[str, np.ndarray]:
     """The finished layer (H, W, 4) as several; kinds (3, h, w), alpha (1, h, w): at working size."""
-    kinds = spread(kinds[None], (alpha[None] > FAINTEST).float())
+    kinds = spread(kinds[None], (alpha[None] > MIN_HAZE_ALPHA).float())
     solid, dark, gain = resize(kinds[0].movedim(0, -1), layer.shape[:2]).clamp(0, 1).numpy().transpose(2, 0, 1)
     plate = job.blending.from_light(job.color.light(filmed.pixels))
     return split_layer(layer, plate, Kinds(solid, dark, gain), job.delivery.formats.dtype)

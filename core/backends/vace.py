@@ -41,7 +41,7 @@ class MadeVideo:
         """See lifting.read_frames.EditedVideo."""
         return self.vace.video(self.folder, self.count)[list(positions)]
 
-    def told(self) -> dict[str, Any]:
+    def report_facts(self) -> dict[str, Any]:
         """See lifting.read_frames.EditedVideo: it is made frame by frame, at the plate's shape."""
         return {}
 

@@ -61,9 +61,9 @@ class Matching:
         missing = (("grain", self.maker, NO_GRAIN), ("sharpness", self.blur, NO_EDGES))
         return [line for name, found, line in missing if name in self.asked and found is None]
 
-    def told(self) -> dict[str, Any]:
+    def report_facts(self) -> dict[str, Any]:
         """For the report: {} where nothing was asked for."""
-        grain = {"grain": self.maker.grain.told() | {"seed": self.maker.seed}} if self.maker else {}
+        grain = {"grain": self.maker.grain.report_facts() | {"seed": self.maker.seed}} if self.maker else {}
         sharpness = {} if self.blur is None else {"sharpness": {"edge_blur": round(self.blur, 3)}}
         return {"match": grain | sharpness} if self.asked else {}
 

@@ -1,4 +1,4 @@
-"""Change or noise: a statistic from fine to coarse scales of space and time, sure seeds, growth from them."""
+"""Separate change from noise: a chi-square test at fine to coarse scales, certain seeds, and growth from the seeds."""
 
 from dataclasses import dataclass, replace
 
@@ -12,13 +12,15 @@ from vera.core.lifting.smooth import blur
 
 @dataclass(frozen=True)
 class ChangeLimits:
-    """Thresholds of this method.
+    """Thresholds of the change detection. The chi-square has three degrees of freedom.
 
-    scales: Gaussian sigmas in pixels and frames; the finest sees stars, the coarsest faint shadows. sure, likely,
-    likely_among_much: of a chi-square with three degrees of freedom, 6.5, 3.0 and 2.5 sigma of one; lower finds fainter
-    changes, and noise. much: share of the clip from which likely is sooner what lies beside a change. company: of the
-    neighbourhood of a sure pixel, the share that must be sure too; higher loses stars and finds less noise. coarsest:
-    share of the height that no scale exceeds.
+    scales: Gaussian sigmas (pixels, frames), fine to coarse. The finest finds stars, the coarsest faint shadows.
+    sure: chi-square of a seed, 6.5 sigma. A lower value finds fainter changes, and more noise.
+    likely: chi-square of a pixel beside a change, 3 sigma. A lower value grows the change further.
+    likely_among_much: the same, 2.5 sigma, where more than `much` of the clip has changed.
+    much: share of the clip; a higher value uses `likely` more often.
+    company: share of a seed's neighbourhood that must be seeds too. A higher value finds less noise and loses stars.
+    coarsest: share of the frame's height that no spatial sigma exceeds.
     """
 
     scales: tuple[tuple[float, float], ...] = ((0.0, 0.0), (0.8, 0.7), (1.6, 1.0), (3.5, 1.5))
@@ -30,12 +32,13 @@ class ChangeLimits:
     coarsest: float = 1 / 24
 
     def for_sensitivity(self, sensitivity: float) -> "ChangeLimits":
-        """Thresholds of chi-square divided by it: of its square root times fainter changes."""
+        """The limits with every chi-square threshold divided by `sensitivity`; 4 finds changes half as strong."""
         sure, likely, among_much = (v / sensitivity for v in (self.sure, self.likely, self.likely_among_much))
         return replace(self, sure=sure, likely=likely, likely_among_much=among_much)
 
 
 LIMITS = ChangeLimits()
+CHI_SQUARE_QUANTILES = ((0.5, 2.37), (0.99, 11.3), (0.999, 16.3))  # (probability, value) for three degrees of freedom
 
 
 def find_change(
@@ -43,9 +46,11 @@ def find_change(
 ) -> torch.Tensor:
     """Where the picture was changed, (T, 1, H, W) of 0 and 1.
 
-    residual (T, 3, H, W): edited less plate, in which only noise and change are left;
-    of_plate: the noise model's features; trust (T, 1, H, W). What a fine scale finds is left
-    out of the means of the coarser ones, so that a strong change has no skirt.
+    residual (T, 3, H, W): edited minus plate, drift removed, so that only noise and change remain
+    of_plate (T, N, H, W): the noise model's features of the plate
+    trust (T, 1, H, W): confidence in [0, 1] that a pixel is unchanged
+    Pixels found at a fine scale are excluded from the means of the coarser scales. Otherwise a strong change would
+    bleed into its surroundings.
     """
     region = torch.zeros_like(trust)
     for space, time in limits.scales:
@@ -63,21 +68,20 @@ def find_change(
 
 
 def _grow(region, likely):
-    """The region and every likely pixel that is joined to it through likely ones, two pixels and a frame apart at
-    most."""
+    """The region and all likely pixels connected to it, in steps of at most two pixels and one frame."""
     region, likely = region[:, 0].bool().numpy(), likely[:, 0].bool().numpy()
     return torch.from_numpy(binary_propagation(region, np.ones((3, 5, 5)), mask=region | likely)).float()[:, None]
 
 
 def _chi_square(residual, of_plate, trust):
-    """Of no change, three degrees of freedom; tails as heavy as trusted pixels show are divided out."""
+    """Chi-square of "no change", three degrees of freedom, divided by how heavy its tails are on trusted pixels."""
     squares = _whitened(residual, trust).square().mean(1, keepdim=True)
     chi = 3 * squares / Noise(of_plate, squares, trust)(of_plate)
     return chi / _tail(chi, trust)
 
 
 def _whitened(residual, trust):
-    """Channels err together: decorrelated by the covariance of trusted pixels."""
+    """The residual with its channels decorrelated by their covariance over trusted pixels."""
     flat, w = residual.movedim(1, 0).flatten(1), trust.flatten()
     covariance = (flat * w) @ flat.T / w.sum().clamp_min(1) + 1e-8 * torch.eye(3)
     values, directions = torch.linalg.eigh(covariance)
@@ -86,9 +90,13 @@ def _whitened(residual, trust):
 
 
 def _tail(chi, trust):
+    """Factor by which chi-square on trusted pixels exceeds theory, at least 1: the largest of three quantiles."""
     values = chi[trust > 0.5]
     if len(values) < 100:
         return 1.0
     values = values[:: max(1, len(values) // 20_000)].sort().values
-    at = lambda q: float(values[int(q * (len(values) - 1))])  # noqa: E731
-    return max(1.0, at(0.5) / 2.37, at(0.99) / 11.3, at(0.999) / 16.3)
+
+    def quantile(q):
+        return float(values[int(q * (len(values) - 1))])
+
+    return max(1.0, *(quantile(q) / expected for q, expected in CHI_SQUARE_QUANTILES))

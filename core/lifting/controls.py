@@ -1,13 +1,15 @@
-"""What a user may ask of a lift beside plate, edited video and mask."""
+"""The user's controls of a lift, besides plate, edited video and mask."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class LiftControls:
-    """learned: whether the learned gate decides what was touched at all. sensitivity: by which the evidence that is
-    asked for is divided: 4 finds changes half as strong. edge: how many times steeper a solid edge is
-    drawn than it is found. steadiness: frames each way over which mattes of what stands still are averaged."""
+    """learned: whether the learned gate decides which pixels were touched
+    sensitivity: divisor of the evidence thresholds; 4 finds changes half as strong
+    edge: factor by which solid edges are drawn steeper than they are found
+    steadiness: frames each way over which the matte is averaged where nothing moves
+    """
 
     learned: bool = True
     sensitivity: float = 1.0

@@ -1,7 +1,7 @@
-"""How the edited video frames the plate: cropped, padded, letterboxed, scaled or stretched, found by the pictures.
+"""Find how the edited video frames the plate (crop, padding, letterbox, scale, stretch) by comparing the pictures.
 
-Services bring a shot to shapes of their own. Where the plate lies in the edited video is one scale and one offset an
-axis for the shot; the few pixels by which frames then still lie apart are registration's to find.
+Video services return shots in sizes and shapes of their own. The framing is one scale and one offset per axis for the
+whole shot. Registration (core/lifting/registration.py) then finds the remaining few pixels of each frame.
 """
 
 from dataclasses import dataclass, replace
@@ -16,23 +16,24 @@ from vera.core.lifting.smooth import luma
 
 @dataclass(frozen=True)
 class FramingLimits:
-    """Thresholds of this method.
+    """Thresholds of the search for a framing. A "plain" framing shows the whole plate in the whole video.
 
-    smallest: scale that is looked for, of the one at which the plate just fits into the edited video; largest: of the
-    one at which it just fills it.
-    step: between two scales that are tried; raising it misses pictures with fine detail only.
-    coarse, fine: long sides of the plate, in pixels, at which scales are tried and at which the best are made exact.
-    looked_at, chosen: of the tried ones so many are looked at, and so many of those that differ made exact.
-    frames: of the shot, that are compared; each costs as much again.
-    same, same_pixels: of the edited video's size, or in the plate's pixels, how far a corner may lie from where it
-    does in
-    a whole video to be registration's.
-    least_alike: likeness of details by which another framing is believed at all; by chance it reaches a tenth.
-    surely_better: how many times as alike another framing must be before a whole-to-whole one is left.
-    border: share of the edited video's short side within which a border is looked for.
-    border_error, border_floor: a line is of the border if its median error is so many times that of the lines inside,
-    and at least this much of the code range; raising them keeps more broken lines.
-    flat: standard deviation of a line up to which it can be a bar's.
+    smallest: smallest scale tried, as a share of the scale at which the plate just fits into the edited video
+    largest: largest scale tried, as a multiple of the scale at which the plate just fills the edited video
+    step: relative distance between two scales. Raising it misses plates that have fine detail only.
+    coarse: long side of the plate in pixels at which scales are tried
+    fine: long sides in pixels at which the best candidates are refined, in this order
+    looked_at: number of the most similar candidates that are considered
+    chosen: number of considered candidates, different from one another, that are refined
+    frames: frames of the shot that are compared; the cost is proportional
+    same, same_pixels: distance of the corners from the plain framing, as a share of the edited video's size and in
+        plate pixels, below which the framing counts as plain. Registration corrects such a distance.
+    least_alike: lowest similarity at which another framing than the plain one is accepted; chance reaches 0.1
+    surely_better: factor by which another framing must be more similar than the plain one
+    border: share of the edited video's short side in which a border is searched
+    border_error, border_floor: a line belongs to the border if its median error is `border_error` times that of the
+        lines inside and at least `border_floor` of the code range. Raising them keeps more broken lines.
+    flat: standard deviation up to which a line can belong to a bar
     """
 
     smallest: float = 0.6
@@ -58,9 +59,9 @@ LIMITS = FramingLimits()
 
 @dataclass(frozen=True)
 class Framing:
-    """edited = scale * plate + offset, in pixels of each at its own size from the top left corner, (x, y).
+    """edited = scale * plate + offset, each (x, y) in pixels of that picture from its top left corner.
 
-    content: (left, top, right, bottom) of the edited video within which it shows the plate: no bars, no broken lines.
+    content: (left, top, right, bottom) in edited pixels of the area that shows the plate, without bars or broken lines
     """
 
     scale: tuple[float, float]
@@ -68,7 +69,7 @@ class Framing:
     content: tuple[float, float, float, float]
 
     def window(self) -> tuple[float, float, float, float]:
-        """(left, top, right, bottom) of the content in the plate's pixels; beyond 0 to its size where it was padded."""
+        """(left, top, right, bottom) of the content in plate pixels; beyond the plate where the video was padded."""
         (sx, sy), (ox, oy), (left, top, right, bottom) = (self.scale, self.offset, self.content)
         return (left - ox) / sx, (top - oy) / sy, (right - ox) / sx, (bottom - oy) / sy
 
@@ -81,7 +82,7 @@ class Framing:
 
 
 def whole(plate_size: tuple[int, int], edited_size: tuple[int, int]) -> Framing:
-    """The framing of a video that shows the whole plate, stretched to its own shape; sizes are (width, height)."""
+    """The plain framing: the whole plate, stretched to the video's shape. Sizes are (width, height)."""
     (width, height), (plate_width, plate_height) = edited_size, plate_size
     scale = width / plate_width, height / plate_height
     return Framing(scale, (0.0, 0.0), (0.0, 0.0, float(width), float(height)))
@@ -115,12 +116,13 @@ def framed(edited: torch.Tensor, framing: Framing, plate_size: tuple[int, int], 
 def find_framing(
     plate: torch.Tensor, edited: torch.Tensor, pixel_aspect: float = 1.0, limits: FramingLimits = LIMITS
 ) -> Framing:
-    """How the edited video (T, 3, h, w) frames the plate (T, 3, H, W), frames that belong together, encoded in [0, 1].
+    """How the edited video (T, 3, h, w) frames the plate (T, 3, H, W). Frames are paired, encoded, in [0, 1].
 
-    Scales are tried on small pictures, each at every place at once (a product of Fourier transforms) and with the
-    shape kept or stretched; the best are made exact on larger ones. The video is taken as whole unless another framing
-    is clearly more alike. pixel_aspect: of a plate's pixel over that of an edited one, of the pictures given. In pixels
-    of the pictures given; see `rescaled`.
+    Scales are tried on small pictures, with the shape kept or stretched. A product of Fourier transforms compares all
+    offsets at once. The best candidates are refined on larger pictures. The plain framing is returned unless another
+    one is clearly more similar.
+    pixel_aspect: of a plate pixel over that of an edited pixel.
+    The result is in pixels of the given pictures; `rescaled` converts it to other sizes.
     """
     plate_size, edited_size = ((plate.shape[3], plate.shape[2]), (edited.shape[3], edited.shape[2]))
     plain = whole(plate_size, edited_size)
@@ -137,7 +139,7 @@ def find_framing(
 
 
 def rescaled(framing: Framing, plate_times: tuple[float, float], edited_times: tuple[float, float]) -> Framing:
-    """The framing in pixels of a plate and an edited video that are so many times as large, (x, y)."""
+    """The framing in pixels of larger pictures: plate_times and edited_times are factors (x, y)."""
     (x, y), (plate_x, plate_y), (left, top, right, bottom) = edited_times, plate_times, framing.content
     scale = framing.scale[0] * x / plate_x, framing.scale[1] * y / plate_y
     offset = framing.offset[0] * x, framing.offset[1] * y
@@ -147,10 +149,10 @@ def rescaled(framing: Framing, plate_times: tuple[float, float], edited_times: t
 def without_borders(
     plate: torch.Tensor, edited: torch.Tensor, framing: Framing, limits: FramingLimits = LIMITS
 ) -> Framing:
-    """The framing whose content leaves out bars, and broken lines at the edited video's border, dark or doubled.
+    """The framing with bars and broken lines (dark or doubled) at the edited video's border excluded from its content.
 
-    A line that runs along the border on every frame and errs far more than the lines inside it, at most of its pixels,
-    is no edit. plate and edited in the framing's own pixels.
+    A line along the border counts as broken if most of its pixels err far more than the lines inside, on every frame.
+    plate, edited: in the pixels that the framing refers to.
     """
     canvas = framed(edited, framing, (plate.shape[3], plate.shape[2]), plate.shape[2:])
     moves = find_moves(plate, canvas)
@@ -171,15 +173,14 @@ def without_borders(
 
 
 def _broken(errors: torch.Tensor, reach: int, limits: FramingLimits) -> int:
-    """How many lines from the start err far more than the `reach` lines that follow the ones looked at."""
+    """How many of the first `reach` lines are broken: their `errors` (N,) exceed those of the lines inside."""
     inside = float(errors[reach : 3 * reach].median())
     bad = errors[:reach] > max(limits.border_floor, limits.border_error * inside)
     return int(bad.nonzero().max()) + 1 if bad.any() else 0
 
 
 def _tried(plate, edited, plain, pixel_aspect, limits) -> list[Framing]:
-    """The framings that are most alike of those that differ from one another and from the plain one, on small
-    pictures."""
+    """The most similar framings on small pictures that differ from one another and from the plain one."""
     (height, width), (h, w) = plate.shape[2:], edited.shape[2:]
     small = limits.coarse / max(height, width)
     fixed = band(same_size(luma(plate), _at_least(height * small, width * small)))
@@ -204,10 +205,11 @@ def _tried(plate, edited, plain, pixel_aspect, limits) -> list[Framing]:
 
 
 def _best_place(fixed, gray, edited_size, scale, small):
-    """(likeness, framing): the place at which a scale fits best.
+    """(similarity, framing) of the best offset at one scale.
 
-    fixed: details of the plate; gray: luma of the edited video, whose own (width, height) is edited_size; small: pixels
-    of `fixed` for one of the plate.
+    fixed: details of the plate
+    gray: luma of the edited video, whose full (width, height) is edited_size
+    small: pixels of `fixed` per plate pixel
     """
     w, h = edited_size
     other = band(same_size(gray, _at_least(h / scale[1] * small, w / scale[0] * small)))
@@ -223,7 +225,7 @@ def _best_place(fixed, gray, edited_size, scale, small):
 
 
 def _made_exact(plate, edited, framing, limits) -> tuple[Framing, float]:
-    """The framing freed of the error of small pictures, and how alike both are in it, at the larger of two sizes."""
+    """The framing refined on larger pictures, and the similarity of plate and edited video under it."""
     height, width = plate.shape[2:]
     for side in limits.fine:
         times = min(1.0, side / max(height, width))
@@ -242,7 +244,7 @@ def _made_exact(plate, edited, framing, limits) -> tuple[Framing, float]:
 
 
 def _of_moves(move, canvas, framing, plate_size, size) -> Framing:
-    """The framing whose canvas starts with that move (2, 3): the inverse of `framed`."""
+    """The framing whose canvas has this starting move (2, 3): the inverse of `framed`."""
     _, _, h, w = canvas.video.shape
     scale, offset = [], []
     for axis, (n, c, whole_side) in enumerate(zip((size[1], size[0]), (w, h), plate_size)):
@@ -255,7 +257,7 @@ def _of_moves(move, canvas, framing, plate_size, size) -> Framing:
 
 
 def _apart(one, other, plate_size) -> float:
-    """How far two framings put the plate's corners apart, of the edited video's size."""
+    """Largest distance between the plate's corners under two framings, as a share of the edited video's size."""
     far = 0.0
     for axis in (0, 1):
         for at in (0, plate_size[axis]):

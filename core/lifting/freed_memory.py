@@ -1,20 +1,20 @@
-"""Large blocks of memory, used again instead of given back and taken anew for each step."""
+"""Keep freed memory in the process, so that each step need not ask the system for it again."""
 
 import contextlib
 import ctypes
 import platform
 from collections.abc import Iterator
 
-# Of glibc's mallopt: free memory at the end of the heap that is given back, blocks that are mapped one by one.
+# Parameters of glibc's mallopt: bytes free at the heap's end from which they are returned, number of mapped blocks.
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
-NEVER, AS_BEFORE = (2**31 - 1, 0), (128 * 1024, 65536)  # its defaults, though they no longer adapt
+NEVER, DEFAULTS = (2**31 - 1, 0), (128 * 1024, 65536)  # values of the two; once set, glibc no longer adapts them
 
 
 @contextlib.contextmanager
 def blocks_used_again() -> Iterator[None]:
-    """Within it, free memory stays with the process: on Linux two fifths of a lift's time went into mapping pages anew.
+    """Context in which freed memory stays in the process; it is returned at the end. Has an effect with glibc only.
 
-    What is free is given back at the end. Elsewhere than with glibc nothing is done.
+    Without it, mapping pages again takes two fifths of a lift's time on Linux.
     """
     if platform.libc_ver()[0] != "glibc":
         yield
@@ -24,7 +24,7 @@ def blocks_used_again() -> Iterator[None]:
     try:
         yield
     finally:
-        _set(libc, AS_BEFORE)
+        _set(libc, DEFAULTS)
         libc.malloc_trim(ctypes.c_size_t(0))
 
 

@@ -1,30 +1,32 @@
-"""How much detail the edited video has left: the plate is looked at through the same loss."""
+"""Measure how much detail the edited video has lost, and apply the same loss to the plate."""
 
 import torch
 
 from vera.core.lifting.smooth import blur
 
-SCALES = (0.6, 1.2, 2.4)  # sigmas that part the bands
+BAND_SIGMAS = (0.6, 1.2, 2.4)  # Gaussian sigmas in pixels between neighbouring bands
 
 
 def bands(video: torch.Tensor) -> list[torch.Tensor]:
-    """Detail of falling fineness and the rest; their sum is the video."""
-    soft = [video, *(blur(video, s) for s in SCALES)]
+    """Bands of detail, fine to coarse, and the remaining low frequencies. Their sum is the video."""
+    soft = [video, *(blur(video, s) for s in BAND_SIGMAS)]
     return [a - b for a, b in zip(soft, soft[1:])] + [soft[-1]]
 
 
 def as_seen(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor) -> torch.Tensor:
-    """The plate with each band of detail as strong as the edited video has it, (T, 3, H, W).
+    """The plate with each band of detail as strong as in the edited video, (T, 3, H, W).
 
-    One gain a band for the shot, by least squares over trusted pixels, for luma and for the
-    differences from it (chroma is often stored at half the size).
+    Each band has two gains for the shot, one for luma and one for the differences from luma, because chroma is often
+    stored at half the resolution. The gains are least-squares fits over trusted pixels.
     """
-    mean = lambda v: v.mean(1, keepdim=True)  # noqa: E731
     ours, theirs = bands(plate), bands(edited)
     seen = ours[-1]
     for a, b in zip(ours[:-1], theirs[:-1]):
-        for part in (mean, lambda v: v - mean(v)):
-            p, e = part(a), part(b)
+        for p, e in ((_gray(a), _gray(b)), (a - _gray(a), b - _gray(b))):
             gain = (trust * p * e).sum() / ((trust * p * p).sum() + 1e-3)
             seen = seen + gain.clamp(0, 1) * p
     return seen
+
+
+def _gray(video):
+    return video.mean(1, keepdim=True)

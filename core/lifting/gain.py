@@ -1,7 +1,7 @@
-"""Changes that multiply the plate: relight, grade, day to night, recolour. A gain a channel, smooth inside its region.
+"""Find changes that multiply the plate (relight, grade, day to night, recolour): a smooth gain per channel.
 
-Beside opaque and veil this is the third thing that a change can be. The evidence is the plate's texture, which shows
-through it in full, in colours that no veil of one colour makes. What is delivered is made of the plate's own detail.
+A change is opaque, a veil, or a gain. The evidence for a gain is the plate's texture: it shows in full, in colours that
+no veil of one colour can produce. The delivered colour is made from the plate's own detail.
 """
 
 from dataclasses import dataclass
@@ -16,20 +16,25 @@ from vera.core.lifting.smooth import blur, blur_widely, grown, shrunk, weighted
 
 @dataclass(frozen=True)
 class GainLimits:
-    """Thresholds of this method.
+    """Thresholds of the gain detection. Evidence is in nats; positive means a gain.
 
-    most: gain; brighter is a light of its own. windows: sigmas in pixels of the high pass and of the window in which
-    texture is compared. samples: independent ones in a window. most_nats: of one window, for or against.
-    least_nats: from which a pixel is a gain's; raising it leaves more to veils and to opaque things.
-    floor: error in the code range that says nothing; raising it takes more texture to tell by.
-    wide: nats that the wider surroundings add, where all of them say the same.
-    unsure: of evidence, which a place without any has against a gain. fine, coarse: sigmas in pixels of the field,
-    the fine one where noise lets it be known. sharp_edge, soft_edge: sigmas in pixels of the matte's edge where the
-    change ends at once, and where it fades. seen_edge: chi-square of the change from which its edge is seen.
-    mostly, least_area: of a connected change the share that must look like a gain's, and of the clip the share that it
-    must have; then all of it is, but for what the field does not explain. Lower, chance makes gains of objects' edges.
-    rounds: of fitting the field without what it does not explain. as_usual, least_error: what errs more than so many
-    times as usual, and by that in the code range, is something laid over; raising them swallows faint objects.
+    most: largest gain; a brighter change is a light of its own
+    windows: Gaussian sigmas in pixels (of the high pass, of the window) in which texture is compared
+    samples: independent samples in one window; raising it strengthens the evidence of each window
+    most_nats: bound on the evidence of one window, for or against
+    least_nats: evidence from which a pixel belongs to a gain. Raising it leaves more to veils and opaque parts.
+    wide: nats that the surroundings add where all of them agree
+    floor: error as a share of the code range that is ignored. Raising it requires stronger texture.
+    unsure: evidence against a gain where there is no texture
+    fine, coarse: Gaussian sigmas in pixels of the gain field; the fine one is used where noise allows
+    sharp_edge, soft_edge: Gaussian sigmas in pixels of the matte's edge, for a hard and for a fading end
+    seen_edge: chi-square of the change at which its edge counts as visible
+    mostly, least_area: share of a connected change that must look like a gain, and share of the clip that the change
+        must cover; then all of it is a gain, except for parts that the field does not explain. Lower values turn the
+        edges of objects into gains by chance.
+    rounds: fits of the field, each without the pixels that the last one does not explain
+    as_usual, least_error: a pixel is something laid over the gain if its error exceeds `as_usual` times the median and
+        `least_error` of the code range. Raising them loses faint objects.
     """
 
     most: float = 4.0
@@ -57,9 +62,10 @@ LIMITS = GainLimits()
 
 @dataclass(frozen=True)
 class Gain:
-    """field (T, 3, H, W): the plate's colours times this; matte (T, 1, H, W) in [0, 1]: where; explained (T, 1, H,
-    W): 0
-    where something else was laid over it."""
+    """field (T, 3, H, W): factor on the plate's colours
+    matte (T, 1, H, W) in [0, 1]: where the factor applies
+    explained (T, 1, H, W): 0 where something else lies over the gain, else 1
+    """
 
     field: torch.Tensor
     matte: torch.Tensor
@@ -82,11 +88,12 @@ def find_gain(
     left: torch.Tensor,
     limits: GainLimits = LIMITS,
 ) -> Gain | None:
-    """The gain among what changed, or None.
+    """The gain among the changes, or None.
 
-    seen, clean (T, 3, H, W), region, variance (T, 1, H, W): as find_layers takes them; left (T, 3, H, W): what
-    the best veil leaves, which the gain has to beat.
+    seen, clean (T, 3, H, W), region, variance (T, 1, H, W): as for `find_layers`
+    left (T, 3, H, W): residual of the best veil; the gain must leave less
     """
+    assert seen.shape == clean.shape == left.shape and region.shape == variance.shape == seen[:, :1].shape
     nats = _evidence(seen, clean, region, left, limits)
     label = (nats > limits.least_nats).float() * region
     for _ in range(2):
@@ -104,29 +111,33 @@ def find_gain(
 
 
 def _evidence(seen, clean, region, left, limits):
-    """Nats for a gain against the better of opaque and veil, (T, 1, H, W).
+    """Evidence in nats for a gain against the better of opaque and veil, (T, 1, H, W).
 
-    In windows: what is left of the edited video's texture under a gain, beside all of it (opaque), and beside what a
-    veil leaves of texture and level together.
+    Each window compares the edited video's texture that a gain does not explain with all of its texture (opaque), and
+    with the texture and level that a veil does not explain.
     """
     nats = torch.zeros_like(region)
     floor, most = limits.floor**2, limits.most_nats / limits.samples
     for fine, window in limits.windows:
-        mean = lambda v: weighted(v.square().mean(1, keepdim=True), region, window, 0.7)  # noqa: B023, E731
         ours, theirs = weighted(seen, region, fine), weighted(clean, region, fine)
         gain = (theirs / ours.clamp_min(0.02)).clamp(0, limits.most)
         fine_ours, fine_theirs = seen - ours, clean - theirs
-        rest = mean(fine_theirs - gain * fine_ours) + floor
-        opaque = ((mean(fine_theirs) + floor) / rest).log()
-        veil = ((mean(left) + floor) / rest).log()
+        rest = _mean_square(fine_theirs - gain * fine_ours, region, window) + floor
+        opaque = ((_mean_square(fine_theirs, region, window) + floor) / rest).log()
+        veil = ((_mean_square(left, region, window) + floor) / rest).log()
         nats = nats + 0.5 * limits.samples * torch.minimum(opaque, veil).clamp(-most, most) * region
     wide = seen.shape[2] / 8
     sums = blur_widely(nats.abs() + limits.unsure * region, wide, 2.0)
     return blur(nats, 2.0, 0.7) + limits.wide * blur_widely(nats, wide, 2.0) / sums.clamp_min(1e-3)
 
 
+def _mean_square(video, region, sigma):
+    """Mean square over the channels and a Gaussian window inside the region, (T, 1, H, W)."""
+    return weighted(video.square().mean(1, keepdim=True), region, sigma, 0.7)
+
+
 def _mostly(label, region, limits):
-    """The connected changes that are labelled for the most part, and not too small, each as a whole, (T, 1, H, W)."""
+    """All pixels of the connected changes that are mostly labelled and large enough, (T, 1, H, W)."""
     parts, count = ndimage.label(grown(region, 1)[:, 0].bool().numpy(), np.ones((3, 3, 3)))
     inside, numbers = region[:, 0].numpy(), range(1, count + 1)
     labelled = ndimage.sum_labels(label[:, 0].numpy() * inside, parts, numbers)
@@ -136,9 +147,9 @@ def _mostly(label, region, limits):
 
 
 def _explained(seen, clean, field, label, limits):
-    """Where the field leaves no more than it leaves elsewhere, (T, 1, H, W): the rest is something laid over.
+    """1 where the field errs no more than usual, 0 where something lies over the gain, (T, 1, H, W).
 
-    Errors are held against the plate's texture there: what a codec or a model makes anew errs where there is detail.
+    Errors are taken relative to the plate's texture: a codec or a model errs more where there is detail.
     """
     left = blur((clean - field * seen).square().mean(1, keepdim=True), 2.0, 0.7)
     texture = blur(((seen - blur(seen, 2.0)) * field).square().mean(1, keepdim=True), 4.0, 0.7)
@@ -148,10 +159,12 @@ def _explained(seen, clean, field, label, limits):
 
 
 def _field(seen, clean, label, variance, limits):
-    """The gain (T, 3, H, W) of what is labelled, carried on beyond it."""
-    inside = label * (blur(label, 1.0) > 0.7)  # edges are mixed
-    ratio = lambda s, t: weighted(clean, inside, s, t) / weighted(seen, inside, s, t).clamp_min(0.01)  # noqa: E731
-    fine, coarse = ratio(limits.fine, 0.7), ratio(limits.coarse, 0.7)
+    """The gain (T, 3, H, W) of the labelled pixels, extrapolated to all others."""
+    inside = label * (blur(label, 1.0) > 0.7)  # edge pixels mix two colours
+    fine, coarse = (
+        weighted(clean, inside, sigma, 0.7) / weighted(seen, inside, sigma, 0.7).clamp_min(0.01)
+        for sigma in (limits.fine, limits.coarse)
+    )
     apart = blur(((fine - coarse) * seen).square(), 2.0, 0.7)
     error = variance / (4 * torch.pi * limits.fine**2)
     known = (apart - error).clamp_min(0) / apart.clamp_min(1e-8)
@@ -160,7 +173,7 @@ def _field(seen, clean, label, variance, limits):
 
 
 def _matte(seen, clean, field, label, region, variance, limits):
-    """1 inside, its edge where the picture shows it, else soft."""
+    """The gain's matte (T, 1, H, W): 1 inside; the edge follows the picture where it is visible, else it is soft."""
     towards = field * seen - seen
     size = blur(towards.square().sum(1, keepdim=True) / variance, 1.0)
     along = blur(((clean - seen) * towards).sum(1, keepdim=True) / variance, limits.sharp_edge)

@@ -1,9 +1,10 @@
-"""The learned gate: where the classical estimate says layer, and the picture says codec.
+"""The learned gate: a small network that sets alpha to 0 where the classical estimate took codec loss for a layer.
 
-A network of some 7,400 parameters sees, pixel by pixel and at three scales, how the cleaned edited video differs from
-the plate, what noise can do there, and the estimate itself; no colour as such, which would tell it the clip. It says
-whether a pixel was touched at all. Where not, alpha becomes exactly 0. It adds nothing and changes no colour.
-core/weights/lift/README.md tells what it was trained on; `vera train core/training/lift/gate.json` trains it.
+The network has some 7,400 parameters and decides pixel by pixel whether the edit touched it. Its inputs, at three
+scales, are the difference between cleaned edited video and plate, the noise expected there, and the estimate itself.
+Absolute colour is no input, because the network could recognise training clips by it. The gate only removes: it adds no
+alpha and changes no colour. core/weights/lift/README.md describes the training data;
+`vera train core/training/lift/gate.json` trains it.
 """
 
 from dataclasses import dataclass, replace
@@ -21,12 +22,15 @@ WEIGHTS = Path(__file__).parents[1] / "weights/lift/gate.safetensors"
 
 @dataclass(frozen=True)
 class FeatureScales:
-    """Units and scales of what the network sees. Weights belong to these values: change one, train again.
+    """Scales of the network's inputs. The weights fit these values only: after a change the network is trained again.
 
-    windows, around, noise_windows: sigmas in pixels of the windows in which residual and texture, the estimate, and
-    the noise's excess are seen; neighbours: of the frames before and after. residual, texture, noise: factors that
-    bring the values to about one. most_noise: standard deviations, of more nothing more is learnt. most: of any
-    value, in deviations of what was trained on.
+    windows: Gaussian sigmas in pixels over which residual and texture are averaged
+    around, region_around: the same for the estimated alpha, and for the region
+    noise_windows: the same for the residual over the expected noise
+    neighbours: the same for the residuals of the frames before and after
+    residual, texture, noise: factors that bring these values to about one
+    most_noise: bound on the residual, in standard deviations of the expected noise
+    most: bound on every normalised input, in standard deviations over the training data
     """
 
     windows: tuple[float, ...] = (1.0, 2.5, 6.0)
@@ -45,11 +49,13 @@ class FeatureScales:
 class GateLimits:
     """Thresholds of the decision.
 
-    touched: probability below which a pixel whose layer changes nothing is the plate's; higher gives more exact zeros.
-    least: the same where the layer changes much, which would be missed. visible: change in the code range from which
-    it is much; lower keeps more of what is doubted. smooth: sigma in pixels and frames over which the probability is
-    averaged within the layer; higher leaves fewer holes in thin veils, and more specks. around: sigma in pixels of the
-    change.
+    touched: probability below which alpha becomes 0 where the layer hardly changes the picture. Raising it gives more
+        exact zeros.
+    least: the same where the layer changes the picture much, so that an error would show
+    visible: change as a share of the code range that counts as much. Lowering it keeps more doubtful pixels.
+    smooth: Gaussian sigmas (pixels, frames) over which the probability is averaged inside the layer. Raising it leaves
+        fewer holes in thin veils, and more specks.
+    around: Gaussian sigma in pixels over which the change is averaged
     """
 
     touched: float = 0.4
@@ -59,7 +65,7 @@ class GateLimits:
     around: float = 1.0
 
     def for_sensitivity(self, sensitivity: float) -> "GateLimits":
-        """The odds of "touched" that are asked for, divided by it."""
+        """The limits with the odds of both probabilities divided by `sensitivity`."""
         odds = [share / (1 - share) / sensitivity for share in (self.touched, self.least)]
         touched, least = (o / (1 + o) for o in odds)
         return replace(self, touched=touched, least=least)
@@ -67,15 +73,15 @@ class GateLimits:
 
 SCALES = FeatureScales()
 LIMITS = GateLimits()
-FEATURES = 48
-HIDDEN = 64
+FEATURES = 48  # inputs of a pixel
+HIDDEN_UNITS = 64
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the classical lift knows of a clip, encoded, as find_layers takes and gives it.
+    """The classical lift's estimate of a clip, encoded; `find_layers` explains the fields.
 
-    seen, clean, color (T, 3, H, W); variance, alpha, region, haze (T, 1, H, W).
+    seen, clean, color: (T, 3, H, W). variance, alpha, region, haze: (T, 1, H, W).
     """
 
     seen: torch.Tensor
@@ -88,7 +94,7 @@ class Estimate:
 
 
 def frame_features(estimate: Estimate, t: int, scales: FeatureScales = SCALES) -> torch.Tensor:
-    """What the network sees of frame t, (FEATURES, H, W). Only the frames beside it are looked at."""
+    """The network's inputs for frame t, (FEATURES, H, W). They depend on that frame and its two neighbours only."""
     seen, clean = estimate.seen[t : t + 1], estimate.clean[t : t + 1]
     residual = clean - seen
     squares = _mean(residual.square())
@@ -120,19 +126,23 @@ def _mean(video):
 
 
 class Gate(nn.Module):
-    """Features (N, FEATURES) -> logit of "touched", (N,)."""
+    """Maps inputs (N, FEATURES) to the logit of "touched", (N,)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(FEATURES))
         self.register_buffer("deviation", torch.ones(FEATURES))
         self.layers = nn.Sequential(
-            nn.Linear(FEATURES, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, 1)
+            nn.Linear(FEATURES, HIDDEN_UNITS),
+            nn.SiLU(),
+            nn.Linear(HIDDEN_UNITS, HIDDEN_UNITS),
+            nn.SiLU(),
+            nn.Linear(HIDDEN_UNITS, 1),
         )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        usual = ((features - self.mean) / self.deviation).clamp(-SCALES.most, SCALES.most)
-        return self.layers(usual)[:, 0]
+        normalised = ((features - self.mean) / self.deviation).clamp(-SCALES.most, SCALES.most)
+        return self.layers(normalised)[:, 0]
 
 
 @cache
@@ -144,7 +154,7 @@ def load_gate() -> Gate:
 
 
 def probability(estimate: Estimate, gate: Gate) -> torch.Tensor:
-    """How likely each pixel with alpha above 0 was touched, (T, 1, H, W) in [0, 1]; 0 elsewhere."""
+    """Probability that each pixel with alpha above 0 was touched, (T, 1, H, W) in [0, 1]; 0 elsewhere."""
     found = torch.zeros_like(estimate.alpha)
     for t, alpha in enumerate(estimate.alpha[:, 0]):
         asked = alpha > 0
@@ -154,7 +164,7 @@ def probability(estimate: Estimate, gate: Gate) -> torch.Tensor:
 
 
 def gated(estimate: Estimate, gate: Gate | None = None, limits: GateLimits = LIMITS) -> torch.Tensor:
-    """The estimate's alpha, exactly 0 where nothing was touched, (T, 1, H, W)."""
+    """The estimate's alpha, set to exactly 0 where the gate finds the pixel untouched, (T, 1, H, W)."""
     layer = (estimate.alpha > 0).float()
     likely = weighted(probability(estimate, gate or load_gate()), layer, *limits.smooth)
     change = blur(estimate.alpha * (estimate.color - estimate.seen), limits.around).abs().amax(1, keepdim=True)

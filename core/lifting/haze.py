@@ -1,7 +1,7 @@
-"""Haze: what lies softly over the whole frame in one colour, as fog, rays of light or the veil of far snow.
+"""Find haze: one colour laid softly over the whole frame, as fog, rays of light or a veil of far snow.
 
-Haze and drift of colour look alike. They are told apart by what they can be: drift scales each channel by a few
-per cent as it likes; haze takes one share of every channel's contrast, and gives its own colour for it.
+Haze and colour drift look alike and differ in the values that they can take. Drift scales each channel independently,
+by a few per cent. Haze takes the same share of every channel's contrast and adds its own colour for it.
 """
 
 import math
@@ -13,87 +13,122 @@ import torch.nn.functional as F
 from vera.core.lifting.drift import cells, cosines
 from vera.core.lifting.smooth import blur, weighted_median
 
-CELL = 8  # pixels averaged: of contrast at that size a codec takes nothing
-SAMPLES = 20_000  # cells looked at
-GAIN_WAVES, HAZE_WAVES = (2, 3, 4), (2, 5, 7)  # in time (one more in 16 frames), height, width
-GAIN, OFFSET, ALPHA = 0.02, 0.004, 0.3  # standard deviations of drift and haze, of the slowest waves
-STEP = 0.2  # and of the colour's, a round
-COLORS = ((0.3,) * 3, (0.6,) * 3, (0.8,) * 3, (0.95,) * 3, (1.0, 0.85, 0.5))  # to begin with
-ROUNDS = 20
-ALIKE = 25  # cells whose errors are one
-LOCAL, REACH = 0.1, 1.0  # how far alpha leaves its waves, and within how many cells it is told
-MOST = 0.9  # alpha
-THREE = 1.54  # median size of three Gaussians of standard deviation one
-LEAST_SHOWN = 0.2  # share of the frame in which the plate shows
-# What makes it sure: nats, and what a cell errs by at most; mean alpha and mean change; share of the frame that it
-# explains.
-EVIDENCE, WORST, LEAST, LEAST_EFFECT, EXPLAINED = 40.0, 0.02, 0.02, 0.006, 0.6
-LEAST_TOLD = 0.01  # mean alpha of a shot's haze from which people are told of it
-ENOUGH = 4000  # cells: of more, each has to bear as much, for what a codec does wrong everywhere adds up too
+
+@dataclass(frozen=True)
+class HazeLimits:
+    """Thresholds and priors of the haze detection. A cell is a square of averaged pixels.
+
+    cell: side of a cell in pixels; at that size a codec removes no contrast
+    samples: largest number of cells that are fitted; the cost is proportional
+    gain_waves, haze_waves: cosines in time (plus one every 16 frames), height and width, of drift and of haze. Raising
+        them follows finer structure, and noise.
+    gain, offset, alpha: standard deviation of the slowest wave of drift's gain and offset, and of haze's alpha
+    color_step: standard deviation of the colour's change in one round
+    colors: starting values of the haze's colour; each costs one fit
+    rounds: Gauss-Newton rounds of a fit
+    correlated_cells: cells whose errors count as one. Raising it requires stronger evidence.
+    cell_alpha: standard deviation of a cell's alpha around the waves
+    cell_reach: Gaussian sigma in cells over which a cell's alpha is measured
+    max_alpha: largest alpha of a haze
+    min_shown: share of the frame in which the plate must show, for a fit to be possible
+    evidence: nats by which drift with haze must beat drift alone. Raising it misses faint haze.
+    evidence_cells: number of cells above which `evidence` grows in proportion, because codec errors add up as haze does
+    max_error: largest error of a cell under the fit, as a share of the code range
+    min_alpha, min_effect: smallest mean alpha and mean change that count as haze
+    explained: share of the frame that drift with haze must explain
+    """
+
+    cell: int = 8
+    samples: int = 20_000
+    gain_waves: tuple[int, int, int] = (2, 3, 4)
+    haze_waves: tuple[int, int, int] = (2, 5, 7)
+    gain: float = 0.02
+    offset: float = 0.004
+    alpha: float = 0.3
+    color_step: float = 0.2
+    colors: tuple[tuple[float, float, float], ...] = (
+        (0.3, 0.3, 0.3),
+        (0.6, 0.6, 0.6),
+        (0.8, 0.8, 0.8),
+        (0.95, 0.95, 0.95),
+        (1.0, 0.85, 0.5),
+    )
+    rounds: int = 20
+    correlated_cells: int = 25
+    cell_alpha: float = 0.1
+    cell_reach: float = 1.0
+    max_alpha: float = 0.9
+    min_shown: float = 0.2
+    evidence: float = 40.0
+    evidence_cells: int = 4000
+    max_error: float = 0.02
+    min_alpha: float = 0.02
+    min_effect: float = 0.006
+    explained: float = 0.6
+
+
+LIMITS = HazeLimits()
+MEDIAN_NORM_3D = 1.54  # median length of a 3-vector of unit normals (chi, three degrees of freedom)
+MIN_REPORTED_ALPHA = 0.01  # mean alpha of a shot's haze from which the report mentions it
 
 
 @dataclass(frozen=True)
 class Haze:
-    """alpha (T, 1, H, W) in [0, 0.9] and straight colour (3,) in [0, 1]."""
+    """alpha (T, 1, H, W) in [0, 0.9], and straight colour (3,) in [0, 1]."""
 
     alpha: torch.Tensor
     color: torch.Tensor
 
     def over(self, video: torch.Tensor) -> torch.Tensor:
-        """The video (T, 3, H, W) behind the haze."""
+        """The haze over the video (T, 3, H, W)."""
         return torch.lerp(video, self.color[:, None, None], self.alpha)
 
     def removed(self, video: torch.Tensor) -> torch.Tensor:
-        """The inverse of over(); not clamped."""
+        """The inverse of `over`; not clamped."""
         return (video - self.alpha * self.color[:, None, None]) / (1 - self.alpha)
 
 
 def find_haze(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor) -> Haze | None:
-    """The haze that edited (T, 3, H, W) has over the plate, or None; trust (T, 1, H, W): where the plate is seen.
+    """The haze of edited (T, 3, H, W) over plate (T, 3, H, W), or None. trust (T, 1, H, W): 1 where the plate shows.
 
-    Two models of edited less plate, both by robust least squares on cosine waves: drift alone, and drift with haze
-    of one colour. The second is believed where it explains much better what most of the frame shows. Alpha is then
-    told cell by cell, the waves its prior.
+    Two models of edited minus plate are fitted by robust least squares on cosine waves: drift alone, and drift with
+    haze of one colour. Haze is found if the second model is much better and explains most of the frame. Alpha is then
+    measured cell by cell, with the waves as prior.
     """
-    weight, p, e = cells(plate, edited, trust, CELL)
-    waves = lambda counts: cosines((len(p), p.shape[2], p.shape[3]), (counts[0] + len(p) // 16, counts[1], counts[2]))  # noqa: E731
-    (slow, slow_order), (soft, soft_order) = waves(GAIN_WAVES), waves(HAZE_WAVES)
+    assert plate.shape == edited.shape and trust.shape == (len(plate), 1, *plate.shape[2:])
+    weight, p, e = cells(plate, edited, trust, LIMITS.cell)
+    size, more = (len(p), p.shape[2], p.shape[3]), len(p) // 16
+    slow, slow_order = cosines(size, (LIMITS.gain_waves[0] + more, *LIMITS.gain_waves[1:]))
+    soft, soft_order = cosines(size, (LIMITS.haze_waves[0] + more, *LIMITS.haze_waves[1:]))
     shown = weight[:, 0] > 0
-    if shown.float().mean() < LEAST_SHOWN:
+    if shown.float().mean() < LIMITS.min_shown:
         return None
-    thinned = lambda v: v.movedim(1, -1)[shown][:: -(-int(shown.sum()) // SAMPLES)]  # noqa: E731
-    data = _Cells(
-        thinned(slow.transpose(0, 1)), thinned(soft.transpose(0, 1)), thinned(p), thinned(e - p), thinned(weight)[:, 0]
-    )
-    prior = [
-        ((1 + slow_order) / GAIN).repeat(3),
-        torch.full((3,), 1 / OFFSET),
-        (1 + soft_order) / ALPHA,
-        torch.full((3,), 1 / STEP),
-    ]
-    drift = _fit(data, torch.cat(prior[:2]) ** 2)
-    haze = min((_fit(data, torch.cat(prior) ** 2, torch.tensor(c)) for c in COLORS), key=lambda fit: fit.cost)
+    data = _cells_shown(slow, soft, p, e - p, weight)
+    drift_prior = [((1 + slow_order) / LIMITS.gain).repeat(3), torch.full((3,), 1 / LIMITS.offset)]
+    prior = [*drift_prior, (1 + soft_order) / LIMITS.alpha, torch.full((3,), 1 / LIMITS.color_step)]
+    drift = _fit(data, torch.cat(drift_prior) ** 2)
+    haze = min((_fit(data, torch.cat(prior) ** 2, torch.tensor(c)) for c in LIMITS.colors), key=lambda fit: fit.cost)
     evidence = data.misfit(drift.error, haze.scale) - data.misfit(haze.error, haze.scale)
-    if evidence < EVIDENCE * max(1, len(data.weight) / ENOUGH) or haze.scale > WORST:
+    asked = LIMITS.evidence * max(1, len(data.weight) / LIMITS.evidence_cells)
+    if evidence < asked or haze.scale > LIMITS.max_error:
         return None
-    drifted = lambda v: v + torch.einsum("ck,kthw->tchw", haze.gain, slow) * v + haze.offset[:, None, None]  # noqa: E731
-    towards = lambda v: haze.color[:, None, None] - v  # noqa: E731
-    alpha = _by_cell(
-        e - drifted(p), towards(p), weight, torch.einsum("k,kthw->thw", haze.alpha, soft)[:, None], haze.scale
-    )
-    alpha = alpha.clamp(0, MOST)
-    effect = (alpha * towards(p)).abs().mean(1)[shown].mean()
-    everywhere = [F.avg_pool2d(v, CELL, ceil_mode=True) for v in (plate, edited)]
-    left = everywhere[1] - drifted(everywhere[0]) - alpha * towards(everywhere[0])
-    explained = (left.square().sum(1).sqrt() < 5 * THREE * haze.scale).float().mean()
-    if alpha.mean() < LEAST or effect < LEAST_EFFECT or explained < EXPLAINED:
+    drifted, towards = haze.drifted(p, slow), haze.towards(p)
+    alpha = _by_cell(e - drifted, towards, weight, torch.einsum("k,kthw->thw", haze.alpha, soft)[:, None], haze.scale)
+    alpha = alpha.clamp(0, LIMITS.max_alpha)
+    effect = (alpha * towards).abs().mean(1)[shown].mean()
+    all_plate, all_edited = (F.avg_pool2d(v, LIMITS.cell, ceil_mode=True) for v in (plate, edited))
+    left = all_edited - haze.drifted(all_plate, slow) - alpha * haze.towards(all_plate)
+    explained = (left.square().sum(1).sqrt() < 5 * MEDIAN_NORM_3D * haze.scale).float().mean()
+    if alpha.mean() < LIMITS.min_alpha or effect < LIMITS.min_effect or explained < LIMITS.explained:
         return None
-    return Haze(F.interpolate(alpha, plate.shape[2:], mode="bicubic", align_corners=False).clamp(0, MOST), haze.color)
+    large = F.interpolate(alpha, plate.shape[2:], mode="bicubic", align_corners=False).clamp(0, LIMITS.max_alpha)
+    assert haze.color is not None  # it was fitted with one
+    return Haze(large, haze.color)
 
 
 @dataclass
 class _Cells:
-    """slow (N, k), soft (N, m): the waves at N cells; plate, change (N, 3); weight (N,)."""
+    """Values at N cells. slow (N, k), soft (N, m): the waves of drift and haze; plate, change (N, 3); weight (N,)."""
 
     slow: torch.Tensor
     soft: torch.Tensor
@@ -102,8 +137,21 @@ class _Cells:
     weight: torch.Tensor
 
     def misfit(self, error, scale):
-        """Nats, outliers bounded."""
-        return float((self.weight * (error.square().sum(1) / scale**2).clamp(max=36)).sum()) / 2 / ALIKE
+        """Nats of an error (N, 3) under Gaussian noise of that scale; each outlier counts six sigma at most."""
+        squares = (error.square().sum(1) / scale**2).clamp(max=36)
+        return float((self.weight * squares).sum()) / 2 / LIMITS.correlated_cells
+
+
+def _cells_shown(slow, soft, plate, change, weight):
+    """The cells that show the plate, thinned to at most LIMITS.samples."""
+    shown = weight[:, 0] > 0
+    step = -(-int(shown.sum()) // LIMITS.samples)
+
+    def thinned(video):
+        return video.movedim(1, -1)[shown][::step]
+
+    drift_waves, haze_waves = thinned(slow.transpose(0, 1)), thinned(soft.transpose(0, 1))
+    return _Cells(drift_waves, haze_waves, thinned(plate), thinned(change), thinned(weight)[:, 0])
 
 
 @dataclass
@@ -113,21 +161,30 @@ class _Fit:
     alpha: torch.Tensor  # (m,)
     color: torch.Tensor | None
     error: torch.Tensor  # (N, 3)
-    scale: float
-    cost: float
+    scale: float  # standard deviation of the error, a channel
+    cost: float  # nats
+
+    def drifted(self, video, slow):
+        """The video with the fitted drift on it."""
+        return video + torch.einsum("ck,kthw->tchw", self.gain, slow) * video + self.offset[:, None, None]
+
+    def towards(self, video):
+        """From the video to the haze's colour. Requires a fit with a colour."""
+        assert self.color is not None
+        return self.color[:, None, None] - video
 
 
 def _fit(data, prior, color=None):
-    """change = gain * plate + offset + alpha * (color - plate): Gauss-Newton with Tukey's weights; without a
-    colour no alpha.
+    """Fit change = gain * plate + offset + alpha * (color - plate) by Gauss-Newton with Tukey's weights.
 
-    prior: precision of gains, offsets, and, with a colour, of alpha and of the colour's step.
+    Without a colour there is no alpha. prior: precision of gains and offsets and, with a colour, of alpha and of the
+    colour's step.
     """
     k, m = data.slow.shape[1], data.soft.shape[1] if color is not None else 0
     offsets, alphas, steps = slice(3 * k, 3 * k + 3), slice(3 * k + 3, 3 * k + 3 + m), slice(3 * k + 3 + m, None)
     x, robust, noise = torch.zeros(len(prior)), data.weight, 1e-4
-    for _ in range(ROUNDS):
-        left, right = ALIKE * noise * prior.diag(), torch.zeros(len(prior))
+    for _ in range(LIMITS.rounds):
+        left, right = LIMITS.correlated_cells * noise * prior.diag(), torch.zeros(len(prior))
         for c in range(3):
             columns = [data.slow * data.plate[:, c : c + 1], torch.ones(len(data.weight), 1)]
             at = [*range(c * k, c * k + k), 3 * k + c]
@@ -145,20 +202,25 @@ def _fit(data, prior, color=None):
             color = (color + x[steps]).clamp(0, 1)
             error = error - (data.soft @ x[alphas])[:, None] * (color - data.plate)
         sizes = error.square().sum(1).sqrt()
-        scale = float(weighted_median(sizes, data.weight)) / THREE + 1e-3
+        scale = float(weighted_median(sizes, data.weight)) / MEDIAN_NORM_3D + 1e-3
         robust, noise = data.weight * (1 - (sizes / (6 * scale)) ** 2).clamp_min(0) ** 2, scale**2
     known = slice(0, alphas.stop)
-    cost = 3 * float(data.weight.sum()) / ALIKE * math.log(scale) + 0.5 * float((prior[known] * x[known] ** 2).sum())
+    cost = 3 * float(data.weight.sum()) / LIMITS.correlated_cells * math.log(scale)
+    cost += 0.5 * float((prior[known] * x[known] ** 2).sum())
     return _Fit(gain, x[offsets], x[alphas], color, error, scale, cost)
 
 
 def _by_cell(rest, towards, weight, waved, scale):
-    """Alpha (T, 1, h, w) of each cell from its neighbourhood: rest = alpha * towards, outliers aside; waved is its
-    prior."""
+    """Alpha (T, 1, h, w) of each cell from its neighbourhood, by rest = alpha * towards without outliers.
+
+    waved: alpha of the waves, the prior.
+    """
     along, size = ((v * towards).sum(1, keepdim=True) for v in (rest, towards))
-    alpha, prior = waved, (scale / LOCAL) ** 2
+    alpha, prior = waved, (scale / LIMITS.cell_alpha) ** 2
     for _ in range(3):
         error = (along - alpha * size).square() / size.clamp_min(1e-6) / scale**2
         w = weight * (1 - error / 108).clamp_min(0) ** 2
-        alpha = (blur(w * along, REACH, 1.0) + prior * waved) / (blur(w * size, REACH, 1.0) + prior)
+        alpha = (blur(w * along, LIMITS.cell_reach, 1.0) + prior * waved) / (
+            blur(w * size, LIMITS.cell_reach, 1.0) + prior
+        )
     return alpha

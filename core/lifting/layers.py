@@ -1,8 +1,8 @@
-"""From what changed to a layer: translucent parts, opaque parts over them, their alpha and colour.
+"""Turn a detected change into a layer: translucent parts (veils), opaque parts over them, with alpha and colour.
 
-In encoded colour C = a E + (1 - a) S, with the plate S known and C the cleaned edited
-video. That is one equation a channel for a and E: what is opaque, what is translucent and
-of which colour has to be told from how the plate shows through.
+In encoded colour C = a E + (1 - a) S. The plate S and the cleaned edited video C are known; alpha a and colour E are
+not. That is one equation a channel, so the evidence of how the plate shows through decides which parts are opaque,
+which are translucent, and their colour.
 """
 
 import itertools
@@ -18,21 +18,27 @@ from vera.core.lifting.smooth import blur, blur_widely, grown, shrunk, weighted
 
 @dataclass(frozen=True)
 class LayerLimits:
-    """Thresholds of this method.
+    """Thresholds of the layer estimate. Evidence is in nats; positive means translucent.
 
-    block: pixels in which a translucent layer's alpha is taken as one value, to find its colour. fits: mean chi-square
-    a channel up to which a translucent layer explains a pixel; lower makes more opaque. surely_thin: nats, from which a
-    misfit is the layer's own variety of colour. like_haze: nats by which, where there is haze, what is of one colour is
-    rather more of it. darkest: a shadow's alpha; darker is opaque. deepest_shadow, largest_shadow: alpha, and share of
-    the frame, up to which a thing that only dims is a shadow without further evidence. darkening: brightest channel
-    below which what is translucent is a shadow or another darkening. edge: how much steeper edges are than in the
-    edited video, which has been through a codec. steadiness: frames each way over which mattes of what stands still are
-    averaged. samples: independent ones in a window of transmission(). most_contrast: of the plate's texture, beyond
-    what a veil of that alpha leaves, from which it is recoloured; lower takes light that is added for it.
-    thinnest_opaque: alpha as a veil; nobody would take less for opaque. denser: alpha beyond which what is called
-    translucent cannot be. unseen: mean chi-square a channel below which a pixel is the plate's. variety: at most, of a
-    layer's colour from what its surroundings show. fine_error: of the error of one pixel's alpha, what is left in the
-    fine mean. slack: error of colours that the noise model does not know of.
+    block: side in pixels of a block with one alpha, while a veil's colour is searched
+    fits: mean chi-square per channel up to which a veil explains a pixel. Lowering it makes more pixels opaque.
+    surely_thin: evidence from which a misfit is taken as the veil's varying colour
+    like_haze: evidence added where there is haze: a change of one colour is more of the haze
+    darkest: largest alpha of a shadow; a darker part is opaque
+    deepest_shadow, largest_shadow: alpha and share of the frame up to which a darkening is a shadow without further
+        evidence
+    darkening: brightest channel of a veil's colour below which the veil is a shadow or another darkening
+    edge: factor by which edges are steeper than in the edited video, which a codec has softened
+    steadiness: frames each way over which the matte is averaged where nothing moves
+    samples: independent samples in a window of `transmission`. Raising it strengthens the evidence of each window.
+    most_contrast: contrast beyond that of the plate under a veil of this alpha, from which a part counts as recoloured.
+        Lowering it takes added light for a recolouring.
+    thinnest_opaque: alpha of the veil fit below which a pixel is never labelled opaque
+    denser: excess of the least possible alpha over the veil fit's from which a pixel cannot be translucent
+    unseen: mean chi-square per channel below which a pixel is the plate's
+    variety: largest deviation of a pixel's layer colour from its surroundings, as a share of the code range
+    fine_error: share of a single pixel's alpha error that is left after the fine blur
+    slack: colour error as a share of the code range that the noise model does not contain
     """
 
     block: int = 6
@@ -60,9 +66,12 @@ LIMITS = LayerLimits()
 
 @dataclass(frozen=True)
 class Layers:
-    """color (T, 3, H, W) straight, alpha (T, 1, H, W), both in [0, 1]; detail (T, 3, H, W): how much of the plate's own
-    detail the colour is made of, a gain's share of it times the gain. kinds (T, 3, H, W) in [0, 1]: the opaque part's
-    share of what is laid over, 1 where what is translucent only dims, and the gain's share of the whole alpha."""
+    """color (T, 3, H, W): straight, in [0, 1]
+    alpha (T, 1, H, W): in [0, 1]
+    detail (T, 3, H, W): factor on the plate's fine detail in the colour: the gain times its share of the alpha
+    kinds (T, 3, H, W): in [0, 1]: the opaque part's share of opaque and veil; 1 where the veil only darkens; the gain's
+        share of the whole alpha
+    """
 
     color: torch.Tensor
     alpha: torch.Tensor
@@ -79,12 +88,16 @@ def find_layers(
     haze: torch.Tensor,
     limits: LayerLimits = LIMITS,
 ) -> Layers:
-    """What was laid over the plate (T, 3, H, W); alpha is 0 outside the region.
+    """The layer over the plate (T, 3, H, W); alpha is 0 outside the region.
 
-    seen: the plate as the edited video shows it; clean: the edited video without its drift;
-    region (T, 1, H, W): 1 where something changed; variance: of the noise a channel;
-    haze (T, 1, H, W): alpha that is known to be translucent.
+    seen (T, 3, H, W): the plate with the edited video's loss of detail
+    clean (T, 3, H, W): the edited video without its drift
+    region (T, 1, H, W): 1 where something changed
+    variance (T, 1, H, W): of the noise, per channel
+    haze (T, 1, H, W): alpha that is known to be translucent
     """
+    assert plate.shape == seen.shape == clean.shape
+    assert region.shape == variance.shape == haze.shape == plate[:, :1].shape
     variance = 2 * variance + LIMITS.slack**2
     veil = find_veil(seen, clean, region, variance)
     thin, color, _ = _translucent(seen, clean, variance, [torch.zeros(3), veil])
@@ -102,8 +115,8 @@ def find_layers(
 
 
 def _laid_over(seen, clean, region, variance, haze, limits):
-    """Straight colour (T, 3, H, W) and alpha (T, 1, H, W) of veils and opaque things over what is seen, and the first
-    two of `Layers.kinds`."""
+    """Straight colour (T, 3, H, W) and alpha (T, 1, H, W) of veils and opaque parts over `seen`, and the first two
+    channels of `Layers.kinds`."""
     black = torch.zeros(3)
     veil = find_veil(seen, clean, region, variance)
     thin, color, misfit = _translucent(seen, clean, variance, [black, veil])
@@ -112,8 +125,9 @@ def _laid_over(seen, clean, region, variance, haze, limits):
         dims = torch.zeros_like(dims)
     through = transmission(seen, clean, thin, color, dims, region, variance, haze) + LIMITS.like_haze * (haze > 0)
     least = least_alpha(seen, clean, variance)
-    denser = blur(least - thin, 1.0, 0.5) > LIMITS.denser  # than a layer of that colour can be here
-    # A shadow lies beside what casts it, whose edges a codec smears into it.
+    denser = blur(least - thin, 1.0, 0.5) > LIMITS.denser
+    # A shadow lies beside the object that casts it, and a codec smears that object's edges into it: more misfit is
+    # tolerated there.
     misfit = (blur(misfit, 1.2, 0.5) > LIMITS.fits * (1 + 3 * dims)) & (through < LIMITS.surely_thin)
     opaque = _smooth_labels(
         (((through < 0) & (thin - haze > LIMITS.thinnest_opaque)) | misfit | denser).float() * region
@@ -128,7 +142,8 @@ def _laid_over(seen, clean, region, variance, haze, limits):
     alpha, solid, thin = _steady([alpha, solid, thin], seen, clean, variance, limits)
     kinds = torch.cat([(solid / alpha.clamp_min(1e-4)).clamp(0, 1), dark], 1)
     color = (solid * solid_color + (1 - solid) * thin * color) / alpha.clamp_min(1e-4)
-    # The colour takes what is left, as far as noise lets it be known at that alpha: the layer composes what was seen.
+    # The colour takes up the remaining error as far as noise at that alpha allows, so that layer over plate gives the
+    # edited video.
     left = clean - alpha * color - (1 - alpha) * seen
     own = (blur(left.square().mean(1, keepdim=True), 1.5, 0.5) - 0.5 * variance).clamp_min(0)
     variety = (own / (alpha**2 + 1e-4)).clamp(1e-6, LIMITS.variety**2)
@@ -137,15 +152,15 @@ def _laid_over(seen, clean, region, variance, haze, limits):
 
 
 def least_alpha(seen: torch.Tensor, clean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
-    """The least alpha with which any colour in [0, 1] makes what is seen, noise aside, (T, 1, H, W)."""
+    """Smallest alpha with which a colour in [0, 1] turns `seen` into `clean`, noise aside, (T, 1, H, W)."""
     change = clean - seen
     room = torch.where(change > 0, 1 - seen, seen).clamp_min(0.02)
     return ((change.abs() - 2 * variance.sqrt()).clamp_min(0) / room).amax(1, keepdim=True).clamp(0, 1)
 
 
 def _steady(mattes, seen, clean, variance, limits):
-    """Mattes (T, 1, H, W), each averaged over some frames each way as far as plate and edited video stand still
-    there."""
+    """The mattes (T, 1, H, W), averaged over limits.steadiness frames each way where plate and edited video stand
+    still."""
     total, weights = [m.clone() for m in mattes], torch.ones_like(variance)
     for lag in range(1, min(limits.steadiness + 1, len(seen))):
         step = [v[lag:] - v[:-lag] for v in (seen, clean)]
@@ -160,18 +175,20 @@ def _steady(mattes, seen, clean, variance, limits):
 
 
 def find_veil(seen: torch.Tensor, clean: torch.Tensor, region: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
-    """The one colour (3,) that explains most of the change as a translucent layer of it.
+    """The one colour (3,) that explains most of the change as a veil of that colour.
 
-    Per block, alpha is the least-squares solution for a given colour; the colour is the one
-    that leaves least, with a bound on what one block can cost, over a grid and then by
-    alternating least squares.
+    For a given colour, the alpha of each block is a least-squares solution. The colour with the smallest misfit is
+    searched on a grid and refined by alternating least squares; the misfit of each block is bounded.
     """
     inside = F.avg_pool2d(region, LIMITS.block)
-    mean = lambda v: F.avg_pool2d(v * region, LIMITS.block)[inside.expand(-1, v.shape[1], -1, -1) > 0.5]  # noqa: E731
     if not (inside > 0.5).any():
         return torch.ones(3)
-    planes = lambda v: torch.stack([mean(v[:, i : i + 1]) for i in range(3)], 1)  # noqa: E731
-    s, c = planes(seen), planes(clean)
+
+    def mean(plane):
+        """Means (N,) of a plane (T, 1, H, W) over the N blocks inside the region."""
+        return F.avg_pool2d(plane * region, LIMITS.block)[inside > 0.5]
+
+    s, c = (torch.stack([mean(v[:, i : i + 1]) for i in range(3)], 1) for v in (seen, clean))
     ss, cs, cc = (mean((x * y).sum(1, keepdim=True)) for x, y in ((seen, seen), (clean, seen), (clean, clean)))
     n, noise = mean(torch.ones_like(region)), mean(variance)
 
@@ -197,7 +214,7 @@ def find_veil(seen: torch.Tensor, clean: torch.Tensor, region: torch.Tensor, var
 
 
 def _translucent(seen, clean, variance, colors):
-    """Of the colours, a pixel, the one that explains it best: alpha, colour (T, 3, H, W) and chi-square a channel."""
+    """Veil of the colour that explains each pixel best: alpha, colour (T, 3, H, W), and chi-square per channel."""
     found = []
     for e in colors:
         towards = e[:, None, None] - seen
@@ -207,7 +224,7 @@ def _translucent(seen, clean, variance, colors):
             blur(along / variance, *s) / blur(size / variance, *s).clamp_min(1e-6) for s in ((0.7, 0), (2.5, 0.7))
         )
         error = LIMITS.fine_error / blur(size / variance, 0.7).clamp_min(1e-6)
-        own = (blur((fine - coarse).square(), 1.5, 0.5) - error).clamp_min(0)  # fine detail that is no noise
+        own = (blur((fine - coarse).square(), 1.5, 0.5) - error).clamp_min(0)  # energy of true fine detail of alpha
         sure = own / (own + error)
         a = (sure * fine + (1 - sure) * coarse).clamp(0, LIMITS.darkest if not e.any() else 1)
         left = (clean - seen - a * towards).square().mean(1, keepdim=True) / variance
@@ -229,38 +246,40 @@ def transmission(
     variance: torch.Tensor,
     haze: torch.Tensor,
 ) -> torch.Tensor:
-    """Evidence for translucent against opaque, (T, 1, H, W), in nats: does the plate's texture show through?
+    """Evidence in nats for translucent against opaque, (T, 1, H, W): does the plate's texture show through?
 
-    In windows the slope of C on S, both high-passed, is 1 - a where the layer is translucent and 0
-    where it is opaque. Its error comes from noise and from texture that the layer itself has.
-    Where the plate is plain the wider surroundings count; without any evidence a thing is opaque,
-    unless it only dims the plate (dims, (T, 1, H, W) of 0 and 1).
+    thin, color: alpha and colour of the veil fit; dims (T, 1, H, W): 1 where that veil only darkens; all others as for
+    `find_layers`. In a window, the slope of C on S, both high-passed, is 1 - a under a veil and 0 under an opaque part.
+    Noise and the layer's own texture make the slope's error. Where the plate has no texture, the wider surroundings
+    decide. Without any evidence a part is opaque, unless it only darkens.
     """
     asked = region * (thin - haze > LIMITS.thinnest_opaque)
     nats = 0.0
     for fine, window in ((2.0, 2.5), (6.0, 6.0)):
-        mean = lambda v: weighted(v, asked, window, 0.7)  # noqa: B023, E731
         s, c = (v - weighted(v, asked, fine) for v in (seen, clean))
-        ss, sc, cc = (mean((x * y).sum(1, keepdim=True)) for x, y in ((s, s), (s, c), (c, c)))
-        slope, kept = sc / ss.clamp_min(1e-8), mean(1 - thin)
-        own = (cc - slope * sc).clamp_min(0) / 3 + mean(variance).clamp_min(
-            LIMITS.slack**2
-        )  # of the layer itself, a channel
-        # More contrast than a veil so dense leaves is no veil's: it is the plate in other colours, which is opaque.
+        ss, sc, cc = (weighted((x * y).sum(1, keepdim=True), asked, window, 0.7) for x, y in ((s, s), (s, c), (c, c)))
+        slope, kept, noise = sc / ss.clamp_min(1e-8), *(weighted(v, asked, window, 0.7) for v in (1 - thin, variance))
+        own = (cc - slope * sc).clamp_min(0) / 3 + noise.clamp_min(LIMITS.slack**2)  # variance of the layer's texture
+        # A veil of this alpha cannot leave so much contrast: the part is the plate in other colours, which is opaque.
         recoloured = (slope > kept + LIMITS.most_contrast) & (dims == 0)
         opaque = torch.where(recoloured, 0.0, slope**2)
         found = 0.5 * LIMITS.samples * ss / 3 * (opaque - (slope - kept) ** 2) / own
         nats = nats + found.clamp(-4, 4) * asked
         around = weighted(seen, asked, fine)
-        plain, here = (mean(_off_line(clean, base, color) / variance) for base in (around, seen))
-        most = mean((1 - thin) ** 2 * _off_line(seen, around, color) / variance)  # of what the place can tell
+        plain, here, most = (
+            weighted(v / variance, asked, window, 0.7)
+            for v in (
+                _off_line(clean, around, color),
+                _off_line(clean, seen, color),
+                (1 - thin) ** 2 * _off_line(seen, around, color),  # the most that this place can contribute
+            )
+        )
         plain = torch.minimum(torch.maximum(plain, here - most), here + most)
-        found = (
-            LIMITS.samples * ((plain + 1) / (here + 1)).log() * (2 - 2 * thin).clamp(max=1)
-        )  # what is dense tells little
+        # A dense veil hides the difference, so that its evidence counts less.
+        found = LIMITS.samples * ((plain + 1) / (here + 1)).log() * (2 - 2 * thin).clamp(max=1)
         nats = nats + found.clamp(-4, 4) * asked
     wide, found = seen.shape[2] / 8, blur(nats, 1.5, 0.7)
-    for kind in (dims, 1 - dims):  # a shadow and what casts it are two things
+    for kind in (dims, 1 - dims):  # a shadow and the object that casts it are judged apart
         n, a = nats * kind, asked * kind
         far = blur_widely(n, wide, 2.0) / blur_widely(n.abs() + 0.3 * a, wide, 2.0).clamp_min(1e-3)
         whole = n.sum() / (n.abs().sum() + 0.3 * a.sum()).clamp_min(1)
@@ -269,31 +288,31 @@ def transmission(
 
 
 def _off_line(clean, base, color):
-    """How far what is seen lies off the line from base to the layer's colour, squared, a channel."""
+    """Squared distance per channel of `clean` from the line between `base` and the layer's colour, (T, 1, H, W)."""
     towards, change = color - base, clean - base
     a = ((change * towards).sum(1, keepdim=True) / towards.square().sum(1, keepdim=True).clamp_min(1e-6)).clamp(0, 1)
     return (change - a * towards).square().mean(1, keepdim=True)
 
 
 def _smooth_labels(opaque):
-    """Holes closed and specks removed: a pixel follows its neighbourhood in space and time."""
+    """The labels with holes closed and specks removed, by majority in space and time."""
     for _ in range(2):
         opaque = (blur(opaque, 1.2, 0.7) > 0.5).float()
     closed = torch.maximum(opaque, shrunk(grown(opaque, 1), 1))
     radius = _reach(opaque) - 1
-    return torch.minimum(closed, grown(shrunk(closed, radius), radius + 1))  # what has no inside is not opaque
+    return torch.minimum(closed, grown(shrunk(closed, radius), radius + 1))  # a part without interior is not opaque
 
 
 def _reach(video):
-    """How wide a soft edge can be, in pixels; in tiny frames everything is smaller."""
+    """Width of the widest soft edge in pixels; smaller in frames below 100 lines."""
     return 3 if video.shape[2] >= 100 else 2
 
 
 def _opaque(behind, clean, opaque, variance, limits):
-    """Alpha and straight colour of opaque parts over what lies behind them.
+    """Alpha and straight colour of the opaque parts over `behind`.
 
-    Deep inside alpha is 1. At edges it is the share of the part's own colour, carried there from
-    the pixels nearby that differ most from what is behind: the purest.
+    Deep inside alpha is 1. At an edge alpha is the share of the part's own colour. That colour is taken from the purest
+    pixels near by, those that differ most from `behind`.
     """
     far = (clean - behind).square().sum(1, keepdim=True)
     purity = opaque * (far / grown(far * opaque, 2).clamp_min(1e-5)).clamp(0, 1) ** 3
@@ -301,14 +320,15 @@ def _opaque(behind, clean, opaque, variance, limits):
     towards = color - behind
     along = ((clean - behind) * towards).sum(1, keepdim=True) / variance
     size = towards.square().sum(1, keepdim=True) / variance
-    edge = (blur(along + 2 * opaque, 0.5) / (blur(size, 0.5) + 2)).clamp(0, 1)  # as labelled where both sides are alike
+    # Where both sides have the same colour, the label decides: it is a prior with weight 2.
+    edge = (blur(along + 2 * opaque, 0.5) / (blur(size, 0.5) + 2)).clamp(0, 1)
     differs = (blur(far / variance, 0.7) > 3 * LIMITS.unseen).float()
     edge = (0.5 + limits.edge * (edge - 0.5)).clamp(0, 1) * grown(opaque, 1) * differs
-    # Inside, shading that comes near the plate's colour leaves no hole.
+    # Shading inside a part that comes near the plate's colour must leave no hole,
     radius = _reach(opaque)
     core = shrunk(shrunk(grown((edge > 0.6).float(), 2), 2) * opaque, 1)
     deep = shrunk(opaque * shrunk(grown(differs, radius), radius), radius)
-    # ... unless it is the plate's beyond doubt: what is behind a new background's edge.
+    # unless the pixel is certainly the plate's, as a kept subject before a new background.
     kept = (differs == 0) & (blur(size, 0.5) > 100)
     core = torch.maximum(core, deep) * ~kept
     return torch.maximum(core, edge), torch.lerp(color, clean, core)

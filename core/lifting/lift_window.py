@@ -1,4 +1,4 @@
-"""One clip, in memory and at one size: position, haze, colour, noise, change, layers, gate, in this order."""
+"""Lift one clip in memory at one size. The steps are position, haze, drift, noise, change, layers and gate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,22 +23,31 @@ from vera.core.lifting.registration import Canvas, find_moves
 from vera.core.lifting.smooth import blur, grown, luma
 from vera.kernels.plate_size import resize
 
-LEAST_KEPT = 0.01  # share of the clip; of less nothing is known, and all of it is the edit's
-MOST_NOISE = 0.08  # of a neighbourhood's mean
-LEAST_ONE_WAY, ONE_WAY = (0.01, 0.7)  # a mean error that may be an edit: at least, and of the error's variation
-EDGE_REACH = 3  # pixels from what is solid to where its edge ends; more steepens what lies beside it
-FAINTEST = 0.02  # alpha of haze; below it the plate is kept
-ROUNDS = 2  # what changed is found twice: the second time with drift measured beside it
-STEPS = 4 + 2 * ROUNDS
+MIN_UNCHANGED = (
+    0.01  # share of the clip that must be unchanged to measure drift and noise; below, all of it is the edit
+)
+MAX_NOISE = 0.08  # mean residual of a neighbourhood, as a share of the code range, that noise can cause
+# A mean residual is suspected to be an edit above both: a share of the code range, and of the residual's variation.
+MIN_BIAS, MIN_BIAS_RATIO = 0.01, 0.7
+EDGE_REACH = 3  # pixels from a solid part to the end of its edge; raising it steepens parts beside the edge
+MIN_HAZE_ALPHA = 0.02  # below it the plate is kept
+ROUNDS = 2  # of finding the change; each measures the drift outside the change of the round before
+STEPS = 4 + 2 * ROUNDS  # pieces of work that `lift_clip` reports
 
 
 @dataclass
 class Lifted:
-    """color (T, 3, H, W) straight, alpha (T, 1, H, W), clean (T, 3, H, W): the edited video without
-    its drift; all encoded, in [0, 1]. detail (T, 3, H, W): how much of the plate's own detail the colour is made
-    of. kinds (T, 3, H, W): of what kind it is, as `Layers` has it. moves (T, 2, 3) in pixels, gain and offset
-    (T, 3, H, W): the drift that was taken away. region (T, 1, H, W): where a change was seen. haze, haze_share: its
-    mean alpha, of the layer's, where it lies, and the share of the clip where it does."""
+    """A lifted clip. Colours are encoded, in [0, 1].
+
+    color (T, 3, H, W): straight
+    alpha (T, 1, H, W): in [0, 1]
+    clean (T, 3, H, W): the edited video without its drift
+    detail, kinds (T, 3, H, W): as in `Layers`
+    region (T, 1, H, W): 1 where a change was found
+    moves (T, 2, 3): position drift in pixels
+    gain, offset (T, 3, H, W): colour drift that was removed
+    haze, haze_share: mean alpha of the haze where it lies, and the share of the clip where it lies
+    """
 
     color: torch.Tensor
     alpha: torch.Tensor
@@ -60,11 +69,13 @@ def lift_clip(
     step_done: Callable[[], object] = lambda: None,
     controls: LiftControls = USUAL,
 ) -> Lifted:
-    """plate (T, 3, H, W), encoded [0, 1]; mask (T, 1, H, W): 1 where the edit may be.
+    """The layer between a plate (T, 3, H, W), encoded in [0, 1], and its edited version.
 
-    edited: as the plate, or the Canvas on which the plate lies; what that does not show is no part of the layer.
-    step_done is called STEPS times, after each piece of the work.
+    edited: a video like the plate, or a Canvas; alpha is 0 where the canvas does not show the plate
+    mask (T, 1, H, W): 1 where the edit may be
+    step_done: called STEPS times, after each piece of work
     """
+    assert plate.shape[1] == 3 and (mask is None or mask.shape == plate[:, :1].shape)
     found = _found(plate, edited, mask, step_done, controls)
     alpha = found.estimate.alpha
     if controls.learned:
@@ -72,7 +83,7 @@ def lift_clip(
     alpha = _steeper(alpha, found.kinds[:, :1], controls.edge)
     step_done()
     haze = found.haze
-    hazy = (haze.alpha > FAINTEST) * (alpha > 0) if haze else torch.zeros_like(alpha)
+    hazy = (haze.alpha > MIN_HAZE_ALPHA) * (alpha > 0) if haze else torch.zeros_like(alpha)
     mean_haze = float((haze.alpha * hazy).sum() / hazy.sum().clamp_min(1)) if haze else 0.0
     return Lifted(
         found.estimate.color,
@@ -90,7 +101,7 @@ def lift_clip(
 
 
 def _steeper(alpha, solid, times):
-    """Alpha (T, 1, H, W) whose rise about a half is so many times steeper at and near what is solid."""
+    """Alpha (T, 1, H, W) made `times` steeper about 0.5, on and near solid parts (solid (T, 1, H, W) in [0, 1])."""
     if times == 1:
         return alpha
     near = grown(solid * alpha, EDGE_REACH)
@@ -98,13 +109,13 @@ def _steeper(alpha, solid, times):
 
 
 def classical_estimate(plate: torch.Tensor, edited: torch.Tensor | Canvas) -> Estimate:
-    """What the gate is given of a clip, as lift_clip makes it."""
+    """The gate's input for a clip, as in `lift_clip`."""
     return _found(plate, edited, None, lambda: None, USUAL).estimate
 
 
 @dataclass
 class _Found:
-    """The classical estimate, and what else was found on the way to it, as `Lifted` has it."""
+    """The classical estimate, with other results of the same steps; `Lifted` explains the fields."""
 
     estimate: Estimate
     detail: torch.Tensor
@@ -122,7 +133,7 @@ def _found(
     step_done: Callable[[], object],
     controls: LiftControls,
 ) -> _Found:
-    """See `lift_clip`."""
+    """The classical estimate; the arguments are those of `lift_clip`."""
     canvas = edited if isinstance(edited, Canvas) else Canvas.same(edited)
     moves, size = find_moves(plate, canvas), plate.shape[2:]
     shown = canvas.inside(moves, size)
@@ -138,52 +149,53 @@ def _found(
     trust, of_plate = trust * intact, features(plate)
     change_limits = CHANGE_LIMITS.for_sensitivity(controls.sensitivity)
     for _ in range(ROUNDS):
-        if trust.mean() < LEAST_KEPT:  # nothing to tell drift and noise by
+        if trust.mean() < MIN_UNCHANGED:
             trust = torch.zeros_like(trust)
         gain, offset = find_drift(behind, placed, trust)
         clean = without_drift(placed, gain, offset)
         seen = as_seen(behind, clean, trust)
         clean = torch.where(shown > 0, clean, seen)
         step_done()
-        trust = trust * teaches(clean - seen)
+        trust = trust * is_like_noise(clean - seen)
         region = (
             find_change(clean - seen, of_plate, trust, change_limits) if trust.any() else torch.ones_like(trust)
         ) * shown
         if mask is not None:
             region = region * (mask > 0)
-        trust = (1 - grown(region, 1)) * _near(clean, seen) * intact * teaches(clean - seen)
+        trust = (1 - grown(region, 1)) * _near(clean, seen) * intact * is_like_noise(clean - seen)
         step_done()
     variance = Noise(of_plate, (clean - seen).square().mean(1, keepdim=True), trust)(of_plate)
-    if haze:  # of the layer, as the rest of it
+    if haze:  # it becomes part of the layer
         seen = haze.removed(seen)
-        region = torch.maximum(region, (haze.alpha > FAINTEST) * shown)
+        region = torch.maximum(region, (haze.alpha > MIN_HAZE_ALPHA) * shown)
         if mask is not None:
             region = region * (mask > 0)
     hazy = haze.alpha if haze else torch.zeros_like(region)
     limits = replace(LAYER_LIMITS, steadiness=controls.steadiness)
     layers = find_layers(plate, seen, clean, region, variance, hazy, limits)
     step_done()
-    allowed = shown if mask is None else shown * (mask > 0)  # edges reach a pixel out of the region
+    allowed = shown if mask is None else shown * (mask > 0)  # edges can reach one pixel out of the region
     estimate = Estimate(seen, clean, variance, layers.color, layers.alpha * allowed, region, hazy)
     return _Found(estimate, layers.detail, layers.kinds, moves, gain, offset, haze)
 
 
 def first_trust(plate: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
-    """How likely each pixel is unchanged, (T, 1, H, W): as bright to within drift, and of the same structure."""
+    """Confidence that each pixel is unchanged, (T, 1, H, W): equal brightness within drift, and equal structure."""
     close, alike, textured = _likeness(plate, edited)
     return _in_company(close * (1 - textured * (1 - alike)))
 
 
 def _structure(plate, edited):
-    """How likely each pixel shows the plate's structure, however veiled, (T, 1, H, W); where it is plain, its
-    colour."""
+    """Confidence that each pixel shows the plate's structure, even through a veil, (T, 1, H, W).
+
+    Where the plate has no structure, its colour decides.
+    """
     close, alike, textured = _likeness(plate, edited)
     return _in_company(torch.lerp(close, alike, textured))
 
 
 def _likeness(plate, edited):
-    """How near the pixels' brightness and structure are, and how much structure there is, each (T, 1, H, W) in [0,
-    1]."""
+    """Similarity of brightness, similarity of structure, and amount of structure, each (T, 1, H, W) in [0, 1]."""
     reach = _in_tiny(plate)
     far = blur(edited - plate, 2.0 * reach, 0.7).abs().amax(1, keepdim=True)
     close = torch.exp(-((far / 0.06) ** 2))
@@ -195,31 +207,31 @@ def _likeness(plate, edited):
 
 
 def _in_company(trust):
-    """Lone look-alikes in a new background are chance."""
+    """The confidence, lowered where the neighbours have little: a new background resembles the plate by chance."""
     return trust * (2 * blur(trust, 3.0 * _in_tiny(trust), 0.7) - 0.6).clamp(0, 1)
 
 
-def teaches(residual: torch.Tensor) -> torch.Tensor:
-    """How far noise may be learnt from each pixel's residual (T, 3, H, W), (T, 1, H, W) in [0, 1].
+def is_like_noise(residual: torch.Tensor) -> torch.Tensor:
+    """Weight of each pixel of a residual (T, 3, H, W) in the fit of the noise, (T, 1, H, W) in [0, 1].
 
-    Noise errs both ways within a few pixels. What errs one way, by far more than what varies there, is sooner a faint
-    edit, which would teach the noise to hide it.
+    Noise changes sign within a few pixels. A residual of one sign, large against its variation, is probably a faint
+    edit. If the noise model learned from it, the model would hide the edit.
     """
     coarse = blur(residual, 3.5, 0.7)
     varies = blur((residual - coarse).square().mean(1, keepdim=True), 6.0, 0.7).sqrt()
     one_way = coarse.abs().amax(1, keepdim=True)
-    return (2 - one_way / torch.maximum(torch.full_like(varies, LEAST_ONE_WAY), ONE_WAY * varies)).clamp(0, 1)
+    return (2 - one_way / torch.maximum(torch.full_like(varies, MIN_BIAS), MIN_BIAS_RATIO * varies)).clamp(0, 1)
 
 
 def _in_tiny(video):
-    """In tiny frames everything is smaller."""
+    """Factor on spatial sigmas: 1 from 100 lines on, smaller in smaller frames."""
     return min(1.0, video.shape[2] / 100)
 
 
 def _near(clean, seen):
-    """1 where what is left can be noise at all, to 0 for what no codec does."""
+    """1 where the residual is small enough to be noise, falling to 0, (T, 1, H, W)."""
     far = blur(clean - seen, 1.0, 0.7).abs().amax(1, keepdim=True)
-    return torch.exp(-((far / MOST_NOISE) ** 2))
+    return torch.exp(-((far / MAX_NOISE) ** 2))
 
 
 def plate_sized(
@@ -227,14 +239,14 @@ def plate_sized(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One frame's straight colour (3, h, w) and alpha (1, h, w) at the size of the plate (H, W, 3), encoded.
 
-    detail (3, h, w): how much of what the plate shows finer than (h, w) the colour takes over.
+    detail (3, h, w): factor with which the plate's detail finer than (h, w) is added to the colour
     """
     size = plate.shape[:2]
     small = same_size(plate.movedim(-1, 0)[None], alpha.shape[1:])[0]
     large = refine_alpha(alpha[0], small, plate)[0][None]
     if tuple(color.shape[1:]) == tuple(size):
         return color, large
-    # Colour of thin edges is the inside's; nothing of what lies behind may come along.
+    # The colour of edge pixels is replaced by that of the inside, so that it contains nothing of the background.
     color = spread(color[None], (alpha[None] > 0.5 * grown(alpha[None], 2).clamp_min(0.02)).float())[0]
     color = resize(color.movedim(0, -1), size)
     if detail is not None and detail.any():

@@ -1,6 +1,6 @@
-"""Windows of a long shot: each is lifted and kept in a file; read, they are one video again.
+"""Store the lifted windows of a long shot, one file each, and read them as one video.
 
-So no more than a window is in memory, and a command that was stopped goes on with the next one.
+At most one window is in memory, and a stopped command resumes with the next window.
 """
 
 import json
@@ -12,14 +12,13 @@ import torch
 from vera.core.files import JsonError, check_shape, parse_json
 from vera.core.state_file import StateFile, state_writer, whole_state
 
-# Colour (times alpha in the files), alpha, clean edited video, share of the plate's detail, and of what kind the layer
-# is, see `vera.core.layer.split.Kinds`.
+# Channels of colour (premultiplied in the files), alpha, clean edited video, detail, and kinds (core/layer/split.py).
 CHANNELS = (3, 1, 3, 3, 3)
-OVERLAP = 8  # frames that two windows share and mix
+OVERLAP = 8  # frames shared by two windows and cross-faded; raising it costs time and hides seams better
 
 
 def windows_of(count: int, longest: int) -> list[tuple[int, int]]:
-    """[start, end) of windows that share OVERLAP frames and are about as long as one another."""
+    """[start, end) of windows of about equal length that share OVERLAP frames."""
     longest = max(longest, 2 * OVERLAP)
     if count <= longest:
         return [(0, count)]
@@ -29,8 +28,8 @@ def windows_of(count: int, longest: int) -> list[tuple[int, int]]:
 
 
 def neighbours(indices: list[int], frame: int) -> tuple[int, int, float]:
-    """(before, after, part): the places in `indices`, ascending, between which a frame lies, and how near it is to
-    the second."""
+    """(before, after, part): positions in the ascending `indices` between which a frame lies, and the weight of
+    `after` in [0, 1]."""
     after = next((j for j, at in enumerate(indices) if at >= frame), len(indices) - 1)
     before = max(0, after - 1) if indices[after] > frame else after
     span = indices[after] - indices[before]
@@ -38,10 +37,11 @@ def neighbours(indices: list[int], frame: int) -> tuple[int, int, float]:
 
 
 class KeptWindows:
-    """The files of a shot's windows. indices: of the plate's frames, those that have an edited one, in the
-    windows' order.
+    """The files of a shot's windows.
 
-    job: the identity of the job that they belong to.
+    indices: plate frames that have an edited frame, ascending
+    longest: frames of a window
+    job: identity of the job
     """
 
     def __init__(self, folder: Path, indices: list[int], longest: int, job: str = "") -> None:
@@ -49,11 +49,11 @@ class KeptWindows:
         self.files = [folder / f"lifted-{k:04d}.safetensors" for k in range(len(self.windows))]
 
     def missing(self) -> list[int]:
-        """Windows that are not there, or damaged."""
+        """Numbers of the windows that are missing or damaged."""
         return [k for k in range(len(self.files)) if self.whole(k) is None]
 
     def whole(self, k: int) -> StateFile | None:
-        """The window's file; None where it is not there, damaged or of another job."""
+        """The window's file; None if it is missing, damaged or of another job."""
         file = whole_state(self.files[k], self._facts(k))
         start, end = self.windows[k]
         if file is None or file.shape[:2] != (end - start, sum(CHANNELS)) or _figures(file) is None:
@@ -61,7 +61,7 @@ class KeptWindows:
         return file
 
     def keep(self, k: int, layers: torch.Tensor, found: dict[str, float]) -> None:
-        """layers (T, 13, h, w): CHANNELS; found: figures of the window."""
+        """Store a window. layers (T, 13, h, w): CHANNELS. found: measurements of the window."""
         with state_writer(self.files[k], {**self._facts(k), "found": json.dumps(found)}, torch.float16) as add:
             add(layers)
 
@@ -70,7 +70,7 @@ class KeptWindows:
 
 
 def _figures(file: StateFile) -> dict[str, float] | None:
-    """What was found in a window; None where the file does not say it."""
+    """The measurements of a window; None if the file does not contain them."""
     try:
         found = parse_json(file.facts.get("found", "").encode())
         check_shape(found, dict)
@@ -82,13 +82,13 @@ def _figures(file: StateFile) -> dict[str, float] | None:
 
 
 class LiftedVideo:
-    """video[i] is the layer of the plate's i-th frame, (13, h, w): CHANNELS, the colour straight.
+    """video[i] is the layer of the plate's i-th frame, (13, h, w): CHANNELS, with straight colour.
 
-    Where windows overlap they are mixed, the later one more and more; frames between edited ones are mixed by distance.
+    Overlapping windows are cross-faded. Plate frames without an edited frame are interpolated between their neighbours.
     """
 
     def __init__(self, kept: KeptWindows) -> None:
-        """Once nothing is missing."""
+        """Requires that no window is missing."""
         self.kept = kept
         self.files = [StateFile(path) for path in kept.files]
         found = [_figures(file) or {} for file in self.files]
@@ -107,7 +107,7 @@ class LiftedVideo:
         for (start, end), file in zip(self.kept.windows, self.files):
             if start <= place < end:
                 own = file.read(place - start, place - start + 1)[0].float()
-                # `done` is where the window before ends: they share what lies between.
+                # `done` is the end of the window before: the two share the frames from `start` to `done`.
                 layer = own if layer is None else torch.lerp(layer, own, (place - start + 1) / (done - start + 1))
             done = end
         assert layer is not None  # windows cover all places

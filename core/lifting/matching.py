@@ -1,4 +1,4 @@
-"""Plate and edited video belong together: frame by frame, and in what they show. Refused in one line if not."""
+"""Check that plate and edited video belong together, by frame counts and by content. Otherwise refuse in one line."""
 
 import torch
 import torch.nn.functional as F
@@ -7,28 +7,28 @@ from vera.core.errors import InputError
 from vera.core.lifting.registration import best_shift, details
 from vera.core.lifting.smooth import blur, grown
 
-LONGEST_STEP = 4  # of frame rates
-LEAST_ALIKE = 0.1  # share of the plate's details found again; below it is another shot
-SURELY_ALIKE = 0.5  # share at which a plate that is its own mirror image is believed
+MAX_RATE_RATIO = 4  # of plate and edited frame rate, either way
+MIN_SIMILARITY = 0.1  # share of the plate's details found in the edited video; below it is another shot
+SYMMETRIC_SIMILARITY = 0.5  # share that is enough even if the mirrored plate matches as well
 
 
 def match_frames(plate_count: int, edited_count: int, where: str) -> tuple[list[int], int]:
-    """Which of the plate's frames have an edited one, and the step between them.
+    """(plate index of each edited frame that is used, step between them).
 
-    Equal counts are step 1. An edited video of every k-th frame has ceil(n / k); one of k times
-    the rate has k n or k (n - 1) + 1 frames and is thinned: the step is then -k. Returns plate
-    indices, one for each edited frame that is used. Raises InputError.
+    Equal counts give step 1. An edited video of every k-th plate frame has ceil(n / k) frames and step k. One at k
+    times the rate has k n or k (n - 1) + 1 frames, is thinned, and has step -k.
+    Raises InputError for all other counts.
     """
     n, m = plate_count, edited_count
     if n == m:
         return list(range(n)), 1
-    for k in range(2, LONGEST_STEP + 1):
+    for k in range(2, MAX_RATE_RATIO + 1):
         if m == -(-n // k) and m > 1:
             return list(range(0, n, k)), k
         if m in (k * n, k * (n - 1) + 1):
             return list(range(n)), -k
     raise InputError(
-        f"{where}: {m} frames for a plate of {n}; give the same count, every 2nd to {LONGEST_STEP}th frame of the"
+        f"{where}: {m} frames for a plate of {n}; give the same count, every 2nd to {MAX_RATE_RATIO}th frame of the"
         f" plate, or as many times more; or name the plate's frames before its first one, as --edited-offset"
     )
 
@@ -38,9 +38,10 @@ def refuse_other_picture(
 ) -> None:
     """Raise InputError unless the edited video shows the plate's scene.
 
-    plate, edited: some frames, (T, 3, H, W) of one size, encoded; mask (T, 1, H, W): 1 where the edit may be, and
-    nothing is compared. How many of the plate's details are found again at their places is held against the
-    same for plates that are surely wrong: mirrored, upside down.
+    plate, edited: some frames, (T, 3, H, W), of one size, encoded
+    mask (T, 1, H, W): 1 where the edit may be; these pixels are not compared
+    The share of the plate's details found at their places is compared with the share for two wrong plates: the plate
+    mirrored and upside down.
     """
     right = likeness(plate, edited, mask)
     if right is None:
@@ -50,9 +51,9 @@ def refuse_other_picture(
         n: likeness(plate.flip(d), edited, mask if mask is None else mask.flip(d)) or 0.0 for n, d in flips.items()
     }
     for name, share in wrong.items():
-        if share > 1.2 * right and share > 2 * LEAST_ALIKE:
+        if share > 1.2 * right and share > 2 * MIN_SIMILARITY:
             raise InputError(f"{where}: shows the plate {name}; flip it back")
-    if right < LEAST_ALIKE or right < min(1.3 * max(wrong.values()), SURELY_ALIKE):
+    if right < MIN_SIMILARITY or right < min(1.3 * max(wrong.values()), SYMMETRIC_SIMILARITY):
         raise InputError(
             f"{where}: shows another shot than the plate ({right:.0%} of its details are found again, by chance up"
             f" to {max(wrong.values()):.0%}); give the edited version of this plate, or "
@@ -61,8 +62,10 @@ def refuse_other_picture(
 
 
 def likeness(plate: torch.Tensor, edited: torch.Tensor, mask: torch.Tensor | None = None) -> float | None:
-    """Share of the plate's textured area outside the mask whose details the edited video shows too, 0 to 1; None
-    where the plate has next to no texture to tell by."""
+    """Share of the plate's textured area outside the mask whose details the edited video shows too, in [0, 1].
+
+    None if the plate has almost no texture.
+    """
     ours, theirs = details(plate), details(edited)
     dx, dy = (round(float(v)) for v in best_shift(ours, theirs)[0, :, 0])
     theirs = theirs.roll((-dy, -dx), (2, 3))
@@ -73,12 +76,17 @@ def likeness(plate: torch.Tensor, edited: torch.Tensor, mask: torch.Tensor | Non
 
 
 def same_size(video: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(T, C, H, W) averaged, or grown so that made small again it is the video, to `size` (height, width)."""
+    """The video (T, C, H, W) resized to `size` (height, width).
+
+    Shrinking averages. Enlarging is bicubic, corrected so that averaging the result gives back the video.
+    """
     if tuple(video.shape[2:]) == tuple(size):
         return video
-    small = lambda v, to: F.interpolate(v, to, mode="area")  # noqa: E731
     if video.shape[2] >= size[0] and video.shape[3] >= size[1]:
-        return small(video, size).clamp(0, 1)
-    grow = lambda v: F.interpolate(v, size, mode="bicubic", align_corners=False, antialias=True)  # noqa: E731
-    large = grow(video)
-    return (large + grow(video - small(large, video.shape[2:]))).clamp(0, 1)
+        return F.interpolate(video, size, mode="area").clamp(0, 1)
+
+    def enlarged(v):
+        return F.interpolate(v, size, mode="bicubic", align_corners=False, antialias=True)
+
+    large = enlarged(video)
+    return (large + enlarged(video - F.interpolate(large, video.shape[2:], mode="area"))).clamp(0, 1)

@@ -1,7 +1,7 @@
-"""Which frame of the plate each edited frame belongs to: by the rates that both state, then by the pictures.
+"""Pair each edited frame with a plate frame, by the stated frame rates and then by the pictures.
 
-Services give back another rate, drop or double a frame, or begin a frame late. A first guess comes from the stated
-rates or the counts; the pictures then correct it, as an alignment that never runs backward.
+Video services change the rate, drop or double frames, or start a frame late. The first guess comes from the stated
+rates or the frame counts. The pictures then correct it by an alignment that never runs backward.
 """
 
 import math
@@ -12,23 +12,22 @@ import torch
 import torch.nn.functional as F
 
 from vera.core.errors import InputError
-from vera.core.lifting.matching import LONGEST_STEP, match_frames
+from vera.core.lifting.matching import MAX_RATE_RATIO, match_frames
 from vera.core.lifting.registration import band
 from vera.core.lifting.smooth import blur, luma
 
 
 @dataclass(frozen=True)
 class PairingLimits:
-    """Thresholds of this method.
+    """Thresholds of the pairing. Similarity is a normalised correlation.
 
-    width: of the pictures compared, in pixels; more tells smaller movements and costs its square.
-    band: frames by which a pair may lie off the first guess. off, unevenness: what a frame off the guess, and a
-    change of
-    it from one edited frame to the next, cost in likeness; raising them follows the guess where little moves.
-    least_alike, surely_better: mean likeness of what moves that the pictures must have, and by which they must beat the
-    guess, to be followed.
-    fewest: frames of both from which pictures are asked: of fewer, their mean is no background.
-    missing: frames by which counts may differ where nothing says why.
+    width: of the compared pictures in pixels. Raising it detects smaller movements; the cost grows with the square.
+    band: frames by which a pair may differ from the first guess
+    off, unevenness: similarity that each frame of difference costs, and each change of the difference between
+        consecutive edited frames. Raising them keeps the guess where little moves.
+    least_alike, surely_better: mean similarity that the corrected pairs need, and its least excess over the guess
+    fewest: frames of plate and edited video from which pictures are compared; the mean of fewer is no background
+    missing: frames by which the counts may differ without a stated reason
     """
 
     width: int = 128
@@ -42,15 +41,17 @@ class PairingLimits:
 
 
 LIMITS = PairingLimits()
-# Plate frames an edited one, as rates in use make them: 24 to 16 a second, 30 to 24, 30 to 16, and whole steps.
-STEPS = (Fraction(3, 2), Fraction(5, 4), Fraction(15, 8), Fraction(2), Fraction(3), Fraction(5, 2), Fraction(4))
+# Plate frames per edited frame for common pairs of rates: 24 to 16, 30 to 24, 30 to 16 frames a second, whole steps.
+RATE_STEPS = (Fraction(3, 2), Fraction(5, 4), Fraction(15, 8), Fraction(2), Fraction(3), Fraction(5, 2), Fraction(4))
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """plate[k] and edited[k], indices from 0, belong together, both ascending; every other frame of the plate lies
-    between
-    or beside them, every other edited frame is not used. said: a line each on what is not one to one."""
+    """Frames plate[k] and edited[k] belong together; both lists are ascending indices from 0.
+
+    Edited frames that are not listed are not used. Plate frames that are not listed have no edited frame.
+    said: messages about frames without a partner
+    """
 
     plate: list[int]
     edited: list[int]
@@ -64,11 +65,11 @@ def first_guess(
     where: str,
     offset: int | None = None,
 ) -> list[float]:
-    """The place in the plate, in frames from 0, of each edited frame.
+    """The position of each edited frame in the plate, in frames from 0; fractions lie between two frames.
 
-    rates: of plate and edited video in frames a second, where they are stated. offset: plate frames before the first
-    edited one, if that is known: then any count will do, at the stated rates or at the plate's. Raises InputError
-    where neither rates nor counts fit, with the fix.
+    rates: of plate and edited video in frames a second, None where not stated
+    offset: plate frames before the first edited frame, if known; then the count need not fit
+    Raises InputError where neither rates nor counts fit.
     """
     theirs, ours = rates[1], rates[0]
     step = Fraction(ours) / Fraction(theirs) if ours and theirs else None
@@ -77,7 +78,7 @@ def first_guess(
         return [float(offset + j * step) for j in range(edited_count)]
     if step is None or edited_count == plate_count:
         step = _step_by_count(plate_count, edited_count)
-    if step is None or not Fraction(1, LONGEST_STEP) <= step <= LONGEST_STEP:
+    if step is None or not Fraction(1, MAX_RATE_RATIO) <= step <= MAX_RATE_RATIO:
         match_frames(plate_count, edited_count, where)  # raises, unless the counts fit after all
         step = Fraction(plate_count, edited_count)
     ends = float((edited_count - 1) * step)
@@ -91,11 +92,13 @@ def first_guess(
 
 
 def _step_by_count(plate_count, edited_count) -> Fraction | None:
-    """Plate frames an edited one, of counts that tell: equal but for a few, or a common ratio of rates."""
+    """Plate frames per edited frame, if the counts are almost equal or in a common ratio; else None."""
     if abs(plate_count - edited_count) <= min(LIMITS.missing, plate_count // 8):
         return Fraction(1)
-    fits = [(abs((plate_count - 1) / step + 1 - edited_count), step) for step in (*STEPS, *(1 / s for s in STEPS))]
-    fits += [(Fraction(0), 1 / s) for s in STEPS if plate_count * s == edited_count]
+    fits = [
+        (abs((plate_count - 1) / step + 1 - edited_count), step) for step in (*RATE_STEPS, *(1 / s for s in RATE_STEPS))
+    ]
+    fits += [(Fraction(0), 1 / s) for s in RATE_STEPS if plate_count * s == edited_count]
     error, step = min(fits)
     return step if error < 1 else None
 
@@ -103,26 +106,29 @@ def _step_by_count(plate_count, edited_count) -> Fraction | None:
 def pair_frames(
     plate: torch.Tensor, edited: torch.Tensor, guess: list[float], limits: PairingLimits = LIMITS
 ) -> list[int]:
-    """The plate's frame of each edited one, never descending: the guess, or what the pictures surely tell better.
+    """The plate frame of each edited frame, never descending: the guess, unless the pictures clearly correct it.
 
-    plate (N, 3, h, w) and edited (M, 3, h, w): all frames, small, of one size and framing. Only where the plate
-    moves do
-    pictures tell frames apart.
+    plate (N, 3, h, w) and edited (M, 3, h, w): all frames, small, of one size and framing. Frames can be distinguished
+    only where the plate moves.
     """
+    assert plate.shape[1:] == edited.shape[1:] and len(guess) == len(edited)
     start = [min(len(plate) - 1, max(0, math.floor(g + 0.5))) for g in guess]
     if min(len(plate), len(edited)) < limits.fewest:
         return start
     ours, theirs = _marked(plate, edited)
     alike = _likeness(ours, theirs)  # (M, N)
     path = _best_path(alike, guess, limits)
-    mean = lambda p: sum(float(alike[j, i]) for j, i in enumerate(p)) / len(p)  # noqa: E731
-    between = any(g % 1 for g in guess)  # frames of which the guess only says between which two they lie
+
+    def mean(pairs):
+        return sum(float(alike[j, i]) for j, i in enumerate(pairs)) / len(pairs)
+
+    between = any(g % 1 for g in guess)  # a fractional guess leaves the choice of two frames to the pictures
     better = mean(start) + (0.0 if between else limits.surely_better)
     return path if mean(path) > max(limits.least_alike, better) else start
 
 
 def paired(places: list[int], plate_frames: list[int]) -> Pairing:
-    """One pair a plate frame from the place of each edited one, and what is said of the others."""
+    """The pairing by the plate frame of each edited frame (places), with messages about frames without a partner."""
     first = [j for j, i in enumerate(places) if j == 0 or i != places[j - 1]]
     plate = [places[j] for j in first]
     said = []
@@ -142,13 +148,13 @@ def paired(places: list[int], plate_frames: list[int]) -> Pairing:
 
 
 def shrunk_for_pairing(video: torch.Tensor, limits: PairingLimits = LIMITS) -> torch.Tensor:
-    """(T, 3, H, W) at the size at which frames are paired."""
+    """The video (T, 3, H, W) at the size at which frames are compared."""
     width = min(limits.width, video.shape[3])
     return F.interpolate(video, (max(16, round(video.shape[2] * width / video.shape[3])), width), mode="area")
 
 
 def _marked(plate, edited):
-    """What moves in both: details less their mean over the shot, weighted by how much the plate moves there."""
+    """The moving details of both: details minus their mean over the shot, weighted by the plate's movement."""
     ours, theirs = band(luma(plate)), band(luma(edited))
     ours, theirs = ours - ours.mean(0), theirs - theirs.mean(0)
     moving = blur(ours.square().mean(0, keepdim=True), 2.0).sqrt()
@@ -162,12 +168,15 @@ def _likeness(ours, theirs):
 
 
 def _best_path(alike, guess, limits) -> list[int]:
-    """The ascending path of most likeness, less what leaving the guess costs: dynamic programming over the offset."""
+    """The ascending path with the highest similarity minus the cost of leaving the guess, by dynamic programming."""
     count, frames = alike.shape
     offsets = list(range(-limits.band, limits.band + 1))
     score = torch.full((count, len(offsets)), -torch.inf)
     back = torch.zeros((count, len(offsets)), dtype=torch.long)
-    place = lambda j, k: math.floor(guess[j]) + offsets[k]  # noqa: E731
+
+    def place(j, k):
+        return math.floor(guess[j]) + offsets[k]
+
     for j in range(count):
         for k, off in enumerate(offsets):
             i = place(j, k)

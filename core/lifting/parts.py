@@ -1,4 +1,4 @@
-"""The connected parts of a lifted layer, over the whole shot: numbered, the largest first, each kept or dropped."""
+"""Number the connected parts of a lifted layer over the whole shot, largest first, and keep or drop each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from vera.core.lifting.lifted_windows import LiftedVideo
 
 @dataclass(frozen=True)
 class PartLimits:
-    """Thresholds of this method.
+    """Limits of the numbering.
 
-    block: pixels of the working size that are one; larger joins parts that lie farther apart. least: share of the
-    shot's pixels below which a part has no number,: it stays unless others are named to be kept.
-    most: parts with a number.
+    block: side in pixels, at working size, of the blocks that are connected. Raising it joins parts farther apart.
+    least: share of the shot's pixels below which a part gets no number; it stays unless other parts are to be kept
+    most: largest number of numbered parts
     """
 
     block: int = 4
@@ -31,8 +31,11 @@ LIMITS = PartLimits()
 
 @dataclass(frozen=True)
 class Part:
-    """number: from 1. share: of the shot's pixels. first, last: indices of the plate's frames. box: (left, top, right,
-    bottom) in shares of the frame, over all its frames."""
+    """number: from 1
+    share: of the shot's pixels
+    first, last: indices of plate frames
+    box: (left, top, right, bottom) over all its frames, as shares of the frame
+    """
 
     number: int
     share: float
@@ -43,8 +46,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Parts:
-    """parts: by number. labels (T, h, w) of whole numbers: whose part each block of a frame is, 0 nobody's. block:
-    pixels of the working size in one. chosen: numbers to keep, all above 0; or to drop, all below; none: all stay."""
+    """parts: ordered by number
+    labels (T, h, w): number of the part in each block of each frame, 0 for none
+    block: side of a block in pixels, at working size
+    chosen: numbers to keep (all positive) or to drop (all negative); empty keeps all
+    """
 
     parts: list[Part]
     labels: np.ndarray
@@ -52,16 +58,16 @@ class Parts:
     chosen: tuple[int, ...] = ()
 
     def there(self, frame: int) -> list[Part]:
-        """The parts that a frame shows, the largest first."""
+        """The parts visible in a frame, largest first."""
         shown = set(np.unique(self.labels[frame]).tolist())
         return [part for part in self.parts if part.number in shown]
 
     def stays(self, number: int) -> bool:
-        """Whether the part of this number is kept; 0 is what has none."""
+        """Whether the part of this number is kept; 0 stands for everything without a number."""
         return not self.chosen or (number in map(abs, self.chosen)) == (self.chosen[0] > 0)
 
     def kept(self, layer: torch.Tensor, frame: int) -> torch.Tensor:
-        """A frame's layer as `LiftedVideo` gives it, alpha 0 where its part is dropped."""
+        """A frame's layer (C, h, w) as from `LiftedVideo`, with alpha 0 on dropped parts."""
         if not self.chosen:
             return layer
         stay = np.array([self.stays(number) for number in range(len(self.parts) + 1)])
@@ -70,7 +76,7 @@ class Parts:
         large = large[0, :, : layer.shape[1], : layer.shape[2]]
         return torch.cat([layer[:3], layer[3:4] * large, layer[4:]])
 
-    def told(self) -> list[dict[str, object]]:
+    def report_facts(self) -> list[dict[str, object]]:
         """What the manifest says of them."""
         return [
             {"number": p.number, "share": round(p.share, 6), "box": [round(v, 4) for v in p.box]} for p in self.parts
@@ -78,9 +84,9 @@ class Parts:
 
 
 def find_parts(video: LiftedVideo, count: int, chosen: tuple[int, ...] = (), limits: PartLimits = LIMITS) -> Parts:
-    """The parts of a lifted shot of `count` frames. Blocks that touch in a frame or in the next are one part.
+    """The parts of a lifted shot of `count` frames. Blocks that touch in the same or the next frame are connected.
 
-    chosen: as `Parts` has it. Raises InputError for a number that no part has.
+    chosen: as in `Parts`. Raises InputError for a number that no part has.
     """
     covered = np.concatenate([_blocks(video[i][3:4], limits.block) for i in range(count)])
     labels, found = ndimage.label(covered, np.ones((3, 3, 3)))

@@ -1,4 +1,4 @@
-"""A job's frames at the size at which it is lifted."""
+"""Read a lift's frames at working size: plate, mask and edited video."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,25 +15,29 @@ from vera.core.plate.source import HeldOutMask, Mask, Plate
 
 
 class EditedVideo(Protocol):
-    """The edited frames, at working size; positions are indices into the job's `indices`."""
+    """The edited frames. Positions are indices into the job's `indices`."""
 
     def canvas(self, positions: Sequence[int]) -> Canvas:
-        """The frames as they came, and where the plate lies on them."""
+        """The frames in their own framing, with the position of the plate on them."""
         ...
 
     def read(self, positions: Sequence[int]) -> torch.Tensor:
-        """(T, 3, h, w), encoded [0, 1]: what they show of the plate, in its place."""
+        """(T, 3, h, w), encoded in [0, 1]: the frames registered to the plate at working size."""
         ...
 
-    def told(self) -> dict[str, Any]:
-        """What the report says of them."""
+    def report_facts(self) -> dict[str, Any]:
+        """Facts about the video for the manifest."""
         ...
 
 
 @dataclass(frozen=True)
 class EditedFile:
-    """An edited video in a file. places: its frames that are used, indices from 0. size, plate_size: (width, height)
-    of the working size and of the plate. framing: in pixels of plate and video as they are."""
+    """An edited video in a file.
+
+    places: indices from 0 of its frames that are used
+    size, plate_size: (width, height) of the working size and of the plate
+    framing: in pixels of plate and video at full size
+    """
 
     video: Plate
     color: PlateColor
@@ -43,7 +47,7 @@ class EditedFile:
     framing: Framing
 
     def whole(self, position: int) -> torch.Tensor:
-        """One frame as it is, (1, 3, H, W), encoded [0, 1]."""
+        """One frame at its full size, (1, 3, H, W), encoded in [0, 1]."""
         pixels = self.color.to_model(self.video.read(self.video.frames[self.places[position]]))
         return torch.from_numpy(pixels).movedim(-1, 0)[None]
 
@@ -57,16 +61,15 @@ class EditedFile:
         canvas = self.canvas(positions)
         return canvas.placed(canvas.start, self.size[::-1])
 
-    def told(self) -> dict[str, Any]:
-        """See `EditedVideo`: the window of the plate that is shown, in its pixels, and the share of it."""
+    def report_facts(self) -> dict[str, Any]:
+        """See `EditedVideo`: the visible window in plate pixels, its share of the plate, and the number of frames."""
         window = [round(v, 2) for v in self.framing.window()]
         covered = round(self.framing.covered(self.plate_size), 4)
         return {"framing": {"shown": window, "covered": covered}, "edited_frames": len(self.places)}
 
 
 class LiftedJob(Protocol):
-    """What a lift reads of a job: see `vera.core.backends.base.Job`; indices: of the plate's frames, those that have
-    an edited one."""
+    """The part of a job (core/backends/base.py) that a lift reads. indices: plate frames that have an edited frame."""
 
     @property
     def plate(self) -> Plate: ...
@@ -83,7 +86,7 @@ class LiftedJob(Protocol):
 
 
 def read_plate(job: LiftedJob, positions: Sequence[int]) -> torch.Tensor:
-    """Plate frames at working size, (T, 3, h, w), encoded [0, 1]; positions are indices into job.indices."""
+    """Plate frames at working size, (T, 3, h, w), encoded in [0, 1]. Positions are indices into job.indices."""
     frames = []
     for i in positions:
         frame = job.plate.frames[job.indices[i]]
@@ -93,7 +96,7 @@ def read_plate(job: LiftedJob, positions: Sequence[int]) -> torch.Tensor:
 
 
 def read_mask(job: LiftedJob, positions: Sequence[int]) -> torch.Tensor | None:
-    """The mask of those frames at working size, (T, 1, h, w) in [0, 1]; None without one."""
+    """The mask of the same frames at working size, (T, 1, h, w) in [0, 1]; None if the job has no mask."""
     if job.mask is None:
         return None
     masks = [torch.from_numpy(job.mask.read(job.plate.frames[job.indices[i]]))[..., None] for i in positions]

@@ -1,4 +1,4 @@
-"""report.png: what was kept of the edited video, and what was thrown away, on a few frames."""
+"""report.png shows on a few frames which part of the edited video became the layer and which was discarded."""
 
 from collections.abc import Callable
 
@@ -9,28 +9,29 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vera.core.files import replacing
 from vera.core.layer.delivery import Delivery
-from vera.core.lifting.haze import LEAST_TOLD
+from vera.core.lifting.haze import MIN_REPORTED_ALPHA
 from vera.core.lifting.lifted_windows import CHANNELS, LiftedVideo
 from vera.core.lifting.parts import Parts
 from vera.core.lifting.read_frames import LiftedJob
 
 FILE = "report.png"
-WIDTH, GAP, EDGE, ROWS = 256, 8, 20, 3
-TITLE, TEXT, SMALL = 20, 14, 12  # sizes of type
-INK, FAINT, PAPER = (235, 235, 235), (160, 160, 160), (28, 28, 28)
-SHOWN_TIMES = 8  # how much what was thrown away is enlarged about grey
-NUMBER = (255, 190, 60)  # of the parts' numbers
-MOST_NUMBERS = 12  # on one frame; more hide the alpha
-SQUARES = 32  # of the checkerboard behind the layer, across
+WIDTH, GAP, EDGE = 256, 8, 20  # pixels: of a picture, between pictures, around the sheet
+ROWS = 3  # frames shown
+TITLE, TEXT, SMALL = 20, 14, 12  # type sizes in pixels
+INK, FAINT, PAPER = (235, 235, 235), (160, 160, 160), (28, 28, 28)  # RGB of text, minor text and sheet
+NUMBER_COLOR = (255, 190, 60)  # RGB of the parts' numbers
+RESIDUAL_SCALE = 8  # factor about grey by which the discarded difference is amplified
+MAX_NUMBERS = 12  # parts numbered on one frame; more hide the alpha
+CHECKER_COLUMNS = 32  # squares of the checkerboard across the frame
 COLUMNS = (
     ("plate", "as filmed"),
     ("edited video", "as it came"),
     ("kept: layer", "over a checkerboard"),
     ("kept: alpha", "black stays as filmed; numbers of --parts"),
     ("result", "layer over plate"),
-    ("thrown away", f"drift, shift and noise, times {SHOWN_TIMES}"),
+    ("thrown away", f"drift, shift and noise, times {RESIDUAL_SCALE}"),
 )
-ALPHA_COLUMN = 3  # of COLUMNS, on which the parts' numbers stand
+ALPHA_COLUMN = 3  # index in COLUMNS of the picture with the parts' numbers
 
 
 def write(
@@ -40,8 +41,12 @@ def write(
     parts: Parts,
     read_edited: Callable[[int], torch.Tensor],
 ) -> None:
-    """video: of the whole layer; parts: of it, those that the recipe drops among them;
-    read_edited(position): the edited frame (3, h, w) at that place in job.indices. Raises OSError."""
+    """Write the picture into the delivery. Raises OSError.
+
+    video: the whole layer
+    parts: its parts, dropped ones included
+    read_edited: gives the edited frame (3, h, w) of a position in job.indices
+    """
     count, found = len(job.indices), video.found
     positions = sorted({round(k * (count - 1) / max(1, ROWS - 1)) for k in range(ROWS)})
     height = round(WIDTH * job.plate.height / (job.plate.width * job.plate.pixel_aspect))
@@ -62,7 +67,7 @@ def write(
     )
     away = f"{found['shift_pixels']:.2f} pixels of shift and {found['color_drift']:.1%} of colour drift (means)"
     haze = f" A haze of {found['haze']:.0%} over {found['haze_share']:.0%} of the picture is part of the layer."
-    haze = haze if found["haze"] * found["haze_share"] >= LEAST_TOLD else ""
+    haze = haze if found["haze"] * found["haze_share"] >= MIN_REPORTED_ALPHA else ""
     say(
         EDGE,
         EDGE + TITLE + 12,
@@ -78,18 +83,18 @@ def write(
         layer = parts.kept(video[job.indices[position]].float(), job.indices[position])
         for column, picture in enumerate(_pictures(job, layer, position, read_edited(position))):
             sheet.paste(_image(picture, height), (EDGE + column * step_x, y))
-        for numbered in parts.there(job.indices[position])[:MOST_NUMBERS]:
+        for numbered in parts.there(job.indices[position])[:MAX_NUMBERS]:
             left = EDGE + ALPHA_COLUMN * step_x + min(numbered.box[0] * WIDTH + 2, WIDTH - 4 * SMALL)
             words = f"{numbered.number}" if parts.stays(numbered.number) else f"{numbered.number} dropped"
             place = left, y + numbered.box[1] * (height - SMALL)
-            draw.text(place, words, NUMBER, ImageFont.load_default(SMALL), stroke_width=2, stroke_fill=PAPER)
+            draw.text(place, words, NUMBER_COLOR, ImageFont.load_default(SMALL), stroke_width=2, stroke_fill=PAPER)
         say(EDGE, y + height + 3, f"frame {job.plate.frames[job.indices[position]]}", SMALL, FAINT)
     with replacing(delivery.dir / FILE) as part:
         sheet.save(part, format="PNG")
 
 
 def _pictures(job, layer, position, edited):
-    """Those of COLUMNS, (3, h, w) each, encoded."""
+    """The pictures of COLUMNS, (3, h, w) each, encoded."""
     index = job.indices[position]
     plate = torch.from_numpy(
         np.ascontiguousarray(job.color.for_display(job.plate.read(job.plate.frames[index])), np.float32)
@@ -97,11 +102,11 @@ def _pictures(job, layer, position, edited):
     plate = plate.movedim(-1, 0)
     small = F.interpolate(plate[None], edited.shape[1:], mode="area")[0]
     color, alpha, *_ = layer.split(CHANNELS)
-    side = max(1, edited.shape[2] // SQUARES)
+    side = max(1, edited.shape[2] // CHECKER_COLUMNS)
     squares = torch.arange(edited.shape[1])[:, None] // side + torch.arange(edited.shape[2]) // side
     behind = 0.35 + 0.1 * (squares % 2)
     result = alpha * color + (1 - alpha) * small
-    left = 0.5 + SHOWN_TIMES * (edited - result)
+    left = 0.5 + RESIDUAL_SCALE * (edited - result)
     return (plate, edited, alpha * color + (1 - alpha) * behind, alpha.expand(3, -1, -1), result, left)
 
 

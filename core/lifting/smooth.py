@@ -1,4 +1,4 @@
-"""Smoothing of videos (T, C, H, W): the few filters that lifting is built from."""
+"""Filters of videos (T, C, H, W): Gaussian means, minima, maxima, weighted medians, luma."""
 
 import torch
 import torch.nn.functional as F
@@ -7,14 +7,14 @@ from vera.kernels.blur import blur
 
 
 def blur_widely(video: torch.Tensor, space: float, time: float = 0.0) -> torch.Tensor:
-    """As blur(), for many pixels: at a size at which they are four."""
+    """`blur` for a large sigma: shrink so that sigma is about 4 pixels, blur, enlarge."""
     step = max(1, int(space / 4))
     small = blur(F.avg_pool2d(video, step, ceil_mode=True, count_include_pad=False), space / step, time)
     return F.interpolate(small, video.shape[2:], mode="bilinear", align_corners=False)
 
 
 def weighted(video: torch.Tensor, weight: torch.Tensor, space: float, time: float = 0.0) -> torch.Tensor:
-    """Gaussian means of the values that count: blur(weight * video) / blur(weight)."""
+    """Weighted Gaussian means: blur(weight * video) / blur(weight). space, time: sigmas in pixels and frames."""
     return blur(weight * video, space, time) / blur(weight, space, time).clamp_min(1e-8)
 
 
@@ -31,12 +31,12 @@ def grown(video: torch.Tensor, space: int, time: int = 0) -> torch.Tensor:
 
 
 def shrunk(video: torch.Tensor, space: int, time: int = 0) -> torch.Tensor:
-    """Minimum, as grown() is the maximum."""
+    """Minimum within `space` pixels and `time` frames each way."""
     return -grown(-video, space, time)
 
 
 def weighted_median(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Of values (N,): half of the weight lies below."""
+    """The value of values (N,) below which half of the weight (N,) lies."""
     values, order = values.sort()
     sums = weight[order].cumsum(0)
     return values[int((sums < sums[-1] / 2).sum())]

@@ -1,4 +1,4 @@
-"""VACE as an editor: diffusers' WanVACEPipeline regenerates what the mask shows; the layer is lifted from it.
+"""Make an edited video with VACE: diffusers' WanVACEPipeline regenerates the masked area. A lift makes the layer of it.
 
 A VACE directory, as published in diffusers' layout:
     transformer/ vae/ text_encoder/ tokenizer/ scheduler/     safetensors and their configurations
@@ -51,30 +51,30 @@ if TYPE_CHECKING:
     from vera.core.recipe import EditRecipe
 
 SCHEDULERS = {c.__name__: c for c in (UniPCMultistepScheduler, FlowMatchEulerDiscreteScheduler)}
-SHIFT_OF = {"UniPCMultistepScheduler": "flow_shift", "FlowMatchEulerDiscreteScheduler": "shift"}  # what they call it
+SHIFT_OF = {"UniPCMultistepScheduler": "flow_shift", "FlowMatchEulerDiscreteScheduler": "shift"}  # name of the setting
 PARTS = {
     "transformer": WanVACETransformer3DModel.from_config,
     "vae": AutoencoderKLWan.from_config,
     "text_encoder": lambda raw: UMT5EncoderModel(UMT5Config.from_dict(raw)),
 }
-WEIGHTS_SHARE = 0.6  # of a GPU's memory that bf16 weights may fill; higher leaves less for activations
-CARRIED = 5  # frames of a window that the next one is given to go on from
-# What VACE is handed where it is to paint, of [0, 1]: 127.5 of 255, as its authors fill masked pixels. Anything else
-# there it takes for a control signal (depth, pose) to paint by.
-GREY = 0.5
+WEIGHTS_SHARE = 0.6  # share of a GPU's memory that bf16 weights may fill; raising it leaves less for activations
+CARRIED_FRAMES = 5  # last frames of a window that start the next one; raising it joins windows better and costs time
+# Value in [0, 1] of the masked pixels in VACE's input: 127.5 of 255, as its authors do. VACE would read other values
+# there as a control signal (depth, pose).
+MASKED_VALUE = 0.5
 
-# What VACE and Wan are sampled away from where no other is given: Wan's own `sample_neg_prompt` (Wan2.1, Apache-2.0).
+# Default negative prompt: Wan's own `sample_neg_prompt` (Wan2.1, Apache-2.0).
 NEGATIVE_PROMPT = (
     "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
     "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，"
     "静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
 )
-# of the noise schedule, VACE's own; more spends more of the steps at high noise. model.json may say another
+# VACE's own shift of the noise schedule, unless model.json has one. Raising it spends more steps at high noise.
 SHIFT = 16.0
 
 
 class MadeJob(LiftedJob, Protocol):
-    """What VACE reads of a job; the edited video waits in the folder of its delivery."""
+    """The part of a job that VACE reads. The edited video is stored in the folder of its delivery."""
 
     @property
     def recipe(self) -> EditRecipe: ...
@@ -86,11 +86,14 @@ class MadeJob(LiftedJob, Protocol):
 
 @dataclass(frozen=True)
 class Vace:
-    """A directory that has been checked, and how it will be run.
+    """A checked directory, and the settings of a run.
 
-    size: (width, height). negative: what it is sampled away from. references: pictures of what it is to paint, 8 bits
-    RGB. conditioning: how hard it follows plate, mask and references. offload: "none", "parts" or "blocks", what waits
-    in the host's memory.
+    size: (width, height)
+    shift: of the noise schedule
+    negative: negative prompt
+    references: pictures of the things to paint, 8 bits RGB
+    conditioning: strength with which plate, mask and references are followed
+    offload: "none", "parts" or "blocks": the weights kept in host memory while they are not used
     """
 
     root: Path
@@ -107,7 +110,7 @@ class Vace:
     fingerprint: str
 
     def make(self, job: MadeJob, progress: ProgressLike, stopping: Callable[[], bool]) -> None:
-        """Make the edited video of the job, window by window; each is kept as it is done. Raises StoppedError."""
+        """Make the edited video of the job window by window, and store each one. Raises StoppedError."""
         windows = self.windows(len(job.plate.frames))
         todo = [(k, w) for k, w in enumerate(windows) if _whole(job, k, w) is None]
         if not todo:
@@ -123,17 +126,17 @@ class Vace:
                 add(video)
 
     def video(self, job_dir: Path, count: int) -> torch.Tensor:
-        """The whole edited video of `count` frames, (T, 3, h, w), encoded [0, 1], once it has been made."""
+        """The stored edited video of `count` frames, (T, 3, h, w), encoded in [0, 1]."""
         videos = []
         for k, window in enumerate(self.windows(count)):
-            videos.append(StateFile(_file(job_dir, k)).read(CARRIED if k else 0, window[1] - window[0]).float())
+            videos.append(StateFile(_file(job_dir, k)).read(CARRIED_FRAMES if k else 0, window[1] - window[0]).float())
         return torch.cat(videos)
 
     def windows(self, count: int) -> list[tuple[int, int]]:
-        """[start, end) of each; a later one begins CARRIED frames before the one before it ends."""
-        longest, found = max(self.limits.max_frames, CARRIED + 4), [(0, min(count, self.limits.max_frames))]
+        """[start, end) of each window. Consecutive windows share CARRIED_FRAMES frames."""
+        longest, found = max(self.limits.max_frames, CARRIED_FRAMES + 4), [(0, min(count, self.limits.max_frames))]
         while found[-1][1] < count:
-            start = found[-1][1] - CARRIED
+            start = found[-1][1] - CARRIED_FRAMES
             found.append((start, min(count, start + longest)))
         return found
 
@@ -143,8 +146,8 @@ class Vace:
         video, mask = read_plate(job, positions), (hole > 0).float()
         if before is not None:
             video[: len(before)], mask[: len(before)] = before, 0
-        video = torch.where(mask > 0, GREY, video)
-        # The codec takes 4k + 1 frames; the last one is repeated, and trimmed again.
+        video = torch.where(mask > 0, MASKED_VALUE, video)
+        # The codec takes 4k + 1 frames: the last frame is repeated, and the copies are dropped from the result.
         video, mask = (
             pad_frames(v.transpose(0, 1)[None])[0].transpose(0, 1) for v in (video, mask.expand(-1, 3, -1, -1))
         )
@@ -177,7 +180,7 @@ class Vace:
         wide = None if self.device == "cpu" else torch.bfloat16
         modules = {part: build_on_meta(build, self.root / part) for part, build in PARTS.items()}
         transformer = modules["transformer"]
-        # Rotary tables are in no file; those built on meta have no values.
+        # No file holds the rotary tables, and tables built on the meta device have no values.
         config = transformer.config
         transformer.rope = WanRotaryPosEmbed(config.attention_head_dim, config.patch_size, config.rope_max_seq_len)
         keep = {"transformer": _kept_in_float32, "vae": lambda name: True, "text_encoder": lambda name: False}
@@ -209,8 +212,7 @@ def open_vace(path: str, recipe: EditRecipe, plate: Plate, mask: Mask | HeldOutM
     """Check a VACE directory and the recipe for it, from configurations and headers only. Raises InputError."""
     if mask is None:
         raise InputError(
-            "VACE regenerates what a mask shows, and without one the whole frame, of "
-            "which nothing would be the plate's;"
+            "VACE needs a mask: without one it regenerates the whole frame and keeps nothing of the plate;"
             " give --mask, white where the edit may be"
         )
     root = Path(path)
@@ -259,7 +261,7 @@ def open_vace(path: str, recipe: EditRecipe, plate: Plate, mask: Mask | HeldOutM
 
 
 def read_reference(path: str) -> Image.Image:
-    """A picture of what is to be painted, as a display shows it. Raises InputError."""
+    """A reference picture, encoded for display. Raises InputError."""
     still = open_plate(path)
     if len(still.frames) != 1:
         raise InputError(f"reference {path}: {len(still.frames)} frames; give one picture")
@@ -269,9 +271,9 @@ def read_reference(path: str) -> Image.Image:
 
 
 def chosen_offload(asked: str, root: Path, device: str) -> str:
-    """What waits in the host's memory: as asked for, or on CUDA what the sizes of the files call for.
+    """The offload setting: as asked, or for "auto" on CUDA by the sizes of the files.
 
-    Raises InputError where the library for it is missing. Not measured on a GPU.
+    Raises InputError where its library is missing. Not measured on a GPU.
     """
     if device == "cpu":
         return "none"
@@ -286,7 +288,7 @@ def chosen_offload(asked: str, root: Path, device: str) -> str:
 
 
 def bytes_in_bf16(folder: Path) -> int:
-    """Of a part's tensors, by their headers."""
+    """Bytes of a part's tensors in bf16, read from the files' headers."""
     return sum(2 * math.prod(shape) for shape in TensorFiles(folder).shapes.values())
 
 
@@ -299,11 +301,11 @@ def _facts(job: MadeJob, window: tuple[int, int]) -> dict[str, str]:
 
 
 def _whole(job: MadeJob, k: int, window: tuple[int, int]) -> StateFile | None:
-    """The window's file; None where it is not there, damaged or of another job."""
+    """The window's file; None if it is missing, damaged or of another job."""
     return whole_state(_file(job.delivery.job_dir, k), _facts(job, window))
 
 
 def _carried(job: MadeJob, k: int, window: tuple[int, int]) -> torch.Tensor:
-    """The last frames of a window, which the next one goes on from."""
+    """The last frames of a window, which start the next one."""
     count = window[1] - window[0]
-    return StateFile(_file(job.delivery.job_dir, k)).read(count - CARRIED, count).float()
+    return StateFile(_file(job.delivery.job_dir, k)).read(count - CARRIED_FRAMES, count).float()

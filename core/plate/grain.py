@@ -71,7 +71,7 @@ class Grain:
         power = self.spectrum[range(3), range(3)].mean(0)
         return float(np.sqrt((power**2).mean()) / power.mean())
 
-    def told(self) -> dict[str, Any]:
+    def report_facts(self) -> dict[str, Any]:
         """For the manifest."""
         return {
             "levels": np.round(_CENTRES, 4).tolist(),

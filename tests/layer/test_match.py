@@ -213,17 +213,17 @@ def test_an_edge_of_the_plate_stays_and_so_does_the_mask():
 
 def test_what_cannot_be_measured_is_a_warning():
     flat = measure(("grain", "sharpness"), range(1, 5), lambda f: np.full((16, 16, 3), 0.5, np.float32), 0)
-    assert flat.warnings == [NO_GRAIN, NO_EDGES] and flat.told() == {"match": {}}
+    assert flat.warnings == [NO_GRAIN, NO_EDGES] and flat.report_facts() == {"match": {}}
 
 
 def test_a_job_that_asks_for_nothing_changes_nothing():
     nothing, layer = Matching(), laid()
-    assert nothing.grained(layer) is layer.edit and nothing.told() == {}
+    assert nothing.grained(layer) is layer.edit and nothing.report_facts() == {}
     edit, alpha = nothing.softened(RED, disc(0), None, None)
     assert edit is RED and torch.equal(alpha, disc(0))
 
 
 def test_figures_are_told_by_level(like):
-    told = like.told()["match"]["grain"]
+    told = like.report_facts()["match"]["grain"]
     assert len(told["levels"]) == len(told["deviations"][0]) == 16 and told["seed"] == 3
     assert abs(told["deviations"][1][8] - 0.012) < 0.002

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vera.core.lifting.lift_window import lift_clip, teaches
+from vera.core.lifting.lift_window import is_like_noise, lift_clip
 from vera.core.lifting.smooth import blur
 
 WIDTH, HEIGHT = 160, 100
@@ -36,6 +36,6 @@ def test_a_faint_wide_retouch_is_found(plain):
 
 def test_noise_is_learnt_from_what_errs_both_ways_only():
     residual = noise(1, 0.02)
-    assert teaches(residual).mean() > 0.99
+    assert is_like_noise(residual).mean() > 0.99
     residual[..., 60:] += 0.05
-    assert teaches(residual)[..., 70:].mean() < 0.05 and teaches(residual)[..., :45].mean() > 0.95
+    assert is_like_noise(residual)[..., 70:].mean() < 0.05 and is_like_noise(residual)[..., :45].mean() > 0.95

@@ -13,7 +13,7 @@ from vera.core.backends import lift as lift_backend
 from vera.core.cli import render
 from vera.core.job.prepare import prepare
 from vera.core.layer.image_file import read_image as pixels
-from vera.core.lifting.vace_editor import CARRIED, GREY, NEGATIVE_PROMPT
+from vera.core.lifting.vace_editor import CARRIED_FRAMES, MASKED_VALUE, NEGATIVE_PROMPT
 from vera.core.model.text import WanText
 from vera.core.recipe import EditRecipe
 
@@ -97,10 +97,10 @@ def test_it_is_handed_grey_where_it_is_to_paint_and_the_plate_elsewhere(shot, va
     (first, hole), (second, later_hole) = handed
     assert hole[:, :, :, : SIZE[1] // 3 - 1].eq(1).all() and hole[:, :, :, SIZE[1] // 3 + 1 :].eq(0).all()
     for video, mask in handed:
-        assert video[mask > 0].eq(GREY).all() and video[mask == 0].std() > 0.1
-    carried = made[0].frames[0][-CARRIED:].clamp(0, 1).half().float()
-    assert later_hole[:CARRIED].eq(0).all() and torch.equal(second[:CARRIED], carried)
-    assert later_hole[CARRIED:].eq(1).any()
+        assert video[mask > 0].eq(MASKED_VALUE).all() and video[mask == 0].std() > 0.1
+    carried = made[0].frames[0][-CARRIED_FRAMES:].clamp(0, 1).half().float()
+    assert later_hole[:CARRIED_FRAMES].eq(0).all() and torch.equal(second[:CARRIED_FRAMES], carried)
+    assert later_hole[CARRIED_FRAMES:].eq(1).any()
 
 
 def test_a_stop_keeps_the_windows_made_and_goes_on(shot, vace, monkeypatch):
