@@ -1,8 +1,7 @@
-"""The model's layer, made for the space in which a host will lay it over, and laid over there.
+"""Convert the model's layer to the host's blending space, and composite it there.
 
-The model composes C = a E + (1 - a) S in its own range, which is encoded. The same alpha in
-another space would be another picture, so alpha and colour are made anew for the host's space,
-against the plate S that the layer will lie on.
+The model composites C = a E + (1 - a) S in its own encoded range. The same alpha in another space gives another
+picture. So alpha and colour are computed again for the host's space, against the plate S below the layer.
 """
 
 import functools
@@ -18,30 +17,30 @@ from vera.core.plate.color_space import LINEAR, ColorSpace, find_space
 from vera.kernels.halves import to_floats, to_halves
 from vera.kernels.over import over, over_through
 
-# Below this an alpha adds at most 1/16 of an 8-bit step: the plate is left alone.
+# Smallest alpha that is kept. A smaller one changes at most 1/16 of an 8-bit step, and the plate keeps its bits there.
 LEAST_ALPHA = 2.0**-12
 _MOST_HALF = 65504.0
-# Less than what torch, which casts halves, would share out to several threads: frames have threads already.
+# (height, width) of a tile. Small enough that torch casts it on one thread: each frame has its own thread already.
 _TILE = (32, 320)
-# Of light: where the plate is darker than this, what an edit did to it is a difference, not a ratio.
+# Linear light below which a relative change is taken as a difference from the plate, not as a ratio.
 _DARK = np.float32(2.0**-9)
-_SEEN = 0.3 / 255  # of a display's range: an error of rounding that is worth another look
-_CODE_BITS = {"uint10": 10, "uint12": 12}  # kept in 16 bits in memory, rounded to their own depth
+_SEEN = 0.3 / 255  # rounding error in display codes, in [0, 1], from which the roundings are compared
+_CODE_BITS = {"uint10": 10, "uint12": 12}  # bit depths of types that are 16 bits in memory
 
 
 @dataclass(frozen=True)
 class Blending:
-    """How a host lays the layer over the plate.
+    """The host's blending space.
 
-    name: "linear" light, or sRGB-"encoded" display values of Rec.709. space: the layer's, whose RGB
-    hosts add up; for linear blending any linear space, because a matrix does not change an over.
+    name: "linear" (light) or "encoded" (sRGB display values of Rec.709)
+    space: colour space of the layer's RGB. Linear blending takes any linear space: a matrix commutes with an over.
     """
 
     name: str
     space: ColorSpace
 
     def from_light(self, light: np.ndarray) -> np.ndarray:
-        """Linear Rec.709 (..., 3) float32 to the values that the host adds up."""
+        """Linear Rec.709 (..., 3) float32 to values of the blending space."""
         return encode_srgb(light) if self.name == "encoded" else self.space.from_rec709(light)
 
     def to_light(self, values: np.ndarray) -> np.ndarray:
@@ -49,8 +48,11 @@ class Blending:
 
 
 def find_blending(name: str, layer_space: str | None, plate_space: ColorSpace) -> Blending:
-    """name: "linear" or "encoded". layer_space: of linear layers, by default linear light of the plate's
-    primaries. Raises InputError for a space that is not linear or is not known."""
+    """The blending of a name, "linear" or "encoded".
+
+    layer_space: colour space of a linear layer; by default linear light with the plate's primaries. Raises InputError
+    for a space that is unknown or not linear.
+    """
     if name == "encoded":
         if layer_space is not None:
             raise InputError(
@@ -65,12 +67,11 @@ def find_blending(name: str, layer_space: str | None, plate_space: ColorSpace) -
 
 @dataclass(frozen=True)
 class Change:
-    """What the edit did to the plate, for colour that is brought back relative to it.
+    """Inputs for colour relative to the plate: the edit's change is applied to the plate's own pixels.
 
-    pixels: (H, W, 3 or 4), the plate's own.
-    reconstruction: (H, W, 3) float32, what the model's codec makes of the plate, resampled as the
-        edit's colour was, in the model's range.
-    share: (H, W) float32 in [0, 1]: 1 takes the relative colour, 0 the decoded one.
+    pixels: (H, W, 3 or 4), the plate
+    reconstruction: (H, W, 3) float32 in the model's range, the plate after the model's codec, resampled like the edit
+    share: (H, W) float32 in [0, 1]; 1 takes the relative colour, 0 the decoded colour
     """
 
     pixels: np.ndarray
@@ -93,21 +94,19 @@ def layer_for_blending(
     alpha: (H, W) float32, a in [0, 1], as the model composes.
     source: (H, W, 3) float32, the plate S in the model's range (`PlateColor.to_model`).
 
-    With f the range's decoding to light and B the blending space, and S cut at display white, the layer
-    has an alpha a' that depends on a alone, 1 - a' being the share of white that black of alpha a leaves
-    (of any darker plate it leaves more), and the colour B(f(C)) - (1 - a') B(f(S)), which is therefore
-    never negative. So laid over the plate it gives C; above white, where codes are no guide, the plate
-    passes by 1 - a', as light dims. Through sRGB's curve 1 - a' is (1 - a)^2.4 for linear blending; for
-    encoded blending, without an exposure, the layer is a E and a, as the model made it.
+    Let f decode the model's range to light, let B be the blending space, and clip S at display white. The layer's alpha
+    a' depends on a alone: 1 - a' is the share of white that remains under black with alpha a. A darker plate keeps a
+    larger share, so the colour B(f(C)) - (1 - a') B(f(S)) is never negative. Over the plate, the layer gives C. Above
+    white, where codes carry no information, the plate is multiplied by 1 - a'. With sRGB's curve and linear blending,
+    1 - a' is (1 - a)^2.4. With encoded blending and no exposure, the layer is a E and a, unchanged.
 
-    With `change`, E is taken relative to the plate where its share says so: E_r = plate x f(E) / f(R),
-    R the reconstruction. Then what the codec lost, grain and detail, comes from the plate, and all of it
-    is scaled by how far the plate is above white.
+    With `change`, the colour is relative to the plate as far as `share` says: E_r = plate x f(E) / f(R), where R is the
+    reconstruction. Grain and detail that the codec lost then come from the plate, and the result is scaled by the
+    plate's level above white.
 
-    Exactly 0 in all channels where alpha is below 2^-12; alpha exactly 1 where it was 1. Of halves, in
-    linear light, a' is rounded *up* and the colour is taken against the rounded a', so that half's
-    coarse steps near 1 (2^-11) do not show. Over highlights above 1 the rounding of 1 - a' remains:
-    light of at most 2^-11 of the highlight is lost.
+    All channels are exactly 0 where alpha is below 2^-12, and alpha is exactly 1 where it was 1. For float16 layers in
+    linear light, a' is rounded *up* and the colour is computed with the rounded a', so that half's coarse steps near 1
+    (2^-11) stay invisible. Over highlights above 1, the rounding loses at most 2^-11 of the highlight's light.
 
     Raises ValueError on a NaN or an infinity in edit or alpha.
     """
@@ -127,7 +126,7 @@ def layer_for_blending(
         if 2 * len(places) < len(touched):
             made = np.zeros((len(touched), 4), dtype)
             made[places] = anew(*(values.take(places, 0) for values in here))
-        else:  # all of them: quicker than to gather most
+        else:  # gathering most pixels is slower than computing all
             made = anew(*here)
             made[np.flatnonzero(~touched)] = 0
         layer[tile] = made.reshape(layer[tile].shape)
@@ -135,7 +134,7 @@ def layer_for_blending(
 
 
 def _tiles(height, width):
-    """Of one size, in which all that is worked on stays in the processor's cache."""
+    """Tiles of a picture, small enough that the arrays of one tile stay in the processor's cache."""
     for top in range(0, height, _TILE[0]):
         for left in range(0, width, _TILE[1]):
             yield slice(top, top + _TILE[0]), slice(left, left + _TILE[1])
@@ -147,7 +146,7 @@ def _made_anew(e, a, s, filmed=None, reconstruction=None, share=None, *, color, 
     if blending.name == "encoded" and color.curve is DISPLAY and color.exposure == 0 and filmed is None:
         return np.concatenate([a * e, a], axis=1).astype(dtype)
     curve, gain = color.curve, np.float32(color.gain)
-    half, opaque = dtype == np.float16, a.min() == 1  # opaque: nothing of the plate is in what is seen
+    half, opaque = dtype == np.float16, a.min() == 1  # opaque: the plate contributes nothing
     s = np.minimum(s, np.float32(curve.white))
     alpha = a if opaque else 1 - _passes(1 - a, curve, gain, blending)
     alpha = _half_not_below(alpha) if half else alpha
@@ -157,7 +156,7 @@ def _made_anew(e, a, s, filmed=None, reconstruction=None, share=None, *, color, 
         return code if opaque else a * code + (1 - a) * s
 
     def shown(light, behind):
-        """The light to be seen, and the colour that makes it over the light behind; both come exposed."""
+        """The light of the composite, and the layer colour that gives it over the light behind; both are exposed."""
         light = light / gain
         return light, blending.from_light(light) if opaque else _difference(light, rest, behind / gain, blending)
 
@@ -180,7 +179,7 @@ def _made_anew(e, a, s, filmed=None, reconstruction=None, share=None, *, color, 
 
 
 def _passes(rest, curve, gain, blending):
-    """`curve.passes` in the blending space: no more than passes of any plate up to white."""
+    """`curve.passes` in the blending space: the smallest share that remains of any plate up to white."""
     if blending.name == "linear":
         return curve.passes(rest)
     shares, passing = _encoded_passes(curve, float(gain))
@@ -189,8 +188,8 @@ def _passes(rest, curve, gain, blending):
 
 @functools.lru_cache(maxsize=16)
 def _encoded_passes(curve, gain):
-    """A table of what passes in sRGB's encoding. With an exposure between the two encodings the least is not
-    always at white, so it is looked for."""
+    """A table of the remaining share in sRGB encoding. With an exposure, its minimum need not be at white, so it is
+    searched."""
     shares, codes = np.linspace(0, 1, 1025), np.linspace(0, curve.white, 257)[1:]
     black_over = encode_srgb(curve.decode(shares[:, None] * codes) / gain)
     return shares, (black_over / encode_srgb(curve.decode(codes) / gain)).min(1)
@@ -198,17 +197,18 @@ def _encoded_passes(curve, gain):
 
 def _difference(composed, rest, behind, blending):
     """B(composed) - rest B(behind)."""
-    if blending.name == "linear":  # linear: one conversion does
+    if blending.name == "linear":  # one conversion is enough
         return blending.from_light(composed - rest * behind)
     return blending.from_light(composed) - rest * blending.from_light(behind)
 
 
 def _halves_least_seen(made, seen, gain, blending):
-    """Halves of values in a space of other primaries than the display's, with which `seen` (light, Rec.709) is seen.
+    """Values rounded to float16 in a space with other primaries than the display's, such that `seen` (light, Rec.709)
+    is met best.
 
-    There a dark part of a saturated colour is the difference of large numbers, whose halves are coarse:
-    up to 3 of 8-bit display's steps in ACES2065-1. Where rounding to the nearest shows, the best of the
-    eight ways to round up or down is taken.
+    In such a space, a dark component of a saturated colour is the difference of large numbers, which float16 holds
+    coarsely: the error reaches 3 steps of an 8-bit display in ACES2065-1. Where rounding to nearest is visible, the
+    best of the eight combinations of rounding up and down is taken.
     """
 
     def shown(values):
@@ -235,22 +235,25 @@ def _halves_least_seen(made, seen, gain, blending):
 
 
 def _may_show(made, halves, seen, gain, blending):
-    """Where the rounding may be off by more than _SEEN of display codes: a bound without powers, because nearly
-    nowhere it is. sRGB's slope is nowhere above 0.73 / sqrt(light), nor its line's, 12.92, above that at its end."""
+    """Where rounding may change the display by more than _SEEN: a cheap upper bound, true for few pixels.
+
+    The slope of sRGB's curve is at most 0.73 / sqrt(light), and the slope of its linear part, 12.92, is below that.
+    """
     off = np.abs(blending.to_light(to_floats(halves) - made)) * gain
     shows = off * off * np.float32((0.73 / _SEEN) ** 2) > np.maximum(seen * gain - off, np.float32(0.0031308))
     return shows[:, 0] | shows[:, 1] | shows[:, 2]  # numpy is slow at any() of three
 
 
 def _half_not_below(values):
-    """The least halves not below values in [0, 1]."""
+    """Values in [0, 1] rounded up to float16."""
     halves = to_halves(values)
     low = to_floats(halves) < values
     return np.where(low, np.nextafter(halves, np.float16(2)), halves)
 
 
 def composite(pixels: np.ndarray, layer: np.ndarray, color: PlateColor, blending: Blending) -> np.ndarray:
-    """The layer over the plate in the plate's own numbers: its bits where alpha is 0. See `vera.kernels.over`."""
+    """The layer over the plate, in the plate's own values; the plate keeps its bits where alpha is 0. See
+    kernels/over.py."""
     bits = _CODE_BITS.get(color.pixel_type)
     own = color.space.curve
     if blending.name == "linear" and color.space == blending.space:

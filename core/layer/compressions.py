@@ -1,4 +1,4 @@
-"""Which compressions a job's EXR files can have: those that the libraries at hand write, lossy ones where they fit."""
+"""Check the compression of a job's EXR files: the installed OpenEXR must write it, and lossy ones have conditions."""
 
 import functools
 import tempfile
@@ -20,17 +20,17 @@ NOTE = (
 
 
 def compression_notes(formats: Formats, plate: Plate) -> tuple[str, ...]:
-    """What a user should know of the compression. Raises InputError for one that this job cannot have."""
+    """Warnings about the compression. Raises InputError for one that this job cannot have."""
     name = formats.compression
     if name.startswith("htj2k") and not is_written(name):
-        raise InputError(f"--compression {name}: the OpenEXR at hand does not write it; choose zip or piz")
+        raise InputError(f"--compression {name}: the installed OpenEXR cannot write it; choose zip or piz")
     if not formats.is_lossy:
         return ()
     spec = plate.spec(plate.frames[0])
     stored = spec.get_string_attribute("compression") if spec else ""
     if composite_extension(plate) != "exr" or stored not in _DWA:
         raise InputError(
-            f"--compression {name}: is of the composite of a DWA plate, and this plate is"
+            f"--compression {name}: serves the composite of a DWA plate, and this plate is"
             f" {f'an EXR of {stored}' if stored else 'no EXR'}; choose a lossless one, such as zip (a layer is never"
             " lossy)"
         )
@@ -39,7 +39,7 @@ def compression_notes(formats: Formats, plate: Plate) -> tuple[str, ...]:
 
 @functools.cache
 def is_written(name: str) -> bool:
-    """Whether EXR files of this compression can be written here: OpenImageIO silently takes zip where not."""
+    """Whether EXR files of this compression can be written; OpenImageIO silently replaces an unknown one by zip."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "probe.exr")
         spec = oiio.ImageSpec(8, 8, 3, "half")

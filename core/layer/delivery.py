@@ -65,15 +65,18 @@ _UNFINISHED = (
 class Delivery:
     """One job's files in one directory.
 
-    plate: see `vera.core.plate.source.Plate`. recipe: what was asked for, as JSON
-    can hold it; recipe_hash: the job's identity. blending: how a host lays the layer
-    over (`vera.core.layer.blend_space.Blending`). color: of the plate (`vera.core.plate.color.PlateColor`).
-    generation: the identity of what the layers are made from. A delivery of the same one
-    beside its kept latents is replaced; any other is refused.
-    formats: of the files. origin: what they say of where they come from.
+    plate: see core/plate/source.py
+    recipe: the request, as JSON values
+    recipe_hash: the job's identity
+    blending: the host's blending space
+    color: of the plate, see core/plate/color.py
+    generation: identity of the generated layers. A delivery of the same generation beside its kept latents is replaced;
+        any other delivery is refused.
+    formats: of the files
+    origin: provenance that every file states
 
-    Call `preflight`; then, with the folder `claimed`, `start`, `done` and `write` a frame, `finish` at the
-    end. A job killed anywhere goes on from there when the same is called again.
+    Call `preflight`. Then, with the folder `claimed`, call `start`, for each frame `done` and `write`, and `finish`.
+    After a kill at any point, the same calls resume the job.
     """
 
     def __init__(
@@ -108,8 +111,10 @@ class Delivery:
     # Before the work.
 
     def preflight(self, more: int = 0) -> None:
-        """Refuse what cannot end well. more: bytes that will be written there beside the files of the
-        delivery. Writes nothing. Raises InputError."""
+        """Refuse a folder into which the delivery cannot be written. Writes nothing. Raises InputError.
+
+        more: bytes that the job writes there besides the delivery's files
+        """
         out_folder.refuse_unwritable(self.dir)
         out_folder.refuse_misplaced(self.dir, self._files(), self._unfinished())
         self._refuse_other_work()
@@ -117,9 +122,9 @@ class Delivery:
 
     @contextmanager
     def claimed(self, wait: bool = False, **watching: Any) -> Iterator[None]:
-        """The folder for this job alone, from `start` to `finish`; see `vera.core.layer.out_folder.claimed`.
+        """Hold the folder exclusively from `start` to `finish`; see `claimed` in core/layer/out_folder.py.
 
-        What another job has put there since `preflight` is refused. Raises InputError, StoppedError, OSError.
+        Files that another job has written since `preflight` are refused. Raises InputError, StoppedError, OSError.
         """
         with out_folder.claimed(self.dir, wait, **watching):
             out_folder.refuse_misplaced(self.dir, self._files(), self._unfinished())
@@ -127,7 +132,7 @@ class Delivery:
             yield
 
     def complete(self) -> bool:
-        """Whether this job's whole delivery is there, every file as the manifest says."""
+        """Whether the delivery of this job is complete and every file matches the manifest."""
         manifest = self.manifest()
         return (
             manifest is not None
@@ -138,7 +143,7 @@ class Delivery:
         )
 
     def manifest(self) -> Manifest | None:
-        """What the folder's manifest says; None where there is none of this job that can be trusted."""
+        """The folder's manifest; None if it is missing, damaged or of another job."""
         manifest = read_manifest(self.dir / MANIFEST)
         return manifest if manifest is not None and manifest.recipe_hash == self.recipe_hash else None
 
@@ -166,13 +171,12 @@ class Delivery:
     # A frame.
 
     def done(self, frame: int) -> bool:
-        """Whether the files of the frame are there and are those noted, and
-        the plate's frame is still the one they were made from."""
+        """Whether the frame's files match its record and the plate's frame has not changed since."""
         record = self.notes.read(frame)
         return record is not None and self._holds(frame, record)
 
     def facts(self, frame: int) -> dict[str, Any]:
-        """What `write` was given about a frame that is done."""
+        """The facts that `write` was given for a finished frame."""
         record = self.notes.read(frame)
         if record is None:
             raise RuntimeError(f"frame {frame} is not delivered yet")
@@ -188,14 +192,16 @@ class Delivery:
         filmed: np.ndarray | None = None,
         split: dict[str, np.ndarray] | None = None,
     ) -> None:
-        """Deliver one frame: layer (H, W, 4) premultiplied, of the formats' type, composite
-        (H, W, C) of the plate's type and channels; facts, as JSON can hold them, go
-        into the manifest beside its hashes. matte: (H, W) in [0, 1], the model's alpha
-        before it was made for the blending space; needed where the formats have one.
-        filmed: the plate's pixels, where they are at hand: then `finish` need not read the frame again.
-        split: the layers of a split one by name; needed where the formats have them.
+        """Deliver one frame.
 
-        Raises OSError when a file cannot be written whole; it is then not there.
+        layer: (H, W, 4) premultiplied, of the formats' type
+        composite: (H, W, C) of the plate's type and channels
+        facts: JSON values for the manifest
+        matte: (H, W) in [0, 1], the model's alpha before the blending space; required if the formats have a matte
+        filmed: the plate's pixels, if known; `finish` then need not read the frame again
+        split: split layers by name; required if the formats have them
+
+        Raises OSError if a file cannot be written completely; no part of the file then exists.
         """
         size = (self.plate.height, self.plate.width)
         if layer.shape != (*size, 4) or layer.dtype != self.formats.dtype:
@@ -218,7 +224,7 @@ class Delivery:
         self.notes.write(frame, FrameRecord(self.plate.fingerprint(frame), facts, hashes, digests))
 
     def read_layer(self, frame: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Of a delivered frame, what `write` was given: the layer, and the matte or None."""
+        """The layer of a delivered frame, and its matte or None, as given to `write`."""
         pixels = image_file.read_image(self.edit_path(frame))
         return pixels[..., :4], pixels[..., 4] if "matte" in self.formats.extra_outputs else None
 
@@ -234,9 +240,9 @@ class Delivery:
     # The end.
 
     def report_to_restore(self) -> dict[str, Any] | None:
-        """The report of a delivery of which all frames and all of the job's own files are there, but no whole manifest.
+        """The report of a delivery whose frames and job files are complete but whose manifest is not; else None.
 
-        Then `finish` restores the rest from the frames: nothing need be generated. None otherwise.
+        `finish` restores the other files from the frames, without generating anything.
         """
         try:
             note = read_sealed_json(self._report_note, {"extra": dict, "more_files": dict})
@@ -249,10 +255,11 @@ class Delivery:
         return note["extra"] if all(self.done(frame) for frame in self.plate.frames) else None
 
     def finish(self, extra: dict[str, Any], more_files: tuple[str, ...] | None = None) -> None:
-        """Preview, contact sheet and, last, the manifest, which carries `extra`; what is to be
-        looked at has the exposure that `extra` says the model had. more_files: names of further files that
-        the job has put into the folder; without them, those that `report_to_restore` found.
+        """Write preview, contact sheet and, last, the manifest.
 
+        extra: the job's report, stored in the manifest. Its exposure is applied to preview and contact sheet.
+        more_files: names of further files that the job has written into the folder; None takes those that
+            `report_to_restore` found
         Raises RuntimeError if a frame is missing, OSError if a write fails.
         """
         records = self._records()
@@ -272,7 +279,7 @@ class Delivery:
     # What is there.
 
     def _holds(self, frame: int, record: FrameRecord) -> bool:
-        """Whether the images of a frame are those of its record, and the plate's frame still is."""
+        """Whether a frame's images and the plate's frame match the record."""
         try:
             return record.plate == self.plate.fingerprint(frame) and all(
                 self._holds_image(output, frame, record) for output in self._of_kind(FrameOutput)
@@ -281,7 +288,7 @@ class Delivery:
             return False
 
     def _holds_image(self, output: FrameOutput, frame: int, record: FrameRecord) -> bool:
-        """By the digest of the file; by the hash of its pixels where an earlier version noted no digest."""
+        """Whether an image matches its record: by the file's digest or, in records without digests, by its pixels."""
         path = output.path(self.shot, frame)
         if output.name not in record.pixels:
             return False
@@ -290,7 +297,7 @@ class Delivery:
         return record.pixels[output.name] == pixel_hash(image_file.read_codes(path))
 
     def _holds_files(self, manifest: Manifest) -> bool:
-        if manifest.files is None:  # of an earlier version
+        if manifest.files is None:  # written by a version without digests
             return all(is_regular(self.dir / name) for name in (RECIPE, *PICTURES))
         own = {name: digest for name, digest in manifest.files.items() if Path(name).name == name}
         if not {RECIPE, *PICTURES} <= set(own):
@@ -317,7 +324,7 @@ class Delivery:
         return [output for output in self.outputs if isinstance(output, kind)]
 
     def _files(self) -> Iterator[Path]:
-        """Every file that the delivery consists of, whether it is there or not."""
+        """Every file that the complete delivery consists of."""
         yield from (self.dir / name for name in (RECIPE, MANIFEST, *PICTURES))
         yield from (output.path(self.shot) for output in self._of_kind(ShotOutput))
         for output in self._of_kind(FrameOutput):
@@ -350,7 +357,7 @@ class Delivery:
                 )
 
     def bytes_to_write(self) -> int:
-        """About what the images take that are not there yet."""
+        """Estimated size of the images that are not written yet."""
         images = self._of_kind(FrameOutput)
         todo = sum(not all(output.path(self.shot, f).exists() for output in images) for f in self.plate.frames)
         pixel = sum(output.bytes_per_pixel(self.shot) for output in self.outputs)
@@ -359,7 +366,7 @@ class Delivery:
     # What is written.
 
     def _remove_former(self) -> None:
-        """What an earlier delivery of the same generation left and this one does not write over."""
+        """Remove files of an earlier delivery of the same generation that this one does not overwrite."""
         for file in (self.dir / MANIFEST, self._report_note):
             file.unlink(missing_ok=True)
         for folder in (out_folder.NOTES, out_folder.PICTURES):
@@ -372,7 +379,7 @@ class Delivery:
                 shutil.rmtree(self.dir / output.folder, ignore_errors=True)
 
     def _write_shot_file(self, output: ShotOutput, records: dict[int, FrameRecord]) -> dict[str, str]:
-        """The file of an output, unless it is there, of these very layers; returns its note."""
+        """Write an output's file, unless it exists for these layers; return its note."""
         path, of = output.path(self.shot), hash_of_edits(records)
         note = self._read_shot_file_note(output)
         if note is None or note["of"] != of or not self._has_digest(path, note["sha256"]):
@@ -426,7 +433,7 @@ class Delivery:
         }
 
     def _image_digests(self, records: dict[int, FrameRecord], names: dict[int, dict[str, str]]) -> dict[str, str]:
-        """names: of each frame's images the files, by output."""
+        """Digest of each file. names: by frame, the files of its images by output."""
         return {
             name: records[frame].files[output]
             for frame, images in names.items()
@@ -435,7 +442,7 @@ class Delivery:
         }
 
     def _reopen_manifest(self) -> None:
-        """A finished job begun again: back to notes, until it is finished again."""
+        """Turn the manifest of a finished job back into notes, until the job is finished again."""
         manifest = self.manifest()
         if manifest is not None:
             for frame in set(manifest.records) & set(self.plate.frames):

@@ -1,4 +1,4 @@
-"""The one loop that delivers: frames are read in order, finished and written a few at a time."""
+"""The delivery loop of all backends: frames are read in order, and finished and written a few at a time."""
 
 import os
 from collections import deque
@@ -22,8 +22,11 @@ MAX_THREADS = 4  # frames finished at once; each holds some ten pictures of the 
 
 @dataclass(frozen=True)
 class FilmedFrame:
-    """A frame as it came in: pixels (H, W, C) of the plate's type; allowed (h, w) in [0, 1], its mask's region, or
-    None."""
+    """A frame of the plate.
+
+    pixels: (H, W, C) of the plate's type
+    allowed: (h, w) in [0, 1], the mask at model size, or None
+    """
 
     frame: int
     pixels: np.ndarray
@@ -32,8 +35,11 @@ class FilmedFrame:
 
 @dataclass(frozen=True)
 class FinishedFrame:
-    """A layer at the plate's size: layer (H, W, 4) premultiplied, matte (H, W) the model's alpha; facts for the
-    manifest; split: see `vera.core.layer.split`, None where none is asked for."""
+    """A layer at the plate's size.
+
+    layer: (H, W, 4) premultiplied. matte: (H, W), the model's alpha. facts: for the manifest.
+    split: layers by name (core/layer/split.py), None unless requested
+    """
 
     layer: np.ndarray
     matte: np.ndarray
@@ -68,11 +74,11 @@ def deliver_frames(
     progress: ProgressLike,
     stopping: Callable[[], bool],
 ) -> None:
-    """Deliver every frame of a job; those that are there already are left alone.
+    """Deliver every frame of a job that is not delivered yet.
 
-    layers: for each frame, in order, what the backend made of it. finish(job, filmed, layer) works on one frame
-    alone and is called from several threads; plate, mask and layers are read in order, by the caller's thread.
-    Raises StoppedError between frames.
+    layers: the backend's result for each frame, in order
+    finish: makes the finished frame of one frame's inputs; called from several threads
+    Plate, mask and layers are read in order, by the caller's thread. Raises StoppedError between frames.
     """
     progress.stage("deliver", len(job.plate.frames))
     for _ in _frames_as_delivered(job, layers, finish, stopping):
@@ -80,7 +86,7 @@ def deliver_frames(
 
 
 def read_unchanged(plate: Plate, frame: int, fingerprint: str) -> np.ndarray:
-    """The frame's pixels, of the file as it was when the job began. Raises InputError if it has changed."""
+    """The frame's pixels. Raises InputError if its file has changed since the job began."""
     pixels, where = plate.read(frame), f"frame {frame}: {plate.file(frame)}"
     try:
         same = plate.fingerprint(frame) == fingerprint
@@ -100,7 +106,7 @@ def _frames_as_delivered(
     with ThreadPoolExecutor(threads) as pool:
         for frame, layer in zip(job.plate.frames, layers, strict=True):
             if stopping():
-                for _, work in pending:  # those that no thread has begun
+                for _, work in pending:  # cancels those that no thread has started
                     if work is not None:
                         work.cancel()
                 raise StoppedError(f"stopped before frame {frame}")

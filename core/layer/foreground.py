@@ -1,27 +1,27 @@
-"""The layer's own colour at its edges, where the decoder mixed it with what lay outside."""
+"""Recover the layer's own colour at its edges, where the decoder mixed it with its surroundings."""
 
 import torch
 
 from vera.kernels.planes import dilate, pull_push, smoothstep
 
-# Coverage below which a colour is not worked back from its mixture: that would multiply noise.
+# Coverage below which a colour is not recovered from its mixture, which would amplify noise. Raising it recovers less.
 LEAST_SHARE = 0.25
-# What counts as outside of the layer, to learn what was mixed in.
+# Alpha of pixels that show the surroundings: wholly below the first value, not at all above the second.
 OUTSIDE = (0.01, 0.05)
-# How far, in pixels, colour is carried outward, and how sharply a pixel is trusted by its share of alpha. First
-# only to tell what the decoder mixed: from the solid inside, as far as motion blur reaches. What is delivered is
-# carried less far, so that an object does not tint the shadow beside it.
+# (reach in pixels, power of alpha as a weight) with which colour is extended outward. INSIDE is used to find the
+# mixture: it reaches from the solid inside across motion blur. EDGE is used for the delivered colour: it reaches less
+# far, so that an object does not tint the shadow beside it.
 INSIDE, EDGE = (8, 16), (3, 4)
 
 
 def clean_color(edit: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """Straight colour (3, h, w) freed from the tint of its surroundings, carried past the layer's edge.
+    """Straight colour (3, h, w) without the tint of its surroundings, extended past the layer's edge.
 
-    edit in [0, 1], alpha (h, w) in [0, 1]. Just inside an edge a decoder gives E = t F + (1 - t) O: the
-    layer's colour F mixed with O, whatever it drew outside, and the share t is about alpha. O is seen
-    outside and carried in; then F = (E - (1 - t) O) / t. Where the decoder kept colour and alpha apart, E
-    lies near the cleaned colour already: t is the larger of alpha and of E's place on the way from O to
-    that. Last, colour is carried outward, so that an edge lies over a colour of the layer.
+    edit (3, h, w) and alpha (h, w) in [0, 1]. Just inside an edge a decoder gives E = t F + (1 - t) O: it mixes the
+    layer's colour F with the surroundings O, and t is about alpha. O is measured outside and extended inward; then
+    F = (E - (1 - t) O) / t. If the decoder kept colour and alpha apart, E is already near the recovered colour. So t is
+    the larger of alpha and of E's position between O and that colour. Last, the colour is extended outward, so that
+    edge pixels have a colour of the layer.
     """
     a = alpha[None]
     outside = pull_push(edit[None], (1 - smoothstep(a, *OUTSIDE))[None])[0]
@@ -32,11 +32,11 @@ def clean_color(edit: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
 
 
 def extend_color(edit: torch.Tensor, alpha: torch.Tensor, reach: int = EDGE[0], power: int = EDGE[1]) -> torch.Tensor:
-    """Straight colour (3, h, w) carried outward past the layer's edge.
+    """Straight colour (3, h, w) extended outward past the layer's edge.
 
-    A pixel is trusted by its alpha beside the largest within `reach`, to the given power; where trust
-    lacks, colour comes from a pyramid of trusted means (pull-push). The inside of a translucent layer
-    is its neighbours' equal and stays.
+    A pixel's weight is its alpha over the largest within `reach`, to the given power. Where the weight is small, the
+    colour comes from a pyramid of weighted means (pull-push). Inside a translucent layer all weights are equal, so the
+    colour stays.
     """
     planes, a = edit[None], alpha[None, None]
     trust = (a / dilate(a, reach).clamp_min(1e-4)).clamp(0, 1) ** power

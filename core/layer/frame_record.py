@@ -1,4 +1,4 @@
-"""What is known of each delivered frame: a note in a file until the manifest is written, then an entry there."""
+"""The record of each delivered frame: a note in a file until the manifest is written, then an entry of the manifest."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,10 @@ _NOTE = {"plate": str, "facts": dict, "pixels": dict, "files": dict}
 
 @dataclass(frozen=True)
 class FrameRecord:
-    """plate: fingerprint of the plate's frame that the images were made from. facts: figures of the frame.
-
-    pixels, files: of each image, by its output's name, the hash of its pixels and the SHA-256 of its file; until
-    the manifest, files["preview"] is that of the frame's picture. Deliveries of earlier versions have no digests.
+    """plate: fingerprint of the plate's frame
+    facts: measurements of the frame
+    pixels, files: hash of the pixels and SHA-256 of the file of each image, by output name. Until the manifest is
+        written, files["preview"] is the SHA-256 of the frame's preview picture. Older deliveries have no SHA-256.
     """
 
     plate: str
@@ -23,13 +23,13 @@ class FrameRecord:
     files: dict[str, str]
 
     def entry(self, frame: int, names: dict[str, str]) -> dict[str, Any]:
-        """As the manifest has it. names: of each image the file, within the delivery."""
+        """The manifest's entry. names: file of each image by output name, relative to the delivery."""
         images = {output: {"file": name, "pixels": self.pixels[output]} for output, name in names.items()}
         return {"frame": frame, **images, "plate": self.plate, "facts": self.facts}
 
     @classmethod
     def of_entry(cls, entry: dict[str, Any], outputs: tuple[str, ...], digests: dict[str, str]) -> "FrameRecord":
-        """From an entry whose shape has been checked, and the digests of the delivery's files, by name."""
+        """The record of an entry whose shape was checked. digests: of the delivery's files by name."""
         images = {name: entry[name] for name in outputs if name in entry}
         pixels = {name: image["pixels"] for name, image in images.items()}
         files = {name: digests[image["file"]] for name, image in images.items() if image["file"] in digests}
@@ -37,13 +37,13 @@ class FrameRecord:
 
 
 class FrameNotes:
-    """The records of frames that are done, a file each, so that a job that ended goes on from there."""
+    """The records of finished frames, one file each, from which a stopped job resumes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def read(self, frame: int) -> FrameRecord | None:
-        """None where there is none, or a damaged one."""
+        """The frame's record; None if it is missing or damaged."""
         try:
             note = read_sealed_json(self._path(frame), _NOTE)
         except (OSError, JsonError):

@@ -1,4 +1,4 @@
-"""Images written exactly: every bit is read back before the file takes its name."""
+"""Write images and verify every bit before the file takes its name."""
 
 from pathlib import Path
 
@@ -7,17 +7,18 @@ import OpenImageIO as oiio
 
 from vera.core.files import free_space, open_regular, replacing
 
-_MOST_CHANNELS = 10_000  # that are read of a part
-_MOST_VALUES = 2**31  # pixels times channels of a file that is read; 16384 x 16384 RGBA has half as many
+_MOST_CHANNELS = 10_000  # of a part that is read
+_MOST_VALUES = 2**31  # pixels times channels of a file that is read; 16384 x 16384 RGBA has half of it
 
 
 def write_image(path: Path, pixels: np.ndarray, *specs: oiio.ImageSpec, with_loss: bool = False) -> np.ndarray:
-    """Write pixels (H, W, C) under the header of `specs`, and be sure of every bit.
+    """Write pixels (H, W, C) with the headers `specs`, read the file back and compare.
 
-    The file has the size, type and channels of `pixels` and the compression of the first header. Of several
-    headers each is a part of an EXR file, with its channels in their order. Returns what `read_codes` will
-    read: with_loss (DWA) not exactly `pixels`, but for its alpha. Raises OSError when the file would not hold
-    `pixels`, exactly without loss; what was there before then stays, and no part of the new file does.
+    The file has the size, type and channels of `pixels` and the compression of the first header. With several headers,
+    each describes one part of an EXR file and names its channels in order.
+    with_loss: colour may differ (DWA); alpha may not.
+    Returns the pixels that `read_codes` will read. Raises OSError if the file would not hold `pixels`; an earlier file
+    then stays, and no part of the new file does.
     """
     with replacing(path) as part:
         _write(part, pixels, specs)
@@ -37,7 +38,7 @@ def write_image(path: Path, pixels: np.ndarray, *specs: oiio.ImageSpec, with_los
 
 
 def read_image(path: Path) -> np.ndarray:
-    """All channels of an image (H, W, C) in its own type, of all parts if it has several; alpha not multiplied in.
+    """All channels of all parts of an image, (H, W, C), in its own type. Alpha is not multiplied in.
 
     Raises OSError if the file is not there, is a link, is cut short or is otherwise unreadable.
     """
@@ -45,9 +46,9 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_codes(path: Path) -> np.ndarray:
-    """As `read_image`, with 10- and 12-bit codes as plain numbers.
+    """`read_image` with 10- and 12-bit codes as plain numbers.
 
-    How their spare bits are filled on reading depends on the format, and is not part of the pixel.
+    Formats fill the spare bits differently when reading; the spare bits are not part of the pixel.
     """
     pixels, spec = _read(path)
     return _codes(pixels, spec.get_int_attribute("oiio:BitsPerSample"))
@@ -98,7 +99,7 @@ def _write(path: Path, pixels: np.ndarray, specs: tuple[oiio.ImageSpec, ...]) ->
 
 
 def _error_of(source: object) -> str:
-    """OpenImageIO's last error, which may quote bytes of a damaged file that are no text."""
+    """OpenImageIO's last error. For a damaged file it may contain bytes that are no text."""
     try:
         return source.geterror()  # type: ignore[attr-defined]
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""manifest.json: what a whole delivery holds. Written last, and believed only where every byte of it fits."""
+"""manifest.json describes a complete delivery. It is written last, and accepted only if every file matches it."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ _IMAGES = tuple(output.name for output in ALL_OUTPUTS if isinstance(output, Fram
 _SHOT_FILES = tuple(output.name for output in ALL_OUTPUTS if isinstance(output, ShotOutput))
 _IMAGE = {"file": str, "pixels": str}
 _ENTRY = {"frame": int, "plate": str, "facts": dict, **{f"{name}?": _IMAGE for name in _IMAGES}}
-_MOST_STOPS = 100  # of the exposure that pictures are shown with
+_MOST_STOPS = 100  # largest exposure in stops that is accepted
 _SHOT_FILE = {"file": str, "sha256": str, "of": str}
 _SHAPE = {
     "schema": str,
@@ -44,9 +44,10 @@ _NAMES_BEFORE_DIGESTS = {
 
 @dataclass(frozen=True)
 class Manifest:
-    """records: by frame. shot_files: by the output's name, as `shot_file_note` makes them. extra: the job's report.
-
-    files: SHA-256 of every file of the delivery but itself, by its name within; None in deliveries of earlier versions.
+    """records: by frame
+    shot_files: notes of `shot_file_note` by output name
+    extra: the job's report
+    files: SHA-256 of every other file of the delivery by its relative name; None in older deliveries
     """
 
     recipe_hash: str
@@ -57,7 +58,7 @@ class Manifest:
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """None where there is none, or one that is damaged or of another shape."""
+    """The manifest; None if it is missing or damaged."""
     try:
         value = _read(path)
         _check_values(value)
@@ -73,7 +74,7 @@ def read_manifest(path: Path) -> Manifest | None:
 
 
 def hash_of_edits(records: dict[int, FrameRecord]) -> str:
-    """One name for the layers of all frames."""
+    """One hash over the layers of all frames."""
     pixels = "".join(f"{frame} {records[frame].pixels['edit']}\n" for frame in sorted(records))
     return hashlib.sha256(pixels.encode()).hexdigest()
 
@@ -89,7 +90,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _check_values(value: dict[str, Any]) -> None:
-    """Raise JsonError where types are right and values are not."""
+    """Raise JsonError for wrong values in a manifest whose types are right."""
     if value["schema"] != SCHEMA:
         raise JsonError("is of another schema")
     frames = [entry["frame"] for entry in value["frames"]]

@@ -1,8 +1,8 @@
-"""The layer made like its plate: as sharp at most, and with grain of the same kind.
+"""Match the layer to its plate: limit its sharpness to the plate's, and add grain like the plate's.
 
-Both are measured once a job, from the plate's own frames in the model's range, and applied to every layer at the
-plate's size, before it is made for its blending space. So whatever is true of a layer stays true: nothing where alpha
-is 0, premultiplied, never negative, and laid over the plate it is the composite.
+Both are measured once a job, from plate frames in the model's range. They are applied to each layer at plate size
+before the conversion to the blending space, so the layer's guarantees hold: 0 where alpha is 0, premultiplied, never
+negative, and equal to the composite when it is laid over the plate.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,10 +18,10 @@ from vera.core.layer.regrain import GrainMaker
 from vera.core.plate.grain import Grain, measure_grain
 from vera.core.plate.sharpness import edge_blur, sharpness_of
 
-SHARPNESS_FRAMES = 4  # of the plate, evenly spread, whose edges are looked at. More: surer, slower
-LEAST_BLUR = 0.2  # pixels: a layer is left alone that lacks less
-REACH = 3.0  # of a Gaussian, in deviations: what lies beyond is a thousandth
-ROUNDING = 1e-6  # what is so near to 1 after a blur was 1 all around
+SHARPNESS_FRAMES = 4  # plate frames, evenly spread, whose edges are measured. Raising it is more reliable and slower
+LEAST_BLUR = 0.2  # smallest blur, as a deviation in pixels, that is applied
+REACH = 3.0  # radius of a Gaussian in deviations; a thousandth of it lies beyond
+ROUNDING = 1e-6  # distance from 1 after a blur below which the value was 1 everywhere around
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 NO_GRAIN = "match: no grain was measured in the plate, too little of it is flat; the layer gets none"
@@ -30,10 +30,14 @@ NO_EDGES = "match: no sharp edge was found in the plate; the layer stays as shar
 
 @dataclass(frozen=True)
 class LaidLayer:
-    """A layer at the plate's size, in the model's range: straight colour edit (H, W, 3), alpha (H, W), and the plate
-    below it, source (H, W, 3). own: (H, W) in [0, 1], how far colour has the plate's grain already, or None.
+    """A layer at the plate's size, in the model's range.
 
-    frame: its number. corner: row and column of its first pixel in the plate.
+    edit: (H, W, 3), straight colour
+    alpha: (H, W)
+    source: (H, W, 3), the plate below it
+    own: (H, W) in [0, 1], share of the colour that already has the plate's grain, or None
+    frame: its number
+    corner: row and column of its first pixel in the plate
     """
 
     edit: np.ndarray
@@ -46,9 +50,13 @@ class LaidLayer:
 
 @dataclass(frozen=True)
 class Matching:
-    """What a job's layers are made like. blur: deviation in pixels of the plate's sharpest edges, None to leave
-    sharpness alone. maker: of grain, None for none. brought: the grain that layers have already, or None. asked: names
-    of what was asked for."""
+    """The measured properties that a job's layers are matched to.
+
+    asked: names of the requested properties
+    blur: deviation in pixels of the plate's sharpest edges; None leaves sharpness unchanged
+    maker: of grain; None adds none
+    brought: grain that the layers already have, or None
+    """
 
     asked: tuple[str, ...] = ()
     blur: float | None = None
@@ -57,12 +65,12 @@ class Matching:
 
     @property
     def warnings(self) -> list[str]:
-        """What was asked for and cannot be done, a line each."""
+        """A message for each requested property that could not be measured."""
         missing = (("grain", self.maker, NO_GRAIN), ("sharpness", self.blur, NO_EDGES))
         return [line for name, found, line in missing if name in self.asked and found is None]
 
     def report_facts(self) -> dict[str, Any]:
-        """For the report: {} where nothing was asked for."""
+        """Facts for the manifest; {} if nothing was requested."""
         grain = {"grain": self.maker.grain.report_facts() | {"seed": self.maker.seed}} if self.maker else {}
         sharpness = {} if self.blur is None else {"sharpness": {"edge_blur": round(self.blur, 3)}}
         return {"match": grain | sharpness} if self.asked else {}
@@ -70,10 +78,10 @@ class Matching:
     def softened(
         self, edit: torch.Tensor, alpha: torch.Tensor, explained: torch.Tensor | None, allowed: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Straight colour (H, W, 3) and alpha (H, W), blurred as far as its edges are sharper than the plate's.
+        """Straight colour (H, W, 3) and alpha (H, W), blurred where edges are sharper than the plate's.
 
-        explained: (H, W), where alpha's edge is one of the plate, which is as sharp as that is; allowed: (H, W), the
-        mask, which is kept.
+        explained: (H, W), where alpha's edge is an edge of the plate and has its sharpness already
+        allowed: (H, W), the mask; alpha stays 0 outside
         """
         if self.blur is None:
             return edit, alpha
@@ -96,10 +104,10 @@ class Matching:
         return edit, alpha
 
     def grained(self, layer: LaidLayer) -> np.ndarray:
-        """The layer's straight colour with grain, such that what is seen has as much as the plate at that level.
+        """The layer's straight colour with grain, so that the composite has as much grain as the plate at that level.
 
-        What of the plate shows through brings its own grain, and so may the layer: what lacks is added. Colours stay in
-        [0, 1], and grain even about them: near the ends it is cut on both sides.
+        Only the missing grain is added: the plate that shows through has its own, and the layer may have some. Colours
+        stay in [0, 1]. Near the ends the grain is cut on both sides, so that its mean stays 0.
         """
         if self.maker is None:
             return layer.edit
@@ -126,9 +134,9 @@ class Matching:
 
 
 def measure(asked: Sequence[str], frames: Sequence[int], picture: Callable[[int], np.ndarray], seed: int) -> Matching:
-    """What the shot of these frames is like. asked: of "grain" and "sharpness".
+    """Measure the requested properties ("grain", "sharpness") of a shot.
 
-    picture(frame): (H, W, 3) float32 in the model's range, called in rising order of frames for either.
+    picture: gives a frame as (H, W, 3) float32 in the model's range; called in ascending order for each property
     """
     grain = measure_grain(frames, picture) if "grain" in asked else None
     blur = None
@@ -139,7 +147,7 @@ def measure(asked: Sequence[str], frames: Sequence[int], picture: Callable[[int]
 
 
 def _box(there: torch.Tensor, margin: int) -> tuple[slice, slice] | None:
-    """Rows and columns of a picture (H, W) that hold all that is there; None where nothing is."""
+    """Rows and columns of the bounding box of the true pixels of (H, W), plus a margin; None if there are none."""
     rows, columns = (there.any(d).nonzero()[:, 0] for d in (1, 0))
     if not len(rows):
         return None
@@ -148,7 +156,7 @@ def _box(there: torch.Tensor, margin: int) -> tuple[slice, slice] | None:
 
 
 def _blurred(planes: torch.Tensor, deviation: float) -> torch.Tensor:
-    """Planes (C, H, W) through a Gaussian; the borders go on."""
+    """Planes (C, H, W) blurred by a Gaussian, with replicated borders."""
     reach = max(1, round(REACH * deviation))
     weights = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * deviation**2))
     weights = weights / weights.sum()

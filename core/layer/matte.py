@@ -1,10 +1,10 @@
-"""The decoded alpha on its way to the plate's size: made clean and steady, its edges drawn anew.
+"""Bring the decoded alpha to the plate's size: remove specks and flicker, and draw its edges at full resolution.
 
-An edge is drawn in one of two ways, chosen pixel by pixel. Where it *is in the plate* (a kept subject
-before a new background) the plate tells where: alpha is, near by, a linear function of the plate's three
-colours, fitted at model size and evaluated at plate size (the colour guided filter of He, Sun and Tang, in
-its fast form). Where it is *new* (an added object) the plate knows nothing of it, the fit explains little,
-and a step is drawn as one along its outline (outline.py).
+Each edge is drawn in one of two ways, chosen pixel by pixel. An edge that *is in the plate* (a kept subject before a
+new background) follows the plate: locally, alpha is a linear function of the plate's three colours, fitted at model
+size and evaluated at plate size (the fast colour guided filter of He, Sun and Tang). A *new* edge (an added object) has
+no counterpart in the plate, so that the fit explains little of it. It is drawn as a step along its outline
+(outline.py).
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,35 +20,35 @@ from vera.kernels.specks import remove_specks
 
 # ---- Clean and steady, at model size
 
-# A speck: an island no more than this share of the frame, fainter than this, alone. A hole: the same
-# of 1 - alpha. Snow and sparks are small, but not faint; a wide faint shadow is not small.
+# A speck is an island of at most this share of the frame and at most this alpha; a hole is the same of 1 - alpha.
+# Raising them removes more. Snow and sparks are small but not faint; a wide faint shadow is not small.
 SPECK_AREA, SPECK_PEAK = 0.0005, 0.08
-# Between frames, a change of alpha by this much is as likely movement as the decoder's noise.
+# Change of alpha between frames that is as likely movement as decoder noise. Raising it smooths more over time.
 NOISE = 0.03
 
 # ---- The plate's edges: the fit of alpha by the plate's colours
 
-FIT_REACH = 3  # model pixels
-FIT_NOISE = 1e-4  # variance of the plate's colours that explains nothing
-# The share of alpha's variance which the plate explains: below the first the edge is new, above the
-# second the plate's own.
+FIT_REACH = 3  # radius of the fit in model pixels
+FIT_NOISE = 1e-4  # variance of the plate's colours that counts as noise; raising it explains less by the plate
+# Share of alpha's variance that the plate explains: below the first value an edge is new, above the second it is the
+# plate's.
 EXPLAINED = (0.8, 0.95)
 
 # ---- New edges
 
-# A step comes out about so wide, in plate pixels.
+# Width of a drawn step in plate pixels; raising it softens new edges.
 EDGE_WIDTH = 1.5
 
-# Work goes in tiles of so many model pixels; most hold no edge.
+# Side of a work tile in model pixels; tiles without an edge are skipped.
 TILE = 24
 
 
 def steady(frames: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """(colour, alpha (h, w), whatever else) of a shot, frame by frame, with alpha freed from the decoder's flicker.
+    """Frames (colour, alpha (h, w), further items) of a shot, with the decoder's flicker removed from alpha.
 
-    Alpha becomes a mean with the frames before and after, each weighed down by its difference: noise is
-    averaged, a moving edge differs by more than noise and stays where it is. Before and after count alike,
-    so nothing lags. One frame is held back; as many come out as went in.
+    Alpha becomes a weighted mean with the frames before and after; a larger difference has a smaller weight. Noise is
+    averaged, while a moving edge differs by more than noise and stays in place. Both neighbours have the same weight,
+    so that nothing lags. The iterator is one frame behind its input and yields all frames.
     """
     before, here = None, None
     for after in frames:
@@ -63,14 +63,14 @@ def _steadied(before, here, after):
     color, alpha, *rest = here
     if before is None or after is None:  # a mean of one side would lag
         return here
-    # One weight for both: were one side in and one out, a slow edge would be drawn to that side.
+    # Both sides have one weight. With two weights, a slow edge would be pulled to one side.
     apart = torch.maximum((before[1] - alpha).abs(), (after[1] - alpha).abs())
     weight = torch.exp(-((apart / NOISE) ** 2))
     return color, (alpha + weight * (before[1] + after[1])) / (1 + 2 * weight), *rest
 
 
 def clean_alpha(alpha: torch.Tensor) -> torch.Tensor:
-    """Alpha (h, w) at model size without faint stray specks and faint small holes in what is solid."""
+    """Alpha (h, w) at model size without faint specks, and without faint small holes in solid parts."""
     low, high = plate_size.SNAP
     area = int(SPECK_AREA * alpha.numel())
     kept = remove_specks(alpha.cpu().numpy(), low, SPECK_PEAK, area)
@@ -82,27 +82,28 @@ def clean_alpha(alpha: torch.Tensor) -> torch.Tensor:
 def refine_alpha(
     alpha: torch.Tensor, guide: torch.Tensor, plate: torch.Tensor, step_width: float = STEP_WIDTH
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Alpha (h, w) at model size to plate size (H, W), exact 0 and 1 at its ends; and how far the plate explains it.
+    """Alpha (h, w) brought to plate size, (H, W), with exact 0 and 1; and (H, W), how far the plate explains it.
 
-    guide: (3, h, w), the plate at model size; plate: (H, W, 3); encoded, in [0, 1]. float32 on one device.
-    step_width: over how many model pixels a step of alpha is decoded; what is wider is soft by intent.
+    guide: (3, h, w), the plate at model size. plate: (H, W, 3). Both encoded, in [0, 1]; float32 on one device.
+    step_width: width in model pixels of a step as the model decodes it; a wider rise is intentionally soft
     """
     scale = max(n / o for n, o in zip(plate.shape, alpha.shape))
     edge = outline(alpha, step_width)
-    edge *= min(1.0, max(0.0, scale - 1))  # at the model's own size there is nothing to draw anew
+    edge *= min(1.0, max(0.0, scale - 1))  # at model size the decoded alpha is already exact
     return plate_size.plate_alpha(alpha, plate_fit(alpha, guide), edge, plate, max(1.0, scale / EDGE_WIDTH))
 
 
 def plate_fit(alpha: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
-    """(h, w, 5): A and b of alpha = A.plate + b within FIT_REACH, and 1 where the plate explains alpha, 0 where not.
+    """(h, w, 5): A and b of alpha = A.plate + b within FIT_REACH, and the confidence in [0, 1] that the plate explains
+    alpha.
 
-    Where alpha is everywhere the same, as far as the decoder's noise goes, there is nothing to explain: all is 0.
+    All values are 0 where alpha is constant up to the decoder's noise.
     """
     return _where_alpha_changes(_fit, torch.cat([alpha[None], guide]), 5, TILE, FIT_REACH + 1, plate_size.SNAP[0])
 
 
 def _fit(planes):
-    """(n, 4, y, x), alpha and plate -> (n, 5, y, x)."""
+    """`plate_fit` of tiles: alpha and plate (n, 4, y, x) -> (n, 5, y, x)."""
     a, guide = planes[:, :1], planes[:, 1:]
     pairs = (guide[:, :, None] * guide[:, None]).flatten(1, 2)
     moments = blur(torch.cat([guide, a, pairs, guide * a, a * a], 1), FIT_REACH)
@@ -120,16 +121,17 @@ def _fit(planes):
 
 
 def _solve(matrix, vector):
-    """x of matrix (n, 3, 3, y, x) x = vector (n, 3, y, x), the matrix symmetric and positive, by cofactors."""
+    """Solve matrix (n, 3, 3, y, x) times x = vector (n, 3, y, x) by cofactors; the matrix is symmetric and positive."""
     rows = matrix.unbind(1)
     cofactors = torch.stack([torch.linalg.cross(rows[(i + 1) % 3], rows[(i + 2) % 3], dim=1) for i in range(3)], 1)
     return (cofactors * vector[:, :, None]).sum(1) / (cofactors[:, 0] * rows[0]).sum(1, True)
 
 
 def _where_alpha_changes(work, planes, channels, tile, margin, least):
-    """work((n, c, y, x)) -> (n, channels, y, x), in tiles in which the first plane changes by `least`.
+    """Apply `work` to the tiles of planes (c, h, w) in which the first plane changes by at least `least`.
 
-    planes (c, h, w); margin: how far work looks. Returns (h, w, channels), 0 in the other tiles: edges are few.
+    work: (n, c, y, x) -> (n, channels, y, x). margin: pixels around a tile that work reads.
+    Returns (h, w, channels), 0 in the other tiles.
     """
     height, width = planes.shape[1:]
     down, right = -height % tile, -width % tile

@@ -1,12 +1,12 @@
-"""Where a delivery's files come from, as they say it: Vera's version, the model, its weights, and IPTC's term."""
+"""The provenance that a delivery's files state: Vera's version, the model, its weights, and IPTC's term."""
 
 from dataclasses import dataclass
 
 from vera import __version__
 
 _IPTC = "http://cv.iptc.org/newscodes/digitalsourcetype"
-# IPTC's NewsCodes "Digital Source Type": a picture with elements that a trained model made, and one with elements
-# that may have been made by one or not, as an edited video from elsewhere is.
+# IPTC's NewsCodes "Digital Source Type": a picture with elements from a trained model, and one with elements of unknown
+# origin, such as an edited video from elsewhere.
 GENERATED = f"{_IPTC}/compositeWithTrainedAlgorithmicMedia"
 NOT_KNOWN = f"{_IPTC}/composite"
 
@@ -15,8 +15,10 @@ KEEP_TAGS = {"movflags": "use_metadata_tags"}  # of FFmpeg's writer of MP4 and M
 
 @dataclass(frozen=True)
 class Origin:
-    """model: the name of what made the layer. weights: the fingerprint of its weights, "" where no weights of ours
-    made it. source_type: the full URI of IPTC's term."""
+    """model: name of the model or backend that made the layer
+    weights: fingerprint of its weights; "" if no weights known to Vera made it
+    source_type: full URI of IPTC's term
+    """
 
     model: str = ""
     weights: str = ""
@@ -25,11 +27,11 @@ class Origin:
 
     @property
     def software(self) -> str:
-        """The program, as the attribute `Software` names it."""
+        """Value of the attribute `Software`."""
         return f"Vera {self.version}"
 
     def attributes(self) -> dict[str, str]:
-        """By their names in the headers of pictures; the last one is that of IPTC's schema."""
+        """Attributes of image headers by name; the last one belongs to IPTC's schema."""
         named = {
             "Software": self.software,
             "vera/version": self.version,
@@ -40,7 +42,7 @@ class Origin:
         return {name: value for name, value in named.items() if value}
 
     def movie_tags(self) -> dict[str, str]:
-        """By their names among a movie's metadata; players show the comment."""
+        """Metadata of movies by name; players show the comment."""
         named = {
             "comment": f"{self.software}; {self.source_type}",
             "software": self.software,
@@ -52,7 +54,7 @@ class Origin:
         return {name: value for name, value in named.items() if value}
 
     def to_json(self) -> dict[str, str]:
-        """As the manifest has it."""
+        """The manifest's entry."""
         return {
             "software": "Vera",
             "version": self.version,

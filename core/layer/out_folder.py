@@ -1,4 +1,4 @@
-"""The folder of a delivery: that it can be written, has room, holds nothing that misleads, and has one owner."""
+"""Checks of a delivery's folder: writable, large enough, without misplaced files or links, and held by one job."""
 
 import errno
 import os
@@ -15,17 +15,17 @@ from vera.core.files import FileLock, LockHeldError, make_folder
 from vera.core.layer.outputs import FRAME_FOLDERS
 
 JOB, NOTES, PICTURES, LATENTS, KEPT = ".job", ".job/frames", ".job/preview", ".job/latents", "kept"
-# Every folder that a delivery makes within its own. The service checks where each of them leads.
+# Every folder that a delivery creates inside its own. The service resolves links in each of them.
 FOLDERS = (*FRAME_FOLDERS, JOB, NOTES, PICTURES, LATENTS, KEPT)
-LOCK = ".lock"  # held while a job works there; its text says who does
-_MOST_FOLDERS = 200  # within one another; deeper paths are no use to any host
-_POLL_SECONDS = 0.5  # between two looks at a lock that another holds
-# What file systems without locks answer.
+LOCK = ".lock"  # held while a job works in the folder; its text names the process
+_MOST_FOLDERS = 200  # deepest path that is accepted, in folders
+_POLL_SECONDS = 0.5  # interval at which a lock held by another job is tried
+# Error codes of file systems without locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Raise InputError where the folder is none, or cannot be made or written."""
+    """Raise InputError if the path is not a folder, or cannot be created or written."""
     if len(folder.absolute().parts) > _MOST_FOLDERS:
         raise InputError(f"--out {_short(folder)}: more than {_MOST_FOLDERS} folders; choose another --out")
     try:
@@ -39,10 +39,11 @@ def refuse_unwritable(folder: Path) -> None:
 
 
 def refuse_misplaced(folder: Path, files: Iterable[Path], unfinished: Iterable[str]) -> None:
-    """Raise InputError where a link or a file has the place of a folder, or a folder that of a file.
+    """Raise InputError if a link or a file stands where a folder is needed, or a folder where a file is needed.
 
-    files: which will be written, and unfinished: patterns of what killed writes left. Links in place of files are
-    no harm: they are replaced.
+    files: that will be written
+    unfinished: patterns of temporary files that killed writes left
+    Links in place of files are allowed: they are replaced.
     """
     for name in FOLDERS:
         mode = _mode(folder / name)
@@ -64,10 +65,10 @@ def claimed(
     stopping: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[None]:
-    """Make the folder and hold it for this job alone; the system releases it when this process ends, however it ends.
+    """Create the folder and hold it exclusively. The system releases the lock when the process ends in any way.
 
-    wait: until another job has ended; `say` gets a line on it, and stopping() is asked meanwhile. Raises InputError
-    where another job works there, StoppedError, OSError.
+    wait: wait until another job has ended; `say` then gets a message, and stopping() is polled
+    Raises InputError if another job works there, StoppedError, OSError.
     """
     make_folder(folder)
     lock, said = None, False
@@ -100,7 +101,7 @@ def claimed(
 
 
 def refuse_too_small(folder: Path, need: int) -> None:
-    """Raise InputError where less than `need` bytes are free."""
+    """Raise InputError if fewer than `need` bytes are free."""
     free = shutil.disk_usage(nearest_there(folder)).free
     if need > free:
         raise InputError(
@@ -110,7 +111,7 @@ def refuse_too_small(folder: Path, need: int) -> None:
 
 
 def nearest_there(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there. Raises OSError for a name that no disk takes."""
+    """The path, or the nearest existing folder above it. Raises OSError for a name that the file system refuses."""
     path = path.absolute()
     while not _exists(path) and path != path.parent:
         path = path.parent

@@ -1,13 +1,13 @@
-"""The outline of what is new in the plate: where it runs, and what alpha is on either side of it.
+"""Find the outline of new objects: its position, and alpha on either side of it.
 
-A decoder spreads a step of alpha over two to three model pixels. At every pixel that may lie in such a rise, alpha
-is followed along its own gradient, uphill and downhill, as in the gradient profile prior (Sun, Xu, Shum, "Image
-super-resolution using gradient profile prior", CVPR 2008): the profile tells its two shoulders, the place halfway
-between them, and by its width whether it is a step. A profile ends at the crest of a thin part, at the shoulder of
-a halo, and before the next object, where a minimum and a maximum over a square would look beyond them.
+A decoder spreads a step of alpha over two to three model pixels. At every pixel that may lie in such a rise, alpha is
+followed along its gradient, uphill and downhill, as in the gradient profile prior (Sun, Xu, Shum, "Image
+super-resolution using gradient profile prior", CVPR 2008). The profile gives its two shoulders and the point halfway
+between them; its width decides whether it is a step. A profile ends at the crest of a thin part, at the shoulder of a
+halo, and before the next object. A minimum and a maximum over a square would reach beyond these.
 
-What comes out is a field of signed distances to the outline. It is smooth where alpha is a polygon of model pixels,
-and a renderer draws it at any size with an edge as wide as wanted.
+The result is a field of signed distances to the outline. It is smooth where alpha has the steps of model pixels, and
+can be drawn at any size with any edge width.
 """
 
 import torch
@@ -15,38 +15,39 @@ import torch.nn.functional as F
 
 from vera.kernels.planes import blur, dilate, smoothstep
 
-# Samples of the field to a model pixel. More cost time; fewer round thin parts off.
+# Samples of the field per model pixel. Raising it costs time; lowering it rounds off thin parts.
 GUIDE = 3
-# The width of a step as decoded, rise by steepest slope in model pixels, unless a model says otherwise. Motion blur
-# and halos as narrow as this are drawn as steps too.
+# Width of a decoded step in model pixels (rise over steepest slope), unless the model states another. Motion blur and
+# halos as narrow as this are drawn as steps too.
 STEP_WIDTH = 3.0
-# What is so many times as wide is no step; between, a part of one.
+# Multiple of the step's width from which a rise is not drawn as a step; between 1 and this it is drawn partly so.
 NO_STEP = 1.3
-# A profile is followed so many widths either way: a pixel at its foot has to see its middle, the middle both ends.
+# Widths by which a profile is followed each way: a pixel at its foot must see its middle, and the middle both ends.
 REACH = 1.0
-# From this share of it on a profile counts less and less, so that nothing ends at once.
+# Share of REACH from which a profile's weight falls to 0, so that the field has no discontinuities.
 FADES = 0.75
-# Alpha is averaged along the outline by a Gaussian of this deviation, in widths of a step: higher is smoother, and
-# rounds corners off.
+# Deviation, in step widths, of the Gaussian that averages alpha along the outline. Raising it gives smoother outlines
+# and rounds corners off.
 ALONG = 0.14
-# Shoulders: where the slope has fallen to this share of the profile's steepest. Higher cuts more of the rise off,
-# lower takes the slope of a halo for the edge's.
+# A shoulder is where the slope has fallen to this share of the profile's steepest slope. Raising it cuts off more of
+# the rise; lowering it takes the slope of a halo for the edge's.
 SHOULDER = 0.12
-# The rise from which a profile is a step, in alpha: not at all below the first, wholly above the second.
+# Rise of alpha from which a profile is a step: not below the first value, fully above the second.
 RISE = (0.5, 0.7)
-# Its slope where the view ends, beside its steepest: the same. Steeper, and it goes on: a ramp.
+# Slope at the end of the profile over its steepest slope: a step below the first value, a ramp above the second.
 ENDS = (0.4, 0.7)
-# The crest of a thin part is as high as the highest so near, in model pixels: blur has lowered the others.
+# Radius in model pixels in which the highest alpha is taken as the crest of a thin part: blur has lowered the others.
 CREST = 2
-# Slopes below this, alpha to a model pixel, lie beyond the shoulders of every step.
+# Slope in alpha per model pixel below which a pixel is outside of every step.
 LEAST_SLOPE = 0.012
 
 
 def outline(alpha: torch.Tensor, width: float = STEP_WIDTH) -> torch.Tensor:
-    """Alpha (h, w) in [0, 1], of which a step is decoded so wide -> (GUIDE h, GUIDE w, 4), on the same device.
+    """The outline field (GUIDE h, GUIDE w, 4) of alpha (h, w) in [0, 1], on the same device.
 
-    Channels: alpha outside of the outline, its rise across it, the distance from it in model pixels, positive
-    inside, and how hard it is, 0 to 1. The first three are multiplied by the last, so that they may be interpolated.
+    width: of a decoded step in model pixels. Channels: alpha outside of the outline, rise of alpha across it, signed
+    distance from it in model pixels (positive inside), and hardness in [0, 1]. The first three are multiplied by the
+    hardness, so that they can be interpolated.
     """
     size = [GUIDE * n for n in alpha.shape]
     field = alpha.new_zeros(4, *size)
@@ -60,7 +61,7 @@ def outline(alpha: torch.Tensor, width: float = STEP_WIDTH) -> torch.Tensor:
     )
     slopes = torch.stack(torch.gradient(even[0, 0])) * GUIDE  # (down, right) to a model pixel
     near = F.interpolate(rises, size, mode="nearest")[0, 0] > 0
-    # torch's norm is slow: only of what can be steep enough, by a bound that rounding does not reach.
+    # torch's norm is slow: it is computed only for pixels that can be steep enough, by a bound with room for rounding.
     at = (near & (slopes.square().sum(0) > (0.999 * LEAST_SLOPE) ** 2)).nonzero()
     steep = slopes[:, at[:, 0], at[:, 1]].norm(dim=0)
     at, steep = at[steep > LEAST_SLOPE], steep[steep > LEAST_SLOPE][:, None]
@@ -72,17 +73,18 @@ def outline(alpha: torch.Tensor, width: float = STEP_WIDTH) -> torch.Tensor:
 
 
 def _along(fine, at, way, deviation):
-    """Means of alpha along the outline, (n,): at (n, 2) pixels, way (n, 2) unit vectors."""
+    """Means of alpha along the outline, (n,), at pixels `at` (n, 2) in directions `way` (n, 2), unit vectors."""
     steps = torch.arange(-2.0, 3.0, device=fine.device)
     weights = torch.exp(-(steps**2) / 2)
     return _sampled(fine, at, way, GUIDE * deviation * steps) @ (weights / weights.sum())
 
 
 def _field(alpha, at, uphill, steep, width):
-    """The field of `outline` at pixels (n, 2) whose gradients point uphill (n, 2) and are so steep (n, 1) -> (4, n).
+    """The field of `outline`, (4, n), at pixels `at` (n, 2) with gradient directions `uphill` (n, 2) and slopes `steep`
+    (n, 1).
 
-    A profile's shoulders and hardness are those seen from its steepest place, for all pixels on it: what one sees that
-    stands at its foot ends before the crest.
+    All pixels of a profile take the shoulders and hardness found at its steepest pixel: the profile of a pixel at the
+    foot ends before the crest.
     """
     count = GUIDE * round(REACH * width)
     profile = _sampled(alpha, at, uphill, torch.arange(-count, count + 1, device=alpha.device).float())
@@ -91,7 +93,7 @@ def _field(alpha, at, uphill, steep, width):
     seen = alpha.new_zeros(1, 4, *alpha.shape[2:])
     seen[0, :, at[:, 0], at[:, 1]] = torch.cat([*own, torch.ones_like(steep)], 1).T
     seen[:, 1:2] = dilate(seen[:, 1:2], round(GUIDE * CREST))
-    seen[:, :, at[:, 0], at[:, 1]] *= steep[:, 0] ** 2  # the steeper, the surer
+    seen[:, :, at[:, 0], at[:, 1]] *= steep[:, 0] ** 2  # a steeper pixel is more reliable
     seen *= seen[:, 3:] > 0
     told = _sampled(blur(seen, 1), at + (middle + 0.5 - count) * uphill, uphill, alpha.new_zeros(1))
     low, high, hard = (told[:, :3] / told[:, 3:].clamp_min(1e-6)).unbind(1)
@@ -104,13 +106,13 @@ def _field(alpha, at, uphill, steep, width):
 
 
 def _rising(profile, middle):
-    """A profile (n, k) as far as it rises through its middle; beyond that on its last values."""
+    """Profiles (n, k) with everything outside of the rise through their middle replaced by the rise's end values."""
     up, down = profile[:, middle:], profile[:, : middle + 1].flip(1)
     return torch.cat([_while_falling(down).flip(1), -_while_falling(-up)[:, 1:]], 1)
 
 
 def _step(rising, middle, width):
-    """The steepest step of a rising profile (n, k): its number, and alpha below and above it, how hard; each (n, 1)."""
+    """The steepest step of rising profiles (n, k): its index, alpha below and above it, and hardness; each (n, 1)."""
     slope = rising.diff(dim=1)
     count = slope.shape[1]
     number = torch.arange(count, device=slope.device)
@@ -128,15 +130,17 @@ def _step(rising, middle, width):
 
 
 def _while_falling(profile):
-    """A profile (n, k) as far as it falls; from there on its last value."""
+    """Profiles (n, k) with everything after their fall replaced by the fall's last value."""
     falls = profile.diff(dim=1).clamp_max(0)
     falls = falls * (falls < 0).cumprod(1)
     return torch.cat([profile[:, :1], profile[:, :1] + falls.cumsum(1)], 1)
 
 
 def _sampled(image, at, way, steps):
-    """Bilinear samples (n, k), or (n, c, k) of several channels, of image (1, c, y, x) at pixels (n, 2) + steps (k,)
-    times way (n, 2); borders go on."""
+    """Bilinear samples of image (1, c, y, x) at `at` (n, 2) + `steps` (k,) times `way` (n, 2), with replicated borders.
+
+    Returns (n, k) for one channel, (n, c, k) for several.
+    """
     places = at[:, None] + steps[:, None] * way[:, None]
     size = image.new_tensor(image.shape[2:])
     grid = ((2 * places + 1) / size - 1).flip(2)[None]

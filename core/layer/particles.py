@@ -1,8 +1,8 @@
 """Snow, rain, confetti, bubbles and sparks as particles with shapes and speeds, drawn at the plate's size.
 
-The words name the effect; the diffusion model's own alpha, smoothed, says where it is, how dense, and what hides it; a
-seed says where each particle is, at any time. Nothing here is learned. Lengths are in heights of the picture, times in
-frames of the shot, velocities to a frame.
+The prompt names the effect. The diffusion model's smoothed alpha gives its place, density and occlusion. The seed gives
+the position of each particle at any time. Nothing here is learned. Lengths are in picture heights, times in frames of
+the shot, velocities per frame.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from vera.core.layer.plate_light import Scene, display_codes
 from vera.core.model.interfaces import ShotEffect, SurfacePoints
 from vera.kernels.planes import smoothstep
 
-SHUTTER = 0.5  # of a frame, for which light falls in: how long a streak is
-WIDE = 6  # model pixels: over so many on each side the model's alpha is averaged, twice, to tell how dense an effect is
-LEAST_PIXELS = 0.55  # a particle is no thinner than this on the plate; what would be is fainter instead
-LEAST_MEAN = 0.01  # of the model's alpha, below which it drew no such effect
-MOST = 1.5  # times as many particles as the words ask for, at most, and as few at least
-THERE = (0.05, 0.3)  # of the usual density, from which there are particles, and all of them
-GRAVITY = 0.9e-3  # heights to a frame, each frame, of sparks
-PALETTE = (  # of confetti, display-encoded
+SHUTTER = 0.5  # open time as a share of a frame; raising it lengthens streaks
+DENSITY_REACH = 6  # radius in model pixels of the two box filters over the model's alpha that measure density
+LEAST_PIXELS = 0.55  # smallest width of a particle in plate pixels; a smaller one becomes fainter instead
+LEAST_MEAN = 0.01  # mean of the model's alpha below which the model drew no effect
+MAX_AMOUNT = 1.5  # largest factor, up or down, on the number of particles that the words ask for
+THERE = (0.05, 0.3)  # share of the usual density: no particles below the first value, all of them above the second
+GRAVITY = 0.9e-3  # of sparks, in picture heights per frame squared
+PALETTE = (  # of confetti, RGB, display-encoded
     (0.93, 0.16, 0.18), (0.98, 0.62, 0.10), (0.98, 0.86, 0.15), (0.20, 0.72, 0.28),
     (0.12, 0.70, 0.86), (0.16, 0.30, 0.90), (0.60, 0.22, 0.80), (0.98, 0.48, 0.72),
 )  # fmt: skip
@@ -35,8 +35,8 @@ PALETTE = (  # of confetti, display-encoded
 
 @dataclass(frozen=True)
 class Swarm:
-    """Particles of one moment, N of each: middles x and y (heights from the middle of the picture), the way they are
-    turned, half sizes along and across it, opacity, colour (N, 3) in the model's codes, and what else `draw` needs."""
+    """N particles of one moment: centres x and y (picture heights from the middle), direction, half sizes along and
+    across it, opacity, colour (N, 3) in the model's codes, and further inputs of `draw`."""
 
     at: np.ndarray  # (N, 2)
     angle: np.ndarray
@@ -44,14 +44,17 @@ class Swarm:
     opacity: np.ndarray
     color: np.ndarray
     draw: Callable[..., tuple[Tensor, Tensor | None]]
-    odd: np.ndarray  # (N,) in [0, 1): what makes one unlike the next
+    odd: np.ndarray  # (N,) in [0, 1): a random number that varies the shape
 
 
 @dataclass(frozen=True)
 class Weather:
-    """How an effect is drawn. swarms(noise, time, look): its particles, far before near. veil: the share of the model's
-    own smoothed alpha that stays below them; usual: the model's mean alpha at which there are as many as intended:
-    what it makes of the plain word."""
+    """How an effect is drawn.
+
+    swarms: gives its particles for (noise, time, look), far ones first
+    veil: share of the model's smoothed alpha that remains below the particles
+    usual: mean of the model's alpha for the plain word, at which the number of particles is the intended one
+    """
 
     swarms: Callable[..., list[Swarm]]
     veil: float
@@ -60,21 +63,21 @@ class Weather:
 
 @dataclass(frozen=True)
 class Look:
-    """What particles are drawn for: the scene, how many particles (1 is usual), and the middle of the model's alpha,
-    (x, y) in heights."""
+    """The inputs of a swarm: the scene, the amount of particles (1 is usual), and the centroid of the model's alpha,
+    (x, y) in picture heights."""
 
     scene: Scene
     amount: float
     middle: tuple[float, float]
 
     def lit(self, code: float) -> np.ndarray:
-        """The colour of something white, of that code on a screen, in the plate's light."""
+        """The colour of a white surface with that display code in the plate's light."""
         facing, ones = torch.tensor([[0.0, -0.4]]), torch.ones(1)
         points = SurfacePoints(-ones, torch.full((1, 3), code), facing, 0 * ones, ones, 0 * ones, ones)
         return display_codes(self.scene.light.shade(points, 0.5, 0.0, 0.0), self.scene.clips)[0].numpy()
 
 
-# ---- Shapes: (along, across) in half sizes, each (h, w), and what is odd about this one -> alpha, colour or None
+# ---- Shapes: (along, across) in half sizes, each (h, w), and the particle's random number -> alpha, colour or None
 
 
 def flake(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, None]:
@@ -85,12 +88,12 @@ def flake(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, None]:
 
 
 def bokeh(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, None]:
-    """One out of focus: an even disc."""
+    """A particle out of focus: an even disc."""
     return smoothstep(0.9 - torch.hypot(along, across), -0.1, 0.3), None
 
 
 def streak(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, None]:
-    """A drop that falls while light comes in."""
+    """A falling drop, motion-blurred over the open shutter."""
     return smoothstep(1 - along.abs(), 0.0, 0.6) * torch.exp(-2.2 * across**2), None
 
 
@@ -100,7 +103,7 @@ def piece(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, None]:
 
 
 def film(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, Tensor]:
-    """A soap bubble: a thin bright rim with the colours of a film, two windows, nearly nothing between."""
+    """A soap bubble: a thin bright rim in interference colours, two reflections of windows, almost clear between."""
     radius = torch.hypot(along, across)
     inside = smoothstep(1 - radius, 0.0, 0.035)
     rim = torch.exp(-(((radius - 0.955) / 0.035) ** 2)) + 0.45 * torch.exp(-(((radius - 0.86) / 0.11) ** 2))
@@ -114,7 +117,7 @@ def film(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, Tensor]:
 
 
 def spark(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, Tensor]:
-    """A glowing grain and its trail, brighter ahead, with a little light about it."""
+    """A glowing grain with a trail, brightest at its head, and a faint glow."""
     head = smoothstep(along, -1.0, 0.75) * smoothstep(1 - along, 0.0, 0.12)
     core = head * torch.exp(-((across / 0.16) ** 2))
     about = 0.3 * head * torch.exp(-((across / 0.55) ** 2))
@@ -199,7 +202,7 @@ def _confetti(noise: np.random.Generator, time: float, look: Look) -> list[Swarm
 
 
 def _paper(color: np.ndarray, facing: np.ndarray, look: Look) -> np.ndarray:
-    """Colours (N, 3) of paper in the plate's light, by how it is turned, -1 to 1."""
+    """Colours (N, 3) of paper in the plate's light. facing: cosine of its tilt, -1 to 1."""
     down = torch.from_numpy(0.8 * np.sqrt(1 - np.minimum(facing**2, 1)) * np.sign(facing)).float()
     zeros, ones = torch.zeros(len(down)), torch.ones(len(down))
     points = SurfacePoints(
@@ -251,7 +254,7 @@ WEATHER = {
 
 @dataclass(frozen=True)
 class Particles:
-    """An effect in one frame of its shot. amount: of particles, 1 is usual; middle: see `Look`."""
+    """An effect in one frame of its shot. amount, middle: see `Look`."""
 
     kind: str
     seed: int
@@ -261,30 +264,30 @@ class Particles:
 
 
 def particles_of(effect: ShotEffect, seed: int, time: int, alpha: Tensor, aspect: float) -> Particles | None:
-    """The particles of a moment, by the words and the model's mean alpha over a shot (h, w); None where it drew next to
-    nothing."""
+    """The particles of a moment, from the words and the model's mean alpha (h, w) over a shot. None if the model drew
+    almost nothing."""
     mean = float(alpha.mean())
     if mean < LEAST_MEAN:
         return None
     height, width = alpha.shape
     x = float((alpha.sum(0) @ ((torch.arange(width) + 0.5) / width - 0.5)) / alpha.sum()) * aspect
     y = float((alpha.sum(1) @ ((torch.arange(height) + 0.5) / height - 0.5)) / alpha.sum())
-    amount = effect.amount * min(MOST, max(1 / MOST, mean / WEATHER[effect.kind].usual))
+    amount = effect.amount * min(MAX_AMOUNT, max(1 / MAX_AMOUNT, mean / WEATHER[effect.kind].usual))
     return Particles(effect.kind, seed, time, amount, (x, y))
 
 
 def density(planes: Tensor) -> Tensor:
-    """How dense an effect is about each place, from the model's alpha (h, w), or means of other planes (C, h, w)."""
+    """Local density of an effect from the model's alpha (h, w), or local means of other planes (C, h, w)."""
     wide = planes.reshape(1, -1, *planes.shape[-2:])
     for _ in range(2):
-        wide = F.avg_pool2d(F.pad(wide, (WIDE,) * 4, mode="replicate"), 2 * WIDE + 1, 1)
+        wide = F.avg_pool2d(F.pad(wide, (DENSITY_REACH,) * 4, mode="replicate"), 2 * DENSITY_REACH + 1, 1)
     return wide.reshape(planes.shape)
 
 
 def over_veil(particles: Particles, alpha: Tensor, color: Tensor, scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
-    """An effect at the size of the scene: straight colour (H, W, 3), alpha (H, W), and the particles' part of it.
+    """An effect at the scene's size: straight colour (H, W, 3), alpha (H, W), and the particles' share of it.
 
-    alpha (h, w), color (3, h, w): the model's, at its size: of it a veil is left, and where it is decides where
+    alpha (h, w), color (3, h, w): the model's, at model size. A part remains as a veil, and its density decides where
     particles are.
     """
     weather, dense = WEATHER[particles.kind], density(alpha)
@@ -301,7 +304,7 @@ def over_veil(particles: Particles, alpha: Tensor, color: Tensor, scene: Scene) 
 
 
 def drawn_particles(particles: Particles, scene: Scene) -> tuple[Tensor, Tensor]:
-    """Straight colour (H, W, 3) in the model's codes, and alpha (H, W), of all particles, wherever they may be."""
+    """Straight colour (H, W, 3) in the model's codes, and alpha (H, W), of all particles, before occlusion."""
     height, width = scene.size
     look = Look(scene, particles.amount, particles.middle)
     noise = np.random.default_rng([particles.seed, sorted(WEATHER).index(particles.kind)])
@@ -313,7 +316,7 @@ def drawn_particles(particles: Particles, scene: Scene) -> tuple[Tensor, Tensor]
 
 
 def _lay(premultiplied: Tensor, alpha: Tensor, swarm: Swarm, one: int, aspect: float) -> None:
-    """One particle over the others, in place."""
+    """Composite one particle over the others, in place."""
     height, width = alpha.shape
     half, opacity = swarm.half[one] * height, float(swarm.opacity[one])
     opacity *= min(1.0, half[1] / LEAST_PIXELS)

@@ -1,10 +1,10 @@
-"""The light of a plate, and what it makes of a surface: closed form, in linear light, no training.
+"""Estimate the light of a plate and shade surfaces with it, in closed form and in linear light, without training.
 
-The plate is taken for its own surroundings: what a camera sees is about what lies behind it. Of a frame are read the
-white it shows (what a white surface in its best light looks like there), the light from each side (the plate, strongly
-blurred, by the way that a surface faces), and where the brightest of it comes from. A mirror shows the plate itself.
+The plate serves as its own environment: the scene behind the camera is assumed to be like the scene before it. Three
+things are estimated from a frame: its white (a white surface in the best light), the light from each direction (the
+strongly blurred plate), and the direction of the brightest light. A mirror reflects the plate.
 
-Scaled so that the lit half of a white ball has the plate's own white, in brightness and in hue.
+The light is scaled so that the lit half of a white ball has the plate's white, in brightness and in hue.
 """
 
 from __future__ import annotations
@@ -22,33 +22,42 @@ from vera.core.plate.color_curve import encode_srgb
 from vera.kernels.planes import smoothstep
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # Rec.709
-# White is sought where the plate is about as bright as the brightest but for this share: lamps and glints are smaller.
+# Share of the frame, the brightest, that is taken for lamps and glints. White is searched below their brightness.
 LAMPS = 0.02
-WHITE = (0.6, 0.9)  # of that brightness, from which a place begins to count as white, and wholly does
-WHITE_ALBEDO = 0.871  # of the world's "white", code 0.94: what a white patch of a plate is about
-DARKEST = 0.02  # of display white: a plate's white is at least this, so that nothing that is added is black
-# The share of light that comes from all sides, at least and at most. Higher: flatter. A sunny plate has little.
+WHITE = (0.6, 0.9)  # share of that brightness: a pixel's weight as white is 0 below the first value, 1 above the second
+WHITE_ALBEDO = 0.871  # linear albedo of "white" in mini's world (code 0.94), about that of a white patch in a plate
+DARKEST = 0.02  # smallest white of a plate, as a share of display white, so that added objects are not black
+# Smallest and largest share of light that comes from all directions. Raising them gives flatter light.
 AMBIENT = (0.16, 0.5)
-TINT = 0.6  # how far light from a side has its colour; 1: wholly, 0: all light is the white's
-KEY_SIDE, KEY_UP, KEY_FRONT = 0.6, 0.65, 0.45  # of the brightest light's direction; the side is what the plate tells
-SKY = 0.5  # how much less light meets what faces down than what faces up
-HIGHLIGHT = 0.55  # of the white, a key light's reflection on what is glossy
-SHARPNESS = (12.0, 90.0)  # exponents of a highlight, of a matte and of a polished surface
-FRESNEL = 0.04  # of light that comes straight, reflected by what is no metal
-MIRROR = (64, 36)  # width and height of the plate as metal and gloss reflect it; more: sharper
-SIDES = (12, 8)  # of the plate as diffuse light; fewer: softer
-METAL_GAIN = 1.3  # of what a metal mirrors
-MIRRORED = 0.5  # of a metal's light that is the plate's picture; more: looks like glass
-GLOW = 0.85  # of display white, at least, that what is luminous sends out by itself
-KNEE = 0.75  # of display white, from which light is compressed where the plate is for a display
+TINT = 0.6  # saturation of the light from a direction; 0 gives all light the hue of the white
+KEY_SIDE, KEY_UP, KEY_FRONT = (
+    0.6,
+    0.65,
+    0.45,
+)  # components of the key light's direction; the plate decides left or right
+SKY = 0.5  # loss of light on surfaces that face down against those that face up
+HIGHLIGHT = 0.55  # strength of the key light's reflection on glossy surfaces, as a share of the white
+SHARPNESS = (12.0, 90.0)  # exponent of the highlight on a matte and on a polished surface
+FRESNEL = 0.04  # reflectance of non-metals at normal incidence
+MIRROR = (64, 36)  # (width, height) of the plate as metal and gloss reflect it; raising it gives sharper reflections
+SIDES = (12, 8)  # (width, height) of the plate as diffuse light; lowering it gives softer light
+METAL_GAIN = 1.3  # factor on a metal's reflection
+MIRRORED = 0.5  # share of a metal's light that is the reflected plate; raising it looks like glass
+GLOW = 0.85  # least light that luminous surfaces emit, as a share of display white
+KNEE = 0.75  # share of display white from which light is compressed for plates that clip at display white
 
 
 @dataclass(frozen=True)
 class PlateLight:
-    """Linear Rec.709 light. white (3,): the plate's white; sides (1, 3, h, w): light by the way that a surface
-    faces, relative to white; mirror (1, 3, h, w): what it reflects; key (3,): where the brightest light is, to the
-    right, down and towards the camera, a unit vector; ambient: the share of light from all sides; scale (3,): what
-    makes a white ball's lit half white."""
+    """Linear Rec.709 light.
+
+    white (3,): the plate's white
+    sides (1, 3, h, w): light by the direction that a surface faces, relative to white
+    mirror (1, 3, h, w): the picture that mirrors reflect
+    key (3,): unit vector to the brightest light: right, down, towards the camera
+    ambient: share of light from all directions
+    scale (3,): factor with which the lit half of a white ball is white
+    """
 
     white: Tensor
     sides: Tensor
@@ -59,7 +68,7 @@ class PlateLight:
 
     @classmethod
     def of(cls, light: np.ndarray) -> PlateLight:
-        """Of a frame's light (H, W, 3), see `PlateColor.light`."""
+        """Estimate the light of a frame (H, W, 3), as from `PlateColor.light`."""
         planes = torch.from_numpy(np.ascontiguousarray(light, np.float32)).movedim(-1, 0)[None].clamp(0, 1e4)
         small = F.interpolate(planes, (MIRROR[1], MIRROR[0]), mode="area")
         white = white_of(small[0].flatten(1).T)
@@ -83,7 +92,7 @@ class PlateLight:
         return light[bright >= bright.median()].mean(0).clamp_min(1e-3)
 
     def on(self, facing: Tensor, open_: Tensor) -> Tensor:
-        """Light on white surfaces (..., 3), relative to the plate's white; facing (..., 2), see `SurfacePoints`."""
+        """Light on white surfaces (..., 3), relative to the plate's white. facing (..., 2): see `SurfacePoints`."""
         around = F.grid_sample(self.sides, 0.8 * facing.view(1, 1, -1, 2), align_corners=False, padding_mode="border")
         around = around[0, :, 0].T.view(*facing.shape[:-1], 3)
         up = 1 - SKY * (0.5 + 0.5 * facing[..., 1])
@@ -93,7 +102,7 @@ class PlateLight:
         return (ambient + direct) * self.scale
 
     def shade(self, points: SurfacePoints, gloss: float, metal: float, glow: float) -> Tensor:
-        """The light that points send to the camera, (..., 3), linear Rec.709; gloss 0.5 leaves the kind's own."""
+        """Light from surface points to the camera, (..., 3), linear Rec.709. gloss 0.5 keeps the kind's own gloss."""
         base = _linear(points.color)
         facing = points.facing / points.facing.norm(dim=-1, keepdim=True).clamp_min(0.98) * 0.98
         front = (1 - facing.pow(2).sum(-1)).clamp_min(0).sqrt()
@@ -113,7 +122,7 @@ class PlateLight:
         return relative * self.white + self._sent(points, base, facing, glow)
 
     def _sent(self, points, base, facing, glow):
-        """Light of a surface's own: flames, paper with a lamp in it, and luminous materials."""
+        """Emitted light of flames, of paper lit from inside, and of luminous materials."""
         level = float(_luminance(self.white).clamp(GLOW, 2.0))
         lamp = glow * points.named * (0.45 + 0.4 * (1 - facing.pow(2).sum(-1)).clamp_min(0))
         shine = torch.maximum(points.shine, lamp)
@@ -127,7 +136,7 @@ class PlateLight:
         return (HIGHLIGHT * (1 - self.ambient) / 0.7 * polish * peak)[..., None].expand(*facing.shape[:-1], 3)
 
     def _mirrored(self, facing):
-        """What is reflected, relative to white (..., 3): the plate about the middle, as a mirror ball would show it."""
+        """Reflected light relative to white, (..., 3): the plate around its middle, as a mirror ball shows it."""
         places = torch.stack([-facing[..., 0], facing[..., 1]], -1).view(1, 1, -1, 2)
         seen = F.grid_sample(self.mirror, places, align_corners=False, padding_mode="reflection")[0, :, 0].T
         return seen.view(*facing.shape[:-1], 3) / self.white
@@ -135,8 +144,8 @@ class PlateLight:
 
 @dataclass(frozen=True)
 class Scene:
-    """What something is drawn into: size (height, width) in pixels, how wide it is shown over its height, its light,
-    and whether white is all that its numbers hold."""
+    """The picture that objects are drawn into: size (height, width) in pixels, displayed aspect (width over height),
+    light, and whether its values clip at display white."""
 
     size: tuple[int, int]
     aspect: float
@@ -145,8 +154,8 @@ class Scene:
 
 
 def white_of(light: Tensor) -> Tensor:
-    """The colour that a white patch has in a plate, (3,), from its pixels (n, 3): of about the brightest, but for
-    lamps, the least colourful."""
+    """The colour of a white patch in a plate, (3,), from its pixels (n, 3): the least colourful of the brightest pixels
+    without lamps."""
     bright = _luminance(light)
     top = torch.quantile(bright, 1 - LAMPS).clamp_min(DARKEST)
     grey = (light.amin(1) + 1e-3) / (light.amax(1) + 1e-3)
@@ -156,17 +165,19 @@ def white_of(light: Tensor) -> Tensor:
 
 
 def key_of(bright: Tensor) -> Tensor:
-    """Where the brightest light comes from, (3,), from how bright the plate is, (h, w): its side, always from above."""
+    """Direction of the brightest light, (3,), from the plate's luminance (h, w). It always comes from above."""
     height, width = bright.shape
     upper = bright[: height * 2 // 3].clamp(max=4) ** 2
     x = (torch.arange(width) + 0.5) / width * 2 - 1
     side = float((upper.mean(0) * x).sum() / upper.mean(0).sum().clamp_min(1e-6))
-    side = math.copysign(min(1.0, 3 * abs(side) + 0.35), side if side else -1.0)  # never straight from above: flat
+    side = math.copysign(
+        min(1.0, 3 * abs(side) + 0.35), side if side else -1.0
+    )  # light straight from above would look flat
     return F.normalize(torch.tensor([KEY_SIDE * side, -KEY_UP, KEY_FRONT]), dim=0)
 
 
 def display_codes(light: Tensor, clips: bool) -> Tensor:
-    """Linear light (..., 3) in sRGB's encoding; clips: the plate is for a display, and white is all there is."""
+    """Linear light (..., 3) in sRGB's encoding. clips: whether the plate's values end at display white."""
     if clips:
         light = light.clamp(max=KNEE) + (1 - KNEE) * ((light - KNEE).clamp_min(0) / (1 - KNEE)).tanh()
     return torch.from_numpy(encode_srgb(np.ascontiguousarray(light.numpy())))

@@ -1,4 +1,4 @@
-"""What a person looks at first: a movie and a contact sheet, encoded for a display."""
+"""Preview movie, contact sheet and thumbnails of a delivery, encoded for a display."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from vera.core.plate.color_curve import decode_srgb, encode_srgb
 from vera.core.plate.source import Plate
 from vera.kernels.halves import to_floats
 
-_MOVIE_WIDTH = 1280  # pixels of the movie's two columns at most: more shows more detail and takes longer to deliver
-# Where the movie's four pictures are: (row, column). They are of one size, so that a wipe compares like with like.
+_MOVIE_WIDTH = 1280  # largest width of the movie in pixels; raising it shows more detail and slows down delivery
+# (row, column) of the movie's four pictures. They have one size, so that a wipe can compare them.
 VIEWS = {"composite": (0, 0), "plate": (0, 1), "layer": (1, 0), "alpha": (1, 1)}
 _SHEET_FRAMES, _SHEET_WIDTH, _MARGIN, _LABEL = 5, 300, 8, 16
 THUMBNAIL = 320
@@ -30,9 +30,12 @@ _GREYS, _SQUARE = (0.32, 0.48), 12  # the checkerboard: display values, pixels
 
 @dataclass
 class Shown:
-    """One frame: plate and composite (H, W, 3) float32 display values in [0, 1];
-    layer (H, W, 4) float32 premultiplied, as delivered for `blending`; gain: the shot's exposure.
-    The three may differ in size."""
+    """One frame of the preview. The three pictures may differ in size.
+
+    plate, composite: (H, W, 3) float32 display values in [0, 1]
+    layer: (H, W, 4) float32 premultiplied, as delivered for `blending`
+    gain: the shot's exposure
+    """
 
     frame: int
     plate: np.ndarray
@@ -45,10 +48,10 @@ class Shown:
 def shrunk(
     plate: Plate, filmed: np.ndarray, layer: np.ndarray, composite: np.ndarray, white: float = np.inf
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The three (H, W, C), each of its own type, at the size at which the movie shows them.
+    """Plate, layer and composite (H, W, C), each in its own type, at the movie's picture size.
 
-    white: the number of display white, where the plate's are linear: highlights end there, as they will on the
-    display, and do not shine into what lies beside them. The layer is left as it is.
+    white: value of display white in a linear plate. Highlights of plate and composite are clipped there before they are
+        averaged, as the display does; otherwise they would bleed into their neighbours.
     """
     size = _small(plate)
     return _reduced(filmed, size, white), _reduced(layer, size), _reduced(composite, size, white)
@@ -63,13 +66,13 @@ def movie_picture(shown: Shown, plate: Plate) -> np.ndarray:
 
 
 def movie_shape(plate: Plate) -> tuple[int, int, int]:
-    """Of a picture as `movie_picture` gives it."""
+    """Shape of the pictures of `movie_picture`."""
     height, width = _small(plate)
     return 2 * height, 2 * width, 3
 
 
 def write_movie(path: Path, pictures: Iterable[np.ndarray], plate: Plate, origin: Origin = UNSTATED) -> None:
-    """H.264 of pictures as `movie_picture` gives them, one a frame of the plate. Raises OSError."""
+    """Write an H.264 movie of `movie_picture` pictures, one per plate frame. Raises OSError."""
     height, width = _small(plate)
     rate = plate.fps if plate.fps and plate.fps > 0 else Fraction(24)
     with replacing(path) as part:
@@ -86,7 +89,7 @@ def write_movie(path: Path, pictures: Iterable[np.ndarray], plate: Plate, origin
 
 
 def has_views(path: Path, plate: Plate) -> bool:
-    """Whether the movie shows `VIEWS`, by its size; earlier versions arranged other pictures."""
+    """Whether the movie has the layout `VIEWS`, judged by its size. Older versions had another layout."""
     height, width = _small(plate)
     try:
         with av.open(str(path)) as movie:
@@ -202,7 +205,7 @@ def _even(length: float) -> int:
 
 
 def _shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """To `size` with a triangular filter: no negative lobes beside highlights."""
+    """The image at `size`, by a triangular filter, which has no negative lobes beside highlights."""
     if image.shape[:2] == size:
         return image
     planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
@@ -211,8 +214,11 @@ def _shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _reduced(image: np.ndarray, size: tuple[int, int], white: float = np.inf) -> np.ndarray:
-    """An image of any type to `size`, of its own type. Of large ones every so many rows and columns are looked at,
-    twice as many as `size` has at least. Of floats, NaN counts as 0 and what is beyond `white` as white."""
+    """The image at `size`, in its own type.
+
+    Large images are subsampled first, to at least twice `size`. In float images NaN becomes 0, and values above `white`
+    become white.
+    """
     step = max(1, min(have // (2 * wanted) for have, wanted in zip(image.shape, size)))
     image = image[::step, ::step]
     if image.dtype == np.uint8:

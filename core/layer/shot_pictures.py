@@ -1,6 +1,6 @@
-"""preview.mp4 and contact_sheet.png of a delivery: made from pictures kept with the frames, or from the files.
+"""Make preview.mp4 and contact_sheet.png of a delivery, from pictures stored with the frames or from the frames' files.
 
-The pictures are kept as bare bytes: to compress them takes longer than all else that is done for them.
+The pictures are stored uncompressed: compression would take longer than all other work on them.
 """
 
 import hashlib
@@ -24,10 +24,12 @@ FILES = (MOVIE, SHEET)
 
 @dataclass(frozen=True)
 class ShotPictures:
-    """folder: where the pictures of frames wait for the movie.
+    """The preview pictures of a shot.
 
-    read(frame): the layer and the composite as they were delivered. color: of the plate, with the exposure that
-    the model had. origin: what both files say of where they come from.
+    folder: of the frames' pictures, until the movie is written
+    read: gives the delivered layer and composite of a frame
+    color: of the plate, with the model's exposure
+    origin: provenance that both files state
     """
 
     folder: Path
@@ -39,25 +41,22 @@ class ShotPictures:
 
     @property
     def bytes_per_frame(self) -> int:
-        """On the disk, until the movie is written."""
+        """Bytes on disk per frame, until the movie is written."""
         return math.prod(preview.movie_shape(self.plate))
 
     def keep(self, frame: int, filmed: np.ndarray, layer: np.ndarray, composite: np.ndarray) -> str:
-        """Write the frame's picture, so that neither file nor plate need be read again; returns the file's SHA-256.
-
-        Raises OSError.
-        """
+        """Write the frame's picture; return its SHA-256. Plate and files need not be read again. Raises OSError."""
         picture = preview.movie_picture(self._shown(frame, filmed, layer, composite), self.plate).tobytes()
         write_bytes(self._path(frame), picture)
         return hashlib.sha256(picture).hexdigest()
 
     def write(self, folder: Path, digests: dict[int, str]) -> None:
-        """Write both files into the delivery's folder. digests: as `keep` returned them, by frame. Raises OSError."""
+        """Write both files into the delivery's folder. digests: results of `keep` by frame. Raises OSError."""
         preview.write_movie(folder / MOVIE, self.pictures(digests), self.plate, self.origin)
         preview.write_contact_sheet(folder / SHEET, self._shown_from_files, self.plate, self.origin)
 
     def pictures(self, digests: dict[int, str]) -> Iterator[np.ndarray]:
-        """The movie's pictures, as they were kept with the frames; from the files where there is none."""
+        """The movie's pictures: those stored with the frames, or made from the files where one is missing."""
         for frame in self.plate.frames:
             picture = self._kept(frame, digests.get(frame))
             yield preview.movie_picture(self._shown_from_files(frame), self.plate) if picture is None else picture
@@ -73,7 +72,7 @@ class ShotPictures:
         return np.frombuffer(content, np.uint8).reshape(shape) if whole else None
 
     def _shown(self, frame: int, filmed: np.ndarray, layer: np.ndarray, composite: np.ndarray) -> preview.Shown:
-        """Plate, layer and composite for display, no larger than the preview needs them: shrunk, then converted."""
+        """Plate, layer and composite for display, shrunk to the preview's size and then converted."""
         white = 1 / self.color.gain if self.color.space.is_linear else math.inf
         filmed, layer, composite = preview.shrunk(self.plate, filmed, layer, composite, white)
         filmed, composite = self.color.for_display(filmed), self.color.for_display(composite)

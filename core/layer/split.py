@@ -1,10 +1,11 @@
-"""One layer as several: gain, shadow, veil and object, each of which can be graded, and which together are the layer.
+"""Split one layer into four that can be graded separately (gain, shadow, veil, object) and add up to it exactly.
 
     composite = over(object, over(veil, over(shadow, gain * plate)))
 
-With P the plate, A and R the whole layer's alpha and premultiplied colour, all in the blending space, the whole is
-C = R + (1 - A) P. Top down, each layer takes its share of the alpha, and of the colour what its neighbourhood says; the
-last one of a pixel takes what is left, as the files hold the others. So the sum is exact, however the shares err.
+P is the plate, A and R are the whole layer's alpha and premultiplied colour, all in the blending space. The composite
+is C = R + (1 - A) P. From the top down, each layer takes its share of the alpha, and a colour from its neighbourhood.
+The last layer of a pixel takes the remainder after the others were rounded to their file type. So the sum is exact even
+if the shares are wrong.
 """
 
 from dataclasses import dataclass
@@ -19,11 +20,12 @@ from vera.core.layer.spread import spread
 
 @dataclass(frozen=True)
 class SplitLimits:
-    """Thresholds of this method.
+    """Thresholds of the split.
 
-    darkest: of the plate in the blending space, of which a gain makes nothing; lower gives gains of noise.
-    most: gain; more is a light of its own, an opaque part. sole: share from which a pixel is of one layer alone; lower
-    gives harder seams between layers. thinnest: alpha from which a pixel's colour is carried to its neighbours.
+    darkest: plate value in the blending space below which there is no gain. Lowering it gives noisy gains.
+    most: largest gain; a brighter part is opaque
+    sole: share from which a pixel belongs to one layer alone. Lowering it gives harder seams between layers.
+    thinnest: alpha from which a pixel's colour is extended to its neighbours
     """
 
     darkest: float = 1e-3
@@ -37,10 +39,11 @@ LIMITS = SplitLimits()
 
 @dataclass(frozen=True)
 class Kinds:
-    """Of what kind a layer is, each (H, W) in [0, 1].
+    """The kinds of a layer's pixels, each (H, W) in [0, 1].
 
-    solid: the opaque part's share of the alpha that is laid over. dark: 1 where what is thin only dims. gain: share of
-    the whole alpha that is a gain's.
+    solid: the opaque part's share of the alpha of opaque part and veil
+    dark: 1 where the veil only darkens
+    gain: the gain's share of the whole alpha
     """
 
     solid: np.ndarray
@@ -51,7 +54,7 @@ class Kinds:
 def split_layer(
     layer: np.ndarray, plate: np.ndarray, kinds: Kinds, dtype: DTypeLike = np.float16, limits: SplitLimits = LIMITS
 ) -> dict[str, np.ndarray]:
-    """The layers by name, as SPLIT_LAYERS has them, of `dtype`: gain (H, W, 3), the others (H, W, 4) premultiplied.
+    """The layers of SPLIT_LAYERS by name, in `dtype`: gain (H, W, 3), the others (H, W, 4) premultiplied.
 
     layer (H, W, 4) premultiplied; plate (H, W, 3) float32; both in the blending space.
     """
@@ -73,7 +76,7 @@ def split_layer(
 
 
 def _gain(seen, alpha, plate, share, limits):
-    """The gain (H, W, 3), 1 where nothing is, and the alpha (H, W, 1) of what is laid over it."""
+    """The gain (H, W, 3), 1 where there is none, and the alpha (H, W, 1) of the layers over it."""
     ratio = seen / np.maximum(plate, limits.darkest)
     can = (plate > limits.darkest).all(-1, keepdims=True) & (ratio < limits.most).all(-1, keepdims=True)
     share = np.where(can, share, 0)
@@ -94,7 +97,7 @@ def _gain(seen, alpha, plate, share, limits):
 
 
 def _over(color, alpha, share, dark, dtype, limits):
-    """A premultiplied layer apart into the solid and the thin below it, each (H, W, 4) of `dtype`."""
+    """A premultiplied layer split into its opaque part and the veil below, each (H, W, 4) of `dtype`."""
     share = np.where(share > limits.sole, 1, np.where(share < 1 - limits.sole, 0, share)).astype(np.float32)
     solid = (share * alpha).astype(dtype).astype(np.float32)
     rest = 1 - solid
@@ -114,6 +117,9 @@ def _over(color, alpha, share, dark, dtype, limits):
 
 
 def _carried(values, known):
-    """Values (H, W, C) of the known pixels, (H, W, 1), carried to the others."""
-    as_video = lambda v: torch.from_numpy(np.ascontiguousarray(v, np.float32)).movedim(-1, 0)[None]  # noqa: E731
+    """Values (H, W, C) of the known pixels (H, W, 1), extended to the others."""
+
+    def as_video(plane):
+        return torch.from_numpy(np.ascontiguousarray(plane, np.float32)).movedim(-1, 0)[None]
+
     return spread(as_video(values), as_video(known))[0].movedim(0, -1).numpy()

@@ -1,13 +1,13 @@
-"""Values carried from where they are known to where they are not."""
+"""Extrapolate values from pixels where they are known to the others."""
 
 import torch
 import torch.nn.functional as F
 
 
 def spread(video: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Values carried outward from where weight is near 1 into where it is 0, by a pyramid of means.
+    """Values extended from pixels with a weight near 1 to pixels with weight 0, by a pyramid of means.
 
-    video (T, C, H, W), weight (T, 1, H, W) in [0, 1]. Where the whole frame has no weight: 0.
+    video (T, C, H, W), weight (T, 1, H, W) in [0, 1]. The result is 0 if the whole frame has no weight.
     """
     sums, weights = [video * weight], [weight]
     while max(sums[-1].shape[-2:]) > 1:

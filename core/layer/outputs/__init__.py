@@ -1,6 +1,6 @@
-"""The formats of the delivery: one module each, and this table, which the delivery walks.
+"""The table of the delivery's formats, one module each.
 
-A new format is a class of one of the three kinds in `output.py`, a row in EXTRA_OUTPUTS, and its name among the
+A new format needs a class of one of the three kinds in `output.py`, a row in EXTRA_OUTPUTS, and its name among the
 recipe's choices of `also` (a test compares the two).
 """
 

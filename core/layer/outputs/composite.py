@@ -15,7 +15,7 @@ from vera.core.layer.outputs.header import (
 from vera.core.layer.outputs.output import COMPOSITE_PACKS_TO, FrameOutput, FramePixels, Image, Shot
 from vera.core.plate.source import Plate
 
-# Formats that hold a type of integers exactly; the first where the plate's own does not.
+# Formats that store an integer type exactly; the first one is used if the plate's own format cannot.
 _HOLDERS = {
     "uint8": ("png", "tif", "tiff", "dpx"),
     "uint16": ("png", "tif", "tiff", "dpx"),
@@ -51,7 +51,7 @@ class Composite(FrameOutput):
 
 
 def composite_extension(plate: Plate) -> str:
-    """A format that holds the plate's type exactly: its own where that does."""
+    """The extension of a format that stores the plate's type exactly: the plate's own if it can."""
     if plate.pixel_type in ("half", "float"):
         return "exr"
     extension, holders = plate.extension.lstrip(".").lower(), _HOLDERS[plate.pixel_type]
@@ -59,7 +59,7 @@ def composite_extension(plate: Plate) -> str:
 
 
 def composite_header(shot: Shot, frame: int) -> oiio.ImageSpec:
-    """The plate's header, type and channels; compressed as the formats say where it is an EXR."""
+    """The plate's header, type and channels. EXR files get the compression of the formats."""
     plate, extension = shot.plate, composite_extension(shot.plate)
     spec = plate_header(plate, frame, drop=STORAGE)
     keeps_alpha_apart = spec.get_int_attribute("oiio:UnassociatedAlpha") or extension == "png"
@@ -73,7 +73,7 @@ def composite_header(shot: Shot, frame: int) -> oiio.ImageSpec:
     if bits:
         spec.attribute("oiio:BitsPerSample", bits)
     if plate.color_codes and extension == "png" and plate.color_codes[1] in _HDR_TRANSFERS:
-        # The PNG holds the movie's own codes: say so (ITU-T H.273), or viewers take them for sRGB.
+        # The PNG holds the movie's codes. Without this tag (ITU-T H.273) viewers would take them for sRGB.
         spec.attribute("CICP", oiio.TypeDesc("int[4]"), (*plate.color_codes, 0, 1))
     if keeps_alpha_apart and "A" in plate.channels:
         spec.attribute("oiio:UnassociatedAlpha", 1)

@@ -1,7 +1,6 @@
 """The layer's colour for hosts that read no EXR: straight (unassociated), encoded with sRGB's curve.
 
-The same alpha in another blending space is another picture: hosts that add up display values need
-`--blend-space encoded`.
+Hosts that blend display values need `--blend-space encoded`: the same alpha gives another picture in another space.
 """
 
 import numpy as np

@@ -1,5 +1,4 @@
-"""edit/edit.####.exr: the layer, premultiplied RGBA, for an over on the plate; further parts where they are asked
-for."""
+"""edit/edit.####.exr: the layer, premultiplied RGBA, for an over on the plate, with further parts on request."""
 
 from typing import Any
 
@@ -10,7 +9,7 @@ from vera.core.layer.outputs.header import COLOR, STORAGE, plate_header, set_ori
 from vera.core.layer.outputs.output import LAYER_PACKS_TO, FrameOutput, FramePixels, Image, Shot
 
 CHANNELS = ("R", "G", "B", "A")
-# As OpenImageIO names them; Rec.709 primaries both.
+# OpenImageIO's names of the spaces, both with Rec.709 primaries.
 _INTEROP_NAMES = {"linear": "lin_rec709", "srgb": "srgb_tx"}
 
 
@@ -40,8 +39,8 @@ class EditExr(FrameOutput):
 def layer_headers(shot: Shot, frame: int) -> list[oiio.ImageSpec]:
     """EXR headers of the layer and its further parts, for the space that the layer is laid over in.
 
-    A further part's channels have its name in their own (`matte.A`), as OpenEXR advises; the attribute of Nuke that
-    would say so too is not carried: that one dot says it.
+    The channels of a further part begin with its name (`matte.A`), as OpenEXR recommends. Nuke's own attribute for the
+    part's name is left out, because the channel names are enough.
     """
     layer = layer_header(shot, frame)
     headers = [layer]
@@ -56,7 +55,7 @@ def layer_headers(shot: Shot, frame: int) -> list[oiio.ImageSpec]:
 
 
 def layer_header(shot: Shot, frame: int) -> oiio.ImageSpec:
-    """The EXR header of one premultiplied RGBA layer, for the space that it is laid over in."""
+    """The EXR header of one premultiplied RGBA layer in its blending space."""
     spec = plate_header(shot.plate, frame, drop=(*STORAGE, *COLOR, "oiio:*", "nuke/full_layer_names"))
     set_pixels(spec, shot.formats.layer_type, CHANNELS)
     spec.attribute("compression", shot.formats.layer_compression)

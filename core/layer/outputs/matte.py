@@ -9,8 +9,8 @@ class Matte(LayerPart):
     name, channels = "matte", ("matte.A",)
 
     def pixels(self, frame: int, pixels: FramePixels) -> np.ndarray:
-        """The matte as it was before the blending space, and 0 where the layer's alpha is."""
+        """The model's alpha before the blending space, 0 where the layer's alpha is 0."""
         matte, layer = pixels.matte, pixels.layer
         if matte is None or matte.shape != layer.shape[:2]:
-            raise ValueError(f"frame {frame}: the matte lacks, or is not of the layer's size")
+            raise ValueError(f"frame {frame}: the matte is missing, or not of the layer's size")
         return np.where(layer[..., 3] == 0, 0, matte).astype(layer.dtype)[..., None]

@@ -1,10 +1,10 @@
-"""What a format of the delivery is: three small interfaces, of which every module of this folder implements one.
+"""The three interfaces of the delivery's formats. Every module of this folder implements one of them.
 
-    FrameOutput   an image for each frame        edit, composite, png
+    FrameOutput   an image for each frame                   edit, composite, png
     LayerPart     a further part of the edit's EXR files    matte
-    ShotOutput    one file for the whole shot     prores
+    ShotOutput    one file for the whole shot               prores
 
-The delivery walks the table of `vera.core.layer.outputs` and knows no format by name.
+The delivery walks the table of core/layer/outputs/__init__.py and knows no format by name.
 """
 
 from abc import ABC, abstractmethod
@@ -21,14 +21,16 @@ from vera.core.layer.origin import UNSTATED, Origin
 from vera.core.plate.source import Plate
 
 LOSSY = ("dwaa",)
-# Estimated bytes on the disk for a byte of pixels, compressed without loss.
+# Estimated bytes on disk per byte of pixels, with lossless compression.
 LAYER_PACKS_TO, COMPOSITE_PACKS_TO = 0.4, 0.7
 
 
 @dataclass(frozen=True)
 class Formats:
-    """How files hold the layer: see `vera.core.recipe.EditRecipe`, whose `also` names the extra outputs, and
-    `split` says how the layers of a split one are held."""
+    """The recipe's fields that choose files and their formats; see core/recipe/table.py.
+
+    also: names of the extra outputs. split: how the layers of a split one are stored.
+    """
 
     layer_type: str = "half"
     compression: str = "zip"
@@ -41,13 +43,16 @@ class Formats:
 
     @property
     def layer_compression(self) -> str:
-        """Of the layer, which is never lossy: a host lays it over the plate, where a code of alpha that is not exactly
-        0 or 1 changes pixels outside of the edit, and premultiplied colour that is not 0 where alpha is adds light."""
+        """Compression of the layer, never lossy.
+
+        An alpha that is not exactly 0 would change pixels outside of the edit, and colour that is not exactly 0 where
+        alpha is would add light.
+        """
         return "zip" if self.is_lossy else self.compression
 
     @property
     def is_lossy(self) -> bool:
-        """Whether the composite's pixels are near what they should be, not exactly that."""
+        """Whether the composite's compression changes pixels."""
         return self.compression in LOSSY
 
     @property
@@ -58,10 +63,11 @@ class Formats:
 
 @dataclass(frozen=True)
 class Shot:
-    """What the outputs need to know of the shot whose layer they hold.
+    """The shot, as the outputs need it.
 
-    dir: the delivery's folder. parts: the further parts of the edit's EXR files, in order. origin: what every file
-    says of where it comes from.
+    dir: the delivery's folder
+    parts: further parts of the edit's EXR files, in order
+    origin: provenance that every file states
     """
 
     dir: Path
@@ -75,11 +81,12 @@ class Shot:
 
 @dataclass(frozen=True)
 class FramePixels:
-    """One frame as it is delivered.
+    """One delivered frame.
 
-    layer: (H, W, 4) premultiplied, of the formats' type. composite: (H, W, C) of the plate's type and channels.
-    matte: (H, W) in [0, 1], the model's alpha before it was made for the blending space; None where no output asks.
-    split: the layers of a split one by name, see `vera.core.layer.split`; None where no output asks.
+    layer: (H, W, 4) premultiplied, of the formats' type
+    composite: (H, W, C) of the plate's type and channels
+    matte: (H, W) in [0, 1], the model's alpha before the blending space; None if no output needs it
+    split: split layers by name (core/layer/split.py); None if no output needs them
     """
 
     layer: np.ndarray
@@ -89,9 +96,9 @@ class FramePixels:
 
 
 class Image(NamedTuple):
-    """pixels (H, W, C), and the header of each part of the file that will hold them.
+    """pixels (H, W, C), and the header of each part of their file.
 
-    with_loss: whether its compression may change pixels a little.
+    with_loss: whether the compression may change pixels
     """
 
     pixels: np.ndarray
@@ -100,16 +107,16 @@ class Image(NamedTuple):
 
 
 class Output(ABC):
-    """name: in the recipe's `also`, in the notes of frames and in the manifest."""
+    """name: as in the recipe's `also`, in frame records and in the manifest."""
 
     name: ClassVar[str]
 
     def bytes_per_pixel(self, shot: Shot) -> float:
-        """Estimated bytes on the disk for a pixel of a frame."""
+        """Estimated bytes on disk per pixel of a frame."""
         return 0.0
 
     def manifest(self, shot: Shot) -> dict[str, Any]:
-        """What the manifest says of this format beside its files; {} for nothing."""
+        """Entries of the manifest about this format, besides its files."""
         return {}
 
 
@@ -121,11 +128,11 @@ class FrameOutput(Output):
 
     @abstractmethod
     def extension(self, shot: Shot) -> str:
-        """Without the dot."""
+        """File extension without the dot."""
 
     @abstractmethod
     def image(self, shot: Shot, frame: int, pixels: FramePixels) -> Image:
-        """What the file of a frame holds."""
+        """The content of a frame's file."""
 
     def path(self, shot: Shot, frame: int) -> Path:
         return shot.dir / self.folder / f"{self.stem}.{frame_number(frame)}.{self.extension(shot)}"
@@ -137,13 +144,13 @@ class FrameOutput(Output):
 
 
 class LayerPart(Output):
-    """A further part of the edit's EXR files, which hosts that know of one part do not see."""
+    """A further part of the edit's EXR files. Hosts that read the first part only ignore it."""
 
     channels: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def pixels(self, frame: int, pixels: FramePixels) -> np.ndarray:
-        """(H, W, len(channels)) of the layer's type. Raises ValueError where they lack."""
+        """The part's pixels (H, W, len(channels)) in the layer's type. Raises ValueError if they are missing."""
 
     def bytes_per_pixel(self, shot: Shot) -> float:
         return len(self.channels) * shot.formats.dtype.itemsize * (LAYER_PACKS_TO if shot.formats.packed else 1)
@@ -158,7 +165,7 @@ class ShotOutput(Output):
     def write(self, shot: Shot, layers: Iterator[np.ndarray]) -> None:
         """Write `path`, of premultiplied layers (H, W, 4), one a frame of the plate.
 
-        Raises OSError where the file would not hold them; there is then no file.
+        Raises OSError if the file would not hold them; no file then exists.
         """
 
     def path(self, shot: Shot) -> Path:
@@ -172,5 +179,5 @@ class ShotOutput(Output):
 
 
 def frame_number(frame: int) -> str:
-    """Four digits at least, the sign apart: 1001, 0007, -0005."""
+    """A frame number with at least four digits besides the sign: 1001, 0007, -0005."""
     return f"{frame:04d}"

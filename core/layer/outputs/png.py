@@ -25,7 +25,7 @@ class Png(FrameOutput):
 
 
 def png_codes(layer: np.ndarray, blending: Blending) -> np.ndarray:
-    """The layer as a 16-bit PNG holds it: (H, W, 4) uint16, straight; exact 0 and 65535 where alpha is 0 and 1."""
+    """The layer as 16-bit codes (H, W, 4) uint16, straight; alpha is exactly 0 and 65535 where it was 0 and 1."""
     values = np.concatenate([straight(layer, blending), layer[..., 3:].astype(np.float32)], -1)
     return np.rint(values * 65535).astype(np.uint16)
 

@@ -20,7 +20,7 @@ from vera.core.plate.source import Plate
 # Luma of BT.709 (H.273), 10 bits, limited range.
 _RED, _BLUE = 0.2126, 0.0722
 _BLACK, _LUMA, _CHROMA, _GREY = 64, 876, 896, 512
-_ALPHA_BITS, _DECODED_BITS = 10, 12  # what goes into ProRes, and what its decoder gives
+_ALPHA_BITS, _DECODED_BITS = 10, 12  # of alpha when encoded, and of all planes as the decoder returns them
 _BYTES_PER_PIXEL = 2.0  # on the disk, estimated
 
 
@@ -39,9 +39,9 @@ def write_prores(
 ) -> None:
     """ProRes 4444 with alpha, of premultiplied layers (H, W, 4), one a frame of the plate.
 
-    Where alpha is 0 the colour of the layer's edge goes on, so that the codec mixes nothing foreign into an
-    edge. Read back: as many frames, and an alpha within half a step of 10 bits, exactly 0 and 1 at its ends.
-    Raises OSError otherwise; there is then no file.
+    Where alpha is 0, the colour of the layer's edge is continued, so that the codec mixes no other colour into the
+    edge. The file is read back: the frame count must match, and alpha must lie within half a step of 10 bits and be
+    exactly 0 and 1 at its ends. Raises OSError otherwise; no file then exists.
     """
     rate = plate.fps if plate.fps and plate.fps > 0 else Fraction(24)
     alphas = []
@@ -69,7 +69,7 @@ def write_prores(
 
 def _prores_codes(layer: np.ndarray, blending: Blending) -> list[np.ndarray]:
     """Y, U, V and alpha, (H, W) uint16 of 10 bits each."""
-    import torch  # only here: the table of outputs is read before a wrong path is refused
+    import torch  # here, so that the table of outputs loads without torch
 
     from vera.kernels.planes import pull_push
 
@@ -83,7 +83,7 @@ def _prores_codes(layer: np.ndarray, blending: Blending) -> list[np.ndarray]:
 
 
 def _ends(alpha: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What is compared of an alpha plane: where it is exactly 0 and 1, packed, and its values thinned out."""
+    """The parts of an alpha plane that are compared: packed masks of exact 0 and 1, and a thinned set of values."""
     return np.packbits(alpha == 0), np.packbits(alpha == top), alpha[::7, ::5] / np.float32(top)
 
 

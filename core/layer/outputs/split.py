@@ -19,7 +19,7 @@ SPLIT_LAYERS = {"gain": "RGB", "shadow": "RGBA", "veil": "RGBA", "object": "RGBA
 def _layer_of(frame: int, pixels: FramePixels, name: str) -> np.ndarray:
     """Pixels of the named layer, in the whole layer's type. Raises ValueError if it is missing or of another size."""
     if pixels.split is None or pixels.split[name].shape[:2] != pixels.layer.shape[:2]:
-        raise ValueError(f"frame {frame}: the layer {name} lacks, or is not of the whole layer's size")
+        raise ValueError(f"frame {frame}: the layer {name} is missing, or not of the whole layer's size")
     return pixels.split[name].astype(pixels.layer.dtype)
 
 
