@@ -1,4 +1,4 @@
-"""Video to latents and back: the contract of every codec, and the full-size one.
+"""Encode video to latents and decode it: the interface of every codec, and the full-size codec.
 
 A codec has
     time_stride = 4, space_stride = 8, channels
@@ -6,15 +6,14 @@ A codec has
     encode_stream()        -> a function of the next frames of one video, (B, 3, n, H, W), first 1,
                               then up to 4 at a time, that returns their latent frame (B, C, 1, H/8, W/8)
     decode_stream(latents) -> iterator of (B, 3, n, H, W), one latent frame at a
-                              time: n = 1 for the first, 4 for each one after it. Of the
-                              latents only shape and [:, :, i] are asked for, so they may be on disk
+                              time: n = 1 for the first, 4 for each one after it. It reads
+                              only shape and [:, :, i] of the latents, so they may be on disk
     decode(latents, frames)  (B, 3, frames, H, W): the stream, joined and trimmed
 
-Video is encoded (display-referred) colour in [0, 1], float, any T >= 1; H and W are
-multiples of 8. Time is causal: the first frame is a latent frame of its own, then
-every four frames are one, so T is padded to 4k + 1 by repeating the last frame, and
-the decoder trims. Latents are normalised to about unit variance. Decoded values are
-not clamped. All tensors come back fp32, on the codec's device.
+Video is encoded (display-referred) colour in [0, 1], float, any T >= 1; H and W are multiples of 8. Time is causal: the
+first frame is one latent frame, and then every four frames are one. So T is padded to 4k + 1 by repeating the last
+frame, and the decoder trims. Latents are normalised to about unit variance. Decoded values are not clamped. All results
+are fp32, on the codec's device.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ Frame = TypeVar("Frame")
 
 
 def latent_frames(frames: int) -> int:
-    """How many latent frames hold that many frames: 1 + ceil((frames - 1) / 4)."""
+    """Number of latent frames of `frames` frames: 1 + ceil((frames - 1) / 4)."""
     return 1 + (frames - 1 + TIME_STRIDE - 1) // TIME_STRIDE
 
 
@@ -47,7 +46,7 @@ def pad_frames(video: Tensor) -> Tensor:
 
 
 def latent_groups(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
-    """Lists of the frames that are one latent frame each: the first alone, then up to four."""
+    """The frames in groups of one latent frame: the first frame alone, then up to four."""
     frames = iter(frames)
     size = 1
     while group := list(islice(frames, size)):
@@ -56,12 +55,12 @@ def latent_groups(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
 
 
 def hold_last(video: Tensor, frames: int) -> Tensor:
-    """Repeat the last frame of (B, C, T, H, W) until there are that many."""
+    """Repeat the last frame of (B, C, T, H, W) until T is `frames`."""
     return torch.cat([video, video[:, :, -1:].expand(-1, -1, frames - video.shape[2], -1, -1)], dim=2)
 
 
 class LatentClip(Protocol):
-    """Latents (B, C, T, H, W), in memory or on the disk: all that decoding asks of them."""
+    """Latents (B, C, T, H, W), in memory or on disk, as decoding reads them."""
 
     @property
     def shape(self) -> Any:
@@ -72,12 +71,11 @@ class LatentClip(Protocol):
 
 
 class Codec(ABC):
-    """What all codecs share, see this file's head.
+    """Base class of the codecs; the module's docstring has the interface.
 
-    remembers: whether a latent frame depends on the frames before its own.
-    ahead: latent frames that a stream decodes at once, frames and what it remembers waiting in the host's memory
-    until it
-    is its turn again, for a device that holds one stream's work and not all; 0 leaves all on the device.
+    remembers: whether a latent frame depends on the frames before it
+    ahead: latent frames that a stream decodes in one turn. Its frames and its state then wait in host memory for its
+        next turn, so that the device need not hold all streams. 0 keeps all streams on the device.
     """
 
     ahead = 0
@@ -93,20 +91,20 @@ class Codec(ABC):
 
     @abstractmethod
     def encode_stream(self) -> Callable[[Tensor], Tensor]:
-        """A function of the next frames of one video, first 1, then up to 4 at a time -> their latent frame."""
+        """A function from the next frames of one video (first 1, then up to 4 at a time) to their latent frame."""
 
     @abstractmethod
     def decode_stream(self, latents: LatentClip) -> Iterator[Tensor]:
         """Yield (B, 3, n, H, W), one latent frame at a time: n is 1 for the first, then 4."""
 
     def decode(self, latents: Tensor, frames: int) -> Tensor:
-        """Latents (B, C, t, h, w) of that many frames -> (B, 3, frames, 8h, 8w)."""
+        """Latents (B, C, t, h, w) -> (B, 3, frames, 8h, 8w)."""
         if latent_frames(frames) != latents.shape[2]:
             raise ValueError(f"{latents.shape[2]} latent frames are not {frames} frames")
         return torch.cat(list(self.decode_stream(latents)), dim=2)[:, :, :frames]
 
 
-# What of the VAE's configuration is used here; its library checks no types.
+# The fields of the VAE's configuration that are used here, with their types; diffusers does not check them.
 CONFIG_SHAPE = {
     "patch_size": Either(int, type(None)),
     "temperal_downsample": [bool],
@@ -120,11 +118,11 @@ CONFIG_SHAPE = {
 class WanCodec(nn.Module, Codec):
     """Wan2.1's video VAE (diffusers' AutoencoderKLWan), or a smaller one of its kind.
 
-    Encodes to the distribution's mode. The VAE works on [-1, 1] and does not apply its
-    latents_mean and latents_std; both are done here. Its own decode() clamps to
-    [-1, 1]; the stream here does not, and equals it to rounding once clamped. Memory of
-    either stream: one latent frame's work. A VAE may fold patches of pixels into its channels (Wan2.2's way),
-    as long as a latent pixel is 8x8 in all. Raises InputError if it is not 4x8x8.
+    It encodes to the mode of the distribution. The VAE works on [-1, 1] and does not apply its latents_mean and
+    latents_std; this class does both. The VAE's own decode() clamps to [-1, 1]; the stream does not clamp, and equals
+    decode() up to rounding once clamped. A stream needs the memory of one latent frame. A VAE may fold patches of
+    pixels into its channels (as Wan2.2 does) as long as a latent pixel is 8x8 pixels. Raises InputError if it is not
+    4x8x8.
     """
 
     remembers = True
@@ -180,20 +178,25 @@ class WanCodec(nn.Module, Codec):
             yield from made
 
     def _decoded(self, latent: Tensor, past: list[Tensor | None], first: bool) -> Tensor:
-        """The frames, about [0, 1], of one latent frame (B, C, h, w), normalised."""
+        """The frames of one normalised latent frame (B, C, h, w), about in [0, 1]."""
         latent = latent.to(self.vae.device, torch.float32)[:, :, None] * self.std + self.mean
         return (self.pictures(latent.to(self.vae.dtype), past, first).float() + 1) / 2
 
     def posterior(self, video: Tensor, past: list[Tensor | None]) -> Tensor:
-        """The next frames of a video in [-1, 1], first 1, then 4 -> mean and log variance of their latent frame,
-        (B, 2C, 1, h, w), not normalised. `past` is no_past(vae.encoder) at first."""
+        """Mean and log variance (B, 2C, 1, h, w), not normalised, of the latent frame of the next frames of a video.
+
+        The frames are in [-1, 1], first 1, then 4. `past` is no_past(vae.encoder) for the first call.
+        """
         from diffusers.models.autoencoders.autoencoder_kl_wan import patchify
 
         return self.vae.quant_conv(self.vae.encoder(patchify(video, self.patch), feat_cache=past, feat_idx=[0]))
 
     def pictures(self, latent: Tensor, past: list[Tensor | None], first: bool) -> Tensor:
-        """The next latent frame (B, C, 1, h, w), not normalised -> its frames in [-1, 1], not clamped: 1 of the first,
-        then 4. `past` is no_past(vae.decoder) at first."""
+        """The frames in [-1, 1], not clamped, of the next latent frame (B, C, 1, h, w), not normalised: first 1, then
+        4.
+
+        `past` is no_past(vae.decoder) for the first call.
+        """
         from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
         hidden = self.vae.post_quant_conv(latent)
@@ -201,13 +204,16 @@ class WanCodec(nn.Module, Codec):
 
 
 def move_past(past: list[Tensor | None], device: torch.device | str) -> None:
-    """What a stream remembers (also words, of slots that hold nothing yet), moved in place."""
+    """Move a stream's state to a device, in place. Slots without a tensor hold strings or None."""
     past[:] = [slot.to(device) if isinstance(slot, Tensor) else slot for slot in past]
 
 
 def no_past(part: nn.Module) -> list[Tensor | None]:
-    """What the causal convolutions of a VAE's encoder or decoder keep, one slot each: one list a stream,
-    so that streams do not disturb one another."""
-    from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d  # slow to import; mini goes without
+    """An empty state for the causal convolutions of a VAE's encoder or decoder, one slot each. Each stream needs its
+    own
+    list."""
+    from diffusers.models.autoencoders.autoencoder_kl_wan import (
+        WanCausalConv3d,
+    )  # slow to import, and not needed for mini
 
     return [None] * sum(isinstance(m, WanCausalConv3d) for m in part.modules())

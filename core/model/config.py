@@ -10,7 +10,7 @@ from vera.core.model.limits import is_number
 
 BRANCHES = ("edit", "alpha", "composite")
 
-# The largest value of each whole number; a larger one is a damaged file, and modules would be made for it.
+# The largest value of each whole number. A larger one is a damaged file, for which huge modules would be allocated.
 LARGEST = {
     "dim": 2**15,
     "heads": 2**10,
@@ -21,7 +21,7 @@ LARGEST = {
     "latent_channels": 2**12,
 }
 MAX_PATCH = 16  # latent pixels or latent frames a side
-# Switches of mini's own transformer, which files of full-size Veras carried too, always off.
+# Switches of mini's transformer that older full-size configurations contain too, always off.
 MINIS_SWITCHES = {"place_input": False, "text_modulation": False, "latent_std": None, "drawing": False}
 
 
@@ -83,7 +83,8 @@ class TransformerConfig:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Of a config.json. Names that begin with _ are notes of libraries. Raises InputError, which names the file."""
+        """Read a config.json. Names that begin with _ are notes of libraries. Raises InputError with the file's
+        name."""
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
             return cls(**cls.fields_in({name: value for name, value in values.items() if not name.startswith("_")}))
@@ -96,7 +97,7 @@ class TransformerConfig:
 
     @classmethod
     def fields_in(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """The fields of this class among those of a file."""
+        """The values of a file that are fields of this class."""
         off = {name for name, value in MINIS_SWITCHES.items() if name in values and values[name] == value}
         return {name: value for name, value in values.items() if name not in off}
 

@@ -1,15 +1,15 @@
-"""Where a model runs, and in which number format it is trained there."""
+"""Choose the device on which a model runs, and the number format of its training."""
 
 import torch
 
 from vera.core.errors import InputError
 
-# Names in torch.cpu.get_capabilities(), of x86 and of ARM: instructions that multiply bfloat16 matrices.
+# Instructions of x86 and ARM that multiply bfloat16 matrices, as torch.cpu.get_capabilities() names them.
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 
 
 def choose_device(name: str) -> str:
-    """auto takes CUDA where there is one. Raises InputError for a device that is not there."""
+    """The device of a name; auto takes CUDA if available. Raises InputError for a missing device."""
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
         raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu")
@@ -17,8 +17,8 @@ def choose_device(name: str) -> str:
 
 
 def indexed(device: str | torch.device) -> str:
-    """The device with its number: "cuda" is this process's current GPU, which libraries beside torch take for the
-    first."""
+    """The device with its number. "cuda" is the process's current GPU to torch, but the first GPU to other
+    libraries."""
     device = torch.device(device)
     return f"cuda:{torch.cuda.current_device()}" if device.type == "cuda" and device.index is None else str(device)
 
@@ -28,7 +28,7 @@ def why_device(asked: str, device: torch.device) -> str:
     if asked != "auto":
         return "asked for"
     if device.type == "cuda":
-        return "auto: there is CUDA"
+        return "auto: CUDA is available"
     return "auto: the GPU's memory ran out" if torch.cuda.is_available() else "auto: torch finds no CUDA device"
 
 

@@ -1,6 +1,6 @@
-"""The kinds of model that Vera runs, and which one a name means.
+"""The model families that Vera runs, and the family of a model's name.
 
-A new family is a class like these with one row in FAMILIES; nothing else asks which family a model is of.
+A new family is a class like these and one row in FAMILIES. No other code distinguishes families.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from vera.core.model.wan.family import WanFamily
 
 
 class Description(Protocol):
-    """What is known of a model before a weight is read."""
+    """A model's properties that are known before any weight is read."""
 
     @property
     def config(self) -> TransformerConfig:
@@ -23,11 +23,11 @@ class Description(Protocol):
 
     @property
     def limits(self) -> Limits:
-        """What it was trained for."""
+        """Sizes and sampling defaults that it was trained for."""
 
 
 class Family(Protocol):
-    """One kind of model: folders of the same files.
+    """A kind of model whose folders have the same files.
 
     name: for messages
     planned: whether core/job/gpu_plan.py plans the GPU memory of its models before they are loaded
@@ -37,7 +37,7 @@ class Family(Protocol):
     planned: bool
 
     def recognises(self, folder: Path) -> bool:
-        """Whether a folder is of this family, by the names in it."""
+        """Whether a folder is of this family, judged by the names of its files."""
 
     def describe(self, folder: Path) -> Description:
         """Geometry and limits, from headers and configurations. Raises InputError."""
@@ -46,17 +46,16 @@ class Family(Protocol):
         """Warnings about a prompt that need no weights. Raises InputError, see `Text.check`."""
 
     def load(self, folder: Path, name: str, options: LoadOptions) -> Model:
-        """The model, named `name`. Raises InputError before any weight is read where a part is missing or does
-        not fit."""
+        """Load the model and name it `name`. A missing or misfit part raises InputError before any weight is read."""
 
 
 FAMILIES: tuple[Family, ...] = (MiniFamily(), WanFamily())
 
 
 def family_of(name: str) -> Family:
-    """The family of a model by its name in a recipe. Raises InputError for a name that is no model."""
+    """The family of a model's name in a recipe. Raises InputError if the name is no model."""
     folder = folder_of(name)
     if not folder.is_dir():
         raise unknown_model(name)
-    # A folder of which no family says that it is its own is taken for a full-size one with parts missing.
+    # A folder that no family recognises is treated as a full-size one, whose missing parts are then reported.
     return next((family for family in FAMILIES if family.recognises(folder)), FAMILIES[-1])

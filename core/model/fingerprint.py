@@ -1,4 +1,4 @@
-"""What a model directory holds, as one number: cheap on 50 GB."""
+"""A fingerprint of a model directory that is cheap to compute even for 50 GB."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from typing import Protocol
 
 from vera.core.errors import InputError
 
-SAMPLE_BYTES = 4096  # of every tensor, from its middle; more finds smaller changes and takes longer
+SAMPLE_BYTES = 4096  # read from the middle of every tensor; raising it finds smaller changes and takes longer
 HASHED = (".json", ".txt", ".model", ".safetensors")
 
 
@@ -22,11 +22,10 @@ class Digest(Protocol):
 def fingerprint(root: Path, parts: Iterable[str]) -> str:
     """SHA-256 of a model directory, as 64 hex digits.
 
-    Over every .json, .txt, .model and .safetensors file of the parts, in order of name:
-    its path, size and contents; of safetensors, the whole header and up to 4 KiB from the
-    middle of every tensor. A training step moves every weight of a tensor, so it shows;
-    a change of a few values elsewhere in a tensor does not. Limits are not part of it.
-    Raises InputError for a file that is no safetensors file.
+    It covers path, size and contents of every .json, .txt, .model and .safetensors file of the parts, in order of name.
+    Of safetensors files, the contents are the whole header and up to 4 KiB from the middle of every tensor. A training
+    step changes every weight of a tensor and therefore the fingerprint; a change of a few other values may not.
+    model.json (limits) is not part of it. Raises InputError for a damaged safetensors file.
     """
     digest = hashlib.sha256()
     for part in parts:

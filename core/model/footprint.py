@@ -1,8 +1,8 @@
-"""How much memory a model takes, before it is loaded: weights by arithmetic, work by a rehearsal.
+"""Estimate a model's memory before it is loaded: weights by arithmetic, working memory by a rehearsal.
 
-A rehearsal runs the model's own code on the `meta` device, where tensors have shapes and no contents, and adds up
-what would be alive at once. So it follows the code by itself, costs no memory, and knows nothing of what a
-library allocates inside one operation (a convolution's workspace), nor of a GPU's fragmentation.
+A rehearsal runs the model's own code on the `meta` device, where tensors have shapes but no contents, and adds up the
+tensors that are alive at once. So it follows changes of the code and costs no memory. It does not see memory that a
+library allocates inside one operation (a convolution's workspace), nor a GPU's fragmentation.
 """
 
 import weakref
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
 
 GIB = 2**30
-CONTEXT = GIB  # of the driver and the libraries; a guess, not measured
-FRAGMENTS = 1.05  # what the allocator holds for what is asked of it; a guess, not measured
+CONTEXT = GIB  # bytes used by driver and libraries; a guess, not measured
+FRAGMENTS = 1.05  # allocated over requested memory; a guess, not measured. Raising it plans more cautiously
 TEXT_TOKENS = 512
 
 
 class LiveBytes(TorchDispatchMode):
-    """Adds up the tensors that are made within it and alive: now, and at the peak; any device, views count nothing."""
+    """Counts the bytes of tensors created inside it that are alive, now and at the peak, on any device. Views are
+    free."""
 
     def __enter__(self):
         self.now = self.peak = 0
@@ -61,7 +62,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 class FusedAttention(TorchFunctionMode):
-    """Attention that, as on a GPU, never holds the scores; on `meta` torch would write them out."""
+    """Attention without a score matrix, as on a GPU; on `meta`, torch would allocate the scores."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is F.scaled_dot_product_attention:
@@ -71,9 +72,9 @@ class FusedAttention(TorchFunctionMode):
 
 @cache
 def weight_bytes(config: TransformerConfig, weights: str) -> dict[str, int]:
-    """Of a Transformer: "blocks", "block" (one of them) and "rest". weights: "fp32", "bf16", "fp8" or "int8".
+    """Bytes of a Transformer's "blocks", of one "block", and of the "rest". weights: "fp32", "bf16", "fp8" or "int8".
 
-    8-bit matrices have a scale a row, fp32.
+    8-bit matrices have one fp32 scale per row.
     """
     with torch.device("meta"):
         transformer = Transformer(replace(config, layers=1))
@@ -90,11 +91,11 @@ def weight_bytes(config: TransformerConfig, weights: str) -> dict[str, int]:
 
 @torch.no_grad()
 def denoising_bytes(config: TransformerConfig, size: tuple[int, int], frames: int, batch: int = 1) -> int:
-    """Beside the weights, of one step of a window in bf16: size (width, height) and number of its frames."""
+    """Working memory of one denoising step of a window in bf16, without weights. size: (width, height)."""
     shape = (config.latent_channels, latent_frames(frames), size[1] // 8, size[0] // 8)
     dtype, device = torch.bfloat16, "meta"
     with torch.device(device):
-        transformer = Transformer(replace(config, layers=2)).to(dtype)  # two hold at once what any number holds
+        transformer = Transformer(replace(config, layers=2)).to(dtype)  # two blocks have the same peak as any number
     for name, value in transformer.named_parameters():
         value.data = value.data.float() if kept_in_float32(name) else value.data
     with FusedAttention(), LiveBytes() as live:
@@ -109,7 +110,7 @@ def denoising_bytes(config: TransformerConfig, size: tuple[int, int], frames: in
 
 @torch.no_grad()
 def decoding_bytes(vae: "AutoencoderKLWan", size: tuple[int, int], streams: int = 4) -> int:
-    """Beside the weights, of decoding that many side by side: three layers, and the plate where it is seen again."""
+    """Working memory of decoding, without weights. streams: three layers, and the plate for relative colour."""
     latents = torch.empty(1, vae.config.z_dim, 3, size[1] // 8, size[0] // 8, device=vae.device)
     codec = WanCodec(vae)
     with FusedAttention(), LiveBytes() as live:
@@ -120,7 +121,7 @@ def decoding_bytes(vae: "AutoencoderKLWan", size: tuple[int, int], streams: int 
 
 @torch.no_grad()
 def encoding_bytes(vae: "AutoencoderKLWan", size: tuple[int, int], streams: int = 2) -> int:
-    """Beside the weights, of encoding that many: the plate and its mask."""
+    """Working memory of encoding, without weights. streams: the plate and its mask."""
     codec = WanCodec(vae)
     with FusedAttention(), LiveBytes() as live:
         encoders = [codec.encode_stream() for _ in range(streams)]

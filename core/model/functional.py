@@ -10,12 +10,12 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU in its tanh approximation, as Wan has it."""
+    """GELU in its tanh approximation, as in Wan."""
     return F.gelu(x, approximate="tanh")
 
 
 def mean_of_words(text: Tensor) -> Tensor:
-    """Text states (B, N, D) -> (B, D), over the positions that are not zeros; zeros where none is."""
+    """Mean of text states (B, N, D) over the positions that are not all zeros, (B, D); zeros if there are none."""
     there = (text != 0).any(-1, keepdim=True)
     return text.sum(1) / there.sum(1).clamp_min(1)
 
@@ -28,5 +28,5 @@ def zero_init(module: Layer) -> Layer:
 
 
 def cell_centres(count: int, device: torch.device | str) -> Tensor:
-    """Middles of `count` cells across the frame, in halves of it: within -1 .. 1."""
+    """Centres of `count` equal cells across the frame, from -1 to 1."""
     return (torch.arange(count, device=device) + 0.5) / count * 2 - 1

@@ -1,6 +1,6 @@
-"""What the parts of a model give one another: the text encoder, latents by frame, what is known of a whole shot.
+"""Interfaces between the parts of a model: text encoder, latents by frame, conditioning on a whole shot, objects.
 
-The codec's contract is the base class `vera.core.model.codec.Codec`.
+The codec's interface is the base class `Codec` in core/model/codec.py.
 """
 
 from __future__ import annotations
@@ -24,41 +24,44 @@ class Text(Protocol):
     """A text encoder."""
 
     def check(self, prompt: str, anyway: bool = False) -> list[str]:
-        """Warnings about a prompt. Raises InputError for what the model cannot do, or does not know unless `anyway`."""
+        """Warnings about a prompt. Raises InputError if the model cannot do it or, unless `anyway`, does not know
+        it."""
 
     def asks_for_people(self, prompt: str) -> bool:
-        """Whether the people in the plate have to be told where there is no mask: before another background."""
+        """Whether a job without a mask must first find the people in the plate, to keep them before a new
+        background."""
 
     def encode(self, prompts: list[str]) -> Tensor:
         """States (B, N, D); positions past a prompt's end are zeros."""
 
 
 class LatentsByFrame(Protocol):
-    """Latents of a shot, in memory or on the disk."""
+    """Latents of a shot, in memory or on disk."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(T, C, H, W), of all latent frames."""
+        """(T, C, H, W); T counts all latent frames."""
 
     def read(self, start: int, stop: int) -> Tensor:
         """Latent frames start .. stop-1, (stop - start, C, H, W), fp32."""
 
 
 class ShotConditioning(Protocol):
-    """What a model knows of a whole shot beside the window that it looks at; made by `Transformer.read_shot`."""
+    """Conditioning on a whole shot, besides the window that is denoised; made by `Transformer.read_shot`."""
 
     def window(self, start: int, stop: int) -> ShotConditioning:
-        """The same for latent frames start .. stop-1: what `Transformer.forward` is given as `shot`."""
+        """The part for latent frames start .. stop-1, the argument `shot` of `Transformer.forward`."""
 
 
 @dataclass(frozen=True)
 class SurfacePoints:
-    """What is known of points (...) of an object, without any light.
+    """Surface properties at points (...) of an object, without light.
 
-    distance: to the outline in half heights of the object, negative inside; color (..., 3): what it is painted with,
-    display-encoded; facing (..., 2): its normal to the right and down, what is left of 1 faces the camera; gloss, how
-    open it is to the light about it, and how much it shines by itself, (...) in [0, 1] each; named (...): the share
-    that the prompt's material covers.
+    distance (...): signed, to the outline, in half heights of the object, negative inside
+    color (..., 3): surface colour, display-encoded
+    facing (..., 2): components of the unit normal to the right and down; the third one faces the camera
+    gloss, openness to ambient light, and emission (...): in [0, 1] each
+    named (...): share covered by the prompt's material
     """
 
     distance: Tensor
@@ -71,27 +74,26 @@ class SurfacePoints:
 
 
 class ShotObject(Protocol):
-    """The object that a prompt adds to a shot, as a shape: known at any size. Times are frames of the shot, from 0."""
+    """The object that a prompt adds to a shot, as a shape at any resolution. Times are frames of the shot, from 0."""
 
-    stands: bool  # on something, and so casts a contact shadow
+    stands: bool  # whether it stands on something and casts a contact shadow
     glow: float  # of a luminous material, 0 to 1, as are gloss and metal
     gloss: float
     metal: float
-    soft: bool  # whether the model draws something soft about it: a shadow, a halo, a reflection
+    soft: bool  # whether the model draws something soft around it: a shadow, a halo, a reflection
     color: tuple[float, float, float]  # as named, display-encoded
 
     def place(self, time: int) -> tuple[float, float, float]:
-        """Its middle in halves of the frame, right and down from the frame's middle; its half height in halves of the
-        frame's."""
+        """Its centre, right and down from the frame's middle in half frames, and its half height in half frame
+        heights."""
 
     def points(self, time: int, u: Tensor, v: Tensor) -> SurfacePoints:
-        """Of places u (right) and v (down) from its middle, in half heights."""
+        """The surface at offsets u (right) and v (down) from its centre, in half heights."""
 
 
 @dataclass(frozen=True)
 class ShotEffect:
-    """An effect that a prompt adds, by its name in the model's world; amount: how much of it the words ask for, 1 is
-    usual."""
+    """An effect that a prompt adds, by its name in the model's world. amount: as the words ask for; 1 is usual."""
 
     kind: str
     amount: float = 1.0
@@ -99,41 +101,43 @@ class ShotEffect:
 
 @dataclass(frozen=True)
 class ShotBackground:
-    """A background that a prompt asks for, by its name in the model's world. traits: what else the words say of it."""
+    """A background that a prompt asks for, by its name in the model's world. traits: further properties that it has."""
 
     kind: str
     traits: frozenset[str] = frozenset()
 
 
 class ObjectDrawer(Protocol):
-    """The part of a model that knows what it adds as shapes, beside its layers."""
+    """The part of a model that describes added objects as shapes, in addition to its layers."""
 
     def kind_in(self, text: Tensor) -> str:
-        """What text states (1, N, D) name: an object, an effect, or nothing that has shapes, which is "nothing"."""
+        """The object or effect that text states (1, N, D) name; "nothing" if it has no shape."""
 
     def of_shot(
         self, text: Tensor, source: LatentsByFrame, mask: LatentsByFrame | None, window: int
     ) -> ShotObject | ShotEffect | ShotBackground | None:
-        """What text states (1, N, D) add to a shot of these latents; None where that has no shapes."""
+        """The object, effect or background of text states (1, N, D) in a shot of these latents; None if it has no shape."""
 
 
 class BlockRunner(Protocol):
-    """A way to run the transformer's blocks: cached, watched, cut over processes, recomputed."""
+    """A way to run the transformer's blocks: cached, observed, sharded over processes, or recomputed."""
 
     def run(self, blocks: Sequence[Callable[..., Tensor]], hidden: Tensor, *given: Any) -> Tensor:
-        """Hidden states (B, 3, L, D) through the blocks, each called as block(hidden, *given)."""
+        """Pass hidden states (B, 3, L, D) through the blocks, each called as block(hidden, *given)."""
 
 
 @dataclass(frozen=True)
 class LoadOptions:
     """How a model is loaded.
 
-    dtype of the transformer and the text encoder; None keeps the files' own. The parameters that must stay fp32 do,
-    and so does the codec. weights: "auto" leaves it at that; "bf16", or "fp8" and "int8", with which the
-    transformer's projections take 8 bits (see quantise.py) and the rest is bf16. mini is small: it is computed in fp32,
-    whatever its weights are kept in. offload: "parts" keeps the text encoder and the codec in the host's memory, and
-    brings each to the device only while it works; "blocks" the transformer's blocks too. loras: (path, strength) each;
-    skip_missing: leave out their tensors that match nothing in the model.
+    dtype: of transformer and text encoder; None keeps the files' type. The codec, and parameters that must be fp32, are
+        fp32 in any case. mini always computes in fp32.
+    weights: "auto" follows dtype; "bf16"; "fp8" or "int8" store the transformer's projections in 8 bits (quantise.py)
+        and the rest in bf16
+    offload: "none"; "parts" keeps text encoder and codec in host memory and moves each to the device only while it
+        works; "blocks" does the same with the transformer's blocks
+    loras: (path, strength) each
+    skip_missing: leave out LoRA tensors that match nothing in the model
     """
 
     device: torch.device | str
@@ -146,11 +150,12 @@ class LoadOptions:
 
 @dataclass(frozen=True)
 class Model:
-    """All that turns noise into layers.
+    """A loaded model.
 
-    name: as in a recipe. fingerprint: 64 hex digits, the same for the same configuration and weights. notes: what a
-    user should know of how it was loaded, a sentence each. objects: draws an object as a shape at plate
-    size, where the model can.
+    name: as in a recipe
+    fingerprint: 64 hex digits, equal for equal configuration and weights
+    notes: messages for the user about how it was loaded
+    objects: draws added objects as shapes at plate size; None if the model cannot
     """
 
     name: str

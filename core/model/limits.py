@@ -1,4 +1,4 @@
-"""What a model was trained for, and how it is best sampled: model.json."""
+"""model.json: the sizes that a model was trained for, and its sampling defaults."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from pathlib import Path
 from vera.core.errors import InputError
 
 LIGHT_CURVES = ("srgb", "range")
-# The largest value of each number; a larger one is a damaged file, and would be allocated for.
+# The largest value of each number. A larger one is a damaged file, for which huge buffers would be allocated.
 LARGEST = {
     "max_frames": 10_000,
     "pixels": 8192 * 8192,
@@ -22,12 +22,14 @@ LARGEST = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What a model was trained for, and how it is best sampled.
+    """The sizes that a model was trained for, and its sampling defaults.
 
-    max_frames in one window; pixels: area at model size, sides a multiple of `multiple`;
-    steps, guidance and the noise schedule's shift unless the user says otherwise. light_curve: how it
-    was taught to see scene-referred light, "srgb" (cut at display white) or "range" (up to 64 times white).
-    step_width: over how many model pixels it decodes a step of alpha, see core/layer/outline.py.
+    max_frames: frames in one window
+    pixels, multiple: area at model size in pixels; the sides are multiples of `multiple`
+    steps, guidance, shift: sampling defaults; shift is the noise schedule's
+    light_curve: encoding of scene-referred light in its training, "srgb" (clipped at display white) or "range" (up to
+        64 times white)
+    step_width: width in model pixels of a decoded step of alpha, see core/layer/outline.py
     """
 
     max_frames: int = 81
@@ -41,7 +43,7 @@ class Limits:
 
     @classmethod
     def load(cls, path: Path) -> "Limits":
-        """Of model.json, or Wan's own where there is none. Raises InputError."""
+        """Read model.json; without the file, Wan's limits. Raises InputError."""
         if not path.is_file():
             return cls()
         try:
@@ -64,7 +66,7 @@ class Limits:
 
 
 def is_number(value: object, whole: bool) -> bool:
-    """Whether a value out of a JSON file is a finite number, or a whole one."""
+    """Whether a JSON value is a finite number; whole: a whole one."""
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         return False
     return whole or (abs(value) < 1e300 and math.isfinite(value))

@@ -17,12 +17,13 @@ def load_model(
     lora: tuple[str, ...] = (),
     lora_skip_missing: bool = False,
 ) -> Model:
-    """`mini`, or a model's folder, onto a device.
+    """Load `mini` or a model's folder onto a device.
 
-    dtype, weights, offload: see LoadOptions. lora: "FILE[:STRENGTH]" each, added to the weights as these are read;
-    lora_skip_missing: without those of its tensors that match nothing in the model.
-    Host memory is one copy of what stays there, and one file's tensors while they are read. Raises InputError before
-    any weight is read when a part is missing or does not fit.
+    dtype, weights, offload: see LoadOptions
+    lora: "FILE[:STRENGTH]" each, added to the weights while they are read
+    lora_skip_missing: leave out LoRA tensors that match nothing in the model
+    Host memory holds one copy of the weights that stay there, and one file's tensors during reading. Raises InputError
+    before any weight is read if a part is missing or does not fit.
     """
     loras = tuple(parse_lora(text) for text in lora)
     options = LoadOptions(device, dtype, weights, offload, loras, lora_skip_missing)

@@ -1,12 +1,13 @@
-"""LoRA: low-rank changes of weights, of all three branches at once or of each by itself.
+"""LoRA: low-rank changes of weights, of all three branches together or of single branches.
 
-Files of stock Wan LoRAs, which know no branches, and of those trained here, which do, are added to the weights
-while these are read: `Loras`. Key styles: diffusers' and PEFT's (`transformer.blocks.0.attn1.to_q.lora_A.weight`),
-the original release's (`diffusion_model.blocks.0.self_attn.q.lora_down.weight`, also `.diff`, `.diff_b` and `.diff_m`,
-whole changes of a weight, of a bias and of a block's modulation), kohya's
-(`lora_unet_blocks_0_self_attn_q.lora_down.weight`) and its relatives with two underscores or with dots, DiffSynth's
-(`pipe.dit.blocks.0.self_attn.q.lora_A.default.weight`); a branch stands before the module's name,
-`transformer.blocks.0.edit.attn1.to_q.lora_A.weight`. Dots and underscores within a module's name are the same.
+`Loras` adds files to the weights while these are read. Stock Wan LoRAs have no branches and apply to all three; LoRAs
+trained here name the branch before the module: `transformer.blocks.0.edit.attn1.to_q.lora_A.weight`. Key styles:
+    diffusers, PEFT    transformer.blocks.0.attn1.to_q.lora_A.weight
+    original release   diffusion_model.blocks.0.self_attn.q.lora_down.weight; also .diff, .diff_b and .diff_m, whole
+                       changes of a weight, a bias and a block's modulation
+    kohya              lora_unet_blocks_0_self_attn_q.lora_down.weight, also with two underscores or with dots
+    DiffSynth          pipe.dit.blocks.0.self_attn.q.lora_A.default.weight
+Dots and underscores inside a module's name are equivalent.
 
 Training goes through PEFT: add_lora, save_lora, load_lora, merge_lora.
 """
@@ -36,7 +37,10 @@ METADATA = "lora_adapter_metadata"  # diffusers' name for a file's ranks and alp
 _PREFIXES = re.compile(
     r"(?:(?:base_model\.model|diffusion_model|transformer|model|unet|pipe\.dit|dit)\.)+|lora_(?:unet|transformer)__?"
 )
-_TABLE, _MODULATION = "scale_shift_table", "modulation"  # of a block: by diffusers and here, and by the release
+_TABLE, _MODULATION = (
+    "scale_shift_table",
+    "modulation",
+)  # a block's modulation in diffusers and Vera, and in the release
 _KEY = re.compile(
     r"(?P<module>.+)\.(?:"
     r"lora[_.](?P<low>A|down)(?:\.default)?\.weight|lora[_.](?P<high>B|up)(?:\.default)?\.weight"
@@ -47,10 +51,10 @@ _KEY = re.compile(
 class Loras:
     """LoRA files for a model whose parameters have these shapes, each at a strength.
 
-    files: (path, strength) each. Only headers are read; changed() reads what a parameter needs.
-    digest: of contents and strengths, "" without files. Raises InputError, naming them, where tensors match no
-    module of the model, or not its shape; with skip_missing those that match none are left out, and `notes` says
-    which, unless none of a file matches.
+    files: (path, strength) each. Only headers are read; `changed` reads the tensors of a parameter.
+    digest: of contents and strengths; "" without files
+    Raises InputError for tensors that match no module of the model, or not its shape. With skip_missing, tensors that
+    match no module are left out and named in `notes`; a file without any match is still refused.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class Loras:
     ) -> None:
         self.notes: tuple[str, ...] = ()
         self._skip_missing = skip_missing
-        # Parameter -> functions of nothing that give what is added to it.
+        # Parameter -> functions that return the changes to add.
         self._changes: dict[str, list[Callable[[], torch.Tensor]]] = defaultdict(list)
         said = []
         for path, strength in files:
@@ -70,7 +74,7 @@ class Loras:
         self.digest = " ".join(said)
 
     def changed(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """The parameter with what the files add: in fp32 where they change it, else as it is."""
+        """The parameter with the files' changes, in fp32; a parameter without changes is returned unchanged."""
         for change in self._changes.get(name, ()):
             tensor = tensor.float() + change().to(tensor.device)
         return tensor
@@ -105,12 +109,12 @@ class Loras:
         for module, keys in parts.items():
             for stem in modules[module]:
                 for leaf, change, size in changes_of(files, keys, alpha, strength, path):
-                    name = f"{stem}{leaf}" if stem.endswith(".") else stem  # a table is a parameter by itself
+                    name = f"{stem}{leaf}" if stem.endswith(".") else stem  # a table is itself a parameter
                     self._expect(path, keys, shapes, name, size)
                     self._changes[name].append(in_shape(change, shapes[name]))
 
     def _expect(self, path, keys, shapes, name, size):
-        """Refuse a change of another size than the parameter, (rows, columns) or (rows,)."""
+        """Refuse a change whose size differs from the parameter's, (rows, columns) or (rows,)."""
         shape = shapes.get(name)
         needed = shape and ((shape[0], torch.Size(shape[1:]).numel()) if len(size) == 2 else tuple(shape))
         if needed != size:
@@ -159,7 +163,7 @@ def changes_of(
         if role in keys:
             shape = files.shapes[keys[role]]
             size = (shape[0], torch.Size(shape[1:]).numel()) if len(shape) > 1 else shape
-            factor = scale if "lora_B" in keys[role] else strength  # PEFT's bias is of the low-rank path
+            factor = scale if "lora_B" in keys[role] else strength  # PEFT's bias belongs to the low-rank path
             yield role, partial(_scaled, files, keys[role], factor), size
 
 
@@ -173,8 +177,11 @@ def in_shape(change: Callable[[], torch.Tensor], shape: tuple[int, ...]) -> Call
 
 
 def stems_by_name(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, list[str]]:
-    """All that a Vera's modules and tables of modulation are called, by the original release, diffusers and here, with
-    underscores for dots -> what their parameters' names begin with: "blocks.0.edit.attn1.to_q.", or a table's name."""
+    """All names of a Vera's modules and modulation tables -> beginnings of their parameters' names in Vera.
+
+    The keys are the names in the original release, in diffusers and in Vera, with underscores for dots. The values are
+    such as "blocks.0.edit.attn1.to_q.", or a table's name.
+    """
     called = defaultdict(list)
     for name in shapes:
         module, _, leaf = name.rpartition(".")
@@ -191,12 +198,12 @@ def stems_by_name(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, list[str]]
 
 
 def module_name(key: str) -> str:
-    """A module's name in a file without what tools put before it, with underscores for dots."""
+    """A module's name in a file without the prefixes of tools, with underscores for dots."""
     return (key[match.end() :] if (match := _PREFIXES.match(key)) else key).replace(".", "_")
 
 
 def stated_alpha(path: Path) -> float | None:
-    """One alpha for all of a file: of its metadata (diffusers'), or of PEFT's adapter_config.json beside it."""
+    """The alpha of a whole file, from its metadata (diffusers) or from PEFT's adapter_config.json in its folder."""
     with safe_open(path, "pt") as file:
         text = (file.metadata() or {}).get(METADATA)
     beside = path.with_name("adapter_config.json")
@@ -224,10 +231,11 @@ def add_lora(
     branches: Sequence[str] = BRANCHES,
     targets: Sequence[str] = TARGETS,
 ) -> list[nn.Parameter]:
-    """Add adapters to these branches' projections and freeze all else; at first they change nothing.
+    """Add adapters to these branches' projections and freeze all other parameters. New adapters change nothing.
 
-    alpha: the change is scaled by alpha / rank; None is rank. targets: patterns of module names
-    within a branch's block. Returns the trained parameters, fp32. Raises InputError without PEFT.
+    alpha: changes are scaled by alpha / rank; None means rank
+    targets: patterns of module names within a branch's block
+    Returns the trained parameters, fp32. Raises InputError without PEFT.
     """
     pattern = rf"blocks\.\d+\.(?:{'|'.join(branches)})\.(?:{'|'.join(t.replace('.', '[.]') for t in targets)})"
     return _inject(transformer, pattern, rank, rank if alpha is None else alpha)
@@ -269,7 +277,7 @@ def load_lora(transformer: nn.Module, path: Path) -> list[nn.Parameter]:
 
 
 def merge_lora(transformer: nn.Module) -> None:
-    """Add the adapters to the weights, and take them out."""
+    """Add the adapters' changes to the weights and remove the adapters."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(transformer.named_modules()):

@@ -1,4 +1,4 @@
-"""Names of models, as recipes give them. Without torch."""
+"""Names of models in recipes. This module does not load torch."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ EMBEDDED = Path(__file__).parents[1] / "weights" / EMBEDDED_NAME  # and its fold
 
 
 def folder_of(name: str) -> Path:
-    """Where a model lies, by its name in a recipe."""
+    """The folder of a model's name in a recipe."""
     return EMBEDDED if name == EMBEDDED_NAME else Path(name)
 
 
 def unknown_model(name: str) -> InputError:
-    """The refusal of a name that is no model."""
+    """The error for a name that is no model."""
     if name in PRESETS:
         return InputError(
             f"model '{name}': no weights of that size are public; make a directory from Wan2.1 with "

@@ -1,8 +1,7 @@
-"""Parts of a model outside the GPU's memory, on the device only while they work.
+"""Keep parts of a model in host memory, and move them to the device only while they work.
 
-First the parts take turns: text encoder, codec and transformer, each of which works a few times in a shot. Then the
-transformer's blocks, which come and go at every step: through diffusers' group offloading, the next one while one
-works.
+Level "parts": text encoder, codec and transformer take turns; each works a few times in a shot. Level "blocks": also
+the transformer's blocks move at every step, by diffusers' group offloading, which loads the next block while one works.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from vera.core.model.quantise import without_library_logging
 if TYPE_CHECKING:
     from vera.core.model.interfaces import Model, Text
 
-COMPUTES_ON = "computes_on"  # the attribute of a transformer that says where, when its blocks are offloaded
+COMPUTES_ON = "computes_on"  # attribute of a transformer with offloaded blocks: the device on which it computes
 
 
 def offloaded(model: Model, text_module: nn.Module, offload: str, device: torch.device | str) -> Model:
-    """The model with what waits outside the device, see LoadOptions; text_module: the text encoder's weights."""
+    """The model with parts offloaded as LoadOptions describes. text_module: the text encoder's module."""
     if offload == "blocks":
         offload_blocks(model.transformer, device)
     if offload == "none":
@@ -39,14 +38,13 @@ def offloaded(model: Model, text_module: nn.Module, offload: str, device: torch.
     )
 
 
-# Latent frames that a stream is decoded ahead of what is asked for, before the next stream's turn. More of them keep
-# more
-# decoded frames in the host's memory (4.9 MB each at 832x480), fewer move what a stream remembers more often.
+# Latent frames that a stream decodes in one turn. Raising it keeps more decoded frames in host memory (4.9 MB each at
+# 832x480); lowering it moves the streams' states more often.
 AHEAD = 8
 
 
 class Lodger:
-    """A transformer that is on the device from when it computes until another part needs the room."""
+    """A transformer that stays on the device from its first computation until another part needs the memory."""
 
     def __init__(self, transformer: nn.Module, device: torch.device | str):
         self.transformer, self.device, self.there = transformer, torch.device(device), True
@@ -69,9 +67,9 @@ class Lodger:
 
 
 class Visitor:
-    """A module that waits in the host's memory, and is on the device while anybody has asked it in.
+    """A module in host memory that is on the device only inside `on_device`.
 
-    lodger: who leaves the device before it comes, or None.
+    lodger: leaves the device first, or None
     """
 
     def __init__(self, module: nn.Module, device: torch.device | str, lodger: Lodger | None = None):
@@ -92,7 +90,7 @@ class Visitor:
                 self._move("cpu")
 
     def _move(self, device: torch.device | str) -> None:
-        # Weights moved in inference mode would be of use in inference mode only.
+        # Weights that are moved in inference mode could be used in inference mode only.
         with torch.inference_mode(False):
             self.module.to(device)
 
@@ -104,15 +102,15 @@ class VisitingText:
         self.text, self.visitor = text, Visitor(module, device, lodger)
 
     def check(self, prompt: str, anyway: bool = False) -> list[str]:
-        """As the encoder's."""
+        """See `Text`."""
         return self.text.check(prompt, anyway)
 
     def asks_for_people(self, prompt: str) -> bool:
-        """As the encoder's."""
+        """See `Text`."""
         return self.text.asks_for_people(prompt)
 
     def encode(self, prompts: list[str]) -> Tensor:
-        """As the encoder's."""
+        """See `Text`."""
         with self.visitor.on_device():
             return self.text.encode(prompts)
 
@@ -145,7 +143,7 @@ class VisitingCodec(Codec):
 
 
 def offload_blocks(transformer: nn.Module, device: torch.device | str) -> None:
-    """Keep a Transformer, on the CPU, there: each block is on the device while it works. Raises InputError."""
+    """Keep a Transformer's blocks on the CPU; each is on the device only while it works. Raises InputError."""
     require("--offload blocks", "accelerate", "diffusers", otherwise="use --offload parts")
     with without_library_logging():
         from diffusers.hooks import apply_group_offloading
@@ -158,11 +156,11 @@ def offload_blocks(transformer: nn.Module, device: torch.device | str) -> None:
         offload_type="block_level",
         num_blocks_per_group=1,
         use_stream=device.type == "cuda",
-        low_cpu_mem_usage=True,  # pinned when it is their turn: pinned for good they would be in memory twice
+        low_cpu_mem_usage=True,  # pin a block only on its turn: permanently pinned blocks would be in memory twice
     )
     setattr(transformer, COMPUTES_ON, device)
 
 
 def computing_device(transformer: nn.Module) -> torch.device:
-    """Where a transformer computes, which is not where its weights wait."""
+    """The device on which a transformer computes; offloaded weights are elsewhere."""
     return getattr(transformer, COMPUTES_ON, None) or next(transformer.parameters()).device

@@ -1,8 +1,8 @@
-"""Who is in a picture: MediaPipe's selfie segmentation, as plain layers.
+"""Find people in a picture: MediaPipe's selfie segmentation as plain layers.
 
 The network and its weights are Google's (Apache-2.0, see core/weights/people/README.md): a MobileNetV3-like encoder
-down to 16x16, and a decoder that gates each finer feature map by the mean of what it is joined with. It was made for
-people near a camera; a person far away, an animal or a puppet is not found.
+down to 16x16, and a decoder that gates each finer feature map by the mean of the map joined to it. It was trained on
+people near a camera and does not find distant people, animals or puppets.
 """
 
 from functools import cache
@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 WEIGHTS = Path(__file__).parents[1] / "weights/people/selfie_segmentation.safetensors"
-SIZE = 256  # pixels a side of what it sees, whatever the picture's shape
+SIZE = 256  # side in pixels of its input; pictures of any shape are resized to it
 
 
 @cache
@@ -26,7 +26,7 @@ def load_people() -> "People":
 
 
 class People(nn.Module):
-    """Pictures (N, 3, H, W), encoded, in [0, 1] -> how sure each pixel is somebody's, (N, 1, H, W) in [0, 1]."""
+    """Maps pictures (N, 3, H, W), encoded, in [0, 1], to the confidence that a pixel shows a person, (N, 1, H, W)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Same(nn.Conv2d):
 
 
 class Squeezed(nn.Module):
-    """An inverted residual block, gated by the mean of all pixels where `squeeze` channels say how."""
+    """An inverted residual block; with `squeeze` channels it has a squeeze-and-excitation gate."""
 
     def __init__(
         self, channels: int, width: int, out: int, kernel: int, act: nn.Module, squeeze: int = 0, stride: int = 1
@@ -85,7 +85,7 @@ class Squeezed(nn.Module):
 
 
 class Gate(nn.Module):
-    """A factor a channel, from the mean of all pixels."""
+    """One factor per channel, computed from the mean over all pixels."""
 
     def __init__(self, width: int, squeeze: int) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Gate(nn.Module):
 
 
 class Join(nn.Module):
-    """Coarse features enlarged and joined with finer ones."""
+    """Coarse features, enlarged and joined with finer ones."""
 
     def __init__(self, coarse: int, fine: int) -> None:
         super().__init__()
@@ -112,5 +112,5 @@ class Join(nn.Module):
 
 
 def mean(x: torch.Tensor) -> torch.Tensor:
-    """Of all pixels, (N, C, 1, 1)."""
+    """Mean over all pixels, (N, C, 1, 1)."""
     return x.mean((2, 3), keepdim=True)

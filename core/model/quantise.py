@@ -1,8 +1,7 @@
-"""Weights of 8 bits, through torchao: the projections of the blocks, which are nearly all of a model.
+"""Store the blocks' projections, almost all of a model, in 8 bits with torchao.
 
-A row of a matrix shares one scale; what is computed with stays in the activations' type. The rest of the
-weights (embedders, heads, norms, modulation) keeps its type. Relative error of the weights of a normal
-distribution: int8 0.7 %, fp8 (e4m3) 2.6 %.
+Each row of a matrix has one scale. Computation stays in the activations' type. The other weights (embedders, heads,
+norms, modulation) keep their type. Relative error of normally distributed weights: int8 0.7 %, fp8 (e4m3) 2.6 %.
 """
 
 import logging
@@ -17,13 +16,13 @@ KINDS = ("fp8", "int8")
 
 
 def is_quantised(name: str, owner: nn.Module) -> bool:
-    """Whether this parameter of a Transformer is one of those that are kept in 8 bits."""
+    """Whether this parameter of a Transformer is stored in 8 bits."""
     return name.startswith("blocks.") and name.endswith(".weight") and type(owner) is nn.Linear
 
 
 @contextmanager
 def without_library_logging() -> Iterator[None]:
-    """Imports without what torchao says of its kernels for other builds of torch; diffusers imports it too."""
+    """Context without torchao's log messages about kernels for other builds of torch; diffusers imports torchao too."""
     logging.disable(logging.WARNING)
     try:
         yield
@@ -32,8 +31,10 @@ def without_library_logging() -> Iterator[None]:
 
 
 def linear_quantiser(kind: str) -> Callable[[nn.Module, str], None]:
-    """A function of a module and of a parameter's full name, which quantises the module in place if it is a block's
-    projection. Raises InputError without torchao."""
+    """A function (module, full parameter name) that quantises the module in place if it is a block's projection.
+
+    Raises InputError without torchao.
+    """
     require(f"--weights {kind}", "torchao", otherwise="leave it out")
     with without_library_logging():
         from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
@@ -48,7 +49,7 @@ def linear_quantiser(kind: str) -> Callable[[nn.Module, str], None]:
 
 
 def quantise(transformer: nn.Module, kind: str) -> None:
-    """All of a Transformer that is in memory already, in place."""
+    """Quantise a loaded Transformer in place."""
     quantise_linear = linear_quantiser(kind)
     for name, module in transformer.named_modules():
         quantise_linear(module, name + ".weight")

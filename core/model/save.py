@@ -1,4 +1,4 @@
-"""A Vera onto the disk, as diffusers lays its models out: other tools read the parts, and the shards by their index.
+"""Save a Vera in diffusers' layout, so that other tools can read its parts and its shards.
 
 model_index.json   which library's class each part is
 model.json         Limits
@@ -33,14 +33,13 @@ CLASSES = {
 
 
 def save_model(model: Model, target: Path, shard_bytes: int = SHARD_BYTES) -> None:
-    """Write a full-size Model (see load.py) as a new directory; read again, every bit is the same.
+    """Write a full-size Model (see load.py) as a new directory, bit for bit and in its own types.
 
-    Of its own types; adapters have to be merged before (see lora.py), and weights may not be quantised.
-    Raises InputError.
+    Adapters must be merged before (lora.py), and weights must not be quantised. Raises InputError.
     """
     state = model.transformer.state_dict()
     if not isinstance(model.codec, WanCodec) or not isinstance(model.text, WanText):
-        raise InputError(f"{target}: only a full-size model that is not offloaded is saved so")
+        raise InputError(f"{target}: only a full-size model that is not offloaded can be saved")
     if any(".base_layer." in name or type(value) is not torch.Tensor for name, value in state.items()):
         raise InputError(
             f"{target}: adapted or quantised weights are not saved; merge adapters, load with --weights bf16"
@@ -61,7 +60,7 @@ def write_transformer(
     get: Callable[[str], torch.Tensor],
     shard_bytes: int,
 ) -> None:
-    """config.json and shards, see write_shards."""
+    """Write config.json and shards, see write_shards."""
     folder.mkdir(parents=True, exist_ok=True)
     values = {"_class_name": "Transformer", **asdict(config)}
     (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
@@ -75,10 +74,11 @@ def write_shards(
     shard_bytes: int,
     stem: str,
 ) -> None:
-    """Shards of at most shard_bytes (a larger tensor has one of its own), and their index where there are several.
+    """Write shards of at most shard_bytes (a larger tensor has its own), and an index if there are several.
 
-    Of `tensors` only names, shapes and types are looked at, so they may be on the meta device; get(name)
-    is asked for each when its shard is written. Memory: one shard.
+    tensors: only names, shapes and types are used, so they may be on the meta device
+    get: returns a tensor by name, when its shard is written
+    The memory needed is one shard.
     """
     from huggingface_hub import split_torch_state_dict_into_shards
 
@@ -99,7 +99,7 @@ def write_shards(
 
 
 def write_index(root: Path) -> None:
-    """model_index.json, of the parts that are there."""
+    """Write model_index.json with the parts that exist."""
     parts = {part: list(names) for part, names in CLASSES.items() if (root / part).is_dir()}
     text = json.dumps({"_class_name": "Vera", **parts}, indent=2)
     (root / "model_index.json").write_text(text + "\n", encoding="utf-8")
@@ -107,7 +107,7 @@ def write_index(root: Path) -> None:
 
 @contextmanager
 def new_directory(target: Path) -> Iterator[Path]:
-    """A directory to fill, which gets its name when it is whole. Raises InputError if that is taken."""
+    """A directory to fill that gets its final name when it is complete. Raises InputError if the name is taken."""
     target = Path(target)
     if target.exists():
         raise InputError(f"{target}: exists already; name a new directory")

@@ -1,7 +1,6 @@
-"""Safetensors files: names and shapes before any weight, weights one at a time.
+"""Read safetensors files: names and shapes before any weight, weights one at a time.
 
-Only safetensors are read. Pickled checkpoints can run code when they are opened,
-so they are refused, with the way to convert them.
+Pickled checkpoints can run code when they are opened, so they are refused with a message on how to convert them.
 """
 
 import json
@@ -23,12 +22,12 @@ PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 
 
 class TensorFiles:
-    """The tensors of one safetensors file, or of all of a folder's (the shards of one model).
+    """The tensors of one safetensors file, or of a folder's files (the shards of one model).
 
-    shapes and types map each name to its shape and type; only headers have been read then. get(name)
-    reads one tensor onto the device. On the CPU it is a private mapping of the file: pages are read
-    when they are first used, and are let go with the file. One file is open at a time, so that
-    what was read of the others is in memory only where its tensors still are.
+    shapes, types: shape and type by name, from the headers
+    `get` reads one tensor onto the device. On the CPU the tensor maps the file privately: pages are read when they are
+    first used and released with the file. Only one file is open at a time, so pages of the others stay in memory only
+    as long as their tensors do.
     """
 
     def __init__(self, path: Path, device: torch.device | str = "cpu", apart: Iterable[str] = ()):
@@ -54,17 +53,17 @@ class TensorFiles:
         return self._opened(file).get_tensor(stored)
 
     def by_file(self, names: Iterable[str]) -> Iterator[str]:
-        """The names, those of one file together, so that no file is opened twice."""
+        """The names grouped by file, so that no file is opened twice."""
         return iter(sorted(names, key=lambda name: self._at[name][0]))
 
     def alias(self, name: str, of: str) -> None:
-        """Let a tensor be found under another name too."""
+        """Give a tensor a second name."""
         self.shapes[name] = self.shapes[of]
         self.types[name] = self.types[of]
         self._at[name] = self._at[of]
 
     def drop_prefix(self, prefixes: Iterable[str]) -> None:
-        """Take away the first of these prefixes with which every name begins; none where none is on all."""
+        """Remove the first of these prefixes that all names share, if any."""
         prefix = next((p for p in prefixes if all(name.startswith(p) for name in self.shapes)), "")
         self.shapes = {name.removeprefix(prefix): shape for name, shape in self.shapes.items()}
         self.types = {name.removeprefix(prefix): kind for name, kind in self.types.items()}
@@ -81,10 +80,10 @@ class TensorFiles:
 
 
 def weight_files(path: Path, apart: Iterable[str] = ()) -> list[Path]:
-    """The safetensors of a folder, those that its index names if it has one, or the one file.
+    """The safetensors files of a path: the file itself, or those of a folder (by its index, if it has one).
 
-    apart: stems of files that belong to something else. Raises InputError where there are none, or not all
-    that the index names.
+    apart: stems of files that belong to something else
+    Raises InputError if there are none, or if files named by the index are missing.
     """
     if path.is_file():
         if path.suffix in PICKLES:
@@ -101,7 +100,7 @@ def weight_files(path: Path, apart: Iterable[str] = ()) -> list[Path]:
 
 
 def shards_of(index: Path) -> list[Path]:
-    """The files that an index names, which lie beside it."""
+    """The files named by an index, in the index's folder."""
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         outside = [name for name in names if Path(name).name != name]
@@ -116,7 +115,7 @@ def shards_of(index: Path) -> list[Path]:
 
 
 def refused_pickle(path: Path) -> InputError:
-    """The refusal of weights that could run code, with the way to convert them."""
+    """The error for weights that could run code, with the way to convert them."""
     return InputError(
         f"{path}: pickled weights are not read; convert them where you trust them: "
         "safetensors.torch.save_file(torch.load(path, weights_only=True), 'model.safetensors')"
@@ -124,7 +123,7 @@ def refused_pickle(path: Path) -> InputError:
 
 
 def torch_type(file: Path, name: str) -> torch.dtype:
-    """torch's type of that name in a safetensors header. Raises InputError for types that weights do not have."""
+    """The torch type of a type's name in a safetensors header. Raises InputError for types that weights cannot have."""
     types = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     if name not in types:
         raise InputError(f"{file}: holds {name} tensors; quantised weights are not read, only F16, BF16, F32 and F64")
@@ -134,7 +133,7 @@ def torch_type(file: Path, name: str) -> torch.dtype:
 def check_shapes(
     found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], where: Path | str, hint: str = ""
 ) -> None:
-    """Refuse missing, surplus and misshapen tensors: one InputError naming the first few of each."""
+    """Raise InputError for missing, surplus and misshapen tensors, with the first few of each."""
     missing = [n for n in expected if n not in found]
     surplus = [n for n in found if n not in expected]
     shaped = [
@@ -161,12 +160,14 @@ def load_weights(
     changed: Callable[[str, Tensor], Tensor] | None = None,
     quantise_linear: Callable[[nn.Module, str], None] | None = None,
 ) -> None:
-    """Give a module built on `meta` its weights, one tensor at a time.
+    """Load the weights of a module built on `meta`, one tensor at a time.
 
-    dtype: of the weights, None as in the files; in_float32(name) stays fp32 when dtype is set. If given,
-    changed(name, tensor) is what is stored instead, and quantise_linear(owner, name) is called as soon as a
-    parameter is there. Where all is as in the files, the tensors stay mapped to them; else they are copies, since
-    one that is mapped holds its whole file. Raises InputError for weights that are not finite.
+    dtype: of the weights; None keeps the files' types
+    in_float32: whether a parameter of this name stays fp32 although dtype is set
+    changed: maps (name, tensor) to the tensor that is stored
+    quantise_linear: called with (owner, name) as soon as a parameter is loaded
+    If nothing changes the tensors, they stay mapped to their files. Otherwise they are copies, because a mapped tensor
+    keeps its whole file open. Raises InputError for weights that are not finite.
     """
     for name in files.by_file(module.state_dict()):
         tensor = files.get(name)
@@ -184,9 +185,9 @@ def load_weights(
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file, whole or not at all, with the permissions that any new file gets in its folder.
+    """Write a safetensors file atomically, with the usual permissions of new files in its folder. Raises OSError.
 
-    safetensors itself writes files that nobody but their maker can read. Raises OSError.
+    The library itself writes files that only their owner can read.
     """
     with replacing(path) as part:
         mode = stat.S_IMODE(part.stat().st_mode)

@@ -1,4 +1,4 @@
-"""The instruction as text states, for full-size models: Wan's tokenizer and UMT5 encoder."""
+"""Encode the instruction for full-size models, with Wan's tokenizer and UMT5 encoder."""
 
 import html
 from typing import Any
@@ -21,15 +21,15 @@ class WanText:
         self.width = encoder.config.d_model
 
     def check(self, prompt: str, anyway: bool = False) -> list[str]:
-        """Warnings about a prompt: none, the vocabulary is open, and so `anyway` changes nothing.
+        """No warnings: the vocabulary is open, so `anyway` has no effect.
 
-        Raises InputError for a prompt longer than max_length tokens: cut short, it would say something else.
+        Raises InputError for a prompt of more than max_length tokens, because truncation would change its meaning.
         """
         self._rows([prompt])
         return []
 
     def asks_for_people(self, prompt: str) -> bool:
-        """Never: a full-size model knows by itself whom a new background leaves as filmed."""
+        """False: a full-size model itself separates people from their background."""
         return False
 
     def _rows(self, prompts: list[str]) -> list[list[int]]:
@@ -57,9 +57,9 @@ class WanText:
 
 
 def clean(prompt: str) -> str:
-    """HTML entities resolved (twice, as Wan does), runs of white space to one blank.
+    """The prompt with HTML entities resolved (twice, as Wan does) and runs of white space replaced by one space.
 
-    Wan's pipeline also repairs broken Unicode where ftfy happens to be installed; left
-    out, so that a prompt means the same on every machine.
+    Wan's pipeline also repairs broken Unicode if ftfy is installed. This is left out, so that a prompt means the same
+    on every machine.
     """
     return " ".join(html.unescape(html.unescape(prompt)).split())

@@ -1,10 +1,10 @@
 """Vera's transformer: three diffusion transformers that meet in one joint self-attention a block.
 
-After "Vera" (arXiv 2606.23610): the edit, alpha and composite branches each keep their own weights for every
-projection, feed-forward and modulation, all grown out of one Wan2.1 text-to-video model. Hidden states are
+After "Vera" (arXiv 2606.23610): the edit, alpha and composite branches each have their own weights for every
+projection, feed-forward and modulation, all initialised from one Wan2.1 text-to-video model. Hidden states are
 (B, 3, L, D): batch, branch in the order of BRANCHES, tokens of one branch, width of one branch.
 
-Read from the top: `Transformer.forward` is the whole pass, everything below it is in the order of use.
+Read from the top: `Transformer.forward` is the whole pass, and the rest follows in the order of use.
 
 Parameters carry diffusers' names for Wan, so a Wan checkpoint maps by rule:
 `blocks.7.attn1.to_q.weight` -> `blocks.7.edit.attn1.to_q.weight`, and `proj_out.weight` -> `edit.proj_out.weight`;
@@ -14,7 +14,7 @@ that Wan computes: attention over three copies of the keys is attention over one
 A model family that needs more (mini does, see mini/mini_transformer.py) derives from `Transformer` and overrides
     make_embedders   how time and text enter a branch
     forward          built of the steps embed() and predict()
-    read_shot        what a window needs to know of the whole shot
+    read_shot        conditioning of a window on the whole shot
 """
 
 from __future__ import annotations
@@ -58,20 +58,20 @@ class Transformer(nn.Module):
             text = config.text_of(name)
             embedders = None if config.share_embedders else self.make_embedders(text)
             self.add_module(name, Branch(config, embedders))
-        # New beside Wan: zero at first, so that a fresh Vera still computes Wan.
+        # Not part of Wan. Initialised with zeros, so that a new Vera computes the same as its Wan.
         self.source_embedding = zero_init(patch_embedding(config))
         self.mask_embedding = zero_init(patch_embedding(config)) if config.mask_input else None
         self.layer_embedding = nn.Parameter(torch.zeros(2, config.dim))  # alpha, composite
         self.blocks = nn.ModuleList(JointBlock(config) for _ in range(config.layers))
 
     def make_embedders(self, text: bool) -> Embedders:
-        """Time and text on their way into a branch, or into all of them. text: whether it reads the instruction."""
+        """The time and text embedders of one branch, or of all. text: whether the branch reads the instruction."""
         return Embedders(self.config, text)
 
     def read_shot(self, source: LatentsByFrame, mask: LatentsByFrame | None, window: int) -> ShotConditioning | None:
-        """What a window of `window` latent frames needs to know of the whole shot; read once, before sampling.
+        """Conditioning of windows of `window` latent frames on the whole shot, read once before sampling.
 
-        The published architecture knows nothing beyond its window: None.
+        None here: the published architecture sees its window only.
         """
         return None
 
@@ -92,8 +92,8 @@ class Transformer(nn.Module):
         text      (B, N, text_dim)    text states; positions past the prompt are zeros
         source    (B, C, T, H, W)     latents of the plate
         mask      (B, C, T, H, W)     latents of the mask, or None
-        shot      what `read_shot` gave, for these frames; None here
-        cache     runs the blocks in another way, see sampling/first_block_cache.py; None: one after the other
+        shot      conditioning of `read_shot` for these frames; None here
+        cache     runs the blocks in another way, see sampling/first_block_cache.py; None runs them in order
 
         H and W must be multiples of the patch. Inputs may be fp32 whatever the weights' type.
         """
@@ -103,7 +103,7 @@ class Transformer(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type that the weights have, but for those that `kept_in_float32` names."""
+        """The type of the weights, except for those that `kept_in_float32` names."""
         return self.source_embedding.weight.dtype
 
     def grid_of(self, latents: Tensor) -> Grid:
@@ -112,11 +112,8 @@ class Transformer(nn.Module):
         return time, height, width
 
     def embed(self, latents: Tensor, source: Tensor, mask: Tensor | None) -> list[Tensor]:
-        """Tokens (B, L, D) of each branch: the noisy layer's patches, and beside them
-
-        of alpha its layer embedding and the mask's patches, of the composite its layer embedding and the
-        plate's patches.
-        """
+        """Tokens (B, L, D) of each branch: the sum of the embedded patches of its noisy layer and, for alpha, its layer
+        embedding and the mask's patches; for the composite, its layer embedding and the plate's patches."""
         latents, source = latents.to(self.dtype), source.to(self.dtype)
         edit, alpha, composite = (
             flatten(getattr(self, name).patch_embedding(latents[:, i])) for i, name in enumerate(BRANCHES)
@@ -138,7 +135,7 @@ class Transformer(nn.Module):
         cache: BlockRunner | None = None,
         times: Tensor | None = None,
     ) -> Tensor:
-        """The heads' output (B, 3, C, T, H, W) of the branches' tokens (B, 3, L, D), in the weights' type.
+        """The heads' output (B, 3, C, T, H, W) for the branches' tokens (B, 3, L, D), in the weights' type.
 
         times: (T,) positions in latent time, by default 0 .. T-1.
         """
@@ -158,7 +155,7 @@ class Transformer(nn.Module):
 
 
 class Branch(nn.Module):
-    """What one branch has outside the blocks: patch embedding, embedders, head."""
+    """A branch's modules outside of the blocks: patch embedding, embedders, head."""
 
     def __init__(self, config: TransformerConfig, embedders: Embedders | None):
         super().__init__()
@@ -176,7 +173,7 @@ class Branch(nn.Module):
 
 
 class Embedders(nn.Module):
-    """Time and text on their way into a branch."""
+    """Embedders of time and text for a branch."""
 
     def __init__(self, config: TransformerConfig, text: bool):
         super().__init__()
@@ -193,14 +190,14 @@ class Embedders(nn.Module):
         return Condition(time, modulation, states)
 
     def embed_time(self, timestep: Tensor, text: Tensor) -> Tensor:
-        """The time embedding (B, D), from which the modulation is made. The text has no part in it here."""
+        """The time embedding (B, D), from which the modulation is made. `text` is unused here; mini uses it."""
         wave = sinusoids(timestep, self.freq_dim).to(self.time_embedder.linear_1.weight.dtype)
         return self.time_embedder(wave, F.silu)
 
 
 @dataclass(frozen=True)
 class Condition:
-    """Of one branch: time (B, D), modulation (B, 6, D), text (B, N, D) or None."""
+    """Conditioning of one branch: time (B, D), modulation (B, 6, D), text (B, N, D) or None."""
 
     time: Tensor
     modulation: Tensor
@@ -208,7 +205,7 @@ class Condition:
 
 
 class JointBlock(nn.Module):
-    """One block of the three branches: joint self-attention, then each its own text and feed-forward."""
+    """One block of the three branches: joint self-attention, then text cross-attention and feed-forward per branch."""
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
@@ -244,7 +241,7 @@ class JointBlock(nn.Module):
 
 
 def run_blocks(blocks: Iterable[Callable[..., Tensor]], hidden: Tensor, *given: Any) -> Tensor:
-    """Hidden states through the blocks, one after the other."""
+    """Pass hidden states through the blocks in order."""
     for block in blocks:
         hidden = block(hidden, *given)
     return hidden
@@ -273,7 +270,8 @@ class BranchBlock(nn.Module):
         return (self.norm1(x.float()) * (1 + scale) + shift).type_as(x)
 
     def after_attention(self, x: Tensor, attended: Tensor, mods: Sequence[Tensor], text: Tensor | None) -> Tensor:
-        """The rest of the block on tokens (B, L, D): attention's output, text (B, N, D), feed-forward."""
+        """Add the attention's output to tokens (B, L, D), then apply cross-attention to text (B, N, D) and
+        feed-forward."""
         gate, ffn_shift, ffn_scale, ffn_gate = mods[2:]
         x = (x.float() + self.attn1.to_out[0](attended).float() * gate).type_as(x)
         if self.attn2 is not None and self.norm2 is not None:
@@ -329,7 +327,7 @@ def stacked_projections(
 def packed_projections(
     attentions: Sequence[Attention], inputs: Sequence[Tensor], rotary: Rotary
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same through the fused kernel."""
+    """`stacked_projections` by the fused kernel."""
     heads = attentions[0].heads
     query, key = norm_rotary_pack(
         [a.to_q(x) for a, x in zip(attentions, inputs)],
@@ -344,8 +342,8 @@ def packed_projections(
 
 
 def joint_linear(linears: Sequence[nn.Linear], inputs: Sequence[Tensor]) -> Tensor:
-    """Each branch's projection of its (B, L, D), as one (B, 3, L, D); in place where the layers are plain and no
-    gradient is wanted."""
+    """Each branch's projection of its tokens (B, L, D), stacked to (B, 3, L, D). Without gradients and with plain
+    layers, they are written in place."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or not all(is_plain(linear) for linear in linears):
         return torch.stack([linear(x) for linear, x in zip(linears, inputs)], dim=1)
     batch, length, _ = inputs[0].shape
@@ -357,7 +355,7 @@ def joint_linear(linears: Sequence[nn.Linear], inputs: Sequence[Tensor]) -> Tens
 
 
 def is_plain(linear: nn.Module) -> bool:
-    """Whether calling the layer is its weight and bias alone: no hook, adapter, offload or quantised weight."""
+    """Whether the layer has only weight and bias: no hook, adapter, offload or quantised weight."""
     hooked = linear._forward_hooks or linear._forward_pre_hooks or "forward" in vars(linear)
     return type(linear) is nn.Linear and type(linear.weight) is nn.Parameter and not hooked
 
@@ -415,16 +413,16 @@ class Float32LayerNorm(nn.Module):
 
 
 def kept_in_float32(name: str) -> bool:
-    """Whether a parameter stays fp32 in a lower-precision model: modulation, its time embedder, text's norm.
+    """Whether a parameter stays fp32 in a lower-precision model: modulation, its time embedder, the text's norm.
 
-    As diffusers keeps them; query and key norms are of the model's type.
+    This follows diffusers. Query and key norms have the model's type.
     """
     parts = name.split(".")
     return any(kept in parts for kept in ("scale_shift_table", "time_embedder", "norm2"))
 
 
 def patch_embedding(config: TransformerConfig, channels: int | None = None) -> nn.Conv3d:
-    """Latents (B, C, T, H, W) -> one vector of width D a patch; channels: C, by default of one layer's latents."""
+    """Latents (B, C, T, H, W) -> one vector of width D per patch. channels: C, by default that of one layer."""
     return nn.Conv3d(config.latent_channels if channels is None else channels, config.dim, config.patch, config.patch)
 
 
@@ -451,8 +449,8 @@ def sinusoids(timestep: Tensor, dim: int) -> Tensor:
 def rotary_table(grid: Grid, head_dim: int, device: torch.device, times: Any = None) -> Rotary:
     """Angles of the 3-D rotary embedding as (cos, sin), each (t*h*w, head_dim/2), fp32.
 
-    A third of the dimensions (rounded as Wan does: 44 time, 42 height, 42 width
-    of 128) turns with each axis. The layers are aligned, so all share the table.
+    A third of the dimensions rotates with each axis (rounded as in Wan: 44 time, 42 height and 42 width of 128). The
+    layers are aligned, so all share the table.
     times: (t,) positions in time, by default 0 .. t-1.
     """
     side = 2 * (head_dim // 6)
