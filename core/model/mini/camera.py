@@ -1,7 +1,7 @@
-"""Mini's sense of the plate's camera: what is added to a scene moves with it.
+"""Track the plate's camera on its latents, so that added objects move with the scene.
 
-A place p of the scene, in halves of the frame's height from the middle, is seen at exp(z) p + (a, b): (a, b, z) is a
-view. The camera reads how the view changes from one latent frame of the plate to the next.
+A scene point p, in half frame heights from the middle, appears at exp(z) p + (a, b); (a, b, z) is a view. `Camera`
+estimates the change of the view from one latent frame of the plate to the next.
 """
 
 import math
@@ -14,22 +14,22 @@ from vera.core.model.codec import TIME_STRIDE
 from vera.core.model.functional import cell_centres, zero_init
 from vera.core.model.interfaces import LatentsByFrame
 
-FIT_ROUNDS = 6  # of reweighting; more follows the scene closer where much moves by itself
-# How strongly a view without evidence is held at rest (right, down, zoom), of the evidence; higher: calmer views.
+FIT_ROUNDS = 6  # rounds of reweighting; raising it follows the scene better where many things move by themselves
+# Precision of the prior "no movement" (right, down, zoom), relative to the evidence. Raising it gives calmer views.
 REST_PRIOR = (1e-4, 1e-4, 1e-3)
-RIDGE = 1e-3  # of the mean square of what is fitted with, added to each; higher: smaller weights
-MAX_DISTANCE = 1.0  # halves of the frame's height; a camera that goes farther from its mean is not followed
-MAX_LOG_SIZE = -0.478  # of the largest object, see data/engine/clips.py; what is larger fills the frame
+RIDGE = 1e-3  # ridge of the fit, relative to the inputs' mean square; raising it gives smaller weights
+MAX_DISTANCE = 1.0  # half frame heights; a camera that moves farther from its mean is not followed
+MAX_LOG_SIZE = -0.478  # log size of the largest object, see data/engine/clips.py; larger ones fill the frame
 MIN_CELLS = 3  # latent cells a side: the slopes of `Camera` need a cell on either side
 
 
 class Camera(nn.Module):
-    """forward(before, now): latents (B, C, H, W) of frames next to each other -> the view of the second one, where the
-    first one's is (0, 0, 0), (B, 3) fp32.
+    """forward(before, now): the view (B, 3), fp32, of the second of two adjacent latent frames (B, C, H, W), if the
+    view of the first is (0, 0, 0).
 
-    Lucas and Kanade's method on latents: how they change with a move of a cell's width is linear in what lies about
-    the cell (`along`, see `fit`), and the view is the least squares' of all cells, with Geman and McClure's weights
-    so that what moves by itself counts little.
+    This is Lucas and Kanade's method on latents. The change of a cell's latents under a move by one cell is a linear
+    function of its 3x3 neighbourhood (`along`, see `fit`). The view is the least-squares solution over all cells, with
+    Geman and McClure's weights, so that independently moving things count little.
     """
 
     def __init__(self, channels: int):
@@ -53,7 +53,7 @@ class Camera(nn.Module):
             :, None, None
         ].clamp_min(1e-6)
         for _ in range(FIT_ROUNDS):
-            # What changes all over alike is light, not a move.
+            # A change that is equal everywhere is a change of light, not a movement.
             uneven, moves = (v - _mean(v, weight) for v in (change, columns))
             weighed = moves * (trust * weight[:, None])[:, None]
             left = torch.einsum("bichw,bjchw->bij", weighed, moves) + prior
@@ -63,14 +63,13 @@ class Camera(nn.Module):
         return torch.cat([view[:, :2], view[:, 2:].clamp(-0.5, 0.5).log1p()], dim=1)
 
     def slopes(self, latents: Tensor) -> Tensor:
-        """(B, C, H, W) -> how they change as the picture moves a cell to the right, and down, (B, 2, C, H - 2,
-        W - 2)."""
+        """Changes (B, 2, C, H - 2, W - 2) of latents (B, C, H, W) as the picture moves one cell right, and one down."""
         return F.conv2d(latents, self.along.weight.float()).unflatten(1, (2, -1))
 
     @torch.no_grad()
     def fit(self, latents: Tensor, right: Tensor, down: Tensor) -> None:
-        """Closed form, from latents (N, C, H, W) and how each changed by a cell's move right and down, of that
-        shape."""
+        """Fit in closed form, from latents (N, C, H, W) and their changes by a move of one cell right and down, each
+        (N, C, H, W)."""
         about = F.unfold(latents.double(), 3).transpose(1, 2).flatten(0, 1)  # (cells, 9 C)
         wanted = torch.cat([right, down], dim=1)[:, :, 1:-1, 1:-1].double().movedim(1, -1).flatten(0, 2)
         square = about.T @ about
@@ -83,18 +82,18 @@ class Camera(nn.Module):
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Of (B, ..., h, w) over the cells, weights (B, h, w) -> (B, ..., 1, 1)."""
+    """Weighted mean of (B, ..., h, w) over the cells, weights (B, h, w) -> (B, ..., 1, 1)."""
     weight = weight.view(len(weight), *[1] * (values.ndim - 3), *weight.shape[1:])
     return (values * weight).sum((-2, -1), keepdim=True) / weight.sum((-2, -1), keepdim=True)
 
 
 @torch.inference_mode()
 def follow(camera: Camera, source: LatentsByFrame) -> Tensor:
-    """The views of a plate's latents by frame (T, C, H, W), read as sampling/latents.py does: (T, 2, 3) fp32 as each
-    latent frame begins and ends, of no shift and no zoom in the mean of the shot.
+    """The views at the beginning and end of each latent frame of a plate (T, C, H, W), (T, 2, 3) fp32.
 
-    At rest throughout where the camera goes far: what is added is to be seen all through the shot. At rest, too, in
-    strips of fewer than MIN_CELLS latent cells, which have no inner cell to tell a move by.
+    Their mean over the shot is (0, 0, 0). All views are zero if the camera moves farther than MAX_DISTANCE, because
+    added objects must stay visible for the whole shot. They are also zero in strips of fewer than MIN_CELLS latent
+    cells, where movement cannot be measured.
     """
     device = camera.trust.device
     if min(source.shape[-2:]) < MIN_CELLS:
@@ -109,14 +108,16 @@ def follow(camera: Camera, source: LatentsByFrame) -> Tensor:
     shifts = views[:, :2] - scales[:, None] * views[:, :2].mean(0) / scales.mean()
     views = torch.cat([shifts, scales.log()[:, None]], dim=1).float()
     views = views * (views.abs().max() <= MAX_DISTANCE)
-    # A latent frame's picture is in the middle of its four: it begins and ends beside it.
+    # The picture of a latent frame is in the middle of its four frames, between their beginning and end.
     change = views.diff(dim=0, prepend=views[:1]) * (TIME_STRIDE - 1) / (2 * TIME_STRIDE)
     return torch.stack([views - change, views + change], dim=1)
 
 
 def seen(path: Tensor, views: Tensor, aspect: float) -> Tensor:
-    """A path (B, T, 2, 3), see `Aim.path`, under views (T, 2, 3), in a frame of that width over its height. What fills
-    the frame has no place in the scene and does not move with it."""
+    """A path (B, T, 2, 3), see `Aim.path`, moved by views (T, 2, 3). aspect: the frame's width over its height.
+
+    Objects that fill the frame have no position in the scene and are not moved.
+    """
     views = views * (path[..., 2:] / MAX_LOG_SIZE).clamp(0, 1)
     shape = path.new_tensor([aspect, 1.0])
     places = path[..., :2] * views[..., 2:].exp() + views[..., :2] / shape

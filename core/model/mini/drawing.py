@@ -1,11 +1,11 @@
-"""What the words alone would draw: mini's first guess of the edit and alpha layers.
+"""mini's drawing: the baseline of the edit and alpha latents, computed from the words alone.
 
-"A large red star on the left, rising" is one path through the frame and one shape around it. A
-large model finds that by itself; a small one would spend its training on it and still draw one object
-in pieces that do not meet. So a path is told first, read from the text in one place or its middle from the mask, and a
-small network draws each latent pixel from where it lies beside that path. In training the path is the true one: what
-the words leave open of a path then blurs no drawing, and what is drawn is sharp wherever the path goes. The
-drawing sees no noise, so it learns quickly; the transformer, told the drawing, decides the rest.
+"A large red star on the left, rising" is one path through the frame and one shape around it. A large model learns that
+by itself; a small one would spend its training on it and still draw one object in disconnected pieces. So `Aim` first
+reads a path from the text, or its centre from the mask. A small network then draws each latent pixel from its offset to
+that path. Training uses the true path, so an ambiguous prompt does not blur the drawing, and the drawing is sharp
+wherever the path goes. The drawing has no noisy input and learns quickly. The transformer is conditioned on it and
+decides the rest.
 """
 
 import math
@@ -21,27 +21,27 @@ from vera.core.model.mini.latent_over import Blend
 
 Grid = tuple[int, int, int]  # latent frames, rows and columns of cells
 
-MOTIONS = 5  # functions of time that a path is made of
+MOTIONS = 5  # basis functions of time of a path
 OFFSET_RATES = (0.7, 1.4, 2.8, 5.6, 11.2, 22.4)  # radians per size of the object; higher ones draw finer detail
 FEATURES = 1 + 2 * 4 * len(OFFSET_RATES) + 1
-MEAN_LOG_SIZE = 0.7  # log of an object's size in cells, about which the network is told the size
-OFFSET_REACH = 2.5  # sizes of the object within which an offset is told; higher draws farther from its middle
-HALF_TURNS = 4  # across the frame, of the finest wave that tells a place
+MEAN_LOG_SIZE = 0.7  # subtracted from the log of an object's size in cells, so that the network's input is centred
+OFFSET_REACH = 2.5  # object sizes at which the offset features fade out; raising it draws farther from the centre
+HALF_TURNS = 4  # of the finest position wave, across the frame
 PLACE_FEATURES = 2 + 4 * HALF_TURNS
 
 
 class Drawing(nn.Module):
-    """The mean latents of edit and alpha that the words allow around a path, (B, 2, C, T, H, W), fp32.
+    """The mean latents of edit and alpha for the given words and path, (B, 2, C, T, H, W), fp32.
 
     forward(text, mask, progress, grid, path=None, cells=None, views=None):
         text      (B, N, D)        text states
         mask      (B, C, T, H, W)  latents of the mask, or None
-        progress  (T, 2)           how far through the shot each latent frame begins and ends, see `moments`
+        progress  (T, 2)           position in the shot of each latent frame's beginning and end, see `moments`
         grid      (T, H, W)        in latent pixels
-        path      (B, T, 2, 3)     as `Aim.path` tells it, where it is known; else
-        views     (T, 2, 3)        how the plate's camera moved, see camera.py; default at rest
-        cells     (B, K)           indices into the flattened grid; then only those are drawn, (B, 2, C, K)
-    Zeros where nothing is said.
+        path      (B, T, 2, 3)     as from `Aim.path`; None: it is read from text or mask, and moved by the
+        views     (T, 2, 3)        of the plate's camera, see camera.py; None: the camera is at rest
+        cells     (B, K)           indices into the flattened grid; then only these are drawn, (B, 2, C, K)
+    The result is zero for an empty prompt.
     """
 
     def __init__(self, text_dim: int, channels: int, dim: int = 512, layers: int = 4, words: int = 256):
@@ -65,7 +65,7 @@ class Drawing(nn.Module):
         cells: Tensor | None = None,
         views: Tensor | None = None,
     ) -> Tensor:
-        """See the class."""
+        """The drawing; the class's docstring has the arguments."""
         if path is None:
             path = self.aim.path(text, mask, progress, grid[2] / grid[1])
             path = path if views is None else seen(path, views.to(path.device), grid[2] / grid[1])
@@ -84,7 +84,7 @@ class Drawing(nn.Module):
 
 
 class Aim(nn.Module):
-    """Reads a path from the text states, or its middle from the mask where there is one."""
+    """Reads a path from the text states, or its centre from the mask if there is one."""
 
     def __init__(self, text_dim: int, channels: int):
         super().__init__()
@@ -93,44 +93,49 @@ class Aim(nn.Module):
         self.mask = zero_init(nn.Conv3d(channels, 1, 1))
 
     def path(self, text: Tensor, mask: Tensor | None, progress: Tensor, aspect: Tensor | float) -> Tensor:
-        """(B, *progress.shape, 3) fp32: x and y of an object's middle in halves of the frame, right and down, and the
-        log of its size, half its height in halves of the frame's. text (B, N, D), mask (B, C, T, H, W) or None;
-        progress (T, ...): how far through the shot, 0 to 1; aspect: the frame's width over its height, or one for each
-        of B. Where it rests is told in halves of the frame, how it moves in those of the height, and the frame
-        holds it in.
+        """The path of an object, (B, *progress.shape, 3) fp32: x and y of its centre in half frames (right, down), and
+        the log of its half height in half frame heights.
+
+        text: (B, N, D). mask: (B, C, T, H, W) or None.
+        progress: (T, ...), position in the shot, 0 to 1
+        aspect: the frame's width over its height, or (B,)
+        The mean position is predicted in half frames and the movement in half frame heights; the path is clamped to
+        the frame.
         """
         told, more = self.outer(gelu_tanh(self.inner(mean_of_words(text)))).float(), (1,) * progress.ndim
         steps, size = told[:, :-1].unflatten(1, (2, MOTIONS)), told[:, -1].view(-1, *more, 1) - 1
         aspect = torch.as_tensor(aspect, dtype=torch.float32, device=told.device).expand(len(told))
-        shape = torch.stack([aspect, torch.ones_like(aspect)], dim=-1)  # halves of the height in the frame's own
+        shape = torch.stack([aspect, torch.ones_like(aspect)], dim=-1)  # half frame heights per half frame
         rest = steps[..., 0].view(-1, *more, 2)
         moved = torch.einsum(
             "bcm,t...m->bt...c", steps[..., 1:] / shape[..., None], motions(progress.to(told.device))[..., 1:]
         )
-        if mask is not None:  # it teaches its own reading only
+        if mask is not None:  # its gradient reaches `centre_of` only
             rest, moved, size = self.centre_of(mask).unflatten(1, (-1, *more[1:])), moved.detach(), size.detach()
         reach = (1 - size.exp() / shape.view(-1, *more, 2)).clamp_min(0)
         path = torch.minimum(torch.maximum(rest + moved, -reach), reach)
         return torch.cat([path, size.expand(*path.shape[:-1], 1)], dim=-1)
 
     def centre_of(self, mask: Tensor) -> Tensor:
-        """Middle of the mask, frame by frame: latents (B, C, T, H, W) -> (B, T, 2)."""
+        """Centre of the mask in each latent frame: latents (B, C, T, H, W) -> (B, T, 2)."""
         weight = self.mask(mask)[:, 0].float().flatten(2).softmax(-1).unflatten(2, mask.shape[3:])
         y, x = (cell_centres(n, mask.device) for n in mask.shape[3:])
         return torch.stack([weight.sum(2) @ x, weight.sum(3) @ y], dim=-1)
 
 
 def moments(latents: Iterable[int], whole: int) -> Tensor:
-    """How far through a shot of `whole` latent frames those numbered `latents` (T,) begin and end, (T, 2), 0 to 1:
-    the first holds one frame alone, each other one four."""
+    """Position in a shot of `whole` latent frames, 0 to 1, of the beginning and end of latent frames `latents` (T,):
+    (T, 2). The first latent frame has one frame, each other one four."""
     ends = torch.as_tensor(list(latents), dtype=torch.float32)
     begins = (ends - (TIME_STRIDE - 1) / TIME_STRIDE).clamp_min(0)
     return torch.stack([begins, ends], dim=1) / max(whole - 1, 1)
 
 
 def motions(progress: Tensor) -> Tensor:
-    """(...) -> (..., MOTIONS): rest, straight on, once round, and two bounces; all but the first of zero mean over
-    0 .. 1."""
+    """Basis functions (..., MOTIONS) of progress (...): rest, straight motion, one turn (two functions), and bouncing.
+
+    All but the first have zero mean over 0 .. 1.
+    """
     turn = 2 * math.pi * progress.float()
     return torch.stack(
         [torch.ones_like(turn), progress.float() - 0.5, turn.sin(), turn.cos(), turn.sin().abs() - 2 / math.pi], dim=-1
@@ -138,10 +143,10 @@ def motions(progress: Tensor) -> Tensor:
 
 
 def offset_features(path: Tensor, grid: Grid) -> Tensor:
-    """A path (B, T, 2, 3) and a grid (T, h, w) -> (B, T * h * w, FEATURES), fp32.
+    """Features (B, T * h * w, FEATURES), fp32, of the cells of a grid (T, h, w) relative to a path (B, T, 2, 3).
 
-    Sines and cosines of a cell's offset from where the path is as the latent frame begins and as it ends, in sizes of
-    the object, and that size in cells, all fading with the distance: what is far away is told nothing.
+    They are sines and cosines of a cell's offset, in object sizes, from the path at the beginning and at the end of the
+    latent frame, and the object's size in cells. All features fade to zero with the distance from the path.
     """
     _, height, width = grid
     y, x = cell_centres(height, path.device)[:, None], cell_centres(width, path.device)[None]
@@ -162,8 +167,8 @@ def offset_features(path: Tensor, grid: Grid) -> Tensor:
 
 
 def place_features(grid: Grid, device: torch.device | str) -> Tensor:
-    """Where each cell of a grid (T, h, w) is in the frame, (T * h * w, PLACE_FEATURES): x and y in [-1, 1] across the
-    frame whatever its size, and sines and cosines of one to four half turns of each."""
+    """Position features (T * h * w, PLACE_FEATURES) of each cell of a grid (T, h, w): x and y in [-1, 1] across the
+    frame, and sines and cosines of one to HALF_TURNS half turns of each."""
     features = []
     for axis in (1, 2):
         at = cell_centres(grid[axis], device)

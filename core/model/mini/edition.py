@@ -52,7 +52,7 @@ MAX_WORDS = 100_000  # of a vocabulary
 
 @dataclass(frozen=True)
 class MiniDescription:
-    """What is known of an edition before a weight is read."""
+    """An edition's properties that are known before any weight is read."""
 
     config: MiniConfig
     limits: Limits
@@ -60,10 +60,10 @@ class MiniDescription:
 
 
 class MiniFamily:
-    """mini and what was trained as it, see `Family`."""
+    """mini, and editions trained in the same way, see `Family`."""
 
     name = "edition of mini"
-    planned = False  # it fits everywhere
+    planned = False  # it fits any memory
 
     def recognises(self, folder: Path) -> bool:
         return (folder / TEXT).is_file() or (folder / CONFIG).is_file()
@@ -89,7 +89,7 @@ class MiniFamily:
 
 
 def load_mini(folder: Path, device: torch.device | str, name: str = "mini") -> Model:
-    """Read a folder as save_mini() writes it; computed in fp32. Raises InputError."""
+    """Load a folder written by `save_mini`; it computes in fp32. Raises InputError."""
     refuse_missing(folder)
     published = published_digests(folder)
     fingerprint = hashlib.sha256()
@@ -113,12 +113,12 @@ def load_mini(folder: Path, device: torch.device | str, name: str = "mini") -> M
 
 
 def files_of(folder: Path) -> tuple[str, ...]:
-    """The files that determine what an edition makes, but its limits."""
+    """The files that determine an edition's results, without its limits."""
     return (CONFIG, *WEIGHTS, *(name for name in (OBJECTS, SCENES) if (folder / name).is_file()))
 
 
 def read_objects(folder: Path, transformer: MiniTransformer) -> ShapeDrawer | None:
-    """What draws an edition's objects as shapes, or None where it has none. Raises InputError."""
+    """The drawer of an edition's objects, or None if the edition has no field of objects. Raises InputError."""
     if transformer.drawing is None or not (folder / OBJECTS).is_file():
         return None
     field = ObjectField(transformer.config.text_dim)
@@ -136,7 +136,7 @@ def read_scenes(folder: Path, transformer: MiniTransformer) -> SceneReader | Non
 
 
 def refuse_other_geometry(about: MiniDescription, folder: Path) -> None:
-    """Raise InputError where the weights are of another geometry than the configuration says, from headers."""
+    """Raise InputError if the weights' shapes, from headers, differ from the configuration."""
     config, file = about.config, folder / TRANSFORMER
     shapes = header_shapes(file) | {f"text.{name}": shape for name, shape in header_shapes(folder / TEXT).items()}
     expected = {
@@ -164,10 +164,7 @@ def header_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def load_state(module: nn.Module, path: Path, prefix: str = "") -> None:
-    """Give a module the weights of one of an edition's files, whose names begin with `prefix`.
-
-    Raises InputError.
-    """
+    """Load a module's weights from a file of an edition, from the names that begin with `prefix`. Raises InputError."""
     try:
         state = read_weights(path)
         for name, value in state.items():
@@ -185,18 +182,18 @@ def refuse_missing(folder: Path) -> None:
 
 
 def again(folder: Path) -> str:
-    """How a damaged edition is made whole."""
+    """Instruction for repairing a damaged edition."""
     return "install again" if folder == EMBEDDED else "export or copy it again"
 
 
 def damaged(path: Path, error: Exception) -> InputError:
-    """The refusal of a file that cannot be read."""
+    """The error for an unreadable file."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return InputError(f"{path}: damaged ({reason[:200]}); {again(path.parent)}")
 
 
 def published_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 by name of file, as the edition's maker published them; empty where there are none. Raises InputError."""
+    """SHA-256 by file name, as published with the edition; empty if there are none. Raises InputError."""
     path = folder / DIGESTS
     if not path.is_file():
         return {}
@@ -208,14 +205,14 @@ def published_digests(folder: Path) -> dict[str, str]:
 
 
 def refuse_other_digest(path: Path, contents: bytes, published: dict[str, str]) -> None:
-    """Raise InputError for a file that is not the one whose digest was published."""
+    """Raise InputError for a file whose digest differs from the published one."""
     wanted = published.get(path.name)
     if wanted is not None and hashlib.sha256(contents).hexdigest() != wanted:
         raise InputError(f"{path}: damaged (its SHA-256 is not the one in {DIGESTS}); {again(path.parent)}")
 
 
 def save_mini(folder: Path, transformer: MiniTransformer, text: MiniText, codec: Codec, limits: Limits) -> None:
-    """Write an edition: weights in 8 bits, its codec as save_codec() does, and the digest of all these files."""
+    """Write an edition: weights in 8 bits, its codec as in `save_codec`, and the digests of all files."""
     folder.mkdir(parents=True, exist_ok=True)
     transformer.config.save(folder / CONFIG)
     limits.save(folder / LIMITS)
@@ -228,21 +225,21 @@ def save_mini(folder: Path, transformer: MiniTransformer, text: MiniText, codec:
 
 
 def save_objects(folder: Path, field: ObjectField) -> None:
-    """Give an edition's folder a field of objects, in fp16: in 8 bits its outlines would be off."""
+    """Write a field of objects into an edition's folder, in fp16; 8 bits would displace its outlines."""
     state = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in field.state_dict().items()}
     save_tensors(folder / OBJECTS, state, None)
     write_digests(folder)
 
 
 def save_scenes(folder: Path, head: SceneReader) -> None:
-    """Give an edition's folder a head that reads backgrounds, in fp16."""
+    """Write a head that reads backgrounds into an edition's folder, in fp16."""
     state = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in head.state_dict().items()}
     save_tensors(folder / SCENES, state, None)
     write_digests(folder)
 
 
 def write_digests(folder: Path) -> None:
-    """Publish the digests of an edition's files, as `sha256sum --check` reads them."""
+    """Write the digests of an edition's files in the format of `sha256sum --check`."""
     sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files_of(folder)}
     (folder / DIGESTS).write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()), encoding="utf-8")
 
@@ -263,7 +260,7 @@ def save_codec(codec: Codec, path: Path) -> None:
 
 
 def read_codec(path: Path) -> MiniCodec | WanCodec:
-    """A codec as save_codec() wrote it, on the CPU in fp32, not to be trained. Raises InputError."""
+    """A codec written by `save_codec`, on the CPU in fp32, frozen. Raises InputError."""
     text = metadata_of(path).get("vae")
     codec: MiniCodec | WanCodec
     if text is None:
@@ -277,7 +274,7 @@ def read_codec(path: Path) -> MiniCodec | WanCodec:
 
 
 def vae_on_meta(text: str, path: Path) -> Any:
-    """diffusers' VAE of the configuration in a codec's file, without weights. Raises InputError."""
+    """diffusers' VAE with the configuration from a codec's file, without weights. Raises InputError."""
     require(str(path), "diffusers")
     from diffusers import AutoencoderKLWan  # slow to import; only such a codec needs it
 
@@ -311,7 +308,7 @@ def metadata_of(path: Path) -> dict[str, str]:
 
 
 def in_8_bits(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices as int8, each row in 127ths of its largest value, which stands in NAME.scale; the rest in bf16."""
+    """Matrices as int8, the other tensors as bf16. A row's values are 127ths of its scale, which is NAME.scale."""
     packed: dict[str, Tensor] = {}
     for name, value in state.items():
         if value.ndim < 2:

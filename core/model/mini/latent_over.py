@@ -1,21 +1,20 @@
-"""Mini's compositing of latents: what its layers compose is where its composite begins."""
+"""Composite mini's layers in latent space, as the baseline of its composite."""
 
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-RIDGE = 1e-4  # of the mean square of what is fitted with, added to each; higher: smaller weights
+RIDGE = 1e-4  # ridge of the fit, relative to the inputs' mean square; raising it gives smaller weights
 
 
 class Blend(nn.Module):
-    """forward(source, edit, alpha): latents (B, C, T, H, W) of a plate, a layer's straight colour and its alpha ->
-    those
-    of the layer over the plate, fp32.
+    """forward(source, edit, alpha): latents of the layer over the plate, fp32, from latents (B, C, T, H, W) of the
+    plate, the layer's straight colour and its alpha.
 
-    A codec whose cells are linear in their latents composes bilinearly: source + sum of weight[k, i, j] alpha_i
-    (edit - source)_j, with a constant after alpha's channels; another codec does so nearly. Zeros before `fit`: the
-    plate.
+    With a codec whose cells are linear in their latents, compositing is bilinear: source + sum of weight[k, i, j]
+    alpha_i (edit - source)_j, with a constant after alpha's channels. Other codecs are approximated by it. Before
+    `fit` the weights are zero, and the result is the plate.
     """
 
     def __init__(self, channels: int):
@@ -28,8 +27,7 @@ class Blend(nn.Module):
 
     @torch.no_grad()
     def fit(self, examples: Iterable[Sequence[Tensor]]) -> None:
-        """Least squares, from latents (B, C, T, H, W) of source, edit, alpha and their composite, set after
-        set of them."""
+        """Fit by least squares. Each example has latents (B, C, T, H, W) of source, edit, alpha and their composite."""
         channels = self.weight.shape[0]
         square = torch.zeros(channels * (channels + 1), channels * (channels + 1), dtype=torch.float64)
         wanted = torch.zeros(channels * (channels + 1), channels, dtype=torch.float64)
@@ -42,7 +40,7 @@ class Blend(nn.Module):
 
 
 def pairs(source: Tensor, edit: Tensor, alpha: Tensor) -> Tensor:
-    """(..., C) each -> (..., (C + 1) C): alpha's channels and a constant, each times each channel of what the edit
-    changes."""
+    """Products (..., (C + 1) C) of alpha's channels and a constant with each channel of edit - source; inputs (...,
+    C)."""
     alpha = torch.cat([alpha, torch.ones_like(alpha[..., :1])], dim=-1)
     return torch.einsum("...i,...j->...ij", alpha, edit - source).flatten(-2)

@@ -1,12 +1,11 @@
-"""mini's codec: 4x8x8, 24 channels, causal, made for layers.
+"""mini's codec for layers: 4x8x8, 24 channels, causal.
 
-It follows the codec contract (codec.py). A latent frame stands for four frames,
-the first one for the clip's first frame alone, held four times. Frames are folded
-into cells of 4x8x8 pixels. The encoder is in closed form: the principal components of
-cells of layered clips, half whitened, so latents have mean 0, mean square 1 and no
-correlation. The decoder adds a small convolutional network to the components'
-inverse; it sees neighbouring cells and one latent frame back, which removes the
-seams between cells. All of it works at latent resolution, which suits a CPU.
+It implements the interface of codec.py. A latent frame has four frames; the first latent frame has the clip's first
+frame only, repeated four times. Frames are folded into cells of 4x8x8 pixels. The encoder is fitted in closed form: it
+projects onto the principal components of cells of layered clips, half whitened, so that latents have mean 0, mean
+square 1 and no correlation. The decoder adds a small convolutional network to the components' inverse. The network sees
+neighbouring cells and the latent frame before, which removes seams between cells. All of it runs at latent resolution,
+which suits a CPU.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ CELL = 3 * TIME * SPACE * SPACE
 
 
 class MiniCodec(nn.Module, Codec):
-    """Fit the encoder with fit(), then train `refiner` (training/codec.py)."""
+    """mini's codec. `fit` fits the encoder; core/training/mini/codec_training.py trains `refiner`."""
 
     remembers = False
 
@@ -44,13 +43,13 @@ class MiniCodec(nn.Module, Codec):
 
     @torch.no_grad()
     def fit(self, cells: Tensor, weights: Tensor) -> None:
-        """Principal components of folded cells (N, CELL) in [-1, 1], each with its weight (N,)."""
+        """Fit the encoder to the principal components of folded cells (N, CELL) in [-1, 1] with weights (N,)."""
         cells, weights = cells.double(), (weights / weights.sum()).double()[:, None]
         mean = (cells * weights).sum(0)
         covariance = ((cells - mean) * weights).T @ (cells - mean)
         variance, directions = torch.linalg.eigh(covariance)
         variance, directions = (x.flip(-1)[..., : self.channels] for x in (variance, directions))
-        # Half-way to white: coarse components stay louder, so a sampler settles them first.
+        # Half whitening keeps coarse components stronger, so that a sampler settles them first.
         scale = variance**0.25 / variance.sqrt().mean().sqrt()
         forward = (directions * scale / variance.sqrt()).T
         self.encoder.weight.copy_(forward[:, :, None, None])
@@ -68,16 +67,16 @@ class MiniCodec(nn.Module, Codec):
         return lambda frames: self.encode_groups(hold_last(frames, TIME))
 
     def encode_groups(self, video: Tensor) -> Tensor:
-        """(B, 3, 4t, H, W), four frames a latent, each group by itself -> (B, C, t, H/8, W/8)."""
+        """Encode groups of four frames independently: (B, 3, 4t, H, W) -> (B, C, t, H/8, W/8)."""
         b, t = video.shape[0], video.shape[2] // TIME
         return self.encoder(fold(video * 2 - 1)).unflatten(0, (b, t)).transpose(1, 2)
 
     def decode_cells(self, before: Tensor, now: Tensor) -> Tensor:
-        """Latents (N, C, h, w) of the frame before and of this one -> folded cells (N, CELL, h, w)."""
+        """Folded cells (N, CELL, h, w) of latents `now` (N, C, h, w); `before` are those of the latent frame before."""
         return self.inverse(now) + self.refiner(torch.cat([before, now], dim=1))
 
     def decode_stream(self, latents: LatentClip) -> Iterator[Tensor]:
-        """Yield (B, 3, n, H, W) a latent frame: n is 1 for the first, then 4. Values are not clamped."""
+        """Yield (B, 3, n, H, W) for each latent frame: n is 1 for the first, then 4. Values are not clamped."""
         before = torch.zeros_like(latents[:, :, 0])
         for i in range(latents.shape[2]):
             now = latents[:, :, i]

@@ -1,4 +1,4 @@
-"""Geometry of mini's transformer: Vera's, and what a narrow model needs beside it."""
+"""Geometry of mini's transformer: Vera's, with additions that a narrow model needs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +10,17 @@ from vera.core.model.limits import is_number
 
 @dataclass(frozen=True)
 class MiniConfig(TransformerConfig):
-    """place_input tells each token where in the frame it is: rotary positions are relative, and a small model learns
-    words such as "left" too slowly from them alone.
+    """place_input adds each token's position in the frame. Rotary positions are relative; from them alone, a small
+    model learns words such as "left" too slowly.
 
-    text_modulation adds the mean of the text states to the time embedding, so that the instruction steers every norm.
+    text_modulation adds the mean of the text states to the time embedding, so that the instruction affects every norm.
 
-    latent_std: the heads give clean latents in units of this standard deviation, relative to a baseline; None: they
-    give the velocity. A narrow model cannot carry the noise through that a velocity holds (Li and He, "Back to
-    Basics: Let Denoising Generative Models Denoise", 2025). The baseline of the composite is the plate.
+    latent_std: the heads predict clean latents in units of this standard deviation, relative to a baseline; None: they
+    predict the velocity. A velocity contains the noise, which a narrow model cannot carry through (Li and He, "Back to
+    Basics: Let Denoising Generative Models Denoise", 2025).
 
-    drawing: the baseline of edit and alpha is what the words alone would draw, see drawing.py, and that of the
-    composite is what these layers compose; without it theirs is 0. It needs latent_std.
+    drawing: the baseline of edit and alpha is the drawing (drawing.py), and that of the composite is these layers over
+    the plate (latent_over.py). Without it the baselines are 0, and the plate. It requires latent_std.
     """
 
     place_input: bool = False
@@ -36,7 +36,7 @@ class MiniConfig(TransformerConfig):
         if self.latent_std is not None and not (is_number(self.latent_std, whole=False) and 0 < self.latent_std < 100):
             raise InputError(f"latent_std must be a number between 0 and 100, or null, not {self.latent_std!r:.40}")
         if self.drawing and self.latent_std is None:
-            raise InputError("a drawing needs heads of clean latents, latent_std")
+            raise InputError("drawing requires latent_std, heads that predict clean latents")
 
     @classmethod
     def fields_in(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""mini's text encoder: a small vocabulary, words embedded, met with their neighbours, and mixed by two attention
-layers.
+"""mini's text encoder: a small vocabulary, word embeddings, a convolution over neighbours, and two attention layers.
 
-It is trained together with the transformer and follows the contract of text.py.
+It is trained together with the transformer and implements `Text` (core/model/interfaces.py).
 """
 
 import torch
@@ -23,29 +22,29 @@ class MiniText(nn.Module):
         self.words = list(words)
         self.index = {w: i + 2 for i, w in enumerate(self.words)}
         self.reader = PromptReader(self.words)
-        self.embedding = nn.Embedding(len(self.words) + 2, dim)  # number 1 was for unknown words, and is used by none
-        # "Drifting left" and "on the left": what a word means depends on the one before it.
+        self.embedding = nn.Embedding(len(self.words) + 2, dim)  # number 1 is unused; it stood for unknown words
+        # The meaning of a word depends on the one before it: "drifting left", "on the left".
         self.neighbours = zero_init(nn.Conv1d(dim, dim, 3, padding=1))
         self.layers = nn.ModuleList(TextLayer(dim, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
 
     def check(self, prompt: str, anyway: bool = False) -> list[str]:
-        """Warnings about a prompt: every word that counts for nothing is named.
+        """Warnings about a prompt, which name every ignored word.
 
-        Raises InputError for what this model cannot do, and for what it does not know unless anyway.
+        Raises InputError if the model cannot do it or, unless `anyway`, does not know it.
         """
         return self.reader.read(prompt).check(anyway)
 
     def asks_for_people(self, prompt: str) -> bool:
-        """Whether the people in the plate have to be told where there is no mask: before another background."""
+        """Whether a job without a mask must first find the people in the plate; see `Text.asks_for_people`."""
         return self.reader.read(prompt).background
 
     def words_of(self, prompt: str) -> list[str]:
-        """The words of a prompt that the model is given."""
+        """The words of a prompt that are encoded."""
         return self.reader.read(prompt).words
 
     def ids(self, prompts: list[str]) -> Tensor:
-        """(B, MAX_WORDS) numbers of words, PAD past each prompt's end; only words that the model knows have one."""
+        """Numbers of the known words, (B, MAX_WORDS), and PAD past each prompt's end."""
         rows = [[self.index[w] for w in self.reader.read(p).words] for p in prompts]
         return torch.tensor([r + [PAD] * (MAX_WORDS - len(r)) for r in rows], device=self.embedding.weight.device)
 
@@ -59,7 +58,7 @@ class MiniText(nn.Module):
         x = self.embedding(ids)
         x = x + 0.1 * sinusoids(torch.arange(ids.shape[1], device=ids.device), x.shape[-1]).to(x.dtype)
         x = x + self.neighbours((x * there[..., None]).transpose(1, 2)).transpose(1, 2)
-        # An empty prompt has nothing to attend to: let it see its padding, then zero it.
+        # An empty prompt attends to its padding, to avoid NaNs, and is set to zero afterwards.
         seen = (there | ~there.any(1, keepdim=True))[:, None, None]
         for layer in self.layers:
             x = layer(x, seen)

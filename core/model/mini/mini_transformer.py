@@ -1,11 +1,11 @@
-"""mini's transformer: Vera's, with a drawing to start from and heads that give clean latents.
+"""mini's transformer: Vera's, with a drawing as baseline and heads that predict clean latents.
 
-What it adds to the published architecture, each by a switch of MiniConfig:
-    place_input      every token is given its place in the frame
-    drawing          edit and alpha start from what the words alone would draw (drawing.py), moved with the
-                     plate's camera (camera.py); the composite from what these layers compose (latent_over.py)
-    text_modulation  the text steers the modulation
-    latent_std       heads give clean latents, relative to what they start from
+Additions to the published architecture, each with a switch in MiniConfig:
+    place_input      every token gets its position in the frame
+    drawing          baseline of edit and alpha, drawn from the words alone (drawing.py) and moved with the plate's
+                     camera (camera.py); the composite's baseline is these layers over the plate (latent_over.py)
+    text_modulation  the text affects the modulation
+    latent_std       heads predict clean latents, relative to the baseline
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vera.core.model.mini.mini_config import MiniConfig
 from vera.core.model.mini.shot import MiniShot
 from vera.core.model.transformer import Embedders, Transformer, flatten, patch_embedding
 
-# the noise level by which an error of clean latents is divided at least; higher: calmer last steps
+# Smallest noise level by which an error of clean latents is divided. Raising it gives calmer last steps.
 MIN_NOISE_LEVEL = 0.05
 
 
@@ -46,7 +46,7 @@ class MiniTransformer(Transformer):
         return PooledTextEmbedders(self.config, text) if pooled else Embedders(self.config, text)
 
     def read_shot(self, source: LatentsByFrame, mask: LatentsByFrame | None, window: int) -> MiniShot:
-        """How far through the shot each frame is, and how its camera moves."""
+        """Position in the shot of each latent frame, and the movement of the plate's camera."""
         return MiniShot.read(None if self.drawing is None else self.drawing.camera, source, mask, window)
 
     def forward(
@@ -59,7 +59,7 @@ class MiniTransformer(Transformer):
         shot: MiniShot | None = None,
         cache: BlockRunner | None = None,
     ) -> Tensor:
-        """As `Transformer.forward`; shot: None is a whole shot by a camera at rest."""
+        """See `Transformer.forward`. shot: None stands for a whole shot with a camera at rest."""
         shot = MiniShot.whole(latents.shape[3]) if shot is None else shot
         grid = self.grid_of(latents)
         branches = [getattr(self, name) for name in BRANCHES]
@@ -78,8 +78,7 @@ class MiniTransformer(Transformer):
         return velocity_towards(clean, latents.to(self.dtype), timestep).to(latents.dtype)
 
     def draw(self, latents: Tensor, text: Tensor, mask: Tensor | None, shot: MiniShot) -> Tensor | None:
-        """Edit and alpha as the words alone tell them, (B, 2, C, T, H, W), fp32, without a gradient; None
-        without a drawing."""
+        """The drawing of edit and alpha, (B, 2, C, T, H, W), fp32, without gradient; None if the model has none."""
         if self.drawing is None:
             return None
         frames, height, width = latents.shape[3:]
@@ -89,8 +88,8 @@ class MiniTransformer(Transformer):
     def clean_latents(self, heads: Tensor, source: Tensor, drawn: Tensor | None, std: float) -> Tensor:
         """Clean latents of the three layers, (B, 3, C, T, H, W), fp32: baseline + std x heads.
 
-        The baseline of edit and alpha is the drawing, or 0; that of the composite what the layers compose, or
-        the plate.
+        The baseline of edit and alpha is the drawing, or 0. That of the composite is the drawn layers over the plate,
+        or the plate.
         """
         edit, alpha, composite = (std * head for head in heads.float().unbind(1))
         baseline = source.float()
@@ -101,7 +100,7 @@ class MiniTransformer(Transformer):
 
 
 class PooledTextEmbedders(Embedders):
-    """Embedders whose time embedding holds the mean of the text states too."""
+    """Embedders whose time embedding includes the mean of the text states."""
 
     def __init__(self, config: MiniConfig, text: bool):
         super().__init__(config, text)

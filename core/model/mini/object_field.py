@@ -1,9 +1,9 @@
-"""mini's objects as shapes: what a point of an object is like, told by the words, at any size.
+"""mini's objects as shapes: the surface of an object at any point and any resolution, from the text states.
 
-The text states tell which of the world's kinds is meant, in which colour and of which material. Each kind has a small
-network of its own (an expert) that knows, for every place in the object's frame and every time, how far the outline
-is, which way the surface faces, and how it shines. Nothing of it knows of light: `vera.core.layer` does that, from the
-plate. Where the object is, how large and whether it is seen at all, the diffusion model says.
+The text states give the kind of the object, its colour and its material. Each kind has a small network of its own (an
+expert). For every point of the object's frame and every time, it gives the distance to the outline, the direction that
+the surface faces, and its reflectance. Light is not part of it: core/layer shades the surface with the plate's light.
+The diffusion model decides where the object is, how large it is, and whether it is visible.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from vera.core.model.functional import gelu_tanh
 from vera.core.model.interfaces import SurfacePoints
 from vera.core.model.mini import words
 
-KINDS = (*words.OBJECTS, *words.EFFECTS, "nothing")  # what a prompt may name; "nothing" is a background, or no words
-# What else a prompt tells, each by its probability: a named material, a reflection below, whether the object stands on
-# something and faces left, whether there is little or much of an effect.
+KINDS = (*words.OBJECTS, *words.EFFECTS, "nothing")  # that a prompt can name; "nothing": a background, or no words
+# Further properties that a prompt states, each with a probability: named materials, a reflection below, standing on
+# something, facing left, little or much of an effect.
 TRAITS = ("glossy", "metallic", "glowing", "matte", "reflected", "stands", "faces left", "little", "much")
 OUTPUTS = 10  # signed distance, then the nine channels of a surface
-RATES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # radians to a half height; higher ones draw finer detail
-PHASES = (0.25, 0.4, 0.5, 0.55)  # radians to a frame: how the world's objects sway, beat and wave
+RATES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # radians per half height of the object; higher ones draw finer detail
+PHASES = (0.25, 0.4, 0.5, 0.55)  # radians per frame: rates at which objects sway, beat and wave
 POINT_FEATURES = 2 + 4 * len(RATES) + 2 * len(PHASES)
-HALF = 1.35  # half heights: no object reaches farther from its middle, to any side
-POINTS_AT_ONCE = 32_768  # higher: more memory, hardly faster
+HALF = 1.35  # half heights: largest extent of an object from its centre, to any side
+POINTS_AT_ONCE = 32_768  # points evaluated together; raising it needs more memory and is hardly faster
 
 
 @dataclass(frozen=True)
 class Told:
-    """What a prompt says of an object, numbers on the CPU: its kind, the named colour (display-encoded), and TRAITS as
-    probabilities."""
+    """A prompt's description of an object: its kind, the named colour (display-encoded), and probabilities of TRAITS.
+    All values are on the CPU."""
 
     kind: str
     color: tuple[float, float, float]
@@ -43,7 +43,7 @@ class Told:
 
 
 class ObjectField(nn.Module):
-    """Words (B, N, D) -> what is meant; points of it -> distance and surface."""
+    """Reads an object's description from text states (B, N, D), and gives distance and surface at its points."""
 
     def __init__(self, text_dim: int, dim: int = 96, layers: int = 3, words_dim: int = 256):
         super().__init__()
@@ -67,14 +67,14 @@ class ObjectField(nn.Module):
 
     @torch.inference_mode()
     def told(self, text: Tensor) -> Told:
-        """Of one prompt's states (1, N, D)."""
+        """The description of one prompt's states (1, N, D)."""
         kind, color, traits = (x[0].float().cpu() for x in self.heads(text.to(self.read.weight.dtype)))
         name = KINDS[int(kind.argmax())] if (text != 0).any() else "nothing"
         red, green, blue = (color.softmax(0) @ torch.tensor(list(words.COLORS.values()))).tolist()
         return Told(name, (red, green, blue), dict(zip(TRAITS, traits.sigmoid().tolist(), strict=True)))
 
     def forward(self, features: Tensor, kinds: Tensor) -> Tensor:
-        """Points' features (K, N, POINT_FEATURES) of K kinds, by their numbers (K,) -> (K, N, OUTPUTS)."""
+        """Outputs (K, N, OUTPUTS) of K kinds with numbers `kinds` (K,) at features (K, N, POINT_FEATURES)."""
         x = gelu_tanh(linear(features, self.inner[kinds]))
         for layer in self.layers:
             x = x + gelu_tanh(linear(x, layer[kinds]))
@@ -82,7 +82,8 @@ class ObjectField(nn.Module):
 
     @torch.inference_mode()
     def at(self, told: Told, u: Tensor, v: Tensor, time: float) -> SurfacePoints:
-        """Points u, v (...) in half heights right and down of the object's middle, at a time in frames."""
+        """The surface at offsets u, v (...) right and down from the object's centre, in half heights. time: in
+        frames."""
         number = torch.tensor([list(words.OBJECTS).index(told.kind)])
         places = torch.stack([u.flatten(), v.flatten()]).split(POINTS_AT_ONCE, dim=1)
         values = torch.cat(
@@ -95,19 +96,19 @@ class ObjectField(nn.Module):
 
 
 def expert(count: int, inputs: int, outputs: int) -> nn.Parameter:
-    """`count` matrices, each with its bias as the last row."""
+    """`count` matrices (inputs, outputs), whose last row is the bias."""
     weights = torch.randn(count, inputs, outputs) / (inputs - 1) ** 0.5
     weights[:, -1] = 0
     return nn.Parameter(weights)
 
 
 def linear(x: Tensor, weights: Tensor) -> Tensor:
-    """(K, N, I) by (K, I + 1, O), the last row being the bias."""
+    """x (K, N, I) times weights (K, I + 1, O), whose last row is the bias."""
     return torch.baddbmm(weights[:, -1:], x, weights[:, :-1])
 
 
 def point_features(u: Tensor, v: Tensor, time: Tensor) -> Tensor:
-    """Places (...) in half heights and times in frames -> (..., POINT_FEATURES)."""
+    """Features (..., POINT_FEATURES) of offsets (...) in half heights and times in frames."""
     waves = [f(rate * d) for rate in RATES for d in (u, v) for f in (torch.sin, torch.cos)]
     phases = [f(rate * time) for rate in PHASES for f in (torch.sin, torch.cos)]
     return torch.stack([u, v, *waves, *phases], dim=-1)

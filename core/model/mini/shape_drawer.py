@@ -1,4 +1,4 @@
-"""mini's objects in a shot: the field of shapes, put where the drawing's path goes."""
+"""Place mini's objects in a shot: the field of shapes along the drawing's path."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from vera.core.model.mini.scene_reader import SceneReader
 if TYPE_CHECKING:
     from vera.core.model.mini.mini_transformer import MiniTransformer
 
-LITTLE, MUCH = 0.5, 2.2  # times the usual number of particles, where the words ask for few or for many
-ROCK = (0.06, 0.2)  # radians, and radians a frame: what does not stand rocks so, as in the world that mini knows
+LITTLE, MUCH = 0.5, 2.2  # factors on the number of particles for "little" and "much"
+ROCK = (0.06, 0.2)  # rocking of objects that do not stand: amplitude in radians, rate in radians per frame
 
 
 @dataclass(frozen=True)
 class MiniObject:
-    """See `ShotObject`. path (frames, 3): middle and log of the half height, as `Aim.path` tells them."""
+    """See `ShotObject`. path (frames, 3): centre and log of the half height, in the units of `Aim.path`."""
 
     field: ObjectField
     told: Told
@@ -49,7 +49,7 @@ class MiniObject:
 
     @property
     def gloss(self) -> float:
-        """1 of a glossy material, 0 of a matte one, and as the kind is by itself in between."""
+        """1 for a glossy material, 0 for a matte one; in between, the kind's own gloss is used."""
         return 0.5 + 0.5 * self.told.has("glossy") - 0.5 * self.told.has("matte")
 
     @property
@@ -71,8 +71,8 @@ class MiniObject:
 
 
 class ShapeDrawer:
-    """See `ObjectDrawer`: the field, the transformer's aim and camera that say where an object goes, and the head that
-    reads backgrounds, in editions that have one."""
+    """See `ObjectDrawer`. The field gives an object's shape, the transformer's aim and camera its path, and `scenes`
+    reads backgrounds, in editions that have it."""
 
     def __init__(self, field: ObjectField, transformer: MiniTransformer, scenes: SceneReader | None = None) -> None:
         self.field, self.transformer, self.scenes = field, transformer, scenes
@@ -104,7 +104,7 @@ class ShapeDrawer:
 
 
 def by_frame(path: Tensor) -> Tensor:
-    """Of latent frames as they begin and end, (T, 2, ...), to frames, (1 + 4 (T - 1), ...): the first holds one."""
+    """Values at the beginning and end of latent frames (T, 2, ...), interpolated to frames (1 + 4 (T - 1), ...)."""
     begins, ends = path[1:, 0], path[1:, 1]
     parts = [torch.lerp(begins, ends, k / (TIME_STRIDE - 1)) for k in range(TIME_STRIDE)]
     return torch.cat([path[:1, 1], torch.stack(parts, dim=1).flatten(0, 1)])

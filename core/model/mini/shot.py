@@ -1,4 +1,4 @@
-"""What mini knows of a whole shot beside the window that it looks at."""
+"""mini's conditioning on a whole shot."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from vera.core.model.mini.drawing import moments
 
 @dataclass(frozen=True)
 class MiniShot:
-    """Of T latent frames; the drawing asks for all of it but the times.
+    """Conditioning of T latent frames. The drawing uses all fields but the times.
 
-    progress  (T, 2)        how far through the shot each latent frame begins and ends, 0 to 1, see `moments`
-    views     (T, 2, 3)     how the plate's camera moved, see camera.py; None: it is at rest
-    path      (B, T, 2, 3)  where an object goes, see `Aim.path`, where training knows it; None: the words tell
-    times     (T,)          positions in latent time, where frames are not consecutive; None: 0 .. T-1
+    progress  (T, 2)        position in the shot of each latent frame's beginning and end, 0 to 1, see `moments`
+    views     (T, 2, 3)     of the plate's camera, see camera.py; None: it is at rest
+    path      (B, T, 2, 3)  true path of the object in training, see `Aim.path`; None: read from the words
+    times     (T,)          positions in latent time of frames that are not consecutive; None: 0 .. T-1
     """
 
     progress: Tensor
@@ -29,14 +29,14 @@ class MiniShot:
 
     @classmethod
     def whole(cls, frames: int) -> MiniShot:
-        """Of a shot that is no longer than its window, by a camera at rest."""
+        """The conditioning of a shot of one window with a camera at rest."""
         return cls(moments(range(frames), frames))
 
     @classmethod
     def read(cls, camera: Camera | None, source: LatentsByFrame, mask: LatentsByFrame | None, window: int) -> MiniShot:
-        """Of a plate and its mask. What moves is laid out over a window at least.
+        """The conditioning of a plate and its mask. Movements are spread over one window at least.
 
-        camera: what reads the plate's moves; None does not. A mask that moves says by itself how the plate does.
+        camera: tracks the plate's movement; None takes it as at rest. A moving mask already contains that movement.
         """
         frames = source.shape[0]
         shot = cls(moments(range(frames), max(frames, window)))
@@ -45,12 +45,12 @@ class MiniShot:
         return replace(shot, views=follow(camera, source))
 
     def window(self, start: int, stop: int) -> MiniShot:
-        """Latent frames start .. stop-1."""
+        """The conditioning of latent frames start .. stop-1."""
         part = slice(start, stop)
         views, times = (None if each is None else each[part] for each in (self.views, self.times))
         return MiniShot(self.progress[part], views, None if self.path is None else self.path[:, part], times)
 
 
 def is_still(mask: LatentsByFrame | None) -> bool:
-    """Whether a mask says nothing of how the plate moves: there is none, or all its frames are alike."""
+    """Whether a mask contains no movement: there is none, or all its frames are equal."""
     return mask is None or all(torch.equal(mask.read(k, k + 1), mask.read(0, 1)) for k in range(1, mask.shape[0]))

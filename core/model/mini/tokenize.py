@@ -1,8 +1,8 @@
-"""How mini parts a prompt into words. Without torch, for Blender's Python."""
+"""Split a prompt into words. This module does not load torch, for Blender's Python."""
 
 import re
 
 
 def tokenize(text: str) -> list[str]:
-    """Lower-case words; punctuation and hyphens part them."""
+    """The prompt's words in lower case, separated by white space, punctuation and hyphens."""
     return re.findall(r"[a-z]+", text.lower())

@@ -36,7 +36,7 @@ OBJECTS = {
 # The kinds that stand on something cast a contact shadow; the others float.
 STANDING = ("ball", "cube", "mushroom", "ring", "apple")
 
-MATERIALS = {  # None: as the kind is by itself
+MATERIALS = {  # None: the kind's own material
     None: ("",),
     "matte": ("matte", "chalky"),
     "glossy": ("glossy", "shiny"),
@@ -48,7 +48,7 @@ SIZES = {"small": ("small", "tiny", "little"), "medium": ("", "medium"), "large"
 
 HALVES = {"small": 0.15, "medium": 0.22, "large": 0.31}  # half an object's height, in frame heights
 
-PLACES = {  # x and y of the middle of the way, in halves of the frame, y down
+PLACES = {  # x and y of the path's centre, in half frames, y down
     "left": (-0.55, 0.0),
     "right": (0.55, 0.0),
     "centre": (0.0, 0.0),
@@ -122,7 +122,17 @@ SHOTS = ("Medium shot", "Wide shot", "Close-up", "Full shot")
 ANGLES = ("eye-level", "low angle", "high angle")
 CAMERAS = ("static camera", "sharp focus", "shallow focus", "slow pan")
 
-VERBS = ("Add", "Add", "Add", "Put", "Place", "Insert", "Create", "Show", "Draw")  # as often as they are drawn
+VERBS = (
+    "Add",
+    "Add",
+    "Add",
+    "Put",
+    "Place",
+    "Insert",
+    "Create",
+    "Show",
+    "Draw",
+)  # repeated as often as training draws them
 AMOUNTS = {"light": ("light", "a little"), "heavy": ("heavy", "thick", "dense")}  # of effects
 BACKGROUND_FORMS = (
     "Change the background to {scene}. {shot} Keep the {keep} intact.",

@@ -1,9 +1,9 @@
-"""From Wan2.1 text-to-video weights to a Vera: names, geometry, and a model directory.
+"""Make a Vera model directory from Wan2.1 text-to-video weights.
 
-    vera model from-wan SOURCE TARGET      (SOURCE may be a Vera too: other types, LoRAs merged)
+    vera model from-wan SOURCE TARGET      (SOURCE may be a Vera too, to change types or merge LoRAs)
 
-Every Vera parameter starts from one Wan tensor, the same for all three branches,
-or at zero where Wan has none; names.py has the names.
+Every Vera parameter starts from one Wan tensor, the same for all three branches, or from zeros if Wan has none;
+parameter_names.py has the names.
 """
 
 import json
@@ -38,10 +38,10 @@ def parameter_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
 
 
 def config_from_wan(shapes: Mapping[str, tuple], heads: int | None = None, **switches: Any) -> TransformerConfig:
-    """The geometry of a Wan checkpoint, read off its tensors' shapes, either layout.
+    """The geometry of a Wan checkpoint in either layout, from its tensors' shapes.
 
-    heads is dim // 128 unless given (shapes do not tell it). switches are further
-    fields of TransformerConfig: eps, share_embedders, alpha_text, mask_input.
+    heads: by default dim // 128, because shapes do not determine it
+    switches: further fields of TransformerConfig: eps, share_embedders, alpha_text, mask_input
     """
     layout = detect_layout(shapes)
 
@@ -70,9 +70,9 @@ def config_from_wan(shapes: Mapping[str, tuple], heads: int | None = None, **swi
 def vera_sources(
     shapes: Mapping[str, tuple], config: TransformerConfig, where: Path | str = "checkpoint"
 ) -> dict[str, str | None]:
-    """Each Vera parameter -> the name of the checkpoint's tensor it starts from, None where it starts at zero.
+    """For each Vera parameter the checkpoint's tensor it starts from; None if it starts from zeros.
 
-    Raises InputError, naming them, when tensors are missing, surplus or misshapen.
+    Raises InputError with their names for missing, surplus and misshapen tensors.
     """
     layout = detect_layout(shapes)
     needed = parameter_shapes(config)
@@ -86,8 +86,8 @@ def vera_sources(
 def vera_state_dict(wan: Mapping[str, torch.Tensor], config: TransformerConfig) -> dict[str, torch.Tensor]:
     """Wan's weights, either layout, under Vera's names; new parameters are zeros.
 
-    The three branches' entries are one and the same tensor, so this costs no memory;
-    `load_state_dict` copies them apart (not with assign=True, which would tie them).
+    The three branches share each tensor, so this costs no memory. `load_state_dict` makes separate copies (not with
+    assign=True, which would tie them).
     """
     sources = vera_sources({name: tensor.shape for name, tensor in wan.items()}, config)
     shapes = parameter_shapes(config)
@@ -104,16 +104,18 @@ def branch_wan(
     warn: Callable[[str], object] = lambda line: None,
     **switches: Any,
 ) -> list[str]:
-    """Turn a Wan2.1 T2V directory into a Vera directory, or write a Vera's anew; returns the parts SOURCE did not have.
+    """Make a Vera directory from Wan2.1 T2V, or rewrite a Vera's; return the parts that `source` did not have.
 
-    source is a diffusers directory (`transformer/`, `vae/`, `text_encoder/`, `tokenizer/`), a folder of the original
-    release (see release.py), or a file of safetensors with the transformer alone, in either layout, in shards or
-    whole; or a Vera directory. target must not exist. dtype None keeps the weights' types; a lower one leaves in
-    fp32 what the transformer computes in fp32. What other tools put before all names of a file is taken away.
-    loras: (path, strength) each, merged in; skip_missing: without those of their tensors that match nothing, of which
-    `warn` is given a line. switches: share_embedders, alpha_text, mask_input, of a Wan.
-    Written shard by shard beside target and renamed when whole, so memory stays at a shard that is read and
-    one that is written, and no half directory is left. Raises InputError.
+    source: one of a diffusers directory (`transformer/`, `vae/`, `text_encoder/`, `tokenizer/`), a folder of the
+        original release (release.py), safetensors of the transformer alone in either layout, or a Vera directory.
+        Prefixes of other tools on all names of a file are removed.
+    target: must not exist
+    dtype: of the weights; None keeps their types. Parameters that the transformer computes in fp32 stay fp32.
+    loras: (path, strength) each, merged into the weights
+    skip_missing: leave out LoRA tensors that match nothing; `warn` gets a message about them
+    switches: share_embedders, alpha_text, mask_input, if the source is a Wan
+    The directory is written shard by shard beside target and renamed when it is complete. The memory needed is one
+    shard read and one shard written. Raises InputError.
     """
     source, target = Path(source), Path(target)
     if (source / "transformer_2").exists():
@@ -168,7 +170,7 @@ def copied(folder: Path) -> Callable[[Path], Any]:
 
 
 def settings(folder: Path) -> dict:
-    """What the checkpoint's config.json, if it has one, tells beyond the shapes: heads and eps."""
+    """Heads and eps of the checkpoint's config.json, if it has one; shapes do not determine them."""
     path = folder / "config.json"
     if not path.is_file():
         return {}

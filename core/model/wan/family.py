@@ -5,8 +5,8 @@
     vae/ text_encoder/ tokenizer/   as in diffusers' Wan2.1 directories
     model.json                  optional: the fields of Limits
 
-All is checked from headers before a weight is read. diffusers and transformers are slow to import,
-and only such a directory needs them.
+Everything is checked from headers before any weight is read. diffusers and transformers are slow to import and are
+needed for such directories only.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from vera.core.model.transformer import Transformer, kept_in_float32
 from vera.core.model.wan.checkpoint import parameter_shapes
 
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer")
-# Of a way to offload, the parts that wait in the host's memory.
+# Parts in host memory for each value of `offload`.
 WAITING = {"none": (), "parts": ("vae", "text_encoder"), "blocks": ("transformer", "vae", "text_encoder")}
 
 
 @dataclass(frozen=True)
 class WanParts:
-    """What is known of a model directory before a weight is read; vae and encoder are on the meta device."""
+    """A model directory's parts before any weight is read; vae and encoder are on the meta device."""
 
     config: TransformerConfig
     limits: Limits
@@ -62,7 +62,7 @@ class WanFamily:
         return read_parts(folder)
 
     def check_text(self, folder: Path, prompt: str, anyway: bool = False) -> list[str]:
-        # Its vocabulary is open; whether the prompt is too long is the tokenizer's to say, once it is loaded.
+        # The vocabulary is open. Only the loaded tokenizer can tell whether the prompt is too long.
         return []
 
     def load(self, folder: Path, name: str, options: LoadOptions) -> Model:
@@ -91,7 +91,7 @@ def read_parts(root: Path) -> WanParts:
 
 
 def load_directory(root: Path, name: str, options: LoadOptions) -> Model:
-    """A Vera directory onto a device. Raises InputError before any weight is read."""
+    """Load a Vera directory onto a device. Raises InputError before any weight is read."""
     parts = read_parts(root)
     tokenizer = load_tokenizer(root / "tokenizer")
     waiting = WAITING[options.offload]
@@ -129,7 +129,7 @@ def load_directory(root: Path, name: str, options: LoadOptions) -> Model:
 
 
 def build_on_meta(build: Callable[[dict[str, Any]], nn.Module], folder: Path) -> Any:
-    """Build a module from its config.json, without weights; what its library says of a wrong one is passed on."""
+    """Build a module from its config.json, without weights. Raises InputError with the library's message."""
     path = folder / "config.json"
     raw = read_json(path)
     try:
@@ -152,7 +152,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def tie_embedding(files: TensorFiles) -> None:
-    """UMT5's input embedding has two names and is stored under either; let both be found."""
+    """Give UMT5's input embedding both of its names: files store it under either."""
     pair = ("shared.weight", "encoder.embed_tokens.weight")
     for here, there in (pair, pair[::-1]):
         if here in files.shapes and there not in files.shapes:

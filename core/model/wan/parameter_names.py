@@ -1,7 +1,7 @@
-"""What the parameters of a Wan2.1 are called: in the original release, by diffusers, and in a Vera.
+"""Names of Wan2.1's parameters in the original release, in diffusers, and in a Vera.
 
-NAMES is the whole difference between the first two. Note norm2 and norm3: the original numbers the norms as it
-declares them, diffusers in the order of use, so cross-attention's norm is norm3 there and norm2 here.
+NAMES has all differences between the first two. Note norm2 and norm3: the original numbers the norms in the order of
+declaration, diffusers in the order of use. So cross-attention's norm is norm3 in the original and norm2 in diffusers.
 """
 
 import re
@@ -40,17 +40,17 @@ NAMES = (
 )
 TO_ORIGINAL = {diffusers: original for original, diffusers in NAMES}
 
-# What Vera has beside Wan; zero at first.
+# Parameters of Vera that Wan does not have; they start from zeros.
 NEW = ("source_embedding", "mask_embedding", "layer_embedding")
 
-# What other tools put before all of the release's or diffusers' names in one file, the longest first.
+# Prefixes that other tools add to all names of a file, longest first.
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.")
 
 ONLY_T2V = "; only Wan2.1 text-to-video (T2V) checkpoints are taken"
 
 
 def detect_layout(names: Collection[str]) -> str:
-    """ "diffusers" or "original", by the name of the self-attention; InputError for neither."""
+    """The layout, "diffusers" or "original", by the name of the self-attention. Raises InputError for neither."""
     for layout, attention in (("diffusers", "attn1"), ("original", "self_attn")):
         if any(name.startswith(f"blocks.0.{attention}.") for name in names):
             return layout
@@ -65,7 +65,7 @@ def is_vera(names: Collection[str]) -> bool:
 
 
 def own_name(name: str, layout: str) -> str:
-    """A tensor's diffusers name -> its name in a checkpoint of that layout."""
+    """The name of a tensor in a checkpoint of `layout`, from its diffusers name."""
     if layout == "diffusers":
         return name
     match = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.*?)((?:\.weight|\.bias)?)", name)
@@ -76,7 +76,7 @@ def own_name(name: str, layout: str) -> str:
 
 
 def wan_name(name: str) -> str | None:
-    """A Vera parameter's name -> the diffusers name of the Wan tensor it starts from; None for new ones."""
+    """The diffusers name of the Wan tensor that a Vera parameter starts from; None for new parameters."""
     if name.startswith(NEW):
         return None
     if name.startswith("shared."):

@@ -1,10 +1,9 @@
-"""The codec, text encoder and tokenizer of Wan2.1's original release, written as diffusers and transformers lay them
-out.
+"""Convert codec, text encoder and tokenizer of Wan2.1's original release to the layouts of diffusers and transformers.
 
     Wan2.1_VAE.pth    models_t5_umt5-xxl-enc-bf16.pth    google/umt5-xxl/
 
-The two files are pickles. torch reads them with weights_only, which makes tensors and runs no code of theirs, and
-maps them, so that memory stays at a shard; safetensors of the same names are taken as well.
+The two files are pickles. torch reads them with weights_only, which creates tensors but runs none of the files' code,
+and maps them, so that one shard of memory is enough. Safetensors files of the same names are accepted too.
 """
 
 import json
@@ -46,9 +45,9 @@ TEXT_NAMES = (
 
 
 def parts_of_release(source: Path, shard_bytes: int) -> dict:
-    """The parts that an original release's folder holds -> functions of the folder to write each into.
+    """The parts of an original release's folder, each with a function that writes it into a given folder.
 
-    Raises InputError, before anything is written, for files that cannot be read or do not fit.
+    Raises InputError for unreadable or misfit files, before anything is written.
     """
     parts: dict[str, Callable[[Path], object]] = {}
     if file := found(source, VAE):
@@ -67,7 +66,7 @@ def found(source: Path, stem: str) -> Path | None:
 
 
 def tensors_of(file: Path) -> Mapping[str, torch.Tensor]:
-    """Mapped, not read. Raises InputError."""
+    """The tensors of a file, mapped into memory. Raises InputError."""
     if file.suffix == ".safetensors":
         files = TensorFiles(file)
         return {name: files.get(name) for name in files.shapes}
@@ -81,7 +80,7 @@ def tensors_of(file: Path) -> Mapping[str, torch.Tensor]:
 
 
 def codec_writer(file: Path) -> Callable[[Path], None]:
-    """A function that writes the release's VAE into a folder, as diffusers lays it out. Raises InputError."""
+    """A function that writes the release's VAE into a folder in diffusers' layout. Raises InputError."""
     require(str(file), "diffusers")
     with without_library_logging():
         from diffusers import AutoencoderKLWan
@@ -100,7 +99,7 @@ def codec_writer(file: Path) -> Callable[[Path], None]:
 
 
 def text_writer(file: Path, shard_bytes: int) -> Callable[[Path], None]:
-    """The same of the text encoder, as transformers lays it out, in shards of that size."""
+    """A function that writes the release's text encoder into a folder in transformers' layout, in shards."""
     require(str(file), "transformers")
     from transformers import UMT5EncoderModel
 
@@ -123,7 +122,7 @@ def text_writer(file: Path, shard_bytes: int) -> Callable[[Path], None]:
 
 
 def text_name(name: str) -> str | None:
-    """The release's name of a tensor -> transformers'; None for what is not of UMT5."""
+    """transformers' name of a tensor of the release; None if it does not belong to UMT5."""
     match = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.*?)(?:\.weight)?", name, re.DOTALL)
     assert match is not None  # every text fits
     block, stem = match.groups()
@@ -132,7 +131,7 @@ def text_name(name: str) -> str | None:
 
 
 def text_config(shapes: Mapping[str, tuple], file: Path) -> "UMT5Config":
-    """UMT5's geometry, read off the tensors' shapes. Raises InputError."""
+    """UMT5's configuration, from the tensors' shapes. Raises InputError."""
     from transformers import UMT5Config
 
     names = ("token_embedding", "blocks.0.attn.q", "blocks.0.ffn.fc1", "blocks.0.pos_embedding.embedding")

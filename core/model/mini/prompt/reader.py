@@ -1,10 +1,10 @@
-"""How mini reads a prompt: every token of it is read, or named; what mini cannot do is refused. Without torch.
+"""Read a prompt for mini: every token is read or named in a note, and impossible edits are refused. Without torch.
 
     text -> tokens -> phrases of the model's world -> parsed -> refusals
                                                              -> given: words for the model, and notes
 
-One prompt asks for one edit: an object, an effect, or another background. A prompt in the training's own forms is given
-to the model as it is, word by word.
+One prompt asks for one edit: an object, an effect, or another background. A prompt in a form of the training data
+reaches the model unchanged.
 """
 
 from collections.abc import Iterable
@@ -16,14 +16,17 @@ from vera.core.model.mini.prompt.parsed import Parsed
 from vera.core.model.mini.prompt.phrases import phrases_of
 from vera.core.model.mini.prompt.refusals import impossible, not_known
 
-MAX_WORDS = 32  # that the model reads
+MAX_WORDS = 32  # words that the model can read
 
 
 @dataclass(frozen=True)
 class Reading:
-    """words: for the model. notes: what was left out, a line each. impossible: why it cannot be done; not_known:
-    what is
-    missing, where the user may go on anyway; each one line, or None. background: whether another one is asked for."""
+    """words: for the model
+    notes: messages about words that were left out
+    impossible: message if the model cannot do it, or None
+    not_known: message if the model does not know it but can go on without, or None
+    background: whether the prompt asks for another background
+    """
 
     words: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -32,7 +35,7 @@ class Reading:
     background: bool = False
 
     def check(self, anyway: bool) -> list[str]:
-        """The notes. Raises InputError; with anyway, what is only not known is a note."""
+        """The notes. Raises InputError; with `anyway`, unknown words become a note."""
         if self.impossible:
             raise InputError(f"prompt: {self.impossible}")
         if self.not_known and not (anyway and self.words):

@@ -1,4 +1,4 @@
-"""Why a prompt is refused: an act or a number of edits that mini cannot do, or a thing that it does not know."""
+"""Reasons to refuse a prompt: an act that mini cannot do, several edits at once, or a thing that it does not know."""
 
 from itertools import dropwhile, takewhile
 
@@ -28,7 +28,7 @@ def impossible(prompt: Parsed) -> str | None:
 
 
 def not_known(prompt: Parsed) -> str | None:
-    """What is asked for and mini does not know, or what may be misspelt."""
+    """Message for a prompt with things that mini does not know, or with probable typing errors, or None."""
     if not any(token.says_something for token in prompt.words):
         return f"mini knows nothing of {quoted(prompt.words)}{prompt.guesses(prompt.words)}; {READS}"
     return _thing_not_known(prompt) if prompt.background is None else _scene_not_known(prompt, prompt.background)
@@ -74,7 +74,7 @@ def _changes_background(prompt: Parsed, verb: int) -> bool:
 
 
 def _adds(prompt: Parsed, verb: int) -> bool:
-    """Whether a verb that may add as well as change does: make a balloon, make it snow."""
+    """Whether a verb that can add or change adds here: make a balloon, make it snow."""
     if prompt.tokens[verb].raw not in senses.CHANGING_OR_ADDING:
         return False
     after = prompt.noun_phrase(verb + 1)

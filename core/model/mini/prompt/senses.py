@@ -1,4 +1,4 @@
-"""Words outside mini's own vocabulary that its reader of prompts knows the sense of, and what it makes of them."""
+"""Words outside of mini's vocabulary that the prompt reader understands, with their meaning for the model."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -10,7 +10,7 @@ def _by_word(acts: dict[str, str]) -> dict[str, str]:
     return {word: act for act, words in acts.items() for word in words.split()}
 
 
-# Words that say nothing of the picture: read, and not given to the model.
+# Words without meaning for the picture: they are read and not passed to the model.
 FILLERS = _words("""
     i we you it this that these those there here is are be being been am was were s some any should would could can
     will shall may might must let lets want wants need like wish love us me my our your his her their its please
@@ -30,7 +30,7 @@ QUALITIES = _words("""
 """)
 
 ARTICLES = frozenset(("a", "an", "the"))
-# What follows a verb that changes things, where the thing is in the picture already.
+# Words that follow a changing verb if the thing is already in the picture.
 THERE_ALREADY = _words("the this that these those his her their its my our your every all it them him everything")
 # What begins another sentence asks by these; a request does not: "can you add ...".
 QUESTIONS = _words("what why who whom whose which how is are was were does did has")
@@ -51,7 +51,7 @@ COUNTS = _words("""
     many few couple pair lot lots bunch group flock swarm pile row stack multiple various both more much each every
 """)
 
-# Verbs that add, as the model's own verb that stands for them.
+# Verbs that add -> the model's verb for them.
 ADDING = {
     "generate": "create",
     "render": "create",
@@ -66,13 +66,13 @@ ADDING = {
     "paint": "draw",
     "build": "create",
 }
-# Verbs that change what is there: of these mini knows the background alone.
+# Verbs that change something in the picture. mini can change the background only.
 CHANGING = _words("""
     change changing replace replacing make turn turning transform transforming convert swap switch set alter modify
     edit paint
     substitute exchange give
 """)
-# Those of them that may add as well: "make a balloon", "paint a star".
+# Verbs of CHANGING that can add too: "make a balloon", "paint a star".
 CHANGING_OR_ADDING = frozenset(("make", "paint", "give"))
 BACKGROUND = _words("background backgrounds backdrop bg scenery surroundings environment")
 NEGATIONS = _words("""
@@ -103,14 +103,14 @@ SAID_OTHERWISE = {
     }.items()
     for ways in lists.split("|")
 }
-# After a negation these ask to keep: "don't touch the dancer".
+# Verbs that mean "keep" after a negation: "don't touch the dancer".
 TOUCHING = _words("""
     touch touching change changing move moving alter altering affect affecting edit editing cover covering modify
     modifying
     remove removing replace replacing hide hiding lose losing harm
 """)
 
-# Acts that mini does not know: by words that ask for them wherever they stand ...
+# Acts that mini cannot do, with words that ask for them at any position,
 ACTS_ANYWHERE = _by_word(
     {
         "take things away": "remove delete erase eliminate rid disappear vanish uncover dissolve",
@@ -131,7 +131,7 @@ ACTS_ANYWHERE = _by_word(
         ),
     }
 )
-# ... and by verbs that begin a sentence or a part of it.
+# and with verbs that ask for them at the beginning of a clause.
 ACTS_AT_THE_START = _by_word(
     {
         "take things away": "take hide clear clean wipe cut stop drop",
@@ -168,8 +168,8 @@ RESPELLED = {
     "people": "person",
 }
 
-# Colours and materials as people name them, and the model's colour that comes nearest: what is taken for what is said.
-# Of a thing that has one of the model's colours besides, they are left out.
+# The model's nearest colour -> other names of colours and materials. A name is left out if the thing also has one of the
+# model's colours.
 NEAREST_COLORS = {
     word: color
     for color, words in {
@@ -186,7 +186,7 @@ NEAREST_COLORS = {
     }.items()
     for word in words.split()
 }
-# The colour that a thing has where none is named.
+# The usual colour of a thing, used if none is named.
 USUAL_COLORS = {
     "ball": "red",
     "balloon": "red",
@@ -207,7 +207,7 @@ USUAL_COLORS = {
     "apple": "red",
     "flower": "yellow",
 }
-# Other words of the same sense, of objects, as the model has them.
+# Other words about objects -> the model's word with the same meaning.
 SAME_AS = {
     "floating": "hovering",
     "hanging": "hovering",
@@ -218,7 +218,7 @@ SAME_AS = {
     "stationary": "still",
     "unmoving": "still",
 }
-# What an effect does by itself: saying so asks for nothing more.
+# Movements that an effect always has; naming them changes nothing.
 ITS_OWN_WAY = {
     "snow": _words("falling floating drifting"),
     "rain": _words("falling pouring"),
@@ -230,7 +230,7 @@ ITS_OWN_WAY = {
     "fire": _words("burning"),
     "light rays": _words("shining"),
 }
-# "on the ..." is at the bottom of the picture, "in the ..." at its top: near enough, and said.
+# "on the ..." is taken as the bottom of the picture and "in the ..." as its top, with a note.
 GROUNDS = _words("""
     ground floor sidewalk pavement street road path grass lawn table desk sand beach snow stairs bench carpet
 """)
@@ -279,7 +279,7 @@ MOVING = tuple(
     }.items()
     for ending in endings
 )
-# Things that are of a kind which the model draws as one.
+# Things -> the similar thing that the model draws for them.
 KINDS_OF = {
     "balloon": ("hot air balloon", "helium balloon"),
     "ball": ("beach ball", "soccer ball", "tennis ball", "basketball", "football"),
@@ -290,7 +290,7 @@ KINDS_OF = {
 }
 EFFECTS_LIKE = {"drizzle": "light rain", "downpour": "heavy rain", "blizzard": "heavy snow"}
 
-# A word that is enough to name a background.
+# Words that name a background by themselves.
 SCENE_NOUNS = {
     "sunset": "sunset",
     "evening": "sunset",
@@ -320,7 +320,7 @@ SCENE_NOUNS = {
     "cloudy": "clouds",
     "sky": "clouds",
 }
-# Backgrounds that a word of another one may describe: a city at night, a stormy sea, storm clouds.
+# Backgrounds that can be part of another one's description: a city at night, a stormy sea, storm clouds.
 PARTS_OF = {("night", "city"), ("sea", "storm"), ("clouds", "storm"), ("clouds", "sunset"), ("clouds", "night")}
 
 # Places as people say them, as the model has them: {way: the model's own}.

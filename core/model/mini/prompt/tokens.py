@@ -1,4 +1,4 @@
-"""A prompt in tokens: words and numbers of any script, marks, and the breaks between its parts."""
+"""Split a prompt into tokens: words and numbers of any script, punctuation marks, and breaks between its parts."""
 
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
@@ -12,10 +12,10 @@ from vera.core.model.mini.tokenize import tokenize
 if TYPE_CHECKING:
     from vera.core.model.mini.prompt.phrases import Span
 
-QUIET = frozenset("\"'`´‘’“”„«»()[]{}-–—_/\\*")  # marks that part words and say nothing
+QUIET = frozenset("\"'`´‘’“”„«»()[]{}-–—_/\\*")  # marks that separate words and have no meaning
 BREAKS = frozenset(".,;:!?…。，、；：！？¿¡\n")
 AND = frozenset("&+")
-SILENT = ""  # stands for a word that belongs to another one: the "of" of "a lot of"
+SILENT = ""  # replaces a word that belongs to another one: the "of" of "a lot of"
 # Words that end as what a thing does or how it does it, and are things.
 THINGS_LIKE_ACTS = frozenset(
     "building painting ceiling clothing pudding drawing earring wedding lightning frosting icing stocking filling"
@@ -27,12 +27,12 @@ MAX_NAMED = 100  # characters of all words in one message
 
 
 def words_in(*texts: str) -> frozenset[str]:
-    """All words of some texts."""
+    """All words of the texts."""
     return frozenset(word for text in texts for word in tokenize(text))
 
 
 VERBS = words_in(*world.VERBS) | frozenset(senses.ADDING) | senses.CHANGING | {"keep"}
-# Between a verb or the word "background" and what it is about.
+# Words between a verb or the word "background" and its object.
 LINKS = frozenset(["to", "into", "with", "by", "for", "as", "a", "an", "the", "be", "look", "like", "show", "is", "of"])
 
 
@@ -57,7 +57,7 @@ class Token:
 
     @property
     def is_preposition(self) -> bool:
-        """Whether it begins a phrase that no phrase of the model's world holds."""
+        """Whether it is a preposition outside of all phrases of the model's world."""
         return self.raw in senses.PREPOSITIONS and self.span is None
 
     @property
@@ -88,7 +88,7 @@ class Token:
 
     @property
     def is_read(self) -> bool:
-        """Whether it has a sense here, though it may be no word of the vocabulary."""
+        """Whether the reader understands it, in the vocabulary or not."""
         known = self.raw in senses.FILLERS or self.raw in senses.CONJUNCTIONS or self.raw in senses.BACKGROUND
         return known or self.is_verb or self.is_count or self.raw in LINKS or self.raw in (SILENT, "1", "away")
 
@@ -98,7 +98,7 @@ class Token:
 
     @property
     def says_something(self) -> bool:
-        """Whether the word is known, and more than an article or a preposition."""
+        """Whether the word is known and has a meaning of its own: no article, no preposition."""
         empty = self.raw in senses.PREPOSITIONS or self.raw in senses.ARTICLES or self.raw in senses.CONJUNCTIONS
         return (self.base is not None or self.is_verb) and not empty
 
@@ -116,7 +116,7 @@ def read_tokens(prompt: str, base: Callable[[str], str | None]) -> list[Token]:
 
 
 def forms_of(word: str) -> Iterator[str]:
-    """The word, then what it may be an inflection or another spelling of, likeliest first."""
+    """The word, then its possible base forms and other spellings, most likely first."""
     yield word
     if word in senses.RESPELLED:
         yield senses.RESPELLED[word]
@@ -146,7 +146,7 @@ def singular(word: str) -> str:
 
 
 def quoted(tokens: Iterable[Token]) -> str:
-    """Words for a message: each once, in quotes; how many more there are."""
+    """Words for a message: each once, in quotes, at most MAX_NAMED characters, and the number of the others."""
     names = list(dict.fromkeys(f"'{token.raw[:MAX_QUOTED]}'" for token in tokens))
     shown: list[str] = []
     for name in names:
@@ -165,7 +165,7 @@ def _split(prompt: str) -> Iterator[Token]:
     text = unicodedata.normalize("NFC", prompt).lower() + " "
     word = ""
     for i, character in enumerate(text):
-        kind = unicodedata.category(character)[0]  # L letters, M what is set upon them, N numbers, P and S marks
+        kind = unicodedata.category(character)[0]  # L letters, M combining marks, N numbers, P and S punctuation
         apostrophe = character in "'’" and word[-1:].isalpha() and text[i + 1].isalpha()
         decimal = character in ".," and word[-1:].isdecimal() and text[i + 1].isdecimal()
         if kind in "LN" or apostrophe or decimal or (kind == "M" and word):
