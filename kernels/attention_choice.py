@@ -1,11 +1,11 @@
-"""Which attention computes joint attention on a device, and why.
+"""Choose the implementation of joint attention for a device, with the reason.
 
 triton     kernels/flash.py; forward only
 cudnn      cuDNN's fused attention, through torch
-fa3, fa4   FlashAttention 3 (Hopper) and 4 (Hopper, Blackwell) in torch's place of FlashAttention, where their packages
-           are installed; with a backward
+fa3, fa4   FlashAttention 3 (Hopper) and 4 (Hopper, Blackwell), registered in torch in place of its FlashAttention, if
+           their packages are installed; with a backward
 sdpa       torch's own choice among its fused attentions; runs everywhere
-reference  written out in plain torch; the truth, and far too large for real clips
+reference  plain torch; the definition, and far too large for real clips
 """
 
 import functools
@@ -21,15 +21,13 @@ from vera.kernels.flash import HEAD_DIMS
 from vera.kernels.language import installed, runs_on
 
 KINDS = ("triton", "cudnn", "fa3", "fa4", "sdpa", "reference")
-# Of each FlashAttention that torch can put in its own one's place: the module that holds it, and the major compute
-# capabilities that it has kernels for.
+# FlashAttentions that torch can use in place of its own: module, and major compute capabilities with kernels.
 FLASH = {"fa3": ("flash_attn_interface", (9,)), "fa4": ("flash_attn.cute", (9, 10))}
 VARIABLE = "VERA_ATTENTION"
 HALVES = (torch.float16, torch.bfloat16)
 
-# Fastest first, by the compute capability's major number, from figures others published
-# (on H100: FA3 650, cuDNN 600, Triton 500, torch's default 350 TFLOP/s; on B200 FA4 is 1.3 times cuDNN). Our own
-# measurements go above these once there are any: see benchmarks/gpu.py.
+# Major compute capability -> implementations, fastest first, from published figures (on H100: FA3 650, cuDNN 600,
+# Triton 500, torch's default 350 TFLOP/s; on B200 FA4 is 1.3 times cuDNN). Not measured here; see benchmarks/gpu.py.
 PREFERENCE = {8: ("sdpa",), 9: ("fa3", "cudnn", "triton", "sdpa"), 10: ("fa4", "cudnn", "sdpa")}
 
 
@@ -44,8 +42,8 @@ def choose(
 ) -> Choice:
     """The attention for inputs of this device, type and head size.
 
-    kind, or else the environment variable VERA_ATTENTION, forces one of KINDS;
-    ValueError if that one cannot run here. Without either there is always a choice.
+    kind, or else the environment variable VERA_ATTENTION, forces one of KINDS; ValueError if it cannot run here.
+    Without either, some implementation always fits.
     """
     device = torch.device(device)
     wanted = forced(kind)
@@ -69,7 +67,7 @@ def choose(
 
 
 def forced(kind: str | None) -> str | None:
-    """The kind that an argument, or else the environment, asks for; None leaves it to `choose`."""
+    """The kind that the argument, or else the environment, forces; None leaves it to `choose`."""
     return kind or os.environ.get(VARIABLE)
 
 
@@ -81,7 +79,7 @@ def explain(
     needs_gradient: bool = False,
     kind: str | None = None,
 ) -> str:
-    """One line: which attention inputs of this shape (B, 3, L, H, K) take, and why; else as for `choose`."""
+    """One line with the attention for inputs of this shape (B, 3, L, H, K) and the reason; see `choose`."""
     _, layers, length, heads, dim = shape
     choice = choose(device, dtype, dim, needs_gradient=needs_gradient, kind=kind)
     name = str(dtype).removeprefix("torch.")
@@ -89,20 +87,20 @@ def explain(
 
 
 def constant_when_compiled(function: Any) -> Any:
-    """As torch.compiler.assume_constant_result, which would import all of torch._dynamo, 1.3 CPU seconds."""
+    """torch.compiler.assume_constant_result without its import of torch._dynamo, which takes 1.3 CPU seconds."""
     function._dynamo_marked_constant = True
     return function
 
 
 @constant_when_compiled
 def chosen_kind(device: torch.device, dtype: torch.dtype, dim: int, needs_gradient: bool, kind: str | None) -> str:
-    """The kind alone; asked once per compiled graph, not once per call."""
+    """The kind of `choose`; evaluated once per compiled graph, not once per call."""
     return choose(device, dtype, dim, needs_gradient=needs_gradient, kind=kind).kind
 
 
 @constant_when_compiled
 def has_kernel(device: torch.device, dtype: torch.dtype, dim: int, needs_gradient: bool = False) -> bool:
-    """Whether our Triton attention, and so each opt-in, takes such inputs; asked once per compiled graph."""
+    """Whether our Triton attention and its variants support such inputs; evaluated once per compiled graph."""
     return obstacle("triton", device, dtype, dim, needs_gradient) is None
 
 
@@ -157,14 +155,14 @@ def obstacle_to_flash(kind: str, device: torch.device, dtype: torch.dtype, dim: 
 
 
 def torch_flash_implementations() -> list[str]:
-    """Names that torch's own switch knows; none before torch 2.11."""
+    """Names of FlashAttentions that this torch can use; none before torch 2.11."""
     known = getattr(torch.nn.attention, "list_flash_attention_impls", list)
     return list(known())
 
 
 @functools.cache
 def importable(module: str) -> bool:
-    """Whether there is such a module; nothing of its package is imported but what finding it needs."""
+    """Whether a module exists; only its parent packages are imported to find it."""
     try:
         return importlib.util.find_spec(module) is not None
     except ImportError:  # its package is not there

@@ -10,13 +10,13 @@ try:
 except ImportError:  # not built: the torch reference does the same, slower
     _native = None
 
-REACH = 2.5  # sigmas at which the kernel ends; farther is slower and changes the third digit
+REACH = 2.5  # radius of the kernel in sigmas; raising it is slower and changes the third digit
 
 
 def blur(video: torch.Tensor, space: float, time: float = 0.0) -> torch.Tensor:
-    """Gaussian means of a video (T, C, H, W), sigma in pixels and in frames; beyond a border nothing counts.
+    """Gaussian means of a video (T, C, H, W). space, time: sigmas in pixels and frames. Pixels outside do not count.
 
-    float32 on a CPU is computed natively, to 1e-6 of the reference's values; anything else by the reference.
+    float32 on a CPU is computed natively, to within 1e-6 of the reference; everything else by the reference.
     """
     for axis, sigma in ((3, space), (2, space), (0, time)):
         if sigma > 0 and video.shape[axis] > 1:
@@ -26,14 +26,14 @@ def blur(video: torch.Tensor, space: float, time: float = 0.0) -> torch.Tensor:
 
 @functools.lru_cache(64)
 def half_kernel(sigma: float) -> torch.Tensor:
-    """Weights of a Gaussian from the middle outward, (reach + 1,); with both halves they sum to 1."""
+    """Weights of a Gaussian from its centre outward, (reach + 1,); both halves together sum to 1."""
     reach = max(1, math.ceil(REACH * sigma))
     kernel = torch.exp(-0.5 * (torch.arange(reach + 1) / sigma) ** 2)
     return kernel / (2 * kernel.sum() - kernel[0])
 
 
 def along(video: torch.Tensor, axis: int, weights: torch.Tensor) -> torch.Tensor:
-    """Means along one axis under symmetric weights, given from the middle outward."""
+    """Means along one axis with symmetric weights, given from the centre outward."""
     if _native is None or video.dtype != torch.float32 or video.is_cuda:
         return reference_along(video, axis, weights)
     shape = video.shape

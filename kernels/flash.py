@@ -1,15 +1,13 @@
 """Dense attention over all 3L joint tokens, tile by tile (flash attention), forward only.
 
-One program takes a tile of queries of one head and walks once over all keys with a
-running maximum and sum (Milakov and Gimelshein 2018; Dao 2023), so no row of scores
-is ever stored. Scores and sums are fp32; the weights are rounded to the inputs' type
-before they meet the values, as in every tensor-core attention.
+One program takes a tile of queries of one head and loops once over all keys with a running maximum and sum (Milakov and
+Gimelshein 2018; Dao 2023), so that no row of scores is stored. Scores and sums are fp32. The weights are rounded to the
+inputs' type before they are multiplied with the values, as in every tensor-core attention.
 
-The form is laid out for Hopper, where Triton splits a program into warps that fetch
-and warps that compute. It does so only with 4 warps, descriptors made inside the
-kernel, and a single loop over keys; else it goes back, silently, to a slower form. So
-the ragged last tile of keys is masked in the loop, by a mask that is compiled in only
-when the length needs one. tests/kernels/test_compiled.py watches over all this.
+The kernel is written for Hopper, where Triton splits a program into warps that load and warps that compute. Triton does
+so only with 4 warps, descriptors made inside the kernel, and a single loop over keys; otherwise it silently uses a
+slower form. So the ragged last tile of keys is masked inside the loop, by a mask that is compiled in only if the length
+needs it. tests/kernels/test_compiled.py checks all this.
 """
 
 from __future__ import annotations
@@ -18,12 +16,12 @@ import math
 
 import torch
 
-from vera.kernels.language import give_scratch, jit, launch_options, tl, triton
+from vera.kernels.language import compute_capability, give_scratch, jit, launch_options, tl, triton
 
 # Tile of queries, tile of keys, warps, pipeline stages, by architecture and head size.
 # Hopper has 227 KiB of shared memory a block, Ampere 163, Ada and consumer Ampere 99.
 HOPPER = {32: (128, 128, 4, 2), 64: (128, 128, 4, 2), 128: (128, 128, 4, 2)}
-# With 4 warps at head 64 a thread needs more than 255 registers: Triton 3.6 and 3.7 spill, each in another form.
+# With 4 warps at head size 64 a thread needs more than 255 registers, and Triton 3.6 and 3.7 spill.
 AMPERE = {32: (128, 64, 4, 3), 64: (128, 64, 8, 3), 128: (128, 64, 8, 3)}
 ADA = {32: (128, 64, 4, 3), 64: (128, 64, 8, 3), 128: (128, 64, 8, 2)}
 HEAD_DIMS = tuple(HOPPER)
@@ -37,7 +35,7 @@ def tiles(capability: tuple[int, int], dim: int) -> tuple[int, int, int, int, bo
 
 
 def flash_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """softmax(Q K^T / sqrt(K)) V -> attention (B, 3, L, H, K) in the inputs' type, and log-sum-exp (B, H, 3L) fp32.
+    """Attention softmax(Q K^T / sqrt(K)) V, (B, 3, L, H, K) in the inputs' type, and log-sum-exp (B, H, 3L) fp32.
 
     Shapes (B, 3, L, H, K), K of 32, 64 or 128, fp16 or bf16, on CUDA (or any float but bf16
     in Triton's interpreter). The log-sum-exp is of the scaled scores, natural logarithm.
@@ -47,7 +45,7 @@ def flash_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor)
 
 
 def log_sum_exp_reference(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """The log-sum-exp, written out in the inputs' own type: (B, H, 3L)."""
+    """The log-sum-exp (B, H, 3L) in plain torch, in the inputs' own type."""
     q, k = (x.flatten(1, 2).transpose(1, 2) for x in (query, key))
     return torch.logsumexp(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1)
 
@@ -58,10 +56,10 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tupl
     out, lse = _empty(query, key, value)
     batch, layers, length, heads, dim = query.shape
     tokens = layers * length
-    capability = torch.cuda.get_device_capability(query.device) if query.is_cuda else (9, 0)
+    capability = compute_capability(query.device)
     block_m, block_n, warps, stages, specialise = tiles(capability, dim)
     give_scratch(query.device)
-    # Query tiles run fastest, so that one head's keys and values stay in the cache.
+    # Query tiles are the fastest grid axis, so that one head's keys and values stay in the cache.
     with torch.cuda.device_of(query):
         _flash[(triton.cdiv(tokens, block_m), batch * heads)](
             query,
@@ -92,9 +90,10 @@ def _empty(query, key, value):
 
 @jit
 def softmax_step(scores, scale, total, top):
-    """One tile of scores into the running softmax of its rows: (weights, what the sums so far fade by, total, top).
+    """Add a tile of scores to the running softmax of its rows. Returns (weights, fade, total, top).
 
-    scale makes a score an exponent of two; top is the largest so far, total the sum of weights under it.
+    scale: converts a score to an exponent of two. top: largest score so far. total: sum of the weights relative to it.
+    fade: factor on the sums so far.
     """
     new_top = tl.maximum(top, tl.max(scores, 1) * scale)
     weights = tl.exp2(scores * scale - new_top[:, None])
@@ -124,7 +123,7 @@ def _flash(
     head = tl.program_id(1)
     offset = ((head // heads).to(tl.int64) * tokens * heads + head % heads) * DIM
     stride = heads * DIM
-    # Rows past the end read as zero and are not written.
+    # Rows past the end are read as zero and not written.
     q_tiles = tl.make_tensor_descriptor(query + offset, [tokens, DIM], [stride, 1], [BLOCK_M, DIM])
     k_tiles = tl.make_tensor_descriptor(key + offset, [tokens, DIM], [stride, 1], [BLOCK_N, DIM])
     v_tiles = tl.make_tensor_descriptor(value + offset, [tokens, DIM], [stride, 1], [BLOCK_N, DIM])

@@ -1,13 +1,13 @@
-"""Halves to float32 and back, rounded to the nearest, ties to even: by torch, twenty times as fast as numpy's casts.
+"""Convert float16 to float32 and back, rounded to nearest even, with torch: twenty times as fast as numpy's casts.
 
-torch is imported at the first half only: plates are opened and refused without it.
+torch is imported at the first conversion only, so that plates are opened and refused without it.
 """
 
 import numpy as np
 
 
 def to_floats(values: np.ndarray) -> np.ndarray:
-    """Floats of any width as float32. What is float32 comes back as it is."""
+    """Floats of any width as float32. float32 arrays are returned unchanged."""
     return _halves(values).float().numpy() if values.dtype == np.float16 else values.astype(np.float32, copy=False)
 
 
@@ -21,4 +21,4 @@ def _halves(values):
     import torch
 
     values = np.ascontiguousarray(values)
-    return torch.from_numpy(values if values.flags.writeable else values.copy())  # torch warns of others
+    return torch.from_numpy(values if values.flags.writeable else values.copy())  # torch warns about read-only arrays

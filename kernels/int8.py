@@ -1,12 +1,11 @@
-"""Dense joint attention with 8-bit scores: int8 Q K^T, weights and values as they came; forward only.
+"""Dense joint attention with int8 scores Q K^T, and weights and values in the inputs' type; forward only.
 
-Keys carry a large part common to all tokens. Taking one mean over all 3L keys away
-changes every score of a query by the same amount, which the softmax does not see, and
-leaves less to quantise (Zhang et al. 2024, SageAttention). It must be the mean over
-all three layers: a mean for each layer would change their weight against each other.
-Queries share a scale in groups of 128 tokens, keys in groups of 64.
+Keys have a large component common to all tokens. Subtracting one mean over all 3L keys changes every score of a query
+by the same amount, which the softmax ignores, and reduces the quantisation error (Zhang et al. 2024, SageAttention).
+The mean must be over all three layers: one mean per layer would change their relative weights. Queries share a scale in
+groups of 128 tokens, keys in groups of 64.
 
-Opt-in: `quantisation_error` says what it costs on given inputs.
+It is optional: `quantisation_error` measures its error on given inputs.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ import torch
 from vera.kernels.attention_choice import has_kernel
 from vera.kernels.flash import softmax_step
 from vera.kernels.joint_attention import joint_attention
-from vera.kernels.language import give_scratch, jit, launch_options, tl, triton
+from vera.kernels.language import compute_capability, give_scratch, jit, launch_options, tl, triton
 
 QUERY_GROUP, KEY_GROUP = 128, 64
 
-# The gate: on inputs where either fails, use the dense kernel.
+# Limits of the error for which int8 attention is recommended; beyond either, use the dense kernel.
 LEAST_COSINE, MOST_RELATIVE_L1 = 0.999, 0.03
 
 
 def int8_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Attention (B, 3, L, H, K) -> the same, scores from int8; fp16 or bf16, K of 32, 64 or 128.
+    """Attention with int8 scores; inputs and result (B, 3, L, H, K), fp16 or bf16, K of 32, 64 or 128.
 
-    No gradient through the kernel. Where it cannot run (see kernels/attention_choice.py) the reference computes it.
+    The kernel has no gradient. Where it cannot run (see kernels/attention_choice.py), the reference is used.
     """
     wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
     if not has_kernel(query.device, query.dtype, query.shape[-1], wants_gradient):
@@ -39,7 +38,7 @@ def int8_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) 
 
 
 def int8_attention_reference(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Quantise, score in fp32 from the integers, attend; written out."""
+    """`int8_attention` in plain torch, with fp32 scores from the integers."""
     q, q_scale = quantise_reference(query, QUERY_GROUP)
     k, k_scale = quantise_reference(key - key_mean(key)[:, None, None], KEY_GROUP)
     q = q.float() * spread(q_scale, q.shape[1], QUERY_GROUP)
@@ -51,12 +50,12 @@ def int8_attention_reference(query: torch.Tensor, key: torch.Tensor, value: torc
 
 
 def key_mean(key: torch.Tensor) -> torch.Tensor:
-    """One mean a head over all tokens of all layers: (B, 3, L, H, K) -> (B, H, K), fp32."""
+    """The mean of each head over all tokens of all layers: (B, 3, L, H, K) -> (B, H, K), fp32."""
     return key.mean(dim=(1, 2), dtype=torch.float32)
 
 
 def quantise_reference(x: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, 3, L, H, K) -> int8 (B, 3L, H, K) and fp32 scales (B, H, groups): x is near int8 times scale."""
+    """Quantise x (B, 3, L, H, K) to int8 (B, 3L, H, K) with fp32 scales (B, H, groups): x is about int8 times scale."""
     tokens = x.float().flatten(1, 2)
     batch, count, heads, dim = tokens.shape
     padded = torch.nn.functional.pad(tokens, (0, 0, 0, 0, 0, -count % group))
@@ -66,7 +65,7 @@ def quantise_reference(x: torch.Tensor, group: int) -> tuple[torch.Tensor, torch
 
 
 def spread(scale: torch.Tensor, tokens: int, group: int) -> torch.Tensor:
-    """Scales (B, H, groups) -> one a token, (B, tokens, H, 1)."""
+    """Scales (B, H, groups) repeated for each token, (B, tokens, H, 1)."""
     return scale.repeat_interleave(group, dim=-1)[..., :tokens].transpose(1, 2)[..., None]
 
 
@@ -85,7 +84,7 @@ class QuantisationError:
 
 
 def quantisation_error(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> QuantisationError:
-    """int8 attention against the dense one on these inputs."""
+    """Error of int8 attention relative to dense attention on these inputs."""
     wanted = joint_attention(query, key, value).double()
     found = int8_attention(query, key, value).double()
     cosine = (wanted * found).sum() / (wanted.norm() * found.norm())
@@ -106,7 +105,7 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torc
     q, q_scale = quantise(query, torch.zeros_like(mean), QUERY_GROUP)
     k, k_scale = quantise(key, mean, KEY_GROUP)
     out = torch.empty_like(query)
-    capability = torch.cuda.get_device_capability(query.device) if query.is_cuda else (9, 0)
+    capability = compute_capability(query.device)
     warps, stages, specialise = schedule(capability)
     give_scratch(query.device)
     with torch.cuda.device_of(query):
@@ -137,7 +136,7 @@ def _empty(query, key, value):
 
 
 def quantise(x: torch.Tensor, mean: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `quantise_reference` of x minus the mean (B, H, K), in one kernel; x contiguous."""
+    """`quantise_reference` of x minus the mean (B, H, K), in one kernel. x must be contiguous."""
     batch, layers, length, heads, dim = x.shape
     tokens = layers * length
     groups = triton.cdiv(tokens, group)
@@ -184,7 +183,7 @@ def _flash_int8(
     SPECIALISE: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """As `vera.kernels.flash._flash`, from integers; a tile of queries or of keys has one scale."""
+    """`_flash` of kernels/flash.py with integer queries and keys; a tile of queries or keys has one scale."""
     tile = tl.program_id(0)
     head = tl.program_id(1)
     first = tile * BLOCK_M

@@ -23,9 +23,9 @@ CUDNN_FIRST = [
 
 
 def joint_attention_reference(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """softmax(Q K^T / sqrt(K)) V, written out; the truth for every other path.
+    """softmax(Q K^T / sqrt(K)) V in plain torch; the definition that every other implementation is compared with.
 
-    Shapes (B, 3, L, H, K) in, the same out, computed in the inputs' own type.
+    Inputs and result are (B, 3, L, H, K); it computes in the inputs' own type.
     """
     b, layers, length, heads, dim = query.shape
     q, k, v = (x.reshape(b, layers * length, heads, dim).transpose(1, 2) for x in (query, key, value))
@@ -36,10 +36,11 @@ def joint_attention_reference(query: torch.Tensor, key: torch.Tensor, value: tor
 def joint_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, kind: str | None = None
 ) -> torch.Tensor:
-    """The same by the attention that `vera.kernels.attention_choice` picks. Shapes (B, 3, L, H, K) in and out.
+    """Joint attention by the implementation that kernels/attention_choice.py chooses; shapes as for the reference.
 
-    kind forces one of `vera.kernels.attention_choice.KINDS`; ValueError if it cannot run here.
+    kind forces one of KINDS there; ValueError if it cannot run here.
     """
+    assert query.shape == key.shape == value.shape and query.shape[1] == 3
     if torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value)):
         return _attend(query, key, value, kind, needs_gradient=True)
     return torch.ops.vera.joint_attention(query, key, value, kind)
@@ -47,7 +48,7 @@ def joint_attention(
 
 @torch.library.custom_op("vera::joint_attention", mutates_args=())
 def _without_gradient(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, kind: str | None) -> torch.Tensor:
-    """One opaque node, so that a compiled block neither breaks at the choice nor bakes it in."""
+    """One custom operator, so that a compiled block neither has a graph break at the choice nor a fixed choice."""
     return _attend(query, key, value, kind, needs_gradient=False).contiguous()
 
 
@@ -69,15 +70,14 @@ def _attend(query, key, value, kind, needs_gradient):
     use_flash(None)
     if chosen == "sdpa":
         return sdpa(query, key, value)
-    # Where cuDNN finds no plan for a shape torch takes the next, unless cuDNN was asked for.
+    # If cuDNN has no plan for a shape, torch takes the next implementation, unless cuDNN was forced.
     with sdpa_kernel(CUDNN_FIRST[:1] if forced(kind) else CUDNN_FIRST, set_priority=True):
         return sdpa(query, key, value)
 
 
 @constant_when_compiled
 def use_flash(kind: str | None) -> None:
-    """Let torch's FlashAttention be this one of choice.FLASH in this process, or its own; nothing where it is so
-    already."""
+    """Make torch use one of FLASH (kernels/attention_choice.py), or its own FlashAttention, in this process."""
     current = getattr(torch.nn.attention, "current_flash_attention_impl", lambda: None)()
     if kind is not None and current != kind.upper():
         torch.nn.attention.activate_flash_attention_impl(kind.upper())

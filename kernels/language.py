@@ -1,4 +1,4 @@
-"""Triton where it is installed; where it is not, the kernels still import and nobody calls them.
+"""Triton if it is installed. Without it, the kernel modules still import, and their kernels are not called.
 
 Kernel files import `tl` and `jit` from here and postpone their annotations
 (`from __future__ import annotations`), so `tl.constexpr` is never looked up.
@@ -25,7 +25,7 @@ def installed() -> bool:
     return triton is not None
 
 
-# Triton settles it when kernels are defined; a constant also lets torch.compile see through.
+# Triton decides this when kernels are defined. A constant can also be traced by torch.compile.
 _INTERPRETING = triton is not None and triton.knobs.runtime.interpret
 
 
@@ -39,17 +39,22 @@ def runs_on(device: torch.device) -> bool:
     return installed() and (device.type == "cuda" or interpreting())
 
 
-def launch_options(**options: Any) -> dict:
-    """Compiler options of a launch; the interpreter knows none.
+def compute_capability(device: torch.device) -> tuple[int, int]:
+    """The compute capability of a CUDA device; that of Hopper for the interpreter's CPU tensors."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
 
-    Multiply-add fusion is asked for by name: newer Triton versions leave it off.
+
+def launch_options(**options: Any) -> dict:
+    """Compiler options of a launch; none for the interpreter.
+
+    Fusion of multiply and add is enabled explicitly, because newer Triton versions disable it.
     """
     return {} if interpreting() else {"enable_fp_fusion": True, **options}
 
 
 def give_scratch(device: torch.device) -> None:
-    """Let kernels that make tensor descriptors have their scratch memory from torch.
+    """Make Triton take the scratch memory of tensor descriptors from torch.
 
-    Triton keeps the allocator per thread, so this is set again before each launch.
+    Triton stores the allocator per thread, so this is called before each launch.
     """
     triton.set_allocator(lambda size, alignment, stream: torch.empty(size, dtype=torch.int8, device=device))

@@ -1,10 +1,9 @@
-"""Query and key on their way into joint attention: norm, rotary embedding, joint buffer.
+"""Norm, rotary embedding and packing of query and key for joint attention, in one kernel.
 
-Each branch projects its own tokens, norms query and key over the full width with
-weights of its own, and turns them by the 3-D rotary table all layers share. The
-joint attention wants the three layers' result in one buffer, (B, 3, L, H, K).
-In plain torch that is a norm, a rotation and a stack, each reading and writing all of
-Q and K; the kernel reads each projection once and writes each slice once.
+Each branch projects its own tokens, norms query and key over the full width with its own weights, and rotates them by
+the 3-D rotary table that all layers share. Joint attention needs the results of the three layers in one buffer
+(B, 3, L, H, K). In plain torch these are a norm, a rotation and a stack, each of which reads and writes all of Q and K.
+The kernel reads each projection once and writes each slice once.
 
 The backward is the plain formula in fp32, in torch's own operations. It keeps the projections and recomputes the norm;
 autograd of the reference keeps fp32 copies of Q and K.
@@ -31,7 +30,7 @@ def norm_rotary_pack_reference(
     heads: int,
     eps: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """RMS norm, rotation and stack, written out; arguments as for `norm_rotary_pack`."""
+    """RMS norm, rotation and stack in plain torch; arguments as for `norm_rotary_pack`."""
     return tuple(
         torch.stack([rotate(rms_norm(x, w, eps).unflatten(-1, (heads, -1)), (cos, sin)) for x, w in zip(xs, ws)], dim=1)
         for xs, ws in ((query, query_weight), (key, key_weight))
@@ -48,7 +47,7 @@ def norm_rotary_pack(
     heads: int,
     eps: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Projections of the branches -> joint query and key, each (B, 3, L, H, K), in the projections' type.
+    """Joint query and key, each (B, 3, L, H, K), in the projections' type.
 
     query, key                three (B, L, D) each, one a branch
     query_weight, key_weight  three (D,) each, the branches' norm weights
@@ -70,14 +69,14 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
 
 
 def rotate(x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Turn the interleaved pairs of x (B, L, H, K) by the angles of the table, cos and sin (L, K/2)."""
+    """Rotate the interleaved pairs of x (B, L, H, K) by the angles of the table, cos and sin (L, K/2)."""
     cos, sin = (part[:, None] for part in rotary)
     even, odd = in_float32(x).unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).type_as(x)
 
 
 def in_float32(x: torch.Tensor) -> torch.Tensor:
-    """x in fp32; in fp64 it stays."""
+    """x in fp32; fp64 stays."""
     return x if x.dtype == torch.float64 else x.float()
 
 
@@ -92,7 +91,7 @@ def _packed(
     heads: int,
     eps: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    if not runs_on(query[0].device):  # for tests of the backward, and of what torch does with the operator
+    if not runs_on(query[0].device):  # reached by tests of the backward and of the operator
         return norm_rotary_pack_reference(query, key, query_weight, key_weight, cos, sin, heads, eps)
     query, key, query_weight, key_weight, (cos, sin) = (
         [x.contiguous() for x in part] for part in (query, key, query_weight, key_weight, (cos, sin))
@@ -139,9 +138,9 @@ def norm_rotary_gradients(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of one branch's projection (B, L, D) and norm weight (D,), in their types.
 
-    gradient (B, L, H, K) is that of the branch's slice of the joint buffer. With y = rotate(w n), n = x r and
-    r = (mean(x^2) + eps)^-1/2: the rotation's transpose turns back, dw = sum(g n), and
-    dx = r (g w - n mean(g w n)) for the turned g.
+    gradient: (B, L, H, K), of the branch's slice of the joint buffer.
+    The forward is y = rotate(w n) with n = x r and r = (mean(x^2) + eps)^-1/2. Let g be the gradient rotated back. Then
+    dw = sum(g n), and dx = r (g w - n mean(g w n)).
     """
     cos, sin = rotary
     turned = rotate(in_float32(gradient), (cos, -sin)).flatten(-2)
@@ -204,7 +203,7 @@ def _norm_rotary_pack(
     inside = pair < WIDTH // 2
     c = tl.load(cos + angle, mask=inside, other=0.0)
     s = tl.load(sin + angle, mask=inside, other=0.0)
-    # Both rows are asked for before either is summed, so that their loads overlap.
+    # Both rows are loaded before either is summed, so that the loads overlap.
     q = _load_row(query + source, WIDTH, BLOCK)
     k = _load_row(key + source, WIDTH, BLOCK)
     _store_row(q, query_weight, joint_query + target, c, s, eps, WIDTH, BLOCK)
@@ -219,7 +218,7 @@ def _load_row(row, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
 
 @jit
 def _store_row(x, weight, out, c, s, eps, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
-    """Norm, turn the pairs, round once, store."""
+    """Norm a row, rotate its pairs, round once, and store it."""
     column = tl.arange(0, BLOCK)
     w = _load_row(weight, WIDTH, BLOCK)
     x = x * tl.rsqrt(tl.sum(x * x, 0) / WIDTH + eps) * w

@@ -18,23 +18,19 @@ SPACES = {"plate_encoding": ("linear", "srgb"), "blend_space": ("linear", "encod
 def over(
     plate: np.ndarray, layer: np.ndarray, plate_encoding: str, blend_space: str, code_bits: int | None = None
 ) -> np.ndarray:
-    """Lay `layer` over `plate`: layer.rgb + (1 - alpha) * plate.
+    """Composite `layer` over `plate`: layer.rgb + (1 - alpha) * plate.
 
-    plate: (H, W, 3 or 4) uint8, uint16, uint32, float16 or float32. Integers
-        mean 0 to 1. A fourth channel is an alpha A and becomes a + (1 - a) A.
-    layer: (H, W, 4) float16 or float32, premultiplied, alpha in [0, 1], its
-        colour in `blend_space`.
-    plate_encoding: how plate codes relate to light: "linear", or "srgb" (IEC
-        61966-2-1, mirrored for negatives, its power going on above 1).
-    blend_space: where the sum is taken: "linear" light or sRGB-"encoded".
-    code_bits: 10 or 12 for a uint16 plate that holds such codes widened by
-        OpenImageIO; new codes are then rounded to that many bits.
+    plate: (H, W, 3 or 4) uint8, uint16, uint32, float16 or float32. Integers stand for 0 to 1. A fourth channel is an
+        alpha A and becomes a + (1 - a) A.
+    layer: (H, W, 4) float16 or float32, premultiplied, alpha in [0, 1], colour in `blend_space`
+    plate_encoding: encoding of the plate's values: "linear", or "srgb" (IEC 61966-2-1, odd about zero, with the power
+        law continued above 1)
+    blend_space: space of the sum: "linear" light or sRGB-"encoded"
+    code_bits: 10 or 12 for a uint16 plate with such codes widened by OpenImageIO. New codes are rounded to these bits.
 
-    Returns an array of the plate's shape and type. Where alpha is 0 it holds
-    the plate's bits (NaN, infinity, -0.0 and denormals too, in every channel);
-    where alpha is 1 the layer's colour, whatever the plate. In between a NaN
-    plate stays NaN. Integers are rounded to the nearest code and clamped,
-    halves to the nearest, ties to even.
+    Returns an array of the plate's shape and type. Where alpha is 0 it has the plate's bits (NaN, infinity, -0.0 and
+    denormals too, in every channel). Where alpha is 1 it has the layer's colour, whatever the plate is. In between, a
+    NaN plate stays NaN. Integers are rounded to the nearest code and clamped, halves to nearest even.
 
     Raises ValueError on other shapes, types or names.
     """
@@ -57,12 +53,11 @@ def over_through(
     from_blend: Callable[[np.ndarray], np.ndarray],
     code_bits: int | None = None,
 ) -> np.ndarray:
-    """As `over`, for a plate whose encoding no curve of ours tells.
+    """`over` for a plate in any other encoding.
 
-    to_blend: numbers of the plate (N, 3) float32, integers as 0 to 1, to the values in which the layer
-        is laid over; from_blend: the way back. Both are asked for touched pixels only.
-
-    The sum is taken in float64; the ways in and out are as exact as they are, in float32.
+    to_blend: converts plate values (N, 3) float32, integers as 0 to 1, to the blending space
+    from_blend: its inverse
+    Both are called for touched pixels only. The sum is float64; the conversions are float32 with their own precision.
     """
     _check(plate, layer, "linear", "linear", code_bits)
     result = np.array(plate, order="C")

@@ -1,4 +1,4 @@
-"""`vera.kernels.over` in plain numpy: the truth that the native kernel is held to."""
+"""`over` (kernels/over.py) in plain numpy: the reference for the native kernel."""
 
 import numpy as np
 
@@ -20,8 +20,8 @@ def encode_srgb(light: np.ndarray) -> np.ndarray:
 def over(
     plate: np.ndarray, layer: np.ndarray, plate_encoding: str, blend_space: str, code_bits: int | None = None
 ) -> np.ndarray:
-    """Arguments, result and rules: see `vera.kernels.over.over`."""
-    with np.errstate(all="ignore"):  # NaN and infinite plates are let through
+    """See `over` in kernels/over.py."""
+    with np.errstate(all="ignore"):  # NaN and infinities are allowed in plates
         values = layer.astype(np.float64)
         alpha = values[..., 3:]
         behind = number(plate, code_bits)
@@ -67,7 +67,7 @@ def code(number: np.ndarray, dtype: np.dtype, code_bits: int | None) -> np.ndarr
     bits = code_bits or width
     top = 2.0**bits - 1
     code = np.rint(np.clip(np.nan_to_num(number * top), 0, top)).astype(np.uint64)
-    if bits < width:  # as OpenImageIO widens codes: the top bits repeat below
+    if bits < width:  # OpenImageIO widens codes by repeating the top bits below
         spare = width - bits
         code = (code << np.uint64(spare)) | (code >> np.uint64(bits - spare))
     return code.astype(dtype)

@@ -1,4 +1,4 @@
-"""One short name for an image's exact pixels."""
+"""A hash of an image's exact pixels."""
 
 import hashlib
 

@@ -1,18 +1,18 @@
-"""Small tools on planes (B, C, H, W), in torch on any device."""
+"""Filters of planes (B, C, H, W), in torch on any device."""
 
 import torch
 import torch.nn.functional as F
 
 
 def pull_push(planes: torch.Tensor, trust: torch.Tensor) -> torch.Tensor:
-    """Planes where trust (B, 1, H, W) is 1; where it lacks, means of trusted neighbours, near before far."""
+    """The planes where trust (B, 1, H, W) is 1; elsewhere, means of trusted neighbours, preferably near ones."""
     return _fill(planes * trust, trust)
 
 
 def _fill(weighted, weight):
     if max(weight.shape[-2:]) == 1:
         return weighted / weight.clamp_min(1e-6)
-    # Sums of 2 x 2, so that a coarse pixel is as sure as its four together.
+    # Sums of 2 x 2: a coarse pixel has the weight of its four pixels together.
     padded = [F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2)) for x in (weighted, weight)]
     sums = [4 * F.avg_pool2d(x, 2) for x in padded]
     scale = sums[1].clamp_min(1.0)
@@ -29,7 +29,7 @@ def dilate(planes: torch.Tensor, radius: int) -> torch.Tensor:
 
 
 def blur(planes: torch.Tensor, radius: int) -> torch.Tensor:
-    """Mean within (2 radius + 1)^2 pixels; beyond the border nothing counts."""
+    """Mean within (2 radius + 1)^2 pixels; pixels outside do not count."""
     for axis in (2, 3):
         ones = planes.new_ones([1] * axis + [planes.shape[axis]] + [1] * (3 - axis))
         planes = _over_window(torch.add, planes, axis, radius, 0) / _over_window(torch.add, ones, axis, radius, 0)
@@ -37,8 +37,7 @@ def blur(planes: torch.Tensor, radius: int) -> torch.Tensor:
 
 
 def _over_window(join, planes, axis, radius, outside):
-    """join over 2 radius + 1 neighbours along an axis: of runs of 1, 2, 4, ..., each joined from two of half its
-    length."""
+    """Apply the associative `join` over 2 radius + 1 neighbours along an axis, by runs of 1, 2, 4, ... elements."""
     count, window = planes.shape[axis], 2 * radius + 1
     edge = planes.new_full([*planes.shape[:axis], radius, *planes.shape[axis + 1 :]], outside)
     run, length, joined, start = torch.cat([edge, planes, edge], axis), 1, None, 0
@@ -55,7 +54,7 @@ def _over_window(join, planes, axis, radius, outside):
 
 
 def grow(planes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Bilinear, pixel centres aligned as areas."""
+    """The planes enlarged bilinearly to `size`, with pixels treated as areas (align_corners=False)."""
     return F.interpolate(planes, size=tuple(size), mode="bilinear", align_corners=False)
 
 

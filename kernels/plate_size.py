@@ -1,4 +1,4 @@
-"""The layer's alpha and colour brought from the model's size to the plate's."""
+"""Enlarge the layer's alpha and colour from the model's size to the plate's."""
 
 import torch
 import torch.nn.functional as F
@@ -11,24 +11,24 @@ try:
 except ImportError:  # not built, or of older sources: the torch reference does the same, slower
     outlined_alpha = native_color = None
 
-# A decoder never gives exact ends: alpha below the first is 0, above the second 1, linear between.
+# Decoded alpha at which the result is exactly 0 and 1; linear between, because a decoder never gives exact ends.
 SNAP = (0.02, 0.98)
-# The fit blurs a little; what it gives is stretched about 1/2 by so much at either end.
+# Amount by which the fitted alpha is stretched about 1/2 at either end, to undo the slight blur of the fit.
 FIT_STRETCH = 0.03
 
 
 def plate_alpha(
     alpha: torch.Tensor, fit: torch.Tensor, edge: torch.Tensor, plate: torch.Tensor, steepness: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Alpha at plate size, and how far the plate explains it.
+    """Alpha at plate size (H, W), with exact 0 and 1, and the weight (H, W) with which the plate explains it.
 
-    alpha: (h, w) in [0, 1], at model size. It is grown bicubically, and then drawn in one of two ways:
-    edge: (eh, ew, 4), low, rise, distance, hard, the first three multiplied by the last: where hard is above 0, alpha
-        is low outside of an outline and rises inside, over a width of 1 / steepness in the distance's unit.
-    fit: (h, w, 5), A_r, A_g, A_b, b, weight: alpha as the plate draws it, A.plate + b, stretched, by this weight.
+    alpha: (h, w) in [0, 1], at model size. It is enlarged bicubically, and replaced where `edge` or `fit` has weight.
+    edge: (eh, ew, 4): low, rise, distance and hardness; the first three are multiplied by the hardness. Where hardness
+        is above 0, alpha is `low` outside of an outline and low + rise inside, with an edge of width 1 / steepness in
+        the unit of distance.
+    fit: (h, w, 5): A_r, A_g, A_b, b and weight. Alpha is A.plate + b, stretched, with this weight.
     plate: (H, W, 3) in [0, 1], encoded.
-
-    All float32 tensors on one device. Returns alpha (H, W), exact 0 and 1 at its ends, and the weight (H, W).
+    All are float32 tensors on one device.
     """
     if outlined_alpha is None or plate.is_cuda:
         return reference_alpha(alpha, fit, edge, plate, steepness)
@@ -37,7 +37,7 @@ def plate_alpha(
 
 
 def plate_color(color: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """Colour (h, w, 3) grown bicubically to (H, W, 3) in [0, 1]; 0 where alpha (H, W) is 0."""
+    """Colour (h, w, 3) enlarged bicubically to (H, W, 3) in [0, 1]; 0 where alpha (H, W) is 0."""
     if native_color is None or color.is_cuda:
         return reference_color(color, alpha)
     return torch.from_numpy(native_color(color.contiguous().numpy(), alpha.contiguous().numpy()))
@@ -67,10 +67,9 @@ def reference_color(color: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
 def resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Bicubic resampling of (h, w, C) float32 to `size` (height, width).
 
-    The kernel widens when shrinking, so nothing aliases. It can overshoot by
-    some percent beside hard edges: clip where a range matters.
+    The filter widens when shrinking, so that nothing aliases. It overshoots by some per cent beside hard edges: clamp
+    the result where its range matters.
     """
-    # antialias=True is plain Catmull-Rom when growing; torch's other bicubic
-    # (a = -0.75) overshoots more.
+    # antialias=True is plain Catmull-Rom when enlarging; torch's other bicubic (a = -0.75) overshoots more.
     planes = image.movedim(-1, 0)[None]
     return F.interpolate(planes, size=tuple(size), mode="bicubic", antialias=True)[0].movedim(0, -1)

@@ -1,4 +1,4 @@
-"""Faint small islands in a matte, and as faint holes in its solid parts."""
+"""Remove faint small islands from a matte."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ except ImportError:  # not built: the Python below does the same, slower
 def remove_specks(alpha: np.ndarray, low: float, high: float, area: int) -> np.ndarray:
     """Alpha (h, w) float32 without its faint specks: islands of at most `area` pixels, none `high` or more.
 
-    An island is made of pixels above `low` that touch, corners included. What is removed becomes 0.
+    An island is a set of pixels above `low` that touch, corners included. Removed pixels become 0.
     """
     alpha = np.array(alpha, np.float32, order="C")
     if _native is None:

@@ -1,4 +1,4 @@
-"""A kept subject's own colour, freed from the old background that shines through it."""
+"""Recover a kept subject's own colour where the old background shows through it."""
 
 import torch
 
@@ -9,9 +9,9 @@ try:
 except ImportError:  # not built: the torch reference does the same, slower
     _native = None
 
-# A pixel shows the subject, or the background, alone from this share on: a little, and wholly at 1.
+# Share from which a pixel's colour counts as that of the subject, or of the background, alone; its weight is 1 at 1.
 TRUST = 0.9
-# Plate pixels around the translucent part in which the two colours are looked for.
+# Plate pixels around the translucent part in which the two colours are searched.
 MARGIN = 96
 
 
@@ -20,15 +20,18 @@ def free_subject(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The layer that shows the subject over the new background without the old one.
 
-    The plate is S = m F + (1 - m) B, with m = 1 - alpha the subject's matte. The layer laid over it as it
-    is gives a E + m S, in which m (1 - m) B is left of the old background B. Here F and B are carried into
-    the translucent part from where each is alone, S is shared out between them (to the part that both leave
-    unexplained F gets m, B the rest), and the layer is made anew so that over S it gives a E + m F. Where
-    that is out of the reach of straight colours in [0, 1], alpha rises, by no more than it must.
+    The plate is S = m F + (1 - m) B with the subject's matte m = 1 - alpha. The unchanged layer over it gives a E + m
+    S, which still contains m (1 - m) B of the old background B. So F and B are extended into the translucent part from
+    where each is alone, S is divided between them (of the unexplained rest F gets m and B the remainder), and the layer
+    is computed again so that it gives a E + m F over S. Where no straight colour in [0, 1] does that, alpha rises as
+    little as possible.
 
-    edit (H, W, 3) straight colour E, alpha (H, W), kept (H, W) weight of the correction, plate (H, W, 3)
-    S: float32 tensors in [0, 1], encoded, on one device. Returns edit and alpha; unchanged, to the bit,
-    where alpha is 0 or 1 or kept is 0. For light that mixes on encoded values, as the model composes.
+    edit: (H, W, 3), straight colour E
+    alpha: (H, W)
+    kept: (H, W), weight of the correction
+    plate: (H, W, 3), S
+    All are float32 tensors in [0, 1], encoded, on one device. Mixtures are of encoded values, as in the model's
+    composite. Returns edit and alpha, bit for bit unchanged where alpha is 0 or 1 or kept is 0.
     """
     mixed = (kept > 0) & (alpha > 0) & (alpha < 1)
     rows, columns = (mixed.any(d).nonzero()[:, 0] for d in (1, 0))

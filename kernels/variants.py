@@ -1,4 +1,4 @@
-"""Joint attention by name: the dense one, and the opt-ins that trade exactness for speed."""
+"""Joint attention by name: dense, and the optional variants that trade exactness for speed."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,11 +13,14 @@ VARIANTS = ("dense", "int8", "window")
 
 
 def attention_variant(name: str, grid: tuple[int, int, int]) -> Callable[..., torch.Tensor]:
-    """A function of query, key and value (B, 3, L, H, K), for a (T, H, W) grid of tokens; ValueError if unknown."""
+    """The attention of a name, a function of query, key and value (B, 3, L, H, K). Raises ValueError if unknown.
+
+    grid: (T, H, W) in tokens
+    """
     if name == "dense":
         return joint_attention
     if name == "int8":
         return int8_attention
     if name == "window":
         return partial(windowed_attention, grid=grid)
-    raise ValueError(f"no joint attention is called {name!r}; there are {', '.join(VARIANTS)}")
+    raise ValueError(f"unknown joint attention {name!r}; use one of {', '.join(VARIANTS)}")

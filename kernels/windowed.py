@@ -26,14 +26,14 @@ import torch
 
 from vera.kernels.attention_choice import has_kernel
 from vera.kernels.flash import flash_attention, softmax_step, tiles
-from vera.kernels.language import give_scratch, jit, launch_options, tl
+from vera.kernels.language import compute_capability, give_scratch, jit, launch_options, tl
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
 WINDOW = (3, 11)  # (latent frames, token lines); raising either keeps more pairs and costs more time
 KINDS = ("kernel", "flex", "reference")
-FLEX_BLOCK = 128  # queries and keys of a block of flex_attention's mask, its own default; larger keeps more of dense
+FLEX_BLOCK = 128  # side in tokens of flex_attention's mask blocks, its default; raising it computes more masked pairs
 
 
 def windowed_attention(
@@ -60,11 +60,11 @@ def windowed_attention(
         return windowed_attention_flex(query, key, value, grid, window)
     if kind == "reference":
         return windowed_attention_reference(query, key, value, grid, window)
-    raise ValueError(f"no windowed attention is called {kind!r}; there are {', '.join(KINDS)}")
+    raise ValueError(f"unknown windowed attention {kind!r}; use one of {', '.join(KINDS)}")
 
 
 def default_kind(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> str:
-    """The one of KINDS that such inputs take."""
+    """The default one of KINDS for such inputs."""
     wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
     if has_kernel(query.device, query.dtype, query.shape[-1], wants_gradient):
         return "kernel"
@@ -78,7 +78,7 @@ def windowed_attention_flex(
     grid: tuple[int, int, int],
     window: tuple[int, int] = WINDOW,
 ) -> torch.Tensor:
-    """The same by torch's flex_attention, with a backward; compiled on CUDA, written out by torch elsewhere."""
+    """`windowed_attention` by torch's flex_attention, with a backward; compiled on CUDA only."""
     q, k, v = (x.flatten(1, 2).transpose(1, 2) for x in (query, key, value))
     mask = flex_mask(tuple(grid), tuple(window), query.device)
     out = flex_attention_on(query.device.type)(q, k, v, block_mask=mask)
@@ -95,7 +95,7 @@ def flex_attention_on(device: str) -> Callable[..., torch.Tensor]:
 
 @functools.lru_cache(maxsize=16)
 def flex_mask(grid: tuple[int, int, int], window: tuple[int, int], device: torch.device) -> BlockMask:
-    """`window_mask` as flex_attention takes it, made a row of blocks at a time: the whole is 9.7 GB at 81 frames."""
+    """`window_mask` as flex_attention's block mask, built one row of blocks at a time: all is 9.7 GB at 81 frames."""
     from torch.nn.attention.flex_attention import BlockMask
 
     sees, tokens = window_rule(grid, window), 3 * math.prod(grid)
@@ -113,7 +113,7 @@ def flex_mask(grid: tuple[int, int, int], window: tuple[int, int], device: torch
 
 
 def window_rule(grid: tuple[int, int, int], window: tuple[int, int]) -> Callable[..., torch.Tensor]:
-    """`window_mask` as a function of (batch, head, query, key), joint positions; arithmetic alone, to be compiled."""
+    """`window_mask` as a compilable function of (batch, head, query, key) with joint positions."""
     _, lines, width = grid
     frame, length = lines * width, math.prod(grid)
     reach_times, reach_lines = window[0] // 2, window[1] // 2
@@ -127,9 +127,8 @@ def window_rule(grid: tuple[int, int, int], window: tuple[int, int]) -> Callable
 
 
 def block_lists(marked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of (rows, columns) bool: how many columns each row marks, and the columns, the marked ones first in order.
-
-    int32 (1, 1, rows) and (1, 1, rows, columns).
+    """For `marked` (rows, columns) bool: the number of marked columns of each row, int32 (1, 1, rows), and the column
+    indices with the marked ones first, in order, int32 (1, 1, rows, columns).
     """
     order = torch.argsort(marked.to(torch.int8), dim=1, descending=True, stable=True)
     return marked.sum(1).to(torch.int32)[None, None], order.to(torch.int32)[None, None].contiguous()
@@ -142,7 +141,7 @@ def windowed_attention_reference(
     grid: tuple[int, int, int],
     window: tuple[int, int] = WINDOW,
 ) -> torch.Tensor:
-    """The same as plain dense attention with `window_mask`, computed in the type of the inputs."""
+    """`windowed_attention` as plain dense attention with `window_mask`, in the inputs' own type."""
     q, k, v = (x.flatten(1, 2).transpose(1, 2) for x in (query, key, value))
     scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
     scores = scores.masked_fill(~window_mask(grid, window, query.device), -math.inf)
@@ -228,7 +227,7 @@ def _attend(
     query, key, value = (x.contiguous() for x in (query, key, value))
     batch, layers, length, heads, dim = query.shape
     within, lse = flash_attention(*(x.reshape(batch * layers, 1, length, heads, dim) for x in (query, key, value)))
-    capability = torch.cuda.get_device_capability(query.device) if query.is_cuda else (9, 0)
+    capability = compute_capability(query.device)
     block_m, block_n, warps, stages, specialise = across_tiles(capability, dim)
     starts, counts = key_tiles_on(query.device, tuple(grid), tuple(window), block_m, block_n)
     give_scratch(query.device)

@@ -1,11 +1,11 @@
-"""Which part and channels of a file are the picture: any usual spelling, parts in any order, views, luminance."""
+"""Choose the part and channels of a file that are the picture, for all usual spellings, parts, views and luminance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vera.core.plate.choice import USUAL, Choice
 
-# Spellings of a channel's last name part, in lower case, and what it is.
+# Spellings of the last part of a channel's name, in lower case -> the channel.
 SPELLINGS = {
     "r": "R",
     "red": "R",
@@ -24,13 +24,13 @@ SPELLINGS = {
     "ry": "RY",
     "by": "BY",
 }
-# Layers that hold the picture, the first in a file that has several; "" is the layer without a name.
+# Layers that hold the picture, most preferred first; "" is the unnamed layer.
 USUAL_LAYERS = ("", "rgba", "rgb", "beauty", "combined", "color", "colour", "main", "c")
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a file: its number, name and view ("" where it has none), and its channels' names."""
+    """One part of a file: its number, name and view ("" for none), and its channels' names."""
 
     number: int
     name: str
@@ -40,9 +40,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Picture:
-    """Channels that are a picture. indices: of `channels` in the part's own; names: R, G, B and A, or Y and A.
+    """Channels that form a picture.
 
-    layer: what stands before the channels' names in the file, "" for nothing.
+    indices: of the channels in their part
+    names: R, G, B and A, or Y and A
+    layer: prefix of the channels' names in the file, or ""
     """
 
     part: Part
@@ -57,7 +59,7 @@ class Picture:
 
     @property
     def title(self) -> str:
-        """As a user would name it, "" for the plain picture of the first part."""
+        """Its name for messages; "" for the unnamed picture of the first part."""
         label = self.part.name if self.part.number else ""
         words = [("part", label or (str(self.part.number) if self.part.number else "")), ("layer", self.layer)]
         words.append(("view", self.part.view))
@@ -65,7 +67,7 @@ class Picture:
 
 
 def pictures(part: Part) -> list[Picture]:
-    """All pictures among a part's channels: one for each layer that has R, G and B, or luminance."""
+    """All pictures of a part: one for each layer with R, G and B, or with luminance."""
     layers: dict[str, dict[str, int]] = {}
     for index, name in enumerate(part.channels):
         layer, _, leaf = name.rpartition(".")
@@ -85,14 +87,13 @@ def pictures(part: Part) -> list[Picture]:
 
 
 def choose_picture(parts: Sequence[Part], choice: Choice = USUAL) -> Picture | None:
-    """The picture that was asked for, or the usual one: colour before grey, a usual layer before others, then the
-    first."""
+    """The requested picture, or the default: colour before grey, usual layers before others, then the first."""
     found = [picture for part in parts for picture in pictures(part) if _fits(picture, choice)]
     return min(found, key=_rank, default=None)
 
 
 def choose_mask(parts: Sequence[Part], choice: Choice = USUAL) -> Picture | None:
-    """What a mask is made of: the picture as of a plate, else a lone alpha, else the first channel (as "Y")."""
+    """The picture of a mask: as for a plate, else an alpha channel, else the first channel (as "Y")."""
     picture = choose_picture(parts, choice)
     if picture:
         return picture
@@ -111,7 +112,7 @@ def choose_mask(parts: Sequence[Part], choice: Choice = USUAL) -> Picture | None
 
 
 def left_out(parts: Sequence[Part], picture: Picture) -> tuple[str, ...]:
-    """Names of all other channels; of other parts with the part's name before."""
+    """Names of all other channels; those of other parts begin with the part's name."""
     names = []
     for part in parts:
         label = f"{part.name or f'part{part.number}'}." if part.number else ""

@@ -1,14 +1,16 @@
-"""A movie is a clock: its frames' time stamps, and which frame a host shows at each tick of the stated rate."""
+"""Find which stored frame of a movie a host shows at each tick of the stated rate, from the frames' time stamps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-# A frame may be this part of a frame's duration off its tick: containers round time stamps (mkv to milliseconds).
-# Higher accepts more uneven movies as they are; at a half a frame could belong to the next tick.
+# Largest distance of a frame from its tick, as a share of a frame's duration: containers round time stamps (mkv to
+# milliseconds). Raising it accepts more uneven movies unchanged; at 1/2 a frame could belong to the next tick.
 MAX_JITTER = Fraction(2, 5)
-CLEARLY_BETTER = Fraction(1, 10)  # of a frame's duration; at 0 rounded stamps would choose between near rates
-MAX_FRAMES = 1_000_000  # of a conformed movie: a broken time stamp must not make it endless
+# Improvement, as a share of a frame's duration, by which a later rate must fit better than the first one. At 0, the
+# rounding of time stamps would decide between similar rates.
+CLEARLY_BETTER = Fraction(1, 10)
+MAX_FRAMES = 1_000_000  # frames of a conformed movie; bounds the effect of a broken time stamp
 
 
 @dataclass(frozen=True)

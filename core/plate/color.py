@@ -2,11 +2,11 @@
 
     plate's numbers -> linear Rec.709 -> one exposure for the shot -> curve -> the model's range [0, 1]
 
-Which curve: plates made for a display get sRGB's, so that an sRGB plate's codes are the model's. Plates of
-light, linear or log, get that of their model (`Limits.light_curve`): the range curve, which holds up to 64
-times white, is for models that were trained through it. To one trained on pictures made for a display code 1
-is white: through the range curve its white fog would be 64 times as bright as white. Plate pixels never
-take this way into the delivery: only what the model made does.
+Display-referred plates get sRGB's curve, so that an sRGB plate's codes are the model's. Scene-referred plates, linear
+or log, get the curve of their model (`Limits.light_curve`). The range curve holds up to 64 times white and is for
+models that were trained with it: to a model trained on display-referred pictures, code 1 is white, and the range curve
+would make its white fog 64 times as bright as white. Only generated pixels are converted back; the plate's own pixels
+reach the delivery unconverted.
 """
 
 from dataclasses import dataclass
@@ -17,16 +17,18 @@ from vera.core.plate.color_curve import DISPLAY, SCENE, DisplayCurve, RangeCurve
 from vera.core.plate.color_space import ColorSpace
 from vera.core.plate.pixel import to_unit
 
-_PORTION = 10_000  # pixels worked on at a time, which stay in the processor's cache
-_MOST = np.float32(1e30)  # stands for infinity where sums are taken
+_PORTION = 10_000  # pixels converted at a time, so that they stay in the processor's cache
+_MOST = np.float32(1e30)  # replaces infinity in sums
 
 
 @dataclass(frozen=True)
 class PlateColor:
-    """How one plate's pixels become the model's, and back.
+    """Conversion between one plate's pixels and the model's range.
 
-    space: of the plate. pixel_type: of `vera.core.plate.pixel`. exposure: stops added on the way in.
-    light_curve: what light goes through, where the plate is of light.
+    space: of the plate
+    pixel_type: one of PIXEL_TYPES in core/plate/pixel.py
+    exposure: stops added on the way in
+    light_curve: curve of scene-referred plates
     """
 
     space: ColorSpace
@@ -73,11 +75,11 @@ class PlateColor:
         return self.space.from_rec709(self.curve.decode(codes) / np.float32(self.gain))
 
     def clipped(self, pixels: np.ndarray) -> dict[str, float]:
-        """The shares of pixels that the model's range does not hold: `above` it, `below` black.
+        """The shares of pixels outside of the model's range: `above` it, and `below` black.
 
-        A pixel is out by its worst channel; below black are noise under a log's black and colours
-        beyond Rec.709's primaries, counted from a thousandth of white on. Of large frames every so many
-        rows and columns are looked at, 270 of the shorter side at least.
+        A pixel counts if any of its channels is outside. Below black are noise under a log curve's black and colours
+        outside of Rec.709's gamut, from a thousandth of white on. Large frames are subsampled, to at least 270 rows or
+        columns of the shorter side.
         """
         step = max(1, min(pixels.shape[:2]) // 270)
         light = self.light(pixels[::step, ::step])
@@ -86,7 +88,7 @@ class PlateColor:
         return {"above": float(above), "below": float(below)}
 
     def for_display(self, pixels: np.ndarray) -> np.ndarray:
-        """As sRGB display values (H, W, 3) float32 in [0, 1], exposed, cut at white: to look at."""
+        """The pixels for viewing: sRGB display values (H, W, 3) float32 in [0, 1], exposed and clipped at white."""
         return self.to_model(pixels) if self.curve is DISPLAY else DISPLAY.encode(self.light(pixels))
 
     def _codes(self, rgb: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""The two curves between light and the model's range [0, 1], and sRGB's on which both stand.
+"""The two curves between light and the model's range [0, 1], both based on sRGB's.
 
-`DISPLAY` is sRGB's: code 1 is display white. `SCENE` holds light as a camera or a renderer saw it:
-sRGB's up to a knee at mid-grey, then a log shoulder that puts 64 times white at code 1.
+`DISPLAY` is sRGB's curve: code 1 is display white. `SCENE` is for scene-referred light: sRGB's curve up to a knee at
+mid-grey, then a log shoulder that puts 64 times white at code 1.
 """
 
 import numpy as np
@@ -10,10 +10,10 @@ import numpy as np
 def encode_srgb(linear: np.ndarray) -> np.ndarray:
     """Linear light to sRGB's encoding (IEC 61966-2-1), float32 or float64 in and out.
 
-    Odd about zero; above 1 the power curve goes on; NaN and infinities pass.
+    The curve is odd about zero, and the power law continues above 1. NaN and infinities stay.
     """
     x, edge = np.abs(_floating(linear)), linear.dtype.type(0.0031308)
-    # In place, for speed. The power of the toe's values is unused, but must not be of denormals: that is slow.
+    # In place, for speed. Toe values are raised before the power, whose result is unused there: denormals are slow.
     code = np.asarray(np.maximum(x, edge))
     code **= 1 / 2.4
     code *= 1.055
@@ -44,18 +44,17 @@ class DisplayCurve:
         return decode_srgb(code)
 
     def passes(self, rest: np.ndarray) -> np.ndarray:
-        """How much light passes where black leaves the share `rest` of every code.
+        """The transmission in light of a black layer that leaves the share `rest` of every code.
 
-        Black over a code s leaves the light f(rest s) of f(s): what passes depends on s. This is no
-        more than the least of it over all s up to white, so that f(a e + rest s) - passes f(s), the
-        colour of a layer with this transmission, is nowhere negative. rest^2.4 is below
-        f(rest s) / f(s) for every s.
+        Black over a code s leaves the light f(rest s) of f(s), so that the transmission depends on s. The result is a
+        lower bound for all s up to white. Then f(a e + rest s) - passes f(s), the colour of a layer with this
+        transmission, is never negative. The bound is rest^2.4, which is below f(rest s) / f(s) for every s.
         """
         return rest ** rest.dtype.type(2.4)
 
 
 class RangeCurve:
-    """sRGB's to the knee, then white + b ln((x + c) / (1 + c)): C1 at the knee, 1 at `top`."""
+    """sRGB's curve up to the knee, then white + b ln((x + c) / (1 + c)): smooth (C1) at the knee, 1 at `top`."""
 
     name, top, knee = "range", 64.0, 0.18
 
@@ -77,7 +76,7 @@ class RangeCurve:
         light, knee = np.clip(_floating(light), 0, self.top), light.dtype.type(self.knee)
 
         def shoulder():
-            code = np.maximum(light, knee).astype(np.float64)  # ten times as exact
+            code = np.maximum(light, knee).astype(np.float64)  # reduces the error ten times
             code += self._c
             code /= 1 + self._c
             np.log(code, out=code)
@@ -103,7 +102,7 @@ class RangeCurve:
         return _chosen(code > knee, shoulder, decode_srgb(np.minimum(code, knee)))
 
     def passes(self, rest: np.ndarray) -> np.ndarray:
-        """As `DisplayCurve.passes`. Here f(rest s) / f(s) falls with s, and is least at white."""
+        """See `DisplayCurve.passes`. Here f(rest s) / f(s) falls with s, so that the bound is its value at white."""
         return np.minimum(self.decode(rest * rest.dtype.type(self.white)), rest)
 
 
@@ -114,7 +113,7 @@ def _floating(values: np.ndarray) -> np.ndarray:
 
 
 def _chosen(where, values, others):
-    """values() where it says so, else others. Whole: to gather and scatter some takes longer than to compute all."""
+    """values() where the mask is true, else others. All values are computed: gathering some of them takes longer."""
     return np.where(where, values(), others) if where.any() else others
 
 

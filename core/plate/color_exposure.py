@@ -1,4 +1,4 @@
-"""One exposure for a whole shot: the model's world is lit for a display, plates need not be."""
+"""Find one exposure for a whole shot: the model is trained on normally exposed pictures, and plates may not be."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from vera.core.plate.source import Plate
 
 MID_GREY = 0.18
-# Left alone: a shot within a stop of mid-grey, so that night stays night and small changes stay small.
+# Stops around mid-grey within which a shot is not changed, so that night stays night and small changes stay small.
 FREE_STOPS = 1.0
 _FRAMES, _PIXELS = 48, 2**16
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
-_BINS = np.linspace(-13, 27, 40 * 16 + 1)  # log2 of light, 16 to a stop; darker is black and says nothing
+_BINS = np.linspace(-13, 27, 40 * 16 + 1)  # log2 of light, 16 bins a stop; darker values are black and ignored
 
 
 def shot_exposure(plate: Plate, color: PlateColor, read: Callable[[int], np.ndarray] | None = None) -> float:
     """Stops that bring the shot's median luminance to within one stop of mid-grey, in quarters.
 
-    The median over up to 48 frames, evenly spread, and all pixels above black: highlights, letterbox
-    and single odd frames do not move it. Frames pass one at a time. A plate made for a display is
-    exposed already: 0. `read` gives a frame's pixels, `plate.read` by default.
+    The median is over all pixels above black of up to 48 frames, evenly spread, so that highlights, letterbox bars and
+    single odd frames do not change it. One frame at a time is in memory. Display-referred plates get 0.
+    read: gives a frame's pixels, by default `plate.read`
     """
     if not color.space.is_scene:
         return 0.0

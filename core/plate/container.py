@@ -1,4 +1,4 @@
-"""Whether a movie file is as long as its container says: what a copy that was cut short gives away."""
+"""The size that a movie's container states for its file, to detect truncated copies."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ _UNKNOWN = -1  # an EBML size that a live recording leaves open
 
 
 def stated_size(file: Path) -> int | None:
-    """Bytes that the file should have at least, by its outermost element; None where that is not said.
+    """Smallest size in bytes that the file must have, by its outermost element; None if it is not stated.
 
     Matroska and WebM: the end of the Segment (RFC 8794, sections 5 and 6). AVI: the end of the first RIFF chunk.
     MP4 and MOV are checked by their index instead.

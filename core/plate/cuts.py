@@ -1,4 +1,4 @@
-"""Cuts: where one shot ends and the next one begins."""
+"""Find cuts: the first frames of new shots."""
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -11,11 +11,12 @@ import torch.nn.functional as F
 
 from vera.core.errors import InputError
 
-AHEAD = 8  # frames that are looked at on either side
-# A cut changes most of the picture by more than this factor (its logarithm), and so many times more than usual.
+AHEAD = 8  # frames examined on either side
+# A cut changes most of the picture by at least this log factor, and by this multiple of the usual change. Raising them
+# finds fewer cuts.
 LEAST, TIMES_USUAL = 0.08, 2.5
 _BLACK = 0.1  # added to values, so that noise in the dark is no change
-# The difference of two pictures is this quantile over their cells: what moves in less than the rest does not count.
+# Quantile over the cells that is the difference of two pictures, so that movement in fewer cells does not count.
 QUANTILE = 0.7
 _CELLS = (14, 24)
 
@@ -38,14 +39,14 @@ def with_cuts(
 ) -> Iterator[tuple[Any, int]]:
     """Yield (item, the number of its shot, from 0), in order.
 
-    picture_of(item): (3, H, W) tensor in [0, 1]. cuts: "auto", or the numbers of first frames, as
-    number_of(item) gives them. Finding cuts looks AHEAD items ahead, and holds no more than that
-    on either side.
+    picture_of: gives an item's picture, (3, H, W) in [0, 1]
+    cuts: "auto", or the numbers of the shots' first frames
+    number_of: gives an item's frame number; required if cuts are numbers
+    The search reads AHEAD items ahead and holds that many on either side.
 
-    Found is a cut where each picture of the two before differs from each of the two after,
-    so a flash is none, and differs much more than neighbouring pictures here usually do, so fast
-    motion is none. A change of light as a whole is taken out first. Dissolves are not found,
-    nor cuts within a whip pan, nor shots of one frame.
+    A cut is found where both pictures before differ from both pictures after, which excludes flashes, and differ much
+    more than neighbouring pictures there usually do, which excludes fast motion. Global changes of light are removed
+    first. Dissolves, cuts within a whip pan, and shots of one frame are not found.
     """
     if cuts == "auto":
         found = _found(items, picture_of)
@@ -59,7 +60,7 @@ def with_cuts(
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two pictures' cells, (N, 3) each: how much most of the picture changes, beside all of it."""
+    """The change of most cells of a picture, (N, 3) before and after, relative to its global change."""
     change = b - a
     change = np.abs(change - np.median(change, axis=0)).mean(axis=1)
     return float(np.quantile(change, QUANTILE))
@@ -85,7 +86,7 @@ def _begins(seen):
         return False
     apart = min(difference(a, b) for a in before for b in after)
     steps = [d for k, (_, _, d) in enumerate(seen) if d is not None and k != AHEAD]
-    # The larger of two neighbours: pictures drawn on twos, or doubled by a pulldown, stand still in between.
+    # The larger of two neighbouring differences: animation on twos and pulldown repeat pictures.
     usual = np.median([max(pair) for pair in pairwise(steps)])
     return apart > max(LEAST, TIMES_USUAL * usual)
 

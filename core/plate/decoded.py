@@ -1,4 +1,4 @@
-"""A decoded video frame as RGB and alpha: matrix and range as stated, as is usual, or as asked for."""
+"""Convert a decoded video frame to RGB and alpha, with the stated, default or requested matrix and range."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,7 @@ _BY_NAME = dict(
     )
 )
 _NAMES = {matrix: name for name, matrix in _BY_NAME.items()}
-HD_LINES = 720  # from this height on a matrix that is not stated is BT.709, below it BT.601
+HD_LINES = 720  # height in lines from which an unstated matrix is BT.709; below, it is BT.601
 
 # Luma weights of red and blue (H.273, table 4).
 _LUMA = {
@@ -39,7 +39,7 @@ _LUMA = {
     Colorspace.BT2020: (0.2627, 0.0593),
 }
 
-# The faster defaults are off by several codes.
+# swscale's faster defaults have errors of several codes.
 _EXACT = (
     Interpolation.BICUBIC
     | Interpolation.ACCURATE_RND
@@ -51,9 +51,9 @@ _EXACT = (
 
 @dataclass(frozen=True)
 class Read:
-    """One thing that is not in a frame's numbers, as it is read, and why: "stated", "asked for", or what is usual.
+    """A property of a frame's encoding, the value that is used, and the reason: "stated", "asked for", or a default.
 
-    stated: what the movie says, where it says something; None where it does not.
+    stated: the movie's own statement, or None
     """
 
     value: str
@@ -67,7 +67,7 @@ class Read:
 
 
 def matrix_read(frame: av.VideoFrame, choice: Choice) -> Read:
-    """The YUV matrix; "rgb" and "grey" where there is none."""
+    """The YUV matrix; "rgb" or "grey" for pixels without one."""
     if frame.format.is_rgb:
         return Read("rgb", "its pixels are RGB")
     stated = None if frame.colorspace in _UNSTATED else _MATRICES.get(frame.colorspace)
@@ -81,7 +81,7 @@ def matrix_read(frame: av.VideoFrame, choice: Choice) -> Read:
 
 
 def range_read(frame: av.VideoFrame, choice: Choice) -> Read:
-    """Whether its codes go from 0 to their maximum ("full"), or leave room at both ends ("limited")."""
+    """Whether the codes use all values ("full") or have head and foot room ("limited")."""
     if frame.format.is_rgb:
         return Read("full", "its pixels are RGB")
     stated = {ColorRange.MPEG: "limited", ColorRange.JPEG: "full"}.get(ColorRange(frame.color_range))
@@ -97,7 +97,7 @@ def range_read(frame: av.VideoFrame, choice: Choice) -> Read:
 
 
 def refuse_unreadable(frame: av.VideoFrame, choice: Choice, where: str) -> None:
-    """Raise InputError for pixels that `rgb` does not read, and for a choice that does not fit them."""
+    """Raise InputError for pixels that `rgb` cannot read, and for options that do not apply to them."""
     name = frame.format.name
     if bits(frame) > 16 or "f16" in name or name.startswith(("xyz", "bayer")):
         raise InputError(f"{where}: pixels of format {name} are not supported yet; write 8 to 16 bits")
@@ -114,12 +114,12 @@ def refuse_unreadable(frame: av.VideoFrame, choice: Choice, where: str) -> None:
 
 
 def bits(frame: av.VideoFrame) -> int:
-    """Significant bits of a component, 8 at least."""
+    """Significant bits of a component, at least 8."""
     return max(8, *(c.bits for c in frame.format.components))
 
 
 def rgb(frame: av.VideoFrame, choice: Choice) -> np.ndarray:
-    """(H, W, 3), uint8, or uint16 of full scale 65535 from deeper frames."""
+    """The frame as (H, W, 3): uint8, or for deeper frames uint16 with full scale 65535."""
     if frame.format.is_rgb:
         target = "rgb24" if bits(frame) == 8 else "rgb48le"
         return _packed(_convert(frame, target, dst_color_range=ColorRange.JPEG))
@@ -138,9 +138,9 @@ def rgb(frame: av.VideoFrame, choice: Choice) -> np.ndarray:
 
 
 def alpha(frame: av.VideoFrame) -> np.ndarray | None:
-    """(H, W) float32 in [0, 1]; None where the frame has none.
+    """The frame's alpha, (H, W) float32 in [0, 1], or None.
 
-    Taken from the stored plane where there is one: conversions lose exact 0 and 1.
+    It is read from the stored plane if there is one: conversions lose exact 0 and 1.
     """
     parts = [c for c in frame.format.components if c.is_alpha]
     if not parts:
@@ -163,8 +163,7 @@ def _usual_matrix(frame: av.VideoFrame) -> Colorspace:
 def _deep_yuv_to_rgb(frame: av.VideoFrame, matrix: Colorspace, full: bool) -> np.ndarray:
     """YUV of 9 to 16 bits to 16-bit RGB by the equations of H.273, section 8.3.
 
-    swscale only brings chroma to full size: its own conversion puts limited-range white at
-    65283 of 65535.
+    swscale only enlarges the chroma planes: its own conversion maps limited-range white to 65283 of 65535.
     """
     depth = bits(frame)
     range_ = ColorRange.JPEG if full else ColorRange.MPEG

@@ -1,4 +1,4 @@
-"""Interlaced frames: which field is first, as a movie states it, and one whole frame made of each by FFmpeg's bwdif."""
+"""Interlaced movies: the stated field order, and deinterlacing by FFmpeg's bwdif."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -13,14 +13,14 @@ _PARITY = {"upper": "tff", "lower": "bff"}
 
 
 def stated_order(stream: av.VideoStream) -> str | None:
-    """The field that is shown first, "upper" or "lower"; None where the stream is progressive or does not say."""
+    """The field that is shown first, "upper" or "lower"; None if the stream is progressive or does not state it."""
     return _STATED.get(int(stream.codec_context.field_order or 0))
 
 
 def deinterlaced(frames: Iterator[av.VideoFrame], first_field: str, where: str) -> Iterator[av.VideoFrame]:
-    """As many frames, at the same time stamps: the lines of the first field as they are, the others interpolated
-    from lines above and below and from the fields before and after (bwdif, one frame a frame).
+    """The frames deinterlaced, one for one and with their time stamps (bwdif).
 
+    The lines of the first field stay. The others are interpolated from neighbouring lines and fields.
     first_field: "upper" or "lower". where: names the file in messages. Raises InputError.
     """
     graph: av.filter.Graph | None = None
@@ -55,6 +55,6 @@ def _pulled(graph: av.filter.Graph, format_: str, base: Fraction, where: str) ->
         except (av.BlockingIOError, av.EOFError):
             return
         assert isinstance(frame, av.VideoFrame)
-        if frame.format.name != format_:  # the filter converts what it does not take
+        if frame.format.name != format_:  # the filter converts formats that it does not support
             raise InputError(f"{where}: fields of {format_} are not taken apart here; deinterlace it first")
         yield frame

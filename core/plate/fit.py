@@ -1,4 +1,4 @@
-"""From plate size to model size."""
+"""Choose the model size for a plate, and shrink pictures to it."""
 
 import math
 
@@ -7,16 +7,16 @@ import torch.nn.functional as F
 
 from vera.core.errors import InputError
 
-# Of the model's own number of pixels; a shape that cannot be had with fewer is refused. Higher: more memory.
+# Largest model size, as a multiple of the model's own pixel count. Raising it accepts narrower strips; needs memory.
 MAX_PIXELS_RATIO = 8
 
 
 def model_size(width: int, height: int, pixel_aspect: float, pixels: int, multiple: int) -> tuple[int, int]:
-    """Width and height at which the model sees a plate.
+    """(width, height) of a plate at model size.
 
-    Both are multiples of `multiple`, their product is near `pixels`, and the picture's
-    shape (pixel aspect included) is kept as nearly as the multiples allow. The plate
-    is scaled to fill this size exactly; the layer is scaled back the same way. Raises InputError for extreme shapes.
+    Both are multiples of `multiple`, their product is near `pixels`, and the displayed shape is kept as well as the
+    multiples allow. The plate is scaled to fill this size exactly, and the layer is scaled back in the same way. Raises
+    InputError for extreme shapes.
     """
     shape = width * pixel_aspect / height
     ideal = math.sqrt(pixels / shape)
@@ -41,9 +41,9 @@ def model_size(width: int, height: int, pixel_aspect: float, pixels: int, multip
 
 
 def shrink(image: torch.Tensor, width: int, height: int) -> torch.Tensor:
-    """(H, W, C) in [0, 1] -> (C, height, width): averaged, so nothing rings and nothing aliases.
+    """The image (H, W, C) in [0, 1] as (C, height, width), averaged without ringing or aliasing.
 
-    Where the image is smaller than that, it grows linearly.
+    A smaller image is enlarged linearly.
     """
     planes = image.movedim(-1, 0)[None]
     if image.shape[0] >= height and image.shape[1] >= width:

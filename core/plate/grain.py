@@ -1,14 +1,14 @@
-"""The grain of a plate: how strong at each level, how large, and how its colours go together.
+"""Measure a plate's grain: its strength at each level, its size, and the correlation of its colours.
 
-Measured in the model's range, where codes are about even to the eye, from blocks of pairs of frames. A block's grain is
-the smaller of two variances: over the block, and between the two frames, halved. What rests has detail in the first
-alone, what moves without detail has none in either; moving detail has it in both and is found again, shifted, in the
-other frame, as no grain is. At every level the blocks of the least variance, which lie close together, are the grain's:
-what lies above has something else in it.
+The measurement uses blocks of pairs of frames in the model's range, whose codes are about perceptually uniform. The
+variance of a block's grain is the smaller of two: over the block, and half of that of the difference of the two frames.
+Static detail has variance only in the first. Movement without detail has none in either. Moving detail has both, but
+is found shifted in the other frame, which grain never is. At every level, the blocks with the smallest variances lie
+close together and contain grain alone; blocks above them contain something else too.
 
-The model of it is noise of one spectrum, with cross-spectra of the channels, times a deviation a channel that depends
-on the channel's own level, as in Foi et al., "Practical Poissonian-Gaussian noise modeling and fitting for single-image
-raw-data" (IEEE TIP 2008), with measured values for their formula.
+Grain is modelled as noise with one spectrum, and cross-spectra of the channels, times a deviation per channel that
+depends on the channel's level, as in Foi et al., "Practical Poissonian-Gaussian noise modeling and fitting for
+single-image raw-data" (IEEE TIP 2008), with measured values in place of their formula.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,30 +18,33 @@ from typing import Any
 import numpy as np
 from scipy import fft
 
-BLOCK = 32  # pixels a side. Larger: coarser grain is measured whole, and fewer blocks are flat
-PAIRS = 4  # of frames that follow one another, spread over the shot. More: surer, slower
-MOST_BLOCKS = 600  # of a pair. More: surer, slower
-LEAST_STEP = 8  # pixels from block to block. Less: small pictures have more blocks, that tell less each
-LEVELS = 16  # bins of a channel's range. More: finer, and fewer blocks each
+BLOCK = 32  # side in pixels. Raising it measures coarser grain completely, and fewer blocks are flat
+PAIRS = 4  # pairs of consecutive frames, spread over the shot. Raising it is more reliable and slower
+MOST_BLOCKS = 600  # blocks of a pair. Raising it is more reliable and slower
+LEAST_STEP = 8  # pixels between blocks. Lowering it gives small pictures more blocks that overlap more
+LEVELS = 16  # bins of a channel's range. Raising it is finer and leaves fewer blocks in each bin
 LEAST_BLOCKS = 8  # in a bin that counts
-LOWEST = 0.1  # quantile of variances with which the search for the grain's begins
-SPREAD = 1.6  # variance, in the mean of those found, up to which a block is one of them. Higher: more texture in it
-FAINTEST = 2e-6  # variance, a third of 8 bits' rounding each way, up to which every block is grain alone
-FOUND_AGAIN = 0.3  # phase correlation with the other frame, from which it is detail that moved; grain has 0.2
-CLIPPED, MOST_CLIPPED = 0.003, 0.02  # codes so near the ends are cut, grain with them; share of a block's pixels
-ROUNDS = 20  # of the search; it ends sooner
+LOWEST = 0.1  # quantile of the variances at which the search for grain starts
+SPREAD = 1.6  # largest variance of a grain block, over the mean of those found. Raising it includes more texture
+FAINTEST = 2e-6  # variance up to which every block is grain alone: a third of the rounding error of 8 bits
+FOUND_AGAIN = 0.3  # phase correlation with the other frame from which a block has moving detail; grain has 0.2
+CLIPPED, MOST_CLIPPED = (
+    0.003,
+    0.02,
+)  # distance of codes from 0 and 1 that clips grain; share of clipped pixels in a block
+ROUNDS = 20  # largest number of search rounds
 
-NOTHING = 1e-12  # variance of a block without any grain
-NEAR = 8  # pixels up to which grain is compared with itself in full, fading out at half a block
-STEEPEST = 4.0  # fall of power from a ring of frequencies to the next, the most that is believed
-SMOOTH = 1.0  # bins over which the levels' deviations are averaged. More: steadier, and steep changes are flattened
+NOTHING = 1e-12  # variance up to which a block has no grain
+NEAR = 8  # pixels of lag up to which the autocorrelation is used fully; it fades out at half a block
+STEEPEST = 4.0  # largest ratio of power between neighbouring rings of frequencies that is extrapolated
+SMOOTH = 1.0  # bins over which the deviations are averaged. Raising it is steadier and flattens steep changes
 
 _CENTRES = (np.arange(LEVELS) + 0.5) / LEVELS
 _WINDOW = np.outer(*2 * [np.hanning(BLOCK + 1)[:-1]]).astype(np.float32)
 _APART = np.hypot(*np.meshgrid(*2 * [fft.fftfreq(BLOCK, 1 / BLOCK)]))
-_SHARED = fft.ifft2(np.abs(fft.fft2(_WINDOW)) ** 2).real  # the window's share of pixels so far apart
+_SHARED = fft.ifft2(np.abs(fft.fft2(_WINDOW)) ** 2).real  # autocorrelation of the window
 _LAGS = (0.5 + 0.5 * np.cos(np.pi * np.clip((_APART - NEAR) / (BLOCK / 2 - NEAR), 0, 1))) * _SHARED[0, 0] / _SHARED
-_FREQUENCY = _APART  # an FFT numbers its lags and frequencies alike
+_FREQUENCY = _APART  # an FFT numbers its lags and frequencies in the same way
 _LOW = _FREQUENCY < 1.2
 _RINGS = [(_FREQUENCY >= r) & (_FREQUENCY < r + 1) for r in (1.2, 2.2)]
 _SQUARES = [(_FREQUENCY[ring] ** 2).mean() for ring in _RINGS]
@@ -50,10 +53,10 @@ _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 @dataclass(frozen=True)
 class Grain:
-    """deviations (3, LEVELS): of the grain of each channel, in codes, at LEVELS even levels of that channel's codes.
-
-    spectrum (3, 3, BLOCK, BLOCK): power and real cross-power at the FFT's frequencies of noise whose variance is 1 a
-    channel: on the diagonal its mean over the frequencies is 1. blocks: how many it was measured from.
+    """deviations (3, LEVELS): standard deviation of each channel's grain in codes, at evenly spaced levels
+    spectrum (3, 3, BLOCK, BLOCK): power and real cross-power at the FFT's frequencies, for a variance of 1 per channel,
+        so that the mean of each diagonal element over the frequencies is 1
+    blocks: number of measured blocks
     """
 
     deviations: np.ndarray
@@ -61,18 +64,18 @@ class Grain:
     blocks: int
 
     def deviation(self, codes: np.ndarray) -> np.ndarray:
-        """Of the grain at codes (..., 3) in [0, 1], by steps of 1/255: (..., 3) float32."""
+        """Standard deviation of the grain at codes (..., 3) in [0, 1], in steps of 1/255: (..., 3) float32."""
         at = np.rint(np.clip(codes, 0, 1) * 255).astype(np.uint8)
         tables = (np.interp(np.arange(256) / 255, _CENTRES, d).astype(np.float32) for d in self.deviations)
         return np.stack([table[at[..., c]] for c, table in enumerate(tables)], axis=-1)
 
     def size(self) -> float:
-        """Side in pixels of the square in which grain goes together; 1 for white noise."""
+        """Size of the grain: side in pixels of the square of correlated pixels; 1 for white noise."""
         power = self.spectrum[range(3), range(3)].mean(0)
         return float(np.sqrt((power**2).mean()) / power.mean())
 
     def report_facts(self) -> dict[str, Any]:
-        """For the manifest."""
+        """Facts for the manifest."""
         return {
             "levels": np.round(_CENTRES, 4).tolist(),
             "deviations": np.round(self.deviations, 5).tolist(),
@@ -84,7 +87,7 @@ class Grain:
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Of n blocks: level (n, 3), variance (n, 3), NaN where codes are cut; residual (n, BLOCK, BLOCK, 3), its noise."""
+    """n blocks: level (n, 3), variance (n, 3), NaN where codes are clipped, and noise residual (n, BLOCK, BLOCK, 3)."""
 
     level: np.ndarray
     variance: np.ndarray
@@ -92,7 +95,7 @@ class _Blocks:
 
 
 def measured_pairs(frames: Sequence[int]) -> list[tuple[int, int]]:
-    """Of a shot's frames, the pairs that grain is measured from; a lone frame is its own pair."""
+    """The pairs of a shot's frames from which grain is measured; a single frame is its own pair."""
     if len(frames) < 2:
         return [(frames[0], frames[0])]
     places = np.linspace(0, len(frames) - 2, min(PAIRS, len(frames) - 1))
@@ -100,9 +103,9 @@ def measured_pairs(frames: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def measure_grain(frames: Sequence[int], picture: Callable[[int], np.ndarray]) -> Grain | None:
-    """The grain of the shot of these frames; None where too little of it is flat to tell.
+    """The grain of a shot; None if too little of it is flat.
 
-    picture(frame): (H, W, 3) float32 codes in [0, 1], NaN in what does not count; called in the order of the frames.
+    picture: gives a frame as (H, W, 3) float32 codes in [0, 1], NaN in pixels to ignore; called in the frames' order
     """
     found = [_blocks(picture(a), None if a == b else picture(b)) for a, b in measured_pairs(frames)]
     level, variance, residual = (
@@ -114,14 +117,13 @@ def measure_grain(frames: Sequence[int], picture: Callable[[int], np.ndarray]) -
     spectrum = _spectrum(residual[kept.all(1)], variance[kept.all(1)])
     if spectrum is None or len(curves) < 3:
         return None
-    # The means of blocks were taken off, and with them what grain has at frequency 0.
+    # The blocks' means were subtracted, and with them the grain's power at frequency 0.
     shares = spectrum[range(3), range(3), 0, 0] / BLOCK**2
     return Grain(np.stack(curves) / np.sqrt(1 - shares)[:, None], spectrum, int(kept.all(1).sum()))
 
 
 def _deviations(level: np.ndarray, variance: np.ndarray, kept: np.ndarray) -> np.ndarray | None:
-    """Of one channel's grain at every level, (LEVELS,), from blocks (n,); marks in kept those that told. None where
-    none does."""
+    """Deviations (LEVELS,) of one channel's grain from blocks (n,), or None; sets `kept` for the blocks used."""
     bins = np.clip((level * LEVELS).astype(int), 0, LEVELS - 1)
     deviations, counts = np.zeros(LEVELS), np.zeros(LEVELS)
     for k in range(LEVELS):
@@ -132,14 +134,14 @@ def _deviations(level: np.ndarray, variance: np.ndarray, kept: np.ndarray) -> np
             deviations[k] = np.sqrt(variance[here].mean())
     if not counts.any():
         return None
-    # A curve of levels is smooth; what few blocks say counts little, and where none does the nearest do.
+    # The curve over levels is smooth. Bins with few blocks count little, and empty bins take the nearest values.
     apart = np.subtract.outer(np.arange(LEVELS), np.arange(LEVELS))
     weights = np.exp(-((apart / SMOOTH) ** 2) / 2) * counts + 1e-30 * np.exp(-np.abs(apart)) * (counts > 0)
     return weights @ deviations / weights.sum(1)
 
 
 def _blocks(first: np.ndarray, second: np.ndarray | None) -> _Blocks:
-    """Of two frames that follow one another, or of one: there is no other grain then than what is fine."""
+    """The blocks of two consecutive frames, or of one frame, from which only fine grain can be measured."""
     one, other = _cut(first), None if second is None else _cut(second)
     there = np.isfinite(one).all((1, 2, 3)) & (other is None or np.isfinite(other).all((1, 2, 3)))
     one, other = one[there], None if other is None else other[there]
@@ -158,7 +160,7 @@ def _blocks(first: np.ndarray, second: np.ndarray | None) -> _Blocks:
 
 
 def _cut(picture: np.ndarray) -> np.ndarray:
-    """(H, W, 3) -> (n, BLOCK, BLOCK, 3), about MOST_BLOCKS of them, evenly over the picture."""
+    """About MOST_BLOCKS blocks (n, BLOCK, BLOCK, 3), evenly spread over a picture (H, W, 3)."""
     step = max(LEAST_STEP, round(np.sqrt(picture.shape[0] * picture.shape[1] / MOST_BLOCKS)))
     if min(picture.shape[:2]) < BLOCK:
         return np.empty((0, BLOCK, BLOCK, 3), np.float32)
@@ -167,12 +169,12 @@ def _cut(picture: np.ndarray) -> np.ndarray:
 
 
 def _variance(residual: np.ndarray) -> np.ndarray:
-    """Of blocks of mean 0, a channel: (n, 3)."""
+    """Variance per channel of blocks with mean 0, (n, 3)."""
     return np.einsum("nyxc,nyxc->nc", residual, residual) / BLOCK**2
 
 
 def _without_plane(blocks: np.ndarray) -> np.ndarray:
-    """Blocks less their mean and slope."""
+    """The blocks without their mean and slope."""
     ramp = (np.arange(BLOCK, dtype=np.float32) - (BLOCK - 1) / 2) / np.float32(np.sqrt((BLOCK**2 - 1) / 12))
     left = blocks - blocks.mean((1, 2), keepdims=True)
     for way in (ramp[:, None, None], ramp[:, None]):
@@ -181,7 +183,7 @@ def _without_plane(blocks: np.ndarray) -> np.ndarray:
 
 
 def _found_again(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """How surely luminance of a block is that of the other frame's, shifted: the phase correlation's peak, (n,)."""
+    """Confidence that a block's luminance is the other frame's, shifted: the peak of the phase correlation, (n,)."""
     spectra = [fft.rfft2(x[..., 0] * _WINDOW, axes=(1, 2)) for x in (one, other)]
     cross = spectra[0] * spectra[1].conj()
     cross /= np.maximum(np.abs(cross), 1e-20)
@@ -189,7 +191,7 @@ def _found_again(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _lowest(variance: np.ndarray) -> np.ndarray:
-    """Which of the variances (n,) are the lowest that lie together."""
+    """Mask of the cluster of lowest variances among `variance` (n,)."""
     mean = np.quantile(variance, LOWEST)
     kept = np.zeros(len(variance), bool)
     for _ in range(ROUNDS):
@@ -201,14 +203,14 @@ def _lowest(variance: np.ndarray) -> np.ndarray:
 
 
 def _spectrum(residual: np.ndarray, variance: np.ndarray) -> np.ndarray | None:
-    """Mean spectrum of blocks of noise, each of unit variance a channel; None where there is too little."""
+    """Mean spectrum of noise blocks, each scaled to unit variance per channel; None if there are too few."""
     there = (variance > NOTHING).all(1)
     if there.sum() < LEAST_BLOCKS:
         return None
     spectra = fft.fft2(residual[there] / np.sqrt(variance[there])[:, None, None] * _WINDOW[..., None], axes=(1, 2))
     power = np.einsum("nyxa,nyxb->abyx", spectra, spectra.conj()).real
     _restore_low(power)
-    # The window made the spectrum smoother: undone where one pixel is compared with others, up to where few are.
+    # The window has smoothed the spectrum. This is undone on the autocorrelation, up to lags with few pixel pairs.
     power = fft.fft2(fft.ifft2(power, axes=(2, 3)) * _LAGS, axes=(2, 3)).real
     power[range(3), range(3)] = np.maximum(power[range(3), range(3)], 0)
     own = np.sqrt(power[range(3), range(3)].mean((1, 2)))
@@ -216,8 +218,8 @@ def _spectrum(residual: np.ndarray, variance: np.ndarray) -> np.ndarray | None:
 
 
 def _restore_low(power: np.ndarray) -> None:
-    """Blocks have no mean, and the window spreads that over the frequencies beside 0: what is lost there goes on from
-    the next two rings as a Gaussian does."""
+    """Restore the power at and around frequency 0, in place: the blocks' means were subtracted, and the window spreads
+    that loss. The lost power is extrapolated from the next two rings as a Gaussian."""
     rings = [power[:, :, near].mean(-1) for near in _RINGS]
     ratio = np.trace(rings[0]) / np.trace(rings[1])
     slope = np.log(np.clip(ratio, 1, STEEPEST)) / (_SQUARES[1] - _SQUARES[0])

@@ -1,7 +1,7 @@
-"""ICC profiles read by their numbers: primaries and curves (ICC.1:2022), not by their description.
+"""Read primaries and curves of an ICC profile (ICC.1:2022); its description is not used.
 
-Read are profiles of RGB by matrix and curves, and of grey by a curve. Everything that the file says of lengths and
-places is checked before it is used.
+Supported are RGB profiles with matrix and curves, and grey profiles with a curve. All lengths and offsets in the file
+are checked before they are used.
 """
 
 import struct
@@ -14,20 +14,22 @@ from vera.core.errors import InputError
 MAX_BYTES = 16 * 2**20  # of a profile; larger ones are refused
 MAX_TAGS = 256
 MAX_CURVE = 65536  # entries of a sampled curve
-SAMPLES = 4096  # of a curve as it is kept here; more follow a steep curve more closely
+SAMPLES = 4096  # of a curve in `Profile`; raising it follows steep curves more closely
 _HEADER, _TAG = 128, 12  # bytes
 _D50 = np.array([0.9642, 1.0, 0.8249])  # white of the profile connection space
 _PARAMETERS = (1, 3, 4, 5, 7)  # of parametric curves, by their type
 
 
 class ProfileError(InputError):
-    """A profile that is damaged, or of a kind that is not read; says why."""
+    """The profile is damaged or of an unsupported kind."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """rgb_to_xyz: (3, 3), light to XYZ relative to D50. curves: (SAMPLES, 3), light of evenly spaced codes of red,
-    green and blue in [0, 1]. Grey has the curve three times, and Rec.709's primaries, which do not matter to it."""
+    """rgb_to_xyz: (3, 3), linear light to XYZ relative to D50
+    curves: (SAMPLES, 3), light of evenly spaced codes of red, green and blue in [0, 1]
+    A grey profile has three equal curves and Rec.709's primaries, which have no effect on grey.
+    """
 
     rgb_to_xyz: np.ndarray
     curves: np.ndarray
@@ -79,7 +81,7 @@ def _xyz(tag: bytes) -> np.ndarray:
 
 
 def _curve(tag: bytes) -> np.ndarray:
-    """Light of SAMPLES evenly spaced codes, rising."""
+    """Light of SAMPLES evenly spaced codes. Raises ProfileError unless it rises."""
     codes = np.linspace(0, 1, SAMPLES)
     if len(tag) < 12 or tag[:4] not in (b"curv", b"para"):
         raise ProfileError("it is damaged")

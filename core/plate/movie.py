@@ -1,4 +1,4 @@
-"""Movies through PyAV: frames counted by decoding, decoded one after the other."""
+"""Read movies through PyAV. Frames are counted by decoding, and decoded in order."""
 
 from collections.abc import Generator, Iterator
 from fractions import Fraction
@@ -24,18 +24,18 @@ _OPTIONS = {
     "format_whitelist": "mov,mp4,matroska,webm,avi,mxf,mpeg,mpegts,mpegvideo",
 }
 
-# A base rate that shows each stored frame so many times is a time base, not a rate: such movies are refused. Higher
-# takes recordings with longer gaps, and more nonsense.
+# Ticks per stored frame from which a base rate is a time base and no frame rate; such movies are refused. Raising it
+# accepts recordings with longer gaps, and more broken files.
 MAX_TICKS_PER_FRAME = 8
-MIN_SURVEYED = 12  # frames, however few are asked for: fewer say little of an uneven movie's rate
-MIN_TICKS_REFUSED = 200  # ticks; shorter movies are conformed whatever their gaps
+MIN_SURVEYED = 12  # frames decoded at least, because fewer say little about an uneven movie's rate
+MIN_TICKS_REFUSED = 200  # ticks; shorter movies are conformed with any gaps
 
-# Decoders that see the alpha which lies beside the stream, where `alpha_mode` says so.
+# Decoders that decode the separate alpha stream that `alpha_mode` announces.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 class Header(NamedTuple):
-    """What a movie says of itself; fps 0 where it says nothing."""
+    """A movie's own statements; fps is 0 if it states none."""
 
     width: int
     height: int
@@ -44,7 +44,8 @@ class Header(NamedTuple):
 
 
 def movie_header(file: Path) -> Header:
-    """Of a movie, without decoding: quick, and only as true as the file is. Raises InputError if broken off."""
+    """The statements of a movie's header, without decoding; they can be wrong. Raises InputError for truncated
+    files."""
     refuse_truncated(file)
     with _open(file) as container:
         stream = _video_stream(container, file)
@@ -69,23 +70,25 @@ def refuse_truncated(file: Path) -> None:
 class Movie:
     """The frames of one video stream, numbered from 1.
 
-    Opening decodes as far as the last frame asked for: no header says reliably how many frames
-    there are. Reading in order decodes each frame once more and holds one; going back starts
-    over from the first, because only that gives the same bits for every codec. Not for use by
-    several threads at once.
+    Opening decodes up to the last requested frame, because no header reliably states the number of frames. Reading in
+    order decodes each frame once more and holds one. Going back starts again from the first frame: only this gives the
+    same bits with every codec. One thread at a time may use it.
 
-    A movie is a clock: where its time stamps are uneven, frames are held and dropped at the stated rate, as hosts show
-    it. A stated rotation is applied. Interlaced frames are refused unless `choice.fields` says what to do: "upper" and
-    "lower" deinterlace every frame, which field ever the movie states to be first, "ignore" takes frames as they are.
-    Alpha beside the stream (VP8 and VP9 in WebM) is decoded with it.
+    If the time stamps are uneven, frames are held and dropped at the stated rate, as hosts do. A stated rotation is
+    applied. Interlaced frames are refused unless `choice.fields` is set: "upper" and "lower" deinterlace every frame
+    with this field first, whatever the movie states; "ignore" reads frames as they are. Separate alpha streams (VP8 and
+    VP9 in WebM) are decoded too.
 
-    8-bit sources become rgb24 (uint8); deeper ones 16-bit RGB (`pixel_type` "uint16", full
-    scale 65535). The stream's matrix and range are respected, unless `choice` names others; a matrix that is not
-    stated is BT.709 from 720 lines and BT.601 below, a range that is not stated is limited for YUV. Values
-    beyond nominal black and white are clipped. RGB streams keep their codes exactly.
+    8-bit sources become rgb24 (uint8), deeper ones 16-bit RGB (`pixel_type` "uint16", full scale 65535). The stated
+    matrix and range are used unless `choice` has others. An unstated matrix is BT.709 from 720 lines on and BT.601
+    below; an unstated range of YUV is limited. Values beyond nominal black and white are clipped. RGB streams keep
+    their codes exactly.
 
-    names: of the channels. notes: what a user should know, a sentence each. timecode: of frame 1. matrix, range:
-    as they are read, of the first frame. field_order: "upper", "lower", "not stated" or, of progressive frames, None.
+    names: of the channels
+    notes: messages for the user
+    timecode: of frame 1
+    matrix, range: as used, of the first frame
+    field_order: "upper", "lower" or "not stated"; None for progressive frames
     """
 
     _current: av.VideoFrame | None  # the stored frame that was decoded last
@@ -154,7 +157,7 @@ class Movie:
 
     def _clock_of(self, times: list[Fraction | None]) -> Clock:
         stream = _video_stream(self._container, self.file)
-        # The average rate counts what is stored; the base rate is what a recorder with gaps means.
+        # The average rate counts stored frames; the base rate is the true rate of a recording with gaps.
         rates = [Fraction(rate) if rate else None for rate in (stream.average_rate, stream.guessed_rate)]
         clock = conform(times, rates)
         if len(clock.shown) > max(MIN_TICKS_REFUSED, MAX_TICKS_PER_FRAME * len(times)):

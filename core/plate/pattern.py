@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vera.core.errors import InputError
 
-# How other programs write the frame number, and views: what to write here instead.
+# Other programs' notations for frame numbers and views -> the notation to use here.
 _OTHER_TOKENS = (
     (re.compile(r"\$F\d?|<frame\d*>|<f\d*>|\[[0-9]+-[0-9]+\]", re.IGNORECASE), "write the frame number as ####"),
     (re.compile(r"%[vV]"), "write the view's name in its place"),
@@ -16,7 +16,7 @@ _OTHER_TOKENS = (
 )
 _RANGE = re.compile(r"(-?[0-9]{1,9})(?:-(-?[0-9]{1,9}))?")
 _TOKEN = re.compile(r"#+|@+|%(?:0[0-9]{1,2})?d")
-# A frame number stands between a separator and the extension; "v002" and dates are no frames.
+# A frame number is between a separator and the extension; "v002" and dates are none.
 _NUMBERED = re.compile(r".*[._](-?[0-9]{1,7})")
 
 
@@ -44,8 +44,7 @@ def show_frames(frames: range) -> str:
 
 
 def hint(path: Path) -> str:
-    """What is likely wrong with a name that does not exist, as another program would write it; "" if nothing is
-    seen."""
+    """The probable error in a name that does not exist, such as another program's notation; "" if none is found."""
     return next((text for token, text in _OTHER_TOKENS if token.search(path.name)), "")
 
 
@@ -71,11 +70,11 @@ class Pattern:
         return self.folder / f"{self.prefix}{frame:0{self.width}d}{self.suffix}"
 
     def frames(self) -> list[int]:
-        """The frame numbers of all files that fit, in order. Raises OSError."""
+        """The frame numbers of all matching files, in order. Raises OSError."""
         return sorted(n for n, name in self._numbered() if _same_name(name, self.file(n).name))
 
     def badly_padded(self) -> str | None:
-        """A file that would fit but for its padding, or None. Raises OSError."""
+        """A file that matches except for its padding, or None. Raises OSError."""
         return next((name for n, name in self._numbered() if not _same_name(name, self.file(n).name)), None)
 
     def _numbered(self) -> list[tuple[int, str]]:
@@ -103,7 +102,7 @@ def find_pattern(path: Path) -> Pattern | None:
 
 
 def choose_frames(asked: range | None, there: list[int], what: str) -> range:
-    """The frames to use of those that are there: all, or the ones asked for.
+    """The frames to use of the existing ones: all, or the requested range.
 
     `what` names the sequence in messages. Raises InputError if a frame is missing.
     """

@@ -1,4 +1,4 @@
-"""Pixel types: how a file's numbers are stored and what their full scale is."""
+"""Pixel types: storage and full scale of a file's values."""
 
 import numpy as np
 
@@ -29,11 +29,10 @@ def is_float(pixel_type: str) -> bool:
 
 
 def to_unit(pixels: np.ndarray, pixel_type: str) -> np.ndarray:
-    """Pixels as float32: integers divided by their type's maximum, floats as they are.
+    """Pixels as float32: integers divided by their type's maximum, floats unchanged.
 
-    For 10 and 12 bits the code itself is recovered first, because the ways to fill the lower
-    bits differ (DPX repeats the upper bits, TIFF rounds down): code 1023 of 10 bits is 1.0, code
-    512 is 512/1023, nearest float32.
+    10- and 12-bit codes are recovered first, because formats fill the lower bits differently (DPX repeats the upper
+    bits, TIFF rounds down). So code 1023 of 10 bits is 1.0, and code 512 is 512/1023, rounded to float32.
     """
     dtype, bits = _TYPES[pixel_type]
     if pixels.dtype != dtype:

@@ -1,4 +1,4 @@
-"""The part of a plate that the model sees, and the way of its layer back into the whole."""
+"""The region of a plate that the model sees, and the placement of its layer in the whole frame."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from vera.core.errors import InputError
 if TYPE_CHECKING:
     from vera.core.plate.source import Plate
 
-# The layer fades out within this part of the region's shorter side, inside its border.
+# Width of the fade inside the region's border, as a share of its shorter side. Raising it hides the border better.
 TAPER = 1 / 12
-SMALLEST = 16  # pixels a side
+SMALLEST = 16  # smallest side of a region in pixels
 
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle of the frames as they are read: x, y from their top left corner, within frame (height, width)."""
+    """A rectangle of the frames: x, y from the top left corner of the frame, whose size is `frame` (height, width)."""
 
     x: int
     y: int
@@ -28,15 +28,14 @@ class Region:
     frame: tuple[int, int]
 
     def crop(self, pixels: np.ndarray) -> np.ndarray:
-        """Its part of (H, W, ...), not copied."""
+        """The region of (H, W, ...), as a view."""
         return pixels[self.y : self.y + self.height, self.x : self.x + self.width]
 
     def place(self, layer: np.ndarray) -> np.ndarray:
-        """The premultiplied layer (height, width, 4), or its matte (height, width), in one of the frame's size, 0
-        outside the region.
+        """The region's premultiplied layer (height, width, 4) or matte (height, width) at the frame's size, 0 outside.
 
-        Towards borders inside the picture the layer fades out, so that the composite dissolves into the plate,
-        in whatever space it is laid over; at the picture's own borders it does not.
+        The layer fades out towards borders inside the picture, so that the composite dissolves into the plate in any
+        blending space. It does not fade at the picture's own borders.
         """
         if (self.height, self.width) == self.frame:
             return layer
@@ -63,7 +62,7 @@ def whole(plate: Plate) -> Region:
 
 
 def region_of(plate: Plate, numbers: tuple[int, int, int, int] | None) -> Region:
-    """The region x, y, width, height, counted from the top left of the display window; None is all that the plate has.
+    """The region x, y, width, height from the top left of the display window; None is the whole plate.
 
     Raises InputError if it is not inside the plate.
     """
@@ -85,7 +84,7 @@ def region_of(plate: Plate, numbers: tuple[int, int, int, int] | None) -> Region
 
 
 def _ramps(length, depth, at_start, at_end):
-    """(length,) from near 0 at the sides that have a ramp to 1 within."""
+    """Weights (length,): 1 inside, falling to near 0 at the ends that have a ramp."""
     places = np.arange(length, dtype=np.float32) + 0.5
     start = np.clip(places / depth, 0, 1) if at_start else np.ones_like(places)
     end = np.clip((length - places) / depth, 0, 1) if at_end else np.ones_like(places)

@@ -1,8 +1,8 @@
-"""How sharp a picture is: the Gaussian that its sharpest edges are blurred by.
+"""Measure a picture's sharpness: the deviation of the Gaussian that blurs its sharpest edges.
 
-A step blurred by a deviation s has, seen through Gaussian derivatives of deviations a < b, slopes whose ratio is
-sqrt((s^2 + b^2) / (s^2 + a^2)): that gives s, whatever the step's height (Zhuo, Sim, "Defocus map estimation from a
-single image", Pattern Recognition 2011). A third scale tells steps from lines and corners, for which that is not so.
+For a step blurred by a deviation s, the slopes under Gaussian derivatives of deviations a < b have the ratio
+sqrt((s^2 + b^2) / (s^2 + a^2)), which gives s independently of the step's height (Zhuo, Sim, "Defocus map estimation
+from a single image", Pattern Recognition 2011). A third scale excludes lines and corners, where this does not hold.
 """
 
 from collections.abc import Iterable
@@ -10,18 +10,20 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import ndimage
 
-SCALES = (1.0, 1.5, 2.25)  # pixels: finer ones see grain, coarser ones the next edge
-LEAST_STEP = 0.1  # height of an edge that counts, in codes or alpha; at least so many times what grain does to slopes:
-OVER_GRAIN = 6.0
-ALIKE = 0.15  # relative difference of variances, told by two pairs of scales, up to which it is a step
-SHARPEST = 0.25  # quantile of the edges' deviations: what is in focus, of a picture with depth
-LEAST_EDGES = 40  # pixels of edges that tell
-MOST_PIXELS = 2_000_000  # of a picture; larger ones are looked at in their middle
+SCALES = (1.0, 1.5, 2.25)  # deviations in pixels; finer ones would measure grain, coarser ones the next edge
+LEAST_STEP = 0.1  # smallest height of an edge that counts, in codes or alpha
+OVER_GRAIN = 6.0  # smallest ratio of an edge's slope to that of grain
+ALIKE = 0.15  # relative difference of the variances from two pairs of scales up to which an edge is a step
+SHARPEST = 0.25  # quantile of the edges' deviations that is returned: edges in focus, of a picture with depth
+LEAST_EDGES = 40  # smallest number of edge pixels for a result
+MOST_PIXELS = 2_000_000  # of a picture; of larger ones, the middle is used
 
 
 def edge_blur(picture: np.ndarray) -> float | None:
-    """Deviation in pixels of the sharpest edges' blur in (H, W) float32; 0.3 is a drawn step's, that of a pixel's
-    own area. None where there are too few edges."""
+    """Deviation in pixels of the blur of the sharpest edges in (H, W) float32; None if there are too few edges.
+
+    A rendered, antialiased step has 0.3, from the area of a pixel.
+    """
     slopes = [ndimage.gaussian_gradient_magnitude(_middle(picture), scale, truncate=3.5) for scale in SCALES]
     grain = 1.4826 * np.median(slopes[0])
     height = slopes[0] * np.sqrt(2 * np.pi) * SCALES[0]
@@ -35,19 +37,19 @@ def edge_blur(picture: np.ndarray) -> float | None:
 
 
 def sharpness_of(pictures: Iterable[np.ndarray]) -> float | None:
-    """The median of `edge_blur` over pictures (H, W); None where none has edges."""
+    """The median of `edge_blur` over pictures (H, W); None if none has edges."""
     found = [blur for picture in pictures if (blur := edge_blur(picture)) is not None]
     return float(np.median(found)) if found else None
 
 
 def _variance(ratio: np.ndarray, finer: float, coarser: float) -> np.ndarray:
-    """Of the blur of steps whose slopes at two scales have this ratio."""
+    """Variance of the blur of steps whose slopes at two scales have this ratio."""
     squared = np.maximum(ratio**2, 1 + 1e-3)
     return (coarser**2 - squared * finer**2) / (squared - 1)
 
 
 def _crests(slopes: np.ndarray) -> np.ndarray:
-    """Where a slope is the steepest of its row's or of its column's neighbours."""
+    """Mask of slopes that are steeper than both neighbours in their row or in their column."""
     return (slopes >= ndimage.maximum_filter1d(slopes, 3, 0)) | (slopes >= ndimage.maximum_filter1d(slopes, 3, 1))
 
 

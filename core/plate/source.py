@@ -1,4 +1,4 @@
-"""Plates and masks: frames in files, refused when opened or read bit for bit."""
+"""Plates and masks: open the files of a shot, check all of them, and read frames bit for bit."""
 
 import hashlib
 import os
@@ -33,19 +33,22 @@ _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 
 @dataclass(frozen=True)
 class Plate:
-    """The frames of a shot as filmed. Made by `open_plate`.
+    """The frames of a shot, made by `open_plate`.
 
-    `frames` are contiguous frame numbers; a movie's count from 1. `channels` is R, G, B or
-    R, G, B, A. `pixel_type` is one of `vera.core.plate.pixel.PIXEL_TYPES`, `dtype` the numpy type of
-    what `read` returns: 10 and 12 bits come in uint16, scaled to its full range. `width` and `height`
-    are of the pixels there are, an EXR's data window; `offset` is where that begins, x and y from the
-    top left of the display window, negative for overscan. `extension` is
-    in lower case, without the dot. `color_codes` are a movie's primaries and transfer (ITU-T
-    H.273); None for stills, whose `spec` tells. `ignored_channels` are in the files and not read. `display` is the
-    size of the display window. `notes` say how the files were read where that may surprise, a sentence each.
-    `timecode` is a movie's first frame's, as SMPTE writes it, or None. `field_order` is None where frames are
-    progressive, "upper" or "lower" where the files state which field is first, else "not stated". `matrix` and `range`
-    say how a movie's YUV is read; None for stills.
+    frames: contiguous frame numbers; a movie's start at 1
+    channels: R, G, B or R, G, B, A
+    pixel_type: one of PIXEL_TYPES in core/plate/pixel.py
+    dtype: numpy type of the frames; 10- and 12-bit values come in uint16, scaled to its full range
+    width, height: of the stored pixels, an EXR's data window
+    offset: x and y of the data window from the top left of the display window; negative for overscan
+    display: size of the display window
+    extension: in lower case, without the dot
+    color_codes: a movie's primaries and transfer (ITU-T H.273); None for stills, which have a `spec`
+    ignored_channels: in the files and not read
+    notes: messages about unexpected properties of the files
+    timecode: SMPTE timecode of a movie's first frame, or None
+    field_order: None for progressive frames, "upper" or "lower" if stated, else "not stated"
+    matrix, range: of a movie's YUV, as used; None for stills
     """
 
     path: str
@@ -76,7 +79,8 @@ class Plate:
 
     @property
     def picture(self) -> str:
-        """Which of a file's pictures is read, such as "part beauty, view left"; "" for the plain one, and of movies."""
+        """The picture of a file that is read, such as "part beauty, view left"; "" for the unnamed one and for
+        movies."""
         return self._source.picture.title if isinstance(self._source, Stills) else ""
 
     def read(self, frame: int) -> np.ndarray:
@@ -102,9 +106,9 @@ class Plate:
     def fingerprint(self, frame: int) -> str:
         """A SHA-256 that changes when the frame's content does, in hex.
 
-        Of the file's bytes; for a movie of the whole file's bytes and the frame number. Costs one
-        read of the file, far less than decoding it, and is the same on every machine, which
-        size and date are not. A file is hashed again only if its size or date changes.
+        It covers the file's bytes, the options of reading and, for a movie, the frame number. It costs one read of the
+        file, much less than decoding, and is equal on every machine, unlike size and date. A file is hashed again only
+        if its size or date changes.
         """
         file = self.file(frame)
         status = os.stat(file)
@@ -113,7 +117,7 @@ class Plate:
             with open(file, "rb") as stream:
                 self._hashes[key] = hashlib.file_digest(stream, "sha256").hexdigest()
         digest = self._hashes[key]
-        # What was chosen of the file counts too; a movie's frames share one file.
+        # The options of reading count too. A movie's frames share one file.
         chosen = self.picture if isinstance(self._source, Stills) else self._source.name_of(frame)
         return hashlib.sha256(f"{digest} {chosen}".encode()).hexdigest() if chosen else digest
 
@@ -124,9 +128,9 @@ class Plate:
 
 @dataclass(frozen=True)
 class Mask:
-    """Where to edit, a value a pixel. Made by `open_mask`. window: of the plate's pixels, see `Plate.offset`.
+    """The editable area, one value per pixel, made by `open_mask`.
 
-    notes: what a user should know of it, a sentence each.
+    window: of the plate's pixels, see `Plate.offset`. notes: messages for the user.
     """
 
     path: str
@@ -153,7 +157,7 @@ class Mask:
 
 @dataclass(frozen=True)
 class HeldOutMask:
-    """A mask, or none, less where the edit may not go."""
+    """A mask, or none, minus the area that is held out."""
 
     mask: Mask | None
     hold_out: Mask
@@ -164,7 +168,7 @@ class HeldOutMask:
         return (*(self.mask.notes if self.mask else ()), *self.hold_out.notes)
 
     def read(self, frame: int) -> np.ndarray:
-        """As `Mask.read`."""
+        """See `Mask.read`."""
         free = 1 - self.hold_out.read(frame)
         return free if self.mask is None else self.mask.read(frame) * free
 
@@ -172,9 +176,10 @@ class HeldOutMask:
 def open_plate(path: str, frames: str | None = None, choice: Choice = USUAL) -> Plate:
     """Open a padded sequence (`plate.####.exr`, `%04d`, `@@@`), a still or a movie.
 
-    `frames`: `"1001-1049"`, `"1001"`, `"-5-10"`; None takes all there are. A lone still is the
-    frame in its name (`plate.1001.exr`), else frame 1. `choice`: of a file with several pictures. The headers of all
-    frames are read and checked here, and movies decoded. Raises InputError.
+    frames: `"1001-1049"`, `"1001"` or `"-5-10"`; None takes all
+    choice: options of reading
+    A single still has the frame number in its name (`plate.1001.exr`), else 1. The headers of all frames are read and
+    checked here, and movies are decoded. Raises InputError.
     """
     asked = None if frames is None else parse_frames(frames)
     source = _open_source(Path(path), asked, choose_picture, choice)
@@ -226,14 +231,14 @@ def open_plate(path: str, frames: str | None = None, choice: Choice = USUAL) -> 
 def open_mask(path: str, plate: Plate, frames: str | None = None) -> Mask:
     """Open a mask for a plate: a sequence, a movie or a still.
 
-    It is placed by display window: 0 outside its own data window. One whose size is the plate's data window lies on
-    that. `frames` are the plate's frames to cover, all by default. A sequence must have the same
-    frame numbers. A movie is matched from its first frame to the plate's first; to a movie plate
-    frame by frame, both counting from 1. A still covers every frame.
+    The mask is placed by its display window and is 0 outside of its data window. A mask of the size of the plate's data
+    window is placed there. frames: the plate's frames that it must cover, all by default. A sequence must have the same
+    frame numbers. A movie is matched from its first frame to the plate's first frame; with a movie plate, both count
+    from 1. A still covers every frame.
 
-    The mask is the alpha channel unless that is 1 everywhere on every frame, else the luminance
-    (Rec.709 weights) or the first channel. Integers are divided by their maximum, floats clamped
-    to [0, 1]. Raises InputError, also for NaN: all frames are read through here once.
+    The mask is the alpha channel, unless that is 1 everywhere on every frame; then it is the luminance (Rec.709
+    weights) or the first channel. Integers are divided by their maximum, floats are clamped to [0, 1]. All frames are
+    read once here. Raises InputError, also for NaN.
     """
     wanted = range(plate.frames[0], plate.frames[-1] + 1)
     if frames is not None:
@@ -259,7 +264,7 @@ def open_mask(path: str, plate: Plate, frames: str | None = None) -> Mask:
 
 
 def _left_out_note(ignored: tuple[str, ...]) -> tuple[str, ...]:
-    """What is told of channels that are not read."""
+    """The note on channels that are not read."""
     if not ignored:
         return ()
     more = f" and {len(ignored) - 6} more" if len(ignored) > 6 else ""
@@ -272,7 +277,7 @@ def _plate_window(plate: Plate) -> Window:
 
 
 def _window_of(source: Movie | Stills, plate_window: Window) -> Window:
-    """Where a mask's pixels lie, in the plate's display window."""
+    """The window of a mask's pixels, in the plate's display window."""
     if isinstance(source, Stills) and source.display != (source.width, source.height):
         return source.window
     if (source.width, source.height) == plate_window.size:
@@ -293,7 +298,7 @@ def _refuse_other_size(source: Movie | Stills, plate: Plate, path: str) -> None:
 
 
 def _within(values: np.ndarray, window: Window, wanted: Window) -> np.ndarray:
-    """The wanted window of values (H, W) that lie in `window`: 0 where they have none."""
+    """The values (H, W) of `window`, cropped and padded with 0 to the window `wanted`."""
     if window == wanted:
         return values
     width, height = wanted.size
@@ -307,7 +312,7 @@ def _within(values: np.ndarray, window: Window, wanted: Window) -> np.ndarray:
 
 
 def _mask_notes(source: Movie | Stills, uses_alpha: bool, largest: float, smallest: float) -> tuple[str, ...]:
-    """One sentence about a mask that can hardly be what was meant."""
+    """A warning about a mask that is probably not the intended one."""
     what = "alpha" if uses_alpha else "value"
     labels = (
         "; labels of 0 and 1 in an integer file are nearly black: write 0 and its maximum" if 0 < largest < 0.05 else ""
@@ -324,7 +329,7 @@ def _mask_notes(source: Movie | Stills, uses_alpha: bool, largest: float, smalle
 
 
 def refuse_absent(path: Path) -> None:
-    """Raise InputError where there is neither such a file nor a file that fits the pattern."""
+    """Raise InputError if the file does not exist, or no file matches the pattern."""
     pattern = None if path.is_file() else find_pattern(path)
     if pattern is None:
         _refuse_no_file(path)
@@ -393,7 +398,7 @@ def _extension(path: Path) -> str:
 
 
 def _open_mask_source(path: Path, plate: Plate, wanted: range) -> tuple[Movie | Stills, dict[int, int]]:
-    """The mask's frames, and which of them belongs to which of the plate's."""
+    """The mask's frames, and for each plate frame the mask's frame."""
     is_movie = _extension(path) in MOVIES
     if not is_movie and (path.is_file() or find_pattern(path) is None):
         still = _open_source(path, None, choose_mask)

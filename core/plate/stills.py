@@ -16,7 +16,7 @@ from vera.core.plate.channels import SPELLINGS, Part, Picture, choose_picture, l
 from vera.core.plate.choice import OF_PICTURES, USUAL, Choice
 from vera.core.plate.pixel import dtype_of
 
-# extension -> the format that must be inside
+# extension -> the format that the file must have
 STILLS = {
     "exr": "openexr",
     "dpx": "dpx",
@@ -29,15 +29,15 @@ STILLS = {
     "bmp": "bmp",
 }
 
-# A header may promise any size; 4 GiB holds a 16K RGBA frame of 32-bit floats.
+# A damaged header can state any size. 4 GiB is a 16K RGBA frame of 32-bit floats.
 oiio.attribute("limits:imagesize_MB", 4096)
 
-# How a complete file ends, for formats that can only be read from the top.
+# Last bytes of a complete file, for formats without random access.
 _LAST_BYTES = {"png": b"IEND", "jpeg": b"\xff\xd9"}
 
 _DPX_INTERLACED = 1  # "2:1 interlace" of SMPTE 268M
 
-MAX_PARTS = 256  # of one file; more are not looked at
+MAX_PARTS = 256  # of one file; further ones are ignored
 
 Picker = Callable[[Sequence[Part], Choice], Picture | None]
 
@@ -80,8 +80,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its pixels. pixel_type: that all its channels are read in; stored: their own types.
-    window: its data window; display: the size (width, height) of its display window."""
+    """The properties of a file's pixels.
+
+    pixel_type: in which all channels are read. stored: the channels' own types.
+    window: data window. display: (width, height) of the display window.
+    """
 
     picture: Picture
     pixel_type: str
@@ -101,13 +104,12 @@ class Header:
 class Stills:
     """Image files by frame number, of one type and one display window. `pick` chooses the channels.
 
-    A file's data window may differ from frame to frame: all are read into one window that holds them, 0 outside
-    their own. A grey file among coloured ones is read as colour, and so is a sequence of grey ones; alpha that only
-    some have is left out. Opening reads every header, and enough of every file to see that it does not break off.
-    Raises InputError that names the frame and the file. May be read by several threads.
+    Data windows may differ from frame to frame: all frames are read into one window that contains them, with 0 outside
+    of their own. Grey files are read as colour. Alpha that only some files have is left out. Opening reads every
+    header, and enough of every file to detect truncation. Raises InputError with frame and file. Several threads may
+    read.
 
-    names: of the channels that `read` gives. notes: what a user should know, a sentence each. field_order: as of
-    `vera.core.plate.movie.Movie`.
+    names: of the channels that `read` returns. notes: messages for the user. field_order: see `Movie`.
     """
 
     def __init__(
@@ -133,9 +135,8 @@ class Stills:
     def read(self, frame: int) -> np.ndarray:
         """The chosen channels as (H, W, C) in the file's own type, bit for bit.
 
-        Alpha and colour come as stored: where the format keeps colour unassociated with alpha
-        (PNG, and TIFF or TGA that say so), it is not multiplied. Raises InputError if the file
-        is damaged or has changed since it was opened.
+        Colour is not multiplied by alpha, also in formats with unassociated alpha (PNG, and TIFF or TGA that state it).
+        Raises InputError if the file is damaged or has changed since it was opened.
         """
         where, header = self._where(frame), self._headers[frame]
         image = _open(self.files[frame], where)
@@ -164,8 +165,8 @@ class Stills:
         return spec
 
     def other_channels(self) -> tuple[str, ...]:
-        """Channels of the first frame that are not read, of other parts as `part.channel`; and alpha that some frame
-        has and another lacks."""
+        """Channels of the first frame that are not read (of other parts as `part.channel`), and alpha that some frames
+        lack."""
         frame = self.frames[0]
         image = _open(self.files[frame], self._where(frame))
         has_alpha = any("A" in header.picture.names for header in self._headers.values())
@@ -173,8 +174,10 @@ class Stills:
         return (*left_out(_parts(image), self.picture), *dropped)
 
     def _field_order(self) -> str | None:
-        """ "not stated" where DPX headers say that lines are of two fields; None else. Refuses them unless the user
-        says to take them as they are."""
+        """ "not stated" for DPX headers that state interlaced lines, else None.
+
+        Raises InputError for interlaced files unless the user asks to read frames as they are.
+        """
         frame, asked = self.frames[0], self._choice.fields
         interlaced = self.spec(frame).get_int_attribute("dpx:Interlace") == _DPX_INTERLACED
         if asked in ("upper", "lower"):
@@ -190,7 +193,7 @@ class Stills:
         return "not stated" if interlaced else None
 
     def _common_names(self) -> tuple[str, ...]:
-        """Colour unless every frame is grey and wanted so; alpha where every frame has it."""
+        """The common channels: colour unless every frame is grey and may stay so, and alpha if every frame has it."""
         named = [h.picture.names for h in self._headers.values()]
         alpha = ("A",) if all("A" in names for names in named) else ()
         if all(set(names) <= {"A"} for names in named):
@@ -200,7 +203,7 @@ class Stills:
         return ("Y", *alpha)
 
     def _stored_names(self, header: Header) -> list[str]:
-        """Which of a file's channels make `names`, in their order: a grey file's luminance serves three times."""
+        """The file's channels for `names`, in order; a grey file's luminance is used three times."""
         grey = header.picture.is_grey
         return ["Y" if grey and c in "RGB" else c for c in self.names]
 
@@ -238,7 +241,7 @@ class Stills:
 
 
 def frame_rate(spec: oiio.ImageSpec) -> Fraction | None:
-    """Frames a second out of the metadata of EXR or DPX, or None."""
+    """Frames per second from the metadata of EXR or DPX, or None."""
     rate = spec.getattribute("FramesPerSecond")
     if isinstance(rate, tuple) and len(rate) == 2 and rate[0] > 0 and rate[1] > 0:
         return Fraction(*rate)
@@ -323,8 +326,8 @@ def _header(image: oiio.ImageInput, where: str, pick: Picker, choice: Choice) ->
 def _refuse_odd_tiles(spec: oiio.ImageSpec, where: str) -> None:
     """Raise InputError before a tile is decoded whose samples are no whole bytes.
 
-    OpenImageIO's TIFF reader unpacks such tiles in code with an open report of a write out of bounds (its issue 5315);
-    scanlines of 10 and 12 bits, which plates have, go another way.
+    OpenImageIO's TIFF reader has an open report of a write out of bounds for such tiles (issue 5315). Scanlines of 10
+    and 12 bits, as in plates, take another code path.
     """
     bits = spec.get_int_attribute("oiio:BitsPerSample", 8)
     if spec.tile_width and bits % 8:
@@ -334,7 +337,7 @@ def _refuse_odd_tiles(spec: oiio.ImageSpec, where: str) -> None:
 
 
 def _no_picture(parts: Sequence[Part], choice: Choice) -> str:
-    """Why no picture was found, and what there is."""
+    """The reason why no picture was found, with the pictures or channels that exist."""
     there = [picture.title or "the plain picture" for part in parts for picture in pictures(part)]
     asked = " ".join(f"--{kind} {name}" for kind, name in choice.given(OF_PICTURES).items())
     if asked and there:
@@ -356,7 +359,7 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 def _pixel_type(spec: oiio.ImageSpec, formats: tuple[str, ...], where: str) -> str:
     if formats == ("float", "half"):
-        return "float"  # which holds every half
+        return "float"  # it holds every half exactly
     if len(formats) > 1:
         raise InputError(
             f"{where}: channels of different types ({', '.join(formats)}) are not supported yet; write them in one type"
@@ -380,9 +383,11 @@ def _check_file(file: Path, where: str, pick: Picker, choice: Choice) -> Header:
 
 
 def _refuse_truncated(image: oiio.ImageInput, file: Path, header: Header, where: str) -> None:
-    """Cheap for whole files: read the ends of those with direct access, look for the closing
-    bytes of those without. Only what is in doubt, and tiles, which lie in any order, is read
-    in full."""
+    """Raise InputError for truncated files.
+
+    It is cheap for complete files: with random access the last pixels are read, without it the closing bytes are
+    checked. Only doubtful files and tiled ones, whose tiles can be in any order, are read completely.
+    """
     mark = _LAST_BYTES.get(image.format_name())
     part, kind = header.picture.part.number, _oiio_type(header)
     image.seek_subimage(part, 0)
@@ -403,7 +408,7 @@ def _whole(image: oiio.ImageInput, pixels: np.ndarray | None, where: str) -> np.
 
 
 def _refuse_failed(image: oiio.ImageInput, pixels: np.ndarray | None, where: str) -> None:
-    # Some readers hand back an array and leave only a message.
+    # Some readers return an array even after an error, and only leave a message.
     message = _library_error(image)
     if pixels is None or message:
         raise InputError(f"{where}: broken off or damaged ({_line(message)}); write it again")
@@ -425,7 +430,7 @@ def _opening_error() -> str:
 
 
 def _library_error(source: Any) -> str:
-    """OpenImageIO's last error, of a file or of an opening; it may quote a damaged header's bytes, which are no
+    """OpenImageIO's last error, of a file or of an opening. It may contain bytes of a damaged header that are no
     text."""
     try:
         return source.geterror()

@@ -1,4 +1,4 @@
-"""SMPTE timecode of a movie's frames, as EXR and DPX headers hold it (SMPTE 12M-1: binary coded decimals)."""
+"""SMPTE timecode of a movie's frames in the form of EXR and DPX headers (SMPTE 12M-1: binary coded decimals)."""
 
 import re
 from fractions import Fraction
@@ -11,7 +11,7 @@ def timecode_words(text: str, rate: Fraction | None, later: int) -> tuple[int, i
     """The two words of `smpte:TimeCode`, `later` frames after the timecode in `text` ("01:00:00:00", ";" for
     drop-frame).
 
-    None where the text is no timecode, or where there is no rate.
+    None if the text is no timecode, or if the rate is unknown.
     """
     match = _TEXT.fullmatch(text.strip())
     if not match or not rate:

@@ -128,5 +128,5 @@ def test_flex_attention_is_for_gradients_on_cuda_and_kinds_have_names():
     on_cuda = type("OnCuda", (), {"is_cuda": True, "requires_grad": True, "device": given[0].device})()
     on_cuda.dtype, on_cuda.shape = torch.bfloat16, given[0].shape
     assert default_kind(on_cuda, on_cuda, on_cuda) == "flex"
-    with pytest.raises(ValueError, match="no windowed attention is called 'fast'"):
+    with pytest.raises(ValueError, match="unknown windowed attention 'fast'"):
         windowed_attention(*given, (2, 3, 4), (1, 1), "fast")

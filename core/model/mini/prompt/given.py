@@ -1,4 +1,4 @@
-"""The words that the model is given for a prompt, and notes on those that it is not given."""
+"""Choose the words of a prompt that reach the model, with notes on those that do not."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -12,21 +12,21 @@ from vera.core.model.mini.tokenize import tokenize
 
 _OF_BACKGROUNDS = words_in("please", *(form.format(scene="", shot="", keep="") for form in world.BACKGROUND_FORMS))
 _OF_BACKGROUNDS |= frozenset(world.SUBJECTS)
-_OF_ONE_THING = ("place", "depth", "reflection", "motion")  # phrases that an effect, which fills the frame, has not
+_OF_ONE_THING = ("place", "depth", "reflection", "motion")  # phrases that effects cannot have, because they fill the frame
 _ORDER = ("size", "material", "color")  # of an object's attributes before its name
 _FRAMING = 3  # phrases of a shot, its angle and its camera, as the training has them: fewer ask for something
 _PARTS = frozenset(("to", "on", "in", "at", "into", "onto", "of", "from", "over"))  # "in the shot" says nothing more
 
 
 class Given:
-    """words: for the model; notes: what was left out, a line each."""
+    """words: for the model. notes: messages about words that were left out."""
 
     def __init__(self, prompt: Parsed):
         self.prompt, self.notes = prompt, list[str]()
         self.words = self._of_addition() if prompt.background is None else self._of_background()
 
     def _of_background(self) -> list[str]:
-        """The prompt as it is, where the model was taught such ones; else "change the background to ..."."""
+        """The unchanged prompt, if the training data has its form; else "change the background to ..."."""
         tokens = self.prompt.words
         scenes = [span for span in self.prompt.spans if span.phrase.kind == "scene"]
         self._leave_out_asides()
@@ -146,7 +146,7 @@ class Given:
         return color if color in self.prompt.vocabulary else None
 
     def _read_what_effects_do(self) -> None:
-        """ "Falling snow", "snow falling": said of an effect that does so anyway."""
+        """Drop words for an effect's own movement: "falling snow", "snow falling"."""
         ways = [senses.ITS_OWN_WAY.get(span.phrase.name, ()) for span in self.prompt.asked_for("effect")]
         for token in self.prompt.words:
             own = token.span is None or token.span.phrase.kind == "motion"
@@ -160,7 +160,7 @@ class Given:
                 token.base = senses.SAME_AS[token.raw]
 
     def _take_nearest(self, effect: bool) -> None:
-        """Words and phrases that the model has others for; where those only come near, that is said."""
+        """Replace words and phrases by the model's own; a note names those that are only similar."""
         spans = [s for s in self.prompt.spans if s.phrase.near and not self.prompt.tokens[s.start].dropped]
         taken = [(self.prompt.tokens[s.start : s.end], " ".join(s.phrase.words or ())) for s in spans]
         free = [t for t in self.prompt.words if t.span is None and not t.dropped and not effect]
@@ -168,7 +168,7 @@ class Given:
         colored = any(t.base in world.COLORS for t in free)
         for token in free:
             nearest = senses.NEAREST_COLORS.get(token.raw)
-            if moves and token.raw in senses.MOVING:  # "flying from left to right": the rest says it
+            if moves and token.raw in senses.MOVING:  # "flying from left to right": the path is enough
                 token.raw, token.base = SILENT, None
             elif nearest in self.prompt.vocabulary and not colored:
                 token.base, colored = nearest, True
@@ -176,7 +176,7 @@ class Given:
         self.notes += [f"mini takes '{text_of(part)}' as '{word}', the nearest that it knows" for part, word in taken]
 
     def _leave_out_asides(self) -> None:
-        """Phrases such as "next to the lamp post": the model knows places by its own phrases alone."""
+        """Drop places outside of the model's phrases, such as "next to the lamp post"."""
         for start, end in self.prompt.asides:
             part = self.prompt.tokens[start:end]
             nothing = senses.PICTURE | senses.ARTICLES | _PARTS
@@ -222,7 +222,7 @@ class Given:
                     token.dropped = True
 
     def _leave_out_counts(self) -> list[Token]:
-        """Numbers and plurals: mini adds one thing. Returns the words of number."""
+        """Drop numbers and plurals, because mini adds one thing. Returns the words of number."""
         counts = [token for token in self.prompt.words if not token.span and not token.dropped and token.is_count]
         for before, after in pairwise(self.prompt.tokens):
             if before in counts and after.raw == "of":  # "a lot of"
@@ -245,7 +245,7 @@ class Given:
             self.notes.append(f"mini leaves out '{text_of(part)}'")
 
     def _note_unknown(self, besides: Iterable[Token] = ()) -> None:
-        """Name the words that were dropped and are in no note yet."""
+        """Add a note on the dropped words that have none yet."""
         noted = " ".join(self.notes)
         silent = senses.ARTICLES | senses.CONJUNCTIONS | senses.STANDING_FOR | {SILENT}
         left = [t for t in self.prompt.words if t.dropped and not (t.is_read or t.kept or t.aside or t in besides)]

@@ -1,4 +1,4 @@
-"""A prompt taken apart: its tokens, its phrases, and what they ask for."""
+"""A parsed prompt: its tokens, its phrases, and the edit that they ask for."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -9,8 +9,8 @@ from vera.core.model.mini.prompt import senses
 from vera.core.model.mini.prompt.phrases import TARGETS, Phrases, Span, find_spans
 from vera.core.model.mini.prompt.tokens import Token, forms_of, read_tokens, words_in
 
-CLOSE = 0.8  # likeness from which a word counts as another one misspelt; higher asks for fewer typing errors
-MIN_GUESSED = 4  # letters of a word that another one may be misspelt for: shorter ones are like too many
+CLOSE = 0.8  # similarity from which a word may be a misspelt known word; raising it tolerates fewer typing errors
+MIN_GUESSED = 4  # letters of the shortest word that is suggested; shorter ones resemble too many others
 
 # {word: the kind of attribute that it is} of objects, and of effects.
 OBJECT_ATTRIBUTES = {
@@ -37,7 +37,7 @@ _DETERMINERS = senses.ARTICLES | senses.THERE_ALREADY | senses.STANDING_FOR
 
 
 class Parsed:
-    """What a prompt says, for a model of some words.
+    """A prompt, parsed with a model's vocabulary.
 
     tokens, spans: see their classes. background: the token from which a new background is named, None where another
     edit is asked for. asides: parts that begin with a preposition and that no phrase of the model's world is, such as
@@ -70,7 +70,7 @@ class Parsed:
         return words_in(*(way for name in scenes for way in world.BACKGROUNDS[name]))
 
     def base(self, word: str) -> str | None:
-        """The word as the vocabulary has it, inflections and spellings taken off; None for another one."""
+        """The vocabulary's form of a word, without inflection and with its spelling; None if it has none."""
         if word in self.vocabulary:
             return word
         fixed = word in senses.FILLERS or word in senses.COUNTS or word in senses.PREPOSITIONS
@@ -79,14 +79,14 @@ class Parsed:
         return next((form for form in forms_of(word) if form in self.vocabulary and _is_form(word, form)), None)
 
     def guess(self, word: str) -> str | None:
-        """The word of the vocabulary that this one may be misspelt for."""
+        """The vocabulary's word that this one may be a misspelling of, or None."""
         likely = [w for w in self.vocabulary if len(w) >= MIN_GUESSED and w[0] == word[:1]]
         likely = sorted(w for w in likely if abs(len(w) - len(word)) <= 1)
         swapped = [w for w in likely if len(w) == len(word) and sorted(w) == sorted(word)]
         return next(iter([*swapped, *difflib.get_close_matches(word, likely, 1, CLOSE)]), None)
 
     def guesses(self, tokens: Iterable[Token]) -> str:
-        """ " (did you mean 'balloon'?)" for the first token that may be misspelt, or ""."""
+        """The suffix " (did you mean 'balloon'?)" for the first token that may be misspelt, or ""."""
         for token in tokens:
             word = token.base is None and not token.is_read and token.raw not in senses.NOT_MISSPELT
             guess = self.guess(token.raw) if word else None
@@ -95,7 +95,7 @@ class Parsed:
         return ""
 
     def asked_for(self, *kinds: str) -> list[Span]:
-        """Phrases of these kinds that are asked for themselves."""
+        """Phrases of these kinds that the prompt asks for, not those that only describe another one."""
         return [span for span in self.spans if span.phrase.kind in kinds and span.preposition is None]
 
     def accompanying(self) -> list[Span]:
@@ -115,7 +115,7 @@ class Parsed:
         return not counted and token.raw not in _SAID_OF_THINGS and token.base not in _SAID_OF_THINGS
 
     def noun_phrase(self, start: int) -> list[Token]:
-        """From a token up to the next preposition, conjunction or break."""
+        """The tokens from one up to the next preposition, conjunction or break."""
         return list(takewhile(lambda t: not (t.parts or t.raw in senses.PREPOSITIONS), self.tokens[start:]))
 
     def noun_phrases(self) -> Iterator[list[Token]]:
@@ -158,7 +158,7 @@ class Parsed:
         return None
 
     def _background_in_front(self) -> int | None:
-        """ "Put the dancer in front of the sea": the sea is asked for."""
+        """Whether the scene after "in front of" is asked for: "put the dancer in front of the sea"."""
         for span in self.spans:
             if span.phrase.kind == "scene" and span.preposition is not None:
                 between = [token.raw for token in self.tokens[span.preposition : span.start]]

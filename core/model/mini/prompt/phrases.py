@@ -1,4 +1,4 @@
-"""Phrases of the model's world among a prompt's tokens: things, places, motions."""
+"""Find phrases of the model's world (things, places, motions) among a prompt's tokens."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,8 +13,11 @@ TARGETS = ("object", "effect", "scene")  # kinds of phrases that can be asked fo
 
 @dataclass(frozen=True)
 class Phrase:
-    """kind: object, effect, scene, place, motion, depth, reflection or shot. name: of the world's tables. words: those
-    of the model, where they are not the prompt's own; near: whether they only come near it, which is said."""
+    """kind: object, effect, scene, place, motion, depth, reflection or shot
+    name: in the world's tables
+    words: the model's words, if they differ from the prompt's
+    near: whether these words are only similar, which needs a note
+    """
 
     kind: str
     name: str
@@ -24,8 +27,10 @@ class Phrase:
 
 @dataclass(eq=False)
 class Span:
-    """Tokens [start, end) that are a phrase. preposition: the token that makes it a place or a part of another thing,
-    None where it is asked for itself."""
+    """Tokens [start, end) that form a phrase.
+
+    preposition: the token that makes it a place or a part of another thing; None if the prompt asks for it
+    """
 
     phrase: Phrase
     start: int
@@ -38,12 +43,12 @@ Phrases = dict[tuple[str, ...], Phrase]
 
 
 def phrases_of(vocabulary: frozenset[str]) -> Phrases:
-    """The phrases that a model of these words can be given."""
+    """The phrases that a model with these words understands."""
     return {words: found for words, found in _all_phrases() if vocabulary.issuperset(found.words or words)}
 
 
 def find_spans(tokens: list[Token], phrases: Phrases) -> list[Span]:
-    """The longest phrases from left to right, things in the plural too; tokens get their span."""
+    """Find the longest phrases from left to right, plurals included, and store each token's span in the token."""
     spans: list[Span] = []
     longest = max(map(len, phrases), default=0)
     i = 0
@@ -59,7 +64,7 @@ def find_spans(tokens: list[Token], phrases: Phrases) -> list[Span]:
 
 
 def preposition_before(tokens: list[Token], i: int) -> int | None:
-    """The preposition that makes what begins at token i a place or a part of another thing."""
+    """The preposition that makes the phrase at token i a place or a part of another thing, or None."""
     for k in range(i - 1, -1, -1):
         token = tokens[k]
         if token.span is not None:
@@ -82,7 +87,7 @@ def _span(tokens: list[Token], start: int, length: int, phrases: Phrases) -> Spa
     one = (*words[:-1], singular(words[-1]))
     found = phrases.get(words)
     of_one = phrases.get(one)
-    if found is None and of_one and of_one.kind == "object":  # a word of the vocabulary that is a plural: stars
+    if found is None and of_one and of_one.kind == "object":  # "stars" is in the vocabulary as a plural
         part[-1].base = one[-1]
         return Span(of_one, start, start + length, plural=True)
     if found is None:
@@ -92,7 +97,7 @@ def _span(tokens: list[Token], start: int, length: int, phrases: Phrases) -> Spa
 
 
 def _all_phrases() -> Iterator[tuple[tuple[str, ...], Phrase]]:
-    """All that a prompt can name, without a leading article."""
+    """All phrases that a prompt can contain, without a leading article."""
     for noun, name in senses.SCENE_NOUNS.items():
         yield (noun,), Phrase("scene", name)
     for short, place in senses.PLACES.items():
@@ -118,7 +123,7 @@ def _all_phrases() -> Iterator[tuple[tuple[str, ...], Phrase]]:
 
 
 def _senses() -> Iterator[tuple[tuple[str, ...], Phrase]]:
-    """Places, motions, things and effects as people say them, and what the model has for them."""
+    """Usual expressions for places, motions, things and effects, with the model's words for them."""
     for ground in senses.GROUNDS:
         yield ("on", "the", ground), Phrase("place", "bottom", tuple("at the bottom".split()), near=True)
     for sky in senses.SKIES:
