@@ -12,7 +12,8 @@ from vera.core.model.mini.tokenize import tokenize
 
 _OF_BACKGROUNDS = words_in("please", *(form.format(scene="", shot="", keep="") for form in world.BACKGROUND_FORMS))
 _OF_BACKGROUNDS |= frozenset(world.SUBJECTS)
-_OF_ONE_THING = ("place", "depth", "reflection", "motion")  # phrases that effects cannot have, because they fill the frame
+# Phrases that effects cannot have, because they fill the frame.
+_OF_ONE_THING = ("place", "depth", "reflection", "motion")
 _ORDER = ("size", "material", "color")  # of an object's attributes before its name
 _FRAMING = 3  # phrases of a shot, its angle and its camera, as the training has them: fewer ask for something
 _PARTS = frozenset(("to", "on", "in", "at", "into", "onto", "of", "from", "over"))  # "in the shot" says nothing more

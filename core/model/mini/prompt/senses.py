@@ -168,7 +168,8 @@ RESPELLED = {
     "people": "person",
 }
 
-# The model's nearest colour -> other names of colours and materials. A name is left out if the thing also has one of the
+# The model's nearest colour -> other names of colours and materials. A name is left out if the thing also has one of
+# the
 # model's colours.
 NEAREST_COLORS = {
     word: color
