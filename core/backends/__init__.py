@@ -1,5 +1,5 @@
-"""The ways to make edit layers; each is a module with a `BACKEND` that fulfils `base.Backend`, and a row in
-`vera.core.recipe.backend_table`."""
+"""The ways to make edit layers. Each is a module with a `BACKEND` that implements `base.Backend`, and a row in
+core/recipe/backend_table.py."""
 
 import importlib
 
@@ -9,5 +9,5 @@ from vera.core.recipe.backend_table import BACKENDS
 
 
 def load_backend(model: str) -> Backend:
-    """The backend of a recipe's model, imported only now: some take seconds."""
+    """The backend of a recipe's model. It is imported here, because some imports take seconds."""
     return importlib.import_module(BACKENDS[backend_of(model)].module).BACKEND

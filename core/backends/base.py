@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,12 +48,16 @@ class Opened:
 class Job:
     """A recipe that is checked completely and ready to run. Backends add their own fields in a subclass.
 
-    color: conversion between the plate's pixels and the model's range. blending: how a host lays the layer over the
-    plate. region: the part of the frame that is edited. size: (width, height) in pixels at which layers are generated.
-    hash: hash of everything that determines the delivered pixels. delivery: the folder of the results.
-    steps, guidance: settings of the sampler; None if the backend does not sample.
-    frames_at_once: number of frames that the model sees together; None without a model.
-    warnings: one line each. matching: grain and sharpness that layers are given, measured by `with_matching`.
+    color: conversion between the plate's pixels and the model's range
+    blending: the host's blending space
+    region: the part of the frame that is edited
+    size: (width, height) in pixels at which layers are generated
+    hash: hash of everything that determines the delivered pixels
+    delivery: the folder of the results
+    steps, guidance: settings of the sampler; None if the backend does not sample
+    frames_at_once: number of frames that the model sees together; None without a model
+    warnings: one line each
+    matching: grain and sharpness of the plate that layers are matched to, measured by `with_matching`
     """
 
     opened: Opened
@@ -72,7 +76,7 @@ class Job:
 
     @property
     def recipe(self) -> EditRecipe:
-        """The recipe as it was asked for."""
+        """The unchanged recipe."""
         return self.opened.recipe
 
     @property
@@ -90,7 +94,7 @@ class Job:
         return not self.recipe.keep
 
     def pixels(self, frame: int) -> np.ndarray:
-        """The frame as filmed, (H, W, C). Raises InputError if its file has changed since the job began."""
+        """The plate's frame, (H, W, C). Raises InputError if its file has changed since the job began."""
         return read_unchanged(self.plate, frame, self.opened.fingerprints[frame])
 
     def allowed(self, frame: int) -> torch.Tensor | None:
@@ -142,14 +146,64 @@ class Identity:
     job: str
 
 
-def identify(
-    opened: Opened, color: PlateColor, blending: Blending, made_from: dict, laid_over: dict | None = None
-) -> Identity:
-    """Compute the hashes of a job.
+@dataclass(frozen=True)
+class LayerSource:
+    """Where a job's layers come from.
 
-    made_from: values that determine the generated layers, in addition to plate, mask and PIXELS. laid_over: further
-    values that determine the delivered pixels. Contents are hashed, not paths: a plate that has moved is the same job.
+    made_from: every value that determines the generated layers, besides plate, mask and PIXELS. Contents are listed,
+        not paths: a plate that has moved is the same job.
+    origin: provenance that the delivered files state
+    laid_over: further values that determine the delivered pixels
+    keeps: whether generated layers can be kept for further deliveries
     """
+
+    made_from: dict[str, Any]
+    origin: Origin
+    laid_over: dict[str, Any] = field(default_factory=dict)
+    keeps: bool = False
+
+
+@dataclass(frozen=True)
+class Foundation:
+    """The parts of a job that every backend makes in the same way, see `Job`."""
+
+    opened: Opened
+    color: PlateColor
+    blending: Blending
+    ids: Identity
+    delivery: Delivery
+
+    def job_fields(self) -> dict[str, Any]:
+        """Keyword arguments of `Job`."""
+        return {
+            "opened": self.opened,
+            "color": self.color,
+            "blending": self.blending,
+            "hash": self.ids.job,
+            "delivery": self.delivery,
+        }
+
+
+def foundation_of(opened: Opened, color: PlateColor, source: LayerSource) -> Foundation:
+    """The blending, identity and delivery folder of a job. Writes nothing. Raises InputError."""
+    blending = find_blending(opened.recipe.blend_space, opened.recipe.layer_space, color.space)
+    ids = identify(opened, color, blending, source)
+    delivery = Delivery(
+        Path(opened.recipe.out),
+        opened.plate,
+        opened.recipe.to_json(),
+        ids.job,
+        blending,
+        color,
+        ids.generation if source.keeps else None,
+        formats_of(opened.recipe),
+        source.origin,
+    )
+    return Foundation(opened, color, blending, ids, delivery)
+
+
+def identify(opened: Opened, color: PlateColor, blending: Blending, source: LayerSource) -> Identity:
+    """Compute the two hashes of a job."""
     formats = formats_of(opened.recipe)
     generation = identity(
         pixels=PIXELS,
@@ -157,17 +211,17 @@ def identify(
         mask=[pixel_hash(opened.mask.read(f)) for f in opened.plate.frames] if opened.mask else None,
         frames=[opened.plate.frames[0], opened.plate.frames[-1]],
         space=[color.space.config, color.space.name],
-        **made_from,
+        **source.made_from,
     )
     job = identity(
         generation=generation,
         blend_space=opened.recipe.blend_space,
         layer_space=[blending.space.config, blending.space.name],
         formats=[formats.layer_type, formats.compression, formats.extra_outputs],
-        # Left out if not used, so that deliveries from before these fields existed keep their hash.
+        # These fields are included only if they are used, so that deliveries from before they existed keep their hash.
         **({"match": [*opened.recipe.match, opened.recipe.seed]} if opened.recipe.match else {}),
         **({"split": formats.split} if formats.split != "none" else {}),
-        **(laid_over or {}),
+        **source.laid_over,
     )
     return Identity(generation, job)
 
@@ -181,29 +235,6 @@ def refuse_unguided(guidance: float) -> None:
 def formats_of(recipe: EditRecipe) -> Formats:
     """The recipe's file formats of the delivery."""
     return Formats(recipe.layer_type, recipe.compression, recipe.also, recipe.split)
-
-
-def blending_of(recipe: EditRecipe, color: PlateColor) -> Blending:
-    """The blend space and the layer space of the recipe. Raises InputError."""
-    return find_blending(recipe.blend_space, recipe.layer_space, color.space)
-
-
-def delivery_of(
-    opened: Opened, color: PlateColor, blending: Blending, ids: Identity, keeps: bool, origin: Origin
-) -> Delivery:
-    """The folder of the job's results. keeps: whether generated layers can be kept for further deliveries."""
-    generation = ids.generation if keeps else None
-    return Delivery(
-        Path(opened.recipe.out),
-        opened.plate,
-        opened.recipe.to_json(),
-        ids.job,
-        blending,
-        color,
-        generation,
-        formats_of(opened.recipe),
-        origin,
-    )
 
 
 def with_matching(job: Any, progress: ProgressLike) -> Any:

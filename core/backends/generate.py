@@ -3,8 +3,8 @@
     recipe -> plate frames -> model range -> latents -> joint denoising of three layers
            -> decoded layers -> matte and colour at plate size -> delivery
 
-prepare() refuses what can be refused and writes nothing; run() is the picture above. Frames stream through each
-step, latents wait on the disk between them: memory does not grow with the shot.
+prepare() checks everything and writes nothing; run() does the steps above. Frames are streamed through each step and
+latents are stored on disk between steps, so that memory does not grow with the shot.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,11 +18,10 @@ import torch
 
 from vera.core.backends.base import (
     Job,
+    LayerSource,
     Loader,
     Opened,
-    blending_of,
-    delivery_of,
-    identify,
+    foundation_of,
     mean_of,
     refuse_unguided,
     report_of,
@@ -55,6 +54,7 @@ from vera.core.layer.relative import relative_share
 from vera.core.model.codec import latent_frames
 from vera.core.model.device import why_device
 from vera.core.model.interfaces import Model, ShotBackground, ShotEffect, ShotObject
+from vera.core.model.limits import Limits
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import CURVES
 from vera.core.plate.color_exposure import shot_exposure
@@ -72,16 +72,17 @@ from vera.core.sampling.speed_options import SpeedOptions
 from vera.kernels.plate_size import plate_color, resize
 from vera.kernels.subject import free_subject
 
-WHITE_FRAMES = 3  # of a shot, by which a backdrop is made as bright as the plate
-LIGHT_ROWS = 180  # of a plate that are looked at for its light; more: no better, but for grain
+WHITE_FRAMES = 3  # frames of a shot from which the brightness of a backdrop is estimated
+LIGHT_ROWS = 180  # rows of the shrunk plate from which its light is estimated; more are not better
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateJob(Job):
-    """latents, kept: where generated latents wait until delivery, and where they stay with `keep`.
-    keeps_people: whether the people in the plate stand for a mask that was not given.
-    shift: of the noise schedule.
-    window_runner: runs the model on a sampling step's windows, here or on several processes."""
+    """latents, kept: stores of the generated latents, until delivery and permanently (`keep`)
+    keeps_people: whether the people found in the plate serve as the mask
+    shift: of the noise schedule
+    window_runner: runs the model on a sampling step's windows, here or on several processes
+    """
 
     steps: int
     guidance: float
@@ -100,14 +101,19 @@ class GenerateJob(Job):
 
     @property
     def aspect(self) -> float:
-        """How wide the region is shown over its height."""
+        """Displayed width over height of the region."""
         return self.region.width * self.plate.pixel_aspect / self.region.height
 
 
 class DecodedFrame(NamedTuple):
-    """What the codec gives of one frame, at model size, in [0, 1]: colour (3, h, w) straight, alpha (h, w), the
-    composite branch's picture (3, h, w), and the plate's reconstruction (3, h, w), or None where it was not decoded;
-    the object, the particles or the backdrop that are drawn at plate size, or None."""
+    """One decoded frame at model size, in [0, 1].
+
+    color: (3, h, w), straight
+    alpha: (h, w)
+    composite: (3, h, w), of the composite branch
+    reconstruction: (3, h, w), the plate after the codec; None unless decoded
+    drawn: object, particles or backdrop that are drawn at plate size, or None
+    """
 
     color: torch.Tensor
     alpha: torch.Tensor
@@ -117,12 +123,30 @@ class DecodedFrame(NamedTuple):
 
 
 class ShotLatents(NamedTuple):
-    """Of one shot, by frame: its plate's, its mask's or None, and the three layers'; frames: their numbers."""
+    """Latents of one shot by frame: the plate's, the mask's or None, and the three layers'. frames: frame numbers."""
 
     frames: range
     plate: Any
     mask: Any
     layers: Any
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Settings of the sampler. shift: of the noise schedule."""
+
+    steps: int
+    guidance: float
+    shift: float
+
+    @classmethod
+    def of(cls, recipe: EditRecipe, limits: Limits) -> "Sampling":
+        """The recipe's settings, with the model's defaults for those that it leaves out."""
+        return cls(
+            steps=limits.steps if recipe.steps is None else recipe.steps,
+            guidance=float(limits.guidance if recipe.guidance is None else recipe.guidance),
+            shift=float(limits.shift if recipe.shift is None else recipe.shift),
+        )
 
 
 class Generate:
@@ -132,80 +156,71 @@ class Generate:
     samples = True
 
     def prepare(self, opened: Opened, load: Loader) -> GenerateJob:
-        """See `base.Backend`. load keeps a model from job to job in the service."""
+        """See `base.Backend`. In the service, `load` returns a model that is already loaded."""
         recipe, plate = opened.recipe, opened.plate
         space = resolve_space(recipe.color_space, plate)
         region = region_of(plate, parse_region(recipe.region) if recipe.region else None)
         cuts = parse_cuts(recipe.cuts)
         refuse_cuts_outside(cuts, plate.frames)
         model = load(recipe.model, opened.device, **recipe.loading())
+        limits = model.limits
         stops = 0.0 if isinstance(recipe.exposure, str) else recipe.exposure
-        color = PlateColor(space, plate.pixel_type, stops, CURVES[model.limits.light_curve])
-        blending = blending_of(recipe, color)
-        steps = model.limits.steps if recipe.steps is None else recipe.steps
-        guidance = float(model.limits.guidance if recipe.guidance is None else recipe.guidance)
-        shift = float(model.limits.shift if recipe.shift is None else recipe.shift)
-        size = model_size(region.width, region.height, plate.pixel_aspect, model.limits.pixels, model.limits.multiple)
+        color = PlateColor(space, plate.pixel_type, stops, CURVES[limits.light_curve])
+        sampling = Sampling.of(recipe, limits)
+        size = model_size(region.width, region.height, plate.pixel_aspect, limits.pixels, limits.multiple)
         speed = SpeedOptions.of(recipe)
         notes = [*model.notes, *model.text.check(recipe.prompt, recipe.anyway), *speed.check(model.transformer)]
         if recipe.negative_prompt is not None:
-            refuse_unguided(guidance)
+            refuse_unguided(sampling.guidance)
             notes += _checked_negative(model, recipe)
         keeps_people = recipe.mask is None and model.text.asks_for_people(recipe.prompt)
         if keeps_people:
             refuse_without_people(plate.frames, lambda f: torch.from_numpy(color.to_model(region.crop(plate.read(f)))))
             notes.append(PEOPLE_KEPT)
-        ids = identify(
-            opened,
-            color,
-            blending,
+        source = LayerSource(
             made_from={
                 "model": model.fingerprint,
                 "prompt": recipe.prompt,
                 "seed": recipe.seed,
-                "steps": steps,
-                "guidance": guidance,
+                "steps": sampling.steps,
+                "guidance": sampling.guidance,
                 "negative_prompt": recipe.negative_prompt or "",
-                "shift": shift,
+                "shift": sampling.shift,
                 "size": size,
-                "step_width": model.limits.step_width,
+                "step_width": limits.step_width,
                 "exposure": recipe.exposure,
                 "curve": color.curve.name,
                 "region": [region.x, region.y, region.width, region.height],
                 "cuts": cuts,
-                # compile and one_batch are not part of it: like the device, they change the rounding only.
+                # compile and one_batch are left out: like the device, they change rounding only.
                 "attention": speed.attention,
                 "cache": speed.cache,
-                # As asked for: what "auto" chose for a machine is said, as the device is.
+                # As in the recipe: the choice of "auto" depends on the machine, and is reported like the device.
                 "weights": recipe.weights,
                 "keeps_people": keeps_people,
             },
+            origin=Origin(Path(model.name).name, model.fingerprint, GENERATED),
             laid_over={"layer_mode": recipe.layer_mode},
+            keeps=True,
         )
-        delivery = delivery_of(
-            opened, color, blending, ids, keeps=True, origin=Origin(Path(model.name).name, model.fingerprint, GENERATED)
-        )
-        latents = LatentStore(delivery.job_dir / "latents", ids.generation)
-        kept = LatentStore(delivery.kept_dir, ids.generation)
+        base = foundation_of(opened, color, source)
+        latents = LatentStore(base.delivery.job_dir / "latents", base.ids.generation)
+        kept = LatentStore(base.delivery.kept_dir, base.ids.generation)
         frames = range(plate.frames[0], plate.frames[-1] + 1)
         generated = kept.shots("layers", frames) or latents.shots("layers", frames)
         masked = opened.mask is not None or keeps_people
         room = 0 if generated else room_for_latents(model, len(frames), size, masked)
-        delivery.preflight(max(0, room - latents.bytes_there()))
+        base.delivery.preflight(max(0, room - latents.bytes_there()))
         kept.refuse_others()
         return GenerateJob(
-            opened=opened,
-            color=color,
-            blending=blending,
+            **base.job_fields(),
             region=region,
             size=size,
-            steps=steps,
-            guidance=guidance,
-            shift=shift,
+            steps=sampling.steps,
+            guidance=sampling.guidance,
+            shift=sampling.shift,
             model_name=model.name,
-            frames_at_once=min(len(plate.frames), model.limits.max_frames),
-            hash=ids.job,
-            delivery=delivery,
+            frames_at_once=min(len(plate.frames), limits.max_frames),
             warnings=tuple(notes),
             model=model,
             cuts=cuts,
@@ -216,7 +231,7 @@ class Generate:
         )
 
     def run(self, job: GenerateJob, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[str, Any]:
-        """See `base.Backend`. Finished sampling steps and frames are not made again."""
+        """See `base.Backend`. Finished sampling steps and frames are reused."""
         job = _with_exposure(job)
         job.delivery.color = job.color
         shots = generated_shots(job, progress, stopping)
@@ -283,19 +298,22 @@ def _report(job: GenerateJob, shots: list[range]) -> dict[str, Any]:
 
 
 def _with_exposure(job: GenerateJob) -> GenerateJob:
-    """The job with the shot's exposure, where the recipe leaves that to the shot."""
+    """The job with the shot's measured exposure, if the recipe says "auto"."""
     if job.recipe.exposure != "auto":
         return job
     return replace(job, color=replace(job.color, exposure=shot_exposure(job.plate, job.color, job.pixels)))
 
 
 def _may_be_relative(job: GenerateJob) -> bool:
-    """A display's plate has neither the highlights nor the depth that decoded colour lacks: there auto is replace."""
+    """Whether colour may be taken relative to the plate.
+
+    Mode "auto" does not do so for display-referred plates: decoded colour has all of their range and depth.
+    """
     return job.recipe.layer_mode == "relative" or (job.recipe.layer_mode == "auto" and job.color.space.is_scene)
 
 
 def decoded_frames(model: Model, layers: Any, plate: Any, count: int) -> Iterator[DecodedFrame]:
-    """The first `count` frames of a shot. layers, plate: latents as sampling.latent_store reads them; plate or None."""
+    """The first `count` frames of a shot. layers, plate: latents from a `LatentStore`; plate may be None."""
     sources: list[Any] = [LayerLatents(layers, i, model.device) for i in range(3)]
     if plate is not None:
         sources.append(ClipLatents(plate, model.device))
@@ -310,7 +328,7 @@ def decoded_frames(model: Model, layers: Any, plate: Any, count: int) -> Iterato
 
 
 def _text_of_shapes(job: GenerateJob) -> torch.Tensor | None:
-    """The prompt's states, where the model knows what they add as shapes; else None."""
+    """The prompt's text states if the model can draw the added thing as a shape, else None."""
     if job.model.objects is None:
         return None
     text = job.model.text.encode([job.recipe.prompt])
@@ -320,8 +338,10 @@ def _text_of_shapes(job: GenerateJob) -> torch.Tensor | None:
 def _with_shapes(
     job: GenerateJob, text: torch.Tensor | None, latents: ShotLatents, decoded: Iterator[DecodedFrame]
 ) -> Iterator[DecodedFrame]:
-    """Decoded frames of a shot, with what text states add to it as shapes; as they are without text, and where the
-    model drew something else."""
+    """Decoded frames of a shot with the object or effect of the text states as shapes.
+
+    The frames stay unchanged without text states, and if the model drew something else.
+    """
     shape = None
     if text is not None and job.model.objects is not None:
         window = latent_frames(job.model.limits.max_frames)
@@ -340,7 +360,7 @@ def _with_shapes(
 def _with_particles(
     job: GenerateJob, effect: ShotEffect, layers: Any, decoded: Iterator[DecodedFrame]
 ) -> Iterator[DecodedFrame]:
-    """Decoded frames with the particles of an effect that has some."""
+    """Decoded frames with the particles of an effect."""
     if effect.kind not in WEATHER:
         yield from decoded
         return
@@ -361,7 +381,7 @@ def _with_backdrop(
 
 
 def _is_drawn(job: GenerateJob, shape: ShotObject, layers: Any) -> bool:
-    """Whether a shape is what the model drew, by its alpha over a whole shot."""
+    """Whether a shape agrees with the model's alpha over the whole shot."""
     shared, together, take = 0.0, 0.0, Take.of(job.recipe.seed, shape.stands)
     for time, alpha in _some_alphas(job, layers):
         both, either = agreement(DrawnFrame(shape, time, take), alpha, job.aspect)
@@ -370,7 +390,7 @@ def _is_drawn(job: GenerateJob, shape: ShotObject, layers: Any) -> bool:
 
 
 def _some_alphas(job: GenerateJob, layers: Any) -> Iterator[tuple[int, torch.Tensor]]:
-    """Alpha (h, w) of the first frame of a shot, and of the last of each later latent frame, with their numbers."""
+    """Frame numbers and alpha (h, w) of the shot's first frame and of the last frame of each later latent frame."""
     with torch.inference_mode():
         chunks = job.model.codec.decode_stream(LayerLatents(layers, 1, job.model.device))
         time = -1
@@ -381,7 +401,7 @@ def _some_alphas(job: GenerateJob, layers: Any) -> Iterator[tuple[int, torch.Ten
 
 
 def finish_frame(job: GenerateJob, filmed: FilmedFrame, decoded: DecodedFrame) -> FinishedFrame:
-    """One frame's layers at model size -> the layer at plate size."""
+    """The layer at plate size of one decoded frame."""
     source = job.source(filmed.pixels)
     share = _share_of_plate(job, decoded)
     guide = shrink(torch.from_numpy(source), *job.size)
@@ -398,7 +418,7 @@ def finish_frame(job: GenerateJob, filmed: FilmedFrame, decoded: DecodedFrame) -
 
 
 def _share_of_plate(job: GenerateJob, decoded: DecodedFrame) -> torch.Tensor | None:
-    """How far the colour is taken relative to the plate, (h, w) in [0, 1]; None where it is nowhere."""
+    """Share of colour that is taken relative to the plate, (h, w) in [0, 1]; None if it is 0 everywhere."""
     if decoded.reconstruction is None:
         return None
     if job.recipe.layer_mode == "relative":
@@ -415,11 +435,12 @@ def plate_sized_layer(
     guide: torch.Tensor,
     share: torch.Tensor | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The layer (H, W, 4), premultiplied, and the matte (H, W) as the model meant it, of the region alone.
+    """The region's premultiplied layer (H, W, 4), and the model's matte (H, W).
 
-    Both lie within the frame's mask: to the model a mask is a hint, to the user it is a promise. source: the region
-    (H, W, 3) in the model's range; guide (3, h, w): that at model size. share (h, w): how far the colour is taken
-    relative to the plate, or None.
+    source: the region (H, W, 3) in the model's range
+    guide: (3, h, w), the same at model size
+    share: (h, w), of colour that is taken relative to the plate, or None
+    Both results are 0 outside of the frame's mask. The model treats a mask as a hint; this enforces it.
     """
     plate = torch.from_numpy(source)
     alpha = clean_alpha(decoded.alpha)
@@ -460,8 +481,8 @@ def _object_layer(
     guide: torch.Tensor,
     plate: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Colour (H, W, 3), alpha, how far the plate explains it, and the object's part, of an object drawn as a shape.
-    alpha (h, w): the model's, cleaned."""
+    """Colour (H, W, 3), alpha, the share that the plate explains, and the object's alpha, each (H, W), of an object
+    drawn as a shape. alpha: (h, w), the model's, cleaned."""
     assert isinstance(decoded.drawn, DrawnFrame)
     frame, width = decoded.drawn, job.model.limits.step_width
     cover = coverage(frame, (alpha.shape[0], alpha.shape[1]), job.aspect)
@@ -474,7 +495,7 @@ def _object_layer(
 
 
 def _scene(job: GenerateJob, filmed: FilmedFrame) -> Scene:
-    """The region of a frame, to draw into."""
+    """The scene of a frame's region, into which objects are drawn."""
     size = (job.region.height, job.region.width)
     return Scene(size, job.aspect, _light_of(job, filmed), not job.color.space.is_scene)
 
@@ -489,7 +510,7 @@ def _light_of(job: GenerateJob, filmed: FilmedFrame) -> PlateLight:
 def _refined_unless_all(
     shown: torch.Tensor, guide: torch.Tensor, plate: torch.Tensor, step_width: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `refine_alpha`; at once where nothing hides the object."""
+    """`refine_alpha` of an object's visibility; all ones if nothing hides the object."""
     if shown.min() == 1:
         return torch.ones(plate.shape[:2]), torch.zeros(plate.shape[:2])
     return refine_alpha(shown, guide, plate, step_width)

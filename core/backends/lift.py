@@ -3,7 +3,7 @@
     recipe -> plate and edited frames at working size -> windows in time, each lifted -> layers
            -> plate size -> delivery, with a report picture
 
-The model is `lift:FILE`. vera.core.backends.vace makes the edited video first, and lifts it as this one does.
+The model is `lift:FILE`. The backend `vace` (vace.py) makes the edited video first, and lifts it in the same way.
 """
 
 import math
@@ -16,11 +16,10 @@ import torch
 
 from vera.core.backends.base import (
     Job,
+    LayerSource,
     Loader,
     Opened,
-    blending_of,
-    delivery_of,
-    identify,
+    foundation_of,
     mean_of,
     report_of,
     with_matching,
@@ -56,19 +55,20 @@ from vera.core.recipe import EditRecipe, split_model
 from vera.core.recipe.parse import parse_parts
 from vera.kernels.plate_size import resize
 
-WORK_PIXELS = 832 * 480  # a frame is lifted at the plate's size, at most this many pixels; more: finer, slower
-WINDOW_PIXELS = 12_000_000  # pixels lifted together; more: fewer seams in time, some 0.5 KB of memory each
-COMPARED_FRAMES = 9  # frames of the shot by which its framing is found and a wrong pair refused; more: surer, slower
-COMPARED_PIXELS = 832 * 480  # of an edited frame by which its framing is found
-OPAQUE = 0.98  # alpha from which a layer's grain is its own
-TOLD_COVERED = 0.998  # share of the plate that is shown, below which it is said
+WORK_PIXELS = 832 * 480  # largest number of pixels of a frame at working size; raising it is finer and slower
+WINDOW_PIXELS = 12_000_000  # pixels lifted together, 0.5 KB of memory each; raising it gives fewer seams in time
+COMPARED_FRAMES = 9  # frames that are compared to find the framing and to refuse other shots; more is slower
+COMPARED_PIXELS = 832 * 480  # largest number of pixels of an edited frame in that comparison
+OPAQUE = 0.98  # alpha from which a pixel has the edited video's grain
+REPORTED_COVERAGE = 0.998  # share of the plate that the edited video shows, below which a warning states it
 HAZE_WARNING = (
     "a haze of {alpha:.0%} lies over {share:.0%} of the picture and is part of the layer; if none was asked for, the"
     " edited video's levels are wrong"
 )
-# code range, pixels: what is seen of the edited video and not in the result
+# A difference between result and edited video counts from this share of the code range, blurred with this sigma in
+# pixels.
 LEAST_DIFFERENCE, DIFFERENCE_SIGMA = 0.04, 3.0
-MOST_THROWN_AWAY = 0.02  # share of the picture, above which it is said; higher: only gross losses are
+MOST_THROWN_AWAY = 0.02  # share of the picture with a difference from which a warning is given
 THROWN_AWAY_WARNING = (
     "{share:.1%} of the picture was seen changed in the edited video and is not in the result (agreement {psnr:.1f} dB;"
     " see 'thrown away' in report.png); give --mask where the edit is, or check that the video is of this plate"
@@ -76,20 +76,20 @@ THROWN_AWAY_WARNING = (
 
 
 def controls_of(recipe: EditRecipe) -> LiftControls:
-    """What the recipe asks of the lift."""
+    """The recipe's controls of the lift."""
     return LiftControls(not recipe.no_learned, recipe.sensitivity, recipe.edge, recipe.steadiness)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiftJob(Job):
-    """indices: of the plate's frames, those that have an edited one. edited: these, once they are there."""
+    """indices: plate frames that have an edited frame. edited: the edited frames."""
 
     indices: list[int]
     edited: EditedVideo
 
 
 class Lift:
-    """The backend that takes the edited video from a file."""
+    """The backend whose edited video is a file."""
 
     name = "lift"
     samples = False
@@ -97,14 +97,9 @@ class Lift:
     def prepare(self, opened: Opened, load: Loader) -> LiftJob:
         """See `base.Backend`. Also refuses a video that shows something else than the plate."""
         plate, path = opened.plate, split_model(opened.recipe.model)[1]
-        color = display_color(opened.recipe.color_space, plate)
-        blending = blending_of(opened.recipe, color)
         edited = _open_edited(path, plate)
         edited_color = display_color(None, edited)
-        ids = identify(
-            opened,
-            color,
-            blending,
+        source = LayerSource(
             made_from={
                 "model": "lift",
                 "edited": [edited.fingerprint(f) for f in edited.frames],
@@ -112,10 +107,11 @@ class Lift:
                 "edited_offset": opened.recipe.edited_offset,
                 "controls": asdict(controls_of(opened.recipe)),
             },
+            origin=Origin("lift"),
             laid_over={"parts": parse_parts(opened.recipe.parts)},
         )
-        delivery = delivery_of(opened, color, blending, ids, keeps=False, origin=Origin("lift"))
-        delivery.preflight()
+        base = foundation_of(opened, display_color(opened.recipe.color_space, plate), source)
+        base.delivery.preflight()
         size = _work_size(plate)
         plate_size, edited_size = ((plate.width, plate.height), (edited.width, edited.height))
         offset = opened.recipe.edited_offset
@@ -124,14 +120,10 @@ class Lift:
         if not inside:
             raise InputError(f"{path}: with an edited offset of {offset} no frame of it is one of the plate's")
         job = LiftJob(
-            opened=opened,
-            color=color,
-            blending=blending,
+            **base.job_fields(),
             region=region_of(plate, None),
             size=size,
             model_name="lift",
-            hash=ids.job,
-            delivery=delivery,
             indices=[math.floor(guess[j] + 0.5) for j in inside],
             edited=EditedFile(edited, edited_color, inside, size, plate_size, whole(plate_size, edited_size)),
         )
@@ -142,7 +134,7 @@ class Lift:
         return deliver_lifted(job, progress, stopping)
 
     def explain(self, job: LiftJob, device_asked: str) -> list[str]:
-        """The working size, and where it is lifted."""
+        """The working size and the device."""
         return [f"lift: {job.size[0]}x{job.size[1]}, {len(job.indices)} edited frames, on the CPU"]
 
 
@@ -151,7 +143,7 @@ BACKEND = Lift()
 
 @blocks_used_again()
 def deliver_lifted(job: LiftJob, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[str, Any]:
-    """Lift and deliver every frame once the edited video is there; returns the report."""
+    """Lift the edited video and deliver every frame; returns the report."""
     longest = WINDOW_PIXELS // (job.size[0] * job.size[1])
     kept = KeptWindows(job.delivery.job_dir, job.indices, longest, job.hash)
     _lift_windows(job, kept, progress, stopping)
@@ -189,18 +181,19 @@ def deliver_lifted(job: LiftJob, progress: ProgressLike, stopping: Callable[[], 
 
 
 def display_color(name: str | None, plate: Plate) -> PlateColor:
-    """Colour as a display shows it: edited videos are made for one, and the plate is compared with them."""
+    """The display-referred conversion of a plate or video: edited videos are display-referred, and the plate is
+    compared with them."""
     return PlateColor(resolve_space(name, plate), plate.pixel_type, light_curve=DISPLAY)
 
 
 def finish_frame(job: LiftJob, filmed: FilmedFrame, lifted: torch.Tensor) -> FinishedFrame:
-    """One frame's layer at working size, channels as `LiftedVideo` has them -> the layer at plate size."""
+    """The layer at plate size of one frame's layer at working size (C, h, w), with the channels of `LiftedVideo`."""
     color, alpha, clean, detail, kinds = lifted.split(CHANNELS)
     source = job.source(filmed.pixels)
     color, large = plate_sized(color, alpha, torch.from_numpy(source), detail)
     matte = large[0] if filmed.allowed is None else large[0] * filmed.allowed
     color, matte = job.matching.softened(color.movedim(0, -1).contiguous(), matte, None, filmed.allowed)
-    # Where colour is the plate's, seen through a gain or a veil, so is its grain.
+    # Under a gain or a veil, the plate's colour shows with its own grain.
     own = same_size(detail.mean(0)[None, None], matte.shape)[0, 0].clamp(0, 1).numpy()
     laid = LaidLayer(color.numpy(), matte.numpy(), source, own, filmed.frame, (0, 0))
     color, alpha = laid.edit, laid.alpha
@@ -218,7 +211,7 @@ def finish_frame(job: LiftJob, filmed: FilmedFrame, lifted: torch.Tensor) -> Fin
 def _split(
     job: LiftJob, filmed: FilmedFrame, layer: np.ndarray, kinds: torch.Tensor, alpha: torch.Tensor
 ) -> dict[str, np.ndarray]:
-    """The finished layer (H, W, 4) as several; kinds (3, h, w), alpha (1, h, w): at working size."""
+    """The finished layer (H, W, 4), split by kind. kinds (3, h, w), alpha (1, h, w): at working size."""
     kinds = spread(kinds[None], (alpha[None] > MIN_HAZE_ALPHA).float())
     solid, dark, gain = resize(kinds[0].movedim(0, -1), layer.shape[:2]).clamp(0, 1).numpy().transpose(2, 0, 1)
     plate = job.blending.from_light(job.color.light(filmed.pixels))
@@ -226,7 +219,7 @@ def _split(
 
 
 def _with_own_grain(job: LiftJob, video: LiftedVideo) -> LiftJob:
-    """The job with the grain that came along from the edited video, where its layers are opaque."""
+    """The job with the edited video's own grain, which opaque layer pixels already have."""
     if job.matching.maker is None:
         return job
 
@@ -238,7 +231,7 @@ def _with_own_grain(job: LiftJob, video: LiftedVideo) -> LiftJob:
 
 
 def _matched(job: LiftJob, guess: list[float], path: str) -> LiftJob:
-    """The job with the edited video's framing and pairs as the pictures tell them. Raises InputError for another
+    """The job with the edited video's framing and frame pairs found by the pictures. Raises InputError for another
     shot."""
     edited, plate = job.edited, job.plate
     assert isinstance(edited, EditedFile)
@@ -253,14 +246,14 @@ def _matched(job: LiftJob, guess: list[float], path: str) -> LiftJob:
     places = job.indices if job.recipe.edited_offset is not None else _paired_by_pictures(job, edited, guess)
     pairs = paired(places, list(plate.frames))
     edited = replace(edited, places=[edited.places[j] for j in pairs.edited])
-    said = tuple(f"{path}: {line}" for line in (*_framing_told(edited), *pairs.said))
+    said = tuple(f"{path}: {line}" for line in (*_framing_warnings(edited), *pairs.said))
     job = replace(job, indices=pairs.plate, edited=edited, warnings=said)
     _refuse_another_shot(job, path)
     return job
 
 
 def _paired_by_pictures(job: LiftJob, edited: EditedFile, guess: list[float]) -> list[int]:
-    """The plate's frame of each edited one. Every frame of both is read once, and kept small."""
+    """The plate frame of each edited frame. Every frame of both is read once; small copies are held in memory."""
     every = replace(job, indices=list(range(len(job.plate.frames))))
     all_plate = torch.cat([shrunk_for_pairing(read_plate(every, [i])) for i in every.indices])
     all_edited = torch.cat([shrunk_for_pairing(edited.read([j])) for j in range(len(guess))])
@@ -268,7 +261,7 @@ def _paired_by_pictures(job: LiftJob, edited: EditedFile, guess: list[float]) ->
 
 
 def _refuse_another_shot(job: LiftJob, path: str) -> None:
-    """Raise InputError unless the edited video shows the plate; compared at the smaller one's size."""
+    """Raise InputError unless the edited video shows the plate; they are compared at the smaller size."""
     edited = job.edited
     assert isinstance(edited, EditedFile)
     chosen = _compared(len(job.indices))
@@ -283,13 +276,13 @@ def _refuse_another_shot(job: LiftJob, path: str) -> None:
     refuse_other_picture(shown, came, path, mask if mask.any() else None)
 
 
-def _framing_told(edited: EditedFile) -> list[str]:
-    """What is to be said of how the video frames the plate: nothing where it shows the whole."""
+def _framing_warnings(edited: EditedFile) -> list[str]:
+    """A warning if the video does not show the whole plate."""
     (width, height), framing = edited.plate_size, edited.framing
     left, top, right, bottom = framing.window()
     said = []
     covered = framing.covered(edited.plate_size)
-    if covered < TOLD_COVERED:
+    if covered < REPORTED_COVERAGE:
         said.append(
             f"shows {covered:.1%} of the plate (x {max(0, left):.0f} to {min(width, right):.0f} of {width},"
             f" y {max(0, top):.0f} to {min(height, bottom):.0f} of {height}); what it leaves out stays as filmed"
@@ -298,18 +291,18 @@ def _framing_told(edited: EditedFile) -> list[str]:
 
 
 def _compared(count: int) -> list[int]:
-    """Positions spread over the shot, at which its framing is measured and a wrong pair is found."""
+    """Positions spread over the shot at which plate and edited video are compared."""
     return sorted({round(i * (count - 1) / (COMPARED_FRAMES - 1)) for i in range(COMPARED_FRAMES)})
 
 
 def _at_most(video: torch.Tensor, pixels: int) -> torch.Tensor:
-    """The video (T, 3, H, W), made smaller where it has more pixels a frame."""
+    """The video (T, 3, H, W), shrunk if a frame has more than `pixels` pixels."""
     scale = math.sqrt(pixels / (video.shape[2] * video.shape[3]))
     return same_size(video, (round(video.shape[2] * scale), round(video.shape[3] * scale))) if scale < 1 else video
 
 
 def _open_edited(path: str, plate: Plate) -> Plate:
-    """The edited video; of a longer sequence with the plate's numbers, the plate's part. Raises InputError."""
+    """The edited video. Of a longer sequence with the plate's frame numbers, the plate's range. Raises InputError."""
     try:
         edited = open_plate(path)
         if not edited.is_movie and set(plate.frames) < set(edited.frames):
@@ -320,8 +313,10 @@ def _open_edited(path: str, plate: Plate) -> Plate:
 
 
 def _work_size(plate: Plate) -> tuple[int, int]:
-    """(width, height): the plate's, or the same shape of fewer pixels. A smaller edited video is enlarged: the edges
-    of what was kept come from the plate."""
+    """(width, height) of the working size: the plate's, or the same shape with fewer pixels.
+
+    A smaller edited video is enlarged, because the edges of kept parts come from the plate.
+    """
     scale = min(1.0, math.sqrt(WORK_PIXELS / (plate.width * plate.height)))
     return round(plate.width * scale), round(plate.height * scale)
 
@@ -353,7 +348,7 @@ def _lift_windows(job: LiftJob, kept: KeptWindows, progress: ProgressLike, stopp
 def _step_counter(
     job: LiftJob, start: int, end: int, progress: ProgressLike, stopping: Callable[[], bool]
 ) -> Callable[[], None]:
-    """Called after each step of a window's lift: counts it, and raises StoppedError where that was asked for."""
+    """A function to call after each step of a window's lift. It counts the step, and raises StoppedError on request."""
 
     def step_done() -> None:
         progress.advance()

@@ -1,6 +1,6 @@
-"""VACE as an editor: it regenerates what the mask shows, and the layer is lifted from what it made.
+"""The backend that regenerates the masked area with VACE and lifts the layer from the resulting video.
 
-The model is `vace:DIR`, a directory of diffusers' WanVACEPipeline; see vera.core.lifting.vace_editor.
+The model is `vace:DIR`, a directory of diffusers' WanVACEPipeline; see core/lifting/vace_editor.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vera.core.backends.base import Loader, Opened, blending_of, delivery_of, identify
+from vera.core.backends.base import LayerSource, Loader, Opened, foundation_of
 from vera.core.backends.lift import LiftJob, controls_of, deliver_lifted, display_color
 from vera.core.extras import require
 from vera.core.layer.origin import GENERATED, Origin
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MadeVideo:
-    """What VACE has made of `count` frames, in the job's folder."""
+    """VACE's video of `count` frames in the job's folder."""
 
     vace: "Vace"
     folder: Path
@@ -42,19 +42,19 @@ class MadeVideo:
         return self.vace.video(self.folder, self.count)[list(positions)]
 
     def report_facts(self) -> dict[str, Any]:
-        """See lifting.read_frames.EditedVideo: it is made frame by frame, at the plate's shape."""
+        """See `EditedVideo`. There are no facts: frames and shape are the plate's."""
         return {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class VaceJob(LiftJob):
-    """vace: the checked directory, and how it will be run."""
+    """vace: the checked directory and the settings of the run."""
 
     vace: "Vace"
 
 
 class VaceBackend:
-    """The backend that lets VACE make the edited video."""
+    """The backend whose edited video is made by VACE."""
 
     name = "vace"
     samples = False
@@ -63,17 +63,10 @@ class VaceBackend:
         """See `base.Backend`."""
         recipe, plate = opened.recipe, opened.plate
         require(f"model '{recipe.model}'", "diffusers", "transformers")
-        from vera.core.lifting.vace_editor import (
-            open_vace,  # diffusers takes seconds to import: only those who want it wait
-        )
+        from vera.core.lifting.vace_editor import open_vace  # here, because diffusers takes seconds to import
 
-        color = display_color(recipe.color_space, plate)
-        blending = blending_of(recipe, color)
         vace = open_vace(split_model(recipe.model)[1], recipe, plate, opened.mask, opened.device)
-        ids = identify(
-            opened,
-            color,
-            blending,
+        source = LayerSource(
             made_from={
                 "model": vace.fingerprint,
                 "prompt": recipe.prompt,
@@ -82,25 +75,20 @@ class VaceBackend:
                 "guidance": vace.guidance,
                 "controls": asdict(controls_of(recipe)),
             },
+            origin=Origin("vace", vace.fingerprint, GENERATED),
             laid_over={"parts": parse_parts(recipe.parts)},
         )
-        delivery = delivery_of(
-            opened, color, blending, ids, keeps=False, origin=Origin("vace", vace.fingerprint, GENERATED)
-        )
-        delivery.preflight()
+        base = foundation_of(opened, display_color(recipe.color_space, plate), source)
+        base.delivery.preflight()
         return VaceJob(
-            opened=opened,
-            color=color,
-            blending=blending,
+            **base.job_fields(),
             region=region_of(plate, None),
             size=vace.size,
             steps=vace.steps,
             guidance=vace.guidance,
             model_name=recipe.model,
-            hash=ids.job,
-            delivery=delivery,
             indices=list(range(len(plate.frames))),
-            edited=MadeVideo(vace, delivery.job_dir, len(plate.frames)),
+            edited=MadeVideo(vace, base.delivery.job_dir, len(plate.frames)),
             vace=vace,
         )
 
