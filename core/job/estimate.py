@@ -1,8 +1,8 @@
-"""What a job will take: memory, room on the disk, time; each with the basis that the figure stands on.
+"""Estimate a job's memory, disk space and time, each with the basis of its figure.
 
-The figures of mini and of lifts were measured on two cores of an x86-64 server without a GPU, as CPU time, which other
-work on the machine changes little, and as the largest resident size of the process. On a GPU, and for full-size models,
-no time was ever measured: then it is not known, and None.
+The figures of mini and of lifts were measured on two cores of an x86-64 server without a GPU: CPU time, which other
+work on the machine hardly changes, and the largest resident size of the process. No time was measured on a GPU or for
+full-size models; such an estimate is None.
 """
 
 from dataclasses import dataclass
@@ -27,11 +27,14 @@ MEASURED = "measured on two x86-64 cores; other processors differ by a small fac
 
 @dataclass(frozen=True)
 class Measured:
-    """What one backend took on a CPU.
+    """The measured cost of one backend on a CPU.
 
-    start: CPU seconds of any job; frame: of each frame; megapixel: of each million plate pixels of a frame; step: of
-    each sampling step of a latent frame at mini's size. memory, memory_megapixel: bytes of the process, and for each
-    million pixels of a plate's frame.
+    start: CPU seconds per job
+    frame: CPU seconds per frame
+    megapixel: CPU seconds per million plate pixels of a frame
+    step: CPU seconds per sampling step of a latent frame at mini's size
+    memory: bytes of the process
+    memory_megapixel: bytes per million plate pixels of a frame
     """
 
     start: float
@@ -50,7 +53,7 @@ LIFT = Measured(start=3, frame=1.0, megapixel=2.6, step=0, memory=0.3e9, memory_
 
 @dataclass(frozen=True)
 class Figure:
-    """value: bytes or seconds, None where it is not known. basis: where it comes from."""
+    """value: bytes or seconds, or None if unknown. basis: the source of the value."""
 
     value: float | None
     basis: str
@@ -58,8 +61,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Estimate:
-    """memory: bytes at the peak, of the GPU for a full-size model on one, else of the process. disk: bytes of the
-    images that are not there yet. time: CPU seconds; on N cores that are free a little more than that over N."""
+    """memory: peak bytes, of the GPU for a full-size model on a GPU, else of the process
+    disk: bytes of the images that are not written yet
+    time: CPU seconds; on N free cores the elapsed time is a little more than this over N
+    """
 
     memory: Figure
     disk: Figure
@@ -67,7 +72,7 @@ class Estimate:
 
 
 def estimate(job: "Job", device: str) -> Estimate:
-    """What the job will take on the device that was asked for."""
+    """The estimate of a job on the requested device."""
     disk = Figure(
         job.delivery.bytes_to_write(), "pixels of the files that are not there yet, as far as such files pack"
     )
@@ -88,7 +93,7 @@ def estimate(job: "Job", device: str) -> Estimate:
 
 
 def model_bytes(job: "Job") -> int | None:
-    """Bytes of the weights of a model that is loaded, codec and text encoder too; None where no model is."""
+    """Bytes of a loaded model's weights, codec and text encoder included; None for a job without a model."""
     model = getattr(job, "model", None)
     parts = [] if model is None else [model.transformer, model.codec, model.text]
     modules = [part for part in parts if isinstance(part, nn.Module)]
@@ -97,7 +102,7 @@ def model_bytes(job: "Job") -> int | None:
 
 
 def estimate_lines(told: dict[str, Any], out: str) -> list[tuple[str, str]]:
-    """(name, text) of a page's lines. told: an Estimate as a dictionary."""
+    """Lines (name, text) of the report. told: an Estimate as a dictionary."""
     memory, disk, time = told["memory"], told["disk"], told["time"]
     return [
         (

@@ -1,6 +1,6 @@
-"""`vera plan`: what a shot takes of a GPU's memory, and how a full-size model is best kept there.
+"""Plan a shot's GPU memory: how a full-size model's weights are stored and offloaded (`vera plan`).
 
-The same choice is made by itself where a render on CUDA leaves --weights and --offload at auto.
+A render on CUDA makes the same choice if --weights and --offload are auto.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
     from transformers import UMT5EncoderModel
 
-LEAST_WINDOW = 9  # frames: in shorter ones there is little but overlap
-# Of these what comes first is taken first: first what changes nothing in the picture but rounding.
+LEAST_WINDOW = 9  # frames of the shortest window; shorter ones are mostly overlap
+# (weights, offload) in order of preference: those that change the picture by rounding only come first.
 WAYS = (("bf16", "none"), ("bf16", "parts"), ("bf16", "blocks"), ("int8", "parts"), ("int8", "blocks"))
-STREAMS = 4  # decoded side by side where nothing takes turns: three layers, and the plate where it is seen again
-TEXT_WORK = GIB // 2  # of encoding one prompt
+STREAMS = 4  # videos decoded together without offload: three layers, and the plate for relative colour
+TEXT_WORK = GIB // 2  # working memory in bytes of encoding one prompt
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What is to be known of a model before it is loaded; vae and encoder are on the meta device."""
+    """The properties of a model that a plan needs, without its weights; vae and encoder are on the meta device."""
 
     config: TransformerConfig
     limits: Limits
@@ -55,14 +55,14 @@ class Geometry:
 
     @classmethod
     def of(cls, name: str) -> Geometry:
-        """Of a Vera directory, or of a published size. Raises InputError."""
+        """The geometry of a Vera directory, or of a published size. Raises InputError."""
         if name in PRESETS:
             return cls(PRESETS[name], Limits(), *wans_parts())
         if not folder_of(name).is_dir():
             raise InputError(f"--model {name}: neither a model directory nor {' or '.join(PRESETS)}")
         about = family_of(name).describe(folder_of(name))
         if not isinstance(about, WanParts):
-            raise InputError(f"--model {name}: a small model, which fits everywhere; plans are made for full-size ones")
+            raise InputError(f"--model {name}: a small model that fits any GPU; plans are for full-size models")
         return cls(about.config, about.limits, about.vae, about.encoder)
 
     @cached_property
@@ -76,10 +76,12 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a model is kept, and what that costs.
+    """A way to keep a model in memory, and its cost.
 
-    weights, offload: as in a recipe. window: frames that the model sees at once. phases: bytes of the GPU's memory
-    at the most demanding moment of each step of the way; host: bytes of the host's.
+    weights, offload: as in a recipe
+    window: frames that the model sees together
+    phases: peak bytes of GPU memory in each phase of a render
+    host: bytes of host memory
     """
 
     weights: str
@@ -94,7 +96,7 @@ class Plan:
 
 
 class Planner:
-    """Plans for one model and one shot: plate_size in pixels, frames of it, pixel aspect."""
+    """Plans for one model and one shot of `frames` frames. plate_size: (width, height). aspect: of a pixel."""
 
     def __init__(
         self, geometry: Geometry, plate_size: tuple[int, int], frames: int, aspect: float = 1.0, one_batch: bool = False
@@ -134,15 +136,15 @@ class Planner:
         return self._work[count, given]
 
     def ways(self, weights: str = "auto", offload: str = "auto") -> list[tuple[str, str]]:
-        """(weights, offload) that are left by what was asked for, the best first."""
+        """The combinations (weights, offload) that the request allows, in order of preference."""
         asked = [w for w in WAYS if weights in ("auto", w[0]) and offload in ("auto", w[1])]
-        if not asked:  # fp8, or int8 that stays whole: never chosen unasked
+        if not asked:  # fp8, and int8 without offload, are used on request only
             kept = ("none", "parts", "blocks") if offload == "auto" else (offload,)
             asked = [(weights, each) for each in kept]
         return [w for w in asked if lacking(*w) is None] or asked[:1]
 
     def windows(self) -> Iterator[int]:
-        """The model's own, or the shot's length, then half of it, and so on."""
+        """Window lengths to try: the model's own or the shot's length, then half of it, and so on."""
         window = self.window
         while True:
             yield window
@@ -151,7 +153,7 @@ class Planner:
             window = max((window + 1) // 2, LEAST_WINDOW)
 
     def choose(self, memory: int, host: int | None = None, weights: str = "auto", offload: str = "auto") -> Plan | None:
-        """The first plan that fits the GPU's and the host's memory, bytes; None where none does."""
+        """The first plan that fits GPU memory and host memory, both in bytes; None if none fits."""
         for window in self.windows():
             for way in self.ways(weights, offload):
                 plan = self.plan(way[0], way[1], window)
@@ -160,7 +162,7 @@ class Planner:
         return None
 
     def least(self, weights: str = "auto", offload: str = "auto") -> Plan:
-        """The plan of the smallest peak; of several the one with the longest window, then the first way."""
+        """The plan with the smallest peak; of equal ones, the longest window, then the most preferred combination."""
         plans = [self.plan(way[0], way[1], window) for window in self.windows() for way in self.ways(weights, offload)]
         return min(plans, key=lambda plan: plan.peak)
 
@@ -186,13 +188,13 @@ def wans_parts() -> tuple[AutoencoderKLWan, UMT5EncoderModel]:
 
 
 def lacking(weights: str, offload: str) -> str | None:
-    """The library that this way needs and that is not installed; None where all is there."""
+    """The missing library that a combination needs, or None."""
     needed = {"fp8": "torchao", "int8": "torchao"}.get(weights), "accelerate" if offload == "blocks" else None
     return missing(*filter(None, needed))
 
 
 def host_memory() -> int | None:
-    """Bytes of the host's memory, where the system tells."""
+    """Bytes of host memory, or None if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -200,9 +202,9 @@ def host_memory() -> int | None:
 
 
 def lines(planner: Planner, memory: int | None, chosen: Plan | None) -> Iterator[str]:
-    """The table of all ways at the full window, and the choice."""
+    """The table of all combinations at the full window, and the choice."""
     frames = f"{planner.window} frames ({latent_frames(planner.window)} latent ones)"
-    yield f"{planner.size[0]}x{planner.size[1]}, {frames} at once; GiB of the GPU's memory by step of the way"
+    yield f"{planner.size[0]}x{planner.size[1]}, {frames} at once; GiB of GPU memory by phase"
     yield (
         f"{'weights':8} {'offload':8} {'encode':>7} {'text':>7} {'denoise':>8} {'decode':>7} {'peak':>7}   {'host':>6}"
     )

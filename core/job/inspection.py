@@ -1,6 +1,6 @@
-"""How a plate, a mask and a prompt are read, before any work: a report as data, and as a page of words.
+"""Report how a plate, a mask and a prompt are read, before any work, as data and as text.
 
-`vera render --dry-run` and `vera inspect` show it. Nothing is written.
+`vera render --dry-run` and `vera inspect` print it. Nothing is written.
 """
 
 from dataclasses import asdict
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def plate_report(plate: Plate, asked_space: str | None = None) -> dict[str, Any]:
-    """What a plate is, as it is read. asked_space: the colour space that the user names. Raises InputError."""
+    """The properties of a plate as it is read. asked_space: the user's colour space. Raises InputError."""
     space = resolve_space(asked_space, plate)
     first = plate.frames[0]
     spec = plate.spec(first)
@@ -46,7 +46,7 @@ def plate_report(plate: Plate, asked_space: str | None = None) -> dict[str, Any]
 
 
 def mask_report(mask: Mask | HeldOutMask) -> dict[str, Any] | None:
-    """What a mask is, as it is read; None where there is only a hold-out."""
+    """The properties of a mask as it is read; None if there is only a hold-out."""
     if isinstance(mask, HeldOutMask):
         return mask_report(mask.mask) if mask.mask else None
     return {
@@ -60,7 +60,7 @@ def mask_report(mask: Mask | HeldOutMask) -> dict[str, Any] | None:
 
 
 def recipe_report(recipe: "EditRecipe") -> dict[str, Any]:
-    """What a recipe's plate, mask and prompt are read as, without a model. Raises InputError."""
+    """The properties of a recipe's plate, mask and prompt, without loading a model. Raises InputError."""
     from vera.core.backends import backend_of
     from vera.core.model.families import family_of, folder_of
     from vera.core.plate.choice import Choice
@@ -83,7 +83,7 @@ def recipe_report(recipe: "EditRecipe") -> dict[str, Any]:
 
 
 def job_report(job: "Job", device: str, explained: list[str]) -> dict[str, Any]:
-    """How a job will be done. device: as asked for; explained: the backend's lines on what was chosen."""
+    """The settings of a job. device: as requested. explained: the backend's lines about its choices."""
     reader = getattr(getattr(getattr(job, "model", None), "text", None), "words_of", None)
     x, y, width, height = job.region.x, job.region.y, job.region.width, job.region.height
     return {
@@ -111,7 +111,7 @@ def job_report(job: "Job", device: str, explained: list[str]) -> dict[str, Any]:
 
 
 def page_of(report: dict[str, Any]) -> list[str]:
-    """The lines of a report of a job, or of a plate with or without its mask."""
+    """The text lines of a report on a job, or on a plate with or without mask."""
     plate, mask = report["plate"], report.get("mask")
     lines = _plate_lines(plate)
     if mask:
@@ -125,7 +125,7 @@ def page_of(report: dict[str, Any]) -> list[str]:
     said = report.get("warnings") or [
         *plate["notes"],
         *(mask["notes"] if mask else ()),
-    ]  # a job's warnings hold the notes
+    ]  # a job's warnings include the notes
     return lines + [_line("warning", text) for text in said]
 
 

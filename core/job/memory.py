@@ -1,4 +1,4 @@
-"""How a job fits in memory: planned for the GPU, and the next cheaper settings where memory runs out."""
+"""Run a job within the available memory: plan for the GPU, and retry with cheaper settings after out-of-memory."""
 
 import gc
 from collections.abc import Callable
@@ -23,12 +23,13 @@ from vera.core.recipe import EditRecipe, parse_region
 
 @dataclass(frozen=True)
 class ExecutionPlan:
-    """How a job is computed.
+    """The settings with which a job is computed.
 
-    recipe, device: as asked for, or cheaper. weights, offload: of the model, see vera.core.model.load.load_model;
-    "auto" is as asked for, or as the files are. window: frames that the model sees at once at most, None for
-    its own number. planned: messages about choices made up front that change the pixels. fallbacks: what was changed
-    after memory ran out; the first `known` of them were learnt from an earlier job.
+    recipe, device: as requested, or cheaper
+    weights, offload: see `LoadOptions`; "auto" is as requested, or as the files are
+    window: largest number of frames that the model sees together; None for its own
+    planned: messages about choices made before the start that change the pixels
+    fallbacks: messages about changes after memory ran out; the first `known` of them come from an earlier job
     """
 
     recipe: EditRecipe
@@ -53,7 +54,7 @@ class ExecutionPlan:
         ]
 
     def loader(self, load: Loader) -> Loader:
-        """load, with this plan's weights, offload and window."""
+        """`load` with this plan's weights, offload and window."""
 
         def load_as_planned(name: str, device: Any, **asked: Any) -> Any:
             planned = {"weights": self.weights, "offload": self.offload}
@@ -74,7 +75,7 @@ def first_plan(recipe: EditRecipe, device: str, inputs: Inputs | None = None) ->
     geometry, memory = Geometry.of(recipe.model), torch.cuda.get_device_properties(0).total_memory
     planner = Planner(geometry, (region.width, region.height), len(plate.frames), plate.pixel_aspect, recipe.one_batch)
     asked = recipe.weights, recipe.offload
-    # Where nothing fits, the count may be wrong: let memory run out first.
+    # If nothing fits, the estimate may be wrong: start without a plan, and fall back if memory runs out.
     plan = planner.choose(memory, host_memory(), *asked) or planner.least(*asked)
     words = [f"weights of 8 bits ({plan.weights})"] if plan.weights != "bf16" and recipe.weights == "auto" else []
     words += [f"windows of {plan.window} frames"] if plan.window < planner.window else []
@@ -97,12 +98,13 @@ def within_memory(
     planned: bool = True,
     inputs: Inputs | None = None,
 ) -> Any:
-    """Prepare the job and return work(job); where memory runs out, again with cheaper settings.
+    """Prepare the job and return work(job). If memory runs out, try again with cheaper settings.
 
-    The job's warnings, and so its report, say what was changed. learned: a dictionary that keeps the plan that a model
-    was brought to, for its next job, unless that plan is the CPU. planned: False begins without a plan for one GPU's
-    memory. inputs: the recipe's files, where they are open already. Raises OutOfMemoryError once nothing is left to
-    change, and what prepare() and `work` raise for other reasons.
+    The job's warnings, and so its report, list the changes.
+    learned: stores the plan that worked for a model, for its next job, unless that plan is the CPU
+    planned: False starts without a plan for one GPU's memory
+    inputs: the recipe's files if they are already open
+    Raises OutOfMemoryError when no cheaper setting is left, and the other errors of prepare() and `work`.
     """
     learned, model = {} if learned is None else learned, (recipe.model, device, recipe.weights, recipe.offload)
     if model in learned:
@@ -126,7 +128,7 @@ def within_memory(
                 tried = f", also with {' and '.join(plan.fallbacks)}" if plan.fallbacks else ""
                 fix = "free some, give fewer frames with --frames, or use --device cpu or a smaller model"
                 raise OutOfMemoryError(f"out of {where}{tried}; {fix}") from error
-        # Only now has the error let go of what it held.
+        # Here, outside of the handler, the error no longer holds references to tensors.
         job = None
         release()
         plan = cheaper
@@ -135,9 +137,9 @@ def within_memory(
 
 
 def next_cheaper(plan: ExecutionPlan, of_gpu: bool, window: int | None) -> ExecutionPlan | None:
-    """The next step down, or None. First what changes nothing in the picture but rounding, then what does.
+    """The plan with the next cheaper setting, or None. Settings that change rounding only come first.
 
-    window: frames that the model saw at once, None where it did not come to that, or where a layer is lifted.
+    window: frames that the model saw together; None if it was not reached, or for a lift
     """
 
     def step(words: str, **changes: Any) -> ExecutionPlan:
@@ -145,7 +147,7 @@ def next_cheaper(plan: ExecutionPlan, of_gpu: bool, window: int | None) -> Execu
 
     on_gpu = choose_device(plan.device) == "cuda"
     if on_gpu and not of_gpu:
-        return None  # the host's memory, which no step here spares
+        return None  # host memory: no setting reduces it
     if plan.recipe.one_batch:
         return step("both guidance passes one after the other", recipe=replace(plan.recipe, one_batch=False))
     offload = plan.recipe.offload if plan.offload == "auto" else plan.offload
@@ -166,12 +168,12 @@ def next_cheaper(plan: ExecutionPlan, of_gpu: bool, window: int | None) -> Execu
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Of the GPU, or of the host; torch's allocator for the host says it in words only."""
+    """Whether an error means that GPU or host memory ran out. torch's host allocator reports it in the message only."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def release() -> None:
-    """Give back what no object holds any longer, of the GPU too."""
+    """Release unreferenced memory, also on the GPU."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""The files that a recipe names, opened and checked before torch is imported: wrong ones are refused at once."""
+"""Open and check the files that a recipe names, before torch is imported, so that errors appear at once."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from vera.core.recipe import NO_MASK, EditRecipe, backend_of, parse_cuts, parse_
 
 @dataclass(frozen=True)
 class Inputs:
-    """A recipe's plate and mask. notes: what a user should know of how they were read, a sentence each."""
+    """A recipe's plate and mask. notes: messages about how they were read."""
 
     plate: Plate
     mask: Mask | HeldOutMask | None
@@ -24,7 +24,7 @@ class Inputs:
 
 
 def open_inputs(recipe: EditRecipe) -> Inputs:
-    """Open plate and mask, and refuse what can be refused without the model. Raises InputError; nothing is written."""
+    """Open plate and mask, and check everything that needs no model. Raises InputError; nothing is written."""
     refuse_unsupported(recipe, backend_of(recipe.model))
     _refuse_model_that_is_not_there(recipe.model)
     plate = open_plate(recipe.plate, recipe.frames, Choice.of(recipe))

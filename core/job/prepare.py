@@ -1,4 +1,4 @@
-"""From a recipe to a job: open what it names, and let its backend check the rest."""
+"""Make a job from a recipe: open its files, and let its backend check the rest."""
 
 from dataclasses import replace
 
@@ -12,10 +12,11 @@ from vera.core.recipe import EditRecipe
 
 
 def prepare(recipe: EditRecipe, device: str, load: Loader = load_model, inputs: Inputs | None = None) -> Job:
-    """Open everything that the recipe names. Raises InputError; nothing is written.
+    """Open everything that the recipe names, and check it. Raises InputError; nothing is written.
 
-    device: "auto", "cpu" or "cuda". load(name, device, **recipe.loading()) gives the Model. inputs: where plate and
-    mask are open already.
+    device: "auto", "cpu" or "cuda"
+    load: called as load(name, device, **recipe.loading()), returns the Model
+    inputs: plate and mask if they are already open
     """
     inputs = inputs or open_inputs(recipe)
     plate = inputs.plate

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from vera.core.backends.base import Job, Loader
 
 DONE, FAULT, WRONG_INPUT, STOPPED = 0, 1, 2, 3
-# Names that no disk takes, or that lead in a circle: found before anything is written.
+# Errors of names that the file system refuses, and of circular links. They occur before anything is written.
 _WRONG_NAME = {errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def stop_request() -> Callable[[], bool]:
-    """A function that says whether Ctrl-C or a termination was asked for. The first one waits for a safe place in
-    the work; the second one ends the process."""
+    """A function that returns whether Ctrl-C or a termination signal was received.
+
+    The first signal lets the job stop at a safe point; the second one ends the process.
+    """
     asked: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -36,21 +38,21 @@ def stop_request() -> Callable[[], bool]:
 
 
 def nothing_to_do(job: "Job") -> bool:
-    """Whether the delivery is whole, and what is to be kept is there."""
+    """Whether the delivery and the latents to keep are complete."""
     return job.delivery.complete() and job.keeps_all()
 
 
 def run_job(job: "Job", progress: ProgressLike, stopping: Callable[[], bool]) -> dict[str, Any]:
     """Make and deliver the layer of every frame; returns the report that goes into the manifest.
 
-    stopping() is asked between windows and between frames; when true, StoppedError is raised and the same command
-    resumes. Finished steps and frames are not made again.
+    stopping() is polled between windows and between frames. If it returns true, StoppedError is raised, and the same
+    command resumes later. Finished steps and frames are reused.
     """
     from vera.core.backends import load_backend
 
     job.delivery.start()
     if not job.recipe.keep and (report := job.delivery.report_to_restore()) is not None:
-        job.delivery.finish(report)  # what is damaged is made of the frames, which are all there
+        job.delivery.finish(report)  # damaged files are made again from the frames, which are complete
         return report
     return load_backend(job.recipe.model).run(job, progress, stopping)
 
@@ -66,13 +68,13 @@ def render(
     wait: bool = False,
     planned: bool = True,
 ) -> tuple[bool, str]:
-    """Make the recipe's delivery where it is not yet whole; returns whether there was anything to do, and a sentence.
+    """Make the recipe's delivery unless it is complete. Returns whether there was work, and a summary.
 
-    load: as vera.core.model.load.load_model. window_runner: see GenerateJob. wait: until another job that works in
-    the same folder has ended, instead of refusing. planned: see `within_memory`. Raises InputError, OutOfMemoryError,
-    StoppedError.
+    load: see `load_model`. window_runner: see `GenerateJob`. planned: see `within_memory`.
+    wait: wait for another job in the same folder to end, instead of refusing
+    Raises InputError, OutOfMemoryError, StoppedError.
     """
-    # Modules that import torch only now, so that --help, wrong arguments and wrong paths answer at once.
+    # Modules that import torch are imported here, so that --help, wrong arguments and wrong paths respond at once.
     from vera.core.job.opening import open_inputs
 
     inputs = open_inputs(recipe)
@@ -94,7 +96,7 @@ def render(
         if nothing_to_do(job):
             return nothing
         with job.delivery.claimed(wait, stopping=stopping, say=progress.say):
-            if nothing_to_do(job):  # another process made it meanwhile
+            if nothing_to_do(job):  # another process has completed it
                 return nothing
             changes: dict[str, Any] = {"window_runner": window_runner} if window_runner else {}
             report = run_job(replace(job, **changes), progress, stopping)
@@ -108,9 +110,9 @@ def render(
 
 
 def failed(error: BaseException, progress: Progress | None = None) -> int:
-    """Print the line of what was raised, of a fault of ours its traceback too; returns the exit code.
+    """Print an error's message, and the traceback of an unexpected error; return the exit code.
 
-    Whoever runs work as a process of its own ends with this: an error is printed nowhere else.
+    Every command ends with this function; errors are printed nowhere else.
     """
     code, line = exit_status(error)
     if line.startswith("fault"):
@@ -120,7 +122,7 @@ def failed(error: BaseException, progress: Progress | None = None) -> int:
 
 
 def exit_status(error: BaseException) -> tuple[int, str]:
-    """The exit code for what was raised, and a line on it."""
+    """The exit code of an error, and its message."""
     if isinstance(error, InputError):
         return WRONG_INPUT, one_line(f"error: {error}")
     if isinstance(error, OutOfMemoryError):
@@ -129,6 +131,6 @@ def exit_status(error: BaseException) -> tuple[int, str]:
         return STOPPED, one_line(f"{error}; the same command goes on from here")
     if isinstance(error, OSError) and error.errno in _WRONG_NAME:
         return WRONG_INPUT, one_line(f"error: {error.filename}: {error.strerror}; give another name")
-    if isinstance(error, OSError):  # a disk that is full or gone; it names the file
+    if isinstance(error, OSError):  # a full or lost disk; the message names the file
         return FAULT, one_line(f"error: {error}; fix that and give the same command again: finished frames are kept")
     return FAULT, one_line(f"fault: {error.__class__.__name__}: {error}")
