@@ -1,10 +1,10 @@
-"""Libraries that only some features need: they are in extras of the package, and named in one line when missing."""
+"""Optional libraries: the package's extras, and a one-line error if a feature's library is missing."""
 
 from importlib.util import find_spec
 
 from vera.core.errors import InputError
 
-# Extra of pyproject.toml: the libraries that it adds.
+# Extra of pyproject.toml -> its libraries.
 EXTRAS = {
     "full-size": ("diffusers", "transformers", "accelerate", "peft", "torchao"),
     "farm": ("ray",),
@@ -13,13 +13,12 @@ EXTRAS = {
 
 
 def missing(*libraries: str) -> str | None:
-    """The first of these libraries that is not installed; None where all are."""
+    """The first of these libraries that is not installed, or None."""
     return next((name for name in libraries if find_spec(name) is None), None)
 
 
 def require(feature: str, *libraries: str, otherwise: str = "") -> None:
-    """Check that a feature's libraries are installed; otherwise: another way out, for the message. Raises
-    InputError."""
+    """Raise InputError unless a feature's libraries are installed. otherwise: an alternative for the message."""
     name = missing(*libraries)
     if name:
         extra = next(extra for extra, names in EXTRAS.items() if name in names)

@@ -1,10 +1,10 @@
-"""Files: written whole or not at all, read back strictly, locked by one holder at a time.
+"""Files: atomic writing, strict reading, and locks with one holder.
 
-A file is written to a `.part` beside its place, which is always a new file of this process and never a link,
-is flushed to the disk, and only then takes its name: a kill, a full disk or a bad write leaves no half file.
+A file is written to a `.part` in the same folder, which is always a new file of this process and never a link. It is
+flushed to the disk, and only then takes its name. So a kill, a full disk or a failed write leaves no partial file.
 
-What is read back may have been put there by a stranger: links are not followed, only regular files are opened,
-and size, depth, digits, duplicate names and types are checked before a value is used.
+Files that are read may come from somebody else. Links are not followed, only regular files are opened, and size,
+nesting, digits, duplicate names and types are checked before a value is used.
 """
 
 import errno
@@ -32,15 +32,15 @@ _QUOTED = 60  # characters of a wrong value that a message repeats
 
 
 def part_of(path: Path) -> Path:
-    """The name under which a file is written before it takes its own: same folder, same extension."""
+    """The temporary name of a file while it is written, with the same folder and extension."""
     return path.with_name(f"{path.stem}.part{path.suffix}")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """The name of a new, empty file to write to; it takes the place of `path` if all went well.
+    """The name of a new, empty file to write to; without an error, it replaces `path` at the end.
 
-    A link at either name is replaced, never followed. Raises OSError, which names `path` where the disk is full.
+    A link at either name is replaced, never followed. Raises OSError, with `path` in its message if the disk is full.
     """
     part = part_of(path)
     try:

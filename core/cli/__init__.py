@@ -1,22 +1,22 @@
-"""The command `vera`: one module a subcommand, in one table."""
+"""The command `vera`: a table of subcommands, one module each."""
 
 import importlib
 import sys
 
 from vera import __version__
 
-# Subcommand: its module in this package, and what `vera --help` says of it.
+# Subcommand -> its line in `vera --help`; its module has the same name.
 COMMANDS = {
     "render": "plate and prompt in, edit layer out",
     "lift": "the edit layer between a plate and any edited version of it",
-    "inspect": "how a plate and a mask are read; the colour spaces that there are",
+    "inspect": "how a plate and a mask are read; list of colour spaces",
     "serve": "the resident service with its queue and page",
     "farm": "many shots on many machines",
-    "plan": "what a shot takes of a GPU's memory",
+    "plan": "GPU memory of a shot",
     "compare": "the paper's benchmark, for models and for other editors' results",
-    "evaluate": "whether a model does what prompts say",
+    "evaluate": "how well a model follows prompts",
     "train": "train mini or a full-size Vera",
-    "data": "check a dataset, or look at what the data engine makes",
+    "data": "check a dataset, cut clips, or make a sheet of the data engine",
     "model": "make, export and convert models",
 }
 
@@ -24,7 +24,7 @@ COMMANDS = {
 def usage() -> str:
     """The text of `vera --help`."""
     lines = [f"  {name:10}{text}" for name, text in COMMANDS.items()]
-    return "\n".join(["usage: vera COMMAND ...", "", *lines, "", "vera COMMAND --help tells the rest; vera --version"])
+    return "\n".join(["usage: vera COMMAND ...", "", *lines, "", "vera COMMAND --help has the options; vera --version"])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Command lines: a parser whose errors are one line, and the options that the table of recipe fields gives."""
+"""Command lines: a parser with one-line errors, and options from the table of recipe fields."""
 
 import argparse
 import re
@@ -11,18 +11,18 @@ from vera.core.errors import InputError
 from vera.core.recipe import table
 from vera.core.recipe.field import Field
 
-_NEGATIVE = re.compile(r"-\d[\d.,:-]*")  # a value that begins with a minus: -5-3, -5,0,64,64
+_NEGATIVE = re.compile(r"-\d[\d.,:-]*")  # a value that begins with a minus sign: -5-3, -5,0,64,64
 
 
 class Parser(argparse.ArgumentParser):
-    """Wrong arguments are wrong input: one line. Options are not abbreviated, the epilog keeps its lines."""
+    """A parser that raises InputError for wrong arguments, allows no abbreviations, and keeps the epilog's lines."""
 
     def __init__(self, **named: Any):
         ours: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
         super().__init__(**ours | named)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's, which would take the value of `--frames -5-3` for an option."""
+        """argparse's method, with values such as that of `--frames -5-3` not taken for options."""
         return super().parse_known_args(_with_negative_values(sys.argv[1:] if args is None else args), namespace)
 
     def error(self, message: str) -> NoReturn:
@@ -30,11 +30,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def refuse_unwritable_png(path: Path) -> None:
-    """Raise InputError for a picture that could not be written as a PNG."""
+    """Raise InputError for a path to which no PNG can be written."""
     if path.suffix.lower() != ".png":
         raise InputError(f"{path}: is not named .png")
     if path.is_dir() or not path.resolve().parent.is_dir():
-        raise InputError(f"{path}: is a folder, or in none that is there")
+        raise InputError(f"{path}: is a folder, or its folder does not exist")
 
 
 def add_recipe_options(
@@ -43,8 +43,10 @@ def add_recipe_options(
     leave_out: Collection[str] = (),
     only: Collection[str] | None = None,
 ) -> None:
-    """An option for each field of the table that the backend takes; None: for each of all backends. only: of these
-    fields alone."""
+    """Add an option for each recipe field of a backend; None: of all backends.
+
+    leave_out: fields to skip. only: if given, these fields alone.
+    """
     groups: dict[str, Any] = {"": parser}
     for field in table.FIELDS:
         if only is not None and field.name not in only:
@@ -58,7 +60,7 @@ def add_recipe_options(
 
 
 def recipe_values(args: argparse.Namespace) -> dict[str, Any]:
-    """The fields that options gave."""
+    """The recipe fields that were given as options."""
     values = {field.name: getattr(args, field.name, None) for field in table.FIELDS}
     return {name: value for name, value in values.items() if value is not None}
 

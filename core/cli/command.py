@@ -1,4 +1,4 @@
-"""How every command ends: what was raised becomes an exit code and one line."""
+"""The end of every command: an exception becomes an exit code and one line."""
 
 import functools
 import sys
@@ -11,7 +11,7 @@ Main = Callable[[list[str] | None], int]
 
 
 def command(main: Main) -> Callable[..., int]:
-    """A command's main, of which no exception comes out: an error is one line on standard error and an exit code."""
+    """Wrap a command's main so that an exception becomes one line on standard error and an exit code."""
 
     @functools.wraps(main)
     def run(argv: list[str] | None = None) -> int:
@@ -26,5 +26,5 @@ def command(main: Main) -> Callable[..., int]:
 
 
 def tell(text: object) -> None:
-    """A line on standard error."""
+    """Print a line on standard error."""
     print(one_line(text), file=sys.stderr, flush=True)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from vera.core.comparing.methods import Method
 
 DESCRIPTION = """\
-Runs models over the rows of a test set, takes other editors' finished results beside them, and puts
-both into one table, with the published figures of the paper below and a report to look at.
+Renders the rows of a test set with models, adds finished results of other editors, and writes one
+table of all, the paper's published figures included, and a report with players.
 docs/evaluation.md explains every figure."""
 
 EPILOG = """\
@@ -33,8 +33,8 @@ examples:
   vera compare test/obj-add.jsonl test/bg-change.jsonl --model vera=path/to/vera --out out/compare
   vera compare test/obj-add.jsonl --model mini --results VACE=results/vace --clips 8 --out out/compare
 
-The same command again goes on where it stopped; a clip that is rendered or measured is not done again.
-exit codes: as of core.render; a clip that fails is named in the table, and the others go on."""
+The same command resumes; rendered and measured clips are reused.
+exit codes: as for vera render. A clip that fails is named in the table; the others continue."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,21 +47,21 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("test", nargs="+", help="the test set's rows: JSONL files")
     p.add_argument("--out", required=True, help="folder for the results")
-    p.add_argument("--root", help="what the rows' paths are relative to (default: each JSONL's folder)")
+    p.add_argument("--root", help="folder of the rows' relative paths (default: each JSONL's folder)")
     p.add_argument("--model", action="append", default=[], metavar="[NAME=]MODEL", help="render it; may be repeated")
     p.add_argument(
         "--results", action="append", default=[], metavar="[NAME=]FOLDER", help="videos of an editor; may be repeated"
     )
-    p.add_argument("--clips", type=int, help="only this many rows, from the first on")
+    p.add_argument("--clips", type=int, help="only this many rows, from the first")
     p.add_argument("--no-masks", action="store_true", help="render without the rows' masks")
-    p.add_argument("--steps", type=int, help="of rendering, as for core.render")
-    p.add_argument("--guidance", type=float, help="of rendering, as for core.render")
-    p.add_argument("--seed", type=int, help="of rendering, as for core.render")
+    p.add_argument("--steps", type=int, help="denoising steps, as for vera render")
+    p.add_argument("--guidance", type=float, help="guidance, as for vera render")
+    p.add_argument("--seed", type=int, help="seed, as for vera render")
     p.add_argument(
         "--alpha-of",
         choices=("layer", "subject"),
         default="layer",
-        help="what the rows' alphas of changed backgrounds are 1 on: what is edited (default), or the kept subject",
+        help="meaning of 1 in the rows' alphas of changed backgrounds: edited (default), or the kept subject",
     )
     p.add_argument("--lpips", metavar="FILE", help="LPIPS weights (safetensors); without them it is not measured")
     p.add_argument(
@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def refuse(methods: Sequence[Method], rows: Sequence[Row]) -> None:
-    """What cannot be compared. Raises InputError."""
+    """Raise InputError for a request that cannot be compared."""
     names = [m.name for m in methods]
     if not names:
         raise InputError("nothing to compare; give --model MODEL or --results NAME=FOLDER")

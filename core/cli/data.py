@@ -3,9 +3,9 @@
 from vera.core.cli.group import run_group
 
 COMMANDS = {
-    "check": ("vera.core.cli.data_check", "which rows of a layered dataset can be used"),
-    "clips": ("vera.core.cli.data_clips", "training clips out of layered shots of your own"),
-    "sheet": ("vera.core.cli.data_sheet", "a contact sheet of what the data engine makes"),
+    "check": ("vera.core.cli.data_check", "rows of a layered dataset that cannot be used"),
+    "clips": ("vera.core.cli.data_clips", "training clips from your own layered shots"),
+    "sheet": ("vera.core.cli.data_sheet", "a contact sheet of the data engine"),
 }
 
 

@@ -1,4 +1,4 @@
-"""`vera data check DIR`: which rows of a layered dataset can be used, and why the others cannot."""
+"""`vera data check DIR`: list the rows of a layered dataset that cannot be used, with reasons."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def main(argv: list[str] | None = None) -> int:
         description="Name the rows of a layered dataset that cannot be used. Exit codes: 0 none, 1 some, 2 no dataset.",
     )
     parser.add_argument("dataset", type=Path, help="a folder of .jsonl files, or of clips (docs/training.md)")
-    parser.add_argument("--pixels", action="store_true", help="decode every frame too: slow, and certain")
-    parser.add_argument("--json", action="store_true", help="one JSON object a broken row")
+    parser.add_argument("--pixels", action="store_true", help="decode every frame too; slow, but complete")
+    parser.add_argument("--json", action="store_true", help="one JSON object per broken row")
     parser.add_argument("--workers", type=int, default=8)
     args = parser.parse_args(argv)
     if not 1 <= args.workers <= 256:
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def fault_in_pixels(row: Row) -> BrokenRowError | None:
-    """What is broken in a row's frames, or None."""
+    """The defect of a row's frames, or None."""
     from vera.core.data.datasets.layered import BrokenRowError
     from vera.core.data.datasets.layered_media import model_layers, read_layers
 

@@ -1,4 +1,4 @@
-"""`vera data clips SHOTS --out DIR`: training clips out of your own layered shots."""
+"""`vera data clips SHOTS --out DIR`: cut your own layered shots into training clips."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(
         prog="vera data clips",
         description="Cut layered shots (RGBA foreground and plate) into training clips: lossless movies of 49 frames at"
-        " 16 frames a second. Training reads such shots as they are too; clips are smaller, and can be looked at.",
+        " 16 frames a second. Training can also read the shots directly; clips are smaller and can be played.",
     )
     parser.add_argument("shots", type=Path, help="a folder of shots, each with an instruction.txt (docs/training.md)")
     parser.add_argument("--out", type=Path, required=True, help="a new folder for the clips")
     args = parser.parse_args(argv)
     if args.out.exists():
-        raise InputError(f"--out {args.out}: is there already; give a new folder")
+        raise InputError(f"--out {args.out}: already exists; give a new folder")
     # Only now, so that --help and wrong arguments answer at once.
     from vera.core.data.datasets.clip_files import write_clip
     from vera.core.data.datasets.layered import BrokenRowError, read_rows

@@ -1,4 +1,4 @@
-"""`vera evaluate`: whether a model does what prompts say."""
+"""`vera evaluate`: measure how well a model follows prompts."""
 
 import argparse
 import sys
@@ -12,11 +12,11 @@ from vera.core.progress import KINDS
 
 MAX_COUNT = 100_000
 DESCRIPTION = """\
-Whether a model does what prompts say: a held-out, seeded set of prompts over plates, each figure beside its goal."""
+Measures how well a model follows a held-out, seeded set of prompts over plates; prints each figure with its goal."""
 
 
 def number(kind: type, least: float, most: float) -> Callable[[str], float]:
-    """A reader of an option: a number of that kind within these bounds."""
+    """A parser of an option's value: a number of this kind within these bounds."""
 
     def read(text: str) -> float:
         try:

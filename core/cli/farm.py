@@ -1,4 +1,4 @@
-"""`vera farm`: shots of a list on one's own machines, by Ray."""
+"""`vera farm`: render a list of shots on your own machines, by Ray."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from vera.core.farm.page_writer import FarmPage
 
 DESCRIPTION = """\
-Renders shots on all the machines of a Ray cluster, or on this machine alone. A file holds one job, as core.render
-takes it, or a list of them. Shots whose delivery is whole are left alone, half ones go on, and those whose worker
-dies are begun again. An input that is wrong stops its own shot only."""
+Renders shots on all machines of a Ray cluster, or on this machine. A file contains one job, as for vera render,
+or a list of jobs. Complete deliveries are skipped, incomplete ones are resumed, and shots whose worker dies are
+retried. Wrong input stops its own shot only."""
 
 EPILOG = """\
 examples:
   vera farm shots.json
   vera farm tonight/*.json --gpus 0.5           two workers a GPU
-  vera farm shots.json --page /mnt/reports/41   the page on the shots, for others to look at
+  vera farm shots.json --page /mnt/reports/41   write the report page there
   vera farm hero.json --share-windows           one long shot on all machines
   ray start --head --include-dashboard=false              a cluster: on one machine ...
   ray start --address=HEAD:6379                           ... and on each of the others
 
-Ctrl-C stops at once, and the same command goes on. How to set up machines: docs/farm.md.
-exit codes: 0 all shots are whole; 2 the input of some is wrong; 3 stopped; 1 some failed, each after its retries."""
+Ctrl-C stops at once, and the same command resumes. docs/farm.md explains how to set up machines.
+exit codes: 0 all shots are complete; 2 some have wrong input; 3 stopped; 1 some failed, each after its retries."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,21 +46,19 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("shots", nargs="+", metavar="FILE", help="job files (JSON), or lists of jobs")
     p.add_argument(
-        "--address", help="of a Ray cluster, or local for none (default: $RAY_ADDRESS, this machine's, or none)"
+        "--address", help="a Ray cluster, or local for none (default: $RAY_ADDRESS, this machine's cluster, or none)"
     )
-    p.add_argument("--cpus", type=float, default=1, help="CPU cores that a worker takes (default 1)")
+    p.add_argument("--cpus", type=float, default=1, help="CPU cores per worker (default 1)")
+    p.add_argument("--gpus", type=float, help="GPUs per worker, such as 0.5 (default 1, or 0 without GPUs)")
+    p.add_argument("--retries", type=int, default=3, help="how often a shot is retried (default 3)")
     p.add_argument(
-        "--gpus", type=float, help="GPUs that a worker takes, such as 0.5 (default 1, or 0 where there are none)"
-    )
-    p.add_argument("--retries", type=int, default=3, help="how often a shot is begun again (default 3)")
-    p.add_argument(
-        "--share-windows", action="store_true", help="shots one after the other, each one's windows on all workers"
+        "--share-windows", action="store_true", help="render one shot at a time, its windows spread over all workers"
     )
     p.add_argument(
         "--page",
         metavar="FOLDER",
-        help="where the page on the shots is written, while they are rendered too (default: LIST.farm beside the first"
-        " list; none: no page)",
+        help="folder of the report page, which is updated during rendering (default: LIST.farm beside the first list;"
+        " none: no page)",
     )
     p.add_argument("--progress", choices=("bar", "jsonl", "none"), default="bar")
     return p
@@ -76,7 +74,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def page_of(args: argparse.Namespace, shots: list[Shot]) -> FarmPage | None:
-    """The page that was asked for."""
+    """The writer of the requested report page."""
     from vera.core.farm.page_writer import FarmPage
 
     if args.page == "none":
@@ -86,7 +84,7 @@ def page_of(args: argparse.Namespace, shots: list[Shot]) -> FarmPage | None:
 
 
 def farm(args: argparse.Namespace) -> int:
-    """Render what was asked for and say how it went; returns the exit code. Raises InputError."""
+    """Render the requested shots and report; returns the exit code. Raises InputError."""
     check(args)
     shots = read_shots(args.shots)
     require("vera farm", "ray")

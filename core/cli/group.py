@@ -8,8 +8,10 @@ from vera.core.job.run import failed
 
 
 def run_group(name: str, commands: Mapping[str, tuple[str, str]], argv: list[str]) -> int:
-    """Run `vera NAME SUBCOMMAND ...`; commands: {subcommand: (module with a main, help line)}. Returns the exit
-    code."""
+    """Run `vera NAME SUBCOMMAND ...`; returns the exit code.
+
+    commands: {subcommand: (module with a main, help line)}
+    """
     usage = [f"usage: vera {name} COMMAND ...", "", *(f"  {n:12}{text}" for n, (_, text) in commands.items())]
     if not argv or argv[0] in ("-h", "--help"):
         print("\n".join(usage))

@@ -1,4 +1,4 @@
-"""`vera inspect`: how a plate and a mask are read; the colour spaces that there are."""
+"""`vera inspect`: report how a plate and a mask are read, and list the colour spaces."""
 
 import argparse
 import json
@@ -8,19 +8,19 @@ from typing import Any
 from vera.core.cli.arguments import Parser, add_recipe_options
 from vera.core.cli.command import command
 
-# Fields of a recipe that say how a plate is read.
+# Recipe fields with the options of reading a plate.
 HOW_READ = ("color_space", "layer", "part", "view", "matrix", "range", "fields")
 
 DESCRIPTION = """\
-Says how a plate and a mask are read: files, frames, rate, size, channels, colour space and why. Nothing is
-written. What a whole job would do: vera render --dry-run."""
+Reports how a plate and a mask are read: files, frames, rate, size, channels, colour space and the reasons.
+Nothing is written. vera render --dry-run reports on a whole job."""
 
 EPILOG = """\
 examples:
   vera inspect shot.####.exr --frames 1001-1049 --mask roto.####.exr
   vera inspect shot.mov --json
-  vera inspect --color-spaces rec.709     names that --color-space takes, those that hold this text
-exit codes: 0 done; 2 the input is wrong; 1 our fault."""
+  vera inspect --color-spaces rec.709     names for --color-space that contain this text
+exit codes: 0 done; 2 the input is wrong; 1 an internal error."""
 
 
 def parser() -> Parser:
@@ -30,7 +30,7 @@ def parser() -> Parser:
     p.add_argument("--mask", help="a sequence, a movie, or one still for all frames")
     p.add_argument("--frames", help="a range such as 1001-1049 (default: all there are)")
     add_recipe_options(p, only=HOW_READ)
-    p.add_argument("--color-spaces", nargs="?", const="", metavar="TEXT", help="list the colour spaces that there are")
+    p.add_argument("--color-spaces", nargs="?", const="", metavar="TEXT", help="list the colour spaces")
     p.add_argument("--json", action="store_true", help="as JSON")
     return p
 

@@ -8,32 +8,32 @@ from vera.core.cli.arguments import Parser, add_recipe_options, recipe_values
 from vera.core.recipe import EditRecipe
 
 DESCRIPTION = """\
-Finds the edit layer between a plate and any edited version of it, whatever made that: another
-size, 8 bits, drifted colour, codec noise, a pixel of misalignment, another frame rate by a whole
-step. What did not change stays as filmed, bit for bit."""
+Finds the edit layer between a plate and an edited version of it from any tool. The edited version may
+have another size, 8 bits, drifted colour, codec noise, a pixel of misalignment, or a frame rate that
+differs by a whole factor. Unchanged pixels keep the plate's bits."""
 
 EPILOG = """\
-results in OUT, as of a render (python -m core.render --help), and
-  report.png    what was kept of the edited video, and what was thrown away
+results in OUT, as for a render (vera render --help), and
+  report.png    the parts of the edited video that were kept, and those that were discarded
 
 examples:
   vera lift --plate shot.####.exr --edited from_the_service.mp4 --out out/lifted
   vera lift --plate shot.mov --frames 1-49 --edited shot_edited.mp4 --mask sky.%04d.png --out out/sky
 
-The recipe that is written is a job of core.render with the model lift:EDITED.
-exit codes: 0 done; 2 the input is wrong, nothing was written; 3 stopped, can be resumed; 1 our fault."""
+The written recipe is a job for vera render with the model lift:EDITED.
+exit codes: 0 done; 2 the input is wrong, nothing was written; 3 stopped, can be resumed; 1 an internal error."""
 
 
-NOTE = "Lift the edit"  # the recipe's prompt, where the user gives no words
+NOTE = "Lift the edit"  # the recipe's prompt unless the user gives a note
 
 
 def parser() -> Parser:
-    """The command's options: those of the table that a lift takes, and how to run it."""
+    """The command's options: the recipe fields of a lift, and options of the run."""
     p = Parser(prog="vera lift", description=DESCRIPTION, epilog=EPILOG)
     p.add_argument("--edited", required=True, help="the edited version: a movie or a sequence, of any size")
     p.add_argument("--note", default=NOTE, help="words to keep in the recipe")
     add_recipe_options(p, "lift", leave_out=("prompt", "model"))
-    p.add_argument("--verbose", action="store_true", help="say what was chosen, and why")
+    p.add_argument("--verbose", action="store_true", help="print the choices made, with reasons")
     p.add_argument("--wait", action="store_true", help="wait for another job that works in the same folder")
     render.add_run_options(p)
     p.set_defaults(device="auto", processes=1, shard=False)

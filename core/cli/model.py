@@ -3,10 +3,10 @@
 from vera.core.cli.group import run_group
 
 COMMANDS = {
-    "from-wan": ("vera.core.cli.model_from_wan", "a Vera directory from a Wan2.1 checkpoint, or a Vera written anew"),
+    "from-wan": ("vera.core.cli.model_from_wan", "a Vera directory from a Wan2.1 checkpoint, or a rewritten Vera"),
     "export": ("vera.core.cli.model_export", "an edition of mini from its training state"),
-    "cost": ("vera.core.cli.model_cost", "what full-size training takes, by arithmetic"),
-    "sheet": ("vera.core.cli.model_sheet", "what a model makes of a list of instructions, as one picture"),
+    "cost": ("vera.core.cli.model_cost", "calculated cost of full-size training"),
+    "sheet": ("vera.core.cli.model_sheet", "a contact sheet of a model's results"),
 }
 
 

@@ -1,4 +1,4 @@
-"""`vera model cost`: what full-size training takes, by arithmetic."""
+"""`vera model cost`: calculate the cost of full-size training."""
 
 import sys
 from pathlib import Path

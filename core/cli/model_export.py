@@ -11,10 +11,10 @@ from vera.core.errors import InputError
 def parser() -> Parser:
     """Of `vera model export`."""
     made = Parser(
-        prog="vera model export", description="Make a model of what a run of mini's training has reached so far."
+        prog="vera model export", description="Make a model of the current state of a run of mini's training."
     )
-    made.add_argument("run", type=Path, help="the run's folder, as vera train --out names it")
-    made.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder to make; it must not be there")
+    made.add_argument("run", type=Path, help="the run's folder, as given to vera train --out")
+    made.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder to create; it must not exist")
     made.add_argument(
         "--codec", type=Path, metavar="DIR", help="a run of the codec, or an edition (default: the run's own)"
     )

@@ -1,4 +1,4 @@
-"""`vera model from-wan`: a Vera directory from a Wan2.1 checkpoint, or a Vera written anew."""
+"""`vera model from-wan`: make a Vera directory from a Wan2.1 checkpoint, or rewrite a Vera's."""
 
 import sys
 
@@ -13,7 +13,7 @@ def main(arguments: list[str] | None = None) -> int:
     """`vera model from-wan`; returns the exit code."""
     parser = Parser(
         prog="vera model from-wan",
-        description="Turn a Wan2.1 T2V directory into a Vera directory, or write a Vera's anew.",
+        description="Make a Vera directory from a Wan2.1 T2V checkpoint, or rewrite a Vera directory.",
     )
     parser.add_argument("source", help="Wan2.1 T2V (diffusers' or original layout, or a safetensors file), or a Vera")
     parser.add_argument("target", help="the Vera directory to make")

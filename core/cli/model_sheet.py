@@ -1,4 +1,4 @@
-"""`vera model sheet`: what a model makes of a list of instructions, as one picture."""
+"""`vera model sheet`: render a list of instructions with a model into one contact sheet."""
 
 import sys
 from pathlib import Path
@@ -11,9 +11,7 @@ from vera.core.errors import InputError
 @command
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
-    parser = Parser(
-        prog="vera model sheet", description="What a model makes of a list of instructions, as one picture."
-    )
+    parser = Parser(prog="vera model sheet", description="Renders a list of instructions into one contact sheet.")
     parser.add_argument("picture", type=Path, help="the PNG to write")
     parser.add_argument("--model", default="mini", help="mini, or a model's folder")
     parser.add_argument("--steps", type=int, help="(default: the model's own)")

@@ -1,4 +1,4 @@
-"""`vera plan`: what a shot takes of a GPU's memory, and how a full-size model is best kept there."""
+"""`vera plan`: plan a shot's GPU memory for a full-size model."""
 
 import argparse
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from vera.core.cli.command import command
 from vera.core.errors import InputError
 from vera.core.recipe import OFFLOADS, WEIGHTS
 
-DESCRIPTION = "What a shot takes of a GPU's memory, and how a full-size model is best kept there."
+DESCRIPTION = "Estimates a shot's GPU memory, and chooses how a full-size model is stored and offloaded."
 
 
 def pair(text: str) -> tuple[int, int]:
@@ -30,7 +30,7 @@ def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
 
 
 def plan_training(args: argparse.Namespace) -> int:
-    """Print what training takes of each GPU, and what would fit where it does not. Raises InputError."""
+    """Print the memory of each GPU in training and, if it does not fit, settings that do. Raises InputError."""
     import json
     from dataclasses import replace
 
@@ -67,18 +67,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--model",
         default="1.3b",
-        help="a model directory, 1.3b (default) or 14b; with --train, where the configuration's is not there",
+        help="a model directory, 1.3b (default) or 14b; with --train, used if the configuration's does not exist",
     )
-    parser.add_argument("--size", type=pair, default=(1920, 1080), metavar="WxH", help="of the plate, or the region")
-    parser.add_argument("--frames", type=positive(int), default=81, help="of the shot (81)")
-    parser.add_argument("--memory", type=positive(float), metavar="GIB", help="of the GPU (default: of the one here)")
+    parser.add_argument("--size", type=pair, default=(1920, 1080), metavar="WxH", help="size of the plate or region")
+    parser.add_argument("--frames", type=positive(int), default=81, help="frames of the shot (81)")
+    parser.add_argument(
+        "--memory", type=positive(float), metavar="GIB", help="memory of the GPU (default: of this machine's)"
+    )
     parser.add_argument("--weights", choices=WEIGHTS, default="auto")
     parser.add_argument("--offload", choices=OFFLOADS, default="auto")
     parser.add_argument("--one-batch", action="store_true", help="both guidance passes at once")
     parser.add_argument(
-        "--train", type=Path, metavar="CONFIG", help="of full-size training by this configuration instead"
+        "--train", type=Path, metavar="CONFIG", help="plan full-size training with this configuration instead"
     )
-    parser.add_argument("--gpus", type=positive(int), default=1, metavar="N", help="that --train is to run on (1)")
+    parser.add_argument("--gpus", type=positive(int), default=1, metavar="N", help="GPUs for --train (1)")
     args = parser.parse_args(argv)
     import torch
 

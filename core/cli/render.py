@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from vera.core.backends.base import Job, Loader
 
 DESCRIPTION = """\
-Adds or changes what the prompt says, as an RGBA edit layer over the untouched plate.
-Where the layer's alpha is 0 the plate stays as filmed, bit for bit."""
+Makes the edit that the prompt asks for as an RGBA layer over the untouched plate.
+Where the layer's alpha is 0, the plate keeps its bits."""
 
 EPILOG = """\
 results in OUT:
@@ -39,16 +39,16 @@ examples:
   python -m core.render --plate shot.####.exr --region 640,200,512,512 --out out/ring --prompt "Add a small yellow ring"
   python -m core.render job.json        the same as JSON: {"plate": ..., "prompt": ..., "out": ...}
 
---dry-run tells how plate, mask and prompt are read, and what would be done.
-The same command again goes on where it stopped, and does nothing when all is done.
-Out of GPU memory it tries cheaper ways by itself, and says so. VERA_ATTENTION=triton, cudnn,
-sdpa or reference forces what computes dense attention; --verbose tells what was chosen.
-exit codes: 0 done; 2 the input is wrong, nothing was written; 3 stopped, can be resumed; 1 out of memory, no room
-on the disk, or our fault."""
+--dry-run reports how plate, mask and prompt are read, and the job's settings.
+The same command resumes a stopped job, and does nothing when the delivery is complete.
+If GPU memory runs out, cheaper settings are tried and reported. VERA_ATTENTION=triton, cudnn, sdpa or
+reference forces an implementation of dense attention; --verbose prints the choice.
+exit codes: 0 done; 2 the input is wrong, nothing was written; 3 stopped, can be resumed; 1 out of memory, disk
+full, or an internal error."""
 
 
 def parser() -> Parser:
-    """The command's options: the recipe's by the table, and how to run it."""
+    """The command's options: the recipe fields, and options of the run."""
     p = Parser(
         prog="python -m core.render",
         description=DESCRIPTION,
@@ -56,7 +56,9 @@ def parser() -> Parser:
     )
     p.add_argument("job", nargs="?", help="a job file (JSON); options given beside it replace its values")
     add_recipe_options(p)
-    p.add_argument("--verbose", action="store_true", help="say what was chosen (device, attention, ...), and why")
+    p.add_argument(
+        "--verbose", action="store_true", help="print the choices made (device, attention, ...), with reasons"
+    )
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument(
         "--processes", type=int, default=1, metavar="N", help="GPUs that share each step (with --device cpu: processes)"
@@ -70,22 +72,24 @@ def parser() -> Parser:
 
 
 def add_run_options(parser: Parser) -> None:
-    """Options on how a command runs, which a render and a lift have alike."""
-    parser.add_argument("--dry-run", action="store_true", help="say how all would be read and done; write nothing")
+    """Options of the run that a render and a lift share."""
+    parser.add_argument("--dry-run", action="store_true", help="report inputs and settings; write nothing")
     parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
     parser.add_argument("--progress", choices=KINDS, default="bar", help="jsonl: events on standard output, errors too")
 
 
 def recipe_of(args: argparse.Namespace) -> EditRecipe:
-    """What the options say, over the job file's values where one is given. Raises InputError."""
+    """The recipe of the options and the job file; options take precedence. Raises InputError."""
     values = recipe_values(args)
     return EditRecipe.from_file(args.job, **values) if args.job else EditRecipe.from_values(values)
 
 
 @contextmanager
 def crew_of(processes: int, recipe: EditRecipe, sharded: bool = False) -> Iterator[Loader | None]:
-    """What loads a model onto so many processes; None for one, which loads it as usual. sharded: each holds its share
-    of the weights."""
+    """A loader that spreads a model over `processes`; None for a single process.
+
+    sharded: each process holds a share of the weights
+    """
     if processes < 1:
         raise InputError(f"--processes {processes}: give 1 or more")
     if processes == 1:
@@ -110,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(parser: Parser, recipe_of: Callable[[argparse.Namespace], EditRecipe], argv: list[str] | None) -> int:
-    """Parse, make the recipe and render it; returns the exit code. Also of `vera lift`."""
+    """Parse the arguments, make the recipe and render it; returns the exit code. `vera lift` uses it too."""
     arguments = sys.argv[1:] if argv is None else argv
     progress = Progress("jsonl" if _asks_for_events(arguments) else "none")  # until the arguments are read
     try:
@@ -137,7 +141,7 @@ def run(parser: Parser, recipe_of: Callable[[argparse.Namespace], EditRecipe], a
 
 
 def dry_run(recipe: EditRecipe, args: argparse.Namespace, load: Loader | None) -> str:
-    """What the job would do, as a page or as JSON. Writes nothing. Raises InputError."""
+    """Print the report of --dry-run as text or as JSON. Writes nothing. Raises InputError."""
     from vera.core.job.opening import open_inputs
 
     inputs = open_inputs(recipe)

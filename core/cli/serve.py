@@ -1,4 +1,4 @@
-"""`vera serve`: the resident service, and words with the one that runs."""
+"""`vera serve`: run the resident service, or control the running one."""
 
 import argparse
 import sys
@@ -13,19 +13,19 @@ from vera.core.service import client
 DONE, RUNS_ALREADY = 0, 3
 
 DESCRIPTION = """\
-Keeps a model warm and renders a queue of edits that survives crashes and reboots.
-Nuke and Blender start it by themselves; it listens on this machine only, and to you only."""
+Keeps a model loaded and renders a queue of edits that survives crashes and reboots.
+Nuke and Blender start it automatically. It accepts connections from this machine and this user only."""
 
 EPILOG = """\
-  vera serve                     run it here until Ctrl-C (the queue stays)
-  vera serve --open              its page in your browser: the queue, and the results to play and take up again
-  vera serve --submit job.json   put a job into its queue; the same file as for core.render
-  vera serve --allow /mnt/shots  let it read and write there (your home folder until any is named)
-  vera serve --status            what it does; --unload gives the model's memory back; --stop ends it
+  vera serve                     run it until Ctrl-C (the queue is kept)
+  vera serve --open              open its page in your browser: the queue and the results
+  vera serve --submit job.json   add a job to its queue; the same file as for vera render
+  vera serve --allow /mnt/shots  allow it to read and write there (default: your home folder)
+  vera serve --status            print its state; --unload frees the model's memory; --stop ends it
 
-It ends by itself when idle. State: one folder a user, with the queue, the token and service.log
+It ends automatically when idle. Its state is one folder per user with the queue, the token and service.log
 (VERA_SERVICE_DIR or --folder names another). docs/service.md has the API.
-exit codes: 0 done; 2 the input is wrong; 3 another one runs already; 1 our fault."""
+exit codes: 0 done; 2 the input is wrong; 3 another service is running; 1 an internal error."""
 
 
 def parser() -> Parser:
@@ -36,22 +36,29 @@ def parser() -> Parser:
     )
     ask = p.add_mutually_exclusive_group()
     ask.add_argument(
-        "--open", action="store_true", help="open the service's page in a browser; starts it where none runs"
+        "--open", action="store_true", help="open the service's page in a browser; starts a service if none is running"
     )
-    ask.add_argument(
-        "--submit", metavar="JOB", help="put a job file into the queue; starts the service where none runs"
-    )
-    ask.add_argument("--status", action="store_true", help="say what the running service does")
-    ask.add_argument("--unload", action="store_true", help="make the running service give its model's memory back")
-    ask.add_argument("--stop", action="store_true", help="end the running service; its queue stays")
-    ask.add_argument("--allow", metavar="FOLDER", help="let the service use a folder, from now on")
-    p.add_argument("--folder", type=Path, help="the service's state (default: one folder a user)")
+    ask.add_argument("--submit", metavar="JOB", help="add a job file to the queue; starts a service if none is running")
+    ask.add_argument("--status", action="store_true", help="print the state of the running service")
+    ask.add_argument("--unload", action="store_true", help="make the running service free its model's memory")
+    ask.add_argument("--stop", action="store_true", help="end the running service; its queue is kept")
+    ask.add_argument("--allow", metavar="FOLDER", help="allow the service to use a folder, permanently")
+    p.add_argument("--folder", type=Path, help="folder of the service's state (default: one per user)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    p.add_argument("--idle", type=seconds, default=1800, help="seconds without work and clients until it ends (1800)")
-    p.add_argument("--model-idle", type=seconds, default=300, help="seconds without work until the model goes (300)")
-    p.add_argument("--hang", type=seconds, default=60, help="seconds without a sign of life until the worker ends (60)")
-    p.add_argument("--stall", type=seconds, default=1800, help="seconds without progress until a job ends (1800)")
-    p.add_argument("--memory-limit", type=seconds, metavar="GIB", help="for the worker (three quarters of all; Linux)")
+    p.add_argument("--idle", type=seconds, default=1800, help="seconds without jobs and clients until it ends (1800)")
+    p.add_argument(
+        "--model-idle", type=seconds, default=300, help="seconds without jobs until the model is unloaded (300)"
+    )
+    p.add_argument(
+        "--hang", type=seconds, default=60, help="seconds without a heartbeat until the worker is ended (60)"
+    )
+    p.add_argument("--stall", type=seconds, default=1800, help="seconds without progress until a job is ended (1800)")
+    p.add_argument(
+        "--memory-limit",
+        type=seconds,
+        metavar="GIB",
+        help="memory of the worker (default: three quarters of all; Linux)",
+    )
     return p
 
 
@@ -63,8 +70,10 @@ def seconds(text: str) -> float:
 
 
 def ask(args: argparse.Namespace, folder: Path) -> str:
-    """Words with the service, which --open and --submit start where none runs; returns what to print. Raises
-    client.ServiceError, InputError."""
+    """Send a request to the service and return the text to print. --open and --submit start a service if necessary.
+
+    Raises client.ServiceError, InputError.
+    """
     service = client.Client(folder)
     if args.open:
         return opened(folder, start_if_none(args, folder))
@@ -92,8 +101,10 @@ def ask(args: argparse.Namespace, folder: Path) -> str:
 
 
 def start_if_none(args: argparse.Namespace, folder: Path) -> str:
-    """Start a service, with the command's options, where none answers; a few words on where it is. Raises
-    client.ServiceError."""
+    """Start a service with the command's options unless one answers; return a sentence about it.
+
+    Raises client.ServiceError.
+    """
     began = "runs"
     try:
         client.Client(folder).health()
@@ -104,7 +115,7 @@ def start_if_none(args: argparse.Namespace, folder: Path) -> str:
 
 
 def options_of(args: argparse.Namespace) -> list[str]:
-    """The options of a service that is started, as they were given here."""
+    """The options of the command for a service that it starts."""
     names = ("device", "idle", "model_idle", "hang", "stall", "memory_limit")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
@@ -115,7 +126,7 @@ def address_of(entry: client.Entry) -> str:
 
 
 def opened(folder: Path, where: str) -> str:
-    """Open the page; where no browser can be, say the address that opens it."""
+    """Open the page in a browser; return a sentence with its address if no browser can be opened."""
     if webbrowser.open((folder / "open.html").resolve().as_uri()):
         return f"{where}; its page is in your browser"
     entry = client.discover(folder)

@@ -32,7 +32,7 @@ TRAINERS = {
 }
 MAX_MINUTES = 1e6
 EPILOG = """\
-Ctrl-C, or the end of --minutes, saves and stops; the same command goes on from there.
+Ctrl-C, or the end of --minutes, saves and stops; the same command resumes.
 Exit codes: 0 done, 2 the input is wrong (one line; nothing written), 3 stopped by a signal, can be resumed."""
 
 
@@ -42,11 +42,13 @@ def parser() -> Parser:
     made.add_argument("config", type=Path, nargs="?", help="a JSON file, such as core/training/mini/mini.json")
     made.add_argument("--out", type=Path, metavar="RUN", help="training state (default: runs/<name of the config>)")
     made.add_argument("--minutes", type=_minutes, help="save and stop after this long")
-    made.add_argument("--threads", type=_threads, help="CPU threads; not of mini's transformer, see 'processes'")
     made.add_argument(
-        "--export", type=Path, metavar="DIR", help="full size: write what was reached as a model, and end"
+        "--threads", type=_threads, help="CPU threads; mini's transformer has the setting 'processes' instead"
     )
-    made.add_argument("--watch", type=Path, metavar="RUN", help="open a run's curve and samples as a page, and end")
+    made.add_argument(
+        "--export", type=Path, metavar="DIR", help="full size: write the current state as a model, and end"
+    )
+    made.add_argument("--watch", type=Path, metavar="RUN", help="open a page with a run's curve and samples, and end")
     return made
 
 
@@ -58,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def watch(args: argparse.Namespace) -> int:
-    """Open a run's page; its address is printed, for those without a browser here."""
+    """Open a run's page in a browser, and print its address."""
     from vera.core.training.watch import write_page
 
     others = ("config", "out", "minutes", "threads", "export")
@@ -99,7 +101,7 @@ def read(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     config = read_config(args.config)
     kind = config.get("train")
     if not isinstance(kind, str) or kind not in TRAINERS:
-        raise InputError(f"{args.config}: 'train' is to be one of {', '.join(TRAINERS)}")
+        raise InputError(f"{args.config}: 'train' must be one of {', '.join(TRAINERS)}")
     if args.export is not None and kind != "vera":
         raise InputError("--export is of full-size runs; a run of mini is exported by `vera model export RUN --to DIR`")
     if args.export is not None and args.export.exists():
@@ -112,7 +114,7 @@ def read(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 class StopRequest:
-    """Whether to stop: asked for by Ctrl-C or a termination, which is said at once, or because time is up."""
+    """Whether to stop: after a signal, which is reported at once, or when the time is up."""
 
     def __init__(self, minutes: float | None):
         self.signalled = self.timed_out = False

@@ -1,6 +1,6 @@
-"""The backends, the ways to make edit layers, in one table. A recipe's model says which one makes it.
+"""The table of backends. The name of a recipe's model determines the backend.
 
-`lift:FILE` and `vace:DIR` are models of the backends `lift` and `vace`; a model without such a prefix is of DEFAULT.
+`lift:FILE` and `vace:DIR` are models of the backends `lift` and `vace`. A model without prefix belongs to DEFAULT.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,10 @@ DEFAULT = "generate"
 
 @dataclass(frozen=True)
 class BackendRow:
-    """module: the import name of a module with a `BACKEND` that fulfils `vera.core.backends.base.Backend`.
-    path: what stands in the model's name after the prefix. words: a job of it in messages, as "a lift"."""
+    """module: import name of a module with a `BACKEND` that implements `Backend` (core/backends/base.py)
+    path: kind of the path after the prefix in the model's name
+    words: a job of it in messages, such as "a lift"
+    """
 
     module: str
     path: PathKind
@@ -28,5 +30,5 @@ BACKENDS = {
 
 
 def prefixes() -> tuple[str, ...]:
-    """What may stand before the colon of a model's name."""
+    """The prefixes of models' names, without the colon."""
     return tuple(name for name in BACKENDS if name != DEFAULT)

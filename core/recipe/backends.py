@@ -1,4 +1,4 @@
-"""Which backend makes a recipe's edit, and which fields it takes."""
+"""The backend of a recipe, and the check of the recipe's fields against it."""
 
 from vera.core.errors import InputError
 from vera.core.recipe.backend_table import BACKENDS, DEFAULT
@@ -8,14 +8,14 @@ from vera.core.recipe.table import EditRecipe
 
 
 def backend_of(model: str) -> str:
-    """The backend that a model's name asks for: by its prefix, else DEFAULT."""
+    """The backend of a model's name: by its prefix, else DEFAULT."""
     return split_model(model)[0] or DEFAULT
 
 
 def refuse_unsupported(recipe: EditRecipe, backend: str) -> None:
-    """Raise InputError for a field that is set to another value than its default, and that the backend does not take.
+    """Raise InputError for a field that the backend does not support and that differs from its default.
 
-    backend: of vera.core.recipe.backend_table.BACKENDS.
+    backend: a name in BACKENDS
     """
     assert backend in BACKENDS, backend
     for field in fields_of(type(recipe)):

@@ -1,4 +1,4 @@
-"""The table of fields for docs/recipe.md: `python -m vera.core.recipe.docs docs/recipe.md` writes it anew."""
+"""The table of fields in docs/recipe.md; `python -m vera.core.recipe.docs docs/recipe.md` updates it."""
 
 import sys
 from pathlib import Path
@@ -21,13 +21,13 @@ _PATHS = {
 
 
 def fields_table() -> str:
-    """The table as Markdown, with what frames it in the page."""
+    """The table as Markdown, between the two markers."""
     head = ["| field | type | default | " + " | ".join(BACKENDS) + " | hash | |", "|---" * (len(BACKENDS) + 5) + "|"]
     return "\n".join([BEGIN, "", *head, *map(_line, table.FIELDS), "", END])
 
 
 def with_table(page: str) -> str:
-    """The page with its table as it is now. Raises ValueError where the page has no place for it."""
+    """The page with the current table. Raises ValueError if the page has no markers."""
     before, rest = page.split(BEGIN)
     return before + fields_table() + rest.split(END)[1]
 

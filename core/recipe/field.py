@@ -1,4 +1,4 @@
-"""One field of a recipe: what its row in the table says, and how a value of it is checked."""
+"""One field of a recipe: its row in the table, and the checks of its values."""
 
 import math
 import types
@@ -28,16 +28,22 @@ class Part(Enum):
 
 @dataclass(frozen=True)
 class Row:
-    """What the table says of a field beside its name, type and default.
+    """A field's row in the table, besides its name, type and default.
 
-    help: of the command line, the schema and the docs. hint: what to write, as the end of a message. metavar, group:
-    of the option. bounds: lowest and highest number. choices: the only values. path: how it holds one, or None;
-    no_path: words in its place.
-    backends: those that take it; left_out: why the others do not, as "a lift ...". part: the hash that it belongs
-    to, None where it changes no pixel. same_as_default: other spellings of the default. check: raises InputError
-    for a text (of a list: for each) that is wrong.
-    read: takes the place of all checks, and gives the value that is kept. rare: a farm's template, which holds 50
-    parameters at most, has it among its other fields.
+    help: for the command line, the schema and the docs
+    hint: valid values, as the end of a message
+    metavar, group: of the option
+    bounds: lowest and highest number
+    choices: the only values
+    path: kind of path that it contains, or None
+    no_path: words that are accepted in place of a path
+    backends: that support it
+    left_out: why the others do not, continuing "a lift ..."
+    part: the hash that it belongs to; None if it changes no pixel
+    same_as_default: other spellings of the default
+    check: raises InputError for a wrong text; called for each text of a list
+    read: replaces all checks; returns the value to store
+    rare: whether farm templates, which have at most 50 parameters, put it into the parameter for other fields
     """
 
     help: str
@@ -63,7 +69,7 @@ class Field:
 
     name: str
     kinds: tuple[type, ...]
-    default: Any  # MISSING where one has to be given
+    default: Any  # MISSING if a value is required
     row: Row
 
     @property
@@ -72,7 +78,7 @@ class Field:
 
     @property
     def optional(self) -> bool:
-        """Whether None, which is the plate's or the model's own choice, is a value."""
+        """Whether None, which leaves the choice to plate or model, is a valid value."""
         return self.default is None
 
     @property
@@ -86,7 +92,7 @@ class Field:
         return f"--{self.name.replace('_', '-')}"
 
     def checked(self, value: Any) -> Any:
-        """The value as a recipe keeps it. Raises InputError."""
+        """The value in the form that a recipe stores. Raises InputError."""
         if value is None and not self.required:
             return self.default
         for text in value if isinstance(value, (list, tuple)) else (value,):
@@ -103,7 +109,7 @@ class Field:
         return _CHECKS[self.kinds[0]](self, value)
 
     def from_text(self, text: str) -> Any:
-        """A value out of a text, as a farm's task has it: true or false, numbers, the lines of a list."""
+        """Parse a value from the text of a farm's task: true or false, a number, or the lines of a list."""
         kind = self.kinds[0]
         if self.row.read or kind is str:
             return text

@@ -1,4 +1,4 @@
-"""The JSON Schema of a recipe, made from its table."""
+"""The JSON Schema of a recipe, generated from the table of fields."""
 
 from typing import Any
 

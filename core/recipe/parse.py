@@ -1,4 +1,4 @@
-"""The texts of a recipe that hold more than one value, taken apart. All raise InputError."""
+"""Parse texts of a recipe that contain several values. All functions raise InputError."""
 
 import math
 import re
@@ -6,13 +6,13 @@ import re
 from vera.core.errors import InputError
 from vera.core.recipe.backend_table import prefixes
 
-ALSO = ("prores", "png", "matte")  # what else is delivered of a layer, see layer/outputs
+ALSO = ("prores", "png", "matte")  # extra outputs of a layer, see layer/outputs
 EMBEDDED = "mini"  # the model that needs no folder
-MATCHES = ("grain", "sharpness")  # of the plate, which a layer can be made like, see layer/match.py
-MAX_STOPS = 20  # of exposure, either way
-MAX_STRENGTH = 10  # of a LoRA, either way
+MATCHES = ("grain", "sharpness")  # properties of the plate that a layer can be matched to, see layer/match.py
+MAX_STOPS = 20  # largest exposure in stops, either way
+MAX_STRENGTH = 10  # largest strength of a LoRA, either way
 MAX_TEXT = 4096  # characters of one path or prompt
-MAX_SHOWN = 100  # characters of a wrong value that a message repeats
+MAX_SHOWN = 100  # characters of a wrong value that a message quotes
 
 
 def shown(value: object) -> str:
@@ -32,7 +32,7 @@ def split_model(model: str) -> tuple[str, str]:
 
 
 def parse_lora(text: str) -> tuple[str, float]:
-    """ "FILE" or "FILE:STRENGTH" -> the path and the strength, 1 unless given."""
+    """ "FILE" or "FILE:STRENGTH" -> the path and the strength, by default 1."""
     path, colon, number = text.rpartition(":")
     if not colon or not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)", number):
         path, number = text, "1"  # a colon may be a drive's
@@ -77,7 +77,8 @@ def parse_match(value: object) -> tuple[str, ...]:
 
 
 def _listed(field: str, value: object, choices: tuple[str, ...]) -> tuple[str, ...]:
-    """A list, or a text with commas: each name once, in the order of choices: equal wishes are equal recipes."""
+    """A list, or a text with commas, as unique names in the order of choices, so that equal requests are equal
+    recipes."""
     names = [n.strip() for n in value.split(",") if n.strip()] if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)):
         raise InputError(f"{field} {shown(value)} is not a list; choose from {', '.join(choices)}")
@@ -88,7 +89,7 @@ def _listed(field: str, value: object, choices: tuple[str, ...]) -> tuple[str, .
 
 
 def parse_parts(text: str | None) -> tuple[int, ...]:
-    """Numbers of parts: all above 0, to keep, or all below, to drop; () for None."""
+    """Numbers of parts, all positive (to keep) or all negative (to drop); () for None."""
     if text is None:
         return ()
     if not re.fullmatch(r"\s*-?[1-9]\d{0,5}(\s*,\s*-?[1-9]\d{0,5})*\s*", text):
@@ -100,7 +101,7 @@ def parse_parts(text: str | None) -> tuple[int, ...]:
 
 
 def parse_exposure(value: object) -> float | str:
-    """ "auto", or a number of stops; text that is a number counts as one."""
+    """ "auto", or a number of stops, also as text."""
     if value == "auto":
         return "auto"
     try:

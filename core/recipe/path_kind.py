@@ -1,10 +1,10 @@
-"""How a value of a recipe holds a path."""
+"""Kinds of paths in the values of a recipe."""
 
 from enum import Enum
 
 
 class PathKind(Enum):
-    """What a path names."""
+    """The kind of thing that a path names."""
 
     PATTERN = "pattern"  # a numbered sequence, a still or a movie
     FOLDER = "folder"

@@ -1,4 +1,4 @@
-"""Paths of a recipe's values, by the table: to another machine, to a job file's folder, to whole paths."""
+"""Find and change the paths in a recipe's values, by the table of fields."""
 
 import contextlib
 from collections.abc import Callable, Iterable
@@ -10,13 +10,13 @@ from vera.core.recipe.field import Field
 from vera.core.recipe.parse import parse_lora, split_model
 from vera.core.recipe.path_kind import PathKind
 
-Change = Callable[[str, PathKind], str]  # a path and how its field holds it -> another path
+Change = Callable[[str, PathKind], str]  # (path, kind of its field) -> new path
 
 
 def change_paths(values: dict[str, Any], table: Iterable[Field], change: Change) -> dict[str, Any]:
-    """The values with every path changed. What is no path by its type or spelling stays: to be refused later.
+    """The values with every path changed. Values of a wrong type or spelling stay, and are refused later.
 
-    A path within a model's name (lift:VIDEO) counts as a PATTERN or a FOLDER, a model's name or folder as MODEL.
+    A path within a model's name (lift:VIDEO) counts as PATTERN or FOLDER, a model's name or folder as MODEL.
     """
     changed = dict(values)
     for field in table:
@@ -26,7 +26,7 @@ def change_paths(values: dict[str, Any], table: Iterable[Field], change: Change)
 
 
 def paths_of(values: dict[str, Any], table: Iterable[Field]) -> list[tuple[str, str, PathKind]]:
-    """(field, path, kind) of every path, as `change_paths` finds them."""
+    """(field, path, kind) of every path that `change_paths` would change."""
     found: list[tuple[str, str, PathKind]] = []
     for field in table:
 

@@ -1,7 +1,7 @@
-"""EditRecipe: all that determines an edit, one row a field.
+"""EditRecipe: everything that determines an edit, one row per field.
 
-From this table come the checks of a recipe, the options of `vera render` and `vera lift`, the service's JSON Schema,
-the paths that client, farm and service map and check, the farm's templates, and docs/recipe.md.
+The recipe's checks, the options of `vera render` and `vera lift`, the service's JSON Schema, the paths that client,
+farm and service map and check, the farm's templates, and docs/recipe.md are generated from this table.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -33,7 +33,8 @@ SCHEMA = "vera.recipe/1"
 BLEND_SPACES = ("linear", "encoded")
 NO_MASK = "none"
 LAYER_TYPES = ("half", "float")
-# Of EXR: lossless for half and float, but for DWA, which a composite may have. htj2k32: HTJ2K in blocks of 32 lines.
+# EXR compressions. All are lossless for half and float except DWA, which only composites can have. htj2k32 is HTJ2K in
+# blocks of 32 lines.
 COMPRESSIONS = ("zip", "zips", "piz", "rle", "htj2k32", "none", "dwaa")
 LAYER_MODES = ("auto", "replace", "relative")
 ATTENTIONS = ("dense", "int8", "window")
@@ -47,9 +48,9 @@ MAX_STEADINESS = 8  # frames
 MAX_SEED = 2**63 - 1
 MAX_STEPS = 1000
 MAX_GUIDANCE = 30
-MIN_SHIFT, MAX_SHIFT = 0.1, 100  # at 1 the steps are even; Wan uses 3 to 5, VACE 16
-MAX_CONDITIONING = 10  # times what VACE was trained with
-_WRITTEN_BESIDE = ("recipe_hash", "generation")  # what a delivery's recipe.json holds beside the fields
+MIN_SHIFT, MAX_SHIFT = 0.1, 100  # of the noise schedule; 1 gives even steps, Wan uses 3 to 5, VACE 16
+MAX_CONDITIONING = 10  # strength relative to VACE's training
+_WRITTEN_BESIDE = ("recipe_hash", "generation")  # further entries of a delivery's recipe.json
 _OWN = ("generate",)
 _SAMPLED = ("generate", "vace")
 _LIFTED = ("lift", "vace")
@@ -62,7 +63,7 @@ def row(**named: Any) -> dict[str, Row]:
 
 @dataclass(frozen=True)
 class EditRecipe:
-    """What to do, as the user says it; None is 'as the plate or the model has it'. Raises InputError."""
+    """The user's request. None leaves a choice to plate or model. Raises InputError."""
 
     # fmt: off
     plate: str = field(metadata=row(
@@ -307,7 +308,7 @@ class EditRecipe:
 
     @classmethod
     def from_file(cls, path: str, **changes: Any) -> "EditRecipe":
-        """A job file: JSON with this class's fields, relative paths taken from the file's folder."""
+        """Read a job file: JSON with this class's fields. Relative paths start at the file's folder."""
         values = read_json(path)
         if not isinstance(values, dict):
             raise InputError(f"{path}: a job file is one JSON object with plate, prompt and out")
@@ -315,7 +316,7 @@ class EditRecipe:
 
     @classmethod
     def from_job(cls, values: dict, folder: Path, where: str, **changes: Any) -> "EditRecipe":
-        """The object of a job file in `folder`; `where` names it when something is wrong."""
+        """The recipe of a job file's object. folder: of the job file. where: names it in messages."""
         values = {name: value for name, value in values.items() if name not in _WRITTEN_BESIDE}
         schema = values.pop("schema", SCHEMA)
         if schema != SCHEMA:
@@ -324,7 +325,7 @@ class EditRecipe:
 
     @classmethod
     def from_values(cls, values: dict, where: str = "the command") -> "EditRecipe":
-        """None is not given."""
+        """The recipe of values; None counts as not given. where: names their source in messages."""
         table = {each.name: each for each in fields_of(cls)}
         surplus = sorted(set(values) - set(table))
         if surplus:
@@ -335,13 +336,13 @@ class EditRecipe:
         return cls(**{name: value for name, value in values.items() if value is not None})
 
     def loading(self) -> dict[str, Any]:
-        """What load_model is given beside the model's name and the device: what was asked for."""
+        """Arguments of `load_model` besides name and device."""
         names = ("weights", "offload", "lora", "lora_skip_missing")
         asked = {name: getattr(self, name) for name in names}
         return {name: value for name, value in asked.items() if value not in ("auto", (), False)}
 
     def to_json(self) -> dict[str, Any]:
-        """As a job file holds it; paths are absolute, so that it can be run from anywhere."""
+        """The content of a job file, with absolute paths, so that it can be run from any folder."""
         return {"schema": SCHEMA} | change_paths(asdict(self), fields_of(type(self)), _absolute)
 
 
@@ -349,10 +350,10 @@ FIELDS: tuple[Field, ...] = fields_of(EditRecipe)
 
 
 def _beside(folder: Path):
-    """A path of a job file in this folder."""
+    """A function that makes a job file's relative path absolute. folder: of the job file."""
 
     def change(path: str, kind: PathKind) -> str:
-        # A model may be a name too, and recipes of full-size models up to 0.1.0 are relative to the current folder.
+        # A model can be a name. In recipes up to 0.1.0, folders of full-size models are relative to the current folder.
         if kind is PathKind.MODEL and not (folder / path).is_dir():
             return path
         return str(folder / path)

@@ -676,7 +676,7 @@ def test_help_names_what_matters(capsys):
         "--seed",
         "premultiplied",
         "exit codes",
-        "goes on where it stopped",
+        "resumes a stopped job",
     ):
         assert word in text
 

@@ -41,7 +41,7 @@ def test_lossless_ones_keep_every_bit(tmp_path, compression, kind):
 
 def test_a_compression_that_is_not_written_here_is_refused_before_work(tmp_path, monkeypatch):
     monkeypatch.setattr(compressions, "is_written", lambda name: False)
-    with pytest.raises(InputError, match="--compression htj2k32: the OpenEXR at hand does not write it; choose zip"):
+    with pytest.raises(InputError, match="--compression htj2k32: the installed OpenEXR cannot write it; choose zip"):
         job(tmp_path, "htj2k32")
     assert not is_written("no such name")
 
