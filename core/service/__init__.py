@@ -1,1 +1,1 @@
-"""The resident service: one warm model, a queue that loses nothing."""
+"""The resident service: one loaded model and a crash-safe queue of jobs."""

@@ -1,4 +1,4 @@
-"""The API in one table: requests are checked against it, and its OpenAPI description is made of it."""
+"""The table of the API. Requests are checked against it, and the OpenAPI description is generated from it."""
 
 import hashlib
 import json
@@ -14,10 +14,10 @@ from vera.core.service.client import CONTRACT
 from vera.core.service.results import RESULTS
 from vera.core.service.security import RequestError
 
-# Grows with each operation or field that is added. Clients of the same contract that know fewer go on working.
+# Increases with each added operation or field. Clients of the same contract that know fewer of them keep working.
 CONTRACT_MINOR = 2
 MAX_WAIT = 30  # seconds of one long poll
-MAX_CLEARED = 2000  # jobs of one request
+MAX_CLEARED = 2000  # jobs in one request to clear
 STATES = ("queued", "running", "done", "failed", "cancelled")
 
 _MAYBE_TEXT = {"type": ["string", "null"]}
@@ -37,7 +37,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "request": {
                 "type": "string",
                 "pattern": "^[A-Za-z0-9_.-]{1,64}$",
-                "description": "the client's own name for this submission: sent twice, it is one job",
+                "description": "the client's own name for this submission; sent twice, it is one job",
             },
         },
         "required": ["recipe"],
@@ -297,13 +297,13 @@ def description() -> dict[str, Any]:
 
 
 def check_body(operation: Operation, value: Any) -> None:
-    """Raises RequestError when the body is not as described."""
+    """Check a request's body. Raises RequestError if it differs from the description."""
     assert operation.body is not None  # asked only of those that have one
     _check(value, SCHEMAS[operation.body], "the body")
 
 
 def check_query(operation: Operation, given: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """The query's values in their types. Raises RequestError."""
+    """The query's values, converted to their types. Raises RequestError."""
     values: dict[str, Any] = {}
     for name, text in given:
         if name not in operation.query or name in values:
@@ -359,11 +359,11 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 
 
 def _check(value: Any, schema: dict[str, Any], where: str) -> None:  # noqa: C901 - one check a keyword
-    """The part of JSON Schema that SCHEMAS uses for requests."""
+    """Check a value against the part of JSON Schema that SCHEMAS uses for requests. Raises RequestError."""
     if "$ref" in schema:
         schema = SCHEMAS[schema["$ref"].rsplit("/", 1)[1]]
     kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
-    # JSON's true is no number, though Python's is.
+    # In Python, unlike in JSON, true is a number.
     if not any(isinstance(value, _TYPES[k]) and (k == "boolean" or not isinstance(value, bool)) for k in kinds):
         raise RequestError(400, f"{where} is not {' or '.join(kinds)}")
     if isinstance(value, float) and not math.isfinite(value):
@@ -394,6 +394,6 @@ def _check(value: Any, schema: dict[str, Any], where: str) -> None:  # noqa: C90
 
 
 def revision(job: dict[str, Any]) -> str:
-    """A short name for a job as it is: another one whenever something in it changes."""
+    """A short hash of a job's current content, which changes whenever the content does."""
     text = json.dumps(job, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

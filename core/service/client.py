@@ -39,20 +39,20 @@ CONTRACT = 1  # of the requests and answers below; the service says its own in `
 OPEN_STATES = ("queued", "running")
 ENDED_STATES = ("done", "failed", "cancelled")
 START_SECONDS, ANSWER_SECONDS, POLL_SECONDS = 60, 30, 25
-LOOK_SECONDS = 120  # of a look at a plate, that may wait for another one
+LOOK_SECONDS = 120  # for a look at a plate, which may wait for another one
 BUSY, BUSY_TRIES = 503, 20  # the service has too many connections
 BUSY_SECONDS = 0.3  # between two tries
-QUIET_SECONDS = 0.2  # before it is asked again, where an answer came at once and said nothing new
-# Limits on what is read. Higher ones cost the host memory: an answer of n bytes may take some 13 n.
+QUIET_SECONDS = 0.2  # before the next poll, if the answer came at once and without news
+# Limits on answers and files. Raising them costs the host memory: an answer of n bytes can take 13 n.
 DISCOVERY_BYTES = 16 * 2**10
 ANSWER_BYTES = 3 * 2**20  # some thousand jobs
 ANSWER_PARTS = 300_000  # values, names and lists of one answer
 MANIFEST_BYTES, MANIFEST_PARTS = 32 * 2**20, 1_000_000  # some 20,000 frames
-LINE_CHARACTERS = 600  # of a text from the service that is shown to people
+LINE_CHARACTERS = 600  # of a text from the service that is shown to users
 PICTURE_PIXELS = 2048  # width and height of a preview
 
 
-# The fields of a recipe that hold paths, and how; a test holds this equal to the recipe's table.
+# The recipe fields that contain paths, with their kinds. A test compares them with the recipe's table.
 PATH_FIELDS = {
     "plate": "pattern",
     "out": "folder",
@@ -65,7 +65,7 @@ PATH_FIELDS = {
 MODEL_PREFIXES = ("lift", "vace")  # of a model whose path follows the colon
 _STRENGTH = re.compile(r"(.*):([-+]?(?:\d+\.?\d*|\.\d+))")  # FILE:STRENGTH
 
-# For readers and checkers: as old Pythons take them.
+# Type aliases, in the syntax of Python 3.9.
 Entry = dict[str, Any]  # {"port", "pid", "token", "contract"} of a running service
 Job = dict[str, Any]  # as JOB_SHAPE says
 Pairs = Sequence[tuple[Union[str, Path], Union[str, Path]]]  # [(path here, path there), ...]
@@ -85,7 +85,7 @@ class NotRunningError(ServiceError):
 
 
 def state_folder() -> Path:
-    """Where the user's service keeps its queue and its token; VERA_SERVICE_DIR names another."""
+    """The folder of the user's service, with queue and token. VERA_SERVICE_DIR names another one."""
     if os.environ.get("VERA_SERVICE_DIR"):
         return Path(os.environ["VERA_SERVICE_DIR"])
     try:
@@ -102,7 +102,7 @@ def state_folder() -> Path:
 def discover(folder: str | Path | None = None) -> Entry:
     """The running service's entry: {"port", "pid", "token", "contract"}. Raises NotRunningError, ServiceError.
 
-    A file that another user wrote, or can read, is not believed; a damaged one counts as none.
+    A file that another user wrote or can read is refused. A damaged file counts as missing.
     """
     path = Path(folder or state_folder()) / "service.json"
     try:
@@ -117,9 +117,9 @@ def discover(folder: str | Path | None = None) -> Entry:
 
 
 def _read_own_file(path: Path, limit: int) -> bytes:
-    """Bytes of a regular file of this user's. Raises OSError, ValueError; ServiceError if others can read it."""
+    """Bytes of a regular file of this user. Raises OSError, ValueError, and ServiceError if others can read it."""
     flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    number = os.open(path, os.O_RDONLY | flags)  # a pipe that stands in its place must not hold the host
+    number = os.open(path, os.O_RDONLY | flags)  # a pipe in its place must not block the host
     with os.fdopen(number, "rb") as file:
         status = os.fstat(number)
         if not stat.S_ISREG(status.st_mode):
@@ -169,13 +169,13 @@ def _is_whole(value: object, low: int, high: int) -> bool:
 
 
 def one_line(text: object, limit: int = LINE_CHARACTERS) -> str:
-    """Text of a stranger as one line for people: no control characters, at most `limit` characters."""
+    """Untrusted text as one line: without control characters, at most `limit` characters."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)[: 4 * limit]).split())
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
 def own_environment() -> dict[str, str]:
-    """This process's environment without the host's settings for its own Python."""
+    """This process's environment without the host's settings of its own Python."""
     return {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP")}
 
 
@@ -189,9 +189,11 @@ def connect(
 ) -> Client:
     """A Client of the running service; starts one if `python` names an interpreter that has torch.
 
-    root: the folder that holds Vera's `core`, where it is not installed in that environment.
-    folder: the service's state folder. path_map: see PathMap. options: of vera.core.cli.serve, for a service
-    that is started, such as ("--device", "cpu"). Raises ServiceError.
+    root: folder of Vera's `core`, if it is not installed in that environment
+    folder: the service's state folder
+    path_map: see PathMap
+    options: of `vera serve`, for a service that is started, such as ("--device", "cpu")
+    Raises ServiceError.
     """
     starter = None if not python else functools.partial(start, python, root, folder, wait, options)
     client = Client(folder, path_map, starter)
@@ -206,9 +208,9 @@ def start(
     wait: float = START_SECONDS,
     options: Sequence[str] = (),
 ) -> None:
-    """Start the service apart from this process and wait until it answers. Raises ServiceError.
+    """Start the service as an independent process and wait until it answers. Raises ServiceError.
 
-    Several clients may do so at once: one service stays, and all find it.
+    Several clients may do so at once: one service remains, and all find it.
     """
     environment = own_environment()
     if folder:
@@ -237,9 +239,9 @@ def start(
             entry = None
         if entry and _answers(entry, end):
             if os.name == "posix" and entry["pid"] != process.pid:
-                process.terminate()  # another one was first: ours must not come up after that one ends
+                process.terminate()  # another service is running: this one must not start when that one ends
             return
-        if process.poll() not in (None, 3):  # 3: another one was there first
+        if process.poll() not in (None, 3):  # 3: another service is running
             raise ServiceError(
                 f"the service ended at once (exit code {process.returncode});"
                 f" see {Path(folder or state_folder()) / 'service.log'}, or run {python} -m vera serve"
@@ -249,7 +251,7 @@ def start(
 
 
 def _answers(entry: Entry, end: float) -> bool:
-    """Whether a service answers there. Something else may, at the port of a service that has gone."""
+    """Whether a service answers. At the port of an ended service, another program may answer."""
     try:
         _exchange(entry, Request("GET", "/v1/health"), min(end, time.monotonic() + ANSWER_SECONDS))
     except ServiceError:
@@ -258,10 +260,10 @@ def _answers(entry: Entry, end: float) -> bool:
 
 
 class PathMap:
-    """Paths as this machine and as the service's machine write them: [(here, there), ...].
+    """Maps paths between this machine and the service's machine: [(here, there), ...].
 
-    The longest fitting prefix counts, at whole folder names; backslashes become slashes when
-    the other side writes slashes, and the other way about.
+    The longest matching prefix of whole folder names is used. Backslashes become slashes if the other side uses
+    slashes, and vice versa.
     """
 
     def __init__(self, pairs: Pairs = ()) -> None:
@@ -278,7 +280,7 @@ class PathMap:
         plain = str(path).replace("\\", "/")
         for source, target in sorted(pairs, key=lambda pair: -len(pair[0])):
             prefix = source.replace("\\", "/")
-            same = str.lower if ":" in prefix[:2] else str  # drive letters mean Windows: case is no matter
+            same = str.lower if ":" in prefix[:2] else str  # a drive letter means Windows, where case does not matter
             if same(plain) == same(prefix) or same(plain).startswith(same(prefix) + "/"):
                 rest = plain[len(prefix) :]
                 return target + (rest.replace("/", "\\") if "\\" in target else rest)
@@ -286,7 +288,7 @@ class PathMap:
 
 
 def _with_paths(value: Any, kind: str, change: Callable[[str], str]) -> Any:
-    """A field's value with its paths changed; a value of another type stays, for the service to refuse."""
+    """A field's value with its paths changed. A value of a wrong type stays, and the service refuses it."""
     if kind == "files" and isinstance(value, (list, tuple)):
         return [change(str(v)) if isinstance(v, (str, Path)) else v for v in value]
     if kind == "loras" and isinstance(value, (list, tuple)):
@@ -327,7 +329,7 @@ class Client:
         return checked(answer, HEALTH_SHAPE, "health")
 
     def recipe_fields(self) -> set[str]:
-        """Names that this service's recipes may have; a host leaves others out."""
+        """Names of the recipe fields that this service knows; a host leaves the others out."""
         return set(self.health()["recipe"])
 
     def submit(self, recipe: Mapping[str, Any], request: str | None = None) -> Job:
@@ -335,7 +337,7 @@ class Client:
         return self._job("POST", "/v1/jobs", {"recipe": self._there(recipe), "request": request or uuid.uuid4().hex})
 
     def look(self, recipe: Mapping[str, Any]) -> list[str]:
-        """How the service reads this recipe's plate, mask and prompt, a line each; nothing is queued or written."""
+        """How the service reads this recipe's plate, mask and prompt, as lines; nothing is queued or written."""
         request = Request("POST", "/v1/look", {"recipe": self._there(recipe)})
         try:
             lines = self._ask(request, LOOK_SECONDS).get("lines")
@@ -348,7 +350,7 @@ class Client:
         return [one_line(line) for line in lines]
 
     def _there(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
-        """The recipe as the service's machine writes its paths, without the fields that are None."""
+        """The recipe with the service's paths, without the fields that are None."""
         found = {name: value for name, value in dict(recipe).items() if value is not None}
         for name, kind in PATH_FIELDS.items():
             if found.get(name):
@@ -381,10 +383,10 @@ class Client:
             if job["revision"] != before:
                 yield job
             elif time.monotonic() - asked < QUIET_SECONDS:
-                time.sleep(min(QUIET_SECONDS, left))  # it did not wait as it was asked to
+                time.sleep(min(QUIET_SECONDS, left))  # the service did not wait as requested
 
     def wait(self, number: int | str, seconds: float | None = None) -> Job:
-        """The job once it has ended, or as it is after `seconds`."""
+        """The job after its end, or after `seconds`."""
         last: Job = {}
         for last in self.watch(number, seconds):  # noqa: B007
             pass
@@ -397,7 +399,7 @@ class Client:
         return self._job("POST", f"/v1/jobs/{int(number)}/retry", {})
 
     def move(self, number: int | str, before: int | None = None) -> Job:
-        """Before another queued job, or to the end."""
+        """Move a queued job before another one, or to the end."""
         return self._job("POST", f"/v1/jobs/{int(number)}/move", {"before": before})
 
     def preview(self, number: int | str, frame: int | None = None) -> bytes | None:
@@ -411,17 +413,17 @@ class Client:
             raise
 
     def unload(self) -> dict[str, Any]:
-        """Give the model's memory back now (after the job that runs)."""
+        """Free the model's memory, after the running job."""
         return dict(self._ask(Request("POST", "/v1/model/unload", {})))
 
     def shutdown(self) -> dict[str, Any]:
-        """End the service; the queue stays, and a running job goes on when it is started again."""
+        """End the service. The queue is kept, and the running job resumes when the service starts again."""
         return dict(self._ask(Request("POST", "/v1/shutdown", {})))
 
     def results(self, job: Job) -> dict[str, Any]:
-        """Of a job that is done, as this machine writes paths: {"out", "edit", "composite", "manifest"}.
+        """The results of a finished job with this machine's paths: {"out", "edit", "composite", "manifest"}.
 
-        edit and composite are patterns (edit.####.exr), manifest is read. Raises ServiceError.
+        edit and composite are patterns (edit.####.exr), manifest is the content. Raises ServiceError.
         """
         out = Path(self.paths.to_host(job["recipe"]["out"]))
         try:
@@ -443,7 +445,7 @@ class Client:
         return checked_job(self._ask(Request(method, path, body)))
 
     def _ask(self, request: Request, seconds: float | None = None) -> Any:
-        """Ask, within `seconds` in all and once more as many where a service has to be found or started anew.
+        """Send a request within `seconds`, and within as many again if a service must be found or started.
 
         Every request may be sent twice. Raises ServiceError.
         """
@@ -469,7 +471,7 @@ class Client:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of the service. picture: whether the answer is a PNG; else it is a JSON object."""
+    """A request to the service. picture: whether the answer is a PNG; otherwise it is a JSON object."""
 
     method: str
     path: str
@@ -478,10 +480,9 @@ class Request:
 
 
 def _exchange(entry: Entry, request: Request, end: float) -> Any:
-    """One request and its answer, before the monotonic time `end`. Raises ServiceError; NotRunningError without an
-    answer.
+    """The answer to one request, before the monotonic time `end`. Raises ServiceError; NotRunningError without answer.
 
-    No proxy is taken from the environment, no redirection is followed: this never leaves the machine.
+    Proxies of the environment and redirections are ignored: no request leaves the machine.
     """
     headers = {"Authorization": f"Bearer {entry['token']}", "Content-Type": "application/json", "Connection": "close"}
     try:
@@ -526,7 +527,7 @@ class _TooLargeError(Exception):
 
 
 class _LimitedSocket(io.RawIOBase):
-    """What http.client reads an answer from: no byte after the time `end`, and none beyond ANSWER_BYTES."""
+    """The stream from which http.client reads an answer, bounded by the time `end` and by ANSWER_BYTES."""
 
     def __init__(self, link: socket.socket, end: float) -> None:
         self.link, self.end, self.left = link, end, ANSWER_BYTES
@@ -570,8 +571,8 @@ def _list_of(fits: Fits, most: int) -> Fits:
 
 _LONG = 20_000  # characters of a text in a recipe
 _RECIPE_TEXTS = ("plate", "prompt", "out", "model")
-# Name -> (what its value must be, what it is where the answer leaves it out). None is allowed where that is None;
-# a name without a second part must be there.
+# Name -> (check of its value, value if the answer leaves it out). None is a valid value if the second part is None. A
+# name without a second part is required.
 JOB_SHAPE: dict[str, tuple[Any, ...]] = {
     "id": (lambda value: _is_whole(value, 1, 2**53),),
     "state": (lambda value: value in OPEN_STATES + ENDED_STATES,),
@@ -606,7 +607,7 @@ HEALTH_SHAPE: dict[str, tuple[Any, ...]] = {
 
 
 def checked(answer: object, shape: dict[str, tuple[Any, ...]], what: str) -> dict[str, Any]:
-    """The answer with the fields of `shape`; fields of a newer service stay. Raises ServiceError."""
+    """The answer, checked against `shape`; additional fields of a newer service stay. Raises ServiceError."""
     if not isinstance(answer, dict):
         raise ServiceError(f"the service's {what} is no object; install one version of both")
     found = dict(answer)
@@ -620,7 +621,7 @@ def checked(answer: object, shape: dict[str, tuple[Any, ...]], what: str) -> dic
 
 
 def checked_job(answer: object) -> Job:
-    """A job as hosts may rely on it; its words are single lines. Raises ServiceError."""
+    """A job, checked for hosts; its texts are single lines. Raises ServiceError."""
     job = checked(answer, JOB_SHAPE, "job")
     job["reason"] = one_line(job["reason"]) if job["reason"] else job["reason"]
     job["warnings"] = [one_line(text) for text in job["warnings"]]

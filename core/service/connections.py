@@ -1,7 +1,7 @@
-"""Connections of the server: those that have shown no token are few, and not for long.
+"""Limit the number and duration of connections that have not shown the token.
 
-A connection is a stranger's until a request on it has carried the token. Of strangers the oldest gives way to the
-newest, so that thousands of them, or requests that are sent by halves, keep nobody else out.
+Until a request with the token arrives, a connection counts as a stranger's. Beyond MAX_STRANGERS, the oldest is closed
+for the newest. So thousands of connections, or half-sent requests, cannot lock out the owner.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MAX_STRANGERS = 128  # more let a burst of strangers take more memory, fewer may cut off a page that is opened just then
-STRANGER_SECONDS = 10.0  # that a stranger's connection is kept
-BACKLOG = 64  # that the system accepts at once: below MAX_STRANGERS, so that what came with a request is read first
+MAX_STRANGERS = 128  # raising it lets a burst take more memory; lowering it may cut off a page that is just opened
+STRANGER_SECONDS = 10.0  # time after which a stranger's connection is closed
+BACKLOG = 64  # connections accepted at once; below MAX_STRANGERS, so that a connection's request is read before others
 
 
 def protocol_of(token: str) -> type[H11Protocol]:
-    """uvicorn's protocol, which bounds the strangers of one server."""
+    """A subclass of uvicorn's protocol that limits the strangers of one server."""
     expected = f"bearer {token}".encode()
     strangers: dict[Bounded, None] = {}  # the oldest first
 

@@ -1,4 +1,4 @@
-"""How far a whole job is, and how long it will take: from its stages and from what an earlier one took."""
+"""Estimate the progress and remaining time of a whole job, from its stages and from the times of an earlier job."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 STAGES = ("read", "denoise", "lift", "deliver", "finish")
-# Shares of a whole job, where none of the same model is known: a guess, from which no time left is estimated.
+# Shares of the stages if no job of the same model is known. They are a guess and give no remaining time.
 GUESSED = {"read": 5.0, "denoise": 55.0, "deliver": 38.0, "finish": 2.0}
 GUESSED_LIFT = {"read": 5.0, "lift": 55.0, "deliver": 38.0, "finish": 2.0}
 TOO_SHORT = 0.5  # seconds of a whole job, which is too little to estimate the next one by
 
 
 class Course:
-    """Of one running job.
+    """The progress of one running job.
 
-    earlier: {"frames": n, "seconds": {stage: seconds}} of the latest job of the same model, or None.
-    lifts: whether the job is a lift. whole: whether each stage began at its beginning, so that `seconds` tell what
-    such a job takes.
+    earlier: {"frames": n, "seconds": {stage: seconds}} of the latest job of the same model, or None
+    lifts: whether the job is a lift
+    whole: whether no stage was resumed, so that `seconds` are those of a whole job
     """
 
     def __init__(self, earlier: Mapping[str, Any] | None = None, lifts: bool = False) -> None:
@@ -30,13 +30,13 @@ class Course:
         self._stage, self._since = "", time.monotonic()
 
     def at(self, stage: str, done: int, total: int, left: float | None) -> tuple[float, float | None]:
-        """The share of the job that is done, from 0 to 1, which never falls; and the seconds that are left, or None.
+        """The finished share of the job, from 0 to 1, which never falls, and the remaining seconds, or None.
 
-        left: of this stage, as it has gone so far.
+        left: remaining seconds of this stage at its present speed
         """
         now = time.monotonic()
         if stage != self._stage and stage in STAGES and done > 0:
-            self.whole = False  # it goes on where an earlier run had come to
+            self.whole = False  # the stage resumes an earlier run
         if self._stage:
             self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._since
         self._stage, self._since = stage, now
@@ -53,7 +53,7 @@ class Course:
         return self.share, here_left + sum(expected.get(name, 0.0) for name in STAGES[place + 1 :])
 
     def _expected(self) -> dict[str, float]:
-        """Seconds of each stage, as the earlier job of as many frames would have taken; shares where there is none."""
+        """Seconds of each stage by the earlier job, scaled to this number of frames; shares without an earlier job."""
         if self.earlier is None:
             return GUESSED_LIFT if self.lifts else GUESSED
         scale = (self.frames or self.earlier["frames"]) / max(self.earlier["frames"], 1)

@@ -1,6 +1,6 @@
-"""The words and rules that every host of Vera shares, in one file of the standard library (Python >= 3.9).
+"""Texts and rules that all hosts of Vera share, in one file with the standard library only (Python >= 3.9).
 
-A host carries a copy of this file beside client.py; docs/extending/host.md says what a host must do with it.
+A host includes a copy of this file beside client.py; docs/extending/host.md explains its use.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import os
 import shutil
 from typing import Any
 
-# What makes an edit. A host's menu may call them otherwise; the recipe's `model` is made of them by `model_of`.
+# The ways to make an edit. A host's menu may name them differently; `model_of` makes the recipe's `model` of them.
 VERA, VACE, LIFT = "vera", "vace", "lift"
 _NAMED = {VACE: "the folder of VACE's weights", LIFT: "the edited video"}
 LIFT_PROMPT = "Lift the edit"  # a lift needs no prompt, but a layer has a name
 
-# Share of a whole job, in percent, that each stage takes; the denoising is the longest. Where a layer is lifted
-# from a file nothing is denoised, and the lift is nearly all of it.
+# (start, length) of each stage in percent of the whole job; denoising is the longest. A lift from a file has no
+# denoising, and consists mostly of the lift.
 _STAGES = {
     "start": (0, 1),
     "prepare": (1, 2),
@@ -29,7 +29,7 @@ _STAGES = {
 _STAGES_OF_A_LIFT = {**_STAGES, "denoise": (10, 10), "lift": (10, 85)}
 _DOING = {"read": "reading", "denoise": "generating", "lift": "lifting", "deliver": "writing"}
 _PREPARING = {"start": "loading the model", "prepare": "checking the plate", "finish": "finishing"}
-# What a recipe makes where a field is left out: an older service need not know the field to do this.
+# Values with which a field can be left out, because a service that does not know the field behaves like this.
 _MADE_ANYWAY = {
     "layer_space": "linear",
     "blend_space": "linear",
@@ -37,18 +37,18 @@ _MADE_ANYWAY = {
     "exposure": "auto",
     "keep": False,
 }
-# Values of the sampling, which a lift from a file does not do: they are left out. What it cannot do of the rest (a
-# region, a LoRA) the core refuses in words.
+# Sampling fields, which are left out for a lift from a file. Other unsupported fields (a region, a LoRA) are refused by
+# the core.
 OF_SAMPLING = ("seed", "steps", "guidance", "negative_prompt", "shift", "offload")
-_MAY_BE_LEFT_OUT = ("keep",)  # changes no pixel: an older service goes without
+_MAY_BE_LEFT_OUT = ("keep",)  # fields that change no pixel; they are left out for an older service
 
 
 class RefusedError(Exception):
-    """One line for the user: what, where, the fix."""
+    """The request is refused. The message is one line for the user: what, where, the fix."""
 
 
 def progress_words(job: dict[str, Any]) -> str:
-    """What a job of the service is doing, for people: "generating, 3 of 8, 12 s left"."""
+    """A job's state as text for the user: "generating, 3 of 8, 12 s left"."""
     if job.get("cancelling"):
         return "cancelling"
     if job["state"] == "queued":
@@ -63,7 +63,7 @@ def progress_words(job: dict[str, Any]) -> str:
 
 
 def percent(job: dict[str, Any]) -> int:
-    """How far the whole job is, 0 to 100."""
+    """Progress of the whole job, 0 to 100."""
     if job.get("state") == "done":
         return 100
     model = (job.get("recipe") or {}).get("model") or ""
@@ -75,7 +75,7 @@ def percent(job: dict[str, Any]) -> int:
 
 
 def duration(seconds: float) -> str:
-    """In words: seconds below 90, then minutes, then hours."""
+    """A duration as text: seconds below 90, then minutes, then hours."""
     if seconds < 90:
         return f"{math.floor(seconds + 0.5)} s"
     minutes = math.floor(seconds / 60 + 0.5)
@@ -103,19 +103,18 @@ def prompt_of(way: str, text: str) -> str:
 
 
 def keeps(model: str) -> bool:
-    """Whether a job should keep what it generated, so that another blending or working space is delivered from it.
+    """Whether a job should keep its latents, to deliver them again in another blending or working space.
 
-    Where a layer is lifted nothing is generated.
+    A lift has no latents.
     """
     return not model.startswith((LIFT + ":", VACE + ":"))
 
 
 def fitting(recipe: dict[str, Any], known: set[str]) -> dict[str, Any]:
-    """The recipe in the fields that a service knows; empty values are left out.
+    """The recipe with the fields that a service knows, without empty values.
 
-    A lift gets no values of the sampling. An older service may lack fields: those that say what it makes anyway are
-    left out too. Raises RefusedError for
-    what it cannot do.
+    A lift gets no sampling fields. If an older service does not know a field, the field is left out if it has the
+    older service's behaviour as value. Raises RefusedError for a field that the service would need.
     """
     fits = {}
     is_lift = str(recipe.get("model", "")).startswith(LIFT + ":")
@@ -136,21 +135,21 @@ def layer_file(frame: int) -> str:
 
 
 def frames_in_words(frames: list[int]) -> str:
-    """Few words for a list of frames: "frame 1003", "frames 1003, 1004, 1005, ... (12 in all)"."""
+    """A list of frames as short text: "frame 1003", "frames 1003, 1004, 1005, ... (12 in all)"."""
     named = ("frames " if len(frames) > 1 else "frame ") + ", ".join(map(str, frames[:3]))
     return named + (f", ... ({len(frames)} in all)" if len(frames) > 3 else "")
 
 
 def kept_in(out: str) -> str:
-    """The folder of what was generated for a delivery, "" if nothing was kept."""
+    """The folder of a delivery's kept latents, or "" if there are none."""
     folder = os.path.join(out, "kept")
     return folder if os.path.isdir(folder) else ""
 
 
 def take_over_kept(kept: str, out: str) -> None:
-    """Give a new delivery what another one generated, so that it is delivered from there. Raises RefusedError.
+    """Give a new delivery the kept latents of another one, so that nothing is generated again. Raises RefusedError.
 
-    Files get a second name where the disk can do that, else they are copied; links are not followed.
+    Files are hard-linked if the disk can do so, else copied. Links are not followed.
     """
     target = os.path.join(out, "kept")
     if not os.path.isdir(kept) or os.path.exists(target):
@@ -170,6 +169,6 @@ def _link(source: str, target: str) -> None:
 
 
 def look_words(read: list[str], name: str = "", why_rendered: str = "") -> str:
-    """The page of a look, for people: the service's lines, or why the host has to render the plate first."""
+    """The text of a look at the plate: the service's lines, or the reason why the host must render the plate first."""
     lines = [f"The plate is rendered first: {why_rendered}."] if why_rendered else read
     return "\n".join([*([f"{name}:"] if name else []), *lines])

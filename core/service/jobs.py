@@ -1,8 +1,8 @@
-"""The queue: jobs and their states in SQLite, which survive whatever happens to the service.
+"""The queue: jobs and their states in SQLite, safe against crashes of the service.
 
     queued -> running -> done | failed | cancelled;  failed | cancelled -> queued (retry)
 
-One process writes it. Every change is one transaction, on the disk before it is answered.
+One process writes it. Every change is one transaction, which is on the disk before the request is answered.
 """
 
 import json
@@ -18,9 +18,9 @@ from vera.core.errors import InputError
 from vera.core.files import JsonError, parse_json
 
 OPEN, ENDED = ("queued", "running"), ("done", "failed", "cancelled")
-MAX_OPEN = 10_000  # jobs waiting
-MAX_ENDED = 2_000  # jobs remembered after their end
-MAX_INTERRUPTIONS = 5
+MAX_OPEN = 10_000  # waiting jobs; more are refused
+MAX_ENDED = 2_000  # ended jobs that are remembered
+MAX_INTERRUPTIONS = 5  # ends of the service during one job after which the job fails
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -43,7 +43,7 @@ CREATE INDEX IF NOT EXISTS by_state ON jobs (state, place);
 CREATE INDEX IF NOT EXISTS by_identity ON jobs (identity, state);
 """
 _VERSION = 1
-# Columns of later versions, which earlier ones leave alone.
+# Columns that later versions added; earlier versions ignore them.
 _ADDED = {"facts": "TEXT"}
 _JSON: dict[str, dict | list] = {
     "recipe": {},
@@ -58,14 +58,14 @@ Jobs = list[Job]  # Queue has a method `list`
 
 
 class QueueRefusedError(Exception):
-    """The job's state does not allow that: one line."""
+    """The job's state does not allow the request. The message is one line."""
 
 
 class Queue:
-    """Jobs as dictionaries of the table's columns, with recipe, warnings and report unpacked.
+    """Jobs as dictionaries of the table's columns, with recipe, warnings and report as objects.
 
-    Raises InputError when the file is no queue, OSError when it cannot be opened for want of room or rights, and
-    sqlite3.OperationalError when a change cannot be written; what was there before it stays.
+    Raises InputError if the file is no queue, OSError if it cannot be opened (full disk, permissions), and
+    sqlite3.OperationalError if a change cannot be written; the earlier content then stays.
     """
 
     def __init__(self, path: Path) -> None:
@@ -84,7 +84,7 @@ class Queue:
             self._add_columns()
             self._refuse_damaged()
         except sqlite3.Error as error:
-            # A disk that is full, or another that writes just now, is no fault of the file's.
+            # A full disk, or another process that is writing, does not mean that the file is damaged.
             if isinstance(error, sqlite3.OperationalError) and re.search("full|locked|readonly|I/O", str(error)):
                 raise OSError(f"{path}: the queue cannot be written ({error})") from None
             raise InputError(f"{path}: not a queue, or damaged ({error}); move it away and start again") from None
@@ -93,13 +93,13 @@ class Queue:
         return {row["name"] for row in self.db.execute("PRAGMA table_info(jobs)")}
 
     def _add_columns(self) -> None:
-        """To a queue of an earlier version."""
+        """Add a column to a queue of an earlier version."""
         for name, kind in _ADDED.items():
             if name not in self._columns():
                 self.db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
 
     def _refuse_damaged(self) -> None:
-        """Raises sqlite3.DatabaseError where pages are damaged, or the table has other columns."""
+        """Raise sqlite3.DatabaseError if pages are damaged or columns are missing."""
         (found,) = self.db.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise sqlite3.DatabaseError("malformed pages")
@@ -111,7 +111,7 @@ class Queue:
         self.db.close()
 
     def submit(self, recipe: dict[str, Any], request: str) -> tuple[Job, bool]:
-        """The job, and whether it is new: the same request, and a recipe that waits already, are the same job."""
+        """The job, and whether it is new. An equal request, or an equal recipe that is waiting, is the same job."""
         text = _pack(recipe)
         with self._change():
             known = self._row("request = ?", request) or self._row("state = 'queued' AND recipe = ?", text)
@@ -130,7 +130,7 @@ class Queue:
         return self._row("id = ?", job)
 
     def list(self, ended: int = 200) -> Jobs:
-        """The running job, the queue in its order, then what ended, latest first."""
+        """The running job, the queue in its order, then ended jobs, latest first."""
         rows = self.db.execute(
             "SELECT * FROM jobs WHERE state IN ('running', 'queued') ORDER BY state = 'queued', place"
         )
@@ -144,13 +144,13 @@ class Queue:
         return self.db.execute("SELECT COUNT(*) FROM jobs WHERE state = ?", (state,)).fetchone()[0]
 
     def position(self, job: int) -> int:
-        """In the queue, from 1."""
+        """The job's position in the queue, from 1."""
         place = "(SELECT place FROM jobs WHERE id = ?)"
         count = f"SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND place <= {place}"
         return self.db.execute(count, (job,)).fetchone()[0]
 
     def take(self) -> Job | None:
-        """The next job, now running; None when none waits."""
+        """Take the next job and mark it as running; None if none waits."""
         with self._change():
             row = self.db.execute("SELECT id FROM jobs WHERE state = 'queued' ORDER BY place LIMIT 1").fetchone()
             if row is None:
@@ -158,7 +158,7 @@ class Queue:
             return self._set(row["id"], state="running", started=time.time(), ended=None)
 
     def note(self, job: int, **values: Any) -> Job:
-        """What a running job says of itself: identity, warnings, facts."""
+        """Store a running job's identity, warnings and facts."""
         with self._change():
             return self._set(job, **values)
 
@@ -171,7 +171,7 @@ class Queue:
         report: dict[str, Any] | None = None,
         facts: dict[str, Any] | None = None,
     ) -> Job:
-        """A running job has come to its end. facts: in place of those that were noted, if given."""
+        """Store the end of a running job. facts: replace those stored before, if given."""
         with self._change():
             ended: dict[str, Any] = {"cancelling": 0, "interruptions": 0, "ended": time.time()}
             if facts is not None:
@@ -179,19 +179,19 @@ class Queue:
             return self._set(job, state=state, kind=kind, reason=reason, report=report, **ended)
 
     def forget(self, jobs: Sequence[int]) -> Sequence[int]:
-        """Take jobs that have ended off the list; their files stay. Returns those that were; others are left alone."""
+        """Remove ended jobs from the list; their files stay. Returns the removed ones; others are ignored."""
         with self._change():
             known = [row for row in map(self.get, dict.fromkeys(jobs)) if row is not None and row["state"] in ENDED]
             self.db.executemany("DELETE FROM jobs WHERE id = ?", [(row["id"],) for row in known])
             return [row["id"] for row in known]
 
     def latest_done(self, count: int = 50) -> Jobs:
-        """The latest jobs that are done, latest first."""
+        """The latest finished jobs, latest first."""
         rows = self.db.execute("SELECT * FROM jobs WHERE state = 'done' ORDER BY ended DESC LIMIT ?", (count,))
         return [_unpack(row) for row in rows]
 
     def cancel(self, job: int) -> Job:
-        """A queued job is cancelled; a running one is marked, for the worker to stop. Twice is as once."""
+        """Cancel a queued job, or mark a running one for the worker to stop. A second call has no effect."""
         with self._change():
             now = self._known(job)
             if now["state"] == "cancelled":
@@ -203,7 +203,7 @@ class Queue:
             raise QueueRefusedError(f"job {job} is {now['state']}; only a job that waits or runs can be cancelled")
 
     def retry(self, job: int) -> Job:
-        """A failed or cancelled job back to the end of the queue; it goes on where it had come to. Twice is as once."""
+        """Put a failed or cancelled job at the end of the queue; it resumes. A second call has no effect."""
         with self._change():
             now = self._known(job)
             if now["state"] == "queued":
@@ -217,7 +217,7 @@ class Queue:
             )
 
     def move(self, job: int, before: int | None) -> Job:
-        """A queued job before another, or (None) to the end."""
+        """Move a queued job before another one, or (None) to the end."""
         with self._change():
             for each in (job, before):
                 if each is not None and self._known(each)["state"] != "queued":
@@ -229,10 +229,10 @@ class Queue:
             return self._known(job)
 
     def reopen(self) -> None:
-        """After a start: what ran when the last service ended goes back to the head of the queue.
+        """After a start: put the job that was running when the last service ended at the head of the queue.
 
-        A job that was cancelled meanwhile is; one that was interrupted again and again fails,
-        in case it is what ends the service.
+        A job that was marked for cancelling is cancelled. A job that was interrupted MAX_INTERRUPTIONS times fails,
+        because it may be the cause.
         """
         with self._change():
             for row in self.db.execute("SELECT * FROM jobs WHERE state = 'running'").fetchall():
@@ -246,12 +246,12 @@ class Queue:
                     self._set(row["id"], state="queued", place=self._first_place() - 1, interruptions=count)
 
     def put_back(self, job: int) -> Job:
-        """A running job back to the head of the queue, through no fault of its own."""
+        """Put a running job back to the head of the queue; this does not count as an interruption."""
         with self._change():
             return self._set(job, state="queued", place=self._first_place() - 1)
 
     def rendered(self, identity: str) -> Sequence[str]:
-        """Folders of done jobs with these pixels, latest first."""
+        """Folders of finished jobs with these pixels, latest first."""
         rows = self.db.execute(
             "SELECT recipe FROM jobs WHERE identity = ? AND state = 'done' ORDER BY place DESC LIMIT 8", (identity,)
         )
@@ -291,7 +291,7 @@ class Queue:
             yield
             self.db.execute("COMMIT")
         except BaseException:
-            # A full disk may have rolled back by itself.
+            # On a full disk, SQLite may have rolled back already.
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
             raise
@@ -302,7 +302,7 @@ def _pack(value: Any) -> str:
 
 
 def _unpack(row: sqlite3.Row) -> Job:
-    """A row that cannot be read is a job without a recipe: it fails by itself, and no other does."""
+    """The job of a row. An unreadable row is a job without recipe, which fails without affecting others."""
     job = dict(row)
     for name, empty in _JSON.items():
         if job[name] is not None:
@@ -311,7 +311,7 @@ def _unpack(row: sqlite3.Row) -> Job:
 
 
 def _read(text: str, empty: Any) -> Any:
-    """The JSON of a column; `empty` where it is none, or of another type."""
+    """The JSON value of a column; `empty` if it is no JSON or of another type."""
     try:
         value = parse_json(text.encode())
     except (AttributeError, JsonError):

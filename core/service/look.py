@@ -1,7 +1,7 @@
-"""A look at what a recipe's plate, mask and prompt are read as, before there is a job.
+"""Report how a recipe's plate, mask and prompt are read, before there is a job (a "look").
 
-Files of strangers are not decoded in the server, so each look is a process of its own, of limited memory and time.
-It opens and reads headers, loads no model and writes nothing.
+The server does not decode untrusted files, so each look is a separate process with limited memory and time. It opens
+files and reads headers, loads no model and writes nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from vera.core.service.security import RequestError
 
 ROOT = Path(__file__).parents[2]
 LOOK = (sys.executable, "-m", "vera.core.service.look")
-LOOK_SECONDS = 60.0  # of one look; more lets a slow disk answer, and keeps the artist waiting
+LOOK_SECONDS = 60.0  # limit of one look; raising it helps slow disks and lets the artist wait longer
 MAX_LINES = 60  # of one answer
-UNREADABLE = 422  # HTTP's status of a look that came to no end
+UNREADABLE = 422  # HTTP status of a look that did not finish
 
 
 async def look(recipe: dict[str, Any], roots: Sequence[str], memory_limit: int | None) -> list[str]:
-    """The lines of a page. Raises InputError, and RequestError where the files ended the process or took too long."""
+    """The lines of a look. Raises InputError, and RequestError if the process crashed or took too long."""
     process = await asyncio.create_subprocess_exec(
         *LOOK, cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
@@ -48,7 +48,7 @@ async def look(recipe: dict[str, Any], roots: Sequence[str], memory_limit: int |
 
 
 def lines_of(recipe: dict[str, Any], roots: Sequence[str]) -> list[str]:
-    """What is read, a line each. Raises InputError."""
+    """The report as lines. Raises InputError."""
     from vera.core.job.inspection import page_of, recipe_report
     from vera.core.recipe import EditRecipe
     from vera.core.service.security import check_files
@@ -59,7 +59,7 @@ def lines_of(recipe: dict[str, Any], roots: Sequence[str]) -> list[str]:
 
 
 def main() -> None:
-    """In the process of a look: asked on standard input, answered on standard output."""
+    """The main function of a look's process: request on standard input, answer on standard output."""
     from vera.core.service.worker import limit_memory
 
     asked = json.loads(sys.stdin.read())

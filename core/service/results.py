@@ -1,4 +1,4 @@
-"""Files of a finished job: opened within the allowed folders without following links, sent whole or one range."""
+"""Serve the files of a finished job: opened inside the allowed folders without following links, whole or one range."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from vera.core import files
 from vera.core.errors import InputError
 from vera.core.service.security import RequestError
 
-# What may be fetched of a job: name -> media type.
+# Files of a job that can be fetched -> media type.
 RESULTS = {"preview.mp4": "video/mp4", "contact_sheet.png": "image/png", "report.png": "image/png"}
 RECIPE = "recipe.json"
 RECIPE_BYTES = 256 * 1024
-CHUNK = 256 * 1024  # bytes read at once: more is faster by little, and costs each download as much memory
-MAX_VERSIONS = 10_000  # of one folder's name
+CHUNK = 256 * 1024  # bytes read at once, the memory of a download; raising it is hardly faster
+MAX_VERSIONS = 10_000  # version numbers of one folder's name that are tried
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 _VERSION = re.compile(r"(?P<name>.*?)(?:_v(?P<number>\d{1,6}))?", re.DOTALL)
 
@@ -41,8 +41,8 @@ class Result:
 def open_result(out: str, name: str, identity: str | None, roots: Sequence[str]) -> Result:
     """The file `name` of the delivery in `out`, which must be the one of the job with this identity.
 
-    Raises RequestError: 403 outside the allowed folders, 404 where there is no such file, 409 where the folder holds
-    another job's results by now.
+    Raises RequestError: 403 outside the allowed folders, 404 if the file does not exist, 409 if the folder now has
+    another job's results.
     """
     with _open_inside(out, RECIPE, roots) as file:
         content = file.read(RECIPE_BYTES + 1)
@@ -53,7 +53,7 @@ def open_result(out: str, name: str, identity: str | None, roots: Sequence[str])
 
 
 def response(result: Result, asked: str | None) -> StreamingResponse:
-    """The file as a response. asked: the request's Range header, of which one range is taken. Raises RequestError."""
+    """The file as a response. asked: the request's Range header with one range, or None. Raises RequestError."""
     try:
         first, last = _range(asked, result.size)
     except RequestError:
@@ -72,9 +72,9 @@ def response(result: Result, asked: str | None) -> StreamingResponse:
 
 
 def next_version(out: str, taken: set[str]) -> str:
-    """The folder's name with the next version number behind it (`_v002`) that neither exists nor is in `taken`.
+    """The folder's name with the next version number (`_v002`) that neither exists nor is in `taken`.
 
-    Raises InputError where none is free.
+    Raises InputError if none is free.
     """
     folder = Path(out)
     found = _VERSION.fullmatch(folder.name)
@@ -109,7 +109,7 @@ def show_folder(out: str, roots: Sequence[str]) -> None:
 
 
 def _file_manager() -> list[str] | None:
-    """The command that shows a folder; the folder follows as its last word."""
+    """The command that shows a folder; the folder is appended as its last argument."""
     if sys.platform == "win32":
         return ["explorer"]
     if sys.platform == "darwin":
@@ -141,8 +141,11 @@ def _root_of(real: str, roots: Sequence[str]) -> str | None:
 
 
 def _open_inside(out: str, name: str, roots: Sequence[str]) -> BinaryIO:
-    """A regular file in the folder `out`. Each folder from the allowed one on is opened in the one before and none
-    through a link, so that none can be exchanged meanwhile. Raises RequestError."""
+    """Open a regular file in the folder `out`. Raises RequestError.
+
+    Starting at the allowed folder, each folder is opened relative to the one before and never through a link, so that
+    none can be replaced meanwhile.
+    """
     real = _inside(out, roots)
     root = _root_of(real, roots)
     assert root is not None
@@ -172,7 +175,7 @@ def _open_step_by_step(root: str, parts: tuple[str, ...]) -> BinaryIO:
 
 
 def _range(asked: str | None, size: int) -> tuple[int, int]:
-    """First and last byte of what is asked for. Raises RequestError (416) for what is not one range of the file."""
+    """First and last byte of the requested range. Raises RequestError (416) unless it is one range of the file."""
     if asked is None:
         return 0, size - 1
     found = _RANGE.fullmatch(asked.strip())

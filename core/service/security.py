@@ -1,4 +1,4 @@
-"""Who may ask, and for what: the token, the request's origin, strict JSON, allowed folders."""
+"""Access control of the service: the token, the request's origin, strict JSON, allowed folders."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 MAX_BODY = 64 * 1024  # bytes
 MAX_HEADERS = 16 * 1024
 MAX_DEPTH = 8
-BODY_SECONDS = 10.0  # that a body may take to come
-MAX_NAME = 255  # bytes of one name in a path, as most disks have it
-MAX_FOLDERS = 200  # of one path, within one another
+BODY_SECONDS = 10.0  # limit for receiving a body
+MAX_NAME = 255  # bytes of one name in a path, the limit of most file systems
+MAX_FOLDERS = 200  # deepest path, in folders
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class RequestError(Exception):
-    """An answer of `status` with one line."""
+    """The request is refused, with an HTTP status and a message of one line."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -55,12 +55,12 @@ def private_folder(path: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only this user can read, whole or not at all. Raises OSError."""
+    """Write a file atomically that only this user can read. Raises OSError."""
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         if os.name == "nt":
-            # Modes mean nothing there: take away inherited rights, before there is a secret in it.
+            # On Windows, file modes have no effect: remove inherited rights before the secret is written.
             rights = f"{getpass.getuser()}:F"
             subprocess.run(["icacls", str(part), "/inheritance:r", "/grant:r", rights], check=True, capture_output=True)
         file.write(text)
@@ -70,10 +70,10 @@ def write_private(path: Path, text: str) -> None:
 
 
 class Guard:
-    """ASGI: refuses what is not this user's own client or page, before anything is read.
+    """ASGI middleware that refuses requests not from this user's client or page, before their body is read.
 
-    Host must be this loopback address (DNS rebinding); a browser's Origin must be the page
-    itself, and Sec-Fetch-Site too; everything but the page's own files needs the token.
+    Host must be this loopback address (against DNS rebinding). A browser's Origin and Sec-Fetch-Site must be those of
+    the page. Everything except the page's own files requires the token.
     """
 
     def __init__(self, app: ASGIApp, token: str, port: int) -> None:
@@ -106,7 +106,7 @@ class Guard:
             raise RequestError(403, "requests from other origins are refused")
         site = headers.get(b"sec-fetch-site", "none")
         is_api = scope["path"].startswith("/v1/")
-        # The page itself holds no secret, and may be opened by a link.
+        # The page itself contains no secret and may be opened by a link.
         link = not is_api and scope["method"] == "GET" and headers.get(b"sec-fetch-mode") == "navigate"
         link = link and headers.get(b"sec-fetch-dest") == "document"
         if site not in ("none", "same-origin") and not link:
@@ -136,7 +136,7 @@ async def read_json(request: Request) -> dict[str, Any]:
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
-    """Strict: UTF-8, at most MAX_DEPTH deep, numbers of few digits, no NaN, no name twice, an object at the top."""
+    """Parse JSON strictly: a UTF-8 object, at most MAX_DEPTH deep, no long numbers, no NaN, no duplicate names."""
     try:
         value = files.parse_json(body, files.JsonLimits(bytes=MAX_BODY, depth=MAX_DEPTH))
     except files.JsonError as error:
@@ -147,7 +147,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
 
 
 def check_recipe(recipe: dict[str, Any], roots: Sequence[str]) -> None:
-    """Refuse paths outside the allowed folders, of every field that holds one, links followed. Raises InputError."""
+    """Raise InputError for a path in any field that is outside of the allowed folders, after resolving links."""
     for name, path, _ in _paths(recipe):
         if len(path) > MAX_TEXT or _CONTROL.search(path):
             raise InputError(f"{name}: longer than {MAX_TEXT} characters, or holds control characters")
@@ -160,16 +160,16 @@ def check_recipe(recipe: dict[str, Any], roots: Sequence[str]) -> None:
 
 
 def refuse_unusable_name(name: str, path: str | Path) -> None:
-    """Raise InputError for a path that no disk takes."""
+    """Raise InputError for a path that no file system accepts."""
     parts = Path(path).parts
     if len(parts) > MAX_FOLDERS or any(len(os.fsencode(part)) > MAX_NAME for part in parts):
         raise InputError(f"{name}: holds a name of over {MAX_NAME} bytes, or more than {MAX_FOLDERS} folders")
 
 
 def check_files(recipe: dict[str, Any], roots: Sequence[str]) -> None:
-    """As `check_recipe`, for every file that the job will read or write into. Raises InputError.
+    """`check_recipe` for every file that the job will read or write. Raises InputError.
 
-    Existing files of a sequence count one by one.
+    Existing files of a sequence are checked one by one.
     """
     from vera.core.layer.out_folder import FOLDERS
     from vera.core.plate.pattern import find_pattern
@@ -183,7 +183,7 @@ def check_files(recipe: dict[str, Any], roots: Sequence[str]) -> None:
         try:
             files = [path] if pattern is None else [pattern.file(frame) for frame in pattern.frames()]
         except OSError:
-            files = []  # the plate's own message is better
+            files = []  # opening the plate gives a better message
         for file in files:
             _check_inside(name, file, roots)
             if file.exists() and not stat.S_ISREG(file.stat().st_mode) and not file.is_dir():
@@ -209,7 +209,7 @@ def _check_inside(name: str, path: str | Path, roots: Sequence[str]) -> None:
 
 
 class Roots:
-    """The folders that the user allowed, in a file; the home folder until any is named."""
+    """The folders that the user has allowed, stored in a file; the home folder if none was named."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -220,7 +220,7 @@ class Roots:
         return [os.path.realpath(Path.home())] if named is None else named
 
     def allow(self, folder: str | Path) -> list[str]:
-        """Add a folder. Raises InputError if it is not there."""
+        """Add a folder. Raises InputError if it does not exist."""
         real = os.path.realpath(folder)
         if not os.path.isdir(real):
             raise InputError(f"--allow {folder}: no such folder")
@@ -229,7 +229,7 @@ class Roots:
         return folders
 
     def _named(self) -> list[str] | None:
-        """The folders in the file; None where none was ever named. Raises InputError if the file is damaged."""
+        """The folders in the file; None if none was ever named. Raises InputError if the file is damaged."""
         try:
             return [os.path.realpath(folder) for folder in files.read_json(self.path, {"folders": [str]})["folders"]]
         except FileNotFoundError:

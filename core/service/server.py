@@ -1,4 +1,4 @@
-"""The server: one a user, on this machine only, from its start to its end."""
+"""The server: one per user, for this machine only, from its start to its end."""
 
 import asyncio
 import contextlib
@@ -26,32 +26,32 @@ from vera.core.service.security import MAX_HEADERS, Guard, Roots, new_token, pri
 from vera.core.service.supervisor import WORKER, Supervisor
 from vera.core.service.web import application
 
-LOG_SECONDS = 10.0  # between two looks at the log's size
+LOG_SECONDS = 10.0  # interval at which the log's size is checked
 LAST_PORT = "port.json"
-MAX_LOG = 4 * 2**20  # bytes; then it is moved aside, and the one of before goes
+MAX_LOG = 4 * 2**20  # bytes after which the log is moved aside; the earlier one is deleted
 
 
 @dataclass(frozen=True)
 class Settings:
-    """folder: the queue, the token, the log. Times in seconds; memory_limit in bytes, or None."""
+    """folder: of queue, token and log. Times are in seconds, memory_limit in bytes, or None."""
 
     folder: Path
     device: str = "auto"
-    idle: float = 1800  # without a job and a request: the service ends
-    model_idle: float = 300  # without a job: the model's memory is given back
-    hang: float = 60  # without a sign of life: the worker is ended
-    stall: float = 1800  # without progress
+    idle: float = 1800  # without a job and a request, after which the service ends
+    model_idle: float = 300  # without a job, after which the model is unloaded
+    hang: float = 60  # without a heartbeat, after which the worker is ended
+    stall: float = 1800  # without progress, after which the job is ended
     memory_limit: int | None = None
     warm: bool = True  # the worker starts with the service, so that the first job need not wait for its imports
     worker: tuple[str, ...] = WORKER
 
 
 class AlreadyRunningError(Exception):
-    """Another server of this user runs: one line that says where."""
+    """Another server of this user is running. The message is one line with its address."""
 
 
 class Service:
-    """All that the answers need: queue, roots, supervisor, and when the last request came."""
+    """The state behind the answers: queue, roots, supervisor, and the time of the last request."""
 
     def __init__(self, settings: Settings, port: int, token: str) -> None:
         self.settings = settings
@@ -68,14 +68,14 @@ class Service:
         self.server: uvicorn.Server | None = None  # from when it listens
 
     def end(self) -> None:
-        """Answer what is being asked, stop the worker, and go; the queue stays."""
+        """Finish open requests, stop the worker, and end; the queue is kept."""
         self.ending = True
         if self.server is not None:
             self.server.should_exit = True
         self.supervisor.end()
 
     def counted(self, app: ASGIApp) -> ASGIApp:
-        """ASGI: the app, with its requests counted."""
+        """ASGI middleware that counts the requests of the app."""
 
         async def count(scope: Scope, receive: Receive, send: Send) -> None:
             self.requests += 1
@@ -88,7 +88,7 @@ class Service:
         return count
 
     async def end_when_idle(self) -> None:
-        """Nothing to do, nobody there: end after the idle time."""
+        """End after the idle time without jobs and clients."""
         while not self.ending:
             await asyncio.sleep(min(max(self.settings.idle / 10, 0.2), 30))
             busy = self.requests or self.supervisor.running or self.queue.count("queued")
@@ -157,22 +157,24 @@ async def _serve(settings: Settings, started: Callable[[str], None]) -> None:
 
 
 def _listener(folder: Path) -> socket.socket:
-    """A socket at the port of the last service, so that pages find this one; at another where that is taken."""
+    """A socket at the port of the last service, so that open pages find this one; at another port if that is in use."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     if os.name == "posix":
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last one may linger
+        listener.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # connections of the last service may remain for a while
     try:
         listener.bind(("127.0.0.1", read_json(folder / LAST_PORT, {"port": int})["port"]))
     except (OSError, ValueError, OverflowError):
         listener.bind(("127.0.0.1", 0))
         with contextlib.suppress(OSError):
             write_json(folder / LAST_PORT, {"port": listener.getsockname()[1]})
-    listener.listen(BACKLOG)  # before the discovery file is there: who reads that can connect at once
+    listener.listen(BACKLOG)  # before the discovery file is written, so that its readers can connect at once
     return listener
 
 
 def _opener(port: int, token: str) -> str:
-    """A page that takes a browser to the service's page, with the token behind the # that is never sent."""
+    """A page that redirects a browser to the service's page; the token follows the #, which browsers do not send."""
     address = f"http://127.0.0.1:{port}/#token={token}"
     return f'<!doctype html><meta charset="utf-8"><script>location.replace("{address}")</script>\n'
 
@@ -186,7 +188,7 @@ def _where_it_runs(folder: Path) -> str:
 
 
 def turn_log(path: Path) -> None:
-    """Move the log aside once it is large. Its writers, which append, go on at its beginning."""
+    """Move a large log aside. Its writers append, so they continue at the beginning of the emptied file."""
     with contextlib.suppress(OSError):
         if path.stat().st_size > MAX_LOG:
             shutil.copyfile(path, path.with_suffix(".log.1"))
@@ -200,7 +202,7 @@ async def _turn_log_while_running(path: Path) -> None:
 
 
 def default_memory_limit() -> int | None:
-    """Three quarters of the machine's memory, in bytes; None where that is not told."""
+    """Three quarters of the machine's memory, in bytes; None if the system does not report it."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 4
     except (AttributeError, ValueError, OSError):
@@ -208,7 +210,7 @@ def default_memory_limit() -> int | None:
 
 
 def log_to(path: Path) -> None:
-    """Send this process's own output to the log: for a service that nobody looks at."""
+    """Redirect this process's output to the log, for a service in the background."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for stream in (1, 2):
         os.dup2(descriptor, stream)

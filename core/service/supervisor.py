@@ -1,4 +1,4 @@
-"""The supervisor: takes jobs from the queue to the worker, and watches, stops and restarts it."""
+"""The supervisor: passes jobs from the queue to the worker, and monitors, stops and restarts the worker."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 WORKER = (sys.executable, "-m", "vera.core.service.worker")
-CANCEL_SECONDS = 0.75  # that a worker is given at least, to stop by itself
+CANCEL_SECONDS = 0.75  # least time for a worker to stop by itself before it is killed
 TICK_SECONDS = 0.25
-MAX_RETRIES = 2  # of a job whose worker was killed: more let a job that is too large hold up the queue for longer
-RETRY_SECONDS = 2.0  # between attempts to write a queue that cannot be written
+MAX_RETRIES = 2  # of a job whose worker was killed; raising it lets a job that is too large block the queue longer
+RETRY_SECONDS = 2.0  # between attempts to write the queue
 
 
 class Supervisor:
@@ -65,7 +65,7 @@ class Supervisor:
         self.notify()
 
     def cancel(self, job: int) -> None:
-        """Mark and stop. Raises QueueRefusedError, KeyError."""
+        """Mark the job as cancelled and stop it. Raises QueueRefusedError, KeyError."""
         self.queue.cancel(job)
         if job == self.running:
             self.cancelling = True
@@ -106,7 +106,7 @@ class Supervisor:
         return self._posters[job]
 
     def forget(self, jobs: Sequence[int]) -> Sequence[int]:
-        """Take ended jobs off the list, with their thumbnails; returns those that were taken off."""
+        """Remove ended jobs and their thumbnails from the list; returns the removed ones."""
         gone = self.queue.forget(jobs)
         for job in gone:
             self._thumbnails.pop(job, None)
@@ -119,23 +119,23 @@ class Supervisor:
         return self.settings.folder / "thumbnails" / str(job)
 
     def notify(self) -> None:
-        """Something has changed: wake whoever waits in changed()."""
+        """Wake all waiters of changed()."""
         self.turn += 1
         event, self._event = self._event, asyncio.Event()
         event.set()
 
     async def changed(self, seconds: float) -> None:
-        """Wait for a change, at most so long."""
+        """Wait for a change, at most `seconds`."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._event.wait(), seconds)
 
     # The work.
 
     async def run(self) -> None:
-        """Until end() is called: one job after the other; without jobs the model goes after its time."""
+        """Run jobs one after another until end() is called; unload the model after its idle time."""
         try:
             if self.settings.warm:
-                with contextlib.suppress(OSError):  # tried again with the first job, which says what is wrong
+                with contextlib.suppress(OSError):  # the first job tries again and reports the error
                     self.worker = await Worker.start(self.settings)
                     self.notify()
             while not self.ending:
@@ -167,7 +167,7 @@ class Supervisor:
         self.notify()
 
     async def _outcome(self, job: Job) -> dict[str, Any] | None:  # noqa: C901 - one branch an event or time limit
-        """What Queue.end is to be told of the job; None when it is to go on after the next start."""
+        """Arguments of Queue.end for the job; None if it resumes after the next start."""
         if self.worker is None:
             try:
                 self.worker = await Worker.start(self.settings)
@@ -184,7 +184,7 @@ class Supervisor:
                     return {"state": "failed", "kind": "system", "reason": str(error)}
                 sent = True
             event = await worker.next(TICK_SECONDS) or {}
-            # A machine that slept is no worker that hung: no tick counts for more than two seconds.
+            # After a sleep of the machine the worker has not hung: a tick counts at most two seconds.
             passed, last = min(time.monotonic() - last, 2), time.monotonic()
             kind = event.get("event")
             silent = 0 if event else silent + passed
@@ -201,7 +201,7 @@ class Supervisor:
                 return self._interrupted("crash", _how_it_ended(event["code"]))
             if kind:
                 self._note(worker, job, event)
-            # A model that takes long to load is worth some patience; one of seconds is soon loaded again.
+            # The longer a model takes to load, the longer the worker may take to stop before it is killed.
             if self._stop_asked and (not sent or stopping > max(CANCEL_SECONDS, worker.load_seconds / 4)):
                 if sent:
                     await self._kill()
@@ -216,7 +216,7 @@ class Supervisor:
                 return self._interrupted("hang", f"no progress for {still:.0f} s at '{stage}'; the worker was ended")
 
     def _tried_again(self, job: int, code: int) -> bool:
-        """Whether a job whose worker was ended from outside, for want of memory mostly, goes on by itself."""
+        """Whether a job is retried after its worker was killed from outside, mostly by lack of memory."""
         if code != -signal.SIGKILL or self._stop_asked:
             return False
         self._kills[job] = self._kills.get(job, 0) + 1
@@ -253,12 +253,12 @@ class Supervisor:
         }
 
     def _note(self, worker: Worker, job: Job, event: dict[str, Any]) -> None:
-        """What a running job tells of itself."""
+        """Store a running job's identity, warnings and facts."""
         kind = event["event"]
         if kind == "prepared":
             self._learn(event)
             donors: Sequence[str] = []
-            with contextlib.suppress(sqlite3.Error):  # said again by the next run
+            with contextlib.suppress(sqlite3.Error):  # the next run reports them again
                 donors = self.queue.rendered(event["identity"])
                 self.queue.note(
                     job["id"], identity=event["identity"], warnings=event["warnings"], facts=self.facts or None
@@ -287,11 +287,11 @@ class Supervisor:
         self.course.frames = self.facts.get("frames")
 
     def _earlier(self, job: Job) -> dict[str, Any] | None:
-        """What the latest job of the same model took; None where none was made from its beginning to its end."""
+        """Frames and seconds of the latest complete job of the same model, or None."""
         with contextlib.suppress(sqlite3.Error):
             for done in self.queue.latest_done():
                 facts = done["facts"] or {}
-                made = {"denoise", "lift"} & set(facts.get("seconds", {}))  # not copied from another folder
+                made = {"denoise", "lift"} & set(facts.get("seconds", {}))  # it was not copied from another folder
                 if made and facts.get("frames") and _model_of(done) == _model_of(job):
                     return facts
         return None
@@ -315,7 +315,7 @@ class Supervisor:
         await self._unload()
 
     async def _written(self, change: Callable[[], Any]) -> Any:
-        """Write the queue; a full disk is waited out, and said in `health` meanwhile."""
+        """Write the queue. On a full disk, wait and try again; `health` reports it meanwhile."""
         while True:
             try:
                 result = change()
@@ -329,7 +329,7 @@ class Supervisor:
             await asyncio.sleep(RETRY_SECONDS)
 
     def _forget_thumbnails(self) -> None:
-        """Of jobs that the queue has forgotten."""
+        """Delete the thumbnails of jobs that the queue has forgotten."""
         with contextlib.suppress(OSError):
             for folder in (self.settings.folder / "thumbnails").iterdir():
                 if not (folder.name.isdigit() and self.queue.get(int(folder.name))):
@@ -337,7 +337,7 @@ class Supervisor:
 
 
 class Worker:
-    """The worker's process, seen from here. `next` gives its events; the last one is "gone"."""
+    """The worker's process. `next` returns its events; the last one is "gone"."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None and process.stdout is not None  # both are pipes
@@ -372,12 +372,12 @@ class Worker:
                 if event["event"] == "model":
                     self.load_seconds = event["seconds"]
                 self.events.put_nowait(event)
-        except ValueError:  # half a line: it died while it wrote
+        except ValueError:  # an incomplete line: the worker died while writing
             self.kill()
         self.events.put_nowait({"event": "gone", "code": await self.process.wait()})
 
     async def next(self, seconds: float) -> dict[str, Any] | None:
-        """The next event, or None after so long."""
+        """The next event, or None after `seconds`."""
         try:
             return await asyncio.wait_for(self.events.get(), seconds)
         except TimeoutError:
@@ -393,7 +393,7 @@ class Worker:
             self.process.kill()
 
     async def end(self) -> None:
-        """Its input closes, and it goes; it is made to if it does not."""
+        """Close the worker's input, which ends it; kill it if it does not end."""
         with contextlib.suppress(OSError):
             self._commands.close()
         try:

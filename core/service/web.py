@@ -1,4 +1,4 @@
-"""The server's answers: the API of `vera.core.service.api`, and the page for people."""
+"""The server's answers: the operations of api.py, and the page for users."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PAGE_HEADERS = {
 }
 MAX_ID = 2**53
 _NEW = 201
-# Of a job in the queue, what the API shows as it is there.
+# Columns of a job that the API returns unchanged.
 _COLUMNS = (
     "id",
     "state",
@@ -61,12 +61,12 @@ _COLUMNS = (
     "ended",
 )
 
-# Of the running job, what its worker says.
+# Fields of the running job that its worker reports.
 _RUNNING = ("stage", "done", "total", "frame", "seconds_left", "progress", "job_seconds_left")
 
 
 def application(service: Service) -> Starlette:
-    """The ASGI application, without its guard. service: see `vera.core.service.server.Service`."""
+    """The ASGI application without access control. service: see `Service` in server.py."""
     answers = Answers(service)
     routes = [_route(operation, getattr(answers, operation.name)) for operation in api.OPERATIONS]
     routes += [Route(path, _file(name), methods=["GET"]) for path, name in PAGE_FILES.items()]
@@ -76,11 +76,11 @@ def application(service: Service) -> Starlette:
 
 
 class Answers:
-    """One method an operation: answer(id, query, body) -> a dictionary or a Response."""
+    """One method per operation: answer(id, query, body) -> a dictionary or a Response."""
 
     def __init__(self, service: Service) -> None:
         self.service, self.queue, self.supervisor = service, service.queue, service.supervisor
-        self.looking = asyncio.Semaphore(1)  # more would let looks take the machine from the job that runs
+        self.looking = asyncio.Semaphore(1)  # several looks at once would slow down the running job
 
     async def health(self, job: None, query: dict[str, Any], body: Any) -> dict[str, Any]:
         supervisor = self.supervisor
@@ -210,14 +210,14 @@ class Answers:
     async def _submit(self, given: dict[str, Any], request: str | None) -> Response:
         recipe = {name: value for name, value in given.items() if value is not None}
         EditRecipe.from_values(recipe, "the recipe")
-        # The disk may be far away: not in the loop.
+        # In a thread, because the disk may be slow.
         await run_in_threadpool(check_recipe, recipe, self.service.roots.folders())
         row, is_new = self.queue.submit(recipe, request or os.urandom(16).hex())
         self.supervisor.submitted()
         return JSONResponse(self._job(row), _NEW if is_new else 200)
 
     def _next_seed(self, recipe: dict[str, Any]) -> int:
-        """One more than the highest that a job with the same plate and prompt had."""
+        """One more than the highest seed of a job with the same plate and prompt."""
         same = [row["recipe"] for row in self.queue.list() if _take_of(row["recipe"]) == _take_of(recipe)]
         seeds = [each.get("seed", 0) for each in (*same, recipe)]
         return (max(seed for seed in seeds if isinstance(seed, int)) + 1) % MAX_SEED
@@ -226,7 +226,7 @@ class Answers:
         return f"{self.service.epoch}.{self.supervisor.turn}"
 
     def _job(self, row: Job, positions: dict[int, int] | None = None) -> dict[str, Any]:
-        """A job as the API shows it."""
+        """A job in the form of the API."""
         place = None
         if row["state"] == "queued":
             place = positions[row["id"]] if positions else self.queue.position(row["id"])
@@ -239,7 +239,7 @@ class Answers:
         return job | {"revision": api.revision(job)}
 
     async def _until_changed(self, query: dict[str, Any], revision: Callable[[], str]) -> None:
-        """A long poll: while the revision is the known one, and there is time."""
+        """Long poll: wait while the revision is the known one and time remains."""
         loop = self.service.loop
         end = loop.time() + query.get("wait", 0)
         while not self.service.ending and query.get("after") == revision() and loop.time() < end:
@@ -271,12 +271,12 @@ def _route(operation: api.Operation, answer: Callable[..., Awaitable[Any]]) -> R
 
 
 def _take_of(recipe: dict[str, Any]) -> tuple[Any, ...]:
-    """What versions of one edit share."""
+    """The fields that versions of one edit have in common."""
     return recipe.get("plate"), recipe.get("prompt"), recipe.get("model", EMBEDDED)
 
 
 def _renewal(service: Service) -> Callable[[Request], Awaitable[Response]]:
-    """How a page that an earlier service opened gets this one's token: see `vera.core.service.renewal`."""
+    """Token renewal for pages opened by an earlier service, see renewal.py."""
 
     async def respond(request: Request) -> Response:
         try:
@@ -290,7 +290,7 @@ def _renewal(service: Service) -> Callable[[Request], Awaitable[Response]]:
 
 
 def _job_number(request: Request) -> int | None:
-    """The job in the path; None where the operation has none. Raises RequestError."""
+    """The job number in the path; None if the operation has none. Raises RequestError."""
     text = request.path_params.get("id")
     if text is None:
         return None
@@ -307,7 +307,7 @@ def _file(name: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 def _error(status: int, words: object) -> JSONResponse:
-    # As the words may quote what was asked for, lone surrogates are taken out.
+    # The message may quote the request, so lone surrogates are removed.
     return JSONResponse({"error": str(words).encode("utf-8", "replace").decode()}, status)
 
 

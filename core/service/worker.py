@@ -1,8 +1,8 @@
-"""The worker: a process of its own that keeps the model warm and makes one job at a time.
+"""The worker: a separate process that keeps the model loaded and runs one job at a time.
 
-It reads commands from standard input, one JSON object a line: {"do": "job", ...}, {"do": "go", ...},
-{"do": "stop"}; and writes events to standard output. When its input ends, the server has gone,
-and so does the worker, at once: files are whole or not there, whenever that is.
+It reads commands from standard input, one JSON object per line: {"do": "job", ...}, {"do": "go", ...}, {"do": "stop"}.
+It writes events to standard output. When its input ends, the server has ended, and the worker ends at once. Files are
+written atomically, so this is safe at any time.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from vera.core.backends.base import Job
     from vera.core.layer.delivery import Delivery
 
-BEAT_SECONDS = 1.0
-THUMBNAILS = 6  # of one job, evenly over its frames
+BEAT_SECONDS = 1.0  # interval of the heartbeat
+THUMBNAILS = 6  # of one job, evenly spread over its frames
 
 
 class EventSender(Protocol):
@@ -38,11 +38,11 @@ class EventSender(Protocol):
 
 
 class Line:
-    """The way to the server: commands in, events out. Nothing else may write there."""
+    """The pipes to the server: commands in, events out. Nothing else may write there."""
 
     def __init__(self) -> None:
         self.out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        os.dup2(2, 1)  # whatever a library prints goes to the log
+        os.dup2(2, 1)  # output of libraries goes to the log
         self.commands: queue.Queue = queue.Queue()
         self.stopping = threading.Event()
         self.working = threading.Event()
@@ -77,7 +77,7 @@ class Line:
 
 
 class JobProgress:
-    """vera.core.progress.Progress's face: says stages and steps to the server, and makes thumbnails."""
+    """Implements `ProgressLike`: reports stages and steps to the server, and makes thumbnails."""
 
     def __init__(self, line: Line, thumbnails: Path) -> None:
         self.line, self.thumbnails = line, thumbnails
@@ -102,7 +102,7 @@ class JobProgress:
             self.thumbnail(frame)
         self._say(round(left, 1) if self.done < self.total else None, frame)
         if self.name == "deliver" and self.done >= self.total:
-            self.stage("finish", 1)  # the preview, and the check of all files: as long as some frames
+            self.stage("finish", 1)  # preview and check of all files take as long as some frames
 
     def thumbnail(self, frame: int) -> None:
         if frame not in self.shown and frame != self.poster:
@@ -121,7 +121,7 @@ class JobProgress:
                 write_thumbnail(self.thumbnails / f"{frame}.png", layer, job.plate, job.blending)
                 self.line.send("thumbnail", frame=frame)
         except OSError:
-            traceback.print_exc()  # a picture for the queue is no reason to fail a job
+            traceback.print_exc()  # a missing thumbnail must not fail the job
 
     def say(self, text: str, event: str = "message", **values: Any) -> None:
         pass
@@ -140,9 +140,9 @@ class JobProgress:
 
 
 class WarmModel:
-    """vera.core.model.load.load_model, which keeps the latest model while its files and what is asked are the same.
+    """`load_model` with a cache of the latest model, valid while its files and the arguments are the same.
 
-    learned: by which means jobs of this model had room (`vera.core.job.memory`), as long as its files are the same.
+    learned: plans that fit the memory for jobs of this model (core/job/memory.py), valid while its files are the same
     """
 
     def __init__(self, line: EventSender) -> None:
@@ -161,7 +161,7 @@ class WarmModel:
         if key != self.key:
             if self.key and key[:-1] != self.key[:-1]:
                 self.learned.clear()
-            self.key = self.model = None  # never two at once
+            self.key = self.model = None  # so that two models are never in memory together
             started = time.monotonic()
             self.model = load_model(name, device, **asked)
             self.key = key
@@ -170,8 +170,7 @@ class WarmModel:
 
 
 def make(command: dict[str, Any], line: Line, load: WarmModel) -> dict[str, Any]:
-    """One job, from its recipe to the delivery; returns the report. Raises what the backend raises, and
-    OutOfMemoryError."""
+    """Run one job from its recipe to the delivery; return the report. Raises the backend's errors, OutOfMemoryError."""
     from vera.core.job.memory import within_memory
     from vera.core.recipe import EditRecipe
 
@@ -189,7 +188,7 @@ def make(command: dict[str, Any], line: Line, load: WarmModel) -> dict[str, Any]
 
 
 def attempt(job: Job, line: Line, progress: JobProgress) -> dict[str, Any]:
-    """The job, once: what was rendered already is taken, the rest is made."""
+    """Run the job once: finished parts are reused, the rest is made."""
     from vera.core.job.run import nothing_to_do
 
     progress.begin(job)
@@ -207,7 +206,7 @@ def attempt(job: Job, line: Line, progress: JobProgress) -> dict[str, Any]:
 
 
 def facts_of(job: Job) -> dict[str, Any]:
-    """What people ask of a job, whatever its backend."""
+    """Facts about a job that the page shows, for any backend."""
     plate = job.plate
     return {
         "frames": len(plate.frames),
@@ -222,7 +221,7 @@ def facts_of(job: Job) -> dict[str, Any]:
 
 
 def views_of(job: Job) -> dict[str, list[int]]:
-    """Where the preview's pictures are, {name: [row, column]}; none of an earlier version's."""
+    """Positions of the preview's pictures, {name: [row, column]}; empty for an earlier version's preview."""
     from vera.core.layer.preview import VIEWS, has_views
 
     there = has_views(job.delivery.dir / "preview.mp4", job.plate)
@@ -230,27 +229,27 @@ def views_of(job: Job) -> dict[str, list[int]]:
 
 
 def copy_or_run(job: Job, donors: list[str], line: Line, progress: JobProgress) -> dict[str, Any]:
-    """Deliver from a folder that holds these pixels already; make them where there is none."""
+    """Deliver from a folder that already has these pixels; generate them if there is none."""
     from vera.core.job.run import run_job
 
-    if not job.recipe.keep:  # another's delivery has no latents to keep
+    if not job.recipe.keep:  # a copied delivery has no latents to keep
         for donor in (_delivery_in(out, job) for out in donors):
             try:
                 if donor and donor.complete():
                     return copy(donor, job, progress, line.stopping)
             except JobVanishedError:
-                pass  # what was copied stays, the rest is made
+                pass  # copied frames stay, the rest is generated
     return run_job(job, progress, line.stopping.is_set)
 
 
 class JobVanishedError(Exception):
-    """A delivery that was whole a moment ago cannot be read, or does not hold what its manifest says."""
+    """A delivery that was complete before cannot be read, or differs from its manifest."""
 
 
 def copy(donor: Delivery, job: Job, progress: JobProgress, stopping: threading.Event) -> dict[str, Any]:
-    """Deliver what another folder holds of the same pixels: written and read back like new ones.
+    """Copy a delivery of the same pixels from another folder; files are written and verified like new ones.
 
-    Raises JobVanishedError when it goes meanwhile.
+    Raises JobVanishedError if that folder changes meanwhile.
     """
     manifest = donor.manifest()
     if manifest is None:
@@ -264,7 +263,7 @@ def copy(donor: Delivery, job: Job, progress: JobProgress, stopping: threading.E
             layer, matte, composite = _pictures_of(donor, frame)
             try:
                 job.delivery.write(frame, layer, composite, manifest.records[frame].facts, matte)
-            except ValueError as error:  # of another shape than its digests promised
+            except ValueError as error:  # the files' shape does not match their digests
                 raise JobVanishedError from error
         progress.advance()
     job.delivery.finish(manifest.extra)
@@ -291,23 +290,25 @@ def _delivery_in(out: str, job: Job) -> Delivery | None:
 
 
 def failure(error: Exception, limit: int) -> tuple[str, str]:
-    """(kind, reason) of what went wrong, the reason in one line with its fix."""
-    # File names may hold bytes that are no text.
+    """(kind, reason) of an error; the reason is one line with the fix."""
+    # File names may contain bytes that are no text.
     text = one_line(error)
     if isinstance(error, InputError):
         return "input", text
     if isinstance(error, OutOfMemoryError):
         allowed = f" (the worker may take {limit / 2**30:.1f} GiB)" if limit and "GPU" not in text else ""
         return "memory", text + allowed
-    # Libraries wrap the system's refusals in errors of their own.
+    # Libraries wrap system errors in errors of their own.
     if isinstance(error, OSError) or "(os error " in text:
         return "system", f"{text}; fix that and retry: finished frames are kept"
     return "fault", f"{type(error).__name__}: {text}; the service's log has more"
 
 
 def limit_memory(limit: int) -> None:
-    """Let allocations beyond `limit` bytes fail, where the system can (Linux): a bomb then
-    ends this process at most, and leaves the machine alone."""
+    """Limit this process's memory to `limit` bytes if the system can (Linux).
+
+    A decompression bomb then ends at most this process.
+    """
     if limit and sys.platform == "linux":
         import resource
 
@@ -315,7 +316,7 @@ def limit_memory(limit: int) -> None:
 
 
 def memory_used() -> dict[str, int | None]:
-    """{"worker": bytes of this process in memory, "gpu": bytes that it holds there}; None where that is not told."""
+    """{"worker": resident bytes of this process, "gpu": bytes it uses on the GPU}; None if unknown."""
     used: dict[str, int | None] = {"worker": None, "gpu": None}
     try:
         with open("/proc/self/statm") as file:
@@ -329,7 +330,7 @@ def memory_used() -> dict[str, int | None]:
 
 
 def wait_for_lock(path: Path, line: Line) -> FileLock:
-    """One worker at a time, also when a killed server's last one still ends."""
+    """Ensure that only one worker runs, also while the worker of a killed server is still ending."""
     while True:
         try:
             return FileLock(path)
@@ -343,7 +344,7 @@ def main(folder: str, limit: int) -> None:
     lock = wait_for_lock(Path(folder) / "worker.lock", line)  # noqa: F841  held to the end
     limit_memory(limit)
     load = WarmModel(line)
-    import vera.core.backends.generate  # noqa: F401  now, so that the first job need not wait for it
+    import vera.core.backends.generate  # noqa: F401  imported here, so that the first job need not wait for it
     import vera.core.job.memory  # noqa: F401
 
     line.send("ready", pid=os.getpid())
@@ -359,7 +360,7 @@ def main(folder: str, limit: int) -> None:
             kind, reason = failure(error, limit)
             line.send("failed", kind=kind, reason=reason)
             if kind in ("memory", "fault"):
-                return  # a new process has all its memory, and no doubtful state
+                return  # a new process starts with all of its memory and a clean state
         finally:
             line.working.clear()
 
