@@ -116,7 +116,8 @@ class ObjectDrawer(Protocol):
     def of_shot(
         self, text: Tensor, source: LatentsByFrame, mask: LatentsByFrame | None, window: int
     ) -> ShotObject | ShotEffect | ShotBackground | None:
-        """The object, effect or background of text states (1, N, D) in a shot of these latents; None if it has no shape."""
+        """The object, effect or background of text states (1, N, D) in a shot of these latents; None if it has no
+        shape."""
 
 
 class BlockRunner(Protocol):
