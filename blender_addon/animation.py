@@ -1,4 +1,4 @@
-"""Keyframes and drivers of strips: what of a strip moves, and how a layer moves along with it."""
+"""Keyframes and drivers of strips: find animated properties, and copy keyframes to layers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def moving(scene: bpy.types.Scene, strip: bpy.types.Strip) -> set[str]:
 
 
 def copyable(curve: bpy.types.FCurve) -> bool:
-    """Whether a curve is its keyframes and nothing else."""
+    """Whether a curve consists of keyframes only, without modifiers or extrapolation."""
     return not curve.modifiers and not curve.mute
 
 
@@ -90,7 +90,7 @@ def remove(scene: bpy.types.Scene, strip: bpy.types.Strip, path: str) -> None:
 
 
 def digest(curve: bpy.types.FCurve, start: int) -> str:
-    """What a curve is, counted from a frame: equal for a strip and its copy that was moved with its keyframes."""
+    """A digest of a curve relative to a frame, equal for a strip and a copy that was moved with its keyframes."""
     told = [
         (
             round(p.co[0] - start, 3),
@@ -112,7 +112,7 @@ def _named(found: Iterable[bpy.types.FCurve], strip: bpy.types.Strip) -> dict[st
 
 
 def _bag(scene: bpy.types.Scene) -> Any:
-    """What holds the scene's curves, whatever Blender calls it; None if nothing is animated."""
+    """The container of the scene's curves in any Blender version; None if nothing is animated."""
     data = scene.animation_data
     if data is None or data.action is None:
         return None

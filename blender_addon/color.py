@@ -36,7 +36,7 @@ def blending_space(scene: bpy.types.Scene) -> str:
 
 
 def plate_space(strip: bpy.types.Strip) -> str | None:
-    """The strip's colour space as the core names it; None where the file itself tells."""
+    """The core's name of the strip's colour space; None if the file itself states it."""
     name = strip.colorspace_settings.name
     if strip.type == "MOVIE" and name == "sRGB" or not name or name in ("Non-Color", "Raw"):
         return None

@@ -1,4 +1,4 @@
-"""Where Blender 4.2 to 5.2 differ, in one place. Every other module calls these."""
+"""The differences between Blender 4.2 and 5.2, in one module that all others use."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def channels(owner: bpy.types.SequenceEditor | bpy.types.Strip) -> Sequence[bpy.
 
 
 def usable_channel(owner: bpy.types.SequenceEditor | bpy.types.Strip, number: int) -> bool:
-    """Whether something that is put on a channel can be seen and moved there."""
+    """Whether a channel is neither muted nor locked."""
     found = channels(owner)
     return number >= len(found) or not (found[number].lock or found[number].mute)
 

@@ -1,8 +1,8 @@
-"""Which strip a layer or a job belongs to, after cuts and copies.
+"""Find the strip that a layer or job belongs to, also after cuts and copies.
 
-A strip that is edited gets a mark. Blender copies it with the strip (K, Shift-D), so several strips may carry one:
-`settle` gives each its own, and notes the earlier ones; the strip that a layer or a job was made for is the one with
-the mark whose media frames and time overlap it most.
+An edited strip gets a mark. Blender copies it with the strip (K, Shift-D), so that several strips can have the same
+mark. `settle` gives each its own mark and stores the earlier ones. The strip of a layer or job is the one with its mark
+whose media frames and time overlap it most.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which frames of which file a strip shows, so that the core reads the media itself, untouched (see seen.py)."""
+"""Find the frames and files that a strip shows, so that the core can read the original media (see seen.py)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Shown:
 
 
 def check_files(strip: bpy.types.Strip, frames: range) -> None:
-    """Refuse media that are not there: Blender shows nothing in their place, without a word. Raises RefusedError."""
+    """Raise RefusedError for missing media, in place of which Blender silently shows nothing."""
     if strip.type == "MOVIE":
         missing = [path for path in [bpy.path.abspath(strip.filepath)] if not os.path.isfile(path)]
     elif strip.type == "IMAGE":
@@ -90,18 +90,18 @@ def _images(strip: bpy.types.Strip, frames: range) -> Shown:
 
 
 def _parts(name: str) -> re.Match[str]:
-    """What stands before the number, the number and the ending of a sequence's file."""
+    """Prefix, number and extension of a sequence's file."""
     return cast("re.Match[str]", _NUMBERED.fullmatch(name))
 
 
 def _number_of_still(name: str) -> int:
-    """As the core numbers a lone still: plate.1001.exr is frame 1001, any other is frame 1."""
+    """The core's frame number of a single still: plate.1001.exr is frame 1001, other names are frame 1."""
     match = re.fullmatch(r".*[._](-?[0-9]{1,7})", os.path.splitext(name)[0])
     return int(match[1]) if match else 1
 
 
 def why_no_sequence(strip: bpy.types.Strip, frames: range) -> str | None:
-    """Why an image strip's files are not one padded sequence, or None."""
+    """The reason why an image strip's files are not one padded sequence, or None."""
     if len(strip.elements) == 1 and len(frames) > 1:
         return "a still held"
     if len(strip.elements) == 1:

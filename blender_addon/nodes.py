@@ -13,7 +13,7 @@ from .host_rules import RefusedError
 
 
 def build(scene: bpy.types.Scene, layer: bpy.types.Strip, tree: bpy.types.NodeTree | None = None) -> bpy.types.Node:
-    """Lay a layer over what leaves the tree; over its plate, where nothing does. Returns the alpha-over node.
+    """Composite a layer over the tree's output, or over its plate if there is none. Returns the alpha-over node.
 
     The compositor works in linear light: the version needs a delivery for it (see ops.VERA_OT_compositor).
     Raises RefusedError.

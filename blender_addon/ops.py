@@ -1,4 +1,4 @@
-"""What the user can do. Each operator reads the context, calls one of the other modules, and reports."""
+"""The operators. Each reads the context, calls another module, and reports."""
 
 import csv
 import subprocess

@@ -12,7 +12,7 @@ from .session import factor, session, words_of
 
 LISTED = 12  # entries of the queue that are drawn, the latest first
 
-LOOK_SECONDS = 1.0  # between two looks at whether a layer is outdated; shorter ones make drawing slower
+LOOK_SECONDS = 1.0  # interval at which a layer is checked for being outdated; lowering it slows down drawing
 _looked: dict[str, tuple[float, str]] = {}  # layer's name -> (when, words)
 _pictures = None  # thumbnails by ticket id
 _dated: dict[str, int] = {}  # ticket id -> when its picture was written, as loaded
@@ -130,7 +130,7 @@ class VERA_PT_layer(Sidebar, bpy.types.Panel):
 
 
 def _outdated(scene: bpy.types.Scene, layer: bpy.types.Strip) -> str:
-    """Why the layer is no longer true to its strip; looked at once in a while, as a panel is drawn all the time."""
+    """The reason why a layer is outdated. It is cached for LOOK_SECONDS, because a panel is drawn very often."""
     when, words = _looked.get(layer.name, (0.0, ""))
     if time.monotonic() - when > LOOK_SECONDS:
         words = place.outdated(scene, layer)
@@ -191,7 +191,7 @@ def _draw_text(layout: bpy.types.UILayout, text: str, width: int) -> None:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Lines that fit a region of so many pixels."""
+    """The text wrapped to lines that fit the width in pixels."""
     scale = bpy.context.preferences.system.ui_scale
     room = max(20, int((width / scale - 60) / 6.4))
     lines, line = [], ""
@@ -241,7 +241,7 @@ class VERA_PT_compositor(bpy.types.Panel):
 
 
 def _in_header(self: bpy.types.Header, context: bpy.types.Context) -> None:
-    """How the jobs are, outside the tab too."""
+    """Show the jobs' state in the sequencer's header."""
     words = session.notice or session.summary()
     if words:
         self.layout.label(text=words, icon="ERROR" if session.failed else "SHADERFX")

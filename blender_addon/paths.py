@@ -1,4 +1,4 @@
-"""Paths as a .blend keeps them: relative to the file where it can be, so that a project may be moved or sent."""
+"""Paths stored in a .blend: relative to the file if possible, so that a project can be moved or sent."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def stored(path: str) -> str:
 def found(path: str, beside: str = "") -> str:
     """The absolute path of a stored one, here.
 
-    beside: a delivery's folder that is known to be here, of the same project. Where the stored path is nothing on
-    this machine (the project came from another system, or was saved elsewhere), it is looked for beside that.
+    beside: a delivery's folder of the same project that exists here. If the stored path does not exist on this machine
+        (the project came from another system, or was saved elsewhere), it is searched beside that folder.
     """
     absolute = os.path.normpath(bpy.path.abspath(path.replace("\\", "/") if path.startswith("//") else path))
     if os.path.exists(absolute) or not beside:

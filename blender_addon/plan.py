@@ -1,4 +1,4 @@
-"""From what the user asks for to tickets, one for each strip. Nothing is started here."""
+"""Make tickets of the user's request, one for each strip. Nothing is started here."""
 
 from __future__ import annotations
 

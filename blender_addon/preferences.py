@@ -1,4 +1,4 @@
-"""Where Vera's core is, and how its service is run."""
+"""Preferences: the location of Vera's core, and the options of its service."""
 
 import os
 import subprocess
@@ -101,7 +101,7 @@ def connection() -> Connection:
 
 
 def what_is_wrong(settings: Connection) -> str:
-    """Why this Python cannot run the service, in words with the mend; "" if it can. Takes seconds."""
+    """The reason why this Python cannot run the service, with the fix; "" if it can. Takes seconds."""
     if not settings.python:
         return "No Python is named: only a service that already runs is used (vera serve)."
     if not os.path.isfile(settings.python):

@@ -1,6 +1,6 @@
-"""Runs in a Blender of its own: renders plates and masks as seen, frame by frame, from a copy of the file.
+"""Render plates and masks as seen, frame by frame, from a copy of the file, in a separate Blender.
 
-Told by a JSON file: {"blend", "scene", "scripts", "passes": [{"kind": "plate" | "mask", "strips": [names],
+The order is a JSON file: {"blend", "scene", "scripts", "passes": [{"kind": "plate" | "mask", "strips": [names],
 "mask": name or null, "frames": [...], "files": [...], "unfaded": [names of strips that are rendered opaque]}]}. Plates
 are scene-linear half EXR, masks 8-bit PNG.
 A frame is written beside its name and then renamed; frames that are there are not rendered again.

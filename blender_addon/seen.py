@@ -1,8 +1,8 @@
-"""The one question: what is seen of a strip, frame by frame, and is it the pixels of its own files?
+"""Decide how a strip's picture is read: from its own files, or rendered first.
 
-Only where every part of the answer says so, the core reads the strip's files ("plain"). Else the layer copies what
-it can copy exactly (placement and opacity, with their keyframes), or what is seen is rendered first (see stage.py).
-What neither can show truly is refused in words.
+The core reads the strip's files ("plain") only if every check confirms that the strip shows their pixels. Placement and
+opacity, with their keyframes, can be copied exactly to the layer. Otherwise the strip is rendered first (see stage.py).
+Strips that neither way can reproduce are refused with a message.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     stage (another Blender renders) -> submit -> open (the service works) -> place -> placed
                                    any of these -> failed | cancelled -> (retry) again
 
-`tick` is called by a timer; where no timer runs (background, Blender as a module) `run` calls it. Words with
-the service are exchanged by a short-lived thread that knows nothing of Blender: it is given plain values and
-its answer is taken up at a later tick. Nothing is touched while Blender renders, saves or loads.
+`tick` is called by a timer, or by `run` if no timer runs (background, Blender as a module). A short-lived thread talks
+to the service. It does not touch Blender: it gets plain values, and its answer is processed by a later tick. Nothing is
+changed while Blender renders, saves or loads.
 """
 
 from __future__ import annotations

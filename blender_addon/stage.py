@@ -1,6 +1,6 @@
-"""Strips that are not simply their files are rendered first: by another Blender, from a copy of the file.
+"""Render strips that differ from their files first, with another Blender, from a copy of the file.
 
-So the interface stays free, the open file is not touched, and the plate is what is seen.
+The interface stays responsive, the open file is not changed, and the plate is the visible picture.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Tickets: what was asked for and how far it is, each in a file of its own.
+"""Tickets: requests and their progress, one file each.
 
-A ticket outlives undo, reload, a closed file and a crash, because nothing of it lives in the scene but an
-identifier of the document. No reference to Blender's data is kept: strips are found again by their mark.
+A ticket survives undo, reload, closing the file and a crash, because the scene contains only an identifier of the
+document. Tickets hold no references to Blender's data: strips are found by their mark.
 """
 
 from __future__ import annotations

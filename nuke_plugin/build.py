@@ -1,4 +1,4 @@
-"""The plug-in as a folder for NUKE_PATH and as a zip: python nuke_plugin/build.py [DIST]."""
+"""Build the plug-in as a folder for NUKE_PATH and as a zip: python nuke_plugin/build.py [DIST]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Run by Nuke for each folder in NUKE_PATH, without an interface too. It must never keep Nuke from starting."""
+"""Nuke runs this file for each folder in NUKE_PATH, also without interface. It must never prevent Nuke from
+starting."""
 
 import traceback
 
@@ -16,4 +17,4 @@ try:
             nuke.addUpdateUI(guard.is_stale, nodeClass=kind)
 except Exception:
     traceback.print_exc()
-    print("Vera: could not be set up; Nuke goes on without it")
+    print("Vera: could not be set up; Nuke continues without it")

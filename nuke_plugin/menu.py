@@ -1,4 +1,4 @@
-"""Run by Nuke with an interface only. It must never keep Nuke from starting."""
+"""Nuke runs this file if it has an interface. It must never prevent Nuke from starting."""
 
 import traceback
 
@@ -14,4 +14,4 @@ try:
     menu.addCommand("Settings...", "import vera_nuke.buttons; vera_nuke.buttons.settings()")
 except Exception:
     traceback.print_exc()
-    print("Vera: its menu could not be made; Nuke goes on without it")
+    print("Vera: its menu could not be made; Nuke continues without it")

@@ -1,7 +1,7 @@
-"""Checks in a real Nuke what could only be checked from outside: nuke -t verify.py [WORK_FOLDER]
+"""Check the plug-in in a real Nuke: nuke -t verify.py [WORK_FOLDER]
 
-It needs neither the core nor the service. Prints one line a point of VERIFY.md and ends with 0 if all hold.
-Nothing is written but into WORK_FOLDER (default: a new temporary folder).
+It needs neither the core nor the service. It prints one line per point of VERIFY.md and ends with 0 if all hold. It
+writes only into WORK_FOLDER (default: a new temporary folder).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the node graph shows of a VeraEdit: its version, and whether it runs, failed or is stale. On the main thread.
+"""Show a VeraEdit's state in the node graph: version, running, failed or stale. Main thread only.
 
-The words are in the label that Nuke asks for when it draws the node, and in no knob: nothing of them is saved. The
-tile's colour changes when a job begins or ends.
+The text is returned when Nuke draws the node's label. It is in no knob, so that nothing is saved. The tile's colour
+changes when a job begins or ends.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from . import plate
 from .host import no_undo, unsaved
 
 PLAIN, RUNNING, FAILED, STALE = 0x2F6F8FFF, 0x3F8F3FFF, 0x9F2F2FFF, 0xAF7F1FFF
-IDLE_SHARE = 20  # the stale check takes at most one part in so many of Nuke's idle time
-_words: dict[str, str] = {}  # of nodes by full name: "v003: generating, 3 of 8", "failed", "stale"
-_looked: dict[str, float] = {}  # when a node may be compared with its plate again
+IDLE_SHARE = 20  # the stale check uses at most 1/IDLE_SHARE of Nuke's idle time; raising it uses less
+_words: dict[str, str] = {}  # text by a node's full name: "v003: generating, 3 of 8", "failed", "stale"
+_looked: dict[str, float] = {}  # time at which a node may be compared with its plate again
 
 
 def running(node: nuke.Node, words: str) -> None:
@@ -26,7 +26,7 @@ def running(node: nuke.Node, words: str) -> None:
 
 
 def ended(node: nuke.Node, words: str) -> None:
-    """words: "failed", "stale", or "" where all is well."""
+    """Set a node's state. words: "failed", "stale", or "" for normal."""
     _say(node, words, {"failed": FAILED, "stale": STALE}.get(words, PLAIN))
 
 
@@ -39,7 +39,7 @@ def words_of(node: nuke.Node) -> str:
 
 
 def label() -> str | None:
-    """For nuke.addAutolabel of VeraEdit and of Group: the node's name, its version, and how it is."""
+    """Callback for nuke.addAutolabel of VeraEdit and Group: the node's name, version and state."""
     node = nuke.thisNode()
     if not plate.is_edit(node):
         return None  # a Group of another kind: Nuke's own label
@@ -51,9 +51,9 @@ def label() -> str | None:
 
 
 def look(stale: Callable[[nuke.Gizmo], str]) -> None:
-    """For nuke.addUpdateUI, which Nuke calls when it is idle: whether the layer is stale, now and then.
+    """Callback for nuke.addUpdateUI, which Nuke calls when it is idle: checks occasionally whether layers are stale.
 
-    stale: a function of the node that says why, or "".
+    stale: returns the reason for a node, or ""
     """
     node = nuke.thisNode()
     if not plate.is_edit(node):

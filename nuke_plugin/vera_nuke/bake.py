@@ -1,4 +1,4 @@
-"""A Group with a plain Read in place of a VeraEdit: it needs neither this plug-in nor the core."""
+"""Replace a VeraEdit by a Group with a plain Read, which needs neither this plug-in nor the core."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def free_name(parent: nuke.Group, wanted: str) -> str:
 
 
 def group_text(node: nuke.Gizmo, name: str) -> str:
-    """The Group as a script: the gizmo's inner nodes with what they were linked to written out."""
+    """The Group as a script: the gizmo's inner nodes with the values of their linked knobs."""
     with open(GIZMO, encoding="utf-8") as file:
         inner = file.read().split("\n}\n", 1)[1]
     version = int(node["version"].value())
@@ -106,7 +106,7 @@ def group_text(node: nuke.Gizmo, name: str) -> str:
 
 
 def quoted(value: object) -> str:
-    """A word of Tcl that means exactly this text, in a node's braces too."""
+    """The text quoted as a word of Tcl, also valid inside a node's braces."""
     text = re.sub(r'[\\"\[\]{}$]', lambda match: "\\" + match[0], str(value))
     return '"' + text.replace("\n", "\\n").replace("\t", "\\t") + '"'
 

@@ -1,4 +1,4 @@
-"""What the knobs of VeraEdit call. Nothing here raises: what goes wrong is said in words."""
+"""Functions of VeraEdit's knobs. None of them raises: errors are shown as messages."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def render() -> None:
 
 
 def draft() -> None:
-    """The current frame alone, in few steps."""
+    """Render the current frame alone, in few steps."""
     with _told() as node:
         run.render(node, wait=not nuke.GUI, draft=True)
 
 
 def look() -> None:
-    """What plate, mask and prompt would be read as, in a window: asked aside, as it takes seconds."""
+    """Show in a window how plate, mask and prompt would be read. It runs in a thread, because it takes seconds."""
     with _told() as node:
         run.look(node, wait=not nuke.GUI)
 
@@ -51,7 +51,7 @@ def compare() -> None:
 
 
 def edit_note() -> None:
-    """A line of the artist's on the version that is shown; it goes with the version's folder."""
+    """Edit the artist's note on the shown version, which is stored in the version's folder."""
     with _told() as node:
         out = _shown(node)
         text = nuke.getInput(f"Note on {os.path.basename(out)}", versions.note(out))
@@ -61,7 +61,7 @@ def edit_note() -> None:
 
 
 def delete_version() -> None:
-    """The version that is shown, from the disk; the one before it is shown."""
+    """Delete the shown version from the disk, and show the one before."""
     with _told() as node:
         base, number, out = gather.folder(node), int(node["version"].value()), _shown(node)
         if not nuke.ask(f"Delete {out}? Its layer is gone then, for other scripts too."):
@@ -89,7 +89,7 @@ def render_changed() -> None:
 
 
 def render_all_changed() -> None:
-    """Of the menu: every node of the script that shows something else than it asks for."""
+    """Menu command: render every stale node of the script."""
     for node in plate.edits():
         with _told(node):
             if run.changed(node):
@@ -172,7 +172,7 @@ def _enable(node: nuke.Node) -> None:
 
 @contextlib.contextmanager
 def _told(node: nuke.Gizmo | None = None, quietly: bool = False) -> Iterator[nuke.Gizmo]:
-    """The node of the button; errors go into its status and, in words, to who pressed it."""
+    """Context with the button's node. Errors are written to the node's status and shown to the artist."""
     node = node or cast("nuke.Gizmo", nuke.thisNode())
     try:
         yield node

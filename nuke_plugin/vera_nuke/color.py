@@ -1,4 +1,4 @@
-"""Colour spaces by name: Nuke's words for them, and the core's.
+"""Colour spaces by name: Nuke's names and the core's.
 
 "linear" here is scene-linear light with Rec.709 primaries, "srgb" the same encoded for an sRGB
 display; any other name goes to the core as the configuration has it.
@@ -39,7 +39,7 @@ _WRAPPED = re.compile(r"[a-z_]+\s*\((.+)\)")
 
 
 def known(name: str) -> str:
-    """A name out of Nuke's menus as the core takes it: "linear", "srgb", or the name itself."""
+    """The core's name for a name from Nuke's menus: "linear", "srgb", or the name itself."""
     name = name.strip()
     plain = re.sub(r"[\s_-]", "", name.lower())
     if plain in _LINEAR:
@@ -53,7 +53,7 @@ def known(name: str) -> str:
 def of_script(root: Callable[[str], str | None]) -> str:
     """The working space of the script. Nuke's own colour management always works in linear Rec.709.
 
-    root: a function knob -> text, None where the root has no such knob.
+    root: a function from a knob's name to its text, None if the root has no such knob
     """
     if root("colorManagement") == "Nuke":
         return "linear"

@@ -1,4 +1,4 @@
-"""Node and script -> a Request, pure data, on the main thread. What cannot be edited is refused in words."""
+"""Make a Request, pure data, of a node and its script. Unsupported scripts are refused. Main thread only."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from . import color, plate, settings, versions
 from .host import as_nuke_finds, full_size, no_undo
 from .host_rules import LIFT, VACE, VERA, RefusedError, model_of, prompt_of
 
-DRAFT_STEPS = 4  # of a draft of one frame; more steps are slower and nearer to the whole
-_WAYS = {"Vera": VERA, "VACE": VACE, "lift from file": LIFT}  # the node's menu in the words of all hosts
+DRAFT_STEPS = 4  # denoising steps of a one-frame draft; raising it is slower and closer to the final result
+_WAYS = {"Vera": VERA, "VACE": VACE, "lift from file": LIFT}  # the node's menu -> the names of host_rules.py
 
 
 def request(
     node: nuke.Gizmo, write: bool = True, draft: bool = False, frames: tuple[int, int] | None = None
 ) -> versions.Request:
-    """What this node asks for now, at full size. Raises RefusedError.
+    """The node's current request, at full size. Raises RefusedError.
 
-    With write, an empty results folder is filled in, to stay as it is when the script moves. draft: in few
-    steps. frames: (first, last) in place of the node's own.
+    write: fill in an empty results folder, so that it stays the same if the script is moved
+    draft: with few steps
+    frames: (first, last) in place of the node's own
     """
     with full_size():
         return _request(node, write, draft, frames)
@@ -76,7 +77,7 @@ def _request(node: nuke.Gizmo, write: bool, draft: bool, frames: tuple[int, int]
 
 
 def _more(node: nuke.Gizmo) -> dict[str, Any]:
-    """The recipe's further fields that the node sets; empty knobs are the core's own choice. Raises RefusedError."""
+    """Further recipe fields that the node sets; empty knobs leave the choice to the core. Raises RefusedError."""
     found: dict = {name: "".join(str(node[name].value()).split()) for name in ("cuts", "exposure")}
     if found["exposure"] not in ("", "auto"):
         try:
@@ -92,7 +93,7 @@ def _more(node: nuke.Gizmo) -> dict[str, Any]:
 
 
 def way(node: nuke.Gizmo) -> str:
-    """What makes the edit: one of host_rules' VERA, VACE, LIFT."""
+    """The way to make the edit: VERA, VACE or LIFT of host_rules.py."""
     return _WAYS[str(node["door"].value())]
 
 
@@ -103,7 +104,7 @@ def model(node: nuke.Gizmo) -> str:
 
 
 def folder(node: nuke.Gizmo, fill_in: bool = False) -> str:
-    """Where this node's versions are: the absolute path that its knob says, or the one it would get."""
+    """The folder of this node's versions: the absolute path of its knob, or the default path."""
     base = str(cast("nuke.File_Knob", node["folder"]).evaluate() or "").strip().replace("\\", "/")
     if not base:
         base = _default_folder(node)
@@ -126,7 +127,7 @@ def region(knob: Any, form: nuke.Format) -> str:
 
 
 def whole(node: nuke.Node, name: str, low: int, high: int) -> int:
-    """A whole number of a knob, which an expression may have made another one."""
+    """The whole number of a knob. Raises RefusedError, because an expression can give any number."""
     value = node[name].getValue()
     if value != int(value) or not low <= value <= high:
         raise RefusedError(f"{name} {value:g} is not a whole number from {low} to {high}; change it")

@@ -1,7 +1,7 @@
-"""What is said when a script is opened, and before a Write renders. On the main thread.
+"""Check when a script is opened, and before a Write renders, that no edit is missing. Main thread only.
 
-Scripts without an edit are left alone: whether there is one is known from the nodes that Nuke makes, so a render of
-such a script costs one look at a flag. A fault of the guard's own is said and never stops a render.
+Scripts without an edit are not checked: a flag is set when Nuke creates a node that can be an edit. An internal error
+of the check is reported and never stops a render.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _seen = False  # whether this session has made a node that may be an edit
 
 
 def note_node() -> None:
-    """For nuke.addOnCreate of VeraEdit and of Group: from now on renders are looked at."""
+    """Callback for nuke.addOnCreate of VeraEdit and Group: renders are checked from now on."""
     global _seen
     try:
         _seen = _seen or plate.is_edit(nuke.thisNode())
@@ -26,7 +26,7 @@ def note_node() -> None:
 
 
 def check_script() -> None:
-    """When a script is opened: every node says what it lacks. Nothing that renders is changed."""
+    """When a script is opened: report missing frames of every node. Nothing that renders is changed."""
     for node in plate.edits():
         pending = int(node["pending"].value())
         try:
@@ -44,7 +44,7 @@ def check_script() -> None:
 
 
 def check_before_render() -> None:
-    """Before a Write renders: an edit that is not there must not leave the picture in silence.
+    """Before a Write renders: a missing edit must not silently be left out of the picture.
 
     Nuke aborts a render whose beforeRender raises.
     """
@@ -61,7 +61,7 @@ def check_before_render() -> None:
 
 
 def _why_not(writer: nuke.Node) -> str:
-    """Why the picture would be without an edit that it is made with, or ""; what else is wrong is said."""
+    """The reason why an edit would be missing from the picture, or "". Other problems are reported."""
     parent = writer.parent()
     if parent is not None and plate.is_edit(parent):
         return ""  # the node writes its own plate

@@ -1,4 +1,4 @@
-"""Nuke's main thread, and words to the artist."""
+"""Nuke's main thread, and messages to the artist."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .host_rules import RefusedError
 
 
 class HostGoneError(Exception):
-    """The main thread did not run what it was asked to: Nuke is closing."""
+    """The main thread did not run the call: Nuke is closing."""
 
 
 def on_main(call: Callable[..., Any], *args: Any) -> Any:
-    """Run `call` on the main thread, wait, and return or raise what it did.
+    """Run `call` on the main thread, wait, and return its result or raise its error.
 
-    Nuke's own function prints an error and returns None; here errors come back.
+    Nuke's own function prints an error and returns None.
     """
     if not nuke.GUI or threading.current_thread() is threading.main_thread():
         return call(*args)
@@ -40,12 +40,12 @@ def on_main(call: Callable[..., Any], *args: Any) -> Any:
 
 
 def say(text: str) -> None:
-    """Into the terminal, where a farm's log finds it."""
+    """Print to the terminal, which a farm logs."""
     nuke.tprint("Vera: " + text)
 
 
 def complain(text: str) -> None:
-    """To the artist who pressed a button, or into the terminal."""
+    """Show a message to the artist, or print it without an interface."""
     if nuke.GUI:
         nuke.message(text)
     else:
@@ -54,7 +54,7 @@ def complain(text: str) -> None:
 
 @contextlib.contextmanager
 def no_undo() -> Iterator[None]:
-    """What this package notes in its own knobs is nothing to undo."""
+    """Context without undo steps, for changes of the package's own knobs."""
     nuke.Undo.disable()
     try:
         yield
@@ -64,7 +64,7 @@ def no_undo() -> Iterator[None]:
 
 @contextlib.contextmanager
 def unsaved() -> Iterator[None]:
-    """What is only looked at (a thumbnail) is nothing to undo, and makes no script one that wants to be saved."""
+    """Context without undo steps and without marking the script as modified, for pictures such as thumbnails."""
     root = nuke.root()
     modified = root.modified()
     with no_undo():
@@ -76,7 +76,7 @@ def unsaved() -> Iterator[None]:
 
 @contextlib.contextmanager
 def full_size() -> Iterator[None]:
-    """Proxy mode is off for the while: Reads name their full files, and all is looked at and written at full size."""
+    """Context with proxy mode off: Reads use their full-size files, and everything is written at full size."""
     proxy = nuke.root()["proxy"]
     before = proxy.value()
     if not before:
@@ -91,9 +91,9 @@ def full_size() -> Iterator[None]:
 
 
 def as_nuke_finds(path: str) -> str:
-    """A path as Nuke opens it: through the filters that a studio or a farm has set (nuke.addFilenameFilter).
+    """A path as Nuke opens it, after the filters of a studio or farm (nuke.addFilenameFilter).
 
-    Looking with os.path for what a knob says finds nothing where a farm maps paths.
+    Where a farm maps paths, the unfiltered path of a knob does not exist.
     """
     filters = getattr(getattr(nuke, "callbacks", None), "filenameFilter", None)
     try:
@@ -106,7 +106,7 @@ def as_nuke_finds(path: str) -> str:
 
 @contextlib.contextmanager
 def undo_step(name: str) -> Iterator[None]:
-    """What is done inside is one step back for the artist."""
+    """Context whose changes are one undo step."""
     nuke.Undo.begin(name)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The settings to look at. Only where there is an interface."""
+"""The settings dialog. It needs an interface."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Panel(nukescripts.PythonPanel):
             knob.setValue(value)
 
     def values(self) -> settings.Settings:
-        """What is in the panel. Raises RefusedError."""
+        """The settings in the panel. Raises RefusedError."""
         pairs = []
         for line in _lines(self.paths.value()):
             here, equals, there = (part.strip() for part in line.partition("="))
@@ -56,7 +56,7 @@ class Panel(nukescripts.PythonPanel):
 
 
 def show() -> None:
-    """Ask, keep, and let the service have its folders. Raises RefusedError."""
+    """Show the dialog, store the settings, and allow the service its folders. Raises RefusedError."""
     panel = Panel(settings.load())
     if not panel.showModalDialog():
         return

@@ -1,7 +1,5 @@
-"""The plate and the mask as files: the Read's own where nothing has touched them, else written by Nuke.
-
-All of it runs on the main thread.
-"""
+"""The plate and the mask as files: the Read's own if its pixels are unchanged, else written by Nuke. Main thread
+only."""
 
 from __future__ import annotations
 
@@ -19,21 +17,21 @@ from . import color, versions
 from .host import as_nuke_finds, full_size, inner, no_undo
 from .host_rules import RefusedError, frames_in_words
 
-# path: a pattern. space: as the core takes it, "" if not known. state: a hash of what it is made of.
-# write: whether Nuke has to write it to path first.
+# path: a pattern. space: the core's name, "" if unknown. state: a hash of its sources. write: whether Nuke must write
+# it to path first.
 Files = namedtuple("Files", "path space state write")
 
-# What the core reads bit for bit as Nuke does. Movies and JPEGs are decoded by other code there.
+# Formats that the core reads bit for bit like Nuke. Movies and JPEGs are decoded by other code in Nuke.
 _DIRECT = ("exr", "dpx", "tif", "tiff", "png")
 CLASS = "VeraEdit"
 _MARKS = ("result_file", "result_shown", "result_space", "pending")  # knobs that no other node has
-# What only Nuke itself fills in: the view, a variable of the script (from Nuke 16), an expression.
+# Parts of a name that only Nuke can fill in: the view, a variable of the script (from Nuke 16), an expression.
 _OPEN_NAME = re.compile(r"%[Vv]|%\{|\[|\$")
 # Knobs that change no pixel.
 _LAYOUT = re.compile(
     r"(?:xpos|ypos|selected|label|note_font\S*|tile_color|gl_color|hide_input|postage_stamp|cached|dope_sheet|name)\b"
 )
-# Of another VeraEdit: those that do.
+# Knobs of another VeraEdit that change pixels.
 _RESULT = re.compile(r"(?:result_\w+|output|disable)\b")
 
 
@@ -56,7 +54,7 @@ def plate_files(source: nuke.Node, first: int, last: int, folder: str, working: 
     read = untouched_read(source, first, last)
     if read is not None:
         space = working if read["raw"].value() else color.of_read(*_colorspace(read))
-        # In the working space Nuke converts nothing; the other two it decodes as the core does.
+        # Nuke converts nothing in the working space, and decodes the other two like the core.
         if space in (working, "linear", "srgb"):
             pattern = file_pattern(read)
             gone = versions.missing(pattern, first, last)
@@ -74,7 +72,7 @@ def plate_files(source: nuke.Node, first: int, last: int, folder: str, working: 
 def mask_files(source: nuke.Node, first: int, last: int, folder: str, working: str) -> Files:
     """Files of the mask stream. The core takes alpha, or the brightness where alpha is 1 everywhere."""
     read = untouched_read(source, first, last, still=True)
-    # What the file holds and what the artist sees are the same only if Nuke converts nothing.
+    # File and picture have the same values only if Nuke converts nothing.
     if read is not None and (read["raw"].value() or color.of_read(*_colorspace(read)) in (working, "linear")):
         pattern = file_pattern(read)
         frames = range(first, last + 1)
@@ -85,9 +83,9 @@ def mask_files(source: nuke.Node, first: int, last: int, folder: str, working: s
 
 
 def untouched_read(node: nuke.Node | None, first: int, last: int, still: bool = False) -> nuke.Node | None:
-    """The Read whose files are what the stream shows, frame by frame and pixel by pixel; else None.
+    """The Read whose files have exactly the stream's pixels, frame by frame; else None.
 
-    In doubt it is None, and Nuke writes the stream: that is always right, and only slower.
+    In doubt it is None, and Nuke writes the stream, which is always correct but slower.
     """
     while node is not None and node.Class() == "Dot":
         node = node.input(0)
@@ -129,7 +127,7 @@ def absolute(name: str) -> str:
 
 
 def upstream(node: nuke.Node, links: int) -> list[nuke.Node]:
-    """The nodes that a node is directly made with: into groups, and out of the group that it is in.
+    """The nodes that a node directly depends on, into groups and out of its own group.
 
     Raises RefusedError where Python may not see them (Nuke Indie).
     """
@@ -154,7 +152,7 @@ def edits() -> list[nuke.Gizmo]:
 
 
 def edits_upstream(node: nuke.Node | None) -> list[nuke.Gizmo]:
-    """The VeraEdit nodes that a node's picture is made with, those that are switched off left out."""
+    """The enabled VeraEdit nodes that a node's picture depends on."""
     found, waiting, seen = [], [node], set()
     while waiting:
         node = waiting.pop()
@@ -170,9 +168,8 @@ def edits_upstream(node: nuke.Node | None) -> list[nuke.Gizmo]:
 def state_of_stream(node: nuke.Node, first: int, last: int) -> str:
     """A hash that changes with anything upstream: nodes, knobs, connections, and the files that are read.
 
-    What expressions pull from outside (knobs of the root, the environment, variables of the script) is in it by the
-    values that it gives at the first, the middle and the last frame. Raises RefusedError where Python cannot see the
-    nodes (Nuke Indie).
+    Expressions can depend on knobs of the root, on the environment and on variables of the script. They are included by
+    their values at the first, middle and last frame. Raises RefusedError if Python cannot see the nodes (Nuke Indie).
     """
     colors = [root_knob(name) for name in ("colorManagement", "OCIO_config", "customOCIOConfigPath", "workingSpaceLUT")]
     digest = hashlib.sha256(f"{first}-{last} {colors}".encode())
@@ -205,7 +202,7 @@ def _state_of_node(node: nuke.Node, frames: list[int]) -> str:
 
 
 def _values_of_expressions(node: nuke.Node, lines: list[str], frames: list[int]) -> list[str]:
-    """What the expressions of a node's knobs come to: they may read what is on no node upstream."""
+    """The values of the expressions on a node's knobs, which can depend on things other than upstream nodes."""
     values = []
     for line in lines:
         name, _, text = line.strip().partition(" ")
@@ -223,7 +220,7 @@ def _values_of_expressions(node: nuke.Node, lines: list[str], frames: list[int])
 
 
 def write(node: nuke.Gizmo, request: versions.Request) -> None:
-    """Write what the request needs and is not there yet: lossless EXR, all pixels as they are. Raises RefusedError."""
+    """Write the request's missing plate and mask files as lossless EXR with unchanged pixels. Raises RefusedError."""
     for which, pattern in (("plate", request.plate_write), ("mask", request.mask_write)):
         if pattern is None:
             continue
@@ -284,7 +281,7 @@ def state_of_pattern(pattern: str) -> str:
 
 
 def _state_of_files(files: list[str]) -> str:
-    """By names, sizes and dates: looking at them all costs nothing."""
+    """A hash of names, sizes and dates, which is cheap."""
     digest = hashlib.sha256()
     for file in files:
         try:

@@ -1,7 +1,7 @@
-"""One job of the service: from the button to the layer in the node.
+"""Run one job of the service, from the button to the layer in the node.
 
-The node and the disk are looked at on the main thread; the service is asked in a thread of its own,
-which touches no node. Without an interface all of it happens where it is called.
+Node and disk are read on the main thread. A separate thread talks to the service and touches no node. Without an
+interface, everything runs in the calling thread.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from .host_rules import RefusedError, fitting, keeps, look_words, percent, progr
 if TYPE_CHECKING:
     from .client import Client, Job
 
-_LOOK_SECONDS = 0.5  # between two looks at the cancel buttons
+_LOOK_SECONDS = 0.5  # interval at which the cancel buttons are polled
 _running: dict[str, Run] = {}  # by the folder of the version
 
 
 def render(node: nuke.Gizmo, wait: bool = False, draft: bool = False) -> None:
-    """Show what this node asks for: at once if it is on the disk, else after a job. Raises RefusedError.
+    """Show the result of the node's request, at once if it is on the disk, else after a job. Raises RefusedError.
 
-    wait: return when it is shown; else at once, and the job is watched from a thread. draft: of the current frame.
+    wait: return after the result is shown; otherwise return at once and watch the job from a thread
+    draft: of the current frame
     """
     _refuse_second(node)
     asked = gather.request(node, draft=draft, frames=(int(nuke.frame()),) * 2 if draft else None)
@@ -53,7 +54,7 @@ def render(node: nuke.Gizmo, wait: bool = False, draft: bool = False) -> None:
 
 
 def look(node: nuke.Gizmo, wait: bool = False) -> None:
-    """Say what would be read, before a job. Raises RefusedError; what the service refuses is said in the window."""
+    """Show how the inputs would be read, before a job. Raises RefusedError; refusals of the service are shown too."""
     asked = gather.request(node, write=False)
     recipe = {**asked.recipe, "out": gather.folder(node)}
     name = str(node.fullName())
@@ -81,7 +82,7 @@ def look(node: nuke.Gizmo, wait: bool = False) -> None:
 
 
 def changed(node: nuke.Gizmo) -> bool:
-    """Whether the node asks for something else than it shows. Raises RefusedError."""
+    """Whether the node's request differs from the shown version. Raises RefusedError."""
     if show.missing(node):
         return True
     number = int(node["version"].value())
@@ -89,7 +90,7 @@ def changed(node: nuke.Gizmo) -> bool:
 
 
 def cancel(node: nuke.Gizmo) -> None:
-    """Stop this node's job; what is finished stays. Raises RefusedError."""
+    """Stop this node's job; finished frames stay. Raises RefusedError."""
     run = _of(node)
     if run is None:
         raise RefusedError("nothing is being rendered for this node")
@@ -98,7 +99,7 @@ def cancel(node: nuke.Gizmo) -> None:
 
 
 def resume(node: nuke.Gizmo, number: int) -> None:
-    """After a script was opened: a job that it had begun is shown, or watched on; none is started."""
+    """After a script was opened: show or watch a job that it had started. No job is started."""
     base = gather.folder(node)
     delivery = versions.delivered(versions.path(base, number))
     if delivery and not delivery.missing:
@@ -108,7 +109,7 @@ def resume(node: nuke.Gizmo, number: int) -> None:
 
 
 def spaces(asked: versions.Request) -> str:
-    """What is known of colour, for the artist to read."""
+    """The colour spaces of plate and layer, as text for the artist."""
     plate_is = "written as EXR" if asked.plate_write else "its own files"
     return f"plate in {asked.recipe['color_space']} ({plate_is}), layer in {asked.recipe['layer_space']}"
 
@@ -144,7 +145,7 @@ def _start(run: Run, wait: bool) -> None:
 
 
 class Run:
-    """A version on its way. recipe: None where a job is only looked for, not submitted."""
+    """A version that is being made. recipe: None if an existing job is only watched."""
 
     def __init__(self, node: nuke.Gizmo, base: str, number: int, recipe: dict[str, Any] | None) -> None:
         self.node, self.base, self.number, self.recipe = node, base, number, recipe
@@ -155,7 +156,7 @@ class Run:
         self.pictures: list[str] = []  # the files of all that were
 
     def work(self) -> None:
-        """All of it; what went wrong is in `failure` and in the node's status."""
+        """Run the whole job; an error is stored in `failure` and in the node's status."""
         try:
             words = self._ended(self._watched())
         except HostGoneError:
@@ -169,7 +170,7 @@ class Run:
         try:
             on_main(self._finish, words)
         except (HostGoneError, ValueError):
-            pass  # the node, the script or Nuke has gone; the result is found by the next Render
+            pass  # the node, the script or Nuke is closed; the next Render finds the result
         finally:
             self._leave()
 
@@ -178,7 +179,7 @@ class Run:
             del _running[self.out]
 
     def _watched(self) -> Job:
-        """The job, once it has ended."""
+        """Wait for the job's end and return it."""
         from .client import OPEN_STATES, ServiceError
 
         task = nuke.ProgressTask(f"Vera: {self.name} v{self.number:03d}") if nuke.GUI else None
@@ -226,7 +227,7 @@ class Run:
             raise HostGoneError("the node has gone") from None
 
     def _new_picture(self, service: Client, job: Job) -> str | None:
-        """The file of the latest frame's thumbnail, where there is a newer one than is shown; None else."""
+        """The file of the latest frame's thumbnail if it is newer than the shown one, else None."""
         frames = job["thumbnails"]
         if not nuke.GUI or not frames or frames[-1] == self.pictured:
             return None
@@ -239,12 +240,13 @@ class Run:
             with open(file, "wb") as stream:
                 stream.write(content)
         except OSError:
-            return None  # a picture less
+            return None  # the thumbnail is optional
         self.pictures.append(file)
         return file
 
     def _look(self, words: str, picture: str | None) -> None:
-        """On the main thread: how the job is, in the node's label and, as a picture, in its panel. Nothing is saved."""
+        """Show the job's state in the node's label and its thumbnail in the panel, on the main thread, without
+        saving."""
         badge.running(self.node, words)
         if picture:
             with unsaved():
@@ -253,7 +255,7 @@ class Run:
             say(f"{self.node.fullName()}: {words}")
 
     def _ended(self, job: Job) -> str | None:
-        """What to say in place of a result; None if there is one."""
+        """The message if there is no result, else None."""
         if job["state"] == "done":
             return None
         if job["state"] == "cancelled":

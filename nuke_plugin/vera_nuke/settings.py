@@ -1,4 +1,4 @@
-"""Where the core is, in one JSON file beside the artist's other settings. No word of Nuke."""
+"""The location of the core, in one JSON file in the artist's settings folder. This module does not import nuke."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from .host_rules import RefusedError
 if TYPE_CHECKING:
     from .client import Client
 
-# python: of the core's environment. root: the folder that holds `core`, "" where it is installed.
-# cache: for scripts that are not saved. folders: those that the service may use.
-# paths: ((here, there), ...) where the service's machine writes paths otherwise.
+# python: of the core's environment. root: the folder of `core`, "" if it is installed. cache: results folder of unsaved
+# scripts. folders: that the service may use. paths: ((here, there), ...) if the service's machine has other paths.
 Settings = namedtuple("Settings", "python root cache folders paths")
 
 _DEFAULT = Settings("", "", os.path.expanduser("~/vera").replace("\\", "/"), (), ())
@@ -26,7 +25,10 @@ def file() -> str:
 
 
 def load() -> Settings:
-    """VERA_PYTHON and VERA_ROOT, which a studio sets for all, count more than the file. Raises RefusedError."""
+    """Load the settings. VERA_PYTHON and VERA_ROOT, which a studio sets for all, override the file.
+
+    Raises RefusedError.
+    """
     values = _DEFAULT
     try:
         with open(file(), encoding="utf-8") as stream:
@@ -53,7 +55,7 @@ def save(values: Settings) -> None:
 
 
 def allow(values: Settings) -> None:
-    """Tell the service which folders it may use. Takes a second: not on the main thread. Raises RefusedError."""
+    """Allow the service its folders. It takes a second: do not call it on the main thread. Raises RefusedError."""
     from .client import PathMap, own_environment
 
     no_window = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows only
@@ -77,7 +79,10 @@ def allow(values: Settings) -> None:
 
 
 def open_page() -> None:
-    """The queue of the service in a browser. Takes a second: not on the main thread. Raises RefusedError."""
+    """Open the service's page in a browser. It takes a second: do not call it on the main thread.
+
+    Raises RefusedError.
+    """
     from .client import own_environment
 
     values = load()

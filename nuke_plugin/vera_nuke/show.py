@@ -1,4 +1,4 @@
-"""A finished version into the node; and what it lacks. On the main thread."""
+"""Load a finished version into the node, and report missing frames. Main thread only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .host_rules import RefusedError, frames_in_words
 
 
 def show(node: nuke.Gizmo, base: str, number: int) -> None:
-    """Let the node's Read see a version that is there. Raises RefusedError."""
+    """Show an existing version in the node's Read. Raises RefusedError."""
     out = versions.path(base, number)
     delivery = versions.delivered(out)
     if delivery is None:
@@ -38,7 +38,7 @@ def show(node: nuke.Gizmo, base: str, number: int) -> None:
 
 
 def nothing(node: nuke.Gizmo) -> None:
-    """No version any more: the node's output is empty, as before the first render."""
+    """Show no version: the node's output is empty, as before the first render."""
     with undo_step("VeraEdit: no version"):
         node["result_shown"].setValue(0)
         node["result_state"].setValue("")
@@ -47,7 +47,7 @@ def nothing(node: nuke.Gizmo) -> None:
 
 
 def missing(node: nuke.Gizmo) -> str | None:
-    """What this node has no picture of, in one line; None if all is there."""
+    """A line on the frames that this node lacks, or None."""
     if not node["result_shown"].value():
         return "not rendered yet"
     pattern = as_nuke_finds(str(node["result_file"].value()))
@@ -58,9 +58,10 @@ def missing(node: nuke.Gizmo) -> str | None:
 
 
 def stale(node: nuke.Gizmo) -> str:
-    """Why the layer was made for another plate or mask than is connected now; "" if it is the same, or not to be known.
+    """The reason if the layer was made for another plate or mask than is connected now; "" if it was not, or if
+    unknown.
 
-    Looks at every file above the node: not for each frame.
+    It checks every file above the node, so it must not be called for each frame.
     """
     made = str(node["result_state"].value())
     if not made or not node["result_shown"].value():
@@ -69,14 +70,14 @@ def stale(node: nuke.Gizmo) -> str:
         frames = int(node["result_first"].value()), int(node["result_last"].value())
         now = versions.mark_of_state(gather.request(node, write=False, frames=frames).state)
     except RefusedError:
-        return ""  # a farm without the plate's files, several views, no plate
+        return ""  # unknown: a farm without the plate's files, several views, or no plate
     return (
         "" if now == made else "made for another plate or mask than is connected now: press Render, or connect that one"
     )
 
 
 def other_space(node: nuke.Gizmo) -> str | None:
-    """A layer is right in the space that it was made for only: what to say of another; None if it is the same."""
+    """A warning if the working space differs from the one that the layer was made for, else None."""
     made = str(node["result_space"].value())
     own = color.known(str(node["working_space"].value()).strip())
     now = own or color.of_script(plate.root_knob)

@@ -1,6 +1,6 @@
-"""Versions on the disk, with no word of Nuke.
+"""Versions on the disk. This module does not import nuke.
 
-FOLDER/v003/request.json       what the node asked for; written before the job
+FOLDER/v003/request.json       the node's request; written before the job
 FOLDER/v003/edit/, manifest.json, ...    the core's delivery; its manifest is written last
 FOLDER/plates/STATE/           the plate and the mask, where Nuke had to write them
 """
@@ -23,10 +23,10 @@ Request = namedtuple("Request", "recipe state plate_write mask_write first last"
 Delivery = namedtuple("Delivery", "first last edit missing warnings")
 
 NOTE_CHARACTERS = 300
-FRAMES = 1_000_000  # of one delivery: a damaged manifest must not keep Nuke busy for ever
-_DELIVERED_ANEW = ("layer_space", "also")  # fields that change what is delivered, not what is generated
+FRAMES = 1_000_000  # largest number of frames of a delivery; bounds the effect of a damaged manifest
+_DELIVERED_ANEW = ("layer_space", "also")  # fields that change the delivery, but not the latents
 _VERSION = re.compile(r"v(\d{3,})")
-_SPECIAL = re.compile(r'[\[\]{}$"\\#%]')  # what Tcl or a frame pattern would take for its own
+_SPECIAL = re.compile(r'[\[\]{}$"\\#%]')  # characters with a meaning in Tcl or in frame patterns
 
 
 def path(base: str, number: int) -> str:
@@ -54,7 +54,7 @@ def numbers(base: str) -> list[int]:
 
 
 def find(base: str, request: Request, shown: int) -> int | None:
-    """The version that was asked for the same; the one shown is looked at first. None if there is none."""
+    """The version with the same request, preferably the shown one; None if there is none."""
     wanted = _noted(request)
     for number in sorted(numbers(base), key=lambda n: (n != shown, -n)):
         if _read_json(path(base, number) + "/request.json") == wanted:
@@ -63,12 +63,12 @@ def find(base: str, request: Request, shown: int) -> int | None:
 
 
 def asked(out: str) -> dict[str, Any]:
-    """The recipe that a version was asked for."""
+    """The recipe of a version's request."""
     return _read_json(out + "/request.json").get("recipe", {})
 
 
 def mark_of(out: str) -> str:
-    """A short mark of the plate and the mask that a version was made for."""
+    """A short hash of the plate and the mask that a version was made for."""
     return mark_of_state(str(_read_json(out + "/request.json").get("state") or ""))
 
 
@@ -77,7 +77,7 @@ def mark_of_state(state: str) -> str:
 
 
 def kept_for(base: str, request: Request) -> str:
-    """What was generated for the same edit in another working space, to be delivered from; "" if nothing was kept."""
+    """The folder of kept latents of the same edit in another working space, or ""."""
     wanted = {name: value for name, value in request.recipe.items() if name not in _DELIVERED_ANEW}
     for number in reversed(numbers(base)):
         noted = _read_json(path(base, number) + "/request.json")
@@ -109,7 +109,7 @@ def set_note(out: str, text: str) -> None:
 
 
 def delete(out: str) -> None:
-    """Delete a version's folder. Raises RefusedError for what is none."""
+    """Delete a version's folder. Raises RefusedError if the folder is no version."""
     whole = _VERSION.fullmatch(os.path.basename(out)) and os.path.isfile(out + "/request.json")
     if not whole or os.path.islink(out):
         raise RefusedError(f"{out}: is no version of Vera's; nothing was deleted")
@@ -120,7 +120,7 @@ def delete(out: str) -> None:
 
 
 def begin(base: str, request: Request) -> int:
-    """A new version for this request; never one that someone else makes at the same time."""
+    """Create a new version for this request, safely against others that do so at the same time."""
     try:
         os.makedirs(base, exist_ok=True)
         number = max(numbers(base), default=0) + 1
@@ -139,7 +139,7 @@ def begin(base: str, request: Request) -> int:
 
 
 def forget_if_empty(out: str) -> None:
-    """Take a version away that was refused before anything was written into it."""
+    """Remove an empty version whose request was refused."""
     try:
         if os.listdir(out) == ["request.json"]:
             os.unlink(out + "/request.json")
@@ -149,7 +149,7 @@ def forget_if_empty(out: str) -> None:
 
 
 def delivered(out: str) -> Delivery | None:
-    """The whole delivery in `out`, or None. Its `missing` are frames whose file has gone since."""
+    """The complete delivery in `out`, or None. `missing`: frames whose files were removed since."""
     manifest = _read_json(out + "/manifest.json")
     try:
         files = {entry["frame"]: f"edit/{layer_file(entry['frame'])}" for entry in manifest["frames"]}
@@ -192,7 +192,7 @@ def _noted(request: Request) -> dict[str, Any]:
 
 
 def _read_json(file: str) -> dict[str, Any]:
-    """A JSON object, or an empty one if there is none to be read."""
+    """A JSON object, or an empty one if the file cannot be read."""
     try:
         with open(file, encoding="utf-8") as stream:
             value = json.load(stream)
