@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,34 +27,23 @@ from vera.core.backends.base import (
     report_of,
     with_matching,
 )
+from vera.core.backends.shot_shapes import DecodedFrame, ShotLatents, light_of, text_of_shapes, with_shapes
 from vera.core.errors import InputError
-from vera.core.layer.backdrop.backdrop import Backdrop
-from vera.core.layer.backdrop.behind import BackdropFrame, white_of_plate
-from vera.core.layer.backdrop.painting import Asked
+from vera.core.layer.backdrop.behind import BackdropFrame
 from vera.core.layer.blend_space import Change, layer_for_blending
 from vera.core.layer.delivery_loop import FilmedFrame, FinishedFrame, deliver_frames
-from vera.core.layer.drawn_object import (
-    AGREES,
-    Drawn,
-    DrawnFrame,
-    Take,
-    agreement,
-    coverage,
-    over_rest,
-    visible,
-    without_object,
-)
+from vera.core.layer.drawn_object import Drawn, DrawnFrame, over_rest, soft_below
 from vera.core.layer.foreground import clean_color
 from vera.core.layer.match import LaidLayer
 from vera.core.layer.matte import clean_alpha, refine_alpha, steady
 from vera.core.layer.origin import GENERATED, Origin
-from vera.core.layer.particles import WEATHER, Particles, over_veil, particles_of
-from vera.core.layer.plate_light import PlateLight, Scene
+from vera.core.layer.particles import over_veil
+from vera.core.layer.plate_light import Scene
 from vera.core.layer.relative import relative_share
+from vera.core.layer.turbulence import Turbulence, with_structure
 from vera.core.model.codec import latent_frames
 from vera.core.model.device import why_device
-from vera.core.model.interfaces import Model, ShotBackground, ShotEffect, ShotObject
-from vera.core.model.limits import Limits
+from vera.core.model.interfaces import Model
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import CURVES
 from vera.core.plate.color_exposure import shot_exposure
@@ -65,24 +54,31 @@ from vera.core.plate.region import region_of
 from vera.core.progress import ProgressLike
 from vera.core.recipe import EditRecipe, parse_cuts, parse_region
 from vera.core.sampling.denoise import run_windows_serially
-from vera.core.sampling.kept_people import PEOPLE_KEPT, refuse_without_people
+from vera.core.sampling.kept_people import (
+    NOTHING_BEFORE,
+    PEOPLE_BEFORE,
+    PEOPLE_KEPT,
+    people_near,
+    refuse_without_people,
+)
 from vera.core.sampling.latent_store import ClipLatents, LatentStore, LayerLatents
 from vera.core.sampling.shots import encoded_shots, generated_shots, room_for_latents
 from vera.core.sampling.speed_options import SpeedOptions
 from vera.kernels.plate_size import plate_color, resize
 from vera.kernels.subject import free_subject
 
-WHITE_FRAMES = 3  # frames of a shot from which the brightness of a backdrop is estimated
-LIGHT_ROWS = 180  # rows of the shrunk plate from which its light is estimated; more are not better
+NO_FINISH = (
+    "this model draws no objects as shapes: of a colour or material that its layers do not know they show the nearest"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateJob(Job):
-    """latents, kept: stores of the generated latents, until delivery and permanently (`keep`)
-    keeps_people: whether the people found in the plate serve as the mask
-    shift: of the noise schedule
-    window_runner: runs the model on a sampling step's windows, here or on several processes
-    """
+    """latents, kept: where generated latents wait until delivery, and where they stay with `keep`.
+    keeps_people: whether the people in the plate stand for a mask that was not given. behind_people: whether the added
+    thing is behind them, again without a mask. is_behind: whether the words put it behind anything.
+    shift: of the noise schedule.
+    window_runner: runs the model on a sampling step's windows, here or on several processes."""
 
     steps: int
     guidance: float
@@ -93,6 +89,8 @@ class GenerateJob(Job):
     latents: LatentStore
     kept: LatentStore
     keeps_people: bool
+    behind_people: bool
+    is_behind: bool
     window_runner: Callable = run_windows_serially
 
     def keeps_all(self) -> bool:
@@ -103,50 +101,6 @@ class GenerateJob(Job):
     def aspect(self) -> float:
         """Displayed width over height of the region."""
         return self.region.width * self.plate.pixel_aspect / self.region.height
-
-
-class DecodedFrame(NamedTuple):
-    """One decoded frame at model size, in [0, 1].
-
-    color: (3, h, w), straight
-    alpha: (h, w)
-    composite: (3, h, w), of the composite branch
-    reconstruction: (3, h, w), the plate after the codec; None unless decoded
-    drawn: object, particles or backdrop that are drawn at plate size, or None
-    """
-
-    color: torch.Tensor
-    alpha: torch.Tensor
-    composite: torch.Tensor
-    reconstruction: torch.Tensor | None
-    drawn: DrawnFrame | Particles | BackdropFrame | None = None
-
-
-class ShotLatents(NamedTuple):
-    """Latents of one shot by frame: the plate's, the mask's or None, and the three layers'. frames: frame numbers."""
-
-    frames: range
-    plate: Any
-    mask: Any
-    layers: Any
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Settings of the sampler. shift: of the noise schedule."""
-
-    steps: int
-    guidance: float
-    shift: float
-
-    @classmethod
-    def of(cls, recipe: EditRecipe, limits: Limits) -> "Sampling":
-        """The recipe's settings, with the model's defaults for those that it leaves out."""
-        return cls(
-            steps=limits.steps if recipe.steps is None else recipe.steps,
-            guidance=float(limits.guidance if recipe.guidance is None else recipe.guidance),
-            shift=float(limits.shift if recipe.shift is None else recipe.shift),
-        )
 
 
 class Generate:
@@ -173,11 +127,25 @@ class Generate:
         if recipe.negative_prompt is not None:
             refuse_unguided(sampling.guidance)
             notes += _checked_negative(model, recipe)
+
+        def picture(frame: int) -> torch.Tensor:
+            return torch.from_numpy(color.to_model(region.crop(plate.read(frame))))
+
         keeps_people = recipe.mask is None and model.text.asks_for_people(recipe.prompt)
         if keeps_people:
-            refuse_without_people(plate.frames, lambda f: torch.from_numpy(color.to_model(region.crop(plate.read(f)))))
+            refuse_without_people(plate.frames, picture)
             notes.append(PEOPLE_KEPT)
-        source = LayerSource(
+        if model.objects is None and model.text.finish(recipe.prompt) is not None:
+            notes.append(NO_FINISH)
+        subject = model.text.in_front(recipe.prompt)
+        behind_people = False
+        if subject is not None and opened.mask is None:
+            behind_people = subject.is_person and recipe.mask is None and people_near(plate.frames, picture)
+            notes.append(PEOPLE_BEFORE if behind_people else NOTHING_BEFORE.format(subject=subject.name))
+        ids = identify(
+            opened,
+            color,
+            blending,
             made_from={
                 "model": model.fingerprint,
                 "prompt": recipe.prompt,
@@ -198,6 +166,7 @@ class Generate:
                 # As in the recipe: the choice of "auto" depends on the machine, and is reported like the device.
                 "weights": recipe.weights,
                 "keeps_people": keeps_people,
+                "behind_people": behind_people,
             },
             origin=Origin(Path(model.name).name, model.fingerprint, GENERATED),
             laid_over={"layer_mode": recipe.layer_mode},
@@ -228,6 +197,8 @@ class Generate:
             latents=latents,
             kept=kept,
             keeps_people=keeps_people,
+            behind_people=behind_people,
+            is_behind=subject is not None,
         )
 
     def run(self, job: GenerateJob, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[str, Any]:
@@ -235,12 +206,12 @@ class Generate:
         job = _with_exposure(job)
         job.delivery.color = job.color
         shots = generated_shots(job, progress, stopping)
-        text = _text_of_shapes(job)
+        text = text_of_shapes(job)
         relative = _may_be_relative(job)
         plates = encoded_shots(job, progress, stopping) if relative or text is not None else {}
         masks = job.latents.shots("mask", job.plate.frames)
         decoded = (
-            _with_shapes(
+            with_shapes(
                 job,
                 text,
                 ShotLatents(shot, plates.get(shot), masks.get(shot), shots[shot]),
@@ -327,79 +298,6 @@ def decoded_frames(model: Model, layers: Any, plate: Any, count: int) -> Iterato
                 yield DecodedFrame(color[:, i], alpha[:, i].mean(0), composite[:, i], rest[0][:, i] if rest else None)
 
 
-def _text_of_shapes(job: GenerateJob) -> torch.Tensor | None:
-    """The prompt's text states if the model can draw the added thing as a shape, else None."""
-    if job.model.objects is None:
-        return None
-    text = job.model.text.encode([job.recipe.prompt])
-    return None if job.model.objects.kind_in(text) == "nothing" else text
-
-
-def _with_shapes(
-    job: GenerateJob, text: torch.Tensor | None, latents: ShotLatents, decoded: Iterator[DecodedFrame]
-) -> Iterator[DecodedFrame]:
-    """Decoded frames of a shot with the object or effect of the text states as shapes.
-
-    The frames stay unchanged without text states, and if the model drew something else.
-    """
-    shape = None
-    if text is not None and job.model.objects is not None:
-        window = latent_frames(job.model.limits.max_frames)
-        shape = job.model.objects.of_shot(text, latents.plate, latents.mask, window)
-    if isinstance(shape, ShotBackground):
-        yield from _with_backdrop(job, shape, latents.frames, decoded)
-    elif isinstance(shape, ShotEffect):
-        yield from _with_particles(job, shape, latents.layers, decoded)
-    elif shape is not None and _is_drawn(job, shape, latents.layers):
-        for time, frame in enumerate(decoded):
-            yield frame._replace(drawn=DrawnFrame(shape, time, Take.of(job.recipe.seed, shape.stands)))
-    else:
-        yield from decoded
-
-
-def _with_particles(
-    job: GenerateJob, effect: ShotEffect, layers: Any, decoded: Iterator[DecodedFrame]
-) -> Iterator[DecodedFrame]:
-    """Decoded frames with the particles of an effect."""
-    if effect.kind not in WEATHER:
-        yield from decoded
-        return
-    mean = torch.stack([alpha for _, alpha in _some_alphas(job, layers)]).mean(0)
-    for time, frame in enumerate(decoded):
-        yield frame._replace(drawn=particles_of(effect, job.recipe.seed, time, mean, job.aspect))
-
-
-def _with_backdrop(
-    job: GenerateJob, background: ShotBackground, frames: range, decoded: Iterator[DecodedFrame]
-) -> Iterator[DecodedFrame]:
-    """Decoded frames with a backdrop painted for the shot of these frames."""
-    backdrop = Backdrop(Asked(background.kind, job.recipe.seed, background.traits), job.aspect)
-    step = max(1, -(-len(frames) // WHITE_FRAMES))
-    white = white_of_plate(_light_of(job, job.filmed(frame)) for frame in frames[::step])
-    for time, frame in enumerate(decoded):
-        yield frame._replace(drawn=BackdropFrame(backdrop, time, white))
-
-
-def _is_drawn(job: GenerateJob, shape: ShotObject, layers: Any) -> bool:
-    """Whether a shape agrees with the model's alpha over the whole shot."""
-    shared, together, take = 0.0, 0.0, Take.of(job.recipe.seed, shape.stands)
-    for time, alpha in _some_alphas(job, layers):
-        both, either = agreement(DrawnFrame(shape, time, take), alpha, job.aspect)
-        shared, together = shared + both, together + either
-    return shared > AGREES * together
-
-
-def _some_alphas(job: GenerateJob, layers: Any) -> Iterator[tuple[int, torch.Tensor]]:
-    """Frame numbers and alpha (h, w) of the shot's first frame and of the last frame of each later latent frame."""
-    with torch.inference_mode():
-        chunks = job.model.codec.decode_stream(LayerLatents(layers, 1, job.model.device))
-        time = -1
-        for chunk in chunks:
-            frames = chunk[0].float().clamp(0, 1).mean(0).cpu()
-            time += len(frames)
-            yield time, frames[-1]
-
-
 def finish_frame(job: GenerateJob, filmed: FilmedFrame, decoded: DecodedFrame) -> FinishedFrame:
     """The layer at plate size of one decoded frame."""
     source = job.source(filmed.pixels)
@@ -450,6 +348,9 @@ def plate_sized_layer(
         matte, explained = refine_alpha(alpha, guide, plate, job.model.limits.step_width)
         edit = decoded.drawn.codes((plate.shape[0], plate.shape[1]), not job.color.space.is_scene)
         own = torch.ones_like(matte)
+    elif isinstance(decoded.drawn, Turbulence):
+        edit, matte = with_structure(decoded.drawn, alpha, decoded.color, _scene(job, filmed))
+        explained, own = torch.zeros_like(matte), torch.ones_like(matte)
     elif decoded.drawn is not None:
         edit, matte, own = over_veil(decoded.drawn, alpha, decoded.color, _scene(job, filmed))
         explained = torch.zeros_like(matte)
@@ -485,35 +386,29 @@ def _object_layer(
     drawn as a shape. alpha: (h, w), the model's, cleaned."""
     assert isinstance(decoded.drawn, DrawnFrame)
     frame, width = decoded.drawn, job.model.limits.step_width
-    cover = coverage(frame, (alpha.shape[0], alpha.shape[1]), job.aspect)
-    rest = without_object(cover, alpha, frame.shape.soft)
-    matte, explained = refine_alpha(rest, guide, plate, width)
-    edit = plate_color(clean_color(decoded.color, rest).movedim(0, -1), matte)
-    shown, hides = _refined_unless_all(visible(cover, alpha), guide, plate, width)
-    edit, matte, own = over_rest(Drawn(frame, _scene(job, filmed), alpha), shown, edit, matte)
+    if frame.shape.soft:
+        rest = soft_below(frame, alpha, job.aspect)
+        matte, explained = refine_alpha(rest, guide, plate, width)
+        edit = plate_color(clean_color(decoded.color, rest).movedim(0, -1), matte)
+    else:
+        matte, explained, edit = torch.zeros(plate.shape[:2]), torch.zeros(plate.shape[:2]), torch.zeros(plate.shape)
+    shown, hides = _shown(frame, plate, width)
+    edit, matte, own = over_rest(Drawn(frame, _scene(job, filmed, frame.place()[:2])), shown, edit, matte)
     return edit, matte, torch.maximum(explained, hides * own), own
 
 
-def _scene(job: GenerateJob, filmed: FilmedFrame) -> Scene:
-    """The scene of a frame's region, into which objects are drawn."""
+def _scene(job: GenerateJob, filmed: FilmedFrame, place: tuple[float, float] | None = None) -> Scene:
+    """The region of a frame, to draw into. place: where, see `PlateLight.of`."""
     size = (job.region.height, job.region.width)
-    return Scene(size, job.aspect, _light_of(job, filmed), not job.color.space.is_scene)
+    return Scene(size, job.aspect, light_of(job, filmed.pixels, place), not job.color.space.is_scene)
 
 
-def _light_of(job: GenerateJob, filmed: FilmedFrame) -> PlateLight:
-    """The light of a frame's region."""
-    pixels = job.region.crop(filmed.pixels)
-    step = max(1, min(pixels.shape[:2]) // LIGHT_ROWS)
-    return PlateLight.of(job.color.light(pixels[step // 2 :: step, step // 2 :: step]))
-
-
-def _refined_unless_all(
-    shown: torch.Tensor, guide: torch.Tensor, plate: torch.Tensor, step_width: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """`refine_alpha` of an object's visibility; all ones if nothing hides the object."""
-    if shown.min() == 1:
+def _shown(frame: DrawnFrame, plate: torch.Tensor, step_width: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """How far nothing is in front of an object, and how far the plate explains that, (H, W) each."""
+    if frame.hidden is None:
         return torch.ones(plate.shape[:2]), torch.zeros(plate.shape[:2])
-    return refine_alpha(shown, guide, plate, step_width)
+    height, width = frame.hidden.shape
+    return refine_alpha(1 - frame.hidden, shrink(plate, width, height), plate, step_width)
 
 
 def _share_at_plate_size(share: torch.Tensor, size: tuple[int, int]) -> np.ndarray:

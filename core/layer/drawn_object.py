@@ -1,8 +1,13 @@
 """Draw an object as an analytic shape, at the plate's resolution and in the plate's light.
 
 `mini` describes the object that it adds as a shape (`ShotObject`), in addition to the layer from its diffusion model.
-The outline and the surface are drawn from the shape, sharp at any resolution. The diffusion model's alpha decides
-whether the object is visible, what occludes it, and what is soft around it (shadow, reflection, halo).
+The outline and the surface are drawn from the shape, sharp at any resolution and whole. What stands in front of it is
+taken from a mask or from the people in the plate, never from the diffusion model's alpha: on a real plate that alpha
+comes in pieces. The alpha decides whether the shape is what the model drew, and gives what is soft below the object:
+its shadow on the ground, its reflection.
+
+The shape is evaluated on a grid that is fixed to the object, and the grid is resampled to the plate. So its samples lie
+on the same places of the object in every frame, and a shape that does not move in itself is evaluated once.
 
 Lengths: "half heights" are halves of the object's height; "model pixels" are pixels of the generated layer.
 """
@@ -10,7 +15,9 @@ Lengths: "half heights" are halves of the object's height; "model pixels" are pi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -19,33 +26,38 @@ from torch import Tensor
 
 from vera.core.layer.plate_light import Scene, display_codes
 from vera.core.model.interfaces import ShotObject, SurfacePoints
-from vera.kernels.planes import pull_push, smoothstep
+from vera.kernels.planes import smoothstep
 
 REACH = 1.35  # half side of the box around an object, in half heights. Raising it fits larger shapes and costs time
-FINEST = 360  # largest number of samples across the box. Raising it draws large objects sharper and slower
+# Largest number of samples across the grid of a shape: of one that is evaluated once for a shot, and of one that moves
+# in itself and is evaluated for every frame. Raising it draws large objects sharper, and slower.
+FINEST, FINEST_MOVING = 480, 240
+GRID_STEP = 48  # a grid has a multiple of so many samples. Raising it makes fewer grids of an object that changes size
 # A shape is first evaluated on every COARSE_STEP-th sample, then on all samples closer to its outline than
 # COARSE_MARGIN half heights. A larger step or a smaller margin is faster and can miss thin parts.
 COARSE_STEP, COARSE_MARGIN = 4, 0.15
 # Deviation, in model pixels, of the Gaussian that blurs a shape before it is compared with the model's alpha. It is the
 # blur of the model's own shapes; raising it expects softer ones.
 BLUR = 1.3
-# Alpha of the blurred shape between which a pixel gains weight in the decision whether the object is visible. Raising
-# it decides by pixels deeper inside the shape.
-SOLID = (0.85, 0.98)
-# Ratio of the model's alpha to the shape's: hidden below the first, visible above the second. Raising it hides more.
-SEEN = (0.2, 0.5)
 # Distance outside the outline, in model pixels: below the first the model's alpha is the object's own blur and is
-# removed, above the second it is kept. Raising it removes more of shadows and reflections. OWN_BLUR_CLEAR is for
-# objects around which the model draws nothing soft.
-OWN_BLUR, OWN_BLUR_CLEAR = (1.0, 4.0), (5.0, 9.0)
+# removed, above the second it is kept. Raising it removes more of shadows and reflections.
+OWN_BLUR = (1.0, 4.0)
+# Half heights below the object's middle between which the model's alpha begins to count as shadow or reflection.
+# Raising it removes more of what the model draws beside the object.
+BELOW = (0.4, 0.8)
 # Model pixels around a shape in which the model's alpha is compared with it. Raising it counts more stray alpha.
 NEAR = 6.0
 AGREES = 0.35  # least overlap (intersection over union) of shape and model alpha; raising it rejects more shapes
+# The same of a thing behind somebody, of which the model may hide any part: the share of the shape that it drew.
+AGREES_HIDDEN = 0.1
 SHADOW = 0.62  # strength of the contact shadow where the object touches the ground. Raising it darkens the shadow
 # A luminous object's halo: alpha at the outline, and width in half heights. Raising them makes it stronger, and wider.
 HALO, HALO_REACH = 0.5, 0.55
 
 
+# Share of an object that must be seen beside what is in front of it, below which it is moved aside, and the share that
+# is to be seen then. Raising them moves objects more often, and farther.
+LEAST_SEEN, SEEN_ASIDE = 0.25, 0.5
 # Variation between seeds other than 0: largest tilt in radians, smaller for standing objects, and largest change of
 # size. Raising them makes takes differ more. A shape that leaves the model's own alpha is not drawn.
 MAX_TILT, MAX_TILT_STANDING, MAX_GROWTH = 0.12, 0.03, 0.04
@@ -67,27 +79,66 @@ class Take:
         return cls(float(turn) * (MAX_TILT_STANDING if stands else MAX_TILT), 1 + MAX_GROWTH * float(grow))
 
 
+class SurfaceStore:
+    """The surface of a shot's shape on its own grid, kept for all frames that need the same one. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._key: tuple[int, int] | None = None
+        self._surface: SurfacePoints | None = None
+
+    def surface(self, shape: ShotObject, time: int, count: int) -> SurfacePoints:
+        """The shape on `own_grid(count)` at a time in frames."""
+        if shape.moves:
+            return points_about(shape, time, *own_grid(count))
+        with self._lock:
+            if self._surface is None or self._key != (0, count):
+                self._key, self._surface = (0, count), points_about(shape, 0, *own_grid(count))
+            return self._surface
+
+
 @dataclass(frozen=True)
 class DrawnFrame:
-    """An object in one frame of its shot. time: number of frames since the shot's first."""
+    """An object in one frame of its shot. time: number of frames since the shot's first.
+
+    standing: how far it stands on the ground in this frame, 0 to 1: 0 in the air. hidden (h, w): how far something in
+    the plate is in front of it, 0 to 1, at any size; None for nothing. aside: how far it is moved to the right, in
+    halves of the picture's width. store: shared by the frames of a shot.
+    """
 
     shape: ShotObject
     time: int
     take: Take = Take()
+    standing: float = 1.0
+    hidden: Tensor | None = None
+    aside: float = 0.0
+    store: SurfaceStore = field(default_factory=SurfaceStore, compare=False)
 
     def place(self) -> tuple[float, float, float]:
         """The object's middle, (x, y) in -1 .. 1 of the picture, and its half height in halves of the picture's."""
         x, y, half = self.shape.place(self.time)
-        return x, y, half * self.take.size
+        return x + self.aside, y, half * self.take.size
+
+    @property
+    def turn(self) -> float:
+        """How far it is turned as a whole, in radians, clockwise."""
+        return self.take.tilt + self.shape.turn(self.time)
+
+    def own(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Points right and down of the middle, in half heights, in the frame of the object before it is turned."""
+        cos, sin = math.cos(self.turn), math.sin(self.turn)
+        return cos * u + sin * v, cos * v - sin * u
+
+    def turned(self, facing: Tensor) -> Tensor:
+        """Normals (..., 2) of the object before it is turned, as they are in the picture."""
+        cos, sin = math.cos(self.turn), math.sin(self.turn)
+        right, down = facing.unbind(-1)
+        return torch.stack([cos * right - sin * down, sin * right + cos * down], dim=-1)
 
     def points(self, u: Tensor, v: Tensor) -> SurfacePoints:
         """The surface at points (...) right and down of the middle, in half heights."""
-        if self.take.tilt == 0:
-            return self.shape.points(self.time, u, v)
-        cos, sin = math.cos(self.take.tilt), math.sin(self.take.tilt)
-        found = self.shape.points(self.time, cos * u + sin * v, cos * v - sin * u)
-        right, down = found.facing.unbind(-1)
-        return replace(found, facing=torch.stack([cos * right - sin * down, sin * right + cos * down], dim=-1))
+        found = self.shape.points(self.time, *self.own(u, v))
+        return replace(found, facing=self.turned(found.facing))
 
 
 @dataclass(frozen=True)
@@ -164,47 +215,53 @@ def coverage(drawn: DrawnFrame, size: tuple[int, int], aspect: float) -> Coverag
     return Coverage((0.5 - distance).clamp(0, 1), distance)
 
 
-def agreement(drawn: DrawnFrame, alpha: Tensor, aspect: float) -> tuple[float, float]:
-    """Areas of intersection and of union of the model's alpha (h, w) and the blurred shape, in model pixels."""
+@dataclass(frozen=True)
+class Agreement:
+    """How far a shape is what the model drew: areas in model pixels, summed over frames. shared: of both; together: of
+    either; shape: of the shape alone."""
+
+    shared: float = 0.0
+    together: float = 0.0
+    shape: float = 0.0
+
+    def __add__(self, other: Agreement) -> Agreement:
+        return Agreement(self.shared + other.shared, self.together + other.together, self.shape + other.shape)
+
+    def holds(self, hidden: bool) -> bool:
+        """Whether the shape is what the model drew. hidden: whether the model may have hidden parts of it."""
+        return self.shared > (AGREES_HIDDEN * self.shape if hidden else AGREES * self.together)
+
+
+def agreement(drawn: DrawnFrame, alpha: Tensor, aspect: float) -> Agreement:
+    """Of the blurred shape and the model's alpha (h, w) in one frame."""
     cover = coverage(drawn, (alpha.shape[0], alpha.shape[1]), aspect)
     shape, near = blurred(cover.alpha), cover.distance < NEAR
-    return float(torch.minimum(shape, alpha)[near].sum()), float(torch.maximum(shape, alpha)[near].sum())
+    both, either = torch.minimum(shape, alpha)[near], torch.maximum(shape, alpha)[near]
+    return Agreement(float(both.sum()), float(either.sum()), float(shape[near].sum()))
 
 
-def visible(cover: Coverage, alpha: Tensor) -> Tensor:
-    """Visibility of an object, (h, w) in [0, 1], from its shape and the model's alpha (h, w).
-
-    It is measured well inside the shape, and extended from there to edges and surroundings.
-    """
-    soft = blurred(cover.alpha)
-    share = (alpha / soft.clamp_min(0.2)).clamp(0, 1)
-    trust = smoothstep(soft, *SOLID)
-    if trust.max() == 0:  # too small or thin to be solid anywhere: measure where it is most solid
-        trust = soft / soft.max().clamp_min(1e-6)
-    return smoothstep(pull_push(share[None, None], trust[None, None])[0, 0], *SEEN)
-
-
-def without_object(cover: Coverage, alpha: Tensor, soft: bool) -> Tensor:
-    """The model's alpha (h, w) without the object: its shadow, its reflection and other parts of the layer remain.
-
-    soft: whether the model draws something soft around this object.
-    """
-    return alpha * smoothstep(cover.distance, *(OWN_BLUR if soft else OWN_BLUR_CLEAR))
+def soft_below(drawn: DrawnFrame, alpha: Tensor, aspect: float) -> Tensor:
+    """Of the model's alpha (h, w), the shadow on the ground and the reflection below the object; 0 elsewhere."""
+    size = (alpha.shape[0], alpha.shape[1])
+    _, y, half = drawn.place()
+    down = ((torch.arange(size[0]) + 0.5) / size[0] * 2 - 1 - y) / half
+    below = smoothstep(down, *BELOW)[:, None]
+    return alpha * below * smoothstep(coverage(drawn, size, aspect).distance, *OWN_BLUR)
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """The inputs for drawing an object. alpha (h, w): the model's, at model size."""
+    """The inputs for drawing an object."""
 
     frame: DrawnFrame
     scene: Scene
-    alpha: Tensor
 
 
 def over_rest(drawn: Drawn, shown: Tensor, edit: Tensor, matte: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Composite the object and its contact shadow over the rest of the model's layer, at plate size.
 
-    shown (H, W): visibility of the object. edit (H, W, 3), matte (H, W): straight colour and alpha of the rest.
+    shown (H, W): how far nothing is in front of the object. edit (H, W, 3), matte (H, W): straight colour and alpha of
+    the rest.
     Returns straight colour (H, W, 3), alpha (H, W), and the object's own alpha (H, W) in it.
     """
     edit, matte, own = edit.clone(), matte.clone(), torch.zeros_like(matte)
@@ -233,13 +290,14 @@ def picture(drawn: Drawn) -> ObjectPicture | None:
     if box is None:
         return None
     scale = frame.place()[2] * size[0] / 2
-    step = max(1, math.ceil(2 * REACH * scale / FINEST))
-    v, u = torch.meshgrid(_sampled(box.v, step), _sampled(box.u, step), indexing="ij")
-    points = points_about(frame, u, v)
-    lit = drawn.scene.light.shade(points, shape.gloss, shape.metal, shape.glow)
-    full = len(box.v), len(box.u)
-    distance = _grown(points.distance[None], step, full, "bicubic")[0]
-    color = _grown(display_codes(lit, drawn.scene.clips).movedim(-1, 0), step, full, "bilinear").movedim(0, -1)
+    finest = FINEST_MOVING if shape.moves else FINEST
+    count = min(finest, GRID_STEP * math.ceil(2 * REACH * scale / GRID_STEP))
+    points = frame.store.surface(shape, frame.time, count)
+    points = replace(points, facing=frame.turned(points.facing))
+    lit = display_codes(drawn.scene.light.shade(points, shape.gloss, shape.metal, shape.glow), drawn.scene.clips)
+    u, v = frame.own(box.u[None], box.v[:, None])
+    distance = _resampled(points.distance[None], u, v, "bicubic")[0]
+    color = _resampled(lit.movedim(-1, 0), u, v, "bilinear").movedim(0, -1)
     alpha = (0.5 - distance * scale).clamp(0, 1)
     if shape.glow:
         edge = REACH - torch.maximum(box.v.abs()[:, None], box.u.abs()[None])
@@ -251,16 +309,23 @@ def picture(drawn: Drawn) -> ObjectPicture | None:
     return ObjectPicture(box, color, alpha)
 
 
-def points_about(drawn: DrawnFrame, u: Tensor, v: Tensor) -> SurfacePoints:
+def own_grid(count: int) -> tuple[Tensor, Tensor]:
+    """Places (count, count) right and down of the object's middle, in half heights, over the box of a shape."""
+    at = ((torch.arange(count) + 0.5) / count * 2 - 1) * REACH
+    down, right = torch.meshgrid(at, at, indexing="ij")
+    return right, down
+
+
+def points_about(shape: ShotObject, time: int, u: Tensor, v: Tensor) -> SurfacePoints:
     """Evaluate a shape on a grid (h, w): coarsely first, then every sample near it.
 
     u, v: positions in half heights. Far samples get the interpolated coarse distance and the shape's plain colour.
     """
     size = (u.shape[0], u.shape[1])
-    coarse = drawn.points(u[::COARSE_STEP, ::COARSE_STEP], v[::COARSE_STEP, ::COARSE_STEP]).distance
+    coarse = shape.points(time, u[::COARSE_STEP, ::COARSE_STEP], v[::COARSE_STEP, ::COARSE_STEP]).distance
     rough = F.interpolate(coarse[None, None], size, mode="bilinear", align_corners=False)[0, 0]
     near = (rough < COARSE_MARGIN).nonzero(as_tuple=True)
-    found = drawn.points(u[near], v[near])
+    found = shape.points(time, u[near], v[near])
 
     def placed(values: Tensor, blank: Tensor) -> Tensor:
         return blank.index_put(near, values)
@@ -268,7 +333,7 @@ def points_about(drawn: DrawnFrame, u: Tensor, v: Tensor) -> SurfacePoints:
     bare = torch.zeros(size)
     return SurfacePoints(
         placed(found.distance, rough),
-        placed(found.color, torch.tensor(drawn.shape.color).expand(*size, 3)),
+        placed(found.color, torch.tensor(shape.color).expand(*size, 3)),
         placed(found.facing, torch.zeros(*size, 2)),
         *(placed(x, bare) for x in (found.gloss, found.open, found.shine, found.named)),
     )
@@ -277,8 +342,8 @@ def points_about(drawn: DrawnFrame, u: Tensor, v: Tensor) -> SurfacePoints:
 def contact_shadow(drawn: Drawn) -> tuple[Box, Tensor] | None:
     """Alpha of the black contact shadow below a standing object, at plate size, and its box.
 
-    None if the object does not stand on anything or is outside the picture. The shadow fades if the model
-    drew none at the object's foot, as when the object is in the air.
+    None if the object does not stand on anything or is outside the picture. The shadow fades as the object leaves the
+    ground, see `standing`.
     """
     if not drawn.frame.shape.stands:
         return None
@@ -291,13 +356,44 @@ def contact_shadow(drawn: Drawn) -> tuple[Box, Tensor] | None:
     core = torch.hypot((u - 0.05 * away) / 0.7, (v - 0.985) / 0.09)
     depth = SHADOW * (1.15 - 0.5 * drawn.scene.light.ambient)
     shadow = depth * (0.75 * smoothstep(-flat, -1.0, -0.15) ** 1.5 + 0.5 * smoothstep(-core, -1.0, -0.2))
-    return box, (shadow * _stands_now(drawn)).clamp(0, 0.85)
+    return box, (shadow * drawn.frame.standing).clamp(0, 0.85)
 
 
-def _stands_now(drawn):
-    """Whether the object stands on the ground in this frame, 0 to 1: by the model's shadow at its foot."""
-    alpha = drawn.alpha
-    box = box_of(drawn.frame, (alpha.shape[0], alpha.shape[1]), drawn.scene.aspect, reach=1.6)
+def aside(drawn: Sequence[DrawnFrame], aspect: float) -> float:
+    """How far an object is moved, in halves of the picture's width, that it is seen beside what is in front of it.
+
+    drawn: some frames of it, with what hides it. 0 where enough is seen; else the shortest way at which enough is, or
+    at which the most is.
+    """
+    pairs = []
+    for frame in drawn:
+        assert frame.hidden is not None
+        size = (frame.hidden.shape[0], frame.hidden.shape[1])
+        pairs.append((coverage(frame, size, aspect).alpha, 1 - frame.hidden))
+    whole = float(sum(cover.sum() for cover, _ in pairs))
+    width = pairs[0][0].shape[1]
+
+    def seen(step: int) -> float:
+        parts = (_moved(cover, step) * free for cover, free in pairs)
+        return float(sum(part.sum() for part in parts)) / max(whole, 1e-6)
+
+    if whole == 0 or seen(0) >= LEAST_SEEN:
+        return 0.0
+    steps = sorted(range(-width, width + 1, max(1, width // 64)), key=abs)
+    found = next((step for step in steps if seen(step) >= SEEN_ASIDE), None)
+    return 2 * (max(steps, key=seen) if found is None else found) / width
+
+
+def _moved(plane: Tensor, step: int) -> Tensor:
+    """A plane (h, w) moved to the right by whole pixels; what leaves it is lost."""
+    width = plane.shape[1]
+    return F.pad(plane, (max(step, 0), max(-step, 0)))[:, max(-step, 0) : max(-step, 0) + width]
+
+
+def standing(drawn: DrawnFrame, alpha: Tensor, aspect: float) -> float:
+    """How far an object stands on the ground in a frame, 0 to 1: by the model's alpha (h, w) at its foot, where the
+    model draws a shadow."""
+    box = box_of(drawn, (alpha.shape[0], alpha.shape[1]), aspect, reach=1.6)
     if box is None:
         return 0.0
     v, u = box.v[:, None], box.u[None]
@@ -316,18 +412,7 @@ def blurred(planes: Tensor) -> Tensor:
     return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[0, 0]
 
 
-def _sampled(places: Tensor, step: int) -> Tensor:
-    """Evenly spaced positions (n,) thinned by `step`: the middle of each group. The last group counts as complete."""
-    if step == 1:
-        return places
-    apart = places[1] - places[0] if len(places) > 1 else places.new_zeros(())
-    count = math.ceil(len(places) / step)
-    return places[0] + apart * (torch.arange(count) * step + (step - 1) / 2)
-
-
-def _grown(planes: Tensor, step: int, size: tuple[int, int], mode: str) -> Tensor:
-    """Planes (C, h, w) enlarged by the whole factor `step`, cropped to size."""
-    if step == 1:
-        return planes
-    grown = F.interpolate(planes[None], scale_factor=step, mode=mode, align_corners=False)[0]
-    return grown[:, : size[0], : size[1]]
+def _resampled(planes: Tensor, u: Tensor, v: Tensor, mode: str) -> Tensor:
+    """Planes (C, n, n) on `own_grid(n)`, at places u, v (h, w) -> (C, h, w); the border goes on."""
+    places = torch.stack(torch.broadcast_tensors(u, v), dim=-1) / REACH
+    return F.grid_sample(planes[None], places[None], mode=mode, padding_mode="border", align_corners=False)[0]

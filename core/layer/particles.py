@@ -8,7 +8,7 @@ the shot, velocities per frame.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,14 +20,18 @@ from vera.core.layer.plate_light import Scene, display_codes
 from vera.core.model.interfaces import ShotEffect, SurfacePoints
 from vera.kernels.planes import smoothstep
 
-SHUTTER = 0.5  # open time as a share of a frame; raising it lengthens streaks
-DENSITY_REACH = 6  # radius in model pixels of the two box filters over the model's alpha that measure density
-LEAST_PIXELS = 0.55  # smallest width of a particle in plate pixels; a smaller one becomes fainter instead
-LEAST_MEAN = 0.01  # mean of the model's alpha below which the model drew no effect
-MAX_AMOUNT = 1.5  # largest factor, up or down, on the number of particles that the words ask for
-THERE = (0.05, 0.3)  # share of the usual density: no particles below the first value, all of them above the second
-GRAVITY = 0.9e-3  # of sparks, in picture heights per frame squared
-PALETTE = (  # of confetti, RGB, display-encoded
+SHUTTER = 0.5  # of a frame, for which light falls in: how long a streak is
+WIDE = 6  # model pixels: over so many on each side the model's alpha is averaged, twice, to tell how dense an effect is
+REACH = 1.25  # half sizes about its middle in which a particle is drawn: a flake's uneven rim
+# Particles are drawn together whose sizes are alike. More sizes to an octave: less drawn in vain, more calls.
+SIZES_TO_AN_OCTAVE = 2
+PIXELS_AT_ONCE = 400_000  # of particles that are drawn together. More: more memory, hardly faster
+LEAST_PIXELS = 0.55  # a particle is no thinner than this on the plate; what would be is fainter instead
+LEAST_MEAN = 0.01  # of the model's alpha, below which it drew no such effect
+MOST = 1.5  # times as many particles as the words ask for, at most, and as few at least
+THERE = (0.05, 0.3)  # of the usual density, from which there are particles, and all of them
+GRAVITY = 0.9e-3  # heights to a frame, each frame, of sparks
+PALETTE = (  # of confetti, display-encoded
     (0.93, 0.16, 0.18), (0.98, 0.62, 0.10), (0.98, 0.86, 0.15), (0.20, 0.72, 0.28),
     (0.12, 0.70, 0.86), (0.16, 0.30, 0.90), (0.60, 0.22, 0.80), (0.98, 0.48, 0.72),
 )  # fmt: skip
@@ -35,8 +39,9 @@ PALETTE = (  # of confetti, RGB, display-encoded
 
 @dataclass(frozen=True)
 class Swarm:
-    """N particles of one moment: centres x and y (picture heights from the middle), direction, half sizes along and
-    across it, opacity, colour (N, 3) in the model's codes, and further inputs of `draw`."""
+    """Particles of one moment, N of each: middles x and y (heights from the middle of the picture), the way they are
+    turned, half sizes along and across it, opacity, colour (N, 3) in the model's codes, and what else `draw` needs.
+    mixed: whether their colours differ, so that it counts which is in front."""
 
     at: np.ndarray  # (N, 2)
     angle: np.ndarray
@@ -44,7 +49,8 @@ class Swarm:
     opacity: np.ndarray
     color: np.ndarray
     draw: Callable[..., tuple[Tensor, Tensor | None]]
-    odd: np.ndarray  # (N,) in [0, 1): a random number that varies the shape
+    odd: np.ndarray  # (N,) in [0, 1): what makes one unlike the next
+    mixed: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,47 +83,51 @@ class Look:
         return display_codes(self.scene.light.shade(points, 0.5, 0.0, 0.0), self.scene.clips)[0].numpy()
 
 
-# ---- Shapes: (along, across) in half sizes, each (h, w), and the particle's random number -> alpha, colour or None
+# ---- Shapes: (along, across) in half sizes, each (n, h, w), what is odd about each (n, 1, 1), and its half sizes in
+# pixels (n, 1, 1, 2) -> alpha (n, h, w), colour (n, h, w, 3) or None
 
 
-def flake(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, None]:
+def flake(along: Tensor, across: Tensor, odd: Tensor, half: Tensor) -> tuple[Tensor, None]:
     """A clump of snow: a soft, uneven disc."""
     angle = torch.atan2(across, along)
     rim = 0.84 + 0.1 * torch.sin(3 * angle + 40 * odd) + 0.08 * torch.sin(5 * angle + 90 * odd)
     return smoothstep(rim - torch.hypot(along, across), -0.18, 0.42), None
 
 
-def bokeh(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, None]:
-    """A particle out of focus: an even disc."""
+def bokeh(along: Tensor, across: Tensor, odd: Tensor, half: Tensor) -> tuple[Tensor, None]:
+    """One out of focus: an even disc."""
     return smoothstep(0.9 - torch.hypot(along, across), -0.1, 0.3), None
 
 
-def streak(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, None]:
-    """A falling drop, motion-blurred over the open shutter."""
+def streak(along: Tensor, across: Tensor, odd: Tensor, half: Tensor) -> tuple[Tensor, None]:
+    """A drop that falls while light comes in."""
     return smoothstep(1 - along.abs(), 0.0, 0.6) * torch.exp(-2.2 * across**2), None
 
 
-def piece(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, None]:
-    """A piece of paper; its edge is left to the sampling."""
-    return ((along.abs() < 1) & (across.abs() < 1)).float(), None
+def piece(along: Tensor, across: Tensor, odd: Tensor, half: Tensor) -> tuple[Tensor, None]:
+    """A piece of paper, its edges averaged over a pixel."""
+    covered = [(0.5 + (1 - x.abs()) * half[..., k]).clamp(0, 1) for k, x in enumerate((along, across))]
+    return covered[0] * covered[1], None
 
 
-def film(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, Tensor]:
-    """A soap bubble: a thin bright rim in interference colours, two reflections of windows, almost clear between."""
+def film(along: Tensor, across: Tensor, odd: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+    """A soap bubble: a thin bright rim with the colours of a film, two windows, little between."""
     radius = torch.hypot(along, across)
+    pixel = 0.6 / half[..., 1]  # the rim is no thinner than a pixel shows
+    width = pixel.clamp_min(0.045)
     inside = smoothstep(1 - radius, 0.0, 0.035)
-    rim = torch.exp(-(((radius - 0.955) / 0.035) ** 2)) + 0.45 * torch.exp(-(((radius - 0.86) / 0.11) ** 2))
-    window = torch.exp(-((along + 0.42) ** 2 + (across + 0.5) ** 2) / 0.02 - ((along + across) ** 2) / 0.12)
-    below = torch.exp(-((along - 0.45) ** 2 + (across - 0.52) ** 2) / 0.03)
-    alpha = (0.10 + 0.75 * rim + 0.95 * window + 0.35 * below).clamp(0, 0.95) * inside
+    rim = torch.exp(-(((radius - 1 + width) / width) ** 2)) + 0.5 * torch.exp(-(((radius - 0.84) / 0.13) ** 2))
+    window = torch.exp(-((along + 0.42) ** 2 + (across + 0.5) ** 2) / 0.03 - ((along + across) ** 2) / 0.12)
+    below = torch.exp(-((along - 0.45) ** 2 + (across - 0.52) ** 2) / 0.04)
+    alpha = (0.15 + 0.8 * rim + 0.95 * window + 0.4 * below).clamp(0, 0.95) * inside
     phase = 5.5 * radius**2 + 1.4 * torch.atan2(across, along) + 6.3 * odd
     hues = torch.stack([0.5 + 0.5 * torch.cos(phase + k * 2.1) for k in range(3)], -1)
     white = (window + 0.6 * below).clamp(0, 1)[..., None]
     return alpha, 0.62 + 0.38 * hues + (0.38 - 0.38 * hues) * white
 
 
-def spark(along: Tensor, across: Tensor, odd: float) -> tuple[Tensor, Tensor]:
-    """A glowing grain with a trail, brightest at its head, and a faint glow."""
+def spark(along: Tensor, across: Tensor, odd: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+    """A glowing grain and its trail, brighter ahead, with a little light about it."""
     head = smoothstep(along, -1.0, 0.75) * smoothstep(1 - along, 0.0, 0.12)
     core = head * torch.exp(-((across / 0.16) ** 2))
     about = 0.3 * head * torch.exp(-((across / 0.55) ** 2))
@@ -145,7 +155,7 @@ def _snow(noise: np.random.Generator, time: float, look: Look) -> list[Swarm]:
         )
         half = np.stack([size + fall * SHUTTER / 2, size], 1)
         white = np.broadcast_to(look.lit(0.97), (n, 3))
-        made.append(Swarm(at, np.full(n, math.pi / 2), half, np.full(n, opacity), white, draw, odd))
+        made.append(Swarm(at, np.full(n, math.pi / 2), half, np.full(n, opacity), white, draw, odd, mixed=False))
     return made
 
 
@@ -153,9 +163,9 @@ def _rain(noise: np.random.Generator, time: float, look: Look) -> list[Swarm]:
     made = []
     slant = (noise.random() - 0.5) * 0.24
     for count, width, speed, opacity in (
-        (420, 0.0011, 0.045, 0.5),
-        (240, 0.0018, 0.062, 0.6),
-        (50, 0.0034, 0.085, 0.5),
+        (340, 0.0020, 0.045, 0.6),
+        (220, 0.0034, 0.060, 0.7),
+        (60, 0.0070, 0.080, 0.6),
     ):
         n = round(count * look.amount * look.scene.aspect)
         x, y, odd, pace, faint, _ = noise.random((6, n))
@@ -166,14 +176,23 @@ def _rain(noise: np.random.Generator, time: float, look: Look) -> list[Swarm]:
         half = np.stack([fall * 0.75, np.full(n, width)], 1)
         color = np.broadcast_to(0.25 + 0.75 * look.lit(0.9), (n, 3))
         made.append(
-            Swarm(at, np.full(n, math.atan2(1, slant)), half, opacity * (0.6 + 0.6 * faint), color, streak, odd)
+            Swarm(
+                at,
+                np.full(n, math.atan2(1, slant)),
+                half,
+                opacity * (0.6 + 0.6 * faint),
+                color,
+                streak,
+                odd,
+                mixed=False,
+            )
         )
     return made
 
 
 def _confetti(noise: np.random.Generator, time: float, look: Look) -> list[Swarm]:
     made = []
-    for count, size, speed in ((48, 0.0135, 0.0055), (54, 0.0215, 0.0075), (18, 0.0350, 0.0105)):
+    for count, size, speed in ((54, 0.0140, 0.0055), (60, 0.0225, 0.0075), (22, 0.0370, 0.0105)):
         n = round(count * look.amount * look.scene.aspect)
         x, y, odd, pace, sway, turn = noise.random((6, n))
         fall = speed * (0.75 + 0.5 * pace)
@@ -213,9 +232,9 @@ def _paper(color: np.ndarray, facing: np.ndarray, look: Look) -> np.ndarray:
 
 
 def _bubbles(noise: np.random.Generator, time: float, look: Look) -> list[Swarm]:
-    n = round(30 * look.amount * look.scene.aspect)
+    n = round(40 * look.amount * look.scene.aspect)
     x, y, odd, pace, sway, size = noise.random((6, n))
-    radius = 0.018 + 0.085 * size**2.2
+    radius = 0.022 + 0.095 * size**2
     rise = (0.003 + 0.004 * pace) * (1.2 - 4 * radius)
     at = np.stack(
         [(x * 1.1 - 0.55) * look.scene.aspect + 0.025 * np.sin(0.1 * time + 6.3 * sway), 0.6 - (y + rise * time) % 1.2],
@@ -310,38 +329,82 @@ def drawn_particles(particles: Particles, scene: Scene) -> tuple[Tensor, Tensor]
     noise = np.random.default_rng([particles.seed, sorted(WEATHER).index(particles.kind)])
     premultiplied, alpha = torch.zeros(height, width, 3), torch.zeros(height, width)
     for swarm in WEATHER[particles.kind].swarms(noise, float(particles.time), look):
-        for one in range(len(swarm.at)):
-            _lay(premultiplied, alpha, swarm, one, scene.aspect)
+        for some in _alike(swarm, scene):
+            _lay(premultiplied, alpha, swarm, some, scene.aspect)
     return premultiplied / alpha.clamp_min(1e-6)[..., None], alpha
 
 
-def _lay(premultiplied: Tensor, alpha: Tensor, swarm: Swarm, one: int, aspect: float) -> None:
-    """Composite one particle over the others, in place."""
+def _alike(swarm: Swarm, scene: Scene) -> Iterator[np.ndarray]:
+    """The numbers of a swarm's particles, in groups of about the same size that are drawn at once."""
+    size = np.ceil(np.log2(np.maximum(swarm.half * scene.size[0], LEAST_PIXELS)) * SIZES_TO_AN_OCTAVE).astype(int)
+    for one in np.unique(size, axis=0):
+        numbers = np.flatnonzero((size == one).all(1))
+        reach = 2 * REACH * float(np.hypot(*2.0 ** (one / SIZES_TO_AN_OCTAVE))) + 3
+        count = max(1, int(PIXELS_AT_ONCE / reach**2))
+        yield from (numbers[k : k + count] for k in range(0, len(numbers), count))
+
+
+def _lay(premultiplied: Tensor, alpha: Tensor, swarm: Swarm, some: np.ndarray, aspect: float) -> None:
+    """Particles of these numbers over the others, in place."""
     height, width = alpha.shape
-    half, opacity = swarm.half[one] * height, float(swarm.opacity[one])
-    opacity *= min(1.0, half[1] / LEAST_PIXELS)
+    half = swarm.half[some] * height
+    opacity = swarm.opacity[some] * np.minimum(1, half[:, 1] / LEAST_PIXELS)
     half = np.maximum(half, LEAST_PIXELS)
     across = width / aspect / height  # plate pixels are not always square
-    x = (swarm.at[one][0] / aspect + 0.5) * width
-    y = (swarm.at[one][1] + 0.5) * height
-    reach = 1.25 * half
-    cos, sin = math.cos(swarm.angle[one]), math.sin(swarm.angle[one])
-    wide = (abs(cos) * reach[0] + abs(sin) * reach[1]) * across + 1
-    tall = abs(sin) * reach[0] + abs(cos) * reach[1] + 1
-    left, right = max(0, math.floor(x - wide)), min(width, math.ceil(x + wide) + 1)
-    top, bottom = max(0, math.floor(y - tall)), min(height, math.ceil(y + tall) + 1)
-    if left >= right or top >= bottom:
-        return
-    fine = 3 if swarm.draw is piece else 1  # an edge that is hard is sampled more finely
-    dx = (torch.arange(left * fine, right * fine) + 0.5) / fine - x
-    dy = ((torch.arange(top * fine, bottom * fine) + 0.5) / fine - y)[:, None]
-    dx = dx[None] / across
-    a, color = swarm.draw((dx * cos + dy * sin) / half[0], (dy * cos - dx * sin) / half[1], float(swarm.odd[one]))
-    if fine > 1:
-        a = F.avg_pool2d(a[None, None], fine)[0, 0]
-    a = a * opacity
-    base = torch.tensor(swarm.color[one], dtype=torch.float32)
-    color = base.expand(*a.shape, 3) if color is None else color * base
-    here = (slice(top, bottom), slice(left, right))
-    premultiplied[here] = a[..., None] * color + (1 - a)[..., None] * premultiplied[here]
-    alpha[here] = a + (1 - a) * alpha[here]
+    x = (swarm.at[some, 0] / aspect + 0.5) * width
+    y = (swarm.at[some, 1] + 0.5) * height
+    cos, sin = np.cos(swarm.angle[some]), np.sin(swarm.angle[some])
+    wide = (np.abs(cos) * half[:, 0] + np.abs(sin) * half[:, 1]).max() * REACH * across
+    tall = (np.abs(sin) * half[:, 0] + np.abs(cos) * half[:, 1]).max() * REACH
+    columns = np.floor(x - wide).astype(int)[:, None] + np.arange(math.ceil(2 * wide) + 2)
+    rows = np.floor(y - tall).astype(int)[:, None] + np.arange(math.ceil(2 * tall) + 2)
+    dx, dy, c, d = (
+        torch.from_numpy(np.float32(v))
+        for v in (
+            ((columns + 0.5 - x[:, None]) / across)[:, None],
+            (rows + 0.5 - y[:, None])[:, :, None],
+            cos[:, None, None],
+            sin[:, None, None],
+        )
+    )
+    sizes = torch.from_numpy(np.float32(half))[:, None, None]
+    odd = torch.from_numpy(np.float32(swarm.odd[some]))[:, None, None]
+    a, color = swarm.draw((dx * c + dy * d) / sizes[..., 0], (dy * c - dx * d) / sizes[..., 1], odd, sizes)
+    a = a * torch.from_numpy(np.float32(opacity))[:, None, None]
+    base = torch.from_numpy(np.float32(swarm.color[some]))[:, None, None]
+    if swarm.mixed:
+        _in_order(premultiplied, alpha, (rows, columns), a, base.expand(*a.shape, 3) if color is None else color * base)
+    else:
+        _at_once(premultiplied, alpha, (rows, columns), a, base[0, 0, 0])
+
+
+def _in_order(
+    premultiplied: Tensor, alpha: Tensor, at: tuple[np.ndarray, np.ndarray], a: Tensor, color: Tensor
+) -> None:
+    """Patches a (n, h, w), color (n, h, w, 3) over a picture one after another.
+
+    at: their rows (n, h) and columns (n, w), which may lie outside.
+    """
+    layer, matte, patches, colored = (x.numpy() for x in (premultiplied, alpha, a, color * a[..., None]))
+    height, width = matte.shape
+    for rows, columns, patch, paint in zip(*at, patches, colored, strict=True):
+        top, bottom = (int(np.searchsorted(rows, edge)) for edge in (0, height))
+        left, right = (int(np.searchsorted(columns, edge)) for edge in (0, width))
+        if top >= bottom or left >= right:
+            continue
+        here = slice(rows[top], rows[bottom - 1] + 1), slice(columns[left], columns[right - 1] + 1)
+        patch, paint = patch[top:bottom, left:right], paint[top:bottom, left:right]
+        layer[here] = paint + (1 - patch)[..., None] * layer[here]
+        matte[here] = patch + (1 - patch) * matte[here]
+
+
+def _at_once(premultiplied: Tensor, alpha: Tensor, at: tuple[np.ndarray, np.ndarray], a: Tensor, color: Tensor) -> None:
+    """As `_in_order` for patches of one colour (3,): which is in front does not count."""
+    height, width = alpha.shape
+    rows, columns = (torch.from_numpy(x) for x in at)
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None]
+    places = (rows[:, :, None] * width + columns[:, None])[inside]
+    left = torch.zeros(height * width).index_add_(0, places, torch.log1p(-a[inside].clamp(max=0.9999)))
+    left = left.exp_().view(height, width)
+    premultiplied.mul_(left[..., None]).add_((1 - left)[..., None] * color)
+    alpha.mul_(left).add_(1 - left)

@@ -24,10 +24,17 @@ from vera.kernels.planes import smoothstep
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # Rec.709
 # Share of the frame, the brightest, that is taken for lamps and glints. White is searched below their brightness.
 LAMPS = 0.02
-WHITE = (0.6, 0.9)  # share of that brightness: a pixel's weight as white is 0 below the first value, 1 above the second
-WHITE_ALBEDO = 0.871  # linear albedo of "white" in mini's world (code 0.94), about that of a white patch in a plate
-DARKEST = 0.02  # smallest white of a plate, as a share of display white, so that added objects are not black
-# Smallest and largest share of light that comes from all directions. Raising them gives flatter light.
+WHITE = (0.6, 0.9)  # of that brightness, from which a place begins to count as white, and wholly does
+WHITE_ALBEDO = 0.871  # of the world's "white", code 0.94: what a white patch of a plate is about
+# With a place given, white is sought about it too: light differs within a plate, and windows and skies are no white in
+# the light of a room. Of the weight of what is near, the deviation in heights of the picture; and the share of lamps
+# there. Raising the first looks farther, raising the second makes the light darker where small bright things are near.
+NEAR, NEAR_LAMPS = 0.22, 0.05
+# How far the white about a place counts beside the whole plate's, in brightness and in hue: all that is near may be
+# grass. Raising them follows the place more.
+LOCAL, LOCAL_HUE = 0.9, 0.5
+DARKEST = 0.02  # of display white: a plate's white is at least this, so that nothing that is added is black
+# The share of light that comes from all sides, at least and at most. Higher: flatter. A sunny plate has little.
 AMBIENT = (0.16, 0.5)
 TINT = 0.6  # saturation of the light from a direction; 0 gives all light the hue of the white
 KEY_SIDE, KEY_UP, KEY_FRONT = (
@@ -67,11 +74,18 @@ class PlateLight:
     scale: Tensor
 
     @classmethod
-    def of(cls, light: np.ndarray) -> PlateLight:
-        """Estimate the light of a frame (H, W, 3), as from `PlateColor.light`."""
+    def of(cls, light: np.ndarray, place: tuple[float, float] | None = None) -> PlateLight:
+        """Of a frame's light (H, W, 3), see `PlateColor.light`.
+
+        place: x and y in -1 .. 1 of the frame, where something is lit; None for all of the frame.
+        """
         planes = torch.from_numpy(np.ascontiguousarray(light, np.float32)).movedim(-1, 0)[None].clamp(0, 1e4)
         small = F.interpolate(planes, (MIRROR[1], MIRROR[0]), mode="area")
         white = white_of(small[0].flatten(1).T)
+        if place is not None:
+            near = nearness(place, light.shape[1] / light.shape[0]).flatten()
+            local = white_of(small[0].flatten(1).T, near, NEAR_LAMPS)
+            white = _between(white, local)
         relative = small / white.view(1, 3, 1, 1)
         bright = _luminance(relative[0].movedim(0, -1))
         ambient = float(bright.clamp(max=1.0).mean().clamp(*AMBIENT))
@@ -153,15 +167,44 @@ class Scene:
     clips: bool
 
 
-def white_of(light: Tensor) -> Tensor:
-    """The colour of a white patch in a plate, (3,), from its pixels (n, 3): the least colourful of the brightest pixels
-    without lamps."""
+def white_of(light: Tensor, near: Tensor | None = None, lamps: float = LAMPS) -> Tensor:
+    """The colour that a white patch has in a plate, (3,), from its pixels (n, 3): of about the brightest, but for
+    lamps, the least colourful.
+
+    near (n,): how far each pixel counts, alike without it. lamps: the share that is brighter than white.
+    """
     bright = _luminance(light)
-    top = torch.quantile(bright, 1 - LAMPS).clamp_min(DARKEST)
+    near = torch.ones_like(bright) if near is None else near
+    top = _quantile(bright, near, 1 - lamps).clamp_min(DARKEST)
     grey = (light.amin(1) + 1e-3) / (light.amax(1) + 1e-3)
-    weight = smoothstep(bright / top, *WHITE) * (top / bright.clamp_min(1e-4)).clamp(max=1) ** 2 * grey**2 + 1e-9
+    weight = smoothstep(bright / top, *WHITE) * (top / bright.clamp_min(1e-4)).clamp(max=1) ** 2 * grey**2
+    weight = near * weight + 1e-9
     color = (weight[:, None] * light).sum(0) / weight.sum()
     return (color * (top / _luminance(color).clamp_min(1e-4))).clamp_min(DARKEST / 4)
+
+
+def _between(whole: Tensor, local: Tensor) -> Tensor:
+    """The white of a place, (3,), from that of the whole plate and that of what is near."""
+    hue = torch.lerp(whole.log(), local.log(), LOCAL_HUE).exp()
+    bright = torch.lerp(_luminance(whole).log(), _luminance(local).log(), LOCAL).exp()
+    return hue * (bright / _luminance(hue))
+
+
+def nearness(place: tuple[float, float], aspect: float) -> Tensor:
+    """Weights on the grid of `MIRROR`, (h, w), that fall off about a place (x, y) in -1 .. 1 of a frame."""
+    x = ((torch.arange(MIRROR[0]) + 0.5) / MIRROR[0] - (min(max(place[0], -1), 1) + 1) / 2) * aspect
+    y = (torch.arange(MIRROR[1]) + 0.5) / MIRROR[1] - (min(max(place[1], -1), 1) + 1) / 2
+    return torch.exp(-(x[None] ** 2 + y[:, None] ** 2) / (2 * NEAR**2))
+
+
+def _quantile(values: Tensor, weights: Tensor, share: float) -> Tensor:
+    """The value (n,) below which this share of the weight lies, between neighbours in proportion."""
+    ordered, order = values.sort()
+    below = weights[order].cumsum(0) - weights[order] / 2
+    wanted = share * weights.sum()
+    upper = int(torch.searchsorted(below, wanted).clamp(1, len(values) - 1))
+    part = (wanted - below[upper - 1]) / (below[upper] - below[upper - 1]).clamp_min(1e-12)
+    return torch.lerp(ordered[upper - 1], ordered[upper], part.clamp(0, 1))
 
 
 def key_of(bright: Tensor) -> Tensor:

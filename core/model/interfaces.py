@@ -20,6 +20,24 @@ if TYPE_CHECKING:
     from vera.core.model.transformer import Transformer
 
 
+@dataclass(frozen=True)
+class Subject:
+    """Something in the plate that a prompt names. name: as the model calls it."""
+
+    name: str
+    is_person: bool
+
+
+@dataclass(frozen=True)
+class Finish:
+    """How a thing is painted, as a prompt says it: colour (display-encoded), material by the name of a trait, and
+    texture; None where the words leave it."""
+
+    color: tuple[float, float, float]
+    material: str | None = None
+    texture: str | None = None
+
+
 class Text(Protocol):
     """A text encoder."""
 
@@ -30,6 +48,12 @@ class Text(Protocol):
     def asks_for_people(self, prompt: str) -> bool:
         """Whether a job without a mask must first find the people in the plate, to keep them before a new
         background."""
+
+    def in_front(self, prompt: str) -> Subject | None:
+        """The subject of the plate behind which the prompt puts a thing; None for none."""
+
+    def finish(self, prompt: str) -> Finish | None:
+        """How an added thing is painted where the states do not tell it; None where they do."""
 
     def encode(self, prompts: list[str]) -> Tensor:
         """States (B, N, D); positions past a prompt's end are zeros."""
@@ -76,7 +100,8 @@ class SurfacePoints:
 class ShotObject(Protocol):
     """The object that a prompt adds to a shot, as a shape at any resolution. Times are frames of the shot, from 0."""
 
-    stands: bool  # whether it stands on something and casts a contact shadow
+    moves: bool  # in itself: wings, tails, flames; else `points` are the same at every time
+    stands: bool  # on something, and so casts a contact shadow
     glow: float  # of a luminous material, 0 to 1, as are gloss and metal
     gloss: float
     metal: float
@@ -87,8 +112,11 @@ class ShotObject(Protocol):
         """Its centre, right and down from the frame's middle in half frames, and its half height in half frame
         heights."""
 
+    def turn(self, time: int) -> float:
+        """How far it is turned as a whole, in radians, clockwise."""
+
     def points(self, time: int, u: Tensor, v: Tensor) -> SurfacePoints:
-        """The surface at offsets u (right) and v (down) from its centre, in half heights."""
+        """Of places u (right) and v (down) from its middle, in half heights, before it is turned."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +142,14 @@ class ObjectDrawer(Protocol):
         """The object or effect that text states (1, N, D) name; "nothing" if it has no shape."""
 
     def of_shot(
-        self, text: Tensor, source: LatentsByFrame, mask: LatentsByFrame | None, window: int
+        self,
+        text: Tensor,
+        source: LatentsByFrame,
+        mask: LatentsByFrame | None,
+        window: int,
+        finish: Finish | None = None,
     ) -> ShotObject | ShotEffect | ShotBackground | None:
-        """The object, effect or background of text states (1, N, D) in a shot of these latents; None if it has no
-        shape."""
+        """What text states (1, N, D) add to a shot of these latents, so painted; None where that has no shapes."""
 
 
 class BlockRunner(Protocol):

@@ -19,7 +19,7 @@ from vera.core.model.codec import Codec, LatentClip
 from vera.core.model.quantise import without_library_logging
 
 if TYPE_CHECKING:
-    from vera.core.model.interfaces import Model, Text
+    from vera.core.model.interfaces import Finish, Model, Subject, Text
 
 COMPUTES_ON = "computes_on"  # attribute of a transformer with offloaded blocks: the device on which it computes
 
@@ -108,6 +108,14 @@ class VisitingText:
     def asks_for_people(self, prompt: str) -> bool:
         """See `Text`."""
         return self.text.asks_for_people(prompt)
+
+    def in_front(self, prompt: str) -> Subject | None:
+        """As the encoder's."""
+        return self.text.in_front(prompt)
+
+    def finish(self, prompt: str) -> Finish | None:
+        """As the encoder's."""
+        return self.text.finish(prompt)
 
     def encode(self, prompts: list[str]) -> Tensor:
         """See `Text`."""

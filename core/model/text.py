@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vera.core.errors import InputError
+from vera.core.model.interfaces import Finish, Subject
 
 
 class WanText:
@@ -31,6 +32,14 @@ class WanText:
     def asks_for_people(self, prompt: str) -> bool:
         """False: a full-size model itself separates people from their background."""
         return False
+
+    def in_front(self, prompt: str) -> Subject | None:
+        """None: a full-size model knows by itself what stands in front."""
+        return None
+
+    def finish(self, prompt: str) -> Finish | None:
+        """None: the states tell it."""
+        return None
 
     def _rows(self, prompts: list[str]) -> list[list[int]]:
         rows = self.tokenizer([clean(p) for p in prompts], add_special_tokens=True).input_ids

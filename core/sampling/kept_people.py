@@ -1,9 +1,10 @@
-"""Find the people that a new background keeps, for jobs without a mask.
+"""Find the people that a new background keeps, or behind whom a thing is put, for jobs without a mask.
 
 The embedded model cannot separate real people from their background. The people found by a detector become the model's
 mask. The delivered alpha is still the model's own, refined with the plate.
 """
 
+import tempfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -28,25 +29,68 @@ MIN_SURE_SHARE = 0.85
 # Connected parts, of confidence above the first, that cover less than the second of the largest are left out. Raising
 # the second drops people far behind the one in front.
 ISLAND_LEVEL, MIN_ISLAND = 0.2, 0.03
+Picture = Callable[[int], torch.Tensor]  # a frame's number -> (H, W, 3), encoded, in [0, 1]
 
 PEOPLE_KEPT = (
     "no mask was given for the new background: the people found in the plate are kept; for another subject give --mask,"
     " white where the background is; --mask none lets the model decide"
 )
+PEOPLE_BEFORE = (
+    "no mask was given for what stands in front: the people found in the plate hide the added thing, which is moved"
+    " aside where they hide most of it; for another subject give --mask, black where the thing is hidden"
+)
+NOTHING_BEFORE = (
+    "nothing tells where the {subject} stands in front of the added thing, which is laid whole: give --mask, black"
+    " where it is hidden"
+)
 
 
-def refuse_without_people(frames: Sequence[int], picture: Callable[[int], torch.Tensor]) -> None:
-    """Raise InputError unless people near the camera are found. picture(frame): (H, W, 3), encoded, in [0, 1]."""
-    step = max(1, -(-len(frames) // CHECKED_FRAMES))
-    checked = frames[::step]
-    confidence = torch.stack([people_in(picture(frame)) for frame in checked])
-    person, sure = ((confidence > level).float().mean().item() for level in (0.5, 0.9))
-    if person < MIN_PEOPLE_AREA or sure < MIN_SURE_SHARE * person:
-        numbers = ", ".join(map(str, checked))
+def refuse_without_people(frames: Sequence[int], picture: Picture) -> None:
+    """Raise InputError unless people near the camera are found."""
+    if not people_near(frames, picture):
+        numbers = ", ".join(map(str, _checked(frames)))
         raise InputError(
             f"mask: none was given for the new background, and no person was found to keep (frames {numbers}); give"
             " --mask, white where the background is, or --mask none to let the model decide"
         )
+
+
+def people_near(frames: Sequence[int], picture: Picture) -> bool:
+    """Whether people near the camera are found."""
+    confidence = torch.stack([people_in(picture(frame)) for frame in _checked(frames)])
+    person, sure = ((confidence > level).float().mean().item() for level in (0.5, 0.9))
+    return person >= MIN_PEOPLE_AREA and sure >= MIN_SURE_SHARE * person
+
+
+def _checked(frames: Sequence[int]) -> Sequence[int]:
+    return frames[:: max(1, -(-len(frames) // CHECKED_FRAMES))]
+
+
+class PeopleInFront:
+    """How far people are in front in each frame of a shot, steadied over time.
+
+    What the detector says of all frames waits in a file without a name: memory does not grow with the shot.
+    """
+
+    def __init__(self, frames: Sequence[int], picture: Picture, size: tuple[int, int]) -> None:
+        """picture is called for all frames, in rising order. size: (width, height) of the planes."""
+        self._width, self._height = size
+        self._count = len(frames)
+        self._file = tempfile.TemporaryFile()
+        for frame in frames:
+            plane = 1 - background_of(picture(frame), size)
+            self._file.write((plane * 255).round().byte().numpy().tobytes())
+
+    def at(self, time: int) -> torch.Tensor:
+        """(h, w) in [0, 1]; time: number of frames since the first."""
+        near = [min(max(time + step, 0), self._count - 1) for step in (-1, 0, 0, 1)]
+        return torch.stack([self._read(number) for number in near]).mean(0)
+
+    def _read(self, number: int) -> torch.Tensor:
+        area = self._width * self._height
+        self._file.seek(number * area)
+        codes = np.frombuffer(self._file.read(area), np.uint8).reshape(self._height, self._width)
+        return torch.from_numpy(codes.astype(np.float32) / 255)
 
 
 @torch.inference_mode()

@@ -8,19 +8,20 @@ import pytest
 import torch
 
 from vera.core.layer.drawn_object import (
-    AGREES,
     MAX_GROWTH,
     MAX_TILT,
     MAX_TILT_STANDING,
     Drawn,
     DrawnFrame,
+    SurfaceStore,
     Take,
     agreement,
+    aside,
     blurred,
     coverage,
     over_rest,
-    visible,
-    without_object,
+    soft_below,
+    standing,
 )
 from vera.core.layer.plate_light import PlateLight, Scene
 from vera.core.model.interfaces import SurfacePoints
@@ -31,8 +32,10 @@ ASPECT = PLATE[1] / PLATE[0]
 
 @dataclass(frozen=True)
 class Disc:
-    """A `ShotObject`: a red disc with a stick below."""
+    """A `ShotObject`: a red disc with a stick below, turned by `turns` radians a frame."""
 
+    turns: float = 0.0
+    moves: bool = False
     x: float = 0.2
     y: float = 0.0
     size: float = 0.4
@@ -45,6 +48,9 @@ class Disc:
 
     def place(self, time):
         return self.x, self.y, self.size
+
+    def turn(self, time):
+        return self.turns * time
 
     def points(self, time, u, v):
         distance = torch.minimum(torch.hypot(u, v) - 0.8, torch.maximum(u.abs() - 0.02, (v - 0.9).abs() - 0.1))
@@ -65,10 +71,10 @@ def drawn_by_model(shape):
     return blurred(coverage(shape, MODEL, ASPECT).alpha)
 
 
-def laid_over(shape, alpha, shown=None, rest=0.0):
+def laid_over(shape, shown=None, rest=0.0):
     shown = torch.ones(PLATE) if shown is None else shown
     edit, matte = torch.full((*PLATE, 3), 0.5), torch.full(PLATE, rest)
-    return over_rest(Drawn(shape, Scene(PLATE, ASPECT, LIGHT, True), alpha), shown, edit, matte)
+    return over_rest(Drawn(shape, Scene(PLATE, ASPECT, LIGHT, True)), shown, edit, matte)
 
 
 def true_alpha(shape):
@@ -82,76 +88,110 @@ def true_alpha(shape):
 @pytest.mark.parametrize("size", [0.15, 0.4, 1.6], ids=["small", "medium", "larger than the frame"])
 def test_the_outline_is_the_shapes_at_plate_size(size):
     shape = frame(size=size)
-    _, matte, own = laid_over(shape, drawn_by_model(shape))
+    _, matte, own = laid_over(shape)
     assert torch.equal(matte, own)
     assert (matte - true_alpha(shape)).abs().mean() < 2e-3
     assert ((matte > 0.1) & (matte < 0.9)).sum() < 3 * math.pi * size * PLATE[0]  # an edge of about a pixel
 
 
-def test_a_thin_part_is_drawn_though_the_models_alpha_lost_it():
+def test_the_shape_is_laid_whole_where_nothing_is_in_front():
     shape = frame()
-    alpha = drawn_by_model(frame()) * (coverage(shape, MODEL, ASPECT).alpha > 0.9)
-    assert visible(coverage(shape, MODEL, ASPECT), alpha).min() > 0.99
+    left = torch.ones(PLATE)
+    left[:, : round((shape.shape.x + 1) / 2 * PLATE[1])] = 0
+    whole, half = laid_over(shape)[1], laid_over(shape, shown=left)[1]
+    assert torch.equal(half, whole * left) and whole.max() == 1
 
 
-def test_what_the_model_hides_is_hidden():
-    shape = frame()
-    alpha = drawn_by_model(shape)
-    alpha[:, : round((shape.shape.x + 1) / 2 * MODEL[1])] = 0
-    shown = visible(coverage(shape, MODEL, ASPECT), alpha)
-    middle = round((shape.shape.x + 1) / 2 * MODEL[1])
-    assert shown[40, middle - 5] < 0.05 and shown[40, middle + 5] > 0.95
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_shape_that_does_not_move_is_evaluated_once_for_a_shot(moves):
+    """And its matte is that of a shape that is evaluated anew."""
+    calls = []
+
+    class Counted(Disc):
+        def points(self, time, u, v):
+            calls.append(time)
+            return super().points(time, u, v)
+
+    store = SurfaceStore()
+    for time in range(3):
+        drawn = DrawnFrame(Counted(moves=moves), time, store=store)
+        assert torch.equal(laid_over(drawn)[1], laid_over(frame())[1])
+    assert set(calls) == ({0, 1, 2} if moves else {0})
 
 
-def test_what_the_model_lets_vanish_vanishes():
-    shape = frame()
-    assert visible(coverage(shape, MODEL, ASPECT), torch.zeros(MODEL)).max() == 0
+def test_a_shape_moved_by_whole_pixels_has_the_same_samples():
+    """The grid is fixed to the object: only what the camera sees moves."""
+    step = 2 / PLATE[1]
+    still, moved = laid_over(frame(size=0.5))[1], laid_over(frame(size=0.5, x=0.2 + 7 * step))[1]
+    torch.testing.assert_close(moved[:, 7:], still[:, :-7], atol=1e-3, rtol=0)
 
 
 def test_another_shape_than_the_models_is_told_apart():
     shape, other = frame(), frame(x=-0.6)
     for seen, agrees in ((shape, True), (other, False)):
-        shared, together = agreement(shape, drawn_by_model(seen), ASPECT)
-        assert (shared > AGREES * together) == agrees
+        found = agreement(shape, drawn_by_model(seen), ASPECT)
+        assert [found.holds(hidden) for hidden in (False, True)] == [agrees, agrees]
 
 
-def test_the_models_blur_about_the_object_is_taken_out_and_its_shadow_kept():
+def test_a_thing_behind_somebody_is_the_models_though_it_drew_a_piece():
+    alpha = drawn_by_model(frame())
+    alpha[:, round(0.55 * MODEL[1]) :] = 0
+    found = agreement(frame(), alpha, ASPECT)
+    assert found.holds(hidden=True) and not found.holds(hidden=False)
+
+
+def test_of_the_models_alpha_only_what_is_soft_below_the_object_stays():
+    """Its blur about the object goes, and so does anything beside and above it."""
     shape = frame()
-    cover = coverage(shape, MODEL, ASPECT)
-    shadow = torch.zeros(MODEL)
-    shadow[60:70, 60:110] = 0.4
-    left = without_object(cover, torch.maximum(drawn_by_model(shape), shadow), soft=True)
-    assert left[20:50].max() < 0.02 and left[62:70, 62:108].min() > 0.39
+    alpha = drawn_by_model(shape)
+    alpha[60:70, 60:110] = 0.4
+    alpha[10:18, 70:100] = 0.3
+    left = soft_below(shape, alpha, ASPECT)
+    assert left[:44].max() == 0 and left[44:50].max() < 0.02 and left[62:70, 62:108].min() > 0.39
 
 
 def test_where_it_stands_it_darkens_the_ground_and_in_the_air_it_does_not():
-    shape = frame(stands=True, soft=True)
-    alpha = drawn_by_model(shape)
-    foot = round((0.4 + 1) / 2 * PLATE[0]) + 2, round((shape.shape.x + 1) / 2 * PLATE[1]) + 30
-    assert laid_over(shape, alpha)[1][foot] == 0
-    alpha[54:60] = torch.maximum(alpha[54:60], torch.tensor(0.5))
-    edit, matte, own = laid_over(shape, alpha)
+    foot = round((0.4 + 1) / 2 * PLATE[0]) + 2, round((Disc.x + 1) / 2 * PLATE[1]) + 30
+    assert laid_over(replace(frame(stands=True), standing=0.0))[1][foot] == 0
+    edit, matte, own = laid_over(frame(stands=True))
     assert matte[foot] > 0.2 and own[foot] == 0 and edit[foot].max() < 0.01
+
+
+def test_it_stands_where_the_model_drew_a_shadow_at_its_foot():
+    shape = frame(stands=True)
+    alpha = drawn_by_model(shape)
+    in_the_air = standing(shape, alpha, ASPECT)
+    alpha[54:60] = torch.maximum(alpha[54:60], torch.tensor(0.5))
+    assert in_the_air == 0 and standing(shape, alpha, ASPECT) == 1
 
 
 def test_the_object_lies_over_what_is_left_of_the_layer():
     shape = frame()
-    edit, matte, own = laid_over(shape, drawn_by_model(shape), rest=0.3)
+    edit, matte, own = laid_over(shape, rest=0.3)
     outside = own == 0
     assert torch.allclose(matte[outside], torch.tensor(0.3)) and torch.allclose(edit[outside], torch.tensor(0.5))
     assert matte[own == 1].min() == 1
 
 
 def test_what_glows_has_a_halo_that_ends():
-    _, matte, own = laid_over(frame(glow=1.0), drawn_by_model(frame()))
+    _, matte, own = laid_over(frame(glow=1.0))
     row = matte[PLATE[0] // 2]
     edge = int((own[PLATE[0] // 2] > 0.95).nonzero()[-1])
     assert 0.2 < row[edge + 6] < 0.6 and row[edge + 80] == 0
 
 
+def test_a_thing_that_would_not_be_seen_is_moved_aside_as_little_as_needed():
+    hidden = torch.zeros(MODEL)
+    hidden[:, 60:] = 1
+    moved = aside([replace(frame(), hidden=hidden)], ASPECT)
+    assert moved < 0 and aside([replace(frame(), hidden=hidden.flip(1))], ASPECT) == 0
+    matte = coverage(replace(frame(), aside=moved), MODEL, ASPECT).alpha
+    assert 0.45 < (matte * (1 - hidden)).sum() / matte.sum() < 0.6
+
+
 def test_outside_of_the_picture_nothing_is_drawn():
     shape = frame(x=5.0)
-    assert laid_over(shape, torch.zeros(MODEL))[1].max() == 0
+    assert laid_over(shape)[1].max() == 0
     assert coverage(shape, MODEL, ASPECT).alpha.max() == 0
 
 

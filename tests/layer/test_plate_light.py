@@ -105,3 +105,20 @@ def test_light_is_kept_above_white_unless_the_plate_is_for_a_display():
     back = decode_srgb(display_codes(light, clips=False).numpy())
     assert np.allclose(back, light.numpy(), rtol=1e-4, atol=1e-6)
     assert display_codes(light, clips=True).max() <= 1
+
+
+def test_in_a_dark_room_beside_a_window_white_is_the_rooms():
+    """And the window's about the window; without a place it is the brightest of the frame."""
+    plate = np.full((90, 160, 3), 0.03, np.float32)
+    plate[20:70:8, :100] = 0.2
+    plate[:, 120:] = 0.95
+    room, window = (luminance(PlateLight.of(plate, (x, 0.0)).white) for x in (-0.5, 0.8))
+    assert luminance(PlateLight.of(plate).white) == pytest.approx(0.95, rel=0.05)
+    assert room < 0.25 and window == pytest.approx(0.95, rel=0.1)
+
+
+def test_the_light_changes_evenly_as_a_thing_moves_through_the_plate():
+    plate, _ = synthetic_plate(3)
+    whites = torch.stack([PlateLight.of(plate, (x / 100, 0.0)).white for x in range(-20, 21)])
+    steps = luminance(whites).log().diff()
+    assert steps.abs().max() < 0.08

@@ -8,7 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vera.core.model.functional import zero_init
+from vera.core.model.interfaces import Finish, Subject
+from vera.core.model.mini.finishes import FINISHES
 from vera.core.model.mini.prompt.reader import MAX_WORDS, PromptReader
+from vera.core.model.mini.prompt.senses import PEOPLE
 from vera.core.model.transformer import sinusoids
 
 PAD = 0
@@ -38,6 +41,15 @@ class MiniText(nn.Module):
     def asks_for_people(self, prompt: str) -> bool:
         """Whether a job without a mask must first find the people in the plate; see `Text.asks_for_people`."""
         return self.reader.read(prompt).background
+
+    def in_front(self, prompt: str) -> Subject | None:
+        """The subject of the plate behind which the prompt puts a thing."""
+        name = self.reader.read(prompt).behind
+        return None if name is None else Subject(name, name in PEOPLE)
+
+    def finish(self, prompt: str) -> Finish | None:
+        """How an added thing is painted, by the word for which the states have the nearest colour only."""
+        return FINISHES.get(self.reader.read(prompt).finish or "")
 
     def words_of(self, prompt: str) -> list[str]:
         """The words of a prompt that are encoded."""

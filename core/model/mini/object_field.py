@@ -8,6 +8,7 @@ The diffusion model decides where the object is, how large it is, and whether it
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,8 +23,11 @@ KINDS = (*words.OBJECTS, *words.EFFECTS, "nothing")  # that a prompt can name; "
 # something, facing left, little or much of an effect.
 TRAITS = ("glossy", "metallic", "glowing", "matte", "reflected", "stands", "faces left", "little", "much")
 OUTPUTS = 10  # signed distance, then the nine channels of a surface
-RATES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # radians per half height of the object; higher ones draw finer detail
-PHASES = (0.25, 0.4, 0.5, 0.55)  # radians per frame: rates at which objects sway, beat and wave
+RATES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # radians to a half height; higher ones draw finer detail
+PHASES = (0.25, 0.4, 0.5, 0.55)  # radians to a frame: how the world's objects sway, beat and wave
+# The phase by which a kind moves in itself. Of a kind, the other phases are held at 0, and all of them for kinds that
+# are not listed: what the field did not unlearn of the others would be seen as flicker.
+RATE_OF = {"balloon": 0.25, "kite": 0.4, "fish": 0.5, "bird": 0.5, "butterfly": 0.55}
 POINT_FEATURES = 2 + 4 * len(RATES) + 2 * len(PHASES)
 HALF = 1.35  # half heights: largest extent of an object from its centre, to any side
 POINTS_AT_ONCE = 32_768  # points evaluated together; raising it needs more memory and is hardly faster
@@ -87,7 +91,7 @@ class ObjectField(nn.Module):
         number = torch.tensor([list(words.OBJECTS).index(told.kind)])
         places = torch.stack([u.flatten(), v.flatten()]).split(POINTS_AT_ONCE, dim=1)
         values = torch.cat(
-            [self(point_features(part[0], part[1], torch.full_like(part[0], time))[None], number)[0] for part in places]
+            [self(_features_of(told.kind, part[0], part[1], time)[None], number)[0] for part in places]
         ).unflatten(0, u.shape)
         share, own = values[..., 1].clamp(0, 1.1), values[..., 2:5]
         color = (share[..., None] * own.new_tensor(told.color) + own).clamp(0, 1)
@@ -112,3 +116,13 @@ def point_features(u: Tensor, v: Tensor, time: Tensor) -> Tensor:
     waves = [f(rate * d) for rate in RATES for d in (u, v) for f in (torch.sin, torch.cos)]
     phases = [f(rate * time) for rate in PHASES for f in (torch.sin, torch.cos)]
     return torch.stack([u, v, *waves, *phases], dim=-1)
+
+
+def _features_of(kind: str, u: Tensor, v: Tensor, time: float) -> Tensor:
+    """`point_features` of places of one kind, all phases but the kind's own held at 0."""
+    features = point_features(u, v, torch.zeros_like(u))
+    if (rate := RATE_OF.get(kind)) is not None:
+        at = POINT_FEATURES - 2 * len(PHASES) + 2 * PHASES.index(rate)
+        features[..., at] = math.sin(rate * time)
+        features[..., at + 1] = math.cos(rate * time)
+    return features

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from vera.core.model.codec import TIME_STRIDE
-from vera.core.model.interfaces import LatentsByFrame, ShotBackground, ShotEffect, SurfacePoints
+from vera.core.model.interfaces import Finish, LatentsByFrame, ShotBackground, ShotEffect, SurfacePoints
 from vera.core.model.mini import words
 from vera.core.model.mini.camera import seen
-from vera.core.model.mini.object_field import ObjectField, Told
+from vera.core.model.mini.finishes import WOOD
+from vera.core.model.mini.object_field import RATE_OF, ObjectField, Told
 from vera.core.model.mini.scene_reader import SceneReader
 
 if TYPE_CHECKING:
@@ -25,11 +26,15 @@ ROCK = (0.06, 0.2)  # rocking of objects that do not stand: amplitude in radians
 
 @dataclass(frozen=True)
 class MiniObject:
-    """See `ShotObject`. path (frames, 3): centre and log of the half height, in the units of `Aim.path`."""
+    """See `ShotObject`. path (frames, 3): middle and log of the half height, as `Aim.path` tells them.
+
+    texture: of what the prompt's material covers: "wood", or None.
+    """
 
     field: ObjectField
     told: Told
     path: Tensor
+    texture: str | None = None
 
     @property
     def color(self) -> tuple[float, float, float]:
@@ -60,14 +65,20 @@ class MiniObject:
         x, y, size = self.path[min(time, len(self.path) - 1)].tolist()
         return x, y, math.exp(size)
 
+    @property
+    def moves(self) -> bool:
+        return self.told.kind in RATE_OF
+
+    def turn(self, time: int) -> float:
+        return 0.0 if self.stands else ROCK[0] * math.sin(ROCK[1] * time)
+
     def points(self, time: int, u: Tensor, v: Tensor) -> SurfacePoints:
-        tilt = 0.0 if self.stands else ROCK[0] * math.sin(ROCK[1] * time)
-        cos, sin = math.cos(tilt), math.sin(tilt)
         side = -1.0 if self.told.has("faces left") else 1.0
-        found = self.field.at(self.told, side * (u * cos + v * sin), v * cos - u * sin, float(time))
-        right, down = side * found.facing[..., 0], found.facing[..., 1]
-        facing = torch.stack([right * cos - down * sin, right * sin + down * cos], dim=-1)
-        return SurfacePoints(found.distance, found.color, facing, found.gloss, found.open, found.shine, found.named)
+        found = self.field.at(self.told, side * u, v, float(time))
+        color = found.color
+        if self.texture == WOOD:
+            color = color * torch.lerp(torch.ones_like(u), wood(side * u, v), found.named)[..., None]
+        return replace(found, color=color, facing=found.facing * found.facing.new_tensor([side, 1.0]))
 
 
 class ShapeDrawer:
@@ -83,7 +94,12 @@ class ShapeDrawer:
 
     @torch.inference_mode()
     def of_shot(
-        self, text: Tensor, source: LatentsByFrame, mask: LatentsByFrame | None, window: int
+        self,
+        text: Tensor,
+        source: LatentsByFrame,
+        mask: LatentsByFrame | None,
+        window: int,
+        finish: Finish | None = None,
     ) -> MiniObject | ShotEffect | ShotBackground | None:
         scene = None if self.scenes is None else self.scenes.background(text)
         if scene is not None:
@@ -100,7 +116,22 @@ class ShapeDrawer:
         path = drawing.aim.path(text, latents, shot.progress.to(text.device), aspect)
         if shot.views is not None:
             path = seen(path, shot.views.to(path.device), aspect)
-        return MiniObject(self.field, told, by_frame(path[0].float().cpu()))
+        made = MiniObject(self.field, told, by_frame(path[0].float().cpu()))
+        return made if finish is None else painted(made, finish)
+
+
+def painted(shape: MiniObject, finish: Finish) -> MiniObject:
+    """The same object of another colour, material and texture."""
+    traits = shape.told.traits if finish.material is None else shape.told.traits | {finish.material: 1.0}
+    return replace(shape, told=replace(shape.told, color=finish.color, traits=traits), texture=finish.texture)
+
+
+def wood(u: Tensor, v: Tensor) -> Tensor:
+    """How bright wood is beside its colour, at places in half heights: growth rings cut lengthwise, and fibres."""
+    rings = v * 3.2 + 0.3 * torch.sin(1.7 * u + 0.6) + 0.1 * torch.sin(4.1 * u + 5 * v)
+    late = torch.remainder(rings, 1.0) ** 2.5  # a ring darkens slowly and ends at once
+    fibres = torch.sin(70 * v + 3 * torch.sin(2.3 * u)) * torch.sin(31 * v + 1.9 * u)
+    return (1.12 - 0.5 * late + 0.06 * fibres).clamp(0.4, 1.2)
 
 
 def by_frame(path: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from vera.core.data.engine.solids import SOLIDS, solid
 from vera.core.model.interfaces import SurfacePoints
 from vera.core.model.load import load_model
 from vera.core.model.mini import words
+from vera.core.model.mini.finishes import FINISHES
 from vera.core.model.mini.object_field import (
     HALF,
     KINDS,
@@ -21,7 +22,7 @@ from vera.core.model.mini.object_field import (
     Told,
     point_features,
 )
-from vera.core.model.mini.shape_drawer import MiniObject, by_frame
+from vera.core.model.mini.shape_drawer import MiniObject, by_frame, painted
 from vera.core.sampling.latent_store import InMemory
 
 SIZE = 96  # samples across an object's box
@@ -110,8 +111,32 @@ def test_what_faces_left_is_mirrored_its_normals_too():
 
 
 def test_what_stands_does_not_rock():
-    u, v = torch.tensor([0.0]), torch.tensor([1.0])
-    assert shape_of(stands=1.0).points(8, u, v).distance == 0 != shape_of().points(8, u, v).distance
+    assert shape_of(stands=1.0).turn(8) == 0 != shape_of().turn(8)
+
+
+@pytest.mark.parametrize("kind", list(words.OBJECTS))
+def test_only_a_kind_that_moves_in_itself_changes_with_time(mini, kind):
+    """A bird's wings beat; a cube is the same at all times, bit for bit: a field that is learned would flicker."""
+    shape = MiniObject(mini.objects.field, told(mini, f"Add a red {kind}"), torch.zeros(3, 3))
+    at = torch.linspace(-1.2, 1.2, 25)
+    v, u = torch.meshgrid(at, at, indexing="ij")
+    now, later = shape.points(3, u, v), shape.points(7, u, v)
+    assert shape.moves == (not torch.equal(now.distance, later.distance))
+
+
+def test_a_finish_paints_the_thing_and_leaves_what_is_not_of_its_material(mini):
+    """A golden apple is of metal in that colour, its stem is as ever; wood has rings."""
+    u, v = (x.flatten() for x in grid())
+    text = mini.text.encode(["Add a yellow apple"])
+    plain = MiniObject(mini.objects.field, mini.objects.field.told(text), torch.zeros(3, 3))
+    gold = painted(plain, FINISHES["gold"])
+    found, before = gold.points(0, u, v), plain.points(0, u, v)
+    inside, named = found.distance < 0, found.named > 0.9
+    assert gold.metal == 1 and gold.color == FINISHES["gold"].color
+    assert (found.color - torch.tensor(gold.color))[inside & named].abs().mean() < 0.1
+    assert torch.equal(found.color[inside & (found.named == 0)], before.color[inside & (found.named == 0)])
+    rings = painted(plain, FINISHES["wooden"]).points(0, u, v).color[inside & named]
+    assert rings.std(0).max() > 1.5 * found.color[inside & named].std(0).max()
 
 
 def test_solids_have_the_outlines_of_the_shapes_and_values_within_range():

@@ -9,7 +9,9 @@ from vera.core.data.engine import instructions
 from vera.core.data.engine.clips import draw_labels
 from vera.core.errors import InputError
 from vera.core.model.mini import words as world
+from vera.core.model.mini.finishes import FINISHES
 from vera.core.model.mini.mini_text import MiniText
+from vera.core.model.mini.object_field import TRAITS
 from vera.core.model.mini.prompt import senses
 from vera.core.model.mini.prompt.reader import PromptReader
 from vera.core.model.mini.tokenize import tokenize
@@ -184,11 +186,36 @@ def test_every_kind_has_a_usual_colour_that_the_model_knows(reader):
 
 
 @pytest.mark.parametrize("word", sorted(senses.NEAREST_COLORS))
-def test_a_near_colour_is_taken_and_said(reader, word):
+def test_a_near_colour_is_taken_and_said_unless_the_thing_is_painted_so(reader, word):
     reading = reader.read(f"Add a {word} ball")
     color = senses.NEAREST_COLORS[word]
-    assert reading.words == ["add", "an" if color == "orange" else "a", color, "ball"]
-    assert reading.notes == [f"mini takes '{word}' as '{color}', the nearest that it knows"] and not reading.not_known
+    assert reading.words == ["add", "an" if color == "orange" else "a", color, "ball"] and not reading.not_known
+    said = [f"mini takes '{word}' as '{color}', the nearest that it knows"]
+    painted = word if word in FINISHES else None
+    assert (reading.finish, reading.notes) == (painted, [] if painted else said)
+
+
+def test_every_finish_is_a_word_for_which_the_model_has_a_near_colour():
+    assert set(FINISHES) <= set(senses.NEAREST_COLORS)
+    assert {f.material for f in FINISHES.values()} <= {None, *TRAITS}
+
+
+@pytest.mark.parametrize(
+    "prompt, subject",
+    [
+        ("Add a red ball behind the man", "man"),
+        ("Add a red ball behind him", "person"),
+        ("Put a blue kite behind the driver", "person"),
+        ("Add a rocket behind the rabbit", "rabbit"),
+        ("Add a red ball behind the people", "person"),
+        ("Add a red ball in front of him", None),
+        ("Add a red ball", None),
+        ("Put the sea behind the dancer", None),
+        ("Add falling snow behind the man", None),
+    ],
+)
+def test_behind_whom_a_thing_is_put(reader, prompt, subject):
+    assert reader.read(prompt).behind == subject
 
 
 def test_a_background_keeps_its_own_words(reader):

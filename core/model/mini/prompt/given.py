@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from vera.core.model.mini import words as world
+from vera.core.model.mini.finishes import FINISHES
 from vera.core.model.mini.prompt import senses
 from vera.core.model.mini.prompt.parsed import EFFECT_ATTRIBUTES, OBJECT_ATTRIBUTES, Parsed
 from vera.core.model.mini.prompt.phrases import Span
@@ -20,7 +21,10 @@ _PARTS = frozenset(("to", "on", "in", "at", "into", "onto", "of", "from", "over"
 
 
 class Given:
-    """words: for the model. notes: messages about words that were left out."""
+    """words: for the model; notes: what was left out, a line each. finish: the word for how a thing is painted, of
+    `FINISHES`, where the model's words only come near it."""
+
+    finish: str | None = None
 
     def __init__(self, prompt: Parsed):
         self.prompt, self.notes = prompt, list[str]()
@@ -173,7 +177,10 @@ class Given:
                 token.raw, token.base = SILENT, None
             elif nearest in self.prompt.vocabulary and not colored:
                 token.base, colored = nearest, True
-                taken.append(([token], str(nearest)))
+                if token.raw in FINISHES:
+                    self.finish = token.raw
+                else:
+                    taken.append(([token], str(nearest)))
         self.notes += [f"mini takes '{text_of(part)}' as '{word}', the nearest that it knows" for part, word in taken]
 
     def _leave_out_asides(self) -> None:

@@ -143,6 +143,15 @@ class Parsed:
         before = [token.raw for token in self.tokens[max(i - 2, 0) : i] if token.raw not in senses.ARTICLES]
         return bool(before) and before[-1] in senses.PREPOSITIONS
 
+    @property
+    def behind(self) -> str | None:
+        """The subject of the plate behind which a thing is put; None where none is."""
+        spans = [span for span in self.spans if span.phrase.kind == "depth" and span.phrase.name == "behind"]
+        if not spans or self.background is not None or not self.asked_for("object"):
+            return None
+        words = spans[0].phrase.words or tuple(t.base or t.raw for t in self.tokens[spans[0].start : spans[0].end])
+        return words[-1]
+
     def _background(self, kept: set[int]) -> int | None:
         named = [i for i, token in enumerate(self.tokens) if token.raw in senses.BACKGROUND and token.span is None]
         named = [i for i in named if i not in kept]

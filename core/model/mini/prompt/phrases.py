@@ -138,5 +138,9 @@ def _senses() -> Iterator[tuple[tuple[str, ...], Phrase]]:
     for name, kinds in senses.KINDS_OF.items():
         for kind in kinds:
             yield tuple(kind.split()), Phrase("object", name, (name,), near=True)
+    for name, form in world.DEPTHS.items():
+        person = tuple(form.format(subject="person").split())
+        for somebody in senses.SOMEBODY:
+            yield tuple(form.replace("the {subject}", somebody).split()), Phrase("depth", name, person)
     for effect, named in senses.EFFECTS_LIKE.items():
         yield (effect,), Phrase("effect", named.split()[-1], tuple(named.split()))

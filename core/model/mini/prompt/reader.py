@@ -21,18 +21,19 @@ MAX_WORDS = 32  # words that the model can read
 
 @dataclass(frozen=True)
 class Reading:
-    """words: for the model
-    notes: messages about words that were left out
-    impossible: message if the model cannot do it, or None
-    not_known: message if the model does not know it but can go on without, or None
-    background: whether the prompt asks for another background
-    """
+    """words: for the model. notes: what was left out, a line each. impossible: why it cannot be done; not_known:
+    what is
+    missing, where the user may go on anyway; each one line, or None. background: whether another one is asked for.
+    behind: the subject of the plate behind which a thing is put, None where it is before all.
+    finish: the word for how a thing is painted where `words` only come near it."""
 
     words: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     impossible: str | None = None
     not_known: str | None = None
     background: bool = False
+    behind: str | None = None
+    finish: str | None = None
 
     def check(self, anyway: bool) -> list[str]:
         """The notes. Raises InputError; with `anyway`, unknown words become a note."""
@@ -63,4 +64,5 @@ class PromptReader:
         given = Given(parsed)
         if len(given.words) > MAX_WORDS:
             missing = missing or f"mini reads {MAX_WORDS} words, these are {len(given.words)}; shorten it"
-        return Reading(given.words[:MAX_WORDS], given.notes, None, missing, parsed.background is not None)
+        words = given.words[:MAX_WORDS]
+        return Reading(words, given.notes, None, missing, parsed.background is not None, parsed.behind, given.finish)

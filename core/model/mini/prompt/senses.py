@@ -280,7 +280,14 @@ MOVING = tuple(
     }.items()
     for ending in endings
 )
-# Things -> the similar thing that the model draws for them.
+# Whom "behind" and "in front of" may name; the model has "the person" for all of them.
+SOMEBODY: tuple[str, ...] = (
+    *("him", "her", "them", "me", "us", "somebody", "someone"),
+    *(f"the {who}" for who in "boy girl guy lady child kid actor actress driver speaker presenter".split()),
+)
+# Those of the model's subjects who are people.
+PEOPLE = _words("person dancer man woman subject figure")
+# Things that are of a kind which the model draws as one.
 KINDS_OF = {
     "balloon": ("hot air balloon", "helium balloon"),
     "ball": ("beach ball", "soccer ball", "tennis ball", "basketball", "football"),

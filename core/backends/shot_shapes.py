@@ -1,0 +1,178 @@
+"""The objects and particles of a shot: what the model draws as shapes beside its layers, frame by frame."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from vera.core.layer.backdrop.backdrop import Backdrop
+from vera.core.layer.backdrop.behind import BackdropFrame, white_of_plate
+from vera.core.layer.backdrop.painting import Asked
+from vera.core.layer.drawn_object import Agreement, DrawnFrame, SurfaceStore, Take, agreement, aside, standing
+from vera.core.layer.particles import WEATHER, Particles, particles_of
+from vera.core.layer.plate_light import PlateLight
+from vera.core.layer.turbulence import Turbulence
+from vera.core.model.codec import latent_frames
+from vera.core.model.interfaces import Model, ShotBackground, ShotEffect, ShotObject
+from vera.core.plate.color import PlateColor
+from vera.core.plate.region import Region
+from vera.core.recipe import EditRecipe
+from vera.core.sampling.kept_people import PeopleInFront
+from vera.core.sampling.latent_store import LayerLatents
+
+WHITE_FRAMES = 3  # of a shot, by which a backdrop is made as bright as the plate
+LIGHT_ROWS = 180  # of a plate that are looked at for its light; more: no better, but for grain
+PEOPLE_WIDTH = 256  # pixels of a row in which people are looked for; the detector tells no more apart
+
+
+class ShapedJob(Protocol):
+    """What is needed of a job. behind_people: whether people in the plate hide the thing that is added; is_behind:
+    whether the words put it behind anything."""
+
+    @property
+    def model(self) -> Model: ...
+    @property
+    def recipe(self) -> EditRecipe: ...
+    @property
+    def aspect(self) -> float: ...
+    @property
+    def color(self) -> PlateColor: ...
+    @property
+    def region(self) -> Region: ...
+    @property
+    def behind_people(self) -> bool: ...
+    @property
+    def is_behind(self) -> bool: ...
+
+    def pixels(self, frame: int) -> np.ndarray: ...
+    def source(self, pixels: np.ndarray) -> np.ndarray: ...
+
+
+class DecodedFrame(NamedTuple):
+    """What the codec gives of one frame, at model size, in [0, 1]: colour (3, h, w) straight, alpha (h, w), the
+    composite branch's picture (3, h, w), and the plate's reconstruction (3, h, w), or None where it was not decoded;
+    what is drawn anew at the plate's size, or None."""
+
+    color: torch.Tensor
+    alpha: torch.Tensor
+    composite: torch.Tensor
+    reconstruction: torch.Tensor | None
+    drawn: DrawnFrame | Particles | Turbulence | BackdropFrame | None = None
+
+
+class ShotLatents(NamedTuple):
+    """Of one shot, by frame: its plate's, its mask's or None, and the three layers'; frames: their numbers."""
+
+    frames: range
+    plate: Any
+    mask: Any
+    layers: Any
+
+
+def light_of(job: ShapedJob, pixels: np.ndarray, place: tuple[float, float] | None = None) -> PlateLight:
+    """The light of the job's region in a frame's pixels (H, W, C). place: where, see `PlateLight.of`."""
+    pixels = job.region.crop(pixels)
+    step = max(1, min(pixels.shape[:2]) // LIGHT_ROWS)
+    return PlateLight.of(job.color.light(pixels[step // 2 :: step, step // 2 :: step]), place)
+
+
+def text_of_shapes(job: ShapedJob) -> torch.Tensor | None:
+    """The prompt's states, where the model knows what they add as shapes; else None."""
+    if job.model.objects is None:
+        return None
+    text = job.model.text.encode([job.recipe.prompt])
+    return None if job.model.objects.kind_in(text) == "nothing" else text
+
+
+def with_shapes(
+    job: ShapedJob,
+    text: torch.Tensor | None,
+    latents: ShotLatents,
+    decoded: Iterator[DecodedFrame],
+) -> Iterator[DecodedFrame]:
+    """Decoded frames of a shot, with what text states add to it as shapes; as they are without text, and where the
+    model drew something else."""
+    shape = None
+    if text is not None and job.model.objects is not None:
+        window = latent_frames(job.model.limits.max_frames)
+        finish = job.model.text.finish(job.recipe.prompt)
+        shape = job.model.objects.of_shot(text, latents.plate, latents.mask, window, finish)
+    if isinstance(shape, ShotBackground):
+        yield from _with_backdrop(job, shape, latents.frames, decoded)
+    elif isinstance(shape, ShotEffect):
+        yield from _with_particles(job, shape, latents.layers, decoded)
+    elif shape is not None:
+        yield from _with_object(job, shape, latents, decoded)
+    else:
+        yield from decoded
+
+
+def _with_particles(
+    job: ShapedJob, effect: ShotEffect, layers: Any, decoded: Iterator[DecodedFrame]
+) -> Iterator[DecodedFrame]:
+    """Decoded frames with the particles of an effect, or with its structure where it has none."""
+    if effect.kind not in WEATHER:
+        for time, frame in enumerate(decoded):
+            yield frame._replace(drawn=Turbulence(effect.kind, job.recipe.seed, time))
+        return
+    mean = torch.stack([alpha for _, alpha in _some_alphas(job, layers)]).mean(0)
+    for time, frame in enumerate(decoded):
+        yield frame._replace(drawn=particles_of(effect, job.recipe.seed, time, mean, job.aspect))
+
+
+def _with_backdrop(
+    job: ShapedJob, background: ShotBackground, frames: range, decoded: Iterator[DecodedFrame]
+) -> Iterator[DecodedFrame]:
+    """Decoded frames with a backdrop painted for the shot of these frames."""
+    backdrop = Backdrop(Asked(background.kind, job.recipe.seed, background.traits), job.aspect)
+    step = max(1, -(-len(frames) // WHITE_FRAMES))
+    white = white_of_plate(light_of(job, job.pixels(frame)) for frame in frames[::step])
+    for time, frame in enumerate(decoded):
+        yield frame._replace(drawn=BackdropFrame(backdrop, time, white))
+
+
+def _with_object(
+    job: ShapedJob, shape: ShotObject, latents: ShotLatents, decoded: Iterator[DecodedFrame]
+) -> Iterator[DecodedFrame]:
+    """Decoded frames with an object; as they are where its shape is not what the model drew."""
+    take, store = Take.of(job.recipe.seed, shape.stands), SurfaceStore()
+    agrees, times, grounded = Agreement(), list[int](), list[float]()
+    for time, alpha in _some_alphas(job, latents.layers):
+        drawn = DrawnFrame(shape, time, take)
+        agrees += agreement(drawn, alpha, job.aspect)
+        times.append(time)
+        grounded.append(standing(drawn, alpha, job.aspect))
+    if not agrees.holds(job.is_behind):
+        yield from decoded
+        return
+    shot = latents.frames
+    people, moved = _people(job, shot) if job.behind_people else None, 0.0
+    if people is not None:
+        some = sorted({0, len(shot) // 2, len(shot) - 1})
+        moved = aside([DrawnFrame(shape, time, take, hidden=people.at(time)) for time in some], job.aspect)
+    for time, frame in enumerate(decoded):
+        hidden = None if people is None else people.at(time)
+        stands = float(np.interp(time, times, grounded))
+        yield frame._replace(drawn=DrawnFrame(shape, time, take, stands, hidden, moved, store))
+
+
+def _people(job: ShapedJob, shot: range) -> PeopleInFront:
+    first = job.source(job.pixels(shot[0]))
+    height = max(1, round(PEOPLE_WIDTH * first.shape[0] / first.shape[1]))
+
+    def picture(frame: int) -> torch.Tensor:
+        return torch.from_numpy(job.source(job.pixels(frame)))
+
+    return PeopleInFront(shot, picture, (PEOPLE_WIDTH, height))
+
+
+def _some_alphas(job: ShapedJob, layers: Any) -> Iterator[tuple[int, torch.Tensor]]:
+    """Alpha (h, w) of the first frame of a shot, and of the last of each later latent frame, with their numbers."""
+    with torch.inference_mode():
+        chunks = job.model.codec.decode_stream(LayerLatents(layers, 1, job.model.device))
+        time = -1
+        for chunk in chunks:
+            frames = chunk[0].float().clamp(0, 1).mean(0).cpu()
+            time += len(frames)
+            yield time, frames[-1]
