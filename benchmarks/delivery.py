@@ -16,7 +16,8 @@ import numpy as np
 import OpenImageIO as oiio
 import torch
 
-from vera.core.backends.generate import DecodedFrame, plate_sized_layer
+from vera.core.backends.generate import plate_sized_layer
+from vera.core.backends.shot_shapes import DecodedFrame
 from vera.core.layer.blend_space import composite, find_blending
 from vera.core.layer.delivery import Delivery
 from vera.core.layer.delivery_loop import FilmedFrame

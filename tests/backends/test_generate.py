@@ -342,7 +342,7 @@ class OnlySea:
     def kind_in(self, text):
         return "sea"
 
-    def of_shot(self, text, source, mask, window):
+    def of_shot(self, text, source, mask, window, finish=None):
         return ShotBackground("sea")
 
 
