@@ -44,6 +44,7 @@ from vera.core.layer.turbulence import Turbulence, with_structure
 from vera.core.model.codec import latent_frames
 from vera.core.model.device import why_device
 from vera.core.model.interfaces import Model
+from vera.core.model.limits import Limits
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import CURVES
 from vera.core.plate.color_exposure import shot_exposure
@@ -74,11 +75,13 @@ NO_FINISH = (
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateJob(Job):
-    """latents, kept: where generated latents wait until delivery, and where they stay with `keep`.
-    keeps_people: whether the people in the plate stand for a mask that was not given. behind_people: whether the added
-    thing is behind them, again without a mask. is_behind: whether the words put it behind anything.
-    shift: of the noise schedule.
-    window_runner: runs the model on a sampling step's windows, here or on several processes."""
+    """latents, kept: stores of the generated latents, until delivery and permanently (`keep`)
+    keeps_people: whether the people found in the plate serve as the mask
+    behind_people: whether they hide the added thing, without a mask
+    is_behind: whether the words put the thing behind anything
+    shift: of the noise schedule
+    window_runner: runs the model on a sampling step's windows, here or on several processes
+    """
 
     steps: int
     guidance: float
@@ -101,6 +104,24 @@ class GenerateJob(Job):
     def aspect(self) -> float:
         """Displayed width over height of the region."""
         return self.region.width * self.plate.pixel_aspect / self.region.height
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Settings of the sampler. shift: of the noise schedule."""
+
+    steps: int
+    guidance: float
+    shift: float
+
+    @classmethod
+    def of(cls, recipe: EditRecipe, limits: Limits) -> "Sampling":
+        """The recipe's settings, with the model's defaults for those that it leaves out."""
+        return cls(
+            steps=limits.steps if recipe.steps is None else recipe.steps,
+            guidance=float(limits.guidance if recipe.guidance is None else recipe.guidance),
+            shift=float(limits.shift if recipe.shift is None else recipe.shift),
+        )
 
 
 class Generate:
@@ -137,15 +158,11 @@ class Generate:
             notes.append(PEOPLE_KEPT)
         if model.objects is None and model.text.finish(recipe.prompt) is not None:
             notes.append(NO_FINISH)
-        subject = model.text.in_front(recipe.prompt)
-        behind_people = False
+        behind_people, subject = False, model.text.in_front(recipe.prompt)
         if subject is not None and opened.mask is None:
             behind_people = subject.is_person and recipe.mask is None and people_near(plate.frames, picture)
             notes.append(PEOPLE_BEFORE if behind_people else NOTHING_BEFORE.format(subject=subject.name))
-        ids = identify(
-            opened,
-            color,
-            blending,
+        source = LayerSource(
             made_from={
                 "model": model.fingerprint,
                 "prompt": recipe.prompt,

@@ -20,18 +20,18 @@ from vera.core.layer.plate_light import Scene, display_codes
 from vera.core.model.interfaces import ShotEffect, SurfacePoints
 from vera.kernels.planes import smoothstep
 
-SHUTTER = 0.5  # of a frame, for which light falls in: how long a streak is
-WIDE = 6  # model pixels: over so many on each side the model's alpha is averaged, twice, to tell how dense an effect is
-REACH = 1.25  # half sizes about its middle in which a particle is drawn: a flake's uneven rim
-# Particles are drawn together whose sizes are alike. More sizes to an octave: less drawn in vain, more calls.
-SIZES_TO_AN_OCTAVE = 2
-PIXELS_AT_ONCE = 400_000  # of particles that are drawn together. More: more memory, hardly faster
-LEAST_PIXELS = 0.55  # a particle is no thinner than this on the plate; what would be is fainter instead
-LEAST_MEAN = 0.01  # of the model's alpha, below which it drew no such effect
-MOST = 1.5  # times as many particles as the words ask for, at most, and as few at least
-THERE = (0.05, 0.3)  # of the usual density, from which there are particles, and all of them
-GRAVITY = 0.9e-3  # heights to a frame, each frame, of sparks
-PALETTE = (  # of confetti, display-encoded
+SHUTTER = 0.5  # open time as a share of a frame; raising it lengthens streaks
+DENSITY_REACH = 6  # radius in model pixels of the two box filters over the model's alpha that measure density
+REACH = 1.25  # half sizes from its centre within which a particle is drawn; a smaller one cuts the uneven rim of flakes
+# Particles of similar size are drawn together. More sizes per octave: fewer empty pixels, more calls.
+SIZES_PER_OCTAVE = 2
+PIXELS_AT_ONCE = 400_000  # pixels of particles drawn together; more needs more memory and is hardly faster
+LEAST_PIXELS = 0.55  # smallest width of a particle in plate pixels; a smaller one becomes fainter instead
+LEAST_MEAN = 0.01  # mean of the model's alpha below which the model drew no effect
+MAX_AMOUNT = 1.5  # largest factor, up or down, on the number of particles that the words ask for
+THERE = (0.05, 0.3)  # share of the usual density: no particles below the first value, all of them above the second
+GRAVITY = 0.9e-3  # of sparks, in picture heights per frame squared
+PALETTE = (  # of confetti, RGB, display-encoded
     (0.93, 0.16, 0.18), (0.98, 0.62, 0.10), (0.98, 0.86, 0.15), (0.20, 0.72, 0.28),
     (0.12, 0.70, 0.86), (0.16, 0.30, 0.90), (0.60, 0.22, 0.80), (0.98, 0.48, 0.72),
 )  # fmt: skip
@@ -39,9 +39,8 @@ PALETTE = (  # of confetti, display-encoded
 
 @dataclass(frozen=True)
 class Swarm:
-    """Particles of one moment, N of each: middles x and y (heights from the middle of the picture), the way they are
-    turned, half sizes along and across it, opacity, colour (N, 3) in the model's codes, and what else `draw` needs.
-    mixed: whether their colours differ, so that it counts which is in front."""
+    """N particles of one moment: centres x and y (picture heights from the middle), direction, half sizes along and
+    across it, opacity, colour (N, 3) in the model's codes, and further inputs of `draw`."""
 
     at: np.ndarray  # (N, 2)
     angle: np.ndarray
@@ -49,8 +48,8 @@ class Swarm:
     opacity: np.ndarray
     color: np.ndarray
     draw: Callable[..., tuple[Tensor, Tensor | None]]
-    odd: np.ndarray  # (N,) in [0, 1): what makes one unlike the next
-    mixed: bool = True
+    odd: np.ndarray  # (N,) in [0, 1): a random number that varies the shape
+    mixed: bool = True  # whether particles differ in colour, so that their order counts
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,8 @@ class Look:
         return display_codes(self.scene.light.shade(points, 0.5, 0.0, 0.0), self.scene.clips)[0].numpy()
 
 
-# ---- Shapes: (along, across) in half sizes, each (n, h, w), what is odd about each (n, 1, 1), and its half sizes in
-# pixels (n, 1, 1, 2) -> alpha (n, h, w), colour (n, h, w, 3) or None
+# ---- Shapes of n particles: along, across (n, h, w) in half sizes, a random number (n, 1, 1) and half sizes in pixels
+# (n, 1, 1, 2) of each -> alpha (n, h, w), colour (n, h, w, 3) or None
 
 
 def flake(along: Tensor, across: Tensor, odd: Tensor, half: Tensor) -> tuple[Tensor, None]:
@@ -95,12 +94,12 @@ def flake(along: Tensor, across: Tensor, odd: Tensor, half: Tensor) -> tuple[Ten
 
 
 def bokeh(along: Tensor, across: Tensor, odd: Tensor, half: Tensor) -> tuple[Tensor, None]:
-    """One out of focus: an even disc."""
+    """A particle out of focus: an even disc."""
     return smoothstep(0.9 - torch.hypot(along, across), -0.1, 0.3), None
 
 
 def streak(along: Tensor, across: Tensor, odd: Tensor, half: Tensor) -> tuple[Tensor, None]:
-    """A drop that falls while light comes in."""
+    """A falling drop, motion-blurred over the open shutter."""
     return smoothstep(1 - along.abs(), 0.0, 0.6) * torch.exp(-2.2 * across**2), None
 
 
@@ -111,7 +110,7 @@ def piece(along: Tensor, across: Tensor, odd: Tensor, half: Tensor) -> tuple[Ten
 
 
 def film(along: Tensor, across: Tensor, odd: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
-    """A soap bubble: a thin bright rim with the colours of a film, two windows, little between."""
+    """A soap bubble: a thin bright rim in interference colours, two reflections of windows, almost clear between."""
     radius = torch.hypot(along, across)
     pixel = 0.6 / half[..., 1]  # the rim is no thinner than a pixel shows
     width = pixel.clamp_min(0.045)
@@ -127,7 +126,7 @@ def film(along: Tensor, across: Tensor, odd: Tensor, half: Tensor) -> tuple[Tens
 
 
 def spark(along: Tensor, across: Tensor, odd: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
-    """A glowing grain and its trail, brighter ahead, with a little light about it."""
+    """A glowing grain with a trail, brightest at its head, and a faint glow."""
     head = smoothstep(along, -1.0, 0.75) * smoothstep(1 - along, 0.0, 0.12)
     core = head * torch.exp(-((across / 0.16) ** 2))
     about = 0.3 * head * torch.exp(-((across / 0.55) ** 2))
@@ -336,10 +335,10 @@ def drawn_particles(particles: Particles, scene: Scene) -> tuple[Tensor, Tensor]
 
 def _alike(swarm: Swarm, scene: Scene) -> Iterator[np.ndarray]:
     """The numbers of a swarm's particles, in groups of about the same size that are drawn at once."""
-    size = np.ceil(np.log2(np.maximum(swarm.half * scene.size[0], LEAST_PIXELS)) * SIZES_TO_AN_OCTAVE).astype(int)
+    size = np.ceil(np.log2(np.maximum(swarm.half * scene.size[0], LEAST_PIXELS)) * SIZES_PER_OCTAVE).astype(int)
     for one in np.unique(size, axis=0):
         numbers = np.flatnonzero((size == one).all(1))
-        reach = 2 * REACH * float(np.hypot(*2.0 ** (one / SIZES_TO_AN_OCTAVE))) + 3
+        reach = 2 * REACH * float(np.hypot(*2.0 ** (one / SIZES_PER_OCTAVE))) + 3
         count = max(1, int(PIXELS_AT_ONCE / reach**2))
         yield from (numbers[k : k + count] for k in range(0, len(numbers), count))
 

@@ -24,8 +24,8 @@ from vera.kernels.planes import smoothstep
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # Rec.709
 # Share of the frame, the brightest, that is taken for lamps and glints. White is searched below their brightness.
 LAMPS = 0.02
-WHITE = (0.6, 0.9)  # of that brightness, from which a place begins to count as white, and wholly does
-WHITE_ALBEDO = 0.871  # of the world's "white", code 0.94: what a white patch of a plate is about
+WHITE = (0.6, 0.9)  # share of that brightness: a pixel's weight as white is 0 below the first value, 1 above the second
+WHITE_ALBEDO = 0.871  # linear albedo of "white" in mini's world (code 0.94), about that of a white patch in a plate
 # With a place given, white is sought about it too: light differs within a plate, and windows and skies are no white in
 # the light of a room. Of the weight of what is near, the deviation in heights of the picture; and the share of lamps
 # there. Raising the first looks farther, raising the second makes the light darker where small bright things are near.
@@ -33,8 +33,8 @@ NEAR, NEAR_LAMPS = 0.22, 0.05
 # How far the white about a place counts beside the whole plate's, in brightness and in hue: all that is near may be
 # grass. Raising them follows the place more.
 LOCAL, LOCAL_HUE = 0.9, 0.5
-DARKEST = 0.02  # of display white: a plate's white is at least this, so that nothing that is added is black
-# The share of light that comes from all sides, at least and at most. Higher: flatter. A sunny plate has little.
+DARKEST = 0.02  # smallest white of a plate, as a share of display white, so that added objects are not black
+# Smallest and largest share of light that comes from all directions. Raising them gives flatter light.
 AMBIENT = (0.16, 0.5)
 TINT = 0.6  # saturation of the light from a direction; 0 gives all light the hue of the white
 KEY_SIDE, KEY_UP, KEY_FRONT = (

@@ -23,8 +23,8 @@ KINDS = (*words.OBJECTS, *words.EFFECTS, "nothing")  # that a prompt can name; "
 # something, facing left, little or much of an effect.
 TRAITS = ("glossy", "metallic", "glowing", "matte", "reflected", "stands", "faces left", "little", "much")
 OUTPUTS = 10  # signed distance, then the nine channels of a surface
-RATES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # radians to a half height; higher ones draw finer detail
-PHASES = (0.25, 0.4, 0.5, 0.55)  # radians to a frame: how the world's objects sway, beat and wave
+RATES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # radians per half height of the object; higher ones draw finer detail
+PHASES = (0.25, 0.4, 0.5, 0.55)  # radians per frame: rates at which objects sway, beat and wave
 # The phase by which a kind moves in itself. Of a kind, the other phases are held at 0, and all of them for kinds that
 # are not listed: what the field did not unlearn of the others would be seen as flicker.
 RATE_OF = {"balloon": 0.25, "kite": 0.4, "fish": 0.5, "bird": 0.5, "butterfly": 0.55}

@@ -21,8 +21,8 @@ _PARTS = frozenset(("to", "on", "in", "at", "into", "onto", "of", "from", "over"
 
 
 class Given:
-    """words: for the model; notes: what was left out, a line each. finish: the word for how a thing is painted, of
-    `FINISHES`, where the model's words only come near it."""
+    """words: for the model. notes: messages about words that were left out. finish: word of `FINISHES` to which the
+    model's words only come near, or None."""
 
     finish: str | None = None
 

@@ -21,11 +21,14 @@ MAX_WORDS = 32  # words that the model can read
 
 @dataclass(frozen=True)
 class Reading:
-    """words: for the model. notes: what was left out, a line each. impossible: why it cannot be done; not_known:
-    what is
-    missing, where the user may go on anyway; each one line, or None. background: whether another one is asked for.
-    behind: the subject of the plate behind which a thing is put, None where it is before all.
-    finish: the word for how a thing is painted where `words` only come near it."""
+    """words: for the model
+    notes: messages about words that were left out
+    impossible: message if the model cannot do it, or None
+    not_known: message if the model does not know it but can go on without, or None
+    background: whether the prompt asks for another background
+    behind: subject of the plate behind which the thing is put, or None
+    finish: word for colour or material to which `words` only come near, or None
+    """
 
     words: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
