@@ -22,11 +22,11 @@ from torch import nn
 from vera.core.data.engine.instructions import vocabulary
 from vera.core.model.config import BRANCHES
 from vera.core.model.device import mixed_precision
-from vera.core.model.mini.edition import EMBEDDED
 from vera.core.model.mini.mini_config import MINI
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.model.mini.shot import MiniShot
+from vera.core.model.names import EMBEDDED
 from vera.core.sampling.denoise import denoise
 from vera.core.training.curve import draw_curves
 from vera.core.training.mini.transformer_training import flow_loss, generated_clips, latents_of, load_codec, pixel_scale

@@ -13,7 +13,7 @@ import torch
 
 from vera.core.data.engine.clips import make_clip
 from vera.core.evaluation.labelled_figures import dtssd
-from vera.core.model.mini.edition import EMBEDDED
+from vera.core.model.names import EMBEDDED
 from vera.core.training.mini.samples import codec_sheet
 from vera.core.training.mini.transformer_training import load_codec
 

@@ -30,7 +30,7 @@ from vera.core.model.footprint import (
 from vera.core.model.limits import Limits
 from vera.core.model.names import folder_of
 from vera.core.model.quantise import without_library_logging
-from vera.core.model.wan.family import WanParts
+from vera.core.model.wan.wan_directory import WanParts
 from vera.core.plate.fit import model_size
 
 if TYPE_CHECKING:

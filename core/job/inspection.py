@@ -61,19 +61,15 @@ def mask_report(mask: Mask | HeldOutMask) -> dict[str, Any] | None:
 
 def recipe_report(recipe: "EditRecipe") -> dict[str, Any]:
     """The properties of a recipe's plate, mask and prompt, without loading a model. Raises InputError."""
-    from vera.core.backends import backend_of
-    from vera.core.model.families import family_of, folder_of
+    from vera.core.job.opening import read_prompts
     from vera.core.plate.choice import Choice
     from vera.core.plate.source import open_mask, open_plate
-    from vera.core.recipe import NO_MASK, refuse_unsupported
+    from vera.core.recipe import NO_MASK, backend_of, refuse_unsupported
 
-    backend = backend_of(recipe.model)
-    refuse_unsupported(recipe, backend)
+    refuse_unsupported(recipe, backend_of(recipe.model))
     plate = open_plate(recipe.plate, recipe.frames, Choice.of(recipe))
     mask = open_mask(recipe.mask, plate) if recipe.mask and recipe.mask != NO_MASK else None
-    said: list[str] = []
-    if backend == "generate":
-        said = list(family_of(recipe.model).check_text(folder_of(recipe.model), recipe.prompt, bool(recipe.anyway)))
+    said = read_prompts(recipe)
     return {
         "plate": plate_report(plate, recipe.color_space),
         "mask": mask_report(mask) if mask else None,

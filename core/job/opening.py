@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from vera.core.errors import InputError
 from vera.core.layer.out_folder import refuse_unwritable
+from vera.core.model.families import family_of
 from vera.core.model.names import folder_of, unknown_model
 from vera.core.plate.choice import Choice
 from vera.core.plate.region import region_of
@@ -35,8 +37,23 @@ def open_inputs(recipe: EditRecipe) -> Inputs:
     mask = open_mask(recipe.mask, plate) if recipe.mask and recipe.mask != NO_MASK else None
     if recipe.hold_out:
         mask = HeldOutMask(mask, open_mask(recipe.hold_out, plate))
+    read_prompts(recipe)
     refuse_unwritable(Path(recipe.out))
     return Inputs(plate, mask)
+
+
+def read_prompts(recipe: EditRecipe) -> list[str]:
+    """What the model's own tables say of the prompts, a line each. Raises InputError for one that it cannot read."""
+    if backend_of(recipe.model) != "generate":
+        return []
+    family, folder, anyway = family_of(recipe.model), folder_of(recipe.model), bool(recipe.anyway)
+    said = family.check_text(folder, recipe.prompt, anyway)
+    if recipe.negative_prompt is None:
+        return said
+    try:
+        return [*said, *(f"negative {note}" for note in family.check_text(folder, recipe.negative_prompt, anyway))]
+    except InputError as error:
+        raise InputError(f"negative {error}") from None
 
 
 def _refuse_model_that_is_not_there(model: str) -> None:

@@ -124,12 +124,22 @@ class Delivery:
     def claimed(self, wait: bool = False, **watching: Any) -> Iterator[None]:
         """Hold the folder exclusively from `start` to `finish`; see `claimed` in core/layer/out_folder.py.
 
-        Files that another job has written since `preflight` are refused. Raises InputError, StoppedError, OSError.
+        Files that another job has written since `preflight` are refused. An input that turns out to be wrong before a
+        frame is delivered leaves nothing behind. Raises InputError, StoppedError, OSError.
         """
-        with out_folder.claimed(self.dir, wait, **watching):
-            out_folder.refuse_misplaced(self.dir, self._files(), self._unfinished())
-            self._refuse_other_work()
-            yield
+        there = out_folder.nearest_there(self.dir)
+        try:
+            with out_folder.claimed(self.dir, wait, **watching):
+                out_folder.refuse_misplaced(self.dir, self._files(), self._unfinished())
+                self._refuse_other_work()
+                try:
+                    yield
+                except InputError:
+                    self._withdraw()
+                    raise
+        except InputError:
+            out_folder.remove_empty(self.dir, there)
+            raise
 
     def complete(self) -> bool:
         """Whether the delivery of this job is complete and every file matches the manifest."""
@@ -377,6 +387,17 @@ class Delivery:
                 self._shot_file_note(output).unlink(missing_ok=True)
             elif isinstance(output, FrameOutput) and output not in (EDIT, COMPOSITE):
                 shutil.rmtree(self.dir / output.folder, ignore_errors=True)
+
+    def _withdraw(self) -> None:
+        """Take away what `start` and the work have made, unless a frame is delivered."""
+        folders = [self.dir / output.folder for output in self._of_kind(FrameOutput)]
+        if self._records() or any(path.is_dir() and any(path.iterdir()) for path in folders):
+            return
+        if read_json_or(self.dir / RECIPE, {}, {"recipe_hash?": str}).get("recipe_hash") == self.recipe_hash:
+            (self.dir / RECIPE).unlink()
+        shutil.rmtree(self.job_dir, ignore_errors=True)
+        for folder in folders:
+            out_folder.remove_empty(folder, self.dir)
 
     def _write_shot_file(self, output: ShotOutput, records: dict[int, FrameRecord]) -> dict[str, str]:
         """Write an output's file, unless it exists for these layers; return its note."""

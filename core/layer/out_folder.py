@@ -110,6 +110,18 @@ def refuse_too_small(folder: Path, need: int) -> None:
         )
 
 
+def remove_empty(folder: Path, up_to: Path) -> None:
+    """Remove a folder and those above it, below `up_to`, as far as they are empty."""
+    folder = folder.absolute()
+    while up_to in folder.parents:
+        try:
+            folder.rmdir()
+        except OSError:  # something is in it, or it is not there
+            if folder.exists():
+                return
+        folder = folder.parent
+
+
 def nearest_there(path: Path) -> Path:
     """The path, or the nearest existing folder above it. Raises OSError for a name that the file system refuses."""
     path = path.absolute()

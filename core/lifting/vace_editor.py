@@ -36,7 +36,7 @@ from vera.core.model.fingerprint import fingerprint
 from vera.core.model.limits import Limits
 from vera.core.model.tensors import TensorFiles, check_shapes, load_weights, read_json, shapes_of
 from vera.core.model.text import WanText
-from vera.core.model.wan.family import build_on_meta, load_tokenizer, tie_embedding
+from vera.core.model.wan.wan_directory import build_on_meta, load_tokenizer, tie_embedding
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import DISPLAY
 from vera.core.plate.color_space import resolve_space

@@ -1,17 +1,22 @@
 """The model families that Vera runs, and the family of a model's name.
 
-A new family is a class like these and one row in FAMILIES. No other code distinguishes families.
+A new family is a class like these and one row in FAMILIES. No other code distinguishes families. Their modules import
+no torch: prompts are checked before it is loaded.
 """
 
-from pathlib import Path
-from typing import Protocol
+from __future__ import annotations
 
-from vera.core.model.config import TransformerConfig
-from vera.core.model.interfaces import LoadOptions, Model
-from vera.core.model.limits import Limits
-from vera.core.model.mini.edition import MiniFamily
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from vera.core.model.mini.mini_family import MiniFamily
 from vera.core.model.names import folder_of, unknown_model
-from vera.core.model.wan.family import WanFamily
+from vera.core.model.wan.wan_family import WanFamily
+
+if TYPE_CHECKING:
+    from vera.core.model.config import TransformerConfig
+    from vera.core.model.interfaces import LoadOptions, Model
+    from vera.core.model.limits import Limits
 
 
 class Description(Protocol):

@@ -12,7 +12,7 @@ from tests.plate.media import write_noise
 from tests.service.conftest import Running, until
 from vera.core import cli
 from vera.core.cli import train as train_command
-from vera.core.model.mini.edition import EMBEDDED
+from vera.core.model.names import EMBEDDED
 
 CONFIG = {
     "train": "transformer",

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe's files is said before torch is imported."""
+"""What is wrong with a recipe's files or words is said before torch is imported."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ print("torch" in sys.modules)
 """
 
 
-def test_wrong_paths_are_refused_without_torch(tmp_path):
+def test_wrong_paths_and_prompts_are_refused_without_torch(tmp_path):
     plate = str(write_sequence(tmp_path, [1, 2], size=(48, 64, 3)))
     (tmp_path / "file").write_text("in the way")
     good = ["--plate", plate, "--prompt", "Add a red ball", "--out", str(tmp_path / "out")]
@@ -27,6 +27,9 @@ def test_wrong_paths_are_refused_without_torch(tmp_path):
         "mask: ": ("render", [*good, "--mask", str(tmp_path / "none.png")]),
         "neither 'mini' nor a directory": ("render", [*good, "--model", "nowhere"]),
         "is not inside the plate": ("render", [*good, "--region", "0,0,999,999"]),
+        "mini does not know 'apple tree'": ("render", [*good, "--prompt", "Add an apple tree"]),
+        "it reads English": ("render", [*good, "--prompt", "添加一个红色气球", "--dry-run"]),
+        "negative prompt: mini knows nothing": ("render", [*good, "--negative-prompt", "xyzzy"]),
         "not frame numbers": ("render", [*good, "--cuts", "here"]),
         "not a directory": ("render", [*good, "--out", str(tmp_path / "file")]),
         "none_edited.mov": (

@@ -96,6 +96,11 @@ def test_parts_are_numbered_by_size_and_the_dropped_stay_as_filmed(tmp_path, sho
     assert not [w for w in told["warnings"] if "not in the result" in w]
 
 
+def test_a_part_that_is_not_there_leaves_nothing_behind(tmp_path, shots):
+    assert run(*shots, tmp_path / "new" / "out", "--parts", "99") == 2
+    assert not (tmp_path / "new").exists()
+
+
 class Layers:
     """As LiftedVideo gives them: alpha 1 in two places that touch nowhere, one of which moves."""
 

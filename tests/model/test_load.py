@@ -9,7 +9,7 @@ from vera.core.model.fingerprint import fingerprint
 from vera.core.model.limits import Limits
 from vera.core.model.load import load_model
 from vera.core.model.wan.checkpoint import branch_wan
-from vera.core.model.wan.family import PARTS
+from vera.core.model.wan.wan_directory import PARTS
 
 
 @pytest.fixture
@@ -53,13 +53,13 @@ def test_lower_precision_leaves_the_islands_and_the_codec(vera):
 
 
 def test_offloaded_parts_are_read_outside_the_device(vera, monkeypatch):
-    from vera.core.model.wan import family
+    from vera.core.model.wan import wan_directory
 
-    read, files = {}, family.TensorFiles
+    read, files = {}, wan_directory.TensorFiles
     monkeypatch.setattr(
-        family, "TensorFiles", lambda folder, device: read.update({folder.name: device}) or files(folder, "cpu")
+        wan_directory, "TensorFiles", lambda folder, device: read.update({folder.name: device}) or files(folder, "cpu")
     )
-    monkeypatch.setattr(family, "offloaded", lambda model, encoder, offload, device: f"{offload} to {device}")
+    monkeypatch.setattr(wan_directory, "offloaded", lambda model, encoder, offload, device: f"{offload} to {device}")
     assert load_model(str(vera), "cuda", offload="parts") == "parts to cuda"
     assert read == {"transformer": "cuda", "vae": "cpu", "text_encoder": "cpu"}
 

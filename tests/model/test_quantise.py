@@ -8,7 +8,7 @@ from vera.core.model.footprint import weight_bytes
 from vera.core.model.load import load_model
 from vera.core.model.offload import computing_device
 from vera.core.model.quantise import is_quantised
-from vera.core.model.wan import family
+from vera.core.model.wan import wan_directory
 from vera.core.model.wan.checkpoint import branch_wan
 
 # Relative L1 of the output's change against bf16, on random weights of small geometry.
@@ -70,10 +70,12 @@ def test_what_the_planner_counts_is_what_is_allocated(vera, weights):
 
 def test_each_weight_is_put_into_8_bits_before_the_next_is_read(vera, monkeypatch):
     """So that a model never is in memory in 16 bits whole."""
-    order, get = [], family.TensorFiles.get
-    monkeypatch.setattr(family.TensorFiles, "get", lambda self, name: order.append(name) or get(self, name))
+    order, get = [], wan_directory.TensorFiles.get
+    monkeypatch.setattr(wan_directory.TensorFiles, "get", lambda self, name: order.append(name) or get(self, name))
     monkeypatch.setattr(
-        family, "linear_quantiser", lambda kind: lambda owner, name: is_quantised(name, owner) and order.append(owner)
+        wan_directory,
+        "linear_quantiser",
+        lambda kind: lambda owner, name: is_quantised(name, owner) and order.append(owner),
     )
     load_model(vera, "cpu", weights="int8")
     put = [i for i, entry in enumerate(order) if isinstance(entry, torch.nn.Linear)]

@@ -1,20 +1,10 @@
-"""An edition of mini: a folder of three small safetensors files, their configuration, limits, digests and a card.
-
-config.json               MiniConfig
-transformer.safetensors   in 8 bits, see `in_8_bits`
-text.safetensors          the same; its metadata holds the vocabulary
-codec.safetensors         mini's own codec in fp32, or a small Wan-type VAE in fp16
-objects.safetensors       the field of objects in fp16, see object_field.py; optional
-scenes.safetensors        the head that reads backgrounds in fp16, see scene_reader.py; optional
-model.json                Limits; may be edited by hand
-SHA256SUMS                the digest of each other file, as `sha256sum --check` reads it; optional
-"""
+"""An edition of mini into memory and out of it: its folder's files are those of edition_files.py."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,63 +19,45 @@ from vera.core.model.codec import Codec, WanCodec
 from vera.core.model.interfaces import LoadOptions, Model
 from vera.core.model.limits import Limits
 from vera.core.model.lora import adapted_fingerprint, apply_loras
+from vera.core.model.mini.edition_files import (
+    CODEC,
+    CONFIG,
+    DIGESTS,
+    LIMITS,
+    MAX_CODEC_CONFIG,
+    OBJECTS,
+    SCENES,
+    TEXT,
+    TRANSFORMER,
+    WEIGHTS,
+    MiniDescription,
+    again,
+    damaged,
+    describe,
+    metadata_of,
+    refuse_missing,
+)
 from vera.core.model.mini.mini_codec import MiniCodec
-from vera.core.model.mini.mini_config import MiniConfig
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.model.mini.object_field import ObjectField
-from vera.core.model.mini.prompt.reader import PromptReader
 from vera.core.model.mini.scene_reader import SceneReader
 from vera.core.model.mini.shape_drawer import ShapeDrawer
-from vera.core.model.names import EMBEDDED
 from vera.core.model.offload import offloaded
 from vera.core.model.quantise import KINDS, quantise
 from vera.core.model.tensors import refuse_not_finite, save_tensors
 
-CONFIG, LIMITS, DIGESTS = "config.json", "model.json", "SHA256SUMS"
-TRANSFORMER, TEXT, CODEC = "transformer.safetensors", "text.safetensors", "codec.safetensors"
-OBJECTS, SCENES = "objects.safetensors", "scenes.safetensors"
-WEIGHTS = (TRANSFORMER, TEXT, CODEC)  # which every edition has
-MAX_CODEC_CONFIG = 65_536  # characters of a VAE's configuration in its file
-MAX_WORDS = 100_000  # of a vocabulary
 
-
-@dataclass(frozen=True)
-class MiniDescription:
-    """An edition's properties that are known before any weight is read."""
-
-    config: MiniConfig
-    limits: Limits
-    words: tuple[str, ...]
-
-
-class MiniFamily:
-    """mini, and editions trained in the same way, see `Family`."""
-
-    name = "edition of mini"
-    planned = False  # it fits any memory
-
-    def recognises(self, folder: Path) -> bool:
-        return (folder / TEXT).is_file() or (folder / CONFIG).is_file()
-
-    def describe(self, folder: Path) -> MiniDescription:
-        refuse_missing(folder)
-        return MiniDescription(
-            MiniConfig.load(folder / CONFIG), Limits.load(folder / LIMITS), vocabulary_of(folder / TEXT)
-        )
-
-    def check_text(self, folder: Path, prompt: str, anyway: bool = False) -> list[str]:
-        return PromptReader(vocabulary_of(folder / TEXT)).read(prompt).check(anyway)
-
-    def load(self, folder: Path, name: str, options: LoadOptions) -> Model:
-        model = load_mini(folder, "cpu" if options.offload == "blocks" else options.device, name)
-        loras = apply_loras(model.transformer, options.loras, options.skip_missing)
-        fingerprint = adapted_fingerprint(model.fingerprint, loras)
-        model = replace(model, name=name, fingerprint=fingerprint, notes=loras.notes)
-        if options.weights in KINDS:
-            quantise(model.transformer, options.weights)
-        assert isinstance(model.text, MiniText)
-        return offloaded(model, model.text, options.offload, options.device)
+def load_edition(folder: Path, name: str, options: LoadOptions) -> Model:
+    """An edition as `Family.load` asks for it: with its LoRAs, quantised, offloaded. Raises InputError."""
+    model = load_mini(folder, "cpu" if options.offload == "blocks" else options.device, name)
+    loras = apply_loras(model.transformer, options.loras, options.skip_missing)
+    fingerprint = adapted_fingerprint(model.fingerprint, loras)
+    model = replace(model, name=name, fingerprint=fingerprint, notes=loras.notes)
+    if options.weights in KINDS:
+        quantise(model.transformer, options.weights)
+    assert isinstance(model.text, MiniText)
+    return offloaded(model, model.text, options.offload, options.device)
 
 
 def load_mini(folder: Path, device: torch.device | str, name: str = "mini") -> Model:
@@ -97,7 +69,7 @@ def load_mini(folder: Path, device: torch.device | str, name: str = "mini") -> M
         contents = (folder / file).read_bytes()
         refuse_other_digest(folder / file, contents, published)
         fingerprint.update(contents)
-    about = MiniFamily().describe(folder)
+    about = describe(folder)
     refuse_other_geometry(about, folder)  # before anything is allocated for it
     transformer, text = MiniTransformer(about.config), MiniText(list(about.words), about.config.text_dim)
     load_state(transformer, folder / TRANSFORMER)
@@ -172,24 +144,6 @@ def load_state(module: nn.Module, path: Path, prefix: str = "") -> None:
         module.load_state_dict({name.removeprefix(prefix): value for name, value in state.items()}, assign=True)
     except (SafetensorError, RuntimeError, KeyError) as error:
         raise damaged(path, error) from None
-
-
-def refuse_missing(folder: Path) -> None:
-    """Raise InputError for an edition without one of its files."""
-    for name in (CONFIG, LIMITS, *WEIGHTS):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder / name}: missing; an edition of mini is incomplete, {again(folder)}")
-
-
-def again(folder: Path) -> str:
-    """Instruction for repairing a damaged edition."""
-    return "install again" if folder == EMBEDDED else "export or copy it again"
-
-
-def damaged(path: Path, error: Exception) -> InputError:
-    """The error for an unreadable file."""
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return InputError(f"{path}: damaged ({reason[:200]}); {again(path.parent)}")
 
 
 def published_digests(folder: Path) -> dict[str, str]:
@@ -284,26 +238,6 @@ def vae_on_meta(text: str, path: Path) -> Any:
         with torch.device("meta"):
             return AutoencoderKLWan.from_config(json.loads(text))
     except Exception as error:
-        raise damaged(path, error) from None
-
-
-def vocabulary_of(path: Path) -> tuple[str, ...]:
-    """The words of an edition's text encoder. Raises InputError."""
-    try:
-        words = json.loads(metadata_of(path)["words"])
-    except (KeyError, ValueError, RecursionError) as error:
-        raise damaged(path, error) from None
-    if not isinstance(words, list) or len(words) > MAX_WORDS or not all(isinstance(word, str) for word in words):
-        raise InputError(f"{path}: damaged (no list of words); {again(path.parent)}")
-    return tuple(words)
-
-
-def metadata_of(path: Path) -> dict[str, str]:
-    """The texts in a safetensors header. Raises InputError."""
-    try:
-        with safe_open(path, "pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError) as error:
         raise damaged(path, error) from None
 
 

@@ -30,7 +30,7 @@ from vera.core.data.datasets.layered_cache import Cache, Encoders, text_states
 from vera.core.errors import InputError
 from vera.core.model.config import BRANCHES, PRESETS
 from vera.core.model.footprint import GIB
-from vera.core.model.wan.family import read_parts
+from vera.core.model.wan.wan_directory import read_parts
 from vera.core.sampling.parallel import BACKENDS, COLLECTIVE_TIMEOUT, Regions
 from vera.core.training.console import Console
 from vera.core.training.full.boards import boards

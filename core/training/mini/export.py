@@ -6,13 +6,15 @@ from pathlib import Path
 from vera.core.data.engine.instructions import vocabulary
 from vera.core.errors import InputError
 from vera.core.model.limits import Limits
-from vera.core.model.mini.edition import CONFIG, EMBEDDED, files_of, save_mini, save_objects, save_scenes
-from vera.core.model.mini.edition import LIMITS as LIMITS_FILE
+from vera.core.model.mini.edition import files_of, save_mini, save_objects, save_scenes
+from vera.core.model.mini.edition_files import CONFIG
+from vera.core.model.mini.edition_files import LIMITS as LIMITS_FILE
 from vera.core.model.mini.mini_config import MINI, MiniConfig
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.model.mini.object_field import ObjectField
 from vera.core.model.mini.scene_reader import SceneReader
+from vera.core.model.names import EMBEDDED
 from vera.core.model.save import new_directory
 from vera.core.training.mini.transformer_training import load_codec
 from vera.core.training.state import STATE, read_state

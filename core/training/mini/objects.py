@@ -21,7 +21,8 @@ from vera.core.data.engine.clips import FACING, draw_labels
 from vera.core.data.engine.instructions import instruction
 from vera.core.data.engine.solids import SOLIDS, solid
 from vera.core.model.mini import words
-from vera.core.model.mini.edition import TEXT, load_state, vocabulary_of
+from vera.core.model.mini.edition import load_state
+from vera.core.model.mini.edition_files import TEXT, vocabulary_of
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.object_field import HALF, KINDS, TRAITS, ObjectField, point_features
 from vera.core.training.configuration import read_settings

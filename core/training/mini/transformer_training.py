@@ -36,9 +36,11 @@ from vera.core.model.codec import WanCodec
 from vera.core.model.config import BRANCHES
 from vera.core.model.device import mixed_precision
 from vera.core.model.mini.drawing import moments
-from vera.core.model.mini.edition import CODEC, MiniFamily, read_codec, read_weights, save_codec
+from vera.core.model.mini.edition import read_codec, read_weights, save_codec
+from vera.core.model.mini.edition_files import CODEC
 from vera.core.model.mini.mini_codec import MiniCodec
 from vera.core.model.mini.mini_config import MINI, MiniConfig
+from vera.core.model.mini.mini_family import MiniFamily
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.model.mini.shot import MiniShot

@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from vera.core.extras import require
 from vera.core.model.codec import TIME_STRIDE, WanCodec, no_past
 from vera.core.model.device import mixed_precision
-from vera.core.model.mini.edition import CODEC, save_codec
+from vera.core.model.mini.edition import save_codec
+from vera.core.model.mini.edition_files import CODEC
 from vera.core.training.configuration import read_settings
 from vera.core.training.console import Console
 from vera.core.training.curve import draw_curves

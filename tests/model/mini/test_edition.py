@@ -14,21 +14,13 @@ from vera.core.errors import InputError
 from vera.core.model.families import family_of
 from vera.core.model.limits import Limits
 from vera.core.model.load import load_model
-from vera.core.model.mini.edition import (
-    CONFIG,
-    EMBEDDED,
-    OBJECTS,
-    SCENES,
-    WEIGHTS,
-    load_mini,
-    published_digests,
-    save_codec,
-    save_mini,
-)
+from vera.core.model.mini.edition import load_mini, published_digests, save_codec, save_mini
+from vera.core.model.mini.edition_files import CONFIG, OBJECTS, SCENES, WEIGHTS
 from vera.core.model.mini.mini_codec import MiniCodec, fold, unfold
 from vera.core.model.mini.mini_config import MINI, MiniConfig
 from vera.core.model.mini.mini_text import MAX_WORDS, MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
+from vera.core.model.names import EMBEDDED
 from vera.core.training.mini.vae_training import new_codec
 
 

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from vera.core.data.engine.clips import make_clip
-from vera.core.model.mini.edition import EMBEDDED
 from vera.core.model.mini.latent_over import Blend
+from vera.core.model.names import EMBEDDED
 from vera.core.training.mini.fit_latent_over import fit_blend
 from vera.core.training.mini.transformer_training import load_codec
 

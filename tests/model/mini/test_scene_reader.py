@@ -4,8 +4,9 @@ import pytest
 
 from vera.core.model.interfaces import ShotBackground
 from vera.core.model.mini import words
-from vera.core.model.mini.edition import EMBEDDED, load_mini
+from vera.core.model.mini.edition import load_mini
 from vera.core.model.mini.prompt.senses import SCENE_NOUNS
+from vera.core.model.names import EMBEDDED
 
 
 @pytest.fixture(scope="module")

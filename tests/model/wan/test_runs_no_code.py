@@ -15,7 +15,7 @@ from tests.tiny_vera import vera_directory
 from vera.core.errors import InputError
 from vera.core.job.run import exit_status
 from vera.core.model.load import load_model
-from vera.core.model.wan.family import load_tokenizer, read_parts
+from vera.core.model.wan.wan_directory import load_tokenizer, read_parts
 
 CONFIGS = {
     "transformer": "config.json",

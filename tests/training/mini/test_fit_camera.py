@@ -6,7 +6,7 @@ import torch
 
 from vera.core.data.engine import plates
 from vera.core.model.mini.camera import Camera
-from vera.core.model.mini.edition import EMBEDDED
+from vera.core.model.names import EMBEDDED
 from vera.core.training.mini.fit_camera import fit_camera
 from vera.core.training.mini.transformer_training import load_codec
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from vera.core.errors import InputError
-from vera.core.model.mini.edition import EMBEDDED, OBJECTS, load_mini, published_digests
+from vera.core.model.mini.edition import load_mini, published_digests
+from vera.core.model.mini.edition_files import OBJECTS
 from vera.core.model.mini.object_field import TRAITS
+from vera.core.model.names import EMBEDDED
 from vera.core.training.console import Console
 from vera.core.training.mini.export import export
 from vera.core.training.mini.objects import labelled_points, labelled_prompt, train

@@ -3,9 +3,11 @@
 import torch
 
 from vera.core.model.mini import words
-from vera.core.model.mini.edition import EMBEDDED, SCENES, load_mini, published_digests
+from vera.core.model.mini.edition import load_mini, published_digests
+from vera.core.model.mini.edition_files import SCENES
 from vera.core.model.mini.scene_reader import SCENE_TRAITS
 from vera.core.model.mini.scene_reader import SCENES as NAMES
+from vera.core.model.names import EMBEDDED
 from vera.core.training.console import Console
 from vera.core.training.mini.export import export
 from vera.core.training.mini.scenes import labelled_scene, train

@@ -15,11 +15,12 @@ from vera.core.data.engine.rendered import HELD_OUT, folders, read_clip
 from vera.core.errors import InputError
 from vera.core.model.limits import Limits
 from vera.core.model.mini.drawing import moments
-from vera.core.model.mini.edition import EMBEDDED, read_weights, save_mini
+from vera.core.model.mini.edition import read_weights, save_mini
 from vera.core.model.mini.mini_codec import CELL, MiniCodec
 from vera.core.model.mini.mini_config import MINI
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
+from vera.core.model.names import EMBEDDED
 from vera.core.training.mini.transformer_training import (
     LAST_LATENT,
     crossed,

@@ -49,26 +49,6 @@ class WanParts:
     encoder: Any  # transformers' UMT5EncoderModel
 
 
-class WanFamily:
-    """Veras that started from a Wan2.1, see `Family`."""
-
-    name = "Vera grown out of Wan2.1"
-    planned = True
-
-    def recognises(self, folder: Path) -> bool:
-        return (folder / "transformer").is_dir()
-
-    def describe(self, folder: Path) -> WanParts:
-        return read_parts(folder)
-
-    def check_text(self, folder: Path, prompt: str, anyway: bool = False) -> list[str]:
-        # The vocabulary is open. Only the loaded tokenizer can tell whether the prompt is too long.
-        return []
-
-    def load(self, folder: Path, name: str, options: LoadOptions) -> Model:
-        return load_directory(folder, name, options)
-
-
 def read_parts(root: Path) -> WanParts:
     """A Vera directory's configurations. Raises InputError."""
     require(f"model '{root}'", "diffusers", "transformers")
