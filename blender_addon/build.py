@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-CARRIED = [HERE.parent / "core" / "service" / name for name in ("client.py", "host_rules.py")]
+CARRIED = [HERE.parent / "core" / "service" / name for name in ("client.py", "host_rules.py", "host_fields.py")]
 DATE = (2026, 1, 1, 0, 0, 0)  # of all files, so that the same source makes the same zip
 
 

@@ -70,7 +70,8 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
     prompts: bpy.props.EnumProperty(items=settings.PROMPTS, options={"SKIP_SAVE"})
 
     def act(self, context: bpy.types.Context, scene: bpy.types.Scene) -> None:
-        given = {f.name: getattr(self, f.name) for f in fields(plan.Ask) if self.properties.is_property_set(f.name)}
+        names = [f.name for f in fields(plan.Ask) if f.name != "reading"]  # that is the panel's alone
+        given = {name: getattr(self, name) for name in names if self.properties.is_property_set(name)}
         ask = replace(settings.ask_of(scene), **given)
         new = plan.plan(scene, self._strips(scene), ask)
         session.looked = ""

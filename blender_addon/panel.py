@@ -8,6 +8,7 @@ import bpy
 import bpy.utils.previews
 
 from . import host, place, tickets
+from .host_fields import READING
 from .session import factor, session, words_of
 
 LISTED = 12  # entries of the queue that are drawn, the latest first
@@ -84,6 +85,22 @@ class VERA_PT_more(Sidebar, bpy.types.Panel):
             layout.prop(s, "lora_strength")
         for name in ("prompts", "plate", "handles", "result", "folder"):
             layout.prop(s, name)
+
+
+class VERA_PT_reading(Sidebar, bpy.types.Panel):
+    bl_label = "Reading the Plate"
+    bl_parent_id = "VERA_PT_edit"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        scene = host.sequencer_scene(context)
+        if scene is None:
+            return
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        for field in READING:
+            layout.prop(scene.vera, f"read_{field.name}")
 
 
 class VERA_PT_layer(Sidebar, bpy.types.Panel):
@@ -258,7 +275,7 @@ def _in_node_menu(self: bpy.types.Menu, context: bpy.types.Context) -> None:
         self.layout.operator("vera.compositor")
 
 
-CLASSES = (VERA_PT_edit, VERA_PT_more, VERA_PT_layer, VERA_PT_queue, VERA_PT_compositor)
+CLASSES = (VERA_PT_edit, VERA_PT_more, VERA_PT_reading, VERA_PT_layer, VERA_PT_queue, VERA_PT_compositor)
 MENUS = (("SEQUENCER_MT_add", _in_add_menu), ("NODE_MT_add", _in_node_menu), ("SEQUENCER_HT_header", _in_header))
 
 

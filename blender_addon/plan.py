@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import bpy
 
 from . import color, host, media, place, seen, stage, tickets
-from .host_rules import RefusedError, kept_in, model_of, prompt_of, take_over_kept
+from .host_fields import READING
+from .host_rules import RefusedError, kept_in, model_of, prompt_of, reading, take_over_kept
 from .tickets import Ticket
 
 EDITABLE = ("MOVIE", "IMAGE", "SCENE", "META", "MOVIECLIP")
@@ -23,6 +24,7 @@ class Ask:
 
     mask_kind: NONE, FILE, STRIP or MASK. door: VERA, VACE or LIFT. guidance: 0 is the model's own. region, cuts,
     exposure: as a recipe has them, "" is the core's own choice. prompts: PANEL, or TEXT for those of text strips.
+    reading: of the group "Reading the plate", by name.
     """
 
     prompt: str
@@ -49,6 +51,7 @@ class Ask:
     lora: str = ""
     lora_strength: float = 1.0
     prompts: str = "PANEL"
+    reading: dict[str, str] = field(default_factory=dict)
 
 
 def plan(scene: bpy.types.Scene, strips: list[bpy.types.Strip], ask: Ask) -> list[Ticket]:
@@ -180,6 +183,7 @@ def _ticket(
         "fields": "ignore" if strip.type == "MOVIE" and not why else None,
         "out": os.path.join(folder, blend_space),
         **_settings(ask),
+        **reading(READING, ask.reading, why),
     }
     source = {
         "mark": tickets.mark_of(strip),

@@ -5,6 +5,7 @@ from typing import Any
 import bpy
 
 from . import plan
+from .host_fields import READING, HostField
 
 MASKS = (
     ("NONE", "None", "The edit may go anywhere"),
@@ -48,6 +49,14 @@ RESULTS = (
     ("VERSION", "Version", "Another version on the strip's layer, if it has one there"),
     ("LAYER", "New Layer", "A layer strip of its own, above"),
 )
+
+
+def _asked(field: HostField) -> Any:
+    """The property of a field of the group "Reading the plate"."""
+    if not field.choices:
+        return bpy.props.StringProperty(name=field.label, description=field.help)
+    items = [("default", "Default", field.help), *((choice, choice, "") for choice in field.choices)]
+    return bpy.props.EnumProperty(name=field.label, items=items, description=field.help)
 
 
 class VeraSettings(bpy.types.PropertyGroup):
@@ -104,6 +113,9 @@ class VeraSettings(bpy.types.PropertyGroup):
     )
 
 
+VeraSettings.__annotations__.update({f"read_{field.name}": _asked(field) for field in READING})
+
+
 def ask_of(scene: bpy.types.Scene) -> plan.Ask:
     s = scene.vera
     return plan.Ask(
@@ -131,6 +143,7 @@ def ask_of(scene: bpy.types.Scene) -> plan.Ask:
         s.lora,
         s.lora_strength,
         s.prompts,
+        {field.name: getattr(s, f"read_{field.name}") for field in READING},
     )
 
 
@@ -150,6 +163,9 @@ def take_over(s: VeraSettings, recipe: dict[str, Any]) -> None:
     s.region, s.cuts, s.exposure = (
         str(v) if (v := recipe.get(n)) is not None else "" for n in ("region", "cuts", "exposure")
     )
+    for field in READING:
+        value = recipe.get(field.name) or ("default" if field.choices else "")
+        setattr(s, f"read_{field.name}", ",".join(value) if isinstance(value, list) else value)
     lora, colon, strength = (recipe.get("lora") or [""])[0].rpartition(":")
     is_number = colon and strength.replace(".", "", 1).lstrip("-").isdigit()
     s.lora = lora if is_number else (recipe.get("lora") or [""])[0]

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-CARRIED = [HERE.parent / "core" / "service" / name for name in ("client.py", "host_rules.py")]
+CARRIED = [HERE.parent / "core" / "service" / name for name in ("client.py", "host_rules.py", "host_fields.py")]
 NAME = "vera-nuke"
 PARTS = ("init.py", "menu.py", "VeraEdit.gizmo", "VERIFY.md", "verify.py", "vera_nuke", "icons", "ToolSets")
 

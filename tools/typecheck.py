@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / "build/typing"
 # The hosts' packages and their folders; each is built with copies of the files of core/service that are named here.
 HOSTS = {"blender_addon": "blender_addon", "vera_nuke": "nuke_plugin/vera_nuke"}
-CARRIED = ("client.py", "host_rules.py")
+CARRIED = ("client.py", "host_rules.py", "host_fields.py")
 
 
 def link(target: Path, place: Path) -> None:

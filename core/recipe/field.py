@@ -27,6 +27,15 @@ class Part(Enum):
 
 
 @dataclass(frozen=True)
+class InHosts:
+    """How the hosts' panels show a field. label: beside it; of_files: whether it says how the plate's own files are
+    read, and so means nothing where the host writes the plate."""
+
+    label: str
+    of_files: bool = True
+
+
+@dataclass(frozen=True)
 class Row:
     """A field's row in the table, besides its name, type and default.
 
@@ -44,6 +53,7 @@ class Row:
     check: raises InputError for a wrong text; called for each text of a list
     read: replaces all checks; returns the value to store
     rare: whether farm templates, which have at most 50 parameters, put it into the parameter for other fields
+    hosts: its place in the hosts' group "Reading the plate", or None; `python -m tools.host_fields` writes that group
     """
 
     help: str
@@ -61,6 +71,7 @@ class Row:
     check: Callable[[str], object] | None = None
     read: Callable[[object], object] | None = None
     rare: bool = False
+    hosts: InHosts | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from vera.core.errors import InputError
 from vera.core.plate.choice import FIELD_WAYS, MATRICES, RANGES
-from vera.core.recipe.field import LARGE, SAVING, Field, Part, Row, fields_of
+from vera.core.recipe.field import LARGE, SAVING, Field, InHosts, Part, Row, fields_of
 from vera.core.recipe.job_file import read_json
 from vera.core.recipe.parse import (
     ALSO,
@@ -176,32 +176,32 @@ class EditRecipe:
         part=Part.GENERATION,
     ))
     layer: str | None = field(default=None, metadata=row(
-        rare=True,
+        rare=True, hosts=InHosts("Layer"),
         help="of an EXR plate with several pictures: the layer, such as beauty (default: the usual one, which is"
         " named)",
         hint="a layer's name",
     ))
     part: str | None = field(default=None, metadata=row(
-        rare=True,
+        rare=True, hosts=InHosts("Part"),
         help="of a multi-part EXR plate: the part, by name or number from 0", hint="a part's name",
     ))
     view: str | None = field(default=None, metadata=row(
-        rare=True,
+        rare=True, hosts=InHosts("View"),
         help="of a stereo plate: the view, such as left", hint="a view's name",
     ))
     matrix: str | None = field(default=None, metadata=row(
-        rare=True,
+        rare=True, hosts=InHosts("Matrix"),
         help="of a YUV movie, in place of what it states (default: as stated, else BT.709 from 720 lines on, BT.601"
         " below)",
         choices=MATRICES, part=Part.GENERATION,
     ))
     range: str | None = field(default=None, metadata=row(
-        rare=True,
+        rare=True, hosts=InHosts("Code Range"),
         help="of a YUV movie's codes, in place of what it states (default: as stated, else limited)",
         choices=RANGES, part=Part.GENERATION,
     ))
     fields: str | None = field(default=None, metadata=row(
-        rare=True,
+        rare=True, hosts=InHosts("Fields"),
         help="of an interlaced movie: deinterlace it with the upper or the lower field first, or ignore fields and take"
         " frames as they are (default: refused)",
         choices=FIELD_WAYS, part=Part.GENERATION,
@@ -254,6 +254,7 @@ class EditRecipe:
         metavar="LIST", choices=ALSO, read=parse_also, part=Part.DELIVERY,
     ))
     match: tuple[str, ...] = field(default=(), metadata=row(
+        hosts=InHosts("Match", of_files=False),
         help="make the layer like the plate, where alpha is above 0: grain,sharpness, or one of them (default: none;"
         " docs/edges.md)",
         metavar="LIST", choices=MATCHES, read=parse_match, part=Part.DELIVERY,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections.abc import Iterable
 from typing import Any
 
 # The ways to make an edit. A host's menu may name them differently; `model_of` makes the recipe's `model` of them.
@@ -108,6 +109,26 @@ def keeps(model: str) -> bool:
     A lift has no latents.
     """
     return not model.startswith((LIFT + ":", VACE + ":"))
+
+
+def reading(fields: Iterable[Any], values: dict[str, str], rendered: str) -> dict[str, Any]:
+    """What is set of the group "Reading the plate", as a recipe has it.
+
+    fields: of host_fields.py. values: the panel's, by name; "" and "default" are the core's own choice. rendered: why
+    the host renders the plate first, "" where the core reads its own files. Raises RefusedError.
+    """
+    found: dict[str, Any] = {}
+    for field in fields:
+        value = values.get(field.name, "").strip()
+        if value in ("", "default"):
+            continue
+        if field.of_files and rendered:
+            raise RefusedError(
+                f"{field.label} {value} says how the plate's own files are read, and the plate is rendered first"
+                f" ({rendered}); leave it at default, or edit the media as it is"
+            )
+        found[field.name] = value.split(",") if field.listed else value
+    return found
 
 
 def fitting(recipe: dict[str, Any], known: set[str]) -> dict[str, Any]:

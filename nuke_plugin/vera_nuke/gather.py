@@ -11,7 +11,8 @@ import nuke
 
 from . import color, plate, settings, versions
 from .host import as_nuke_finds, full_size, no_undo
-from .host_rules import LIFT, VACE, VERA, RefusedError, model_of, prompt_of
+from .host_fields import READING
+from .host_rules import LIFT, VACE, VERA, RefusedError, model_of, prompt_of, reading
 
 DRAFT_STEPS = 4  # denoising steps of a one-frame draft; raising it is slower and closer to the final result
 _WAYS = {"Vera": VERA, "VACE": VACE, "lift from file": LIFT}  # the node's menu -> the names of host_rules.py
@@ -52,6 +53,8 @@ def _request(node: nuke.Gizmo, write: bool, draft: bool, frames: tuple[int, int]
         "layer_space": working,
     }
     recipe.update(_more(node))
+    asked = {field.name: str(node["read_" + field.name].value() or "") for field in READING}
+    recipe.update(reading(READING, asked, "Nuke writes it" if files.write else ""))
     if draft:
         recipe["steps"] = DRAFT_STEPS
     elif node["quality"].value() == "own":

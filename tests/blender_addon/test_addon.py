@@ -108,7 +108,7 @@ def read_only(tmp_path):
 
 def test_zip_carries_the_shared_files_as_they_are(zip_file):
     with zipfile.ZipFile(zip_file) as archive:
-        for name in ("client.py", "host_rules.py"):
+        for name in ("client.py", "host_rules.py", "host_fields.py"):
             assert archive.read(name) == (ROOT / "core" / "service" / name).read_bytes()
         names = set(archive.namelist())
     assert {"blender_manifest.toml", "__init__.py", "LICENSE"} <= names

@@ -232,7 +232,7 @@ def _raised(call, *args):
 
 
 def test_what_is_built_is_whole_and_carries_the_one_client(built):
-    for name in ("client.py", "host_rules.py"):
+    for name in ("client.py", "host_rules.py", "host_fields.py"):
         assert (built / "vera_nuke" / name).read_bytes() == (ROOT / "core" / "service" / name).read_bytes()
         assert not (PLUGIN / "vera_nuke" / name).exists()
     names = set(zipfile.ZipFile(built.parent / "vera-nuke.zip").namelist())

@@ -42,6 +42,14 @@ def test_an_untouched_read_is_taken_as_it_is(nuke, edit, tmp_path):
     assert asked.plate_write is None and asked.mask_write is None
 
 
+def test_what_says_how_files_are_read_goes_with_them_and_is_refused_for_a_written_plate(nuke, plate, edit):
+    edit["read_view"].setValue("left")
+    edit["read_match"].setValue("grain,sharpness")
+    assert request(edit).recipe["view"] == "left" and request(edit).recipe["match"] == ["grain", "sharpness"]
+    plate["disable"].setValue(True)
+    assert "View left says how the plate's own files are read" in refused(nuke, edit)
+
+
 def test_dots_between_change_nothing(nuke, plate, edit):
     dot = nuke.createNode("Dot")
     dot.setInput(0, plate)

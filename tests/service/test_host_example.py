@@ -15,10 +15,10 @@ PAGE = ROOT / "docs" / "extending" / "host.md"
 
 @pytest.fixture
 def example(tmp_path, monkeypatch):
-    """The page's code, beside copies of the two files that a host carries."""
+    """The page's code, beside copies of the files that a host carries."""
     folder = tmp_path / "host"
     folder.mkdir()
-    for name in ("client.py", "host_rules.py"):
+    for name in ("client.py", "host_rules.py", "host_fields.py"):
         shutil.copy(ROOT / "core" / "service" / name, folder)
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     (folder / "example_host.py").write_text(code)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tools import host_fields as tools_host_fields
 from vera.core.recipe import EditRecipe
 from vera.core.recipe.field import fields_of
-from vera.core.service import host_rules
+from vera.core.service import host_fields, host_rules
 from vera.core.service.host_rules import RefusedError
 
 ROOT = Path(__file__).parents[2]
@@ -170,3 +171,22 @@ def test_every_stage_that_a_job_tells_has_words_and_a_place_in_the_whole():
     for stage in sorted(stages):
         job = {"state": "running", "stage": stage, "done": 1, "total": 1, "recipe": {"model": "mini"}}
         assert host_rules.progress_words(job) != "running" and host_rules.percent(job) > 0, stage
+
+
+@pytest.mark.parametrize("field", host_fields.READING, ids=lambda field: field.name)
+def test_each_field_of_reading_is_one_that_a_recipe_takes(field):
+    value = field.choices[-1] if field.choices else "left"
+    found = host_rules.reading(host_fields.READING, {field.name: value}, "")
+    recipe = EditRecipe(plate="p.####.exr", prompt="Add a ball", out="o", **found)
+    assert getattr(recipe, field.name) in (value, tuple(value.split(",")))
+    assert host_rules.reading(host_fields.READING, {field.name: "default"}, "") == {}
+    if field.of_files:
+        with pytest.raises(RefusedError, match=f"{field.label} {value} says how the plate's own files are read"):
+            host_rules.reading(host_fields.READING, {field.name: value}, "Nuke writes it")
+
+
+def test_what_hosts_carry_of_the_table_is_as_the_table_says():
+    again = "run python -m tools.host_fields"
+    assert tools_host_fields.MODULE.read_text(encoding="utf-8") == tools_host_fields.module_text(), again
+    gizmo = tools_host_fields.GIZMO.read_text(encoding="utf-8")
+    assert tools_host_fields.gizmo_text(gizmo) == gizmo, again
