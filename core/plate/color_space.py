@@ -18,8 +18,9 @@ import PyOpenColorIO as ocio
 
 from vera.core.errors import InputError
 from vera.core.plate.color_curve import decode_srgb, encode_srgb
-from vera.core.plate.icc import Profile, ProfileError, read_profile
+from vera.core.plate.icc import SAMPLES, Profile, ProfileError, read_profile
 from vera.core.plate.pixel import is_float
+from vera.core.plate.png_chunks import GAMMA_OF_SRGB, chunks_of, stated_gamma, stated_primaries
 
 if TYPE_CHECKING:
     from vera.core.plate.source import Plate
@@ -388,7 +389,13 @@ def _stated_primaries(spec) -> ColorSpace | None:
     if spec.get_int_attribute("acesImageContainerFlag"):
         return find_space("ACES2065-1")
     stated = spec.getattribute("chromaticities")
-    return None if stated is None else space_of_primaries(tuple(float(v) for v in stated))
+    if stated is None:
+        return None
+    if isinstance(stated, str) or len(stated) != 8:
+        raise InputError(
+            f"chromaticities {str(stated)[:80]!r}: no eight numbers; pass --color-space with the space's name"
+        )
+    return space_of_primaries(tuple(float(v) for v in stated))
 
 
 def space_of_primaries(xy: tuple[float, ...]) -> ColorSpace:
@@ -458,6 +465,10 @@ def _stated_name(spec, plate: "Plate") -> ColorSpace | None:
     profile = _profile_of(spec)
     if profile:
         return _profile_space(profile, f"{plate.path}: {_profile_title(spec)}")
+    chunks = chunks_of(plate.file(plate.frames[0])) if plate.extension == "png" else {}
+    primaries = stated_primaries(chunks)
+    if primaries:
+        return _png_space(primaries, stated_gamma(chunks) or GAMMA_OF_SRGB)
     name = spec.get_string_attribute("oiio:ColorSpace")
     # The PNG specification tells writers of sRGB files to add a gamma of 1/2.2 for old readers. It says nothing else.
     if _plain(name) in ("", "unknown", "data", "raw") or (plate.extension == "png" and name.startswith("g22_rec709")):
@@ -493,7 +504,20 @@ def _profile_space(data: bytes, where: str) -> ColorSpace:
         profile = read_profile(data)
     except ProfileError as error:
         raise InputError(f"{where} cannot be used: {error}; pass --color-space with the space's name") from None
-    to_d65 = _bradford(_D50_WHITE, _D65_WHITE) @ profile.rgb_to_xyz
+    return _space_of(profile, _bradford(_D50_WHITE, _D65_WHITE) @ profile.rgb_to_xyz)
+
+
+@functools.lru_cache(maxsize=64)
+def _png_space(xy: tuple[float, ...], gamma: float) -> ColorSpace:
+    """The space of a PNG file's cHRM and gAMA chunks; xy as of `space_of_primaries`. Raises InputError."""
+    space_of_primaries(xy)  # which refuses what are none
+    curve = np.linspace(0, 1, SAMPLES) ** (1 / gamma)
+    to_d65 = _primaries_to_xyz_d65(np.array(xy, np.float64).reshape(4, 2))
+    return _space_of(Profile(to_d65, np.stack([curve] * 3, -1)), to_d65)
+
+
+def _space_of(profile: Profile, to_d65: np.ndarray) -> ColorSpace:
+    """The config's space that is within PROFILE_TOLERANCE, else a new one. to_d65: as of `_made_of_profile`."""
     numbers = np.concatenate([_CODES, np.repeat(np.linspace(0, 1, 33)[:, None], 3, 1)]).astype(np.float32)
     grid = np.linspace(0, 1, len(profile.curves))
     light = np.stack([np.interp(numbers[:, i], grid, profile.curves[:, i]) for i in range(3)], -1)

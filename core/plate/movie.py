@@ -200,6 +200,9 @@ class Movie:
             if read.overrules
         ]
         notes += self._field_notes()
+        count = len(_video_streams(self._container))
+        if count > 1:
+            notes.append(f"the movie has {count} video streams: the first is read")
         if self._turns:
             notes.append(
                 f"the movie's rotation of {first.rotation:g} degrees is applied; the "
@@ -294,10 +297,14 @@ def _open(file: Path) -> av.container.InputContainer:
         raise InputError(f"{file}: not a readable movie (damaged header); write it again") from None
 
 
-def _video_stream(container: av.container.InputContainer, file: Path) -> av.VideoStream:
+def _video_streams(container: av.container.InputContainer) -> list[av.VideoStream]:
     cover = av.stream.Disposition.attached_pic
     # A damaged stream may have no decoder.
-    streams = [s for s in container.streams.video if not s.disposition & cover and s.codec_context is not None]
+    return [s for s in container.streams.video if not s.disposition & cover and s.codec_context is not None]
+
+
+def _video_stream(container: av.container.InputContainer, file: Path) -> av.VideoStream:
+    streams = _video_streams(container)
     if not streams:
         raise InputError(f"{file}: has no video stream; supply a movie with a picture")
     return streams[0]

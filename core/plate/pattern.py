@@ -77,6 +77,15 @@ class Pattern:
         """A file that matches except for its padding, or None. Raises OSError."""
         return next((name for n, name in self._numbered() if not _same_name(name, self.file(n).name)), None)
 
+    def in_other_case(self) -> str | None:
+        """A file that would fit but for capitals, "plate.0002.EXR" beside "plate.0001.exr", or None. Raises OSError."""
+        fit = re.compile(re.escape(self.prefix) + r"-?[0-9]{1,9}" + re.escape(self.suffix), re.IGNORECASE)
+        fitting = {os.path.normcase(name) for _, name in self._numbered()}
+        return next(
+            (n for n in sorted(os.listdir(self.folder)) if fit.fullmatch(n) and os.path.normcase(n) not in fitting),
+            None,
+        )
+
     def _numbered(self) -> list[tuple[int, str]]:
         fit = re.compile(
             re.escape(os.path.normcase(self.prefix)) + r"(-?[0-9]{1,9})" + re.escape(os.path.normcase(self.suffix))

@@ -130,7 +130,7 @@ class Plate:
 class Mask:
     """The editable area, one value per pixel, made by `open_mask`.
 
-    window: of the plate's pixels, see `Plate.offset`. notes: messages for the user.
+    window: of the plate's pixels, see `Plate.offset`. own: of the mask's. notes: messages for the user.
     """
 
     path: str
@@ -139,6 +139,7 @@ class Mask:
     height: int
     uses_alpha: bool
     window: Window
+    own: Window
     notes: tuple[str, ...]
     _source: Movie | Stills = field(repr=False)
     _numbers: dict[int, int] = field(repr=False)
@@ -152,7 +153,7 @@ class Mask:
             raise ValueError(f"frame {frame} is not among those of the mask {self.path}")
         color, alpha = _mask_parts(self._source, self._numbers[frame])
         values = np.ascontiguousarray(alpha) if self.uses_alpha or color is None else _luminance(color)
-        return _within(values, _window_of(self._source, self.window), self.window)
+        return _within(values, self.own, self.window)
 
 
 @dataclass(frozen=True)
@@ -257,6 +258,7 @@ def open_mask(path: str, plate: Plate, frames: str | None = None) -> Mask:
         height=plate.height,
         uses_alpha=uses_alpha,
         window=window,
+        own=_window_of(source, plate),
         notes=_mask_notes(source, uses_alpha, largest, smallest),
         _source=source,
         _numbers=numbers,
@@ -276,13 +278,12 @@ def _plate_window(plate: Plate) -> Window:
     return Window(left, top, left + plate.width, top + plate.height)
 
 
-def _window_of(source: Movie | Stills, plate_window: Window) -> Window:
+def _window_of(source: Movie | Stills, plate: Plate) -> Window:
     """The window of a mask's pixels, in the plate's display window."""
-    if isinstance(source, Stills) and source.display != (source.width, source.height):
+    size = (source.width, source.height)
+    if isinstance(source, Stills) and (source.display == plate.display or source.display != size):
         return source.window
-    if (source.width, source.height) == plate_window.size:
-        return plate_window
-    return Window(0, 0, source.width, source.height)
+    return _plate_window(plate) if size == (plate.width, plate.height) else Window(0, 0, *size)
 
 
 def _refuse_other_size(source: Movie | Stills, plate: Plate, path: str) -> None:
@@ -361,12 +362,13 @@ def _open_source(path: Path, asked: range | None, pick: Picker, choice: Choice =
         there = _list_files(pattern, path)
     chosen = choose_frames(asked, list(there), str(path))
     stills = Stills({frame: there[frame] for frame in chosen}, pick, choice)
-    misfit = pattern.badly_padded() if pattern else None
-    if misfit and asked is None:
-        stills.notes = (
-            *stills.notes,
-            f"{misfit} is padded otherwise and is not among the frames {show_frames(chosen)}",
-        )
+    for how, misfit in (
+        ("padded otherwise", pattern.badly_padded() if pattern else None),
+        ("written with other capitals", pattern.in_other_case() if pattern else None),
+    ):
+        if misfit and asked is None:
+            note = f"{misfit} is {how} and is not among the frames {show_frames(chosen)}"
+            stills.notes = (*stills.notes, note)
     return stills
 
 

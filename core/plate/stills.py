@@ -15,6 +15,7 @@ from vera.core.errors import InputError
 from vera.core.plate.channels import SPELLINGS, Part, Picture, choose_picture, left_out, pictures
 from vera.core.plate.choice import OF_PICTURES, USUAL, Choice
 from vera.core.plate.pixel import dtype_of
+from vera.core.plate.png_chunks import animated_frames, chunks_of
 
 # extension -> the format that the file must have
 STILLS = {
@@ -54,6 +55,10 @@ _UPRIGHT = {
 }
 
 
+# Metadata by which a file states its colour.
+_STATED_COLOR = ("oiio:ColorSpace", "chromaticities", "acesImageContainerFlag", "dpx:Transfer", "CICP")
+
+
 @dataclass(frozen=True)
 class Window:
     """A rectangle of pixels: x, y from the top left of the display window; right and bottom are outside."""
@@ -67,6 +72,11 @@ class Window:
     def size(self) -> tuple[int, int]:
         """(width, height)"""
         return self.right - self.left, self.bottom - self.top
+
+    def meets(self, other: "Window") -> bool:
+        """Whether the two have a pixel in common."""
+        across = self.left < other.right and other.left < self.right
+        return across and self.top < other.bottom and other.top < self.bottom
 
     def with_other(self, other: "Window") -> "Window":
         """The smallest rectangle that holds both."""
@@ -83,7 +93,7 @@ class Header:
     """The properties of a file's pixels.
 
     pixel_type: in which all channels are read. stored: the channels' own types.
-    window: data window. display: (width, height) of the display window.
+    window: data window. display: (width, height) of the display window. stated: metadata about its colour.
     """
 
     picture: Picture
@@ -92,6 +102,7 @@ class Header:
     window: Window
     display: tuple[int, int]
     orientation: int
+    stated: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         width, height = self.window.size
@@ -127,6 +138,11 @@ class Stills:
                 )
         self.display, self.pixel_type, self.picture = first.display, first.pixel_type, first.picture
         self.window = functools.reduce(Window.with_other, (h.window for h in self._headers.values()))
+        if pick is choose_picture and not self.window.meets(Window(0, 0, *self.display)):
+            raise InputError(
+                f"{self._where(self.frames[0])}: {first}: its data window lies outside the display window, so that"
+                " nothing of it is seen; write it within"
+            )
         self.width, self.height = self.window.size
         self.names = self._common_names()
         self.field_order = self._field_order()
@@ -232,12 +248,22 @@ class Stills:
                 f"frame {mixed} has channels of half and of float: all are read as float, which holds both exactly, and"
                 " the composite is float"
             )
+        other = next((f for f, h in self._headers.items() if _differs(h, headers[0])), None)
+        if other is not None:
+            notes.append(
+                f"frame {other} states another colour than frame {self.frames[0]}: all are read as that one is"
+            )
         if headers[0].orientation != 1:
             notes.append("the files' Orientation is applied; the layer is upright, as viewers show the plate")
         return tuple(notes)
 
     def _where(self, frame: int) -> str:
         return f"frame {frame}: {self.files[frame]}"
+
+
+def _differs(header: Header, first: Header) -> bool:
+    """Whether a frame states another colour; grey ones among coloured ones may, and are read alike."""
+    return header.stated != first.stated and header.picture.is_grey == first.picture.is_grey
 
 
 def frame_rate(spec: oiio.ImageSpec) -> Fraction | None:
@@ -320,7 +346,8 @@ def _header(image: oiio.ImageInput, where: str, pick: Picker, choice: Choice) ->
         width, height = (spec.height, spec.width) if turned else (spec.width, spec.height)
         window, display = Window(0, 0, width, height), (width, height)
     stored = tuple(sorted({str(spec.channelformat(i)) for i in picture.indices}))
-    return Header(picture, _pixel_type(spec, stored, where), stored, window, display, orientation)
+    stated = tuple(str(spec.getattribute(name)) for name in _STATED_COLOR)
+    return Header(picture, _pixel_type(spec, stored, where), stored, window, display, orientation, stated)
 
 
 def _refuse_odd_tiles(spec: oiio.ImageSpec, where: str) -> None:
@@ -377,6 +404,9 @@ def _pixel_type(spec: oiio.ImageSpec, formats: tuple[str, ...], where: str) -> s
 
 def _check_file(file: Path, where: str, pick: Picker, choice: Choice) -> Header:
     image = _open(file, where)
+    count = animated_frames(chunks_of(file)) if image.format_name() == "png" else 1
+    if count > 1:
+        raise InputError(f"{where}: an animated PNG of {count} frames; write them as a sequence or as a movie")
     header = _header(image, where, pick, choice)
     _refuse_truncated(image, file, header, where)
     return header
