@@ -27,6 +27,8 @@ SPELLINGS = {
 # Layers that hold the picture, most preferred first; "" is the unnamed layer.
 USUAL_LAYERS = ("", "rgba", "rgb", "beauty", "combined", "color", "colour", "main", "c")
 
+MATTES = ("a", "alpha", "y", "l", "luminance", "mask", "matte", "r")  # names of a lone channel that is a mask
+
 
 @dataclass(frozen=True)
 class Part:
@@ -93,7 +95,8 @@ def choose_picture(parts: Sequence[Part], choice: Choice = USUAL) -> Picture | N
 
 
 def choose_mask(parts: Sequence[Part], choice: Choice = USUAL) -> Picture | None:
-    """The picture of a mask: as for a plate, else an alpha channel, else the first channel (as "Y")."""
+    """The picture of a mask: as for a plate, else an alpha channel, else a channel named as a matte, else the first
+    channel (as "Y")."""
     picture = choose_picture(parts, choice)
     if picture:
         return picture
@@ -103,12 +106,17 @@ def choose_mask(parts: Sequence[Part], choice: Choice = USUAL) -> Picture | None
             lone = Picture(part, layer, ("A" if SPELLINGS.get(leaf.lower()) == "A" else "Y",), (index,))
             if lone.names == ("A",) and _fits(lone, choice):
                 return lone
-    for part in parts:
-        for index, name in enumerate(part.channels):
-            first = Picture(part, name.rpartition(".")[0], ("Y",), (index,))
-            if _fits(first, choice):
-                return first
+    singles = [(part, index, name) for part in parts for index, name in enumerate(part.channels)]
+    for part, index, name in sorted(singles, key=lambda single: not is_matte(single[2])):
+        first = Picture(part, name.rpartition(".")[0], ("Y",), (index,))
+        if _fits(first, choice):
+            return first
     return None
+
+
+def is_matte(name: str) -> bool:
+    """Whether a lone channel's name says that it is a mask: "roto.matte"."""
+    return name.rpartition(".")[2].lower() in MATTES
 
 
 def left_out(parts: Sequence[Part], picture: Picture) -> tuple[str, ...]:

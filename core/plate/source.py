@@ -11,7 +11,7 @@ import numpy as np
 import OpenImageIO as oiio
 
 from vera.core.errors import InputError
-from vera.core.plate.channels import choose_mask, choose_picture
+from vera.core.plate.channels import choose_mask, choose_picture, is_matte
 from vera.core.plate.choice import OF_PICTURES, OF_VIDEO, USUAL, Choice
 from vera.core.plate.decoded import Read
 from vera.core.plate.movie import MOVIES, Movie
@@ -248,7 +248,8 @@ def open_mask(path: str, plate: Plate, frames: str | None = None) -> Mask:
         source, numbers = _open_mask_source(Path(path), plate, wanted)
         window = _plate_window(plate)
         _refuse_other_size(source, plate, path)
-        uses_alpha, largest, smallest = _survey_mask(source, sorted(set(numbers.values())))
+        own = _window_of(source, plate)
+        uses_alpha, largest, smallest = _survey_mask(source, sorted(set(numbers.values())), own, window)
     except InputError as error:
         raise InputError(f"mask: {error}") from None
     return Mask(
@@ -258,8 +259,8 @@ def open_mask(path: str, plate: Plate, frames: str | None = None) -> Mask:
         height=plate.height,
         uses_alpha=uses_alpha,
         window=window,
-        own=_window_of(source, plate),
-        notes=_mask_notes(source, uses_alpha, largest, smallest),
+        own=own,
+        notes=(*_value_notes(uses_alpha, largest, smallest), *_origin_notes(source, uses_alpha, plate)),
         _source=source,
         _numbers=numbers,
     )
@@ -312,21 +313,33 @@ def _within(values: np.ndarray, window: Window, wanted: Window) -> np.ndarray:
     return placed
 
 
-def _mask_notes(source: Movie | Stills, uses_alpha: bool, largest: float, smallest: float) -> tuple[str, ...]:
-    """A warning about a mask that is probably not the intended one."""
+def _value_notes(uses_alpha: bool, largest: float, smallest: float) -> tuple[str, ...]:
+    """A warning about a mask whose values are probably not the intended ones."""
     what = "alpha" if uses_alpha else "value"
-    labels = (
-        "; labels of 0 and 1 in an integer file are nearly black: write 0 and its maximum" if 0 < largest < 0.05 else ""
-    )
     if largest == 0:
-        return ("the mask is black throughout: nothing may be edited",)
+        return (f"the mask is black throughout{', by its alpha' if uses_alpha else ''}: nothing may be edited",)
     if largest <= 0.5:
-        return (f"the mask's largest {what} is {largest:.3g}: the layer is nowhere stronger than that{labels}",)
-    if smallest == 1:
-        return ("the mask is white throughout: it allows everything",)
-    if isinstance(source, Stills) and not uses_alpha and (others := source.other_channels()):
-        return (f"the mask is the picture's luminance; left out: {', '.join(others[:6])}",)
-    return ()
+        labels = "; labels of 0 and 1 in an integer file are nearly black: write 0 and its maximum"
+        label = labels if largest < 0.05 else ""
+        return (f"the mask's largest {what} is {largest:.3g}: the layer is nowhere stronger than that{label}",)
+    return ("the mask is white throughout: it allows everything",) if smallest == 1 else ()
+
+
+def _origin_notes(source: Movie | Stills, uses_alpha: bool, plate: Plate) -> tuple[str, ...]:
+    """The part of its file that the mask is read from, if it is not the usual one, and a rate other than the plate's."""
+    if isinstance(source, Movie):
+        if plate.fps and source.fps and plate.fps != source.fps:
+            rates = f"{float(source.fps):.5g} frames a second, the plate {float(plate.fps):.5g}"
+            return (f"the mask has {rates}: they are matched frame by frame",)
+        return ()
+    picture, others = source.picture, source.other_channels()
+    channels = [picture.part.channels[i] for i in picture.indices]
+    left = f"; left out: {', '.join(others[:6])}" if others else ""
+    if len(channels) == 1 and not (is_matte(channels[0]) and (uses_alpha or not others)):
+        return (f"the mask is channel {channels[0]}{left}",)
+    if picture.title:
+        return (f"the mask is of {picture.title}{left}",)
+    return (f"the mask is the picture's luminance{left}",) if left and not uses_alpha else ()
 
 
 def refuse_absent(path: Path) -> None:
@@ -410,8 +423,8 @@ def _open_mask_source(path: Path, plate: Plate, wanted: range) -> tuple[Movie | 
     return _open_source(path, asked, choose_mask), dict(zip(wanted, asked, strict=True))
 
 
-def _survey_mask(source: Movie | Stills, frames: list[int]) -> tuple[bool, float, float]:
-    """Whether alpha is the mask, and the mask's largest and smallest value over all frames."""
+def _survey_mask(source: Movie | Stills, frames: list[int], own: Window, window: Window) -> tuple[bool, float, float]:
+    """Whether alpha is the mask, and the mask's largest and smallest value over all frames, as it lies on the plate."""
     uses_alpha = False
     ends = {"alpha": (0.0, 1.0), "color": (0.0, 1.0)}
     for frame in frames:
@@ -419,6 +432,7 @@ def _survey_mask(source: Movie | Stills, frames: list[int]) -> tuple[bool, float
         uses_alpha = uses_alpha or color is None or (alpha is not None and not np.all(alpha == 1))
         for name, values in (("alpha", alpha), ("color", None if color is None else _luminance(color))):
             if values is not None:
+                values = _within(values, own, window)
                 high, low = ends[name]
                 ends[name] = max(high, float(values.max())), min(low, float(values.min()))
     return uses_alpha, *ends["alpha" if uses_alpha else "color"]

@@ -92,16 +92,17 @@ def test_a_frame_with_other_capitals_is_named(tmp_path):
     assert plate.notes == ("a.0002.PNG is written with other capitals and is not among the frames 1",)
 
 
-def write_exr(path, origin=(0, 0), **attributes):
+def write_exr(path, origin=(0, 0), value=0.5001, names=("R", "G", "B"), **attributes):
     spec = oiio.ImageSpec(16, 16, 3, "half")
+    spec.channelnames = list(names)
     spec.x, spec.y = origin
     spec.full_x = spec.full_y = 0
     spec.full_width = spec.full_height = 16
-    for name, value in attributes.items():
-        spec.attribute(name, value)
+    for name, text in attributes.items():
+        spec.attribute(name, text)
     image = oiio.ImageOutput.create(str(path))
     image.open(str(path), spec)
-    image.write_image(np.full((16, 16, 3), 0.5, np.float16))
+    image.write_image(np.full((16, 16, 3), value, np.float16))
     image.close()
     return str(path)
 
@@ -115,7 +116,28 @@ def test_a_picture_outside_its_display_window_is_refused(tmp_path, origin):
 
 def test_a_matte_outside_the_display_window_is_black(tmp_path):
     plate = open_plate(write_exr(tmp_path / "plate.exr"))
-    assert not open_mask(write_exr(tmp_path / "a.exr", (16, 16)), plate).read(1).any()
+    mask = open_mask(write_exr(tmp_path / "a.exr", (16, 16)), plate)
+    assert not mask.read(1).any() and mask.notes == ("the mask is black throughout: nothing may be edited",)
+
+
+def test_a_cropped_matte_is_not_called_white_throughout(tmp_path):
+    plate = open_plate(write_exr(tmp_path / "plate.exr"))
+    assert open_mask(write_exr(tmp_path / "a.exr", (8, 0), value=1.0), plate).notes == ()
+
+
+@pytest.mark.parametrize(
+    "names, note",
+    [
+        (["Z", "id", "roto"], ("the mask is channel Z; left out: id, roto",)),
+        (["crypto.R", "crypto.G", "crypto.B"], ("the mask is of layer crypto",)),
+        (["R", "G", "B"], ()),
+        (["matte", "Z", "id"], ("the mask is channel matte; left out: Z, id",)),
+    ],
+)
+def test_a_mask_that_is_not_the_obvious_is_named(tmp_path, names, note):
+    plate = open_plate(write_exr(tmp_path / "plate.exr"))
+    path = write_exr(tmp_path / "a.exr", (8, 0), value=1.0, names=names)
+    assert open_mask(path, plate).notes == note
 
 
 def test_chromaticities_that_are_no_numbers_are_refused(tmp_path):
