@@ -80,12 +80,17 @@ def pictures(part: Part) -> list[Picture]:
     for layer, there in layers.items():
         if {"R", "G", "B"} <= set(there):
             names = [c for c in "RGBA" if c in there]
-        elif "Y" in there and not {"RY", "BY"} & set(there):
+        elif "Y" in there and not {"RY", "BY"} & set(there) and not _has_x(part, layer):
             names = [c for c in "YA" if c in there]
         else:
             continue
         found.append(Picture(part, layer, tuple(names), tuple(there[c] for c in names)))
     return found
+
+
+def _has_x(part: Part, layer: str) -> bool:
+    """Whether Y is one of three coordinates of a layer, and no luminance: X, Y, Z of a position pass."""
+    return f"{layer}.X".lstrip(".").lower() in (name.lower() for name in part.channels)
 
 
 def choose_picture(parts: Sequence[Part], choice: Choice = USUAL) -> Picture | None:

@@ -150,3 +150,10 @@ def test_one_frame_of_grey_changes_no_colour(tmp_path):
     write_png(tmp_path / "a.0001.png")
     Image.new("L", (16, 16)).save(tmp_path / "a.0002.png")
     assert not [note for note in open_plate(str(tmp_path / "a.####.png")).notes if "another colour" in note]
+
+
+@pytest.mark.parametrize("names", [("X", "Y", "Z"), ("P.X", "P.Y", "P.Z"), ("n.x", "n.y", "n.z")])
+def test_a_pass_of_coordinates_is_no_luminance(tmp_path, names):
+    path = write_exr(tmp_path / "a.exr", names=names)
+    with pytest.raises(InputError, match="no R, G and B and no luminance"):
+        open_plate(path)
