@@ -192,6 +192,7 @@ KINDS: dict[str, list[Case]] = {
         Case("Add a red balloon and make it snow", REFUSED, ("balloon and snow",)),
         Case("Change the background to a forest with snow", REFUSED, ("another background and snow",)),
         Case("Change the background to the sea and the man to a woman", REFUSED, ("'man'",)),
+        Case("Put mountains and a lake behind the dancer", REFUSED, ("'lake'",)),
         Case("Add another balloon", DONE, read="add a red balloon"),
     ],
     "Two colours, two sizes, two ways": [
@@ -234,6 +235,8 @@ KINDS: dict[str, list[Case]] = {
         Case("avoid snow", REFUSED, ("'avoid'",)),
         Case("I hate balloons", REFUSED, ("'hate'",)),
         Case("Add anything but a balloon", REFUSED, ("'not'",)),
+        Case("Add a balloon in any colour but red", REFUSED, ("'not'",)),
+        Case("Change the background, but keep the forest", REFUSED, ("no background",)),
         Case("Add zero balloons", REFUSED, ("'zero'",)),
         Case("Add -1 balloons", REFUSED, ("'-1'",)),
         Case("a colourless balloon", REFUSED, ("'colourless'",)),

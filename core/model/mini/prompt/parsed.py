@@ -109,6 +109,11 @@ class Parsed:
                     found.append(span)
         return found
 
+    def is_kept(self, span: Span) -> bool:
+        """Whether a phrase is what a clause asks to keep: "keep the forest"."""
+        before = takewhile(lambda token: not token.parts, reversed(self.tokens[: span.start]))
+        return next((token.raw for token in before if token.is_verb), "") == "keep"
+
     def is_strange(self, token: Token) -> bool:
         """Whether a word may be a thing that the model does not know, as far as it alone says."""
         counted = token.is_break or token.span or token.aside or token.kept or token.dropped or token.is_read
@@ -199,7 +204,8 @@ class Parsed:
 
     def _begins_aside(self, i: int) -> bool:
         token, before = self.tokens[i], self.tokens[i - 1] if i else None
-        of_it = token.raw == "of" and token.span is None and before is not None and before.span is not None
+        named = before is not None and before.span is not None and before.span.phrase.kind != "shot"
+        of_it = token.raw == "of" and token.span is None and named
         return not token.kept and (of_it or token.is_preposition)
 
     def _end_of_aside(self, start: int) -> int:

@@ -209,7 +209,7 @@ def _scene_not_known(prompt: Parsed, background: int) -> str | None:
     guesses = prompt.guesses([*before, *scene])
     if guesses:
         return f"mini does not know {quoted(t for t in [*before, *scene] if t.is_unknown)}{guesses}"
-    found = [span for span in prompt.spans if span.phrase.kind == "scene"]
+    found = [span for span in prompt.spans if span.phrase.kind == "scene" and not prompt.is_kept(span)]
     unknown = [token for token in scene if token.is_unknown]
     if not found or (unknown and not any(token.span in found for token in scene)):
         reason = f"mini does not know {quoted(unknown)}" if unknown else "it names no background that mini knows"
@@ -229,9 +229,11 @@ def _beside_scene(prompt: Parsed) -> str | None:
         if not (token.is_read or token.raw in senses.RELATIVES or token.base in prompt.described or token.is_act):
             return f"mini does not know '{text_of([*scene, token])}', only '{text_of(scene)}'; {BACKGROUNDS}"
     for i, token in enumerate(prompt.tokens):
-        if token.base in world.SUBJECTS and token.span is None and not token.aside:
+        subject = token.base in world.SUBJECTS
+        if token.span is None and not token.aside and (subject or token.is_unknown):
             clause = list(takewhile(lambda t: not (t.parts or t.is_verb), reversed(prompt.tokens[:i])))
             joined = prompt.tokens[i - len(clause) - 1 : i - len(clause)] if i > len(clause) else []
-            if any(t.raw in senses.CONJUNCTIONS for t in joined):
+            thing = subject or any(t.raw in senses.ARTICLES for t in clause)
+            if thing and any(t.raw in senses.CONJUNCTIONS for t in joined):
                 return f"mini changes the background alone, not '{token.raw}'; {BACKGROUNDS}"
     return None

@@ -78,7 +78,7 @@ BACKGROUND = _words("background backgrounds backdrop bg scenery surroundings env
 NEGATIONS = _words("""
     no not without never nothing none dont doesnt isnt arent wont cannot cant neither nor non avoid avoids avoiding
     except excepting exclude excludes excluding lacking lacks lack minus instead rather hate hates dislike forbid
-    unless hardly barely less fewer zero 0 unlit invisible
+    unless hardly barely less fewer zero 0 unlit invisible unseen aint sans
 """)
 NOT_LACKING = _words("motionless seamless flawless endless countless timeless bless unless nevertheless regardless")
 # Several words, and the one that says the same; they are read as that one.
@@ -93,7 +93,7 @@ SAID_OTHERWISE = {
         ),
         "and": ("as well as|along with|together with|in addition to|followed by|accompanied by|besides|alongside"),
         "also": "as well|at the same time|on top of that|in addition|additionally|furthermore|afterwards|afterward",
-        "not": "anything but|other than|everything but|all but",
+        "not": "anything but|other than|everything but|all but|colour but|color but|one but|kind but|place but",
         "without": "free of|devoid of",
         "just": "nothing but",
         "keep": "leave the|leave everything",
