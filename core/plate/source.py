@@ -326,7 +326,7 @@ def _value_notes(uses_alpha: bool, largest: float, smallest: float) -> tuple[str
 
 
 def _origin_notes(source: Movie | Stills, uses_alpha: bool, plate: Plate) -> tuple[str, ...]:
-    """The part of its file that the mask is read from, if it is not the usual one, and a rate other than the plate's."""
+    """The part of its file that the mask is read from, if not the usual one, and a rate other than the plate's."""
     if isinstance(source, Movie):
         if plate.fps and source.fps and plate.fps != source.fps:
             rates = f"{float(source.fps):.5g} frames a second, the plate {float(plate.fps):.5g}"
