@@ -144,7 +144,7 @@ def backdrops(folder: Path) -> None:
     for number, background in enumerate(BACKDROPS):
         out = folder / f"backdrop{number}"
         prompt = f"Change the background to {background}. Keep the woman intact."
-        options = ("--prompt", prompt, "--match", "grain", "--out", str(out), "--progress", "none")
+        options = ("--prompt", prompt, "--out", str(out), "--progress", "none")
         module("vera", "render", "--plate", str(folder / "plate.png"), *options)
         pictures.append(Image.open(next((out / "composite").glob("*.png"))).convert("RGB"))
     width, height = pictures[0].size

@@ -1,8 +1,14 @@
 """People kept without a mask: what the detector saw, without islands, the same for a mirrored picture."""
 
-import torch
+from pathlib import Path
 
-from vera.core.sampling.kept_people import background_of, people_in, without_islands
+import numpy as np
+import torch
+from PIL import Image
+
+from vera.core.sampling.kept_people import background_of, looked_at_twice, people_in, without_islands
+
+ASTRONAUT = Path(__file__).parents[1] / "model/people/astronaut.png"
 
 
 def test_small_islands_are_left_out_and_large_parts_stay():
@@ -19,8 +25,16 @@ def test_a_mirrored_picture_has_the_mirrored_people():
     assert torch.allclose(people_in(picture).flip(1), people_in(picture.flip(1)), atol=1e-3)
 
 
-def test_the_mask_is_white_where_nobody_is():
-    picture = torch.zeros(36, 64, 3)
-    mask = background_of(picture, (32, 16))
-    assert mask.shape == (1, 16, 32) or mask.shape == (16, 32)
-    assert mask.min() > 0.5
+def test_where_nobody_is_there_is_no_second_look_and_the_mask_is_white():
+    mask = background_of(torch.zeros(36, 64, 3), (32, 16))
+    assert mask.shape == (16, 32) and mask.min() > 0.5
+
+
+def test_a_small_person_is_found_at_the_same_place_as_a_large_one():
+    """The astronaut in a corner of a wide grey picture covers the same pixels as alone, as far as the detector goes."""
+    person = torch.from_numpy(np.asarray(Image.open(ASTRONAUT).convert("RGB"), np.float32)) / 255
+    alone = looked_at_twice(person) > 0.5
+    wide = torch.full((192, 288, 3), 0.6)
+    wide[64:, 40:168] = person
+    found = looked_at_twice(wide)[64:, 40:168] > 0.5
+    assert (alone & found).sum() / (alone | found).sum() > 0.85
