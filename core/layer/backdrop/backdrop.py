@@ -20,6 +20,7 @@ from vera.core.layer.backdrop.painting import Asked, Painting, Picture
 from vera.core.layer.backdrop.town import BricksPainting, CityPainting, StudioPainting
 
 ROWS = 432  # of a painting. Raising it sharpens what is little out of focus, and costs its square
+WIDEST = 2.4  # aspect of a picture up to which it has all ROWS. Raising it makes wide strips finer, and slower
 
 PAINTINGS: dict[str, type[Painting]] = {
     "sea": SeaPainting,
@@ -41,7 +42,7 @@ class Backdrop:
     """A background of one shot. Calls from several threads do not disturb one another."""
 
     def __init__(self, asked: Asked, aspect: float, rows: int | None = None) -> None:
-        rows = rows or ROWS
+        rows = round((rows or ROWS) * min(1.0, WIDEST / aspect))
         columns = 2 * max(1, round(rows * aspect / 2))
         self.painting = PAINTINGS[asked.kind](asked, View(rows, columns, aspect))
         self._lock = threading.Lock()

@@ -120,14 +120,14 @@ class DesertPainting(Painting):
         horizon, side, shift = rng.uniform(-0.02, 0.08), rng.choice((-1, 1)), rng.uniform(-900, 900)
 
         def heights(right: Tensor, ahead: Tensor, footprint: Tensor) -> Tensor:
-            u, v = (right + shift) / 210.0, ahead / 210.0
+            u, v = (right + shift) / 190.0, ahead / 190.0
             bend = noise.fractal(u * 0.5, v * 0.5, 3)
             wave = (0.75 * u * side + 0.9 * v + 0.55 * bend) % 1
             dune = torch.where(wave < 0.72, smoothstep(wave / 0.72, 0.0, 1.0), (1 - wave) / 0.28)
             big = noise.fractal(u * 0.33 + 5, v * 0.33, 3)
-            ripple = 0.012 * noise.fractal(right / 0.9, ahead / 3.0, 3, 0.6, footprint / 0.9)
-            near = 0.12 + 0.88 * smoothstep(ahead, 30.0, 320.0)
-            return near * (22 * dune * (0.6 + 0.3 * big).clamp_min(0.1) + 9 * big) + ripple - 3
+            ripple = 0.010 * noise.fractal(right / 0.9, ahead / 3.0, 3, 0.6, footprint / 0.9)
+            near = 0.16 + 0.84 * smoothstep(ahead, 15.0, 130.0)
+            return near * (34 * dune * (0.6 + 0.3 * big).clamp_min(0.1) + 9 * big) + ripple - 3
 
         seen = see(view, heights, 13.0, horizon, (8.0, 6000.0))
         sun = _unit(0.85 * side, 0.25, 0.30)
