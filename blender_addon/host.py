@@ -9,6 +9,8 @@ from typing import Any
 import bpy
 
 LAST_CHANNEL = 128  # Blender's own limit
+# Before 5.0, renders evaluate the keyframes of a scene strip, and of what it lies in, at the inner scene's frame.
+RENDERS_KEYS_OF_SCENES = bpy.app.version >= (5, 0, 0)
 
 
 def sequencer_scene(context: bpy.types.Context) -> bpy.types.Scene | None:

@@ -14,6 +14,7 @@ from .color import plate_space
 from .host_rules import RefusedError
 
 _NUMBERED = re.compile(r"(.*?)(\d+)(\.[^.]+)")
+_ORIENTATION = 0x0112  # the tag of EXIF and TIFF
 _PATTERN_SIGNS = "#@%"  # the core would read them as a frame pattern
 
 
@@ -100,8 +101,33 @@ def _number_of_still(name: str) -> int:
     return int(match[1]) if match else 1
 
 
+def orientation(path: str) -> int:
+    """A still's Orientation as EXIF counts it, 1 where none is stated: Blender shows the pixels as they are stored."""
+    with open(path, "rb") as file:
+        head = file.read(1 << 16)
+        if head[:4] in (b"SDPX", b"XPDS"):
+            turned = int.from_bytes(head[768:770], "big" if head[:1] == b"S" else "little")
+            return 1 + turned if turned < 8 else 1  # all bits set: not stated
+        marks = [head.find(mark) + len(mark) for mark in (b"Exif\0\0", b"eXIf") if mark in head]
+        start = 0 if head[:4] in (b"II*\0", b"MM\0*") else next(iter(marks), -1)
+        if start < 0:
+            return 1
+        order: Any = "little" if head[start : start + 2] == b"II" else "big"
+
+        def number(at: int, size: int) -> int:
+            file.seek(start + at)
+            return int.from_bytes(file.read(size), order)
+
+        directory = number(4, 4)
+        entries = (directory + 2 + 12 * index for index in range(number(directory, 2)))
+        return next((number(entry + 8, 2) for entry in entries if number(entry, 2) == _ORIENTATION), 1)
+
+
 def why_no_sequence(strip: bpy.types.Strip, frames: range) -> str | None:
     """The reason why an image strip's files are not one padded sequence, or None."""
+    first = os.path.join(bpy.path.abspath(strip.directory), strip.elements[0].filename)
+    if os.path.isfile(first) and orientation(first) not in (0, 1):
+        return "the files' Orientation, which Blender leaves out"
     if len(strip.elements) == 1 and len(frames) > 1:
         return "a still held"
     if len(strip.elements) == 1:

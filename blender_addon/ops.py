@@ -76,6 +76,8 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
         new = plan.plan(scene, self._strips(scene), ask)
         session.looked = ""
         session.add(new)
+        for note in filter(None, (ticket.note for ticket in new)):
+            self.report({"WARNING"}, note)
         if not bpy.app.background:
             count = "" if len(new) == 1 else f" for {len(new)} strips"
             self.report({"INFO"}, f"Queued{count}; the layer appears above when it is done")

@@ -195,7 +195,7 @@ def _draw_entry(layout: bpy.types.UILayout, ticket: tickets.Ticket, width: int) 
         again = "vera.place" if ticket.state == "placed" else "vera.retry"
         buttons.operator(again, text="", icon="FILE_REFRESH").ticket = ticket.id
         buttons.operator("vera.remove", text="", icon="TRASH").ticket = ticket.id
-    notes = [words] if ticket.state == "failed" else (ticket.job.get("warnings") or ())
+    notes = [words] if ticket.state == "failed" else [*filter(None, [ticket.note]), *(ticket.job.get("warnings") or ())]
     for note in notes:
         _draw_text(box, note, width)
 

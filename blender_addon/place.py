@@ -165,16 +165,15 @@ def outdated(scene: bpy.types.Scene, layer: bpy.types.Strip) -> str:
     if source is None:
         return ""
     if version["rendered"]:
-        changed = version.get("source_state") not in (None, seen.state(scene, source))
-        return (
-            f"{layer.name}: {source.name} was rendered first, and looks different now; edit it again" if changed else ""
-        )
-    try:
-        why = seen.ask(scene, source, range(host.left(source), host.right(source))).why
-    except RefusedError as error:
-        return str(error)
-    if why:
-        return f"{layer.name}: {source.name} is no longer its files' own picture ({why}); edit it again"
+        if version.get("source_state") not in (None, seen.state(scene, source)):
+            return f"{layer.name}: {source.name} was rendered first, and looks different now; edit it again"
+    else:
+        try:
+            why = seen.ask(scene, source, range(host.left(source), host.right(source))).why
+        except RefusedError as error:
+            return str(error)
+        if why:
+            return f"{layer.name}: {source.name} is no longer its files' own picture ({why}); edit it again"
     if seen.is_faded(scene, seen.top_of(scene, source)):
         words = "is half transparent, so that the plate is seen through the edit"
         return f"{layer.name}: {source.name} {words}; put both into a meta strip and fade that"
@@ -279,26 +278,30 @@ def _room_for_layer(
     """(what the layer is to lie in, its lowest channel): above the source and the effects on it.
 
     A source that effects mix with others (a cross dissolve) is put into a meta strip that takes its place there: the
-    layer lies in it, below the effects. So is one that is half transparent, and the meta strip takes its opacity: two
-    half transparent strips over one another would let the plate be seen through the edit.
+    layer lies in it, below the effects. So is one that is half transparent, or whose last effect is, and the meta
+    strip takes that opacity: two half transparent strips over one another would let the plate be seen through the edit.
     """
     try:
         found = seen.ask(scene, source, frames)
     except RefusedError:  # the strip has changed since it was asked for
         return host.home(scene, source), source.channel + 1
     if found.mixed:
-        return _wrapped(scene, source, found.mixed), source.channel + 1
-    if found.top == source and seen.is_faded(scene, source) and not _fades_a_scene(scene, source):
-        meta = _wrapped(scene, source, [])
-        _hand_over_opacity(scene, source, meta)
-        return meta, source.channel + 1
-    return host.home(scene, source), max(source.channel, found.top.channel) + 1
+        return _wrapped(scene, source, found.mixed, source.channel), source.channel + 1
+    above = max(source.channel, found.top.channel) + 1
+    if seen.is_faded(scene, found.top):
+        meta = _wrapped(scene, source, [], found.top.channel)
+        _hand_over_opacity(scene, found.top, meta)
+        return meta, above
+    return host.home(scene, source), above
 
 
-def _wrapped(scene: bpy.types.Scene, source: bpy.types.Strip, effects: list[bpy.types.Strip]) -> bpy.types.Strip:
-    """A meta strip of the source alone, in its place as an input of the effects. The picture stays what it was."""
+def _wrapped(
+    scene: bpy.types.Scene, source: bpy.types.Strip, effects: list[bpy.types.Strip], channel: int
+) -> bpy.types.Strip:
+    """A meta strip on a channel, of the source and what is connected with it but some effects: it takes the source's
+    place as an input of these. The picture stays what it was."""
     collection = host.siblings(scene, source)
-    first, end, channel = host.left(source), host.right(source), source.channel
+    first, end = host.left(source), host.right(source)
     meta = collection.new_meta(
         f"{source.name} + Vera"[:60], free_channel(host.home(scene, source), first, end, channel + 1), first
     )
@@ -319,20 +322,14 @@ def _wrapped(scene: bpy.types.Scene, source: bpy.types.Strip, effects: list[bpy.
     return meta
 
 
-def _fades_a_scene(scene: bpy.types.Scene, source: bpy.types.Strip) -> bool:
-    """Whether keyframes fade a scene strip: as a meta strip's they would be lost in renders of Blender 4.5."""
-    moves = animation.OPACITY in animation.moving(scene, source)
-    return moves and any(s.type == "SCENE" for s in (source, *(host.strips(source) if source.type == "META" else ())))
-
-
-def _hand_over_opacity(scene: bpy.types.Scene, source: bpy.types.Strip, meta: bpy.types.Strip) -> None:
-    """Let a meta strip be laid in as what lies in it was, which is opaque then. The picture stays what it was."""
-    meta.blend_type, meta.blend_alpha = source.blend_type, source.blend_alpha
-    curve = animation.curves(scene, source).get(animation.OPACITY)
+def _hand_over_opacity(scene: bpy.types.Scene, top: bpy.types.Strip, meta: bpy.types.Strip) -> None:
+    """Let a meta strip be laid in as the top one in it was, which is opaque then. The picture stays what it was."""
+    meta.blend_type, meta.blend_alpha = top.blend_type, top.blend_alpha
+    curve = animation.curves(scene, top).get(animation.OPACITY)
     if curve is not None:
         animation.copy(scene, curve, meta, animation.OPACITY)
-        animation.remove(scene, source, animation.OPACITY)
-    source.blend_alpha = 1.0
+        animation.remove(scene, top, animation.OPACITY)
+    top.blend_alpha = 1.0
 
 
 def free_channel(owner: bpy.types.SequenceEditor | bpy.types.Strip, first: int, end: int, lowest: int) -> int:

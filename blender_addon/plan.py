@@ -145,6 +145,7 @@ def _ticket(
     found = seen.ask(scene, strip, frames)
     why = "as asked" if ask.plate == "SEEN" else found.why
     _refuse_below_adjustment(scene, found.top, frames)
+    note = seen.note_on_nothing(scene, strip, found.top, frames)
     mask_in_scene = ask.mask_kind in ("STRIP", "MASK")
     if mask_in_scene and not why and not _lies_plain(scene, strip, frames):
         why = "a mask of the scene over a strip that is moved, scaled or turned"
@@ -214,6 +215,7 @@ def _ticket(
         folder=folder,
         stage=render,
         target="" if ask.result == "LAYER" else None,
+        note=note,
         version=number,
         state="stage" if render else "submit",
         created=tickets.now(),

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import animation, host, media
+from . import animation, host, media, opaque
 from .host_rules import RefusedError
 
 if TYPE_CHECKING:
@@ -55,11 +55,30 @@ def ask(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> Seen:
     """`Seen` of a strip over a range of timeline frames. Raises RefusedError."""
     chain, mixed = _effects(scene, strip, frames)
     top = chain[-1] if chain else strip
-    _refuse_untrue(scene, top, mixed)
+    _refuse_untrue(scene, strip, top, mixed)
     _refuse_below_multicam(scene, top, frames)
+    _refuse_lost_keyframes(scene, strip, top)
     reasons = (check(scene, strip, frames) for check in _CHECKS)
     why = next(filter(None, reasons), "") or (f"{_article(chain[0].type)} effect" if chain else "")
     return Seen(top, why, mixed)
+
+
+def note_on_nothing(scene: bpy.types.Scene, strip: bpy.types.Strip, top: bpy.types.Strip, frames: range) -> str:
+    """What a layer would change of half transparent pixels over nothing, in a line; "" where nothing.
+
+    Blender premultiplies 8-bit pixels in light and floats in the sequencer's space, and a layer makes floats of all.
+    Raises RefusedError for more than a picture's edges.
+    """
+    if opaque.is_float(strip) or opaque.lies_on_opaque(scene, top, frames):
+        return ""
+    fix = f"put something opaque below, or turn on Convert Float of {strip.name}"
+    if is_faded(scene, top):
+        raise RefusedError(f"{top.name}: is half transparent over nothing, which a layer would change; {fix}")
+    if opaque.may_show_through(scene, strip, frames):
+        raise RefusedError(f"{strip.name}: may be half transparent over nothing, which a layer would change; {fix}")
+    if not opaque.fills(scene, strip):
+        return f"{strip.name}: its edges over nothing may change by some code values; {fix}"
+    return ""
 
 
 def unfaded(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> list[str]:
@@ -92,7 +111,9 @@ def state(scene: bpy.types.Scene, strip: bpy.types.Strip) -> str:
     chain, _ = _effects(scene, strip, range(host.left(strip), host.right(strip)))
     curves = animation.curves(scene, strip)
     told = {
-        "look": [_rounded(value(strip, path)) for path in (*LOOK, *_GRADED)],
+        "look": [
+            _rounded(max(1, strip.strobe) if path == "strobe" else value(strip, path)) for path in (*LOOK, *_GRADED)
+        ],
         "curves": {
             path: animation.digest(c, start) for path, c in curves.items() if path not in (animation.OPACITY, "mute")
         },
@@ -160,11 +181,15 @@ def _speed(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> str
     return "its speed" if strip.strobe > 1 or media.is_retimed(strip) else None
 
 
+def _stream(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> str | None:
+    return "a further video stream of its file" if getattr(strip, "stream_index", 0) > 0 else None
+
+
 def _names(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> str | None:
     return media.why_no_sequence(strip, frames) if strip.type == "IMAGE" else None
 
 
-_CHECKS = (_kind, _modifiers, _color, _interlaced, _animated, _rate, _speed, _names)
+_CHECKS = (_kind, _modifiers, _color, _interlaced, _animated, _rate, _speed, _stream, _names)
 
 
 def _effects(
@@ -188,18 +213,32 @@ def _effects(
     return chain, mixed
 
 
-def _refuse_untrue(scene: bpy.types.Scene, top: bpy.types.Strip, mixed: list[bpy.types.Strip]) -> None:
+def _refuse_untrue(
+    scene: bpy.types.Scene, strip: bpy.types.Strip, top: bpy.types.Strip, mixed: list[bpy.types.Strip]
+) -> None:
     if not mixed and top.blend_type not in _BLENDS:
         mode = top.blend_type.replace("_", " ").title()
         raise RefusedError(
             f"{top.name}: is laid in by {mode}, over which no layer is true; set its blend to Alpha Over"
         )
+    if scene.render.use_multiview and getattr(strip, "use_multiview", False):
+        raise RefusedError(f"{strip.name}: is stereo, and a layer is one picture for both eyes; edit each view's files")
     if animation.OPACITY in animation.drivers(scene, top):
         raise RefusedError(f"{top.name}: a driver sets its opacity; set keyframes instead")
     if mixed and is_faded(scene, top):
         raise RefusedError(f"{top.name}: has an opacity of its own below {mixed[0].name}; set it to 1")
     if mixed and media.inputs(top):
         raise RefusedError(f"{top.name}: lies below {mixed[0].name}; make a meta strip of {top.name} first")
+
+
+def _refuse_lost_keyframes(scene: bpy.types.Scene, strip: bpy.types.Strip, top: bpy.types.Strip) -> None:
+    """See host.RENDERS_KEYS_OF_SCENES: no layer can fade as such a strip does."""
+    if host.RENDERS_KEYS_OF_SCENES or animation.OPACITY not in animation.moving(scene, top):
+        return
+    inside = [s for s in opaque.within(strip) if s.type == "SCENE"]
+    if inside:
+        words = f"{top.name}: Blender before 5.0 renders keyframes of a scene strip's opacity at a wrong frame"
+        raise RefusedError(f"{words}; render {inside[0].name} to files and fade these")
 
 
 def _refuse_below_multicam(scene: bpy.types.Scene, top: bpy.types.Strip, frames: range) -> None:

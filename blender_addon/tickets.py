@@ -36,6 +36,7 @@ class Ticket:
     render_stage.py is told, or None. job: the service's last words on it. blend_space: of the layer. target:
     "" for a strip of its own, None for the one that keeps the source's versions. version: id of the version that
     this delivers, another ticket's where it is delivered anew; kept: what that one generated, to be used again.
+    note: what surprises, in a line.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Ticket:
     number: int | None = None
     job: dict[str, Any] = field(default_factory=dict)
     reason: str = ""
+    note: str = ""
     cancelling: bool = False
     created: float = 0.0
 

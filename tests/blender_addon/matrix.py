@@ -69,6 +69,18 @@ def effect_above(scene, strip):
     return strip
 
 
+def faded_effect(scene, strip):
+    """What is seen of the strip is its effect, and that is half transparent."""
+    effect = new_effect(scene, "soft", "GAUSSIAN_BLUR", strip)
+    effect.size_x, effect.blend_alpha = 2.0, 0.5
+    return strip
+
+
+def keyed_effect(scene, strip):
+    key(new_effect(scene, "soft", "GAUSSIAN_BLUR", strip), "blend_alpha", 0.2, 1.0)
+    return strip
+
+
 def speed(scene, strip):
     effect = new_effect(scene, "faster", "SPEED", strip)
     effect.speed_control, effect.speed_factor = "MULTIPLY", 1.6
@@ -147,8 +159,10 @@ STATES = {
     "keyed colour": colored,
     "cross dissolve": crossed,
 }
+SOME = {"opacity of an effect": faded_effect, "keyed opacity of an effect": keyed_effect}  # for these kinds only:
+SOME_KINDS = ("sequence", "scene")
 # States that a layer, once placed, follows: done to the source afterwards, and then Follow Strip.
-WRAPPED = ("cross", "opacity", "fade")  # of which source and layer are put into a meta strip
+WRAPPED = ("cross", "opacity", "fade", "of an effect")  # of which source and layer are put into a meta strip
 FOLLOWED = ("keyed offset", "keyed scale", "crop", "opacity", "fade", "trim", "keyed crop", "mirrored and turned")
 
 
@@ -243,9 +257,10 @@ def grown(mask, pixels):
     return mask
 
 
-def check(scene, layer, frames, rounding=0):
+def check(scene, layer, frames, rounding=0, seen_through=False):
     """Problems of a cell, one line each. rounding: code values by which Blender may round otherwise where a layer of
-    floats takes part (a cross dissolve is computed in 8 bits without one)."""
+    floats takes part (a cross dissolve is computed in 8 bits without one). seen_through: that the plate shows through
+    the edit is known."""
     found = []
     for frame in frames:
         layer.mute = True
@@ -263,6 +278,9 @@ def check(scene, layer, frames, rounding=0):
         away = np.abs(centre(np.clip(green - excess(seen, 1), 0, None)) - centre(green)).max()
         if away > 1:
             found.append(f"frame {frame}: the layer's centre is {away:.1f} pixels off")
+        through = excess(seen, 1)[green > 0.9 * green.max()].max()
+        if through > 2 and not seen_through:
+            found.append(f"frame {frame}: the plate is seen through the edit, by {through:.0f} code values")
         stray = (abs(seen - without).max(-1) > rounding) & ~grown(green > 0.02 * green.max(), 2)
         if stray.any():
             found.append(
@@ -286,7 +304,7 @@ def lay_black(scene):
 def cells():
     """(scene, strip or None, state that is brought about after the layer is placed or "")."""
     for kind, make in SOURCES.items():
-        for state, bring in STATES.items():
+        for state, bring in (STATES | SOME if kind in SOME_KINDS else STATES).items():
             scene = b.scene_of(f"{kind} x {state}", frames=(1, 90))
             lay_black(scene)
             yield scene, bring(scene, make(scene)), ""
@@ -353,7 +371,7 @@ def main():
     for name, source, after, ticket in asked:
         scene = bpy.data.scenes[name]
         b.show(scene)
-        wrapped = any(word in name for word in WRAPPED) and not after and name != "scene x fade"
+        wrapped = any(word in name for word in WRAPPED) and not after
         before = b.rendered(scene, MIDDLE) if wrapped else None
         layer = place.place(scene, ticket)
         layer.mute = True
@@ -372,7 +390,7 @@ def main():
             told[name] = f"told: {words}" if ticket.stage else f"told, but it could follow: {words}"
             continue
         frames = {first, (first + last) // 2, last} if "keyed" in name or "fade" in name else {first, last}
-        problems += check(scene, layer, sorted(frames), rounding=int(wrapped))
+        problems += check(scene, layer, sorted(frames), int(wrapped), seen_through="cross" in name or bool(words))
         if source != "source" or " x cut" in name:
             others = [s for s in host.all_strips(scene) if s.name.startswith("source") and s != strip]
             problems += [f"it lies over {o.name}" for o in others if host.left(o) < end and first < host.right(o)]
@@ -441,6 +459,7 @@ def case_artist():
     (b.WORK / "project").mkdir()
     bpy.ops.wm.save_as_mainfile(filepath=str(b.WORK / "project" / "artist.blend"))
 
+    what_is_asked_of_files()
     half_transparent("half", opacity)
     half_transparent("fading", fade)
 
@@ -609,6 +628,44 @@ def case_artist():
         raise AssertionError("the last version was thrown away")
     except RuntimeError as error:
         assert "has one version; delete the strip" in str(error), error
+
+
+def what_is_asked_of_files():
+    """Half transparent over nothing, turned photos, further streams, stereo: each said, or rendered first."""
+    seen, frames = b.part("seen"), range(START, START + 2)
+    scene = b.scene_of("files", frames=(1, 90))
+
+    def words(strip):
+        try:
+            top = seen.ask(scene, strip, frames).top
+            return seen.note_on_nothing(scene, strip, top, frames)
+        except b.part("host_rules").RefusedError as error:
+            return str(error)
+
+    clear = b.add_images(scene, b.told["clear"], (1001, 1002), 2, START, "clear")
+    opaque = b.add_images(scene, b.told["disc"], (1001, 1002), 4, START, "opaque")
+    assert "clear: may be half transparent over nothing" in words(clear) and words(opaque) == ""
+    opaque.transform.rotation = 0.2
+    assert "opaque: its edges over nothing may change" in words(opaque)
+    opaque.transform.rotation, opaque.blend_alpha = 0, 0.5
+    assert "opaque: is half transparent over nothing" in words(opaque)
+    clear.use_float = True
+    assert words(clear) == "" and words(opaque) != ""
+    clear.use_float = False
+    below = b.add_images(scene, b.told["disc"], (1001, 1002), 1, START, "below")
+    assert words(clear) == words(opaque) == ""
+    below.transform.scale_x = 0.5
+    assert words(clear) and words(opaque)
+    opaque.blend_alpha, scene.render.use_multiview, opaque.use_multiview = 1, True, True
+    assert "opaque: is stereo" in words(opaque)
+    scene.render.use_multiview = False
+
+    turned = b.add_images(scene, b.told["turned"], (1001, 1002), 6, START, "turned")
+    assert "Orientation" in seen.ask(scene, turned, frames).why and seen.ask(scene, opaque, frames).why == ""
+    further = movie(scene, name="further")
+    assert seen.ask(scene, further, frames).why == ""
+    further.stream_index = 1
+    assert seen.ask(scene, further, frames).why == "a further video stream of its file"
 
 
 def strip_like(scene, layer, start):

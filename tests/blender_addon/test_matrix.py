@@ -30,19 +30,28 @@ def discs(folder):
         frame = np.stack([(x + 2 * index) % 40 + 20, np.full_like(x, 40), y % 30 + 20], -1).astype(np.uint8)
         frame[(x - 30 - 2 * index) ** 2 + (y - 30) ** 2 <= 36] = (20, 220, 30)
         for number in (1001 + index, index + 1):  # as the sequence and as the movie counts
-            image = oiio.ImageOutput.create("x.png")
-            image.open(
-                str(folder / f"{'d' if number > 1000 else 'm'}.{number:04d}.png"), oiio.ImageSpec(96, 64, 3, "uint8")
-            )
-            image.write_image(frame)
-            image.close()
+            _still(folder / f"{'d' if number > 1000 else 'm'}.{number:04d}.png", frame)
         for container, stream in movies.values():
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
     for container, stream in movies.values():
         container.mux(stream.encode())
         container.close()
     named = {name: str(folder / f"{name}.mov") for name in movies}
+    for number in (1001, 1002):  # an antialiased logo's alpha; a phone's photo
+        with_alpha = np.dstack([frame, np.full((64, 96), 128, np.uint8)])
+        _still(folder / f"clear.{number}.png", with_alpha, {"oiio:UnassociatedAlpha": 1})
+        _still(folder / f"turned.{number}.jpg", frame, {"Orientation": 6})
+    named |= {"clear": str(folder / "clear.####.png"), "turned": str(folder / "turned.####.jpg")}
     return {"disc": str(folder / "d.####.png"), "disc_of_movie": str(folder / "m.####.png"), **named}
+
+
+def _still(path, pixels, attributes=()):
+    spec = oiio.ImageSpec(96, 64, pixels.shape[2], "uint8")
+    for name, value in dict(attributes).items():
+        spec.attribute(name, value)
+    image = oiio.ImageOutput.create(str(path))
+    assert image.open(str(path), spec) and image.write_image(pixels)
+    image.close()
 
 
 def _movie(path, rate):
@@ -91,10 +100,12 @@ def test_what_an_editor_does_to_layers_and_strips(blender, tmp_path):
 def test_a_layer_follows_what_is_seen(blender, tmp_path):
     """In every cell; what was rendered first and looks different afterwards is said in words."""
     cells = json.loads(run(blender, "matrix", tmp_path).split("TOLD ")[1].split("\n")[0])
-    assert len(cells) == 5 * (16 + 8)
+    assert len(cells) == 5 * (16 + 8) + 2 * 2
     wrong = {cell: words for cell, words in cells.items() if not words.startswith(("follows", "refused: ", "told: "))}
     assert not wrong, "\n".join(f"{cell}: {words}" for cell, words in wrong.items())
-    assert not [cell for cell, words in cells.items() if words.startswith("refused")]
+    # Before 5.0, Blender's renders lose keyframes of a scene strip's opacity.
+    refused = {cell for cell, words in cells.items() if words.startswith("refused")}
+    assert refused == ({"scene x fade", "scene x keyed opacity of an effect"} if blender < "50" else set())
     # What was rendered first cannot follow a change of its picture: said, with the way out.
     told = {cell for cell, words in cells.items() if words.startswith("told: ")}
     rendered = ("movie at another rate", "scene", "meta")
