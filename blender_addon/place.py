@@ -350,11 +350,10 @@ def _timing(
     """
     version, placed = data["versions"][data["current"]], data.get("placed")
     shown = data["versions"][data.get("shown", data["current"])]
-    moved = host.content_start(layer) - shown["first"]  # of the layer, since its version was made
-    if source:
-        shift = host.content_start(source) - version["source_start"]
-    else:
-        shift = moved if placed else 0
+    # Where the source's media would start, as the layer lies now; versions may be of a source that was moved since.
+    lies = host.content_start(layer) - shown["first"] + shown["source_start"]
+    start = host.content_start(source) if source else lies if placed else version["source_start"]
+    shift = start - version["source_start"]
     left, right = (frame + shift for frame in version["visible"])
     if source:
         left, right = max(left, host.left(source)), min(right, host.right(source))
@@ -365,9 +364,9 @@ def _timing(
     if placed:
         hidden = host.trims(layer)
         if hidden[0] != placed["left"]:
-            left = host.left(layer) - moved + shift
+            left = host.left(layer) - lies + start
         if hidden[1] != placed["right"]:
-            right = host.right(layer) - moved + shift
+            right = host.right(layer) - lies + start
         left, right = max(left, first), min(right, end)
         if left >= right:
             left, right = first + own[0], end - own[1]

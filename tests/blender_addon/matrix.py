@@ -513,6 +513,9 @@ def case_artist():
     sound(scene, other)
     assert layered(scene, copied, seed=3) == other and span(other) == (41, 53)
     sound(scene, other)
+    bpy.ops.vera.version(step=1, layer=other.name)  # one that was made before the copy was moved
+    assert span(other) == (41, 53) and other.channel == 3
+    sound(scene, other)
 
     # Cut while the job runs, one half moved: the layer goes to the half that is where the job was asked for.
     scene = b.scene_of("cut meanwhile", frames=(1, 90))
