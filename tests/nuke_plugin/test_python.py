@@ -184,7 +184,7 @@ def test_start_up_cannot_break_nuke(nuke, built, monkeypatch, capsys):
         monkeypatch.delattr(nuke, name)
     for file in ("init", "menu"):
         load(built / f"{file}.py", "broken")
-        assert "Nuke goes on without it" in capsys.readouterr().out
+        assert "Nuke continues without it" in capsys.readouterr().out
     monkeypatch.setitem(sys.modules, "nuke", None)
     load(built / "menu.py", "broken")
 
