@@ -1,1 +1,1 @@
-"""Measurements: of kernels on a GPU, and of what the compiler made of them without one."""
+"""Benchmarks: quality and speed, kernels on a GPU, and compiled kernels without one."""

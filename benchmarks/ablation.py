@@ -1,13 +1,13 @@
-"""Does what the paper says of its parts hold here? `python -m benchmarks.ablation --steps 1000 --out out/ablation`.
+"""Test the paper's claims about its parts: `python -m benchmarks.ablation --steps 1000 --out out/ablation`.
 
-Small models of one geometry, without mini's drawing (it would do much of the work of all alike), trained side by side
-on the same clips and the same noise:
+Small models of one geometry are trained side by side on the same clips and the same noise. They have no drawing, which
+would do much of the work of each:
   separate    three transformers, one joint attention: Vera
-  shared      one transformer's weights for all three layers, told apart by their embeddings
-  no composite    as separate, the composite branch without a loss
-  no mask     as separate, never shown a mask
-Judged on held-out clips: the loss of each branch, with the mask and without, and layers sampled
-from noise against the truth. Writes a table (Markdown) and a curve (PNG); the same on every machine but for rounding.
+  shared      one transformer's weights for all three layers, distinguished by their embeddings
+  no composite    like separate, without a loss on the composite branch
+  no mask     like separate, never given a mask
+They are judged on held-out clips: the loss of each branch, with and without mask, and layers sampled from noise against
+the truth. The results are a table (Markdown) and a curve (PNG), equal on every machine up to rounding.
 """
 
 import argparse

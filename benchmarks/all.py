@@ -1,9 +1,8 @@
-"""`python -m benchmarks.all [--against REV]`: what users wait for, each row beside its limit and beside another commit.
+"""`python -m benchmarks.all [--against REV]`: times that users wait for, relative to a limit and to another commit.
 
-Seconds are of the processor (user and system, children too), the least of a few runs in which the checkouts take turns:
-other work on the machine changes them all, so only the ratios are worth quoting. A frame's cost is the difference of
-two renders, of which one has fewer frames. The native module is this checkout's in both; kernels/native has benchmarks
-of its own.
+Times are CPU seconds (user and system, with children), the minimum of several runs in which the checkouts take turns.
+Other work on the machine changes all of them, so only ratios should be quoted. A frame's cost is the difference of two
+renders with different numbers of frames. Both use this checkout's native module.
 """
 
 import argparse
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# Whatever is installed, the checkout that is measured is the one that is imported.
+# Import the measured checkout, whatever is installed.
 FIRST = """import os, sys
 sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in f"{type(f).__module__}{type(f).__name__}".lower()]
 sys.path.insert(0, os.environ["CHECKOUT"])
@@ -86,7 +85,10 @@ def spent(program: str, *words: str, checkout: Path = ROOT, code: int = 0) -> fl
 
 def rows(folder: Path) -> list[Row]:
     """All rows; folder: for what they read and write."""
-    nothing = lambda: spent("pass")  # noqa: E731
+
+    def nothing():
+        return spent("pass")
+
     made = [
         Row("--help", lambda c: spent(RENDER, "--help", checkout=c), nothing, "an empty program"),
         Row("a wrong plate path", lambda c: _wrong_path(folder, c), nothing, "an empty program"),
@@ -97,7 +99,10 @@ def rows(folder: Path) -> list[Row]:
         made.append(_frame_row(folder, name, size))
     plate = str(ROOT / "demo/plate.mp4")
     lift = ("--plate", plate, "--edited", plate, "--frames", "1-5")
-    torch = lambda: spent("import torch")  # noqa: E731
+
+    def torch():
+        return spent("import torch")
+
     made.append(Row("the demo", lambda c: _rendered(folder, c, "demo/job.json"), torch, "import torch"))
     made.append(Row("a lift of 5 frames", lambda c: _made(LIFT, folder, c, *lift), torch, "import torch"))
     return made

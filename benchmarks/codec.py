@@ -18,8 +18,8 @@ from vera.core.training.mini.samples import codec_sheet
 from vera.core.training.mini.transformer_training import load_codec
 
 FIRST_SEED, HEIGHT, WIDTH, FRAMES = 8_000_000, 80, 144, 17
-SPOILED = 0.3  # of the latents' deviation, a sampler's small errors
-SURE = 8  # pixels all round that are 0, or 1, too: flat
+SPOILED = 0.3  # noise added to latents, in their deviation, as a sampler's small errors
+SURE = 8  # pixels around a pixel that must have the same alpha, 0 or 1, for it to count as flat
 ROWS = {
     "channels": "latent channels",
     "parameters": "parameters, millions",
@@ -109,7 +109,7 @@ def errors(codec, count) -> dict:
 
 
 def _all_round(where):
-    """(T, H, W) bool -> where all within SURE pixels are so too."""
+    """Mask (T, H, W) of the pixels whose neighbours within SURE pixels are all true."""
     return -torch.nn.functional.max_pool2d(-where[:, None].float(), 2 * SURE + 1, 1, SURE)[:, 0] == 1
 
 

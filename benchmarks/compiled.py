@@ -1,4 +1,4 @@
-"""What Triton makes of the kernels for an architecture, found without a GPU.
+"""Report what Triton compiles the kernels to for an architecture, without a GPU.
 
 `python -m benchmarks.compiled` compiles every kernel ahead of time and prints a table:
 registers a thread, stack bytes, local memory instructions (spills), shared memory,
@@ -36,7 +36,7 @@ class Compiled:
 
 
 def flash(capability, dim, ragged=True, dtype="bf16") -> Compiled:
-    """The dense kernel with the tiles it is launched with on this compute capability."""
+    """The dense kernel with its tiles for this compute capability."""
     block_m, block_n, warps, stages, specialise = tiles(capability, dim)
     data = dict.fromkeys(("query", "key", "value", "out"), TYPES[dtype])
     constants = dict(DIM=dim, BLOCK_M=block_m, BLOCK_N=block_n, RAGGED=ragged, SPECIALISE=specialise, STAGES=stages)
@@ -79,7 +79,7 @@ def norm_rotary_pack(capability, width, dim, dtype="bf16") -> Compiled:
 
 
 def build(kernel, signature, constants, capability, warps, stages) -> Compiled:
-    """Compile as the JIT would: pointers are multiples of 16 bytes."""
+    """Compile like the JIT, with pointers that are multiples of 16 bytes."""
     names = kernel.arg_names
     major, minor = capability
     source = ASTSource(

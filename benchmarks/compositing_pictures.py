@@ -1,5 +1,4 @@
-"""The pictures and figures of compositing.md: `python -m benchmarks.compositing_pictures FOLDER`, from the repository's
-root."""
+"""Make the pictures and figures of docs/compositing.md: `python -m benchmarks.compositing_pictures FOLDER`."""
 
 import sys
 from pathlib import Path
@@ -23,9 +22,12 @@ def frame():
 
 
 def drawn():
-    """A layer as a model makes it, straight: a soft shadow on the left, smoke on the right, a ball between."""
+    """A straight layer like a model's: a soft shadow on the left, smoke on the right, a ball between."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]] / SIZE[0]
-    at = lambda cx, cy, r: np.clip(1 - np.hypot(x - cx, y - cy) / r, 0, 1)  # noqa: E731
+
+    def at(cx, cy, r):
+        return np.clip(1 - np.hypot(x - cx, y - cy) / r, 0, 1)
+
     shadow = 0.75 * np.clip(2 * at(0.4, 0.6, 0.45), 0, 1)
     smoke = 0.7 * np.clip(1.5 * at(1.35, 0.45, 0.45), 0, 1)
     ball = np.clip(40 * at(0.88, 0.5, 0.2), 0, 1)
@@ -55,7 +57,7 @@ def steps(picture, truth):
 
 
 def blending_space(path):
-    """The layer laid over in linear light: made for it, and as the model had it."""
+    """The layer composited in linear light: converted for it, and unconverted."""
     plate, (edit, alpha) = frame(), drawn()
     color, a = PlateColor(SRGB, "float"), alpha[..., None]
     truth = a * edit + (1 - a) * plate
@@ -94,7 +96,10 @@ def highlights(path):
         f" white keeps {SCENE.passes(np.float32([0.5]))[0]:.4f};"
         f" composed in codes {crushed[60, 225, 0]:.2f}"
     )
-    down = lambda light: DISPLAY.encode((light / np.float32(8)).astype(np.float32))  # noqa: E731
+
+    def down(light):
+        return DISPLAY.encode((light / np.float32(8)).astype(np.float32))
+
     sheet(
         path,
         [
@@ -107,7 +112,8 @@ def highlights(path):
 
 
 def relative(path):
-    """Day for night by a codec that loses grain and highlights: its colour, and the plate's own."""
+    """Day for night through a codec that loses grain and highlights: decoded colour, and colour relative to the
+    plate."""
     rng = np.random.default_rng(0)
     smooth = decode_srgb(frame())
     plate = (smooth * 2 ** (0.3 * rng.standard_normal((*SIZE, 1)))).astype(np.float32)

@@ -1,7 +1,7 @@
 """`python -m benchmarks.delivery`: one 4K frame from decoded layers to files, preview included, against OpenImageIO.
 
-The peer reads and writes the same two files with OpenImageIO in this process. Times are of the processor (user and
-system, all threads), in one run, the least of a few.
+For comparison, OpenImageIO reads and writes the same two files in this process. Times are CPU seconds (user and system,
+all threads), the minimum of several.
 """
 
 import argparse

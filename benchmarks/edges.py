@@ -1,7 +1,7 @@
-"""`python -m benchmarks.edges PICTURE.png`: edges of known truth, before and after, as figures and as a picture.
+"""`python -m benchmarks.edges PICTURE.png`: measure edges against a known truth, before and after refinement.
 
-The scene is made here: a body with thin hair and motion blur before a bright wall, 4.5 times as large as what the
-model gives of it (480p to 2160p). Before: bilinear alpha, decoded colour, laid over. After: the delivery's own steps.
+The scene is synthetic: a body with thin hair and motion blur before a bright wall, 4.5 times the model's size (480p to
+2160p). "Before" is bilinear alpha with decoded colour. "After" is the result of the delivery's steps.
 """
 
 import argparse

@@ -1,13 +1,12 @@
-"""All that a GPU is wanted for, in one run of a few minutes: correctness, then speed, then training for what is left.
+"""All GPU measurements in one run of a few minutes: correctness, then speed, then training for the remaining time.
 
     python -m benchmarks.gpu [--budget SECONDS] [--out FILE] [--dry-run]
 
-Needs torch, triton, numpy, safetensors and nothing else of the product; a contender that needs more is left out and
-says so. What is wrong is not timed. Rows are printed, and appended to FILE as JSON lines, the moment they are known:
-whatever ends the run, what it found until then is there. Exit codes: 0 all done; 1 something is wrong, or the time
-ran out before the end, which is said.
+It needs torch, triton, numpy and safetensors only. Contenders that need more are left out with a message, and wrong
+ones are not timed. Rows are printed and appended to FILE as JSON lines at once, so that an interrupted run keeps its
+results. Exit codes: 0 all done; 1 something is wrong, or the time ran out, which is reported.
 
---dry-run goes through all of it on the CPU with tiny shapes; no figure of it means anything.
+--dry-run runs everything on the CPU with tiny shapes; its figures are meaningless.
 """
 
 import argparse

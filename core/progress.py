@@ -1,4 +1,4 @@
-"""Progress of long work: a bar for people, JSON lines for programs, or nothing."""
+"""Progress of long work: a bar for users, JSON lines for programs, or nothing."""
 
 import json
 import sys
@@ -13,9 +13,9 @@ KINDS = ("bar", "jsonl", "none")
 
 
 class ProgressLike(Protocol):
-    """What work tells of itself. Whoever shows it elsewhere than in a terminal has a class of this face.
+    """The interface through which work reports its progress; the service's worker implements it too.
 
-    stage("denoise", 20) begins a stage of 20 units of which `done` are there already; advance() counts units.
+    stage("denoise", 20) begins a stage of 20 units, of which `done` are finished already; advance() counts units.
     """
 
     def stage(self, name: str, total: int, done: int = 0) -> None: ...
@@ -23,26 +23,25 @@ class ProgressLike(Protocol):
     def advance(self, count: int = 1) -> None: ...
 
     def say(self, text: str, event: str = "message", **values: Any) -> None:
-        """A line of words, for those who watch."""
+        """Report a line of text, shown if progress is shown."""
         ...
 
     def note(self, text: str) -> None:
-        """A line that the user asked for, shown whatever the kind."""
+        """Report a line that the user asked for (`--verbose`), shown in every mode."""
         ...
 
     def warn(self, text: str) -> None:
-        """A warning, shown whatever the kind."""
+        """Report a warning, shown in every mode."""
         ...
 
     def close(self) -> None: ...
 
 
 class Progress:
-    """stage("denoise", 20), then advance() for each unit done; say(...) for a line of words.
+    """Progress in a terminal. kind: one of KINDS.
 
-    jsonl writes to standard output, one object a line: {"event": "progress", "stage",
-    "done", "total", "seconds_left"}, and {"event": "message", "text"}; bars and words go
-    to standard error.
+    "jsonl" writes one object per line to standard output: {"event": "progress", "stage", "done", "total",
+    "seconds_left"} and {"event": "message", "text"}. Bars and text go to standard error.
     """
 
     def __init__(self, kind: str = "bar") -> None:
@@ -72,21 +71,21 @@ class Progress:
             tqdm.write(printable(text), file=sys.stderr)
 
     def note(self, text: str) -> None:
-        """Print a line that the user asked for (`--verbose`), whatever the kind."""
+        """See `ProgressLike.note`."""
         if self.kind == "jsonl":
             self._line(event="message", text=text)
         else:
             tqdm.write(printable(text), file=sys.stderr)
 
     def warn(self, text: str) -> None:
-        """Warnings are shown whatever the kind."""
+        """See `ProgressLike.warn`."""
         if self.kind == "jsonl":
             self._line(event="warning", text=text)
         else:
             tqdm.write(printable(f"warning: {text}"), file=sys.stderr)
 
     def fail(self, text: str, code: int) -> None:
-        """The line of an error, with the exit code that follows: on standard error, and as an event."""
+        """Report an error and its exit code, on standard error and as an event."""
         if self.kind == "jsonl":
             self._line(event="error", text=text, code=code)
         print(text, file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
-"""State of a job on the disk: one tensor by frame, written in portions, with a digest that is checked when read.
+"""Intermediate state of a job on disk: one tensor by frame, written in portions, with a digest that is checked.
 
-Each is a safetensors file of one tensor `latents` (T, ...), fp32 or fp16, whole or not there. Its header holds the
-writer's facts and a digest of everything else: a flipped bit anywhere is found before a value is used.
+Each file is safetensors with one tensor `latents` (T, ...), fp32 or fp16, and is written atomically. Its header has the
+writer's facts and a digest of everything else, so that any flipped bit is found before a value is used.
 """
 
 import hashlib
@@ -20,26 +20,26 @@ import torch
 from vera.core.errors import InputError
 from vera.core.files import JsonLimits, check_shape, make_folder, open_regular, parse_json, replacing
 
-_HEADER = 4096  # bytes, padded with spaces: the length is written when it is known
+_HEADER = 4096  # bytes of the header, padded with spaces, because the tensor's length is known only at the end
 _BLOCK = 4 * 2**20  # bytes that are checked at a time
 _TYPES = {"F32": torch.float32, "F16": torch.float16}
 _SHAPE = {"__metadata__": dict, "latents": {"dtype": str, "shape": [int], "data_offsets": [int]}}
 _MOST_DIMENSIONS = 8
-# Of files of earlier versions, which have no digest.
+# Facts of earlier versions' files, which have no digest.
 _FACTS_BEFORE_DIGESTS = {"generation", "frames"}
 
 
 class DamagedStateError(InputError):
-    """A state file that is not whole: one line that names it and the fix."""
+    """A state file is damaged. The message is one line with its name and the fix."""
 
 
 class StateFile:
-    """A file as `state_writer` writes it. facts: what was noted with it, texts by name. shape: (T, ...).
+    """A file written by `state_writer`. facts: the writer's texts by name. shape: (T, ...).
 
-    Raises DamagedStateError if its header is none, or the file is cut short; `check` looks at the rest.
+    Raises DamagedStateError for a damaged header or a truncated file; `check` verifies the values.
     """
 
-    _checked: set[tuple[str, int, int, int]] = set()  # files that were found whole, as they were then
+    _checked: set[tuple[str, int, int, int]] = set()  # files that were verified, by path, size and times
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -71,7 +71,7 @@ class StateFile:
             raise ValueError
 
     def check(self) -> None:
-        """Read everything once. Raises DamagedStateError where a bit is another, or a value is no finite number."""
+        """Read everything once. Raises DamagedStateError if the digest differs or a value is not finite."""
         state = self._state
         known = (str(self.path.absolute()), state.st_ino, state.st_size, state.st_mtime_ns)
         if known in StateFile._checked:
@@ -92,7 +92,7 @@ class StateFile:
         StateFile._checked.add(known)
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        """(stop - start, ...), of the file's type. Raises OSError."""
+        """Frames start .. stop-1, (stop - start, ...), in the file's type. Raises OSError."""
         stop = min(stop, self.shape[0])
         values = torch.empty(max(stop - start, 0), *self.shape[1:], dtype=self.dtype)
         with open_regular(self.path) as file:
@@ -106,7 +106,7 @@ class StateFile:
 
 
 def whole_state(path: Path, facts: dict[str, str]) -> StateFile | None:
-    """The file with at least these facts, checked; None where it is not there, damaged or of another job."""
+    """The verified file if it has at least these facts; None if it is missing, damaged or of another job."""
     if not path.exists() and not path.is_symlink():
         return None
     try:
@@ -123,9 +123,9 @@ def whole_state(path: Path, facts: dict[str, str]) -> StateFile | None:
 def state_writer(
     path: Path, facts: dict[str, str], dtype: torch.dtype = torch.float32
 ) -> Iterator[Callable[[torch.Tensor], None]]:
-    """A function that takes (n, ...) more frames; after the last the file takes its name. Raises OSError.
+    """Context with a function that appends frames (n, ...); at its end the file takes its name. Raises OSError.
 
-    `facts` are written last: what is known only then may still be put into them.
+    `facts` are written at the end, so that entries can be added meanwhile.
     """
     kind = next(name for name, known in _TYPES.items() if known == dtype)
     make_folder(path.parent.parent, path.parent.name)
@@ -160,7 +160,7 @@ def _header(facts: dict[str, str], digest: str | None, kind: str, shape: tuple[i
 
 
 def _new_digest() -> Any:
-    """Of the values in their order, and then of `_header_facts`."""
+    """A hash object for the values in order, followed by `_header_facts`."""
     return hashlib.blake2b(digest_size=16)
 
 

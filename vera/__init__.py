@@ -1,7 +1,7 @@
 """Vera: generative edit layers for compositors.
 
-Installed, `vera.core` and `vera.kernels` lie in this folder. In a checkout they are the folders `core/` and
-`kernels/` beside it: then this package's path goes on to the checkout's root, and the names are the same.
+In an installation, `vera.core` and `vera.kernels` are in this folder. In a checkout they are the folders `core/` and
+`kernels/` beside it, and this package's path is extended by the checkout's root. The names are the same.
 """
 
 import os
@@ -13,7 +13,7 @@ _checkout = Path(__file__).resolve().parent.parent
 if not (Path(__file__).parent / "core").is_dir() and (_checkout / "core").is_dir():
     __path__.append(str(_checkout))
 
-# torch reads this when it is loaded, after this package in each of its programs. By OpenMP's default a thread that
-# waits for the others spins: beside other work on the machine a step of mini then takes ten and more times as long.
+# torch reads this when it is loaded, which is after this package. By OpenMP's default, waiting threads spin. On a busy
+# machine, a step of mini then takes more than ten times as long.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from vera.core.backends.base import (
+    Foundation,
     Job,
     LayerSource,
     Loader,
@@ -144,10 +145,7 @@ class Generate:
         sampling = Sampling.of(recipe, limits)
         size = model_size(region.width, region.height, plate.pixel_aspect, limits.pixels, limits.multiple)
         speed = SpeedOptions.of(recipe)
-        notes = [*model.notes, *model.text.check(recipe.prompt, recipe.anyway), *speed.check(model.transformer)]
-        if recipe.negative_prompt is not None:
-            refuse_unguided(sampling.guidance)
-            notes += _checked_negative(model, recipe)
+        notes = [*_prompt_notes(model, recipe, sampling), *speed.check(model.transformer)]
 
         def picture(frame: int) -> torch.Tensor:
             return torch.from_numpy(color.to_model(region.crop(plate.read(frame))))
@@ -190,14 +188,7 @@ class Generate:
             keeps=True,
         )
         base = foundation_of(opened, color, source)
-        latents = LatentStore(base.delivery.job_dir / "latents", base.ids.generation)
-        kept = LatentStore(base.delivery.kept_dir, base.ids.generation)
-        frames = range(plate.frames[0], plate.frames[-1] + 1)
-        generated = kept.shots("layers", frames) or latents.shots("layers", frames)
-        masked = opened.mask is not None or keeps_people
-        room = 0 if generated else room_for_latents(model, len(frames), size, masked)
-        base.delivery.preflight(max(0, room - latents.bytes_there()))
-        kept.refuse_others()
+        latents, kept = _latent_stores(base, model, size, masked=opened.mask is not None or keeps_people)
         return GenerateJob(
             **base.job_fields(),
             region=region,
@@ -264,6 +255,33 @@ class Generate:
 
 
 BACKEND = Generate()
+
+
+def _prompt_notes(model: Model, recipe: EditRecipe, sampling: Sampling) -> list[str]:
+    """Messages about the model and both prompts. Raises InputError for prompts that the model cannot do."""
+    notes = [*model.notes, *model.text.check(recipe.prompt, recipe.anyway)]
+    if recipe.negative_prompt is not None:
+        refuse_unguided(sampling.guidance)
+        notes += _checked_negative(model, recipe)
+    return notes
+
+
+def _latent_stores(
+    base: Foundation, model: Model, size: tuple[int, int], masked: bool
+) -> tuple[LatentStore, LatentStore]:
+    """The stores of latents until delivery and of kept latents, and the checks of the delivery's folder.
+
+    masked: whether latents of a mask are stored too. Raises InputError.
+    """
+    latents = LatentStore(base.delivery.job_dir / "latents", base.ids.generation)
+    kept = LatentStore(base.delivery.kept_dir, base.ids.generation)
+    numbers = base.opened.plate.frames
+    frames = range(numbers[0], numbers[-1] + 1)
+    generated = kept.shots("layers", frames) or latents.shots("layers", frames)
+    room = 0 if generated else room_for_latents(model, len(frames), size, masked)
+    base.delivery.preflight(max(0, room - latents.bytes_there()))
+    kept.refuse_others()
+    return latents, kept
 
 
 def _checked_negative(model: Model, recipe: EditRecipe) -> list[str]:

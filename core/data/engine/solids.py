@@ -1,8 +1,8 @@
-"""The objects of shapes.py as solids: the same silhouettes, told as what light would meet there.
+"""The objects of shapes.py as solids: the same silhouettes with the surface properties that light needs.
 
 Each function takes local coordinates u (right) and v (down) in units of the object's half height, tensors of one
-shape, and the time in frames, and returns a `Surface`: of which colour the object is, which way it faces, how it
-shines. No light is in it. Distances come from shapes.py, made true to first order.
+shape, and the time in frames. It returns a `Surface`: colour, orientation and reflectance, without any light. Distances
+come from shapes.py, corrected to first order.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from vera.core.data.engine import shapes
 from vera.core.data.engine.random_fields import smoothstep
 from vera.core.data.engine.shapes import box, circle, ellipse, polygon
 
-# What a point's surface is told by, in this order: the share of the named colour; the object's own colour beside it
-# (display-encoded); the normal to the right and down (what is left of 1 faces the camera); gloss; how open the point
-# is to the surroundings' light; how much it shines by itself. All but the normal in [0, 1].
+# Channels of a surface, in order: share of the named colour; the object's own colour for the rest (display-encoded);
+# components of the unit normal to the right and down (the third one faces the camera); gloss; openness to ambient
+# light; emission. All but the normal are in [0, 1].
 CHANNELS = ("share", "red", "green", "blue", "right", "down", "gloss", "open", "shine")
 
 Field = Callable[[Tensor, Tensor], Tensor]  # (u, v) -> signed distance
 
-STEP = 1e-3  # half heights, of finite differences
-SEAM = 0.02  # half heights, over which one part's paint becomes the next one's; higher: softer drawing on the surface
-FLATTEST = 0.3  # a distance changes by this much at least over a half height; lower: noisier where it is none
+STEP = 1e-3  # step of finite differences, in half heights
+SEAM = 0.02  # width in half heights of the transition between two parts' colours; raising it softens the drawing
+FLATTEST = 0.3  # least slope of a distance field; lowering it gives noisier distances where the field is flat
 
 
 @dataclass(frozen=True)
 class Surface:
-    """Of points of any shape; each channel of CHANNELS, a tensor of that shape."""
+    """The surface at points of any shape: for each of CHANNELS a tensor of that shape."""
 
     share: Tensor
     red: Tensor
@@ -49,7 +49,7 @@ class Surface:
         return torch.stack(astuple(self), dim=-1)
 
     def under(self, other: Surface, distance: Tensor, width: float = SEAM) -> Surface:
-        """With another painted over it, where `distance` is negative."""
+        """This surface with `other` over it where `distance` is negative."""
         weight = (0.5 - distance / width).clamp(0, 1)
         return Surface(*(a + (b - a) * weight for a, b in zip(astuple(self), astuple(other))))
 
@@ -63,7 +63,7 @@ def named(
     open: Tensor | float = 1.0,
     shine: Tensor | float = 0.0,
 ) -> Surface:
-    """A part in the named colour; u gives the points' shape."""
+    """A part in the named colour. u: gives the points' shape."""
     right, down = (torch.as_tensor(x, dtype=u.dtype) for x in facing)
     long = torch.hypot(right, down).clamp_min(0.97) / 0.97
     values = (share, *own, right / long, down / long, gloss, open, shine)
@@ -83,7 +83,7 @@ def painted(
 
 
 def slopes(field: Field, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """How a field changes to the right and down, by central differences."""
+    """Derivatives of a field to the right and down, by central differences."""
     return (
         (field(u + STEP, v) - field(u - STEP, v)) / (2 * STEP),
         (field(u, v + STEP) - field(u, v - STEP)) / (2 * STEP),
@@ -91,7 +91,7 @@ def slopes(field: Field, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def puffed(field: Field, u: Tensor, v: Tensor, roundness: float) -> tuple[Tensor, Tensor]:
-    """The facing of a cushion of this outline, round within `roundness` of its edge and flat inside."""
+    """The orientation of a cushion with this outline: rounded within `roundness` of its edge, flat inside."""
     right, down = slopes(field, u, v)
     tilt = (1 + field(u, v) / roundness).clamp(0, 1)
     return right * tilt, down * tilt
@@ -367,7 +367,7 @@ SOLIDS: dict[str, Callable[[Tensor, Tensor, Tensor], Surface]] = {
 
 
 def solid(kind: str, u: Tensor, v: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
-    """Of one kind at points (N,), times (N,) in frames: signed distance (N,) in half heights, surface (N, 9)."""
+    """Signed distance (N,) in half heights, and surface (N, 9), of a kind at points (N,) and times (N,) in frames."""
 
     def outline(x: Tensor, y: Tensor) -> Tensor:
         return shapes.SHAPES[kind](x, y, (0.5, 0.5, 0.5), time)[0]
