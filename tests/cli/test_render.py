@@ -5,13 +5,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
+from tests import forked
 from tests.plate.media import grey_levels, write_image, write_movie, write_noise, write_sequence
 from tests.tiny import composite_file, draw, keep_some
 from vera.core.cli import render
@@ -262,16 +261,9 @@ def test_each_saver_reaches_the_model(tmp_path, monkeypatch):
 # Stopping
 
 
-def start(plate, out, *more):
-    command = [sys.executable, "-m", "core.render", "--plate", plate, "--out", str(out), "--prompt", "Add fog"]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, "--steps", "2", "--progress", "jsonl", "--device", "cpu", *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=env,
-    )
+def start(plate, out):
+    given = ("--plate", plate, "--out", str(out), "--prompt", "Add fog", "--steps", "2", "--device", "cpu")
+    return forked.Command("vera.core.cli.render", *given, "--progress", "jsonl")
 
 
 @pytest.fixture(scope="module")

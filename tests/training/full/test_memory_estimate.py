@@ -12,7 +12,7 @@ from vera.core.errors import InputError
 from vera.core.model import transformer as model_file
 from vera.core.model.config import TransformerConfig
 from vera.core.model.transformer import Transformer
-from vera.core.training.full import trainer
+from vera.core.training.full import memory_estimate, trainer
 from vera.core.training.full.memory_estimate import rehearsal_key, training_need, working_bytes
 from vera.core.training.full.sharded_model import RecomputingRunner, with_adapters
 from vera.core.training.full.trainer import Settings
@@ -59,11 +59,17 @@ def encoders():
         return AutoencoderKLWan(base_dim=8, dim_mult=[1, 2, 2, 2], num_res_blocks=1), torch.nn.Linear(100, 100)
 
 
+@pytest.fixture
+def weights_alone(monkeypatch):
+    """The activations, whose rehearsal takes seconds, count nothing."""
+    monkeypatch.setattr(memory_estimate, "working_bytes", lambda *given: 0)
+
+
 def need(encoders, ranks=1, **changes):
     return training_need(SMALL, settings(**changes), ranks, (256, 160), encoders)
 
 
-def test_state_bytes_follow_from_the_parameters_and_ranks(encoders):
+def test_state_bytes_follow_from_the_parameters_and_ranks(encoders, weights_alone):
     """20 bytes per parameter with the average on the GPU, 16 without; sharded, except parameters that stay whole."""
     count = sum(p.numel() for p in Transformer(SMALL).parameters())
     whole = sum(p.numel() for name, p in Transformer(SMALL).named_parameters() if model_file.kept_in_float32(name))
@@ -73,7 +79,7 @@ def test_state_bytes_follow_from_the_parameters_and_ranks(encoders):
     assert abs(need(encoders, ranks=4).states - 20 * ((count - whole) / 4 + whole)) < 100
 
 
-def test_frozen_bytes_follow_from_the_base_type(encoders):
+def test_frozen_bytes_follow_from_the_base_type(encoders, weights_alone):
     wide, half, eight, away = (
         need(encoders, lora=LORA, bf16=True, **c)
         for c in ({"base": "fp32"}, {}, {"base": "int8"}, {"base": "int8", "swap": True})

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests import forked
 from tests.training.full.test_trainer import config, place, run_training  # noqa: F401 (place is a fixture)
 
 pytestmark = [
@@ -83,15 +84,12 @@ def children_of(pid):
 def run_until(fault, place, folder):  # noqa: F811
     """Start the run, send the signal, and wait for its end."""
     (place / "faults.json").write_text(json.dumps(signalled_config(place, workers=fault.workers)))
-    command = ["-m", "vera.core.cli.train", str(place / "faults.json"), "--out", str(folder)]
-    if fault.ranks > 1:
-        command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(fault.ranks), *command]
+    given = [str(place / "faults.json"), "--out", str(folder)]
     before = len(steps_logged(folder))
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    run = subprocess.Popen([sys.executable, *command], start_new_session=True, stderr=subprocess.PIPE, env=environment)
+    run = forked.Command("vera.core.cli.train", *given) if fault.ranks == 1 else under_torchrun(fault.ranks, given)
     until = time.monotonic() + 120
     while fault.steps and len(steps_logged(folder)) < before + fault.steps and time.monotonic() < until:
-        assert run.poll() is None, run.stderr.read().decode()
+        assert run.poll() is None, run.stderr.read()
         time.sleep(0.01)
     time.sleep(fault.delay)
     try:
@@ -104,7 +102,19 @@ def run_until(fault, place, folder):  # noqa: F811
             pass
     stoppable = fault.number != signal.SIGKILL and fault.target != CHILD
     if fault.steps and stoppable:
-        assert run.returncode == 3, (fault, said.decode())
+        assert run.returncode == 3, (fault, said)
+
+
+def under_torchrun(ranks, given):
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    return subprocess.Popen(
+        [sys.executable, *command, "-m", "vera.core.cli.train", *given],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
 
 
 def send(fault, run):

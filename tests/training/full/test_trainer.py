@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from datetime import timedelta
 
@@ -15,10 +13,10 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-import torch.multiprocessing as mp
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from tests import forked
 from tests.data.datasets.layers import write_dataset
 from tests.tiny_vera import vera_directory
 from vera.core.cli.train import main
@@ -115,19 +113,19 @@ def test_a_resumed_run_equals_an_uninterrupted_one(place, one):
 def two(place, one):
     """Runs of two gloo ranks: sharing the batch, sharing each clip, and resuming a run of one rank."""
     with tempfile.TemporaryDirectory() as meeting:
-        mp.spawn(on_two_ranks, (place, meeting), 2)
+        forked.spawn(on_two_ranks, (place, meeting), 2)
     return place
 
 
 def on_two_ranks(rank, place, meeting):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", store=dist.FileStore(f"{meeting}/store", 2), rank=rank, world_size=2)
-    train(config(place), place / "two-batch", lambda: False)
+    train(config(place, save_every=4), place / "two-batch", lambda: False)
     sampled = {"held_out": 3, "evaluate_every": 2, "samples": 2, "steps": 2}
-    train(config(place, context=2), place / "two-context", lambda: False)
+    train(config(place, context=2, save_every=4), place / "two-context", lambda: False)
     train(config(place, **sampled), place / "two-sampled", lambda: False)
     train(config(place, context=2, **sampled), place / "two-sampled-context", lambda: False)
-    train(config(place, recompute=False), place / "stopped-for-two", lambda: False)
+    train(config(place, recompute=False, save_every=4), place / "stopped-for-two", lambda: False)
     dist.destroy_process_group()
 
 
@@ -157,7 +155,7 @@ def test_memory_and_speed_settings_change_only_rounding(place, one):
         "kept": {"recompute": "but attention"},
         "plain": {"ema": 0},
     }.items():
-        assert (run_training(place, name, **changes) - losses(one)).abs().max() < 1e-6, name
+        assert (run_training(place, name, save_every=4, **changes) - losses(one)).abs().max() < 1e-6, name
     assert nearly_equal(state(place / "host"), state(one), 1e-6)
     without = state(place / "plain")
     assert not any(k.startswith("average/") for k in without)
@@ -224,18 +222,11 @@ def test_the_timeout_of_a_collective_is_days():
 def test_a_signal_to_the_process_group_saves_and_exits_with_3(place):
     """A terminal's Ctrl-C, SLURM and torchrun signal the group; the workers must survive until the state is saved."""
     (place / "signalled.json").write_text(json.dumps(config(place, steps=10**6, workers=1, save_every=10**6)))
-    command = [
-        sys.executable,
-        "-m",
-        "vera.core.cli.train",
-        str(place / "signalled.json"),
-        "--out",
-        str(place / "signalled"),
-    ]
+    given = (str(place / "signalled.json"), "--out", str(place / "signalled"))
     reached = []
     for number in (signal.SIGINT, signal.SIGTERM):
         before = reached[-1] if reached else 0
-        run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+        run = forked.Command("vera.core.cli.train", *given)
         for line in run.stderr:  # steps are printed
             if line.startswith("step ") and int(line.split()[1].replace(",", "")) > before:
                 break
@@ -247,17 +238,18 @@ def test_a_signal_to_the_process_group_saves_and_exits_with_3(place):
     assert len(losses(place / "signalled")) == reached[-1]  # no step twice, none lost
 
 
-def test_eighty_steps_overfit_eight_clips(place):
-    """The loss falls to a fifth."""
+def test_sixty_steps_overfit_two_clips(place):
+    """The loss falls to a quarter."""
     vera_directory(place / "wide", layers=1, dim=96, ffn_dim=192)
+    write_dataset(place / "pair", count=2)
     course = run_training(
         place,
         "long",
         model=str(place / "wide"),
-        steps=80,
-        batch=4,
+        data=str(place / "pair"),
+        steps=60,
         rate=0.006,
-        warmup=10,
+        warmup=7,
         decay=0.3,
         mask_drop=0.0,
         text_drop=0.0,
@@ -265,8 +257,8 @@ def test_eighty_steps_overfit_eight_clips(place):
         weight_decay=0.0,
         save_every=1000,
     )
-    assert len(course) == 80
-    assert course[-10:].mean() < 0.2 * course[:2].mean(), (course[:2].mean(0), course[-20:].mean(0))
+    assert len(course) == 60
+    assert course[-10:].mean() < 0.25 * course[:2].mean(), (course[:2].mean(0), course[-20:].mean(0))
 
 
 def test_a_row_that_breaks_during_training_is_replaced_and_logged(place):
