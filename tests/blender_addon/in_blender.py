@@ -44,8 +44,7 @@ def scene_of(name="edit", size=(96, 64), frames=(1, 3), blending="sRGB"):
     settings.dither_intensity = 0
     if hasattr(settings.image_settings, "media_type"):
         settings.image_settings.media_type = "IMAGE"
-    settings.image_settings.file_format, settings.image_settings.color_mode = "PNG", "RGB"
-    settings.image_settings.color_depth = "8"
+    settings.image_settings.file_format, settings.image_settings.color_mode = "TARGA_RAW", "RGB"
     scene.view_settings.view_transform = "Standard"
     scene.sequencer_colorspace_settings.name = blending
     scene.frame_start, scene.frame_end = frames
@@ -75,11 +74,21 @@ def add_images(scene, pattern, numbers, channel=1, start=1, name="plate"):
 
 def rendered(scene, frame):
     """Codes (H, W, 3), bottom row first, of the sequence at a frame."""
-    path = str(WORK / "seen.png")
+    path = str(WORK / "seen.tga")
     scene.frame_set(frame)
     scene.render.filepath = path
     bpy.ops.render.render(write_still=True, scene=scene.name)
-    return codes(path)
+    return raw_targa(path)
+
+
+def raw_targa(path):
+    """Its codes, as `codes` would read them, in a tenth of the time: Blender loads an image in 10 ms."""
+    content = np.fromfile(path, np.uint8)
+    kind, depth, top_first = content[2], content[16], content[17] & 0x20
+    assert (kind, depth, top_first) == (2, 24, 0), f"{path}: no raw Targa of 8-bit RGB, bottom row first"
+    width, height = content[12:16].view("<u2")
+    first = 18 + content[0]
+    return content[first : first + 3 * int(width) * int(height)].reshape(height, width, 3)[..., ::-1].astype(int)
 
 
 def codes(path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.service.conftest import make_service, recipe  # noqa: F401  fixtures
+from tests.service.conftest import ENDS_WITHIN, make_service, recipe  # noqa: F401  two are fixtures
 from vera.core.cli import serve
 from vera.core.service import client
 
@@ -57,7 +57,7 @@ def test_a_job_file_goes_into_the_queue(make_service, recipe, tmp_path, capsys):
     assert "1 done" in capsys.readouterr().out
     assert serve.main(["--unload", *folder]) == 0
     assert serve.main(["--stop", *folder]) == 0
-    assert service.process.wait(20) == 0
+    assert service.process.wait(ENDS_WITHIN) == 0
     assert serve.main(["--allow", str(tmp_path), *folder]) == 0
 
 

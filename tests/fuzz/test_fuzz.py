@@ -224,7 +224,7 @@ def test_a_damaged_request_gets_an_answer_that_is_no_fault(service):
     for seed in range(COUNT):
         dice = random.Random(seed)
         request = mutated_bytes(good, dice) if seed % 2 else good.replace(body, mutated_json(json.loads(body), dice))
-        with socket.create_connection(("127.0.0.1", entry["port"]), timeout=20) as link:
+        with socket.create_connection(("127.0.0.1", entry["port"]), timeout=60) as link:
             link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             try:
                 link.sendall(request)

@@ -28,7 +28,7 @@ def service_folder(tmp_path_factory):
         client.Client(folder).shutdown()
     except client.ServiceError:
         return
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while (folder / "service.json").exists() and time.monotonic() < end:
         time.sleep(0.05)
     if (folder / "service.json").exists():

@@ -52,7 +52,7 @@ def test_a_copy_works_in_python_3_9(service, recipe, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=300,
         env={**os.environ, "VERA_SERVICE_DIR": str(service.folder)},
     )
     assert done.stdout.strip() == "(3, 9) done", done.stderr

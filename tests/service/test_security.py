@@ -22,7 +22,7 @@ def ask(service, method="GET", path="/v1/health", body=None, raw=None, **headers
     if method != "GET":
         standard["content-type"] = "application/json"
     given = {**standard, **{name.replace("_", "-"): value for name, value in headers.items()}}
-    connection = http.client.HTTPConnection("127.0.0.1", entry["port"], timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", entry["port"], timeout=60)
     try:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         content = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
@@ -271,7 +271,7 @@ def test_many_idle_connections_do_not_shut_the_user_out_for_good(shared):
 
 
 def spoken(entry, content):
-    with socket.create_connection(("127.0.0.1", entry["port"]), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", entry["port"]), timeout=60) as connection:
         try:
             connection.sendall(content)
             connection.shutdown(socket.SHUT_WR)

@@ -2,11 +2,10 @@
 
 import os
 import signal
-import time
 
 import pytest
 
-from tests.service.conftest import STAND_IN, Running, until
+from tests.service.conftest import ENDS_WITHIN, STAND_IN, Running, until
 from vera.core.service import client
 from vera.core.service.client import ServiceError
 
@@ -128,8 +127,9 @@ def test_the_worker_is_ready_before_the_first_job(make_service, recipe):
 def test_the_model_goes_after_its_time_and_comes_back(make_service, recipe):
     service = make_service(model_idle=0.5).start()
     assert service.client.health()["worker"] == "off"
-    service.client.wait(service.client.submit(recipe("one", "a"))["id"], 60)
+    job = service.client.submit(recipe("steps=600 pause=0.05", "a"))["id"]
     pid = until(lambda: service.client.health()["worker_pid"], 5, "a worker")
+    service.client.cancel(job)  # only now: an idle worker may be gone before it is asked for
     until(lambda: service.client.health()["worker"] == "off", 10, "the worker to go")
     assert gone(pid)
     assert service.client.wait(service.client.submit(recipe("two", "b"))["id"], 60)["state"] == "done"
@@ -143,21 +143,21 @@ def test_unload_gives_the_memory_back_now(service, recipe):
 
 
 def test_an_idle_service_ends_and_one_that_works_does_not(make_service, recipe):
-    service = make_service(idle=0.5).start()
-    job = service.client.submit(recipe("steps=15 pause=0.1"))["id"]
-    time.sleep(1)
+    service = make_service(idle=1.5).start()
+    job = service.client.submit(recipe("steps=25 pause=0.1"))["id"]
+    until(lambda: (service.client.job(job)["done"] or 0) >= 20, 60, "two seconds of work")
     assert service.process.poll() is None
     service.client.wait(job, 60)
-    assert service.process.wait(20) == 0
+    assert service.process.wait(ENDS_WITHIN) == 0
     assert not (service.folder / "service.json").exists()
 
 
 def test_shutdown_keeps_the_queue_and_the_running_job_is_first_again(service, recipe):
-    ids = [service.client.submit(recipe(f"steps=10 pause=0.1 {n}", n))["id"] for n in "ab"]
+    ids = [service.client.submit(recipe(f"steps={n} pause=0.1", f"{n}"))["id"] for n in (30, 2)]
     until(lambda: service.client.job(ids[0])["done"], 60, "progress")
     pid = service.client.health()["worker_pid"]
     service.client.shutdown()
-    assert service.process.wait(20) == 0
+    assert service.process.wait(ENDS_WITHIN) == 0
     assert gone(pid)
     service.start()
     jobs = service.client.jobs()
@@ -170,7 +170,7 @@ def test_a_terminated_service_ends_in_order(service, recipe):
     until(lambda: service.client.job(job)["done"], 60, "progress")
     pid = service.client.health()["worker_pid"]
     service.process.send_signal(signal.SIGTERM)
-    assert service.process.wait(20) == 0
+    assert service.process.wait(ENDS_WITHIN) == 0
     assert gone(pid)
 
 
@@ -203,7 +203,7 @@ def test_two_servers_at_once_are_one(make_service, tmp_path):
         for server in servers:
             if server.poll() is None:
                 server.terminate()
-            server.communicate(timeout=30)
+            server.communicate(timeout=ENDS_WITHIN)
 
 
 def test_a_worker_that_cannot_start_fails_the_job(make_service, recipe, tmp_path):
@@ -244,7 +244,7 @@ def test_a_damaged_queue_is_one_clear_message(make_service, tmp_path):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=ENDS_WITHIN,
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "move it away" in done.stderr
 
