@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vera.core.errors import printable
-from vera.core.job.estimate import estimate, estimate_lines, model_bytes
 from vera.core.plate.color_space import resolve_space, space_reason
 from vera.core.plate.source import HeldOutMask, Mask, Plate
 
@@ -80,6 +79,8 @@ def recipe_report(recipe: "EditRecipe") -> dict[str, Any]:
 
 def job_report(job: "Job", device: str, explained: list[str]) -> dict[str, Any]:
     """The settings of a job. device: as requested. explained: the backend's lines about its choices."""
+    from vera.core.job.estimate import estimate, model_bytes  # with torch, which the report on a plate does without
+
     reader = getattr(getattr(getattr(job, "model", None), "text", None), "words_of", None)
     x, y, width, height = job.region.x, job.region.y, job.region.width, job.region.height
     return {
@@ -144,6 +145,8 @@ def _plate_lines(plate: dict[str, Any]) -> list[str]:
 
 
 def _job_lines(report: dict[str, Any]) -> list[str]:
+    from vera.core.job.estimate import estimate_lines
+
     model, plate = report["model"], report["plate"]
     x, y, width, height = report["region"]
     weights = f", {model['weights_bytes'] / 1e6:.0f} MB of weights" if model["weights_bytes"] else ""

@@ -14,28 +14,11 @@ from torch import Tensor
 
 from vera.core.model.codec import Codec
 from vera.core.model.limits import Limits
+from vera.core.model.named import Finish, Subject
 from vera.core.model.offload import computing_device
 
 if TYPE_CHECKING:
     from vera.core.model.transformer import Transformer
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Something in the plate that a prompt names. name: as the model calls it."""
-
-    name: str
-    is_person: bool
-
-
-@dataclass(frozen=True)
-class Finish:
-    """How a thing is painted, as a prompt says it: colour (display-encoded), material by the name of a trait, and
-    texture; None where the words leave it."""
-
-    color: tuple[float, float, float]
-    material: str | None = None
-    texture: str | None = None
 
 
 class Text(Protocol):

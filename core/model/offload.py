@@ -19,7 +19,8 @@ from vera.core.model.codec import Codec, LatentClip
 from vera.core.model.quantise import without_library_logging
 
 if TYPE_CHECKING:
-    from vera.core.model.interfaces import Finish, Model, Subject, Text
+    from vera.core.model.interfaces import Model, Text
+    from vera.core.model.named import Finish, Subject
 
 COMPUTES_ON = "computes_on"  # attribute of a transformer with offloaded blocks: the device on which it computes
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vera.core.errors import InputError
-from vera.core.model.interfaces import Finish, Subject
+from vera.core.model.named import Finish, Subject
 
 
 class WanText:

@@ -10,9 +10,10 @@ from tests.plate.media import write_sequence
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import json, sys
-from vera.core.cli import lift, render
+from vera.core.cli import inspect, lift, render
 for command, words in json.loads(sys.argv[1]):
     assert {"render": render, "lift": lift}[command].main([*words, "--progress", "none"]) == 2, words
+assert inspect.main(sys.argv[2:]) == 0
 print("torch" in sys.modules)
 """
 
@@ -38,9 +39,12 @@ def test_wrong_paths_and_prompts_are_refused_without_torch(tmp_path):
         ),
     }
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(list(cases.values()))], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", PROGRAM, json.dumps(list(cases.values())), plate, "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
-    assert done.stdout == "False\n", done.stderr
+    assert done.stdout.endswith("}\nFalse\n"), done.stderr
     lines = done.stderr.splitlines()
     assert len(lines) == len(cases) and all(words in line for words, line in zip(cases, lines)), done.stderr
     assert not (tmp_path / "out").exists()

@@ -4,7 +4,7 @@ The transformer is given the nearest colour that it was taught; a thing that is 
 says.
 """
 
-from vera.core.model.interfaces import Finish
+from vera.core.model.named import Finish
 
 WOOD, METAL = "wood", "metallic"
 

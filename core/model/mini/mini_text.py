@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vera.core.model.functional import zero_init
-from vera.core.model.interfaces import Finish, Subject
 from vera.core.model.mini.finishes import FINISHES
 from vera.core.model.mini.prompt.reader import MAX_WORDS, PromptReader
 from vera.core.model.mini.prompt.senses import PEOPLE
+from vera.core.model.named import Finish, Subject
 from vera.core.model.transformer import sinusoids
 
 PAD = 0

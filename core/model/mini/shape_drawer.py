@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from vera.core.model.codec import TIME_STRIDE
-from vera.core.model.interfaces import Finish, LatentsByFrame, ShotBackground, ShotEffect, SurfacePoints
+from vera.core.model.interfaces import LatentsByFrame, ShotBackground, ShotEffect, SurfacePoints
 from vera.core.model.mini import words
 from vera.core.model.mini.camera import seen
 from vera.core.model.mini.finishes import WOOD
 from vera.core.model.mini.object_field import RATE_OF, ObjectField, Told
 from vera.core.model.mini.scene_reader import SceneReader
+from vera.core.model.named import Finish
 
 if TYPE_CHECKING:
     from vera.core.model.mini.mini_transformer import MiniTransformer
