@@ -7,87 +7,15 @@ from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from vera.core.layer.backdrop.backdrop_view import FOCAL, View, see
+from vera.core.layer.backdrop.backdrop_view import View
+from vera.core.layer.backdrop.open_sea import OpenSea
 from vera.core.layer.backdrop.painting import Painting, Picture, evenly
-from vera.core.layer.backdrop.sky import SECOND, Heaps, Stars, air, ceiling, heaped, sun_glow
-from vera.core.layer.backdrop.smooth_noise import Noise, lerp, rgb
+from vera.core.layer.backdrop.sky import Clouds, Heaps, Stars, air, ceiling, heaped, sun_glow
+from vera.core.layer.backdrop.smooth_noise import lerp, rgb
 from vera.core.layer.backdrop.water import Sea
 from vera.kernels.planes import smoothstep
-
-CREST = 0.045  # heights of the picture that waves as high as the eye reach above the horizon, at most
-MIRRORED = (32, 18)  # columns and rows of the sky as waves mirror it. More: sharper reflections
-
-
-def on_water(view: View, sea: Sea, time: float, sky: Tensor, horizon: float, eye: float, body: Tensor, glow: Tensor,
-             haze: float, foam: Noise) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The sea before a sky (3, h, w), and how far it is in [0, 1] of the defocus at infinity, (h, w).
-
-    eye: metres above the water. body, glow (3, 1, 1): light out of the water's depth, and through its crests. haze:
-    metres after which the horizon's air has taken over by two thirds.
-    """
-    surface = sea.at(time / SECOND)
-    whole, band = view, view.below(horizon - CREST * sea.height / eye)
-    # Waves are long across and short from top to bottom, where crests alias: samples are shared out accordingly.
-    view = View(2 * band.rows, -(-band.columns // 2), band.aspect, 2 * band.above)
-    seen = see(view, surface.height, eye, horizon, (1.6 * eye, 900 * eye))
-    ahead = seen.ahead
-    footprint = torch.maximum(ahead / FOCAL * view.sample, 0.6 * _apart(ahead)).clamp_max(1e4)
-    slope_x, slope_y, rough, fold = surface.details(seen.right, ahead, footprint)
-    height = surface.height(seen.right, ahead, footprint)
-    way = torch.stack([seen.right, ahead, height - eye])
-    way = way / way.norm(dim=0)
-    normal = torch.stack([-slope_x, -slope_y, torch.ones_like(ahead)])
-    normal = normal / normal.norm(dim=0)
-    cos = -(way * normal).sum(0)
-    mirrored = way + 2 * cos * normal
-    spread = rough.sqrt()
-    up = mirrored[2].abs() + 0.6 * spread
-    blurred = F.interpolate(sky[None], (MIRRORED[1], MIRRORED[0]), mode="area")
-    blurred = F.avg_pool2d(F.pad(blurred, (2, 2, 1, 1), mode="replicate"), (3, 5), 1)
-    along = mirrored[1].clamp_min(0.15)
-    at_x, at_y = FOCAL * mirrored[0] / along / view.aspect * 2, 2 * (horizon - 0.01 - FOCAL * up / along)
-    light = F.grid_sample(blurred, torch.stack([at_x, at_y], -1)[None], padding_mode="border", align_corners=False)[0]
-    cos = cos.clamp_min(0.02)
-    fresnel = 0.02 + 0.98 * (1 - cos) ** 5 * (-2.2 * spread).exp() / (1 + 12 * spread**1.5)
-    crest = (height / max(sea.height, 0.05) + 0.25).clamp(0, 1.4) * (0.4 + 1.6 * slope_y.clamp(0, 0.6))
-    under = body + glow * crest
-    water = lerp(under.expand_as(light), light, fresnel)
-    water = _with_foam(water, sea, seen, surface, fold, footprint, time, foam, sky, horizon, view)
-    far = 1 - (-ahead / haze).exp()
-    line = sky[:, min(whole.rows - 1, max(0, int((horizon + 0.5) * whole.rows) - 2))].mean(-1)[:, None, None]
-    water = lerp(water, line.expand_as(water), far * 0.9)
-    light, blur = sky.clone(), evenly(whole)
-    there = seen.there.float()[None]
-    planes = torch.cat([water * there, there, (1 - 3 * eye / (ahead + 3 * eye))[None] * there])
-    planes = F.interpolate(
-        F.avg_pool2d(planes[None], (2, 1)), (band.rows, band.columns), mode="bilinear", align_corners=False
-    )[0]
-    rest = 1 - planes[3]
-    light[:, band.above :] = planes[:3] + rest * sky[:, band.above :]
-    blur[band.above :] = planes[4] + rest
-    return light, blur
-
-
-def _apart(ahead: Tensor) -> Tensor:
-    """How far a sample's surface reaches ahead, (h, w): what is seen at a grazing angle is long."""
-    change = F.pad(ahead, (0, 0, 1, 0))[:-1].sub(ahead).abs()
-    change[0] = change[1]
-    return torch.minimum(change, torch.cat([change[1:], change[-1:]]))
-
-
-def _with_foam(water, sea, seen, surface, fold, footprint, time, noise, sky, horizon, view):
-    if sea.foam == 0:
-        return water
-    lace = noise.fractal(seen.right * 1.1, seen.ahead * 1.1, 5, 0.65, footprint * 1.1)
-    patches = noise.fractal(seen.right * 0.09 + 9, seen.ahead * 0.09, 3, 0.5, footprint * 0.09)
-    fresh = smoothstep(-fold, -0.66, -0.2)
-    share = sea.foam * fresh + 0.22 * sea.foam**2 * smoothstep(patches, 0.2, 1.7)
-    white = smoothstep(share * 1.6 + 0.30 * lace, 0.34, 1.0) * (sea.foam > 0)
-    light = sky.mean((1, 2))[:, None, None] * 1.15
-    return lerp(water, light.expand_as(water) * (0.85 + 0.1 * lace.clamp(-1, 1)), white.clamp(0, 1) * 0.92)
 
 
 class SeaPainting(Painting):
@@ -96,7 +24,7 @@ class SeaPainting(Painting):
     defocus = 0.0075
 
     @cached_property
-    def parts(self):
+    def parts(self) -> tuple[float, Heaps, Sea]:
         rng = self.rng
         calm = self.asked.has("calm")
         horizon = rng.uniform(-0.12, 0.0)
@@ -112,10 +40,8 @@ class SeaPainting(Painting):
         sky = air(view, horizon, rgb(0.62, 0.76, 0.90), rgb(0.10, 0.26, 0.60), 2.6)
         sky = with_heaps(sky, heaped(view, self.noise(1), time, heaps), rgb(1.05, 1.02, 0.97), rgb(0.50, 0.58, 0.70))
         sky = faded(sky, view, horizon, rgb(0.66, 0.77, 0.88), 14.0)
-        light, blur = on_water(
-            view, sea, time, sky, horizon, 2.4, rgb(0.010, 0.060, 0.085), rgb(0.02, 0.12, 0.12), 1500.0, self.noise(2)
-        )
-        return Picture(light, blur)
+        water = OpenSea(sea, horizon, 2.4, rgb(0.010, 0.060, 0.085), rgb(0.02, 0.12, 0.12), 1500.0, self.noise(2))
+        return water.before(sky, view, time)
 
 
 class StormPainting(Painting):
@@ -124,7 +50,7 @@ class StormPainting(Painting):
     defocus = 0.006
 
     @cached_property
-    def parts(self):
+    def parts(self) -> tuple[float, Sea]:
         rng = self.rng
         return rng.uniform(-0.10, 0.04), Sea.of(rng.uniform(12.5, 14.5), rng.uniform(4.2, 5.2), 1.0, self.asked.seed)
 
@@ -140,10 +66,8 @@ class StormPainting(Painting):
         through = (0.95 + 0.35 * torch.tanh(-0.8 * thick)) * (0.30 + 1.05 * rolls.lit**1.5)
         sky = base * torch.lerp(torch.full_like(through, 1.25), through, rolls.alpha)
         sky = faded(sky, view, horizon, rgb(0.36, 0.38, 0.38), 26.0)
-        light, blur = on_water(
-            view, sea, time, sky, horizon, 4.2, rgb(0.010, 0.022, 0.026), rgb(0.016, 0.050, 0.050), 420.0, self.noise(2)
-        )
-        return Picture(light, blur)
+        water = OpenSea(sea, horizon, 4.2, rgb(0.010, 0.022, 0.026), rgb(0.016, 0.050, 0.050), 420.0, self.noise(2))
+        return water.before(sky, view, time)
 
 
 class CloudsPainting(Painting):
@@ -152,7 +76,7 @@ class CloudsPainting(Painting):
     defocus = 0.0045
 
     @cached_property
-    def parts(self):
+    def parts(self) -> Heaps:
         rng = self.rng
         return Heaps(
             rng.uniform(-0.35, -0.1),
@@ -177,13 +101,13 @@ class SunsetPainting(Painting):
     defocus = 0.006
 
     @cached_property
-    def parts(self):
+    def parts(self) -> tuple[float, tuple[float, float], Tensor]:
         rng = self.rng
         horizon = rng.uniform(0.12, 0.2)
         sun = (rng.uniform(-0.45, 0.45) * self.view.aspect, horizon - rng.uniform(0.02, 0.05))
         return horizon, sun, self._hills(horizon)
 
-    def _hills(self, horizon: float):
+    def _hills(self, horizon: float) -> Tensor:
         """Ridges from far to near: y of each column, (4, w)."""
         noise, x = self.noise(3), self.view.x[:1]
         ridges = []
@@ -221,10 +145,10 @@ class SunsetPainting(Painting):
 class NightPainting(Painting):
     """Stars and the Milky Way over dark land."""
 
-    defocus = 0.0012
+    defocus = 0.0020
 
     @cached_property
-    def parts(self):
+    def parts(self) -> tuple[Tensor, Stars, Tensor]:
         rng, view = self.rng, self.view
         band = rng.choice((-1, 1)) * rng.uniform(0.35, 0.7)
         stars = Stars.of(
@@ -261,7 +185,7 @@ class NightPainting(Painting):
         return Picture(light, evenly(self.view), follows_plate=0.35)
 
 
-def with_heaps(sky: Tensor, clouds, bright: Tensor, dark: Tensor) -> Tensor:
+def with_heaps(sky: Tensor, clouds: Clouds, bright: Tensor, dark: Tensor) -> Tensor:
     """Clouds before a sky (3, h, w), from the colour of their shade to that in the sun."""
     shade = lerp(dark.expand_as(sky), bright.expand_as(sky), clouds.lit)
     return lerp(sky, shade, clouds.alpha)

@@ -15,7 +15,7 @@ from vera.core.layer.backdrop.coast import faded, with_heaps
 from vera.core.layer.backdrop.lens_blur import splat
 from vera.core.layer.backdrop.painting import Painting, Picture
 from vera.core.layer.backdrop.sky import SECOND, Heaps, air, heaped, sun_glow
-from vera.core.layer.backdrop.smooth_noise import lerp, rgb
+from vera.core.layer.backdrop.smooth_noise import Noise, lerp, rgb
 from vera.kernels.planes import smoothstep
 
 SHADOWS = 10  # steps from the ground towards the sun. More: finer shadows, slower
@@ -66,7 +66,7 @@ class MountainsPainting(Painting):
     defocus = 0.0048
 
     @cached_property
-    def parts(self):
+    def parts(self) -> tuple[float, int, Seen, Tensor]:
         view, rng, noise = self.view, self.rng, self.noise(1)
         snowy = self.asked.has("snowy")
         horizon, side = rng.uniform(0.22, 0.3), rng.choice((-1, 1))
@@ -115,7 +115,7 @@ class DesertPainting(Painting):
     defocus = 0.0065
 
     @cached_property
-    def parts(self):
+    def parts(self) -> Picture:
         view, rng, noise = self.view, self.rng, self.noise(1)
         horizon, side, shift = rng.uniform(-0.02, 0.08), rng.choice((-1, 1)), rng.uniform(-900, 900)
 
@@ -151,7 +151,7 @@ class MeadowPainting(Painting):
     defocus = 0.009
 
     @cached_property
-    def parts(self):
+    def parts(self) -> tuple[float, int, Seen, Tensor, tuple[Tensor, Tensor, Tensor]]:
         view, rng, noise = self.view, self.rng, self.noise(1)
         horizon, side = rng.uniform(-0.06, 0.04), rng.choice((-1, 1))
 
@@ -180,7 +180,7 @@ class MeadowPainting(Painting):
         light = ground * ((lit * (1 - through) + through) * rgb(1.45, 1.32, 1.05) + open_ * rgb(0.20, 0.26, 0.34))
         return horizon, side, seen, light, self._flowers(horizon)
 
-    def _flowers(self, horizon: float):
+    def _flowers(self, horizon: float) -> tuple[Tensor, Tensor, Tensor]:
         """Columns, rows and light of flower heads on the ground, far ones smaller."""
         rng = np.random.default_rng([self.asked.seed % 2**32, 11])
         count = round(900 * self.view.aspect)
@@ -218,7 +218,7 @@ class ForestPainting(Painting):
     defocus = 0.011
 
     @cached_property
-    def parts(self):
+    def parts(self) -> tuple[list[tuple[Tensor, Tensor]], tuple[float, float]]:
         """The picture of each layer of trees, far to near: (light (3, h, w), alpha (h, w))."""
         view, rng, noise = self.view, self.rng, self.noise(1)
         mist = 1.0 if self.asked.has("misty") else 0.45
@@ -240,43 +240,53 @@ class ForestPainting(Painting):
             layers.append(self._trees(near, mist, haze, sun, edge))
         return layers, sun
 
-    def _trees(self, near: float, mist: float, haze: Tensor, sun: tuple[float, float], edge: float):
-        view, rng, noise = self.view, self.rng, self.noise(2 + round(near * 8))
+    def _trees(
+        self, near: float, mist: float, haze: Tensor, sun: tuple[float, float], edge: float
+    ) -> tuple[Tensor, Tensor]:
+        """One layer: its light (3, h, w) and alpha (h, w). near: 0 the farthest, 1 the nearest."""
+        view, noise = self.view, self.noise(2 + round(near * 8))
         x, y = view.x, view.y
-        ground_y = 0.10 + 0.24 * near + 0.02 * noise.fractal(x * 2, y * 0 + near, 4)
-        alpha = smoothstep(y - ground_y, -edge, 3 * edge)
+        ground = 0.10 + 0.24 * near + 0.02 * noise.fractal(x * 2, y * 0 + near, 4)
+        alpha = smoothstep(y - ground, -edge, 3 * edge)
         moss = noise.fractal(x * (16 - 9 * near), y * (34 - 16 * near), 5, 0.7)
-        floor = lerp(
-            rgb(0.030, 0.055, 0.012).expand(3, *x.shape), rgb(0.115, 0.150, 0.030), (0.35 + 0.3 * moss).clamp(0, 1)
-        )
-        color = floor * (0.7 + 0.9 * sun_glow(view, (sun[0], ground_y.mean().item()), (0.5,), (1.0,)))
+        share = (0.35 + 0.3 * moss).clamp(0, 1)
+        floor = lerp(rgb(0.030, 0.055, 0.012).expand(3, *x.shape), rgb(0.115, 0.150, 0.030), share)
+        color = floor * (0.7 + 0.9 * sun_glow(view, (sun[0], ground.mean().item()), (0.5,), (1.0,)))
         for _ in range(round((11 - 8 * near) * view.aspect / 1.78)):
-            foot, lean = rng.uniform(-0.55, 0.55) * view.aspect, rng.uniform(-0.06, 0.06)
-            wide = (0.010 + 0.032 * near**1.3) * rng.uniform(0.65, 1.35)
-            wobble = 0.15 * wide * noise.fractal(y * 3 + foot * 9, y * 0 + foot, 3)
-            across = (x - foot - lean * (y - 0.2) - wobble) / (wide * (1 + 0.9 * (y + 0.45).clamp_min(0) ** 6 * 3))
-            there = smoothstep(1 - across.abs(), -edge / wide, edge / wide) * smoothstep(
-                ground_y + 0.02 - y, -edge, edge
-            )
-            bark = noise.fractal((x - foot) * 40 / (0.5 + near), y * 7 / (0.5 + near) + foot * 50, 4, 0.7)
-            towards = math.copysign(1.0, sun[0] - foot)
-            rim = smoothstep(across * towards, 0.35, 1.0)
-            tone = (0.75 + 0.3 * bark) * rgb(0.040, 0.032, 0.024) + rim * rgb(0.12, 0.115, 0.06) * (1.1 - 0.5 * near)
+            tone, there = self._trunk(near, noise, ground, sun, edge)
             color, alpha = lerp(color, tone, there), torch.maximum(alpha, there)
+        green, cover = self._leaves(near, noise, sun)
+        color, alpha = lerp(color, green, cover), torch.maximum(alpha, cover)
+        lost = torch.tensor((1 - near) ** 1.1 * (0.35 + 0.55 * mist))
+        lit_haze = haze.expand_as(color) * (0.7 + 0.8 * sun_glow(view, sun, (0.45,), (1.0,)))
+        return lerp(color, lit_haze, lost), alpha
+
+    def _trunk(
+        self, near: float, noise: Noise, ground: Tensor, sun: tuple[float, float], edge: float
+    ) -> tuple[Tensor, Tensor]:
+        """Light and alpha of a trunk at a random place, brighter on the side of the sun."""
+        view, rng = self.view, self.rng
+        x, y = view.x, view.y
+        foot, lean = rng.uniform(-0.55, 0.55) * view.aspect, rng.uniform(-0.06, 0.06)
+        wide = (0.010 + 0.032 * near**1.3) * rng.uniform(0.65, 1.35)
+        wobble = 0.15 * wide * noise.fractal(y * 3 + foot * 9, y * 0 + foot, 3)
+        across = (x - foot - lean * (y - 0.2) - wobble) / (wide * (1 + 0.9 * (y + 0.45).clamp_min(0) ** 6 * 3))
+        there = smoothstep(1 - across.abs(), -edge / wide, edge / wide) * smoothstep(ground + 0.02 - y, -edge, edge)
+        bark = noise.fractal((x - foot) * 40 / (0.5 + near), y * 7 / (0.5 + near) + foot * 50, 4, 0.7)
+        rim = smoothstep(across * math.copysign(1.0, sun[0] - foot), 0.35, 1.0)
+        tone = (0.75 + 0.3 * bark) * rgb(0.040, 0.032, 0.024) + rim * rgb(0.12, 0.115, 0.06) * (1.1 - 0.5 * near)
+        return tone, there
+
+    def _leaves(self, near: float, noise: Noise, sun: tuple[float, float]) -> tuple[Tensor, Tensor]:
+        """Light and alpha of the leaves that hang from above, some with the sun in them."""
+        view = self.view
+        x, y = view.x, view.y
         leaf = noise.fractal(x * (9 - 3 * near), y * (9 - 3 * near), 6, 0.68)
         hang = -0.30 + 0.05 * (1 - near) - 0.16 * (near < 0.3)
         cover = smoothstep(leaf * 0.14 - (y - hang), -0.015, 0.03) * smoothstep(leaf + 0.5, 0.0, 0.35)
-        green = lerp(
-            rgb(0.020, 0.045, 0.010).expand_as(color),
-            rgb(0.30, 0.42, 0.06),
-            smoothstep(noise.fractal(x * 22 + 3, y * 22, 4, 0.7), -0.3, 1.8),
-        )
-        green = green * (0.55 + 0.9 * sun_glow(view, sun, (0.5,), (1.0,)))
-        color, alpha = lerp(color, green, cover), torch.maximum(alpha, cover)
-        share = (1 - near) ** 1.1 * (0.35 + 0.55 * mist)
-        return lerp(
-            color, haze.expand_as(color) * (0.7 + 0.8 * sun_glow(view, sun, (0.45,), (1.0,))), torch.tensor(share)
-        ), alpha
+        lit = smoothstep(noise.fractal(x * 22 + 3, y * 22, 4, 0.7), -0.3, 1.8)
+        green = lerp(rgb(0.020, 0.045, 0.010).expand(3, *x.shape), rgb(0.30, 0.42, 0.06), lit)
+        return green * (0.55 + 0.9 * sun_glow(view, sun, (0.5,), (1.0,))), cover
 
     def at(self, time: float) -> Picture:
         layers, sun = self.parts

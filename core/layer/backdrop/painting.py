@@ -6,6 +6,7 @@ import random
 import zlib
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ class Painting:
         self.noise = cache(lambda number: Noise(asked.seed, zlib.crc32(asked.kind.encode()), number))
 
     @cached_property
-    def parts(self):
+    def parts(self) -> Any:
         """What does not change with time."""
         raise NotImplementedError
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vera.core.layer.backdrop.backdrop_view import FOCAL, View
 from vera.core.layer.backdrop.lens_blur import splat
-from vera.core.layer.backdrop.smooth_noise import Noise, lerp, rgb
+from vera.core.layer.backdrop.smooth_noise import Noise, lerp
 from vera.kernels.planes import smoothstep
 
 CLOUD_SHARE = 0.5  # samples a side in which clouds are worked out, of the picture's. Raising it costs its square
@@ -138,7 +138,3 @@ class Stars:
         flux = self.flux * (1 + depth * torch.sin(self.rate * time / SECOND + self.phase))
         columns, rows = view.in_samples(self.x, self.y)
         splat(light, columns, rows, flux * (view.rows / 432) ** 2)
-
-
-def rgb_of_sky(low: tuple[float, float, float], high: tuple[float, float, float]) -> tuple[Tensor, Tensor]:
-    return rgb(*low), rgb(*high)

@@ -31,7 +31,7 @@ class CityPainting(Painting):
     defocus = 0.0095
 
     @cached_property
-    def parts(self):
+    def parts(self) -> tuple[float, Tensor]:
         view = self.view
         rng = np.random.default_rng([self.asked.seed % 2**32, 21])
         fine = view.scaled(FINE)
