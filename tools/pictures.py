@@ -72,7 +72,17 @@ def meaning(path: Path) -> bytes:
         documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
         if documented and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
-    return ast.dump(tree).encode()
+    return _dumped(tree).encode()
+
+
+def _dumped(value: object) -> str:
+    """A syntax tree as text that every version of Python gives alike. `ast.dump` is not: fields come and go, empty."""
+    if isinstance(value, ast.AST):
+        fields = [(name, field) for name, field in ast.iter_fields(value) if field is not None and field != []]
+        return f"{type(value).__name__}({', '.join(f'{name}={_dumped(field)}' for name, field in fields)})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_dumped, value))}]"
+    return repr(value)
 
 
 # ---- Makers ---------------------------------------------------------------------------

@@ -463,8 +463,10 @@ class Client:
                     self.starter()
                 end = time.monotonic() + seconds
             except ServiceError as error:
-                if error.status != BUSY or time.monotonic() + BUSY_SECONDS > end:
+                if error.status != BUSY:
                     raise
+                if time.monotonic() + BUSY_SECONDS > end:
+                    break
                 time.sleep(BUSY_SECONDS)
         raise ServiceError("the service has too many clients; try again later", BUSY)
 

@@ -2,12 +2,12 @@
 
 A prompt is words: "steps=3" and "pause=0.1" (seconds a step), then at the last step one of
 "crash", "killed=2" (by the system, twice), "hang" (no beats), "stall" (beats only), "garbage", "input", "memory".
-"cheaper" says at
-the start that memory ran out and that the job is tried once more, "warned" that something is not as it was meant,
-"echo" says plate and prompt as warnings, "refused" as the reason of a failure,
-"movie" delivers the file preview.mp4 of the service's folder.
+"cheaper" says at the start that memory ran out and that the job is tried once more, "warned" that something is not as
+it was meant, "echo" says plate and prompt as warnings, "refused" as the reason of a failure, "movie" delivers the file
+preview.mp4 of the service's folder.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -60,11 +60,12 @@ def work(job):  # noqa: C901 - one branch a fault
     warnings = ["the prompt has a word that the model does not know: warned"] if "warned" in words else []
     if "echo" in words:  # what a stranger wrote comes back in every place for words
         warnings = [recipe["plate"], recipe["prompt"]]
+    identity = hashlib.sha256(recipe["prompt"].encode()).hexdigest()
     facts = {"frames": 25, "first": 1001, "last": 1025, "width": 1280, "height": 720, "fps": 24.0, "model": "mini"}
-    send("prepared", identity=recipe["prompt"], warnings=warnings, facts=facts)
+    send("prepared", identity=identity, warnings=warnings, facts=facts)
     donors = next_command()["donors"]
     if "cheaper" in words:  # memory ran out: prepared again
-        send("prepared", identity=recipe["prompt"], warnings=["memory ran out; once more with less"])
+        send("prepared", identity=identity, warnings=["memory ran out; once more with less"])
         donors = next_command()["donors"]
     steps = int(asked.get("steps", 1))
     send("progress", stage="denoise", done=0, total=steps, seconds_left=None, frame=None)
