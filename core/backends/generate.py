@@ -421,14 +421,14 @@ def _object_layer(
     drawn as a shape. alpha: (h, w), the model's, cleaned."""
     assert isinstance(decoded.drawn, DrawnFrame)
     frame, width = decoded.drawn, job.model.limits.step_width
-    if frame.shape.soft:
+    if frame.shape.soft and frame.aside == 0:
         rest = soft_below(frame, alpha, job.aspect)
         matte, explained = refine_alpha(rest, guide, plate, width)
         edit = plate_color(clean_color(decoded.color, rest).movedim(0, -1), matte)
     else:
         matte, explained, edit = torch.zeros(plate.shape[:2]), torch.zeros(plate.shape[:2]), torch.zeros(plate.shape)
     shown, hides = _shown(frame, plate, width)
-    edit, matte, own = over_rest(Drawn(frame, _scene(job, filmed, frame.place()[:2])), shown, edit, matte)
+    edit, matte, own = over_rest(Drawn(frame, _scene(job, filmed, frame.place()[:2])), shown, edit, matte * shown)
     return edit, matte, torch.maximum(explained, hides * own), own
 
 

@@ -50,6 +50,10 @@ MIRROR = (64, 36)  # (width, height) of the plate as metal and gloss reflect it;
 SIDES = (12, 8)  # (width, height) of the plate as diffuse light; lowering it gives softer light
 METAL_GAIN = 1.3  # factor on a metal's reflection
 MIRRORED = 0.5  # share of a metal's light that is the reflected plate; raising it looks like glass
+# Share of the plate's mean from top to bottom in the reflected surroundings, as its picture on a ball looks like glass;
+# how much darker they are at the horizon; and a key light's reflection on metal, in those on what is glossy. Raising
+# them looks more like metal.
+EVEN, HORIZON, METAL_HIGHLIGHT = 0.7, 0.5, 1.8
 GLOW = 0.85  # least light that luminous surfaces emit, as a share of display white
 KNEE = 0.75  # share of display white from which light is compressed for plates that clip at display white
 
@@ -94,7 +98,8 @@ class PlateLight:
         sides = torch.lerp(grey.expand_as(sides), sides, TINT)
         sides = sides / _luminance(sides.mean((2, 3))).clamp_min(0.05)
         made = cls(white, sides, small, key_of(bright), ambient, torch.ones(3))
-        return cls(white, sides, small, made.key, ambient, 1 / made._of_white_ball())
+        surroundings = torch.lerp(small, small.mean(3, keepdim=True).expand_as(small), EVEN)
+        return cls(white, sides, surroundings, made.key, ambient, 1 / made._of_white_ball())
 
     def _of_white_ball(self) -> Tensor:
         """Mean light on the lit half of a ball, (3,)."""
@@ -131,7 +136,7 @@ class PlateLight:
         tint = 0.14 + 0.86 * base / base.amax(-1, keepdim=True).clamp_min(0.05)
         bright = base.amax(-1, keepdim=True).clamp(0.25, 1) ** 0.5
         mirror = METAL_GAIN * tint * bright * (MIRRORED * seen + (1 - MIRRORED) * self.on(facing, points.open))
-        mirror = mirror + tint * self._highlight(facing, torch.ones_like(polish))
+        mirror = mirror + METAL_HIGHLIGHT * tint * self._highlight(facing, torch.ones_like(polish))
         relative = (1 - metal) * (body + coat) + metal * mirror
         return relative * self.white + self._sent(points, base, facing, glow)
 
@@ -151,9 +156,13 @@ class PlateLight:
 
     def _mirrored(self, facing):
         """Reflected light relative to white, (..., 3): the plate around its middle, as a mirror ball shows it."""
-        places = torch.stack([-facing[..., 0], facing[..., 1]], -1).view(1, 1, -1, 2)
+        way = (
+            2 * facing * _normals(facing)[..., 2:]
+        )  # of what is reflected, right and down; 0 at the middle and the limb
+        places = torch.stack([-way[..., 0], way[..., 1]], -1).view(1, 1, -1, 2)
         seen = F.grid_sample(self.mirror, places, align_corners=False, padding_mode="reflection")[0, :, 0].T
-        return seen.view(*facing.shape[:-1], 3) / self.white
+        dark = 1 - HORIZON * torch.exp(-(((way[..., 1:] - 0.12) / 0.16) ** 2))
+        return dark * seen.view(*facing.shape[:-1], 3) / self.white
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ TABLE = 64  # random values a side, which noise repeats
 SMOOTH = 2  # model pixels: over so many on each side the model's layer is averaged, twice: no cell is left
 # Times as dense as the model drew them: where smoke and fog are faint, nothing of their structure is seen.
 DENSER_SMOKE, DENSER_FOG = 3.2, 1.8
+SMOKE = 0.2  # albedo of smoke, so that it shows over bright and dark; raising it makes whiter smoke
 RAMP = (  # of a flame, from its rim to its core, display-encoded
     (0.55, 0.07, 0.01), (0.95, 0.30, 0.03), (1.0, 0.62, 0.10), (1.0, 0.90, 0.45), (1.0, 0.98, 0.86),
 )  # fmt: skip
@@ -101,6 +102,8 @@ def _billows(soft: Soft, noise: Noise, time: int, rise: float, contrast: float, 
 
 
 def _smoke(soft: Soft, noise: Noise, time: int, scene: Scene) -> tuple[Tensor, Tensor]:
+    grey = display_codes(scene.light.white * SMOKE, scene.clips)
+    soft = Soft(soft.alpha, torch.lerp(soft.color, grey, 0.7))
     return _billows(soft, noise, time, 0.035, 0.9, DENSER_SMOKE)
 
 

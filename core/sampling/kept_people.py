@@ -15,6 +15,7 @@ from scipy.ndimage import label
 from vera.core.errors import InputError
 from vera.core.model.people import load_people
 from vera.core.plate.fit import shrink
+from vera.kernels.planes import smoothstep
 
 # Frames, evenly spaced over the plate, that are searched for people before work starts. More frames also find a person
 # who appears only briefly.
@@ -35,6 +36,9 @@ Picture = Callable[[int], torch.Tensor]  # a frame's number -> (H, W, 3), encode
 # Samples a side of the picture that is looked at twice, and the margin about the people found first, in sizes of them.
 # Raising the margin makes the second look like the first.
 LOOKED_AT, CLOSER_MARGIN = 512, 0.15
+# Confidence that a pixel is a person, between which it begins to hide what is behind, and hides it wholly. Raising them
+# lets more of it through at necks and hair.
+IN_FRONT = (0.1, 0.6)
 
 PEOPLE_KEPT = (
     "no mask was given for the new background: the people found in the plate are kept; for another subject give --mask,"
@@ -89,7 +93,7 @@ class PeopleInFront:
     def at(self, time: int) -> torch.Tensor:
         """(h, w) in [0, 1]; time: number of frames since the first."""
         near = [min(max(time + step, 0), self._count - 1) for step in (-1, 0, 0, 1)]
-        return torch.stack([self._read(number) for number in near]).mean(0)
+        return smoothstep(torch.stack([self._read(number) for number in near]).mean(0), *IN_FRONT)
 
     def _read(self, number: int) -> torch.Tensor:
         area = self._width * self._height

@@ -11,7 +11,7 @@ WOOD, METAL = "wood", "metallic"
 FINISHES = {  # display-encoded sRGB
     word: Finish(color, material, texture)
     for words, color, material, texture in (
-        ("gold golden", (0.93, 0.71, 0.24), METAL, None),
+        ("gold golden", (0.95, 0.69, 0.17), METAL, None),
         ("brass", (0.84, 0.69, 0.34), METAL, None),
         ("silver chrome", (0.82, 0.83, 0.85), METAL, None),
         ("steel", (0.62, 0.64, 0.67), METAL, None),
