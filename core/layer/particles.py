@@ -162,9 +162,9 @@ def _rain(noise: np.random.Generator, time: float, look: Look) -> list[Swarm]:
     made = []
     slant = (noise.random() - 0.5) * 0.24
     for count, width, speed, opacity in (
-        (340, 0.0020, 0.045, 0.6),
-        (220, 0.0034, 0.060, 0.7),
-        (60, 0.0070, 0.080, 0.6),
+        (340, 0.0021, 0.045, 0.72),
+        (220, 0.0036, 0.060, 0.85),
+        (60, 0.0075, 0.080, 0.7),
     ):
         n = round(count * look.amount * look.scene.aspect)
         x, y, odd, pace, faint, _ = noise.random((6, n))
@@ -191,7 +191,7 @@ def _rain(noise: np.random.Generator, time: float, look: Look) -> list[Swarm]:
 
 def _confetti(noise: np.random.Generator, time: float, look: Look) -> list[Swarm]:
     made = []
-    for count, size, speed in ((54, 0.0140, 0.0055), (60, 0.0225, 0.0075), (22, 0.0370, 0.0105)):
+    for count, size, speed in ((56, 0.0140, 0.0055), (64, 0.0230, 0.0075), (24, 0.0375, 0.0105)):
         n = round(count * look.amount * look.scene.aspect)
         x, y, odd, pace, sway, turn = noise.random((6, n))
         fall = speed * (0.75 + 0.5 * pace)
