@@ -3,7 +3,8 @@ before, one browser."""
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
@@ -31,6 +32,24 @@ def signal_handlers_restored() -> Iterator[None]:
     for number, handler in saved.items():
         if handler is not None:
             signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def spawned_as_copies() -> Callable[[], AbstractContextManager]:
+    """Within `spawned_as_copies()` whatever this process spawns by multiprocessing is a copy, as forked.py says."""
+
+    @contextmanager
+    def patched() -> Iterator[None]:
+        from multiprocessing.context import _concrete_contexts as contexts
+
+        from tests import forked
+
+        forked.server_ready()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(contexts, "spawn", contexts[forked.METHOD])
+            yield
+
+    return patched
 
 
 @pytest.fixture(scope="session")

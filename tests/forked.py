@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 
 
-def _server_ready() -> None:
+def server_ready() -> None:
+    """Start the fork server, unless it runs."""
     if METHOD == "forkserver":
         multiprocessing.forkserver.set_forkserver_preload(["tests.imported_by_forks"])
         with contextlib.chdir(ROOT):  # the server finds its imports here
@@ -27,7 +28,7 @@ def _server_ready() -> None:
 
 def spawn(function, arguments=(), count=1, join=True, daemon=False):
     """As torch.multiprocessing.spawn."""
-    _server_ready()
+    server_ready()
     return torch.multiprocessing.start_processes(function, arguments, count, join, daemon, METHOD)
 
 
@@ -38,7 +39,7 @@ class Command:
     """
 
     def __init__(self, module: str, *arguments: str):
-        _server_ready()
+        server_ready()
         context = multiprocessing.get_context(METHOD)
         ends = [context.Pipe(duplex=False) for _ in range(2)]
         given = (module, arguments, dict(os.environ), *(writer for _, writer in ends))

@@ -11,11 +11,13 @@ for name in (
     "torch.distributed.tensor",
     "torch.utils.tensorboard",
     "tests.data.datasets.layers",
+    "tests.layer.test_folder_trust",
     "tests.tiny_vera",
     "vera.core.backends.generate",
     "vera.core.cli.render",
     "vera.core.cli.train",
     "vera.core.sampling.parallel",
     "vera.core.training.full.trainer",
+    "vera.core.training.mini.transformer_training",
 ):
     importlib.import_module(name)

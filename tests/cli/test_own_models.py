@@ -35,11 +35,12 @@ CONFIG = {
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, spawned_as_copies):
     """A run of two steps, by the command."""
     folder = tmp_path_factory.mktemp("training")
     (folder / "small.json").write_text(json.dumps(CONFIG))
-    assert cli.main(["train", str(folder / "small.json"), "--out", str(folder / "run")]) == 0
+    with spawned_as_copies():
+        assert cli.main(["train", str(folder / "small.json"), "--out", str(folder / "run")]) == 0
     return folder / "run"
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import OpenImageIO as oiio
 import pytest
 
+from tests import forked
 from tests.layer.stand_in import BLENDINGS, StandInPlate, color_of, make_frame
 from vera.core.errors import InputError, StoppedError
 from vera.core.files import FileLock, write_sealed_json
@@ -309,10 +310,9 @@ def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch):
 
 
 def processes_of():
-    """Forked from a process that has imported all and has no threads yet, which a fork would lose."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.layer.test_folder_trust"])
-    return context
+    """Copies of a process that has imported all and has no threads yet, which a fork would lose."""
+    forked.server_ready()
+    return multiprocessing.get_context(forked.METHOD)
 
 
 def start_one(folder, recipe_hash, wait, answers):

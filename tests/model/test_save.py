@@ -1,20 +1,22 @@
 """Checkpoints in and out: names of the published sizes, memory while they stream, and folders that others can read."""
 
+import gc
 import json
-import subprocess
 import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests import forked
 from tests.model.conftest import original_names
 from vera.core.cli.model_from_wan import main
 from vera.core.errors import InputError
-from vera.core.model.config import PRESETS
+from vera.core.model.config import PRESETS, TransformerConfig
 from vera.core.model.load import load_model
 from vera.core.model.save import save_model, write_transformer
-from vera.core.model.tensors import TensorFiles
+from vera.core.model.tensors import TensorFiles, load_weights
+from vera.core.model.transformer import Transformer, kept_in_float32
 from vera.core.model.wan.checkpoint import branch_wan, config_from_wan, vera_sources
 from vera.core.model.wan.parameter_names import NEW
 
@@ -75,41 +77,36 @@ def test_a_sharded_checkpoint_of_14b_is_understood_from_its_headers(published, t
 
 # Memory
 
-STREAM = """
-import gc, sys, torch
-from vera.core.model.tensors import TensorFiles, load_weights
-from vera.core.model.config import TransformerConfig
-from vera.core.model.transformer import Transformer, kept_in_float32
-from vera.core.model.wan.checkpoint import branch_wan
-import huggingface_hub.serialization
-with torch.device("meta"):
-    Transformer(TransformerConfig(dim=4, heads=2, layers=1, ffn_dim=4))  # imports what torch takes to compute there
-
-source, target, keep_open = sys.argv[1], sys.argv[2], sys.argv[3] == "keep"
-torch.set_num_threads(1)
-if keep_open:  # the planted fault: every file that was opened stays
-    held, opened = [], TensorFiles._opened
-    TensorFiles._opened = lambda self, file: held.append(opened(self, file)) or held[-1]
 
 def status(field):
     with open("/proc/self/status") as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
 
 def growth(work):
     gc.collect()
     with open("/proc/self/clear_refs", "w") as peak:
         peak.write("5")
     before = status("VmRSS:")
-    result = work()
-    return status("VmHWM:") - before, result
+    work()
+    return status("VmHWM:") - before
 
-print(growth(lambda: branch_wan(source, target, shard_bytes=24 << 20))[0])
-folder = target + "/transformer"
-with torch.device("meta"):
-    vera = Transformer(TransformerConfig.load(folder + "/config.json"))
-print(growth(lambda: load_weights(vera, TensorFiles(folder), torch.bfloat16, kept_in_float32))[0])
-print(sum(p.numel() * p.element_size() for p in vera.parameters()))
-"""
+
+def stream(rank, source, target, keep_open):
+    """In a process of its own: peaks while branching and loading, and the model's size, into target/peaks.json."""
+    torch.set_num_threads(1)
+    with torch.device("meta"):
+        Transformer(TransformerConfig(dim=4, heads=2, layers=1, ffn_dim=4))  # imports what torch takes to compute there
+    if keep_open:  # the planted fault: every file that was opened stays
+        held, opened = [], TensorFiles._opened
+        TensorFiles._opened = lambda self, file: held.append(opened(self, file)) or held[-1]
+    branching = growth(lambda: branch_wan(source, target, shard_bytes=24 << 20))
+    folder = target / "transformer"
+    with torch.device("meta"):
+        vera = Transformer(TransformerConfig.load(folder / "config.json"))
+    loading = growth(lambda: load_weights(vera, TensorFiles(folder), torch.bfloat16, kept_in_float32))
+    model = sum(p.numel() * p.element_size() for p in vera.parameters())
+    (target / "peaks.json").write_text(json.dumps([branching, loading, model]))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -135,9 +132,8 @@ def test_a_checkpoint_streams_within_one_shard_and_the_model(tmp_path, fault):
         written += sum(state[n].numel() * 4 for n in names)
     assert len(numbers) > 4 and written > 54 * mib
 
-    command = [sys.executable, "-c", STREAM, tmp_path / "wan", str(tmp_path / "vera"), "keep" if fault else "close"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    branching, loading, model = map(int, done.stdout.split())
+    forked.spawn(stream, (tmp_path / "wan", tmp_path / "vera", fault))
+    branching, loading, model = json.loads((tmp_path / "vera/peaks.json").read_text())
     assert model > 80 * mib
     fits = branching < (shard + 24 + slack) * mib, loading < model + (24 + slack) * mib
     assert fits == ((False, False) if fault else (True, True)), (branching / mib, loading / mib, model / mib)

@@ -65,9 +65,10 @@ def render(shot, out, *more):
 
 
 @pytest.fixture
-def followers_are_copies(monkeypatch):
+def followers_are_copies(spawned_as_copies):
     """Followers start as copies of a process; the test of camera motion starts them as users do."""
-    monkeypatch.setattr(parallel.mp, "spawn", forked.spawn)
+    with spawned_as_copies():
+        yield
 
 
 WAYS = {

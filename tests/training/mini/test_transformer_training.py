@@ -38,6 +38,12 @@ from vera.core.training.mini.transformer_training import (
 from vera.core.training.state import save_state
 
 
+@pytest.fixture
+def ranks_are_copies(spawned_as_copies):
+    with spawned_as_copies():
+        yield
+
+
 class Exact(nn.Module):
     """A transformer that knows the clean latents, so its velocity is exact."""
 
@@ -216,7 +222,7 @@ def test_crossed_detects_a_multiple_in_the_interval():
     assert crossed(95, 103, 100) and crossed(99, 100, 100) and not crossed(100, 108, 100)
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, ranks_are_copies):
     torch.manual_seed(0)
     codec = MiniCodec(width=8, blocks=1)
     wide = MiniCodec()
@@ -265,7 +271,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
 
 
 def test_a_run_may_start_from_an_edition(tmp_path):
-    """Weights and average of transformer and text encoder, and the codec, equal the edition's."""
+    """Weights and average of transformer and text encoder, and the codec, equal the edition's; its rank starts anew."""
     torch.manual_seed(3)
     config = {
         "codec": str(tmp_path / "edition"),

@@ -234,7 +234,7 @@ def test_the_gradient_predicts_the_decrease_of_the_loss():
     torch.testing.assert_close((before - loss()) / step, slope, rtol=1e-2, atol=0)
 
 
-def test_mini_trains_and_renders_with_a_vae_as_codec(tmp_path):
+def test_mini_trains_and_renders_with_a_vae_as_codec(tmp_path, spawned_as_copies):
     train(CONFIG | {"steps": 1}, tmp_path / "vae", lambda: False)
     config = {
         "codec": str(tmp_path / "vae"),
@@ -253,7 +253,8 @@ def test_mini_trains_and_renders_with_a_vae_as_codec(tmp_path):
         "camera_plates": 2,
         "blend_clips": 2,
     }
-    train_transformer(config, tmp_path / "mini", lambda: False)
+    with spawned_as_copies():
+        train_transformer(config, tmp_path / "mini", lambda: False)
     assert model_export.main([str(tmp_path / "mini"), "--to", str(tmp_path / "edition")]) == 0
     model = load_mini(tmp_path / "edition", "cpu")
     assert model.codec.channels == model.transformer.config.latent_channels == 4
