@@ -43,7 +43,10 @@ def joint_attention(
     assert query.shape == key.shape == value.shape and query.shape[1] == 3
     if torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value)):
         return _attend(query, key, value, kind, needs_gradient=True)
-    return torch.ops.vera.joint_attention(query, key, value, kind)
+    if torch.compiler.is_compiling():
+        return torch.ops.vera.joint_attention(query, key, value, kind)
+    # A custom operator's first call imports all of torch._dynamo, 2 CPU seconds.
+    return _attend(query, key, value, kind, needs_gradient=False).contiguous()
 
 
 @torch.library.custom_op("vera::joint_attention", mutates_args=())

@@ -47,7 +47,6 @@ from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import DISPLAY
 from vera.core.plate.color_space import resolve_space
 from vera.core.plate.fit import shrink
-from vera.core.plate.grain import measure_grain
 from vera.core.plate.region import region_of
 from vera.core.plate.source import Plate, open_plate
 from vera.core.progress import ProgressLike
@@ -226,6 +225,8 @@ def _with_own_grain(job: LiftJob, video: LiftedVideo) -> LiftJob:
     def opaque(index: int) -> np.ndarray:
         color, alpha, *_ = video[index].split(CHANNELS)
         return torch.where(alpha > OPAQUE, color, torch.nan).movedim(0, -1).numpy()
+
+    from vera.core.plate.grain import measure_grain  # imported here because scipy is slow to import
 
     return replace(job, matching=replace(job.matching, brought=measure_grain(range(len(job.plate.frames)), opaque)))
 

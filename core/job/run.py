@@ -9,6 +9,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from vera.core.errors import InputError, OutOfMemoryError, StoppedError, one_line
+from vera.core.imports import uncollected
 from vera.core.progress import Progress, ProgressLike
 from vera.core.recipe import EditRecipe
 
@@ -75,14 +76,15 @@ def render(
     Raises InputError, OutOfMemoryError, StoppedError.
     """
     # Modules that import torch are imported here, so that --help, wrong arguments and wrong paths respond at once.
-    from vera.core.job.opening import open_inputs
+    with uncollected():
+        from vera.core.job.opening import open_inputs
 
-    inputs = open_inputs(recipe)
-    from vera.core.backends import load_backend
-    from vera.core.job.memory import within_memory
-    from vera.core.model.load import load_model
+        inputs = open_inputs(recipe)
+        from vera.core.backends import load_backend
+        from vera.core.job.memory import within_memory
+        from vera.core.model.load import load_model
 
-    backend = load_backend(recipe.model)
+        backend = load_backend(recipe.model)
     warned: set[str] = set()
 
     def work(job: Any) -> tuple[bool, str]:

@@ -5,18 +5,21 @@ before the conversion to the blending space, so the layer's guarantees hold: 0 w
 negative, and equal to the composite when it is laid over the plate.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from vera.core.layer.blend_space import LEAST_ALPHA
-from vera.core.layer.regrain import GrainMaker
-from vera.core.plate.grain import Grain, measure_grain
-from vera.core.plate.sharpness import edge_blur, sharpness_of
+
+if TYPE_CHECKING:
+    from vera.core.layer.regrain import GrainMaker
+    from vera.core.plate.grain import Grain
 
 SHARPNESS_FRAMES = 4  # plate frames, evenly spread, whose edges are measured. Raising it is more reliable and slower
 LEAST_BLUR = 0.2  # smallest blur, as a deviation in pixels, that is applied
@@ -85,6 +88,8 @@ class Matching:
         """
         if self.blur is None:
             return edit, alpha
+        from vera.core.plate.sharpness import edge_blur
+
         box = _box((alpha > 0) & (alpha < 1), round(REACH * self.blur) + 4)
         own = None if box is None else edge_blur(alpha[box].numpy())
         if box is None or own is None or self.blur**2 - own**2 < LEAST_BLUR**2:
@@ -138,6 +143,11 @@ def measure(asked: Sequence[str], frames: Sequence[int], picture: Callable[[int]
 
     picture: gives a frame as (H, W, 3) float32 in the model's range; called in ascending order for each property
     """
+    # Imported here because scipy takes longer to import than all else of a render but torch.
+    from vera.core.layer.regrain import GrainMaker
+    from vera.core.plate.grain import measure_grain
+    from vera.core.plate.sharpness import sharpness_of
+
     grain = measure_grain(frames, picture) if "grain" in asked else None
     blur = None
     if "sharpness" in asked:
