@@ -3,15 +3,9 @@
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 Layer = TypeVar("Layer", bound=nn.Module)
-
-
-def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU in its tanh approximation, as in Wan."""
-    return F.gelu(x, approximate="tanh")
 
 
 def mean_of_words(text: Tensor) -> Tensor:

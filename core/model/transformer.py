@@ -29,8 +29,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vera.core.model.config import BRANCHES, TransformerConfig
-from vera.core.model.functional import gelu_tanh, zero_init
+from vera.core.model.functional import zero_init
 from vera.core.model.interfaces import BlockRunner, LatentsByFrame, ShotConditioning
+from vera.kernels.gelu import gelu_tanh
 from vera.kernels.joint_attention import joint_attention
 from vera.kernels.norm_rotary_pack import can_pack, norm_rotary_pack, rotate
 from vera.kernels.variants import attention_variant

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "blur.hpp"
+#include "gelu.hpp"
 #include "half.hpp"
 #include "plate_size.hpp"
 #include "over.hpp"
@@ -138,6 +139,13 @@ Floats py_blur_lines(const Floats& values, const Floats& weights, int threads) {
     return result;
 }
 
+void py_gelu_tanh(Floats& values, int threads) {
+    float* v = values.mutable_data();
+    const std::ptrdiff_t count = values.size();
+    py::gil_scoped_release released;
+    gelu_tanh(v, count, threads);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, module) {
@@ -152,6 +160,7 @@ PYBIND11_MODULE(_native, module) {
                py::arg("kept"), py::arg("plate"));
     module.def("remove_specks", &py_remove_specks, py::arg("alpha").noconvert(), py::arg("low"), py::arg("high"),
                py::arg("area"));
+    module.def("gelu_tanh", &py_gelu_tanh, py::arg("values").noconvert(), py::arg("threads"));
     module.def("blur_lines", &py_blur_lines, py::arg("values"), py::arg("weights"), py::arg("threads"));
     module.def("half_to_double", py::vectorize(half_to_double), py::arg("bits"));
     module.def("double_to_half", py::vectorize(double_to_half), py::arg("value"));

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from vera.core.model.codec import TIME_STRIDE
-from vera.core.model.functional import cell_centres, gelu_tanh, mean_of_words, zero_init
+from vera.core.model.functional import cell_centres, mean_of_words, zero_init
 from vera.core.model.mini.camera import Camera, seen
 from vera.core.model.mini.latent_over import Blend
+from vera.kernels.gelu import gelu_tanh
 
 Grid = tuple[int, int, int]  # latent frames, rows and columns of cells
 

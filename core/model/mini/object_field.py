@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vera.core.model.functional import gelu_tanh
 from vera.core.model.interfaces import SurfacePoints
 from vera.core.model.mini import words
+from vera.kernels.gelu import gelu_tanh
 
 KINDS = (*words.OBJECTS, *words.EFFECTS, "nothing")  # that a prompt can name; "nothing": a background, or no words
 # Further properties that a prompt states, each with a probability: named materials, a reflection below, standing on
