@@ -9,8 +9,10 @@ import argparse
 import json
 import os
 import platform
+import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,7 +31,17 @@ assert vera.__file__.startswith(os.environ["CHECKOUT"]), vera.__file__
 """
 RENDER = FIRST + "from vera.core.cli.render import main\nsys.exit(main(sys.argv[1:]))\n"
 LIFT = FIRST + "from vera.core.cli.lift import main\nsys.exit(main(sys.argv[1:]))\n"
-IMPORTS = FIRST + "import vera.core.backends.generate, vera.core.job.memory\n"
+# As `render` imports them; the second line is for commits that know no better way.
+IMPORTS = (
+    FIRST
+    + """try:
+    from vera.core.imports import uncollected
+except ImportError:
+    from contextlib import nullcontext as uncollected
+with uncollected():
+    import vera.core.backends.generate, vera.core.job.memory
+"""
+)
 STEP = (
     FIRST
     + """import torch
@@ -55,6 +67,7 @@ for file in sys.argv[2:]:
     for _ in range(int(sys.argv[1])):
         oiio.ImageBuf(file).write(sys.argv[2] + ".copy.exr")
 """
+FOLDER = "vera-benchmark-"  # begins the names of this program's temporary folders; the process's number follows
 # Operations of a step of mini at 49 frames: 16.5 by torch's counter, and attention's 14.2; and of one product.
 STEP_GFLOP, PRODUCT_GFLOP = 30.7, 17.18
 FRAME_SIZES = {"a tiny frame": (96, 64), "a frame of 1080p EXR": (1920, 1080), "a frame of 4K EXR": (3840, 2160)}
@@ -161,6 +174,39 @@ def write_plate(folder: Path, size: tuple[int, int], count: int) -> str:
 
 
 @contextmanager
+def work_folder() -> Iterator[Path]:
+    """A temporary folder, removed at the end, also after SIGTERM; what a killed run left behind is removed first."""
+    _remove_abandoned()
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        with tempfile.TemporaryDirectory(prefix=f"{FOLDER}{os.getpid()}-") as name:
+            yield Path(name)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _remove_abandoned() -> None:
+    """The folders and worktrees of runs whose process is gone."""
+    listed = subprocess.run(["git", "worktree", "list", "--porcelain"], cwd=ROOT, capture_output=True, text=True).stdout
+    for path in re.findall(rf"^worktree (.*/{FOLDER}\d+-[^/]*/against)$", listed, re.MULTILINE):
+        folder = Path(path).parent
+        if not _is_running(int(folder.name.removeprefix(FOLDER).split("-")[0])):
+            subprocess.run(["git", "worktree", "remove", "--force", path], cwd=ROOT, capture_output=True)
+            shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run(["git", "worktree", "prune"], cwd=ROOT, capture_output=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
+
+
+@contextmanager
 def checkout_of(revision: str, folder: Path) -> Iterator[Path]:
     """A worktree of a revision, with this checkout's native module."""
     path = folder / "against"
@@ -201,8 +247,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="rows whose name holds this text")
     parser.add_argument("--json", type=Path, help="also write the figures here, after each row")
     args = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with work_folder() as folder:
         if args.against:
             with checkout_of(args.against, folder) as other:
                 results = _measured(args, folder, [ROOT, other])

@@ -5,8 +5,6 @@ import sys
 import time
 from typing import Any, Protocol, TextIO
 
-from tqdm import tqdm
-
 from vera.core.errors import printable
 
 KINDS = ("bar", "jsonl", "none")
@@ -53,6 +51,8 @@ class Progress:
         self.close()
         self.name, self.total, self.done, self.skipped, self.started = name, total, done, done, time.monotonic()
         if self.kind == "bar":
+            from tqdm import tqdm  # imported here, for it reads its own version out of the packages' metadata: slow
+
             self.bar = tqdm(total=total, initial=done, desc=name, file=sys.stderr, dynamic_ncols=True)
 
     def advance(self, count: int = 1) -> None:
@@ -68,21 +68,21 @@ class Progress:
         if self.kind == "jsonl":
             self._line(event=event, text=text, **values)
         elif self.kind == "bar":
-            tqdm.write(printable(text), file=sys.stderr)
+            self._write(text)
 
     def note(self, text: str) -> None:
         """See `ProgressLike.note`."""
         if self.kind == "jsonl":
             self._line(event="message", text=text)
         else:
-            tqdm.write(printable(text), file=sys.stderr)
+            self._write(text)
 
     def warn(self, text: str) -> None:
         """See `ProgressLike.warn`."""
         if self.kind == "jsonl":
             self._line(event="warning", text=text)
         else:
-            tqdm.write(printable(f"warning: {text}"), file=sys.stderr)
+            self._write(f"warning: {text}")
 
     def fail(self, text: str, code: int) -> None:
         """Report an error and its exit code, on standard error and as an event."""
@@ -94,6 +94,13 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+    def _write(self, text: str) -> None:
+        """A line on standard error, above the bar where one is shown."""
+        if self.bar is None:
+            print(printable(text), file=sys.stderr, flush=True)
+        else:
+            self.bar.write(printable(text), file=sys.stderr)
 
     def _line(self, **values: Any) -> None:
         print(json.dumps(values), file=self.out, flush=True)

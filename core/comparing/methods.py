@@ -17,7 +17,7 @@ from vera.core.job.run import run_job
 from vera.core.model.families import family_of
 from vera.core.model.interfaces import Model
 from vera.core.model.load import load_model
-from vera.core.plate.movie import MOVIES
+from vera.core.plate.named_files import MOVIES
 from vera.core.progress import ProgressLike
 from vera.core.recipe import EditRecipe, backend_of
 from vera.core.recipe.backend_table import DEFAULT

@@ -1,16 +1,21 @@
-"""Open and check the files that a recipe names, before torch is imported, so that errors appear at once."""
+"""Open and check the files that a recipe names, before torch is imported, so that errors appear at once.
+
+Names of files that do not exist are refused before any library of pictures is imported.
+"""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vera.core.errors import InputError
-from vera.core.layer.out_folder import refuse_unwritable
-from vera.core.model.families import family_of
 from vera.core.model.names import folder_of, unknown_model
-from vera.core.plate.choice import Choice
-from vera.core.plate.region import region_of
-from vera.core.plate.source import HeldOutMask, Mask, Plate, open_mask, open_plate, refuse_absent
+from vera.core.plate.named_files import refuse_absent, refuse_wrong_name
 from vera.core.recipe import NO_MASK, EditRecipe, backend_of, parse_cuts, parse_region, refuse_unsupported, split_model
+
+if TYPE_CHECKING:
+    from vera.core.plate.source import HeldOutMask, Mask, Plate
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,12 @@ def open_inputs(recipe: EditRecipe) -> Inputs:
     """Open plate and mask, and check everything that needs no model. Raises InputError; nothing is written."""
     refuse_unsupported(recipe, backend_of(recipe.model))
     _refuse_model_that_is_not_there(recipe.model)
+    _refuse_wrong_names(recipe)
+    from vera.core.layer.out_folder import refuse_unwritable
+    from vera.core.plate.choice import Choice
+    from vera.core.plate.region import region_of
+    from vera.core.plate.source import HeldOutMask, open_mask, open_plate
+
     plate = open_plate(recipe.plate, recipe.frames, Choice.of(recipe))
     if recipe.region:
         region_of(plate, parse_region(recipe.region))
@@ -46,6 +57,8 @@ def read_prompts(recipe: EditRecipe) -> list[str]:
     """What the model's own tables say of the prompts, a line each. Raises InputError for one that it cannot read."""
     if backend_of(recipe.model) != "generate":
         return []
+    from vera.core.model.families import family_of
+
     family, folder, anyway = family_of(recipe.model), folder_of(recipe.model), bool(recipe.anyway)
     said = family.check_text(folder, recipe.prompt, anyway)
     if recipe.negative_prompt is None:
@@ -54,6 +67,16 @@ def read_prompts(recipe: EditRecipe) -> list[str]:
         return [*said, *(f"negative {note}" for note in family.check_text(folder, recipe.negative_prompt, anyway))]
     except InputError as error:
         raise InputError(f"negative {error}") from None
+
+
+def _refuse_wrong_names(recipe: EditRecipe) -> None:
+    refuse_wrong_name(Path(recipe.plate))
+    for mask in (recipe.mask, recipe.hold_out):
+        if mask and mask != NO_MASK:
+            try:
+                refuse_wrong_name(Path(mask))
+            except InputError as error:
+                raise InputError(f"mask: {error}") from None
 
 
 def _refuse_model_that_is_not_there(model: str) -> None:

@@ -50,6 +50,9 @@ NEAR = 6.0
 AGREES = 0.35  # least overlap (intersection over union) of shape and model alpha; raising it rejects more shapes
 # The same of a thing behind somebody, of which the model may hide any part: the share of the shape that it drew.
 AGREES_HIDDEN = 0.1
+# Where a contact shadow can be, in half heights from the object's middle: its half width, and its rows. Raising them
+# only costs time; both ellipses of `contact_shadow` have to lie inside.
+SHADOW_HALF_WIDTH, SHADOW_ROWS = 1.5, (0.7, 1.26)
 SHADOW = 0.62  # strength of the contact shadow where the object touches the ground. Raising it darkens the shadow
 # A luminous object's halo: alpha at the outline, and width in half heights. Raising them makes it stronger, and wider.
 HALO, HALO_REACH = 0.5, 0.55
@@ -351,12 +354,30 @@ def contact_shadow(drawn: Drawn) -> tuple[Box, Tensor] | None:
     if box is None:
         return None
     away = -float(drawn.scene.light.key[0])
+    box = _cropped(box, (-SHADOW_HALF_WIDTH, SHADOW_HALF_WIDTH), SHADOW_ROWS)
+    if box is None:
+        return None
     v, u = box.v[:, None], box.u[None]
     flat = torch.hypot((u - 0.2 * away) / 1.25, (v - 0.98) / 0.26)
     core = torch.hypot((u - 0.05 * away) / 0.7, (v - 0.985) / 0.09)
     depth = SHADOW * (1.15 - 0.5 * drawn.scene.light.ambient)
     shadow = depth * (0.75 * smoothstep(-flat, -1.0, -0.15) ** 1.5 + 0.5 * smoothstep(-core, -1.0, -0.2))
     return box, (shadow * drawn.frame.standing).clamp(0, 0.85)
+
+
+def _cropped(box: Box, right: tuple[float, float], down: tuple[float, float]) -> Box | None:
+    """The part of a box whose columns and rows lie between these places in half heights; None where nothing does."""
+    columns, rows = (((x >= low) & (x <= high)).nonzero()[:, 0] for x, (low, high) in ((box.u, right), (box.v, down)))
+    if not len(rows) or not len(columns):
+        return None
+    (top, bottom), (left, last) = ((int(found[0]), int(found[-1]) + 1) for found in (rows, columns))
+    corner = box.rows.start, box.columns.start
+    return Box(
+        slice(corner[0] + top, corner[0] + bottom),
+        slice(corner[1] + left, corner[1] + last),
+        box.u[left:last],
+        box.v[top:bottom],
+    )
 
 
 def aside(drawn: Sequence[DrawnFrame], aspect: float) -> float:

@@ -1,5 +1,6 @@
 """Preview movie, contact sheet and thumbnails of a delivery, encoded for a display."""
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,7 +19,7 @@ from vera.core.layer.blend_space import Blending
 from vera.core.layer.origin import KEEP_TAGS, UNSTATED, Origin
 from vera.core.plate.color_curve import decode_srgb, encode_srgb
 from vera.core.plate.source import Plate
-from vera.kernels.halves import to_floats
+from vera.kernels.halves import to_floats, to_halves
 
 _MOVIE_WIDTH = 1280  # largest width of the movie in pixels; raising it shows more detail and slows down delivery
 # (row, column) of the movie's four pictures. They have one size, so that a wipe can compare them.
@@ -158,10 +159,16 @@ def _layer_views(
     """The layer over a checkerboard, laid in its blending space, and its alpha."""
     layer = _shrink(layer, size)
     color, alpha = layer[..., :3], layer[..., 3:]
-    behind = blending.from_light(decode_srgb(checkerboard(size)) / np.float32(gain))
+    behind = _checkerboard_as_laid(size, blending, gain)
     light = blending.to_light(color + (1 - alpha) * behind) * np.float32(gain)
     picture = encode_srgb(np.maximum(light, 0))
     return picture, np.broadcast_to(alpha, picture.shape)
+
+
+@functools.lru_cache(maxsize=4)
+def _checkerboard_as_laid(size: tuple[int, int], blending: Blending, gain: float) -> np.ndarray:
+    """The checkerboard in the blending space, of a shot whose exposure is gain."""
+    return blending.from_light(decode_srgb(checkerboard(size)) / np.float32(gain))
 
 
 def checkerboard(size: tuple[int, int]) -> np.ndarray:
@@ -225,12 +232,11 @@ def _reduced(image: np.ndarray, size: tuple[int, int], white: float = np.inf) ->
         return _shrink(image, size)
     if image.dtype.kind == "u":
         return np.rint(_shrink(image.astype(np.float32), size)).astype(image.dtype)
-    values = to_floats(image)
-    if np.isnan(values).any():
-        values = np.where(np.isnan(values), np.float32(0), values)
     most = min(white, float(np.finfo(image.dtype).max))
-    return _shrink(np.clip(values, -most, most), size).astype(image.dtype)
+    values = torch.from_numpy(to_floats(image)).nan_to_num(0.0, torch.inf, -torch.inf).clamp_(-most, most)
+    small = _shrink(values.numpy(), size)
+    return to_halves(small) if image.dtype == np.float16 else small.astype(image.dtype, copy=False)
 
 
 def _bytes(picture: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    return torch.from_numpy(picture).clamp(0, 1).mul_(255).round_().to(torch.uint8).numpy()

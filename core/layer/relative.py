@@ -37,5 +37,7 @@ def relative_share(color: torch.Tensor, reconstruction: torch.Tensor, alpha: tor
 
 
 def _mean(image, radius):
-    size = 2 * radius + 1
-    return F.avg_pool2d(image[None, None], size, stride=1, padding=radius, count_include_pad=False)[0, 0]
+    """Mean within (2 radius + 1)^2 pixels: along rows, then along columns. Beyond the border nothing counts."""
+    for size, padding in (((1, 2 * radius + 1), (0, radius)), ((2 * radius + 1, 1), (radius, 0))):
+        image = F.avg_pool2d(image[None, None], size, stride=1, padding=padding, count_include_pad=False)[0, 0]
+    return image

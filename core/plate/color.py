@@ -9,6 +9,7 @@ would make its white fog 64 times as bright as white. Only generated pixels are 
 reach the delivery unconverted.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,11 +63,7 @@ class PlateColor:
                 portion = slice(at, at + _PORTION)
                 codes.reshape(-1, 3)[portion] = self._codes(flat[portion])
             return codes
-        # Up to 16 bits a table of all values gives the same numbers, at 4K many times as fast.
-        code = np.dtype(f"u{rgb.dtype.itemsize}")
-        every = np.arange(256**code.itemsize).astype(code)
-        table = self._codes(np.repeat(every.view(rgb.dtype)[:, None], 3, 1))[:, 0]
-        return np.ascontiguousarray(table)[rgb.view(code)]
+        return _of_each(_model_codes(self, rgb.dtype), rgb)
 
     def from_model(self, codes: np.ndarray) -> np.ndarray:
         """The inverse of `to_model`: (..., 3) float32 in [0, 1] to the plate's numbers, integers' in [0, 1]."""
@@ -82,9 +79,13 @@ class PlateColor:
         columns of the shorter side.
         """
         step = max(1, min(pixels.shape[:2]) // 270)
-        light = self.light(pixels[::step, ::step])
-        above = (light > self.curve.top * (1 + 1e-6)).any(-1).mean()
-        below = (light < -1e-3).any(-1).mean()
+        rgb = np.ascontiguousarray(pixels[::step, ::step, :3])
+        if rgb.dtype.itemsize > 2 or not self.space.curve:
+            light = self.light(rgb)
+            outside = self._above(light), self._below(light)
+        else:
+            outside = tuple(_of_each(table, rgb) for table in _outside(self, rgb.dtype))
+        above, below = ((x[..., 0] | x[..., 1] | x[..., 2]).mean() for x in outside)  # numpy is slow at any() of three
         return {"above": float(above), "below": float(below)}
 
     def for_display(self, pixels: np.ndarray) -> np.ndarray:
@@ -97,9 +98,42 @@ class PlateColor:
             return np.clip(np.where(np.isnan(unit), np.float32(0), unit), 0, 1)
         return self.curve.encode(self.light(rgb))
 
+    def _above(self, light: np.ndarray) -> np.ndarray:
+        return light > self.curve.top * (1 + 1e-6)
+
+    def _below(self, light: np.ndarray) -> np.ndarray:
+        return light < -1e-3
+
     def _is_plain(self) -> bool:
         """Whether the plate's codes are the model's."""
         return self.space.curve == "srgb" and self.exposure == 0
+
+
+# Of spaces that are one curve a channel, and types of up to 16 bits, a table of all values gives the same numbers, at
+# 4K many times as fast. They are kept: to make one takes as long as a small frame.
+
+
+def _every(dtype: np.dtype) -> np.ndarray:
+    """All values of a type, (n, 3), by their bits as a number."""
+    code = np.dtype(f"u{dtype.itemsize}")
+    return np.repeat(np.arange(256**code.itemsize).astype(code).view(dtype)[:, None], 3, 1)
+
+
+def _of_each(table: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return table.take(values.view(f"u{values.itemsize}"))
+
+
+@functools.lru_cache(maxsize=8)
+def _model_codes(color: PlateColor, dtype: np.dtype) -> np.ndarray:
+    """`PlateColor.to_model` of all values of a type."""
+    return np.ascontiguousarray(color._codes(_every(dtype))[:, 0])
+
+
+@functools.lru_cache(maxsize=8)
+def _outside(color: PlateColor, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Which values of a type are above the model's range, and which below."""
+    light = color.light(_every(dtype))[:, 0]
+    return color._above(light), color._below(light)
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

@@ -16,8 +16,6 @@ from vera.core.plate.container import stated_size
 from vera.core.plate.fields import deinterlaced, stated_order
 from vera.core.plate.pattern import choose_frames
 
-MOVIES = ("avi", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mxf", "webm")
-
 # Containers only, and local files only: a playlist named .mp4 must not open other files.
 _OPTIONS = {
     "protocol_whitelist": "file",

@@ -14,18 +14,11 @@ from vera.core.errors import InputError
 from vera.core.plate.channels import choose_mask, choose_picture, is_matte
 from vera.core.plate.choice import OF_PICTURES, OF_VIDEO, USUAL, Choice
 from vera.core.plate.decoded import Read
-from vera.core.plate.movie import MOVIES, Movie
-from vera.core.plate.pattern import (
-    Pattern,
-    choose_frames,
-    find_pattern,
-    frame_in_name,
-    hint,
-    parse_frames,
-    show_frames,
-)
+from vera.core.plate.movie import Movie
+from vera.core.plate.named_files import MOVIES, extension_of, list_files, refuse_wrong_name
+from vera.core.plate.pattern import choose_frames, find_pattern, frame_in_name, parse_frames, show_frames
 from vera.core.plate.pixel import dtype_of, to_unit
-from vera.core.plate.stills import STILLS, Picker, Stills, Window, frame_rate, pixel_aspect
+from vera.core.plate.stills import Picker, Stills, Window, frame_rate, pixel_aspect
 
 # Rec.709 luminance.
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
@@ -190,7 +183,7 @@ def open_plate(path: str, frames: str | None = None, choice: Choice = USUAL) -> 
         width=source.width,
         height=source.height,
         pixel_type=source.pixel_type,
-        extension=_extension(Path(path)),
+        extension=extension_of(Path(path)),
         field_order=source.field_order,
         _source=source,
     )
@@ -342,37 +335,18 @@ def _origin_notes(source: Movie | Stills, uses_alpha: bool, plate: Plate) -> tup
     return (f"the mask is the picture's luminance{left}",) if left and not uses_alpha else ()
 
 
-def refuse_absent(path: Path) -> None:
-    """Raise InputError if the file does not exist, or no file matches the pattern."""
-    pattern = None if path.is_file() else find_pattern(path)
-    if pattern is None:
-        _refuse_no_file(path)
-    else:
-        _list_files(pattern, path)
-
-
 def _open_source(path: Path, asked: range | None, pick: Picker, choice: Choice = USUAL) -> Movie | Stills:
-    extension = _extension(path)
-    if path.is_dir():
-        raise InputError(f"{path}: a directory; name its files, such as {path.name}/plate.####.exr")
-    if extension not in STILLS and extension not in MOVIES:
-        known = ", ".join([*STILLS, *MOVIES])
-        other = hint(path)
-        raise InputError(f"{path}: the extension {extension!r} is not known; {other or f'use one of {known}'}")
-    pattern = None if path.is_file() else find_pattern(path)
-    if extension in MOVIES:
-        if pattern:
-            raise InputError(f"{path}: a frame pattern in a movie's name; name the movie file itself")
-        _refuse_no_file(path)
+    refuse_wrong_name(path)
+    if extension_of(path) in MOVIES:
         _refuse_choice(path, choice.given(OF_PICTURES), "of EXR files with several pictures; this is a movie")
         return Movie(path, asked, choice)
     _refuse_choice(path, choice.given(OF_VIDEO), "of YUV movies; these are stills")
+    pattern = None if path.is_file() else find_pattern(path)
     if pattern is None:
-        _refuse_no_file(path)
         number = frame_in_name(path)
         there = {1 if number is None else number: path}
     else:
-        there = _list_files(pattern, path)
+        there = list_files(pattern, path)
     chosen = choose_frames(asked, list(there), str(path))
     stills = Stills({frame: there[frame] for frame in chosen}, pick, choice)
     for how, misfit in (
@@ -390,31 +364,9 @@ def _refuse_choice(path: Path, given: dict[str, str], why: str) -> None:
         raise InputError(f"{path}: --{name} is {why}; leave it out")
 
 
-def _refuse_no_file(path: Path) -> None:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; {hint(path) or 'check the name'}")
-
-
-def _list_files(pattern: Pattern, path: Path) -> dict[int, Path]:
-    try:
-        there, other = pattern.frames(), pattern.badly_padded()
-    except OSError as error:
-        raise InputError(
-            f"{path}: the folder {pattern.folder} cannot be read ({error.strerror}); check its name"
-        ) from None
-    if not there:
-        fix = f"{other} is padded otherwise" if other else hint(path) or "check the name and the padding"
-        raise InputError(f"{path}: no file fits this pattern; {fix}")
-    return {frame: pattern.file(frame) for frame in there}
-
-
-def _extension(path: Path) -> str:
-    return path.suffix[1:].lower()
-
-
 def _open_mask_source(path: Path, plate: Plate, wanted: range) -> tuple[Movie | Stills, dict[int, int]]:
     """The mask's frames, and for each plate frame the mask's frame."""
-    is_movie = _extension(path) in MOVIES
+    is_movie = extension_of(path) in MOVIES
     if not is_movie and (path.is_file() or find_pattern(path) is None):
         still = _open_source(path, None, choose_mask)
         return still, dict.fromkeys(wanted, still.frames[0])

@@ -14,21 +14,9 @@ import OpenImageIO as oiio
 from vera.core.errors import InputError
 from vera.core.plate.channels import SPELLINGS, Part, Picture, choose_picture, left_out, pictures
 from vera.core.plate.choice import OF_PICTURES, USUAL, Choice
+from vera.core.plate.named_files import STILLS
 from vera.core.plate.pixel import dtype_of
 from vera.core.plate.png_chunks import animated_frames, chunks_of
-
-# extension -> the format that the file must have
-STILLS = {
-    "exr": "openexr",
-    "dpx": "dpx",
-    "tif": "tiff",
-    "tiff": "tiff",
-    "png": "png",
-    "jpg": "jpeg",
-    "jpeg": "jpeg",
-    "tga": "targa",
-    "bmp": "bmp",
-}
 
 # A damaged header can state any size. 4 GiB is a 16K RGBA frame of 32-bit floats.
 oiio.attribute("limits:imagesize_MB", 4096)

@@ -1,5 +1,7 @@
 """The benchmark of all rows: turns, the least of the runs, ratios beside limit and other commit."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,25 @@ def test_a_frame_s_delivery_is_measured_with_its_preview(tmp_path):
     result = delivery.measure(tmp_path / "frame", "object", 96, 64, 1, find_space("linear"), False)
     assert {"read, refine", "over", "write", "preview", "peer"} == set(result["seconds"])
     assert result["ratio"] > 0 and 0 < result["coverage"] < 1
+
+
+def test_the_worktree_of_a_killed_run_is_removed_and_that_of_a_running_one_stays(tmp_path, monkeypatch):
+    def git(*words):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words], cwd=repository, check=True)
+
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "first")
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    killed, running = (tmp_path / f"{everything.FOLDER}{process}-x/against" for process in (ended.pid, os.getpid()))
+    for path in (killed, running):
+        git("worktree", "add", "-q", "--detach", str(path))
+    monkeypatch.setattr(everything, "ROOT", repository)
+    with everything.work_folder() as folder:
+        assert folder.is_dir() and folder.name.startswith(everything.FOLDER)
+        assert running.is_dir() and not killed.parent.exists()
+    assert not folder.exists()
+    listed = subprocess.run(["git", "worktree", "list"], cwd=repository, capture_output=True, text=True).stdout
+    assert str(running) in listed and str(killed) not in listed

@@ -32,6 +32,7 @@ def test_wrong_paths_and_prompts_are_refused_without_torch(tmp_path):
         "it reads English": ("render", [*good, "--prompt", "添加一个红色气球", "--dry-run"]),
         "negative prompt: mini knows nothing": ("render", [*good, "--negative-prompt", "xyzzy"]),
         "not frame numbers": ("render", [*good, "--cuts", "here"]),
+        "remove": ("render", [*good, "--prompt", "Remove the car"]),
         "not a directory": ("render", [*good, "--out", str(tmp_path / "file")]),
         "none_edited.mov": (
             "lift",

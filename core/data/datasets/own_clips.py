@@ -26,10 +26,9 @@ from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import DISPLAY, decode_srgb, encode_srgb
 from vera.core.plate.color_space import resolve_space
 from vera.core.plate.fit import model_size, shrink
-from vera.core.plate.movie import MOVIES
+from vera.core.plate.named_files import MOVIES, STILLS
 from vera.core.plate.pattern import find_pattern
 from vera.core.plate.source import Mask, Plate, open_mask, open_plate
-from vera.core.plate.stills import STILLS
 
 CLIP_FPS = 16  # frames per second of every clip
 CLIP_PIXELS = 832 * 480  # a larger shot is made smaller

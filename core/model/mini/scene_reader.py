@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vera.core.model.functional import gelu_tanh
 from vera.core.model.interfaces import ShotBackground
 from vera.core.model.mini import words
+from vera.kernels.gelu import gelu_tanh
 
 SCENES = (*words.BACKGROUNDS, "nothing")  # what a prompt may ask for; "nothing": an object, an effect, or no words
 SCENE_TRAITS = ("calm", "misty", "snowy")  # what else it may say of a background, each by its probability

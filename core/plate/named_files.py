@@ -1,0 +1,66 @@
+"""The files that a path names: a sequence's by its pattern, a still or a movie.
+
+Nothing is opened, and little imported: a wrong path is refused at once.
+"""
+
+from pathlib import Path
+
+from vera.core.errors import InputError
+from vera.core.plate.pattern import Pattern, find_pattern, hint
+
+# Extension of a still: the format of OpenImageIO that its files are to be of.
+STILLS = {
+    "exr": "openexr",
+    "dpx": "dpx",
+    "tif": "tiff",
+    "tiff": "tiff",
+    "png": "png",
+    "jpg": "jpeg",
+    "jpeg": "jpeg",
+    "tga": "targa",
+    "bmp": "bmp",
+}
+MOVIES = ("avi", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mxf", "webm")
+
+
+def refuse_wrong_name(path: Path) -> None:
+    """Raise InputError where a path can be no sequence, still or movie, or where there is no such file."""
+    extension = extension_of(path)
+    if path.is_dir():
+        raise InputError(f"{path}: a directory; name its files, such as {path.name}/plate.####.exr")
+    if extension not in STILLS and extension not in MOVIES:
+        known = ", ".join([*STILLS, *MOVIES])
+        other = hint(path)
+        raise InputError(f"{path}: the extension {extension!r} is not known; {other or f'use one of {known}'}")
+    if extension in MOVIES and not path.is_file() and find_pattern(path):
+        raise InputError(f"{path}: a frame pattern in a movie's name; name the movie file itself")
+    refuse_absent(path)
+
+
+def refuse_absent(path: Path) -> None:
+    """Raise InputError where there is neither such a file nor a file that fits the pattern."""
+    pattern = None if path.is_file() else find_pattern(path)
+    if pattern is not None:
+        list_files(pattern, path)
+    elif not path.is_file():
+        raise InputError(f"{path}: no such file; {hint(path) or 'check the name'}")
+
+
+def list_files(pattern: Pattern, path: Path) -> dict[int, Path]:
+    """The files of a pattern by their frames. path: as it was given, for messages. Raises InputError if there are
+    none."""
+    try:
+        there, other = pattern.frames(), pattern.badly_padded()
+    except OSError as error:
+        raise InputError(
+            f"{path}: the folder {pattern.folder} cannot be read ({error.strerror}); check its name"
+        ) from None
+    if not there:
+        fix = f"{other} is padded otherwise" if other else hint(path) or "check the name and the padding"
+        raise InputError(f"{path}: no file fits this pattern; {fix}")
+    return {frame: pattern.file(frame) for frame in there}
+
+
+def extension_of(path: Path) -> str:
+    """In lower case, without the dot."""
+    return path.suffix[1:].lower()
