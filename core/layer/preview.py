@@ -233,10 +233,16 @@ def _reduced(image: np.ndarray, size: tuple[int, int], white: float = np.inf) ->
     if image.dtype.kind == "u":
         return np.rint(_shrink(image.astype(np.float32), size)).astype(image.dtype)
     most = min(white, float(np.finfo(image.dtype).max))
-    values = torch.from_numpy(to_floats(image)).nan_to_num(0.0, torch.inf, -torch.inf).clamp_(-most, most)
+    values = (
+        torch.from_numpy(np.require(to_floats(image), requirements="CW"))
+        .nan_to_num(0.0, torch.inf, -torch.inf)
+        .clamp_(-most, most)
+    )
     small = _shrink(values.numpy(), size)
     return to_halves(small) if image.dtype == np.float16 else small.astype(image.dtype, copy=False)
 
 
 def _bytes(picture: np.ndarray) -> np.ndarray:
-    return torch.from_numpy(picture).clamp(0, 1).mul_(255).round_().to(torch.uint8).numpy()
+    return (
+        torch.from_numpy(np.require(picture, requirements="CW")).clamp(0, 1).mul_(255).round_().to(torch.uint8).numpy()
+    )
