@@ -68,21 +68,21 @@ class Progress:
         if self.kind == "jsonl":
             self._line(event=event, text=text, **values)
         elif self.kind == "bar":
-            self._write(text)
+            self._show(text)
 
     def note(self, text: str) -> None:
         """See `ProgressLike.note`."""
         if self.kind == "jsonl":
             self._line(event="message", text=text)
         else:
-            self._write(text)
+            self._show(text)
 
     def warn(self, text: str) -> None:
         """See `ProgressLike.warn`."""
         if self.kind == "jsonl":
             self._line(event="warning", text=text)
         else:
-            self._write(f"warning: {text}")
+            self._show(f"warning: {text}")
 
     def fail(self, text: str, code: int) -> None:
         """Report an error and its exit code, on standard error and as an event."""
@@ -95,7 +95,7 @@ class Progress:
             self.bar.close()
             self.bar = None
 
-    def _write(self, text: str) -> None:
+    def _show(self, text: str) -> None:
         """A line on standard error, above the bar where one is shown."""
         if self.bar is None:
             print(printable(text), file=sys.stderr, flush=True)

@@ -234,7 +234,7 @@ def _reduced(image: np.ndarray, size: tuple[int, int], white: float = np.inf) ->
         return np.rint(_shrink(image.astype(np.float32), size)).astype(image.dtype)
     most = min(white, float(np.finfo(image.dtype).max))
     values = (
-        torch.from_numpy(np.require(to_floats(image), requirements="CW"))
+        torch.from_numpy(np.require(to_floats(image), requirements=("C", "W")))
         .nan_to_num(0.0, torch.inf, -torch.inf)
         .clamp_(-most, most)
     )
@@ -244,5 +244,10 @@ def _reduced(image: np.ndarray, size: tuple[int, int], white: float = np.inf) ->
 
 def _bytes(picture: np.ndarray) -> np.ndarray:
     return (
-        torch.from_numpy(np.require(picture, requirements="CW")).clamp(0, 1).mul_(255).round_().to(torch.uint8).numpy()
+        torch.from_numpy(np.require(picture, requirements=("C", "W")))
+        .clamp(0, 1)
+        .mul_(255)
+        .round_()
+        .to(torch.uint8)
+        .numpy()
     )

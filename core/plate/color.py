@@ -82,9 +82,9 @@ class PlateColor:
         rgb = np.ascontiguousarray(pixels[::step, ::step, :3])
         if rgb.dtype.itemsize > 2 or not self.space.curve:
             light = self.light(rgb)
-            outside = self._above(light), self._below(light)
+            outside = [self._above(light), self._below(light)]
         else:
-            outside = tuple(_of_each(table, rgb) for table in _outside(self, rgb.dtype))
+            outside = [_of_each(table, rgb) for table in _outside(self, rgb.dtype)]
         above, below = ((x[..., 0] | x[..., 1] | x[..., 2]).mean() for x in outside)  # numpy is slow at any() of three
         return {"above": float(above), "below": float(below)}
 
