@@ -11,7 +11,17 @@ import bpy
 
 from . import color, host, media, place, seen, stage, tickets
 from .host_fields import READING
-from .host_rules import RefusedError, kept_in, model_of, prompt_of, reading, take_over_kept
+from .host_rules import (
+    RefusedError,
+    exposure_of,
+    kept_in,
+    lora_of,
+    model_of,
+    prompt_of,
+    reading,
+    take_over_kept,
+    without_spaces,
+)
 from .tickets import Ticket
 
 EDITABLE = ("MOVIE", "IMAGE", "SCENE", "META", "MOVIECLIP")
@@ -256,17 +266,12 @@ def _settings(ask: Ask) -> dict[str, Any]:
     lora = os.path.abspath(bpy.path.abspath(ask.lora.strip())) if ask.lora.strip() else ""
     if lora and not os.path.isfile(lora):
         raise RefusedError(f"LoRA: {lora} is not there; choose another file, or none")
-    exposure: float | str = ask.exposure.strip()
-    try:
-        exposure = float(exposure) if exposure not in ("", "auto") else exposure
-    except ValueError:
-        raise RefusedError(f"exposure {exposure!r} is no number of stops; write one, or auto") from None
     return {
         "guidance": ask.guidance or None,
-        "region": ask.region.replace(" ", "") or None,
-        "cuts": ask.cuts.replace(" ", "") or None,
-        "exposure": exposure or None if exposure != 0.0 else 0.0,
-        "lora": [lora if ask.lora_strength == 1 else f"{lora}:{ask.lora_strength:g}"] if lora else None,
+        "region": without_spaces(ask.region),
+        "cuts": without_spaces(ask.cuts),
+        "exposure": exposure_of(ask.exposure),
+        "lora": lora_of(lora, ask.lora_strength),
     }
 
 

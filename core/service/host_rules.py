@@ -103,6 +103,32 @@ def prompt_of(way: str, text: str) -> str:
     return prompt
 
 
+def exposure_of(text: str) -> float | str | None:
+    """The recipe's `exposure` of what is typed: stops, "auto", or None where nothing is. Raises RefusedError."""
+    typed = text.strip()
+    if typed in ("", "auto"):
+        return typed or None
+    try:
+        stops = float(typed)
+    except ValueError:
+        stops = math.nan
+    if not math.isfinite(stops):
+        raise RefusedError(f"exposure {typed!r} is no number of stops; write one, or auto")
+    return stops
+
+
+def lora_of(path: str, strength: float) -> list[str] | None:
+    """The recipe's `lora` of one file, None where no file is named."""
+    if not path:
+        return None
+    return [path if strength == 1 else f"{path}:{strength:g}"]
+
+
+def without_spaces(text: str) -> str | None:
+    """Numbers with commas as a recipe has them ("1013,1040"), None where nothing is typed."""
+    return "".join(text.split()) or None
+
+
 def keeps(model: str) -> bool:
     """Whether a job should keep its latents, to deliver them again in another blending or working space.
 

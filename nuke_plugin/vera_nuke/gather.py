@@ -12,7 +12,18 @@ import nuke
 from . import color, plate, settings, versions
 from .host import as_nuke_finds, full_size, no_undo
 from .host_fields import READING
-from .host_rules import LIFT, VACE, VERA, RefusedError, model_of, prompt_of, reading
+from .host_rules import (
+    LIFT,
+    VACE,
+    VERA,
+    RefusedError,
+    exposure_of,
+    lora_of,
+    model_of,
+    prompt_of,
+    reading,
+    without_spaces,
+)
 
 DRAFT_STEPS = 4  # denoising steps of a one-frame draft; raising it is slower and closer to the final result
 _WAYS = {"Vera": VERA, "VACE": VACE, "lift from file": LIFT}  # the node's menu -> the names of host_rules.py
@@ -81,18 +92,15 @@ def _request(node: nuke.Gizmo, write: bool, draft: bool, frames: tuple[int, int]
 
 def _more(node: nuke.Gizmo) -> dict[str, Any]:
     """Further recipe fields that the node sets; empty knobs leave the choice to the core. Raises RefusedError."""
-    found: dict = {name: "".join(str(node[name].value()).split()) for name in ("cuts", "exposure")}
-    if found["exposure"] not in ("", "auto"):
-        try:
-            found["exposure"] = float(found["exposure"])
-        except ValueError:
-            raise RefusedError(f"exposure {found['exposure']!r} is no number of stops; write one, or auto") from None
+    found: dict[str, Any] = {
+        "cuts": without_spaces(str(node["cuts"].value())),
+        "exposure": exposure_of(str(node["exposure"].value())),
+    }
     found["layer_mode"] = str(node["layer_mode"].value())
     lora = plate.absolute(str(node["lora"].value() or "").strip())
-    strength = float(node["lora_strength"].value())
-    found["lora"] = [lora if strength == 1 else f"{lora}:{strength:g}"] if lora else []
+    found["lora"] = lora_of(lora, float(node["lora_strength"].value()))
     found["also"] = [name for name in ("prores", "png", "matte") if node["also_" + name].value()]
-    return {name: value for name, value in found.items() if value not in ("", "auto", [])}
+    return {name: value for name, value in found.items() if value not in (None, "", "auto", [])}
 
 
 def way(node: nuke.Gizmo) -> str:

@@ -190,3 +190,27 @@ def test_what_hosts_carry_of_the_table_is_as_the_table_says():
     assert tools_host_fields.MODULE.read_text(encoding="utf-8") == tools_host_fields.module_text(), again
     gizmo = tools_host_fields.GIZMO.read_text(encoding="utf-8")
     assert tools_host_fields.gizmo_text(gizmo) == gizmo, again
+
+
+@pytest.mark.parametrize(
+    "typed, exposure", [("", None), ("  ", None), ("auto", "auto"), (" -1.5 ", -1.5), ("0", 0.0), ("+2", 2.0)]
+)
+def test_exposure_as_it_is_typed(typed, exposure):
+    assert host_rules.exposure_of(typed) == exposure
+
+
+@pytest.mark.parametrize("typed", ["bright", "nan", "inf", "1,5", "auto 2"])
+def test_an_exposure_that_is_no_number_of_stops_is_refused(typed):
+    with pytest.raises(RefusedError, match="is no number of stops; write one, or auto"):
+        host_rules.exposure_of(typed)
+
+
+def test_a_lora_with_its_strength():
+    assert host_rules.lora_of("", 0.5) is None
+    assert host_rules.lora_of("/a b.safetensors", 1.0) == ["/a b.safetensors"]
+    assert host_rules.lora_of("/a.safetensors", -0.25) == ["/a.safetensors:-0.25"]
+
+
+def test_numbers_are_typed_with_spaces_as_people_do():
+    assert host_rules.without_spaces(" 1013, 1040\t") == "1013,1040"
+    assert host_rules.without_spaces("  ") is None
