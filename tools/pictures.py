@@ -374,6 +374,7 @@ PICTURES = {
 }
 # What was measured in a training run of hours: pictures of that run, not of the present state.
 OF_A_RUN = {
+    "mini-36.jpg": "prompts over plates that are not in the repository, by python -m benchmarks.prompt_sheet",
     "codec.png": "five clips through a codec that was trained for 44 minutes; it is not shipped",
     "mini-curve.png": "the losses of the run that made the shipped weights",
     "notes/ablation.png": "the losses of five small trainings",

@@ -81,6 +81,8 @@ KINDS: dict[str, list[Case]] = {
     ],
     "Words that come near": [
         Case("Add a shiny gold apple", DONE, read="add a shiny yellow apple"),
+        Case("Add a metal ball", DONE, read="add a metal white ball"),
+        Case("Add a shiny metal red ball", DONE, read="add a metal red ball"),
         Case("Add a silver ball", DONE, read="add a white ball"),
         Case(
             "Add a wooden crate on the sidewalk",

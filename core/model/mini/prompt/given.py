@@ -15,6 +15,7 @@ _OF_BACKGROUNDS = words_in("please", *(form.format(scene="", shot="", keep="") f
 _OF_BACKGROUNDS |= frozenset(world.SUBJECTS)
 # Phrases that effects cannot have, because they fill the frame.
 _OF_ONE_THING = ("place", "depth", "reflection", "motion")
+BARE_METAL = "steel"  # the finish of what is of metal, without a colour
 _ORDER = ("size", "material", "color")  # of an object's attributes before its name
 _FRAMING = 3  # phrases of a shot, its angle and its camera, as the training has them: fewer ask for something
 _PARTS = frozenset(("to", "on", "in", "at", "into", "onto", "of", "from", "over"))  # "in the shot" says nothing more
@@ -113,6 +114,8 @@ class Given:
         said = {attributes[str(t.base)]: str(t.base) for t in reversed(self._free_words()) if t.base in attributes}
         if effect:
             return [*filter(lambda word: word in self.prompt.vocabulary, (verb,)), *self._effect(things[0], said)]
+        if "color" not in said and said.get("material") in world.MATERIALS["metallic"]:
+            self.finish, said["color"] = BARE_METAL, senses.NEAREST_COLORS[BARE_METAL]
         said.setdefault("color", self._usual_color(things[0]) or "")
         name = [said[kind] for kind in _ORDER if said.get(kind)] + self._words_of(things[0])
         still = [
@@ -203,6 +206,10 @@ class Given:
     def _leave_out_second_ones(self, attributes: dict[str, str]) -> None:
         """Of several colours, sizes, places or motions the model is given the first."""
         tokens = self.prompt.tokens
+        metal = any(t.base in world.MATERIALS["metallic"] and not t.span for t in tokens)
+        for token in tokens if metal else ():  # metal shines anyway
+            if token.base in world.MATERIALS["glossy"] and token.span is None:
+                token.raw, token.base, token.dropped = SILENT, None, True
         for kind in dict.fromkeys(attributes.values()):
             found = [
                 i for i, t in enumerate(tokens) if attributes.get(str(t.base)) == kind and not t.span and not t.dropped
