@@ -6,9 +6,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from vera.core.layer.backdrop.backdrop import Backdrop
+from vera.core.layer.backdrop.backdrop import Backdrop, Room, within_room
 from vera.core.layer.backdrop.behind import BackdropFrame, white_of_plate
 from vera.core.layer.backdrop.painting import Asked
+from vera.core.layer.backdrop.plate_motion import ROWS as MOTION_ROWS
+from vera.core.layer.backdrop.plate_motion import background_motion
 from vera.core.layer.drawn_object import Agreement, DrawnFrame, SurfaceStore, Take, agreement, aside, standing
 from vera.core.layer.particles import WEATHER, Particles, particles_of
 from vera.core.layer.plate_light import PlateLight
@@ -16,11 +18,13 @@ from vera.core.layer.turbulence import Turbulence
 from vera.core.model.codec import latent_frames
 from vera.core.model.interfaces import Model, ShotBackground, ShotEffect, ShotObject
 from vera.core.plate.color import PlateColor
+from vera.core.plate.fit import shrink
 from vera.core.plate.region import Region
 from vera.core.recipe import EditRecipe
 from vera.core.sampling.kept_people import PeopleInFront
 from vera.core.sampling.latent_store import LayerLatents
 
+BACKGROUND = 0.9  # alpha of a new background, above which the plate there is watched for the camera's motion
 WHITE_FRAMES = 3  # of a shot, by which a backdrop is made as bright as the plate
 LIGHT_ROWS = 180  # of a plate that are looked at for its light; more: no better, but for grain
 PEOPLE_WIDTH = 256  # pixels of a row in which people are looked for; the detector tells no more apart
@@ -99,7 +103,7 @@ def with_shapes(
         finish = job.model.text.finish(job.recipe.prompt)
         shape = job.model.objects.of_shot(text, latents.plate, latents.mask, window, finish)
     if isinstance(shape, ShotBackground):
-        yield from _with_backdrop(job, shape, latents.frames, decoded)
+        yield from _with_backdrop(job, shape, latents, decoded)
     elif isinstance(shape, ShotEffect):
         yield from _with_particles(job, shape, latents.layers, decoded)
     elif shape is not None:
@@ -122,14 +126,28 @@ def _with_particles(
 
 
 def _with_backdrop(
-    job: ShapedJob, background: ShotBackground, frames: range, decoded: Iterator[DecodedFrame]
+    job: ShapedJob, background: ShotBackground, latents: ShotLatents, decoded: Iterator[DecodedFrame]
 ) -> Iterator[DecodedFrame]:
-    """Decoded frames with a backdrop painted for the shot of these frames."""
-    backdrop = Backdrop(Asked(background.kind, job.recipe.seed, background.traits), job.aspect)
-    step = max(1, -(-len(frames) // WHITE_FRAMES))
-    white = white_of_plate(light_of(job, job.pixels(frame)) for frame in frames[::step])
+    """Decoded frames with a backdrop painted for their shot, as bright as the plate, that moves as its background."""
+    shown = torch.stack([alpha for _, alpha in _some_alphas(job, latents.layers)]).amin(0)
+    size = (max(1, round(MOTION_ROWS * job.aspect)), MOTION_ROWS)
+    lights: list[PlateLight] = []
+    step = max(1, -(-len(latents.frames) // WHITE_FRAMES))
+
+    def pictures() -> Iterator[torch.Tensor]:
+        for time, number in enumerate(latents.frames):
+            pixels = job.pixels(number)
+            if time % step == 0:
+                lights.append(light_of(job, pixels))
+            yield shrink(torch.from_numpy(job.source(pixels)), *size).mean(0)
+
+    moves = background_motion(pictures(), shrink((shown > BACKGROUND).float()[..., None], *size)[0])
+    moves = torch.zeros(len(latents.frames), 2) if moves is None else within_room(moves)
+    asked = Asked(background.kind, job.recipe.seed, background.traits)
+    backdrop, white = Backdrop(asked, job.aspect, room=Room.of(moves)), white_of_plate(lights)
     for time, frame in enumerate(decoded):
-        yield frame._replace(drawn=BackdropFrame(backdrop, time, white))
+        right, down = moves[time].tolist()
+        yield frame._replace(drawn=BackdropFrame(backdrop, time, white, (right, down)))
 
 
 def _with_object(

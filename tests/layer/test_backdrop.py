@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vera.core.layer.backdrop.backdrop import PAINTINGS, Backdrop, enlarged
+from vera.core.layer.backdrop.backdrop import MOST_ROOM, PAINTINGS, Backdrop, Room, enlarged, within_room
 from vera.core.layer.backdrop.behind import BackdropFrame, level
 from vera.core.layer.backdrop.lens_blur import disc, out_of_focus, splat
 from vera.core.layer.backdrop.painting import Asked
@@ -68,6 +68,21 @@ def test_half_a_plate_shows_the_average_of_the_whole(kind):
     half, whole = (frame.codes(size, clips=True) for size in ((90, 160), (180, 320)))
     averaged = F.avg_pool2d(whole.movedim(-1, 0)[None], 2)[0].movedim(0, -1)
     assert (half - averaged).abs().max() < 0.03
+
+
+def test_a_backdrop_follows_the_plates_background():
+    """A frame that has moved shows what lay beside the first one; without a move nothing changes but the canvas."""
+    moves = within_room(torch.tensor([[0.0, 0.0], [0.25, -0.125], [-0.5, 0.0]]))
+    backdrop = Backdrop(Asked("night", 0), ASPECT, ROWS, Room.of(moves))
+    whole = torch.rand(3, *backdrop.painting.view.x.shape, generator=torch.Generator().manual_seed(0))
+    still, moved = (backdrop.framed(whole, tuple(move.tolist()), (2 * ROWS, 128)) for move in moves[:2])
+    right, up = round(0.25 * 2 * ROWS), round(0.125 * 2 * ROWS)
+    assert (moved[:, :-up, right:] - still[:, up:, :-right]).abs().max() < 0.02
+
+
+def test_a_camera_that_goes_too_far_is_followed_in_part():
+    moves = within_room(torch.tensor([[0.0, 0.0], [3.0, 0.1]]))
+    assert moves[1, 0] == MOST_ROOM[0] and abs(float(moves[1, 1]) - 0.1) < 1e-6
 
 
 def test_words_change_the_picture(first):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vera.core.layer.backdrop.backdrop import Backdrop, enlarged
+from vera.core.layer.backdrop.backdrop import Backdrop
 from vera.core.layer.plate_light import LUMINANCE, PlateLight, display_codes
 
 # How far the backdrop's white takes the hue of the plate's. 1: wholly, as if one light lit both.
@@ -20,18 +20,20 @@ DISPLAY_WHITE = (0.35, 1.0)
 
 @dataclass(frozen=True)
 class BackdropFrame:
-    """A backdrop in one frame of its shot. time: frames since the shot's first; white (3,): of the plate."""
+    """A backdrop in one frame of its shot. time: frames since the shot's first; white (3,): of the plate; move: of the
+    plate's background since the first frame, right and down in heights of the picture."""
 
     backdrop: Backdrop
     time: int
     white: Tensor
+    move: tuple[float, float] = (0.0, 0.0)
 
     def codes(self, size: tuple[int, int], clips: bool) -> Tensor:
         """Its colour (H, W, 3) in the model's codes at a plate's size (height, width)."""
         made = self.backdrop.picture(float(self.time))
         light = made.light * level(self.white, made.follows_plate, clips).view(3, 1, 1)
         codes = display_codes(light.movedim(0, -1), clips).movedim(-1, 0)
-        grown = enlarged(codes, size).movedim(0, -1)
+        grown = self.backdrop.framed(codes, self.move, size).movedim(0, -1)
         return grown.clamp(0, 1) if clips else grown.clamp_min(0)
 
 
