@@ -219,7 +219,8 @@ class Parsed:
             other = token.span is not None and token.span.phrase.kind not in TARGETS and not opening
             following = token.is_preposition and not (before.is_preposition or before.raw in _OF_TWO_WORDS)
             ends = token.is_break or (token.raw in senses.CONJUNCTIONS and not goes_on)
-            if ends or (not clause and (token.is_verb or other or following)):
+            acts = token.is_verb and not (opening and before.raw != "to")  # "with paint" names a thing
+            if ends or (not clause and (acts or other or following)):
                 return i
         return len(self.tokens)
 

@@ -144,8 +144,8 @@ ACTS_AT_THE_START = _by_word(
 
 # Words that only look like a form of one that mini knows.
 FALSE_FRIENDS = _words("""
-    tin tins shin shins cite cites heave heaves heaved heaving heavies even evens evened firing fired lowe matted
-    matting rest rests andes gods skye smoked daises fulling lowing seas lines
+    tin tins tine tines offing shin shins cite cites heave heaves heaved heaving heavies even evens evened firing
+    fired lowe matted matting rest rests andes gods skye smoked daises fulling lowing seas lines
 """)
 # Words that are like one of the vocabulary, and are not that one misspelt.
 NOT_MISSPELT = _words("""
