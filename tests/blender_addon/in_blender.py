@@ -159,7 +159,7 @@ def select(scene, *strips):
 def edit(scene, *strips, prompt="Add heavy falling snow", **values):
     """Generate, wait, and return the layer strips that this made or changed."""
     select(scene, *strips)
-    for name, value in {"steps": 3, "quality": "STEPS", "seed": told["seed"], **values}.items():
+    for name, value in {"steps": 1, "quality": "STEPS", "seed": told["seed"], **values}.items():
         setattr(scene.vera, name, value)
     before = {s.name: s["vera"] for s in layers(scene)}
     assert bpy.ops.vera.edit(prompt=prompt) == {"FINISHED"}

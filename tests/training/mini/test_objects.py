@@ -82,4 +82,5 @@ def test_prompts_are_labelled_as_the_engine_meant_them():
 
 def test_the_shipped_configuration_is_read(tmp_path):
     config = json.loads((EMBEDDED.parents[1] / "training/mini/mini-objects.json").read_text())
-    train(config | {"text": str(EMBEDDED)}, tmp_path, lambda: True, Console(silent=True))
+    assert config["prompts"] >= 4096
+    train(config | {"text": str(EMBEDDED), "prompts": 64}, tmp_path, lambda: True, Console(silent=True))

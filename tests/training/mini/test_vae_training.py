@@ -187,7 +187,8 @@ def test_workers_yield_the_same_clips_in_the_same_order():
     assert all(torch.equal(next(alone), next(several)) for _ in range(3))
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(vae_training, "STATISTICS_CLIPS", 2)
     train(CONFIG, tmp_path / "whole", lambda: False)
     asked = iter([False] * 4 + [True] * 9)
     train(CONFIG, tmp_path / "part", lambda: next(asked))
