@@ -158,8 +158,8 @@ def in_window(planes: torch.Tensor, drawn: DrawnFrame) -> torch.Tensor:
 
 
 def figures_of(frames: list[ShownFrame], classifier: Classifier) -> Figures:
-    told = frames[0].drawn.shape.told
-    kind, left = told.kind, told.has("faces left")
+    description = frames[0].drawn.shape.description
+    kind, left = description.kind, description.has("faces left")
     size = tuple(frames[0].matte.shape)
     true = [true_in_picture(frame.drawn, kind, left, size) for frame in frames]
     edges, overlaps, seen, meant = [], [], [], []

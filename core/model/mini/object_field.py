@@ -34,7 +34,7 @@ POINTS_AT_ONCE = 32_768  # points evaluated together; raising it needs more memo
 
 
 @dataclass(frozen=True)
-class Told:
+class ObjectDescription:
     """A prompt's description of an object: its kind, the named colour (display-encoded), and probabilities of TRAITS.
     All values are on the CPU."""
 
@@ -63,19 +63,18 @@ class ObjectField(nn.Module):
     def heads(self, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Text states -> logits of KINDS, of the named colours and of TRAITS, (B, ...)."""
         there = (text != 0).any(-1, keepdim=True)
-        words_read = (
-            gelu_tanh(self.read(text)) * there
-        )  # the strongest of the words counts: "metallic" is one of twelve
-        told = words_read.amax(1) + words_read.sum(1) / there.sum(1).clamp_min(1)
-        return self.kind(told), self.color(told), self.traits(told)
+        words_read = gelu_tanh(self.read(text)) * there
+        # The maximum keeps a single word such as "metallic" visible among twelve; the mean alone would dilute it.
+        prompt_read = words_read.amax(1) + words_read.sum(1) / there.sum(1).clamp_min(1)
+        return self.kind(prompt_read), self.color(prompt_read), self.traits(prompt_read)
 
     @torch.inference_mode()
-    def told(self, text: Tensor) -> Told:
+    def describe(self, text: Tensor) -> ObjectDescription:
         """The description of one prompt's states (1, N, D)."""
         kind, color, traits = (x[0].float().cpu() for x in self.heads(text.to(self.read.weight.dtype)))
         name = KINDS[int(kind.argmax())] if (text != 0).any() else "nothing"
         red, green, blue = (color.softmax(0) @ torch.tensor(list(words.COLORS.values()))).tolist()
-        return Told(name, (red, green, blue), dict(zip(TRAITS, traits.sigmoid().tolist(), strict=True)))
+        return ObjectDescription(name, (red, green, blue), dict(zip(TRAITS, traits.sigmoid().tolist(), strict=True)))
 
     def forward(self, features: Tensor, kinds: Tensor) -> Tensor:
         """Outputs (K, N, OUTPUTS) of K kinds with numbers `kinds` (K,) at features (K, N, POINT_FEATURES)."""
@@ -85,16 +84,16 @@ class ObjectField(nn.Module):
         return linear(x, self.outer[kinds])
 
     @torch.inference_mode()
-    def at(self, told: Told, u: Tensor, v: Tensor, time: float) -> SurfacePoints:
+    def at(self, description: ObjectDescription, u: Tensor, v: Tensor, time: float) -> SurfacePoints:
         """The surface at offsets u, v (...) right and down from the object's centre, in half heights. time: in
         frames."""
-        number = torch.tensor([list(words.OBJECTS).index(told.kind)])
+        number = torch.tensor([list(words.OBJECTS).index(description.kind)])
         places = torch.stack([u.flatten(), v.flatten()]).split(POINTS_AT_ONCE, dim=1)
         values = torch.cat(
-            [self(_features_of(told.kind, part[0], part[1], time)[None], number)[0] for part in places]
+            [self(_features_of(description.kind, part[0], part[1], time)[None], number)[0] for part in places]
         ).unflatten(0, u.shape)
         share, own = values[..., 1].clamp(0, 1.1), values[..., 2:5]
-        color = (share[..., None] * own.new_tensor(told.color) + own).clamp(0, 1)
+        color = (share[..., None] * own.new_tensor(description.color) + own).clamp(0, 1)
         gloss, open_, shine = values[..., 7:10].clamp(0, 1).unbind(-1)
         return SurfacePoints(values[..., 0], color, values[..., 5:7], gloss, open_, shine, share.clamp(max=1))
 

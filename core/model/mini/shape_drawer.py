@@ -14,7 +14,7 @@ from vera.core.model.interfaces import LatentsByFrame, ShotBackground, ShotEffec
 from vera.core.model.mini import words
 from vera.core.model.mini.camera import seen
 from vera.core.model.mini.finishes import WOOD
-from vera.core.model.mini.object_field import RATE_OF, ObjectField, Told
+from vera.core.model.mini.object_field import RATE_OF, ObjectDescription, ObjectField
 from vera.core.model.mini.scene_reader import SceneReader
 from vera.core.model.named import Finish
 
@@ -33,34 +33,34 @@ class MiniObject:
     """
 
     field: ObjectField
-    told: Told
+    description: ObjectDescription
     path: Tensor
     texture: str | None = None
 
     @property
     def color(self) -> tuple[float, float, float]:
-        return self.told.color
+        return self.description.color
 
     @property
     def stands(self) -> bool:
-        return self.told.has("stands")
+        return self.description.has("stands")
 
     @property
     def glow(self) -> float:
-        return float(self.told.has("glowing"))
+        return float(self.description.has("glowing"))
 
     @property
     def metal(self) -> float:
-        return float(self.told.has("metallic"))
+        return float(self.description.has("metallic"))
 
     @property
     def gloss(self) -> float:
         """1 for a glossy material, 0 for a matte one; in between, the kind's own gloss is used."""
-        return 0.5 + 0.5 * self.told.has("glossy") - 0.5 * self.told.has("matte")
+        return 0.5 + 0.5 * self.description.has("glossy") - 0.5 * self.description.has("matte")
 
     @property
     def soft(self) -> bool:
-        return self.stands or self.told.has("reflected")
+        return self.stands or self.description.has("reflected")
 
     def place(self, time: int) -> tuple[float, float, float]:
         x, y, size = self.path[min(time, len(self.path) - 1)].tolist()
@@ -68,14 +68,14 @@ class MiniObject:
 
     @property
     def moves(self) -> bool:
-        return self.told.kind in RATE_OF
+        return self.description.kind in RATE_OF
 
     def turn(self, time: int) -> float:
         return 0.0 if self.stands else ROCK[0] * math.sin(ROCK[1] * time)
 
     def points(self, time: int, u: Tensor, v: Tensor) -> SurfacePoints:
-        side = -1.0 if self.told.has("faces left") else 1.0
-        found = self.field.at(self.told, side * u, v, float(time))
+        side = -1.0 if self.description.has("faces left") else 1.0
+        found = self.field.at(self.description, side * u, v, float(time))
         color = found.color
         if self.texture == WOOD:
             color = color * torch.lerp(torch.ones_like(u), wood(side * u, v), found.named)[..., None]
@@ -91,7 +91,7 @@ class ShapeDrawer:
 
     def kind_in(self, text: Tensor) -> str:
         scene = None if self.scenes is None else self.scenes.background(text)
-        return self.field.told(text.cpu()).kind if scene is None else scene.kind
+        return self.field.describe(text.cpu()).kind if scene is None else scene.kind
 
     @torch.inference_mode()
     def of_shot(
@@ -105,11 +105,13 @@ class ShapeDrawer:
         scene = None if self.scenes is None else self.scenes.background(text)
         if scene is not None:
             return scene
-        told = self.field.told(text.cpu())
+        description = self.field.describe(text.cpu())
         drawing = self.transformer.drawing
-        if told.kind in words.EFFECTS:
-            return ShotEffect(told.kind, LITTLE if told.has("little") else MUCH if told.has("much") else 1.0)
-        if told.kind not in words.OBJECTS or drawing is None:
+        if description.kind in words.EFFECTS:
+            return ShotEffect(
+                description.kind, LITTLE if description.has("little") else MUCH if description.has("much") else 1.0
+            )
+        if description.kind not in words.OBJECTS or drawing is None:
             return None
         shot = self.transformer.read_shot(source, mask, window)
         aspect = source.shape[3] / source.shape[2]
@@ -117,14 +119,16 @@ class ShapeDrawer:
         path = drawing.aim.path(text, latents, shot.progress.to(text.device), aspect)
         if shot.views is not None:
             path = seen(path, shot.views.to(path.device), aspect)
-        made = MiniObject(self.field, told, by_frame(path[0].float().cpu()))
+        made = MiniObject(self.field, description, by_frame(path[0].float().cpu()))
         return made if finish is None else painted(made, finish)
 
 
 def painted(shape: MiniObject, finish: Finish) -> MiniObject:
     """The same object of another colour, material and texture."""
-    traits = shape.told.traits if finish.material is None else shape.told.traits | {finish.material: 1.0}
-    return replace(shape, told=replace(shape.told, color=finish.color, traits=traits), texture=finish.texture)
+    traits = shape.description.traits if finish.material is None else shape.description.traits | {finish.material: 1.0}
+    return replace(
+        shape, description=replace(shape.description, color=finish.color, traits=traits), texture=finish.texture
+    )
 
 
 def wood(u: Tensor, v: Tensor) -> Tensor:

@@ -85,20 +85,20 @@ def frozen_text(edition: Path) -> MiniText:
 
 
 class Lessons:
-    """Prompts and what they mean, read once: the text encoder stays as it is."""
+    """Prompts with their labels. The frozen text encoder reads each prompt once."""
 
     def __init__(self, text: MiniText, seed: int, count: int) -> None:
         prompts, kinds, colors, traits = zip(*(labelled_prompt(seed + k) for k in range(count)))
         with torch.inference_mode():
-            told = [text.encode(list(some)).half() for some in _parts(prompts, READ_AT_ONCE)]
-        self.told = torch.cat(told).clone()
+            states = [text.encode(list(some)).half() for some in _parts(prompts, READ_AT_ONCE)]
+        self.states = torch.cat(states).clone()
         self.kinds, self.colors, self.traits = torch.tensor(kinds), torch.tensor(colors), torch.tensor(traits)
 
     def losses(self, field: ObjectField, step: int) -> dict[str, Tensor]:
-        """How far the field reads kind, colour and traits wrongly from some of the prompts."""
+        """Losses of the field's heads for kind, colour and traits on some of the prompts."""
         some = torch.randint(len(self.kinds), (LESSON,), generator=torch.Generator().manual_seed(step))
         kinds = self.kinds[some]
-        kind, color, traits = field.heads(self.told[some].float())
+        kind, color, traits = field.heads(self.states[some].float())
         objects = kinds < len(words.OBJECTS)
         wrong = F.cross_entropy(color, self.colors[some], reduction="none")
         return {

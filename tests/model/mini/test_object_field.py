@@ -18,8 +18,8 @@ from vera.core.model.mini.object_field import (
     OUTPUTS,
     POINT_FEATURES,
     TRAITS,
+    ObjectDescription,
     ObjectField,
-    Told,
     point_features,
 )
 from vera.core.model.mini.shape_drawer import MiniObject, by_frame, painted
@@ -39,14 +39,14 @@ def grid() -> tuple[torch.Tensor, torch.Tensor]:
     return u, v
 
 
-def told(mini, prompt: str) -> Told:
-    return mini.objects.field.told(mini.text.encode([prompt]))
+def describe(mini, prompt: str) -> ObjectDescription:
+    return mini.objects.field.describe(mini.text.encode([prompt]))
 
 
 @pytest.mark.parametrize("kind", list(words.OBJECTS))
 def test_the_embedded_field_draws_each_kind_in_its_own_outline(mini, kind):
     u, v = grid()
-    prompt = told(mini, f"Add a red {kind}")
+    prompt = describe(mini, f"Add a red {kind}")
     assert prompt.kind == kind
     overlaps = []
     for time in (0.0, 5.0, 40.0):
@@ -60,7 +60,7 @@ def test_the_embedded_field_reads_kind_and_colour_of_unseen_prompts(mini):
     right, off = [], []
     for seed in range(9_000_000, 9_000_060):
         labels = draw_labels(random.Random(seed), 1.0)
-        found = told(mini, instructions.instruction(labels, random.Random(seed)))
+        found = describe(mini, instructions.instruction(labels, random.Random(seed)))
         right.append(found.kind == labels["object"])
         off.append(max(abs(a - b) for a, b in zip(found.color, words.COLORS[labels["color"]])))
     assert sum(right) >= 59 and sorted(off)[54] < 0.15
@@ -93,7 +93,7 @@ class Edge(ObjectField):
     def __init__(self):
         torch.nn.Module.__init__(self)
 
-    def at(self, told, u, v, time):
+    def at(self, description, u, v, time):
         zeros = torch.zeros_like(u)
         facing = torch.stack([torch.ones_like(u), zeros], -1)
         return SurfacePoints(u, zeros[..., None].expand(*u.shape, 3), facing, zeros, zeros, zeros, zeros)
@@ -101,7 +101,7 @@ class Edge(ObjectField):
 
 def shape_of(**traits) -> MiniObject:
     given = dict.fromkeys(TRAITS, 0.0)
-    return MiniObject(Edge(), Told("fish", (1.0, 0.0, 0.0), given | traits), torch.zeros(3, 3))
+    return MiniObject(Edge(), ObjectDescription("fish", (1.0, 0.0, 0.0), given | traits), torch.zeros(3, 3))
 
 
 def test_what_faces_left_is_mirrored_its_normals_too():
@@ -117,7 +117,7 @@ def test_what_stands_does_not_rock():
 @pytest.mark.parametrize("kind", list(words.OBJECTS))
 def test_only_a_kind_that_moves_in_itself_changes_with_time(mini, kind):
     """A bird's wings beat; a cube is the same at all times, bit for bit: a field that is learned would flicker."""
-    shape = MiniObject(mini.objects.field, told(mini, f"Add a red {kind}"), torch.zeros(3, 3))
+    shape = MiniObject(mini.objects.field, describe(mini, f"Add a red {kind}"), torch.zeros(3, 3))
     at = torch.linspace(-1.2, 1.2, 25)
     v, u = torch.meshgrid(at, at, indexing="ij")
     now, later = shape.points(3, u, v), shape.points(7, u, v)
@@ -128,7 +128,7 @@ def test_a_finish_paints_the_thing_and_leaves_what_is_not_of_its_material(mini):
     """A golden apple is of metal in that colour, its stem is as ever; wood has rings."""
     u, v = (x.flatten() for x in grid())
     text = mini.text.encode(["Add a yellow apple"])
-    plain = MiniObject(mini.objects.field, mini.objects.field.told(text), torch.zeros(3, 3))
+    plain = MiniObject(mini.objects.field, mini.objects.field.describe(text), torch.zeros(3, 3))
     gold = painted(plain, FINISHES["gold"])
     found, before = gold.points(0, u, v), plain.points(0, u, v)
     inside, named = found.distance < 0, found.named > 0.9
