@@ -30,7 +30,7 @@ from vera.core.backends.base import (
 )
 from vera.core.backends.shot_shapes import DecodedFrame, ShotLatents, light_of, text_of_shapes, with_shapes
 from vera.core.errors import InputError
-from vera.core.layer.backdrop.behind import BackdropFrame
+from vera.core.layer.backdrop.behind import BackdropFrame, kept_as_masked, shown_as_masked
 from vera.core.layer.blend_space import Change, layer_for_blending
 from vera.core.layer.delivery_loop import FilmedFrame, FinishedFrame, deliver_frames
 from vera.core.layer.drawn_object import Drawn, DrawnFrame, over_rest, soft_below
@@ -60,6 +60,7 @@ from vera.core.sampling.kept_people import (
     NOTHING_BEFORE,
     PEOPLE_BEFORE,
     PEOPLE_KEPT,
+    background_of,
     people_near,
     refuse_without_people,
 )
@@ -380,6 +381,7 @@ def plate_sized_layer(
     if isinstance(decoded.drawn, DrawnFrame):
         edit, matte, explained, own = _object_layer(job, filmed, decoded, alpha, guide, plate)
     elif isinstance(decoded.drawn, BackdropFrame):
+        alpha = _as_masked(job, filmed, plate, alpha)
         matte, explained = refine_alpha(alpha, guide, plate, job.model.limits.step_width)
         edit = decoded.drawn.codes((plate.shape[0], plate.shape[1]), not job.color.space.is_scene)
         own = torch.ones_like(matte)
@@ -407,6 +409,17 @@ def plate_sized_layer(
     dtype = job.delivery.formats.dtype
     layer = layer_for_blending(job.matching.grained(laid), laid.alpha, source, job.color, job.blending, change, dtype)
     return layer, matte.numpy()
+
+
+def _as_masked(job: GenerateJob, filmed: FilmedFrame, plate: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """A background's alpha (h, w) at model size as this frame's mask has it, or the people found in it; near edges, and
+    without both, as the model has it. What a given mask leaves out is kept at plate size, exactly."""
+    if filmed.allowed is not None:
+        return shown_as_masked(alpha, shrink(filmed.allowed[..., None], *job.size)[0])
+    if not job.keeps_people:
+        return alpha
+    mask = background_of(plate, job.size)
+    return kept_as_masked(shown_as_masked(alpha, mask), mask)
 
 
 def _object_layer(

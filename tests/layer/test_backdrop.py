@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from vera.core.layer.backdrop.backdrop import MOST_ROOM, PAINTINGS, Backdrop, Room, enlarged, within_room
-from vera.core.layer.backdrop.behind import BackdropFrame, level
+from vera.core.layer.backdrop.behind import BackdropFrame, kept_as_masked, level, shown_as_masked
 from vera.core.layer.backdrop.lens_blur import disc, out_of_focus, splat
 from vera.core.layer.backdrop.painting import Asked
 from vera.core.layer.backdrop.smooth_noise import Noise
@@ -83,6 +83,17 @@ def test_a_backdrop_follows_the_plates_background():
 def test_a_camera_that_goes_too_far_is_followed_in_part():
     moves = within_room(torch.tensor([[0.0, 0.0], [3.0, 0.1]]))
     assert moves[1, 0] == MOST_ROOM[0] and abs(float(moves[1, 1]) - 0.1) < 1e-6
+
+
+def test_alpha_is_the_masks_where_that_is_sure_and_the_models_where_it_is_soft():
+    mask, late = torch.tensor([[1.0, 1.0, 0.6, 0.4, 0.0, 0.0]]), torch.full((1, 6), 0.5)
+    alpha = kept_as_masked(shown_as_masked(late, mask), mask)
+    assert torch.equal(alpha, torch.tensor([[1.0, 1.0, 0.5, 0.5, 0.0, 0.0]]))
+
+
+def test_a_grey_mask_leaves_alpha_to_the_model():
+    late, grey = torch.full((6, 8), 0.3), torch.full((6, 8), 0.5)
+    assert torch.equal(shown_as_masked(late, grey), late) and torch.equal(kept_as_masked(late, grey), late)
 
 
 def test_words_change_the_picture(first):

@@ -37,6 +37,20 @@ class BackdropFrame:
         return grown.clamp(0, 1) if clips else grown.clamp_min(0)
 
 
+def shown_as_masked(alpha: Tensor, mask: Tensor) -> Tensor:
+    """A background's alpha (h, w), raised where its mask (h, w) says that it is there: surely at 1, not at all at 0.5.
+
+    Four frames of the plate share a latent frame, so behind somebody who moves fast the model's alpha comes late. Where
+    the mask is soft, alpha stays the model's.
+    """
+    return torch.maximum(alpha, 2 * mask - 1)
+
+
+def kept_as_masked(alpha: Tensor, mask: Tensor) -> Tensor:
+    """A background's alpha (h, w), lowered where its mask (h, w) says that the subject is there: surely at 0."""
+    return torch.minimum(alpha, (2 * mask).clamp(max=1))
+
+
 def level(white: Tensor, follows: float, clips: bool) -> Tensor:
     """What a backdrop's light is multiplied with, (3,), so that its white is like the plate's (3,)."""
     bright = (white @ white.new_tensor(LUMINANCE)).clamp_min(1e-6)
