@@ -8,7 +8,7 @@ the shot, velocities per frame.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -328,8 +328,12 @@ def drawn_particles(particles: Particles, scene: Scene) -> tuple[Tensor, Tensor]
     noise = np.random.default_rng([particles.seed, sorted(WEATHER).index(particles.kind)])
     premultiplied, alpha = torch.zeros(height, width, 3), torch.zeros(height, width)
     for swarm in WEATHER[particles.kind].swarms(noise, float(particles.time), look):
-        for some in _alike(swarm, scene):
-            _lay(premultiplied, alpha, swarm, some, scene.aspect)
+        patches = (_patches(swarm, some, scene) for some in _alike(swarm, scene))
+        if swarm.mixed:
+            for some in patches:
+                _in_order(premultiplied, alpha, some)
+        else:
+            _at_once(premultiplied, alpha, patches)
     return premultiplied / alpha.clamp_min(1e-6)[..., None], alpha
 
 
@@ -343,9 +347,20 @@ def _alike(swarm: Swarm, scene: Scene) -> Iterator[np.ndarray]:
         yield from (numbers[k : k + count] for k in range(0, len(numbers), count))
 
 
-def _lay(premultiplied: Tensor, alpha: Tensor, swarm: Swarm, some: np.ndarray, aspect: float) -> None:
-    """Particles of these numbers over the others, in place."""
-    height, width = alpha.shape
+@dataclass(frozen=True)
+class Patches:
+    """Particles drawn each in its own square of pixels. rows (n, h), columns (n, w): of the picture, or outside of it;
+    alpha (n, h, w); color (n, h, w, 3), straight."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+    alpha: Tensor
+    color: Tensor
+
+
+def _patches(swarm: Swarm, some: np.ndarray, scene: Scene) -> Patches:
+    """The particles of these numbers."""
+    (height, width), aspect = scene.size, scene.aspect
     half = swarm.half[some] * height
     opacity = swarm.opacity[some] * np.minimum(1, half[:, 1] / LEAST_PIXELS)
     half = np.maximum(half, LEAST_PIXELS)
@@ -371,22 +386,15 @@ def _lay(premultiplied: Tensor, alpha: Tensor, swarm: Swarm, some: np.ndarray, a
     a, color = swarm.draw((dx * c + dy * d) / sizes[..., 0], (dy * c - dx * d) / sizes[..., 1], odd, sizes)
     a = a * torch.from_numpy(np.float32(opacity))[:, None, None]
     base = torch.from_numpy(np.float32(swarm.color[some]))[:, None, None]
-    if swarm.mixed:
-        _in_order(premultiplied, alpha, (rows, columns), a, base.expand(*a.shape, 3) if color is None else color * base)
-    else:
-        _at_once(premultiplied, alpha, (rows, columns), a, base[0, 0, 0])
+    return Patches(rows, columns, a, base.expand(*a.shape, 3) if color is None else color * base)
 
 
-def _in_order(
-    premultiplied: Tensor, alpha: Tensor, at: tuple[np.ndarray, np.ndarray], a: Tensor, color: Tensor
-) -> None:
-    """Patches a (n, h, w), color (n, h, w, 3) over a picture one after another.
-
-    at: their rows (n, h) and columns (n, w), which may lie outside.
-    """
-    layer, matte, patches, colored = (x.numpy() for x in (premultiplied, alpha, a, color * a[..., None]))
+def _in_order(premultiplied: Tensor, alpha: Tensor, patches: Patches) -> None:
+    """Patches over a picture one after another, in place."""
+    layer, matte = premultiplied.numpy(), alpha.numpy()
     height, width = matte.shape
-    for rows, columns, patch, paint in zip(*at, patches, colored, strict=True):
+    masks, colored = patches.alpha.numpy(), (patches.color * patches.alpha[..., None]).numpy()
+    for rows, columns, patch, paint in zip(patches.rows, patches.columns, masks, colored, strict=True):
         top, bottom = (int(np.searchsorted(rows, edge)) for edge in (0, height))
         left, right = (int(np.searchsorted(columns, edge)) for edge in (0, width))
         if top >= bottom or left >= right:
@@ -397,13 +405,18 @@ def _in_order(
         matte[here] = patch + (1 - patch) * matte[here]
 
 
-def _at_once(premultiplied: Tensor, alpha: Tensor, at: tuple[np.ndarray, np.ndarray], a: Tensor, color: Tensor) -> None:
-    """As `_in_order` for patches of one colour (3,): which is in front does not count."""
+def _at_once(premultiplied: Tensor, alpha: Tensor, groups: Iterable[Patches]) -> None:
+    """As `_in_order` for patches that are all of one colour: which is in front does not count."""
     height, width = alpha.shape
-    rows, columns = (torch.from_numpy(x) for x in at)
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None]
-    places = (rows[:, :, None] * width + columns[:, None])[inside]
-    left = torch.zeros(height * width).index_add_(0, places, torch.log1p(-a[inside].clamp(max=0.9999)))
-    left = left.exp_().view(height, width)
+    seen_through, color = torch.zeros(height * width), None  # log of what is seen through them
+    for patches in groups:
+        rows, columns = torch.from_numpy(patches.rows), torch.from_numpy(patches.columns)
+        inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None]
+        places = (rows[:, :, None] * width + columns[:, None])[inside]
+        seen_through.index_add_(0, places, torch.log1p(-patches.alpha[inside].clamp(max=0.9999)))
+        color = patches.color[0, 0, 0]
+    if color is None:
+        return
+    left = seen_through.exp_().view(height, width)
     premultiplied.mul_(left[..., None]).add_((1 - left)[..., None] * color)
     alpha.mul_(left).add_(1 - left)
