@@ -12,13 +12,16 @@ import OpenImageIO as oiio
 import pytest
 import torch
 
+from tests.layer.test_drawn_object import Disc
 from tests.plate.media import noise, write_image, write_movie, write_noise
 from tests.tiny import WINDOW, composite_file, draw, keep_some, make, tiny_model
+from vera.core.backends import shot_shapes
 from vera.core.errors import InputError, StoppedError
 from vera.core.layer.backdrop import backdrop
 from vera.core.layer.image_file import read_image
-from vera.core.model.interfaces import ShotBackground
+from vera.core.model.interfaces import ShotBackground, Subject
 from vera.core.plate.movie import Movie
+from vera.core.sampling import kept_people
 from vera.core.sampling import shots as generate
 from vera.core.sampling.solver import Solver
 from vera.kernels.over import over
@@ -360,6 +363,38 @@ def test_a_background_is_painted_inside_the_mask_alone(tmp_path, model, monkeypa
         assert not made[:, :30, 3].any() and made[:, 30:, 3].min() > 0.99
         assert composite(tmp_path / "out", frame)[:, :30].tobytes() == filmed[:, :30].tobytes()
         assert made[:5, 30:, 2].mean() > made[-5:, 30:, 2].mean() > 0  # a bright sky over water
+
+
+class OnlyDisc:
+    """A drawer that reads a disc on the right into every prompt."""
+
+    def kind_in(self, text):
+        return "ball"
+
+    def of_shot(self, text, source, mask, window, finish=None):
+        return Disc()
+
+
+@pytest.mark.parametrize("found", [True, False], ids=["people", "nobody"])
+def test_behind_somebody_a_thing_is_hidden_by_people_or_laid_whole_with_one_warning(
+    tmp_path, model, monkeypatch, found
+):
+    """Never in pieces, whatever the model's alpha shows. One that people would hide is moved beside them."""
+    people = torch.zeros(256, 256)
+    people[:, 128:] = float(found)
+    for look in ("people_in", "looked_at_twice"):
+        monkeypatch.setattr(kept_people, look, lambda picture: people)
+    monkeypatch.setattr(model.text, "in_front", lambda prompt: Subject("person", True), raising=False)
+    monkeypatch.setattr(shot_shapes, "_some_alphas", lambda job, layers: iter([(0, torch.eye(32, 48).clamp(0.5, 1))]))
+    plate = write_plate(tmp_path / "in", range(1, 3))
+    job, report = make(replace(model, objects=OnlyDisc()), plate, tmp_path / "out", blend_space="encoded")
+    alpha = layer(tmp_path / "out", 2)[..., 3]
+    if found:
+        assert alpha[:, 34:].max() == 0 and alpha[:, :30].max() > 0.99
+        assert list(job.warnings) == [kept_people.PEOPLE_BEFORE]
+    else:
+        assert alpha[16:20, 35:42].min() == 1 and not alpha[:, :30].any()
+        assert list(job.warnings) == [kept_people.NOTHING_BEFORE.format(subject="person")] == report["warnings"]
 
 
 def test_a_movie_as_mask_is_read_by_one_thread(tmp_path, model, monkeypatch):
