@@ -3,6 +3,7 @@
 import struct
 import zlib
 
+import av
 import numpy as np
 import OpenImageIO as oiio
 import pytest
@@ -157,3 +158,16 @@ def test_a_pass_of_coordinates_is_no_luminance(tmp_path, names):
     path = write_exr(tmp_path / "a.exr", names=names)
     with pytest.raises(InputError, match="no R, G and B and no luminance"):
         open_plate(path)
+
+
+def test_a_second_video_stream_is_named(tmp_path):
+    path = str(tmp_path / "two.mkv")
+    with av.open(path, "w") as container:
+        streams = [container.add_stream("ffv1", rate=24) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 16, 16, "bgr0"
+        for stream in streams:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), "rgb24")))
+        for stream in streams:
+            container.mux(stream.encode())
+    assert "the movie has 2 video streams: the first is read" in open_plate(path).notes
