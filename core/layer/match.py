@@ -28,6 +28,7 @@ ROUNDING = 1e-6  # distance from 1 after a blur below which the value was 1 ever
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 NO_GRAIN = "match: no grain was measured in the plate, too little of it is flat; the layer gets none"
+LONE_GRAIN = "match: grain was measured in a single frame, where fine texture looks like grain; check the layer"
 NO_EDGES = "match: no sharp edge was found in the plate; the layer stays as sharp as it is"
 
 
@@ -59,18 +60,21 @@ class Matching:
     blur: deviation in pixels of the plate's sharpest edges; None leaves sharpness unchanged
     maker: of grain; None adds none
     brought: grain that the layers already have, or None
+    lone: whether the grain was measured in a single frame
     """
 
     asked: tuple[str, ...] = ()
     blur: float | None = None
     maker: GrainMaker | None = None
     brought: Grain | None = None
+    lone: bool = False
 
     @property
     def warnings(self) -> list[str]:
-        """A message for each requested property that could not be measured."""
+        """A message for each requested property that could not be measured, or not reliably."""
         missing = (("grain", self.maker, NO_GRAIN), ("sharpness", self.blur, NO_EDGES))
-        return [line for name, found, line in missing if name in self.asked and found is None]
+        lines = [line for name, found, line in missing if name in self.asked and found is None]
+        return lines + [LONE_GRAIN] * (self.lone and self.maker is not None)
 
     def report_facts(self) -> dict[str, Any]:
         """Facts for the manifest; {} if nothing was requested."""
@@ -153,7 +157,7 @@ def measure(asked: Sequence[str], frames: Sequence[int], picture: Callable[[int]
     if "sharpness" in asked:
         places = np.linspace(0, len(frames) - 1, min(SHARPNESS_FRAMES, len(frames)))
         blur = sharpness_of(picture(frames[round(place)]) @ _LUMA for place in places)
-    return Matching(tuple(asked), blur, None if grain is None else GrainMaker(grain, seed))
+    return Matching(tuple(asked), blur, None if grain is None else GrainMaker(grain, seed), lone=len(frames) == 1)
 
 
 def _box(there: torch.Tensor, margin: int) -> tuple[slice, slice] | None:

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from vera.core.layer.blend_space import composite, find_blending, layer_for_blending
-from vera.core.layer.match import NO_EDGES, NO_GRAIN, LaidLayer, Matching, measure
+from vera.core.layer.match import LONE_GRAIN, NO_EDGES, NO_GRAIN, LaidLayer, Matching, measure
 from vera.core.layer.regrain import DRAWN, REACH, TILE, GrainMaker
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_space import LINEAR
@@ -214,6 +214,13 @@ def test_an_edge_of_the_plate_stays_and_so_does_the_mask():
 def test_what_cannot_be_measured_is_a_warning():
     flat = measure(("grain", "sharpness"), range(1, 5), lambda f: np.full((16, 16, 3), 0.5, np.float32), 0)
     assert flat.warnings == [NO_GRAIN, NO_EDGES] and flat.report_facts() == {"match": {}}
+
+
+@pytest.mark.parametrize("frames, warnings", [(range(1, 2), [LONE_GRAIN]), (range(1, 3), [])])
+def test_grain_of_a_single_frame_is_questioned(frames, warnings):
+    noise = np.random.default_rng(3).normal(0.5, 0.03, (2, 200, 200, 3)).astype(np.float32)
+    found = measure(("grain",), frames, lambda f: noise[f - 1], 0)
+    assert found.maker is not None and found.warnings == warnings
 
 
 def test_a_job_that_asks_for_nothing_changes_nothing():
