@@ -372,9 +372,10 @@ PICTURES = {
         ("lift.png",), lift, (*WEIGHTS, "core/weights/lift/*.safetensors", PIXELS, "core/lifting/report_picture.py")
     ),
 }
-# What was measured in a training run of hours: pictures of that run, not of the present state.
+# Pictures of one run, not of the present state: of a training of hours, or of a program that is not at hand everywhere.
 OF_A_RUN = {
     "mini-36.jpg": "prompts over plates that are not in the repository, by python -m benchmarks.prompt_sheet",
+    "blender.png": "a window of Debian's Blender 4.3.2, by python -m tools.blender_picture",
     "codec.png": "five clips through a codec that was trained for 44 minutes; it is not shipped",
     "mini-curve.png": "the losses of the run that made the shipped weights",
     "notes/ablation.png": "the losses of five small trainings",
