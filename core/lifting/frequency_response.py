@@ -17,8 +17,11 @@ def as_seen(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor) -> t
     """The plate with each band of detail as strong as in the edited video, (T, 3, H, W).
 
     Each band has two gains for the shot, one for luma and one for the differences from luma, because chroma is often
-    stored at half the resolution. The gains are least-squares fits over trusted pixels.
+    stored at half the resolution. The gains are least-squares fits over trusted pixels. Without any, all
+    detail is kept.
     """
+    if not trust.any():
+        return plate
     ours, theirs = bands(plate), bands(edited)
     seen = ours[-1]
     for a, b in zip(ours[:-1], theirs[:-1]):

@@ -35,6 +35,11 @@ class GainLimits:
     rounds: fits of the field, each without the pixels that the last one does not explain
     as_usual, least_error: a pixel is something laid over the gain if its error exceeds `as_usual` times the median and
         `least_error` of the code range. Raising them loses faint objects.
+    clipped: value of a channel from which the light has clipped it, which tells nothing of the gain. Lowering it leaves
+        out more.
+    most_curved: largest power of the plate's colours, and the inverse of the smallest
+    straight: squared contrast, in logarithms, below which the power is drawn to 1
+    darkest: value below which the power is not measured
     """
 
     most: float = 4.0
@@ -55,6 +60,10 @@ class GainLimits:
     as_usual: float = 12.0
     least_error: float = 0.03
     least_area: float = 0.005
+    clipped: float = 0.985
+    most_curved: float = 1.6
+    straight: float = 1e-4
+    darkest: float = 0.02
 
 
 LIMITS = GainLimits()
@@ -62,14 +71,18 @@ LIMITS = GainLimits()
 
 @dataclass(frozen=True)
 class Gain:
-    """field (T, 3, H, W): factor on the plate's colours
+    """The plate's colours to the power of the curve, times the field.
+
+    field (T, 3, H, W): the factor
     matte (T, 1, H, W) in [0, 1]: where the factor applies
     explained (T, 1, H, W): 0 where something else lies over the gain, else 1
+    curve (3,): the power of each channel
     """
 
     field: torch.Tensor
     matte: torch.Tensor
     explained: torch.Tensor
+    curve: torch.Tensor
 
     def over(self, video: torch.Tensor) -> torch.Tensor:
         """The video (T, 3, H, W) with the gain on it, in [0, 1]."""
@@ -77,7 +90,12 @@ class Gain:
 
     def lit(self, video: torch.Tensor) -> torch.Tensor:
         """The video with the gain everywhere, in [0, 1]."""
-        return (video * self.field).clamp(0, 1)
+        return (_curved(video, self.curve) * self.field).clamp(0, 1)
+
+    def slope(self, video: torch.Tensor) -> torch.Tensor:
+        """Factor on small changes of the video, (T, 3, H, W)."""
+        power = self.curve[:, None, None]
+        return self.field * power * video.clamp_min(LIMITS.darkest) ** (power - 1)
 
 
 def find_gain(
@@ -103,11 +121,14 @@ def find_gain(
     if not label.any():
         return None
     explained = torch.ones_like(label)
+    curve = _curve(seen, clean, label, limits)
+    base = _curved(seen, curve)
     for _ in range(limits.rounds):
-        field = _field(seen, clean, label * explained, variance, limits)
-        explained = _explained(seen, clean, field, label, limits)
-    field = _field(seen, clean, label * explained, variance, limits)
-    return Gain(field, _matte(seen, clean, field, label, region, variance, limits), explained)
+        field = _field(base, clean, label * explained, variance, limits)
+        explained = _explained(base, clean, field, label, limits)
+    field = _field(base, clean, label * explained, variance, limits)
+    lit = (field * base).clamp(0, 1)
+    return Gain(field, _matte(seen, clean, lit, label, region, variance, limits), explained, curve)
 
 
 def _evidence(seen, clean, region, left, limits):
@@ -118,13 +139,14 @@ def _evidence(seen, clean, region, left, limits):
     """
     nats = torch.zeros_like(region)
     floor, most = limits.floor**2, limits.most_nats / limits.samples
+    tells = _tells(seen, clean, limits) * region
     for fine, window in limits.windows:
-        ours, theirs = weighted(seen, region, fine), weighted(clean, region, fine)
+        ours, theirs = weighted(seen, tells, fine), weighted(clean, tells, fine)
         gain = (theirs / ours.clamp_min(0.02)).clamp(0, limits.most)
         fine_ours, fine_theirs = seen - ours, clean - theirs
-        rest = _mean_square(fine_theirs - gain * fine_ours, region, window) + floor
-        opaque = ((_mean_square(fine_theirs, region, window) + floor) / rest).log()
-        veil = ((_mean_square(left, region, window) + floor) / rest).log()
+        rest = _mean_square((fine_theirs - gain * fine_ours) * tells, region, window) + floor
+        opaque = ((_mean_square(fine_theirs * tells, region, window) + floor) / rest).log()
+        veil = ((_mean_square(left * tells, region, window) + floor) / rest).log()
         nats = nats + 0.5 * limits.samples * torch.minimum(opaque, veil).clamp(-most, most) * region
     wide = seen.shape[2] / 8
     sums = blur_widely(nats.abs() + limits.unsure * region, wide, 2.0)
@@ -134,6 +156,30 @@ def _evidence(seen, clean, region, left, limits):
 def _mean_square(video, region, sigma):
     """Mean square over the channels and a Gaussian window inside the region, (T, 1, H, W)."""
     return weighted(video.square().mean(1, keepdim=True), region, sigma, 0.7)
+
+
+def _curve(seen, clean, label, limits):
+    """The power of each channel, (3,): slope of the edited video's logarithm on the plate's.
+
+    Both are limited to details between 2 and 8 pixels: codecs keep them, and a light does not change over them.
+    """
+    dark = limits.darkest
+    weight = label * _tells(seen, clean, limits) * (seen > 2 * dark) * (clean > dark)
+    logs = [v.clamp_min(dark).log() for v in (seen, clean)]
+    ours, theirs = (weighted(v, weight, 2.0) - weighted(v, weight, 8.0) for v in logs)
+    both, own, count = ((weight * v).sum((0, 2, 3)) for v in (ours * theirs, ours * ours, torch.ones_like(ours)))
+    slope = (both + limits.straight * count) / (own + limits.straight * count).clamp_min(1e-6)
+    return torch.where(count > 0, slope, 1).clamp(1 / limits.most_curved, limits.most_curved)
+
+
+def _curved(video, curve):
+    """The video (T, 3, H, W) to the power of the curve (3,)."""
+    return video.clamp_min(1e-4) ** curve[:, None, None]
+
+
+def _tells(seen, clean, limits):
+    """1 where a channel tells its gain, 0 where the light has clipped it, (T, 3, H, W)."""
+    return 1 - ((clean >= limits.clipped) & (seen < clean)).float()
 
 
 def _mostly(label, region, limits):
@@ -151,7 +197,7 @@ def _explained(seen, clean, field, label, limits):
 
     Errors are taken relative to the plate's texture: a codec or a model errs more where there is detail.
     """
-    left = blur((clean - field * seen).square().mean(1, keepdim=True), 2.0, 0.7)
+    left = blur((clean - (field * seen).clamp(0, 1)).square().mean(1, keepdim=True), 2.0, 0.7)
     texture = blur(((seen - blur(seen, 2.0)) * field).square().mean(1, keepdim=True), 4.0, 0.7)
     share = left / (limits.floor**2 + texture)
     unusual = (share > limits.as_usual * share[label > 0].median()) & (left > limits.least_error**2)
@@ -160,7 +206,7 @@ def _explained(seen, clean, field, label, limits):
 
 def _field(seen, clean, label, variance, limits):
     """The gain (T, 3, H, W) of the labelled pixels, extrapolated to all others."""
-    inside = label * (blur(label, 1.0) > 0.7)  # edge pixels mix two colours
+    inside = label * (blur(label, 1.0) > 0.7) * _tells(seen, clean, limits)  # edge pixels mix two colours
     fine, coarse = (
         weighted(clean, inside, sigma, 0.7) / weighted(seen, inside, sigma, 0.7).clamp_min(0.01)
         for sigma in (limits.fine, limits.coarse)
@@ -169,12 +215,13 @@ def _field(seen, clean, label, variance, limits):
     error = variance / (4 * torch.pi * limits.fine**2)
     known = (apart - error).clamp_min(0) / apart.clamp_min(1e-8)
     field = torch.lerp(coarse, fine, known).clamp(0, limits.most)
-    return spread(field, inside)
+    told = inside.amax((2, 3), keepdim=True) > 0
+    return torch.where(told, spread(field, inside), limits.most)  # a channel clipped everywhere is as bright as can be
 
 
-def _matte(seen, clean, field, label, region, variance, limits):
+def _matte(seen, clean, lit, label, region, variance, limits):
     """The gain's matte (T, 1, H, W): 1 inside; the edge follows the picture where it is visible, else it is soft."""
-    towards = field * seen - seen
+    towards = lit - seen
     size = blur(towards.square().sum(1, keepdim=True) / variance, 1.0)
     along = blur(((clean - seen) * towards).sum(1, keepdim=True) / variance, limits.sharp_edge)
     edge = (along / blur(towards.square().sum(1, keepdim=True) / variance, limits.sharp_edge).clamp_min(1e-3)).clamp(

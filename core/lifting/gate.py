@@ -49,26 +49,18 @@ class FeatureScales:
 class GateLimits:
     """Thresholds of the decision.
 
-    touched: probability below which alpha becomes 0 where the layer hardly changes the picture. Raising it gives more
-        exact zeros.
-    least: the same where the layer changes the picture much, so that an error would show
-    visible: change as a share of the code range that counts as much. Lowering it keeps more doubtful pixels.
+    touched: probability below which alpha becomes 0. Raising it gives more exact zeros, and loses more of faint layers.
     smooth: Gaussian sigmas (pixels, frames) over which the probability is averaged inside the layer. Raising it leaves
         fewer holes in thin veils, and more specks.
-    around: Gaussian sigma in pixels over which the change is averaged
     """
 
-    touched: float = 0.4
-    least: float = 0.03
-    visible: float = 0.03
+    touched: float = 0.3
     smooth: tuple[float, float] = (1.0, 0.7)
-    around: float = 1.0
 
     def for_sensitivity(self, sensitivity: float) -> "GateLimits":
-        """The limits with the odds of both probabilities divided by `sensitivity`."""
-        odds = [share / (1 - share) / sensitivity for share in (self.touched, self.least)]
-        touched, least = (o / (1 + o) for o in odds)
-        return replace(self, touched=touched, least=least)
+        """The limits with the odds of the probability divided by `sensitivity`."""
+        odds = self.touched / (1 - self.touched) / sensitivity
+        return replace(self, touched=odds / (1 + odds))
 
 
 SCALES = FeatureScales()
@@ -167,7 +159,4 @@ def gated(estimate: Estimate, gate: Gate | None = None, limits: GateLimits = LIM
     """The estimate's alpha, set to exactly 0 where the gate finds the pixel untouched, (T, 1, H, W)."""
     layer = (estimate.alpha > 0).float()
     likely = weighted(probability(estimate, gate or load_gate()), layer, *limits.smooth)
-    change = blur(estimate.alpha * (estimate.color - estimate.seen), limits.around).abs().amax(1, keepdim=True)
-    much = 1 - torch.exp(-((change / limits.visible) ** 2))
-    asked = limits.touched + (limits.least - limits.touched) * much
-    return estimate.alpha * (likely > asked)
+    return estimate.alpha * (likely > limits.touched)

@@ -35,6 +35,12 @@ class LayerLimits:
         Lowering it takes added light for a recolouring.
     thinnest_opaque: alpha of the veil fit below which a pixel is never labelled opaque
     denser: excess of the least possible alpha over the veil fit's from which a pixel cannot be translucent
+    hiding_detail, hiding_window: Gaussian sigmas in pixels of the high pass and of the window in which hidden texture
+        is looked for
+    hides, surely_hides: texture counts as hidden if its share of what a veil leaves is below `hides` by `surely_hides`
+        standard errors. Raising `hides` makes more pixels opaque.
+    mostly_hides: factor by which hidden area must exceed area that shows texture, for all area between to be hidden
+    least_own: smallest standard deviation of a layer's own texture that is assumed
     unseen: mean chi-square per channel below which a pixel is the plate's
     variety: largest deviation of a pixel's layer colour from its surroundings, as a share of the code range
     fine_error: share of a single pixel's alpha error that is left after the fine blur
@@ -55,6 +61,12 @@ class LayerLimits:
     most_contrast: float = 0.35
     thinnest_opaque: float = 0.2
     denser: float = 0.15
+    hiding_detail: float = 6.0
+    hiding_window: float = 10.0
+    hides: float = 0.5
+    surely_hides: float = 3.0
+    mostly_hides: float = 4.0
+    least_own: float = 0.004
     unseen: float = 1.5
     variety: float = 0.15
     fine_error: float = 0.2
@@ -99,27 +111,40 @@ def find_layers(
     assert plate.shape == seen.shape == clean.shape
     assert region.shape == variance.shape == haze.shape == plate[:, :1].shape
     variance = 2 * variance + LIMITS.slack**2
-    veil = find_veil(seen, clean, region, variance)
-    thin, color, _ = _translucent(seen, clean, variance, [torch.zeros(3), veil])
-    gain = find_gain(seen, clean, region, variance, clean - torch.lerp(seen, color, thin))
+    veil = _veil_fit(seen, clean, region, variance)
+    gain = find_gain(seen, clean, region, variance, clean - torch.lerp(seen, veil.color, veil.alpha))
     if gain is None:
-        color, alpha, kinds = _laid_over(seen, clean, region, variance, haze, limits)
+        color, alpha, kinds = _laid_over(veil, seen, clean, region, variance, haze, limits)
         return Layers(color, alpha, torch.zeros_like(color), torch.cat([kinds, torch.zeros_like(alpha)], 1))
     rest = region * (1 - (gain.matte >= 1) * gain.explained)
-    color, alpha, kinds = _laid_over(gain.over(seen), clean, rest, variance, haze * (1 - gain.matte), limits)
+    under = gain.over(seen)
+    veil = _veil_fit(under, clean, rest, variance)
+    color, alpha, kinds = _laid_over(veil, under, clean, rest, variance, haze * (1 - gain.matte), limits)
     below = (1 - alpha) * gain.matte
     total = alpha + below
     share = below / total.clamp_min(1e-4)
     lit = torch.lerp(color, gain.lit(plate), share)
-    return Layers(lit, total, share * gain.field, torch.cat([kinds, share], 1))
+    return Layers(lit, total, share * gain.slope(plate), torch.cat([kinds, share], 1))
 
 
-def _laid_over(seen, clean, region, variance, haze, limits):
+@dataclass(frozen=True)
+class _VeilFit:
+    """The whole change as a veil: alpha (T, 1, H, W), straight colour (T, 3, H, W), chi-square per channel."""
+
+    alpha: torch.Tensor
+    color: torch.Tensor
+    misfit: torch.Tensor
+
+
+def _veil_fit(seen, clean, region, variance):
+    """Each pixel black, or of the one colour that explains the region best."""
+    return _translucent(seen, clean, variance, [torch.zeros(3), find_veil(seen, clean, region, variance)])
+
+
+def _laid_over(veil, seen, clean, region, variance, haze, limits):
     """Straight colour (T, 3, H, W) and alpha (T, 1, H, W) of veils and opaque parts over `seen`, and the first two
     channels of `Layers.kinds`."""
-    black = torch.zeros(3)
-    veil = find_veil(seen, clean, region, variance)
-    thin, color, misfit = _translucent(seen, clean, variance, [black, veil])
+    thin, color, misfit = veil.alpha, veil.color, veil.misfit
     dims = ((color.amax(1, keepdim=True) == 0) & (thin < LIMITS.deepest_shadow)).float()
     if (dims * region).mean() > LIMITS.largest_shadow:
         dims = torch.zeros_like(dims)
@@ -129,9 +154,9 @@ def _laid_over(seen, clean, region, variance, haze, limits):
     # A shadow lies beside the object that casts it, and a codec smears that object's edges into it: more misfit is
     # tolerated there.
     misfit = (blur(misfit, 1.2, 0.5) > LIMITS.fits * (1 + 3 * dims)) & (through < LIMITS.surely_thin)
-    opaque = _smooth_labels(
-        (((through < 0) & (thin - haze > LIMITS.thinnest_opaque)) | misfit | denser).float() * region
-    )
+    opaque = (((through < 0) & (thin - haze > LIMITS.thinnest_opaque)) | misfit | denser).float() * region
+    veiled = region * (1 - opaque) * (1 - dims) * (haze == 0)
+    opaque = _smooth_labels(torch.maximum(opaque, hides_texture(seen, clean, thin, veiled) * veiled))
     thin = spread(thin, (1 - grown(opaque, 2)) * region) * region
     color = spread(color, (1 - grown(opaque, 2)) * region)
     dark = (color.amax(1, keepdim=True) < LIMITS.darkening).float()
@@ -214,7 +239,7 @@ def find_veil(seen: torch.Tensor, clean: torch.Tensor, region: torch.Tensor, var
 
 
 def _translucent(seen, clean, variance, colors):
-    """Veil of the colour that explains each pixel best: alpha, colour (T, 3, H, W), and chi-square per channel."""
+    """The veil of the one of the colours that explains each pixel best."""
     found = []
     for e in colors:
         towards = e[:, None, None] - seen
@@ -233,7 +258,7 @@ def _translucent(seen, clean, variance, colors):
     for b, other, e in others:
         better = (blur(other, 1.5, 0.5) < blur(left, 1.5, 0.5)).float()
         a, left, color = (torch.lerp(a, b, better), torch.lerp(left, other, better), torch.lerp(color, e, better))
-    return a, color, left
+    return _VeilFit(a, color, left)
 
 
 def transmission(
@@ -285,6 +310,30 @@ def transmission(
         whole = n.sum() / (n.abs().sum() + 0.3 * a.sum()).clamp_min(1)
         found = found + kind * (1.5 * far + 3 * whole)
     return found + 4.0 * dims - 1.2 - 2.0 * (thin > 0.8)
+
+
+def hides_texture(seen: torch.Tensor, clean: torch.Tensor, thin: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    """Where the plate's texture is surely hidden, however small the change is as a veil, (T, 1, H, W) of bools.
+
+    A new background can be as bright as the old one. The test is that of `transmission`, in windows so wide that faint
+    texture counts. Pixels whose window tells nothing follow the others, if these agree.
+
+    thin, asked (T, 1, H, W): alpha of the veil fit, and 1 where the question is asked
+    """
+    if not asked.any():
+        return torch.zeros_like(asked, dtype=torch.bool)
+    fine, window = LIMITS.hiding_detail, LIMITS.hiding_window
+    s, c = ((v - weighted(v, asked, fine)) * asked for v in (seen, clean))
+    products = torch.cat([(x * y).mean(1, keepdim=True) for x, y in ((s, s), (s, c), (c, c))], 1)
+    sums = blur_widely(torch.cat([products, (1 - thin) * asked, asked], 1), window, 1.0)
+    ss, sc, cc, left, count = sums.split(1, 1)
+    slope = sc / ss.clamp_min(1e-9)
+    own = (cc - slope * sc).clamp_min(0) + LIMITS.least_own**2 * count
+    error = LIMITS.surely_hides * (own / ss.clamp_min(1e-9) / (LIMITS.samples * (window / 2.5) ** 2)).sqrt()
+    beyond = slope - LIMITS.hides * left / count.clamp_min(1e-6)  # texture that shows, beyond what a hidden one may
+    hidden, shows = beyond + error < 0, beyond - error > 0
+    mostly = (hidden * asked).sum() > LIMITS.mostly_hides * (shows * asked).sum()
+    return hidden | (~shows & mostly & (hidden * asked).any())
 
 
 def _off_line(clean, base, color):

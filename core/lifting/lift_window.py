@@ -30,6 +30,7 @@ MAX_NOISE = 0.08  # mean residual of a neighbourhood, as a share of the code ran
 # A mean residual is suspected to be an edit above both: a share of the code range, and of the residual's variation.
 MIN_BIAS, MIN_BIAS_RATIO = 0.01, 0.7
 EDGE_REACH = 3  # pixels from a solid part to the end of its edge; raising it steepens parts beside the edge
+WIDE_GAIN = 0.5  # share of the clip under a gain from which all of it is the edit; lowering it finds more grades
 MIN_HAZE_ALPHA = 0.02  # below it the plate is kept
 ROUNDS = 2  # of finding the change; each measures the drift outside the change of the round before
 STEPS = 4 + 2 * ROUNDS  # pieces of work that `lift_clip` reports
@@ -78,7 +79,7 @@ def lift_clip(
     assert plate.shape[1] == 3 and (mask is None or mask.shape == plate[:, :1].shape)
     found = _found(plate, edited, mask, step_done, controls)
     alpha = found.estimate.alpha
-    if controls.learned:
+    if controls.learned and not found.whole:
         alpha = gated(found.estimate, limits=GATE_LIMITS.for_sensitivity(controls.sensitivity))
     alpha = _steeper(alpha, found.kinds[:, :1], controls.edge)
     step_done()
@@ -115,7 +116,10 @@ def classical_estimate(plate: torch.Tensor, edited: torch.Tensor | Canvas) -> Es
 
 @dataclass
 class _Found:
-    """The classical estimate, with other results of the same steps; `Lifted` explains the fields."""
+    """The classical estimate, with other results of the same steps; `Lifted` explains the fields.
+
+    whole: whether all of the frame is in another light, so that no pixel of it is untouched
+    """
 
     estimate: Estimate
     detail: torch.Tensor
@@ -124,6 +128,7 @@ class _Found:
     gain: torch.Tensor
     offset: torch.Tensor
     haze: Haze | None
+    whole: bool
 
 
 def _found(
@@ -146,37 +151,99 @@ def _found(
     if mask is not None:
         trust = torch.where(mask > 0, trust, torch.ones_like(trust))
     intact = contrast_kept(behind, placed, trust) * shown
-    trust, of_plate = trust * intact, features(plate)
-    change_limits = CHANGE_LIMITS.for_sensitivity(controls.sensitivity)
+    pair = _Pair(plate, behind, placed, shown, intact, features(plate), mask, haze, controls)
+    cleaned = _cleaned(pair, trust * intact, step_done)
+    layers = _layers_of(pair, cleaned)
+    whole = mask is None and float((layers.kinds[:, 2:] * layers.alpha).mean()) > WIDE_GAIN
+    if whole and cleaned.trust.any():
+        # A light on most of the frame fades into the rest: what it does there is no drift.
+        cleaned = _cleaned(pair, torch.zeros_like(trust), lambda: None)
+        layers = _layers_of(pair, cleaned)
+    step_done()
+    allowed = shown if mask is None else shown * (mask > 0)  # edges can reach one pixel out of the region
+    alpha, hazy = layers.alpha * allowed, _haze_alpha(pair)
+    estimate = Estimate(cleaned.seen, cleaned.clean, cleaned.variance, layers.color, alpha, cleaned.region, hazy)
+    return _Found(estimate, layers.detail, layers.kinds, moves, cleaned.gain, cleaned.offset, haze, whole)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Plate and edited video, in place.
+
+    plate, behind, placed (T, 3, H, W): the plate, the same behind the haze, and the edited video
+    shown, intact, mask (T, 1, H, W): where the video shows the plate, where with its contrast, where the edit may be
+    of_plate: inputs of the noise model
+    """
+
+    plate: torch.Tensor
+    behind: torch.Tensor
+    placed: torch.Tensor
+    shown: torch.Tensor
+    intact: torch.Tensor
+    of_plate: torch.Tensor
+    mask: torch.Tensor | None
+    haze: Haze | None
+    controls: LiftControls
+
+
+@dataclass(frozen=True)
+class _Cleaned:
+    """What remains to be explained by a layer.
+
+    clean, seen (T, 3, H, W): the edited video without its drift, the plate with the video's loss of detail
+    variance, region, trust (T, 1, H, W): of the noise, where both differ by more, where both surely do not
+    gain, offset (T, 3, H, W): the drift
+    """
+
+    clean: torch.Tensor
+    seen: torch.Tensor
+    variance: torch.Tensor
+    region: torch.Tensor
+    trust: torch.Tensor
+    gain: torch.Tensor
+    offset: torch.Tensor
+
+
+def _cleaned(pair: _Pair, trust: torch.Tensor, step_done: Callable[[], object]) -> _Cleaned:
+    """Drift, loss of detail, noise and change, measured where the pixels are trusted to be unchanged."""
+    limits = CHANGE_LIMITS.for_sensitivity(pair.controls.sensitivity)
     for _ in range(ROUNDS):
         if trust.mean() < MIN_UNCHANGED:
             trust = torch.zeros_like(trust)
-        gain, offset = find_drift(behind, placed, trust)
-        clean = without_drift(placed, gain, offset)
-        seen = as_seen(behind, clean, trust)
-        clean = torch.where(shown > 0, clean, seen)
+        gain, offset = find_drift(pair.behind, pair.placed, trust)
+        clean = without_drift(pair.placed, gain, offset)
+        seen = as_seen(pair.behind, clean, trust)
+        clean = torch.where(pair.shown > 0, clean, seen)
         step_done()
         trust = trust * is_like_noise(clean - seen)
-        region = (
-            find_change(clean - seen, of_plate, trust, change_limits) if trust.any() else torch.ones_like(trust)
-        ) * shown
-        if mask is not None:
-            region = region * (mask > 0)
-        trust = (1 - grown(region, 1)) * _near(clean, seen) * intact * is_like_noise(clean - seen)
+        change = find_change(clean - seen, pair.of_plate, trust, limits) if trust.any() else torch.ones_like(trust)
+        region = _allowed(change, pair)
+        trust = (1 - grown(region, 1)) * _near(clean, seen) * pair.intact * is_like_noise(clean - seen)
         step_done()
-    variance = Noise(of_plate, (clean - seen).square().mean(1, keepdim=True), trust)(of_plate)
-    if haze:  # it becomes part of the layer
-        seen = haze.removed(seen)
-        region = torch.maximum(region, (haze.alpha > MIN_HAZE_ALPHA) * shown)
-        if mask is not None:
-            region = region * (mask > 0)
-    hazy = haze.alpha if haze else torch.zeros_like(region)
-    limits = replace(LAYER_LIMITS, steadiness=controls.steadiness)
-    layers = find_layers(plate, seen, clean, region, variance, hazy, limits)
-    step_done()
-    allowed = shown if mask is None else shown * (mask > 0)  # edges can reach one pixel out of the region
-    estimate = Estimate(seen, clean, variance, layers.color, layers.alpha * allowed, region, hazy)
-    return _Found(estimate, layers.detail, layers.kinds, moves, gain, offset, haze)
+    variance = Noise(pair.of_plate, (clean - seen).square().mean(1, keepdim=True), trust)(pair.of_plate)
+    if pair.haze:  # it becomes part of the layer
+        seen = pair.haze.removed(seen)
+        region = _allowed(torch.maximum(region, (pair.haze.alpha > MIN_HAZE_ALPHA).float()), pair)
+    return _Cleaned(clean, seen, variance, region, trust, gain, offset)
+
+
+def _allowed(region, pair):
+    """The region (T, 1, H, W) where the video shows the plate and the edit may be."""
+    region = region * pair.shown
+    return region if pair.mask is None else region * (pair.mask > 0)
+
+
+def _haze_alpha(pair):
+    """(T, 1, H, W); 0 without haze."""
+    return pair.haze.alpha if pair.haze else torch.zeros_like(pair.shown)
+
+
+def _layers_of(pair, cleaned):
+    """The layers that explain what remains."""
+    limits = replace(LAYER_LIMITS, steadiness=pair.controls.steadiness)
+    return find_layers(
+        pair.plate, cleaned.seen, cleaned.clean, cleaned.region, cleaned.variance, _haze_alpha(pair), limits
+    )
 
 
 def first_trust(plate: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from vera.core.files import JsonError, check_shape, parse_json
+from vera.core.lifting.between import between
 from vera.core.state_file import StateFile, state_writer, whole_state
 
 # Channels of colour (premultiplied in the files), alpha, clean edited video, detail, and kinds (core/layer/split.py).
@@ -81,10 +82,20 @@ def _figures(file: StateFile) -> dict[str, float] | None:
     return found
 
 
+def _between(before: torch.Tensor, after: torch.Tensor, part: float) -> torch.Tensor:
+    """Channels as in CHANNELS: the layer is carried along its motion, the edited video is cross-faded."""
+    color, alpha, clean, *_ = CHANNELS
+    edited = slice(color + alpha, color + alpha + clean)
+    layer = between(before, after, part)
+    layer[edited] = torch.lerp(before[edited], after[edited], part)
+    return layer
+
+
 class LiftedVideo:
     """video[i] is the layer of the plate's i-th frame, (13, h, w): CHANNELS, with straight colour.
 
-    Overlapping windows are cross-faded. Plate frames without an edited frame are interpolated between their neighbours.
+    Overlapping windows are cross-faded. Plate frames without an edited frame are carried from both
+    neighbours, see `between`.
     """
 
     def __init__(self, kept: KeptWindows) -> None:
@@ -98,7 +109,7 @@ class LiftedVideo:
         before, after, part = neighbours(self.kept.indices, frame)
         layer = self._mixed(before)
         if part > 0:
-            layer = torch.lerp(layer, self._mixed(after), part)
+            layer = _between(layer, self._mixed(after), part)
         return torch.cat([(layer[:3] / layer[3:4].clamp_min(1e-3)).clamp(0, 1), layer[3:]])
 
     def _mixed(self, place: int) -> torch.Tensor:

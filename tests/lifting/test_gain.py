@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from vera.core.lifting.layers import transmission
+from vera.core.lifting.gain import find_gain
+from vera.core.lifting.layers import hides_texture, transmission
 from vera.core.lifting.lift_window import lift_clip, plate_sized
 from vera.core.lifting.matching import same_size
 from vera.core.lifting.smooth import blur
@@ -64,6 +65,36 @@ def test_a_patch_of_warm_light_has_a_solid_matte_and_nothing_beside(plate):
     assert psnr(composite(lifted, plate), lit) > psnr(edited, lit) + 4
 
 
+def test_a_light_that_clips_is_a_gain_where_the_rest_tells_it(plate):
+    """A third of the picture becomes white: what is no longer told there is carried on from beside it."""
+    bright = (plate + 0.25).clamp(0, 1)
+    lit = (bright * 1.6).clamp(0, 1)
+    assert 0.3 < float((lit == 1).float().mean()) < 0.8
+    edited = as_returned(lit)
+    gain = find_gain(bright, edited, torch.ones(3, 1, HEIGHT, WIDTH), torch.full((3, 1, HEIGHT, WIDTH), 1e-4), edited)
+    assert gain is not None and float((gain.lit(bright) - lit).abs().mean()) < 0.02
+
+
+def test_a_grades_curve_is_found(plate):
+    """Colours to a power, darker by a factor: both are told apart, and detail follows the curve's slope."""
+    graded = 0.6 * plate**1.4
+    nothing = torch.ones(3, 1, HEIGHT, WIDTH)
+    gain = find_gain(plate, as_returned(graded), nothing, 1e-4 * nothing, graded)
+    assert gain is not None and (gain.curve - 1.4).abs().max() < 0.15
+    assert float((gain.lit(plate) - graded).abs().mean()) < 0.01
+    step = (gain.lit(plate + 0.01) - gain.lit(plate)) / 0.01
+    assert float((gain.slope(plate) - step).abs().mean()) < 0.03
+
+
+def test_a_light_on_most_of_the_frame_takes_the_rest_with_it(plate):
+    """It fades to a change as small as drift: a layer that ended there would show its edge."""
+    light = torch.linspace(1.8, 0.96, WIDTH)
+    edited = as_returned((plate * light).clamp(0, 1))
+    lifted = lift_clip(plate, edited)
+    assert lifted.alpha.min() > 0.9
+    assert psnr(composite(lifted, plate), (plate * light).clamp(0, 1)) > psnr(edited, (plate * light).clamp(0, 1)) + 3
+
+
 @pytest.mark.parametrize("kind", ["veil", "object", "shadow"])
 def test_what_is_no_gain_is_none(plate, kind):
     color = torch.tensor([0.8, 0.8, 0.85])[:, None, None]
@@ -120,3 +151,16 @@ def test_a_flat_sky_over_a_white_one_is_opaque():
     composed[..., :58, :] = torch.tensor([0.62, 0.8, 0.95])[:, None, None]
     lifted = lift_clip(plate, as_returned(composed))
     assert lifted.alpha[..., 4:54, 4:-4].min() > 0.98 and (lifted.alpha[..., 64:, :] == 0).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("shown, hidden", [(0.0, 1.0), (0.8, 0.0), (1.0, 0.0)])
+def test_faint_texture_that_does_not_show_is_hidden(shown, hidden):
+    """A new background as bright as the old one, whose texture is fainter than the noise of one pixel."""
+    gen = torch.Generator().manual_seed(6)
+    texture = blur(torch.randn(1, 3, HEIGHT, WIDTH, generator=gen), 1.5)
+    seen = (0.3 + 0.012 * texture / texture.std()).repeat(3, 1, 1, 1)
+    clean = 0.4 + shown * (seen - 0.3) + 0.012 * torch.randn(seen.shape, generator=gen)
+    thin = torch.full_like(seen[:, :1], 0.15)
+    assert float(hides_texture(seen, clean, thin, torch.ones_like(thin)).float().mean()) == pytest.approx(
+        hidden, abs=0.02
+    )

@@ -2,9 +2,11 @@
 
 RUN/samples/000123.safetensors   features and truth of some pixels of clip 123
 RUN/state.safetensors            the network and its optimiser
-RUN/gate.safetensors             the network as the lift reads it, once all steps are done
+RUN/gate.safetensors             the network as the lift reads it: as it was at the step that does best on the clips
+                                 that are held out
 """
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from vera.core.data.engine.clips import SPAN, draw_labels, make_clip
@@ -146,11 +148,20 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], consol
             log_line(folder, step=step, loss=loss.item(), **figures)
             console.step(step, settings.steps, {"loss": loss.item(), **figures}, optimizer.param_groups[0]["lr"], 0)
             save_state(folder, step, {"gate": gate}, optimizer)
+            if figures["held_out"] < _best(folder / NETWORK):
+                tensors = {name: value.contiguous() for name, value in gate.state_dict().items()}
+                save_tensors(folder / NETWORK, tensors, {"step": str(step), "held_out": str(figures["held_out"])})
     save_state(folder, step, {"gate": gate}, optimizer)
     if step >= settings.steps:
-        tensors = {name: value.contiguous() for name, value in gate.state_dict().items()}
-        save_tensors(folder / NETWORK, tensors, {"step": str(step)})
-        console.say(f"{folder / NETWORK}: the network, as core/weights/lift holds it")
+        console.say(f"{folder / NETWORK}: the best network, as core/weights/lift holds it")
+
+
+def _best(path: Path) -> float:
+    """The loss on held-out clips of the network that is kept; without one, infinity."""
+    if not _whole(path):
+        return math.inf
+    with safe_open(path, "pt") as file:
+        return float(file.metadata()["held_out"])
 
 
 def _make_samples(settings: GateSettings, folder: Path, stop: Callable[[], bool], console: Console) -> bool:
