@@ -215,10 +215,11 @@ def _cleaned(pair: _Pair, trust: torch.Tensor, step_done: Callable[[], object]) 
         seen = as_seen(pair.behind, clean, trust)
         clean = torch.where(pair.shown > 0, clean, seen)
         step_done()
-        trust = trust * is_like_noise(clean - seen)
+        like_noise = is_like_noise(clean - seen)
+        trust = trust * like_noise
         change = find_change(clean - seen, pair.of_plate, trust, limits) if trust.any() else torch.ones_like(trust)
         region = _allowed(change, pair)
-        trust = (1 - grown(region, 1)) * _near(clean, seen) * pair.intact * is_like_noise(clean - seen)
+        trust = (1 - grown(region, 1)) * _near(clean, seen) * pair.intact * like_noise
         step_done()
     variance = Noise(pair.of_plate, (clean - seen).square().mean(1, keepdim=True), trust)(pair.of_plate)
     if pair.haze:  # it becomes part of the layer

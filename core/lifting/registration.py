@@ -76,14 +76,16 @@ def find_moves(plate: torch.Tensor, canvas: Canvas) -> torch.Tensor:
     inside = border * canvas.inside(canvas.start, size)
     start = canvas.start + best_shift(fixed * inside, details(canvas.placed(canvas.start, size)) * inside)
     moves = start.repeat(len(plate), 1, 1)
+    strength = blur(fixed * fixed, 2.5, 0.7).clamp_min(1e-4)
     for _ in range(FIT_ROUNDS):
         placed = details(canvas.placed(moves, size))
         error = placed - fixed
-        alike = (blur(placed * fixed, 2.5, 0.7) / blur(fixed * fixed, 2.5, 0.7).clamp_min(1e-4)).clamp(0, 1)
+        alike = (blur(placed * fixed, 2.5, 0.7) / strength).clamp(0, 1)
         weight = inside * (2 * alike - 1).clamp_min(0) ** 2
         weight = weight * tukey(error, weight)
-        left = torch.einsum("tihw,tjhw->tij", columns * weight, columns)
-        right = torch.einsum("tihw,thw->ti", columns * weight, error[:, 0])
+        weighed = columns * weight
+        left = torch.einsum("tihw,tjhw->tij", weighed, columns)
+        right = torch.einsum("tihw,thw->ti", weighed, error[:, 0])
         left, right = (blur(left[:, None], 0, 3.0)[:, 0], blur(right[:, None, None], 0, 3.0)[:, 0, 0])
         noise = (weight * error**2).sum() / weight.sum().clamp_min(1) + 1e-6
         # Prior: shifts of a pixel or two; stretch and rotation far less. The factor 20 accounts for correlated errors.
