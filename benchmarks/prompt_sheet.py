@@ -1,10 +1,9 @@
-"""A sheet of 36 prompts over plates of one's own, as they are delivered: seed 0, nothing chosen.
+"""A contact sheet of 36 prompts over given plates, as delivered: seed 0, no cherry-picking.
 
     python -m benchmarks.prompt_sheet SHEET.jpg PLATE:FRAMES ... [--full FOLDER]
 
-Prompt after prompt is laid over plate after plate, in turn; each cell is the middle frame of those given: five are
-enough.
---full keeps each picture at the plate's size. A refused prompt is a cell with its line.
+Prompts take the plates in turn. Each cell shows the middle one of a plate's FRAMES; five frames are enough. --full
+keeps each picture at the plate's size. The cell of a refused prompt shows the refusal.
 """
 
 import argparse

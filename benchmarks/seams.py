@@ -1,15 +1,16 @@
-"""`python -m benchmarks.seams`: is a seam seen where windows meet?
+"""`python -m benchmarks.seams`: are seams visible where time windows meet?
 
-Three ways of making a long clip: windows butted together, overlapped, and overlapped with moving offsets (ours).
+Compares three ways of making a long clip: windows butted together, overlapped, and overlapped with moving offsets
+(ours).
 
-With a model: a still plate, so that all change from frame to frame is the edit's. The change of the composed picture
-at seams, against the change inside of one window: 1 is no seam. Seams are the ends of windows, and all of an overlap,
-in which one window's picture goes over into the next one's; the ends are told by themselves too. All are taken where
-two latent frames meet, since a codec's own joints are there. A model flickers by itself: every prompt is made with
-several seeds, the changes of all are summed, and the error is that of the clips' scatter.
+With a model, the plate is a still, so that every change between frames belongs to the edit. The figure is the
+composite's change at seams, divided by its change inside a window; 1 means no seam. Seams are the ends of windows and
+whole overlaps, in which one window's picture blends into the next one's; the ends are also reported separately. All
+changes are taken between latent frames, since a codec's joints are there. A model flickers anyway, so each prompt is
+made with several seeds, the changes are summed, and the error is the scatter of the clips.
 
-With --model stand-in: a field that is as bad as can be, where every window has its own will and knows nothing of the
-others. The largest change between neighbouring latent frames. A picture of one line over time can be written of either.
+With --model stand-in, the model is a worst case: each window wants a different picture and knows nothing of the others.
+The figure is the largest change between neighbouring latent frames. --picture writes one line of the picture over time.
 """
 
 import argparse
@@ -96,8 +97,8 @@ def summed(pairs):
 
 
 class Wilful(nn.Module):
-    """Each window wants a bar of its own colour at its own place, told by the number of its first frame, which
-    the source holds; less so as noise falls, when it goes by what it sees."""
+    """A worst-case model: each window wants a bar whose colour and place depend on the number of the window's first
+    frame (stored in the source). As noise falls, it follows its input more than its wish."""
 
     def __init__(self):
         super().__init__()

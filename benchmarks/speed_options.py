@@ -5,9 +5,9 @@
 
 Held-out clips of the data engine at model size. Errors are of the edit layer (premultiplied, encoded values, in steps
 of 255) and of the sampled latents.
-Another seed is there as a yardstick: what a different take of the same edit is away.
-Times are of sampling, after a first run where there is something to compile; contenders
-take turns over the clips, and on a CPU it is the process's own time, as machines are busy.
+Another seed is a yardstick: the distance between two takes of the same edit. Times are of sampling alone, after a
+warm-up if anything is compiled. Contenders take turns over the clips. On a CPU the process's CPU time is used, as
+machines may be busy.
 """
 
 import argparse

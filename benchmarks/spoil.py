@@ -14,11 +14,11 @@ MAX_DRIFT, NOISE = 0.05, 0.01
 
 
 def spoil(video, seed, way):
-    """(T, 3, H, W) in [0, 1] -> the same video as an editor would give it back, 8 bits deep.
+    """(T, 3, H, W) in [0, 1] -> the same video as a video editor would return it, in 8 bits.
 
-    Half a pixel of shift in a direction of its own, a gain of up to 5 % a channel that
-    varies over frame and time, and noise; then way: "vae" (the embedded model's codec),
-    "h264" (libx264, 4:2:0, crf 23), or "quarter" (a quarter of the width and height).
+    Applied are a shift of half a pixel in a random direction, a gain of up to 5 % per channel that varies over frame
+    and time, and noise. Then way: "vae" (the codec of `mini`), "h264" (libx264, 4:2:0, crf 23), or "quarter" (a quarter
+    of the width and height).
     """
     gen = torch.Generator().manual_seed(seed)
     video = shifted(video, gen) * (1 + drift(gen, *video.shape[:1], *video.shape[2:]))
@@ -28,8 +28,7 @@ def spoil(video, seed, way):
 
 
 def unspoil(edited, seed, size):
-    """The spoiled video at `size` (height, width) with the shift and the drift that spoil() gave it taken away
-    exactly."""
+    """The degraded video at `size` (height, width), with spoil()'s shift and drift removed exactly."""
     gen = torch.Generator().manual_seed(seed)
     video = F.interpolate(edited, size, mode="bicubic").clamp(0, 1)
     video = shifted(video, gen, back=True)
@@ -40,7 +39,7 @@ WAYS = ("vae", "h264", "quarter")
 
 
 def shifted(video, gen, back=False):
-    """By half a pixel, the same on every frame: what a resize with another convention of pixel centres does."""
+    """Shift by half a pixel, the same on every frame, as a resize with another convention of pixel centres does."""
     t, _, h, w = video.shape
     angle = 2 * math.pi * float(torch.rand((), generator=gen))
     y, x = torch.meshgrid(torch.arange(h, dtype=torch.float32), torch.arange(w, dtype=torch.float32), indexing="ij")

@@ -25,9 +25,8 @@ HEAD_START = 4_000_000
 
 @dataclass(frozen=True)
 class Contender:
-    """call: what is timed. turn(): a context in which it is. routes: parts of names of GPU kernels (on the CPU, of
-    torch's
-    operations) one of which must run in it; none are asserted if there are none."""
+    """call: the timed function. turn(): a context around it. routes: parts of names of GPU kernels (on the CPU, of
+    torch's operations), one of which must run; an empty tuple checks nothing."""
 
     name: str
     call: Callable[[], object]
@@ -59,7 +58,7 @@ class Rows:
 
 @dataclass
 class Taken:
-    """Seconds of each round by contender, in the order of rounds; and why others could not run."""
+    """Seconds of each round by contender, in the order of rounds, and the reasons of contenders that could not run."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -86,9 +85,10 @@ def balanced_orders(count: int) -> list[list[int]]:
 
 
 def measure(title: str, contenders: list[Contender], rows: Rows, device: str, rounds: int, left=lambda: 1.0) -> Taken:
-    """Time them in turns; a row of each that cannot run, or that ran another way than its name says, and of each call.
+    """Time the contenders in turns and write a row per call. A contender that cannot run, or whose kernels are not
+    those of its routes, gets a row with the reason.
 
-    left(): seconds that may still be spent; when none are left the rounds end, which is said.
+    left(): seconds of the time budget that remain; at zero the rounds end, with a message.
     """
     taken = Taken()
     for contender in contenders:

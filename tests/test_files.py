@@ -49,7 +49,7 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_never_followed(tmp_path, 
     assert not (tmp_path / "out/a.json").is_symlink() and json.loads((tmp_path / "out/a.json").read_text()) == [1]
 
 
-def test_a_part_that_becomes_a_link_meanwhile_is_not_taken(tmp_path, precious):
+def test_a_part_file_replaced_by_a_link_is_not_used(tmp_path, precious):
     with pytest.raises(OSError, match="link"):
         with files.replacing(tmp_path / "out/a.json") as part:
             part.unlink()

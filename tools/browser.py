@@ -35,12 +35,12 @@ ANSWER_SECONDS = 90  # more only lets a browser that hangs hold up the tests for
 
 
 def at_hand() -> bool:
-    """Whether there are a browser and its driver."""
+    """Whether a browser and its driver are installed."""
     return bool(BROWSER and DRIVER)
 
 
 class Browser:
-    """As much of WebDriver (W3C) as tests and pictures need."""
+    """The part of WebDriver (W3C) that tests and pictures need."""
 
     def __init__(self, profile: Path) -> None:
         assert BROWSER and DRIVER  # see at_hand
@@ -65,11 +65,11 @@ class Browser:
         self._ask("POST", f"{self.session}/url", {"url": url})
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """What the script, a function's body, returns; `arguments` are in it as such."""
+        """Run a function's body in the page and return its value; `arguments` is available in it."""
         return self._ask("POST", f"{self.session}/execute/sync", {"script": script, "args": list(arguments)})
 
     def wait_for(self, script: str, *arguments: Any, seconds: float = 30) -> Any:
-        """What the script returns once that is true. Raises AssertionError."""
+        """Run the script until it returns a true value, and return that. Raises AssertionError."""
         return until(lambda: self.run(script, *arguments), seconds, script)
 
     def wait_until(self, condition: Callable[[], Any], seconds: float = 60) -> Any:
@@ -77,7 +77,7 @@ class Browser:
         return until(condition, seconds, "a condition")
 
     def settle(self, seconds: float) -> None:
-        """Give the page time to draw, where nothing tells that it has."""
+        """Wait for the page to draw, where it gives no sign that it has."""
         time.sleep(seconds)
 
     def press(self, selector: str) -> None:
@@ -119,7 +119,7 @@ class Browser:
 
     @contextmanager
     def second_window(self) -> Iterator[Callable[[], None]]:
-        """Another window within; calling what is given goes back to the first one."""
+        """Open a second window for the `with` block; the yielded function switches back to the first one."""
         first = self._ask("GET", f"{self.session}/window")
         second = self._ask("POST", f"{self.session}/window/new", {"type": "tab"})["handle"]
 

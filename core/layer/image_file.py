@@ -7,8 +7,8 @@ import OpenImageIO as oiio
 
 from vera.core.files import free_space, open_regular, replacing
 
-_MOST_CHANNELS = 10_000  # of a part that is read
-_MOST_VALUES = 2**31  # pixels times channels of a file that is read; 16384 x 16384 RGBA has half of it
+_MAX_CHANNELS = 10_000  # channels read of one part; a part with more is cut off there
+_MAX_VALUES = 2**31  # pixels times channels of a file; larger files are refused. 16384 x 16384 RGBA has half of it
 
 
 def write_image(path: Path, pixels: np.ndarray, *specs: oiio.ImageSpec, with_loss: bool = False) -> np.ndarray:
@@ -62,13 +62,13 @@ def _read(path: Path) -> tuple[np.ndarray, oiio.ImageSpec]:
     if file is None:
         raise OSError(f"{path}: cannot be read ({_one_line(_error_of(oiio))})")
     spec = file.spec()
-    if spec.width * spec.height * spec.nchannels > _MOST_VALUES:
+    if spec.width * spec.height * spec.nchannels > _MAX_VALUES:
         raise OSError(
             f"{path}: cannot be read ({spec.width}x{spec.height} with {spec.nchannels} channels is too large)"
         )
     parts, whole = [], True
     for i in range(spec.get_int_attribute("oiio:subimages", 1)):
-        part = file.read_image(i, 0, 0, _MOST_CHANNELS, spec.format) if file.seek_subimage(i, 0) else None
+        part = file.read_image(i, 0, 0, _MAX_CHANNELS, spec.format) if file.seek_subimage(i, 0) else None
         if part is None:
             whole = False
             break

@@ -5,29 +5,34 @@ import torch
 from vera.core.lifting.frequency_response import bands
 from vera.core.lifting.smooth import blur, luma
 
-FIT_ROUNDS = 40  # multiplicative steps of the fit
-MAX_SAMPLES = 40_000  # pixels that are fitted
-ENERGY_SCALE = 100.0  # so that a detail with amplitude 0.1 has energy one
-MAX_DETAIL_SHARE = 0.25  # of a detail's energy: losing it at random with probability g errs by g (1 - g) of it
-LOWER_QUARTILE = 0.4  # of a chi-square with three degrees of freedom, over its mean
+FIT_ROUNDS = 40  # multiplicative steps of the fit; it has converged by then
+MAX_SAMPLES = 40_000  # pixels in the fit; raising it is slower and hardly more accurate
+MIN_SAMPLES = 50  # trusted pixels; with fewer the variance is a constant, DEFAULT_VARIANCE
+DEFAULT_VARIANCE = 1e-3  # of encoded values
+MIN_TRUST = 0.3  # trust from which a pixel takes part in the fit; raising it leaves out more edited pixels
+ENERGY_SCALE = 100.0  # factor on squared detail; with it a detail with amplitude 0.1 has energy one
+# Largest variance as a share of a detail's energy. A codec that loses a detail with probability g makes an error of
+# g (1 - g) of its energy, which is at most a quarter.
+MAX_DETAIL_SHARE = 0.25
+LOWER_QUARTILE = 0.4  # lower quartile of a chi-square with three degrees of freedom, divided by its mean
 
 
 class Noise:
     """Variance = a + b * level + c * fine detail + d * coarse detail + e * movement, all coefficients >= 0.
 
-    A codec errs where there is detail and movement, a sensor where there is light. The coefficients are fitted on the
+    A codec's error grows with detail and movement, a sensor's noise with light. The coefficients are fitted to the
     trusted pixels of one residual. Calling the model with features of the same plate gives the variance (T, 1, H, W).
     """
 
     def __init__(self, features: torch.Tensor, squares: torch.Tensor, trust: torch.Tensor) -> None:
         """features (T, N, H, W) from `features`, squares (T, 1, H, W) of the residual, trust (T, 1, H, W)."""
-        keep = (trust[:, 0] > 0.3).nonzero()
+        keep = (trust[:, 0] > MIN_TRUST).nonzero()
         keep = keep[:: max(1, len(keep) // MAX_SAMPLES)]
         at = keep[:, 0], slice(None), keep[:, 1], keep[:, 2]
         x, y, w = features[at], squares[at][:, 0], trust[at][:, 0]
         self.coefficients = torch.full((x.shape[1],), 1e-6)
-        if len(y) < 50:
-            self.coefficients[0] = 1e-3
+        if len(y) < MIN_SAMPLES:
+            self.coefficients[0] = DEFAULT_VARIANCE
             return
         # Maximum likelihood of Gaussian noise, by multiplicative steps (Itakura-Saito divergence). The start is low,
         # at the level of the quieter pixels: a new background can resemble the plate in places, which is no noise.

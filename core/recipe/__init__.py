@@ -1,4 +1,4 @@
-"""Recipes of edits: one table of fields, and what is made from it."""
+"""Recipes of edits: the table of fields, and the parser, job file and identity that derive from the table."""
 
 from vera.core.recipe.backends import backend_of, refuse_unsupported
 from vera.core.recipe.identity import identity

@@ -1,6 +1,6 @@
 """The pixels of a small render and a small lift are those that were stored when PIXELS was last raised.
 
-A change of pixels fails here until PIXELS in core/backends/base.py is raised and the file is written anew:
+A change of pixels fails here until PIXELS in core/backends/base.py is raised and the file is written again:
     python -m tests.backends.test_golden_pixels
 """
 
@@ -60,16 +60,16 @@ def layers(out: Path) -> np.ndarray:
 WAYS = {"render": rendered, "lift": lifted}
 
 
-def test_the_file_is_of_this_number():
+def test_the_golden_file_has_the_present_pixels_number():
     assert int(np.load(GOLDEN)["pixels"]) == PIXELS
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_pixels_are_those_of_this_number(tmp_path, way):
+def test_pixels_match_the_golden_file(tmp_path, way):
     golden = np.load(GOLDEN)[way].astype(np.float32)
     error = np.abs(WAYS[way](tmp_path).astype(np.float32) - golden).max()
     assert golden[..., 3].max() > 0.5, "the stored layer is empty"
-    assert error < TOLERANCE, f"{way}: pixels differ by {error:.4f}; raise PIXELS and write the file anew"
+    assert error < TOLERANCE, f"{way}: pixels differ by {error:.4f}; raise PIXELS and write the file again"
 
 
 if __name__ == "__main__":

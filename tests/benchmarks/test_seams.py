@@ -4,7 +4,7 @@ import torch
 from benchmarks.seams import WAYS, changes, seams_of, summed
 
 
-def test_changes_are_told_apart_where_windows_meet():
+def test_changes_at_seams_are_counted_separately():
     steps = torch.full((32,), 0.1)
     steps[[8, 20]] = 0.2  # into frames 9 and 21, with which latent frames 3 and 6 begin
     steps[[11, 23]] = 0.3  # no joint: does not count

@@ -199,7 +199,7 @@ def case_flow():
     assert layer.directory.startswith("//"), "an absolute path in a saved file"
     check_pixels(scene, layer)
 
-    # The sequencer is set to linear light: noticed, delivered anew, and back at once.
+    # The sequencer changes to linear light: the layer is delivered again. Back to sRGB: the old delivery at once.
     scene.sequencer_colorspace_settings.name = "Linear Rec.709"
     assert place.wrong_space(scene) == [layer]
     before = kept(layer, "encoded")
@@ -394,7 +394,7 @@ def look_at_mask(pattern, number):
 
 
 def look_first(scene, plate, session):
-    """What is read is said, of a strip as it lies and of one that is rendered first; nothing is queued."""
+    """`What Is Read` reports a strip's own files, and a strip that must be rendered first. Nothing is queued."""
     asked = []
 
     class Service:
@@ -421,7 +421,7 @@ def look_first(scene, plate, session):
 
 
 def case_refusals():
-    """What cannot end well is said in one line, before anything is written or queued."""
+    """A job that cannot succeed is refused with one line, before anything is written or queued."""
     session = install()
     tickets = part("tickets")
     scene = scene_of(frames=(1, 10))
@@ -591,7 +591,7 @@ def case_faults():
     session.remove(long)
     assert long.id not in session.tickets
 
-    # The service is killed while it works, and the file is opened anew, without the strip's mark and renamed scenes.
+    # The service is killed during a job. The file is opened again, without the strip's mark and with renamed scenes.
     file = WORK / "faults.blend"
     bpy.ops.wm.save_as_mainfile(filepath=str(file))
     (ticket,) = start(scene, plate, steps=8, handles=0)

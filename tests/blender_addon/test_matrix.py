@@ -98,7 +98,7 @@ def test_what_an_editor_does_to_layers_and_strips(blender, tmp_path):
 
 @pytest.mark.parametrize("blender", BLENDERS)
 def test_a_layer_follows_what_is_seen(blender, tmp_path):
-    """In every cell; what was rendered first and looks different afterwards is said in words."""
+    """In every cell. If a source that was rendered first looks different afterwards, a message says so."""
     cells = json.loads(run(blender, "matrix", tmp_path).split("TOLD ")[1].split("\n")[0])
     assert len(cells) == 5 * (16 + 8) + 2 * 2
     wrong = {cell: words for cell, words in cells.items() if not words.startswith(("follows", "refused: ", "told: "))}

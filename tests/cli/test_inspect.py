@@ -21,7 +21,7 @@ def mask(tmp_path):
     return str(write_image(tmp_path / "mask.png", white) or tmp_path / "mask.png")
 
 
-def test_a_sequence_is_told_as_it_is_read(plate, mask, capsys):
+def test_a_sequence_is_reported_as_it_is_read(plate, mask, capsys):
     assert cli.main(["inspect", plate, "--frames", "1001-1002", "--mask", mask, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     told = report["plate"]
@@ -36,14 +36,14 @@ def test_the_word_none_is_no_mask_as_in_a_render(plate, capsys):
     assert json.loads(capsys.readouterr().out)["mask"] is None
 
 
-def test_a_movie_is_told_with_its_rate_and_codes(tmp_path, capsys):
+def test_a_movie_is_reported_with_its_rate_and_codes(tmp_path, capsys):
     path = str(write_movie(tmp_path / "in.mp4", grey_levels(3)))
     assert cli.main(["inspect", path]) == 0
     page = capsys.readouterr().out
     assert "(movie," in page and "1-3 (3), " in page and "frames a second" in page and "H.273" in page
 
 
-def test_a_space_that_is_asked_for_is_told_as_that(plate, capsys):
+def test_an_explicit_space_is_reported_as_explicit(plate, capsys):
     assert cli.main(["inspect", plate, "--color-space", "acescg", "--json"]) == 0
     space = json.loads(capsys.readouterr().out)["plate"]["color_space"]
     assert (space["name"], space["why"]) == ("ACEScg", "as asked for")

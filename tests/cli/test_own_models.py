@@ -1,4 +1,4 @@
-"""A model of one's own, from training to use, each step by its command; and wrong calls of these commands."""
+"""A self-trained model, from training to use, each step by its command; and wrong calls of these commands."""
 
 import json
 import os

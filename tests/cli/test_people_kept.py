@@ -40,7 +40,7 @@ def test_people_are_kept_and_it_is_said(tmp_path):
     assert "people found in the plate are kept" in warnings(tmp_path)
 
 
-def test_where_nobody_is_found_a_mask_is_asked_for(tmp_path, capsys):
+def test_without_people_the_line_suggests_a_mask(tmp_path, capsys):
     assert render(tmp_path, NOBODY) == 2
     assert "--mask" in capsys.readouterr().err and not (tmp_path / "out").exists()
 

@@ -594,7 +594,7 @@ def kept_once(tmp_path_factory):
 
 
 @pytest.mark.parametrize("damage", ["flip", "nan", "cut", "link"])
-def test_damaged_latents_are_made_anew_and_said(tmp_path, capsys, kept_once, damage):
+def test_damaged_latents_are_generated_again_with_a_message(tmp_path, capsys, kept_once, damage):
     plate, whole, expected = kept_once
     out = tmp_path / "out"
     shutil.copytree(whole, out)

@@ -1,4 +1,4 @@
-"""The door: what it says, and with which exit code."""
+"""`vera serve`: its messages and exit codes."""
 
 import json
 
@@ -9,7 +9,7 @@ from vera.core.cli import serve
 from vera.core.service import client
 
 
-def test_help_is_enough(capsys):
+def test_help_names_every_option(capsys):
     with pytest.raises(SystemExit) as end:
         serve.main(["--help"])
     assert end.value.code == 0
@@ -39,7 +39,7 @@ def test_help_is_enough(capsys):
         (["--submit", "/no/such/job.json"], "no such job file"),
     ],
 )
-def test_wrong_input_is_one_line(arguments, words, capsys, tmp_path):
+def test_wrong_arguments_give_one_line(arguments, words, capsys, tmp_path):
     assert serve.main([*arguments, "--folder", str(tmp_path)]) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1 and words in said.err

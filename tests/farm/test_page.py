@@ -1,4 +1,4 @@
-"""The farm's page, and what is said of workers that die: without Ray, from the events and outcomes that it gives."""
+"""The farm's page, and messages about dead workers: without Ray, from recorded events and outcomes."""
 
 import json
 import os
@@ -113,7 +113,7 @@ def test_each_wrong_line_is_said_once(report, kind, capsys):
     assert text.count("plate is missing") == 1 and "error: " not in text
 
 
-def test_a_worker_that_dies_here_is_told_at_once_in_words(report, capsys):
+def test_a_local_workers_death_is_reported_at_once(report, capsys):
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     gone.wait()
     begin(report)

@@ -1,4 +1,4 @@
-"""What the planner counts against what is allocated, and what it chooses."""
+"""The GPU planner: its memory estimates against real allocations, and its choices."""
 
 from types import SimpleNamespace
 
@@ -32,7 +32,7 @@ def on_meta(build):
 
 
 def allocated(work) -> int:
-    """Peak bytes that torch's CPU allocator gave out during the work, from its own record."""
+    """Peak bytes that torch's CPU allocator handed out during the work, from torch's profiler."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as record:
         result = work()
     del result
@@ -59,8 +59,8 @@ def test_live_bytes_are_those_of_tensors_alive():
 
 
 @torch.inference_mode()
-def test_a_step_takes_what_its_rehearsal_says():
-    """The real model on the CPU, of another number of blocks, against the allocator's own record."""
+def test_a_steps_peak_memory_matches_its_rehearsal():
+    """The real model on the CPU, with another number of blocks, against the allocator's record."""
     size, frames = (256, 160), 13
     counted = denoising_bytes(SMALL, size, frames)
     torch.manual_seed(0)
@@ -79,7 +79,7 @@ def test_a_step_takes_what_its_rehearsal_says():
 
 
 @torch.inference_mode()
-def test_the_codecs_work_takes_what_its_rehearsal_says():
+def test_the_codecs_peak_memory_matches_its_rehearsal():
     from vera.core.model.codec import WanCodec
 
     vae, size = small_vae(), (48, 32)
@@ -104,7 +104,7 @@ def test_the_codecs_work_takes_what_its_rehearsal_says():
 
 @pytest.fixture(scope="module")
 def planner():
-    """Of a model whose every part is worth moving, in a GPU without a context."""
+    """A planner for a model whose parts are all large enough to offload, on a GPU without a CUDA context."""
     config = TransformerConfig(dim=256, heads=4, layers=12, ffn_dim=1024, text_dim=64, freq_dim=32)
     geometry = Geometry(
         config, Limits(max_frames=81, pixels=160 * 96), on_meta(small_vae), on_meta(lambda: nn.Linear(3000, 3000))
@@ -115,8 +115,8 @@ def planner():
         yield Planner(geometry, (1600, 960), 200)
 
 
-def test_the_first_way_that_fits_is_taken(planner):
-    """With any memory: the chosen plan fits, and nothing that comes before it does."""
+def test_the_first_plan_that_fits_is_chosen(planner):
+    """At every memory size the chosen plan fits, and no earlier plan in the list fits."""
     ways = [planner.plan(*way, window) for window in planner.windows() for way in WAYS]
     assert [p.window for p in ways[:: len(WAYS)]] == [81, 41, 21, 11, 9]
     taken = set()
@@ -144,7 +144,7 @@ def test_a_plan_counts_each_part_where_it_is(planner):
     assert (none.host, parts.host, blocks.host) == (0, *[text + codec + everything] * 2)
 
 
-def test_what_was_asked_for_is_kept_and_what_is_missing_left_out(planner, monkeypatch):
+def test_explicit_choices_are_kept_and_unavailable_ones_skipped(planner, monkeypatch):
     assert planner.ways("int8") == [("int8", "parts"), ("int8", "blocks")]
     assert planner.ways("fp8", "parts") == [("fp8", "parts")] and len(planner.ways("fp8")) == 3
     assert planner.ways("bf16", "none") == [("bf16", "none")]
@@ -152,8 +152,8 @@ def test_what_was_asked_for_is_kept_and_what_is_missing_left_out(planner, monkey
     assert planner.ways() == [("bf16", "none"), ("bf16", "parts")]
 
 
-def test_where_nothing_fits_no_frame_is_given_up_for_nothing(planner, monkeypatch):
-    """When decoding alone is too much, a shorter window would not help."""
+def test_without_a_fitting_plan_windows_are_not_shortened(planner, monkeypatch):
+    """If decoding alone exceeds the memory, a shorter window would not help."""
     for streams in (1, 4):
         monkeypatch.setitem(planner._work, (gpu_plan.decoding_bytes, (planner.size, streams)), 10 * GIB)
     assert planner.choose(GIB) is None
@@ -193,7 +193,7 @@ def test_wrong_arguments(capsys):
 
 @pytest.fixture
 def gpu(monkeypatch, tmp_path):
-    """As if there were one, of so many bytes; a shot of 30 frames."""
+    """Pretend to have a GPU with a given number of bytes, and a shot of 30 frames."""
     monkeypatch.setattr(memory, "choose_device", lambda name: "cpu" if name == "cpu" else "cuda")
     for name in ("decoding_bytes", "encoding_bytes"):  # so that it is the window that counts
         monkeypatch.setattr(gpu_plan, name, lambda *given: 0)
@@ -241,7 +241,7 @@ def test_nothing_is_planned_for_the_cpu_nor_for_mini(gpu):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @torch.inference_mode()
 def test_the_gpus_own_count():
-    """One step at a third of the published width: the allocator's peak is not above the plan's, and not far below."""
+    """One step at a third of the published width: the allocator's peak is at most the plan's, and not far below it."""
     config = TransformerConfig(dim=512, heads=4, layers=4, ffn_dim=2048, text_dim=64)
     size, frames = (416, 240), 49
     model = Transformer(config).to("cuda", torch.bfloat16).eval()

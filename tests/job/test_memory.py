@@ -1,4 +1,4 @@
-"""Memory that runs out, planted: which cheaper settings are tried, in which order, and what is said."""
+"""Injected out-of-memory errors: which cheaper settings are tried, in which order, and the messages."""
 
 import json
 import weakref

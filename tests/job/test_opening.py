@@ -1,4 +1,4 @@
-"""What is wrong with a recipe's files or words is said before torch is imported."""
+"""Errors in a recipe's files or words are reported before torch is imported."""
 
 import json
 import subprocess

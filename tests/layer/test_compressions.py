@@ -30,7 +30,7 @@ def job(tmp_path, compression, stored="dwaa", extension="exr", kind=np.float16):
 @pytest.mark.parametrize("compression", LOSSLESS)
 def test_lossless_ones_keep_every_bit(tmp_path, compression, kind):
     if not is_written(compression):
-        pytest.skip("not written by the OpenEXR at hand")
+        pytest.skip("not written by the installed OpenEXR")
     pixels = noise(1, kind, (37, 53), planted=True)
     spec = oiio.ImageSpec(53, 37, 3, "half" if kind is np.float16 else "float")
     spec.attribute("compression", compression)

@@ -104,7 +104,7 @@ def test_the_shape_is_laid_whole_where_nothing_is_in_front():
 
 @pytest.mark.parametrize("moves", [False, True])
 def test_a_shape_that_does_not_move_is_evaluated_once_for_a_shot(moves):
-    """And its matte is that of a shape that is evaluated anew."""
+    """And its matte equals the matte of a freshly evaluated shape."""
     calls = []
 
     class Counted(Disc):
@@ -126,7 +126,7 @@ def test_a_shape_moved_by_whole_pixels_has_the_same_samples():
     torch.testing.assert_close(moved[:, 7:], still[:, :-7], atol=1e-3, rtol=0)
 
 
-def test_another_shape_than_the_models_is_told_apart():
+def test_a_shape_other_than_the_models_is_detected():
     shape, other = frame(), frame(x=-0.6)
     for seen, agrees in ((shape, True), (other, False)):
         found = agreement(shape, drawn_by_model(seen), ASPECT)

@@ -230,7 +230,7 @@ def test_a_job_that_asks_for_nothing_changes_nothing():
     assert edit is RED and torch.equal(alpha, disc(0))
 
 
-def test_figures_are_told_by_level(like):
+def test_figures_are_reported_by_level(like):
     told = like.report_facts()["match"]["grain"]
     assert len(told["levels"]) == len(told["deviations"][0]) == 16 and told["seed"] == 3
     assert abs(told["deviations"][1][8] - 0.012) < 0.002

@@ -53,7 +53,7 @@ def test_an_edge_that_is_in_the_plate_is_found_there(hair, blur):
 
 
 @pytest.mark.parametrize("strength, grain", [(0.02, 0.0), (0.06, 0.008), (0.2, 0.03)])
-def test_a_plate_that_knows_nothing_of_an_edge_is_not_asked(strength, grain):
+def test_an_edge_the_plate_does_not_show_ignores_the_plate(strength, grain):
     """An added object over a plate with edges of its own elsewhere: as over a flat plate."""
     other = scenes.subject(seed=5)[::-1].copy()
     own, old = scenes.texture((0.35, 0.2, 0.15), 1, strength), scenes.texture((0.5, 0.6, 0.7), 2, strength)

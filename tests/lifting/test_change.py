@@ -1,4 +1,4 @@
-"""Change told from noise: what is likely counts beside what is sure, and sooner where much has changed."""
+"""Change against noise: likely changes count next to certain ones, and sooner where much has changed."""
 
 import pytest
 import torch

@@ -83,7 +83,7 @@ def test_split_layers_laid_on_the_plate_are_the_composite(tmp_path, shots, plate
     assert layers["shadow"][58:60, 64:92, 3].mean() > 0.4
 
 
-def test_parts_are_numbered_by_size_and_the_dropped_stay_as_filmed(tmp_path, shots, plate):
+def test_parts_are_numbered_by_size_and_dropped_ones_leave_the_plate(tmp_path, shots, plate):
     out = tmp_path / "out"
     assert run(*shots, out, "--parts", "-2") == 0
     layers, composites = read(out, FRAMES)

@@ -1,4 +1,4 @@
-"""How an edited video frames the plate: the shapes that services return, found by the pictures."""
+"""Framing: where the plate lies in an edited video of another size, found by comparing the pictures."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from vera.core.lifting.matching import same_size
 from vera.core.lifting.smooth import blur
 
 WIDTH, HEIGHT = PLATE = (240, 136)  # 16:9, as plates mostly are
-# Shapes that public services return, small: Wan, LTX, CogVideoX, Hunyuan, squares and portraits.
+# Sizes with the aspects of public services' videos, scaled down: Wan, LTX, CogVideoX, Hunyuan, squares, portraits.
 SHAPES = [
     (208, 120),
     (320, 176),
@@ -42,7 +42,8 @@ def plate():
 
 
 def returned(video, size, way):
-    """The video as a service of that (width, height) gives it back, and the plate's scale and offset in it, (x, y)."""
+    """The video as a service with output size (width, height) returns it; the plate's scale and offset in it, (x,
+    y)."""
     (w, h), (height, width) = size, video.shape[2:]
     if way == "stretch":
         return same_size(video, (h, w)), (w / width, h / height), (0.0, 0.0)
@@ -57,8 +58,7 @@ def returned(video, size, way):
 
 @pytest.mark.parametrize("size", SHAPES, ids=lambda s: f"{s[0]}x{s[1]}")
 def test_the_shapes_of_services_are_found(plate, size):
-    """Where the plate's corners lie in the edited video, to half a pixel: cropped, letterboxed or stretched, in
-    turn."""
+    """Corners of the plate are found within half a pixel. The sizes are cropped, letterboxed and stretched in turn."""
     edited, scale, offset = returned(plate, size, WAYS[SHAPES.index(size) % 3])
     found = find_framing(plate, edited)
     for axis in (0, 1):
@@ -73,29 +73,29 @@ def test_a_zoom_off_the_middle_is_found(plate):
     assert 0.54 < found.covered(PLATE) < 0.57
 
 
-def test_a_whole_video_is_taken_as_whole_to_the_bit(plate):
-    """Half a pixel of shift is registration's; a whole video is not resampled for it."""
+def test_an_uncropped_video_is_not_resampled(plate):
+    """A shift of half a pixel is left to the registration."""
     assert find_framing(plate, (plate + plate.roll(1, 3)) / 2) == whole(PLATE, PLATE)
     canvas = framed(plate, whole(PLATE, PLATE), PLATE, (HEIGHT, WIDTH))
     assert torch.equal(canvas.placed(canvas.start, (HEIGHT, WIDTH)), plate) and not canvas.is_cut
 
 
 def test_an_edit_does_not_move_the_framing(plate):
-    """A third of the frame is something else."""
+    """Even if the edit covers a third of the frame."""
     edited, scale, _ = returned(plate, (208, 120), "fill")
     edited = edited.clone()
     edited[..., 20:110, 10:90] = torch.tensor([0.9, 0.1, 0.1])[:, None, None]
     assert find_framing(plate, edited).scale == pytest.approx(scale, abs=0.004)
 
 
-def test_a_framing_is_told_in_any_pixels(plate):
+def test_a_framing_can_be_stated_in_any_pixels(plate):
     edited, *_ = returned(plate, (208, 120), "fill")
     found = find_framing(plate, edited)
     large = rescaled(found, (4.0, 4.0), (2.0, 2.0))
     assert large.window() == pytest.approx([4 * v for v in found.window()])
 
 
-def test_what_a_crop_leaves_out_stays_as_filmed(plate):
+def test_pixels_outside_a_crop_keep_the_plate(plate):
     edited, *_ = returned(plate, (160, 120), "fill")
     edited = edited.clone()
     edited[..., 40:80, 60:100] = torch.tensor([0.9, 0.1, 0.1])[:, None, None]
@@ -120,7 +120,7 @@ def test_dark_lines_at_the_border_are_left_out(plate, side, lines):
     assert not lift_clip(plate, framed(edited, framing, PLATE, (HEIGHT, WIDTH))).alpha.any()
 
 
-def test_a_new_sky_at_the_border_is_no_broken_line(plate):
+def test_a_new_sky_at_the_border_is_not_cut_as_a_dark_border(plate):
     edited = plate.clone()
     edited[..., :40, :] = 0.9
     assert without_borders(plate, edited, whole(PLATE, PLATE)) == whole(PLATE, PLATE)

@@ -1,4 +1,4 @@
-"""Haze told from drift: what is planted is found, and nothing where only drift or another picture is."""
+"""Haze against drift: synthetic haze is found, and none where there is only drift or another picture."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Lifting: edits of known alpha, spoiled as editors spoil them, through the door and out of it."""
+"""Lifting: edits of known alpha, degraded as video editors degrade them, through `vera lift` to the delivered files."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ def write_sequence(folder, video, first=1001):
 
 @pytest.fixture(scope="module")
 def clip():
-    """A red ball that stands on the ground with its shadow, or whatever the engine makes of these labels."""
+    """A clip of the data engine with these labels, such as a red ball that stands on the ground with its shadow."""
     labels = {"edit": "object", "object": "ball", "color": "red", "size": "large", "place": "left", "motion": "still"}
     return make_clip(7_000_001, *SIZE, torch.arange(FRAMES), labels)
 
@@ -71,7 +71,7 @@ def read(out, count, first=1001):
     [("vae", 0.045, 0.93, 2.5), ("h264", 0.02, 0.95, 3), ("quarter", 0.055, 0.85, 0.3)],
 )
 def test_a_spoiled_edit_comes_back_as_a_clean_layer(clip, way, most_wrong, least_exact, least_gain):
-    """What holds on so small a picture (a quarter of it is 36x20); the table is in docs/notes/lift-figures.md."""
+    """Bounds for these small pictures (a quarter of one is 36x20). Full figures: docs/notes/lift-figures.md."""
     edited = spoil(clip.composite, 3, way)
     color, alpha = benchmark.lifted(clip.source, edited)
     composite = alpha * color + (1 - alpha) * clip.source
@@ -88,7 +88,7 @@ def test_drift_and_noise_alone_are_no_edit(clip, way):
 
 
 def test_the_shift_and_the_drift_are_found(clip):
-    """Half a pixel and a gain that runs over the frame, without noise: both to a tenth."""
+    """A shift of half a pixel and a gain that varies over the frame, without noise: both are found within a tenth."""
     ramp = 0.04 * torch.linspace(-1, 1, SIZE[1]).expand(FRAMES, 3, *SIZE)
     moved = torch.nn.functional.grid_sample(
         clip.source,
@@ -105,8 +105,8 @@ def test_the_shift_and_the_drift_are_found(clip):
     assert left.abs().mean() < 0.1 * (ramp * clip.source).abs().mean()
 
 
-def test_what_a_veil_covers_is_not_taken_for_drift(clip):
-    """Fog over the right half takes a quarter of the contrast; drift of 5 % and a codec's blur do not."""
+def test_a_veil_is_not_mistaken_for_drift(clip):
+    """Fog over the right half takes a quarter of the contrast. Drift of 5 % and a codec's blur take less."""
     plate = torch.rand(2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
     plate = blur(plate, 3.0) * 2 - 0.5
     edited = blur(1.05 * plate + 0.01, 1.0)
@@ -117,8 +117,8 @@ def test_what_a_veil_covers_is_not_taken_for_drift(clip):
 
 @pytest.mark.parametrize("way", ["vae", "h264", "quarter"])
 def test_fog_over_everything_is_a_veil_over_everything(clip, way):
-    """The layer covers the frame, is half see-through, and composes the fog far better than the spoiled video
-    shows it."""
+    """The layer covers the frame and is half transparent. Its composite is much closer to the true fog than the
+    degraded video is."""
     fog = torch.lerp(clip.source, torch.tensor([0.9, 0.88, 0.85])[:, None, None], 0.5)
     edited = spoil(fog, 3, way)
     color, alpha = benchmark.lifted(clip.source, edited)
@@ -128,21 +128,21 @@ def test_fog_over_everything_is_a_veil_over_everything(clip, way):
 
 
 def test_a_faint_veil_with_thick_flakes_in_it_is_not_opaque():
-    """Flakes hide the plate and say so; the veil of a tenth between them, which nothing else tells of, stays a veil."""
+    """Opaque flakes do not raise alpha of the faint veil between them, which stays near one tenth."""
     clip = make_clip(7_000_091, *SIZE, torch.arange(FRAMES), {"edit": "effect", "effect": "snow", "amount": "heavy"})
     _, alpha = benchmark.lifted(clip.source, spoil(clip.composite, 7_000_091, "vae"))
     assert (alpha - clip.alpha).abs().mean() < 0.15 and (alpha[clip.alpha < 0.1] < 0.2).float().mean() > 0.9
 
 
-def test_what_is_grown_made_small_again_is_the_video():
+def test_enlarging_then_reducing_restores_the_video():
     small = torch.rand(1, 3, 20, 36, generator=torch.Generator().manual_seed(0)).mul(0.5).add(0.25)
     plain = torch.nn.functional.interpolate(small, SIZE, mode="bicubic")
     left = [(same_size(v, (20, 36)) - small).square().mean().sqrt() for v in (same_size(small, SIZE), plain)]
     assert left[0] < 0.5 * left[1]  # of white noise, the hardest
 
 
-def test_the_least_alpha_is_the_one_at_which_a_colour_leaves_its_range():
-    """Nothing thinner makes the picture; at it the straight colour is just 0 or 1 in some channel."""
+def test_the_least_alpha_puts_a_colour_on_the_edge_of_its_range():
+    """At the least alpha that can produce the picture, the straight colour is exactly 0 or 1 in some channel."""
     seen, color = torch.rand(2, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).mul(0.9).add(0.05)
     alpha = torch.linspace(0.1, 1, 256).reshape(1, 1, 16, 16)
     clean = alpha * color + (1 - alpha) * seen
@@ -162,7 +162,7 @@ def test_a_mask_bounds_the_layer(clip):
 # The door
 
 
-def test_the_delivery_is_a_renders(tmp_path, clip, capsys):
+def test_a_lift_delivers_the_same_files_as_a_render(tmp_path, clip, capsys):
     plate, edited = (
         write_sequence(tmp_path / "in", clip.source),
         write_sequence(tmp_path / "ed", spoil(clip.composite, 3, "h264")),
@@ -186,8 +186,8 @@ def test_the_delivery_is_a_renders(tmp_path, clip, capsys):
     assert stamps == {p: p.stat().st_mtime_ns for p in out.rglob("*.*")}
 
 
-def test_levels_that_are_wrong_are_told(tmp_path, clip, capsys):
-    """Full range taken for video range: the picture is washed out, which is what fog does, and the line says both."""
+def test_wrong_levels_are_reported(tmp_path, clip, capsys):
+    """Full range read as video range washes the picture out, as fog does. The message names both causes."""
     plate = write_sequence(tmp_path / "in", clip.source)
     edited = write_sequence(tmp_path / "ed", 16 / 255 + 219 / 255 * clip.source)
     assert run(plate, edited, tmp_path / "out") == 0
@@ -197,8 +197,8 @@ def test_levels_that_are_wrong_are_told(tmp_path, clip, capsys):
     assert extra["warnings"] == [line.removeprefix("warning: ")] and 0.1 < extra["haze"] < 0.2
 
 
-def test_a_crop_is_found_said_and_left_out(tmp_path, clip, capsys):
-    """What the edited video does not show stays as filmed, to the bit."""
+def test_a_crop_is_found_reported_and_left_out(tmp_path, clip, capsys):
+    """Outside the crop of the edited video the plate keeps its bits."""
     plate = write_sequence(tmp_path / "in", clip.source)
     edited = write_sequence(tmp_path / "ed", clip.composite[..., 16:-16])
     assert run(plate, edited, tmp_path / "out") == 0
@@ -264,7 +264,7 @@ def with_block(video):
 
 
 @pytest.mark.parametrize("way", ["vae", "h264", "quarter"])
-def test_real_footage_is_known_again(filmed, way):
+def test_real_footage_is_recognised_as_the_plates(filmed, way):
     edited = spoil(with_block(filmed[0]), 3, way)
     refuse_other_picture(same_size(filmed[0], edited.shape[2:]), edited, "v.mp4")
 
@@ -293,7 +293,7 @@ def test_a_plate_that_is_its_own_mirror_image_is_believed():
 
 
 def test_with_a_mask_only_what_must_be_kept_is_compared(filmed):
-    """A new background: what lies under the mask says neither yes nor no."""
+    """A new background: pixels inside the mask do not count for or against a match."""
     mask = torch.ones(5, 1, 144, 144)
     mask[..., 50:100, 60:100] = 0
     edited = spoil(torch.lerp(filmed[0], make_clip(3, 144, 144, torch.arange(5)).composite, mask), 3, "h264")
@@ -324,9 +324,8 @@ def test_what_a_lift_cannot_do_is_refused(tmp_path, clip, capsys, name):
     assert line.startswith(f"error: {name}: ") and not (tmp_path / "out").exists()
 
 
-def test_colour_and_layer_spaces_and_formats_are_a_renders(tmp_path, clip, capsys):
-    """A plate of ACEScg light, an edited video for a display, a layer of Rec.709 light: laid over, it shows the
-    edit."""
+def test_a_lift_takes_colour_spaces_and_formats_as_a_render_does(tmp_path, clip, capsys):
+    """Plate in ACEScg, edited video in display values, layer in linear Rec.709: the composite shows the edit."""
     acescg, (height, width) = find_space("ACEScg"), SIZE
     (tmp_path / "in").mkdir()
     light = acescg.from_rec709(decode_srgb(clip.source[:2].movedim(1, -1).contiguous().numpy())).astype(np.float16)
@@ -370,8 +369,8 @@ def test_colour_and_layer_spaces_and_formats_are_a_renders(tmp_path, clip, capsy
     assert json.loads((out / "manifest.json").read_text())["plate"]["space"] == "ACEScg"
 
 
-def test_memory_that_runs_out_is_said_at_once(tmp_path, clip):
-    """No means of a model's spares it: nothing is tried again."""
+def test_out_of_memory_is_reported_without_a_retry(tmp_path, clip):
+    """A lift has no cheaper settings, unlike a model, so it is not tried again."""
     plate = write_sequence(tmp_path / "in", clip.source[:1])
     tried = []
 
@@ -384,7 +383,7 @@ def test_memory_that_runs_out_is_said_at_once(tmp_path, clip):
     assert len(tried) == 1
 
 
-def test_wrong_arguments_name_this_door(capsys):
+def test_wrong_arguments_are_reported_by_vera_lift(capsys):
     assert lift.main(["--plate", "x"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "--edited" in line and "vera lift --help" in line

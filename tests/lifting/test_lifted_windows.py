@@ -68,7 +68,7 @@ def test_layers_between_are_mixed_by_distance(tmp_path):
     assert [float(video[i][3]) for i in range(6)] == [0, 0.25, 0.5, 0.75, 1, 1]
 
 
-def test_every_step_is_told():
+def test_every_step_is_reported():
     clip, told = make_clip(7_000_001, *SIZE, torch.arange(3)), []
     lift_clip(clip.source, clip.composite, step_done=lambda: told.append(1))
     assert len(told) == STEPS

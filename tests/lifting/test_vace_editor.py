@@ -151,7 +151,7 @@ def test_pickles_are_refused(shot, vace, capsys):
         file.with_suffix(".bin").rename(file)
 
 
-def test_it_is_handed_negative_prompt_shift_references_and_conditioning_as_asked_for(shot, vace, monkeypatch):
+def test_vace_gets_negative_prompt_shift_references_and_conditioning_scale(shot, vace, monkeypatch):
     picture = np.zeros((8, 8, 3), np.uint8)
     picture[..., 0] = 255
     write_image(shot / "boat.png", picture)

@@ -13,7 +13,7 @@ def one_thread():
 
 
 def randomise(module, seed):
-    """Every parameter drawn anew, so that no two are alike and none is a neutral one or zero."""
+    """Draw every parameter at random, so that none is a neutral zero or one and no two are equal."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in module.named_parameters():

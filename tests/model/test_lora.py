@@ -195,7 +195,7 @@ OF_IMAGE_TO_VIDEO = {
 
 
 @pytest.mark.parametrize("style", ["original", "kohya"])
-def test_what_the_model_has_no_module_for_is_left_out_where_asked_and_named(wan, tmp_path, style):
+def test_unmatched_lora_tensors_are_skipped_on_request_and_named(wan, tmp_path, style):
     plain, more = tmp_path / "plain.safetensors", tmp_path / "more.safetensors"
     save_file(written(style, pairs(wan)), plain)
     save_file(written(style, pairs(wan)) | {n: torch.ones(s) for n, s in OF_IMAGE_TO_VIDEO.items()}, more)
@@ -219,7 +219,7 @@ def test_a_file_of_which_nothing_matches_is_refused_even_so(wan, tmp_path):
 MINI_PAIR = {"A": (2, 192), "B": (192, 2)}
 
 
-def test_what_is_left_out_of_a_lora_is_told_with_the_model(tmp_path):
+def test_skipped_lora_tensors_are_reported_with_the_model(tmp_path):
     state = {f"transformer.blocks.0.edit.attn1.to_q.lora_{x}.weight": torch.zeros(s) for x, s in MINI_PAIR.items()}
     state["transformer.blocks.0.edit.attn9.to_q.diff"] = torch.ones(3)
     save_file(state, tmp_path / "lora.safetensors")

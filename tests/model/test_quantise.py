@@ -141,8 +141,8 @@ def test_blocks_need_accelerate(vera, monkeypatch):
         load_model(vera, "cpu", offload="blocks")
 
 
-def test_a_shot_by_all_of_these_means(vera, tmp_path, capsys):
-    """The command, with a directory in 8 bits whose blocks wait: a whole delivery, and --verbose says how."""
+def test_a_render_in_8_bits_with_offloaded_blocks(vera, tmp_path, capsys):
+    """`vera render` with int8 weights and blocks in host memory delivers, and --verbose reports both."""
     import json
     from pathlib import Path
 

@@ -204,7 +204,7 @@ def test_no_shard_is_larger_than_asked_and_the_index_is_whole(vera):
     assert index["metadata"]["total_size"] == sum(sizes.values())
 
 
-def test_a_vera_is_written_anew_in_another_type(vera, tmp_path, capsys):
+def test_a_vera_can_be_saved_again_in_another_dtype(vera, tmp_path, capsys):
     assert main([str(vera), str(tmp_path / "small"), "--dtype", "bfloat16", "--max-shard-size", "0.0001"]) == 0
     same(
         state_of(load_model(str(tmp_path / "small"), "cpu")) | {},

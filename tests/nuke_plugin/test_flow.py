@@ -271,14 +271,14 @@ print(sys.version_info[:2], "numpy" in sys.modules, edit["status"].value())
 
 
 def test_nukes_python_without_numpy(nuke, plate, service, built):
-    """The whole way in the oldest Python that it is written for, where it is at hand, with no packages at all."""
+    """The whole flow in the oldest supported Python, if installed, without any packages."""
     python = old_python("3.9") or old_python("3.10") or sys.executable
     code = NO_NUMPY.format(paths=[str(built), str(FAKE)], plugin=str(built), plate=plate["file"].value())
     done = subprocess.run([python, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert "False v001: frames 1001-1005" in done.stdout, (done.stdout, done.stderr)
 
 
-def test_another_working_space_generates_nothing_anew(nuke, edit, service, tmp_path):
+def test_another_working_space_delivers_again_without_generating(nuke, edit, service, tmp_path):
     """What was generated for the first one is delivered again."""
     quick(edit)
     press_and_wait(nuke, edit, 1)

@@ -36,7 +36,7 @@ HOSTILE = 'a "red" [exit] {ball} $HOME \\n 100% # é\n; snow}'
 
 
 def golden(name, text):
-    """The text is the file's. VERA_WRITE_GOLDEN=1 writes the files anew, to be looked at before they are believed."""
+    """The text is the file's. VERA_WRITE_GOLDEN=1 writes the files again; review them before committing."""
     if os.environ.get("VERA_WRITE_GOLDEN"):
         (GOLDEN / name).write_text(text, encoding="utf-8")
     assert text == (GOLDEN / name).read_text(encoding="utf-8")
@@ -213,7 +213,7 @@ def test_a_saved_script_holds_the_result_and_opens_as_it_was(nuke, edit, tmp_pat
     assert "edit.####.exr: frame 1002 missing here" in nuke.warnings[0]
 
 
-def test_another_working_space_is_told_and_renders(nuke, edit, tmp_path):
+def test_another_working_space_is_reported_and_renders(nuke, edit, tmp_path):
     """The layer is wrong in it, but it is there: the artist decides. A node that has nothing stops the render."""
     writer = nuke.createNode("Write")
     writer.setInput(0, edit)

@@ -10,7 +10,7 @@ from vera.core.plate.color_space import LINEAR, SRGB, find_space
 
 
 def _encode_one(x: float) -> float:
-    """IEC 61966-2-1, one value, written out anew."""
+    """IEC 61966-2-1 for one value, written independently of the code under test."""
     return 12.92 * x if x <= 0.0031308 else 1.055 * x ** (1 / 2.4) - 0.055
 
 

@@ -185,7 +185,7 @@ def test_space_from_the_file(tmp_path, extension, dtype, attributes, space):
     "attributes, named",
     [({"oiio:ColorSpace": "House Log 7"}, "House Log 7"), ({"chromaticities": (0.3,) * 8}, "no set of primaries")],
 )
-def test_what_no_config_has_is_refused_with_its_mend(attributes, named):
+def test_a_space_in_no_config_is_refused_with_the_fix(attributes, named):
     spec = oiio.ImageSpec(4, 4, 3, "half")
     for name, value in attributes.items():
         spec.attribute(name, *([value] if isinstance(value, str) else [oiio.TypeDesc("float[8]"), value]))

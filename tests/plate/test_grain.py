@@ -82,7 +82,7 @@ def test_a_lone_frame_tells_fine_grain():
     assert np.abs(found.deviations[:, SEEN] / 0.012 - 1).max() < 0.15
 
 
-def test_nothing_is_told_by_a_picture_smaller_than_a_block():
+def test_a_picture_smaller_than_a_block_has_no_grain_estimate():
     small = np.full((BLOCK - 1, 200, 3), 0.5, np.float32)
     assert measure_grain([1, 2], lambda frame: small) is None
 

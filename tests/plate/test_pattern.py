@@ -42,7 +42,7 @@ def test_other_text_is_refused(text):
     assert repr(text) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_reversed_range_is_refused_with_its_mend():
+def test_a_reversed_range_is_refused_with_the_fix():
     with pytest.raises(InputError, match="backwards; write 5-10"):
         parse_frames("10-5")
 
@@ -140,6 +140,6 @@ def test_choice_against_a_set():
             assert "only" in str(error.value) or f"frame {gone[0]}" in str(error.value)
 
 
-def test_a_gap_of_a_billion_frames_is_told_at_once():
+def test_a_gap_of_a_billion_frames_is_reported_quickly():
     with pytest.raises(InputError, match=r"frame 2, 3, 4, 5, 6, \.\.\. missing \(999999997 in"):
         choose_frames(None, [1, 999_999_999], "p")

@@ -1,4 +1,4 @@
-"""--matrix and --range: what a movie states, what is usual, and what the user says, each told and each exact."""
+"""--matrix and --range: the movie's tag, the default, and the user's option are each reported, and decode exactly."""
 
 import av
 import numpy as np
@@ -51,19 +51,19 @@ def test_an_untagged_movie_is_read_as_the_user_says(tmp_path, matrix, range_):
 
 
 @pytest.mark.parametrize("height, matrix", [(48, "bt601"), (576, "bt601"), (720, "bt709"), (1080, "bt709")])
-def test_what_is_not_stated_is_told_as_the_usual(tmp_path, height, matrix):
+def test_an_unstated_matrix_is_reported_as_the_default(tmp_path, height, matrix):
     plate = open_plate(movie(tmp_path, height))
     assert plate.matrix.value == matrix and "not stated" in plate.matrix.why and plate.range.value == "limited"
 
 
 @pytest.mark.parametrize("name", MATRICES)
-def test_what_is_stated_is_told_as_that(tmp_path, name):
+def test_a_stated_matrix_is_reported_as_stated(tmp_path, name):
     plate = open_plate(movie(tmp_path, matrix=WEIGHTS[name][2], full=True))
     assert (plate.matrix.value, plate.matrix.why) == (name, "stated")
     assert (plate.range.value, plate.range.why) == ("full", "stated")
 
 
-def test_the_user_overrules_what_is_stated_and_that_is_said(tmp_path):
+def test_the_option_overrides_the_movies_tag_and_is_reported(tmp_path):
     plate = open_plate(movie(tmp_path, matrix=1, full=False), None, Choice(matrix="bt601", range="full"))
     np.testing.assert_allclose(plate.read(1)[5, 5] / 65535, expected("bt601", True), atol=1e-4)
     assert plate.notes == (
@@ -72,7 +72,7 @@ def test_the_user_overrules_what_is_stated_and_that_is_said(tmp_path):
     )
 
 
-def test_a_matrix_that_is_not_read_can_be_replaced(tmp_path):
+def test_an_unsupported_matrix_can_be_overridden(tmp_path):
     ycgco = movie(tmp_path, matrix=8)
     with pytest.raises(InputError, match="YUV matrix 8 .*--matrix"):
         open_plate(ycgco)

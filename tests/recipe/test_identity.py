@@ -76,7 +76,7 @@ def test_every_field_is_tried():
     assert {f.name for f in FIELDS} == {*OTHER, *FILES, *CHOICES}
 
 
-# Of models and backends that are not at hand here: see tests/model/test_lora.py, tests/lifting.
+# Fields of models and backends that this file cannot build: see tests/model/test_lora.py, tests/lifting.
 ELSEWHERE = ("model", "lora", *CHOICES)
 
 

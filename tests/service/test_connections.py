@@ -44,7 +44,7 @@ def test_the_owner_is_answered_while_a_thousand_strangers_hold_connections(servi
     assert service.client.health()["contract"]
 
 
-def test_a_strangers_connection_ends_by_itself(service, port):
+def test_a_strangers_connection_times_out(service, port):
     stranger = connect(port, b"GET / HTTP/1.1\r\nHost: ")
     stranger.settimeout(60)
     try:

@@ -7,7 +7,7 @@ from vera.core.service.client import ServiceError
 
 
 @pytest.mark.parametrize("contract", [client.CONTRACT - 1, client.CONTRACT + 1])
-def test_another_contract_is_refused_before_anything_is_asked(shared, monkeypatch, contract):
+def test_another_contract_is_refused_before_any_request(shared, monkeypatch, contract):
     speaks = client.CONTRACT
     monkeypatch.setattr(client, "CONTRACT", contract)
     for call in (shared.client.health, shared.client.recipe_fields, lambda: client.connect(folder=shared.folder)):

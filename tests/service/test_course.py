@@ -25,7 +25,7 @@ def test_the_share_never_falls_and_ends_below_one():
     assert shares == sorted(shares) and 0.9 < shares[-1] < 1
 
 
-def test_time_is_told_only_from_an_earlier_job():
+def test_time_left_is_estimated_only_from_an_earlier_job():
     assert Course().at("denoise", 2, 4, 9.0)[1] is None
     told = Course(EARLIER)
     told.frames = 20

@@ -38,7 +38,7 @@ def test_what_a_job_would_refuse_is_refused(recipe, tmp_path):
         look.lines_of({**recipe, "model": "lift:/e.mov", "guidance": 3.0}, ["/"])
 
 
-def test_a_client_is_told_by_the_service(shared):
+def test_a_client_gets_the_look_from_the_service(shared):
     plate = str(write_sequence(shared.home, (1, 2), size=(48, 64, 3)))
     asked = {"plate": plate, "prompt": "Add a red ball", "out": str(shared.home / "o"), "mask": None}
     lines = shared.client.look(asked)

@@ -182,7 +182,7 @@ def test_the_preview_is_stepped_by_keys(page, service):
     page.wait_for("return document.querySelector('#play').textContent === 'Pause'")
 
 
-def test_a_folder_that_holds_another_jobs_results_is_told(page, service):
+def test_a_folder_with_another_jobs_results_is_reported(page, service):
     submit(service, "movie one", "same")
     wait_for_state(page, "movie one", "Done")
     submit(service, "movie two", "same")
@@ -220,7 +220,7 @@ def test_again_makes_the_next_version_at_one_click(page, service):
     assert page.run("return document.querySelectorAll('#takes button').length") == 2
 
 
-def test_another_prompt_is_asked_for(page, service):
+def test_a_changed_prompt_becomes_a_new_version(page, service):
     submit(service, "movie", "changed")
     wait_for_state(page, "movie", "Done")
     pick(page, "movie")

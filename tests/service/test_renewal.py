@@ -1,4 +1,4 @@
-"""A page finds the service that was started anew, and tells nothing to a program in its place."""
+"""A page reconnects to a restarted service, and sends nothing to another program on the same port."""
 
 import hmac
 import secrets

@@ -1,4 +1,4 @@
-"""The worker's parts, without its process; the whole of it is in test_faults.py."""
+"""Parts of the worker, without a worker process; tests/service/test_faults.py tests the process."""
 
 import errno
 import json
@@ -16,7 +16,7 @@ from vera.core.service import worker
 
 
 class Heard:
-    """A line to a server that only listens."""
+    """A connection to a server that records messages and answers only "prepared"."""
 
     def __init__(self):
         self.said = []
@@ -34,7 +34,7 @@ class Heard:
 
 
 def job(folder, out, frames=2, **values):
-    """A command for the worker, of frames of one grey each."""
+    """A render command for the worker. Each frame of the plate is a uniform grey."""
     plate = folder / "in"
     if not plate.exists():
         plate.mkdir()
@@ -61,7 +61,7 @@ def job(folder, out, frames=2, **values):
         (InputError("a\udcff.exr: odd name"), "input", "a\\udcff.exr"),
     ],
 )
-def test_a_failure_says_what_and_the_mend_in_one_line(error, kind, words):
+def test_a_failure_gives_problem_and_fix_in_one_line(error, kind, words):
     found, reason = worker.failure(error, 2 * 2**30)
     assert found == kind and words in reason and "\n" not in reason
     reason.encode("utf-8")
@@ -93,8 +93,8 @@ def test_the_model_is_kept_until_its_files_change(tmp_path, monkeypatch):
     ]
 
 
-def test_out_of_memory_is_tried_by_cheaper_means_and_said(tmp_path, monkeypatch):
-    """The model has no room for two passes at once: the job is made in two, and its report says why."""
+def test_out_of_memory_retries_with_cheaper_settings_and_reports_them(tmp_path, monkeypatch):
+    """The model lacks memory for both guidance passes in one batch. The job runs them one by one and reports why."""
     from vera.core.model.mini.mini_transformer import MiniTransformer
 
     forward = MiniTransformer.forward
@@ -114,7 +114,7 @@ def test_out_of_memory_is_tried_by_cheaper_means_and_said(tmp_path, monkeypatch)
     assert json.loads((tmp_path / "out/manifest.json").read_text())["extra"] == report
 
 
-def test_the_warm_model_is_of_what_was_asked_and_of_its_files(tmp_path, monkeypatch):
+def test_the_warm_model_is_reused_only_for_the_same_options_and_files(tmp_path, monkeypatch):
     from types import SimpleNamespace
 
     loads, lora = [], tmp_path / "lora.safetensors"
@@ -139,7 +139,7 @@ def test_the_warm_model_is_of_what_was_asked_and_of_its_files(tmp_path, monkeypa
     assert len(loads) == 6
 
 
-def test_out_of_memory_to_the_end_is_the_jobs_failure(tmp_path, monkeypatch):
+def test_out_of_memory_with_every_setting_fails_the_job(tmp_path, monkeypatch):
     from vera.core.model.mini.mini_transformer import MiniTransformer
 
     def never(*given, **more):
@@ -152,8 +152,8 @@ def test_out_of_memory_to_the_end_is_the_jobs_failure(tmp_path, monkeypatch):
     assert worker.failure(caught.value, None) == ("memory", str(caught.value))
 
 
-def test_the_next_job_begins_with_what_had_room(tmp_path, monkeypatch):
-    """Three latent frames fit, four do not: the second job's first pass has three, and its warning says why."""
+def test_the_next_job_begins_with_the_setting_that_fitted(tmp_path, monkeypatch):
+    """Three latent frames fit, four do not. The second job starts with three and warns with the reason."""
     from vera.core.model.mini.mini_transformer import MiniTransformer
 
     forward, seen = MiniTransformer.forward, []
@@ -178,8 +178,9 @@ def test_the_next_job_begins_with_what_had_room(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("after", [0, 2])
-def test_a_copy_whose_source_goes_meanwhile_is_rendered(tmp_path, monkeypatch, after):
-    """The donor's frame after so many is gone: what was copied stays, the rest is made, the pixels are the same."""
+def test_a_job_renders_frames_that_vanish_while_they_are_copied(tmp_path, monkeypatch, after):
+    """A job copies frames of an earlier delivery, and one of them vanishes. Copied frames stay, the job renders the
+    others, and the pixels are the same."""
     from vera.core.layer.delivery import Delivery
 
     line, load = Heard(), worker.WarmModel(Heard())
@@ -253,7 +254,7 @@ def test_a_thumbnail_is_the_layer_over_a_checkerboard(tmp_path):
     assert len(np.unique(left.reshape(-1, 3), axis=0)) == 2 and (left[..., 0] == left[..., 1]).all()
 
 
-def test_progress_tells_stage_frame_and_time_left(tmp_path):
+def test_progress_has_stage_frame_and_time_left(tmp_path):
     class Plate:
         frames = (1001, 1002)
 
@@ -282,7 +283,7 @@ def test_a_lock_has_one_holder(tmp_path):
 
 
 class TestProgress:
-    """What is told of a job of three frames while it is delivered."""
+    """Progress and messages of a job of three frames during its delivery."""
 
     @pytest.fixture
     def said(self, tmp_path):

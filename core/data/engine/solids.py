@@ -63,7 +63,10 @@ def named(
     open: Tensor | float = 1.0,
     shine: Tensor | float = 0.0,
 ) -> Surface:
-    """A part in the named colour. u: gives the points' shape."""
+    """The surface of a part in the colour that a prompt names (share 1) or a mixture with `own`.
+
+    u: local coordinates; only their shape and dtype are used. facing: the normal's components to the right and down.
+    """
     right, down = (torch.as_tensor(x, dtype=u.dtype) for x in facing)
     long = torch.hypot(right, down).clamp_min(0.97) / 0.97
     values = (share, *own, right / long, down / long, gloss, open, shine)
@@ -78,7 +81,7 @@ def painted(
     open: Tensor | float = 1.0,
     shine: Tensor | float = 0.0,
 ) -> Surface:
-    """A part in a colour of its own."""
+    """The surface of a part whose colour `own` does not depend on the prompt."""
     return named(u, facing, 0.0, own, gloss, open, shine)
 
 

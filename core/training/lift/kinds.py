@@ -79,7 +79,7 @@ def nothing(draw: Draw) -> Edit:
 
 
 def recolour(draw: Draw) -> Edit:
-    """One thing's colour: what is of about one colour within a shape, its channels mixed anew."""
+    """One thing's colour: pixels of about one colour within a shape get their channels mixed differently."""
     h, w = draw.size[1:]
     at = draw.plate[0, :, draw.rng.randrange(h), draw.rng.randrange(w)][:, None, None]
     chroma = (draw.plate - luma(draw.plate)) - (at - luma(at[None])[0])

@@ -62,7 +62,7 @@ def spoil(video: torch.Tensor, seed: int, worst: Worst = WORST) -> torch.Tensor:
 
 
 def _regenerated(video, rng, gen, worst):
-    """Texture partly lost, partly made anew: some of it stands still, some is of each frame."""
+    """Replace part of the texture by invented texture; some of that is fixed, some changes with each frame."""
     low = blur(video, rng.uniform(0.3, worst.soft))
     fine = video - low
     strength = blur(fine.abs().mean(1, keepdim=True), 2.0)

@@ -1,7 +1,7 @@
-"""Train mini's field of objects: words to kind, colour and material, points to distance and surface.
+"""Train mini's object field: from text states to kind, colour and material; from points to distance and surface.
 
-No pictures are made: prompts are those of the data engine, points those of its solids, labelled in closed form. Points
-lie close to outlines, and to thin parts therefore, so that edges are crisp where they are drawn large.
+Training needs no pictures. Prompts come from the data engine; points come from its solids, with labels in closed form.
+Points are drawn close to outlines, and so to thin parts, to keep edges crisp at large sizes.
 """
 
 from __future__ import annotations
@@ -31,22 +31,28 @@ from vera.core.training.mini.settings import ObjectsSettings
 from vera.core.training.state import load_state as load_training
 from vera.core.training.state import log_line, save_state, trapezoid
 
-OBJECTS = 0.8  # share of the prompts that name one
-TIMES = 600.0  # frames, over which points are drawn in time; more parts the rates of different motions better
-POOL = 4  # points drawn for each one that is kept; more finds thinner parts
-NEAR = 0.015  # half heights from an outline, within which points are sought most; lower: sharper, and wilder far away
-FARTHEST = 0.3  # half heights: distances beyond count as this far
-SEEN = 0.03  # half heights outside the outline, up to which a surface counts: what anti-aliasing looks at
-DRAWN = (0.012, 0.05)  # half heights: widths at which an outline is drawn to be compared
-AMOUNTS = {"light": "little", "heavy": "much"}
-READ_AT_ONCE, LESSON = 64, 128  # prompts that the text encoder reads at once, and prompts of a step
-BANK, FRESH = 40, 3  # batches that are kept, and the steps from one new one to the next; fewer: more time for labels
+OBJECT_SHARE = 0.8  # share of the prompts that name an object; the others name effects, backgrounds or nothing
+TIME_SPAN = 600.0  # frames; points get a random time up to this. Raising it separates the rates of motions better
+POOL = 4  # candidate points for each kept point; raising it samples thin parts better, and takes longer
+# Half heights; scale of the distance to an outline in the sampling and in the loss. Lowering it gives sharper edges and
+# larger errors far from them.
+NEAR = 0.015
+FARTHEST = 0.3  # half heights; larger distances count as this one
+SURFACE_MARGIN = 0.03  # half heights outside the outline where the surface still counts; anti-aliasing reads it there
+EDGE_WIDTHS = (0.012, 0.05)  # half heights; widths of the drawn outlines that the loss compares
+AMOUNTS = {"light": "little", "heavy": "much"}  # the data engine's label -> the name of a trait
+READ_AT_ONCE = 64  # prompts in one call of the text encoder; raising it needs more memory
+LESSON = 128  # prompts in a training step; raising it gives steadier gradients of the heads, and slower steps
+BANK = 40  # batches of points that are kept for reuse; raising it gives more variety, and takes more memory
+FRESH_STEPS = 3  # steps from one new batch to the next; lowering it spends more time on labelling
 Batch = tuple[Tensor, Tensor, Tensor]  # features, distances and surfaces, of every kind (K, N, ...)
-MATERIALS = dict(zip(("glossy", "metallic", "glowing", "matte"), TRAITS))  # of a prompt, and their traits
+MATERIALS = dict(zip(("glossy", "metallic", "glowing", "matte"), TRAITS))  # a label's material -> the name of a trait
+# Weights of the surface's channels (CHANNELS in core/data/engine/solids.py); gloss, openness and emission count less.
+CHANNEL_WEIGHTS = (1, 1, 1, 1, 1, 1, 0.4, 0.5, 0.7)
 
 
 def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], console: Console | None = None) -> None:
-    """Run until config['steps'] or until stop() says so; the field so far is in folder."""
+    """Train until config['steps'], or until stop() returns True. The folder holds the field's latest state."""
     settings, console = read_settings(ObjectsSettings, config), console or Console()
     torch.manual_seed(settings.seed)
     text = frozen_text(Path(settings.text))
@@ -78,7 +84,7 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], consol
 
 
 def frozen_text(edition: Path) -> MiniText:
-    """The text encoder of an edition, not to be trained. Raises InputError."""
+    """Load the text encoder of an edition, without gradients. Raises InputError."""
     text = MiniText(list(vocabulary_of(edition / TEXT)))
     load_state(text, edition / TEXT)
     return text.float().eval().requires_grad_(False)
@@ -109,9 +115,9 @@ class Lessons:
 
 
 def labelled_prompt(seed: int) -> tuple[str, int, int, list[float]]:
-    """A prompt, the number of its kind in KINDS and of its colour, and TRAITS as 0 or 1."""
+    """Return a random prompt and its labels: index in KINDS, index in `words.COLORS`, and 0 or 1 for each of TRAITS."""
     rng = random.Random(seed)
-    labels = draw_labels(rng, OBJECTS)
+    labels = draw_labels(rng, OBJECT_SHARE)
     if rng.random() < 0.02:
         return "", KINDS.index("nothing"), 0, [0.0] * len(TRAITS)
     prompt = instruction(labels, rng)
@@ -135,15 +141,15 @@ def _parts(values, size):
 
 
 class Bank:
-    """Batches of points, each used for several steps: to label them takes as long as to learn them."""
+    """Batches of labelled points. Each is used in several steps, because labelling takes as long as a training step."""
 
     def __init__(self, seed: int, points: int) -> None:
         self.seed, self.points = seed, points
         self.batches: list[Batch] = []
 
     def at(self, step: int) -> Batch:
-        """The batch of a step: a new one every so often, else one of those there."""
-        fresh = step % FRESH == 0 or not self.batches
+        """The batch of a step: a new one every FRESH_STEPS steps, otherwise a random kept one."""
+        fresh = step % FRESH_STEPS == 0 or not self.batches
         if not fresh:
             return self.batches[random.Random(step).randrange(len(self.batches))]
         generator = torch.Generator().manual_seed(self.seed + step)
@@ -154,27 +160,27 @@ class Bank:
 
 
 def shape_losses(field: ObjectField, batch: Batch) -> dict[str, Tensor]:
-    """How far distances and surfaces are wrong at a batch's points."""
+    """Losses of distances, drawn edges and surfaces at a batch's points."""
     features, distance, surface = batch
     out = field(features, torch.arange(len(features)))
     found, error = out[..., 0], (out[..., 1:] - surface).abs()
     near = distance.clamp(-FARTHEST, FARTHEST)
     far = ((found.clamp(-FARTHEST, FARTHEST) - near).abs() / (NEAR + near.abs())).mean()
-    edges = sum(((0.5 - found / w).clamp(0, 1) - (0.5 - distance / w).clamp(0, 1)).abs().mean() for w in DRAWN)
-    # What is far outside must not be drawn inside, however little its distance counts.
-    inside = (distance < SEEN).float()[..., None]
-    weight = error.new_tensor([1, 1, 1, 1, 1, 1, 0.4, 0.5, 0.7])
+    # `far` weights errors little at points far from the outline. The drawn edges still penalise a wrong side there.
+    edges = sum(((0.5 - found / w).clamp(0, 1) - (0.5 - distance / w).clamp(0, 1)).abs().mean() for w in EDGE_WIDTHS)
+    inside = (distance < SURFACE_MARGIN).float()[..., None]
+    weight = error.new_tensor(CHANNEL_WEIGHTS)
     return {"distance": 0.1 * far, "edge": edges, "surface": (error * weight * inside).sum(-1).mean()}
 
 
 def labelled_points(kind: str, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Features (count, POINT_FEATURES), distances (count,) and surfaces (count, 9) of points of a kind: half of them
-    close to its outline, half inside it."""
+    """Features (count, POINT_FEATURES), distances (count,) and surfaces (count, 9) of random points of a kind. Half of
+    the points lie close to the outline, half inside it."""
     u, v = (torch.rand(2, POOL * count, generator=generator) * 2 - 1) * HALF
-    times = torch.rand(POOL * count, generator=generator) * TIMES
+    times = torch.rand(POOL * count, generator=generator) * TIME_SPAN
     rough = shapes.SHAPES[kind](u, v, (0.5, 0.5, 0.5), times)[0]
     close = torch.multinomial(1 / (NEAR + rough.abs()), count // 2, generator=generator)
-    inner = torch.multinomial((rough < SEEN).float() + 1e-6, count - count // 2, generator=generator)
+    inner = torch.multinomial((rough < SURFACE_MARGIN).float() + 1e-6, count - count // 2, generator=generator)
     kept = torch.cat([close, inner])
     u, v, times = u[kept], v[kept], times[kept]
     distance, surface = solid(kind, u, v, times)

@@ -49,7 +49,7 @@ def test_a_view_is_read_from_two_frames(camera, view, shape):
     torch.testing.assert_close(read, torch.tensor(view), atol=0.004, rtol=0)
 
 
-def test_what_moves_by_itself_counts_little(camera):
+def test_independently_moving_objects_count_little(camera):
     """A quarter of the frame goes the other way."""
     before, now, other = (scene(v, 7)[0] for v in ((0.0, 0.0, 0.0), (0.05, 0.0, 0.0), (-0.1, 0.05, 0.0)))
     now[:, 3:9, 5:15] = other[:, 3:9, 5:15]

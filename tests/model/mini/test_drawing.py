@@ -1,4 +1,4 @@
-"""The drawing: a path read from the text or the mask, and what is drawn around it."""
+"""The drawing: a path predicted from the text or the mask, and the picture drawn around it."""
 
 import math
 
@@ -27,14 +27,14 @@ def aim():
     return aim
 
 
-def test_only_the_rest_has_a_middle():
-    """The other motions leave the middle of the way where it is: means of zero over the shot."""
+def test_only_the_rest_position_has_a_nonzero_mean():
+    """All other motions have a mean of zero over the shot, so they do not move the path's middle."""
     means = motions(torch.linspace(0, 1, 100001, dtype=torch.float64)).double().mean(0)
     torch.testing.assert_close(means, torch.tensor([1.0, 0, 0, 0, 0], dtype=torch.float64), atol=1e-4, rtol=0)
     assert torch.linalg.matrix_rank(motions(torch.linspace(0, 1, 13))) == MOTIONS
 
 
-def test_a_fresh_one_aims_at_the_middle_and_draws_nothing():
+def test_an_untrained_drawing_aims_at_the_middle_and_draws_nothing():
     text, progress = torch.randn(2, 3, 6), moments([0, 1], 2)
     drawing = Drawing(6, 4, dim=8)
     path = drawing.aim.path(text, None, progress, 1.4)
@@ -53,12 +53,12 @@ def drawing():
         drawing.aim.mask.weight.fill_(50.0)
         drawing.aim.outer.weight.zero_()
         drawing.aim.outer.bias.zero_()[-1] = 0.3  # at rest, a size of about two cells
-        drawing.inner.weight[:, FEATURES:] = 0  # nothing hangs on the place in the frame
+        drawing.inner.weight[:, FEATURES:] = 0  # the drawing does not depend on the place in the frame
     return drawing
 
 
-def test_the_drawing_goes_where_the_aim_goes_and_nothing_is_drawn_unasked(drawing):
-    """The same picture, moved by two cells with the mask."""
+def test_the_drawing_follows_the_aim_and_is_empty_without_an_object(drawing):
+    """A mask that moves by two cells moves the same picture by two cells."""
     text, progress = torch.randn(1, 3, 6), torch.zeros(1, 2)
     masks = torch.zeros(2, 1, 4, 1, 9, 9)
     masks[0, ..., 4, 3], masks[1, ..., 4, 5] = 1, 1
@@ -69,7 +69,7 @@ def test_the_drawing_goes_where_the_aim_goes_and_nothing_is_drawn_unasked(drawin
         assert not drawing(0 * text, masks[0], progress, (1, 9, 9)).any()
 
 
-def test_the_drawing_goes_where_the_path_is_known_to_go(drawing):
+def test_the_drawing_follows_a_given_path(drawing):
     text, progress, grid = torch.randn(2, 3, 6), moments([1, 2], 4), (2, 5, 7)
     aimed = drawing.aim.path(text, None, progress, 1.4)
     with torch.no_grad():
@@ -79,7 +79,7 @@ def test_the_drawing_goes_where_the_path_is_known_to_go(drawing):
 
 
 def test_a_path_moves_alike_in_every_frame_and_stays_inside(aim):
-    """Motion is in halves of the height, rest in halves of the frame; what would leave is held at the edge."""
+    """Motion is in half frame heights, the rest position in half frames. A path is clamped at the frame's edge."""
     text, progress = torch.randn(2, 3, 6), torch.linspace(0, 1, 9)
     with torch.no_grad():
         square, wide = (aim.path(text, None, progress, aspect) for aspect in (1.0, torch.tensor([2.0, 2.0])))
@@ -92,7 +92,7 @@ def test_a_path_moves_alike_in_every_frame_and_stays_inside(aim):
     torch.testing.assert_close(held[..., 1].amax(1), 1 - radius[:, 0])
 
 
-def test_some_cells_are_drawn_as_all_are(drawing):
+def test_drawing_some_cells_equals_drawing_all(drawing):
     text, progress, grid = torch.randn(2, 3, 6), moments([0, 3], 4), (2, 5, 7)
     cells = torch.stack([torch.randperm(70)[:9] for _ in range(2)])
     with torch.no_grad():
@@ -131,18 +131,19 @@ def at(x, y, size):
 
 
 def test_offsets_are_in_the_object_s_own_sizes():
-    """Two frames of other shapes, the object in the same place beside a token: the same features there."""
+    """Two frames of different aspects, with the object at the same place relative to a token: equal features."""
     small = offset_features(at(0.0, 0.0, 0.25), (1, 4, 4))
     # Twice as wide a frame with the object in its left half's middle.
     wide = offset_features(at(-0.5, 0.0, 0.25), (1, 4, 8))
     torch.testing.assert_close(wide.unflatten(1, (4, 8))[:, :, :4], small.unflatten(1, (4, 4)))
-    # Half the frame around half the object is the same picture, but for the size that is told.
+    # Half the frame around half the object is the same picture, except for the feature of the object's size.
     large = offset_features(at(0.0, 0.0, 0.5), (1, 2, 2))
     torch.testing.assert_close(large[..., :-1], small.unflatten(1, (4, 4))[:, 1:3, 1:3, :-1].flatten(1, 2))
 
 
-def test_begin_and_end_of_a_latent_frame_are_told_apart():
-    """Standing, both are the same waves; moving, one lot changes with the begin alone, one with the end."""
+def test_features_distinguish_a_latent_frames_begin_and_end():
+    """For an object at rest both groups of features are equal. In motion one group follows the begin, the other the
+    end."""
     still, moved = at(0.1, 0.2, 0.5), at(0.1, 0.2, 0.5).clone()
     moved[:, :, 1, 0] += 0.05
     still, moved = (offset_features(path, (1, 3, 3))[0, 4, 1:-1].unflatten(0, (-1, 2, 2, 2)) for path in (still, moved))
@@ -152,12 +153,12 @@ def test_begin_and_end_of_a_latent_frame_are_told_apart():
     assert (moved[:, 0, 1] - still[:, 0, 1]).abs().max() > 0.1
 
 
-def test_what_is_far_is_told_nothing():
+def test_features_far_from_the_object_are_zero():
     features = offset_features(at(-0.9, 0.0, 0.05), (1, 3, 9))
     assert features[0, 1 * 9 + 8].abs().max() < 1e-6 and features[0, 1 * 9].abs().max() > 0.3
 
 
-def test_place_features_tell_left_from_right_whatever_the_size():
+def test_place_features_distinguish_left_and_right_at_any_size():
     small, large = (place_features((2, h, w), "cpu").reshape(2, h, w, PLACE_FEATURES) for h, w in ((4, 6), (8, 12)))
     assert torch.equal(small[0], small[1])  # the same at all times
     left, right, top, bottom = small[0, 0, 0, 9], small[0, 0, -1, 9], small[0, 0, 0, 0], small[0, -1, 0, 0]

@@ -91,7 +91,7 @@ def test_the_original_names_are_those_diffusers_converts(layouts):
     assert all(torch.equal(converted[n], layouts["diffusers"][n]) for n in converted)
 
 
-def test_layout_is_told_from_names(layouts):
+def test_the_layout_is_recognised_from_tensor_names(layouts):
     assert {layout: detect_layout(layouts[layout]) for layout in LAYOUTS} == {n: n for n in LAYOUTS}
     with pytest.raises(InputError, match="neither"):
         detect_layout(["conv_in.weight"])

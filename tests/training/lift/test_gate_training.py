@@ -1,4 +1,4 @@
-"""Training of the lift's gate: the clips are edits, a stopped run goes on, and what can be told is learnt."""
+"""Training of the lift's gate: the clips are edits, a stopped run resumes, and a separable task is learnt."""
 
 import random
 
@@ -65,7 +65,7 @@ def planted(monkeypatch):
     monkeypatch.setattr(gate_training, "samples_of", samples_of)
 
 
-def test_what_can_be_told_is_learnt(tmp_path, planted):
+def test_a_separable_gate_is_learnt(tmp_path, planted):
     train(CONFIG, tmp_path, lambda: False, Console(silent=True))
     gate = Gate()
     gate.load_state_dict(load_file(tmp_path / NETWORK))
@@ -85,7 +85,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, planted):
     assert all(torch.equal(whole[name], stopped[name]) for name in whole)
 
 
-def test_a_damaged_sample_is_made_anew(tmp_path, planted):
+def test_a_damaged_sample_is_regenerated(tmp_path, planted):
     train(CONFIG | {"steps": 1}, tmp_path, lambda: False, Console(silent=True))
     sample = tmp_path / "samples" / "000001.safetensors"
     whole = sample.read_bytes()

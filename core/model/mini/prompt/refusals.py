@@ -174,7 +174,8 @@ def _head_after(prompt: Parsed, named: list[Token], k: int) -> str | None:
 
 
 def _thing_before(prompt: Parsed, phrase: list[Token], k: int, targets: list[int]) -> str | None:
-    """Token k before a thing as another one: "a dog chasing a ball", "a picture of a ball"; not "a shiny ball"."""
+    """Token k, if it names another thing before a known one: "a dog chasing a ball", "a picture of a ball". None for
+    "a shiny ball"."""
     token, between = phrase[k], phrase[k + 1 : targets[0]]
     whole = any(t.raw == "of" for t in between[:1])
     if not (prompt.is_strange(token) or (whole and token.raw in senses.PICTURE)):
@@ -186,7 +187,8 @@ def _thing_before(prompt: Parsed, phrase: list[Token], k: int, targets: list[int
 
 
 def _thing_alone(prompt: Parsed, phrase: list[Token], k: int, added: bool) -> str | None:
-    """Token k of a phrase without a thing that is known; not where it is said of one that is added elsewhere."""
+    """The unknown words from token k on, in a phrase without a known thing; None if they only describe a thing that is
+    added elsewhere (`added`)."""
     token, before = phrase[k], phrase[:k]
     if not prompt.is_strange(token):
         return None

@@ -38,7 +38,7 @@ QUESTIONS_BY_THEIR_MARK = _words("do have can could would will")  # "do you see 
 CONJUNCTIONS = frozenset(("and", "then", "plus", "also", "or", "but", "versus", "vs"))
 # They begin a part that says where, when or how; of mini's world only where it is one of its own phrases.
 SUBORDINATORS = _words("until till when whenever while once if because where")  # up to the next break
-# What follows them is said of the thing: "that disappears", "it should be transparent".
+# Words that begin a description of the thing: "that disappears", "it should be transparent".
 RELATIVES = _words("that which who it they is are was were should must can could would")
 PREPOSITIONS = SUBORDINATORS | _words("""
     in on at to with over behind under below above beside beneath underneath near next out between by from through
