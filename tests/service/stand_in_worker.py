@@ -108,7 +108,7 @@ def work(job):  # noqa: C901 - one branch a fault
         out = Path(recipe["out"])
         out.mkdir(parents=True, exist_ok=True)
         (out / "preview.mp4").write_bytes((thumbnails.parents[1] / "preview.mp4").read_bytes())
-        (out / "recipe.json").write_text(json.dumps({**recipe, "recipe_hash": recipe["prompt"]}))
+        (out / "recipe.json").write_text(json.dumps({**recipe, "recipe_hash": identity}))
         views = {"composite": [0, 0], "plate": [0, 1], "layer": [1, 0], "alpha": [1, 1]}
         send("delivered", facts=facts | {"views": views})
     with open(Path(job["thumbnails"]).parents[1] / "worked.txt", "a") as file:
