@@ -1,6 +1,7 @@
 """The VACE door on tiny random weights: the whole way, on the CPU, from a directory of safetensors."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,18 @@ from vera.core.backends import lift as lift_backend
 from vera.core.cli import render
 from vera.core.job.prepare import prepare
 from vera.core.layer.image_file import read_image as pixels
-from vera.core.lifting.vace_editor import CARRIED_FRAMES, MASKED_VALUE, NEGATIVE_PROMPT
+from vera.core.lifting import vace_editor
+from vera.core.lifting.vace_editor import (
+    CARRIED_FRAMES,
+    MASKED_VALUE,
+    NEGATIVE_PROMPT,
+    PARTS,
+    WEIGHTS_SHARE,
+    Vace,
+    bytes_in_bf16,
+    chosen_offload,
+)
+from vera.core.model.tensors import TensorFiles
 from vera.core.model.text import WanText
 from vera.core.recipe import EditRecipe
 
@@ -200,3 +212,47 @@ def test_a_negative_prompt_without_guidance_is_refused(shot, vace, guidance, cap
     options = ["--mask", str(shot / "mask.png"), "--negative-prompt", "blur", "--guidance", guidance]
     assert run(shot, vace, *options) == 2
     assert "negative prompt: has no effect" in capsys.readouterr().err and not (shot / "out").exists()
+
+
+@pytest.mark.parametrize("offload", ["none", "parts", "blocks"])
+def test_weights_lie_where_the_offload_says(vace, monkeypatch, offload):
+    """The meta device stands for the GPU: what is on it holds no numbers. diffusers moves parts there when they run."""
+    moved, read_to = {}, set()
+
+    def tensor_files(folder, device):
+        read_to.add(device)
+        return TensorFiles(folder, "cpu")
+
+    monkeypatch.setattr(vace_editor, "TensorFiles", tensor_files)
+    for name in ("enable_model_cpu_offload", "enable_sequential_cpu_offload"):
+        monkeypatch.setattr(WanVACEPipeline, name, lambda self, device, name=name: moved.update({name: device}))
+    editor = Vace.__new__(Vace)
+    for name, value in {"root": vace, "offload": offload, "device": "meta", "shift": 16.0}.items():
+        object.__setattr__(editor, name, value)
+    pipeline, _ = editor._load()
+    parts = {"transformer": pipeline.transformer, "vae": pipeline.vae, "text_encoder": pipeline.text_encoder}
+    lie = {name: {p.device.type for p in part.parameters()} for name, part in parts.items()}
+    wanted = {"none": "meta", "parts": "cpu", "blocks": "cpu"}[offload]
+    assert lie == dict.fromkeys(parts, {wanted})
+    asked = {
+        "none": {},
+        "parts": {"enable_model_cpu_offload": "meta"},
+        "blocks": {"enable_sequential_cpu_offload": "meta"},
+    }
+    assert moved == asked[offload]
+    if offload != "none":  # what waits in host memory has its numbers, in the types in which it computes
+        assert {p.dtype for p in pipeline.text_encoder.parameters()} == {torch.bfloat16}
+        assert {p.dtype for p in pipeline.vae.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("share", "chosen"), [(1.1, "none"), (0.9, "parts"), (0.3, "blocks")], ids=["fits", "a part fits", "no part fits"]
+)
+def test_auto_offloads_what_does_not_fit(vace, monkeypatch, share, chosen):
+    sizes = [bytes_in_bf16(vace / part) for part in PARTS]
+    memory = share * sum(sizes) / WEIGHTS_SHARE
+    assert max(sizes) < 0.9 * sum(sizes) and max(sizes) > 0.3 * sum(sizes)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=memory))
+    assert chosen_offload("auto", vace, "cuda") == chosen
+    assert chosen_offload("auto", vace, "cpu") == chosen_offload("parts", vace, "cpu") == "none"
+    assert chosen_offload("blocks", vace, "cuda") == "blocks"
