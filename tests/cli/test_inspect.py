@@ -90,7 +90,7 @@ def test_a_dry_run_tells_the_job_that_follows_and_writes_nothing(plate, mask, tm
     assert cli.main([*job, "--dry-run", "--json", "--device", "cpu"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert not out.exists()
-    assert report["prompt"]["read"] == ["add", "an", "orange", "ball"] and len(report["warnings"]) == 2
+    assert report["prompt"]["read"] == ["add", "an", "orange", "ball"] and len(report["warnings"]) == 1
     taken = report["estimate"]
     assert all(taken[name]["value"] > 0 and taken[name]["basis"] for name in ("memory", "disk", "time"))
     assert report["model"]["steps"] == 1 and report["disk_bytes"] > 3 * 64 * 48 * 4

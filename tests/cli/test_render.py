@@ -134,10 +134,10 @@ def test_a_mask_changes_the_edit(tmp_path):
 
 def test_jsonl_progress_is_json_and_reaches_the_end(tmp_path, capsys):
     plate = shot(tmp_path / "in", [1, 2])
-    args = ["--plate", plate, "--out", str(tmp_path / "out"), "--prompt", "Add a wooden ball", "--steps", "2"]
+    args = ["--plate", plate, "--out", str(tmp_path / "out"), "--prompt", "Add a bouncy ball", "--steps", "2"]
     assert render.main([*args, "--progress", "jsonl", "--device", "cpu"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert any(e["event"] == "warning" and "'wooden'" in e["text"] for e in lines)
+    assert any(e["event"] == "warning" and "'bouncy'" in e["text"] for e in lines)
     for stage, total in (("read", 2), ("denoise", 2), ("deliver", 2)):
         seen = [(e["done"], e["total"]) for e in lines if e.get("stage") == stage]
         assert seen == [(i, total) for i in range(1, total + 1)]
