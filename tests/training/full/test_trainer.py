@@ -6,7 +6,6 @@ import shutil
 import signal
 import tempfile
 from datetime import timedelta
-from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -19,18 +18,14 @@ from safetensors.torch import load_file, save_file
 
 from tests import forked
 from tests.data.datasets.layers import write_dataset
-from tests.tiny_vera import GEOMETRY, vera_directory
+from tests.tiny_vera import vera_directory
 from vera.core.cli.train import main
 from vera.core.data.datasets.layered_cache import checksum
 from vera.core.errors import InputError
-from vera.core.model.config import TransformerConfig
 from vera.core.model.load import load_model
-from vera.core.model.transformer import Transformer
 from vera.core.model.wan.parameter_names import NEW
-from vera.core.sampling.speed_options import obstacle_to_compiling
 from vera.core.training.full.frozen import FrozenLinear
 from vera.core.training.full.sample_movies import CELL_HEIGHT, CELL_WIDTH, SHEET_FRAMES
-from vera.core.training.full.sharded_model import FullModel
 from vera.core.training.full.sharded_state import states
 from vera.core.training.full.trainer import Run, Settings, noise_level, train, world
 
@@ -465,31 +460,3 @@ def test_a_wrong_setting_is_one_line(place, changes, reason):
 
 def test_noise_levels_are_shifted_as_in_the_sampler():
     assert noise_level(0.5, 3.0) == pytest.approx(0.75) and noise_level(0.25, 1.0) == 0.25
-
-
-@pytest.mark.skipif(obstacle_to_compiling(torch.device("cpu")) is not None, reason="no C++ compiler is installed")
-def test_compiled_blocks_train_as_eager_ones():
-    """Losses and gradients of one block, as `compile` makes it; kernels that the compiler fuses round otherwise."""
-    transformer = Transformer(TransformerConfig(**GEOMETRY | {"layers": 1}))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in transformer.parameters():
-            parameter.normal_(std=0.1)
-    given = torch.randn(1, 3, 4, 2, 4, 4), torch.tensor([500.0]), torch.randn(1, 5, 16), torch.randn(1, 4, 2, 4, 4)
-
-    def step():
-        transformer.zero_grad()
-        loss = transformer(*given).square().mean()
-        loss.backward()
-        return [loss.detach(), *(p.grad.clone() for p in transformer.blocks.parameters() if p.grad is not None)]
-
-    eager = step()
-    FullModel.block_runner(
-        SimpleNamespace(transformer=transformer, device="cpu"),
-        SimpleNamespace(compile=True, recompute=False, swap=False),
-    )
-    compiled = step()
-    assert all(block._compiled_call_impl is not None for block in transformer.blocks)
-    assert len(compiled) == len(eager) > 10 and not torch.equal(compiled[1], torch.zeros_like(compiled[1]))
-    for ours, theirs in zip(compiled, eager):
-        assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
