@@ -99,7 +99,7 @@ def _more(node: nuke.Gizmo) -> dict[str, Any]:
     found["layer_mode"] = str(node["layer_mode"].value())
     lora = plate.absolute(str(node["lora"].value() or "").strip())
     found["lora"] = lora_of(lora, float(node["lora_strength"].value()))
-    found["also"] = [name for name in ("prores", "png", "matte") if node["also_" + name].value()]
+    found["also"] = [name[len("also_") :] for name in node.knobs() if name.startswith("also_") and node[name].value()]
     return {name: value for name, value in found.items() if value not in (None, "", "auto", [])}
 
 

@@ -230,7 +230,7 @@ def test_the_matte_comes_as_a_part_of_its_own(tmp_path, no_pictures, layer_type,
     wanted = np.where(layer[..., 3] == 0, 0, matte_of(delivery.plate)).astype(formats.dtype)
     assert np.array_equal(layer, make_frame(delivery.plate, 1)[0]) and np.array_equal(matte, wanted)
     assert (matte == 1).any() and (matte == 0).any()
-    with pytest.raises(ValueError, match="matte lacks"):
+    with pytest.raises(ValueError, match="matte is missing"):
         delivery.write(1, layer, make_frame(delivery.plate, 1)[1], {})
 
 

@@ -29,7 +29,8 @@ LAYER_PACKS_TO, COMPOSITE_PACKS_TO = 0.4, 0.7
 class Formats:
     """The recipe's fields that choose files and their formats; see core/recipe/table.py.
 
-    also: names of the extra outputs. split: how the layers of a split one are stored.
+    extra_outputs: names of the formats delivered beside the layer (the recipe's `also`). split: how the layers of a
+    split one are stored.
     """
 
     layer_type: str = "half"
