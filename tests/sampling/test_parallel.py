@@ -113,7 +113,7 @@ def test_the_cache_skips_blocks(alone):
         (["--processes", "2", "--compile"], "leave out --compile"),
         (["--processes", "2", "--model", "lift:x.mov"], "runs on one"),
         (["--shard"], "give --processes"),
-        (["--processes", "2", "--shard", "--model", "mini"], "fits everywhere"),
+        (["--processes", "2", "--shard", "--model", "mini", "--prompt", "add a red ball"], "fits everywhere"),
         (["--processes", "2", "--shard", "--weights", "int8"], "stay whole"),
         (["--processes", "2", "--shard", "--offload", "parts"], "cannot wait"),
     ],

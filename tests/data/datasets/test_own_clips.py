@@ -146,7 +146,7 @@ def test_the_command_writes_clips_that_hold_the_same_bits(tmp_path, capsys):
     before, after = read_layers(row), read_layers(clip)
     assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
     assert cut([str(tmp_path / "shots"), "--out", str(tmp_path / "clips")]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 def test_vera_data_check_reads_them(tmp_path, capsys):

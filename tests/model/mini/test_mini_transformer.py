@@ -109,9 +109,11 @@ def test_heads_of_zeros_leave_the_plate(sample):
 def test_heads_of_zeros_lay_what_the_words_draw_over_the_plate(sample):
     mini = with_heads_of_zeros(random_mini(latent_std=0.65, drawing=True))
     shot = MiniShot(torch.tensor([[0.1, 0.2], [0.2, 0.3], [0.6, 0.7]]), path=torch.rand(2, 3, 2, 3))
-    drawn = mini.drawing(sample["text"], sample["mask"], shot.progress, (3, 6, 4), shot.path)
+    # Without gradients, as `run` computes: untrained weights enlarge the rounding of another way to compute GELU.
+    with torch.no_grad():
+        drawn = mini.drawing(sample["text"], sample["mask"], shot.progress, (3, 6, 4), shot.path)
+        over = mini.drawing.blend(sample["source"], *drawn.unbind(1))
     assert drawn.abs().max() > 0.1
-    over = mini.drawing.blend(sample["source"], *drawn.unbind(1))
     clean = clean_of(sample, run(mini, sample, shot))
     torch.testing.assert_close(clean, torch.cat([drawn, over[:, None]], dim=1), atol=1e-4, rtol=1e-4)
 
