@@ -52,11 +52,12 @@ lint: setup
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python tools/typecheck.py
 
-# Two processes, one thread each: threads of torch that wait for one another are slower than one alone.
+# Three processes on two cores, one thread each: tests wait a third of their time for services, browsers and processes,
+# and threads of torch that wait for one another are slower than one alone.
 # What is installed beside the package is so at the same time as it, and while mypy runs on one core.
 test:
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target lint bpy axe
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal
 
 bpy: $(BLENDERS:%=.venv-bpy%/.installed)
 

@@ -382,8 +382,8 @@ def test_behind_somebody_a_thing_is_hidden_by_people_or_laid_whole_with_one_warn
     """Never in pieces, whatever the model's alpha shows. One that people would hide is moved beside them."""
     people = torch.zeros(256, 256)
     people[:, 128:] = float(found)
-    for look in ("people_in", "looked_at_twice"):
-        monkeypatch.setattr(kept_people, look, lambda picture: people)
+    monkeypatch.setattr(kept_people, "_looks", lambda picture: torch.stack([people, people]))
+    monkeypatch.setattr(kept_people, "looked_at_twice", lambda picture: people)
     monkeypatch.setattr(model.text, "in_front", lambda prompt: Subject("person", True), raising=False)
     monkeypatch.setattr(shot_shapes, "_some_alphas", lambda job, layers: iter([(0, torch.eye(32, 48).clamp(0.5, 1))]))
     plate = write_plate(tmp_path / "in", range(1, 3))
