@@ -21,7 +21,7 @@ STATES = {DONE: "done", FAULT: "failed", WRONG_INPUT: "wrong", STOPPED: "stopped
 SEVERITY = (STOPPED, FAULT, WRONG_INPUT)  # exit codes, the most severe first; the farm returns the most severe one
 
 # The next step for the user about a shot, by its exit code.
-TODO = {
+REMEDIES = {
     WRONG_INPUT: "{said}. Correct it in the list and run the same command again; complete shots are skipped.",
     FAULT: "{said}. The same command resumes it; docs/farm.md says where the workers' logs are.",
     STOPPED: "not finished. The same command resumes it.",
@@ -101,7 +101,8 @@ class Report:
         state = _state_of(outcome)
         said = outcome.message.removeprefix("error: ").removeprefix("fault: ")
         self._say(number, f"{state}{took}: {said}", state)
-        self._row(number, state=state, seconds=seconds, said=said, todo=TODO.get(outcome.code, "").format(said=said))
+        remedy = REMEDIES.get(outcome.code, "").format(said=said)
+        self._row(number, state=state, seconds=seconds, said=said, todo=remedy)
         if self.page and outcome.code == DONE:
             self.page.show(number)
         self.progress.advance()

@@ -76,7 +76,7 @@ def test_a_light_that_clips_is_a_gain_where_the_rest_tells_it(plate):
 
 
 def test_a_grades_curve_is_found(plate):
-    """Colours to a power, darker by a factor: both are told apart, and detail follows the curve's slope."""
+    """Colours to a power, darker by a factor: both are separated, and detail follows the curve's slope."""
     graded = 0.6 * plate**1.4
     nothing = torch.ones(3, 1, HEIGHT, WIDTH)
     gain = find_gain(plate, as_returned(graded), nothing, 1e-4 * nothing, graded)
