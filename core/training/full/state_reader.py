@@ -30,6 +30,9 @@ _INDEX = {
     },
 }
 
+# Python 3.13 pickles paths under another module's name, which other versions do not have.
+_MOVED = {"pathlib._local": "pathlib"}
+
 
 class StateReader(FileSystemReader):
     """A reader for torch.distributed.checkpoint.load that runs no code from a state. Raises UnpicklingError."""
@@ -45,6 +48,7 @@ class StateReader(FileSystemReader):
 
 class _IndexUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        module = _MOVED.get(module, module)
         is_type = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         if is_type or name in _INDEX.get(module, ()):
             return super().find_class(module, name)

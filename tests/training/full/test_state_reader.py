@@ -1,14 +1,16 @@
 """Resuming from an untrusted state runs no code from the state."""
 
+import io
 import pickle
 import shutil
+from pathlib import PurePosixPath
 
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata
 
-from vera.core.training.full.state_reader import StateReader
+from vera.core.training.full.state_reader import StateReader, _IndexUnpickler
 
 
 class Code:
@@ -84,3 +86,9 @@ def test_pickles_in_place_of_tensors_run_no_code(state, tmp_path):
     with pytest.raises(dcp.api.CheckpointException):
         load(state)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("module", ["pathlib", "pathlib._local"])
+def test_paths_of_every_python_are_read(module):
+    """Python 3.13 names the second module; other versions do not have it."""
+    assert _IndexUnpickler(io.BytesIO(f"c{module}\nPurePosixPath\n.".encode())).load() is PurePosixPath
