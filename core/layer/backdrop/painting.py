@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
@@ -37,7 +38,7 @@ class Picture:
     follows_plate: float = 1.0
 
 
-class Painting:
+class Painting(ABC):
     """A backdrop of one shot. `at` may be called from several threads once `parts` was read."""
 
     defocus = 0.006  # radius of a point at infinity, in heights of the picture
@@ -49,13 +50,13 @@ class Painting:
         self.noise = cache(lambda number: Noise(asked.seed, zlib.crc32(asked.kind.encode()), number))
 
     @cached_property
+    @abstractmethod
     def parts(self) -> Any:
         """What does not change with time."""
-        raise NotImplementedError
 
+    @abstractmethod
     def at(self, time: float) -> Picture:
         """The backdrop at a time in frames."""
-        raise NotImplementedError
 
 
 def evenly(view: View, value: float = 1.0) -> Tensor:

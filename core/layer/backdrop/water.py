@@ -81,8 +81,7 @@ def _tile(planes: np.ndarray, side: float, shortest: float, chop: float) -> Tile
     """From height and sideways motion (3, n, n) on the resting grid to what is above each place."""
     height, right, ahead = torch.from_numpy(planes)
     step = side / GRID
-    slope = lambda p: (_rolled(p, 1), _rolled(p, 0))  # noqa: E731
-    (rr, ra), (_, aa) = ((a / step for a in slope(p)) for p in (right, ahead))
+    (rr, ra), (_, aa) = ((_rolled(p, 1) / step, _rolled(p, 0) / step) for p in (right, ahead))
     fold = (1 + chop * rr) * (1 + chop * aa) - (chop * ra) ** 2
     # A point that is moved by d(q) stands at q + d(q): what is at x came from about x - d(x).
     index = torch.arange(GRID, dtype=torch.float32)
