@@ -21,6 +21,7 @@ import torch
 
 pytest.importorskip("ray")
 
+from tests.layer.recorded import recorded_edits  # noqa: E402
 from tests.plate.media import grey_levels, write_movie, write_sequence  # noqa: E402
 from tests.tiny import Quiet, tiny_model  # noqa: E402
 from vera.core.cli import farm as door  # noqa: E402
@@ -101,9 +102,8 @@ def test_shots_equal_a_single_run_although_workers_are_killed(tmp_path):
         heard = sum(e.get("state") == "progress" for e in events)
         if moments and heard >= moments[0] and event.get("state") == "progress":
             moments.pop(0)
-            # The newest frame may have its file but not yet its manifest entry, so it may be rendered again.
-            for edits in Path(tmp_path, "out").glob("*/edit"):
-                kept |= dict(sorted(stamps(edits, "edit.????.exr").items())[:-1])
+            for out in Path(tmp_path, "out").iterdir():
+                kept |= recorded_edits(out)
             os.kill(event["pid"], 9)
     assert farm.process.returncode == 2 and not moments, farm.errors  # the code of the wrong shot
     said = Counter(e["state"] for e in events if e["event"] == "shot")
