@@ -5,6 +5,7 @@ At most one window is in memory, and a stopped command resumes with the next win
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -29,12 +30,18 @@ def windows_of(count: int, longest: int) -> list[tuple[int, int]]:
 
 
 def neighbours(indices: list[int], frame: int) -> tuple[int, int, float]:
-    """(before, after, part): positions in the ascending `indices` between which a frame lies, and the weight of
-    `after` in [0, 1]."""
-    after = next((j for j, at in enumerate(indices) if at >= frame), len(indices) - 1)
-    before = max(0, after - 1) if indices[after] > frame else after
-    span = indices[after] - indices[before]
-    return (before, after, min(1.0, (frame - indices[before]) / span) if span > 0 else 0.0)
+    """(before, after, part): positions in the ascending `indices` between which a frame lies, and how far from the
+    first to the second.
+
+    A frame beyond all of them follows the nearest two, with a part below 0 or above 1, for one more step at most.
+    """
+    last = len(indices) - 1
+    after = next((j for j, at in enumerate(indices) if at >= frame), last)
+    if indices[after] == frame or not last:
+        return after, after, 0.0
+    after = max(1, after)
+    span = indices[after] - indices[after - 1]
+    return after - 1, after, min(2.0, max(-1.0, (frame - indices[after - 1]) / span))
 
 
 class KeptWindows:
@@ -82,35 +89,42 @@ def _figures(file: StateFile) -> dict[str, float] | None:
     return found
 
 
-def _between(before: torch.Tensor, after: torch.Tensor, part: float) -> torch.Tensor:
-    """Channels as in CHANNELS: the layer is carried along its motion, the edited video is cross-faded."""
-    color, alpha, clean, *_ = CHANNELS
-    edited = slice(color + alpha, color + alpha + clean)
-    layer = between(before, after, part)
-    layer[edited] = torch.lerp(before[edited], after[edited], part)
-    return layer
+def _add_plate(layer: torch.Tensor, plate: torch.Tensor, times: int) -> torch.Tensor:
+    """The layer with what its colour takes from the plate (3, h, w) under a gain added `times`; -1 takes it out."""
+    color, alpha, _, detail, _ = layer.split(CHANNELS)
+    return torch.cat([color + times * alpha * detail * plate, layer[3:]])
 
 
 class LiftedVideo:
     """video[i] is the layer of the plate's i-th frame, (13, h, w): CHANNELS, with straight colour.
 
     Overlapping windows are cross-faded. Plate frames without an edited frame are carried from both
-    neighbours, see `between`.
+    neighbours, see `between`; a gain is laid on their own plate.
     """
 
-    def __init__(self, kept: KeptWindows) -> None:
-        """Requires that no window is missing."""
-        self.kept = kept
+    def __init__(self, kept: KeptWindows, plate: Callable[[int], torch.Tensor] | None = None) -> None:
+        """plate(i): the plate's i-th frame (3, h, w) at working size, encoded; without it a gain is carried with the
+        picture under it. Requires that no window is missing."""
+        self.kept, self.plate = kept, plate
         self.files = [StateFile(path) for path in kept.files]
         found = [_figures(file) or {} for file in self.files]
         self.found = {name: round(sum(f[name] for f in found) / len(found), 4) for name in found[0]}
 
     def __getitem__(self, frame: int) -> torch.Tensor:
         before, after, part = neighbours(self.kept.indices, frame)
-        layer = self._mixed(before)
-        if part > 0:
-            layer = _between(layer, self._mixed(after), part)
+        layer = self._mixed(before) if before == after else self._carried(frame, before, after, part)
         return torch.cat([(layer[:3] / layer[3:4].clamp_min(1e-3)).clamp(0, 1), layer[3:]])
+
+    def _carried(self, frame: int, before: int, after: int, part: float) -> torch.Tensor:
+        """The layer of a plate frame without an edited one; the edited video is cross-faded."""
+        color, alpha, clean, *_ = CHANNELS
+        edited = slice(color + alpha, color + alpha + clean)
+        ends = [self._mixed(place) for place in (before, after)]
+        if self.plate is not None:
+            ends = [_add_plate(v, self.plate(self.kept.indices[p]), -1) for v, p in zip(ends, (before, after))]
+        layer = between(ends[0], ends[1], part)
+        layer[edited] = torch.lerp(ends[0][edited], ends[1][edited], min(1.0, max(0.0, part)))
+        return layer if self.plate is None else _add_plate(layer, self.plate(frame), 1)
 
     def _mixed(self, place: int) -> torch.Tensor:
         layer: torch.Tensor | None = None

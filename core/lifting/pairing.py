@@ -142,8 +142,7 @@ def paired(places: list[int], plate_frames: list[int]) -> Pairing:
         numbers = ", ".join(str(plate_frames[i]) for i in without[:6]) + (", ..." if len(without) > 6 else "")
         said.append(
             f"{len(without)} of {len(plate_frames)} frames of the plate have no edited one ({numbers});"
-            " their layers are carried from their neighbours' where these only shift, else mixed, which doubles what"
-            " turns or grows fast"
+            " their layers are carried from their neighbours' along the motion, and mixed where none explains them"
         )
     return Pairing(plate, first, tuple(said))
 

@@ -30,15 +30,20 @@ def test_windows_cover_all_and_share_their_ends(count, longest):
     assert all(a[1] - b[0] == OVERLAP for a, b in zip(found, found[1:]))
 
 
-def test_a_frame_between_two_edited_ones_lies_between_them_and_the_tail_is_held():
-    assert [neighbours([0, 2, 4], i) for i in range(6)] == [
+def test_a_frame_between_two_edited_ones_lies_between_them_and_one_beyond_goes_on_for_a_step():
+    assert [neighbours([1, 3, 5], i) for i in range(10)] == [
+        (0, 1, -0.5),
         (0, 0, 0.0),
         (0, 1, 0.5),
         (1, 1, 0.0),
         (1, 2, 0.5),
         (2, 2, 0.0),
-        (2, 2, 0.0),
+        (1, 2, 1.5),
+        (1, 2, 2.0),
+        (1, 2, 2.0),
+        (1, 2, 2.0),
     ]
+    assert neighbours([0], 3) == (0, 0, 0.0)
 
 
 def layers_of(values):
@@ -66,6 +71,16 @@ def test_layers_between_are_mixed_by_distance(tmp_path):
     kept.keep(0, layers_of([0.0, 0.5, 1.0]), {"x": 0.0})
     video = LiftedVideo(kept)
     assert [float(video[i][3]) for i in range(6)] == [0, 0.25, 0.5, 0.75, 1, 1]
+
+
+def test_a_gain_between_lies_on_its_own_plate(tmp_path):
+    """The plate's level is other on each frame, as where something moves through it."""
+    plate = torch.tensor([0.2, 0.9, 0.4])[:, None, None, None].expand(-1, 3, 4, 4)
+    whole = torch.ones(3, 3, 4, 4)
+    lit = torch.cat([0.5 * plate, whole[:, :1], 0.5 * plate, 0.5 * whole, whole], 1)
+    kept = KeptWindows(tmp_path, [0, 2], 16)
+    kept.keep(0, lit[[0, 2]], {"x": 0.0})
+    assert torch.allclose(LiftedVideo(kept, lambda i: plate[i])[1][:3], 0.5 * plate[1], atol=1e-3)
 
 
 def test_every_step_is_reported():
