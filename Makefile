@@ -4,8 +4,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 RUNTIME := .venv/.runtime
 STAMP := .venv/.installed
+# Modules are compiled when they are first imported: most of what is installed never is, and compiling it takes a minute.
 # The constraints hold inside pip's build environment too: older versions of pip take the first name, newer the second.
-INSTALL = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -c constraints.txt
+INSTALL = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --no-compile -c constraints.txt
 # What an editable install does not follow by itself.
 INSTALLED_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernels/native/*)
 
@@ -64,7 +65,7 @@ bpy: $(BLENDERS:%=.venv-bpy%/.installed)
 # Where it cannot be had, its tests are skipped and say why.
 .venv-bpy%/.installed:
 	@test -x $(@D)/bin/python || $(or $(PYTHON_$*),$(PYTHON)) -m venv $(@D) || mkdir -p $(@D)
-	@if $(@D)/bin/python -m pip install bpy==$(BPY_$*) > $(@D)/install.log 2>&1; then touch $@; \
+	@if $(@D)/bin/python -m pip install --no-compile bpy==$(BPY_$*) > $(@D)/install.log 2>&1; then touch $@; \
 	else echo "Blender $(BPY_$*) was not installed, its tests will be skipped; see $(@D)/install.log"; fi
 
 # axe-core, for the tests of the pages. Where npm is not at hand, they are skipped.
