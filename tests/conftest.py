@@ -1,6 +1,7 @@
 """For every test: one thread of torch, set before anything imports it, no waiting for the disk, the signal handlers of
 before, one browser."""
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -11,6 +12,11 @@ import pytest
 from tools.browser import Browser, at_hand
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several threads, that wait for one another, are slower
+
+
+def pytest_collection_finish() -> None:
+    """Garbage is not looked for among the thousands of tests and what they import: it takes a third of some tests."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

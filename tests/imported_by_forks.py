@@ -1,5 +1,6 @@
 """What the fork server imports once for all its copies; see forked.py. Whatever is not here, each copy imports."""
 
+import gc
 import importlib
 import os
 
@@ -21,3 +22,4 @@ for name in (
     "vera.core.training.mini.transformer_training",
 ):
     importlib.import_module(name)
+gc.freeze()

@@ -11,7 +11,7 @@ def recorded_edits(out: Path) -> dict[Path, int]:
     Several frames are written at once, so a killed job may leave files without a record: those are made again.
     """
     # The records are listed first: a file may be replaced only before its record is written.
-    records = {int(note.stem) for note in (out / out_folder.NOTES).glob("*.json")}
+    records = {int(note.stem) for note in (out / out_folder.NOTES).glob("*.json") if note.stem.isdigit()}
     whole = (out / "manifest.json").exists()
     edits = (out / "edit").glob("edit.????.exr")
     return {edit: edit.stat().st_mtime_ns for edit in edits if whole or int(edit.name.split(".")[1]) in records}
