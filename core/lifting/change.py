@@ -82,19 +82,20 @@ def _chi_square(residual, of_plate, trust):
 
 def _whitened(residual, trust):
     """The residual with its channels decorrelated by their covariance over trusted pixels."""
-    flat, w = residual.movedim(1, 0).flatten(1), trust.flatten()
-    covariance = (flat * w) @ flat.T / w.sum().clamp_min(1) + 1e-8 * torch.eye(3)
+    flat = residual.flatten(2)
+    products = (flat * trust.flatten(2)) @ flat.transpose(1, 2)
+    covariance = products.sum(0) / trust.sum().clamp_min(1) + 1e-8 * torch.eye(3)
     values, directions = torch.linalg.eigh(covariance)
     white = directions @ torch.diag((values.mean() / values).sqrt()) @ directions.T
-    return torch.einsum("ij,tjhw->tihw", white, residual)
+    return (white @ flat).view(residual.shape)
 
 
 def _tail(chi, trust):
     """Factor by which chi-square on trusted pixels exceeds theory, at least 1: the largest of three quantiles."""
-    values = chi[trust > 0.5]
-    if len(values) < 100:
+    trusted = np.flatnonzero(trust.numpy() > 0.5)
+    if len(trusted) < 100:
         return 1.0
-    values = values[:: max(1, len(values) // 20_000)].sort().values
+    values = chi.flatten()[torch.from_numpy(trusted[:: max(1, len(trusted) // 20_000)])].sort().values
 
     def quantile(q):
         return float(values[int(q * (len(values) - 1))])

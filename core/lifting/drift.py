@@ -1,6 +1,9 @@
 """Colour drift: a smooth gain and offset of each channel over frame and time, from unchanged pixels."""
 
+from __future__ import annotations
+
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -26,31 +29,92 @@ def find_drift(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor) -
     in time. The prior towards no drift grows with frequency.
     """
     assert plate.shape == edited.shape and trust.shape == (len(plate), 1, *plate.shape[2:])
-    t, _, h, w = plate.shape
     weight, p, e = cells(plate, edited, trust)
-    size = (t, weight.shape[2], weight.shape[3])
-    (slow, slow_order), (flat, flat_order) = cosines(size, (2 + t // 16, 3, 4)), cosines(size, (1, 2, 2))
-    prior = torch.cat([(1 + slow_order) / 0.02, (1 + flat_order) / 0.004])
-    gains, offsets = [], []
+    size = (len(p), *p.shape[2:])
+    slow, flat = Waves.of(size, (2 + len(p) // 16, 3, 4)), Waves.of(size, (1, 2, 2))
+    prior = torch.cat([(1 + slow.order) / 0.02, (1 + flat.order) / 0.004])
+    n, gains, offsets = len(slow.order), [], []
     for c in range(3):
-        columns = torch.cat([slow * p[None, :, c], flat]).flatten(1).T
-        target, base = (e - p)[:, c].flatten(), weight[:, 0].flatten()
-        x = torch.zeros(columns.shape[1])
+        target, values, base = (e - p)[:, c], p[:, c], weight[:, 0]
+        x = torch.zeros(len(prior))
         for _ in range(FIT_ROUNDS):
-            error = target - columns @ x
+            error = target - slow.field(x[:n]) * values - flat.field(x[n:])
             robust = base * tukey(error, base, 4.0)
             noise = (robust * error**2).sum() / robust.sum().clamp_min(1e-6)
             # Errors of neighbouring cells are correlated: CORRELATED_CELLS of them count as one.
             penalty = torch.diag(CORRELATED_CELLS * noise.clamp_min(1e-6) * prior**2)
-            x = torch.linalg.solve((columns * robust[:, None]).T @ columns + penalty, columns.T @ (robust * target))
-        n = len(slow)
-        gains.append(torch.einsum("k,kthw->thw", x[:n], slow))
-        offsets.append(torch.einsum("k,kthw->thw", x[n:], flat))
+            seen = robust * values
+            across = slow.products(seen, flat)
+            left = [slow.products(seen * values, slow), across, across.T, flat.products(robust, flat)]
+            left = torch.cat([torch.cat(left[:2], 1), torch.cat(left[2:], 1)])
+            right = torch.cat([slow.sums(seen * target), flat.sums(robust * target)])
+            x = torch.linalg.solve(left + penalty, right)
+        gains.append(x[:n])
+        offsets.append(x[n:])
 
-    def enlarged(field):
-        return F.interpolate(torch.stack(field, 1), (h, w), mode="bicubic", align_corners=False)
+    def enlarged(waves, fields, most):
+        large = waves.enlarged(tuple(plate.shape[2:]), CELL)
+        return torch.stack([large.field(x) for x in fields], 1).clamp_(-most, most)
 
-    return enlarged(gains).clamp(-MAX_GAIN, MAX_GAIN), enlarged(offsets).clamp(-MAX_OFFSET, MAX_OFFSET)
+    return enlarged(slow, gains, MAX_GAIN), enlarged(flat, offsets, MAX_OFFSET)
+
+
+@dataclass(frozen=True)
+class Waves:
+    """Products of cosines along time, height and width.
+
+    factors: the cosines along each axis, (count, size) each
+    """
+
+    factors: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+    @classmethod
+    def of(cls, size: tuple[int, int, int], counts: tuple[int, int, int]) -> Waves:
+        """counts: cosines along each axis of a field of `size` (T, H, W), of half a period more each."""
+        axes = zip(size, counts, strict=True)
+        return cls(tuple(_cosines(min(count, n), torch.arange(n) + 0.5, n) for n, count in axes))
+
+    def enlarged(self, size: tuple[int, int], times: int) -> Waves:
+        """The same waves on pixels, of which `times` make one place; size: (H, W) in pixels."""
+        still, *frame = self.factors
+        large = (_cosines(len(w), (torch.arange(n) + 0.5) / times, w.shape[1]) for w, n in zip(frame, size))
+        return Waves((still, *large))
+
+    @property
+    def order(self) -> torch.Tensor:
+        """The number of half periods of each wave, over the axes, (N,)."""
+        return sum(torch.meshgrid(*(torch.arange(len(w)) for w in self.factors), indexing="ij")).flatten().float()
+
+    def field(self, amounts: torch.Tensor) -> torch.Tensor:
+        """The sum of the waves times their amounts (N,), (T, H, W)."""
+        time, height, width = self.factors
+        cube = amounts.view(len(time), len(height), len(width))
+        return height.T @ torch.tensordot(time.T, cube, 1) @ width
+
+    def sums(self, field: torch.Tensor) -> torch.Tensor:
+        """Sums of a field (T, H, W) times each wave, (N,)."""
+        return _contracted(field, self.factors).flatten()
+
+    def products(self, field: torch.Tensor, other: Waves) -> torch.Tensor:
+        """Sums of a field (T, H, W) times each wave times each wave of another set, (N, M).
+
+        Along each axis first: that costs no more than a few sums of the field.
+        """
+        pairs = [(a[:, None] * b).flatten(0, 1) for a, b in zip(self.factors, other.factors)]
+        sums = _contracted(field, pairs)
+        for axis, (a, b) in enumerate(zip(self.factors, other.factors)):
+            sums = sums.unflatten(2 * axis, (len(a), len(b)))
+        return sums.permute(0, 2, 4, 1, 3, 5).reshape(len(self.order), len(other.order))
+
+
+def _cosines(count, places, size):
+    return torch.stack([torch.cos(math.pi * k * places / size) for k in range(count)])
+
+
+def _contracted(field, factors):
+    """Sums of a field (T, H, W) times factors (count, size) of each axis, (a, b, c)."""
+    time, height, width = factors
+    return torch.tensordot(time, height @ (field @ width.T), 1)
 
 
 def contrast_kept(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor) -> torch.Tensor:
@@ -84,10 +148,5 @@ def cosines(size: tuple[int, int, int], counts: tuple[int, int, int]) -> tuple[t
 
     size: (T, H, W). counts: cosines along each axis.
     """
-    waves = [
-        torch.stack([torch.cos(math.pi * k * (torch.arange(n) + 0.5) / n) for k in range(min(count, n))])
-        for n, count in zip(size, counts, strict=True)
-    ]
-    basis = torch.einsum("at,by,cx->abctyx", *waves)
-    order = sum(torch.meshgrid(*(torch.arange(len(w)) for w in waves), indexing="ij"))
-    return basis.flatten(0, 2), order.flatten().float()
+    waves = Waves.of(size, counts)
+    return torch.einsum("at,by,cx->abctyx", *waves.factors).flatten(0, 2), waves.order

@@ -22,12 +22,33 @@ def as_seen(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor) -> t
     """
     if not trust.any():
         return plate
-    ours, theirs = bands(plate), bands(edited)
-    seen = ours[-1]
-    for a, b in zip(ours[:-1], theirs[:-1]):
-        for p, e in ((_gray(a), _gray(b)), (a - _gray(a), b - _gray(b))):
-            gain = (trust * p * e).sum() / ((trust * p * p).sum() + 1e-3)
-            seen = seen + gain.clamp(0, 1) * p
+    gains = _gains(plate, edited, trust)
+    return torch.cat([_weakened(frame, gains) for frame in plate.split(1)])
+
+
+def _gains(plate, edited, trust):
+    """Gain of each band's luma and of its differences from luma, (bands, 2). Frame by frame: no band is held whole."""
+    sums = torch.zeros(len(BAND_SIGMAS), 2, 2, dtype=torch.float64)  # band, luma or differences, (p * e, p * p)
+    for p, e, t in zip(plate.split(1), edited.split(1), trust.split(1)):
+        for total, a, b in zip(sums, bands(p), bands(e)):
+            gray, weighed = _gray(a), t * a
+            of_gray = [_dot(t * gray, v) for v in (_gray(b), gray)]
+            of_all = [_dot(weighed, v) for v in (b, a)]
+            total[0] += torch.stack(of_gray)
+            total[1] += torch.stack(of_all) - 3 * torch.stack(of_gray)
+    return (sums[..., 0] / (sums[..., 1] + 1e-3)).clamp(0, 1).float()
+
+
+def _dot(a, b):
+    return torch.dot(a.flatten(), b.flatten()).double()
+
+
+def _weakened(frame, gains):
+    """The frame (1, 3, H, W) with the gains on its bands."""
+    *fine, seen = bands(frame)
+    for band, (of_gray, of_rest) in zip(fine, gains):
+        gray = _gray(band)
+        seen = seen + torch.lerp(gray, band, of_rest) + (of_gray - 1) * gray
     return seen
 
 

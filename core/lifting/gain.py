@@ -11,7 +11,8 @@ import torch
 from scipy import ndimage
 
 from vera.core.layer.spread import spread
-from vera.core.lifting.smooth import blur, blur_widely, grown, shrunk, weighted
+from vera.core.lifting.smooth import WeightedMeans, blur, blur_widely, grown, shrunk
+from vera.kernels.order import median_size
 
 
 @dataclass(frozen=True)
@@ -141,21 +142,23 @@ def _evidence(seen, clean, region, left, limits):
     floor, most = limits.floor**2, limits.most_nats / limits.samples
     tells = _tells(seen, clean, limits) * region
     for fine, window in limits.windows:
-        ours, theirs = weighted(seen, tells, fine), weighted(clean, tells, fine)
+        near, square = WeightedMeans(tells, fine), _mean_square(region, window)
+        ours, theirs = near(seen), near(clean)
         gain = (theirs / ours.clamp_min(0.02)).clamp(0, limits.most)
         fine_ours, fine_theirs = seen - ours, clean - theirs
-        rest = _mean_square((fine_theirs - gain * fine_ours) * tells, region, window) + floor
-        opaque = ((_mean_square(fine_theirs * tells, region, window) + floor) / rest).log()
-        veil = ((_mean_square(left * tells, region, window) + floor) / rest).log()
+        rest = square((fine_theirs - gain * fine_ours) * tells) + floor
+        opaque = ((square(fine_theirs * tells) + floor) / rest).log()
+        veil = ((square(left * tells) + floor) / rest).log()
         nats = nats + 0.5 * limits.samples * torch.minimum(opaque, veil).clamp(-most, most) * region
     wide = seen.shape[2] / 8
     sums = blur_widely(nats.abs() + limits.unsure * region, wide, 2.0)
     return blur(nats, 2.0, 0.7) + limits.wide * blur_widely(nats, wide, 2.0) / sums.clamp_min(1e-3)
 
 
-def _mean_square(video, region, sigma):
-    """Mean square over the channels and a Gaussian window inside the region, (T, 1, H, W)."""
-    return weighted(video.square().mean(1, keepdim=True), region, sigma, 0.7)
+def _mean_square(region, sigma):
+    """Mean square of a video over its channels and a Gaussian window inside the region, as a function of the video."""
+    means = WeightedMeans(region, sigma, 0.7)
+    return lambda video: means(video.square().mean(1, keepdim=True))
 
 
 def _curve(seen, clean, label, limits):
@@ -166,7 +169,8 @@ def _curve(seen, clean, label, limits):
     dark = limits.darkest
     weight = label * _tells(seen, clean, limits) * (seen > 2 * dark) * (clean > dark)
     logs = [v.clamp_min(dark).log() for v in (seen, clean)]
-    ours, theirs = (weighted(v, weight, 2.0) - weighted(v, weight, 8.0) for v in logs)
+    fine, coarse = WeightedMeans(weight, 2.0), WeightedMeans(weight, 8.0)
+    ours, theirs = (fine(v) - coarse(v) for v in logs)
     both, own, count = ((weight * v).sum((0, 2, 3)) for v in (ours * theirs, ours * ours, torch.ones_like(ours)))
     slope = (both + limits.straight * count) / (own + limits.straight * count).clamp_min(1e-6)
     return torch.where(count > 0, slope, 1).clamp(1 / limits.most_curved, limits.most_curved)
@@ -200,17 +204,15 @@ def _explained(seen, clean, field, label, limits):
     left = blur((clean - (field * seen).clamp(0, 1)).square().mean(1, keepdim=True), 2.0, 0.7)
     texture = blur(((seen - blur(seen, 2.0)) * field).square().mean(1, keepdim=True), 4.0, 0.7)
     share = left / (limits.floor**2 + texture)
-    unusual = (share > limits.as_usual * share[label > 0].median()) & (left > limits.least_error**2)
+    unusual = (share > limits.as_usual * median_size(share, label, 0)) & (left > limits.least_error**2)
     return 1 - grown(shrunk(unusual.float(), 2), 3)
 
 
 def _field(seen, clean, label, variance, limits):
     """The gain (T, 3, H, W) of the labelled pixels, extrapolated to all others."""
     inside = label * (blur(label, 1.0) > 0.7) * _tells(seen, clean, limits)  # edge pixels mix two colours
-    fine, coarse = (
-        weighted(clean, inside, sigma, 0.7) / weighted(seen, inside, sigma, 0.7).clamp_min(0.01)
-        for sigma in (limits.fine, limits.coarse)
-    )
+    means = (WeightedMeans(inside, sigma, 0.7) for sigma in (limits.fine, limits.coarse))
+    fine, coarse = (mean(clean) / mean(seen).clamp_min(0.01) for mean in means)
     apart = blur(((fine - coarse) * seen).square(), 2.0, 0.7)
     error = variance / (4 * torch.pi * limits.fine**2)
     known = (apart - error).clamp_min(0) / apart.clamp_min(1e-8)

@@ -7,7 +7,7 @@ alpha and changes no colour. core/weights/lift/README.md describes the training 
 `vera train core/training/lift/gate.json` trains it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from vera.core.lifting.smooth import blur, weighted
+from vera.kernels.blur import half_kernel
 
 WEIGHTS = Path(__file__).parents[1] / "weights/lift/gate.safetensors"
 
@@ -149,10 +150,22 @@ def probability(estimate: Estimate, gate: Gate) -> torch.Tensor:
     """Probability that each pixel with alpha above 0 was touched, (T, 1, H, W) in [0, 1]; 0 elsewhere."""
     found = torch.zeros_like(estimate.alpha)
     for t, alpha in enumerate(estimate.alpha[:, 0]):
-        asked = alpha > 0
-        if asked.any():
-            found[t, 0][asked] = gate(frame_features(estimate, t)[:, asked].T).sigmoid()
+        if (alpha > 0).any():
+            box = _box(alpha > 0)
+            part = Estimate(*(getattr(estimate, field.name)[..., *box] for field in fields(estimate)))
+            asked = part.alpha[t, 0] > 0
+            found[t, 0, *box][asked] = gate(frame_features(part, t)[:, asked].T).sigmoid()
     return found
+
+
+def _box(asked: torch.Tensor) -> tuple[slice, slice]:
+    """Rows and columns of all that is asked for in (H, W), with the surroundings that its features depend on."""
+    reach = max(len(half_kernel(sigma)) - 1 for sigma in (*SCALES.windows, *SCALES.around, SCALES.region_around))
+    ends = []
+    for axis in (1, 0):
+        at = asked.any(axis).nonzero()
+        ends.append(slice(max(0, int(at[0]) - reach), int(at[-1]) + 1 + reach))
+    return ends[0], ends[1]
 
 
 def gated(estimate: Estimate, gate: Gate | None = None, limits: GateLimits = LIMITS) -> torch.Tensor:

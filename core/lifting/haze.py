@@ -24,7 +24,8 @@ class HazeLimits:
         them follows finer structure, and noise.
     gain, offset, alpha: standard deviation of the slowest wave of drift's gain and offset, and of haze's alpha
     color_step: standard deviation of the colour's change in one round
-    colors: starting values of the haze's colour; each costs one fit
+    colors: starting values of the haze's colour; each costs one fit of `compared` cells
+    compared: cells by which a starting value is chosen, about; the cost is proportional
     rounds: Gauss-Newton rounds of a fit
     correlated_cells: cells whose errors count as one. Raising it requires stronger evidence.
     cell_alpha: standard deviation of a cell's alpha around the waves
@@ -53,6 +54,7 @@ class HazeLimits:
         (0.95, 0.95, 0.95),
         (1.0, 0.85, 0.5),
     )
+    compared: int = 2_500
     rounds: int = 20
     correlated_cells: int = 25
     cell_alpha: float = 0.1
@@ -107,7 +109,9 @@ def find_haze(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor) ->
     drift_prior = [((1 + slow_order) / LIMITS.gain).repeat(3), torch.full((3,), 1 / LIMITS.offset)]
     prior = [*drift_prior, (1 + soft_order) / LIMITS.alpha, torch.full((3,), 1 / LIMITS.color_step)]
     drift = _fit(data, torch.cat(drift_prior) ** 2)
-    haze = min((_fit(data, torch.cat(prior) ** 2, torch.tensor(c)) for c in LIMITS.colors), key=lambda fit: fit.cost)
+    few = data.thinned(LIMITS.compared)
+    tried = [(_fit(few, torch.cat(prior) ** 2, torch.tensor(color)).cost, color) for color in LIMITS.colors]
+    haze = _fit(data, torch.cat(prior) ** 2, torch.tensor(min(tried)[1]))
     evidence = data.misfit(drift.error, haze.scale) - data.misfit(haze.error, haze.scale)
     asked = LIMITS.evidence * max(1, len(data.weight) / LIMITS.evidence_cells)
     if evidence < asked or haze.scale > LIMITS.max_error:
@@ -135,6 +139,12 @@ class _Cells:
     plate: torch.Tensor
     change: torch.Tensor
     weight: torch.Tensor
+
+    def thinned(self, count):
+        """About `count` cells that stand for all: evenly chosen, with the others' weight."""
+        step = max(1, len(self.weight) // count)
+        chosen = (v[::step].contiguous() for v in (self.slow, self.soft, self.plate, self.change))
+        return _Cells(*chosen, self.weight[::step] * step)
 
     def misfit(self, error, scale):
         """Nats of an error (N, 3) under Gaussian noise of that scale; each outlier counts six sigma at most."""
@@ -184,17 +194,8 @@ def _fit(data, prior, color=None):
     offsets, alphas, steps = slice(3 * k, 3 * k + 3), slice(3 * k + 3, 3 * k + 3 + m), slice(3 * k + 3 + m, None)
     x, robust, noise = torch.zeros(len(prior)), data.weight, 1e-4
     for _ in range(LIMITS.rounds):
-        left, right = LIMITS.correlated_cells * noise * prior.diag(), torch.zeros(len(prior))
-        for c in range(3):
-            columns = [data.slow * data.plate[:, c : c + 1], torch.ones(len(data.weight), 1)]
-            at = [*range(c * k, c * k + k), 3 * k + c]
-            if color is not None:
-                columns += [data.soft * (color[c] - data.plate[:, c : c + 1]), data.soft @ x[alphas, None]]
-                at += [*range(alphas.start, alphas.stop), alphas.stop + c]
-            columns, at = torch.cat(columns, 1), torch.tensor(at)
-            weighted = (columns * robust[:, None]).T
-            left[at[:, None], at] += weighted @ columns
-            right[at] += weighted @ data.change[:, c]
+        left, right = _normal_equations(data, robust, color, x[alphas])
+        left += LIMITS.correlated_cells * noise * prior.diag()
         x = torch.linalg.solve(left, right)
         gain = x[: 3 * k].reshape(3, k)
         error = data.change - data.slow @ gain.T * data.plate - x[offsets]
@@ -208,6 +209,48 @@ def _fit(data, prior, color=None):
     cost = 3 * float(data.weight.sum()) / LIMITS.correlated_cells * math.log(scale)
     cost += 0.5 * float((prior[known] * x[known] ** 2).sum())
     return _Fit(gain, x[offsets], x[alphas], color, error, scale, cost)
+
+
+def _normal_equations(data, weight, color, alpha):
+    """Left and right side of the least squares of `_fit` with the weight (N,), in its order of unknowns.
+
+    A column of a channel is a wave times a factor of each cell, so that products of waves are summed once for all
+    channels that share them.
+    """
+    k, m = data.slow.shape[1], len(alpha)
+    offset = slice(3 * k, 3 * k + 3)
+    size = 3 * k + 3 + (m + 3 if color is not None else 0)
+    left, right = torch.zeros(size, size), torch.zeros(size)
+    waved = data.soft @ alpha if color is not None else None
+    shared = torch.zeros_like(weight)
+    target = torch.zeros_like(weight)
+    for c in range(3):
+        plate, change = data.plate[:, c], data.change[:, c]
+        gain, one = slice(c * k, c * k + k), offset.start + c
+        own = data.slow * (weight * plate)[:, None]  # the gain's columns, weighted
+        left[gain, gain] = (own * plate[:, None]).T @ data.slow
+        left[gain, one] = own.sum(0)
+        left[one, one] = weight.sum()
+        right[gain], right[one] = own.T @ change, weight @ change
+        if color is None:
+            continue
+        alphas, step = slice(offset.stop, offset.stop + m), offset.stop + m + c
+        towards = color[c] - plate
+        factor = weight * towards
+        shared += factor * towards
+        target += factor * change
+        left[gain, alphas] = (own * towards[:, None]).T @ data.soft
+        left[one, alphas] = factor @ data.soft
+        left[gain, step] = own.T @ waved
+        left[one, step] = weight @ waved
+        left[alphas, step] = (factor * waved) @ data.soft
+        left[step, step] = weight @ waved.square()
+    if color is not None:
+        left[alphas, alphas] = (data.soft * shared[:, None]).T @ data.soft
+        right[alphas] = target @ data.soft
+        right[alphas.stop :] = (weight * waved) @ data.change
+    upper = left.triu()
+    return upper + upper.triu(1).T, right
 
 
 def _by_cell(rest, towards, weight, waved, scale):

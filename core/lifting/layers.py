@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from vera.core.layer.spread import spread
 from vera.core.lifting.gain import find_gain
-from vera.core.lifting.smooth import blur, blur_widely, grown, shrunk, weighted
+from vera.core.lifting.smooth import WeightedMeans, blur, blur_widely, grown, shrunk
 
 
 @dataclass(frozen=True)
@@ -243,12 +243,11 @@ def _translucent(seen, clean, variance, colors):
     found = []
     for e in colors:
         towards = e[:, None, None] - seen
-        along = ((clean - seen) * towards).sum(1, keepdim=True)
-        size = (towards * towards).sum(1, keepdim=True)
-        fine, coarse = (
-            blur(along / variance, *s) / blur(size / variance, *s).clamp_min(1e-6) for s in ((0.7, 0), (2.5, 0.7))
-        )
-        error = LIMITS.fine_error / blur(size / variance, 0.7).clamp_min(1e-6)
+        along = ((clean - seen) * towards).sum(1, keepdim=True) / variance
+        size = (towards * towards).sum(1, keepdim=True) / variance
+        near = blur(size, 0.7).clamp_min(1e-6)
+        fine, coarse = blur(along, 0.7) / near, blur(along, 2.5, 0.7) / blur(size, 2.5, 0.7).clamp_min(1e-6)
+        error = LIMITS.fine_error / near
         own = (blur((fine - coarse).square(), 1.5, 0.5) - error).clamp_min(0)  # energy of true fine detail of alpha
         sure = own / (own + error)
         a = (sure * fine + (1 - sure) * coarse).clamp(0, LIMITS.darkest if not e.any() else 1)
@@ -281,18 +280,19 @@ def transmission(
     asked = region * (thin - haze > LIMITS.thinnest_opaque)
     nats = 0.0
     for fine, window in ((2.0, 2.5), (6.0, 6.0)):
-        s, c = (v - weighted(v, asked, fine) for v in (seen, clean))
-        ss, sc, cc = (weighted((x * y).sum(1, keepdim=True), asked, window, 0.7) for x, y in ((s, s), (s, c), (c, c)))
-        slope, kept, noise = sc / ss.clamp_min(1e-8), *(weighted(v, asked, window, 0.7) for v in (1 - thin, variance))
+        near, means = WeightedMeans(asked, fine), WeightedMeans(asked, window, 0.7)
+        around = near(seen)
+        s, c = seen - around, clean - near(clean)
+        ss, sc, cc = (means((x * y).sum(1, keepdim=True)) for x, y in ((s, s), (s, c), (c, c)))
+        slope, kept, noise = sc / ss.clamp_min(1e-8), *(means(v) for v in (1 - thin, variance))
         own = (cc - slope * sc).clamp_min(0) / 3 + noise.clamp_min(LIMITS.slack**2)  # variance of the layer's texture
         # A veil of this alpha cannot leave so much contrast: the part is the plate in other colours, which is opaque.
         recoloured = (slope > kept + LIMITS.most_contrast) & (dims == 0)
         opaque = torch.where(recoloured, 0.0, slope**2)
         found = 0.5 * LIMITS.samples * ss / 3 * (opaque - (slope - kept) ** 2) / own
         nats = nats + found.clamp(-4, 4) * asked
-        around = weighted(seen, asked, fine)
         plain, here, most = (
-            weighted(v / variance, asked, window, 0.7)
+            means(v / variance)
             for v in (
                 _off_line(clean, around, color),
                 _off_line(clean, seen, color),
@@ -323,7 +323,8 @@ def hides_texture(seen: torch.Tensor, clean: torch.Tensor, thin: torch.Tensor, a
     if not asked.any():
         return torch.zeros_like(asked, dtype=torch.bool)
     fine, window = LIMITS.hiding_detail, LIMITS.hiding_window
-    s, c = ((v - weighted(v, asked, fine)) * asked for v in (seen, clean))
+    near = WeightedMeans(asked, fine)
+    s, c = ((v - near(v)) * asked for v in (seen, clean))
     products = torch.cat([(x * y).mean(1, keepdim=True) for x, y in ((s, s), (s, c), (c, c))], 1)
     sums = blur_widely(torch.cat([products, (1 - thin) * asked, asked], 1), window, 1.0)
     ss, sc, cc, left, count = sums.split(1, 1)

@@ -144,10 +144,11 @@ def _found(
     shown = canvas.inside(moves, size)
     placed = torch.where(shown > 0, canvas.placed(moves, size), plate)
     step_done()
-    haze = find_haze(plate, placed, _structure(plate, placed) * shown)
+    likeness = _likeness(plate, placed)
+    haze = find_haze(plate, placed, _structure(*likeness) * shown)
     behind = haze.over(plate) if haze else plate
     step_done()
-    trust = first_trust(behind, placed)
+    trust = _first_trust(*(_likeness(behind, placed) if haze else likeness))
     if mask is not None:
         trust = torch.where(mask > 0, trust, torch.ones_like(trust))
     intact = contrast_kept(behind, placed, trust) * shown
@@ -247,18 +248,16 @@ def _layers_of(pair, cleaned):
     )
 
 
-def first_trust(plate: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
+def _first_trust(close, alike, textured):
     """Confidence that each pixel is unchanged, (T, 1, H, W): equal brightness within drift, and equal structure."""
-    close, alike, textured = _likeness(plate, edited)
     return _in_company(close * (1 - textured * (1 - alike)))
 
 
-def _structure(plate, edited):
+def _structure(close, alike, textured):
     """Confidence that each pixel shows the plate's structure, even through a veil, (T, 1, H, W).
 
     Where the plate has no structure, its colour decides.
     """
-    close, alike, textured = _likeness(plate, edited)
     return _in_company(torch.lerp(close, alike, textured))
 
 

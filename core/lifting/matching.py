@@ -43,12 +43,13 @@ def refuse_other_picture(
     The share of the plate's details found at their places is compared with the share for two wrong plates: the plate
     mirrored and upside down.
     """
-    right = likeness(plate, edited, mask)
+    ours, theirs = details(plate), details(edited)
+    right = _likeness(ours, theirs, mask)
     if right is None:
         return
     flips = {"mirrored": 3, "upside down": 2}
     wrong = {
-        n: likeness(plate.flip(d), edited, mask if mask is None else mask.flip(d)) or 0.0 for n, d in flips.items()
+        n: _likeness(ours.flip(d), theirs, mask if mask is None else mask.flip(d)) or 0.0 for n, d in flips.items()
     }
     for name, share in wrong.items():
         if share > 1.2 * right and share > 2 * MIN_SIMILARITY:
@@ -61,12 +62,11 @@ def refuse_other_picture(
         )
 
 
-def likeness(plate: torch.Tensor, edited: torch.Tensor, mask: torch.Tensor | None = None) -> float | None:
+def _likeness(ours, theirs, mask):
     """Share of the plate's textured area outside the mask whose details the edited video shows too, in [0, 1].
 
-    None if the plate has almost no texture.
+    ours, theirs (T, 1, H, W): `details` of plate and edited video. None if the plate has almost no texture.
     """
-    ours, theirs = details(plate), details(edited)
     dx, dy = (round(float(v)) for v in best_shift(ours, theirs)[0, :, 0])
     theirs = theirs.roll((-dy, -dx), (2, 3))
     both, a, b = (blur(x, 3.0) for x in (ours * theirs, ours * ours, theirs * theirs))

@@ -1,5 +1,6 @@
 """Model the noise: the variance of an unchanged pixel's residual, as a function of the plate's content there."""
 
+import numpy as np
 import torch
 
 from vera.core.lifting.frequency_response import bands
@@ -26,10 +27,10 @@ class Noise:
 
     def __init__(self, features: torch.Tensor, squares: torch.Tensor, trust: torch.Tensor) -> None:
         """features (T, N, H, W) from `features`, squares (T, 1, H, W) of the residual, trust (T, 1, H, W)."""
-        keep = (trust[:, 0] > MIN_TRUST).nonzero()
-        keep = keep[:: max(1, len(keep) // MAX_SAMPLES)]
-        at = keep[:, 0], slice(None), keep[:, 1], keep[:, 2]
-        x, y, w = features[at], squares[at][:, 0], trust[at][:, 0]
+        keep = np.flatnonzero(trust.numpy() > MIN_TRUST)
+        keep = torch.from_numpy(keep[:: max(1, len(keep) // MAX_SAMPLES)])
+        frame, pixel = keep // trust[0].numel(), keep % trust[0].numel()
+        x, y, w = features.flatten(2)[frame, :, pixel], squares.flatten()[keep], trust.flatten()[keep]
         self.coefficients = torch.full((x.shape[1],), 1e-6)
         if len(y) < MIN_SAMPLES:
             self.coefficients[0] = DEFAULT_VARIANCE
@@ -52,9 +53,10 @@ class Noise:
 
 def features(plate: torch.Tensor) -> torch.Tensor:
     """Features of the plate, (T, 5, H, W): 1, level, fine detail, coarse detail, movement; each about one in size."""
-    fine, middle, coarse, _ = (luma(b) for b in bands(plate))
-    level = blur(luma(plate), 1.0)
-    step = luma(plate).diff(dim=0)
+    gray = luma(plate)
+    fine, middle, coarse, _ = bands(gray)
+    level = blur(gray, 1.0)
+    step = gray.diff(dim=0)
     step = torch.cat([step[:1], step]) if len(step) else torch.zeros_like(level)
     fine, middle, coarse, step = (blur(v * v, 1.5) * ENERGY_SCALE for v in (fine, middle, coarse, step))
     return torch.cat([torch.ones_like(level), level, fine + middle, coarse, step], 1)

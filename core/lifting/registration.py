@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from vera.core.lifting.smooth import blur, luma
+from vera.kernels.order import median_size
 
 FIT_ROUNDS = 5  # Gauss-Newton rounds
 START_REACH = 2  # pixels: whole shifts that are tried as a start
@@ -69,8 +70,6 @@ def find_moves(plate: torch.Tensor, canvas: Canvas) -> torch.Tensor:
     size = plate.shape[2:]
     fixed = details(plate)
     gx, gy = (0.5 * (fixed.roll(-1, d) - fixed.roll(1, d)) for d in (3, 2))
-    basis = _basis(size)
-    columns = torch.cat([gx * basis, gy * basis], 1)  # (T, 6, H, W)
     border = torch.zeros_like(fixed)
     border[..., 2:-2, 2:-2] = 1
     inside = border * canvas.inside(canvas.start, size)
@@ -83,9 +82,7 @@ def find_moves(plate: torch.Tensor, canvas: Canvas) -> torch.Tensor:
         alike = (blur(placed * fixed, 2.5, 0.7) / strength).clamp(0, 1)
         weight = inside * (2 * alike - 1).clamp_min(0) ** 2
         weight = weight * tukey(error, weight)
-        weighed = columns * weight
-        left = torch.einsum("tihw,tjhw->tij", weighed, columns)
-        right = torch.einsum("tihw,thw->ti", weighed, error[:, 0])
+        left, right = _normal_equations(gx[:, 0], gy[:, 0], weight[:, 0], error[:, 0])
         left, right = (blur(left[:, None], 0, 3.0)[:, 0], blur(right[:, None, None], 0, 3.0)[:, 0, 0])
         noise = (weight * error**2).sum() / weight.sum().clamp_min(1) + 1e-6
         # Prior: shifts of a pixel or two; stretch and rotation far less. The factor 20 accounts for correlated errors.
@@ -94,6 +91,28 @@ def find_moves(plate: torch.Tensor, canvas: Canvas) -> torch.Tensor:
         step = torch.linalg.solve(left + prior, right[..., None] + prior @ away)
         moves = canvas.start + (moves - step.reshape(-1, 2, 3) - canvas.start).clamp(-MAX_MOVE, MAX_MOVE)
     return moves
+
+
+def _normal_equations(gx, gy, weight, error):
+    """Left (T, 6, 6) and right side (T, 6) of the least squares of one round, in the order of a move's coefficients.
+
+    All arguments (T, H, W). A column is a gradient times 1, x or y, so that sums of products of gradients times
+    1, x, y, xx, xy and yy contain all products of columns.
+    """
+    height, width = (torch.linspace(-1, 1, n) for n in weight.shape[1:])
+    powers_x, powers_y = (torch.stack([v**k for k in range(3)]) for v in (width, height))
+
+    def moments(field):
+        return powers_y @ (field @ powers_x.T)  # (T, power of y, power of x)
+
+    wx, wy = weight * gx, weight * gy
+    xx, xy, yy = (moments(field) for field in (wx * gx, wx * gy, wy * gy))
+    of_basis = ((0, 0), (0, 1), (1, 0))  # powers of y and x in 1, x and y
+    at = torch.tensor([[3 * (ay + by) + ax + bx for by, bx in of_basis] for ay, ax in of_basis])
+    xx, xy, yy = (v.flatten(1)[:, at] for v in (xx, xy, yy))
+    left = torch.cat([torch.cat([xx, xy], 2), torch.cat([xy, yy], 2)], 1)
+    right = [moments(field * error).flatten(1)[:, at[0]] for field in (wx, wy)]
+    return left, torch.cat(right, 1)
 
 
 def moved(video: torch.Tensor, moves: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
@@ -128,8 +147,8 @@ def band(gray: torch.Tensor) -> torch.Tensor:
 
 def tukey(error: torch.Tensor, trust: torch.Tensor, width: float = 5.0) -> torch.Tensor:
     """Tukey's biweights of an error. The scale is the median absolute error of pixels with a trust above 0.3."""
-    sizes = error.abs()[trust.expand_as(error) > 0.3]
-    scale = 1.48 * sizes.median() if len(sizes) else sizes.new_tensor(1.0)
+    median = median_size(error, trust.expand_as(error), 0.3)
+    scale = error.new_tensor(1.0) if median is None else 1.48 * error.new_tensor(median)
     return (1 - (error / (width * scale + 1e-4)) ** 2).clamp_min(0) ** 2
 
 
@@ -147,7 +166,7 @@ def best_shift(fixed: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         for dx in range(-START_REACH, START_REACH + 1):
             to = (-dy, -dx), (2, 3)
             alike = blur(fixed * other.roll(*to), 2.0) / (strength * theirs.roll(*to) + 1e-6).sqrt()
-            fit = (textured * alike.clamp_min(0) ** 4)[..., inner, inner].mean()
+            fit = (textured * alike.clamp_min(0).square().square())[..., inner, inner].mean()
             score[dx, dy] = float(fit)
     score[0, 0] *= START_ADVANTAGE
     dx, dy = max(score, key=lambda shift: score[shift])

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from vera.kernels.blur import blur
+from vera.kernels.largest import largest
 
 
 def blur_widely(video: torch.Tensor, space: float, time: float = 0.0) -> torch.Tensor:
@@ -13,20 +14,29 @@ def blur_widely(video: torch.Tensor, space: float, time: float = 0.0) -> torch.T
     return F.interpolate(small, video.shape[2:], mode="bilinear", align_corners=False)
 
 
+class WeightedMeans:
+    """Gaussian means of videos, all with one weight: blur(weight * video) / blur(weight)."""
+
+    def __init__(self, weight: torch.Tensor, space: float, time: float = 0.0) -> None:
+        """weight (T, 1 or C, H, W). space, time: sigmas in pixels and frames."""
+        self.weight, self.sigmas = weight, (space, time)
+        self.total = blur(weight, space, time).clamp_min(1e-8)
+
+    def __call__(self, video: torch.Tensor) -> torch.Tensor:
+        """The means of a video (T, C, H, W)."""
+        return blur(self.weight * video, *self.sigmas) / self.total
+
+
 def weighted(video: torch.Tensor, weight: torch.Tensor, space: float, time: float = 0.0) -> torch.Tensor:
-    """Weighted Gaussian means: blur(weight * video) / blur(weight). space, time: sigmas in pixels and frames."""
-    return blur(weight * video, space, time) / blur(weight, space, time).clamp_min(1e-8)
+    """`WeightedMeans` of one video."""
+    return WeightedMeans(weight, space, time)(video)
 
 
 def grown(video: torch.Tensor, space: int, time: int = 0) -> torch.Tensor:
     """Maximum within `space` pixels and `time` frames each way."""
-    if space:
-        window = 2 * space + 1
-        video = F.max_pool2d(video, (window, 1), stride=1, padding=(space, 0))
-        video = F.max_pool2d(video, (1, window), stride=1, padding=(0, space))
-    if time:
-        flat = video.flatten(1).T[:, None]
-        video = F.max_pool1d(flat, 2 * time + 1, stride=1, padding=time)[:, 0].T.reshape(video.shape)
+    for axis, reach in ((2, space), (3, space), (0, time)):
+        if reach:
+            video = largest(video, axis, reach)
     return video
 
 

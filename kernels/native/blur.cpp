@@ -107,4 +107,24 @@ void blur_lines(const float* values, float* result, Lines lines, const float* we
     for_row_bands(rows, last ? lines.size : lines.inner, work, threads);
 }
 
+void blur_planes(const float* values, float* result, Lines planes, HalfKernel along, HalfKernel down, int threads) {
+    const std::ptrdiff_t height = planes.size, width = planes.inner;
+    const std::vector<float> beside = inverse_sums(width, along.weights, along.reach);
+    const std::vector<float> above = inverse_sums(height, down.weights, down.reach);
+    const auto work = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+        std::vector<float> padded(width + 2 * along.reach), plane(height * width);  // a plane stays in a cache
+        for (std::ptrdiff_t p = begin; p < end; ++p) {
+            const float* source = values + p * height * width;
+            for (std::ptrdiff_t i = 0; i < height; ++i) {
+                std::copy_n(source + i * width, width, padded.begin() + along.reach);
+                within(padded.data(), &plane[i * width], width, along.weights, along.reach, beside.data());
+            }
+            for (std::ptrdiff_t i = 0; i < height; ++i)
+                across(plane.data(), result + p * height * width, {1, height, width}, i, down.weights, down.reach,
+                       above[i]);
+        }
+    };
+    for_row_bands(planes.outer, height * width, work, threads);
+}
+
 }  // namespace vera

@@ -10,6 +10,8 @@
 #include "blur.hpp"
 #include "gelu.hpp"
 #include "half.hpp"
+#include "largest.hpp"
+#include "order.hpp"
 #include "plate_size.hpp"
 #include "over.hpp"
 #include "specks.hpp"
@@ -139,6 +141,42 @@ Floats py_blur_lines(const Floats& values, const Floats& weights, int threads) {
     return result;
 }
 
+Floats py_blur_planes(const Floats& values, const Floats& along, const Floats& down, int threads) {
+    require(values.ndim() == 3 && along.ndim() == 1 && down.ndim() == 1 && along.size() > 0 && down.size() > 0,
+            "an array has the wrong shape");
+    const Lines planes{values.shape(0), values.shape(1), values.shape(2)};
+    Floats result({planes.outer, planes.size, planes.inner});
+    const float* v = values.data();
+    const HalfKernel a{along.data(), int(along.size()) - 1}, d{down.data(), int(down.size()) - 1};
+    float* r = result.mutable_data();
+    py::gil_scoped_release released;
+    blur_planes(v, r, planes, a, d, threads);
+    return result;
+}
+
+Floats py_largest_lines(const Floats& values, int reach, int threads) {
+    require(values.ndim() == 3 && reach >= 0, "an array has the wrong shape");
+    const Lines lines{values.shape(0), values.shape(1), values.shape(2)};
+    Floats result({lines.outer, lines.size, lines.inner});
+    const float* v = values.data();
+    float* r = result.mutable_data();
+    py::gil_scoped_release released;
+    largest_lines(v, r, lines, reach, threads);
+    return result;
+}
+
+py::tuple py_median_size(const Floats& values, const Floats& weights, float least) {
+    require(values.size() == weights.size(), "arrays differ in size");
+    Median median;
+    const float *v = values.data(), *w = weights.data();
+    const std::ptrdiff_t count = values.size();
+    {
+        py::gil_scoped_release released;
+        median = median_size(v, w, count, least);
+    }
+    return py::make_tuple(median.count, median.value);
+}
+
 void py_gelu_tanh(Floats& values, int threads) {
     float* v = values.mutable_data();
     const std::ptrdiff_t count = values.size();
@@ -162,6 +200,10 @@ PYBIND11_MODULE(_native, module) {
                py::arg("area"));
     module.def("gelu_tanh", &py_gelu_tanh, py::arg("values").noconvert(), py::arg("threads"));
     module.def("blur_lines", &py_blur_lines, py::arg("values"), py::arg("weights"), py::arg("threads"));
+    module.def("blur_planes", &py_blur_planes, py::arg("values"), py::arg("along"), py::arg("down"),
+               py::arg("threads"));
+    module.def("largest_lines", &py_largest_lines, py::arg("values"), py::arg("reach"), py::arg("threads"));
+    module.def("median_size", &py_median_size, py::arg("values"), py::arg("weights"), py::arg("least"));
     module.def("half_to_double", py::vectorize(half_to_double), py::arg("bits"));
     module.def("double_to_half", py::vectorize(double_to_half), py::arg("value"));
 }

@@ -47,6 +47,11 @@ def test_the_bits_do_not_depend_on_threads_or_on_what_lies_beside(axis):
     assert torch.equal(kernel.along(video[:, :1], axis, weights), one[:, :1])
 
 
+def test_planes_at_once_have_the_bits_of_one_axis_after_the_other():
+    video, weights = noise((3, 2, 130, 210)), kernel.half_kernel(2.5)
+    assert torch.equal(kernel.blur(video, 2.5), kernel.along(kernel.along(video, 3, weights), 2, weights))
+
+
 def test_a_view_is_read_as_it_lies():
     video = noise((3, 2, 20, 30))
     assert torch.equal(kernel.blur(video.flip(3), 2.0), kernel.blur(video.flip(3).clone(), 2.0))

@@ -6,6 +6,7 @@ import torch
 from benchmarks import lift as benchmark
 from benchmarks.spoil import spoil
 from vera.core.data.engine.clips import make_clip
+from vera.core.lifting import haze
 from vera.core.lifting.haze import Haze, find_haze
 from vera.core.lifting.smooth import blur
 
@@ -98,3 +99,23 @@ def test_rays_of_light_are_lifted_whole(way):
     shown = torch.nn.functional.interpolate(edited, (144, 256), mode="bicubic").clamp(0, 1)
     assert (alpha - clip.alpha).abs().mean() < 0.25 * clip.alpha.mean()
     assert benchmark.psnr(composite, clip.composite) > benchmark.psnr(shown, clip.composite) + 3
+
+
+@pytest.mark.parametrize("color", [None, torch.tensor(WARM)], ids=["drift", "haze"])
+def test_normal_equations_are_those_of_the_columns(color):
+    """Of the unknowns of `_fit`: gains, offsets, alpha, and the step of the colour."""
+    drawn = torch.Generator().manual_seed(3)
+    slow, soft, pixels, change = (torch.randn(50, n, generator=drawn) for n in (4, 6, 3, 3))
+    data, weight = haze._Cells(slow, soft, pixels, change, torch.rand(50, generator=drawn)), torch.rand(50)
+    alpha = torch.randn(6, generator=drawn) if color is not None else torch.zeros(0)
+    columns = []
+    for c in range(3):
+        own = torch.zeros(50, 15 if color is None else 24, dtype=torch.float64)
+        own[:, 4 * c : 4 * c + 4], own[:, 12 + c] = slow * pixels[:, c : c + 1], 1
+        if color is not None:
+            own[:, 15:21], own[:, 21 + c] = soft * (color[c] - pixels[:, c : c + 1]), soft @ alpha
+        columns.append(own)
+    left, right = haze._normal_equations(data, weight, color, alpha)
+    assert (left - sum((own * weight[:, None].double()).T @ own for own in columns)).abs().max() < 1e-4
+    wanted = sum(own.T @ (weight * change[:, c]).double() for c, own in enumerate(columns))
+    assert (right - wanted).abs().max() < 1e-4
