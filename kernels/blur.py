@@ -18,13 +18,13 @@ def blur(video: torch.Tensor, space: float, time: float = 0.0) -> torch.Tensor:
 
     float32 on a CPU is computed natively, to within 1e-6 of the reference; everything else by the reference.
     """
-    axes = ((3, space), (2, space), (0, time))
+    axes = [(3, space), (2, space), (0, time)]
     planes = video.shape[0] * video.shape[1]
     if space > 0 and min(video.shape[2:]) > 1 and planes >= torch.get_num_threads() and _is_native(video):
         kernel = half_kernel(space).numpy()
         values = video.contiguous().view(planes, *video.shape[2:]).numpy()
         video = torch.from_numpy(_native.blur_planes(values, kernel, kernel, torch.get_num_threads())).view(video.shape)
-        axes = ((0, time),)
+        axes = [(0, time)]
     for axis, sigma in axes:
         if sigma > 0 and video.shape[axis] > 1:
             video = along(video, axis, half_kernel(sigma))

@@ -53,7 +53,7 @@ def find_drift(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor) -
         offsets.append(x[n:])
 
     def enlarged(waves, fields, most):
-        large = waves.enlarged(tuple(plate.shape[2:]), CELL)
+        large = waves.enlarged(tuple(plate.shape[2:]))
         return torch.stack([large.field(x) for x in fields], 1).clamp_(-most, most)
 
     return enlarged(slow, gains, MAX_GAIN), enlarged(flat, offsets, MAX_OFFSET)
@@ -72,13 +72,17 @@ class Waves:
     def of(cls, size: tuple[int, int, int], counts: tuple[int, int, int]) -> Waves:
         """counts: cosines along each axis of a field of `size` (T, H, W), of half a period more each."""
         axes = zip(size, counts, strict=True)
-        return cls(tuple(_cosines(min(count, n), torch.arange(n) + 0.5, n) for n, count in axes))
+        time, height, width = (_cosines(min(count, n), n) for n, count in axes)
+        return cls((time, height, width))
 
-    def enlarged(self, size: tuple[int, int], times: int) -> Waves:
-        """The same waves on pixels, of which `times` make one place; size: (H, W) in pixels."""
-        still, *frame = self.factors
-        large = (_cosines(len(w), (torch.arange(n) + 0.5) / times, w.shape[1]) for w, n in zip(frame, size))
-        return Waves((still, *large))
+    def enlarged(self, size: tuple[int, int]) -> Waves:
+        """The waves with height and width enlarged to `size`, bicubic: their fields are enlarged fields."""
+        time, *frame = self.factors
+        height, width = (
+            F.interpolate(w[None, :, :, None], (n, 1), mode="bicubic", align_corners=False)[0, ..., 0]
+            for w, n in zip(frame, size)
+        )
+        return Waves((time, height, width))
 
     @property
     def order(self) -> torch.Tensor:
@@ -107,8 +111,8 @@ class Waves:
         return sums.permute(0, 2, 4, 1, 3, 5).reshape(len(self.order), len(other.order))
 
 
-def _cosines(count, places, size):
-    return torch.stack([torch.cos(math.pi * k * places / size) for k in range(count)])
+def _cosines(count, size):
+    return torch.stack([torch.cos(math.pi * k * (torch.arange(size) + 0.5) / size) for k in range(count)])
 
 
 def _contracted(field, factors):

@@ -143,8 +143,8 @@ class _Cells:
     def thinned(self, count):
         """About `count` cells that stand for all: evenly chosen, with the others' weight."""
         step = max(1, len(self.weight) // count)
-        chosen = (v[::step].contiguous() for v in (self.slow, self.soft, self.plate, self.change))
-        return _Cells(*chosen, self.weight[::step] * step)
+        slow, soft, plate, change = (v[::step].contiguous() for v in (self.slow, self.soft, self.plate, self.change))
+        return _Cells(slow, soft, plate, change, self.weight[::step] * step)
 
     def misfit(self, error, scale):
         """Nats of an error (N, 3) under Gaussian noise of that scale; each outlier counts six sigma at most."""
@@ -221,7 +221,7 @@ def _normal_equations(data, weight, color, alpha):
     offset = slice(3 * k, 3 * k + 3)
     size = 3 * k + 3 + (m + 3 if color is not None else 0)
     left, right = torch.zeros(size, size), torch.zeros(size)
-    waved = data.soft @ alpha if color is not None else None
+    waved = data.soft @ alpha if color is not None else torch.zeros(0)
     shared = torch.zeros_like(weight)
     target = torch.zeros_like(weight)
     for c in range(3):
