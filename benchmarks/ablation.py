@@ -27,7 +27,7 @@ from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.model.mini.shot import MiniShot
 from vera.core.model.names import EMBEDDED
-from vera.core.sampling.denoise import denoise
+from vera.core.sampling.denoise import ClipInputs, SamplingSettings, denoise
 from vera.core.training.curve import draw_curves
 from vera.core.training.mini.transformer_training import flow_loss, generated_clips, latents_of, load_codec, pixel_scale
 from vera.core.training.state import trapezoid
@@ -112,15 +112,8 @@ def sampled(learner, codec, batches, steps=8):
             source, truth = latents[k : k + 1, 0], latents[k, 1:4]
             out = denoise(
                 learner.transformer,
-                learner.text.encode([texts[k]]),
-                None,
-                source,
-                None,
-                seed=k,
-                steps=steps,
-                guidance=1,
-                shift=3.0,
-                window=13,
+                ClipInputs.of_tensors(learner.text.encode([texts[k]]), None, source),
+                SamplingSettings(seed=k, steps=steps, guidance=1, shift=3.0, window=13),
             )[0]
             plate, edit, alpha, composite, true_alpha, true_composite = (
                 codec.decode(z[None], 1)[0].clamp(0, 1) for z in (source[0], *out, truth[1], truth[2])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vera.core.layer.blend_space import Change, composite, find_blending, layer_for_blending
+from vera.core.layer.blend_space import Change, ModelLayer, composite, find_blending, layer_for_blending
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import DISPLAY, SCENE, decode_srgb, encode_srgb
 from vera.core.plate.color_space import LINEAR, SRGB
@@ -63,7 +63,7 @@ def blending_space(path):
     truth = a * edit + (1 - a) * plate
     ours = composite(
         plate,
-        layer_for_blending(edit, alpha, plate, color, find_blending("linear", None, SRGB)),
+        layer_for_blending(ModelLayer(edit, alpha, plate), color, find_blending("linear", None, SRGB)),
         color,
         find_blending("linear", None, SRGB),
     )
@@ -89,7 +89,7 @@ def highlights(path):
     alpha[:, 160:] = 0.5
     edit, color = np.zeros((*SIZE, 3), np.float32), PlateColor(LINEAR, "float")
     source, blending = color.to_model(plate), find_blending("linear", None, LINEAR)
-    ours = composite(plate, layer_for_blending(edit, alpha, source, color, blending), color, blending)
+    ours = composite(plate, layer_for_blending(ModelLayer(edit, alpha, source), color, blending), color, blending)
     crushed = SCENE.decode((1 - alpha[..., None]) * source)
     print(
         f"highlight of 30 under half a shadow: {ours[60, 225, 0]:.2f};"
@@ -130,7 +130,7 @@ def relative(path):
     source = color.to_model(plate)
 
     def lay(change):
-        layer = layer_for_blending(night, alpha, source, color, blending, change)
+        layer = layer_for_blending(ModelLayer(night, alpha, source, change), color, blending)
         return composite(plate, layer, color, blending)
 
     sheet(

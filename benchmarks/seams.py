@@ -54,15 +54,8 @@ def compose(model, picture, source, prompt, way, steps, seed):
     sampler.windows = way
     layers = sampler.denoise(
         model.transformer,
-        model.text.encode([prompt]),
-        model.text.encode([""]),
-        source,
-        None,
-        window=window_of(model),
-        seed=seed,
-        steps=steps,
-        guidance=model.limits.guidance,
-        shift=model.limits.shift,
+        sampler.ClipInputs.of_tensors(model.text.encode([prompt]), model.text.encode([""]), source),
+        sampler.SamplingSettings(seed, steps, model.limits.guidance, model.limits.shift, window_of(model)),
     )
     color, alpha = (codec.decode(layers[:, i], frames)[0].clamp(0, 1) for i in range(2))
     alpha = alpha.mean(0, keepdim=True)
@@ -123,7 +116,9 @@ def stand_in(frames, steps):
     for name, way in WAYS.items():
         sampler.windows = way
         made = sampler.denoise(
-            Wilful(), text, text, source, None, seed=1, steps=steps, guidance=1, shift=3.0, window=13
+            Wilful(),
+            sampler.ClipInputs.of_tensors(text, text, source),
+            sampler.SamplingSettings(seed=1, steps=steps, guidance=1, shift=3.0, window=13),
         )
         lines[name] = made[0, 0, :, :, 0]
     return lines

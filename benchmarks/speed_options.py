@@ -26,7 +26,7 @@ from vera.core.evaluation.held_out import FIRST_SEED
 from vera.core.job.run import failed
 from vera.core.model.load import load_model
 from vera.core.plate.fit import model_size
-from vera.core.sampling.denoise import denoise
+from vera.core.sampling.denoise import ClipInputs, SamplingSettings, denoise
 from vera.core.sampling.speed_options import SpeedOptions
 
 FULL, OTHER = "full computation", "another seed"
@@ -153,13 +153,8 @@ def inputs(model, clip):
 def sample(model, given, speed, seed, steps, guidance):
     return denoise(
         model.transformer,
-        *given,
-        None,
-        seed=seed,
-        steps=steps,
-        guidance=guidance,
-        shift=model.limits.shift,
-        speed=speed,
+        ClipInputs.of_tensors(*given),
+        SamplingSettings(seed, steps, guidance, model.limits.shift, speed=speed),
     )
 
 

@@ -31,7 +31,7 @@ from vera.core.backends.base import (
 from vera.core.backends.shot_shapes import DecodedFrame, ShotLatents, light_of, text_of_shapes, with_shapes
 from vera.core.errors import InputError
 from vera.core.layer.backdrop.behind import BackdropFrame, kept_as_masked, shown_as_masked
-from vera.core.layer.blend_space import Change, layer_for_blending
+from vera.core.layer.blend_space import Change, ModelLayer, layer_for_blending
 from vera.core.layer.delivery_loop import FilmedFrame, FinishedFrame, deliver_frames
 from vera.core.layer.drawn_object import Drawn, DrawnFrame, over_rest, soft_below
 from vera.core.layer.foreground import clean_color
@@ -407,7 +407,8 @@ def plate_sized_layer(
         change = Change(job.region.crop(filmed.pixels), reconstruction, relative)
     laid = LaidLayer(edit.numpy(), raised.numpy(), source, relative, filmed.frame, (job.region.y, job.region.x))
     dtype = job.delivery.formats.dtype
-    layer = layer_for_blending(job.matching.grained(laid), laid.alpha, source, job.color, job.blending, change, dtype)
+    composed = ModelLayer(job.matching.grained(laid), laid.alpha, source, change)
+    layer = layer_for_blending(composed, job.color, job.blending, dtype)
     return layer, matte.numpy()
 
 

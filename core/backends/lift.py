@@ -25,7 +25,7 @@ from vera.core.backends.base import (
     with_matching,
 )
 from vera.core.errors import InputError, StoppedError
-from vera.core.layer.blend_space import layer_for_blending
+from vera.core.layer.blend_space import ModelLayer, layer_for_blending
 from vera.core.layer.delivery_loop import FilmedFrame, FinishedFrame, deliver_frames
 from vera.core.layer.match import LaidLayer
 from vera.core.layer.origin import Origin
@@ -198,7 +198,8 @@ def finish_frame(job: LiftJob, filmed: FilmedFrame, lifted: torch.Tensor) -> Fin
     laid = LaidLayer(color.numpy(), matte.numpy(), source, own, filmed.frame, (0, 0))
     color, alpha = laid.edit, laid.alpha
     dtype = job.delivery.formats.dtype
-    layer = layer_for_blending(job.matching.grained(laid), alpha, source, job.color, job.blending, dtype=dtype)
+    made = ModelLayer(job.matching.grained(laid), alpha, source)
+    layer = layer_for_blending(made, job.color, job.blending, dtype)
     split = _split(job, filmed, layer, kinds, lifted[3:4]) if job.delivery.formats.split != "none" else None
     composed = torch.from_numpy(alpha[..., None] * color + (1 - alpha[..., None]) * source)
     left = shrink(composed, *job.size) - clean

@@ -6,7 +6,7 @@ import torch
 
 from vera.core.layer.matte import clean_alpha, refine_alpha, steady
 from vera.core.model.codec import latent_frames
-from vera.core.sampling.denoise import denoise
+from vera.core.sampling.denoise import ClipInputs, SamplingSettings, denoise
 
 
 @torch.inference_mode()
@@ -18,18 +18,15 @@ def run(
     Returns (colour (3, T, H, W), alpha (T, H, W), composite (3, T, H, W)), as decoded, in [0, 1].
     """
     codec, frames = model.codec, len(source)
-    layers = denoise(
-        model.transformer,
+    clip = ClipInputs.of_tensors(
         model.text.encode([instruction]),
         model.text.encode([""]),
         codec.encode(source.transpose(0, 1)[None]),
         None if mask is None else codec.encode(mask.expand(-1, 3, -1, -1).transpose(0, 1)[None]),
-        seed=0,
-        steps=steps,
-        guidance=guidance,
-        shift=model.limits.shift,
-        window=latent_frames(model.limits.max_frames),
     )
+    limits = model.limits
+    settings = SamplingSettings(0, steps, guidance, limits.shift, latent_frames(limits.max_frames))
+    layers = denoise(model.transformer, clip, settings)
     color, alpha, composite = (codec.decode(layers[:, i], frames)[0].clamp(0, 1) for i in range(3))
     return color, alpha.mean(0), composite
 

@@ -11,7 +11,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 # Ray reads these when it is imported: no usage statistics are sent, and a task that runs out of memory is retried three
@@ -322,7 +322,7 @@ class SharedWindows:
     ) -> Iterator[torch.Tensor]:
         device = computing_device(transformer)
         inputs = [(latents.cpu(), span, timestep) for latents, span, timestep in inputs]
-        portable = replace(guided, text=guided.text.cpu(), empty_text=guided.empty_text.cpu())
+        portable = guided.with_text_on("cpu")
         window_task = ray.put(
             WindowTask(self.model, self.resources.device, transformer.attention, is_compiled(transformer), portable)
         )
@@ -348,8 +348,7 @@ def window_velocity(
     if model.transformer.attention != task.attention or is_compiled(model.transformer) != task.compile:
         SpeedOptions(attention=task.attention, compile=task.compile).prepare(model.transformer)
     with torch.inference_mode():
-        guided = replace(guided, text=guided.text.to(model.device), empty_text=guided.empty_text.to(model.device))
-        return guided(model.transformer, latents, span, timestep, None).cpu()
+        return guided.with_text_on(model.device)(model.transformer, latents, span, timestep, None).cpu()
 
 
 def is_compiled(transformer: Transformer) -> bool:

@@ -5,6 +5,7 @@ picture. So alpha and colour are computed again for the host's space, against th
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,20 +80,31 @@ class Change:
     share: np.ndarray
 
 
+@dataclass(frozen=True)
+class ModelLayer:
+    """One frame as the model composes it.
+
+    edit: (H, W, 3) float32, straight colour E, in the model's range [0, 1]
+    alpha: (H, W) float32, a in [0, 1]
+    source: (H, W, 3) float32, the plate S in the model's range (`PlateColor.to_model`)
+    change: inputs for colour relative to the plate, or None
+    """
+
+    edit: np.ndarray
+    alpha: np.ndarray
+    source: np.ndarray
+    change: Change | None = None
+
+    def each(self, convert: Callable[[np.ndarray], np.ndarray]) -> "ModelLayer":
+        """The same with every picture converted."""
+        change = self.change and Change(*(convert(picture) for picture in vars(self.change).values()))
+        return ModelLayer(convert(self.edit), convert(self.alpha), convert(self.source), change)
+
+
 def layer_for_blending(
-    edit: np.ndarray,
-    alpha: np.ndarray,
-    source: np.ndarray,
-    color: PlateColor,
-    blending: Blending,
-    change: Change | None = None,
-    dtype: DTypeLike = np.float16,
+    layer: ModelLayer, color: PlateColor, blending: Blending, dtype: DTypeLike = np.float16
 ) -> np.ndarray:
     """The premultiplied layer (H, W, 4) of `dtype`, float16 or float32, that makes the model's composite.
-
-    edit: (H, W, 3) float32, straight colour E, in the model's range [0, 1].
-    alpha: (H, W) float32, a in [0, 1], as the model composes.
-    source: (H, W, 3) float32, the plate S in the model's range (`PlateColor.to_model`).
 
     Let f decode the model's range to light, let B be the blending space, and clip S at display white. The layer's alpha
     a' depends on a alone: 1 - a' is the share of white that remains under black with alpha a. A darker plate keeps a
@@ -110,27 +122,24 @@ def layer_for_blending(
 
     Raises ValueError on a NaN or an infinity in edit or alpha.
     """
-    if not (np.isfinite(alpha).all() and np.isfinite(edit).all()):
+    if not (np.isfinite(layer.alpha).all() and np.isfinite(layer.edit).all()):
         raise ValueError("the edit or its alpha holds a NaN or an infinity")
-    layer = np.zeros((*alpha.shape, 4), dtype)
-    images = [edit, alpha[..., None], source]
-    if change is not None:
-        images += [change.pixels[..., :3], change.reconstruction, change.share[..., None]]
-    anew = functools.partial(_made_anew, color=color, blending=blending, dtype=layer.dtype)
-    for tile in _tiles(*alpha.shape):
-        touched = (alpha[tile] >= LEAST_ALPHA).reshape(-1)
+    blended = np.zeros((*layer.alpha.shape, 4), dtype)
+    for tile in _tiles(*layer.alpha.shape):
+        touched = (layer.alpha[tile] >= LEAST_ALPHA).reshape(-1)
         places = np.flatnonzero(touched)
         if not len(places):
             continue
-        here = [image[tile].reshape(len(touched), -1) for image in images]
+        here = layer.each(lambda picture: picture[tile].reshape(len(touched), -1))  # noqa: B023 - used at once
         if 2 * len(places) < len(touched):
-            made = np.zeros((len(touched), 4), dtype)
-            made[places] = anew(*(values.take(places, 0) for values in here))
+            pixels = np.zeros((len(touched), 4), dtype)
+            at_places = here.each(lambda picture: picture.take(places, 0))  # noqa: B023 - used at once
+            pixels[places] = _blended_pixels(at_places, color, blending, blended.dtype)
         else:  # gathering most pixels is slower than computing all
-            made = anew(*here)
-            made[np.flatnonzero(~touched)] = 0
-        layer[tile] = made.reshape(layer[tile].shape)
-    return layer
+            pixels = _blended_pixels(here, color, blending, blended.dtype)
+            pixels[np.flatnonzero(~touched)] = 0
+        blended[tile] = pixels.reshape(blended[tile].shape)
+    return blended
 
 
 def _tiles(height, width):
@@ -140,10 +149,11 @@ def _tiles(height, width):
             yield slice(top, top + _TILE[0]), slice(left, left + _TILE[1])
 
 
-def _made_anew(e, a, s, filmed=None, reconstruction=None, share=None, *, color, blending, dtype):
+def _blended_pixels(layer: ModelLayer, color: PlateColor, blending: Blending, dtype: np.dtype) -> np.ndarray:
     """`layer_for_blending` of pixels (n, channels): (n, 4)."""
+    e, a, s, change = layer.edit, layer.alpha, layer.source, layer.change
     s = s if np.isfinite(s).all() else np.nan_to_num(s)
-    if blending.name == "encoded" and color.curve is DISPLAY and color.exposure == 0 and filmed is None:
+    if blending.name == "encoded" and color.curve is DISPLAY and color.exposure == 0 and change is None:
         return np.concatenate([a * e, a], axis=1).astype(dtype)
     curve, gain = color.curve, np.float32(color.gain)
     half, opaque = dtype == np.float16, a.min() == 1  # opaque: the plate contributes nothing
@@ -160,18 +170,18 @@ def _made_anew(e, a, s, filmed=None, reconstruction=None, share=None, *, color, 
         light = light / gain
         return light, blending.from_light(light) if opaque else _difference(light, rest, behind / gain, blending)
 
-    if filmed is None or share.max() == 0:
+    if change is None or change.share.max() == 0:
         seen, made = shown(curve.decode(composed(e)), None if opaque else curve.decode(s))
     else:
-        light = color.light(filmed)
+        light = color.light(np.ascontiguousarray(change.pixels[..., :3]))
         behind, above = np.clip(light, 0, 1), np.maximum(light, 1)
-        ratio = (curve.decode(e) + _DARK) / (curve.decode(reconstruction) + _DARK)
+        ratio = (curve.decode(e) + _DARK) / (curve.decode(change.reconstruction) + _DARK)
         relative = np.clip((behind + _DARK) * ratio - _DARK, 0, np.float32(curve.top))
         relative = relative if opaque else curve.decode(composed(curve.encode(relative)))
         seen, made = shown(relative * above, behind * above)
-        if share.min() < 1:
+        if change.share.min() < 1:
             decoded = shown(curve.decode(composed(e)), behind)
-            seen, made = (one + share * (other - one) for one, other in zip(decoded, (seen, made)))
+            seen, made = (one + change.share * (other - one) for one, other in zip(decoded, (seen, made)))
     made = np.clip(made, 0, _MOST_HALF if half else None)
     if half and blending.name == "linear" and blending.space.curve is None:
         made = _halves_least_seen(made, seen, gain, blending)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from vera.core.sampling.first_block_cache import CheckedRunner
 from vera.core.sampling.latent_store import InMemory, StatesInMemory
 from vera.core.sampling.solver import Solver
 from vera.core.sampling.speed_options import SpeedOptions
-from vera.core.sampling.time_windows import windows
+from vera.core.sampling.time_windows import Window, windows
 
 if TYPE_CHECKING:
     from vera.core.model.transformer import Transformer
@@ -49,46 +49,68 @@ def evaluations(length: int, window: int, steps: range) -> int:
     return sum(len(windows(length, window, i)) for i in steps)
 
 
-def denoise(
-    transformer: Transformer,
-    text: torch.Tensor,
-    empty_text: torch.Tensor,
-    source: torch.Tensor,
-    mask: torch.Tensor | None,
-    *,
-    seed: int,
-    steps: int,
-    guidance: float,
-    shift: float,
-    **options: Any,
-) -> torch.Tensor:
-    """Sample the layers of one clip held in tensors; see `sample`. source, mask: (1, C, T, H, W), or None for mask.
+@dataclass(frozen=True)
+class ClipInputs:
+    """What the model is given about one clip.
 
-    There is one window unless `window` is given. Returns latents (1, 3, C, T, H, W), fp32.
+    text, empty_text: states (1, N, D) of the instruction and of the negative or empty prompt; a guidance of 1 needs no
+        empty_text
+    source, mask: latents by frame (T, C, H, W) of the plate and of the mask (or None), see latent_store.py
     """
-    by_frame = [None if t is None else InMemory(t[0].movedim(1, 0)) for t in (source, mask)]
-    options = {"window": source.shape[2], "states": StatesInMemory()} | options
-    state = sample(
-        transformer, text, empty_text, *by_frame, seed=seed, steps=steps, guidance=guidance, shift=shift, **options
-    )
-    return state.read(0, source.shape[2])[:, 0].movedim(0, 2)[None]
+
+    text: torch.Tensor
+    empty_text: torch.Tensor | None
+    source: LatentsByFrame
+    mask: LatentsByFrame | None = None
+
+    @classmethod
+    def of_tensors(
+        cls,
+        text: torch.Tensor,
+        empty_text: torch.Tensor | None,
+        source: torch.Tensor,
+        mask: torch.Tensor | None = None,
+    ) -> ClipInputs:
+        """The inputs for latents (1, C, T, H, W) of the plate and of the mask (or None) in memory."""
+        by_frame = None if mask is None else InMemory(mask[0].movedim(1, 0))
+        return cls(text, empty_text, InMemory(source[0].movedim(1, 0)), by_frame)
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """The settings that change the sampled latents.
+
+    guidance: scale of classifier-free guidance; 1 runs no second pass
+    shift: of the noise levels, see `Solver`
+    window: number of latent frames that the model sees at once; None for the whole clip
+    speed: the caller must have called speed.prepare(transformer)
+    """
+
+    seed: int
+    steps: int
+    guidance: float
+    shift: float
+    window: int | None = None
+    speed: SpeedOptions = SpeedOptions()
 
 
 @dataclass(frozen=True)
 class Guided:
     """Computes the velocity of a window with classifier-free guidance. Holds all inputs of a step except the model.
 
-    text, empty_text, source, mask, guidance: see `sample`. one_batch: run both guidance passes in one batch.
+    guidance: see `SamplingSettings`. one_batch: run both guidance passes in one batch.
     shot: the conditioning of the whole shot, see `Transformer.read_shot`.
     """
 
-    text: torch.Tensor
-    empty_text: torch.Tensor
-    source: LatentsByFrame
-    mask: LatentsByFrame | None
+    clip: ClipInputs
     guidance: float
     one_batch: bool
     shot: ShotConditioning | None
+
+    def with_text_on(self, device: torch.device | str) -> Guided:
+        """The same computation with text states on a device, as another process needs it."""
+        empty = None if self.clip.empty_text is None else self.clip.empty_text.to(device)
+        return replace(self, clip=replace(self.clip, text=self.clip.text.to(device), empty_text=empty))
 
     def __call__(
         self,
@@ -105,6 +127,8 @@ class Guided:
         raise. Returns fp32 (n, 3, C, H, W) on the transformer's device.
         """
 
+        clip = self.clip
+
         def velocity(instruction, empty=False):
             """Velocities (batch, n, 3, C, H, W) for text states (batch, N, D). empty: the pass without instruction."""
             check()
@@ -114,8 +138,8 @@ class Guided:
                 None if t is None else _clip(t.to(device)).expand(batch, *[-1] * (t.ndim))
                 for t in (
                     latents.to(dtype),
-                    self.source.read(*span),
-                    None if self.mask is None else self.mask.read(*span),
+                    clip.source.read(*span),
+                    None if clip.mask is None else clip.mask.read(*span),
                 )
             )
             shot = None if self.shot is None else self.shot.window(*span)
@@ -125,11 +149,13 @@ class Guided:
             return v.float().movedim(3, 1)
 
         if self.guidance == 1:
-            return velocity(self.text)[0]
+            return velocity(clip.text)[0]
+        if clip.empty_text is None:
+            raise ValueError("a guidance other than 1 needs empty_text")
         if self.one_batch:
-            with_text, without = velocity(torch.cat([self.text, self.empty_text]))
+            with_text, without = velocity(torch.cat([clip.text, clip.empty_text]))
         else:
-            with_text, without = velocity(self.text)[0], velocity(self.empty_text, empty=True)[0]
+            with_text, without = velocity(clip.text)[0], velocity(clip.empty_text, empty=True)[0]
         return without + self.guidance * (with_text - without)
 
 
@@ -161,79 +187,91 @@ class Caches:
         return self.caches.get(key)
 
 
-@torch.inference_mode()
-def sample(
-    transformer: Transformer,
-    text: torch.Tensor,
-    empty_text: torch.Tensor,
-    source: LatentsByFrame,
-    mask: LatentsByFrame | None,
-    *,
-    seed: int,
-    steps: int,
-    guidance: float,
-    shift: float,
-    window: int,
-    states: States | StatesInMemory,
-    speed: SpeedOptions = SpeedOptions(),
-    advance: Callable[[], object] = lambda: None,
-    stopping: Callable[[], bool] = lambda: False,
-    window_runner: WindowRunner = run_windows_serially,
-) -> LatentsByFrame:
-    """Sample the layers of one clip of any length, window by window.
+@dataclass(frozen=True)
+class SamplingRun:
+    """How the sampling of a clip is computed, watched and resumed.
 
-    text, empty_text: states (1, N, D) of the instruction and of the negative or empty prompt.
-    source, mask: latents by frame (T, C, H, W) of the plate and of the mask (or None), see latent_store.py.
-    guidance: scale of classifier-free guidance; 1 runs no second pass.
-    window: number of latent frames that the model sees at once.
-    states: stores the state after each step; sampling resumes from the newest stored step.
-    speed: the caller must have called speed.prepare(transformer).
-    advance: called after each window. stopping: called before each block; True raises StoppedError.
-    window_runner: runs the model on the windows of a step, which are independent of one another.
+    states: stores the state after each step; sampling resumes from the newest stored step
+    advance: called after each window
+    stopping: called before each block; True raises StoppedError
+    window_runner: runs the model on the windows of a step, which are independent of one another
+    """
+
+    states: States | StatesInMemory = field(default_factory=StatesInMemory)
+    advance: Callable[[], object] = lambda: None
+    stopping: Callable[[], bool] = lambda: False
+    window_runner: WindowRunner = run_windows_serially
+
+
+def denoise(
+    transformer: Transformer, clip: ClipInputs, settings: SamplingSettings, run: SamplingRun | None = None
+) -> torch.Tensor:
+    """`sample`, with the whole result in memory: latents (1, 3, C, T, H, W), fp32."""
+    state = sample(transformer, clip, settings, run or SamplingRun())
+    return state.read(0, clip.source.shape[0])[:, 0].movedim(0, 2)[None]
+
+
+@torch.inference_mode()
+def sample(transformer: Transformer, clip: ClipInputs, settings: SamplingSettings, run: SamplingRun) -> LatentsByFrame:
+    """Sample the layers of one clip of any length, window by window.
 
     In each step the velocities of overlapping windows are blended, and one solver steps the
     blended latents. A frame is stepped as soon as no later window covers it, so that only one
     window and its overlap are in memory. Returns the last state, (T, Solver.STATE, 3, C, H, W)
     by frame; its [:, 0] are the latents.
     """
-    device = computing_device(transformer)
-    solver = Solver(steps, shift)
-    length, shape = source.shape[0], (3, *source.shape[1:])
-    # One batch needs text states of equal length, because padding would change the result.
-    one_batch = speed.one_batch and text.shape == empty_text.shape
-    shot = transformer.read_shot(source, mask, window)
-    guided = Guided(text, empty_text, source, mask, guidance, one_batch, shot)
-    caches = Caches(speed.new_cache)
-    if speed.cache:
+    device, states = computing_device(transformer), run.states
+    solver = Solver(settings.steps, settings.shift)
+    length, shape = clip.source.shape[0], (3, *clip.source.shape[1:])
+    window = settings.window or length
+    caches = Caches(settings.speed.new_cache)
+    if settings.speed.cache:
         states.clear()  # caches are not stored, and resuming without them would change the pixels
 
     def check():
-        if stopping():
-            raise StoppedError(f"stopped in step {i + 1} of {steps}")
+        if run.stopping():
+            raise StoppedError(f"stopped in step {i + 1} of {settings.steps}")
 
     def present(span):
         """The solver's state of these frames before the step; noise in the first step."""
-        values = solver.start(seeded_noise(seed, span[0], span[1], shape)) if state is None else state.read(*span)
-        return values.to(device)
+        if state is None:
+            return solver.start(seeded_noise(settings.seed, span[0], span[1], shape)).to(device)
+        return state.read(*span).to(device)
 
+    guided = _guided(transformer, clip, settings, window)
     done, state = states.newest()
-    for i in range(done, steps):
+    for i in range(done, settings.steps):
         windowed = windows(length, window, i)
         inputs = ((present(w.span)[:, 0], w.span, solver.timesteps[i]) for w in windowed)
-        velocities = window_runner(guided, transformer, inputs, caches, check)
-        # Weighted sum of the earlier windows' velocities, for the frames from this window's start on.
-        blended = torch.zeros(0, *shape, device=device)
+        velocities = run.window_runner(guided, transformer, inputs, caches, check)
         with states.writer(i + 1) as add:
-            for place, following, v in zip(windowed, [*windowed[1:], None], velocities):
-                v = v * place.weights.to(device).view(-1, 1, 1, 1, 1)
-                v[: len(blended)] += blended
-                # Frames of this window that no later window covers.
-                complete = (following.start if following else place.stop) - place.start
-                add(solver.step(i, v[:complete], present((place.start, place.start + complete))))
-                blended = v[complete:]
-                advance()
+            for start, v in _blended(windowed, velocities):
+                add(solver.step(i, v, present((start, start + len(v)))))
+                run.advance()
         _, state = states.newest()
     return state
+
+
+def _guided(transformer: Transformer, clip: ClipInputs, settings: SamplingSettings, window: int) -> Guided:
+    # One batch needs text states of equal length, because padding would change the result.
+    equal = clip.empty_text is not None and clip.text.shape == clip.empty_text.shape
+    shot = transformer.read_shot(clip.source, clip.mask, window)
+    return Guided(clip, settings.guidance, settings.speed.one_batch and equal, shot)
+
+
+def _blended(windowed: Sequence[Window], velocities: Iterable[torch.Tensor]) -> Iterator[tuple[int, torch.Tensor]]:
+    """After each window: the first frame that it completes, and the blended velocities of all frames that it completes.
+
+    A window completes the frames that no later window covers.
+    """
+    earlier: torch.Tensor | None = None  # weighted sum of earlier windows' velocities, from this window's start on
+    for window, following, v in zip(windowed, [*windowed[1:], None], velocities):
+        v = v * window.weights.to(v.device).view(-1, 1, 1, 1, 1)
+        if earlier is not None:
+            v[: len(earlier)] += earlier
+        complete = (following.start if following else window.stop) - window.start
+        earlier = v[complete:]
+        yield window.start, v[:complete]
 
 
 def _clip(latents):

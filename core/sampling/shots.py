@@ -19,7 +19,7 @@ from vera.core.errors import StoppedError
 from vera.core.model.codec import SPACE_STRIDE, latent_frames, latent_groups
 from vera.core.plate.cuts import with_cuts
 from vera.core.plate.fit import shrink
-from vera.core.sampling.denoise import evaluations, sample
+from vera.core.sampling.denoise import ClipInputs, SamplingRun, SamplingSettings, evaluations, sample
 from vera.core.sampling.kept_people import background_of
 from vera.core.sampling.latent_store import States
 from vera.core.sampling.solver import Solver
@@ -103,51 +103,42 @@ def generated_shots(job: GeneratedJob, progress: ProgressLike, stopping: Callabl
     plates = encoded_shots(job, progress, stopping)
     if len(plates) > 1:
         progress.say(f"{len(plates)} shots; cuts at {', '.join(str(shot[0]) for shot in list(plates)[1:])}")
-    masks = job.latents.shots("mask", frames)
+    _denoise(job, plates, progress, stopping)
+    return store.shots("layers", frames)
+
+
+def _denoise(
+    job: GeneratedJob, plates: dict[range, StateFile], progress: ProgressLike, stopping: Callable[[], bool]
+) -> None:
+    """Sample the layers of every shot that is not in the store yet. plates: the plate's latents of each shot."""
+    store = job.kept if job.recipe.keep else job.latents
+    masks = job.latents.shots("mask", job.plate.frames)
     window = latent_frames(job.model.limits.max_frames)
+    settings = SamplingSettings(job.recipe.seed, job.steps, job.guidance, job.shift, window, job.speed)
     states = {shot: States(job.latents.folder, f"state.{shot[0]}", job.latents.facts(shot)) for shot in plates}
-
-    def ready(shot: range) -> bool:
-        return store.holds("layers", shot)
-
-    def windows_in(shot: range, steps: int) -> int:
-        return evaluations(plates[shot].shape[0], window, range(steps))
-
     # Caches are not stored, so a stopped shot restarts its sampling if one is used.
     reached: dict[range, int] = {shot: states[shot].newest()[0] for shot in plates}
     if job.speed.cache and any(reached.values()):
         progress.say("with a cache, a stopped shot is sampled again from its first step")
         reached = dict.fromkeys(reached, 0)
-    done = {shot: job.steps if ready(shot) else reached[shot] for shot in plates}
-    progress.stage(
-        "denoise", sum(windows_in(s, job.steps) for s in plates), sum(windows_in(s, done[s]) for s in plates)
-    )
+    missing = [shot for shot in plates if not store.holds("layers", shot)]
+
+    def windows_in(shot: range, steps: int) -> int:
+        return evaluations(plates[shot].shape[0], window, range(steps))
+
+    every = sum(windows_in(shot, job.steps) for shot in plates)
+    left = sum(windows_in(shot, job.steps) - windows_in(shot, reached[shot]) for shot in missing)
+    progress.stage("denoise", every, every - left)
     job.speed.prepare(job.model.transformer)
-    for shot, plate in plates.items():
-        if ready(shot):
-            continue
-        state = sample(
-            job.model.transformer,
-            job.model.text.encode([job.recipe.prompt]),
-            job.model.text.encode([job.recipe.negative_prompt or ""]),
-            plate,
-            masks.get(shot),
-            seed=job.recipe.seed,
-            steps=job.steps,
-            guidance=job.guidance,
-            shift=job.shift,
-            window=window,
-            states=states[shot],
-            speed=job.speed,
-            advance=progress.advance,
-            stopping=stopping,
-            window_runner=job.window_runner,
-        )
+    text, empty_text = (job.model.text.encode([t]) for t in (job.recipe.prompt, job.recipe.negative_prompt or ""))
+    for shot in missing:
+        clip = ClipInputs(text, empty_text, plates[shot], masks.get(shot))
+        run = SamplingRun(states[shot], progress.advance, stopping, job.window_runner)
+        state = sample(job.model.transformer, clip, settings, run)
         with state_writer(store.path("layers", shot[0]), store.facts(shot)) as add:
             for start in range(0, state.shape[0], window):
                 add(state.read(start, start + window)[:, 0])
         states[shot].clear()
-    return store.shots("layers", frames)
 
 
 def encoded_shots(job: GeneratedJob, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[range, StateFile]:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.plate.kinds import KINDS, color_of
 from vera.core.errors import InputError
-from vera.core.layer.blend_space import LEAST_ALPHA, Change, composite, find_blending, layer_for_blending
+from vera.core.layer.blend_space import LEAST_ALPHA, Change, ModelLayer, composite, find_blending, layer_for_blending
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import DISPLAY, SCENE, decode_srgb, encode_srgb
 from vera.core.plate.color_space import LINEAR, SRGB, find_space
@@ -39,7 +39,7 @@ def random_picture(name, seed=0, size=SIZE):
 
 
 def made(edit, alpha, plate, space, color=DISPLAY_PLATE, change=None):
-    return layer_for_blending(edit, alpha, plate, color, find_blending(space, None, color.space), change)
+    return layer_for_blending(ModelLayer(edit, alpha, plate, change), color, find_blending(space, None, color.space))
 
 
 def composed(edit, alpha, plate):
@@ -158,7 +158,7 @@ def worst_pixel(kind, curve, space, dtype):
         edit = edit * np.float32(color.curve.white)
         pixels = kind.numbers(display_light(rng, size))
         source = color.to_model(pixels)
-        layer = layer_for_blending(edit, alpha, source, color, blending, dtype=dtype)
+        layer = layer_for_blending(ModelLayer(edit, alpha, source), color, blending, dtype)
         assert layer.dtype == dtype and layer.min() >= 0
         values = layer.astype(np.float64)
         if space == "linear":
@@ -209,7 +209,8 @@ def test_any_linear_working_space_gives_the_same_over(name):
     results = []
     for layer_space in (None, "ACEScg", "linear"):
         blending = find_blending("linear", layer_space, space)
-        layer = layer_for_blending(edit, alpha, color.to_model(pixels), color, blending).astype(np.float32)
+        made = ModelLayer(edit, alpha, color.to_model(pixels))
+        layer = layer_for_blending(made, color, blending).astype(np.float32)
         in_rec709 = blending.space.to_rec709(layer[..., :3])
         results.append(in_rec709 + (1 - layer[..., 3:]) * space.to_rec709(pixels))
     for other in results[1:]:
@@ -234,7 +235,7 @@ def test_how_the_work_is_cut_changes_nothing(name, relative):
     for cut in (lambda x: x, lambda x: x.reshape(-1, *x.shape[2:])[order].reshape(x.shape)):
         change = Change(cut(pixels), cut(codec), cut(share)) if relative else None
         given = cut(edit * np.float32(color.curve.white)), cut(alpha), color.to_model(cut(pixels))
-        layers.append(layer_for_blending(*given, color, blending, change, np.float32))
+        layers.append(layer_for_blending(ModelLayer(*given, change), color, blending, np.float32))
     whole, mixed = layers
     mixed = mixed.reshape(-1, 4)[np.argsort(order)].reshape(whole.shape)
     assert np.array_equal(whole[..., 3], mixed[..., 3]) and not whole[alpha < LEAST_ALPHA].any()
@@ -253,7 +254,8 @@ def test_exposure_is_undone(stops, space, curve):
     color = PlateColor(LINEAR, "float", stops, curve)
     pixels = light / np.float32(color.gain)
     blending = find_blending(space, None, LINEAR)
-    layer = layer_for_blending(edit, alpha, color.to_model(pixels), color, blending).astype(np.float32)
+    made = ModelLayer(edit, alpha, color.to_model(pixels))
+    layer = layer_for_blending(made, color, blending).astype(np.float32)
     result = blending.to_light(layer[..., :3] + (1 - layer[..., 3:]) * blending.from_light(pixels))
     expected = color.curve.decode(composed(edit, alpha, color.to_model(pixels)))
     within = expected <= 1
@@ -427,7 +429,8 @@ def test_our_composite_is_the_hosts_over_and_the_plates_bits_elsewhere(kind, spa
         pixels.reshape(-1)[rng.choice(pixels.size, 60, replace=False)] = np.tile(
             np.array([np.nan, np.inf, -np.inf, -0.0, 6e-8, -3], pixels.dtype), 10
         )
-    layer = layer_for_blending(edit * np.float32(color.curve.white), alpha, color.to_model(pixels), color, blending)
+    made = ModelLayer(edit * np.float32(color.curve.white), alpha, color.to_model(pixels))
+    layer = layer_for_blending(made, color, blending)
     result = composite(pixels, layer, color, blending)
     assert result.dtype == pixels.dtype and result.shape == pixels.shape
     clear = layer[..., 3] == 0

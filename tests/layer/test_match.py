@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from vera.core.layer.blend_space import composite, find_blending, layer_for_blending
+from vera.core.layer.blend_space import ModelLayer, composite, find_blending, layer_for_blending
 from vera.core.layer.match import LONE_GRAIN, NO_EDGES, NO_GRAIN, LaidLayer, Matching, measure
 from vera.core.layer.regrain import DRAWN, REACH, TILE, GrainMaker
 from vera.core.plate.color import PlateColor
@@ -155,7 +155,7 @@ def test_a_light_plate_keeps_its_bits_and_its_highlights(dtype):
     alpha[20:100, 20:110] = 1
     alpha[20:100, 140:240] = 0.5
     layer_of = lambda edit: layer_for_blending(  # noqa: E731
-        edit, alpha, color.to_model(filmed(9)), color, blending, dtype=dtype
+        ModelLayer(edit, alpha, color.to_model(filmed(9))), color, blending, dtype
     )
     plain = laid(grey, alpha, source=color.to_model(filmed(9)))
     layer, without = layer_of(like.grained(plain)), layer_of(plain.edit)

@@ -4,6 +4,7 @@ The scheduler rounds noise levels to thousandths, as Wan's does, which limits th
 """
 
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,14 @@ from vera.core.errors import StoppedError
 from vera.core.model.mini.camera import Camera, follow
 from vera.core.model.mini.drawing import moments
 from vera.core.model.mini.shot import MiniShot
-from vera.core.sampling.denoise import MAX_CACHES, denoise, seeded_noise
+from vera.core.sampling.denoise import (
+    MAX_CACHES,
+    ClipInputs,
+    SamplingRun,
+    SamplingSettings,
+    denoise,
+    seeded_noise,
+)
 from vera.core.sampling.denoise import sample as sample_frames
 from vera.core.sampling.latent_store import InMemory, States, StatesInMemory
 from vera.core.sampling.speed_options import SpeedOptions
@@ -21,7 +29,8 @@ from vera.core.sampling.time_windows import windows
 
 CLEAN = torch.linspace(-1, 1, 3 * 2 * 3 * 4 * 4).reshape(1, 3, 2, 3, 4, 4)
 SOURCE = torch.zeros(1, 2, 3, 4, 4)
-SETTINGS = {"seed": 5, "steps": 8, "guidance": 1, "shift": 2.0}
+SETTINGS = SamplingSettings(seed=5, steps=8, guidance=1, shift=2.0)
+EMPTY = torch.zeros(1, 1, 1)
 
 
 class ExactField(nn.Module):
@@ -40,9 +49,9 @@ class ExactField(nn.Module):
         return (latents - CLEAN * text.mean()) / (timestep / 1000).reshape(-1, 1, 1, 1, 1, 1)
 
 
-def sample(model=None, text=1.0, **changes):
-    states = torch.full((1, 1, 1), text)
-    return denoise(model or ExactField(), states, torch.zeros(1, 1, 1), SOURCE, None, **(SETTINGS | changes))
+def sample(model=None, run=None, **changes):
+    clip = ClipInputs.of_tensors(torch.ones(1, 1, 1), EMPTY, SOURCE)
+    return denoise(model or ExactField(), clip, replace(SETTINGS, **changes), run)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 8, 30])
@@ -79,14 +88,14 @@ def test_noise_of_a_frame_depends_only_on_seed_and_frame_number():
 def test_sampling_stops_between_steps():
     model = ExactField()
     with pytest.raises(StoppedError, match="in step 4 of 8"):
-        sample(model, stopping=lambda: len(model.seen) == 3)
+        sample(model, SamplingRun(stopping=lambda: len(model.seen) == 3))
     assert len(model.seen) == 3
 
 
 def test_sampling_stops_between_the_guidance_passes():
     model = ExactField()
     with pytest.raises(StoppedError, match="in step 2 of 8"):
-        sample(model, guidance=2.0, stopping=lambda: len(model.seen) == 3)
+        sample(model, SamplingRun(stopping=lambda: len(model.seen) == 3), guidance=2.0)
     assert len(model.seen) == 3
 
 
@@ -112,9 +121,9 @@ class WindowDependent(ExactField):
         return (latents - self.seen[-1]) / (timestep / 1000).reshape(-1, 1, 1, 1, 1, 1)
 
 
-def sample_long_clip(model, source=LONG, **changes):
-    states = torch.ones(1, 1, 1)
-    return denoise(model, states, torch.zeros(1, 1, 1), source, None, **(SETTINGS | changes))
+def sample_long_clip(model, source=LONG, run=None, **changes):
+    clip = ClipInputs.of_tensors(torch.ones(1, 1, 1), EMPTY, source)
+    return denoise(model, clip, replace(SETTINGS, **changes), run)
 
 
 def test_windows_of_one_field_give_the_result_of_one_window():
@@ -161,7 +170,7 @@ def test_each_window_gets_its_part_of_the_shot_conditioning():
 def test_a_moving_mask_replaces_the_camera_motion(moves):
     model, masks = Reader(), torch.ones(1, 2, 30, 4, 4)
     masks[:, :, 20:] = 1 + moves
-    denoise(model, torch.ones(1, 1, 1), None, MOVING_PLATE, masks, **SETTINGS | {"window": 9})
+    denoise(model, ClipInputs.of_tensors(torch.ones(1, 1, 1), None, MOVING_PLATE, masks), replace(SETTINGS, window=9))
     assert all((shot.views is None) == moves for _, shot in model.windows)
 
 
@@ -195,8 +204,8 @@ def test_the_sampler_reads_no_more_than_a_window_at_once():
     asked = []
     source = RecordingLatents(LONG[0].movedim(1, 0))
     text = torch.ones(1, 1, 1)
-    settings = SETTINGS | {"steps": 2}
-    sample_frames(Pointwise(), text, text, source, source, **settings, window=7, states=StatesInMemory())
+    settings = replace(SETTINGS, steps=2, window=7)
+    sample_frames(Pointwise(), ClipInputs(text, text, source, source), settings, SamplingRun())
     assert set(asked) == {7}
 
 
@@ -205,8 +214,8 @@ def test_sampling_stopped_anywhere_resumes_to_the_same_bits(tmp_path, stop_at):
     source, text = InMemory(LONG[0].movedim(1, 0)), torch.ones(1, 1, 1)
 
     def run(states, model, stopping=lambda: False):
-        settings = SETTINGS | {"steps": 4, "guidance": 1}
-        state = sample_frames(model, text, text, source, None, **settings, window=7, states=states, stopping=stopping)
+        settings = replace(SETTINGS, steps=4, window=7)
+        state = sample_frames(model, ClipInputs(text, text, source), settings, SamplingRun(states, stopping=stopping))
         return state.read(0, 30)
 
     whole, first, second = WindowDependent(), WindowDependent(), WindowDependent()
@@ -248,9 +257,8 @@ def test_sampling_stops_between_blocks():
 
     seen = []
     with pytest.raises(StoppedError):
-        sample_long_clip(
-            Blocks(), torch.zeros(1, 1, 3, 1, 1), window=3, guidance=1.0, steps=2, stopping=lambda: len(seen) >= 7
-        )
+        run = SamplingRun(stopping=lambda: len(seen) >= 7)
+        sample_long_clip(Blocks(), torch.zeros(1, 1, 3, 1, 1), run, window=3, steps=2)
     assert len(seen) == 7
 
 
@@ -262,6 +270,5 @@ def test_windows_of_a_step_may_be_computed_in_any_order():
         return reversed([copy(transformer, *window, caches, check) for window in reversed(inputs)])
 
     in_order = sample_long_clip(WindowDependent(), window=7, guidance=2.0)
-    assert torch.equal(
-        sample_long_clip(WindowDependent(), window=7, guidance=2.0, window_runner=run_backwards), in_order
-    )
+    backwards = SamplingRun(window_runner=run_backwards)
+    assert torch.equal(sample_long_clip(WindowDependent(), run=backwards, window=7, guidance=2.0), in_order)

@@ -7,7 +7,7 @@ from torch import nn
 from vera.core.errors import InputError
 from vera.core.model.config import TransformerConfig
 from vera.core.model.transformer import JointBlock, Transformer
-from vera.core.sampling.denoise import denoise
+from vera.core.sampling.denoise import ClipInputs, SamplingSettings, denoise
 from vera.core.sampling.first_block_cache import FirstBlockCache, largest_change
 from vera.core.sampling.speed_options import SpeedOptions
 
@@ -43,7 +43,8 @@ def sample(model, speed=SpeedOptions(), guidance=4.0, empty_length=5):
     generator = torch.Generator().manual_seed(1)
     text, empty = (torch.randn(1, n, 24, generator=generator) for n in (5, empty_length))
     source, mask = (torch.randn(1, 4, 3, 8, 8, generator=generator) for _ in range(2))
-    return denoise(model, text, empty, source, mask, seed=3, steps=STEPS, guidance=guidance, shift=3, speed=speed)
+    settings = SamplingSettings(3, STEPS, guidance, shift=3, speed=speed)
+    return denoise(model, ClipInputs.of_tensors(text, empty, source, mask), settings)
 
 
 def off(result, full):

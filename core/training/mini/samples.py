@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from vera.core.data.engine.clips import make_clip
 from vera.core.model.device import mixed_precision
-from vera.core.sampling.denoise import denoise
+from vera.core.sampling.denoise import ClipInputs, SamplingSettings, denoise
 
 if TYPE_CHECKING:
     from vera.core.model.codec import WanCodec
@@ -31,6 +32,8 @@ PROMPTS = (
 )
 HEIGHT, WIDTH = 80, 144  # pixels
 FRAMES = 17
+# The seed is the number of the prompt.
+SAMPLING = SamplingSettings(seed=0, steps=8, guidance=3.0, shift=2.0, window=13)
 
 
 def sample_sheet(
@@ -38,9 +41,6 @@ def sample_sheet(
     text: MiniText,
     codec: MiniCodec | WanCodec,
     path: Path,
-    steps: int = 8,
-    guidance: float = 3.0,
-    shift: float = 2.0,
 ) -> None:
     """Write a PNG with a row per prompt.
 
@@ -60,18 +60,8 @@ def sample_sheet(
         with torch.inference_mode():
             latents = codec.encode(source.transpose(0, 1)[None].to(device))
             with mixed_precision(device):
-                out = denoise(
-                    transformer,
-                    text.encode([prompt]),
-                    empty,
-                    latents,
-                    None,
-                    seed=i,
-                    steps=steps,
-                    guidance=guidance,
-                    shift=shift,
-                    window=13,
-                )
+                clip = ClipInputs.of_tensors(text.encode([prompt]), empty, latents)
+                out = denoise(transformer, clip, replace(SAMPLING, seed=i))
             edit, alpha, composite = (codec.decode(out[:, b], FRAMES)[0].clamp(0, 1).cpu() for b in range(3))
         alpha = alpha.mean(0, keepdim=True)
         plate = source.transpose(0, 1)
