@@ -22,6 +22,7 @@ from vera.core.layer.blend_space import composite, find_blending
 from vera.core.layer.delivery import Delivery
 from vera.core.layer.delivery_loop import FilmedFrame
 from vera.core.layer.match import Matching
+from vera.core.layer.outputs.output import FramePixels, Shot
 from vera.core.model.limits import Limits
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_space import find_space
@@ -64,7 +65,7 @@ def measure(folder, edit, width, height, runs, space, relative):
     alpha = {"object": small, "background": 1 - small, "veil": 0.3 + 0.4 * small}[edit]
     color = torch.rand(3, *small_size, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.3
     color_of, blending = PlateColor(space, "half"), find_blending("linear", None, space)
-    delivery = Delivery(folder / "out", plate, {}, "benchmark", blending, color_of)
+    delivery = Delivery(Shot(folder / "out", plate, "benchmark", blending), color_of, {})
     model = SimpleNamespace(limits=Limits())
     job = SimpleNamespace(
         color=color_of, blending=blending, delivery=delivery, region=whole(plate), model=model, matching=Matching()
@@ -85,7 +86,7 @@ def measure(folder, edit, width, height, runs, space, relative):
     steps = {
         "read, refine": refine,
         "over": lambda: composite(pixels, layer, job.color, job.blending),
-        "write": lambda: delivery.write(1001, layer, laid, {}),
+        "write": lambda: delivery.write(1001, FramePixels(layer, laid), {}),
         "preview": lambda: delivery._pictures().keep(1001, pixels, layer, laid),
     }
     steps["peer"] = lambda: [copy(file, folder) for file in files]

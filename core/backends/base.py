@@ -15,7 +15,7 @@ from vera.core.layer.delivery import Delivery
 from vera.core.layer.delivery_loop import FilmedFrame, read_unchanged
 from vera.core.layer.match import Matching, measure
 from vera.core.layer.origin import Origin
-from vera.core.layer.outputs.output import Formats
+from vera.core.layer.outputs.output import Formats, Shot
 from vera.core.plate.color import PlateColor
 from vera.core.plate.region import Region
 from vera.core.plate.source import HeldOutMask, Mask, Plate
@@ -188,17 +188,9 @@ def foundation_of(opened: Opened, color: PlateColor, source: LayerSource) -> Fou
     """The blending, identity and delivery folder of a job. Writes nothing. Raises InputError."""
     blending = find_blending(opened.recipe.blend_space, opened.recipe.layer_space, color.space)
     ids = identify(opened, color, blending, source)
-    delivery = Delivery(
-        Path(opened.recipe.out),
-        opened.plate,
-        opened.recipe.to_json(),
-        ids.job,
-        blending,
-        color,
-        ids.generation if source.keeps else None,
-        formats_of(opened.recipe),
-        source.origin,
-    )
+    formats = formats_of(opened.recipe)
+    shot = Shot(Path(opened.recipe.out), opened.plate, ids.job, blending, formats, source.origin)
+    delivery = Delivery(shot, color, opened.recipe.to_json(), ids.generation if source.keeps else None)
     return Foundation(opened, color, blending, ids, delivery)
 
 

@@ -34,16 +34,13 @@ from vera.core.files import (
     write_sealed_json,
 )
 from vera.core.layer import image_file, out_folder
-from vera.core.layer.blend_space import Blending
 from vera.core.layer.frame_record import FrameNotes, FrameRecord
 from vera.core.layer.manifest import SCHEMA, Manifest, hash_of_edits, read_manifest
-from vera.core.layer.origin import UNSTATED, Origin
 from vera.core.layer.outputs import ALL_OUTPUTS, COMPOSITE, EDIT, outputs_of
-from vera.core.layer.outputs.output import Formats, FrameOutput, FramePixels, LayerPart, Shot, ShotOutput
+from vera.core.layer.outputs.output import FrameOutput, FramePixels, LayerPart, Shot, ShotOutput
 from vera.core.layer.shot_pictures import FILES as PICTURES
 from vera.core.layer.shot_pictures import ShotPictures
 from vera.core.plate.color import PlateColor
-from vera.core.plate.source import Plate
 from vera.kernels.pixel_hash import pixel_hash
 
 RECIPE, MANIFEST = "recipe.json", "manifest.json"
@@ -65,43 +62,23 @@ _UNFINISHED = (
 class Delivery:
     """One job's files in one directory.
 
-    plate: see core/plate/source.py
-    recipe: the request, as JSON values
-    recipe_hash: the job's identity
-    blending: the host's blending space
+    shot: folder, plate, identity and formats
     color: of the plate, see core/plate/color.py
+    recipe: the request, as JSON values
     generation: identity of the generated layers. A delivery of the same generation beside its kept latents is replaced;
         any other delivery is refused.
-    formats: of the files
-    origin: provenance that every file states
 
     Call `preflight`. Then, with the folder `claimed`, call `start`, for each frame `done` and `write`, and `finish`.
     After a kill at any point, the same calls resume the job.
     """
 
-    def __init__(
-        self,
-        out_dir: Path | str,
-        plate: Plate,
-        recipe: dict[str, Any],
-        recipe_hash: str,
-        blending: Blending,
-        color: PlateColor,
-        generation: str | None = None,
-        formats: Formats = Formats(),
-        origin: Origin = UNSTATED,
-    ) -> None:
-        self.dir = Path(out_dir)
-        self.plate = plate
-        self.recipe = recipe
-        self.recipe_hash = recipe_hash
-        self.blending = blending
+    def __init__(self, shot: Shot, color: PlateColor, recipe: dict[str, Any], generation: str | None = None) -> None:
+        self.outputs = outputs_of(shot.formats)
+        self.shot = replace(shot, parts=tuple(output for output in self.outputs if isinstance(output, LayerPart)))
+        self.dir, self.plate, self.formats, self.recipe_hash = shot.dir, shot.plate, shot.formats, shot.recipe_hash
         self.color = color
+        self.recipe = recipe
         self.generation = generation
-        self.formats = formats
-        self.outputs = outputs_of(formats)
-        parts = tuple(output for output in self.outputs if isinstance(output, LayerPart))
-        self.shot = Shot(self.dir, plate, recipe_hash, blending, formats, parts, origin)
         self.job_dir = self.dir / out_folder.JOB
         self.kept_dir = self.dir / out_folder.KEPT
         self.notes = FrameNotes(self.dir / out_folder.NOTES)
@@ -192,33 +169,22 @@ class Delivery:
             raise RuntimeError(f"frame {frame} is not delivered yet")
         return record.facts
 
-    def write(
-        self,
-        frame: int,
-        layer: np.ndarray,
-        composite: np.ndarray,
-        facts: dict[str, Any],
-        matte: np.ndarray | None = None,
-        filmed: np.ndarray | None = None,
-        split: dict[str, np.ndarray] | None = None,
-    ) -> None:
+    def write(self, frame: int, pixels: FramePixels, facts: dict[str, Any], filmed: np.ndarray | None = None) -> None:
         """Deliver one frame.
 
-        layer: (H, W, 4) premultiplied, of the formats' type
-        composite: (H, W, C) of the plate's type and channels
+        pixels: with matte and split layers if the formats have them
         facts: JSON values for the manifest
-        matte: (H, W) in [0, 1], the model's alpha before the blending space; required if the formats have a matte
         filmed: the plate's pixels, if known; `finish` then need not read the frame again
-        split: split layers by name; required if the formats have them
 
-        Raises OSError if a file cannot be written completely; no part of the file then exists.
+        Raises ValueError for pixels of a wrong size or type, and OSError if a file cannot be written completely; no
+        part of the file then exists.
         """
+        layer, composite = pixels.layer, pixels.composite
         size = (self.plate.height, self.plate.width)
         if layer.shape != (*size, 4) or layer.dtype != self.formats.dtype:
             raise ValueError(f"frame {frame}: the layer is {layer.shape} {layer.dtype}")
         if composite.shape != (*size, len(self.plate.channels)) or composite.dtype != self.plate.dtype:
             raise ValueError(f"frame {frame}: the composite is {composite.shape} {composite.dtype}")
-        pixels = FramePixels(layer, composite, matte, split)
         images = {output: output.image(self.shot, frame, pixels) for output in self._of_kind(FrameOutput)}
         hashes: dict[str, str] = {}
         digests: dict[str, str] = {}
@@ -233,12 +199,23 @@ class Delivery:
         # The note comes last, so that a frame with a note is whole.
         self.notes.write(frame, FrameRecord(self.plate.fingerprint(frame), facts, hashes, digests))
 
-    def read_layer(self, frame: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """The layer of a delivered frame, and its matte or None, as given to `write`."""
-        pixels = image_file.read_image(self.edit_path(frame))
-        return pixels[..., :4], pixels[..., 4] if "matte" in self.formats.extra_outputs else None
+    def read_frame(self, frame: int) -> FramePixels:
+        """A delivered frame as its files hold it. Raises OSError or ValueError for files that do not hold it."""
+        stored = image_file.read_image(self.edit_path(frame))
+        pixels = FramePixels(stored[..., :4], self.read_composite(frame))
+        first = 4
+        for part in self.shot.parts:
+            channels = stored[..., first : first + len(part.channels)]
+            pixels = part.read_into(pixels, channels)
+            first += len(part.channels)
+        return pixels
+
+    def read_layer(self, frame: int) -> np.ndarray:
+        """The layer (H, W, 4) of a delivered frame. Raises OSError."""
+        return image_file.read_image(self.edit_path(frame))[..., :4]
 
     def read_composite(self, frame: int) -> np.ndarray:
+        """The composite (H, W, C) of a delivered frame. Raises OSError."""
         return image_file.read_image(self.composite_path(frame))
 
     def edit_path(self, frame: int) -> Path:
@@ -404,7 +381,7 @@ class Delivery:
         path, of = output.path(self.shot), hash_of_edits(records)
         note = self._read_shot_file_note(output)
         if note is None or note["of"] != of or not self._has_digest(path, note["sha256"]):
-            output.write(self.shot, (self.read_layer(frame)[0] for frame in self.plate.frames))
+            output.write(self.shot, (self.read_layer(frame) for frame in self.plate.frames))
             note = {"file": output.file, "sha256": file_digest(path), "of": of}
             write_sealed_json(self._shot_file_note(output), note)
         return note
@@ -421,10 +398,10 @@ class Delivery:
 
     def _pictures(self) -> ShotPictures:
         def read(frame: int) -> tuple[np.ndarray, np.ndarray]:
-            return self.read_layer(frame)[0], self.read_composite(frame)
+            return self.read_layer(frame), self.read_composite(frame)
 
         return ShotPictures(
-            self.dir / out_folder.PICTURES, self.plate, self.blending, self.color, read, self.shot.origin
+            self.dir / out_folder.PICTURES, self.plate, self.shot.blending, self.color, read, self.shot.origin
         )
 
     def _picture_digests(self) -> dict[int, str]:
@@ -437,7 +414,7 @@ class Delivery:
             "schema": SCHEMA,
             "recipe_hash": self.recipe_hash,
             "size": [self.plate.width, self.plate.height],
-            "blend_space": self.blending.name,
+            "blend_space": self.shot.blending.name,
             "origin": self.shot.origin.to_json(),
             "plate": {
                 "path": str(self.plate.path),

@@ -13,6 +13,7 @@ import torch
 from vera.core.errors import InputError, StoppedError
 from vera.core.layer.blend_space import Blending, composite
 from vera.core.layer.delivery import Delivery
+from vera.core.layer.outputs.output import FramePixels
 from vera.core.plate.color import PlateColor
 from vera.core.plate.source import Plate
 from vera.core.progress import ProgressLike
@@ -124,7 +125,8 @@ def _finish_and_write(job: JobKind, filmed: FilmedFrame, layer: Layer, finish: F
     finished = finish(job, filmed, layer)
     laid_over = composite(filmed.pixels, finished.layer, job.color, job.blending)
     facts = finished.facts | {"coverage": float((finished.layer[..., 3] > 0).mean())}
-    job.delivery.write(filmed.frame, finished.layer, laid_over, facts, finished.matte, filmed.pixels, finished.split)
+    pixels = FramePixels(finished.layer, laid_over, finished.matte, finished.split)
+    job.delivery.write(filmed.frame, pixels, facts, filmed.pixels)
 
 
 def _waited_for(frame: int, work: Future | None) -> int:

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,10 +23,9 @@ from vera.core.files import FileLock, LockHeldError
 from vera.core.service.security import check_files
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from vera.core.backends.base import Job
     from vera.core.layer.delivery import Delivery
+    from vera.core.layer.outputs.output import FramePixels
 
 BEAT_SECONDS = 1.0  # interval of the heartbeat
 THUMBNAILS = 6  # of one job, evenly spread over its frames
@@ -117,7 +117,7 @@ class JobProgress:
                 write_poster(self.thumbnails / "poster.png", picture, job.plate)
                 self.line.send("poster")
             if frame in self.shown:
-                layer, _ = job.delivery.read_layer(frame)
+                layer = job.delivery.read_layer(frame)
                 write_thumbnail(self.thumbnails / f"{frame}.png", layer, job.plate, job.blending)
                 self.line.send("thumbnail", frame=frame)
         except OSError:
@@ -260,9 +260,9 @@ def copy(donor: Delivery, job: Job, progress: JobProgress, stopping: threading.E
         if stopping.is_set():
             raise StoppedError(f"stopped before frame {frame}")
         if not job.delivery.done(frame):
-            layer, matte, composite = _pictures_of(donor, frame)
+            pixels = _pixels_of(donor, frame)
             try:
-                job.delivery.write(frame, layer, composite, manifest.records[frame].facts, matte)
+                job.delivery.write(frame, pixels, manifest.records[frame].facts)
             except ValueError as error:  # the files' shape does not match their digests
                 raise JobVanishedError from error
         progress.advance()
@@ -270,10 +270,10 @@ def copy(donor: Delivery, job: Job, progress: JobProgress, stopping: threading.E
     return manifest.extra
 
 
-def _pictures_of(donor: Delivery, frame: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Layer, matte and composite of a frame. Raises JobVanishedError."""
+def _pixels_of(donor: Delivery, frame: int) -> FramePixels:
+    """A delivered frame. Raises JobVanishedError."""
     try:
-        return (*donor.read_layer(frame), donor.read_composite(frame))
+        return donor.read_frame(frame)
     except (OSError, ValueError) as error:
         raise JobVanishedError from error
 
@@ -284,9 +284,7 @@ def _delivery_in(out: str, job: Job) -> Delivery | None:
     own = job.delivery
     if Path(out) == own.dir:
         return None
-    return Delivery(
-        Path(out), own.plate, own.recipe, own.recipe_hash, own.blending, own.color, own.generation, own.formats
-    )
+    return Delivery(replace(own.shot, dir=Path(out)), own.color, own.recipe, own.generation)
 
 
 def failure(error: Exception, limit: int) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from tests.layer.stand_in import BLENDINGS, StandInPlate, color_of, make_frame
 from vera.core.layer.delivery import Delivery
 from vera.core.layer.image_file import read_image, write_image
 from vera.core.layer.outputs.edit import layer_headers
-from vera.core.layer.outputs.output import Formats
+from vera.core.layer.outputs.output import Formats, Shot
 
 SCRIPT = """
 import bpy, sys
@@ -50,7 +50,7 @@ def test_blender_reads_the_layer_and_the_matte(tmp_path):
     color = color_of(plate, "linear")
     for name, extra in (("one", ()), ("two", ("matte",))):
         formats = Formats(extra_outputs=extra)
-        delivery = Delivery(tmp_path, plate, {}, "abc", BLENDINGS["linear"], color, formats=formats)
+        delivery = Delivery(Shot(tmp_path, plate, "abc", BLENDINGS["linear"], formats), color, {})
         headers = layer_headers(delivery.shot, 1001)
         write_image(tmp_path / f"{name}.1001.exr", pixels[name], *headers)
     done = subprocess.run(

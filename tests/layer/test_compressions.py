@@ -11,7 +11,7 @@ from vera.core.layer import compressions
 from vera.core.layer.compressions import NOTE, is_written
 from vera.core.layer.image_file import read_image
 from vera.core.layer.image_file import write_image as write_exactly
-from vera.core.layer.outputs.output import Formats
+from vera.core.layer.outputs.output import Formats, FramePixels
 from vera.core.recipe import EditRecipe
 from vera.core.recipe.table import COMPRESSIONS
 
@@ -55,10 +55,10 @@ def test_the_composite_of_a_dwa_plate_may_be_dwa_and_its_layer_is_not(tmp_path, 
     plate = made.plate.read(frame)
     layer = np.zeros((*plate.shape[:2], 4), np.float16)
     layer[5:9, 5:9] = 0.5
-    delivery.write(frame, layer, plate, {})
+    delivery.write(frame, FramePixels(layer, plate), {})
     files = [oiio.ImageInput.open(str(p)).spec() for p in (delivery.composite_path(frame), delivery.edit_path(frame))]
     assert [spec.get_string_attribute("compression") for spec in files] == ["dwaa", "zip"]
-    np.testing.assert_array_equal(delivery.read_layer(frame)[0], layer)
+    np.testing.assert_array_equal(delivery.read_layer(frame), layer)
     assert np.abs(delivery.read_composite(frame).astype(float) - plate).max() < 0.2
     assert delivery.done(frame)
 

@@ -15,15 +15,17 @@ from vera.core.layer import image_file, out_folder, shot_pictures
 from vera.core.layer.delivery import Delivery
 from vera.core.layer.outputs import EXTRA_OUTPUTS, prores
 from vera.core.layer.outputs.edit import layer_headers
-from vera.core.layer.outputs.output import LOSSY, Formats
+from vera.core.layer.outputs.output import LOSSY, Formats, FramePixels, Shot
+from vera.core.layer.outputs.split import SPLIT_LAYERS as SPLIT
 from vera.core.recipe import ALSO, COMPRESSIONS, LAYER_TYPES
 from vera.kernels import over_reference
 from vera.kernels.pixel_hash import pixel_hash
 
 
-def make(path, plate=None, recipe_hash="abc", space="linear", **more):
+def make(path, plate=None, recipe_hash="abc", space="linear", generation=None, formats=Formats()):
     plate = plate or StandInPlate()
-    return Delivery(path, plate, {"prompt": "a boat"}, recipe_hash, BLENDINGS["linear"], color_of(plate, space), **more)
+    shot = Shot(path, plate, recipe_hash, BLENDINGS["linear"], formats)
+    return Delivery(shot, color_of(plate, space), {"prompt": "a boat"}, generation)
 
 
 def run(delivery, make_frame, extra=None):
@@ -32,7 +34,7 @@ def run(delivery, make_frame, extra=None):
     delivery.start()
     todo = [frame for frame in delivery.plate.frames if not delivery.done(frame)]
     for frame in todo:
-        delivery.write(frame, *make_frame(delivery.plate, frame), {"seen": frame})
+        delivery.write(frame, FramePixels(*make_frame(delivery.plate, frame)), {"seen": frame})
     delivery.finish(extra or {})
     return todo
 
@@ -165,7 +167,7 @@ def test_frames_of_the_wrong_shape_or_type_are_refused(tmp_path):
         (layer, composite.astype(np.float32)),
     ]:
         with pytest.raises(ValueError):
-            delivery.write(1001, *bad, {})
+            delivery.write(1001, FramePixels(*bad), {})
     assert files(tmp_path / "out") == ["recipe.json"]
 
 
@@ -181,7 +183,7 @@ def deliver(path, formats, plate=None):
     todo = [frame for frame in plate.frames if not delivery.done(frame)]
     for frame in todo:
         layer, composite = make_frame(plate, frame)
-        delivery.write(frame, layer.astype(formats.dtype), composite, {}, matte_of(plate))
+        delivery.write(frame, FramePixels(layer.astype(formats.dtype), composite, matte_of(plate)), {})
     delivery.finish({})
     return delivery, todo
 
@@ -201,7 +203,7 @@ def test_every_type_and_compression_is_what_the_files_say(tmp_path, no_pictures,
     assert found.dtype == (np.float32 if layer_type == "float" else np.float16)
     assert np.array_equal(found, layer.astype(found.dtype))
     assert np.array_equal(image_file.read_image(delivery.composite_path(1)), composite)
-    assert np.array_equal(delivery.read_layer(1)[0], layer) and delivery.read_layer(1)[1] is None
+    assert np.array_equal(delivery.read_layer(1), layer) and delivery.read_frame(1).matte is None
     edit = manifest(tmp_path / "out")["edit"]
     assert (edit["pixel_type"], edit["compression"]) == (layer_type, compression)
 
@@ -211,7 +213,7 @@ def test_a_compression_that_became_another_is_noticed(tmp_path, monkeypatch):
     delivery = make(tmp_path / "out", plate, formats=Formats(compression="zipp"))
     delivery.start()
     with pytest.raises(OSError, match="compression is zip, not zipp"):
-        delivery.write(1001, *make_frame(delivery.plate, 1001), {})
+        delivery.write(1001, FramePixels(*make_frame(delivery.plate, 1001)), {})
     assert files(tmp_path / "out") == ["recipe.json"]
 
 
@@ -225,13 +227,26 @@ def test_the_matte_comes_as_a_part_of_its_own(tmp_path, no_pictures, layer_type,
     assert tuple(file.spec(0).channelnames) == ("R", "G", "B", "A") and tuple(file.spec(1).channelnames) == ("matte.A",)
     assert [file.spec(i).getattribute("oiio:subimagename") for i in (0, 1)] == ["rgba", "matte"]
     assert not file.seek_subimage(2, 0)
-    layer, matte = delivery.read_layer(1)
+    layer, matte = delivery.read_frame(1).layer, delivery.read_frame(1).matte
     assert layer.dtype == matte.dtype == formats.dtype
     wanted = np.where(layer[..., 3] == 0, 0, matte_of(delivery.plate)).astype(formats.dtype)
     assert np.array_equal(layer, make_frame(delivery.plate, 1)[0]) and np.array_equal(matte, wanted)
     assert (matte == 1).any() and (matte == 0).any()
     with pytest.raises(ValueError, match="matte is missing"):
-        delivery.write(1, layer, make_frame(delivery.plate, 1)[1], {})
+        delivery.write(1, FramePixels(layer, make_frame(delivery.plate, 1)[1]), {})
+
+
+def test_a_delivered_frame_is_read_back_with_all_its_parts(tmp_path, no_pictures):
+    plate = StandInPlate(frames=(1,))
+    delivery = make(tmp_path / "out", plate, formats=Formats(extra_outputs=("matte",), split="parts"))
+    delivery.start()
+    layer, composite = make_frame(plate, 1)
+    split = {name: np.full((*layer.shape[:2], len(c)), k / 8, np.float16) for k, (name, c) in enumerate(SPLIT.items())}
+    delivery.write(1, FramePixels(layer, composite, layer[..., 3], split), {})
+    found = delivery.read_frame(1)
+    assert np.array_equal(found.layer, layer) and np.array_equal(found.composite, composite)
+    assert np.array_equal(found.matte, layer[..., 3]) and list(found.split) == list(split)
+    assert all(np.array_equal(found.split[name], split[name]) for name in split)
 
 
 def test_png_is_straight_with_exact_ends(tmp_path, no_pictures):
@@ -330,7 +345,7 @@ def test_a_part_that_does_not_read_back_is_noticed(tmp_path, monkeypatch, part):
     delivery.start()
     monkeypatch.setattr(image_file, "_read", flipped)
     with pytest.raises(OSError, match="does not read back"):
-        delivery.write(1, *make_frame(plate, 1), {}, matte_of(plate))
+        delivery.write(1, FramePixels(*make_frame(plate, 1), matte_of(plate)), {})
     assert files(tmp_path / "out") == ["recipe.json"]
 
 
@@ -343,7 +358,7 @@ def test_pictures_written_with_the_frames_are_those_made_from_the_files(tmp_path
         delivery = make(tmp_path / str(filmed), plate)
         delivery.start()
         for frame in plate.frames:
-            delivery.write(frame, *make_frame(plate, frame), {}, filmed=plate.read(frame) if filmed else None)
+            delivery.write(frame, FramePixels(*make_frame(plate, frame)), {}, plate.read(frame) if filmed else None)
         read = []
         with monkeypatch.context() as patch:
             patch.setattr(image_file, "read_image", lambda path: read.append(path) or read_image(path))
@@ -406,7 +421,7 @@ def test_files_of_an_unknown_job_are_refused(tmp_path):
 def test_resuming_writes_only_what_is_missing_and_ends_the_same(tmp_path, whole, no_pictures):
     half_way = make(tmp_path / "resumed")
     half_way.start()
-    half_way.write(1002, *make_frame(half_way.plate, 1002), {"seen": 1002})
+    half_way.write(1002, FramePixels(*make_frame(half_way.plate, 1002)), {"seen": 1002})
     with pytest.raises(RuntimeError, match="1001, 1003"):
         half_way.finish({})
     assert not (tmp_path / "resumed/manifest.json").exists()
@@ -479,7 +494,7 @@ def test_a_write_that_fails_leaves_no_note_and_no_part(tmp_path, monkeypatch):
     good = image_file._write
     monkeypatch.setattr(image_file, "_write", lambda p, *a: full(p, *a) if "composite" in p.name else good(p, *a))
     with pytest.raises(OSError, match="No space left"):
-        delivery.write(1001, *make_frame(delivery.plate, 1001), {"seen": 1001})
+        delivery.write(1001, FramePixels(*make_frame(delivery.plate, 1001)), {"seen": 1001})
     assert not delivery.done(1001)
     assert files(tmp_path / "out") == ["edit/edit.1001.exr", "recipe.json"]
 
@@ -517,7 +532,7 @@ def test_a_plate_that_has_changed_is_noticed(tmp_path, no_pictures):
 def test_a_broken_note_is_no_note(tmp_path, text):
     delivery = make(tmp_path / "out")
     delivery.start()
-    delivery.write(1001, *make_frame(delivery.plate, 1001), {"seen": 1001})
+    delivery.write(1001, FramePixels(*make_frame(delivery.plate, 1001)), {"seen": 1001})
     assert delivery.done(1001)
     (tmp_path / "out/.job/frames/1001.json").write_text(text)
     assert not delivery.done(1001)
@@ -526,7 +541,7 @@ def test_a_broken_note_is_no_note(tmp_path, text):
 def test_starting_removes_only_stale_parts(tmp_path):
     delivery = make(tmp_path / "out")
     delivery.start()
-    delivery.write(1001, *make_frame(delivery.plate, 1001), {"seen": 1001})
+    delivery.write(1001, FramePixels(*make_frame(delivery.plate, 1001)), {"seen": 1001})
     before = files(tmp_path / "out")
     for name in (
         "edit/edit.1002.part.exr",

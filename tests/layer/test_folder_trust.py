@@ -19,7 +19,7 @@ from vera.core.errors import InputError, StoppedError
 from vera.core.files import FileLock, write_sealed_json
 from vera.core.layer import image_file, out_folder
 from vera.core.layer.delivery import Delivery
-from vera.core.layer.outputs.output import Formats
+from vera.core.layer.outputs.output import Formats, FramePixels, Shot
 
 PLATE = StandInPlate(size=(16, 24))
 REPORT = {"model": "stand-in", "color": {"exposure": 0}}
@@ -29,15 +29,8 @@ STARTS = int(os.environ.get("VERA_STARTS", 6))
 
 
 def delivery_in(folder, recipe_hash="abc"):
-    return Delivery(
-        folder,
-        PLATE,
-        {"prompt": "a boat"},
-        recipe_hash,
-        BLENDINGS["linear"],
-        color_of(PLATE, "linear"),
-        formats=FORMATS,
-    )
+    shot = Shot(folder, PLATE, recipe_hash, BLENDINGS["linear"], FORMATS)
+    return Delivery(shot, color_of(PLATE, "linear"), {"prompt": "a boat"})
 
 
 def run(folder, recipe_hash="abc", **claim):
@@ -56,7 +49,7 @@ def run(folder, recipe_hash="abc", **claim):
             return "restored", 0
         todo = [frame for frame in PLATE.frames if not delivery.done(frame)]
         for frame in todo:
-            delivery.write(frame, *make_frame(PLATE, frame), {"seen": frame}, filmed=PLATE.read(frame))
+            delivery.write(frame, FramePixels(*make_frame(PLATE, frame)), {"seen": frame}, filmed=PLATE.read(frame))
         delivery.finish(REPORT)
         return "made", len(todo)
 
@@ -121,7 +114,7 @@ def test_a_file_of_the_jobs_own_is_not_restored_from_frames(tmp_path):
     for damage, expected in (("none", REPORT), ("empty", None)):
         delivery.start()
         for frame in PLATE.frames:
-            delivery.write(frame, *make_frame(PLATE, frame), {})
+            delivery.write(frame, FramePixels(*make_frame(PLATE, frame)), {})
         (delivery.dir / "report.png").write_bytes(b"a picture")
         delivery.finish(REPORT, ("report.png",))
         assert delivery.complete()
@@ -269,7 +262,7 @@ def test_damage_to_the_notes_of_a_job_that_was_stopped_changes_no_result(whole, 
     delivery = delivery_in(out)
     delivery.start()
     for frame in PLATE.frames[:2]:
-        delivery.write(frame, *make_frame(PLATE, frame), {"seen": frame}, filmed=PLATE.read(frame))
+        delivery.write(frame, FramePixels(*make_frame(PLATE, frame)), {"seen": frame}, filmed=PLATE.read(frame))
     path = dice.choice([p for p in sorted((out / ".job").rglob("*")) if p.is_file()])
     damaged(path, DAMAGES[seed % len(DAMAGES)], dice)
     try:

@@ -6,6 +6,7 @@ import pytest
 from tests.layer.stand_in import BLENDINGS, StandInPlate, color_of, make_frame
 from vera.core.layer.blend_space import find_blending
 from vera.core.layer.delivery import Delivery
+from vera.core.layer.outputs.output import FramePixels, Shot
 from vera.core.plate.color_space import LINEAR, resolve_space
 from vera.core.plate.source import open_plate
 
@@ -43,10 +44,10 @@ def rich_spec(frame):
 
 def deliver(tmp_path, plate, blend_space="linear", plate_space="linear", blending=None):
     blending = blending or BLENDINGS[blend_space]
-    delivery = Delivery(tmp_path / "out", plate, {}, "abc", blending, color_of(plate, plate_space))
+    delivery = Delivery(Shot(tmp_path / "out", plate, "abc", blending), color_of(plate, plate_space), {})
     delivery.start()
     for frame in plate.frames:
-        delivery.write(frame, *make_frame(plate, frame), {})
+        delivery.write(frame, FramePixels(*make_frame(plate, frame)), {})
     return delivery
 
 

@@ -13,7 +13,7 @@ from tests.tiny import prepare, tiny_model
 from vera import __version__
 from vera.core.layer.delivery import Delivery
 from vera.core.layer.origin import GENERATED, NOT_KNOWN, Origin
-from vera.core.layer.outputs.output import Formats
+from vera.core.layer.outputs.output import Formats, FramePixels, Shot
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_space import LINEAR
 from vera.core.recipe import EditRecipe
@@ -29,11 +29,11 @@ def delivered(tmp_path_factory):
     formats = Formats(extra_outputs=("prores", "png", "matte"))
     folder = tmp_path_factory.mktemp("origin")
     color = PlateColor(LINEAR, plate.pixel_type)
-    delivery = Delivery(folder, plate, {}, "abc", BLENDINGS["linear"], color, formats=formats, origin=ORIGIN)
+    delivery = Delivery(Shot(folder, plate, "abc", BLENDINGS["linear"], formats, ORIGIN), color, {})
     delivery.start()
     for frame in plate.frames:
         layer, composite = make_frame(plate, frame)[:2]
-        delivery.write(frame, layer, composite, {}, matte=layer[..., 3].astype(np.float32))
+        delivery.write(frame, FramePixels(layer, composite, layer[..., 3].astype(np.float32)), {})
     delivery.finish({})
     return folder
 
@@ -83,9 +83,9 @@ def test_the_manifest_says_it(delivered):
 def test_formats_without_room_for_it_name_the_program(tmp_path, extension):
     plate = StandInPlate(frames=(1,), pixel_type="uint16", extension=extension)
     color = PlateColor(LINEAR, plate.pixel_type)
-    delivery = Delivery(tmp_path, plate, {}, "abc", BLENDINGS["linear"], color, origin=ORIGIN)
+    delivery = Delivery(Shot(tmp_path, plate, "abc", BLENDINGS["linear"], origin=ORIGIN), color, {})
     delivery.start()
-    delivery.write(1, *make_frame(plate, 1)[:2], {})
+    delivery.write(1, FramePixels(*make_frame(plate, 1)[:2]), {})
     assert oiio.ImageInput.open(str(delivery.composite_path(1))).spec().getattribute("Software") == ORIGIN.software
 
 

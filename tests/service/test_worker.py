@@ -186,7 +186,7 @@ def test_a_job_renders_frames_that_vanish_while_they_are_copied(tmp_path, monkey
     line, load = Heard(), worker.WarmModel(Heard())
     command = job(tmp_path, "first", frames=3)
     worker.make(command, *line.ready(), load)
-    read, write, gone, written = Delivery.read_layer, Delivery.write, [], []
+    read, write, gone, written = Delivery.read_frame, Delivery.write, [], []
 
     def vanishing(self, frame):
         if self.dir.name == "first" and len(gone) == after:
@@ -195,7 +195,7 @@ def test_a_job_renders_frames_that_vanish_while_they_are_copied(tmp_path, monkey
         return read(self, frame)
 
     monkeypatch.setattr(worker.JobProgress, "thumbnail", lambda self, frame: None)
-    monkeypatch.setattr(Delivery, "read_layer", vanishing)
+    monkeypatch.setattr(Delivery, "read_frame", vanishing)
     noting = lambda self, frame, *more: written.append(frame) or write(self, frame, *more)  # noqa: E731
     monkeypatch.setattr(Delivery, "write", noting)
     again = job(tmp_path, "second", frames=3)
@@ -293,7 +293,7 @@ class TestProgress:
 
         plate = StandInPlate(size=(48, 64), frames=(7, 8, 9))
         layer, composite = np.zeros((48, 64, 4), np.float32), np.full((48, 64, 3), 0.5, np.float32)
-        delivery = SimpleNamespace(read_layer=lambda frame: (layer, None), read_composite=lambda frame: composite)
+        delivery = SimpleNamespace(read_layer=lambda frame: layer, read_composite=lambda frame: composite)
         color = SimpleNamespace(for_display=lambda pixels: pixels)
         line = Heard()
         progress = worker.JobProgress(line, tmp_path)

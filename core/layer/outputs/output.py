@@ -67,17 +67,20 @@ class Shot:
     """The shot, as the outputs need it.
 
     dir: the delivery's folder
-    parts: further parts of the edit's EXR files, in order
+    recipe_hash: the job's identity
+    blending: the host's blending space
+    formats: of the files
     origin: provenance that every file states
+    parts: further parts of the edit's EXR files, in order; the delivery sets them by the formats
     """
 
     dir: Path
     plate: Plate
     recipe_hash: str
     blending: Blending
-    formats: Formats
-    parts: tuple["LayerPart", ...] = ()
+    formats: Formats = Formats()
     origin: Origin = UNSTATED
+    parts: tuple["LayerPart", ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,10 @@ class LayerPart(Output):
     @abstractmethod
     def pixels(self, frame: int, pixels: FramePixels) -> np.ndarray:
         """The part's pixels (H, W, len(channels)) in the layer's type. Raises ValueError if they are missing."""
+
+    @abstractmethod
+    def read_into(self, pixels: FramePixels, stored: np.ndarray) -> FramePixels:
+        """The frame with what a delivered file holds of this part, (H, W, len(channels)): the way back of `pixels`."""
 
     def bytes_per_pixel(self, shot: Shot) -> float:
         return len(self.channels) * shot.formats.dtype.itemsize * (LAYER_PACKS_TO if shot.formats.packed else 1)

@@ -5,6 +5,7 @@ shadow/shadow.####.exr, veil/veil.####.exr, object/object.####.exr    RGBA, prem
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -58,6 +59,9 @@ class SplitPart(LayerPart):
 
     def pixels(self, frame: int, pixels: FramePixels) -> np.ndarray:
         return _layer_of(frame, pixels, self.name)
+
+    def read_into(self, pixels: FramePixels, stored: np.ndarray) -> FramePixels:
+        return replace(pixels, split={**(pixels.split or {}), self.name: stored})
 
 
 SPLIT_FILES = tuple(SplitFile(name, channels) for name, channels in SPLIT_LAYERS.items())
