@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     path = parser.parse_args(argv).config
     # Only now, so that --help and wrong arguments answer at once.
     from vera.core.training.configuration import read_config
-    from vera.core.training.full.cost import cost_table
+    from vera.core.training.full.cost import TrainingRun, cost_table
 
     settings = read_config(path)
     for name in ("steps", "batch"):
@@ -28,7 +28,8 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 10**9:
             raise InputError(f"{path}: {name!r} is not a whole number above 0")
 
-    print("\n".join(cost_table(settings["steps"], settings["batch"], bool(settings.get("recompute", True)))))
+    run = TrainingRun(settings["steps"], settings["batch"], bool(settings.get("recompute", True)))
+    print("\n".join(cost_table(run)))
     return 0
 
 

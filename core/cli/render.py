@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vera.core.cli.arguments import Parser, add_recipe_options, recipe_values
 from vera.core.errors import InputError
-from vera.core.job.run import DONE, failed, render, stop_request
+from vera.core.job.run import DONE, RenderOptions, failed, render, stop_request
 from vera.core.progress import KINDS, Progress
 from vera.core.recipe import EditRecipe
 
@@ -128,9 +128,8 @@ def run(parser: Parser, recipe_of: Callable[[argparse.Namespace], EditRecipe], a
             if args.dry_run:
                 print(dry_run(recipe, args, load))
                 return DONE
-            _, said = render(
-                recipe, args.device, progress, stopping, args.verbose, load, wait=args.wait, planned=not args.shard
-            )
+            options = RenderOptions(args.verbose, args.wait, load, planned=not args.shard)
+            _, said = render(recipe, args.device, progress, stopping, options)
             progress.say(said, event="done", out=recipe.out)
         return DONE
     except Exception as error:
@@ -147,7 +146,7 @@ def dry_run(recipe: EditRecipe, args: argparse.Namespace, load: Loader | None) -
     inputs = open_inputs(recipe)
     from vera.core.backends import load_backend
     from vera.core.job.inspection import job_report, page_of
-    from vera.core.job.memory import within_memory
+    from vera.core.job.memory import ModelLoading, within_memory
     from vera.core.model.load import load_model
 
     device = args.device
@@ -155,7 +154,8 @@ def dry_run(recipe: EditRecipe, args: argparse.Namespace, load: Loader | None) -
     def report_of(job: Job) -> dict[str, Any]:
         return job_report(job, device, load_backend(recipe.model).explain(job, device))
 
-    report = within_memory(report_of, recipe, device, load or load_model, planned=not args.shard, inputs=inputs)
+    loading = ModelLoading(load or load_model, planned=not args.shard)
+    report = within_memory(report_of, recipe, device, loading, inputs)
     return json.dumps(report, indent=2) if args.json else "\n".join(page_of(report))
 
 

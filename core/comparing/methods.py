@@ -12,7 +12,7 @@ from vera.core.backends.base import Job, Loader
 from vera.core.comparing.benchmark_rows import Row
 from vera.core.comparing.frame_matching import Case, Delivery, Video
 from vera.core.errors import InputError
-from vera.core.job.memory import within_memory
+from vera.core.job.memory import ModelLoading, within_memory
 from vera.core.job.run import run_job
 from vera.core.model.families import family_of
 from vera.core.model.interfaces import Model
@@ -124,7 +124,7 @@ class Renderer:
             if not job.delivery.complete():
                 run_job(job, progress, stopping)
 
-        within_memory(work, self.recipe(row), self.device, self.load)
+        within_memory(work, self.recipe(row), self.device, ModelLoading(self.load))
 
     def result(self, case: Case) -> Delivery:
         """The rendered delivery. Raises InputError."""

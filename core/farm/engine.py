@@ -26,7 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from vera.core.backends import load_backend
 from vera.core.errors import InputError, one_line
 from vera.core.farm.shot_lists import Shot
-from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT, render
+from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT, RenderOptions, render
 from vera.core.model.offload import computing_device
 from vera.core.service.worker import WarmModel
 
@@ -277,9 +277,8 @@ def render_shot(shot: Shot, resources: WorkerResources, workers: int, queue: Any
             if recipe.cache:
                 raise InputError("--share-windows: not possible with a cache, which belongs to one process; omit one")
             window_runner = SharedWindows(recipe.model, resources, workers)
-        rendered, message = render(
-            recipe, resources.device, progress, lambda: False, load=PROCESS_MODEL, window_runner=window_runner
-        )
+        options = RenderOptions(load=PROCESS_MODEL, window_runner=window_runner)
+        rendered, message = render(recipe, resources.device, progress, lambda: False, options)
         return Outcome(shot, DONE, message, rendered)
     except InputError as error:
         return Outcome(shot, WRONG_INPUT, one_line(f"error: {error}"))

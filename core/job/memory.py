@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -89,33 +89,54 @@ def is_planned(recipe: EditRecipe) -> bool:
     return load_backend(model).samples and folder_of(model).is_dir() and family_of(model).planned
 
 
+@dataclass(frozen=True)
+class ModelLoading:
+    """How a job's model is loaded.
+
+    load: see `load_model`
+    learned: stores the plan that worked for a model, for its next job, unless that plan is the CPU
+    planned: False starts without a plan for one GPU's memory
+    """
+
+    load: Loader = load_model
+    learned: dict[tuple[str, ...], ExecutionPlan] = field(default_factory=dict)
+    planned: bool = True
+
+    def plan(self, recipe: EditRecipe, device: str, inputs: Inputs | None) -> ExecutionPlan:
+        """The plan that a job starts with. Raises InputError."""
+        if known := self.learned.get(self._key(recipe, device)):
+            return known.for_next_job(recipe)
+        return first_plan(recipe, device, inputs) if self.planned else ExecutionPlan(recipe, device)
+
+    def learn(self, recipe: EditRecipe, device: str, plan: ExecutionPlan) -> None:
+        """Store a plan for the model's next job, unless it is for another device."""
+        if plan.device == device:
+            self.learned[self._key(recipe, device)] = plan
+
+    def _key(self, recipe: EditRecipe, device: str) -> tuple[str, ...]:
+        return recipe.model, device, recipe.weights, recipe.offload
+
+
 def within_memory(
     work: Callable[[Job], Any],
     recipe: EditRecipe,
     device: str,
-    load: Loader = load_model,
-    learned: dict | None = None,
-    planned: bool = True,
+    loading: ModelLoading | None = None,
     inputs: Inputs | None = None,
 ) -> Any:
     """Prepare the job and return work(job). If memory runs out, try again with cheaper settings.
 
     The job's warnings, and so its report, list the changes.
-    learned: stores the plan that worked for a model, for its next job, unless that plan is the CPU
-    planned: False starts without a plan for one GPU's memory
     inputs: the recipe's files if they are already open
     Raises OutOfMemoryError when no cheaper setting is left, and the other errors of prepare() and `work`.
     """
-    learned, model = {} if learned is None else learned, (recipe.model, device, recipe.weights, recipe.offload)
-    if model in learned:
-        plan = learned[model].for_next_job(recipe)
-    else:
-        plan = first_plan(recipe, device, inputs) if planned else ExecutionPlan(recipe, device)
+    loading = loading or ModelLoading()
+    plan = loading.plan(recipe, device, inputs)
     while True:
         window = None
         job: Job | None = None
         try:
-            job = prepare(plan.recipe, plan.device, plan.loader(load), inputs)
+            job = prepare(plan.recipe, plan.device, plan.loader(loading.load), inputs)
             window = job.frames_at_once
             return work(replace(job, warnings=(*job.warnings, *plan.planned, *plan.warnings())))
         except Exception as error:
@@ -132,8 +153,7 @@ def within_memory(
         job = None
         release()
         plan = cheaper
-        if plan.device == device:
-            learned[model] = plan
+        loading.learn(recipe, device, plan)
 
 
 def next_cheaper(plan: ExecutionPlan, of_gpu: bool, window: int | None) -> ExecutionPlan | None:

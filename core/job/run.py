@@ -4,7 +4,7 @@ import errno
 import signal
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -58,21 +58,33 @@ def run_job(job: "Job", progress: ProgressLike, stopping: Callable[[], bool]) ->
     return load_backend(job.recipe.model).run(job, progress, stopping)
 
 
+@dataclass(frozen=True)
+class RenderOptions:
+    """Options of `render` that do not change pixels.
+
+    verbose: print the choices that the backend made
+    wait: wait for another job in the same folder to end, instead of refusing
+    load: loads the model; None: `load_model`
+    planned: False starts without a plan for one GPU's memory
+    window_runner: see `GenerateJob`; None leaves the job's own
+    """
+
+    verbose: bool = False
+    wait: bool = False
+    load: "Loader | None" = None
+    planned: bool = True
+    window_runner: Callable | None = None
+
+
 def render(
     recipe: EditRecipe,
     device: str,
     progress: ProgressLike,
     stopping: Callable[[], bool],
-    verbose: bool = False,
-    load: "Loader | None" = None,
-    window_runner: Callable | None = None,
-    wait: bool = False,
-    planned: bool = True,
+    options: RenderOptions = RenderOptions(),
 ) -> tuple[bool, str]:
     """Make the recipe's delivery unless it is complete. Returns whether there was work, and a summary.
 
-    load: see `load_model`. window_runner: see `GenerateJob`. planned: see `within_memory`.
-    wait: wait for another job in the same folder to end, instead of refusing
     Raises InputError, OutOfMemoryError, StoppedError.
     """
     # Modules that import torch are imported here, so that --help, wrong arguments and wrong paths respond at once.
@@ -81,7 +93,7 @@ def render(
 
         inputs = open_inputs(recipe)
         from vera.core.backends import load_backend
-        from vera.core.job.memory import within_memory
+        from vera.core.job.memory import ModelLoading, within_memory
         from vera.core.model.load import load_model
 
         backend = load_backend(recipe.model)
@@ -92,23 +104,25 @@ def render(
             if warning not in warned:
                 progress.warn(warning)
                 warned.add(warning)
-        for line in backend.explain(job, device) if verbose else ():
+        for line in backend.explain(job, device) if options.verbose else ():
             progress.note(line)
         nothing = False, f"nothing to do: {recipe.out} holds this edit, whole"
         if nothing_to_do(job):
             return nothing
-        with job.delivery.claimed(wait, stopping=stopping, say=progress.say):
+        with job.delivery.claimed(options.wait, stopping=stopping, say=progress.say):
             if nothing_to_do(job):  # another process has completed it
                 return nothing
-            changes: dict[str, Any] = {"window_runner": window_runner} if window_runner else {}
-            report = run_job(replace(job, **changes), progress, stopping)
+            if options.window_runner:
+                job = replace(job, window_runner=options.window_runner)
+            report = run_job(job, progress, stopping)
         return True, (
             f"{len(job.plate.frames)} frames in {recipe.out}, read as {job.color.space.name};"
             f" layer covers {report['coverage']:.1%} of the picture;"
             f" layers agree with the model's composite to {report['agreement_psnr']} dB"
         )
 
-    return within_memory(work, recipe, device, load or load_model, planned=planned, inputs=inputs)
+    loading = ModelLoading(options.load or load_model, planned=options.planned)
+    return within_memory(work, recipe, device, loading, inputs)
 
 
 def failed(error: BaseException, progress: Progress | None = None) -> int:

@@ -171,7 +171,7 @@ class WarmModel:
 
 def make(command: dict[str, Any], line: Line, load: WarmModel) -> dict[str, Any]:
     """Run one job from its recipe to the delivery; return the report. Raises the backend's errors, OutOfMemoryError."""
-    from vera.core.job.memory import within_memory
+    from vera.core.job.memory import ModelLoading, within_memory
     from vera.core.recipe import EditRecipe
 
     progress = JobProgress(line, Path(command["thumbnails"]))
@@ -184,7 +184,7 @@ def make(command: dict[str, Any], line: Line, load: WarmModel) -> dict[str, Any]
         line.send("delivered", facts=facts_of(job) | {"views": views_of(job)})
         return report
 
-    return within_memory(work, recipe, command["device"], load, load.learned)
+    return within_memory(work, recipe, command["device"], ModelLoading(load, load.learned))
 
 
 def attempt(job: Job, line: Line, progress: JobProgress) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tests.plate.media import write_sequence
 from vera.core.cli import render
 from vera.core.errors import InputError, OutOfMemoryError
 from vera.core.job import memory
-from vera.core.job.memory import within_memory
+from vera.core.job.memory import ModelLoading, within_memory
 from vera.core.model.limits import Limits
 from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.recipe import EditRecipe
@@ -68,7 +68,7 @@ def failing(times, error=torch.OutOfMemoryError("CUDA out of memory")):
 
 def test_each_cheaper_setting_is_tried_in_order(gpu):
     work, tried = failing(6)
-    said = within_memory(work, BOTH, "auto", load)
+    said = within_memory(work, BOTH, "auto", ModelLoading(load))
     assert tried == [
         (True, "none", 49, "auto"),
         (False, "none", 49, "auto"),
@@ -95,7 +95,7 @@ def test_a_full_size_model_has_two_settings_more(gpu, monkeypatch, tmp_path):
             raise torch.OutOfMemoryError
 
         with pytest.raises(OutOfMemoryError):
-            within_memory(work, recipe, "cuda", load)
+            within_memory(work, recipe, "cuda", ModelLoading(load))
         return seen
 
     assert tried()[:5] == [
@@ -113,9 +113,9 @@ def test_a_full_size_model_has_two_settings_more(gpu, monkeypatch, tmp_path):
 
 def test_what_is_enough_is_enough(gpu):
     work, tried = failing(1)
-    assert len(within_memory(work, BOTH, "auto", load)) == 1 and len(tried) == 2
+    assert len(within_memory(work, BOTH, "auto", ModelLoading(load))) == 1 and len(tried) == 2
     work, tried = failing(0)
-    assert within_memory(work, BOTH, "auto", load) == () and len(tried) == 1
+    assert within_memory(work, BOTH, "auto", ModelLoading(load)) == () and len(tried) == 1
 
 
 @pytest.mark.parametrize("device, tries, last", [("auto", 10, "cpu"), ("cuda", 6, "cuda"), ("cpu", 5, "cpu")])
@@ -125,7 +125,7 @@ def test_at_the_end_the_reason_names_all_that_was_tried(gpu, device, tries, last
     with pytest.raises(
         OutOfMemoryError, match="^out of the GPU's memory, also with both guidance passes.*--frames"
     ) as caught:
-        within_memory(work, BOTH, device, load)
+        within_memory(work, BOTH, device, ModelLoading(load))
     assert len(tried) == tries and tried[-1][-1] == last and "\n" not in str(caught.value)
 
 
@@ -133,7 +133,7 @@ def test_windows_are_not_cut_below_the_shot_nor_where_nothing_was_seen(gpu, monk
     monkeypatch.setattr(Job, "plate", SimpleNamespace(frames=range(9)))
     work, tried = failing(99)
     with pytest.raises(OutOfMemoryError):
-        within_memory(work, BOTH, "cpu", load)
+        within_memory(work, BOTH, "cpu", ModelLoading(load))
     assert len(tried) == 2
 
     def never(name, device, offload="none"):
@@ -142,7 +142,7 @@ def test_windows_are_not_cut_below_the_shot_nor_where_nothing_was_seen(gpu, monk
     with pytest.raises(
         OutOfMemoryError, match="one after the other and text encoder and codec outside the GPU while they wait;"
     ):
-        within_memory(work, BOTH, "cuda", never)
+        within_memory(work, BOTH, "cuda", ModelLoading(never))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_windows_are_not_cut_below_the_shot_nor_where_nothing_was_seen(gpu, monk
 def test_the_hosts_memory_is_not_spared_by_what_spares_the_gpus(gpu, error):
     work, tried = failing(99, error)
     with pytest.raises(OutOfMemoryError, match="^out of memory; free some"):
-        within_memory(work, BOTH, "cuda", load)
+        within_memory(work, BOTH, "cuda", ModelLoading(load))
     assert len(tried) == 1
 
 
@@ -159,7 +159,7 @@ def test_the_hosts_memory_is_not_spared_by_what_spares_the_gpus(gpu, error):
 def test_other_failures_are_not_tried_again(gpu, error):
     work, tried = failing(99, error)
     with pytest.raises(type(error), match=str(error)):
-        within_memory(work, BOTH, "auto", load)
+        within_memory(work, BOTH, "auto", ModelLoading(load))
     assert len(tried) == 1
 
 
@@ -176,7 +176,7 @@ def test_what_the_failed_attempt_held_is_free_before_the_next(gpu):
         held.append(weakref.ref(tensor))
         raise torch.OutOfMemoryError("with the tensor in this frame")
 
-    assert within_memory(work, BOTH, "auto", load) is None
+    assert within_memory(work, BOTH, "auto", ModelLoading(load)) is None
 
 
 def run(plate, out, *more):

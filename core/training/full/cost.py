@@ -7,15 +7,37 @@ been measured.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from vera.core.model.codec import SPACE_STRIDE, latent_frames
 from vera.core.model.config import BRANCHES, PRESETS, TransformerConfig
 
 TEXT_TOKENS = 512  # text tokens per instruction, padding included. Raising it raises the cost of attention to the text
-PEAKS = {"H100": 989e12, "A100": 312e12}  # peak rate in dense bf16 FLOP/s, from the manufacturer's data sheets
-UTILISATION = 0.4  # share of the peak that training reaches; assumed. Raising it lowers hours and dollars
-PRICE = 2.5  # dollars per GPU hour; assumed. Raising it raises the dollars only
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A kind of GPU.
+
+    peak: rate in dense bf16 FLOP/s, from the manufacturer's data sheet
+    utilisation: share of the peak that training reaches; assumed. Raising it lowers hours and dollars
+    price: dollars per GPU hour; assumed. Raising it raises the dollars only
+    """
+
+    peak: float
+    utilisation: float = 0.4
+    price: float = 2.5
+
+
+GPUS = {"H100": Gpu(989e12), "A100": Gpu(312e12)}
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """steps: of the run. batch: clips per step. recompute: activations are computed again in the backward pass."""
+
+    steps: int
+    batch: int
+    recompute: bool = True
 
 
 @dataclass(frozen=True)
@@ -81,41 +103,28 @@ def _embedder_products(config: TransformerConfig, branch: str, text_tokens: int)
     return time + (text if config.text_of(branch) else 0)
 
 
-def training_cost(
-    config: TransformerConfig,
-    frames: int,
-    height: int,
-    width: int,
-    steps: int,
-    batch: int,
-    recompute: bool = True,
-    peak: float = PEAKS["H100"],
-    utilisation: float = UTILISATION,
-    price: float = PRICE,
-) -> Cost:
-    """Cost of training all weights on clips of `frames` frames of (height, width) pixels.
+def training_cost(config: TransformerConfig, tokens: int, run: TrainingRun, gpu: Gpu = GPUS["H100"]) -> Cost:
+    """Cost of training all weights on clips of `tokens` tokens per layer.
 
-    A backward pass costs two forward passes. recompute: activations are computed again in the backward pass, which
-    costs one more forward pass. batch: clips per step. peak: FLOP/s of one GPU.
+    A backward pass costs two forward passes. Computing activations again costs one more.
     """
-    forward = forward_flops(config, tokens_of(config, frames, height, width))
-    step = forward * batch * (4 if recompute else 3)
-    hours = step * steps / (peak * utilisation) / 3600
-    return Cost(forward, step, hours, hours * price)
+    forward = forward_flops(config, tokens)
+    step = forward * run.batch * (4 if run.recompute else 3)
+    hours = step * run.steps / (gpu.peak * gpu.utilisation) / 3600
+    return Cost(forward, step, hours, hours * gpu.price)
 
 
-def cost_table(steps: int, batch: int, recompute: bool) -> Iterator[str]:
+def cost_table(run: TrainingRun) -> Iterator[str]:
     """The lines of the cost table in docs/training.md: presets by clip length, at 832x480 pixels."""
-    run: dict[str, Any] = {"steps": steps, "batch": batch, "recompute": recompute}
-    yield f"{steps} steps of {batch} clips, {UTILISATION:.0%} of the peak, ${PRICE} a GPU hour (both assumed)"
+    gpu = GPUS["H100"]
+    assumed = f"{gpu.utilisation:.0%} of the peak, ${gpu.price} a GPU hour (both assumed)"
+    yield f"{run.steps} steps of {run.batch} clips, {assumed}"
     yield "| model | frames | PFLOP a forward pass | PFLOP a step | H100 hours | A100 hours | dollars on H100 |"
     yield "|---|---|---|---|---|---|---|"
     for name in ("1.3b", "14b"):
         for frames in (49, 81):
-            costs = {
-                gpu: training_cost(PRESETS[name], frames, 480, 832, peak=peak, **run) for gpu, peak in PEAKS.items()
-            }
-            cost, slower = costs["H100"], costs["A100"]
+            tokens = tokens_of(PRESETS[name], frames, 480, 832)
+            cost, slower = (training_cost(PRESETS[name], tokens, run, GPUS[kind]) for kind in ("H100", "A100"))
             yield (
                 f"| {name} | {frames} | {cost.forward / 1e15:.2f} | {cost.step / 1e15:,.0f} | {cost.hours:,.0f} |"
                 f" {slower.hours:,.0f} | {cost.dollars:,.0f} |"

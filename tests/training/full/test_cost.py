@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vera.core.cli.model_cost import main
 from vera.core.model.config import PRESETS, TransformerConfig
 from vera.core.model.transformer import Transformer
-from vera.core.training.full.cost import forward_flops, tokens_of, training_cost
+from vera.core.training.full.cost import Gpu, TrainingRun, forward_flops, tokens_of, training_cost
 
 
 @pytest.mark.parametrize("switches", [{}, {"share_embedders": True}, {"alpha_text": False}, {"mask_input": False}])
@@ -34,9 +34,9 @@ def test_token_counts_equal_the_published_ones(preset, frames, tokens):
 def test_hours_agree_with_a_calculation_by_hand():
     """8,000 steps of 16 clips, each the cost of four forward passes, at 40 % of 989 TFLOP/s."""
     forward = forward_flops(PRESETS["1.3b"], 20_280)
-    cost = training_cost(PRESETS["1.3b"], 49, 480, 832, steps=8000, batch=16, price=2.0)
+    cost = training_cost(PRESETS["1.3b"], 20_280, TrainingRun(8000, 16), Gpu(989e12, price=2.0))
     assert cost.hours == pytest.approx(8000 * 16 * 4 * forward / 989e12 / 0.4 / 3600) and cost.dollars == 2 * cost.hours
-    saved = training_cost(PRESETS["1.3b"], 49, 480, 832, steps=8000, batch=16, recompute=False)
+    saved = training_cost(PRESETS["1.3b"], 20_280, TrainingRun(8000, 16, recompute=False))
     assert saved.hours == pytest.approx(0.75 * cost.hours)
 
 
