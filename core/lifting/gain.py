@@ -71,6 +71,26 @@ LIMITS = GainLimits()
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A window of the plate beside the edited video, with what was measured of both.
+
+    seen (T, 3, H, W): the plate with the edited video's loss of detail
+    clean (T, 3, H, W): the edited video without its drift
+    region (T, 1, H, W): 1 where something changed
+    variance (T, 1, H, W): of the noise, per channel
+    """
+
+    seen: torch.Tensor
+    clean: torch.Tensor
+    region: torch.Tensor
+    variance: torch.Tensor
+
+    def __post_init__(self) -> None:
+        assert self.seen.shape == self.clean.shape
+        assert self.region.shape == self.variance.shape == self.seen[:, :1].shape
+
+
+@dataclass(frozen=True)
 class Gain:
     """The plate's colours to the power of the curve, times the field.
 
@@ -99,20 +119,10 @@ class Gain:
         return self.field * power * video.clamp_min(LIMITS.darkest) ** (power - 1)
 
 
-def find_gain(
-    seen: torch.Tensor,
-    clean: torch.Tensor,
-    region: torch.Tensor,
-    variance: torch.Tensor,
-    left: torch.Tensor,
-    limits: GainLimits = LIMITS,
-) -> Gain | None:
-    """The gain among the changes, or None.
-
-    seen, clean (T, 3, H, W), region, variance (T, 1, H, W): as for `find_layers`
-    left (T, 3, H, W): residual of the best veil; the gain must leave less
-    """
-    assert seen.shape == clean.shape == left.shape and region.shape == variance.shape == seen[:, :1].shape
+def find_gain(compared: Comparison, left: torch.Tensor, limits: GainLimits = LIMITS) -> Gain | None:
+    """The gain among the changes, or None. left (T, 3, H, W): residual of the best veil; the gain must leave less."""
+    seen, clean, region, variance = compared.seen, compared.clean, compared.region, compared.variance
+    assert left.shape == seen.shape
     nats = _evidence(seen, clean, region, left, limits)
     label = (nats > limits.least_nats).float() * region
     for _ in range(2):
@@ -129,7 +139,7 @@ def find_gain(
         explained = _explained(base, clean, field, label, limits)
     field = _field(base, clean, label * explained, variance, limits)
     lit = (field * base).clamp(0, 1)
-    return Gain(field, _matte(seen, clean, lit, label, region, variance, limits), explained, curve)
+    return Gain(field, _matte(compared, lit, label, limits), explained, curve)
 
 
 def _evidence(seen, clean, region, left, limits):
@@ -221,15 +231,15 @@ def _field(seen, clean, label, variance, limits):
     return torch.where(told, spread(field, inside), limits.most)  # a channel clipped everywhere is as bright as can be
 
 
-def _matte(seen, clean, lit, label, region, variance, limits):
+def _matte(compared, lit, label, limits):
     """The gain's matte (T, 1, H, W): 1 inside; the edge follows the picture where it is visible, else it is soft."""
-    towards = lit - seen
+    variance, towards = compared.variance, lit - compared.seen
     size = blur(towards.square().sum(1, keepdim=True) / variance, 1.0)
-    along = blur(((clean - seen) * towards).sum(1, keepdim=True) / variance, limits.sharp_edge)
+    along = blur(((compared.clean - compared.seen) * towards).sum(1, keepdim=True) / variance, limits.sharp_edge)
     edge = (along / blur(towards.square().sum(1, keepdim=True) / variance, limits.sharp_edge).clamp_min(1e-3)).clamp(
         0, 1
     )
     soft = (2 * blur(label, limits.soft_edge) - 0.5).clamp(0, 1)
     ring = torch.lerp(soft, edge, (size / limits.seen_edge).clamp(0, 1))
     core = shrunk(label, 2)
-    return torch.maximum(core, ring) * grown(label, 1) * region
+    return torch.maximum(core, ring) * grown(label, 1) * compared.region

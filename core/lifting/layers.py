@@ -6,13 +6,13 @@ which are translucent, and their colour.
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 
 from vera.core.layer.spread import spread
-from vera.core.lifting.gain import find_gain
+from vera.core.lifting.gain import Comparison, find_gain
 from vera.core.lifting.smooth import WeightedMeans, blur, blur_widely, grown, shrunk
 
 
@@ -91,35 +91,21 @@ class Layers:
     kinds: torch.Tensor
 
 
-def find_layers(
-    plate: torch.Tensor,
-    seen: torch.Tensor,
-    clean: torch.Tensor,
-    region: torch.Tensor,
-    variance: torch.Tensor,
-    haze: torch.Tensor,
-    limits: LayerLimits = LIMITS,
-) -> Layers:
-    """The layer over the plate (T, 3, H, W); alpha is 0 outside the region.
+def find_layers(plate: torch.Tensor, compared: Comparison, haze: torch.Tensor, limits: LayerLimits = LIMITS) -> Layers:
+    """The layer over the plate (T, 3, H, W); alpha is 0 outside the changed region.
 
-    seen (T, 3, H, W): the plate with the edited video's loss of detail
-    clean (T, 3, H, W): the edited video without its drift
-    region (T, 1, H, W): 1 where something changed
-    variance (T, 1, H, W): of the noise, per channel
     haze (T, 1, H, W): alpha that is known to be translucent
     """
-    assert plate.shape == seen.shape == clean.shape
-    assert region.shape == variance.shape == haze.shape == plate[:, :1].shape
-    variance = 2 * variance + LIMITS.slack**2
-    veil = _veil_fit(seen, clean, region, variance)
-    gain = find_gain(seen, clean, region, variance, clean - torch.lerp(seen, veil.color, veil.alpha))
+    assert plate.shape == compared.seen.shape and haze.shape == compared.region.shape
+    compared = replace(compared, variance=2 * compared.variance + LIMITS.slack**2)
+    veil = veil_fit(compared)
+    gain = find_gain(compared, compared.clean - torch.lerp(compared.seen, veil.color, veil.alpha))
     if gain is None:
-        color, alpha, kinds = _laid_over(veil, seen, clean, region, variance, haze, limits)
+        color, alpha, kinds = _laid_over(veil, compared, haze, limits)
         return Layers(color, alpha, torch.zeros_like(color), torch.cat([kinds, torch.zeros_like(alpha)], 1))
-    rest = region * (1 - (gain.matte >= 1) * gain.explained)
-    under = gain.over(seen)
-    veil = _veil_fit(under, clean, rest, variance)
-    color, alpha, kinds = _laid_over(veil, under, clean, rest, variance, haze * (1 - gain.matte), limits)
+    rest = compared.region * (1 - (gain.matte >= 1) * gain.explained)
+    compared = replace(compared, seen=gain.over(compared.seen), region=rest)
+    color, alpha, kinds = _laid_over(veil_fit(compared), compared, haze * (1 - gain.matte), limits)
     below = (1 - alpha) * gain.matte
     total = alpha + below
     share = below / total.clamp_min(1e-4)
@@ -128,27 +114,29 @@ def find_layers(
 
 
 @dataclass(frozen=True)
-class _VeilFit:
-    """The whole change as a veil: alpha (T, 1, H, W), straight colour (T, 3, H, W), chi-square per channel."""
+class VeilFit:
+    """The whole change as a veil: alpha (T, 1, H, W), straight colour (T, 3, H, W), and the chi-square per channel
+    (T, 1, H, W) that the veil leaves."""
 
     alpha: torch.Tensor
     color: torch.Tensor
     misfit: torch.Tensor
 
 
-def _veil_fit(seen, clean, region, variance):
-    """Each pixel black, or of the one colour that explains the region best."""
-    return _translucent(seen, clean, variance, [torch.zeros(3), find_veil(seen, clean, region, variance)])
+def veil_fit(compared: Comparison) -> VeilFit:
+    """The whole change as a veil, whose pixels are black or of the one colour that explains the region best."""
+    return _translucent(compared, [torch.zeros(3), find_veil(compared)])
 
 
-def _laid_over(veil, seen, clean, region, variance, haze, limits):
-    """Straight colour (T, 3, H, W) and alpha (T, 1, H, W) of veils and opaque parts over `seen`, and the first two
-    channels of `Layers.kinds`."""
+def _laid_over(veil, compared, haze, limits):
+    """Straight colour (T, 3, H, W) and alpha (T, 1, H, W) of veils and opaque parts over `compared.seen`, and the first
+    two channels of `Layers.kinds`."""
+    seen, clean, region, variance = compared.seen, compared.clean, compared.region, compared.variance
     thin, color, misfit = veil.alpha, veil.color, veil.misfit
     dims = ((color.amax(1, keepdim=True) == 0) & (thin < LIMITS.deepest_shadow)).float()
     if (dims * region).mean() > LIMITS.largest_shadow:
         dims = torch.zeros_like(dims)
-    through = transmission(seen, clean, thin, color, dims, region, variance, haze) + LIMITS.like_haze * (haze > 0)
+    through = transmission(compared, veil, dims, haze) + LIMITS.like_haze * (haze > 0)
     least = least_alpha(seen, clean, variance)
     denser = blur(least - thin, 1.0, 0.5) > LIMITS.denser
     # A shadow lies beside the object that casts it, and a codec smears that object's edges into it: more misfit is
@@ -199,12 +187,13 @@ def _steady(mattes, seen, clean, variance, limits):
     return [sums / weights for sums in total]
 
 
-def find_veil(seen: torch.Tensor, clean: torch.Tensor, region: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+def find_veil(compared: Comparison) -> torch.Tensor:
     """The one colour (3,) that explains most of the change as a veil of that colour.
 
     For a given colour, the alpha of each block is a least-squares solution. The colour with the smallest misfit is
     searched on a grid and refined by alternating least squares; the misfit of each block is bounded.
     """
+    seen, clean, region, variance = compared.seen, compared.clean, compared.region, compared.variance
     inside = F.avg_pool2d(region, LIMITS.block)
     if not (inside > 0.5).any():
         return torch.ones(3)
@@ -238,8 +227,9 @@ def find_veil(seen: torch.Tensor, clean: torch.Tensor, region: torch.Tensor, var
     return best
 
 
-def _translucent(seen, clean, variance, colors):
-    """The veil of the one of the colours that explains each pixel best."""
+def _translucent(compared, colors):
+    """The veil whose pixels each have the one of the colours that explains them best."""
+    seen, clean, variance = compared.seen, compared.clean, compared.variance
     found = []
     for e in colors:
         towards = e[:, None, None] - seen
@@ -257,26 +247,19 @@ def _translucent(seen, clean, variance, colors):
     for b, other, e in others:
         better = (blur(other, 1.5, 0.5) < blur(left, 1.5, 0.5)).float()
         a, left, color = (torch.lerp(a, b, better), torch.lerp(left, other, better), torch.lerp(color, e, better))
-    return _VeilFit(a, color, left)
+    return VeilFit(a, color, left)
 
 
-def transmission(
-    seen: torch.Tensor,
-    clean: torch.Tensor,
-    thin: torch.Tensor,
-    color: torch.Tensor,
-    dims: torch.Tensor,
-    region: torch.Tensor,
-    variance: torch.Tensor,
-    haze: torch.Tensor,
-) -> torch.Tensor:
+def transmission(compared: Comparison, veil: VeilFit, dims: torch.Tensor, haze: torch.Tensor) -> torch.Tensor:
     """Evidence in nats for translucent against opaque, (T, 1, H, W): does the plate's texture show through?
 
-    thin, color: alpha and colour of the veil fit; dims (T, 1, H, W): 1 where that veil only darkens; all others as for
-    `find_layers`. In a window, the slope of C on S, both high-passed, is 1 - a under a veil and 0 under an opaque part.
+    dims (T, 1, H, W): 1 where the veil only darkens. haze: as for `find_layers`.
+    In a window, the slope of C on S, both high-passed, is 1 - a under a veil and 0 under an opaque part.
     Noise and the layer's own texture make the slope's error. Where the plate has no texture, the wider surroundings
     decide. Without any evidence a part is opaque, unless it only darkens.
     """
+    seen, clean, region, variance = compared.seen, compared.clean, compared.region, compared.variance
+    thin, color = veil.alpha, veil.color
     asked = region * (thin - haze > LIMITS.thinnest_opaque)
     nats = 0.0
     for fine, window in ((2.0, 2.5), (6.0, 6.0)):

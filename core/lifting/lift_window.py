@@ -12,6 +12,7 @@ from vera.core.lifting.change import find_change
 from vera.core.lifting.controls import USUAL, LiftControls
 from vera.core.lifting.drift import contrast_kept, find_drift, without_drift
 from vera.core.lifting.frequency_response import as_seen
+from vera.core.lifting.gain import Comparison
 from vera.core.lifting.gate import LIMITS as GATE_LIMITS
 from vera.core.lifting.gate import Estimate, gated
 from vera.core.lifting.haze import Haze, find_haze
@@ -243,9 +244,8 @@ def _haze_alpha(pair):
 def _layers_of(pair, cleaned):
     """The layers that explain what remains."""
     limits = replace(LAYER_LIMITS, steadiness=pair.controls.steadiness)
-    return find_layers(
-        pair.plate, cleaned.seen, cleaned.clean, cleaned.region, cleaned.variance, _haze_alpha(pair), limits
-    )
+    compared = Comparison(cleaned.seen, cleaned.clean, cleaned.region, cleaned.variance)
+    return find_layers(pair.plate, compared, _haze_alpha(pair), limits)
 
 
 def _first_trust(close, alike, textured):

@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -118,10 +119,13 @@ class Vace:
         pipeline, text = self._load()
         with torch.inference_mode():
             states, empty = (text.encode([p]) for p in (job.recipe.prompt, self.negative))
+        paint = partial(pipeline, prompt_embeds=states, negative_prompt_embeds=empty)
         progress.stage("denoise", len(todo) * self.steps)
         for k, (start, end) in todo:
             before = _carried(job, k - 1, windows[k - 1]) if k else None
-            video = self._window(job, pipeline, states, empty, range(start, end), before, progress, stopping)
+            masked, mask = _masked_plate(job, range(start, end), before)
+            step_done = _step_callback(job.plate.frames[start], progress, stopping)
+            video = self._paint_window(paint, masked, mask, job.recipe.seed, step_done)[: end - start]
             with state_writer(_file(job.delivery.job_dir, k), _facts(job, (start, end)), torch.float16) as add:
                 add(video)
 
@@ -140,27 +144,9 @@ class Vace:
             found.append((start, min(count, start + longest)))
         return found
 
-    def _window(self, job, pipeline, states, empty, positions, before, progress, stopping):
-        hole = read_mask(job, positions)
-        assert hole is not None  # refused in open_vace
-        video, mask = read_plate(job, positions), (hole > 0).float()
-        if before is not None:
-            video[: len(before)], mask[: len(before)] = before, 0
-        video = torch.where(mask > 0, MASKED_VALUE, video)
-        # The codec takes 4k + 1 frames: the last frame is repeated, and the copies are dropped from the result.
-        video, mask = (
-            pad_frames(v.transpose(0, 1)[None])[0].transpose(0, 1) for v in (video, mask.expand(-1, 3, -1, -1))
-        )
-
-        def step_done(pipe, index, time, state):
-            progress.advance()
-            if stopping():
-                raise StoppedError(f"stopped while denoising from frame {job.plate.frames[positions[0]]}")
-            return state
-
-        made = pipeline(
-            prompt_embeds=states,
-            negative_prompt_embeds=empty,
+    def _paint_window(self, paint, video, mask, seed, step_done):
+        """The edited video (T, 3, h, w) of one window. paint: the pipeline with the text's states."""
+        made = paint(
             video=[video],
             mask=[mask],
             reference_images=list(self.references) or None,
@@ -170,11 +156,11 @@ class Vace:
             num_frames=len(video),
             num_inference_steps=self.steps,
             guidance_scale=self.guidance,
-            generator=torch.Generator("cpu").manual_seed(job.recipe.seed),
+            generator=torch.Generator("cpu").manual_seed(seed),
             callback_on_step_end=step_done,
             output_type="pt",
         ).frames[0]
-        return made[: len(positions)].float().cpu().clamp(0, 1)
+        return made.float().cpu().clamp(0, 1)
 
     def _load(self):
         wide = None if self.device == "cpu" else torch.bfloat16
@@ -202,6 +188,33 @@ class Vace:
             pipeline.to(self.device)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline, WanText(tokenizer, modules["text_encoder"])
+
+
+def _masked_plate(job, positions, before):
+    """What VACE is given of these frames, (T, 3, h, w) each: the plate with the masked pixels replaced, and the mask.
+
+    before: edited frames of the window before, which replace the first ones, or None. T is the next 4k + 1, as the
+    codec takes them: the last frame is repeated, and the copies are dropped from the result.
+    """
+    hole = read_mask(job, positions)
+    assert hole is not None  # refused in open_vace
+    video, mask = read_plate(job, positions), (hole > 0).float()
+    if before is not None:
+        video[: len(before)], mask[: len(before)] = before, 0
+    video = torch.where(mask > 0, MASKED_VALUE, video)
+    return tuple(pad_frames(v.transpose(0, 1)[None])[0].transpose(0, 1) for v in (video, mask.expand(-1, 3, -1, -1)))
+
+
+def _step_callback(first_frame, progress, stopping):
+    """The pipeline's callback after each step. It raises StoppedError."""
+
+    def step_done(pipe, index, time, state):
+        progress.advance()
+        if stopping():
+            raise StoppedError(f"stopped while denoising from frame {first_frame}")
+        return state
+
+    return step_done
 
 
 def _kept_in_float32(name):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from vera.core.lifting.gain import find_gain
-from vera.core.lifting.layers import hides_texture, transmission
+from vera.core.lifting.gain import Comparison, find_gain
+from vera.core.lifting.layers import VeilFit, hides_texture, transmission
 from vera.core.lifting.lift_window import lift_clip, plate_sized
 from vera.core.lifting.matching import same_size
 from vera.core.lifting.smooth import blur
@@ -34,6 +34,12 @@ def as_returned(video, seed=1):
 def disc(radius, soft=1.0):
     y, x = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
     return ((radius - ((x - 80) ** 2 + (y - 50) ** 2).float().sqrt()) / soft + 0.5).clamp(0, 1)
+
+
+def everywhere(seen, clean):
+    """A comparison of a plate and an edited video that has changed everywhere."""
+    region = torch.ones_like(seen[:, :1])
+    return Comparison(seen, clean, region, 1e-4 * region)
 
 
 def composite(lifted, plate):
@@ -71,15 +77,14 @@ def test_a_light_that_clips_is_a_gain_where_the_rest_tells_it(plate):
     lit = (bright * 1.6).clamp(0, 1)
     assert 0.3 < float((lit == 1).float().mean()) < 0.8
     edited = as_returned(lit)
-    gain = find_gain(bright, edited, torch.ones(3, 1, HEIGHT, WIDTH), torch.full((3, 1, HEIGHT, WIDTH), 1e-4), edited)
+    gain = find_gain(everywhere(bright, edited), edited)
     assert gain is not None and float((gain.lit(bright) - lit).abs().mean()) < 0.02
 
 
 def test_a_grades_curve_is_found(plate):
     """Colours to a power, darker by a factor: both are separated, and detail follows the curve's slope."""
     graded = 0.6 * plate**1.4
-    nothing = torch.ones(3, 1, HEIGHT, WIDTH)
-    gain = find_gain(plate, as_returned(graded), nothing, 1e-4 * nothing, graded)
+    gain = find_gain(everywhere(plate, as_returned(graded)), graded)
     assert gain is not None and (gain.curve - 1.4).abs().max() < 0.15
     assert float((gain.lit(plate) - graded).abs().mean()) < 0.01
     step = (gain.lit(plate + 0.01) - gain.lit(plate)) / 0.01
@@ -133,11 +138,11 @@ def test_a_garment_in_another_colour_is_opaque_not_a_veil(plate):
 def test_more_contrast_than_a_veil_leaves_is_no_veils(plate, contrast, is_veil):
     """Half of a colour over the plate: with half of its texture a veil, with all of it the plate recoloured."""
     seen = 0.1 + 0.4 * plate
-    thin, region = torch.full_like(seen[:, :1], 0.5), torch.ones_like(seen[:, :1])
-    color, nothing = torch.tensor([0.1, 0.7, 0.3])[:, None, None].expand_as(seen), torch.zeros_like(region)
+    thin, nothing = torch.full_like(seen[:, :1], 0.5), torch.zeros_like(seen[:, :1])
+    color = torch.tensor([0.1, 0.7, 0.3])[:, None, None].expand_as(seen)
     smooth = blur(seen, 12.0)
     clean = as_returned(torch.lerp(smooth, color, 0.5) + contrast * (seen - smooth))
-    nats = transmission(seen, clean, thin, color, nothing, region, torch.full_like(region, 1e-4), nothing)
+    nats = transmission(everywhere(seen, clean), VeilFit(thin, color, nothing), nothing, nothing)
     assert ((nats > 0) == is_veil).float().mean() > 0.95
 
 
