@@ -29,7 +29,14 @@ from vera.core.model.mini.shot import MiniShot
 from vera.core.model.names import EMBEDDED
 from vera.core.sampling.denoise import ClipInputs, SamplingSettings, denoise
 from vera.core.training.curve import draw_curves
-from vera.core.training.mini.transformer_training import flow_loss, generated_clips, latents_of, load_codec, pixel_scale
+from vera.core.training.mini.transformer_training import (
+    EncodedClips,
+    flow_loss,
+    generated_clips,
+    latents_of,
+    load_codec,
+    pixel_scale,
+)
 from vera.core.training.state import trapezoid
 
 GEOMETRY = replace(MINI, dim=96, heads=3, layers=4, ffn_dim=384, text_dim=96, drawing=False)
@@ -71,7 +78,7 @@ class Learner:
         states = self.text.encode(texts)
         mask = with_mask and self.variant.mask
         shot = replace(MiniShot.whole(len(times)), times=torch.tensor(times))
-        return flow_loss(self.transformer, states, latents, seen, shot, mask, 3.0, scale)
+        return flow_loss(self.transformer, EncodedClips(states, latents, seen, shot), mask, 3.0, scale)
 
     def learn(self, batch, with_mask, scale, rate):
         losses = self.losses(batch, with_mask, scale)

@@ -43,7 +43,9 @@ def main():
     width, height = map(int, args.size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
         space, edits = find_space(args.space), ("object", "background", "veil")
-        results = [measure(Path(folder) / edit, edit, width, height, args.runs, space, args.relative) for edit in edits]
+        results = [
+            measure(Path(folder) / edit, edit, (width, height), args.runs, space, args.relative) for edit in edits
+        ]
     for result in results:
         by = f"{result['ratio']:.2f} times {result['peer']} by processor, {result['ratio_wall']:.2f} by the clock"
         print(f"\n{result['edit']}, {result['space']}, {result['mode']}: {by}")
@@ -53,10 +55,10 @@ def main():
         args.json.write_text(json.dumps(results, indent=2) + "\n")
 
 
-def measure(folder, edit, width, height, runs, space, relative):
+def measure(folder, edit, size, runs, space, relative):
     """An added object that covers a tenth, a new background behind a kept subject, or fog over everything."""
     folder.mkdir()
-    size, small_size = (height, width), (round(height / 4.5 / 8) * 8, round(width / 4.5 / 8) * 8)
+    small_size = tuple(round(n / 4.5 / 8) * 8 for n in size)
     matte = disc(size)
     pixels = filmed(size, matte if edit == "background" else 0)
     write(folder / "plate.1001.exr", pixels)
@@ -99,7 +101,7 @@ def measure(folder, edit, width, height, runs, space, relative):
         "edit": edit,
         "space": space.name,
         "mode": "relative" if relative else "replace",
-        "size": [width, height],
+        "size": [size[1], size[0]],
         "coverage": float((layer[..., 3] > 0).mean()),
         "peer": "OpenImageIO's copy in this process",
         "seconds": seconds,

@@ -48,14 +48,14 @@ WAYS = {"butted": butted, "overlapped": unmoved, "overlapped, moving": windows}
 
 
 @torch.inference_mode()
-def compose(model, picture, source, prompt, way, steps, seed):
+def compose(model, picture, source, prompt, way, settings):
     """The layers over the plate, (3, frames, h, w)."""
     codec, frames = model.codec, 1 + model.codec.time_stride * (source.shape[2] - 1)
     sampler.windows = way
     layers = sampler.denoise(
         model.transformer,
         sampler.ClipInputs.of_tensors(model.text.encode([prompt]), model.text.encode([""]), source),
-        sampler.SamplingSettings(seed, steps, model.limits.guidance, model.limits.shift, window_of(model)),
+        settings,
     )
     color, alpha = (codec.decode(layers[:, i], frames)[0].clamp(0, 1) for i in range(2))
     alpha = alpha.mean(0, keepdim=True)
@@ -168,7 +168,9 @@ def main(argv=None) -> int:
                 looks = [way(length, window_of(model), step) for step in range(steps)]
                 spans = str([[w.span for w in look] for look in looks])
                 if spans not in done:  # in one step nothing moves
-                    done[spans] = compose(model, picture, source, prompt, way, steps, seed)
+                    guidance, shift = model.limits.guidance, model.limits.shift
+                    settings = sampler.SamplingSettings(seed, steps, guidance, shift, window_of(model))
+                    done[spans] = compose(model, picture, source, prompt, way, settings)
                 lines[name] = done[spans][:, :, size[1] // 2]
                 found[name].append(changes(done[spans], *seams_of(looks[-1], length), model.codec.time_stride))
             if args.picture and len(found[name]) == 1:

@@ -8,7 +8,7 @@ latents are stored on disk between steps, so that memory does not grow with the 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,36 @@ class Sampling:
         )
 
 
+@dataclass(frozen=True)
+class InFront:
+    """What of the plate stays in front of the layer. keeps_people, behind_people, is_behind: see `GenerateJob`.
+
+    notes: messages for the user about it
+    """
+
+    keeps_people: bool
+    behind_people: bool
+    is_behind: bool
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, opened: Opened, model: Model, picture: Callable[[int], torch.Tensor]) -> "InFront":
+        """What the prompt asks for. picture: a frame (H, W, 3) in the model's range.
+
+        Raises InputError if people are to be kept and none is found.
+        """
+        recipe, frames, notes = opened.recipe, opened.plate.frames, []
+        keeps_people = recipe.mask is None and model.text.asks_for_people(recipe.prompt)
+        if keeps_people:
+            refuse_without_people(frames, picture)
+            notes.append(PEOPLE_KEPT)
+        behind_people, subject = False, model.text.in_front(recipe.prompt)
+        if subject is not None and opened.mask is None:
+            behind_people = subject.is_person and recipe.mask is None and people_near(frames, picture)
+            notes.append(PEOPLE_BEFORE if behind_people else NOTHING_BEFORE.format(subject=subject.name))
+        return cls(keeps_people, behind_people, subject is not None, tuple(notes))
+
+
 class Generate:
     """The backend of this project's own model: `mini`, or a Vera directory."""
 
@@ -151,25 +181,17 @@ class Generate:
         def picture(frame: int) -> torch.Tensor:
             return torch.from_numpy(color.to_model(region.crop(plate.read(frame))))
 
-        keeps_people = recipe.mask is None and model.text.asks_for_people(recipe.prompt)
-        if keeps_people:
-            refuse_without_people(plate.frames, picture)
-            notes.append(PEOPLE_KEPT)
+        front = InFront.of(opened, model, picture)
+        notes += front.notes
         if model.objects is None and model.text.finish(recipe.prompt) is not None:
             notes.append(NO_FINISH)
-        behind_people, subject = False, model.text.in_front(recipe.prompt)
-        if subject is not None and opened.mask is None:
-            behind_people = subject.is_person and recipe.mask is None and people_near(plate.frames, picture)
-            notes.append(PEOPLE_BEFORE if behind_people else NOTHING_BEFORE.format(subject=subject.name))
         source = LayerSource(
             made_from={
                 "model": model.fingerprint,
                 "prompt": recipe.prompt,
                 "seed": recipe.seed,
-                "steps": sampling.steps,
-                "guidance": sampling.guidance,
+                **asdict(sampling),
                 "negative_prompt": recipe.negative_prompt or "",
-                "shift": sampling.shift,
                 "size": size,
                 "step_width": limits.step_width,
                 "exposure": recipe.exposure,
@@ -181,22 +203,20 @@ class Generate:
                 "cache": speed.cache,
                 # As in the recipe: the choice of "auto" depends on the machine, and is reported like the device.
                 "weights": recipe.weights,
-                "keeps_people": keeps_people,
-                "behind_people": behind_people,
+                "keeps_people": front.keeps_people,
+                "behind_people": front.behind_people,
             },
             origin=Origin(Path(model.name).name, model.fingerprint, GENERATED),
             laid_over={"layer_mode": recipe.layer_mode},
             keeps=True,
         )
         base = foundation_of(opened, color, source)
-        latents, kept = _latent_stores(base, model, size, masked=opened.mask is not None or keeps_people)
+        latents, kept = _latent_stores(base, model, size, masked=opened.mask is not None or front.keeps_people)
         return GenerateJob(
             **base.job_fields(),
             region=region,
             size=size,
-            steps=sampling.steps,
-            guidance=sampling.guidance,
-            shift=sampling.shift,
+            **asdict(sampling),
             model_name=model.name,
             frames_at_once=min(len(plate.frames), limits.max_frames),
             warnings=tuple(notes),
@@ -205,9 +225,9 @@ class Generate:
             speed=speed,
             latents=latents,
             kept=kept,
-            keeps_people=keeps_people,
-            behind_people=behind_people,
-            is_behind=subject is not None,
+            keeps_people=front.keeps_people,
+            behind_people=front.behind_people,
+            is_behind=front.is_behind,
         )
 
     def run(self, job: GenerateJob, progress: ProgressLike, stopping: Callable[[], bool]) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
         from vera.core.progress import Progress
 
         out = Path(args.out)
-        rows, broken = read_rows(args.test, args.root)
+        test = read_rows(args.test, args.root)
         if args.clips is not None and args.clips < 1:
             raise InputError(f"--clips {args.clips}: give 1 or more")
         load = caching_loader()
@@ -97,15 +97,15 @@ def main(argv: list[str] | None = None) -> int:
             Renderer(name, model, out / "results" / name, settings, not args.no_masks, args.device, load)
             for name, model in named(args.model, "model")
         ]
-        methods += [Folder(name, Path(folder), tuple(rows)) for name, folder in named(args.results, "results")]
-        rows = rows[: args.clips]
-        refuse(methods, rows)
+        methods += [Folder(name, Path(folder), tuple(test.rows)) for name, folder in named(args.results, "results")]
+        test = test._replace(rows=test.rows[: args.clips])
+        refuse(methods, test.rows)
         lpips = named_lpips(args.lpips, choose_device(args.device)) if args.lpips else None
         judge = (args.judge, find_judge(args.judge)) if args.judge else None
         progress = Progress(args.progress)
-        result = compare(rows, broken, methods, out, progress, stopping, Measures(args.alpha_of, lpips, judge))
+        result = compare(test, methods, out, progress, stopping, Measures(args.alpha_of, lpips, judge))
         failed = sum("error" in c for c in result["clips"])
-        text = f"{len(result['clips']) - failed} results measured, {failed} failed, {len(broken)} rows of no use"
+        text = f"{len(result['clips']) - failed} results measured, {failed} failed, {len(test.broken)} rows of no use"
         progress.say(f"{text}; {out / 'report' / 'index.html'}", event="done", out=str(out))
         return DONE
     finally:

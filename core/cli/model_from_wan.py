@@ -31,19 +31,17 @@ def main(arguments: list[str] | None = None) -> int:
     loras = [parse_lora(text) for text in options.lora]
     import torch  # only now, so that --help and wrong arguments answer at once
 
-    from vera.core.model.wan.checkpoint import branch_wan
+    from vera.core.model.wan.checkpoint import BranchOptions, branch_wan
 
-    absent = branch_wan(
-        options.source,
-        options.target,
+    chosen = BranchOptions(
         options.dtype and getattr(torch, options.dtype),
         int(options.max_shard_size * 1e9),
         loras,
         options.lora_skip_missing,
         lambda line: tell(f"warning: {line}"),
-        share_embedders=options.share_embedders,
-        alpha_text=not options.alpha_without_text,
+        {"share_embedders": options.share_embedders, "alpha_text": not options.alpha_without_text},
     )
+    absent = branch_wan(options.source, options.target, chosen)
     print(f"wrote {options.target}")
     if absent:
         print(f"still to be copied there from a diffusers Wan2.1 directory: {', '.join(absent)}")

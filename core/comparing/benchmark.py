@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from vera.core.comparing import figure_table, report_folder
-from vera.core.comparing.benchmark_rows import Row
+from vera.core.comparing.benchmark_rows import BenchmarkRows, Row
 from vera.core.comparing.figures import FIGURES, VERSION, measure, rate_of, write_plate_movies, write_posters
 from vera.core.comparing.frame_matching import Case, file_hash
 from vera.core.comparing.methods import Method, Renderer
@@ -37,8 +37,7 @@ class Measures:
 
 
 def compare(
-    rows: list[Row],
-    broken: list[str],
+    test: BenchmarkRows,
     methods: Sequence[Method],
     out: Path,
     progress: ProgressLike,
@@ -47,12 +46,12 @@ def compare(
 ) -> dict[str, Any]:
     """Write figures/METHOD/KEY.json, table.md, table.json and report/ into `out`; return the content of table.json.
 
-    rows, broken: from read_rows. A clip that fails is listed in the table, and the others are still measured. Clips
+    A clip that fails is listed in the table, and the others are still measured. Clips
     that were rendered or measured before are not repeated. Raises StoppedError if stopping() returns True, and
     InputError if no clip could be measured.
     """
     clips: list[dict[str, Any]] = []
-    for row in rows:
+    for row in test.rows:
         media = out / "report" / "media" / row.key
         for method in methods:
             if stopping():
@@ -80,10 +79,10 @@ def compare(
         "figures": {f.name: asdict(f) for f in FIGURES},
         "tables": figure_table.rows_of(clips),
         "clips": clips,
-        "broken": broken,
+        "broken": test.broken,
     }
     write_json(out / "table.json", result)
-    (out / "table.md").write_text(figure_table.markdown(result["tables"], broken, clips), encoding="utf-8")
+    (out / "table.md").write_text(figure_table.markdown(result["tables"], test.broken, clips), encoding="utf-8")
     report_folder.write(out / "report", result)
     return result
 

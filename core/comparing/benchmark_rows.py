@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vera.core.errors import InputError
 
@@ -28,8 +28,15 @@ class Row:
     alpha: Path | None
 
 
-def read_rows(files: Sequence[str | Path], root: str | Path | None = None) -> tuple[list[Row], list[str]]:
-    """The rows of JSONL files, and a message for each row that cannot be used.
+class BenchmarkRows(NamedTuple):
+    """The rows of a test set, and a message for each row that cannot be used."""
+
+    rows: list[Row]
+    broken: list[str]
+
+
+def read_rows(files: Sequence[str | Path], root: str | Path | None = None) -> BenchmarkRows:
+    """The rows of JSONL files.
 
     Paths are relative to `root`, or to the row's file. Raises InputError for a file that cannot be read, and if no row
     can be used.
@@ -57,7 +64,7 @@ def read_rows(files: Sequence[str | Path], root: str | Path | None = None) -> tu
             rows.append(row)
     if not rows:
         raise InputError(f"no usable row; {broken[0] if broken else f'{files[0]}: no rows'}")
-    return rows, broken
+    return BenchmarkRows(rows, broken)
 
 
 def _object(line: bytes) -> dict[str, Any]:

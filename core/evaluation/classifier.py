@@ -94,7 +94,7 @@ def example(seed: int, codec: Codec) -> tuple[torch.Tensor, torch.Tensor, int]:
     else:
         labels = draw_object(rng) | {"depth": None}
         times = torch.tensor([float(rng.randint(0, SPAN))])
-        premultiplied, alpha, _ = added_object(labels, rng, camera_at_rest(times), times, *FRAME)
+        premultiplied, alpha, _ = added_object(labels, rng, camera_at_rest(times), times, FRAME)
         kind, color = labels["object"], extend_color(premultiplied, alpha)
     if rng.random() < 0.5:
         color, alpha = through_codec(codec, color, alpha, rng.uniform(0, 0.5), gen)

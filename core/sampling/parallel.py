@@ -18,6 +18,7 @@ import signal
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -115,7 +116,7 @@ class Regions:
             [None if text is None else text[passes] for text in texts],
             modulation[passes],
             tuple(table[region] for table in rotary),
-            partial(attend_over_ranks, attend, lengths, rank, partial(self.exchange, group)),
+            partial(attend_over_ranks, attend, Share(lengths, rank, partial(self.exchange, group))),
         )
         _, layers, _, width = hidden.shape
         shapes = [(len(mine), layers, length, width) for length in lengths] * (2 if halved else 1)
@@ -136,23 +137,31 @@ class Regions:
         return sums
 
 
+@dataclass(frozen=True)
+class Share:
+    """This rank's part of the tokens within a group.
+
+    lengths: tokens in the region of each rank. exchange(shapes, *parts): as `Regions.exchange` within the group
+    """
+
+    lengths: Sequence[int]
+    rank: int
+    exchange: Callable[..., tuple[torch.Tensor, ...]]
+
+
 def attend_over_ranks(
     attend: Callable[..., torch.Tensor],
-    lengths: Sequence[int],
-    rank: int,
-    exchange: Callable[..., tuple[torch.Tensor, ...]],
+    share: Share,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
 ) -> torch.Tensor:
-    """Attention for this rank's region: query, key, value (B, 3, l, H, K) with all heads -> (B, 3, l, H, K).
-
-    lengths: tokens in the region of each rank. exchange(shapes, *parts): as `Regions.exchange` within the group.
-    """
+    """Attention for this rank's region: query, key, value (B, 3, l, H, K) with all heads -> (B, 3, l, H, K)."""
+    lengths, exchange = share.lengths, share.exchange
     packed = torch.stack([query, key, value])
     three, batch, layers, length, all_heads, dim = packed.shape
     heads = shares(all_heads, len(lengths))
-    mine = heads[rank]
+    mine = heads[share.rank]
     shapes = [(three, batch, layers, n, mine, dim) for n in lengths]
     whole = torch.cat(exchange(shapes, *packed.split(heads, dim=4)), dim=3)
     attended = attend(*whole.unbind(0))
@@ -195,7 +204,8 @@ class Crew:
         else:
             model = load_model(name, device_of(0, device), **options)
         self._check(model.transformer, device)
-        arguments = (self.count, name, device, options, self.speed, self.rendezvous.name, self.sharded)
+        follower = Follower(name, device, options, self.speed, self.sharded)
+        arguments = (self.count, self.rendezvous.name, follower)
         self.followers = mp.spawn(_follow, arguments, self.count - 1, join=False, daemon=True)
         self.half = _join_group(0, self.count, device, self.rendezvous.name)
         if self.sharded:
@@ -237,25 +247,37 @@ class Crew:
         self.rendezvous.cleanup()
 
 
-def _follow(index, count, name, device, options, speed, rendezvous, sharded=False):
+@dataclass(frozen=True)
+class Follower:
+    """How a follower loads the model: name, device and options of `load_model`; sharded: only its share of it."""
+
+    name: str
+    device: str
+    options: dict[str, Any]
+    speed: SpeedOptions
+    sharded: bool
+
+
+def _follow(index: int, count: int, rendezvous: str, follower: Follower) -> None:
     """The main loop of a follower: compute the leader's calls until the leader sends None."""
+    name, device, options = follower.name, follower.device, follower.options
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the leader handles signals and ends its followers
     half = _join_group(index + 1, count, device, rendezvous)
-    if sharded:
+    if follower.sharded:
         transformer = load_model(name, "cpu", **options).transformer
         _shard_here(transformer, index + 1, device)
     else:
         transformer = load_model(name, device_of(index + 1, device), **options).transformer
-    speed.prepare(transformer)
-    device = computing_device(transformer)
+    follower.speed.prepare(transformer)
+    computing = computing_device(transformer)
     caches: dict[int, Any] = {}
     with torch.inference_mode():
-        while (call := take(device)) is not None:
+        while (call := take(computing)) is not None:
             inputs, named, number, alive = call
             caches = {n: cache for n, cache in caches.items() if n in alive}
             if number is not None and number not in caches:
-                caches[number] = speed.new_cache()
+                caches[number] = follower.speed.new_cache()
             transformer(*inputs, **named, cache=Regions(inner=caches.get(number), half=half))
     dist.destroy_process_group()
 

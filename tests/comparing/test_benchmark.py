@@ -11,7 +11,7 @@ from tests.comparing.media import FRAMES, edited, make_set, movie
 from tests.tiny import tiny_model
 from vera.core.cli import compare as compare_command
 from vera.core.comparing import benchmark, figure_table, methods
-from vera.core.comparing.benchmark_rows import read_rows
+from vera.core.comparing.benchmark_rows import BenchmarkRows, read_rows
 from vera.core.comparing.methods import Folder, Renderer
 from vera.core.errors import InputError, StoppedError
 from vera.core.job.run import DONE, WRONG_INPUT
@@ -33,7 +33,8 @@ def made(tmp_path):
 
 
 def run(rows, broken, found, out, stopping=lambda: False, **options):
-    return benchmark.compare(rows, broken, found, out, Progress("none"), stopping, benchmark.Measures(**options))
+    test, measures = BenchmarkRows(rows, broken), benchmark.Measures(**options)
+    return benchmark.compare(test, found, out, Progress("none"), stopping, measures)
 
 
 def of_folder(made, tmp_path, **options):

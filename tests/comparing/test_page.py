@@ -10,7 +10,7 @@ from PIL import Image
 from tests.comparing.media import FPS, FRAMES, make_set, movie
 from tests.service.conftest import until
 from vera.core.comparing import benchmark
-from vera.core.comparing.benchmark_rows import read_rows
+from vera.core.comparing.benchmark_rows import BenchmarkRows, read_rows
 from vera.core.comparing.methods import Folder
 from vera.core.progress import Progress
 
@@ -40,9 +40,8 @@ def report(tmp_path_factory):
         movie(folder / f"half/v{n}.mp4", flats(range(0, FRAMES, 2)), fps=FPS // 2)
     rows, _ = read_rows([file])
     found = [Folder(name, folder / name, tuple(rows)) for name in ("whole", "half")]
-    benchmark.compare(
-        rows, ["test.jsonl line 4: <b>not JSON</b>"], found, folder / "out", Progress("none"), lambda: False
-    )
+    test = BenchmarkRows(rows, ["test.jsonl line 4: <b>not JSON</b>"])
+    benchmark.compare(test, found, folder / "out", Progress("none"), lambda: False)
     return folder / "out" / "report" / "index.html"
 
 

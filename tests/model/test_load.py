@@ -8,13 +8,13 @@ from vera.core.errors import InputError
 from vera.core.model.fingerprint import fingerprint
 from vera.core.model.limits import Limits
 from vera.core.model.load import load_model
-from vera.core.model.wan.checkpoint import branch_wan
+from vera.core.model.wan.checkpoint import BranchOptions, branch_wan
 from vera.core.model.wan.wan_directory import PARTS
 
 
 @pytest.fixture
 def vera(wan_directory, tmp_path):
-    branch_wan(wan_directory, tmp_path / "vera", shard_bytes=300_000)
+    branch_wan(wan_directory, tmp_path / "vera", BranchOptions(shard_bytes=300_000))
     return tmp_path / "vera"
 
 

@@ -17,7 +17,7 @@ from vera.core.model.load import load_model
 from vera.core.model.save import save_model, write_transformer
 from vera.core.model.tensors import TensorFiles, load_weights
 from vera.core.model.transformer import Transformer, kept_in_float32
-from vera.core.model.wan.checkpoint import branch_wan, config_from_wan, vera_sources
+from vera.core.model.wan.checkpoint import BranchOptions, branch_wan, config_from_wan, vera_sources
 from vera.core.model.wan.parameter_names import NEW
 
 GEOMETRY = {"1.3b": (12, 8960, 30, 1_418_996_800), "14b": (40, 13824, 40, 14_288_491_584)}
@@ -100,7 +100,7 @@ def stream(rank, source, target, keep_open):
     if keep_open:  # the planted fault: every file that was opened stays
         held, opened = [], TensorFiles._opened
         TensorFiles._opened = lambda self, file: held.append(opened(self, file)) or held[-1]
-    branching = growth(lambda: branch_wan(source, target, shard_bytes=24 << 20))
+    branching = growth(lambda: branch_wan(source, target, BranchOptions(shard_bytes=24 << 20)))
     folder = target / "transformer"
     with torch.device("meta"):
         vera = Transformer(TransformerConfig.load(folder / "config.json"))
@@ -144,7 +144,7 @@ def test_a_checkpoint_streams_within_one_shard_and_the_model(tmp_path, fault):
 
 @pytest.fixture
 def vera(wan_directory, tmp_path):
-    branch_wan(wan_directory, tmp_path / "vera", shard_bytes=300_000)
+    branch_wan(wan_directory, tmp_path / "vera", BranchOptions(shard_bytes=300_000))
     (tmp_path / "vera" / "model.json").write_text('{"max_frames": 49}')
     return tmp_path / "vera"
 

@@ -128,14 +128,14 @@ def make_clip(
         edit, alpha = backgrounds.background(labels["background"], rng, gen, times, height, width), 1 - matte
         mask = alpha
     elif labels["edit"] == "effect":
-        edit, alpha = effects.effect(labels["effect"], labels["amount"], rng, gen, times, height, width)
+        edit, alpha = effects.effect(labels["effect"], labels["amount"], rng, gen, times, (height, width))
         mask = torch.ones_like(alpha)
     else:
         depth, middle = labels.get("depth"), None
         if depth or rng.random() < 0.3:
             matte, rgb, middle = plates.subject(rng, gen, times, height, width)
             source = source + (rgb - source) * matte
-        premultiplied, alpha, path = added_object(labels, rng, cam, times, height, width, middle if depth else None)
+        premultiplied, alpha, path = added_object(labels, rng, cam, times, (height, width), middle if depth else None)
         mask = loose_mask(alpha, rng)
         edit = extend_color(premultiplied, alpha)
         if depth == "behind":  # cut the subject out of the layer and the mask
@@ -183,44 +183,47 @@ def added_object(
     rng: random.Random,
     cam: tuple[torch.Tensor, torch.Tensor],
     times: torch.Tensor,
-    height: int,
-    width: int,
+    size: tuple[int, int],
     subject: tuple[float, float] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Draw the object with its shadow, halo and reflection.
 
+    size: (height, width) of the clip
     subject: position (x, y) of the subject that the instruction puts the object behind or in front of.
     Returns premultiplied colour (T, 3, H, W), alpha (T, 1, H, W) and the path (T, 3) as in `LayeredClip`.
     """
-    place = placement(labels, rng, cam, times, width / height, subject)
-    x, y = (p[None] for p in plane(height, width))
+    aspect = size[1] / size[0]
+    place = placement(labels, rng, cam, times, aspect, subject)
+    x, y = (p[None] for p in plane(*size))
     tilt = _tilt(labels, rng, times)
     base = tuple(min(1.0, max(0.0, c + rng.uniform(-0.03, 0.03))) for c in words.COLORS[labels["color"]])
-    premultiplied, alpha = _draw_object(labels, base, x, y, place, tilt, times)
+    premultiplied, alpha = _draw_object(labels, base, (x, y), place, tilt, times)
     if labels["object"] in words.STANDING:
         shadow = _shadow(x, y, place)[:, None] * (1 - alpha)
         alpha = alpha + shadow  # the shadow is black: it adds nothing to the premultiplied colour
     if labels.get("reflection"):
         ground = (place.y + place.half * 1.02 + place.lift)[:, None, None]
         wave = 0.012 * torch.sin((y - ground) * 70 - times[:, None, None] * 0.3) * (y > ground)
-        below, covered = _draw_object(labels, base, x + wave, 2 * ground - y, place, tilt, times)
+        below, covered = _draw_object(labels, base, (x + wave, 2 * ground - y), place, tilt, times)
         fade = smoothstep(2.2, 0.0, (y - ground) / place.half[:, None, None])
         share = (0.45 * fade * (y > ground))[:, None] * (1 - alpha)
         premultiplied, alpha = premultiplied + share * below, alpha + share * covered
-    return premultiplied, alpha, place.path(width / height)
+    return premultiplied, alpha, place.path(aspect)
 
 
 def _draw_object(
     labels: dict[str, Any],
     color: Sequence[float],
-    x: torch.Tensor,
-    y: torch.Tensor,
+    at: tuple[torch.Tensor, torch.Tensor],
     place: Placement,
     tilt: torch.Tensor,
     times: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Premultiplied colour and alpha of the object alone, antialiased, with a halo if it glows; x, y: pixel centres."""
-    size = place.half
+    """Premultiplied colour and alpha of the object alone, antialiased, with a halo if it glows.
+
+    at: x and y of the pixel centres
+    """
+    (x, y), size = at, place.half
     u, v = ((p - c[:, None, None]) / size[:, None, None] for p, c in ((x, place.x), (y, place.y)))
     cos, sin = tilt.cos()[:, None, None], tilt.sin()[:, None, None]
     u, v = u * cos + v * sin, v * cos - u * sin

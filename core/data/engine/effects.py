@@ -250,7 +250,8 @@ EFFECTS = {
 
 
 def effect(
-    name: str, amount: str, rng: random.Random, gen: torch.Generator, times: torch.Tensor, height: int, width: int
+    name: str, amount: str, rng: random.Random, gen: torch.Generator, times: torch.Tensor, size: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Straight colour and alpha of the named effect at the given frames; amount is a key of AMOUNTS."""
-    return EFFECTS[name](rng, gen, times, height, width, AMOUNTS[amount])
+    """Straight colour and alpha of the named effect at the given frames. amount: a key of AMOUNTS. size: (height,
+    width)."""
+    return EFFECTS[name](rng, gen, times, *size, AMOUNTS[amount])

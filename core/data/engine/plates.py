@@ -119,10 +119,10 @@ def subject(
     parts = [
         shapes.ellipse(u, v, 0, -1.0, 0.3, 0.36),
         shapes.ellipse(u, v, 0, 0.1, rng.uniform(0.38, 0.75), 0.85),
-        _limb(u, v, 0.3, -0.4, 1.0, -0.4 + 0.5 * sway * 3, 0.13),
-        _limb(u, v, -0.3, -0.4, -1.0, -0.4 - 0.5 * sway * 3, 0.13),
-        _limb(u, v, 0.2, 0.6, 0.3 + 0.2 * sway, 2.0, 0.17),
-        _limb(u, v, -0.2, 0.6, -0.3 + 0.2 * sway, 2.0, 0.17),
+        _limb(u, v, (0.3, -0.4), (1.0, -0.4 + 0.5 * sway * 3), 0.13),
+        _limb(u, v, (-0.3, -0.4), (-1.0, -0.4 - 0.5 * sway * 3), 0.13),
+        _limb(u, v, (0.2, 0.6), (0.3 + 0.2 * sway, 2.0), 0.17),
+        _limb(u, v, (-0.2, 0.6), (-0.3 + 0.2 * sway, 2.0), 0.17),
     ]
     if rng.random() < 0.3:
         parts += [shapes.ellipse(u, v, 0.16, -1.5, 0.09, 0.35), shapes.ellipse(u, v, -0.16, -1.5, 0.09, 0.35)]
@@ -140,13 +140,12 @@ def subject(
 def _limb(
     u: torch.Tensor,
     v: torch.Tensor,
-    x0: torch.Tensor | float,
-    y0: torch.Tensor | float,
-    x1: torch.Tensor | float,
-    y1: torch.Tensor | float,
+    start: tuple[torch.Tensor | float, torch.Tensor | float],
+    end: tuple[torch.Tensor | float, torch.Tensor | float],
     radius: float,
 ) -> torch.Tensor:
-    """Distance to a capsule from (x0, y0) to (x1, y1); an end given as a tensor moves in time."""
+    """Distance to a capsule between two ends (x, y); an end given as tensors moves in time."""
+    (x0, y0), (x1, y1) = start, end
     dx, dy = x1 - x0, y1 - y0
     t = (((u - x0) * dx + (v - y0) * dy) / (dx * dx + dy * dy)).clamp(0, 1)
     return torch.hypot(u - x0 - t * dx, v - y0 - t * dy) - radius

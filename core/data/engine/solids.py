@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -48,6 +48,10 @@ class Surface:
         """(..., 9)."""
         return torch.stack(astuple(self), dim=-1)
 
+    def shining(self, shine: Tensor | float) -> Surface:
+        """This surface with an emission of its own, in [0, 1]."""
+        return replace(self, shine=torch.as_tensor(shine, dtype=self.gloss.dtype).expand_as(self.gloss))
+
     def under(self, other: Surface, distance: Tensor, width: float = SEAM) -> Surface:
         """This surface with `other` over it where `distance` is negative."""
         weight = (0.5 - distance / width).clamp(0, 1)
@@ -61,7 +65,6 @@ def named(
     own: tuple[Tensor | float, ...] = (0.0, 0.0, 0.0),
     gloss: Tensor | float = 0.1,
     open: Tensor | float = 1.0,
-    shine: Tensor | float = 0.0,
 ) -> Surface:
     """The surface of a part in the colour that a prompt names (share 1) or a mixture with `own`.
 
@@ -69,7 +72,7 @@ def named(
     """
     right, down = (torch.as_tensor(x, dtype=u.dtype) for x in facing)
     long = torch.hypot(right, down).clamp_min(0.97) / 0.97
-    values = (share, *own, right / long, down / long, gloss, open, shine)
+    values = (share, *own, right / long, down / long, gloss, open, 0.0)
     return Surface(*(torch.as_tensor(x, dtype=u.dtype).expand_as(u) for x in values))
 
 
@@ -79,10 +82,9 @@ def painted(
     facing: tuple[Tensor | float, Tensor | float] = (0.0, 0.0),
     gloss: Tensor | float = 0.1,
     open: Tensor | float = 1.0,
-    shine: Tensor | float = 0.0,
 ) -> Surface:
     """The surface of a part whose colour `own` does not depend on the prompt."""
-    return named(u, facing, 0.0, own, gloss, open, shine)
+    return named(u, facing, 0.0, own, gloss, open)
 
 
 def slopes(field: Field, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,8 +167,8 @@ def lantern(u: Tensor, v: Tensor, time: Tensor) -> Surface:
     caps = torch.minimum(box(u, v, 0, -0.82, 0.3, 0.1), box(u, v, 0, 0.82, 0.3, 0.1))
     wires = torch.cos(v * 26)
     light = torch.exp(-(u * u + v * v * 0.7) / 0.5)
-    paper = named(
-        u, (u / 0.75, v / 0.8 + 0.18 * torch.sin(v * 26)), share=0.93 + 0.07 * wires, gloss=0.05, shine=0.55 * light
+    paper = named(u, (u / 0.75, v / 0.8 + 0.18 * torch.sin(v * 26)), share=0.93 + 0.07 * wires, gloss=0.05).shining(
+        0.55 * light
     )
     return paper.under(painted(u, (0.28, 0.17, 0.08), (u / 0.32, 0.0), gloss=0.4), caps)
 
@@ -304,7 +306,7 @@ def rocket(u: Tensor, v: Tensor, time: Tensor) -> Surface:
     body = torch.maximum(torch.maximum((u.abs() - half) * 0.9, v - 0.5), -1.02 - v)
     fins = polygon(u.abs(), v, [(0.2, 0.05), (0.62, 0.5), (0.6, 0.78), (0.2, 0.5)])
     hot = torch.exp(-((u / 0.1) ** 2) - ((v - 0.55) / 0.28) ** 2)
-    flame = painted(u, (1.0, 0.5 + 0.45 * hot, 0.1 + 0.55 * hot), shine=1.0)
+    flame = painted(u, (1.0, 0.5 + 0.45 * hot, 0.1 + 0.55 * hot)).shining(1.0)
     hull = named(u, (u / (half + 0.01), -0.55 * smoothstep(-0.3, -1.0, v)), gloss=0.6)
     hull = hull.under(named(u, (u / (half + 0.01), -0.6), share=0.5, gloss=0.6), v + 0.62)
     hull = hull.under(named(u, (u / 0.36, 0.0), share=0.55), (v - 0.32).abs() - 0.03)

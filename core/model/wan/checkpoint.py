@@ -11,7 +11,7 @@ import math
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -94,26 +94,32 @@ def vera_state_dict(wan: Mapping[str, torch.Tensor], config: TransformerConfig) 
     return {name: wan[source] if source else torch.zeros(shapes[name]) for name, source in sources.items()}
 
 
-def branch_wan(
-    source: Path | str,
-    target: Path | str,
-    dtype: torch.dtype | None = None,
-    shard_bytes: int = SHARD_BYTES,
-    loras: Sequence[tuple[str, float]] = (),
-    skip_missing: bool = False,
-    warn: Callable[[str], object] = lambda line: None,
-    **switches: Any,
-) -> list[str]:
+@dataclass(frozen=True)
+class BranchOptions:
+    """Options of `branch_wan`.
+
+    dtype: of the weights; None keeps their types. Parameters that the transformer computes in fp32 stay fp32.
+    shard_bytes: largest size of a file of weights. Raising it makes fewer files, and takes more memory.
+    loras: (path, strength) each, merged into the weights
+    skip_missing: leave out LoRA tensors that match nothing; `warn` gets a message about them
+    switches: share_embedders, alpha_text, mask_input, if the source is a Wan
+    """
+
+    dtype: torch.dtype | None = None
+    shard_bytes: int = SHARD_BYTES
+    loras: Sequence[tuple[str, float]] = ()
+    skip_missing: bool = False
+    warn: Callable[[str], object] = lambda line: None
+    switches: Mapping[str, Any] = field(default_factory=dict)
+
+
+def branch_wan(source: Path | str, target: Path | str, options: BranchOptions = BranchOptions()) -> list[str]:
     """Make a Vera directory from Wan2.1 T2V, or rewrite a Vera's; return the parts that `source` did not have.
 
     source: one of a diffusers directory (`transformer/`, `vae/`, `text_encoder/`, `tokenizer/`), a folder of the
         original release (release.py), safetensors of the transformer alone in either layout, or a Vera directory.
         Prefixes of other tools on all names of a file are removed.
     target: must not exist
-    dtype: of the weights; None keeps their types. Parameters that the transformer computes in fp32 stay fp32.
-    loras: (path, strength) each, merged into the weights
-    skip_missing: leave out LoRA tensors that match nothing; `warn` gets a message about them
-    switches: share_embedders, alpha_text, mask_input, if the source is a Wan
     The directory is written shard by shard beside target and renamed when it is complete. The memory needed is one
     shard read and one shard written. Raises InputError.
     """
@@ -123,29 +129,19 @@ def branch_wan(
     folder = source / "transformer" if (source / "transformer").is_dir() else source
     files = TensorFiles(folder, apart=(VAE, TEXT))
     files.drop_prefix(PREFIXES)
-    if is_vera(files.shapes):
-        config = TransformerConfig.load(folder / "config.json")
-        if replace(config, **switches) != config:
-            raise InputError(f"{source}: a Vera already; its geometry is not changed")
-        check_shapes(files.shapes, parameter_shapes(config), folder)
-        sources: dict[str, str | None] = {name: name for name in files.shapes}
-    else:
-        config = config_from_wan(files.shapes, **settings(folder), **switches)
-        sources = vera_sources(files.shapes, config, folder)
+    config, sources = _geometry(source, folder, files.shapes, options.switches)
     shapes = parameter_shapes(config)
-    changes = Loras(loras, shapes, skip_missing)
+    changes = Loras(options.loras, shapes, options.skip_missing)
     for note in changes.notes:
-        warn(note)
-    present = {part: copied(source / part) for part in COPIED if (source / part).is_dir()}
-    if source.is_dir():
-        present = parts_of_release(source, shard_bytes) | present
+        options.warn(note)
+    present = _parts(source, options.shard_bytes)
     stored = next(iter(files.types.values()))
 
     def type_of(name: str) -> torch.dtype:
-        if dtype is None:
+        if options.dtype is None:
             begins_as = sources[name]
             return files.types[begins_as] if begins_as else stored
-        return torch.float32 if kept_in_float32(name) else dtype
+        return torch.float32 if kept_in_float32(name) else options.dtype
 
     def start(name: str) -> torch.Tensor:
         begins_as = sources[name]
@@ -153,13 +149,36 @@ def branch_wan(
 
     with new_directory(target) as work:
         tensors = {name: torch.empty(shape, dtype=type_of(name), device="meta") for name, shape in shapes.items()}
-        write_transformer(work / "transformer", config, tensors, start, shard_bytes)
+        write_transformer(work / "transformer", config, tensors, start, options.shard_bytes)
         for part, write in present.items():
             write(work / part)
         if (source / "model.json").is_file():
             shutil.copy(source / "model.json", work)
         write_index(work)
     return [part for part in COPIED if part not in present]
+
+
+def _geometry(
+    source: Path, folder: Path, shapes: Mapping[str, tuple[int, ...]], switches: Mapping[str, Any]
+) -> tuple[TransformerConfig, dict[str, str | None]]:
+    """The Vera's geometry, and for each of its parameters the source's tensor, see `vera_sources`. Raises InputError.
+
+    folder: of the transformer's files, with tensors of these shapes
+    """
+    if not is_vera(shapes):
+        config = config_from_wan(shapes, **settings(folder), **switches)
+        return config, vera_sources(shapes, config, folder)
+    config = TransformerConfig.load(folder / "config.json")
+    if replace(config, **switches) != config:
+        raise InputError(f"{source}: a Vera already; its geometry is not changed")
+    check_shapes(shapes, parameter_shapes(config), folder)
+    return config, {name: name for name in shapes}
+
+
+def _parts(source: Path, shard_bytes: int) -> dict[str, Callable[[Path], Any]]:
+    """For each further part that the source has, a function that writes it into a folder. Raises InputError."""
+    present = {part: copied(source / part) for part in COPIED if (source / part).is_dir()}
+    return parts_of_release(source, shard_bytes) | present if source.is_dir() else present
 
 
 def copied(folder: Path) -> Callable[[Path], Any]:

@@ -7,6 +7,7 @@ objects do not move.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -54,32 +55,35 @@ def lesson_error(
     return aim_error(path, truth.to(states.device), (states != 0).flatten(1).any(1))
 
 
+@dataclass(frozen=True)
+class Lessons:
+    """Instructions seed .. seed + steps * batch - 1, at a learning rate."""
+
+    seed: int
+    steps: int
+    batch: int = 128
+    rate: float = 0.002
+
+
 def teach_aim(
-    aim: Aim,
-    text: MiniText,
-    seed: int,
-    steps: int,
-    batch: int = 128,
-    rate: float = 0.002,
-    aim_only: bool = False,
-    console: Console | None = None,
+    aim: Aim, text: MiniText, lessons: Lessons, aim_only: bool = False, console: Console | None = None
 ) -> float:
-    """Train the aim and the text encoder in place, on instructions seed .. seed + steps * batch - 1.
+    """Train the aim and the text encoder in place.
 
     aim_only: leave the text encoder unchanged. Returns the mean error of the last 50 steps.
     """
     parameters = [*aim.inner.parameters(), *aim.outer.parameters(), *([] if aim_only else text.parameters())]
     for parameter in parameters:
         parameter.requires_grad_()  # an average (EMA) has gradients switched off
-    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
-    errors = []
+    optimizer = torch.optim.AdamW(parameters, lr=lessons.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    errors, steps = [], lessons.steps
     for step in range(steps):
-        error = lesson_error(aim, text, *lesson(seed + step * batch, batch))
+        error = lesson_error(aim, text, *lesson(lessons.seed + step * lessons.batch, lessons.batch))
         optimizer.zero_grad()
         error.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = trapezoid(step, steps, rate, warmup=20, decay=0.5)
+            group["lr"] = trapezoid(step, steps, lessons.rate, warmup=20, decay=0.5)
         optimizer.step()
         errors.append(error.item())
         if console:

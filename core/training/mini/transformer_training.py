@@ -13,7 +13,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -46,7 +46,7 @@ from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.model.mini.shot import MiniShot
 from vera.core.training.console import Console
 from vera.core.training.curve import NAMES, draw_curve
-from vera.core.training.mini.aim import Lesson, aim_error, lesson, lesson_error, teach_aim
+from vera.core.training.mini.aim import Lesson, Lessons, aim_error, lesson, lesson_error, teach_aim
 from vera.core.training.mini.codec_training import FRAMES, layers_of
 from vera.core.training.mini.fit_camera import fit_camera
 from vera.core.training.mini.fit_latent_over import fit_blend
@@ -197,29 +197,38 @@ def latents_of(codec: MiniCodec | WanCodec, pictures: torch.Tensor) -> tuple[tor
     return torch.stack([codec.encode_groups(clip) for clip in pictures]), seen
 
 
+@dataclass(frozen=True)
+class EncodedClips:
+    """What a training step reads about its clips.
+
+    states: (B, N, D), of the instructions; those of a dropped one are 0
+    latents, seen: from `latents_of`
+    shot: conditioning, with the true paths
+    """
+
+    states: torch.Tensor | None
+    latents: torch.Tensor
+    seen: torch.Tensor
+    shot: MiniShot | None
+
+
 def flow_loss(
-    transformer: MiniTransformer,
-    states: torch.Tensor,
-    latents: torch.Tensor,
-    seen: torch.Tensor,
-    shot: MiniShot | None,
-    with_mask: bool,
-    shift: float,
-    scale: torch.Tensor,
+    transformer: MiniTransformer, clips: EncodedClips, with_mask: bool, shift: float, scale: torch.Tensor
 ) -> torch.Tensor:
     """Weighted mean squared error of the predicted velocity per branch, (3,).
 
-    latents, seen: from `latents_of`. scale (C,): weight of each channel's error, see `pixel_scale`.
+    shift: of the noise levels. scale (C,): weight of each channel's error, see `pixel_scale`.
     An error counts 1 at noise levels from MIN_WEIGHTED_LEVEL up and less below, in proportion to the level squared.
     In the edit branch, errors under alpha 0 count HIDDEN_WEIGHT. Noise levels are stratified over the batch.
     """
+    latents, seen = clips.latents, clips.seen
     source, clean, mask = latents[:, 0], latents[:, 1:4], latents[:, 4]
     u = ((torch.arange(len(latents)) + torch.rand(len(latents))) / len(latents)).to(latents.device)
     sigma = shift * u / (1 + (shift - 1) * u)
     noise = torch.randn_like(clean)
     s = sigma[:, None, None, None, None, None]
     noisy = (1 - s) * clean + s * noise
-    velocity = transformer(noisy, sigma * 1000, states, source, mask if with_mask else None, shot)
+    velocity = transformer(noisy, sigma * 1000, clips.states, source, mask if with_mask else None, clips.shot)
     s = s[:, 0]
     error = (velocity.float() - (noise - clean)) * scale.view(1, 1, -1, 1, 1, 1)
     error = error.pow(2).mean(2) * (s / s.clamp_min(MIN_WEIGHTED_LEVEL)) ** 2
@@ -233,23 +242,16 @@ def visible_weight(alpha: torch.Tensor) -> torch.Tensor:
     return HIDDEN_WEIGHT + (1 - HIDDEN_WEIGHT) * alpha
 
 
-def drawing_losses(
-    drawing: Drawing,
-    states: torch.Tensor,
-    latents: torch.Tensor,
-    seen: torch.Tensor,
-    mask: torch.Tensor | None,
-    progress: torch.Tensor,
-    path: torch.Tensor,
-    scale: torch.Tensor,
-) -> torch.Tensor:
+def drawing_losses(drawing: Drawing, clips: EncodedClips, with_mask: bool, scale: torch.Tensor) -> torch.Tensor:
     """Errors (2,): of the drawing around the true path, and of the path that the mask aims at (0 without a mask).
 
-    latents, seen: from `latents_of`. mask: (B, C, t, h, w) or None. progress: (t, 2). path: (B, t, 2, 3).
     scale: as in `flow_loss`. The drawing's error is the root mean square per clip, so that clips with vague
     instructions do not dominate the loss. One cell in DRAWN_SHARE is drawn, preferring those near the layer. Clips
     whose text was dropped do not count.
     """
+    states, latents, seen, shot = clips.states, clips.latents, clips.seen, clips.shot
+    assert states is not None and shot is not None and shot.path is not None
+    progress, path, mask = shot.progress, shot.path, latents[:, 4] if with_mask else None
     has_text = (states != 0).flatten(1).any(1)
     near = F.max_pool3d(seen, (1, 3, 3), 1, (0, 1, 1)).flatten(1)
     cells = (torch.rand_like(near) + near).topk(near.shape[1] // DRAWN_SHARE).indices
@@ -412,7 +414,8 @@ class Run:
             self.ema.copy(self.modules)
         if settings.aim_steps:
             self.console.say(f"teaching where instructions aim: {settings.aim_steps} steps")
-            teach_aim(drawing.aim, self.text, settings.seed - 10_000_000, settings.aim_steps, console=self.console)
+            lessons = Lessons(settings.seed - 10_000_000, settings.aim_steps)
+            teach_aim(drawing.aim, self.text, lessons, console=self.console)
             self.ema.copy(self.modules)
 
     def train(self, stop_requested: Any) -> None:
@@ -453,23 +456,20 @@ class Run:
             shot = MiniShot(moments(at, LAST_LATENT + 1), path=path[:, chosen], times=torch.tensor(at))
             with mixed_precision(self.device):
                 states = self.text.encode(dropped)
-                part = latents[:, :, :, chosen], seen[:, chosen]
-                losses = self.losses(states, *part, shot, with_mask, stage.only == "drawing")
+                encoded = EncodedClips(states, latents[:, :, :, chosen], seen[:, chosen], shot)
+                losses = self.losses(encoded, with_mask, stage.only == "drawing")
                 aim = lesson_error(self.drawing.aim, self.text, *taught)
             losses = losses + F.one_hot(torch.tensor(AIM_INDEX), len(NAMES)).to(losses) * aim
             self.update(losses)
             sums += losses.detach()
         return sums / stage.repeats
 
-    def losses(
-        self, states: Tensor, latents: Tensor, seen: Tensor, shot: MiniShot, with_mask: bool, only_drawing: bool
-    ) -> Tensor:
+    def losses(self, clips: EncodedClips, with_mask: bool, only_drawing: bool) -> Tensor:
         """Losses of the three branches, the drawing and the aim, (5,), in the order of curve.NAMES."""
-        mask = latents[:, 4] if with_mask else None
-        drawn = drawing_losses(self.drawing, states, latents, seen, mask, shot.progress, shot.path, self.scale)
+        drawn = drawing_losses(self.drawing, clips, with_mask, self.scale)
         if only_drawing:
             return torch.cat([drawn.new_zeros(len(BRANCHES)), drawn])
-        flow = flow_loss(self.transformer, states, latents, seen, shot, with_mask, self.settings.shift, self.scale)
+        flow = flow_loss(self.transformer, clips, with_mask, self.settings.shift, self.scale)
         return torch.cat([flow, drawn])
 
     def update(self, losses: Tensor) -> None:
@@ -520,7 +520,7 @@ class Run:
         if self.first_step < settings.steps <= self.step and settings.last_aim_steps:
             aim, text = self.ema.modules["transformer"].drawing.aim, self.ema.modules["text"]
             seed = settings.seed - 5_000_000
-            teach_aim(aim, text, seed, settings.last_aim_steps, aim_only=True, console=self.console)
+            teach_aim(aim, text, Lessons(seed, settings.last_aim_steps), aim_only=True, console=self.console)
         self.save()
         self.console.say(
             f"step {self.step:,} of {settings.steps:,} is saved in {self.folder}; vera model export "

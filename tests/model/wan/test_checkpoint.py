@@ -10,6 +10,7 @@ from vera.core.model import transformer as transformer_module
 from vera.core.model.config import PRESETS, TransformerConfig
 from vera.core.model.transformer import Transformer
 from vera.core.model.wan.checkpoint import (
+    BranchOptions,
     branch_wan,
     config_from_wan,
     parameter_shapes,
@@ -199,7 +200,7 @@ def read(folder):
 
 def test_a_directory_is_branched_shard_by_shard(wan_directory, layouts, tmp_path):
     target = tmp_path / "vera"
-    assert branch_wan(wan_directory, target, shard_bytes=300_000) == []
+    assert branch_wan(wan_directory, target, BranchOptions(shard_bytes=300_000)) == []
     assert len(list((target / "transformer").glob("*.safetensors"))) > 2
     config = TransformerConfig.load(target / "transformer" / "config.json")
     assert (config.heads, config.layers) == (3, 2)

@@ -14,7 +14,7 @@ from tests.model.conftest import CHANNELS
 from vera.core.cli.model_from_wan import main
 from vera.core.errors import InputError
 from vera.core.model.load import load_model
-from vera.core.model.wan.checkpoint import branch_wan
+from vera.core.model.wan.checkpoint import BranchOptions, branch_wan
 from vera.core.model.wan.release import TEXT, TOKENIZER, VAE
 
 
@@ -98,7 +98,7 @@ def test_the_release_becomes_a_whole_vera(release, tmp_path, vae, encoder, token
             state = torch.load(release / f"{stem}.pth", weights_only=True)
             save_file({n: t.contiguous() for n, t in state.items()}, release / f"{stem}.safetensors")
             (release / f"{stem}.pth").unlink()
-    assert branch_wan(release, tmp_path / "vera", shard_bytes=20_000) == []
+    assert branch_wan(release, tmp_path / "vera", BranchOptions(shard_bytes=20_000)) == []
     model = load_model(str(tmp_path / "vera"), "cpu")
     ids = tokenizer("add a boat", return_tensors="pt").input_ids
     with torch.no_grad():

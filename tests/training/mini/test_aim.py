@@ -7,14 +7,14 @@ from vera.core.data.engine.instructions import vocabulary
 from vera.core.model.functional import cell_centres
 from vera.core.model.mini.drawing import Aim
 from vera.core.model.mini.mini_text import MiniText
-from vera.core.training.mini.aim import TIMES, aim_error, lesson, teach_aim
+from vera.core.training.mini.aim import TIMES, Lessons, aim_error, lesson, teach_aim
 
 
 def test_the_aim_learns_left_and_right_in_a_few_steps():
     """After a few steps left is left of right, in a word order that no lesson had."""
     torch.manual_seed(0)
     aim, text = Aim(24, 4), MiniText(vocabulary(), 24, heads=2)
-    teach_aim(aim, text, 5_000_000, steps=60, batch=24, rate=0.01)
+    teach_aim(aim, text, Lessons(5_000_000, steps=60, batch=24, rate=0.01))
     states = text.encode([f"Put a red star {side}" for side in ("on the left", "at the right side")])
     with torch.no_grad():
         x = aim.path(states, None, torch.tensor([0.5]), 1.8)[:, 0, 0]
@@ -26,8 +26,8 @@ def test_teaching_the_aim_alone_leaves_the_text_encoder_unchanged():
     torch.manual_seed(0)
     aim, text = Aim(24, 4).requires_grad_(False), MiniText(vocabulary(), 24, heads=2).requires_grad_(False)
     before = {k: v.clone() for k, v in text.state_dict().items()}
-    first = teach_aim(aim, text, 5_000_000, steps=1, batch=48, aim_only=True)
-    assert teach_aim(aim, text, 5_000_000, steps=60, batch=48, rate=0.01, aim_only=True) < 0.97 * first
+    first = teach_aim(aim, text, Lessons(5_000_000, steps=1, batch=48), aim_only=True)
+    assert teach_aim(aim, text, Lessons(5_000_000, steps=60, batch=48, rate=0.01), aim_only=True) < 0.97 * first
     assert all(torch.equal(v, before[k]) for k, v in text.state_dict().items())
 
 

@@ -20,9 +20,11 @@ from vera.core.model.mini.mini_codec import CELL, MiniCodec
 from vera.core.model.mini.mini_config import MINI
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
+from vera.core.model.mini.shot import MiniShot
 from vera.core.model.names import EMBEDDED
 from vera.core.training.mini.transformer_training import (
     LAST_LATENT,
+    EncodedClips,
     crossed,
     drawing_losses,
     flow_loss,
@@ -57,14 +59,18 @@ class Exact(nn.Module):
         return (noisy - self.clean) / sigma
 
 
+def without_text(latents, seen):
+    return EncodedClips(None, latents, seen, None)
+
+
 @pytest.mark.parametrize("with_mask", [True, False])
 def test_the_exact_velocity_has_no_loss(with_mask):
     latents = torch.randn(3, 5, 4, 2, 2, 2)
     seen = torch.rand(3, 2, 2, 2)
     exact = Exact(latents[:, 1:4])
-    losses = flow_loss(exact, None, latents, seen, None, with_mask, 2.0, torch.ones(4))
+    losses = flow_loss(exact, without_text(latents, seen), with_mask, 2.0, torch.ones(4))
     assert losses.shape == (3,) and losses.max() < 1e-6 and exact.masked == with_mask
-    wrong = flow_loss(Exact(latents[:, [1, 3, 2]]), None, latents, seen, None, with_mask, 2.0, torch.ones(4))
+    wrong = flow_loss(Exact(latents[:, [1, 3, 2]]), without_text(latents, seen), with_mask, 2.0, torch.ones(4))
     assert wrong[0] < 1e-6 and wrong[1:].min() > 0.5
 
 
@@ -75,7 +81,7 @@ def test_flow_loss_weighs_errors_by_channel_and_noise_level():
     spoiled[:, 0, 0] += 0.1  # the edit's first channel, the alpha's second
     spoiled[:, 1, 1] += 0.1
     seen, scale = torch.ones(4000, 1, 1, 1), torch.tensor([3.0, 1.0])
-    losses = flow_loss(Exact(spoiled), None, latents, seen, None, False, 1.0, scale)
+    losses = flow_loss(Exact(spoiled), without_text(latents, seen), False, 1.0, scale)
     # Noise levels u are uniform in [0, 1]: the mean of 1 / max(u, 0.4)^2 is 0.4 / 0.16 + (1 / 0.4 - 1).
     expected = torch.tensor([9.0, 1.0, 0.0]) * 0.01 / 2 * (0.4 / 0.16 + 1 / 0.4 - 1)
     torch.testing.assert_close(losses, expected, rtol=0.01, atol=1e-6)
@@ -104,7 +110,7 @@ def test_hidden_edit_colour_weighs_one_fifth_in_the_flow_loss():
     losses = []
     for seen in (left, right):
         torch.manual_seed(2)
-        losses.append(flow_loss(Exact(spoiled), None, latents, seen, None, False, 1.0, torch.ones(4)))
+        losses.append(flow_loss(Exact(spoiled), without_text(latents, seen), False, 1.0, torch.ones(4)))
     torch.testing.assert_close(losses[0] / losses[1], torch.tensor([5.0, 1.0, 1.0]))
 
 
@@ -133,7 +139,8 @@ def test_drawing_losses_weigh_channels_visibility_and_dropped_text():
         return spoiled.flatten(3).gather(3, cells[:, None, None].expand(-1, 2, 2, -1))
 
     told.aim, drawn = Told(), []
-    losses = drawing_losses(told, states, latents, seen, latents[:, 4], progress, path, torch.tensor([3.0, 1.0]))
+    clips, scale = EncodedClips(states, latents, seen, MiniShot(progress, path=path)), torch.tensor([3.0, 1.0])
+    losses = drawing_losses(told, clips, True, scale)
     assert (drawn[0] < 8).all() and len(
         drawn[0][0].unique()
     ) == 4  # drawn near the visible half: in the upper four rows
@@ -144,7 +151,7 @@ def test_drawing_losses_weigh_channels_visibility_and_dropped_text():
     torch.testing.assert_close(losses[0], (each[0] + each[2] + each[3] + 0.01) / 4)
     torch.testing.assert_close(losses[1], torch.tensor((0.2501**0.5 + 2 * 0.01) / 3))
     # Without a mask only lessons train the aim.
-    assert drawing_losses(told, states, latents, seen, None, progress, path, torch.tensor([3.0, 1.0]))[1] == 0
+    assert drawing_losses(told, clips, False, scale)[1] == 0
 
 
 def test_a_generated_clip_has_its_object_s_path():
