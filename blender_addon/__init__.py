@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Vera in Blender: a strip, a prompt, and an edit layer above it. No model runs here: jobs go to Vera's service.
+"""Vera in Blender: a strip, a prompt, and an edit layer above it. No model runs here: jobs are sent to Vera's service.
 
 ops -> plan (media, color, stage) -> tickets -> session -> place, nodes
 """

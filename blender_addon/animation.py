@@ -37,13 +37,13 @@ def curves(scene: bpy.types.Scene, strip: bpy.types.Strip) -> dict[str, bpy.type
 
 
 def drivers(scene: bpy.types.Scene, strip: bpy.types.Strip) -> dict[str, bpy.types.FCurve]:
-    """The strip's drivers, likewise."""
+    """The strip's drivers: {property path: driver curve}."""
     data = scene.animation_data
     return _named(data.drivers if data else (), strip)
 
 
 def layered(scene: bpy.types.Scene, strip: bpy.types.Strip) -> bool:
-    """Whether an action on a track of the nonlinear animation names the strip."""
+    """Whether an action on a track of the nonlinear animation animates the strip."""
     data = scene.animation_data
     tracks = [t for t in data.nla_tracks if not t.mute] if data else []
     actions = {s.action for track in tracks for s in track.strips if s.action}
@@ -51,7 +51,7 @@ def layered(scene: bpy.types.Scene, strip: bpy.types.Strip) -> bool:
 
 
 def moving(scene: bpy.types.Scene, strip: bpy.types.Strip) -> set[str]:
-    """Property paths of the strip that something animates and that change its picture."""
+    """Paths of the strip's animated properties that change its picture."""
     names = {*curves(scene, strip), *drivers(scene, strip)}
     return {name for name in names if name.split(".")[0].split("[")[0] not in _SILENT}
 
@@ -64,11 +64,11 @@ def copyable(curve: bpy.types.FCurve) -> bool:
 def copy(
     scene: bpy.types.Scene, source_curve: bpy.types.FCurve, layer: bpy.types.Strip, path: str, shift: float = 0
 ) -> None:
-    """Give the layer a curve's keyframes, `shift` frames later; one that it has for this property goes."""
+    """Copy a curve's keyframes to the layer, `shift` frames later; they replace the layer's own."""
     bag = _bag(scene)
     remove(scene, layer, path)
     name = layer.name.replace("\\", "\\\\").replace('"', '\\"')
-    # Up to 4.3 the collection is called otherwise: as the source's path has it.
+    # Up to 4.3 the collection has another name; the source's path contains it.
     collection = cast("re.Match[str]", _OF_STRIP.match(source_curve.data_path))[1]
     curve = bag.fcurves.new(f'{collection}["{name}"].{path}', index=0)
     curve.extrapolation = source_curve.extrapolation

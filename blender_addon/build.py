@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Build the extension: `python blender_addon/build.py [DIST]` writes DIST/vera-VERSION.zip.
 
-The zip is this folder with two files more, copied as they are: the core's client, and the rules of all hosts. With
-Blender's own
-blender_ext.py at hand (it comes with `bpy`) the zip is validated.
+The zip contains this folder and unchanged copies of the core's client and of the rules for all hosts. If Blender's own
+blender_ext.py is found (it comes with `bpy`), it validates the zip.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 CARRIED = [HERE.parent / "core" / "service" / name for name in ("client.py", "host_rules.py", "host_fields.py")]
-DATE = (2026, 1, 1, 0, 0, 0)  # of all files, so that the same source makes the same zip
+DATE = (2026, 1, 1, 0, 0, 0)  # date of all files in the zip, so that the same source gives the same zip
 
 
 def build(dist: Path) -> Path:
@@ -44,7 +43,10 @@ def validator() -> Path | None:
 
 
 def validate(checker: Path, archive: Path, python: str | Path = sys.executable) -> subprocess.CompletedProcess[str]:
-    """As `blender --command extension validate` does, with Blender's list of tags. Returns the finished process."""
+    """Validate the zip as `blender --command extension validate` does, with Blender's list of tags.
+
+    Returns the finished process.
+    """
     tags = checker.parents[3] / "modules" / "_bpy_internal" / "extensions" / "tags.py"
     command = [str(python), str(checker), "validate", "--valid-tags", str(tags), str(archive)]
     return subprocess.run(command, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""The space in which a sequence blends, and how a layer is to be read for it."""
+"""The space in which a sequence blends, and the colour settings of a layer strip for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import bpy
 
 # The sequencer's space -> the layer's blending space. ALPHA_OVER works on values in the sequencer's
-# space, so a layer must be made for it; any space of linear light serves the layer for linear light.
+# space, so a layer must be made for that space. One layer for linear light fits every linear space.
 ENCODED, LINEAR = "encoded", "linear"
 _LINEAR_NAMES = ("ACEScg", "ACES2065-1", "Linear", "scene_linear", "lin_rec709")
 
@@ -23,7 +23,7 @@ def is_linear(name: str) -> bool:
 
 
 def blending_space(scene: bpy.types.Scene) -> str:
-    """ "encoded" or "linear". Raises RefusedError for another space, in which no layer of ours would be true."""
+    """ "encoded" or "linear". Raises RefusedError for another space, for which no layer can be made."""
     name = scene.sequencer_colorspace_settings.name
     if name == "sRGB":
         return ENCODED
@@ -46,7 +46,7 @@ def plate_space(strip: bpy.types.Strip) -> str | None:
 def read_layer_as(strip: bpy.types.Strip, blend_space: str, plate_colorspace: str | None = None) -> None:
     """Set a layer strip so that the sequencer's over gives what the core composed.
 
-    An encoded layer is in the sequencer's own sRGB: said so, Blender does not touch it. A layer for
+    An encoded layer is in the sequencer's own sRGB; with that setting Blender does not convert it. A layer for
     linear light has the plate's primaries.
     """
     linear = plate_colorspace if plate_colorspace and is_linear(plate_colorspace) else "Linear Rec.709"

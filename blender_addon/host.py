@@ -1,4 +1,4 @@
-"""The differences between Blender 4.2 and 5.2, in one module that all others use."""
+"""Hide the differences between Blender 4.2 and 5.2 from all other modules."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 import bpy
 
 LAST_CHANNEL = 128  # Blender's own limit
-# Before 5.0, renders evaluate the keyframes of a scene strip, and of what it lies in, at the inner scene's frame.
+# Before 5.0, a render evaluates the keyframes of a scene strip, and of the meta strip that contains it, at the inner
+# scene's frame.
 RENDERS_KEYS_OF_SCENES = bpy.app.version >= (5, 0, 0)
 
 
 def sequencer_scene(context: bpy.types.Context) -> bpy.types.Scene | None:
-    """The scene whose strips are edited: from 5.0 a workspace may show another one than the window."""
+    """The scene whose strips are edited. From 5.0 a workspace may show another scene than its window."""
     return getattr(context, "sequencer_scene", None) or context.scene
 
 
@@ -24,7 +25,7 @@ def strips(owner: bpy.types.SequenceEditor | bpy.types.Strip) -> Any:
 
 
 def all_strips(scene: bpy.types.Scene) -> Sequence[bpy.types.Strip]:
-    """Every strip of a scene, those within metas too; empty without a sequence editor."""
+    """All strips of a scene, also those in meta strips; empty without a sequence editor."""
     editor = scene.sequence_editor
     if editor is None:
         return []
@@ -32,17 +33,17 @@ def all_strips(scene: bpy.types.Scene) -> Sequence[bpy.types.Strip]:
 
 
 def siblings(scene: bpy.types.Scene, strip: bpy.types.Strip) -> Any:
-    """The collection that a strip lies in."""
+    """The collection that contains a strip."""
     return strips(home(scene, strip))
 
 
 def home(scene: bpy.types.Scene, strip: bpy.types.Strip) -> bpy.types.SequenceEditor | bpy.types.Strip:
-    """The sequence editor or the meta strip that a strip lies in."""
+    """The sequence editor or the meta strip that contains a strip."""
     return strip.parent_meta() or scene.sequence_editor
 
 
 def channels(owner: bpy.types.SequenceEditor | bpy.types.Strip) -> Sequence[bpy.types.SequenceTimelineChannel]:
-    """The channels of a sequence editor or of a meta strip; the first is number 1 (before it is the one for metas)."""
+    """The channels of a sequence editor or of a meta strip, from channel 1 on; channel 0 is for meta strips."""
     return owner.channels
 
 
@@ -53,7 +54,7 @@ def usable_channel(owner: bpy.types.SequenceEditor | bpy.types.Strip, number: in
 
 
 def open_strips(scene: bpy.types.Scene) -> list[bpy.types.Strip]:
-    """The strips that the editor shows: of the meta that is open, else of the top level."""
+    """The strips that the editor shows: those of the open meta strip, or those of the top level."""
     editor = scene.sequence_editor
     if editor is None:
         return []
@@ -65,27 +66,27 @@ def _value(strip: bpy.types.Strip, new: str, old: str) -> Any:
 
 
 def left(strip: bpy.types.Strip) -> int:
-    """The first frame that is seen."""
+    """The first visible frame of a strip."""
     return int(_value(strip, "left_handle", "frame_final_start"))
 
 
 def right(strip: bpy.types.Strip) -> int:
-    """The first frame after those that are seen."""
+    """The frame after the last visible one."""
     return int(_value(strip, "right_handle", "frame_final_end"))
 
 
 def content_start(strip: bpy.types.Strip) -> int:
-    """Where the first frame of the media would be seen at normal speed."""
+    """The timeline frame at which the media's first frame would lie at normal speed."""
     return int(round(_value(strip, "content_start", "frame_start")))
 
 
 def content_length(strip: bpy.types.Strip) -> int:
-    """Frames of the media, without those that an animation offset cuts away."""
+    """Number of the media's frames without those that an animation offset removes."""
     return int(_value(strip, "content_duration", "frame_duration"))
 
 
 def trims(strip: bpy.types.Strip) -> tuple[int, int]:
-    """Frames hidden left and right; below 0 where a still frame is held."""
+    """Numbers of frames hidden left and right; negative where a frame is held."""
     old = strip.frame_offset_start if not hasattr(strip, "left_handle_offset") else strip.left_handle_offset
     return int(round(old)), int(round(_value(strip, "right_handle_offset", "frame_offset_end")))
 
@@ -96,10 +97,11 @@ def animation_offset(strip: bpy.types.Strip) -> int:
 
 @contextlib.contextmanager
 def alone(strip: bpy.types.Strip) -> Iterator[None]:
-    """The strip on a channel of its own for the while, then on the lowest free one from where it was.
+    """Move the strip to an empty channel for the duration of a `with` block, then to the lowest free channel from its
+    own on.
 
-    Without its handles a strip may reach over others: Blender moves it away from them, or never comes back from
-    trying (4.5, in `channel`).
+    With its handles reset, a strip may overlap others. Blender then moves it away from them, or hangs (4.5, in
+    `channel`).
     """
     owner, channel = home(strip.id_data, strip), strip.channel
     taken = {s.channel for s in strips(owner) if s != strip}
@@ -117,12 +119,12 @@ def is_free(
     end: int,
     but: bpy.types.Strip | None = None,
 ) -> bool:
-    """Whether nothing lies on a channel from `first` up to `end`."""
+    """Whether a channel is empty from frame `first` to `end` - 1."""
     return not any(s.channel == channel and left(s) < end and first < right(s) for s in strips(owner) if s != but)
 
 
 def set_timing(strip: bpy.types.Strip, start: int, hidden_left: int, hidden_right: int) -> None:
-    """The media's first frame at `start`, with frames hidden at both ends."""
+    """Put the media's first frame at `start`, with frames hidden at both ends."""
     new = hasattr(strip, "left_handle_offset")
     names = ("left_handle_offset", "right_handle_offset") if new else ("frame_offset_start", "frame_offset_end")
     with alone(strip):
@@ -134,12 +136,12 @@ def set_timing(strip: bpy.types.Strip, start: int, hidden_left: int, hidden_righ
 
 
 def set_right(strip: bpy.types.Strip, end: int) -> None:
-    """Let a strip be seen up to the frame before `end`."""
+    """Make the frame before `end` the last visible one."""
     setattr(strip, "right_handle" if hasattr(strip, "right_handle") else "frame_final_end", end)
 
 
 def compositor_tree(scene: bpy.types.Scene) -> bpy.types.NodeTree:
-    """The scene's compositor nodes, made if there are none."""
+    """The scene's compositor node tree; a scene without one gets one."""
     if hasattr(scene, "compositing_node_group"):  # from 5.0
         if scene.compositing_node_group is None:
             tree = bpy.data.node_groups.new("Compositor", "CompositorNodeTree")
@@ -152,7 +154,7 @@ def compositor_tree(scene: bpy.types.Scene) -> bpy.types.NodeTree:
 
 
 def compositor_outputs(tree: bpy.types.NodeTree) -> list[bpy.types.Node]:
-    """The nodes whose first input is the picture that leaves the tree."""
+    """The output nodes: those whose first input is the tree's result."""
     kinds = ("NodeGroupOutput", "CompositorNodeComposite", "CompositorNodeViewer")
     nodes = [n for n in tree.nodes if n.bl_idname in kinds]
     return sorted(nodes, key=lambda n: (kinds.index(n.bl_idname), not getattr(n, "is_active_output", True)))
@@ -169,7 +171,7 @@ def alpha_over(tree: bpy.types.NodeTree) -> tuple[bpy.types.Node, bpy.types.Node
 def set_image_format(
     settings: bpy.types.ImageFormatSettings, file_format: str, color_mode: str, color_depth: str
 ) -> None:
-    """Of a render's image settings: from 5.0 the kind of media goes first."""
+    """Set the file format of a render's image settings. From 5.0 the media type must be set first."""
     if hasattr(settings, "media_type"):
         settings.media_type = "IMAGE"
     settings.file_format = file_format

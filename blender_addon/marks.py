@@ -22,7 +22,7 @@ MARK, EARLIER = tickets.STRIP, "vera_strip_before"  # of a source: its mark, and
 
 @dataclass(frozen=True)
 class Stretch:
-    """A part of a source. first, end: on the timeline; start: of its media there."""
+    """A part of a source. first, end: timeline frames; start: timeline frame at which its media begins."""
 
     first: int
     end: int
@@ -39,12 +39,12 @@ def sources(scene: bpy.types.Scene) -> list[bpy.types.Strip]:
 
 
 def carries(strip: bpy.types.Strip, mark: str) -> bool:
-    """Whether it has the mark, or had it before it was cut or copied."""
+    """Whether the strip has the mark, or had it before it was cut or copied."""
     return bool(mark) and (strip.get(MARK) == mark or mark in strip.get(EARLIER, "").split())
 
 
 def best(found: list[bpy.types.Strip], wanted: Stretch) -> bpy.types.Strip | None:
-    """Of strips, the one whose media frames and time overlap a `Stretch` most; None of none."""
+    """The strip whose media frames and time overlap a `Stretch` most; None if there are no strips."""
 
     def fit(strip: bpy.types.Strip) -> tuple[int, int, int, int]:
         own = stretch_of(strip)
@@ -59,8 +59,10 @@ def best(found: list[bpy.types.Strip], wanted: Stretch) -> bpy.types.Strip | Non
 
 
 def settle(scene: bpy.types.Scene, layers: list[tuple[str, Stretch, Callable[[str], None]]]) -> None:
-    """Give copies marks of their own. layers: [(source's mark, Stretch, keep)]: keep(mark) notes the layer's own
-    source."""
+    """Give each copied strip a mark of its own.
+
+    layers: (mark of the source, Stretch, keep) of each layer; keep(mark) stores the new mark of the layer's source
+    """
     by_mark: dict[str, list[bpy.types.Strip]] = {}
     for strip in sources(scene):
         if MARK in strip:

@@ -20,11 +20,12 @@ _PATTERN_SIGNS = "#@%"  # the core would read them as a frame pattern
 
 @dataclass
 class Shown:
-    """What a stretch of timeline shows.
+    """The media frames that a stretch of the timeline shows.
 
-    plate: a file or a padded pattern, as the core names it. first: the timeline frame of
-    numbers[0]. numbers: for each timeline frame the plate's frame that is seen, so speed,
-    direction and held frames are in it. color_space: of the plate, None for the core's own choice.
+    plate: a file or a padded pattern, as the core names it
+    first: timeline frame of numbers[0]
+    numbers: number of the plate's frame at each timeline frame; it contains speed, direction and held frames
+    color_space: of the plate; None lets the core choose
     """
 
     plate: str
@@ -33,7 +34,7 @@ class Shown:
     color_space: str | None = None
 
     def frames(self) -> str:
-        """The plate's frames as a recipe has them: "1001-1049"."""
+        """The plate's frames as in a recipe: "1001-1049"."""
         return f"{min(self.numbers)}-{max(self.numbers)}"
 
     def to_json(self) -> dict[str, Any]:
@@ -41,7 +42,7 @@ class Shown:
 
 
 def check_files(strip: bpy.types.Strip, frames: range) -> None:
-    """Raise RefusedError for missing media, in place of which Blender silently shows nothing."""
+    """Raise RefusedError for missing media; Blender would show nothing and say nothing."""
     if strip.type == "MOVIE":
         missing = [path for path in [bpy.path.abspath(strip.filepath)] if not os.path.isfile(path)]
     elif strip.type == "IMAGE":
@@ -65,7 +66,7 @@ def shown(strip: bpy.types.Strip, frames: range) -> Shown:
 
 
 def content_frames(strip: bpy.types.Strip) -> range:
-    """The timeline frames for which the strip has media, whatever its handles hide."""
+    """The timeline frames for which the strip has media, hidden ones included."""
     start = host.content_start(strip)
     return range(start, start + host.content_length(strip))
 
@@ -91,7 +92,7 @@ def _images(strip: bpy.types.Strip, frames: range) -> Shown:
 
 
 def _parts(name: str) -> re.Match[str]:
-    """Prefix, number and extension of a sequence's file."""
+    """(prefix, number, extension) of a file of a sequence."""
     return cast("re.Match[str]", _NUMBERED.fullmatch(name))
 
 
@@ -102,12 +103,12 @@ def _number_of_still(name: str) -> int:
 
 
 def orientation(path: str) -> int:
-    """A still's Orientation as EXIF counts it, 1 where none is stated: Blender shows the pixels as they are stored."""
+    """A still's EXIF Orientation; 1 if the file states none. Blender ignores it and shows the pixels as stored."""
     with open(path, "rb") as file:
         head = file.read(1 << 16)
         if head[:4] in (b"SDPX", b"XPDS"):
             turned = int.from_bytes(head[768:770], "big" if head[:1] == b"S" else "little")
-            return 1 + turned if turned < 8 else 1  # all bits set: not stated
+            return 1 + turned if turned < 8 else 1  # all bits set: the file states none
         marks = [head.find(mark) + len(mark) for mark in (b"Exif\0\0", b"eXIf") if mark in head]
         start = 0 if head[:4] in (b"II*\0", b"MM\0*") else next(iter(marks), -1)
         if start < 0:
@@ -127,7 +128,7 @@ def why_no_sequence(strip: bpy.types.Strip, frames: range) -> str | None:
     """The reason why an image strip's files are not one padded sequence, or None."""
     first = os.path.join(bpy.path.abspath(strip.directory), strip.elements[0].filename)
     if os.path.isfile(first) and orientation(first) not in (0, 1):
-        return "the files' Orientation, which Blender leaves out"
+        return "the files' Orientation, which Blender ignores"
     if len(strip.elements) == 1 and len(frames) > 1:
         return "a still held"
     if len(strip.elements) == 1:
@@ -164,7 +165,7 @@ def _pattern(strip: bpy.types.Strip) -> str | None:
 
 
 def is_retimed(strip: bpy.types.Strip) -> bool:
-    """Whether a timeline frame is not one frame of the media: speed keys, or the media's own rate."""
+    """Whether timeline frames do not match the media's frames one to one, because of speed keys or the media's rate."""
     if len(getattr(strip, "retiming_keys", ())):
         return True
     hidden_left, hidden_right = host.trims(strip)
@@ -172,5 +173,5 @@ def is_retimed(strip: bpy.types.Strip) -> bool:
 
 
 def inputs(effect: bpy.types.Strip) -> list[bpy.types.Strip]:
-    """The strips that an effect works on; none of another strip."""
+    """The strips that an effect works on; empty for a strip that is no effect."""
     return [getattr(effect, name) for name in ("input_1", "input_2") if getattr(effect, name, None)]

@@ -1,4 +1,4 @@
-"""The layer in the compositor: image, alpha over; and, from 5.0, as a modifier of the strip."""
+"""Put the layer into the compositor as an image and an alpha-over node, or (from 5.0) into a modifier of the strip."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def build(scene: bpy.types.Scene, layer: bpy.types.Strip, tree: bpy.types.NodeTr
     tree = tree or host.compositor_tree(scene)
     outputs = host.compositor_outputs(tree)
     if not outputs:
-        raise RefusedError(f"{tree.name}: no node gives a picture out; add an output node")
+        raise RefusedError(f"{tree.name}: has no output node; add one")
     links = [link for node in outputs for link in tree.links if link.to_socket == node.inputs[0]]
     x, y = outputs[0].location
     if links:
@@ -50,12 +50,12 @@ def build(scene: bpy.types.Scene, layer: bpy.types.Strip, tree: bpy.types.NodeTr
 
 
 def add_modifier(scene: bpy.types.Scene, layer: bpy.types.Strip) -> bpy.types.StripModifier:
-    """From 5.0: the layer as a compositor modifier of its source. Returns the modifier. Raises RefusedError."""
+    """Add the layer as a compositor modifier of its source (from 5.0). Returns the modifier. Raises RefusedError."""
     if bpy.app.version < (5, 0, 0):
         raise RefusedError("strip compositor modifiers need Blender 5.0; use the layer strip")
     source = place.source_of_layer(scene, layer)
     if source is None:
-        raise RefusedError(f"{layer.name}: the strip that it was made for has gone; use the layer strip")
+        raise RefusedError(f"{layer.name}: the strip that it was made for no longer exists; use the layer strip")
     if getattr(bpy.context, "sequencer_scene", None) is None and bpy.app.version < (5, 1, 0):
         # new() would read it without looking and crash.
         window = bpy.context.window or next(iter(bpy.context.window_manager.windows), None)
@@ -82,7 +82,10 @@ def linear_delivery(version: dict[str, Any]) -> str:
 
 
 def _run(layer: bpy.types.Strip, version: dict[str, Any]) -> tuple[int, int, int]:
-    """(timeline frame, frames, first number) of a version whose numbers count up by one. Raises RefusedError."""
+    """(first timeline frame, number of frames, first file number) of a version whose file numbers count up by one.
+
+    Raises RefusedError for another version.
+    """
     numbers = version["numbers"]
     if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
         raise RefusedError(
@@ -113,7 +116,7 @@ def _picture(
 
 
 def _only_within(over: bpy.types.Node, first: int, count: int) -> None:
-    """An image node holds its first and last frame; nothing is laid over where the layer has none."""
+    """Set the alpha-over node to 0 where the layer has no frame: an image node holds its first and last frame."""
     factor = next(s for s in over.inputs if s.name in ("Fac", "Factor"))
     driver = factor.driver_add("default_value").driver
     driver.type = "SCRIPTED"

@@ -1,6 +1,6 @@
-"""Where a strip lets through what lies below it, or nothing.
+"""Find out where a strip is transparent, and whether anything lies below it there.
 
-Asked only where that matters: half transparent pixels over nothing (see `seen.note_on_nothing`).
+This matters only for half transparent pixels with nothing below (see `seen.note_on_nothing`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CHANGES_ALPHA = ("MASK",)  # modifiers
 
 
 class Pixels(NamedTuple):
-    """Of a media file. opaque: no pixel lets anything through."""
+    """Properties of a media file. opaque: every pixel has an alpha of 1."""
 
     width: int
     height: int
@@ -31,19 +31,19 @@ _known: dict[tuple[str, int], Pixels] = {}  # by path and date: a picture is loa
 
 
 def within(strip: bpy.types.Strip) -> Iterator[bpy.types.Strip]:
-    """The strip, and all that lies in it."""
+    """The strip and, for a meta strip, all strips in it."""
     yield strip
     for part in host.strips(strip) if strip.type == "META" else ():
         yield from within(part)
 
 
 def is_float(strip: bpy.types.Strip) -> bool:
-    """Whether its pixels are floats already. For strips of media; False for others."""
+    """Whether the strip's media has float pixels; False for a strip without media."""
     return getattr(strip, "use_float", False) or any(p.is_float for p in _pixels(strip))
 
 
 def lies_on_opaque(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> bool:
-    """Whether opaque pixels lie below it in every frame, in what it lies in or below that."""
+    """Whether every pixel below the strip is opaque in every frame, in its own meta strip or below that."""
     inside: bpy.types.Strip | None = strip
     while inside is not None:
         below = (s for s in host.strips(host.home(scene, inside)) if s.channel < inside.channel)
@@ -54,7 +54,7 @@ def lies_on_opaque(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range
 
 
 def may_show_through(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> bool:
-    """Whether it may have half transparent pixels of 8 bits, its own opacity and edges left out."""
+    """Whether the strip may have half transparent 8-bit pixels, apart from its own opacity and its edges."""
     if strip.type in ("IMAGE", "MOVIE"):
         return any(not p.opaque and not p.is_float for p in _pixels(strip))
     if strip.type == "META":
@@ -72,7 +72,7 @@ def may_show_through(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: ran
 
 
 def fills(scene: bpy.types.Scene, strip: bpy.types.Strip) -> bool:
-    """Whether its picture reaches over the whole frame."""
+    """Whether the strip's picture covers the whole frame."""
     t, c = strip.transform, strip.crop
     settings = scene.render
     size = (settings.resolution_x, settings.resolution_y)
@@ -89,7 +89,7 @@ def fills(scene: bpy.types.Scene, strip: bpy.types.Strip) -> bool:
 
 
 def _cover(scene: bpy.types.Scene, strips: Iterable[bpy.types.Strip], frames: range) -> bool:
-    """Whether strips together are opaque over the whole frame at each of the frames."""
+    """Whether the strips together cover the whole frame with opaque pixels, at each of the frames."""
     covered: set[int] = set()
     for strip in strips:
         span = range(max(frames[0], host.left(strip)), min(frames[-1] + 1, host.right(strip)))
@@ -122,7 +122,7 @@ def _is_opaque(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) ->
 
 
 def _pixels(strip: bpy.types.Strip) -> list[Pixels]:
-    """Of a movie, or of the first, the middle and the last file of an image strip; empty for others."""
+    """Properties of a movie, or of the first, middle and last file of an image strip; empty for other strips."""
     if strip.type == "MOVIE":
         paths = [bpy.path.abspath(strip.filepath)]
     elif strip.type == "IMAGE":

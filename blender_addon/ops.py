@@ -17,7 +17,7 @@ from .session import redraw, service, session
 
 
 class Sequencer:
-    """In the sequencer, with a scene that has strips."""
+    """A base of operators that need a sequencer, and a scene with strips."""
 
     bl_options = {"REGISTER"}
 
@@ -70,7 +70,7 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
     prompts: bpy.props.EnumProperty(items=settings.PROMPTS, options={"SKIP_SAVE"})
 
     def act(self, context: bpy.types.Context, scene: bpy.types.Scene) -> None:
-        names = [f.name for f in fields(plan.Ask) if f.name != "reading"]  # that is the panel's alone
+        names = [f.name for f in fields(plan.Ask) if f.name != "reading"]  # a setting of the panel, not of the operator
         given = {name: getattr(self, name) for name in names if self.properties.is_property_set(name)}
         ask = replace(settings.ask_of(scene), **given)
         new = plan.plan(scene, self._strips(scene), ask)
@@ -128,14 +128,14 @@ def _look(client: Client, ticket: tickets.Ticket) -> str:
 
 
 def names_in(text: str, known: Container[str]) -> list[str]:
-    """Names out of a line: separated by commas; one with a comma in it in double quotes, or alone."""
+    """Names in a line, separated by commas. A name with a comma is in double quotes, or is the whole line."""
     if text in known:
         return [text]
     return [name.strip() for line in csv.reader([text], skipinitialspace=True) for name in line if name.strip()]
 
 
 class OnTicket:
-    """For one entry of the queue."""
+    """A base of operators on one entry of the queue."""
 
     bl_options = {"INTERNAL"}
     ticket: bpy.props.StringProperty(options={"SKIP_SAVE"})
@@ -143,7 +143,7 @@ class OnTicket:
     def execute(self: Any, context: bpy.types.Context) -> set[str]:
         ticket = session.tickets.get(self.ticket)
         if ticket is None:
-            self.report({"WARNING"}, "This job is not in the list any more")
+            self.report({"WARNING"}, "This job is no longer in the list")
             return {"CANCELLED"}
         self.act(ticket)
         redraw()
@@ -153,7 +153,7 @@ class OnTicket:
 class VERA_OT_cancel(OnTicket, bpy.types.Operator):
     bl_idname = "vera.cancel"
     bl_label = "Cancel"
-    bl_description = "Stop this job; what is finished stays for a retry"
+    bl_description = "Stop this job; a retry goes on from there"
     ticket: bpy.props.StringProperty(options={"SKIP_SAVE"})
 
     def act(self, ticket: tickets.Ticket) -> None:
@@ -163,7 +163,7 @@ class VERA_OT_cancel(OnTicket, bpy.types.Operator):
 class VERA_OT_retry(OnTicket, bpy.types.Operator):
     bl_idname = "vera.retry"
     bl_label = "Retry"
-    bl_description = "Go on with this job where it stopped"
+    bl_description = "Continue this job where it stopped"
     ticket: bpy.props.StringProperty(options={"SKIP_SAVE"})
 
     def act(self, ticket: tickets.Ticket) -> None:
@@ -173,7 +173,7 @@ class VERA_OT_retry(OnTicket, bpy.types.Operator):
 class VERA_OT_place(OnTicket, bpy.types.Operator):
     bl_idname = "vera.place"
     bl_label = "Place Again"
-    bl_description = "Put this job's layer into the sequencer once more"
+    bl_description = "Put this job's layer into the sequencer again"
     ticket: bpy.props.StringProperty(options={"SKIP_SAVE"})
 
     def act(self, ticket: tickets.Ticket) -> None:
@@ -183,7 +183,7 @@ class VERA_OT_place(OnTicket, bpy.types.Operator):
 class VERA_OT_remove(OnTicket, bpy.types.Operator):
     bl_idname = "vera.remove"
     bl_label = "Remove from List"
-    bl_description = "Take this job off the list; its files stay"
+    bl_description = "Remove this job from the list; its files are kept"
     ticket: bpy.props.StringProperty(options={"SKIP_SAVE"})
 
     def act(self, ticket: tickets.Ticket) -> None:
@@ -191,7 +191,7 @@ class VERA_OT_remove(OnTicket, bpy.types.Operator):
 
 
 def active_layer(scene: bpy.types.Scene, name: str = "") -> "bpy.types.Strip":
-    """The layer strip that is named, active, or that of the active strip. Raises RefusedError."""
+    """The layer strip with the given name, else the active one, else the active strip's layer. Raises RefusedError."""
     layers = place.layers(scene)
     if name:
         found = [s for s in layers if s.name == name]
@@ -223,7 +223,7 @@ class VERA_OT_version(Sequencer, bpy.types.Operator):
 class VERA_OT_forget_version(Sequencer, bpy.types.Operator):
     bl_idname = "vera.forget_version"
     bl_label = "Remove Version"
-    bl_description = "Take the version that is shown off this layer; its files stay"
+    bl_description = "Remove the visible version from this layer; its files are kept"
     bl_options = {"REGISTER", "UNDO"}
 
     layer: bpy.props.StringProperty(options={"SKIP_SAVE"})
@@ -231,13 +231,13 @@ class VERA_OT_forget_version(Sequencer, bpy.types.Operator):
     def act(self, context: bpy.types.Context, scene: bpy.types.Scene) -> None:
         place.settle(scene)
         folders = place.forget(scene, active_layer(scene, self.layer))
-        self.report({"INFO"}, f"Removed; its files stay in {', '.join(folders)}")
+        self.report({"INFO"}, f"Removed; its files are still in {', '.join(folders)}")
 
 
 class VERA_OT_use_version(Sequencer, bpy.types.Operator):
     bl_idname = "vera.use_version"
     bl_label = "Use Its Prompt and Seed"
-    bl_description = "Take this version's prompt, seed and settings into the panel"
+    bl_description = "Copy this version's prompt, seed and settings to the panel"
     bl_options = {"REGISTER", "UNDO"}
 
     layer: bpy.props.StringProperty(options={"SKIP_SAVE"})
@@ -283,7 +283,7 @@ class VERA_OT_match(Sequencer, bpy.types.Operator):
 class VERA_OT_compositor(Sequencer, bpy.types.Operator):
     bl_idname = "vera.compositor"
     bl_label = "Layer in Compositor"
-    bl_description = "Lay the active layer over what leaves this scene's compositor"
+    bl_description = "Composite the active layer over the result of this scene's compositor"
     bl_options = {"REGISTER", "UNDO"}
 
     layer: bpy.props.StringProperty(options={"SKIP_SAVE"})
@@ -305,7 +305,7 @@ class VERA_OT_modifier(Sequencer, bpy.types.Operator):
     bl_idname = "vera.modifier"
     bl_label = "Layer as Strip Modifier"
     bl_description = (
-        "Lay the active layer over its source within a compositor modifier of the strip, and hide the layer strip"
+        "Composite the active layer over its source in a compositor modifier of the source, and hide the layer strip"
     )
     bl_options = {"REGISTER", "UNDO"}
 
@@ -324,7 +324,7 @@ class VERA_OT_modifier(Sequencer, bpy.types.Operator):
 def with_linear_delivery(
     operator: bpy.types.Operator, scene: bpy.types.Scene, layer: "bpy.types.Strip"
 ) -> "bpy.types.Strip":
-    """The layer, once it has a delivery for linear light. Raises RefusedError while that is being made."""
+    """The layer, if it has a delivery for linear light. Otherwise one is queued, and RefusedError is raised."""
     if color.LINEAR in place.current(layer)["deliveries"]:
         return layer
     version = place.current(layer)["id"]
@@ -343,7 +343,7 @@ def with_linear_delivery(
 class VERA_OT_test_service(bpy.types.Operator):
     bl_idname = "vera.test_service"
     bl_label = "Test"
-    bl_description = "Find or start the service, and say what is wrong if something is"
+    bl_description = "Find or start the service, and report problems"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         if bpy.app.background:
@@ -373,7 +373,7 @@ def _test(connection: preferences.Connection) -> str:
 class VERA_OT_allow_folder(bpy.types.Operator):
     bl_idname = "vera.allow_folder"
     bl_label = "Allow Folder"
-    bl_description = "Let the service read and write in a folder"
+    bl_description = "Allow the service to read and write a folder"
 
     directory: bpy.props.StringProperty(subtype="DIR_PATH")
 
@@ -407,13 +407,13 @@ class VERA_OT_allow_folder(bpy.types.Operator):
 class VERA_OT_stop_service(bpy.types.Operator):
     bl_idname = "vera.stop_service"
     bl_label = "Stop Service"
-    bl_description = "End the service now; its queue stays"
+    bl_description = "End the service now; its queue is kept"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         def stop(connection: preferences.Connection | None) -> str:
             try:
                 Client().shutdown()
-                return "The service is ending; its queue stays."
+                return "The service is ending; its queue is kept."
             except ServiceError as error:
                 return str(error)
 
@@ -425,7 +425,7 @@ class VERA_OT_stop_service(bpy.types.Operator):
 
 
 def _aside(work: Callable[[preferences.Connection], str], shown: str = "words") -> None:
-    """Do something slow with the service in a thread; its words are shown in the preferences, or ("looked") in the
+    """Make a slow call to the service in a thread. Its result is shown in the preferences, or for "looked" in the
     panel."""
     connection = preferences.connection()
     session.answers.put({shown: "Asking ..."})

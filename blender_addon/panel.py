@@ -10,19 +10,27 @@ import bpy.utils.previews
 from . import host, place, tickets
 from .host_fields import READING
 from .session import factor, session, words_of
+from .settings import VeraSettings
 
 LISTED = 12  # entries of the queue that are drawn, the latest first
 
-LOOK_SECONDS = 1.0  # interval at which a layer is checked for being outdated; lowering it slows down drawing
-_looked: dict[str, tuple[float, str]] = {}  # layer's name -> (when, words)
+LOOK_SECONDS = 1.0  # interval in seconds between checks of whether a layer is outdated; lowering it slows down drawing
+_looked: dict[str, tuple[float, str]] = {}  # layer's name -> (time of the check, reason)
 _pictures = None  # thumbnails by ticket id
-_dated: dict[str, int] = {}  # ticket id -> when its picture was written, as loaded
+_dated: dict[str, int] = {}  # ticket id -> modification time of its loaded thumbnail
 
 
 class Sidebar:
     bl_space_type = "SEQUENCE_EDITOR"
     bl_region_type = "UI"
     bl_category = "Vera"
+
+
+def _as_form(layout: bpy.types.UILayout) -> bpy.types.UILayout:
+    """The layout, with labels left of the values and without keyframe buttons."""
+    layout.use_property_split = True
+    layout.use_property_decorate = False
+    return layout
 
 
 class VERA_PT_edit(Sidebar, bpy.types.Panel):
@@ -36,9 +44,7 @@ class VERA_PT_edit(Sidebar, bpy.types.Panel):
             return
         s = scene.vera
         layout.prop(s, "prompt", text="", placeholder="What should change")
-        layout.use_property_split = True
-        layout.use_property_decorate = False
-        column = layout.column()
+        column = _as_form(layout).column()
         column.prop(s, "range")
         column.prop(s, "mask_kind")
         if s.mask_kind == "FILE":
@@ -64,19 +70,22 @@ class VERA_PT_edit(Sidebar, bpy.types.Panel):
                 _draw_text(box, line, context.region.width)
 
 
-class VERA_PT_more(Sidebar, bpy.types.Panel):
-    bl_label = "More"
+class SettingsPart(Sidebar):
+    """A part of the Vera panel that is closed at first and shows settings of the scene."""
+
     bl_parent_id = "VERA_PT_edit"
     bl_options = {"DEFAULT_CLOSED"}
 
     def draw(self, context: bpy.types.Context) -> None:
         scene = host.sequencer_scene(context)
-        if scene is None:
-            return
-        layout = self.layout
-        layout.use_property_split = True
-        layout.use_property_decorate = False
-        s = scene.vera
+        if scene is not None:
+            self.draw_settings(_as_form(self.layout), scene.vera)  # type: ignore[attr-defined]
+
+
+class VERA_PT_more(SettingsPart, bpy.types.Panel):
+    bl_label = "More"
+
+    def draw_settings(self, layout: bpy.types.UILayout, s: VeraSettings) -> None:
         layout.prop(s, "door")
         layout.prop(s, {"VERA": "model", "VACE": "vace", "LIFT": "edited"}[s.door])
         for name in ("guidance", "region", "cuts", "exposure", "lora"):
@@ -87,20 +96,12 @@ class VERA_PT_more(Sidebar, bpy.types.Panel):
             layout.prop(s, name)
 
 
-class VERA_PT_reading(Sidebar, bpy.types.Panel):
+class VERA_PT_reading(SettingsPart, bpy.types.Panel):
     bl_label = "Reading the Plate"
-    bl_parent_id = "VERA_PT_edit"
-    bl_options = {"DEFAULT_CLOSED"}
 
-    def draw(self, context: bpy.types.Context) -> None:
-        scene = host.sequencer_scene(context)
-        if scene is None:
-            return
-        layout = self.layout
-        layout.use_property_split = True
-        layout.use_property_decorate = False
+    def draw_settings(self, layout: bpy.types.UILayout, s: VeraSettings) -> None:
         for field in READING:
-            layout.prop(scene.vera, f"read_{field.name}")
+            layout.prop(s, f"read_{field.name}")
 
 
 class VERA_PT_layer(Sidebar, bpy.types.Panel):

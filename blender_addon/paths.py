@@ -9,17 +9,17 @@ import bpy
 
 
 def stored(path: str) -> str:
-    """As Blender writes it: //vera/shot/encoded, with forward slashes; absolute in a file that was never saved."""
+    """A path as Blender stores it: //vera/shot/encoded, with forward slashes; absolute in an unsaved file."""
     if bpy.data.filepath and not path.startswith("//"):
         try:
             path = bpy.path.relpath(path)
         except ValueError:
-            pass  # another drive of Windows
+            pass  # on Windows: another drive
     return path.replace("\\", "/")
 
 
 def found(path: str, beside: str = "") -> str:
-    """The absolute path of a stored one, here.
+    """The absolute path, on this machine, of a stored one.
 
     beside: a delivery's folder of the same project that exists here. If the stored path does not exist on this machine
         (the project came from another system, or was saved elsewhere), it is searched beside that folder.

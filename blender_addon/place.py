@@ -1,7 +1,7 @@
 """The layer in the sequencer: a strip above its source, with its versions.
 
-A layer is at its source's place and looks like it. What the artist changes on it afterwards (a trim, an offset, a
-fade of its own) is the artist's: it differs from what was placed, which is noted, and stays.
+A layer gets the position and the look of its source. The values that were set are stored. A later value that differs
+(a trim, an offset, a fade) was set by the artist, and is kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def data_of(layer: bpy.types.Strip) -> dict[str, Any]:
     "numbers", "visible", "source_start", "rendered", "colorspace", "recipe", "deliveries": {blending space: folder}}],
     "placed": {"left", "right", "look": {property: value}, "curves": {property: digest}}}.
 
-    Paths are as `paths.stored` has them. placed: what was set by the add-on when it placed the layer last.
+    Paths are as `paths.stored` returns them. placed: what the add-on set when it last placed the layer.
     """
     return json.loads(layer[DATA])
 
@@ -41,7 +41,7 @@ def layers(scene: bpy.types.Scene) -> list[bpy.types.Strip]:
 
 
 def settle(scene: bpy.types.Scene) -> None:
-    """Cut and copied strips get marks of their own, and each layer the one that it lies over."""
+    """Give cut and copied strips marks of their own, and each layer the mark of the strip that it lies over."""
 
     def keeper(layer: bpy.types.Strip) -> Callable[[str], None]:
         def keep(mark: str) -> None:
@@ -55,7 +55,7 @@ def settle(scene: bpy.types.Scene) -> None:
 
 
 def _stretch(layer: bpy.types.Strip) -> marks.Stretch:
-    """Where a layer lies, with the start of its source's media as the layer was placed."""
+    """The stretch of a layer, with the start of its source's media at the time of placing."""
     data = data_of(layer)
     version = data["versions"][data.get("shown", data["current"])]
     start = host.content_start(layer) + version["source_start"] - version["first"]
@@ -63,12 +63,12 @@ def _stretch(layer: bpy.types.Strip) -> marks.Stretch:
 
 
 def source_of_layer(scene: bpy.types.Scene, layer: bpy.types.Strip) -> bpy.types.Strip | None:
-    """The strip that a layer was made for; None if it has gone."""
+    """The strip that a layer was made for; None if it no longer exists."""
     return marks.best([s for s in marks.sources(scene) if marks.carries(s, data_of(layer)["source"])], _stretch(layer))
 
 
 def source_of_ticket(scene: bpy.types.Scene, ticket: Ticket) -> bpy.types.Strip | None:
-    """The strip that a ticket is about: by its mark, else by its name; None if it has gone."""
+    """The strip that a ticket edits, found by its mark or else by its name; None if it no longer exists."""
     there = marks.sources(scene)
     found = [s for s in there if marks.carries(s, ticket.source["mark"])]
     found = found or [s for s in there if s.name == ticket.source["name"]]
@@ -77,7 +77,7 @@ def source_of_ticket(scene: bpy.types.Scene, ticket: Ticket) -> bpy.types.Strip 
 
 
 def place(scene: bpy.types.Scene, ticket: Ticket) -> bpy.types.Strip:
-    """Put a done ticket's layer into the scene; returns its strip. Raises RefusedError; then nothing has changed."""
+    """Put a finished ticket's layer into the scene; returns its strip. Raises RefusedError before any change."""
     delivery = ticket.recipe["out"]
     _check_files(delivery, ticket.shown["numbers"])
     settle(scene)
@@ -124,9 +124,9 @@ def _version_of(ticket: Ticket) -> dict[str, Any]:
 
 
 def show(scene: bpy.types.Scene, layer: bpy.types.Strip, follow: bool = False) -> None:
-    """Show the current version, in the delivery for the space in which the scene blends. Raises RefusedError.
+    """Show the current version's delivery for the space in which the scene blends. Raises RefusedError.
 
-    follow: move the layer to where its source is now; else it stays where it is.
+    follow: move the layer to its source's present position; otherwise it is not moved
     """
     data = data_of(layer)
     version = current(layer)
@@ -157,25 +157,25 @@ def show(scene: bpy.types.Scene, layer: bpy.types.Strip, follow: bool = False) -
 
 
 def outdated(scene: bpy.types.Scene, layer: bpy.types.Strip) -> str:
-    """Why a layer can no longer be true to its source, in one line; "" if it can.
+    """Why a layer no longer fits its source, in one line; "" if it fits.
 
-    The source shows another picture now than its files', of which the layer was made, or than was rendered first.
+    It does not if the source's picture has changed: against its files, or against the plate that was rendered.
     """
     source, version = source_of_layer(scene, layer), current(layer)
     if source is None:
         return ""
     if version["rendered"]:
         if version.get("source_state") not in (None, seen.state(scene, source)):
-            return f"{layer.name}: {source.name} was rendered first, and looks different now; edit it again"
+            return f"{layer.name}: {source.name} was rendered as the plate and has changed since; edit it again"
     else:
         try:
             why = seen.ask(scene, source, range(host.left(source), host.right(source))).why
         except RefusedError as error:
             return str(error)
         if why:
-            return f"{layer.name}: {source.name} is no longer its files' own picture ({why}); edit it again"
+            return f"{layer.name}: {source.name} no longer shows its files unchanged ({why}); edit it again"
     if seen.is_faded(scene, seen.top_of(scene, source)):
-        words = "is half transparent, so that the plate is seen through the edit"
+        words = "is half transparent, so that the plate shows through the edit"
         return f"{layer.name}: {source.name} {words}; put both into a meta strip and fade that"
     return ""
 
@@ -194,7 +194,7 @@ def choose(scene: bpy.types.Scene, layer: bpy.types.Strip, index: int) -> None:
 
 
 def forget(scene: bpy.types.Scene, layer: bpy.types.Strip) -> list[str]:
-    """Take the current version off the layer; its files stay. Returns its folders. Raises RefusedError."""
+    """Remove the current version from the layer and keep its files. Returns their folders. Raises RefusedError."""
     data = data_of(layer)
     if len(data["versions"]) == 1:
         raise RefusedError(f"{layer.name}: has one version; delete the strip instead")
@@ -218,7 +218,7 @@ def wrong_space(scene: bpy.types.Scene) -> list[bpy.types.Strip]:
 
 
 def shows_other_space(scene: bpy.types.Scene) -> list[bpy.types.Strip]:
-    """Layers that have the right delivery, but show another."""
+    """Layers that show another delivery than the one for the scene's blending space, which they have."""
     try:
         space = color.blending_space(scene)
     except RefusedError:
@@ -230,7 +230,7 @@ def shows_other_space(scene: bpy.types.Scene) -> list[bpy.types.Strip]:
 
 
 def current(layer: bpy.types.Strip) -> dict[str, Any]:
-    """The current version, its paths as they are on this machine."""
+    """The current version, with absolute paths on this machine."""
     data = data_of(layer)
     version = data["versions"][data["current"]]
     shown = bpy.path.abspath(layer.directory) if layer.directory else ""
@@ -251,7 +251,7 @@ def _with_version(scene: bpy.types.Scene, number: str) -> list[tuple[bpy.types.S
 
 
 def _strip_for(scene: bpy.types.Scene, source: bpy.types.Strip | None, ticket: Ticket, mark: str) -> bpy.types.Strip:
-    """The strip that keeps this source's versions over this stretch, or a new one on a free channel above."""
+    """The layer strip with this source's versions over this stretch, or a new one on a free channel above."""
     shift = host.content_start(source) - ticket.source["start"] if source else 0
     first, end = (frame + shift for frame in ticket.visible)
     if ticket.target is None:
@@ -275,15 +275,16 @@ def _strip_for(scene: bpy.types.Scene, source: bpy.types.Strip | None, ticket: T
 def _room_for_layer(
     scene: bpy.types.Scene, source: bpy.types.Strip, frames: range
 ) -> tuple[bpy.types.SequenceEditor | bpy.types.Strip, int]:
-    """(what the layer is to lie in, its lowest channel): above the source and the effects on it.
+    """(editor or meta strip that will contain the layer, lowest channel above the source and the effects on it).
 
-    A source that effects mix with others (a cross dissolve) is put into a meta strip that takes its place there: the
-    layer lies in it, below the effects. So is one that is half transparent, or whose last effect is, and the meta
-    strip takes that opacity: two half transparent strips over one another would let the plate be seen through the edit.
+    If effects mix the source with other strips (a cross dissolve), the source is put into a new meta strip, which
+    becomes the effects' input. The layer lies in it, below the effects. The same happens if the source or its last
+    effect is half transparent, and the meta strip takes over that opacity: otherwise the plate would show through the
+    layer.
     """
     try:
         found = seen.ask(scene, source, frames)
-    except RefusedError:  # the strip has changed since it was asked for
+    except RefusedError:  # the strip has changed since the request
         return host.home(scene, source), source.channel + 1
     if found.mixed:
         return _wrapped(scene, source, found.mixed, source.channel), source.channel + 1
@@ -298,14 +299,16 @@ def _room_for_layer(
 def _wrapped(
     scene: bpy.types.Scene, source: bpy.types.Strip, effects: list[bpy.types.Strip], channel: int
 ) -> bpy.types.Strip:
-    """A meta strip on a channel, of the source and what is connected with it but some effects: it takes the source's
-    place as an input of these. The picture stays what it was."""
+    """Put the source and the strips connected with it into a meta strip, which becomes the input of the other effects.
+
+    The picture does not change.
+    """
     collection = host.siblings(scene, source)
     first, end = host.left(source), host.right(source)
     meta = collection.new_meta(
         f"{source.name} + Vera"[:60], free_channel(host.home(scene, source), first, end, channel + 1), first
     )
-    for effect in effects:  # Blender moves what is connected together: it is let go for the while
+    for effect in effects:  # Blender moves connected strips together, so they are disconnected meanwhile
         other = next(i for i in media.inputs(effect) if i != source)
         slots = [name for name in ("input_1", "input_2") if getattr(effect, name, None) == source]
         for slot in slots:
@@ -316,14 +319,14 @@ def _wrapped(
         for slot in effect["vera_slots"]:
             setattr(effect, slot, meta)
         del effect["vera_slots"]
-    host.set_right(source, end)  # the meta strip takes the length of what lies in it when that is set
+    host.set_right(source, end)  # setting its contents gives the meta strip their length
     host.set_right(meta, end)
     meta.channel = channel
     return meta
 
 
 def _hand_over_opacity(scene: bpy.types.Scene, top: bpy.types.Strip, meta: bpy.types.Strip) -> None:
-    """Let a meta strip be laid in as the top one in it was, which is opaque then. The picture stays what it was."""
+    """Move blending and opacity of a meta strip's top strip to the meta strip. The picture does not change."""
     meta.blend_type, meta.blend_alpha = top.blend_type, top.blend_alpha
     curve = animation.curves(scene, top).get(animation.OPACITY)
     if curve is not None:
@@ -344,13 +347,13 @@ def free_channel(owner: bpy.types.SequenceEditor | bpy.types.Strip, first: int, 
 def _timing(
     layer: bpy.types.Strip, data: dict[str, Any], source: bpy.types.Strip | None
 ) -> tuple[tuple[int, int, int], tuple[int, int]]:
-    """((start, hidden left, hidden right) of the layer, hidden frames without the artist's trims).
+    """((start, hidden left, hidden right) of the layer, numbers of hidden frames without the artist's trims).
 
-    With a source the layer is moved to it, and what its handles hide is hidden here too; else it stays.
+    With a source, the layer moves to it and hides the same frames. Without one, the layer is not moved.
     """
     version, placed = data["versions"][data["current"]], data.get("placed")
     shown = data["versions"][data.get("shown", data["current"])]
-    # Where the source's media would start, as the layer lies now; versions may be of a source that was moved since.
+    # Start of the source's media according to the layer's position. The source may have moved between versions.
     lies = host.content_start(layer) - shown["first"] + shown["source_start"]
     start = host.content_start(source) if source else lies if placed else version["source_start"]
     shift = start - version["source_start"]
@@ -358,7 +361,7 @@ def _timing(
     if source:
         left, right = max(left, host.left(source)), min(right, host.right(source))
     first, end = version["first"] + shift, version["first"] + shift + len(version["numbers"])
-    if left >= right:  # the source shows none of it any more: leave all of the layer to be seen
+    if left >= right:  # the source no longer shows any of these frames: hide nothing of the layer
         left, right = first, end
     own = left - first, end - right
     if placed:
@@ -383,7 +386,10 @@ def _set(strip: bpy.types.Strip, path: str, value: Any) -> None:
 def _look_like(
     layer: bpy.types.Strip, source: bpy.types.Strip | None, version: dict[str, Any], placed: dict[str, Any]
 ) -> dict[str, Any]:
-    """The source's opacity and, for a layer of the media's own pixels, its placement. Returns what was set."""
+    """Copy the source's opacity to the layer and, if the plate is the media itself, the source's placement.
+
+    Returns {property: value} of what was set.
+    """
     wanted, look = {}, placed.get("look", {})
     if source is not None:
         wanted[animation.OPACITY] = seen.top_of(layer.id_data, source).blend_alpha
@@ -394,7 +400,7 @@ def _look_like(
             elif own and plain is not None and seen.value(layer, path) is not None:
                 wanted[path] = plain
     for path, value in wanted.items():
-        animated = path in placed.get("curves", ())  # its value is the last frame's, not the artist's
+        animated = path in placed.get("curves", ())  # the value comes from the curve's last frame, not from the artist
         if animated or path not in look or _same(seen.value(layer, path), look[path]):
             _set(layer, path, value)
     return {**look, **wanted}
@@ -413,7 +419,7 @@ def _move_like(
     version: dict[str, Any],
     placed: dict[str, str],
 ) -> dict[str, str]:
-    """The source's keyframes of what it takes from it. Returns {property: digest} of what was set."""
+    """Copy the source's keyframes to the layer. Returns {property: digest} of the copied curves."""
     if source is None:
         return placed
     there = {path: curve for path, curve in animation.curves(scene, source).items() if path in animation.COPIED}
@@ -427,7 +433,7 @@ def _move_like(
     kept = {}
     for path in animation.COPIED:
         if path in mine and animation.digest(mine[path], host.content_start(layer)) != placed.get(path):
-            continue  # the artist's own
+            continue  # set by the artist
         if path in there:
             animation.copy(scene, there[path], layer, path)
             kept[path] = animation.digest(animation.curves(scene, layer)[path], host.content_start(layer))

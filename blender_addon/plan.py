@@ -30,11 +30,14 @@ DRAFT_STEPS, FINE_STEPS = 8, 50
 
 @dataclass
 class Ask:
-    """The panel's values, or an operator's.
+    """A request: the values of the panel or of an operator.
 
-    mask_kind: NONE, FILE, STRIP or MASK. door: VERA, VACE or LIFT. guidance: 0 is the model's own. region, cuts,
-    exposure: as a recipe has them, "" is the core's own choice. prompts: PANEL, or TEXT for those of text strips.
-    reading: of the group "Reading the plate", by name.
+    mask_kind: NONE, FILE, STRIP or MASK
+    door: the backend: VERA, VACE or LIFT
+    guidance: 0 takes the model's own
+    region, cuts, exposure: as in a recipe; "" lets the core choose
+    prompts: PANEL takes the prompt above, TEXT those of the selected text strips
+    reading: values of the recipe fields in the group "Reading the plate", by name
     """
 
     prompt: str
@@ -65,7 +68,7 @@ class Ask:
 
 
 def plan(scene: bpy.types.Scene, strips: list[bpy.types.Strip], ask: Ask) -> list[Ticket]:
-    """Tickets for strips. Raises RefusedError before anything is written, where that can be known."""
+    """Tickets for strips. Raises RefusedError, if possible before anything is written."""
     if ask.prompts == "PANEL":
         asked_prompt(ask)
     asked_model(ask)
@@ -93,7 +96,7 @@ def plan(scene: bpy.types.Scene, strips: list[bpy.types.Strip], ask: Ask) -> lis
 def _by_text(
     scene: bpy.types.Scene, strips: list[bpy.types.Strip], limits: tuple[int, int] | None, ask: Ask
 ) -> list[tuple[bpy.types.Strip, tuple[int, int], Ask]]:
-    """(strip, its range, what is asked) for each text strip that is selected over a strip: its text is the prompt."""
+    """(strip, range, request) for each text strip that is selected over a strip. The text is the request's prompt."""
     texts = sorted((s for s in host.all_strips(scene) if s.type == "TEXT" and s.select), key=host.left)
     asked = []
     for strip in strips:
@@ -132,7 +135,7 @@ def is_layer(strip: bpy.types.Strip) -> bool:
 def _within_selection(
     scene: bpy.types.Scene, strips: list[bpy.types.Strip]
 ) -> tuple[list[bpy.types.Strip], tuple[int, int]]:
-    """The active strip, and the stretch of the other selected ones."""
+    """The active strip, and the range [first, end) that the other selected strips span. Raises RefusedError."""
     active = scene.sequence_editor.active_strip
     others = [s for s in strips if s != active]
     if active is None or active.type not in EDITABLE or not others:
@@ -143,84 +146,39 @@ def _within_selection(
 def _ticket(
     scene: bpy.types.Scene, strip: bpy.types.Strip, limits: tuple[int, int] | None, ask: Ask, blend_space: str
 ) -> Ticket:
-    first, end = host.left(strip), host.right(strip)
-    if limits:
-        first, end = max(first, limits[0]), min(end, limits[1])
-    if first >= end:
-        raise RefusedError(f"{strip.name}: none of its frames lies in the range; move the strip or the range")
-    frames = range(first, end)
+    """The ticket of one strip. limits: [first, end) of the range, None for the whole strip. Raises RefusedError."""
+    frames = _frames_within(strip, limits)
     _check_media(scene, strip, frames)
     number = tickets.new_id()
     folder = _folder(scene, strip, ask, number)
     found = seen.ask(scene, strip, frames)
-    why = "as asked" if ask.plate == "SEEN" else found.why
     _refuse_below_adjustment(scene, found.top, frames)
     note = seen.note_on_nothing(scene, strip, found.top, frames)
-    mask_in_scene = ask.mask_kind in ("STRIP", "MASK")
-    if mask_in_scene and not why and not _lies_plain(scene, strip, frames):
-        why = "a mask of the scene over a strip that is moved, scaled or turned"
-    passes = []
+    why = _reason_to_render(scene, strip, frames, ask, found.why)
+    passes: list[dict[str, Any]] = []
     if why:
         plate = os.path.join(folder, "plate", "plate.####.exr")
-        passes.append(
-            {
-                "kind": "plate",
-                "strips": stage.seen(strip, scene),
-                "mask": None,
-                "frames": list(frames),
-                "unfaded": seen.unfaded(scene, strip, frames),
-                "files": [_numbered(plate, f) for f in frames],
-            }
-        )
-        shown = media.Shown(plate, first, list(frames), "linear")
+        passes.append(_plate_pass(scene, strip, frames, plate))
+        shown = media.Shown(plate, frames[0], list(frames), "linear")
     else:
-        wanted = media.content_frames(strip)
-        begin = min(first, max(first - ask.handles, wanted[0]))
-        stop = max(end, min(end + ask.handles, wanted[-1] + 1))
-        media.check_files(strip, range(begin, stop))
-        shown = media.shown(strip, range(begin, stop))
+        shown = _own_media(strip, frames, ask.handles)
     mask = _mask(scene, ask, folder, shown, frames if why else None, passes)
     recipe = {
-        "plate": shown.plate,
-        "prompt": asked_prompt(ask),
+        **_recipe(strip, ask, shown, why),
         "mask": mask,
-        "model": asked_model(ask),
-        "seed": ask.seed,
-        "steps": steps_of(ask),
         "blend_space": blend_space,
-        "color_space": shown.color_space,
-        "frames": shown.frames() if "#" in shown.plate or strip.type == "MOVIE" else None,
-        # Blender shows interlaced frames as they are stored; deinterlaced strips are rendered first.
-        "fields": "ignore" if strip.type == "MOVIE" and not why else None,
         "out": os.path.join(folder, blend_space),
-        **_settings(ask),
-        **reading(READING, ask.reading, why),
     }
-    source = {
-        "mark": tickets.mark_of(strip),
-        "name": strip.name,
-        "state": seen.state(scene, strip),
-        "start": host.content_start(strip),
-        "rendered": why or "",
-        "colorspace": getattr(getattr(strip, "colorspace_settings", None), "name", "") if not why else "",
-    }
-    render = None
-    if passes:
-        render = {
-            "folder": folder,
-            "scene": scene.name,
-            "passes": passes,
-            "scripts": bpy.context.preferences.filepaths.use_scripts_auto_execute,
-        }
+    render = _render_job(scene, folder, passes) if passes else None
     return Ticket(
         id=number,
         document=tickets.document_of(scene),
         blend=bpy.data.filepath,
         scene=scene.name,
-        source=source,
+        source=_source(scene, strip, why),
         recipe={k: v for k, v in recipe.items() if v is not None},
         shown=shown.to_json(),
-        visible=[first, end],
+        visible=[frames[0], frames[-1] + 1],
         blend_space=blend_space,
         folder=folder,
         stage=render,
@@ -232,8 +190,87 @@ def _ticket(
     )
 
 
+def _frames_within(strip: bpy.types.Strip, limits: tuple[int, int] | None) -> range:
+    """The strip's frames within the range. Raises RefusedError if there are none."""
+    first, end = host.left(strip), host.right(strip)
+    if limits:
+        first, end = max(first, limits[0]), min(end, limits[1])
+    if first >= end:
+        raise RefusedError(f"{strip.name}: none of its frames lies in the range; move the strip or the range")
+    return range(first, end)
+
+
+def _reason_to_render(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range, ask: Ask, found: str) -> str:
+    """Why the plate is rendered; "" if the strip's own media is the plate. found: see `seen.Seen.why`."""
+    why = "as asked" if ask.plate == "SEEN" else found
+    if not why and ask.mask_kind in ("STRIP", "MASK") and not _lies_plain(scene, strip, frames):
+        return "a mask of the scene over a strip that is moved, scaled or turned"
+    return why
+
+
+def _plate_pass(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range, plate: str) -> dict[str, Any]:
+    """What the render stage needs to render the plate into the files of a pattern."""
+    return {
+        "kind": "plate",
+        "strips": stage.seen(strip, scene),
+        "mask": None,
+        "frames": list(frames),
+        "unfaded": seen.unfaded(scene, strip, frames),
+        "files": [_numbered(plate, f) for f in frames],
+    }
+
+
+def _own_media(strip: bpy.types.Strip, frames: range, handles: int) -> media.Shown:
+    """The strip's own files at these frames and up to `handles` more on each side. Raises RefusedError."""
+    first, end = frames[0], frames[-1] + 1
+    there = media.content_frames(strip)
+    begin = min(first, max(first - handles, there[0]))
+    stop = max(end, min(end + handles, there[-1] + 1))
+    media.check_files(strip, range(begin, stop))
+    return media.shown(strip, range(begin, stop))
+
+
+def _recipe(strip: bpy.types.Strip, ask: Ask, shown: media.Shown, why: str) -> dict[str, Any]:
+    """The recipe's fields besides mask and output. why: the plate is rendered, see `_reason_to_render`."""
+    return {
+        "plate": shown.plate,
+        "prompt": asked_prompt(ask),
+        "model": asked_model(ask),
+        "seed": ask.seed,
+        "steps": steps_of(ask),
+        "color_space": shown.color_space,
+        "frames": shown.frames() if "#" in shown.plate or strip.type == "MOVIE" else None,
+        # Blender shows interlaced frames as they are stored; deinterlaced strips are rendered first.
+        "fields": "ignore" if strip.type == "MOVIE" and not why else None,
+        **_settings(ask),
+        **reading(READING, ask.reading, why),
+    }
+
+
+def _source(scene: bpy.types.Scene, strip: bpy.types.Strip, why: str) -> dict[str, Any]:
+    """What a ticket notes of the strip, to find it again and to see whether it has changed."""
+    return {
+        "mark": tickets.mark_of(strip),
+        "name": strip.name,
+        "state": seen.state(scene, strip),
+        "start": host.content_start(strip),
+        "rendered": why,
+        "colorspace": getattr(getattr(strip, "colorspace_settings", None), "name", "") if not why else "",
+    }
+
+
+def _render_job(scene: bpy.types.Scene, folder: str, passes: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the render stage is given."""
+    return {
+        "folder": folder,
+        "scene": scene.name,
+        "passes": passes,
+        "scripts": bpy.context.preferences.filepaths.use_scripts_auto_execute,
+    }
+
+
 def _refuse_below_adjustment(scene: bpy.types.Scene, top: bpy.types.Strip, frames: range) -> None:
-    """A layer has to lie below an adjustment that its strip lies below: there must be a channel between."""
+    """Raise RefusedError if an adjustment strip above the strip leaves no free channel between for the layer."""
     owner = host.home(scene, top)
     above = [
         s
@@ -253,7 +290,7 @@ def _refuse_below_adjustment(scene: bpy.types.Scene, top: bpy.types.Strip, frame
 
 
 def _check_media(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> None:
-    """Of the strip and of all that lies in it, at the frames that are seen."""
+    """Check the media of the strip and of all strips in it, at the visible frames. Raises RefusedError."""
     names = set(stage.seen(strip, scene))
     for part in host.all_strips(scene):
         if part.name in names:
@@ -262,7 +299,7 @@ def _check_media(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) 
 
 
 def _settings(ask: Ask) -> dict[str, Any]:
-    """The recipe's further fields; None is the core's own choice."""
+    """The recipe's further fields; None lets the core choose."""
     lora = os.path.abspath(bpy.path.abspath(ask.lora.strip())) if ask.lora.strip() else ""
     if lora and not os.path.isfile(lora):
         raise RefusedError(f"LoRA: {lora} is not there; choose another file, or none")
@@ -276,12 +313,12 @@ def _settings(ask: Ask) -> dict[str, Any]:
 
 
 def steps_of(ask: Ask) -> int | None:
-    """Denoising steps; None is the model's own number."""
+    """Number of denoising steps; None takes the model's own."""
     return {"DRAFT": DRAFT_STEPS, "FINE": FINE_STEPS, "STEPS": ask.steps}.get(ask.quality)
 
 
 def prepare(ticket: Ticket) -> None:
-    """Make the folder, and the copy to render from. Raises RefusedError."""
+    """Make the ticket's folder, and the copy of the file to render from. Raises RefusedError."""
     try:
         for part in ("", *(p["kind"] for p in ticket.stage["passes"])) if ticket.stage else ("",):
             os.makedirs(os.path.join(ticket.folder, part), exist_ok=True)
@@ -298,7 +335,7 @@ def prepare(ticket: Ticket) -> None:
 
 
 def _folder(scene: bpy.types.Scene, strip: bpy.types.Strip, ask: Ask, number: str) -> str:
-    """A new folder for the results; that of the user's extension while the file has never been saved."""
+    """A new folder for the results. For a file that was never saved it lies in the extension's user folder."""
     base = ask.folder.strip() or "//vera/"
     if base.startswith("//") and not bpy.data.filepath:
         base = tickets.user_folder("edits")
@@ -327,7 +364,10 @@ def _mask(
     seen_frames: range | None,
     passes: list[dict[str, Any]],
 ) -> str | None:
-    """The mask's path; a mask of the scene becomes a pass to render, with the plate's numbers."""
+    """The mask's path. For a mask of the scene, a render pass with the plate's frame numbers is added to `passes`.
+
+    seen_frames: timeline frames of a rendered plate; None for the strip's own media. Raises RefusedError.
+    """
     if ask.mask_kind == "NONE":
         return None
     if ask.mask_kind == "FILE":
@@ -362,17 +402,17 @@ def _mask(
 
 
 def _numbered(pattern: str, frame: int) -> str:
-    """`####` as the core counts: a minus sign is one of the characters."""
+    """The file of a frame. As in the core, a minus sign is one of the four characters of `####`."""
     return pattern.replace("####", f"{frame:04d}")
 
 
 def kept_of(version: dict[str, Any]) -> str:
-    """The folder of what was generated for a version, "" if it was not kept."""
+    """The folder of a version's generated latents; "" if they were not kept."""
     return next(filter(None, map(kept_in, version["deliveries"].values())), "")
 
 
 def redelivery(scene: bpy.types.Scene, layer: bpy.types.Strip, blend_space: str) -> Ticket:
-    """A ticket for a layer's current version in another blending space: the same edit, laid over elsewhere."""
+    """A ticket that delivers a layer's current version again, for another blending space."""
     version = place.current(layer)
     before = version["recipe"]
     folder = os.path.dirname(before["out"])

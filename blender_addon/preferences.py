@@ -13,8 +13,12 @@ ASK_SECONDS = 120
 
 @dataclass(frozen=True)
 class Connection:
-    """python: the interpreter that has the core, "" to use a service that already runs. root: the folder that
-    holds `core`, where it is not installed. options: of vera.core.cli.serve, for a service that is started here."""
+    """Where the core is, and how its service is started.
+
+    python: the interpreter in which the core is installed; "" uses a service that already runs
+    root: the folder that contains `core`, if the core is not installed
+    options: of vera.core.cli.serve, for a service that is started here
+    """
 
     python: str = ""
     root: str = ""
@@ -22,7 +26,7 @@ class Connection:
 
 
 class _LastTest:
-    """What the last test of the service said; the panel shows it."""
+    """Result of the last test of the service; the panel shows it."""
 
     words = ""
 
@@ -77,7 +81,7 @@ class VeraPreferences(bpy.types.AddonPreferences):
         layout.prop(self, "device")
         layout.prop(self, "idle", text="Service Ends After (min)")
         layout.prop(self, "model_idle", text="Memory Freed After (min)")
-        layout.label(text="Device and times hold for a service that is started from here.", icon="INFO")
+        layout.label(text="Device and times apply to a service that is started from here.", icon="INFO")
         row = layout.row(align=True)
         row.operator("vera.test_service")
         row.operator("vera.allow_folder")
@@ -92,7 +96,7 @@ def preferences() -> VeraPreferences | None:
 
 
 def connection() -> Connection:
-    """As plain values, for threads."""
+    """The preferences as plain values, which threads may read."""
     p = preferences()
     if p is None:
         return Connection()
@@ -119,7 +123,7 @@ def what_is_wrong(settings: Connection) -> str:
         return f"{settings.python}: does not answer. Try it in a terminal: vera serve --status."
     if answer.returncode == 0:
         return ""
-    last = (answer.stderr.strip().splitlines() or ["it says nothing"])[-1]
+    last = (answer.stderr.strip().splitlines() or ["no message"])[-1]
     if "No module named 'vera" in last:
         return f"{settings.python}: has no Vera. Install it there, or name its folder under Core Folder."
     if "No module named" in last:
@@ -128,7 +132,7 @@ def what_is_wrong(settings: Connection) -> str:
 
 
 def ask(settings: Connection, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the core's Python apart from Blender's own settings; the finished process."""
+    """Run the core's Python without Blender's own environment; returns the finished process."""
     no_window = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows only
     return subprocess.run(
         [settings.python, *arguments],

@@ -1,9 +1,9 @@
 """Render plates and masks as seen, frame by frame, from a copy of the file, in a separate Blender.
 
-The order is a JSON file: {"blend", "scene", "scripts", "passes": [{"kind": "plate" | "mask", "strips": [names],
+Its input is a JSON file: {"blend", "scene", "scripts", "passes": [{"kind": "plate" | "mask", "strips": [names],
 "mask": name or null, "frames": [...], "files": [...], "unfaded": [names of strips that are rendered opaque]}]}. Plates
 are scene-linear half EXR, masks 8-bit PNG.
-A frame is written beside its name and then renamed; frames that are there are not rendered again.
+A frame is written under a temporary name and then renamed. Frames that exist are not rendered again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import bpy
 
 
 def show(scene: bpy.types.Scene) -> None:
-    """In the window: strips of a scene that no window shows may be rendered black."""
+    """Show the scene in the window: strips of a scene that no window shows may be rendered black."""
     for window in bpy.context.window_manager.windows:
         window.scene = scene
         if hasattr(window.workspace, "sequencer_scene"):  # from 5.0
@@ -39,8 +39,8 @@ def show_only(scene: bpy.types.Scene, names: list[str]) -> None:
 
 
 def show_alone(scene: bpy.types.Scene, names: list[str], unfaded: Iterable[str]) -> None:
-    """The picture of the first strip, unfaded, over black: soft edges have one meaning then. Its layer fades as it
-    does."""
+    """Render the first strip at full opacity over black, so that its soft edges are unambiguous. The layer gets the
+    strip's opacity instead."""
     by_name = {s.name: s for s in strips_of(scene)}
     by_name[names[0]].blend_type = "ALPHA_OVER"
     for name in {names[0], *unfaded}:
@@ -70,7 +70,7 @@ def show_alone(scene: bpy.types.Scene, names: list[str], unfaded: Iterable[str])
 
 
 def make_plain(scene: bpy.types.Scene, strip: bpy.types.Strip) -> None:
-    """Let a meta strip show what lies in it, and change nothing of it."""
+    """Reset a meta strip so that it shows its contents unchanged."""
     forget_curve(scene, f'"{escaped(strip.name)}"]', within=True)
     strip.blend_type, strip.blend_alpha, strip.color_multiply, strip.color_saturation = "ALPHA_OVER", 1.0, 1.0, 1.0
     strip.use_flip_x = strip.use_flip_y = False
@@ -86,7 +86,7 @@ def escaped(name: str) -> str:
 
 
 def forget_curve(scene: bpy.types.Scene, words: str, within: bool = False) -> None:
-    """Take away the scene's keyframes of a property, by the end of its path; with `within`, of all that it names."""
+    """Delete the scene's keyframes of properties whose path ends so; with `within`, of all paths that contain it."""
     action = scene.animation_data.action if scene.animation_data else None
     if action is None:
         return
@@ -104,7 +104,7 @@ def top_level(scene: bpy.types.Scene) -> Any:
 
 
 def add_mask(scene: bpy.types.Scene, name: str, frames: list[int]) -> str:
-    """A strip that shows a mask as it is at each frame of the scene."""
+    """A strip that shows a mask, animated with the scene."""
     mask = bpy.data.masks[name]
     mask.frame_start, mask.frame_end = frames[0], frames[-1]
     collection = top_level(scene)
@@ -122,7 +122,7 @@ def render(scene: bpy.types.Scene, order: dict[str, Any]) -> None:
     names = order["strips"]
     if order["kind"] == "mask":
         names = [add_mask(scene, order["mask"], order["frames"])] if order["mask"] else names
-        # Values pass as they are.
+        # Values are not converted.
         scene.sequencer_colorspace_settings.name = "sRGB"
         scene.view_settings.view_transform, scene.view_settings.look = "Standard", "None"
         scene.view_settings.exposure, scene.view_settings.gamma = 0, 1

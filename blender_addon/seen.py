@@ -18,8 +18,8 @@ from .host_rules import RefusedError
 if TYPE_CHECKING:
     import bpy
 
-RATE_TOLERANCE = 2e-4  # relative; a higher one takes 29.97 and 30 frames a second for the same
-# What a layer of the media's own pixels takes from its source, beside opacity; each with its value where it takes none.
+RATE_TOLERANCE = 2e-4  # relative difference; raising it makes 29.97 and 30 frames a second count as equal
+# Properties that a layer of the media's own pixels copies from its source, besides opacity: name -> neutral value.
 LOOK = {
     "transform.scale_x": 1.0,
     "transform.scale_y": 1.0,
@@ -36,14 +36,16 @@ LOOK = {
     "use_flip_y": False,
 }
 _GRADED = ("color_multiply", "color_saturation", "strobe", "use_reverse_frames")
-_BLENDS = ("REPLACE", "ALPHA_OVER", "CROSS")  # an over is an over on these
+_BLENDS = ("REPLACE", "ALPHA_OVER", "CROSS")  # blend types with which a layer composites exactly
 
 
 @dataclass
 class Seen:
-    """why: why it is not the files' own picture, in a few words; "" where it is.
-    top: the strip through which the picture leaves: the last effect over it, or itself.
-    mixed: effects that mix the strip with others: the layer lies inside, below them.
+    """How a strip's picture is read.
+
+    top: the strip that shows the picture: the last effect over the strip, or the strip itself
+    why: why the picture differs from the strip's files, in a few words; "" if it does not
+    mixed: effects that mix the strip with others; the layer lies below them, in the same meta strip
     """
 
     top: bpy.types.Strip
@@ -52,7 +54,7 @@ class Seen:
 
 
 def ask(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> Seen:
-    """`Seen` of a strip over a range of timeline frames. Raises RefusedError."""
+    """How a strip is read over a range of timeline frames. Raises RefusedError."""
     chain, mixed = _effects(scene, strip, frames)
     top = chain[-1] if chain else strip
     _refuse_untrue(scene, strip, top, mixed)
@@ -64,10 +66,10 @@ def ask(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> Seen:
 
 
 def note_on_nothing(scene: bpy.types.Scene, strip: bpy.types.Strip, top: bpy.types.Strip, frames: range) -> str:
-    """What a layer would change of half transparent pixels over nothing, in a line; "" where nothing.
+    """A warning, one line, if a layer would change half transparent pixels with nothing below them; else "".
 
-    Blender premultiplies 8-bit pixels in light and floats in the sequencer's space, and a layer makes floats of all.
-    Raises RefusedError for more than a picture's edges.
+    Blender premultiplies 8-bit pixels in linear light and float pixels in the sequencer's space, and with a layer all
+    pixels are float. Raises RefusedError if more than the picture's edges would change.
     """
     if opaque.is_float(strip) or opaque.lies_on_opaque(scene, top, frames):
         return ""
@@ -82,31 +84,31 @@ def note_on_nothing(scene: bpy.types.Scene, strip: bpy.types.Strip, top: bpy.typ
 
 
 def unfaded(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> list[str]:
-    """Names of the strips whose own opacity is the layer's to follow: rendered first, they are rendered without it."""
+    """Names of the strips whose opacity the layer copies; the plate is rendered without it."""
     chain, _ = _effects(scene, strip, frames)
     return [strip.name, *(effect.name for effect in chain)]
 
 
 def is_faded(scene: bpy.types.Scene, strip: bpy.types.Strip) -> bool:
-    """Whether the strip's own opacity lets through what lies below, at some frame."""
+    """Whether the strip's own opacity is below 1 at some frame."""
     return strip.blend_alpha != 1 or animation.OPACITY in animation.moving(scene, strip)
 
 
 def top_of(scene: bpy.types.Scene, strip: bpy.types.Strip) -> bpy.types.Strip:
-    """The strip whose opacity is that of the picture, over all that is seen of it."""
+    """The strip whose opacity applies to the whole picture."""
     chain, _ = _effects(scene, strip, range(host.left(strip), host.right(strip)))
     return chain[-1] if chain else strip
 
 
 def value(strip: bpy.types.Strip, path: str) -> Any:
-    """A property by its path; None if the strip has none."""
+    """The value of a property by its path; None if the strip lacks it."""
     for name in path.split("."):
         strip = getattr(strip, name, None)
     return list(strip) if hasattr(strip, "__len__") and not isinstance(strip, str) else strip
 
 
 def state(scene: bpy.types.Scene, strip: bpy.types.Strip) -> str:
-    """A hash of how the strip looks, its opacity left out: equal as long as its rendered picture is true."""
+    """A hash of the strip's look without its opacity. While it is unchanged, a rendered plate is up to date."""
     start = host.content_start(strip)
     chain, _ = _effects(scene, strip, range(host.left(strip), host.right(strip)))
     curves = animation.curves(scene, strip)
@@ -122,7 +124,7 @@ def state(scene: bpy.types.Scene, strip: bpy.types.Strip) -> str:
     }
     driven = animation.drivers(scene, strip)
     told["drivers"] = {path: curve.driver.expression for path, curve in driven.items()}
-    # What moves has another value at each frame: its curve or its driver counts.
+    # An animated property has another value at each frame, so its curve or driver is hashed instead.
     told["look"] = [v for path, v in zip((*LOOK, *_GRADED), told["look"]) if path not in curves and path not in driven]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -151,7 +153,7 @@ def _interlaced(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -
 
 
 def _animated(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> str | None:
-    """Anything that moves, and that the layer cannot copy keyframe by keyframe."""
+    """The first animation that the layer cannot copy keyframe by keyframe, in words; None if there is none."""
     if animation.layered(scene, strip):
         return "nonlinear animation"
     driven = animation.drivers(scene, strip)
@@ -165,7 +167,10 @@ def _animated(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> 
 
 
 def _rate(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> str | None:
-    """A movie of another rate than the scene shows one frame twice, or leaves some out."""
+    """Why a movie's frame rate differs from the scene's, in words; None if it does not.
+
+    Such a movie shows frames twice or skips some.
+    """
     if strip.type != "MOVIE":
         return None
     own = strip.fps or (strip.elements[0].orig_fps if strip.elements else 0)
@@ -177,7 +182,7 @@ def _rate(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> str 
 
 def _speed(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> str | None:
     if strip.type != "MOVIE":
-        return None  # an image strip says for each frame which file is seen
+        return None  # an image strip names a file for each frame
     return "its speed" if strip.strobe > 1 or media.is_retimed(strip) else None
 
 
@@ -195,7 +200,7 @@ _CHECKS = (_kind, _modifiers, _color, _interlaced, _animated, _rate, _speed, _st
 def _effects(
     scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range
 ) -> tuple[list[bpy.types.Strip], list[bpy.types.Strip]]:
-    """(effects on nothing but the strip, in order; effects that mix it with others), of those seen in the frames."""
+    """(effects on the strip alone, in order; effects that mix it with others), among those visible in the frames."""
     chain, mixed, grown = [], [], True
     while grown:
         grown = False
@@ -219,7 +224,7 @@ def _refuse_untrue(
     if not mixed and top.blend_type not in _BLENDS:
         mode = top.blend_type.replace("_", " ").title()
         raise RefusedError(
-            f"{top.name}: is laid in by {mode}, over which no layer is true; set its blend to Alpha Over"
+            f"{top.name}: is composited by {mode}, which a layer cannot reproduce; set its blend to Alpha Over"
         )
     if scene.render.use_multiview and getattr(strip, "use_multiview", False):
         raise RefusedError(f"{strip.name}: is stereo, and a layer is one picture for both eyes; edit each view's files")
@@ -232,7 +237,7 @@ def _refuse_untrue(
 
 
 def _refuse_lost_keyframes(scene: bpy.types.Scene, strip: bpy.types.Strip, top: bpy.types.Strip) -> None:
-    """See host.RENDERS_KEYS_OF_SCENES: no layer can fade as such a strip does."""
+    """Refuse keyframes of a scene strip's opacity before 5.0, see host.RENDERS_KEYS_OF_SCENES."""
     if host.RENDERS_KEYS_OF_SCENES or animation.OPACITY not in animation.moving(scene, top):
         return
     inside = [s for s in opaque.within(strip) if s.type == "SCENE"]
@@ -242,12 +247,12 @@ def _refuse_lost_keyframes(scene: bpy.types.Scene, strip: bpy.types.Strip, top: 
 
 
 def _refuse_below_multicam(scene: bpy.types.Scene, top: bpy.types.Strip, frames: range) -> None:
-    """A multicam strip shows one channel and leaves the layer's out."""
+    """Refuse a strip below a multicam strip, which shows one channel and hides the layer's."""
     for other in host.strips(host.home(scene, top)):
         if other.type != "MULTICAM" or other.mute or other.channel <= top.channel or not _overlaps(other, frames):
             continue
         if other.multicam_source == top.channel or "multicam_source" in animation.moving(scene, other):
-            words = f"{top.name}: is seen through {other.name}, which would leave its layer out"
+            words = f"{top.name}: is shown by {other.name}, which would hide its layer"
             raise RefusedError(f"{words}; make a meta strip of {top.name} and edit in it")
 
 

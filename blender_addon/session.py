@@ -26,28 +26,33 @@ from .preferences import Connection, connection, last_test, what_is_wrong
 from .tickets import Ticket
 
 TICK_SECONDS, QUIET_SECONDS, JOIN_SECONDS = 0.5, 3.0, 10.0
-NOTICE_SECONDS = 12.0  # that the end of a job is shown outside the tab; longer ones hide Blender's own status
-PATIENCE = 4  # failures to start or reach the service until a farm's job gives up
+NOTICE_SECONDS = (
+    12.0  # seconds for which the end of a job is shown in the status bar; raising it hides Blender's own status longer
+)
+PATIENCE = 4  # failed attempts to start or reach the service after which a background render gives up
 
 
 class Session:
     def __init__(self) -> None:
         self.tickets: dict[str, Ticket] = {}  # by id, oldest first
-        self.documents: set[str] = set()  # marks seen since the file was opened: undo may take them from the scenes
+        self.documents: set[str] = set()  # marks seen since the file was opened; undo may remove them from the scenes
         self.renders: dict[str, subprocess.Popen[bytes]] = {}  # ticket id -> process
         self.answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self.thread: threading.Thread | None = None
-        self.busy: set[str] = set()  # what Blender is at: "render", "save", "load"
-        self.trouble = ""  # why the service cannot be reached, one line
-        self.failures = 0  # to reach it, one after another
-        self.notice, self.failed = "", False  # what ended last, for NOTICE_SECONDS, and whether it failed
+        self.busy: set[str] = set()  # what Blender is doing: "render", "save", "load"
+        self.trouble = ""  # one line: why the service cannot be reached
+        self.failures = 0  # consecutive failures to reach the service
+        self.notice, self.failed = (
+            "",
+            False,
+        )  # message about the last job that ended, shown for NOTICE_SECONDS, and whether it failed
         self.asked = 0.0
-        self.looked = ""  # what the last look at plates said, for the panel
+        self.looked = ""  # result of the last "What Is Read", for the panel
 
     # The file that is open
 
     def opened(self) -> None:
-        """A file was opened: its tickets are taken up."""
+        """Load the tickets of the file that was opened."""
         self.documents = set()
         self.tickets = {}
         self.refresh()
@@ -64,7 +69,7 @@ class Session:
         self.wake()
 
     def saved(self) -> None:
-        """The file may have got its first name, or another."""
+        """Update the tickets after a save, because the file may have a new name."""
         for ticket in self.tickets.values():
             if not ticket.blend and bpy.data.filepath:
                 ticket.blend = bpy.data.filepath
@@ -73,7 +78,7 @@ class Session:
     # What the user does
 
     def add(self, new: list[Ticket]) -> None:
-        """Prepare and take tickets on. Raises RefusedError; then none of them is left."""
+        """Prepare tickets and queue them. Raises RefusedError, and then queues none."""
         started = []
         try:
             for ticket in new:
@@ -90,8 +95,11 @@ class Session:
         self.wake()
 
     def match(self, scene: bpy.types.Scene, generate: bool = True) -> None:
-        """Every layer true for the space in which the scene blends: shown at once if it was delivered before, else
-        queued; without `generate` only where nothing has to be generated anew. Raises RefusedError."""
+        """Make every layer fit the space in which the scene blends.
+
+        A layer with a delivery for that space shows it at once. Any other is queued for another delivery; without
+        `generate`, only if its generated latents were kept. Raises RefusedError.
+        """
         space = color.blending_space(scene)
         shown = place.shows_other_space(scene)
         for layer in shown:
@@ -117,7 +125,7 @@ class Session:
         self.wake()
 
     def retry(self, ticket: Ticket) -> None:
-        """From the step that it had reached; a placed one is placed once more."""
+        """Continue a ticket from the step that it had reached. A layer that was placed is placed again."""
         if not ticket.ended:
             return
         ticket.cancelling, ticket.reason = False, ""
@@ -131,7 +139,7 @@ class Session:
         self.wake()
 
     def remove(self, ticket: Ticket) -> None:
-        """From the list; files that were delivered stay."""
+        """Remove a ticket from the list; delivered files are kept."""
         if ticket.ended:
             self.tickets.pop(ticket.id, None)
             ticket.forget()
@@ -140,14 +148,14 @@ class Session:
         return [t for t in self.tickets.values() if not t.ended]
 
     def summary(self) -> str:
-        """All jobs in a few words, for the sequencer's header; "" if there are none."""
+        """A summary of all jobs for the sequencer's header; "" without jobs."""
         waiting = self.open()
         if not waiting:
             return ""
         return f"Vera: {len(waiting)} {'job' if len(waiting) == 1 else 'jobs'}, {words_of(waiting[0])}"
 
     def tell(self, ticket: Ticket) -> None:
-        """Say that a job has ended, in the status bar and the sequencer's header, whatever tab is open."""
+        """Show in the status bar and the sequencer's header that a job has ended, whatever tab is open."""
         if bpy.app.background:
             return
         self.failed = ticket.state == "failed"
@@ -162,12 +170,12 @@ class Session:
     # The turn
 
     def wake(self) -> None:
-        """See to it that `tick` is called while there is something to do."""
+        """Start the timer that calls `tick` while there is something to do."""
         if not bpy.app.background and self.open() and not bpy.app.timers.is_registered(_timer):
             bpy.app.timers.register(_timer, first_interval=0.1, persistent=True)
 
     def tick(self) -> bool:
-        """One turn; returns whether anything is left to do. Never waits."""
+        """Take one turn without waiting; returns whether anything is left to do."""
         if self.paused():
             return True
         changed = self._take_answers()
@@ -182,11 +190,11 @@ class Session:
         return bool(self.open()) or self._asking()
 
     def paused(self) -> bool:
-        """While Blender renders, saves or loads, nothing of it may be touched."""
+        """Whether Blender renders, saves or loads; its data must not be changed then."""
         return bool(self.busy) or bpy.app.is_job_running("RENDER")
 
     def run(self, only: list[Ticket], said: Callable[[str], object] = lambda text: None) -> None:
-        """Until these tickets have ended, here and now: for `blender -b`."""
+        """Take turns until these tickets have ended, for `blender -b`."""
         words: dict[str, str] = {}
         while not all(t.ended for t in only):
             self.tick()
@@ -200,7 +208,7 @@ class Session:
             time.sleep(0.1)
 
     def close(self) -> None:
-        """No thread, process or timer stays; tickets do."""
+        """End all threads, processes and timers; tickets are kept."""
         for timer in (_timer, _quiet):
             if bpy.app.timers.is_registered(timer):
                 bpy.app.timers.unregister(timer)
@@ -245,7 +253,9 @@ class Session:
             scene = marked[0] if marked else None
         try:
             if scene is None:
-                raise RefusedError(f"the scene '{ticket.scene}' has gone; the layer is in {ticket.recipe['out']}")
+                raise RefusedError(
+                    f"the scene '{ticket.scene}' no longer exists; the layer is in {ticket.recipe['out']}"
+                )
             place.place(scene, ticket)
         except RefusedError as error:
             self._fail(ticket, str(error))
@@ -257,7 +267,7 @@ class Session:
         return True
 
     def _ask(self) -> None:
-        """Start an exchange with the service if there is something to say or to hear."""
+        """Start an exchange with the service if there is anything to send or to ask."""
         due = [t for t in self.open() if t.state in ("submit", "open")]
         quiet = QUIET_SECONDS if self.trouble else 0
         if not due or self._asking() or time.monotonic() - self.asked < quiet:
@@ -305,14 +315,14 @@ class Session:
         if "refused" in news:
             self._fail(ticket, news["refused"])
             return True
-        if news.get("lost"):  # the service's queue is a new one
+        if news.get("lost"):  # the service has a new queue
             ticket.state, ticket.number = "submit", None
             return True
         if news.get("preview"):
             try:
                 (tickets.store() / f"{ticket.id}.png").write_bytes(news["preview"])
             except (OSError, RefusedError):
-                pass  # a picture less
+                pass  # without a thumbnail
         job = news.get("job")
         if job is None:
             if ticket.cancelling:
@@ -345,7 +355,7 @@ _KEPT = ("state", "revision", "position", "stage", "done", "total", "frame", "se
 
 
 def _exchange(settings: Connection, errands: list[dict[str, Any]], answers: queue.SimpleQueue[dict[str, Any]]) -> None:
-    """In a thread: say what is to be said, hear how the jobs are. Touches nothing of Blender."""
+    """Send requests and fetch the state of the jobs. Runs in a thread and uses nothing of Blender."""
     trouble, news = "", {}
     try:
         client = service(settings)
@@ -370,9 +380,9 @@ def _exchange(settings: Connection, errands: list[dict[str, Any]], answers: queu
                     raise
                 news[errand["id"]] = {"refused": str(error)}
     except ServiceError as error:
-        # Seconds, in this thread: what is wrong with the Python or the folder that the preferences name, in words.
+        # Takes seconds: explain what is wrong with the Python or the folder in the preferences.
         trouble = (what_is_wrong(settings) if settings.python else "") or str(error)
-    except Exception as error:  # whatever it is, the timer must live on and the user must read it
+    except Exception as error:  # whatever the error is, the timer must continue and the user must be told
         trouble = f"{type(error).__name__}: {error}"
     answers.put({"trouble": trouble, "news": news})
 
@@ -391,7 +401,10 @@ def _errand(client: Client, errand: dict[str, Any]) -> dict[str, Any]:
 
 
 def service(settings: Connection) -> Client:
-    """A client of the running service; one is started if the preferences name a Python. Raises ServiceError."""
+    """A client of the running service. If none runs and the preferences name a Python, one is started.
+
+    Raises ServiceError.
+    """
     if settings.python:
         return connect(settings.python, settings.root or None, options=settings.options)
     client = Client()
@@ -400,7 +413,7 @@ def service(settings: Connection) -> Client:
 
 
 def words_of(ticket: Ticket) -> str:
-    """How far a ticket is, for people."""
+    """The state of a ticket, in words for the user."""
     job = ticket.job
     if ticket.state == "failed":
         return ticket.reason or "failed"
@@ -416,14 +429,14 @@ def words_of(ticket: Ticket) -> str:
 
 
 def factor(ticket: Ticket) -> float:
-    """How far the ticket's step is, in [0, 1]: rendering the plate, or the whole job of the service."""
+    """Progress of a ticket's present step in [0, 1]: rendering the plate, or the service's whole job."""
     if ticket.state == "open":
         return percent({**ticket.job, "recipe": ticket.recipe}) / 100
     return min(1.0, (ticket.job.get("done") or 0) / ticket.job["total"]) if ticket.job.get("total") else 0.0
 
 
 def push_undo(message: str) -> None:
-    """One step that takes back what was just done. There is no undo in the background."""
+    """Push an undo step for what was just done. Background mode has no undo."""
     if bpy.app.background:
         return
     windows = bpy.context.window_manager.windows
@@ -445,20 +458,20 @@ session = Session()
 def _timer() -> float | None:
     try:
         return TICK_SECONDS if session.tick() else None
-    except Exception as error:  # a timer that raises is removed, and with it the queue
+    except Exception as error:  # Blender removes a timer that raises, which would stop the queue
         session.trouble = f"{type(error).__name__}: {error}"
         return QUIET_SECONDS
 
 
 def _quiet() -> None:
-    """The notice has been read."""
+    """Remove the notice."""
     session.notice = ""
     for window in bpy.context.window_manager.windows:
         window.workspace.status_text_set(None)
     redraw()
 
 
-# Handlers: Blender calls them whatever happens; they only take note.
+# Handlers, which Blender calls at any time; they only set state.
 
 
 def _handler(what: str, begins: bool) -> Callable[..., None]:
@@ -493,12 +506,12 @@ _HANDLERS = [
 
 @bpy.app.handlers.persistent
 def _undone(*_: object) -> None:
-    """After undo or redo the marks may be others: tickets stay, and those that were away come back."""
+    """Match tickets and marks again after undo or redo, which may change marks. No ticket is lost."""
     session.refresh()
 
 
 def _listen() -> None:
-    """Be told when a sequencer is set to blend in another space. Opening a file ends that."""
+    """Subscribe to changes of the sequencer's blending space. Opening a file ends the subscription."""
     bpy.msgbus.clear_by_owner(session)
     bpy.msgbus.subscribe_rna(
         key=(bpy.types.ColorManagedSequencerColorspaceSettings, "name"), owner=session, args=(), notify=_space_changed
@@ -522,7 +535,7 @@ def register() -> None:
 
 
 def _first() -> None:
-    """Enabled with a file open: its data may be read only now."""
+    """Load the open file's tickets after the add-on was enabled; its data cannot be read earlier."""
     session.opened()
     _listen()
 

@@ -1,4 +1,4 @@
-"""What the panel keeps in the scene."""
+"""The panel's settings, which the scene stores."""
 
 from typing import Any
 
@@ -16,25 +16,33 @@ MASKS = (
 RANGES = (
     ("STRIP", "Strip", "All that each selected strip shows"),
     ("SELECTION", "Selection", "The part of the active strip that the other selected strips span"),
-    ("SCENE", "Scene In/Out", "What of it lies in the scene's range, or in the preview range if there is one"),
+    (
+        "SCENE",
+        "Scene In/Out",
+        "The part of each selected strip within the scene's range, or the preview range if there is one",
+    ),
 )
 QUALITIES = (
     ("DRAFT", "Draft", f"{plan.DRAFT_STEPS} steps"),
-    ("STANDARD", "Standard", "As many steps as the model is made for"),
+    ("STANDARD", "Standard", "The model's own number of steps"),
     ("FINE", "Fine", f"{plan.FINE_STEPS} steps"),
-    ("STEPS", "Steps", "As many as you say"),
+    ("STEPS", "Steps", "The number of steps below"),
 )
 PLATES = (
     (
         "AUTO",
         "Media if Plain",
-        "The strip's own files, unless modifiers, effects or a changed speed make it another picture",
+        "The strip's own files, unless modifiers, effects or a changed speed alter its picture",
     ),
     ("SEEN", "As Seen", "What the strip shows at the scene's size is rendered first, and edited"),
 )
 DOORS = (
     ("VERA", "Vera", "A model that makes layers"),
-    ("VACE", "VACE", "VACE's public weights: what the mask shows is made anew, and the layer is lifted from that"),
+    (
+        "VACE",
+        "VACE",
+        "VACE's public weights: the masked area is generated again, and the layer is lifted from the result",
+    ),
     ("LIFT", "Lift from File", "A video of the plate that was edited elsewhere; the layer is what differs"),
 )
 PROMPTS = (
@@ -46,13 +54,13 @@ PROMPTS = (
     ),
 )
 RESULTS = (
-    ("VERSION", "Version", "Another version on the strip's layer, if it has one there"),
+    ("VERSION", "Version", "A further version on the strip's layer strip, if it has one"),
     ("LAYER", "New Layer", "A layer strip of its own, above"),
 )
 
 
 def _asked(field: HostField) -> Any:
-    """The property of a field of the group "Reading the plate"."""
+    """The Blender property of a recipe field in the group "Reading the plate"."""
     if not field.choices:
         return bpy.props.StringProperty(name=field.label, description=field.help)
     items = [("default", "Default", field.help), *((choice, choice, "") for choice in field.choices)]
@@ -70,7 +78,7 @@ class VeraSettings(bpy.types.PropertyGroup):
         name="Handles",
         min=0,
         max=1000,
-        description="Frames more on both sides, where the media has them, hidden behind the layer's handles",
+        description="Further frames on both sides, if the media has them; the layer's handles hide them",
     )
     model: bpy.props.StringProperty(name="Vera", default="mini", description="mini, or the folder of a full-size model")
     door: bpy.props.EnumProperty(name="Model", items=DOORS)
@@ -78,28 +86,29 @@ class VeraSettings(bpy.types.PropertyGroup):
         name="Edited Video",
         subtype="FILE_PATH",
         description=(
-            "As many frames as are edited here, of any size: a movie, or a sequence (####) with the plate's numbers"
+            "A movie, or a sequence (####) with the plate's numbers, with as many frames as are edited; of any size"
         ),
     )
     vace: bpy.props.StringProperty(name="VACE", subtype="DIR_PATH", description="The folder of VACE's weights")
     quality: bpy.props.EnumProperty(name="Quality", items=QUALITIES, default="STANDARD")
     steps: bpy.props.IntProperty(name="Steps", min=1, max=1000, default=16)
-    seed: bpy.props.IntProperty(name="Seed", min=0, description="Another seed gives another take")
+    seed: bpy.props.IntProperty(name="Seed", min=0, description="Each seed gives another result")
     plate: bpy.props.EnumProperty(name="Plate", items=PLATES)
     result: bpy.props.EnumProperty(name="Result", items=RESULTS)
     prompts: bpy.props.EnumProperty(name="Prompts", items=PROMPTS)
     guidance: bpy.props.FloatProperty(
-        name="Guidance", min=0, max=30, description="How hard to follow the prompt; 0: as the model is made for"
+        name="Guidance", min=0, max=30, description="How closely the prompt is followed; 0: the model's own value"
     )
     region: bpy.props.StringProperty(
         name="Region", description="Edit only here: X,Y,W,H in pixels of the plate, from its top left. Empty: anywhere"
     )
     cuts: bpy.props.StringProperty(
         name="Cuts",
-        description="First frames of new shots in the plate, as 1013,1040; none; empty: found by themselves",
+        description="First frames of new shots in the plate, such as 1013,1040; or none. Empty: found automatically",
     )
     exposure: bpy.props.StringProperty(
-        name="Exposure", description="Stops added to a plate of light before the model sees it. Empty: chosen by itself"
+        name="Exposure",
+        description="Stops of exposure for the model, if the plate is scene-linear. Empty: chosen automatically",
     )
     lora: bpy.props.StringProperty(
         name="LoRA", subtype="FILE_PATH", description="Changes that are added to the model's weights"
@@ -148,7 +157,7 @@ def ask_of(scene: bpy.types.Scene) -> plan.Ask:
 
 
 def take_over(s: VeraSettings, recipe: dict[str, Any]) -> None:
-    """A version's prompt, seed and settings into the panel, to be asked for again or changed from there."""
+    """Put a version's prompt, seed and settings into the panel."""
     s.prompt, s.seed = recipe["prompt"], recipe.get("seed", 0)
     s.prompts = "PANEL"
     way, colon, path = recipe.get("model", "mini").partition(":")

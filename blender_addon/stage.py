@@ -31,7 +31,7 @@ def copy_file(folder: str) -> str:
 
 
 def seen(strip: bpy.types.Strip, scene: bpy.types.Scene) -> list[str]:
-    """Names of the strips that make the picture of one, itself first: what lies in it, and effects on nothing else."""
+    """Names of the strips that make a strip's picture: itself first, then its contents and the effects on it alone."""
     names, grown = {strip.name}, True
     while grown:
         before = len(names)
@@ -51,7 +51,7 @@ def seen(strip: bpy.types.Strip, scene: bpy.types.Scene) -> list[str]:
 
 
 def start(stage: dict[str, Any]) -> subprocess.Popen[bytes]:
-    """Start rendering what is not there yet; returns the process."""
+    """Start rendering the files that are missing; returns the process."""
     folder = Path(stage["folder"])
     order = folder / "stage.json"
     order.write_text(json.dumps(stage), encoding="utf-8")
@@ -74,22 +74,22 @@ def start(stage: dict[str, Any]) -> subprocess.Popen[bytes]:
 
 
 def files(stage: dict[str, Any]) -> list[str]:
-    """Every file that the stage will have written."""
+    """All files that the stage writes."""
     return [path for part in stage["passes"] for path in part["files"]]
 
 
 def progress(stage: dict[str, Any]) -> tuple[int, int]:
-    """(files there, files wanted)."""
+    """(number of files that exist, number of all files)."""
     wanted = files(stage)
     return sum(os.path.isfile(path) for path in wanted), len(wanted)
 
 
 def last_words(stage: dict[str, Any]) -> str:
-    """The last line of the log that says something."""
+    """The last line of the log that is not empty."""
     try:
         lines = (Path(stage["folder"]) / "stage.log").read_text(errors="replace").splitlines()
     except OSError:
         lines = []
     lines = [line.strip() for line in lines if line.strip()]
     errors = [line for line in lines if "Error" in line]
-    return (errors or lines or ["it left no word"])[-1]
+    return (errors or lines or ["its log is empty"])[-1]

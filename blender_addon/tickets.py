@@ -19,8 +19,8 @@ import bpy
 
 from .host_rules import RefusedError
 
-# stage: the plate is being rendered; submit: to be sent; open: in the service's queue; place: done, not yet
-# in the sequencer. The rest have ended.
+# stage: the plate is being rendered; submit: waits to be sent; open: in the service's queue; place: done, but not yet
+# in the sequencer. All other states are final.
 OPEN_STATES = ("stage", "submit", "open", "place")
 ENDED_STATES = ("placed", "failed", "cancelled")
 
@@ -29,14 +29,20 @@ DOCUMENT, STRIP = "vera_document", "vera_strip"  # marks: custom properties of a
 
 @dataclass
 class Ticket:
-    """id is also the name of the request: sent twice, it stays one job.
+    """One request and its progress.
 
-    recipe: what the service is asked for. shown: see media.Shown. visible: the first timeline frame to be seen
-    and the one after the last. source: mark, name and start of the strip that is edited. stage: what
-    render_stage.py is told, or None. job: the service's last words on it. blend_space: of the layer. target:
-    "" for a strip of its own, None for the one that keeps the source's versions. version: id of the version that
-    this delivers, another ticket's where it is delivered anew; kept: what that one generated, to be used again.
-    note: what surprises, in a line.
+    id: also identifies the request: the service makes one job of a request that is sent twice
+    recipe: the recipe that the service gets
+    shown: see media.Shown
+    visible: [first, end) of the layer on the timeline
+    source: mark, name and start of the edited strip
+    stage: input of render_stage.py; None if nothing is rendered
+    job: the service's latest report of the job
+    blend_space: of the layer
+    target: "" puts the layer on a strip of its own, None on the strip that has the source's other versions
+    version: id of the delivered version; another ticket's id if that version is delivered again
+    kept: folder of the generated latents of that version, which are used again
+    note: a warning for the user, one line
     """
 
     id: str
@@ -66,7 +72,7 @@ class Ticket:
         return self.state in ENDED_STATES
 
     def save(self) -> None:
-        """Write, then rename: a crash leaves the old ticket or the new one. Raises RefusedError."""
+        """Store the ticket. A crash leaves either the old file or the new one. Raises RefusedError."""
         path = store() / f"{self.id}.json"
         part = path.with_suffix(".part")
         try:
@@ -92,7 +98,7 @@ def store() -> Path:
 
 
 def user_folder(name: str) -> str:
-    """A folder of this extension that updates leave alone. Raises RefusedError."""
+    """A folder of this extension that updates do not delete. Raises RefusedError."""
     try:
         return bpy.utils.extension_path_user(__package__, path=name, create=True)
     except (OSError, ValueError) as error:
@@ -102,7 +108,10 @@ def user_folder(name: str) -> str:
 
 
 def load(blend: str, documents: Container[str]) -> list[Ticket]:
-    """The tickets of a file: by its path, or by the marks of its scenes; oldest first. Broken ones are left out."""
+    """The tickets of a .blend file, found by its path or by the marks of its scenes, oldest first.
+
+    Damaged tickets are left out.
+    """
     found = []
     known = {f.name for f in fields(Ticket)}
     for path in store().glob("*.json"):
@@ -119,14 +128,14 @@ def load(blend: str, documents: Container[str]) -> list[Ticket]:
 
 
 def document_of(scene: bpy.types.Scene) -> str:
-    """The scene's mark, made if it has none."""
+    """The scene's mark; a scene without one gets one."""
     if DOCUMENT not in scene:
         scene[DOCUMENT] = new_id()
     return scene[DOCUMENT]
 
 
 def mark_of(strip: bpy.types.Strip) -> str:
-    """The strip's mark, made if it has none."""
+    """The strip's mark; a strip without one gets one."""
     if STRIP not in strip:
         strip[STRIP] = new_id()
     return strip[STRIP]

@@ -572,7 +572,7 @@ def case_artist():
         b.part("animation").remove(scene, strip, "transform.offset_x")
     # A source that turns into another picture: the layer cannot follow, and says so.
     source.color_multiply = 0.5
-    assert "no longer its files' own picture (colour settings); edit it again" in place.outdated(scene, layer)
+    assert "no longer shows its files unchanged (colour settings); edit it again" in place.outdated(scene, layer)
 
     # Locked and muted channels are left alone.
     scene = b.scene_of("channels", frames=(1, 90))
@@ -585,12 +585,12 @@ def case_artist():
     b.strips(scene).new_effect("grade", "ADJUSTMENT", 6, START, **b.end_or_length(START + LENGTH, LENGTH))
     b.refused("no channel between source and grade is free", strips="source", result="LAYER", steps=1)
     source.blend_type = "MULTIPLY"
-    b.refused("is laid in by Multiply", strips="source")
+    b.refused("is composited by Multiply", strips="source")
     source.blend_type = "ALPHA_OVER"
     b.strips(scene).new_effect(
         "cameras", "MULTICAM", 8, START, **b.end_or_length(START + LENGTH, LENGTH)
     ).multicam_source = 2
-    b.refused("is seen through cameras, which would leave its layer out", strips="source")
+    b.refused("is shown by cameras, which would hide its layer", strips="source")
 
     # Names with commas.
     source.blend_type, source.name = "ALPHA_OVER", "a, b"
