@@ -1,7 +1,7 @@
-"""Backdrops at the size of a plate: painted at one size, out of focus as behind a sharp subject, then enlarged.
+"""Painted backgrounds at the plate's size: rendered at one fixed resolution, defocused, then enlarged.
 
-A lens that is focused on somebody holds no detail of the background below the size of its discs of confusion, so a
-painting of ROWS rows is enough for any plate, and looks the same in each.
+A lens focused on the subject resolves no background detail smaller than its circle of confusion. So ROWS rows are
+enough for any plate, and the background looks the same in all of them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from vera.core.layer.backdrop.lens_blur import out_of_focus
 from vera.core.layer.backdrop.painting import Asked, Painting, Picture
 from vera.core.layer.backdrop.town import BricksPainting, CityPainting, StudioPainting
 
-ROWS = 432  # of a painting. Raising it sharpens what is little out of focus, and costs its square
-# Heights of the frame, across and down, that are painted beyond it on a side where the camera moves. Raising it
-# follows wider pans, and costs time; a camera that goes farther is followed in part.
+ROWS = 432  # rows of a painting. Raising it sharpens nearly focused parts; time and memory grow with its square
+# Widest margin, (horizontal, vertical) in frame heights, painted beyond the frame on the sides to which the camera
+# moves. Raising it follows wider pans and takes time. A larger movement is followed in part.
 MOST_ROOM = (0.6, 0.2)
-WIDEST = 2.4  # aspect of a picture up to which it has all ROWS. Raising it makes wide strips finer, and slower
+WIDEST = 2.4  # aspect ratio above which a painting has fewer than ROWS rows. Raising it makes wide ones finer, slower
 
 PAINTINGS: dict[str, type[Painting]] = {
     "sea": SeaPainting,
@@ -44,7 +44,7 @@ PAINTINGS: dict[str, type[Painting]] = {
 
 @dataclass(frozen=True)
 class Room:
-    """What is painted beyond the frame for a camera that moves, to each side, in heights of the frame."""
+    """Margins painted beyond the frame for a moving camera, in frame heights."""
 
     left: float = 0.0
     right: float = 0.0
@@ -53,13 +53,13 @@ class Room:
 
     @classmethod
     def of(cls, moves: Tensor) -> Room:
-        """For a background that moves so (T, 2), right and down."""
+        """The margins for movements (T, 2) of the background, right and down in frame heights."""
         least, most = (x.tolist() for x in (moves.amin(0).clamp(max=0), moves.amax(0).clamp_min(0)))
         return cls(most[0], -least[0], most[1], -least[1])
 
 
 class Backdrop:
-    """A background of one shot. Calls from several threads do not disturb one another."""
+    """The painted background of one shot. Thread-safe."""
 
     def __init__(self, asked: Asked, aspect: float, rows: int | None = None, room: Room = Room()) -> None:
         rows = round((rows or ROWS) * min(1.0, WIDEST / aspect))
@@ -73,8 +73,8 @@ class Backdrop:
 
     @torch.inference_mode()
     def picture(self, time: float) -> Picture:
-        """The light of a moment, through the lens, at the painting's size."""
-        with self._lock:  # the fixed parts are made once
+        """The painting at a time in frames, defocused, at its own resolution."""
+        with self._lock:  # compute the constant parts once
             self.painting.parts  # noqa: B018
             if self._still is not None:
                 return self._still
@@ -84,8 +84,10 @@ class Backdrop:
         return self._focused(time)
 
     def framed(self, planes: Tensor, move: tuple[float, float], size: tuple[int, int]) -> Tensor:
-        """Planes (C, h, w) of the whole painting as a frame of that size (height, width) shows them, with the backdrop
-        moved right and down by `move`, in heights of the frame."""
+        """Resample planes (C, h, w) of the whole painting, margins included, to a frame of size (height, width).
+
+        move: shift of the background to the right and down, in frame heights
+        """
         if self.room == Room():
             return enlarged(planes, size)
         rows = round(planes.shape[1] / self.height)
@@ -104,14 +106,14 @@ class Backdrop:
 
 
 def within_room(moves: Tensor) -> Tensor:
-    """Moves (T, 2) of a background, less on an axis on which they go beyond `MOST_ROOM`."""
+    """Movements (T, 2) of a background, scaled down on each axis to stay within MOST_ROOM."""
     reach = (moves.amax(0).clamp_min(0), -moves.amin(0).clamp(max=0))
     most = torch.maximum(*reach).clamp_min(1e-6)
     return moves * (torch.tensor(MOST_ROOM) / most).clamp(max=1.0)
 
 
 def enlarged(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Planes (C, h, w) at a plate's size (height, width); smaller ones are averages."""
+    """Planes (C, h, w) resampled to a size (height, width), antialiased if they shrink."""
     smaller = size[0] < planes.shape[1]
     made = F.interpolate(
         planes[None], size, mode="bilinear" if smaller else "bicubic", antialias=smaller, align_corners=False

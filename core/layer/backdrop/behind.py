@@ -1,4 +1,4 @@
-"""A backdrop behind a shot's subject: at the plate's size, and about as bright as the plate."""
+"""A painted background behind the subject of a shot: at the plate's size, with about the plate's brightness."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from torch import Tensor
 from vera.core.layer.backdrop.backdrop import Backdrop
 from vera.core.layer.plate_light import LUMINANCE, PlateLight, display_codes
 
-# How far the backdrop's white takes the hue of the plate's. 1: wholly, as if one light lit both.
+# Share of the plate's white balance that the background takes. 1: the whole, as if one light lit both. 0: none.
 HUE = 0.35
-# Display white: the least and most that a plate's white counts as where white is all that numbers hold. A plate that
-# shows nothing white is not that dark.
+# Bounds on the estimated white of a display-referred plate, in linear light with 1 for display white. A plate without a
+# white object would otherwise count as dark. Raising the first brightens backgrounds of dark plates.
 DISPLAY_WHITE = (0.35, 1.0)
 
 
 @dataclass(frozen=True)
 class BackdropFrame:
-    """A backdrop in one frame of its shot. time: frames since the shot's first; white (3,): of the plate; move: of the
-    plate's background since the first frame, right and down in heights of the picture."""
+    """A painted background in one frame of its shot.
+
+    time: frames since the shot's first
+    white: (3,), white of the plate in linear light
+    move: movement of the plate's background since the first frame, right and down in picture heights
+    """
 
     backdrop: Backdrop
     time: int
@@ -29,7 +33,7 @@ class BackdropFrame:
     move: tuple[float, float] = (0.0, 0.0)
 
     def codes(self, size: tuple[int, int], clips: bool) -> Tensor:
-        """Its colour (H, W, 3) in the model's codes at a plate's size (height, width)."""
+        """Colour (H, W, 3) in the model's codes at size (height, width). clips: the codes end at 1."""
         made = self.backdrop.picture(float(self.time))
         light = made.light * level(self.white, made.follows_plate, clips).view(3, 1, 1)
         codes = display_codes(light.movedim(0, -1), clips).movedim(-1, 0)
@@ -38,21 +42,24 @@ class BackdropFrame:
 
 
 def shown_as_masked(alpha: Tensor, mask: Tensor) -> Tensor:
-    """A background's alpha (h, w), raised where its mask (h, w) says that it is there: surely at 1, not at all at 0.5.
+    """Raise a background's alpha (h, w) by its mask (h, w): to 1 where the mask is 1, not at all where it is below 0.5.
 
-    Four frames of the plate share a latent frame, so behind somebody who moves fast the model's alpha comes late. Where
-    the mask is soft, alpha stays the model's.
+    Four frames of the plate share a latent frame, so the model's alpha lags behind fast subjects. Along the mask's soft
+    edges alpha remains the model's.
     """
     return torch.maximum(alpha, 2 * mask - 1)
 
 
 def kept_as_masked(alpha: Tensor, mask: Tensor) -> Tensor:
-    """A background's alpha (h, w), lowered where its mask (h, w) says that the subject is there: surely at 0."""
+    """Lower a background's alpha (h, w) by its mask (h, w): to 0 where the mask is 0, not where it is above 0.5."""
     return torch.minimum(alpha, (2 * mask).clamp(max=1))
 
 
 def level(white: Tensor, follows: float, clips: bool) -> Tensor:
-    """What a backdrop's light is multiplied with, (3,), so that its white is like the plate's (3,)."""
+    """Factor (3,) on a background's light that matches its white to the plate's (3,).
+
+    follows: share of the plate's brightness that it takes, see `Picture.follows_plate`
+    """
     bright = (white @ white.new_tensor(LUMINANCE)).clamp_min(1e-6)
     hue = (white / bright).clamp(0.2, 5.0) ** HUE
     if clips:
@@ -61,5 +68,5 @@ def level(white: Tensor, follows: float, clips: bool) -> Tensor:
 
 
 def white_of_plate(lights: Iterable[PlateLight]) -> Tensor:
-    """The white (3,) of some frames of a shot."""
+    """The white (3,) of a shot: the median over some of its frames."""
     return torch.stack([light.white for light in lights]).median(0).values

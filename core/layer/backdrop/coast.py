@@ -1,4 +1,4 @@
-"""Backdrops of water and of sky: the sea, a storm over it, clouds, a sunset, a starry night."""
+"""Painted backgrounds of water and sky: the sea, a storm at sea, clouds, a sunset, a starry night."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class StormPainting(Painting):
 
 
 class CloudsPainting(Painting):
-    """A blue sky with heaped clouds."""
+    """A blue sky with cumulus clouds."""
 
     defocus = 0.0045
 
@@ -96,7 +96,7 @@ class CloudsPainting(Painting):
 
 
 class SunsetPainting(Painting):
-    """The sun goes down behind hills, under clouds that it lights from below."""
+    """A sunset behind hills, under clouds lit from below."""
 
     defocus = 0.006
 
@@ -108,7 +108,7 @@ class SunsetPainting(Painting):
         return horizon, sun, self._hills(horizon)
 
     def _hills(self, horizon: float) -> Tensor:
-        """Ridges from far to near: y of each column, (4, w)."""
+        """Ridges from far to near: vertical position in each column, (4, w)."""
         noise, x = self.noise(3), self.view.x[:1]
         ridges = []
         for k in range(4):
@@ -186,11 +186,11 @@ class NightPainting(Painting):
 
 
 def with_heaps(sky: Tensor, clouds: Clouds, bright: Tensor, dark: Tensor) -> Tensor:
-    """Clouds before a sky (3, h, w), from the colour of their shade to that in the sun."""
+    """Clouds over a sky (3, h, w). dark, bright: their colours in the shade and in the sun."""
     shade = lerp(dark.expand_as(sky), bright.expand_as(sky), clouds.lit)
     return lerp(sky, shade, clouds.alpha)
 
 
 def faded(sky: Tensor, view: View, horizon: float, color: Tensor, fall: float) -> Tensor:
-    """A sky (3, h, w) that loses itself in the air near the horizon."""
+    """A sky (3, h, w) that fades into haze of a colour near the horizon. fall: rate of the transition."""
     return lerp(sky, color.expand_as(sky), 0.85 * (-fall * (horizon - view.y).clamp_min(0)).exp())

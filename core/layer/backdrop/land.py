@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from vera.core.layer.backdrop.sky import SECOND, Heaps, air, heaped, sun_glow
 from vera.core.layer.backdrop.smooth_noise import Noise, lerp, rgb
 from vera.kernels.planes import smoothstep
 
-SHADOWS = 10  # steps from the ground towards the sun. More: finer shadows, slower
+SHADOWS = 10  # samples from the ground towards the sun. Raising it gives finer shadows, and takes time
 
 Heights = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -26,9 +27,9 @@ Heights = Callable[[Tensor, Tensor, Tensor], Tensor]
 def lit_ground(
     view: View, heights: Heights, seen: Seen, sun: tuple[float, float, float], far: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """How much sun falls on the ground that is seen, 0 to 1, how open it is to the sky, and how steep it is, (h, w).
+    """Of the visible ground, (h, w) each in [0, 1]: sunlight, openness to the sky, steepness (0 is level).
 
-    sun: a unit vector towards it, right, ahead, up. far: length of the longest shadow.
+    sun: unit vector (right, ahead, up) towards the sun. far: length of the longest shadow.
     """
     footprint = seen.ahead / FOCAL * view.sample
     right, ahead = slopes(heights, seen, footprint)
@@ -50,13 +51,13 @@ def _unit(right: float, ahead: float, up: float) -> tuple[float, float, float]:
 
 
 def into_air(light: Tensor, seen: Seen, sky: Tensor, air_color: Tensor, metres: float) -> Tensor:
-    """Ground (3, h, w) seen through the air, before the sky where there is none."""
+    """Ground (3, h, w) through haze; the sky where there is none. metres: distance at which contrast is 1/e."""
     through = (-seen.ahead / metres).exp()
     return torch.where(seen.there, lerp(air_color.expand_as(light), light, through), sky)
 
 
 def nearness(seen: Seen, focus: float) -> Tensor:
-    """How far out of focus, of what is at infinity, with the focus at that distance."""
+    """Defocus of each point as a share of that at infinity, with the lens focused at a distance."""
     return torch.where(seen.there, (1 - focus / seen.ahead.clamp_min(focus)).clamp(0, 1), 1.0)
 
 
@@ -145,13 +146,31 @@ class DesertPainting(Painting):
         return self.parts
 
 
+class Flowers(NamedTuple):
+    """Flower heads: columns and rows (N,) in samples, flux (3, N), see `splat`."""
+
+    columns: Tensor
+    rows: Tensor
+    flux: Tensor
+
+
+class Meadow(NamedTuple):
+    """The constant parts of a meadow. side: of the sun, -1 left or 1 right. ground: (3, h, w), light."""
+
+    horizon: float
+    side: int
+    seen: Seen
+    ground: Tensor
+    flowers: Flowers
+
+
 class MeadowPainting(Painting):
-    """Grass and flowers before a wood, under a fair sky; lengths in metres."""
+    """Grass and flowers in front of a wood, under a fair sky; lengths in metres."""
 
     defocus = 0.009
 
     @cached_property
-    def parts(self) -> tuple[float, int, Seen, Tensor, tuple[Tensor, Tensor, Tensor]]:
+    def parts(self) -> Meadow:
         view, rng, noise = self.view, self.rng, self.noise(1)
         horizon, side = rng.uniform(-0.06, 0.04), rng.choice((-1, 1))
 
@@ -176,12 +195,12 @@ class MeadowPainting(Painting):
         )
         leaves = (1 + 0.3 * patch) * rgb(0.040, 0.078, 0.022)
         ground = lerp(grass, leaves, wood) * (1 + 0.10 * fine)
-        through = 0.22 * (1 - wood)  # grass lets the sun through
+        through = 0.22 * (1 - wood)  # share of sunlight that grass transmits
         light = ground * ((lit * (1 - through) + through) * rgb(1.45, 1.32, 1.05) + open_ * rgb(0.20, 0.26, 0.34))
-        return horizon, side, seen, light, self._flowers(horizon)
+        return Meadow(horizon, side, seen, light, self._flowers(horizon))
 
-    def _flowers(self, horizon: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Columns, rows and light of flower heads on the ground, far ones smaller."""
+    def _flowers(self, horizon: float) -> Flowers:
+        """Flower heads on the ground; far ones are smaller."""
         rng = np.random.default_rng([self.asked.seed % 2**32, 11])
         count = round(900 * self.view.aspect)
         ahead = 3.0 * (40 / 3.0) ** rng.random(count) ** 0.8
@@ -191,13 +210,13 @@ class MeadowPainting(Painting):
         x, y = FOCAL * right / ahead, horizon + FOCAL * (1.5 - 0.28) / ahead
         colors = np.array([(0.95, 0.92, 0.82), (0.95, 0.72, 0.08), (0.62, 0.30, 0.75), (0.85, 0.12, 0.08)])
         color = colors[rng.choice(4, len(x), p=(0.5, 0.28, 0.13, 0.09))]
-        size = (0.018 * FOCAL / ahead * self.view.rows) ** 2 * 3.1  # samples' worth of light
+        size = (0.018 * FOCAL / ahead * self.view.rows) ** 2 * 3.1  # area in samples
         flux = torch.from_numpy((color * size[:, None]).astype(np.float32).T)
         columns, rows = self.view.in_samples(*(torch.from_numpy(v.astype(np.float32)) for v in (x, y)))
-        return columns, rows, flux
+        return Flowers(columns, rows, flux)
 
     def at(self, time: float) -> Picture:
-        horizon, side, seen, ground, (columns, rows, flux) = self.parts
+        horizon, side, seen, ground, flowers = self.parts
         view = self.view
         sky = air(view, horizon, rgb(0.60, 0.76, 0.92), rgb(0.09, 0.26, 0.62), 2.4)
         heaps = Heaps(-0.45, 0.45, horizon, (0.7 * side, -0.7), 0.008)
@@ -206,20 +225,21 @@ class MeadowPainting(Painting):
         gust = 0.09 * self.noise(3).fractal(seen.right / 5 - 1.6 * time / SECOND, seen.ahead / 9, 3)
         moved = ground * (1 + gust * (1 - smoothstep(seen.ahead, 60.0, 200.0)))
         light = into_air(moved, seen, sky, rgb(0.55, 0.68, 0.80), 1500.0)
-        sway = 0.0022 * view.rows * torch.sin(1.9 * time / SECOND + columns * 0.05 + rows * 0.09)
+        phase = 1.9 * time / SECOND + flowers.columns * 0.05 + flowers.rows * 0.09
+        sway = 0.0022 * view.rows * torch.sin(phase)
         light = light.contiguous()
-        splat(light, columns + sway, rows, flux)
+        splat(light, flowers.columns + sway, flowers.rows, flowers.flux)
         return Picture(light, nearness(seen, 1.4))
 
 
 class ForestPainting(Painting):
-    """Trunks under leaves, with the light behind them."""
+    """Trunks and leaves against the light."""
 
     defocus = 0.011
 
     @cached_property
     def parts(self) -> tuple[list[tuple[Tensor, Tensor]], tuple[float, float]]:
-        """The picture of each layer of trees, far to near: (light (3, h, w), alpha (h, w))."""
+        """(light (3, h, w), alpha (h, w)) of each layer of trees, far to near; and the sun's position."""
         view, rng, noise = self.view, self.rng, self.noise(1)
         mist = 1.0 if self.asked.has("misty") else 0.45
         x, y, edge = view.x, view.y, 1.2 * view.sample
@@ -243,7 +263,7 @@ class ForestPainting(Painting):
     def _trees(
         self, near: float, mist: float, haze: Tensor, sun: tuple[float, float], edge: float
     ) -> tuple[Tensor, Tensor]:
-        """One layer: its light (3, h, w) and alpha (h, w). near: 0 the farthest, 1 the nearest."""
+        """Light (3, h, w) and alpha (h, w) of one layer of trees. near: 0 for the farthest, 1 for the nearest."""
         view, noise = self.view, self.noise(2 + round(near * 8))
         x, y = view.x, view.y
         ground = 0.10 + 0.24 * near + 0.02 * noise.fractal(x * 2, y * 0 + near, 4)
@@ -264,7 +284,7 @@ class ForestPainting(Painting):
     def _trunk(
         self, near: float, noise: Noise, ground: Tensor, sun: tuple[float, float], edge: float
     ) -> tuple[Tensor, Tensor]:
-        """Light and alpha of a trunk at a random place, brighter on the side of the sun."""
+        """Light and alpha of a trunk at a random position, brighter on the side of the sun."""
         view, rng = self.view, self.rng
         x, y = view.x, view.y
         foot, lean = rng.uniform(-0.55, 0.55) * view.aspect, rng.uniform(-0.06, 0.06)
@@ -278,7 +298,7 @@ class ForestPainting(Painting):
         return tone, there
 
     def _leaves(self, near: float, noise: Noise, sun: tuple[float, float]) -> tuple[Tensor, Tensor]:
-        """Light and alpha of the leaves that hang from above, some with the sun in them."""
+        """Light and alpha of the leaves above, some of them sunlit."""
         view = self.view
         x, y = view.x, view.y
         leaf = noise.fractal(x * (9 - 3 * near), y * (9 - 3 * near), 6, 0.68)
@@ -299,7 +319,7 @@ class ForestPainting(Painting):
         return Picture(light, blur)
 
     def _beams(self, time: float, sun: tuple[float, float]) -> Tensor:
-        """Sunlight in the mist, in shafts from the sun."""
+        """Shafts of sunlight in the mist."""
         view = self.view
         angle = torch.atan2(view.y - sun[1] + 0.25, view.x - sun[0])
         away = torch.hypot(view.x - sun[0], view.y - sun[1] + 0.25)

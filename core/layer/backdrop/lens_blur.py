@@ -1,4 +1,4 @@
-"""What a lens makes of light: discs in place of points where a picture is out of focus, glow about what is bright."""
+"""Effects of a lens: defocus discs, glow around bright parts, and points of light."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LEVELS = 3  # blurred pictures between which each pixel's is interpolated. More: nearer to the true disc, slower
+LEVELS = 3  # blurred pictures between which each pixel is interpolated. Raising it is more exact, and takes time
 
 
 @lru_cache(maxsize=64)
 def disc(radius: float) -> Tensor:
-    """An aperture's picture of a point, (1, 1, n, n), of sum 1; radius in samples."""
+    """The defocus disc of a point, (1, 1, n, n), with sum 1. radius: in samples."""
     reach = math.ceil(radius)
     fine = 8
     at = (torch.arange((2 * reach + 1) * fine) + 0.5) / fine - reach - 0.5
@@ -24,7 +24,7 @@ def disc(radius: float) -> Tensor:
 
 
 def out_of_focus(light: Tensor, blur: Tensor, radius: float) -> Tensor:
-    """Light (3, h, w) as a lens shows it; blur (h, w) in [0, 1] of the radius, in samples, of a point at infinity."""
+    """Defocus light (3, h, w). blur (h, w): radius of each disc as a share in [0, 1] of `radius`, in samples."""
     if radius < 0.3:
         return light
     most = float(blur.max())
@@ -46,7 +46,7 @@ def _convolved(planes: Tensor, kernel: Tensor) -> Tensor:
 
 
 def glow(light: Tensor, deviation: float, share: float, above: float) -> Tensor:
-    """Light (3, h, w) with a share of what is brighter than `above` spread by a Gaussian; deviation: in samples."""
+    """Add a Gaussian glow to light (3, h, w): a share of the light above a threshold. deviation: sigma in samples."""
     step = max(1, round(deviation / 3))
     bright = (light - above).clamp_min(0)[None]
     height, width = light.shape[1:]
@@ -60,7 +60,10 @@ def glow(light: Tensor, deviation: float, share: float, above: float) -> Tensor:
 
 
 def splat(light: Tensor, columns: Tensor, rows: Tensor, flux: Tensor) -> None:
-    """Add points of light, in place: light (3, h, w); places (N,) in samples; flux (3, N), a sample's light each."""
+    """Add N points to light (3, h, w), in place.
+
+    columns, rows: (N,), positions in samples. flux: (3, N), in the light of one sample
+    """
     height, width = light.shape[1:]
     left, top = (columns - 0.5).floor(), (rows - 0.5).floor()
     right, below = columns - 0.5 - left, rows - 0.5 - top

@@ -1,4 +1,4 @@
-"""The sea up to the horizon: waves in perspective that mirror the sky, with foam, lost in the air far away."""
+"""The open sea: waves in perspective that reflect the sky, with foam, fading into haze towards the horizon."""
 
 from __future__ import annotations
 
@@ -15,15 +15,21 @@ from vera.core.layer.backdrop.smooth_noise import Noise, lerp
 from vera.core.layer.backdrop.water import Sea, Surface
 from vera.kernels.planes import smoothstep
 
-CREST = 0.045  # heights of the picture that waves as high as the eye reach above the horizon, at most
-MIRRORED = (32, 18)  # columns and rows of the sky as waves mirror it. More: sharper reflections
-REFLECTANCE = 0.02  # of water that is looked at from straight above
+CREST = 0.045  # picture heights above the horizon in which crests are searched, for waves as high as the eye
+MIRRORED = (32, 18)  # (columns, rows) of the sky that waves reflect. Raising it sharpens reflections
+REFLECTANCE = 0.02  # reflectance of water at normal incidence
 
 
 @dataclass(frozen=True)
 class OpenSea:
-    """horizon: y in the picture. eye: metres above the water. body, glow (3, 1, 1): light out of the water's depth, and
-    through its crests. haze: metres after which the air has taken over by two thirds. foam: noise of its lace."""
+    """Settings of a sea.
+
+    horizon: vertical position in the picture, in picture heights from its centre
+    eye: height of the camera above the water, in metres
+    body, glow: (3, 1, 1), light scattered from the water's depth, and through its crests
+    haze: distance in metres over which the water's contrast falls to 1/e
+    foam: noise that gives the foam its structure
+    """
 
     sea: Sea
     horizon: float
@@ -34,9 +40,9 @@ class OpenSea:
     foam: Noise
 
     def before(self, sky: Tensor, view: View, time: float) -> Picture:
-        """The sea before a sky (3, h, w) at a time in frames."""
+        """The sea in front of a sky (3, h, w), at a time in frames."""
         band = view.below(self.horizon - CREST * self.sea.height / self.eye)
-        # Waves are long across and short from top to bottom, where crests alias: samples are shared out accordingly.
+        # In perspective waves are wide and low, and alias vertically: the grid has twice the rows and half the columns.
         fine = View(2 * band.rows, -(-band.columns // 2), band.aspect, 2 * band.above)
         surface = self.sea.at(time / SECOND)
         seen = see(fine, surface.height, self.eye, self.horizon, (1.6 * self.eye, 900 * self.eye))
@@ -51,7 +57,7 @@ class OpenSea:
         return Picture(light, blur)
 
     def _water(self, surface: Surface, seen: Seen, view: View, sky: Tensor) -> Tensor:
-        """Light of the surface, (3, h, w), without air."""
+        """Light of the surface without haze, (3, h, w)."""
         footprint = torch.maximum(seen.ahead / FOCAL * view.sample, 0.6 * _apart(seen.ahead)).clamp_max(1e4)
         slope_x, slope_y, rough, fold = surface.details(seen.right, seen.ahead, footprint)
         height = surface.height(seen.right, seen.ahead, footprint)
@@ -69,7 +75,7 @@ class OpenSea:
         return self._with_foam(lerp(under.expand_as(light), light, fresnel), seen, fold, footprint, sky)
 
     def _mirrored(self, way: Tensor, spread: Tensor, view: View, sky: Tensor) -> Tensor:
-        """The sky that is seen along mirrored ways (3, h, w), blurred; spread (h, w): deviation of unseen slopes."""
+        """The blurred sky (3, h, w) in reflected directions (3, h, w). spread (h, w): RMS slope of unresolved waves."""
         blurred = F.interpolate(sky[None], (MIRRORED[1], MIRRORED[0]), mode="area")
         blurred = F.avg_pool2d(F.pad(blurred, (2, 2, 1, 1), mode="replicate"), (3, 5), 1)
         up, along = way[2].abs() + 0.6 * spread, way[1].clamp_min(0.15)
@@ -88,14 +94,14 @@ class OpenSea:
         return lerp(water, light.expand_as(water) * (0.85 + 0.1 * lace.clamp(-1, 1)), white.clamp(0, 1) * 0.92)
 
     def _in_air(self, water: Tensor, seen: Seen, sky: Tensor) -> Tensor:
-        """Water that takes the sky's colour above the horizon with distance."""
+        """The water with haze: with distance it takes the colour of the sky above the horizon."""
         row = min(sky.shape[1] - 1, max(0, int((self.horizon + 0.5) * sky.shape[1]) - 2))
         air = sky[:, row].mean(-1)[:, None, None]
         return lerp(water, air.expand_as(water), 0.9 * (1 - (-seen.ahead / self.haze).exp()))
 
 
 def _apart(ahead: Tensor) -> Tensor:
-    """How far a sample's surface reaches ahead, (h, w): what is seen at a grazing angle is long."""
+    """Depth of the surface that a sample covers, (h, w); it grows at grazing angles."""
     change = F.pad(ahead, (0, 0, 1, 0))[:-1].sub(ahead).abs()
     change[0] = change[1]
     return torch.minimum(change, torch.cat([change[1:], change[-1:]]))

@@ -1,4 +1,4 @@
-"""What every backdrop has: what was asked for, its random choices, and the light that it shows at a time."""
+"""The base class of painted backgrounds: its inputs, its random numbers, and its result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vera.core.layer.backdrop.smooth_noise import Noise
 
 @dataclass(frozen=True)
 class Asked:
-    """kind: of the model's backgrounds. seed: of the take. traits: what else the words say, such as "misty"."""
+    """A requested background. kind: a name in PAINTINGS. seed: of random choices. traits: such as "misty"."""
 
     kind: str
     seed: int
@@ -30,8 +30,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Picture:
-    """light (3, h, w): linear Rec.709 in which white in the plate's best light is 1. blur (h, w): how far out of focus,
-    of what is at infinity. follows_plate: how far its level follows the plate's; a night stays dark."""
+    """A painted picture.
+
+    light: (3, h, w), linear Rec.709; 1 is a white surface in the plate's brightest light
+    blur: (h, w), radius of the defocus disc as a share of that at infinity
+    follows_plate: 1 takes the plate's brightness, 0 keeps the painting's own; below 1 a night stays dark
+    """
 
     light: Tensor
     blur: Tensor
@@ -39,10 +43,10 @@ class Picture:
 
 
 class Painting(ABC):
-    """A backdrop of one shot. `at` may be called from several threads once `parts` was read."""
+    """A painted background of one shot. `at` is thread-safe after `parts` was read once."""
 
-    defocus = 0.006  # radius of a point at infinity, in heights of the picture
-    moves = True  # whether two times differ
+    defocus = 0.006  # radius of the defocus disc at infinity, in picture heights; raising it blurs more
+    moves = True  # whether the picture changes over time
 
     def __init__(self, asked: Asked, view: View) -> None:
         self.asked, self.view = asked, view
@@ -52,13 +56,13 @@ class Painting(ABC):
     @cached_property
     @abstractmethod
     def parts(self) -> Any:
-        """What does not change with time."""
+        """Everything that does not change over time."""
 
     @abstractmethod
     def at(self, time: float) -> Picture:
-        """The backdrop at a time in frames."""
+        """The picture at a time in frames."""
 
 
 def evenly(view: View, value: float = 1.0) -> Tensor:
-    """(h, w) of one value."""
+    """A plane (h, w) of one value."""
     return torch.full((view.rows, view.columns), value)

@@ -1,7 +1,8 @@
-"""How a plate's background moves through a shot: what is put in its place moves with it.
+"""Track the movement of a plate's background through a shot, so that a new background can follow it.
 
-Lucas and Kanade's method for shifts, from coarse to fine, weighted to the background and against what moves by itself.
-Frames are compared with one key frame as long as that is near, so that nothing drifts while the camera rests.
+The method is Lucas and Kanade's, for shifts alone, from coarse to fine. Weights select the background and reduce parts
+that move on their own. Frames are compared with a key frame as long as it is near, so that errors do not add up while
+the camera rests.
 """
 
 from __future__ import annotations
@@ -12,27 +13,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ROWS = 108  # of the pictures that are compared. Raising it follows more exactly, slower
-LEVELS = (8, 4, 2, 1)  # samples a side that are averaged, from coarse to fine. A larger first one follows faster pans
-ROUNDS = 5  # of each level
-NEAR_KEY = (
-    0.12  # heights of the picture, from a key frame to the next. Raising it drifts less, and loses overlap sooner
-)
-LEAST_AREA = 0.1  # of the picture that the background covers. Raising it refuses more
-# Correlation with the key frame, below which a shot's motion is not known. Raising it refuses more.
+ROWS = 108  # rows of the compared pictures. Raising it tracks more exactly, and takes time
+LEVELS = (8, 4, 2, 1)  # averaged samples per side, from coarse to fine. A larger first level follows faster pans
+ROUNDS = 5  # iterations per level. Raising it tracks more exactly, and takes time
+# Picture heights from a key frame to the next one. Raising it drifts less, and loses overlap sooner.
+NEAR_KEY = 0.12
+LEAST_AREA = 0.1  # smallest share of the picture that the background must cover. Raising it refuses more shots
+# Correlation with the key frame below which a shot's motion counts as unknown. Raising it refuses more shots.
 LEAST_LIKENESS = 0.75
-RESTING = 0.004  # heights: what moves less than this in a whole shot is a camera at rest
+RESTING = 0.004  # picture heights: a smaller movement over a whole shot counts as a camera at rest
 
 
 def background_motion(pictures: Iterable[Tensor], background: Tensor) -> Tensor | None:
-    """Where the background of each frame is relative to the first, (T, 2) right and down in heights of the picture.
+    """Position of the background in each frame relative to the first, (T, 2), right and down in picture heights.
 
-    pictures: grey, (h, w) each, of about ROWS rows. background (h, w) in [0, 1]: where it is seen all through. None
-    where the camera rests, or where its motion cannot be told: no texture, little background, other moves than shifts.
+    pictures: grey, (h, w) each, of about ROWS rows
+    background: (h, w) in [0, 1], 1 where the background is visible in the whole shot
+    Returns None if the camera rests, or if the motion is unknown: no texture, too little background, or another motion
+    than a shift.
     """
     key: Tensor | None = None
-    start = torch.zeros(2)  # of the key frame
-    last = torch.zeros(2)  # relative to the key frame
+    start = torch.zeros(2)  # position of the key frame
+    last = torch.zeros(2)  # position of the last frame relative to the key frame
     found = []
     for picture in pictures:
         if key is None:
@@ -50,8 +52,10 @@ def background_motion(pictures: Iterable[Tensor], background: Tensor) -> Tensor 
 
 
 def _shift(fixed: Tensor, other: Tensor, weight: Tensor, start: Tensor) -> tuple[Tensor, float]:
-    """By how many samples the background of `other` lies to the right and down of that of `fixed`, (2,); and how alike
-    both are then, -1 to 1."""
+    """Shift (2,) in samples, right and down, from the background of `fixed` to that of `other`, and their correlation.
+
+    weight: (h, w), of the background. start: first guess.
+    """
     shift, likeness = start.clone(), 0.0
     for level in LEVELS:
         if min(fixed.shape) < 6 * level:
@@ -61,7 +65,7 @@ def _shift(fixed: Tensor, other: Tensor, weight: Tensor, start: Tensor) -> tuple
             moved, inside = _moved(b, shift / level)
             trust = w * inside
             error = moved - a
-            error = error - (trust * error).sum() / trust.sum().clamp_min(1e-6)  # a change of light is no move
+            error = error - (trust * error).sum() / trust.sum().clamp_min(1e-6)  # a change of light is not a movement
             scale = error.abs()[trust > 0.3].median() * 3 if (trust > 0.3).any() else error.new_tensor(1.0)
             robust = trust / (1 + (error / scale.clamp_min(1e-4)) ** 2) ** 2
             down, right = torch.gradient(moved)
@@ -76,7 +80,7 @@ def _shift(fixed: Tensor, other: Tensor, weight: Tensor, start: Tensor) -> tuple
 
 
 def _moved(plane: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """A plane (h, w) as seen `shift` samples to the right and down, and where that lies inside of it."""
+    """A plane (h, w) sampled `shift` samples to the right and down, and a mask of the positions inside it."""
     height, width = plane.shape
     x = (torch.arange(width) + 0.5 + shift[0]) / width * 2 - 1
     y = (torch.arange(height) + 0.5 + shift[1]) / height * 2 - 1
@@ -86,7 +90,7 @@ def _moved(plane: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _likeness(one: Tensor, other: Tensor, weight: Tensor) -> float:
-    """Weighted correlation of two planes; 1 where neither has any contrast, for then nothing speaks against rest."""
+    """Weighted correlation of two planes; 1 if one has no contrast, because nothing then contradicts the shift."""
     total = weight.sum().clamp_min(1e-6)
     a, b = (p - (weight * p).sum() / total for p in (one, other))
     power = ((weight * a * a).sum() * (weight * b * b).sum()).sqrt()

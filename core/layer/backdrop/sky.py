@@ -1,4 +1,4 @@
-"""Skies: air, the sun, heaped clouds and ceilings of cloud that drift, stars."""
+"""Skies: clear air, the sun, drifting cumulus and stratus clouds, stars."""
 
 from __future__ import annotations
 
@@ -15,15 +15,22 @@ from vera.core.layer.backdrop.lens_blur import splat
 from vera.core.layer.backdrop.smooth_noise import Noise, lerp
 from vera.kernels.planes import smoothstep
 
-CLOUD_SHARE = 0.5  # samples a side in which clouds are worked out, of the picture's. Raising it costs its square
-SHADOW_STEPS = 6  # through a cloud towards the sun. More: smoother shadows, slower
-SECOND = 24.0  # frames, at which clouds and waves have their natural speed
+CLOUD_SHARE = 0.5  # resolution of clouds as a share of the picture's; time grows with its square
+SHADOW_STEPS = 6  # samples through a cloud towards the sun. Raising it smooths shadows and takes time
+SECOND = 24.0  # frames per second at which clouds and waves have their natural speed; raising it slows them
 
 
 @dataclass(frozen=True)
 class Heaps:
-    """Heaped clouds. cover: -1 hardly any, 1 overcast; size: of the clouds, in heights of the picture; horizon: y; sun
-    (x, y): a unit vector towards it in the picture; speed: heights a second at the top of the picture."""
+    """Settings of cumulus clouds.
+
+    cover: from -1 (hardly any) to 1 (overcast)
+    size: of the clouds, in picture heights
+    horizon: vertical position in the picture
+    sun: (x, y), unit vector towards the sun in the picture
+    speed: picture heights per second at the top of the picture
+    octaves: of the noise; raising it adds finer detail
+    """
 
     cover: float
     size: float
@@ -35,7 +42,7 @@ class Heaps:
 
 @dataclass(frozen=True)
 class Clouds:
-    """(h, w) each: alpha, how much of the sun comes through to what is seen, how thick."""
+    """Clouds, (h, w) each: alpha, share of sunlight that reaches the visible surface, thickness."""
 
     alpha: Tensor
     lit: Tensor
@@ -43,7 +50,7 @@ class Clouds:
 
 
 def heaped(view: View, noise: Noise, time: float, heaps: Heaps) -> Clouds:
-    """Heaped clouds at a time in frames; they get smaller towards the horizon."""
+    """Cumulus clouds at a time in frames. They become smaller towards the horizon."""
     small = view.scaled(CLOUD_SHARE)
     scale = (heaps.horizon - small.y).clamp_min(0) + 0.22
     drift = heaps.speed * time / SECOND
@@ -67,8 +74,10 @@ def heaped(view: View, noise: Noise, time: float, heaps: Heaps) -> Clouds:
 
 
 def ceiling(view: View, noise: Noise, time: float, horizon: float, size: float, speed: float) -> tuple[Tensor, Tensor]:
-    """A closed layer of cloud seen from below: how thick it is, about -2 .. 2, and how its underside is turned away
-    from the horizon's light, (h, w) each; size: of what swells in it, in heights of the layer above the camera."""
+    """A closed layer of cloud from below, (h, w) each: thickness (about -2 to 2), and slope away from the light.
+
+    size: of its swellings, in heights of the layer above the camera. speed: drift in the same unit per second.
+    """
     small = view.scaled(CLOUD_SHARE)
     up = ((horizon - small.y) / FOCAL).clamp_min(0.035)
     ahead, right = 1 / up, small.x / FOCAL / up
@@ -86,20 +95,20 @@ def ceiling(view: View, noise: Noise, time: float, horizon: float, size: float, 
 
 
 def _moved(plane: Tensor, view: View, right: Tensor | float, down: Tensor | float) -> Tensor:
-    """A plane (h, w) as it is that far to the right and down of each place, in heights."""
+    """A plane (h, w) sampled at an offset to the right and down, in picture heights."""
     x, y = (view.x + right) / view.aspect * 2, (view.y + down) * 2
     grid = torch.stack(torch.broadcast_tensors(x, y), -1)[None]
     return F.grid_sample(plane[None, None], grid, padding_mode="border", align_corners=False)[0, 0]
 
 
 def air(view: View, horizon: float, low: Tensor, high: Tensor, fall: float = 3.2) -> Tensor:
-    """A clear sky (3, h, w), from one colour at the horizon to another overhead."""
+    """A clear sky (3, h, w): colour `low` at the horizon, `high` overhead. fall: rate of the transition."""
     up = (horizon - view.y).clamp_min(0)
     return lerp(high, low, (-fall * up).exp())
 
 
 def sun_glow(view: View, at: tuple[float, float], sizes: tuple[float, ...], strengths: tuple[float, ...]) -> Tensor:
-    """Light about the sun (h, w), a sum of rings that fall off with the distance in heights."""
+    """The glow around the sun (h, w): a sum of halos of these sizes (picture heights) and strengths."""
     away = torch.hypot(view.x - at[0], view.y - at[1])
     return sum(
         (s / (1 + (away / d) ** 2) ** 1.5 for d, s in zip(sizes, strengths, strict=True)), torch.zeros_like(away)
@@ -108,7 +117,7 @@ def sun_glow(view: View, at: tuple[float, float], sizes: tuple[float, ...], stre
 
 @dataclass(frozen=True)
 class Stars:
-    """Stars: places in heights (N,), flux (3, N), and rates and phases of their twinkling (N,)."""
+    """N stars: position (N,) in picture heights, flux (3, N), rate (radians per second) and phase of twinkling."""
 
     x: Tensor
     y: Tensor
@@ -118,8 +127,10 @@ class Stars:
 
     @classmethod
     def of(cls, rng: np.random.Generator, count: int, aspect: float, band: float) -> Stars:
-        """Magnitudes as in the sky: ten to the 0.45 times as many stars with each magnitude, colours of black bodies.
-        A third of them crowd about a line that rises by `band` to the right."""
+        """Random stars. As in the sky, their number grows by 10^0.45 per magnitude; their colours are of black bodies.
+
+        A third of them lie around a line that rises by `band` to the right (the Milky Way).
+        """
         x, y = (rng.random(count) - 0.5) * aspect, rng.random(count) - 0.5
         crowded = rng.random(count) < 0.33
         y = np.where(crowded, -0.12 - band * x + 0.10 * rng.standard_normal(count), y)
@@ -133,7 +144,7 @@ class Stars:
         return cls(*tensors)
 
     def add(self, light: Tensor, view: View, time: float) -> None:
-        """Lay them into light (3, h, w), in place; they twinkle by up to a third near the horizon."""
+        """Add the stars to light (3, h, w), in place. Near the horizon they twinkle by up to a third."""
         depth = 0.1 + 0.22 * (self.y + 0.5).clamp(0, 1)
         flux = self.flux * (1 + depth * torch.sin(self.rate * time / SECOND + self.phase))
         columns, rows = view.in_samples(self.x, self.y)

@@ -1,4 +1,4 @@
-"""Smooth noise at any place: seeded, continuous, and without detail finer than the samples can hold.
+"""Seeded, continuous noise at any position, without detail finer than the sampling.
 
 Noise is a lattice of random numbers between which cubic polynomials are interpolated (value noise); a fractal sum of
 it has a power spectrum like that of clouds, terrain and stone.
@@ -13,16 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PERIOD = 256  # lattice cells after which noise repeats. Raising it costs memory
-SCALE = 1.7  # makes the interpolated lattice's standard deviation about 1
-TURN = 0.66  # radians between octaves, so that their lattices do not line up
-LACUNARITY = 2.07  # ratio of the frequencies of two octaves
-# Cells to a sample's footprint between which an octave fades in. Raising the first loses detail, lowering it aliases.
+PERIOD = 256  # lattice cells after which noise repeats. Raising it takes memory
+SCALE = 1.7  # factor that gives the interpolated lattice a standard deviation of about 1
+TURN = 0.66  # rotation in radians from octave to octave, so that their lattices do not align
+LACUNARITY = 2.07  # frequency ratio of successive octaves
+# An octave fades in while its cells grow from the first to the second multiple of a sample's footprint. Raising the
+# first loses detail; lowering it aliases.
 FADES_IN = (1.0, 2.5)
 
 
 class Noise:
-    """Noise of one seed: unit standard deviation, mean 0, cells of size 1."""
+    """Noise of one seed: mean 0, standard deviation about 1, cells of size 1."""
 
     def __init__(self, *seed: int) -> None:
         values = np.random.default_rng([s % 2**32 for s in seed]).uniform(-1, 1, (PERIOD, PERIOD)).astype(np.float32)
@@ -30,7 +31,7 @@ class Noise:
         self.lattice = torch.from_numpy(values)[None, None]
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        """Noise at places (...)."""
+        """Noise at positions (...)."""
         at = torch.stack([x.remainder(PERIOD), y.remainder(PERIOD)], -1)
         grid = ((at + 2) * (2 / (PERIOD + 4)) - 1).reshape(1, 1, -1, 2)
         return F.grid_sample(self.lattice, grid, mode="bicubic", align_corners=True).reshape(x.shape)
@@ -38,10 +39,11 @@ class Noise:
     def fractal(
         self, x: Tensor, y: Tensor, octaves: int, gain: float = 0.5, footprint: Tensor | float = 0.0, fold: str = ""
     ) -> Tensor:
-        """A sum of octaves at places (...), each `gain` times as strong as the last; standard deviation about 1.
+        """A sum of octaves at positions (...), each `gain` times as strong as the last; standard deviation about 1.
 
-        footprint: size of a sample; octaves with cells of about that size are left out. fold: "" as it is, "ridge" with
-        sharp crests, "billow" with round bulges and sharp creases (both about -1 .. 1).
+        footprint: size of a sample; octaves with cells of about that size are left out
+        fold: "" for plain noise, "ridge" for sharp crests, "billow" for round bulges with sharp creases; the last two
+            are within about -1 to 1
         """
         total, power, amplitude, frequency, angle = torch.zeros_like(x), 0.0, 1.0, 1.0, 0.0
         for k in range(octaves):
@@ -57,7 +59,7 @@ class Noise:
 
 
 def there(cell: float, footprint: Tensor | float) -> Tensor | float:
-    """How far detail of a size shows in samples of a footprint, 0 to 1."""
+    """Share in [0, 1] of an octave with cells of a size that samples of this footprint resolve."""
     if isinstance(footprint, float):
         return (
             1.0
@@ -73,5 +75,5 @@ def rgb(*color: float) -> Tensor:
 
 
 def lerp(low: Tensor, high: Tensor, share: Tensor) -> Tensor:
-    """From low to high by a share (h, w); colours are (3, ...)."""
+    """Interpolate from low to high by a share (h, w); colours are (3, ...)."""
     return low + (high - low) * share

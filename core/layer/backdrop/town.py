@@ -1,4 +1,4 @@
-"""Backdrops that people built: a city at night, a brick wall, a studio."""
+"""Painted backgrounds of buildings: a city at night, a brick wall, a studio."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from vera.core.layer.backdrop.sky import SECOND
 from vera.core.layer.backdrop.smooth_noise import lerp, rgb
 from vera.kernels.planes import smoothstep
 
-FINE = 2  # samples a side for each of the painting's, of what has straight edges
+FINE = 2  # supersampling factor for straight edges. Raising it smooths them; time grows with its square
 
-# Light of windows and of lamps: warm white, sodium, cool white, neutral.
+# Colours of the light of windows and lamps, linear Rec.709.
 WINDOWS = np.array([(1.0, 0.66, 0.32), (1.0, 0.52, 0.20), (0.74, 0.88, 1.0), (1.0, 0.86, 0.66)])
 LAMPS = np.array(
     [(1.0, 0.55, 0.18), (1.0, 0.86, 0.62), (0.85, 0.95, 1.0), (1.0, 0.10, 0.06), (0.2, 0.8, 1.0), (1.0, 0.2, 0.5)]
@@ -52,7 +52,7 @@ class CityPainting(Painting):
         return shore, light
 
     def _row(self, light: Tensor, fine: View, rng: np.random.Generator, near: float, shore: float) -> None:
-        """One row of towers, in place; nearer ones are darker, larger and have larger windows."""
+        """Draw one row of towers, in place. Nearer rows are darker and larger, with larger windows."""
         x, aspect = -0.55 * fine.aspect, fine.aspect
         while x < 0.55 * aspect:
             wide = (0.035 + 0.045 * near) * rng.uniform(0.6, 1.7)
@@ -90,7 +90,7 @@ class CityPainting(Painting):
             light[:, r0 - 3 : r0, (c0 + c1) // 2] += rgb(2.5, 0.12, 0.06)[..., 0]
 
     def _lamps(self, light: Tensor, rng: np.random.Generator, shore: float) -> None:
-        """Lamps along the shore, in place."""
+        """Draw lamps along the shore, in place."""
         count = round(46 * self.view.aspect)
         x = (rng.random(count) - 0.5) * self.view.aspect * 1.05
         y = shore - 0.003 - 0.022 * rng.random(count) ** 2
@@ -119,7 +119,7 @@ class CityPainting(Painting):
         return Picture(made, evenly(view), follows_plate=0.4)
 
     def _smeared(self) -> Tensor:
-        """The towers as rough water mirrors them: drawn out downwards."""
+        """The towers, blurred vertically as rough water reflects them."""
         light = self.parts[1]
         reach = max(1, round(0.055 * self.view.rows))
         weights = torch.ones(2 * reach + 1) / (2 * reach + 1)
@@ -128,7 +128,7 @@ class CityPainting(Painting):
 
 
 class BricksPainting(Painting):
-    """A wall of bricks under a soft light from one side."""
+    """A brick wall in soft light from one side."""
 
     defocus = 0.0038
     moves = False
@@ -171,7 +171,7 @@ class BricksPainting(Painting):
 
 
 class StudioPainting(Painting):
-    """A backdrop of mottled cloth with a light on it."""
+    """A lit studio background of mottled cloth."""
 
     defocus = 0.012
     moves = False

@@ -1,8 +1,9 @@
-"""Water: waves of a wind's spectrum, seen in perspective, that mirror the sky.
+"""The surface of water: waves of a wind's spectrum.
 
-The surface is a sum of four square tiles of waves, each of its own range of wavelengths, made by Fourier transforms
-(Tessendorf, "Simulating ocean water", SIGGRAPH courses 2001). Far tiles, whose waves no sample can hold, fade out, and
-their slopes become roughness. Foam lies where the sideways motion of the crests folds the surface.
+The surface is the sum of four square tiles of waves, each with its own range of wavelengths, computed by Fourier
+transforms (Tessendorf, "Simulating ocean water", SIGGRAPH courses 2001). At a distance, waves that are too short for
+the sampling fade out, and their slopes count as roughness. Foam lies where the horizontal motion of the crests folds
+the surface.
 """
 
 from __future__ import annotations
@@ -18,18 +19,19 @@ from torch import Tensor
 
 from vera.core.layer.backdrop.smooth_noise import there
 
-GRID = 128  # samples of a tile a side; more: shorter waves, slower
-GRAVITY = 9.81  # metres, seconds
-# Sides of the tiles in metres, the shortest wavelength of each (the longest is the shortest of the one before), and how
-# far its crests lean together, of the exact first-order motion: raising that sharpens crests, then folds them.
+GRID = 128  # samples per side of a tile. Raising it allows shorter waves, and takes time
+GRAVITY = 9.81  # metres per second squared
+# Of each tile: side in metres; shortest wavelength in metres (the longest is the shortest one of the tile before);
+# horizontal motion as a factor on that of first-order wave theory. Raising the last sharpens crests, then folds them.
 TILES = ((331.0, 30.0, 1.2), (83.0, 8.0, 0.9), (23.0, 2.2, 0.45), (6.7, 0.55, 0.2))
-# Seconds ago at which foam was made that is still seen, and how much less folded it counts, a second.
+# Ages in seconds at which earlier foam is looked up, and the fade of its folding per second. Raising the second makes
+# foam shorter-lived.
 FOAM_LASTS, FOAM_FADES = (0.0, 0.5, 1.1, 1.9), 0.16
 
 
 @dataclass(frozen=True)
 class Sea:
-    """wind: metres a second; height: of the significant waves, metres; foam: how much of what folds turns white."""
+    """A state of the sea. wind: metres per second. height: significant wave height in metres. foam: 0 (none) to 1."""
 
     wind: float
     height: float
@@ -78,12 +80,12 @@ class Sea:
 
 
 def _tile(planes: np.ndarray, side: float, shortest: float, chop: float) -> Tile:
-    """From height and sideways motion (3, n, n) on the resting grid to what is above each place."""
+    """A tile from height and horizontal motion (3, n, n) at rest positions, resampled to displaced positions."""
     height, right, ahead = torch.from_numpy(planes)
     step = side / GRID
     (rr, ra), (_, aa) = ((_rolled(p, 1) / step, _rolled(p, 0) / step) for p in (right, ahead))
     fold = (1 + chop * rr) * (1 + chop * aa) - (chop * ra) ** 2
-    # A point that is moved by d(q) stands at q + d(q): what is at x came from about x - d(x).
+    # A point at rest position q moves to q + d(q). So the point now at x came from about x - d(x).
     index = torch.arange(GRID, dtype=torch.float32)
     came = torch.stack([index[None] - chop * right / step, index[:, None] - chop * ahead / step], -1)
     moved = _wrapped(torch.stack([height, fold]), came[..., 0], came[..., 1])
@@ -93,12 +95,12 @@ def _tile(planes: np.ndarray, side: float, shortest: float, chop: float) -> Tile
 
 
 def _rolled(plane: Tensor, axis: int) -> Tensor:
-    """Half the difference of both neighbours along an axis, of a periodic plane."""
+    """Central difference along an axis of a periodic plane, per sample."""
     return (plane.roll(-1, axis) - plane.roll(1, axis)) / 2
 
 
 def _wrapped(planes: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
-    """Bilinear samples (C, ...) of periodic planes (C, n, n) at places in samples."""
+    """Bilinear samples (C, ...) of periodic planes (C, n, n) at positions in samples."""
     padded = F.pad(planes[None], (0, 1, 0, 1), mode="circular")
     grid = torch.stack([columns.remainder(GRID), rows.remainder(GRID)], -1) * (2 / GRID) - 1
     found = F.grid_sample(padded, grid.reshape(1, 1, -1, 2), align_corners=True)
@@ -107,8 +109,12 @@ def _wrapped(planes: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Tile:
-    """planes (4, n, n): height, slope to the right and ahead, fold. side, shortest wave: metres. steep: mean square
-    slope."""
+    """A periodic tile of the surface.
+
+    planes: (4, n, n), height, slope to the right, slope ahead, fold (below 0 where the surface turns over)
+    side, shortest: length and shortest wavelength in metres
+    steep: mean square slope
+    """
 
     planes: Tensor
     side: float
@@ -125,7 +131,7 @@ class Surface:
     tiles: tuple[Tile, ...]
 
     def height(self, right: Tensor, ahead: Tensor, footprint: Tensor) -> Tensor:
-        """(...) metres above rest, of places in metres."""
+        """Height (...) in metres at positions in metres. footprint: size of a sample."""
         made = torch.zeros_like(right)
         for tile in self.tiles[:3]:
             share = there(tile.shortest, footprint)
@@ -133,8 +139,7 @@ class Surface:
         return made
 
     def details(self, right: Tensor, ahead: Tensor, footprint: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(...) each: slope to the right, slope ahead, mean square slope of the waves that are too short to be seen,
-        and how the surface is folded, below 0 where it turns over."""
+        """At positions in metres: slope to the right, slope ahead, mean square slope of unresolved waves, fold."""
         slope_x, slope_y, rough, fold = (torch.zeros_like(right) for _ in range(4))
         fold = fold + 1
         for number, tile in enumerate(self.tiles):
