@@ -1,4 +1,4 @@
-"""The objects and particles of a shot: what the model draws as shapes beside its layers, frame by frame."""
+"""The shapes that the model draws besides its layers, for each frame of a shot: objects, particles, backgrounds."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
@@ -24,15 +24,19 @@ from vera.core.recipe import EditRecipe
 from vera.core.sampling.kept_people import PeopleInFront
 from vera.core.sampling.latent_store import LayerLatents
 
-BACKGROUND = 0.9  # alpha of a new background, above which the plate there is watched for the camera's motion
-WHITE_FRAMES = 3  # of a shot, by which a backdrop is made as bright as the plate
-LIGHT_ROWS = 180  # of a plate that are looked at for its light; more: no better, but for grain
-PEOPLE_WIDTH = 256  # pixels of a row in which people are looked for; the detector tells no more apart
+# Alpha of a new background above which the plate below is used to track the camera; raising it uses fewer pixels.
+BACKGROUND = 0.9
+WHITE_FRAMES = 3  # frames of a shot from which the plate's brightness is estimated; raising it takes time
+LIGHT_ROWS = 180  # rows of a plate from which its light is estimated; raising it only adds grain
+PEOPLE_WIDTH = 256  # width in pixels at which people are detected; the detector resolves no more
 
 
 class ShapedJob(Protocol):
-    """What is needed of a job. behind_people: whether people in the plate hide the thing that is added; is_behind:
-    whether the words put it behind anything."""
+    """The part of a job that this module reads.
+
+    behind_people: whether people in the plate hide the added object
+    is_behind: whether the prompt puts the object behind anything
+    """
 
     @property
     def model(self) -> Model: ...
@@ -54,9 +58,12 @@ class ShapedJob(Protocol):
 
 
 class DecodedFrame(NamedTuple):
-    """What the codec gives of one frame, at model size, in [0, 1]: colour (3, h, w) straight, alpha (h, w), the
-    composite branch's picture (3, h, w), and the plate's reconstruction (3, h, w), or None where it was not decoded;
-    what is drawn anew at the plate's size, or None."""
+    """One decoded frame, at model size, in [0, 1].
+
+    color: (3, h, w), straight. alpha: (h, w). composite: (3, h, w), of the composite branch
+    reconstruction: (3, h, w), the plate after the codec; None if it was not decoded
+    drawn: shape that is drawn at the plate's size instead; None if there is none
+    """
 
     color: torch.Tensor
     alpha: torch.Tensor
@@ -66,7 +73,7 @@ class DecodedFrame(NamedTuple):
 
 
 class ShotLatents(NamedTuple):
-    """Of one shot, by frame: its plate's, its mask's or None, and the three layers'; frames: their numbers."""
+    """Latents of one shot: of the plate, of the mask (or None) and of the three layers. frames: frame numbers."""
 
     frames: range
     plate: Any
@@ -75,14 +82,14 @@ class ShotLatents(NamedTuple):
 
 
 def light_of(job: ShapedJob, pixels: np.ndarray, place: tuple[float, float] | None = None) -> PlateLight:
-    """The light of the job's region in a frame's pixels (H, W, C). place: where, see `PlateLight.of`."""
+    """The light of the job's region in a frame (H, W, C). place: position, see `PlateLight.of`."""
     pixels = job.region.crop(pixels)
     step = max(1, min(pixels.shape[:2]) // LIGHT_ROWS)
     return PlateLight.of(job.color.light(pixels[step // 2 :: step, step // 2 :: step]), place)
 
 
 def text_of_shapes(job: ShapedJob) -> torch.Tensor | None:
-    """The prompt's states, where the model knows what they add as shapes; else None."""
+    """Text states of the prompt if the model can draw shapes for it, else None."""
     if job.model.objects is None:
         return None
     text = job.model.text.encode([job.recipe.prompt])
@@ -95,8 +102,10 @@ def with_shapes(
     latents: ShotLatents,
     decoded: Iterator[DecodedFrame],
 ) -> Iterator[DecodedFrame]:
-    """Decoded frames of a shot, with what text states add to it as shapes; as they are without text, and where the
-    model drew something else."""
+    """Add the prompt's shapes to the decoded frames of a shot.
+
+    Frames are unchanged without text states, or if the model drew something else.
+    """
     shape = None
     if text is not None and job.model.objects is not None:
         window = latent_frames(job.model.limits.max_frames)
@@ -115,7 +124,7 @@ def with_shapes(
 def _with_particles(
     job: ShapedJob, effect: ShotEffect, layers: Any, decoded: Iterator[DecodedFrame]
 ) -> Iterator[DecodedFrame]:
-    """Decoded frames with the particles of an effect, or with its structure where it has none."""
+    """Add an effect to decoded frames: its particles or, for an effect without particles, its structure."""
     if effect.kind not in WEATHER:
         for time, frame in enumerate(decoded):
             yield frame._replace(drawn=Turbulence(effect.kind, job.recipe.seed, time))
@@ -128,7 +137,7 @@ def _with_particles(
 def _with_backdrop(
     job: ShapedJob, background: ShotBackground, latents: ShotLatents, decoded: Iterator[DecodedFrame]
 ) -> Iterator[DecodedFrame]:
-    """Decoded frames with a backdrop painted for their shot, as bright as the plate, that moves as its background."""
+    """Add a painted background to decoded frames, with the plate's brightness and the movement of its background."""
     shown = torch.stack([alpha for _, alpha in _some_alphas(job, latents.layers)]).amin(0)
     size = (max(1, round(MOTION_ROWS * job.aspect)), MOTION_ROWS)
     lights: list[PlateLight] = []
@@ -153,7 +162,7 @@ def _with_backdrop(
 def _with_object(
     job: ShapedJob, shape: ShotObject, latents: ShotLatents, decoded: Iterator[DecodedFrame]
 ) -> Iterator[DecodedFrame]:
-    """Decoded frames with an object; as they are where its shape is not what the model drew."""
+    """Add an object to decoded frames; they are unchanged if the shape is not what the model drew."""
     take, store = Take.of(job.recipe.seed, shape.stands), SurfaceStore()
     agrees, times, grounded = Agreement(), list[int](), list[float]()
     for time, alpha in _some_alphas(job, latents.layers):
@@ -186,7 +195,7 @@ def _people(job: ShapedJob, shot: range) -> PeopleInFront:
 
 
 def _some_alphas(job: ShapedJob, layers: Any) -> Iterator[tuple[int, torch.Tensor]]:
-    """Alpha (h, w) of the first frame of a shot, and of the last of each later latent frame, with their numbers."""
+    """(number, alpha (h, w)) of a shot's first frame, and of the last frame of each later latent frame."""
     with torch.inference_mode():
         chunks = job.model.codec.decode_stream(LayerLatents(layers, 1, job.model.device))
         time = -1

@@ -1,15 +1,15 @@
 """Draw an object as an analytic shape, at the plate's resolution and in the plate's light.
 
 `mini` describes the object that it adds as a shape (`ShotObject`), in addition to the layer from its diffusion model.
-The outline and the surface are drawn from the shape, sharp at any resolution and whole. What stands in front of it is
-taken from a mask or from the people in the plate, never from the diffusion model's alpha: on a real plate that alpha
-comes in pieces. The alpha decides whether the shape is what the model drew, and gives what is soft below the object:
-its shadow on the ground, its reflection.
+The outline and the surface are drawn from the shape, complete and sharp at any resolution. Occlusion comes from a mask
+or from the people in the plate, never from the diffusion model's alpha, which has holes on real plates. That alpha only
+decides whether the shape is what the model drew, and gives the soft parts below the object: its shadow on the ground
+and its reflection.
 
-The shape is evaluated on a grid that is fixed to the object, and the grid is resampled to the plate. So its samples lie
-on the same places of the object in every frame, and a shape that does not move in itself is evaluated once.
+The shape is evaluated on a grid that is fixed to the object, and the grid is resampled to the plate. So the samples lie
+at the same points of the object in every frame, and a rigid shape is evaluated once.
 
-Lengths: "half heights" are halves of the object's height; "model pixels" are pixels of the generated layer.
+Lengths: a "half height" is half the object's height; a "model pixel" is a pixel of the generated layer.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from vera.core.model.interfaces import ShotObject, SurfacePoints
 from vera.kernels.planes import smoothstep
 
 REACH = 1.35  # half side of the box around an object, in half heights. Raising it fits larger shapes and costs time
-# Largest number of samples across the grid of a shape: of one that is evaluated once for a shot, and of one that moves
-# in itself and is evaluated for every frame. Raising it draws large objects sharper, and slower.
+# Largest number of samples across a shape's grid: for a rigid shape, evaluated once per shot; and for a moving one,
+# evaluated in every frame. Raising them draws large objects sharper, and takes time.
 FINEST, FINEST_MOVING = 480, 240
-GRID_STEP = 48  # a grid has a multiple of so many samples. Raising it makes fewer grids of an object that changes size
+# The number of samples across a grid is a multiple of this. Raising it makes fewer grids for objects that change size.
+GRID_STEP = 48
 # A shape is first evaluated on every COARSE_STEP-th sample, then on all samples closer to its outline than
 # COARSE_MARGIN half heights. A larger step or a smaller margin is faster and can miss thin parts.
 COARSE_STEP, COARSE_MARGIN = 4, 0.15
@@ -47,7 +48,7 @@ OWN_BLUR = (1.0, 4.0)
 BELOW = (0.4, 0.8)
 # Model pixels around a shape in which the model's alpha is compared with it. Raising it counts more stray alpha.
 NEAR = 6.0
-AGREES = 0.35  # least overlap (intersection over union) of shape and model alpha; raising it rejects more shapes
+AGREES = 0.35  # smallest overlap (intersection over union) of shape and model alpha; raising it rejects more shapes
 # The same of a thing behind somebody, of which the model may hide any part: the share of the shape that it drew.
 AGREES_HIDDEN = 0.1
 # Where a contact shadow can be, in half heights from the object's middle: its half width, and its rows. Raising them
@@ -58,24 +59,24 @@ SHADOW = 0.62  # strength of the contact shadow where the object touches the gro
 HALO, HALO_REACH = 0.5, 0.55
 
 
-# Share of an object that must be seen beside what is in front of it, below which it is moved aside, and the share that
-# is to be seen then. Raising them moves objects more often, and farther.
+# Visible share of an occluded object below which it is moved aside, and the visible share wanted then. Raising the
+# first moves objects more often, raising the second farther.
 LEAST_SEEN, SEEN_ASIDE = 0.25, 0.5
 # Variation between seeds other than 0: largest tilt in radians, smaller for standing objects, and largest change of
-# size. Raising them makes takes differ more. A shape that leaves the model's own alpha is not drawn.
+# size. Raising them makes takes differ more. A shape that no longer covers the model's alpha is not drawn.
 MAX_TILT, MAX_TILT_STANDING, MAX_GROWTH = 0.12, 0.03, 0.04
 
 
 @dataclass(frozen=True)
 class Take:
-    """How one seed's object differs from the shape as it is. tilt: radians, clockwise. size: times the shape's."""
+    """A seed's variation of the shape. tilt: radians, clockwise. size: factor."""
 
     tilt: float = 0.0
     size: float = 1.0
 
     @classmethod
     def of(cls, seed: int, stands: bool) -> Take:
-        """The take of a seed; seed 0 takes the shape as it is."""
+        """The variation of a seed; seed 0 leaves the shape unchanged."""
         if seed == 0:
             return cls()
         turn, grow = np.random.default_rng(seed).uniform(-1, 1, 2)
@@ -83,7 +84,7 @@ class Take:
 
 
 class SurfaceStore:
-    """The surface of a shot's shape on its own grid, kept for all frames that need the same one. Thread-safe."""
+    """A cache of the surface of a shot's shape on its grid, for frames that need the same one. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -102,11 +103,13 @@ class SurfaceStore:
 
 @dataclass(frozen=True)
 class DrawnFrame:
-    """An object in one frame of its shot. time: number of frames since the shot's first.
+    """An object in one frame of its shot.
 
-    standing: how far it stands on the ground in this frame, 0 to 1: 0 in the air. hidden (h, w): how far something in
-    the plate is in front of it, 0 to 1, at any size; None for nothing. aside: how far it is moved to the right, in
-    halves of the picture's width. store: shared by the frames of a shot.
+    time: frames since the shot's first
+    standing: 1 on the ground, 0 in the air
+    hidden: (h, w) in [0, 1], coverage by parts of the plate in front of the object, at any size; None for none
+    aside: shift to the right, in halves of the picture's width
+    store: shared by the frames of a shot
     """
 
     shape: ShotObject
@@ -118,38 +121,40 @@ class DrawnFrame:
     store: SurfaceStore = field(default_factory=SurfaceStore, compare=False)
 
     def place(self) -> tuple[float, float, float]:
-        """The object's middle, (x, y) in -1 .. 1 of the picture, and its half height in halves of the picture's."""
+        """The object's centre (x, y), -1 to 1 across the picture, and its half height in halves of the picture's
+        height.
+        """
         x, y, half = self.shape.place(self.time)
         return x + self.aside, y, half * self.take.size
 
     @property
     def turn(self) -> float:
-        """How far it is turned as a whole, in radians, clockwise."""
+        """Rotation of the whole object, in radians, clockwise."""
         return self.take.tilt + self.shape.turn(self.time)
 
     def own(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Points right and down of the middle, in half heights, in the frame of the object before it is turned."""
+        """Points to the right of and below the centre, in half heights, in the object's own frame (before rotation)."""
         cos, sin = math.cos(self.turn), math.sin(self.turn)
         return cos * u + sin * v, cos * v - sin * u
 
     def turned(self, facing: Tensor) -> Tensor:
-        """Normals (..., 2) of the object before it is turned, as they are in the picture."""
+        """Normals (..., 2) from the object's own frame, rotated to the picture."""
         cos, sin = math.cos(self.turn), math.sin(self.turn)
         right, down = facing.unbind(-1)
         return torch.stack([cos * right - sin * down, sin * right + cos * down], dim=-1)
 
     def points(self, u: Tensor, v: Tensor) -> SurfacePoints:
-        """The surface at points (...) right and down of the middle, in half heights."""
+        """The surface at points (...) to the right of and below the centre, in half heights."""
         found = self.shape.points(self.time, *self.own(u, v))
         return replace(found, facing=self.turned(found.facing))
 
 
 @dataclass(frozen=True)
 class Box:
-    """The part of a picture in which an object lies.
+    """The part of a picture that contains an object.
 
     rows, columns: of the picture. u (columns,), v (rows,): position of each column and row relative to the object's
-    middle, right and down, in half heights.
+    centre, right and down, in half heights.
     """
 
     rows: slice
@@ -185,8 +190,8 @@ def box_of(drawn: DrawnFrame, size: tuple[int, int], aspect: float, reach: float
     """
     height, width = size
     x, y, half = drawn.place()
-    scale = half * height / 2  # rows in a half height
-    across = half * width / 2 / aspect  # columns in a half height
+    scale = half * height / 2  # rows per half height
+    across = half * width / 2 / aspect  # columns per half height
     middle = (x + 1) / 2 * width, (y + 1) / 2 * height
     left, right = (math.floor(middle[0] - reach * across), math.ceil(middle[0] + reach * across))
     top, bottom = (math.floor(middle[1] - reach * scale), math.ceil(middle[1] + reach * scale))
@@ -220,8 +225,10 @@ def coverage(drawn: DrawnFrame, size: tuple[int, int], aspect: float) -> Coverag
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a shape is what the model drew: areas in model pixels, summed over frames. shared: of both; together: of
-    either; shape: of the shape alone."""
+    """Overlap of a shape and the model's alpha: areas in model pixels, summed over frames.
+
+    shared: of the intersection. together: of the union. shape: of the shape
+    """
 
     shared: float = 0.0
     together: float = 0.0
@@ -231,12 +238,12 @@ class Agreement:
         return Agreement(self.shared + other.shared, self.together + other.together, self.shape + other.shape)
 
     def holds(self, hidden: bool) -> bool:
-        """Whether the shape is what the model drew. hidden: whether the model may have hidden parts of it."""
+        """Whether the overlap is large enough. hidden: the model may have hidden parts of the object."""
         return self.shared > (AGREES_HIDDEN * self.shape if hidden else AGREES * self.together)
 
 
 def agreement(drawn: DrawnFrame, alpha: Tensor, aspect: float) -> Agreement:
-    """Of the blurred shape and the model's alpha (h, w) in one frame."""
+    """The overlap of the blurred shape and the model's alpha (h, w) in one frame."""
     cover = coverage(drawn, (alpha.shape[0], alpha.shape[1]), aspect)
     shape, near = blurred(cover.alpha), cover.distance < NEAR
     both, either = torch.minimum(shape, alpha)[near], torch.maximum(shape, alpha)[near]
@@ -244,7 +251,7 @@ def agreement(drawn: DrawnFrame, alpha: Tensor, aspect: float) -> Agreement:
 
 
 def soft_below(drawn: DrawnFrame, alpha: Tensor, aspect: float) -> Tensor:
-    """Of the model's alpha (h, w), the shadow on the ground and the reflection below the object; 0 elsewhere."""
+    """The part of the model's alpha (h, w) that is shadow or reflection below the object; 0 elsewhere."""
     size = (alpha.shape[0], alpha.shape[1])
     _, y, half = drawn.place()
     down = ((torch.arange(size[0]) + 0.5) / size[0] * 2 - 1 - y) / half
@@ -263,7 +270,7 @@ class Drawn:
 def over_rest(drawn: Drawn, shown: Tensor, edit: Tensor, matte: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Composite the object and its contact shadow over the rest of the model's layer, at plate size.
 
-    shown (H, W): how far nothing is in front of the object. edit (H, W, 3), matte (H, W): straight colour and alpha of
+    shown (H, W): visible share of the object, by occlusion. edit (H, W, 3), matte (H, W): straight colour and alpha of
     the rest.
     Returns straight colour (H, W, 3), alpha (H, W), and the object's own alpha (H, W) in it.
     """
@@ -313,7 +320,7 @@ def picture(drawn: Drawn) -> ObjectPicture | None:
 
 
 def own_grid(count: int) -> tuple[Tensor, Tensor]:
-    """Places (count, count) right and down of the object's middle, in half heights, over the box of a shape."""
+    """Positions (count, count) of a shape's grid, right of and below the object's centre, in half heights."""
     at = ((torch.arange(count) + 0.5) / count * 2 - 1) * REACH
     down, right = torch.meshgrid(at, at, indexing="ij")
     return right, down
@@ -366,7 +373,7 @@ def contact_shadow(drawn: Drawn) -> tuple[Box, Tensor] | None:
 
 
 def _cropped(box: Box, right: tuple[float, float], down: tuple[float, float]) -> Box | None:
-    """The part of a box whose columns and rows lie between these places in half heights; None where nothing does."""
+    """The part of a box between these positions in half heights; None if it is empty."""
     columns, rows = (((x >= low) & (x <= high)).nonzero()[:, 0] for x, (low, high) in ((box.u, right), (box.v, down)))
     if not len(rows) or not len(columns):
         return None
@@ -381,10 +388,10 @@ def _cropped(box: Box, right: tuple[float, float], down: tuple[float, float]) ->
 
 
 def aside(drawn: Sequence[DrawnFrame], aspect: float) -> float:
-    """How far an object is moved, in halves of the picture's width, that it is seen beside what is in front of it.
+    """Shift of an object, in halves of the picture's width, that makes it visible beside what hides it.
 
-    drawn: some frames of it, with what hides it. 0 where enough is seen; else the shortest way at which enough is, or
-    at which the most is.
+    drawn: some frames of the object, with their occlusion
+    Returns 0 if enough is visible, else the smallest shift with which enough is visible, or the one that shows most.
     """
     pairs = []
     for frame in drawn:
@@ -406,13 +413,13 @@ def aside(drawn: Sequence[DrawnFrame], aspect: float) -> float:
 
 
 def _moved(plane: Tensor, step: int) -> Tensor:
-    """A plane (h, w) moved to the right by whole pixels; what leaves it is lost."""
+    """A plane (h, w) shifted to the right by whole pixels. Values that leave it are lost."""
     width = plane.shape[1]
     return F.pad(plane, (max(step, 0), max(-step, 0)))[:, max(-step, 0) : max(-step, 0) + width]
 
 
 def standing(drawn: DrawnFrame, alpha: Tensor, aspect: float) -> float:
-    """How far an object stands on the ground in a frame, 0 to 1: by the model's alpha (h, w) at its foot, where the
+    """Whether an object stands on the ground in a frame, 0 to 1, from the model's alpha (h, w) at its foot, where the
     model draws a shadow."""
     box = box_of(drawn, (alpha.shape[0], alpha.shape[1]), aspect, reach=1.6)
     if box is None:
@@ -425,7 +432,7 @@ def standing(drawn: DrawnFrame, alpha: Tensor, aspect: float) -> float:
 
 
 def blurred(planes: Tensor) -> Tensor:
-    """A plane (h, w) blurred by a Gaussian with a deviation of BLUR pixels."""
+    """A plane (h, w) blurred by a Gaussian with a sigma of BLUR pixels."""
     steps = torch.arange(-4.0, 5.0)
     kernel = torch.exp(-(steps**2) / (2 * BLUR**2))
     kernel = kernel / kernel.sum()
@@ -434,6 +441,6 @@ def blurred(planes: Tensor) -> Tensor:
 
 
 def _resampled(planes: Tensor, u: Tensor, v: Tensor, mode: str) -> Tensor:
-    """Planes (C, n, n) on `own_grid(n)`, at places u, v (h, w) -> (C, h, w); the border goes on."""
+    """Sample planes (C, n, n) on `own_grid(n)` at positions u, v (h, w): (C, h, w). Values outside are the border's."""
     places = torch.stack(torch.broadcast_tensors(u, v), dim=-1) / REACH
     return F.grid_sample(planes[None], places[None], mode=mode, padding_mode="border", align_corners=False)[0]

@@ -1,8 +1,8 @@
 """Snow, rain, confetti, bubbles and sparks as particles with shapes and speeds, drawn at the plate's size.
 
-The prompt names the effect. The diffusion model's smoothed alpha gives its place, density and occlusion. The seed gives
-the position of each particle at any time. Nothing here is learned. Lengths are in picture heights, times in frames of
-the shot, velocities per frame.
+The prompt names the effect. The diffusion model's smoothed alpha gives its position, density and occlusion. The seed
+gives the position of each particle at any time. Nothing here is learned. Lengths are in picture heights, times in
+frames of the shot, velocities per frame.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from vera.kernels.planes import smoothstep
 
 SHUTTER = 0.5  # open time as a share of a frame; raising it lengthens streaks
 DENSITY_REACH = 6  # radius in model pixels of the two box filters over the model's alpha that measure density
-REACH = 1.25  # half sizes from its centre within which a particle is drawn; a smaller one cuts the uneven rim of flakes
-# Particles of similar size are drawn together. More sizes per octave: fewer empty pixels, more calls.
+REACH = 1.25  # half sizes from its centre within which a particle is drawn; lowering it cuts the uneven rims of flakes
+# Groups of particles of similar size per octave of size. Raising it draws fewer empty pixels, in more calls.
 SIZES_PER_OCTAVE = 2
-PIXELS_AT_ONCE = 400_000  # pixels of particles drawn together; more needs more memory and is hardly faster
-LEAST_PIXELS = 0.55  # smallest width of a particle in plate pixels; a smaller one becomes fainter instead
+PIXELS_AT_ONCE = 400_000  # pixels of particles drawn in one call; raising it takes more memory and is hardly faster
+LEAST_PIXELS = 0.55  # smallest drawn width of a particle in plate pixels; a narrower one is drawn fainter instead
 LEAST_MEAN = 0.01  # mean of the model's alpha below which the model drew no effect
 MAX_AMOUNT = 1.5  # largest factor, up or down, on the number of particles that the words ask for
-THERE = (0.05, 0.3)  # share of the usual density: no particles below the first value, all of them above the second
+# Local density as a share of the usual one: below the first no particle is drawn, above the second all are.
+THERE = (0.05, 0.3)
 GRAVITY = 0.9e-3  # of sparks, in picture heights per frame squared
 PALETTE = (  # of confetti, RGB, display-encoded
     (0.93, 0.16, 0.18), (0.98, 0.62, 0.10), (0.98, 0.86, 0.15), (0.20, 0.72, 0.28),
@@ -39,8 +40,9 @@ PALETTE = (  # of confetti, RGB, display-encoded
 
 @dataclass(frozen=True)
 class Swarm:
-    """N particles of one moment: centres x and y (picture heights from the middle), direction, half sizes along and
-    across it, opacity, colour (N, 3) in the model's codes, and further inputs of `draw`."""
+    """N particles at one time: centre (picture heights from the picture's centre), direction, half sizes along and
+    across it, opacity, colour (N, 3) in the model's codes, and further inputs of `draw`.
+    """
 
     at: np.ndarray  # (N, 2)
     angle: np.ndarray
@@ -49,7 +51,7 @@ class Swarm:
     color: np.ndarray
     draw: Callable[..., tuple[Tensor, Tensor | None]]
     odd: np.ndarray  # (N,) in [0, 1): a random number that varies the shape
-    mixed: bool = True  # whether particles differ in colour, so that their order counts
+    mixed: bool = True  # whether particles differ in colour, so that their order matters
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,15 @@ class Weather:
 
 @dataclass(frozen=True)
 class Look:
-    """The inputs of a swarm: the scene, the amount of particles (1 is usual), and the centroid of the model's alpha,
-    (x, y) in picture heights."""
+    """The inputs of a swarm: the scene, the amount of particles (1 is the usual number), and the centroid (x, y) of the
+    model's alpha in picture heights."""
 
     scene: Scene
     amount: float
     middle: tuple[float, float]
 
     def lit(self, code: float) -> np.ndarray:
-        """The colour of a white surface with that display code in the plate's light."""
+        """The colour, in the plate's light, of a white surface with this display code."""
         facing, ones = torch.tensor([[0.0, -0.4]]), torch.ones(1)
         points = SurfacePoints(-ones, torch.full((1, 3), code), facing, 0 * ones, ones, 0 * ones, ones)
         return display_codes(self.scene.light.shade(points, 0.5, 0.0, 0.0), self.scene.clips)[0].numpy()
@@ -110,9 +112,9 @@ def piece(along: Tensor, across: Tensor, odd: Tensor, half: Tensor) -> tuple[Ten
 
 
 def film(along: Tensor, across: Tensor, odd: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
-    """A soap bubble: a thin bright rim in interference colours, two reflections of windows, almost clear between."""
+    """A soap bubble, almost transparent: a thin bright rim in interference colours and two reflections of windows."""
     radius = torch.hypot(along, across)
-    pixel = 0.6 / half[..., 1]  # the rim is no thinner than a pixel shows
+    pixel = 0.6 / half[..., 1]  # the rim is at least a pixel wide
     width = pixel.clamp_min(0.045)
     inside = smoothstep(1 - radius, 0.0, 0.035)
     rim = torch.exp(-(((radius - 1 + width) / width) ** 2)) + 0.5 * torch.exp(-(((radius - 0.84) / 0.13) ** 2))
@@ -282,7 +284,7 @@ class Particles:
 
 
 def particles_of(effect: ShotEffect, seed: int, time: int, alpha: Tensor, aspect: float) -> Particles | None:
-    """The particles of a moment, from the words and the model's mean alpha (h, w) over a shot. None if the model drew
+    """The particles at one time, from the prompt and the model's mean alpha (h, w) over a shot; None if the model drew
     almost nothing."""
     mean = float(alpha.mean())
     if mean < LEAST_MEAN:
@@ -305,8 +307,8 @@ def density(planes: Tensor) -> Tensor:
 def over_veil(particles: Particles, alpha: Tensor, color: Tensor, scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
     """An effect at the scene's size: straight colour (H, W, 3), alpha (H, W), and the particles' share of it.
 
-    alpha (h, w), color (3, h, w): the model's, at model size. A part remains as a veil, and its density decides where
-    particles are.
+    alpha (h, w), color (3, h, w): the model's, at model size. A share of it remains as a veil, and its density decides
+    where particles are.
     """
     weather, dense = WEATHER[particles.kind], density(alpha)
     veil = weather.veil * dense
@@ -338,7 +340,7 @@ def drawn_particles(particles: Particles, scene: Scene) -> tuple[Tensor, Tensor]
 
 
 def _alike(swarm: Swarm, scene: Scene) -> Iterator[np.ndarray]:
-    """The numbers of a swarm's particles, in groups of about the same size that are drawn at once."""
+    """Indices of a swarm's particles, in groups of similar size, each of which is drawn in one call."""
     size = np.ceil(np.log2(np.maximum(swarm.half * scene.size[0], LEAST_PIXELS)) * SIZES_PER_OCTAVE).astype(int)
     for one in np.unique(size, axis=0):
         numbers = np.flatnonzero((size == one).all(1))
@@ -349,8 +351,10 @@ def _alike(swarm: Swarm, scene: Scene) -> Iterator[np.ndarray]:
 
 @dataclass(frozen=True)
 class Patches:
-    """Particles drawn each in its own square of pixels. rows (n, h), columns (n, w): of the picture, or outside of it;
-    alpha (n, h, w); color (n, h, w, 3), straight."""
+    """Drawn particles, each in its own square of pixels.
+
+    rows (n, h), columns (n, w): of the picture, or outside of it. alpha (n, h, w). color (n, h, w, 3), straight
+    """
 
     rows: np.ndarray
     columns: np.ndarray
@@ -359,7 +363,7 @@ class Patches:
 
 
 def _patches(swarm: Swarm, some: np.ndarray, scene: Scene) -> Patches:
-    """The particles of these numbers."""
+    """The particles with these indices, drawn."""
     (height, width), aspect = scene.size, scene.aspect
     half = swarm.half[some] * height
     opacity = swarm.opacity[some] * np.minimum(1, half[:, 1] / LEAST_PIXELS)
@@ -390,7 +394,7 @@ def _patches(swarm: Swarm, some: np.ndarray, scene: Scene) -> Patches:
 
 
 def _in_order(premultiplied: Tensor, alpha: Tensor, patches: Patches) -> None:
-    """Patches over a picture one after another, in place."""
+    """Composite patches over a picture one after another, in place."""
     layer, matte = premultiplied.numpy(), alpha.numpy()
     height, width = matte.shape
     masks, colored = patches.alpha.numpy(), (patches.color * patches.alpha[..., None]).numpy()
@@ -406,9 +410,9 @@ def _in_order(premultiplied: Tensor, alpha: Tensor, patches: Patches) -> None:
 
 
 def _at_once(premultiplied: Tensor, alpha: Tensor, groups: Iterable[Patches]) -> None:
-    """As `_in_order` for patches that are all of one colour: which is in front does not count."""
+    """`_in_order` for patches of one colour, whose order does not matter."""
     height, width = alpha.shape
-    seen_through, color = torch.zeros(height * width), None  # log of what is seen through them
+    seen_through, color = torch.zeros(height * width), None  # log of their joint transmission
     for patches in groups:
         rows, columns = torch.from_numpy(patches.rows), torch.from_numpy(patches.columns)
         inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None]

@@ -1,8 +1,8 @@
-"""Fire, smoke, fog and rays of light at the plate's size: the model's own soft layer, given structure.
+"""Fire, smoke, fog and rays of light at the plate's size: procedural structure for the model's soft layer.
 
-The diffusion model's alpha, smoothed, says where an effect is and how dense; noise that moves as the effect does gives
-it the tongues, billows and shafts that 144x80 pixels do not hold. Nothing here is learned. Lengths are in heights of
-the picture, times in frames of the shot.
+The diffusion model's smoothed alpha gives an effect's position and density. Moving noise gives it the tongues, billows
+and shafts that are too fine for 144x80 pixels. Nothing here is learned. Lengths are in picture heights, times in frames
+of the shot.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ from torch import Tensor
 from vera.core.layer.plate_light import Scene, display_codes
 from vera.kernels.planes import smoothstep
 
-ROWS = 360  # of the picture in which noise is made; it is enlarged from there. More: finer and slower
-TABLE = 64  # random values a side, which noise repeats
-SMOOTH = 2  # model pixels: over so many on each side the model's layer is averaged, twice: no cell is left
-# Times as dense as the model drew them: where smoke and fog are faint, nothing of their structure is seen.
+# Rows of the picture in which the noise is computed before it is enlarged. Raising it gives finer noise, and takes
+# time.
+ROWS = 360
+TABLE = 64  # random values per side of the noise, after which it repeats
+SMOOTH = 2  # radius in model pixels of the two box filters over the model's layer. Raising it hides more of its grid
+# Factors on the density of smoke and fog; in faint ones no structure is visible. Raising them makes them denser.
 DENSER_SMOKE, DENSER_FOG = 3.2, 1.8
 SMOKE = 0.2  # albedo of smoke, so that it shows over bright and dark; raising it makes whiter smoke
-RAMP = (  # of a flame, from its rim to its core, display-encoded
+RAMP = (  # colours of a flame from its rim to its core, display-encoded
     (0.55, 0.07, 0.01), (0.95, 0.30, 0.03), (1.0, 0.62, 0.10), (1.0, 0.90, 0.45), (1.0, 0.98, 0.86),
 )  # fmt: skip
-SOURCE = (-0.55, -0.85)  # of rays: right in widths, and down in heights, from the middle of the picture
-FAR = 2.1  # heights from there, at which rays have gone
+SOURCE = (-0.55, -0.85)  # source of the rays from the picture's centre: right in widths, down in heights
+FAR = 2.1  # picture heights from the source at which rays end; raising it lengthens them
 
 
 @dataclass(frozen=True)
 class Turbulence:
-    """An effect in one frame of its shot, a time in frames."""
+    """An effect in one frame of its shot. time: in frames."""
 
     kind: str
     seed: int
@@ -51,20 +53,20 @@ class Soft:
 
 @dataclass(frozen=True)
 class Noise:
-    """Noise of a seed in a picture of (h, w) rows and columns, so wide over its height."""
+    """Noise of a seed for a picture of (rows, columns) with a displayed aspect ratio."""
 
     size: tuple[int, int]
     aspect: float
     seed: int
 
     def places(self) -> tuple[Tensor, Tensor]:
-        """Right (1, w) and down (h, 1) of the middle, in heights."""
+        """Positions to the right (1, w) of and below (h, 1) the centre, in picture heights."""
         height, width = self.size
         right = ((torch.arange(width) + 0.5) / width - 0.5) * self.aspect
         return right[None], ((torch.arange(height) + 0.5) / height - 0.5)[:, None]
 
     def at(self, x: Tensor, y: Tensor, octaves: int = 4) -> Tensor:
-        """Fractal value noise in [0, 1] about 0.5, at places in units of its coarsest grain."""
+        """Fractal value noise in [0, 1] with mean 0.5, at positions in units of its coarsest cells."""
         table = torch.from_numpy(np.random.default_rng([self.seed, 7]).random((TABLE, TABLE), np.float32))
         x, y = torch.broadcast_tensors(x, y)
         total, weight, whole = torch.zeros_like(x), 1.0, 0.0
@@ -79,7 +81,10 @@ Structure = Callable[[Soft, Noise, int, Scene], tuple[Tensor, Tensor]]
 
 
 def _fire(soft: Soft, noise: Noise, time: int, scene: Scene) -> tuple[Tensor, Tensor]:
-    """Tongues: where the noise that rises leaves the model's heat above a threshold; hotter inside."""
+    """Flames: the parts where the model's density, lowered by rising noise, exceeds a threshold.
+
+    They are hotter inside.
+    """
     x, y = noise.places()
     sway = 0.5 * (noise.at(3 * x + 5, 3 * y + 0.06 * time, 2) - 0.5)
     rising = noise.at(9 * x + 3 * sway, 3.6 * y + 0.13 * time, 5)
@@ -112,7 +117,7 @@ def _fog(soft: Soft, noise: Noise, time: int, scene: Scene) -> tuple[Tensor, Ten
 
 
 def _rays(soft: Soft, noise: Noise, time: int, scene: Scene) -> tuple[Tensor, Tensor]:
-    """Shafts from the upper left, of the plate's own white; wide ones and narrow ones, that drift slowly."""
+    """Wide and narrow shafts of light from the upper left, in the plate's white, which drift slowly."""
     x, y = noise.places()
     dx, dy = x - SOURCE[0] * noise.aspect, y - SOURCE[1]
     angle, far = torch.atan2(dy, dx), torch.hypot(dx, dy)
@@ -151,7 +156,7 @@ def with_structure(effect: Turbulence, alpha: Tensor, color: Tensor, scene: Scen
 
 
 def _value_noise(table: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Random values of a lattice, blended smoothly between its points."""
+    """Random values on a lattice, interpolated smoothly."""
     left, top = x.floor(), y.floor()
     u, v = (smoothstep(f, 0.0, 1.0) for f in (x - left, y - top))
     i, j = left.long() % TABLE, top.long() % TABLE

@@ -28,16 +28,16 @@ MIN_PEOPLE_AREA = 0.02
 # refuses more plates.
 MIN_SURE_SHARE = 0.85
 
-# Connected parts, of confidence above the first, that cover less than the second of the largest are left out. Raising
-# the second drops people far behind the one in front.
+# Confidence above which pixels form connected parts, and the area, as a share of the largest part's, below which a part
+# is dropped. Raising the second drops people far behind the one in front.
 ISLAND_LEVEL, MIN_ISLAND = 0.2, 0.03
 Picture = Callable[[int], torch.Tensor]  # a frame's number -> (H, W, 3), encoded, in [0, 1]
 
-# Samples a side of the picture that is looked at twice, and the margin about the people found first, in sizes of them.
-# Raising the margin makes the second look like the first.
+# Size in samples of the picture for the second detection, and the margin around the people found first, as a factor on
+# their size. Raising the margin makes the second detection like the first.
 LOOKED_AT, CLOSER_MARGIN = 512, 0.15
-# Confidence that a pixel is a person, between which it begins to hide what is behind, and hides it wholly. Raising them
-# lets more of it through at necks and hair.
+# Confidence of a person at which a pixel begins to hide what is behind it, and at which it hides it fully. Raising them
+# shows more of it at necks and in hair.
 IN_FRONT = (0.1, 0.6)
 
 PEOPLE_KEPT = (
@@ -45,12 +45,12 @@ PEOPLE_KEPT = (
     " white where the background is; --mask none lets the model decide"
 )
 PEOPLE_BEFORE = (
-    "no mask was given for what stands in front: the people found in the plate hide the added thing, which is moved"
+    "no mask was given for the subject in front: the people found in the plate hide the added thing, which is moved"
     " aside where they hide most of it; for another subject give --mask, black where the thing is hidden"
 )
 NOTHING_BEFORE = (
-    "nothing tells where the {subject} stands in front of the added thing, which is laid whole: give --mask, black"
-    " where it is hidden"
+    "it is unknown where the {subject} hides the added thing, so nothing hides it: give --mask, black where the thing"
+    " is hidden"
 )
 
 
@@ -76,9 +76,9 @@ def _checked(frames: Sequence[int]) -> Sequence[int]:
 
 
 class PeopleInFront:
-    """How far people are in front in each frame of a shot, steadied over time.
+    """The occlusion by people in each frame of a shot, smoothed over time.
 
-    What the detector says of all frames waits in a file without a name: memory does not grow with the shot.
+    The results of all frames are in a temporary file, so memory does not grow with the shot.
     """
 
     def __init__(self, frames: Sequence[int], picture: Picture, size: tuple[int, int]) -> None:
@@ -91,7 +91,7 @@ class PeopleInFront:
             self._file.write((plane * 255).round().byte().numpy().tobytes())
 
     def at(self, time: int) -> torch.Tensor:
-        """(h, w) in [0, 1]; time: number of frames since the first."""
+        """Occlusion (h, w) in [0, 1]. time: frames since the shot's first."""
         near = [min(max(time + step, 0), self._count - 1) for step in (-1, 0, 0, 1)]
         return smoothstep(torch.stack([self._read(number) for number in near]).mean(0), *IN_FRONT)
 
@@ -105,17 +105,17 @@ class PeopleInFront:
 def people_in(picture: torch.Tensor) -> torch.Tensor:
     """Confidence (h, w) in [0, 1] that a pixel belongs to a person, at the detector's resolution; picture (H, W, 3).
 
-    The mean of what is seen in the picture and in its mirror image, which is nearer to mattes drawn by hand, without
-    small islands.
+    It is the mean over the picture and its mirror image, without small islands. That is closer to hand-drawn mattes
+    than one detection.
     """
     return without_islands(_looks(picture).mean(0))
 
 
 @torch.inference_mode()
 def _looks(picture: torch.Tensor) -> torch.Tensor:
-    """The detector's confidence (2, 256, 256) in a picture (H, W, 3) as it is, and in its mirror image, turned back.
+    """The detector's confidence (2, 256, 256) for a picture (H, W, 3) and for its mirror image, mirrored back.
 
-    MIN_SURE_SHARE was chosen for the first alone: the mean of both is sure of less.
+    MIN_SURE_SHARE was chosen for the first alone; the mean of both has fewer confident pixels.
     """
     seen = shrink(picture, 256, 256)
     straight, mirrored = load_people()(torch.stack([seen, seen.flip(2)]))[:, 0]
@@ -123,7 +123,7 @@ def _looks(picture: torch.Tensor) -> torch.Tensor:
 
 
 def without_islands(confidence: torch.Tensor) -> torch.Tensor:
-    """Confidence (h, w), 0 in connected parts that are small beside the largest."""
+    """Confidence (h, w), set to 0 in connected parts that are much smaller than the largest."""
     parts, count = label(confidence.numpy() > ISLAND_LEVEL)
     if count < 2:
         return confidence
@@ -138,9 +138,9 @@ def background_of(picture: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def looked_at_twice(picture: torch.Tensor) -> torch.Tensor:
-    """Confidence (h, w), at most LOOKED_AT samples a side, that a pixel of a picture (H, W, 3) belongs to a person.
+    """Confidence (h, w) that a pixel of a picture (H, W, 3) belongs to a person, at most LOOKED_AT samples per side.
 
-    The detector sees 256 samples a side: the second look is at the part of the picture in which the first found people.
+    The detector has 256 samples per side. So it runs again on the part of the picture in which it found people.
     """
     height, width = picture.shape[:2]
     scale = min(1.0, LOOKED_AT / max(height, width))
@@ -154,7 +154,7 @@ def looked_at_twice(picture: torch.Tensor) -> torch.Tensor:
 
 
 def _box_around(there: torch.Tensor) -> tuple[slice, slice] | None:
-    """Rows and columns that hold what is there (h, w), with a margin; None where nothing is."""
+    """Rows and columns of the box around the true pixels of a mask (h, w), with a margin; None for an empty mask."""
     if not there.any():
         return None
     ends = []

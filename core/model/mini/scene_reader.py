@@ -1,4 +1,4 @@
-"""Which of mini's backgrounds a prompt asks for, read from the text states by a small trained head."""
+"""Find the background that a prompt asks for, by a small trained head on the text states."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from vera.core.model.interfaces import ShotBackground
 from vera.core.model.mini import words
 from vera.kernels.gelu import gelu_tanh
 
-SCENES = (*words.BACKGROUNDS, "nothing")  # what a prompt may ask for; "nothing": an object, an effect, or no words
-SCENE_TRAITS = ("calm", "misty", "snowy")  # what else it may say of a background, each by its probability
+SCENES = (
+    *words.BACKGROUNDS,
+    "nothing",
+)  # backgrounds that a prompt can ask for; "nothing": an object, an effect, or an empty prompt
+SCENE_TRAITS = ("calm", "misty", "snowy")  # adjectives of a background, each with its own probability
 
 
 class SceneReader(nn.Module):
@@ -30,7 +33,7 @@ class SceneReader(nn.Module):
 
     @torch.inference_mode()
     def background(self, text: Tensor) -> ShotBackground | None:
-        """What one prompt's states (1, N, D) ask for; None where that is no background."""
+        """The background that a prompt's states (1, N, D) ask for; None if they ask for none."""
         scene, traits = (x[0].float().cpu() for x in self(text.cpu().to(self.read.weight.dtype)))
         name = SCENES[int(scene.argmax())]
         if name == "nothing" or not (text != 0).any():

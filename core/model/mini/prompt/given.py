@@ -15,15 +15,20 @@ _OF_BACKGROUNDS = words_in("please", *(form.format(scene="", shot="", keep="") f
 _OF_BACKGROUNDS |= frozenset(world.SUBJECTS)
 # Phrases that effects cannot have, because they fill the frame.
 _OF_ONE_THING = ("place", "depth", "reflection", "motion")
-BARE_METAL = "steel"  # the finish of what is of metal, without a colour
-_ORDER = ("size", "material", "color")  # of an object's attributes before its name
-_FRAMING = 3  # phrases of a shot, its angle and its camera, as the training has them: fewer ask for something
-_PARTS = frozenset(("to", "on", "in", "at", "into", "onto", "of", "from", "over"))  # "in the shot" says nothing more
+BARE_METAL = "steel"  # finish of a thing that is "metal", without a colour
+_ORDER = ("size", "material", "color")  # order of an object's attributes before its name
+# Number of phrases about the shot, its angle and its camera in the training data; fewer of them are a request.
+_FRAMING = 3
+_PARTS = frozenset(("to", "on", "in", "at", "into", "onto", "of", "from", "over"))  # "in the shot" adds no meaning
 
 
 class Given:
-    """words: for the model. notes: messages about words that were left out. finish: word of `FINISHES` to which the
-    model's words only come near, or None."""
+    """What the model gets.
+
+    words: for the model
+    notes: messages about words that were left out
+    finish: word of `FINISHES` that the model's words only approximate, or None
+    """
 
     finish: str | None = None
 
@@ -60,7 +65,7 @@ class Given:
         return all(token.base == token.raw and not token.dropped for token in self.prompt.words)
 
     def _of_addition(self) -> list[str]:
-        """The prompt as it is, where the model was taught such ones; else the same in its order."""
+        """The prompt unchanged if its form occurs in training; else its words in the order of the training data."""
         effect = bool(self.prompt.asked_for("effect"))
         self._read_what_effects_do()
         self._read_the_same(effect)
@@ -83,7 +88,9 @@ class Given:
         return self._in_order(effect, attributes)
 
     def _is_taught_addition(self, attributes: dict[str, str]) -> bool:
-        """Whether all is as in the training: a verb, a thing with its colour, each attribute in its place."""
+        """Whether the prompt has the form of the training data: a verb, a thing with its colour, attributes in their
+        places.
+        """
         tokens = self.prompt.words
         if not all(t.base == t.raw and not t.dropped and not (t.span and t.span.phrase.words) for t in tokens):
             return False
@@ -105,7 +112,7 @@ class Given:
     def _in_order(self, effect: bool, attributes: dict[str, str]) -> list[str]:
         """The words of an addition in the order of the training: "add a big red ball bouncing on the left"."""
         things = self.prompt.asked_for("object", "effect")
-        if not things:  # what is known of it, for who goes on anyway
+        if not things:  # the known words, for --anyway
             return [str(t.base) for t in self.prompt.words if t.base in self.prompt.vocabulary and not t.dropped]
         verbs = [t for t in self.prompt.words if t.is_verb and not t.dropped and t.raw != "keep"]
         known = [senses.ADDING.get(t.raw) or t.base for t in verbs]
@@ -142,14 +149,14 @@ class Given:
         return [*(["a"] if with_article and not amount else []), *amount, *name]
 
     def _free_words(self) -> list[Token]:
-        """Words that the model is given and that are in no phrase of its world."""
+        """Words for the model that belong to no phrase of its world."""
         return [token for token in self.prompt.words if token.span is None and not token.dropped and token.base]
 
     def _words_of(self, span: Span) -> list[str]:
         return list(span.phrase.words or [str(token.base) for token in self.prompt.tokens[span.start : span.end]])
 
     def _usual_color(self, thing: Span) -> str | None:
-        """The colour of a thing where none is named; None where the model has none."""
+        """The usual colour of a thing without a named one; None if the model has none for it."""
         color = senses.USUAL_COLORS.get(thing.phrase.name)
         return color if color in self.prompt.vocabulary else None
 
@@ -162,7 +169,7 @@ class Given:
                 token.raw, token.base, token.dropped = SILENT, None, True
 
     def _read_the_same(self, effect: bool) -> None:
-        """Other words of the same sense as one of the model's."""
+        """Synonyms of the model's words."""
         for token in self.prompt.words if not effect else ():
             if token.span is None and senses.SAME_AS.get(token.raw) in self.prompt.vocabulary:
                 token.base = senses.SAME_AS[token.raw]
@@ -176,7 +183,7 @@ class Given:
         colored = any(t.base in world.COLORS for t in free)
         for token in free:
             nearest = senses.NEAREST_COLORS.get(token.raw)
-            if moves and token.raw in senses.MOVING:  # "flying from left to right": the path is enough
+            if moves and token.raw in senses.MOVING:  # in "flying from left to right" the path is enough
                 token.raw, token.base = SILENT, None
             elif nearest in self.prompt.vocabulary and not colored:
                 token.base, colored = nearest, True
@@ -198,16 +205,16 @@ class Given:
                 token.dropped = token.raw not in senses.BACKGROUND
 
     def _leave_out_framing(self) -> None:
-        """Of an addition the plate keeps its framing: "close-up" makes nothing larger."""
+        """Drop words for framing from an addition, which keeps the plate's framing: "close-up" makes nothing larger."""
         shots = [span for span in self.prompt.spans if span.phrase.kind == "shot"]
         for span in shots if len(shots) < _FRAMING else ():
             self._leave_out(self.prompt.tokens[span.start : span.end])
 
     def _leave_out_second_ones(self, attributes: dict[str, str]) -> None:
-        """Of several colours, sizes, places or motions the model is given the first."""
+        """Keep the first of several colours, sizes, places or motions, with a note."""
         tokens = self.prompt.tokens
         metal = any(t.base in world.MATERIALS["metallic"] and not t.span for t in tokens)
-        for token in tokens if metal else ():  # metal shines anyway
+        for token in tokens if metal else ():  # "shiny" adds nothing to metal
             if token.base in world.MATERIALS["glossy"] and token.span is None:
                 token.raw, token.base, token.dropped = SILENT, None, True
         for kind in dict.fromkeys(attributes.values()):
@@ -237,7 +244,7 @@ class Given:
                     token.dropped = True
 
     def _leave_out_counts(self) -> list[Token]:
-        """Drop numbers and plurals, because mini adds one thing. Returns the words of number."""
+        """Drop numbers and plurals, because mini adds one thing. Returns the dropped words."""
         counts = [token for token in self.prompt.words if not token.span and not token.dropped and token.is_count]
         for before, after in pairwise(self.prompt.tokens):
             if before in counts and after.raw == "of":  # "a lot of"

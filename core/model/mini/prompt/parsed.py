@@ -9,10 +9,11 @@ from vera.core.model.mini.prompt import senses
 from vera.core.model.mini.prompt.phrases import TARGETS, Phrases, Span, find_spans
 from vera.core.model.mini.prompt.tokens import Token, forms_of, read_tokens, words_in
 
-CLOSE = 0.8  # similarity from which a word may be a misspelt known word; raising it tolerates fewer typing errors
-MIN_GUESSED = 4  # letters of the shortest word that is suggested; shorter ones resemble too many others
+# Similarity in [0, 1] from which a word may be a misspelt known word; raising it tolerates fewer typing errors.
+CLOSE = 0.8
+MIN_GUESSED = 4  # length in letters of the shortest word that is suggested; shorter ones resemble too many others
 
-# {word: the kind of attribute that it is} of objects, and of effects.
+# {word: kind of attribute}, of objects and of effects.
 OBJECT_ATTRIBUTES = {
     **{color: "color" for color in world.COLORS},
     **{word: "size" for ways in world.SIZES.values() for word in words_in(*ways)},
@@ -20,7 +21,7 @@ OBJECT_ATTRIBUTES = {
     **{word: "pace" for word in words_in(*world.PACES.values())},
 }
 EFFECT_ATTRIBUTES = {word: "amount" for ways in world.AMOUNTS.values() for word in words_in(*ways) - {"a"}}
-# Words that may stand by a thing without being another one.
+# Words that may stand beside a thing without naming another one.
 _SAID_OF_THINGS = frozenset(
     [
         *OBJECT_ATTRIBUTES,
@@ -39,9 +40,10 @@ _DETERMINERS = senses.ARTICLES | senses.THERE_ALREADY | senses.STANDING_FOR
 class Parsed:
     """A prompt, parsed with a model's vocabulary.
 
-    tokens, spans: see their classes. background: the token from which a new background is named, None where another
-    edit is asked for. asides: parts that begin with a preposition and that no phrase of the model's world is, such as
-    "next to the lamp post"; they say where, when or how, and can be left out.
+    tokens, spans: see their classes
+    background: token from which a new background is named; None for another edit
+    asides: parts that begin with a preposition and are no phrase of the model's world, such as "next to the lamp post".
+        They say where, when or how, and can be left out.
     """
 
     def __init__(self, prompt: str, vocabulary: frozenset[str], phrases: Phrases):
@@ -65,12 +67,12 @@ class Parsed:
 
     @property
     def described(self) -> frozenset[str]:
-        """The words that the named backgrounds are described with in the model's world."""
+        """The words of the model's world that describe the named backgrounds."""
         scenes = [span.phrase.name for span in self.spans if span.phrase.kind == "scene"]
         return words_in(*(way for name in scenes for way in world.BACKGROUNDS[name]))
 
     def base(self, word: str) -> str | None:
-        """The vocabulary's form of a word, without inflection and with its spelling; None if it has none."""
+        """The vocabulary's form of a word: its base form in the vocabulary's spelling; None if there is none."""
         if word in self.vocabulary:
             return word
         fixed = word in senses.FILLERS or word in senses.COUNTS or word in senses.PREPOSITIONS
@@ -99,8 +101,9 @@ class Parsed:
         return [span for span in self.spans if span.phrase.kind in kinds and span.preposition is None]
 
     def accompanying(self) -> list[Span]:
-        """Objects and effects that are to come with what is asked for: "with a bird next to it", not "under the bird",
-        which is there already."""
+        """Further objects and effects that the prompt asks for: the bird of "with a bird next to it", but not that of
+        "under the bird", which is already there.
+        """
         found = []
         for span in self.spans:
             if span.phrase.kind in ("object", "effect") and span.preposition is not None:
@@ -110,24 +113,23 @@ class Parsed:
         return found
 
     def is_kept(self, span: Span) -> bool:
-        """Whether a phrase is what a clause asks to keep: "keep the forest"."""
+        """Whether a clause asks to keep what a phrase names: "keep the forest"."""
         before = takewhile(lambda token: not token.parts, reversed(self.tokens[: span.start]))
         return next((token.raw for token in before if token.is_verb), "") == "keep"
 
     def is_strange(self, token: Token) -> bool:
-        """Whether a word may be a thing that the model does not know, as far as it alone says."""
+        """Whether a word, taken alone, may name a thing that the model does not know."""
         counted = token.is_break or token.span or token.aside or token.kept or token.dropped or token.is_read
         return not counted and token.raw not in _SAID_OF_THINGS and token.base not in _SAID_OF_THINGS
 
     def noun_phrase(self, start: int) -> list[Token]:
-        """The tokens from one up to the next preposition, conjunction or break."""
+        """The tokens from one to the next preposition, conjunction or break."""
         return list(takewhile(lambda t: not (t.parts or t.raw in senses.PREPOSITIONS), self.tokens[start:]))
 
     def noun_phrases(self) -> Iterator[list[Token]]:
-        """Those of what is asked for, without asides: parted at verbs, breaks and conjunctions.
+        """The noun phrases of the request without asides, separated at verbs, breaks and conjunctions.
 
-        "A big, shiny and red ball" is one of them, "a dog and a ball", "a kite and zebra" and "a red and a blue ball"
-        are two.
+        "A big, shiny and red ball" is one; "a dog and a ball", "a kite and zebra" and "a red and a blue ball" are two.
         """
         part: list[Token] = []
         for token, after in pairwise([*self.tokens, Token(".", is_break=True)]):
@@ -144,13 +146,13 @@ class Parsed:
         yield part
 
     def is_place(self, i: int) -> bool:
-        """Whether "background" at token i is a place: "in the background"."""
+        """Whether "background" at token i means a place: "in the background"."""
         before = [token.raw for token in self.tokens[max(i - 2, 0) : i] if token.raw not in senses.ARTICLES]
         return bool(before) and before[-1] in senses.PREPOSITIONS
 
     @property
     def behind(self) -> str | None:
-        """The subject of the plate behind which a thing is put; None where none is."""
+        """The subject of the plate behind which the prompt puts a thing; None if it names none."""
         spans = [span for span in self.spans if span.phrase.kind == "depth" and span.phrase.name == "behind"]
         if not spans or self.background is not None or not self.asked_for("object"):
             return None
@@ -172,7 +174,7 @@ class Parsed:
         return None
 
     def _background_in_front(self) -> int | None:
-        """Whether the scene after "in front of" is asked for: "put the dancer in front of the sea"."""
+        """Whether the scene after "in front of" is the requested background: "put the dancer in front of the sea"."""
         for span in self.spans:
             if span.phrase.kind == "scene" and span.preposition is not None:
                 between = [token.raw for token in self.tokens[span.preposition : span.start]]
@@ -182,7 +184,7 @@ class Parsed:
         return None
 
     def _keeping(self) -> Iterator[range]:
-        """Clauses such as "keep the background as it is", which an addition does anyway."""
+        """Mark clauses such as "keep the background as it is", which an addition fulfils anyway."""
         for i, token in enumerate(self.tokens):
             if token.raw == "keep" and token.span is None:
                 rest = takewhile(lambda t: not (t.parts or t.is_verb), self.tokens[i + 1 :])
@@ -192,7 +194,7 @@ class Parsed:
                     yield clause
 
     def _asides(self) -> Iterator[tuple[int, int]]:
-        """Of an addition; of a new background what follows it."""
+        """Asides of an addition; for a new background, what follows it."""
         scenes = [span.end for span in self.spans if span.phrase.kind == "scene"]
         i = 0 if self.background is None else min((end for end in scenes if end > self.background), default=0)
         end = len(self.tokens) if self.background is not None and not scenes else i
@@ -225,11 +227,11 @@ class Parsed:
         return len(self.tokens)
 
 
-_OF_TWO_WORDS = ("next", "in", "out")  # next to, in from, out of: one preposition
+_OF_TWO_WORDS = ("next", "in", "out")  # "next to", "in from", "out of" are one preposition
 
 
 def is_target(token: Token) -> bool:
-    """Whether it names a thing of the model's world that can be asked for."""
+    """Whether the phrase names a thing of the model's world that can be requested."""
     return token.span is not None and token.span.phrase.kind in TARGETS
 
 
@@ -239,7 +241,7 @@ _INFLECTED |= words_in(*world.VERBS, "make change replace keep reflected reflect
 
 
 def _is_form(word: str, form: str) -> bool:
-    """Whether a form that is spelt so can be of that sense: "boxing" is no box, "boxes" are."""
+    """Whether an inflected form can have a word's sense: "boxes" can mean the thing box, "boxing" cannot."""
     if word in senses.FALSE_FRIENDS:
         return False
     if word.endswith("er"):

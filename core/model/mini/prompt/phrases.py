@@ -8,12 +8,14 @@ from vera.core.model.mini.prompt import senses
 from vera.core.model.mini.prompt.tokens import Token, singular
 from vera.core.model.mini.tokenize import tokenize
 
-TARGETS = ("object", "effect", "scene")  # kinds of phrases that can be asked for
+TARGETS = ("object", "effect", "scene")  # kinds of phrases that can be requested
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """kind: object, effect, scene, place, motion, depth, reflection or shot
+    """A phrase of the model's world.
+
+    kind: object, effect, scene, place, motion, depth, reflection or shot
     name: in the world's tables
     words: the model's words, if they differ from the prompt's
     near: whether these words are only similar, which needs a note
@@ -43,7 +45,7 @@ Phrases = dict[tuple[str, ...], Phrase]
 
 
 def phrases_of(vocabulary: frozenset[str]) -> Phrases:
-    """The phrases that a model with these words understands."""
+    """The phrases that a model with this vocabulary understands."""
     return {words: found for words, found in _all_phrases() if vocabulary.issuperset(found.words or words)}
 
 

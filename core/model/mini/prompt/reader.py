@@ -16,18 +16,20 @@ from vera.core.model.mini.prompt.parsed import Parsed
 from vera.core.model.mini.prompt.phrases import phrases_of
 from vera.core.model.mini.prompt.refusals import impossible, not_known
 
-MAX_WORDS = 32  # words that the model can read
+MAX_WORDS = 32  # largest number of words that the model can read
 
 
 @dataclass(frozen=True)
 class Reading:
-    """words: for the model
+    """How a prompt is read.
+
+    words: for the model
     notes: messages about words that were left out
     impossible: message if the model cannot do it, or None
-    not_known: message if the model does not know it but can go on without, or None
+    not_known: message if the model does not know a word that it can leave out, or None
     background: whether the prompt asks for another background
     behind: subject of the plate behind which the thing is put, or None
-    finish: word for colour or material to which `words` only come near, or None
+    finish: word for colour or material that `words` only approximate, or None
     """
 
     words: list[str] = field(default_factory=list)
@@ -49,14 +51,14 @@ class Reading:
 
 
 class PromptReader:
-    """Reads prompts for a model of these words."""
+    """Reads prompts for a model with this vocabulary."""
 
     def __init__(self, vocabulary: Iterable[str]):
         self.vocabulary = frozenset(vocabulary)
         self.phrases = phrases_of(self.vocabulary)
 
     def read(self, prompt: str) -> Reading:
-        """The prompt's reading; raises nothing."""
+        """How the prompt is read. Raises nothing: refusals are fields of the result."""
         parsed = Parsed(prompt, self.vocabulary, self.phrases)
         refusal = impossible(parsed)
         if refusal:

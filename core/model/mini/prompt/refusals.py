@@ -18,7 +18,8 @@ _PLACES = words_in(*world.PLACES, *(way for ways in world.PLACE_PHRASES.values()
 
 
 def impossible(prompt: Parsed) -> str | None:
-    """What mini cannot do, whatever it knows: no word, another act, a question, several edits."""
+    """Message for a prompt that mini cannot serve whatever its vocabulary: no word, another act, a question, several
+    edits. None for others."""
     if not prompt.words:
         return f"it holds no word; {SAY}"
     act = _other_act(prompt)
@@ -51,7 +52,7 @@ def _other_act(prompt: Parsed) -> str | None:
 
 
 def _act_anywhere(token: Token) -> str | None:
-    """The act that a word asks for, in any form of it: removing, removed."""
+    """The act that a word asks for, in any of its forms: removing, removed."""
     known = token.base == token.raw  # "lower" is one of the model's own words
     forms = [token.raw, *(f for f in ([] if known else forms_of(token.raw)) if not f.endswith("ing"))]
     return next((senses.ACTS_ANYWHERE[form] for form in forms if form in senses.ACTS_ANYWHERE), None)
@@ -74,7 +75,7 @@ def _changes_background(prompt: Parsed, verb: int) -> bool:
 
 
 def _adds(prompt: Parsed, verb: int) -> bool:
-    """Whether a verb that can add or change adds here: make a balloon, make it snow."""
+    """Whether a verb that can add or change adds here: "make a balloon", "make it snow"."""
     if prompt.tokens[verb].raw not in senses.CHANGING_OR_ADDING:
         return False
     after = prompt.noun_phrase(verb + 1)
@@ -97,7 +98,7 @@ def _several(prompt: Parsed) -> str | None:
 
 
 def _another(prompt: Parsed) -> bool:
-    """Whether a pronoun or a phrase without its noun stands for one more thing: "a blue one", "and a blue"."""
+    """Whether a pronoun or a phrase without a noun stands for a further thing: "a blue one", "and a blue"."""
     for phrase in prompt.noun_phrases():
         targets = [k for k, token in enumerate(phrase) if is_target(token)]
         for k, token in enumerate(phrase):
@@ -137,7 +138,7 @@ def _thing_not_known(prompt: Parsed) -> str | None:
 
 
 def _places(prompt: Parsed) -> list[Token]:
-    """Words of a place that may be misspelt: "on the lfet"."""
+    """Words of a place that may be misspelt, as in "on the lfet"."""
     asides = [token for start, end in prompt.asides for token in prompt.tokens[start:end]]
     return [token for token in asides if token.is_unknown and prompt.guess(token.raw) in _PLACES]
 
@@ -145,9 +146,9 @@ def _places(prompt: Parsed) -> list[Token]:
 def _other_thing(prompt: Parsed, phrase: list[Token], added: bool) -> str | None:
     """What a noun phrase names that the model does not know, or None.
 
-    The head of a noun phrase says which thing it is: its last word before a preposition, a verb, a mark or the end.
-    Where that is not known, nor is the thing: "apple tree". A word that is not known before a head that is, is left
-    out: "a shiny balloon". added: whether the prompt names a thing to add.
+    The head of a noun phrase names the thing: the last word before a preposition, a verb, a mark or the end. If the
+    head is unknown, so is the thing: "apple tree". An unknown word before a known head is left out: "a shiny balloon".
+    added: whether the prompt names a thing to add.
     """
     targets = [k for k, token in enumerate(phrase) if is_target(token)]
     for k in range(len(phrase)):
@@ -163,7 +164,7 @@ def _other_thing(prompt: Parsed, phrase: list[Token], added: bool) -> str | None
 
 
 def _head_after(prompt: Parsed, named: list[Token], k: int) -> str | None:
-    """Token k after a thing as the head of another one: "apple tree"; not "popping", "that pops"."""
+    """Token k if it makes the thing before it another one: "apple tree"; not "popping" or "that pops"."""
     token, before = named[k], named[:k]
     said_of_it = any(t.raw in senses.RELATIVES or (t.is_act and prompt.is_strange(t)) for t in before)
     if not prompt.is_strange(token) or said_of_it or token.is_act or _says_how(token):
@@ -174,8 +175,10 @@ def _head_after(prompt: Parsed, named: list[Token], k: int) -> str | None:
 
 
 def _thing_before(prompt: Parsed, phrase: list[Token], k: int, targets: list[int]) -> str | None:
-    """Token k, if it names another thing before a known one: "a dog chasing a ball", "a picture of a ball". None for
-    "a shiny ball"."""
+    """Token k if it names another thing before a known one: "a dog chasing a ball", "a picture of a ball".
+
+    None for "a shiny ball".
+    """
     token, between = phrase[k], phrase[k + 1 : targets[0]]
     whole = any(t.raw == "of" for t in between[:1])
     if not (prompt.is_strange(token) or (whole and token.raw in senses.PICTURE)):
@@ -187,8 +190,10 @@ def _thing_before(prompt: Parsed, phrase: list[Token], k: int, targets: list[int
 
 
 def _thing_alone(prompt: Parsed, phrase: list[Token], k: int, added: bool) -> str | None:
-    """The unknown words from token k on, in a phrase without a known thing; None if they only describe a thing that is
-    added elsewhere (`added`)."""
+    """The unknown words from token k on, in a phrase without a known thing.
+
+    None if they only describe a thing that is added elsewhere (`added`).
+    """
     token, before = phrase[k], phrase[:k]
     if not prompt.is_strange(token):
         return None
@@ -200,7 +205,7 @@ def _thing_alone(prompt: Parsed, phrase: list[Token], k: int, added: bool) -> st
 
 
 def _says_how(token: Token) -> bool:
-    """Whether a word only says how good it should look, or is a mark."""
+    """Whether a word only asks for quality, or is a mark."""
     return token.raw in senses.QUALITIES or not token.is_word
 
 
@@ -224,7 +229,7 @@ def _scene_not_known(prompt: Parsed, background: int) -> str | None:
 
 
 def _beside_scene(prompt: Parsed) -> str | None:
-    """What stands where the head of the scene's noun phrase would, "a city park", or who is to change as well."""
+    """Message if the scene's noun phrase has an unknown head ("a city park"), or if more than the scene changes."""
     head = max(i for i, token in enumerate(prompt.tokens) if token.span and token.span.phrase.kind == "scene")
     scene = [token for token in prompt.tokens if token.span is prompt.tokens[head].span]
     for token in takewhile(lambda t: not (t.parts or t.aside or t.is_verb or t.span), prompt.tokens[head + 1 :]):

@@ -20,9 +20,9 @@ FILLERS = _words("""
 """)
 # Words for the whole picture: "in the shot" says nothing more.
 PICTURE = _words("scene shot video clip image picture frame frames footage plate layer there here")
-# Before a thing they say that it is one more: "a second balloon". Alone they stand for another thing: "a blue one".
+# Before a thing they mean a further one: "a second balloon". Alone they stand for a thing: "a blue one".
 STANDING_FOR = _words("one ones another other others second third same twice thrice duplicate extra")
-# What says how good it should look, which mini tries anyway: named, and left out.
+# Words that ask for quality. They are left out, with a note.
 QUALITIES = _words("""
     beautiful nice pretty lovely cute cool awesome amazing photorealistic realistic realism photoreal believable
     detailed detail details highly hd uhd hq 4k 8k quality best high ultra masterpiece professional perfect clean crisp
@@ -32,11 +32,11 @@ QUALITIES = _words("""
 ARTICLES = frozenset(("a", "an", "the"))
 # Words that follow a changing verb if the thing is already in the picture.
 THERE_ALREADY = _words("the this that these those his her their its my our your every all it them him everything")
-# What begins another sentence asks by these; a request does not: "can you add ...".
+# Words that begin a question. A request such as "can you add ..." is none.
 QUESTIONS = _words("what why who whom whose which how is are was were does did has")
 QUESTIONS_BY_THEIR_MARK = _words("do have can could would will")  # "do you see a balloon?", but not "do add one"
 CONJUNCTIONS = frozenset(("and", "then", "plus", "also", "or", "but", "versus", "vs"))
-# They begin a part that says where, when or how; of mini's world only where it is one of its own phrases.
+# They begin a part that says where, when or how, which mini understands only if it is a phrase of its world.
 SUBORDINATORS = _words("until till when whenever while once if because where")  # up to the next break
 # Words that begin a description of the thing: "that disappears", "it should be transparent".
 RELATIVES = _words("that which who it they is are was were should must can could would")
@@ -81,7 +81,7 @@ NEGATIONS = _words("""
     unless hardly barely less fewer zero 0 unlit invisible unseen aint sans
 """)
 NOT_LACKING = _words("motionless seamless flawless endless countless timeless bless unless nevertheless regardless")
-# Several words, and the one that says the same; they are read as that one.
+# Expressions of several words -> the single word as which they are read.
 SAID_OTHERWISE = {
     ways: word
     for word, lists in {
@@ -142,12 +142,12 @@ ACTS_AT_THE_START = _by_word(
     }
 )
 
-# Words that only look like a form of one that mini knows.
+# Words that only look like forms of a known word.
 FALSE_FRIENDS = _words("""
     tin tins tine tines offing shin shins cite cites heave heaves heaved heaving heavies even evens evened firing
     fired lowe matted matting rest rests andes gods skye smoked daises fulling lowing seas lines
 """)
-# Words that are like one of the vocabulary, and are not that one misspelt.
+# Words that resemble a known one and are no misspelling of it.
 NOT_MISSPELT = _words("""
     spinning swinging driving stays stay stand stands standing string spring later closed singing bursting growing
 """)
@@ -280,14 +280,14 @@ MOVING = tuple(
     }.items()
     for ending in endings
 )
-# Whom "behind" and "in front of" may name; the model has "the person" for all of them.
+# Words for a person after "behind" and "in front of"; the model reads all of them as "the person".
 SOMEBODY: tuple[str, ...] = (
     *("him", "her", "them", "me", "us", "somebody", "someone"),
     *(f"the {who}" for who in "boy girl guy lady child kid actor actress driver speaker presenter".split()),
 )
-# Those of the model's subjects who are people.
+# The model's subjects that are people.
 PEOPLE = _words("person dancer man woman subject figure")
-# Things that are of a kind which the model draws as one.
+# Other things -> the kind of thing that the model draws for them.
 KINDS_OF = {
     "balloon": ("hot air balloon", "helium balloon"),
     "ball": ("beach ball", "soccer ball", "tennis ball", "basketball", "football"),
@@ -331,13 +331,13 @@ SCENE_NOUNS = {
 # Backgrounds that can be part of another one's description: a city at night, a stormy sea, storm clouds.
 PARTS_OF = {("night", "city"), ("sea", "storm"), ("clouds", "storm"), ("clouds", "sunset"), ("clouds", "night")}
 
-# Places as people say them, as the model has them: {way: the model's own}.
+# Usual expressions for places -> the model's own.
 SIDES = {"left": "on the left", "right": "on the right"}
 ROWS = {"top": "top", "upper": "upper", "lower": "lower", "bottom": "bottom"}
 
 
 def _places() -> dict[str, str]:
-    """All the ways to say each of the nine places, which no phrase of the model's world is."""
+    """All expressions for each of the nine places that are no phrase of the model's world."""
     places: dict[str, str] = {}
     for side, own in SIDES.items():
         bare = [side, *(f"{side} {part}" for part in ("side", "half", "third", "edge", "hand side"))]

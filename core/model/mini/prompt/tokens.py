@@ -16,7 +16,7 @@ QUIET = frozenset("\"'`´‘’“”„«»()[]{}-–—_/\\*")  # marks that s
 BREAKS = frozenset(".,;:!?…。，、；：！？¿¡\n")
 AND = frozenset("&+")
 SILENT = ""  # replaces a word that belongs to another one: the "of" of "a lot of"
-# Words that end as what a thing does or how it does it, and are things.
+# Nouns with the ending of a participle, an adjective or an adverb.
 THINGS_LIKE_ACTS = frozenset(
     "building painting ceiling clothing pudding drawing earring wedding lightning frosting icing stocking filling"
     " stuffing covering lining crossing morning evening railing bed hundred seed weed reed breed jelly belly lily"
@@ -38,9 +38,16 @@ LINKS = frozenset(["to", "into", "with", "by", "for", "as", "a", "an", "the", "b
 
 @dataclass(eq=False)
 class Token:
-    """One token. raw: in lower case; base: the vocabulary's form of it, None for another word; starts: whether a clause
-    begins with it; span: the phrase of the model's world that it belongs to; dropped: not given to the model; aside:
-    whether it is part of one, see `Parsed`; kept: whether it only asks to keep what an addition keeps anyway."""
+    """One token of a prompt.
+
+    raw: its text in lower case
+    base: the vocabulary's form of it; None for an unknown word
+    starts: whether a clause begins with it
+    span: the phrase of the model's world to which it belongs, or None
+    dropped: whether the model does not get it
+    aside: whether it is part of an aside, see `Parsed`
+    kept: whether it only asks to keep what an addition keeps anyway
+    """
 
     raw: str
     is_break: bool = False
@@ -57,7 +64,7 @@ class Token:
 
     @property
     def is_preposition(self) -> bool:
-        """Whether it is a preposition outside of all phrases of the model's world."""
+        """Whether the token is a preposition outside of all phrases of the model's world."""
         return self.raw in senses.PREPOSITIONS and self.span is None
 
     @property
@@ -66,12 +73,12 @@ class Token:
 
     @property
     def is_word(self) -> bool:
-        """Whether it is more than a mark or a number."""
+        """Whether the token is a word, not a mark or a number."""
         return any(character.isalpha() for character in self.raw)
 
     @property
     def is_act(self) -> bool:
-        """Whether it may say, by its ending, what a thing does or how: "popping", "striped", "slightly"."""
+        """Whether its ending may be that of a participle, adjective or adverb: "popping", "striped", "slightly"."""
         stems = [self.raw.removesuffix(ending) for ending in ("ing", "ed", "ly") if self.raw.endswith(ending)]
         return any(set(stem) & set("aeiouy") for stem in stems) and self.raw not in THINGS_LIKE_ACTS
 
@@ -83,12 +90,12 @@ class Token:
 
     @property
     def parts(self) -> bool:
-        """Whether a noun phrase ends before it, as at a break or a conjunction."""
+        """Whether a noun phrase ends before the token, as at a break or a conjunction."""
         return self.is_break or self.raw in senses.CONJUNCTIONS
 
     @property
     def is_read(self) -> bool:
-        """Whether the reader understands it, in the vocabulary or not."""
+        """Whether the reader understands the token, in the vocabulary or not."""
         known = self.raw in senses.FILLERS or self.raw in senses.CONJUNCTIONS or self.raw in senses.BACKGROUND
         return known or self.is_verb or self.is_count or self.raw in LINKS or self.raw in (SILENT, "1", "away")
 
@@ -116,7 +123,7 @@ def read_tokens(prompt: str, base: Callable[[str], str | None]) -> list[Token]:
 
 
 def forms_of(word: str) -> Iterator[str]:
-    """The word, then its possible base forms and other spellings, most likely first."""
+    """The word itself, then its possible base forms and other spellings, the most likely first."""
     yield word
     if word in senses.RESPELLED:
         yield senses.RESPELLED[word]
@@ -138,7 +145,7 @@ def forms_of(word: str) -> Iterator[str]:
 
 
 def singular(word: str) -> str:
-    """The word without a plural's ending."""
+    """The word without a plural ending."""
     for plural, one in (("ies", "y"), ("ves", "f"), ("xes", "x"), ("shes", "sh"), ("ches", "ch"), ("s", "")):
         if word.endswith(plural) and len(word) > len(plural) + 1 and not word.endswith("ss"):
             return word.removesuffix(plural) + one
@@ -146,7 +153,7 @@ def singular(word: str) -> str:
 
 
 def quoted(tokens: Iterable[Token]) -> str:
-    """Words for a message: each once, in quotes, at most MAX_NAMED characters, and the number of the others."""
+    """Words for a message: each once, in quotes, up to MAX_NAMED characters, then the number of the others."""
     names = list(dict.fromkeys(f"'{token.raw[:MAX_QUOTED]}'" for token in tokens))
     shown: list[str] = []
     for name in names:
@@ -192,7 +199,7 @@ def _without_ending(word: str) -> str:
 
 
 def _said_otherwise(tokens: list[Token]) -> list[Token]:
-    """The tokens with several words of a fixed sense as the one that says the same."""
+    """The tokens, with expressions of several words replaced by their single word."""
     read: list[Token] = []
     i = 0
     while i < len(tokens):
@@ -214,7 +221,7 @@ _LONGEST = max(len(ways.split()) for ways in senses.SAID_OTHERWISE)
 
 
 def _is_thing(tokens: list[Token]) -> bool:
-    """Whether a thing that is there begins these tokens: "the dancer", "background", "anything"."""
+    """Whether these tokens begin with something that is already in the plate: "the dancer", "anything"."""
     there = senses.ARTICLES | senses.THERE_ALREADY | senses.BACKGROUND | frozenset(world.SUBJECTS)
     return any(token.raw in there or token.raw.startswith("any") for token in tokens[:1])
 
