@@ -86,7 +86,7 @@ class EditRecipe:
         path=PathKind.PATTERN, no_path=(NO_MASK,), part=Part.GENERATION,
     ))
     frames: str | None = field(default=None, metadata=row(
-        help="a range such as 1001-1049 (default: all there are)",
+        help="a range such as 1001-1049 (default: all frames)",
         hint="a range such as 1001-1049",
         part=Part.GENERATION,
     ))
@@ -96,8 +96,8 @@ class EditRecipe:
         path=PathKind.MODEL, part=Part.GENERATION,
     ))
     edited_offset: int | None = field(default=None, metadata=row(
-        help="plate frames before the edited video's first one, which may lie before the plate's (default: paired by"
-        " rates, counts and pictures)",
+        help="position of the edited video's first frame: number of plate frames before it, below 0 if it lies before"
+        " the plate's first (default: found by frame rates, frame counts and pictures)",
         hint="a whole number of frames",
         bounds=(-MAX_OFFSET, MAX_OFFSET), backends=("lift",), left_out="has no edited video from elsewhere",
         part=Part.GENERATION,
@@ -112,108 +112,106 @@ class EditRecipe:
         backends=_LIFTED, left_out="measures no layer", part=Part.GENERATION,
     ))
     sensitivity: float = field(default=1.0, metadata=row(
-        help="how faint a change may be and still be lifted: more finds more, and more noise (default 1)",
+        help="raising it lifts fainter changes, and more noise (default 1)",
         bounds=(1 / MAX_SENSITIVITY, MAX_SENSITIVITY), backends=_LIFTED, left_out="measures no layer",
         part=Part.GENERATION,
     ))
     edge: float = field(default=1.0, metadata=row(
-        help="how many times steeper a solid edge is drawn than it is found (default 1)",
+        help="factor by which solid edges are made steeper than in the edited video (default 1)",
         bounds=(1, MAX_EDGE), backends=_LIFTED, left_out="measures no layer", part=Part.GENERATION,
     ))
     steadiness: int = field(default=2, metadata=row(
-        help="frames each way over which the matte of what stands still is averaged; 0 leaves each frame alone"
-        " (default 2)",
+        help="number of frames each way over which the matte of still parts is averaged; 0 averages none (default 2)",
         bounds=(0, MAX_STEADINESS), backends=_LIFTED, left_out="measures no layer", part=Part.GENERATION,
     ))
     parts: str | None = field(default=None, metadata=row(
-        help="of a lift's connected parts, numbered in its report: those to keep, such as 1,3, or to drop, such as"
-        " -2,-4 (default: all are kept)",
+        help="connected parts of a lift, by their numbers in its report: those to keep, such as 1,3, or to drop, such"
+        " as -2,-4 (default: keep all)",
         hint="numbers to keep such as 1,3, or to drop such as -2,-4",
         metavar="LIST", check=parse_parts, backends=_LIFTED, left_out="numbers no parts", part=Part.DELIVERY,
     ))
     split: str = field(default="none", metadata=row(
-        help="a lift's layer also as gain, shadow, veil and object, laid in this order: each as files in a folder of"
-        " its own, or as named parts of the EXR files",
+        help="deliver a lift's layer also as gain, shadow, veil and object, to be composited in this order: as files in"
+        " four folders, or as named parts of the EXR files",
         choices=SPLITS, backends=_LIFTED, left_out="does not know what kind its layer is", part=Part.DELIVERY,
     ))
     seed: int = field(default=0, metadata=row(
-        help="another seed gives another take (default 0)",
+        help="seed of the random noise; each seed gives another result (default 0)",
         bounds=(0, MAX_SEED), backends=_SAMPLED, left_out="draws no noise", part=Part.GENERATION,
     ))
     steps: int | None = field(default=None, metadata=row(
-        help="denoising steps: more is slower and finer (default: the model's)",
+        help="number of denoising steps; more are slower and give finer detail (default: the model's)",
         bounds=(1, MAX_STEPS), backends=_SAMPLED, left_out="takes no denoising steps", part=Part.GENERATION,
     ))
     guidance: float | None = field(default=None, metadata=row(
-        help="how hard to follow the prompt; 1 is fastest (default: the model's)",
+        help="guidance scale: how closely the prompt is followed; 1 is fastest (default: the model's)",
         bounds=(0, MAX_GUIDANCE), backends=_SAMPLED, left_out="follows the edited video, not the prompt",
         part=Part.GENERATION,
     ))
     negative_prompt: str | None = field(default=None, metadata=row(
-        help="what guidance leads away from; needs a guidance other than 1 (default: nothing, and Wan's own for VACE)",
+        help="what should not appear; needs a guidance other than 1 (default: empty; for VACE Wan's own)",
         hint="what should not be seen", backends=_SAMPLED, left_out="follows the edited video, not the prompt",
         part=Part.GENERATION,
     ))
     shift: float | None = field(default=None, metadata=row(
-        help="of the noise schedule: more spends more of the steps on composition, less on detail (default: the"
-        " model's)",
+        help="shift of the noise schedule; raising it spends more steps on composition, fewer on detail (default:"
+        " the model's)",
         bounds=(MIN_SHIFT, MAX_SHIFT), backends=_SAMPLED, left_out="takes no denoising steps", part=Part.GENERATION,
     ))
     reference: tuple[str, ...] = field(default=(), metadata=row(
-        help="a picture of what VACE is to paint; may be given again",
+        help="a picture of the thing that VACE paints; may be given several times",
         hint="a list of picture files",
         metavar="FILE", path=PathKind.FILES, backends=("vace",), left_out="takes no reference pictures",
         part=Part.GENERATION,
     ))
     conditioning_scale: float | None = field(default=None, metadata=row(
-        help="how hard VACE follows plate, mask and references (default 1)",
+        help="how closely VACE follows plate, mask and references (default 1)",
         bounds=(0, MAX_CONDITIONING), backends=("vace",), left_out="has no such conditioning", part=Part.GENERATION,
     ))
     color_space: str | None = field(default=None, metadata=row(
-        help="of the plate: any name in $OCIO's config or OpenColorIO's ACES one, such as ACEScg (default: as its files"
-        " tell, else linear for half and float, srgb for integers)",
+        help="colour space of the plate: any name in $OCIO's config or in OpenColorIO's ACES config, such as ACEScg"
+        " (default: as the files state; else linear for half and float, srgb for integers)",
         hint="the plate's colour space",
         part=Part.GENERATION,
     ))
     layer: str | None = field(default=None, metadata=row(
         rare=True, hosts=InHosts("Layer"),
-        help="of an EXR plate with several pictures: the layer, such as beauty (default: the usual one, which is"
-        " named)",
+        help="layer of an EXR plate with several pictures, such as beauty (default: the usual one, named in a message)",
         hint="a layer's name",
     ))
     part: str | None = field(default=None, metadata=row(
         rare=True, hosts=InHosts("Part"),
-        help="of a multi-part EXR plate: the part, by name or number from 0", hint="a part's name",
+        help="part of a multi-part EXR plate, by name or by number from 0", hint="a part's name",
     ))
     view: str | None = field(default=None, metadata=row(
         rare=True, hosts=InHosts("View"),
-        help="of a stereo plate: the view, such as left", hint="a view's name",
+        help="view of a stereo plate, such as left", hint="a view's name",
     ))
     matrix: str | None = field(default=None, metadata=row(
         rare=True, hosts=InHosts("Matrix"),
-        help="of a YUV movie, in place of what it states (default: as stated, else BT.709 from 720 lines on, BT.601"
-        " below)",
+        help="YUV matrix of a movie, if the file states none or a wrong one (default: as stated; else BT.709 from 720"
+        " lines on, BT.601 below)",
         choices=MATRICES, part=Part.GENERATION,
     ))
     range: str | None = field(default=None, metadata=row(
         rare=True, hosts=InHosts("Code Range"),
-        help="of a YUV movie's codes, in place of what it states (default: as stated, else limited)",
+        help="code range of a YUV movie, if the file states none or a wrong one (default: as stated; else limited)",
         choices=RANGES, part=Part.GENERATION,
     ))
     fields: str | None = field(default=None, metadata=row(
         rare=True, hosts=InHosts("Fields"),
-        help="of an interlaced movie: deinterlace it with the upper or the lower field first, or ignore fields and take"
-        " frames as they are (default: refused)",
+        help="for an interlaced movie: deinterlace it with the upper or the lower field first, or ignore its fields"
+        " (default: refuse it)",
         choices=FIELD_WAYS, part=Part.GENERATION,
     ))
     exposure: float | str = field(default="auto", metadata=row(
-        help="stops added to a plate of light before the model sees it"
+        help="exposure in stops, applied to a scene-linear plate before the model sees it"
         f" (from -{MAX_STOPS} to {MAX_STOPS}; default: auto)",
         backends=_OWN, left_out="compares pictures as a display shows them", part=Part.GENERATION,
         bounds=(-MAX_STOPS, MAX_STOPS), read=parse_exposure,
     ))
     blend_space: str = field(default="linear", metadata=row(
-        help="where the layer will be laid over the plate: in linear light (default), or in display-encoded values",
+        help="values in which the host composites the layer: linear light (default), or display-encoded ones",
         choices=BLEND_SPACES, part=Part.DELIVERY,
     ))
     layer_space: str | None = field(default=None, metadata=row(
@@ -222,49 +220,49 @@ class EditRecipe:
         part=Part.DELIVERY,
     ))
     layer_mode: str = field(default="auto", metadata=row(
-        help="colour as the model made it, relative to the plate, or whichever serves, pixel by pixel (default)",
+        help="colour of the layer: as the model made it, relative to the plate, or the better one per pixel (default)",
         choices=LAYER_MODES, backends=_OWN, left_out="has colour of the edited video only", part=Part.DELIVERY,
     ))
     region: str | None = field(default=None, metadata=row(
-        help="edit only these pixels of the plate, seen larger by the model",
+        help="edit only these pixels of the plate, which the model then sees at a higher resolution",
         hint="X,Y,W,H in pixels of the plate",
         metavar="X,Y,W,H", check=parse_region,
         backends=_OWN, left_out="looks at whole frames", part=Part.GENERATION,
     ))
     cuts: str | None = field(default=None, metadata=row(
-        help="first frames of new shots, such as 1013,1040; auto (default) finds them; or none",
+        help="first frames of new shots, such as 1013,1040; none; or auto, which finds them (default)",
         hint="auto, none, or first frames such as 1013,1040",
         check=parse_cuts, same_as_default=("auto",), backends=_OWN, left_out="takes the plate as one shot",
         part=Part.GENERATION,
     ))
     keep: bool = field(default=False, metadata=row(
-        help="keep what was generated, to deliver again in another way",
+        help="keep the generated latents, to deliver the layer again in other formats",
         backends=_OWN, left_out="has no latents to keep",
     ))
     layer_type: str = field(default="half", metadata=row(
-        help="of the layer's EXR files (default half)", choices=LAYER_TYPES, part=Part.DELIVERY,
+        help="pixel type of the layer's EXR files (default half)", choices=LAYER_TYPES, part=Part.DELIVERY,
     ))
     compression: str = field(default="zip", metadata=row(
-        help="of the EXR files, lossless (default zip); dwaa, with loss, is of the composite of a DWA plate alone",
+        help="compression of the EXR files, lossless (default zip); dwaa, which is lossy, applies to the composite of a"
+        " DWA plate only",
         choices=COMPRESSIONS, part=Part.DELIVERY,
     ))
     also: tuple[str, ...] = field(default=(), metadata=row(
-        help="more of the layer, such as prores,png,matte: OUT/edit.mov (ProRes 4444), OUT/png (16 bit), matte.A as a"
-        " second part of the EXR files",
+        help="further formats of the layer, such as prores,png,matte: OUT/edit.mov (ProRes 4444), OUT/png (16 bit),"
+        " matte.A as a second part of the EXR files",
         metavar="LIST", choices=ALSO, read=parse_also, part=Part.DELIVERY,
     ))
     match: tuple[str, ...] = field(default=(), metadata=row(
         hosts=InHosts("Match", of_files=False),
-        help="make the layer like the plate, where alpha is above 0: grain,sharpness, or one of them (default: none;"
-        " docs/edges.md)",
+        help="match the layer to the plate: grain,sharpness, or one of them (default: none; docs/edges.md)",
         metavar="LIST", choices=MATCHES, read=parse_match, part=Part.DELIVERY,
     ))
     attention: str = field(default="dense", metadata=row(
-        help="int8 and window are faster on a GPU", group=SAVING, choices=ATTENTIONS,
+        help="attention; int8 and window are approximations that are faster on a GPU", group=SAVING, choices=ATTENTIONS,
         backends=_OWN, left_out="has no such attention", part=Part.GENERATION,
     ))
     cache: float | None = field(default=None, metadata=row(
-        help="skip work that changes less than this; 0.1 is careful, 0.4 bold",
+        help="skip the blocks after the first if its output changed less than this; 0.1 is cautious, 0.4 coarse",
         metavar="THRESHOLD", group=SAVING, bounds=(0, 1), same_as_default=(0,),
         backends=_OWN, left_out="has no such cache", part=Part.GENERATION,
     ))
@@ -273,32 +271,33 @@ class EditRecipe:
         backends=_OWN, left_out="compiles nothing",
     ))
     one_batch: bool = field(default=False, metadata=row(
-        help="both guidance passes at once: takes more memory", group=SAVING,
+        help="run both guidance passes in one batch, which takes more memory", group=SAVING,
         backends=_OWN, left_out="has no such passes",
     ))
     weights: str = field(default="auto", metadata=row(
-        help="of the transformer: bf16, or 8 bits, which is another picture (default: auto, bf16 if that fits the GPU)",
+        help="the transformer's weights: bf16, or 8 bits, which change the picture (default: auto, bf16 if that fits"
+        " the GPU)",
         group=LARGE, choices=WEIGHTS, backends=_OWN, left_out="has no such weights", part=Part.GENERATION,
     ))
     offload: str = field(default="auto", metadata=row(
-        help="what waits in the host's memory: text encoder and codec (parts), the transformer's blocks too"
-        " (default: auto)",
+        help="parts kept in the host's memory while they are not used: text encoder and codec (parts), or also the"
+        " transformer's blocks (blocks) (default: auto)",
         group=LARGE, choices=OFFLOADS, backends=_SAMPLED, left_out="has nothing to keep elsewhere",
     ))
     lora: tuple[str, ...] = field(default=(), metadata=row(
-        help="a LoRA for Wan2.1 or this Vera; may be given again",
+        help="a LoRA for Wan2.1 or this Vera; may be given several times",
         hint="a list of FILE or FILE:STRENGTH",
         metavar="FILE[:STRENGTH]", group=LARGE, path=PathKind.LORAS, check=parse_lora,
         backends=_OWN, left_out="has no weights to change", part=Part.GENERATION,
     ))
     lora_skip_missing: bool = field(default=False, metadata=row(
         rare=True,
-        help="leave out tensors of LoRAs that the model has no module for, such as those of image-to-video; they are"
-        " named (default: refuse them)",
+        help="leave out LoRA tensors for which the model has no module, such as those of image-to-video, with a warning"
+        " (default: refuse them)",
         group=LARGE, backends=_OWN, left_out="has no weights to change",
     ))
     anyway: bool = field(default=False, metadata=row(
-        help="go on where the model does not know all that the prompt asks for; what it leaves out is named",
+        help="go on if the model does not know every word of the prompt; a warning names the words that it leaves out",
         backends=_OWN, left_out="follows the edited video, not the prompt",
     ))
     # fmt: on

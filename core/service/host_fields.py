@@ -27,8 +27,8 @@ READING = (
         label="Layer",
         choices=(),
         help=(
-            "Of an EXR plate with several pictures: the layer, such as beauty (default: the usual one, "
-            "which is named)"
+            "Layer of an EXR plate with several pictures, such as beauty (default: the usual one, named "
+            "in a message)"
         ),
         listed=False,
         of_files=True,
@@ -37,7 +37,7 @@ READING = (
         name="part",
         label="Part",
         choices=(),
-        help="Of a multi-part EXR plate: the part, by name or number from 0",
+        help="Part of a multi-part EXR plate, by name or by number from 0",
         listed=False,
         of_files=True,
     ),
@@ -45,7 +45,7 @@ READING = (
         name="view",
         label="View",
         choices=(),
-        help="Of a stereo plate: the view, such as left",
+        help="View of a stereo plate, such as left",
         listed=False,
         of_files=True,
     ),
@@ -54,8 +54,8 @@ READING = (
         label="Matrix",
         choices=("bt601", "bt709", "bt2020", "smpte240m", "fcc"),
         help=(
-            "Of a YUV movie, in place of what it states (default: as stated, else BT.709 from 720 lines "
-            "on, BT.601 below)"
+            "YUV matrix of a movie, if the file states none or a wrong one (default: as stated; else "
+            "BT.709 from 720 lines on, BT.601 below)"
         ),
         listed=False,
         of_files=True,
@@ -65,7 +65,8 @@ READING = (
         label="Code Range",
         choices=("limited", "full"),
         help=(
-            "Of a YUV movie's codes, in place of what it states (default: as stated, else limited)"
+            "Code range of a YUV movie, if the file states none or a wrong one (default: as stated; "
+            "else limited)"
         ),
         listed=False,
         of_files=True,
@@ -75,8 +76,8 @@ READING = (
         label="Fields",
         choices=("upper", "lower", "ignore"),
         help=(
-            "Of an interlaced movie: deinterlace it with the upper or the lower field first, or ignore "
-            "fields and take frames as they are (default: refused)"
+            "For an interlaced movie: deinterlace it with the upper or the lower field first, or ignore "
+            "its fields (default: refuse it)"
         ),
         listed=False,
         of_files=True,
@@ -86,8 +87,8 @@ READING = (
         label="Match",
         choices=("grain", "sharpness", "grain,sharpness"),
         help=(
-            "Make the layer like the plate, where alpha is above 0: grain,sharpness, or one of them "
-            "(default: none; docs/edges.md)"
+            "Match the layer to the plate: grain,sharpness, or one of them (default: none; "
+            "docs/edges.md)"
         ),
         listed=True,
         of_files=False,
