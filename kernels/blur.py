@@ -5,10 +5,7 @@ import math
 
 import torch
 
-try:
-    from vera.kernels import _native
-except ImportError:  # not built: the torch reference does the same, slower
-    _native = None
+from vera.kernels.native_module import native as _native
 
 REACH = 2.5  # radius of the kernel in sigmas; raising it is slower and changes the third digit
 

@@ -3,10 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-try:
-    from vera.kernels import _native
-except ImportError:  # not built: torch does the same, slower
-    _native = None
+from vera.kernels.native_module import native as _native
 
 
 def gelu_tanh(x: torch.Tensor) -> torch.Tensor:

@@ -5,11 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from vera.kernels import over_reference
-
-try:
-    from vera.kernels import _native
-except ImportError:  # not built: the numpy reference does the same, slower
-    _native = None
+from vera.kernels.native_module import native as _native
 
 IMPLEMENTATION = "numpy reference" if _native is None else "native"
 SPACES = {"plate_encoding": ("linear", "srgb"), "blend_space": ("linear", "encoded")}

@@ -3,13 +3,12 @@
 import torch
 import torch.nn.functional as F
 
+from vera.kernels.native_module import native
 from vera.kernels.planes import grow
 
-try:
-    from vera.kernels._native import outlined_alpha
-    from vera.kernels._native import plate_color as native_color
-except ImportError:  # not built, or of older sources: the torch reference does the same, slower
-    outlined_alpha = native_color = None
+# Without the native module, the torch reference does the same, slower.
+outlined_alpha, native_color = (native.outlined_alpha, native.plate_color) if native else (None, None)
+
 
 # Decoded alpha at which the result is exactly 0 and 1; linear between, because a decoder never gives exact ends.
 SNAP = (0.02, 0.98)

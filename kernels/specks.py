@@ -2,10 +2,7 @@
 
 import numpy as np
 
-try:
-    from vera.kernels import _native
-except ImportError:  # not built: the Python below does the same, slower
-    _native = None
+from vera.kernels.native_module import native as _native
 
 
 def remove_specks(alpha: np.ndarray, low: float, high: float, area: int) -> np.ndarray:

@@ -2,12 +2,8 @@
 
 import torch
 
+from vera.kernels.native_module import native as _native
 from vera.kernels.planes import pull_push, smoothstep
-
-try:
-    from vera.kernels import _native
-except ImportError:  # not built: the torch reference does the same, slower
-    _native = None
 
 # Share from which a pixel's colour counts as that of the subject, or of the background, alone; its weight is 1 at 1.
 TRUST = 0.9

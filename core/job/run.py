@@ -12,6 +12,7 @@ from vera.core.errors import InputError, OutOfMemoryError, StoppedError, one_lin
 from vera.core.imports import uncollected
 from vera.core.progress import Progress, ProgressLike
 from vera.core.recipe import EditRecipe
+from vera.kernels import NativeVersionError
 
 if TYPE_CHECKING:
     from vera.core.backends.base import Job, Loader
@@ -141,7 +142,7 @@ def exit_status(error: BaseException) -> tuple[int, str]:
     """The exit code of an error, and its message."""
     if isinstance(error, InputError):
         return WRONG_INPUT, one_line(f"error: {error}")
-    if isinstance(error, OutOfMemoryError):
+    if isinstance(error, (OutOfMemoryError, NativeVersionError)):
         return FAULT, one_line(f"error: {error}")
     if isinstance(error, StoppedError):
         return STOPPED, one_line(f"{error}; the same command goes on from here")
