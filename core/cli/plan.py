@@ -37,8 +37,9 @@ def plan_training(args: argparse.Namespace) -> int:
     import torch
 
     from vera.core.model.footprint import GIB
+    from vera.core.training.full.full_settings import Settings
     from vera.core.training.full.memory_estimate import lines, what_would_fit
-    from vera.core.training.full.trainer import Settings, need_of
+    from vera.core.training.full.trainer import need_of
 
     try:
         settings = Settings.of(json.loads(args.train.read_text(encoding="utf-8")))

@@ -6,6 +6,7 @@ A configuration is a JSON object. The dataclass that it is read into is the tabl
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import types
 from collections.abc import Mapping
@@ -21,15 +22,15 @@ SettingsT = TypeVar("SettingsT")
 
 @dataclass(frozen=True)
 class Bounds:
-    """Allowed values of a setting: a range of numbers, both ends included, or a choice of texts."""
+    """Allowed values of a setting: a range of numbers, both ends included, or a choice of texts and booleans."""
 
     least: float = -math.inf
     most: float = math.inf
-    choices: tuple[str, ...] = ()
+    choices: tuple[str | bool, ...] = ()
 
 
 def setting(
-    default: Any = MISSING, least: float = -math.inf, most: float = math.inf, choices: tuple[str, ...] = ()
+    default: Any = MISSING, least: float = -math.inf, most: float = math.inf, choices: tuple[str | bool, ...] = ()
 ) -> Any:
     """A field of a settings dataclass. Without a default it is required. Bounds of a list apply to each element."""
     return field(default=default, metadata={"bounds": Bounds(least, most, choices)})
@@ -70,11 +71,14 @@ def _read(kind: Any, value: Any, bounds: Bounds, where: str) -> Any:
     """Convert a value to the type `kind`. Raises InputError."""
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
-        if value is None:
+        if value is None and type(None) in get_args(kind):
             return None
-        return _read(next(each for each in get_args(kind) if each is not type(None)), value, bounds, where)
+        kind = next(each for each in get_args(kind) if each is not type(None))
+        origin = get_origin(kind)
     if origin is tuple:
         return _read_tuple(get_args(kind), value, bounds, where)
+    if bounds.choices:
+        return _read_choice(value, bounds, where)
     if is_dataclass(kind):
         if not isinstance(value, dict):
             raise InputError(f"{where}: {shortened(value)} is not a JSON object")
@@ -85,12 +89,17 @@ def _read(kind: Any, value: Any, bounds: Bounds, where: str) -> Any:
         raise InputError(f"{where}: {shortened(value)} is not a JSON object")
     if kind is bool and not isinstance(value, bool):
         raise InputError(f"{where}: {shortened(value)} is not true or false")
-    if kind is str:
-        if not isinstance(value, str) or not value:
-            raise InputError(f"{where}: {shortened(value)} is not a text")
-        if bounds.choices and value not in bounds.choices:
-            raise InputError(f"{where}: {shortened(value)} is not one of {', '.join(bounds.choices)}")
+    if kind is str and (not isinstance(value, str) or not value):
+        raise InputError(f"{where}: {shortened(value)} is not a text")
     return value
+
+
+def _read_choice(value: Any, bounds: Bounds, where: str) -> Any:
+    for choice in bounds.choices:
+        if value is choice if isinstance(choice, bool) else value == choice:
+            return choice
+    named = (choice if isinstance(choice, str) else json.dumps(choice) for choice in bounds.choices)
+    raise InputError(f"{where}: {shortened(value)} is not one of {', '.join(named)}")
 
 
 def _read_number(kind: type, value: Any, bounds: Bounds, where: str) -> Any:

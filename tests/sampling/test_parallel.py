@@ -195,7 +195,8 @@ def follow_and_write(rank, place):
         listener(example(90), torch.ones(2, 3, dtype=torch.bfloat16), torch.empty(0, 4), **all_inputs())
         parallel.give(None, torch.device("cpu"))
     else:
-        parallel._follow(0, 2, "listener", "cpu", {}, SimpleNamespace(prepare=lambda transformer: None), place)
+        speed = SimpleNamespace(prepare=lambda transformer: None)
+    parallel._follow(0, 2, place, parallel.Follower("listener", "cpu", {}, speed, sharded=False))
     torch.save(listener.called, f"{place}/called-{rank}")
 
 
@@ -232,7 +233,8 @@ def test_each_process_loads_its_weights_onto_its_own_gpu(shot, tmp_path, monkeyp
     monkeypatch.setattr(parallel.dist, "destroy_process_group", lambda: None)
     monkeypatch.setattr(parallel.signal, "signal", lambda *given: None)
     monkeypatch.setattr(parallel, "take", lambda device: None)
-    parallel._follow(0, 2, str(shot / "vera"), "cuda", {}, SpeedOptions(), str(tmp_path))
+    follower = parallel.Follower(str(shot / "vera"), "cuda", {}, SpeedOptions(), sharded=False)
+    parallel._follow(0, 2, str(tmp_path), follower)
     assert set(opened) == {"cuda:1"} and made == [1]
 
 

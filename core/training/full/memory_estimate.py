@@ -24,7 +24,7 @@ from vera.core.sampling.parallel import Regions
 from vera.core.training.full.sharded_model import RecomputingRunner, with_adapters
 
 if TYPE_CHECKING:
-    from vera.core.training.full.trainer import Settings
+    from vera.core.training.full.full_settings import Settings
 
 FLOAT, HALF = 4, 2  # bytes of a number in fp32, and in bf16 or fp16
 

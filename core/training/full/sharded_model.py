@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
     from vera.core.model.interfaces import BlockRunner
+    from vera.core.training.full.full_settings import Settings
     from vera.core.training.full.memory_estimate import Rehearsal
-    from vera.core.training.full.trainer import Settings
 
 # Operations whose results "but attention" keeps for the backward pass; torch recomputes all others.
 ATTENTION_OPERATIONS = {

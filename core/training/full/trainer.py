@@ -9,13 +9,12 @@ all random numbers of a row (noise, noise level, dropped inputs). So a run gives
 ranks, up to rounding, and resumes on another number.
 """
 
-import json
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from vera.core.model.wan.wan_directory import read_parts
 from vera.core.sampling.parallel import BACKENDS, COLLECTIVE_TIMEOUT, Regions
 from vera.core.training.console import Console
 from vera.core.training.full.boards import boards
+from vera.core.training.full.full_settings import Settings
 from vera.core.training.full.memory_estimate import Need, training_need, what_would_fit
 from vera.core.training.full.rows import InOrder, Order, SampleSource, split
 from vera.core.training.full.sample_movies import (
@@ -49,119 +49,10 @@ from vera.core.training.full.sharded_state import export, load_state, log, save_
 from vera.core.training.state import trapezoid
 
 TEXT_LENGTH = 512  # tokens that text states are padded to
-CHOICES = {  # setting -> its allowed values
-    "ema_on": ("gpu", "host"),
-    "base": ("fp32", "bf16", "int8"),
-    "swap": (True, False),
-    "bf16": (True, False),
-    "recompute": (True, False, "but attention"),
-    "compile": (True, False),
-    "attention": ("dense", "window"),
-}
 
 # A run ends after this many consecutive steps without a finite loss and gradient. Raising it tolerates more bad rows
 # in succession and wastes more time on a run that diverged.
 MAX_SKIPPED_STEPS = 5
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings of a full-size run. docs/training.md says which values are published and which are our choice.
-
-    model: model directory to start from. data: folder of the dataset. cache: folder of the latent cache (None: inside
-    the run's folder). frames: only rows with this number of frames are used. batch: rows per step.
-    weights: loss weights of the branches edit, alpha, composite.
-    mask_drop, text_drop: probability that the mask or the instruction is dropped.
-    lora: {"rank", "alpha", "branches"}, or None to train all weights.
-    context: number of ranks that share a clip. held_out: number of rows kept for evaluation.
-    ema: decay of the weights' average, which is evaluated and exported; 0 keeps no average.
-    ema_on: "gpu" or "host", the memory that holds the average.
-    base: type of the frozen weights of a LoRA run, "fp32", "bf16" or "int8".
-    swap: whether a LoRA run keeps the blocks' frozen weights in host memory.
-    recompute: true, false, or "but attention", see RecomputingRunner. compile: compile the blocks with torch.compile.
-    attention: "dense", or "window" for weights that are rendered with `--attention window`.
-    samples: held-out rows that are sampled as movies after each evaluation; 0 samples none.
-    """
-
-    train: str
-    model: str
-    data: str
-    cache: str | None = None
-    frames: int = 49
-    steps: int = 8000
-    batch: int = 16
-    rate: float = 2e-5
-    warmup: int = 200
-    decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    ema: float = 0.999
-    ema_on: str = "gpu"
-    shift: float = 3.0
-    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    mask_drop: float = 0.5
-    text_drop: float = 0.1
-    lora: dict | None = None
-    base: str = "bf16"
-    swap: bool = False
-    bf16: bool = True
-    recompute: bool | str = True
-    compile: bool = False
-    attention: str = "dense"
-    context: int = 1
-    workers: int = 4
-    held_out: int = 32
-    evaluate_every: int = 500
-    samples: int = 2
-    save_every: int = 250
-    seed: int = 0
-
-    @classmethod
-    def of(cls, config: dict) -> "Settings":  # noqa: C901
-        """Check a configuration. Raises InputError for a missing, unknown or wrong setting."""
-        known = {f.name: f for f in fields(cls)}
-        for name in config:
-            if name not in known:
-                raise InputError(f"{name!r}: no such setting; there are {', '.join(known)}")
-        for name in ("train", "model", "data"):
-            if not isinstance(config.get(name), str):
-                raise InputError(f"{name!r}: missing from the configuration")
-        settings = cls(**config)
-        for name, field in known.items():
-            value, usual = getattr(settings, name), field.default
-            if isinstance(usual, (int, float)) and not isinstance(usual, bool):
-                kind = int if isinstance(usual, int) else (int, float)
-                least = 1 if name in ("frames", "steps", "save_every", "evaluate_every") else 0
-                if isinstance(value, bool) or not isinstance(value, kind) or value < least:
-                    a_number = "a whole number" if kind is int else "a number"
-                    raise InputError(f"{name!r}: {value!r} is not {a_number} from {least}")
-        for name, allowed in CHOICES.items():
-            value = getattr(settings, name)
-            if not any(value is a if isinstance(a, bool) else value == a for a in allowed):
-                raise InputError(f"{name!r}: {value!r} is not one of {', '.join(map(json.dumps, allowed))}")
-        if settings.swap and not settings.lora:
-            raise InputError("'swap': only weights that are not trained can be in host memory; give 'lora' too")
-        if settings.swap and settings.base == "fp32" and settings.bf16:
-            raise InputError(
-                '\'base\': weights in host memory are stored in the type they compute in; give "bf16" or "int8"'
-            )
-        if settings.attention == "window" and settings.recompute == "but attention":
-            # The choice of what to keep would run flex_attention uncompiled, with all scores in memory.
-            raise InputError("'recompute': \"but attention\" goes with 'attention' \"dense\" only; give true or false")
-        if not settings.lora or (settings.base == "bf16" and not settings.bf16):
-            settings = replace(settings, base="fp32")  # no frozen weights, or no computation in bf16
-        if len(settings.weights) != len(BRANCHES) or sum(settings.weights) <= 0:
-            raise InputError(f"'weights': {settings.weights!r} are not three weights, of {', '.join(BRANCHES)}")
-        return settings
-
-    def check_ranks(self, ranks: int) -> None:
-        """Raise InputError if this number of ranks cannot share the batch and the clips evenly."""
-        groups, rest = divmod(ranks, max(self.context, 1))
-        if rest or self.context < 1:
-            raise InputError(f"'context': {ranks} ranks are not groups of {self.context}")
-        if self.batch < 1 or self.batch % groups:
-            raise InputError(f"'batch': {self.batch} rows cannot be shared evenly by {groups} groups of ranks")
 
 
 @contextmanager

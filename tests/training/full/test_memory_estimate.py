@@ -13,9 +13,9 @@ from vera.core.model import transformer as model_file
 from vera.core.model.config import TransformerConfig
 from vera.core.model.transformer import Transformer
 from vera.core.training.full import memory_estimate, trainer
+from vera.core.training.full.full_settings import Settings
 from vera.core.training.full.memory_estimate import rehearsal_key, training_need, working_bytes
 from vera.core.training.full.sharded_model import RecomputingRunner, with_adapters
-from vera.core.training.full.trainer import Settings
 
 SMALL = TransformerConfig(dim=128, heads=4, layers=5, ffn_dim=512, text_dim=64, freq_dim=32)
 LORA = {"rank": 8, "alpha": 8, "branches": ["edit", "alpha", "composite"]}

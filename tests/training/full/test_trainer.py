@@ -25,9 +25,10 @@ from vera.core.errors import InputError
 from vera.core.model.load import load_model
 from vera.core.model.wan.parameter_names import NEW
 from vera.core.training.full.frozen import FrozenLinear
+from vera.core.training.full.full_settings import Settings
 from vera.core.training.full.sample_movies import CELL_HEIGHT, CELL_WIDTH, SHEET_FRAMES
 from vera.core.training.full.sharded_state import states
-from vera.core.training.full.trainer import Run, Settings, noise_level, train, world
+from vera.core.training.full.trainer import Run, noise_level, train, world
 
 
 @pytest.fixture(scope="module")
@@ -439,11 +440,12 @@ def test_losses_are_written_to_tensorboard(place, one):
     "changes, reason",
     [
         ({"rank": 4}, "'rank': no such setting"),
-        ({"model": None}, "'model': missing"),
+        ({"model": None}, "'model': None is not a text"),
         ({"batch": 2.5}, "'batch': 2.5 is not a whole number"),
         ({"rate": -1}, "'rate': -1 is not a number from 0"),
-        ({"weights": [1, 1]}, "not three weights"),
+        ({"weights": [1, 1]}, "'weights': \\[1, 1\\] is not a list of 3"),
         ({"context": 2}, "1 ranks are not groups of 2"),
+        ({"weights": [0, 0, 0]}, "have no sum above 0"),
         ({"ema_on": "disk"}, "'ema_on': 'disk' is not one of"),
         ({"recompute": 1}, "'recompute': 1 is not one of"),
         ({"swap": True}, "'swap': only weights that are not trained"),
