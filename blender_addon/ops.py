@@ -11,7 +11,7 @@ from typing import Any
 import bpy
 
 from . import color, host, nodes, place, plan, preferences, settings, tickets
-from .client import Client, ServiceError
+from .client import Client, ServiceError, allow_command
 from .host_rules import RefusedError, fitting, look_words
 from .session import redraw, service, session
 
@@ -389,7 +389,7 @@ class VERA_OT_allow_folder(bpy.types.Operator):
 
         def allow(connection: preferences.Connection) -> str:
             if not connection.python:
-                return f"Name a Python first, or run: vera serve --allow {folder}"
+                return f"Name a Python first, or run: {allow_command(folder)}"
             try:
                 answer = preferences.ask(connection, "-m", "vera", "serve", "--allow", folder)
             except (OSError, subprocess.TimeoutExpired) as error:

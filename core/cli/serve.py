@@ -1,6 +1,7 @@
 """`vera serve`: run the resident service, or control the running one."""
 
 import argparse
+import os
 import sys
 import webbrowser
 from pathlib import Path
@@ -141,6 +142,8 @@ def serve(args: argparse.Namespace, folder: Path) -> int:
     from vera.core.service import server
 
     limit = server.default_memory_limit() if args.memory_limit is None else int(args.memory_limit * 2**30)
+    if args.folder:
+        os.environ["VERA_SERVICE_DIR"] = str(folder)  # messages and workers name this service's folder
     settings = server.Settings(folder, args.device, args.idle, args.model_idle, args.hang, args.stall, limit)
 
     def started(url: str) -> None:

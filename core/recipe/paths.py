@@ -50,7 +50,8 @@ def _changed(value: Any, kind: PathKind, change: Change) -> Any:
     prefix, path = split_model(value)
     if not prefix:
         return change(value, PathKind.MODEL)
-    return f"{prefix}:{change(path, BACKENDS[prefix].path)}"
+    kind_after = BACKENDS[prefix].path
+    return value if kind_after is None else f"{prefix}:{change(path, kind_after)}"
 
 
 def _lora(text: Any, change: Change) -> Any:

@@ -23,6 +23,7 @@ import json
 import math
 import os
 import re
+import shlex
 import socket
 import stat
 import subprocess
@@ -82,6 +83,13 @@ class ServiceError(Exception):
 
 class NotRunningError(ServiceError):
     """There is no service to talk to."""
+
+
+def allow_command(folder: str = "FOLDER") -> str:
+    """The command that allows the service a folder. It names the service's own folder if that is not the usual one."""
+    own = os.environ.get("VERA_SERVICE_DIR")
+    named = f" --folder {shlex.quote(own)}" if own else ""
+    return f"vera serve{named} --allow {folder if folder == 'FOLDER' else shlex.quote(folder)}"
 
 
 def state_folder() -> Path:

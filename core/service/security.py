@@ -21,6 +21,7 @@ from vera.core.recipe import table
 from vera.core.recipe.parse import EMBEDDED, MAX_TEXT
 from vera.core.recipe.path_kind import PathKind
 from vera.core.recipe.paths import paths_of
+from vera.core.service import client
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -204,7 +205,7 @@ def _check_inside(name: str, path: str | Path, roots: Sequence[str]) -> None:
     if not any(real == root or root in real.parents for root in map(Path, roots)):
         raise InputError(
             f"{name} {path}: outside the folders that the service may use ({', '.join(map(str, roots))});"
-            f" allow one with vera serve --allow FOLDER"
+            f" allow one with {client.allow_command()}"
         )
 
 

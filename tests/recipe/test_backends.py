@@ -1,10 +1,12 @@
 """A field that a backend does not take is refused by the table, none silently."""
 
+from pathlib import Path
+
 import pytest
 
 from vera.core.errors import InputError
 from vera.core.recipe import EditRecipe, backend_of, refuse_unsupported
-from vera.core.recipe.backend_table import BACKENDS
+from vera.core.recipe.backend_table import BACKENDS, BackendRow
 from vera.core.recipe.field import Field
 from vera.core.recipe.table import FIELDS
 
@@ -44,6 +46,13 @@ SET = {
 
 def recipe(**values) -> EditRecipe:
     return EditRecipe("p.png", "Add fog", "out", **values)
+
+
+def test_a_models_name_without_a_path_stays_as_it_is(monkeypatch):
+    monkeypatch.setitem(BACKENDS, "box", BackendRow("vera.core.backends.box", None, "a box"))
+    asked = recipe(model="box:0,0,64,48")
+    assert asked.to_json()["model"] == "box:0,0,64,48"
+    assert EditRecipe.from_job(asked.to_json(), Path("/shots"), "job.json").model == "box:0,0,64,48"
 
 
 def limited(backend: str) -> list[Field]:

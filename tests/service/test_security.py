@@ -384,6 +384,12 @@ class TestFiles:
         with pytest.raises(InputError, match="outside"):
             self.check(root, out=str(root) + "-2")
 
+    @pytest.mark.parametrize("own, named", [("", ""), ("/var/vera two", " --folder '/var/vera two'")])
+    def test_a_refusal_names_the_command_for_this_service(self, root, monkeypatch, own, named):
+        monkeypatch.setenv("VERA_SERVICE_DIR", own)
+        with pytest.raises(InputError, match=f"allow one with vera serve{named} --allow FOLDER$"):
+            self.check(root, out=str(root) + "-2")
+
     def test_allowing_adds_real_folders(self, root, tmp_path):
         roots = security.Roots(tmp_path / "roots.json")
         home = roots.folders()
