@@ -196,7 +196,7 @@ def follow_and_write(rank, place):
         parallel.give(None, torch.device("cpu"))
     else:
         speed = SimpleNamespace(prepare=lambda transformer: None)
-    parallel._follow(0, 2, place, parallel.Follower("listener", "cpu", {}, speed, sharded=False))
+        parallel._follow(0, 2, place, parallel.Follower("listener", "cpu", {}, speed, sharded=False))
     torch.save(listener.called, f"{place}/called-{rank}")
 
 
