@@ -1,7 +1,8 @@
-"""`python -m benchmarks.grain PLATE ...`: grain made for a layer against that of the plate, by level and spectrum.
+"""`python -m benchmarks.grain PLATE ...`: compare a layer's grain with the plate's, by level and by spectrum.
 
-Of each plate the grain of the first half is measured, made on a layer of all levels, and measured there again; both are
-compared with the grain of the plate's second half. Ratios of deviations, by level and by band of frequencies.
+The grain of the first half of each plate is measured, added to a layer with all levels, and measured there again. Both
+are also compared with the grain of the plate's second half. The results are ratios of standard deviations, by level and
+by frequency band.
 """
 
 import argparse
@@ -18,11 +19,11 @@ from vera.core.plate.grain import BLOCK, LEVELS, Grain, measure_grain
 from vera.core.plate.sharpness import sharpness_of
 from vera.core.plate.source import Plate, open_plate
 
-FRAMES = 100  # of a plate that are looked at
+FRAMES = 100  # largest number of frames of a plate that are measured
 SIZE = (512, 768)  # of the layer
-BANDS = ((0, 0.06), (0.06, 0.12), (0.12, 0.25), (0.25, 0.5))  # cycles a pixel
-FAINT = 0.3 / 255  # deviation of 8 bits' rounding, below which levels are not compared
-LEAST_POWER = 0.05  # of a band that is compared
+BANDS = ((0, 0.06), (0.06, 0.12), (0.12, 0.25), (0.25, 0.5))  # edges of the frequency bands, in cycles per pixel
+FAINT = 0.3 / 255  # standard deviation of rounding to 8 bits; levels with less grain are not compared
+LEAST_POWER = 0.05  # smallest share of the grain in a band that is compared
 LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
@@ -34,7 +35,7 @@ def main() -> None:
 
 
 def figures(plate: Plate) -> dict:
-    """Of one plate; deviations in 8-bit codes."""
+    """Figures of one plate; standard deviations in 8-bit codes."""
     color = PlateColor(resolve_space(None, plate), plate.pixel_type)
 
     def picture(frame: int) -> np.ndarray:
@@ -66,13 +67,13 @@ def figures(plate: Plate) -> dict:
 
 
 def ramp(frame: int) -> LaidLayer:
-    """An opaque layer of all levels."""
+    """An opaque layer with all levels."""
     codes = np.broadcast_to(np.linspace(0, 1, SIZE[1], dtype=np.float32)[:, None], (*SIZE, 3))
     return LaidLayer(codes, np.ones(SIZE, np.float32), codes, None, frame, (0, 0))
 
 
 def bands(grain: Grain) -> np.ndarray:
-    """Deviations of each channel's grain in each band that holds some of it: (3, bands), NaN where none is."""
+    """Standard deviation of each channel's grain in each band, (3, bands); NaN for bands with almost none."""
     radius = np.hypot(*np.meshgrid(*2 * [fft.fftfreq(BLOCK)]))
     power = grain.spectrum[range(3), range(3)] / BLOCK**2
     held = np.stack([power[:, (radius >= low) & (radius < high)].sum(1) for low, high in BANDS], 1)

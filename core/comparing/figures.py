@@ -19,7 +19,7 @@ from vera.core.measure.perceptual import Lpips
 from vera.core.measure.preservation import MARGIN, Preservation
 from vera.core.measure.video import Video
 
-# Pixels of a poster's longer side. Raising it gives sharper posters in large players, and a larger report.
+# Length in pixels of a poster's longer side. Raising it gives sharper posters in large players, and a larger report.
 POSTER_SIDE = 640
 VERSION = 1  # version of the figures, part of the cache key; raising it discards all cached figures
 
@@ -42,7 +42,7 @@ class Figure:
 
 
 def _by_region(name: str, title: str, better: int, digits: int, what: str) -> list[Figure]:
-    """One figure for each region of the frame: all of it, where alpha is 0, and far from any alpha."""
+    """The same figure for three regions of the frame: the whole, alpha 0, and far from any alpha."""
     regions = {
         "": "the whole frame",
         "_outside": "where alpha is 0",
@@ -60,7 +60,7 @@ FIGURES = (
     *_by_region("ssim", "SSIM", 1, 3, "structural similarity"),
     *_by_region("lpips", "LPIPS", -1, 3, "perceptual distance"),
     Figure("changed", "changed", "exactness", -1, 4, "share of pixels with alpha 0 that differ from the plate"),
-    Figure("worst", "worst", "exactness", -1, 4, "largest difference where alpha is 0, of a value in [0, 1]"),
+    Figure("worst", "worst", "exactness", -1, 4, "largest difference of a value in [0, 1] where alpha is 0"),
     Figure("drift", "drift", "exactness", -1, 5, "largest change of a channel's mean where alpha is 0"),
     Figure(
         "spilled",

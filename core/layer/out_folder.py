@@ -17,10 +17,10 @@ from vera.core.layer.outputs import FRAME_FOLDERS
 JOB, NOTES, PICTURES, LATENTS, KEPT = ".job", ".job/frames", ".job/preview", ".job/latents", "kept"
 # Every folder that a delivery creates inside its own. The service resolves links in each of them.
 FOLDERS = (*FRAME_FOLDERS, JOB, NOTES, PICTURES, LATENTS, KEPT)
-LOCK = ".lock"  # held while a job works in the folder; its text names the process
-_MOST_FOLDERS = 200  # deepest path that is accepted, in folders
-_POLL_SECONDS = 0.5  # interval at which a lock held by another job is tried
-# Error codes of file systems without locks.
+LOCK = ".lock"  # lock file of the job that works in the folder; its text names the process
+_MOST_FOLDERS = 200  # largest number of folders in an accepted path; raising it accepts deeper ones
+_POLL_SECONDS = 0.5  # seconds between attempts to get a lock that another job holds; raising it reacts later
+# Error codes of locking on file systems that have no locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -49,7 +49,7 @@ def refuse_misplaced(folder: Path, files: Iterable[Path], unfinished: Iterable[s
         mode = _mode(folder / name)
         if mode is not None and not stat.S_ISDIR(mode):
             what = "a link" if stat.S_ISLNK(mode) else "no folder"
-            raise InputError(f"--out {folder}: {name} is {what}, results would land elsewhere; remove it")
+            raise InputError(f"--out {folder}: {name} is {what}, so that results would be written elsewhere; remove it")
     inside = (path for name in (JOB, NOTES, PICTURES, LATENTS, KEPT) for path in _entries(folder / name))
     more = (path for path in inside if path.relative_to(folder).as_posix() not in FOLDERS)
     for file in (*files, *more, *(path for pattern in unfinished for path in folder.glob(pattern))):
@@ -123,7 +123,8 @@ def remove_empty(folder: Path, up_to: Path) -> None:
 
 
 def nearest_there(path: Path) -> Path:
-    """The path, or the nearest existing folder above it. Raises OSError for a name that the file system refuses."""
+    """The path if it exists, else the nearest existing folder above it. Raises OSError for a name that the file system
+    refuses."""
     path = path.absolute()
     while not _exists(path) and path != path.parent:
         path = path.parent

@@ -1,9 +1,9 @@
-"""The learned gate: a small network that sets alpha to 0 where the classical estimate took codec loss for a layer.
+"""The learned gate: a small network that sets alpha to 0 where the estimate mistook codec loss for a layer.
 
-The network has some 7,400 parameters and decides pixel by pixel whether the edit touched it. Its inputs, at three
+The network has some 7,400 parameters and decides for each pixel whether the edit changed it. Its inputs, at three
 scales, are the difference between cleaned edited video and plate, the noise expected there, and the estimate itself.
-Absolute colour is no input, because the network could recognise training clips by it. The gate only removes: it adds no
-alpha and changes no colour. core/weights/lift/README.md describes the training data;
+Absolute colour is not an input, because the network could recognise training clips by it. The gate can only remove: it
+adds no alpha and changes no colour. core/weights/lift/README.md describes the training data;
 `vera train core/training/lift/gate.json` trains it.
 """
 
@@ -26,9 +26,9 @@ class FeatureScales:
     """Scales of the network's inputs. The weights fit these values only: after a change the network is trained again.
 
     windows: Gaussian sigmas in pixels over which residual and texture are averaged
-    around, region_around: the same for the estimated alpha, and for the region
-    noise_windows: the same for the residual over the expected noise
-    neighbours: the same for the residuals of the frames before and after
+    around, region_around: likewise, for the estimated alpha and for the region
+    noise_windows: likewise, for the residual divided by the expected noise
+    neighbours: likewise, for the residuals of the frames before and after
     residual, texture, noise: factors that bring these values to about one
     most_noise: bound on the residual, in standard deviations of the expected noise
     most: bound on every normalised input, in standard deviations over the training data
@@ -59,20 +59,20 @@ class GateLimits:
     smooth: tuple[float, float] = (1.0, 0.7)
 
     def for_sensitivity(self, sensitivity: float) -> "GateLimits":
-        """The limits with the odds of the probability divided by `sensitivity`."""
+        """The limits for another sensitivity, which divides the odds of the threshold."""
         odds = self.touched / (1 - self.touched) / sensitivity
         return replace(self, touched=odds / (1 + odds))
 
 
 SCALES = FeatureScales()
 LIMITS = GateLimits()
-FEATURES = 48  # inputs of a pixel
+FEATURES = 48  # number of inputs per pixel
 HIDDEN_UNITS = 64
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The classical lift's estimate of a clip, encoded; `find_layers` explains the fields.
+    """The estimate of a clip without the gate, in encoded values; see `Comparison` and `Layers` for the fields.
 
     seen, clean, color: (T, 3, H, W). variance, alpha, region, haze: (T, 1, H, W).
     """
@@ -119,7 +119,7 @@ def _mean(video):
 
 
 class Gate(nn.Module):
-    """Maps inputs (N, FEATURES) to the logit of "touched", (N,)."""
+    """Maps inputs (N, FEATURES) to logits (N,) of a changed pixel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ def load_gate() -> Gate:
 
 
 def probability(estimate: Estimate, gate: Gate) -> torch.Tensor:
-    """Probability that each pixel with alpha above 0 was touched, (T, 1, H, W) in [0, 1]; 0 elsewhere."""
+    """Probability (T, 1, H, W) that the edit changed each pixel with alpha above 0; 0 elsewhere."""
     found = torch.zeros_like(estimate.alpha)
     for t, alpha in enumerate(estimate.alpha[:, 0]):
         if (alpha > 0).any():
@@ -169,7 +169,7 @@ def _box(asked: torch.Tensor) -> tuple[slice, slice]:
 
 
 def gated(estimate: Estimate, gate: Gate | None = None, limits: GateLimits = LIMITS) -> torch.Tensor:
-    """The estimate's alpha, set to exactly 0 where the gate finds the pixel untouched, (T, 1, H, W)."""
+    """The estimate's alpha (T, 1, H, W), set to exactly 0 where the gate finds the pixel unchanged."""
     layer = (estimate.alpha > 0).float()
     likely = weighted(probability(estimate, gate or load_gate()), layer, *limits.smooth)
     return estimate.alpha * (likely > limits.touched)

@@ -1,15 +1,15 @@
-"""Vera's transformer: three diffusion transformers that meet in one joint self-attention a block.
+"""Vera's transformer: three diffusion transformers that share one joint self-attention per block.
 
 After "Vera" (arXiv 2606.23610): the edit, alpha and composite branches each have their own weights for every
 projection, feed-forward and modulation, all initialised from one Wan2.1 text-to-video model. Hidden states are
 (B, 3, L, D): batch, branch in the order of BRANCHES, tokens of one branch, width of one branch.
 
-Read from the top: `Transformer.forward` is the whole pass, and the rest follows in the order of use.
+Read this file from the top: `Transformer.forward` is the whole pass, and the rest follows in the order of use.
 
 Parameters carry diffusers' names for Wan, so a Wan checkpoint maps by rule:
 `blocks.7.attn1.to_q.weight` -> `blocks.7.edit.attn1.to_q.weight`, and `proj_out.weight` -> `edit.proj_out.weight`;
-see wan/checkpoint.py. A Vera whose branches all hold one Wan's weights, given three equal streams, computes what
-that Wan computes: attention over three copies of the keys is attention over one.
+see wan/checkpoint.py. If all branches have the weights of one Wan, and the three layers are equal, each branch computes
+what that Wan computes, because attention over three copies of the keys equals attention over one.
 
 A model family that needs more (mini does, see mini/mini_transformer.py) derives from `Transformer` and overrides
     make_embedders   how time and text enter a branch
@@ -113,8 +113,11 @@ class Transformer(nn.Module):
         return time, height, width
 
     def embed(self, latents: Tensor, source: Tensor, mask: Tensor | None) -> list[Tensor]:
-        """Tokens (B, L, D) of each branch: the sum of the embedded patches of its noisy layer and, for alpha, its layer
-        embedding and the mask's patches; for the composite, its layer embedding and the plate's patches."""
+        """Tokens (B, L, D) of each branch: a sum of embeddings.
+
+        All branches have the patches of their noisy layer. Alpha adds its layer embedding and the mask's patches; the
+        composite adds its layer embedding and the plate's patches.
+        """
         latents, source = latents.to(self.dtype), source.to(self.dtype)
         edit, alpha, composite = (
             flatten(getattr(self, name).patch_embedding(latents[:, i])) for i, name in enumerate(BRANCHES)
@@ -308,7 +311,7 @@ class Attention(nn.Module):
 
 def cross_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(K)) v of (B, H, L, K) and (B, H, N, K)."""
-    if query.device.type == "cpu" and query.requires_grad:  # torch's fused one is four times slower to train there
+    if query.device.type == "cpu" and query.requires_grad:  # torch's fused attention trains four times slower there
         return torch.softmax(query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1]), dim=-1) @ value
     return F.scaled_dot_product_attention(query, key, value)
 
@@ -374,7 +377,7 @@ class FeedForward(nn.Module):
 
 
 class GeluProjection(nn.Module):
-    """The feed-forward's first half."""
+    """The first linear layer of the feed-forward, and its activation."""
 
     def __init__(self, dim: int, inner: int):
         super().__init__()

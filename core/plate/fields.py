@@ -20,7 +20,7 @@ def stated_order(stream: av.VideoStream) -> str | None:
 def deinterlaced(frames: Iterator[av.VideoFrame], first_field: str, where: str) -> Iterator[av.VideoFrame]:
     """The frames deinterlaced, one for one and with their time stamps (bwdif).
 
-    The lines of the first field stay. The others are interpolated from neighbouring lines and fields.
+    The lines of the first field are kept. The others are interpolated from neighbouring lines and fields.
     first_field: "upper" or "lower". where: names the file in messages. Raises InputError.
     """
     graph: av.filter.Graph | None = None
@@ -56,5 +56,5 @@ def _pulled(graph: av.filter.Graph, format_: str, base: Fraction, where: str) ->
             return
         assert isinstance(frame, av.VideoFrame)
         if frame.format.name != format_:  # the filter converts formats that it does not support
-            raise InputError(f"{where}: fields of {format_} are not taken apart here; deinterlace it first")
+            raise InputError(f"{where}: movies of {format_} cannot be deinterlaced here; deinterlace it first")
         yield frame

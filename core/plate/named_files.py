@@ -1,6 +1,6 @@
-"""The files that a path names: a sequence's by its pattern, a still or a movie.
+"""Find the files that a path names: a sequence by its pattern, a still, or a movie.
 
-Nothing is opened, and little imported: a wrong path is refused at once.
+No file is opened and little is imported, so that a wrong path is refused at once.
 """
 
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 from vera.core.errors import InputError
 from vera.core.plate.pattern import Pattern, find_pattern, hint
 
-# Extension of a still: the format of OpenImageIO that its files are to be of.
+# Extension of a still -> the format that OpenImageIO must find in its files.
 STILLS = {
     "exr": "openexr",
     "dpx": "dpx",
@@ -24,7 +24,7 @@ MOVIES = ("avi", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mxf", "webm")
 
 
 def refuse_wrong_name(path: Path) -> None:
-    """Raise InputError where a path can be no sequence, still or movie, or where there is no such file."""
+    """Raise InputError for a path that cannot be a sequence, still or movie, or that does not exist."""
     extension = extension_of(path)
     if path.is_dir():
         raise InputError(f"{path}: a directory; name its files, such as {path.name}/plate.####.exr")
@@ -38,7 +38,7 @@ def refuse_wrong_name(path: Path) -> None:
 
 
 def refuse_absent(path: Path) -> None:
-    """Raise InputError where there is neither such a file nor a file that fits the pattern."""
+    """Raise InputError if neither the file nor a file that fits the pattern exists."""
     pattern = None if path.is_file() else find_pattern(path)
     if pattern is not None:
         list_files(pattern, path)
@@ -47,8 +47,7 @@ def refuse_absent(path: Path) -> None:
 
 
 def list_files(pattern: Pattern, path: Path) -> dict[int, Path]:
-    """The files of a pattern by their frames. path: as it was given, for messages. Raises InputError if there are
-    none."""
+    """The files of a pattern, by frame number. path: as given, for messages. Raises InputError if there are none."""
     try:
         there, other = pattern.frames(), pattern.badly_padded()
     except OSError as error:
@@ -62,5 +61,5 @@ def list_files(pattern: Pattern, path: Path) -> dict[int, Path]:
 
 
 def extension_of(path: Path) -> str:
-    """In lower case, without the dot."""
+    """The extension in lower case, without the dot."""
     return path.suffix[1:].lower()

@@ -80,7 +80,7 @@ class Answers:
 
     def __init__(self, service: Service) -> None:
         self.service, self.queue, self.supervisor = service, service.queue, service.supervisor
-        self.looking = asyncio.Semaphore(1)  # several looks at once would slow down the running job
+        self.looking = asyncio.Semaphore(1)  # several of these at once would slow down the running job
 
     async def health(self, job: None, query: dict[str, Any], body: Any) -> dict[str, Any]:
         supervisor = self.supervisor
@@ -160,7 +160,7 @@ class Answers:
         frames = self.supervisor.thumbnails(job)
         frame = query.get("frame", frames[-1] if frames else None)
         if frame not in frames:
-            raise RequestError(404, "there is no thumbnail of that")
+            raise RequestError(404, "there is no such thumbnail")
         return self._picture(job, f"{frame}.png")
 
     def _picture(self, job: int, name: str) -> Response:
@@ -168,7 +168,7 @@ class Answers:
         try:
             return Response(file.read_bytes(), media_type="image/png", headers={"Cache-Control": "no-store"})
         except OSError:
-            raise RequestError(404, "the thumbnail has gone") from None
+            raise RequestError(404, "the thumbnail no longer exists") from None
 
     async def cancel(self, job: int, query: dict[str, Any], body: Any) -> dict[str, Any]:
         self._row(job)
@@ -271,7 +271,7 @@ def _route(operation: api.Operation, answer: Callable[..., Awaitable[Any]]) -> R
 
 
 def _take_of(recipe: dict[str, Any]) -> tuple[Any, ...]:
-    """The fields that versions of one edit have in common."""
+    """The recipe fields that all versions of an edit share."""
     return recipe.get("plate"), recipe.get("prompt"), recipe.get("model", EMBEDDED)
 
 

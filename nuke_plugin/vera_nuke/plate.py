@@ -1,5 +1,7 @@
-"""The plate and the mask as files: the Read's own if its pixels are unchanged, else written by Nuke. Main thread
-only."""
+"""The plate and the mask as files: those of the Read if the stream has their pixels, else files that Nuke writes.
+
+Call these functions in the main thread only.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,14 @@ from . import color, versions
 from .host import as_nuke_finds, full_size, inner, no_undo
 from .host_rules import RefusedError, frames_in_words
 
-# path: a pattern. space: the core's name, "" if unknown. state: a hash of its sources. write: whether Nuke must write
-# it to path first.
+# path: a file pattern. space: the core's name of the colour space, "" if unknown. state: a hash of all sources. write:
+# whether Nuke must write the files first.
 Files = namedtuple("Files", "path space state write")
 
 # Formats that the core reads bit for bit like Nuke. Movies and JPEGs are decoded by other code in Nuke.
 _DIRECT = ("exr", "dpx", "tif", "tiff", "png")
 CLASS = "VeraEdit"
-_MARKS = ("result_file", "result_shown", "result_space", "pending")  # knobs that no other node has
+_MARKS = ("result_file", "result_shown", "result_space", "pending")  # knobs that only a VeraEdit has
 # Parts of a name that only Nuke can fill in: the view, a variable of the script (from Nuke 16), an expression.
 _OPEN_NAME = re.compile(r"%[Vv]|%\{|\[|\$")
 # Knobs that change no pixel.
@@ -83,9 +85,9 @@ def mask_files(source: nuke.Node, first: int, last: int, folder: str, working: s
 
 
 def untouched_read(node: nuke.Node | None, first: int, last: int, still: bool = False) -> nuke.Node | None:
-    """The Read whose files have exactly the stream's pixels, frame by frame; else None.
+    """The Read whose files have exactly the stream's pixels, frame by frame; None if there is none.
 
-    In doubt it is None, and Nuke writes the stream, which is always correct but slower.
+    None is also the answer in doubt: then Nuke writes the stream, which is always correct but slower.
     """
     while node is not None and node.Class() == "Dot":
         node = node.input(0)
@@ -97,7 +99,7 @@ def untouched_read(node: nuke.Node | None, first: int, last: int, still: bool = 
     numbered = versions.file_of(pattern, 1) != versions.file_of(pattern, 2)
     extension = os.path.splitext(pattern)[1][1:].lower()
     if extension not in _DIRECT or (extension != "exr" and "rgba.alpha" in node.channels()):
-        return None  # colour and alpha of other formats may be multiplied on reading
+        return None  # Nuke may premultiply files of other formats when it reads them
     if not numbered and not still:
         return None
     if _is_retimed(node):
@@ -107,9 +109,9 @@ def untouched_read(node: nuke.Node | None, first: int, last: int, still: bool = 
     width, height = node.metadata("input/width"), node.metadata("input/height")
     form, box = node.format(), node.bbox()
     if (form.width(), form.height()) != (width, height):
-        return None  # another format was chosen for it
+        return None  # the Read has another format than its files
     if (box.x(), box.y(), box.w(), box.h()) != (0, 0, width, height):
-        return None  # overscan, or a data window that is smaller
+        return None  # overscan, or a smaller data window
     return node
 
 
@@ -119,7 +121,7 @@ def file_pattern(node: nuke.Node) -> str:
 
 
 def absolute(name: str) -> str:
-    """A path as an artist writes it, from the project's folder or the script's, with forward slashes; "" stays."""
+    """The absolute path, with forward slashes, of a path relative to the project's or the script's folder; "" for ""."""
     if name and not os.path.isabs(name):
         folder = root_knob("project_directory") or os.path.dirname(root_knob("name") or "")
         name = os.path.abspath(os.path.join(folder, name))
@@ -127,9 +129,9 @@ def absolute(name: str) -> str:
 
 
 def upstream(node: nuke.Node, links: int) -> list[nuke.Node]:
-    """The nodes that a node directly depends on, into groups and out of its own group.
+    """The nodes that a node directly depends on, also inside groups and outside its own group.
 
-    Raises RefusedError where Python may not see them (Nuke Indie).
+    Raises RefusedError if Python may not see them (Nuke Indie).
     """
     try:
         found = list(nuke.dependencies([node], links))
@@ -146,7 +148,7 @@ def upstream(node: nuke.Node, links: int) -> list[nuke.Node]:
 
 
 def edits() -> list[nuke.Gizmo]:
-    """All VeraEdit nodes of the script, in groups too, and those whose gizmo was copied to a Group."""
+    """All VeraEdit nodes of the script, also those in groups and those that were copied to a Group."""
     there = [node for kind in (CLASS, "Group") for node in nuke.allNodes(kind, recurseGroups=True)]
     return [cast("nuke.Gizmo", node) for node in there if is_edit(node)]
 
@@ -175,7 +177,7 @@ def state_of_stream(node: nuke.Node, first: int, last: int) -> str:
     digest = hashlib.sha256(f"{first}-{last} {colors}".encode())
     frames = sorted({first, (first + last) // 2, last})
     seen, waiting = set(), [node]
-    while waiting:  # a list, as a shot may have thousands of nodes
+    while waiting:  # a list and not recursion, because a script may have thousands of nodes
         node = waiting.pop()
         if node.fullName() in seen:
             continue
@@ -188,9 +190,9 @@ def state_of_stream(node: nuke.Node, first: int, last: int) -> str:
 def _state_of_node(node: nuke.Node, frames: list[int]) -> str:
     knobs = node.writeKnobs(nuke.TO_SCRIPT | nuke.WRITE_NON_DEFAULT_ONLY).split("\n")
     lines = [line for line in knobs if not _LAYOUT.match(line.strip())]
-    if is_edit(node):  # of another edit its result counts, not what its status says
+    if is_edit(node):  # of another edit only its result counts, not its status
         lines = [line for line in knobs if _RESULT.match(line.strip())]
-    if node.Class() == "Write":  # it hands its input on, whatever it writes
+    if node.Class() == "Write":  # a Write passes its input on unchanged
         lines = []
     told = [node.fullName(), node.Class(), *lines, *_values_of_expressions(node, lines, frames)]
     if node.knob("file") is not None and node.Class() != "Write":
@@ -214,7 +216,7 @@ def _values_of_expressions(node: nuke.Node, lines: list[str], frames: list[int])
                 values.append(f"{name} {[knob.getValueAt(frame) for frame in frames]}")
             elif hasattr(knob, "evaluate"):
                 values.append(f"{name} {knob.evaluate()}")
-        except Exception as error:  # an expression that is broken is so in the picture too
+        except Exception as error:  # a broken expression is broken in the picture too
             values.append(f"{name} {error}")
     return values
 
@@ -276,12 +278,12 @@ def _refuse_range(read: nuke.Node, first: int, last: int) -> NoReturn:
 
 
 def state_of_pattern(pattern: str) -> str:
-    """A hash that changes with any file of a sequence, or with the one file."""
+    """A hash that changes with any file of a sequence, or with a single file."""
     return _state_of_files(sorted(glob.glob(re.sub(r"%(0\d+)?d|#+", "*", glob.escape(pattern)))))
 
 
 def _state_of_files(files: list[str]) -> str:
-    """A hash of names, sizes and dates, which is cheap."""
+    """A hash of names, sizes and dates, which needs no reading."""
     digest = hashlib.sha256()
     for file in files:
         try:
