@@ -121,7 +121,7 @@ def file_pattern(node: nuke.Node) -> str:
 
 
 def absolute(name: str) -> str:
-    """The absolute path, with forward slashes, of a path relative to the project's or the script's folder; "" for ""."""
+    """The absolute path, with forward slashes. A relative one starts at the project's or script's folder."""
     if name and not os.path.isabs(name):
         folder = root_knob("project_directory") or os.path.dirname(root_knob("name") or "")
         name = os.path.abspath(os.path.join(folder, name))
