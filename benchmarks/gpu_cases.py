@@ -5,6 +5,7 @@ import math
 import os
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -265,6 +266,16 @@ def random_weights(build, given, device):
     return model.eval().requires_grad_(False)
 
 
+class ClipTensors(NamedTuple):
+    """Inputs of one pass of a transformer, see `Transformer.forward`."""
+
+    latents: torch.Tensor
+    source: torch.Tensor
+    mask: torch.Tensor
+    timestep: torch.Tensor
+    text: torch.Tensor
+
+
 def clip_inputs(config, size, device):
     generator = torch.Generator().manual_seed(0)
 
@@ -273,7 +284,8 @@ def clip_inputs(config, size, device):
 
     channels = config.latent_channels
     latents, source, mask = draw(1, 3, channels, *size), draw(1, channels, *size), draw(1, channels, *size)
-    return latents, source, mask, torch.tensor([500.0], device=device), draw(1, 512, config.text_dim)
+    timestep = torch.tensor([500.0], device=device)
+    return ClipTensors(latents, source, mask, timestep, draw(1, 512, config.text_dim))
 
 
 def mini_render(device, frames):

@@ -49,7 +49,9 @@ class Progress:
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
         self.close()
-        self.name, self.total, self.done, self.skipped, self.started = name, total, done, done, time.monotonic()
+        self.name, self.total = name, total
+        self.done = self.skipped = done
+        self.started = time.monotonic()
         if self.kind == "bar":
             from tqdm import tqdm  # imported here, for it reads its own version out of the packages' metadata: slow
 

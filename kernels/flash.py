@@ -13,6 +13,7 @@ needs it. tests/kernels/test_compiled.py checks all this.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 
@@ -27,11 +28,23 @@ ADA = {32: (128, 64, 4, 3), 64: (128, 64, 8, 3), 128: (128, 64, 8, 2)}
 HEAD_DIMS = tuple(HOPPER)
 
 
-def tiles(capability: tuple[int, int], dim: int) -> tuple[int, int, int, int, bool]:
-    """(query tile, key tile, warps, stages, whether warps specialise) for a compute capability."""
+class Tiles(NamedTuple):
+    """How a kernel is compiled: rows of a query tile and of a key tile, warps, stages of the pipeline, and whether
+    warps specialise in loading or multiplying.
+    """
+
+    block_m: int
+    block_n: int
+    warps: int
+    stages: int
+    specialise: bool
+
+
+def tiles(capability: tuple[int, int], dim: int) -> Tiles:
+    """The tiles for a compute capability and a head size."""
     if capability[0] == 9:
-        return *HOPPER[dim], True
-    return *(AMPERE if capability in ((8, 0), (10, 0)) else ADA)[dim], False
+        return Tiles(*HOPPER[dim], True)
+    return Tiles(*(AMPERE if capability in ((8, 0), (10, 0)) else ADA)[dim], False)
 
 
 def flash_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

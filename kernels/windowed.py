@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from vera.kernels.attention_choice import has_kernel
-from vera.kernels.flash import flash_attention, softmax_step, tiles
+from vera.kernels.flash import Tiles, flash_attention, softmax_step, tiles
 from vera.kernels.language import compute_capability, give_scratch, jit, launch_options, tl
 
 if TYPE_CHECKING:
@@ -173,12 +173,12 @@ def check_window(grid: tuple[int, int, int], window: tuple[int, int], length: in
         raise ValueError(f"window {tuple(window)} is not two odd numbers (times, lines)")
 
 
-def across_tiles(capability: tuple[int, int], dim: int) -> tuple[int, int, int, int, bool]:
-    """(query tile, key tile, warps, stages, whether warps specialise) of the second pass; see `flash.tiles`.
+def across_tiles(capability: tuple[int, int], dim: int) -> Tiles:
+    """The tiles of the second pass; see `flash.tiles`.
 
     The masks of the second pass need registers, so GPUs other than Hopper use smaller tiles of keys.
     """
-    return tiles(capability, dim) if capability[0] == 9 else (128, 32, 8, 3, False)
+    return tiles(capability, dim) if capability[0] == 9 else Tiles(128, 32, 8, 3, False)
 
 
 def key_tiles(

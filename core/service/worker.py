@@ -91,7 +91,9 @@ class JobProgress:
         self.shown = {frames[round(i * (len(frames) - 1) / max(count - 1, 1))] for i in range(count)}
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
-        self.name, self.total, self.done, self.skipped, self.started = name, total, done, done, time.monotonic()
+        self.name, self.total = name, total
+        self.done = self.skipped = done
+        self.started = time.monotonic()
         self._say(None, None)
 
     def advance(self, count: int = 1) -> None:

@@ -101,7 +101,8 @@ class SampleSource:
         self, order: Order, cache: Cache, encoders: Encoders, broken: set[str], workers: int, only_make: bool = False
     ) -> None:
         """only_make: only fill the cache; rows that are cached already are not read and yield None."""
-        self.order, self.cache, self.encoders, self.broken, self.workers = order, cache, encoders, broken, workers
+        self.order, self.cache, self.encoders = order, cache, encoders
+        self.broken, self.workers = broken, workers
         self.only_make = only_make
         self.new_broken: list[BrokenRowError] = []
 
