@@ -5,10 +5,9 @@ import math
 import torch
 import torch.nn.functional as F
 
-try:
-    from vera.kernels._native import largest_lines
-except ImportError:  # not built, or of older sources: torch does the same, slower
-    largest_lines = None
+from vera.kernels.native_module import native
+
+largest_lines = native.largest_lines if native else None  # without it, torch does the same, slower
 
 
 def largest(video: torch.Tensor, axis: int, reach: int) -> torch.Tensor:

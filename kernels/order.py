@@ -2,10 +2,9 @@
 
 import torch
 
-try:
-    from vera.kernels._native import median_size as native_median
-except ImportError:  # not built, or of older sources: torch does the same, slower
-    native_median = None
+from vera.kernels.native_module import native
+
+native_median = native.median_size if native else None  # without it, torch does the same, slower
 
 
 def median_size(values: torch.Tensor, weight: torch.Tensor, least: float) -> float | None:
