@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,10 @@ def test_a_change_of_what_is_shown_makes_a_picture_old(tmp_path, monkeypatch):
     pictures.make("a")
     (tmp_path / "a.png").write_bytes(b"by hand")
     assert "another one" in pictures.stale()["a"]
+    pictures.make("a")
+    (tmp_path / "more.txt").write_text("one")
+    monkeypatch.setattr(pictures, "PICTURES", {"a": replace(made, shows=("source.txt", "more.txt"))})
+    assert "more.txt" in pictures.stale()["a"]
 
 
 def test_other_words_in_a_source_make_no_picture_old(tmp_path):

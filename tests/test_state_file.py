@@ -1,5 +1,6 @@
 """State files: written in portions, read back bit for bit, and any damage is found before a value is used."""
 
+import os
 import random
 
 import pytest
@@ -40,6 +41,20 @@ def test_a_flip_of_any_bit_is_found(tmp_path):
         assert whole_state(path, FACTS) is None, place
     path.write_bytes(whole)
     assert whole_state(path, FACTS) is not None
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_file_that_was_whole_is_read_again_when_it_is_another(tmp_path, replaced):
+    """Of the same size: another file of the same time in its place, or another time."""
+    path = write(tmp_path / "x.safetensors")
+    assert whole_state(path, FACTS) is not None
+    time, damaged = path.stat().st_mtime_ns, bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    file = tmp_path / "y" if replaced else path
+    file.write_bytes(damaged)
+    os.utime(file, ns=(time, time if replaced else time + 10**9))
+    os.replace(file, path)
+    assert whole_state(path, FACTS) is None
 
 
 @pytest.mark.parametrize(

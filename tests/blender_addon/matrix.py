@@ -599,6 +599,25 @@ def case_artist():
     assert names_in("a, b", {"a, b": 1}) == ["a, b"] and names_in("a, b", {}) == ["a", "b"]
     assert names_in('"a, b" , "say ""c"""', {}) == ["a, b", 'say "c"']
 
+    # A layer for linear light has the plate's primaries.
+    scene = b.scene_of("primaries", frames=(1, 90))
+    scene.sequencer_colorspace_settings.name = "Linear Rec.709"
+    wide = sequence(scene)
+    wide.colorspace_settings.name = "ACEScg"
+    assert layered(scene, wide).colorspace_settings.name == "ACEScg"
+
+    # A job that was cancelled before the service knew of it is not submitted.
+    session, errands = b.part("session"), []
+    ticket = ask_for(scene, wide)
+    ticket.state, ticket.cancelling = "submit", True
+    exchange, session._exchange = session._exchange, lambda settings, said, answers: errands.extend(said)
+    asking = session.Session()
+    asking.tickets[ticket.id] = ticket
+    asking._ask()
+    asking.thread.join()
+    session._exchange = exchange
+    assert [(e["submit"], e["cancel"]) for e in errands] == [(None, True)]
+
     # The project is moved as a whole: versions and Follow Strip find their files.
     scene, source, layer = fresh("moved project")
     layered(scene, source, seed=2)
@@ -662,6 +681,19 @@ def what_is_asked_of_files():
     opaque.blend_alpha, scene.render.use_multiview, opaque.use_multiview = 1, True, True
     assert "opaque: is stereo" in words(opaque)
     scene.render.use_multiview = False
+
+    below.transform.scale_x, channels = 1, scene.sequence_editor.channels
+    assert words(clear) == ""
+    channels[below.channel].mute = True  # what is not seen covers nothing
+    assert "may be half transparent over nothing" in words(clear)
+    channels[below.channel].mute = False
+
+    # Frames that are cut off a movie's beginning count: the core's frame 1 is the file's first.
+    cut_off = movie(scene, START + 40, "cut off")
+    name = "content_trim_start" if hasattr(cut_off, "content_trim_start") else "animation_offset_start"
+    setattr(cut_off, name, 3)
+    at = b.part("host").content_start(cut_off)
+    assert b.part("media").shown(cut_off, range(at, at + 3)).numbers == [4, 5, 6]
 
     turned = b.add_images(scene, b.told["turned"], (1001, 1002), 6, START, "turned")
     assert "Orientation" in seen.ask(scene, turned, frames).why and seen.ask(scene, opaque, frames).why == ""

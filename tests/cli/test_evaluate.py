@@ -78,3 +78,18 @@ def test_phrasings_count_what_most_show_and_nothing_for_nothing(monkeypatch):
 def test_an_unknown_model_is_refused(capsys):
     assert command.main(["--model", "nosuch"]) == 2
     assert "nosuch" in capsys.readouterr().err
+
+
+def test_a_background_is_judged_without_its_mask_and_with_it(monkeypatch):
+    evaluation, masks = evaluate.Evaluation(None, 1, 1), []
+
+    def judged(clip, text, mask=None):
+        masks.append(mask)
+        return {"mad": 0.5 if mask is None else 0.25}, None
+
+    monkeypatch.setattr(evaluation, "_judged", judged)
+    clip = evaluate.make_clip(1, 24, 40, [0], {"edit": "background", "background": "sea"})
+    evaluation._add(clip, 1)
+    (found,) = evaluation.results
+    assert (found["background"], found["background_masked"]) == (0.5, 0.25)
+    assert masks[0] is None and masks[1] is clip.mask

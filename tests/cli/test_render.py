@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tests.layer.recorded import recorded_edits
 from tests.plate.media import grey_levels, write_image, write_movie, write_noise, write_sequence
 from tests.tiny import composite_file, draw, keep_some
 from vera.core.cli import render
+from vera.core.files import FileLock
 from vera.core.layer.image_file import read_image as pixels
 from vera.core.model.device import choose_device
 
@@ -629,6 +631,16 @@ def test_two_commands_in_one_folder_are_one_job_and_one_line(tmp_path, capsys):
         assert f"process {os.getpid()} on" in line and "--wait" in line
         assert [p.name for p in out.iterdir()] == [".lock"]
     assert run("--plate", plate, "--out", str(out), "--wait") == 0
+
+
+def test_a_job_that_may_wait_begins_when_the_folder_is_free(tmp_path, monkeypatch):
+    from vera.core.layer import out_folder
+
+    plate, out = shot(tmp_path / "in", [1]), tmp_path / "out"
+    out.mkdir()
+    held = [FileLock(out / out_folder.LOCK, "process 1 on elsewhere")]
+    monkeypatch.setattr(out_folder, "time", SimpleNamespace(sleep=lambda seconds: held.pop().release(remove=True)))
+    assert run("--plate", plate, "--out", str(out), "--wait") == 0 and not held
 
 
 def test_latents_are_among_what_must_fit_on_the_disk(tmp_path, monkeypatch, capsys):

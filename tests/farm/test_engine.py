@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -27,8 +28,10 @@ from tests.tiny import Quiet, tiny_model  # noqa: E402
 from vera.core.cli import farm as door  # noqa: E402
 from vera.core.cli import render  # noqa: E402
 from vera.core.farm import engine  # noqa: E402
+from vera.core.farm.report import Report  # noqa: E402
+from vera.core.farm.shot_lists import Shot  # noqa: E402
 from vera.core.job.prepare import prepare  # noqa: E402
-from vera.core.job.run import run_job  # noqa: E402
+from vera.core.job.run import STOPPED, WRONG_INPUT, run_job  # noqa: E402
 from vera.core.recipe import EditRecipe  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -256,3 +259,26 @@ def test_workers_are_counted_per_machine(monkeypatch):
     )
     with pytest.raises(engine.InputError, match="--cpus 9 --gpus 0: no machine has that; the most are 8 CPU, 2 GPU"):
         engine.worker_count(engine.WorkerResources(9, 0))
+
+
+@pytest.mark.parametrize("options, gpus", [([], 1), (["--gpus", "0"], 0), (["--gpus", "0.5"], 0.5)])
+def test_a_worker_takes_a_gpu_where_there_are_some_unless_told_otherwise(tmp_path, monkeypatch, options, gpus):
+    asked = []
+    monkeypatch.setattr(engine, "connect", lambda address: None)
+    monkeypatch.setattr(engine, "cluster_has_gpus", lambda: True)
+    monkeypatch.setattr(engine, "run", lambda shots, resources, *more: asked.append(resources.gpus))
+    list_of_one = tmp_path / "shots.json"
+    list_of_one.write_text(json.dumps([{"plate": "p.png", "prompt": "Add fog", "out": "out"}]))
+    door.farm(door.parser().parse_args([str(list_of_one), "--page", "none", "--progress", "none", *options]))
+    assert asked == [gpus]
+
+
+def test_shots_that_a_stopped_farm_did_not_begin_are_stopped_not_done(monkeypatch):
+    monkeypatch.setattr(engine, "ray", MagicMock())
+    monkeypatch.setattr(engine, "NodeAffinitySchedulingStrategy", MagicMock())
+    monkeypatch.setattr(engine, "worker_count", lambda resources: 1)
+    shots = [Shot(1, "a"), Shot(2, "b", error="no plate"), Shot(3, "c")]
+    report = Report(shots, "none")
+    outcomes = engine.run(shots, MagicMock(), report, stopping=lambda: True)
+    assert [(o.shot.number, o.code) for o in outcomes] == [(1, STOPPED), (2, WRONG_INPUT), (3, STOPPED)]
+    assert not any(o.rendered for o in outcomes)

@@ -188,7 +188,10 @@ def test_short_codes_through_a_file(tmp_path, bits, extension):
 
     layer = np.zeros((*plate.shape[:2], 4), np.float32)
     layer[::2] = [0.1, 0.2, 0.3, 0.5]
-    write_short(path, over(plate, layer, "linear", "linear", code_bits=bits), bits)
+    laid = over(plate, layer, "linear", "linear", code_bits=bits)
+    code = laid[::2] >> (16 - bits)
+    assert np.array_equal(laid[::2], code << (16 - bits) | code >> (2 * bits - 16))  # so that the top code is 65535
+    write_short(path, laid, bits)
     result = oiio.ImageInput.open(path).read_image("uint16") >> (16 - bits)
     assert np.array_equal(result[1::2], codes[1::2])
     nearest = np.rint(np.float32([0.1, 0.2, 0.3]) * np.float64(top) + 0.5 * codes[::2])
@@ -227,6 +230,16 @@ def test_through_a_conversion_alpha_zero_keeps_every_bit(dtype, layer_type, chan
     clear = layer[..., 3] == 0
     assert result.dtype == plate.dtype and 0.5 < clear.mean() < 1
     assert np.array_equal(unsigned(result)[clear], unsigned(plate)[clear])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_through_a_conversion_alpha_one_hides_any_plate(dtype):
+    layer = np.full((1, 3, 4), [0.25, 0.5, 1.0, 1.0], np.float32)
+    plate = np.array([[[np.nan] * 4, [np.inf] * 4, [-np.inf] * 4]], dtype)
+    with np.errstate(all="ignore"):
+        result = over_through(plate, layer, a_log, a_log_back)
+    wanted = [(np.log2(value) + 8) / 12 for value in (0.25, 0.5, 1.0)] + [1]
+    assert np.abs(result - np.array(wanted)).max() < 1e-3
 
 
 @pytest.mark.parametrize(

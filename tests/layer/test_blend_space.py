@@ -217,6 +217,20 @@ def test_any_linear_working_space_gives_the_same_over(name):
         assert 255 * np.abs(encode_srgb(np.clip(other, 0, 1)) - encode_srgb(np.clip(results[0], 0, 1))).max() < 1
 
 
+@pytest.mark.parametrize(
+    "plate, layer",
+    [
+        ("ACEScg", "ACEScg"),
+        ("ACES2065-1", "ACES2065-1"),
+        ("ACEScct", "ACEScg"),
+        ("linear", "linear"),
+        ("srgb", "linear"),
+    ],
+)
+def test_a_layer_has_the_plates_primaries_unless_asked_otherwise(plate, layer):
+    assert find_blending("linear", None, find_space(plate)).space.name == layer
+
+
 @pytest.mark.parametrize("relative", [False, True], ids=["replace", "relative"])
 @pytest.mark.parametrize("name", ["linear", "ACEScg"])
 def test_how_the_work_is_cut_changes_nothing(name, relative):

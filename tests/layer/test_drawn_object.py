@@ -18,6 +18,7 @@ from vera.core.layer.drawn_object import (
     agreement,
     aside,
     blurred,
+    contact_shadow,
     coverage,
     over_rest,
     soft_below,
@@ -155,6 +156,16 @@ def test_where_it_stands_it_darkens_the_ground_and_in_the_air_it_does_not():
     assert laid_over(replace(frame(stands=True), standing=0.0))[1][foot] == 0
     edit, matte, own = laid_over(frame(stands=True))
     assert matte[foot] > 0.2 and own[foot] == 0 and edit[foot].max() < 0.01
+
+
+@pytest.mark.parametrize("bright", ["left", "right"])
+def test_its_shadow_lies_away_from_the_light(bright):
+    light = np.full((9, 16, 3), 0.05, np.float32)
+    light[:, slice(0, 5) if bright == "left" else slice(11, 16)] = 1.0
+    scene = Scene(PLATE, ASPECT, PlateLight.of(light), True)
+    box, dark = contact_shadow(Drawn(frame(stands=True), scene))
+    middle = float((dark.sum(0) * box.u).sum() / dark.sum())  # right of the object's middle, in half heights
+    assert middle > 0.02 if bright == "left" else middle < -0.02
 
 
 def test_it_stands_where_the_model_drew_a_shadow_at_its_foot():

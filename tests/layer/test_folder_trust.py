@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,21 @@ def test_a_damaged_file_that_is_made_of_the_frames_is_restored_without_them(out,
     damaged(out / name, damage, random.Random(0))
     assert run(out) == ("restored", 0)
     assert content(out) == content(whole) and run(out) == ("whole", 0)
+
+
+def test_a_preview_that_is_made_again_has_the_shots_exposure(tmp_path):
+    """The exposure was measured by the model, and only the manifest has it."""
+    report = REPORT | {"color": {"exposure": 2.0}}
+    delivery = delivery_in(tmp_path / "out")
+    delivery.start()
+    for frame in PLATE.frames:
+        delivery.write(frame, *make_frame(PLATE, frame), {})
+    delivery.color = replace(delivery.color, exposure=2.0)
+    delivery.finish(report)
+    shown = (tmp_path / "out/contact_sheet.png").read_bytes()
+    (tmp_path / "out/contact_sheet.png").unlink()
+    assert run(tmp_path / "out") == ("restored", 0)
+    assert (tmp_path / "out/contact_sheet.png").read_bytes() == shown
 
 
 def test_a_file_of_the_jobs_own_is_not_restored_from_frames(tmp_path):
@@ -283,6 +299,16 @@ def test_a_second_job_is_refused_and_names_the_first(tmp_path):
         assert [p.name for p in (tmp_path / "out").iterdir()] == [".lock"]
     assert run(tmp_path / "out") == ("made", 3)
     assert not (tmp_path / "out/.lock").exists()
+
+
+def test_a_job_before_which_another_one_has_delivered_is_refused_and_leaves_that_whole(tmp_path):
+    """Both found the folder empty; the first has ended before the second claims it."""
+    late = delivery_in(tmp_path / "out", "late")
+    late.preflight()
+    assert run(tmp_path / "out", "first") == ("made", 3)
+    with pytest.raises(InputError, match="holds another job's delivery"), late.claimed():
+        raise AssertionError("the folder is another job's")
+    assert run(tmp_path / "out", "first") == ("whole", 0)
 
 
 def test_waiting_says_for_whom_and_can_be_stopped(tmp_path):

@@ -159,6 +159,16 @@ def test_edges_are_as_steep_as_asked(plate, edited):
     assert widths[1] < 0.85 * widths[0]
 
 
+def test_an_edge_that_is_asked_for_leaves_smoke_as_soft_as_it_was(plate):
+    y, x = torch.meshgrid(torch.arange(SIZE[0]), torch.arange(SIZE[1]), indexing="ij")
+    smoke = 0.4 * torch.exp(-((y - 32) ** 2 + (x - 56) ** 2) / 300)
+    edited = torch.lerp(plate, torch.tensor(0.85), smoke)
+    soft, steep = (
+        lift_clip(plate, edited, controls=replace(USUAL, learned=False, edge=edge)).alpha for edge in (1.0, 3.0)
+    )
+    assert 0.2 < float(soft[..., 32, 56].mean()) < 0.6 and (steep - soft).abs().max() < 0.05
+
+
 def test_no_steadiness_leaves_each_frame_alone(plate, edited):
     """With it, a matte that flickers where nothing moves flickers less."""
     steps = [

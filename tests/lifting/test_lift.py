@@ -16,7 +16,7 @@ from vera.core.data.engine.clips import make_clip
 from vera.core.errors import InputError, OutOfMemoryError
 from vera.core.job.memory import within_memory
 from vera.core.layer.image_file import read_image as pixels
-from vera.core.lifting.drift import contrast_kept
+from vera.core.lifting.drift import contrast_kept, without_drift
 from vera.core.lifting.layers import least_alpha
 from vera.core.lifting.lift_window import lift_clip
 from vera.core.lifting.matching import match_frames, refuse_other_picture, same_size
@@ -103,6 +103,12 @@ def test_the_shift_and_the_drift_are_found(clip):
     assert (found.moves[:, :, 0] - torch.tensor([-0.5, 0.0])).abs().max() < 0.06
     left = (found.gain * clip.source + found.offset - ramp * clip.source)[..., 8:-8, 8:-8]
     assert left.abs().mean() < 0.1 * (ramp * clip.source).abs().mean()
+
+
+def test_without_its_drift_a_video_has_the_plates_colours():
+    plate = torch.rand(2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    gain, offset = torch.full_like(plate, 0.25), torch.linspace(-0.1, 0.1, SIZE[1]).expand_as(plate)
+    assert (without_drift((1 + gain) * plate + offset, gain, offset) - plate).abs().max() < 1e-6
 
 
 def test_a_veil_is_not_mistaken_for_drift(clip):

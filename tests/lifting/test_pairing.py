@@ -1,13 +1,20 @@
 """Which plate frame each edited frame belongs to: dropped, doubled, late and slower, by rates and by pictures."""
 
+import math
 from fractions import Fraction
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from vera.core.errors import InputError
+from vera.core.lifting.framing import whole
 from vera.core.lifting.pairing import first_guess, pair_frames, paired
+from vera.core.lifting.read_frames import EditedFile
 from vera.core.lifting.smooth import blur
+from vera.core.plate.color import PlateColor
+from vera.core.plate.color_space import SRGB
 
 COUNT, HEIGHT, WIDTH = 18, 54, 96
 RATE = Fraction(24)
@@ -72,6 +79,14 @@ def test_where_nothing_moves_the_guess_is_followed(plate):
     assert pair_frames(still, came(still, EVERY), [float(i) for i in EVERY]) == EVERY
 
 
+def test_of_frames_that_show_the_same_the_nearest_to_the_guess_is_taken(plate):
+    """Every plate frame is held for four; a guess between two of the same leaves no choice to the pictures."""
+    held = plate[:12].repeat_interleave(4, 0)
+    guess = [3.5 + 4 * i for i in range(11)]
+    edited = held[[math.floor(g) for g in guess]]
+    assert pair_frames(held, edited, guess) == [math.floor(g) for g in guess]
+
+
 def test_an_edit_that_takes_away_what_moves_is_not_led_astray(plate):
     empty = plate.median(0, keepdim=True).values.repeat(COUNT, 1, 1, 1)
     assert pair_frames(plate, came(empty, EVERY), [float(i) for i in EVERY]) == EVERY
@@ -107,3 +122,13 @@ def test_what_is_not_one_to_one_is_said():
 def test_an_offset_takes_any_count():
     assert first_guess(5, 21, (None, RATE), "v.mp4", -2)[:4] == [-2, -1, 0, 1]
     assert first_guess(24, 6, (RATE, Fraction(12)), "v.mp4", 3) == [3, 5, 7, 9, 11, 13]
+
+
+def test_of_an_edited_video_the_frames_with_a_partner_are_read():
+    """The third shows the second's plate frame again, and is left out."""
+    video = SimpleNamespace(
+        frames=(11, 12, 13, 14), pixel_aspect=1.0, read=lambda frame: np.full((4, 6, 3), frame, np.uint8)
+    )
+    size = (6, 4)
+    edited = EditedFile(video, PlateColor(SRGB, "uint8"), [0, 1, 3], size, size, whole(size, size))
+    assert [round(255 * float(edited.whole(position).mean())) for position in range(3)] == [11, 12, 14]

@@ -56,5 +56,15 @@ def test_unsteady_measures_changes_over_time_outside_the_edit():
     assert measured(noisy, plates, [np.ones((12, 14))] * 4)["unsteady"] is None
 
 
+def test_unsteady_counts_a_pixel_that_the_edit_covers_in_neither_frame():
+    """A column that the edit covers first, one that it covers next, and one beside both: only that may count."""
+    alphas = np.zeros((2, 6, 3))
+    alphas[0, :, 0] = alphas[1, :, 1] = 1
+    plates = np.full((2, 6, 3, 3), 0.5)
+    seen = plates + 0.25 * alphas[..., None]
+    seen[1, :, 2] += 0.01
+    assert measured(seen, plates, alphas)["unsteady"] == pytest.approx(1)
+
+
 def test_sharpness_over_a_flat_plate_is_not_measured():
     assert measured([RNG.random((9, 9, 3))], [np.full((9, 9, 3), 0.5)], [None])["sharpness"] is None

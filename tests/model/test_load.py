@@ -114,6 +114,16 @@ def test_the_fingerprint_sees_a_change_in_any_tensor(vera, part):
     assert len(seen) == 1 + len(names[:: max(len(names) // 4, 1)])
 
 
+@pytest.mark.parametrize("name", ["spiece.model", "vocab.txt", "tokenizer_config.json"])
+def test_the_fingerprint_sees_the_tokenizer(tmp_path, name):
+    (tmp_path / "tokenizer").mkdir()
+    prints = set()
+    for content in (b"a", b"b"):
+        (tmp_path / "tokenizer" / name).write_bytes(content)
+        prints.add(fingerprint(tmp_path, ["tokenizer"]))
+    assert len(prints) == 2
+
+
 def test_the_fingerprint_sees_the_configuration(vera):
     first = fingerprint(vera, PARTS)
     path = vera / "transformer" / "config.json"

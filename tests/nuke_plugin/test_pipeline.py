@@ -449,6 +449,20 @@ def test_versions_side_by_side_with_notes_and_one_deleted(nuke, edit, tmp_path):
     assert not edit["result_shown"].value() and edit["status"].value() == "not rendered yet" and not nuke.printed
 
 
+def test_after_a_version_is_deleted_the_one_before_it_is_shown(nuke, edit, tmp_path):
+    from vera_nuke import show
+
+    base = tmp_path / "r"
+    for seed in (1, 2, 3):
+        edit["seed"].setValue(seed)
+        shown(edit, base)
+    show.show(edit, str(base), 2)
+    for left in (1, 3):  # before v002; where there is none before it, another
+        nuke.answers.append(True)
+        edit["delete_version"].execute()
+        assert edit["version"].value() == left
+
+
 @pytest.mark.parametrize("kind", ["link", "no request", "another name"])
 def test_only_versions_are_deleted(nuke, tmp_path, kind):
     from vera_nuke import versions

@@ -8,6 +8,8 @@ import pytest
 from tests.nuke_plugin.conftest import delivery, edit_node, read_node
 from tests.nuke_plugin.pixels import write_exr
 
+ALL_DEFAULTS = ("int8Lut", "int16Lut", "logLut", "floatLut")
+
 
 def request(node):
     from vera_nuke import gather
@@ -110,6 +112,15 @@ def test_default_colour_spaces_are_those_of_the_script(nuke, plate, edit):
     assert request(edit).recipe["color_space"] == "linear" and request(edit).plate_write is None
     plate["colorspace"].setValue("default (sRGB)")
     assert request(edit).recipe["color_space"] == "srgb" and request(edit).plate_write is None
+
+
+@pytest.mark.parametrize(
+    "bits, setting", [("8-bit fixed", "int8Lut"), ("16-bit fixed", "int16Lut"), ("16-bit half float", "floatLut")]
+)
+def test_a_default_colour_space_is_that_of_the_files_type(nuke, bits, setting):
+    from vera_nuke import color
+
+    assert color.of_read("default", {name: f"of {name}" for name in ALL_DEFAULTS}.get, bits) == f"of {setting}"
 
 
 def test_the_layer_is_made_for_the_working_space(nuke, plate, edit):

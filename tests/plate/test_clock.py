@@ -140,6 +140,16 @@ def test_a_stated_rotation_is_applied_and_said(tmp_path, degrees, turns):
     assert "rotation" in turned.notes[0] and (turned.height, turned.width) == turned.read(1).shape[:2]
 
 
+@pytest.mark.parametrize("degrees, aspect", [(0, 2), (90, 0.5), (180, 2), (270, 0.5)])
+def test_a_rotated_pixel_is_as_high_as_it_was_wide(tmp_path, degrees, aspect):
+    def tune(stream):
+        stream.codec_context.sample_aspect_ratio = Fraction(2)
+        if degrees:
+            stream.set_display_rotation(degrees)
+
+    assert open_plate(str(write_movie(tmp_path / "a.mp4", grey_levels(1), tune=tune))).pixel_aspect == aspect
+
+
 @pytest.mark.parametrize("codec, extension", [("libvpx-vp9", "webm"), ("libvpx", "webm"), ("libvpx-vp9", "mkv")])
 def test_alpha_beside_the_stream_is_decoded(tmp_path, codec, extension):
     frames = []
@@ -185,6 +195,7 @@ def test_a_container_that_says_no_size_is_believed(tmp_path):
         ("23:59:59:23", Fraction(24), 1, "00:00:00:00"),
         ("00:00:59:29", Fraction(30000, 1001), 1, "00:01:00:00"),
         ("00:00:59;29", Fraction(30000, 1001), 1, "00:01:00:02"),
+        ("00:00:59.29", Fraction(30000, 1001), 1, "00:01:00:02"),  # a point means drop-frame, too
         ("00:09:59;29", Fraction(30000, 1001), 1, "00:10:00:00"),
         ("01:00:00;00", Fraction(60000, 1001), 3600, "01:01:00:04"),
         ("10:11:12:13", Fraction(25), 0, "10:11:12:13"),
@@ -194,7 +205,7 @@ def test_timecode_counts_on_and_drops_numbers(text, rate, later, shown):
     word, _ = timecode_words(text, rate, later)
     fields = [word >> shift & mask for shift, mask in ((24, 0x3F), (16, 0x7F), (8, 0x7F), (0, 0x3F))]
     assert ":".join(f"{f >> 4}{f & 15}" for f in fields) == shown
-    assert bool(word >> 6 & 1) == (";" in text)
+    assert bool(word >> 6 & 1) == (text[8] in ";.")
 
 
 @pytest.mark.parametrize("text", ["", "1:2:3:4", "tomorrow"])

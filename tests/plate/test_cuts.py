@@ -113,5 +113,6 @@ def test_cuts_that_make_no_sense(text):
 @pytest.mark.parametrize("cuts", [(1001,), (1000,), (1010, 1021)])
 def test_cuts_outside_the_frames(cuts):
     refuse_cuts_outside("auto", range(1001, 1021))
+    refuse_cuts_outside((1002, 1020), range(1001, 1021))
     with pytest.raises(InputError, match=f"cut {cuts[-1]} is not among"):
         refuse_cuts_outside(cuts, range(1001, 1021))

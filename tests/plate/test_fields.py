@@ -42,7 +42,15 @@ def write(file, first="upper", order=2, pix_fmt="yuv444p", count=6):
     return str(write_movie(file, frames, codec="ffv1", pix_fmt=pix_fmt, tune=stating(order)))
 
 
-@pytest.mark.parametrize("order, words", [(2, "upper field first"), (3, "lower field first")])
+@pytest.mark.parametrize(
+    "order, words",
+    [
+        (2, "upper field first"),
+        (3, "lower field first"),
+        (4, "lower field first"),  # the upper is stored first, the lower is shown first
+        (5, "upper field first"),
+    ],
+)
 def test_a_container_that_states_fields_is_refused_with_what_to_say(tmp_path, order, words):
     with pytest.raises(InputError, match=f"interlaced, {words}; deinterlace it first.*--fields upper or lower"):
         open_plate(write(tmp_path / "m.mkv", order=order))

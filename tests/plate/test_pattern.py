@@ -1,10 +1,12 @@
+import os
 import random
+import re
 from pathlib import Path
 
 import pytest
 
 from vera.core.errors import InputError
-from vera.core.plate.pattern import choose_frames, find_pattern, frame_in_name, parse_frames, show_frames
+from vera.core.plate.pattern import choose_frames, find_pattern, frame_in_name, hint, parse_frames, show_frames
 
 
 def test_every_range_reads_back():
@@ -77,6 +79,35 @@ def test_padding_agrees_with_printf():
             assert find_pattern(Path(f"a.{'@' * width}.exr")).file(frame) == pattern.file(frame)
 
 
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("p.$F4.exr", "as ####"),
+        ("p.$F.exr", "as ####"),
+        ("p.<frame04>.exr", "as ####"),
+        ("p.<F>.exr", "as ####"),
+        ("p.[0001-0100].exr", "as ####"),
+        ("p.%V.exr", "the view's name"),
+        ("p.exr 1-10", "--frames"),
+        ("p.exr", ""),
+        ("p1-10.exr", ""),
+    ],
+)
+def test_another_programs_notation_is_named(name, words):
+    assert words in hint(Path(name)) and bool(words) == bool(hint(Path(name)))
+
+
+@pytest.mark.skipif(os.path.normcase("A") == "a", reason="capitals are no difference here")
+@pytest.mark.parametrize(
+    "name, fits",
+    [("p.0002.EXR", True), ("P.-5.exr", True), ("p.0002.exr", False), ("P.000a.exr", False), ("xP.0002.EXR", False)],
+)
+def test_a_file_in_other_case_is_named(tmp_path, name, fits):
+    for file in ("p.0001.exr", name):
+        (tmp_path / file).touch()
+    assert find_pattern(tmp_path / "p.####.exr").in_other_case() == (name if fits else None)
+
+
 def test_no_pattern_and_too_many():
     assert find_pattern(Path("shot#1/plate.exr")) is None
     with pytest.raises(InputError, match="several frame patterns"):
@@ -143,3 +174,9 @@ def test_choice_against_a_set():
 def test_a_gap_of_a_billion_frames_is_reported_quickly():
     with pytest.raises(InputError, match=r"frame 2, 3, 4, 5, 6, \.\.\. missing \(999999997 in"):
         choose_frames(None, [1, 999_999_999], "p")
+
+
+@pytest.mark.parametrize("gap, named", [(1, "1"), (5, "1, 2, 3, 4, 5"), (6, "1, 2, 3, 4, 5, ...")])
+def test_at_most_five_missing_frames_are_named(gap, named):
+    with pytest.raises(InputError, match=rf"^p: frame {re.escape(named)} missing \({gap} in 0-{gap + 1}\)"):
+        choose_frames(None, [0, gap + 1], "p")

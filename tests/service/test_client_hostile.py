@@ -420,11 +420,12 @@ def test_what_is_no_file_is_no_discovery_file(tmp_path, kind):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="rights of POSIX")
-def test_a_discovery_file_that_others_can_read_is_refused(tmp_path):
+@pytest.mark.parametrize("rights", [0o644, 0o640, 0o620, 0o604, 0o602])
+def test_a_discovery_file_that_others_can_read_is_refused(tmp_path, rights):
     path = tmp_path / "service.json"
     write_private(path, json.dumps(ENTRY).encode())
     assert client.discover(tmp_path) == ENTRY
-    path.chmod(0o644)
+    path.chmod(rights)
     with pytest.raises(ServiceError, match="others can read or write it"):
         client.discover(tmp_path)
 

@@ -145,6 +145,18 @@ def test_a_queue_is_watched_and_worked_with(page, service):
     assert page.errors() == []
 
 
+def test_a_waiting_job_is_moved_by_one_place(page, service):
+    submit(service, "steps=400 pause=0.1", "running")
+    for name in "abc":
+        submit(service, name, name)
+    waiting = lambda: "".join(r["prompt"] for r in rows(page) if r["state"] == "Waiting")
+    until(lambda: waiting() == "abc", 30, "three to wait")
+    for name, action, order in (("a", "Later", "bac"), ("c", "Earlier", "bca"), ("b", "Later", "cba")):
+        pick(page, name)
+        page.press(f"#actions [data-action='{action}']")
+        until(lambda: waiting() == order, 30, order)
+
+
 def test_from_a_finished_job_to_its_preview_one_click(page, service):
     submit(service, "movie", "played")
     wait_for_state(page, "movie", "Done")

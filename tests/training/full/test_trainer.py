@@ -6,6 +6,7 @@ import shutil
 import signal
 import tempfile
 from datetime import timedelta
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -293,7 +294,7 @@ def test_evaluation_uses_the_average_and_changes_no_weights(place, one):
         assert run._evaluate(held) == first and all(torch.equal(before[k], v) for k, v in run.model.masters.items())
         for average in run.model.average.values():
             average.mul_(2.0)
-        assert run._evaluate(held) != first
+        assert run._evaluate(held) != first and all(torch.equal(before[k], v) for k, v in run.model.masters.items())
     again = run_training(place, "evaluated", held_out=3, evaluate_every=2, samples=0)
     assert [line["step"] for line in logged_lines(place / "evaluated", "held_out")] == [2, 4] and len(again) == 4
     assert not (place / "evaluated/samples").exists()
@@ -462,3 +463,39 @@ def test_a_wrong_setting_is_one_line(place, changes, reason):
 
 def test_noise_levels_are_shifted_as_in_the_sampler():
     assert noise_level(0.5, 3.0) == pytest.approx(0.75) and noise_level(0.25, 1.0) == 0.25
+
+
+def bare_run(**changes):
+    """A run without model, data and processes: the arithmetic of a step alone."""
+    run = Run.__new__(Run)
+    run.settings = Settings(train="vera", model="", data="", **changes)
+    run.device, run.step, run.leads_group, run.empty_states = "cpu", 0, True, None
+    return run
+
+
+def test_a_step_has_the_mean_gradient_of_its_clips_by_the_branches_weights(monkeypatch):
+    run, weight = bare_run(batch=4, weights=(1.0, 2.0, 5.0)), torch.ones((), requires_grad=True)
+    clips = torch.tensor([[1.0, 2, 3], [4, 5, 6], [7, 8, 9], [1, 0, 1]])
+    monkeypatch.setattr(run, "_errors_of_draw", lambda sample, position: weight * clips[position])
+    monkeypatch.setattr(run, "_any_rank", lambda value: value)
+    errors, bad = run._compute_gradients(iter([None] * 4), range(4), lambda: False)
+    wanted = sum((c[0] + 2 * c[1] + 5 * c[2]) / 8 for c in clips) / 4
+    assert weight.grad == pytest.approx(float(wanted)) and not bad
+    assert torch.allclose(errors, clips.mean(0))
+
+
+def test_noise_and_level_of_a_clip_are_those_of_its_step_and_place(monkeypatch):
+    """Levels are spread over the batch; a step that is taken again draws what it drew before."""
+    run, seeds, levels = bare_run(batch=4, shift=1.0, text_drop=0.0), [], []
+
+    def errors(latents, states, level, with_mask, seed):
+        seeds.append(seed), levels.append(level)
+
+    monkeypatch.setattr(run, "_errors", errors)
+    sample = SimpleNamespace(latents=None, states=None)
+    for step in (0, 1, 2, 1):
+        run.step = step
+        for place in range(4):
+            run._errors_of_draw(sample, place)
+    assert len(set(seeds)) == len(set(levels)) == 12 and seeds[4:8] == seeds[12:] and levels[4:8] == levels[12:]
+    assert all(k % 4 / 4 <= level < (k % 4 + 1) / 4 for k, level in enumerate(levels))

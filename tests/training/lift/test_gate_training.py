@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 from vera.core.errors import InputError
 from vera.core.lifting.gate import FEATURES, Gate
 from vera.core.training.console import Console
-from vera.core.training.lift import gate_training
+from vera.core.training.lift import gate_training, spoils
 from vera.core.training.lift.gate_training import NETWORK, GateSettings, train
 from vera.core.training.lift.kinds import KINDS, Draw, real_plate
-from vera.core.training.lift.spoils import spoil, through_codec
+from vera.core.training.lift.spoils import Worst, spoil, through_codec
 
 SIZE = (48, 80)
 CONFIG = {"train": "lift", "seed": 5, "clips": 3, "held_out": 1, "sizes": [[64, 64]], "steps": 600, "batch": 128}
@@ -45,6 +45,19 @@ def test_spoils_are_drawn_the_same_again(plate):
     first, second = spoil(plate, 7), spoil(plate, 7)
     assert torch.equal(first, second)
     assert not torch.equal(first, torch.nn.functional.interpolate(plate, first.shape[2:], mode="area"))
+
+
+def test_each_clip_has_a_noise_of_its_own(plate, monkeypatch):
+    """With all but the noise switched off, what two seeds add is not alike."""
+    monkeypatch.setattr(spoils, "CODECS", ("none",))
+    noise_alone = Worst(0.3, 0, 0, 0, 0, 0, 0, 0, noise=0.1)
+    added = []
+    for seed in range(20):
+        rest = spoil(plate, seed, noise_alone) - plate if spoil(plate, seed, noise_alone).shape == plate.shape else None
+        if rest is not None and rest.std() > 0.02:
+            added.append(rest[:, :, 4:-4, 4:-4].flatten())
+    first, second = added[:2]
+    assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.1
 
 
 @pytest.fixture
