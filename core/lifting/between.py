@@ -1,4 +1,7 @@
-"""A layer between two known ones, or just beyond: each piece is carried along its motion, where that explains it."""
+"""Interpolate a layer between two known ones, or extrapolate it: each piece is moved along its estimated motion.
+
+Pieces that no motion explains are cross-faded.
+"""
 
 from dataclasses import dataclass
 
@@ -9,25 +12,28 @@ from scipy import ndimage
 
 from vera.core.lifting.smooth import blur
 
-ALPHA = 3  # its channel; before it stand the colours times alpha
+ALPHA = 3  # index of the alpha channel; the premultiplied colour comes before it
 
 
 @dataclass(frozen=True)
 class CarryingLimits:
-    """Thresholds of this method.
+    """Thresholds and sizes of the motion estimate.
 
-    joined: share of the width within which what both show is one piece; higher follows faster small things, and takes
-        things for one that part ways
-    better: share of the squared difference that a motion may leave of that without one; higher carries what also fades
-    seen: Gaussian sigma in pixels in which these are compared; lower mixes smaller parts
-    whole: share of a piece's alpha that is left of it when it is carried; lower carries what also shrinks
-    least, most: area of a piece as a share of the frame, and pieces; smaller and further ones are mixed
-    longest: of a shift as a share of the piece's box, each way
-    coarsest: pixels of the shorter side at which the motion is first estimated; lower follows longer turns
-    turns: radians in which a piece may have turned at the start of the estimate; more of them find faster turns
-    window: Gaussian sigma in pixels in which the motion is one; higher is smoother and less accurate
-    steps: of the estimate at each size
-    firm: squared slope, in code values, from which a place decides its own motion; below, its surroundings do
+    joined: distance, as a share of the width, up to which visible parts form one piece. Raising it follows faster small
+        things, and joins things that move apart.
+    better: largest squared difference after the motion, as a share of that without motion. Raising it also moves pieces
+        that fade.
+    seen: Gaussian sigma in pixels of the window in which both differences are compared. Lowering it cross-fades smaller
+        parts.
+    whole: smallest share of its alpha that a piece keeps when it is moved. Lowering it also moves pieces that shrink.
+    least: smallest area of a moved piece, as a share of the frame
+    most: largest number of moved pieces; further ones are cross-faded
+    longest: largest shift, as a share of the piece's box
+    coarsest: pixels of the shorter side at which the estimate begins. Lowering it follows larger rotations.
+    turns: rotations in radians with which the estimate begins. More of them find faster rotations, and take time.
+    window: Gaussian sigma in pixels of the window that has one motion. Raising it is smoother and less accurate.
+    steps: iterations at each size
+    firm: squared slope in code values above which a pixel decides its own motion; below it, its surroundings decide
     """
 
     joined: float = 1 / 40
@@ -48,10 +54,10 @@ LIMITS = CarryingLimits()
 
 
 def between(before: torch.Tensor, after: torch.Tensor, part: float, limits: CarryingLimits = LIMITS) -> torch.Tensor:
-    """The layer at `part` of the way between two, (C, h, w): colour times alpha, alpha, and what goes along.
+    """The layer at a position between two layers (C, h, w): premultiplied colour, alpha, and further channels.
 
-    part: 0 is `before`, 1 is `after`; below 0 and above 1 the motion goes on. Where no motion explains what changed,
-    the two are mixed, so that it shows twice; beyond them the nearer one is held.
+    part: 0 is `before`, 1 is `after`; below 0 and above 1 the motion is extrapolated. Pieces that no motion explains
+    are cross-faded, and shown twice; in extrapolation, the nearer layer is held.
     """
     inside = min(1.0, max(0.0, part))
     mixed = torch.lerp(before, after, inside)
@@ -61,14 +67,14 @@ def between(before: torch.Tensor, after: torch.Tensor, part: float, limits: Carr
         carried = [_carried(v, flow, way, "bicubic") for v, way in ((first, part), (second, part - 1))]
         share = _better((first, second), carried, limits)
         mixed[:, rows, columns] = torch.lerp(mixed[:, rows, columns], torch.lerp(*carried, inside), share)
-    mixed[ALPHA].clamp_(0, 1)  # a cubic overshoots at edges
+    mixed[ALPHA].clamp_(0, 1)  # bicubic sampling overshoots at edges
     return mixed
 
 
 def _better(apart, carried, limits):
-    """Share (1, h, w) with which the carried layers show: 1 where they agree much better than the layers at rest.
+    """Weight (1, h, w) of the moved layers: 1 where they agree much better than the layers without motion.
 
-    It is 0 where the motion agrees by squeezing a thing to nothing, as when that appears or goes.
+    It is 0 for a piece that the motion would squeeze to nothing, as when a thing appears or disappears.
     """
     kept = [float(c[ALPHA].sum() / v[ALPHA].sum().clamp_min(1e-6)) for v, c in zip(apart, carried, strict=True)]
     if min(kept) < limits.whole or max(kept) > 1 / limits.whole:
@@ -81,7 +87,7 @@ def _better(apart, carried, limits):
 
 
 def _pieces(before, after, beyond, limits):
-    """Boxes of what both layers show, each a (rows, columns) of slices with room for the motion, also beyond them."""
+    """Boxes (rows, columns) of the pieces, with room for their motion. beyond: with room for extrapolation too."""
     reach = max(1, round(limits.joined * before.shape[1]))
     covered = (torch.maximum(before, after) > 0).numpy()
     labels, _ = ndimage.label(ndimage.maximum_filter(covered, 2 * reach + 1))
@@ -92,14 +98,13 @@ def _pieces(before, after, beyond, limits):
 
 
 def _wider(box, size):
-    """The box with half of its sides more each way, within a frame of that size."""
+    """The box enlarged by half of its sides in each direction, within a frame of a size."""
     rooms = [(s.stop - s.start) // 2 for s in box]
     return tuple(slice(max(0, s.start - r), min(n, s.stop + r)) for s, r, n in zip(box, rooms, size, strict=True))
 
 
 def _flow(first, second, part, limits):
-    """Motion (2, h, w), down and right in pixels, from the first to the second, of what lies at each place at `part`
-    of the way."""
+    """Motion (2, h, w) from the first to the second, down and right in pixels, of each point at position `part`."""
     shift = _shift(first, second, limits)
     sizes = [(first, second)]
     while min(sizes[-1][0].shape[1:]) >= 2 * limits.coarsest:
@@ -116,7 +121,7 @@ def _flow(first, second, part, limits):
 
 
 def _turned(pair, shift, turn):
-    """Motion (2, h, w) of a shift and a turn about the middle of what both show."""
+    """Motion (2, h, w) of a shift and a rotation about the centroid of both layers."""
     height, width = pair[0].shape[1:]
     y, x = torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing="ij")
     weight = sum(v[ALPHA] for v in pair)
@@ -126,7 +131,7 @@ def _turned(pair, shift, turn):
 
 
 def _refined(first, second, flow, part, limits):
-    """The motion after steps of Lucas and Kanade's method, the least squares of each window."""
+    """The motion, refined by steps of Lucas and Kanade's method: least squares in each window."""
     for _ in range(limits.steps):
         a, b = _carried(first, flow, part), _carried(second, flow, part - 1)
         both = torch.lerp(b, a, part) if 0 < part < 1 else (a if part >= 1 else b)
@@ -138,7 +143,7 @@ def _refined(first, second, flow, part, limits):
         area = dd * rr - dr * dr
         step = torch.stack([(dr * re - rr * de) / area, (dr * de - dd * re) / area]).clamp(-1, 1)
         flow = flow + step
-        # A place without slopes of its own follows its surroundings.
+        # A pixel without slopes takes the motion of its surroundings.
         known = ((dd + rr) / (dd + rr + 20 * limits.firm))[None]
         around = blur(torch.cat([flow * known, known])[:, None], 2 * limits.window)[:, 0]
         flow = torch.lerp(around[:2] / around[2:].clamp_min(1e-6), flow, known)
@@ -146,7 +151,7 @@ def _refined(first, second, flow, part, limits):
 
 
 def _slope(video, axis):
-    """Difference of both neighbours along an axis, per pixel; 0 at the border."""
+    """Central difference along an axis, per pixel; 0 at the border."""
     size = video.shape[axis]
     found = torch.zeros_like(video)
     if size > 2:
@@ -155,12 +160,12 @@ def _slope(video, axis):
 
 
 def _difference(first, second, flow, part):
-    """Sum of squares that the motion leaves."""
+    """Sum of squared differences after the motion."""
     return float((_carried(first, flow, part) - _carried(second, flow, part - 1)).square().sum())
 
 
 def _shift(first, second, limits):
-    """(down, right) in pixels by which the first has to move to lie on the second, as closely as one shift can."""
+    """The shift (down, right) in pixels that best aligns the first with the second."""
     height, width = first.shape[1:]
     size = (2 * height, 2 * width)
     spectra = [torch.fft.rfft2(v, s=size) for v in (first, second)]
@@ -172,7 +177,7 @@ def _shift(first, second, limits):
 
 
 def _peak(line, at):
-    """Where between its neighbours the highest value lies, -0.5 to 0.5: the parabola through the three."""
+    """Offset of the maximum from index `at`, -0.5 to 0.5, by a parabola through three values."""
     if not 0 < at < len(line) - 1:
         return 0.0
     low, top, high = (float(v) for v in line[at - 1 : at + 2])
@@ -181,7 +186,7 @@ def _peak(line, at):
 
 
 def _carried(video, flow, way, mode="bilinear"):
-    """(C, h, w) moved a way along the flow (2, h, w) of each place; nothing comes in from outside."""
+    """A layer (C, h, w) moved by `way` times the flow (2, h, w); pixels from outside are 0."""
     height, width = video.shape[1:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     y, x = y - way * flow[0], x - way * flow[1]
