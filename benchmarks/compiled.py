@@ -1,8 +1,8 @@
 """Report what Triton compiles the kernels to for an architecture, without a GPU.
 
 `python -m benchmarks.compiled` compiles every kernel ahead of time and prints a table:
-registers a thread, stack bytes, local memory instructions (spills), shared memory,
-tensor-core instructions, instructions in all, and whether warps specialise.
+registers per thread, stack bytes, local memory instructions (spills), shared memory,
+tensor-core instructions, all instructions, and whether warps specialise.
 """
 
 import re
@@ -26,11 +26,11 @@ TYPES = {"bf16": "*bf16", "fp16": "*fp16"}
 @dataclass(frozen=True)
 class Compiled:
     registers: int
-    stack: int  # bytes a thread
+    stack: int  # bytes per thread
     spills: int  # local memory loads and stores in the machine code
-    shared: int  # bytes a block
+    shared: int  # bytes per block
     tensor_core: int  # wgmma or mma instructions in the PTX
-    instructions: int  # in the machine code, padding left out
+    instructions: int  # in the machine code, without padding
     specialised: bool  # the compiler split the warps by role
     ptx: str
 

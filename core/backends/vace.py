@@ -54,7 +54,7 @@ class VaceJob(LiftJob):
 
 
 class VaceBackend:
-    """The backend whose edited video is made by VACE."""
+    """The backend that lifts a layer from a video made by VACE."""
 
     name = "vace"
     samples = False
@@ -63,7 +63,7 @@ class VaceBackend:
         """See `base.Backend`."""
         recipe, plate = opened.recipe, opened.plate
         require(f"model '{recipe.model}'", "diffusers", "transformers")
-        from vera.core.lifting.vace_editor import open_vace  # here, because diffusers takes seconds to import
+        from vera.core.lifting.vace_editor import open_vace  # imported here, because diffusers takes seconds to import
 
         vace = open_vace(split_model(recipe.model)[1], recipe, plate, opened.mask, opened.device)
         source = LayerSource(

@@ -9,7 +9,7 @@ from vera.core.errors import InputError
 
 
 def parser() -> Parser:
-    """Of `vera model export`."""
+    """The argument parser of `vera model export`."""
     made = Parser(
         prog="vera model export", description="Make a model of the current state of a run of mini's training."
     )
@@ -29,7 +29,7 @@ def parser() -> Parser:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code."""
+    """Run the command; returns its exit code."""
     args = parser().parse_args(argv)
     if not args.run.is_dir():
         raise InputError(f"{args.run}: no such folder; name a run's, such as runs/mini")

@@ -23,7 +23,8 @@ from vera.kernels.specks import remove_specks
 # A speck is an island of at most this share of the frame and at most this alpha; a hole is the same of 1 - alpha.
 # Raising them removes more. Snow and sparks are small but not faint; a wide faint shadow is not small.
 SPECK_AREA, SPECK_PEAK = 0.0005, 0.08
-# Change of alpha between frames that is as likely movement as decoder noise. Raising it smooths more over time.
+# Change of alpha between frames at which movement and decoder noise are equally likely. Raising it smooths more over
+# time.
 NOISE = 0.03
 
 # ---- The plate's edges: the fit of alpha by the plate's colours
@@ -47,8 +48,8 @@ def steady(frames: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
     """Frames (colour, alpha (h, w), further items) of a shot, with the decoder's flicker removed from alpha.
 
     Alpha becomes a weighted mean with the frames before and after; a larger difference has a smaller weight. Noise is
-    averaged, while a moving edge differs by more than noise and stays in place. Both neighbours have the same weight,
-    so that nothing lags. The iterator is one frame behind its input and yields all frames.
+    averaged, while a moving edge differs by more than noise and is not smeared. Both neighbours have the same weight,
+    so that alpha does not lag. The iterator is one frame behind its input and yields all frames.
     """
     before, here = None, None
     for after in frames:

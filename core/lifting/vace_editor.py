@@ -1,9 +1,10 @@
-"""Make an edited video with VACE: diffusers' WanVACEPipeline regenerates the masked area. A lift makes the layer of it.
+"""Make an edited video with VACE: diffusers' WanVACEPipeline regenerates the masked area. A lift turns it
+into a layer.
 
 A VACE directory, as published in diffusers' layout:
     transformer/ vae/ text_encoder/ tokenizer/ scheduler/     safetensors and their configurations
     model.json                                                optional: the fields of vera.core.model.load.Limits
-Nothing is fetched and no pickle is opened.
+Nothing is downloaded and no pickle is opened.
 """
 
 from __future__ import annotations
@@ -246,7 +247,7 @@ def open_vace(path: str, recipe: EditRecipe, plate: Plate, mask: Mask | HeldOutM
     size = model_size(plate.width, plate.height, plate.pixel_aspect, limits.pixels, limits.multiple)
     said = read_json(root / "model.json") if (root / "model.json").is_file() else {}
     shift = recipe.shift or (limits.shift if "shift" in said else SHIFT)
-    if recipe.negative_prompt is not None and guidance <= 1:  # diffusers takes one pass then
+    if recipe.negative_prompt is not None and guidance <= 1:  # diffusers then runs one pass
         raise InputError("negative prompt: has no effect at a guidance of 1 or less; give --guidance, or leave it out")
     negative = NEGATIVE_PROMPT if recipe.negative_prompt is None else recipe.negative_prompt
     references = tuple(read_reference(path) for path in recipe.reference)
@@ -286,7 +287,7 @@ def read_reference(path: str) -> Image.Image:
 def chosen_offload(asked: str, root: Path, device: str) -> str:
     """The offload setting: as asked, or for "auto" on CUDA by the sizes of the files.
 
-    Raises InputError where its library is missing. Not measured on a GPU.
+    Raises InputError if its library is missing. Not measured on a GPU.
     """
     if device == "cpu":
         return "none"

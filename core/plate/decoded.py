@@ -62,7 +62,7 @@ class Read:
 
     @property
     def overrules(self) -> bool:
-        """Whether the movie states something else."""
+        """Whether the movie states another value than the one that is used."""
         return self.stated is not None and self.stated != self.value
 
 
@@ -81,7 +81,7 @@ def matrix_read(frame: av.VideoFrame, choice: Choice) -> Read:
 
 
 def range_read(frame: av.VideoFrame, choice: Choice) -> Read:
-    """Whether the codes use all values ("full") or have head and foot room ("limited")."""
+    """Whether the codes use all values ("full"), or have head room and foot room ("limited")."""
     if frame.format.is_rgb:
         return Read("full", "its pixels are RGB")
     stated = {ColorRange.MPEG: "limited", ColorRange.JPEG: "full"}.get(ColorRange(frame.color_range))
@@ -108,7 +108,7 @@ def refuse_unreadable(frame: av.VideoFrame, choice: Choice, where: str) -> None:
         return
     if frame.colorspace not in _UNSTATED and frame.colorspace not in _MATRICES:
         raise InputError(
-            f"{where}: YUV matrix {frame.colorspace} (H.273) is not supported yet; write BT.709, or say what it is by"
+            f"{where}: YUV matrix {frame.colorspace} (H.273) is not supported yet; write BT.709, or name another one by"
             " --matrix"
         )
 

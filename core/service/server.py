@@ -26,21 +26,24 @@ from vera.core.service.security import MAX_HEADERS, Guard, Roots, new_token, pri
 from vera.core.service.supervisor import WORKER, Supervisor
 from vera.core.service.web import application
 
-LOG_SECONDS = 10.0  # interval at which the log's size is checked
+LOG_SECONDS = 10.0  # seconds between checks of the log's size
 LAST_PORT = "port.json"
-MAX_LOG = 4 * 2**20  # bytes after which the log is moved aside; the earlier one is deleted
+MAX_LOG = 4 * 2**20  # size in bytes at which the log is rotated; the earlier one is deleted
 
 
 @dataclass(frozen=True)
 class Settings:
-    """folder: of queue, token and log. Times are in seconds, memory_limit in bytes, or None."""
+    """The settings of a service. folder: of queue, token and log.
+
+    Times are in seconds, memory_limit in bytes, or None.
+    """
 
     folder: Path
     device: str = "auto"
-    idle: float = 1800  # without a job and a request, after which the service ends
-    model_idle: float = 300  # without a job, after which the model is unloaded
-    hang: float = 60  # without a heartbeat, after which the worker is ended
-    stall: float = 1800  # without progress, after which the job is ended
+    idle: float = 1800  # time without a job and a request after which the service ends
+    model_idle: float = 300  # time without a job after which the model is unloaded
+    hang: float = 60  # time without a heartbeat after which the worker is killed
+    stall: float = 1800  # time without progress after which the job is ended
     memory_limit: int | None = None
     warm: bool = True  # the worker starts with the service, so that the first job need not wait for its imports
     worker: tuple[str, ...] = WORKER
@@ -65,7 +68,7 @@ class Service:
         self.epoch = os.urandom(4).hex()
         self.ending = False
         self.requests, self.last_request = 0, time.monotonic()
-        self.server: uvicorn.Server | None = None  # from when it listens
+        self.server: uvicorn.Server | None = None  # set once the server listens
 
     def end(self) -> None:
         """Finish open requests, stop the worker, and end; the queue is kept."""
@@ -188,7 +191,7 @@ def _where_it_runs(folder: Path) -> str:
 
 
 def turn_log(path: Path) -> None:
-    """Move a large log aside. Its writers append, so they continue at the beginning of the emptied file."""
+    """Copy a large log to a second file and empty it. Its writers append, so they continue in the emptied file."""
     with contextlib.suppress(OSError):
         if path.stat().st_size > MAX_LOG:
             shutil.copyfile(path, path.with_suffix(".log.1"))

@@ -32,7 +32,7 @@ def draft() -> None:
 
 
 def look() -> None:
-    """Show in a window how plate, mask and prompt would be read. It runs in a thread, because it takes seconds."""
+    """Show in a window how plate, mask and prompt would be read. Runs in a thread, because it takes seconds."""
     with _told() as node:
         run.look(node, wait=not nuke.GUI)
 
@@ -45,7 +45,7 @@ def open_queue() -> None:
 
 
 def compare() -> None:
-    """All versions side by side, each with its name: Reads and a ContactSheet beside the node."""
+    """Make Reads of all versions and a ContactSheet with their names, beside the node."""
     with _told() as node:
         baking.contact_sheet(node, gather.folder(node))
 
@@ -64,7 +64,7 @@ def delete_version() -> None:
     """Delete the shown version from the disk, and show the one before."""
     with _told() as node:
         base, number, out = gather.folder(node), int(node["version"].value()), _shown(node)
-        if not nuke.ask(f"Delete {out}? Its layer is gone then, for other scripts too."):
+        if not nuke.ask(f"Delete {out}? Its layer is then lost, for other scripts too."):
             return
         others = [n for n in versions.numbers(base) if n != number and versions.delivered(versions.path(base, n))]
         versions.delete(out)
@@ -143,13 +143,13 @@ def knob_changed() -> None:
 
 def _show_version(node: nuke.Gizmo) -> None:
     base, number = gather.folder(node), gather.whole(node, "version", 1, 10**6)
-    # Showing a version sets the knob too: nothing more is to be done then.
+    # Showing a version sets the knob too; then nothing is left to do.
     if not str(node["result_file"].value()).startswith(versions.path(base, number) + "/"):
         show.show(node, base, number)
 
 
 def _start_region(node: nuke.Node) -> None:
-    """A region that was never drawn begins as the middle of the plate, so that there is something to take hold of."""
+    """Set a region that was never drawn to the middle of the plate, so that there is a box to drag."""
     plate_node = node.input(0)
     if node["use_region"].value() and plate_node is not None and not any(node["region"].value()):
         form = plate_node.format()

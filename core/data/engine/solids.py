@@ -96,7 +96,7 @@ def slopes(field: Field, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def puffed(field: Field, u: Tensor, v: Tensor, roundness: float) -> tuple[Tensor, Tensor]:
-    """The orientation of a cushion with this outline: rounded within `roundness` of its edge, flat inside."""
+    """The normals of a cushion with this outline: rounded within `roundness` of its edge, flat inside."""
     right, down = slopes(field, u, v)
     tilt = (1 + field(u, v) / roundness).clamp(0, 1)
     return right * tilt, down * tilt
@@ -132,7 +132,7 @@ def star(u: Tensor, v: Tensor, time: Tensor) -> Surface:
     sector = 2 * math.pi / 5
     angle = torch.atan2(u, -v)
     off = torch.remainder(angle + sector / 2, sector) - sector / 2
-    facing = angle - off + off.sign() * 1.2  # ten facets about a raised middle
+    facing = angle - off + off.sign() * 1.2  # ten facets around a raised centre
     edge = (1 + shapes.star(u, v, (0.5, 0.5, 0.5), time)[0] / 0.1).clamp(0, 1)
     steep = 0.5 + 0.3 * edge
     return named(u, (steep * facing.sin(), -steep * facing.cos()), gloss=0.3)
