@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import bpy
 
 LAYER = "vera"  # custom property of a layer strip, see place.py
-MARK, EARLIER = tickets.STRIP, "vera_strip_before"  # of a source: its mark, and those it had, with spaces between
+# Properties of a source: its mark, and its earlier marks, separated by spaces.
+MARK, EARLIER = tickets.STRIP, "vera_strip_before"
 
 
 @dataclass(frozen=True)

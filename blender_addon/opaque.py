@@ -14,7 +14,7 @@ import bpy
 from . import animation, host, media
 
 _OVER = ("REPLACE", "ALPHA_OVER", "CROSS")
-_WHOLE_FRAME = ("COLOR", "SCENE", "META")  # as large as the scene, whatever lies in them
+_WHOLE_FRAME = ("COLOR", "SCENE", "META")  # types of strips that are always as large as the scene
 _CHANGES_ALPHA = ("MASK",)  # modifiers
 
 

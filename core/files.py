@@ -396,7 +396,7 @@ class FileLock:
             return False
 
 
-_NOTE_BYTES = 200  # of a holder's note
+_NOTE_BYTES = 200  # largest part of a holder's note that is read, in bytes
 
 
 def _note_in(descriptor: int) -> str:

@@ -28,9 +28,9 @@ from vera.core.plate.color_space import resolve_space
 from vera.core.plate.source import open_mask, open_plate
 
 # Relative differences from the plate that are accepted; raising one accepts results that match the plate less well.
-SHAPE_TOLERANCE = 0.03  # of width over height
-RATE_TOLERANCE = 0.01  # of the frame rate from a multiple or fraction of the plate's
-LENGTH_TOLERANCE = 0.2  # of the duration
+SHAPE_TOLERANCE = 0.03  # largest relative difference of aspect ratios; raising it accepts more distorted results
+RATE_TOLERANCE = 0.01  # largest relative distance of the frame rate from a multiple or fraction of the plate's
+LENGTH_TOLERANCE = 0.2  # largest relative difference of durations; raising it accepts shorter and longer results
 MIN_MASK_AGREEMENT = 0.1  # share of pixels on which alpha and mask agree, below which the alpha is taken for inverted
 
 

@@ -40,7 +40,7 @@ INSTRUCTIONS = (
     "Put snowy mountains behind the person.",
     "Change the background to a stormy sea. Keep the dancer intact.",
 )
-FIRST_SEED = 5_900_000  # of the plates
+FIRST_SEED = 5_900_000  # seed of the first plate
 HEIGHT, WIDTH = 80, 144  # pixels of a plate
 FRAMES = 13
 SHOWN = 8  # index of the frame in the sheet

@@ -24,7 +24,7 @@ from vera.core.model.load import load_model
 from vera.core.model.names import folder_of
 from vera.core.progress import Progress
 
-FIRST_SEED = 5_000_000  # of the held-out clips
+FIRST_SEED = 5_000_000  # seed of the first held-out clip
 HEIGHT, WIDTH = 80, 144  # pixels
 FRAMES = 17
 PHRASINGS = 5  # phrasings of one edit that are compared

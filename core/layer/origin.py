@@ -10,7 +10,8 @@ _IPTC = "http://cv.iptc.org/newscodes/digitalsourcetype"
 GENERATED = f"{_IPTC}/compositeWithTrainedAlgorithmicMedia"
 NOT_KNOWN = f"{_IPTC}/composite"
 
-KEEP_TAGS = {"movflags": "use_metadata_tags"}  # of FFmpeg's writer of MP4 and MOV, which drops names it does not know
+# Option of FFmpeg's MP4 and MOV writer, which otherwise drops unknown names.
+KEEP_TAGS = {"movflags": "use_metadata_tags"}
 
 
 @dataclass(frozen=True)
@@ -64,4 +65,4 @@ class Origin:
         }
 
 
-UNSTATED = Origin()  # of what was made outside of a job
+UNSTATED = Origin()  # origin of files that no job made

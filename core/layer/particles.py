@@ -31,8 +31,8 @@ LEAST_MEAN = 0.01  # mean of the model's alpha below which the model drew no eff
 MAX_AMOUNT = 1.5  # largest factor, up or down, on the number of particles that the words ask for
 # Local density as a share of the usual one: below the first no particle is drawn, above the second all are.
 THERE = (0.05, 0.3)
-GRAVITY = 0.9e-3  # of sparks, in picture heights per frame squared
-PALETTE = (  # of confetti, RGB, display-encoded
+GRAVITY = 0.9e-3  # acceleration of sparks, in picture heights per frame squared; raising it makes them fall faster
+PALETTE = (  # colours of confetti, RGB, display-encoded
     (0.93, 0.16, 0.18), (0.98, 0.62, 0.10), (0.98, 0.86, 0.15), (0.20, 0.72, 0.28),
     (0.12, 0.70, 0.86), (0.16, 0.30, 0.90), (0.60, 0.22, 0.80), (0.98, 0.48, 0.72),
 )  # fmt: skip

@@ -13,7 +13,7 @@ from vera.core.lifting.smooth import weighted
 
 CELL = 4  # pixels a side averaged before the fit
 MAX_GAIN, MAX_OFFSET = 0.08, 0.03  # largest drift, in shares of the value and of the code range; more is an edit
-FIT_ROUNDS = 6  # of reweighting
+FIT_ROUNDS = 6  # rounds of reweighting; raising it fits more exactly, and takes time
 CORRELATED_CELLS = (
     100  # cells with a common error: 20 pixels each way and four frames. Raising it trusts the prior more
 )

@@ -33,7 +33,7 @@ MIN_BIAS, MIN_BIAS_RATIO = 0.01, 0.7
 EDGE_REACH = 3  # pixels from a solid part to the end of its edge; raising it steepens parts beside the edge
 WIDE_GAIN = 0.5  # share of the clip under a gain from which all of it is the edit; lowering it finds more grades
 MIN_HAZE_ALPHA = 0.02  # below it the plate is kept
-ROUNDS = 2  # of finding the change; each measures the drift outside the change of the round before
+ROUNDS = 2  # rounds of finding the change; each measures the drift outside the change of the round before
 STEPS = 4 + 2 * ROUNDS  # pieces of work that `lift_clip` reports
 
 

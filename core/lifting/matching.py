@@ -7,7 +7,7 @@ from vera.core.errors import InputError
 from vera.core.lifting.registration import best_shift, details
 from vera.core.lifting.smooth import blur, grown
 
-MAX_RATE_RATIO = 4  # of plate and edited frame rate, either way
+MAX_RATE_RATIO = 4  # largest ratio of the two frame rates, either way; raising it accepts more videos
 MIN_SIMILARITY = 0.1  # share of the plate's details found in the edited video; below it is another shot
 SYMMETRIC_SIMILARITY = 0.5  # share that is enough even if the mirrored plate matches as well
 

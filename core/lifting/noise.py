@@ -9,7 +9,7 @@ from vera.core.lifting.smooth import blur, luma
 FIT_ROUNDS = 40  # multiplicative steps of the fit; it has converged by then
 MAX_SAMPLES = 40_000  # pixels in the fit; raising it is slower and hardly more accurate
 MIN_SAMPLES = 50  # trusted pixels; with fewer the variance is a constant, DEFAULT_VARIANCE
-DEFAULT_VARIANCE = 1e-3  # of encoded values
+DEFAULT_VARIANCE = 1e-3  # variance of encoded values that is assumed if none can be measured
 MIN_TRUST = 0.3  # trust from which a pixel takes part in the fit; raising it leaves out more edited pixels
 ENERGY_SCALE = 100.0  # factor on squared detail; with it a detail with amplitude 0.1 has energy one
 # Largest variance as a share of a detail's energy. A codec that loses a detail with probability g makes an error of

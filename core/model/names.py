@@ -6,7 +6,7 @@ from vera.core.errors import InputError
 from vera.core.model.config import PRESETS
 
 EMBEDDED_NAME = "mini"  # the model that comes with Vera
-EMBEDDED = Path(__file__).parents[1] / "weights" / EMBEDDED_NAME  # and its folder
+EMBEDDED = Path(__file__).parents[1] / "weights" / EMBEDDED_NAME  # the folder of that edition
 
 
 def folder_of(name: str) -> Path:

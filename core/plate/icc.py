@@ -11,13 +11,13 @@ import numpy as np
 
 from vera.core.errors import InputError
 
-MAX_BYTES = 16 * 2**20  # of a profile; larger ones are refused
+MAX_BYTES = 16 * 2**20  # largest size of a profile in bytes; larger ones are refused
 MAX_TAGS = 256
 MAX_CURVE = 65536  # entries of a sampled curve
-SAMPLES = 4096  # of a curve in `Profile`; raising it follows steep curves more closely
+SAMPLES = 4096  # samples of a curve in `Profile`; raising it follows steep curves more closely
 _HEADER, _TAG = 128, 12  # bytes
 _D50 = np.array([0.9642, 1.0, 0.8249])  # white of the profile connection space
-_PARAMETERS = (1, 3, 4, 5, 7)  # of parametric curves, by their type
+_PARAMETERS = (1, 3, 4, 5, 7)  # number of parameters of a parametric curve, by its type
 
 
 class ProfileError(InputError):

@@ -16,7 +16,8 @@ OVER_GRAIN = 6.0  # smallest ratio of an edge's slope to that of grain
 ALIKE = 0.15  # relative difference of the variances from two pairs of scales up to which an edge is a step
 SHARPEST = 0.25  # quantile of the edges' deviations that is returned: edges in focus, of a picture with depth
 LEAST_EDGES = 40  # smallest number of edge pixels for a result
-MOST_PIXELS = 2_000_000  # of a picture; of larger ones, the middle is used
+# Largest number of pixels that are measured; of larger pictures the middle is used. Raising it takes time.
+MOST_PIXELS = 2_000_000
 
 
 def edge_blur(picture: np.ndarray) -> float | None:

@@ -26,7 +26,7 @@ _LAST_BYTES = {"png": b"IEND", "jpeg": b"\xff\xd9"}
 
 _DPX_INTERLACED = 1  # "2:1 interlace" of SMPTE 268M
 
-MAX_PARTS = 256  # of one file; further ones are ignored
+MAX_PARTS = 256  # largest number of parts that are read from one file; further ones are ignored
 
 Picker = Callable[[Sequence[Part], Choice], Picture | None]
 

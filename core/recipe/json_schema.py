@@ -6,7 +6,7 @@ from vera.core.recipe import table
 from vera.core.recipe.field import Field
 from vera.core.recipe.parse import MAX_TEXT
 
-MAX_ITEMS = 64  # of one list
+MAX_ITEMS = 64  # largest number of items in a list
 _TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", tuple: "array"}
 
 

@@ -36,11 +36,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, Union, cast
 from urllib.parse import quote
 
-CONTRACT = 1  # of the requests and answers below; the service says its own in `health`
+CONTRACT = 1  # version of the requests and answers below; the service states its own in `health`
 OPEN_STATES = ("queued", "running")
 ENDED_STATES = ("done", "failed", "cancelled")
 START_SECONDS, ANSWER_SECONDS, POLL_SECONDS = 60, 30, 25
-LOOK_SECONDS = 120  # for a look at a plate, which may wait for another one
+LOOK_SECONDS = 120  # seconds to wait for `look`, which may wait for another one
 BUSY, BUSY_TRIES = 503, 20  # the service has too many connections
 BUSY_SECONDS = 0.3  # between two tries
 QUIET_SECONDS = 0.2  # before the next poll, if the answer came at once and without news
@@ -49,7 +49,7 @@ DISCOVERY_BYTES = 16 * 2**10
 ANSWER_BYTES = 3 * 2**20  # some thousand jobs
 ANSWER_PARTS = 300_000  # values, names and lists of one answer
 MANIFEST_BYTES, MANIFEST_PARTS = 32 * 2**20, 1_000_000  # some 20,000 frames
-LINE_CHARACTERS = 600  # of a text from the service that is shown to users
+LINE_CHARACTERS = 600  # largest length of a text from the service that users see
 PICTURE_PIXELS = 2048  # width and height of a preview
 
 
@@ -63,7 +63,7 @@ PATH_FIELDS = {
     "reference": "files",
     "lora": "loras",
 }
-MODEL_PREFIXES = ("lift", "vace")  # of a model whose path follows the colon
+MODEL_PREFIXES = ("lift", "vace")  # prefixes of models' names that are followed by a path
 _STRENGTH = re.compile(r"(.*):([-+]?(?:\d+\.?\d*|\.\d+))")  # FILE:STRENGTH
 
 # Type aliases, in the syntax of Python 3.9.

@@ -21,7 +21,7 @@ from vera.core.service.security import RequestError
 ROOT = Path(__file__).parents[2]
 LOOK = (sys.executable, "-m", "vera.core.service.look")
 LOOK_SECONDS = 60.0  # limit of one look; raising it helps slow disks and lets the artist wait longer
-MAX_LINES = 60  # of one answer
+MAX_LINES = 60  # largest number of lines in an answer
 UNREADABLE = 422  # HTTP status of a look that did not finish
 
 

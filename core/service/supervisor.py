@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 WORKER = (sys.executable, "-m", "vera.core.service.worker")
-CANCEL_SECONDS = 0.75  # least time for a worker to stop by itself before it is killed
+CANCEL_SECONDS = 0.75  # time in seconds that a worker has to stop before it is killed
 TICK_SECONDS = 0.25
-MAX_RETRIES = 2  # of a job whose worker was killed; raising it lets a job that is too large block the queue longer
+MAX_RETRIES = 2  # retries of a job whose worker was killed; raising it lets too large a job block the queue longer
 RETRY_SECONDS = 2.0  # between attempts to write the queue
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vera.core.layer.outputs.output import FramePixels
 
 BEAT_SECONDS = 1.0  # interval of the heartbeat
-THUMBNAILS = 6  # of one job, evenly spread over its frames
+THUMBNAILS = 6  # number of thumbnails per job, evenly spread over its frames
 
 
 class EventSender(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 NAMES = ("edit", "alpha", "composite", "drawing", "aim")  # mini's losses, in the order of every loss tensor
-COLORS = ("#c8502d", "#303030", "#2d6ec8", "#7a9a3a", "#9a3a8a")  # of the first, second, ... curve
+COLORS = ("#c8502d", "#303030", "#2d6ec8", "#7a9a3a", "#9a3a8a")  # colours of the first, second, ... curve
 WIDTH, HEIGHT = 800, 420  # pixels of the picture
 LEFT, RIGHT, TOP, BOTTOM = 60, 20, 40, 40  # pixels of margin around the plot
 MAX_POINTS = 200  # points per curve; more show more of the noise between steps

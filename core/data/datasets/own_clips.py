@@ -33,9 +33,9 @@ from vera.core.plate.source import Mask, Plate, open_mask, open_plate
 CLIP_FPS = 16  # frames per second of every clip
 CLIP_PIXELS = 832 * 480  # a larger shot is made smaller
 MULTIPLE = 16  # pixels: each side of a clip is a multiple of this
-USUAL_FPS = 24  # of a sequence that states no rate
+USUAL_FPS = 24  # frames per second of a sequence that states none
 MEDIA = ("source", "layer", "edit", "alpha", "composite", "mask")
-FULL_SCALE = 65535  # of 16 bits
+FULL_SCALE = 65535  # largest value of 16 bits
 MIN_ALPHA = 1e-4  # below it, a premultiplied colour is not divided by alpha
 
 

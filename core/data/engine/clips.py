@@ -19,7 +19,7 @@ OBJECT_SHARE = 0.7  # share of clips that add an object
 SPAN = 48  # frames: motions are laid out over the frames 0 .. SPAN
 ASPECTS = (1.8, 1.8, 1.0, 5 / 9)  # frame aspects (width over height) that `instructed_path` draws from
 FACING = ("fish", "bird", "paper plane")  # objects that face their direction of motion; to the right at rest
-SPEED_FACTORS = {"slow": 0.5, "usual": 1.0, "fast": 1.6}  # by pace
+SPEED_FACTORS = {"slow": 0.5, "usual": 1.0, "fast": 1.6}  # factor on the speed, by pace
 
 
 @dataclass

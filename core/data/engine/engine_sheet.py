@@ -17,7 +17,7 @@ from vera.core.model.mini import words
 HEIGHT, WIDTH = 80, 144  # pixels of a picture
 CAPTION = 13  # pixels of height for the caption below a picture
 COLUMNS = 6
-SEED = 4_000_000  # of the first clip; far from the seeds of training
+SEED = 4_000_000  # seed of the first clip; far from the seeds of training
 CLIPS: tuple[dict[str, Any], ...] = (
     {"object": "balloon", "color": "red", "place": "right", "motion": "rising"},
     {"object": "ball", "color": "cyan", "material": "metallic", "reflection": True},

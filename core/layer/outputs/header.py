@@ -37,7 +37,7 @@ STORAGE = (
 # Patterns of attributes that state the plate's colour space. The layer has another one.
 COLOR = ("ICCProfile*", "CICP", "colorInteropID", "Exif:ColorSpace", "dpx:*", "chromaticities")
 
-PNG_LEVEL = 1  # of deflate, 1 to 9; raising it makes PNG files smaller and writing slower
+PNG_LEVEL = 1  # compression level of deflate, 1 to 9; raising it makes PNG files smaller and writing slower
 PNG_FILTER = 32  # libpng's PNG_FILTER_UP: a row is stored as its difference from the row above
 
 

@@ -8,7 +8,7 @@ from vera.core.layer.outputs.display import straight
 from vera.core.layer.outputs.header import set_origin, store_quickly_as_png
 from vera.core.layer.outputs.output import LAYER_PACKS_TO, FrameOutput, FramePixels, Image, Shot
 
-_BYTES = 8  # of a pixel: four channels of 16 bits
+_BYTES = 8  # bytes per pixel: four channels of 16 bits
 
 
 class Png(FrameOutput):

@@ -20,8 +20,8 @@ from vera.core.plate.source import Plate
 # Luma of BT.709 (H.273), 10 bits, limited range.
 _RED, _BLUE = 0.2126, 0.0722
 _BLACK, _LUMA, _CHROMA, _GREY = 64, 876, 896, 512
-_ALPHA_BITS, _DECODED_BITS = 10, 12  # of alpha when encoded, and of all planes as the decoder returns them
-_BYTES_PER_PIXEL = 2.0  # on the disk, estimated
+_ALPHA_BITS, _DECODED_BITS = 10, 12  # bits of alpha when encoded, and of all planes as decoded
+_BYTES_PER_PIXEL = 2.0  # estimated bytes on the disk per pixel
 
 
 class ProRes(ShotOutput):

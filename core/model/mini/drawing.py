@@ -27,7 +27,7 @@ OFFSET_RATES = (0.7, 1.4, 2.8, 5.6, 11.2, 22.4)  # radians per size of the objec
 FEATURES = 1 + 2 * 4 * len(OFFSET_RATES) + 1
 MEAN_LOG_SIZE = 0.7  # subtracted from the log of an object's size in cells, so that the network's input is centred
 OFFSET_REACH = 2.5  # object sizes at which the offset features fade out; raising it draws farther from the centre
-HALF_TURNS = 4  # of the finest position wave, across the frame
+HALF_TURNS = 4  # half periods of the finest position wave across the frame; raising it places more finely
 PLACE_FEATURES = 2 + 4 * HALF_TURNS
 
 

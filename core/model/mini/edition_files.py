@@ -26,7 +26,7 @@ TRANSFORMER, TEXT, CODEC = "transformer.safetensors", "text.safetensors", "codec
 OBJECTS, SCENES = "objects.safetensors", "scenes.safetensors"
 WEIGHTS = (TRANSFORMER, TEXT, CODEC)  # which every edition has
 MAX_CODEC_CONFIG = 65_536  # characters of a VAE's configuration in its file
-MAX_WORDS = 100_000  # of a vocabulary
+MAX_WORDS = 100_000  # largest accepted vocabulary
 
 
 @dataclass(frozen=True)

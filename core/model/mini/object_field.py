@@ -18,7 +18,8 @@ from vera.core.model.interfaces import SurfacePoints
 from vera.core.model.mini import words
 from vera.kernels.gelu import gelu_tanh
 
-KINDS = (*words.OBJECTS, *words.EFFECTS, "nothing")  # that a prompt can name; "nothing": a background, or no words
+# Kinds that a prompt can name; "nothing": a background, or no words.
+KINDS = (*words.OBJECTS, *words.EFFECTS, "nothing")
 # Further properties that a prompt states, each with a probability: named materials, a reflection below, standing on
 # something, facing left, little or much of an effect.
 TRAITS = ("glossy", "metallic", "glowing", "matte", "reflected", "stands", "faces left", "little", "much")

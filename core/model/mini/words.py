@@ -133,7 +133,7 @@ VERBS = (
     "Show",
     "Draw",
 )  # repeated as often as training draws them
-AMOUNTS = {"light": ("light", "a little"), "heavy": ("heavy", "thick", "dense")}  # of effects
+AMOUNTS = {"light": ("light", "a little"), "heavy": ("heavy", "thick", "dense")}  # amount of an effect -> its words
 BACKGROUND_FORMS = (
     "Change the background to {scene}. {shot} Keep the {keep} intact.",
     "Change the background to {scene}. Keep the {keep} intact.",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-PROJECT = "vera"  # of Weights & Biases, unless WANDB_PROJECT names another
+PROJECT = "vera"  # project at Weights & Biases, unless WANDB_PROJECT names another
 
 
 class Board(Protocol):

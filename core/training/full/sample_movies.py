@@ -15,7 +15,7 @@ from vera.core.files import replacing
 from vera.core.layer.preview import as_bt709, checkerboard, h264_stream
 from vera.core.sampling.solver import Solver
 
-FOLDER = "samples"  # in the run's folder
+FOLDER = "samples"  # folder of the movies within the run's folder
 STEPS = 8  # sampling steps; raising it sharpens the samples and takes proportionally longer
 GUIDANCE = 5.0  # scale of guidance, Wan's usual one; 1 would take half the passes, and follow the instruction less
 CELL_WIDTH, CELL_HEIGHT = 320, 192  # pixels that a picture fits into, even numbers; larger shows more, on more disk

@@ -34,9 +34,9 @@ NETWORK = "gate.safetensors"
 TOUCHED = 1 / 255  # alpha above which a pixel is the edit's: half a code value at the most contrast there is
 PLAIN_EFFECT = 0.03  # change in the code range at which a lost pixel counts as much as one wrongly kept
 OBJECTS = 0.5  # share of the engine's clips that add an object; half of the rest each are effects and backgrounds
-LEAST_WEIGHT = 0.1  # of a touched pixel whose change cannot be seen
+LEAST_WEIGHT = 0.1  # weight of a touched pixel whose change is invisible
 SAVE_EVERY = 500  # steps
-NOISE = 0.1  # of each feature in its deviations, while the network learns; more makes it trust no single one
+NOISE = 0.1  # noise on each feature in training, in its deviations; raising it makes the network rely less on any one
 
 
 @dataclass(frozen=True)

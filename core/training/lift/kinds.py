@@ -18,7 +18,7 @@ from vera.core.data.engine.random_fields import noise, plane, smoothstep, view
 from vera.core.lifting.smooth import blur, luma
 
 WORDS = ("VERA", "Chapter One", "a year later", "NEWS 24", "The End", "Lisbon, 1974", "LIVE", "0:42", "Part II")
-GRAIN = 0.012  # at most, of a frame's own noise in the code range
+GRAIN = 0.012  # largest noise of a frame, as a share of the code range; raising it makes noisier training clips
 FAINTEST = 0.01  # alpha; thinner is nothing
 
 

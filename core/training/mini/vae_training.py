@@ -30,13 +30,14 @@ from vera.core.training.mini.settings import VaeSettings
 from vera.core.training.state import Ema, load_state, log_line, save_state, trapezoid
 
 # Weights of the loss terms; raising one trains its property harder at the cost of the others. L1 and edges count 1.
-HIDDEN_COLOR_WEIGHT = 0.2  # of the edit's colour where alpha is 0; 1 where alpha is 1
-BLOCK_MEAN_WEIGHT = 1.0  # of the mean of each 8x8 pixels
-HUE_WEIGHT = 2.0  # of colour minus grey, averaged over each 4x4 pixels
-MOTION_WEIGHT = 0.5  # of the difference between frames
+HIDDEN_COLOR_WEIGHT = 0.2  # weight of the edit's colour where alpha is 0; it is 1 where alpha is 1
+BLOCK_MEAN_WEIGHT = 1.0  # weight of errors of the mean of each 8x8 pixels
+HUE_WEIGHT = 2.0  # weight of errors of colour minus grey, averaged over each 4x4 pixels
+MOTION_WEIGHT = 0.5  # weight of errors of the difference between frames
 # Initial gain of colour over grey in the first convolution, see new_codec; raising it learns hue sooner.
 COLOR_GAIN = 8.0
-INITIAL_LOG_VARIANCE = -6.0  # of the posterior; raising it adds noise to the untrained latents
+# Log variance of the posterior at the start; raising it adds noise to the untrained latents.
+INITIAL_LOG_VARIANCE = -6.0
 STATISTICS_CLIPS = 32  # clips that give the latents' mean and deviation; no run trains on these clips
 
 
