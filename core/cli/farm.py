@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import queue
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from vera.core.cli.arguments import Parser
 from vera.core.cli.command import command
 from vera.core.errors import InputError
 from vera.core.extras import require
 from vera.core.farm.shot_lists import Shot, read_shots
-from vera.core.job.run import stop_request
+from vera.core.job.run import WRONG_INPUT, stop_request
 
 if TYPE_CHECKING:
     from vera.core.farm.page_writer import FarmPage
+
+POLL_SECONDS = 0.2  # between two looks whether to stop, while no list is given
 
 DESCRIPTION = """\
 Renders shots on all machines of a Ray cluster, or on this machine. A file contains one job, as for vera render,
@@ -29,6 +34,7 @@ examples:
   vera farm tonight/*.json --gpus 0.5           two workers a GPU
   vera farm shots.json --page /mnt/reports/41   write the report page there
   vera farm hero.json --share-windows           one long shot on all machines
+  ls tonight/*.json | vera farm test.json --keep            list after list, by workers that stay
   ray start --head --include-dashboard=false              a cluster: on one machine ...
   ray start --address=HEAD:6379                           ... and on each of the others
 
@@ -55,6 +61,12 @@ def parser() -> argparse.ArgumentParser:
         "--share-windows", action="store_true", help="render one shot at a time, its windows spread over all workers"
     )
     p.add_argument(
+        "--keep",
+        action="store_true",
+        help="then read further files' names from standard input, one a line, and render them with the same workers,"
+        " whose models stay loaded; ends with the input",
+    )
+    p.add_argument(
         "--page",
         metavar="FOLDER",
         help="folder of the report page, which is updated during rendering (default: LIST.farm beside the first list;"
@@ -71,15 +83,17 @@ def check(args: argparse.Namespace) -> None:
         )
     if not 0 <= args.retries <= 1000:
         raise InputError(f"--retries {args.retries} is out of range; give a whole number from 0 to 1000")
+    if args.keep and args.page not in (None, "none"):
+        raise InputError("--page: with --keep, the page of each list lies beside it; omit --page, or give none")
 
 
-def page_of(args: argparse.Namespace, shots: list[Shot]) -> FarmPage | None:
-    """The writer of the requested report page."""
+def page_of(args: argparse.Namespace, paths: list[str], shots: list[Shot]) -> FarmPage | None:
+    """The writer of the requested report page of the shots, which were read from these paths."""
     from vera.core.farm.page_writer import FarmPage
 
     if args.page == "none":
         return None
-    beside = Path(args.shots[0]).absolute()
+    beside = Path(paths[0]).absolute()
     return FarmPage(Path(args.page) if args.page else beside.with_name(f"{beside.stem}.farm"), shots)
 
 
@@ -89,20 +103,52 @@ def farm(args: argparse.Namespace) -> int:
     shots = read_shots(args.shots)
     require("vera farm", "ray")
     from vera.core.farm import engine
-    from vera.core.farm.report import Report
+    from vera.core.farm.report import Report, most_severe
 
-    report = Report(shots, args.progress, page_of(args, shots))
+    report = Report(shots, args.progress, page_of(args, args.shots, shots))
     with redirect_stdout(sys.stderr):  # Ray prints, and standard output is the report's alone
         try:
             engine.connect(args.address)
             stopping = stop_request()  # after Ray, which takes signals for itself
             gpus = args.gpus if args.gpus is not None else float(engine.cluster_has_gpus())
-            resources = engine.WorkerResources(args.cpus, gpus, args.retries, args.share_windows)
-            engine.run(shots, resources, report, stopping)
-            return report.close()
+            crew = engine.Crew(engine.WorkerResources(args.cpus, gpus, args.retries, args.share_windows))
+            engine.run(shots, crew, report, stopping)
+            codes = [report.close()]
+            for path in lines_given(sys.stdin, stopping) if args.keep else ():
+                try:
+                    shots = read_shots([path])
+                except InputError as error:
+                    report.progress.warn(f"{error}")
+                    codes.append(WRONG_INPUT)
+                    continue
+                report = Report(shots, args.progress, page_of(args, [path], shots))
+                engine.run(shots, crew, report, stopping)
+                codes.append(report.close())
+            return most_severe(codes)
         finally:
             report.progress.close()
             engine.ray.shutdown()
+
+
+def lines_given(source: TextIO, stopping: Callable[[], bool]) -> Iterator[str]:
+    """The lines of `source` that are not empty, as they arrive, until it ends or `stopping`."""
+    waiting: queue.Queue[str | None] = queue.Queue()
+
+    def read() -> None:
+        for line in source:
+            waiting.put(line.strip())
+        waiting.put(None)
+
+    threading.Thread(target=read, daemon=True).start()  # a read cannot be interrupted on every system
+    while not stopping():
+        try:
+            line = waiting.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            continue
+        if line is None:
+            return
+        if line:
+            yield line
 
 
 @command

@@ -23,11 +23,9 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, TaskCancelledError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from vera.core.backends import load_backend
 from vera.core.errors import InputError, one_line
 from vera.core.farm.shot_lists import Shot
 from vera.core.job.run import DONE, FAULT, STOPPED, WRONG_INPUT, RenderOptions, render
-from vera.core.model.offload import computing_device
 from vera.core.service.worker import WarmModel
 
 if TYPE_CHECKING:
@@ -115,19 +113,28 @@ def cluster_has_gpus() -> bool:
     return ray.cluster_resources().get("GPU", 0) > 0
 
 
-def run(
-    shots: Sequence[Shot], resources: WorkerResources, report: Report, stopping: Callable[[], bool]
-) -> list[Outcome]:
-    """Render the shots and return their outcomes in order. Raises InputError if no machine has room for a worker."""
-    workers = worker_count(resources)
+class Crew:
+    """The workers of one command, which keep their models from list to list. `count`: how many fit the cluster."""
+
+    def __init__(self, resources: WorkerResources) -> None:
+        """Raises InputError if no machine has room for a worker."""
+        self.resources, self.count = resources, worker_count(resources)
+        # max_calls=0 keeps the worker processes, with a GPU too.
+        self.task = ray.remote(max_calls=0)(render_shot).options(**resources.options)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        self.queue = ray.remote(EventQueue).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+
+    def begin(self, shot: Shot) -> Any:
+        """Ray's reference of the shot's Outcome."""
+        return self.task.remote(shot, self.resources, self.count, self.queue)
+
+
+def run(shots: Sequence[Shot], crew: Crew, report: Report, stopping: Callable[[], bool]) -> list[Outcome]:
+    """Render the shots and return their outcomes in order."""
     report.begin()
-    # max_calls=0 keeps the worker processes, with a GPU too.
-    task = ray.remote(max_calls=0)(render_shot).options(**resources.options)
-    this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    queue = ray.remote(EventQueue).options(num_cpus=0, max_restarts=-1, scheduling_strategy=this_node).remote()
     outcomes: dict[int, Outcome] = {}
     running: dict[Any, Shot] = {}
-    events = queue.take.remote()
+    events = crew.queue.take.remote()
 
     def ended(outcome: Outcome) -> None:
         outcomes[outcome.shot.number] = outcome
@@ -138,13 +145,13 @@ def run(
             ended(Outcome(shot, WRONG_INPUT, f"error: {shot.error}"))
     waiting = [shot for shot in shots if not shot.error]
     while (waiting or running) and not stopping():
-        while waiting and not (running and resources.share_windows):
+        while waiting and not (running and crew.resources.share_windows):
             shot = waiting.pop(0)
-            running[task.remote(shot, resources, workers, queue)] = shot
+            running[crew.begin(shot)] = shot
         done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
         if ray.wait([events], timeout=0)[0]:
             report.receive(_taken(events))
-            events = queue.take.remote()
+            events = crew.queue.take.remote()
         for ref in done:
             ended(_outcome(ref, running.pop(ref), report))
     for ref in running:
@@ -272,6 +279,8 @@ def render_shot(shot: Shot, resources: WorkerResources, workers: int, queue: Any
     recipe = shot.recipe
     assert recipe is not None  # shots with an error are not sent to a worker
     try:
+        from vera.core.backends import load_backend  # torch, which only workers need
+
         window_runner = None
         if resources.share_windows and load_backend(recipe.model).samples:
             if recipe.cache:
@@ -319,6 +328,8 @@ class SharedWindows:
         caches: Any,
         check: Callable[[], None],
     ) -> Iterator[torch.Tensor]:
+        from vera.core.model.offload import computing_device
+
         device = computing_device(transformer)
         inputs = [(latents.cpu(), span, timestep) for latents, span, timestep in inputs]
         portable = guided.with_text_on("cpu")

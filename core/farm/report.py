@@ -130,7 +130,7 @@ class Report:
             if self.page.error:
                 self.progress.warn(self.page.error)
         self.progress.say("; ".join([summary, *where.values()]), event="done", **totals, **where)
-        return next((code for code in SEVERITY if any(o.code == code for o in self.outcomes)), DONE)
+        return most_severe(outcome.code for outcome in self.outcomes)
 
     def _report_deaths(self) -> None:
         """Report dead workers of this machine at once; those of other machines appear when Ray restarts their shot."""
@@ -157,6 +157,12 @@ class Report:
 def _state_of(outcome: Outcome) -> str:
     """The state of an ended shot in events: one of STATES, or "whole" for a shot that was complete before."""
     return "whole" if outcome.code == DONE and not outcome.rendered else STATES[outcome.code]
+
+
+def most_severe(codes: Iterable[int]) -> int:
+    """The most severe of some exit codes; DONE for none."""
+    found = set(codes)
+    return next((code for code in SEVERITY if code in found), DONE)
 
 
 def ordinal(number: int) -> str:

@@ -266,7 +266,8 @@ def test_a_worker_takes_a_gpu_where_there_are_some_unless_told_otherwise(tmp_pat
     asked = []
     monkeypatch.setattr(engine, "connect", lambda address: None)
     monkeypatch.setattr(engine, "cluster_has_gpus", lambda: True)
-    monkeypatch.setattr(engine, "run", lambda shots, resources, *more: asked.append(resources.gpus))
+    monkeypatch.setattr(engine, "Crew", lambda resources: asked.append(resources.gpus))
+    monkeypatch.setattr(engine, "run", lambda *given: None)
     list_of_one = tmp_path / "shots.json"
     list_of_one.write_text(json.dumps([{"plate": "p.png", "prompt": "Add fog", "out": "out"}]))
     door.farm(door.parser().parse_args([str(list_of_one), "--page", "none", "--progress", "none", *options]))
@@ -282,3 +283,19 @@ def test_shots_that_a_stopped_farm_did_not_begin_are_stopped_not_done(monkeypatc
     outcomes = engine.run(shots, MagicMock(), report, stopping=lambda: True)
     assert [(o.shot.number, o.code) for o in outcomes] == [(1, STOPPED), (2, WRONG_INPUT), (3, STOPPED)]
     assert not any(o.rendered for o in outcomes)
+
+
+def test_lists_given_later_are_rendered_by_the_same_workers(tmp_path, monkeypatch):
+    """A list that cannot be read stops nothing but itself, and the exit code tells of it."""
+    monkeypatch.setattr(engine, "connect", lambda address: None)
+    monkeypatch.setattr(engine, "Crew", lambda resources: object())
+    monkeypatch.setattr(door, "stop_request", lambda: lambda: False)
+    rendered = []
+    monkeypatch.setattr(engine, "run", lambda shots, crew, report, stopping: rendered.append((len(shots), crew)))
+    lists = [tmp_path / f"{count}.json" for count in (1, 2, 3)]
+    for count, path in enumerate(lists, 1):
+        path.write_text(json.dumps([job("plate.####.png", f"out{n}") for n in range(count)]))
+    later = [f"{lists[1]}\n", "\n", f"{tmp_path}/none.json\n", f"{lists[2]}"]
+    monkeypatch.setattr(sys, "stdin", iter(later))
+    assert door.main([str(lists[0]), "--keep", "--gpus", "0", "--page", "none", "--progress", "none"]) == 2
+    assert [count for count, _ in rendered] == [1, 2, 3] and len({crew for _, crew in rendered}) == 1
