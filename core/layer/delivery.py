@@ -39,7 +39,7 @@ from vera.core.layer.manifest import SCHEMA, Manifest, hash_of_edits, read_manif
 from vera.core.layer.outputs import ALL_OUTPUTS, COMPOSITE, EDIT, outputs_of
 from vera.core.layer.outputs.output import FrameOutput, FramePixels, LayerPart, Shot, ShotOutput
 from vera.core.layer.shot_pictures import FILES as PICTURES
-from vera.core.layer.shot_pictures import ShotPictures
+from vera.core.layer.shot_pictures import Column, ShotPictures
 from vera.core.plate.color import PlateColor
 from vera.kernels.pixel_hash import pixel_hash
 
@@ -84,6 +84,7 @@ class Delivery:
         self.notes = FrameNotes(self.dir / out_folder.NOTES)
         self._report_note = self.job_dir / "report.json"
         self._more_files: tuple[str, ...] = ()
+        self._columns: dict[int, Column] = {}
 
     # Before the work.
 
@@ -401,7 +402,13 @@ class Delivery:
             return self.read_layer(frame), self.read_composite(frame)
 
         return ShotPictures(
-            self.dir / out_folder.PICTURES, self.plate, self.shot.blending, self.color, read, self.shot.origin
+            self.dir / out_folder.PICTURES,
+            self.plate,
+            self.shot.blending,
+            self.color,
+            read,
+            self.shot.origin,
+            self._columns,
         )
 
     def _picture_digests(self) -> dict[int, str]:

@@ -271,10 +271,10 @@ def over_rest(drawn: Drawn, shown: Tensor, edit: Tensor, matte: Tensor) -> tuple
     """Composite the object and its contact shadow over the rest of the model's layer, at plate size.
 
     shown (H, W): visible share of the object, by occlusion. edit (H, W, 3), matte (H, W): straight colour and alpha of
-    the rest.
+    the rest; both are overwritten.
     Returns straight colour (H, W, 3), alpha (H, W), and the object's own alpha (H, W) in it.
     """
-    edit, matte, own = edit.clone(), matte.clone(), torch.zeros_like(matte)
+    own = torch.zeros_like(matte)
     if shadow := contact_shadow(drawn):
         box, dark = shadow
         here = (box.rows, box.columns)

@@ -100,23 +100,25 @@ def has_views(path: Path, plate: Plate) -> bool:
         return False
 
 
-def write_contact_sheet(path: Path, shown: Callable[[int], Shown], plate: Plate, origin: Origin = UNSTATED) -> None:
-    """PNG: plate, layer over a checkerboard, alpha and composite, for frames over the shot.
-
-    shown(frame) gives the frame's Shown.
-    """
+def sheet_frames(plate: Plate) -> list[int]:
+    """The frames of the contact sheet, spread over the shot."""
     places = np.linspace(0, len(plate.frames) - 1, min(_SHEET_FRAMES, len(plate.frames)))
-    frames = [plate.frames[round(place)] for place in places]
-    height = max(1, round(_SHEET_WIDTH * _shape(plate)))
-    columns = [
-        [
-            _shrink(one.plate, (height, _SHEET_WIDTH)),
-            *_layer_views(one.layer, one.blending, (height, _SHEET_WIDTH), one.gain),
-            _shrink(one.composite, (height, _SHEET_WIDTH)),
-        ]
-        for one in map(shown, frames)
-    ]
-    sheet = _sheet(frames, columns, height)
+    return [plate.frames[round(place)] for place in places]
+
+
+def sheet_column(shown: Shown, plate: Plate) -> list[np.ndarray]:
+    """A frame's pictures on the contact sheet, uint8: plate, layer over a checkerboard, alpha and composite."""
+    size = _sheet_height(plate), _SHEET_WIDTH
+    views = _layer_views(shown.layer, shown.blending, size, shown.gain)
+    return [_bytes(picture) for picture in (_shrink(shown.plate, size), *views, _shrink(shown.composite, size))]
+
+
+def write_contact_sheet(
+    path: Path, column: Callable[[int], list[np.ndarray]], plate: Plate, origin: Origin = UNSTATED
+) -> None:
+    """PNG of `sheet_frames`. column(frame) gives the frame's `sheet_column`."""
+    frames = sheet_frames(plate)
+    sheet = _sheet(frames, [column(frame) for frame in frames], _sheet_height(plate))
     with replacing(path) as part:
         sheet.save(part, format="PNG", pnginfo=_text_chunks(origin))
 
@@ -176,6 +178,10 @@ def checkerboard(size: tuple[int, int]) -> np.ndarray:
     return np.where((y + x) % 2, *_GREYS).astype(np.float32)[..., None].repeat(3, axis=2)
 
 
+def _sheet_height(plate: Plate) -> int:
+    return max(1, round(_SHEET_WIDTH * _shape(plate)))
+
+
 def _sheet(frames: list[int], columns: list[list[np.ndarray]], height: int) -> Image.Image:
     step_x, step_y = _SHEET_WIDTH + _MARGIN, height + _MARGIN + _LABEL
     names = ("plate", "edit layer", "alpha", "composite")
@@ -185,7 +191,7 @@ def _sheet(frames: list[int], columns: list[list[np.ndarray]], height: int) -> I
         for row, (name, picture) in enumerate(zip(names, pictures)):
             x, y = _MARGIN + column * step_x, _MARGIN + row * step_y
             draw.text((x, y), f"{frame}  {name}", fill=(210, 210, 210))
-            sheet.paste(Image.fromarray(_bytes(picture)), (x, y + _LABEL))
+            sheet.paste(Image.fromarray(picture), (x, y + _LABEL))
     return sheet
 
 

@@ -6,7 +6,7 @@ The pictures are stored uncompressed: compression would take longer than all oth
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,15 @@ FILES = (MOVIE, SHEET)
 
 
 @dataclass(frozen=True)
+class Column:
+    """A frame's column of the contact sheet; `digest` of the movie's picture made with it, and the colour of both."""
+
+    pictures: list[np.ndarray]
+    digest: str
+    color: PlateColor
+
+
+@dataclass(frozen=True)
 class ShotPictures:
     """The preview pictures of a shot.
 
@@ -30,6 +39,7 @@ class ShotPictures:
     read: gives the delivered layer and composite of a frame
     color: of the plate, with the model's exposure
     origin: provenance that both files state
+    columns: of the contact sheet, of frames that `keep` was given in this process
     """
 
     folder: Path
@@ -38,6 +48,7 @@ class ShotPictures:
     color: PlateColor
     read: Callable[[int], tuple[np.ndarray, np.ndarray]]
     origin: Origin = UNSTATED
+    columns: dict[int, Column] = field(default_factory=dict)
 
     @property
     def bytes_per_frame(self) -> int:
@@ -46,20 +57,33 @@ class ShotPictures:
 
     def keep(self, frame: int, filmed: np.ndarray, layer: np.ndarray, composite: np.ndarray) -> str:
         """Write the frame's picture; return its SHA-256. Plate and files need not be read again. Raises OSError."""
-        picture = preview.movie_picture(self._shown(frame, filmed, layer, composite), self.plate).tobytes()
+        shown = self._shown(frame, filmed, layer, composite)
+        picture = preview.movie_picture(shown, self.plate).tobytes()
         write_bytes(self._path(frame), picture)
-        return hashlib.sha256(picture).hexdigest()
+        digest = hashlib.sha256(picture).hexdigest()
+        if frame in preview.sheet_frames(self.plate):
+            self.columns[frame] = Column(preview.sheet_column(shown, self.plate), digest, self.color)
+        return digest
 
     def write(self, folder: Path, digests: dict[int, str]) -> None:
         """Write both files into the delivery's folder. digests: results of `keep` by frame. Raises OSError."""
         preview.write_movie(folder / MOVIE, self.pictures(digests), self.plate, self.origin)
-        preview.write_contact_sheet(folder / SHEET, self._shown_from_files, self.plate, self.origin)
+        preview.write_contact_sheet(
+            folder / SHEET, lambda frame: self._column(frame, digests.get(frame)), self.plate, self.origin
+        )
 
     def pictures(self, digests: dict[int, str]) -> Iterator[np.ndarray]:
         """The movie's pictures: those stored with the frames, or made from the files where one is missing."""
         for frame in self.plate.frames:
             picture = self._kept(frame, digests.get(frame))
             yield preview.movie_picture(self._shown_from_files(frame), self.plate) if picture is None else picture
+
+    def _column(self, frame: int, digest: str | None) -> list[np.ndarray]:
+        """A frame's pictures on the sheet, as `keep` made them or, if it was not given this frame, from the files."""
+        column = self.columns.get(frame)
+        if column is not None and (column.digest, column.color) == (digest, self.color):
+            return column.pictures
+        return preview.sheet_column(self._shown_from_files(frame), self.plate)
 
     def _kept(self, frame: int, digest: str | None) -> np.ndarray | None:
         shape = preview.movie_shape(self.plate)
