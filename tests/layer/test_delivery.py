@@ -366,6 +366,8 @@ def test_pictures_written_with_the_frames_are_those_made_from_the_files(tmp_path
         assert bool(read) != filmed
         delivery.finish({})
     assert len(shown[0]) == 2 and all(np.array_equal(a, b) for a, b in zip(*shown))
+    kept, read = ((tmp_path / f"{filmed}/contact_sheet.png").read_bytes() for filmed in (True, False))
+    assert kept == read
     assert not (tmp_path / "True/.job").exists()
 
 

@@ -60,7 +60,12 @@ def test_the_movies_size_is_even_and_bounded(tmp_path, size, aspect):
 def test_the_contact_sheet_spreads_over_the_shot(tmp_path, monkeypatch):
     asked = []
     plate = StandInPlate(size=(90, 160), frames=tuple(range(1001, 1050)))
-    preview.write_contact_sheet(tmp_path / "a.png", lambda f: asked.append(f) or show(plate, f), plate)
+
+    def column(frame):
+        asked.append(frame)
+        return preview.sheet_column(show(plate, frame), plate)
+
+    preview.write_contact_sheet(tmp_path / "a.png", column, plate)
     assert asked == [1001, 1013, 1025, 1037, 1049]
     sheet = np.asarray(Image.open(tmp_path / "a.png"))
     step = 300 + 8
