@@ -15,8 +15,9 @@ SYMMETRIC_SIMILARITY = 0.5  # share that is enough even if the mirrored plate ma
 def match_frames(plate_count: int, edited_count: int, where: str) -> tuple[list[int], int]:
     """(plate index of each edited frame that is used, step between them).
 
-    Equal counts give step 1. An edited video of every k-th plate frame has ceil(n / k) frames and step k. One at k
-    times the rate has k n or k (n - 1) + 1 frames, is thinned, and has step -k.
+    n is the plate's number of frames. An equal number gives step 1. An edited video of every k-th plate frame has
+    ceil(n / k) frames, and step k. A video of k times the frame rate has k n or k (n - 1) + 1 frames; every k-th of
+    them is used, and the step is -k.
     Raises InputError for all other counts.
     """
     n, m = plate_count, edited_count
@@ -29,7 +30,7 @@ def match_frames(plate_count: int, edited_count: int, where: str) -> tuple[list[
             return list(range(n)), -k
     raise InputError(
         f"{where}: {m} frames for a plate of {n}; give the same count, every 2nd to {MAX_RATE_RATIO}th frame of the"
-        f" plate, or as many times more; or name the plate's frames before its first one, as --edited-offset"
+        f" plate, or as many times more; or give --edited-offset, the number of plate frames before its first one"
     )
 
 
@@ -56,7 +57,7 @@ def refuse_other_picture(
             raise InputError(f"{where}: shows the plate {name}; flip it back")
     if right < MIN_SIMILARITY or right < min(1.3 * max(wrong.values()), SYMMETRIC_SIMILARITY):
         raise InputError(
-            f"{where}: shows another shot than the plate ({right:.0%} of its details are found again, by chance up"
+            f"{where}: shows another shot than the plate ({right:.0%} of the plate's details are in it; by chance up"
             f" to {max(wrong.values()):.0%}); give the edited version of this plate, or "
             "a mask if hardly any of it was kept"
         )

@@ -21,12 +21,12 @@ class Panel(nukescripts.PythonPanel):
         self.folders = nuke.Multiline_Eval_String_Knob("folders", "folders it may use")
         self.paths = nuke.Multiline_Eval_String_Knob("paths", "paths: here = there")
         self.python.setTooltip("Such as /opt/vera/.venv/bin/python. Empty: the service is started by hand")
-        self.root.setTooltip("Empty where the core is installed in that Python")
+        self.root.setTooltip("Empty if the core is installed in that Python")
         self.folders.setTooltip(
-            "One a line: the service reads and writes inside these only; your home folder if there is none"
+            "One per line. The service reads and writes only in these folders; without any, in your home folder"
         )
         self.paths.setTooltip(
-            "One pair a line, where the service's machine writes paths otherwise: Z:/shots = /mnt/shots"
+            "One pair per line, if the service's machine has other paths: Z:/shots = /mnt/shots"
         )
         for knob, value in (
             (self.python, values.python),
@@ -44,7 +44,7 @@ class Panel(nukescripts.PythonPanel):
         for line in _lines(self.paths.value()):
             here, equals, there = (part.strip() for part in line.partition("="))
             if not (equals and here and there):
-                raise RefusedError(f"paths: '{line}' is no pair; write here = there")
+                raise RefusedError(f"paths: '{line}' is not a pair; write here = there")
             pairs.append((here, there))
         return settings.Settings(
             _one(self.python),

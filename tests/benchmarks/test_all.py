@@ -35,7 +35,7 @@ def test_the_checkout_that_is_measured_is_the_one_that_is_imported(tmp_path):
 
 
 def test_a_frame_s_delivery_is_measured_with_its_preview(tmp_path):
-    result = delivery.measure(tmp_path / "frame", "object", 96, 64, 1, find_space("linear"), False)
+    result = delivery.measure(tmp_path / "frame", "object", (64, 96), 1, find_space("linear"), False)
     assert {"read, refine", "over", "write", "preview", "peer"} == set(result["seconds"])
     assert result["ratio"] > 0 and 0 < result["coverage"] < 1
 
