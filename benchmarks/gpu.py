@@ -210,7 +210,8 @@ def one_pass(session: Session, name: str, size) -> None:
 
 def mini_render(session: Session) -> None:
     """The embedded model's sampling and decoding of 49 frames, as a render does it, without reading and delivery."""
-    call = cases.mini_render(session.shapes.device, 49 if session.shapes.device == "cuda" else 5)
+    frames, steps = (49, None) if session.shapes.device == "cuda" else (5, 1)
+    call = cases.mini_render(session.shapes.device, frames, steps)
     title = "mini, sample and decode"
     taken = measure(
         title,
@@ -224,9 +225,10 @@ def mini_render(session: Session) -> None:
 
 
 def mini_training_step(session: Session) -> None:
-    device, batch = session.shapes.device, 4 if session.shapes.device == "cuda" else 1
+    device = session.shapes.device
+    batch, layers = (4, None) if device == "cuda" else (1, 1)
     kinds = {"fp32": None} | ({"bf16": BF16} if has_bfloat16_units(torch.device(device)) else {})
-    contenders = [Contender(kind, cases.mini_step(device, dtype, batch)) for kind, dtype in kinds.items()]
+    contenders = [Contender(kind, cases.mini_step(device, dtype, batch, layers)) for kind, dtype in kinds.items()]
     title = f"mini, a training step of {batch} samples"
     taken = measure(title, contenders, session.rows, session.shapes.device, session.shapes.rounds, session.left)
     report(title, taken, session.rows, ("fp32",), samples_a_second=lambda c, seconds: batch / seconds)

@@ -4,6 +4,7 @@ import gc
 import math
 import os
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -288,8 +289,8 @@ def clip_inputs(config, size, device):
     return ClipTensors(latents, source, mask, timestep, draw(1, 512, config.text_dim))
 
 
-def mini_render(device, frames):
-    """A call that samples and decodes one clip of the embedded model."""
+def mini_render(device, frames, steps=None):
+    """A call that samples and decodes one clip of the embedded model. steps: its own number where None."""
     from vera.core.model.codec import latent_frames
     from vera.core.model.mini.edition import load_mini
     from vera.core.sampling.solver import Solver
@@ -299,7 +300,7 @@ def mini_render(device, frames):
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(count, 3, channels, 10, 18, generator=generator).to(device)
     source = torch.randn(1, channels, count, 10, 18, generator=generator).to(device)
-    solver = Solver(model.limits.steps, model.limits.shift)
+    solver = Solver(steps or model.limits.steps, model.limits.shift)
 
     def call():
         text, state = model.text.encode(["add a red balloon rising"]), solver.start(noise)
@@ -313,12 +314,15 @@ def mini_render(device, frames):
     return call
 
 
-def mini_step(device, dtype, batch):
-    """A call that is one training step of a model of mini's geometry, on random latents, in this type."""
+def mini_step(device, dtype, batch, layers=None):
+    """A call that is one training step of a model of mini's geometry, on random latents, in this type.
+
+    layers: mini's own number where None.
+    """
     from vera.core.model.mini.mini_config import MINI
     from vera.core.model.mini.mini_transformer import MiniTransformer
 
-    config = MINI
+    config = replace(MINI, layers=layers or MINI.layers)
     torch.manual_seed(0)
     with torch.enable_grad():
         model = MiniTransformer(config).to(device)

@@ -67,15 +67,19 @@ class Pattern:
     width: int
 
     def file(self, frame: int) -> Path:
-        return self.folder / f"{self.prefix}{frame:0{self.width}d}{self.suffix}"
+        return self.folder / self.name(frame)
+
+    def name(self, frame: int) -> str:
+        """The file's name without its folder."""
+        return f"{self.prefix}{frame:0{self.width}d}{self.suffix}"
 
     def frames(self) -> list[int]:
         """The frame numbers of all matching files, in order. Raises OSError."""
-        return sorted(n for n, name in self._numbered() if _same_name(name, self.file(n).name))
+        return sorted(n for n, name in self._numbered() if _same_name(name, self.name(n)))
 
     def badly_padded(self) -> str | None:
         """A file that matches except for its padding, or None. Raises OSError."""
-        return next((name for n, name in self._numbered() if not _same_name(name, self.file(n).name)), None)
+        return next((name for n, name in self._numbered() if not _same_name(name, self.name(n))), None)
 
     def in_other_case(self) -> str | None:
         """A file that would fit but for capitals, "plate.0002.EXR" beside "plate.0001.exr", or None. Raises OSError."""

@@ -114,6 +114,20 @@ class Plate:
         chosen = self.picture if isinstance(self._source, Stills) else self._source.name_of(frame)
         return hashlib.sha256(f"{digest} {chosen}".encode()).hexdigest() if chosen else digest
 
+    def read_with_alpha(self, frame: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """What `read` returns, and the alpha as stored, (H, W) float32 in [0, 1]; None without one.
+
+        Raises InputError as `read`, and for NaN.
+        """
+        pixels = self.read(frame)
+        if isinstance(self._source, Movie):
+            return pixels, self._source.read_alpha(frame)
+        return pixels, _parts_of(self._source, frame, pixels)[1]
+
+    def in_display(self, values: np.ndarray) -> np.ndarray:
+        """Values (H, W) or (H, W, C) of the data window, cropped and padded with 0 to the display window."""
+        return _within(values, _plate_window(self), Window(0, 0, *self.display))
+
     def _check(self, frame: int) -> None:
         if frame not in self._source.frames:
             raise ValueError(f"frame {frame} is not among {show_frames(self._source.frames)} of {self.path}")
@@ -293,11 +307,11 @@ def _refuse_other_size(source: Movie | Stills, plate: Plate, path: str) -> None:
 
 
 def _within(values: np.ndarray, window: Window, wanted: Window) -> np.ndarray:
-    """The values (H, W) of `window`, cropped and padded with 0 to the window `wanted`."""
+    """The values (H, W) or (H, W, C) of `window`, cropped and padded with 0 to the window `wanted`."""
     if window == wanted:
         return values
     width, height = wanted.size
-    placed = np.zeros((height, width), np.float32)
+    placed = np.zeros((height, width, *values.shape[2:]), np.float32)
     left, top = max(window.left, wanted.left), max(window.top, wanted.top)
     right, bottom = min(window.right, wanted.right), min(window.bottom, wanted.bottom)
     if left < right and top < bottom:
@@ -349,11 +363,12 @@ def _open_source(path: Path, asked: range | None, pick: Picker, choice: Choice =
         there = list_files(pattern, path)
     chosen = choose_frames(asked, list(there), str(path))
     stills = Stills({frame: there[frame] for frame in chosen}, pick, choice)
+    unasked = pattern if asked is None else None
     for how, misfit in (
-        ("padded otherwise", pattern.badly_padded() if pattern else None),
-        ("written with other capitals", pattern.in_other_case() if pattern else None),
+        ("padded otherwise", unasked.badly_padded() if unasked else None),
+        ("written with other capitals", unasked.in_other_case() if unasked else None),
     ):
-        if misfit and asked is None:
+        if misfit:
             note = f"{misfit} is {how} and is not among the frames {show_frames(chosen)}"
             stills.notes = (*stills.notes, note)
     return stills
@@ -394,7 +409,11 @@ def _mask_parts(source: Movie | Stills, frame: int) -> tuple[np.ndarray | None, 
     """Colour (H, W, C) and alpha (H, W), either or neither None, float32 in [0, 1]."""
     if isinstance(source, Movie):
         return to_unit(source.read(frame), source.pixel_type), source.read_alpha(frame)
-    pixels = to_unit(source.read(frame), source.pixel_type)
+    return _parts_of(source, frame, source.read(frame))
+
+
+def _parts_of(source: Stills, frame: int, pixels: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    pixels = to_unit(pixels, source.pixel_type)
     if np.isnan(pixels).any():
         raise InputError(f"frame {frame}: {source.files[frame]}: holds NaN; fill these pixels with 0 or 1")
     pixels = np.clip(pixels, 0, 1)

@@ -61,7 +61,9 @@ def write_sequence(folder: Path, frames, name="plate.{:04d}.exr", kind=np.float1
     return folder / name.replace("{:04d}", "####")
 
 
-def write_movie(file: Path, pictures, codec="libx264", pix_fmt="yuv420p", options=None, tune=None, **container) -> Path:
+def write_movie(
+    file: Path, pictures, codec="libx264", pix_fmt="yuv420p", options=None, tune=None, rate=24, **container
+) -> Path:
     """Encode pictures: rgb arrays (H, W, 3) or frames already in `pix_fmt`."""
     with av.open(str(file), "w", options=container) as out:
         stream = None
@@ -70,7 +72,7 @@ def write_movie(file: Path, pictures, codec="libx264", pix_fmt="yuv420p", option
             if isinstance(picture, np.ndarray):
                 frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format=pix_fmt)
             if stream is None:
-                stream = out.add_stream(codec, rate=24)
+                stream = out.add_stream(codec, rate=rate)
                 stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, pix_fmt
                 stream.options = options or {}
                 if tune:

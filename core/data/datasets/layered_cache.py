@@ -26,6 +26,7 @@ from vera.core.model.fingerprint import fingerprint
 from vera.core.model.load import load_model
 
 METHOD = "1"  # version of how latents are made from layers; part of the cache key
+OWN_METHOD = "2"  # version of how your own shots are cut into clips; part of the cache key of these clips
 CLOCK_TICK = 2 * 10**9  # nanoseconds; the coarsest time stamp of a common file system (FAT)
 ENCODERS = ("vae", "text_encoder", "tokenizer")
 
@@ -94,7 +95,7 @@ class Cache:
                 parts += [layer, *(self.digests.of(each) for each in files_of(file))]
             except OSError as error:
                 raise BrokenRowError(row.name, file, f"cannot be read ({error.strerror})") from None
-        return self._key("latents", METHOD, *parts, *([repr(row.segment)] if row.segment else []))
+        return self._key("latents", METHOD, *parts, *([OWN_METHOD, repr(row.segment)] if row.segment else []))
 
     def key_of_text(self, instruction: str) -> str:
         """Cache key of an instruction's text states."""

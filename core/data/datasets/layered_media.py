@@ -14,15 +14,19 @@ MAX_CHANNEL_DIFFERENCE = 0.03
 # PSNR (dB) of the composite against edit over source. Below, the layers are taken for those of different clips.
 # Raising it refuses more strongly compressed clips.
 MIN_COMPOSITE_PSNR = 15.0
+NO_EDIT = "the alpha is 0 everywhere: there is no edit"
 
 
 def read_layers(row: Row) -> dict[str, torch.Tensor]:
     """Decode every frame of a row's movies: layer -> (T, H, W, 3), uint8 or uint16. Raises BrokenRowError."""
     if row.segment is not None:
         try:
-            return read_segment(row.files, row.segment)
+            layers = read_segment(row.files, row.segment)
         except Exception as error:  # a damaged file can make the decoder raise anything
             raise BrokenRowError(row.name, "", str(error)) from None
+        if not layers["alpha"].numpy().any():
+            raise BrokenRowError(row.name, "", NO_EDIT)
+        return layers
     check_files(row)
     layers = {}
     for layer, file in row.files.items():
@@ -42,7 +46,7 @@ def read_layers(row: Row) -> dict[str, torch.Tensor]:
             if apart > MAX_CHANNEL_DIFFERENCE:
                 raise BrokenRowError(row.name, file, f"the {layer} is colourful (channels {apart:.2f} apart), not grey")
         if layer == "alpha" and not row.test and not frames.any():
-            raise BrokenRowError(row.name, file, "the alpha is 0 everywhere: there is no edit")
+            raise BrokenRowError(row.name, file, NO_EDIT)
         layers[layer] = torch.from_numpy(frames)
     return layers
 

@@ -13,9 +13,11 @@ laid over in encoded values. The model composes in encoded values: there, the ed
 composite is the same.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ from vera.core.plate.color_curve import DISPLAY, decode_srgb, encode_srgb
 from vera.core.plate.color_space import resolve_space
 from vera.core.plate.fit import model_size, shrink
 from vera.core.plate.named_files import MOVIES, STILLS
-from vera.core.plate.pattern import find_pattern
+from vera.core.plate.pattern import choose_frames, find_pattern, show_frames
 from vera.core.plate.source import Mask, Plate, open_mask, open_plate
 
 CLIP_FPS = 16  # frames per second of every clip
@@ -49,27 +51,34 @@ class Segment:
 
 
 def media_in(folder: Path) -> dict[str, Path]:
-    """The shot's media by name: a movie's file, or a sequence's pattern. Raises InputError for two of one name."""
+    """The shot's media by name: a movie's file, a sequence's pattern, or the file of a mask that is a still.
+
+    Raises InputError for two of one name.
+    """
     found: dict[str, Path] = {}
     for name in MEDIA:
         there = {path for file in sorted(folder.glob(f"{name}.*")) if (path := _as_media(file)) is not None}
         if len(there) > 1:
             raise InputError(f"{folder}: several of {name}: {', '.join(sorted(p.name for p in there))}; keep one")
         found |= dict.fromkeys([name], *there) if there else {}
+    if "mask" in found and len(files := files_of(found["mask"])) == 1:
+        found["mask"] = files[0]
     return found
 
 
 def segments_of(media: dict[str, Path], frames: int) -> list[Segment]:
-    """The clips of `frames` frames that a shot gives. Raises InputError for a shot that is too short, or whose media
-    differ in length."""
-    source = open_plate(str(media["source"]))
+    """The clips of `frames` frames that a shot gives.
+
+    Raises InputError for a shot that is too short, for media that differ in length or size, and for a layer without
+    alpha.
+    """
+    source = Picture(media["source"]).plate
     count = len(source.frames)
     for name, path in media.items():
-        if name == "source":
-            continue
-        other = len(open_plate(str(path)).frames)
-        if other not in (count, 1 if name == "mask" else count):
-            raise InputError(f"{path}: {other} frames, but the source has {count}")
+        if name in ("alpha", "mask"):
+            _check_matte(path, source, still=name == "mask")
+        elif name != "source":
+            _check_layer(Picture(path), source, needs_alpha=name == "layer")
     positions = retimed(count, float(source.fps or USUAL_FPS), frames)
     if positions is None:
         raise InputError(f"{media['source']}: {count} frames; {frames} are the fewest of a clip")
@@ -77,6 +86,32 @@ def segments_of(media: dict[str, Path], frames: int) -> list[Segment]:
     number = max(1, (len(positions) + frames // 2) // frames)  # the rest of a shot counts from half a clip on
     starts = [round(i * (len(positions) - frames) / max(1, number - 1)) for i in range(number)]
     return [Segment(tuple(positions[start : start + frames]), size) for start in starts]
+
+
+def _check_layer(layer: Picture, source: Plate, needs_alpha: bool) -> None:
+    plate = layer.plate
+    _check_length(plate.path, len(plate.frames), source)
+    if plate.display != source.display:
+        (width, height), (whole_width, whole_height) = plate.display, source.display
+        raise InputError(
+            f"{plate.path}: {width}x{height}, but the source is {whole_width}x{whole_height}; render it at that size"
+        )
+    if needs_alpha and not layer.has_alpha:
+        raise InputError(f"{plate.path}: has no alpha; give the edit's colour as `edit` and its alpha as `alpha`")
+
+
+def _check_matte(path: Path, source: Plate, still: bool) -> None:
+    """still: one file for all frames is accepted."""
+    if len(files_of(path)) > 1 or path.suffix[1:].lower() in MOVIES:
+        _check_length(str(path), _count(path), source)
+    elif not still:
+        _check_length(str(path), 1, source)
+    _matte(path, source, range(1))  # the first frame alone: its size, and whether it can be read
+
+
+def _check_length(path: str, count: int, source: Plate) -> None:
+    if count != len(source.frames):
+        raise InputError(f"{path}: {count} frames, but the source has {len(source.frames)}")
 
 
 def retimed(count: int, fps: float, least: int) -> list[int] | None:
@@ -92,8 +127,9 @@ def retimed(count: int, fps: float, least: int) -> list[int] | None:
 
 def clip_size(source: Plate) -> tuple[int, int]:
     """(width, height) of the shot's clips: its own shape, no larger than it is."""
-    pixels = min(CLIP_PIXELS, round(source.width * source.height * source.pixel_aspect))
-    return model_size(source.width, source.height, source.pixel_aspect, max(pixels, MULTIPLE**2), MULTIPLE)
+    width, height = source.display
+    pixels = min(CLIP_PIXELS, round(width * height * source.pixel_aspect))
+    return model_size(width, height, source.pixel_aspect, max(pixels, MULTIPLE**2), MULTIPLE)
 
 
 def files_of(path: Path) -> list[Path]:
@@ -102,67 +138,111 @@ def files_of(path: Path) -> list[Path]:
     return [path] if pattern is None else [pattern.file(frame) for frame in pattern.frames()]
 
 
-class Shot:
-    """An opened shot, read frame by frame in order."""
+class Picture:
+    """A source, layer, edit or composite, read in its display window: all of it, or the positions `part`."""
 
-    def __init__(self, media: dict[str, Path]) -> None:
+    def __init__(self, path: Path, part: range | None = None) -> None:
         """Raises InputError."""
-        self.source = open_plate(str(media["source"]))
-        edit = media.get("layer") or media["edit"]
-        self.edit = open_plate(str(edit))
-        self.alpha = open_mask(str(media.get("layer") or media["alpha"]), self.edit)
-        self.mask = open_mask(str(media["mask"]), self.source) if "mask" in media else None
-        self.composite = open_plate(str(media["composite"])) if "composite" in media else None
-        self.premultiplied = self.edit.pixel_type in ("half", "float")
+        self.plate = plate = open_plate(str(path), None if part is None else show_frames(_numbers(path, part)))
+        self._color = PlateColor(resolve_space(None, plate), plate.pixel_type, light_curve=DISPLAY)
+        self.premultiplied = plate.pixel_type in ("half", "float")
+        self.has_alpha = "A" in plate.channels or (plate.is_movie and "A" in plate.ignored_channels)
 
-    def read(self, position: int, size: tuple[int, int]) -> dict[str, np.ndarray]:
-        """The layers of one frame at (width, height), each (H, W, 3) uint16, encoded. Raises InputError."""
-        source = _encoded(self.source, position)
-        alpha = _of_mask(self.alpha, self.edit, position)
-        edit = _straight(self.edit, position, alpha) if self.premultiplied else _encoded(self.edit, position)
+    def encoded(self, index: int) -> np.ndarray:
+        """The frame at this index as a display shows it, (H, W, 3) float32 in [0, 1]."""
+        return self.plate.in_display(self._color.to_model(self.plate.read(self.plate.frames[index])))
+
+    def straight(self, index: int, alpha: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """The frame's own colour, encoded, (H, W, 3), and the alpha, (H, W), both float32 in [0, 1].
+
+        alpha: in the display window; None takes the frame's own.
+        """
+        pixels, own = self.plate.read_with_alpha(self.plate.frames[index])
+        if alpha is None:
+            if own is None:
+                raise InputError(f"{self.plate.path}: has no alpha")
+            alpha = self.plate.in_display(own)
+        if not self.premultiplied:
+            return self.plate.in_display(self._color.to_model(pixels)), alpha
+        light = self.plate.in_display(pixels[..., :3].astype(np.float32))
+        divided = np.where(alpha[..., None] > MIN_ALPHA, light / np.maximum(alpha[..., None], MIN_ALPHA), 0)
+        return replace(self._color, pixel_type="float").to_model(divided.astype(np.float32)), alpha
+
+
+class Shot:
+    """The part of a shot from its first to its last position in `part`, read frame by frame."""
+
+    def __init__(self, media: dict[str, Path], part: range) -> None:
+        """Raises InputError."""
+        self.source = Picture(media["source"], part)
+        self.edit = Picture(media.get("layer") or media["edit"], part)
+        self.composite = Picture(media["composite"], part) if "composite" in media else None
+        self.alpha = None if "layer" in media else _matte(media["alpha"], self.source.plate, part)
+        self.mask = _matte(media["mask"], self.source.plate, part) if "mask" in media else None
+
+    def read(self, index: int, size: tuple[int, int]) -> dict[str, np.ndarray]:
+        """The layers of one frame at (width, height), each (H, W, 3) uint16, encoded. Raises InputError.
+
+        index: of the part's frames, from 0.
+        """
+        source = self.source.encoded(index)
+        edit, alpha = self.edit.straight(index, self._of_matte(self.alpha, index))
         if self.composite is not None:
-            composite = _encoded(self.composite, position)
+            composite = self.composite.encoded(index)
         else:
-            composite = (_over_in_light if self.premultiplied else _over)(edit, alpha, source)
-        if self.premultiplied:
+            composite = (_over_in_light if self.edit.premultiplied else _over)(edit, alpha, source)
+        if self.edit.premultiplied:
             edit = _edit_in_codes(composite, alpha, source)
-        mask = None if self.mask is None else _of_mask(self.mask, self.source, position)
+        mask = self._of_matte(self.mask, index)
         return {name: _as_16_bits(v) for name, v in _shrunk(source, edit, alpha, composite, mask, size).items()}
+
+    def _of_matte(self, matte: Mask | None, index: int) -> np.ndarray | None:
+        return None if matte is None else self.source.plate.in_display(matte.read(matte.frames[index]))
 
 
 def read_segment(media: dict[str, Path], segment: Segment) -> dict[str, torch.Tensor]:
     """Layer -> (T, H, W, 3) uint16 of one clip. Raises InputError."""
-    shot = Shot(media)
-    frames = [shot.read(position, segment.size) for position in segment.positions]
+    first, last = segment.positions[0], segment.positions[-1]
+    shot = Shot(media, range(first, last + 1))
+    frames = [shot.read(position - first, segment.size) for position in segment.positions]
     return {name: torch.from_numpy(np.stack([frame[name] for frame in frames])) for name in frames[0]}
 
 
+def _numbers(path: Path, part: range) -> range:
+    """The frame numbers of a movie or a sequence at these positions."""
+    pattern = None if path.is_file() else find_pattern(path)
+    if pattern is None:
+        return range(part.start + 1, part.stop + 1)
+    there = choose_frames(None, pattern.frames(), str(path))
+    if len(there) < part.stop:
+        raise InputError(f"{path}: {len(there)} frames; the shot has changed, start again")
+    return there[part.start : part.stop]
+
+
+def _count(path: Path) -> int:
+    """The number of frames of a movie or a sequence. Raises InputError for a gap."""
+    pattern = None if path.is_file() else find_pattern(path)
+    if pattern is None:
+        return len(open_plate(str(path)).frames)
+    return len(choose_frames(None, pattern.frames(), str(path)))
+
+
+def _matte(path: Path, source: Plate, part: range) -> Mask:
+    """An alpha or a mask at these positions: frames are matched by position, whatever their numbers."""
+    is_movie = path.suffix[1:].lower() in MOVIES
+    numbers = source.frames[: len(part)] if path.is_file() and not is_movie else _numbers(path, part)
+    return open_mask(str(path), replace(source, frames=tuple(numbers), is_movie=is_movie))
+
+
 def _as_media(file: Path) -> Path | None:
-    """A movie as it is, a frame of a sequence as its pattern, None for what is neither."""
+    """A movie, or the still of a mask, as it is; a frame of a sequence as its pattern; None for what is neither."""
     extension = file.suffix[1:].lower()
-    if extension in MOVIES:
-        return file
     parts = file.name.split(".")
+    if extension in MOVIES or (extension in STILLS and parts[:-1] == ["mask"]):
+        return file
     if extension in STILLS and len(parts) == 3 and parts[1].isdigit():
         return file.with_name(f"{parts[0]}.{'#' * len(parts[1])}.{parts[2]}")
     return None
-
-
-def _encoded(plate: Plate, position: int) -> np.ndarray:
-    """A frame as a display shows it, (H, W, 3) float32 in [0, 1]."""
-    color = PlateColor(resolve_space(None, plate), plate.pixel_type, light_curve=DISPLAY)
-    return color.to_model(plate.read(plate.frames[position]))
-
-
-def _straight(plate: Plate, position: int, alpha: np.ndarray) -> np.ndarray:
-    """A premultiplied frame's own colour, encoded."""
-    light = plate.read(plate.frames[position]).astype(np.float32)
-    divided = np.where(alpha[..., None] > MIN_ALPHA, light / np.maximum(alpha[..., None], MIN_ALPHA), 0)
-    return PlateColor(resolve_space(None, plate), "float", light_curve=DISPLAY).to_model(divided.astype(np.float32))
-
-
-def _of_mask(mask: Mask, plate: Plate, position: int) -> np.ndarray:
-    return mask.read(plate.frames[position])
 
 
 def _over(edit: np.ndarray, alpha: np.ndarray, source: np.ndarray) -> np.ndarray:

@@ -12,6 +12,11 @@ from vera.core.model.codec import SPACE_STRIDE, latent_frames
 from vera.core.model.config import BRANCHES, PRESETS, TransformerConfig
 
 TEXT_TOKENS = 512  # text tokens per instruction, padding included. Raising it raises the cost of attention to the text
+# FLOP of encoding one layer of a clip of 832x480 pixels by Wan's codec, by the clip's frames; in TF32.
+ENCODING = {49: 99.34e12, 81: 163.75e12}
+LAYERS_ENCODED = 5  # of a row with a mask
+TF32_PEAK = 495e12  # of an H100 in dense TF32 FLOP/s, from the manufacturer's data sheet
+ENCODING_UTILISATION = 0.2  # share of that peak that encoding reaches; assumed. Raising it lowers the hours
 
 
 @dataclass(frozen=True)
@@ -114,8 +119,13 @@ def training_cost(config: TransformerConfig, tokens: int, run: TrainingRun, gpu:
     return Cost(forward, step, hours, hours * gpu.price)
 
 
+def encoding_hours(frames: int, rows: int) -> float:
+    """H100 hours of the first start, which encodes all rows of `frames` (49 or 81) frames of 832x480 pixels."""
+    return rows * LAYERS_ENCODED * ENCODING[frames] / (TF32_PEAK * ENCODING_UTILISATION) / 3600
+
+
 def cost_table(run: TrainingRun) -> Iterator[str]:
-    """The lines of the cost table in docs/training.md: presets by clip length, at 832x480 pixels."""
+    """The lines of the cost table in docs/training.md: presets by clip length, at 832x480 pixels, and encoding."""
     gpu = GPUS["H100"]
     assumed = f"{gpu.utilisation:.0%} of the peak, ${gpu.price} a GPU hour (both assumed)"
     yield f"{run.steps} steps of {run.batch} clips, {assumed}"
@@ -129,3 +139,9 @@ def cost_table(run: TrainingRun) -> Iterator[str]:
                 f"| {name} | {frames} | {cost.forward / 1e15:.2f} | {cost.step / 1e15:,.0f} | {cost.hours:,.0f} |"
                 f" {slower.hours:,.0f} | {cost.dollars:,.0f} |"
             )
+    for frames, flops in ENCODING.items():
+        yield (
+            f"encoding, once: {encoding_hours(frames, 1000):.1f} H100 hours for 1,000 rows of {frames} frames"
+            f" ({flops / 1e12:.0f} TFLOP a layer, {LAYERS_ENCODED} layers a row, {ENCODING_UTILISATION:.0%} of TF32's"
+            " peak, assumed)"
+        )

@@ -26,7 +26,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from vera.core.data.datasets.layered import check_rows, read_rows, size_of_clips
 from vera.core.data.datasets.layered_cache import Cache, Encoders, text_states
-from vera.core.errors import InputError
+from vera.core.errors import InputError, printable
 from vera.core.model.config import BRANCHES, PRESETS
 from vera.core.model.footprint import GIB
 from vera.core.model.wan.wan_directory import read_parts
@@ -304,8 +304,11 @@ class Run:
         return source, samples
 
     def _report_rows(self, rows, broken) -> None:
-        count = f"{len(rows):,} rows of {self.settings.frames} frames"
-        self.console.say(f"{self.settings.data}: {count}, {len(broken)} broken")
+        usable = sum(row.name not in broken for row in rows)
+        self.console.say(
+            f"{self.settings.data}: {usable:,} rows of {self.settings.frames} frames, and"
+            f" {len(broken):,} that cannot be used" + (", named in log.jsonl" if broken else "")
+        )
 
     def _encode(self, rows, broken, stop) -> bool:
         """Encode this rank's share of the rows into the cache. False if stop() returned True on any rank."""
@@ -343,8 +346,7 @@ class Run:
         return samples
 
     def _find_rows(self):
-        """(train rows with `frames` frames, names of the broken ones among these)."""
-
+        """(train rows with `frames` frames, names of the broken ones and of those that could not be read)."""
         rows, unread = read_rows(Path(self.settings.data))
         wanted = self.settings.frames
         rows = [replace(row, frames=(wanted,)) for row in rows if not row.test and wanted in row.frames]
@@ -353,7 +355,7 @@ class Run:
         broken = check_rows(rows)
         for error in unread + broken:
             self._log(broken_row=error.row, file=error.file, reason=error.reason)
-        return rows, {error.row for error in broken}
+        return rows, {error.row for error in unread + broken}
 
     def _from_first_rank(self, make):
         """Call make() on the first rank and return its result, or raise its InputError, on every rank."""
@@ -373,9 +375,13 @@ class Run:
         gathered: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(gathered, source.new_broken)
         source.new_broken = []
-        for error in {error.row: error for errors in gathered for error in errors}.values():
+        found = {error.row: error for errors in gathered for error in errors}
+        for error in found.values():
             source.broken.add(error.row)
             self._log(broken_row=error.row, file=error.file, reason=error.reason)
+        if found:
+            more = f", and {len(found) - 1:,} more, named in log.jsonl" if len(found) > 1 else ""
+            self.console.say(f"cannot be used: {printable(next(iter(found.values())))}{more}")
 
     def _shared(self, sample):
         """Send the sample of the context group's first rank to all ranks of the group."""

@@ -111,14 +111,65 @@ def test_movies_of_another_rate_and_size_are_taken_too(tmp_path):
     assert not broken and set(read_layers(row)) == {"source", "edit", "alpha", "composite", "mask"}
 
 
+def other_layer(folder, shape):
+    for frame in range(1, 61):
+        write_image(folder / f"layer.{frame:04d}.png", np.zeros(shape, np.uint8))
+
+
 FAULTS = {
     "too short": (lambda folder: [f.unlink() for f in folder.glob("*.00[3-6]*")], "29 frames; 49 are the fewest"),
     "a frame missing": (lambda folder: (folder / "layer.0007.png").unlink(), "layer"),
     "of different length": (lambda folder: (folder / "layer.0060.png").unlink(), "59 frames, but the source has 60"),
     "without a layer": (lambda folder: [f.unlink() for f in folder.glob("layer.*")], "edit.mp4: no such file"),
     "two sources": (lambda folder: (folder / "source.mov").write_bytes(b""), "several of source"),
+    "of another size": (lambda folder: other_layer(folder, (20, 72, 4)), "72x20, but the source is 72x40"),
+    "a layer without alpha": (lambda folder: other_layer(folder, (*SIZE, 3)), "has no alpha"),
     "not a picture": (lambda folder: (folder / "source.0001.png").write_bytes(b"no"), "source"),
 }
+
+
+def test_an_opaque_layer_is_opaque_whatever_its_colour(tmp_path):
+    """A mask that is opaque everywhere is read by its luminance; a layer's alpha never is."""
+    folder = write_shot(tmp_path / "shot", 49, "png")
+    red = np.full((*SIZE, 4), [200, 20, 20, 255], np.uint8)
+    for frame in range(1, 50):
+        write_image(folder / f"layer.{frame:04d}.png", red, oiio__UnassociatedAlpha=1)
+    (row,), _ = read_rows(tmp_path)
+    layers = read_layers(row)
+    assert (layers["alpha"].numpy() == 65535).all() and torch.equal(layers["composite"], layers["edit"])
+
+
+@pytest.mark.parametrize("frames", [range(1), range(1, 50), range(1001, 1050)], ids=["a still", "alike", "from 1001"])
+def test_masks_are_matched_by_position(tmp_path, frames):
+    """A still counts for all frames; a sequence may have other numbers than the source, here 1 to 49."""
+    folder = write_shot(tmp_path / "shot", 49, "png")
+    for k, frame in enumerate(frames):
+        name = "mask.png" if len(frames) == 1 else f"mask.{frame:04d}.png"
+        write_image(folder / name, np.full((*SIZE, 1), 200 - k, np.uint8))
+    (row,), broken = read_rows(tmp_path)
+    levels = np.rint(read_layers(row)["mask"][:, 0, 0, 0].numpy() / 257).tolist()
+    assert not broken and levels == [200 - k if len(frames) > 1 else 200 for k in range(49)]
+
+
+def test_a_clip_without_an_edit_is_left_out_of_its_shot(tmp_path):
+    """The first of two clips shows frames 1 to 73."""
+    folder = write_shot(tmp_path / "shot", 130, "png")
+    for frame in range(1, 80):
+        write_image(folder / f"layer.{frame:04d}.png", np.zeros((*SIZE, 4), np.uint8), oiio__UnassociatedAlpha=1)
+    (first, second), _ = read_rows(tmp_path)
+    with pytest.raises(BrokenRowError, match="alpha is 0 everywhere"):
+        read_layers(first)
+    assert read_layers(second)["alpha"].numpy().any()
+
+
+def test_a_clip_opens_only_its_own_frames(tmp_path):
+    folder = write_shot(tmp_path / "shot", 130, "png")
+    rows, _ = read_rows(tmp_path)
+    for frame in range(90, 131):
+        (folder / f"layer.{frame:04d}.png").write_bytes(b"damaged since")
+    assert len(read_layers(rows[0])["alpha"]) == 49
+    with pytest.raises(BrokenRowError, match="0090"):
+        read_layers(rows[1])
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -5,9 +5,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vera.core.cli.model_cost import main
+from vera.core.job.gpu_plan import wans_parts
+from vera.core.model.codec import WanCodec
 from vera.core.model.config import PRESETS, TransformerConfig
 from vera.core.model.transformer import Transformer
-from vera.core.training.full.cost import Gpu, TrainingRun, forward_flops, tokens_of, training_cost
+from vera.core.training.full.cost import (
+    ENCODING,
+    Gpu,
+    TrainingRun,
+    encoding_hours,
+    forward_flops,
+    tokens_of,
+    training_cost,
+)
 
 
 @pytest.mark.parametrize("switches", [{}, {"share_embedders": True}, {"alpha_text": False}, {"mask_input": False}])
@@ -40,5 +50,17 @@ def test_hours_agree_with_a_calculation_by_hand():
     assert saved.hours == pytest.approx(0.75 * cost.hours)
 
 
+def test_encoding_is_counted_by_torch_too():
+    vae, _ = wans_parts()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        WanCodec(vae).encode(torch.empty(1, 3, 49, 480, 832, device="meta"))
+    assert counter.get_total_flops() == pytest.approx(ENCODING[49], rel=1e-4)
+    assert encoding_hours(49, 1000) == pytest.approx(
+        1000 * 5 * counter.get_total_flops() / (0.2 * 495e12) / 3600, rel=1e-3
+    )
+
+
 def test_the_table(capsys):
-    assert main([]) == 0 and capsys.readouterr().out.count("\n") == 7
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    assert said.count("\n") == 9 and "encoding, once: 1.4 H100 hours for 1,000 rows of 49 frames" in said
