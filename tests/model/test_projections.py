@@ -32,7 +32,7 @@ def test_a_block_compiles_into_one_graph_either_way(monkeypatch):
     for packed in (False, True):
         monkeypatch.setattr(transformer, "can_pack", lambda hidden: packed)
         torch._dynamo.reset()
-        compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
+        compiled = torch.compile(block, fullgraph=True, backend="eager")  # one graph, or an error
         torch.testing.assert_close(compiled(*given), wanted, rtol=0, atol=2e-5)
 
 

@@ -157,7 +157,7 @@ def training_need(
     work = working_bytes(config, key, settings.context, settings.frames, size)
     vae, text = encoders
     pixels = LAYERS_HELD * 3 * settings.frames * size[0] * size[1] * FLOAT
-    encode = _bytes(text, HALF) + _bytes(vae, FLOAT) + encoding_bytes(vae, size, 1) + pixels
+    encode = _bytes(text, HALF) + _bytes(vae, FLOAT) + _encoding_bytes(vae, size) + pixels
     average = FLOAT * per_rank if settings.ema > 0 and settings.ema_on == "host" else 0
     host = ranks * (average + (config.layers * counts.block_frozen_bytes if settings.swap else 0))
     return Need(FLOAT * copies * per_rank, frozen_blocks + counts.outside_frozen_bytes, gathered, work, encode, host)
@@ -263,6 +263,12 @@ def _activation_peak(transformer, key, context, frames, size) -> int:
         velocity = transformer(noisy, torch.empty(1), text, source, mask, cache=blocks)
         (velocity - noise).pow(2).mean((0, 2, 3, 4, 5)).sum().backward()
     return live.peak
+
+
+@lru_cache(8)
+def _encoding_bytes(vae: Any, size: tuple[int, int]) -> int:
+    """`encoding_bytes` of one layer."""
+    return encoding_bytes(vae, size, 1)
 
 
 def _bytes(module, each: int) -> int:
