@@ -8,8 +8,8 @@ import pytest
 
 from vera.core.job.gpu_plan import GIB, WAYS, Geometry, Planner, wans_parts
 from vera.core.model.config import PRESETS
+from vera.core.training.full.full_settings import Settings
 from vera.core.training.full.memory_estimate import training_need
-from vera.core.training.full.trainer import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
 LORA = {"rank": 64, "alpha": 64, "branches": ["edit", "alpha", "composite"]}
