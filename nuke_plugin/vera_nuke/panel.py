@@ -25,9 +25,7 @@ class Panel(nukescripts.PythonPanel):
         self.folders.setTooltip(
             "One per line. The service reads and writes only in these folders; without any, in your home folder"
         )
-        self.paths.setTooltip(
-            "One pair per line, if the service's machine has other paths: Z:/shots = /mnt/shots"
-        )
+        self.paths.setTooltip("One pair per line, if the service's machine has other paths: Z:/shots = /mnt/shots")
         for knob, value in (
             (self.python, values.python),
             (self.root, values.root),
