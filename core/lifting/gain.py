@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.ndimage import binary_propagation
 
 from vera.core.layer.spread import spread
-from vera.core.lifting.smooth import WeightedMeans, blur, blur_widely, grown, shrunk
+from vera.core.lifting.smooth import WeightedMeans, blur, blur_widely, grown, shrunk, weighted
 from vera.kernels.order import median_size
 
 
@@ -41,6 +42,10 @@ class GainLimits:
     most_curved: largest power of the plate's colours, and the inverse of the smallest
     straight: squared contrast, in logarithms, below which the power is drawn to 1
     darkest: value below which the power is not measured
+    follows: share of the gain down to which it is followed beyond the found change. Lowering it follows drift.
+    faint, least_seen: root of the change's mean square over a channel, as a share of the code range, up to which it is
+        followed, and from which its share can be told. Raising `faint` follows a codec's smear.
+    reach: blurred label from which a pixel is near enough to be followed; lowering it follows further
     """
 
     most: float = 4.0
@@ -65,6 +70,10 @@ class GainLimits:
     most_curved: float = 1.6
     straight: float = 1e-4
     darkest: float = 0.02
+    follows: float = 0.2
+    faint: float = 0.06
+    least_seen: float = 0.004
+    reach: float = 0.002
 
 
 LIMITS = GainLimits()
@@ -139,7 +148,8 @@ def find_gain(compared: Comparison, left: torch.Tensor, limits: GainLimits = LIM
         explained = _explained(base, clean, field, label, limits)
     field = _field(base, clean, label * explained, variance, limits)
     lit = (field * base).clamp(0, 1)
-    return Gain(field, _matte(compared, lit, label, limits), explained, curve)
+    matte = torch.maximum(_matte(compared, lit, label, limits), _fading(seen, clean, lit, label, limits))
+    return Gain(field, matte, explained, curve)
 
 
 def _evidence(seen, clean, region, left, limits):
@@ -243,3 +253,23 @@ def _matte(compared, lit, label, limits):
     ring = torch.lerp(soft, edge, (size / limits.seen_edge).clamp(0, 1))
     core = shrunk(label, 2)
     return torch.maximum(core, ring) * grown(label, 1) * compared.region
+
+
+def _fading(seen, clean, lit, label, limits):
+    """The gain's matte beyond the found change, (T, 1, H, W): where the change was too faint to be found.
+
+    Without it, a retouch that fades into the plate would end in a step. The matte is the share of the extrapolated
+    gain that the edited video shows, in windows, where that share falls continuously.
+    """
+    towards, outside = lit - seen, 1 - label
+    products = torch.cat([((clean - seen) * towards).sum(1, keepdim=True), towards.square().sum(1, keepdim=True)], 1)
+    along, size = weighted(products, outside, limits.soft_edge, 1.0).split(1, 1)
+    share = along / (size + 3 * limits.least_seen**2)
+    faint = size < 3 * limits.faint**2
+    near = blur(label, 2 * limits.soft_edge) > limits.reach
+    followed = ((share > limits.follows) & faint & near).float() * outside
+    core = grown(shrunk(label, 3), 5) * label  # hairs of a found change are no place to start
+    both = binary_propagation(core[:, 0].bool().numpy(), np.ones((3, 3, 3)), mask=((followed + core) > 0)[:, 0].numpy())
+    ring = followed * torch.from_numpy(both)[:, None]
+    share = (weighted(share, ring, limits.sharp_edge) - limits.follows) / (1 - limits.follows)
+    return share.clamp(0, 1) * ring

@@ -40,6 +40,8 @@ class LayerLimits:
     hides, surely_hides: texture counts as hidden if its share of what a veil leaves is below `hides` by `surely_hides`
         standard errors. Raising `hides` makes more pixels opaque.
     mostly_hides: factor by which hidden area must exceed area that shows texture, for all area between to be hidden
+    background: share of the clip that is opaque from which the rest of the change is too, unless texture surely shows:
+        a new background. Lowering it takes veils beside dense ones for opaque.
     least_own: smallest standard deviation of a layer's own texture that is assumed
     unseen: mean chi-square per channel below which a pixel is the plate's
     variety: largest deviation of a pixel's layer colour from its surroundings, as a share of the code range
@@ -66,6 +68,7 @@ class LayerLimits:
     hides: float = 0.5
     surely_hides: float = 3.0
     mostly_hides: float = 4.0
+    background: float = 0.4
     least_own: float = 0.004
     unseen: float = 1.5
     variety: float = 0.15
@@ -144,7 +147,10 @@ def _laid_over(veil, compared, haze, limits):
     misfit = (blur(misfit, 1.2, 0.5) > LIMITS.fits * (1 + 3 * dims)) & (through < LIMITS.surely_thin)
     opaque = (((through < 0) & (thin - haze > LIMITS.thinnest_opaque)) | misfit | denser).float() * region
     veiled = region * (1 - opaque) * (1 - dims) * (haze == 0)
-    opaque = _smooth_labels(torch.maximum(opaque, hides_texture(seen, clean, thin, veiled) * veiled))
+    opaque = torch.maximum(opaque, hides_texture(seen, clean, thin, veiled) * veiled)
+    if opaque.mean() > LIMITS.background:
+        opaque = _whole_background(opaque, compared, thin, haze)
+    opaque = _smooth_labels(opaque)
     thin = spread(thin, (1 - grown(opaque, 2)) * region) * region
     color = spread(color, (1 - grown(opaque, 2)) * region)
     dark = (color.amax(1, keepdim=True) < LIMITS.darkening).float()
@@ -303,8 +309,28 @@ def hides_texture(seen: torch.Tensor, clean: torch.Tensor, thin: torch.Tensor, a
 
     thin, asked (T, 1, H, W): alpha of the veil fit, and 1 where the question is asked
     """
+    hidden, shows = _texture(seen, clean, thin, asked)
+    mostly = (hidden * asked).sum() > LIMITS.mostly_hides * (shows * asked).sum()
+    return hidden | (~shows & mostly & (hidden * asked).any())
+
+
+def _whole_background(opaque, compared, thin, haze):
+    """The opaque part of a new background with all of the change in which the plate's texture does not surely show.
+
+    The soft edges of what is kept are left out: slivers, and what lies beside it.
+    """
+    region, radius = compared.region, _reach(opaque)
+    rest = region * (1 - opaque) * (haze == 0)
+    beside = grown(shrunk(1 - region, 1), 2 * radius)
+    rest = rest * torch.maximum(grown(shrunk(rest, radius), radius), 1 - beside)
+    return torch.maximum(opaque, rest * ~_texture(compared.seen, compared.clean, thin, rest)[1])
+
+
+def _texture(seen, clean, thin, asked):
+    """Where the plate's texture is surely hidden, and where it surely shows, (T, 1, H, W) of bools."""
     if not asked.any():
-        return torch.zeros_like(asked, dtype=torch.bool)
+        nowhere = torch.zeros_like(asked, dtype=torch.bool)
+        return nowhere, nowhere
     fine, window = LIMITS.hiding_detail, LIMITS.hiding_window
     near = WeightedMeans(asked, fine)
     s, c = ((v - near(v)) * asked for v in (seen, clean))
@@ -315,9 +341,7 @@ def hides_texture(seen: torch.Tensor, clean: torch.Tensor, thin: torch.Tensor, a
     own = (cc - slope * sc).clamp_min(0) + LIMITS.least_own**2 * count
     error = LIMITS.surely_hides * (own / ss.clamp_min(1e-9) / (LIMITS.samples * (window / 2.5) ** 2)).sqrt()
     beyond = slope - LIMITS.hides * left / count.clamp_min(1e-6)  # texture that shows, beyond what a hidden one may
-    hidden, shows = beyond + error < 0, beyond - error > 0
-    mostly = (hidden * asked).sum() > LIMITS.mostly_hides * (shows * asked).sum()
-    return hidden | (~shows & mostly & (hidden * asked).any())
+    return beyond + error < 0, beyond - error > 0
 
 
 def _off_line(clean, base, color):

@@ -20,6 +20,7 @@ from vera.core.lifting.layers import LIMITS as LAYER_LIMITS
 from vera.core.lifting.layers import find_layers
 from vera.core.lifting.matching import same_size
 from vera.core.lifting.noise import Noise, features
+from vera.core.lifting.patch import with_margin
 from vera.core.lifting.registration import Canvas, find_moves
 from vera.core.lifting.smooth import blur, grown, luma
 from vera.kernels.plate_size import resize
@@ -33,6 +34,8 @@ MIN_BIAS, MIN_BIAS_RATIO = 0.01, 0.7
 EDGE_REACH = 3  # pixels from a solid part to the end of its edge; raising it steepens parts beside the edge
 WIDE_GAIN = 0.5  # share of the clip under a gain from which all of it is the edit; lowering it finds more grades
 MIN_HAZE_ALPHA = 0.02  # below it the plate is kept
+END_REACH = 12  # distance in pixels from what the gate keeps, within which the faint end of a gain is kept
+LEAST_SPREAD = 0.1  # smallest alpha that an edge of the plate gives beyond the layer; lowering it leaves fewer exact zeros
 ROUNDS = 2  # rounds of finding the change; each measures the drift outside the change of the round before
 STEPS = 4 + 2 * ROUNDS  # pieces of work that `lift_clip` reports
 
@@ -81,18 +84,22 @@ def lift_clip(
     found = _found(plate, edited, mask, step_done, controls)
     alpha = found.estimate.alpha
     if controls.learned and not found.whole:
-        alpha = gated(found.estimate, limits=GATE_LIMITS.for_sensitivity(controls.sensitivity))
+        sure = gated(found.estimate, limits=GATE_LIMITS.for_sensitivity(controls.sensitivity))
+        # The faint end of a gain is below what the gate was taught.
+        end = (found.kinds[:, 2:] > 0) & (found.estimate.region == 0) & (grown((sure > 0).float(), END_REACH) > 0)
+        alpha = torch.where(end, alpha, sure)
     alpha = _steeper(alpha, found.kinds[:, :1], controls.edge)
+    color, alpha, detail, kinds = _patched(found, alpha)
     step_done()
     haze = found.haze
     hazy = (haze.alpha > MIN_HAZE_ALPHA) * (alpha > 0) if haze else torch.zeros_like(alpha)
     mean_haze = float((haze.alpha * hazy).sum() / hazy.sum().clamp_min(1)) if haze else 0.0
     return Lifted(
-        found.estimate.color,
+        color,
         alpha,
         found.estimate.clean,
-        found.detail,
-        found.kinds,
+        detail,
+        kinds,
         found.estimate.region,
         found.moves,
         found.gain,
@@ -100,6 +107,18 @@ def lift_clip(
         mean_haze,
         float(hazy.float().mean()),
     )
+
+
+def _patched(found, alpha):
+    """Colour, alpha, detail and kinds with a margin around what was removed; the margin is opaque, of the edited
+    video."""
+    estimate, kinds = found.estimate, found.kinds
+    solid = alpha * kinds[:, :1] * (1 - kinds[:, 2:])
+    color, wider = with_margin(estimate.seen, estimate.clean, estimate.color, alpha, solid)
+    wider = torch.maximum(alpha, wider * found.allowed)
+    new = (wider - alpha) / wider.clamp_min(1e-4)
+    opaque = kinds.new_tensor([1.0, 0.0, 0.0])[:, None, None].expand_as(kinds)
+    return color, wider, found.detail * (1 - new), torch.lerp(kinds, opaque, new)
 
 
 def _steeper(alpha, solid, times):
@@ -119,12 +138,14 @@ def classical_estimate(plate: torch.Tensor, edited: torch.Tensor | Canvas) -> Es
 class _Found:
     """The classical estimate, with other results of the same steps; `Lifted` explains the fields.
 
+    allowed (T, 1, H, W): 1 where the layer may be
     whole: whether all of the frame is in another light, so that no pixel of it is untouched
     """
 
     estimate: Estimate
     detail: torch.Tensor
     kinds: torch.Tensor
+    allowed: torch.Tensor
     moves: torch.Tensor
     gain: torch.Tensor
     offset: torch.Tensor
@@ -165,7 +186,7 @@ def _found(
     allowed = shown if mask is None else shown * (mask > 0)  # edges can reach one pixel out of the region
     alpha, hazy = layers.alpha * allowed, _haze_alpha(pair)
     estimate = Estimate(cleaned.seen, cleaned.clean, cleaned.variance, layers.color, alpha, cleaned.region, hazy)
-    return _Found(estimate, layers.detail, layers.kinds, moves, cleaned.gain, cleaned.offset, haze, whole)
+    return _Found(estimate, layers.detail, layers.kinds, allowed, moves, cleaned.gain, cleaned.offset, haze, whole)
 
 
 @dataclass(frozen=True)
@@ -311,6 +332,8 @@ def plate_sized(
     size = plate.shape[:2]
     small = same_size(plate.movedim(-1, 0)[None], alpha.shape[1:])[0]
     large = refine_alpha(alpha[0], small, plate)[0][None]
+    outside = resize((alpha > 0).float().movedim(0, -1), size).movedim(-1, 0) < 0.5
+    large = torch.where(outside & (large < LEAST_SPREAD), 0.0, large)
     if tuple(color.shape[1:]) == tuple(size):
         return color, large
     # The colour of edge pixels is replaced by that of the inside, so that it contains nothing of the background.

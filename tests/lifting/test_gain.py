@@ -100,6 +100,20 @@ def test_a_light_on_most_of_the_frame_takes_the_rest_with_it(plate):
     assert psnr(composite(lifted, plate), (plate * light).clamp(0, 1)) > psnr(edited, (plate * light).clamp(0, 1)) + 3
 
 
+def test_a_faint_gain_is_followed_to_where_it_ends(plate):
+    """What was found ends where a tenth more light is half of it; the matte goes on, ever thinner, and no further."""
+    y, x = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    strength = torch.exp(-((((x - 80.0) ** 2 + (y - 50.0) ** 2) / 30**2) ** 3)).expand(3, 1, -1, -1)
+    lit = torch.lerp(plate, plate * 1.1, strength)
+    clean, found = as_returned(lit), (strength > 0.6).float()
+    seen = blur(plate, 0.6)
+    gain = find_gain(Comparison(seen, clean, found, torch.full_like(found, 1e-4)), clean - seen)
+    assert gain is not None
+    rim, far = (strength > 0.35) & (strength < 0.6), strength < 0.01
+    assert float((gain.matte - strength)[rim].abs().mean()) < 0.2 and float((gain.matte[rim] > 0).float().mean()) > 0.9
+    assert float((gain.matte[far] > 0).float().mean()) < 0.02
+
+
 @pytest.mark.parametrize("kind", ["veil", "object", "shadow"])
 def test_what_is_no_gain_is_none(plate, kind):
     color = torch.tensor([0.8, 0.8, 0.85])[:, None, None]
@@ -123,6 +137,14 @@ def test_a_gains_colour_has_the_large_plates_detail(plate):
     assert alpha.min() == 1 and psnr(large, lit[0]) > 33
     without, _ = plate_sized(color, torch.ones(1, *half), plate[0].movedim(0, -1))
     assert psnr(large, lit[0]) > psnr(without, lit[0]) + 8
+
+
+def test_a_kept_subjects_edge_leaves_nothing_faint_beside_it():
+    """The plate's colours explain the edge; its grain beside the edge would be explained as a little of the layer."""
+    alpha, gen = disc(20)[None], torch.Generator().manual_seed(4)
+    picture = 0.5 - 0.4 * alpha + 0.04 * torch.randn(3, HEIGHT, WIDTH, generator=gen)
+    large = plate_sized(picture, alpha, picture.movedim(0, -1))[1]
+    assert not ((large > 0) & (large < 0.1) & (alpha == 0)).any()
 
 
 def test_a_garment_in_another_colour_is_opaque_not_a_veil(plate):
@@ -156,6 +178,16 @@ def test_a_flat_sky_over_a_white_one_is_opaque():
     composed[..., :58, :] = torch.tensor([0.62, 0.8, 0.95])[:, None, None]
     lifted = lift_clip(plate, as_returned(composed))
     assert lifted.alpha[..., 4:54, 4:-4].min() > 0.98 and (lifted.alpha[..., 64:, :] == 0).float().mean() > 0.99
+
+
+def test_a_new_background_has_no_shadows_of_the_old_one(plate):
+    """Dark parts of it could be shadows on the plate, whose texture does not show."""
+    gen = torch.Generator().manual_seed(9)
+    new = (0.75 + 0.1 * blur(torch.randn(1, 3, HEIGHT, WIDTH, generator=gen), 1.0)).clamp(0, 1).repeat(3, 1, 1, 1)
+    dark = 0.3 + 0.25 * blur(torch.randn(1, 1, 14, WIDTH, generator=gen), 2.0)
+    new[..., 84:98, :] = dark.clamp(0.05, 1)
+    lifted = lift_clip(plate, as_returned(torch.lerp(new, plate, disc(20))))
+    assert float((lifted.alpha[..., 88:94, :] > 0.9).float().mean()) > 0.98
 
 
 @pytest.mark.parametrize("shown, hidden", [(0.0, 1.0), (0.8, 0.0), (1.0, 0.0)])

@@ -1,0 +1,77 @@
+"""Give the matte of a removed thing a margin, as the patch of a clean plate has.
+
+Where something was removed, the edited video continues its surroundings, and the matte that the difference gives has
+the outline of what was removed. A codec leaves a trace of it around that outline.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from vera.core.lifting.smooth import blur, grown, shrunk, weighted
+
+
+@dataclass(frozen=True)
+class PatchLimits:
+    """Thresholds of this step.
+
+    solid: alpha of the opaque part from which a pixel belongs to it
+    rim: pixels each side of the outline whose colours are compared, apart from the `edge` pixels next to it
+    continues: square of the edited video's step at the outline as a share of the plate's, below which the edited video
+        continues its surroundings. Raising it gives a margin to things that were replaced.
+    least: the plate's step, as a share of the code range, from which that can be told
+    margin: pixels added to the matte of a removed thing; soft: Gaussian sigma in pixels of its new edge
+    """
+
+    solid: float = 0.5
+    rim: int = 3
+    edge: int = 2
+    continues: float = 0.2
+    least: float = 0.04
+    margin: int = 3
+    soft: float = 1.0
+
+
+LIMITS = PatchLimits()
+
+
+def with_margin(
+    seen: torch.Tensor,
+    clean: torch.Tensor,
+    color: torch.Tensor,
+    alpha: torch.Tensor,
+    solid: torch.Tensor,
+    limits: PatchLimits = LIMITS,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Straight colour (T, 3, H, W) and alpha (T, 1, H, W) of the layer, with a margin around removed things.
+
+    seen, clean (T, 3, H, W): plate and edited video, comparable. solid (T, 1, H, W): alpha of the opaque part
+    """
+    removed = _removed(seen, clean, (solid > limits.solid).float(), limits)
+    if not removed.any():
+        return color, alpha
+    margin = blur(grown(removed, limits.margin), limits.soft)
+    margin = margin * (margin > 0.02)
+    color = torch.lerp(color, clean, (1 - alpha) * margin / torch.maximum(alpha, margin).clamp_min(1e-4))
+    return color, torch.maximum(alpha, margin)
+
+
+def _removed(seen, clean, solid, limits):
+    """The connected solid parts at whose outline the plate has a step and the edited video none, (T, 1, H, W)."""
+    inside = solid * (1 - shrunk(solid, limits.rim + limits.edge))
+    outside = grown(solid, limits.rim + limits.edge) - grown(solid, limits.edge)
+    parts, count = ndimage.label(solid[:, 0].numpy() > 0, np.ones((3, 3, 3)))
+    if not count:
+        return torch.zeros_like(solid)
+    steps = [
+        ndimage.sum_labels(
+            ((v - weighted(v, outside, limits.rim)).square().mean(1) * inside[:, 0]).numpy(), parts, range(count + 1)
+        )
+        for v in (seen, clean)
+    ]
+    size = ndimage.sum_labels(inside[:, 0].numpy(), parts, range(count + 1))
+    taken = (steps[1] < limits.continues * steps[0]) & (steps[0] > limits.least**2 * size)
+    taken[0] = False
+    return torch.from_numpy(taken[parts]).float()[:, None]
