@@ -19,8 +19,9 @@ class PatchLimits:
 
     solid: alpha of the opaque part from which a pixel belongs to it
     rim: pixels each side of the outline whose colours are compared, apart from the `edge` pixels next to it
-    continues: square of the edited video's step at the outline as a share of the plate's, below which the edited video
-        continues its surroundings. Raising it gives a margin to things that were replaced.
+    continues: step of the edited video at the outline as a share of the plate's, below which the edited video continues
+        its surroundings there. Raising it gives a margin to what was replaced.
+    mostly: share of the outline at which it must; the rest may lie on an edge of the surroundings
     least: the plate's step, as a share of the code range, from which that can be told
     margin: pixels added to the matte of a removed thing; soft: Gaussian sigma in pixels of its new edge
     """
@@ -28,7 +29,8 @@ class PatchLimits:
     solid: float = 0.5
     rim: int = 3
     edge: int = 2
-    continues: float = 0.2
+    continues: float = 0.15
+    mostly: float = 0.4
     least: float = 0.04
     margin: int = 3
     soft: float = 1.0
@@ -59,19 +61,17 @@ def with_margin(
 
 
 def _removed(seen, clean, solid, limits):
-    """The connected solid parts at whose outline the plate has a step and the edited video none, (T, 1, H, W)."""
-    inside = solid * (1 - shrunk(solid, limits.rim + limits.edge))
-    outside = grown(solid, limits.rim + limits.edge) - grown(solid, limits.edge)
-    parts, count = ndimage.label(solid[:, 0].numpy() > 0, np.ones((3, 3, 3)))
-    if not count:
-        return torch.zeros_like(solid)
-    steps = [
-        ndimage.sum_labels(
-            ((v - weighted(v, outside, limits.rim)).square().mean(1) * inside[:, 0]).numpy(), parts, range(count + 1)
-        )
+    """The connected solid parts at whose outline the plate has a step and the edited video mostly none."""
+    reach = limits.rim + limits.edge
+    inside, outside = solid * (1 - shrunk(solid, reach)), grown(solid, reach) - grown(solid, limits.edge)
+    seen_step, clean_step = (  # of means, so that texture has no part in it
+        (weighted(v, inside, limits.rim) - weighted(v, outside, limits.rim)).square().mean(1).sqrt()
         for v in (seen, clean)
-    ]
-    size = ndimage.sum_labels(inside[:, 0].numpy(), parts, range(count + 1))
-    taken = (steps[1] < limits.continues * steps[0]) & (steps[0] > limits.least**2 * size)
+    )
+    told = inside[:, 0] * (blur(outside, limits.rim)[:, 0] > 0.05) * (seen_step > limits.least)
+    continues = told * (clean_step < limits.continues * seen_step)
+    parts, count = ndimage.label(solid[:, 0].numpy() > 0, np.ones((3, 3, 3)))
+    size, share = (ndimage.sum_labels(v.numpy(), parts, range(count + 1)) for v in (told, continues))
+    taken = share > limits.mostly * size
     taken[0] = False
     return torch.from_numpy(taken[parts]).float()[:, None]

@@ -33,6 +33,14 @@ def test_only_a_removed_thing_gets_a_margin(ground, before, after, gets_one):
     assert torch.allclose(alpha * color + (1 - alpha) * plate, torch.lerp(plate, clean, alpha), atol=1e-5)
 
 
+def test_a_replaced_sky_gets_none_where_it_is_nearly_as_dark_as_what_is_below_it(ground):
+    """The plate's step at the skyline is five times the edited video's, which has one all along it."""
+    sky = torch.zeros_like(ground[:, :1])
+    sky[..., :25, :] = 1
+    plate, clean = (torch.lerp(0.5 * ground, torch.full_like(ground, level), sky) for level in (0.92, 0.41))
+    assert torch.equal(with_margin(plate, clean, clean, sky, sky)[1], sky)
+
+
 def test_where_nothing_is_solid_nothing_is_added(ground):
     none = torch.zeros(2, 1, HEIGHT, WIDTH)
     color, alpha = with_margin(ground, ground, ground, none, none)
