@@ -35,7 +35,7 @@ EDGE_REACH = 3  # pixels from a solid part to the end of its edge; raising it st
 WIDE_GAIN = 0.5  # share of the clip under a gain from which all of it is the edit; lowering it finds more grades
 MIN_HAZE_ALPHA = 0.02  # below it the plate is kept
 END_REACH = 12  # distance in pixels from what the gate keeps, within which the faint end of a gain is kept
-LEAST_SPREAD = 0.1  # smallest alpha that an edge of the plate gives beyond the layer; lowering it leaves fewer exact zeros
+LEAST_SPREAD = 0.1  # smallest alpha that an edge of the plate gives beyond the layer; raising it gives more zeros
 ROUNDS = 2  # rounds of finding the change; each measures the drift outside the change of the round before
 STEPS = 4 + 2 * ROUNDS  # pieces of work that `lift_clip` reports
 
