@@ -1,4 +1,4 @@
-"""GELU in its tanh approximation, as Wan has it."""
+"""GELU in the tanh approximation that Wan uses."""
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +7,7 @@ from vera.kernels.native_module import native as _native
 
 
 def gelu_tanh(x: torch.Tensor) -> torch.Tensor:
-    """GELU of x, which may be overwritten: give what nobody else needs.
+    """GELU of x. x may be overwritten, so pass a tensor that is not needed afterwards.
 
     Without a gradient, float32 on a CPU is computed natively, to 3e-7 of torch's values at a third of its time;
     anything else by torch.

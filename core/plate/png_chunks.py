@@ -4,7 +4,8 @@ import struct
 from pathlib import Path
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MOST_CHUNKS, MOST_BYTES = 200, 1 << 16  # looked at before the pixels; a file with more has no use for them
+# Largest number and size of chunks that are read before the pixels; files with more are read without them.
+MOST_CHUNKS, MOST_BYTES = 200, 1 << 16
 SRGB = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)  # x and y of red, green, blue, white
 SAME_XY = 0.002  # largest difference of chromaticities that count as the same: writers round to 3 digits
 GAMMA_OF_SRGB = 1 / 2.2

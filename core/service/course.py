@@ -25,7 +25,7 @@ class Course:
         known = earlier is not None and sum(earlier["seconds"].values()) > TOO_SHORT
         self.earlier, self.lifts, self.whole = earlier if known else None, lifts, True
         self.frames: int | None = None  # of this job
-        self.seconds: dict[str, float] = {}  # by stage, as far as it has come
+        self.seconds: dict[str, float] = {}  # seconds of each stage so far
         self.share = 0.0
         self._stage, self._since = "", time.monotonic()
 

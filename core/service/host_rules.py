@@ -104,7 +104,7 @@ def prompt_of(way: str, text: str) -> str:
 
 
 def exposure_of(text: str) -> float | str | None:
-    """The recipe's `exposure` of what is typed: stops, "auto", or None where nothing is. Raises RefusedError."""
+    """The recipe's `exposure` from a typed text: stops, "auto", or None for an empty text. Raises RefusedError."""
     typed = text.strip()
     if typed in ("", "auto"):
         return typed or None

@@ -240,7 +240,7 @@ class Queue:
                 if row["cancelling"]:
                     self._set(row["id"], state="cancelled", cancelling=0, ended=time.time())
                 elif count > MAX_INTERRUPTIONS:
-                    reason = f"the service ended {count} times during this job; retry goes on where it had come to"
+                    reason = f"the service ended {count} times during this job; a retry continues where it stopped"
                     self._set(row["id"], state="failed", kind="crash", reason=reason, ended=time.time())
                 else:
                     self._set(row["id"], state="queued", place=self._first_place() - 1, interruptions=count)

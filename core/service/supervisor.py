@@ -192,7 +192,7 @@ class Supervisor:
             stopping = stopping + passed if self._stop_asked else 0
             if kind in ("done", "stopped", "failed"):
                 if kind == "failed" and event["kind"] in ("memory", "fault"):
-                    await self._unload()  # it ends by itself, and a new one starts clean
+                    await self._unload()  # it ends, and a new one starts with free memory
                 return self._ended(event)
             if kind == "gone":
                 await self._unload()
@@ -241,7 +241,7 @@ class Supervisor:
             return {"state": "cancelled"}
         if self.ending:
             return None
-        return {"state": "failed", "kind": kind, "reason": f"{reason}; retry goes on where the job had come to"}
+        return {"state": "failed", "kind": kind, "reason": f"{reason}; a retry continues where the job stopped"}
 
     def _command(self, job: Job) -> dict[str, Any]:
         return {

@@ -19,7 +19,7 @@ class Board(Protocol):
 
 
 class WandbBoard:
-    """A run of Weights & Biases. A resumed run goes on with its curves, since the id is the folder's."""
+    """A run of Weights & Biases. A resumed run continues its curves, because the id is derived from the folder."""
 
     def __init__(self, wandb: Any, folder: Path, settings: dict[str, Any]) -> None:
         online = "online" if os.environ.get("WANDB_API_KEY") else "offline"  # without a key, init would ask for one

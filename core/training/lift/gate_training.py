@@ -116,7 +116,7 @@ def samples_of(clip: TrainingClip, most: int, seed: int) -> dict[str, torch.Tens
 
 
 def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], console: Console | None = None) -> None:
-    """Run until the network is fitted, or until stop() says so; the same call goes on. Raises InputError."""
+    """Train until the network is fitted, or until stop() returns True; the same call resumes. Raises InputError."""
     settings, console = read_settings(GateSettings, config), console or Console()
     if settings.held_out >= settings.clips:
         raise InputError(f"'held_out': {settings.held_out} of {settings.clips} clips leaves none to learn from")
