@@ -49,10 +49,10 @@ from vera.core.model.limits import Limits
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import CURVES
 from vera.core.plate.color_exposure import shot_exposure
-from vera.core.plate.color_space import resolve_space
+from vera.core.plate.color_space import ColorSpace, resolve_space
 from vera.core.plate.cuts import refuse_cuts_outside
 from vera.core.plate.fit import model_size, shrink
-from vera.core.plate.region import region_of
+from vera.core.plate.region import Region, region_of
 from vera.core.progress import ProgressLike
 from vera.core.recipe import EditRecipe, parse_cuts, parse_region
 from vera.core.sampling.denoise import run_windows_serially
@@ -127,6 +127,65 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """What the recipe, the plate and the model's limits decide before a pixel is read.
+
+    size: (width, height) at which the model works
+    """
+
+    region: Region
+    cuts: str | tuple[int, ...]
+    color: PlateColor
+    sampling: Sampling
+    size: tuple[int, int]
+    speed: SpeedOptions
+
+    @classmethod
+    def of(cls, opened: Opened, region: Region, space: ColorSpace, limits: Limits) -> "Chosen":
+        """The choices for a region of a plate in a colour space, and a model with these limits."""
+        recipe, plate = opened.recipe, opened.plate
+        stops = 0.0 if isinstance(recipe.exposure, str) else recipe.exposure
+        return cls(
+            region,
+            parse_cuts(recipe.cuts),
+            PlateColor(space, plate.pixel_type, stops, CURVES[limits.light_curve]),
+            Sampling.of(recipe, limits),
+            model_size(region.width, region.height, plate.pixel_aspect, limits.pixels, limits.multiple),
+            SpeedOptions.of(recipe),
+        )
+
+
+def _layer_source(recipe: EditRecipe, model: Model, chosen: Chosen, front: "InFront") -> LayerSource:
+    """What the layers are made from: everything that determines their pixels."""
+    region, color = chosen.region, chosen.color
+    return LayerSource(
+        made_from={
+            "model": model.fingerprint,
+            "prompt": recipe.prompt,
+            "seed": recipe.seed,
+            **asdict(chosen.sampling),
+            "negative_prompt": recipe.negative_prompt or "",
+            "size": chosen.size,
+            "step_width": model.limits.step_width,
+            "exposure": recipe.exposure,
+            "curve": color.curve.name,
+            "region": [region.x, region.y, region.width, region.height],
+            "cuts": chosen.cuts,
+            # compile and one_batch are left out: like the device, they change rounding only.
+            "attention": chosen.speed.attention,
+            "cache": chosen.speed.cache,
+            # As in the recipe: the choice of "auto" depends on the machine, and is reported like the device.
+            "weights": recipe.weights,
+            "keeps_people": front.keeps_people,
+            "behind_people": front.behind_people,
+        },
+        origin=Origin(Path(model.name).name, model.fingerprint, GENERATED),
+        laid_over={"layer_mode": recipe.layer_mode},
+        keeps=True,
+    )
+
+
+@dataclass(frozen=True)
 class InFront:
     """What of the plate stays in front of the layer. keeps_people, behind_people, is_behind: see `GenerateJob`.
 
@@ -165,64 +224,35 @@ class Generate:
     def prepare(self, opened: Opened, load: Loader) -> GenerateJob:
         """See `base.Backend`. In the service, `load` returns a model that is already loaded."""
         recipe, plate = opened.recipe, opened.plate
+        # Wrong values are refused before the model is loaded, which takes seconds.
         space = resolve_space(recipe.color_space, plate)
         region = region_of(plate, parse_region(recipe.region) if recipe.region else None)
-        cuts = parse_cuts(recipe.cuts)
-        refuse_cuts_outside(cuts, plate.frames)
+        refuse_cuts_outside(parse_cuts(recipe.cuts), plate.frames)
         model = load(recipe.model, opened.device, **recipe.loading())
-        limits = model.limits
-        stops = 0.0 if isinstance(recipe.exposure, str) else recipe.exposure
-        color = PlateColor(space, plate.pixel_type, stops, CURVES[limits.light_curve])
-        sampling = Sampling.of(recipe, limits)
-        size = model_size(region.width, region.height, plate.pixel_aspect, limits.pixels, limits.multiple)
-        speed = SpeedOptions.of(recipe)
-        notes = [*_prompt_notes(model, recipe, sampling), *speed.check(model.transformer)]
+        chosen = Chosen.of(opened, region, space, model.limits)
+        notes = [*_prompt_notes(model, recipe, chosen.sampling), *chosen.speed.check(model.transformer)]
 
         def picture(frame: int) -> torch.Tensor:
-            return torch.from_numpy(color.to_model(region.crop(plate.read(frame))))
+            return torch.from_numpy(chosen.color.to_model(chosen.region.crop(plate.read(frame))))
 
         front = InFront.of(opened, model, picture)
         notes += front.notes
         if model.objects is None and model.text.finish(recipe.prompt) is not None:
             notes.append(NO_FINISH)
-        source = LayerSource(
-            made_from={
-                "model": model.fingerprint,
-                "prompt": recipe.prompt,
-                "seed": recipe.seed,
-                **asdict(sampling),
-                "negative_prompt": recipe.negative_prompt or "",
-                "size": size,
-                "step_width": limits.step_width,
-                "exposure": recipe.exposure,
-                "curve": color.curve.name,
-                "region": [region.x, region.y, region.width, region.height],
-                "cuts": cuts,
-                # compile and one_batch are left out: like the device, they change rounding only.
-                "attention": speed.attention,
-                "cache": speed.cache,
-                # As in the recipe: the choice of "auto" depends on the machine, and is reported like the device.
-                "weights": recipe.weights,
-                "keeps_people": front.keeps_people,
-                "behind_people": front.behind_people,
-            },
-            origin=Origin(Path(model.name).name, model.fingerprint, GENERATED),
-            laid_over={"layer_mode": recipe.layer_mode},
-            keeps=True,
-        )
-        base = foundation_of(opened, color, source)
-        latents, kept = _latent_stores(base, model, size, masked=opened.mask is not None or front.keeps_people)
+        base = foundation_of(opened, chosen.color, _layer_source(recipe, model, chosen, front))
+        masked = opened.mask is not None or front.keeps_people
+        latents, kept = _latent_stores(base, model, chosen.size, masked=masked)
         return GenerateJob(
             **base.job_fields(),
-            region=region,
-            size=size,
-            **asdict(sampling),
+            region=chosen.region,
+            size=chosen.size,
+            **asdict(chosen.sampling),
             model_name=model.name,
-            frames_at_once=min(len(plate.frames), limits.max_frames),
+            frames_at_once=min(len(plate.frames), model.limits.max_frames),
             warnings=tuple(notes),
             model=model,
-            cuts=cuts,
-            speed=speed,
+            cuts=chosen.cuts,
+            speed=chosen.speed,
             latents=latents,
             kept=kept,
             keeps_people=front.keeps_people,
