@@ -485,8 +485,8 @@ def _object_layer(
     drawn as a shape. alpha: (h, w), the model's, cleaned."""
     assert isinstance(decoded.drawn, DrawnFrame)
     frame, width = decoded.drawn, job.model.limits.step_width
-    if frame.shape.soft and frame.aside == 0:
-        rest = soft_below(frame, alpha, job.aspect)
+    rest = soft_below(frame, alpha, job.aspect) if frame.shape.soft and frame.aside == 0 else None
+    if rest is not None and rest.any():
         matte, explained = refine_alpha(rest, guide, plate, width)
         edit = plate_color(clean_color(decoded.color, rest).movedim(0, -1), matte)
     else:

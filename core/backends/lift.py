@@ -34,7 +34,7 @@ from vera.core.layer.spread import spread
 from vera.core.lifting import report_picture
 from vera.core.lifting.controls import LiftControls
 from vera.core.lifting.framing import find_framing, rescaled, whole, without_borders
-from vera.core.lifting.freed_memory import blocks_used_again
+from vera.core.lifting.freed_memory import blocks_used_again, return_freed
 from vera.core.lifting.haze import MIN_REPORTED_ALPHA
 from vera.core.lifting.lift_window import MIN_HAZE_ALPHA, STEPS, lift_clip, plate_sized
 from vera.core.lifting.lifted_windows import CHANNELS, KeptWindows, LiftedVideo
@@ -330,22 +330,27 @@ def _lift_windows(job: LiftJob, kept: KeptWindows, progress: ProgressLike, stopp
     progress.stage("lift", len(kept.windows) * STEPS, (len(kept.windows) - len(missing)) * STEPS)
     for k in missing:
         start, end = kept.windows[k]
-        step_done = _step_counter(job, start, end, progress, stopping)
-        positions = range(start, end)
-        with torch.inference_mode():
-            plate, canvas, mask = (read_plate(job, positions), job.edited.canvas(positions), read_mask(job, positions))
-            lifted = lift_clip(plate, canvas, mask, step_done, controls_of(job.recipe))
-        found = {
-            "haze": lifted.haze,
-            "haze_share": lifted.haze_share,
-            "shift_pixels": float((lifted.moves - canvas.start)[..., 0].norm(dim=1).mean()),
-            "color_drift": float((lifted.gain.abs() + lifted.offset.abs()).mean()),
-        }
-        kept.keep(
-            k,
-            torch.cat([lifted.color * lifted.alpha, lifted.alpha, lifted.clean, lifted.detail, lifted.kinds], 1),
-            found,
-        )
+        layers, found = _lift_window(job, range(start, end), _step_counter(job, start, end, progress, stopping))
+        kept.keep(k, layers, found)
+        del layers
+        return_freed()  # in pieces of this window, the next one's videos would not find room
+
+
+def _lift_window(
+    job: LiftJob, positions: range, step_done: Callable[[], None]
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """The layers of a window, (T, 13, h, w) with CHANNELS, and its measurements, as `KeptWindows.keep` takes them."""
+    with torch.inference_mode():
+        plate, canvas, mask = (read_plate(job, positions), job.edited.canvas(positions), read_mask(job, positions))
+        lifted = lift_clip(plate, canvas, mask, step_done, controls_of(job.recipe))
+    found = {
+        "haze": lifted.haze,
+        "haze_share": lifted.haze_share,
+        "shift_pixels": float((lifted.moves - canvas.start)[..., 0].norm(dim=1).mean()),
+        "color_drift": float((lifted.gain.abs() + lifted.offset.abs()).mean()),
+    }
+    premultiplied = lifted.color * lifted.alpha
+    return torch.cat([premultiplied, lifted.alpha, lifted.clean, lifted.detail, lifted.kinds], 1), found
 
 
 def _step_counter(

@@ -256,7 +256,8 @@ def soft_below(drawn: DrawnFrame, alpha: Tensor, aspect: float) -> Tensor:
     _, y, half = drawn.place()
     down = ((torch.arange(size[0]) + 0.5) / size[0] * 2 - 1 - y) / half
     below = smoothstep(down, *BELOW)[:, None]
-    return alpha * below * smoothstep(coverage(drawn, size, aspect).distance, *OWN_BLUR)
+    alpha = alpha * below
+    return alpha * smoothstep(coverage(drawn, size, aspect).distance, *OWN_BLUR) if alpha.any() else alpha
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,13 @@ def blocks_used_again() -> Iterator[None]:
         yield
     finally:
         _set(libc, DEFAULTS)
-        libc.malloc_trim(ctypes.c_size_t(0))
+        return_freed()
+
+
+def return_freed() -> None:
+    """Return freed memory to the system, also that between blocks in use. Has an effect with glibc only."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))
 
 
 def _set(libc, values):

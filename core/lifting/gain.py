@@ -160,25 +160,30 @@ def _evidence(seen, clean, region, left, limits):
     """
     nats = torch.zeros_like(region)
     floor, most = limits.floor**2, limits.most_nats / limits.samples
-    tells = _tells(seen, clean, limits) * region
+    videos = [video.split(1) for video in (seen, clean, left, region)]
     for fine, window in limits.windows:
-        near, square = WeightedMeans(tells, fine), _mean_square(region, window)
-        ours, theirs = near(seen), near(clean)
-        gain = (theirs / ours.clamp_min(0.02)).clamp(0, limits.most)
-        fine_ours, fine_theirs = seen - ours, clean - theirs
-        rest = square((fine_theirs - gain * fine_ours) * tells) + floor
-        opaque = ((square(fine_theirs * tells) + floor) / rest).log()
-        veil = ((square(left * tells) + floor) / rest).log()
-        nats = nats + 0.5 * limits.samples * torch.minimum(opaque, veil).clamp(-most, most) * region
+        # In space frame by frame: of the videos of a window's errors, only their mean squares are held.
+        of_frames = [_squares(s, c, e, r, fine, window, limits) for s, c, e, r in zip(*videos)]
+        squares = blur(torch.cat(of_frames), 0.0, 0.7)
+        rest, opaque, veil = (squares[:, :3] / squares[:, 3:].clamp_min(1e-8) + floor).split(1, 1)
+        least = torch.minimum((opaque / rest).log(), (veil / rest).log())
+        nats = nats + 0.5 * limits.samples * least.clamp(-most, most) * region
     wide = seen.shape[2] / 8
     sums = blur_widely(nats.abs() + limits.unsure * region, wide, 2.0)
     return blur(nats, 2.0, 0.7) + limits.wide * blur_widely(nats, wide, 2.0) / sums.clamp_min(1e-3)
 
 
-def _mean_square(region, sigma):
-    """Mean square of a video over its channels and a Gaussian window inside the region, as a function of the video."""
-    means = WeightedMeans(region, sigma, 0.7)
-    return lambda video: means(video.square().mean(1, keepdim=True))
+def _squares(seen, clean, left, region, fine, window, limits):
+    """Of one frame, in a window: sums of the squared error of a gain, of an opaque part and of a veil, and of the
+    region, (1, 4, H, W)."""
+    tells = _tells(seen, clean, limits) * region
+    near = WeightedMeans(tells, fine)
+    ours, theirs = near(seen), near(clean)
+    gain = (theirs / ours.clamp_min(0.02)).clamp(0, limits.most)
+    texture = clean - theirs
+    errors = (texture - gain * (seen - ours), texture, left)
+    squares = [(error * tells).square().mean(1, keepdim=True) * region for error in errors]
+    return blur(torch.cat([*squares, region], 1), window)
 
 
 def _curve(seen, clean, label, limits):

@@ -5,7 +5,7 @@ import platform
 import pytest
 import torch
 
-from vera.core.lifting.freed_memory import blocks_used_again
+from vera.core.lifting.freed_memory import blocks_used_again, return_freed
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator only")
 SIZE = 64 * 2**20  # bytes, 16384 pages
@@ -30,6 +30,14 @@ def test_blocks_are_used_again_within_and_given_back_after():
     with blocks_used_again():
         assert min(faults(8) for _ in range(10)) < 0.2 * apart and resident() - before > 0.9 * SIZE
     assert resident() - before < 0.2 * SIZE
+
+
+def test_what_is_freed_can_be_returned_between():
+    with blocks_used_again():
+        faults(1)
+        before = resident()
+        return_freed()
+        assert before - resident() > 0.8 * SIZE
 
 
 def test_an_error_gives_them_back_too():

@@ -1,5 +1,6 @@
 """File headers of the delivery: the plate's metadata, without the attributes that are not true of a delivered file."""
 
+import functools
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
@@ -80,8 +81,13 @@ def erase(spec: oiio.ImageSpec, patterns: Iterable[str]) -> None:
     """Remove the attributes whose names match one of the shell patterns."""
     patterns = tuple(patterns)
     for name in [attribute.name for attribute in spec.extra_attribs]:
-        if any(fnmatchcase(name, pattern) for pattern in patterns):
+        if _matches(name, patterns):
             spec.erase_attribute(name)
+
+
+@functools.lru_cache(4096)  # every frame has the same names
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def set_pixels(spec: oiio.ImageSpec, pixel_type: str, channels: Iterable[str]) -> None:
