@@ -43,8 +43,15 @@ class Blocker(importlib.abc.MetaPathFinder):
             return None
         raise ImportError(f"a bare machine has no {name}")
 sys.meta_path.insert(0, Blocker())
+"""
+GPU_RUN = """
 from benchmarks.gpu import main
 sys.exit(main(["--dry-run", "--out", sys.argv[1]]))
+"""
+GPU_TESTS = """
+import pytest
+there |= {"tests", "tools"}
+sys.exit(pytest.main(["-q", "-m", "gpu", "-p", "no:cacheprovider", "tests/kernels/test_gpu.py"]))
 """
 
 
@@ -52,7 +59,7 @@ sys.exit(main(["--dry-run", "--out", sys.argv[1]]))
 def dry_run(tmp_path_factory):
     """The whole GPU run on tiny shapes, with nothing but torch, triton, numpy and safetensors to import."""
     target = tmp_path_factory.mktemp("gpu") / "made" / "rows.jsonl"
-    command = [sys.executable, "-c", BLOCKER, str(target)]
+    command = [sys.executable, "-c", BLOCKER + GPU_RUN, str(target)]
     done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert target.is_file(), done.stderr
     return done, [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
@@ -66,6 +73,17 @@ def test_the_gpu_run_needs_torch_and_little_else(dry_run):
     reasons = [row["failed"] for row in rows if "failed" in row]
     # Nothing is left out but what needs the GPU.
     assert reasons and all("was forced but" in reason for reason in reasons)
+
+
+def test_the_gpu_tests_need_pytest_besides():
+    """`make gpu-test` collects them where nothing else is installed; here they are skipped."""
+    imported = "import pytest, _pytest.assertion.rewrite, _pytest.terminal, pygments.formatters.terminal"
+    command = [sys.executable, "-c", f"{imported}\n{BLOCKER}{GPU_TESTS}"]
+    alone = ENVIRONMENT | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+    done = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True)
+    last = done.stdout.strip().splitlines()[-1]
+    assert done.returncode == 0 and "error" not in last, done.stdout + done.stderr
+    assert int(last.split()[0]) > 60  # passed, or skipped where there is no GPU
 
 
 def test_the_gpu_run_does_correctness_first_and_every_part(dry_run):
