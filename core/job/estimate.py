@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from vera.core.backends.lift import WINDOW_PIXELS
 from vera.core.job.gpu_plan import Geometry, Planner, host_memory
 from vera.core.job.memory import is_planned
 from vera.core.model.codec import latent_frames
@@ -35,6 +36,7 @@ class Measured:
     step: CPU seconds per sampling step of a latent frame at mini's size
     memory: bytes of the process
     memory_megapixel: bytes per million plate pixels of a frame
+    memory_lifted: bytes per pixel of the frames that are lifted together
     """
 
     start: float
@@ -43,12 +45,13 @@ class Measured:
     step: float
     memory: float
     memory_megapixel: float
+    memory_lifted: float = 0
 
 
 # mini: 640x360 of 5 and 25 frames, 1920x1080 of 5 and 17, 3840x2160 of 3, and 15 steps in place of 5.
-# A lift: 1920x1080 of 5 frames.
+# A lift: 1280x720 of 25 and 49 frames.
 MINI = Measured(start=13, frame=0.85, megapixel=0.45, step=0.12, memory=0.65e9, memory_megapixel=0.15e9)
-LIFT = Measured(start=3, frame=1.0, megapixel=2.6, step=0, memory=0.3e9, memory_megapixel=0.25e9)
+LIFT = Measured(start=10, frame=1.3, megapixel=0.5, step=0, memory=0.3e9, memory_megapixel=0.25e9, memory_lifted=520)
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ def estimate(job: "Job", device: str) -> Estimate:
     if measured is None:
         return Estimate(Figure(None, NOT_MEASURED), disk, Figure(None, NOT_MEASURED))
     megapixels = job.plate.width * job.plate.height / MEGAPIXEL
-    memory = Figure(measured.memory + measured.memory_megapixel * megapixels, MEASURED)
+    lifted = min(WINDOW_PIXELS, len(job.plate.frames) * job.size[0] * job.size[1])
+    bytes_held = measured.memory + measured.memory_megapixel * megapixels + measured.memory_lifted * lifted
+    memory = Figure(bytes_held, MEASURED)
     if choose_device(device) != "cpu" and measured.step:
         return Estimate(memory, disk, Figure(None, f"{NOT_MEASURED} on a GPU"))
     frames = len(job.plate.frames)

@@ -5,7 +5,7 @@ import pytest
 
 from tests.plate.media import write_noise
 from tests.tiny import prepare, tiny_model
-from vera.core.job.estimate import MEASURED, MINI, Estimate, estimate, estimate_lines, model_bytes
+from vera.core.job.estimate import LIFT, MEASURED, MINI, Estimate, estimate, estimate_lines, model_bytes
 from vera.core.recipe import EditRecipe
 
 
@@ -53,6 +53,15 @@ def test_a_lift_has_figures_of_its_own(tmp_path, small):
     lifted = prepare(recipe, "cpu", lambda name, device, **asked: None)
     told = estimate(lifted, "cpu")
     assert told.time.value not in (None, estimate(small, "cpu").time.value) and model_bytes(lifted) is None
+
+
+def test_a_lifts_memory_grows_with_the_frames_lifted_together(tmp_path):
+    def told(frames):
+        plate = job(tmp_path, frames=frames).recipe.plate
+        recipe = EditRecipe(plate=plate, prompt="x", out=str(tmp_path / "out"), model=f"lift:{plate}")
+        return estimate(prepare(recipe, "cpu", lambda name, device, **asked: None), "cpu").memory.value
+
+    assert told(8) - told(2) == pytest.approx(6 * 48 * 64 * LIFT.memory_lifted)
 
 
 def test_what_was_never_measured_is_not_known(small, monkeypatch):
