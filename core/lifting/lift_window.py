@@ -22,7 +22,7 @@ from vera.core.lifting.matching import same_size
 from vera.core.lifting.noise import Noise, features
 from vera.core.lifting.patch import with_margin
 from vera.core.lifting.registration import Canvas, find_moves
-from vera.core.lifting.smooth import blur, grown, luma
+from vera.core.lifting.smooth import blur, grown, luma, weighted
 from vera.kernels.plate_size import resize
 
 MIN_UNCHANGED = (
@@ -34,7 +34,8 @@ MIN_BIAS, MIN_BIAS_RATIO = 0.01, 0.7
 EDGE_REACH = 3  # pixels from a solid part to the end of its edge; raising it steepens parts beside the edge
 WIDE_GAIN = 0.5  # share of the clip under a gain from which all of it is the edit; lowering it finds more grades
 MIN_HAZE_ALPHA = 0.02  # below it the plate is kept
-END_REACH = 12  # distance in pixels from what the gate keeps, within which the faint end of a gain is kept
+END_WINDOW = 12.0  # Gaussian sigma in pixels within which the gate must keep a gain for its faint end to be kept
+END_KEPT = 0.7  # share of the gain that it must keep there; raising it loses ends of ragged gains
 LEAST_SPREAD = 0.1  # smallest alpha that an edge of the plate gives beyond the layer; raising it gives more zeros
 ROUNDS = 2  # rounds of finding the change; each measures the drift outside the change of the round before
 STEPS = 4 + 2 * ROUNDS  # pieces of work that `lift_clip` reports
@@ -85,8 +86,10 @@ def lift_clip(
     alpha = found.estimate.alpha
     if controls.learned and not found.whole:
         sure = gated(found.estimate, limits=GATE_LIMITS.for_sensitivity(controls.sensitivity))
-        # The faint end of a gain is below what the gate was taught.
-        end = (found.kinds[:, 2:] > 0) & (found.estimate.region == 0) & (grown((sure > 0).float(), END_REACH) > 0)
+        # The faint end of a gain is below what the gate was taught: it is kept where the gate keeps the gain beside it.
+        gain, found_there = found.kinds[:, 2:] > 0, found.estimate.region > 0
+        kept = weighted((sure > 0).float(), (gain & found_there).float(), END_WINDOW)
+        end = gain & ~found_there & (kept > END_KEPT)
         alpha = torch.where(end, alpha, sure)
     alpha = _steeper(alpha, found.kinds[:, :1], controls.edge)
     color, alpha, detail, kinds = _patched(found, alpha)
