@@ -22,17 +22,29 @@ from vera.core.plate.color_curve import encode_srgb
 from vera.kernels.planes import smoothstep
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # Rec.709
-# Share of the frame, the brightest, that is taken for lamps and glints. White is searched below their brightness.
+# Share of the frame, the brightest, that may be lamps and glints; raising it gives a darker white.
 LAMPS = 0.02
-WHITE = (0.6, 0.9)  # share of that brightness: a pixel's weight as white is 0 below the first value, 1 above the second
+# Less than that share counts as white where it is not too bright to reflect the scene's light: scenes reflect about 0.2
+# of it, so that white is at most about WHITE_OVER_MEAN times the mean of what is not among the brightest. GLINTS: share
+# of the frame, the brightest, that is neither. Raising the first takes dim lamps for white; raising the second loses
+# smaller whites.
+WHITE_OVER_MEAN, GLINTS = 4.5, 0.005
+# White is searched below that brightness. Share of it: a pixel's weight as white is 0 below the first value, 1 above
+# the second.
+WHITE = (0.6, 0.9)
+# Light is warm or cool, hardly green or magenta. Of the weight of a pixel as white, the deviations in log(green) less
+# the mean of log(red) and log(blue), and in log(red) less log(blue). Raising them takes more colours for the light's.
+GREEN_SPREAD, WARM_SPREAD = 0.2, 0.8
 WHITE_ALBEDO = 0.871  # linear albedo of "white" in mini's world (code 0.94), about that of a white patch in a plate
-# With a place given, white is sought about it too: light differs within a plate, and windows and skies are no white in
-# the light of a room. Of the weight of what is near, the deviation in heights of the picture; and the share of lamps
+# With a place given, white is searched around it too: light differs within a plate, and windows and skies are not the
+# white of a room. Of the weight of what is near, the deviation in heights of the picture; and the share of lamps
 # there. Raising the first looks farther, raising the second makes the light darker where small bright things are near.
 NEAR, NEAR_LAMPS = 0.22, 0.05
-# How far the white about a place counts beside the whole plate's, in brightness and in hue: all that is near may be
-# grass. Raising them follows the place more.
-LOCAL, LOCAL_HUE = 0.9, 0.5
+# Weight of the brightness of the white near a place against the whole plate's. Raising it follows the place more.
+LOCAL = 0.9
+# The hue near a place replaces the whole plate's as far as the bright pixels there have the colour of a light: all that
+# is near may be grass. Their mean weight by colour, between which the local hue begins to count and counts wholly.
+LIGHT_COLORED = (0.2, 0.6)
 DARKEST = 0.02  # smallest white of a plate, as a share of display white, so that added objects are not black
 # Smallest and largest share of light that comes from all directions. Raising them gives flatter light.
 AMBIENT = (0.16, 0.5)
@@ -85,11 +97,10 @@ class PlateLight:
         """
         planes = torch.from_numpy(np.ascontiguousarray(light, np.float32)).movedim(-1, 0)[None].clamp(0, 1e4)
         small = F.interpolate(planes, (MIRROR[1], MIRROR[0]), mode="area")
-        white = white_of(small[0].flatten(1).T)
+        white, _ = white_of(small[0].flatten(1).T)
         if place is not None:
             near = nearness(place, light.shape[1] / light.shape[0]).flatten()
-            local = white_of(small[0].flatten(1).T, near, NEAR_LAMPS)
-            white = _between(white, local)
+            white = _between(white, *white_of(small[0].flatten(1).T, near, NEAR_LAMPS))
         relative = small / white.view(1, 3, 1, 1)
         bright = _luminance(relative[0].movedim(0, -1))
         ambient = float(bright.clamp(max=1.0).mean().clamp(*AMBIENT))
@@ -176,25 +187,46 @@ class Scene:
     clips: bool
 
 
-def white_of(light: Tensor, near: Tensor | None = None, lamps: float = LAMPS) -> Tensor:
-    """The colour that a white patch has in a plate, (3,), from its pixels (n, 3): of about the brightest, but for
-    lamps, the least colourful.
+def white_of(light: Tensor, near: Tensor | None = None, lamps: float = LAMPS) -> tuple[Tensor, float]:
+    """The colour that a white patch has in a plate, (3,), from its pixels (n, 3), and how far that is a light's colour.
 
-    near (n,): how far each pixel counts, alike without it. lamps: the share that is brighter than white.
+    Of the pixels of about the brightness of white, those count most whose colour is that of a light. near (n,): weight
+    of each pixel, 1 without it. lamps: the share that may be brighter than white.
     """
     bright = _luminance(light)
     near = torch.ones_like(bright) if near is None else near
-    top = _quantile(bright, near, 1 - lamps).clamp_min(DARKEST)
-    grey = (light.amin(1) + 1e-3) / (light.amax(1) + 1e-3)
-    weight = smoothstep(bright / top, *WHITE) * (top / bright.clamp_min(1e-4)).clamp(max=1) ** 2 * grey**2
-    weight = near * weight + 1e-9
+    top = _brightness_of_white(bright, near, lamps)
+    weight = near * smoothstep(bright / top, *WHITE) * (top / bright.clamp_min(1e-4)).clamp(max=1) ** 2
+    plausible = _like_a_light(light)
+    share = float((weight * plausible).sum() / weight.sum().clamp_min(1e-9))
+    weight = weight * plausible + 1e-9
     color = (weight[:, None] * light).sum(0) / weight.sum()
-    return (color * (top / _luminance(color).clamp_min(1e-4))).clamp_min(DARKEST / 4)
+    return (color * (top / _luminance(color).clamp_min(1e-4))).clamp_min(DARKEST / 4), share
 
 
-def _between(whole: Tensor, local: Tensor) -> Tensor:
-    """The white of a place, (3,), from that of the whole plate and that of what is near."""
-    hue = torch.lerp(whole.log(), local.log(), LOCAL_HUE).exp()
+def _brightness_of_white(bright: Tensor, near: Tensor, lamps: float) -> Tensor:
+    """Luminance of white, (), from pixels' luminance and weight (n,): that of all but the lamps, or more where what is
+    brighter can be a surface in the same light."""
+    least = _quantile(bright, near, 1 - lamps).clamp_min(DARKEST)
+    rest = near * (bright <= least)
+    most = WHITE_OVER_MEAN * (rest * bright).sum() / rest.sum().clamp_min(1e-9)
+    surfaces = near * smoothstep(most / bright.clamp_min(1e-6), 0.95, 1.15) + 1e-9
+    return torch.maximum(least, torch.minimum(_quantile(bright, surfaces, 1 - GLINTS), most))
+
+
+def _like_a_light(color: Tensor) -> Tensor:
+    """Weight (n,), at most 1, of colours (n, 3) by their distance from those of daylight and of lamps."""
+    red, green, blue = color.clamp_min(1e-4).log().unbind(-1)
+    off = ((green - (red + blue) / 2) / GREEN_SPREAD) ** 2 + ((red - blue) / WARM_SPREAD) ** 2
+    return torch.exp(-off / 2)
+
+
+def _between(whole: Tensor, local: Tensor, light_colored: float) -> Tensor:
+    """The white of a place, (3,), from that of the whole plate and that of what is near.
+
+    light_colored: mean weight by colour of the bright pixels near, see `LIGHT_COLORED`."""
+    trust = smoothstep(torch.tensor(light_colored), *LIGHT_COLORED)
+    hue = torch.lerp(whole.log(), local.log(), trust).exp()
     bright = torch.lerp(_luminance(whole).log(), _luminance(local).log(), LOCAL).exp()
     return hue * (bright / _luminance(hue))
 

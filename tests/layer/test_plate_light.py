@@ -11,6 +11,14 @@ from vera.core.model.interfaces import SurfacePoints
 from vera.core.plate.color_curve import decode_srgb
 
 WHITE_CODE = 0.94  # of the world's "white"
+# Black bodies of that many kelvin in linear Rec.709, the largest value 1 (Kim et al. 2002 for the chromaticities).
+BLACK_BODIES = {
+    3400: (1.0, 0.553, 0.237),
+    4000: (1.0, 0.653, 0.378),
+    5000: (1.0, 0.793, 0.63),
+    8000: (0.766, 0.802, 1.0),
+    15000: (0.46, 0.582, 1.0),
+}
 
 
 def ball(size: int = 48) -> SurfacePoints:
@@ -38,33 +46,71 @@ def hue(color) -> tuple[float, float]:
     return 360 * turn, saturation
 
 
-def synthetic_plate(seed: int, exposure: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Coloured things and a white patch of 3 to 13 % under one light: linear light (90, 160, 3), and the patch's."""
+def synthetic_plate(
+    seed: int,
+    exposure: float = 1.0,
+    shares: tuple[float, float] = (0.03, 0.13),
+    light: tuple[float, float, float] | None = None,
+) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
+    """Coloured things and a white patch under one light: linear light (90, 160, 3), the patch's (3,), and its place.
+
+    shares: least and largest share of the plate that the patch covers. light: its colour; None for one by the seed.
+    Place: x and y in -1 .. 1.
+    """
     rng = np.random.default_rng(seed)
     picture = np.ones((90, 160, 3), np.float32) * rng.random(3).astype(np.float32) * 0.3
     for _ in range(rng.integers(20, 80)):
         y, x = rng.integers(90), rng.integers(160)
         picture[y : y + rng.integers(5, 45), x : x + rng.integers(5, 55)] = rng.random(3) * 0.6 + 0.02
-    share = rng.uniform(0.03, 0.13)
+    share = rng.uniform(*shares)
     height = int(np.sqrt(share * 90 * 160))
     y, x = rng.integers(90 - height), rng.integers(160 - height)
     here = np.s_[y : y + height, x : x + height]
     picture[here] = WHITE_ALBEDO
-    light = np.array([1, rng.uniform(0.75, 1), rng.uniform(0.4, 1)], np.float32)[:: rng.choice([-1, 1])]
-    picture = picture * light * np.float32(exposure * 10 ** -rng.uniform(0, 1.3))
+    drawn = np.array([1, rng.uniform(0.75, 1), rng.uniform(0.4, 1)], np.float32)[:: rng.choice([-1, 1])]
+    picture = (
+        picture * (drawn if light is None else np.float32(light)) * np.float32(exposure * 10 ** -rng.uniform(0, 1.3))
+    )
     picture = picture + 0.003 * exposure * rng.standard_normal(picture.shape).astype(np.float32)
-    return picture, picture[here].mean((0, 1))
+    middle = y + height / 2, x + height / 2
+    return picture, picture[here].mean((0, 1)), (middle[1] / 80 - 1, middle[0] / 45 - 1)
+
+
+def assert_alike(found, patch, note) -> None:
+    """Luminance within 15 %, and hue within 10 degrees of all but greys."""
+    assert luminance(found) == pytest.approx(float(luminance(patch)), rel=0.15), note
+    (wanted, colourful), (seen, _) = hue(patch), hue(found)
+    assert colourful < 0.08 or abs((seen - wanted + 180) % 360 - 180) < 10, note
 
 
 @pytest.mark.parametrize("exposure", [1.0, 8.0], ids=["display", "light above white"])
 def test_a_white_ball_has_the_luminance_and_hue_of_the_plates_white_patch(exposure):
     for seed in range(24):
-        plate, patch = synthetic_plate(seed, exposure)
-        found = lit_side(PlateLight.of(plate))
-        assert luminance(found) == pytest.approx(float(luminance(patch)), rel=0.15), seed
-        (wanted, colourful), (seen, _) = hue(patch), hue(found)
-        apart = abs((seen - wanted + 180) % 360 - 180)
-        assert colourful < 0.08 or apart < 10, seed
+        plate, patch, _ = synthetic_plate(seed, exposure)
+        assert_alike(lit_side(PlateLight.of(plate)), patch, seed)
+
+
+@pytest.mark.parametrize("lamp", [False, True], ids=["alone", "with a lamp of its size"])
+@pytest.mark.parametrize("kelvin", BLACK_BODIES)
+def test_a_white_patch_of_a_hundredth_of_the_plate_is_the_white_beside_it(kelvin, lamp):
+    for seed in range(6):
+        plate, patch, place = synthetic_plate(seed, shares=(0.01, 0.015), light=BLACK_BODIES[kelvin])
+        if lamp:
+            plate[:10, :14] = 15 * float(luminance(patch))
+        assert_alike(lit_side(PlateLight.of(plate, place)), patch, seed)
+
+
+def test_the_light_about_a_place_has_the_hue_of_white_in_it_but_not_of_grass():
+    """One half in the bluish shade with something white, the other half grass in the sun with a white wall behind."""
+    rng = np.random.default_rng(2)
+    plate = rng.random((90, 160, 1)).astype(np.float32) * np.array([0.1, 0.25, 0.04], np.float32)
+    plate[:20, 80:] = 0.8
+    shade = np.array([0.62, 0.8, 1.0], np.float32) * 0.4
+    plate[:, :80] = rng.random((90, 80, 3)) * 0.5 * shade
+    plate[40:60, 20:40] = WHITE_ALBEDO * shade
+    in_shade, on_grass = (lit_side(PlateLight.of(plate, place)) for place in ((-0.6, 0.1), (0.5, 0.7)))
+    assert_alike(in_shade, WHITE_ALBEDO * shade, "shade")
+    assert hue(on_grass)[1] < 0.15
 
 
 def test_the_key_light_comes_from_the_brighter_side_and_from_above():
@@ -118,7 +164,7 @@ def test_in_a_dark_room_beside_a_window_white_is_the_rooms():
 
 
 def test_the_light_changes_evenly_as_a_thing_moves_through_the_plate():
-    plate, _ = synthetic_plate(3)
+    plate, _, _ = synthetic_plate(3)
     whites = torch.stack([PlateLight.of(plate, (x / 100, 0.0)).white for x in range(-20, 21)])
     steps = luminance(whites).log().diff()
     assert steps.abs().max() < 0.08
