@@ -103,6 +103,11 @@ class GenerateJob(Job):
         return not self.recipe.keep or bool(self.kept.shots("layers", self.plate.frames))
 
     @property
+    def masked(self) -> bool:
+        """Whether a mask, or the people found in the plate, tell the model where it may draw."""
+        return self.mask is not None or self.keeps_people
+
+    @property
     def aspect(self) -> float:
         """Displayed width over height of the region."""
         return self.region.width * self.plate.pixel_aspect / self.region.height
@@ -269,12 +274,14 @@ class Generate:
         relative = _may_be_relative(job)
         plates = encoded_shots(job, progress, stopping) if relative or text is not None else {}
         masks = job.latents.shots("mask", job.plate.frames)
+        notes: list[str] = []
         decoded = (
             with_shapes(
                 job,
                 text,
                 ShotLatents(shot, plates.get(shot), masks.get(shot), shots[shot]),
                 decoded_frames(job.model, shots[shot], plates.get(shot) if relative else None, len(shot)),
+                notes.append,
             )
             for shot in shots
         )
@@ -282,7 +289,9 @@ class Generate:
         layers = (DecodedFrame(*frame) for frame in chain.from_iterable(map(steady, decoded)))
         deliver_frames(job, layers, finish_frame, progress, stopping)
         progress.close()
-        report = _report(job, list(shots))
+        for note in (notes := list(dict.fromkeys(notes))):
+            progress.warn(note)
+        report = _report(replace(job, warnings=(*job.warnings, *notes)), list(shots))
         job.delivery.finish(report)
         return report
 
@@ -432,6 +441,8 @@ def plate_sized_layer(
         edit, matte, explained, own = _object_layer(job, filmed, decoded, alpha, guide, plate)
     elif isinstance(decoded.drawn, BackdropFrame):
         alpha = _as_masked(job, filmed, plate, alpha)
+        if decoded.drawn.colors is not None:
+            alpha = 1 - decoded.drawn.colors.drawn(1 - alpha, guide)
         matte, explained = refine_alpha(alpha, guide, plate, job.model.limits.step_width)
         edit = decoded.drawn.codes((plate.shape[0], plate.shape[1]), not job.color.space.is_scene)
         own = torch.ones_like(matte)
@@ -485,7 +496,7 @@ def _object_layer(
     drawn as a shape. alpha: (h, w), the model's, cleaned."""
     assert isinstance(decoded.drawn, DrawnFrame)
     frame, width = decoded.drawn, job.model.limits.step_width
-    rest = soft_below(frame, alpha, job.aspect) if frame.shape.soft and frame.aside == 0 else None
+    rest = soft_below(frame, alpha, job.aspect) if frame.shape.soft and frame.moved == (0, 0) else None
     if rest is not None and rest.any():
         matte, explained = refine_alpha(rest, guide, plate, width)
         edit = plate_color(clean_color(decoded.color, rest).movedim(0, -1), matte)

@@ -1,6 +1,8 @@
 """The shapes that the model draws besides its layers, for each frame of a shot: objects, particles, backgrounds."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -10,10 +12,13 @@ from vera.core.layer.backdrop.backdrop import Backdrop, Room, within_room
 from vera.core.layer.backdrop.behind import BackdropFrame, white_of_plate
 from vera.core.layer.backdrop.painting import Asked
 from vera.core.layer.backdrop.plate_motion import ROWS as MOTION_ROWS
-from vera.core.layer.backdrop.plate_motion import background_motion
-from vera.core.layer.drawn_object import Agreement, DrawnFrame, SurfaceStore, Take, agreement, aside, standing
+from vera.core.layer.backdrop.plate_motion import Motion, Move, background_motion
+from vera.core.layer.drawn_object import Agreement, DrawnFrame, Take, agreement, aside, standing
+from vera.core.layer.matte import clean_alpha
+from vera.core.layer.object_place import groundless, inside
 from vera.core.layer.particles import WEATHER, Particles, particles_of
 from vera.core.layer.plate_light import PlateLight
+from vera.core.layer.subject_colors import SubjectColors
 from vera.core.layer.turbulence import Turbulence
 from vera.core.model.codec import latent_frames
 from vera.core.model.interfaces import Model, ShotBackground, ShotEffect, ShotObject
@@ -21,19 +26,32 @@ from vera.core.plate.color import PlateColor
 from vera.core.plate.fit import shrink
 from vera.core.plate.region import Region
 from vera.core.recipe import EditRecipe
-from vera.core.sampling.kept_people import PeopleInFront
+from vera.core.sampling.kept_people import PeopleInFront, people_in
 from vera.core.sampling.latent_store import LayerLatents
 
 # Alpha of a new background above which the plate below is used to track the camera; raising it uses fewer pixels.
 BACKGROUND = 0.9
 WHITE_FRAMES = 3  # frames of a shot from which the plate's brightness is estimated; raising it takes time
+# Approximate number of frames of a shot from which the subject's colours are learned. Raising it takes time and memory,
+# and tolerates more change of the light.
+COLOR_FRAMES = 8
 LIGHT_ROWS = 180  # rows of a plate from which its light is estimated; raising it only adds grain
 PEOPLE_WIDTH = 256  # width in pixels at which people are detected; the detector resolves no more
+
+NOT_FOLLOWED = (
+    "the plate's camera moves in a way that the new background cannot follow, so the background does not move (frames"
+    " {first} to {last}); pans, zooms and rolls can be followed"
+)
+NO_GROUND = (
+    "the added object stands, but its foot is {where}, where there may be no ground: name another place, such as at the"
+    " bottom, or give --mask, white where the object may be"
+)
 
 
 class ShapedJob(Protocol):
     """The part of a job that this module reads.
 
+    masked: whether a mask, or the people found, limit the edit
     behind_people: whether people in the plate hide the added object
     is_behind: whether the prompt puts the object behind anything
     """
@@ -48,6 +66,8 @@ class ShapedJob(Protocol):
     def color(self) -> PlateColor: ...
     @property
     def region(self) -> Region: ...
+    @property
+    def masked(self) -> bool: ...
     @property
     def behind_people(self) -> bool: ...
     @property
@@ -101,10 +121,12 @@ def with_shapes(
     text: torch.Tensor | None,
     latents: ShotLatents,
     decoded: Iterator[DecodedFrame],
+    warn: Callable[[str], None],
 ) -> Iterator[DecodedFrame]:
     """Add the prompt's shapes to the decoded frames of a shot.
 
     Frames are unchanged without text states, or if the model drew something else.
+    warn: receives one line for each request that cannot be met
     """
     shape = None
     if text is not None and job.model.objects is not None:
@@ -112,11 +134,11 @@ def with_shapes(
         finish = job.model.text.finish(job.recipe.prompt)
         shape = job.model.objects.of_shot(text, latents.plate, latents.mask, window, finish)
     if isinstance(shape, ShotBackground):
-        yield from _with_backdrop(job, shape, latents, decoded)
+        yield from _with_backdrop(job, shape, latents, decoded, warn)
     elif isinstance(shape, ShotEffect):
         yield from _with_particles(job, shape, latents.layers, decoded)
     elif shape is not None:
-        yield from _with_object(job, shape, latents, decoded)
+        yield from _with_object(job, shape, latents, decoded, warn)
     else:
         yield from decoded
 
@@ -135,53 +157,99 @@ def _with_particles(
 
 
 def _with_backdrop(
-    job: ShapedJob, background: ShotBackground, latents: ShotLatents, decoded: Iterator[DecodedFrame]
+    job: ShapedJob,
+    background: ShotBackground,
+    latents: ShotLatents,
+    decoded: Iterator[DecodedFrame],
+    warn: Callable[[str], None],
 ) -> Iterator[DecodedFrame]:
     """Add a painted background to decoded frames, with the plate's brightness and the movement of its background."""
-    shown = torch.stack([alpha for _, alpha in _some_alphas(job, latents.layers)]).amin(0)
+    watched = _watched_plate(job, latents)
+    frames = latents.frames
+    if not watched.motion.told:
+        warn(NOT_FOLLOWED.format(first=frames[0], last=frames[-1]))
+    moves = within_room(watched.motion.moves or [Move()] * len(frames), job.aspect)
+    asked = Asked(background.kind, job.recipe.seed, background.traits)
+    backdrop = Backdrop(asked, job.aspect, room=Room.of(moves, job.aspect))
+    for time, frame in enumerate(decoded):
+        yield frame._replace(drawn=BackdropFrame(backdrop, time, watched.white, moves[time], watched.colors))
+
+
+class WatchedPlate(NamedTuple):
+    """Measurements of a shot's plate for a painted background.
+
+    motion: of the plate's background. white: (3,). colors: of the subject if no mask shows it; else None.
+    """
+
+    motion: Motion
+    white: torch.Tensor
+    colors: SubjectColors | None
+
+
+def _watched_plate(job: ShapedJob, latents: ShotLatents) -> WatchedPlate:
+    """Measure the plate of a shot; each frame is read once, in order."""
+    count, shown, guesses = len(latents.frames), None, dict[int, torch.Tensor]()
+    apart = max(1, count // COLOR_FRAMES)
+    for time, alpha in _some_alphas(job, latents.layers):
+        shown = alpha if shown is None else torch.minimum(shown, alpha)
+        if not job.masked and time < count and time >= apart * len(guesses):
+            guesses[time] = 1 - clean_alpha(alpha)
+    assert shown is not None
     size = (max(1, round(MOTION_ROWS * job.aspect)), MOTION_ROWS)
     lights: list[PlateLight] = []
-    step = max(1, -(-len(latents.frames) // WHITE_FRAMES))
+    seen: list[torch.Tensor] = []
 
-    def pictures() -> Iterator[torch.Tensor]:
+    def watched() -> Iterator[torch.Tensor]:
         for time, number in enumerate(latents.frames):
             pixels = job.pixels(number)
-            if time % step == 0:
+            picture = torch.from_numpy(job.source(pixels))
+            if time % max(1, -(-count // WHITE_FRAMES)) == 0:
                 lights.append(light_of(job, pixels))
-            yield shrink(torch.from_numpy(job.source(pixels)), *size).mean(0)
+            if time in guesses:
+                seen.append(shrink(picture, shown.shape[1], shown.shape[0]))
+            yield shrink(picture, *size).mean(0)
 
-    moves = background_motion(pictures(), shrink((shown > BACKGROUND).float()[..., None], *size)[0])
-    moves = torch.zeros(len(latents.frames), 2) if moves is None else within_room(moves)
-    asked = Asked(background.kind, job.recipe.seed, background.traits)
-    backdrop, white = Backdrop(asked, job.aspect, room=Room.of(moves)), white_of_plate(lights)
-    for time, frame in enumerate(decoded):
-        right, down = moves[time].tolist()
-        yield frame._replace(drawn=BackdropFrame(backdrop, time, white, (right, down)))
+    pictures = watched()
+    motion = background_motion(pictures, shrink((shown > BACKGROUND).float()[..., None], *size)[0])
+    deque(pictures, maxlen=0)  # the frames that tell nothing more of the motion
+    colors = SubjectColors.of(list(guesses.values()), seen) if guesses else None
+    return WatchedPlate(motion, white_of_plate(lights), colors)
 
 
 def _with_object(
-    job: ShapedJob, shape: ShotObject, latents: ShotLatents, decoded: Iterator[DecodedFrame]
+    job: ShapedJob,
+    shape: ShotObject,
+    latents: ShotLatents,
+    decoded: Iterator[DecodedFrame],
+    warn: Callable[[str], None],
 ) -> Iterator[DecodedFrame]:
     """Add an object to decoded frames; they are unchanged if the shape is not what the model drew."""
-    take, store = Take.of(job.recipe.seed, shape.stands), SurfaceStore()
-    agrees, times, grounded = Agreement(), list[int](), list[float]()
+    first = DrawnFrame(shape, 0, Take.of(job.recipe.seed, shape.stands))
+    agrees, some = Agreement(), list[DrawnFrame]()
     for time, alpha in _some_alphas(job, latents.layers):
-        drawn = DrawnFrame(shape, time, take)
+        drawn = replace(first, time=time)
         agrees += agreement(drawn, alpha, job.aspect)
-        times.append(time)
-        grounded.append(standing(drawn, alpha, job.aspect))
+        some.append(replace(drawn, standing=standing(drawn, alpha, job.aspect)))
     if not agrees.holds(job.is_behind):
         yield from decoded
         return
     shot = latents.frames
-    people, moved = _people(job, shot) if job.behind_people else None, 0.0
+    moved = (0.0, 0.0) if job.masked else inside(some, job.aspect)
+    people = _people(job, shot) if job.behind_people else None
     if people is not None:
-        some = sorted({0, len(shot) // 2, len(shot) - 1})
-        moved = aside([DrawnFrame(shape, time, take, hidden=people.at(time)) for time in some], job.aspect)
+        three = sorted({0, len(shot) // 2, len(shot) - 1})
+        hidden = [replace(first, time=time, moved=moved, hidden=people.at(time)) for time in three]
+        moved = (moved[0] + aside(hidden, job.aspect), moved[1])
+    some = [replace(drawn, moved=moved) for drawn in some]
+    if shape.stands and not job.masked:
+        seen = people_in(torch.from_numpy(job.source(job.pixels(shot[0]))))
+        if where := groundless(some, seen):
+            warn(NO_GROUND.format(where=where))
+    times, grounded = [drawn.time for drawn in some], [drawn.standing for drawn in some]
     for time, frame in enumerate(decoded):
-        hidden = None if people is None else people.at(time)
+        in_front = None if people is None else people.at(time)
         stands = float(np.interp(time, times, grounded))
-        yield frame._replace(drawn=DrawnFrame(shape, time, take, stands, hidden, moved, store))
+        yield frame._replace(drawn=replace(first, time=time, standing=stands, hidden=in_front, moved=moved))
 
 
 def _people(job: ShapedJob, shot: range) -> PeopleInFront:

@@ -59,7 +59,7 @@ def draw_sheet(model: Any, steps: int, path: Path) -> None:
         labels = SUBJECT if "ackground" in text or "behind" in text else BARE
         source = make_clip(FIRST_SEED + k, HEIGHT, WIDTH, torch.arange(FRAMES), labels, held_out=True).source
         color, alpha, _ = run(model, source, text, None, steps, model.limits.guidance)
-        alpha = delivered(alpha, source)[SHOWN]
+        alpha = delivered(alpha, source, subject=labels is SUBJECT)[SHOWN]
         composed = alpha * color[:, SHOWN] + (1 - alpha) * source[SHOWN]
         pixels = (composed.permute(1, 2, 0) * 255).round().clamp(0, 255).byte().numpy()
         at = k % COLUMNS * cell[0], k // COLUMNS * cell[1]

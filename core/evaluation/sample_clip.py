@@ -5,7 +5,8 @@ from typing import Any
 import torch
 
 from vera.core.layer.matte import clean_alpha, refine_alpha, steady
-from vera.core.model.codec import latent_frames
+from vera.core.layer.subject_colors import SubjectColors
+from vera.core.model.codec import TIME_STRIDE, latent_frames
 from vera.core.sampling.denoise import ClipInputs, SamplingSettings, denoise
 
 
@@ -31,7 +32,14 @@ def run(
     return color, alpha.mean(0), composite
 
 
-def delivered(alpha: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-    """Alpha (T, H, W) as a delivery at model size has it: steadied, cleaned, with exact 0 and 1."""
-    steadied = steady((None, a) for a in alpha)
-    return torch.stack([refine_alpha(clean_alpha(a), s, s.movedim(0, -1))[0] for (_, a), s in zip(steadied, source)])
+def delivered(alpha: torch.Tensor, source: torch.Tensor, subject: bool = False) -> torch.Tensor:
+    """Alpha (T, H, W) as a delivery at model size has it: steadied, cleaned, with exact 0 and 1.
+
+    subject: whether it is that of a new background without a mask, whose subject is drawn by the plate's colours.
+    """
+    cleaned = [clean_alpha(a) for _, a in steady((None, a) for a in alpha)]
+    if subject:
+        some = range(0, len(cleaned), TIME_STRIDE)
+        colors = SubjectColors.of([1 - cleaned[k] for k in some], [source[k] for k in some])
+        cleaned = [1 - colors.drawn(1 - a, s) for a, s in zip(cleaned, source, strict=True)]
+    return torch.stack([refine_alpha(a, s, s.movedim(0, -1))[0] for a, s in zip(cleaned, source, strict=True)])

@@ -108,7 +108,7 @@ class DrawnFrame:
     time: frames since the shot's first
     standing: 1 on the ground, 0 in the air
     hidden: (h, w) in [0, 1], coverage by parts of the plate in front of the object, at any size; None for none
-    aside: shift to the right, in halves of the picture's width
+    moved: shift to the right and down, in halves of the picture's width and height
     store: shared by the frames of a shot
     """
 
@@ -117,7 +117,7 @@ class DrawnFrame:
     take: Take = Take()
     standing: float = 1.0
     hidden: Tensor | None = None
-    aside: float = 0.0
+    moved: tuple[float, float] = (0.0, 0.0)
     store: SurfaceStore = field(default_factory=SurfaceStore, compare=False)
 
     def place(self) -> tuple[float, float, float]:
@@ -125,7 +125,7 @@ class DrawnFrame:
         height.
         """
         x, y, half = self.shape.place(self.time)
-        return x + self.aside, y, half * self.take.size
+        return x + self.moved[0], y + self.moved[1], half * self.take.size
 
     @property
     def turn(self) -> float:

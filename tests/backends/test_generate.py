@@ -18,6 +18,7 @@ from tests.tiny import WINDOW, composite_file, draw, keep_some, make, tiny_model
 from vera.core.backends import shot_shapes
 from vera.core.errors import InputError, StoppedError
 from vera.core.layer.backdrop import backdrop
+from vera.core.layer.backdrop.plate_motion import Motion
 from vera.core.layer.image_file import read_image
 from vera.core.model.interfaces import ShotBackground, Subject
 from vera.core.plate.movie import Movie
@@ -365,6 +366,28 @@ def test_a_background_is_painted_inside_the_mask_alone(tmp_path, model, monkeypa
         assert made[:5, 30:, 2].mean() > made[-5:, 30:, 2].mean() > 0  # a bright sky over water
 
 
+def test_without_a_mask_the_subject_has_the_outline_that_the_plate_shows(tmp_path, model, monkeypatch):
+    """The model's alpha is beside it by three columns; a camera whose motion is not told is named in one warning."""
+    monkeypatch.setattr(backdrop, "ROWS", 36)
+    picture = np.full((*SIZE, 3), 0.5, np.float32)
+    picture[8:, 20:40] = (0.8, 0.1, 0.1)
+    for number in (1, 2):
+        write_image(tmp_path / f"in.{number}.exr", picture)
+    guess = torch.ones(SIZE)
+    guess[10:, 23:43] = 0
+    monkeypatch.setattr(shot_shapes, "_some_alphas", lambda job, layers: iter([(0, guess)]))
+    monkeypatch.setattr(shot_shapes, "background_motion", lambda pictures, background: Motion(None, told=False))
+    draw(monkeypatch, lambda color, alpha, reconstruction: (color, _at_size(guess, alpha)))
+    _, report = make(replace(model, objects=OnlySea()), str(tmp_path / "in.#.exr"), tmp_path / "out")
+    alpha = layer(tmp_path / "out", 2)[..., 3]
+    assert alpha[14:, 22:38].max() < 0.1 and alpha[:, :17].min() > 0.9 and alpha[:, 44:].min() > 0.9
+    assert report["warnings"] == [shot_shapes.NOT_FOLLOWED.format(first=1, last=2)]
+
+
+def _at_size(plane: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.interpolate(plane[None, None], like.shape, mode="area")[0, 0]
+
+
 class OnlyDisc:
     """A drawer that reads a disc on the right into every prompt."""
 
@@ -373,6 +396,22 @@ class OnlyDisc:
 
     def of_shot(self, text, source, mask, window, finish=None):
         return Disc()
+
+
+class HighDisc(OnlyDisc):
+    """One that stands in the upper half."""
+
+    def of_shot(self, text, source, mask, window, finish=None):
+        return Disc(stands=True, y=-0.3)
+
+
+def test_what_stands_on_nothing_has_one_warning_also_in_the_manifest(tmp_path, model, monkeypatch):
+    monkeypatch.setattr(shot_shapes, "_some_alphas", lambda job, layers: iter([(0, torch.full((32, 48), 0.6))]))
+    monkeypatch.setattr(shot_shapes.Agreement, "holds", lambda *_: True)
+    plate = write_plate(tmp_path / "in", range(1, 3))
+    make(replace(model, objects=HighDisc()), plate, tmp_path / "out", cuts="2", blend_space="encoded")
+    told = json.loads((tmp_path / "out/manifest.json").read_text())["extra"]["warnings"]
+    assert told == [shot_shapes.NO_GROUND.format(where="at 55% of the picture's height")]
 
 
 @pytest.mark.parametrize("found", [True, False], ids=["people", "nobody"])

@@ -1,5 +1,7 @@
 """Backdrops: the same for the same seed, steady in time, alike at any size, as bright as the plate."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,7 @@ from vera.core.layer.backdrop.backdrop import MOST_ROOM, PAINTINGS, Backdrop, Ro
 from vera.core.layer.backdrop.behind import BackdropFrame, kept_as_masked, level, shown_as_masked
 from vera.core.layer.backdrop.lens_blur import disc, out_of_focus, splat
 from vera.core.layer.backdrop.painting import Asked
+from vera.core.layer.backdrop.plate_motion import Move
 from vera.core.layer.backdrop.smooth_noise import Noise
 from vera.core.model.mini import words
 
@@ -72,17 +75,35 @@ def test_half_a_plate_shows_the_average_of_the_whole(kind):
 
 def test_a_backdrop_follows_the_plates_background():
     """A frame that has moved shows what lay beside the first one; without a move nothing changes but the canvas."""
-    moves = within_room(torch.tensor([[0.0, 0.0], [0.25, -0.125], [-0.5, 0.0]]))
-    backdrop = Backdrop(Asked("night", 0), ASPECT, ROWS, Room.of(moves))
+    moves = within_room([Move(), Move(0.25, -0.125), Move(-0.5, 0.0)], ASPECT)
+    backdrop = Backdrop(Asked("night", 0), ASPECT, ROWS, Room.of(moves, ASPECT))
     whole = torch.rand(3, *backdrop.painting.view.x.shape, generator=torch.Generator().manual_seed(0))
-    still, moved = (backdrop.framed(whole, tuple(move.tolist()), (2 * ROWS, 128)) for move in moves[:2])
+    still, moved = (backdrop.framed(whole, move, (2 * ROWS, 128)) for move in moves[:2])
     right, up = round(0.25 * 2 * ROWS), round(0.125 * 2 * ROWS)
     assert (moved[:, :-up, right:] - still[:, up:, :-right]).abs().max() < 0.02
 
 
-def test_a_camera_that_goes_too_far_is_followed_in_part():
-    moves = within_room(torch.tensor([[0.0, 0.0], [3.0, 0.1]]))
-    assert moves[1, 0] == MOST_ROOM[0] and abs(float(moves[1, 1]) - 0.1) < 1e-6
+def test_a_backdrop_zooms_and_turns_with_the_plates_background():
+    """A quarter turn at a magnification of 2 about the middle, of a plane that rises to the right."""
+    move = Move(0.0, 0.0, math.log(2), math.pi / 2)
+    backdrop = Backdrop(Asked("night", 0), 1.0, ROWS, Room.of([move], 1.0))
+    line = (torch.arange(ROWS) + 0.5) / ROWS - 0.5
+    seen = backdrop.framed(line.expand(1, ROWS, -1), move, (ROWS, ROWS))[0]
+    assert (seen - line[:, None] / 2).abs().max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("move", "kept"),
+    [
+        (Move(3.0, 0.1), Move(MOST_ROOM[0], 0.1)),
+        (Move(0.1, -2.0), Move(0.1, -MOST_ROOM[1])),
+        (Move(zoom=-2.0), Move(zoom=-math.log(1 + 2 * MOST_ROOM[1]))),
+        (Move(zoom=3.0), Move(zoom=3.0)),
+    ],
+    ids=["far right", "far up", "zoomed out", "zoomed in"],
+)
+def test_a_camera_that_goes_too_far_is_followed_in_part(move, kept):
+    assert within_room([Move(), move], ASPECT)[1] == pytest.approx(kept, abs=1e-3)
 
 
 def test_alpha_is_the_masks_where_that_is_sure_and_the_models_where_it_is_soft():
@@ -107,6 +128,18 @@ def test_defocus_keeps_the_light_of_a_point_and_spreads_it_over_its_disc():
     seen = out_of_focus(point, torch.ones(41, 41), 6.0)
     assert torch.allclose(seen.sum((1, 2)), torch.full((3,), 5.0), rtol=1e-5)
     assert seen[0, 20, 25] > 0.9 * seen[0, 20, 20] and seen[0, 20, 28] == 0
+
+
+def test_each_sample_is_blurred_by_its_own_share_of_the_disc():
+    """Against the blur of the whole picture by each of the discs."""
+    light = torch.rand(3, 30, 24, generator=torch.Generator().manual_seed(0))
+    blur = torch.linspace(1.4, 0, 30).clamp(max=1)[:, None].expand(30, 24)
+    seen = out_of_focus(light, blur, 4.0)
+    for row in range(30):
+        low = min(2, int(blur[row, 0] * 3))
+        share = float(blur[row, 0]) * 3 - low
+        low_seen, high_seen = (out_of_focus(light, torch.full((30, 24), (low + k) / 3), 4.0)[:, row] for k in (0, 1))
+        assert (seen[:, row] - torch.lerp(low_seen, high_seen, share)).abs().max() < 1e-5
 
 
 def test_what_is_in_focus_keeps_its_bits():

@@ -196,7 +196,7 @@ def test_a_thing_that_would_not_be_seen_is_moved_aside_as_little_as_needed():
     hidden[:, 60:] = 1
     moved = aside([replace(frame(), hidden=hidden)], ASPECT)
     assert moved < 0 and aside([replace(frame(), hidden=hidden.flip(1))], ASPECT) == 0
-    matte = coverage(replace(frame(), aside=moved), MODEL, ASPECT).alpha
+    matte = coverage(replace(frame(), moved=(moved, 0.0)), MODEL, ASPECT).alpha
     assert 0.45 < (matte * (1 - hidden)).sum() / matte.sum() < 0.6
 
 

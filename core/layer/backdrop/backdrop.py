@@ -7,6 +7,7 @@ enough for any plate, and the background looks the same in all of them.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,12 +19,14 @@ from vera.core.layer.backdrop.coast import CloudsPainting, NightPainting, SeaPai
 from vera.core.layer.backdrop.land import DesertPainting, ForestPainting, MeadowPainting, MountainsPainting
 from vera.core.layer.backdrop.lens_blur import out_of_focus
 from vera.core.layer.backdrop.painting import Asked, Painting, Picture
+from vera.core.layer.backdrop.plate_motion import Move
 from vera.core.layer.backdrop.town import BricksPainting, CityPainting, StudioPainting
 
 ROWS = 432  # rows of a painting. Raising it sharpens nearly focused parts; time and memory grow with its square
 # Widest margin, (horizontal, vertical) in frame heights, painted beyond the frame on the sides to which the camera
 # moves. Raising it follows wider pans and takes time. A larger movement is followed in part.
 MOST_ROOM = (0.6, 0.2)
+HALVINGS = 14  # bisections to find the largest share of a movement that fits; raising it is more exact
 WIDEST = 2.4  # aspect ratio above which a painting has fewer than ROWS rows. Raising it makes wide ones finer, slower
 
 PAINTINGS: dict[str, type[Painting]] = {
@@ -52,10 +55,18 @@ class Room:
     below: float = 0.0
 
     @classmethod
-    def of(cls, moves: Tensor) -> Room:
-        """The margins for movements (T, 2) of the background, right and down in frame heights."""
-        least, most = (x.tolist() for x in (moves.amin(0).clamp(max=0), moves.amax(0).clamp_min(0)))
-        return cls(most[0], -least[0], most[1], -least[1])
+    def of(cls, moves: Sequence[Move], aspect: float) -> Room:
+        """The margins for movements of the background in frames of this aspect."""
+        corners = [(x * aspect / 2, y / 2) for x in (-1, 1) for y in (-1, 1)]
+        across, along = zip(*(move.before(*corner) for move in (Move(), *moves) for corner in corners), strict=True)
+        sides = -min(across) - aspect / 2, max(across) - aspect / 2, -min(along) - 0.5, max(along) - 0.5
+        return cls(*(max(0.0, side) for side in sides))
+
+    @property
+    def fits(self) -> bool:
+        """Whether no margin is wider than MOST_ROOM."""
+        most = (MOST_ROOM[0], MOST_ROOM[0], MOST_ROOM[1], MOST_ROOM[1])
+        return all(side <= limit + 1e-6 for side, limit in zip((self.left, self.right, self.above, self.below), most))
 
 
 class Backdrop:
@@ -83,19 +94,20 @@ class Backdrop:
                 return self._still
         return self._focused(time)
 
-    def framed(self, planes: Tensor, move: tuple[float, float], size: tuple[int, int]) -> Tensor:
+    def framed(self, planes: Tensor, move: Move, size: tuple[int, int]) -> Tensor:
         """Resample planes (C, h, w) of the whole painting, margins included, to a frame of size (height, width).
 
-        move: shift of the background to the right and down, in frame heights
+        move: movement of the background
         """
-        if self.room == Room():
+        if self.room == Room() and move == Move():
             return enlarged(planes, size)
         rows = round(planes.shape[1] / self.height)
         sampled = size if size[0] >= rows else (rows, round(rows * self.aspect))
-        x = self.room.left - move[0] + (torch.arange(sampled[1]) + 0.5) / sampled[1] * self.aspect
-        y = self.room.above - move[1] + (torch.arange(sampled[0]) + 0.5) / sampled[0]
-        x, y = torch.broadcast_tensors(x[None] / self.width * 2 - 1, y[:, None] / self.height * 2 - 1)
-        grid = torch.stack([x, y], -1)[None]
+        x = ((torch.arange(sampled[1]) + 0.5) / sampled[1] - 0.5) * self.aspect
+        y = (torch.arange(sampled[0]) + 0.5) / sampled[0] - 0.5
+        x, y = move.before(*torch.broadcast_tensors(x[None], y[:, None]))
+        x, y = x + self.aspect / 2 + self.room.left, y + 0.5 + self.room.above
+        grid = torch.stack([x / self.width * 2 - 1, y / self.height * 2 - 1], -1)[None]
         seen = F.grid_sample(planes[None], grid, mode="bicubic", padding_mode="border", align_corners=False)[0]
         return seen if sampled == size else enlarged(seen, size)
 
@@ -105,11 +117,30 @@ class Backdrop:
         return Picture(light.clamp_min(0), made.blur, made.follows_plate)
 
 
-def within_room(moves: Tensor) -> Tensor:
-    """Movements (T, 2) of a background, scaled down on each axis to stay within MOST_ROOM."""
-    reach = (moves.amax(0).clamp_min(0), -moves.amin(0).clamp(max=0))
-    most = torch.maximum(*reach).clamp_min(1e-6)
-    return moves * (torch.tensor(MOST_ROOM) / most).clamp(max=1.0)
+def within_room(moves: Sequence[Move], aspect: float) -> list[Move]:
+    """Movements of a background in frames of this aspect, scaled down to stay within MOST_ROOM.
+
+    First zoom and turn are scaled, then the shift on each axis.
+    """
+    kept = [Move()] * len(moves)
+    for names in (("zoom", "turn"), ("right",), ("down",)):
+        low, high = 0.0, 1.0
+        if not Room.of(_with_parts(kept, moves, names, high), aspect).fits:
+            for _ in range(HALVINGS):
+                middle = (low + high) / 2
+                fits = Room.of(_with_parts(kept, moves, names, middle), aspect).fits
+                low, high = (middle, high) if fits else (low, middle)
+            high = low
+        kept = _with_parts(kept, moves, names, high)
+    return kept
+
+
+def _with_parts(kept: Sequence[Move], moves: Sequence[Move], names: Sequence[str], share: float) -> list[Move]:
+    """The movements `kept`, with a share of the named components of `moves`."""
+    return [
+        to._replace(**{name: share * getattr(move, name) for name in names})
+        for to, move in zip(kept, moves, strict=True)
+    ]
 
 
 def enlarged(planes: Tensor, size: tuple[int, int]) -> Tensor:

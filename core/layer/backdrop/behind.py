@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from vera.core.layer.backdrop.backdrop import Backdrop
+from vera.core.layer.backdrop.plate_motion import Move
 from vera.core.layer.plate_light import LUMINANCE, PlateLight, display_codes
+from vera.core.layer.subject_colors import SubjectColors
 
 # Share of the plate's white balance that the background takes. 1: the whole, as if one light lit both. 0: none.
 HUE = 0.35
@@ -24,13 +26,15 @@ class BackdropFrame:
 
     time: frames since the shot's first
     white: (3,), white of the plate in linear light
-    move: movement of the plate's background since the first frame, right and down in picture heights
+    move: movement of the plate's background since the first frame
+    colors: of the subject, if no mask shows it; else None
     """
 
     backdrop: Backdrop
     time: int
     white: Tensor
-    move: tuple[float, float] = (0.0, 0.0)
+    move: Move = Move()
+    colors: SubjectColors | None = None
 
     def codes(self, size: tuple[int, int], clips: bool) -> Tensor:
         """Colour (H, W, 3) in the model's codes at size (height, width). clips: the codes end at 1."""

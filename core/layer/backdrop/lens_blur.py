@@ -40,9 +40,12 @@ def out_of_focus(light: Tensor, blur: Tensor, radius: float) -> Tensor:
 
 
 def _convolved(planes: Tensor, kernel: Tensor) -> Tensor:
+    """Planes (3, h, w) through a kernel (1, 1, n, n); the border goes on."""
     reach = kernel.shape[-1] // 2
-    padded = F.pad(planes[:, None], (reach,) * 4, mode="replicate")
-    return F.conv2d(padded, kernel)[:, 0]
+    padded = F.pad(planes[None], (reach,) * 4, mode="replicate")
+    # One group a plane, with the planes innermost, takes a tenth of the time of a batch of planes.
+    padded = padded.contiguous(memory_format=torch.channels_last)
+    return F.conv2d(padded, kernel.expand(len(planes), -1, -1, -1), groups=len(planes))[0].contiguous()
 
 
 def glow(light: Tensor, deviation: float, share: float, above: float) -> Tensor:

@@ -1,13 +1,15 @@
 """Track the movement of a plate's background through a shot, so that a new background can follow it.
 
-The method is Lucas and Kanade's, for shifts alone, from coarse to fine. Weights select the background and reduce parts
-that move on their own. Frames are compared with a key frame as long as it is near, so that errors do not add up while
-the camera rests.
+The method is Lucas and Kanade's, for similarities (shift, zoom and turn), from coarse to fine. Weights select the
+background and reduce parts that move on their own. Frames are compared with a key frame as long as it is near, so that
+errors do not add up while the camera rests.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,71 +24,133 @@ LEAST_AREA = 0.1  # smallest share of the picture that the background must cover
 # Correlation with the key frame below which a shot's motion counts as unknown. Raising it refuses more shots.
 LEAST_LIKENESS = 0.75
 RESTING = 0.004  # picture heights: a smaller movement over a whole shot counts as a camera at rest
+# Share by which a zoom or a turn must reduce the error that a shift alone leaves. Raising it follows fewer zooms and
+# turns; lowering it mistakes people who come nearer for a zoom.
+ZOOM_GAIN = 0.1
 
 
-def background_motion(pictures: Iterable[Tensor], background: Tensor) -> Tensor | None:
-    """Position of the background in each frame relative to the first, (T, 2), right and down in picture heights.
+class Move(NamedTuple):
+    """A movement of the background: its point q, relative to the picture's centre, moves to e^zoom R(turn) q + shift.
+
+    right, down: shift in picture heights
+    zoom: logarithm of the magnification
+    turn: in radians, clockwise
+    """
+
+    right: float = 0.0
+    down: float = 0.0
+    zoom: float = 0.0
+    turn: float = 0.0
+
+    def after(self, first: Move) -> Move:
+        """The movement `first`, followed by this one."""
+        right, down = self.of(first.right, first.down)
+        return Move(right, down, self.zoom + first.zoom, self.turn + first.turn)
+
+    def of(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """Positions after the movement; x, y: numbers or tensors."""
+        scale, cos, sin = math.exp(self.zoom), math.cos(self.turn), math.sin(self.turn)
+        return scale * (cos * x - sin * y) + self.right, scale * (sin * x + cos * y) + self.down
+
+    def before(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """Positions before the movement; x, y: numbers or tensors."""
+        scale, cos, sin = math.exp(-self.zoom), math.cos(self.turn), math.sin(self.turn)
+        x, y = x - self.right, y - self.down
+        return scale * (cos * x + sin * y), scale * (cos * y - sin * x)
+
+    def reach(self, aspect: float) -> float:
+        """Approximate largest displacement of a point of a picture of this aspect, in picture heights."""
+        return math.hypot(self.right, self.down) + math.hypot(self.zoom, self.turn) * math.hypot(aspect, 1) / 2
+
+
+class Motion(NamedTuple):
+    """The measured motion of a background.
+
+    moves: movement of each frame's background since the first frame; None if the camera counts as at rest
+    told: whether the motion is known; False, with moves None, if no similarity explains the frames
+    """
+
+    moves: list[Move] | None
+    told: bool = True
+
+
+def background_motion(pictures: Iterable[Tensor], background: Tensor) -> Motion:
+    """Measure how the background of each frame of a shot has moved since the first frame.
 
     pictures: grey, (h, w) each, of about ROWS rows
     background: (h, w) in [0, 1], 1 where the background is visible in the whole shot
-    Returns None if the camera rests, or if the motion is unknown: no texture, too little background, or another motion
-    than a shift.
+    Without texture, or with too little background, the camera counts as at rest.
     """
     key: Tensor | None = None
-    start = torch.zeros(2)  # position of the key frame
-    last = torch.zeros(2)  # position of the last frame relative to the key frame
-    found = []
+    start, last = Move(), Move()  # of the key frame, and of the last frame relative to it
+    found: list[Move] = []
+    if float(background.mean()) < LEAST_AREA:
+        return Motion(None)
+    aspect = background.shape[1] / background.shape[0]
     for picture in pictures:
-        if key is None:
-            key = picture
-        if float(background.mean()) < LEAST_AREA:
-            return None
-        last, likeness = _shift(key, picture, background, last)
+        key = picture if key is None else key
+        last, likeness = _moved_by(key, picture, background, last)
         if likeness < LEAST_LIKENESS:
-            return None
-        found.append(start + last)
-        if float(last.norm()) > NEAR_KEY * picture.shape[0]:
-            key, start, last = picture, start + last, torch.zeros(2)
-    moves = torch.stack(found) / background.shape[0]
-    return None if float(moves.abs().max()) < RESTING else moves
+            return Motion(None, told=False)
+        found.append(last.after(start))
+        if last.reach(aspect) > NEAR_KEY:
+            key, start, last = picture, found[-1], Move()
+    return Motion(None if max(move.reach(aspect) for move in found) < RESTING else found)
 
 
-def _shift(fixed: Tensor, other: Tensor, weight: Tensor, start: Tensor) -> tuple[Tensor, float]:
-    """Shift (2,) in samples, right and down, from the background of `fixed` to that of `other`, and their correlation.
+def _moved_by(fixed: Tensor, other: Tensor, weight: Tensor, start: Move) -> tuple[Move, float]:
+    """The movement from the background of `fixed` to that of `other`, and their correlation.
 
-    weight: (h, w), of the background. start: first guess.
+    weight: (h, w), of the background. start: first guess. Zoom and turn are 0, or those of `start`, unless they explain
+    clearly more than a shift.
     """
-    shift, likeness = start.clone(), 0.0
+    shift = _aligned(fixed, other, weight, start, zooms=False)
+    both = _aligned(fixed, other, weight, shift[0], zooms=True)
+    gain = 1 - (1 - both[1]) / max(1e-6, 1 - shift[1])
+    return both if gain > ZOOM_GAIN else shift
+
+
+def _aligned(fixed: Tensor, other: Tensor, weight: Tensor, start: Move, zooms: bool) -> tuple[Move, float]:
+    """As `_moved_by`. zooms: whether zoom and turn are estimated."""
+    move, likeness = start, 0.0
     for level in LEVELS:
         if min(fixed.shape) < 6 * level:
             continue
         a, b, w = (F.avg_pool2d(p[None, None], level)[0, 0] for p in (fixed, other, weight))
+        height, width = a.shape
+        y, x = torch.meshgrid(
+            (torch.arange(height) + 0.5) / height - 0.5, (torch.arange(width) + 0.5 - width / 2) / height, indexing="ij"
+        )
         for _ in range(ROUNDS):
-            moved, inside = _moved(b, shift / level)
+            moved, inside = _seen(b, x, y, move)
             trust = w * inside
             error = moved - a
             error = error - (trust * error).sum() / trust.sum().clamp_min(1e-6)  # a change of light is not a movement
             scale = error.abs()[trust > 0.3].median() * 3 if (trust > 0.3).any() else error.new_tensor(1.0)
             robust = trust / (1 + (error / scale.clamp_min(1e-4)) ** 2) ** 2
-            down, right = torch.gradient(moved)
-            slopes = torch.stack([right, down])
-            matrix = torch.einsum("ayx,byx,yx->ab", slopes, slopes, robust)
-            wanted = torch.einsum("ayx,yx->a", slopes, robust * error)
-            ridge = 1e-4 * matrix.diagonal().mean() + 1e-8
-            step = torch.linalg.solve(matrix + ridge * torch.eye(2), wanted)
-            shift = shift - level * step.clamp(-2, 2)
+            down, right = (slope * height for slope in torch.gradient(moved))
+            slopes = [right, down, x * right + y * down, x * down - y * right] if zooms else [right, down]
+            move = move.after(Move(*_step(torch.stack(slopes), robust, error).clamp(-2 / height, 2 / height).tolist()))
         likeness = _likeness(a, moved, trust)
-    return shift, likeness
+    return move, likeness
 
 
-def _moved(plane: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """A plane (h, w) sampled `shift` samples to the right and down, and a mask of the positions inside it."""
-    height, width = plane.shape
-    x = (torch.arange(width) + 0.5 + shift[0]) / width * 2 - 1
-    y = (torch.arange(height) + 0.5 + shift[1]) / height * 2 - 1
-    grid = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], -1)[None]
+def _step(slopes: Tensor, weight: Tensor, error: Tensor) -> Tensor:
+    """The change of parameters (n,) that lessens an error (h, w) with those slopes (n, h, w), by least squares."""
+    matrix = torch.einsum("ayx,byx,yx->ab", slopes, slopes, weight)
+    wanted = torch.einsum("ayx,yx->a", slopes, weight * error)
+    ridge = 1e-4 * matrix.diagonal().mean() + (1e-4 * slopes.shape[1]) ** 2  # a wall without texture moves nothing
+    return -torch.linalg.solve(matrix + ridge * torch.eye(len(slopes)), wanted)
+
+
+def _seen(plane: Tensor, x: Tensor, y: Tensor, move: Move) -> tuple[Tensor, Tensor]:
+    """A plane (h, w) where the points x, y (h, w) have moved to, and where that lies inside of it."""
+    aspect = plane.shape[1] / plane.shape[0]
+    right, down = move.of(x, y)
+    across, along = right * 2 / aspect, down * 2
+    grid = torch.stack([across, along], -1)[None]
     seen = F.grid_sample(plane[None, None], grid, padding_mode="border", align_corners=False)[0, 0]
-    return seen, ((x.abs() < 1)[None] & (y.abs() < 1)[:, None]).float()
+    return seen, ((across.abs() < 1) & (along.abs() < 1)).float()
 
 
 def _likeness(one: Tensor, other: Tensor, weight: Tensor) -> float:
