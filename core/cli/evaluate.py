@@ -41,6 +41,12 @@ def parser() -> Parser:
         "--truth", action="store_true", help="judge the true layers, through the model's codec, in its place"
     )
     made.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
+    made.add_argument(
+        "--first", type=number(int, 0, 2**31), default=5_000_000, metavar="SEED", help="(default 5000000)"
+    )
+    made.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="keep each clip's figures there; the same command goes on with them"
+    )
     made.add_argument("--progress", choices=KINDS, default="bar")
     return made
 

@@ -14,17 +14,20 @@ from typing import Any, NamedTuple
 
 import torch
 
+from vera.core.backends.base import PIXELS
 from vera.core.data.engine import instructions
 from vera.core.data.engine.clips import LayeredClip, draw_labels, make_clip
 from vera.core.data.engine.rendered import folders, read_clip
+from vera.core.errors import InputError
 from vera.core.evaluation.classifier import NOTHING, load_classifier
 from vera.core.evaluation.labelled_figures import flicker, judge
 from vera.core.evaluation.sample_clip import delivered, run
+from vera.core.files import read_json_or, write_json
 from vera.core.model.load import load_model
 from vera.core.model.names import folder_of
 from vera.core.progress import Progress
 
-FIRST_SEED = 5_000_000  # seed of the first held-out clip
+FIRST_SEED = 5_000_000  # seed of the first held-out clip; the second set of the card begins at 7,000,000
 HEIGHT, WIDTH = 80, 144  # pixels
 FRAMES = 17
 PHRASINGS = 5  # phrasings of one edit that are compared
@@ -126,7 +129,8 @@ class Evaluation:
             color, alpha, composite = true_layers(self.model.codec, clip)
         else:
             color, alpha, composite = run(self.model, clip.source, instruction, mask, self.steps, self.guidance)
-        alpha = delivered(alpha, clip.source)
+        unmasked = clip.labels["edit"] == "background" and mask is None and not self.truth
+        alpha = delivered(alpha, clip.source, subject=unmasked)
         return judge(clip, torch.arange(len(alpha)), color, alpha, composite, self.classifier), (color, alpha)
 
 
@@ -176,7 +180,12 @@ def evaluate(args: Namespace) -> int:
     steps = args.steps or model.limits.steps
     guidance = model.limits.guidance if args.guidance is None else args.guidance
     evaluation, progress = Evaluation(model, steps, guidance, args.truth), Progress(args.progress)
-    seeds = range(FIRST_SEED, FIRST_SEED + args.count)
+    kept = None
+    if args.keep:
+        kept = KeptFigures(
+            args.keep, {"model": model.fingerprint, "steps": steps, "guidance": guidance, "truth": args.truth}
+        )
+    seeds = range(args.first, args.first + args.count)
     extra = args.count // 16  # rendered clips, and edits in several phrasings
     parts: tuple[tuple[Callable[[Any], None], Sequence[Any]], ...] = (
         (evaluation.clip, seeds),
@@ -186,7 +195,10 @@ def evaluate(args: Namespace) -> int:
     progress.stage("evaluate", sum(len(cases) for _, cases in parts))
     for evaluate_case, cases in parts:
         for case in cases:
-            evaluate_case(case)
+            if kept is None:
+                evaluate_case(case)
+            else:
+                kept.add(evaluation.results, evaluate_case, case)
             progress.advance()
     progress.close()
     rows = means(evaluation.results)
@@ -203,6 +215,35 @@ def evaluate(args: Namespace) -> int:
     if args.json:
         Path(args.json).write_text(json.dumps({"rows": rows, "clips": evaluation.results}, indent=1), encoding="utf-8")
     return 0
+
+
+class KeptFigures:
+    """The figures of each clip in a folder, so that an evaluation that was stopped goes on where it was.
+
+    settings: all that the figures depend on besides the clip. Raises InputError if the folder has those of others.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.folder = folder
+        settings = {**settings, "frames": FRAMES, "pixels": PIXELS}
+        found = read_json_or(folder / "settings.json", None)
+        if found not in (None, settings):
+            raise InputError(
+                f"--keep {folder}: has the figures of another model, version or setting; give another folder"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "settings.json", settings)
+
+    def add(self, results: list[dict[str, Any]], evaluate_case: Callable[[Any], None], case: Any) -> None:
+        """Add the results of one clip to `results`: those that are kept, or else new ones, which are kept then."""
+        name = f"{evaluate_case.__name__}-{case.name if isinstance(case, Path) else case}.json"
+        found = read_json_or(self.folder / name, None, list)
+        if found is None:
+            before = len(results)
+            evaluate_case(case)
+            write_json(self.folder / name, results[before:])
+        else:
+            results.extend(found)
 
 
 def objects_after(seed: int, count: int) -> list[int]:

@@ -1,12 +1,14 @@
 """The table is honest, and the whole evaluation runs."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from vera.core.cli import evaluate as command
 from vera.core.data.engine.clips import make_clip
+from vera.core.errors import InputError
 from vera.core.evaluation import held_out as evaluate
 from vera.core.model.load import load_model
 
@@ -61,6 +63,29 @@ def test_the_whole_evaluation(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert all(text in out for name, text, *_ in evaluate.ROWS if name in found["rows"])
     assert {name for name, *_ in evaluate.ROWS} - set(found["rows"]) <= {"solid", "flicker"}
+
+
+def test_an_evaluation_that_was_stopped_goes_on_with_the_figures_that_it_kept(tmp_path):
+    def clip(seed: int) -> None:
+        if seed == stopped_at:
+            raise KeyboardInterrupt
+        asked.append(seed)
+        results.append({"clip": seed, "color": 1.0, "flickers": (0.1, 0.2)})
+
+    asked, settings = [], {"model": "a", "steps": 5}
+    for stopped_at in (2, None):
+        results, kept = [], evaluate.KeptFigures(tmp_path, settings)
+        with pytest.raises(KeyboardInterrupt) if stopped_at else nullcontext():
+            for seed in range(4):
+                kept.add(results, clip, seed)
+    assert asked == [0, 1, 2, 3] and [r["clip"] for r in results] == asked
+    assert evaluate.means(results) == {"color": (1.0, 4), "flicker": (pytest.approx(0.5), 4)}
+
+
+def test_kept_figures_of_another_model_are_refused(tmp_path):
+    evaluate.KeptFigures(tmp_path, {"model": "a"})
+    with pytest.raises(InputError, match="another model"):
+        evaluate.KeptFigures(tmp_path, {"model": "b"})
 
 
 def test_phrasings_count_what_most_show_and_nothing_for_nothing(monkeypatch):
