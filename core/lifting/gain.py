@@ -161,9 +161,9 @@ def _evidence(seen, clean, region, left, limits):
     nats = torch.zeros_like(region)
     floor, most = limits.floor**2, limits.most_nats / limits.samples
     videos = [video.split(1) for video in (seen, clean, left, region)]
-    for fine, window in limits.windows:
+    for sigmas in limits.windows:
         # In space frame by frame: of the videos of a window's errors, only their mean squares are held.
-        of_frames = [_squares(s, c, e, r, fine, window, limits) for s, c, e, r in zip(*videos)]
+        of_frames = [_squares(frame, sigmas, limits) for frame in zip(*videos)]
         squares = blur(torch.cat(of_frames), 0.0, 0.7)
         rest, opaque, veil = (squares[:, :3] / squares[:, 3:].clamp_min(1e-8) + floor).split(1, 1)
         least = torch.minimum((opaque / rest).log(), (veil / rest).log())
@@ -173,9 +173,12 @@ def _evidence(seen, clean, region, left, limits):
     return blur(nats, 2.0, 0.7) + limits.wide * blur_widely(nats, wide, 2.0) / sums.clamp_min(1e-3)
 
 
-def _squares(seen, clean, left, region, fine, window, limits):
-    """Of one frame, in a window: sums of the squared error of a gain, of an opaque part and of a veil, and of the
-    region, (1, 4, H, W)."""
+def _squares(frame, sigmas, limits):
+    """Sums over a window, (1, 4, H, W): squared errors of a gain, of an opaque part and of a veil, and the region.
+
+    frame: plate, edited video, residual of the veil, and region of one frame. sigmas: of the high pass and the window.
+    """
+    (seen, clean, left, region), (fine, window) = frame, sigmas
     tells = _tells(seen, clean, limits) * region
     near = WeightedMeans(tells, fine)
     ours, theirs = near(seen), near(clean)
