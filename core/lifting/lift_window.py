@@ -91,8 +91,8 @@ def lift_clip(
         kept = weighted((sure > 0).float(), (gain & found_there).float(), END_WINDOW)
         end = gain & ~found_there & (kept > END_KEPT)
         alpha = torch.where(end, alpha, sure)
-    alpha = _steeper(alpha, found.kinds[:, :1], controls.edge)
     color, alpha, detail, kinds = _patched(found, alpha)
+    alpha = _steeper(alpha, kinds[:, :1], controls.edge)
     step_done()
     haze = found.haze
     hazy = (haze.alpha > MIN_HAZE_ALPHA) * (alpha > 0) if haze else torch.zeros_like(alpha)
