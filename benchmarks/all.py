@@ -21,13 +21,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from vera.kernels import _native
+
 ROOT = Path(__file__).parents[1]
-# Import the measured checkout, whatever is installed.
-FIRST = """import os, sys
+# Import the measured checkout, whatever is installed, with this process's native module.
+FIRST = """import importlib.util, os, sys
 sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in f"{type(f).__module__}{type(f).__name__}".lower()]
 sys.path.insert(0, os.environ["CHECKOUT"])
 import vera
 assert vera.__file__.startswith(os.environ["CHECKOUT"]), vera.__file__
+spec = importlib.util.spec_from_file_location("vera.kernels._native", os.environ["NATIVE"])
+sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules[spec.name])
 """
 RENDER = FIRST + "from vera.core.cli.render import main\nsys.exit(main(sys.argv[1:]))\n"
 LIFT = FIRST + "from vera.core.cli.lift import main\nsys.exit(main(sys.argv[1:]))\n"
@@ -86,7 +91,13 @@ class Row:
 def spent(program: str, *words: str, checkout: Path = ROOT, code: int = 0) -> float:
     """Processor seconds of a Python program with these arguments. Raises RuntimeError at another exit code."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment = {**os.environ, "CHECKOUT": str(checkout), "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    environment = {
+        **os.environ,
+        "CHECKOUT": str(checkout),
+        "NATIVE": _native.__file__,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": "",
+    }
     done = subprocess.run(
         [sys.executable, "-c", program, *words], env=environment, cwd=checkout, capture_output=True, text=True
     )
@@ -208,12 +219,10 @@ def _is_running(process: int) -> bool:
 
 @contextmanager
 def checkout_of(revision: str, folder: Path) -> Iterator[Path]:
-    """A worktree of a revision, with this checkout's native module."""
+    """A worktree of a revision."""
     path = folder / "against"
     subprocess.run(["git", "worktree", "add", "--detach", path, revision], cwd=ROOT, check=True, capture_output=True)
     try:
-        for module in (ROOT / "kernels").glob("_native*"):
-            shutil.copy(module, path / "kernels")
         yield path
     finally:
         subprocess.run(["git", "worktree", "remove", "--force", path], cwd=ROOT, capture_output=True)
