@@ -100,11 +100,13 @@ def delivered(take: Take, out: Path, wanted: Callable[[int], bool] = lambda numb
         shots = generated_shots(job, QUIET, lambda: False)
         plates = encoded_shots(job, QUIET, lambda: False)
         (shot,) = shots
+        notes: list[str] = []
         decoded = with_shapes(
             job,
             text_of_shapes(job),
             ShotLatents(shot, plates[shot], job.latents.shots("mask", job.plate.frames).get(shot), shots[shot]),
             decoded_frames(job.model, shots[shot], None, len(shot)),
+            notes.append,
         )
         for number, frame in zip(shot, steady(decoded), strict=True):
             if not wanted(number):
@@ -114,7 +116,7 @@ def delivered(take: Take, out: Path, wanted: Callable[[int], bool] = lambda numb
             seconds = time.process_time() - started
             laid = composite(filmed.pixels, finished.layer, job.color, job.blending)
             matte = torch.from_numpy(np.float32(finished.matte))
-            yield ShownFrame(matte, laid, frame[4], seconds, job.warnings)
+            yield ShownFrame(matte, laid, frame[4], seconds, (*job.warnings, *notes))
 
 
 @functools.cache
