@@ -134,8 +134,8 @@ def tokens_of(size) -> tuple[int, int, int]:
 def correctness(session: Session, name: str, grid) -> None:
     """Every kernel at the clip's full size in bf16 against fp64, on rows of queries spread over all layers."""
     shapes, length = session.shapes, math.prod(grid)
-    given = cases.sharp_inputs((1, 3, length, min(shapes.heads, 2), shapes.dim), shapes.device)
-    truth = cases.SampledTruth(*given, grid)
+    query, key, value = given = cases.sharp_inputs((1, 3, length, min(shapes.heads, 2), shapes.dim), shapes.device)
+    truth = cases.SampledTruth(query, key, value, grid)
     of = f"{name}, {3 * length:,} tokens"
     baseline = truth.error(cases.dense("sdpa")(*given))
     for contender, call in cases.attention_calls(grid).items():

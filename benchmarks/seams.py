@@ -172,7 +172,8 @@ def main(argv=None) -> int:
                     settings = sampler.SamplingSettings(seed, steps, guidance, shift, window_of(model))
                     done[spans] = compose(model, picture, source, prompt, way, settings)
                 lines[name] = done[spans][:, :, size[1] // 2]
-                found[name].append(changes(done[spans], *seams_of(looks[-1], length), model.codec.time_stride))
+                ends, seams = seams_of(looks[-1], length)
+                found[name].append(changes(done[spans], ends, seams, model.codec.time_stride))
             if args.picture and len(found[name]) == 1:
                 sheet(lines, args.picture)
         told = {name: summed([c[1:] for c in of[-args.seeds :]])[0] for name, of in found.items()}

@@ -17,6 +17,7 @@ TREE = ROOT / "build/typing"
 # The hosts' packages and their folders; each is built with copies of the files of core/service that are named here.
 HOSTS = {"blender_addon": "blender_addon", "vera_nuke": "nuke_plugin/vera_nuke"}
 CARRIED = ("client.py", "host_rules.py", "host_fields.py")
+TOOLS = ("benchmarks",)  # not installed; they call what is
 
 
 def link(target: Path, place: Path) -> None:
@@ -40,10 +41,12 @@ def main() -> int:
                     link(file, TREE / name / file.name)
         else:
             link(ROOT / folder, TREE / name)
+    for name in TOOLS:
+        link(ROOT / name, TREE / name)
     for name, folder in HOSTS.items():
         for file in [*(ROOT / folder).glob("*.py"), *(ROOT / "core/service" / shared for shared in CARRIED)]:
             link(file, TREE / name / file.name)
-    packages_checked = [argument for name in ("vera", *HOSTS) for argument in ("-p", name)]
+    packages_checked = [argument for name in ("vera", *HOSTS, *TOOLS) for argument in ("-p", name)]
     command = [
         sys.executable,
         "-m",
