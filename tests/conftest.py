@@ -19,6 +19,10 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def unflushed() -> Iterator[None]:
     """Files are not flushed to the disk: that guards against a loss of power, and thousands of flushes take minutes.

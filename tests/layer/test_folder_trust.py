@@ -115,7 +115,7 @@ def test_a_preview_that_is_made_again_has_the_shots_exposure(tmp_path):
     delivery = delivery_in(tmp_path / "out")
     delivery.start()
     for frame in PLATE.frames:
-        delivery.write(frame, *make_frame(PLATE, frame), {})
+        delivery.write(frame, FramePixels(*make_frame(PLATE, frame)), {})
     delivery.color = replace(delivery.color, exposure=2.0)
     delivery.finish(report)
     shown = (tmp_path / "out/contact_sheet.png").read_bytes()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def layer_files(node):
 
 def test_render_then_another_prompt_then_back(nuke, edit, service, tmp_path):
     """Each version beside the others; what was rendered before is shown at once, without a job."""
-    quick(edit)
+    quick(edit, steps=8)  # of which at least one is seen
     press_and_wait(nuke, edit, 1)
     assert [f.name for f in layer_files(edit)] == [f"edit.{f}.exr" for f in range(1001, 1006)]
     assert (edit["result_first"].value(), edit["result_last"].value()) == (1001, 1005)
@@ -90,7 +91,7 @@ def test_render_then_another_prompt_then_back(nuke, edit, service, tmp_path):
     job = service.jobs()[0]
     assert job["recipe"]["plate"] == str(tmp_path / "shot" / "plate.####.exr")  # the plate's own files
     assert not nuke.pictures.written
-    assert any("generating, 1 of 2" in words or "generating, 2 of 2" in words for words in nuke.tasks[0].messages)
+    assert any(re.search("generating, [1-8] of 8", words) for words in nuke.tasks[0].messages), nuke.tasks[0].messages
     assert nuke.tasks[0].progress == sorted(nuke.tasks[0].progress)
 
     first = edit["result_file"].value()

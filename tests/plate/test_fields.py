@@ -138,7 +138,7 @@ def test_an_interlaced_mask_is_refused(tmp_path):
 def test_formats_that_the_filter_would_convert_are_refused(tmp_path):
     frames = [av.VideoFrame.from_ndarray(p, "rgb24") for p in woven(3, "upper")]
     movie = str(write_movie(tmp_path / "m.mkv", frames, codec="ffv1", pix_fmt="bgr0"))
-    with pytest.raises(InputError, match="fields of bgr0 are not taken apart"):
+    with pytest.raises(InputError, match="movies of bgr0 cannot be deinterlaced"):
         open_plate(movie, None, Choice(fields="upper"))
 
 
