@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import queue
 import sys
 import threading
@@ -16,7 +17,7 @@ from vera.core.cli.command import command
 from vera.core.errors import InputError
 from vera.core.extras import require
 from vera.core.farm.shot_lists import Shot, read_shots
-from vera.core.job.run import WRONG_INPUT, stop_request
+from vera.core.job.run import STOPPED, WRONG_INPUT, stop_request
 
 if TYPE_CHECKING:
     from vera.core.farm.page_writer import FarmPage
@@ -105,7 +106,13 @@ def farm(args: argparse.Namespace) -> int:
     from vera.core.farm import engine
     from vera.core.farm.report import Report, most_severe
 
-    report = Report(shots, args.progress, page_of(args, args.shots, shots))
+    answers = sys.stdout
+
+    def report_of(paths: list[str], shots: list[Shot]) -> Report:
+        with redirect_stdout(answers):
+            return Report(shots, args.progress, page_of(args, paths, shots))
+
+    report = report_of(args.shots, shots)
     with redirect_stdout(sys.stderr):  # Ray prints, and standard output is the report's alone
         try:
             engine.connect(args.address)
@@ -121,23 +128,31 @@ def farm(args: argparse.Namespace) -> int:
                     report.progress.warn(f"{error}")
                     codes.append(WRONG_INPUT)
                     continue
-                report = Report(shots, args.progress, page_of(args, [path], shots))
+                report = report_of([path], shots)
                 engine.run(shots, crew, report, stopping)
                 codes.append(report.close())
+            if args.keep and stopping():
+                report.progress.say("stopped while further lists were awaited")
+                codes.append(STOPPED)
             return most_severe(codes)
         finally:
             report.progress.close()
             engine.ray.shutdown()
 
 
-def lines_given(source: TextIO, stopping: Callable[[], bool]) -> Iterator[str]:
-    """The lines of `source` that are not empty, as they arrive, until it ends or `stopping`."""
+def lines_given(source: TextIO | None, stopping: Callable[[], bool]) -> Iterator[str]:
+    """The lines of `source` that are not empty, as they arrive, until it ends or `stopping`.
+
+    source: None is a closed one. Its bytes are decoded as names of files are, so that every name can be given.
+    """
     waiting: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:
-        for line in source:
-            waiting.put(line.strip())
-        waiting.put(None)
+        try:
+            for line in source.buffer if source else ():
+                waiting.put(os.fsdecode(line).strip())
+        finally:
+            waiting.put(None)
 
     threading.Thread(target=read, daemon=True).start()  # a read cannot be interrupted on every system
     while not stopping():

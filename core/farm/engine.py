@@ -122,11 +122,15 @@ class Crew:
         # max_calls=0 keeps the worker processes, with a GPU too.
         self.task = ray.remote(max_calls=0)(render_shot).options(**resources.options)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        self.queue = ray.remote(EventQueue).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+        self._queue = ray.remote(EventQueue).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here)
 
-    def begin(self, shot: Shot) -> Any:
-        """Ray's reference of the shot's Outcome."""
-        return self.task.remote(shot, self.resources, self.count, self.queue)
+    def queue(self) -> Any:
+        """A new queue for the events of one list: late events of another one, of the same numbers, stay in its own."""
+        return self._queue.remote()
+
+    def begin(self, shot: Shot, queue: Any) -> Any:
+        """Ray's reference of the shot's Outcome. queue: receives the shot's events."""
+        return self.task.remote(shot, self.resources, self.count, queue)
 
 
 def run(shots: Sequence[Shot], crew: Crew, report: Report, stopping: Callable[[], bool]) -> list[Outcome]:
@@ -134,7 +138,8 @@ def run(shots: Sequence[Shot], crew: Crew, report: Report, stopping: Callable[[]
     report.begin()
     outcomes: dict[int, Outcome] = {}
     running: dict[Any, Shot] = {}
-    events = crew.queue.take.remote()
+    queue = crew.queue()
+    inbox = Inbox(queue, report)
 
     def ended(outcome: Outcome) -> None:
         outcomes[outcome.shot.number] = outcome
@@ -147,11 +152,9 @@ def run(shots: Sequence[Shot], crew: Crew, report: Report, stopping: Callable[[]
     while (waiting or running) and not stopping():
         while waiting and not (running and crew.resources.share_windows):
             shot = waiting.pop(0)
-            running[crew.begin(shot)] = shot
+            running[crew.begin(shot, queue)] = shot
         done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
-        if ray.wait([events], timeout=0)[0]:
-            report.receive(_taken(events))
-            events = crew.queue.take.remote()
+        inbox.report_new(complete=bool(done))
         for ref in done:
             ended(_outcome(ref, running.pop(ref), report))
     for ref in running:
@@ -198,6 +201,24 @@ def _taken(events: Any) -> list[Event]:
         return ray.get(events)
     except RayError:
         return []
+
+
+class Inbox:
+    """Takes the events of a list's queue and reports them."""
+
+    def __init__(self, queue: Any, report: Report) -> None:
+        self.queue, self.report, self.events = queue, report, queue.take.remote()
+
+    def report_new(self, complete: bool) -> None:
+        """Report what has arrived. complete: also wait for all that was written before this call."""
+        if ray.wait([self.events], timeout=0)[0]:
+            self._report()
+        if complete:
+            self._report()
+
+    def _report(self) -> None:
+        self.report.receive(_taken(self.events))
+        self.events = self.queue.take.remote()
 
 
 class EventQueue:

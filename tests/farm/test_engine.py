@@ -3,6 +3,7 @@
 The default is a short form. VERA_FAULTS=20 or more (`make fault-test`) runs 20 shots, 5 kills and shared windows.
 """
 
+import io
 import json
 import os
 import pickle
@@ -295,7 +296,46 @@ def test_lists_given_later_are_rendered_by_the_same_workers(tmp_path, monkeypatc
     lists = [tmp_path / f"{count}.json" for count in (1, 2, 3)]
     for count, path in enumerate(lists, 1):
         path.write_text(json.dumps([job("plate.####.png", f"out{n}") for n in range(count)]))
-    later = [f"{lists[1]}\n", "\n", f"{tmp_path}/none.json\n", f"{lists[2]}"]
-    monkeypatch.setattr(sys, "stdin", iter(later))
+    later = f"{lists[1]}\n\n{tmp_path}/none.json\n".encode() + b"\xff.json\r\n" + os.fsencode(lists[2])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(later), "utf-8", "strict"))
     assert door.main([str(lists[0]), "--keep", "--gpus", "0", "--page", "none", "--progress", "none"]) == 2
     assert [count for count, _ in rendered] == [1, 2, 3] and len({crew for _, crew in rendered}) == 1
+
+
+@pytest.mark.parametrize("stopped, code", [(False, 0), (True, 3)])
+def test_lists_given_later_are_reported_where_the_first_is(tmp_path, monkeypatch, capsys, stopped, code):
+    """Standard input may be closed; a farm that is stopped while it waits says so by its exit code."""
+    monkeypatch.setattr(engine, "connect", lambda address: None)
+    monkeypatch.setattr(engine, "Crew", lambda resources: object())
+    monkeypatch.setattr(door, "stop_request", lambda: lambda: stopped)
+    monkeypatch.setattr(engine, "run", lambda shots, crew, report, stopping: report.begin())
+    shots = tmp_path / "a.json"
+    shots.write_text(json.dumps([job("plate.####.png", "out")]))
+    given = None if stopped else io.TextIOWrapper(io.BytesIO(os.fsencode(shots)))
+    monkeypatch.setattr(sys, "stdin", given)
+    options = ["--keep", "--gpus", "0", "--page", "none", "--progress", "jsonl"]
+    assert door.main([str(shots), *options]) == code
+    events = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
+    assert events.count("done") == (1 if stopped else 2)
+
+
+def test_a_closed_input_gives_no_lines():
+    assert list(door.lines_given(None, lambda: False)) == []
+
+
+def test_events_are_reported_before_the_end_of_their_shot(monkeypatch):
+    """What a worker wrote just before it ended is taken from the queue first."""
+    monkeypatch.setattr(engine, "ray", MagicMock())
+    shot = Shot(1, "a")
+    monkeypatch.setattr(engine.ray, "wait", lambda refs, timeout=None, **_: (refs, []))
+    event = {"event": "warning", "shot": 1, "host": "h", "pid": 1, "text": "late"}
+    answers = iter([[], [event], [], []])
+    monkeypatch.setattr(engine.ray, "get", lambda ref, **_: engine.Outcome(shot, 0, "") if ref == 7 else next(answers))
+    crew = MagicMock()
+    crew.begin.return_value = 7
+    order = []
+    report = MagicMock(begin=lambda: None)
+    report.receive = lambda events: order.extend(e["text"] for e in events)
+    report.ended = lambda outcome: order.append("ended")
+    engine.run([shot], crew, report, lambda: False)
+    assert order == ["late", "ended"]

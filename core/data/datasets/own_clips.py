@@ -9,8 +9,8 @@ A folder with `instruction.txt` is one shot. Each of these is a movie (`source.m
 
 A shot is cut into clips of 49 frames at 16 frames a second, of at most 832x480 pixels with sides in multiples of 16.
 Floating-point layers (EXR) are premultiplied and laid over in linear light, as compositors do. Others are straight and
-laid over in encoded values. The model composes in encoded values: there, the edit's colour is chosen so that the
-composite is the same.
+laid over in encoded values. TIFF and TGA state themselves whether they are premultiplied. The model composites in
+encoded values, so the edit's colour of a floating-point layer is recomputed to give the same composite there.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ MULTIPLE = 16  # pixels: each side of a clip is a multiple of this
 USUAL_FPS = 24  # frames per second of a sequence that states none
 MEDIA = ("source", "layer", "edit", "alpha", "composite", "mask")
 FULL_SCALE = 65535  # largest value of 16 bits
+STATING = (".tif", ".tiff", ".tga")  # files that state whether their colour is multiplied by alpha
 MIN_ALPHA = 1e-4  # below it, a premultiplied colour is not divided by alpha
 
 
@@ -145,8 +146,16 @@ class Picture:
         """Raises InputError."""
         self.plate = plate = open_plate(str(path), None if part is None else show_frames(_numbers(path, part)))
         self._color = PlateColor(resolve_space(None, plate), plate.pixel_type, light_curve=DISPLAY)
-        self.premultiplied = plate.pixel_type in ("half", "float")
+        self.in_light = plate.pixel_type in ("half", "float")
         self.has_alpha = "A" in plate.channels or (plate.is_movie and "A" in plate.ignored_channels)
+        self._premultiplied = self.in_light if (stated := self._stated()) is None else stated
+
+    def _stated(self) -> bool | None:
+        """Whether the files state that colour is multiplied by alpha; None where their format does not."""
+        spec = self.plate.spec(self.plate.frames[0])
+        if spec is None or not self.has_alpha or Path(self.plate.path).suffix.lower() not in STATING:
+            return None
+        return not spec.get_int_attribute("oiio:UnassociatedAlpha", 0)
 
     def encoded(self, index: int) -> np.ndarray:
         """The frame at this index as a display shows it, (H, W, 3) float32 in [0, 1]."""
@@ -162,11 +171,14 @@ class Picture:
             if own is None:
                 raise InputError(f"{self.plate.path}: has no alpha")
             alpha = self.plate.in_display(own)
-        if not self.premultiplied:
+        if not self._premultiplied:
             return self.plate.in_display(self._color.to_model(pixels)), alpha
-        light = self.plate.in_display(pixels[..., :3].astype(np.float32))
-        divided = np.where(alpha[..., None] > MIN_ALPHA, light / np.maximum(alpha[..., None], MIN_ALPHA), 0)
-        return replace(self._color, pixel_type="float").to_model(divided.astype(np.float32)), alpha
+        stored = self.plate.in_display(pixels[..., :3].astype(np.float32))
+        divided = np.where(alpha[..., None] > MIN_ALPHA, stored / np.maximum(alpha[..., None], MIN_ALPHA), 0)
+        if self.in_light:
+            return replace(self._color, pixel_type="float").to_model(divided.astype(np.float32)), alpha
+        most = np.iinfo(pixels.dtype).max
+        return self._color.to_model(np.rint(divided.clip(0, most)).astype(pixels.dtype)), alpha
 
 
 class Shot:
@@ -190,8 +202,8 @@ class Shot:
         if self.composite is not None:
             composite = self.composite.encoded(index)
         else:
-            composite = (_over_in_light if self.edit.premultiplied else _over)(edit, alpha, source)
-        if self.edit.premultiplied:
+            composite = (_over_in_light if self.edit.in_light else _over)(edit, alpha, source)
+        if self.edit.in_light:
             edit = _edit_in_codes(composite, alpha, source)
         mask = self._of_matte(self.mask, index)
         return {name: _as_16_bits(v) for name, v in _shrunk(source, edit, alpha, composite, mask, size).items()}

@@ -4,6 +4,7 @@ import json
 import math
 
 import numpy as np
+import OpenImageIO as oiio
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ from vera.core.data.datasets.layered import BrokenRowError, check_rows, read_row
 from vera.core.data.datasets.layered_cache import Cache
 from vera.core.data.datasets.layered_media import model_layers, read_layers
 from vera.core.data.datasets.own_clips import retimed
-from vera.core.plate.color_curve import decode_srgb
+from vera.core.plate.color_curve import decode_srgb, encode_srgb
 
 SIZE = (40, 72)  # height and width: no multiples of 16
 
@@ -137,6 +138,35 @@ def test_an_opaque_layer_is_opaque_whatever_its_colour(tmp_path):
     (row,), _ = read_rows(tmp_path)
     layers = read_layers(row)
     assert (layers["alpha"].numpy() == 65535).all() and torch.equal(layers["composite"], layers["edit"])
+
+
+@pytest.mark.parametrize("straight", [0, 1], ids=["premultiplied", "straight"])
+@pytest.mark.parametrize("kind", ["uint8.tif", "uint16.tif", "float32.tif", "uint8.tga"])
+def test_a_layer_is_read_as_its_file_states(tmp_path, kind, straight):
+    """TIFF and TGA state whether colour is multiplied by alpha, whatever the type of their pixels."""
+    folder, (kind, extension) = write_shot(tmp_path / "shot", 49, "png"), kind.split(".")
+    for old in folder.glob("layer.*"):
+        old.unlink()
+    red, alpha = np.float32([0.8, 0.1, 0.1]), 0.5
+    stored = decode_srgb(red) if kind == "float32" else red
+    pixel = np.float32([*(stored if straight else stored * alpha), alpha])
+    if kind != "float32":
+        pixel = np.rint(pixel * np.iinfo(kind).max)
+    picture = np.ascontiguousarray(np.broadcast_to(pixel, (*SIZE, 4))).astype(kind)
+    write = oiio.ImageSpec(SIZE[1], SIZE[0], 4, kind.replace("float32", "float"))
+    write.attribute("oiio:UnassociatedAlpha", straight)
+    for frame in range(1, 50):
+        file = str(folder / f"layer.{frame:04d}.{extension}")
+        output = oiio.ImageOutput.create(file)
+        assert output.open(file, write) and output.write_image(picture) and output.close()
+    (row,), _ = read_rows(tmp_path)
+    composite = read_layers(row)["composite"].numpy()[0, 20, 30] / 65535
+    under = np.float32([0.25, 0.25, 0.25])
+    if kind == "float32":
+        expected = encode_srgb(alpha * decode_srgb(red) + (1 - alpha) * decode_srgb(under))
+    else:
+        expected = alpha * red + (1 - alpha) * under
+    assert np.abs(composite - expected).max() < 2 / 255
 
 
 @pytest.mark.parametrize("frames", [range(1), range(1, 50), range(1001, 1050)], ids=["a still", "alike", "from 1001"])
