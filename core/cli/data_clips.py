@@ -27,8 +27,11 @@ def main(argv: list[str] | None = None) -> int:
     rows, broken = read_rows(args.shots)
     written = 0
     for row in rows:
+        folder = args.out / row.name.replace("#", "-")
         try:
-            write_clip(row, args.out / row.name.replace("#", "-"))
+            if folder.exists():
+                raise BrokenRowError(row.name, folder, "is another shot's clip; rename the shot's folder")
+            write_clip(row, folder)
             written += 1
             print(printable(row.name))
         except BrokenRowError as fault:

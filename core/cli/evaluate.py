@@ -38,14 +38,21 @@ def parser() -> Parser:
     made.add_argument("--steps", type=number(int, 1, 1000), help="(default: the model's own)")
     made.add_argument("--guidance", type=number(float, 0, 100), help="(default: the model's own)")
     made.add_argument(
-        "--truth", action="store_true", help="judge the true layers, through the model's codec, in its place"
+        "--truth", action="store_true", help="evaluate the true layers after the model's codec instead of the model"
     )
     made.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
     made.add_argument(
-        "--first", type=number(int, 0, 2**31), default=5_000_000, metavar="SEED", help="(default 5000000)"
+        "--first",
+        type=number(int, 0, 2**31),
+        default=5_000_000,
+        metavar="SEED",
+        help="seed of the first held-out clip (default 5000000)",
     )
     made.add_argument(
-        "--keep", type=Path, metavar="FOLDER", help="keep each clip's figures there; the same command goes on with them"
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="store each clip's figures in this folder, so that the same command resumes",
     )
     made.add_argument("--progress", choices=KINDS, default="bar")
     return made

@@ -218,26 +218,30 @@ def evaluate(args: Namespace) -> int:
 
 
 class KeptFigures:
-    """The figures of each clip in a folder, so that an evaluation that was stopped goes on where it was.
+    """Stores the figures of each clip in a folder, so that a stopped evaluation resumes.
 
-    settings: all that the figures depend on besides the clip. Raises InputError if the folder has those of others.
+    settings: everything besides the clip that determines the figures. Raises InputError if the folder was written with
+    other settings, or holds files but no readable settings.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder = folder
         settings = {**settings, "frames": FRAMES, "pixels": PIXELS}
-        found = read_json_or(folder / "settings.json", None)
-        if found not in (None, settings):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            is_new = not any(folder.iterdir())
+        except OSError as error:
+            raise InputError(f"--keep {folder}: {error.strerror}; give another folder") from None
+        if not is_new and read_json_or(folder / "settings.json", None) != settings:
             raise InputError(
                 f"--keep {folder}: has the figures of another model, version or setting; give another folder"
             )
-        folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "settings.json", settings)
 
     def add(self, results: list[dict[str, Any]], evaluate_case: Callable[[Any], None], case: Any) -> None:
-        """Add the results of one clip to `results`: those that are kept, or else new ones, which are kept then."""
+        """Add the results of one clip to `results`: read from the folder, or else evaluated and stored there."""
         name = f"{evaluate_case.__name__}-{case.name if isinstance(case, Path) else case}.json"
-        found = read_json_or(self.folder / name, None, list)
+        found = read_json_or(self.folder / name, None, [dict])
         if found is None:
             before = len(results)
             evaluate_case(case)

@@ -23,7 +23,7 @@ SEVERITY = (STOPPED, FAULT, WRONG_INPUT)  # exit codes, the most severe first; t
 # The next step for the user about a shot, by its exit code.
 REMEDIES = {
     WRONG_INPUT: "{said}. Correct it in the list and run the same command again; complete shots are skipped.",
-    FAULT: "{said}. The same command resumes it; docs/farm.md says where the workers' logs are.",
+    FAULT: "{said}. The same command resumes it.",
     STOPPED: "not finished. The same command resumes it.",
 }
 

@@ -88,6 +88,25 @@ def test_kept_figures_of_another_model_are_refused(tmp_path):
         evaluate.KeptFigures(tmp_path, {"model": "b"})
 
 
+@pytest.mark.parametrize("settings", ["{", None])
+def test_kept_figures_without_settings_are_refused(tmp_path, settings):
+    """They may be another model's."""
+    kept = evaluate.KeptFigures(tmp_path, {"model": "a"})
+    kept.add([], lambda seed: None, 1)
+    if settings is None:
+        (tmp_path / "settings.json").unlink()
+    else:
+        (tmp_path / "settings.json").write_text(settings)
+    with pytest.raises(InputError, match="another model"):
+        evaluate.KeptFigures(tmp_path, {"model": "a"})
+
+
+def test_a_folder_of_kept_figures_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="--keep .*file"):
+        evaluate.KeptFigures(tmp_path / "file", {})
+
+
 def test_phrasings_count_what_most_show_and_nothing_for_nothing(monkeypatch):
     evaluation = evaluate.Evaluation(None, 1, 1)
     for seen, share in (

@@ -263,9 +263,11 @@ def _folder_rows(root: Path, file: Path) -> Iterator[Row | BrokenRowError]:
             raise BrokenRowError(name, file, "is empty")
         media = media_in(folder)
         if "source" not in media:
-            raise BrokenRowError(name, folder / "source.mp4", "no such file")
+            raise BrokenRowError(name, folder, "no source; give source.mov, or source.0001.exr and so on")
         if not is_whole(media):
-            raise BrokenRowError(name, folder / ("alpha.mp4" if "edit" in media else "edit.mp4"), "no such file")
+            half = next((n for n in ("edit", "alpha") if n in media), None)
+            lacking = f"{half} alone" if half else "no layer"
+            raise BrokenRowError(name, folder, f"{lacking}; give layer.mov or layer.0001.exr ..., or edit and alpha")
         clip = Row(name, instruction, {layer: media[layer] for layer in LAYERS if layer in media}, frames)
         if "layer" not in media and _is_clip(clip):
             yield clip

@@ -217,7 +217,7 @@ def test_folders_with_an_instruction_are_clips(root):
     (root / "own/good/composite.mp4").unlink()
     rows, broken = read_rows(root / "own")
     assert [str(b).split(": ")[-1] for b in broken] == [
-        "no such file",
+        "alpha alone; give layer.mov or layer.0001.exr ..., or edit and alpha",
         "not UTF-8 (byte 0)",
         "source.mov, source.mp4; keep one",
     ]

@@ -117,11 +117,18 @@ def other_layer(folder, shape):
         write_image(folder / f"layer.{frame:04d}.png", np.zeros(shape, np.uint8))
 
 
+def layer_as_edit(folder):
+    for file in folder.glob("layer.*"):
+        file.rename(folder / file.name.replace("layer", "edit"))
+
+
 FAULTS = {
     "too short": (lambda folder: [f.unlink() for f in folder.glob("*.00[3-6]*")], "29 frames; 49 are the fewest"),
     "a frame missing": (lambda folder: (folder / "layer.0007.png").unlink(), "layer"),
     "of different length": (lambda folder: (folder / "layer.0060.png").unlink(), "59 frames, but the source has 60"),
-    "without a layer": (lambda folder: [f.unlink() for f in folder.glob("layer.*")], "edit.mp4: no such file"),
+    "without a layer": (lambda folder: [f.unlink() for f in folder.glob("layer.*")], "no layer; give layer.mov"),
+    "without a source": (lambda folder: [f.unlink() for f in folder.glob("source.*")], "no source; give source.mov"),
+    "colour alone": (lambda folder: layer_as_edit(folder), "edit alone; give layer.mov"),
     "two sources": (lambda folder: (folder / "source.mov").write_bytes(b""), "several of source"),
     "of another size": (lambda folder: other_layer(folder, (20, 72, 4)), "72x20, but the source is 72x40"),
     "a layer without alpha": (lambda folder: other_layer(folder, (*SIZE, 3)), "has no alpha"),
@@ -236,3 +243,12 @@ def test_vera_data_check_reads_them(tmp_path, capsys):
     assert check([str(tmp_path), "--workers", "1", "--json"]) == 1
     said = capsys.readouterr()
     assert json.loads(said.out)["row"] == "short" and "1 rows can be used" in said.err
+
+
+def test_shots_whose_clips_would_have_one_name_are_named(tmp_path, capsys):
+    """The second clip of `s` is written as `s-2`, which is a shot's name too."""
+    write_shot(tmp_path / "in/s", 130)
+    write_shot(tmp_path / "in/s-2", 49, "png")
+    assert cut([str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().out
+    assert "is another shot's clip; rename the shot's folder" in said and "2 clips in" in said
