@@ -57,7 +57,7 @@ def moving(scene: bpy.types.Scene, strip: bpy.types.Strip) -> set[str]:
 
 
 def copyable(curve: bpy.types.FCurve) -> bool:
-    """Whether a curve consists of keyframes only, without modifiers or extrapolation."""
+    """Whether keyframes alone describe the curve: it has no modifiers and is not muted."""
     return not curve.modifiers and not curve.mute
 
 

@@ -27,7 +27,7 @@ from vera.core.model.load import load_model
 from vera.core.model.names import folder_of
 from vera.core.progress import Progress
 
-FIRST_SEED = 5_000_000  # seed of the first held-out clip; the second set of the card begins at 7,000,000
+FIRST_SEED = 5_000_000  # seed of the first held-out clip; the model card's second set begins at 7,000,000
 HEIGHT, WIDTH = 80, 144  # pixels
 FRAMES = 17
 PHRASINGS = 5  # phrasings of one edit that are compared

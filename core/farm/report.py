@@ -41,8 +41,8 @@ class Report:
         self.begun: Counter[int] = Counter()
         self.faults: dict[int, str] = {}
         self.outcomes: list[Outcome] = []
-        self.now: dict[int, str] = {}
-        self.since: dict[int, float] = {}  # by the monotonic clock
+        self.now: dict[int, str] = {}  # stage and progress of each running shot
+        self.since: dict[int, float] = {}  # start of each shot, seconds of the monotonic clock
         self.warned: set[tuple[int, str]] = set()
         self.over: set[int] = set()
         self.workers: dict[int, tuple[str, int]] = {}  # host and process at each shot that is rendered

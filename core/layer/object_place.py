@@ -11,15 +11,15 @@ from torch import Tensor
 from vera.core.layer.drawn_object import REACH, DrawnFrame, own_grid
 
 OUTLINE_GRID = 48  # samples across a shape whose extent is measured. Raising it is more exact, and slower
-BEAT = 24  # frames of one period of wings, tails and flames. Raising it only takes time
-MARGIN = 0.03  # halves of the picture left free at an edge that would cut the object off; raising it moves it farther
+BEAT = 24  # frames, period of the motion of wings, tails and flames. Above the true period, raising it only takes time
+MARGIN = 0.03  # free space, in half picture sides, between a shifted object and the edge. Raising it shifts it farther
 # Share of the picture's height, from the top, in which no ground is expected. Raising it warns more often.
 GROUND = 0.6
 STANDS = 0.5  # least `standing` of a frame in which an object needs ground. Raising it warns less often
 
 
 def inside(drawn: Sequence[DrawnFrame], aspect: float) -> tuple[float, float]:
-    """Shift (right, down) of an object that the picture's edge cuts off, in halves of the picture's width and height.
+    """Shift (right, down) that brings a cut-off object into the picture, in half widths and half heights.
 
     drawn: some frames of its shot
     Returns (0, 0) if the object is inside in one of the frames, such as an object that moves through the picture; else
@@ -44,8 +44,8 @@ def _into(low: float, high: float) -> float:
 
 
 def _extent(drawn: Sequence[DrawnFrame]) -> tuple[float, float, float, float] | None:
-    """Left, right, top and bottom of a shape in half heights from its centre: over these frames, and over one beat of
-    its wings. None if it is empty.
+    """Left, right, top and bottom of a shape in half heights from its centre: over these frames, and over one period
+    (BEAT) of its motion. None if it is empty.
     """
     u, v = own_grid(OUTLINE_GRID)
     first = drawn[0]
@@ -58,7 +58,7 @@ def _extent(drawn: Sequence[DrawnFrame]) -> tuple[float, float, float, float] | 
 
 
 def groundless(drawn: Sequence[DrawnFrame], people: Tensor) -> str | None:
-    """Description of where the foot of a standing object is, if there may be no ground there; else None.
+    """Where a standing object's foot is, as text for a warning, if there may be no ground there; else None.
 
     drawn: some frames of its shot
     people: (h, w), the detector's confidence in the first of them

@@ -24,21 +24,22 @@ from vera.kernels.planes import smoothstep
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # Rec.709
 # Share of the frame, the brightest, that may be lamps and glints; raising it gives a darker white.
 LAMPS = 0.02
-# Less than that share counts as white where it is not too bright to reflect the scene's light: scenes reflect about 0.2
-# of it, so that white is at most about WHITE_OVER_MEAN times the mean of what is not among the brightest. GLINTS: share
-# of the frame, the brightest, that is neither. Raising the first takes dim lamps for white; raising the second loses
-# smaller whites.
+# A bright area smaller than LAMPS is white, not a lamp, if it is not too bright for a surface. Scenes reflect about
+# 0.2 of their light, so white is at most about WHITE_OVER_MEAN times the mean of the pixels below the brightest.
+# GLINTS: share of the frame, the brightest, that is neither. Raising the first takes dim lamps for white; raising the
+# second loses smaller whites.
 WHITE_OVER_MEAN, GLINTS = 4.5, 0.005
 # White is searched below that brightness. Share of it: a pixel's weight as white is 0 below the first value, 1 above
 # the second.
 WHITE = (0.6, 0.9)
-# Light is warm or cool, hardly green or magenta. Of the weight of a pixel as white, the deviations in log(green) less
-# the mean of log(red) and log(blue), and in log(red) less log(blue). Raising them takes more colours for the light's.
+# Light is warm or cool, hardly green or magenta. Gaussian deviations of a pixel's weight as white: of log(green) minus
+# the mean of log(red) and log(blue), and of log(red) minus log(blue). Raising them accepts more colours as light.
 GREEN_SPREAD, WARM_SPREAD = 0.2, 0.8
 WHITE_ALBEDO = 0.871  # linear albedo of "white" in mini's world (code 0.94), about that of a white patch in a plate
 # With a place given, white is searched around it too: light differs within a plate, and windows and skies are not the
-# white of a room. Of the weight of what is near, the deviation in heights of the picture; and the share of lamps
-# there. Raising the first looks farther, raising the second makes the light darker where small bright things are near.
+# white of a room. NEAR: Gaussian deviation of the weight of near pixels, in picture heights. NEAR_LAMPS: as LAMPS,
+# near the place. Raising the first looks farther, raising the second makes the light darker where small bright things
+# are near.
 NEAR, NEAR_LAMPS = 0.22, 0.05
 # Weight of the brightness of the white near a place against the whole plate's. Raising it follows the place more.
 LOCAL = 0.9
@@ -62,9 +63,9 @@ MIRROR = (64, 36)  # (width, height) of the plate as metal and gloss reflect it;
 SIDES = (12, 8)  # (width, height) of the plate as diffuse light; lowering it gives softer light
 METAL_GAIN = 1.3  # factor on a metal's reflection
 MIRRORED = 0.5  # share of a metal's light that is the reflected plate; raising it looks like glass
-# Share of the plate's mean from top to bottom in the reflected surroundings, as its picture on a ball looks like glass;
-# how much darker they are at the horizon; and a key light's reflection on metal, in those on what is glossy. Raising
-# them looks more like metal.
+# EVEN: share of each row's mean in the reflected plate, because a sharp reflection looks like glass. HORIZON:
+# darkening of the reflection at the horizon. METAL_HIGHLIGHT: key light's reflection on metal, relative to glossy
+# surfaces. Raising them looks more like metal.
 EVEN, HORIZON, METAL_HIGHLIGHT = 0.7, 0.5, 1.8
 GLOW = 0.85  # least light that luminous surfaces emit, as a share of display white
 KNEE = 0.75  # share of display white from which light is compressed for plates that clip at display white
@@ -91,7 +92,7 @@ class PlateLight:
 
     @classmethod
     def of(cls, light: np.ndarray, place: tuple[float, float] | None = None) -> PlateLight:
-        """Of a frame's light (H, W, 3), see `PlateColor.light`.
+        """Estimate the light from a frame's linear light (H, W, 3), see `PlateColor.light`.
 
         place: x and y in -1 .. 1 of the frame, where something is lit; None for all of the frame.
         """
@@ -239,7 +240,7 @@ def nearness(place: tuple[float, float], aspect: float) -> Tensor:
 
 
 def _quantile(values: Tensor, weights: Tensor, share: float) -> Tensor:
-    """The value (n,) below which this share of the weight lies, between neighbours in proportion."""
+    """Weighted quantile, (), of values (n,) with weights (n,); linear between neighbours."""
     ordered, order = values.sort()
     below = weights[order].cumsum(0) - weights[order] / 2
     wanted = share * weights.sum()

@@ -1,9 +1,9 @@
 """Draw a kept subject's outline from the plate's colours and a rough guess of the subject.
 
-Without a mask the model finds a subject within a few pixels, and misses its outline. The guess tells which colours are
-the subject's and which those of its surroundings. Each pixel goes to one of the two by its colour, by the guess about
-it, and by its neighbours, from which it parts only at edges of the plate. Colours follow GrabCut (Rother et al. 2004)
-with histograms in place of mixtures; neighbours follow the random walker with priors (Grady 2005).
+Without a mask the model finds a subject within a few pixels, and misses its outline. Colour histograms of the
+subject and of its surroundings are learned from the guess. Each pixel gets a probability from its colour and the
+guess, which is then smoothed over neighbours except across edges of the plate. Colours follow GrabCut (Rother et
+al. 2004) with histograms in place of mixtures; neighbours follow the random walker with priors (Grady 2005).
 """
 
 from __future__ import annotations

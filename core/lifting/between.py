@@ -23,9 +23,10 @@ class CarryingLimits:
         things, and joins things that move apart.
     better: largest squared difference after the motion, as a share of that without motion. Raising it also moves pieces
         that fade.
-    seen: Gaussian sigma in pixels of the window in which both differences are compared. Lowering it cross-fades smaller
-        parts.
-    whole: smallest share of its alpha that a piece keeps when it is moved. Lowering it also moves pieces that shrink.
+    seen: Gaussian sigma in pixels of the window in which both differences are compared. Lowering it cross-fades
+        smaller parts.
+    whole: smallest share of its alpha that a piece keeps when it is moved (and 1 / largest growth). Lowering it also
+        moves pieces that shrink.
     least: smallest area of a moved piece, as a share of the frame
     most: largest number of moved pieces; further ones are cross-faded
     longest: largest shift, as a share of the piece's box
@@ -33,7 +34,8 @@ class CarryingLimits:
     turns: rotations in radians with which the estimate begins. More of them find faster rotations, and take time.
     window: Gaussian sigma in pixels of the window that has one motion. Raising it is smoother and less accurate.
     steps: iterations at each size
-    firm: squared slope in code values above which a pixel decides its own motion; below it, its surroundings decide
+    firm: squared gradient in code values per pixel above which a pixel decides its own motion; below it, its
+        surroundings decide
     """
 
     joined: float = 1 / 40

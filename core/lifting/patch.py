@@ -17,12 +17,12 @@ from vera.core.lifting.smooth import blur, grown, shrunk, weighted
 class PatchLimits:
     """Thresholds of this step.
 
-    solid: alpha of the opaque part from which a pixel belongs to it
+    solid: alpha above which a pixel is opaque. Raising it shrinks the opaque parts.
     rim: pixels each side of the outline whose colours are compared, apart from the `edge` pixels next to it
     continues: step of the edited video at the outline as a share of the plate's, below which the edited video continues
         its surroundings there. Raising it gives a margin to what was replaced.
-    mostly: share of the outline at which it must; the rest may lie on an edge of the surroundings
-    least: the plate's step, as a share of the code range, from which that can be told
+    mostly: smallest share of the outline with such steps in a removed thing. Raising it finds fewer removed things.
+    least: smallest step of the plate, as a share of the code range, that is compared. Raising it ignores weak outlines.
     margin: pixels added to the matte of a removed thing; soft: Gaussian sigma in pixels of its new edge
     """
 
@@ -64,7 +64,7 @@ def _removed(seen, clean, solid, limits):
     """The connected solid parts at whose outline the plate has a step and the edited video mostly none."""
     reach = limits.rim + limits.edge
     inside, outside = solid * (1 - shrunk(solid, reach)), grown(solid, reach) - grown(solid, limits.edge)
-    seen_step, clean_step = (  # of means, so that texture has no part in it
+    seen_step, clean_step = (  # steps between local means, so that texture does not count
         (weighted(v, inside, limits.rim) - weighted(v, outside, limits.rim)).square().mean(1).sqrt()
         for v in (seen, clean)
     )

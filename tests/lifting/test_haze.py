@@ -106,7 +106,10 @@ def test_normal_equations_are_those_of_the_columns(color):
     """Of the unknowns of `_fit`: gains, offsets, alpha, and the step of the colour."""
     drawn = torch.Generator().manual_seed(3)
     slow, soft, pixels, change = (torch.randn(50, n, generator=drawn) for n in (4, 6, 3, 3))
-    data, weight = haze._Cells(slow, soft, pixels, change, torch.rand(50, generator=drawn)), torch.rand(50)
+    data, weight = (
+        haze._Cells(slow, soft, pixels, change, torch.rand(50, generator=drawn)),
+        torch.rand(50, generator=drawn),
+    )
     alpha = torch.randn(6, generator=drawn) if color is not None else torch.zeros(0)
     columns = []
     for c in range(3):
@@ -116,6 +119,6 @@ def test_normal_equations_are_those_of_the_columns(color):
             own[:, 15:21], own[:, 21 + c] = soft * (color[c] - pixels[:, c : c + 1]), soft @ alpha
         columns.append(own)
     left, right = haze._normal_equations(data, weight, color, alpha)
-    assert (left - sum((own * weight[:, None].double()).T @ own for own in columns)).abs().max() < 1e-4
+    assert (left - sum((own * weight[:, None].double()).T @ own for own in columns)).abs().max() < 1e-3
     wanted = sum(own.T @ (weight * change[:, c]).double() for c, own in enumerate(columns))
-    assert (right - wanted).abs().max() < 1e-4
+    assert (right - wanted).abs().max() < 1e-3

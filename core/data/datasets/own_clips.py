@@ -5,7 +5,8 @@ A folder with `instruction.txt` is one shot. Each of these is a movie (`source.m
 
     source               the plate
     layer                the edit with its alpha (RGBA); or `edit` and `alpha`
-    [mask] [composite]   a missing composite is computed from the layers
+    [mask] [composite]   optional; a mask may be a still (`mask.png`), and a missing composite is computed from the
+                         layers
 
 A shot is cut into clips of 49 frames at 16 frames a second, of at most 832x480 pixels with sides in multiples of 16.
 Floating-point layers (EXR) are premultiplied and laid over in linear light, as compositors do. Others are straight and
@@ -33,9 +34,9 @@ from vera.core.plate.pattern import choose_frames, find_pattern, show_frames
 from vera.core.plate.source import Mask, Plate, open_mask, open_plate
 
 CLIP_FPS = 16  # frames per second of every clip
-CLIP_PIXELS = 832 * 480  # a larger shot is made smaller
+CLIP_PIXELS = 832 * 480  # most pixels of a clip's frame; a larger shot is scaled down
 MULTIPLE = 16  # pixels: each side of a clip is a multiple of this
-USUAL_FPS = 24  # frames per second of a sequence that states none
+USUAL_FPS = 24  # frames per second assumed for a source that states no rate; raising it skips more frames
 MEDIA = ("source", "layer", "edit", "alpha", "composite", "mask")
 FULL_SCALE = 65535  # largest value of 16 bits
 STATING = (".tif", ".tiff", ".tga")  # files that state whether their colour is multiplied by alpha
@@ -68,7 +69,7 @@ def media_in(folder: Path) -> dict[str, Path]:
 
 
 def segments_of(media: dict[str, Path], frames: int) -> list[Segment]:
-    """The clips of `frames` frames that a shot gives.
+    """Divide a shot into clips of `frames` frames. The last clips overlap if the length is not a multiple.
 
     Raises InputError for a shot that is too short, for media that differ in length or size, and for a layer without
     alpha.
@@ -84,7 +85,8 @@ def segments_of(media: dict[str, Path], frames: int) -> list[Segment]:
     if positions is None:
         raise InputError(f"{media['source']}: {count} frames; {frames} are the fewest of a clip")
     size = clip_size(source)
-    number = max(1, (len(positions) + frames // 2) // frames)  # the rest of a shot counts from half a clip on
+    # a remainder of at least half a clip becomes another clip
+    number = max(1, (len(positions) + frames // 2) // frames)
     starts = [round(i * (len(positions) - frames) / max(1, number - 1)) for i in range(number)]
     return [Segment(tuple(positions[start : start + frames]), size) for start in starts]
 
@@ -116,9 +118,9 @@ def _check_length(path: str, count: int, source: Plate) -> None:
 
 
 def retimed(count: int, fps: float, least: int) -> list[int] | None:
-    """Of `count` frames at `fps`, those that are shown at CLIP_FPS; None where they are fewer than `least`.
+    """Indices of the frames that resample `count` frames at `fps` to CLIP_FPS; None if fewer than `least` result.
 
-    A slower shot, or one that would be too short, is taken frame by frame.
+    A shot at CLIP_FPS or slower, or one that would get too short, keeps every frame.
     """
     shown = [round(k * fps / CLIP_FPS) for k in range(math.floor((count - 1) * CLIP_FPS / fps) + 1)]
     if fps <= CLIP_FPS or len(shown) < least:
@@ -127,7 +129,7 @@ def retimed(count: int, fps: float, least: int) -> list[int] | None:
 
 
 def clip_size(source: Plate) -> tuple[int, int]:
-    """(width, height) of the shot's clips: its own shape, no larger than it is."""
+    """(width, height) in pixels of a shot's clips: the shot's aspect ratio, at most its own pixels and CLIP_PIXELS."""
     width, height = source.display
     pixels = min(CLIP_PIXELS, round(width * height * source.pixel_aspect))
     return model_size(width, height, source.pixel_aspect, max(pixels, MULTIPLE**2), MULTIPLE)
@@ -140,7 +142,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 class Picture:
-    """A source, layer, edit or composite, read in its display window: all of it, or the positions `part`."""
+    """A source, layer, edit or composite, read in its display window: all frames, or those at the positions `part`."""
 
     def __init__(self, path: Path, part: range | None = None) -> None:
         """Raises InputError."""
@@ -266,7 +268,7 @@ def _over_in_light(edit: np.ndarray, alpha: np.ndarray, source: np.ndarray) -> n
 
 
 def _edit_in_codes(composite: np.ndarray, alpha: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """The straight colour E with alpha E + (1 - alpha) source = composite, within [0, 1]."""
+    """Solve alpha * E + (1 - alpha) * source = composite for the straight colour E, clipped to [0, 1]."""
     weight = alpha[..., None]
     edit = (composite - (1 - weight) * source) / np.maximum(weight, MIN_ALPHA)
     return np.where(weight > MIN_ALPHA, edit.clip(0, 1), 0).astype(np.float32)
