@@ -17,8 +17,10 @@ encoded values, so the edit's colour of a floating-point layer is recomputed to 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +39,13 @@ CLIP_FPS = 16  # frames per second of every clip
 CLIP_PIXELS = 832 * 480  # most pixels of a clip's frame; a larger shot is scaled down
 MULTIPLE = 16  # pixels: each side of a clip is a multiple of this
 USUAL_FPS = 24  # frames per second assumed for a source that states no rate; raising it skips more frames
+# Share by which two stated rates may differ (24 and 23.976 are one). Raising it accepts clips that run apart.
+MAX_RATE_DIFFERENCE = 0.002
 MEDIA = ("source", "layer", "edit", "alpha", "composite", "mask")
 FULL_SCALE = 65535  # largest value of 16 bits
 STATING = (".tif", ".tiff", ".tga")  # files that state whether their colour is multiplied by alpha
+# A medium's name in any case, then anything that is not a letter: a digit, a separator, the extension's point.
+_NEAR_NAME = re.compile(rf"({'|'.join(MEDIA)})(?![a-z])", re.IGNORECASE)
 MIN_ALPHA = 1e-4  # below it, a premultiplied colour is not divided by alpha
 
 
@@ -55,7 +61,8 @@ class Segment:
 def media_in(folder: Path) -> dict[str, Path]:
     """The shot's media by name: a movie's file, a sequence's pattern, or the file of a mask that is a still.
 
-    Raises InputError for two of one name.
+    Raises InputError for two of one name, for an edit besides a layer, and for a file whose name is nearly that of a
+    medium (`Mask.png`, `mask_0001.png`): it would be left out.
     """
     found: dict[str, Path] = {}
     for name in MEDIA:
@@ -63,6 +70,9 @@ def media_in(folder: Path) -> dict[str, Path]:
         if len(there) > 1:
             raise InputError(f"{folder}: several of {name}: {', '.join(sorted(p.name for p in there))}; keep one")
         found |= dict.fromkeys([name], *there) if there else {}
+    _refuse_near_names(folder)
+    if "layer" in found and (double := [name for name in ("edit", "alpha") if name in found]):
+        raise InputError(f"{folder}: layer besides {' and '.join(double)}; keep the layer, or edit and alpha")
     if "mask" in found and len(files := files_of(found["mask"])) == 1:
         found["mask"] = files[0]
     return found
@@ -71,8 +81,8 @@ def media_in(folder: Path) -> dict[str, Path]:
 def segments_of(media: dict[str, Path], frames: int) -> list[Segment]:
     """Divide a shot into clips of `frames` frames. The last clips overlap if the length is not a multiple.
 
-    Raises InputError for a shot that is too short, for media that differ in length or size, and for a layer without
-    alpha.
+    Raises InputError for a shot that is too short, for media that differ in length, size or rate, and for a layer
+    without alpha.
     """
     source = Picture(media["source"]).plate
     count = len(source.frames)
@@ -94,6 +104,7 @@ def segments_of(media: dict[str, Path], frames: int) -> list[Segment]:
 def _check_layer(layer: Picture, source: Plate, needs_alpha: bool) -> None:
     plate = layer.plate
     _check_length(plate.path, len(plate.frames), source)
+    _check_rate(plate.path, plate.fps, source)
     if plate.display != source.display:
         (width, height), (whole_width, whole_height) = plate.display, source.display
         raise InputError(
@@ -105,7 +116,11 @@ def _check_layer(layer: Picture, source: Plate, needs_alpha: bool) -> None:
 
 def _check_matte(path: Path, source: Plate, still: bool) -> None:
     """still: one file for all frames is accepted."""
-    if len(files_of(path)) > 1 or path.suffix[1:].lower() in MOVIES:
+    if path.suffix[1:].lower() in MOVIES:
+        movie = open_plate(str(path))
+        _check_length(str(path), len(movie.frames), source)
+        _check_rate(str(path), movie.fps, source)
+    elif len(files_of(path)) > 1:
         _check_length(str(path), _count(path), source)
     elif not still:
         _check_length(str(path), 1, source)
@@ -115,6 +130,13 @@ def _check_matte(path: Path, source: Plate, still: bool) -> None:
 def _check_length(path: str, count: int, source: Plate) -> None:
     if count != len(source.frames):
         raise InputError(f"{path}: {count} frames, but the source has {len(source.frames)}")
+
+
+def _check_rate(path: str, fps: Fraction | None, source: Plate) -> None:
+    """Frames are matched by position, which means the same moments only at one rate. A rate not stated is accepted."""
+    if fps and source.fps and abs(fps / source.fps - 1) > MAX_RATE_DIFFERENCE:
+        rates = f"{float(fps):.5g} frames a second, but the source has {float(source.fps):.5g}"
+        raise InputError(f"{path}: {rates}; state one rate in both, or convert one")
 
 
 def retimed(count: int, fps: float, least: int) -> list[int] | None:
@@ -257,6 +279,17 @@ def _as_media(file: Path) -> Path | None:
     if extension in STILLS and len(parts) == 3 and parts[1].isdigit():
         return file.with_name(f"{parts[0]}.{'#' * len(parts[1])}.{parts[2]}")
     return None
+
+
+def _refuse_near_names(folder: Path) -> None:
+    for file in sorted(folder.iterdir()):
+        name = _NEAR_NAME.match(file.name)
+        extension = file.suffix[1:].lower()
+        if name and extension in (*STILLS, *MOVIES) and not (name[1] in MEDIA and _as_media(file)):
+            meant = name[1].lower()
+            still = f", or {meant}.{extension} for all frames" if meant == "mask" and extension in STILLS else ""
+            right = f"{meant}.{extension}" if extension in MOVIES else f"{meant}.0001.{extension} and so on{still}"
+            raise InputError(f"{file}: its name is not one of a shot's media; name it {right}, or move it away")
 
 
 def _over(edit: np.ndarray, alpha: np.ndarray, source: np.ndarray) -> np.ndarray:

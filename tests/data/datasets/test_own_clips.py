@@ -122,6 +122,23 @@ def layer_as_edit(folder):
         file.rename(folder / file.name.replace("layer", "edit"))
 
 
+def mask_at(folder, rate):
+    """A white mask as a movie at this rate, over a source of EXR at 24."""
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    write_shot(folder, 60, "exr", fps=24)
+    write_movie(folder / "mask.mov", np.ones((60, *SIZE, 3)), rate=rate)
+
+
+def test_files_of_other_names_are_left_alone(tmp_path):
+    folder = write_shot(tmp_path / "shot", 49, "png")
+    for name in ("reference.png", "sources.txt", "layered.png", "editor.mov", "masked_0001.png"):
+        (folder / name).write_bytes(b"")
+    (row,), broken = read_rows(tmp_path)
+    assert not broken and set(row.files) == {"source", "layer"}
+
+
 FAULTS = {
     "too short": (lambda folder: [f.unlink() for f in folder.glob("*.00[3-6]*")], "29 frames; 49 are the fewest"),
     "a frame missing": (lambda folder: (folder / "layer.0007.png").unlink(), "layer"),
@@ -130,6 +147,14 @@ FAULTS = {
     "without a source": (lambda folder: [f.unlink() for f in folder.glob("source.*")], "no source; give source.mov"),
     "colour alone": (lambda folder: layer_as_edit(folder), "edit alone; give layer.mov"),
     "two sources": (lambda folder: (folder / "source.mov").write_bytes(b""), "several of source"),
+    "an edit besides a layer": (lambda folder: (folder / "edit.mov").write_bytes(b""), "layer besides edit; keep"),
+    "a mask in capitals": (lambda folder: (folder / "Mask.png").write_bytes(b""), "mask.png for all frames"),
+    "a mask with underscores": (lambda folder: (folder / "mask_0001.png").write_bytes(b""), "name it mask.0001.png"),
+    "a mask without a separator": (lambda folder: (folder / "mask0001.png").write_bytes(b""), "name it mask.0001.png"),
+    "a composite that is a still": (lambda folder: (folder / "composite.png").write_bytes(b""), "composite.0001.png"),
+    "a movie in capitals": (lambda folder: (folder / "MASK.mov").write_bytes(b""), "name it mask.mov"),
+    "an alpha with a view": (lambda folder: (folder / "mask.left.0001.png").write_bytes(b""), "name it mask.0001.png"),
+    "of another rate": (lambda folder: mask_at(folder, 25), "25 frames a second, but the source has 24"),
     "of another size": (lambda folder: other_layer(folder, (20, 72, 4)), "72x20, but the source is 72x40"),
     "a layer without alpha": (lambda folder: other_layer(folder, (*SIZE, 3)), "has no alpha"),
     "not a picture": (lambda folder: (folder / "source.0001.png").write_bytes(b"no"), "source"),

@@ -197,6 +197,26 @@ KINDS: dict[str, list[Case]] = {
         Case("Put mountains and a lake behind the dancer", REFUSED, ("'lake'",)),
         Case("Add another balloon", DONE, read="add a red balloon"),
     ],
+    "Postures": [
+        Case("Add an apple that stands on the left", DONE, read="add a red apple resting on the left"),
+        Case("Add a cube sitting on the right", DONE, read="add an orange cube resting on the right"),
+        Case("Add a ball lying in the middle", DONE, read="add a red ball resting in the middle"),
+        Case("a ball lies on the left", DONE, read="add a red ball resting on the left"),
+        Case("Add a standing umbrella", DONE, read="add a blue umbrella resting"),
+        Case("Add a mushroom planted in the grass", WARNED, ("'in the grass' as 'at the bottom'",)),
+        Case("Add a bird perched on the fence", WARNED, ("'on the fence'",), read="add a black bird resting"),
+        Case(
+            "Change the background to a meadow, keep the person standing",
+            DONE,
+            read="change the background to a meadow keep the person",
+        ),
+        Case(
+            "Keep the sitting woman and change the background to a forest",
+            DONE,
+            read="change the background to a forest keep the woman",
+        ),
+        Case("Add a person standing on the left", REFUSED, ("'person'",)),
+    ],
     "Two colours, two sizes, two ways": [
         Case("Add a red fish, blue", WARNED, ("red and blue", "one colour"), read="add a red fish"),
         Case("Add a red ball that is blue", WARNED, ("red and blue",), read="add a red ball"),

@@ -44,6 +44,7 @@ class Given:
         for token in tokens:
             fits = token.span is not None and token.span.phrase.kind in ("scene", "depth", "shot")
             fits = fits or token.is_read or token.base in self.prompt.described | _OF_BACKGROUNDS
+            fits = fits or token.raw in senses.POSTURES
             token.dropped = token.dropped or not fits
         self._note_unknown()
         if self._is_taught_background():

@@ -126,8 +126,9 @@ def _all_phrases() -> Iterator[tuple[tuple[str, ...], Phrase]]:
 
 def _senses() -> Iterator[tuple[tuple[str, ...], Phrase]]:
     """Usual expressions for places, motions, things and effects, with the model's words for them."""
-    for ground in senses.GROUNDS:
-        yield ("on", "the", ground), Phrase("place", "bottom", tuple("at the bottom".split()), near=True)
+    grounds = [("on", ground) for ground in senses.GROUNDS] + [("in", ground) for ground in senses.SOFT_GROUNDS]
+    for preposition, ground in grounds:
+        yield (preposition, "the", ground), Phrase("place", "bottom", tuple("at the bottom".split()), near=True)
     for sky in senses.SKIES:
         yield ("in", "the", sky), Phrase("place", "top", tuple("at the top".split()), near=True)
         yield ("across", "the", sky), Phrase("motion", "drifting right", ("drifting", "right"), near=True)

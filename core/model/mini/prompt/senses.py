@@ -169,8 +169,7 @@ RESPELLED = {
 }
 
 # The model's nearest colour -> other names of colours and materials. A name is left out if the thing also has one of
-# the
-# model's colours.
+# the model's colours.
 NEAREST_COLORS = {
     word: color
     for color, words in {
@@ -208,8 +207,11 @@ USUAL_COLORS = {
     "apple": "red",
     "flower": "yellow",
 }
+# How a thing or a kept subject rests. An object's posture is drawn as "resting"; a subject's is the plate's.
+POSTURES = _words("standing stands sitting sits lying lies perched perching parked planted rests")
 # Other words about objects -> the model's word with the same meaning.
 SAME_AS = {
+    **dict.fromkeys(sorted(POSTURES), "resting"),
     "floating": "hovering",
     "hanging": "hovering",
     "slow": "slowly",
@@ -235,6 +237,8 @@ ITS_OWN_WAY = {
 GROUNDS = _words("""
     ground floor sidewalk pavement street road path grass lawn table desk sand beach snow stairs bench carpet
 """)
+# "in the ..." is the bottom too.
+SOFT_GROUNDS = _words("grass sand")
 SKIES = _words("sky air")
 WAYS = {
     "from left to right": "drifting right",
