@@ -22,7 +22,7 @@ def number(kind: type, least: float, most: float) -> Callable[[str], float]:
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text[:40]} is not a number") from None
+            raise argparse.ArgumentTypeError(f"{text[:40]} is not a {'whole ' * (kind is int)}number") from None
         if not least <= value <= most:
             raise argparse.ArgumentTypeError(f"{text[:40]} is not from {least:g} to {most:g}")
         return value

@@ -4,6 +4,7 @@ The prompts and plates are a seeded held-out set that training never uses, so th
 figures are at model size, for the layer as delivered. The result is one table of figures and goals.
 """
 
+import hashlib
 import json
 import random
 import time
@@ -20,6 +21,7 @@ from vera.core.data.engine.clips import LayeredClip, draw_labels, make_clip
 from vera.core.data.engine.rendered import folders, read_clip
 from vera.core.errors import InputError
 from vera.core.evaluation.classifier import NOTHING, load_classifier
+from vera.core.evaluation.classifier import WEIGHTS as CLASSIFIER
 from vera.core.evaluation.labelled_figures import flicker, judge
 from vera.core.evaluation.sample_clip import delivered, run
 from vera.core.files import read_json_or, write_json
@@ -182,9 +184,8 @@ def evaluate(args: Namespace) -> int:
     evaluation, progress = Evaluation(model, steps, guidance, args.truth), Progress(args.progress)
     kept = None
     if args.keep:
-        kept = KeptFigures(
-            args.keep, {"model": model.fingerprint, "steps": steps, "guidance": guidance, "truth": args.truth}
-        )
+        settings = {"model": model.fingerprint, "steps": steps, "guidance": guidance, "truth": args.truth}
+        kept = KeptFigures(args.keep, settings)
     seeds = range(args.first, args.first + args.count)
     extra = args.count // 16  # rendered clips, and edits in several phrasings
     parts: tuple[tuple[Callable[[Any], None], Sequence[Any]], ...] = (
@@ -220,13 +221,15 @@ def evaluate(args: Namespace) -> int:
 class KeptFigures:
     """Stores the figures of each clip in a folder, so that a stopped evaluation resumes.
 
-    settings: everything besides the clip that determines the figures. Raises InputError if the folder was written with
+    settings: of the model and the sampling; besides the clip, these, the classifier and constants of the code determine
+    the figures. Raises InputError if the folder was written with
     other settings, or holds files but no readable settings.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder = folder
-        settings = {**settings, "frames": FRAMES, "pixels": PIXELS}
+        classifier = hashlib.sha256(CLASSIFIER.read_bytes()).hexdigest()
+        settings = {**settings, "classifier": classifier, "frames": FRAMES, "pixels": PIXELS}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             is_new = not any(folder.iterdir())

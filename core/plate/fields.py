@@ -24,12 +24,12 @@ def deinterlaced(frames: Iterator[av.VideoFrame], first_field: str, where: str) 
     first_field: "upper" or "lower". where: names the file in messages. Raises InputError.
     """
     graph: av.filter.Graph | None = None
-    for number, frame in enumerate(frames, 1):
+    for frame in frames:
         if graph is None:
             graph = _graph(frame, first_field)
             format_, base = frame.format.name, Fraction(frame.time_base or Fraction(1, 1))
         graph.push(frame)
-        yield from _pulled(graph, format_, base, f"frame {number}: {where}")
+        yield from _pulled(graph, format_, base, where)
     if graph is not None:
         graph.push(None)
         yield from _pulled(graph, format_, base, where)

@@ -88,6 +88,30 @@ def test_kept_figures_of_another_model_are_refused(tmp_path):
         evaluate.KeptFigures(tmp_path, {"model": "b"})
 
 
+def test_kept_figures_of_another_classifier_are_refused(tmp_path, monkeypatch):
+    evaluate.KeptFigures(tmp_path / "kept", {"model": "a"})
+    (tmp_path / "other").write_bytes(b"weights")
+    monkeypatch.setattr(evaluate, "CLASSIFIER", tmp_path / "other")
+    with pytest.raises(InputError, match="another model"):
+        evaluate.KeptFigures(tmp_path / "kept", {"model": "a"})
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--first", "1.5", "1.5 is not a whole number"),
+        ("--first", "-5", "-5 is not from 0 to"),
+        ("--count", "0", "0 is not from 1 to"),
+        ("--steps", "x", "x is not a whole number"),
+        ("--guidance", "x", "x is not a number"),
+        ("--guidance", "nan", "nan is not from 0 to 100"),
+    ],
+)
+def test_a_number_outside_of_its_bounds_is_one_line(option, value, says, capsys):
+    assert command.main([option, value]) == 2
+    assert says in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("settings", ["{", None])
 def test_kept_figures_without_settings_are_refused(tmp_path, settings):
     """They may be another model's."""
