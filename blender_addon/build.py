@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-CARRIED = [HERE.parent / "core" / "service" / name for name in ("client.py", "host_rules.py", "host_fields.py")]
+BUNDLED_FILES = [HERE.parent / "core" / "service" / name for name in ("client.py", "host_rules.py", "host_fields.py")]
 DATE = (2026, 1, 1, 0, 0, 0)  # date of all files in the zip, so that the same source gives the same zip
 
 
@@ -23,7 +23,7 @@ def build(dist: Path) -> Path:
     manifest = tomllib.loads((HERE / "blender_manifest.toml").read_text(encoding="utf-8"))
     contents = {p.name: p for p in HERE.iterdir() if p.suffix in (".py", ".toml") or p.name == "LICENSE"}
     contents.pop(Path(__file__).name)
-    contents.update({path.name: path for path in CARRIED})
+    contents.update({path.name: path for path in BUNDLED_FILES})
     dist.mkdir(parents=True, exist_ok=True)
     target = dist / f"{manifest['id']}-{manifest['version']}.zip"
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -12,7 +12,7 @@ from .host_fields import READING
 from .session import factor, session, words_of
 from .settings import VeraSettings
 
-LISTED = 12  # entries of the queue that are drawn, the latest first
+LISTED_JOBS = 12  # entries of the queue that are drawn, the latest first
 
 LOOK_SECONDS = 1.0  # interval in seconds between checks of whether a layer is outdated; lowering it slows down drawing
 _looked: dict[str, tuple[float, str]] = {}  # layer's name -> (time of the check, reason)
@@ -168,10 +168,10 @@ class VERA_PT_queue(Sidebar, bpy.types.Panel):
         entries = list(session.tickets.values())[::-1]
         if not entries:
             layout.label(text="Empty")
-        for ticket in entries[:LISTED]:
+        for ticket in entries[:LISTED_JOBS]:
             _draw_entry(layout, ticket, context.region.width)
-        if len(entries) > LISTED:
-            layout.label(text=f"and {len(entries) - LISTED} earlier")
+        if len(entries) > LISTED_JOBS:
+            layout.label(text=f"and {len(entries) - LISTED_JOBS} earlier")
 
 
 def _draw_entry(layout: bpy.types.UILayout, ticket: tickets.Ticket, width: int) -> None:

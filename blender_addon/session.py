@@ -29,7 +29,7 @@ TICK_SECONDS, QUIET_SECONDS, JOIN_SECONDS = 0.5, 3.0, 10.0
 NOTICE_SECONDS = (
     12.0  # seconds for which the end of a job is shown in the status bar; raising it hides Blender's own status longer
 )
-PATIENCE = 4  # failed attempts to start or reach the service after which a background render gives up
+MAX_FAILED_STARTS = 4  # failed attempts to start or reach the service after which a background render gives up
 
 
 class Session:
@@ -203,7 +203,7 @@ class Session:
                 if words.get(ticket.id) != now:
                     words[ticket.id] = now
                     said(f"Vera: {ticket.source['name']}: {now}")
-            if self.failures >= (PATIENCE if connection().python else 1):
+            if self.failures >= (MAX_FAILED_STARTS if connection().python else 1):
                 raise RefusedError(self.trouble)
             time.sleep(0.1)
 

@@ -24,7 +24,7 @@ KINDS = ("triton", "cudnn", "fa3", "fa4", "sdpa", "reference")
 # FlashAttentions that torch can use in place of its own: module, and major compute capabilities with kernels.
 FLASH = {"fa3": ("flash_attn_interface", (9,)), "fa4": ("flash_attn.cute", (9, 10))}
 VARIABLE = "VERA_ATTENTION"
-HALVES = (torch.float16, torch.bfloat16)
+HALF_TYPES = (torch.float16, torch.bfloat16)
 
 # Major compute capability -> implementations, fastest first, from published figures (on H100: FA3 650, cuDNN 600,
 # Triton 500, torch's default 350 TFLOP/s; on B200 FA4 is 1.3 times cuDNN). Not measured here; see benchmarks/gpu.py.
@@ -113,7 +113,7 @@ def obstacle(kind: str, device: torch.device, dtype: torch.dtype, dim: int, need
             return "there is no cuDNN here"
         if not torch.backends.cuda.cudnn_sdp_enabled():
             return "torch has its cuDNN attention switched off"
-        if dtype not in HALVES or dim % 8 or dim > 128:
+        if dtype not in HALF_TYPES or dim % 8 or dim > 128:
             return f"cuDNN takes fp16 and bf16 with head sizes in eights up to 128, not {dtype} with {dim}"
         return None
     if kind in FLASH:
@@ -133,7 +133,7 @@ def obstacle_to_triton(device: torch.device, dtype: torch.dtype, dim: int, needs
         return "the kernel needs compute capability 8.0"
     if needs_gradient:
         return "the Triton kernel has no backward"
-    if device.type == "cuda" and dtype not in HALVES or dim not in HEAD_DIMS:
+    if device.type == "cuda" and dtype not in HALF_TYPES or dim not in HEAD_DIMS:
         return f"the Triton kernel takes fp16 and bf16 with head sizes {HEAD_DIMS}, not {dtype} with {dim}"
     return None
 
@@ -149,7 +149,7 @@ def obstacle_to_flash(kind: str, device: torch.device, dtype: torch.dtype, dim: 
         return f"{module} is not installed"
     if torch.cuda.get_device_capability(device)[0] not in majors:
         return f"it has kernels for compute capability {' and '.join(f'{major}.x' for major in majors)} only"
-    if dtype not in HALVES or dim % 8 or dim > 128:
+    if dtype not in HALF_TYPES or dim % 8 or dim > 128:
         return f"it takes fp16 and bf16 with head sizes in eights up to 128, not {dtype} with {dim}"
     return None
 

@@ -7,7 +7,7 @@ import torch
 
 from vera.kernels.native_module import native as _native
 
-REACH = 2.5  # radius of the kernel in sigmas; raising it is slower and changes the third digit
+KERNEL_REACH = 2.5  # radius of the kernel in sigmas; raising it is slower and changes the third digit
 
 
 def blur(video: torch.Tensor, space: float, time: float = 0.0) -> torch.Tensor:
@@ -35,7 +35,7 @@ def _is_native(video: torch.Tensor) -> bool:
 @functools.lru_cache(64)
 def half_kernel(sigma: float) -> torch.Tensor:
     """Weights of a Gaussian from its centre outward, (reach + 1,); both halves together sum to 1."""
-    reach = max(1, math.ceil(REACH * sigma))
+    reach = max(1, math.ceil(KERNEL_REACH * sigma))
     kernel = torch.exp(-0.5 * (torch.arange(reach + 1) / sigma) ** 2)
     return kernel / (2 * kernel.sum() - kernel[0])
 

@@ -11,7 +11,7 @@ outlined_alpha, native_color = (native.outlined_alpha, native.plate_color) if na
 
 
 # Decoded alpha at which the result is exactly 0 and 1; linear between, because a decoder never gives exact ends.
-SNAP = (0.02, 0.98)
+SNAP_RANGE = (0.02, 0.98)
 # Amount by which the fitted alpha is stretched about 1/2 at either end, to undo the slight blur of the fit.
 FIT_STRETCH = 0.03
 
@@ -55,7 +55,7 @@ def reference_alpha(
     guided = (fine[..., :3] * plate).sum(-1) + fine[..., 3]
     guided = ((guided - FIT_STRETCH) / (1 - 2 * FIT_STRETCH)).clamp(0, 1)
     value = value + fine[..., 4] * (guided - value)
-    return ((value - SNAP[0]) / (SNAP[1] - SNAP[0])).clamp(0, 1), fine[..., 4]
+    return ((value - SNAP_RANGE[0]) / (SNAP_RANGE[1] - SNAP_RANGE[0])).clamp(0, 1), fine[..., 4]
 
 
 def reference_color(color: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:

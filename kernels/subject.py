@@ -6,9 +6,9 @@ from vera.kernels.native_module import native as _native
 from vera.kernels.planes import pull_push, smoothstep
 
 # Share from which a pixel's colour counts as that of the subject, or of the background, alone; its weight is 1 at 1.
-TRUST = 0.9
+MIN_SHARE = 0.9
 # Plate pixels around the translucent part in which the two colours are searched.
-MARGIN = 96
+SEARCH_MARGIN = 96
 
 
 def free_subject(
@@ -33,7 +33,7 @@ def free_subject(
     rows, columns = (mixed.any(d).nonzero()[:, 0] for d in (1, 0))
     if not len(rows):
         return edit, alpha
-    box = tuple(slice(max(0, int(x[0]) - MARGIN), int(x[-1]) + 1 + MARGIN) for x in (rows, columns))
+    box = tuple(slice(max(0, int(x[0]) - SEARCH_MARGIN), int(x[-1]) + 1 + SEARCH_MARGIN) for x in (rows, columns))
     parts = (edit[box].contiguous(), alpha[box].contiguous(), kept[box].contiguous(), plate[box].contiguous())
     edit, alpha = edit.clone(), alpha.clone()
     edit[box], alpha[box] = _free(*parts)
@@ -65,5 +65,5 @@ def reference(
 
 
 def _carried(plate, share):
-    trust = smoothstep(share.movedim(-1, 0)[None], TRUST, 1)
+    trust = smoothstep(share.movedim(-1, 0)[None], MIN_SHARE, 1)
     return pull_push(plate.movedim(-1, 0)[None], trust)[0].movedim(0, -1)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-CARRIED = [HERE.parent / "core" / "service" / name for name in ("client.py", "host_rules.py", "host_fields.py")]
+BUNDLED_FILES = [HERE.parent / "core" / "service" / name for name in ("client.py", "host_rules.py", "host_fields.py")]
 NAME = "vera-nuke"
 PARTS = ("init.py", "menu.py", "VeraEdit.gizmo", "VERIFY.md", "verify.py", "vera_nuke", "icons", "ToolSets")
 
@@ -24,7 +24,7 @@ def build(dist: str | Path) -> tuple[Path, Path]:
             shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder / part)
-    for path in CARRIED:
+    for path in BUNDLED_FILES:
         shutil.copy(path, folder / "vera_nuke" / path.name)
     shutil.copy(HERE.parent / "LICENSE", folder / "LICENSE")
     return folder, Path(shutil.make_archive(str(folder), "zip", dist, NAME))

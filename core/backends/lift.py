@@ -58,7 +58,7 @@ WORK_PIXELS = 832 * 480  # largest number of pixels of a frame at working size; 
 WINDOW_PIXELS = 12_000_000  # pixels lifted together, 0.5 KB of memory each; raising it gives fewer seams in time
 COMPARED_FRAMES = 9  # frames that are compared to find the framing and to refuse other shots; more is slower
 COMPARED_PIXELS = 832 * 480  # largest number of pixels of an edited frame in that comparison
-OPAQUE = 0.98  # alpha from which a pixel has the edited video's grain
+OPAQUE_ALPHA = 0.98  # alpha from which a pixel has the edited video's grain
 REPORTED_COVERAGE = 0.998  # share of the plate that the edited video shows, below which a warning states it
 HAZE_WARNING = (
     "a haze of {alpha:.0%} lies over {share:.0%} of the picture and is part of the layer; if none was asked for, the"
@@ -226,7 +226,7 @@ def _with_own_grain(job: LiftJob, video: LiftedVideo) -> LiftJob:
 
     def opaque(index: int) -> np.ndarray:
         color, alpha, *_ = video[index].split(CHANNELS)
-        return torch.where(alpha > OPAQUE, color, torch.nan).movedim(0, -1).numpy()
+        return torch.where(alpha > OPAQUE_ALPHA, color, torch.nan).movedim(0, -1).numpy()
 
     from vera.core.plate.grain import measure_grain  # imported here because scipy is slow to import
 

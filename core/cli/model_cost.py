@@ -7,7 +7,7 @@ from vera.core.cli.arguments import Parser
 from vera.core.cli.command import command
 from vera.core.errors import InputError
 
-OWN = Path(__file__).parents[1] / "training" / "full" / "vera-1.3b.json"
+DEFAULT_CONFIG = Path(__file__).parents[1] / "training" / "full" / "vera-1.3b.json"
 
 
 @command
@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     """Print the table of docs/training.md for a configuration's steps and batch; returns the exit code."""
     parser = Parser(prog="vera model cost", description="What full-size training takes, by arithmetic.")
     parser.add_argument(
-        "config", type=Path, nargs="?", default=OWN, help="a full-size configuration (default: the 1.3B's)"
+        "config", type=Path, nargs="?", default=DEFAULT_CONFIG, help="a full-size configuration (default: the 1.3B's)"
     )
     path = parser.parse_args(argv).config
     # Only now, so that --help and wrong arguments answer at once.

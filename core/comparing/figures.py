@@ -16,7 +16,7 @@ from vera.core.files import replacing, write_json
 from vera.core.measure.matting import Matting
 from vera.core.measure.measured_planes import Means
 from vera.core.measure.perceptual import Lpips
-from vera.core.measure.preservation import MARGIN, Preservation
+from vera.core.measure.preservation import EDIT_MARGIN, Preservation
 from vera.core.measure.video import Video
 
 # Length in pixels of a poster's longer side. Raising it gives sharper posters in large players, and a larger report.
@@ -46,7 +46,7 @@ def _by_region(name: str, title: str, better: int, digits: int, what: str) -> li
     regions = {
         "": "the whole frame",
         "_outside": "where alpha is 0",
-        "_away": f"{MARGIN} pixels or more from any alpha",
+        "_away": f"{EDIT_MARGIN} pixels or more from any alpha",
     }
     titles = {"": title, "_outside": f"{title} out", "_away": f"{title} away"}
     return [
@@ -81,7 +81,7 @@ FIGURES = (
         "video",
         0,
         3,
-        f"variance of the Laplacian {MARGIN} pixels or more from any alpha, over the plate's",
+        f"variance of the Laplacian {EDIT_MARGIN} pixels or more from any alpha, over the plate's",
     ),
     Figure("mad", "MAD", "matting", -1, 2, "mean absolute difference of the result's alpha from the test set's, x1000"),
     Figure("mse", "MSE", "matting", -1, 2, "mean squared difference, x1000"),

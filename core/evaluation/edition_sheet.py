@@ -12,8 +12,12 @@ from PIL import Image, ImageDraw
 from vera.core.data.engine.clips import make_clip
 from vera.core.evaluation.sample_clip import delivered, run
 
-SUBJECT = {"edit": "background", "background": "sea"}  # labels that give a plate with a subject
-BARE = {"edit": "effect", "effect": "fog", "amount": "light"}  # labels that give a plate without a subject
+SUBJECT_PLATE_LABELS = {"edit": "background", "background": "sea"}  # labels that give a plate with a subject
+EMPTY_PLATE_LABELS = {
+    "edit": "effect",
+    "effect": "fog",
+    "amount": "light",
+}  # labels that give a plate without a subject
 INSTRUCTIONS = (
     "Add a large red balloon rising on the right",
     "Add a yellow star at the top",
@@ -43,7 +47,7 @@ INSTRUCTIONS = (
 FIRST_SEED = 5_900_000  # seed of the first plate
 HEIGHT, WIDTH = 80, 144  # pixels of a plate
 FRAMES = 13
-SHOWN = 8  # index of the frame in the sheet
+SHOWN_FRAME = 8  # index of the frame in the sheet
 COLUMNS = 4
 SCALE = 2  # magnification of a picture in the sheet
 CAPTION = 16  # pixels of height for a caption
@@ -56,11 +60,11 @@ def draw_sheet(model: Any, steps: int, path: Path) -> None:
     sheet = Image.new("RGB", (cell[0] * COLUMNS, cell[1] * rows), "white")
     draw = ImageDraw.Draw(sheet)
     for k, text in enumerate(INSTRUCTIONS):
-        labels = SUBJECT if "ackground" in text or "behind" in text else BARE
+        labels = SUBJECT_PLATE_LABELS if "ackground" in text or "behind" in text else EMPTY_PLATE_LABELS
         source = make_clip(FIRST_SEED + k, HEIGHT, WIDTH, torch.arange(FRAMES), labels, held_out=True).source
         color, alpha, _ = run(model, source, text, None, steps, model.limits.guidance)
-        alpha = delivered(alpha, source, subject=labels is SUBJECT)[SHOWN]
-        composed = alpha * color[:, SHOWN] + (1 - alpha) * source[SHOWN]
+        alpha = delivered(alpha, source, subject=labels is SUBJECT_PLATE_LABELS)[SHOWN_FRAME]
+        composed = alpha * color[:, SHOWN_FRAME] + (1 - alpha) * source[SHOWN_FRAME]
         pixels = (composed.permute(1, 2, 0) * 255).round().clamp(0, 255).byte().numpy()
         at = k % COLUMNS * cell[0], k // COLUMNS * cell[1]
         sheet.paste(Image.fromarray(pixels).resize((WIDTH * SCALE, HEIGHT * SCALE), Image.Resampling.BICUBIC), at)

@@ -17,10 +17,10 @@ from vera.core.model.mini import words
 
 # Frame heights around the solid part of an object in which halos, shadows and reflections are allowed. Raising it
 # tolerates alpha farther away from the object.
-SURROUNDINGS = 0.2
+ALLOWED_REACH = 0.2
 MIN_PIXELS = 8  # pixels that a region needs for a figure; raising it leaves out more small layers
 CENTRE_ALPHA = 1 / 3  # alpha above which a pixel counts for the centre; excludes shadows
-SOLID_ALPHA = 0.5  # alpha above which a pixel is part of the object, for SURROUNDINGS
+SOLID_ALPHA = 0.5  # alpha above which a pixel is part of the object, for ALLOWED_REACH
 COLOR_ALPHA = 0.8  # alpha above which a pixel counts for the layer's colour; excludes edges and halos
 OUTLINE_ALPHA = 0.65  # alpha above which a pixel is on the object's outline; above any shadow's or reflection's
 FULL_ALPHA = 0.9  # alpha above which a pixel inside the outline is not a hole; raising it finds fainter holes
@@ -145,8 +145,8 @@ def centred(path: torch.Tensor) -> torch.Tensor:
 
 
 def share_of_zeros(alpha: torch.Tensor) -> float:
-    """Share of pixels with alpha exactly 0 among those farther than SURROUNDINGS from the object."""
-    reach = round(SURROUNDINGS * alpha.shape[1])
+    """Share of pixels with alpha exactly 0 among those farther than ALLOWED_REACH from the object."""
+    reach = round(ALLOWED_REACH * alpha.shape[1])
     near = F.max_pool2d((alpha > SOLID_ALPHA).float()[:, None], 2 * reach + 1, 1, reach)[:, 0] > 0
     return float((alpha[~near] == 0).float().mean()) if not near.all() else 1.0
 

@@ -20,7 +20,7 @@ from vera.core.model.config import PRESETS, TransformerConfig
 from vera.core.model.families import family_of
 from vera.core.model.footprint import (
     CONTEXT,
-    FRAGMENTS,
+    FRAGMENTATION,
     GIB,
     decoding_bytes,
     denoising_bytes,
@@ -126,7 +126,7 @@ class Planner:
             + self._cached(denoising_bytes, self.geometry.config, self.size, window, self.batch),
             "decode": alone(codec) + self._cached(decoding_bytes, self.geometry.vae, self.size, STREAMS if stay else 1),
         }
-        phases = {name: int(size * FRAGMENTS) + CONTEXT for name, size in phases.items()}
+        phases = {name: int(size * FRAGMENTATION) + CONTEXT for name, size in phases.items()}
         host = 0 if stay else text + codec + transformer
         return Plan(weights, offload, window, phases, host)
 

@@ -25,7 +25,7 @@ _MOST_HALF = 65504.0
 _TILE = (32, 320)
 # Linear light below which a relative change is taken as a difference from the plate, not as a ratio.
 _DARK = np.float32(2.0**-9)
-_SEEN = 0.3 / 255  # rounding error in display codes, in [0, 1], from which the roundings are compared
+_VISIBLE_ERROR = 0.3 / 255  # rounding error in display codes, in [0, 1], from which the roundings are compared
 _CODE_BITS = {"uint10": 10, "uint12": 12}  # bit depths of types that are 16 bits in memory
 
 
@@ -231,7 +231,7 @@ def _halves_least_seen(made, seen, gain, blending):
     beneath = seen[places] - blending.to_light(made[places])
     wanted = shown(made[places])
     error = np.abs(shown(halves[places]) - wanted).max(1)
-    shows = error > _SEEN
+    shows = error > _VISIBLE_ERROR
     places, beneath, wanted, error = places[shows], beneath[shows], wanted[shows], error[shows]
     low = halves[places]
     low = np.where(low > made[places], np.nextafter(low, np.float16(0)), low)
@@ -245,12 +245,12 @@ def _halves_least_seen(made, seen, gain, blending):
 
 
 def _may_show(made, halves, seen, gain, blending):
-    """Where rounding may change the display by more than _SEEN: a cheap upper bound, true for few pixels.
+    """Where rounding may change the display by more than _VISIBLE_ERROR: a cheap upper bound, true for few pixels.
 
     The slope of sRGB's curve is at most 0.73 / sqrt(light), and the slope of its linear part, 12.92, is below that.
     """
     off = np.abs(blending.to_light(to_floats(halves) - made)) * gain
-    shows = off * off * np.float32((0.73 / _SEEN) ** 2) > np.maximum(seen * gain - off, np.float32(0.0031308))
+    shows = off * off * np.float32((0.73 / _VISIBLE_ERROR) ** 2) > np.maximum(seen * gain - off, np.float32(0.0031308))
     return shows[:, 0] | shows[:, 1] | shows[:, 2]  # numpy is slow at any() of three
 
 

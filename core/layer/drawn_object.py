@@ -28,7 +28,9 @@ from vera.core.layer.plate_light import Scene, display_codes
 from vera.core.model.interfaces import ShotObject, SurfacePoints
 from vera.kernels.planes import smoothstep
 
-REACH = 1.35  # half side of the box around an object, in half heights. Raising it fits larger shapes and costs time
+BOX_HALF_SIDE = (
+    1.35  # half side of the box around an object, in half heights. Raising it fits larger shapes and costs time
+)
 # Largest number of samples across a shape's grid: for a rigid shape, evaluated once per shot; and for a moving one,
 # evaluated in every frame. Raising them draws large objects sharper, and takes time.
 FINEST, FINEST_MOVING = 480, 240
@@ -39,16 +41,18 @@ GRID_STEP = 48
 COARSE_STEP, COARSE_MARGIN = 4, 0.15
 # Deviation, in model pixels, of the Gaussian that blurs a shape before it is compared with the model's alpha. It is the
 # blur of the model's own shapes; raising it expects softer ones.
-BLUR = 1.3
+MODEL_BLUR = 1.3
 # Distance outside the outline, in model pixels: below the first the model's alpha is the object's own blur and is
 # removed, above the second it is kept. Raising it removes more of shadows and reflections.
 OWN_BLUR = (1.0, 4.0)
 # Half heights below the object's middle between which the model's alpha begins to count as shadow or reflection.
 # Raising it removes more of what the model draws beside the object.
-BELOW = (0.4, 0.8)
+SHADOW_BEGINS = (0.4, 0.8)
 # Model pixels around a shape in which the model's alpha is compared with it. Raising it counts more stray alpha.
-NEAR = 6.0
-AGREES = 0.35  # smallest overlap (intersection over union) of shape and model alpha; raising it rejects more shapes
+COMPARED_MARGIN = 6.0
+MIN_OVERLAP = (
+    0.35  # smallest overlap (intersection over union) of shape and model alpha; raising it rejects more shapes
+)
 # The same of a thing behind somebody, of which the model may hide any part: the share of the shape that it drew.
 AGREES_HIDDEN = 0.1
 # Where a contact shadow can be, in half heights from the object's middle: its half width, and its rows. Raising them
@@ -183,7 +187,7 @@ class ObjectPicture:
     alpha: Tensor
 
 
-def box_of(drawn: DrawnFrame, size: tuple[int, int], aspect: float, reach: float = REACH) -> Box | None:
+def box_of(drawn: DrawnFrame, size: tuple[int, int], aspect: float, reach: float = BOX_HALF_SIDE) -> Box | None:
     """The object's box in a picture of size (height, width); None if it lies outside the picture.
 
     aspect: displayed width over height of the picture. reach: half side of the box in half heights.
@@ -239,13 +243,13 @@ class Agreement:
 
     def holds(self, hidden: bool) -> bool:
         """Whether the overlap is large enough. hidden: the model may have hidden parts of the object."""
-        return self.shared > (AGREES_HIDDEN * self.shape if hidden else AGREES * self.together)
+        return self.shared > (AGREES_HIDDEN * self.shape if hidden else MIN_OVERLAP * self.together)
 
 
 def agreement(drawn: DrawnFrame, alpha: Tensor, aspect: float) -> Agreement:
     """The overlap of the blurred shape and the model's alpha (h, w) in one frame."""
     cover = coverage(drawn, (alpha.shape[0], alpha.shape[1]), aspect)
-    shape, near = blurred(cover.alpha), cover.distance < NEAR
+    shape, near = blurred(cover.alpha), cover.distance < COMPARED_MARGIN
     both, either = torch.minimum(shape, alpha)[near], torch.maximum(shape, alpha)[near]
     return Agreement(float(both.sum()), float(either.sum()), float(shape[near].sum()))
 
@@ -255,7 +259,7 @@ def soft_below(drawn: DrawnFrame, alpha: Tensor, aspect: float) -> Tensor:
     size = (alpha.shape[0], alpha.shape[1])
     _, y, half = drawn.place()
     down = ((torch.arange(size[0]) + 0.5) / size[0] * 2 - 1 - y) / half
-    below = smoothstep(down, *BELOW)[:, None]
+    below = smoothstep(down, *SHADOW_BEGINS)[:, None]
     alpha = alpha * below
     return alpha * smoothstep(coverage(drawn, size, aspect).distance, *OWN_BLUR) if alpha.any() else alpha
 
@@ -302,7 +306,7 @@ def picture(drawn: Drawn) -> ObjectPicture | None:
         return None
     scale = frame.place()[2] * size[0] / 2
     finest = FINEST_MOVING if shape.moves else FINEST
-    count = min(finest, GRID_STEP * math.ceil(2 * REACH * scale / GRID_STEP))
+    count = min(finest, GRID_STEP * math.ceil(2 * BOX_HALF_SIDE * scale / GRID_STEP))
     points = frame.store.surface(shape, frame.time, count)
     points = replace(points, facing=frame.turned(points.facing))
     lit = display_codes(drawn.scene.light.shade(points, shape.gloss, shape.metal, shape.glow), drawn.scene.clips)
@@ -311,7 +315,7 @@ def picture(drawn: Drawn) -> ObjectPicture | None:
     color = _resampled(lit.movedim(-1, 0), u, v, "bilinear").movedim(0, -1)
     alpha = (0.5 - distance * scale).clamp(0, 1)
     if shape.glow:
-        edge = REACH - torch.maximum(box.v.abs()[:, None], box.u.abs()[None])
+        edge = BOX_HALF_SIDE - torch.maximum(box.v.abs()[:, None], box.u.abs()[None])
         halo = HALO * smoothstep(-distance, -HALO_REACH, 0.0) ** 2 * smoothstep(edge, 0.0, 0.3) * (1 - alpha)
         own = torch.tensor([min(1.0, 0.3 + c) for c in shape.color])
         total = alpha + halo
@@ -322,7 +326,7 @@ def picture(drawn: Drawn) -> ObjectPicture | None:
 
 def own_grid(count: int) -> tuple[Tensor, Tensor]:
     """Positions (count, count) of a shape's grid, right of and below the object's centre, in half heights."""
-    at = ((torch.arange(count) + 0.5) / count * 2 - 1) * REACH
+    at = ((torch.arange(count) + 0.5) / count * 2 - 1) * BOX_HALF_SIDE
     down, right = torch.meshgrid(at, at, indexing="ij")
     return right, down
 
@@ -433,9 +437,9 @@ def standing(drawn: DrawnFrame, alpha: Tensor, aspect: float) -> float:
 
 
 def blurred(planes: Tensor) -> Tensor:
-    """A plane (h, w) blurred by a Gaussian with a sigma of BLUR pixels."""
+    """A plane (h, w) blurred by a Gaussian with a sigma of MODEL_BLUR pixels."""
     steps = torch.arange(-4.0, 5.0)
-    kernel = torch.exp(-(steps**2) / (2 * BLUR**2))
+    kernel = torch.exp(-(steps**2) / (2 * MODEL_BLUR**2))
     kernel = kernel / kernel.sum()
     padded = F.pad(planes[None, None], (4, 4, 4, 4), mode="replicate")
     return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[0, 0]
@@ -443,5 +447,5 @@ def blurred(planes: Tensor) -> Tensor:
 
 def _resampled(planes: Tensor, u: Tensor, v: Tensor, mode: str) -> Tensor:
     """Sample planes (C, n, n) on `own_grid(n)` at positions u, v (h, w): (C, h, w). Values outside are the border's."""
-    places = torch.stack(torch.broadcast_tensors(u, v), dim=-1) / REACH
+    places = torch.stack(torch.broadcast_tensors(u, v), dim=-1) / BOX_HALF_SIDE
     return F.grid_sample(planes[None], places[None], mode=mode, padding_mode="border", align_corners=False)[0]

@@ -7,7 +7,7 @@ from vera.kernels.planes import dilate, pull_push, smoothstep
 # Coverage below which a colour is not recovered from its mixture, which would amplify noise. Raising it recovers less.
 LEAST_SHARE = 0.25
 # Alpha of pixels that show the surroundings: wholly below the first value, not at all above the second.
-OUTSIDE = (0.01, 0.05)
+SURROUNDINGS_ALPHA = (0.01, 0.05)
 # (reach in pixels, power of alpha as a weight) with which colour is extended outward. INSIDE is used to find the
 # mixture: it reaches from the solid inside across motion blur. EDGE is used for the delivered colour: it reaches less
 # far, so that an object does not tint the shadow beside it.
@@ -24,7 +24,7 @@ def clean_color(edit: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     edge pixels have a colour of the layer.
     """
     a = alpha[None]
-    outside = pull_push(edit[None], (1 - smoothstep(a, *OUTSIDE))[None])[0]
+    outside = pull_push(edit[None], (1 - smoothstep(a, *SURROUNDINGS_ALPHA))[None])[0]
     cleaned = extend_color(_without(outside, edit, a), alpha, *INSIDE)
     way = cleaned - outside
     along = ((edit - outside) * way).sum(0, keepdim=True) / (way * way).sum(0, keepdim=True).clamp_min(1e-3)

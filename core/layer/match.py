@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 SHARPNESS_FRAMES = 4  # plate frames, evenly spread, whose edges are measured. Raising it is more reliable and slower
 LEAST_BLUR = 0.2  # smallest blur, as a deviation in pixels, that is applied
-REACH = 3.0  # radius of a Gaussian in deviations; a thousandth of it lies beyond
-ROUNDING = 1e-6  # distance from 1 after a blur below which the value was 1 everywhere around
+GAUSSIAN_REACH = 3.0  # radius of a Gaussian in deviations; a thousandth of it lies beyond
+MAX_ROUNDING = 1e-6  # distance from 1 after a blur below which the value was 1 everywhere around
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 NO_GRAIN = "match: no grain was measured in the plate, too little of it is flat; the layer gets none"
@@ -94,14 +94,14 @@ class Matching:
             return edit, alpha
         from vera.core.plate.sharpness import edge_blur
 
-        box = _box((alpha > 0) & (alpha < 1), round(REACH * self.blur) + 4)
+        box = _box((alpha > 0) & (alpha < 1), round(GAUSSIAN_REACH * self.blur) + 4)
         own = None if box is None else edge_blur(alpha[box].numpy())
         if box is None or own is None or self.blur**2 - own**2 < LEAST_BLUR**2:
             return edit, alpha
         missing = float(np.sqrt(self.blur**2 - own**2))
         layer = torch.cat([edit[box] * alpha[box][..., None], alpha[box][..., None]], -1)
         blurred = _blurred(layer.movedim(-1, 0), missing).movedim(0, -1)
-        soft = torch.where(blurred[..., 3] > 1 - ROUNDING, 1.0, blurred[..., 3])
+        soft = torch.where(blurred[..., 3] > 1 - MAX_ROUNDING, 1.0, blurred[..., 3])
         if explained is not None:
             blurred = torch.lerp(blurred, layer, explained[box][..., None])
             soft = torch.lerp(soft, alpha[box], explained[box])
@@ -171,7 +171,7 @@ def _box(there: torch.Tensor, margin: int) -> tuple[slice, slice] | None:
 
 def _blurred(planes: torch.Tensor, deviation: float) -> torch.Tensor:
     """Planes (C, H, W) blurred by a Gaussian, with replicated borders."""
-    reach = max(1, round(REACH * deviation))
+    reach = max(1, round(GAUSSIAN_REACH * deviation))
     weights = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * deviation**2))
     weights = weights / weights.sum()
     padded = F.pad(planes[:, None], (reach, reach, reach, reach), mode="replicate")

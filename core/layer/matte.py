@@ -25,7 +25,7 @@ from vera.kernels.specks import remove_specks
 SPECK_AREA, SPECK_PEAK = 0.0005, 0.08
 # Change of alpha between frames at which movement and decoder noise are equally likely. Raising it smooths more over
 # time.
-NOISE = 0.03
+NOISE_CHANGE = 0.03
 
 # ---- The plate's edges: the fit of alpha by the plate's colours
 
@@ -33,7 +33,7 @@ FIT_REACH = 3  # radius of the fit in model pixels
 FIT_NOISE = 1e-4  # variance of the plate's colours that counts as noise; raising it explains less by the plate
 # Share of alpha's variance that the plate explains: below the first value an edge is new, above the second it is the
 # plate's.
-EXPLAINED = (0.8, 0.95)
+EXPLAINED_RANGE = (0.8, 0.95)
 
 # ---- New edges
 
@@ -66,13 +66,13 @@ def _steadied(before, here, after):
         return here
     # Both sides have one weight. With two weights, a slow edge would be pulled to one side.
     apart = torch.maximum((before[1] - alpha).abs(), (after[1] - alpha).abs())
-    weight = torch.exp(-((apart / NOISE) ** 2))
+    weight = torch.exp(-((apart / NOISE_CHANGE) ** 2))
     return color, (alpha + weight * (before[1] + after[1])) / (1 + 2 * weight), *rest
 
 
 def clean_alpha(alpha: torch.Tensor) -> torch.Tensor:
     """Alpha (h, w) at model size without faint specks, and without faint small holes in solid parts."""
-    low, high = plate_size.SNAP
+    low, high = plate_size.SNAP_RANGE
     area = int(SPECK_AREA * alpha.numel())
     kept = remove_specks(alpha.cpu().numpy(), low, SPECK_PEAK, area)
     hollow = 1 - kept
@@ -100,7 +100,7 @@ def plate_fit(alpha: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
 
     All values are 0 where alpha is constant up to the decoder's noise.
     """
-    return _where_alpha_changes(_fit, torch.cat([alpha[None], guide]), 5, TILE, FIT_REACH + 1, plate_size.SNAP[0])
+    return _where_alpha_changes(_fit, torch.cat([alpha[None], guide]), 5, TILE, FIT_REACH + 1, plate_size.SNAP_RANGE[0])
 
 
 def _fit(planes):
@@ -118,7 +118,7 @@ def _fit(planes):
     left = variance - 2 * (slope * shared).sum(1, True) + fitted
     explained = (variance - left) / (variance + 1e-5)
     fit = blur(torch.cat([slope, mean_a - (slope * mean).sum(1, True), explained], 1), 1)
-    return torch.cat([fit[:, :4], smoothstep(fit[:, 4:], *EXPLAINED)], 1)
+    return torch.cat([fit[:, :4], smoothstep(fit[:, 4:], *EXPLAINED_RANGE)], 1)
 
 
 def _solve(matrix, vector):

@@ -8,14 +8,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from vera.core.layer.drawn_object import REACH, DrawnFrame, own_grid
+from vera.core.layer.drawn_object import BOX_HALF_SIDE, DrawnFrame, own_grid
 
 OUTLINE_GRID = 48  # samples across a shape whose extent is measured. Raising it is more exact, and slower
-BEAT = 24  # frames, period of the motion of wings, tails and flames. Above the true period, raising it only takes time
-MARGIN = 0.03  # free space, in half picture sides, between a shifted object and the edge. Raising it shifts it farther
+BEAT_PERIOD = (
+    24  # frames, period of the motion of wings, tails and flames. Above the true period, raising it only takes time
+)
+EDGE_MARGIN = (
+    0.03  # free space, in half picture sides, between a shifted object and the edge. Raising it shifts it farther
+)
 # Share of the picture's height, from the top, in which no ground is expected. Raising it warns more often.
-GROUND = 0.6
-STANDS = 0.5  # least `standing` of a frame in which an object needs ground. Raising it warns less often
+HIGHEST_GROUND = 0.6
+MIN_STANDING = 0.5  # least `standing` of a frame in which an object needs ground. Raising it warns less often
 
 
 def inside(drawn: Sequence[DrawnFrame], aspect: float) -> tuple[float, float]:
@@ -40,17 +44,19 @@ def _into(low: float, high: float) -> float:
     """The smallest shift of an interval into -1 .. 1, with a margin; 0 if it is inside, or too long."""
     if high - low > 2 or (low >= -1 and high <= 1):
         return 0.0
-    return max(0.0, min(MARGIN - 1 - low, 1 - high)) if low < -1 else min(0.0, max(1 - MARGIN - high, -1 - low))
+    return (
+        max(0.0, min(EDGE_MARGIN - 1 - low, 1 - high)) if low < -1 else min(0.0, max(1 - EDGE_MARGIN - high, -1 - low))
+    )
 
 
 def _extent(drawn: Sequence[DrawnFrame]) -> tuple[float, float, float, float] | None:
     """Left, right, top and bottom of a shape in half heights from its centre: over these frames, and over one period
-    (BEAT) of its motion. None if it is empty.
+    (BEAT_PERIOD) of its motion. None if it is empty.
     """
     u, v = own_grid(OUTLINE_GRID)
     first = drawn[0]
-    beats = [replace(first, time=first.time + step) for step in range(0, BEAT, 2)] if first.shape.moves else []
-    cell = REACH / OUTLINE_GRID  # thin parts lie between samples
+    beats = [replace(first, time=first.time + step) for step in range(0, BEAT_PERIOD, 2)] if first.shape.moves else []
+    cell = BOX_HALF_SIDE / OUTLINE_GRID  # thin parts lie between samples
     there = torch.stack([frame.points(u, v).distance < cell for frame in (*drawn, *beats)]).any(0)
     if not there.any():
         return None
@@ -63,11 +69,11 @@ def groundless(drawn: Sequence[DrawnFrame], people: Tensor) -> str | None:
     drawn: some frames of its shot
     people: (h, w), the detector's confidence in the first of them
     """
-    standing = [frame.place() for frame in drawn if frame.standing > STANDS]
+    standing = [frame.place() for frame in drawn if frame.standing > MIN_STANDING]
     if not standing:
         return None
     highest = min((1 + y + half) / 2 for _, y, half in standing)
-    if highest < GROUND:
+    if highest < HIGHEST_GROUND:
         return f"at {highest:.0%} of the picture's height"
     x, y, half = standing[0]
     row, column = ((1 + y + half) / 2 * people.shape[0], (1 + x) / 2 * people.shape[1])

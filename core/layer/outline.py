@@ -16,50 +16,50 @@ import torch.nn.functional as F
 from vera.kernels.planes import blur, dilate, smoothstep
 
 # Samples of the field per model pixel. Raising it costs time; lowering it rounds off thin parts.
-GUIDE = 3
+SAMPLES_PER_PIXEL = 3
 # Width of a decoded step in model pixels (rise over steepest slope), unless the model states another. Motion blur and
 # halos as narrow as this are drawn as steps too.
 STEP_WIDTH = 3.0
 # Multiple of the step's width from which a rise is not drawn as a step; between 1 and this it is drawn partly so.
 NO_STEP = 1.3
 # Widths by which a profile is followed each way: a pixel at its foot must see its middle, and the middle both ends.
-REACH = 1.0
-# Share of REACH from which a profile's weight falls to 0, so that the field has no discontinuities.
-FADES = 0.75
+PROFILE_LENGTH = 1.0
+# Share of PROFILE_LENGTH from which a profile's weight falls to 0, so that the field has no discontinuities.
+PROFILE_FADE = 0.75
 # Deviation, in step widths, of the Gaussian that averages alpha along the outline. Raising it gives smoother outlines
 # and rounds corners off.
-ALONG = 0.14
+OUTLINE_BLUR = 0.14
 # A shoulder is where the slope has fallen to this share of the profile's steepest slope. Raising it cuts off more of
 # the rise; lowering it takes the slope of a halo for the edge's.
-SHOULDER = 0.12
+SHOULDER_SLOPE = 0.12
 # Rise of alpha from which a profile is a step: not below the first value, fully above the second.
-RISE = (0.5, 0.7)
+RISE_RANGE = (0.5, 0.7)
 # Slope at the end of the profile over its steepest slope: a step below the first value, a ramp above the second.
-ENDS = (0.4, 0.7)
+END_SLOPE_RANGE = (0.4, 0.7)
 # Radius in model pixels in which the highest alpha is taken as the crest of a thin part: blur has lowered the others.
-CREST = 2
+CREST_RADIUS = 2
 # Slope in alpha per model pixel below which a pixel is outside of every step.
 LEAST_SLOPE = 0.012
 
 
 def outline(alpha: torch.Tensor, width: float = STEP_WIDTH) -> torch.Tensor:
-    """The outline field (GUIDE h, GUIDE w, 4) of alpha (h, w) in [0, 1], on the same device.
+    """The outline field (SAMPLES_PER_PIXEL h, SAMPLES_PER_PIXEL w, 4) of alpha (h, w) in [0, 1], on the same device.
 
     width: of a decoded step in model pixels. Channels: alpha outside of the outline, rise of alpha across it, signed
     distance from it in model pixels (positive inside), and hardness in [0, 1]. The first three are multiplied by the
     hardness, so that they can be interpolated.
     """
-    size = [GUIDE * n for n in alpha.shape]
+    size = [SAMPLES_PER_PIXEL * n for n in alpha.shape]
     field = alpha.new_zeros(4, *size)
     planes = alpha[None, None]
-    reach = round(REACH * width)
-    rises = dilate((dilate(planes, reach) + dilate(-planes, reach) > RISE[0]).float(), reach)
+    reach = round(PROFILE_LENGTH * width)
+    rises = dilate((dilate(planes, reach) + dilate(-planes, reach) > RISE_RANGE[0]).float(), reach)
     if not rises.any():
         return field.movedim(0, -1)
     fine, even = (
         F.interpolate(p, size, mode="bicubic", antialias=True).clamp(0, 1) for p in (planes, blur(blur(planes, 1), 1))
     )
-    slopes = torch.stack(torch.gradient(even[0, 0])) * GUIDE  # (down, right) to a model pixel
+    slopes = torch.stack(torch.gradient(even[0, 0])) * SAMPLES_PER_PIXEL  # (down, right) to a model pixel
     near = F.interpolate(rises, size, mode="nearest")[0, 0] > 0
     # torch's norm is slow: it is computed only for pixels that can be steep enough, by a bound with room for rounding.
     at = (near & (slopes.square().sum(0) > (0.999 * LEAST_SLOPE) ** 2)).nonzero()
@@ -67,7 +67,7 @@ def outline(alpha: torch.Tensor, width: float = STEP_WIDTH) -> torch.Tensor:
     at, steep = at[steep > LEAST_SLOPE], steep[steep > LEAST_SLOPE][:, None]
     uphill = slopes[:, at[:, 0], at[:, 1]].T / steep
     even = fine.clone()
-    even[0, 0, at[:, 0], at[:, 1]] = _along(fine, at, uphill.flip(1) * uphill.new_tensor([1, -1]), ALONG * width)
+    even[0, 0, at[:, 0], at[:, 1]] = _along(fine, at, uphill.flip(1) * uphill.new_tensor([1, -1]), OUTLINE_BLUR * width)
     field[:, at[:, 0], at[:, 1]] = _field(even, at, uphill, steep, width)
     return field.movedim(0, -1).contiguous()
 
@@ -76,7 +76,7 @@ def _along(fine, at, way, deviation):
     """Means of alpha along the outline, (n,), at pixels `at` (n, 2) in directions `way` (n, 2), unit vectors."""
     steps = torch.arange(-2.0, 3.0, device=fine.device)
     weights = torch.exp(-(steps**2) / 2)
-    return _sampled(fine, at, way, GUIDE * deviation * steps) @ (weights / weights.sum())
+    return _sampled(fine, at, way, SAMPLES_PER_PIXEL * deviation * steps) @ (weights / weights.sum())
 
 
 def _field(alpha, at, uphill, steep, width):
@@ -86,23 +86,23 @@ def _field(alpha, at, uphill, steep, width):
     All pixels of a profile take the shoulders and hardness found at its steepest pixel: the profile of a pixel at the
     foot ends before the crest.
     """
-    count = GUIDE * round(REACH * width)
+    count = SAMPLES_PER_PIXEL * round(PROFILE_LENGTH * width)
     profile = _sampled(alpha, at, uphill, torch.arange(-count, count + 1, device=alpha.device).float())
     rising = _rising(profile, count)
     middle, *own = _step(rising, count, width)
     seen = alpha.new_zeros(1, 4, *alpha.shape[2:])
     seen[0, :, at[:, 0], at[:, 1]] = torch.cat([*own, torch.ones_like(steep)], 1).T
-    seen[:, 1:2] = dilate(seen[:, 1:2], round(GUIDE * CREST))
+    seen[:, 1:2] = dilate(seen[:, 1:2], round(SAMPLES_PER_PIXEL * CREST_RADIUS))
     seen[:, :, at[:, 0], at[:, 1]] *= steep[:, 0] ** 2  # a steeper pixel is more reliable
     seen *= seen[:, 3:] > 0
     told = _sampled(blur(seen, 1), at + (middle + 0.5 - count) * uphill, uphill, alpha.new_zeros(1))
     low, high, hard = (told[:, :3] / told[:, 3:].clamp_min(1e-6)).unbind(1)
-    hard = hard * (1 - smoothstep((middle + 0.5 - count).abs() / count, FADES, 1))
+    hard = hard * (1 - smoothstep((middle + 0.5 - count).abs() / count, PROFILE_FADE, 1))
     half = (low + high) / 2
     below = ((half - rising[:, :-1]) / rising.diff(dim=1).clamp_min(1e-6)).clamp(0, 1).sum(1, True)
     here = profile[:, count : count + 1]
     low, high = torch.minimum(low, here), torch.maximum(high, here)
-    return (torch.cat([low, high - low, (count - below) / GUIDE, torch.ones_like(hard)], 1) * hard).T
+    return (torch.cat([low, high - low, (count - below) / SAMPLES_PER_PIXEL, torch.ones_like(hard)], 1) * hard).T
 
 
 def _rising(profile, middle):
@@ -119,14 +119,14 @@ def _step(rising, middle, width):
     nearer = 1 - ((number + 0.5 - middle) / count) ** 2  # of two edges, this pixel's
     best = (slope * nearer).argmax(1, True)
     steepest = slope.gather(1, best)
-    weak = slope < SHOULDER * steepest
+    weak = slope < SHOULDER_SLOPE * steepest
     foot = torch.where(weak & (number < best), number + 1, 0).amax(1, True)
     crest = torch.where(weak & (number > best), number, count).amin(1, True)
     low, high = rising.gather(1, foot), rising.gather(1, crest)
-    own = (high - low) / (GUIDE * steepest).clamp_min(1e-6)
+    own = (high - low) / (SAMPLES_PER_PIXEL * steepest).clamp_min(1e-6)
     goes_on = torch.maximum(slope[:, :1], slope[:, -1:]) / steepest.clamp_min(1e-6)
-    soft = torch.maximum(smoothstep(own / width, 1, NO_STEP), smoothstep(goes_on, *ENDS))
-    return best, low, high, smoothstep(high - low, *RISE) * (1 - soft)
+    soft = torch.maximum(smoothstep(own / width, 1, NO_STEP), smoothstep(goes_on, *END_SLOPE_RANGE))
+    return best, low, high, smoothstep(high - low, *RISE_RANGE) * (1 - soft)
 
 
 def _while_falling(profile):

@@ -22,7 +22,9 @@ from vera.kernels.planes import smoothstep
 
 SHUTTER = 0.5  # open time as a share of a frame; raising it lengthens streaks
 DENSITY_REACH = 6  # radius in model pixels of the two box filters over the model's alpha that measure density
-REACH = 1.25  # half sizes from its centre within which a particle is drawn; lowering it cuts the uneven rims of flakes
+PARTICLE_REACH = (
+    1.25  # half sizes from its centre within which a particle is drawn; lowering it cuts the uneven rims of flakes
+)
 # Groups of particles of similar size per octave of size. Raising it draws fewer empty pixels, in more calls.
 SIZES_PER_OCTAVE = 2
 PIXELS_AT_ONCE = 400_000  # pixels of particles drawn in one call; raising it takes more memory and is hardly faster
@@ -30,7 +32,7 @@ LEAST_PIXELS = 0.55  # smallest drawn width of a particle in plate pixels; a nar
 LEAST_MEAN = 0.01  # mean of the model's alpha below which the model drew no effect
 MAX_AMOUNT = 1.5  # largest factor, up or down, on the number of particles that the words ask for
 # Local density as a share of the usual one: below the first no particle is drawn, above the second all are.
-THERE = (0.05, 0.3)
+PRESENCE_RANGE = (0.05, 0.3)
 GRAVITY = 0.9e-3  # acceleration of sparks, in picture heights per frame squared; raising it makes them fall faster
 PALETTE = (  # colours of confetti, RGB, display-encoded
     (0.93, 0.16, 0.18), (0.98, 0.62, 0.10), (0.98, 0.86, 0.15), (0.20, 0.72, 0.28),
@@ -313,7 +315,7 @@ def over_veil(particles: Particles, alpha: Tensor, color: Tensor, scene: Scene) 
     weather, dense = WEATHER[particles.kind], density(alpha)
     veil = weather.veil * dense
     tint = density(color * alpha) / dense.clamp_min(1e-4)
-    planes = torch.cat([veil[None], smoothstep(dense / weather.usual, *THERE)[None], tint])
+    planes = torch.cat([veil[None], smoothstep(dense / weather.usual, *PRESENCE_RANGE)[None], tint])
     veil, there, *tint = F.interpolate(planes[None], scene.size, mode="bilinear", align_corners=False)[0]
     drawn, own = drawn_particles(particles, scene)
     own = own * there
@@ -344,7 +346,7 @@ def _alike(swarm: Swarm, scene: Scene) -> Iterator[np.ndarray]:
     size = np.ceil(np.log2(np.maximum(swarm.half * scene.size[0], LEAST_PIXELS)) * SIZES_PER_OCTAVE).astype(int)
     for one in np.unique(size, axis=0):
         numbers = np.flatnonzero((size == one).all(1))
-        reach = 2 * REACH * float(np.hypot(*2.0 ** (one / SIZES_PER_OCTAVE))) + 3
+        reach = 2 * PARTICLE_REACH * float(np.hypot(*2.0 ** (one / SIZES_PER_OCTAVE))) + 3
         count = max(1, int(PIXELS_AT_ONCE / reach**2))
         yield from (numbers[k : k + count] for k in range(0, len(numbers), count))
 
@@ -372,8 +374,8 @@ def _patches(swarm: Swarm, some: np.ndarray, scene: Scene) -> Patches:
     x = (swarm.at[some, 0] / aspect + 0.5) * width
     y = (swarm.at[some, 1] + 0.5) * height
     cos, sin = np.cos(swarm.angle[some]), np.sin(swarm.angle[some])
-    wide = (np.abs(cos) * half[:, 0] + np.abs(sin) * half[:, 1]).max() * REACH * across
-    tall = (np.abs(sin) * half[:, 0] + np.abs(cos) * half[:, 1]).max() * REACH
+    wide = (np.abs(cos) * half[:, 0] + np.abs(sin) * half[:, 1]).max() * PARTICLE_REACH * across
+    tall = (np.abs(sin) * half[:, 0] + np.abs(cos) * half[:, 1]).max() * PARTICLE_REACH
     columns = np.floor(x - wide).astype(int)[:, None] + np.arange(math.ceil(2 * wide) + 2)
     rows = np.floor(y - tall).astype(int)[:, None] + np.arange(math.ceil(2 * tall) + 2)
     dx, dy, c, d = (

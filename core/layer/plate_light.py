@@ -37,16 +37,16 @@ WHITE = (0.6, 0.9)
 GREEN_SPREAD, WARM_SPREAD = 0.2, 0.8
 WHITE_ALBEDO = 0.871  # linear albedo of "white" in mini's world (code 0.94), about that of a white patch in a plate
 # With a place given, white is searched around it too: light differs within a plate, and windows and skies are not the
-# white of a room. NEAR: Gaussian deviation of the weight of near pixels, in picture heights. NEAR_LAMPS: as LAMPS,
-# near the place. Raising the first looks farther, raising the second makes the light darker where small bright things
-# are near.
-NEAR, NEAR_LAMPS = 0.22, 0.05
+# white of a room. NEAR_DEVIATION: Gaussian deviation of the weight of near pixels, in picture heights. NEAR_LAMPS: as
+# LAMPS, near the place. Raising the first looks farther, raising the second makes the light darker where small bright
+# things are near.
+NEAR_DEVIATION, NEAR_LAMPS = 0.22, 0.05
 # Weight of the brightness of the white near a place against the whole plate's. Raising it follows the place more.
-LOCAL = 0.9
+LOCAL_WEIGHT = 0.9
 # The hue near a place replaces the whole plate's as far as the bright pixels there have the colour of a light: all that
 # is near may be grass. Their mean weight by colour, between which the local hue begins to count and counts wholly.
 LIGHT_COLORED = (0.2, 0.6)
-DARKEST = 0.02  # smallest white of a plate, as a share of display white, so that added objects are not black
+MIN_WHITE = 0.02  # smallest white of a plate, as a share of display white, so that added objects are not black
 # Smallest and largest share of light that comes from all directions. Raising them gives flatter light.
 AMBIENT = (0.16, 0.5)
 TINT = 0.6  # saturation of the light from a direction; 0 gives all light the hue of the white
@@ -59,16 +59,19 @@ SKY = 0.5  # loss of light on surfaces that face down against those that face up
 HIGHLIGHT = 0.55  # strength of the key light's reflection on glossy surfaces, as a share of the white
 SHARPNESS = (12.0, 90.0)  # exponent of the highlight on a matte and on a polished surface
 FRESNEL = 0.04  # reflectance of non-metals at normal incidence
-MIRROR = (64, 36)  # (width, height) of the plate as metal and gloss reflect it; raising it gives sharper reflections
+MIRROR_SIZE = (
+    64,
+    36,
+)  # (width, height) of the plate as metal and gloss reflect it; raising it gives sharper reflections
 SIDES = (12, 8)  # (width, height) of the plate as diffuse light; lowering it gives softer light
 METAL_GAIN = 1.3  # factor on a metal's reflection
-MIRRORED = 0.5  # share of a metal's light that is the reflected plate; raising it looks like glass
+METAL_REFLECTANCE = 0.5  # share of a metal's light that is the reflected plate; raising it looks like glass
 # EVEN: share of each row's mean in the reflected plate, because a sharp reflection looks like glass. HORIZON:
 # darkening of the reflection at the horizon. METAL_HIGHLIGHT: key light's reflection on metal, relative to glossy
 # surfaces. Raising them looks more like metal.
 EVEN, HORIZON, METAL_HIGHLIGHT = 0.7, 0.5, 1.8
 GLOW = 0.85  # least light that luminous surfaces emit, as a share of display white
-KNEE = 0.75  # share of display white from which light is compressed for plates that clip at display white
+COMPRESSION_KNEE = 0.75  # share of display white from which light is compressed for plates that clip at display white
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class PlateLight:
         place: x and y in -1 .. 1 of the frame, where something is lit; None for all of the frame.
         """
         planes = torch.from_numpy(np.ascontiguousarray(light, np.float32)).movedim(-1, 0)[None].clamp(0, 1e4)
-        small = F.interpolate(planes, (MIRROR[1], MIRROR[0]), mode="area")
+        small = F.interpolate(planes, (MIRROR_SIZE[1], MIRROR_SIZE[0]), mode="area")
         white, _ = white_of(small[0].flatten(1).T)
         if place is not None:
             near = nearness(place, light.shape[1] / light.shape[0]).flatten()
@@ -147,7 +150,12 @@ class PlateLight:
         coat = coat + self._highlight(facing, polish)
         tint = 0.14 + 0.86 * base / base.amax(-1, keepdim=True).clamp_min(0.05)
         bright = base.amax(-1, keepdim=True).clamp(0.25, 1) ** 0.5
-        mirror = METAL_GAIN * tint * bright * (MIRRORED * seen + (1 - MIRRORED) * self.on(facing, points.open))
+        mirror = (
+            METAL_GAIN
+            * tint
+            * bright
+            * (METAL_REFLECTANCE * seen + (1 - METAL_REFLECTANCE) * self.on(facing, points.open))
+        )
         mirror = mirror + METAL_HIGHLIGHT * tint * self._highlight(facing, torch.ones_like(polish))
         relative = (1 - metal) * (body + coat) + metal * mirror
         return relative * self.white + self._sent(points, base, facing, glow)
@@ -202,13 +210,13 @@ def white_of(light: Tensor, near: Tensor | None = None, lamps: float = LAMPS) ->
     share = float((weight * plausible).sum() / weight.sum().clamp_min(1e-9))
     weight = weight * plausible + 1e-9
     color = (weight[:, None] * light).sum(0) / weight.sum()
-    return (color * (top / _luminance(color).clamp_min(1e-4))).clamp_min(DARKEST / 4), share
+    return (color * (top / _luminance(color).clamp_min(1e-4))).clamp_min(MIN_WHITE / 4), share
 
 
 def _brightness_of_white(bright: Tensor, near: Tensor, lamps: float) -> Tensor:
     """Luminance of white, (), from pixels' luminance and weight (n,): that of all but the lamps, or more where what is
     brighter can be a surface in the same light."""
-    least = _quantile(bright, near, 1 - lamps).clamp_min(DARKEST)
+    least = _quantile(bright, near, 1 - lamps).clamp_min(MIN_WHITE)
     rest = near * (bright <= least)
     most = WHITE_OVER_MEAN * (rest * bright).sum() / rest.sum().clamp_min(1e-9)
     surfaces = near * smoothstep(most / bright.clamp_min(1e-6), 0.95, 1.15) + 1e-9
@@ -228,15 +236,15 @@ def _between(whole: Tensor, local: Tensor, light_colored: float) -> Tensor:
     light_colored: mean weight by colour of the bright pixels near, see `LIGHT_COLORED`."""
     trust = smoothstep(torch.tensor(light_colored), *LIGHT_COLORED)
     hue = torch.lerp(whole.log(), local.log(), trust).exp()
-    bright = torch.lerp(_luminance(whole).log(), _luminance(local).log(), LOCAL).exp()
+    bright = torch.lerp(_luminance(whole).log(), _luminance(local).log(), LOCAL_WEIGHT).exp()
     return hue * (bright / _luminance(hue))
 
 
 def nearness(place: tuple[float, float], aspect: float) -> Tensor:
-    """Weights on the grid of `MIRROR`, (h, w), that fall off about a place (x, y) in -1 .. 1 of a frame."""
-    x = ((torch.arange(MIRROR[0]) + 0.5) / MIRROR[0] - (min(max(place[0], -1), 1) + 1) / 2) * aspect
-    y = (torch.arange(MIRROR[1]) + 0.5) / MIRROR[1] - (min(max(place[1], -1), 1) + 1) / 2
-    return torch.exp(-(x[None] ** 2 + y[:, None] ** 2) / (2 * NEAR**2))
+    """Weights on the grid of `MIRROR_SIZE`, (h, w), that fall off about a place (x, y) in -1 .. 1 of a frame."""
+    x = ((torch.arange(MIRROR_SIZE[0]) + 0.5) / MIRROR_SIZE[0] - (min(max(place[0], -1), 1) + 1) / 2) * aspect
+    y = (torch.arange(MIRROR_SIZE[1]) + 0.5) / MIRROR_SIZE[1] - (min(max(place[1], -1), 1) + 1) / 2
+    return torch.exp(-(x[None] ** 2 + y[:, None] ** 2) / (2 * NEAR_DEVIATION**2))
 
 
 def _quantile(values: Tensor, weights: Tensor, share: float) -> Tensor:
@@ -264,7 +272,10 @@ def key_of(bright: Tensor) -> Tensor:
 def display_codes(light: Tensor, clips: bool) -> Tensor:
     """Linear light (..., 3) in sRGB's encoding. clips: whether the plate's values end at display white."""
     if clips:
-        light = light.clamp(max=KNEE) + (1 - KNEE) * ((light - KNEE).clamp_min(0) / (1 - KNEE)).tanh()
+        light = (
+            light.clamp(max=COMPRESSION_KNEE)
+            + (1 - COMPRESSION_KNEE) * ((light - COMPRESSION_KNEE).clamp_min(0) / (1 - COMPRESSION_KNEE)).tanh()
+        )
     return torch.from_numpy(encode_srgb(np.ascontiguousarray(light.numpy())))
 
 

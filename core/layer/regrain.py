@@ -14,9 +14,11 @@ from scipy import fft
 
 from vera.core.plate.grain import BLOCK, Grain
 
-REACH = BLOCK // 2  # radius of the colouring filter in pixels
-TILE = 256 - 2 * REACH  # side in pixels of the result of one 256-pixel transform
-DRAWN = 64  # side in pixels of a block of white noise. Raising it needs fewer generators and draws more unused noise
+FILTER_RADIUS = BLOCK // 2  # radius of the colouring filter in pixels
+TILE = 256 - 2 * FILTER_RADIUS  # side in pixels of the result of one 256-pixel transform
+NOISE_BLOCK = (
+    64  # side in pixels of a block of white noise. Raising it needs fewer generators and draws more unused noise
+)
 _KEYS = 2**64
 
 Box = tuple[slice, slice]  # rows and columns with whole starts and stops, in pixels of the frame from its top left
@@ -36,30 +38,32 @@ class GrainMaker:
         white = self._white(frame, padded)
         for tile in _tiles_of(box):
             wanted = _grown(tile)
-            around = np.zeros((3, TILE + 2 * REACH, TILE + 2 * REACH), np.float32)
+            around = np.zeros((3, TILE + 2 * FILTER_RADIUS, TILE + 2 * FILTER_RADIUS), np.float32)
             known = _both(wanted, padded)  # noise beyond does not affect the box
             around[:, *_within(known, wanted)] = white[:, *_within(known, padded)]
             spectrum = np.einsum("abyx,byx->ayx", self._response, fft.rfft2(around))
-            colored = fft.irfft2(spectrum, around.shape[1:])[:, REACH:-REACH, REACH:-REACH].transpose(1, 2, 0)
+            colored = fft.irfft2(spectrum, around.shape[1:])[
+                :, FILTER_RADIUS:-FILTER_RADIUS, FILTER_RADIUS:-FILTER_RADIUS
+            ].transpose(1, 2, 0)
             here = _both(tile, box)
             made[_within(here, box)] = colored[_within(here, tile)]
         return made
 
     def _white(self, frame: int, box: Box) -> np.ndarray:
         """White noise of unit variance in a box, which may exceed the frame: (3, h, w) float32."""
-        rows, columns = (range(s.start // DRAWN, -(-s.stop // DRAWN)) for s in box)
+        rows, columns = (range(s.start // NOISE_BLOCK, -(-s.stop // NOISE_BLOCK)) for s in box)
         drawn = [np.concatenate([self._drawn(frame, i, j) for j in columns], axis=2) for i in rows]
-        corner = (slice(rows.start * DRAWN, None), slice(columns.start * DRAWN, None))
+        corner = (slice(rows.start * NOISE_BLOCK, None), slice(columns.start * NOISE_BLOCK, None))
         return np.concatenate(drawn, axis=1)[:, *_within(box, corner)]
 
     def _drawn(self, frame: int, row: int, column: int) -> np.ndarray:
-        """One block (3, DRAWN, DRAWN) of white noise."""
+        """One block (3, NOISE_BLOCK, NOISE_BLOCK) of white noise."""
         key = np.array([self.seed % _KEYS, frame % _KEYS], np.uint64)
         counter = np.array(
             [0, 0, row % _KEYS, column % _KEYS], np.uint64
         )  # blocks are 2^128 numbers apart: no number is drawn twice
         return np.random.Generator(np.random.Philox(key=key, counter=counter)).standard_normal(
-            (3, DRAWN, DRAWN), np.float32
+            (3, NOISE_BLOCK, NOISE_BLOCK), np.float32
         )
 
     @cached_property
@@ -68,7 +72,7 @@ class GrainMaker:
         values, vectors = np.linalg.eigh(np.moveaxis(self.grain.spectrum, (0, 1), (-2, -1)))
         root = (vectors * np.sqrt(np.maximum(values, 0))[..., None, :]) @ vectors.swapaxes(-1, -2)
         kernel = fft.ifft2(np.moveaxis(root, (-2, -1), (0, 1)), axes=(2, 3)).real
-        size = TILE + 2 * REACH
+        size = TILE + 2 * FILTER_RADIUS
         whole = np.zeros((3, 3, size, size))
         places = fft.fftfreq(BLOCK, 1 / BLOCK).astype(int)
         whole[:, :, places[:, None], places] = kernel
@@ -84,8 +88,8 @@ def _tiles_of(box: Box) -> Iterator[Box]:
 
 
 def _grown(box: Box) -> Box:
-    """The box, enlarged by REACH on every side."""
-    rows, columns = (slice(s.start - REACH, s.stop + REACH) for s in box)
+    """The box, enlarged by FILTER_RADIUS on every side."""
+    rows, columns = (slice(s.start - FILTER_RADIUS, s.stop + FILTER_RADIUS) for s in box)
     return rows, columns
 
 

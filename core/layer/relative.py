@@ -11,9 +11,9 @@ import torch.nn.functional as F
 # Radii in pixels: detail is the difference from the mean within DETAIL, and is compared within AROUND.
 DETAIL, AROUND = 2, 8
 # Standard deviation of detail, as a share of the code range, below which it counts as noise. Raising it finds less.
-FAINT = 0.01
+MIN_DETAIL = 0.01
 # Squared correlation of detail: below the first value the edit is new, above the second it is the plate.
-ALIKE = (0.6, 0.9)
+CORRELATION_RANGE = (0.6, 0.9)
 _LUMA = (0.2126, 0.7152, 0.0722)
 
 
@@ -30,9 +30,9 @@ def relative_share(color: torch.Tensor, reconstruction: torch.Tensor, alpha: tor
     # Where alpha is small, the decoded colour is arbitrary.
     trust = alpha.square()
     both, own, plate = (_mean(trust * x, AROUND) for x in (ours * theirs, ours * ours, theirs * theirs))
-    noise = _mean(trust, AROUND).clamp_min(1e-6) * FAINT**2
+    noise = _mean(trust, AROUND).clamp_min(1e-6) * MIN_DETAIL**2
     alike = both.clamp_min(0).square() / ((own + noise) * (plate + noise))
-    t = ((alike - ALIKE[0]) / (ALIKE[1] - ALIKE[0])).clamp(0, 1)
+    t = ((alike - CORRELATION_RANGE[0]) / (CORRELATION_RANGE[1] - CORRELATION_RANGE[0])).clamp(0, 1)
     return _mean(t * t * (3 - 2 * t), AROUND // 2)
 
 

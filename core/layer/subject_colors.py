@@ -18,7 +18,7 @@ from torch import Tensor
 from vera.kernels.planes import smoothstep
 
 BINS = 16  # bins per channel of the histograms. Raising it separates more colours, and needs more pixels
-ROUNDS = 3  # alternations between histograms and probabilities. Raising it departs farther from the guess
+ALTERNATIONS = 3  # alternations between histograms and probabilities. Raising it departs farther from the guess
 # Deviation of the Gaussian that blurs the guess, and of the one that selects the surroundings, in picture heights.
 # Raising the first departs farther from the guess; raising the second compares with more of the plate.
 GUESS_BLUR, AROUND = 1 / 32, 1 / 12
@@ -26,9 +26,11 @@ LEAST_DOUBT = 0.03  # smallest probability of error of the guess. Raising it giv
 MOST_BY_COLOR = 4.0  # largest log odds of a colour. Raising it gives colours more weight
 # Weight of a pixel's own probability against its neighbours', and decay of the weight between neighbours with their
 # squared difference in colour. Raising the first gives rougher outlines; raising the second stops at weaker edges.
-OWN, PARTING = 0.2, 600.0
-STEPS = 40  # largest number of iterations of the solver. Raising it spreads probabilities farther, and takes time
-DRAWN = (0.25, 0.75)  # probabilities at which alpha is 0 and 1. Closer values give harder outlines
+OWN_WEIGHT, EDGE_DECAY = 0.2, 600.0
+SOLVER_ITERATIONS = (
+    40  # largest number of iterations of the solver. Raising it spreads probabilities farther, and takes time
+)
+ALPHA_RANGE = (0.25, 0.75)  # probabilities at which alpha is 0 and 1. Closer values give harder outlines
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class SubjectColors:
     def of(cls, guesses: Sequence[Tensor], pictures: Sequence[Tensor]) -> SubjectColors:
         """Learn from some frames of a shot: rough probabilities (h, w), and pictures (3, h, w) in [0, 1]."""
         found, made = list(guesses), cls(torch.zeros(BINS, BINS, BINS))
-        for _ in range(ROUNDS):
+        for _ in range(ALTERNATIONS):
             inside, outside = torch.zeros(BINS**3), torch.zeros(BINS**3)
             for guess, subject, picture in zip(guesses, found, pictures, strict=True):
                 near = (_blurred((guess > 0.3).float(), AROUND) > 0.02).float()
@@ -60,7 +62,7 @@ class SubjectColors:
 
     def drawn(self, guess: Tensor, picture: Tensor) -> Tensor:
         """Alpha (h, w) of the subject in one frame; inputs as in `probability`."""
-        return smoothstep(self.probability(guess, picture), *DRAWN)
+        return smoothstep(self.probability(guess, picture), *ALPHA_RANGE)
 
 
 def _bins(picture: Tensor) -> Tensor:
@@ -94,11 +96,11 @@ def _blurred(plane: Tensor, deviation: float) -> Tensor:
 
 def _walked(own: Tensor, picture: Tensor) -> Tensor:
     """Probabilities (h, w), smoothed except across edges of the picture (3, h, w), by conjugate gradients."""
-    across = torch.exp(-PARTING * picture.diff(dim=2).square().sum(0)) + 1e-3
-    along = torch.exp(-PARTING * picture.diff(dim=1).square().sum(0)) + 1e-3
+    across = torch.exp(-EDGE_DECAY * picture.diff(dim=2).square().sum(0)) + 1e-3
+    along = torch.exp(-EDGE_DECAY * picture.diff(dim=1).square().sum(0)) + 1e-3
 
     def apply(x: Tensor) -> Tensor:
-        made = OWN * x
+        made = OWN_WEIGHT * x
         step = across * x.diff(dim=1)
         made[:, 1:] += step
         made[:, :-1] -= step
@@ -108,9 +110,9 @@ def _walked(own: Tensor, picture: Tensor) -> Tensor:
         return made
 
     found = own.clone()
-    left = OWN * own - apply(found)
+    left = OWN_WEIGHT * own - apply(found)
     way, power = left.clone(), left.square().sum()
-    for _ in range(STEPS):
+    for _ in range(SOLVER_ITERATIONS):
         if float(power) < 1e-6:
             break
         through = apply(way)

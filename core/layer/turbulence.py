@@ -23,7 +23,9 @@ from vera.kernels.planes import smoothstep
 # time.
 ROWS = 360
 TABLE = 64  # random values per side of the noise, after which it repeats
-SMOOTH = 2  # radius in model pixels of the two box filters over the model's layer. Raising it hides more of its grid
+BOX_RADIUS = (
+    2  # radius in model pixels of the two box filters over the model's layer. Raising it hides more of its grid
+)
 # Factors on the density of smoke and fog; in faint ones no structure is visible. Raising them makes them denser.
 DENSER_SMOKE, DENSER_FOG = 3.2, 1.8
 SMOKE = 0.2  # albedo of smoke, so that it shows over bright and dark; raising it makes whiter smoke
@@ -31,7 +33,7 @@ RAMP = (  # colours of a flame from its rim to its core, display-encoded
     (0.55, 0.07, 0.01), (0.95, 0.30, 0.03), (1.0, 0.62, 0.10), (1.0, 0.90, 0.45), (1.0, 0.98, 0.86),
 )  # fmt: skip
 SOURCE = (-0.55, -0.85)  # source of the rays from the picture's centre: right in widths, down in heights
-FAR = 2.1  # picture heights from the source at which rays end; raising it lengthens them
+RAY_LENGTH = 2.1  # picture heights from the source at which rays end; raising it lengthens them
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def _rays(soft: Soft, noise: Noise, time: int, scene: Scene) -> tuple[Tensor, Te
     wide = noise.at(6 * angle, still + 0.008 * time, 2)
     narrow = noise.at(19 * angle + 3, still + 0.012 * time, 2)
     shaft = smoothstep(0.6 * wide + 0.4 * narrow, 0.38, 0.72)
-    alpha = 0.6 * (0.12 + 0.88 * shaft) * smoothstep(-far, -FAR, -0.35)
+    alpha = 0.6 * (0.12 + 0.88 * shaft) * smoothstep(-far, -RAY_LENGTH, -0.35)
     white = display_codes(scene.light.white / scene.light.white.max().clamp_min(1e-4), clips=False)
     color = torch.lerp(white, torch.tensor([1.0, 0.97, 0.88]), 0.6).clamp(0, 1)
     there = (soft.alpha / soft.alpha.mean().clamp_min(1e-3)).clamp(0, 1) ** 0.5
@@ -144,7 +146,7 @@ def with_structure(effect: Turbulence, alpha: Tensor, color: Tensor, scene: Scen
     size = (math.ceil(scene.size[0] / step), math.ceil(scene.size[1] / step))
     layer = torch.cat([color * alpha, alpha[None]])[None]
     for _ in range(2):
-        layer = F.avg_pool2d(F.pad(layer, (SMOOTH,) * 4, mode="replicate"), 2 * SMOOTH + 1, 1)
+        layer = F.avg_pool2d(F.pad(layer, (BOX_RADIUS,) * 4, mode="replicate"), 2 * BOX_RADIUS + 1, 1)
     layer = F.interpolate(layer, size, mode="bicubic", align_corners=False)[0].clamp_min(0)
     soft = Soft(layer[3].clamp(0, 1), (layer[:3] / layer[3].clamp_min(1e-4)).clamp(0, 1).movedim(0, -1))
     noise = Noise(size, scene.aspect, effect.seed)

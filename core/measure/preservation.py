@@ -18,7 +18,7 @@ SIGMA = 1.5  # pixels: standard deviation of SSIM's Gaussian window, as publishe
 MAX_PSNR = 100.0  # dB: PSNR of equal frames, whose true value is infinite and would make a mean infinite
 # Pixels between the edit and the region "away" from it. Must exceed SSIM's half window and the reach of a codec's
 # chroma; raising it leaves fewer pixels to measure.
-MARGIN = 8
+EDIT_MARGIN = 8
 
 
 def psnr(image: Pixels, plate: Pixels, where: Pixels | None = None) -> float | None:
@@ -73,7 +73,7 @@ class Preservation:
     """The preservation figures of a clip.
 
     The suffix of psnr, ssim and lpips names the region: none for the frame; `_outside` where alpha is exactly 0;
-    `_away` at least MARGIN pixels from any alpha, beyond the reach of SSIM's window and of a codec's chroma blocks.
+    `_away` at least EDIT_MARGIN pixels from any alpha, beyond SSIM's window and a codec's chroma blocks.
 
     changed: share of pixels outside that differ at all. worst: largest difference outside. drift: largest change of a
     channel's mean outside. Frames without such pixels do not count.
@@ -94,7 +94,7 @@ class Preservation:
         if alpha is not None:
             alpha = torch.as_tensor(alpha)
             same_size(image, alpha)
-            regions |= {"_outside": outside(alpha), "_away": outside(alpha, MARGIN)}
+            regions |= {"_outside": outside(alpha), "_away": outside(alpha, EDIT_MARGIN)}
         similar = ssim_map(image, plate)
         rim = WINDOW // 2
         for name, where in regions.items():

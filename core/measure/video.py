@@ -7,7 +7,7 @@ are reported beside the plate's own values.
 import torch
 
 from vera.core.measure.measured_planes import Means, Pixels, filtered, picture, same_size
-from vera.core.measure.preservation import MARGIN, outside
+from vera.core.measure.preservation import EDIT_MARGIN, outside
 
 _LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (BT.601)
 
@@ -46,7 +46,7 @@ class Video:
     def add(self, image: Pixels, plate: Pixels, alpha: Pixels | None = None) -> None:
         image, plate = picture(image), picture(plate)
         same_size(image, plate)
-        away = None if alpha is None else outside(alpha, MARGIN)
+        away = None if alpha is None else outside(alpha, EDIT_MARGIN)
         detail = sharpness(plate, away)
         own = sharpness(image, away)
         self.means.add(sharpness=own / detail if own is not None and detail else None)

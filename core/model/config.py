@@ -11,7 +11,7 @@ from vera.core.model.limits import is_number
 BRANCHES = ("edit", "alpha", "composite")
 
 # The largest value of each whole number. A larger one is a damaged file, for which huge modules would be allocated.
-LARGEST = {
+MAXIMA = {
     "dim": 2**15,
     "heads": 2**10,
     "layers": 2**9,
@@ -52,7 +52,7 @@ class TransformerConfig:
     mask_input: bool = True
 
     def __post_init__(self) -> None:
-        for field, largest in LARGEST.items():
+        for field, largest in MAXIMA.items():
             value = getattr(self, field)
             if not is_number(value, whole=True) or not 0 < value <= largest:
                 raise InputError(f"{field} must be a whole number from 1 to {largest}, not {value!r:.40}")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 CONTEXT = GIB  # bytes used by driver and libraries; a guess, not measured
-FRAGMENTS = 1.05  # allocated over requested memory; a guess, not measured. Raising it plans more cautiously
+FRAGMENTATION = 1.05  # allocated over requested memory; a guess, not measured. Raising it plans more cautiously
 TEXT_TOKENS = 512
 
 

@@ -9,7 +9,7 @@ from vera.core.errors import InputError
 
 LIGHT_CURVES = ("srgb", "range")
 # The largest value of each number. A larger one is a damaged file, for which huge buffers would be allocated.
-LARGEST = {
+MAXIMA = {
     "max_frames": 10_000,
     "pixels": 8192 * 8192,
     "multiple": 1024,
@@ -52,7 +52,7 @@ class Limits:
             raise InputError(f"{path}: not a model's limits ({str(error)[:200]})") from None
         if limits.light_curve not in LIGHT_CURVES:
             raise InputError(f"{path}: light_curve must be srgb or range")
-        for field, largest in LARGEST.items():
+        for field, largest in MAXIMA.items():
             value, whole = getattr(limits, field), isinstance(largest, int)
             if not is_number(value, whole) or not 0 < value <= largest:
                 raise InputError(

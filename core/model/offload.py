@@ -41,7 +41,7 @@ def offloaded(model: Model, text_module: nn.Module, offload: str, device: torch.
 
 # Latent frames that a stream decodes in one turn. Raising it keeps more decoded frames in host memory (4.9 MB each at
 # 832x480); lowering it moves the streams' states more often.
-AHEAD = 8
+FRAMES_PER_TURN = 8
 
 
 class Lodger:
@@ -131,7 +131,7 @@ class VisitingCodec(Codec):
         self.codec, self.channels, self.remembers = codec, codec.channels, codec.remembers
         assert isinstance(codec, nn.Module)
         self.visitor = Visitor(codec, device, lodger)
-        codec.ahead = AHEAD
+        codec.ahead = FRAMES_PER_TURN
 
     def encode(self, video: Tensor) -> Tensor:
         with self.visitor.on_device():

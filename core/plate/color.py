@@ -19,7 +19,7 @@ from vera.core.plate.color_space import ColorSpace
 from vera.core.plate.pixel import to_unit
 
 _PORTION = 10_000  # pixels converted at a time, so that they stay in the processor's cache
-_MOST = np.float32(1e30)  # replaces infinity in sums
+_INFINITY_STAND_IN = np.float32(1e30)  # replaces infinity in sums
 
 
 @dataclass(frozen=True)
@@ -139,4 +139,4 @@ def _outside(color: PlateColor, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray
 def _finite(values: np.ndarray) -> np.ndarray:
     if not np.isfinite(values).all():
         values = np.where(np.isnan(values), np.float32(0), values)
-    return np.clip(values, -_MOST, _MOST)
+    return np.clip(values, -_INFINITY_STAND_IN, _INFINITY_STAND_IN)

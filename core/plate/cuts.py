@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from vera.core.errors import InputError
 
-AHEAD = 8  # frames examined on either side
+NEIGHBOUR_FRAMES = 8  # frames examined on either side
 # A cut changes most of the picture by at least this log factor, and by this multiple of the usual change. Raising them
 # finds fewer cuts.
 LEAST, TIMES_USUAL = 0.08, 2.5
@@ -42,7 +42,7 @@ def with_cuts(
     picture_of: gives an item's picture, (3, H, W) in [0, 1]
     cuts: "auto", or the numbers of the shots' first frames
     number_of: gives an item's frame number; required if cuts are numbers
-    The search reads AHEAD items ahead and holds that many on either side.
+    The search reads NEIGHBOUR_FRAMES items ahead and holds that many on either side.
 
     A cut is found where both pictures before differ from both pictures after, which excludes flashes, and differ much
     more than neighbouring pictures there usually do, which excludes fast motion. Global changes of light are removed
@@ -69,23 +69,25 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 def _found(items, picture_of):
     """Yield (item, whether a new shot begins with it)."""
     none = (None, None, None)
-    seen = deque([none] * AHEAD, maxlen=2 * AHEAD + 1)  # item, its cells, their difference from those before
-    for item in chain(items, repeat(None, AHEAD)):
+    seen = deque(
+        [none] * NEIGHBOUR_FRAMES, maxlen=2 * NEIGHBOUR_FRAMES + 1
+    )  # item, its cells, their difference from those before
+    for item in chain(items, repeat(None, NEIGHBOUR_FRAMES)):
         if item is None:
             seen.append(none)
         else:
             cells, before = _cells(picture_of(item)), seen[-1][1]
             seen.append((item, cells, None if before is None else difference(before, cells)))
-        if len(seen) == seen.maxlen and seen[AHEAD][0] is not None:
-            yield seen[AHEAD][0], _begins(seen)
+        if len(seen) == seen.maxlen and seen[NEIGHBOUR_FRAMES][0] is not None:
+            yield seen[NEIGHBOUR_FRAMES][0], _begins(seen)
 
 
 def _begins(seen):
-    before, after = ([seen[AHEAD + k][1] for k in offsets] for offsets in ((-2, -1), (0, 1)))
+    before, after = ([seen[NEIGHBOUR_FRAMES + k][1] for k in offsets] for offsets in ((-2, -1), (0, 1)))
     if any(cells is None for cells in (*before, *after)):
         return False
     apart = min(difference(a, b) for a in before for b in after)
-    steps = [d for k, (_, _, d) in enumerate(seen) if d is not None and k != AHEAD]
+    steps = [d for k, (_, _, d) in enumerate(seen) if d is not None and k != NEIGHBOUR_FRAMES]
     # The larger of two neighbouring differences: animation on twos and pulldown repeat pictures.
     usual = np.median([max(pair) for pair in pairwise(steps)])
     return apart > max(LEAST, TIMES_USUAL * usual)

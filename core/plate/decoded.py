@@ -40,7 +40,7 @@ _LUMA = {
 }
 
 # swscale's faster defaults have errors of several codes.
-_EXACT = (
+_EXACT_OPTIONS = (
     Interpolation.BICUBIC
     | Interpolation.ACCURATE_RND
     | Interpolation.BITEXACT
@@ -208,4 +208,4 @@ def _packed(frame: av.VideoFrame) -> np.ndarray:
 
 
 def _convert(frame: av.VideoFrame, target: str, **color: Any) -> av.VideoFrame:
-    return VideoReformatter().reformat(frame, format=target, interpolation=_EXACT, threads=1, **color)
+    return VideoReformatter().reformat(frame, format=target, interpolation=_EXACT_OPTIONS, threads=1, **color)

@@ -19,33 +19,39 @@ import numpy as np
 from scipy import fft
 
 BLOCK = 32  # side in pixels. Raising it measures coarser grain completely, and fewer blocks are flat
-PAIRS = 4  # pairs of consecutive frames, spread over the shot. Raising it is more reliable and slower
+FRAME_PAIRS = 4  # pairs of consecutive frames, spread over the shot. Raising it is more reliable and slower
 MOST_BLOCKS = 600  # blocks of a pair. Raising it is more reliable and slower
 LEAST_STEP = 8  # pixels between blocks. Lowering it gives small pictures more blocks that overlap more
 LEVELS = 16  # bins of a channel's range. Raising it is finer and leaves fewer blocks in each bin
 LEAST_BLOCKS = 8  # smallest number of blocks in a bin that is used; raising it gives fewer, more certain levels
-LOWEST = 0.1  # quantile of the variances at which the search for grain starts
-SPREAD = 1.6  # largest variance of a grain block, over the mean of those found. Raising it includes more texture
-FAINTEST = 2e-6  # variance up to which every block is grain alone: a third of the rounding error of 8 bits
+FIRST_QUANTILE = 0.1  # quantile of the variances at which the search for grain starts
+MAX_VARIANCE_RATIO = (
+    1.6  # largest variance of a grain block, over the mean of those found. Raising it includes more texture
+)
+GRAIN_ONLY_VARIANCE = 2e-6  # variance up to which every block is grain alone: a third of the rounding error of 8 bits
 FOUND_AGAIN = 0.3  # phase correlation with the other frame from which a block has moving detail; grain has 0.2
 CLIPPED, MOST_CLIPPED = (
     0.003,
     0.02,
 )  # distance of codes from 0 and 1 that clips grain; share of clipped pixels in a block
-ROUNDS = 20  # largest number of search rounds
+MAX_ROUNDS = 20  # largest number of search rounds
 
-NOTHING = 1e-12  # variance up to which a block has no grain
-NEAR = 8  # pixels of lag up to which the autocorrelation is used fully; it fades out at half a block
-STEEPEST = 4.0  # largest ratio of power between neighbouring rings of frequencies that is extrapolated
-SMOOTH = 1.0  # bins over which the deviations are averaged. Raising it is steadier and flattens steep changes
+ZERO_VARIANCE = 1e-12  # variance up to which a block has no grain
+FULL_LAG = 8  # pixels of lag up to which the autocorrelation is used fully; it fades out at half a block
+MAX_POWER_RATIO = 4.0  # largest ratio of power between neighbouring rings of frequencies that is extrapolated
+SMOOTHED_BINS = 1.0  # bins over which the deviations are averaged. Raising it is steadier and flattens steep changes
 
 _CENTRES = (np.arange(LEVELS) + 0.5) / LEVELS
 _WINDOW = np.outer(*2 * [np.hanning(BLOCK + 1)[:-1]]).astype(np.float32)
-_APART = np.hypot(*np.meshgrid(*2 * [fft.fftfreq(BLOCK, 1 / BLOCK)]))
-_SHARED = fft.ifft2(np.abs(fft.fft2(_WINDOW)) ** 2).real  # autocorrelation of the window
-_LAGS = (0.5 + 0.5 * np.cos(np.pi * np.clip((_APART - NEAR) / (BLOCK / 2 - NEAR), 0, 1))) * _SHARED[0, 0] / _SHARED
-_FREQUENCY = _APART  # an FFT numbers its lags and frequencies in the same way
-_LOW = _FREQUENCY < 1.2
+_LAG_LENGTHS = np.hypot(*np.meshgrid(*2 * [fft.fftfreq(BLOCK, 1 / BLOCK)]))
+_WINDOW_CORRELATION = fft.ifft2(np.abs(fft.fft2(_WINDOW)) ** 2).real  # autocorrelation of the window
+_LAGS = (
+    (0.5 + 0.5 * np.cos(np.pi * np.clip((_LAG_LENGTHS - FULL_LAG) / (BLOCK / 2 - FULL_LAG), 0, 1)))
+    * _WINDOW_CORRELATION[0, 0]
+    / _WINDOW_CORRELATION
+)
+_FREQUENCY = _LAG_LENGTHS  # an FFT numbers its lags and frequencies in the same way
+_LOW_FREQUENCIES = _FREQUENCY < 1.2
 _RINGS = [(_FREQUENCY >= r) & (_FREQUENCY < r + 1) for r in (1.2, 2.2)]
 _SQUARES = [(_FREQUENCY[ring] ** 2).mean() for ring in _RINGS]
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
@@ -98,7 +104,7 @@ def measured_pairs(frames: Sequence[int]) -> list[tuple[int, int]]:
     """The pairs of a shot's frames from which grain is measured; a single frame is its own pair."""
     if len(frames) < 2:
         return [(frames[0], frames[0])]
-    places = np.linspace(0, len(frames) - 2, min(PAIRS, len(frames) - 1))
+    places = np.linspace(0, len(frames) - 2, min(FRAME_PAIRS, len(frames) - 1))
     return [(frames[round(place)], frames[round(place) + 1]) for place in places]
 
 
@@ -136,7 +142,7 @@ def _deviations(level: np.ndarray, variance: np.ndarray, kept: np.ndarray) -> np
         return None
     # The curve over levels is smooth. Bins with few blocks count little, and empty bins take the nearest values.
     apart = np.subtract.outer(np.arange(LEVELS), np.arange(LEVELS))
-    weights = np.exp(-((apart / SMOOTH) ** 2) / 2) * counts + 1e-30 * np.exp(-np.abs(apart)) * (counts > 0)
+    weights = np.exp(-((apart / SMOOTHED_BINS) ** 2) / 2) * counts + 1e-30 * np.exp(-np.abs(apart)) * (counts > 0)
     return weights @ deviations / weights.sum(1)
 
 
@@ -192,10 +198,10 @@ def _found_again(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def _lowest(variance: np.ndarray) -> np.ndarray:
     """Mask of the cluster of lowest variances among `variance` (n,)."""
-    mean = np.quantile(variance, LOWEST)
+    mean = np.quantile(variance, FIRST_QUANTILE)
     kept = np.zeros(len(variance), bool)
-    for _ in range(ROUNDS):
-        before, kept = kept, variance <= max(SPREAD * mean, FAINTEST)
+    for _ in range(MAX_ROUNDS):
+        before, kept = kept, variance <= max(MAX_VARIANCE_RATIO * mean, GRAIN_ONLY_VARIANCE)
         if (kept == before).all():
             break
         mean = variance[kept].mean()
@@ -204,7 +210,7 @@ def _lowest(variance: np.ndarray) -> np.ndarray:
 
 def _spectrum(residual: np.ndarray, variance: np.ndarray) -> np.ndarray | None:
     """Mean spectrum of noise blocks, each scaled to unit variance per channel; None if there are too few."""
-    there = (variance > NOTHING).all(1)
+    there = (variance > ZERO_VARIANCE).all(1)
     if there.sum() < LEAST_BLOCKS:
         return None
     spectra = fft.fft2(residual[there] / np.sqrt(variance[there])[:, None, None] * _WINDOW[..., None], axes=(1, 2))
@@ -222,5 +228,7 @@ def _restore_low(power: np.ndarray) -> None:
     that loss. The lost power is extrapolated from the next two rings as a Gaussian."""
     rings = [power[:, :, near].mean(-1) for near in _RINGS]
     ratio = np.trace(rings[0]) / np.trace(rings[1])
-    slope = np.log(np.clip(ratio, 1, STEEPEST)) / (_SQUARES[1] - _SQUARES[0])
-    power[:, :, _LOW] = rings[0][..., None] * np.exp(slope * (_SQUARES[0] - _FREQUENCY[_LOW] ** 2))
+    slope = np.log(np.clip(ratio, 1, MAX_POWER_RATIO)) / (_SQUARES[1] - _SQUARES[0])
+    power[:, :, _LOW_FREQUENCIES] = rings[0][..., None] * np.exp(
+        slope * (_SQUARES[0] - _FREQUENCY[_LOW_FREQUENCIES] ** 2)
+    )

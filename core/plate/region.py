@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from vera.core.plate.source import Plate
 
 # Width of the fade inside the region's border, as a share of its shorter side. Raising it hides the border better.
-TAPER = 1 / 12
-SMALLEST = 16  # smallest side of a region in pixels
+FADE_WIDTH = 1 / 12
+MIN_SIDE = 16  # smallest side of a region in pixels
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Region:
         return placed
 
     def _taper(self):
-        depth = max(1, round(min(self.width, self.height) * TAPER))
+        depth = max(1, round(min(self.width, self.height) * FADE_WIDTH))
         height, width = self.frame
         rows = _ramps(self.height, depth, self.y > 0, self.y + self.height < height)
         columns = _ramps(self.width, depth, self.x > 0, self.x + self.width < width)
@@ -78,8 +78,8 @@ def region_of(plate: Plate, numbers: tuple[int, int, int, int] | None) -> Region
             f"region {x},{y},{width},{height} is not inside the plate, which has x {left} to {left + plate.width - 1}"
             f" and y {top} to {top + plate.height - 1}; move it inside"
         )
-    if min(width, height) < SMALLEST:
-        raise InputError(f"region {x},{y},{width},{height} is too small; give at least {SMALLEST} pixels a side")
+    if min(width, height) < MIN_SIDE:
+        raise InputError(f"region {x},{y},{width},{height} is too small; give at least {MIN_SIDE} pixels a side")
     return region
 
 

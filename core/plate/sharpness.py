@@ -13,8 +13,10 @@ from scipy import ndimage
 SCALES = (1.0, 1.5, 2.25)  # deviations in pixels; finer ones would measure grain, coarser ones the next edge
 LEAST_STEP = 0.1  # smallest height of an edge that counts, in codes or alpha
 OVER_GRAIN = 6.0  # smallest ratio of an edge's slope to that of grain
-ALIKE = 0.15  # relative difference of the variances from two pairs of scales up to which an edge is a step
-SHARPEST = 0.25  # quantile of the edges' deviations that is returned: edges in focus, of a picture with depth
+MAX_VARIANCE_DIFFERENCE = (
+    0.15  # relative difference of the variances from two pairs of scales up to which an edge is a step
+)
+FOCUS_QUANTILE = 0.25  # quantile of the edges' deviations that is returned: edges in focus, of a picture with depth
 LEAST_EDGES = 40  # smallest number of edge pixels for a result
 # Largest number of pixels that are measured; of larger pictures the middle is used. Raising it takes time.
 MOST_PIXELS = 2_000_000
@@ -31,10 +33,10 @@ def edge_blur(picture: np.ndarray) -> float | None:
     edges = (height > LEAST_STEP) & (slopes[0] > OVER_GRAIN * grain) & _crests(slopes[1])
     a, b, c = (s[edges].astype(np.float64) for s in slopes)
     fine, coarse = _variance(a / b, *SCALES[:2]), _variance(b / c, *SCALES[1:])
-    step = np.abs(fine - coarse) < ALIKE * (np.abs(fine) + SCALES[0] ** 2)
+    step = np.abs(fine - coarse) < MAX_VARIANCE_DIFFERENCE * (np.abs(fine) + SCALES[0] ** 2)
     if step.sum() < LEAST_EDGES:
         return None
-    return float(np.sqrt(max(0.0, np.quantile(fine[step], SHARPEST))))
+    return float(np.sqrt(max(0.0, np.quantile(fine[step], FOCUS_QUANTILE))))
 
 
 def sharpness_of(pictures: Iterable[np.ndarray]) -> float | None:

@@ -3,7 +3,7 @@
 from vera.core.recipe.backends import backend_of, refuse_unsupported
 from vera.core.recipe.identity import identity
 from vera.core.recipe.job_file import read_json
-from vera.core.recipe.parse import ALSO, parse_cuts, parse_lora, parse_region, split_model
+from vera.core.recipe.parse import EXTRA_OUTPUT_NAMES, parse_cuts, parse_lora, parse_region, split_model
 from vera.core.recipe.table import (
     ATTENTIONS,
     BLEND_SPACES,
@@ -19,7 +19,7 @@ from vera.core.recipe.table import (
 )
 
 __all__ = [
-    "ALSO",
+    "EXTRA_OUTPUT_NAMES",
     "ATTENTIONS",
     "BLEND_SPACES",
     "COMPRESSIONS",

@@ -6,7 +6,7 @@ import re
 from vera.core.errors import InputError
 from vera.core.recipe.backend_table import prefixes
 
-ALSO = ("prores", "png", "matte")  # extra outputs of a layer, see layer/outputs
+EXTRA_OUTPUT_NAMES = ("prores", "png", "matte")  # extra outputs of a layer, see layer/outputs
 EMBEDDED = "mini"  # the model that needs no folder
 MATCHES = ("grain", "sharpness")  # properties of the plate that a layer can be matched to, see layer/match.py
 MAX_STOPS = 20  # largest exposure in stops, either way
@@ -67,8 +67,8 @@ def parse_cuts(text: str | None) -> str | tuple[int, ...]:
 
 
 def parse_also(value: object) -> tuple[str, ...]:
-    """A list of ALSO; see `_listed`."""
-    return _listed("also", value, ALSO)
+    """A list of EXTRA_OUTPUT_NAMES; see `_listed`."""
+    return _listed("also", value, EXTRA_OUTPUT_NAMES)
 
 
 def parse_match(value: object) -> tuple[str, ...]:

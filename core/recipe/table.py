@@ -13,8 +13,8 @@ from vera.core.plate.choice import FIELD_WAYS, MATRICES, RANGES
 from vera.core.recipe.field import LARGE, SAVING, Field, InHosts, Part, Row, fields_of
 from vera.core.recipe.job_file import read_json
 from vera.core.recipe.parse import (
-    ALSO,
     EMBEDDED,
+    EXTRA_OUTPUT_NAMES,
     MATCHES,
     MAX_STOPS,
     parse_also,
@@ -250,7 +250,7 @@ class EditRecipe:
     also: tuple[str, ...] = field(default=(), metadata=row(
         help="further formats of the layer, such as prores,png,matte: OUT/edit.mov (ProRes 4444), OUT/png (16 bit),"
         " matte.A as a second part of the EXR files",
-        metavar="LIST", choices=ALSO, read=parse_also, part=Part.DELIVERY,
+        metavar="LIST", choices=EXTRA_OUTPUT_NAMES, read=parse_also, part=Part.DELIVERY,
     ))
     match: tuple[str, ...] = field(default=(), metadata=row(
         hosts=InHosts("Match", of_files=False),

@@ -353,7 +353,7 @@ class Client:
             if error.status in (404, 405):
                 raise ServiceError("this service is older, and cannot say it; install one version of both") from None
             raise
-        if not _list_of(_text(_LONG), 1000)(lines):
+        if not _list_of(_text(_MAX_TEXT), 1000)(lines):
             raise ServiceError("the service's answer has no lines; install one version of both")
         return [one_line(line) for line in lines]
 
@@ -579,7 +579,7 @@ def _list_of(fits: Fits, most: int) -> Fits:
     return lambda value: isinstance(value, list) and len(value) <= most and all(map(fits, value))
 
 
-_LONG = 20_000  # characters of a text in a recipe
+_MAX_TEXT = 20_000  # characters of a text in a recipe
 _RECIPE_TEXTS = ("plate", "prompt", "out", "model")
 # Name -> (check of its value, value if the answer leaves it out). None is a valid value if the second part is None. A
 # name without a second part is required.
@@ -587,7 +587,9 @@ JOB_SHAPE: dict[str, tuple[Any, ...]] = {
     "id": (lambda value: _is_whole(value, 1, 2**53),),
     "state": (lambda value: value in OPEN_STATES + ENDED_STATES,),
     "revision": (_text(64),),
-    "recipe": (lambda value: isinstance(value, dict) and all(_text(_LONG)(value.get(n, "")) for n in _RECIPE_TEXTS),),
+    "recipe": (
+        lambda value: isinstance(value, dict) and all(_text(_MAX_TEXT)(value.get(n, "")) for n in _RECIPE_TEXTS),
+    ),
     "position": (_whole, None),
     "cancelling": (lambda value: isinstance(value, bool), False),
     "stage": (_text(40), None),
@@ -598,8 +600,8 @@ JOB_SHAPE: dict[str, tuple[Any, ...]] = {
     "thumbnails": (_list_of(_whole, 1000), []),
     "identity": (_text(200), None),
     "kind": (_text(40), None),
-    "reason": (_text(_LONG), None),
-    "warnings": (_list_of(_text(_LONG), 1000), []),
+    "reason": (_text(_MAX_TEXT), None),
+    "warnings": (_list_of(_text(_MAX_TEXT), 1000), []),
     "report": (lambda value: isinstance(value, dict), None),
     "submitted": (_number, None),
     "started": (_number, None),
@@ -609,10 +611,10 @@ HEALTH_SHAPE: dict[str, tuple[Any, ...]] = {
     "version": (_text(100),),
     "pid": (lambda value: _is_whole(value, 1, 2**31),),
     "device": (_text(100),),
-    "model": (_text(_LONG), None),
+    "model": (_text(_MAX_TEXT), None),
     "recipe": (_list_of(_text(100), 1000),),
-    "roots": (_list_of(_text(_LONG), 1000), []),
-    "trouble": (_text(_LONG), None),
+    "roots": (_list_of(_text(_MAX_TEXT), 1000), []),
+    "trouble": (_text(_MAX_TEXT), None),
 }
 
 

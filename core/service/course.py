@@ -8,7 +8,7 @@ from typing import Any
 
 STAGES = ("read", "denoise", "lift", "deliver", "finish")
 # Shares of the stages if no job of the same model is known. They are a guess and give no remaining time.
-GUESSED = {"read": 5.0, "denoise": 55.0, "deliver": 38.0, "finish": 2.0}
+GUESSED_SHARES = {"read": 5.0, "denoise": 55.0, "deliver": 38.0, "finish": 2.0}
 GUESSED_LIFT = {"read": 5.0, "lift": 55.0, "deliver": 38.0, "finish": 2.0}
 TOO_SHORT = 0.5  # seconds of a whole job, which is too little to estimate the next one by
 
@@ -55,6 +55,6 @@ class Course:
     def _expected(self) -> dict[str, float]:
         """Seconds of each stage by the earlier job, scaled to this number of frames; shares without an earlier job."""
         if self.earlier is None:
-            return GUESSED_LIFT if self.lifts else GUESSED
+            return GUESSED_LIFT if self.lifts else GUESSED_SHARES
         scale = (self.frames or self.earlier["frames"]) / max(self.earlier["frames"], 1)
         return {name: seconds * scale for name, seconds in self.earlier["seconds"].items()}

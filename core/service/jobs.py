@@ -44,7 +44,7 @@ CREATE INDEX IF NOT EXISTS by_identity ON jobs (identity, state);
 """
 _VERSION = 1
 # Columns that later versions added; earlier versions ignore them.
-_ADDED = {"facts": "TEXT"}
+_ADDED_COLUMNS = {"facts": "TEXT"}
 _JSON: dict[str, dict | list] = {
     "recipe": {},
     "warnings": [],
@@ -94,7 +94,7 @@ class Queue:
 
     def _add_columns(self) -> None:
         """Add a column to a queue of an earlier version."""
-        for name, kind in _ADDED.items():
+        for name, kind in _ADDED_COLUMNS.items():
             if name not in self._columns():
                 self.db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
 

@@ -17,7 +17,7 @@ from vera.core.layer.outputs import EXTRA_OUTPUTS, prores
 from vera.core.layer.outputs.edit import layer_headers
 from vera.core.layer.outputs.output import LOSSY, Formats, FramePixels, Shot
 from vera.core.layer.outputs.split import SPLIT_LAYERS as SPLIT
-from vera.core.recipe import ALSO, COMPRESSIONS, LAYER_TYPES
+from vera.core.recipe import COMPRESSIONS, EXTRA_OUTPUT_NAMES, LAYER_TYPES
 from vera.kernels import over_reference
 from vera.kernels.pixel_hash import pixel_hash
 
@@ -563,4 +563,4 @@ def test_without_a_frame_rate_the_preview_still_comes(tmp_path):
 
 
 def test_the_recipes_choices_are_the_outputs_of_the_table():
-    assert tuple(output.name for output in EXTRA_OUTPUTS) == ALSO
+    assert tuple(output.name for output in EXTRA_OUTPUTS) == EXTRA_OUTPUT_NAMES

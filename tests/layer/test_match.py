@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from vera.core.layer.blend_space import ModelLayer, composite, find_blending, layer_for_blending
 from vera.core.layer.match import LONE_GRAIN, NO_EDGES, NO_GRAIN, LaidLayer, Matching, measure
-from vera.core.layer.regrain import DRAWN, REACH, TILE, GrainMaker
+from vera.core.layer.regrain import FILTER_RADIUS, NOISE_BLOCK, TILE, GrainMaker
 from vera.core.plate.color import PlateColor
 from vera.core.plate.color_space import LINEAR
 from vera.core.plate.grain import measure_grain
@@ -116,7 +116,7 @@ def test_mean_colour_stays(like):
 def test_a_seed_and_a_frame_have_one_grain_wherever_it_is_made(like):
     maker = like.maker
     assert maker is not None
-    box = (slice(5, TILE + 80), slice(DRAWN - 7, TILE + REACH + 3))
+    box = (slice(5, TILE + 80), slice(NOISE_BLOCK - 7, TILE + FILTER_RADIUS + 3))
     whole = maker.unit(7, (slice(0, 2 * TILE), slice(0, 2 * TILE)))
     again = GrainMaker(maker.grain, 3).unit(7, box)
     assert np.abs(again - whole[box]).max() < 1e-5

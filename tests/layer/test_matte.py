@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tests.layer import scenes
-from vera.core.layer.matte import NOISE, clean_alpha, plate_fit, refine_alpha, steady
+from vera.core.layer.matte import NOISE_CHANGE, clean_alpha, plate_fit, refine_alpha, steady
 from vera.core.plate.fit import shrink
 from vera.kernels.plate_size import resize
 
@@ -208,7 +208,7 @@ def test_what_moves_is_not_smeared(speed):
     y, x = np.mgrid[:40, :60].astype(np.float32)
     alphas = [np.clip((12 - np.hypot(y - 20, x - 20 - speed * i)) / 2 + 0.5, 0, 1) for i in range(6)]
     for meant, (_, alpha, _) in zip(alphas, steady(frames(alphas))):
-        assert np.abs(alpha.numpy() - meant).max() < 0.5 * NOISE  # at the corners of its ramp
+        assert np.abs(alpha.numpy() - meant).max() < 0.5 * NOISE_CHANGE  # at the corners of its ramp
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])

@@ -7,7 +7,7 @@ import torch
 
 from tests.layer.test_drawn_object import ASPECT, Disc
 from vera.core.layer.drawn_object import DrawnFrame, coverage
-from vera.core.layer.object_place import MARGIN, groundless, inside
+from vera.core.layer.object_place import EDGE_MARGIN, groundless, inside
 
 NOBODY = torch.zeros(36, 64)
 SIZE = (90, 160)
@@ -29,7 +29,7 @@ def test_what_is_cut_off_is_moved_inside_by_as_much(place):
     (frame,) = shot([place])
     moved = inside([frame], ASPECT)
     assert edge_alpha(frame, (0.0, 0.0)) > 0.5 and edge_alpha(frame, moved) == 0
-    assert max(abs(place[0] + moved[0]) * ASPECT, abs(place[1] + moved[1])) > 1 - 0.4 - MARGIN - 0.1
+    assert max(abs(place[0] + moved[0]) * ASPECT, abs(place[1] + moved[1])) > 1 - 0.4 - EDGE_MARGIN - 0.1
     assert [m == 0 for m in moved] == [abs(p) < 0.5 for p in place]
 
 

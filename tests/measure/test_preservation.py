@@ -7,7 +7,7 @@ from scipy import ndimage
 from skimage import metrics
 
 from vera.core.measure import preservation
-from vera.core.measure.preservation import MARGIN, Preservation, outside, psnr, ssim, ssim_map
+from vera.core.measure.preservation import EDIT_MARGIN, Preservation, outside, psnr, ssim, ssim_map
 
 RNG = np.random.default_rng(9)
 
@@ -62,7 +62,7 @@ def test_psnr_and_ssim_equal_scikit_image(name, kind):
     assert np.abs(ssim_map(torch.from_numpy(image), plate).numpy() - reference_map(a, b)).max() < 1e-4
 
 
-@pytest.mark.parametrize("margin", (0, 1, MARGIN))
+@pytest.mark.parametrize("margin", (0, 1, EDIT_MARGIN))
 @pytest.mark.parametrize("radius", (0, 0.2, 6, 40))
 def test_outside_excludes_the_edit_dilated_by_the_margin(margin, radius):
     alpha = disc(33, 47, radius)

@@ -18,7 +18,7 @@ from vera.core.model.save import save_model, write_transformer
 from vera.core.model.tensors import TensorFiles, load_weights
 from vera.core.model.transformer import Transformer, kept_in_float32
 from vera.core.model.wan.checkpoint import BranchOptions, branch_wan, config_from_wan, vera_sources
-from vera.core.model.wan.parameter_names import NEW
+from vera.core.model.wan.parameter_names import NEW_PARAMETERS
 
 GEOMETRY = {"1.3b": (12, 8960, 30, 1_418_996_800), "14b": (40, 13824, 40, 14_288_491_584)}
 
@@ -46,7 +46,7 @@ def test_the_published_sizes_map_with_nothing_missing_or_surplus(published, size
     assert config == PRESETS[size]
     sources = vera_sources(shapes, config)
     assert set(sources.values()) - {None} == set(shapes)
-    assert all(name.startswith(NEW) for name, source in sources.items() if source is None)
+    assert all(name.startswith(NEW_PARAMETERS) for name, source in sources.items() if source is None)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files with holes need more than truncate there")

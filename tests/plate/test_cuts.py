@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vera.core.errors import InputError
-from vera.core.plate.cuts import AHEAD, refuse_cuts_outside, with_cuts
+from vera.core.plate.cuts import NEIGHBOUR_FRAMES, refuse_cuts_outside, with_cuts
 from vera.core.recipe import parse_cuts
 
 
@@ -81,7 +81,7 @@ def test_a_dissolve_is_no_cut():
     assert found(a[:12] + mixed + b[:12]) == []
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 3, AHEAD, 2 * AHEAD + 1])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, NEIGHBOUR_FRAMES, 2 * NEIGHBOUR_FRAMES + 1])
 def test_short_clips_come_out_whole(count):
     assert found(shot(3, count)) == []
 
@@ -101,7 +101,7 @@ def test_no_more_than_a_few_frames_are_held():
             yield item
 
     for given, _ in with_cuts(frames(), lambda item: item[1]):
-        assert taken[-1] - given[0] <= AHEAD
+        assert taken[-1] - given[0] <= NEIGHBOUR_FRAMES
 
 
 @pytest.mark.parametrize("text", ["soon", "1;2", "5,4", "4,4", "1,,2", "1.5"])

@@ -170,7 +170,7 @@ def placement(
     subject: tuple[float, float] | None = None,
 ) -> Placement:
     """Place the object that `labels` describe. It is fixed to the scene, so it moves with the plate's camera."""
-    half = words.HALVES[labels["size"]] * rng.uniform(0.99, 1.01)
+    half = words.HALF_HEIGHTS[labels["size"]] * rng.uniform(0.99, 1.01)
     path_x, path_y, floor = path_of(labels, rng, times, half, aspect, subject)
     offsets, zoom = cam
     return Placement(

@@ -38,7 +38,7 @@ def read_clip(folder: Path) -> LayeredClip:
 def _path(labels: dict[str, Any], alpha: torch.Tensor) -> torch.Tensor:
     """The path (T, 3) along which with_cycles.py moves the object; alpha (T, 1, H, W) gives T and the aspect."""
     count, _, height, width = alpha.shape
-    half, aspect, t = words.HALVES[labels["size"]], width / height, torch.arange(count) / SPAN - 0.5
+    half, aspect, t = words.HALF_HEIGHTS[labels["size"]], width / height, torch.arange(count) / SPAN - 0.5
     (x, y), (dx, dy) = words.PLACES[labels["place"]], words.STEPS.get(labels["motion"], (0, 0))
     return in_halves(x * aspect / 2 + dx * t, min(y / 2, 0.48 - half) + dy * t, torch.full((count,), half), aspect)
 

@@ -25,9 +25,9 @@ CHANNELS = ("share", "red", "green", "blue", "right", "down", "gloss", "open", "
 
 Field = Callable[[Tensor, Tensor], Tensor]  # (u, v) -> signed distance
 
-STEP = 1e-3  # step of finite differences, in half heights
-SEAM = 0.02  # width in half heights of the transition between two parts' colours; raising it softens the drawing
-FLATTEST = 0.3  # least slope of a distance field; lowering it gives noisier distances where the field is flat
+DIFFERENCE_STEP = 1e-3  # step of finite differences, in half heights
+SEAM_WIDTH = 0.02  # width in half heights of the transition between two parts' colours; raising it softens the drawing
+MIN_SLOPE = 0.3  # least slope of a distance field; lowering it gives noisier distances where the field is flat
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Surface:
         """This surface with an emission of its own, in [0, 1]."""
         return replace(self, shine=torch.as_tensor(shine, dtype=self.gloss.dtype).expand_as(self.gloss))
 
-    def under(self, other: Surface, distance: Tensor, width: float = SEAM) -> Surface:
+    def under(self, other: Surface, distance: Tensor, width: float = SEAM_WIDTH) -> Surface:
         """This surface with `other` over it where `distance` is negative."""
         weight = (0.5 - distance / width).clamp(0, 1)
         return Surface(*(a + (b - a) * weight for a, b in zip(astuple(self), astuple(other))))
@@ -90,8 +90,8 @@ def painted(
 def slopes(field: Field, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Derivatives of a field to the right and down, by central differences."""
     return (
-        (field(u + STEP, v) - field(u - STEP, v)) / (2 * STEP),
-        (field(u, v + STEP) - field(u, v - STEP)) / (2 * STEP),
+        (field(u + DIFFERENCE_STEP, v) - field(u - DIFFERENCE_STEP, v)) / (2 * DIFFERENCE_STEP),
+        (field(u, v + DIFFERENCE_STEP) - field(u, v - DIFFERENCE_STEP)) / (2 * DIFFERENCE_STEP),
     )
 
 
@@ -379,4 +379,4 @@ def solid(kind: str, u: Tensor, v: Tensor, time: Tensor) -> tuple[Tensor, Tensor
 
     distance = outline(u, v)
     slope = torch.hypot(*slopes(outline, u, v))
-    return distance / slope.clamp(FLATTEST, 3), SOLIDS[kind](u, v, time).stack()
+    return distance / slope.clamp(MIN_SLOPE, 3), SOLIDS[kind](u, v, time).stack()

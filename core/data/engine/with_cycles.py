@@ -30,7 +30,7 @@ from vera.core.model.mini import words  # noqa: E402
 
 KINDS = ("ball", "cube", "ring", "mushroom", "apple", "balloon", "star", "heart")
 VIEW = 4.0  # metres of height that the camera sees at the object's distance
-FAR = 9.0  # metres from the camera to the object
+CAMERA_DISTANCE = 9.0  # metres from the camera to the object
 SPAN = 48  # frames over which a motion is laid out, as in clips.py
 NOISE_ALPHA = 0.03  # alpha below this is render noise and set to 0; raising it removes faint shadows too
 
@@ -44,7 +44,7 @@ def draw_labels(rng: random.Random) -> dict[str, Any]:
         "object": kind,
         "color": rng.choice(list(words.COLORS)),
         "material": rng.choice((None, None, "matte", "glossy", "metallic")),
-        "size": rng.choice(list(words.HALVES)),
+        "size": rng.choice(list(words.HALF_HEIGHTS)),
         "place": rng.choice(rows),
         "motion": rng.choice(motions),
         "pace": "usual",
@@ -58,7 +58,7 @@ def render_clip(folder: Path, seed: int, frames: int, width: int, height: int, s
     labels = draw_labels(rng)
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = set_up(bpy.context.scene, width, height, samples)
-    half, aspect = words.HALVES[labels["size"]], width / height
+    half, aspect = words.HALF_HEIGHTS[labels["size"]], width / height
     x, y = words.PLACES[labels["place"]]
     x, y = x * aspect / 2, min(y / 2, 0.48 - half)
     body = build(labels, half * VIEW)
@@ -100,8 +100,8 @@ def set_up(scene: Any, width: int, height: int, samples: int) -> Any:
     scene.render.image_settings.color_mode, scene.render.image_settings.color_depth = "RGBA", "16"
     camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
     camera.data.sensor_fit = "VERTICAL"
-    camera.data.angle = 2 * math.atan(VIEW / 2 / FAR)
-    camera.location, camera.rotation_euler = (0, -FAR, 0), (math.pi / 2, 0, 0)
+    camera.data.angle = 2 * math.atan(VIEW / 2 / CAMERA_DISTANCE)
+    camera.location, camera.rotation_euler = (0, -CAMERA_DISTANCE, 0), (math.pi / 2, 0, 0)
     scene.collection.objects.link(camera)
     scene.camera = camera
     return scene

@@ -26,8 +26,10 @@ ROWS = 432  # rows of a painting. Raising it sharpens nearly focused parts; time
 # Widest margin, (horizontal, vertical) in frame heights, painted beyond the frame on the sides to which the camera
 # moves. Raising it follows wider pans and takes time. A larger movement is followed in part.
 MOST_ROOM = (0.6, 0.2)
-HALVINGS = 14  # bisections to find the largest share of a movement that fits; raising it is more exact
-WIDEST = 2.4  # aspect ratio above which a painting has fewer than ROWS rows. Raising it makes wide ones finer, slower
+BISECTIONS = 14  # bisections to find the largest share of a movement that fits; raising it is more exact
+MAX_ASPECT = (
+    2.4  # aspect ratio above which a painting has fewer than ROWS rows. Raising it makes wide ones finer, slower
+)
 
 PAINTINGS: dict[str, type[Painting]] = {
     "sea": SeaPainting,
@@ -73,7 +75,7 @@ class Backdrop:
     """The painted background of one shot. Thread-safe."""
 
     def __init__(self, asked: Asked, aspect: float, rows: int | None = None, room: Room = Room()) -> None:
-        rows = round((rows or ROWS) * min(1.0, WIDEST / aspect))
+        rows = round((rows or ROWS) * min(1.0, MAX_ASPECT / aspect))
         self.aspect, self.room = aspect, room
         self.height = 1 + room.above + room.below
         self.width = aspect + room.left + room.right
@@ -126,7 +128,7 @@ def within_room(moves: Sequence[Move], aspect: float) -> list[Move]:
     for names in (("zoom", "turn"), ("right",), ("down",)):
         low, high = 0.0, 1.0
         if not Room.of(_with_parts(kept, moves, names, high), aspect).fits:
-            for _ in range(HALVINGS):
+            for _ in range(BISECTIONS):
                 middle = (low + high) / 2
                 fits = Room.of(_with_parts(kept, moves, names, middle), aspect).fits
                 low, high = (middle, high) if fits else (low, middle)

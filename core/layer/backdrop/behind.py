@@ -14,7 +14,7 @@ from vera.core.layer.plate_light import LUMINANCE, PlateLight, display_codes
 from vera.core.layer.subject_colors import SubjectColors
 
 # Share of the plate's white balance that the background takes. 1: the whole, as if one light lit both. 0: none.
-HUE = 0.35
+BALANCE_SHARE = 0.35
 # Bounds on the estimated white of a display-referred plate, in linear light with 1 for display white. A plate without a
 # white object would otherwise count as dark. Raising the first brightens backgrounds of dark plates.
 DISPLAY_WHITE = (0.35, 1.0)
@@ -65,7 +65,7 @@ def level(white: Tensor, follows: float, clips: bool) -> Tensor:
     follows: share of the plate's brightness that it takes, see `Picture.follows_plate`
     """
     bright = (white @ white.new_tensor(LUMINANCE)).clamp_min(1e-6)
-    hue = (white / bright).clamp(0.2, 5.0) ** HUE
+    hue = (white / bright).clamp(0.2, 5.0) ** BALANCE_SHARE
     if clips:
         bright = bright.clamp(*DISPLAY_WHITE)
     return hue / (hue @ hue.new_tensor(LUMINANCE)) * bright**follows

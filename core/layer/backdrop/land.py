@@ -15,7 +15,7 @@ from vera.core.layer.backdrop.backdrop_view import FOCAL, Seen, View, see, slope
 from vera.core.layer.backdrop.coast import faded, with_heaps
 from vera.core.layer.backdrop.lens_blur import splat
 from vera.core.layer.backdrop.painting import Painting, Picture
-from vera.core.layer.backdrop.sky import SECOND, Heaps, air, heaped, sun_glow
+from vera.core.layer.backdrop.sky import NATURAL_FPS, Heaps, air, heaped, sun_glow
 from vera.core.layer.backdrop.smooth_noise import Noise, lerp, rgb
 from vera.kernels.planes import smoothstep
 
@@ -222,10 +222,10 @@ class MeadowPainting(Painting):
         heaps = Heaps(-0.45, 0.45, horizon, (0.7 * side, -0.7), 0.008)
         sky = with_heaps(sky, heaped(view, self.noise(2), time, heaps), rgb(1.08, 1.04, 0.98), rgb(0.46, 0.53, 0.65))
         sky = faded(sky, view, horizon, rgb(0.66, 0.78, 0.88), 9.0)
-        gust = 0.09 * self.noise(3).fractal(seen.right / 5 - 1.6 * time / SECOND, seen.ahead / 9, 3)
+        gust = 0.09 * self.noise(3).fractal(seen.right / 5 - 1.6 * time / NATURAL_FPS, seen.ahead / 9, 3)
         moved = ground * (1 + gust * (1 - smoothstep(seen.ahead, 60.0, 200.0)))
         light = into_air(moved, seen, sky, rgb(0.55, 0.68, 0.80), 1500.0)
-        phase = 1.9 * time / SECOND + flowers.columns * 0.05 + flowers.rows * 0.09
+        phase = 1.9 * time / NATURAL_FPS + flowers.columns * 0.05 + flowers.rows * 0.09
         sway = 0.0022 * view.rows * torch.sin(phase)
         light = light.contiguous()
         splat(light, flowers.columns + sway, flowers.rows, flowers.flux)
@@ -323,5 +323,5 @@ class ForestPainting(Painting):
         view = self.view
         angle = torch.atan2(view.y - sun[1] + 0.25, view.x - sun[0])
         away = torch.hypot(view.x - sun[0], view.y - sun[1] + 0.25)
-        shafts = self.noise(9).fractal(angle * 3.5, away * 0.15 + 0.015 * time / SECOND, 3).clamp_min(0)
+        shafts = self.noise(9).fractal(angle * 3.5, away * 0.15 + 0.015 * time / NATURAL_FPS, 3).clamp_min(0)
         return rgb(0.30, 0.30, 0.18) * shafts * (-2.2 * away).exp() * (1.0 if self.asked.has("misty") else 0.6)

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from vera.core.layer.backdrop.backdrop_view import FOCAL, Seen, View, see
 from vera.core.layer.backdrop.painting import Picture, evenly
-from vera.core.layer.backdrop.sky import SECOND
+from vera.core.layer.backdrop.sky import NATURAL_FPS
 from vera.core.layer.backdrop.smooth_noise import Noise, lerp
 from vera.core.layer.backdrop.water import Sea, Surface
 from vera.kernels.planes import smoothstep
 
-CREST = 0.045  # picture heights above the horizon in which crests are searched, for waves as high as the eye
-MIRRORED = (32, 18)  # (columns, rows) of the sky that waves reflect. Raising it sharpens reflections
+CREST_HEIGHT = 0.045  # picture heights above the horizon in which crests are searched, for waves as high as the eye
+MIRRORED_SIZE = (32, 18)  # (columns, rows) of the sky that waves reflect. Raising it sharpens reflections
 REFLECTANCE = 0.02  # reflectance of water at normal incidence
 
 
@@ -41,10 +41,10 @@ class OpenSea:
 
     def before(self, sky: Tensor, view: View, time: float) -> Picture:
         """The sea in front of a sky (3, h, w), at a time in frames."""
-        band = view.below(self.horizon - CREST * self.sea.height / self.eye)
+        band = view.below(self.horizon - CREST_HEIGHT * self.sea.height / self.eye)
         # In perspective waves are wide and low, and alias vertically: the grid has twice the rows and half the columns.
         fine = View(2 * band.rows, -(-band.columns // 2), band.aspect, 2 * band.above)
-        surface = self.sea.at(time / SECOND)
+        surface = self.sea.at(time / NATURAL_FPS)
         seen = see(fine, surface.height, self.eye, self.horizon, (1.6 * self.eye, 900 * self.eye))
         water = self._in_air(self._water(surface, seen, fine, sky), seen, sky)
         there = seen.there.float()[None]
@@ -76,7 +76,7 @@ class OpenSea:
 
     def _mirrored(self, way: Tensor, spread: Tensor, view: View, sky: Tensor) -> Tensor:
         """The blurred sky (3, h, w) in reflected directions (3, h, w). spread (h, w): RMS slope of unresolved waves."""
-        blurred = F.interpolate(sky[None], (MIRRORED[1], MIRRORED[0]), mode="area")
+        blurred = F.interpolate(sky[None], (MIRRORED_SIZE[1], MIRRORED_SIZE[0]), mode="area")
         blurred = F.avg_pool2d(F.pad(blurred, (2, 2, 1, 1), mode="replicate"), (3, 5), 1)
         up, along = way[2].abs() + 0.6 * spread, way[1].clamp_min(0.15)
         x, y = FOCAL * way[0] / along / view.aspect * 2, 2 * (self.horizon - 0.01 - FOCAL * up / along)

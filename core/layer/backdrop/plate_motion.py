@@ -17,13 +17,13 @@ from torch import Tensor
 
 ROWS = 108  # rows of the compared pictures. Raising it tracks more exactly, and takes time
 LEVELS = (8, 4, 2, 1)  # averaged samples per side, from coarse to fine. A larger first level follows faster pans
-ROUNDS = 5  # iterations per level. Raising it tracks more exactly, and takes time
+ITERATIONS = 5  # iterations per level. Raising it tracks more exactly, and takes time
 # Picture heights from a key frame to the next one. Raising it drifts less, and loses overlap sooner.
 NEAR_KEY = 0.12
 LEAST_AREA = 0.1  # smallest share of the picture that the background must cover. Raising it refuses more shots
 # Correlation with the key frame below which a shot's motion counts as unknown. Raising it refuses more shots.
 LEAST_LIKENESS = 0.75
-RESTING = 0.004  # picture heights: a smaller movement over a whole shot counts as a camera at rest
+STILL_MOVEMENT = 0.004  # picture heights: a smaller movement over a whole shot counts as a camera at rest
 # Share by which a zoom or a turn must reduce the error that a shift alone leaves. Raising it follows fewer zooms and
 # turns; lowering it mistakes people who come nearer for a zoom.
 ZOOM_GAIN = 0.1
@@ -95,7 +95,7 @@ def background_motion(pictures: Iterable[Tensor], background: Tensor) -> Motion:
         found.append(last.after(start))
         if last.reach(aspect) > NEAR_KEY:
             key, start, last = picture, found[-1], Move()
-    return Motion(None if max(move.reach(aspect) for move in found) < RESTING else found)
+    return Motion(None if max(move.reach(aspect) for move in found) < STILL_MOVEMENT else found)
 
 
 def _moved_by(fixed: Tensor, other: Tensor, weight: Tensor, start: Move) -> tuple[Move, float]:
@@ -121,7 +121,7 @@ def _aligned(fixed: Tensor, other: Tensor, weight: Tensor, start: Move, zooms: b
         y, x = torch.meshgrid(
             (torch.arange(height) + 0.5) / height - 0.5, (torch.arange(width) + 0.5 - width / 2) / height, indexing="ij"
         )
-        for _ in range(ROUNDS):
+        for _ in range(ITERATIONS):
             moved, inside = _seen(b, x, y, move)
             trust = w * inside
             error = moved - a

@@ -17,7 +17,7 @@ from vera.kernels.planes import smoothstep
 
 CLOUD_SHARE = 0.5  # resolution of clouds as a share of the picture's; time grows with its square
 SHADOW_STEPS = 6  # samples through a cloud towards the sun. Raising it smooths shadows and takes time
-SECOND = 24.0  # frames per second at which clouds and waves have their natural speed; raising it slows them
+NATURAL_FPS = 24.0  # frames per second at which clouds and waves have their natural speed; raising it slows them
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ def heaped(view: View, noise: Noise, time: float, heaps: Heaps) -> Clouds:
     """Cumulus clouds at a time in frames. They become smaller towards the horizon."""
     small = view.scaled(CLOUD_SHARE)
     scale = (heaps.horizon - small.y).clamp_min(0) + 0.22
-    drift = heaps.speed * time / SECOND
+    drift = heaps.speed * time / NATURAL_FPS
     u, v = (small.x + drift * scale) / scale**0.3 / heaps.size, -scale.log() / heaps.size
-    swell = 0.008 * time / SECOND
+    swell = 0.008 * time / NATURAL_FPS
     body = noise.fractal(u * 0.62, v * 0.95 + swell, 3, 0.42)
     bulges = noise.fractal(u * 1.7, v * 1.7 - swell, heaps.octaves - 1, 0.58, 0.0, "billow")
     density = body + 0.85 * bulges + heaps.cover
@@ -81,7 +81,7 @@ def ceiling(view: View, noise: Noise, time: float, horizon: float, size: float, 
     small = view.scaled(CLOUD_SHARE)
     up = ((horizon - small.y) / FOCAL).clamp_min(0.035)
     ahead, right = 1 / up, small.x / FOCAL / up
-    drift, swell = speed * time / SECOND, 0.01 * time / SECOND
+    drift, swell = speed * time / NATURAL_FPS, 0.01 * time / NATURAL_FPS
     u, v = (right + drift) / size, ahead / size
     footprint = (ahead**2 / size * small.sample / FOCAL).clamp_min(1e-6)
     warp = noise.fractal(u * 0.7 + 11, v * 0.7 + swell, 3, 0.5, footprint)
@@ -146,6 +146,6 @@ class Stars:
     def add(self, light: Tensor, view: View, time: float) -> None:
         """Add the stars to light (3, h, w), in place. Near the horizon they twinkle by up to a third."""
         depth = 0.1 + 0.22 * (self.y + 0.5).clamp(0, 1)
-        flux = self.flux * (1 + depth * torch.sin(self.rate * time / SECOND + self.phase))
+        flux = self.flux * (1 + depth * torch.sin(self.rate * time / NATURAL_FPS + self.phase))
         columns, rows = view.in_samples(self.x, self.y)
         splat(light, columns, rows, flux * (view.rows / 432) ** 2)

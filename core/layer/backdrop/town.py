@@ -12,11 +12,11 @@ from torch import Tensor
 from vera.core.layer.backdrop.backdrop_view import View
 from vera.core.layer.backdrop.lens_blur import glow, splat
 from vera.core.layer.backdrop.painting import Painting, Picture, evenly
-from vera.core.layer.backdrop.sky import SECOND
+from vera.core.layer.backdrop.sky import NATURAL_FPS
 from vera.core.layer.backdrop.smooth_noise import lerp, rgb
 from vera.kernels.planes import smoothstep
 
-FINE = 2  # supersampling factor for straight edges. Raising it smooths them; time grows with its square
+SUPERSAMPLING = 2  # supersampling factor for straight edges. Raising it smooths them; time grows with its square
 
 # Colours of the light of windows and lamps, linear Rec.709.
 WINDOWS = np.array([(1.0, 0.66, 0.32), (1.0, 0.52, 0.20), (0.74, 0.88, 1.0), (1.0, 0.86, 0.66)])
@@ -34,7 +34,7 @@ class CityPainting(Painting):
     def parts(self) -> tuple[float, Tensor]:
         view = self.view
         rng = np.random.default_rng([self.asked.seed % 2**32, 21])
-        fine = view.scaled(FINE)
+        fine = view.scaled(SUPERSAMPLING)
         shore = float(rng.uniform(0.20, 0.27))
         up = (shore - fine.y).clamp_min(0)
         sky = lerp(
@@ -44,7 +44,7 @@ class CityPainting(Painting):
         light = (sky * (1 + 0.28 * cloud * (-2 * up).exp())).clone()
         for near in (0.0, 0.34, 0.67, 1.0):
             self._row(light, fine, rng, near, shore)
-        light = F.avg_pool2d(light[None], FINE)[0]
+        light = F.avg_pool2d(light[None], SUPERSAMPLING)[0]
         light = light[:, : view.rows, : view.columns].contiguous()
         self._lamps(light, rng, shore)
         light = glow(light, 0.02 * view.rows, 0.35, 0.35)
@@ -103,7 +103,7 @@ class CityPainting(Painting):
         shore, light = self.parts
         view = self.view
         below = (view.y - shore).clamp_min(0)
-        seconds = time / SECOND
+        seconds = time / NATURAL_FPS
         depth = 1 / (below + 0.02)
         waves = self.noise(2)
         ripple = waves.fractal(view.x * depth * 0.10 + 0.25 * seconds, depth * 1.1 + 0.9 * seconds, 4, 0.6)
@@ -136,7 +136,7 @@ class BricksPainting(Painting):
     @cached_property
     def parts(self) -> Picture:
         rng = np.random.default_rng([self.asked.seed % 2**32, 31])
-        fine = self.view.scaled(FINE)
+        fine = self.view.scaled(SUPERSAMPLING)
         noise = self.noise(1)
         high, joint = float(rng.uniform(0.052, 0.062)), 0.0060
         x, y = (
@@ -163,7 +163,7 @@ class BricksPainting(Painting):
         wall = lerp(mortar, clay * (1 + 0.17 * rough), smoothstep(face, -0.1, 0.25)) * (1 + 0.16 * stain).clamp_min(0.3)
         away = torch.hypot(fine.x - side * 0.45 * fine.aspect, (fine.y + 0.35) * 1.2)
         light = wall * relief * (0.30 + 1.25 / (1 + (away / 0.75) ** 2)) * rgb(1.06, 1.0, 0.92)
-        small = F.avg_pool2d(light[None], FINE)[0][:, : self.view.rows, : self.view.columns]
+        small = F.avg_pool2d(light[None], SUPERSAMPLING)[0][:, : self.view.rows, : self.view.columns]
         return Picture(small, evenly(self.view))
 
     def at(self, time: float) -> Picture:

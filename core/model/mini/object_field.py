@@ -30,7 +30,7 @@ PHASES = (0.25, 0.4, 0.5, 0.55)  # radians per frame: rates at which objects swa
 # are not listed: what the field did not unlearn of the others would be seen as flicker.
 RATE_OF = {"balloon": 0.25, "kite": 0.4, "fish": 0.5, "bird": 0.5, "butterfly": 0.55}
 POINT_FEATURES = 2 + 4 * len(RATES) + 2 * len(PHASES)
-HALF = 1.35  # half heights: largest extent of an object from its centre, to any side
+MAX_EXTENT = 1.35  # half heights: largest extent of an object from its centre, to any side
 POINTS_AT_ONCE = 32_768  # points evaluated together; raising it needs more memory and is hardly faster
 
 

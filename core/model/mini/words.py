@@ -46,7 +46,7 @@ MATERIALS = {  # None: the kind's own material
 
 SIZES = {"small": ("small", "tiny", "little"), "medium": ("", "medium"), "large": ("large", "big", "huge")}
 
-HALVES = {"small": 0.15, "medium": 0.22, "large": 0.31}  # half an object's height, in frame heights
+HALF_HEIGHTS = {"small": 0.15, "medium": 0.22, "large": 0.31}  # half an object's height, in frame heights
 
 PLACES = {  # x and y of the path's centre, in half frames, y down
     "left": (-0.55, 0.0),

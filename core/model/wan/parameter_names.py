@@ -41,7 +41,7 @@ NAMES = (
 TO_ORIGINAL = {diffusers: original for original, diffusers in NAMES}
 
 # Parameters of Vera that Wan does not have; they start from zeros.
-NEW = ("source_embedding", "mask_embedding", "layer_embedding")
+NEW_PARAMETERS = ("source_embedding", "mask_embedding", "layer_embedding")
 
 # Prefixes that other tools add to all names of a file, longest first.
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.")
@@ -77,7 +77,7 @@ def own_name(name: str, layout: str) -> str:
 
 def wan_name(name: str) -> str | None:
     """The diffusers name of the Wan tensor that a Vera parameter starts from; None for new parameters."""
-    if name.startswith(NEW):
+    if name.startswith(NEW_PARAMETERS):
         return None
     if name.startswith("shared."):
         return name.replace("shared", "condition_embedder", 1)

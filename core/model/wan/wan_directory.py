@@ -36,7 +36,7 @@ from vera.core.model.wan.checkpoint import parameter_shapes
 
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer")
 # Parts in host memory for each value of `offload`.
-WAITING = {"none": (), "parts": ("vae", "text_encoder"), "blocks": ("transformer", "vae", "text_encoder")}
+OFFLOADED_PARTS = {"none": (), "parts": ("vae", "text_encoder"), "blocks": ("transformer", "vae", "text_encoder")}
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def load_directory(root: Path, name: str, options: LoadOptions) -> Model:
     """Load a Vera directory onto a device. Raises InputError before any weight is read."""
     parts = read_parts(root)
     tokenizer = load_tokenizer(root / "tokenizer")
-    waiting = WAITING[options.offload]
+    waiting = OFFLOADED_PARTS[options.offload]
     files = {
         part: TensorFiles(root / part, "cpu" if part in waiting else options.device)
         for part in PARTS

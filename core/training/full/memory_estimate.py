@@ -18,7 +18,7 @@ from torch import nn
 
 from vera.core.model.codec import latent_frames
 from vera.core.model.config import TransformerConfig
-from vera.core.model.footprint import CONTEXT, FRAGMENTS, GIB, TEXT_TOKENS, LiveBytes, encoding_bytes
+from vera.core.model.footprint import CONTEXT, FRAGMENTATION, GIB, TEXT_TOKENS, LiveBytes, encoding_bytes
 from vera.core.model.transformer import Transformer, kept_in_float32
 from vera.core.sampling.parallel import Regions
 from vera.core.training.full.sharded_model import RecomputingRunner, with_adapters
@@ -43,7 +43,7 @@ class RehearsalKey(NamedTuple):
 LAYERS_HELD = 9
 
 # Changes to a configuration that save memory, in the order of their cost in time and quality, the cheapest first.
-CHEAPER = (
+CHEAPER_CHANGES = (
     {"recompute": True},
     {"ema_on": "host"},
     {"base": "bf16"},
@@ -72,7 +72,7 @@ class Need:
     def peak(self) -> int:
         """The largest use of one GPU, with fragmentation and the driver's context."""
         train = self.states + self.frozen + self.gathered + self.work
-        return int(max(train, self.encode) * FRAGMENTS) + CONTEXT
+        return int(max(train, self.encode) * FRAGMENTATION) + CONTEXT
 
 
 @contextmanager
@@ -278,7 +278,7 @@ def _bytes(module, each: int) -> int:
 def what_would_fit(need: Callable[[Settings, int], Need], settings: Settings, ranks: int, memory: int) -> Iterator[str]:
     """Yield changes, in words, with which training fits `memory` bytes per GPU; need(settings, ranks) is a Need."""
     changed: dict = {}
-    for change in CHEAPER:
+    for change in CHEAPER_CHANGES:
         if not settings.lora and ("base" in change or "swap" in change):
             continue
         if all(getattr(settings, name) == value for name, value in change.items()):
@@ -312,7 +312,7 @@ def lines(need: Need, memory: int | None) -> Iterator[str]:
     yield "GiB of each GPU's memory: " + ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items())
     fits = "" if memory is None else "; fits" if need.peak <= memory else f"; does not fit {memory / GIB:.0f} GiB"
     yield (
-        f"with {FRAGMENTS - 1:.0%} for fragments and {CONTEXT / GIB:g} GiB for the "
+        f"with {FRAGMENTATION - 1:.0%} for fragments and {CONTEXT / GIB:g} GiB for the "
         f"driver: {need.peak / GIB:.1f} GiB{fits}"
     )
     yield f"the first encoding takes {need.encode / GIB:.1f} GiB; of the host's memory, {need.host / GIB:.1f} GiB"

@@ -22,7 +22,7 @@ from vera.core.model.config import TransformerConfig
 from vera.core.model.tensors import TensorFiles, check_shapes, load_weights
 from vera.core.model.transformer import Transformer, kept_in_float32
 from vera.core.model.wan.checkpoint import parameter_shapes
-from vera.core.model.wan.parameter_names import NEW
+from vera.core.model.wan.parameter_names import NEW_PARAMETERS
 from vera.core.training.full.frozen import freeze_in_8_bits, run_on_device
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def with_adapters(transformer: Transformer, settings: Settings | Rehearsal) -> T
     transformer.requires_grad_(False)
     add_lora(transformer, **settings.lora)
     for name, parameter in transformer.named_parameters():
-        if name.startswith(NEW):  # weights that Wan does not have are trained fully
+        if name.startswith(NEW_PARAMETERS):  # weights that Wan does not have are trained fully
             parameter.requires_grad_(True)
     if settings.base == "int8":
         freeze_in_8_bits(transformer.blocks)

@@ -31,12 +31,14 @@ from vera.core.training.lift.spoils import spoil
 from vera.core.training.state import load_state, log_line, save_state, trapezoid
 
 NETWORK = "gate.safetensors"
-TOUCHED = 1 / 255  # alpha above which a pixel is the edit's: half a code value at the most contrast there is
+MIN_EDIT_ALPHA = 1 / 255  # alpha above which a pixel is the edit's: half a code value at the most contrast there is
 PLAIN_EFFECT = 0.03  # change in the code range at which a lost pixel counts as much as one wrongly kept
 OBJECTS = 0.5  # share of the engine's clips that add an object; half of the rest each are effects and backgrounds
 LEAST_WEIGHT = 0.1  # weight of a touched pixel whose change is invisible
 SAVE_EVERY = 500  # steps
-NOISE = 0.1  # noise on each feature in training, in its deviations; raising it makes the network rely less on any one
+FEATURE_NOISE = (
+    0.1  # noise on each feature in training, in its deviations; raising it makes the network rely less on any one
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def samples_of(clip: TrainingClip, most: int, seed: int) -> dict[str, torch.Tens
         estimate = classical_estimate(clip.plate, same_size(clip.edited, clip.plate.shape[2:]))
     gen = torch.Generator().manual_seed(seed)
     effect = (clip.composite - clip.plate).abs().amax(1, keepdim=True)
-    touched = clip.alpha > TOUCHED
+    touched = clip.alpha > MIN_EDIT_ALPHA
     weight = torch.where(touched, (effect / PLAIN_EFFECT).clamp(LEAST_WEIGHT, 2.0), torch.ones_like(effect))
     found = []
     for asked in (touched, clip.alpha == 0):
@@ -137,7 +139,7 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], consol
         chosen = torch.randint(count, (settings.batch,), generator=gen.manual_seed(step))
         batch = {name: value[chosen] for name, value in learnt.items()}
         noise = torch.randn(batch["features"].shape, generator=gen)
-        batch["features"] = batch["features"] + NOISE * gate.deviation * noise
+        batch["features"] = batch["features"] + FEATURE_NOISE * gate.deviation * noise
         loss = _loss(gate, batch)
         optimizer.zero_grad()
         loss.backward()

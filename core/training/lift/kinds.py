@@ -19,7 +19,7 @@ from vera.core.lifting.smooth import blur, luma
 
 WORDS = ("VERA", "Chapter One", "a year later", "NEWS 24", "The End", "Lisbon, 1974", "LIVE", "0:42", "Part II")
 GRAIN = 0.012  # largest noise of a frame, as a share of the code range; raising it makes noisier training clips
-FAINTEST = 0.01  # alpha; thinner is nothing
+MIN_ALPHA = 0.01  # alpha; thinner is nothing
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def veil(draw: Draw) -> Edit:
     shape = around if draw.rng.random() < 0.6 else smoothstep(0.3, -0.2, y + draw.rng.uniform(-0.2, 0.2))
     cloud = torch.stack([base.roll(round(wind * k), 1)[:h, :w] for k in range(t)])[:, None]
     alpha = (0.35 + 0.45 * cloud).clamp(0, 1) * shape * dense
-    return _color(draw).expand_as(draw.plate), alpha * (alpha > FAINTEST)
+    return _color(draw).expand_as(draw.plate), alpha * (alpha > MIN_ALPHA)
 
 
 def particles(draw: Draw) -> Edit:
@@ -130,7 +130,7 @@ def particles(draw: Draw) -> Edit:
         frames.append(torch.zeros(h, w).index_put((rows, columns), dense))
     sigma = draw.rng.uniform(0.6, 1.4)
     alpha = (blur(torch.stack(frames)[:, None], sigma) * 2 * torch.pi * sigma**2).clamp(0, 1)
-    return torch.full_like(draw.plate, draw.rng.uniform(0.8, 1.0)), alpha * (alpha > FAINTEST)
+    return torch.full_like(draw.plate, draw.rng.uniform(0.8, 1.0)), alpha * (alpha > MIN_ALPHA)
 
 
 def title(draw: Draw) -> Edit:
@@ -154,7 +154,7 @@ def title(draw: Draw) -> Edit:
     below = torch.zeros(3, 1, 1) if draw.rng.random() < 0.6 else _color(draw)
     ink = torch.ones(3, 1, 1) if draw.rng.random() < 0.6 else _color(draw)
     color = (letters * ink + (1 - letters) * bar * below) / alpha.clamp_min(1e-4)
-    return color.expand_as(draw.plate), (alpha * (alpha > FAINTEST)).expand(t, -1, -1, -1)
+    return color.expand_as(draw.plate), (alpha * (alpha > MIN_ALPHA)).expand(t, -1, -1, -1)
 
 
 def replaced(draw: Draw) -> Edit:

@@ -39,10 +39,10 @@ class Worst:
     crf: tuple[int, int] = (16, 28)
 
 
-WORST = Worst()
+WORST_CASE = Worst()
 
 
-def spoil(video: torch.Tensor, seed: int, worst: Worst = WORST) -> torch.Tensor:
+def spoil(video: torch.Tensor, seed: int, worst: Worst = WORST_CASE) -> torch.Tensor:
     """(T, 3, H, W) in [0, 1] -> as a service returns it, (T, 3, h, w), 8 bits deep."""
     rng, gen = random.Random(seed), torch.Generator().manual_seed(seed)
     if rng.random() < 0.6:

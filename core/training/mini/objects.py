@@ -24,7 +24,7 @@ from vera.core.model.mini import words
 from vera.core.model.mini.edition import load_state
 from vera.core.model.mini.edition_files import TEXT, vocabulary_of
 from vera.core.model.mini.mini_text import MiniText
-from vera.core.model.mini.object_field import HALF, KINDS, TRAITS, ObjectField, point_features
+from vera.core.model.mini.object_field import KINDS, MAX_EXTENT, TRAITS, ObjectField, point_features
 from vera.core.training.configuration import read_settings
 from vera.core.training.console import Console
 from vera.core.training.mini.settings import ObjectsSettings
@@ -33,17 +33,17 @@ from vera.core.training.state import log_line, save_state, trapezoid
 
 OBJECT_SHARE = 0.8  # share of the prompts that name an object; the others name effects, backgrounds or nothing
 TIME_SPAN = 600.0  # frames; points get a random time up to this. Raising it separates the rates of motions better
-POOL = 4  # candidate points for each kept point; raising it samples thin parts better, and takes longer
+CANDIDATES_PER_POINT = 4  # candidate points for each kept point; raising it samples thin parts better, and takes longer
 # Half heights; scale of the distance to an outline in the sampling and in the loss. Lowering it gives sharper edges and
 # larger errors far from them.
-NEAR = 0.015
-FARTHEST = 0.3  # half heights; larger distances count as this one
+DISTANCE_SCALE = 0.015
+MAX_DISTANCE = 0.3  # half heights; larger distances count as this one
 SURFACE_MARGIN = 0.03  # half heights outside the outline where the surface still counts; anti-aliasing reads it there
 EDGE_WIDTHS = (0.012, 0.05)  # half heights; widths of the drawn outlines that the loss compares
 AMOUNTS = {"light": "little", "heavy": "much"}  # the data engine's label -> the name of a trait
 READ_AT_ONCE = 64  # prompts in one call of the text encoder; raising it needs more memory
-LESSON = 128  # prompts in a training step; raising it gives steadier gradients of the heads, and slower steps
-BANK = 40  # batches of points that are kept for reuse; raising it gives more variety, and takes more memory
+PROMPTS_PER_STEP = 128  # prompts in a training step; raising it gives steadier gradients of the heads, and slower steps
+KEPT_BATCHES = 40  # batches of points that are kept for reuse; raising it gives more variety, and takes more memory
 FRESH_STEPS = 3  # steps from one new batch to the next; lowering it spends more time on labelling
 Batch = tuple[Tensor, Tensor, Tensor]  # features, distances and surfaces, of every kind (K, N, ...)
 MATERIALS = dict(zip(("glossy", "metallic", "glowing", "matte"), TRAITS))  # a label's material -> the name of a trait
@@ -102,7 +102,7 @@ class Lessons:
 
     def losses(self, field: ObjectField, step: int) -> dict[str, Tensor]:
         """Losses of the field's heads for kind, colour and traits on some of the prompts."""
-        some = torch.randint(len(self.kinds), (LESSON,), generator=torch.Generator().manual_seed(step))
+        some = torch.randint(len(self.kinds), (PROMPTS_PER_STEP,), generator=torch.Generator().manual_seed(step))
         kinds = self.kinds[some]
         kind, color, traits = field.heads(self.states[some].float())
         objects = kinds < len(words.OBJECTS)
@@ -155,7 +155,7 @@ class Bank:
         generator = torch.Generator().manual_seed(self.seed + step)
         drawn = [labelled_points(kind, self.points, generator) for kind in SOLIDS]
         features, distance, surface = (torch.stack(x) for x in zip(*drawn))
-        self.batches = [*self.batches[-BANK + 1 :], (features, distance, surface)]
+        self.batches = [*self.batches[-KEPT_BATCHES + 1 :], (features, distance, surface)]
         return self.batches[-1]
 
 
@@ -164,8 +164,8 @@ def shape_losses(field: ObjectField, batch: Batch) -> dict[str, Tensor]:
     features, distance, surface = batch
     out = field(features, torch.arange(len(features)))
     found, error = out[..., 0], (out[..., 1:] - surface).abs()
-    near = distance.clamp(-FARTHEST, FARTHEST)
-    far = ((found.clamp(-FARTHEST, FARTHEST) - near).abs() / (NEAR + near.abs())).mean()
+    near = distance.clamp(-MAX_DISTANCE, MAX_DISTANCE)
+    far = ((found.clamp(-MAX_DISTANCE, MAX_DISTANCE) - near).abs() / (DISTANCE_SCALE + near.abs())).mean()
     # `far` weights errors little at points far from the outline. The drawn edges still penalise a wrong side there.
     edges = sum(((0.5 - found / w).clamp(0, 1) - (0.5 - distance / w).clamp(0, 1)).abs().mean() for w in EDGE_WIDTHS)
     inside = (distance < SURFACE_MARGIN).float()[..., None]
@@ -176,10 +176,10 @@ def shape_losses(field: ObjectField, batch: Batch) -> dict[str, Tensor]:
 def labelled_points(kind: str, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Features (count, POINT_FEATURES), distances (count,) and surfaces (count, 9) of random points of a kind. Half of
     the points lie close to the outline, half inside it."""
-    u, v = (torch.rand(2, POOL * count, generator=generator) * 2 - 1) * HALF
-    times = torch.rand(POOL * count, generator=generator) * TIME_SPAN
+    u, v = (torch.rand(2, CANDIDATES_PER_POINT * count, generator=generator) * 2 - 1) * MAX_EXTENT
+    times = torch.rand(CANDIDATES_PER_POINT * count, generator=generator) * TIME_SPAN
     rough = shapes.SHAPES[kind](u, v, (0.5, 0.5, 0.5), times)[0]
-    close = torch.multinomial(1 / (NEAR + rough.abs()), count // 2, generator=generator)
+    close = torch.multinomial(1 / (DISTANCE_SCALE + rough.abs()), count // 2, generator=generator)
     inner = torch.multinomial((rough < SURFACE_MARGIN).float() + 1e-6, count - count // 2, generator=generator)
     kept = torch.cat([close, inner])
     u, v, times = u[kept], v[kept], times[kept]

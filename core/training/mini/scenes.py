@@ -24,8 +24,8 @@ from vera.core.training.state import load_state as load_training
 from vera.core.training.state import log_line, save_state, trapezoid
 
 BACKGROUNDS = 0.6  # share of the prompts that ask for one; the others teach what is none
-BARE = 0.3  # share of those that name it by a single noun, as people shorten it
-LESSON = 128  # prompts of a step
+SINGLE_NOUN_SHARE = 0.3  # share of those that name it by a single noun, as people shorten it
+PROMPTS_PER_STEP = 128  # prompts of a step
 TRAITS_COUNT = 10  # times as much as the background itself: most prompts have none
 
 
@@ -46,7 +46,7 @@ def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], consol
     while step < settings.steps and not stop():
         for group in optimizer.param_groups:
             group["lr"] = trapezoid(step, settings.steps, settings.rate, warmup=20, decay=0.5)
-        some = torch.randint(len(states), (LESSON,), generator=torch.Generator().manual_seed(step))
+        some = torch.randint(len(states), (PROMPTS_PER_STEP,), generator=torch.Generator().manual_seed(step))
         found, has = head(states[some])
         losses = {
             "scene": F.cross_entropy(found, scene[some]),
@@ -77,7 +77,7 @@ def labelled_scene(seed: int) -> tuple[str, int, list[float]]:
             labels = draw_labels(rng, 0.7)
         return instruction(labels, rng), SCENES.index("nothing"), [0.0] * len(SCENE_TRAITS)
     noun, name = rng.choice(list(SCENE_NOUNS.items()))
-    if rng.random() >= BARE:
+    if rng.random() >= SINGLE_NOUN_SHARE:
         name = rng.choice(list(words.BACKGROUNDS))
         noun = rng.choice(words.BACKGROUNDS[name])
     form = rng.choice(words.BACKGROUND_FORMS)

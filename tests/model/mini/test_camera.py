@@ -8,7 +8,7 @@ import torch
 from vera.core.model.functional import cell_centres
 from vera.core.model.mini.camera import Camera, follow, seen
 from vera.core.model.mini.shot import is_still
-from vera.core.model.mini.words import HALVES
+from vera.core.model.mini.words import HALF_HEIGHTS
 from vera.core.sampling.latent_store import InMemory
 
 CHANNELS, HEIGHT, WIDTH = 6, 12, 20
@@ -104,7 +104,9 @@ def test_a_path_is_seen_through_the_views():
 def test_what_fills_the_frame_does_not_move_with_the_scene():
     """Nor more than in part what is between the largest object and that."""
     views = torch.tensor([0.1, 0.2, 0.3]).expand(1, 2, 3)
-    whole, large = (torch.tensor([0.1, 0.1, size]).expand(1, 1, 2, 3) for size in (0.0, math.log(2 * HALVES["large"])))
+    whole, large = (
+        torch.tensor([0.1, 0.1, size]).expand(1, 1, 2, 3) for size in (0.0, math.log(2 * HALF_HEIGHTS["large"]))
+    )
     assert torch.equal(seen(whole, views, 1.0), whole)
     torch.testing.assert_close(
         seen(large, views, 1.0)[..., 2] - large[..., 2], torch.full((1, 1, 2), 0.3), atol=1e-3, rtol=0

@@ -13,8 +13,8 @@ from vera.core.model.load import load_model
 from vera.core.model.mini import words
 from vera.core.model.mini.finishes import FINISHES
 from vera.core.model.mini.object_field import (
-    HALF,
     KINDS,
+    MAX_EXTENT,
     OUTPUTS,
     POINT_FEATURES,
     TRAITS,
@@ -34,7 +34,7 @@ def mini():
 
 
 def grid() -> tuple[torch.Tensor, torch.Tensor]:
-    axis = ((torch.arange(SIZE) + 0.5) / SIZE * 2 - 1) * HALF
+    axis = ((torch.arange(SIZE) + 0.5) / SIZE * 2 - 1) * MAX_EXTENT
     v, u = torch.meshgrid(axis, axis, indexing="ij")
     return u, v
 

@@ -24,7 +24,7 @@ from vera.core.cli.train import main
 from vera.core.data.datasets.layered_cache import checksum
 from vera.core.errors import InputError
 from vera.core.model.load import load_model
-from vera.core.model.wan.parameter_names import NEW
+from vera.core.model.wan.parameter_names import NEW_PARAMETERS
 from vera.core.training.full.frozen import FrozenLinear
 from vera.core.training.full.full_settings import Settings
 from vera.core.training.full.sample_movies import CELL_HEIGHT, CELL_WIDTH, SHEET_FRAMES
@@ -384,7 +384,7 @@ def test_lora_trains_only_adapters_and_new_weights(place):
     run_training(place, "lora-stopped", stop_after(2), lora=lora, rate=0.01)
     assert (run_training(place, "lora-stopped", lora=lora, rate=0.01) - whole).abs().max() < 1e-6
     trained = {k.removeprefix("weights/") for k in state(place / "lora") if k.startswith("weights/")}
-    assert all(".edit." in k and "lora_" in k or k.startswith(NEW) for k in trained)
+    assert all(".edit." in k and "lora_" in k or k.startswith(NEW_PARAMETERS) for k in trained)
     assert (
         len(trained) == 2 * 10 + 5
     )  # two attentions of four projections, two linear layers, and the weights that Wan lacks
@@ -392,7 +392,9 @@ def test_lora_trains_only_adapters_and_new_weights(place):
     start, now = (load_model(str(place / name), "cpu").transformer.state_dict() for name in ("vera", "adapted"))
     for name, value in start.items():
         moved = now[name].float().sub(value).abs().max()
-        assert moved > 1e-3 if name.startswith(NEW) else torch.equal(now[name], value.to(now[name].dtype)), name
+        assert moved > 1e-3 if name.startswith(NEW_PARAMETERS) else torch.equal(now[name], value.to(now[name].dtype)), (
+            name
+        )
     adapters = load_file(place / "adapted/lora.safetensors")
     assert set(adapters) == {f"transformer.{k.replace('.default.', '.')}" for k in trained if "lora_" in k}
     assert min(v.abs().max() for k, v in adapters.items() if "lora_B" in k) > 1e-4

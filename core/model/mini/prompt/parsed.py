@@ -10,7 +10,7 @@ from vera.core.model.mini.prompt.phrases import TARGETS, Phrases, Span, find_spa
 from vera.core.model.mini.prompt.tokens import Token, forms_of, read_tokens, words_in
 
 # Similarity in [0, 1] from which a word may be a misspelt known word; raising it tolerates fewer typing errors.
-CLOSE = 0.8
+MIN_SIMILARITY = 0.8
 MIN_GUESSED = 4  # length in letters of the shortest word that is suggested; shorter ones resemble too many others
 
 # {word: kind of attribute}, of objects and of effects.
@@ -85,7 +85,7 @@ class Parsed:
         likely = [w for w in self.vocabulary if len(w) >= MIN_GUESSED and w[0] == word[:1]]
         likely = sorted(w for w in likely if abs(len(w) - len(word)) <= 1)
         swapped = [w for w in likely if len(w) == len(word) and sorted(w) == sorted(word)]
-        return next(iter([*swapped, *difflib.get_close_matches(word, likely, 1, CLOSE)]), None)
+        return next(iter([*swapped, *difflib.get_close_matches(word, likely, 1, MIN_SIMILARITY)]), None)
 
     def guesses(self, tokens: Iterable[Token]) -> str:
         """The suffix " (did you mean 'balloon'?)" for the first token that may be misspelt, or ""."""

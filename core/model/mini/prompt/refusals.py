@@ -10,10 +10,10 @@ from vera.core.model.mini.prompt.tokens import LINKS, Token, forms_of, quoted, t
 
 ADDS = f"it adds {', '.join(world.OBJECTS)}, {', '.join(world.EFFECTS)}"
 BACKGROUNDS = f"its backgrounds are {', '.join(world.BACKGROUNDS)}"
-SAY = "say what to add, such as 'Add a red balloon'"
-DOES = "it adds one thing, or changes the background"
-READS = "it reads English, of a small world: docs/prompts.md"
-_ENDS = senses.CONJUNCTIONS | senses.PREPOSITIONS | {"keep"}
+WHAT_TO_SAY = "say what to add, such as 'Add a red balloon'"
+WHAT_IT_DOES = "it adds one thing, or changes the background"
+WHAT_IT_READS = "it reads English, of a small world: docs/prompts.md"
+_PHRASE_ENDS = senses.CONJUNCTIONS | senses.PREPOSITIONS | {"keep"}
 _PLACES = words_in(*world.PLACES, *(way for ways in world.PLACE_PHRASES.values() for way in ways)) - senses.PREPOSITIONS
 
 
@@ -21,7 +21,7 @@ def impossible(prompt: Parsed) -> str | None:
     """Message for a prompt that mini cannot serve whatever its vocabulary: no word, another act, a question, several
     edits. None for others."""
     if not prompt.words:
-        return f"it holds no word; {SAY}"
+        return f"it holds no word; {WHAT_TO_SAY}"
     act = _other_act(prompt)
     if act or not any(token.says_something for token in prompt.words):
         return act
@@ -31,7 +31,7 @@ def impossible(prompt: Parsed) -> str | None:
 def not_known(prompt: Parsed) -> str | None:
     """Message for a prompt with things that mini does not know, or with probable typing errors, or None."""
     if not any(token.says_something for token in prompt.words):
-        return f"mini knows nothing of {quoted(prompt.words)}{prompt.guesses(prompt.words)}; {READS}"
+        return f"mini knows nothing of {quoted(prompt.words)}{prompt.guesses(prompt.words)}; {WHAT_IT_READS}"
     return _thing_not_known(prompt) if prompt.background is None else _scene_not_known(prompt, prompt.background)
 
 
@@ -40,14 +40,14 @@ def _other_act(prompt: Parsed) -> str | None:
         if token.span is not None or token.is_break or token.kept:
             continue
         if token.is_negation and not (token.raw == "0" and token.aside):  # "at frame 0"
-            return f"mini cannot leave things out or take them away ('{token.raw}'); {DOES}"
+            return f"mini cannot leave things out or take them away ('{token.raw}'); {WHAT_IT_DOES}"
         act = _act_anywhere(token) or (token.starts and senses.ACTS_AT_THE_START.get(token.raw))
         if act:
             after = [t.raw for t in prompt.tokens[i + 1 : i + 2] if t.raw in ("down", "up", "away", "out")]
-            return f"mini cannot {act} ('{' '.join([token.raw, *after])}'); {DOES}"
+            return f"mini cannot {act} ('{' '.join([token.raw, *after])}'); {WHAT_IT_DOES}"
         if token.raw in senses.CHANGING and not _changes_background(prompt, i) and not _adds(prompt, i):
             thing = text_of(prompt.noun_phrase(i + 1))
-            return f"mini cannot change {repr(thing) if thing else 'that'} ('{token.raw}'); {DOES} as a whole"
+            return f"mini cannot change {repr(thing) if thing else 'that'} ('{token.raw}'); {WHAT_IT_DOES} as a whole"
     return None
 
 
@@ -64,7 +64,7 @@ def _question(prompt: Parsed) -> str | None:
     requests = len(words) > 1 and words[1] in ("you", "we", "i", "there", "it") and words[0] not in ("do", "have")
     marked = "?" in (token.raw for token in prompt.tokens)
     asks = asks or (marked and words[0] in senses.QUESTIONS_BY_THEIR_MARK and not requests)
-    return f"it asks a question ('{words[0]}'); {SAY}" if asks else None
+    return f"it asks a question ('{words[0]}'); {WHAT_TO_SAY}" if asks else None
 
 
 def _changes_background(prompt: Parsed, verb: int) -> bool:
@@ -211,7 +211,7 @@ def _says_how(token: Token) -> bool:
 
 def _scene_not_known(prompt: Parsed, background: int) -> str | None:
     linked = list(dropwhile(lambda token: token.raw in LINKS, prompt.tokens[background:]))
-    scene = list(takewhile(lambda t: not t.is_break and t.raw not in LINKS and t.raw not in _ENDS, linked))
+    scene = list(takewhile(lambda t: not t.is_break and t.raw not in LINKS and t.raw not in _PHRASE_ENDS, linked))
     before = [token for token in prompt.tokens[:background] if token.raw not in senses.CHANGING]
     guesses = prompt.guesses([*before, *scene])
     if guesses:

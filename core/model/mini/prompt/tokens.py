@@ -12,7 +12,7 @@ from vera.core.model.mini.tokenize import tokenize
 if TYPE_CHECKING:
     from vera.core.model.mini.prompt.phrases import Span
 
-QUIET = frozenset("\"'`´‘’“”„«»()[]{}-–—_/\\*")  # marks that separate words and have no meaning
+SILENT_MARKS = frozenset("\"'`´‘’“”„«»()[]{}-–—_/\\*")  # marks that separate words and have no meaning
 BREAKS = frozenset(".,;:!?…。，、；：！？¿¡\n")
 AND = frozenset("&+")
 SILENT = ""  # replaces a word that belongs to another one: the "of" of "a lot of"
@@ -188,7 +188,7 @@ def _split(prompt: str) -> Iterator[Token]:
             yield Token(character, is_break=True)
         elif character in AND:
             yield Token("and")
-        elif kind in "PS" and character not in QUIET:
+        elif kind in "PS" and character not in SILENT_MARKS:
             yield Token(character)
 
 
