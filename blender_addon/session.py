@@ -42,10 +42,11 @@ class Session:
         self.busy: set[str] = set()  # what Blender is doing: "render", "save", "load"
         self.trouble = ""  # one line: why the service cannot be reached
         self.failures = 0  # consecutive failures to reach the service
+        # Message about the last job that ended, shown for NOTICE_SECONDS, and whether it failed.
         self.notice, self.failed = (
             "",
             False,
-        )  # message about the last job that ended, shown for NOTICE_SECONDS, and whether it failed
+        )
         self.asked = 0.0
         self.looked = ""  # result of the last "What Is Read", for the panel
 

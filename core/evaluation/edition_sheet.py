@@ -13,11 +13,12 @@ from vera.core.data.engine.clips import make_clip
 from vera.core.evaluation.sample_clip import delivered, run
 
 SUBJECT_PLATE_LABELS = {"edit": "background", "background": "sea"}  # labels that give a plate with a subject
+# Labels that give a plate without a subject.
 EMPTY_PLATE_LABELS = {
     "edit": "effect",
     "effect": "fog",
     "amount": "light",
-}  # labels that give a plate without a subject
+}
 INSTRUCTIONS = (
     "Add a large red balloon rising on the right",
     "Add a yellow star at the top",

@@ -50,19 +50,17 @@ MIN_WHITE = 0.02  # smallest white of a plate, as a share of display white, so t
 # Smallest and largest share of light that comes from all directions. Raising them gives flatter light.
 AMBIENT = (0.16, 0.5)
 TINT = 0.6  # saturation of the light from a direction; 0 gives all light the hue of the white
-KEY_SIDE, KEY_UP, KEY_FRONT = (
-    0.6,
-    0.65,
-    0.45,
-)  # components of the key light's direction; the plate decides left or right
+# Components of the key light's direction; the plate decides left or right.
+KEY_SIDE, KEY_UP, KEY_FRONT = 0.6, 0.65, 0.45
+# Sine of the key light's half angle. It has a size, so that light falls off softly towards the shadow; raising it gives
+# a wider transition.
+KEY_RADIUS = 0.3
 SKY = 0.5  # loss of light on surfaces that face down against those that face up
 HIGHLIGHT = 0.55  # strength of the key light's reflection on glossy surfaces, as a share of the white
 SHARPNESS = (12.0, 90.0)  # exponent of the highlight on a matte and on a polished surface
 FRESNEL = 0.04  # reflectance of non-metals at normal incidence
-MIRROR_SIZE = (
-    64,
-    36,
-)  # (width, height) of the plate as metal and gloss reflect it; raising it gives sharper reflections
+# (width, height) of the plate as metal and gloss reflect it; raising it gives sharper reflections.
+MIRROR_SIZE = (64, 36)
 SIDES = (12, 8)  # (width, height) of the plate as diffuse light; lowering it gives softer light
 METAL_GAIN = 1.3  # factor on a metal's reflection
 METAL_REFLECTANCE = 0.5  # share of a metal's light that is the reflected plate; raising it looks like glass
@@ -130,7 +128,7 @@ class PlateLight:
         around = F.grid_sample(self.sides, 0.8 * facing.view(1, 1, -1, 2), align_corners=False, padding_mode="border")
         around = around[0, :, 0].T.view(*facing.shape[:-1], 3)
         up = 1 - SKY * (0.5 + 0.5 * facing[..., 1])
-        lambert = (_normals(facing) @ self.key).clamp_min(0)
+        lambert = _softened(_normals(facing) @ self.key)
         ambient = self.ambient * (up * open_)[..., None] * around
         direct = (1 - self.ambient) * (lambert * (0.5 + 0.5 * open_))[..., None]
         return (ambient + direct) * self.scale
@@ -176,9 +174,8 @@ class PlateLight:
 
     def _mirrored(self, facing):
         """Reflected light relative to white, (..., 3): the plate around its middle, as a mirror ball shows it."""
-        way = (
-            2 * facing * _normals(facing)[..., 2:]
-        )  # of what is reflected, right and down; 0 at the middle and the limb
+        # Direction of what is reflected, right and down; 0 at the middle and the limb.
+        way = 2 * facing * _normals(facing)[..., 2:]
         places = torch.stack([-way[..., 0], way[..., 1]], -1).view(1, 1, -1, 2)
         seen = F.grid_sample(self.mirror, places, align_corners=False, padding_mode="reflection")[0, :, 0].T
         dark = 1 - HORIZON * torch.exp(-(((way[..., 1:] - 0.12) / 0.16) ** 2))
@@ -263,10 +260,18 @@ def key_of(bright: Tensor) -> Tensor:
     upper = bright[: height * 2 // 3].clamp(max=4) ** 2
     x = (torch.arange(width) + 0.5) / width * 2 - 1
     side = float((upper.mean(0) * x).sum() / upper.mean(0).sum().clamp_min(1e-6))
-    side = math.copysign(
-        min(1.0, 3 * abs(side) + 0.35), side if side else -1.0
-    )  # light straight from above would look flat
+    side = math.copysign(min(1.0, 3 * abs(side) + 0.35), side or -1.0)  # light straight from above would look flat
     return F.normalize(torch.tensor([KEY_SIDE * side, -KEY_UP, KEY_FRONT]), dim=0)
+
+
+def _softened(cosine: Tensor) -> Tensor:
+    """Lambert's law for a light with a size: the mean of max(0, c) over c within KEY_RADIUS of `cosine`.
+
+    cosine (...): between the surface's normal and the light's middle. Without a size, the border of the shadow would
+    show as a line.
+    """
+    across = (cosine + KEY_RADIUS) ** 2 / (4 * KEY_RADIUS)
+    return torch.where(cosine.abs() < KEY_RADIUS, across, cosine.clamp_min(0))
 
 
 def display_codes(light: Tensor, clips: bool) -> Tensor:

@@ -59,9 +59,8 @@ class GrainMaker:
     def _drawn(self, frame: int, row: int, column: int) -> np.ndarray:
         """One block (3, NOISE_BLOCK, NOISE_BLOCK) of white noise."""
         key = np.array([self.seed % _KEYS, frame % _KEYS], np.uint64)
-        counter = np.array(
-            [0, 0, row % _KEYS, column % _KEYS], np.uint64
-        )  # blocks are 2^128 numbers apart: no number is drawn twice
+        # Blocks are 2^128 numbers apart: no number is drawn twice.
+        counter = np.array([0, 0, row % _KEYS, column % _KEYS], np.uint64)
         return np.random.Generator(np.random.Philox(key=key, counter=counter)).standard_normal(
             (3, NOISE_BLOCK, NOISE_BLOCK), np.float32
         )

@@ -212,8 +212,9 @@ def no_past(part: nn.Module) -> list[Tensor | None]:
     """An empty state for the causal convolutions of a VAE's encoder or decoder, one slot each. Each stream needs its
     own
     list."""
+    # Slow to import, and not needed for mini.
     from diffusers.models.autoencoders.autoencoder_kl_wan import (
         WanCausalConv3d,
-    )  # slow to import, and not needed for mini
+    )
 
     return [None] * sum(isinstance(m, WanCausalConv3d) for m in part.modules())

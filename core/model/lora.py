@@ -37,10 +37,11 @@ METADATA = "lora_adapter_metadata"  # diffusers' name for a file's ranks and alp
 _PREFIXES = re.compile(
     r"(?:(?:base_model\.model|diffusion_model|transformer|model|unet|pipe\.dit|dit)\.)+|lora_(?:unet|transformer)__?"
 )
+# A block's modulation in diffusers and Vera, and in the release.
 _TABLE, _MODULATION = (
     "scale_shift_table",
     "modulation",
-)  # a block's modulation in diffusers and Vera, and in the release
+)
 _KEY = re.compile(
     r"(?P<module>.+)\.(?:"
     r"lora[_.](?P<low>A|down)(?:\.default)?\.weight|lora[_.](?P<high>B|up)(?:\.default)?\.weight"

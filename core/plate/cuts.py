@@ -69,9 +69,8 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 def _found(items, picture_of):
     """Yield (item, whether a new shot begins with it)."""
     none = (None, None, None)
-    seen = deque(
-        [none] * NEIGHBOUR_FRAMES, maxlen=2 * NEIGHBOUR_FRAMES + 1
-    )  # item, its cells, their difference from those before
+    # Item, its cells, their difference from those before.
+    seen = deque([none] * NEIGHBOUR_FRAMES, maxlen=2 * NEIGHBOUR_FRAMES + 1)
     for item in chain(items, repeat(None, NEIGHBOUR_FRAMES)):
         if item is None:
             seen.append(none)

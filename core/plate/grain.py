@@ -30,10 +30,11 @@ MAX_VARIANCE_RATIO = (
 )
 GRAIN_ONLY_VARIANCE = 2e-6  # variance up to which every block is grain alone: a third of the rounding error of 8 bits
 FOUND_AGAIN = 0.3  # phase correlation with the other frame from which a block has moving detail; grain has 0.2
+# Distance of codes from 0 and 1 that clips grain; share of clipped pixels in a block.
 CLIPPED, MOST_CLIPPED = (
     0.003,
     0.02,
-)  # distance of codes from 0 and 1 that clips grain; share of clipped pixels in a block
+)
 MAX_ROUNDS = 20  # largest number of search rounds
 
 ZERO_VARIANCE = 1e-12  # variance up to which a block has no grain

@@ -163,9 +163,8 @@ def _listener(folder: Path) -> socket.socket:
     """A socket at the port of the last service, so that open pages find this one; at another port if that is in use."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     if os.name == "posix":
-        listener.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # connections of the last service may remain for a while
+        # Connections of the last service may remain for a while.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", read_json(folder / LAST_PORT, {"port": int})["port"]))
     except (OSError, ValueError, OverflowError):

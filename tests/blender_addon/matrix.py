@@ -719,9 +719,8 @@ def strip_like(scene, layer, start):
 
 if __name__ == "__main__":
     code = 1
-    faulthandler.dump_traceback_later(
-        int(os.environ.get("VERA_PATIENCE", 500)), exit=True
-    )  # an endless loop within Blender says where it was called
+    # An endless loop within Blender says where it was called.
+    faulthandler.dump_traceback_later(int(os.environ.get("VERA_PATIENCE", 500)), exit=True)
     os.chdir(b.WORK)
     try:
         {"matrix": main, "artist": case_artist}[sys.argv[1]]()

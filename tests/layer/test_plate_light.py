@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from vera.core.layer import plate_light
 from vera.core.layer.plate_light import LUMINANCE, WHITE_ALBEDO, PlateLight, display_codes
 from vera.core.model.interfaces import SurfacePoints
 from vera.core.plate.color_curve import decode_srgb
@@ -168,3 +169,24 @@ def test_the_light_changes_evenly_as_a_thing_moves_through_the_plate():
     whites = torch.stack([PlateLight.of(plate, (x / 100, 0.0)).white for x in range(-20, 21)])
     steps = luminance(whites).log().diff()
     assert steps.abs().max() < 0.08
+
+
+def test_a_light_with_a_size_is_the_mean_of_its_parts():
+    """In fp64, over 20,001 parts; the formula holds on both sides of the horizon and across it."""
+    cosines = torch.linspace(-1, 1, 201, dtype=torch.float64)
+    parts = torch.linspace(-1, 1, 20_001, dtype=torch.float64) * plate_light.KEY_RADIUS
+    wanted = (cosines[:, None] + parts).clamp_min(0).mean(1)
+    assert (plate_light._softened(cosines) - wanted).abs().max() < 1e-4
+
+
+def test_no_line_shows_where_a_white_ball_turns_from_the_light():
+    """Along a meridian through the light, in display codes: with a light without size, the slope jumps by 3e-4."""
+    light = PlateLight.of(synthetic_plate(3)[0])
+    across = torch.linspace(-0.95, 0.95, 400)
+    side = light.key[:2] / light.key[:2].norm()
+    ones = torch.ones(len(across))
+    points = SurfacePoints(
+        -ones, WHITE_CODE * torch.ones(len(across), 3), across[:, None] * side, 0 * ones, ones, 0 * ones, ones
+    )
+    codes = luminance(display_codes(light.shade(points, 0.0, 0.0, 0.0), True))
+    assert codes.diff().diff().abs().max() < 1e-4

@@ -61,9 +61,8 @@ def test_planted_haze_is_found_beside_drift(color, alpha):
 def test_drift_alone_is_no_haze(seed):
     behind = plate(10 * seed)
     assert find_haze(behind, drifted(behind, 100 + seed), torch.ones(FRAMES, 1, *SIZE)) is None
-    assert (
-        find_haze(behind, drifted(blur(behind, 1.2), 100 + seed), torch.ones(FRAMES, 1, *SIZE)) is None
-    )  # a codec's loss
+    # A codec's loss.
+    assert find_haze(behind, drifted(blur(behind, 1.2), 100 + seed), torch.ones(FRAMES, 1, *SIZE)) is None
 
 
 def test_another_picture_is_no_haze():

@@ -9,10 +9,11 @@ from vera.core.model.interfaces import ShotBackground
 from vera.core.model.mini import words
 from vera.kernels.gelu import gelu_tanh
 
+# Backgrounds that a prompt can ask for; "nothing": an object, an effect, or an empty prompt.
 SCENES = (
     *words.BACKGROUNDS,
     "nothing",
-)  # backgrounds that a prompt can ask for; "nothing": an object, an effect, or an empty prompt
+)
 SCENE_TRAITS = ("calm", "misty", "snowy")  # adjectives of a background, each with its own probability
 
 

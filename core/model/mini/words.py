@@ -122,6 +122,7 @@ SHOTS = ("Medium shot", "Wide shot", "Close-up", "Full shot")
 ANGLES = ("eye-level", "low angle", "high angle")
 CAMERAS = ("static camera", "sharp focus", "shallow focus", "slow pan")
 
+# Repeated as often as training draws them.
 VERBS = (
     "Add",
     "Add",
@@ -132,7 +133,7 @@ VERBS = (
     "Create",
     "Show",
     "Draw",
-)  # repeated as often as training draws them
+)
 AMOUNTS = {"light": ("light", "a little"), "heavy": ("heavy", "thick", "dense")}  # amount of an effect -> its words
 BACKGROUND_FORMS = (
     "Change the background to {scene}. {shot} Keep the {keep} intact.",

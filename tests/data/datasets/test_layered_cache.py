@@ -68,9 +68,8 @@ def test_a_damaged_entry_is_made_again(rows, made, cache, encoders, harm, monkey
     assert cache.get(cache.key_of_row(rows[0])) is None
     again = fetch(rows[0], cache)
     assert again.latents is None and len(again.layers) == 5
-    monkeypatch.setattr(
-        encoders, "latents", lambda row, layers: made.latents
-    )  # encoding again is slow and gives the same
+    # Encoding again is slow and gives the same.
+    monkeypatch.setattr(encoders, "latents", lambda row, layers: made.latents)
     assert torch.equal(finish(again, cache, encoders).latents, made.latents) and path.read_bytes() == whole
 
 

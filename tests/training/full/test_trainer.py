@@ -385,9 +385,8 @@ def test_lora_trains_only_adapters_and_new_weights(place):
     assert (run_training(place, "lora-stopped", lora=lora, rate=0.01) - whole).abs().max() < 1e-6
     trained = {k.removeprefix("weights/") for k in state(place / "lora") if k.startswith("weights/")}
     assert all(".edit." in k and "lora_" in k or k.startswith(NEW_PARAMETERS) for k in trained)
-    assert (
-        len(trained) == 2 * 10 + 5
-    )  # two attentions of four projections, two linear layers, and the weights that Wan lacks
+    # Two attentions of four projections, two linear layers, and the weights that Wan lacks.
+    assert len(trained) == 2 * 10 + 5
     train(config(place, lora=lora), place / "lora", lambda: False, place / "adapted")
     start, now = (load_model(str(place / name), "cpu").transformer.state_dict() for name in ("vera", "adapted"))
     for name, value in start.items():
