@@ -25,7 +25,8 @@ _WRONG_NAME = {errno.ENAMETOOLONG, errno.ELOOP}
 def stop_request() -> Callable[[], bool]:
     """A function that returns whether Ctrl-C or a termination signal was received.
 
-    The first signal lets the job stop at a safe point; the second one ends the process.
+    The first signal lets the job stop at a safe point. The third one ends the process; the second does not, because
+    programs such as `timeout` send each signal twice.
     """
     asked: list[int] = []
 

@@ -6,6 +6,7 @@ import shutil
 import threading
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import OpenImageIO as oiio
@@ -15,13 +16,17 @@ import torch
 from tests.layer.test_drawn_object import Disc
 from tests.plate.media import noise, write_image, write_movie, write_noise
 from tests.tiny import WINDOW, composite_file, draw, keep_some, make, tiny_model
+from vera.core.backends import generate as backend
 from vera.core.backends import shot_shapes
 from vera.core.errors import InputError, StoppedError
 from vera.core.layer.backdrop import backdrop
 from vera.core.layer.backdrop.plate_motion import Motion
 from vera.core.layer.image_file import read_image
 from vera.core.model.interfaces import ShotBackground, Subject
+from vera.core.plate.color import PlateColor
+from vera.core.plate.color_space import LINEAR, SRGB, find_space
 from vera.core.plate.movie import Movie
+from vera.core.plate.region import Region
 from vera.core.sampling import kept_people
 from vera.core.sampling import shots as generate
 from vera.core.sampling.solver import Solver
@@ -202,6 +207,20 @@ def test_kept_latents_are_delivered_again_in_another_way(tmp_path, model, looked
     make(model, plate, tmp_path / "beside", cuts="3")
     assert delivered(tmp_path / "beside") == linear
     assert looked == []
+
+
+@pytest.mark.parametrize("damaged", ["", "preview.mp4", "manifest.json"])
+def test_kept_latents_that_are_gone_are_generated_again(tmp_path, model, looked, damaged):
+    plate, out = write_plate(tmp_path / "in", [1, 2]), tmp_path / "out"
+    make(model, plate, out, keep=True)
+    before, kept = delivered(out), (out / "kept/layers.1.safetensors").read_bytes()
+    shutil.rmtree(out / "kept")
+    if damaged:
+        (out / damaged).write_bytes(b"")
+    looked.clear()
+    make(model, plate, out, keep=True)
+    assert (out / "kept/layers.1.safetensors").read_bytes() == kept and delivered(out) == before
+    assert len(looked) == 4
 
 
 def test_what_a_stopped_job_generated_is_kept_if_asked_for_later(tmp_path, model, looked):
@@ -403,6 +422,33 @@ class HighDisc(OnlyDisc):
 
     def of_shot(self, text, source, mask, window, finish=None):
         return Disc(stands=True, y=-0.3)
+
+
+SPACES = {"srgb": SRGB, "linear": LINEAR, "log": find_space("ARRI LogC3 (EI800)")}
+
+
+@pytest.mark.parametrize("space, clips", [("srgb", True), ("linear", False), ("log", False)])
+def test_what_is_drawn_clips_at_white_where_the_plate_does(space, clips):
+    color = PlateColor(SPACES[space], "half")
+    job = SimpleNamespace(region=Region(0, 0, 8, 6, (6, 8)), aspect=4 / 3, color=color)
+    filmed = SimpleNamespace(pixels=np.full((6, 8, 3), 0.4, np.float16))
+    assert backend._scene(job, filmed).clips is clips
+
+
+@pytest.mark.parametrize(
+    "layer_mode, space, relative",
+    [
+        ("auto", "srgb", False),  # decoded colour has all of its depth
+        ("auto", "linear", True),
+        ("auto", "log", True),
+        ("replace", "linear", False),
+        ("relative", "srgb", True),
+        ("relative", "log", True),
+    ],
+)
+def test_colour_is_relative_in_light_or_as_asked_for(layer_mode, space, relative):
+    job = SimpleNamespace(recipe=SimpleNamespace(layer_mode=layer_mode), color=PlateColor(SPACES[space], "half"))
+    assert backend._may_be_relative(job) is relative
 
 
 def test_what_stands_on_nothing_has_one_warning_also_in_the_manifest(tmp_path, model, monkeypatch):

@@ -17,6 +17,7 @@ from tests.plate.media import grey_levels, write_image, write_movie, write_noise
 from tests.tiny import composite_file, draw, keep_some
 from vera.core.cli import render
 from vera.core.files import FileLock
+from vera.core.job.run import stop_request
 from vera.core.layer.image_file import read_image as pixels
 from vera.core.model.device import choose_device
 
@@ -304,6 +305,17 @@ def test_stopped_half_way_and_resumed_is_identical(tmp_path, whole, stage, numbe
     part = json.loads((tmp_path / "part/manifest.json").read_text())
     assert made_in_one_go["frames"] == part["frames"]
     assert not list((tmp_path / "part").rglob("*.part*")) and not (tmp_path / "part/.job").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_a_farms_signal_ask_for_a_stop(number):
+    signal.signal(number, lambda number, frame: None)  # if it is not listened to, it does not end the tests
+    stopping = stop_request()
+    assert not stopping()
+    signal.raise_signal(number)
+    assert stopping() and signal.getsignal(number) is not signal.SIG_DFL
+    signal.raise_signal(number)
+    assert signal.getsignal(number) is signal.SIG_DFL  # a third one ends the process
 
 
 # Wrong input: one line, exit code 2, nothing written

@@ -2,7 +2,7 @@
 
 import json
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -116,6 +116,23 @@ def test_what_is_enough_is_enough(gpu):
     assert len(within_memory(work, BOTH, "auto", ModelLoading(load))) == 1 and len(tried) == 2
     work, tried = failing(0)
     assert within_memory(work, BOTH, "auto", ModelLoading(load)) == () and len(tried) == 1
+
+
+@pytest.mark.parametrize(
+    "failures, next_begins_with",
+    [
+        (0, (False, "none", 49, "auto")),
+        (2, (False, "parts", 49, "auto")),  # what helped is kept
+        (3, (False, "parts", 25, "auto")),
+        (6, (False, "parts", 9, "auto")),  # the CPU is not: the next job may fit
+    ],
+)
+def test_the_next_job_of_a_model_begins_with_the_settings_that_fit_the_gpu(gpu, failures, next_begins_with):
+    loading = ModelLoading(load)
+    within_memory(failing(failures)[0], BOTH, "auto", loading)
+    work, tried = failing(0)
+    within_memory(work, replace(BOTH, one_batch=False), "auto", loading)
+    assert tried == [next_begins_with]
 
 
 @pytest.mark.parametrize("device, tries, last", [("auto", 10, "cpu"), ("cuda", 6, "cuda"), ("cpu", 5, "cpu")])

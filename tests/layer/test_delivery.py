@@ -288,6 +288,17 @@ def test_prores_holds_straight_colour_and_exact_alpha(tmp_path, no_pictures):
     assert manifest(tmp_path / "out")["prores"]["sha256"] == sha256
 
 
+@pytest.mark.parametrize("aspect", [2.0, 1.0, 0.5])
+def test_every_output_states_the_plates_pixel_aspect(tmp_path, no_pictures, aspect):
+    plate = StandInPlate(frames=(1,), size=(48, 64), pixel_aspect=aspect)
+    deliver(tmp_path / "out", Formats(extra_outputs=("prores", "png")), plate)
+    for name in ("edit/edit.0001.exr", "composite/composite.0001.exr", "png/edit.0001.png"):
+        spec = oiio.ImageInput.open(str(tmp_path / "out" / name)).spec()
+        assert spec.get_float_attribute("PixelAspectRatio", 1.0) == pytest.approx(aspect), name
+    with av.open(str(tmp_path / "out/edit.mov")) as movie:
+        assert (movie.streams.video[0].sample_aspect_ratio or 1) == aspect
+
+
 def test_prores_with_another_alpha_is_refused(tmp_path, monkeypatch):
     right = prores._prores_codes
 

@@ -6,6 +6,7 @@ import pytest
 from tests.layer.stand_in import BLENDINGS, StandInPlate, color_of, make_frame
 from vera.core.layer.blend_space import find_blending
 from vera.core.layer.delivery import Delivery
+from vera.core.layer.outputs.header import plate_header
 from vera.core.layer.outputs.output import FramePixels, Shot
 from vera.core.plate.color_space import LINEAR, resolve_space
 from vera.core.plate.source import open_plate
@@ -136,6 +137,22 @@ def test_a_movies_layer_has_its_rate_and_aspect(tmp_path):
     spec = read_spec(delivery.edit_path(2))
     assert spec.getattribute("FramesPerSecond") == (25, 1)
     assert spec.getattribute("PixelAspectRatio") == 1.5
+
+
+@pytest.mark.parametrize(
+    "timecode, rate, frame, words",
+    [
+        ("01:00:00:00", 25, 1, 0x01000000),
+        ("01:00:00:00", 25, 100, 0x01000324),  # the 100th of the movie, whichever frame a job begins with
+        ("00:59:59:24", 25, 2, 0x01000000),
+        ("01:00:00;00", Fraction(30000, 1001), 1801, 0x01010042),  # drop-frame: 00 and 01 are no numbers
+        ("10:00:00:00", 24, 25, 0x10000100),
+    ],
+)
+def test_a_movies_frame_has_its_own_timecode(tmp_path, timecode, rate, frame, words):
+    plate = StandInPlate("uint8", "mov", (frame, frame + 1), is_movie=True, fps=Fraction(rate))
+    plate.timecode = timecode
+    assert plate_header(plate, frame, ()).getattribute("smpte:TimeCode")[0] == words
 
 
 def test_dpx_keeps_its_timecode_and_transfer(tmp_path):

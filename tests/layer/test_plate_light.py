@@ -120,6 +120,15 @@ def test_the_key_light_comes_from_the_brighter_side_and_from_above():
     assert right[0] > 0 > left[0] and right[1] < 0 and left[1] < 0
 
 
+@pytest.mark.parametrize("above, below, side", [("left", "right", -1), ("right", "left", 1)])
+def test_a_bright_floor_does_not_turn_the_key_light(above, below, side):
+    """The upper two thirds of a plate decide: a lamp there, and a floor below that is brighter on the other side."""
+    half = {"left": np.s_[:80], "right": np.s_[80:]}
+    plate = np.full((90, 160, 3), 0.05, np.float32)
+    plate[:60, half[above]], plate[60:, half[below]] = 0.4, 3.0
+    assert np.sign(PlateLight.of(plate).key[0].item()) == side
+
+
 def test_a_lamp_of_a_hundredth_of_the_plate_is_not_its_white():
     plate = np.full((90, 160, 3), 0.2, np.float32)
     plate[:9, :16] = 60

@@ -8,7 +8,10 @@ from PIL import Image
 from tests.layer.stand_in import BLENDINGS, StandInPlate
 from vera.core.layer import preview
 from vera.core.layer.preview import Shown
+from vera.core.layer.shot_pictures import ShotPictures
+from vera.core.plate.color import PlateColor
 from vera.core.plate.color_curve import decode_srgb, encode_srgb
+from vera.core.plate.color_space import LINEAR
 
 
 def show(plate, frame, blend_space="linear"):
@@ -55,6 +58,20 @@ def test_the_movies_size_is_even_and_bounded(tmp_path, size, aspect):
         if min(size) > 400:
             shape = context.height / context.width
             assert shape == pytest.approx(size[0] / (size[1] * aspect), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "size, aspect, shape",
+    [((90, 160), 1.0, 16 / 9), ((90, 160), 2.0, 32 / 9), ((160, 90), 1.0, 9 / 16), ((160, 90), 0.5, 9 / 32)],
+)
+def test_small_pictures_have_the_shape_in_which_the_plate_is_seen(tmp_path, size, aspect, shape):
+    plate = StandInPlate(size=size, frames=(1,), pixel_aspect=aspect)
+    shown = show(plate, 1)
+    preview.write_thumbnail(tmp_path / "thumbnail.png", shown.layer, plate, shown.blending)
+    preview.write_poster(tmp_path / "poster.png", shown.composite, plate)
+    sheet = Image.fromarray(preview.sheet_column(shown, plate)[0])
+    for picture in (*map(Image.open, sorted(tmp_path.iterdir())), sheet):
+        assert picture.width / picture.height == pytest.approx(shape, rel=0.02)
 
 
 def test_the_contact_sheet_spreads_over_the_shot(tmp_path, monkeypatch):
@@ -120,6 +137,22 @@ def test_a_shrunk_picture_is_of_the_plates_type(kind):
     small = preview.shrunk(plate, image, np.zeros((480, 800, 4), np.float16), image)
     assert [i.dtype for i in small] == [kind, np.float16, kind]
     assert np.allclose(small[0] / most, 0.25, atol=0.003)
+
+
+@pytest.mark.parametrize("stops", [2.0, -3.0])
+def test_pictures_of_an_exposed_shot_are_those_of_a_shot_of_that_brightness(tmp_path, stops):
+    """Highlights too: light above what is seen as white is cut before pixels are averaged."""
+    plate = StandInPlate("float", size=(40, 2000), frames=(1,))
+    light = 8 * np.random.default_rng(0).random((40, 2000, 3), np.float32) ** 4
+
+    def shown(light, exposure):
+        color = PlateColor(LINEAR, "float", exposure)
+        pictures = ShotPictures(tmp_path, plate, BLENDINGS["linear"], color, lambda frame: None)
+        return pictures._shown(1, light, np.zeros((40, 2000, 4), np.float16), light)
+
+    exposed, bright = shown(light, stops), shown(light * np.float32(2**stops), 0.0)
+    assert np.abs(exposed.plate - bright.plate).max() < 1e-5
+    assert np.abs(exposed.composite - bright.composite).max() < 1e-5
 
 
 def test_a_highlight_does_not_shine_into_what_lies_beside_it():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vera.core.lifting.change import LIMITS, find_change
-from vera.core.lifting.noise import features
+from vera.core.lifting.noise import ENERGY_SCALE, Noise, features
 
 SIZE, FRAMES, SIGMA = (80, 120), 3, 0.02
 
@@ -45,3 +45,15 @@ def test_noise_alone_is_no_change():
     residual = SIGMA * torch.randn(FRAMES, 3, *SIZE, generator=torch.Generator().manual_seed(1))
     plate = torch.full((FRAMES, 3, *SIZE), 0.5)
     assert not find_change(residual, features(plate), torch.ones(FRAMES, 1, *SIZE)).any()
+
+
+@pytest.mark.parametrize("feature", [2, 3, 4], ids=["fine detail", "coarse detail", "movement"])
+@pytest.mark.parametrize("lost, expected", [(0.02, 0.02), (0.1, 0.1), (1.0, 0.25), (4.0, 0.25)])
+def test_a_quarter_of_a_details_energy_is_the_most_that_counts_as_noise(feature, lost, expected):
+    """More than that is an edit, however regular: a codec that loses a detail with probability g errs by g (1 - g)."""
+    energy = torch.logspace(-6, -1, 4000)
+    of_plate = torch.zeros(1, 5, 1, 4000)
+    of_plate[:, 0], of_plate[:, 1], of_plate[:, feature] = 1, 0.5, energy * ENERGY_SCALE
+    squares = (lost * energy).view(1, 1, 1, -1)
+    noise = Noise(of_plate, squares, torch.ones(1, 1, 1, 4000))
+    assert float(noise.coefficients[feature]) * ENERGY_SCALE == pytest.approx(expected, rel=0.2)

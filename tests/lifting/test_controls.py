@@ -111,6 +111,28 @@ class Layers:
         return layer
 
 
+@pytest.mark.parametrize(
+    "places, count",
+    [
+        ([[(0, 0), (0, 1)]], 1),  # blocks (row, column) of each frame: beside one another
+        ([[(0, 0), (1, 1)]], 1),  # corner at corner
+        ([[(0, 0), (0, 2)]], 2),  # a block apart
+        ([[(2, 2)], [(2, 2)]], 1),  # at rest
+        ([[(2, 2)], [(2, 3)]], 1),  # to the side, from one frame to the next
+        ([[(2, 2)], [(3, 3)], [(4, 4)]], 1),  # along a diagonal
+        ([[(2, 2)], [(3, 1)]], 1),
+        ([[(2, 2)], [(4, 4)]], 2),  # too far for one thing
+        ([[(2, 2)], [], [(2, 2)]], 2),  # gone for a frame
+    ],
+)
+def test_blocks_that_touch_in_the_same_or_the_next_frame_are_one_part(places, count):
+    video = [torch.zeros(13, 24, 24) for _ in places]
+    for layer, there in zip(video, places):
+        for row, column in there:
+            layer[3, 4 * row, 4 * column] = 1
+    assert len(find_parts(video, len(video)).parts) == count
+
+
 @pytest.mark.parametrize("chosen, large, small", [((1,), True, False), ((2,), False, True), ((-2,), True, False)])
 def test_numbers_keep_or_drop(chosen, large, small):
     parts = find_parts(Layers(), 3, chosen)

@@ -9,6 +9,7 @@ import torch
 from diffusers import WanVACEPipeline
 
 from tests.plate.media import write_image
+from tests.recipe.test_identity import OTHER
 from tests.tiny_vace import SIZE, vace_directory
 from vera.core.backends import lift as lift_backend
 from vera.core.cli import render
@@ -28,6 +29,7 @@ from vera.core.lifting.vace_editor import (
 from vera.core.model.tensors import TensorFiles
 from vera.core.model.text import WanText
 from vera.core.recipe import EditRecipe
+from vera.core.recipe.table import FIELDS
 
 
 @pytest.fixture(scope="module")
@@ -199,12 +201,15 @@ def test_references_and_settings_make_another_job(shot, vace):
 
     def hash_of(**values):
         given = {"plate": str(shot / "in/plate.####.exr"), "mask": str(shot / "mask.png"), "out": str(shot / "out")}
-        return prepare(EditRecipe(prompt="add a red boat", model=f"vace:{vace}", **given, **values), "cpu").hash
+        given |= {"prompt": "add a red boat", "model": f"vace:{vace}"}
+        return prepare(EditRecipe(**given | values), "cpu").hash
 
-    settings = [{}, {"shift": 4.0}, {"negative_prompt": "blur"}, {"conditioning_scale": 0.5}]
-    references = [{"reference": (str(shot / f"{name}.png"),)} for name in colors]
-    hashes = [hash_of(**values) for values in (*settings, *references)]
-    assert len(set(hashes)) == len(hashes) - 1 and hashes[-1] == hashes[-3]
+    fields = [f for f in FIELDS if "vace" in f.row.backends and f.name in OTHER and f.row.part is not None]
+    other = OTHER | {"frames": "1001-1004"}
+    wrong = [f.name for f in fields if hash_of(**{f.name: other[f.name]}) == hash_of()]
+    assert not wrong and {"steps", "seed", "shift", "negative_prompt", "sensitivity"} < {f.name for f in fields}
+    hashes = [hash_of(reference=(str(shot / f"{name}.png"),)) for name in colors]
+    assert len({*hashes, hash_of()}) == 3 and hashes[0] == hashes[2]
 
 
 @pytest.mark.parametrize("guidance", ["1", "0"])

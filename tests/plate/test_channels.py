@@ -6,7 +6,7 @@ import pytest
 
 from tests.plate.media import write_image
 from vera.core.errors import InputError
-from vera.core.plate.channels import Part, Picture, choose_mask
+from vera.core.plate.channels import Part, Picture, choose_mask, choose_picture
 from vera.core.plate.choice import Choice
 from vera.core.plate.source import open_mask, open_plate
 
@@ -72,6 +72,26 @@ def test_the_plain_layer_is_taken_before_others_and_the_others_are_named(tmp_pat
     plate = open_plate(str(write_image(tmp_path / "p.exr", planes(1, 2, 3, 4, 5, 6, 1), names=LAYERS)))
     assert plate.channels == ("R", "G", "B", "A") and plate.read(1)[1, 1].tolist() == [4, 5, 6, 1]
     assert plate.notes == ("left out of the plate and its composite: diffuse.R, diffuse.G, diffuse.B",)
+
+
+def colors_of(*layers: str) -> tuple[str, ...]:
+    return tuple(f"{layer}.{letter}".lstrip(".") for layer in layers for letter in "RGB")
+
+
+@pytest.mark.parametrize(
+    "names, taken",
+    [
+        (colors_of("fog", "beauty"), "beauty"),  # a usual layer before others
+        (colors_of("beauty", "rgba"), "rgba"),  # the more usual of two
+        (colors_of("fog", "dust"), "fog"),  # of equal ones the first
+        (("Y", *colors_of("beauty")), "beauty"),  # colour before luminance, in the plain layer
+        (("Y", *colors_of("fog")), "fog"),
+        (("rgba.Y", *colors_of("fog")), "fog"),
+        (("fog.Y", "beauty.Y"), "beauty"),
+    ],
+)
+def test_of_several_pictures_colour_is_taken_first_then_the_usual_layer(names, taken):
+    assert choose_picture([Part(0, "", "", names)]).layer == taken
 
 
 def test_a_layer_is_taken_where_it_is_asked_for_and_is_another_job(tmp_path):

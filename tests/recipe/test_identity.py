@@ -1,6 +1,7 @@
 """The hash that a field belongs to is the one that its row names."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,6 +71,26 @@ def hashes(tmp_path_factory) -> Callable[..., tuple[str, str]]:
         return job.delivery.generation, job.hash
 
     return hashes
+
+
+@pytest.mark.parametrize("name", ["plate", "mask"])
+@pytest.mark.parametrize("changed", [1, 2, 3])
+def test_every_frame_of_plate_and_mask_determines_the_layer(tmp_path, name, changed):
+    model = tiny_model()
+
+    def generation(folder: Path, other: int | None) -> str:
+        paths = {}
+        for each in ("plate", "mask"):
+            folder.joinpath(each).mkdir(parents=True)
+            for frame in (1, 2, 3):
+                level = 90 if (each, frame) == (name, other) else 200
+                write_image(folder / f"{each}/p.{frame}.png", np.full((48, 64, 3), level, np.uint8))
+            paths[each] = str(folder / each / "p.#.png")
+        recipe = EditRecipe(**paths, prompt="Add a red ball", out=str(folder / "out"))
+        return prepare(recipe, "cpu", lambda name, device, **asked: model).delivery.generation
+
+    assert generation(tmp_path / "a", None) != generation(tmp_path / "b", changed)
+    assert generation(tmp_path / "c", None) == generation(tmp_path / "d", None)
 
 
 def test_every_field_is_tried():

@@ -78,6 +78,25 @@ def test_the_paths_of_a_new_row_are_taken_from_the_job_files_folder(tmp_path):
     assert read.light_map == str(tmp_path / "l.exr") == read.to_json()["light_map"]
 
 
+@pytest.mark.parametrize(
+    "model, read",
+    [
+        ("beside", "{jobs}/beside"),  # a folder beside the job file
+        ("mini", "mini"),  # a name
+        ("here", "here"),  # a folder in the current one, as in recipes up to 0.1.0
+        ("both", "{jobs}/both"),
+        ("lift:edited.mov", "lift:{jobs}/edited.mov"),
+        ("vace:beside", "vace:{jobs}/beside"),
+    ],
+)
+def test_a_job_files_model_is_a_folder_beside_it_or_a_name(tmp_path, monkeypatch, model, read):
+    for folder in ("jobs/beside", "jobs/both", "current/here", "current/both"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "current")
+    jobs = tmp_path / "jobs"
+    assert EditRecipe.from_job(NEEDED | {"model": model}, jobs, "a job").model == read.format(jobs=jobs)
+
+
 def test_a_new_row_is_in_the_docs_and_in_a_farms_task(wider):
     assert "| `light_map` |" in docs.fields_table()
     assert values_of(["light_map=/l.exr"]) == {"light_map": "/l.exr"}
@@ -136,7 +155,11 @@ def test_the_schema_takes_what_a_recipe_takes():
         {"steps": 0},
         {"guidance": 31},
         {"cache": 2},
+        {"guidance": -1},
+        {"cache": -1},
         {"exposure": 21},
+        {"exposure": -21},
+        {"seed": 2**63},
         {"also": ["gif"]},
         {"blend_space": "log"},
         {"keep": 1},

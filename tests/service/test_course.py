@@ -1,9 +1,13 @@
 """How far a whole job is."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from vera.core.service import course
 from vera.core.service.course import Course
+from vera.core.service.jobs import Queue
+from vera.core.service.supervisor import Supervisor
 
 EARLIER = {"frames": 10, "seconds": {"read": 1.0, "denoise": 5.0, "deliver": 4.0}}
 
@@ -55,3 +59,23 @@ def test_a_job_that_went_on_tells_nothing_of_the_next():
     told = Course()
     told.at("deliver", 7, 10, None)
     assert not told.whole
+
+
+@pytest.mark.parametrize(
+    "model, seconds",
+    [("mini", 3.0), (None, 3.0), ("/models/vera", 700.0), ("lift:/a.mov", 40.0), ("/models/other", None)],
+)
+def test_the_time_of_a_job_is_that_of_the_latest_whole_job_of_its_model(tmp_path, model, seconds):
+    """No model is mini. A job that was copied from another folder says nothing."""
+    ended = [("mini", {"denoise": 2.0}), ("mini", {"denoise": 3.0}), ("/models/vera", {"denoise": 700.0})]
+    ended += [("lift:/a.mov", {"lift": 40.0}), ("mini", {"deliver": 0.1}), ("/models/vera", {"deliver": 0.2})]
+    queue = Queue(tmp_path / "queue.sqlite")
+    for number, (name, stages) in enumerate(ended):
+        job, _ = queue.submit({"model": name, "prompt": str(number)}, f"request{number}")
+        queue.take()
+        queue.end(job["id"], "done", facts={"frames": 10, "seconds": stages})
+    recipe = {"prompt": "the next"} | ({} if model is None else {"model": model})
+    job, _ = queue.submit(recipe, "next")
+    found = Supervisor(queue, None, SimpleNamespace(folder=tmp_path))._earlier(job)
+    queue.close()
+    assert (found and sum(found["seconds"].values())) == seconds

@@ -1,6 +1,7 @@
 """Through the API: the results of a finished job, its next version, clearing, and the port of the next service."""
 
 import json
+import os
 
 import pytest
 
@@ -65,6 +66,17 @@ def test_again_takes_the_next_seed_and_folder(shared, done):
 def test_again_with_another_prompt_keeps_the_rest(shared, done):
     made = posted(shared, f"/v1/jobs/{done['id']}/again", {"change": {"prompt": "Add hail", "seed": 0}})[1]["recipe"]
     assert made["prompt"] == "Add hail" and made["seed"] == 0 and made["plate"] == done["recipe"]["plate"]
+
+
+@pytest.mark.parametrize(
+    "name, same_folder, expected",
+    [("elsewhere", False, "elsewhere"), ("elsewhere", True, "elsewhere"), (None, True, "rain")],
+)
+def test_again_delivers_into_the_folder_that_is_named(shared, done, name, same_folder, expected):
+    folder = os.path.dirname(done["recipe"]["out"])
+    change = {"prompt": f"Add {name}, {same_folder}"} | ({"out": f"{folder}/{name}"} if name else {})
+    body = {"change": change, "same_folder": same_folder}
+    assert posted(shared, f"/v1/jobs/{done['id']}/again", body)[1]["recipe"]["out"] == f"{folder}/{expected}"
 
 
 def test_kept_layers_are_delivered_again_into_the_same_folder(shared, done):

@@ -50,6 +50,22 @@ def job(folder, out, frames=2, **values):
 
 
 @pytest.mark.parametrize(
+    "total, done, advanced, left",
+    [(20, 0, 5, 60.0), (20, 10, 5, 20.0), (20, 18, 1, 20.0), (20, 15, 5, None)],
+)
+def test_time_left_of_a_stage_is_by_what_this_run_has_done_of_it(tmp_path, monkeypatch, total, done, advanced, left):
+    """20 seconds have passed; what an earlier run has done of the stage took none of them."""
+    now = [100.0]
+    monkeypatch.setattr(worker.time, "monotonic", lambda: now[0])
+    line = Heard()
+    progress = worker.JobProgress(line, tmp_path)
+    progress.stage("denoise", total, done)
+    now[0] += 20
+    progress.advance(advanced)
+    assert [values["seconds_left"] for _, values in line.said] == [None, left]
+
+
+@pytest.mark.parametrize(
     "error, kind, words",
     [
         (InputError("plate.exr: no such file; check the name"), "input", "check the name"),
