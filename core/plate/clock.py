@@ -1,8 +1,9 @@
 """Find which stored frame of a movie a host shows at each tick of the stated rate, from the frames' time stamps."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 
 # Largest distance of a frame from its tick, as a share of a frame's duration: containers round time stamps (mkv to
 # milliseconds). Raising it accepts more uneven movies unchanged; at 1/2 a frame could belong to the next tick.
@@ -16,12 +17,13 @@ MAX_FRAMES = 1_000_000  # frames of a conformed movie; bounds the effect of a br
 @dataclass(frozen=True)
 class Clock:
     """shown[n] is the stored frame (from 0) that a host shows at tick n of `rate`; held, dropped: frames shown again,
-    and never."""
+    and never. is_timed: False if the time stamps fall, so that they say nothing."""
 
     rate: Fraction | None
     shown: tuple[int, ...]
     held: int = 0
     dropped: int = 0
+    is_timed: bool = True
 
     @property
     def is_even(self) -> bool:
@@ -30,20 +32,25 @@ class Clock:
 
 
 def conform(times: Sequence[Fraction | None], rates: Sequence[Fraction | None], end: Fraction | None = None) -> Clock:
-    """The clock of frames with these time stamps (seconds, rising).
+    """The clock of frames with these time stamps (seconds, in order of decoding).
 
     rates: those that the container states, the likeliest first; the first that fits every stamp is taken as it is,
     unless another fits clearly better.
-    If none fits, frames are held and dropped at the last one, as hosts do. end: when the last frame ends. Stamps that
-    are missing or do not rise say nothing: then every frame is shown once, at the first rate.
+    If none fits, frames are held and dropped at the last one, as hosts do; of frames with one stamp the last is shown.
+    end: when the last frame ends, if it is longer than others. Stamps that are missing or fall say nothing: then every
+    frame is shown once, at the first rate.
     """
     known = [rate for rate in rates if rate]
     plain = Clock(known[0] if known else None, tuple(range(len(times))))
     stamps = [t for t in times if t is not None]
-    if len(stamps) < len(times) or not known or any(b <= a for a, b in zip(stamps, stamps[1:], strict=False)):
+    if len(stamps) < len(times) or not known or (len(stamps) > 1 and stamps[-1] == stamps[0]):
         return plain
+    if any(b < a for a, b in pairwise(stamps)):
+        return replace(plain, is_timed=False)
     off = {rate: max(abs((t - stamps[0]) * rate - n) for n, t in enumerate(stamps)) for rate in known}
     fitting = [rate for rate in known if off[rate] <= MAX_JITTER]
+    if fitting and end is not None and (end - stamps[-1]) * fitting[-1] > 1 + MAX_JITTER:
+        return _held(stamps, fitting[-1], end)
     if fitting:
         # Of an uneven movie a few frames may fit the average rate too, but not as well as the rate that is meant.
         better = [rate for rate in fitting if off[rate] < off[fitting[0]] - CLEARLY_BETTER]

@@ -28,6 +28,9 @@ MAX_TICKS_PER_FRAME = 8
 MIN_SURVEYED = 12  # frames decoded at least, because fewer say little about an uneven movie's rate
 MIN_TICKS_REFUSED = 200  # ticks; shorter movies are conformed with any gaps
 
+# FFmpeg's names of formats that state a duration for each frame, so that a last frame that is held can be seen.
+_STATING_DURATIONS = ("mov,mp4,m4a,3gp,3g2,mj2",)
+
 # Decoders that decode the separate alpha stream that `alpha_mode` announces.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
@@ -133,7 +136,7 @@ class Movie:
     def _survey(self, last: int | None) -> tuple[av.VideoFrame, Clock]:
         """Decode up to frame `last`, or to the end: the first frame, and which frame is shown when."""
         times: list[Fraction | None] = []
-        first = None
+        first, frame = None, None
         for frame in self._stream:
             number = len(times) + 1
             first = first or frame
@@ -144,20 +147,26 @@ class Movie:
             stamp = None if frame.pts is None or frame.time_base is None else frame.pts * Fraction(frame.time_base)
             times.append(stamp)
             if last is not None and self._reaches(times, last):
-                break
-        if first is None:
+                return first, self._clock_of(times)
+        if first is None or frame is None:
             raise InputError(f"{self.file}: its video stream holds no frame; write it again")
-        return first, self._clock_of(times)
+        return first, self._clock_of(times, self._end_of(frame))
+
+    def _end_of(self, last: av.VideoFrame) -> Fraction | None:
+        """When the last frame ends; None where the container states no duration for each frame."""
+        if self._container.format.name not in _STATING_DURATIONS or last.pts is None or last.time_base is None:
+            return None
+        return (last.pts + last.duration) * Fraction(last.time_base) if last.duration else None
 
     def _reaches(self, times: list[Fraction | None], last: int) -> bool:
         """Whether frame `last` is known: frames dropped from a clock need more stored ones than it has ticks."""
         return len(times) >= max(last, MIN_SURVEYED) and len(self._clock_of(times).shown) >= last
 
-    def _clock_of(self, times: list[Fraction | None]) -> Clock:
+    def _clock_of(self, times: list[Fraction | None], end: Fraction | None = None) -> Clock:
         stream = _video_stream(self._container, self.file)
         # The average rate counts stored frames; the base rate is the true rate of a recording with gaps.
         rates = [Fraction(rate) if rate else None for rate in (stream.average_rate, stream.guessed_rate)]
-        clock = conform(times, rates)
+        clock = conform(times, rates, end)
         if len(clock.shown) > max(MIN_TICKS_REFUSED, MAX_TICKS_PER_FRAME * len(times)):
             raise InputError(
                 f"{self.file}: its time stamps are uneven, and no steady rate fits them; conform it to one first,"
@@ -206,6 +215,8 @@ class Movie:
                 f"the movie's rotation of {first.rotation:g} degrees is applied; the "
                 "layer is upright, as players show it"
             )
+        if not self._clock.is_timed:
+            notes.append("the movie's time stamps fall: every stored frame is shown once, in the order of decoding")
         if not self._clock.is_even:
             notes.append(
                 f"the movie's time stamps are uneven: at its {float(self._clock.rate or 0):.5g} frames a second it has"

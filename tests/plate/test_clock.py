@@ -43,6 +43,18 @@ def test_the_last_frame_of_an_uneven_movie_is_held_until_the_stated_end(start, l
     assert list(conform(times, [RATE], end=times[-1] + lasts * TICK).shown) == shown
 
 
+@pytest.mark.parametrize("lasts, shown", [(1, [0, 1, 2]), (Fraction(5, 4), [0, 1, 2]), (4, [0, 1, 2, 2, 2, 2])])
+def test_the_last_frame_of_a_steady_movie_is_held_until_its_end(lasts, shown):
+    times = [n * TICK for n in range(3)]
+    average = 3 / ((2 + lasts) * TICK)
+    assert list(conform(times, [average, RATE], end=times[-1] + lasts * TICK).shown) == shown
+
+
+def test_of_two_frames_with_one_stamp_the_later_is_shown():
+    clock = conform([n * TICK for n in (0, 1, 1, 3)], [RATE])
+    assert clock.shown == (0, 2, 2, 3) and clock.held == 1 and clock.dropped == 1
+
+
 @pytest.mark.parametrize(
     "rate", [Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(60), Fraction(25, 2)]
 )
@@ -79,6 +91,23 @@ def uneven_movie(file, ticks, codec="libx264"):
     return str(file)
 
 
+@pytest.mark.parametrize("lasts, frames", [(1, 3), (10, 12)])
+def test_a_last_frame_that_lasts_longer_is_held(tmp_path, lasts, frames):
+    movie = tmp_path / "m.mp4"
+    with av.open(str(movie), "w") as out:
+        stream = out.add_stream("mpeg4", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        pictures = [av.VideoFrame.from_ndarray(p, "rgb24").reformat(format="yuv420p") for p in grey_levels(3)]
+        packets = [packet for picture in [*pictures, None] for packet in stream.encode(picture)]
+        for packet in packets:
+            packet.duration = 1
+        packets[-1].duration = lasts
+        out.mux(packets)
+    plate = open_plate(str(movie))
+    assert plate.frames == tuple(range(1, frames + 1)) and plate.fps == 24
+    assert any("held" in note for note in plate.notes) == (lasts > 1)
+
+
 @pytest.mark.parametrize("extension", ["mp4", "mkv", "mov"])
 def test_an_uneven_movie_shows_what_a_player_shows_at_each_tick(tmp_path, extension):
     ticks = [0, 1, 2, 5, 6, 8, 9, 11]
@@ -94,7 +123,7 @@ def test_a_time_base_is_not_taken_for_a_rate(tmp_path, monkeypatch):
     stamps = [Fraction(t, 1000) for t in (0, 37, 81, 103, 160, 333, 1200, 2201)]
     assert len(conform(stamps, [Fraction(1000)]).shown) > 2000
     movie = uneven_movie(tmp_path / "m.mp4", [0, 1, 4, 5])
-    monkeypatch.setattr("vera.core.plate.movie.conform", lambda times, rates: conform(stamps, [Fraction(1000)]))
+    monkeypatch.setattr("vera.core.plate.movie.conform", lambda times, rates, end: conform(stamps, [Fraction(1000)]))
     with pytest.raises(InputError, match="no steady rate fits them; conform it"):
         open_plate(movie)
 
@@ -197,18 +226,24 @@ def test_a_container_that_says_no_size_is_believed(tmp_path):
         ("00:00:59;29", Fraction(30000, 1001), 1, "00:01:00:02"),
         ("00:00:59.29", Fraction(30000, 1001), 1, "00:01:00:02"),  # a point means drop-frame, too
         ("00:09:59;29", Fraction(30000, 1001), 1, "00:10:00:00"),
-        ("01:00:00;00", Fraction(60000, 1001), 3600, "01:01:00:04"),
         ("10:11:12:13", Fraction(25), 0, "10:11:12:13"),
+        # above 30 frames a second the field counts pairs (SMPTE 12M-1); "+" marks the second frame of a pair
+        ("01:00:00;00", Fraction(60000, 1001), 3600, "01:01:00:02"),
+        ("01:00:00;45", Fraction(60000, 1001), 0, "01:00:00:22+"),
+        ("01:00:00:45", Fraction(60), 1, "01:00:00:23"),
+        ("10:11:12:48", Fraction(50), 1, "10:11:12:24+"),
+        ("10:11:12:49", Fraction(50), 1, "10:11:13:00"),
+        ("00:00:00:46", Fraction(48), 1, "00:00:00:23+"),
     ],
 )
 def test_timecode_counts_on_and_drops_numbers(text, rate, later, shown):
     word, _ = timecode_words(text, rate, later)
     fields = [word >> shift & mask for shift, mask in ((24, 0x3F), (16, 0x7F), (8, 0x7F), (0, 0x3F))]
-    assert ":".join(f"{f >> 4}{f & 15}" for f in fields) == shown
+    assert ":".join(f"{f >> 4}{f & 15}" for f in fields) + "+" * (word >> 15 & 1) == shown
     assert bool(word >> 6 & 1) == (text[8] in ";.")
 
 
-@pytest.mark.parametrize("text", ["", "1:2:3:4", "tomorrow"])
+@pytest.mark.parametrize("text", ["", "1:2:3:4", "tomorrow", "24:00:00:00", "01:60:00:00", "01:00:60:00", "01:00:00:24"])
 def test_what_is_no_timecode_is_none(text):
     assert timecode_words(text, RATE, 0) is None
 
