@@ -27,6 +27,17 @@ SPELLINGS = {
 # Layers that hold the picture, most preferred first; "" is the unnamed layer.
 USUAL_LAYERS = ("", "rgba", "rgb", "beauty", "combined", "color", "colour", "main", "c")
 
+# Last parts of names of layers, in lower case, that hold numbers and no colours. They are a plate's picture only if
+# --layer names them.
+DATA_LAYERS = frozenset(
+    "n normal normals p pos position positions pworld pref worldposition worldnormal motion motionvector motionvectors"
+    " vector vectors velocity mv uv st depth z id objectid materialid indexob indexma".split()
+)
+CRYPTOMATTE = "crypto"  # beginning of the names of Cryptomatte's layers
+
+# Pairs of channels beside which Y is one of the three values of a colour, and no luminance by itself.
+_CHROMA = tuple(frozenset(pair.split()) for pair in ("u v", "cb cr", "pb pr", "i q", "co cg", "c m"))
+
 MATTES = ("a", "alpha", "y", "l", "luminance", "mask", "matte", "r")  # names of a lone channel that is a mask
 
 
@@ -80,7 +91,7 @@ def pictures(part: Part) -> list[Picture]:
     for layer, there in layers.items():
         if {"R", "G", "B"} <= set(there):
             names = [c for c in "RGBA" if c in there]
-        elif "Y" in there and not {"RY", "BY"} & set(there) and not _has_x(part, layer):
+        elif "Y" in there and not _is_of_three(part, layer):
             names = [c for c in "YA" if c in there]
         else:
             continue
@@ -88,21 +99,46 @@ def pictures(part: Part) -> list[Picture]:
     return found
 
 
-def _has_x(part: Part, layer: str) -> bool:
-    """Whether Y is one of three coordinates of a layer, and no luminance: X, Y, Z of a position pass."""
-    return f"{layer}.X".lstrip(".").lower() in (name.lower() for name in part.channels)
+def has_chroma(part: Part, layer: str) -> bool:
+    """Whether a layer holds luminance with chroma (Y, RY, BY; Y, Cb, Cr ...), or inks (C, M, Y, K)."""
+    leaves = _leaves(part, layer)
+    return "y" in leaves and (bool({"ry", "by"} & leaves) or any(pair <= leaves for pair in _CHROMA))
+
+
+def _is_of_three(part: Part, layer: str) -> bool:
+    """Whether Y is one of three values of a layer, and no luminance: of a colour, or X, Y, Z of a position pass."""
+    return has_chroma(part, layer) or "x" in _leaves(part, layer)
+
+
+def _leaves(part: Part, layer: str) -> set[str]:
+    """Last parts of the names of a layer's channels, in lower case."""
+    split = (name.rpartition(".") for name in part.channels)
+    return {leaf.lower() for beginning, _, leaf in split if beginning == layer}
+
+
+def is_data(picture: Picture) -> bool:
+    """Whether the name of a picture's layer says that it holds numbers and no colours, such as normals."""
+    last = picture.layer.rpartition(".")[2].lower()
+    return last in DATA_LAYERS or last.startswith(CRYPTOMATTE)
 
 
 def choose_picture(parts: Sequence[Part], choice: Choice = USUAL) -> Picture | None:
-    """The requested picture, or the default: colour before grey, usual layers before others, then the first."""
-    found = [picture for part in parts for picture in pictures(part) if _fits(picture, choice)]
+    """The requested picture, or the default: colour before grey, usual layers before others, then the first.
+
+    Layers of data are taken only if `choice` names a layer.
+    """
+    found = [p for p in _fitting(parts, choice) if choice.layer is not None or not is_data(p)]
     return min(found, key=_rank, default=None)
+
+
+def _fitting(parts: Sequence[Part], choice: Choice) -> list[Picture]:
+    return [picture for part in parts for picture in pictures(part) if _fits(picture, choice)]
 
 
 def choose_mask(parts: Sequence[Part], choice: Choice = USUAL) -> Picture | None:
     """The picture of a mask: as for a plate, else an alpha channel, else a channel named as a matte, else the first
     channel (as "Y")."""
-    picture = choose_picture(parts, choice)
+    picture = min(_fitting(parts, choice), key=_rank, default=None)
     if picture:
         return picture
     for part in parts:

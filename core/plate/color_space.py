@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +19,9 @@ import PyOpenColorIO as ocio
 
 from vera.core.errors import InputError
 from vera.core.plate.color_curve import decode_srgb, encode_srgb
-from vera.core.plate.icc import SAMPLES, Profile, ProfileError, read_profile
+from vera.core.plate.icc import SAMPLES, Profile, ProfileError, read_profile, write_profile
 from vera.core.plate.pixel import is_float
-from vera.core.plate.png_chunks import GAMMA_OF_SRGB, chunks_of, stated_gamma, stated_primaries
+from vera.core.plate.png_chunks import chunks_of, stated_codes, stated_curve
 
 if TYPE_CHECKING:
     from vera.core.plate.source import Plate
@@ -71,10 +72,15 @@ _BUILTIN = "studio-config-v4.0.0_aces-v2.0_ocio-v2.5"
 _VIDEO_TRANSFERS = {1, 2, 4, 6, 7, 11, 13, 14, 15}
 _VIDEO_SPACES = {**dict.fromkeys((1, 2, 5, 6, 7), "srgb"), 9: "sRGB Encoded Rec.2020", 12: "sRGB Encoded P3-D65"}
 _MOVIE_SPACES = {
+    (1, 8): "linear",
+    (9, 8): "Linear Rec.2020",
+    (12, 8): "Linear P3-D65",
     (9, 16): "Rec.2100-PQ - Display",
     (9, 18): "Rec.2100-HLG - Display",
     (12, 16): "ST2084-P3-D65 - Display",
 }
+_ALWAYS_SRGB = ("jpg", "jpeg", "bmp")  # of these, OpenImageIO says sRGB whatever the file states
+_EXIF_SPACES = {1: "srgb", 2: "Gamma 2.2 Encoded AdobeRGB"}
 _TRANSFERS = {8: "linear", 9: "log", 10: "log", 16: "PQ (SMPTE ST 2084)", 17: "DCI (SMPTE ST 428)", 18: "HLG"}
 
 
@@ -462,18 +468,51 @@ def _stated_name(spec, plate: "Plate") -> ColorSpace | None:
     """The space that metadata names, None if it names none."""
     if spec.get_string_attribute("dpx:Transfer") in ("Printing density", "Logarithmic"):
         return find_space("Cineon")
+    if plate.extension == "png":
+        return _png_stated(plate, _profile_of(spec))
     profile = _profile_of(spec)
     if profile:
         return _profile_space(profile, f"{plate.path}: {_profile_title(spec)}")
-    chunks = chunks_of(plate.file(plate.frames[0])) if plate.extension == "png" else {}
-    primaries = stated_primaries(chunks)
-    if primaries:
-        return _png_space(primaries, stated_gamma(chunks) or GAMMA_OF_SRGB)
+    if plate.extension in _ALWAYS_SRGB:
+        named = _EXIF_SPACES.get(spec.get_int_attribute("Exif:ColorSpace"))
+        return find_space(named) if named else None
     name = spec.get_string_attribute("oiio:ColorSpace")
-    # The PNG specification tells writers of sRGB files to add a gamma of 1/2.2 for old readers. It says nothing else.
-    if _plain(name) in ("", "unknown", "data", "raw") or (plate.extension == "png" and name.startswith("g22_rec709")):
+    if _plain(name) in ("", "unknown", "data", "raw"):
         return None
     return _found_in_file("Cineon" if _plain(name) == "kodaklog" else name, plate, "color space")
+
+
+def _png_stated(plate: "Plate", profile: bytes | None) -> ColorSpace | None:
+    """The space that a PNG's chunks state, by their precedence: cICP, iCCP, sRGB, then gAMA and cHRM.
+
+    OpenImageIO names only some of the spaces that cICP can state, and takes sRGB for the others. Raises InputError.
+    """
+    chunks = chunks_of(plate.file(plate.frames[0]))
+    codes, curve = stated_codes(chunks), stated_curve(chunks)
+    if codes:
+        if codes[2:] != (0, 1):
+            raise InputError(
+                f"{plate.path}: its cICP chunk states matrix {codes[2]} and range {codes[3]}, which a PNG cannot have;"
+                " pass --color-space with the space's name"
+            )
+        return find_space(_space_of_codes((codes[0], codes[1]), plate.path))
+    if profile:
+        return _profile_space(profile, f"{plate.path}: {_profile_title(plate.spec(plate.frames[0]))}")
+    if b"iCCP" in chunks:
+        raise InputError(f"{plate.path}: its ICC profile is damaged; pass --color-space with the space's name")
+    return (SRGB if b"sRGB" in chunks else None) if curve is None else _png_space(*curve, plate.path)
+
+
+def profile_of_chunks(file: Path) -> bytes | None:
+    """An ICC profile of the space that a PNG's gAMA and cHRM state; None if they state none.
+
+    For files whose writer cannot state primaries in another way.
+    """
+    curve = stated_curve(chunks_of(file))
+    if curve is None:
+        return None
+    to_d65 = _primaries_to_xyz_d65(np.array(curve[0], np.float64).reshape(4, 2))
+    return write_profile(_bradford(_D65_WHITE, _D50_WHITE) @ to_d65, 1 / curve[1])
 
 
 # ---- ICC profiles ----------------------------------------------------------------------------------
@@ -508,9 +547,13 @@ def _profile_space(data: bytes, where: str) -> ColorSpace:
 
 
 @functools.lru_cache(maxsize=64)
-def _png_space(xy: tuple[float, ...], gamma: float) -> ColorSpace:
-    """The space of a PNG file's cHRM and gAMA chunks; xy as of `space_of_primaries`. Raises InputError."""
-    space_of_primaries(xy)  # which refuses what are none
+def _png_space(xy: tuple[float, ...], gamma: float, where: str) -> ColorSpace:
+    """The space of a PNG file's cHRM and gAMA chunks; xy as of `space_of_primaries`. where: the file. Raises
+    InputError."""
+    try:
+        space_of_primaries(xy)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     curve = np.linspace(0, 1, SAMPLES) ** (1 / gamma)
     to_d65 = _primaries_to_xyz_d65(np.array(xy, np.float64).reshape(4, 2))
     return _space_of(Profile(to_d65, np.stack([curve] * 3, -1)), to_d65)
@@ -580,14 +623,19 @@ def _default_space(plate: "Plate") -> ColorSpace:
 def _movie_space(plate: "Plate") -> str:
     """Name of the space that a movie's H.273 codes mean. Raises InputError for codes without a space."""
     assert plate.color_codes is not None  # of a movie
-    primaries, transfer = plate.color_codes
+    return _space_of_codes(plate.color_codes, plate.path)
+
+
+def _space_of_codes(codes: tuple[int, int], where: str) -> str:
+    """Name of the space that primaries and transfer (H.273) mean. where: the file. Raises InputError."""
+    primaries, transfer = codes
     if transfer in _VIDEO_TRANSFERS and primaries in _VIDEO_SPACES:
         return _VIDEO_SPACES[primaries]
     if (primaries, transfer) in _MOVIE_SPACES:
         return _MOVIE_SPACES[primaries, transfer]
     stated = _TRANSFERS.get(transfer, f"transfer {transfer}")
     raise InputError(
-        f"{plate.path}: it states {stated} with primaries {primaries} (ITU-T H.273), which no config has;"
+        f"{where}: it states {stated} with primaries {primaries} (ITU-T H.273), which no config has;"
         " pass --color-space with the space's name"
     )
 

@@ -1,4 +1,4 @@
-"""Read primaries and curves of an ICC profile (ICC.1:2022); its description is not used.
+"""Read and write primaries and curves of an ICC profile (ICC.1:2022); its description is not used.
 
 Supported are RGB profiles with matrix and curves, and grey profiles with a curve. All lengths and offsets in the file
 are checked before they are used.
@@ -18,6 +18,35 @@ SAMPLES = 4096  # samples of a curve in `Profile`; raising it follows steep curv
 _HEADER, _TAG = 128, 12  # bytes
 _D50 = np.array([0.9642, 1.0, 0.8249])  # white of the profile connection space
 _PARAMETERS = (1, 3, 4, 5, 7)  # number of parameters of a parametric curve, by its type
+
+
+_VERSION = 0x04300000  # 4.3, in which a curve is an exponent of 16 bits behind the point
+
+
+def write_profile(rgb_to_xyz: np.ndarray, exponent: float) -> bytes:
+    """A profile with these primaries and one curve. rgb_to_xyz: (3, 3), linear light to XYZ relative to D50;
+    exponent: from codes to light."""
+
+    def numbers(kind: bytes, *values: float) -> bytes:
+        return kind + bytes(4) + struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
+
+    def text(words: str) -> bytes:
+        data = words.encode("utf-16-be")
+        return b"mluc" + struct.pack(">IIIHHII", 0, 1, 12, 0x656E, 0x5553, len(data), 28) + data
+
+    curve = b"para" + struct.pack(">IHHi", 0, 0, 0, round(exponent * 65536))
+    tags = {b"desc": text("the plate's primaries and curve"), b"cprt": text("CC0"), b"wtpt": numbers(b"XYZ ", *_D50)}
+    tags |= {name + b"XYZ": numbers(b"XYZ ", *column) for name, column in zip((b"r", b"g", b"b"), rgb_to_xyz.T)}
+    tags |= {name: curve for name in (b"rTRC", b"gTRC", b"bTRC")}
+    at = _HEADER + 4 + _TAG * len(tags)
+    index, data = struct.pack(">I", len(tags)), b""
+    for name, tag in tags.items():
+        index += struct.pack(">4sII", name, at + len(data), len(tag))
+        data += tag + bytes(-len(tag) % 4)
+    head = struct.pack(">I4xI4s4s4s", at + len(data), _VERSION, b"mntr", b"RGB ", b"XYZ ")
+    date = struct.pack(">6H", 2026, 1, 1, 0, 0, 0)  # one date, so that a job's files are the same on every run
+    head += date + b"acsp" + bytes(28) + struct.pack(">3i", *(round(value * 65536) for value in _D50))
+    return head.ljust(_HEADER, b"\0") + index + data
 
 
 class ProfileError(InputError):

@@ -166,7 +166,11 @@ class Movie:
         stream = _video_stream(self._container, self.file)
         # The average rate counts stored frames; the base rate is the true rate of a recording with gaps.
         rates = [Fraction(rate) if rate else None for rate in (stream.average_rate, stream.guessed_rate)]
-        clock = conform(times, rates, end)
+        clock = conform(times, rates)
+        if (
+            clock.is_even and end is not None
+        ):  # of an uneven movie, writers give the last frame the one before's duration
+            clock = conform(times, rates, end)
         if len(clock.shown) > max(MIN_TICKS_REFUSED, MAX_TICKS_PER_FRAME * len(times)):
             raise InputError(
                 f"{self.file}: its time stamps are uneven, and no steady rate fits them; conform it to one first,"

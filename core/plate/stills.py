@@ -12,7 +12,7 @@ import numpy as np
 import OpenImageIO as oiio
 
 from vera.core.errors import InputError
-from vera.core.plate.channels import SPELLINGS, Part, Picture, choose_picture, left_out, pictures
+from vera.core.plate.channels import Part, Picture, choose_picture, has_chroma, left_out, pictures
 from vera.core.plate.choice import OF_PICTURES, USUAL, Choice
 from vera.core.plate.named_files import STILLS
 from vera.core.plate.pixel import dtype_of
@@ -25,6 +25,12 @@ oiio.attribute("limits:imagesize_MB", 4096)
 _LAST_BYTES = {"png": b"IEND", "jpeg": b"\xff\xd9"}
 
 _DPX_INTERLACED = 1  # "2:1 interlace" of SMPTE 268M
+
+SAME_ASPECT = 1e-3  # largest difference of pixel aspects that count as equal: writers round them
+
+# Codes of a TIFF's colour (PhotometricInterpretation) that OpenImageIO gives as grey or RGB: white is 0, black is 0,
+# RGB, palette, CMYK, YCbCr.
+_TIFF_COLORS = (0, 1, 2, 3, 5, 6)
 
 MAX_PARTS = 256  # largest number of parts that are read from one file; further ones are ignored
 
@@ -81,16 +87,29 @@ class Header:
     """The properties of a file's pixels.
 
     pixel_type: in which all channels are read. stored: the channels' own types.
-    window: data window. display: (width, height) of the display window. stated: metadata about its colour.
+    parts: number of parts of the file. window: data window. display: (width, height) of the display window.
+    stated: metadata about its colour. aspect: of a pixel. rate: frames per second, or None. others: channels that are
+    not read, those of other parts as `part.channel`
     """
 
     picture: Picture
+    parts: int
     pixel_type: str
     stored: tuple[str, ...]
     window: Window
     display: tuple[int, int]
     orientation: int
     stated: tuple[str, ...] = ()
+    aspect: float = 1.0
+    rate: Fraction | None = None
+    others: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> tuple[str, str, str]:
+        """Layer, view and part of the picture; a part by its name, or by its number if it has none."""
+        part = self.picture.part
+        number = f"{part.number}" if part.number else ""
+        return self.picture.layer.lower(), part.view.lower(), (part.name or number) if self.parts > 1 else ""
 
     def __str__(self) -> str:
         width, height = self.window.size
@@ -124,6 +143,8 @@ class Stills:
                 raise InputError(
                     f"{self._where(frame)}: {header}, but frame {self.frames[0]} is {first}; write all frames alike"
                 )
+        if pick is choose_picture:
+            self._refuse_unlike(first)
         self.display, self.pixel_type, self.picture = first.display, first.pixel_type, first.picture
         self.window = functools.reduce(Window.with_other, (h.window for h in self._headers.values()))
         if pick is choose_picture and not self.window.meets(Window(0, 0, *self.display)):
@@ -169,13 +190,25 @@ class Stills:
         return spec
 
     def other_channels(self) -> tuple[str, ...]:
-        """Channels of the first frame that are not read (of other parts as `part.channel`), and alpha that some frames
-        lack."""
-        frame = self.frames[0]
-        image = _open(self.files[frame], self._where(frame))
+        """Channels that are not read (of other parts as `part.channel`), of all frames, and alpha that some lack."""
         has_alpha = any("A" in header.picture.names for header in self._headers.values())
         dropped = ("A",) if has_alpha and "A" not in self.names else ()
-        return (*left_out(_parts(image), self.picture), *dropped)
+        return tuple(dict.fromkeys([*(name for h in self._headers.values() for name in h.others), *dropped]))
+
+    def _refuse_unlike(self, first: Header) -> None:
+        """Raise InputError if frames show another layer, view or part than the first, or have other pixels."""
+        for frame, header in self._headers.items():
+            if header.label != first.label:
+                theirs, ours = (h.picture.title or "the unnamed one" for h in (header, first))
+                raise InputError(
+                    f"{self._where(frame)}: its picture is {theirs}, but that of frame {self.frames[0]} is {ours};"
+                    " write all frames alike, or choose one by --layer"
+                )
+            if abs(header.aspect - first.aspect) > SAME_ASPECT:
+                raise InputError(
+                    f"{self._where(frame)}: pixels of aspect {header.aspect:g}, but those of frame {self.frames[0]} are"
+                    f" of {first.aspect:g}; write all frames alike"
+                )
 
     def _field_order(self) -> str | None:
         """ "not stated" for DPX headers that state interlaced lines, else None.
@@ -240,6 +273,14 @@ class Stills:
         if other is not None:
             notes.append(
                 f"frame {other} states another colour than frame {self.frames[0]}: all are read as that one is"
+            )
+        other = next((f for f, h in self._headers.items() if h.rate != headers[0].rate), None)
+        if other is not None:
+            rates = (h.rate for h in (headers[0], self._headers[other]))
+            first, later = (f"{float(rate):.5g}" if rate else "no" for rate in rates)
+            notes.append(
+                f"frame {other} states {later} frames a second, frame {self.frames[0]} {first}:"
+                " that of the first is used"
             )
         if headers[0].orientation != 1:
             notes.append("the files' Orientation is applied; the layer is upright, as viewers show the plate")
@@ -324,6 +365,7 @@ def _header(image: oiio.ImageInput, where: str, pick: Picker, choice: Choice) ->
     if spec.deep or spec.depth > 1:
         raise InputError(f"{where}: deep and volume images are not supported yet; flatten it")
     _refuse_odd_tiles(spec, where)
+    _refuse_other_colors(spec, where)
     orientation = spec.get_int_attribute("Orientation", 1)
     orientation = orientation if orientation in _UPRIGHT else 1
     left, top = spec.x - spec.full_x, spec.y - spec.full_y
@@ -335,7 +377,9 @@ def _header(image: oiio.ImageInput, where: str, pick: Picker, choice: Choice) ->
         window, display = Window(0, 0, width, height), (width, height)
     stored = tuple(sorted({str(spec.channelformat(i)) for i in picture.indices}))
     stated = tuple(str(spec.getattribute(name)) for name in _STATED_COLOR)
-    return Header(picture, _pixel_type(spec, stored, where), stored, window, display, orientation, stated)
+    kind = _pixel_type(spec, stored, where)
+    seen = (window, display, orientation, stated, pixel_aspect(spec), frame_rate(spec), left_out(parts, picture))
+    return Header(picture, len(parts), kind, stored, *seen)
 
 
 def _refuse_odd_tiles(spec: oiio.ImageSpec, where: str) -> None:
@@ -351,16 +395,28 @@ def _refuse_odd_tiles(spec: oiio.ImageSpec, where: str) -> None:
         )
 
 
+def _refuse_other_colors(spec: oiio.ImageSpec, where: str) -> None:
+    """Raise InputError for a TIFF whose numbers are no RGB or grey: CIELAB, or the samples of a camera's sensor."""
+    code = spec.get_int_attribute("tiff:PhotometricInterpretation", _TIFF_COLORS[0])
+    if code not in _TIFF_COLORS:
+        name = spec.get_string_attribute("tiff:ColorSpace") or {32803: "sensor samples", 34892: "linear raw"}.get(code)
+        raise InputError(f"{where}: its pixels are {name or f'of kind {code}'}, not RGB; write it as R, G, B")
+
+
 def _no_picture(parts: Sequence[Part], choice: Choice) -> str:
     """The reason why no picture was found, with the pictures or channels that exist."""
-    there = [picture.title or "the plain picture" for part in parts for picture in pictures(part)]
+    found = [picture for part in parts for picture in pictures(part)]
+    there = [picture.title or "the plain picture" for picture in found]
     asked = " ".join(f"--{kind} {name}" for kind, name in choice.given(OF_PICTURES).items())
     if asked and there:
         return f"has no picture for {asked}; there are {'; '.join(there[:8])}"
     names = [name for part in parts for name in part.channels]
     more = ", ..." if len(names) > 12 else ""
-    if {"RY", "BY"} & {SPELLINGS.get(n.rpartition(".")[2].lower()) for n in names}:
-        return "is luminance and chroma (Y, RY, BY), which is not supported; write it as R, G, B"
+    if there:
+        layers = ", ".join(dict.fromkeys(picture.layer for picture in found))
+        return f"holds no picture but passes of data ({layers}); --layer {found[0].layer} reads it as a picture"
+    if any(has_chroma(part, name.rpartition(".")[0]) for part in parts for name in part.channels):
+        return f"is luminance and chroma, or inks ({', '.join(names[:4])}), which is not supported; write it as R, G, B"
     return (
         f"has channels {', '.join(names[:12])}{more} but no R, G and B and no luminance; write the picture as R, G, B"
     )

@@ -114,6 +114,63 @@ def test_parts_are_chosen_by_name_number_or_view(tmp_path, choice, value):
     assert (plate.read(1)[1:] == value).all()
 
 
+@pytest.mark.parametrize("layer", ["N", "Normal", "P", "motion", "uv", "Z", "ViewLayer.CryptoObject00", "cryptoAsset"])
+def test_a_pass_of_data_is_no_picture_unless_it_is_asked_for(tmp_path, layer):
+    data = tuple(f"{layer}.{c}" for c in "RGB")
+    file = str(
+        write_image(
+            tmp_path / "p.exr", planes(1, 2, 3, 4, 5, 6), names=(*data, "zdiffuse.R", "zdiffuse.G", "zdiffuse.B")
+        )
+    )
+    assert open_plate(file).picture == "layer zdiffuse"
+    assert open_plate(file, choice=Choice(layer=layer)).picture == f"layer {layer}"
+    alone = str(write_image(tmp_path / "a.exr", planes(1, 2, 3), names=data))
+    with pytest.raises(InputError, match=f"passes of data .{layer}.; --layer {layer} "):
+        open_plate(alone)
+
+
+RGB, DIFFUSE = ("R", "G", "B"), ("diffuse.R", "diffuse.G", "diffuse.B")
+
+
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        ({"names": RGB}, {"names": DIFFUSE}),
+        ({"names": ("beauty.R", "beauty.G", "beauty.B")}, {"names": DIFFUSE}),
+        ({"names": RGB, "view": "left"}, {"names": RGB, "view": "right"}),
+        ({"names": RGB, "PixelAspectRatio": 1.0}, {"names": RGB, "PixelAspectRatio": 2.0}),
+    ],
+)
+def test_frames_of_different_pictures_are_refused(tmp_path, first, second):
+    for frame, how in enumerate((first, second)):
+        write_image(tmp_path / f"p.{frame}.exr", planes(1, 2, 3), **how)
+    with pytest.raises(InputError, match=r"frame 1: .*p.1.exr: .*; write all frames alike"):
+        open_plate(str(tmp_path / "p.#.exr"))
+
+
+def test_spellings_and_the_place_of_a_part_may_differ_from_frame_to_frame(tmp_path):
+    write_image(tmp_path / "p.0.exr", planes(1, 2, 3), names=RGB)
+    write_image(tmp_path / "p.1.exr", planes(1, 2, 3), names=("red", "green", "blue"))
+    assert open_plate(str(tmp_path / "p.#.exr")).frames == (0, 1)
+    rgba, depth = ("rgba", RGB, (1, 2, 3)), ("depth", ("Z",), (1,))
+    write_parts(tmp_path / "q.0.exr", rgba, depth)
+    write_parts(tmp_path / "q.1.exr", depth, rgba)
+    assert open_plate(str(tmp_path / "q.#.exr")).frames == (0, 1)
+
+
+def test_channels_that_a_later_frame_has_more_are_named(tmp_path):
+    write_image(tmp_path / "p.0.exr", planes(1, 2, 3), names=RGB)
+    write_image(tmp_path / "p.1.exr", planes(1, 2, 3, 4), names=(*RGB, "depth.Z"))
+    assert open_plate(str(tmp_path / "p.#.exr")).ignored_channels == ("depth.Z",)
+
+
+def test_frame_rates_that_differ_are_named(tmp_path):
+    for frame, rate in enumerate((24.0, 30.0)):
+        write_image(tmp_path / f"p.{frame}.exr", planes(1, 2, 3), FramesPerSecond=rate)
+    plate = open_plate(str(tmp_path / "p.#.exr"))
+    assert plate.fps == 24 and "frame 1 states 30 frames a second, frame 0 24: that of the first is used" in plate.notes
+
+
 def test_what_is_not_there_is_refused_with_what_is(tmp_path):
     file = str(write_image(tmp_path / "p.exr", planes(1, 2, 3, 4, 5, 6, 1), names=LAYERS))
     with pytest.raises(InputError, match="no picture for --layer beauty; there are the plain picture; layer diffuse"):
@@ -141,8 +198,11 @@ def test_luminance_is_read_as_three_equal_channels_and_said(tmp_path, names, ext
     assert (read[..., :1] == read[..., :3]).all() and plate.notes[0] == "luminance alone: read as three equal channels"
 
 
-def test_luminance_with_chroma_is_refused_in_words(tmp_path):
-    file = write_image(tmp_path / "p.exr", planes(1, 0, 0), names=("Y", "RY", "BY"))
+@pytest.mark.parametrize(
+    "names", ["Y RY BY", "Y U V", "Y Cb Cr", "y pb pr", "Y I Q", "Y Co Cg", "C M Y K", "main.Y main.U main.V"]
+)
+def test_luminance_with_chroma_is_refused_in_words(tmp_path, names):
+    file = write_image(tmp_path / "p.exr", planes(*[1] * len(names.split())), names=tuple(names.split()))
     with pytest.raises(InputError, match="luminance and chroma"):
         open_plate(str(file))
 

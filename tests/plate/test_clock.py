@@ -123,7 +123,7 @@ def test_a_time_base_is_not_taken_for_a_rate(tmp_path, monkeypatch):
     stamps = [Fraction(t, 1000) for t in (0, 37, 81, 103, 160, 333, 1200, 2201)]
     assert len(conform(stamps, [Fraction(1000)]).shown) > 2000
     movie = uneven_movie(tmp_path / "m.mp4", [0, 1, 4, 5])
-    monkeypatch.setattr("vera.core.plate.movie.conform", lambda times, rates, end: conform(stamps, [Fraction(1000)]))
+    monkeypatch.setattr("vera.core.plate.movie.conform", lambda times, rates: conform(stamps, [Fraction(1000)]))
     with pytest.raises(InputError, match="no steady rate fits them; conform it"):
         open_plate(movie)
 
@@ -243,7 +243,9 @@ def test_timecode_counts_on_and_drops_numbers(text, rate, later, shown):
     assert bool(word >> 6 & 1) == (text[8] in ";.")
 
 
-@pytest.mark.parametrize("text", ["", "1:2:3:4", "tomorrow", "24:00:00:00", "01:60:00:00", "01:00:60:00", "01:00:00:24"])
+@pytest.mark.parametrize(
+    "text", ["", "1:2:3:4", "tomorrow", "24:00:00:00", "01:60:00:00", "01:00:60:00", "01:00:00:24"]
+)
 def test_what_is_no_timecode_is_none(text):
     assert timecode_words(text, RATE, 0) is None
 

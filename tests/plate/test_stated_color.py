@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -10,8 +11,12 @@ import pytest
 from PIL import Image
 
 from vera.core.errors import InputError
+from vera.core.layer.image_file import write_image
+from vera.core.layer.origin import Origin
+from vera.core.layer.outputs.composite import composite_header
+from vera.core.layer.outputs.output import Formats
 from vera.core.plate.color import PlateColor
-from vera.core.plate.color_space import resolve_space
+from vera.core.plate.color_space import resolve_space, space_reason
 from vera.core.plate.source import open_mask, open_plate
 
 SRGB_XY = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # white first, as the PNG specification has it
@@ -70,6 +75,96 @@ def test_primaries_of_a_png_count(tmp_path):
 )
 def test_what_states_srgb_or_nothing_is_srgb(tmp_path, chunks):
     assert light_of(write_png(tmp_path / "a.png", *chunks))[0] == "srgb"
+
+
+def codes(*values):
+    return chunk(b"cICP", bytes(values))
+
+
+@pytest.mark.parametrize(
+    "chunks, name",
+    [
+        ((codes(1, 13, 0, 1),), "srgb"),
+        ((codes(1, 1, 0, 1),), "srgb"),  # as a movie with these codes
+        ((codes(9, 14, 0, 1),), "sRGB Encoded Rec.2020"),
+        ((codes(12, 1, 0, 1),), "sRGB Encoded P3-D65"),
+        ((codes(9, 16, 0, 1), chunk(b"sRGB", b"\0")), "Rec.2100-PQ - Display"),
+        ((codes(9, 8, 0, 1),), "Linear Rec.2020"),
+        ((gamma(1),), "linear"),
+        ((gamma(1 / 1.8),), "Gamma 1.8 Encoded Rec.709"),
+        ((gamma(1 / 2.4),), "Gamma 2.4 Encoded Rec.709"),
+        ((gamma(0),), "srgb"),
+    ],
+)
+def test_a_png_is_read_by_the_chunk_that_takes_precedence(tmp_path, chunks, name):
+    assert light_of(write_png(tmp_path / "a.png", *chunks))[0] == name
+
+
+@pytest.mark.parametrize("gamma_of_codes", [1.5, 1.96, 2.6])
+def test_any_gamma_of_a_png_is_its_curve(tmp_path, gamma_of_codes):
+    _, found = light_of(write_png(tmp_path / "a.png", gamma(1 / gamma_of_codes)))
+    np.testing.assert_allclose(found, (np.array(CODES) / 255) ** gamma_of_codes, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "chunks, words",
+    [
+        ((codes(9, 16, 9, 0),), "its cICP chunk states matrix 9 and range 0"),
+        ((codes(1, 13, 0, 0),), "its cICP chunk states matrix 0 and range 0"),
+        ((codes(1, 16, 0, 1),), "it states PQ"),
+        ((codes(255, 255, 0, 1),), "it states transfer 255"),
+        ((chunk(b"iCCP", b"x\0\0" + zlib.compress(b"garbage")),), "its ICC profile is damaged"),
+        ((primaries((0,) * 8),), "no set of primaries"),
+    ],
+)
+def test_colour_that_a_png_cannot_have_is_refused_with_the_way_out(tmp_path, chunks, words):
+    path = write_png(tmp_path / "a.png", *chunks)
+    with pytest.raises(InputError, match=rf"a\.png: .*{words}.*pass --color-space"):
+        light_of(path)
+
+
+@pytest.mark.parametrize(
+    "chunks, stated", [((), False), ((gamma(1 / 2.2),), False), ((chunk(b"sRGB", b"\0"),), True), ((gamma(1),), True)]
+)
+def test_only_what_a_png_states_is_called_stated(tmp_path, chunks, stated):
+    plate = open_plate(write_png(tmp_path / "a.png", *chunks))
+    assert (space_reason(None, plate) == "its files state it") == stated
+
+
+@pytest.mark.parametrize(
+    "exif, name, stated", [(None, "srgb", 0), (1, "srgb", 1), (2, "Gamma 2.2 Encoded AdobeRGB", 1)]
+)
+def test_a_jpegs_exif_states_its_colour(tmp_path, exif, name, stated):
+    path, picture, data = tmp_path / "a.jpg", Image.new("RGB", (16, 16), CODES), Image.Exif()
+    if exif:
+        data.get_ifd(0x8769)[0xA001] = exif
+    picture.save(path, exif=data)
+    assert light_of(str(path))[0] == name
+    assert (space_reason(None, open_plate(str(path))) == "its files state it") == bool(stated)
+
+
+@pytest.mark.parametrize(
+    "chunks", [(gamma(1 / 2.2), primaries(ADOBE_XY)), (gamma(1), primaries(ADOBE_XY)), (gamma(1 / 2.6),)]
+)
+def test_a_composite_states_the_colour_of_its_plate(tmp_path, chunks):
+    """What OpenImageIO's writer has no chunk for is written as a profile."""
+    path = write_png(tmp_path / "a.png", *chunks)
+    plate = open_plate(path)
+    shot = SimpleNamespace(plate=plate, formats=Formats(), origin=Origin())
+    write_image(tmp_path / "b.png", plate.read(1), composite_header(shot, 1))
+    np.testing.assert_allclose(light_of(str(tmp_path / "b.png"))[1], light_of(path)[1], atol=2e-4)
+
+
+@pytest.mark.parametrize("mode, usual, code", [("RGB", 2, 8), ("L", 1, 32803), ("RGB", 2, 34892)])
+def test_a_tiff_that_is_neither_rgb_nor_grey_is_refused(tmp_path, mode, usual, code):
+    """CIELAB, a sensor's samples, linear raw: --color-space could not make them RGB."""
+    Image.new(mode, (16, 16)).save(tmp_path / "a.tif")
+    tag = struct.pack("<HHI", 262, 3, 1)  # PhotometricInterpretation
+    data = (tmp_path / "a.tif").read_bytes()
+    assert tag + struct.pack("<I", usual) in data
+    (tmp_path / "a.tif").write_bytes(data.replace(tag + struct.pack("<I", usual), tag + struct.pack("<I", code)))
+    with pytest.raises(InputError, match="not RGB; write it as R, G, B"):
+        open_plate(str(tmp_path / "a.tif"))
 
 
 def test_an_animated_png_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import OpenImageIO as oiio
 
 from vera.core.layer.outputs.header import (
@@ -13,6 +14,7 @@ from vera.core.layer.outputs.header import (
     store_quickly_as_png,
 )
 from vera.core.layer.outputs.output import COMPOSITE_PACKS_TO, FrameOutput, FramePixels, Image, Shot
+from vera.core.plate.color_space import profile_of_chunks
 from vera.core.plate.source import Plate
 
 # Formats that store an integer type exactly; the first one is used if the plate's own format cannot.
@@ -25,7 +27,9 @@ _HOLDERS = {
 }
 
 
-_HDR_TRANSFERS = (16, 18)  # PQ and HLG, ITU-T H.273 table 3
+# Codes of movies (ITU-T H.273, tables 2 and 3) whose values a PNG without a tag would not be read as: BT.2020 and P3;
+# linear, PQ and HLG.
+_TAGGED_PRIMARIES, _TAGGED_TRANSFERS = (9, 12), (8, 16, 18)
 
 
 class Composite(FrameOutput):
@@ -72,9 +76,13 @@ def composite_header(shot: Shot, frame: int) -> oiio.ImageSpec:
         spec.attribute("oiio:ColorSpace", color_space)
     if bits:
         spec.attribute("oiio:BitsPerSample", bits)
-    if plate.color_codes and extension == "png" and plate.color_codes[1] in _HDR_TRANSFERS:
+    primaries, transfer = plate.color_codes or (None, None)
+    if extension == "png" and (primaries in _TAGGED_PRIMARIES or transfer in _TAGGED_TRANSFERS):
         # The PNG holds the movie's codes. Without this tag (ITU-T H.273) viewers would take them for sRGB.
-        spec.attribute("CICP", oiio.TypeDesc("int[4]"), (*plate.color_codes, 0, 1))
+        spec.attribute("CICP", oiio.TypeDesc("int[4]"), (primaries, transfer, 0, 1))
+    profile = profile_of_chunks(plate.file(frame)) if extension == plate.extension == "png" else None
+    if profile:  # OpenImageIO's writer has no chunk for primaries
+        spec.attribute("ICCProfile", oiio.TypeDesc(f"uint8[{len(profile)}]"), np.frombuffer(profile, np.uint8))
     if keeps_alpha_apart and "A" in plate.channels:
         spec.attribute("oiio:UnassociatedAlpha", 1)
     if extension == "png":
