@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import OpenImageIO as oiio
@@ -14,11 +14,16 @@ from vera.core.errors import InputError
 from vera.core.plate.channels import choose_mask, choose_picture, is_matte
 from vera.core.plate.choice import OF_PICTURES, OF_VIDEO, USUAL, Choice
 from vera.core.plate.decoded import Read
-from vera.core.plate.movie import Movie
+from vera.core.plate.movie import Movie, movie_header
 from vera.core.plate.named_files import MOVIES, extension_of, list_files, refuse_wrong_name
 from vera.core.plate.pattern import choose_frames, find_pattern, frame_in_name, parse_frames, show_frames
 from vera.core.plate.pixel import dtype_of, to_unit
 from vera.core.plate.stills import Picker, Stills, Window, frame_rate, pixel_aspect
+
+# Alpha of a mask from which it counts as 1, because compressed movies do not keep it exactly. Raising it takes more of
+# the masks whose alpha is nearly 1 by that alpha.
+OPAQUE = 0.99
+COLORED = 0.1  # difference of a mask's colour channels from which a warning says that it is not grey
 
 # Rec.709 luminance.
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
@@ -242,21 +247,22 @@ def open_mask(path: str, plate: Plate, frames: str | None = None) -> Mask:
     The mask is placed by its display window and is 0 outside of its data window. A mask of the size of the plate's data
     window is placed there. frames: the plate's frames that it must cover, all by default. A sequence must have the same
     frame numbers. A movie is matched from its first frame to the plate's first frame; with a movie plate, both count
-    from 1. A still covers every frame.
+    from 1. Of a range of a sequence, a movie with as many frames as the whole sequence is matched to that. A still
+    covers every frame.
 
-    The mask is the alpha channel, unless that is 1 everywhere on every frame; then it is the luminance (Rec.709
-    weights) or the first channel. Integers are divided by their maximum, floats are clamped to [0, 1]. All frames are
-    read once here. Raises InputError, also for NaN.
+    The mask is the alpha channel, unless that is at least OPAQUE everywhere on every frame; then it is the luminance
+    (Rec.709 weights) or the first channel. Integers are divided by their maximum, floats are clamped to [0, 1]. All
+    frames are read once here. Raises InputError, also for NaN.
     """
     wanted = range(plate.frames[0], plate.frames[-1] + 1)
     if frames is not None:
         wanted = choose_frames(parse_frames(frames), list(plate.frames), plate.path)
     try:
-        source, numbers = _open_mask_source(Path(path), plate, wanted)
+        source, numbers, length_notes = _open_mask_source(Path(path), plate, wanted)
         window = _plate_window(plate)
         _refuse_other_size(source, plate, path)
         own = _window_of(source, plate)
-        uses_alpha, largest, smallest = _survey_mask(source, sorted(set(numbers.values())), own, window)
+        survey = _survey_mask(source, sorted(set(numbers.values())), own, window)
     except InputError as error:
         raise InputError(f"mask: {error}") from None
     return Mask(
@@ -264,10 +270,10 @@ def open_mask(path: str, plate: Plate, frames: str | None = None) -> Mask:
         frames=tuple(wanted),
         width=plate.width,
         height=plate.height,
-        uses_alpha=uses_alpha,
+        uses_alpha=survey.uses_alpha,
         window=window,
         own=own,
-        notes=(*_value_notes(uses_alpha, largest, smallest), *_origin_notes(source, uses_alpha, plate)),
+        notes=(*_value_notes(survey), *_origin_notes(source, survey.uses_alpha, plate), *length_notes),
         _source=source,
         _numbers=numbers,
     )
@@ -320,25 +326,32 @@ def _within(values: np.ndarray, window: Window, wanted: Window) -> np.ndarray:
     return placed
 
 
-def _value_notes(uses_alpha: bool, largest: float, smallest: float) -> tuple[str, ...]:
+def _value_notes(survey: "_Survey") -> tuple[str, ...]:
     """A warning about a mask whose values are probably not the intended ones."""
+    uses_alpha, largest = survey.uses_alpha, survey.largest
     what = "alpha" if uses_alpha else "value"
     if largest == 0:
         return (f"the mask is black throughout{', by its alpha' if uses_alpha else ''}: nothing may be edited",)
+    if survey.color_difference > COLORED and not uses_alpha:
+        return (
+            f"the mask is coloured, and its luminance is used, {largest:.3g} at most; if its channels are several"
+            " mattes, write the one that is meant in grey",
+        )
     if largest <= 0.5:
         labels = "; labels of 0 and 1 in an integer file are nearly black: write 0 and its maximum"
         label = labels if largest < 0.05 else ""
         return (f"the mask's largest {what} is {largest:.3g}: the layer is nowhere stronger than that{label}",)
-    return ("the mask is white throughout: it allows everything",) if smallest == 1 else ()
+    return ("the mask is white throughout: it allows everything",) if survey.smallest >= OPAQUE else ()
 
 
 def _origin_notes(source: Movie | Stills, uses_alpha: bool, plate: Plate) -> tuple[str, ...]:
     """The part of its file that the mask is read from, if not the usual one, and a rate other than the plate's."""
     if isinstance(source, Movie):
+        notes = tuple(f"the mask: {note}" for note in source.notes)
         if plate.fps and source.fps and plate.fps != source.fps:
             rates = f"{float(source.fps):.5g} frames a second, the plate {float(plate.fps):.5g}"
-            return (f"the mask has {rates}: they are matched frame by frame",)
-        return ()
+            notes += (f"the mask has {rates}: they are matched frame by frame",)
+        return notes
     picture, others = source.picture, source.other_channels()
     channels = [picture.part.channels[i] for i in picture.indices]
     left = f"; left out: {', '.join(others[:6])}" if others else ""
@@ -379,30 +392,65 @@ def _refuse_choice(path: Path, given: dict[str, str], why: str) -> None:
         raise InputError(f"{path}: --{name} is {why}; leave it out")
 
 
-def _open_mask_source(path: Path, plate: Plate, wanted: range) -> tuple[Movie | Stills, dict[int, int]]:
-    """The mask's frames, and for each plate frame the mask's frame."""
+def _open_mask_source(
+    path: Path, plate: Plate, wanted: range
+) -> tuple[Movie | Stills, dict[int, int], tuple[str, ...]]:
+    """The mask's frames, for each plate frame the mask's frame, and a note on a length that is not the plate's."""
     is_movie = extension_of(path) in MOVIES
     if not is_movie and (path.is_file() or find_pattern(path) is None):
         still = _open_source(path, None, choose_mask)
-        return still, dict.fromkeys(wanted, still.frames[0])
-    offset = plate.frames[0] - 1 if is_movie and not plate.is_movie else 0
+        return still, dict.fromkeys(wanted, still.frames[0]), ()
+    offset, notes = 0, ()
+    if is_movie:
+        refuse_wrong_name(path)
+        offset, notes = _place_of_movie(movie_header(path).frames, plate)
     asked = range(wanted[0] - offset, wanted[-1] - offset + 1)
-    return _open_source(path, asked, choose_mask), dict(zip(wanted, asked, strict=True))
+    return _open_source(path, asked, choose_mask), dict(zip(wanted, asked, strict=True)), notes
 
 
-def _survey_mask(source: Movie | Stills, frames: list[int], own: Window, window: Window) -> tuple[bool, float, float]:
-    """Whether alpha is the mask, and the mask's largest and smallest value over all frames, as it lies on the plate."""
-    uses_alpha = False
+def _place_of_movie(count: int, plate: Plate) -> tuple[int, tuple[str, ...]]:
+    """What to take from a plate's frame number for that of a mask's movie of `count` frames, and a note if it is
+    doubtful."""
+    first, last = plate.frames[0], plate.frames[-1]
+    if plate.is_movie:
+        whole, begins = range(1, max(last, movie_header(Path(plate.path)).frames) + 1), 1
+    else:
+        pattern = None if Path(plate.path).is_file() else find_pattern(Path(plate.path))
+        there = list(list_files(pattern, Path(plate.path))) if pattern else [first]
+        whole, begins = range(there[0], there[-1] + 1), first
+    if count == last - begins + 1:
+        return begins - 1, ()
+    if count == len(whole):
+        notes = (f"the mask begins at frame {whole[0]}: it has as many frames as the whole sequence",)
+        return whole[0] - 1, () if plate.is_movie else notes
+    notes = (f"the mask has {count} frames, and the plate {last - begins + 1}: it is matched from frame {begins} on",)
+    return begins - 1, notes
+
+
+class _Survey(NamedTuple):
+    """Of a mask as it lies on the plate, over all frames: whether alpha is the mask, the mask's largest and smallest
+    value, and the largest difference of its colour's channels."""
+
+    uses_alpha: bool
+    largest: float
+    smallest: float
+    color_difference: float
+
+
+def _survey_mask(source: Movie | Stills, frames: list[int], own: Window, window: Window) -> _Survey:
+    uses_alpha, difference = False, 0.0
     ends = {"alpha": (0.0, 1.0), "color": (0.0, 1.0)}
     for frame in frames:
         color, alpha = _mask_parts(source, frame)
-        uses_alpha = uses_alpha or color is None or (alpha is not None and not np.all(alpha == 1))
+        uses_alpha = uses_alpha or color is None or (alpha is not None and not np.all(alpha >= OPAQUE))
+        if color is not None:
+            difference = max(difference, float(np.ptp(color, axis=-1).max()))
         for name, values in (("alpha", alpha), ("color", None if color is None else _luminance(color))):
             if values is not None:
                 values = _within(values, own, window)
                 high, low = ends[name]
                 ends[name] = max(high, float(values.max())), min(low, float(values.min()))
-    return uses_alpha, *ends["alpha" if uses_alpha else "color"]
+    return _Survey(uses_alpha, *ends["alpha" if uses_alpha else "color"], difference)
 
 
 def _mask_parts(source: Movie | Stills, frame: int) -> tuple[np.ndarray | None, np.ndarray | None]:

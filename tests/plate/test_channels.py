@@ -315,6 +315,25 @@ def test_a_mask_that_can_hardly_be_meant_is_questioned(tmp_path, value, kind, wo
     assert len(mask.notes) == 1 and words in mask.notes[0]
 
 
+@pytest.mark.parametrize("color", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 100, 100)])
+def test_a_coloured_mask_is_questioned(tmp_path, color):
+    plate = open_plate(str(write_image(tmp_path / "p.exr", planes(1, 1, 1))))
+    pixels = np.zeros((*SIZE, 3), np.uint8)
+    pixels[2:4] = color
+    (note,) = open_mask(str(write_image(tmp_path / "m.png", pixels)), plate).notes
+    assert note.startswith("the mask is coloured, and its luminance is used")
+
+
+@pytest.mark.parametrize("alpha, uses_alpha", [(255, False), (254, False), (253, False), (200, True), (0, True)])
+def test_alpha_that_is_nearly_one_everywhere_is_no_mask(tmp_path, alpha, uses_alpha):
+    plate = open_plate(str(write_image(tmp_path / "p.exr", planes(1, 1, 1))))
+    pixels = np.full((*SIZE, 4), alpha, np.uint8)
+    pixels[..., :3] = 0
+    pixels[2:4, :, :3] = 255
+    mask = open_mask(str(write_image(tmp_path / "m.png", pixels, oiio__UnassociatedAlpha=1)), plate)
+    assert mask.uses_alpha == uses_alpha and mask.read(1)[2, 0] == (alpha / np.float32(255) if uses_alpha else 1)
+
+
 def test_an_ordinary_mask_raises_no_question(tmp_path):
     plate = open_plate(str(write_image(tmp_path / "p.exr", planes(1, 1, 1))))
     pixels = np.zeros((*SIZE, 1), np.uint8)

@@ -780,6 +780,50 @@ def test_movie_mask_starts_with_the_plate(tmp_path, plate):
         assert abs(mask.read(frame).mean() * 255 - (10 + 12 * n)) < 3
 
 
+@pytest.mark.parametrize(
+    "frames, count, first_shown, note",
+    [
+        ("1001-1004", 4, 0, None),
+        ("1002-1003", 2, 0, None),  # made for the range
+        ("1002-1003", 4, 1, "the mask begins at frame 1001: it has as many frames as the whole sequence"),
+        ("1001-1004", 6, 0, "the mask has 6 frames, and the plate 4: it is matched from frame 1001 on"),
+        ("1003-1004", 3, 0, "the mask has 3 frames, and the plate 2: it is matched from frame 1003 on"),
+    ],
+)
+def test_a_movie_mask_is_matched_to_the_range_or_the_sequence_that_has_its_length(
+    tmp_path, frames, count, first_shown, note
+):
+    pattern = write_noise(tmp_path / "p", range(1001, 1005))
+    movie = write_movie(tmp_path / "m.mkv", grey_levels(count), codec="ffv1")
+    plate = open_plate(str(pattern), frames)
+    mask = open_mask(str(movie), plate)
+    assert abs(mask.read(plate.frames[0]).mean() * 255 - (10 + 12 * first_shown)) < 3
+    assert [n for n in mask.notes if "frame" in n] == ([note] if note else [])
+
+
+@pytest.mark.parametrize(
+    "frames, count, noted", [(None, 6, False), ("1-4", 6, False), ("1-4", 4, False), (None, 8, True)]
+)
+def test_a_longer_mask_of_a_movie_plate_is_named(tmp_path, frames, count, noted):
+    plate = open_plate(str(write_movie(tmp_path / "p.mkv", grey_levels(6), codec="ffv1")), frames)
+    mask = open_mask(str(write_movie(tmp_path / "m.mkv", grey_levels(count), codec="ffv1")), plate)
+    assert any("the mask has 8 frames, and the plate 6" in note for note in mask.notes) == noted
+
+
+def test_how_a_masks_movie_is_read_is_said_of_the_mask(tmp_path):
+    plate = open_plate(str(write_noise(tmp_path / "p", range(1001, 1004))))
+    movie = tmp_path / "m.mkv"
+    with av.open(str(movie), "w") as out:
+        stream = out.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "gray"
+        for tick, picture in zip((0, 1, 3), grey_levels(3), strict=True):
+            frame = av.VideoFrame.from_ndarray(picture[..., 0].copy(), "gray")
+            frame.pts, frame.time_base = tick, Fraction(1, 24)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    assert any(n.startswith("the mask: the movie's time stamps are uneven") for n in open_mask(str(movie), plate).notes)
+
+
 def test_movie_mask_on_a_movie_plate_goes_by_frame(tmp_path):
     file = str(write_movie(tmp_path / "m.mp4", grey_levels(6)))
     part = open_plate(file, "3-4")
