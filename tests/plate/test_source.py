@@ -11,7 +11,7 @@ import numpy as np
 import OpenImageIO as oiio
 import pytest
 
-from tests.plate.media import grey_levels, planar, write_image, write_movie, write_sequence
+from tests.plate.media import grey_levels, planar, write_image, write_movie, write_noise, write_sequence
 from vera.core.errors import InputError
 from vera.core.plate import stills
 from vera.core.plate.source import open_mask, open_plate
