@@ -400,7 +400,8 @@ def _open_mask_source(
     if not is_movie and (path.is_file() or find_pattern(path) is None):
         still = _open_source(path, None, choose_mask)
         return still, dict.fromkeys(wanted, still.frames[0]), ()
-    offset, notes = 0, ()
+    offset = 0
+    notes: tuple[str, ...] = ()
     if is_movie:
         refuse_wrong_name(path)
         offset, notes = _place_of_movie(movie_header(path).frames, plate)
