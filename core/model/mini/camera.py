@@ -29,7 +29,8 @@ class Camera(nn.Module):
 
     This is Lucas and Kanade's method on latents. The change of a cell's latents under a move by one cell is a linear
     function of its 3x3 neighbourhood (`along`, see `fit`). The view is the least-squares solution over all cells, with
-    Geman and McClure's weights, so that independently moving things count little.
+    Geman and McClure's weights, so that independently moving things count little. Of latents with more channels than
+    it was made for, the first ones are used.
     """
 
     def __init__(self, channels: int):
@@ -38,7 +39,7 @@ class Camera(nn.Module):
         self.trust = nn.Parameter(torch.ones(channels))
 
     def forward(self, before: Tensor, now: Tensor) -> Tensor:
-        before, now = before.float(), now.float()
+        before, now = (latents[:, : len(self.trust)].float() for latents in (before, now))
         height, width = before.shape[2:]
         slopes = self.slopes((before + now) / 2)  # (B, 2, C, h, w), without the outermost cells
         change = (now - before)[:, :, 1:-1, 1:-1]
@@ -70,6 +71,7 @@ class Camera(nn.Module):
     def fit(self, latents: Tensor, right: Tensor, down: Tensor) -> None:
         """Fit in closed form, from latents (N, C, H, W) and their changes by a move of one cell right and down, each
         (N, C, H, W)."""
+        latents, right, down = (each[:, : len(self.trust)] for each in (latents, right, down))
         about = F.unfold(latents.double(), 3).transpose(1, 2).flatten(0, 1)  # (cells, 9 C)
         wanted = torch.cat([right, down], dim=1)[:, :, 1:-1, 1:-1].double().movedim(1, -1).flatten(0, 2)
         square = about.T @ about

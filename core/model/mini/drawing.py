@@ -42,14 +42,17 @@ class Drawing(nn.Module):
         path      (B, T, 2, 3)     as from `Aim.path`; None: it is read from text or mask, and moved by the
         views     (T, 2, 3)        of the plate's camera, see camera.py; None: the camera is at rest
         cells     (B, K)           indices into the flattened grid; then only these are drawn, (B, 2, C, K)
-    The result is zero for an empty prompt.
+    The result is zero for an empty prompt. coarse: leading channels that aim and camera read, see MiniConfig.
     """
 
-    def __init__(self, text_dim: int, channels: int, dim: int = 512, layers: int = 4, words: int = 256):
+    def __init__(
+        self, text_dim: int, channels: int, coarse: int | None = None, dim: int = 512, layers: int = 4, words: int = 256
+    ):
         super().__init__()
-        self.aim = Aim(text_dim, channels)
-        self.camera = Camera(channels)
-        self.blend = Blend(channels)
+        coarse = channels if coarse is None else coarse
+        self.aim = Aim(text_dim, coarse)
+        self.camera = Camera(coarse)
+        self.blend = Blend(channels, coarse)
         self.inner = nn.Linear(FEATURES + PLACE_FEATURES, dim)
         self.read = nn.Linear(text_dim, words)
         self.words = zero_init(nn.Linear(words, 2 * layers * dim))
@@ -85,7 +88,7 @@ class Drawing(nn.Module):
 
 
 class Aim(nn.Module):
-    """Reads a path from the text states, or its centre from the mask if there is one."""
+    """Reads a path from the text states, or its centre from the mask's first `channels` if there is one."""
 
     def __init__(self, text_dim: int, channels: int):
         super().__init__()
@@ -119,7 +122,13 @@ class Aim(nn.Module):
 
     def centre_of(self, mask: Tensor) -> Tensor:
         """Centre of the mask in each latent frame: latents (B, C, T, H, W) -> (B, T, 2)."""
-        weight = self.mask(mask)[:, 0].float().flatten(2).softmax(-1).unflatten(2, mask.shape[3:])
+        weight = (
+            self.mask(mask[:, : self.mask.in_channels])[:, 0]
+            .float()
+            .flatten(2)
+            .softmax(-1)
+            .unflatten(2, mask.shape[3:])
+        )
         y, x = (cell_centres(n, mask.device) for n in mask.shape[3:])
         return torch.stack([weight.sum(2) @ x, weight.sum(3) @ y], dim=-1)
 

@@ -37,7 +37,7 @@ from vera.core.model.mini.edition_files import (
     metadata_of,
     refuse_missing,
 )
-from vera.core.model.mini.mini_codec import MiniCodec
+from vera.core.model.mini.mini_codec import MiniCodec, codec_of_state
 from vera.core.model.mini.mini_text import MiniText
 from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.model.mini.object_field import ObjectField
@@ -218,13 +218,22 @@ def read_codec(path: Path) -> MiniCodec | WanCodec:
     text = metadata_of(path).get("vae")
     codec: MiniCodec | WanCodec
     if text is None:
-        codec = MiniCodec()
-        load_state(codec, path)
+        codec = _mini_codec(path)
     else:
         vae = vae_on_meta(text, path)
         load_state(vae, path, "vae.")
         codec = WanCodec(vae)
     return codec.to("cpu", torch.float32).eval().requires_grad_(False)
+
+
+def _mini_codec(path: Path) -> MiniCodec:
+    try:
+        state = read_weights(path)
+        for name, value in state.items():
+            refuse_not_finite(name, value, path)
+        return codec_of_state(state)
+    except (SafetensorError, RuntimeError, KeyError, IndexError) as error:
+        raise damaged(path, error) from None
 
 
 def vae_on_meta(text: str, path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""mini's codec for layers: 4x8x8, 24 channels, causal.
+"""mini's codec for layers: 4x8x8, causal.
 
 It implements the interface of codec.py. A latent frame has four frames; the first latent frame has the clip's first
 frame only, repeated four times. Frames are folded into cells of 4x8x8 pixels. The encoder is fitted in closed form: it
@@ -6,9 +6,12 @@ projects onto the principal components of cells of layered clips, half whitened,
 square 1 and no correlation. The decoder adds a small convolutional network to the components' inverse. The network sees
 neighbouring cells and the latent frame before, which removes seams between cells. All of it runs at latent resolution,
 which suits a CPU.
+
+Channels are ordered by importance, and may be nested: `extended` appends channels to a codec and leaves its own, the
+coarse ones, as they are. Latents whose fine channels are 0 decode like those of a smaller codec.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -22,17 +25,21 @@ CELL = 3 * TIME * SPACE * SPACE
 
 
 class MiniCodec(nn.Module, Codec):
-    """mini's codec. `fit` fits the encoder; core/training/mini/codec_training.py trains `refiner`."""
+    """mini's codec. `fit` fits the encoder; core/training/mini/codec_training.py trains `refiner`.
+
+    coarse: leading channels, all that the refiner sees of the latent frame before; None: all channels.
+    """
 
     remembers = False
 
-    def __init__(self, channels: int = 24, width: int = 192, blocks: int = 3):
+    def __init__(self, channels: int = 24, width: int = 192, blocks: int = 3, coarse: int | None = None):
         super().__init__()
         self.channels = channels
+        self.coarse = channels if coarse is None else coarse
         self.encoder = nn.Conv2d(CELL, channels, 1)
         self.inverse = nn.Conv2d(channels, CELL, 1)
         self.refiner = nn.Sequential(
-            nn.Conv2d(2 * channels, width, 3, padding=1),
+            nn.Conv2d(self.coarse + channels, width, 3, padding=1),
             *(Mix(width) for _ in range(blocks)),
             nn.Conv2d(width, CELL, 1),
         )
@@ -57,6 +64,35 @@ class MiniCodec(nn.Module, Codec):
         self.inverse.weight.copy_((directions * variance.sqrt() / scale)[:, :, None, None])
         _bias(self.inverse).copy_(mean)
 
+    @torch.no_grad()
+    def extended(self, channels: int, square: Tensor) -> "MiniCodec":
+        """A codec of `channels` whose first ones are this codec's, bit for bit; the others are the principal components
+        of what this codec loses, half whitened in the same unit. Its refiner ignores them until it is trained.
+
+        square: (CELL, CELL) mean products of folded cells in [-1, 1], less the bias of `inverse`.
+        """
+        forward, back = (layer.weight[:, :, 0, 0].double() for layer in (self.encoder, self.inverse))
+        square, mean, kept = square.double(), _bias(self.inverse).double(), self.channels
+        lost = torch.eye(CELL, dtype=torch.float64) - back @ forward
+        variance, directions = torch.linalg.eigh(lost @ square @ lost.T)
+        variance, directions = (x.flip(-1)[..., : channels - kept] for x in (variance, directions))
+        root = variance.clamp_min(variance[0] * 1e-9) ** 0.25  # of each new component's deviation, in pixels
+        length = forward.norm(dim=1)
+        mine = ((forward @ square * forward).sum(1) / length**2) ** 0.25
+        unit = (1 / (length * mine)).mean()  # of `fit`'s half whitening
+        rows = (directions / (root * unit)).T
+        new = MiniCodec(channels, self.refiner[0].out_channels, len(self.refiner) - 2, kept)
+        new.encoder.weight.copy_(torch.cat([self.encoder.weight, rows.float()[:, :, None, None]]))
+        _bias(new.encoder).copy_(torch.cat([_bias(self.encoder), (-rows @ mean).float()]))
+        columns = (directions * root * unit).float()[:, :, None, None]
+        new.inverse.weight.copy_(torch.cat([self.inverse.weight, columns], dim=1))
+        _bias(new.inverse).copy_(_bias(self.inverse))
+        state = self.refiner.state_dict()
+        first = torch.zeros_like(new.refiner[0].weight)
+        first[:, : self.coarse + kept] = state["0.weight"]
+        new.refiner.load_state_dict(state | {"0.weight": first})
+        return new
+
     def encode(self, video: Tensor) -> Tensor:
         """(B, 3, T, H, W) encoded colour in [0, 1] -> latents (B, C, 1 + ceil((T-1)/4), H/8, W/8)."""
         video = pad_frames(video)
@@ -73,7 +109,7 @@ class MiniCodec(nn.Module, Codec):
 
     def decode_cells(self, before: Tensor, now: Tensor) -> Tensor:
         """Folded cells (N, CELL, h, w) of latents `now` (N, C, h, w); `before` are those of the latent frame before."""
-        return self.inverse(now) + self.refiner(torch.cat([before, now], dim=1))
+        return self.inverse(now) + self.refiner(torch.cat([before[:, : self.coarse], now], dim=1))
 
     def decode_stream(self, latents: LatentClip) -> Iterator[Tensor]:
         """Yield (B, 3, n, H, W) for each latent frame: n is 1 for the first, then 4. Values are not clamped."""
@@ -83,6 +119,14 @@ class MiniCodec(nn.Module, Codec):
             frames = unfold(self.decode_cells(before, now), 1)
             yield frames[:, :, -1:] if i == 0 else frames
             before = now
+
+
+def codec_of_state(state: Mapping[str, Tensor]) -> MiniCodec:
+    """The codec whose weights these are. Raises RuntimeError or KeyError if they are none of a codec."""
+    channels, seen = state["encoder.weight"].shape[0], state["refiner.0.weight"].shape[1]
+    codec = MiniCodec(channels, coarse=seen - channels)
+    codec.load_state_dict(state, assign=True)
+    return codec.requires_grad_(False)
 
 
 def _bias(layer: nn.Conv2d) -> Tensor:

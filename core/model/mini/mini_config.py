@@ -21,12 +21,16 @@ class MiniConfig(TransformerConfig):
 
     drawing: the baseline of edit and alpha is the drawing (drawing.py), and that of the composite is these layers over
     the plate (latent_over.py). Without it the baselines are 0, and the plate. It requires latent_std.
+
+    coarse_channels: leading channels of the latents, all that the camera and the aim of masks read; None: all channels.
+    See `MiniCodec.extended`.
     """
 
     place_input: bool = False
     text_modulation: bool = False
     latent_std: float | None = None
     drawing: bool = False
+    coarse_channels: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,6 +41,11 @@ class MiniConfig(TransformerConfig):
             raise InputError(f"latent_std must be a number between 0 and 100, or null, not {self.latent_std!r:.40}")
         if self.drawing and self.latent_std is None:
             raise InputError("drawing requires latent_std, heads that predict clean latents")
+        coarse = self.coarse_channels
+        if coarse is not None and not (is_number(coarse, whole=True) and 0 < coarse <= self.latent_channels):
+            raise InputError(
+                f"coarse_channels must be a whole number from 1 to latent_channels, or null, not {coarse!r:.40}"
+            )
 
     @classmethod
     def fields_in(cls, values: dict[str, Any]) -> dict[str, Any]:

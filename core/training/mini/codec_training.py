@@ -1,4 +1,4 @@
-"""Train mini's small codec on all five layers of generated clips."""
+"""Train mini's small codec on all five layers of generated clips, from nothing or as an extension of another."""
 
 import random
 import time
@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from vera.core.data.engine.clips import SPAN, make_clip
+from vera.core.data.engine.clips import SPAN, draw_labels, make_clip
+from vera.core.errors import InputError
 from vera.core.model.device import mixed_precision
+from vera.core.model.mini.edition import read_codec
+from vera.core.model.mini.edition_files import CODEC
 from vera.core.model.mini.mini_codec import CELL, MiniCodec, fold, unfold
 from vera.core.training.configuration import read_settings
 from vera.core.training.console import Console
@@ -19,12 +22,19 @@ from vera.core.training.state import STATE, load_state, log_line, save_state, tr
 
 LAYERS = ("source", "edit", "alpha", "composite", "mask")
 FRAMES = 5  # a first frame and one group of four
+# Weights of the layers, as LAYERS, in what further channels hold. Raising one gives its details more of them.
+EXTENSION_WEIGHTS = (0.3, 0.5, 8.0, 0.7, 1.0)
+EXTENSION_OBJECTS = 0.6  # share of clips with an object in that fit; the others are effects and backgrounds
+EXTENSION_SIZE = 80  # side of its square clips in pixels
 
 
-def layers_of(seed: int, size: int, frames: int = FRAMES) -> torch.Tensor:
-    """(5, 3, frames, size, size) in [0, 1]: LAYERS of clip `seed`, from a random start time that the seed fixes."""
+def layers_of(seed: int, size: int, frames: int = FRAMES, labels: dict[str, Any] | None = None) -> torch.Tensor:
+    """(5, 3, frames, size, size) in [0, 1]: LAYERS of clip `seed`, from a random start time that the seed fixes.
+
+    labels: the edit; drawn from the seed if None.
+    """
     start = random.Random(seed).randint(0, SPAN - frames + 1)
-    clip = make_clip(seed, size, size, torch.arange(start, start + frames))
+    clip = make_clip(seed, size, size, torch.arange(start, start + frames), labels)
     rgb = (1, 3, 1, 1)
     layers = [clip.source, clip.edit, clip.alpha.repeat(rgb), clip.composite, clip.mask.repeat(rgb)]
     return torch.stack(layers).transpose(1, 2)
@@ -56,19 +66,45 @@ def fit(codec: MiniCodec, seed: int, clips: int = 200) -> None:
     codec.fit(torch.cat(cells), torch.cat(weights))
 
 
+def extend(codec: MiniCodec, channels: int, seed: int, clips: int = 400) -> MiniCodec:
+    """The codec with this many channels in all, the further ones fitted to clips seed .. seed + clips - 1."""
+    square, weights = torch.zeros(CELL, CELL, dtype=torch.float64), torch.tensor(EXTENSION_WEIGHTS)
+    mean = codec.inverse.bias.detach()
+    for k in range(seed, seed + clips):
+        labels = draw_labels(random.Random(k), EXTENSION_OBJECTS)
+        folded = fold(groups(layers_of(k, EXTENSION_SIZE, labels=labels)) * 2 - 1).unflatten(0, (len(LAYERS), -1))
+        cells = folded.movedim(2, -1).flatten(1, 3) - mean  # (layers, cells, CELL)
+        square += torch.einsum("l,lij->ij", weights, cells.mT @ cells / cells.shape[1]).double()
+    return codec.extended(channels, square / (weights.sum().double() * clips))
+
+
+def weakened(latents: torch.Tensor, coarse: int, share: float) -> torch.Tensor:
+    """Latents (B, C, t, h, w) whose channels from `coarse` on are weaker in `share` of the videos, as a model draws
+    them: all by one factor from 0 to 1, and 0 from a random channel on."""
+    videos, channels = latents.shape[:2]
+    fine = channels - coarse
+    strength, kept = torch.rand(videos, 1), coarse + fine * torch.rand(videos, 1)
+    index, chosen = torch.arange(channels), torch.rand(videos, 1) < share
+    factor = torch.where(chosen & (index >= coarse), strength * (index < kept), 1.0)
+    return latents * factor[:, :, None, None, None]
+
+
 def groups(video: torch.Tensor) -> torch.Tensor:
     """Repeat the first frame four times: (B, 3, 5, H, W) -> (B, 3, 8, H, W), two groups of four frames."""
     return torch.cat([video[:, :, :1].expand(-1, -1, 4, -1, -1), video[:, :, 1:]], dim=2)
 
 
-def losses(codec: MiniCodec, video: torch.Tensor, noise: float) -> tuple[torch.Tensor, torch.Tensor]:
+def losses(codec: MiniCodec, video: torch.Tensor, noise: float, weak: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
     """L1 loss of pixels and of their differences in space and time; video (B, 3, 5, H, W) -> loss, PSNR in dB (B,).
 
-    Noise of up to `noise` is added to the latents, so that the decoder tolerates a sampler's small errors.
+    Noise of up to `noise` is added to the latents, so that the decoder tolerates a sampler's small errors. A channel
+    whose deviation is below 1 gets less, in proportion. weak: share of the videos that are `weakened`.
     """
     held = groups(video)
     latents = codec.encode_groups(held)
-    latents = latents + noise * torch.rand(len(video), 1, 1, 1, 1) * torch.randn_like(latents)
+    spread = latents.std((0, 2, 3, 4), keepdim=True).clamp_max(1) if weak else 1.0
+    latents = weakened(latents, codec.coarse, weak)
+    latents = latents + noise * spread * torch.rand(len(video), 1, 1, 1, 1) * torch.randn_like(latents)
     first, second = latents.unbind(2)
     before = torch.stack([torch.zeros_like(first), first], 1).flatten(0, 1)
     out = unfold(codec.decode_cells(before, torch.stack([first, second], 1).flatten(0, 1)), 2).float()
@@ -78,42 +114,56 @@ def losses(codec: MiniCodec, video: torch.Tensor, noise: float) -> tuple[torch.T
     return loss, -10 * error.detach().pow(2).mean((1, 2, 3, 4)).log10()
 
 
+def _continued(settings: CodecSettings, new: bool, console: Console) -> MiniCodec:
+    """The codec of the edition `start` with further channels, ready to train; they are fitted for a new run only."""
+    path = Path(settings.start or "") / CODEC
+    codec = read_codec(path)
+    if not isinstance(codec, MiniCodec) or codec.channels > settings.channels:
+        raise InputError(f"'start': {path} is not a codec of mini with at most {settings.channels} channels")
+    if not new:
+        return MiniCodec(settings.channels, coarse=codec.channels)
+    console.say(f"fitting channels {codec.channels + 1} to {settings.channels} to 400 clips")
+    return extend(codec, settings.channels, settings.seed - 1_000_000)
+
+
 def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], console: Console | None = None) -> None:
     """Train until config['steps'], or until stop() returns True; folder then holds the state. Raises InputError."""
-    read_settings(CodecSettings, config)
+    settings = read_settings(CodecSettings, config)
     console = console or Console()
     torch.manual_seed(0)
-    codec = MiniCodec()
-    if not (folder / STATE).exists():
-        console.say("fitting the encoder to 200 clips")
-        fit(codec, config["seed"])
+    new = not (folder / STATE).exists()
+    if settings.start:
+        codec = _continued(settings, new, console)
+    else:
+        codec = MiniCodec(settings.channels)
+        if new:
+            console.say("fitting the encoder to 200 clips")
+            fit(codec, settings.seed)
     codec = codec.to(memory_format=torch.channels_last)  # about ten times faster on a CPU
-    optimizer = torch.optim.AdamW(codec.refiner.parameters(), lr=config["rate"], betas=(0.9, 0.99), weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(codec.refiner.parameters(), lr=settings.rate, betas=(0.9, 0.99), weight_decay=1e-4)
     step, extra = load_state(folder, {"codec": codec}, optimizer, console)
     clips = extra.get("clips", 0)
     if step == 0:
         save_state(folder, 0, {"codec": codec}, optimizer)
-    loader = iter(DataLoader(Videos(config["seed"] + clips, config["size"]), config["batch"], num_workers=1))
+    loader = iter(DataLoader(Videos(settings.seed + clips, settings.size), settings.batch, num_workers=1))
     console.say(f"training from step {step:,}; state and log.jsonl are in {folder}")
     started, psnrs = time.monotonic(), []
-    while step < config["steps"] and not stop():
+    while step < settings.steps and not stop():
         for group in optimizer.param_groups:
-            group["lr"] = trapezoid(step, config["steps"], config["rate"])
+            group["lr"] = trapezoid(step, settings.steps, settings.rate)
         video = next(loader).flatten(0, 1)
         with mixed_precision(torch.device("cpu")):
-            loss, psnr = losses(codec, video, config["noise"])
+            loss, psnr = losses(codec, video, settings.noise, settings.weak)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(codec.refiner.parameters(), 1.0)
         optimizer.step()
-        step, clips = step + 1, clips + config["batch"]
+        step, clips = step + 1, clips + settings.batch
         psnrs.append(psnr.unflatten(0, (-1, 5)).mean(0))
         if step % 50 == 0:
             mean = torch.stack(psnrs).mean(0).tolist()
             log_line(folder, step=step, loss=loss.item(), psnr=mean, seconds=round(time.monotonic() - started, 1))
-            console.step(
-                step, config["steps"], dict(zip(LAYERS, mean)), optimizer.param_groups[0]["lr"], config["batch"]
-            )
+            console.step(step, settings.steps, dict(zip(LAYERS, mean)), optimizer.param_groups[0]["lr"], settings.batch)
             psnrs = []
         if step % 200 == 0:
             save_state(folder, step, {"codec": codec}, optimizer, {"clips": clips})

@@ -13,7 +13,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,7 +38,7 @@ from vera.core.model.device import mixed_precision
 from vera.core.model.mini.drawing import moments
 from vera.core.model.mini.edition import read_codec, read_weights, save_codec
 from vera.core.model.mini.edition_files import CODEC
-from vera.core.model.mini.mini_codec import MiniCodec
+from vera.core.model.mini.mini_codec import MiniCodec, codec_of_state
 from vera.core.model.mini.mini_config import MINI, MiniConfig
 from vera.core.model.mini.mini_family import MiniFamily
 from vera.core.model.mini.mini_text import MiniText
@@ -46,10 +46,11 @@ from vera.core.model.mini.mini_transformer import MiniTransformer
 from vera.core.model.mini.shot import MiniShot
 from vera.core.training.console import Console
 from vera.core.training.curve import NAMES, draw_curve
-from vera.core.training.mini.aim import Lesson, Lessons, aim_error, lesson, lesson_error, teach_aim
-from vera.core.training.mini.codec_training import FRAMES, layers_of
+from vera.core.training.mini.aim import Lesson, Lessons, lesson, lesson_error, teach_aim
+from vera.core.training.mini.extension import fit_fine, widened
 from vera.core.training.mini.fit_camera import fit_camera
 from vera.core.training.mini.fit_latent_over import fit_blend
+from vera.core.training.mini.flow import EncodedClips, drawing_losses, flow_loss, pixel_scale
 from vera.core.training.mini.samples import sample_sheet
 from vera.core.training.mini.settings import Stage, TransformerSettings, read_transformer
 from vera.core.training.state import STATE, Ema, load_state, log_line, save_state, trapezoid
@@ -57,16 +58,12 @@ from vera.core.training.stop_signals import ignore_stop_signals
 from vera.core.training.watch import WRITE_SECONDS, write_page
 
 if TYPE_CHECKING:
-    from vera.core.model.mini.drawing import Drawing
+    pass
 
 # Loss weights of the drawing and of its aim; the mean of the branches' losses has weight 1.
 DRAWING_WEIGHTS = (0.5, 0.5)
+EXTENSION_BATCH = 12  # clips of a round that fits added channels; raising it takes more memory
 LESSON_SIZE = 32  # extra instructions per round that train the aim; more teach it faster and cost time
-# Noise level below which the loss weight 1 / level^2 stops growing; lowering it gives fine detail more weight.
-MIN_WEIGHTED_LEVEL = 0.4
-# Weight of an edit-branch error where alpha is 0, against 1 where alpha is 1; raising it trains hidden colour more.
-HIDDEN_WEIGHT = 0.2
-DRAWN_SHARE = 3  # one cell in this many is drawn in a training step; raising it is faster and noisier
 AIM_INDEX = NAMES.index("aim")
 LAST_LATENT = SPAN // TIME  # index of the last latent frame of a clip
 SHAPES = ((80, 144), (80, 144), (112, 112), (144, 80))  # (height, width) in pixels, unless a stage names others
@@ -197,94 +194,18 @@ def latents_of(codec: MiniCodec | WanCodec, pictures: torch.Tensor) -> tuple[tor
     return torch.stack([codec.encode_groups(clip) for clip in pictures]), seen
 
 
-@dataclass(frozen=True)
-class EncodedClips:
-    """What a training step reads about its clips.
-
-    states: (B, N, D), of the instructions; those of a dropped one are 0
-    latents, seen: from `latents_of`
-    shot: conditioning, with the true paths
-    """
-
-    states: torch.Tensor | None
-    latents: torch.Tensor
-    seen: torch.Tensor
-    shot: MiniShot | None
-
-
-def flow_loss(
-    transformer: MiniTransformer, clips: EncodedClips, with_mask: bool, shift: float, scale: torch.Tensor
-) -> torch.Tensor:
-    """Weighted mean squared error of the predicted velocity per branch, (3,).
-
-    shift: of the noise levels. scale (C,): weight of each channel's error, see `pixel_scale`.
-    An error counts 1 at noise levels from MIN_WEIGHTED_LEVEL up and less below, in proportion to the level squared.
-    In the edit branch, errors under alpha 0 count HIDDEN_WEIGHT. Noise levels are stratified over the batch.
-    """
-    latents, seen = clips.latents, clips.seen
-    source, clean, mask = latents[:, 0], latents[:, 1:4], latents[:, 4]
-    u = ((torch.arange(len(latents)) + torch.rand(len(latents))) / len(latents)).to(latents.device)
-    sigma = shift * u / (1 + (shift - 1) * u)
-    noise = torch.randn_like(clean)
-    s = sigma[:, None, None, None, None, None]
-    noisy = (1 - s) * clean + s * noise
-    velocity = transformer(noisy, sigma * 1000, clips.states, source, mask if with_mask else None, clips.shot)
-    s = s[:, 0]
-    error = (velocity.float() - (noise - clean)) * scale.view(1, 1, -1, 1, 1, 1)
-    error = error.pow(2).mean(2) * (s / s.clamp_min(MIN_WEIGHTED_LEVEL)) ** 2
-    visible = visible_weight(seen)
-    weight = torch.stack([visible / visible.mean(), torch.ones_like(seen), torch.ones_like(seen)], dim=1)
-    return (error * weight).mean((0, 2, 3, 4))
-
-
-def visible_weight(alpha: torch.Tensor) -> torch.Tensor:
-    """Weight of an error in the edit branch: from HIDDEN_WEIGHT at alpha 0 to 1 at alpha 1."""
-    return HIDDEN_WEIGHT + (1 - HIDDEN_WEIGHT) * alpha
-
-
-def drawing_losses(drawing: Drawing, clips: EncodedClips, with_mask: bool, scale: torch.Tensor) -> torch.Tensor:
-    """Errors (2,): of the drawing around the true path, and of the path that the mask aims at (0 without a mask).
-
-    scale: as in `flow_loss`. The drawing's error is the root mean square per clip, so that clips with vague
-    instructions do not dominate the loss. One cell in DRAWN_SHARE is drawn, preferring those near the layer. Clips
-    whose text was dropped do not count.
-    """
-    states, latents, seen, shot = clips.states, clips.latents, clips.seen, clips.shot
-    assert states is not None and shot is not None and shot.path is not None
-    progress, path, mask = shot.progress, shot.path, latents[:, 4] if with_mask else None
-    has_text = (states != 0).flatten(1).any(1)
-    near = F.max_pool3d(seen, (1, 3, 3), 1, (0, 1, 1)).flatten(1)
-    cells = (torch.rand_like(near) + near).topk(near.shape[1] // DRAWN_SHARE).indices
-    drawn = drawing(states, mask, progress, latents.shape[-3:], path, cells)
-    wanted = latents[:, 1:3].flatten(3).gather(3, cells[:, None, None].expand(-1, *drawn.shape[1:3], -1))
-    error = ((drawn - wanted) * scale.view(1, 1, -1, 1)).pow(2).mean(2)
-    visible = visible_weight(seen.flatten(1).gather(1, cells))
-    weight = torch.stack([visible / visible.mean(), torch.ones_like(visible)], dim=1) * has_text.view(-1, 1, 1)
-    error = ((error * weight).mean((1, 2)) + 1e-4).sqrt().mean()
-    if mask is None:
-        return torch.stack([error, error.new_zeros(())])
-    aspect = latents.shape[-1] / latents.shape[-2]
-    return torch.stack([error, aim_error(drawing.aim.path(states, mask, progress, aspect), path, has_text)])
-
-
-@torch.no_grad()
-def pixel_scale(codec: MiniCodec | WanCodec, std: float, step: float = 0.1) -> torch.Tensor:
-    """Weights (C,) that convert errors of latents into errors of pixels; their root mean square is 1 / std.
-
-    Measured by adding `step` to each channel of a clip's latents. Position is carried by mini's coarsest latent
-    channel; without this weighting the fine channels dominate the loss.
-    """
-    device = next(codec.parameters()).device
-    latents = codec.encode(layers_of(0, 80).to(device))
-    steps = step * torch.eye(latents.shape[1], device=device).view(latents.shape[1], 1, -1, 1, 1, 1)
-    still, *moved = (codec.decode(z, FRAMES)[:, :, 1:] for z in (latents, *(latents + steps)))
-    scale = torch.stack([(m - still).pow(2).mean().sqrt() for m in moved])
-    return scale / scale.pow(2).mean().sqrt() / std
-
-
 def start_from(edition: Path, transformer: MiniTransformer, text: MiniText) -> None:
-    """Load the weights of an edition. Words that the edition does not know keep their present embedding."""
-    transformer.load_state_dict(read_weights(edition / "transformer.safetensors"))
+    """Load the weights of an edition. Words that the edition does not know keep their present embedding.
+
+    The edition may have fewer latent channels, see extension.py. The weights of further ones are then 0, but for the
+    blend's, which keep their present values.
+    """
+    state = read_weights(edition / "transformer.safetensors")
+    there, here = (x.config.latent_channels for x in (MiniFamily().describe(edition), transformer))
+    if there < here:
+        kept = {k: v for k, v in transformer.state_dict().items() if k.startswith("drawing.blend.")}
+        state = kept | widened(state, there, here)
+    transformer.load_state_dict(state)
     weights = read_weights(edition / "text.safetensors")
     with safe_open(edition / "text.safetensors", "pt") as file:
         known = json.loads(file.metadata()["words"])
@@ -302,15 +223,13 @@ def load_codec(folder: Path) -> MiniCodec | WanCodec:
         return read_codec(folder / CODEC)
     if not (folder / STATE).exists():
         raise InputError(f"{folder}: has neither {CODEC} nor {STATE}; give the run of a codec, or an edition of mini")
-    codec = MiniCodec()
     try:
         tensors = load_file(folder / STATE)
-        codec.load_state_dict(
-            {k.removeprefix("codec/"): v for k, v in tensors.items() if not k.startswith("optimizer/")}
-        )
-    except (SafetensorError, RuntimeError) as error:
-        raise InputError(f"{folder / STATE}: not the state of a codec ({str(error).splitlines()[0][:200]})") from None
-    return codec.eval().requires_grad_(False)
+        state = {k.removeprefix("codec/"): v for k, v in tensors.items() if not k.startswith("optimizer/")}
+        return codec_of_state(state).eval()
+    except (SafetensorError, RuntimeError, KeyError, IndexError) as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise InputError(f"{folder / STATE}: not the state of a codec ({reason})") from None
 
 
 def train(config: dict[str, Any], folder: Path, stop: Callable[[], bool], console: Console | None = None) -> None:
@@ -346,10 +265,12 @@ def refuse_missing(settings: TransformerSettings) -> None:
         MiniFamily().describe(Path(settings.start))
 
 
-def geometry_of(settings: TransformerSettings, channels: int) -> MiniConfig:
-    """The transformer's configuration, for a codec with this number of channels."""
+def geometry_of(settings: TransformerSettings, codec: MiniCodec | WanCodec) -> MiniConfig:
+    """The transformer's configuration for a codec."""
     changes = {name: value for name, value in asdict(settings.geometry).items() if value is not None}
-    return replace(MINI, latent_channels=channels, **changes)
+    nested = isinstance(codec, MiniCodec) and codec.coarse < codec.channels
+    coarse = codec.coarse if nested else None
+    return replace(MINI, latent_channels=codec.channels, coarse_channels=coarse, **changes)
 
 
 def _train_rank(
@@ -378,9 +299,11 @@ class Run:
         self.device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.manual_seed(0)
         self.codec = load_codec(Path(settings.codec)).to(self.device)
-        geometry = geometry_of(settings, self.codec.channels)
+        geometry = geometry_of(settings, self.codec)
         self.transformer = MiniTransformer(geometry)
         self.drawing: Any = self.transformer.drawing  # present in every geometry that this module trains
+        if geometry.coarse_channels:
+            self.drawing.blend.copy_codec(self.codec)
         self.text = MiniText(vocabulary(), geometry.text_dim)
         self.modules: dict[str, Any] = {"transformer": self.transformer, "text": self.text}
         if settings.start:  # an edition; `load` overwrites it with a saved state if there is one
@@ -412,11 +335,36 @@ class Run:
             fit_blend(drawing.blend, self.codec, settings.seed - 30_000_000, settings.blend_clips)
             fit_camera(drawing.camera, self.codec, settings.seed - 20_000_000, settings.camera_plates)
             self.ema.copy(self.modules)
+        elif self.added_channels():
+            self.fit_added()
+            self.ema.copy(self.modules)
         if settings.aim_steps:
             self.console.say(f"teaching where instructions aim: {settings.aim_steps} steps")
             lessons = Lessons(settings.seed - 10_000_000, settings.aim_steps)
             teach_aim(drawing.aim, self.text, lessons, console=self.console)
             self.ema.copy(self.modules)
+
+    def added_channels(self) -> bool:
+        """Whether the edition that this run starts from has fewer latent channels."""
+        there = MiniFamily().describe(Path(self.settings.start or "")).config.latent_channels
+        return there < self.codec.channels
+
+    def fit_added(self) -> None:
+        """Fit what predicts the added channels to clips with three latent frames, the same ones on every rank."""
+        settings, coarse = self.settings, self.transformer.config.coarse_channels
+        assert coarse is not None
+        self.console.say(f"fitting channels {coarse + 1} to {self.codec.channels}: {settings.extension_clips} clips")
+        torch.manual_seed(0)
+        rounds, first = [], settings.seed - 40_000_000
+        for seed in range(first, first + settings.extension_clips, EXTENSION_BATCH):
+            clips = generated_clips(seed, EXTENSION_BATCH, 3)
+            latents, seen = latents_of(self.codec, clips.pictures.to(self.device))
+            shot = MiniShot(
+                moments(clips.times, LAST_LATENT + 1), path=clips.paths.to(self.device), times=torch.tensor(clips.times)
+            )
+            with torch.no_grad():
+                rounds.append(EncodedClips(self.text.encode(clips.texts), latents, seen, shot))
+        fit_fine(self.transformer, rounds, coarse, settings.shift)
 
     def train(self, stop_requested: Any) -> None:
         """Train to the last step. All ranks stop after the same round once stop_requested is set on any rank."""
