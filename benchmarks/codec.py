@@ -19,6 +19,14 @@ from vera.core.training.mini.transformer_training import load_codec
 
 FIRST_SEED, HEIGHT, WIDTH, FRAMES = 8_000_000, 80, 144, 17
 SPOILED = 0.3  # noise added to latents, in their deviation, as a sampler's small errors
+KIND_SEED, KIND_CLIPS = 8_500_000, 6  # held-out clips of each of KINDS
+THING = {"edit": "object", "color": "blue", "material": None, "size": "medium", "place": "centre"}
+KINDS = {  # what moves or is thin
+    "bubbles": {"edit": "effect", "effect": "bubbles", "amount": "medium"},
+    "snow": {"edit": "effect", "effect": "snow", "amount": "medium"},
+    "butterfly": {**THING, "object": "butterfly", "motion": "still"},
+    "balloon": {**THING, "object": "balloon", "motion": "rising"},
+}
 SURE = 8  # pixels around a pixel that must have the same alpha, 0 or 1, for it to count as flat
 ROWS = {
     "channels": "latent channels",
@@ -35,6 +43,10 @@ ROWS = {
     "ends": "flat alpha that is exact once clamped",
     "flicker": "alpha's dtSSD",
     "spoiled": f"alpha of latents spoiled by {SPOILED} of their deviation, dB",
+    "bubbles": "alpha of bubbles, dB",
+    "snow": "... of snow",
+    "butterfly": "... of a butterfly",
+    "balloon": "... of a rising balloon",
 }
 
 
@@ -46,7 +58,7 @@ def main():
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     codecs = {"mini's own": load_codec(EMBEDDED)} | {str(folder): load_codec(folder) for folder in args.folders}
-    figures = {name: costs(codec) | errors(codec, args.count) for name, codec in codecs.items()}
+    figures = {name: costs(codec) | errors(codec, args.count) | kinds(codec) for name, codec in codecs.items()}
     print(f"{args.count} clips, torch {torch.__version__}, CPU, {torch.get_num_threads()} threads\n")
     print(f"| | {' | '.join(codecs)} |\n|{'---|' * (1 + len(codecs))}")
     for key, text in ROWS.items():
@@ -106,6 +118,21 @@ def errors(codec, count) -> dict:
         means["flicker"].append(torch.tensor(dtssd(alpha, truth)))
     found = {name: -10 * torch.stack(values).mean().log10().item() for name, values in squares.items() if values}
     return found | {name: torch.stack(values).mean().item() for name, values in means.items() if values}
+
+
+@torch.inference_mode()
+def kinds(codec) -> dict:
+    """dB of the mean squared error of alpha, over the clips of each of KINDS."""
+    found = {}
+    for name, labels in KINDS.items():
+        squares = []
+        for seed in range(KIND_SEED, KIND_SEED + KIND_CLIPS):
+            whole = {"depth": None, "pace": "usual", "reflection": False, **labels}
+            truth = make_clip(seed, HEIGHT, WIDTH, torch.arange(FRAMES), whole, held_out=True).alpha[:, 0]
+            latents = codec.encode(truth[None, None].expand(-1, 3, -1, -1, -1))
+            squares.append((codec.decode(latents, FRAMES)[0].clamp(0, 1).mean(0) - truth).pow(2).mean())
+        found[name] = -10 * torch.stack(squares).mean().log10().item()
+    return found
 
 
 def _all_round(where):

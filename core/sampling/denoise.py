@@ -34,14 +34,21 @@ WindowInput = tuple[torch.Tensor, tuple[int, int], torch.Tensor]
 WindowRunner = Callable[..., Iterable[torch.Tensor]]
 
 
-def seeded_noise(seed: int, start: int, stop: int, shape: Sequence[int]) -> torch.Tensor:
+def seeded_noise(seed: int, start: int, stop: int, shape: Sequence[int], coarse: int | None = None) -> torch.Tensor:
     """Standard normal noise, fp32 (stop - start, *shape), for latent frames start .. stop-1.
 
     The noise of a frame is drawn on the CPU from the seed and the frame's number. It does not
-    depend on the device or on the length of the clip.
+    depend on the device or on the length of the clip. coarse: leading channels, of `shape` (layers, C, H, W), that
+    are drawn first, so that they do not depend on how many follow.
     """
     seeds = (np.random.SeedSequence([seed, frame]).generate_state(1, np.uint64)[0] for frame in range(start, stop))
-    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(int(s))) for s in seeds])
+    counts = [shape[1]] if coarse is None else [coarse, shape[1] - coarse]
+    frames = []
+    for frame_seed in seeds:
+        generator = torch.Generator().manual_seed(int(frame_seed))
+        parts = [torch.randn((shape[0], count, *shape[2:]), generator=generator) for count in counts]
+        frames.append(torch.cat(parts, dim=1))
+    return torch.stack(frames)
 
 
 def evaluations(length: int, window: int, steps: range) -> int:
@@ -224,6 +231,7 @@ def sample(transformer: Transformer, clip: ClipInputs, settings: SamplingSetting
     solver = Solver(settings.steps, settings.shift)
     length, shape = clip.source.shape[0], (3, *clip.source.shape[1:])
     window = settings.window or length
+    coarse = getattr(transformer, "coarse_channels", None)
     caches = Caches(settings.speed.new_cache)
     if settings.speed.cache:
         states.clear()  # caches are not stored, and resuming without them would change the pixels
@@ -235,7 +243,7 @@ def sample(transformer: Transformer, clip: ClipInputs, settings: SamplingSetting
     def present(span):
         """The solver's state of these frames before the step; noise in the first step."""
         if state is None:
-            return solver.start(seeded_noise(settings.seed, span[0], span[1], shape)).to(device)
+            return solver.start(seeded_noise(settings.seed, *span, shape, coarse)).to(device)
         return state.read(*span).to(device)
 
     guided = _guided(transformer, clip, settings, window)

@@ -80,9 +80,17 @@ def test_noise_of_a_frame_depends_only_on_seed_and_frame_number():
     whole = seeded_noise(7, 0, 9, (2, 3))
     assert whole.shape == (9, 2, 3) and torch.equal(whole[4:6], seeded_noise(7, 4, 6, (2, 3)))
     assert not torch.equal(whole[0], whole[1]) and not torch.equal(whole, seeded_noise(8, 0, 9, (2, 3)))
-    assert len({float(seeded_noise(seed, at, at + 1, (1,))) for seed in (0, 1, 2**63 - 1) for at in range(9)}) == 27
-    noise = seeded_noise(1, 0, 10, (10000,))
+    assert len({float(seeded_noise(seed, at, at + 1, (1, 1))) for seed in (0, 1, 2**63 - 1) for at in range(9)}) == 27
+    noise = seeded_noise(1, 0, 10, (1, 10000))
     assert abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01 and abs(noise[:-1].mul(noise[1:]).mean()) < 0.02
+
+
+def test_noise_of_coarse_channels_does_not_depend_on_how_many_follow():
+    alone = seeded_noise(3, 2, 4, (3, 4, 5, 6))
+    for more in (1, 9):
+        noise = seeded_noise(3, 2, 4, (3, 4 + more, 5, 6), coarse=4)
+        assert noise.shape == (2, 3, 4 + more, 5, 6) and torch.equal(noise[:, :, :4], alone)
+        assert abs(noise[:, :, 4:].mean()) < 0.2 and not torch.equal(noise[:, :, 4], noise[:, :, 0])
 
 
 def test_sampling_stops_between_steps():

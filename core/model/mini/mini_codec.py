@@ -81,7 +81,7 @@ class MiniCodec(nn.Module, Codec):
         mine = ((forward @ square * forward).sum(1) / length**2) ** 0.25
         unit = (1 / (length * mine)).mean()  # of `fit`'s half whitening
         rows = (directions / (root * unit)).T
-        new = MiniCodec(channels, self.refiner[0].out_channels, len(self.refiner) - 2, kept)
+        new = MiniCodec(channels, self.refiner[0].out_channels, len(self.refiner) - 2, self.coarse)
         new.encoder.weight.copy_(torch.cat([self.encoder.weight, rows.float()[:, :, None, None]]))
         _bias(new.encoder).copy_(torch.cat([_bias(self.encoder), (-rows @ mean).float()]))
         columns = (directions * root * unit).float()[:, :, None, None]

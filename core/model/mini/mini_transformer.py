@@ -39,9 +39,9 @@ class MiniTransformer(Transformer):
             if config.drawing:
                 drawn_channels = 2 * config.latent_channels  # edit and alpha
                 branch.drawing_embedding = zero_init(patch_embedding(config, drawn_channels))
-        self.drawing = (
-            Drawing(config.text_dim, config.latent_channels, config.coarse_channels) if config.drawing else None
-        )
+        self.coarse_channels = config.coarse_channels  # whose noise does not depend on the others, see `seeded_noise`
+        channels = config.latent_channels, config.coarse_channels
+        self.drawing = Drawing(config.text_dim, *channels) if config.drawing else None
 
     def make_embedders(self, text: bool) -> Embedders:
         pooled = self.config.text_modulation and text

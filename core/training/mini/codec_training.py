@@ -120,8 +120,8 @@ def _continued(settings: CodecSettings, new: bool, console: Console) -> MiniCode
     codec = read_codec(path)
     if not isinstance(codec, MiniCodec) or codec.channels > settings.channels:
         raise InputError(f"'start': {path} is not a codec of mini with at most {settings.channels} channels")
-    if not new:
-        return MiniCodec(settings.channels, coarse=codec.channels)
+    if not new or codec.channels == settings.channels:
+        return codec if codec.channels == settings.channels else MiniCodec(settings.channels, coarse=codec.coarse)
     console.say(f"fitting channels {codec.channels + 1} to {settings.channels} to 400 clips")
     return extend(codec, settings.channels, settings.seed - 1_000_000)
 

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
 # Loss weights of the drawing and of its aim; the mean of the branches' losses has weight 1.
 DRAWING_WEIGHTS = (0.5, 0.5)
-EXTENSION_BATCH = 12  # clips of a round that fits added channels; raising it takes more memory
+EXTENSION_BATCH, EXTENSION_LATENTS = 12, 3  # clips of a round that fits added channels, their latent frames
 LESSON_SIZE = 32  # extra instructions per round that train the aim; more teach it faster and cost time
 AIM_INDEX = NAMES.index("aim")
 LAST_LATENT = SPAN // TIME  # index of the last latent frame of a clip
@@ -335,36 +335,31 @@ class Run:
             fit_blend(drawing.blend, self.codec, settings.seed - 30_000_000, settings.blend_clips)
             fit_camera(drawing.camera, self.codec, settings.seed - 20_000_000, settings.camera_plates)
             self.ema.copy(self.modules)
-        elif self.added_channels():
+        else:
             self.fit_added()
-            self.ema.copy(self.modules)
         if settings.aim_steps:
             self.console.say(f"teaching where instructions aim: {settings.aim_steps} steps")
             lessons = Lessons(settings.seed - 10_000_000, settings.aim_steps)
             teach_aim(drawing.aim, self.text, lessons, console=self.console)
             self.ema.copy(self.modules)
 
-    def added_channels(self) -> bool:
-        """Whether the edition that this run starts from has fewer latent channels."""
-        there = MiniFamily().describe(Path(self.settings.start or "")).config.latent_channels
-        return there < self.codec.channels
-
     def fit_added(self) -> None:
-        """Fit what predicts the added channels to clips with three latent frames, the same ones on every rank."""
-        settings, coarse = self.settings, self.transformer.config.coarse_channels
-        assert coarse is not None
-        self.console.say(f"fitting channels {coarse + 1} to {self.codec.channels}: {settings.extension_clips} clips")
-        torch.manual_seed(0)
+        """Fit what predicts channels that the edition this run starts from does not have, if there are any."""
+        settings, there = self.settings, MiniFamily().describe(Path(self.settings.start or "")).config.latent_channels
+        if there == self.codec.channels:
+            return
+        self.console.say(f"fitting channels {there + 1} to {self.codec.channels}: {settings.extension_clips} clips")
+        torch.manual_seed(0)  # the same result on every rank
         rounds, first = [], settings.seed - 40_000_000
         for seed in range(first, first + settings.extension_clips, EXTENSION_BATCH):
-            clips = generated_clips(seed, EXTENSION_BATCH, 3)
+            clips = generated_clips(seed, EXTENSION_BATCH, EXTENSION_LATENTS)
             latents, seen = latents_of(self.codec, clips.pictures.to(self.device))
-            shot = MiniShot(
-                moments(clips.times, LAST_LATENT + 1), path=clips.paths.to(self.device), times=torch.tensor(clips.times)
-            )
+            times, path = moments(clips.times, LAST_LATENT + 1), clips.paths.to(self.device)
+            shot = MiniShot(times, path=path, times=torch.tensor(clips.times))
             with torch.no_grad():
                 rounds.append(EncodedClips(self.text.encode(clips.texts), latents, seen, shot))
-        fit_fine(self.transformer, rounds, coarse, settings.shift)
+        fit_fine(self.transformer, rounds, there, settings.shift)
+        self.ema.copy(self.modules)
 
     def train(self, stop_requested: Any) -> None:
         """Train to the last step. All ranks stop after the same round once stop_requested is set on any rank."""

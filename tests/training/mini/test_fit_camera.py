@@ -13,7 +13,8 @@ from vera.core.training.mini.transformer_training import load_codec
 
 def test_a_fitted_camera_measures_pans_of_new_plates():
     """The plates are not those of the fit; they move half a pixel per frame behind a subject."""
-    codec, camera = load_codec(EMBEDDED), Camera(24)
+    codec = load_codec(EMBEDDED)
+    camera = Camera(codec.coarse)
     fit_camera(camera, codec, 1_000, count=60)
     times, errors = torch.arange(8.0), []
     for seed in range(12):
