@@ -8,6 +8,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,8 +21,8 @@ from vera.core.training.mini.transformer_training import load_codec
 FIRST_SEED, HEIGHT, WIDTH, FRAMES = 8_000_000, 80, 144, 17
 SPOILED = 0.3  # noise added to latents, in their deviation, as a sampler's small errors
 KIND_SEED, KIND_CLIPS = 8_500_000, 6  # held-out clips of each of KINDS
-THING = {"edit": "object", "color": "blue", "material": None, "size": "medium", "place": "centre"}
-KINDS = {  # what moves or is thin
+THING: dict[str, Any] = {"edit": "object", "color": "blue", "material": None, "size": "medium", "place": "centre"}
+KINDS: dict[str, dict[str, Any]] = {  # what moves or is thin
     "bubbles": {"edit": "effect", "effect": "bubbles", "amount": "medium"},
     "snow": {"edit": "effect", "effect": "snow", "amount": "medium"},
     "butterfly": {**THING, "object": "butterfly", "motion": "still"},

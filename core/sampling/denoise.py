@@ -243,7 +243,7 @@ def sample(transformer: Transformer, clip: ClipInputs, settings: SamplingSetting
     def present(span):
         """The solver's state of these frames before the step; noise in the first step."""
         if state is None:
-            return solver.start(seeded_noise(settings.seed, *span, shape, coarse)).to(device)
+            return solver.start(seeded_noise(settings.seed, span[0], span[1], shape, coarse)).to(device)
         return state.read(*span).to(device)
 
     guided = _guided(transformer, clip, settings, window)

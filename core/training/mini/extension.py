@@ -111,12 +111,9 @@ def _fit_drawing(transformer, clips, coarse) -> None:
         weights = visible_weight(each.seen.flatten()), torch.ones_like(each.seen.flatten())
         for layer, targets, weight in zip(layers, wanted.unbind(1), weights):
             layer.add(features.value.flatten(0, 1), targets.movedim(1, -1).flatten(0, 3), weight)
-    found = [layer.solve() for layer in layers]
-    outer = drawing.outer
-    for rows, layer in zip(outer.weight.unflatten(0, (2, -1)), found):
-        rows[coarse:] = layer[0]
-    for rows, layer in zip(outer.bias.unflatten(0, (2, -1)), found):
-        rows[coarse:] = layer[1]
+    weights, biases = (x.unflatten(0, (2, -1)) for x in (drawing.outer.weight, drawing.outer.bias))
+    for i, layer in enumerate(layers):
+        weights[i, coarse:], biases[i, coarse:] = layer.solve()
 
 
 def _fit_heads(transformer, clips, coarse, shift, names) -> None:
@@ -135,11 +132,10 @@ def _fit_heads(transformer, clips, coarse, shift, names) -> None:
         for fit, name, features in zip(fits, names, (first, last)):
             targets = patches(missing[:, BRANCHES.index(name)], config.patch)
             fit.add(features.value.flatten(0, 1), targets.flatten(0, 1), weight.expand(-1, targets.shape[1]).flatten())
+    channels, fine = config.latent_channels, config.latent_channels - coarse
     for head, fit in zip(heads, fits):
-        weight, bias = fit.solve()
-        fine = config.latent_channels - coarse
-        head.weight.unflatten(0, (-1, config.latent_channels))[:, coarse:] += weight.unflatten(0, (-1, fine))
-        head.bias.unflatten(0, (-1, config.latent_channels))[:, coarse:] += bias.unflatten(0, (-1, fine))
+        for rows, found in zip((head.weight, head.bias), fit.solve()):
+            rows.unflatten(0, (-1, channels))[:, coarse:] += found.unflatten(0, (-1, fine))
 
 
 def patches(latents: Tensor, patch: tuple[int, int, int]) -> Tensor:

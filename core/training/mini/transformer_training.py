@@ -302,7 +302,7 @@ class Run:
         geometry = geometry_of(settings, self.codec)
         self.transformer = MiniTransformer(geometry)
         self.drawing: Any = self.transformer.drawing  # present in every geometry that this module trains
-        if geometry.coarse_channels:
+        if geometry.coarse_channels and self.drawing is not None:
             self.drawing.blend.copy_codec(self.codec)
         self.text = MiniText(vocabulary(), geometry.text_dim)
         self.modules: dict[str, Any] = {"transformer": self.transformer, "text": self.text}
