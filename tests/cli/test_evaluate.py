@@ -88,6 +88,15 @@ def test_kept_figures_of_another_model_are_refused(tmp_path):
         evaluate.KeptFigures(tmp_path, {"model": "b"})
 
 
+@pytest.mark.parametrize("name", ["PIXELS", "FRAMES"])
+def test_kept_figures_of_another_version_are_refused(tmp_path, monkeypatch, name):
+    evaluate.KeptFigures(tmp_path, {"model": "a"})
+    evaluate.KeptFigures(tmp_path, {"model": "a"})
+    monkeypatch.setattr(evaluate, name, getattr(evaluate, name) + 1)
+    with pytest.raises(InputError, match="another model, version"):
+        evaluate.KeptFigures(tmp_path, {"model": "a"})
+
+
 def test_kept_figures_of_another_classifier_are_refused(tmp_path, monkeypatch):
     evaluate.KeptFigures(tmp_path / "kept", {"model": "a"})
     (tmp_path / "other").write_bytes(b"weights")

@@ -71,9 +71,14 @@ def test_a_measured_clip_is_measured_again_only_after_a_change(made, tmp_path, m
     movie(tmp_path / "off/v1_p1.mp4", made[1]["v1_p1"][0])  # replace the result
     again = of_folder(made, tmp_path)
     assert measured == ["v1_p1"] and again["clips"][1]["figures"]["psnr"] == 100
+    measured.clear()
+    of_folder(made, tmp_path, lpips=("weights", lambda image, plate: 0.25))  # a figure more
+    assert measured == ["v0_p0", "v1_p1"]
+    of_folder(made, tmp_path)
+    measured.clear()
     (tmp_path / "out/report/media/v0_p0/off.alpha.mp4").unlink()
     of_folder(made, tmp_path)
-    assert measured == ["v1_p1", "v0_p0"]
+    assert measured == ["v0_p0"]
 
 
 def test_a_model_is_rendered_once_and_its_layer_is_exact(made, tmp_path):

@@ -1,5 +1,7 @@
 """Figures of results whose true figures are known."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -72,6 +74,22 @@ def test_motions_are_recognised_under_a_moving_camera(motion):
         other = make_clip(500 + seed, 40, 72, TIMES, labels | {"motion": "falling" if motion == "still" else "still"})
         right += not labelled_figures.moves_as_named(clip, TIMES, other.alpha[:, 0])
     assert right == 8
+
+
+@pytest.mark.parametrize("size", [(80, 144), (80, 80), (96, 64)], ids=["wide", "square", "high"])
+@pytest.mark.parametrize("name", words.PLACES)
+def test_a_thing_at_each_place_is_found_there_in_frames_of_any_shape(size, name):
+    """Places are in half frames, and so are distances between them."""
+
+    def disc(place: str) -> torch.Tensor:
+        (x, y), (height, width) = words.PLACES[place], size
+        down, right = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        alpha = torch.hypot(right - (x + 1) * width / 2, down - (y + 1) * height / 2) < 6
+        return alpha.float()[None]
+
+    for labelled in words.PLACES:
+        clip = SimpleNamespace(alpha=disc(labelled)[:, None], labels={"place": labelled})
+        assert labelled_figures.nearest_place(clip, disc(name)) == name, labelled
 
 
 @pytest.mark.parametrize("name", words.COLORS)

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ import pytest
 import torch
 
 pytest.importorskip("ray")
+
+from ray import exceptions  # noqa: E402
 
 from tests.layer.recorded import recorded_edits  # noqa: E402
 from tests.plate.media import grey_levels, write_movie, write_sequence  # noqa: E402
@@ -225,6 +228,26 @@ def test_windows_computed_elsewhere_give_the_same_bits(tmp_path, monkeypatch, gu
         run_job(job, Quiet(), lambda: False)
         made[name] = frames_of(tmp_path / name)
     assert made["single"] == made["shared"] and ray.calls == ["window_velocity"] * 4
+
+
+@pytest.mark.parametrize(
+    "error, fault, begun, code, words",
+    [
+        (exceptions.WorkerCrashedError(), None, 4, 1, "started 4 times,.* the last reason: it was killed from outside"),
+        (exceptions.WorkerCrashedError(), "OSError: no room", 4, 1, "the last reason: OSError: no room"),  # it told
+        (exceptions.OutOfMemoryError("nearly full"), None, 1, 1, "started 1 time, .*; give workers more --cpus"),
+        (exceptions.RayError("an odd\nfault"), None, 2, 1, "the last reason: an odd fault"),
+        (exceptions.TaskCancelledError(), "OSError: no room", 1, 3, "the same command resumes it"),
+    ],
+)
+def test_a_shot_whose_worker_died_has_the_reason_that_the_worker_gave(monkeypatch, error, fault, begun, code, words):
+    def get(ref, timeout):
+        raise error
+
+    monkeypatch.setattr(engine, "ray", SimpleNamespace(get=get))
+    report = SimpleNamespace(faults={1: fault} if fault else {}, begun={1: begun})
+    outcome = engine._outcome(None, Shot(1, "shots.json"), report)
+    assert outcome.code == code and re.search(words, outcome.message)
 
 
 @pytest.mark.parametrize("port", ["1", "99999"])

@@ -107,6 +107,24 @@ def test_a_change_of_one_code_in_one_pixel_is_measured():
     assert figures["worst"] == pytest.approx(1 / 255)
 
 
+@pytest.mark.parametrize(
+    "change, drift",
+    [
+        ((0.02, 0, 0), 0.02),  # one channel's mean
+        ((0.01, -0.03, 0.02), 0.03),  # the largest, whichever way
+        ("noise", 0),  # no drift: it has no mean
+    ],
+)
+def test_drift_is_the_largest_change_of_a_channels_mean_outside(change, drift):
+    plate, alpha = 0.25 + pictures(40, 40, 6)[1] / 2, disc(40, 40, 5)
+    checks = np.where(np.indices((40, 40)).sum(0) % 2, 0.05, -0.05)[..., None]
+    image = plate + (checks if change == "noise" else np.array(change))
+    image[alpha > 0] = 1
+    clip = Preservation()
+    clip.add(image, plate, alpha)
+    assert clip.figures()["drift"] == pytest.approx(drift, abs=1e-3)
+
+
 def test_clip_figures_average_the_frames_that_have_the_region():
     frames = [pictures(30, 40, s) for s in range(3)]
     alphas = [disc(30, 40, 6), np.ones((30, 40)), disc(30, 40, 3)]

@@ -124,6 +124,25 @@ def test_strengths_and_files_add_up(wan, tmp_path):
             assert (found.double() - truth).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize(
+    "bias, factor",
+    [
+        ("diff_b", 2.0),  # a whole change: by the strength alone
+        ("lora_B.bias", 0.5),  # of the low-rank path: by alpha / rank too
+    ],
+)
+def test_a_bias_beside_a_low_rank_pair_is_scaled_by_what_it_belongs_to(wan, tmp_path, bias, factor):
+    module = "diffusion_model.blocks.0.self_attn.q"
+    state = {f"{module}.lora_A.weight": torch.zeros(4, 60), f"{module}.lora_B.weight": torch.zeros(60, 4)}
+    state |= {f"{module}.alpha": torch.tensor(1.0), f"{module}.{bias}": torch.ones(60)}
+    save_file(state, tmp_path / "lora.safetensors")
+    vera, plain = (
+        m.blocks[0].edit.attn1.to_q.bias
+        for m in (vera_with(wan, loras) for loras in ([(tmp_path / "lora.safetensors", 2.0)], []))
+    )
+    assert torch.allclose(vera - plain, torch.full((60,), factor))
+
+
 def test_whole_changes_of_weights_and_biases(wan, tmp_path):
     """As some distillations store norms, biases and the patch embedding; the original's norm3 is norm2 here."""
     state = {

@@ -453,14 +453,23 @@ def test_after_a_version_is_deleted_the_one_before_it_is_shown(nuke, edit, tmp_p
     from vera_nuke import show
 
     base = tmp_path / "r"
-    for seed in (1, 2, 3):
+    for seed in (1, 2, 3, 4):
         edit["seed"].setValue(seed)
         shown(edit, base)
-    show.show(edit, str(base), 2)
-    for left in (1, 3):  # before v002; where there is none before it, another
+    show.show(edit, str(base), 3)
+    for left in (2, 1, 4):  # before v003; where there is none before it, another
         nuke.answers.append(True)
         edit["delete_version"].execute()
         assert edit["version"].value() == left
+
+
+@pytest.mark.parametrize("now, found", [(0, 4), (1, 1), (2, 2), (3, 4), (4, 4)])
+def test_of_versions_with_the_same_request_the_shown_one_is_taken_else_the_newest(nuke, tmp_path, now, found):
+    from vera_nuke import versions
+
+    asked, other = (versions.Request({"seed": seed}, "state", None, None, 1, 2) for seed in (1, 2))
+    assert [versions.begin(str(tmp_path), each) for each in (asked, asked, other, asked)] == [1, 2, 3, 4]
+    assert versions.find(str(tmp_path), asked, now) == found
 
 
 @pytest.mark.parametrize("kind", ["link", "no request", "another name"])

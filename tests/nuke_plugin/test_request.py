@@ -298,6 +298,14 @@ def test_vace_is_a_folder_and_the_prompt_says_what(nuke, edit):
             lambda nuke, edit: edit.setInput(0, edit_node(nuke, edit.input(0))),
             "VeraEdit2 before it is not rendered yet",
         ),
+        (  # in the mask's branch, and behind another node there
+            lambda nuke, edit: edit.setInput(1, edit_node(nuke, edit.input(0))),
+            "VeraEdit2 before it is not rendered yet",
+        ),
+        (
+            lambda nuke, edit: edit.setInput(1, graded(nuke, edit_node(nuke, edit.input(0)))),
+            "VeraEdit2 before it is not rendered yet",
+        ),
         (
             lambda nuke, edit: os.unlink(edit.input(0)["file"].value().replace("####", "1002")),
             "frame 1002 not on the disk",
@@ -308,6 +316,12 @@ def test_what_cannot_be_edited_is_refused_in_words(nuke, edit, change, words):
     change(nuke, edit)
     assert words in refused(nuke, edit)
     assert not nuke.pictures.written and not os.path.exists(edit["folder"].value() or "/nowhere")
+
+
+def graded(nuke, source):
+    grade = nuke.createNode("Grade")
+    grade.setInput(0, source)
+    return grade
 
 
 def own(edit, first, last):

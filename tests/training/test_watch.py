@@ -35,9 +35,18 @@ def test_a_run_without_a_line_is_said_to_have_none(run):
     assert shown["step"] is None and shown["points"] == [] and shown["samples"][0]["file"] == "samples-000100.png"
 
 
-def test_time_left_is_of_this_start(run):
-    log(run, [row(100, 5000), row(101, 1), row(111, 21)])  # started anew at step 101: 2 s a step
-    assert read_run(run)["seconds_left"] == pytest.approx(889 * 2)
+@pytest.mark.parametrize(
+    "steps, left",
+    [
+        ([(1, 3), (11, 33)], 989 * 3),  # 3 s a step
+        ([(100, 5000), (101, 1), (111, 21)], 889 * 2),  # started anew at step 101: 2 s a step
+        ([(90, 5000), (91, 7), (100, 70), (101, 1), (111, 21)], 889 * 2),  # the last start counts
+        ([(100, 5000), (101, 1)], None),  # a single step since
+    ],
+)
+def test_time_left_is_of_this_start(run, steps, left):
+    log(run, [row(step, seconds) for step, seconds in steps])
+    assert read_run(run)["seconds_left"] == (left and pytest.approx(left))
 
 
 def test_long_logs_are_means_of_stretches(run):

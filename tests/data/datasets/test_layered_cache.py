@@ -115,6 +115,11 @@ def test_epochs_are_permutations_with_deterministic_substitutes():
     broken = {epochs[0][4], "row 9"}
     names = [order.row(i, broken).name for i in range(10)]
     assert names == [Order(rows, seed=3).row(i, broken).name for i in range(10)] and not broken & set(names)
+    # Of many rows, each broken one has a substitute of its own.
+    many = Order([Numbered(i) for i in range(200)], seed=3)
+    drawn = range(100)
+    lost = {many.row(draw, set()).name for draw in drawn}
+    assert len({many.row(draw, lost).name for draw in drawn}) > 50
     # A broken row changes only its own draw.
     assert all(a == b for a, b in zip(names, epochs[0]) if b not in broken)
 
