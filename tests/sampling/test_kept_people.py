@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -18,6 +19,17 @@ def test_small_islands_are_left_out_and_large_parts_stay():
     assert kept[2:5, 2:5].max() == 0
     kept[2:5, 2:5] = 0.99
     assert torch.equal(kept, confidence)
+
+
+@pytest.mark.parametrize("people", [[40 * 30], [10 * 10], [10 * 10, 2 * 2], [6 * 6, 6 * 6]])
+def test_people_are_measured_by_the_largest_of_them_not_by_the_picture(people):
+    """Small people in a wide shot stay; a speck of 3 % of the largest of them goes."""
+    confidence, kept = torch.full((64, 160), 0.1), torch.zeros(64, 160, dtype=torch.bool)
+    for place, area in enumerate([*people, 1]):
+        width = max(w for w in range(1, 31) if area % w == 0 and w * w <= area)
+        confidence[8 : 8 + area // width, 4 + 40 * place : 4 + 40 * place + width] = 0.9
+        kept[8 : 8 + area // width, 4 + 40 * place : 4 + 40 * place + width] = area > 0.03 * max(people)
+    assert torch.equal(without_islands(confidence) > 0.5, kept)
 
 
 def test_a_mirrored_picture_has_the_mirrored_people():

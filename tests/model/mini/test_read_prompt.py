@@ -45,6 +45,25 @@ def test_a_second_color_never_takes_the_thing_between_the_two_along(reader, prom
     assert " ".join(reader.read(prompt).words) == given
 
 
+@pytest.mark.parametrize(
+    ("scene", "named"),
+    [
+        ("clouds at sunset", None),  # a scene and a natural part of it are one
+        ("clouds at night", None),
+        ("a night city", None),
+        ("a storm with clouds", None),
+        ("a storm over the sea", None),
+        ("the sea at sunset", "sea and sunset"),
+        ("a forest in a storm", "forest and storm"),
+        ("mountains and clouds", "mountains and clouds"),
+        ("a city and the sea", "city and sea"),
+    ],
+)
+def test_two_backgrounds_are_refused_but_not_one_and_its_part(reader, scene, named):
+    missing = reader.read(f"Change the background to {scene}").not_known
+    assert missing == (named and f"it names 2 backgrounds, {named}; ask for one")
+
+
 @pytest.mark.parametrize("row", ["top", "bottom"])
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_corner_is_read_after_at_too(reader, row, side):
