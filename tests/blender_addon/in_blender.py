@@ -471,6 +471,15 @@ def case_refusals():
     ask = part("plan").Ask(prompt="Add snow", range="SELECTION")
     (ticket,) = part("plan").plan(scene, [plate, marker], ask)
     assert ticket.visible == [2, 4] and ticket.recipe["frames"] == "1002-1003" and ticket.state == "submit"
+    # A range of the scene: Start to End with both, or the preview range.
+    scene.frame_start, scene.frame_end = 2, 3
+    for preview, visible in ((False, [2, 4]), (True, [1, 3])):
+        scene.use_preview_range = preview
+        if preview:
+            scene.frame_preview_start, scene.frame_preview_end = 1, 2
+        (ticket,) = part("plan").plan(scene, [plate], part("plan").Ask(prompt="Add snow", range="SCENE"))
+        assert ticket.visible == visible, (preview, ticket.visible)
+    scene.use_preview_range, scene.frame_start, scene.frame_end = False, 1, 10
     why = lambda strip, frames=range(1, 4): part("seen").ask(scene, strip, frames).why  # noqa: E731
     assert why(plate) == ""
     plate.color_multiply = 2
