@@ -83,12 +83,22 @@ OPERATORS = {
     )
 }
 
+# An editable installation imports the checkout that it was made from, wherever it is started. This plugin of pytest
+# takes its finder away, so that the tests import the copy that they are started in.
+PLUGIN = "own_copy"
+PLUGIN_TEXT = """\
+import sys
+
+sys.meta_path[:] = [f for f in sys.meta_path if not type(f).__module__.startswith("_editable_")]
+"""
+PYTEST = f"-m pytest -q -x -p {PLUGIN} -p no:cacheprovider"
+
 CONFIG = """\
 [cosmic-ray]
 module-path = "{module}"
 timeout = {seconds}
 excluded-modules = []
-test-command = "{python} -m pytest -q -x -p no:cacheprovider {tests}"
+test-command = "{python} {pytest} {tests}"
 
 [cosmic-ray.distributor]
 name = "local"
@@ -96,13 +106,15 @@ name = "local"
 
 
 def copy_checkout(to: Path) -> None:
-    """The tracked files, as they are now, and the built native module, at the same places below `to`."""
+    """The tracked files, as they are now, at the same places below `to`, and the built native module."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    native = [str(path.relative_to(ROOT)) for path in (ROOT / "kernels").glob("_native*")]
-    for name in [*listed.split("\0")[:-1], *native]:
+    for name in listed.split("\0")[:-1]:
         if (ROOT / name).is_file():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, to / name)
+    for native in (ROOT / ".venv").glob("lib/python*/site-packages/vera/kernels/_native*"):
+        shutil.copy2(native, to / "kernels")
+    (to / f"{PLUGIN}.py").write_text(PLUGIN_TEXT, encoding="utf-8")
 
 
 def choose(database: WorkDB, count: int, seed: int) -> int:
@@ -119,18 +131,30 @@ def choose(database: WorkDB, count: int, seed: int) -> int:
 
 
 def try_module(module: str, tree: Path, count: int, seed: int) -> tuple[int, int, list[str]]:
-    """Faults tried in a module, those noticed, and the diffs of the others. Raises SystemExit: it fails without any."""
+    """Faults tried in a module, those noticed, and the diffs of the others.
+
+    Raises SystemExit if its tests fail without a fault, or pass without the module.
+    """
     tests = MODULES[module]
     name = module.removesuffix(".py").replace("/", ".")
     config, session = tree / f"{name}.toml", tree / f"{name}.sqlite"
-    config.write_text(CONFIG.format(module=module, seconds=SECONDS, python=PYTHON, tests=tests), encoding="utf-8")
+    text = CONFIG.format(module=module, seconds=SECONDS, python=PYTHON, pytest=PYTEST, tests=tests)
+    config.write_text(text, encoding="utf-8")
 
     def cosmic_ray(*words: str) -> None:
         subprocess.run([sys.executable, "-m", "cosmic_ray.cli", *words], cwd=tree, check=True)
 
-    clean = subprocess.run([PYTHON, "-m", "pytest", "-q", "-x", *tests.split()], cwd=tree, stdout=subprocess.DEVNULL)
-    if clean.returncode:
+    def tests_pass() -> bool:
+        command = [PYTHON, *PYTEST.split(), *tests.split()]
+        return not subprocess.run(command, cwd=tree, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+
+    if not tests_pass():
         raise SystemExit(f"{module}: {tests} fail before any fault is planted")
+    whole = (tree / module).read_text(encoding="utf-8")
+    (tree / module).write_text("raise RuntimeError\n", encoding="utf-8")
+    if tests_pass():
+        raise SystemExit(f"{module}: {tests} do not import the copy, so that no fault in it can be noticed")
+    (tree / module).write_text(whole, encoding="utf-8")
     cosmic_ray("init", str(config), str(session))
     with use_db(session, WorkDB.Mode.open) as database:
         choose(database, count, seed)

@@ -209,20 +209,6 @@ def test_kept_latents_are_delivered_again_in_another_way(tmp_path, model, looked
     assert looked == []
 
 
-@pytest.mark.parametrize("damaged", ["", "preview.mp4", "manifest.json"])
-def test_kept_latents_that_are_gone_are_generated_again(tmp_path, model, looked, damaged):
-    plate, out = write_plate(tmp_path / "in", [1, 2]), tmp_path / "out"
-    make(model, plate, out, keep=True)
-    before, kept = delivered(out), (out / "kept/layers.1.safetensors").read_bytes()
-    shutil.rmtree(out / "kept")
-    if damaged:
-        (out / damaged).write_bytes(b"")
-    looked.clear()
-    make(model, plate, out, keep=True)
-    assert (out / "kept/layers.1.safetensors").read_bytes() == kept and delivered(out) == before
-    assert len(looked) == 4
-
-
 def test_what_a_stopped_job_generated_is_kept_if_asked_for_later(tmp_path, model, looked):
     plate, out = write_plate(tmp_path / "in", [1, 2]), tmp_path / "out"
     with pytest.raises(StoppedError):
