@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import traceback
+from types import SimpleNamespace
 
 import bpy
 import in_blender as b
@@ -476,6 +477,10 @@ def case_artist():
     sound(scene, layer)
     sound(scene, right_layer)
     assert source[marks.MARK] != right[marks.MARK] == place.data_of(right_layer)["source"]
+    # A job that was asked for before the cut goes to the half that has its media frames, though its mark is now new.
+    for visible, half in (([11, 15], source), ([18, 23], right)):
+        asked = SimpleNamespace(source={"mark": source[marks.MARK], "name": "", "start": START}, visible=visible)
+        assert place.source_of_ticket(scene, asked) == half, visible
 
     # Only the source's halves are moved: each layer finds its own by the media's frames. Others are not touched.
     scene, source, layer = fresh("cut, then moved")
