@@ -192,7 +192,7 @@ def parse_json(content: bytes, limits: JsonLimits = JsonLimits()) -> Any:
 
     try:
         value = json.loads(
-            content.decode("utf-8"),
+            content.decode("utf-8-sig"),  # editors of Windows begin files with a byte order mark
             parse_int=whole,
             parse_float=number,
             parse_constant=_refuse_constant,

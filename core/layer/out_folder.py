@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import socket
 import stat
@@ -13,12 +14,14 @@ from pathlib import Path
 from vera.core.errors import InputError, StoppedError
 from vera.core.files import FileLock, LockHeldError, make_folder
 from vera.core.layer.outputs import FRAME_FOLDERS
+from vera.core.plate.named_files import refuse_unnameable
 
 JOB, NOTES, PICTURES, LATENTS, KEPT = ".job", ".job/frames", ".job/preview", ".job/latents", "kept"
 # Every folder that a delivery creates inside its own. The service resolves links in each of them.
 FOLDERS = (*FRAME_FOLDERS, JOB, NOTES, PICTURES, LATENTS, KEPT)
 LOCK = ".lock"  # lock file of the job that works in the folder; its text names the process
 _MOST_FOLDERS = 200  # largest number of folders in an accepted path; raising it accepts deeper ones
+_UNEXPANDED = re.compile(r"~|\$\w+|\$\{\w+\}|%\w+%")  # names that a shell replaces
 _POLL_SECONDS = 0.5  # seconds between attempts to get a lock that another job holds; raising it reacts later
 # Error codes of locking on file systems that have no locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -26,6 +29,10 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 def refuse_unwritable(folder: Path) -> None:
     """Raise InputError if the path is not a folder, or cannot be created or written."""
+    refuse_unnameable(folder)
+    literal = next((part for part in folder.parts if _UNEXPANDED.fullmatch(part)), None)
+    if literal and not os.path.lexists(folder):
+        raise InputError(f"--out {_short(folder)}: {literal} is not replaced here; write the whole path")
     if len(folder.absolute().parts) > _MOST_FOLDERS:
         raise InputError(f"--out {_short(folder)}: more than {_MOST_FOLDERS} folders; choose another --out")
     try:

@@ -2,7 +2,8 @@
 
 import os
 import re
-from dataclasses import dataclass
+import unicodedata
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -90,6 +91,15 @@ class Pattern:
             None,
         )
 
+    def in_other_form(self) -> str | None:
+        """A file that would fit if its name had the same Unicode form (letters composed alike), or None. Raises
+        OSError."""
+        folded = replace(self, prefix=same_unicode(self.prefix), suffix=same_unicode(self.suffix))
+        fit = re.compile(re.escape(folded.prefix) + r"-?[0-9]{1,9}" + re.escape(folded.suffix))
+        fitting = {name for _, name in self._numbered()}
+        names = sorted(os.listdir(self.folder))
+        return next((n for n in names if fit.fullmatch(same_unicode(n)) and os.path.normcase(n) not in fitting), None)
+
     def _numbered(self) -> list[tuple[int, str]]:
         fit = re.compile(
             re.escape(os.path.normcase(self.prefix)) + r"(-?[0-9]{1,9})" + re.escape(os.path.normcase(self.suffix))
@@ -101,17 +111,28 @@ class Pattern:
 def find_pattern(path: Path) -> Pattern | None:
     """The pattern in a path's last part: `####` and `@@@@` mean four digits, `%04d` as in printf.
 
-    None if it has none. Raises InputError if it has several.
+    None if it has none. Of several, it is the only one that fits a file: of `cam#2.####.exr` the last. Raises
+    InputError if none or more than one does.
     """
-    tokens = list(_TOKEN.finditer(path.name))
-    if not tokens:
-        return None
-    if len(tokens) > 1:
-        raise InputError(f"{path}: several frame patterns in one name; keep one, such as plate.####.exr")
-    token = tokens[0]
+    patterns = [_pattern_at(path, token) for token in _TOKEN.finditer(path.name)]
+    if len(patterns) > 1:
+        patterns = [pattern for pattern in patterns if _fits_a_file(pattern)]
+        if len(patterns) != 1:
+            raise InputError(f"{path}: several frame patterns in one name; keep one, such as plate.####.exr")
+    return patterns[0] if patterns else None
+
+
+def _pattern_at(path: Path, token: re.Match[str]) -> Pattern:
     # "%04d" -> 4, "%d" -> 1; "####" and "@@@@" count themselves.
     width = int(token[0][1:-1] or 1) if token[0].startswith("%") else len(token[0])
     return Pattern(path.parent, path.name[: token.start()], path.name[token.end() :], width)
+
+
+def _fits_a_file(pattern: Pattern) -> bool:
+    try:
+        return bool(pattern.frames())
+    except OSError:
+        return False
 
 
 def choose_frames(asked: range | None, there: list[int], what: str) -> range:
@@ -137,6 +158,16 @@ def choose_frames(asked: range | None, there: list[int], what: str) -> range:
             " supply the files or ask for a range without a gap"
         )
     return frames
+
+
+def same_unicode(name: str) -> str:
+    """The name in one Unicode form, for comparison."""
+    return unicodedata.normalize("NFC", name)
+
+
+def same_letters(name: str) -> str:
+    """The name in one Unicode form and in small letters, for comparison."""
+    return same_unicode(name).casefold()
 
 
 def _same_name(a: str, b: str) -> bool:

@@ -136,9 +136,9 @@ class Field:
 
 def _text(field: Field, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        if field.required and value is not None:
-            raise InputError(f"{field.name} is empty; say {field.row.hint}")
-        raise InputError(f"{field.name} {shown(value)} is not a text; leave it out or give {field.row.hint}")
+        wrong = "is empty" if isinstance(value, str) else f"{shown(value)} is not a text"
+        fix = "say" if field.required else "leave it out or give"
+        raise InputError(f"{field.name} {wrong}; {fix} {field.row.hint}")
     if field.row.check:
         field.row.check(value)
     return value

@@ -4,6 +4,7 @@ The recipe's checks, the options of `vera render` and `vera lift`, the service's
 farm and service map and check, the farm's templates, and docs/recipe.md are generated from this table.
 """
 
+import difflib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -329,7 +330,9 @@ class EditRecipe:
         table = {each.name: each for each in fields_of(cls)}
         surplus = sorted(set(values) - set(table))
         if surplus:
-            raise InputError(f"{where}: unknown '{surplus[0][:100]}'; known are {', '.join(sorted(table))}")
+            near = difflib.get_close_matches(surplus[0], table, 1)
+            fix = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(table))}"
+            raise InputError(f"{where}: unknown '{surplus[0][:100]}'; {fix}")
         for each in table.values():
             if each.required and values.get(each.name) is None:
                 raise InputError(f"{where}: {each.name} is missing; say {each.row.hint}")

@@ -10,7 +10,8 @@ import pytest
 from tests.plate.media import write_image
 from vera.core import cli
 from vera.core.cli import data, model
-from vera.core.errors import MAX_LINE, one_line, printable
+from vera.core.errors import MAX_LINE, InputError, one_line, printable
+from vera.core.layer.out_folder import refuse_unwritable
 from vera.core.progress import Progress
 
 HOSTILE = "\x1b[2J\u202egpj.exe\u2066\x07\n\ttwo\udc80 " + "x" * 10_000
@@ -50,6 +51,31 @@ def test_wrong_input_is_one_printable_line(words, kind, capsys, tmp_path, monkey
     line = said.err.removesuffix("\n")
     assert len(line) <= MAX_LINE and line.isprintable()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["render", "--prompt", "Add snow", "--prompt", "Add rain"],
+        ["render", "--also", "png", "--also=matte"],
+        ["render", "--seed=1", "--steps", "2", "--seed=2"],
+        ["lift", "--edited", "a.mov", "--edited", "b.mov"],
+        ["inspect", "p.exr", "--mask", "a.png", "--mask", "b.png"],
+        ["farm", "a.json", "--gpus", "1", "--gpus", "2"],
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_is_given_twice_is_refused(words, capsys):
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err.endswith(" is given twice; give it once\n")
+
+
+@pytest.mark.parametrize("out", ["~/x", "$HOME/x", "${SHOT}/x", "a/%USERNAME%/x"])
+def test_an_out_that_a_shell_would_replace_is_refused(out, tmp_path):
+    with pytest.raises(InputError, match=" is not replaced here; write the whole path"):
+        refuse_unwritable(Path(out))
+    (tmp_path / "~").mkdir()
+    refuse_unwritable(tmp_path / "~")
 
 
 @pytest.mark.parametrize("name", ["", "data", "model"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from vera.core.errors import InputError
+from vera.core.plate.named_files import refuse_unnameable, refuse_wrong_name
 from vera.core.plate.pattern import choose_frames, find_pattern, frame_in_name, hint, parse_frames, show_frames
 
 
@@ -106,6 +107,59 @@ def test_a_file_in_other_case_is_named(tmp_path, name, fits):
     for file in ("p.0001.exr", name):
         (tmp_path / file).touch()
     assert find_pattern(tmp_path / "p.####.exr").in_other_case() == (name if fits else None)
+
+
+@pytest.mark.parametrize(
+    "there, asked, fix",
+    [
+        ("p.0001.EXR", "p.####.exr", "p.0001.EXR is written with other capitals"),
+        ("P.0001.exr", "p.0001.exr", "P.0001.exr is written with other capitals; copy its name from the folder"),
+        ("e\u0301.0001.exr", "\u00e9.####.exr", "is written in another Unicode form; copy its name from the folder"),
+        ("\u00e9.0001.exr", "e\u0301.####.exr", "is written in another Unicode form; copy its name from the folder"),
+        ("e\u0301.exr", "\u00e9.exr", "is written in another Unicode form; copy its name from the folder"),
+        ("e\u0301.mov", "\u00e9.mov", "is written in another Unicode form; copy its name from the folder"),
+        ("p.001.exr", "p.####.exr", "p.001.exr is padded otherwise"),
+        ("a.exr", "b.exr", "check the name"),
+    ],
+)
+def test_a_file_of_nearly_this_name_is_named(tmp_path, there, asked, fix):
+    (tmp_path / there).touch()
+    if (tmp_path / asked).exists():
+        pytest.skip("this file system takes the two names for one")
+    with pytest.raises(InputError, match=fix):
+        refuse_wrong_name(tmp_path / asked)
+
+
+@pytest.mark.parametrize("path", ["~/p.exr", "$HOME/p.exr", "~someone/p.mov"])
+def test_names_that_a_shell_replaces_are_named(path):
+    with pytest.raises(InputError, match="write the whole path"):
+        refuse_wrong_name(Path(path))
+
+
+@pytest.mark.parametrize("name", ["p\udcff.exr", "p\udcff.####.exr", "a\udcff/p.exr", "a\udcff/../p.exr"])
+def test_a_name_that_is_no_utf8_is_refused(tmp_path, name):
+    with pytest.raises(InputError, match="not UTF-8; rename it"):
+        refuse_wrong_name(tmp_path / name)
+
+
+def test_a_working_folder_that_is_no_utf8_or_gone_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getcwd", lambda: "/work\udcff")
+    with pytest.raises(InputError, match="not UTF-8; rename it"):
+        refuse_unnameable(Path("out"))
+
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    with pytest.raises(InputError, match="the working folder is gone"):
+        refuse_unnameable(Path("out"))
+
+
+@pytest.mark.parametrize("name", ["me@home.####.exr", "cam#2.%04d.exr", "#1.@@@@.exr", "####.take#3.exr"])
+def test_of_several_patterns_the_one_that_fits_a_file_counts(tmp_path, name):
+    token = "%04d" if "%04d" in name else "@@@@" if "@@@@" in name else "####"
+    (tmp_path / name.replace(token, "0007")).touch()
+    assert find_pattern(tmp_path / name).frames() == [7]
 
 
 def test_no_pattern_and_too_many():

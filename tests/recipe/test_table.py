@@ -1,6 +1,7 @@
 """One table of recipe fields: what is made from it is complete, and a new row reaches every place."""
 
 import json
+import re
 from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +105,7 @@ def test_a_new_row_is_in_the_docs_and_in_a_farms_task(wider):
 
 
 def test_a_new_row_is_checked():
-    with pytest.raises(InputError, match="light_map '' is not a text; leave it out or give a picture"):
+    with pytest.raises(InputError, match="light_map is empty; leave it out or give a picture"):
         WiderRecipe(**NEEDED, light_map="")
 
 
@@ -332,9 +333,23 @@ def test_what_a_delivery_of_an_older_version_holds_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "name, fix",
+    [("promt", "did you mean 'prompt'?"), ("colorspace", "did you mean 'color_space'?"), ("zzz", "known are also, ")],
+)
+def test_an_unknown_field_names_the_nearest(name, fix):
+    with pytest.raises(InputError, match=re.escape(f"job.json: unknown '{name}'; {fix}")):
+        EditRecipe.from_values(NEEDED | {name: 1}, "job.json")
+
+
+@pytest.mark.parametrize(
     "values, line",
     [
         ({"prompt": " "}, "prompt is empty; say what should change, such as 'Add a red balloon on the left'"),
+        (
+            {"prompt": ["a"]},
+            "prompt ['a'] is not a text; say what should change, such as 'Add a red balloon on the left'",
+        ),
+        ({"mask": ""}, "mask is empty; leave it out or give a sequence, a movie or a still"),
         ({"mask": 7}, "mask 7 is not a text; leave it out or give a sequence, a movie or a still"),
         ({"seed": True}, "seed True is out of range; give a whole number from 0 to 9223372036854775807"),
         ({"guidance": float("nan")}, "guidance nan is out of range; give a number from 0 to 30"),

@@ -40,6 +40,9 @@ class Given:
         """The unchanged prompt, if the training data has its form; else "change the background to ..."."""
         tokens = self.prompt.words
         scenes = [span for span in self.prompt.spans if span.phrase.kind == "scene"]
+        for span in [span for span in scenes if self.prompt.is_kept(span)]:  # "keep the sky": all but people is new
+            self._leave_out(self.prompt.tokens[span.start : span.end])
+            scenes.remove(span)
         self._leave_out_asides()
         for token in tokens:
             fits = token.span is not None and token.span.phrase.kind in ("scene", "depth", "shot")

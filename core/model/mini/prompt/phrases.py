@@ -138,6 +138,8 @@ def _senses() -> Iterator[tuple[tuple[str, ...], Phrase]]:
         for side in ("left", "right"):
             words = ("moving", "to", "the", side)
             yield (moving, *words[1:]), Phrase("motion", f"drifting {side}", words)
+            for way in (side, f"{side}ward", f"{side}wards") if not moving.startswith(("com", "enter")) else ():
+                yield (moving, way), Phrase("motion", f"drifting {side}", ("drifting", side))
     for name, kinds in senses.KINDS_OF.items():
         for kind in kinds:
             yield tuple(kind.split()), Phrase("object", name, (name,), near=True)
