@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -236,3 +238,33 @@ def test_a_wrong_call_is_one_line_and_writes_nothing(call, tmp_path, monkeypatch
     if call != ("model",):  # says what there is
         assert said.err.startswith("error: ") and said.err.count("\n") == 1 and len(said.err) < 1000
     assert sorted(tmp_path.rglob("*")) == there
+
+
+@pytest.mark.parametrize(
+    "minutes, signalled, code, said",
+    [
+        (None, None, 0, ""),
+        (1e-9, None, 0, "stopped after 1e-09 minutes, as asked"),  # as asked: done
+        (None, signal.SIGINT, 3, "stopping after this step"),
+        (None, signal.SIGTERM, 3, "stopping after this step"),
+        (1e-9, signal.SIGTERM, 3, "stopping after this step"),
+    ],
+)
+def test_the_exit_code_says_whether_a_signal_stopped_the_training(
+    tmp_path, monkeypatch, capsys, minutes, signalled, code, said
+):
+    asked = []
+
+    def train(config, folder, stop):
+        if signalled:
+            signal.raise_signal(signalled)
+        asked.append(stop())
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: None)  # if it is not listened to, it does not end the tests
+    monkeypatch.setattr(train_command, "read", lambda args: ({}, "codec"))
+    monkeypatch.setattr(train_command.importlib, "import_module", lambda name: SimpleNamespace(train=train))
+    args = train_command.parser().parse_args(["a.json", "--out", str(tmp_path / "run")])
+    args.minutes = minutes
+    assert train_command.run(args) == code
+    assert asked == [bool(minutes or signalled)] and capsys.readouterr().err.startswith(said)
