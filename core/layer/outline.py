@@ -10,6 +10,8 @@ The result is a field of signed distances to the outline. It is smooth where alp
 can be drawn at any size with any edge width.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 
@@ -40,6 +42,7 @@ END_SLOPE_RANGE = (0.4, 0.7)
 CREST_RADIUS = 2
 # Slope in alpha per model pixel below which a pixel is outside of every step.
 LEAST_SLOPE = 0.012
+PROFILE_BATCH = 4096  # profiles; raising it needs more memory than a cache has
 
 
 def outline(alpha: torch.Tensor, width: float = STEP_WIDTH) -> torch.Tensor:
@@ -50,26 +53,56 @@ def outline(alpha: torch.Tensor, width: float = STEP_WIDTH) -> torch.Tensor:
     hardness, so that they can be interpolated.
     """
     size = [SAMPLES_PER_PIXEL * n for n in alpha.shape]
-    field = alpha.new_zeros(4, *size)
+    field = alpha.new_zeros(*size, 4)
     planes = alpha[None, None]
     reach = round(PROFILE_LENGTH * width)
     rises = dilate((dilate(planes, reach) + dilate(-planes, reach) > RISE_RANGE[0]).float(), reach)
     if not rises.any():
-        return field.movedim(0, -1)
+        return field
     fine, even = (
-        F.interpolate(p, size, mode="bicubic", antialias=True).clamp(0, 1) for p in (planes, blur(blur(planes, 1), 1))
+        F.interpolate(p, size, mode="bicubic", antialias=True).clamp_(0, 1) for p in (planes, blur(blur(planes, 1), 1))
     )
-    slopes = torch.stack(torch.gradient(even[0, 0])) * SAMPLES_PER_PIXEL  # (down, right) to a model pixel
-    near = F.interpolate(rises, size, mode="nearest")[0, 0] > 0
+    box, corner = _around(rises[0, 0] > 0)
+    slopes = torch.stack(torch.gradient(even[0, 0][box])) * SAMPLES_PER_PIXEL  # (down, right) to a model pixel
+    near = F.interpolate(rises, size, mode="nearest")[0, 0][box] > 0
     # torch's norm is slow: it is computed only for pixels that can be steep enough, by a bound with room for rounding.
     at = (near & (slopes.square().sum(0) > (0.999 * LEAST_SLOPE) ** 2)).nonzero()
     steep = slopes[:, at[:, 0], at[:, 1]].norm(dim=0)
     at, steep = at[steep > LEAST_SLOPE], steep[steep > LEAST_SLOPE][:, None]
     uphill = slopes[:, at[:, 0], at[:, 1]].T / steep
-    even = fine.clone()
-    even[0, 0, at[:, 0], at[:, 1]] = _along(fine, at, uphill.flip(1) * uphill.new_tensor([1, -1]), OUTLINE_BLUR * width)
-    field[:, at[:, 0], at[:, 1]] = _field(even, at, uphill, steep, width)
-    return field.movedim(0, -1).contiguous()
+    at = at + corner
+    fine[0, 0, at[:, 0], at[:, 1]] = _along(fine, at, uphill.flip(1) * uphill.new_tensor([1, -1]), OUTLINE_BLUR * width)
+    field[at[:, 0], at[:, 1]] = _field(fine, _Pixels(at, box, uphill, steep), width)
+    return field
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """Pixels that may lie in a step.
+
+    at (n, 2): rows and columns in the field
+    box: rows and columns of a part of the field that contains all of them and CREST_RADIUS pixels around
+    uphill (n, 2), steep (n, 1): direction and size of alpha's gradient
+    """
+
+    at: torch.Tensor
+    box: tuple[slice, slice]
+    uphill: torch.Tensor
+    steep: torch.Tensor
+
+
+def _around(there):
+    """Rows and columns in the field of the box of true pixels (h, w), with room, and its first row and column (2,)."""
+    ends = []
+    for axis in (1, 0):
+        found = there.any(axis).nonzero()
+        ends.append(
+            slice(
+                SAMPLES_PER_PIXEL * max(0, int(found[0]) - CREST_RADIUS - 1),
+                SAMPLES_PER_PIXEL * (int(found[-1]) + CREST_RADIUS + 2),
+            )
+        )
+    return tuple(ends), torch.tensor([end.start for end in ends], device=there.device)
 
 
 def _along(fine, at, way, deviation):
@@ -79,30 +112,32 @@ def _along(fine, at, way, deviation):
     return _sampled(fine, at, way, SAMPLES_PER_PIXEL * deviation * steps) @ (weights / weights.sum())
 
 
-def _field(alpha, at, uphill, steep, width):
-    """The field of `outline`, (4, n), at pixels `at` (n, 2) with gradient directions `uphill` (n, 2) and slopes `steep`
-    (n, 1).
+def _field(alpha, pixels, width):
+    """The field of `outline` at the pixels, (n, 4).
 
     All pixels of a profile take the shoulders and hardness found at its steepest pixel: the profile of a pixel at the
     foot ends before the crest.
     """
+    at, uphill, steep = pixels.at, pixels.uphill, pixels.steep
     count = SAMPLES_PER_PIXEL * round(PROFILE_LENGTH * width)
     profile = _sampled(alpha, at, uphill, torch.arange(-count, count + 1, device=alpha.device).float())
     rising = _rising(profile, count)
     middle, *own = _step(rising, count, width)
     seen = alpha.new_zeros(1, 4, *alpha.shape[2:])
+    inner = seen[:, :, *pixels.box]  # all that is not 0
     seen[0, :, at[:, 0], at[:, 1]] = torch.cat([*own, torch.ones_like(steep)], 1).T
-    seen[:, 1:2] = dilate(seen[:, 1:2], round(SAMPLES_PER_PIXEL * CREST_RADIUS))
+    inner[:, 1:2] = dilate(inner[:, 1:2], round(SAMPLES_PER_PIXEL * CREST_RADIUS))
     seen[:, :, at[:, 0], at[:, 1]] *= steep[:, 0] ** 2  # a steeper pixel is more reliable
-    seen *= seen[:, 3:] > 0
-    told = _sampled(blur(seen, 1), at + (middle + 0.5 - count) * uphill, uphill, alpha.new_zeros(1))
+    inner *= inner[:, 3:] > 0
+    inner.copy_(blur(inner, 1))
+    told = _sampled(seen, at + (middle + 0.5 - count) * uphill, uphill, alpha.new_zeros(1))
     low, high, hard = (told[:, :3] / told[:, 3:].clamp_min(1e-6)).unbind(1)
     hard = hard * (1 - smoothstep((middle + 0.5 - count).abs() / count, PROFILE_FADE, 1))
     half = (low + high) / 2
     below = ((half - rising[:, :-1]) / rising.diff(dim=1).clamp_min(1e-6)).clamp(0, 1).sum(1, True)
     here = profile[:, count : count + 1]
     low, high = torch.minimum(low, here), torch.maximum(high, here)
-    return (torch.cat([low, high - low, (count - below) / SAMPLES_PER_PIXEL, torch.ones_like(hard)], 1) * hard).T
+    return torch.cat([low, high - low, (count - below) / SAMPLES_PER_PIXEL, torch.ones_like(hard)], 1) * hard
 
 
 def _rising(profile, middle):
@@ -141,8 +176,10 @@ def _sampled(image, at, way, steps):
 
     Returns (n, k) for one channel, (n, c, k) for several.
     """
-    places = at[:, None] + steps[:, None] * way[:, None]
-    size = image.new_tensor(image.shape[2:])
-    grid = ((2 * places + 1) / size - 1).flip(2)[None]
-    found = F.grid_sample(image, grid, padding_mode="border", align_corners=False)[0]
-    return found[0] if len(found) == 1 else found.movedim(0, 1)
+    size, found = image.new_tensor(image.shape[2:]), []
+    for some, here, on in zip(*(v.split(PROFILE_BATCH) for v in (at, way, steps.expand(len(at), -1)))):
+        places = some[:, None] + on[:, :, None] * here[:, None]
+        grid = ((2 * places + 1) / size - 1).flip(2)[None]
+        found.append(F.grid_sample(image, grid, padding_mode="border", align_corners=False)[0])
+    sampled = torch.cat(found, 1)
+    return sampled[0] if len(sampled) == 1 else sampled.movedim(0, 1)
