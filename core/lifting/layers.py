@@ -7,13 +7,25 @@ which are translucent, and their colour.
 
 import itertools
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 
 from vera.core.layer.spread import spread
 from vera.core.lifting.gain import Comparison, find_gain
-from vera.core.lifting.smooth import WeightedMeans, blur, blur_widely, grown, shrunk
+from vera.core.lifting.smooth import (
+    WeightedMeans,
+    blur,
+    blur_small,
+    blur_widely,
+    blurred,
+    by_frame,
+    enlarged,
+    grown,
+    shrunk,
+    shrunk_for,
+)
 
 
 @dataclass(frozen=True)
@@ -140,8 +152,8 @@ def _laid_over(veil, compared, haze, limits):
     if (dims * region).mean() > LIMITS.largest_shadow:
         dims = torch.zeros_like(dims)
     through = transmission(compared, veil, dims, haze) + LIMITS.like_haze * (haze > 0)
-    least = least_alpha(seen, clean, variance)
-    denser = blur(least - thin, 1.0, 0.5) > LIMITS.denser
+    least = by_frame(least_alpha, seen, clean, variance)
+    denser = blurred(torch.sub, (least, thin), 1.0, 0.5) > LIMITS.denser
     # A shadow lies beside the object that casts it, and a codec smears that object's edges into it: more misfit is
     # tolerated there.
     misfit = (blur(misfit, 1.2, 0.5) > LIMITS.fits * (1 + 3 * dims)) & (through < LIMITS.surely_thin)
@@ -151,23 +163,48 @@ def _laid_over(veil, compared, haze, limits):
     if opaque.mean() > LIMITS.background:
         opaque = _whole_background(opaque, compared, thin, haze)
     opaque = _smooth_labels(opaque)
-    thin = spread(thin, (1 - grown(opaque, 2)) * region) * region
-    color = spread(color, (1 - grown(opaque, 2)) * region)
-    dark = (color.amax(1, keepdim=True) < LIMITS.darkening).float()
-    behind = thin * color + (1 - thin) * seen
-    solid, solid_color = _opaque(behind, clean, opaque, variance, limits)
-    alpha = 1 - (1 - solid) * (1 - thin)
-    alpha = torch.maximum(alpha, least * region)
+    thin, color, dark = by_frame(_veil_below, thin, color, opaque, region)
+    alpha, solid, solid_color = by_frame(
+        lambda *frame: _with_opaque(*frame, limits), seen, clean, variance, thin, color, opaque, least * region
+    )
     alpha, solid, thin = _steady([alpha, solid, thin], seen, clean, variance, limits)
     kinds = torch.cat([(solid / alpha.clamp_min(1e-4)).clamp(0, 1), dark], 1)
-    color = (solid * solid_color + (1 - solid) * thin * color) / alpha.clamp_min(1e-4)
+    color = by_frame(_mixed, solid, solid_color, thin, color, alpha)
     # The colour takes up the remaining error as far as noise at that alpha allows, so that layer over plate gives the
     # edited video.
-    left = clean - alpha * color - (1 - alpha) * seen
-    own = (blur(left.square().mean(1, keepdim=True), 1.5, 0.5) - 0.5 * variance).clamp_min(0)
+    errors = blurred(lambda *frame: _left(*frame).square().mean(1, keepdim=True), (seen, clean, color, alpha), 1.5, 0.5)
+    return by_frame(_with_error, seen, clean, color, alpha, variance, errors), alpha, kinds
+
+
+def _veil_below(thin, color, opaque, region):
+    """A frame's veil continued below the opaque parts: alpha, colour, and 1 where it only darkens."""
+    veiled = (1 - grown(opaque, 2)) * region
+    color = spread(color, veiled)
+    return spread(thin, veiled) * region, color, (color.amax(1, keepdim=True) < LIMITS.darkening).float()
+
+
+def _with_opaque(seen, clean, variance, thin, color, opaque, least, limits):
+    """A frame's alpha of veil and opaque parts together, and alpha and straight colour of the opaque parts."""
+    behind = thin * color + (1 - thin) * seen
+    solid, solid_color = _opaque(behind, clean, opaque, variance, limits)
+    return torch.maximum(1 - (1 - solid) * (1 - thin), least), solid, solid_color
+
+
+def _mixed(solid, solid_color, thin, color, alpha):
+    """A frame's straight colour of opaque parts over the veil."""
+    return (solid * solid_color + (1 - solid) * thin * color) / alpha.clamp_min(1e-4)
+
+
+def _left(seen, clean, color, alpha):
+    """A frame's error of layer over plate."""
+    return clean - alpha * color - (1 - alpha) * seen
+
+
+def _with_error(seen, clean, color, alpha, variance, errors):
+    """A frame's straight colour with the error that is more than noise. errors: mean squares of `_left`."""
+    own = (errors - 0.5 * variance).clamp_min(0)
     variety = (own / (alpha**2 + 1e-4)).clamp(1e-6, LIMITS.variety**2)
-    color = color + alpha * left / (alpha**2 + variance / variety)
-    return color.clamp(0, 1), alpha, kinds
+    return (color + alpha * _left(seen, clean, color, alpha) / (alpha**2 + variance / variety)).clamp(0, 1)
 
 
 def least_alpha(seen: torch.Tensor, clean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
@@ -182,15 +219,22 @@ def _steady(mattes, seen, clean, variance, limits):
     still."""
     total, weights = [m.clone() for m in mattes], torch.ones_like(variance)
     for lag in range(1, min(limits.steadiness + 1, len(seen))):
-        step = [v[lag:] - v[:-lag] for v in (seen, clean)]
-        moved = sum(blur(d.square().mean(1, keepdim=True), 1.0) for d in step) / (variance[lag:] + variance[:-lag])
-        alike = torch.exp(-((0.7 * moved) ** 2))
+        alike = by_frame(
+            _stillness, *(v[part] for part in (slice(lag, None), slice(-lag)) for v in (seen, clean, variance))
+        )
         for sums, m in zip(total, mattes):
             sums[lag:] += alike * m[:-lag]
             sums[:-lag] += alike * m[lag:]
         weights[lag:] += alike
         weights[:-lag] += alike
     return [sums / weights for sums in total]
+
+
+def _stillness(seen, clean, variance, other_seen, other_clean, other_variance):
+    """1 where two frames of plate and edited video are alike, falling to 0."""
+    steps = [seen - other_seen, clean - other_clean]
+    moved = sum(blur(d.square().mean(1, keepdim=True), 1.0) for d in steps) / (variance + other_variance)
+    return torch.exp(-((0.7 * moved) ** 2))
 
 
 def find_veil(compared: Comparison) -> torch.Tensor:
@@ -204,13 +248,15 @@ def find_veil(compared: Comparison) -> torch.Tensor:
     if not (inside > 0.5).any():
         return torch.ones(3)
 
-    def mean(plane):
-        """Means (N,) of a plane (T, 1, H, W) over the N blocks inside the region."""
-        return F.avg_pool2d(plane * region, LIMITS.block)[inside > 0.5]
+    def means(seen, clean, region, variance):
+        """Means over the blocks of a frame, (1, 11, h, w)."""
+        squares = [(x * y).sum(1, keepdim=True) for x, y in ((seen, seen), (clean, seen), (clean, clean))]
+        planes = [seen, clean, *squares, torch.ones_like(region), variance]
+        return F.avg_pool2d(torch.cat(planes, 1) * region, LIMITS.block)
 
-    s, c = (torch.stack([mean(v[:, i : i + 1]) for i in range(3)], 1) for v in (seen, clean))
-    ss, cs, cc = (mean((x * y).sum(1, keepdim=True)) for x, y in ((seen, seen), (clean, seen), (clean, clean)))
-    n, noise = mean(torch.ones_like(region)), mean(variance)
+    found = by_frame(means, seen, clean, region, variance).movedim(1, 0)[:, inside[:, 0] > 0.5]
+    s, c = found[:3].T.contiguous(), found[3:6].T.contiguous()
+    ss, cs, cc, n, noise = found[6:]
 
     def solve(e):
         """Alpha of each block for colour e, and its bounded misfit."""
@@ -238,22 +284,41 @@ def _translucent(compared, colors):
     seen, clean, variance = compared.seen, compared.clean, compared.variance
     found = []
     for e in colors:
-        towards = e[:, None, None] - seen
-        along = ((clean - seen) * towards).sum(1, keepdim=True) / variance
-        size = (towards * towards).sum(1, keepdim=True) / variance
-        near = blur(size, 0.7).clamp_min(1e-6)
-        fine, coarse = blur(along, 0.7) / near, blur(along, 2.5, 0.7) / blur(size, 2.5, 0.7).clamp_min(1e-6)
-        error = LIMITS.fine_error / near
-        own = (blur((fine - coarse).square(), 1.5, 0.5) - error).clamp_min(0)  # energy of true fine detail of alpha
-        sure = own / (own + error)
-        a = (sure * fine + (1 - sure) * coarse).clamp(0, LIMITS.darkest if not e.any() else 1)
-        left = (clean - seen - a * towards).square().mean(1, keepdim=True) / variance
-        found.append((a, left, e[:, None, None].expand_as(seen)))
+        color = e[:, None, None]
+        fine, near, along, size = by_frame(partial(_alphas, color=color), seen, clean, variance)
+        coarse = blur(along, 0.0, 0.7) / blur(size, 0.0, 0.7).clamp_min(1e-6)
+        own = blurred(lambda fine, coarse: (fine - coarse).square(), (fine, coarse), 1.5, 0.5)
+        most = LIMITS.darkest if not e.any() else 1.0
+        of_color = partial(_veil, color=color, most=most)
+        a, left = by_frame(of_color, seen, clean, variance, fine, near, coarse, own)
+        found.append((a, left, color.expand_as(seen)))
     (a, left, color), *others = found
     for b, other, e in others:
         better = (blur(other, 1.5, 0.5) < blur(left, 1.5, 0.5)).float()
-        a, left, color = (torch.lerp(a, b, better), torch.lerp(left, other, better), torch.lerp(color, e, better))
+        a, left, color = (by_frame(torch.lerp, *pair, better) for pair in ((a, b), (left, other), (color, e)))
     return VeilFit(a, color, left)
+
+
+def _alphas(seen, clean, variance, color):
+    """A frame's alpha of a veil of this colour from fine windows, their evidence, and sums over coarse windows in
+    space: of the change along the way to the colour, and of the way's square."""
+    towards = color - seen
+    along = ((clean - seen) * towards).sum(1, keepdim=True) / variance
+    size = (towards * towards).sum(1, keepdim=True) / variance
+    near = blur(size, 0.7).clamp_min(1e-6)
+    return blur(along, 0.7) / near, near, blur(along, 2.5), blur(size, 2.5)
+
+
+def _veil(seen, clean, variance, fine, near, coarse, own, color, most):
+    """A frame's alpha and chi-square of a veil of this colour, with details as far as they are no noise.
+
+    own: energy of `fine` minus `coarse`
+    """
+    error = LIMITS.fine_error / near
+    own = (own - error).clamp_min(0)  # energy of true fine detail of alpha
+    sure = own / (own + error)
+    a = (sure * fine + (1 - sure) * coarse).clamp(0, most)
+    return a, (clean - seen - a * (color - seen)).square().mean(1, keepdim=True) / variance
 
 
 def transmission(compared: Comparison, veil: VeilFit, dims: torch.Tensor, haze: torch.Tensor) -> torch.Tensor:
@@ -267,31 +332,11 @@ def transmission(compared: Comparison, veil: VeilFit, dims: torch.Tensor, haze: 
     seen, clean, region, variance = compared.seen, compared.clean, compared.region, compared.variance
     thin, color = veil.alpha, veil.color
     asked = region * (thin - haze > LIMITS.thinnest_opaque)
-    nats = 0.0
+    nats = torch.zeros_like(thin)
     for fine, window in ((2.0, 2.5), (6.0, 6.0)):
-        near, means = WeightedMeans(asked, fine), WeightedMeans(asked, window, 0.7)
-        around = near(seen)
-        s, c = seen - around, clean - near(clean)
-        ss, sc, cc = (means((x * y).sum(1, keepdim=True)) for x, y in ((s, s), (s, c), (c, c)))
-        slope, kept, noise = sc / ss.clamp_min(1e-8), *(means(v) for v in (1 - thin, variance))
-        own = (cc - slope * sc).clamp_min(0) / 3 + noise.clamp_min(LIMITS.slack**2)  # variance of the layer's texture
-        # A veil of this alpha cannot leave so much contrast: the part is the plate in other colours, which is opaque.
-        recoloured = (slope > kept + LIMITS.most_contrast) & (dims == 0)
-        opaque = torch.where(recoloured, 0.0, slope**2)
-        found = 0.5 * LIMITS.samples * ss / 3 * (opaque - (slope - kept) ** 2) / own
-        nats = nats + found.clamp(-4, 4) * asked
-        plain, here, most = (
-            means(v / variance)
-            for v in (
-                _off_line(clean, around, color),
-                _off_line(clean, seen, color),
-                (1 - thin) ** 2 * _off_line(seen, around, color),  # the most that this place can contribute
-            )
-        )
-        plain = torch.minimum(torch.maximum(plain, here - most), here + most)
-        # A dense veil hides the difference, so that its evidence counts less.
-        found = LIMITS.samples * ((plain + 1) / (here + 1)).log() * (2 - 2 * thin).clamp(max=1)
-        nats = nats + found.clamp(-4, 4) * asked
+        sums = by_frame(partial(_texture_sums, sigmas=(fine, window)), seen, clean, asked, thin, color, variance)
+        total, *sums = (blur(v, 0.0, 0.7) for v in sums)
+        nats = by_frame(_show_through, nats, asked, thin, dims, total, *sums)
     wide, found = seen.shape[2] / 8, blur(nats, 1.5, 0.7)
     for kind in (dims, 1 - dims):  # a shadow and the object that casts it are judged apart
         n, a = nats * kind, asked * kind
@@ -299,6 +344,41 @@ def transmission(compared: Comparison, veil: VeilFit, dims: torch.Tensor, haze: 
         whole = n.sum() / (n.abs().sum() + 0.3 * a.sum()).clamp_min(1)
         found = found + kind * (1.5 * far + 3 * whole)
     return found + 4.0 * dims - 1.2 - 2.0 * (thin > 0.8)
+
+
+def _texture_sums(seen, clean, asked, thin, color, variance, sigmas):
+    """A frame's sums over windows in space, (1, 1, H, W) each, of the weight `asked` and of what `_show_through` takes.
+
+    sigmas: in pixels, of the high pass and of the window
+    """
+    near = WeightedMeans(asked, sigmas[0])
+    around = near(seen)
+    s, c = seen - around, clean - near(clean)
+    squares = [(x * y).sum(1, keepdim=True) for x, y in ((s, s), (s, c), (c, c))]
+    errors = (
+        _off_line(clean, around, color),
+        _off_line(clean, seen, color),
+        (1 - thin) ** 2 * _off_line(seen, around, color),  # the most that this place can contribute
+    )
+    planes = [*squares, 1 - thin, variance, *(v / variance for v in errors)]
+    return tuple(blur(v, sigmas[1]) for v in (asked, *(asked * v for v in planes)))
+
+
+def _show_through(nats, asked, thin, dims, total, *sums):
+    """A frame's evidence `nats` and that of one size of windows; arguments as in `transmission`, `_texture_sums`."""
+    total = total.clamp_min(1e-8)
+    ss, sc, cc, kept, noise, plain, here, most = (v / total for v in sums)
+    slope = sc / ss.clamp_min(1e-8)
+    own = (cc - slope * sc).clamp_min(0) / 3 + noise.clamp_min(LIMITS.slack**2)  # variance of the layer's texture
+    # A veil of this alpha cannot leave so much contrast: the part is the plate in other colours, which is opaque.
+    recoloured = (slope > kept + LIMITS.most_contrast) & (dims == 0)
+    opaque = torch.where(recoloured, 0.0, slope**2)
+    found = 0.5 * LIMITS.samples * ss / 3 * (opaque - (slope - kept) ** 2) / own
+    nats = nats + found.clamp(-4, 4) * asked
+    plain = torch.minimum(torch.maximum(plain, here - most), here + most)
+    # A dense veil hides the difference, so that its evidence counts less.
+    found = LIMITS.samples * ((plain + 1) / (here + 1)).log() * (2 - 2 * thin).clamp(max=1)
+    return nats + found.clamp(-4, 4) * asked
 
 
 def hides_texture(seen: torch.Tensor, clean: torch.Tensor, thin: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
@@ -332,10 +412,21 @@ def _texture(seen, clean, thin, asked):
         nowhere = torch.zeros_like(asked, dtype=torch.bool)
         return nowhere, nowhere
     fine, window = LIMITS.hiding_detail, LIMITS.hiding_window
+    small = by_frame(lambda *frame: shrunk_for(_hidden_sums(*frame, fine), window), seen, clean, thin, asked)
+    small = blur_small(small, window, 1.0)
+    return by_frame(lambda sums: _hides(enlarged(sums, seen.shape[2:]), window), small)
+
+
+def _hidden_sums(seen, clean, thin, asked, fine):
+    """A frame's values (1, 5, H, W) whose means in windows tell whether texture is hidden."""
     near = WeightedMeans(asked, fine)
     s, c = ((v - near(v)) * asked for v in (seen, clean))
-    products = torch.cat([(x * y).mean(1, keepdim=True) for x, y in ((s, s), (s, c), (c, c))], 1)
-    sums = blur_widely(torch.cat([products, (1 - thin) * asked, asked], 1), window, 1.0)
+    products = [(x * y).mean(1, keepdim=True) for x, y in ((s, s), (s, c), (c, c))]
+    return torch.cat([*products, (1 - thin) * asked, asked], 1)
+
+
+def _hides(sums, window):
+    """Where a frame's texture is surely hidden, and where it surely shows, by means of `_hidden_sums`."""
     ss, sc, cc, left, count = sums.split(1, 1)
     slope = sc / ss.clamp_min(1e-9)
     own = (cc - slope * sc).clamp_min(0) + LIMITS.least_own**2 * count

@@ -1,5 +1,8 @@
 """Filters of videos (T, C, H, W): Gaussian means, minima, maxima, weighted medians, luma."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -7,11 +10,55 @@ from vera.kernels.blur import blur
 from vera.kernels.largest import largest
 
 
+def by_frame(function: Callable[..., Any], *videos: torch.Tensor) -> Any:
+    """`function` of the frames (1, C, H, W) of videos (T, C, H, W), one after the other; its results as videos.
+
+    function: returns one frame or a tuple of frames; `by_frame` returns one video or a tuple of videos
+    What `function` computes on the way is as small as a frame: it takes little memory and stays in a cache.
+    """
+    found: tuple[torch.Tensor, ...] = ()
+    single = True
+    for t, frames in enumerate(zip(*(video.split(1) for video in videos), strict=True)):
+        results = function(*frames)
+        if single := isinstance(results, torch.Tensor):
+            results = (results,)
+        if not t:
+            found = tuple(r.new_empty(len(videos[0]), *r.shape[1:]) for r in results)
+        for video, result in zip(found, results, strict=True):
+            video[t : t + 1] = result
+    return found[0] if single else found
+
+
+def blurred(
+    function: Callable[..., torch.Tensor], videos: Sequence[torch.Tensor], space: float, time: float = 0.0
+) -> torch.Tensor:
+    """`blur(function(*videos), space, time)`, for a function of single frames, as in `by_frame`."""
+    return blur(by_frame(lambda *frames: blur(function(*frames), space), *videos), 0.0, time)
+
+
 def blur_widely(video: torch.Tensor, space: float, time: float = 0.0) -> torch.Tensor:
     """`blur` for a large sigma: shrink so that sigma is about 4 pixels, blur, enlarge."""
-    step = max(1, int(space / 4))
-    small = blur(F.avg_pool2d(video, step, ceil_mode=True, count_include_pad=False), space / step, time)
-    return F.interpolate(small, video.shape[2:], mode="bilinear", align_corners=False)
+    return enlarged(blur_small(by_frame(lambda v: shrunk_for(v, space), video), space, time), video.shape[2:])
+
+
+def shrunk_for(video: torch.Tensor, space: float) -> torch.Tensor:
+    """The first step of `blur_widely`."""
+    return F.avg_pool2d(video, _step(space), ceil_mode=True, count_include_pad=False)
+
+
+def blur_small(small: torch.Tensor, space: float, time: float = 0.0) -> torch.Tensor:
+    """The second step of `blur_widely`, with the sigmas of the whole."""
+    return blur(small, space / _step(space), time)
+
+
+def enlarged(small: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """The third step of `blur_widely`: the video (T, C, h, w) enlarged to `size` (height, width)."""
+    return F.interpolate(small, tuple(size), mode="bilinear", align_corners=False)
+
+
+def _step(space):
+    """Pixels a side that are averaged before a blur of this sigma."""
+    return max(1, int(space / 4))
 
 
 class WeightedMeans:
@@ -20,11 +67,11 @@ class WeightedMeans:
     def __init__(self, weight: torch.Tensor, space: float, time: float = 0.0) -> None:
         """weight (T, 1 or C, H, W). space, time: sigmas in pixels and frames."""
         self.weight, self.sigmas = weight, (space, time)
-        self.total = blur(weight, space, time).clamp_min(1e-8)
+        self.total = blur(weight, space, time).clamp_(min=1e-8)
 
     def __call__(self, video: torch.Tensor) -> torch.Tensor:
         """The means of a video (T, C, H, W)."""
-        return blur(self.weight * video, *self.sigmas) / self.total
+        return blurred(torch.mul, (self.weight, video), *self.sigmas).div_(self.total)
 
 
 def weighted(video: torch.Tensor, weight: torch.Tensor, space: float, time: float = 0.0) -> torch.Tensor:
