@@ -7,7 +7,7 @@ The model is `lift:FILE`. The backend `vace` (vace.py) makes the edited video fi
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -36,10 +36,11 @@ from vera.core.lifting.controls import LiftControls
 from vera.core.lifting.framing import find_framing, rescaled, whole, without_borders
 from vera.core.lifting.freed_memory import blocks_used_again, return_freed
 from vera.core.lifting.haze import MIN_REPORTED_ALPHA
-from vera.core.lifting.lift_window import MIN_HAZE_ALPHA, STEPS, lift_clip, plate_sized
+from vera.core.lifting.lift_window import MIN_HAZE_ALPHA, STEPS, Lifted, lift_clip, place, plate_sized
 from vera.core.lifting.lifted_windows import CHANNELS, KeptWindows, LiftedVideo
 from vera.core.lifting.matching import refuse_other_picture, same_size
-from vera.core.lifting.pairing import first_guess, pair_frames, paired, shrunk_for_pairing
+from vera.core.lifting.pairing import LIMITS as PAIRING_LIMITS
+from vera.core.lifting.pairing import first_guess, nearest_frames, pair_frames, paired, shrunk_for_pairing
 from vera.core.lifting.parts import find_parts
 from vera.core.lifting.read_frames import EditedFile, EditedVideo, read_mask, read_plate
 from vera.core.lifting.smooth import blur
@@ -257,7 +258,10 @@ def _matched(job: LiftJob, guess: list[float], path: str) -> LiftJob:
 
 def _paired_by_pictures(job: LiftJob, edited: EditedFile, guess: list[float]) -> list[int]:
     """The plate frame of each edited frame. Every frame of both is read once; small copies are held in memory."""
-    every = replace(job, indices=list(range(len(job.plate.frames))))
+    count = len(job.plate.frames)
+    if min(count, len(guess)) < PAIRING_LIMITS.fewest:
+        return nearest_frames(guess, count)
+    every = replace(job, indices=list(range(count)))
     all_plate = torch.cat([shrunk_for_pairing(read_plate(every, [i])) for i in every.indices])
     all_edited = torch.cat([shrunk_for_pairing(edited.read([j])) for j in range(len(guess))])
     return pair_frames(all_plate, all_edited, guess)
@@ -330,27 +334,32 @@ def _lift_windows(job: LiftJob, kept: KeptWindows, progress: ProgressLike, stopp
     progress.stage("lift", len(kept.windows) * STEPS, (len(kept.windows) - len(missing)) * STEPS)
     for k in missing:
         start, end = kept.windows[k]
-        layers, found = _lift_window(job, range(start, end), _step_counter(job, start, end, progress, stopping))
-        kept.keep(k, layers, found)
-        del layers
+        lifted, shift = _lift_window(job, range(start, end), _step_counter(job, start, end, progress, stopping))
+        found = {
+            "haze": lifted.haze,
+            "haze_share": lifted.haze_share,
+            "shift_pixels": shift,
+            "color_drift": lifted.drift.size(),
+        }
+        kept.keep(k, _frames(lifted), found)
+        del lifted
         return_freed()  # in pieces of this window, the next one's videos would not find room
 
 
-def _lift_window(
-    job: LiftJob, positions: range, step_done: Callable[[], None]
-) -> tuple[torch.Tensor, dict[str, float]]:
-    """The layers of a window, (T, 13, h, w) with CHANNELS, and its measurements, as `KeptWindows.keep` takes them."""
+def _lift_window(job: LiftJob, positions: range, step_done: Callable[[], None]) -> tuple[Lifted, float]:
+    """The lifted window, and its mean shift in pixels."""
     with torch.inference_mode():
         plate, canvas, mask = (read_plate(job, positions), job.edited.canvas(positions), read_mask(job, positions))
-        lifted = lift_clip(plate, canvas, mask, step_done, controls_of(job.recipe))
-    found = {
-        "haze": lifted.haze,
-        "haze_share": lifted.haze_share,
-        "shift_pixels": float((lifted.moves - canvas.start)[..., 0].norm(dim=1).mean()),
-        "color_drift": float((lifted.gain.abs() + lifted.offset.abs()).mean()),
-    }
-    premultiplied = lifted.color * lifted.alpha
-    return torch.cat([premultiplied, lifted.alpha, lifted.clean, lifted.detail, lifted.kinds], 1), found
+        placed = place(plate, canvas)
+        shift = float((placed.moves - canvas.start)[..., 0].norm(dim=1).mean())
+        del canvas  # not held beside the registered video
+        return lift_clip(plate, placed, mask, step_done, controls_of(job.recipe)), shift
+
+
+def _frames(lifted: Lifted) -> Iterator[torch.Tensor]:
+    """The layers of a window, (13, h, w) each with CHANNELS, as `KeptWindows.keep` takes them."""
+    for color, alpha, *others in zip(lifted.color, lifted.alpha, lifted.clean, lifted.detail, lifted.kinds):
+        yield torch.cat([color * alpha, alpha, *others])
 
 
 def _step_counter(

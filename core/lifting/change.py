@@ -7,7 +7,7 @@ import torch
 from scipy.ndimage import binary_propagation
 
 from vera.core.lifting.noise import Noise
-from vera.core.lifting.smooth import blur
+from vera.core.lifting.smooth import blur, blurred, by_frame
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def find_change(
         if space > residual.shape[2] * limits.coarsest:
             break
         open_ = 1 - region
-        mean = blur(residual * open_, space, time) / blur(open_, space, time).clamp_min(1e-3)
+        least = blur(open_, space, time).clamp_(min=1e-3)
+        mean = blurred(torch.mul, (residual, open_), space, time).div_(least)
         chi = _chi_square(mean, of_plate, trust)
         sure = (chi > limits.sure).float() * open_
         sure = sure * (blur(torch.maximum(sure, region), max(space, 1.0), 0.7) > limits.company)
@@ -75,19 +76,20 @@ def _grow(region, likely):
 
 def _chi_square(residual, of_plate, trust):
     """Chi-square of "no change", three degrees of freedom, divided by how heavy its tails are on trusted pixels."""
-    squares = _whitened(residual, trust).square().mean(1, keepdim=True)
-    chi = 3 * squares / Noise(of_plate, squares, trust)(of_plate)
-    return chi / _tail(chi, trust)
+    white = _whitening(residual, trust)
+    squares = by_frame(
+        lambda frame: (white @ frame.flatten(2)).square().mean(1, keepdim=True).view_as(frame[:, :1]), residual
+    )
+    chi = squares.mul(3).div_(Noise(of_plate, squares, trust)(of_plate))
+    return chi.div_(_tail(chi, trust))
 
 
-def _whitened(residual, trust):
-    """The residual with its channels decorrelated by their covariance over trusted pixels."""
-    flat = residual.flatten(2)
-    products = (flat * trust.flatten(2)) @ flat.transpose(1, 2)
+def _whitening(residual, trust):
+    """The matrix (3, 3) that decorrelates the residual's channels, by their covariance over trusted pixels."""
+    products = by_frame(lambda r, t: (r.flatten(2) * t.flatten(2)) @ r.flatten(2).transpose(1, 2), residual, trust)
     covariance = products.sum(0) / trust.sum().clamp_min(1) + 1e-8 * torch.eye(3)
     values, directions = torch.linalg.eigh(covariance)
-    white = directions @ torch.diag((values.mean() / values).sqrt()) @ directions.T
-    return (white @ flat).view(residual.shape)
+    return directions @ torch.diag((values.mean() / values).sqrt()) @ directions.T
 
 
 def _tail(chi, trust):

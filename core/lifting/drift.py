@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
 from vera.core.lifting.registration import tukey
-from vera.core.lifting.smooth import weighted
+from vera.core.lifting.smooth import by_frame, enlarged, weighted
 
 CELL = 4  # pixels a side averaged before the fit
 MAX_GAIN, MAX_OFFSET = 0.08, 0.03  # largest drift, in shares of the value and of the code range; more is an edit
@@ -21,8 +22,54 @@ MIN_CONTRAST, FULL_CONTRAST = 0.8, 0.9  # slope of edited on plate at which trus
 MIN_TEXTURE = 0.02  # standard deviation of the plate from which contrast can be measured
 
 
-def find_drift(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gain and offset (T, 3, H, W): edited = (1 + gain) * plate + offset where nothing changed.
+@dataclass(frozen=True)
+class Drift:
+    """edited = (1 + gain) * plate + offset where nothing changed. Gain and offset are sums of waves.
+
+    slow, flat: the waves of gain and of offset, at the size of the video
+    gains, offsets: amounts of the waves in each channel
+    """
+
+    slow: Waves
+    flat: Waves
+    gains: list[torch.Tensor]
+    offsets: list[torch.Tensor]
+
+    @property
+    def gain(self) -> torch.Tensor:
+        """(T, 3, H, W)."""
+        return torch.cat([gain for gain, _ in self._frames()])
+
+    @property
+    def offset(self) -> torch.Tensor:
+        """(T, 3, H, W)."""
+        return torch.cat([offset for _, offset in self._frames()])
+
+    def removed(self, video: torch.Tensor) -> torch.Tensor:
+        """The edited video (T, 3, H, W) in the plate's colours, in [0, 1]."""
+        found = torch.empty_like(video)
+        for to, frame, (gain, offset) in zip(found.split(1), video.split(1), self._frames()):
+            to.copy_(without_drift(frame, gain, offset))
+        return found
+
+    def size(self) -> float:
+        """Mean of gain and offset, without their signs."""
+        sums = [float(gain.abs().mean() + offset.abs().mean()) for gain, offset in self._frames()]
+        return sum(sums) / len(sums)
+
+    def _frames(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Gain and offset of each frame, (1, 3, H, W)."""
+        for t in range(self.slow.factors[0].shape[1]):
+            slow, flat = self.slow.frame(t), self.flat.frame(t)
+            gain, offset = (
+                torch.stack([waves.field(x) for x in amounts], 1).clamp_(-most, most)
+                for waves, amounts, most in ((slow, self.gains, MAX_GAIN), (flat, self.offsets, MAX_OFFSET))
+            )
+            yield gain, offset
+
+
+def find_drift(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor) -> Drift:
+    """The drift of the edited video.
 
     plate, edited: (T, 3, H, W). trust: (T, 1, H, W) in [0, 1].
     The fit is reweighted least squares on a cosine basis: a few waves over the frame, and one more wave every 16 frames
@@ -52,11 +99,8 @@ def find_drift(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor) -
         gains.append(x[:n])
         offsets.append(x[n:])
 
-    def enlarged(waves, fields, most):
-        large = waves.enlarged(tuple(plate.shape[2:]))
-        return torch.stack([large.field(x) for x in fields], 1).clamp_(-most, most)
-
-    return enlarged(slow, gains, MAX_GAIN), enlarged(flat, offsets, MAX_OFFSET)
+    shape = plate.shape[2], plate.shape[3]
+    return Drift(slow.enlarged(shape), flat.enlarged(shape), gains, offsets)
 
 
 @dataclass(frozen=True)
@@ -83,6 +127,11 @@ class Waves:
             for w, n in zip(frame, size)
         )
         return Waves((time, height, width))
+
+    def frame(self, t: int) -> Waves:
+        """The waves of one frame."""
+        time, height, width = self.factors
+        return Waves((time[:, t : t + 1], height, width))
 
     @property
     def order(self) -> torch.Tensor:
@@ -132,7 +181,7 @@ def contrast_kept(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor
     ss, sc = (weighted((s * v).mean(1, keepdim=True), weight, 2.0, 0.7) for v in (s, c))
     kept = ((sc / ss.clamp_min(1e-8) - MIN_CONTRAST) / (FULL_CONTRAST - MIN_CONTRAST)).clamp(0, 1)
     kept = 1 - (ss / MIN_TEXTURE**2).clamp(max=1) * (1 - kept)
-    return F.interpolate(kept, plate.shape[2:], mode="bilinear", align_corners=False)
+    return enlarged(kept, plate.shape[2:])
 
 
 def without_drift(edited: torch.Tensor, gain: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
@@ -142,9 +191,14 @@ def without_drift(edited: torch.Tensor, gain: torch.Tensor, offset: torch.Tensor
 
 def cells(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor, size: int = CELL) -> tuple[torch.Tensor, ...]:
     """Weight of each cell (T, 1, h, w), and the means of the trusted pixels of plate and edited there (T, 3, h, w)."""
-    weight = F.avg_pool2d(trust, size, ceil_mode=True)
-    means = (F.avg_pool2d(v * trust, size, ceil_mode=True) / weight.clamp_min(1e-4) for v in (plate, edited))
-    return weight * (weight > 0.25), *means
+
+    def means(plate, edited, trust):
+        weight = F.avg_pool2d(trust, size, ceil_mode=True)
+        least = weight.clamp_min(1e-4)
+        pictures = (F.avg_pool2d(v * trust, size, ceil_mode=True) / least for v in (plate, edited))
+        return weight * (weight > 0.25), *pictures
+
+    return by_frame(means, plate, edited, trust)
 
 
 def cosines(size: tuple[int, int, int], counts: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,8 +2,9 @@
 
 import torch
 
-from vera.core.lifting.smooth import blur
+from vera.core.lifting.smooth import blur, by_frame
 
+GAIN_FRAMES = 8  # most frames, evenly spread, from which the gains are measured; the cost is proportional
 BAND_SIGMAS = (0.6, 1.2, 2.4)  # Gaussian sigmas in pixels between neighbouring bands
 
 
@@ -22,8 +23,10 @@ def as_seen(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor) -> t
     """
     if not trust.any():
         return plate
-    gains = _gains(plate, edited, trust)
-    return torch.cat([_weakened(frame, gains) for frame in plate.split(1)])
+    trusted = trust.flatten(1).any(1).nonzero()[:, 0]
+    some = trusted[:: -(-len(trusted) // GAIN_FRAMES)]
+    gains = _gains(plate[some], edited[some], trust[some])
+    return by_frame(lambda frame: _weakened(frame, gains), plate)
 
 
 def _gains(plate, edited, trust):

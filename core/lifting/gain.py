@@ -5,6 +5,7 @@ no veil of one colour can produce. The delivered colour is made from the plate's
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from scipy import ndimage
 from scipy.ndimage import binary_propagation
 
 from vera.core.layer.spread import spread
-from vera.core.lifting.smooth import WeightedMeans, blur, blur_widely, grown, shrunk, weighted
+from vera.core.lifting.smooth import WeightedMeans, blur, blur_widely, blurred, by_frame, grown, shrunk, weighted
 from vera.kernels.order import median_size
 
 
@@ -116,11 +117,16 @@ class Gain:
 
     def over(self, video: torch.Tensor) -> torch.Tensor:
         """The video (T, 3, H, W) with the gain on it, in [0, 1]."""
-        return torch.lerp(video, self.lit(video), self.matte)
+        return by_frame(
+            lambda v, field, matte: torch.lerp(v, self._lit(v, field), matte), video, self.field, self.matte
+        )
 
     def lit(self, video: torch.Tensor) -> torch.Tensor:
         """The video with the gain everywhere, in [0, 1]."""
-        return (_curved(video, self.curve) * self.field).clamp(0, 1)
+        return by_frame(self._lit, video, self.field)
+
+    def _lit(self, video, field):
+        return (_curved(video, self.curve) * field).clamp(0, 1)
 
     def slope(self, video: torch.Tensor) -> torch.Tensor:
         """Factor on small changes of the video, (T, 3, H, W)."""
@@ -142,12 +148,14 @@ def find_gain(compared: Comparison, left: torch.Tensor, limits: GainLimits = LIM
         return None
     explained = torch.ones_like(label)
     curve = _curve(seen, clean, label, limits)
-    base = _curved(seen, curve)
-    for _ in range(limits.rounds):
-        field = _field(base, clean, label * explained, variance, limits)
-        explained = _explained(base, clean, field, label, limits)
+    base = by_frame(lambda seen: _curved(seen, curve), seen)
     field = _field(base, clean, label * explained, variance, limits)
-    lit = (field * base).clamp(0, 1)
+    for _ in range(limits.rounds):
+        last, explained = explained, _explained(base, clean, field, label, limits)
+        if torch.equal(label * last, label * explained):
+            break
+        field = _field(base, clean, label * explained, variance, limits)
+    lit = base.mul_(field).clamp_(0, 1)
     matte = torch.maximum(_matte(compared, lit, label, limits), _fading(seen, clean, lit, label, limits))
     return Gain(field, matte, explained, curve)
 
@@ -160,25 +168,27 @@ def _evidence(seen, clean, region, left, limits):
     """
     nats = torch.zeros_like(region)
     floor, most = limits.floor**2, limits.most_nats / limits.samples
-    videos = [video.split(1) for video in (seen, clean, left, region)]
-    for sigmas in limits.windows:
-        # In space frame by frame: of the videos of a window's errors, only their mean squares are held.
-        of_frames = [_squares(frame, sigmas, limits) for frame in zip(*videos)]
-        squares = blur(torch.cat(of_frames), 0.0, 0.7)
+
+    def of_window(nats, region, squares):
         rest, opaque, veil = (squares[:, :3] / squares[:, 3:].clamp_min(1e-8) + floor).split(1, 1)
         least = torch.minimum((opaque / rest).log(), (veil / rest).log())
-        nats = nats + 0.5 * limits.samples * least.clamp(-most, most) * region
+        return nats + 0.5 * limits.samples * least.clamp(-most, most) * region
+
+    for sigmas in limits.windows:
+        squares = by_frame(partial(_squares, sigmas=sigmas, limits=limits), seen, clean, left, region)
+        nats = by_frame(of_window, nats, region, blur(squares, 0.0, 0.7))
     wide = seen.shape[2] / 8
     sums = blur_widely(nats.abs() + limits.unsure * region, wide, 2.0)
     return blur(nats, 2.0, 0.7) + limits.wide * blur_widely(nats, wide, 2.0) / sums.clamp_min(1e-3)
 
 
-def _squares(frame, sigmas, limits):
-    """Sums over a window, (1, 4, H, W): squared errors of a gain, of an opaque part and of a veil, and the region.
+def _squares(seen, clean, left, region, sigmas, limits):
+    """A frame's sums over a window, (1, 4, H, W): squared errors of a gain, of an opaque part and of a veil, and the
+    region.
 
-    frame: plate, edited video, residual of the veil, and region of one frame. sigmas: of the high pass and the window.
+    left: residual of the veil. sigmas: of the high pass and the window.
     """
-    (seen, clean, left, region), (fine, window) = frame, sigmas
+    fine, window = sigmas
     tells = _tells(seen, clean, limits) * region
     near = WeightedMeans(tells, fine)
     ours, theirs = near(seen), near(clean)
@@ -194,14 +204,20 @@ def _curve(seen, clean, label, limits):
 
     Both are limited to details between 2 and 8 pixels: codecs keep them, and a light does not change over them.
     """
+    weight, both, own = by_frame(partial(_log_details, limits=limits), seen, clean, label)
+    both, own, count = (v.sum((0, 2, 3)) for v in (both, own, weight))
+    slope = (both + limits.straight * count) / (own + limits.straight * count).clamp_min(1e-6)
+    return torch.where(count > 0, slope, 1).clamp(1 / limits.most_curved, limits.most_curved)
+
+
+def _log_details(seen, clean, label, limits):
+    """A frame's weight, and weighted products of the plate's details with those of the edited video and with itself."""
     dark = limits.darkest
     weight = label * _tells(seen, clean, limits) * (seen > 2 * dark) * (clean > dark)
     logs = [v.clamp_min(dark).log() for v in (seen, clean)]
     fine, coarse = WeightedMeans(weight, 2.0), WeightedMeans(weight, 8.0)
     ours, theirs = (fine(v) - coarse(v) for v in logs)
-    both, own, count = ((weight * v).sum((0, 2, 3)) for v in (ours * theirs, ours * ours, torch.ones_like(ours)))
-    slope = (both + limits.straight * count) / (own + limits.straight * count).clamp_min(1e-6)
-    return torch.where(count > 0, slope, 1).clamp(1 / limits.most_curved, limits.most_curved)
+    return weight, weight * (ours * theirs), weight * (ours * ours)
 
 
 def _curved(video, curve):
@@ -229,8 +245,14 @@ def _explained(seen, clean, field, label, limits):
 
     Errors are taken relative to the plate's texture: a codec or a model errs more where there is detail.
     """
-    left = blur((clean - (field * seen).clamp(0, 1)).square().mean(1, keepdim=True), 2.0, 0.7)
-    texture = blur(((seen - blur(seen, 2.0)) * field).square().mean(1, keepdim=True), 4.0, 0.7)
+
+    def error(seen, clean, field):
+        return (clean - (field * seen).clamp(0, 1)).square().mean(1, keepdim=True)
+
+    def detail(seen, field):
+        return ((seen - blur(seen, 2.0)) * field).square().mean(1, keepdim=True)
+
+    left, texture = blurred(error, (seen, clean, field), 2.0, 0.7), blurred(detail, (seen, field), 4.0, 0.7)
     share = left / (limits.floor**2 + texture)
     unusual = (share > limits.as_usual * median_size(share, label, 0)) & (left > limits.least_error**2)
     return 1 - grown(shrunk(unusual.float(), 2), 3)
@@ -238,29 +260,42 @@ def _explained(seen, clean, field, label, limits):
 
 def _field(seen, clean, label, variance, limits):
     """The gain (T, 3, H, W) of the labelled pixels, extrapolated to all others."""
-    inside = label * (blur(label, 1.0) > 0.7) * _tells(seen, clean, limits)  # edge pixels mix two colours
+    inside = by_frame(lambda label: label * (blur(label, 1.0) > 0.7), label)  # edge pixels mix two colours
+    return torch.cat(
+        [_channel_field(s, c, inside, variance, limits) for s, c in zip(seen.split(1, 1), clean.split(1, 1))], 1
+    )
+
+
+def _channel_field(seen, clean, inside, variance, limits):
+    """The gain (T, 1, H, W) of one channel; inside (T, 1, H, W): 1 where it is measured."""
+    inside = by_frame(lambda seen, clean, inside: inside * _tells(seen, clean, limits), seen, clean, inside)
     means = (WeightedMeans(inside, sigma, 0.7) for sigma in (limits.fine, limits.coarse))
-    fine, coarse = (mean(clean) / mean(seen).clamp_min(0.01) for mean in means)
-    apart = blur(((fine - coarse) * seen).square(), 2.0, 0.7)
-    error = variance / (4 * torch.pi * limits.fine**2)
-    known = (apart - error).clamp_min(0) / apart.clamp_min(1e-8)
-    field = torch.lerp(coarse, fine, known).clamp(0, limits.most)
-    told = inside.amax((2, 3), keepdim=True) > 0
-    return torch.where(told, spread(field, inside), limits.most)  # a channel clipped everywhere is as bright as can be
+    fine, coarse = (mean(clean).div_(mean(seen).clamp_(min=0.01)) for mean in means)
+    apart = blurred(lambda fine, coarse, seen: ((fine - coarse) * seen).square(), (fine, coarse, seen), 2.0, 0.7)
+
+    def mixed(fine, coarse, apart, inside, variance):
+        if not inside.any():  # a channel clipped everywhere is as bright as can be
+            return torch.full_like(fine, limits.most)
+        error = variance / (4 * torch.pi * limits.fine**2)
+        known = (apart - error).clamp_min(0) / apart.clamp_min(1e-8)
+        return spread(torch.lerp(coarse, fine, known).clamp(0, limits.most), inside)
+
+    return by_frame(mixed, fine, coarse, apart, inside, variance)
 
 
 def _matte(compared, lit, label, limits):
     """The gain's matte (T, 1, H, W): 1 inside; the edge follows the picture where it is visible, else it is soft."""
-    variance, towards = compared.variance, lit - compared.seen
-    size = blur(towards.square().sum(1, keepdim=True) / variance, 1.0)
-    along = blur(((compared.clean - compared.seen) * towards).sum(1, keepdim=True) / variance, limits.sharp_edge)
-    edge = (along / blur(towards.square().sum(1, keepdim=True) / variance, limits.sharp_edge).clamp_min(1e-3)).clamp(
-        0, 1
-    )
-    soft = (2 * blur(label, limits.soft_edge) - 0.5).clamp(0, 1)
-    ring = torch.lerp(soft, edge, (size / limits.seen_edge).clamp(0, 1))
-    core = shrunk(label, 2)
-    return torch.maximum(core, ring) * grown(label, 1) * compared.region
+
+    def of_frame(seen, clean, region, variance, lit, label):
+        towards = lit - seen
+        size = towards.square().sum(1, keepdim=True) / variance
+        along = blur(((clean - seen) * towards).sum(1, keepdim=True) / variance, limits.sharp_edge)
+        edge = (along / blur(size, limits.sharp_edge).clamp_min(1e-3)).clamp(0, 1)
+        soft = (2 * blur(label, limits.soft_edge) - 0.5).clamp(0, 1)
+        ring = torch.lerp(soft, edge, (blur(size, 1.0) / limits.seen_edge).clamp(0, 1))
+        return torch.maximum(shrunk(label, 2), ring) * grown(label, 1) * region
+
+    return by_frame(of_frame, compared.seen, compared.clean, compared.region, compared.variance, lit, label)
 
 
 def _fading(seen, clean, lit, label, limits):
@@ -269,8 +304,12 @@ def _fading(seen, clean, lit, label, limits):
     Without it, a retouch that fades into the plate would end in a step. The matte is the share of the extrapolated
     gain that the edited video shows, in windows, where that share falls continuously.
     """
-    towards, outside = lit - seen, 1 - label
-    products = torch.cat([((clean - seen) * towards).sum(1, keepdim=True), towards.square().sum(1, keepdim=True)], 1)
+
+    def along_and_size(seen, clean, lit):
+        towards = lit - seen
+        return torch.cat([((clean - seen) * towards).sum(1, keepdim=True), towards.square().sum(1, keepdim=True)], 1)
+
+    products, outside = by_frame(along_and_size, seen, clean, lit), 1 - label
     along, size = weighted(products, outside, limits.soft_edge, 1.0).split(1, 1)
     share = along / (size + 3 * limits.least_seen**2)
     faint = size < 3 * limits.faint**2

@@ -68,6 +68,7 @@ SCALES = FeatureScales()
 LIMITS = GateLimits()
 FEATURES = 48  # number of inputs per pixel
 HIDDEN_UNITS = 64
+PIXEL_BATCH = 8192  # pixels decided together; raising it needs more memory than a processor's cache has
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,10 @@ def probability(estimate: Estimate, gate: Gate) -> torch.Tensor:
             box = _box(alpha > 0)
             part = Estimate(*(getattr(estimate, field.name)[..., *box] for field in fields(estimate)))
             asked = part.alpha[t, 0] > 0
-            found[t, 0, *box][asked] = gate(frame_features(part, t)[:, asked].T).sigmoid()
+            features, places = frame_features(part, t).flatten(1), asked.flatten().nonzero()[:, 0]
+            found[t, 0, *box][asked] = torch.cat(
+                [gate(features[:, some].T).sigmoid() for some in places.split(PIXEL_BATCH)]
+            )
     return found
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from vera.core.lifting.drift import cells, cosines
-from vera.core.lifting.smooth import blur, weighted_median
+from vera.core.lifting.smooth import blur, by_frame, weighted_median
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class HazeLimits:
     color_step: standard deviation of the colour's change in one round
     colors: starting values of the haze's colour; each costs one fit of `compared` cells
     compared: cells by which a starting value is chosen, about; the cost is proportional
-    rounds: Gauss-Newton rounds of a fit
+    rounds: most Gauss-Newton rounds of a fit
+    small_step: change of any unknown in a round below which the round is the last. Raising it is faster and less exact.
     correlated_cells: cells whose errors count as one. Raising it requires stronger evidence.
     cell_alpha: standard deviation of a cell's alpha around the waves
     cell_reach: Gaussian sigma in cells over which a cell's alpha is measured
@@ -56,6 +57,7 @@ class HazeLimits:
     )
     compared: int = 2_500
     rounds: int = 20
+    small_step: float = 0.0005
     correlated_cells: int = 25
     cell_alpha: float = 0.1
     cell_reach: float = 1.0
@@ -83,11 +85,12 @@ class Haze:
 
     def over(self, video: torch.Tensor) -> torch.Tensor:
         """The haze over the video (T, 3, H, W)."""
-        return torch.lerp(video, self.color[:, None, None], self.alpha)
+        return by_frame(lambda frame, alpha: torch.lerp(frame, self.color[:, None, None], alpha), video, self.alpha)
 
     def removed(self, video: torch.Tensor) -> torch.Tensor:
         """The inverse of `over`; not clamped."""
-        return (video - self.alpha * self.color[:, None, None]) / (1 - self.alpha)
+        color = self.color[:, None, None]
+        return by_frame(lambda frame, alpha: (frame - alpha * color) / (1 - alpha), video, self.alpha)
 
 
 def find_haze(plate: torch.Tensor, edited: torch.Tensor, trust: torch.Tensor) -> Haze | None:
@@ -196,7 +199,7 @@ def _fit(data, prior, color=None):
     for _ in range(LIMITS.rounds):
         left, right = _normal_equations(data, robust, color, x[alphas])
         left += LIMITS.correlated_cells * noise * prior.diag()
-        x = torch.linalg.solve(left, right)
+        last, x = x, torch.linalg.solve(left, right)
         gain = x[: 3 * k].reshape(3, k)
         error = data.change - data.slow @ gain.T * data.plate - x[offsets]
         if color is not None:
@@ -205,6 +208,8 @@ def _fit(data, prior, color=None):
         sizes = error.square().sum(1).sqrt()
         scale = float(weighted_median(sizes, data.weight)) / MEDIAN_NORM_3D + 1e-3
         robust, noise = data.weight * (1 - (sizes / (6 * scale)) ** 2).clamp_min(0) ** 2, scale**2
+        if (x - last).abs().max() < LIMITS.small_step:
+            break
     known = slice(0, alphas.stop)
     cost = 3 * float(data.weight.sum()) / LIMITS.correlated_cells * math.log(scale)
     cost += 0.5 * float((prior[known] * x[known] ** 2).sum())

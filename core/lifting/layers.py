@@ -165,7 +165,7 @@ def _laid_over(veil, compared, haze, limits):
     opaque = _smooth_labels(opaque)
     thin, color, dark = by_frame(_veil_below, thin, color, opaque, region)
     alpha, solid, solid_color = by_frame(
-        lambda *frame: _with_opaque(*frame, limits), seen, clean, variance, thin, color, opaque, least * region
+        partial(_with_opaque, limits), seen, clean, variance, thin, color, opaque, least * region
     )
     alpha, solid, thin = _steady([alpha, solid, thin], seen, clean, variance, limits)
     kinds = torch.cat([(solid / alpha.clamp_min(1e-4)).clamp(0, 1), dark], 1)
@@ -183,8 +183,12 @@ def _veil_below(thin, color, opaque, region):
     return spread(thin, veiled) * region, color, (color.amax(1, keepdim=True) < LIMITS.darkening).float()
 
 
-def _with_opaque(seen, clean, variance, thin, color, opaque, least, limits):
-    """A frame's alpha of veil and opaque parts together, and alpha and straight colour of the opaque parts."""
+def _with_opaque(limits, *frame):
+    """A frame's alpha of veil and opaque parts together, and alpha and straight colour of the opaque parts.
+
+    frame: plate, edited video, variance; the veil's alpha and colour; the label of opaque parts; least alpha
+    """
+    seen, clean, variance, thin, color, opaque, least = frame
     behind = thin * color + (1 - thin) * seen
     solid, solid_color = _opaque(behind, clean, opaque, variance, limits)
     return torch.maximum(1 - (1 - solid) * (1 - thin), least), solid, solid_color
@@ -289,8 +293,8 @@ def _translucent(compared, colors):
         coarse = blur(along, 0.0, 0.7) / blur(size, 0.0, 0.7).clamp_min(1e-6)
         own = blurred(lambda fine, coarse: (fine - coarse).square(), (fine, coarse), 1.5, 0.5)
         most = LIMITS.darkest if not e.any() else 1.0
-        of_color = partial(_veil, color=color, most=most)
-        a, left = by_frame(of_color, seen, clean, variance, fine, near, coarse, own)
+        a = by_frame(partial(_detailed, most=most), fine, near, coarse, own)
+        left = by_frame(partial(_misfit, color=color), seen, clean, variance, a)
         found.append((a, left, color.expand_as(seen)))
     (a, left, color), *others = found
     for b, other, e in others:
@@ -309,16 +313,17 @@ def _alphas(seen, clean, variance, color):
     return blur(along, 0.7) / near, near, blur(along, 2.5), blur(size, 2.5)
 
 
-def _veil(seen, clean, variance, fine, near, coarse, own, color, most):
-    """A frame's alpha and chi-square of a veil of this colour, with details as far as they are no noise.
-
-    own: energy of `fine` minus `coarse`
-    """
+def _detailed(fine, near, coarse, own, most):
+    """A frame's alpha of a veil, with details as far as they are no noise. own: energy of `fine` minus `coarse`"""
     error = LIMITS.fine_error / near
     own = (own - error).clamp_min(0)  # energy of true fine detail of alpha
     sure = own / (own + error)
-    a = (sure * fine + (1 - sure) * coarse).clamp(0, most)
-    return a, (clean - seen - a * (color - seen)).square().mean(1, keepdim=True) / variance
+    return (sure * fine + (1 - sure) * coarse).clamp(0, most)
+
+
+def _misfit(seen, clean, variance, alpha, color):
+    """A frame's chi-square under a veil of this alpha and colour."""
+    return (clean - seen - alpha * (color - seen)).square().mean(1, keepdim=True) / variance
 
 
 def transmission(compared: Comparison, veil: VeilFit, dims: torch.Tensor, haze: torch.Tensor) -> torch.Tensor:
@@ -334,7 +339,7 @@ def transmission(compared: Comparison, veil: VeilFit, dims: torch.Tensor, haze: 
     asked = region * (thin - haze > LIMITS.thinnest_opaque)
     nats = torch.zeros_like(thin)
     for fine, window in ((2.0, 2.5), (6.0, 6.0)):
-        sums = by_frame(partial(_texture_sums, sigmas=(fine, window)), seen, clean, asked, thin, color, variance)
+        sums = by_frame(partial(_texture_sums, (fine, window)), seen, clean, asked, thin, color, variance)
         total, *sums = (blur(v, 0.0, 0.7) for v in sums)
         nats = by_frame(_show_through, nats, asked, thin, dims, total, *sums)
     wide, found = seen.shape[2] / 8, blur(nats, 1.5, 0.7)
@@ -346,11 +351,13 @@ def transmission(compared: Comparison, veil: VeilFit, dims: torch.Tensor, haze: 
     return found + 4.0 * dims - 1.2 - 2.0 * (thin > 0.8)
 
 
-def _texture_sums(seen, clean, asked, thin, color, variance, sigmas):
+def _texture_sums(sigmas, *frame):
     """A frame's sums over windows in space, (1, 1, H, W) each, of the weight `asked` and of what `_show_through` takes.
 
     sigmas: in pixels, of the high pass and of the window
+    frame: plate, edited video, `asked`; the veil's alpha and colour; variance
     """
+    seen, clean, asked, thin, color, variance = frame
     near = WeightedMeans(asked, sigmas[0])
     around = near(seen)
     s, c = seen - around, clean - near(clean)
@@ -412,17 +419,20 @@ def _texture(seen, clean, thin, asked):
         nowhere = torch.zeros_like(asked, dtype=torch.bool)
         return nowhere, nowhere
     fine, window = LIMITS.hiding_detail, LIMITS.hiding_window
-    small = by_frame(lambda *frame: shrunk_for(_hidden_sums(*frame, fine), window), seen, clean, thin, asked)
+    small = by_frame(partial(_hidden_sums, sigmas=(fine, window)), seen, clean, thin, asked)
     small = blur_small(small, window, 1.0)
     return by_frame(lambda sums: _hides(enlarged(sums, seen.shape[2:]), window), small)
 
 
-def _hidden_sums(seen, clean, thin, asked, fine):
-    """A frame's values (1, 5, H, W) whose means in windows tell whether texture is hidden."""
-    near = WeightedMeans(asked, fine)
+def _hidden_sums(seen, clean, thin, asked, sigmas):
+    """A frame's values (1, 5, h, w) whose means in windows tell whether texture is hidden, shrunk for that window.
+
+    sigmas: in pixels, of the high pass and of the window
+    """
+    near = WeightedMeans(asked, sigmas[0])
     s, c = ((v - near(v)) * asked for v in (seen, clean))
     products = [(x * y).mean(1, keepdim=True) for x, y in ((s, s), (s, c), (c, c))]
-    return torch.cat([*products, (1 - thin) * asked, asked], 1)
+    return shrunk_for(torch.cat([*products, (1 - thin) * asked, asked], 1), sigmas[1])
 
 
 def _hides(sums, window):

@@ -10,7 +10,7 @@ from vera.core.layer.spread import spread
 from vera.core.lifting.change import LIMITS as CHANGE_LIMITS
 from vera.core.lifting.change import find_change
 from vera.core.lifting.controls import USUAL, LiftControls
-from vera.core.lifting.drift import contrast_kept, find_drift, without_drift
+from vera.core.lifting.drift import Drift, contrast_kept, find_drift
 from vera.core.lifting.frequency_response import as_seen
 from vera.core.lifting.gain import Comparison
 from vera.core.lifting.gate import LIMITS as GATE_LIMITS
@@ -22,7 +22,7 @@ from vera.core.lifting.matching import same_size
 from vera.core.lifting.noise import Noise, features
 from vera.core.lifting.patch import with_margin
 from vera.core.lifting.registration import Canvas, find_moves
-from vera.core.lifting.smooth import blur, grown, luma, weighted
+from vera.core.lifting.smooth import blur, blurred, by_frame, grown, luma, weighted
 from vera.kernels.plate_size import resize
 
 MIN_UNCHANGED = (
@@ -51,7 +51,7 @@ class Lifted:
     detail, kinds (T, 3, H, W): as in `Layers`
     region (T, 1, H, W): 1 where a change was found
     moves (T, 2, 3): position drift in pixels
-    gain, offset (T, 3, H, W): colour drift that was removed
+    drift: colour drift that was removed
     haze, haze_share: mean alpha of the haze where it lies, and the share of the clip where it lies
     """
 
@@ -62,22 +62,44 @@ class Lifted:
     kinds: torch.Tensor
     region: torch.Tensor
     moves: torch.Tensor
-    gain: torch.Tensor
-    offset: torch.Tensor
+    drift: Drift
     haze: float
     haze_share: float
 
 
+@dataclass(frozen=True)
+class Placed:
+    """An edited video registered to its plate.
+
+    video (T, 3, H, W): the edited video; the plate where it shows something else
+    shown (T, 1, H, W): 1 where it shows the plate
+    moves (T, 2, 3): position drift in pixels
+    """
+
+    video: torch.Tensor
+    shown: torch.Tensor
+    moves: torch.Tensor
+
+
+def place(plate: torch.Tensor, canvas: Canvas) -> Placed:
+    """Register the edited video to the plate (T, 3, H, W)."""
+    moves, size = find_moves(plate, canvas), plate.shape[2:]
+    shown, video = canvas.inside(moves, size), canvas.placed(moves, size)
+    if not shown.all():
+        video = by_frame(lambda shown, video, plate: torch.where(shown > 0, video, plate), shown, video, plate)
+    return Placed(video, shown, moves)
+
+
 def lift_clip(
     plate: torch.Tensor,
-    edited: torch.Tensor | Canvas,
+    edited: torch.Tensor | Canvas | Placed,
     mask: torch.Tensor | None = None,
     step_done: Callable[[], object] = lambda: None,
     controls: LiftControls = USUAL,
 ) -> Lifted:
     """The layer between a plate (T, 3, H, W), encoded in [0, 1], and its edited version.
 
-    edited: a video like the plate, or a Canvas; alpha is 0 where the canvas does not show the plate
+    edited: a video like the plate, a Canvas, or what `place` made of it; alpha is 0 where it does not show the plate
     mask (T, 1, H, W): 1 where the edit may be
     step_done: called STEPS times, after each piece of work
     """
@@ -105,8 +127,7 @@ def lift_clip(
         kinds,
         found.estimate.region,
         found.moves,
-        found.gain,
-        found.offset,
+        found.drift,
         mean_haze,
         float(hazy.float().mean()),
     )
@@ -118,10 +139,14 @@ def _patched(found, alpha):
     estimate, kinds = found.estimate, found.kinds
     solid = alpha * kinds[:, :1] * (1 - kinds[:, 2:])
     color, wider = with_margin(estimate.seen, estimate.clean, estimate.color, alpha, solid)
-    wider = torch.maximum(alpha, wider * found.allowed)
-    new = (wider - alpha) / wider.clamp_min(1e-4)
-    opaque = kinds.new_tensor([1.0, 0.0, 0.0])[:, None, None].expand_as(kinds)
-    return color, wider, found.detail * (1 - new), torch.lerp(kinds, opaque, new)
+    opaque = kinds.new_tensor([1.0, 0.0, 0.0])[:, None, None]
+
+    def of_frame(alpha, wider, allowed, detail, kinds):
+        wider = torch.maximum(alpha, wider * allowed)
+        new = (wider - alpha) / wider.clamp_min(1e-4)
+        return wider, detail * (1 - new), torch.lerp(kinds, opaque.expand_as(kinds), new)
+
+    return color, *by_frame(of_frame, alpha, wider, found.allowed, found.detail, kinds)
 
 
 def _steeper(alpha, solid, times):
@@ -132,7 +157,7 @@ def _steeper(alpha, solid, times):
     return (0.5 + (1 + (times - 1) * near) * (alpha - 0.5)).clamp(0, 1)
 
 
-def classical_estimate(plate: torch.Tensor, edited: torch.Tensor | Canvas) -> Estimate:
+def classical_estimate(plate: torch.Tensor, edited: torch.Tensor | Canvas | Placed) -> Estimate:
     """The gate's input for a clip, as in `lift_clip`."""
     return _found(plate, edited, None, lambda: None, USUAL).estimate
 
@@ -150,34 +175,25 @@ class _Found:
     kinds: torch.Tensor
     allowed: torch.Tensor
     moves: torch.Tensor
-    gain: torch.Tensor
-    offset: torch.Tensor
+    drift: Drift
     haze: Haze | None
     whole: bool
 
 
 def _found(
     plate: torch.Tensor,
-    edited: torch.Tensor | Canvas,
+    edited: torch.Tensor | Canvas | Placed,
     mask: torch.Tensor | None,
     step_done: Callable[[], object],
     controls: LiftControls,
 ) -> _Found:
     """The classical estimate; the arguments are those of `lift_clip`."""
-    canvas = edited if isinstance(edited, Canvas) else Canvas.same(edited)
-    moves, size = find_moves(plate, canvas), plate.shape[2:]
-    shown = canvas.inside(moves, size)
-    placed = torch.where(shown > 0, canvas.placed(moves, size), plate)
+    if not isinstance(edited, Placed):
+        edited = place(plate, edited if isinstance(edited, Canvas) else Canvas.same(edited))
+    placed, shown = edited.video, edited.shown
     step_done()
-    likeness = _likeness(plate, placed)
-    haze = find_haze(plate, placed, _structure(*likeness) * shown)
-    behind = haze.over(plate) if haze else plate
-    step_done()
-    trust = _first_trust(*(_likeness(behind, placed) if haze else likeness))
-    if mask is not None:
-        trust = torch.where(mask > 0, trust, torch.ones_like(trust))
-    intact = contrast_kept(behind, placed, trust) * shown
-    pair = _Pair(plate, behind, placed, shown, intact, features(plate), mask, haze, controls)
+    haze, trust, intact = _seen_unchanged(plate, placed, shown, mask, step_done)
+    pair = _Pair(plate, placed, shown, intact, mask, haze, controls)
     cleaned = _cleaned(pair, trust * intact, step_done)
     layers = _layers_of(pair, cleaned)
     whole = mask is None and float((layers.kinds[:, 2:] * layers.alpha).mean()) > WIDE_GAIN
@@ -189,24 +205,33 @@ def _found(
     allowed = shown if mask is None else shown * (mask > 0)  # edges can reach one pixel out of the region
     alpha, hazy = layers.alpha * allowed, _haze_alpha(pair)
     estimate = Estimate(cleaned.seen, cleaned.clean, cleaned.variance, layers.color, alpha, cleaned.region, hazy)
-    return _Found(estimate, layers.detail, layers.kinds, allowed, moves, cleaned.gain, cleaned.offset, haze, whole)
+    return _Found(estimate, layers.detail, layers.kinds, allowed, edited.moves, cleaned.drift, haze, whole)
+
+
+def _seen_unchanged(plate, placed, shown, mask, step_done):
+    """The haze, the first confidence that a pixel behind it is unchanged, and where the plate keeps its contrast."""
+    likeness = _likeness(plate, placed)
+    haze = find_haze(plate, placed, _structure(*likeness) * shown)
+    behind = haze.over(plate) if haze else plate
+    step_done()
+    trust = _first_trust(*(_likeness(behind, placed) if haze else likeness))
+    if mask is not None:
+        trust = torch.where(mask > 0, trust, torch.ones_like(trust))
+    return haze, trust, contrast_kept(behind, placed, trust) * shown
 
 
 @dataclass(frozen=True)
 class _Pair:
     """Plate and edited video, in place.
 
-    plate, behind, placed (T, 3, H, W): the plate, the same behind the haze, and the edited video
+    plate, placed (T, 3, H, W): the plate and the edited video
     shown, intact, mask (T, 1, H, W): where the video shows the plate, where with its contrast, where the edit may be
-    of_plate: inputs of the noise model
     """
 
     plate: torch.Tensor
-    behind: torch.Tensor
     placed: torch.Tensor
     shown: torch.Tensor
     intact: torch.Tensor
-    of_plate: torch.Tensor
     mask: torch.Tensor | None
     haze: Haze | None
     controls: LiftControls
@@ -218,7 +243,7 @@ class _Cleaned:
 
     clean, seen (T, 3, H, W): the edited video without its drift, the plate with the video's loss of detail
     variance, region, trust (T, 1, H, W): of the noise, where both differ by more, where both surely do not
-    gain, offset (T, 3, H, W): the drift
+    drift: what was removed
     """
 
     clean: torch.Tensor
@@ -226,32 +251,41 @@ class _Cleaned:
     variance: torch.Tensor
     region: torch.Tensor
     trust: torch.Tensor
-    gain: torch.Tensor
-    offset: torch.Tensor
+    drift: Drift
 
 
 def _cleaned(pair: _Pair, trust: torch.Tensor, step_done: Callable[[], object]) -> _Cleaned:
     """Drift, loss of detail, noise and change, measured where the pixels are trusted to be unchanged."""
     limits = CHANGE_LIMITS.for_sensitivity(pair.controls.sensitivity)
+    behind = pair.haze.over(pair.plate) if pair.haze else pair.plate
+    of_plate = features(pair.plate)
     for _ in range(ROUNDS):
         if trust.mean() < MIN_UNCHANGED:
             trust = torch.zeros_like(trust)
-        gain, offset = find_drift(pair.behind, pair.placed, trust)
-        clean = without_drift(pair.placed, gain, offset)
-        seen = as_seen(pair.behind, clean, trust)
-        clean = torch.where(pair.shown > 0, clean, seen)
+        drift = find_drift(behind, pair.placed, trust)
+        clean = drift.removed(pair.placed)
+        seen = as_seen(behind, clean, trust)
+        residual = by_frame(
+            lambda clean, seen, shown: torch.where(shown > 0, clean - seen, 0.0), clean, seen, pair.shown
+        )
+        del clean  # made again below: it is not held while the change is found
         step_done()
-        like_noise = is_like_noise(clean - seen)
+        like_noise = is_like_noise(residual)
         trust = trust * like_noise
-        change = find_change(clean - seen, pair.of_plate, trust, limits) if trust.any() else torch.ones_like(trust)
+        change = find_change(residual, of_plate, trust, limits) if trust.any() else torch.ones_like(trust)
         region = _allowed(change, pair)
-        trust = (1 - grown(region, 1)) * _near(clean, seen) * pair.intact * like_noise
+        trust = (1 - grown(region, 1)) * _near(residual) * pair.intact * like_noise
         step_done()
-    variance = Noise(pair.of_plate, (clean - seen).square().mean(1, keepdim=True), trust)(pair.of_plate)
+    squares = by_frame(lambda residual: residual.square().mean(1, keepdim=True), residual)
+    variance = Noise(of_plate, squares, trust)(of_plate)
+    del of_plate, residual
+    clean = by_frame(
+        lambda clean, seen, shown: torch.where(shown > 0, clean, seen), drift.removed(pair.placed), seen, pair.shown
+    )
     if pair.haze:  # it becomes part of the layer
         seen = pair.haze.removed(seen)
         region = _allowed(torch.maximum(region, (pair.haze.alpha > MIN_HAZE_ALPHA).float()), pair)
-    return _Cleaned(clean, seen, variance, region, trust, gain, offset)
+    return _Cleaned(clean, seen, variance, region, trust, drift)
 
 
 def _allowed(region, pair):
@@ -288,13 +322,21 @@ def _structure(close, alike, textured):
 def _likeness(plate, edited):
     """Similarity of brightness, similarity of structure, and amount of structure, each (T, 1, H, W) in [0, 1]."""
     reach = _in_tiny(plate)
-    far = blur(edited - plate, 2.0 * reach, 0.7).abs().amax(1, keepdim=True)
-    close = torch.exp(-((far / 0.06) ** 2))
-    a, b = (blur(luma(v), 1.0) for v in (plate, edited))
-    a, b = a - blur(a, 4.0), b - blur(b, 4.0)
-    aa, bb, ab = (blur(x * y, 3.0 * reach, 0.7) for x, y in ((a, a), (b, b), (a, b)))
-    alike = ((ab / (aa * bb + 1e-10).sqrt() - 0.3) / 0.5).clamp(0, 1)
-    return close, alike, (torch.maximum(aa, bb) / 0.015**2).clamp(max=1)
+
+    def details(plate, edited):
+        """Differences, and products of details in windows."""
+        far = blur(edited - plate, 2.0 * reach)
+        a, b = (blur(luma(v), 1.0) for v in (plate, edited))
+        a, b = a - blur(a, 4.0), b - blur(b, 4.0)
+        return far, torch.cat([blur(x * y, 3.0 * reach) for x, y in ((a, a), (b, b), (a, b))], 1)
+
+    def compared(far, products):
+        close = torch.exp(-((far.abs().amax(1, keepdim=True) / 0.06) ** 2))
+        aa, bb, ab = products.split(1, 1)
+        alike = ((ab / (aa * bb + 1e-10).sqrt() - 0.3) / 0.5).clamp(0, 1)
+        return close, alike, (torch.maximum(aa, bb) / 0.015**2).clamp(max=1)
+
+    return by_frame(compared, *(blur(v, 0.0, 0.7) for v in by_frame(details, plate, edited)))
 
 
 def _in_company(trust):
@@ -309,9 +351,13 @@ def is_like_noise(residual: torch.Tensor) -> torch.Tensor:
     edit. If the noise model learned from it, the model would hide the edit.
     """
     coarse = blur(residual, 3.5, 0.7)
-    varies = blur((residual - coarse).square().mean(1, keepdim=True), 6.0, 0.7).sqrt()
-    one_way = coarse.abs().amax(1, keepdim=True)
-    return (2 - one_way / torch.maximum(torch.full_like(varies, MIN_BIAS), MIN_BIAS_RATIO * varies)).clamp(0, 1)
+    varies = blurred(lambda r, c: (r - c).square().mean(1, keepdim=True), (residual, coarse), 6.0, 0.7)
+
+    def of_frame(coarse, varies):
+        one_way, least = coarse.abs().amax(1, keepdim=True), torch.full_like(varies, MIN_BIAS)
+        return (2 - one_way / torch.maximum(least, MIN_BIAS_RATIO * varies.sqrt())).clamp(0, 1)
+
+    return by_frame(of_frame, coarse, varies)
 
 
 def _in_tiny(video):
@@ -319,10 +365,9 @@ def _in_tiny(video):
     return min(1.0, video.shape[2] / 100)
 
 
-def _near(clean, seen):
-    """1 where the residual is small enough to be noise, falling to 0, (T, 1, H, W)."""
-    far = blur(clean - seen, 1.0, 0.7).abs().amax(1, keepdim=True)
-    return torch.exp(-((far / MAX_NOISE) ** 2))
+def _near(residual):
+    """1 where the residual (T, 3, H, W) is small enough to be noise, falling to 0, (T, 1, H, W)."""
+    return by_frame(lambda v: torch.exp(-((v.abs().amax(1, keepdim=True) / MAX_NOISE) ** 2)), blur(residual, 1.0, 0.7))
 
 
 def plate_sized(

@@ -5,7 +5,7 @@ At most one window is in memory, and a stopped command resumes with the next win
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -68,10 +68,11 @@ class KeptWindows:
             return None
         return file
 
-    def keep(self, k: int, layers: torch.Tensor, found: dict[str, float]) -> None:
-        """Store a window. layers (T, 13, h, w): CHANNELS. found: measurements of the window."""
+    def keep(self, k: int, layers: Iterable[torch.Tensor], found: dict[str, float]) -> None:
+        """Store a window. layers: frames (13, h, w) with CHANNELS. found: measurements of the window."""
         with state_writer(self.files[k], {**self._facts(k), "found": json.dumps(found)}, torch.float16) as add:
-            add(layers)
+            for layer in layers:
+                add(layer[None])
 
     def _facts(self, k: int) -> dict[str, str]:
         return {"job": self.job, "window": " ".join(map(str, self.windows[k]))}

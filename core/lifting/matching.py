@@ -9,6 +9,7 @@ from vera.core.lifting.smooth import blur, grown
 
 MAX_RATE_RATIO = 4  # largest ratio of the two frame rates, either way; raising it accepts more videos
 MIN_SIMILARITY = 0.1  # share of the plate's details found in the edited video; below it is another shot
+MIRRORED_RATIO = 1.2  # times the share from which the mirrored plate is what the video shows; raising it finds fewer
 SYMMETRIC_SIMILARITY = 0.5  # share that is enough even if the mirrored plate matches as well
 
 
@@ -46,14 +47,14 @@ def refuse_other_picture(
     """
     ours, theirs = details(plate), details(edited)
     right = _likeness(ours, theirs, mask)
-    if right is None:
+    if right is None or right >= 1 / MIRRORED_RATIO:  # no share of a wrong plate can refuse it
         return
     flips = {"mirrored": 3, "upside down": 2}
     wrong = {
         n: _likeness(ours.flip(d), theirs, mask if mask is None else mask.flip(d)) or 0.0 for n, d in flips.items()
     }
     for name, share in wrong.items():
-        if share > 1.2 * right and share > 2 * MIN_SIMILARITY:
+        if share > MIRRORED_RATIO * right and share > 2 * MIN_SIMILARITY:
             raise InputError(f"{where}: shows the plate {name}; flip it back")
     if right < MIN_SIMILARITY or right < min(1.3 * max(wrong.values()), SYMMETRIC_SIMILARITY):
         raise InputError(

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from vera.core.lifting.frequency_response import bands
-from vera.core.lifting.smooth import blur, luma
+from vera.core.lifting.smooth import blur, by_frame, luma
 
 FIT_ROUNDS = 40  # multiplicative steps of the fit; it has converged by then
 MAX_SAMPLES = 40_000  # pixels in the fit; raising it is slower and hardly more accurate
@@ -48,7 +48,8 @@ class Noise:
             self.coefficients[2:].clamp_(max=MAX_DETAIL_SHARE / ENERGY_SCALE)
 
     def __call__(self, features: torch.Tensor) -> torch.Tensor:
-        return torch.einsum("n,tnhw->thw", self.coefficients, features)[:, None].clamp_min(1e-7)
+        """The variance (T, 1, H, W) by features (T, N, H, W)."""
+        return by_frame(lambda f: torch.einsum("n,tnhw->thw", self.coefficients, f)[:, None].clamp_(min=1e-7), features)
 
 
 def features(plate: torch.Tensor) -> torch.Tensor:

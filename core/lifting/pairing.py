@@ -103,6 +103,11 @@ def _step_by_count(plate_count, edited_count) -> Fraction | None:
     return step if error < 1 else None
 
 
+def nearest_frames(guess: list[float], count: int) -> list[int]:
+    """The frame of a plate of `count` frames that is nearest to each guess."""
+    return [min(count - 1, max(0, math.floor(g + 0.5))) for g in guess]
+
+
 def pair_frames(
     plate: torch.Tensor, edited: torch.Tensor, guess: list[float], limits: PairingLimits = LIMITS
 ) -> list[int]:
@@ -112,7 +117,7 @@ def pair_frames(
     only where the plate moves.
     """
     assert plate.shape[1:] == edited.shape[1:] and len(guess) == len(edited)
-    start = [min(len(plate) - 1, max(0, math.floor(g + 0.5))) for g in guess]
+    start = nearest_frames(guess, len(plate))
     if min(len(plate), len(edited)) < limits.fewest:
         return start
     ours, theirs = _marked(plate, edited)

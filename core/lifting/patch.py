@@ -5,12 +5,13 @@ the outline of what was removed. A codec leaves a trace of it around that outlin
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from scipy import ndimage
 
-from vera.core.lifting.smooth import blur, grown, shrunk, weighted
+from vera.core.lifting.smooth import blur, by_frame, grown, shrunk, weighted
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ def with_margin(
     removed = _removed(seen, clean, (solid > limits.solid).float(), limits)
     if not removed.any():
         return color, alpha
+    return by_frame(partial(_widened, limits=limits), clean, color, alpha, removed)
+
+
+def _widened(clean, color, alpha, removed, limits):
+    """`with_margin` of a frame; removed (1, 1, H, W): 1 on removed things."""
     margin = blur(grown(removed, limits.margin), limits.soft)
     margin = margin * (margin > 0.02)
     color = torch.lerp(color, clean, (1 - alpha) * margin / torch.maximum(alpha, margin).clamp_min(1e-4))
@@ -62,16 +68,21 @@ def with_margin(
 
 def _removed(seen, clean, solid, limits):
     """The connected solid parts at whose outline the plate has a step and the edited video mostly none."""
-    reach = limits.rim + limits.edge
-    inside, outside = solid * (1 - shrunk(solid, reach)), grown(solid, reach) - grown(solid, limits.edge)
-    seen_step, clean_step = (  # steps between local means, so that texture does not count
-        (weighted(v, inside, limits.rim) - weighted(v, outside, limits.rim)).square().mean(1).sqrt()
-        for v in (seen, clean)
-    )
-    told = inside[:, 0] * (blur(outside, limits.rim)[:, 0] > 0.05) * (seen_step > limits.least)
-    continues = told * (clean_step < limits.continues * seen_step)
+    told, continues = by_frame(partial(_steps, limits=limits), seen, clean, solid)
     parts, count = ndimage.label(solid[:, 0].numpy() > 0, np.ones((3, 3, 3)))
-    size, share = (ndimage.sum_labels(v.numpy(), parts, range(count + 1)) for v in (told, continues))
+    size, share = (ndimage.sum_labels(v[:, 0].numpy(), parts, range(count + 1)) for v in (told, continues))
     taken = share > limits.mostly * size
     taken[0] = False
     return torch.from_numpy(taken[parts]).float()[:, None]
+
+
+def _steps(seen, clean, solid, limits):
+    """Where a frame's plate has a step at the outline of solid parts, and where the edited video then has none."""
+    reach = limits.rim + limits.edge
+    inside, outside = solid * (1 - shrunk(solid, reach)), grown(solid, reach) - grown(solid, limits.edge)
+    seen_step, clean_step = (  # steps between local means, so that texture does not count
+        (weighted(v, inside, limits.rim) - weighted(v, outside, limits.rim)).square().mean(1, keepdim=True).sqrt()
+        for v in (seen, clean)
+    )
+    told = inside * (blur(outside, limits.rim) > 0.05) * (seen_step > limits.least)
+    return told, told * (clean_step < limits.continues * seen_step)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 
-from vera.core.lifting.smooth import blur, luma
+from vera.core.lifting.smooth import blur, by_frame, luma
 from vera.kernels.order import median_size
 
-FIT_ROUNDS = 5  # Gauss-Newton rounds
+FIT_ROUNDS = 5  # Gauss-Newton rounds, at most
+SMALL_STEP = 0.001  # pixels: a round whose coefficients change by less is the last; raising it is faster and less exact
+STILL = 0.02  # pixels: a video whose moves are smaller is not resampled
 START_REACH = 2  # pixels: whole shifts that are tried as a start
+START_FRAMES = 4  # most frames on which they are tried; the cost is proportional
 START_ADVANTAGE = 1.2  # factor by which another start must fit better than no shift
 MAX_MOVE = 4.0  # pixels; a larger move is no drift
 CONTRAST_FLOOR = 0.01  # added to the local contrast by which details are divided; raising it suppresses more noise
@@ -38,6 +42,13 @@ class Canvas:
     def placed(self, moves: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """The video registered to a plate of `size` (height, width), (T, 3, *size) in [0, 1]."""
         return moved(self.video, moves.expand(len(self.video), -1, -1), size)
+
+    def details(self, moves: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """`details` of `placed`, (T, 1, *size)."""
+        moves = moves.expand(len(self.video), -1, -1)
+        if is_still(self.video, moves, size):
+            return details(self.video)
+        return by_frame(lambda frame, move: details(_resampled(frame, move, size)), self.video, moves)
 
     def inside(self, moves: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """1 where a plate pixel's whole area lies within the content, else 0, (T, 1, *size)."""
@@ -70,26 +81,32 @@ def find_moves(plate: torch.Tensor, canvas: Canvas) -> torch.Tensor:
     size = plate.shape[2:]
     fixed = details(plate)
     gx, gy = (0.5 * (fixed.roll(-1, d) - fixed.roll(1, d)) for d in (3, 2))
-    border = torch.zeros_like(fixed)
-    border[..., 2:-2, 2:-2] = 1
-    inside = border * canvas.inside(canvas.start, size)
-    start = canvas.start + best_shift(fixed * inside, details(canvas.placed(canvas.start, size)) * inside)
+    inside = canvas.inside(canvas.start, size).clone()
+    inside[..., :2, :] = inside[..., -2:, :] = inside[..., :2] = inside[..., -2:] = 0
+    placed = canvas.details(canvas.start, size)
+    start = canvas.start + best_shift(fixed * inside, placed * inside)
     moves = start.repeat(len(plate), 1, 1)
     strength = blur(fixed * fixed, 2.5, 0.7).clamp_min(1e-4)
+    placed_by, fit = canvas.start, None
     for _ in range(FIT_ROUNDS):
-        placed = details(canvas.placed(moves, size))
-        error = placed - fixed
-        alike = (blur(placed * fixed, 2.5, 0.7) / strength).clamp(0, 1)
-        weight = inside * (2 * alike - 1).clamp_min(0) ** 2
-        weight = weight * tukey(error, weight)
-        left, right = _normal_equations(gx[:, 0], gy[:, 0], weight[:, 0], error[:, 0])
-        left, right = (blur(left[:, None], 0, 3.0)[:, 0], blur(right[:, None, None], 0, 3.0)[:, 0, 0])
-        noise = (weight * error**2).sum() / weight.sum().clamp_min(1) + 1e-6
-        # Prior: shifts of a pixel or two; stretch and rotation far less. The factor 20 accounts for correlated errors.
-        prior = torch.diag(torch.tensor([6, 100, 100, 6, 100, 100])) * 20 * noise
+        if not all(is_still(canvas.video, m, size) for m in (moves, placed_by)):
+            placed, placed_by, fit = canvas.details(moves, size), moves, None
+        if fit is None:  # else the pictures are those of the last round
+            error = placed - fixed
+            alike = (blur(placed * fixed, 2.5, 0.7) / strength).clamp(0, 1)
+            weight = inside * (2 * alike - 1).clamp_min(0) ** 2
+            weight = weight * tukey(error, weight)
+            left, right = _normal_equations(gx[:, 0], gy[:, 0], weight[:, 0], error[:, 0])
+            left, right = (blur(left[:, None], 0, 3.0)[:, 0], blur(right[:, None, None], 0, 3.0)[:, 0, 0])
+            noise = (weight * error**2).sum() / weight.sum().clamp_min(1) + 1e-6
+            # Prior: shifts of a pixel or two; stretch and rotation far less. Errors are correlated: the factor 20.
+            fit = left, right, torch.diag(torch.tensor([6, 100, 100, 6, 100, 100])) * 20 * noise
+        left, right, prior = fit
         away = (moves - canvas.start).reshape(-1, 6, 1)
         step = torch.linalg.solve(left + prior, right[..., None] + prior @ away)
         moves = canvas.start + (moves - step.reshape(-1, 2, 3) - canvas.start).clamp(-MAX_MOVE, MAX_MOVE)
+        if step.abs().max() < SMALL_STEP:
+            break
     return moves
 
 
@@ -118,12 +135,20 @@ def _normal_equations(gx, gy, weight, error):
 def moved(video: torch.Tensor, moves: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
     """The video (T, C, h, w) resampled along the moves (T, 2, 3), bicubic, (T, C, *size) in [0, 1]."""
     size = tuple(size or video.shape[2:])
-    if size == tuple(video.shape[2:]) and not moves.abs().max() > 0.02:
-        return video
-    height, width = video.shape[2:]
-    x, y = _places(moves, size)
+    return video if is_still(video, moves, size) else by_frame(partial(_resampled, size=size), video, moves)
+
+
+def is_still(video: torch.Tensor, moves: torch.Tensor, size: tuple[int, int]) -> bool:
+    """Whether a video (T, C, h, w) is already registered to pictures of `size` (height, width) by the moves."""
+    return tuple(size) == tuple(video.shape[2:]) and not bool(moves.abs().max() > STILL)
+
+
+def _resampled(frame, move, size):
+    """`moved` of one frame."""
+    height, width = frame.shape[2:]
+    x, y = _places(move, size)
     grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)
-    return F.grid_sample(video, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
+    return F.grid_sample(frame, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp_(0, 1)
 
 
 def _places(moves, size):
@@ -135,7 +160,7 @@ def _places(moves, size):
 
 def details(video: torch.Tensor) -> torch.Tensor:
     """Band-passed luma divided by its local contrast, (T, 1, H, W)."""
-    return band(luma(video))
+    return by_frame(lambda frame: band(luma(frame)), video)
 
 
 def band(gray: torch.Tensor) -> torch.Tensor:
@@ -157,19 +182,23 @@ def best_shift(fixed: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
     Every textured pixel has the same weight, so that a strong edit does not outvote the rest of the frame.
     """
-    fixed, other = (v[:: max(1, len(v) // 8)] for v in (fixed, other))
+    fixed, other = (v[:: -(-len(v) // START_FRAMES)] for v in (fixed, other))
     strength, theirs = blur(fixed * fixed, 2.0), blur(other * other, 2.0)
     textured = strength / (strength + 0.1)
-    score = {}
     inner = slice(START_REACH, -START_REACH)
-    for dy in range(-START_REACH, START_REACH + 1):
-        for dx in range(-START_REACH, START_REACH + 1):
-            to = (-dy, -dx), (2, 3)
-            alike = blur(fixed * other.roll(*to), 2.0) / (strength * theirs.roll(*to) + 1e-6).sqrt()
-            fit = (textured * alike.clamp_min(0).square().square())[..., inner, inner].mean()
-            score[dx, dy] = float(fit)
-    score[0, 0] *= START_ADVANTAGE
-    dx, dy = max(score, key=lambda shift: score[shift])
+
+    def fit(dx, dy):
+        to = (-dy, -dx), (2, 3)
+        alike = blur(fixed * other.roll(*to), 2.0) / (strength * theirs.roll(*to) + 1e-6).sqrt()
+        return float((textured * alike.clamp_min(0).square().square())[..., inner, inner].mean())
+
+    steps = range(-START_REACH, START_REACH + 1)
+    best, at = START_ADVANTAGE * fit(0, 0), (0, 0)
+    if best < float(textured[..., inner, inner].mean()):  # else no other can fit better
+        scores = {(dx, dy): fit(dx, dy) for dy in steps for dx in steps if dx or dy}
+        at = max(scores, key=lambda shift: scores[shift])
+        at = at if scores[at] > best else (0, 0)
+    dx, dy = at
     return torch.tensor([[[float(dx), 0, 0], [float(dy), 0, 0]]])
 
 

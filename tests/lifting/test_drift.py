@@ -38,6 +38,7 @@ def test_planted_drift_is_found():
     plate = 0.2 + 0.6 * drawn(5, 3, 48, 64)
     across = torch.linspace(0.5, -0.5, 64)
     edited = plate * (1 + 0.04 * across) + 0.01
-    gain, offset = find_drift(plate, edited, torch.ones(5, 1, 48, 64))
+    drift = find_drift(plate, edited, torch.ones(5, 1, 48, 64))
+    gain, offset = drift.gain, drift.offset
     left = (1 + gain) * plate + offset - edited
     assert left.square().mean() < 0.1 * (edited - plate).square().mean()

@@ -101,7 +101,7 @@ def test_the_shift_and_the_drift_are_found(clip):
     )
     found = lift_clip(clip.source, (moved * (1 + ramp)).clamp(0, 1))
     assert (found.moves[:, :, 0] - torch.tensor([-0.5, 0.0])).abs().max() < 0.06
-    left = (found.gain * clip.source + found.offset - ramp * clip.source)[..., 8:-8, 8:-8]
+    left = (found.drift.gain * clip.source + found.drift.offset - ramp * clip.source)[..., 8:-8, 8:-8]
     assert left.abs().mean() < 0.1 * (ramp * clip.source).abs().mean()
 
 
