@@ -1,4 +1,4 @@
-"""Find the frames and files that a strip shows, so that the core can read the original media (see seen.py)."""
+"""Find the frames and files that a strip shows, so that the core can read the original media (see plate_reading.py)."""
 
 from __future__ import annotations
 

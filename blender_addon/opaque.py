@@ -1,6 +1,6 @@
 """Find out where a strip is transparent, and whether anything lies below it there.
 
-This matters only for half transparent pixels with nothing below (see `seen.note_on_nothing`).
+This matters only for half transparent pixels with nothing below (see `plate_reading.transparency_warning`).
 """
 
 from __future__ import annotations

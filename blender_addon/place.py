@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from . import animation, color, host, marks, media, paths, seen
+from . import animation, color, host, marks, media, paths, plate_reading
 from .host_rules import RefusedError, frames_in_words, layer_file
 
 if TYPE_CHECKING:
@@ -165,16 +165,16 @@ def outdated(scene: bpy.types.Scene, layer: bpy.types.Strip) -> str:
     if source is None:
         return ""
     if version["rendered"]:
-        if version.get("source_state") not in (None, seen.state(scene, source)):
+        if version.get("source_state") not in (None, plate_reading.look_hash(scene, source)):
             return f"{layer.name}: {source.name} was rendered as the plate and has changed since; edit it again"
     else:
         try:
-            why = seen.ask(scene, source, range(host.left(source), host.right(source))).why
+            why = plate_reading.decide(scene, source, range(host.left(source), host.right(source))).why
         except RefusedError as error:
             return str(error)
         if why:
             return f"{layer.name}: {source.name} no longer shows its files unchanged ({why}); edit it again"
-    if seen.is_faded(scene, seen.top_of(scene, source)):
+    if plate_reading.is_faded(scene, plate_reading.top_of(scene, source)):
         words = "is half transparent, so that the plate shows through the edit"
         return f"{layer.name}: {source.name} {words}; put both into a meta strip and fade that"
     return ""
@@ -283,13 +283,13 @@ def _room_for_layer(
     layer.
     """
     try:
-        found = seen.ask(scene, source, frames)
+        found = plate_reading.decide(scene, source, frames)
     except RefusedError:  # the strip has changed since the request
         return host.home(scene, source), source.channel + 1
     if found.mixed:
         return _wrapped(scene, source, found.mixed, source.channel), source.channel + 1
     above = max(source.channel, found.top.channel) + 1
-    if seen.is_faded(scene, found.top):
+    if plate_reading.is_faded(scene, found.top):
         meta = _wrapped(scene, source, [], found.top.channel)
         _hand_over_opacity(scene, found.top, meta)
         return meta, above
@@ -392,16 +392,16 @@ def _look_like(
     """
     wanted, look = {}, placed.get("look", {})
     if source is not None:
-        wanted[animation.OPACITY] = seen.top_of(layer.id_data, source).blend_alpha
-        for path, plain in seen.LOOK.items():
+        wanted[animation.OPACITY] = plate_reading.top_of(layer.id_data, source).blend_alpha
+        for path, plain in plate_reading.LOOK.items():
             own = bool(version["rendered"])
-            if not own and seen.value(source, path) is not None:
-                wanted[path] = seen.value(source, path)
-            elif own and plain is not None and seen.value(layer, path) is not None:
+            if not own and plate_reading.value(source, path) is not None:
+                wanted[path] = plate_reading.value(source, path)
+            elif own and plain is not None and plate_reading.value(layer, path) is not None:
                 wanted[path] = plain
     for path, value in wanted.items():
         animated = path in placed.get("curves", ())  # the value comes from the curve's last frame, not from the artist
-        if animated or path not in look or _same(seen.value(layer, path), look[path]):
+        if animated or path not in look or _same(plate_reading.value(layer, path), look[path]):
             _set(layer, path, value)
     return {**look, **wanted}
 
@@ -425,7 +425,7 @@ def _move_like(
     there = {path: curve for path, curve in animation.curves(scene, source).items() if path in animation.COPIED}
     if version["rendered"]:
         there = {path: curve for path, curve in there.items() if path == "mute"}
-    opacity = animation.curves(scene, seen.top_of(scene, source)).get(animation.OPACITY)
+    opacity = animation.curves(scene, plate_reading.top_of(scene, source)).get(animation.OPACITY)
     there.pop(animation.OPACITY, None)
     if opacity is not None:
         there[animation.OPACITY] = opacity

@@ -9,7 +9,7 @@ from typing import Any
 
 import bpy
 
-from . import color, host, media, place, seen, stage, tickets
+from . import color, host, media, place, plate_reading, stage, tickets
 from .host_fields import READING
 from .host_rules import (
     RefusedError,
@@ -151,9 +151,9 @@ def _ticket(
     _check_media(scene, strip, frames)
     number = tickets.new_id()
     folder = _folder(scene, strip, ask, number)
-    found = seen.ask(scene, strip, frames)
+    found = plate_reading.decide(scene, strip, frames)
     _refuse_below_adjustment(scene, found.top, frames)
-    note = seen.note_on_nothing(scene, strip, found.top, frames)
+    note = plate_reading.transparency_warning(scene, strip, found.top, frames)
     why = _reason_to_render(scene, strip, frames, ask, found.why)
     passes: list[dict[str, Any]] = []
     if why:
@@ -201,7 +201,7 @@ def _frames_within(strip: bpy.types.Strip, limits: tuple[int, int] | None) -> ra
 
 
 def _reason_to_render(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range, ask: Ask, found: str) -> str:
-    """Why the plate is rendered; "" if the strip's own media is the plate. found: see `seen.Seen.why`."""
+    """Why the plate is rendered; "" if the strip's own media is the plate. found: see `PlateReading.why`."""
     why = "as asked" if ask.plate == "SEEN" else found
     if not why and ask.mask_kind in ("STRIP", "MASK") and not _lies_plain(scene, strip, frames):
         return "a mask of the scene over a strip that is moved, scaled or turned"
@@ -212,10 +212,10 @@ def _plate_pass(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range, p
     """What the render stage needs to render the plate into the files of a pattern."""
     return {
         "kind": "plate",
-        "strips": stage.seen(strip, scene),
+        "strips": stage.strips_of_picture(strip, scene),
         "mask": None,
         "frames": list(frames),
-        "unfaded": seen.unfaded(scene, strip, frames),
+        "unfaded": plate_reading.strips_without_opacity(scene, strip, frames),
         "files": [_numbered(plate, f) for f in frames],
     }
 
@@ -252,7 +252,7 @@ def _source(scene: bpy.types.Scene, strip: bpy.types.Strip, why: str) -> dict[st
     return {
         "mark": tickets.mark_of(strip),
         "name": strip.name,
-        "state": seen.state(scene, strip),
+        "state": plate_reading.look_hash(scene, strip),
         "start": host.content_start(strip),
         "rendered": why,
         "colorspace": getattr(getattr(strip, "colorspace_settings", None), "name", "") if not why else "",
@@ -291,7 +291,7 @@ def _refuse_below_adjustment(scene: bpy.types.Scene, top: bpy.types.Strip, frame
 
 def _check_media(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> None:
     """Check the media of the strip and of all strips in it, at the visible frames. Raises RefusedError."""
-    names = set(stage.seen(strip, scene))
+    names = set(stage.strips_of_picture(strip, scene))
     for part in host.all_strips(scene):
         if part.name in names:
             there = range(max(frames[0], host.left(part)), min(frames[-1] + 1, host.right(part)))
@@ -382,7 +382,7 @@ def _mask(
         strip = next((s for s in host.all_strips(scene) if s.name == ask.mask_strip), None)
         if strip is None:
             raise RefusedError(f"mask: no strip is named '{ask.mask_strip}'; choose a mask strip")
-        strips, mask = stage.seen(strip, scene), None
+        strips, mask = stage.strips_of_picture(strip, scene), None
     else:
         if ask.mask not in bpy.data.masks:
             raise RefusedError(f"mask: no mask is named '{ask.mask}'; choose one")

@@ -30,7 +30,7 @@ def copy_file(folder: str) -> str:
     return path
 
 
-def seen(strip: bpy.types.Strip, scene: bpy.types.Scene) -> list[str]:
+def strips_of_picture(strip: bpy.types.Strip, scene: bpy.types.Scene) -> list[str]:
     """Names of the strips that make a strip's picture: itself first, then its contents and the effects on it alone."""
     names, grown = {strip.name}, True
     while grown:

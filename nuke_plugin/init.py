@@ -1,4 +1,4 @@
-"""Nuke runs this file for each folder in NUKE_PATH, also without interface. It must never prevent Nuke from
+"""Nuke runs this file for each folder in NUKE_PATH, also in a terminal session. It must never prevent Nuke from
 starting."""
 
 import traceback
@@ -14,7 +14,7 @@ try:
         nuke.addOnCreate(guard.note_node, nodeClass=kind)
         if nuke.GUI:
             nuke.addAutolabel(badge.label, nodeClass=kind)
-            nuke.addUpdateUI(guard.is_stale, nodeClass=kind)
+            nuke.addUpdateUI(guard.update_badge, nodeClass=kind)
 except Exception:
     traceback.print_exc()
     print("Vera: could not be set up; Nuke continues without it")

@@ -170,9 +170,9 @@ def main(argv: list[str] | None = None) -> int:
     except client.ServiceError as error:
         raise InputError(str(error)) from None
     if args.allow:
-        from vera.core.service.security import Roots, private_folder
+        from vera.core.service.security import Roots, make_private_folder
 
-        private_folder(folder)
+        make_private_folder(folder)
         print("allowed: " + printable(", ".join(Roots(folder / "roots.json").allow(args.allow))))
         return DONE
     return serve(args, folder)

@@ -1,4 +1,4 @@
-"""The farm's page: one folder that a browser opens from the disk, while the shots are rendered and afterwards."""
+"""Write the farm's web page: a folder that a browser opens from disk, during and after the run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,25 @@ if TYPE_CHECKING:
     from vera.core.farm.shot_lists import Shot
 
 PAGE = Path(__file__).with_name("page")
-WRITE_SECONDS = 1.0  # between two writes while the shots are rendered: less is more current, and more writing
-POSTER = 320  # pixels on a poster's longer side
+WRITE_SECONDS = 1.0  # least time between two writes during the run; lowering it updates the page more often
+POSTER_SIZE = 320  # pixels of a poster's longer side; raising it makes posters sharper and their files larger
 
 
 @dataclass
 class ShotRow:
-    """A shot as the page shows it. state: waiting, running, done, whole, wrong, failed or stopped."""
+    """A shot as the page shows it; core/farm/page reads these names.
+
+    where: the list's file and the shot's position in it
+    state: waiting, running, done, whole (it was complete before), wrong (its input), failed or stopped
+    stage, done, total: progress of the running stage
+    seconds: duration of the shot; None if it was not rendered in this run
+    host, pid: of the worker
+    begun: how often the shot was started
+    said: message about its end, or about its worker's death
+    todo: how to fix a failure; "" if there is none
+    poster: path of an image relative to the page
+    preview: URL of the preview movie
+    """
 
     number: int
     name: str
@@ -44,7 +56,7 @@ class ShotRow:
 
 
 class FarmPage:
-    """Written into `folder`. `error` says why it could not be; the shots are rendered all the same."""
+    """The page in `folder`. If it cannot be written, `error` is the reason, and the run continues."""
 
     def __init__(self, folder: Path, shots: Sequence[Shot]) -> None:
         self.folder = folder
@@ -58,39 +70,43 @@ class FarmPage:
         return self.folder / "index.html"
 
     def begin(self) -> None:
-        """The page's own files, and the shots as they wait."""
-        with self._failing_softly():
+        """Copy the page's static files, and write the shots, all waiting."""
+        with self._noting_errors():
             self.folder.mkdir(parents=True, exist_ok=True)
             for path in sorted(PAGE.iterdir(), reverse=True):  # index.html last
                 if path.is_file():
                     write_bytes(self.folder / path.name, path.read_bytes())
         self.write()
 
-    def show(self, number: int) -> None:
-        """Where a done shot's preview is, and a picture of it."""
+    def add_preview(self, number: int) -> None:
+        """Add the preview of a finished shot, and a poster of it, to its row."""
         row = self.rows[number]
         preview = Path(row.out or "") / "preview.mp4"
-        with self._failing_softly():
+        with self._noting_errors():
             if preview.is_file():
                 row.preview = preview.absolute().as_uri()
                 row.poster = _write_poster(preview, self.folder / "posters", number)
 
-    def write(self, words: str | None = None, rarely: bool = False) -> None:
-        """The shots as they are. words: on how it went, at the end. rarely: not so soon after the last time."""
+    def write(self, summary: str | None = None, rarely: bool = False) -> None:
+        """Write the rows' present state.
+
+        summary: one line with the totals, after the last shot
+        rarely: skip it within WRITE_SECONDS of the last write
+        """
         if rarely and time.monotonic() - self._written < WRITE_SECONDS:
             return
         self._written = time.monotonic()
         rows = [asdict(row) for row in self.rows.values()]
-        data = {"began": self.began, "at": time.time(), "ended": words is not None, "words": words, "shots": rows}
-        with self._failing_softly():
+        data = {"began": self.began, "at": time.time(), "ended": summary is not None, "words": summary, "shots": rows}
+        with self._noting_errors():
             write_bytes(self.folder / "data.js", f"show({json.dumps(data)});\n".encode())
 
-    def _failing_softly(self) -> _Softly:
-        return _Softly(self)
+    def _noting_errors(self) -> _ErrorNoter:
+        return _ErrorNoter(self)
 
 
-class _Softly:
-    """What cannot be written is noted, once; it is no reason to stop a farm."""
+class _ErrorNoter:
+    """Context that stores the first OSError in `page.error` and suppresses all, so that the run continues."""
 
     def __init__(self, page: FarmPage) -> None:
         self.page = page
@@ -113,7 +129,7 @@ def _row_of(shot: Shot) -> ShotRow:
 
 
 def _write_poster(preview: Path, folder: Path, number: int) -> str | None:
-    """The first composite of a preview as a JPEG; its address relative to the page. None where it shows none."""
+    """The first composite of a preview as a JPEG; its path relative to the page. None if the preview has no frame."""
     import av
 
     from vera.core.layer.preview import VIEWS
@@ -125,7 +141,7 @@ def _write_poster(preview: Path, folder: Path, number: int) -> str | None:
             picture = next(movie.decode(video=0)).to_image()
             width, height = picture.width // 2, picture.height // 2
             picture = picture.crop((column * width, row * height, (column + 1) * width, (row + 1) * height))
-            picture.thumbnail((POSTER, POSTER))
+            picture.thumbnail((POSTER_SIZE, POSTER_SIZE))
             picture.save(part, format="JPEG", quality=88)
     except (av.FFmpegError, StopIteration):
         return None

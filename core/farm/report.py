@@ -104,7 +104,7 @@ class Report:
         remedy = REMEDIES.get(outcome.code, "").format(said=said)
         self._row(number, state=state, seconds=seconds, said=said, todo=remedy)
         if self.page and outcome.code == DONE:
-            self.page.show(number)
+            self.page.add_preview(number)
         self.progress.advance()
 
     def stopping(self, count: int) -> None:

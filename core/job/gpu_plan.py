@@ -141,7 +141,7 @@ class Planner:
         if not asked:  # fp8, and int8 without offload, are used on request only
             kept = ("none", "parts", "blocks") if offload == "auto" else (offload,)
             asked = [(weights, each) for each in kept]
-        return [w for w in asked if lacking(*w) is None] or asked[:1]
+        return [w for w in asked if missing_library(*w) is None] or asked[:1]
 
     def windows(self) -> Iterator[int]:
         """Window lengths to try: the model's own or the shot's length, then half of it, and so on."""
@@ -187,7 +187,7 @@ def wans_parts() -> tuple[AutoencoderKLWan, UMT5EncoderModel]:
         return AutoencoderKLWan(), UMT5EncoderModel(config)
 
 
-def lacking(weights: str, offload: str) -> str | None:
+def missing_library(weights: str, offload: str) -> str | None:
     """The missing library that a combination needs, or None."""
     needed = {"fp8": "torchao", "int8": "torchao"}.get(weights), "accelerate" if offload == "blocks" else None
     return missing(*filter(None, needed))
@@ -214,7 +214,7 @@ def lines(planner: Planner, memory: int | None, chosen: Plan | None) -> Iterator
         fits = "" if memory is None or plan.peak > memory else "  fits"
         yield f"{plan.weights:8} {plan.offload:8} {cells} {plan.peak / GIB:7.1f}   {plan.host / GIB:6.1f}{fits}"
     if chosen and memory is not None:
-        smaller = "" if chosen.window == planner.window else ", which is another picture where they meet"
+        smaller = "" if chosen.window == planner.window else ", which changes the picture where they meet"
         yield (
             f"chosen for {memory / GIB:g} GiB: --weights {chosen.weights} --offload {chosen.offload}, windows of"
             f" {chosen.window} frames{smaller}: {chosen.peak / GIB:.1f} GiB, and "

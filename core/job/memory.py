@@ -10,7 +10,7 @@ import torch
 from vera.core.backends import load_backend
 from vera.core.backends.base import Job, Loader
 from vera.core.errors import OutOfMemoryError
-from vera.core.job.gpu_plan import GIB, LEAST_WINDOW, Geometry, Planner, host_memory, lacking
+from vera.core.job.gpu_plan import GIB, LEAST_WINDOW, Geometry, Planner, host_memory, missing_library
 from vera.core.job.opening import Inputs, open_inputs
 from vera.core.job.prepare import prepare
 from vera.core.model.device import choose_device
@@ -26,7 +26,7 @@ class ExecutionPlan:
     """The settings with which a job is computed.
 
     recipe, device: as requested, or cheaper
-    weights, offload: see `LoadOptions`; "auto" is as requested, or as the files are
+    weights, offload: see `LoadOptions`; "auto" leaves the recipe's setting, or the types of the files
     window: largest number of frames that the model sees together; None for its own
     planned: messages about choices made before the start that change the pixels
     fallbacks: messages about changes after memory ran out; the first `known` of them come from an earlier job
@@ -47,18 +47,19 @@ class ExecutionPlan:
 
     def warnings(self) -> list[str]:
         """One line for each fallback."""
-        learnt = "memory had run out in a job before; this one too with"
         return [
-            f"{learnt if i < self.known else 'memory ran out; once more with'} {s}"
-            for i, s in enumerate(self.fallbacks)
+            f"memory ran out in an earlier job; this one starts with {change}"
+            if index < self.known
+            else f"memory ran out; retrying with {change}"
+            for index, change in enumerate(self.fallbacks)
         ]
 
     def loader(self, load: Loader) -> Loader:
         """`load` with this plan's weights, offload and window."""
 
-        def load_as_planned(name: str, device: Any, **asked: Any) -> Any:
+        def load_as_planned(name: str, device: Any, **options: Any) -> Any:
             planned = {"weights": self.weights, "offload": self.offload}
-            model = load(name, device, **asked | {n: value for n, value in planned.items() if value != "auto"})
+            model = load(name, device, **options | {n: value for n, value in planned.items() if value != "auto"})
             window = min(self.window or model.limits.max_frames, model.limits.max_frames)
             return replace(model, limits=replace(model.limits, max_frames=window))
 
@@ -74,12 +75,12 @@ def first_plan(recipe: EditRecipe, device: str, inputs: Inputs | None = None) ->
     region = region_of(plate, parse_region(recipe.region) if recipe.region else None)
     geometry, memory = Geometry.of(recipe.model), torch.cuda.get_device_properties(0).total_memory
     planner = Planner(geometry, (region.width, region.height), len(plate.frames), plate.pixel_aspect, recipe.one_batch)
-    asked = recipe.weights, recipe.offload
+    requested = recipe.weights, recipe.offload
     # If nothing fits, the estimate may be wrong: start without a plan, and fall back if memory runs out.
-    plan = planner.choose(memory, host_memory(), *asked) or planner.least(*asked)
+    plan = planner.choose(memory, host_memory(), *requested) or planner.least(*requested)
     words = [f"weights of 8 bits ({plan.weights})"] if plan.weights != "bf16" and recipe.weights == "auto" else []
     words += [f"windows of {plan.window} frames"] if plan.window < planner.window else []
-    planned = (f"to fit {memory / GIB:.0f} GiB: {' and '.join(words)}, which is another picture",) if words else ()
+    planned = (f"to fit {memory / GIB:.0f} GiB: {' and '.join(words)}, which changes the picture",) if words else ()
     return replace(execution, weights=plan.weights, offload=plan.offload, window=plan.window, planned=planned)
 
 
@@ -142,10 +143,10 @@ def within_memory(
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            of_gpu = isinstance(error, torch.OutOfMemoryError)
-            cheaper = next_cheaper(plan, of_gpu, window)
+            gpu_ran_out = isinstance(error, torch.OutOfMemoryError)
+            cheaper = next_cheaper(plan, gpu_ran_out, window)
             if cheaper is None:
-                where = "the GPU's memory" if of_gpu else "memory"
+                where = "the GPU's memory" if gpu_ran_out else "memory"
                 tried = f", also with {' and '.join(plan.fallbacks)}" if plan.fallbacks else ""
                 fix = "free some, give fewer frames with --frames, or use --device cpu or a smaller model"
                 raise OutOfMemoryError(f"out of {where}{tried}; {fix}") from error
@@ -156,17 +157,18 @@ def within_memory(
         loading.learn(recipe, device, plan)
 
 
-def next_cheaper(plan: ExecutionPlan, of_gpu: bool, window: int | None) -> ExecutionPlan | None:
+def next_cheaper(plan: ExecutionPlan, gpu_ran_out: bool, window: int | None) -> ExecutionPlan | None:
     """The plan with the next cheaper setting, or None. Settings that change rounding only come first.
 
-    window: frames that the model saw together; None if it was not reached, or for a lift
+    gpu_ran_out: whether the GPU's memory ran out; otherwise the host's
+    window: frames that the model saw together; None if preparation failed, or for a lift
     """
 
     def step(words: str, **changes: Any) -> ExecutionPlan:
         return replace(plan, fallbacks=(*plan.fallbacks, words), **changes)
 
     on_gpu = choose_device(plan.device) == "cuda"
-    if on_gpu and not of_gpu:
+    if on_gpu and not gpu_ran_out:
         return None  # host memory: no setting reduces it
     if plan.recipe.one_batch:
         return step("both guidance passes one after the other", recipe=replace(plan.recipe, one_batch=False))
@@ -175,13 +177,19 @@ def next_cheaper(plan: ExecutionPlan, of_gpu: bool, window: int | None) -> Execu
     samples, large = load_backend(plan.recipe.model).samples, is_planned(plan.recipe)
     if on_gpu and samples and plan.recipe.offload == "auto" and offload in ("auto", "none"):
         return step("text encoder and codec outside the GPU while they wait", offload="parts")
-    if on_gpu and large and plan.recipe.offload == "auto" and offload == "parts" and not lacking("", "blocks"):
+    if on_gpu and large and plan.recipe.offload == "auto" and offload == "parts" and not missing_library("", "blocks"):
         return step("the transformer's blocks outside the GPU while they wait", offload="blocks")
-    if on_gpu and large and plan.recipe.weights == "auto" and weights in ("auto", "bf16") and not lacking("int8", ""):
-        return step("8-bit weights, which is another picture", weights="int8")
+    if (
+        on_gpu
+        and large
+        and plan.recipe.weights == "auto"
+        and weights in ("auto", "bf16")
+        and not missing_library("int8", "")
+    ):
+        return step("8-bit weights, which changes the picture", weights="int8")
     if window and window > LEAST_WINDOW:
         fewer = max((window + 1) // 2, LEAST_WINDOW)
-        return step(f"windows of {fewer} frames, which is another picture where they meet", window=fewer)
+        return step(f"windows of {fewer} frames, which changes the picture where they meet", window=fewer)
     if on_gpu and plan.device == "auto":
         return step("the CPU, which is slow", device="cpu", weights="auto", offload="auto", window=None)
     return None

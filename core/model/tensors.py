@@ -30,13 +30,13 @@ class TensorFiles:
     as long as their tensors do.
     """
 
-    def __init__(self, path: Path, device: torch.device | str = "cpu", apart: Iterable[str] = ()):
+    def __init__(self, path: Path, device: torch.device | str = "cpu", excluded: Iterable[str] = ()):
         self.path, self.device = Path(path), indexed(device)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.types: dict[str, torch.dtype] = {}
         self._at: dict[str, tuple[Path, str]] = {}  # name -> (file, name in it)
         self._open: tuple[Path | None, Any] = (None, None)
-        for file in weight_files(self.path, apart):
+        for file in weight_files(self.path, excluded):
             handle = self._opened(file)
             for name in handle.keys():
                 if name in self.shapes:
@@ -79,19 +79,19 @@ class TensorFiles:
         return self._open[1]
 
 
-def weight_files(path: Path, apart: Iterable[str] = ()) -> list[Path]:
+def weight_files(path: Path, excluded: Iterable[str] = ()) -> list[Path]:
     """The safetensors files of a path: the file itself, or those of a folder (by its index, if it has one).
 
-    apart: stems of files that belong to something else
+    excluded: stems of files that belong to something else
     Raises InputError if there are none, or if files named by the index are missing.
     """
     if path.is_file():
         if path.suffix in PICKLES:
             raise refused_pickle(path)
         return [path]
-    files = sorted(f for f in path.glob("*.safetensors") if f.stem not in apart) if path.is_dir() else []
+    files = sorted(f for f in path.glob("*.safetensors") if f.stem not in excluded) if path.is_dir() else []
     if not files:
-        pickles = [f for f in sorted(path.glob("*")) if f.suffix in PICKLES and f.stem not in apart]
+        pickles = [f for f in sorted(path.glob("*")) if f.suffix in PICKLES and f.stem not in excluded]
         raise refused_pickle(pickles[0]) if pickles else InputError(f"{path}: no safetensors files here")
     indices = sorted(path.glob("*.safetensors.index.json"))
     if len(indices) > 1:

@@ -51,15 +51,15 @@ def refuse_absent(path: Path) -> None:
 def list_files(pattern: Pattern, path: Path) -> dict[int, Path]:
     """The files of a pattern, by frame number. path: as given, for messages. Raises InputError if there are none."""
     try:
-        there, misfit = pattern.frames(), _misfit(pattern)
+        frames, misfit = pattern.frames(), _misfit(pattern)
     except OSError as error:
         raise InputError(
             f"{path}: the folder {pattern.folder} cannot be read ({error.strerror}); check its name"
         ) from None
-    if not there:
+    if not frames:
         fix = misfit or hint(path) or "check the name and the padding"
         raise InputError(f"{path}: no file fits this pattern; {fix}")
-    return {frame: pattern.file(frame) for frame in there}
+    return {frame: pattern.file(frame) for frame in frames}
 
 
 def _hint_at_name(path: Path) -> str:

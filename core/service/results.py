@@ -1,4 +1,7 @@
-"""Serve the files of a finished job: opened inside the allowed folders without following links, whole or one range."""
+"""Serve the files of a finished job, whole or one byte range.
+
+Files are opened within the allowed folders, without following links.
+"""
 
 from __future__ import annotations
 
@@ -52,10 +55,10 @@ def open_result(out: str, name: str, identity: str | None, roots: Sequence[str])
     return Result(file, RESULTS[name], os.fstat(file.fileno()).st_size)
 
 
-def response(result: Result, asked: str | None) -> StreamingResponse:
-    """The file as a response. asked: the request's Range header with one range, or None. Raises RequestError."""
+def response(result: Result, range_header: str | None) -> StreamingResponse:
+    """The file as a response. range_header: the request's Range header, of one range, or None. Raises RequestError."""
     try:
-        first, last = _range(asked, result.size)
+        first, last = _range(range_header, result.size)
     except RequestError:
         result.file.close()
         raise
@@ -65,10 +68,10 @@ def response(result: Result, asked: str | None) -> StreamingResponse:
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
     }
-    if asked is not None:
+    if range_header is not None:
         headers["Content-Range"] = f"bytes {first}-{last}/{result.size}"
     body = _chunks(result.file, first, last - first + 1)
-    return StreamingResponse(body, 200 if asked is None else 206, headers, result.kind)
+    return StreamingResponse(body, 200 if range_header is None else 206, headers, result.kind)
 
 
 def next_version(out: str, taken: set[str]) -> str:
@@ -77,15 +80,15 @@ def next_version(out: str, taken: set[str]) -> str:
     Raises InputError if none is free.
     """
     folder = Path(out)
-    found = _VERSION.fullmatch(folder.name)
-    assert found is not None  # it fits any text
-    digits = max(3, len(found["number"] or ""))
-    first = int(found["number"] or 1) + 1
+    parts = _VERSION.fullmatch(folder.name)
+    assert parts is not None  # the expression matches any text
+    digits = max(3, len(parts["number"] or ""))
+    first = int(parts["number"] or 1) + 1
     for number in range(first, first + MAX_VERSIONS):
-        path = folder.with_name(f"{found['name']}_v{number:0{digits}d}")
+        path = folder.with_name(f"{parts['name']}_v{number:0{digits}d}")
         if str(path) not in taken and not os.path.lexists(path):
             return str(path)
-    raise InputError(f"out {out}: the next {MAX_VERSIONS} versions are there already; name another folder")
+    raise InputError(f"out {out}: the next {MAX_VERSIONS} versions exist already; name another folder")
 
 
 def can_show_folders() -> bool:
@@ -98,7 +101,7 @@ def show_folder(out: str, roots: Sequence[str]) -> None:
     manager = _file_manager()
     if manager is None:
         raise RequestError(409, "there is no file manager here; copy the folder's path instead")
-    real = _inside(out, roots)
+    real = _real_path(out, roots)
     if not os.path.isdir(real):
         raise RequestError(404, f"{out} is not there any more")
     quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -115,8 +118,8 @@ def _file_manager() -> list[str] | None:
     if sys.platform == "darwin":
         return ["open", "-a", "Finder"]  # without -a, a folder named like a program would be started
     screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    found = shutil.which("xdg-open") if screen else None
-    return [found] if found else None
+    command = shutil.which("xdg-open") if screen else None
+    return [command] if command else None
 
 
 def _recipe_hash(content: bytes) -> str | None:
@@ -124,11 +127,11 @@ def _recipe_hash(content: bytes) -> str | None:
         recipe = files.parse_json(content, files.JsonLimits(bytes=RECIPE_BYTES))
     except files.JsonError:
         return None
-    found = recipe.get("recipe_hash") if isinstance(recipe, dict) else None
-    return found if isinstance(found, str) else None
+    value = recipe.get("recipe_hash") if isinstance(recipe, dict) else None
+    return value if isinstance(value, str) else None
 
 
-def _inside(out: str, roots: Sequence[str]) -> str:
+def _real_path(out: str, roots: Sequence[str]) -> str:
     """The real path of a folder within the allowed ones. Raises RequestError."""
     real = os.path.realpath(out)
     if _root_of(real, roots) is None:
@@ -137,6 +140,7 @@ def _inside(out: str, roots: Sequence[str]) -> str:
 
 
 def _root_of(real: str, roots: Sequence[str]) -> str | None:
+    """The allowed folder that a real path is in, or None."""
     return next((root for root in roots if real == root or Path(root) in Path(real).parents), None)
 
 
@@ -146,7 +150,7 @@ def _open_inside(out: str, name: str, roots: Sequence[str]) -> BinaryIO:
     Starting at the allowed folder, each folder is opened relative to the one before and never through a link, so that
     none can be replaced meanwhile.
     """
-    real = _inside(out, roots)
+    real = _real_path(out, roots)
     root = _root_of(real, roots)
     assert root is not None
     try:
@@ -174,17 +178,17 @@ def _open_step_by_step(root: str, parts: tuple[str, ...]) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _range(asked: str | None, size: int) -> tuple[int, int]:
+def _range(header: str | None, size: int) -> tuple[int, int]:
     """First and last byte of the requested range. Raises RequestError (416) unless it is one range of the file."""
-    if asked is None:
+    if header is None:
         return 0, size - 1
-    found = _RANGE.fullmatch(asked.strip())
-    if found is None or found[1] == found[2] == "":
+    bounds = _RANGE.fullmatch(header.strip())
+    if bounds is None or bounds[1] == bounds[2] == "":
         raise RequestError(416, "Range: one range of bytes is taken, such as bytes=0-999")
-    if found[1] == "":
-        first, last = max(0, size - int(found[2])), size - 1
+    if bounds[1] == "":
+        first, last = max(0, size - int(bounds[2])), size - 1
     else:
-        first, last = int(found[1]), min(size - 1, int(found[2] or size - 1))
+        first, last = int(bounds[1]), min(size - 1, int(bounds[2] or size - 1))
     if not 0 <= first <= last:
         raise RequestError(416, f"Range: not within the file's {size} bytes")
     return first, last

@@ -48,7 +48,7 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
-def private_folder(path: Path) -> None:
+def make_private_folder(path: Path) -> None:
     """Make a folder that only this user can enter. Raises OSError."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     if os.name == "posix":
@@ -113,8 +113,8 @@ class Guard:
         if site not in ("none", "same-origin") and not link:
             raise RequestError(403, "cross-site requests are refused")
         if is_api:
-            scheme, _, given = headers.get(b"authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), self.token.encode()):
+            scheme, _, token = headers.get(b"authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(token.encode(), self.token.encode()):
                 raise RequestError(401, "the token is missing or wrong")
         if scope["method"] not in ("GET", "HEAD"):
             kind = headers.get(b"content-type", "").split(";")[0].strip().lower()
@@ -151,7 +151,7 @@ def check_recipe(recipe: dict[str, Any], roots: Sequence[str]) -> None:
     """Raise InputError for a path in any field that is outside of the allowed folders, after resolving links."""
     for name, path, _ in _paths(recipe):
         if len(path) > MAX_TEXT or _CONTROL.search(path):
-            raise InputError(f"{name}: longer than {MAX_TEXT} characters, or holds control characters")
+            raise InputError(f"{name}: longer than {MAX_TEXT} characters, or contains control characters")
         refuse_unusable_name(name, path)
         if not Path(path).is_absolute():
             raise InputError(f"{name} {path}: not an absolute path; the service has no current folder")
@@ -176,16 +176,16 @@ def check_files(recipe: dict[str, Any], roots: Sequence[str]) -> None:
     from vera.core.plate.pattern import find_pattern
 
     check_recipe(recipe, roots)
-    for name, given, kind in _paths(recipe):
+    for name, value, kind in _paths(recipe):
         if kind not in (PathKind.PATTERN, PathKind.FILES, PathKind.LORAS):
             continue
-        path = Path(given)
+        path = Path(value)
         pattern = None if path.is_file() or kind is not PathKind.PATTERN else find_pattern(path)
         try:
-            files = [path] if pattern is None else [pattern.file(frame) for frame in pattern.frames()]
+            frames = [path] if pattern is None else [pattern.file(frame) for frame in pattern.frames()]
         except OSError:
-            files = []  # opening the plate gives a better message
-        for file in files:
+            frames = []  # opening the plate gives a better message
+        for file in frames:
             _check_inside(name, file, roots)
             if file.exists() and not stat.S_ISREG(file.stat().st_mode) and not file.is_dir():
                 raise InputError(f"{name} {file}: not a regular file; supply a file")
@@ -194,7 +194,8 @@ def check_files(recipe: dict[str, Any], roots: Sequence[str]) -> None:
 
 
 def _paths(recipe: dict[str, Any]) -> list[tuple[str, str, PathKind]]:
-    return [found for found in paths_of(recipe, table.FIELDS) if found[1:] != (EMBEDDED, PathKind.MODEL)]
+    """(field, path, kind) of every path in the recipe, except the bundled model."""
+    return [path for path in paths_of(recipe, table.FIELDS) if path[1:] != (EMBEDDED, PathKind.MODEL)]
 
 
 def _check_inside(name: str, path: str | Path, roots: Sequence[str]) -> None:
@@ -210,27 +211,27 @@ def _check_inside(name: str, path: str | Path, roots: Sequence[str]) -> None:
 
 
 class Roots:
-    """The folders that the user has allowed, stored in a file; the home folder if none was named."""
+    """The folders that the user has allowed, stored in a file; the home folder if none was allowed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def folders(self) -> list[str]:
         """Real paths. Raises InputError if the file is damaged."""
-        named = self._named()
-        return [os.path.realpath(Path.home())] if named is None else named
+        allowed = self._allowed()
+        return [os.path.realpath(Path.home())] if allowed is None else allowed
 
     def allow(self, folder: str | Path) -> list[str]:
         """Add a folder. Raises InputError if it does not exist."""
         real = os.path.realpath(folder)
         if not os.path.isdir(real):
             raise InputError(f"--allow {folder}: no such folder")
-        folders = list(dict.fromkeys([*(self._named() or ()), real]))
+        folders = list(dict.fromkeys([*(self._allowed() or ()), real]))
         write_private(self.path, json.dumps({"folders": folders}, indent=2) + "\n")
         return folders
 
-    def _named(self) -> list[str] | None:
-        """The folders in the file; None if none was ever named. Raises InputError if the file is damaged."""
+    def _allowed(self) -> list[str] | None:
+        """The folders in the file; None if no folder was ever allowed. Raises InputError if the file is damaged."""
         try:
             return [os.path.realpath(folder) for folder in files.read_json(self.path, {"folders": [str]})["folders"]]
         except FileNotFoundError:

@@ -22,7 +22,7 @@ from vera.core.service import client
 from vera.core.service.connections import BACKLOG, protocol_of
 from vera.core.service.jobs import Queue
 from vera.core.service.renewal import Renewal, key_in
-from vera.core.service.security import MAX_HEADERS, Guard, Roots, new_token, private_folder, write_private
+from vera.core.service.security import MAX_HEADERS, Guard, Roots, make_private_folder, new_token, write_private
 from vera.core.service.supervisor import WORKER, Supervisor
 from vera.core.service.web import application
 
@@ -104,7 +104,7 @@ class Service:
 def run(settings: Settings, started: Callable[[str], None] = print) -> None:
     """Serve until asked to end, or idle. Raises AlreadyRunningError, InputError, OSError."""
     folder = settings.folder
-    private_folder(folder)
+    make_private_folder(folder)
     try:
         lock = FileLock(folder / "server.lock")
     except LockHeldError:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from vera.core.errors import InputError
 from vera.core.recipe.parse import EMBEDDED
-from vera.core.service.course import Course
 from vera.core.service.jobs import Job, Queue
+from vera.core.service.progress_estimate import ProgressEstimate
 
 if TYPE_CHECKING:
     from vera.core.service.security import Roots
@@ -50,7 +50,7 @@ class Supervisor:
         self.trouble: str | None = None
         self.memory: dict[str, int | None] = {}
         self.unload_asked = self.ending = False
-        self.course = Course()
+        self.estimate = ProgressEstimate()
         self.facts: dict[str, Any] = {}  # of the running job
         self._thumbnails: dict[int, set[int]] = {}
         self._posters: dict[int, bool] = {}
@@ -155,7 +155,8 @@ class Supervisor:
 
     async def _run_job(self, job: Job) -> None:
         self.running, self.cancelling = job["id"], bool(job["cancelling"])
-        self.facts, self.course = {}, Course(self._earlier(job), _model_of(job).startswith("lift:"))
+        lifts = _model_of(job).startswith("lift:")
+        self.facts, self.estimate = {}, ProgressEstimate(self._facts_of_earlier(job), lifts)
         self._show(stage="start")
         values = await self._outcome(job)
         if values is None:
@@ -229,8 +230,8 @@ class Supervisor:
     def _ended(self, event: dict[str, Any]) -> dict[str, Any] | None:
         if event["event"] == "done":
             facts = self.facts
-            if self.course.whole:
-                facts |= {"seconds": {stage: round(seconds, 2) for stage, seconds in self.course.seconds.items()}}
+            if self.estimate.whole:
+                facts |= {"seconds": {stage: round(seconds, 2) for stage, seconds in self.estimate.seconds.items()}}
             return {"state": "done", "report": event["report"], "facts": facts or None}
         if event["event"] == "failed":
             return {"state": "failed", "kind": event["kind"], "reason": event["reason"]}
@@ -266,7 +267,7 @@ class Supervisor:
             worker.send({"do": "go", "donors": donors})
         elif kind == "progress":
             self.progress = {n: event[n] for n in ("stage", "done", "total", "seconds_left", "frame")}
-            share, left = self.course.at(event["stage"], event["done"], event["total"], event["seconds_left"])
+            share, left = self.estimate.update(event["stage"], event["done"], event["total"], event["seconds_left"])
             self.progress |= {"progress": round(share, 4), "job_seconds_left": left and round(left, 1)}
         elif kind == "delivered":
             self._learn(event)
@@ -284,9 +285,9 @@ class Supervisor:
     def _learn(self, event: dict[str, Any]) -> None:
         """The running job's facts."""
         self.facts = event.get("facts") or {}
-        self.course.frames = self.facts.get("frames")
+        self.estimate.frames = self.facts.get("frames")
 
-    def _earlier(self, job: Job) -> dict[str, Any] | None:
+    def _facts_of_earlier(self, job: Job) -> dict[str, Any] | None:
         """Frames and seconds of the latest complete job of the same model, or None."""
         with contextlib.suppress(sqlite3.Error):
             for done in self.queue.latest_done():

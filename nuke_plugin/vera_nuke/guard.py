@@ -75,6 +75,6 @@ def _why_not(writer: nuke.Node) -> str:
     return ""
 
 
-def is_stale() -> None:
-    """For nuke.addUpdateUI."""
+def update_badge() -> None:
+    """Callback for nuke.addUpdateUI: show on the node whether its layer is stale."""
     badge.look(show.stale)

@@ -480,7 +480,7 @@ def case_refusals():
         (ticket,) = part("plan").plan(scene, [plate], part("plan").Ask(prompt="Add snow", range="SCENE"))
         assert ticket.visible == visible, (preview, ticket.visible)
     scene.use_preview_range, scene.frame_start, scene.frame_end = False, 1, 10
-    why = lambda strip, frames=range(1, 4): part("seen").ask(scene, strip, frames).why  # noqa: E731
+    why = lambda strip, frames=range(1, 4): part("plate_reading").decide(scene, strip, frames).why  # noqa: E731
     assert why(plate) == ""
     plate.color_multiply = 2
     assert why(plate) == "colour settings"
@@ -496,7 +496,9 @@ def case_refusals():
     assert why(still, range(1, 5)) == "a still held"
     strips(scene).new_effect("faster", "SPEED", 9, 1, **end_or_length(4, 3), **input_of(plate))
     assert why(plate) == "a speed effect"
-    assert part("stage").seen(plate, scene)[0] == "plate" and "faster" in part("stage").seen(plate, scene)
+    assert part("stage").strips_of_picture(plate, scene)[0] == "plate" and "faster" in part("stage").strips_of_picture(
+        plate, scene
+    )
 
     # Prompts of text strips: one job for each, over the frames that it spans. What was asked for comes back to the
     # panel.

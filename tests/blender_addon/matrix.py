@@ -659,13 +659,13 @@ def case_artist():
 
 def what_is_asked_of_files():
     """Half transparent over nothing, turned photos, further streams, stereo: each said, or rendered first."""
-    seen, frames = b.part("seen"), range(START, START + 2)
+    plate_reading, frames = b.part("plate_reading"), range(START, START + 2)
     scene = b.scene_of("files", frames=(1, 90))
 
     def words(strip):
         try:
-            top = seen.ask(scene, strip, frames).top
-            return seen.note_on_nothing(scene, strip, top, frames)
+            top = plate_reading.decide(scene, strip, frames).top
+            return plate_reading.transparency_warning(scene, strip, top, frames)
         except b.part("host_rules").RefusedError as error:
             return str(error)
 
@@ -701,11 +701,14 @@ def what_is_asked_of_files():
     assert b.part("media").shown(cut_off, range(at, at + 3)).numbers == [4, 5, 6]
 
     turned = b.add_images(scene, b.told["turned"], (1001, 1002), 6, START, "turned")
-    assert "Orientation" in seen.ask(scene, turned, frames).why and seen.ask(scene, opaque, frames).why == ""
+    assert (
+        "Orientation" in plate_reading.decide(scene, turned, frames).why
+        and plate_reading.decide(scene, opaque, frames).why == ""
+    )
     further = movie(scene, name="further")
-    assert seen.ask(scene, further, frames).why == ""
+    assert plate_reading.decide(scene, further, frames).why == ""
     further.stream_index = 1
-    assert seen.ask(scene, further, frames).why == "a further video stream of its file"
+    assert plate_reading.decide(scene, further, frames).why == "a further video stream of its file"
 
 
 def strip_like(scene, layer, start):

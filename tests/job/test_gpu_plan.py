@@ -220,7 +220,7 @@ def test_a_render_begins_with_the_plan(gpu):
     ample = planned(24 * GIB)
     assert (ample.weights, ample.offload, ample.window, ample.planned) == ("bf16", "none", 21, ())
     tight = planned(min(planner.plan(*way, 9).peak for way in WAYS))
-    assert tight.window == 9 and "windows of 9 frames, which is another picture" in tight.planned[0]
+    assert tight.window == 9 and "windows of 9 frames, which changes the picture" in tight.planned[0]
     hopeless = planned(1)
     assert (hopeless.weights, hopeless.offload, hopeless.window) == ("int8", "blocks", 9)
     assert "weights of 8 bits (int8) and windows of 9 frames" in hopeless.planned[0]

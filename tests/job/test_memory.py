@@ -107,7 +107,7 @@ def test_a_full_size_model_has_two_settings_more(gpu, monkeypatch, tmp_path):
     ]
     assert {weights for _, weights, _ in tried(weights="fp8")} == {"auto"}
     assert {offload for offload, _, _ in tried(offload="parts")} == {"none"}
-    monkeypatch.setattr(memory, "lacking", lambda weights, offload: "torchao")
+    monkeypatch.setattr(memory, "missing_library", lambda weights, offload: "torchao")
     assert [window for *_, window in tried()] == [49, 49, 25, 13, 9], "a setting whose library is missing was tried"
 
 
@@ -229,7 +229,7 @@ def test_a_render_without_room_for_one_batch_is_made_in_two_passes(tmp_path, mon
     monkeypatch.setattr(MiniTransformer, "forward", small)
     assert run(plate, tmp_path / "one", "--one-batch") == 0
     assert batches == [2, 1, 1]
-    assert "warning: memory ran out; once more with both guidance passes" in capsys.readouterr().err
+    assert "warning: memory ran out; retrying with both guidance passes" in capsys.readouterr().err
     two, one = (json.loads((tmp_path / name / "manifest.json").read_text()) for name in ("two", "one"))
     assert one["frames"] == two["frames"] and one["recipe_hash"] == two["recipe_hash"]
     assert "one after the other" in one["extra"]["warnings"][-1] and two["extra"]["warnings"] == []
@@ -251,7 +251,7 @@ def test_a_render_without_room_for_its_window_is_made_in_smaller_ones(tmp_path, 
     assert seen[0] == 4 and set(seen[1:]) == {3}
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert len(manifest["frames"]) == 13 and "windows of 9 frames" in manifest["extra"]["warnings"][0]
-    assert "once more with windows of 9 frames" in capsys.readouterr().err
+    assert "retrying with windows of 9 frames" in capsys.readouterr().err
 
 
 def test_a_render_without_any_room_is_one_line(tmp_path, monkeypatch, capsys):

@@ -218,7 +218,7 @@ def test_a_vera_can_be_saved_again_in_another_dtype(vera, tmp_path, capsys):
     )
     assert load_model(str(tmp_path / "small"), "cpu").limits.max_frames == 49
     assert main([str(vera), str(tmp_path / "other"), "--share-embedders"]) == 2
-    assert "a Vera already" in capsys.readouterr().err
+    assert "already a Vera model" in capsys.readouterr().err
 
 
 def test_a_failed_write_leaves_nothing(vera, tmp_path, monkeypatch):

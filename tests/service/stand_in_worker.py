@@ -65,7 +65,7 @@ def work(job):  # noqa: C901 - one branch a fault
     send("prepared", identity=identity, warnings=warnings, facts=facts)
     donors = next_command()["donors"]
     if "cheaper" in words:  # memory ran out: prepared again
-        send("prepared", identity=identity, warnings=["memory ran out; once more with less"])
+        send("prepared", identity=identity, warnings=["memory ran out; retrying with less"])
         donors = next_command()["donors"]
     steps = int(asked.get("steps", 1))
     send("progress", stage="denoise", done=0, total=steps, seconds_left=None, frame=None)

@@ -74,7 +74,7 @@ def test_a_job_whose_worker_was_killed_by_the_system_is_tried_again_twice(servic
 
 def test_cheaper_settings_are_among_the_jobs_warnings(service, recipe):
     job = service.client.wait(service.client.submit(recipe("cheaper"))["id"], 60)
-    assert job["state"] == "done" and job["warnings"] == ["memory ran out; once more with less"]
+    assert job["state"] == "done" and job["warnings"] == ["memory ran out; retrying with less"]
 
 
 def test_cancel_of_a_running_job_keeps_the_worker(service, recipe):

@@ -186,8 +186,8 @@ def test_the_next_job_begins_with_the_setting_that_fitted(tmp_path, monkeypatch)
     reports = [worker.make(command, *line.ready(goes), load) for command, goes in zip(commands, (2, 1))]
     assert seen[0] == 4 and set(seen[1:]) == {3}
     first, second = (report["warnings"] for report in reports)
-    assert "ran out; once more with windows of 9" in first[0]
-    assert "in a job before; this one too with windows of 9" in second[0]
+    assert "ran out; retrying with windows of 9" in first[0]
+    assert "in an earlier job; this one starts with windows of 9" in second[0]
     load.key = ("another", *load.key[1:])
     load("mini", "cpu")
     assert not load.learned

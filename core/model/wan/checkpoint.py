@@ -1,6 +1,6 @@
 """Make a Vera model directory from Wan2.1 text-to-video weights.
 
-    vera model from-wan SOURCE TARGET      (SOURCE may be a Vera too, to change types or merge LoRAs)
+    vera model from-wan SOURCE TARGET      (SOURCE may also be a Vera model, to change types or merge LoRAs)
 
 Every Vera parameter starts from one Wan tensor, the same for all three branches, or from zeros if Wan has none;
 parameter_names.py has the names.
@@ -127,7 +127,7 @@ def branch_wan(source: Path | str, target: Path | str, options: BranchOptions = 
     if (source / "transformer_2").exists():
         raise InputError(f"{source}: two transformers, as in Wan2.2" + ONLY_T2V)
     folder = source / "transformer" if (source / "transformer").is_dir() else source
-    files = TensorFiles(folder, apart=(VAE, TEXT))
+    files = TensorFiles(folder, excluded=(VAE, TEXT))
     files.drop_prefix(PREFIXES)
     config, sources = _geometry(source, folder, files.shapes, options.switches)
     shapes = parameter_shapes(config)
@@ -135,21 +135,21 @@ def branch_wan(source: Path | str, target: Path | str, options: BranchOptions = 
     for note in changes.notes:
         options.warn(note)
     present = _parts(source, options.shard_bytes)
-    stored = next(iter(files.types.values()))
+    type_of_zeros = next(iter(files.types.values()))
 
     def type_of(name: str) -> torch.dtype:
         if options.dtype is None:
-            begins_as = sources[name]
-            return files.types[begins_as] if begins_as else stored
+            origin = sources[name]
+            return files.types[origin] if origin else type_of_zeros
         return torch.float32 if kept_in_float32(name) else options.dtype
 
-    def start(name: str) -> torch.Tensor:
-        begins_as = sources[name]
-        return changes.changed(name, files.get(begins_as) if begins_as else torch.zeros(shapes[name]))
+    def initial_value(name: str) -> torch.Tensor:
+        origin = sources[name]
+        return changes.changed(name, files.get(origin) if origin else torch.zeros(shapes[name]))
 
     with new_directory(target) as work:
         tensors = {name: torch.empty(shape, dtype=type_of(name), device="meta") for name, shape in shapes.items()}
-        write_transformer(work / "transformer", config, tensors, start, options.shard_bytes)
+        write_transformer(work / "transformer", config, tensors, initial_value, options.shard_bytes)
         for part, write in present.items():
             write(work / part)
         if (source / "model.json").is_file():
@@ -166,29 +166,29 @@ def _geometry(
     folder: of the transformer's files, with tensors of these shapes
     """
     if not is_vera(shapes):
-        config = config_from_wan(shapes, **settings(folder), **switches)
+        config = config_from_wan(shapes, **_heads_and_eps(folder), **switches)
         return config, vera_sources(shapes, config, folder)
     config = TransformerConfig.load(folder / "config.json")
     if replace(config, **switches) != config:
-        raise InputError(f"{source}: a Vera already; its geometry is not changed")
+        raise InputError(f"{source}: already a Vera model; options that change its geometry are for a Wan source")
     check_shapes(shapes, parameter_shapes(config), folder)
     return config, {name: name for name in shapes}
 
 
 def _parts(source: Path, shard_bytes: int) -> dict[str, Callable[[Path], Any]]:
-    """For each further part that the source has, a function that writes it into a folder. Raises InputError."""
-    present = {part: copied(source / part) for part in COPIED if (source / part).is_dir()}
+    """For each part of the source but the transformer, a function that writes it into a folder. Raises InputError."""
+    present = {part: _part_copier(source / part) for part in COPIED if (source / part).is_dir()}
     return parts_of_release(source, shard_bytes) | present if source.is_dir() else present
 
 
-def copied(folder: Path) -> Callable[[Path], Any]:
+def _part_copier(folder: Path) -> Callable[[Path], Any]:
     """A function that copies a part into another folder. Raises InputError for one without safetensors."""
     if folder.name != "tokenizer":
         weight_files(folder)
     return lambda target: shutil.copytree(folder, target, ignore=shutil.ignore_patterns(*("*" + p for p in PICKLES)))
 
 
-def settings(folder: Path) -> dict:
+def _heads_and_eps(folder: Path) -> dict[str, Any]:
     """Heads and eps of the checkpoint's config.json, if it has one; shapes do not determine them."""
     path = folder / "config.json"
     if not path.is_file():

@@ -18,8 +18,11 @@ from .host_rules import RefusedError
 if TYPE_CHECKING:
     import bpy
 
-RATE_TOLERANCE = 2e-4  # relative difference; raising it makes 29.97 and 30 frames a second count as equal
-# Properties that a layer of the media's own pixels copies from its source, besides opacity: name -> neutral value.
+RATE_TOLERANCE = (
+    2e-4  # relative difference of frame rates; raising it makes 29.97 and 30 frames a second count as equal
+)
+# Properties that a layer copies from its source strip if the plate is the strip's own file: name -> neutral value.
+# Opacity is copied too, see `animation.OPACITY`.
 LOOK = {
     "transform.scale_x": 1.0,
     "transform.scale_y": 1.0,
@@ -35,12 +38,13 @@ LOOK = {
     "use_flip_x": False,
     "use_flip_y": False,
 }
+# Properties that change the picture and that a layer cannot copy.
 _GRADED = ("color_multiply", "color_saturation", "strobe", "use_reverse_frames")
 _BLENDS = ("REPLACE", "ALPHA_OVER", "CROSS")  # blend types with which a layer composites exactly
 
 
 @dataclass
-class Seen:
+class PlateReading:
     """How a strip's picture is read.
 
     top: the strip that shows the picture: the last effect over the strip, or the strip itself
@@ -53,19 +57,19 @@ class Seen:
     mixed: list[bpy.types.Strip] = field(default_factory=list)
 
 
-def ask(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> Seen:
+def decide(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> PlateReading:
     """How a strip is read over a range of timeline frames. Raises RefusedError."""
     chain, mixed = _effects(scene, strip, frames)
     top = chain[-1] if chain else strip
-    _refuse_untrue(scene, strip, top, mixed)
+    _refuse_unreproducible(scene, strip, top, mixed)
     _refuse_below_multicam(scene, top, frames)
     _refuse_lost_keyframes(scene, strip, top)
     reasons = (check(scene, strip, frames) for check in _CHECKS)
     why = next(filter(None, reasons), "") or (f"{_article(chain[0].type)} effect" if chain else "")
-    return Seen(top, why, mixed)
+    return PlateReading(top, why, mixed)
 
 
-def note_on_nothing(scene: bpy.types.Scene, strip: bpy.types.Strip, top: bpy.types.Strip, frames: range) -> str:
+def transparency_warning(scene: bpy.types.Scene, strip: bpy.types.Strip, top: bpy.types.Strip, frames: range) -> str:
     """A warning, one line, if a layer would change half transparent pixels with nothing below them; else "".
 
     Blender premultiplies 8-bit pixels in linear light and float pixels in the sequencer's space, and with a layer all
@@ -83,8 +87,8 @@ def note_on_nothing(scene: bpy.types.Scene, strip: bpy.types.Strip, top: bpy.typ
     return ""
 
 
-def unfaded(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> list[str]:
-    """Names of the strips whose opacity the layer copies; the plate is rendered without it."""
+def strips_without_opacity(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> list[str]:
+    """Names of the strips that are rendered opaque for the plate, because the layer copies their opacity."""
     chain, _ = _effects(scene, strip, frames)
     return [strip.name, *(effect.name for effect in chain)]
 
@@ -107,12 +111,12 @@ def value(strip: bpy.types.Strip, path: str) -> Any:
     return list(strip) if hasattr(strip, "__len__") and not isinstance(strip, str) else strip
 
 
-def state(scene: bpy.types.Scene, strip: bpy.types.Strip) -> str:
+def look_hash(scene: bpy.types.Scene, strip: bpy.types.Strip) -> str:
     """A hash of the strip's look without its opacity. While it is unchanged, a rendered plate is up to date."""
     start = host.content_start(strip)
     chain, _ = _effects(scene, strip, range(host.left(strip), host.right(strip)))
     curves = animation.curves(scene, strip)
-    told = {
+    values = {  # the keys are part of the hashes in saved files
         "look": [
             _rounded(max(1, strip.strobe) if path == "strobe" else value(strip, path)) for path in (*LOOK, *_GRADED)
         ],
@@ -123,16 +127,17 @@ def state(scene: bpy.types.Scene, strip: bpy.types.Strip) -> str:
         "modifiers": [modifier.type for modifier in strip.modifiers if not modifier.mute],
     }
     driven = animation.drivers(scene, strip)
-    told["drivers"] = {path: curve.driver.expression for path, curve in driven.items()}
+    values["drivers"] = {path: curve.driver.expression for path, curve in driven.items()}
     # An animated property has another value at each frame, so its curve or driver is hashed instead.
-    told["look"] = [v for path, v in zip((*LOOK, *_GRADED), told["look"]) if path not in curves and path not in driven]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    constant = [path not in curves and path not in driven for path in (*LOOK, *_GRADED)]
+    values["look"] = [value for value, kept in zip(values["look"], constant) if kept]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _rounded(found: Any) -> Any:
-    if isinstance(found, list):
-        return [_rounded(v) for v in found]
-    return round(found, 4) if isinstance(found, float) else found
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def _kind(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> str | None:
@@ -218,7 +223,7 @@ def _effects(
     return chain, mixed
 
 
-def _refuse_untrue(
+def _refuse_unreproducible(
     scene: bpy.types.Scene, strip: bpy.types.Strip, top: bpy.types.Strip, mixed: list[bpy.types.Strip]
 ) -> None:
     if not mixed and top.blend_type not in _BLENDS:
