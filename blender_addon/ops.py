@@ -74,7 +74,7 @@ class VERA_OT_edit(Sequencer, bpy.types.Operator):
         given = {name: getattr(self, name) for name in names if self.properties.is_property_set(name)}
         ask = replace(settings.ask_of(scene), **given)
         new = plan.plan(scene, self._strips(scene), ask)
-        session.looked = ""
+        session.look_result = ""
         session.add(new)
         for note in filter(None, (ticket.note for ticket in new)):
             self.report({"WARNING"}, note)
@@ -111,8 +111,8 @@ class VERA_OT_look(Sequencer, bpy.types.Operator):
             return "\n".join(_look(client, ticket) for ticket in new)
 
         if bpy.app.background:
-            session.looked = look(preferences.connection())
-            print(session.looked)
+            session.look_result = look(preferences.connection())
+            print(session.look_result)
         else:
             _aside(look, "looked")
 

@@ -14,10 +14,10 @@ from .settings import VeraSettings
 
 LISTED_JOBS = 12  # entries of the queue that are drawn, the latest first
 
-LOOK_SECONDS = 1.0  # interval in seconds between checks of whether a layer is outdated; lowering it slows down drawing
-_looked: dict[str, tuple[float, str]] = {}  # layer's name -> (time of the check, reason)
-_pictures = None  # thumbnails by ticket id
-_dated: dict[str, int] = {}  # ticket id -> modification time of its loaded thumbnail
+CHECK_SECONDS = 1.0  # interval between checks of whether a layer is outdated; lowering it slows down drawing
+_checks: dict[str, tuple[float, str]] = {}  # layer's name -> (time of the check, reason)
+_pictures = None  # Blender's collection of loaded thumbnails, by ticket id
+_picture_dates: dict[str, int] = {}  # ticket id -> modification time of its loaded thumbnail
 
 
 class Sidebar:
@@ -64,14 +64,14 @@ class VERA_PT_edit(Sidebar, bpy.types.Panel):
         row.scale_y = 1.4
         row.operator("vera.edit", text="Generate Edit Layer", icon="SHADERFX")
         layout.operator("vera.look", icon="VIEWZOOM")
-        if session.looked:
+        if session.look_result:
             box = layout.box()
-            for line in session.looked.splitlines():
+            for line in session.look_result.splitlines():
                 _draw_text(box, line, context.region.width)
 
 
 class SettingsPart(Sidebar):
-    """A part of the Vera panel that is closed at first and shows settings of the scene."""
+    """A part of the Vera panel, initially collapsed, that shows settings of the scene."""
 
     bl_parent_id = "VERA_PT_edit"
     bl_options = {"DEFAULT_CLOSED"}
@@ -148,11 +148,11 @@ class VERA_PT_layer(Sidebar, bpy.types.Panel):
 
 
 def _outdated(scene: bpy.types.Scene, layer: bpy.types.Strip) -> str:
-    """The reason why a layer is outdated. It is cached for LOOK_SECONDS, because a panel is drawn very often."""
-    when, words = _looked.get(layer.name, (0.0, ""))
-    if time.monotonic() - when > LOOK_SECONDS:
+    """The reason why a layer is outdated. It is cached for CHECK_SECONDS, because a panel is drawn very often."""
+    when, words = _checks.get(layer.name, (0.0, ""))
+    if time.monotonic() - when > CHECK_SECONDS:
         words = place.outdated(scene, layer)
-        _looked[layer.name] = time.monotonic(), words
+        _checks[layer.name] = time.monotonic(), words
     return words
 
 
@@ -177,9 +177,9 @@ class VERA_PT_queue(Sidebar, bpy.types.Panel):
 def _draw_entry(layout: bpy.types.UILayout, ticket: tickets.Ticket, width: int) -> None:
     box = layout.box()
     row = box.row()
-    picture = _picture(ticket)
-    if picture:
-        row.template_icon(icon_value=picture, scale=3.0)
+    icon = _icon_of(ticket)
+    if icon:
+        row.template_icon(icon_value=icon, scale=3.0)
     column = row.column(align=True)
     column.label(text=ticket.recipe["prompt"])
     words = words_of(ticket)
@@ -228,8 +228,8 @@ def _wrapped(text: str, width: int) -> list[str]:
     return lines + [line] if line else lines
 
 
-def _picture(ticket: tickets.Ticket) -> int:
-    """Icon of the latest frame, or 0."""
+def _icon_of(ticket: tickets.Ticket) -> int:
+    """Blender's number of the icon with the latest frame's thumbnail; 0 if there is none."""
     if _pictures is None:
         return 0
     try:
@@ -237,10 +237,10 @@ def _picture(ticket: tickets.Ticket) -> int:
         date = path.stat().st_mtime_ns
     except (OSError, tickets.RefusedError):
         return 0
-    if _dated.get(ticket.id) != date:
+    if _picture_dates.get(ticket.id) != date:
         _pictures.pop(ticket.id, None)
         _pictures.load(ticket.id, str(path), "IMAGE")
-        _dated[ticket.id] = date
+        _picture_dates[ticket.id] = date
     return _pictures[ticket.id].icon_id
 
 
@@ -299,4 +299,4 @@ def unregister() -> None:
     if _pictures is not None:
         bpy.utils.previews.remove(_pictures)
         _pictures = None
-    _dated.clear()
+    _picture_dates.clear()

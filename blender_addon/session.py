@@ -48,7 +48,7 @@ class Session:
             False,
         )
         self.asked = 0.0
-        self.looked = ""  # result of the last "What Is Read", for the panel
+        self.look_result = ""  # result of the last "What Is Read", for the panel
 
     # The file that is open
 
@@ -298,7 +298,7 @@ class Session:
             answer = self.answers.get()
             self.asked = time.monotonic()
             if "looked" in answer:
-                self.looked, changed = answer["looked"], True
+                self.look_result, changed = answer["looked"], True
                 continue
             if "words" in answer:
                 last_test.words, changed = answer["words"], True

@@ -50,10 +50,10 @@ class Progress:
     def stage(self, name: str, total: int, done: int = 0) -> None:
         self.close()
         self.name, self.total = name, total
-        self.done = self.skipped = done
+        self.done = self.done_before = done  # units; those of an earlier run do not count for the speed
         self.started = time.monotonic()
         if self.kind == "bar":
-            from tqdm import tqdm  # imported here, for it reads its own version out of the packages' metadata: slow
+            from tqdm import tqdm  # slow to import, because it reads its version from the packages' metadata
 
             self.bar = tqdm(total=total, initial=done, desc=name, file=sys.stderr, dynamic_ncols=True)
 
@@ -63,7 +63,7 @@ class Progress:
             self.bar.update(count)
         if self.kind == "jsonl":
             spent = time.monotonic() - self.started
-            left = spent / (self.done - self.skipped) * (self.total - self.done)
+            left = spent / (self.done - self.done_before) * (self.total - self.done)
             self._line(event="progress", stage=self.name, done=self.done, total=self.total, seconds_left=round(left, 1))
 
     def say(self, text: str, event: str = "message", **values: Any) -> None:
@@ -98,7 +98,7 @@ class Progress:
             self.bar = None
 
     def _show(self, text: str) -> None:
-        """A line on standard error, above the bar where one is shown."""
+        """Print a line on standard error, above the bar if there is one."""
         if self.bar is None:
             print(printable(text), file=sys.stderr, flush=True)
         else:

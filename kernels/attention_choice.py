@@ -5,7 +5,7 @@ cudnn      cuDNN's fused attention, through torch
 fa3, fa4   FlashAttention 3 (Hopper) and 4 (Hopper, Blackwell), registered in torch in place of its FlashAttention, if
            their packages are installed; with a backward
 sdpa       torch's own choice among its fused attentions; runs everywhere
-reference  plain torch; the definition, and far too large for real clips
+reference  plain torch, which defines the result; its score matrix is too large for real clips
 """
 
 import functools
@@ -33,6 +33,8 @@ PREFERENCE = {8: ("sdpa",), 9: ("fa3", "cudnn", "triton", "sdpa"), 10: ("fa4", "
 
 @dataclass(frozen=True)
 class Choice:
+    """An implementation, one of KINDS, and the reason for it in words."""
+
     kind: str
     why: str
 
@@ -53,17 +55,17 @@ def choose(
             raise ValueError(f"attention {wanted!r} was forced but {problem}")
         return Choice(wanted, "requested" if kind else f"set by {VARIABLE}")
     if device.type == "cpu" and needs_gradient:
-        return Choice("reference", "the backward of torch's fused attention is the slower one on a CPU")
+        return Choice("reference", "on a CPU its backward is faster than that of torch's fused attention")
     if device.type != "cuda":
         return Choice("sdpa", f"no CUDA device ({device.type})")
     major, minor = torch.cuda.get_device_capability(device)
-    passed: list[str] = []
+    rejected: list[str] = []
     for kind in PREFERENCE.get(major, ("sdpa",)):
         problem = obstacle(kind, device, dtype, dim, needs_gradient)
         if problem is None:
-            return Choice(kind, "; ".join([f"first choice left for compute capability {major}.{minor}", *passed]))
-        passed.append(f"not {kind}: {problem}")
-    return Choice("sdpa", "; ".join(passed))
+            return Choice(kind, "; ".join([f"fastest usable for compute capability {major}.{minor}", *rejected]))
+        rejected.append(f"not {kind}: {problem}")
+    return Choice("sdpa", "; ".join(rejected))
 
 
 def forced(kind: str | None) -> str | None:

@@ -1,15 +1,21 @@
 """Filters of planes (B, C, H, W), in torch on any device."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 
 
 def pull_push(planes: torch.Tensor, trust: torch.Tensor) -> torch.Tensor:
-    """The planes where trust (B, 1, H, W) is 1; elsewhere, means of trusted neighbours, preferably near ones."""
+    """Fill untrusted pixels from trusted neighbours, the nearest first (Gortler et al., "The Lumigraph", 1996).
+
+    trust: (B, 1, H, W) in [0, 1]; where it is 1, a pixel keeps its value
+    """
     return _fill(planes * trust, trust)
 
 
-def _fill(weighted, weight):
+def _fill(weighted: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Recursion of `pull_push`. weighted: planes times weight, (B, C, H, W). weight: (B, 1, H, W)."""
     if max(weight.shape[-2:]) == 1:
         return weighted / weight.clamp_min(1e-6)
     # Sums of 2 x 2: a coarse pixel has the weight of its four pixels together.
@@ -17,8 +23,8 @@ def _fill(weighted, weight):
     sums = [4 * F.avg_pool2d(x, 2) for x in padded]
     scale = sums[1].clamp_min(1.0)
     coarse = _fill(sums[0] / scale, sums[1] / scale)
-    grown = grow(coarse, (2 * coarse.shape[-2], 2 * coarse.shape[-1]))
-    return weighted + (1 - weight) * grown[..., : weight.shape[-2], : weight.shape[-1]]
+    enlarged = grow(coarse, (2 * coarse.shape[-2], 2 * coarse.shape[-1]))
+    return weighted + (1 - weight) * enlarged[..., : weight.shape[-2], : weight.shape[-1]]
 
 
 def dilate(planes: torch.Tensor, radius: int) -> torch.Tensor:
@@ -36,11 +42,23 @@ def blur(planes: torch.Tensor, radius: int) -> torch.Tensor:
     return planes
 
 
-def _over_window(join, planes, axis, radius, outside):
-    """Apply the associative `join` over 2 radius + 1 neighbours along an axis, by runs of 1, 2, 4, ... elements."""
+def _over_window(
+    join: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    planes: torch.Tensor,
+    axis: int,
+    radius: int,
+    outside: float,
+) -> torch.Tensor:
+    """Join the 2 radius + 1 neighbours of each element along an axis, such as by their maximum or sum.
+
+    Joins of runs of 1, 2, 4, ... elements are computed, and those that add up to the window's length are joined.
+    join: an associative function of two tensors of one shape
+    outside: value beyond the planes' edges
+    """
     count, window = planes.shape[axis], 2 * radius + 1
     edge = planes.new_full([*planes.shape[:axis], radius, *planes.shape[axis + 1 :]], outside)
-    run, length, joined, start = torch.cat([edge, planes, edge], axis), 1, None, 0
+    run, length, start = torch.cat([edge, planes, edge], axis), 1, 0
+    joined: torch.Tensor | None = None
     while length <= window:
         if window & length:
             part = run.narrow(axis, start, count)
@@ -50,6 +68,7 @@ def _over_window(join, planes, axis, radius, outside):
             rest = run.shape[axis] - length
             run = join(run.narrow(axis, 0, rest), run.narrow(axis, length, rest))
         length *= 2
+    assert joined is not None  # a window has at least one element
     return joined
 
 

@@ -91,7 +91,10 @@ class SpeedOptions:
         ]
 
     def prepare(self, transformer: Transformer, backend: str | Callable[..., Any] = "inductor") -> None:
-        """Set the transformer's attention and compile its blocks, or undo that. Call it once before a run."""
+        """Set the transformer's attention and compile its blocks, or undo that. Call it once before a run.
+
+        backend: of torch.compile
+        """
         transformer.attention = self.attention
         for block in transformer.blocks:
             if self.compile:
@@ -109,5 +112,5 @@ def obstacle_to_compiling(device: torch.device) -> str | None:
     if device.type == "cuda":
         return None if installed() else "Triton is not installed, which torch.compile needs on a GPU"
     names = [os.environ.get("CXX"), *(("cl",) if sys.platform == "win32" else ("g++", "clang++", "c++"))]
-    found = any(name and shutil.which(name) for name in names)
-    return None if found else "no C++ compiler is installed, which torch.compile needs"
+    has_compiler = any(name and shutil.which(name) for name in names)
+    return None if has_compiler else "no C++ compiler is installed, which torch.compile needs"

@@ -26,16 +26,20 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 WORKER = (sys.executable, "-m", "vera.core.service.worker")
-CANCEL_SECONDS = 0.75  # time in seconds that a worker has to stop before it is killed
-TICK_SECONDS = 0.25
+CANCEL_SECONDS = 0.75  # time that a worker has to stop before it is killed; raising it delays cancelling
+TICK_SECONDS = 0.25  # interval of the checks for a hung worker; lowering it costs processor time
 MAX_RETRIES = 2  # retries of a job whose worker was killed; raising it lets too large a job block the queue longer
 RETRY_SECONDS = 2.0  # between attempts to write the queue
 
 
 class Supervisor:
-    """Runs in the server's event loop, one job at a time.
+    """Runs in the server's event loop, one job at a time. `changed()` waits for any change of any job.
 
-    settings: see `vera.core.service.server.Settings`. `changed()` waits for any change of any job.
+    settings: see `vera.core.service.server.Settings`
+    turn: number of changes so far; clients compare it to notice a change
+    trouble: message for the user while the queue cannot be written, else None
+    memory: the worker's memory use in bytes, as it last reported it
+    facts: of the running job: number of frames, size, seconds of each stage
     """
 
     def __init__(self, queue: Queue, roots: Roots, settings: Settings) -> None:
@@ -49,16 +53,16 @@ class Supervisor:
         self.device: str | None = None
         self.trouble: str | None = None
         self.memory: dict[str, int | None] = {}
-        self.unload_asked = self.ending = False
+        self.unload_requested = self.ending = False
         self.estimate = ProgressEstimate()
-        self.facts: dict[str, Any] = {}  # of the running job
+        self.facts: dict[str, Any] = {}
         self._thumbnails: dict[int, set[int]] = {}
         self._posters: dict[int, bool] = {}
-        self._kills: dict[int, int] = {}  # how often a job's worker was killed, since the job was last asked for
+        self._kills: dict[int, int] = {}  # job -> kills of its worker since the user's last request
         self._event, self._wake = asyncio.Event(), asyncio.Event()
         self._forget_thumbnails()
 
-    # What the API asks for.
+    # Called by the API.
 
     def submitted(self) -> None:
         self._wake.set()
@@ -75,7 +79,7 @@ class Supervisor:
         self.notify()
 
     def unload(self) -> None:
-        self.unload_asked = True
+        self.unload_requested = True
         self._wake.set()
 
     def end(self) -> None:
@@ -95,25 +99,25 @@ class Supervisor:
         """Frames of a job that have a thumbnail, in order."""
         if job not in self._thumbnails:
             with contextlib.suppress(OSError):
-                there = self.thumbnail_folder(job).glob("*.png")
-                self._thumbnails[job] = {int(path.stem) for path in there if re.fullmatch(r"-?\d+", path.stem)}
+                pictures = self.thumbnail_folder(job).glob("*.png")
+                self._thumbnails[job] = {int(path.stem) for path in pictures if re.fullmatch(r"-?\d+", path.stem)}
         return sorted(self._thumbnails.get(job, ()))
 
-    def poster(self, job: int) -> bool:
+    def has_poster(self, job: int) -> bool:
         """Whether there is a picture of the job's composite."""
         if job not in self._posters:
             self._posters[job] = (self.thumbnail_folder(job) / "poster.png").is_file()
         return self._posters[job]
 
     def forget(self, jobs: Sequence[int]) -> Sequence[int]:
-        """Remove ended jobs and their thumbnails from the list; returns the removed ones."""
-        gone = self.queue.forget(jobs)
-        for job in gone:
+        """Remove ended jobs from the list, with their thumbnails; returns the removed ones."""
+        removed = self.queue.forget(jobs)
+        for job in removed:
             self._thumbnails.pop(job, None)
             self._posters.pop(job, None)
             shutil.rmtree(self.thumbnail_folder(job), ignore_errors=True)
         self.notify()
-        return gone
+        return removed
 
     def thumbnail_folder(self, job: int) -> Path:
         return self.settings.folder / "thumbnails" / str(job)
@@ -140,9 +144,9 @@ class Supervisor:
                     self.notify()
             while not self.ending:
                 self._wake.clear()
-                if self.unload_asked:
+                if self.unload_requested:
                     await self._unload()
-                job = await self._written(self.queue.take)
+                job = await self._write_queue(self.queue.take)
                 if job is not None:
                     await self._run_job(job)
                     continue
@@ -157,13 +161,13 @@ class Supervisor:
         self.running, self.cancelling = job["id"], bool(job["cancelling"])
         lifts = _model_of(job).startswith("lift:")
         self.facts, self.estimate = {}, ProgressEstimate(self._facts_of_earlier(job), lifts)
-        self._show(stage="start")
+        self._show_progress(stage="start")
         values = await self._outcome(job)
         if values is None:
-            await self._written(lambda: self.queue.put_back(job["id"]))
+            await self._write_queue(lambda: self.queue.put_back(job["id"]))
         else:
             self._kills.pop(job["id"], None)
-            await self._written(lambda: self.queue.end(job["id"], **values))
+            await self._write_queue(lambda: self.queue.end(job["id"], **values))
         self.running, self.progress = None, {}
         self.notify()
 
@@ -175,59 +179,61 @@ class Supervisor:
             except OSError as error:
                 return {"state": "failed", "kind": "system", "reason": f"the worker cannot be started ({error}); retry"}
         worker, sent = self.worker, False
-        silent = still = stopping = 0.0
+        # Seconds without any event, without progress, and since the job was told to stop.
+        silent = stalled = stopping = 0.0
         last = time.monotonic()
         while True:
-            if worker.ready and not sent and not self._stop_asked:
+            if worker.ready and not sent and not self._must_stop:
                 try:
                     worker.send(self._command(job))
                 except InputError as error:
                     return {"state": "failed", "kind": "system", "reason": str(error)}
                 sent = True
             event = await worker.next(TICK_SECONDS) or {}
-            # After a sleep of the machine the worker has not hung: a tick counts at most two seconds.
+            # A tick counts at most two seconds: after a sleep of the machine the worker has not hung.
             passed, last = min(time.monotonic() - last, 2), time.monotonic()
             kind = event.get("event")
             silent = 0 if event else silent + passed
-            still = 0 if kind in ("progress", "prepared", "model") else still + passed
-            stopping = stopping + passed if self._stop_asked else 0
+            stalled = 0 if kind in ("progress", "prepared", "model") else stalled + passed
+            stopping = stopping + passed if self._must_stop else 0
             if kind in ("done", "stopped", "failed"):
                 if kind == "failed" and event["kind"] in ("memory", "fault"):
                     await self._unload()  # it ends, and a new one starts with free memory
-                return self._ended(event)
+                return self._end_values(event)
             if kind == "gone":
                 await self._unload()
-                if not worker.killed and self._tried_again(job["id"], event["code"]):
+                if not worker.killed and self._should_retry(job["id"], event["code"]):
                     return None
-                return self._interrupted("crash", _how_it_ended(event["code"]))
+                return self._stop_values("crash", _how_it_ended(event["code"]))
             if kind:
                 self._note(worker, job, event)
             # The longer a model takes to load, the longer the worker may take to stop before it is killed.
-            if self._stop_asked and (not sent or stopping > max(CANCEL_SECONDS, worker.load_seconds / 4)):
+            if self._must_stop and (not sent or stopping > max(CANCEL_SECONDS, worker.load_seconds / 4)):
                 if sent:
                     await self._kill()
-                return self._interrupted(None, None)
+                return self._stop_values(None, None)
             limit = self.settings.hang if worker.ready else self.settings.stall
             if silent > limit:
                 await self._kill()
-                return self._interrupted("hang", f"the worker gave no sign of life for {silent:.0f} s and was ended")
-            if still > self.settings.stall:
+                return self._stop_values("hang", f"the worker gave no sign of life for {silent:.0f} s and was ended")
+            if stalled > self.settings.stall:
                 stage = self.progress["stage"]
                 await self._kill()
-                return self._interrupted("hang", f"no progress for {still:.0f} s at '{stage}'; the worker was ended")
+                return self._stop_values("hang", f"no progress for {stalled:.0f} s at '{stage}'; the worker was ended")
 
-    def _tried_again(self, job: int, code: int) -> bool:
-        """Whether a job is retried after its worker was killed from outside, mostly by lack of memory."""
-        if code != -signal.SIGKILL or self._stop_asked:
+    def _should_retry(self, job: int, code: int) -> bool:
+        """Whether to retry a job whose worker was killed from outside, mostly for lack of memory; counts the retry."""
+        if code != -signal.SIGKILL or self._must_stop:
             return False
         self._kills[job] = self._kills.get(job, 0) + 1
         return self._kills[job] <= MAX_RETRIES
 
     @property
-    def _stop_asked(self) -> bool:
+    def _must_stop(self) -> bool:
         return self.cancelling or self.ending
 
-    def _ended(self, event: dict[str, Any]) -> dict[str, Any] | None:
+    def _end_values(self, event: dict[str, Any]) -> dict[str, Any] | None:
+        """See `_outcome`, for a job that the worker has ended."""
         if event["event"] == "done":
             facts = self.facts
             if self.estimate.whole:
@@ -235,9 +241,10 @@ class Supervisor:
             return {"state": "done", "report": event["report"], "facts": facts or None}
         if event["event"] == "failed":
             return {"state": "failed", "kind": event["kind"], "reason": event["reason"]}
-        return self._interrupted("fault", "stopped without having been asked")
+        return self._stop_values("fault", "the worker stopped without a request")
 
-    def _interrupted(self, kind: str | None, reason: str | None) -> dict[str, Any] | None:
+    def _stop_values(self, kind: str | None, reason: str | None) -> dict[str, Any] | None:
+        """See `_outcome`, for a job that was stopped or whose worker failed."""
         if self.cancelling:
             return {"state": "cancelled"}
         if self.ending:
@@ -254,11 +261,11 @@ class Supervisor:
         }
 
     def _note(self, worker: Worker, job: Job, event: dict[str, Any]) -> None:
-        """Store a running job's identity, warnings and facts."""
+        """Take up an event of the running job: its identity, progress, pictures, model and memory."""
         kind = event["event"]
         if kind == "prepared":
-            self._learn(event)
-            donors: Sequence[str] = []
+            self._set_facts(event)
+            donors: Sequence[str] = []  # folders of finished jobs with the same pixels, which the worker may copy
             with contextlib.suppress(sqlite3.Error):  # the next run reports them again
                 donors = self.queue.rendered(event["identity"])
                 self.queue.note(
@@ -270,7 +277,7 @@ class Supervisor:
             share, left = self.estimate.update(event["stage"], event["done"], event["total"], event["seconds_left"])
             self.progress |= {"progress": round(share, 4), "job_seconds_left": left and round(left, 1)}
         elif kind == "delivered":
-            self._learn(event)
+            self._set_facts(event)
         elif kind == "thumbnail":
             self._thumbnails.setdefault(job["id"], set()).add(event["frame"])
         elif kind == "poster":
@@ -282,8 +289,7 @@ class Supervisor:
             return
         self.notify()
 
-    def _learn(self, event: dict[str, Any]) -> None:
-        """The running job's facts."""
+    def _set_facts(self, event: dict[str, Any]) -> None:
         self.facts = event.get("facts") or {}
         self.estimate.frames = self.facts.get("frames")
 
@@ -292,17 +298,17 @@ class Supervisor:
         with contextlib.suppress(sqlite3.Error):
             for done in self.queue.latest_done():
                 facts = done["facts"] or {}
-                made = {"denoise", "lift"} & set(facts.get("seconds", {}))  # it was not copied from another folder
-                if made and facts.get("frames") and _model_of(done) == _model_of(job):
+                rendered = {"denoise", "lift"} & set(facts.get("seconds", {}))  # not copied from another folder
+                if rendered and facts.get("frames") and _model_of(done) == _model_of(job):
                     return facts
         return None
 
-    def _show(self, **values: Any) -> None:
+    def _show_progress(self, **values: Any) -> None:
         self.progress = values
         self.notify()
 
     async def _unload(self) -> None:
-        self.unload_asked = False
+        self.unload_requested = False
         if self.worker is not None:
             worker, self.worker = self.worker, None
             self.model = self.device = None
@@ -315,8 +321,11 @@ class Supervisor:
             self.worker.kill()
         await self._unload()
 
-    async def _written(self, change: Callable[[], Any]) -> Any:
-        """Write the queue. On a full disk, wait and try again; `health` reports it meanwhile."""
+    async def _write_queue(self, change: Callable[[], Any]) -> Any:
+        """Call `change`, which writes the queue, and return its result; None if the service ends first.
+
+        On a full disk, wait and try again; `health` reports the error meanwhile.
+        """
         while True:
             try:
                 result = change()
@@ -342,15 +351,15 @@ class Worker:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None and process.stdout is not None  # both are pipes
-        self.process, self._commands, self._said = process, process.stdin, process.stdout
+        self.process, self._commands, self._events_pipe = process, process.stdin, process.stdout
         self.ready, self.load_seconds = False, 0.0
-        self.killed = False  # by this process
+        self.killed = False  # whether the supervisor killed it
         self.events: asyncio.Queue = asyncio.Queue()
         self.reading = asyncio.create_task(self._read())
 
     @classmethod
     async def start(cls, settings: Settings) -> Worker:
-        """Raises OSError."""
+        """Start the process. Raises OSError."""
         with open(settings.folder / "service.log", "ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *settings.worker,
@@ -366,7 +375,7 @@ class Worker:
 
     async def _read(self) -> None:
         try:
-            async for line in self._said:
+            async for line in self._events_pipe:
                 event = json.loads(line)
                 if event["event"] == "ready":
                     self.ready = True
@@ -412,5 +421,5 @@ def _how_it_ended(code: int) -> str:
     if code >= 0:
         return f"the worker ended with exit code {code}; the service's log has more"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    hint = " (for want of memory, or from outside)" if name == "SIGKILL" else ""
+    hint = " (for lack of memory, or from outside)" if name == "SIGKILL" else ""
     return f"the worker was ended by {name}{hint}"

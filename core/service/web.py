@@ -234,7 +234,7 @@ class Answers:
         job = {name: row[name] for name in _COLUMNS}
         job |= {name: running.get(name) for name in _RUNNING}
         job |= {"position": place, "cancelling": bool(row["cancelling"])}
-        job["poster"] = self.supervisor.poster(row["id"])
+        job["poster"] = self.supervisor.has_poster(row["id"])
         job["thumbnails"] = self.supervisor.thumbnails(row["id"])
         return job | {"revision": api.revision(job)}
 

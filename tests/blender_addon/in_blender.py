@@ -409,14 +409,14 @@ def look_first(scene, plate, session):
     real, ops.service = ops.service, lambda settings: Service()
     scene.vera.prompt = "Add fog"
     assert bpy.ops.vera.look() == {"FINISHED"}
-    assert session.looked.splitlines() == ["plate:", "frames 1001-1003 (3)"] and asked[0]["prompt"] == "Add fog"
+    assert session.look_result.splitlines() == ["plate:", "frames 1001-1003 (3)"] and asked[0]["prompt"] == "Add fog"
     plate.transform.offset_x = 10
     assert bpy.ops.vera.look() == {"FINISHED"}
-    assert "The plate is rendered first" in session.looked or "frames" in session.looked
+    assert "The plate is rendered first" in session.look_result or "frames" in session.look_result
     plate.transform.offset_x = 0
     plate.color_multiply = 0.5
     assert bpy.ops.vera.look() == {"FINISHED"}
-    assert "The plate is rendered first" in session.looked and len(session.tickets) == before
+    assert "The plate is rendered first" in session.look_result and len(session.tickets) == before
     plate.color_multiply, scene.vera.prompt, ops.service = 1.0, "", real
 
 
