@@ -49,8 +49,8 @@ def channels(owner: bpy.types.SequenceEditor | bpy.types.Strip) -> Sequence[bpy.
 
 def usable_channel(owner: bpy.types.SequenceEditor | bpy.types.Strip, number: int) -> bool:
     """Whether a channel is neither muted nor locked."""
-    found = channels(owner)
-    return number >= len(found) or not (found[number].lock or found[number].mute)
+    every = channels(owner)
+    return number >= len(every) or not (every[number].lock or every[number].mute)
 
 
 def open_strips(scene: bpy.types.Scene) -> list[bpy.types.Strip]:
@@ -87,8 +87,8 @@ def content_length(strip: bpy.types.Strip) -> int:
 
 def trims(strip: bpy.types.Strip) -> tuple[int, int]:
     """Numbers of frames hidden left and right; negative where a frame is held."""
-    old = strip.frame_offset_start if not hasattr(strip, "left_handle_offset") else strip.left_handle_offset
-    return int(round(old)), int(round(_value(strip, "right_handle_offset", "frame_offset_end")))
+    hidden_left = _value(strip, "left_handle_offset", "frame_offset_start")
+    return int(round(hidden_left)), int(round(_value(strip, "right_handle_offset", "frame_offset_end")))
 
 
 def animation_offset(strip: bpy.types.Strip) -> int:
@@ -100,8 +100,8 @@ def alone(strip: bpy.types.Strip) -> Iterator[None]:
     """Move the strip to an empty channel for the duration of a `with` block, then to the lowest free channel from its
     own on.
 
-    With its handles reset, a strip may overlap others. Blender then moves it away from them, or hangs (4.5, in
-    `channel`).
+    With its handles reset, a strip may overlap others. Blender then moves it away from them; Blender 4.5 hangs when
+    its channel is set.
     """
     owner, channel = home(strip.id_data, strip), strip.channel
     taken = {s.channel for s in strips(owner) if s != strip}

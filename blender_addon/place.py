@@ -55,7 +55,7 @@ def settle(scene: bpy.types.Scene) -> None:
 
 
 def _stretch(layer: bpy.types.Strip) -> marks.Stretch:
-    """The stretch of a layer, with the start of its source's media at the time of placing."""
+    """The frames that a layer covers, with the frame at which its source's media began when it was placed."""
     data = data_of(layer)
     version = data["versions"][data.get("shown", data["current"])]
     start = host.content_start(layer) + version["source_start"] - version["first"]
@@ -69,11 +69,11 @@ def source_of_layer(scene: bpy.types.Scene, layer: bpy.types.Strip) -> bpy.types
 
 def source_of_ticket(scene: bpy.types.Scene, ticket: Ticket) -> bpy.types.Strip | None:
     """The strip that a ticket edits, found by its mark or else by its name; None if it no longer exists."""
-    there = marks.sources(scene)
-    found = [s for s in there if marks.carries(s, ticket.source["mark"])]
-    found = found or [s for s in there if s.name == ticket.source["name"]]
+    strips = marks.sources(scene)
+    candidates = [s for s in strips if marks.carries(s, ticket.source["mark"])]
+    candidates = candidates or [s for s in strips if s.name == ticket.source["name"]]
     first, end = ticket.visible
-    return marks.best(found, marks.Stretch(first, end, ticket.source["start"]))
+    return marks.best(candidates, marks.Stretch(first, end, ticket.source["start"]))
 
 
 def place(scene: bpy.types.Scene, ticket: Ticket) -> bpy.types.Strip:
@@ -81,7 +81,7 @@ def place(scene: bpy.types.Scene, ticket: Ticket) -> bpy.types.Strip:
     delivery = ticket.recipe["out"]
     _check_files(delivery, ticket.shown["numbers"])
     settle(scene)
-    redelivered = [found for found in _with_version(scene, ticket.version) if ticket.version != ticket.id]
+    redelivered = _with_version(scene, ticket.version) if ticket.version != ticket.id else []
     if redelivered:
         for layer, data, index in redelivered:  # cut and copied layers share a version
             data["versions"][index]["deliveries"][ticket.blend_space] = paths.stored(delivery)
@@ -136,7 +136,7 @@ def show(scene: bpy.types.Scene, layer: bpy.types.Strip, follow: bool = False) -
     folder = version["deliveries"][space]
     _check_files(folder, version["numbers"])
     source = source_of_layer(scene, layer)
-    timing, own = _timing(layer, data, source if follow else None)
+    timing, untrimmed = _timing(layer, data, source if follow else None)
     placed = data.get("placed", {})
     names = [layer_file(number) for number in version["numbers"]]
     with host.alone(layer):
@@ -149,9 +149,9 @@ def show(scene: bpy.types.Scene, layer: bpy.types.Strip, follow: bool = False) -
             layer.elements.append(name)
         host.set_timing(layer, *timing)
     color.read_layer_as(layer, space, version["colorspace"])
-    look = _look_like(layer, source, version, placed)
-    curves = _move_like(scene, layer, source, version, placed.get("curves", {}))
-    data["placed"] = {"left": own[0], "right": own[1], "look": look, "curves": curves}
+    look = _copy_look(layer, source, version, placed)
+    curves = _copy_keyframes(scene, layer, source, version, placed.get("curves", {}))
+    data["placed"] = {"left": untrimmed[0], "right": untrimmed[1], "look": look, "curves": curves}
     data["shown"] = data["current"]
     _store(layer, data)
 
@@ -242,16 +242,18 @@ def current(layer: bpy.types.Strip) -> dict[str, Any]:
     return {**version, "recipe": recipe, "deliveries": deliveries}
 
 
-def _with_version(scene: bpy.types.Scene, number: str) -> list[tuple[bpy.types.Strip, dict[str, Any], int]]:
-    found = []
+def _with_version(scene: bpy.types.Scene, version_id: str) -> list[tuple[bpy.types.Strip, dict[str, Any], int]]:
+    """(layer, its data, index of the version) of each layer that has the version."""
+    entries = []
     for layer in layers(scene):
         data = data_of(layer)
-        found += [(layer, data, index) for index, version in enumerate(data["versions"]) if version["id"] == number]
-    return found
+        versions = enumerate(data["versions"])
+        entries += [(layer, data, index) for index, version in versions if version["id"] == version_id]
+    return entries
 
 
 def _strip_for(scene: bpy.types.Scene, source: bpy.types.Strip | None, ticket: Ticket, mark: str) -> bpy.types.Strip:
-    """The layer strip with this source's versions over this stretch, or a new one on a free channel above."""
+    """The layer strip with this source's versions over these frames, or a new one on a free channel above."""
     shift = host.content_start(source) - ticket.source["start"] if source else 0
     first, end = (frame + shift for frame in ticket.visible)
     if ticket.target is None:
@@ -283,20 +285,20 @@ def _room_for_layer(
     layer.
     """
     try:
-        found = plate_reading.decide(scene, source, frames)
+        reading = plate_reading.decide(scene, source, frames)
     except RefusedError:  # the strip has changed since the request
         return host.home(scene, source), source.channel + 1
-    if found.mixed:
-        return _wrapped(scene, source, found.mixed, source.channel), source.channel + 1
-    above = max(source.channel, found.top.channel) + 1
-    if plate_reading.is_faded(scene, found.top):
-        meta = _wrapped(scene, source, [], found.top.channel)
-        _hand_over_opacity(scene, found.top, meta)
+    if reading.mixed:
+        return _put_into_meta(scene, source, reading.mixed, source.channel), source.channel + 1
+    above = max(source.channel, reading.top.channel) + 1
+    if plate_reading.is_faded(scene, reading.top):
+        meta = _put_into_meta(scene, source, [], reading.top.channel)
+        _hand_over_opacity(scene, reading.top, meta)
         return meta, above
     return host.home(scene, source), above
 
 
-def _wrapped(
+def _put_into_meta(
     scene: bpy.types.Scene, source: bpy.types.Strip, effects: list[bpy.types.Strip], channel: int
 ) -> bpy.types.Strip:
     """Put the source and the strips connected with it into a meta strip, which becomes the input of the other effects.
@@ -341,7 +343,7 @@ def free_channel(owner: bpy.types.SequenceEditor | bpy.types.Strip, first: int, 
     for channel in range(lowest, host.LAST_CHANNEL + 1):
         if host.is_free(owner, channel, first, end) and host.usable_channel(owner, channel):
             return channel
-    raise RefusedError("no channel above the strip is free, unlocked and heard; move strips away, or unlock channels")
+    raise RefusedError("no channel above the strip is free, unlocked and unmuted; move strips away, or unlock channels")
 
 
 def _timing(
@@ -354,8 +356,8 @@ def _timing(
     version, placed = data["versions"][data["current"]], data.get("placed")
     shown = data["versions"][data.get("shown", data["current"])]
     # Start of the source's media according to the layer's position. The source may have moved between versions.
-    lies = host.content_start(layer) - shown["first"] + shown["source_start"]
-    start = host.content_start(source) if source else lies if placed else version["source_start"]
+    source_start = host.content_start(layer) - shown["first"] + shown["source_start"]
+    start = host.content_start(source) if source else source_start if placed else version["source_start"]
     shift = start - version["source_start"]
     left, right = (frame + shift for frame in version["visible"])
     if source:
@@ -363,17 +365,17 @@ def _timing(
     first, end = version["first"] + shift, version["first"] + shift + len(version["numbers"])
     if left >= right:  # the source no longer shows any of these frames: hide nothing of the layer
         left, right = first, end
-    own = left - first, end - right
+    untrimmed = left - first, end - right
     if placed:
         hidden = host.trims(layer)
         if hidden[0] != placed["left"]:
-            left = host.left(layer) - lies + start
+            left = host.left(layer) - source_start + start
         if hidden[1] != placed["right"]:
-            right = host.right(layer) - lies + start
+            right = host.right(layer) - source_start + start
         left, right = max(left, first), min(right, end)
         if left >= right:
-            left, right = first + own[0], end - own[1]
-    return (first, left - first, end - right), own
+            left, right = first + untrimmed[0], end - untrimmed[1]
+    return (first, left - first, end - right), untrimmed
 
 
 def _set(strip: bpy.types.Strip, path: str, value: Any) -> None:
@@ -383,7 +385,7 @@ def _set(strip: bpy.types.Strip, path: str, value: Any) -> None:
     setattr(strip, name, value)
 
 
-def _look_like(
+def _copy_look(
     layer: bpy.types.Strip, source: bpy.types.Strip | None, version: dict[str, Any], placed: dict[str, Any]
 ) -> dict[str, Any]:
     """Copy the source's opacity to the layer and, if the plate is the media itself, the source's placement.
@@ -393,12 +395,12 @@ def _look_like(
     wanted, look = {}, placed.get("look", {})
     if source is not None:
         wanted[animation.OPACITY] = plate_reading.top_of(layer.id_data, source).blend_alpha
-        for path, plain in plate_reading.LOOK.items():
-            own = bool(version["rendered"])
-            if not own and plate_reading.value(source, path) is not None:
+        for path, neutral in plate_reading.LOOK.items():
+            rendered = bool(version["rendered"])
+            if not rendered and plate_reading.value(source, path) is not None:
                 wanted[path] = plate_reading.value(source, path)
-            elif own and plain is not None and plate_reading.value(layer, path) is not None:
-                wanted[path] = plain
+            elif rendered and neutral is not None and plate_reading.value(layer, path) is not None:
+                wanted[path] = neutral
     for path, value in wanted.items():
         animated = path in placed.get("curves", ())  # the value comes from the curve's last frame, not from the artist
         if animated or path not in look or _same(plate_reading.value(layer, path), look[path]):
@@ -412,7 +414,7 @@ def _same(a: Any, b: Any) -> bool:
     return abs(a - b) < 1e-5 if isinstance(a, float) else a == b
 
 
-def _move_like(
+def _copy_keyframes(
     scene: bpy.types.Scene,
     layer: bpy.types.Strip,
     source: bpy.types.Strip | None,
@@ -422,24 +424,24 @@ def _move_like(
     """Copy the source's keyframes to the layer. Returns {property: digest} of the copied curves."""
     if source is None:
         return placed
-    there = {path: curve for path, curve in animation.curves(scene, source).items() if path in animation.COPIED}
+    curves = {path: curve for path, curve in animation.curves(scene, source).items() if path in animation.COPIED}
     if version["rendered"]:
-        there = {path: curve for path, curve in there.items() if path == "mute"}
+        curves = {path: curve for path, curve in curves.items() if path == "mute"}
     opacity = animation.curves(scene, plate_reading.top_of(scene, source)).get(animation.OPACITY)
-    there.pop(animation.OPACITY, None)
+    curves.pop(animation.OPACITY, None)
     if opacity is not None:
-        there[animation.OPACITY] = opacity
-    mine = animation.curves(scene, layer)
-    kept = {}
+        curves[animation.OPACITY] = opacity
+    layer_curves = animation.curves(scene, layer)
+    copied = {}
     for path in animation.COPIED:
-        if path in mine and animation.digest(mine[path], host.content_start(layer)) != placed.get(path):
+        if path in layer_curves and animation.digest(layer_curves[path], host.content_start(layer)) != placed.get(path):
             continue  # set by the artist
-        if path in there:
-            animation.copy(scene, there[path], layer, path)
-            kept[path] = animation.digest(animation.curves(scene, layer)[path], host.content_start(layer))
-        elif path in mine:
+        if path in curves:
+            animation.copy(scene, curves[path], layer, path)
+            copied[path] = animation.digest(animation.curves(scene, layer)[path], host.content_start(layer))
+        elif path in layer_curves:
             animation.remove(scene, layer, path)
-    return kept
+    return copied
 
 
 def _check_files(folder: str, numbers: list[int]) -> None:

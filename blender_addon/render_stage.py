@@ -16,8 +16,10 @@ from typing import Any
 
 import bpy
 
+LAST_CHANNEL = 128  # Blender's own limit; host.py, which has it too, is not importable from this script
 
-def show(scene: bpy.types.Scene) -> None:
+
+def show_in_window(scene: bpy.types.Scene) -> None:
     """Show the scene in the window: strips of a scene that no window shows may be rendered black."""
     for window in bpy.context.window_manager.windows:
         window.scene = scene
@@ -31,47 +33,51 @@ def strips_of(scene: bpy.types.Scene) -> Sequence[bpy.types.Strip]:
     return editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all
 
 
-def show_only(scene: bpy.types.Scene, names: list[str]) -> None:
+def mute_others(scene: bpy.types.Scene, names: list[str]) -> None:
+    """Mute every strip except these and sounds."""
     for strip in strips_of(scene):
         if strip.type == "SOUND":
             continue
         strip.mute = strip.name not in names
 
 
-def show_alone(scene: bpy.types.Scene, names: list[str], unfaded: Iterable[str]) -> None:
-    """Render the first strip at full opacity over black, so that its soft edges are unambiguous. The layer gets the
-    strip's opacity instead."""
+def show_opaque(scene: bpy.types.Scene, names: list[str], unfaded: Iterable[str]) -> None:
+    """Show the first of the named strips, and the `unfaded` ones, at full opacity over black.
+
+    Its soft edges are then unambiguous; the layer copies the strip's opacity instead. Without a free channel below
+    there is no black strip.
+    """
     by_name = {s.name: s for s in strips_of(scene)}
     by_name[names[0]].blend_type = "ALPHA_OVER"
     for name in {names[0], *unfaded}:
-        forget_curve(scene, f'"{escaped(name)}"].blend_alpha')
+        delete_curves(scene, f'"{escaped(name)}"].blend_alpha')
         by_name[name].blend_alpha = 1.0
     parent = by_name[names[0]].parent_meta()
-    while parent:  # what lies around the strip is laid over its layer too
+    while parent:  # the settings of surrounding meta strips also apply to the layer, which is put into them
         make_plain(scene, parent)
         parent = parent.parent_meta()
     for owner in [scene.sequence_editor, *(s for s in strips_of(scene) if s.type == "META")]:
         for channel in owner.channels:
             channel.mute = False
-    top = [s for s in top_level(scene)]
-    above = 1 + max(s.channel for s in top)
-    if 2 * above > 128:
+    strips = list(top_level(scene))
+    free_channel = 1 + max(s.channel for s in strips)
+    if 2 * free_channel > LAST_CHANNEL:
         return
-    for strip in top:
+    for strip in strips:
         if strip.name in names:
-            strip.channel += above
+            strip.channel += free_channel
     collection = top_level(scene)
-    first = min(s.frame_final_start for s in top)
-    last = max(s.frame_final_end for s in top)
+    first = min(s.frame_final_start for s in strips)
+    last = max(s.frame_final_end for s in strips)
     parameters = collection.bl_rna.functions["new_effect"].parameters.keys()
     span = {"length": last - first} if "length" in parameters else {"frame_end": last}
-    black = collection.new_effect(name="vera black", type="COLOR", channel=above, frame_start=first, **span)
+    black = collection.new_effect(name="vera black", type="COLOR", channel=free_channel, frame_start=first, **span)
     black.color = (0, 0, 0)
 
 
 def make_plain(scene: bpy.types.Scene, strip: bpy.types.Strip) -> None:
     """Reset a meta strip so that it shows its contents unchanged."""
-    forget_curve(scene, f'"{escaped(strip.name)}"]', within=True)
+    delete_curves(scene, f'"{escaped(strip.name)}"]', anywhere=True)
     strip.blend_type, strip.blend_alpha, strip.color_multiply, strip.color_saturation = "ALPHA_OVER", 1.0, 1.0, 1.0
     strip.use_flip_x = strip.use_flip_y = False
     t, c = strip.transform, strip.crop
@@ -85,8 +91,8 @@ def escaped(name: str) -> str:
     return name.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def forget_curve(scene: bpy.types.Scene, words: str, within: bool = False) -> None:
-    """Delete the scene's keyframes of properties whose path ends so; with `within`, of all paths that contain it."""
+def delete_curves(scene: bpy.types.Scene, ending: str, anywhere: bool = False) -> None:
+    """Delete the scene's keyframes of all properties whose data path ends with `ending`, or contains it anywhere."""
     action = scene.animation_data.action if scene.animation_data else None
     if action is None:
         return
@@ -94,7 +100,7 @@ def forget_curve(scene: bpy.types.Scene, words: str, within: bool = False) -> No
     if hasattr(action, "layers"):  # from 4.4
         bags = [bag for layer in action.layers for strip in layer.strips for bag in strip.channelbags]
     for bag in bags:
-        for curve in [c for c in bag.fcurves if c.data_path.endswith(words) or (within and words in c.data_path)]:
+        for curve in [c for c in bag.fcurves if c.data_path.endswith(ending) or (anywhere and ending in c.data_path)]:
             bag.fcurves.remove(curve)
 
 
@@ -119,10 +125,11 @@ def set_format(settings: bpy.types.ImageFormatSettings, file_format: str, color_
 
 
 def render(scene: bpy.types.Scene, order: dict[str, Any]) -> None:
+    """Render one of the input's passes."""
     names = order["strips"]
     if order["kind"] == "mask":
         names = [add_mask(scene, order["mask"], order["frames"])] if order["mask"] else names
-        # Values are not converted.
+        # Pixel values are written without a colour conversion.
         scene.sequencer_colorspace_settings.name = "sRGB"
         scene.view_settings.view_transform, scene.view_settings.look = "Standard", "None"
         scene.view_settings.exposure, scene.view_settings.gamma = 0, 1
@@ -131,8 +138,8 @@ def render(scene: bpy.types.Scene, order: dict[str, Any]) -> None:
     else:
         set_format(scene.render.image_settings, "OPEN_EXR", "RGB", "16")
         scene.render.image_settings.exr_codec = "ZIP"
-    show_only(scene, names)
-    show_alone(scene, names, order.get("unfaded", ()))
+    mute_others(scene, names)
+    show_opaque(scene, names, order.get("unfaded", ()))
     scene.frame_set(order["frames"][0] - 1)  # the first frame that is set after opening may not be animated yet
     for frame, path in zip(order["frames"], order["files"]):
         if os.path.isfile(path):
@@ -151,7 +158,7 @@ def main(path: str) -> None:
     for part in order["passes"]:  # each from a fresh copy: a pass moves and mutes strips
         bpy.ops.wm.open_mainfile(filepath=order["blend"], load_ui=False, use_scripts=order["scripts"])
         scene = bpy.data.scenes[order["scene"]]
-        show(scene)
+        show_in_window(scene)
         settings = scene.render
         settings.resolution_percentage, settings.dither_intensity = 100, 0
         settings.use_sequencer, settings.use_border, settings.use_stamp, settings.use_multiview = (

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-# Started like this, Python looks into the checkout first, whose `kernels` would hide Hugging Face's package of that
-# name, which transformers and diffusers import where it is installed. Installed packages go first.
+# `python -m` searches the current folder first. The checkout's `kernels` would then hide Hugging Face's package of that
+# name, which transformers and diffusers import if it is installed. So the checkout is searched last.
 _CHECKOUT = str(Path(__file__).resolve().parent.parent)
 if sys.path[0] == _CHECKOUT:
     sys.path.append(sys.path.pop(0))

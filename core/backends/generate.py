@@ -70,8 +70,9 @@ from vera.core.sampling.speed_options import SpeedOptions
 from vera.kernels.plate_size import plate_color, resize
 from vera.kernels.subject import free_subject
 
+# Warning for prompts that name a colour or material outside of the training set.
 NO_FINISH = (
-    "this model draws no objects as shapes: of a colour or material that its layers do not know they show the nearest"
+    "this model does not draw objects as shapes: a colour or material that it was not taught becomes the nearest one"
 )
 
 
@@ -79,9 +80,9 @@ NO_FINISH = (
 class GenerateJob(Job):
     """latents, kept: stores of the generated latents, until delivery and permanently (`keep`)
     keeps_people: whether the people found in the plate serve as the mask
-    behind_people: whether they hide the added thing, without a mask
-    is_behind: whether the words put the thing behind anything
-    shift: of the noise schedule
+    behind_people: whether people in the plate hide the added object; only without a mask
+    is_behind: whether the prompt puts the object behind something
+    shift: of the noise schedule; a higher one spends more steps on coarse structure
     window_runner: runs the model on a sampling step's windows, here or on several processes
     """
 
@@ -132,8 +133,8 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What the recipe, the plate and the model's limits decide before a pixel is read.
+class ShotSettings:
+    """Settings that follow from the recipe, the plate and the model's limits, before a pixel is read.
 
     size: (width, height) at which the model works
     """
@@ -146,8 +147,8 @@ class Chosen:
     speed: SpeedOptions
 
     @classmethod
-    def of(cls, opened: Opened, region: Region, space: ColorSpace, limits: Limits) -> "Chosen":
-        """The choices for a region of a plate in a colour space, and a model with these limits."""
+    def of(cls, opened: Opened, region: Region, space: ColorSpace, limits: Limits) -> "ShotSettings":
+        """The settings for a region of a plate in a colour space, and a model with these limits."""
         recipe, plate = opened.recipe, opened.plate
         stops = 0.0 if isinstance(recipe.exposure, str) else recipe.exposure
         return cls(
@@ -160,25 +161,25 @@ class Chosen:
         )
 
 
-def _layer_source(recipe: EditRecipe, model: Model, chosen: Chosen, front: "InFront") -> LayerSource:
-    """What the layers are made from: everything that determines their pixels."""
-    region, color = chosen.region, chosen.color
+def _layer_source(recipe: EditRecipe, model: Model, settings: ShotSettings, front: "PlateInFront") -> LayerSource:
+    """Everything that determines the layers' pixels."""
+    region, color = settings.region, settings.color
     return LayerSource(
         made_from={
             "model": model.fingerprint,
             "prompt": recipe.prompt,
             "seed": recipe.seed,
-            **asdict(chosen.sampling),
+            **asdict(settings.sampling),
             "negative_prompt": recipe.negative_prompt or "",
-            "size": chosen.size,
+            "size": settings.size,
             "step_width": model.limits.step_width,
             "exposure": recipe.exposure,
             "curve": color.curve.name,
             "region": [region.x, region.y, region.width, region.height],
-            "cuts": chosen.cuts,
+            "cuts": settings.cuts,
             # compile and one_batch are left out: like the device, they change rounding only.
-            "attention": chosen.speed.attention,
-            "cache": chosen.speed.cache,
+            "attention": settings.speed.attention,
+            "cache": settings.speed.cache,
             # As in the recipe: the choice of "auto" depends on the machine, and is reported like the device.
             "weights": recipe.weights,
             "keeps_people": front.keeps_people,
@@ -191,8 +192,8 @@ def _layer_source(recipe: EditRecipe, model: Model, chosen: Chosen, front: "InFr
 
 
 @dataclass(frozen=True)
-class InFront:
-    """What of the plate stays in front of the layer. keeps_people, behind_people, is_behind: see `GenerateJob`.
+class PlateInFront:
+    """Parts of the plate that stay in front of the layer. keeps_people, behind_people, is_behind: see `GenerateJob`.
 
     notes: messages for the user about it
     """
@@ -203,8 +204,8 @@ class InFront:
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, opened: Opened, model: Model, picture: Callable[[int], torch.Tensor]) -> "InFront":
-        """What the prompt asks for. picture: a frame (H, W, 3) in the model's range.
+    def of(cls, opened: Opened, model: Model, picture: Callable[[int], torch.Tensor]) -> "PlateInFront":
+        """The prompt's request. picture: returns a frame (H, W, 3) in the model's range.
 
         Raises InputError if people are to be kept and none is found.
         """
@@ -234,30 +235,30 @@ class Generate:
         region = region_of(plate, parse_region(recipe.region) if recipe.region else None)
         refuse_cuts_outside(parse_cuts(recipe.cuts), plate.frames)
         model = load(recipe.model, opened.device, **recipe.loading())
-        chosen = Chosen.of(opened, region, space, model.limits)
-        notes = [*_prompt_notes(model, recipe, chosen.sampling), *chosen.speed.check(model.transformer)]
+        settings = ShotSettings.of(opened, region, space, model.limits)
+        notes = [*_prompt_notes(model, recipe, settings.sampling), *settings.speed.check(model.transformer)]
 
         def picture(frame: int) -> torch.Tensor:
-            return torch.from_numpy(chosen.color.to_model(chosen.region.crop(plate.read(frame))))
+            return torch.from_numpy(settings.color.to_model(settings.region.crop(plate.read(frame))))
 
-        front = InFront.of(opened, model, picture)
+        front = PlateInFront.of(opened, model, picture)
         notes += front.notes
         if model.objects is None and model.text.finish(recipe.prompt) is not None:
             notes.append(NO_FINISH)
-        base = foundation_of(opened, chosen.color, _layer_source(recipe, model, chosen, front))
+        base = foundation_of(opened, settings.color, _layer_source(recipe, model, settings, front))
         masked = opened.mask is not None or front.keeps_people
-        latents, kept = _latent_stores(base, model, chosen.size, masked=masked)
+        latents, kept = _latent_stores(base, model, settings.size, masked=masked)
         return GenerateJob(
             **base.job_fields(),
-            region=chosen.region,
-            size=chosen.size,
-            **asdict(chosen.sampling),
+            region=settings.region,
+            size=settings.size,
+            **asdict(settings.sampling),
             model_name=model.name,
             frames_at_once=min(len(plate.frames), model.limits.max_frames),
             warnings=tuple(notes),
             model=model,
-            cuts=chosen.cuts,
-            speed=chosen.speed,
+            cuts=settings.cuts,
+            speed=settings.speed,
             latents=latents,
             kept=kept,
             keeps_people=front.keeps_people,

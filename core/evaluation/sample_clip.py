@@ -33,13 +33,14 @@ def run(
 
 
 def delivered(alpha: torch.Tensor, source: torch.Tensor, subject: bool = False) -> torch.Tensor:
-    """Alpha (T, H, W) as a delivery at model size has it: steadied, cleaned, with exact 0 and 1.
+    """Alpha (T, H, W) in the form of a delivery at model size: steadied, cleaned, with exact 0 and 1.
 
-    subject: whether it is that of a new background without a mask, whose subject is drawn by the plate's colours.
+    source: (T, 3, H, W), the plate
+    subject: whether the layer is a new background without a mask; the subject's outline follows the plate's colours
     """
     cleaned = [clean_alpha(a) for _, a in steady((None, a) for a in alpha)]
     if subject:
-        some = range(0, len(cleaned), TIME_STRIDE)
-        colors = SubjectColors.of([1 - cleaned[k] for k in some], [source[k] for k in some])
+        samples = range(0, len(cleaned), TIME_STRIDE)
+        colors = SubjectColors.of([1 - cleaned[k] for k in samples], [source[k] for k in samples])
         cleaned = [1 - colors.drawn(1 - a, s) for a, s in zip(cleaned, source, strict=True)]
     return torch.stack([refine_alpha(a, s, s.movedim(0, -1))[0] for a, s in zip(cleaned, source, strict=True)])

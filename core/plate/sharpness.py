@@ -1,8 +1,9 @@
-"""Measure a picture's sharpness: the deviation of the Gaussian that blurs its sharpest edges.
+"""Measure a picture's sharpness: the standard deviation of the Gaussian that blurs its sharpest edges.
 
-For a step blurred by a deviation s, the slopes under Gaussian derivatives of deviations a < b have the ratio
-sqrt((s^2 + b^2) / (s^2 + a^2)), which gives s independently of the step's height (Zhuo, Sim, "Defocus map estimation
-from a single image", Pattern Recognition 2011). A third scale excludes lines and corners, where this does not hold.
+For a step blurred by a standard deviation s, the slopes under Gaussian derivatives of standard deviations a < b have
+the ratio sqrt((s^2 + b^2) / (s^2 + a^2)), which gives s independently of the step's height (Zhuo, Sim, "Defocus map
+estimation from a single image", Pattern Recognition 2011). A third scale excludes lines and corners, where this does
+not hold.
 """
 
 from collections.abc import Iterable
@@ -10,22 +11,24 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import ndimage
 
-SCALES = (1.0, 1.5, 2.25)  # deviations in pixels; finer ones would measure grain, coarser ones the next edge
-LEAST_STEP = 0.1  # smallest height of an edge that counts, in codes or alpha
-OVER_GRAIN = 6.0  # smallest ratio of an edge's slope to that of grain
-MAX_VARIANCE_DIFFERENCE = (
-    0.15  # relative difference of the variances from two pairs of scales up to which an edge is a step
-)
-FOCUS_QUANTILE = 0.25  # quantile of the edges' deviations that is returned: edges in focus, of a picture with depth
-LEAST_EDGES = 40  # smallest number of edge pixels for a result
+# Standard deviations of the derivatives, in pixels. Finer ones would measure grain, coarser ones the next edge.
+SCALES = (1.0, 1.5, 2.25)
+LEAST_STEP = 0.1  # smallest height of an edge that counts, in [0, 1]; raising it leaves out soft and faint edges
+OVER_GRAIN = 6.0  # smallest ratio of an edge's slope to the grain's; raising it leaves out edges of grainy plates
+# Largest relative difference between the blur variances from the two pairs of scales. Edges with a larger one are not
+# steps (lines, corners) and are left out; raising it lets more of them in.
+MAX_VARIANCE_DIFFERENCE = 0.15
+# Quantile of the edges' blur that is returned: that of edges in focus. Raising it counts edges out of focus too.
+FOCUS_QUANTILE = 0.25
+LEAST_EDGES = 40  # smallest number of edge pixels for a result; raising it leaves more pictures without one
 # Largest number of pixels that are measured; of larger pictures the middle is used. Raising it takes time.
 MOST_PIXELS = 2_000_000
 
 
 def edge_blur(picture: np.ndarray) -> float | None:
-    """Deviation in pixels of the blur of the sharpest edges in (H, W) float32; None if there are too few edges.
+    """Blur of the sharpest edges: standard deviation in pixels; None if there are too few edges.
 
-    A rendered, antialiased step has 0.3, from the area of a pixel.
+    picture: (H, W) float32. A rendered, antialiased step has a blur of 0.3, from the area of a pixel.
     """
     slopes = [ndimage.gaussian_gradient_magnitude(_middle(picture), scale, truncate=3.5) for scale in SCALES]
     grain = 1.4826 * np.median(slopes[0])
@@ -41,8 +44,8 @@ def edge_blur(picture: np.ndarray) -> float | None:
 
 def sharpness_of(pictures: Iterable[np.ndarray]) -> float | None:
     """The median of `edge_blur` over pictures (H, W); None if none has edges."""
-    found = [blur for picture in pictures if (blur := edge_blur(picture)) is not None]
-    return float(np.median(found)) if found else None
+    blurs = [blur for picture in pictures if (blur := edge_blur(picture)) is not None]
+    return float(np.median(blurs)) if blurs else None
 
 
 def _variance(ratio: np.ndarray, finer: float, coarser: float) -> np.ndarray:
@@ -57,6 +60,7 @@ def _crests(slopes: np.ndarray) -> np.ndarray:
 
 
 def _middle(picture: np.ndarray) -> np.ndarray:
+    """The middle of a picture, of at most MOST_PIXELS pixels."""
     if picture.size <= MOST_PIXELS:
         return picture
     share = np.sqrt(MOST_PIXELS / picture.size)

@@ -172,7 +172,7 @@ def test_cancel_then_the_service_is_killed_then_the_script_is_opened_again(nuke,
     assert nuke.pump(lambda: "generating" in doing(edit), PATIENCE), status(edit)
     edit.setName("Balloon")
     edit["cancel"].execute()
-    assert nuke.pump(lambda: "cancelled; press Render to go on" in status(edit), PATIENCE), status(edit)
+    assert nuke.pump(lambda: "cancelled; press Render to continue" in status(edit), PATIENCE), status(edit)
     assert not edit["result_shown"].value() and service.jobs()[0]["state"] == "cancelled"
     edit.setName("VeraEdit1")
 
