@@ -9,8 +9,8 @@ from .host_rules import RefusedError
 if TYPE_CHECKING:
     import bpy
 
-# The sequencer's space -> the layer's blending space. ALPHA_OVER works on values in the sequencer's
-# space, so a layer must be made for that space. One layer for linear light fits every linear space.
+# Blending spaces of layers. Alpha Over works on values in the sequencer's space, so a layer must be made for it.
+# One layer for linear light fits every linear space.
 ENCODED, LINEAR = "encoded", "linear"
 _LINEAR_NAMES = ("ACEScg", "ACES2065-1", "Linear", "scene_linear", "lin_rec709")
 
@@ -44,7 +44,7 @@ def plate_space(strip: bpy.types.Strip) -> str | None:
 
 
 def read_layer_as(strip: bpy.types.Strip, blend_space: str, plate_colorspace: str | None = None) -> None:
-    """Set a layer strip so that the sequencer's over gives what the core composed.
+    """Set a layer strip's colour settings so that Alpha Over in the sequencer equals the core's composite.
 
     An encoded layer is in the sequencer's own sRGB; with that setting Blender does not convert it. A layer for
     linear light has the plate's primaries.

@@ -13,9 +13,9 @@ import bpy
 
 from . import animation, host, media
 
-_OVER = ("REPLACE", "ALPHA_OVER", "CROSS")
+_OVER = ("REPLACE", "ALPHA_OVER", "CROSS")  # blend types that hide what is below opaque pixels
 _WHOLE_FRAME = ("COLOR", "SCENE", "META")  # types of strips that are always as large as the scene
-_CHANGES_ALPHA = ("MASK",)  # modifiers
+_CHANGES_ALPHA = ("MASK",)  # types of modifiers
 
 
 class Pixels(NamedTuple):
@@ -27,14 +27,14 @@ class Pixels(NamedTuple):
     opaque: bool
 
 
-_known: dict[tuple[str, int], Pixels] = {}  # by path and date: a picture is loaded once
+_pixels_of_files: dict[tuple[str, int], Pixels] = {}  # by path and modification time in ns
 
 
-def within(strip: bpy.types.Strip) -> Iterator[bpy.types.Strip]:
+def strips_in(strip: bpy.types.Strip) -> Iterator[bpy.types.Strip]:
     """The strip and, for a meta strip, all strips in it."""
     yield strip
     for part in host.strips(strip) if strip.type == "META" else ():
-        yield from within(part)
+        yield from strips_in(part)
 
 
 def is_float(strip: bpy.types.Strip) -> bool:
@@ -44,12 +44,12 @@ def is_float(strip: bpy.types.Strip) -> bool:
 
 def lies_on_opaque(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> bool:
     """Whether every pixel below the strip is opaque in every frame, in its own meta strip or below that."""
-    inside: bpy.types.Strip | None = strip
-    while inside is not None:
-        below = (s for s in host.strips(host.home(scene, inside)) if s.channel < inside.channel)
+    current: bpy.types.Strip | None = strip
+    while current is not None:
+        below = (s for s in host.strips(host.home(scene, current)) if s.channel < current.channel)
         if _cover(scene, below, frames):
             return True
-        inside = inside.parent_meta()
+        current = current.parent_meta()
     return False
 
 
@@ -58,20 +58,22 @@ def may_show_through(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: ran
     if strip.type in ("IMAGE", "MOVIE"):
         return any(not p.opaque and not p.is_float for p in _pixels(strip))
     if strip.type == "META":
-        inside, seen = list(host.strips(strip)), frames
+        contents, shown_frames = list(host.strips(strip)), frames
     elif strip.type == "SCENE" and strip.scene_input == "SEQUENCER" and strip.scene and strip.scene.sequence_editor:
-        inside, scene = list(host.strips(strip.scene.sequence_editor)), strip.scene
-        seen = range(scene.frame_start, scene.frame_end + 1)
+        contents, scene = list(host.strips(strip.scene.sequence_editor)), strip.scene
+        shown_frames = range(scene.frame_start, scene.frame_end + 1)
     else:
         return False  # a camera's pixels are floats
-    return not _cover(scene, inside, seen) and any(
-        s.blend_alpha != 1 or s.type not in ("IMAGE", "MOVIE", "COLOR", "SOUND") or may_show_through(scene, s, seen)
-        for s in inside
+    return not _cover(scene, contents, shown_frames) and any(
+        s.blend_alpha != 1
+        or s.type not in ("IMAGE", "MOVIE", "COLOR", "SOUND")
+        or may_show_through(scene, s, shown_frames)
+        for s in contents
         if not s.mute
     )
 
 
-def fills(scene: bpy.types.Scene, strip: bpy.types.Strip) -> bool:
+def fills_frame(scene: bpy.types.Scene, strip: bpy.types.Strip) -> bool:
     """Whether the strip's picture covers the whole frame."""
     t, c = strip.transform, strip.crop
     settings = scene.render
@@ -80,11 +82,11 @@ def fills(scene: bpy.types.Scene, strip: bpy.types.Strip) -> bool:
     if t.rotation or moves or any((c.min_x, c.max_x, c.min_y, c.max_y)):
         return False
     pictures = [size] if strip.type in _WHOLE_FRAME else [p[:2] for p in _pixels(strip)]
-    placed = ((t.scale_x, t.offset_x), (t.scale_y, t.offset_y))
+    placement = ((t.scale_x, t.offset_x), (t.scale_y, t.offset_y))
     return bool(pictures) and all(
-        side * scale / 2 - abs(offset) >= whole / 2 - 1e-3
+        side * scale / 2 - abs(offset) >= frame_side / 2 - 1e-3
         for picture in pictures
-        for side, whole, (scale, offset) in zip(picture, size, placed)
+        for side, frame_side, (scale, offset) in zip(picture, size, placement)
     )
 
 
@@ -99,6 +101,7 @@ def _cover(scene: bpy.types.Scene, strips: Iterable[bpy.types.Strip], frames: ra
 
 
 def _is_opaque(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) -> bool:
+    """Whether the strip is visible and covers the whole frame with opaque pixels at all of the frames."""
     moving = animation.moving(scene, strip)
     channel = host.channels(host.home(scene, strip))[strip.channel]
     if strip.mute or channel.mute or "mute" in moving or strip.blend_type not in _OVER:
@@ -112,7 +115,7 @@ def _is_opaque(scene: bpy.types.Scene, strip: bpy.types.Strip, frames: range) ->
     inputs = media.inputs(strip)
     if inputs:
         return strip.type != "TRANSFORM" and all(_cover(scene, [i], frames) for i in inputs)
-    if not hasattr(strip, "transform") or not fills(scene, strip):
+    if not hasattr(strip, "transform") or not fills_frame(scene, strip):
         return False
     if strip.type == "META":
         return _cover(scene, host.strips(strip), frames)
@@ -130,12 +133,13 @@ def _pixels(strip: bpy.types.Strip) -> list[Pixels]:
         paths = [os.path.join(bpy.path.abspath(strip.directory), name) for name in dict.fromkeys(names)]
     else:
         paths = []
-    return [_look_at(path) for path in paths if os.path.isfile(path)]
+    return [_read_pixels(path) for path in paths if os.path.isfile(path)]
 
 
-def _look_at(path: str) -> Pixels:
-    known = (path, os.stat(path).st_mtime_ns)
-    if known not in _known:
+def _read_pixels(path: str) -> Pixels:
+    """Properties of a file; read once for each of its versions."""
+    version = (path, os.stat(path).st_mtime_ns)
+    if version not in _pixels_of_files:
         image: Any = bpy.data.images.load(path, check_existing=False)
         try:
             width, height = image.size
@@ -145,7 +149,7 @@ def _look_at(path: str) -> Pixels:
                 alpha = memoryview(bytearray(4 * 4 * width * height)).cast("f")
                 image.pixels.foreach_get(alpha)
                 has_alpha = min(alpha[3::4], default=1.0) < 1
-            _known[known] = Pixels(width, height, image.is_float, not has_alpha)
+            _pixels_of_files[version] = Pixels(width, height, image.is_float, not has_alpha)
         finally:
             bpy.data.images.remove(image)
-    return _known[known]
+    return _pixels_of_files[version]

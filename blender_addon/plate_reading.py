@@ -82,7 +82,7 @@ def transparency_warning(scene: bpy.types.Scene, strip: bpy.types.Strip, top: bp
         raise RefusedError(f"{top.name}: is half transparent over nothing, which a layer would change; {fix}")
     if opaque.may_show_through(scene, strip, frames):
         raise RefusedError(f"{strip.name}: may be half transparent over nothing, which a layer would change; {fix}")
-    if not opaque.fills(scene, strip):
+    if not opaque.fills_frame(scene, strip):
         return f"{strip.name}: its edges over nothing may change by some code values; {fix}"
     return ""
 
@@ -245,7 +245,7 @@ def _refuse_lost_keyframes(scene: bpy.types.Scene, strip: bpy.types.Strip, top: 
     """Refuse keyframes of a scene strip's opacity before 5.0, see host.RENDERS_KEYS_OF_SCENES."""
     if host.RENDERS_KEYS_OF_SCENES or animation.OPACITY not in animation.moving(scene, top):
         return
-    inside = [s for s in opaque.within(strip) if s.type == "SCENE"]
+    inside = [s for s in opaque.strips_in(strip) if s.type == "SCENE"]
     if inside:
         words = f"{top.name}: Blender before 5.0 renders keyframes of a scene strip's opacity at a wrong frame"
         raise RefusedError(f"{words}; render {inside[0].name} to files and fade these")

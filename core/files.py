@@ -283,7 +283,7 @@ def _is_small(value: object) -> bool:
 
 def _check_digits(text: str, limits: JsonLimits) -> None:
     if len(text) > limits.digits:
-        raise JsonError(f"holds a number of {len(text)} digits; {limits.digits} are the most")
+        raise JsonError(f"holds a number of {len(text)} digits; at most {limits.digits} are allowed")
 
 
 def _check_depth(value: Any, limits: JsonLimits) -> None:

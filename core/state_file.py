@@ -155,7 +155,7 @@ def _header(facts: dict[str, str], digest: str | None, kind: str, shape: tuple[i
     entry = {"dtype": kind, "shape": list(shape), "data_offsets": [0, size]}
     text = json.dumps({"__metadata__": metadata, "latents": entry}).encode()
     if len(text) > _HEADER:
-        raise ValueError(f"facts of {len(text)} bytes; {_HEADER} are the most")
+        raise ValueError(f"facts of {len(text)} bytes; at most {_HEADER} are allowed")
     return text.ljust(_HEADER)
 
 

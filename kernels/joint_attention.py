@@ -1,4 +1,4 @@
-"""Joint attention over the three layers: every token sees every token of every layer.
+"""Joint attention over the three layers: every token attends to every token of every layer.
 
 Layout: (B, 3, L, H, K) for query, key and value: batch, layer (edit, alpha,
 composite), tokens of one layer, heads, head dimension. The attention itself
@@ -45,33 +45,39 @@ def joint_attention(
         return _attend(query, key, value, kind, needs_gradient=True)
     if torch.compiler.is_compiling():
         return torch.ops.vera.joint_attention(query, key, value, kind)
-    # A custom operator's first call imports all of torch._dynamo, 2 CPU seconds.
+    # Not by the custom operator, whose first call imports all of torch._dynamo (2 CPU seconds).
     return _attend(query, key, value, kind, needs_gradient=False).contiguous()
 
 
 @torch.library.custom_op("vera::joint_attention", mutates_args=())
 def _without_gradient(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, kind: str | None) -> torch.Tensor:
-    """One custom operator, so that a compiled block neither has a graph break at the choice nor a fixed choice."""
+    """The attention without gradients, as one custom operator.
+
+    The implementation is then chosen at each call, without a graph break in a compiled block.
+    """
     return _attend(query, key, value, kind, needs_gradient=False).contiguous()
 
 
 @_without_gradient.register_fake
-def _empty(query, key, value, kind):
+def _empty(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, kind: str | None) -> torch.Tensor:
     return torch.empty_like(query, memory_format=torch.contiguous_format)
 
 
-def _attend(query, key, value, kind, needs_gradient):
-    chosen = chosen_kind(query.device, query.dtype, query.shape[-1], needs_gradient, kind)
-    if chosen == "triton":
+def _attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, kind: str | None, needs_gradient: bool
+) -> torch.Tensor:
+    """Choose the implementation and run it. Shapes (B, 3, L, H, K) in and out."""
+    implementation = chosen_kind(query.device, query.dtype, query.shape[-1], needs_gradient, kind)
+    if implementation == "triton":
         return flash_attention(query, key, value)[0]
-    if chosen == "reference":
+    if implementation == "reference":
         return joint_attention_reference(query, key, value)
-    if chosen in FLASH:
-        use_flash(chosen)
+    if implementation in FLASH:
+        use_flash(implementation)
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
             return sdpa(query, key, value)
     use_flash(None)
-    if chosen == "sdpa":
+    if implementation == "sdpa":
         return sdpa(query, key, value)
     # If cuDNN has no plan for a shape, torch takes the next implementation, unless cuDNN was forced.
     with sdpa_kernel(CUDNN_FIRST[:1] if forced(kind) else CUDNN_FIRST, set_priority=True):

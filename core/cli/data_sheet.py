@@ -1,4 +1,4 @@
-"""`vera data sheet`: a contact sheet of what the data engine makes."""
+"""`vera data sheet`: a contact sheet of the data engine's clips."""
 
 import sys
 from pathlib import Path
@@ -14,9 +14,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="the PNG to write")
     args = parser.parse_args(argv)
     refuse_unwritable_png(args.out)
-    from vera.core.data.engine.engine_sheet import (
-        save_sheet,  # only now, so that --help and wrong arguments answer at once
-    )
+    # Imported late, so that --help and wrong arguments are answered at once.
+    from vera.core.data.engine.engine_sheet import save_sheet
 
     save_sheet(args.out)
     return 0

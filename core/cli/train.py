@@ -20,7 +20,7 @@ from vera.core.cli.command import command, tell
 from vera.core.errors import InputError
 
 DONE, STOPPED = 0, 3
-# What a configuration trains, by its "train": the module whose train() does it.
+# Value of "train" in a configuration -> the module whose train() trains it.
 TRAINERS = {
     "transformer": "vera.core.training.mini.transformer_training",
     "codec": "vera.core.training.mini.codec_training",
@@ -30,26 +30,26 @@ TRAINERS = {
     "lift": "vera.core.training.lift.gate_training",
     "vera": "vera.core.training.full.trainer",
 }
-MAX_MINUTES = 1e6
+MAX_MINUTES = 1e6  # largest value of --minutes, some two years
 EPILOG = """\
 Ctrl-C, or the end of --minutes, saves and stops; the same command resumes.
 Exit codes: 0 done, 2 the input is wrong (one line; nothing written), 3 stopped by a signal, can be resumed."""
 
 
 def parser() -> Parser:
-    """Of `vera train`."""
-    made = Parser(prog="vera train", description="Train; resumes where it stopped.", epilog=EPILOG)
-    made.add_argument("config", type=Path, nargs="?", help="a JSON file, such as core/training/mini/mini.json")
-    made.add_argument("--out", type=Path, metavar="RUN", help="training state (default: runs/<name of the config>)")
-    made.add_argument("--minutes", type=_minutes, help="save and stop after this long")
-    made.add_argument(
+    """The argument parser of `vera train`."""
+    result = Parser(prog="vera train", description="Train; resumes where it stopped.", epilog=EPILOG)
+    result.add_argument("config", type=Path, nargs="?", help="a JSON file, such as core/training/mini/mini.json")
+    result.add_argument("--out", type=Path, metavar="RUN", help="training state (default: runs/<name of the config>)")
+    result.add_argument("--minutes", type=_minutes, help="save and stop after this long")
+    result.add_argument(
         "--threads", type=_threads, help="CPU threads; mini's transformer has the setting 'processes' instead"
     )
-    made.add_argument(
+    result.add_argument(
         "--export", type=Path, metavar="DIR", help="full size: write the current state as a model, and end"
     )
-    made.add_argument("--watch", type=Path, metavar="RUN", help="open a page with a run's curve and samples, and end")
-    return made
+    result.add_argument("--watch", type=Path, metavar="RUN", help="open a page with a run's curve and samples, and end")
+    return result
 
 
 @command
@@ -64,8 +64,8 @@ def watch(args: argparse.Namespace) -> int:
     from vera.core.training.watch import write_page
 
     others = ("config", "out", "minutes", "threads", "export")
-    if given := [name for name in others if getattr(args, name) is not None]:
-        raise InputError(f"--watch shows a run and trains nothing; leave out {', '.join(given)}")
+    if surplus := [name for name in others if getattr(args, name) is not None]:
+        raise InputError(f"--watch shows a run and trains nothing; leave out {', '.join(surplus)}")
     if not args.watch.is_dir():
         raise InputError(f"--watch {args.watch}: no such folder; name a run's, such as runs/mini")
     address = write_page(args.watch.resolve()).as_uri()
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out or Path("runs") / args.config.stem
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--out {folder}: is a file; name a folder")
-    import torch  # only now, so that --help and wrong arguments answer at once
+    import torch  # imported late, so that --help and wrong arguments are answered at once
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     stop = StopRequest(args.minutes)
     trainer.train(config, folder, stop, **({"target": args.export} if kind == "vera" else {}))
     if stop.timed_out and not stop.signalled:
-        tell(f"stopped after {args.minutes:g} minutes, as asked; the same command goes on from there")
+        tell(f"stopped after {args.minutes:g} minutes, as requested; the same command resumes")
     return STOPPED if stop.signalled else DONE
 
 
@@ -103,7 +103,9 @@ def read(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if not isinstance(kind, str) or kind not in TRAINERS:
         raise InputError(f"{args.config}: 'train' must be one of {', '.join(TRAINERS)}")
     if args.export is not None and kind != "vera":
-        raise InputError("--export is of full-size runs; a run of mini is exported by `vera model export RUN --to DIR`")
+        raise InputError(
+            "--export is for full-size runs; a run of mini is exported by `vera model export RUN --to DIR`"
+        )
     if args.export is not None and args.export.exists():
         raise InputError(f"--export {args.export}: exists already; name a new folder")
     if args.export is not None and args.minutes is not None:
@@ -128,7 +130,7 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if not self.signalled:
-            tell("stopping after this step; what was reached is saved")
+            tell("stopping after this step; the training state is saved")
         self.signalled = True
 
 

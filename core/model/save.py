@@ -1,8 +1,8 @@
 """Save a Vera in diffusers' layout, so that other tools can read its parts and its shards.
 
-model_index.json   which library's class each part is
+model_index.json   library and class of each part
 model.json         Limits
-transformer/       config.json, diffusion_pytorch_model*.safetensors, and their index where there are several
+transformer/       config.json, diffusion_pytorch_model*.safetensors, and an index if there are several
 vae/ text_encoder/ tokenizer/   as diffusers and transformers save them
 """
 
@@ -22,8 +22,9 @@ from vera.core.model.interfaces import Model
 from vera.core.model.tensors import save_tensors
 from vera.core.model.text import WanText
 
-SHARD_BYTES = 5 * 10**9
+SHARD_BYTES = 5 * 10**9  # largest size of a file; raising it makes fewer files and takes more memory
 STEM = "diffusion_pytorch_model"
+# Part of a model -> (library, class), the contents of model_index.json.
 CLASSES = {
     "transformer": ("vera.core.model.transformer", "Transformer"),
     "vae": ("diffusers", "AutoencoderKLWan"),
@@ -88,7 +89,7 @@ def write_shards(
         max_shard_size=shard_bytes,
     )
     for file, names in layout.filename_to_tensors.items():
-        # Copies where branches share one storage: safetensors refuses that.
+        # Copies, because safetensors refuses tensors that share a storage, as those of the branches may.
         shard = {name: get(name).to("cpu", tensors[name].dtype, copy=True).contiguous() for name in names}
         save_tensors(folder / file, shard, {"format": "pt"})
         del shard
@@ -113,7 +114,7 @@ def new_directory(target: Path) -> Iterator[Path]:
         raise InputError(f"{target}: exists already; name a new directory")
     work = target.with_name(target.name + ".partial")
     if work.exists():
-        raise InputError(f"{work}: left by a run that was cut short; remove it")
+        raise InputError(f"{work}: left by an interrupted run; remove it")
     try:
         work.mkdir(parents=True)
         yield work

@@ -22,7 +22,7 @@ def refuse_unsupported(recipe: EditRecipe, backend: str) -> None:
         value = getattr(recipe, field.name)
         if backend in field.row.backends or value in (field.default, *field.row.same_as_default):
             continue
-        what = (
+        reason = (
             f"{BACKENDS[backend].words} {field.row.left_out}" if field.row.left_out else f"{backend} does not take it"
         )
-        raise InputError(f"{field.label}: {what}; leave it out")
+        raise InputError(f"{field.label}: {reason}; leave it out")

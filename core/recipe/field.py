@@ -14,7 +14,8 @@ from vera.core.recipe.backend_table import BACKENDS
 from vera.core.recipe.parse import MAX_TEXT, shown
 from vera.core.recipe.path_kind import PathKind
 
-GENERAL = ""  # the group of options without a heading
+# Groups of options, by their heading in --help.
+GENERAL = ""  # without a heading
 SAVING = "cheaper than the full computation (docs/kernels.md has each one's error)"
 LARGE = "full-size models (docs/full-size.md)"
 
@@ -28,8 +29,11 @@ class Part(Enum):
 
 @dataclass(frozen=True)
 class InHosts:
-    """How the hosts' panels show a field. label: beside it; of_files: whether it says how the plate's own files are
-    read, and so means nothing where the host writes the plate."""
+    """How the hosts' panels show a field.
+
+    label: text beside it
+    of_files: whether it applies to the plate's own files only. It has no effect if the host writes the plate.
+    """
 
     label: str
     of_files: bool = True
@@ -45,9 +49,9 @@ class Row:
     bounds: lowest and highest number
     choices: the only values
     path: kind of path that it contains, or None
-    no_path: words that are accepted in place of a path
+    no_path: values that are accepted in place of a path, such as "none"
     backends: that support it
-    left_out: why the others do not, continuing "a lift ..."
+    left_out: why the others do not support it, as the end of a message that begins with "a lift "
     part: the hash that it belongs to; None if it changes no pixel
     same_as_default: other spellings of the default
     check: raises InputError for a wrong text; called for each text of a list
@@ -108,9 +112,11 @@ class Field:
             return self.default
         for text in value if isinstance(value, (list, tuple)) else (value,):
             if isinstance(text, str) and ("\0" in text or text.encode("utf-8", "ignore").decode() != text):
-                raise InputError(f"{self.name} {shown(text)} holds what is no text; write it in Unicode, without NUL")
+                raise InputError(
+                    f"{self.name} {shown(text)} contains a NUL or a character that is not Unicode; remove it"
+                )
             if isinstance(text, str) and len(text) > MAX_TEXT:
-                raise InputError(f"{self.name} has {len(text)} characters; {MAX_TEXT} are the most")
+                raise InputError(f"{self.name} has {len(text)} characters; at most {MAX_TEXT} are allowed")
         if self.row.read:
             return self.row.read(value)
         if self.row.choices:
@@ -161,8 +167,8 @@ def _flag(field: Field, value: Any) -> bool:
 def _number(field: Field, value: Any) -> float:
     whole = field.kinds[0] is int
     low, high = field.row.bounds or (-math.inf, math.inf)
-    number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not number or not low <= value <= high:
+    is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
         raise InputError(f"{field.name} {shown(value)} is out of range; give {kind} from {low} to {high}")
     return value

@@ -6,7 +6,7 @@ from vera.core.recipe import table
 from vera.core.recipe.field import Field
 from vera.core.recipe.parse import MAX_TEXT
 
-MAX_ITEMS = 64  # largest number of items in a list
+MAX_ITEMS = 64  # of a list, such as of LoRAs; a longer one is refused
 _TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", tuple: "array"}
 
 
@@ -22,7 +22,7 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def field_schema(field: Field) -> dict[str, Any]:
-    """The types of a field's values, and their limits."""
+    """The JSON Schema of a field: the types of its values, and their limits."""
     names = [_TYPES[kind] for kind in field.kinds] + (["null"] if field.optional else [])
     schema: dict[str, Any] = {"type": names[0] if len(names) == 1 else names, "description": field.row.help}
     text: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}

@@ -373,14 +373,14 @@ def _check(value: Any, schema: dict[str, Any], where: str) -> None:  # noqa: C90
     if isinstance(value, str):
         if not schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value)):
             most = schema.get("maxLength")
-            raise RequestError(400, f"{where} has {len(value)} characters; {most} are the most, one the least")
+            raise RequestError(400, f"{where} has {len(value)} characters; from 1 to {most} are allowed")
         if "pattern" in schema and not re.fullmatch(schema["pattern"].strip("^$"), value):
             raise RequestError(400, f"{where} does not fit {schema['pattern']}")
         if value not in schema.get("enum", [value]):
             raise RequestError(400, f"{where} is none of {', '.join(schema['enum'])}")
     if isinstance(value, list):
         if len(value) > schema["maxItems"]:
-            raise RequestError(400, f"{where} has {len(value)} items; {schema['maxItems']} are the most")
+            raise RequestError(400, f"{where} has {len(value)} items; at most {schema['maxItems']} are allowed")
         for item in value:
             _check(item, schema["items"], f"{where}: an item")
     if isinstance(value, dict):

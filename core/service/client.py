@@ -8,8 +8,8 @@ Hosts carry a copy of this file and of host_rules.py, and nothing else of Vera:
         print(job["state"], job["stage"], job["done"], job["total"])
     print(client.results(job)["edit"])
 
-It runs inside Nuke and Blender, so nothing that it reads is trusted: the discovery file, answers and manifests are
-limited in size, each request in its whole time, and what does not have the promised shape raises ServiceError.
+It runs inside Nuke and Blender, so nothing that it reads is trusted. The discovery file, answers and manifests are
+limited in size, and each request in time. Content of another shape than documented raises ServiceError.
 
 As a command: python client.py health | list | submit KEY=VALUE ... | watch ID | cancel ID | retry ID
 """
@@ -39,9 +39,12 @@ from urllib.parse import quote
 CONTRACT = 1  # version of the requests and answers below; the service states its own in `health`
 OPEN_STATES = ("queued", "running")
 ENDED_STATES = ("done", "failed", "cancelled")
-START_SECONDS, ANSWER_SECONDS, POLL_SECONDS = 60, 30, 25
+START_SECONDS = 60  # time for the service to start; raising it helps slow machines
+ANSWER_SECONDS = 30  # time for an answer, beyond the time that the request asks the service to wait
+POLL_SECONDS = 25  # time that the service may hold back an answer until a job changes; raising it sends fewer requests
 LOOK_SECONDS = 120  # seconds to wait for `look`, which may wait for another one
-BUSY, BUSY_TRIES = 503, 20  # the service has too many connections
+BUSY = 503  # status of an answer if the service has too many connections
+BUSY_TRIES = 20  # of such a request
 BUSY_SECONDS = 0.3  # between two tries
 QUIET_SECONDS = 0.2  # before the next poll, if the answer came at once and without news
 # Limits on answers and files. Raising them costs the host memory: an answer of n bytes can take 13 n.
@@ -50,7 +53,7 @@ ANSWER_BYTES = 3 * 2**20  # some thousand jobs
 ANSWER_PARTS = 300_000  # values, names and lists of one answer
 MANIFEST_BYTES, MANIFEST_PARTS = 32 * 2**20, 1_000_000  # some 20,000 frames
 LINE_CHARACTERS = 600  # largest length of a text from the service that users see
-PICTURE_PIXELS = 2048  # width and height of a preview
+PICTURE_PIXELS = 2048  # largest width and height of a preview
 
 
 # The recipe fields that contain paths, with their kinds. A test compares them with the recipe's table.
@@ -86,10 +89,10 @@ class NotRunningError(ServiceError):
 
 
 def allow_command(folder: str = "FOLDER") -> str:
-    """The command that allows the service a folder. It names the service's own folder if that is not the usual one."""
-    own = os.environ.get("VERA_SERVICE_DIR")
-    named = f" --folder {shlex.quote(own)}" if own else ""
-    return f"vera serve{named} --allow {folder if folder == 'FOLDER' else shlex.quote(folder)}"
+    """The command that allows the service to use a folder; it names the state folder if that is not the default."""
+    state = os.environ.get("VERA_SERVICE_DIR")
+    option = f" --folder {shlex.quote(state)}" if state else ""
+    return f"vera serve{option} --allow {folder if folder == 'FOLDER' else shlex.quote(folder)}"
 
 
 def state_folder() -> Path:
@@ -223,9 +226,9 @@ def start(
     environment = own_environment()
     if folder:
         environment["VERA_SERVICE_DIR"] = str(folder)
-    apart: dict[str, Any] = {"start_new_session": True}
+    independence: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
-        apart = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
+        independence = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
     try:
         process = subprocess.Popen(
             [str(python), "-m", "vera", "serve", *options],
@@ -234,7 +237,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            **apart,
+            **independence,
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -310,8 +313,8 @@ def _with_paths(value: Any, kind: str, change: Callable[[str], str]) -> Any:
 
 
 def _lora_with_path(text: str, change: Callable[[str], str]) -> str:
-    found = _STRENGTH.fullmatch(text)
-    return f"{change(found[1])}:{found[2]}" if found else change(text)
+    parts = _STRENGTH.fullmatch(text)
+    return f"{change(parts[1])}:{parts[2]}" if parts else change(text)
 
 
 class Client:
@@ -342,28 +345,32 @@ class Client:
 
     def submit(self, recipe: Mapping[str, Any], request: str | None = None) -> Job:
         """Put a recipe into the queue. Sent again under the same `request` it is the same job."""
-        return self._job("POST", "/v1/jobs", {"recipe": self._there(recipe), "request": request or uuid.uuid4().hex})
+        return self._job(
+            "POST", "/v1/jobs", {"recipe": self._with_service_paths(recipe), "request": request or uuid.uuid4().hex}
+        )
 
     def look(self, recipe: Mapping[str, Any]) -> list[str]:
         """How the service reads this recipe's plate, mask and prompt, as lines; nothing is queued or written."""
-        request = Request("POST", "/v1/look", {"recipe": self._there(recipe)})
+        request = Request("POST", "/v1/look", {"recipe": self._with_service_paths(recipe)})
         try:
             lines = self._ask(request, LOOK_SECONDS).get("lines")
         except ServiceError as error:
             if error.status in (404, 405):
-                raise ServiceError("this service is older, and cannot say it; install one version of both") from None
+                raise ServiceError(
+                    "this service is older and has no preview of the settings; install one version of both"
+                ) from None
             raise
         if not _list_of(_text(_MAX_TEXT), 1000)(lines):
             raise ServiceError("the service's answer has no lines; install one version of both")
         return [one_line(line) for line in lines]
 
-    def _there(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    def _with_service_paths(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
         """The recipe with the service's paths, without the fields that are None."""
-        found = {name: value for name, value in dict(recipe).items() if value is not None}
+        values = {name: value for name, value in dict(recipe).items() if value is not None}
         for name, kind in PATH_FIELDS.items():
-            if found.get(name):
-                found[name] = _with_paths(found[name], kind, self.paths.to_service)
-        return found
+            if values.get(name):
+                values[name] = _with_paths(values[name], kind, self.paths.to_service)
+        return values
 
     def jobs(self) -> list[Job]:
         """All jobs: those in the queue in its order, then those that ended, latest first."""
@@ -386,11 +393,11 @@ class Client:
                 return
             before = job["revision"]
             path = f"/v1/jobs/{int(number)}?after={quote(before)}&wait={left:.1f}"
-            asked = time.monotonic()
+            began = time.monotonic()
             job = checked_job(self._ask(Request("GET", path), left + ANSWER_SECONDS))
             if job["revision"] != before:
                 yield job
-            elif time.monotonic() - asked < QUIET_SECONDS:
+            elif time.monotonic() - began < QUIET_SECONDS:
                 time.sleep(min(QUIET_SECONDS, left))  # the service did not wait as requested
 
     def wait(self, number: int | str, seconds: float | None = None) -> Job:
@@ -457,16 +464,16 @@ class Client:
 
         Every request may be sent twice. Raises ServiceError.
         """
-        looked_again = False
+        is_retry = False
         seconds = ANSWER_SECONDS if seconds is None else seconds
         end = time.monotonic() + seconds
         for _ in range(BUSY_TRIES):
             try:
                 return _exchange(discover(self.folder), request, end)
             except NotRunningError:
-                if looked_again:
+                if is_retry:
                     raise
-                looked_again = True
+                is_retry = True
                 if self.starter:
                     self.starter()
                 end = time.monotonic() + seconds
@@ -521,7 +528,7 @@ def _exchange(entry: Entry, request: Request, end: float) -> Any:
     try:
         answer = _strict_json(content, ANSWER_PARTS)
     except ValueError:
-        words = "the service answered {} without words that can be read"
+        words = "the service answered with status {} and unreadable content"
         raise ServiceError(words.format(response.status), response.status) from None
     if response.status >= 300:
         refusal = answer.get("error")
@@ -618,18 +625,21 @@ HEALTH_SHAPE: dict[str, tuple[Any, ...]] = {
 }
 
 
-def checked(answer: object, shape: dict[str, tuple[Any, ...]], what: str) -> dict[str, Any]:
-    """The answer, checked against `shape`; additional fields of a newer service stay. Raises ServiceError."""
+def checked(answer: object, shape: dict[str, tuple[Any, ...]], title: str) -> dict[str, Any]:
+    """The answer, checked against `shape`; additional fields of a newer service stay.
+
+    title: of the answer in messages. Raises ServiceError.
+    """
     if not isinstance(answer, dict):
-        raise ServiceError(f"the service's {what} is no object; install one version of both")
-    found = dict(answer)
+        raise ServiceError(f"the service's {title} is not an object; install one version of both")
+    result = dict(answer)
     for name, (fits, *default) in shape.items():
         value = answer.get(name)
         if value is None and default:
-            found[name] = default[0]
+            result[name] = default[0]
         elif not fits(value):
-            raise ServiceError(f"the service's {what} has no {name} that can be read; install one version of both")
-    return found
+            raise ServiceError(f"the service's {title} has no valid {name}; install one version of both")
+    return result
 
 
 def checked_job(answer: object) -> Job:

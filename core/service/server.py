@@ -1,4 +1,4 @@
-"""The server: one per user, for this machine only, from its start to its end."""
+"""Run the service's HTTP server. Each user has at most one, which accepts connections from this machine only."""
 
 import asyncio
 import contextlib
@@ -27,8 +27,8 @@ from vera.core.service.supervisor import WORKER, Supervisor
 from vera.core.service.web import application
 
 LOG_SECONDS = 10.0  # seconds between checks of the log's size
-LAST_PORT = "port.json"
-MAX_LOG = 4 * 2**20  # size in bytes at which the log is rotated; the earlier one is deleted
+LAST_PORT = "port.json"  # file with the port, which the next service uses again
+MAX_LOG = 4 * 2**20  # size in bytes at which the log is rotated; one earlier log is kept
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,18 @@ class AlreadyRunningError(Exception):
 
 
 class Service:
-    """The state behind the answers: queue, roots, supervisor, and the time of the last request."""
+    """The state behind the answers. Raises InputError if the list of allowed folders is damaged.
+
+    epoch: random name of this run of the service; it makes revisions of an earlier run invalid
+    requests: number of requests being answered
+    """
 
     def __init__(self, settings: Settings, port: int, token: str) -> None:
         self.settings = settings
         self.renewal = Renewal(key_in(settings.folder), token, port)
         self.loop = asyncio.get_running_loop()
         self.roots = Roots(settings.folder / "roots.json")
-        self.roots.folders()
+        self.roots.folders()  # raises InputError for a damaged file
         self.queue = Queue(settings.folder / "queue.sqlite")
         self.queue.reopen()
         self.supervisor = Supervisor(self.queue, self.roots, settings)
@@ -77,7 +81,7 @@ class Service:
             self.server.should_exit = True
         self.supervisor.end()
 
-    def counted(self, app: ASGIApp) -> ASGIApp:
+    def with_request_count(self, app: ASGIApp) -> ASGIApp:
         """ASGI middleware that counts the requests of the app."""
 
         async def count(scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,7 +106,11 @@ class Service:
 
 
 def run(settings: Settings, started: Callable[[str], None] = print) -> None:
-    """Serve until asked to end, or idle. Raises AlreadyRunningError, InputError, OSError."""
+    """Serve until told to end, or idle.
+
+    started: called with the page's address when the service listens
+    Raises AlreadyRunningError, InputError, OSError.
+    """
     folder = settings.folder
     make_private_folder(folder)
     try:
@@ -110,7 +118,7 @@ def run(settings: Settings, started: Callable[[str], None] = print) -> None:
     except LockHeldError:
         raise AlreadyRunningError(_where_it_runs(folder)) from None
     try:
-        turn_log(folder / "service.log")
+        rotate_log(folder / "service.log")
         asyncio.run(_serve(settings, started))
     finally:
         lock.release()
@@ -120,7 +128,7 @@ async def _serve(settings: Settings, started: Callable[[str], None]) -> None:
     listener = _listener(settings.folder)
     port, token = listener.getsockname()[1], new_token()
     service = Service(settings, port, token)
-    app = service.counted(Guard(application(service), token, port))
+    app = service.with_request_count(Guard(application(service), token, port))
     server = service.server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -141,7 +149,7 @@ async def _serve(settings: Settings, started: Callable[[str], None]) -> None:
     work = asyncio.create_task(service.supervisor.run())
     work.add_done_callback(lambda _: service.end())
     idle = asyncio.create_task(service.end_when_idle())
-    log = asyncio.create_task(_turn_log_while_running(settings.folder / "service.log"))
+    log = asyncio.create_task(_rotate_log_while_running(settings.folder / "service.log"))
     entry = {"port": port, "pid": os.getpid(), "token": token, "contract": client.CONTRACT, "version": __version__}
     write_private(settings.folder / "service.json", json.dumps(entry) + "\n")
     write_private(settings.folder / "open.html", _opener(port, token))
@@ -184,12 +192,12 @@ def _opener(port: int, token: str) -> str:
 def _where_it_runs(folder: Path) -> str:
     try:
         entry = client.discover(folder)
-        return f"the service runs already: http://127.0.0.1:{entry['port']}/ (process {entry['pid']})"
+        return f"the service is already running: http://127.0.0.1:{entry['port']}/ (process {entry['pid']})"
     except client.ServiceError:
-        return f"the service of {folder} is starting or ending just now"
+        return f"the service of {folder} is just starting or ending"
 
 
-def turn_log(path: Path) -> None:
+def rotate_log(path: Path) -> None:
     """Copy a large log to a second file and empty it. Its writers append, so they continue in the emptied file."""
     with contextlib.suppress(OSError):
         if path.stat().st_size > MAX_LOG:
@@ -197,10 +205,10 @@ def turn_log(path: Path) -> None:
             os.truncate(path, 0)
 
 
-async def _turn_log_while_running(path: Path) -> None:
+async def _rotate_log_while_running(path: Path) -> None:
     while True:
         await asyncio.sleep(LOG_SECONDS)
-        await asyncio.to_thread(turn_log, path)
+        await asyncio.to_thread(rotate_log, path)
 
 
 def default_memory_limit() -> int | None:

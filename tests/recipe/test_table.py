@@ -362,7 +362,7 @@ def test_an_unknown_field_names_the_nearest(name, fix):
         ({"also": [["png"]]}, "also ['png'] is unknown; choose from prores, png, matte"),
         ({"exposure": []}, "exposure [] is out of range; give auto, or stops from -20 to 20"),
         ({"keep": "yes"}, "keep 'yes' is not true or false"),
-        ({"prompt": "a\0b"}, "prompt 'a\\x00b' holds what is no text; write it in Unicode, without NUL"),
+        ({"prompt": "a\0b"}, "prompt 'a\\x00b' contains a NUL or a character that is not Unicode; remove it"),
     ],
 )
 def test_a_wrong_value_is_one_line_with_the_fix(values, line):

@@ -108,10 +108,10 @@ def test_the_log_is_moved_aside_while_its_writer_goes_on(tmp_path, monkeypatch):
     path = tmp_path / "service.log"
     with open(path, "ab", buffering=0) as log:
         log.write(b"x" * 99)
-        server.turn_log(path)
+        server.rotate_log(path)
         assert path.stat().st_size == 99
         log.write(b"y" * 99)
-        server.turn_log(path)
+        server.rotate_log(path)
         log.write(b"z")
     assert path.read_bytes() == b"z" and (tmp_path / "service.log.1").read_bytes() == b"x" * 99 + b"y" * 99
 

@@ -198,7 +198,7 @@ def test_two_servers_at_once_are_one(make_service, tmp_path):
             if server.poll() is not None:
                 out, err = server.communicate()
                 assert server.returncode == 3 and out == "" and len(err.strip().splitlines()) == 1
-                assert "runs already" in err or "starting" in err
+                assert "is already running" in err or "starting" in err
     finally:
         for server in servers:
             if server.poll() is None:

@@ -211,13 +211,13 @@ class Sample(NamedTuple):
     row: str
 
 
-def fetch(row: Row, cache: Cache, only_make: bool = False) -> Fetched:
+def fetch(row: Row, cache: Cache, fill_only: bool = False) -> Fetched:
     """Read a row from the cache, or else decode its layers; runs in a worker process.
 
-    only_make: only fill the cache; do not read entries that exist. Raises BrokenRowError.
+    fill_only: only fill the cache; do not read entries that exist. Raises BrokenRowError.
     """
     key, text = cache.key_of_row(row), cache.key_of_text(row.instruction)
-    if only_make and cache.holds(key) and cache.holds(text):
+    if fill_only and cache.holds(key) and cache.holds(text):
         return Fetched(row, key, cached=True)
     latents = cache.get(key)
     return Fetched(row, key, latents, cache.get(text), read_layers(row) if latents is None else None)

@@ -32,11 +32,11 @@ class Order:
         """The row of this draw, or its first substitute whose name is not in `broken`."""
         epoch, place = divmod(draw, len(self.rows))
         row = self.rows[permutation(self.seed, epoch, len(self.rows))[place]]
-        others = np.random.default_rng([self.seed, draw, 1])
+        substitutes = np.random.default_rng([self.seed, draw, 1])
         for _ in range(MAX_SUBSTITUTES):
             if row.name not in broken:
                 return row
-            row = self.rows[others.integers(len(self.rows))]
+            row = self.rows[substitutes.integers(len(self.rows))]
         raise InputError(f"no usable row in {MAX_SUBSTITUTES} tries; check the dataset with `vera data check`")
 
 
@@ -56,32 +56,32 @@ def split(rows: list[Row], held_out: int, root: Path) -> tuple[list[Row], list[R
     for row in rows:
         plates.setdefault(row.files["source"], []).append(row)
 
-    def digest(plate):
+    def digest(plate: Path) -> bytes:
         return hashlib.sha256(plate.relative_to(root).as_posix().encode("utf-8", "surrogatepass")).digest()
 
-    held: list[Row] = []
+    held_rows: list[Row] = []
     for plate in sorted(plates, key=digest):
-        if len(held) >= held_out:
+        if len(held_rows) >= held_out:
             break
-        held += plates.pop(plate)
-    return [row for row in rows if row.files["source"] in plates], held
+        held_rows += plates.pop(plate)
+    return [row for row in rows if row.files["source"] in plates], held_rows
 
 
 class FetchedDraws(Dataset):
     """For a loader's workers: draw number -> (draw number, the Fetched row or its BrokenRowError)."""
 
-    def __init__(self, order: Order, cache: Cache, broken: set[str], only_make: bool) -> None:
-        self.order, self.cache, self.broken, self.only_make = order, cache, frozenset(broken), only_make
+    def __init__(self, order: Order, cache: Cache, broken: set[str], fill_only: bool) -> None:
+        self.order, self.cache, self.broken, self.fill_only = order, cache, frozenset(broken), fill_only
 
     def __getitem__(self, draw: int) -> tuple[int, Any]:
         row = self.order.row(draw, self.broken)
         try:
-            return draw, fetch(row, self.cache, self.only_make)
+            return draw, fetch(row, self.cache, self.fill_only)
         except BrokenRowError as error:
             return draw, error
 
 
-class InOrder(Order):
+class SequentialOrder(Order):
     """Each row once, in order; broken rows have no substitute."""
 
     def __init__(self, rows: list[Row]) -> None:
@@ -98,16 +98,19 @@ class SampleSource:
     """
 
     def __init__(
-        self, order: Order, cache: Cache, encoders: Encoders, broken: set[str], workers: int, only_make: bool = False
+        self, order: Order, cache: Cache, encoders: Encoders, broken: set[str], workers: int, fill_only: bool = False
     ) -> None:
-        """only_make: only fill the cache; rows that are cached already are not read and yield None."""
+        """fill_only: only fill the cache; rows that are cached already are not read and yield None."""
         self.order, self.cache, self.encoders = order, cache, encoders
         self.broken, self.workers = broken, workers
-        self.only_make = only_make
+        self.fill_only = fill_only
         self.new_broken: list[BrokenRowError] = []
 
     def samples(self, draws: Iterable[int]) -> Iterator[Any]:
-        """Yield a Sample (or None, see only_make) per draw. Broken rows are noted, and replaced unless InOrder."""
+        """Yield a Sample (or None, see fill_only) per draw.
+
+        Broken rows are noted. They are replaced, except in a SequentialOrder.
+        """
         for draw, fetched in self._loader(draws):
             while True:
                 row = self.order.row(draw, self.broken)
@@ -115,24 +118,25 @@ class SampleSource:
                     if isinstance(fetched, BrokenRowError):
                         raise fetched
                     if fetched is None or fetched.row.name != row.name:
-                        fetched = fetch(row, self.cache, self.only_make)
+                        fetched = fetch(row, self.cache, self.fill_only)
                     sample = finish(fetched, self.cache, self.encoders)
                 except BrokenRowError as error:
                     if error.row not in self.broken:
                         self.broken.add(error.row)
                         self.new_broken.append(error)
-                    if isinstance(self.order, InOrder):
+                    if isinstance(self.order, SequentialOrder):
                         break
                     fetched = None
                 else:
                     yield sample
                     break
 
-    def _loader(self, draws):
-        ahead = {"multiprocessing_context": "spawn", "prefetch_factor": 4} if self.workers else {}
-        dataset = FetchedDraws(self.order, self.cache, self.broken, self.only_make)
+    def _loader(self, draws: Iterable[int]) -> Iterator[Any]:
+        """The items of FetchedDraws, read ahead by worker processes."""
+        options: dict[str, Any] = {"multiprocessing_context": "spawn", "prefetch_factor": 4} if self.workers else {}
+        dataset = FetchedDraws(self.order, self.cache, self.broken, self.fill_only)
         loader = DataLoader(
-            dataset, batch_size=None, sampler=draws, num_workers=self.workers, worker_init_fn=begin_worker, **ahead
+            dataset, batch_size=None, sampler=draws, num_workers=self.workers, worker_init_fn=begin_worker, **options
         )
         with block_stop_signals():
             return iter(loader)

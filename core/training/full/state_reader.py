@@ -38,6 +38,7 @@ class StateReader(FileSystemReader):
     """A reader for torch.distributed.checkpoint.load that runs no code from a state. Raises UnpicklingError."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """See `FileSystemReader.read_metadata`."""
         with self.fs.create_stream(self._get_metadata_path(kwargs.get("rank")), "rb") as file:
             index = _IndexUnpickler(file).load()
         _check_index(index)
@@ -47,12 +48,14 @@ class StateReader(FileSystemReader):
 
 
 class _IndexUnpickler(pickle.Unpickler):
+    """Unpickles only the classes in _INDEX and torch's dtypes. Raises UnpicklingError for others."""
+
     def find_class(self, module: str, name: str) -> Any:
         module = _MOVED.get(module, module)
         is_type = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         if is_type or name in _INDEX.get(module, ()):
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"its index names {module}.{name}, which no state of Vera does")
+        raise pickle.UnpicklingError(f"its index names {module}.{name}, which is not allowed in a state of Vera")
 
 
 def _check_index(index: object) -> None:
@@ -62,7 +65,7 @@ def _check_index(index: object) -> None:
     for name, entry in index.state_dict_metadata.items():
         if not isinstance(entry, TensorStorageMetadata):
             raise pickle.UnpicklingError(f"its index declares {str(name)[:80]}, which is not a tensor")
-    for place in index.storage_data.values():
-        file = place.relative_path
+    for location in index.storage_data.values():
+        file = location.relative_path
         if not isinstance(file, str) or Path(file).name != file:
             raise pickle.UnpicklingError("its index names a file in another folder")

@@ -35,7 +35,7 @@ from vera.core.training.console import Console
 from vera.core.training.full.boards import boards
 from vera.core.training.full.full_settings import Settings
 from vera.core.training.full.memory_estimate import Need, training_need, what_would_fit
-from vera.core.training.full.rows import InOrder, Order, SampleSource, split
+from vera.core.training.full.rows import Order, SampleSource, SequentialOrder, split
 from vera.core.training.full.sample_movies import (
     FOLDER,
     GUIDANCE,
@@ -312,7 +312,9 @@ class Run:
 
     def _encode(self, rows, broken, stop) -> bool:
         """Encode this rank's share of the rows into the cache. False if stop() returned True on any rank."""
-        source = SampleSource(InOrder(rows), self.cache, self.encoders, broken, self.settings.workers, only_make=True)
+        source = SampleSource(
+            SequentialOrder(rows), self.cache, self.encoders, broken, self.settings.workers, fill_only=True
+        )
         usable = [i for i, row in enumerate(rows) if row.name not in broken]
         share = usable[dist.get_rank() :: dist.get_world_size()]
         stopped = False
@@ -336,7 +338,7 @@ class Run:
         """
         numbers = range(self.group, -(-len(held) // self.groups) * self.groups, self.groups)
         here = [held[i % len(held)] for i in numbers]
-        source = SampleSource(InOrder(here), self.cache, self.encoders, broken, 0)
+        source = SampleSource(SequentialOrder(here), self.cache, self.encoders, broken, 0)
         samples = list(source.samples(range(len(here))))
         fewest = torch.tensor(len(samples))  # a row may have become unreadable on one rank
         dist.all_reduce(fewest, dist.ReduceOp.MIN)

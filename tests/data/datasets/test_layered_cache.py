@@ -13,7 +13,7 @@ from tests.tiny_vera import vera_directory
 from vera.core.data.datasets import layered_cache
 from vera.core.data.datasets.layered import BrokenRowError, read_rows
 from vera.core.data.datasets.layered_cache import Cache, Encoders, fetch, finish
-from vera.core.training.full.rows import InOrder, Order, SampleSource, split
+from vera.core.training.full.rows import Order, SampleSource, SequentialOrder, split
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_worker_processes_return_rows_in_order(rows, made, cache, encoders, spaw
     """Two processes read ahead; the row in the middle is broken."""
     gone = rows[1].files["alpha"].with_name("gone.mp4")
     broken = dataclasses.replace(rows[1], files=rows[1].files | {"alpha": gone})
-    order = InOrder([rows[0], broken, rows[2]])
+    order = SequentialOrder([rows[0], broken, rows[2]])
     source = SampleSource(order, cache, encoders, set(), 2)
     with spawned_as_copies():
         first, last = source.samples([0, 1, 2])
@@ -166,4 +166,4 @@ def test_a_movie_is_digested_again_only_after_a_change(place, tmp_path, encoders
 
 def test_filling_the_cache_does_not_read_existing_entries(rows, cache, monkeypatch):
     monkeypatch.setattr(cache, "get", None)
-    assert fetch(rows[0], cache, only_make=True).cached and finish(fetch(rows[0], cache, True), cache, None) is None
+    assert fetch(rows[0], cache, fill_only=True).cached and finish(fetch(rows[0], cache, True), cache, None) is None
