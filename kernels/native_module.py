@@ -10,8 +10,8 @@ from vera.kernels import NativeVersionError
 VERSION = 2
 
 
-def checked(module: Any) -> Any:
-    """The module. Raises NativeVersionError for one of another version, which has other functions."""
+def with_right_version(module: Any) -> Any:
+    """The module itself. Raises NativeVersionError for one of another version, whose functions differ."""
     version = getattr(module, "VERSION", 1)
     if version != VERSION:
         raise NativeVersionError(
@@ -23,6 +23,6 @@ def checked(module: Any) -> Any:
 
 native: Any = None
 try:
-    native = checked(import_module("vera.kernels._native"))
+    native = with_right_version(import_module("vera.kernels._native"))
 except ImportError:  # not built: each kernel has a reference that does the same, slower
     pass

@@ -101,11 +101,11 @@ def crew_of(processes: int, recipe: EditRecipe, sharded: bool = False) -> Iterat
 
     if not load_backend(recipe.model).samples:
         raise InputError(f"--processes: model {recipe.model} runs on one; leave it out")
-    from vera.core.sampling.parallel import Crew
+    from vera.core.sampling.parallel import WorkerProcesses
     from vera.core.sampling.speed_options import SpeedOptions
 
-    with Crew(processes, SpeedOptions.of(recipe), sharded) as crew:
-        yield crew.load
+    with WorkerProcesses(processes, SpeedOptions.of(recipe), sharded) as workers:
+        yield workers.load
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -28,7 +28,7 @@ from vera.core.errors import InputError
 from vera.core.extras import require
 from vera.core.model.config import BRANCHES
 from vera.core.model.tensors import TensorFiles, listed, save_tensors
-from vera.core.model.wan.parameter_names import own_name, wan_name
+from vera.core.model.wan.parameter_names import checkpoint_name, wan_name
 
 TARGETS = ("attn[12].to_[qkv]", "attn[12].to_out.0", "ffn.net.0.proj", "ffn.net.2")
 PREFIX = "transformer."
@@ -190,7 +190,7 @@ def stems_by_name(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, list[str]]
             continue
         names, wan = {name}, wan_name(name)
         if wan:
-            names |= {own_name(wan, layout) for layout in ("diffusers", "original")}
+            names |= {checkpoint_name(wan, layout) for layout in ("diffusers", "original")}
         if leaf == _TABLE:
             names |= {each.replace(_TABLE, _MODULATION) for each in names}
         for each in {n.removesuffix(".weight").replace(".", "_") for n in names}:

@@ -11,14 +11,14 @@ import torch.nn.functional as F
 
 from vera.core.errors import InputError
 
-NEIGHBOUR_FRAMES = 8  # frames examined on either side
-# A cut changes most of the picture by at least this log factor, and by this multiple of the usual change. Raising them
-# finds fewer cuts.
-LEAST, TIMES_USUAL = 0.08, 2.5
-_BLACK = 0.1  # added to values, so that noise in the dark is no change
-# Quantile over the cells that is the difference of two pictures, so that movement in fewer cells does not count.
+NEIGHBOUR_FRAMES = 8  # on either side of a possible cut, from which the usual change is estimated
+# A cut changes most of the picture by at least this natural logarithm of a factor, and by this multiple of the usual
+# change. Raising them finds fewer cuts.
+MIN_CHANGE, TIMES_USUAL = 0.08, 2.5
+_BLACK = 0.1  # added to values before the logarithm; raising it gives noise in dark areas less weight
+# The difference of two pictures is this quantile of the cells' changes. Raising it lets movement in fewer cells count.
 QUANTILE = 0.7
-_CELLS = (14, 24)
+_CELLS = (14, 24)  # rows and columns of cells in a picture
 
 
 def refuse_cuts_outside(cuts: str | Collection[int], frames: Sequence[int]) -> None:
@@ -49,12 +49,12 @@ def with_cuts(
     first. Dissolves, cuts within a whip pan, and shots of one frame are not found.
     """
     if cuts == "auto":
-        found = _found(items, picture_of)
+        marked = _with_starts(items, picture_of)
     else:
         assert number_of is not None, "cuts by number need number_of"
-        found = ((item, number_of(item) in cuts) for item in items)
+        marked = ((item, number_of(item) in cuts) for item in items)
     shot = 0
-    for item, begins in found:
+    for item, begins in marked:
         shot += begins
         yield item, shot
 
@@ -66,31 +66,37 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.quantile(change, QUANTILE))
 
 
-def _found(items, picture_of):
+# An item, its picture's cells, and their difference from the item before; each None if there is none.
+_Entry = tuple[Any, np.ndarray | None, float | None]
+
+
+def _with_starts(items: Iterable[Any], picture_of: Callable[[Any], torch.Tensor]) -> Iterator[tuple[Any, bool]]:
     """Yield (item, whether a new shot begins with it)."""
-    none = (None, None, None)
-    # Item, its cells, their difference from those before.
-    seen = deque([none] * NEIGHBOUR_FRAMES, maxlen=2 * NEIGHBOUR_FRAMES + 1)
+    none: _Entry = (None, None, None)
+    window: deque[_Entry] = deque([none] * NEIGHBOUR_FRAMES, maxlen=2 * NEIGHBOUR_FRAMES + 1)
     for item in chain(items, repeat(None, NEIGHBOUR_FRAMES)):
         if item is None:
-            seen.append(none)
+            window.append(none)
         else:
-            cells, before = _cells(picture_of(item)), seen[-1][1]
-            seen.append((item, cells, None if before is None else difference(before, cells)))
-        if len(seen) == seen.maxlen and seen[NEIGHBOUR_FRAMES][0] is not None:
-            yield seen[NEIGHBOUR_FRAMES][0], _begins(seen)
+            cells, before = _cells(picture_of(item)), window[-1][1]
+            window.append((item, cells, None if before is None else difference(before, cells)))
+        if len(window) == window.maxlen and window[NEIGHBOUR_FRAMES][0] is not None:
+            yield window[NEIGHBOUR_FRAMES][0], _is_start(window)
 
 
-def _begins(seen):
-    before, after = ([seen[NEIGHBOUR_FRAMES + k][1] for k in offsets] for offsets in ((-2, -1), (0, 1)))
-    if any(cells is None for cells in (*before, *after)):
+def _is_start(window: Sequence[_Entry]) -> bool:
+    """Whether a new shot begins with the middle item of the window."""
+    before, after = ([window[NEIGHBOUR_FRAMES + k][1] for k in offsets] for offsets in ((-2, -1), (0, 1)))
+    pairs = [(a, b) for a in before for b in after if a is not None and b is not None]
+    if len(pairs) < 4:  # too near the first or the last frame
         return False
-    apart = min(difference(a, b) for a in before for b in after)
-    steps = [d for k, (_, _, d) in enumerate(seen) if d is not None and k != NEIGHBOUR_FRAMES]
+    change = min(difference(a, b) for a, b in pairs)
+    steps = [d for k, (_, _, d) in enumerate(window) if d is not None and k != NEIGHBOUR_FRAMES]
     # The larger of two neighbouring differences: animation on twos and pulldown repeat pictures.
-    usual = np.median([max(pair) for pair in pairwise(steps)])
-    return apart > max(LEAST, TIMES_USUAL * usual)
+    usual = float(np.median([max(pair) for pair in pairwise(steps)]))
+    return change > max(MIN_CHANGE, TIMES_USUAL * usual)
 
 
-def _cells(picture):
+def _cells(picture: torch.Tensor) -> np.ndarray:
+    """Logarithms of the mean colours of a picture's cells, (N, 3). picture: (3, H, W) in [0, 1]."""
     return np.log(_BLACK + F.interpolate(picture[None], _CELLS, mode="area")[0].flatten(1).T.numpy())

@@ -142,7 +142,9 @@ class Plate:
 class Mask:
     """The editable area, one value per pixel, made by `open_mask`.
 
-    window: of the plate's pixels, see `Plate.offset`. own: of the mask's. notes: messages for the user.
+    window: of the plate's pixels in its display window, see `Plate.offset`
+    own: window of the mask's pixels, likewise
+    notes: messages for the user
     """
 
     path: str
@@ -194,8 +196,8 @@ def open_plate(path: str, frames: str | None = None, choice: Choice = USUAL) -> 
     A single still has the frame number in its name (`plate.1001.exr`), else 1. The headers of all frames are read and
     checked here, and movies are decoded. Raises InputError.
     """
-    asked = None if frames is None else parse_frames(frames)
-    source = _open_source(Path(path), asked, choose_picture, choice)
+    wanted = None if frames is None else parse_frames(frames)
+    source = _open_source(Path(path), wanted, choose_picture, choice)
     shared: dict[str, Any] = dict(
         path=str(path),
         frames=tuple(source.frames),
@@ -244,11 +246,12 @@ def open_plate(path: str, frames: str | None = None, choice: Choice = USUAL) -> 
 def open_mask(path: str, plate: Plate, frames: str | None = None) -> Mask:
     """Open a mask for a plate: a sequence, a movie or a still.
 
-    The mask is placed by its display window and is 0 outside of its data window. A mask of the size of the plate's data
-    window is placed there. frames: the plate's frames that it must cover, all by default. A sequence must have the same
-    frame numbers. A movie is matched from its first frame to the plate's first frame; with a movie plate, both count
-    from 1. Of a range of a sequence, a movie with as many frames as the whole sequence is matched to that. A still
-    covers every frame.
+    The mask is placed by its display window and is 0 outside of its data window. A mask with the size of the plate's
+    data window is placed in that window. A sequence must have the plate's frame numbers. A movie is matched from its
+    first frame to the plate's first frame; with a movie plate, both count from 1. If the plate is a range of a
+    sequence, a movie with as many frames as the whole sequence is matched to the whole. A still covers every frame.
+
+    frames: the plate's frames that the mask must cover, all by default
 
     The mask is the alpha channel, unless that is at least OPAQUE everywhere on every frame; then it is the luminance
     (Rec.709 weights) or the first channel. Integers are divided by their maximum, floats are clamped to [0, 1]. All
@@ -340,12 +343,12 @@ def _value_notes(survey: "_Survey") -> tuple[str, ...]:
     if largest <= 0.5:
         labels = "; labels of 0 and 1 in an integer file are nearly black: write 0 and its maximum"
         label = labels if largest < 0.05 else ""
-        return (f"the mask's largest {what} is {largest:.3g}: the layer is nowhere stronger than that{label}",)
+        return (f"the mask's largest {what} is {largest:.3g}: the layer's alpha is at most that{label}",)
     return ("the mask is white throughout: it allows everything",) if survey.smallest >= OPAQUE else ()
 
 
 def _origin_notes(source: Movie | Stills, uses_alpha: bool, plate: Plate) -> tuple[str, ...]:
-    """The part of its file that the mask is read from, if not the usual one, and a rate other than the plate's."""
+    """Notes: which channels the mask is read from, if not the usual ones; and a frame rate other than the plate's."""
     if isinstance(source, Movie):
         notes = tuple(f"the mask: {note}" for note in source.notes)
         if plate.fps and source.fps and plate.fps != source.fps:
@@ -362,33 +365,34 @@ def _origin_notes(source: Movie | Stills, uses_alpha: bool, plate: Plate) -> tup
     return (f"the mask is the picture's luminance{left}",) if left and not uses_alpha else ()
 
 
-def _open_source(path: Path, asked: range | None, pick: Picker, choice: Choice = USUAL) -> Movie | Stills:
+def _open_source(path: Path, wanted: range | None, pick: Picker, choice: Choice = USUAL) -> Movie | Stills:
     refuse_wrong_name(path)
     if extension_of(path) in MOVIES:
         _refuse_choice(path, choice.given(OF_PICTURES), "of EXR files with several pictures; this is a movie")
-        return Movie(path, asked, choice)
+        return Movie(path, wanted, choice)
     _refuse_choice(path, choice.given(OF_VIDEO), "of YUV movies; these are stills")
     pattern = None if path.is_file() else find_pattern(path)
     if pattern is None:
         number = frame_in_name(path)
-        there = {1 if number is None else number: path}
+        files = {1 if number is None else number: path}
     else:
-        there = list_files(pattern, path)
-    chosen = choose_frames(asked, list(there), str(path))
-    stills = Stills({frame: there[frame] for frame in chosen}, pick, choice)
-    unasked = pattern if asked is None else None
+        files = list_files(pattern, path)
+    frames = choose_frames(wanted, list(files), str(path))
+    stills = Stills({frame: files[frame] for frame in frames}, pick, choice)
+    all_of = pattern if wanted is None else None  # misnamed files matter only if all frames are wanted
     for how, misfit in (
-        ("padded otherwise", unasked.badly_padded() if unasked else None),
-        ("written with other capitals", unasked.in_other_case() if unasked else None),
+        ("padded otherwise", all_of.badly_padded() if all_of else None),
+        ("written with other capitals", all_of.in_other_case() if all_of else None),
     ):
         if misfit:
-            note = f"{misfit} is {how} and is not among the frames {show_frames(chosen)}"
+            note = f"{misfit} is {how} and is not among the frames {show_frames(frames)}"
             stills.notes = (*stills.notes, note)
     return stills
 
 
-def _refuse_choice(path: Path, given: dict[str, str], why: str) -> None:
-    for name in given:
+def _refuse_choice(path: Path, options: dict[str, str], why: str) -> None:
+    """Raise InputError if an option of reading was given that does not apply to the file."""
+    for name in options:
         raise InputError(f"{path}: --{name} is {why}; leave it out")
 
 
@@ -405,20 +409,22 @@ def _open_mask_source(
     if is_movie:
         refuse_wrong_name(path)
         offset, notes = _place_of_movie(movie_header(path).frames, plate)
-    asked = range(wanted[0] - offset, wanted[-1] - offset + 1)
-    return _open_source(path, asked, choose_mask), dict(zip(wanted, asked, strict=True)), notes
+    mask_frames = range(wanted[0] - offset, wanted[-1] - offset + 1)
+    return _open_source(path, mask_frames, choose_mask), dict(zip(wanted, mask_frames, strict=True)), notes
 
 
 def _place_of_movie(count: int, plate: Plate) -> tuple[int, tuple[str, ...]]:
-    """What to take from a plate's frame number for that of a mask's movie of `count` frames, and a note if it is
-    doubtful."""
+    """(plate frame number minus the mask's, notes) for a mask that is a movie of `count` frames.
+
+    A note says how they are matched if that is doubtful.
+    """
     first, last = plate.frames[0], plate.frames[-1]
     if plate.is_movie:
         whole, begins = range(1, max(last, movie_header(Path(plate.path)).frames) + 1), 1
     else:
         pattern = None if Path(plate.path).is_file() else find_pattern(Path(plate.path))
-        there = list(list_files(pattern, Path(plate.path))) if pattern else [first]
-        whole, begins = range(there[0], there[-1] + 1), first
+        numbers = list(list_files(pattern, Path(plate.path))) if pattern else [first]
+        whole, begins = range(numbers[0], numbers[-1] + 1), first
     if count == last - begins + 1:
         return begins - 1, ()
     if count == len(whole):
@@ -429,8 +435,12 @@ def _place_of_movie(count: int, plate: Plate) -> tuple[int, tuple[str, ...]]:
 
 
 class _Survey(NamedTuple):
-    """Of a mask as it lies on the plate, over all frames: whether alpha is the mask, the mask's largest and smallest
-    value, and the largest difference of its colour's channels."""
+    """Properties of a mask's values where the plate has pixels, over all frames.
+
+    uses_alpha: whether alpha is the mask
+    largest, smallest: values of the mask
+    color_difference: largest difference between the colour channels of a pixel
+    """
 
     uses_alpha: bool
     largest: float
@@ -440,7 +450,7 @@ class _Survey(NamedTuple):
 
 def _survey_mask(source: Movie | Stills, frames: list[int], own: Window, window: Window) -> _Survey:
     uses_alpha, difference = False, 0.0
-    ends = {"alpha": (0.0, 1.0), "color": (0.0, 1.0)}
+    extremes = {"alpha": (0.0, 1.0), "color": (0.0, 1.0)}
     for frame in frames:
         color, alpha = _mask_parts(source, frame)
         uses_alpha = uses_alpha or color is None or (alpha is not None and not np.all(alpha >= OPAQUE))
@@ -449,9 +459,9 @@ def _survey_mask(source: Movie | Stills, frames: list[int], own: Window, window:
         for name, values in (("alpha", alpha), ("color", None if color is None else _luminance(color))):
             if values is not None:
                 values = _within(values, own, window)
-                high, low = ends[name]
-                ends[name] = max(high, float(values.max())), min(low, float(values.min()))
-    return _Survey(uses_alpha, *ends["alpha" if uses_alpha else "color"], difference)
+                high, low = extremes[name]
+                extremes[name] = max(high, float(values.max())), min(low, float(values.min()))
+    return _Survey(uses_alpha, *extremes["alpha" if uses_alpha else "color"], difference)
 
 
 def _mask_parts(source: Movie | Stills, frame: int) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -101,7 +101,7 @@ class Regions:
         """Run the blocks; hidden states (B, 3, L, D) are complete on input and output."""
         halved = self.half is not None and hidden.shape[0] == 2
         group = self.half if halved else self.group
-        rank, ranks = self.place_in(group)
+        rank, ranks = self.rank_and_size(group)
         lengths = shares(hidden.shape[2], ranks)
         start = sum(lengths[:rank])
         region = slice(start, start + lengths[rank])
@@ -110,7 +110,7 @@ class Regions:
             number = dist.get_rank(self.group) // ranks
             passes = slice(number, number + 1)
         run = run_blocks if self.inner is None else self.inner.run
-        mine = run(
+        own_part = run(
             blocks,
             hidden[passes, :, region],
             [None if text is None else text[passes] for text in texts],
@@ -119,12 +119,12 @@ class Regions:
             partial(attend_over_ranks, attend, Share(lengths, rank, partial(self.exchange, group))),
         )
         _, layers, _, width = hidden.shape
-        shapes = [(len(mine), layers, length, width) for length in lengths] * (2 if halved else 1)
-        parts = self.exchange(self.group, shapes, *[mine] * self.ranks)
+        shapes = [(len(own_part), layers, length, width) for length in lengths] * (2 if halved else 1)
+        parts = self.exchange(self.group, shapes, *[own_part] * self.ranks)
         each_pass = [torch.cat(parts[i : i + ranks], dim=2) for i in range(0, self.ranks, ranks)]
         return torch.cat(each_pass)
 
-    def place_in(self, group: Any) -> tuple[int, int]:
+    def rank_and_size(self, group: Any) -> tuple[int, int]:
         """(rank of this process in a group, number of its ranks)."""
         return dist.get_rank(group), dist.get_world_size(group)
 
@@ -132,7 +132,8 @@ class Regions:
         """Send part i to rank i of a group and return the parts received from all ranks, which have these shapes."""
         return Exchange.apply(group, shapes, *parts)
 
-    def _total(self, sums):
+    def _total(self, sums: torch.Tensor) -> torch.Tensor:
+        """The sums over all ranks."""
         dist.all_reduce(sums, group=self.group)
         return sums
 
@@ -161,8 +162,8 @@ def attend_over_ranks(
     packed = torch.stack([query, key, value])
     three, batch, layers, length, all_heads, dim = packed.shape
     heads = shares(all_heads, len(lengths))
-    mine = heads[share.rank]
-    shapes = [(three, batch, layers, n, mine, dim) for n in lengths]
+    own_heads = heads[share.rank]
+    shapes = [(three, batch, layers, n, own_heads, dim) for n in lengths]
     whole = torch.cat(exchange(shapes, *packed.split(heads, dim=4)), dim=3)
     attended = attend(*whole.unbind(0))
     own_shapes = [(batch, layers, length, n, dim) for n in heads]
@@ -175,22 +176,26 @@ def cache_of(runner: BlockRunner | None) -> Any:
     return cache if hasattr(cache, "total") else None
 
 
-class Crew:
+class WorkerProcesses:
     """Processes on this machine that compute each call of one transformer together; this process leads.
 
-    Only the leader reads, samples and writes. The followers wait for the inputs of the next call. Use the crew as a
-    context manager, with `load` in place of load_model. Each follower loads the transformer itself, onto the GPU with
-    its number or onto the CPU. sharded: each process holds only its share of the blocks' weights.
+    Only the leader reads, samples and writes. The followers wait for the inputs of the next call. Use it as a context
+    manager, with `load` in place of load_model. Each follower loads the transformer itself, onto the GPU with its
+    number or onto the CPU.
+
+    sharded: each process holds only its share of the blocks' weights
+    half: the group of this process's half of the ranks, see `Regions`
+    cache_numbers: first-block caches of the leader -> numbers by which the followers know theirs
     """
 
     def __init__(self, count: int, speed: SpeedOptions, sharded: bool = False) -> None:
         self.count, self.speed, self.sharded = count, speed, sharded
         self.half: Any = None
         self.followers: Any = None
-        self.numbers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
-        self.next = 0
+        self.cache_numbers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self.last_number = 0
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerProcesses:
         self.rendezvous = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         return self
 
@@ -213,7 +218,8 @@ class Crew:
         model.transformer.register_forward_pre_hook(self._lead, with_kwargs=True)
         return model
 
-    def _check(self, transformer, device):
+    def _check(self, transformer: Transformer, device: str) -> None:
+        """Raise InputError if the transformer cannot be computed by this many processes."""
         if transformer.config.heads < self.count:
             raise InputError(
                 f"--processes {self.count}: the model has {transformer.config.heads} heads to share; use no more"
@@ -221,17 +227,18 @@ class Crew:
         if device == "cuda" and torch.cuda.device_count() < self.count:
             raise InputError(f"--processes {self.count}: there are {torch.cuda.device_count()} GPUs; use no more")
         if self.speed.compile:
-            raise InputError("--processes: the blocks cannot be compiled then; leave out --compile")
+            raise InputError("--processes: compiled blocks cannot run on several processes; leave out --compile")
 
-    def _lead(self, module, inputs, named):
+    def _lead(self, module: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """A hook before each call of the transformer: send its inputs to the followers, and share the work."""
-        cache = cache_of(named.get("cache"))
-        if cache is not None and cache not in self.numbers:
-            self.numbers[cache] = self.next = self.next + 1
-        number = self.numbers.get(cache) if cache is not None else None
-        others = {name: value for name, value in named.items() if name != "cache"}
-        give((inputs, others, number, list(self.numbers.values())), computing_device(module))
-        return inputs, {**others, "cache": Regions(inner=named.get("cache"), half=self.half)}
+        runner = options.get("cache")
+        cache = cache_of(runner)
+        if cache is not None and cache not in self.cache_numbers:
+            self.cache_numbers[cache] = self.last_number = self.last_number + 1
+        number = self.cache_numbers.get(cache) if cache is not None else None
+        others = {name: value for name, value in options.items() if name != "cache"}
+        give((inputs, others, number, list(self.cache_numbers.values())), computing_device(module))
+        return inputs, {**others, "cache": Regions(inner=runner, half=self.half)}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -274,11 +281,11 @@ def _follow(index: int, count: int, rendezvous: str, follower: Follower) -> None
     caches: dict[int, Any] = {}
     with torch.inference_mode():
         while (call := take(computing)) is not None:
-            inputs, named, number, alive = call
-            caches = {n: cache for n, cache in caches.items() if n in alive}
+            inputs, others, number, cache_numbers = call
+            caches = {n: cache for n, cache in caches.items() if n in cache_numbers}
             if number is not None and number not in caches:
                 caches[number] = follower.speed.new_cache()
-            transformer(*inputs, **named, cache=Regions(inner=caches.get(number), half=half))
+            transformer(*inputs, **others, cache=Regions(inner=caches.get(number), half=half))
     dist.destroy_process_group()
 
 
@@ -297,6 +304,7 @@ def _in_host_memory(name: str, device: str, options: dict[str, Any]) -> Model:
 
 
 def _shard_here(transformer: Transformer, rank: int, device: str) -> None:
+    """Keep only this rank's share of the blocks' weights, on its device."""
     mesh = init_device_mesh(device, (dist.get_world_size(),))
     shard(transformer, mesh, torch.device(device_of(rank, device)), torch.bfloat16 if device == "cuda" else None)
 

@@ -42,7 +42,7 @@ def test_the_version_belongs_to_these_functions():
 def test_a_module_of_another_version_ends_in_one_line_that_says_to_rebuild(version):
     module = SimpleNamespace(VERSION=version, __file__="kernels/_native.so")
     with pytest.raises(NativeVersionError) as caught:
-        native_module.checked(module)
+        native_module.with_right_version(module)
     code, line = exit_status(caught.value)
     assert code == FAULT and line.startswith("error: the native kernels (kernels/_native.so) are of version")
     assert "build them again" in line and "\n" not in line
@@ -50,4 +50,4 @@ def test_a_module_of_another_version_ends_in_one_line_that_says_to_rebuild(versi
 
 def test_a_module_of_this_version_is_used():
     module = SimpleNamespace(VERSION=native_module.VERSION, __file__="kernels/_native.so")
-    assert native_module.checked(module) is module
+    assert native_module.with_right_version(module) is module

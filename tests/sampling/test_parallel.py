@@ -23,7 +23,7 @@ from vera.core.model.device import indexed
 from vera.core.model.load import load_model
 from vera.core.model.transformer import Transformer, kept_in_float32
 from vera.core.sampling import parallel
-from vera.core.sampling.parallel import Crew, Regions, shares
+from vera.core.sampling.parallel import Regions, WorkerProcesses, shares
 from vera.core.sampling.speed_options import SpeedOptions
 from vera.core.state_file import StateFile
 
@@ -190,7 +190,7 @@ def follow_and_write(rank, place):
     parallel.Regions = lambda inner=None, half=None: inner  # the stand-in has no blocks to share
     if rank == 0:
         parallel._join_group(0, 2, "cpu", place)
-        crew = Crew(2, SpeedOptions())
+        crew = WorkerProcesses(2, SpeedOptions())
         listener.register_forward_pre_hook(crew._lead, with_kwargs=True)
         listener(example(90), torch.ones(2, 3, dtype=torch.bfloat16), torch.empty(0, 4), **all_inputs())
         parallel.give(None, torch.device("cpu"))
@@ -255,7 +255,7 @@ def test_the_timeout_between_processes_is_days(tmp_path):
 def test_a_process_of_a_sharded_model_holds_only_its_share_of_the_blocks(shot, followers_are_copies):
     """Half of each sharded matrix; fp32 parameters and everything outside the blocks are whole."""
     whole = load_model(f"{shot}/vera", "cpu").transformer
-    with Crew(2, SpeedOptions(), sharded=True) as crew:
+    with WorkerProcesses(2, SpeedOptions(), sharded=True) as crew:
         shares = dict(crew.load(f"{shot}/vera", "cpu").transformer.named_parameters())
     cut = {name for name, value in shares.items() if isinstance(value, DTensor)}
     blocks = {name for name, _ in whole.named_parameters() if name.startswith("blocks.")}
@@ -267,7 +267,7 @@ def test_a_process_of_a_sharded_model_holds_only_its_share_of_the_blocks(shot, f
 
 
 def test_a_crew_whose_model_fails_to_load_starts_no_process(shot):
-    with Crew(2, SpeedOptions()) as crew:
+    with WorkerProcesses(2, SpeedOptions()) as crew:
         with pytest.raises(InputError, match="neither"):
             crew.load("gone", "cpu")
         assert crew.followers is None

@@ -24,7 +24,7 @@ from vera.core.model.lora import Loras
 from vera.core.model.save import SHARD_BYTES, new_directory, write_index, write_transformer
 from vera.core.model.tensors import PICKLES, TensorFiles, check_shapes, weight_files
 from vera.core.model.transformer import Transformer, kept_in_float32
-from vera.core.model.wan.parameter_names import ONLY_T2V, PREFIXES, detect_layout, is_vera, own_name, wan_name
+from vera.core.model.wan.parameter_names import ONLY_T2V, PREFIXES, checkpoint_name, detect_layout, is_vera, wan_name
 from vera.core.model.wan.release import TEXT, VAE, parts_of_release
 
 COPIED = ("vae", "text_encoder", "tokenizer")
@@ -46,7 +46,7 @@ def config_from_wan(shapes: Mapping[str, tuple], heads: int | None = None, **swi
     layout = detect_layout(shapes)
 
     def shape(name, axes):
-        own = own_name(name, layout)
+        own = checkpoint_name(name, layout)
         if own not in shapes or len(shapes[own]) != axes:
             raise InputError(f"tensors do not fit the model; missing or misshapen: {own}" + ONLY_T2V)
         return tuple(shapes[own])
@@ -77,7 +77,7 @@ def vera_sources(
     layout = detect_layout(shapes)
     needed = parameter_shapes(config)
     sources = {name: wan_name(name) for name in needed}
-    sources = {name: source and own_name(source, layout) for name, source in sources.items()}
+    sources = {name: source and checkpoint_name(source, layout) for name, source in sources.items()}
     expected = {source: needed[name] for name, source in sources.items() if source}
     check_shapes(shapes, expected, where, ONLY_T2V)
     return sources

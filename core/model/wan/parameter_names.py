@@ -64,7 +64,7 @@ def is_vera(names: Collection[str]) -> bool:
     return any(name.startswith(f"blocks.0.{branch}.") for name in names for branch in BRANCHES)
 
 
-def own_name(name: str, layout: str) -> str:
+def checkpoint_name(name: str, layout: str) -> str:
     """The name of a tensor in a checkpoint of `layout`, from its diffusers name."""
     if layout == "diffusers":
         return name

@@ -127,7 +127,7 @@ class _OneRankOfRegions(Regions):
     def __init__(self, ranks: int, inner):
         self.group, self.half, self.ranks, self.inner = None, None, ranks, inner
 
-    def place_in(self, group):
+    def rank_and_size(self, group):
         return 0, self.ranks
 
     def exchange(self, group, shapes, *parts):

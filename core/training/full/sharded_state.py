@@ -36,11 +36,11 @@ def saved_tensors(model: FullModel, optimizer: torch.optim.Optimizer) -> dict[st
         state = optimizer.state[master]
         if not state:  # before the first step
             state |= {k: torch.zeros_like(master) for k in ("exp_avg", "exp_avg_sq")} | {"step": torch.zeros(())}
-        shares = {"weights": master.detach()}
+        parts = {"weights": master.detach()}
         if model.average:
-            shares["average"] = model.average[name]
-        shares |= {k: state[k] for k in ("exp_avg", "exp_avg_sq")}
-        tensors |= {f"{kind}/{name}": model.as_sharded(name, share) for kind, share in shares.items()}
+            parts["average"] = model.average[name]
+        parts |= {k: state[k] for k in ("exp_avg", "exp_avg_sq")}
+        tensors |= {f"{kind}/{name}": model.as_sharded(name, part) for kind, part in parts.items()}
         tensors[f"step/{name}"] = state["step"]
     return tensors
 
@@ -72,26 +72,23 @@ def load_state(
     report_unreadable(state, reason) is called for each newer state that cannot be read. Raises InputError if states
     exist and none can be read, since a run must not restart without the user's decision.
     """
-    found, reason = states(folder), ""
-    for state in reversed(found):
+    candidates, reason = states(folder), ""
+    for state in reversed(candidates):
         tensors, reason = saved_tensors(model, optimizer), ""
         try:
             dcp.load(tensors, storage_reader=StateReader(state))
-        except (
-            Exception,
-            CheckpointException,
-        ) as error:  # a truncated file can make the reader raise anything
+        except (Exception, CheckpointException) as error:  # a truncated file can make the reader raise anything
             reason = why_unreadable(error)
-        if not on_all_ranks(not reason):
+        if not true_on_all_ranks(not reason):
             reason = reason or "another rank cannot read its share"
             report_unreadable(str(state), reason)
             continue
         for name, average in model.average.items():
             average.copy_(local_shard(tensors[f"average/{name}"]))  # an average in host memory was loaded to a copy
         return int(state.name.removeprefix("step-"))
-    if found:
+    if candidates:
         raise InputError(
-            f"{found[-1]}: no state of this run can be read ({reason}); use the run's own configuration,"
+            f"{candidates[-1]}: no state of this run can be read ({reason}); use the run's own configuration,"
             " restore a state from a backup, or start a new run in another folder with --out"
         )
     return 0
@@ -105,7 +102,7 @@ def why_unreadable(error: Exception) -> str:
     return lines[-1][:200]
 
 
-def on_all_ranks(value: bool) -> bool:
+def true_on_all_ranks(value: bool) -> bool:
     """Whether `value` is True on every rank."""
     flag = torch.tensor(int(value))
     dist.all_reduce(flag, dist.ReduceOp.MIN)
@@ -120,7 +117,8 @@ def states(folder: Path) -> list[Path]:
 def export(model: FullModel, start: Path, target: Path, shard_bytes: int = SHARD_BYTES) -> None:
     """Write the averaged weights, or the weights if no average is kept, as a model directory.
 
-    The transformer is bf16, and fp32 where it must be. The other parts are copied from `start`. The adapters of a
+    The transformer is bf16, and fp32 where it must be. The other parts are copied from `start`,
+    the directory of the model that the run began with. The adapters of a
     LoRA run become `lora.safetensors` in the directory. Every rank must call this function: tensors are gathered one
     by one and the first rank writes them. `target` must not exist.
     """
@@ -135,10 +133,10 @@ def export(model: FullModel, start: Path, target: Path, shard_bytes: int = SHARD
     files, shards = TensorFiles(start / "transformer"), 0
     shard: dict[str, torch.Tensor] = {}
     adapters: dict[str, torch.Tensor] = {}
-    reached = model.average or {name: master.detach() for name, master in model.masters.items()}
-    for name in [*files.shapes, *(n for n in reached if n not in files.shapes)]:
-        if name in reached:
-            value = model.as_sharded(name, reached[name])
+    trained = model.average or {name: master.detach() for name, master in model.masters.items()}
+    for name in [*files.shapes, *(n for n in trained if n not in files.shapes)]:
+        if name in trained:
+            value = model.as_sharded(name, trained[name])
             value = value.full_tensor() if isinstance(value, DTensor) else value
         else:  # not trained
             value = files.get(name)
